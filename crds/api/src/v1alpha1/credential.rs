@@ -1,0 +1,97 @@
+use idm_types::RoleName;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::conditions_schema;
+use super::{Attribute, KeyReference};
+
+/// Credential is one caller: its key, its roles, and where it may be used.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(group = "identity-manager.io", version = "v1alpha1", kind = "Credential", plural = "credentials", namespaced)]
+#[kube(status = "CredentialStatus", shortname = "idcred", category = "idm", derive = "PartialEq")]
+#[kube(printcolumn(name = "Prefix", type_ = "string", json_path = ".status.prefix"))]
+#[kube(printcolumn(name = "Secret", type_ = "string", json_path = ".spec.secretRef.name"))]
+#[kube(printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend"))]
+#[kube(printcolumn(name = "Expires", type_ = "string", json_path = ".spec.expireTime"))]
+#[kube(printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"))]
+#[kube(printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1))]
+#[kube(printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1))]
+#[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.apiKey)", "message": "credential must have exactly one kind: set `apiKey: {}`"}]))]
+pub struct CredentialSpec {
+    /// Who the credential was handed to; shown in the audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// An API key: 256 random bits as `idm_…` with a checksum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<ApiKeyCredential>,
+    /// The Secret with the key, in its key `key` unless named. The operator writes it when it does not exist; one that exists is read and never changed.
+    pub secret_ref: KeyReference,
+    /// Roles the caller has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "set"))]
+    pub roles: Option<Vec<RoleName>>,
+    /// Attributes the caller has, for mapped headers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub attributes: Option<Vec<Attribute>>,
+    /// Where it may be used. Unset means with every policy of the namespace that accepts API keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
+    /// From this time on it is refused, in RFC 3339 UTC, for example `2027-01-01T00:00:00Z`. Unset means never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 20, max = 30), regex(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?Z$"))]
+    pub expire_time: Option<String>,
+    /// Refuse it for now, without forgetting it. Unset means false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
+}
+
+/// API keys need no settings: write `apiKey: {}`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKeyCredential {}
+
+/// Who a credential was handed to: exactly one of the members.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.user) != has(self.application)", "message": "owner must have exactly one of `user` and `application`"}]))]
+pub struct Owner {
+    /// A person, for example by e-mail address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub user: Option<String>,
+    /// A program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub application: Option<String>,
+}
+
+/// Where a credential may be used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Access {
+    /// Names of the IdentityPolicies it may be used with.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 253)), extend("x-kubernetes-list-type" = "set"))]
+    pub policies: Vec<String>,
+}
+
+/// What the operator reports about a Credential.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The first characters of the key, to tell keys apart. Reveals nothing that helps guessing the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Standard conditions, all of positive polarity: Accepted, ResolvedRefs and their summary Ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions_schema")]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,17 @@
+//! Version `v1alpha1`: one file per kind.
+
+mod common;
+mod credential;
+mod federation;
+mod policy;
+mod role_binding;
+
+pub use common::{Attribute, Discovery, HeaderSource, KeyReference, KeySources, NamedSource, ObjectReference, ObjectStatus, TargetReference};
+pub use credential::{Access, ApiKeyCredential, Credential, CredentialSpec, CredentialStatus, Owner};
+pub use federation::{Federation, FederationSpec, OidcProvider};
+pub use policy::{
+    AnonymousMethod, ApiKeyMethod, AttributeMapping, Authentication, Authorization, AuthorizationRule, CredentialForwarding, CredentialSelector,
+    CredentialSource, Disclosure, HeaderMapping, IdentityMapping, IdentityPolicy, IdentityPolicySpec, JwtIssuer, JwtMethod, Method, NameSet, RequestMethod,
+    Require, TokenSource, Upstream,
+};
+pub use role_binding::{ProjectScope, RoleBinding, RoleBindingSpec, Scope, Subject};

@@ -1,0 +1,320 @@
+use std::collections::BTreeMap;
+
+use idm_types::{Algorithm, MethodName, RuleName};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{HeaderSource, KeySources, NamedSource, ObjectReference, ObjectStatus, TargetReference};
+
+/// IdentityPolicy says how callers of its targets authenticate, what they may do, and what the upstream is told about them.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(group = "identity-manager.io", version = "v1alpha1", kind = "IdentityPolicy", plural = "identitypolicies", singular = "identitypolicy", namespaced)]
+#[kube(status = "ObjectStatus", shortname = "idpol", category = "idm", derive = "PartialEq")]
+#[kube(printcolumn(name = "Target", type_ = "string", json_path = ".spec.targetRefs[0].name"))]
+#[kube(printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status"))]
+#[kube(printcolumn(name = "Programmed", type_ = "string", json_path = ".status.conditions[?(@.type==\"Programmed\")].status"))]
+#[kube(printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"))]
+#[kube(printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1))]
+#[kube(printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1))]
+#[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IdentityPolicySpec {
+    /// What the policy covers. An HTTPRoute wins over a Gateway, and a rule or listener over the whole object; between equals the older policy wins and the other's status names it.
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub target_refs: Vec<TargetReference>,
+    /// How callers authenticate.
+    pub authentication: Authentication,
+    /// What authenticated callers may do. Unset means that being authenticated is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<Authorization>,
+    /// What the upstream is told. Unset sends `X-Authenticated-UserId` and `X-Authenticated-UserRoles` and removes the caller's credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Upstream>,
+    /// What a refused caller may learn: `Minimal` (what the standards need) or `Detailed` (also the reason). Unset means `Minimal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disclosure: Option<Disclosure>,
+}
+
+/// What a refused caller may learn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Disclosure {
+    /// Status, standard challenge and decision id.
+    Minimal,
+    /// Also the reason code and its sentence. Helps while integrating; tells attackers what to fix.
+    Detailed,
+}
+
+/// How callers authenticate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Authentication {
+    /// The methods in order. The first that recognises its credential decides; a credential that it refuses is not tried elsewhere.
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub methods: Vec<Method>,
+    /// How a verified caller becomes attributes, the same for all methods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityMapping>,
+}
+
+/// One authentication method: a name and exactly one kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "(has(self.jwt) ? 1 : 0) + (has(self.apiKey) ? 1 : 0) + (has(self.anonymous) ? 1 : 0) == 1",
+     "message": "method must have exactly one of `jwt`, `apiKey`, `anonymous`"}]))]
+pub struct Method {
+    /// Name of the method in audit records, metrics and `idm explain`.
+    pub name: MethodName,
+    /// Accept signed JWTs (RFC 7519).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<JwtMethod>,
+    /// Accept API keys of Credentials in this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<ApiKeyMethod>,
+    /// Let callers without any credential in. A credential that is presented is still checked by the other methods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anonymous: Option<AnonymousMethod>,
+}
+
+/// Anonymous access needs no settings: write `anonymous: {}`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnonymousMethod {}
+
+/// JWT validation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JwtMethod {
+    /// The trusted issuers.
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub issuers: Vec<JwtIssuer>,
+    /// Where the token travels. Unset means `Authorization: Bearer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4), extend("x-kubernetes-list-type" = "atomic"))]
+    pub sources: Option<Vec<TokenSource>>,
+    /// How far the clocks of issuer and gateway may differ, in seconds (0 to 300). Unset means 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 300))]
+    pub clock_skew_seconds: Option<i64>,
+}
+
+/// One trusted issuer: written here, or taken from a Federation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.federationRef) != has(self.issuer)", "message": "issuer entry must have exactly one of `issuer` and `federationRef`"},
+    {"rule": "has(self.issuer) == has(self.keys)", "message": "`keys` must be set with `issuer`, and must not be set with `federationRef`"},
+    {"rule": "!(has(self.federationRef) && has(self.algorithms))", "message": "`algorithms` must not be set with `federationRef`: the Federation names them"}]))]
+pub struct JwtIssuer {
+    /// The exact `iss` value of its tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub issuer: Option<String>,
+    /// A Federation of type `oidc` that describes the issuer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub federation_ref: Option<ObjectReference>,
+    /// Accepted audiences; a token needs one of them in `aud`.
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)), extend("x-kubernetes-list-type" = "set"))]
+    pub audiences: Vec<String>,
+    /// Where the issuer's keys come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeySources>,
+    /// Allowed signature algorithms. Unset means RS256 and ES256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 10), extend("x-kubernetes-list-type" = "set"))]
+    pub algorithms: Option<Vec<Algorithm>>,
+    /// Accepted `typ` header values, for example `at+jwt`; then a token must carry one of them. Unset accepts tokens without `typ`, with `JWT` and with `at+jwt`, and no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 64)), extend("x-kubernetes-list-type" = "set"))]
+    pub types: Option<Vec<String>>,
+}
+
+/// Where a token travels: exactly one of the members.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.header) != has(self.cookie)", "message": "token source must have exactly one of `header` and `cookie`"}]))]
+pub struct TokenSource {
+    /// A header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<HeaderSource>,
+    /// A cookie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<NamedSource>,
+}
+
+/// API keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApiKeyMethod {
+    /// Where the key travels. Unset means the header `X-Api-Key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4), extend("x-kubernetes-list-type" = "atomic"))]
+    pub sources: Option<Vec<CredentialSource>>,
+    /// Which Credentials are accepted, by label. Unset accepts every Credential of the namespace whose own access list allows the policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential_selector: Option<CredentialSelector>,
+}
+
+/// Selects Credentials by label.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CredentialSelector {
+    /// Labels a Credential must have.
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 16))]
+    pub match_labels: BTreeMap<String, String>,
+}
+
+/// Where an API key travels: exactly one of the members.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "(has(self.header) ? 1 : 0) + (has(self.cookie) ? 1 : 0) + (has(self.query) ? 1 : 0) == 1",
+     "message": "key source must have exactly one of `header`, `cookie`, `query`"}]))]
+pub struct CredentialSource {
+    /// A header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<HeaderSource>,
+    /// A cookie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<NamedSource>,
+    /// A query parameter. It is removed before the request goes on, but may stay in logs of machines in front of the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<NamedSource>,
+}
+
+/// How a verified caller becomes attributes. Values are member accesses such as `token.preferred_username` or `token["https://example.com/roles"]`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IdentityMapping {
+    /// The user name of token callers; a token without it is refused. Unset means `token.sub`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub username: Option<String>,
+    /// The roles of token callers: a list, or text with roles between spaces. Unset means none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub roles: Option<String>,
+    /// The groups of token callers, which RoleBindings turn into roles. Unset means none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub groups: Option<String>,
+    /// Further attributes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub attributes: Option<Vec<AttributeMapping>>,
+}
+
+/// One attribute made from the caller's token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AttributeMapping {
+    /// Name of the attribute: letters, digits and underscores.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$"))]
+    pub name: String,
+    /// Where its value comes from, for example `token.tid`.
+    #[schemars(length(min = 1, max = 512))]
+    pub value: String,
+}
+
+/// What authenticated callers may do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Authorization {
+    /// Every rule that covers a request must allow it; a request that no rule covers is refused.
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub rules: Vec<AuthorizationRule>,
+}
+
+/// One authorization rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AuthorizationRule {
+    /// Name of the rule in audit records and `idm explain`.
+    pub name: RuleName,
+    /// Request methods it covers. Unset means all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 9), extend("x-kubernetes-list-type" = "set"))]
+    pub methods: Option<Vec<RequestMethod>>,
+    /// What the caller must hold. Unset means nothing beyond being authenticated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require: Option<Require>,
+}
+
+/// HTTP methods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[allow(missing_docs)] // the names are RFC 9110's
+pub enum RequestMethod {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+    Trace,
+    Connect,
+}
+
+/// What a caller must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Require {
+    /// Roles, from the token, the Credential or RoleBindings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<NameSet>,
+    /// OAuth scopes, from the token's `scope` or `scp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<NameSet>,
+}
+
+/// Names to hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.any) || has(self.all)", "message": "set `any`, `all` or both"}]))]
+pub struct NameSet {
+    /// At least one of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 256)), extend("x-kubernetes-list-type" = "set"))]
+    pub any: Option<Vec<String>>,
+    /// Every one of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 256)), extend("x-kubernetes-list-type" = "set"))]
+    pub all: Option<Vec<String>>,
+}
+
+/// What the upstream is told.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Upstream {
+    /// Further headers made from the identity, besides `X-Authenticated-UserId` and `X-Authenticated-UserRoles`. Every spelling of their names is removed from what the caller sends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub headers: Option<Vec<HeaderMapping>>,
+    /// What becomes of the caller's credential: `Remove` or `Forward`. Unset means `Remove`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<CredentialForwarding>,
+}
+
+/// What becomes of the caller's credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CredentialForwarding {
+    /// It stays at the gateway.
+    Remove,
+    /// It goes on to the upstream, which could use it elsewhere in the caller's name.
+    Forward,
+}
+
+/// One header made from the identity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HeaderMapping {
+    /// Name of the header.
+    #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9-]+$"))]
+    pub name: String,
+    /// Where its value comes from, for example `identity.attributes.tenant` or `token.email`. Lists are joined with commas; a missing value sends no header.
+    #[schemars(length(min = 1, max = 512))]
+    pub value: String,
+}

@@ -1,0 +1,396 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use gateway_api::apis::standard::gateways::{Gateway, GatewayListeners};
+use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
+use idm_plan::{Handler, Host, PathMatch, Plan, Policy, RouteEntry, RouteRule, Timeouts, VirtualHost};
+use idm_types::Reason;
+use kube::ResourceExt;
+
+use crate::attach::{Attachments, Candidate, Target, exists};
+use crate::lower::route::{LoweredMatch, LoweredRule, lower_rule, service_backend};
+use crate::lower::{Notes, credential::lower_credentials, policy::lower_policy, role_binding::lower_grants};
+use crate::{Cause, Condition, ObjectId, Report, World, previous_policy, service_names};
+
+/// What came of a namespace.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// What its gateway shall enforce.
+    pub plan: Plan,
+    /// What its users shall know.
+    pub report: Report,
+    /// How each HTTPRoute and its parents fared, for Gateway API statuses.
+    pub routes: Vec<RouteStatus>,
+}
+
+/// One route under one parent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteStatus {
+    /// The route's name.
+    pub route: String,
+    /// The parent, as the route refers to it.
+    pub parent: HttpRouteParentRefs,
+    /// The listeners that took it.
+    pub listeners: Vec<String>,
+}
+
+/// Compiles a namespace.
+///
+/// Total: there is always a plan, and what could not be compiled refuses its requests in it. A policy
+/// that became invalid keeps its version in `previous` when there is one with the same uid.
+pub fn compile(world: &World, previous: Option<&Plan>) -> Compiled {
+    let mut compiler = Compiler { world, report: Report::default(), policies: Vec::new(), invalid: BTreeMap::new(), rules: Vec::new(), hosts: BTreeMap::new(), covered: BTreeMap::new() };
+    compiler.lower_policies(previous);
+    let attachments = compiler.settle_attachments();
+    let routes = compiler.lower_routes(&attachments);
+    compiler.lower_services(&attachments);
+    compiler.report_overridden();
+    let credentials = lower_credentials(world, &mut compiler.report);
+    let grants = lower_grants(world, &mut compiler.report);
+    for broken in &world.broken {
+        compiler.report.push(&broken.id, "", Condition::Accepted, Cause::Invalid, broken.message.clone());
+    }
+    compiler.report.sort();
+    let plan = Plan {
+        namespace: world.namespace.clone(),
+        policies: compiler.policies,
+        hosts: sorted_hosts(compiler.hosts),
+        rules: compiler.rules,
+        credentials,
+        grants,
+    };
+    Compiled { plan, report: compiler.report, routes }
+}
+
+struct Compiler<'w> {
+    world: &'w World,
+    report: Report,
+    policies: Vec<Policy>,
+    /// Policies that cannot be enforced, with the message their requests are refused with.
+    invalid: BTreeMap<String, String>,
+    rules: Vec<RouteRule>,
+    hosts: BTreeMap<Host, Vec<(Rank, RouteEntry)>>,
+    /// For each policy: rules it covers, and (rule, winner) where a more specific one came first.
+    covered: BTreeMap<String, (usize, Vec<(String, String)>)>,
+}
+
+/// The Gateway API's order of precedence between matches; smaller serves first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    not_exact: bool,
+    path_length: std::cmp::Reverse<usize>,
+    no_method: bool,
+    headers: std::cmp::Reverse<usize>,
+    created: String,
+    name: String,
+    position: usize,
+}
+
+impl<'w> Compiler<'w> {
+    fn id(&self, kind: &str, name: &str) -> ObjectId {
+        ObjectId::new(kind, &self.world.namespace, name)
+    }
+
+    fn lower_policies(&mut self, previous: Option<&Plan>) {
+        for object in &self.world.policies {
+            let id = self.id("IdentityPolicy", &object.meta.name);
+            let mut notes = Notes::new(&mut self.report, id.clone());
+            let lowered = lower_policy(self.world, object, &mut notes);
+            self.keep(lowered, &object.meta.name, &object.meta.uid, &id, previous);
+        }
+        for broken in self.world.broken.iter().filter(|b| b.id.kind == "IdentityPolicy") {
+            self.keep(None, &broken.meta.name, &broken.meta.uid, &broken.id, previous);
+        }
+    }
+
+    fn keep(&mut self, lowered: Option<Policy>, name: &str, uid: &str, id: &ObjectId, previous: Option<&Plan>) {
+        if let Some(policy) = lowered {
+            self.policies.push(policy);
+        } else if let Some(last_good) = previous_policy(previous, uid) {
+            self.policies.push(last_good.clone());
+            let message = format!("generation {} stays in force until the policy is valid again", last_good.generation);
+            self.report.push(id, "", Condition::Programmed, Cause::InvalidKeptPrevious, message);
+        } else {
+            self.invalid.insert(name.to_owned(), format!("IdentityPolicy '{name}' is not valid"));
+        }
+    }
+
+    fn settle_attachments(&mut self) -> Attachments<'w> {
+        let world = self.world;
+        let readable = world.policies.iter().map(|p| Candidate { meta: &p.meta, targets: &p.spec.target_refs });
+        let broken = world.broken.iter().filter(|b| b.id.kind == "IdentityPolicy").map(|b| Candidate { meta: &b.meta, targets: &b.targets });
+        let attachments = Attachments::settle(readable.chain(broken).collect());
+        for (loser, target, winner) in &attachments.lost {
+            let message = format!("{target} is already held by IdentityPolicy '{}/{winner}', which is older: attach to something more specific, or remove one", world.namespace);
+            self.report.push(&ObjectId::new("IdentityPolicy", &world.namespace, loser), "spec.targetRefs", Condition::Accepted, Cause::Conflicted, message);
+        }
+        for policy in &world.policies {
+            let id = self.id("IdentityPolicy", &policy.meta.name);
+            for (i, reference) in policy.spec.target_refs.iter().enumerate() {
+                let path = format!("spec.targetRefs[{i}]");
+                match Target::of(reference) {
+                    None => self.report.push(&id, path, Condition::Accepted, Cause::Invalid, "target must be an HTTPRoute or Gateway of group 'gateway.networking.k8s.io', or a Service of group ''"),
+                    Some(target) if !exists(world, &target) => self.report.push(&id, path, Condition::Accepted, Cause::TargetNotFound, format!("{target} must exist in this namespace{}", class_hint(&target))),
+                    Some(_) => {}
+                }
+            }
+            if policy.spec.target_refs.is_empty() {
+                self.report.push(&id, "spec.targetRefs", Condition::Accepted, Cause::Invalid, "at least one target must be given");
+            }
+        }
+        attachments
+    }
+
+    fn lower_routes(&mut self, attachments: &Attachments<'w>) -> Vec<RouteStatus> {
+        let world = self.world;
+        let listeners = self.usable_listeners();
+        let mut statuses = Vec::new();
+        for route in &world.routes {
+            let mut attached = Vec::new();
+            for parent in route.spec.parent_refs.iter().flatten() {
+                let taken: Vec<_> = listeners.iter().filter(|(gateway, listener)| takes(world, gateway, listener, parent)).cloned().collect();
+                if !is_ours(world, parent) {
+                    continue;
+                }
+                let hosts: Vec<_> = taken.iter().flat_map(|(g, l)| intersect(l.hostname.as_deref(), route).into_iter().map(move |h| (*g, *l, h))).collect();
+                if hosts.is_empty() {
+                    let message = format!("Gateway '{}' must have an HTTP listener that takes this route: check sectionName, port and hostnames", parent.name);
+                    self.report.push(&self.id("HTTPRoute", &route.name_any()), "spec.parentRefs", Condition::Accepted, Cause::NoMatchingParent, message);
+                }
+                let names = taken.iter().map(|(_, l)| l.name.clone()).collect();
+                statuses.push(RouteStatus { route: route.name_any(), parent: parent.clone(), listeners: if hosts.is_empty() { vec![] } else { names } });
+                attached.extend(hosts);
+            }
+            self.lower_route(route, &attached, attachments);
+        }
+        statuses
+    }
+
+    fn lower_route(&mut self, route: &HttpRoute, attached: &[(&'w Gateway, &'w GatewayListeners, Host)], attachments: &Attachments<'w>) {
+        let name = route.name_any();
+        let id = self.id("HTTPRoute", &name);
+        let created = route.metadata.creation_timestamp.as_ref().map(|t| t.0.to_string()).unwrap_or_default();
+        for (i, rule) in route.spec.rules.iter().flatten().enumerate() {
+            let path = format!("spec.rules[{i}]");
+            let mut notes = Notes::new(&mut self.report, id.clone());
+            let (matches, lowered) = lower_rule(self.world, &path, rule, &mut notes);
+            let title = format!("HTTPRoute {}/{name} rule {}", self.world.namespace, rule.name.clone().unwrap_or_else(|| i.to_string()));
+            for (gateway, listener, host) in attached {
+                let mut targets = Vec::new();
+                targets.extend(rule.name.as_ref().map(|rule| Target::RouteRule(name.clone(), rule.clone())));
+                targets.push(Target::Route(name.clone()));
+                targets.push(Target::Listener(gateway.name_any(), listener.name.clone()));
+                targets.push(Target::Gateway(gateway.name_any()));
+                let rule = self.push_rule(&title, lowered.as_ref(), attachments, &targets);
+                for (j, found) in matches.iter().enumerate() {
+                    self.push_entry(host.clone(), found, rule, &created, &name, i * 64 + j);
+                }
+            }
+        }
+    }
+
+    /// Decides which policy covers the rule and adds it to the plan once.
+    fn push_rule(&mut self, title: &str, lowered: Option<&LoweredRule>, attachments: &Attachments<'w>, targets: &[Target]) -> usize {
+        let (winner, others) = attachments.covering(targets);
+        if let Some(winner) = winner {
+            self.covered.entry(winner.to_owned()).or_default().0 += 1;
+            for (loser, _) in others {
+                self.covered.entry(loser.to_owned()).or_default().1.push((title.to_owned(), winner.to_owned()));
+            }
+        }
+        let handler = match (winner, lowered) {
+            (_, None) => Handler::Refuse { reason: Reason::RouteInvalid, detail: format!("{title} is not valid: read its status") },
+            (None, Some(_)) => Handler::Refuse { reason: Reason::NoPolicy, detail: format!("no IdentityPolicy covers {title}") },
+            (Some(policy), Some(rule)) => self.enforce(policy, rule),
+        };
+        let rule = RouteRule { name: title.to_owned(), handler };
+        if let Some(position) = self.rules.iter().position(|other| *other == rule) {
+            return position;
+        }
+        self.rules.push(rule);
+        self.rules.len() - 1
+    }
+
+    fn enforce(&self, policy: &str, rule: &LoweredRule) -> Handler {
+        match self.policies.iter().position(|p| p.key.name == policy) {
+            Some(position) => {
+                Handler::Enforce { policy: position, backends: rule.backends.clone(), timeouts: rule.timeouts, headers: rule.headers.clone() }
+            }
+            None => {
+                let detail = self.invalid.get(policy).cloned().unwrap_or_else(|| format!("IdentityPolicy '{policy}' is not in force"));
+                Handler::Refuse { reason: Reason::PolicyInvalid, detail }
+            }
+        }
+    }
+
+    fn push_entry(&mut self, host: Host, found: &LoweredMatch, rule: usize, created: &str, name: &str, position: usize) {
+        let LoweredMatch { path, method, headers } = found;
+        let (not_exact, length) = match path {
+            PathMatch::Exact(path) => (false, path.len()),
+            PathMatch::Prefix(path) => (true, path.len()),
+        };
+        let rank = Rank {
+            not_exact,
+            path_length: std::cmp::Reverse(length),
+            no_method: method.is_none(),
+            headers: std::cmp::Reverse(headers.len()),
+            created: created.to_owned(),
+            name: name.to_owned(),
+            position,
+        };
+        let entry = RouteEntry { path: path.clone(), method: method.clone(), headers: headers.clone(), rule };
+        self.hosts.entry(host).or_default().push((rank, entry));
+    }
+
+    /// A Service that a policy names is served under the names in-cluster clients use for it, and
+    /// under the hostnames of its annotation.
+    fn lower_services(&mut self, attachments: &Attachments<'w>) {
+        let world = self.world;
+        let names: BTreeSet<String> = attachments.services().map(|(name, _)| name.to_owned()).collect();
+        for name in names {
+            let Some(service) = world.services.iter().find(|s| s.name_any() == name) else { continue };
+            let ports: BTreeSet<Option<String>> = attachments.services().filter(|(s, _)| *s == name).map(|(_, port)| port.map(str::to_owned)).collect();
+            let all: Vec<_> = service.spec.iter().flat_map(|s| s.ports.iter().flatten()).collect();
+            let named = ports.iter().find_map(Clone::clone);
+            let id = self.id("Service", &name);
+            let mut notes = Notes::new(&mut self.report, id);
+            let several = all.len() > 1 && named.is_none() || ports.iter().flatten().count() > 1;
+            let backend = if several {
+                notes.fail("spec.ports", Cause::UnsupportedValue, "this Service has several ports: the policy's target must name one with `sectionName`")
+            } else {
+                service_backend(world, "spec.ports", service, |p| named.is_none() || p.name == named, 1, &mut notes)
+            };
+            let lowered = backend.map(|backend| LoweredRule { backends: vec![backend], timeouts: Timeouts::DEFAULT, headers: vec![] });
+            let title = format!("Service {}/{name}", world.namespace);
+            let mut targets: Vec<_> = ports.iter().flatten().map(|port| Target::Service(name.clone(), Some(port.clone()))).collect();
+            targets.push(Target::Service(name.clone(), None));
+            let rule = self.push_rule(&title, lowered.as_ref(), attachments, &targets);
+            let everything = LoweredMatch { path: PathMatch::Prefix(String::new()), method: None, headers: vec![] };
+            for host in self.service_hosts(service, &name) {
+                self.push_entry(host, &everything, rule, "", &name, 0);
+            }
+        }
+    }
+
+    fn service_hosts(&mut self, service: &k8s_openapi::api::core::v1::Service, name: &str) -> Vec<Host> {
+        let mut hosts: Vec<Host> = service_names(name, &self.world.namespace).into_iter().map(Host::Exact).collect();
+        let annotation = service.annotations().get(idm_api::HOSTNAMES_ANNOTATION).cloned().unwrap_or_default();
+        for hostname in annotation.split(',').map(str::trim).filter(|h| !h.is_empty()) {
+            match parse_host(hostname) {
+                Some(host) => hosts.push(host),
+                None => {
+                    let message = format!("'{hostname}' must be a hostname, `*.` and a domain, or `*`");
+                    self.report.push(&self.id("Service", name), format!("metadata.annotations[{}]", idm_api::HOSTNAMES_ANNOTATION), Condition::Accepted, Cause::Invalid, message);
+                }
+            }
+        }
+        hosts
+    }
+
+    fn report_overridden(&mut self) {
+        for (policy, (rules, overridden)) in &self.covered {
+            let Some((rule, winner)) = overridden.first() else { continue };
+            let id = ObjectId::new("IdentityPolicy", &self.world.namespace, policy);
+            let more = if overridden.len() > 1 { format!(" (and {} more)", overridden.len() - 1) } else { String::new() };
+            let message = format!("IdentityPolicy '{}/{winner}' is more specific and holds {rule}{more}", self.world.namespace);
+            let cause = if *rules == 0 { Cause::Overridden } else { Cause::PartiallyProgrammed };
+            self.report.push(&id, "", Condition::Programmed, cause, message);
+        }
+    }
+
+    /// The HTTP listeners of our class. All must share one port: the gateway has one, and a route that
+    /// was attached to a private port only must not become reachable on a public one.
+    fn usable_listeners(&mut self) -> Vec<(&'w Gateway, &'w GatewayListeners)> {
+        let mut port = None;
+        let mut usable = Vec::new();
+        for gateway in self.world.gateways.iter().filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS) {
+            let id = self.id("Gateway", &gateway.name_any());
+            for (i, listener) in gateway.spec.listeners.iter().enumerate() {
+                let path = format!("spec.listeners[{i}]");
+                let message = if listener.protocol != "HTTP" {
+                    format!("protocol {} is not supported: use HTTP, with TLS ended in front of the gateway", listener.protocol)
+                } else if *port.get_or_insert(listener.port) != listener.port {
+                    format!("all listeners of a namespace must share one port, and {} is taken already", port.unwrap_or_default())
+                } else {
+                    usable.push((gateway, listener));
+                    continue;
+                };
+                self.report.push(&id, path, Condition::Accepted, Cause::UnsupportedListener, message);
+            }
+        }
+        usable
+    }
+}
+
+fn class_hint(target: &Target) -> &'static str {
+    if matches!(target, Target::Gateway(_) | Target::Listener(..)) { " and have gatewayClassName 'idm'" } else { "" }
+}
+
+fn is_ours(world: &World, parent: &HttpRouteParentRefs) -> bool {
+    let kind = parent.kind.as_deref().unwrap_or("Gateway") == "Gateway" && parent.group.as_deref().unwrap_or("gateway.networking.k8s.io") == "gateway.networking.k8s.io";
+    kind && parent.namespace.as_deref().unwrap_or(&world.namespace) == world.namespace
+        && world.gateways.iter().any(|g| g.name_any() == parent.name && g.spec.gateway_class_name == idm_api::GATEWAY_CLASS)
+}
+
+fn takes(world: &World, gateway: &Gateway, listener: &GatewayListeners, parent: &HttpRouteParentRefs) -> bool {
+    is_ours(world, parent)
+        && parent.name == gateway.name_any()
+        && parent.section_name.as_deref().is_none_or(|section| section == listener.name)
+        && parent.port.is_none_or(|port| port == listener.port)
+}
+
+/// The hosts that listener and route have in common.
+fn intersect(listener: Option<&str>, route: &HttpRoute) -> Vec<Host> {
+    let listener = listener.map_or(Some(Host::Any), parse_host);
+    let Some(listener) = listener else { return vec![] };
+    let hostnames = route.spec.hostnames.as_deref().unwrap_or_default();
+    if hostnames.is_empty() {
+        return vec![listener];
+    }
+    hostnames.iter().filter_map(|h| parse_host(h)).filter_map(|host| narrower(&listener, &host)).collect()
+}
+
+fn narrower(a: &Host, b: &Host) -> Option<Host> {
+    let below = |name: &str, domain: &str| name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+    match (a, b) {
+        (Host::Any, other) | (other, Host::Any) => Some(other.clone()),
+        (Host::Exact(a), Host::Exact(b)) => (a == b).then(|| Host::Exact(a.clone())),
+        (Host::Exact(name), Host::Below(domain)) | (Host::Below(domain), Host::Exact(name)) => below(name, domain).then(|| Host::Exact(name.clone())),
+        (Host::Below(a), Host::Below(b)) if a == b || below(a, b) => Some(Host::Below(a.clone())),
+        (Host::Below(a), Host::Below(b)) => below(b, a).then(|| Host::Below(b.clone())),
+    }
+}
+
+fn parse_host(text: &str) -> Option<Host> {
+    if text == "*" {
+        return Some(Host::Any);
+    }
+    let text = text.to_ascii_lowercase();
+    let label = |l: &str| !l.is_empty() && l.len() <= 63 && !l.starts_with('-') && !l.ends_with('-') && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let valid = |name: &str| name.len() <= 253 && name.split('.').all(label);
+    match text.strip_prefix("*.") {
+        Some(domain) => valid(domain).then(|| Host::Below(domain.to_owned())),
+        None => valid(&text).then_some(Host::Exact(text)),
+    }
+}
+
+/// Most specific host first: exact names, then domains with more labels, then everything.
+fn sorted_hosts(hosts: BTreeMap<Host, Vec<(Rank, RouteEntry)>>) -> Vec<VirtualHost> {
+    let mut sorted: Vec<VirtualHost> = Vec::with_capacity(hosts.len());
+    for (host, mut ranked) in hosts {
+        ranked.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut entries: Vec<RouteEntry> = Vec::with_capacity(ranked.len());
+        for (_, entry) in ranked {
+            if !entries.contains(&entry) {
+                entries.push(entry);
+            }
+        }
+        sorted.push(VirtualHost { host, entries });
+    }
+    let weight = |host: &Host| match host {
+        Host::Exact(_) => 0,
+        Host::Below(domain) => usize::MAX - 1 - domain.len(),
+        Host::Any => usize::MAX,
+    };
+    sorted.sort_by_key(|v| weight(&v.host));
+    sorted
+}

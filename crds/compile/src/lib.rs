@@ -1,0 +1,29 @@
+//! Turns what users wrote into what a gateway enforces.
+//!
+//! In: a [`World`], one consistent snapshot of a namespace's objects and the Secrets they name. Out: a
+//! [`Plan`] and a [`Report`] of findings. Pure: no IO, no clock, no client; the operator and the folder
+//! reader share every line of it. What cannot be compiled refuses its requests; it never disappears.
+//! Start at [`compile`]; then `attach.rs` (who covers what), `lower/` (one file per kind).
+
+mod attach;
+mod compile;
+mod lower;
+mod report;
+mod world;
+pub mod yaml;
+
+pub use compile::{Compiled, RouteStatus, compile};
+pub use report::{Cause, Condition, Finding, ObjectId, Report};
+pub use world::{Broken, Meta, Object, Settings, World};
+
+use idm_plan::Plan;
+
+/// The names by which in-cluster clients call a Service.
+pub(crate) fn service_names(name: &str, namespace: &str) -> [String; 4] {
+    [name.to_owned(), format!("{name}.{namespace}"), format!("{name}.{namespace}.svc"), format!("{name}.{namespace}.svc.cluster.local")]
+}
+
+/// The policy of the last plan with this uid, if it was in force.
+pub(crate) fn previous_policy<'a>(previous: Option<&'a Plan>, uid: &str) -> Option<&'a idm_plan::Policy> {
+    previous?.policies.iter().find(|policy| policy.uid == uid)
+}

@@ -1,0 +1,70 @@
+use std::collections::BTreeMap;
+
+use idm_api::v1alpha1::CredentialSpec;
+use idm_plan::{Credential, ObjectKey};
+use idm_types::{ApiKey, Timestamp};
+use sha2::{Digest, Sha256};
+
+use super::Notes;
+use crate::{Cause, Object, ObjectId, Report, World};
+
+/// All usable credentials, ordered by hash. Two Credentials with the same key refuse the younger one.
+pub(crate) fn lower_credentials(world: &World, report: &mut Report) -> Vec<Credential> {
+    let mut by_hash: BTreeMap<String, Credential> = BTreeMap::new();
+    let mut objects: Vec<_> = world.credentials.iter().collect();
+    objects.sort_by_key(|object| (object.meta.created.clone(), object.meta.name.clone()));
+    for object in objects {
+        let mut notes = Notes::new(report, ObjectId::new("Credential", &world.namespace, &object.meta.name));
+        let Some(credential) = lower(world, object, &mut notes) else { continue };
+        match by_hash.get(&credential.sha256) {
+            Some(first) => {
+                let message = format!("Credential '{}' already has the same key: give each its own Secret", first.key.name);
+                notes.fail::<()>("spec.secretRef", Cause::Conflicted, message);
+            }
+            None => drop(by_hash.insert(credential.sha256.clone(), credential)),
+        }
+    }
+    by_hash.into_values().collect()
+}
+
+fn lower(world: &World, object: &Object<CredentialSpec>, notes: &mut Notes<'_>) -> Option<Credential> {
+    let CredentialSpec { owner, api_key, secret_ref, roles, attributes, access, expire_time, suspend } = &object.spec;
+    if api_key.is_none() {
+        return notes.fail("spec", Cause::Invalid, "credential must have exactly one kind: set `apiKey: {}`");
+    }
+    let owner = match owner.as_ref().map(|owner| (&owner.user, &owner.application)) {
+        None => None,
+        Some((Some(user), None)) => Some(format!("user:{user}")),
+        Some((None, Some(application))) => Some(format!("application:{application}")),
+        Some(_) => return notes.fail("spec.owner", Cause::Invalid, "owner must have exactly one of `user` and `application`"),
+    };
+    let expires = match expire_time.as_deref().map(|text| (text, Timestamp::parse_rfc3339(text))) {
+        None => None,
+        Some((_, Some(time))) => Some(time),
+        Some((text, None)) => return notes.fail("spec.expireTime", Cause::Invalid, format!("'{text}' must be a time in UTC such as 2027-01-01T00:00:00Z")),
+    };
+    let field = secret_ref.key.as_deref().unwrap_or("key");
+    let Some(secret) = world.secrets.get(&secret_ref.name) else {
+        return notes.fail("spec.secretRef", Cause::RefNotFound, format!("Secret '{}' must exist in this namespace", secret_ref.name));
+    };
+    let Some(value) = secret.get(field) else {
+        return notes.fail("spec.secretRef", Cause::InvalidRef, format!("Secret '{}' must have the key '{field}'", secret_ref.name));
+    };
+    // The value itself must not get into the message.
+    let text = std::str::from_utf8(value.reveal()).map(str::trim_end).unwrap_or_default();
+    if !ApiKey::is_well_formed(text) {
+        let message = format!("Secret '{}', key '{field}', must hold an API key made by `idm credential new` (idm_ and a checksum)", secret_ref.name);
+        return notes.fail("spec.secretRef", Cause::InvalidRef, message);
+    }
+    let sha256 = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(Credential {
+        key: ObjectKey::new(&world.namespace, &object.meta.name),
+        sha256,
+        owner,
+        roles: roles.clone().unwrap_or_default(),
+        attributes: attributes.iter().flatten().map(|a| (a.name.clone(), a.value.clone())).collect(),
+        policies: access.as_ref().map(|access| access.policies.clone()),
+        expires,
+        suspended: suspend.unwrap_or(false),
+    })
+}

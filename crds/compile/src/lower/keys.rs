@@ -1,0 +1,85 @@
+//! Issuers and where their keys come from.
+
+use std::net::IpAddr;
+
+use idm_api::v1alpha1::KeySources;
+use idm_jose::KeySet;
+use idm_plan::KeySource;
+use idm_types::Algorithm;
+use url::{Host, Url};
+
+use super::Notes;
+use crate::{Cause, World};
+
+/// When a policy names no algorithms.
+pub(crate) const DEFAULT_ALGORITHMS: &[Algorithm] = &[Algorithm::RS256, Algorithm::ES256];
+
+pub(crate) fn lower_keys(world: &World, path: &str, issuer: &str, keys: &KeySources, algorithms: &[Algorithm], notes: &mut Notes<'_>) -> Option<KeySource> {
+    // No `..`: a member users can set and we ignore is a green light that does nothing.
+    let KeySources { discovery, jwks_uri, inline, secret_ref } = keys;
+    match (discovery, jwks_uri, inline, secret_ref) {
+        (Some(_), None, None, None) => {
+            let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+            check_url(world, &format!("{path}.discovery"), &url, notes)?;
+            Some(KeySource::Discovery { url })
+        }
+        (None, Some(url), None, None) => {
+            check_url(world, &format!("{path}.jwksUri"), url, notes)?;
+            Some(KeySource::Url { url: url.clone() })
+        }
+        (None, None, Some(jwks), None) => checked_jwks(&format!("{path}.inline"), jwks.clone(), algorithms, Cause::Invalid, notes),
+        (None, None, None, Some(reference)) => {
+            let path = format!("{path}.secretRef");
+            let key = reference.key.as_deref().unwrap_or("jwks.json");
+            let Some(secret) = world.secrets.get(&reference.name) else {
+                return notes.fail(path, Cause::RefNotFound, format!("Secret '{}' must exist in this namespace", reference.name));
+            };
+            let Some(value) = secret.get(key) else {
+                return notes.fail(path, Cause::InvalidRef, format!("Secret '{}' must have the key '{key}'", reference.name));
+            };
+            let Ok(jwks) = String::from_utf8(value.reveal().clone()) else {
+                return notes.fail(path, Cause::InvalidRef, format!("Secret '{}', key '{key}', must hold JSON text", reference.name));
+            };
+            checked_jwks(&path, jwks, algorithms, Cause::InvalidRef, notes)
+        }
+        _ => notes.fail(path, Cause::Invalid, "keys must have exactly one of `discovery`, `jwksUri`, `inline`, `secretRef`"),
+    }
+}
+
+fn checked_jwks(path: &str, jwks: String, algorithms: &[Algorithm], cause: Cause, notes: &mut Notes<'_>) -> Option<KeySource> {
+    match KeySet::parse(jwks.as_bytes(), algorithms) {
+        Ok(_) => Some(KeySource::Inline { jwks }),
+        Err(error) => notes.fail(path, cause, error.to_string()),
+    }
+}
+
+/// A URL that a tenant wrote is fetched by the gateway, so it must not reach what only the gateway can
+/// reach. Names are checked again after every DNS answer, by the fetcher.
+fn check_url(world: &World, path: &str, text: &str, notes: &mut Notes<'_>) -> Option<()> {
+    let Ok(url) = Url::parse(text) else {
+        return notes.fail(path, Cause::Invalid, format!("'{text}' must be a URL"));
+    };
+    let insecure_allowed = world.settings.danger_insecure_issuers;
+    if !url.username().is_empty() || url.password().is_some() {
+        return notes.fail(path, Cause::Invalid, "the URL must not contain a user name or password");
+    }
+    match (url.scheme(), url.host()) {
+        (_, None) => notes.fail(path, Cause::Invalid, format!("'{text}' must name a host")),
+        ("https" | "http", Some(Host::Ipv4(ip))) if !insecure_allowed && is_local(ip.into()) => forbidden(path, notes),
+        ("https" | "http", Some(Host::Ipv6(ip))) if !insecure_allowed && is_local(ip.into()) => forbidden(path, notes),
+        ("https" | "http", Some(Host::Domain(name))) if !insecure_allowed && (name == "localhost" || name.ends_with(".localhost")) => forbidden(path, notes),
+        ("https", _) => Some(()),
+        ("http", _) if insecure_allowed => Some(()),
+        ("http", Some(Host::Domain(name))) if name.ends_with(".svc") || name.ends_with(".svc.cluster.local") => Some(()),
+        ("http", _) => notes.fail(path, Cause::Invalid, "the URL must be https: over plain http anyone on the way can replace the keys (only Services of the cluster may use http)"),
+        _ => notes.fail(path, Cause::Invalid, format!("'{text}' must be an http or https URL")),
+    }
+}
+
+fn forbidden(path: &str, notes: &mut Notes<'_>) -> Option<()> {
+    notes.fail(path, Cause::Invalid, "the URL must not point at the gateway's own machine or at link-local addresses")
+}
+
+fn is_local(ip: IpAddr) -> bool {
+    idm_plan::is_local_address(ip)
+}

@@ -1,0 +1,33 @@
+//! One file per kind: wire in, plan out, findings for what cannot be lowered.
+
+pub(crate) mod credential;
+pub(crate) mod keys;
+pub(crate) mod policy;
+pub(crate) mod role_binding;
+pub(crate) mod route;
+
+use crate::{Cause, Condition, ObjectId, Report};
+
+/// Writes findings about one object, with a field path that grows on the way down.
+pub(crate) struct Notes<'r> {
+    pub(crate) report: &'r mut Report,
+    pub(crate) object: ObjectId,
+    pub(crate) failed: bool,
+}
+
+impl<'r> Notes<'r> {
+    pub(crate) fn new(report: &'r mut Report, object: ObjectId) -> Self {
+        Self { report, object, failed: false }
+    }
+
+    /// Records a finding that keeps the object from being in force. Returns `None` for use with `?`.
+    pub(crate) fn fail<T>(&mut self, path: impl Into<String>, cause: Cause, message: impl Into<String>) -> Option<T> {
+        let condition = match cause {
+            Cause::RefNotFound | Cause::RefNotPermitted | Cause::InvalidRef => Condition::ResolvedRefs,
+            _ => Condition::Accepted,
+        };
+        self.report.push(&self.object, path, condition, cause, message);
+        self.failed = true;
+        None
+    }
+}

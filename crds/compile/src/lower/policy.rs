@@ -1,0 +1,273 @@
+use std::collections::BTreeSet;
+
+use idm_api::v1alpha1 as wire;
+use idm_plan::{
+    ApiKeyMethod, CredentialForwarding, Disclosure, Expr, HeaderMapping, IdentityMapping, Issuer, JwtMethod, Method, MethodKind, NameSet, ObjectKey, Policy,
+    Require, Rule, Source, UpstreamSettings, Variable,
+};
+use idm_types::Skew;
+
+use super::Notes;
+use super::keys::{DEFAULT_ALGORITHMS, lower_keys};
+use crate::{Cause, Object, World};
+
+const DEFAULT_SKEW_SECONDS: i64 = 30;
+
+pub(crate) fn lower_policy(world: &World, object: &Object<wire::IdentityPolicySpec>, notes: &mut Notes<'_>) -> Option<Policy> {
+    // `target_refs` is read by attach.rs.
+    let wire::IdentityPolicySpec { target_refs: _, authentication, authorization, upstream, disclosure } = &object.spec;
+    let wire::Authentication { methods, identity } = authentication;
+    let methods = lower_methods(world, methods, notes);
+    let identity = lower_identity(identity.as_ref(), notes);
+    let rules = lower_rules(authorization.as_ref(), notes);
+    let upstream = lower_upstream(upstream.as_ref(), notes);
+    if notes.failed {
+        return None;
+    }
+    Some(Policy {
+        key: ObjectKey::new(&world.namespace, &object.meta.name),
+        uid: object.meta.uid.clone(),
+        generation: object.meta.generation,
+        methods,
+        identity,
+        rules,
+        upstream,
+        disclosure: match disclosure {
+            None | Some(wire::Disclosure::Minimal) => Disclosure::Minimal,
+            Some(wire::Disclosure::Detailed) => Disclosure::Detailed,
+        },
+    })
+}
+
+fn lower_methods(world: &World, methods: &[wire::Method], notes: &mut Notes<'_>) -> Vec<Method> {
+    let mut names = BTreeSet::new();
+    let mut lowered = Vec::new();
+    if methods.is_empty() {
+        notes.fail::<()>("spec.authentication.methods", Cause::Invalid, "at least one method must be given; write `anonymous: {}` to open the route");
+    }
+    for (i, wire::Method { name, jwt, api_key, anonymous }) in methods.iter().enumerate() {
+        let path = format!("spec.authentication.methods[{i}]");
+        if !names.insert(name) {
+            notes.fail::<()>(format!("{path}.name"), Cause::Invalid, format!("method name '{name}' must be used once"));
+        }
+        let kind = match (jwt, api_key, anonymous) {
+            (Some(jwt), None, None) => lower_jwt(world, &format!("{path}.jwt"), jwt, notes).map(MethodKind::Jwt),
+            (None, Some(key), None) => lower_api_key(world, &format!("{path}.apiKey"), key, notes).map(MethodKind::ApiKey),
+            (None, None, Some(wire::AnonymousMethod {})) => Some(MethodKind::Anonymous),
+            _ => notes.fail(path, Cause::Invalid, "method must have exactly one of `jwt`, `apiKey`, `anonymous`"),
+        };
+        lowered.extend(kind.map(|kind| Method { name: name.clone(), kind }));
+    }
+    lowered
+}
+
+fn lower_jwt(world: &World, path: &str, jwt: &wire::JwtMethod, notes: &mut Notes<'_>) -> Option<JwtMethod> {
+    let wire::JwtMethod { issuers, sources, clock_skew_seconds } = jwt;
+    let mut lowered: Vec<Issuer> = Vec::new();
+    for (i, issuer) in issuers.iter().enumerate() {
+        let path = format!("{path}.issuers[{i}]");
+        let issuer = lower_issuer(world, &path, issuer, notes)?;
+        if lowered.iter().any(|other| other.issuer == issuer.issuer) {
+            return notes.fail(path, Cause::Invalid, format!("issuer '{}' must be listed once; give it all its audiences there", issuer.issuer));
+        }
+        lowered.push(issuer);
+    }
+    if lowered.is_empty() {
+        return notes.fail(format!("{path}.issuers"), Cause::Invalid, "at least one issuer must be given");
+    }
+    let seconds = clock_skew_seconds.unwrap_or(DEFAULT_SKEW_SECONDS);
+    if !(0..=Skew::MAX_SECONDS as i64).contains(&seconds) {
+        return notes.fail(format!("{path}.clockSkewSeconds"), Cause::Invalid, "clockSkewSeconds must be between 0 and 300");
+    }
+    let sources = match sources {
+        None => vec![Source::Header { name: "authorization".into(), scheme: Some("Bearer".into()) }],
+        Some(given) => {
+            let mut lowered = Vec::new();
+            for (i, wire::TokenSource { header, cookie }) in given.iter().enumerate() {
+                lowered.push(lower_source(&format!("{path}.sources[{i}]"), header.as_ref(), cookie.as_ref(), None, notes)?);
+            }
+            lowered
+        }
+    };
+    Some(JwtMethod { issuers: lowered, sources: non_empty(path, sources, notes)?, skew: Skew::from_seconds(seconds as u64) })
+}
+
+fn non_empty(path: &str, sources: Vec<Source>, notes: &mut Notes<'_>) -> Option<Vec<Source>> {
+    if sources.is_empty() {
+        return notes.fail(format!("{path}.sources"), Cause::Invalid, "at least one source must be given; leave `sources` out for the default");
+    }
+    Some(sources)
+}
+
+fn lower_issuer(world: &World, path: &str, entry: &wire::JwtIssuer, notes: &mut Notes<'_>) -> Option<Issuer> {
+    let wire::JwtIssuer { issuer, federation_ref, audiences, keys, algorithms, types } = entry;
+    if audiences.is_empty() {
+        return notes.fail(format!("{path}.audiences"), Cause::Invalid, "at least one audience must be given: without it every token of the issuer would do");
+    }
+    let types = types.iter().flatten().map(|t| t.to_ascii_lowercase()).map(|t| t.strip_prefix("application/").map(str::to_owned).unwrap_or(t)).collect();
+    let (issuer, keys, algorithms) = match (issuer, keys, federation_ref) {
+        (Some(issuer), Some(keys), None) => {
+            let algorithms = lower_algorithms(path, algorithms.as_deref(), notes)?;
+            let keys = lower_keys(world, &format!("{path}.keys"), issuer, keys, &algorithms, notes)?;
+            (issuer.clone(), keys, algorithms)
+        }
+        (None, None, Some(reference)) if algorithms.is_none() => {
+            let path = format!("{path}.federationRef");
+            let Some(federation) = world.federations.iter().find(|f| f.meta.name == reference.name) else {
+                return notes.fail(path, Cause::RefNotFound, format!("Federation '{}' must exist in this namespace and be readable", reference.name));
+            };
+            let Some(wire::OidcProvider { issuer, keys, algorithms }) = &federation.spec.oidc else {
+                return notes.fail(path, Cause::InvalidRef, format!("Federation '{}' must be of type `oidc`", reference.name));
+            };
+            let algorithms = lower_algorithms(&path, algorithms.as_deref(), notes)?;
+            let keys = keys.clone().unwrap_or(wire::KeySources { discovery: Some(wire::Discovery {}), jwks_uri: None, inline: None, secret_ref: None });
+            let keys = lower_keys(world, &path, issuer, &keys, &algorithms, notes)?;
+            (issuer.clone(), keys, algorithms)
+        }
+        _ => return notes.fail(path, Cause::Invalid, "an issuer entry must have `issuer` with `keys`, or `federationRef` without `keys` and `algorithms`"),
+    };
+    Some(Issuer { issuer, audiences: audiences.clone(), keys, algorithms, types })
+}
+
+fn lower_algorithms(path: &str, algorithms: Option<&[idm_types::Algorithm]>, notes: &mut Notes<'_>) -> Option<Vec<idm_types::Algorithm>> {
+    match algorithms {
+        None => Some(DEFAULT_ALGORITHMS.to_vec()),
+        Some([]) => notes.fail(format!("{path}.algorithms"), Cause::Invalid, "at least one algorithm must be given; leave `algorithms` out for RS256 and ES256"),
+        Some(given) => Some(given.to_vec()),
+    }
+}
+
+fn lower_api_key(world: &World, path: &str, method: &wire::ApiKeyMethod, notes: &mut Notes<'_>) -> Option<ApiKeyMethod> {
+    let wire::ApiKeyMethod { sources, credential_selector } = method;
+    let sources = match sources {
+        None => vec![Source::Header { name: "x-api-key".into(), scheme: None }],
+        Some(given) => {
+            let mut lowered = Vec::new();
+            for (i, wire::CredentialSource { header, cookie, query }) in given.iter().enumerate() {
+                lowered.push(lower_source(&format!("{path}.sources[{i}]"), header.as_ref(), cookie.as_ref(), query.as_ref(), notes)?);
+            }
+            lowered
+        }
+    };
+    let only = credential_selector.as_ref().map(|wire::CredentialSelector { match_labels }| {
+        let selected = world.credentials.iter().filter(|c| match_labels.iter().all(|(name, value)| c.meta.labels.get(name) == Some(value)));
+        selected.map(|c| c.meta.name.clone()).collect()
+    });
+    Some(ApiKeyMethod { sources: non_empty(path, sources, notes)?, only })
+}
+
+fn lower_source(
+    path: &str,
+    header: Option<&wire::HeaderSource>,
+    cookie: Option<&wire::NamedSource>,
+    query: Option<&wire::NamedSource>,
+    notes: &mut Notes<'_>,
+) -> Option<Source> {
+    match (header, cookie, query) {
+        (Some(wire::HeaderSource { name, scheme }), None, None) => {
+            let name = header_name(&format!("{path}.header.name"), name, notes)?;
+            if name == "cookie" {
+                return notes.fail(path, Cause::Invalid, "the header `Cookie` must be read with `cookie`");
+            }
+            Some(Source::Header { name, scheme: scheme.clone() })
+        }
+        (None, Some(wire::NamedSource { name }), None) => Some(Source::Cookie { name: name.clone() }),
+        (None, None, Some(wire::NamedSource { name })) => Some(Source::Query { name: name.clone() }),
+        _ => notes.fail(path, Cause::Invalid, "a source must have exactly one of `header`, `cookie`, `query`"),
+    }
+}
+
+/// A header name in lower case that is not one the proxy owns.
+pub(crate) fn header_name(path: &str, name: &str, notes: &mut Notes<'_>) -> Option<String> {
+    let name = name.to_ascii_lowercase();
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+        return notes.fail(path, Cause::Invalid, format!("header name '{name}' must be letters, digits and dashes"));
+    }
+    const OWNED: &[&str] = &[
+        "host", "connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "keep-alive", "proxy-connection", "expect", "forwarded",
+        "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto",
+    ];
+    if OWNED.contains(&name.as_str()) {
+        return notes.fail(path, Cause::Invalid, format!("header '{name}' must not be used: the gateway sets it itself"));
+    }
+    Some(name)
+}
+
+fn expr(path: &str, text: &str, allowed: &[Variable], notes: &mut Notes<'_>) -> Option<Expr> {
+    match Expr::parse(text) {
+        Ok(expr) if allowed.contains(&expr.variable) => Some(expr),
+        Ok(_) => {
+            let names: Vec<_> = allowed.iter().map(|v| format!("`{}.`", v.name())).collect();
+            notes.fail(path, Cause::Invalid, format!("'{text}' must start with {} here", names.join(" or ")))
+        }
+        Err(message) => notes.fail(path, Cause::Invalid, message),
+    }
+}
+
+fn lower_identity(identity: Option<&wire::IdentityMapping>, notes: &mut Notes<'_>) -> IdentityMapping {
+    let default = wire::IdentityMapping::default();
+    let wire::IdentityMapping { username, roles, groups, attributes } = identity.unwrap_or(&default);
+    let token = &[Variable::Token];
+    let mut one = |field: &str, text: &Option<String>| text.as_ref().and_then(|text| expr(&format!("spec.authentication.identity.{field}"), text, token, notes));
+    let (username, roles, groups) = (one("username", username), one("roles", roles), one("groups", groups));
+    let attributes = attributes.iter().flatten().enumerate().filter_map(|(i, wire::AttributeMapping { name, value })| {
+        Some((name.clone(), expr(&format!("spec.authentication.identity.attributes[{i}].value"), value, token, notes)?))
+    });
+    IdentityMapping { attributes: attributes.collect(), username, roles, groups }
+}
+
+fn lower_rules(authorization: Option<&wire::Authorization>, notes: &mut Notes<'_>) -> Vec<Rule> {
+    let Some(wire::Authorization { rules }) = authorization else { return Vec::new() };
+    if rules.is_empty() {
+        notes.fail::<()>("spec.authorization.rules", Cause::Invalid, "at least one rule must be given; leave `authorization` out when being authenticated is enough");
+    }
+    let names = |set: &Option<wire::NameSet>| {
+        let wire::NameSet { any, all } = set.clone().unwrap_or_default();
+        NameSet { any: any.unwrap_or_default(), all: all.unwrap_or_default() }
+    };
+    let mut seen = BTreeSet::new();
+    let mut lowered = Vec::new();
+    for (i, wire::AuthorizationRule { name, methods, require }) in rules.iter().enumerate() {
+        let path = format!("spec.authorization.rules[{i}]");
+        if !seen.insert(name) {
+            notes.fail::<()>(format!("{path}.name"), Cause::Invalid, format!("rule name '{name}' must be used once"));
+        }
+        let wire::Require { roles, scopes } = require.clone().unwrap_or_default();
+        if [&roles, &scopes].into_iter().flatten().any(|set| set.any.as_ref().is_none_or(Vec::is_empty) && set.all.as_ref().is_none_or(Vec::is_empty)) {
+            notes.fail::<()>(format!("{path}.require"), Cause::Invalid, "set `any`, `all` or both");
+        }
+        let methods = methods.iter().flatten().map(|m| format!("{m:?}").to_ascii_uppercase()).collect();
+        lowered.push(Rule { name: name.clone(), methods, require: Require { roles: names(&roles), scopes: names(&scopes) } });
+    }
+    lowered
+}
+
+fn lower_upstream(upstream: Option<&wire::Upstream>, notes: &mut Notes<'_>) -> UpstreamSettings {
+    let default = wire::Upstream::default();
+    let wire::Upstream { headers, credential } = upstream.unwrap_or(&default);
+    let any = &[Variable::Token, Variable::Identity, Variable::Credential];
+    let mut lowered: Vec<HeaderMapping> = Vec::new();
+    for (i, wire::HeaderMapping { name, value }) in headers.iter().flatten().enumerate() {
+        let path = format!("spec.upstream.headers[{i}]");
+        let Some(name) = header_name(&format!("{path}.name"), name, notes) else { continue };
+        if lowered.iter().any(|other| other.name == name) {
+            notes.fail::<()>(format!("{path}.name"), Cause::Invalid, format!("header '{name}' must be listed once"));
+        }
+        if matches!(name.as_str(), "authorization" | "cookie") {
+            notes.fail::<()>(format!("{path}.name"), Cause::Invalid, format!("header '{name}' must not be made from identity values"));
+        }
+        lowered.extend(expr(&format!("{path}.value"), value, any, notes).map(|value| HeaderMapping { name, value }));
+    }
+    // The two that every upstream can rely on, unless the policy maps them itself.
+    let standard = [("x-authenticated-userid", "username"), ("x-authenticated-userroles", "roles")];
+    for (name, member) in standard {
+        if !lowered.iter().any(|header| header.name == name) {
+            lowered.push(HeaderMapping { name: name.into(), value: Expr { variable: Variable::Identity, path: vec![member.into()] } });
+        }
+    }
+    let credential = match credential {
+        None | Some(wire::CredentialForwarding::Remove) => CredentialForwarding::Remove,
+        Some(wire::CredentialForwarding::Forward) => CredentialForwarding::Forward,
+    };
+    UpstreamSettings { headers: lowered, credential }
+}

@@ -1,0 +1,244 @@
+//! HTTPRoute rules and Services become backends, matches and timeouts.
+
+use gateway_api::apis::standard::httproutes as hr;
+use idm_plan::{Backend, BackendProtocol, HeaderEdit, HeaderMatch, PathMatch, Timeouts, canonical_path, is_local_address};
+use k8s_openapi::api::core::v1::{Service, ServicePort};
+use kube::ResourceExt;
+
+use super::Notes;
+use super::policy::header_name;
+use crate::{Cause, World};
+
+/// What is left of a rule once its references are resolved.
+pub(crate) struct LoweredRule {
+    pub(crate) backends: Vec<Backend>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) headers: Vec<HeaderEdit>,
+}
+
+pub(crate) struct LoweredMatch {
+    pub(crate) path: PathMatch,
+    pub(crate) method: Option<String>,
+    pub(crate) headers: Vec<HeaderMatch>,
+}
+
+/// The matches are lowered even if the rest fails, so that a broken rule still refuses what it covers.
+pub(crate) fn lower_rule(world: &World, path: &str, rule: &hr::HttpRouteRules, notes: &mut Notes<'_>) -> (Vec<LoweredMatch>, Option<LoweredRule>) {
+    let hr::HttpRouteRules { backend_refs, filters, matches, name: _, timeouts } = rule;
+    let before = std::mem::take(&mut notes.failed);
+    let lowered = lower_matches(path, matches.as_deref().unwrap_or_default(), notes);
+    let backends = lower_backends(world, path, backend_refs.as_deref().unwrap_or_default(), notes);
+    let headers = lower_filters(path, filters.as_deref().unwrap_or_default(), notes);
+    let timeouts = lower_timeouts(path, timeouts.as_ref(), notes);
+    let failed = std::mem::replace(&mut notes.failed, before) || backends.is_none();
+    notes.failed |= failed;
+    match (failed, backends) {
+        (false, Some(backends)) => {
+            let rule = LoweredRule { backends, timeouts, headers };
+            (lowered, Some(rule))
+        }
+        _ => (lowered, None),
+    }
+}
+
+fn lower_matches(path: &str, matches: &[hr::HttpRouteRulesMatches], notes: &mut Notes<'_>) -> Vec<LoweredMatch> {
+    if matches.is_empty() {
+        return vec![LoweredMatch { path: PathMatch::Prefix(String::new()), method: None, headers: vec![] }];
+    }
+    let lowered = matches.iter().enumerate().map(|(i, m)| {
+        let path = format!("{path}.matches[{i}]");
+        let hr::HttpRouteRulesMatches { headers, method, path: path_match, query_params } = m;
+        if query_params.as_ref().is_some_and(|q| !q.is_empty()) {
+            notes.fail::<()>(format!("{path}.queryParams"), Cause::UnsupportedValue, "matching by query parameter is not supported: match by path, method or header");
+        }
+        LoweredMatch {
+            path: lower_path(&path, path_match.as_ref(), notes),
+            method: method.as_ref().map(|m| format!("{m:?}").to_ascii_uppercase()),
+            headers: lower_header_matches(&path, headers.as_deref().unwrap_or_default(), notes),
+        }
+    });
+    lowered.collect()
+}
+
+fn lower_path(path: &str, given: Option<&hr::HttpRouteRulesMatchesPath>, notes: &mut Notes<'_>) -> PathMatch {
+    use hr::HttpRouteRulesMatchesPathType::*;
+    let everything = PathMatch::Prefix(String::new());
+    let Some(hr::HttpRouteRulesMatchesPath { r#type, value }) = given else { return everything };
+    let value = value.as_deref().unwrap_or("/");
+    let canonical = match canonical_path(value) {
+        Ok(canonical) => canonical.into_owned(),
+        Err(error) => {
+            // The whole host is closed rather than a path nobody can name.
+            notes.fail::<()>(format!("{path}.path.value"), Cause::Invalid, format!("'{value}': {error}"));
+            return everything;
+        }
+    };
+    match r#type.as_ref().unwrap_or(&PathPrefix) {
+        Exact => PathMatch::Exact(canonical),
+        PathPrefix => PathMatch::Prefix(canonical.trim_end_matches('/').to_owned()),
+        RegularExpression => {
+            notes.fail::<()>(format!("{path}.path.type"), Cause::UnsupportedValue, "regular expressions are not supported: use Exact or PathPrefix");
+            everything
+        }
+    }
+}
+
+fn lower_header_matches(path: &str, headers: &[hr::HttpRouteRulesMatchesHeaders], notes: &mut Notes<'_>) -> Vec<HeaderMatch> {
+    let mut lowered: Vec<HeaderMatch> = Vec::new();
+    for (i, hr::HttpRouteRulesMatchesHeaders { name, r#type, value }) in headers.iter().enumerate() {
+        let path = format!("{path}.headers[{i}]");
+        if matches!(r#type, Some(hr::HttpRouteRulesMatchesHeadersType::RegularExpression)) {
+            notes.fail::<()>(format!("{path}.type"), Cause::UnsupportedValue, "regular expressions are not supported: use Exact");
+        }
+        let name = name.to_ascii_lowercase();
+        // Gateway API: of several entries with one name only the first counts.
+        if !lowered.iter().any(|h| h.name == name) {
+            lowered.push(HeaderMatch { name, value: value.clone() });
+        }
+    }
+    lowered
+}
+
+fn lower_backends(world: &World, path: &str, refs: &[hr::HttpRouteRulesBackendRefs], notes: &mut Notes<'_>) -> Option<Vec<Backend>> {
+    let mut backends = Vec::new();
+    for (i, reference) in refs.iter().enumerate() {
+        let path = format!("{path}.backendRefs[{i}]");
+        let hr::HttpRouteRulesBackendRefs { filters, group, kind, name, namespace, port, weight } = reference;
+        if filters.as_ref().is_some_and(|f| !f.is_empty()) {
+            notes.fail::<()>(format!("{path}.filters"), Cause::UnsupportedValue, "filters of a backend are not supported: put them on the rule");
+        }
+        if group.as_deref().unwrap_or_default() != "" || kind.as_deref().unwrap_or("Service") != "Service" {
+            return notes.fail(path, Cause::InvalidRef, "a backend must be a Service");
+        }
+        if namespace.as_deref().is_some_and(|ns| ns != world.namespace) {
+            return notes.fail(path, Cause::RefNotPermitted, "a backend must be in the namespace of its route");
+        }
+        let Some(service) = world.services.iter().find(|s| s.name_any() == *name) else {
+            return notes.fail(path, Cause::RefNotFound, format!("Service '{name}' must exist in this namespace"));
+        };
+        let Some(wanted) = port else {
+            return notes.fail(format!("{path}.port"), Cause::Invalid, "a backend must name a port of its Service");
+        };
+        let weight = u32::try_from(weight.unwrap_or(1)).unwrap_or(0);
+        backends.push(service_backend(world, &path, service, |p| p.port == *wanted, weight, notes)?);
+    }
+    if backends.iter().all(|backend| backend.weight == 0) {
+        return notes.fail(format!("{path}.backendRefs"), Cause::UnsupportedValue, "at least one backend with a weight above 0 must be given");
+    }
+    Some(backends)
+}
+
+/// The backend that a Service's port stands for.
+pub(crate) fn service_backend(
+    world: &World,
+    path: &str,
+    service: &Service,
+    wanted: impl Fn(&ServicePort) -> bool,
+    weight: u32,
+    notes: &mut Notes<'_>,
+) -> Option<Backend> {
+    let name = service.name_any();
+    let spec = service.spec.clone().unwrap_or_default();
+    let Some(port) = spec.ports.unwrap_or_default().into_iter().find(|port| wanted(port)) else {
+        return notes.fail(path, Cause::RefNotFound, format!("Service '{name}' must have the port that is named here"));
+    };
+    let protocol = match port.app_protocol.as_deref() {
+        None | Some("http" | "kubernetes.io/ws") => BackendProtocol::Http1,
+        Some("kubernetes.io/h2c") => BackendProtocol::H2c,
+        Some(other) => return notes.fail(path, Cause::UnsupportedValue, format!("appProtocol '{other}' of Service '{name}' is not supported: use http or kubernetes.io/h2c")),
+    };
+    let Ok(number) = u16::try_from(port.port) else {
+        return notes.fail(path, Cause::InvalidRef, format!("port {} of Service '{name}' must be between 1 and 65535", port.port));
+    };
+    let local = world.settings.local_backends;
+    let host = match (spec.type_.as_deref(), spec.external_name) {
+        (Some("ExternalName"), Some(host)) => {
+            let literal = host.parse().is_ok_and(is_local_address) || host == "localhost" || host.ends_with(".localhost");
+            if literal && !local {
+                return notes.fail(path, Cause::RefNotPermitted, format!("Service '{name}' must not point at the gateway's own machine"));
+            }
+            host
+        }
+        (Some("ExternalName"), None) => return notes.fail(path, Cause::InvalidRef, format!("Service '{name}' must have an externalName")),
+        _ => format!("{name}.{}.svc", world.namespace),
+    };
+    Some(Backend { host, port: number, protocol, weight, local })
+}
+
+fn lower_filters(path: &str, filters: &[hr::HttpRouteRulesFilters], notes: &mut Notes<'_>) -> Vec<HeaderEdit> {
+    let mut edits = Vec::new();
+    for (i, filter) in filters.iter().enumerate() {
+        let path = format!("{path}.filters[{i}]");
+        let Some(modifier) = &filter.request_header_modifier else {
+            notes.fail::<()>(path, Cause::UnsupportedValue, format!("filter {:?} is not supported: use RequestHeaderModifier", filter.r#type));
+            continue;
+        };
+        let hr::HttpRouteRulesFiltersRequestHeaderModifier { add, remove, set } = modifier;
+        let mut name = |name: &str| {
+            let name = header_name(&path, name, notes)?;
+            if name.starts_with("x-authenticated-") {
+                return notes.fail(path.clone(), Cause::Invalid, format!("header '{name}' must be made by the policy's `upstream.headers`"));
+            }
+            Some(name)
+        };
+        edits.extend(set.iter().flatten().filter_map(|h| Some(HeaderEdit::Set(name(&h.name)?, h.value.clone()))));
+        edits.extend(add.iter().flatten().filter_map(|h| Some(HeaderEdit::Add(name(&h.name)?, h.value.clone()))));
+        edits.extend(remove.iter().flatten().filter_map(|h| Some(HeaderEdit::Remove(name(h)?))));
+    }
+    edits
+}
+
+fn lower_timeouts(path: &str, timeouts: Option<&hr::HttpRouteRulesTimeouts>, notes: &mut Notes<'_>) -> Timeouts {
+    let Some(hr::HttpRouteRulesTimeouts { backend_request, request }) = timeouts else { return Timeouts::DEFAULT };
+    let mut given = Vec::new();
+    for (field, text) in [("request", request), ("backendRequest", backend_request)] {
+        let Some(text) = text else { continue };
+        match duration_ms(text) {
+            Some(ms) => given.push(ms),
+            None => {
+                notes.fail::<()>(format!("{path}.timeouts.{field}"), Cause::Invalid, format!("'{text}' must be a duration such as 500ms, 10s or 1m30s"));
+            }
+        }
+    }
+    match given.iter().copied().filter(|ms| *ms > 0).min() {
+        Some(ms) => Timeouts { response_head_ms: ms },
+        None if given.is_empty() => Timeouts::DEFAULT,
+        // "0s" switches the limit off (GEP-1742).
+        None => Timeouts { response_head_ms: 0 },
+    }
+}
+
+/// A Gateway API duration (GEP-2257): up to four numbers with `h`, `m`, `s` or `ms`.
+fn duration_ms(text: &str) -> Option<u64> {
+    let mut rest = text;
+    let mut total = 0u64;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|n| (1..=5).contains(n))?;
+        let (number, after) = rest.split_at(digits);
+        let number: u64 = number.parse().ok()?;
+        let (factor, after) = if let Some(after) = after.strip_prefix("ms") {
+            (1, after)
+        } else if let Some(after) = after.strip_prefix('s') {
+            (1000, after)
+        } else if let Some(after) = after.strip_prefix('m') {
+            (60_000, after)
+        } else {
+            (3_600_000, after.strip_prefix('h')?)
+        };
+        total += number * factor;
+        rest = after;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration_ms;
+
+    #[test]
+    fn durations_are_read_as_the_gateway_api_writes_them() {
+        for (text, ms) in [("0s", Some(0)), ("500ms", Some(500)), ("1m30s", Some(90_000)), ("1h", Some(3_600_000)), ("", None), ("10", None), ("-1s", None), ("1.5s", None)] {
+            assert_eq!(duration_ms(text), ms, "{text}");
+        }
+    }
+}

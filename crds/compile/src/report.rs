@@ -1,0 +1,163 @@
+use std::fmt;
+
+use serde::Serialize;
+
+/// Which object a finding is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ObjectId {
+    /// Its kind, for example `IdentityPolicy`.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl ObjectId {
+    /// The object of this kind and name.
+    pub fn new(kind: &str, namespace: &str, name: &str) -> Self {
+        Self { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// The condition that a finding turns false.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Condition {
+    /// The spec makes sense and its target exists.
+    Accepted,
+    /// Everything it refers to exists and is usable.
+    ResolvedRefs,
+    /// It is in force.
+    Programmed,
+}
+
+impl Condition {
+    /// The condition's type in status.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Condition::Accepted => "Accepted",
+            Condition::ResolvedRefs => "ResolvedRefs",
+            Condition::Programmed => "Programmed",
+        }
+    }
+}
+
+/// Why an object is not, or not wholly, in force: the condition's `reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Cause {
+    /// A field has a value that cannot be used.
+    Invalid,
+    /// A field asks for something that this version does not do.
+    UnsupportedValue,
+    /// No target exists.
+    TargetNotFound,
+    /// Another policy holds the same target.
+    Conflicted,
+    /// More specific policies hold every part of the target.
+    Overridden,
+    /// More specific policies hold a part of the target.
+    PartiallyProgrammed,
+    /// A referenced object does not exist.
+    RefNotFound,
+    /// A referenced object belongs to another namespace.
+    RefNotPermitted,
+    /// A referenced object exists and cannot be used.
+    InvalidRef,
+    /// The change is not valid and the previous version stays in force.
+    InvalidKeptPrevious,
+    /// A listener asks for something this gateway does not have.
+    UnsupportedListener,
+    /// No listener takes the route.
+    NoMatchingParent,
+}
+
+impl Cause {
+    /// The condition's reason in status.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cause::Invalid => "Invalid",
+            Cause::UnsupportedValue => "UnsupportedValue",
+            Cause::TargetNotFound => "TargetNotFound",
+            Cause::Conflicted => "Conflicted",
+            Cause::Overridden => "Overridden",
+            Cause::PartiallyProgrammed => "PartiallyProgrammed",
+            Cause::RefNotFound => "RefNotFound",
+            Cause::RefNotPermitted => "RefNotPermitted",
+            Cause::InvalidRef => "InvalidRef",
+            Cause::InvalidKeptPrevious => "InvalidKeptPrevious",
+            Cause::UnsupportedListener => "UnsupportedListener",
+            Cause::NoMatchingParent => "NoMatchingParent",
+        }
+    }
+}
+
+/// One thing a user should know about one object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    /// The object.
+    pub object: ObjectId,
+    /// The field, from `spec` on, for example `spec.authentication.methods[0].jwt.issuers[0].keys`.
+    pub path: String,
+    /// The condition it concerns.
+    pub condition: Condition,
+    /// The condition's reason.
+    pub cause: Cause,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl Finding {
+    /// True when the object is in force all the same.
+    pub fn is_note(&self) -> bool {
+        self.cause == Cause::PartiallyProgrammed
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.object)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        write!(f, "{} ({})", self.message, self.cause.name())
+    }
+}
+
+/// All findings of one compilation, ordered by object.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Report {
+    findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Adds a finding.
+    pub fn push(&mut self, object: &ObjectId, path: impl Into<String>, condition: Condition, cause: Cause, message: impl Into<String>) {
+        self.findings.push(Finding { object: object.clone(), path: path.into(), condition, cause, message: message.into() });
+    }
+
+    /// All findings.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// The findings about one object.
+    pub fn about<'a>(&'a self, object: &'a ObjectId) -> impl Iterator<Item = &'a Finding> {
+        self.findings.iter().filter(move |finding| finding.object == *object)
+    }
+
+    /// The findings that keep an object from being in force.
+    pub fn errors(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| !finding.is_note())
+    }
+
+    pub(crate) fn sort(&mut self) {
+        self.findings.sort();
+        self.findings.dedup();
+    }
+}

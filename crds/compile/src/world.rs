@@ -1,0 +1,177 @@
+use std::collections::BTreeMap;
+
+use gateway_api::apis::standard::gateways::Gateway;
+use gateway_api::apis::standard::httproutes::HttpRoute;
+use idm_api::v1alpha1::{Credential, CredentialSpec, Federation, FederationSpec, IdentityPolicy, IdentityPolicySpec, RoleBinding, RoleBindingSpec};
+use idm_types::Redacted;
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt;
+use kube::core::ObjectMeta;
+
+use crate::ObjectId;
+
+/// How far the writers of the objects are trusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Backends on this machine are allowed: true for a folder, whose author runs the gateway; never in a cluster.
+    pub local_backends: bool,
+    /// Key URLs without TLS or on this machine are allowed: only by an explicit, dangerous flag.
+    pub danger_insecure_issuers: bool,
+}
+
+/// What compile needs of an object's metadata.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// The name.
+    pub name: String,
+    /// The uid; for a folder, the object's kind and name.
+    pub uid: String,
+    /// The generation.
+    pub generation: i64,
+    /// Creation time in RFC 3339: older policies win conflicts.
+    pub created: String,
+    /// The labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Meta {
+    /// Takes what matters out of Kubernetes metadata.
+    pub fn of(meta: &ObjectMeta, kind: &str) -> Self {
+        let name = meta.name.clone().unwrap_or_default();
+        Self {
+            uid: meta.uid.clone().unwrap_or_else(|| format!("{kind}/{name}")),
+            generation: meta.generation.unwrap_or(1),
+            created: meta.creation_timestamp.as_ref().map(|t| t.0.to_string()).unwrap_or_default(),
+            labels: meta.labels.clone().unwrap_or_default(),
+            name,
+        }
+    }
+}
+
+/// An object of one of our kinds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object<S> {
+    /// Its metadata.
+    pub meta: Meta,
+    /// Its spec.
+    pub spec: S,
+}
+
+/// An object of ours that could not be read: it refuses what it covers instead of vanishing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Broken {
+    /// The object.
+    pub id: ObjectId,
+    /// Its metadata.
+    pub meta: Meta,
+    /// Why it could not be read.
+    pub message: String,
+    /// For a policy, the targets that could still be read.
+    pub targets: Vec<idm_api::v1alpha1::TargetReference>,
+}
+
+/// One consistent snapshot of a namespace.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// The namespace.
+    pub namespace: String,
+    /// Trust in the writers.
+    pub settings: Settings,
+    /// IdentityPolicies.
+    pub policies: Vec<Object<IdentityPolicySpec>>,
+    /// Credentials.
+    pub credentials: Vec<Object<CredentialSpec>>,
+    /// Federations.
+    pub federations: Vec<Object<FederationSpec>>,
+    /// RoleBindings.
+    pub role_bindings: Vec<Object<RoleBindingSpec>>,
+    /// Objects of ours that could not be read.
+    pub broken: Vec<Broken>,
+    /// HTTPRoutes of the namespace.
+    pub routes: Vec<HttpRoute>,
+    /// Gateways of the namespace, of every class.
+    pub gateways: Vec<Gateway>,
+    /// Services of the namespace.
+    pub services: Vec<Service>,
+    /// The Secrets that the objects name, by name and key.
+    pub secrets: BTreeMap<String, BTreeMap<String, Redacted<Vec<u8>>>>,
+}
+
+impl World {
+    /// An empty namespace.
+    pub fn new(namespace: &str, settings: Settings) -> Self {
+        Self { namespace: namespace.to_owned(), settings, ..Self::default() }
+    }
+
+    /// Adds an object of ours from its JSON; what cannot be read becomes [`Broken`]. Returns false for other kinds.
+    pub fn insert(&mut self, object: serde_json::Value) -> bool {
+        match object.get("kind").and_then(|kind| kind.as_str()) {
+            Some("IdentityPolicy") => {
+                let targets = object.pointer("/spec/targetRefs").cloned().and_then(|refs| serde_json::from_value(refs).ok());
+                read::<IdentityPolicy>(object, "IdentityPolicy", targets.unwrap_or_default(), &mut self.broken, |o, meta| {
+                    self.policies.push(Object { meta, spec: o.spec })
+                })
+            }
+            Some("Credential") => {
+                read::<Credential>(object, "Credential", vec![], &mut self.broken, |o, meta| self.credentials.push(Object { meta, spec: o.spec }))
+            }
+            Some("Federation") => {
+                read::<Federation>(object, "Federation", vec![], &mut self.broken, |o, meta| self.federations.push(Object { meta, spec: o.spec }))
+            }
+            Some("RoleBinding") => {
+                read::<RoleBinding>(object, "RoleBinding", vec![], &mut self.broken, |o, meta| self.role_bindings.push(Object { meta, spec: o.spec }))
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// The names of the Secrets that the objects refer to.
+    pub fn secret_names(&self) -> Vec<String> {
+        let of_policy = |policy: &Object<IdentityPolicySpec>| {
+            let issuers = policy.spec.authentication.methods.iter().filter_map(|m| m.jwt.as_ref()).flat_map(|jwt| &jwt.issuers);
+            issuers.filter_map(|i| Some(i.keys.as_ref()?.secret_ref.as_ref()?.name.clone())).collect::<Vec<_>>()
+        };
+        let of_federation = |f: &Object<FederationSpec>| Some(f.spec.oidc.as_ref()?.keys.as_ref()?.secret_ref.as_ref()?.name.clone());
+        let mut names: Vec<String> = self.policies.iter().flat_map(of_policy).collect();
+        names.extend(self.federations.iter().filter_map(of_federation));
+        names.extend(self.credentials.iter().map(|c| c.spec.secret_ref.name.clone()));
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Puts everything in a fixed order, so that the same objects always give the same plan.
+    pub fn sort(&mut self) {
+        self.policies.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
+        self.credentials.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
+        self.federations.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
+        self.role_bindings.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
+        self.routes.sort_by_key(|r| (r.metadata.creation_timestamp.clone(), r.name_any()));
+        self.gateways.sort_by_key(|g| g.name_any());
+        self.services.sort_by_key(|s| s.name_any());
+    }
+}
+
+fn read<K>(
+    object: serde_json::Value,
+    kind: &str,
+    targets: Vec<idm_api::v1alpha1::TargetReference>,
+    broken: &mut Vec<Broken>,
+    keep: impl FnOnce(K, Meta),
+) where
+    K: serde::de::DeserializeOwned + kube::Resource<DynamicType = ()>,
+{
+    let metadata = object.get("metadata").cloned().unwrap_or_default();
+    match serde_json::from_value::<K>(object) {
+        Ok(object) => {
+            let meta = Meta::of(object.meta(), kind);
+            keep(object, meta);
+        }
+        Err(error) => {
+            let meta: ObjectMeta = serde_json::from_value(metadata).unwrap_or_default();
+            let id = ObjectId::new(kind, meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+            broken.push(Broken { id, meta: Meta::of(&meta, kind), message: error.to_string(), targets });
+        }
+    }
+}

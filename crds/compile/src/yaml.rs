@@ -1,0 +1,196 @@
+//! Reads a folder's YAML documents into a [`World`], with errors that name the line.
+
+use std::collections::BTreeMap;
+
+use idm_types::Redacted;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{Finding, Settings, World};
+
+/// One thing wrong in one file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {message}")]
+pub struct FileError {
+    /// The file's name.
+    pub file: String,
+    /// The line, counted from 1.
+    pub line: usize,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// Kinds that a folder may hold besides ours: they are needed where there is no cluster.
+const KINDS: &str = "IdentityPolicy, Credential, Federation, RoleBinding, Gateway, HTTPRoute, Service or Secret";
+
+/// Where each object stands, so that findings about it can name file and line.
+#[derive(Clone, Debug, Default)]
+pub struct Origins(BTreeMap<(String, String), (String, usize, String)>);
+
+impl Origins {
+    /// A finding as an error of the file that holds its object.
+    pub fn locate(&self, finding: &Finding) -> FileError {
+        let message = if finding.path.is_empty() { finding.message.clone() } else { format!("{}: {}", finding.path, finding.message) };
+        let message = format!("{} '{}': {message}", finding.object.kind, finding.object.name);
+        match self.0.get(&(finding.object.kind.clone(), finding.object.name.clone())) {
+            Some((file, before, document)) => FileError { file: file.clone(), line: before + line_of_path(document, &finding.path), message },
+            None => FileError { file: "(none)".into(), line: 1, message },
+        }
+    }
+}
+
+/// The line where a field stands, found by walking its path downwards through the text.
+fn line_of_path(document: &str, path: &str) -> usize {
+    let mut line = 0;
+    for segment in path.split('.') {
+        let (name, index) = segment.split_once('[').unwrap_or((segment, ""));
+        let index: usize = index.trim_end_matches(']').parse().unwrap_or(0);
+        let indent = |text: &str| text.len() - text.trim_start().len();
+        let is_key = |text: &str| text.trim_start().trim_start_matches("- ").trim_start_matches(['{', ' ']).starts_with(&format!("{name}:"));
+        let Some(found) = document.lines().enumerate().skip(line).find(|(_, text)| is_key(text) || text.contains(&format!("{name}: "))) else { break };
+        line = found.0;
+        // Items of the list below, at the indentation of the first of them.
+        let items: Vec<_> = document.lines().enumerate().skip(line + 1).filter(|(_, text)| text.trim_start().starts_with("- ")).collect();
+        if segment.contains('[') {
+            let level = items.first().map_or(0, |(_, text)| indent(text));
+            line = items.iter().filter(|(_, text)| indent(text) == level).nth(index).map_or(line, |(number, _)| *number);
+        }
+    }
+    line + 1
+}
+
+/// Reads all files into one namespace's world; every error of every file is reported.
+pub fn read_files(files: &[(String, String)], settings: Settings) -> Result<(World, Origins), Vec<FileError>> {
+    let mut origins = Origins::default();
+    let mut errors = Vec::new();
+    let mut world = World::new("", settings);
+    let mut seen: BTreeMap<(String, String), String> = BTreeMap::new();
+    for (file, text) in files {
+        for (line, document) in documents(text) {
+            let mut reader = Reader { file, line, document: &document, world: &mut world, seen: &mut seen, origins: &mut origins };
+            if let Err(error) = reader.read() {
+                errors.push(error);
+            }
+        }
+    }
+    if world.namespace.is_empty() {
+        world.namespace = "default".into();
+    }
+    world.sort();
+    if errors.is_empty() { Ok((world, origins)) } else { Err(errors) }
+}
+
+/// Splits at `---` lines; yields the line number before each document.
+fn documents(text: &str) -> Vec<(usize, String)> {
+    let mut out = vec![(0, String::new())];
+    for (number, line) in text.lines().enumerate() {
+        if line.trim_end() == "---" || line.starts_with("--- ") {
+            out.push((number + 1, String::new()));
+        } else if let Some((_, document)) = out.last_mut() {
+            document.push_str(line);
+            document.push('\n');
+        }
+    }
+    out.retain(|(_, document)| document.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')));
+    out
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    line: usize,
+    document: &'a str,
+    world: &'a mut World,
+    seen: &'a mut BTreeMap<(String, String), String>,
+    origins: &'a mut Origins,
+}
+
+impl Reader<'_> {
+    fn error(&self, line: usize, message: impl Into<String>) -> FileError {
+        FileError { file: self.file.to_owned(), line: self.line + line.max(1), message: message.into() }
+    }
+
+    fn yaml_error(&self, error: &serde_yaml_ng::Error) -> FileError {
+        let text = error.to_string();
+        let message = text.split(" at line ").next().unwrap_or(&text).to_owned();
+        self.error(error.location().map_or(1, |l| l.line()), message)
+    }
+
+    /// Typed reading gives errors with lines; members that the type does not know are errors too.
+    fn typed<T: DeserializeOwned>(&self) -> Result<T, FileError> {
+        let mut unknown = Vec::new();
+        let deserializer = serde_yaml_ng::Deserializer::from_str(self.document);
+        let value = serde_ignored::deserialize(deserializer, |path| unknown.push(path.to_string())).map_err(|e| self.yaml_error(&e))?;
+        // The kinds' types carry these two as constants.
+        match unknown.iter().find(|path| !matches!(path.as_str(), "apiVersion" | "kind" | "status")) {
+            None => Ok(value),
+            Some(path) => {
+                let key = path.rsplit('.').next().unwrap_or(path);
+                let line = self.document.lines().position(|l| l.trim_start().trim_start_matches("- ").starts_with(&format!("{key}:")));
+                Err(self.error(line.map_or(1, |l| l + 1), format!("unknown field `{}`", path.trim_start_matches('.'))))
+            }
+        }
+    }
+
+    fn line_of(&self, key: &str) -> usize {
+        self.document.lines().position(|line| line.trim_start().starts_with(key)).map_or(1, |line| line + 1)
+    }
+
+    fn read(&mut self) -> Result<(), FileError> {
+        let value: Value = serde_yaml_ng::from_str(self.document).map_err(|e| self.yaml_error(&e))?;
+        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (api, kind, name, namespace) = (text("/apiVersion"), text("/kind"), text("/metadata/name"), text("/metadata/namespace"));
+        if name.is_empty() {
+            return Err(self.error(self.line_of("metadata:"), "the object must have a name in `metadata.name`"));
+        }
+        self.check_namespace(namespace)?;
+        if let Some(other) = self.seen.insert((kind.clone(), name.clone()), self.file.to_owned()) {
+            return Err(self.error(self.line_of("metadata:"), format!("{kind} '{name}' is already in {other}")));
+        }
+        self.origins.0.insert((kind.clone(), name.clone()), (self.file.to_owned(), self.line, self.document.to_owned()));
+        match (api.as_str(), kind.as_str()) {
+            ("identity-manager.io/v1alpha1", "IdentityPolicy") => drop(self.typed::<idm_api::v1alpha1::IdentityPolicy>()?),
+            ("identity-manager.io/v1alpha1", "Credential") => drop(self.typed::<idm_api::v1alpha1::Credential>()?),
+            ("identity-manager.io/v1alpha1", "Federation") => drop(self.typed::<idm_api::v1alpha1::Federation>()?),
+            ("identity-manager.io/v1alpha1", "RoleBinding") => drop(self.typed::<idm_api::v1alpha1::RoleBinding>()?),
+            ("gateway.networking.k8s.io/v1", "HTTPRoute") => {
+                let route = self.typed()?;
+                self.world.routes.push(route);
+                return Ok(());
+            }
+            ("gateway.networking.k8s.io/v1", "Gateway") => {
+                let gateway = self.typed()?;
+                self.world.gateways.push(gateway);
+                return Ok(());
+            }
+            ("v1", "Service") => {
+                let service = self.typed()?;
+                self.world.services.push(service);
+                return Ok(());
+            }
+            ("v1", "Secret") => return self.read_secret(name),
+            _ => return Err(self.error(self.line_of("kind:"), format!("kind '{kind}' of apiVersion '{api}' is not known here: use {KINDS}"))),
+        }
+        self.world.insert(value);
+        Ok(())
+    }
+
+    fn check_namespace(&mut self, namespace: String) -> Result<(), FileError> {
+        let namespace = if namespace.is_empty() { "default".to_owned() } else { namespace };
+        if self.world.namespace.is_empty() {
+            self.world.namespace = namespace;
+        } else if self.world.namespace != namespace {
+            let message = format!("namespace '{namespace}' differs from '{}' of the other objects: a folder holds one namespace", self.world.namespace);
+            return Err(self.error(self.line_of("namespace:"), message));
+        }
+        Ok(())
+    }
+
+    fn read_secret(&mut self, name: String) -> Result<(), FileError> {
+        let secret: k8s_openapi::api::core::v1::Secret = self.typed()?;
+        let mut values: BTreeMap<String, Redacted<Vec<u8>>> = BTreeMap::new();
+        values.extend(secret.data.into_iter().flatten().map(|(key, value)| (key, Redacted::new(value.0))));
+        values.extend(secret.string_data.into_iter().flatten().map(|(key, value)| (key, Redacted::new(value.into_bytes()))));
+        self.world.secrets.insert(name, values);
+        Ok(())
+    }
+}

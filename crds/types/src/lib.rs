@@ -1,0 +1,19 @@
+//! The vocabulary every room shares.
+//!
+//! In: nothing. Out: restricted names, the catalogue of refusal [`Reason`]s, decision ids, points in
+//! time and [`Redacted`] values. A leaf: it does no IO and depends on none of our crates.
+//! Start at [`Reason`]: it is at once metric label, audit field, status reason and documentation anchor.
+
+mod algorithm;
+mod api_key;
+mod names;
+mod reason;
+mod redacted;
+mod time;
+
+pub use algorithm::Algorithm;
+pub use api_key::ApiKey;
+pub use names::{DecisionId, MethodName, NameError, RoleName, RuleName};
+pub use reason::Reason;
+pub use redacted::Redacted;
+pub use time::{Skew, Timestamp};

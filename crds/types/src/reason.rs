@@ -1,0 +1,155 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $status:literal, $plain:literal, $fix:literal;)*) => {
+        /// Why a request was refused or could not be served: one closed catalogue.
+        ///
+        /// A reason's text form is stable API: metrics, audit records and status conditions carry it,
+        /// and `docs/reasons.md` has one section for each.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// Every reason, in the order of the catalogue.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+
+            /// The stable code, for example `TokenExpired`.
+            pub const fn code(self) -> &'static str {
+                match self { $(Reason::$name => stringify!($name),)* }
+            }
+
+            /// The HTTP status a caller gets.
+            pub const fn status(self) -> u16 {
+                match self { $(Reason::$name => $status,)* }
+            }
+
+            /// What happened, in one plain sentence for the operator. Never shown to the caller.
+            pub const fn plain(self) -> &'static str {
+                match self { $(Reason::$name => $plain,)* }
+            }
+
+            /// What to do about it.
+            pub const fn fix(self) -> &'static str {
+                match self { $(Reason::$name => $fix,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    // --- the request itself
+    /// The path has more than one reading.
+    AmbiguousPath = 400, "the path can be read in more than one way (dot segments, `//`, `;`, `\\`, encoded slashes or double encoding)", "send the path in its plain form";
+    /// The host is missing, repeated, malformed or contradictory.
+    InvalidHost = 400, "the request names no host, several hosts, or a malformed one", "send exactly one well-formed Host (or :authority)";
+    /// The request cannot be represented in one canonical way.
+    MalformedRequest = 400, "the request is not well formed", "send a request that RFC 9110 allows";
+    /// More than one credential was presented where one is expected.
+    AmbiguousCredential = 400, "the request carries more than one credential of the same kind", "send exactly one credential";
+    // --- routing
+    /// No route matches host, path, method and headers.
+    NoRoute = 404, "no route matches this host, path, method and headers", "check the hostnames and matches of the HTTPRoute, or the Service's names";
+    /// The gateway has not been configured yet.
+    NotConfigured = 503, "the gateway has no configuration yet", "wait for the operator, or read the gateway's log";
+    /// A route exists, but no policy covers it: the default is to deny.
+    NoPolicy = 403, "a route matches, but no IdentityPolicy covers it, and what is not covered is denied", "attach an IdentityPolicy to the route; write `anonymous: {}` to open it on purpose";
+    /// The policy covering the route could not be compiled and none was serving before.
+    PolicyInvalid = 503, "the IdentityPolicy on this route is not valid, so the route is closed", "read the policy's status: the message names the field";
+    /// The route itself could not be compiled.
+    RouteInvalid = 500, "the route is not valid or uses a feature this gateway does not have, so it is closed", "read the HTTPRoute's status";
+    // --- authentication
+    /// Nothing was presented that any method recognises.
+    NoCredentials = 401, "the request carries no credential that any method of the policy recognises", "send a credential of one of the policy's methods";
+    /// The bearer token is not a well-formed signed JWT.
+    MalformedToken = 401, "the bearer token is not a well-formed signed JWT", "send the token exactly as the issuer returned it";
+    /// The token is larger than the gateway reads.
+    TokenTooLarge = 401, "the token is larger than 16 KiB", "ask the issuer for fewer claims";
+    /// The token's issuer is not one the policy trusts.
+    UnknownIssuer = 401, "the token's issuer is not one that the policy trusts", "compare the token's `iss` with the policy's issuers, character by character";
+    /// The algorithm of the token is not allowed.
+    AlgorithmNotAllowed = 401, "the token is signed with an algorithm that the policy does not allow", "sign with one of the policy's algorithms";
+    /// The `typ` of the token is not one the policy pins.
+    WrongTokenType = 401, "the token's `typ` is not one that the policy accepts", "send an access token, not another kind of token";
+    /// A critical header parameter is not understood.
+    UnsupportedCritical = 401, "the token marks a header parameter as critical that this gateway does not know", "issue tokens without `crit`";
+    /// No key of the issuer fits the token.
+    UnknownKey = 401, "the issuer publishes no key that fits the token's `kid` and algorithm", "check the issuer's JWKS; a newly published key is fetched at most every 10 seconds";
+    /// The signature does not verify.
+    BadSignature = 401, "the token's signature does not verify under the issuer's key", "the token was altered or signed by someone else";
+    /// The token is past its `exp`.
+    TokenExpired = 401, "the token has expired", "get a new token";
+    /// The token's `nbf` or `iat` is in the future.
+    TokenNotYetValid = 401, "the token is not valid yet", "check the clocks of issuer and gateway";
+    /// The token is for someone else.
+    WrongAudience = 401, "the token is meant for another audience", "ask the issuer for a token with one of the policy's audiences";
+    /// A claim that the policy needs is missing or unusable.
+    UnusableClaim = 401, "a claim that the policy maps or requires is missing or not usable", "compare the token's claims with the policy's identity section";
+    /// The issuer's keys have never been fetched.
+    KeysUnavailable = 503, "the issuer's keys could not be fetched yet, so no token of it can be verified", "check that the gateway can reach the issuer; the issuer's log line names the error";
+    /// The API key is not one of ours.
+    UnknownApiKey = 401, "the API key is not known here", "check the key; its checksum tells a typing error from a revoked key";
+    /// The API key has a wrong checksum.
+    MalformedApiKey = 401, "the API key is not well formed: its checksum does not match", "copy the key again, whole";
+    /// The credential is suspended.
+    CredentialSuspended = 401, "the credential is suspended", "set `spec.suspend: false` on the Credential to let it in again";
+    /// The credential is past its expiry.
+    CredentialExpired = 401, "the credential has expired", "extend `spec.expireTime` or hand out a new Credential";
+    // --- authorization
+    /// The credential may not be used on this policy's targets.
+    CredentialNotAllowedHere = 403, "the credential's access list does not contain this policy", "add the policy to `spec.access.policies` of the Credential";
+    /// A required role is missing.
+    MissingRole = 403, "the caller lacks a role that the rule requires", "grant the role with a RoleBinding, the token's claims or the Credential";
+    /// A required scope is missing.
+    InsufficientScope = 403, "the token lacks a scope that the rule requires", "ask the issuer for a token with the scope";
+    /// No authorization rule applies to the request.
+    NoRuleMatched = 403, "the policy has authorization rules, and none of them covers this request", "add a rule that covers the method and path";
+    // --- serving
+    /// The audit spool cannot take the record.
+    AuditUnavailable = 503, "the audit spool cannot be written, and an unrecorded request is not served", "free disk space for the audit folder, or choose `--audit-on-full shed`";
+    /// The upstream cannot be reached.
+    UpstreamUnreachable = 502, "no connection to the upstream could be made", "check that the backend is running and its address and port are right";
+    /// The upstream broke the exchange.
+    UpstreamFailed = 502, "the upstream closed the connection or answered with something that is not HTTP", "read the upstream's log";
+    /// The upstream took too long.
+    UpstreamTimeout = 504, "the upstream did not answer in time", "raise the route's timeout or look at the upstream";
+    /// No backend of the route can take traffic.
+    NoBackend = 500, "the route has no backend that can take traffic", "read the HTTPRoute's status";
+    /// The caller went away before the answer.
+    ClientGone = 499, "the caller closed the connection before the answer", "nothing to do";
+    /// A defect in the gateway, caught before anything was let through.
+    InternalError = 500, "the gateway failed inside; nothing was let through", "report it with the decision id";
+}
+
+impl Reason {
+    /// The reason with this code.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.code() == code)
+    }
+
+    /// True for reasons that are a verdict about the caller; false for failures of the machinery.
+    pub const fn is_denial(self) -> bool {
+        let status = self.status();
+        status >= 400 && status < 499 || matches!(self, Reason::PolicyInvalid | Reason::RouteInvalid | Reason::KeysUnavailable)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_reads_back_and_every_status_is_an_error() {
+        for &reason in Reason::ALL {
+            assert_eq!(Reason::from_code(reason.code()), Some(reason));
+            assert!((400..600).contains(&reason.status()), "{reason}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Every decision and every change as one typed record that is not lost.
+//!
+//! In: [`Record`]s from the cores of a gateway or from the operator. Out: fsynced NDJSON segments in a
+//! folder ([`Spool`]), and from there bulk requests to Elasticsearch ([`ship`]). A record's id is its
+//! `_id` there, so sending it twice stores it once; it leaves the spool only after the server confirmed
+//! it. Never prints a record to a log. Start at [`Record`], then `spool.rs`, then `ship.rs`.
+
+mod explain;
+mod read;
+mod record;
+pub mod ship;
+mod spool;
+
+pub use explain::explain;
+pub use read::{Follower, find};
+pub use record::{Action, Change, Decision, DecisionIdentity, DecisionPolicy, DecisionRequest, ObjectName, Outcome, Record, SCHEMA};
+pub use spool::{Lane, OnFull, Spool, SpoolConfig, SpoolError, SpoolHealth};

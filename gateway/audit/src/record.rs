@@ -1,0 +1,191 @@
+use idm_types::{DecisionId, Reason, Timestamp};
+use serde::Serialize;
+
+/// Version of the record's fields; grows when one changes its meaning.
+pub const SCHEMA: u32 = 1;
+
+/// One record, borrowed from whoever makes it.
+#[derive(Serialize)]
+#[serde(tag = "kind")]
+pub enum Record<'r> {
+    /// What a gateway decided about one request.
+    Decision(Decision<'r>),
+    /// What became of one of our objects.
+    Change(Change<'r>),
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Outcome {
+    /// Let through; the upstream answered.
+    Permitted,
+    /// Refused.
+    Denied,
+    /// Let through, and then something broke.
+    Failed,
+}
+
+/// A decision.
+#[derive(Serialize)]
+pub struct Decision<'r> {
+    /// When the request arrived.
+    #[serde(rename = "@timestamp", serialize_with = "rfc3339")]
+    pub time: Timestamp,
+    /// The id shown to a refused caller.
+    pub id: DecisionId,
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// The gateway's namespace.
+    pub namespace: &'r str,
+    /// The gateway process, a pod's name in a cluster.
+    pub gateway: &'r str,
+    /// The generation of the configuration that decided.
+    pub generation: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The status the caller got; 0 when it was gone.
+    pub status: u16,
+    /// Why it was refused or failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// What was compared.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub detail: &'r str,
+    /// From arrival to the head of the answer, in microseconds.
+    pub duration_us: u64,
+    /// The request.
+    pub request: DecisionRequest<'r>,
+    /// The rule of the route that took it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<&'r str>,
+    /// The policy that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<DecisionPolicy<'r>>,
+    /// The caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<DecisionIdentity<'r>>,
+    /// The backend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<&'r str>,
+}
+
+/// The request of a decision. Query and body are not recorded: they may hold secrets.
+#[derive(Serialize)]
+pub struct DecisionRequest<'r> {
+    /// The method.
+    pub method: &'r str,
+    /// The host, canonical if it could be made so.
+    pub host: &'r str,
+    /// The path, canonical if it could be made so; bounded.
+    pub path: &'r str,
+    /// The caller's address, as the connection says.
+    pub source: std::net::IpAddr,
+}
+
+/// The policy of a decision.
+#[derive(Serialize)]
+pub struct DecisionPolicy<'r> {
+    /// Its name.
+    pub name: &'r str,
+    /// Its generation.
+    pub generation: i64,
+    /// The authentication method that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<&'r str>,
+    /// The authorization rule that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<&'r str>,
+}
+
+/// The caller of a decision.
+#[derive(Serialize)]
+pub struct DecisionIdentity<'r> {
+    /// `jwt`, `apiKey` or `anonymous`.
+    pub kind: &'r str,
+    /// Unique id.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub id: &'r str,
+    /// The name that people know.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub username: &'r str,
+    /// Who vouches for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<&'r str>,
+    /// Its roles.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub roles: &'r [String],
+    /// The Credential.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<&'r str>,
+    /// Who the Credential was handed to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<&'r str>,
+    /// The key that verified the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kid: Option<&'r str>,
+    /// Whether the verdict came from the cache.
+    pub cached: bool,
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Action {
+    /// It appeared.
+    Created,
+    /// Its spec changed.
+    Updated,
+    /// It is gone.
+    Deleted,
+}
+
+/// A change of one of our objects.
+#[derive(Serialize)]
+pub struct Change<'r> {
+    /// When it was seen.
+    #[serde(rename = "@timestamp", serialize_with = "rfc3339")]
+    pub time: Timestamp,
+    /// Made of the object's uid and generation, so that two observers of one change write one record.
+    pub id: &'r str,
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// What happened.
+    pub action: Action,
+    /// The object.
+    pub object: ObjectName<'r>,
+    /// Who wrote it, as far as the API server tells: the field manager.
+    pub actor: &'r str,
+    /// The fields that changed, as `path: old -> new`. Our kinds hold no secret, only references.
+    pub diff: &'r [String],
+}
+
+/// Which object.
+#[derive(Serialize)]
+pub struct ObjectName<'r> {
+    /// Its kind.
+    pub kind: &'r str,
+    /// Its namespace.
+    pub namespace: &'r str,
+    /// Its name.
+    pub name: &'r str,
+    /// Its uid.
+    pub uid: &'r str,
+    /// Its generation.
+    pub generation: i64,
+}
+
+fn rfc3339<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time.rfc3339())
+}
+
+impl Record<'_> {
+    /// Appends the record as one line of JSON. Control characters are escaped, so nothing a caller
+    /// sends can start a line of its own.
+    pub fn write_line(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        match serde_json::to_writer(&mut *out, self) {
+            Ok(()) => out.push(b'\n'),
+            // Writing plain data into memory cannot fail; if it ever did, no half line may stay.
+            Err(_) => out.truncate(start),
+        }
+    }
+}

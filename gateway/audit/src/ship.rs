@@ -1,0 +1,233 @@
+//! From the spool to Elasticsearch (7.10 and later, OpenSearch too): at least once, and never doubled.
+//!
+//! A record's id is its `_id` and it is written with `create`, so a repeated record answers 409 and is
+//! counted as stored. The checkpoint moves only after every record before it was confirmed; what the
+//! server will never take (a mapping conflict) goes to `dead-letter.ndjson`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use idm_types::Redacted;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::spool::{segment_path, segments};
+use crate::{Follower, SpoolHealth};
+
+/// The index, named by the mission of the audit.
+pub const INDEX: &str = "analytic-auth-record";
+const BULK_BYTES: u64 = 4 << 20;
+const IDLE: Duration = Duration::from_millis(250);
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LAST_RETRY: Duration = Duration::from_secs(10);
+
+/// Where Elasticsearch is.
+#[derive(Clone, Debug)]
+pub struct Elasticsearch {
+    /// Base URL.
+    pub url: String,
+    /// The value of the `Authorization` header.
+    pub authorization: Option<Redacted<String>>,
+    /// A PEM bundle to trust besides the system's.
+    pub ca_pem: Option<Vec<u8>>,
+}
+
+/// Why a bulk did not go through. Everything is tried again.
+#[derive(Debug, thiserror::Error)]
+enum ShipError {
+    #[error("no answer from Elasticsearch")]
+    Http(#[from] reqwest::Error),
+    #[error("Elasticsearch answered {status}: {body}")]
+    Status { status: u16, body: String },
+    #[error("{0} records were not taken for now")]
+    Busy(usize),
+    #[error("the spool cannot be read or the checkpoint not be written")]
+    Spool(#[from] io::Error),
+}
+
+/// Ships records of the spool in `dir` until `stop` turns true and everything there was confirmed, or
+/// three seconds passed after that.
+pub async fn run(dir: PathBuf, server: Elasticsearch, health: Arc<SpoolHealth>, mut stop: watch::Receiver<bool>) {
+    let client = match client(&server) {
+        Ok(client) => client,
+        Err(error) => return tracing::error!(%error, "the Elasticsearch client cannot be made; records stay in the spool"),
+    };
+    let mut shipper = Shipper { client, server, follower: read_checkpoint(&dir), dir, health, prepared: false };
+    let mut pause = FIRST_RETRY;
+    let mut deadline = None;
+    loop {
+        match shipper.step().await {
+            Ok(true) => pause = FIRST_RETRY,
+            Ok(false) if *stop.borrow() => return,
+            Ok(false) => wait(IDLE, &mut stop).await,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "audit records wait in the spool");
+                wait(pause, &mut stop).await;
+                pause = (pause * 2).min(LAST_RETRY);
+            }
+        }
+        if *stop.borrow() && *deadline.get_or_insert_with(|| tokio::time::Instant::now() + Duration::from_secs(3)) < tokio::time::Instant::now() {
+            return;
+        }
+    }
+}
+
+async fn wait(time: Duration, stop: &mut watch::Receiver<bool>) {
+    if *stop.borrow() {
+        tokio::time::sleep(time.min(Duration::from_millis(100))).await;
+    } else {
+        let _ = tokio::time::timeout(time, stop.changed()).await;
+    }
+}
+
+fn client(server: &Elasticsearch) -> Result<reqwest::Client, reqwest::Error> {
+    let mut builder = reqwest::Client::builder().timeout(Duration::from_secs(30)).connect_timeout(Duration::from_secs(5)).redirect(reqwest::redirect::Policy::none());
+    if let Some(pem) = &server.ca_pem {
+        for certificate in reqwest::Certificate::from_pem_bundle(pem)? {
+            builder = builder.add_root_certificate(certificate);
+        }
+    }
+    builder.build()
+}
+
+struct Shipper {
+    client: reqwest::Client,
+    server: Elasticsearch,
+    follower: Follower,
+    dir: PathBuf,
+    health: Arc<SpoolHealth>,
+    prepared: bool,
+}
+
+impl Shipper {
+    /// Ships one bulk; false when there is nothing to ship.
+    async fn step(&mut self) -> Result<bool, ShipError> {
+        if !self.prepared {
+            self.install_template().await?;
+            self.prepared = true;
+        }
+        let mut ahead = self.follower.clone();
+        let lines = ahead.next_lines(BULK_BYTES)?;
+        if lines.is_empty() {
+            return Ok(false);
+        }
+        let count = lines.len() as u64;
+        self.bulk(lines).await?;
+        self.health.shipped.fetch_add(count, Ordering::Relaxed);
+        self.follower = ahead;
+        write_checkpoint(&self.dir, self.follower.position())?;
+        self.remove_shipped()?;
+        Ok(true)
+    }
+
+    fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.client.request(method, format!("{}/{path}", self.server.url.trim_end_matches('/')));
+        match &self.server.authorization {
+            Some(value) => request.header("authorization", value.reveal()),
+            None => request,
+        }
+    }
+
+    async fn install_template(&self) -> Result<(), ShipError> {
+        let request = self.request(reqwest::Method::PUT, &format!("_index_template/{INDEX}")).json(&template());
+        checked(request.send().await?).await.map(drop)
+    }
+
+    /// Sends the lines until each was confirmed, found present, or buried.
+    async fn bulk(&self, lines: Vec<String>) -> Result<(), ShipError> {
+        let mut body = String::with_capacity(lines.iter().map(|line| line.len() + 80).sum());
+        for line in &lines {
+            let id = serde_json::from_str::<Value>(line).ok().and_then(|record| record["id"].as_str().map(str::to_owned)).unwrap_or_default();
+            body.push_str(&format!("{}\n{line}\n", json!({"create": {"_id": id}})));
+        }
+        let request = self.request(reqwest::Method::POST, &format!("{INDEX}/_bulk")).header("content-type", "application/x-ndjson").body(body);
+        let answer: Value = checked(request.send().await?).await?.json().await?;
+        let items = answer["items"].as_array().cloned().unwrap_or_default();
+        if items.len() != lines.len() {
+            return Err(ShipError::Busy(lines.len()));
+        }
+        let mut busy = 0;
+        for (line, item) in lines.iter().zip(&items) {
+            match item["create"]["status"].as_u64().unwrap_or(0) {
+                200..=299 | 409 => {}
+                // Never acceptable as it is. Everything else (429, read-only, 5xx) may pass later.
+                400 => self.bury(line, &item["create"]["error"])?,
+                _ => busy += 1,
+            }
+        }
+        if busy > 0 { Err(ShipError::Busy(busy)) } else { Ok(()) }
+    }
+
+    fn bury(&self, line: &str, error: &Value) -> io::Result<()> {
+        let mut file = OpenOptions::new().create(true).append(true).open(self.dir.join("dead-letter.ndjson"))?;
+        writeln!(file, "{}", json!({"error": error, "record": serde_json::from_str::<Value>(line).unwrap_or_default()}))?;
+        file.sync_data()?;
+        self.health.dead.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn remove_shipped(&self) -> io::Result<()> {
+        let (current, _) = self.follower.position();
+        for (sequence, _) in segments(&self.dir)?.into_iter().filter(|(sequence, _)| *sequence < current) {
+            std::fs::remove_file(segment_path(&self.dir, sequence))?;
+        }
+        Ok(())
+    }
+}
+
+async fn checked(answer: reqwest::Response) -> Result<reqwest::Response, ShipError> {
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let body = answer.text().await.unwrap_or_default().chars().take(300).collect();
+    Err(ShipError::Status { status: status.as_u16(), body })
+}
+
+fn read_checkpoint(dir: &Path) -> Follower {
+    let text = std::fs::read_to_string(dir.join("checkpoint")).unwrap_or_default();
+    let mut numbers = text.split_whitespace().map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(sequence)), Some(Ok(offset))) => Follower::at(dir, sequence, offset),
+        // Without a checkpoint everything is sent again; the ids keep that from doubling anything.
+        _ => Follower::at(dir, 0, 0),
+    }
+}
+
+fn write_checkpoint(dir: &Path, (sequence, offset): (u64, u64)) -> io::Result<()> {
+    let (new, path) = (dir.join("checkpoint.new"), dir.join("checkpoint"));
+    let mut file = File::create(&new)?;
+    write!(file, "{sequence} {offset}")?;
+    file.sync_data()?;
+    std::fs::rename(new, path)
+}
+
+/// The mapping: known fields typed, everything unknown kept but not indexed.
+fn template() -> Value {
+    let keyword = json!({"type": "keyword", "ignore_above": 1024});
+    json!({
+        "index_patterns": [format!("{INDEX}*")],
+        "priority": 200,
+        "template": {
+            "settings": {"index": {"number_of_shards": 1, "auto_expand_replicas": "0-1"}},
+            "mappings": {
+                "dynamic": false,
+                "properties": {
+                    "@timestamp": {"type": "date"}, "id": keyword, "schema": {"type": "integer"}, "kind": keyword,
+                    "namespace": keyword, "gateway": keyword, "generation": {"type": "long"}, "outcome": keyword, "status": {"type": "integer"},
+                    "reason": keyword, "detail": {"type": "text"}, "duration_us": {"type": "long"}, "route": keyword, "upstream": keyword,
+                    "request": {"properties": {"method": keyword, "host": keyword, "path": keyword, "source": {"type": "ip"}}},
+                    "policy": {"properties": {"name": keyword, "generation": {"type": "long"}, "method": keyword, "rule": keyword}},
+                    "identity": {"properties": {"kind": keyword, "id": keyword, "username": keyword, "issuer": keyword, "roles": keyword,
+                        "credential": keyword, "owner": keyword, "kid": keyword, "cached": {"type": "boolean"}}},
+                    "action": keyword, "actor": keyword, "diff": {"type": "text"},
+                    "object": {"properties": {"kind": keyword, "namespace": keyword, "name": keyword, "uid": keyword, "generation": {"type": "long"}}}
+                }
+            }
+        }
+    })
+}

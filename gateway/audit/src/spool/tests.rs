@@ -1,0 +1,78 @@
+use idm_types::Timestamp;
+
+use super::*;
+use crate::{Action, Change, ObjectName, SCHEMA};
+
+fn config(dir: &Path) -> SpoolConfig {
+    SpoolConfig { dir: dir.to_owned(), on_full: OnFull::Refuse, max_bytes: 1 << 30, shipped: false }
+}
+
+fn change(name: &str) -> Record<'_> {
+    let object = ObjectName { kind: "IdentityPolicy", namespace: "shop", name, uid: "u", generation: 1 };
+    Record::Change(Change { time: Timestamp(0), id: name, schema: SCHEMA, action: Action::Created, object, actor: "kubectl", diff: &[] })
+}
+
+fn lines(dir: &Path) -> Vec<serde_json::Value> {
+    let read = |(sequence, _): &(u64, u64)| std::fs::read_to_string(segment_path(dir, *sequence)).unwrap();
+    segments(dir).unwrap().iter().map(read).collect::<String>().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn an_acknowledged_record_is_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(config(dir.path())).unwrap();
+    let lane = spool.lane();
+    assert!(lane.record_durably(&change("a")).await);
+    assert_eq!(lines(dir.path())[0]["id"], "a");
+    drop(lane);
+    spool.close();
+}
+
+#[test]
+fn closing_loses_nothing_and_a_half_line_is_cut_off_on_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..3 {
+        let spool = Spool::open(config(dir.path())).unwrap();
+        let lane = spool.lane();
+        (0..500).for_each(|i| lane.record(&change(&format!("{round}-{i}"))));
+        drop(lane);
+        spool.close();
+        let mut file = OpenOptions::new().append(true).open(segment_path(dir.path(), 1)).unwrap();
+        file.write_all(b"{\"kind\":\"half").unwrap();
+    }
+    let spool = Spool::open(config(dir.path())).unwrap();
+    spool.close();
+    assert_eq!(lines(dir.path()).len(), 1500);
+}
+
+#[test]
+fn a_folder_has_one_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(config(dir.path())).unwrap();
+    assert!(matches!(Spool::open(config(dir.path())), Err(SpoolError::InUse(_))));
+    spool.close();
+    assert!(Spool::open(config(dir.path())).is_ok());
+}
+
+#[tokio::test]
+async fn a_full_spool_refuses_and_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(SpoolConfig { max_bytes: 300, shipped: true, ..config(dir.path()) }).unwrap();
+    let lane = spool.lane();
+    assert!(lane.record_durably(&change("first")).await);
+    assert!(lane.record_durably(&change("second")).await);
+    assert!(!lane.record_durably(&change("third")).await);
+    assert!(!lane.is_open());
+    // The shipper removes what it shipped; here the segment is emptied in its stead.
+    OpenOptions::new().write(true).open(segment_path(dir.path(), 1)).unwrap().set_len(0).unwrap();
+    for _ in 0..100 {
+        if lane.is_open() && !lines(dir.path()).is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(lane.is_open());
+    assert!(lines(dir.path()).iter().any(|line| line["id"] == "third"), "what was taken while full is stored afterwards");
+    drop(lane);
+    spool.close();
+}

@@ -1,0 +1,76 @@
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+
+use crate::Identity;
+
+/// Entries of one generation; at most two generations are kept.
+const GENERATION: usize = 8192;
+
+/// Verified credentials of one core.
+///
+/// Lives as long as one engine, so a changed policy starts with an empty cache by construction; an
+/// entry also names its policy, and the epoch of the keys that verified it. Bounded: when the young
+/// generation is full it becomes the old one, and what was not used since is dropped.
+#[derive(Default)]
+pub struct TokenCache {
+    hasher: RandomState,
+    young: HashMap<u64, Entry>,
+    old: HashMap<u64, Entry>,
+}
+
+struct Entry {
+    credential: Box<str>,
+    policy: usize,
+    method: usize,
+    epoch: u64,
+    /// Refused from this millisecond on.
+    until: u64,
+    identity: Rc<Identity>,
+}
+
+/// What a cached verdict depends on besides the credential itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Scope {
+    pub(crate) policy: usize,
+    pub(crate) method: usize,
+}
+
+impl TokenCache {
+    /// The hash under which a credential is kept; keyed, so that callers cannot aim for collisions.
+    pub(crate) fn hash(&self, scope: Scope, credential: &str) -> u64 {
+        self.hasher.hash_one((scope.policy, scope.method, credential))
+    }
+
+    /// The identity, if this very credential was verified for this method and is still good.
+    pub(crate) fn get(&mut self, hash: u64, scope: Scope, credential: &str, now_ms: u64, epoch_of: impl Fn(&Identity) -> u64) -> Option<Rc<Identity>> {
+        let fits = |entry: &Entry| {
+            *entry.credential == *credential && (entry.policy, entry.method) == (scope.policy, scope.method) && now_ms < entry.until && entry.epoch == epoch_of(&entry.identity)
+        };
+        if let Some(entry) = self.young.get(&hash) {
+            return fits(entry).then(|| entry.identity.clone());
+        }
+        let entry = self.old.remove(&hash).filter(fits)?;
+        let identity = entry.identity.clone();
+        self.keep(hash, entry);
+        Some(identity)
+    }
+
+    pub(crate) fn put(&mut self, hash: u64, scope: Scope, credential: &str, epoch: u64, until: u64, identity: Rc<Identity>) {
+        let Scope { policy, method } = scope;
+        self.keep(hash, Entry { credential: credential.into(), policy, method, epoch, until, identity });
+    }
+
+    fn keep(&mut self, hash: u64, entry: Entry) {
+        if self.young.len() >= GENERATION {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(hash, entry);
+    }
+
+    /// Forgets everything: called when the engine is swapped.
+    pub fn clear(&mut self) {
+        self.young.clear();
+        self.old.clear();
+    }
+}

@@ -1,0 +1,83 @@
+use std::rc::Rc;
+
+use http::{HeaderName, HeaderValue};
+use idm_types::{MethodName, Reason, Timestamp};
+
+/// A verified caller, as rules, upstream and audit see it.
+#[derive(Debug)]
+pub struct Identity {
+    /// The method that verified it.
+    pub method: MethodName,
+    /// `jwt`, `apiKey` or `anonymous`.
+    pub kind: &'static str,
+    /// Unique and stable: `ISSUER#SUBJECT` or `credential:NAMESPACE/NAME`; empty for anonymous callers.
+    pub id: String,
+    /// The name that people know.
+    pub username: String,
+    /// Who vouches for it; `None` for API keys and anonymous callers.
+    pub issuer: Option<String>,
+    /// Roles, sorted and distinct.
+    pub roles: Vec<String>,
+    /// Groups.
+    pub groups: Vec<String>,
+    /// OAuth scopes.
+    pub scopes: Vec<String>,
+    /// Further attributes.
+    pub attributes: Vec<(String, String)>,
+    /// The Credential object, by name.
+    pub credential: Option<String>,
+    /// Who the Credential was handed to.
+    pub owner: Option<String>,
+    /// The key that verified the token.
+    pub kid: Option<String>,
+    /// When the credential ends.
+    pub expires: Option<Timestamp>,
+    /// The headers that tell the upstream about the caller.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The policies a Credential may be used with; `None`: all.
+    pub only_policies: Option<Vec<String>>,
+}
+
+/// Evidence that a caller was verified by one of the policy's methods. Only this room makes one.
+#[derive(Clone, Debug)]
+pub struct Authenticated {
+    identity: Rc<Identity>,
+    cached: bool,
+}
+
+impl Authenticated {
+    pub(crate) fn new(identity: Rc<Identity>, cached: bool) -> Self {
+        Self { identity, cached }
+    }
+
+    /// The caller.
+    pub fn identity(&self) -> &Rc<Identity> {
+        &self.identity
+    }
+
+    /// Whether the verdict came from the cache.
+    pub fn cached(&self) -> bool {
+        self.cached
+    }
+}
+
+/// Why nobody was authenticated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// The reason.
+    pub reason: Reason,
+    /// For the audit: what was compared. Never holds a credential.
+    pub detail: String,
+    /// The method that decided, if one did.
+    pub method: Option<MethodName>,
+}
+
+impl Denied {
+    pub(crate) fn new(reason: Reason, detail: impl Into<String>, method: Option<&MethodName>) -> Self {
+        let mut detail: String = detail.into();
+        if let Some((end, _)) = detail.char_indices().nth(512) {
+            detail.truncate(end);
+        }
+        Self { reason, detail, method: method.cloned() }
+    }
+}

@@ -1,0 +1,26 @@
+//! Who is calling? Verifies the credential a request carries and makes an identity of it.
+//!
+//! In: headers and query of a request, the armed policy, `now`. Out: [`Authenticated`], or [`Denied`]
+//! with its reason. The only mint of `Authenticated`. Never does IO: issuer keys arrive through
+//! [`IssuerKeys`], which somebody else fills. Start at [`ArmedPolicy::authenticate`]; each method is a
+//! module of one shape (`jwt.rs`, `api_key.rs`); a new one is a module, a variant of `Armed` in
+//! `chain.rs` and a variant of `idm_plan::MethodKind`.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod api_key;
+mod cache;
+mod chain;
+mod grants;
+mod identity;
+mod jwt;
+mod keys;
+mod mapping;
+mod present;
+
+pub use api_key::CredentialTable;
+pub use cache::TokenCache;
+pub use chain::{ArmedPolicy, KeyRing, PolicyError};
+pub use grants::Grants;
+pub use identity::{Authenticated, Denied, Identity};
+pub use keys::IssuerKeys;
+pub use present::{Presented, RequestView, remove_cookie, remove_query};

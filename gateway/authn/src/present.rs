@@ -1,0 +1,162 @@
+//! Finding credentials in a request, and taking them out again.
+
+use http::{HeaderMap, header};
+use idm_plan::Source;
+use idm_types::Reason;
+
+/// What authentication may see of a request.
+#[derive(Clone, Copy)]
+pub struct RequestView<'r> {
+    /// All headers.
+    pub headers: &'r HeaderMap,
+    /// The raw query, without `?`.
+    pub query: Option<&'r str>,
+}
+
+/// A credential as it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Presented<'r> {
+    /// The credential itself.
+    pub value: &'r str,
+    /// Which of the sources it came from.
+    pub source: usize,
+}
+
+/// The one credential in the given sources. More than one, or one that cannot be read, is an error:
+/// a gateway that verifies the first and an upstream that believes the second would disagree.
+pub(crate) fn find<'r>(view: RequestView<'r>, sources: &[Source]) -> Result<Option<Presented<'r>>, Reason> {
+    let mut found: Option<Presented<'r>> = None;
+    for (source, wanted) in sources.iter().enumerate() {
+        let value = match wanted {
+            Source::Header { name, scheme } => in_header(view.headers, name, scheme.as_deref())?,
+            Source::Cookie { name } => in_cookies(view.headers, name)?,
+            Source::Query { name } => in_query(view.query, name)?,
+        };
+        let Some(value) = value else { continue };
+        if found.replace(Presented { value, source }).is_some() {
+            return Err(Reason::AmbiguousCredential);
+        }
+    }
+    Ok(found)
+}
+
+fn in_header<'r>(headers: &'r HeaderMap, name: &str, scheme: Option<&str>) -> Result<Option<&'r str>, Reason> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Reason::AmbiguousCredential);
+    }
+    let text = value.to_str().map_err(|_| Reason::MalformedRequest)?;
+    let Some(scheme) = scheme else { return Ok(Some(text.trim())) };
+    // RFC 9110 §11.4: the scheme is compared without regard to case and followed by spaces.
+    match text.split_once(' ') {
+        Some((given, value)) if given.eq_ignore_ascii_case(scheme) => Ok(Some(value.trim())),
+        None if text.eq_ignore_ascii_case(scheme) => Ok(Some("")),
+        _ => Ok(None),
+    }
+}
+
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';')).map(str::trim)
+}
+
+fn in_cookies<'r>(headers: &'r HeaderMap, name: &str) -> Result<Option<&'r str>, Reason> {
+    let mut values = cookies(headers).filter_map(|pair| pair.split_once('=')).filter(|(n, _)| *n == name).map(|(_, v)| v);
+    match (values.next(), values.next()) {
+        (found, None) => Ok(found),
+        _ => Err(Reason::AmbiguousCredential),
+    }
+}
+
+fn in_query<'r>(query: Option<&'r str>, name: &str) -> Result<Option<&'r str>, Reason> {
+    let pairs = query.into_iter().flat_map(|q| q.split('&')).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let mut values = pairs.filter(|(n, _)| is_name(n, name)).map(|(_, v)| v);
+    match (values.next(), values.next()) {
+        (found, None) => Ok(found),
+        _ => Err(Reason::AmbiguousCredential),
+    }
+}
+
+/// Compares a parameter name with every escape resolved, so that `%6bey` is `key` for us as it is for an upstream.
+fn is_name(raw: &str, name: &str) -> bool {
+    let mut wanted = name.bytes();
+    let mut bytes = raw.bytes();
+    while let Some(byte) = bytes.next() {
+        let byte = match byte {
+            b'%' => {
+                let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
+                match (digit(bytes.next()), digit(bytes.next())) {
+                    (Some(high), Some(low)) => (high << 4 | low) as u8,
+                    _ => return false,
+                }
+            }
+            b'+' => b' ',
+            plain => plain,
+        };
+        if wanted.next() != Some(byte) {
+            return false;
+        }
+    }
+    wanted.next().is_none()
+}
+
+/// Takes a cookie out of the `Cookie` headers, however it is spelled.
+pub fn remove_cookie(headers: &mut HeaderMap, name: &str) {
+    let kept: Vec<&str> = cookies(headers).filter(|pair| pair.split('=').next().is_none_or(|n| n.trim() != name)).collect();
+    let joined = kept.join("; ");
+    headers.remove(header::COOKIE);
+    if let Ok(value) = joined.parse() {
+        if !joined.is_empty() {
+            headers.insert(header::COOKIE, value);
+        }
+    }
+}
+
+/// The query without a parameter; `None` when nothing is left.
+pub fn remove_query(query: &str, name: &str) -> Option<String> {
+    let kept: Vec<&str> = query.split('&').filter(|pair| !is_name(pair.split('=').next().unwrap_or_default(), name)).collect();
+    let joined = kept.join("&");
+    (!joined.is_empty()).then_some(joined)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view<'r>(headers: &'r HeaderMap, query: Option<&'r str>) -> RequestView<'r> {
+        RequestView { headers, query }
+    }
+
+    fn bearer() -> Source {
+        Source::Header { name: "authorization".into(), scheme: Some("Bearer".into()) }
+    }
+
+    #[test]
+    fn a_scheme_is_found_in_any_case_and_only_whole() {
+        for (text, expected) in [("Bearer a", Some("a")), ("bEARER  a ", Some("a")), ("Bearer", Some("")), ("Bearerx a", None), ("Basic a", None)] {
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, text.parse().unwrap())]);
+            assert_eq!(find(view(&headers, None), &[bearer()]).unwrap().map(|p| p.value), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn two_credentials_are_ambiguous() {
+        let twice = HeaderMap::from_iter([(header::AUTHORIZATION, "Bearer a".parse().unwrap()), (header::AUTHORIZATION, "Bearer b".parse().unwrap())]);
+        assert_eq!(find(view(&twice, None), &[bearer()]), Err(Reason::AmbiguousCredential));
+        let both = HeaderMap::from_iter([(header::AUTHORIZATION, "Bearer a".parse().unwrap()), (header::COOKIE, "t=b".parse().unwrap())]);
+        assert_eq!(find(view(&both, None), &[bearer(), Source::Cookie { name: "t".into() }]), Err(Reason::AmbiguousCredential));
+        let cookies = HeaderMap::from_iter([(header::COOKIE, "t=a; t=b".parse().unwrap())]);
+        assert_eq!(find(view(&cookies, None), &[Source::Cookie { name: "t".into() }]), Err(Reason::AmbiguousCredential));
+        let empty = HeaderMap::new();
+        assert_eq!(find(view(&empty, Some("k=a&x=1&%6b=b")), &[Source::Query { name: "k".into() }]), Err(Reason::AmbiguousCredential));
+    }
+
+    #[test]
+    fn what_is_removed_is_gone_in_every_spelling() {
+        assert_eq!(remove_query("a=1&key=x&%6Bey=y&b", "key").as_deref(), Some("a=1&b"));
+        assert_eq!(remove_query("key=x", "key"), None);
+        let mut headers = HeaderMap::from_iter([(header::COOKIE, "a=1; t=x".parse().unwrap()), (header::COOKIE, "t=y".parse().unwrap())]);
+        remove_cookie(&mut headers, "t");
+        assert_eq!(headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1"]);
+    }
+}

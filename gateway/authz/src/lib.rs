@@ -1,0 +1,93 @@
+//! Decides whether an authenticated caller may pass.
+//!
+//! In: an [`Authenticated`] caller, the policy's rules and the request's method. Out: a [`Permit`], or
+//! the [`Refusal`] with its reason. Pure: no IO, no clock, so the same question always gets the same
+//! answer. The only mint of `Permit`; each one carries the rules that granted it. Start at [`decide`].
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+use idm_authn::{Authenticated, Identity};
+use idm_plan::{NameSet, Policy, Require, Rule};
+use idm_types::{Reason, RuleName};
+
+/// Evidence that one request was allowed. The proxy forwards nothing without one.
+#[derive(Clone, Debug)]
+pub struct Permit {
+    who: Authenticated,
+    rule: Option<RuleName>,
+}
+
+impl Permit {
+    /// The caller.
+    pub fn who(&self) -> &Authenticated {
+        &self.who
+    }
+
+    /// The first rule that granted it; `None` when the policy asks for authentication only.
+    pub fn rule(&self) -> Option<&RuleName> {
+        self.rule.as_ref()
+    }
+}
+
+/// Why an authenticated caller may not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason.
+    pub reason: Reason,
+    /// The rule that refused.
+    pub rule: Option<RuleName>,
+    /// For the audit: what was compared.
+    pub detail: String,
+    /// The scopes that were missing, for the challenge (RFC 6750 §3.1).
+    pub missing_scopes: Vec<String>,
+}
+
+/// Decides. Every rule that covers the request must allow it; with rules and none covering it, deny.
+pub fn decide(policy: &Policy, request_method: &str, who: Authenticated) -> Result<Permit, Refusal> {
+    let identity = who.identity();
+    if let Some(only) = identity.only_policies.as_ref().filter(|only| !only.contains(&policy.key.name)) {
+        let detail = format!("the credential may be used with {}; this is `{}`", only.join(", "), policy.key.name);
+        return Err(Refusal { reason: Reason::CredentialNotAllowedHere, rule: None, detail, missing_scopes: vec![] });
+    }
+    if policy.rules.is_empty() {
+        return Ok(Permit { who, rule: None });
+    }
+    let mut granted = None;
+    for rule in policy.rules.iter().filter(|rule| covers(rule, request_method)) {
+        check(rule, identity)?;
+        granted.get_or_insert(&rule.name);
+    }
+    match granted {
+        Some(rule) => Ok(Permit { rule: Some(rule.clone()), who }),
+        None => Err(Refusal { reason: Reason::NoRuleMatched, rule: None, detail: format!("no rule covers {request_method}"), missing_scopes: vec![] }),
+    }
+}
+
+fn covers(rule: &Rule, request_method: &str) -> bool {
+    rule.methods.is_empty() || rule.methods.iter().any(|method| method == request_method)
+}
+
+fn check(rule: &Rule, identity: &Identity) -> Result<(), Refusal> {
+    let Require { roles, scopes } = &rule.require;
+    let refusal = |reason, what: &str, missing: &[String], held: &[String]| Refusal {
+        reason,
+        rule: Some(rule.name.clone()),
+        detail: format!("needs {what} {}; the caller has {}", missing.join(" or "), if held.is_empty() { "none".to_owned() } else { held.join(", ") }),
+        missing_scopes: if reason == Reason::InsufficientScope { missing.to_vec() } else { vec![] },
+    };
+    if let Some(missing) = missing(roles, &identity.roles) {
+        return Err(refusal(Reason::MissingRole, "role", &missing, &identity.roles));
+    }
+    if let Some(missing) = missing(scopes, &identity.scopes) {
+        return Err(refusal(Reason::InsufficientScope, "scope", &missing, &identity.scopes));
+    }
+    Ok(())
+}
+
+/// What is missing: one of `all`, or the whole `any` when none of it is held.
+fn missing(wanted: &NameSet, held: &[String]) -> Option<Vec<String>> {
+    if let Some(name) = wanted.all.iter().find(|name| !held.contains(name)) {
+        return Some(vec![name.clone()]);
+    }
+    let none_held = !wanted.any.is_empty() && !wanted.any.iter().any(|name| held.contains(name));
+    none_held.then(|| wanted.any.clone())
+}

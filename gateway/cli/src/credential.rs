@@ -1,0 +1,30 @@
+use clap::{Args, Subcommand};
+
+use crate::state;
+
+/// Make API keys
+#[derive(Subcommand)]
+pub(crate) enum Credential {
+    /// Print a new API key, or the Secret that holds it
+    New(New),
+}
+
+/// Print a new API key, or the Secret that holds it
+#[derive(Args)]
+pub(crate) struct New {
+    /// Print a Secret manifest of this name instead of the bare key
+    #[arg(long, value_name = "NAME")]
+    secret: Option<String>,
+}
+
+impl Credential {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let Credential::New(New { secret }) = self;
+        let key = state::new_api_key()?;
+        match secret {
+            None => println!("{}", key.reveal()),
+            Some(name) => println!("apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{key: {}}}", key.reveal()),
+        }
+        Ok(())
+    }
+}

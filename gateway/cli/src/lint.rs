@@ -1,0 +1,34 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use idm_compile::Settings;
+use idm_gateway::source::dir::{self, DirError};
+
+/// Check the YAML of a folder as the gateway would
+#[derive(Args)]
+pub(crate) struct Lint {
+    /// The folder
+    dir: PathBuf,
+}
+
+impl Lint {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let settings = Settings { local_backends: true, danger_insecure_issuers: false };
+        match dir::load(&dir::read(&self.dir)?, settings) {
+            Ok(compiled) => {
+                for note in compiled.report.findings() {
+                    println!("note: {note}");
+                }
+                let plan = &compiled.plan;
+                println!("{}: {} policies, {} route rules, {} credentials: in order", self.dir.display(), plan.policies.len(), plan.rules.len(), plan.credentials.len());
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(DirError::Files(errors)) => {
+                errors.iter().for_each(|error| println!("{error}"));
+                Ok(ExitCode::FAILURE)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}

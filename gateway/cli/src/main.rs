@@ -1,0 +1,116 @@
+//! `idm`: one binary with every role. Each verb calls a library; nothing is decided here.
+//!
+//! Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 cannot connect.
+
+mod audit;
+mod credential;
+mod demo;
+mod echo;
+mod lint;
+mod listen;
+mod options;
+mod serve;
+mod state;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Identity manager for Kubernetes: policies in, authenticated traffic out, every decision on record.
+#[derive(Parser)]
+#[command(name = "idm", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run gateway, echo upstream and a test identity provider in one process (needs nothing else)
+    Demo(demo::Demo),
+    /// Serve the policies of a folder, without a cluster
+    Run(serve::Run),
+    /// Serve as a gateway pod, configured by the operator
+    Gateway(serve::GatewayPod),
+    /// Run the operator
+    Operator(idm_operator::Options),
+    /// Say in plain words why a request was decided as it was
+    Explain(audit::Explain),
+    /// Read the audit
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// Check the YAML of a folder as the gateway would
+    Lint(lint::Lint),
+    /// Decode tokens, and mint them with the demo's key
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Make API keys
+    #[command(subcommand)]
+    Credential(credential::Credential),
+    /// Print the CRD manifests
+    Crds,
+    /// Answer every request with what it carried (the demo's upstream)
+    Echo(echo::Echo),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        eprintln!("error: the crypto provider could not be installed");
+        return ExitCode::FAILURE;
+    }
+    let json = matches!(cli.command, Command::Gateway(_) | Command::Operator(_));
+    start_log(json);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli.command)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Demo(demo) => demo.run().await.map(|()| ExitCode::SUCCESS),
+        Command::Run(run) => run.run().await.map(|()| ExitCode::SUCCESS),
+        Command::Gateway(pod) => pod.run().await.map(|()| ExitCode::SUCCESS),
+        Command::Operator(options) => idm_operator::run(options).await.map(|()| ExitCode::SUCCESS),
+        Command::Explain(explain) => explain.run().await,
+        Command::Audit(audit) => audit.run().await,
+        Command::Lint(lint) => lint.run(),
+        Command::Token(token) => token.run().map(|()| ExitCode::SUCCESS),
+        Command::Credential(credential) => credential.run().map(|()| ExitCode::SUCCESS),
+        Command::Crds => crds().map(|()| ExitCode::SUCCESS),
+        Command::Echo(echo) => echo.run().await.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn crds() -> anyhow::Result<()> {
+    for crd in idm_api::crds() {
+        print!("---\n{}", serde_yaml_ng::to_string(&crd)?);
+    }
+    Ok(())
+}
+
+/// Logs go to stderr; JSON in pods. `IDM_LOG` sets the level, for example `IDM_LOG=debug`.
+fn start_log(json: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("IDM_LOG").unwrap_or_else(|_| "info,kube=warn".into());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json {
+        builder.json().flatten_event(true).init();
+    } else {
+        builder.without_time().with_target(false).init();
+    }
+}

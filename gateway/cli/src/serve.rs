@@ -1,0 +1,123 @@
+//! `idm run` and `idm gateway`: serving until told to stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use idm_compile::Settings;
+use idm_gateway::source::{bundle, dir::DirSource};
+use idm_gateway::{AdminServer, AuditOptions, Gateway, GatewayOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::options::AuditArgs;
+
+/// Serve the policies of a folder, without a cluster
+#[derive(Args)]
+pub(crate) struct Run {
+    /// Folder with the YAML files; read again when they change
+    #[arg(long)]
+    dir: PathBuf,
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:8000")]
+    listen: SocketAddr,
+    /// Where health and metrics are served [default: nowhere]
+    #[arg(long)]
+    admin: Option<SocketAddr>,
+    /// Fetch issuer keys over plain http and from this machine. Anyone on the way can then make valid tokens: for tests only
+    #[arg(long)]
+    danger_insecure_issuers: bool,
+    #[command(flatten)]
+    audit: AuditArgs,
+}
+
+impl Run {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        if self.danger_insecure_issuers {
+            tracing::warn!("issuer keys may come over plain http and from this machine: tokens can be forged by whoever controls the way");
+        }
+        let options = gateway_options("standalone", self.listen, self.audit.options()?, self.danger_insecure_issuers);
+        let settings = Settings { local_backends: true, danger_insecure_issuers: self.danger_insecure_issuers };
+        // The folder is checked before the port is taken, so that its errors come first.
+        idm_gateway::source::dir::load(&idm_gateway::source::dir::read(&self.dir)?, settings)?;
+        let gateway = Gateway::start(&options)?;
+        let source = DirSource::start(&self.dir, settings, &gateway).await.map_err(anyhow::Error::from_boxed)?;
+        let admin = match self.admin {
+            Some(address) => Some(AdminServer::start(address, gateway.clone()).await?),
+            None => None,
+        };
+        println!("idm serves {} on http://{}", self.dir.display(), gateway.address());
+        if let Some(admin) = &admin {
+            println!("health and metrics on http://{}/-/", admin.address());
+        }
+        let (stop, watching) = watch::channel(false);
+        let watcher = tokio::spawn(source.watch(gateway.clone(), watching));
+        stopped().await;
+        let _ = stop.send(true);
+        let _ = watcher.await;
+        gateway.stop().await;
+        Ok(())
+    }
+}
+
+/// Serve as a gateway pod, configured by the operator
+#[derive(Args)]
+pub(crate) struct GatewayPod {
+    /// The pod's name, for audit records
+    #[arg(long, env = "POD_NAME", default_value = "gateway")]
+    name: String,
+    /// The pod's namespace
+    #[arg(long, env = "POD_NAMESPACE")]
+    namespace: String,
+    /// The Secret with the configuration
+    #[arg(long)]
+    config_secret: String,
+    /// The mounted file of that Secret, for a start without an API server
+    #[arg(long)]
+    config_file: PathBuf,
+    /// Where to listen
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// Where health, metrics and the acknowledgement are served
+    #[arg(long, default_value = "0.0.0.0:8081")]
+    admin: SocketAddr,
+    /// Seconds to keep serving after readiness was turned off, until everyone has stopped sending
+    #[arg(long, default_value_t = 5)]
+    drain_delay_seconds: u64,
+    #[command(flatten)]
+    audit: AuditArgs,
+}
+
+impl GatewayPod {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let gateway = Gateway::start(&gateway_options(&self.name, self.listen, self.audit.options()?, false))?;
+        let _admin = AdminServer::start(self.admin, gateway.clone()).await?;
+        let (stop, stopping) = watch::channel(false);
+        let file = tokio::spawn(bundle::follow_file(self.config_file, gateway.clone(), stopping.clone()));
+        let secret = tokio::spawn(bundle::follow_secret(self.namespace, self.config_secret, gateway.clone(), stopping));
+        stopped().await;
+        gateway.unready();
+        tokio::time::sleep(Duration::from_secs(self.drain_delay_seconds)).await;
+        let _ = stop.send(true);
+        let _ = tokio::join!(file, secret);
+        gateway.stop().await;
+        Ok(())
+    }
+}
+
+pub(crate) fn gateway_options(name: &str, listen: SocketAddr, audit: AuditOptions, danger_insecure_issuers: bool) -> GatewayOptions {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    GatewayOptions { name: name.to_owned(), listen, cores, drain: Duration::from_secs(25), audit, danger_insecure_issuers }
+}
+
+/// Resolves on SIGTERM or SIGINT.
+pub(crate) async fn stopped() {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}

@@ -1,0 +1,117 @@
+use std::io::{Read, Write};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::Plan;
+
+/// The format of the bundle. A gateway refuses a newer one and keeps what it has.
+pub const FORMAT: u32 = 1;
+
+/// Larger bundles do not fit a Kubernetes Secret (1 MiB with everything around it).
+const MAX_PACKED: usize = 1_000_000;
+const MAX_UNPACKED: u64 = 256 << 20;
+
+/// What the operator hands to a gateway: a plan with its digest and the generation it was made at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bundle {
+    /// See [`FORMAT`].
+    pub format: u32,
+    /// Counts the changes of this namespace's plan; shown in status and by `/-/bundle`.
+    pub generation: u64,
+    /// SHA-256 of the plan's JSON, in hexadecimal.
+    pub digest: String,
+    /// The plan.
+    pub plan: Plan,
+}
+
+/// Why a bundle could not be packed or unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// The packed bundle does not fit a Secret.
+    #[error("the configuration is {0} bytes packed and a Secret holds 1,000,000: split the namespace or remove credentials")]
+    TooLarge(usize),
+    /// The bundle was written by a newer operator.
+    #[error("the bundle has format {found} and this gateway reads up to {FORMAT}: upgrade the gateway")]
+    NewerFormat {
+        /// The format found.
+        found: u32,
+    },
+    /// The plan is not the one the digest was made of.
+    #[error("the bundle's digest does not match its plan: it was damaged or edited by hand")]
+    DigestMismatch,
+    /// Not a bundle.
+    #[error("not a bundle")]
+    Unreadable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Bundle {
+    /// Seals `plan` as the given generation.
+    pub fn seal(plan: Plan, generation: u64) -> Self {
+        Self { format: FORMAT, generation, digest: digest_of(&plan), plan }
+    }
+
+    /// The bundle as compressed bytes for a Secret or a file.
+    pub fn pack(&self) -> Result<Vec<u8>, BundleError> {
+        let json = serde_json::to_vec(self).map_err(|e| BundleError::Unreadable(e.into()))?;
+        let mut gzip = flate2::GzBuilder::new().mtime(0).write(Vec::new(), flate2::Compression::default());
+        gzip.write_all(&json).map_err(|e| BundleError::Unreadable(e.into()))?;
+        let packed = gzip.finish().map_err(|e| BundleError::Unreadable(e.into()))?;
+        if packed.len() > MAX_PACKED { Err(BundleError::TooLarge(packed.len())) } else { Ok(packed) }
+    }
+
+    /// Reads what [`Self::pack`] wrote; anything damaged, newer or unknown is refused.
+    pub fn unpack(packed: &[u8]) -> Result<Self, BundleError> {
+        let mut json = Vec::new();
+        let mut gzip = flate2::read::GzDecoder::new(packed).take(MAX_UNPACKED);
+        gzip.read_to_end(&mut json).map_err(|e| BundleError::Unreadable(e.into()))?;
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let Format { format } = serde_json::from_slice(&json).map_err(|e| BundleError::Unreadable(e.into()))?;
+        if format > FORMAT {
+            return Err(BundleError::NewerFormat { found: format });
+        }
+        let bundle: Self = serde_json::from_slice(&json).map_err(|e| BundleError::Unreadable(e.into()))?;
+        if digest_of(&bundle.plan) != bundle.digest {
+            return Err(BundleError::DigestMismatch);
+        }
+        Ok(bundle)
+    }
+}
+
+fn digest_of(plan: &Plan) -> String {
+    // A plan is plain data with string keys, so writing it as JSON cannot fail; an empty text would
+    // only make the digest of a broken plan equal to nothing else.
+    let json = serde_json::to_vec(plan).unwrap_or_default();
+    Sha256::digest(&json).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_reads_back() {
+        let bundle = Bundle::seal(Plan { namespace: "shop".into(), ..Plan::default() }, 7);
+        assert_eq!(Bundle::unpack(&bundle.pack().unwrap()).unwrap(), bundle);
+    }
+
+    #[test]
+    fn a_damaged_newer_or_unknown_bundle_is_refused() {
+        let good = Bundle::seal(Plan::default(), 1);
+        let edited = Bundle { plan: Plan { namespace: "other".into(), ..Plan::default() }, ..good.clone() };
+        assert!(matches!(Bundle::unpack(&edited.pack().unwrap()), Err(BundleError::DigestMismatch)));
+        let newer = Bundle { format: FORMAT + 1, ..good.clone() };
+        assert!(matches!(Bundle::unpack(&newer.pack().unwrap()), Err(BundleError::NewerFormat { .. })));
+        assert!(matches!(Bundle::unpack(b"garbage"), Err(BundleError::Unreadable(_))));
+
+        let mut value = serde_json::to_value(&good).unwrap();
+        value["plan"]["fromTheFuture"] = true.into();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&serde_json::to_vec(&value).unwrap()).unwrap();
+        assert!(matches!(Bundle::unpack(&gzip.finish().unwrap()), Err(BundleError::Unreadable(_))));
+    }
+}

@@ -1,0 +1,70 @@
+//! What one namespace's gateway enforces, as pure data.
+//!
+//! In: nothing; `idm-compile` makes a [`Plan`] and `idm-gateway` arms it. Out: a value that can be
+//! compared, printed and drawn: every reference is resolved, every default is filled in, nothing that
+//! matters is optional, and there is no secret inside (API keys are present as SHA-256 hashes of
+//! 256-bit random values). Never does IO. Start at [`Plan`], then [`Handler`]: a rule either enforces
+//! a policy or refuses; there is no third variant.
+
+mod address;
+mod bundle;
+mod expr;
+mod path;
+mod policy;
+mod route;
+
+pub use address::is_local_address;
+pub use bundle::{Bundle, BundleError, FORMAT};
+pub use expr::{Expr, Variable};
+pub use path::{PathError, canonical_path};
+pub use policy::{
+    ApiKeyMethod, Credential, CredentialForwarding, Disclosure, Grant, HeaderMapping, IdentityMapping, Issuer, JwtMethod, KeySource, Method,
+    MethodKind, NameSet, Policy, Require, Rule, Source, Subject, UpstreamSettings,
+};
+pub use route::{Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, PathMatch, RouteEntry, RouteRule, Timeouts, VirtualHost};
+
+use serde::{Deserialize, Serialize};
+
+/// Namespace and name of an object, printed as `namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectKey {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl ObjectKey {
+    /// The key of `name` in `namespace`.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl std::fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Everything the gateway of one namespace enforces.
+///
+/// An older gateway that meets a field it does not know refuses the whole plan (and keeps its last
+/// good one): enforcing the half it understands could open what the other half closes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The namespace this gateway belongs to.
+    pub namespace: String,
+    /// The policies in force, ordered by key.
+    pub policies: Vec<Policy>,
+    /// Routing, most specific host first.
+    pub hosts: Vec<VirtualHost>,
+    /// The rules that the hosts' entries point into.
+    pub rules: Vec<RouteRule>,
+    /// Callers known by an API key, ordered by hash.
+    pub credentials: Vec<Credential>,
+    /// Roles granted to users, groups and credentials of this project.
+    pub grants: Vec<Grant>,
+}

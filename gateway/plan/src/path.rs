@@ -1,0 +1,147 @@
+use std::borrow::Cow;
+
+/// Why a path has no canonical form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// Not absolute.
+    #[error("the path must start with `/`")]
+    NotAbsolute,
+    /// `.` or `..`, plain or encoded: readers disagree about when they are resolved.
+    #[error("the path must not contain `.` or `..` segments")]
+    DotSegment,
+    /// `//`: some readers merge slashes.
+    #[error("the path must not contain empty segments (`//`)")]
+    EmptySegment,
+    /// `;`, `\`, `#`, `?`, a control character, or anything that is not visible ASCII.
+    #[error("the path must not contain `;`, `\\`, `#`, control or non-ASCII characters")]
+    ForbiddenCharacter,
+    /// A `%` that is not followed by two hexadecimal digits.
+    #[error("every `%` in the path must be followed by two hexadecimal digits")]
+    BrokenEscape,
+    /// An escape that hides a character with a meaning: `/ \ . ; % ? #` or a control character.
+    #[error("the path must not encode `/`, `\\`, `.`, `;`, `%`, `?`, `#` or control characters")]
+    HiddenCharacter,
+    /// The decoded bytes are not UTF-8 (overlong forms included).
+    #[error("the decoded path must be UTF-8")]
+    NotUtf8,
+}
+
+/// The one spelling of a path that is matched, recorded and forwarded; or why it has none.
+///
+/// Escapes of unreserved characters are resolved and the others written in upper case (RFC 3986
+/// §6.2.2); whatever two readers could understand differently is refused rather than repaired.
+/// Idempotent: a canonical path is its own canonical form.
+pub fn canonical_path(path: &str) -> Result<Cow<'_, str>, PathError> {
+    let bytes = path.as_bytes();
+    if bytes.first() != Some(&b'/') {
+        return Err(PathError::NotAbsolute);
+    }
+    let escaped = check_characters(bytes)?;
+    let canonical = if escaped { Cow::Owned(resolve_escapes(path)?) } else { Cow::Borrowed(path) };
+    let mut segments = canonical.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        match segment {
+            "." | ".." => return Err(PathError::DotSegment),
+            "" if segments.peek().is_some() => return Err(PathError::EmptySegment),
+            _ => {}
+        }
+    }
+    Ok(canonical)
+}
+
+/// Refuses characters that never belong in a path; tells whether there are escapes to resolve.
+fn check_characters(bytes: &[u8]) -> Result<bool, PathError> {
+    let mut escaped = false;
+    for byte in bytes {
+        match byte {
+            b'%' => escaped = true,
+            b';' | b'\\' | b'#' | b'?' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' => return Err(PathError::ForbiddenCharacter),
+            0x21..=0x7e => {}
+            _ => return Err(PathError::ForbiddenCharacter),
+        }
+    }
+    Ok(escaped)
+}
+
+fn resolve_escapes(path: &str) -> Result<String, PathError> {
+    let mut out = String::with_capacity(path.len());
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            out.push(char::from(byte));
+            decoded.push(byte);
+            continue;
+        }
+        let digit = |byte: Option<u8>| byte.and_then(|b| char::from(b).to_digit(16));
+        let (Some(high), Some(low)) = (digit(rest.next()), digit(rest.next())) else {
+            return Err(PathError::BrokenEscape);
+        };
+        let value = (high << 4 | low) as u8;
+        match value {
+            b'/' | b'\\' | b'.' | b';' | b'%' | b'?' | b'#' | 0x00..=0x1f | 0x7f => return Err(PathError::HiddenCharacter),
+            b'-' | b'_' | b'~' | b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(char::from(value)),
+            _ => out.push_str(&format!("%{value:02X}")),
+        }
+        decoded.push(value);
+    }
+    std::str::from_utf8(&decoded).map_err(|_| PathError::NotUtf8)?;
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_paths_are_their_own_canonical_form() {
+        for path in ["/", "/orders", "/orders/", "/a/b.c/d-e_f~g", "/a%20b", "/caf%C3%A9", "/a:b@c!$&'()*+,=", "/...", "/.well-known/x"] {
+            assert_eq!(canonical_path(path).as_deref(), Ok(path));
+        }
+    }
+
+    #[test]
+    fn escapes_have_one_spelling() {
+        assert_eq!(canonical_path("/%6frders").as_deref(), Ok("/orders"));
+        assert_eq!(canonical_path("/caf%c3%a9%7E").as_deref(), Ok("/caf%C3%A9~"));
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_refused() {
+        use PathError::*;
+        for (path, error) in [
+            ("", NotAbsolute),
+            ("*", NotAbsolute),
+            ("orders", NotAbsolute),
+            ("/a/../b", DotSegment),
+            ("/a/..", DotSegment),
+            ("/./a", DotSegment),
+            ("/a//b", EmptySegment),
+            ("//a", EmptySegment),
+            ("//", EmptySegment),
+            ("/a;x", ForbiddenCharacter),
+            ("/a\\b", ForbiddenCharacter),
+            ("/a#b", ForbiddenCharacter),
+            ("/a b", ForbiddenCharacter),
+            ("/a\u{0}", ForbiddenCharacter),
+            ("/é", ForbiddenCharacter),
+            ("/%", BrokenEscape),
+            ("/%2", BrokenEscape),
+            ("/%zz", BrokenEscape),
+            ("/%2e%2e/a", HiddenCharacter),
+            ("/%2E/a", HiddenCharacter),
+            ("/a%2fb", HiddenCharacter),
+            ("/a%5cb", HiddenCharacter),
+            ("/a%252fb", HiddenCharacter),
+            ("/a%00", HiddenCharacter),
+            ("/a%0d%0a", HiddenCharacter),
+            ("/a%3bx", HiddenCharacter),
+            ("/a%3fx", HiddenCharacter),
+            ("/%c0%af", NotUtf8),
+            ("/%e0%80%af", NotUtf8),
+            ("/%ff", NotUtf8),
+        ] {
+            assert_eq!(canonical_path(path), Err(error), "{path}");
+        }
+    }
+}

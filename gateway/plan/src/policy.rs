@@ -1,0 +1,286 @@
+use idm_types::{Algorithm, MethodName, RoleName, RuleName, Skew, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{Expr, ObjectKey};
+
+/// One IdentityPolicy, resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// The object.
+    pub key: ObjectKey,
+    /// Its uid: with the generation it keys every cache, so that no cached verdict outlives the policy that gave it.
+    pub uid: String,
+    /// Its generation.
+    pub generation: i64,
+    /// The methods in order; the first that recognises its credential decides. Never empty.
+    pub methods: Vec<Method>,
+    /// How a verified caller becomes attributes.
+    pub identity: IdentityMapping,
+    /// Authorization: every rule that applies must allow; with rules and none applying, deny. Empty: authenticated is enough.
+    pub rules: Vec<Rule>,
+    /// What the upstream is told.
+    pub upstream: UpstreamSettings,
+    /// What a refused caller may learn.
+    pub disclosure: Disclosure,
+}
+
+/// How much a refused caller learns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Disclosure {
+    /// What RFC 6750 and RFC 9457 need and no more.
+    #[default]
+    Minimal,
+    /// Also the reason code and its plain sentence.
+    Detailed,
+}
+
+/// One authentication method under its name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Method {
+    /// What audit, metrics and `explain` call it.
+    pub name: MethodName,
+    /// Which one it is.
+    pub kind: MethodKind,
+}
+
+/// The methods there are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum MethodKind {
+    /// A signed JWT.
+    Jwt(JwtMethod),
+    /// An API key of a Credential.
+    ApiKey(ApiKeyMethod),
+    /// Nothing: the route is open on purpose.
+    Anonymous,
+}
+
+impl MethodKind {
+    /// The kind in a word, for audit and metrics.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            MethodKind::Jwt(_) => "jwt",
+            MethodKind::ApiKey(_) => "apiKey",
+            MethodKind::Anonymous => "anonymous",
+        }
+    }
+}
+
+/// JWT validation (RFC 7519, RFC 8725).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JwtMethod {
+    /// The trusted issuers; their `issuer` values are distinct.
+    pub issuers: Vec<Issuer>,
+    /// Where the token travels. Never empty.
+    pub sources: Vec<Source>,
+    /// Tolerance for `exp`, `nbf` and `iat`.
+    pub skew: Skew,
+}
+
+/// One trusted issuer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Issuer {
+    /// The exact `iss` value.
+    pub issuer: String,
+    /// Accepted audiences: the token needs one of them. Never empty.
+    pub audiences: Vec<String>,
+    /// Where its keys come from.
+    pub keys: KeySource,
+    /// The algorithms allowed. Never empty.
+    pub algorithms: Vec<Algorithm>,
+    /// The accepted `typ` values in lower case without `application/`. Empty: absent, `jwt` or `at+jwt`.
+    pub types: Vec<String>,
+}
+
+/// Where an issuer's keys come from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum KeySource {
+    /// OpenID Connect discovery: `{issuer}/.well-known/openid-configuration` names the JWKS.
+    Discovery {
+        /// The configuration document.
+        url: String,
+    },
+    /// A JWKS at this URL.
+    Url {
+        /// The JWKS.
+        url: String,
+    },
+    /// A JWKS written down in the policy or in a Secret: public keys only.
+    Inline {
+        /// The JWKS as JSON text.
+        jwks: String,
+    },
+}
+
+/// Where a credential travels in a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Source {
+    /// A header, with a scheme before the value (`Authorization: Bearer …`) or without.
+    Header {
+        /// Lower-case header name.
+        name: String,
+        /// The scheme, compared without regard to case.
+        scheme: Option<String>,
+    },
+    /// A cookie.
+    Cookie {
+        /// The cookie's name.
+        name: String,
+    },
+    /// A query parameter.
+    Query {
+        /// The parameter's name.
+        name: String,
+    },
+}
+
+/// API keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKeyMethod {
+    /// Where the key travels. Never empty.
+    pub sources: Vec<Source>,
+    /// The Credentials this method accepts, as positions in the plan; `None` accepts all of the namespace.
+    pub only: Option<Vec<String>>,
+}
+
+/// A caller known by an API key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Credential {
+    /// The Credential object.
+    pub key: ObjectKey,
+    /// SHA-256 of the whole API key, in lower-case hexadecimal.
+    pub sha256: String,
+    /// Who it was handed to.
+    pub owner: Option<String>,
+    /// Roles it carries.
+    pub roles: Vec<RoleName>,
+    /// Attributes it carries.
+    pub attributes: Vec<(String, String)>,
+    /// The policies it may be used with; `None`: all of the namespace.
+    pub policies: Option<Vec<String>>,
+    /// From then on it is refused.
+    pub expires: Option<Timestamp>,
+    /// It is refused for now.
+    pub suspended: bool,
+}
+
+/// How a verified caller becomes attributes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityMapping {
+    /// The user name. A token without it is refused.
+    pub username: Option<Expr>,
+    /// Roles: a list, or text split at spaces.
+    pub roles: Option<Expr>,
+    /// Groups, which RoleBindings turn into roles.
+    pub groups: Option<Expr>,
+    /// Further attributes by name.
+    pub attributes: Vec<(String, Expr)>,
+}
+
+/// One authorization rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// What audit and `explain` call it.
+    pub name: RuleName,
+    /// The request methods it covers; empty: all.
+    pub methods: Vec<String>,
+    /// What it demands.
+    pub require: Require,
+}
+
+/// What a rule demands of the caller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Require {
+    /// Roles.
+    pub roles: NameSet,
+    /// OAuth scopes.
+    pub scopes: NameSet,
+}
+
+/// Names that must be held: one of `any` (when not empty) and all of `all`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NameSet {
+    /// At least one of these.
+    pub any: Vec<String>,
+    /// Every one of these.
+    pub all: Vec<String>,
+}
+
+/// What the upstream is told about the caller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamSettings {
+    /// Headers made from the identity, in order.
+    pub headers: Vec<HeaderMapping>,
+    /// What becomes of the caller's own credential.
+    pub credential: CredentialForwarding,
+}
+
+/// One header for the upstream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderMapping {
+    /// Lower-case header name.
+    pub name: String,
+    /// Its value; lists are joined with `,`. A missing value sends no header.
+    pub value: Expr,
+}
+
+/// What becomes of the verified credential on its way to the upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CredentialForwarding {
+    /// It stays here.
+    #[default]
+    Remove,
+    /// It goes on to the upstream.
+    Forward,
+}
+
+/// A role given to someone in this project.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// The RoleBinding object.
+    pub key: ObjectKey,
+    /// The role.
+    pub role: RoleName,
+    /// Who gets it.
+    pub subjects: Vec<Subject>,
+}
+
+/// Who a grant is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Subject {
+    /// A user by `identity.username` from one issuer (a name is only unique within its issuer).
+    User {
+        /// The user name.
+        name: String,
+        /// The issuer that vouches for it; `None`: any issuer the policy trusts.
+        issuer: Option<String>,
+    },
+    /// Everyone in a group.
+    Group {
+        /// The group.
+        name: String,
+        /// The issuer that vouches for it; `None`: any issuer the policy trusts.
+        issuer: Option<String>,
+    },
+    /// A Credential of this namespace.
+    Credential {
+        /// Its name.
+        name: String,
+    },
+}

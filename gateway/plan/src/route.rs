@@ -1,0 +1,143 @@
+use idm_types::Reason;
+use serde::{Deserialize, Serialize};
+
+/// A set of hostnames and the entries that serve them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VirtualHost {
+    /// The host.
+    pub host: Host,
+    /// Its entries, in the Gateway API's order of precedence: the first that matches serves.
+    pub entries: Vec<RouteEntry>,
+}
+
+/// Which hosts a virtual host serves. A request is served by the most specific one only.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Host {
+    /// This host, in lower case.
+    Exact(String),
+    /// Every host below this domain (`*.example.com` is `example.com` here).
+    Below(String),
+    /// Every host.
+    Any,
+}
+
+/// One match of one rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteEntry {
+    /// The path, in canonical form.
+    pub path: PathMatch,
+    /// The method; `None`: all.
+    pub method: Option<String>,
+    /// Headers that must all be there.
+    pub headers: Vec<HeaderMatch>,
+    /// Position of the rule in [`crate::Plan::rules`].
+    pub rule: usize,
+}
+
+/// How a path is matched: always literally, never as a pattern.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum PathMatch {
+    /// The whole path.
+    Exact(String),
+    /// Whole segments from the start: `/a` covers `/a` and `/a/b`, not `/ab`. Without a trailing slash; empty: every path.
+    Prefix(String),
+}
+
+/// A header with exactly this value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderMatch {
+    /// Lower-case name.
+    pub name: String,
+    /// The value.
+    pub value: String,
+}
+
+/// One rule of one route: who it is and what becomes of its requests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteRule {
+    /// For people: `HTTPRoute shop/orders rule write`.
+    pub name: String,
+    /// What becomes of its requests.
+    pub handler: Handler,
+}
+
+/// What becomes of a rule's requests. There is no third variant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Handler {
+    /// Decide by the policy, then forward.
+    Enforce {
+        /// Position of the policy in [`crate::Plan::policies`].
+        policy: usize,
+        /// Where to; never empty, and at least one weight is not 0.
+        backends: Vec<Backend>,
+        /// How long it may take.
+        timeouts: Timeouts,
+        /// Edits of the request's headers that the route asks for.
+        headers: Vec<HeaderEdit>,
+    },
+    /// Refuse every request.
+    Refuse {
+        /// The reason that is recorded.
+        reason: Reason,
+        /// The finding behind it, for people.
+        detail: String,
+    },
+}
+
+/// An edit of a request header, from the route's `RequestHeaderModifier`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum HeaderEdit {
+    /// Replace.
+    Set(String, String),
+    /// Append.
+    Add(String, String),
+    /// Remove.
+    Remove(String),
+}
+
+/// One backend.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    /// A DNS name or an IP address.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+    /// HTTP/1.1 or HTTP/2 without TLS.
+    pub protocol: BackendProtocol,
+    /// Its share of the traffic, relative to its siblings'.
+    pub weight: u32,
+    /// Addresses of this machine or link are allowed (only where the operator of the gateway wrote the backend).
+    pub local: bool,
+}
+
+/// What is spoken to a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum BackendProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 with prior knowledge (Service `appProtocol: kubernetes.io/h2c`).
+    H2c,
+}
+
+/// Time limits in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timeouts {
+    /// From the forwarded request to the head of the response; 0: no limit. Streams run on after it.
+    pub response_head_ms: u64,
+}
+
+impl Timeouts {
+    /// When the route says nothing: 60 seconds.
+    pub const DEFAULT: Self = Self { response_head_ms: 60_000 };
+}

@@ -1,0 +1,133 @@
+//! One spelling of host and path; what has two is refused.
+
+use std::borrow::Cow;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Uri, Version, header};
+use idm_plan::canonical_path;
+use idm_types::Reason;
+
+/// The parts of a request that routing, rules, audit and forwarding agree on.
+#[derive(Debug)]
+pub(crate) struct Canonical {
+    /// Lower case, without port and trailing dot.
+    pub(crate) host: String,
+    /// Canonical path and the query as it came.
+    pub(crate) target: PathAndQuery,
+}
+
+impl Canonical {
+    pub(crate) fn path(&self) -> &str {
+        self.target.path()
+    }
+
+    pub(crate) fn query(&self) -> Option<&str> {
+        self.target.query()
+    }
+
+    /// Reads host and path; the error says what was wrong, for the audit.
+    pub(crate) fn of(method: &http::Method, uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Self, (Reason, &'static str)> {
+        if method == http::Method::CONNECT {
+            return Err((Reason::MalformedRequest, "CONNECT is for proxies of another kind"));
+        }
+        let host = canonical_host(authority(uri, headers, version)?)?;
+        let given = uri.path_and_query().ok_or((Reason::AmbiguousPath, "the request has no path"))?;
+        let path = canonical_path(given.path()).map_err(|error| (Reason::AmbiguousPath, path_problem(error)))?;
+        let target = match path {
+            Cow::Borrowed(_) => given.clone(),
+            Cow::Owned(path) => {
+                let text = given.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+                text.parse().map_err(|_| (Reason::AmbiguousPath, "the path has no canonical form"))?
+            }
+        };
+        Ok(Self { host, target })
+    }
+}
+
+fn path_problem(error: idm_plan::PathError) -> &'static str {
+    use idm_plan::PathError::*;
+    match error {
+        NotAbsolute => "the path does not start with `/`",
+        DotSegment => "the path has `.` or `..` segments",
+        EmptySegment => "the path has empty segments (`//`)",
+        ForbiddenCharacter => "the path has `;`, `\\`, `#`, control or non-ASCII characters",
+        BrokenEscape => "the path has a broken `%` escape",
+        HiddenCharacter => "the path hides a separator, dot, percent sign or control character in an escape",
+        NotUtf8 => "the path does not decode to UTF-8",
+    }
+}
+
+/// The one authority a request names. Host header, `:authority` and an absolute target must agree.
+fn authority<'r>(uri: &'r Uri, headers: &'r HeaderMap, version: Version) -> Result<&'r str, (Reason, &'static str)> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Err((Reason::InvalidHost, "there are several Host headers")),
+        (Some(value), None) => Some(value.to_str().map_err(|_| (Reason::InvalidHost, "the Host header is not ASCII"))?),
+        (None, None) => None,
+    };
+    match (uri.authority().map(http::uri::Authority::as_str), host) {
+        (Some(target), Some(host)) if !target.eq_ignore_ascii_case(host) => Err((Reason::InvalidHost, "target and Host header name different hosts")),
+        (Some(target), _) => Ok(target),
+        (None, Some(host)) => Ok(host),
+        (None, None) if version < Version::HTTP_11 => Err((Reason::InvalidHost, "HTTP/1.0 requests must carry a Host header here")),
+        (None, None) => Err((Reason::InvalidHost, "there is no Host header")),
+    }
+}
+
+fn canonical_host(authority: &str) -> Result<String, (Reason, &'static str)> {
+    let malformed = (Reason::InvalidHost, "the host is malformed");
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (inside, after) = rest.split_once(']').ok_or(malformed)?;
+            inside.parse::<std::net::Ipv6Addr>().map_err(|_| malformed)?;
+            (authority.get(..inside.len() + 2).ok_or(malformed)?, after.strip_prefix(':').or(if after.is_empty() { Some("1") } else { None }).ok_or(malformed)?)
+        }
+        None => authority.split_once(':').unwrap_or((authority, "1")),
+    };
+    if port.parse::<u16>().is_err() || !port.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(malformed);
+    }
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.' || b == b'_';
+    if host.is_empty() || host.len() > 253 || host.contains("..") || host.starts_with('.') || host.ends_with('.') || !(host.starts_with('[') || host.bytes().all(plain)) {
+        return Err(malformed);
+    }
+    Ok(host.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(text: &str) -> Option<String> {
+        canonical_host(text).ok()
+    }
+
+    #[test]
+    fn a_host_has_one_spelling() {
+        for (text, canonical) in [("A.Example", "a.example"), ("a.example.", "a.example"), ("a.example:8080", "a.example"), ("[::1]:80", "[::1]"), ("127.0.0.1:1", "127.0.0.1")] {
+            assert_eq!(host(text).as_deref(), Some(canonical), "{text}");
+        }
+        for text in ["", ".", "a..b", "a.example..", "a:b", "a:", "a:99999", "a:+80", "user@a", "a b", "a/b", "[::1", "[x]", "é", ":80"] {
+            assert_eq!(host(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn contradictory_hosts_are_refused() {
+        let headers = |hosts: &[&str]| HeaderMap::from_iter(hosts.iter().map(|h| (header::HOST, h.parse().unwrap())));
+        let read = |uri: &str, hosts: &[&str]| Canonical::of(&http::Method::GET, &uri.parse().unwrap(), &headers(hosts), Version::HTTP_11).map(|c| c.host).map_err(|e| e.0);
+        assert_eq!(read("/", &["a"]), Ok("a".into()));
+        assert_eq!(read("http://a/", &["A"]), Ok("a".into()));
+        assert_eq!(read("http://a/", &["b"]), Err(Reason::InvalidHost));
+        assert_eq!(read("/", &["a", "a"]), Err(Reason::InvalidHost));
+        assert_eq!(read("/", &[]), Err(Reason::InvalidHost));
+    }
+
+    #[test]
+    fn what_is_matched_is_what_is_forwarded() {
+        let headers = HeaderMap::from_iter([(header::HOST, "a".parse().unwrap())]);
+        let canonical = Canonical::of(&http::Method::GET, &"/%6frders?x=%2e%2e/".parse().unwrap(), &headers, Version::HTTP_11).unwrap();
+        assert_eq!((canonical.path(), canonical.target.as_str()), ("/orders", "/orders?x=%2e%2e/"));
+    }
+}

@@ -1,0 +1,139 @@
+//! Connections to one backend, kept by one core.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::TokioIo;
+use idm_plan::{Backend, BackendProtocol, is_local_address};
+use tokio::net::TcpStream;
+
+use crate::body::RequestBody;
+use crate::server::LocalExecutor;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_IDLE: usize = 256;
+/// Shorter than the 60 to 75 seconds after which servers close idle connections.
+const MAX_IDLE_TIME: Duration = Duration::from_secs(50);
+
+pub(crate) type Http1 = http1::SendRequest<RequestBody>;
+pub(crate) type Http2 = http2::SendRequest<RequestBody>;
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum ConnectError {
+    /// The name has no address, or none that may be used.
+    NoAddress(String),
+    Failed(String),
+    TimedOut,
+}
+
+pub(crate) struct Pool {
+    backend: Backend,
+    /// `host:port`, for the audit.
+    pub(crate) name: String,
+    idle: RefCell<VecDeque<(Http1, Instant)>>,
+    shared: RefCell<Option<Http2>>,
+}
+
+impl Pool {
+    pub(crate) fn new(backend: Backend) -> Rc<Self> {
+        let name = format!("{}:{}", backend.host, backend.port);
+        Rc::new(Self { backend, name, idle: RefCell::default(), shared: RefCell::default() })
+    }
+
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    /// An idle connection that is still open, the most recently used first.
+    pub(crate) fn idle(&self) -> Option<Http1> {
+        let mut idle = self.idle.borrow_mut();
+        let mut busy = None;
+        let mut found = None;
+        while let Some((sender, since)) = idle.pop_back() {
+            if sender.is_closed() || since.elapsed() > MAX_IDLE_TIME {
+                continue;
+            }
+            if sender.is_ready() {
+                found = Some(sender);
+                break;
+            }
+            // Its last response has just ended and the connection was not polled since.
+            if busy.replace((sender, since)).is_some() {
+                break;
+            }
+        }
+        if let Some(busy) = busy {
+            idle.push_front(busy);
+        }
+        found
+    }
+
+    /// Gives a connection back after its response ended.
+    pub(crate) fn give_back(&self, sender: Http1) {
+        let mut idle = self.idle.borrow_mut();
+        if !sender.is_closed() && idle.len() < MAX_IDLE {
+            idle.push_back((sender, Instant::now()));
+        }
+    }
+
+    /// A new HTTP/1.1 connection, driven by a task of this core. `upgrades` for one that may become a tunnel.
+    pub(crate) async fn connect(&self) -> Result<Http1, ConnectError> {
+        let stream = self.dial().await?;
+        let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(|e| ConnectError::Failed(e.to_string()))?;
+        tokio::task::spawn_local(async move {
+            // An error here is the error of the request that used the connection; idle ones just end.
+            let _ = connection.with_upgrades().await;
+        });
+        Ok(sender)
+    }
+
+    /// The one HTTP/2 connection of this core, made when there is none.
+    pub(crate) async fn http2(&self) -> Result<Http2, ConnectError> {
+        if let Some(sender) = self.shared.borrow().as_ref().filter(|sender| !sender.is_closed()) {
+            return Ok(sender.clone());
+        }
+        let stream = self.dial().await?;
+        let mut builder = http2::Builder::new(LocalExecutor);
+        builder.timer(hyper_util::rt::TokioTimer::new()).keep_alive_interval(Duration::from_secs(30)).adaptive_window(true);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| ConnectError::Failed(e.to_string()))?;
+        tokio::task::spawn_local(async move {
+            let _ = connection.await;
+        });
+        *self.shared.borrow_mut() = Some(sender.clone());
+        Ok(sender)
+    }
+
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.backend.protocol == BackendProtocol::H2c
+    }
+
+    async fn dial(&self) -> Result<TcpStream, ConnectError> {
+        tokio::time::timeout(CONNECT_TIMEOUT, self.dial_any()).await.unwrap_or(Err(ConnectError::TimedOut))
+    }
+
+    /// Tries the addresses of the name in turn. Addresses are judged after resolution, so that a name
+    /// cannot lead somewhere an address could not.
+    async fn dial_any(&self) -> Result<TcpStream, ConnectError> {
+        let Backend { host, port, local, .. } = &self.backend;
+        let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
+            Ok(ip) => vec![(ip, *port).into()],
+            Err(_) => tokio::net::lookup_host((host.as_str(), *port)).await.map_err(|e| ConnectError::NoAddress(e.to_string()))?.collect(),
+        };
+        let mut last = ConnectError::NoAddress("the name has no address that a backend may have".into());
+        for address in addresses.into_iter().filter(|address| *local || !is_local_address(address.ip())) {
+            match TcpStream::connect(address).await {
+                Ok(stream) => {
+                    let _ = stream.set_nodelay(true);
+                    return Ok(stream);
+                }
+                Err(error) => last = ConnectError::Failed(format!("{address}: {error}")),
+            }
+        }
+        Err(last)
+    }
+}

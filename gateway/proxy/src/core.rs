@@ -1,0 +1,85 @@
+//! What one core owns: nothing here is shared, so nothing here is locked.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use idm_audit::Lane;
+use idm_authn::TokenCache;
+use idm_types::{DecisionId, Timestamp};
+use tokio::sync::Notify;
+
+use crate::connect::Pool;
+use crate::engine::{Engine, Shared, same_pool};
+
+/// Successes reach the disk within this time.
+const FLUSH: Duration = Duration::from_millis(5);
+
+pub(crate) struct Core {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) lane: Lane,
+    local: RefCell<Option<Rc<Local>>>,
+    random: Cell<u64>,
+    unflushed: Notify,
+}
+
+/// One engine as one core sees it: its own cache and its own connections.
+pub(crate) struct Local {
+    pub(crate) engine: Arc<Engine>,
+    version: u64,
+    pub(crate) cache: RefCell<TokenCache>,
+    pub(crate) pools: Vec<Rc<Pool>>,
+}
+
+impl Core {
+    pub(crate) fn new(shared: Arc<Shared>, lane: Lane, seed: u64) -> Rc<Self> {
+        Rc::new(Self { shared, lane, local: RefCell::default(), random: Cell::new(seed | 1), unflushed: Notify::new() })
+    }
+
+    /// The engine in force. A swapped one starts with an empty cache and inherits the connections to
+    /// backends that stay.
+    pub(crate) fn local(&self) -> Option<Rc<Local>> {
+        let version = self.shared.version();
+        if let Some(local) = self.local.borrow().as_ref().filter(|local| local.version == version) {
+            return Some(local.clone());
+        }
+        let engine = self.shared.engine()?;
+        let before = self.local.borrow_mut().take();
+        let pools = engine.backends.iter().map(|backend| {
+            let kept = before.iter().flat_map(|local| &local.pools).find(|pool| same_pool(pool.backend(), backend));
+            kept.cloned().unwrap_or_else(|| Pool::new(backend.clone()))
+        });
+        let local = Rc::new(Local { pools: pools.collect(), engine, version, cache: RefCell::default() });
+        *self.local.borrow_mut() = Some(local.clone());
+        Some(local)
+    }
+
+    /// xorshift64*: spreads load and makes ids unique; nothing secret depends on it.
+    pub(crate) fn random(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        self.random.set(x);
+        x.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub(crate) fn decision_id(&self, now: Timestamp) -> DecisionId {
+        DecisionId::from_parts(now.0, u128::from(self.random()) << 64 | u128::from(self.random()))
+    }
+
+    /// Says that a record waits in the lane.
+    pub(crate) fn recorded(&self) {
+        self.unflushed.notify_one();
+    }
+
+    /// Flushes the lane a few milliseconds after something was recorded, for ever.
+    pub(crate) async fn flush(&self) {
+        loop {
+            self.unflushed.notified().await;
+            tokio::time::sleep(FLUSH).await;
+            self.lane.flush();
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! A plan with everything alive that it needs, swapped as one pointer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use http::{HeaderName, HeaderValue};
+use idm_authn::{ArmedPolicy, CredentialTable, Grants, KeyRing, PolicyError};
+use idm_plan::{Backend, Bundle, Handler, HeaderEdit, Plan, Timeouts};
+use idm_types::Reason;
+
+use crate::Metrics;
+use crate::metrics::PolicyCounters;
+use crate::router::Router;
+use crate::scrub::Reserved;
+
+/// Why a plan could not be armed. The engine before it keeps serving.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A policy.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// Something in the plan that compile would not have written.
+    #[error("the plan is not usable: {0}")]
+    Plan(String),
+}
+
+/// An armed plan. Immutable; shared by all cores.
+pub struct Engine {
+    pub(crate) namespace: String,
+    pub(crate) generation: u64,
+    pub(crate) digest: String,
+    pub(crate) router: Router,
+    pub(crate) rules: Vec<ArmedRule>,
+    pub(crate) policies: Vec<(ArmedPolicy, Arc<PolicyCounters>)>,
+    pub(crate) backends: Vec<Backend>,
+    pub(crate) reserved: Reserved,
+}
+
+pub(crate) struct ArmedRule {
+    pub(crate) name: String,
+    pub(crate) handler: ArmedHandler,
+}
+
+pub(crate) enum ArmedHandler {
+    Enforce {
+        policy: usize,
+        /// Position in [`Engine::backends`] and the sum of weights up to and including it.
+        backends: Vec<(usize, u64)>,
+        timeouts: Timeouts,
+        edits: Vec<ArmedEdit>,
+    },
+    Refuse {
+        reason: Reason,
+        detail: String,
+    },
+}
+
+pub(crate) enum ArmedEdit {
+    Set(HeaderName, HeaderValue),
+    Add(HeaderName, HeaderValue),
+    Remove(HeaderName),
+}
+
+impl Engine {
+    /// Arms a bundle. `ring` keeps fetched keys across engines; `metrics` keeps the counters.
+    pub fn arm(bundle: &Bundle, ring: &mut KeyRing, metrics: &Metrics) -> Result<Self, EngineError> {
+        let Plan { namespace, policies, hosts, rules, credentials, grants } = &bundle.plan;
+        let grants = Arc::new(Grants::new(grants));
+        let table = Arc::new(CredentialTable::new(credentials).map_err(EngineError::Plan)?);
+        let mapped = policies.iter().flat_map(|policy| &policy.upstream.headers).map(|header| header.name.as_str());
+        let reserved = Reserved::new(mapped);
+        let mut armed = Vec::with_capacity(policies.len());
+        for (position, policy) in policies.iter().enumerate() {
+            let counters = metrics.policy(&policy.key.to_string());
+            armed.push((ArmedPolicy::arm(policy, position, ring, grants.clone(), table.clone())?, counters));
+        }
+        let mut backends = Vec::new();
+        let rules: Vec<ArmedRule> = rules
+            .iter()
+            .map(|rule| Ok(ArmedRule { name: rule.name.clone(), handler: arm_handler(&rule.handler, policies.len(), &mut backends)? }))
+            .collect::<Result<_, EngineError>>()?;
+        if hosts.iter().flat_map(|host| &host.entries).any(|entry| entry.rule >= rules.len()) {
+            return Err(EngineError::Plan("an entry points at a rule that does not exist".into()));
+        }
+        let router = Router::new(hosts);
+        let Bundle { generation, digest, .. } = bundle;
+        Ok(Self { namespace: namespace.clone(), generation: *generation, digest: digest.clone(), router, rules, policies: armed, backends, reserved })
+    }
+
+    /// Generation and digest of the plan, for the acknowledgement.
+    pub fn version(&self) -> (u64, &str) {
+        (self.generation, &self.digest)
+    }
+
+    /// Whether every issuer's keys have been fetched at least once.
+    pub fn keys_loaded(&self) -> bool {
+        self.policies.iter().all(|(policy, _)| policy.keys_loaded())
+    }
+}
+
+fn arm_handler(handler: &Handler, policies: usize, known: &mut Vec<Backend>) -> Result<ArmedHandler, EngineError> {
+    match handler {
+        Handler::Refuse { reason, detail } => Ok(ArmedHandler::Refuse { reason: *reason, detail: detail.clone() }),
+        Handler::Enforce { policy, backends, timeouts, headers } => {
+            if *policy >= policies {
+                return Err(EngineError::Plan("a rule points at a policy that does not exist".into()));
+            }
+            let mut sum = 0;
+            let mut positions = Vec::new();
+            for backend in backends.iter().filter(|backend| backend.weight > 0) {
+                sum += u64::from(backend.weight);
+                let position = known.iter().position(|k| same_pool(k, backend)).unwrap_or_else(|| {
+                    known.push(backend.clone());
+                    known.len() - 1
+                });
+                positions.push((position, sum));
+            }
+            if positions.is_empty() {
+                return Ok(ArmedHandler::Refuse { reason: Reason::NoBackend, detail: "no backend has a weight above 0".into() });
+            }
+            let edits = headers.iter().map(arm_edit).collect::<Result<_, _>>()?;
+            Ok(ArmedHandler::Enforce { policy: *policy, backends: positions, timeouts: *timeouts, edits })
+        }
+    }
+}
+
+pub(crate) fn same_pool(a: &Backend, b: &Backend) -> bool {
+    (&a.host, a.port, a.protocol, a.local) == (&b.host, b.port, b.protocol, b.local)
+}
+
+fn arm_edit(edit: &HeaderEdit) -> Result<ArmedEdit, EngineError> {
+    let name = |text: &String| HeaderName::from_bytes(text.as_bytes()).map_err(|_| EngineError::Plan(format!("`{text}` is not a header name")));
+    let value = |text: &String| HeaderValue::from_str(text).map_err(|_| EngineError::Plan("a header value cannot travel".into()));
+    Ok(match edit {
+        HeaderEdit::Set(n, v) => ArmedEdit::Set(name(n)?, value(v)?),
+        HeaderEdit::Add(n, v) => ArmedEdit::Add(name(n)?, value(v)?),
+        HeaderEdit::Remove(n) => ArmedEdit::Remove(name(n)?),
+    })
+}
+
+/// What all cores share: the current engine and the counters.
+pub struct Shared {
+    engine: ArcSwapOption<Engine>,
+    version: AtomicU64,
+    pub(crate) metrics: Metrics,
+    pub(crate) gateway: String,
+}
+
+impl Shared {
+    /// No engine yet: every request is refused as `NotConfigured`.
+    pub fn new(gateway: impl Into<String>) -> Arc<Self> {
+        Arc::new(Self { engine: ArcSwapOption::empty(), version: AtomicU64::new(0), metrics: Metrics::default(), gateway: gateway.into() })
+    }
+
+    /// Puts a new engine in force on every core; requests under way finish under the old one.
+    pub fn swap(&self, engine: Engine) {
+        self.engine.store(Some(Arc::new(engine)));
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// The engine in force.
+    pub fn engine(&self) -> Option<Arc<Engine>> {
+        self.engine.load_full()
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+}

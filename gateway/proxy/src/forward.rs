@@ -1,0 +1,185 @@
+//! To the upstream and back.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use hyper::body::{Body, Incoming};
+use idm_authn::Identity;
+use idm_authz::Permit;
+use idm_plan::{Policy, Timeouts};
+use idm_types::Reason;
+
+use crate::body::{Lease, RequestBody, ResponseBody};
+use crate::connect::{ConnectError, Pool};
+use crate::core::{Core, Local};
+use crate::engine::ArmedEdit;
+use crate::guard::Guard;
+use crate::pipeline::Stop;
+use crate::scrub::remove_hop_by_hop;
+use crate::upgrade;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// A request that was permitted and made ready. It cannot be made without a [`Permit`].
+pub(crate) struct Outbound {
+    pub(crate) permit: Permit,
+    pub(crate) parts: Parts,
+    pub(crate) target: PathAndQuery,
+    pub(crate) backends: Vec<(usize, u64)>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) websocket: bool,
+}
+
+pub(crate) fn apply_edits(headers: &mut HeaderMap, edits: &[ArmedEdit]) {
+    for edit in edits {
+        match edit {
+            ArmedEdit::Set(name, value) => drop(headers.insert(name.clone(), value.clone())),
+            ArmedEdit::Add(name, value) => drop(headers.append(name.clone(), value.clone())),
+            ArmedEdit::Remove(name) => drop(headers.remove(name)),
+        }
+    }
+}
+
+/// Writes who is calling, last of all: whatever is under these names now is ours or absent.
+pub(crate) fn tell_upstream(headers: &mut HeaderMap, policy: &Policy, identity: &Identity, uri: &Uri, source: IpAddr) {
+    for mapping in &policy.upstream.headers {
+        headers.remove(mapping.name.as_str());
+    }
+    for (name, value) in &identity.headers {
+        headers.insert(name.clone(), value.clone());
+    }
+    // HTTP/2 carries the host in `:authority`; HTTP/1.1 upstreams want the header.
+    if let Some(host) = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
+        headers.insert(header::HOST, host);
+    }
+    // The whole set is rebuilt: what stood there before was scrubbed.
+    if let Some(host) = headers.get(header::HOST).cloned() {
+        headers.insert(FORWARDED_HOST, host);
+    }
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    if let Ok(value) = HeaderValue::from_str(&source.to_string()) {
+        headers.insert(FORWARDED_FOR, value);
+    }
+    headers.remove(header::EXPECT);
+    headers.remove(header::PROXY_AUTHORIZATION);
+}
+
+/// Sends the request and returns the head of the answer with a body that streams.
+pub(crate) async fn forward(core: &Core, local: &Local, guard: &mut Guard, outbound: Outbound, body: Incoming) -> Result<Response<ResponseBody>, Stop> {
+    let Outbound { permit, mut parts, target, backends, timeouts, websocket } = outbound;
+    // The evidence is used up: one permit, one forwarded request.
+    drop(permit);
+    let position = pick(&backends, core.random());
+    let pool = position.and_then(|position| local.pools.get(position)).ok_or_else(|| Stop::new(Reason::NoBackend, ""))?;
+    guard.upstream = position;
+    parts.version = Version::HTTP_11;
+    let limit = Duration::from_millis(timeouts.response_head_ms);
+    let answer = async {
+        if websocket {
+            return open_tunnel(pool, parts, target, body).await;
+        }
+        let body = RequestBody(Some(body).filter(|body| !body.is_end_stream()));
+        if pool.speaks_http2() { send_http2(pool, parts, target, body).await } else { send_http1(pool, parts, target, body).await }
+    };
+    if timeouts.response_head_ms == 0 {
+        return answer.await;
+    }
+    match tokio::time::timeout(limit, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Stop::new(Reason::UpstreamTimeout, format!("no answer from {} within {limit:?}", pool.name))),
+    }
+}
+
+/// By weight: `backends` holds running sums.
+fn pick(backends: &[(usize, u64)], random: u64) -> Option<usize> {
+    match backends {
+        [(only, _)] => Some(*only),
+        _ => {
+            let total = backends.last()?.1;
+            let point = random % total.max(1);
+            backends.iter().find(|(_, sum)| point < *sum).map(|(position, _)| *position)
+        }
+    }
+}
+
+async fn send_http1(pool: &Rc<Pool>, mut parts: Parts, target: PathAndQuery, body: RequestBody) -> Result<Response<ResponseBody>, Stop> {
+    parts.uri = Uri::from(target);
+    let mut request = Request::from_parts(parts, body);
+    // An idle connection may have been closed a moment ago; what was not sent is sent again on a new one.
+    if let Some(mut sender) = pool.idle() {
+        match sender.try_send_request(request).await {
+            Ok(response) => return Ok(received(response, Some(Lease { sender, pool: pool.clone() }))),
+            Err(mut error) => match error.take_message() {
+                Some(unsent) => request = unsent,
+                None => return Err(broken(pool, &error.into_error())),
+            },
+        }
+    }
+    let mut sender = pool.connect().await.map_err(|error| unreachable(pool, error))?;
+    match sender.send_request(request).await {
+        Ok(response) => Ok(received(response, Some(Lease { sender, pool: pool.clone() }))),
+        Err(error) => Err(broken(pool, &error)),
+    }
+}
+
+async fn send_http2(pool: &Rc<Pool>, mut parts: Parts, target: PathAndQuery, body: RequestBody) -> Result<Response<ResponseBody>, Stop> {
+    let mut sender = pool.http2().await.map_err(|error| unreachable(pool, error))?;
+    let authority = parts.headers.remove(header::HOST);
+    let authority = authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or(&pool.name);
+    parts.uri = Uri::builder()
+        .scheme("http")
+        .authority(authority)
+        .path_and_query(target)
+        .build()
+        .map_err(|_| Stop::new(Reason::MalformedRequest, "the host cannot be an authority"))?;
+    parts.version = Version::HTTP_2;
+    match sender.send_request(Request::from_parts(parts, body)).await {
+        Ok(response) => Ok(received(response, None)),
+        Err(error) => Err(broken(pool, &error)),
+    }
+}
+
+/// A WebSocket gets a connection of its own, and becomes a tunnel if the upstream agrees.
+async fn open_tunnel(pool: &Rc<Pool>, mut parts: Parts, target: PathAndQuery, body: Incoming) -> Result<Response<ResponseBody>, Stop> {
+    if pool.speaks_http2() {
+        return Err(Stop::new(Reason::UpstreamFailed, "a WebSocket needs an HTTP/1.1 backend"));
+    }
+    let caller = parts.extensions.remove::<hyper::upgrade::OnUpgrade>().ok_or_else(|| Stop::new(Reason::MalformedRequest, "the connection cannot be upgraded"))?;
+    drop(body);
+    upgrade::set_headers(&mut parts.headers);
+    parts.uri = Uri::from(target);
+    let mut sender = pool.connect().await.map_err(|error| unreachable(pool, error))?;
+    let mut response = sender.send_request(Request::from_parts(parts, RequestBody(None))).await.map_err(|error| broken(pool, &error))?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(received(response, Some(Lease { sender, pool: pool.clone() })));
+    }
+    upgrade::tunnel(caller, hyper::upgrade::on(&mut response));
+    let mut response = received(response, None);
+    upgrade::set_headers(response.headers_mut());
+    Ok(response)
+}
+
+/// The upstream's answer without what concerns its connection only.
+fn received(response: Response<Incoming>, lease: Option<Lease>) -> Response<ResponseBody> {
+    let (mut parts, body) = response.into_parts();
+    remove_hop_by_hop(&mut parts.headers);
+    parts.version = Version::default();
+    Response::from_parts(parts, ResponseBody::Upstream { body, lease })
+}
+
+fn unreachable(pool: &Pool, error: ConnectError) -> Stop {
+    match error {
+        ConnectError::TimedOut => Stop::new(Reason::UpstreamUnreachable, format!("{}: no connection within 5 s", pool.name)),
+        ConnectError::NoAddress(why) | ConnectError::Failed(why) => Stop::new(Reason::UpstreamUnreachable, format!("{}: {why}", pool.name)),
+    }
+}
+
+fn broken(pool: &Pool, error: &hyper::Error) -> Stop {
+    Stop::new(Reason::UpstreamFailed, format!("{}: {error}", pool.name))
+}

@@ -1,0 +1,145 @@
+//! Exactly one record per request, whatever happens to it.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use http::Method;
+use idm_audit::{Decision, DecisionIdentity, DecisionPolicy, DecisionRequest, Outcome, Record, SCHEMA};
+use idm_authn::Identity;
+use idm_types::{DecisionId, MethodName, Reason, RuleName, Timestamp};
+
+use crate::core::{Core, Local};
+use crate::engine::ArmedRule;
+
+/// Longer paths and hosts are cut in the record; the request itself is bounded elsewhere.
+const MAX_TEXT: usize = 2048;
+
+/// Opened when a request arrives; closed by a verdict, or by being dropped (the caller left, or a panic).
+pub(crate) struct Guard {
+    core: Rc<Core>,
+    pub(crate) local: Option<Rc<Local>>,
+    pub(crate) id: DecisionId,
+    pub(crate) now: Timestamp,
+    started: Instant,
+    source: IpAddr,
+    method: Method,
+    pub(crate) host: String,
+    pub(crate) path: String,
+    pub(crate) rule: Option<usize>,
+    pub(crate) policy: Option<usize>,
+    pub(crate) authentication: Option<MethodName>,
+    pub(crate) authorization: Option<RuleName>,
+    pub(crate) identity: Option<(Rc<Identity>, bool)>,
+    pub(crate) upstream: Option<usize>,
+    open: bool,
+}
+
+impl Guard {
+    pub(crate) fn open(core: Rc<Core>, source: IpAddr, method: &Method, now: Timestamp) -> Self {
+        let (id, local) = (core.decision_id(now), core.local());
+        Self {
+            core,
+            local,
+            id,
+            now,
+            started: Instant::now(),
+            source,
+            method: method.clone(),
+            host: String::new(),
+            path: String::new(),
+            rule: None,
+            policy: None,
+            authentication: None,
+            authorization: None,
+            identity: None,
+            upstream: None,
+            open: true,
+        }
+    }
+
+    /// Records a success; it reaches the disk within milliseconds.
+    pub(crate) fn permitted(mut self, status: u16) {
+        self.count(None);
+        self.with_record(Outcome::Permitted, status, None, "", |core, record| {
+            core.lane.record(record);
+            core.recorded();
+        });
+    }
+
+    /// Records a refusal or failure and resolves when it is on disk.
+    pub(crate) fn refused(mut self, reason: Reason, detail: &str) -> impl Future<Output = bool> + use<> {
+        self.count(Some(reason));
+        let outcome = if reason.is_denial() { Outcome::Denied } else { Outcome::Failed };
+        self.with_record(outcome, reason.status(), Some(reason), detail, |core, record| core.lane.record_durably(record))
+    }
+
+    fn count(&mut self, reason: Option<Reason>) {
+        self.open = false;
+        let metrics = &self.core.shared.metrics;
+        metrics.observe(self.started.elapsed());
+        let counters = self.local.as_ref().zip(self.policy).and_then(|(local, policy)| local.engine.policies.get(policy));
+        counters.map_or(&metrics.nobody, |(_, counters)| counters).count(reason);
+    }
+
+    fn with_record<T>(&self, outcome: Outcome, status: u16, reason: Option<Reason>, detail: &str, record: impl FnOnce(&Core, &Record<'_>) -> T) -> T {
+        let engine = self.local.as_ref().map(|local| &local.engine);
+        let policy = engine.zip(self.policy).and_then(|(engine, policy)| engine.policies.get(policy)).map(|(policy, _)| policy.plan());
+        let rule: Option<&ArmedRule> = engine.zip(self.rule).and_then(|(engine, rule)| engine.rules.get(rule));
+        let pool = self.local.as_ref().zip(self.upstream).and_then(|(local, upstream)| local.pools.get(upstream));
+        let decision = Decision {
+            time: self.now,
+            id: self.id,
+            schema: SCHEMA,
+            namespace: engine.map_or("", |engine| &engine.namespace),
+            gateway: &self.core.shared.gateway,
+            generation: engine.map_or(0, |engine| engine.generation),
+            outcome,
+            status,
+            reason,
+            detail,
+            duration_us: self.started.elapsed().as_micros() as u64,
+            request: DecisionRequest { method: self.method.as_str(), host: bounded(&self.host), path: bounded(&self.path), source: self.source },
+            route: rule.map(|rule| rule.name.as_str()),
+            policy: policy.map(|policy| DecisionPolicy {
+                name: &policy.key.name,
+                generation: policy.generation,
+                method: self.authentication.as_ref().map(MethodName::as_str),
+                rule: self.authorization.as_ref().map(RuleName::as_str),
+            }),
+            identity: self.identity.as_ref().map(|(identity, cached)| DecisionIdentity {
+                kind: identity.kind,
+                id: &identity.id,
+                username: &identity.username,
+                issuer: identity.issuer.as_deref(),
+                roles: &identity.roles,
+                credential: identity.credential.as_deref(),
+                owner: identity.owner.as_deref(),
+                kid: identity.kid.as_deref(),
+                cached: *cached,
+            }),
+            upstream: pool.map(|pool| pool.name.as_str()),
+        };
+        record(&self.core, &Record::Decision(decision))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.open {
+            let reason = if std::thread::panicking() { Reason::InternalError } else { Reason::ClientGone };
+            self.count(Some(reason));
+            self.with_record(Outcome::Failed, 0, Some(reason), "", |core, record| {
+                core.lane.record(record);
+                core.recorded();
+            });
+        }
+    }
+}
+
+fn bounded(text: &str) -> &str {
+    match text.char_indices().nth(MAX_TEXT) {
+        Some((end, _)) => text.get(..end).unwrap_or_default(),
+        None => text,
+    }
+}

@@ -1,0 +1,28 @@
+//! The data plane: one request at a time, from the socket to the upstream and back.
+//!
+//! In: an [`Engine`] (an armed plan) and connections. Out: forwarded requests, refusals, and exactly
+//! one audit record each. The files in the order a request meets them: `server.rs` (accept, HTTP/1.1
+//! and HTTP/2), `guard.rs` (the record that is written whatever happens), `canonical.rs` (one spelling
+//! of host and path), `scrub.rs` (nobody arrives pre-named), `router.rs`, `pipeline.rs` (the order of
+//! the checks, in one function), `forward.rs`, `render.rs`. No lock, no `unwrap`, no indexing here.
+//! Start at `pipeline.rs`.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod body;
+mod canonical;
+mod connect;
+mod core;
+mod engine;
+mod forward;
+mod guard;
+mod metrics;
+mod pipeline;
+mod render;
+mod router;
+mod scrub;
+mod server;
+mod upgrade;
+
+pub use engine::{Engine, EngineError, Shared};
+pub use metrics::Metrics;
+pub use server::{BindError, Server, ServerConfig};

@@ -1,0 +1,162 @@
+//! The life of a request, in order.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use http::request::Parts;
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use idm_authn::RequestView;
+use idm_authz::Permit;
+use idm_plan::Source;
+use idm_types::{Reason, Timestamp};
+
+use crate::body::ResponseBody;
+use crate::canonical::Canonical;
+use crate::core::{Core, Local};
+use crate::engine::{ArmedHandler, ArmedRule, Engine};
+use crate::forward::{Outbound, forward};
+use crate::guard::Guard;
+use crate::render;
+use crate::upgrade::wants_websocket;
+
+/// Why a request goes no further.
+pub(crate) struct Stop {
+    pub(crate) reason: Reason,
+    pub(crate) detail: String,
+    pub(crate) missing_scopes: Vec<String>,
+}
+
+impl Stop {
+    pub(crate) fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), missing_scopes: Vec::new() }
+    }
+}
+
+/// One request that may be forwarded: only a [`Permit`] makes one.
+struct Allowed {
+    permit: Permit,
+    canonical: Canonical,
+    rule: usize,
+    source: Option<Source>,
+}
+
+/// Serves one request. Whatever happens, it leaves exactly one record.
+pub(crate) async fn serve(core: Rc<Core>, source: IpAddr, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+    let now = Timestamp::now();
+    // From here on something is recorded, also if the caller leaves or the code panics.
+    let mut guard = Guard::open(core.clone(), source, request.method(), now);
+    let Some(local) = guard.local.clone() else {
+        return Ok(refuse(guard, Stop::new(Reason::NotConfigured, "")).await);
+    };
+    // An unrecorded request is not served, unless losing records was chosen.
+    if !core.lane.is_open() {
+        return Ok(refuse(guard, Stop::new(Reason::AuditUnavailable, "")).await);
+    }
+    let (mut parts, body) = request.into_parts();
+    match decide(&mut guard, &local, &mut parts).await {
+        Ok(allowed) => {
+            let outbound = match prepare(&local.engine, allowed, parts, source) {
+                Ok(outbound) => outbound,
+                Err(stop) => return Ok(refuse(guard, stop).await),
+            };
+            match forward(&core, &local, &mut guard, outbound, body).await {
+                Ok(response) => {
+                    guard.permitted(response.status().as_u16());
+                    Ok(response)
+                }
+                Err(stop) => Ok(refuse(guard, stop).await),
+            }
+        }
+        Err(stop) => Ok(refuse(guard, stop).await),
+    }
+}
+
+/// The order of the checks. Each stands where it does for a reason.
+async fn decide(guard: &mut Guard, local: &Local, parts: &mut Parts) -> Result<Allowed, Stop> {
+    let engine = &local.engine;
+    // One spelling of host and path from here on: what is judged is what is forwarded.
+    guard.path = parts.uri.path().to_owned();
+    let canonical = Canonical::of(&parts.method, &parts.uri, &parts.headers, parts.version).map_err(|(reason, detail)| Stop::new(reason, detail))?;
+    guard.host.clone_from(&canonical.host);
+    canonical.path().clone_into(&mut guard.path);
+    // Before routing, because routes may match headers: nobody arrives pre-named.
+    engine.reserved.scrub(&mut parts.headers);
+    let position = engine.router.find(&canonical.host, canonical.path(), &parts.method, &parts.headers);
+    let rule = position.and_then(|position| engine.rules.get(position).map(|rule| (position, rule)));
+    let Some((position, rule)) = rule else { return Err(Stop::new(Reason::NoRoute, "")) };
+    guard.rule = Some(position);
+    let policy = match &rule.handler {
+        ArmedHandler::Refuse { reason, detail } => return Err(Stop::new(*reason, detail)),
+        ArmedHandler::Enforce { policy, .. } => *policy,
+    };
+    let Some((armed, _)) = engine.policies.get(policy) else { return Err(Stop::new(Reason::InternalError, "no policy at the rule's position")) };
+    guard.policy = Some(policy);
+    let view = RequestView { headers: &parts.headers, query: canonical.query() };
+    let (who, source) = armed.authenticate(view, &local.cache, guard.now).await.map_err(|denied| {
+        guard.authentication = denied.method;
+        Stop::new(denied.reason, denied.detail)
+    })?;
+    guard.authentication = Some(who.identity().method.clone());
+    guard.identity = Some((who.identity().clone(), who.cached()));
+    let permit = idm_authz::decide(armed.plan(), parts.method.as_str(), who).map_err(|refusal| {
+        guard.authorization = refusal.rule;
+        Stop { reason: refusal.reason, detail: refusal.detail, missing_scopes: refusal.missing_scopes }
+    })?;
+    guard.authorization = permit.rule().cloned();
+    Ok(Allowed { permit, canonical, rule: position, source })
+}
+
+/// Makes the upstream's request of the caller's: only after a permit.
+fn prepare(engine: &Engine, allowed: Allowed, mut parts: Parts, source: IpAddr) -> Result<Outbound, Stop> {
+    let Allowed { permit, canonical, rule, source: verified_in } = allowed;
+    let internal = || Stop::new(Reason::InternalError, "no rule at the position that was matched");
+    let Some(ArmedRule { handler: ArmedHandler::Enforce { policy, backends, timeouts, edits }, .. }) = engine.rules.get(rule) else { return Err(internal()) };
+    let (armed, _) = engine.policies.get(*policy).ok_or_else(internal)?;
+    let websocket = wants_websocket(&parts);
+    let target = take_credentials(armed, verified_in.as_ref(), &canonical, &mut parts.headers);
+    crate::scrub::remove_hop_by_hop(&mut parts.headers);
+    crate::forward::apply_edits(&mut parts.headers, edits);
+    crate::forward::tell_upstream(&mut parts.headers, armed.plan(), permit.who().identity(), &parts.uri, source);
+    Ok(Outbound { permit, parts, target: target.unwrap_or(canonical.target), backends: backends.clone(), timeouts: *timeouts, websocket })
+}
+
+/// Removes every credential that a method of the policy looks for, wherever it was put; the verified
+/// one stays only if the policy forwards it. Returns a new target when the query changed.
+fn take_credentials(armed: &idm_authn::ArmedPolicy, verified_in: Option<&Source>, canonical: &Canonical, headers: &mut HeaderMap) -> Option<http::uri::PathAndQuery> {
+    let forwards = armed.plan().upstream.credential == idm_plan::CredentialForwarding::Forward;
+    let mut query: Option<Option<String>> = None;
+    for source in armed.sources().filter(|source| !(forwards && Some(*source) == verified_in)) {
+        match source {
+            // With a scheme, another scheme's credential in the same header is not ours to remove.
+            Source::Header { name, scheme } => {
+                let ours = |value: &http::HeaderValue| scheme.as_deref().is_none_or(|scheme| has_scheme(value.as_bytes(), scheme));
+                if headers.get(name.as_str()).is_some_and(ours) {
+                    headers.remove(name.as_str());
+                }
+            }
+            Source::Cookie { name } => idm_authn::remove_cookie(headers, name),
+            Source::Query { name } => {
+                let current = query.take().unwrap_or_else(|| canonical.query().map(str::to_owned));
+                query = Some(current.and_then(|current| idm_authn::remove_query(&current, name)));
+            }
+        }
+    }
+    let query = query?;
+    let text = query.map_or_else(|| canonical.path().to_owned(), |query| format!("{}?{query}", canonical.path()));
+    text.parse().ok()
+}
+
+fn has_scheme(value: &[u8], scheme: &str) -> bool {
+    value.get(..scheme.len()).is_some_and(|given| given.eq_ignore_ascii_case(scheme.as_bytes()))
+}
+
+async fn refuse(guard: Guard, stop: Stop) -> Response<ResponseBody> {
+    let Stop { reason, detail, missing_scopes } = stop;
+    let (id, local, policy) = (guard.id, guard.local.clone(), guard.policy);
+    // The answer waits for the disk: a caller who was refused can always be told why.
+    guard.refused(reason, &detail).await;
+    let plan = local.as_ref().zip(policy).and_then(|(local, policy)| local.engine.policies.get(policy)).map(|(armed, _)| armed.plan());
+    render::refusal(reason, id, plan, &missing_scopes)
+}

@@ -1,0 +1,158 @@
+//! From host, path, method and headers to a rule.
+
+use std::collections::HashMap;
+
+use http::{HeaderMap, Method};
+use idm_plan::{Host, PathMatch, RouteEntry, VirtualHost};
+
+/// The plan's virtual hosts, indexed so that the cost does not grow with the number of routes.
+#[derive(Debug, Default)]
+pub(crate) struct Router {
+    exact: HashMap<String, Table>,
+    below: HashMap<String, Table>,
+    any: Option<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    exact: HashMap<String, Vec<RouteEntry>>,
+    prefix: HashMap<String, Vec<RouteEntry>>,
+}
+
+impl Router {
+    pub(crate) fn new(hosts: &[VirtualHost]) -> Self {
+        let mut router = Self::default();
+        for VirtualHost { host, entries } in hosts {
+            let table = Table::new(entries);
+            match host {
+                Host::Exact(name) => drop(router.exact.insert(name.clone(), table)),
+                Host::Below(domain) => drop(router.below.insert(domain.clone(), table)),
+                Host::Any => router.any = Some(table),
+            }
+        }
+        router
+    }
+
+    /// The position of the rule that serves the request. Only the most specific host is asked: a route
+    /// of a wider host must not open what the narrower one does not serve.
+    pub(crate) fn find(&self, host: &str, path: &str, method: &Method, headers: &HeaderMap) -> Option<usize> {
+        self.table(host)?.find(path, method, headers)
+    }
+
+    fn table(&self, host: &str) -> Option<&Table> {
+        if let Some(table) = self.exact.get(host) {
+            return Some(table);
+        }
+        if !self.below.is_empty() {
+            let mut rest = host;
+            while let Some((_, domain)) = rest.split_once('.') {
+                if let Some(table) = self.below.get(domain) {
+                    return Some(table);
+                }
+                rest = domain;
+            }
+        }
+        self.any.as_ref()
+    }
+}
+
+impl Table {
+    /// Entries come in the order of precedence: exact paths first, then longer prefixes before shorter
+    /// ones; asking the index in that order gives the same answer as trying them one by one.
+    fn new(entries: &[RouteEntry]) -> Self {
+        let mut table = Self::default();
+        for entry in entries {
+            match &entry.path {
+                PathMatch::Exact(path) => table.exact.entry(path.clone()).or_default().push(entry.clone()),
+                PathMatch::Prefix(path) => table.prefix.entry(path.clone()).or_default().push(entry.clone()),
+            }
+        }
+        table
+    }
+
+    fn find(&self, path: &str, method: &Method, headers: &HeaderMap) -> Option<usize> {
+        let fitting = |entries: &Vec<RouteEntry>| entries.iter().find(|entry| fits(entry, method, headers)).map(|entry| entry.rule);
+        if let Some(rule) = self.exact.get(path).and_then(fitting) {
+            return Some(rule);
+        }
+        let mut prefix = path.strip_suffix('/').unwrap_or(path);
+        loop {
+            if let Some(rule) = self.prefix.get(prefix).and_then(fitting) {
+                return Some(rule);
+            }
+            prefix = prefix.rsplit_once('/')?.0;
+        }
+    }
+}
+
+fn fits(entry: &RouteEntry, method: &Method, headers: &HeaderMap) -> bool {
+    entry.method.as_deref().is_none_or(|wanted| wanted == method.as_str())
+        && entry.headers.iter().all(|wanted| {
+            let mut values = headers.get_all(&wanted.name).iter();
+            // A repeated header has no one value.
+            matches!((values.next(), values.next()), (Some(value), None) if value.as_bytes() == wanted.value.as_bytes())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use idm_plan::HeaderMatch;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(path: PathMatch, method: Option<&str>, rule: usize) -> RouteEntry {
+        RouteEntry { path, method: method.map(str::to_owned), headers: vec![], rule }
+    }
+
+    #[test]
+    fn prefixes_end_at_segments() {
+        let table = Table::new(&[entry(PathMatch::Prefix("/a".into()), None, 1)]);
+        let find = |path| table.find(path, &Method::GET, &HeaderMap::new());
+        assert_eq!((find("/a"), find("/a/"), find("/a/b"), find("/ab"), find("/")), (Some(1), Some(1), Some(1), None, None));
+    }
+
+    #[test]
+    fn the_most_specific_host_alone_is_asked() {
+        let vhost = |host, rule| VirtualHost { host, entries: vec![entry(PathMatch::Prefix("/x".into()), None, rule)] };
+        let everything = VirtualHost { host: Host::Any, entries: vec![entry(PathMatch::Prefix(String::new()), None, 3)] };
+        let router = Router::new(&[vhost(Host::Exact("a.example".into()), 1), vhost(Host::Below("example".into()), 2), everything]);
+        let find = |host, path| router.find(host, path, &Method::GET, &HeaderMap::new());
+        assert_eq!((find("a.example", "/x"), find("a.example", "/y"), find("b.example", "/x"), find("b.c.example", "/x")), (Some(1), None, Some(2), Some(2)));
+        assert_eq!((find("example", "/x"), find("other", "/y")), (Some(3), Some(3)));
+    }
+
+    #[test]
+    fn a_literal_is_never_a_pattern() {
+        let table = Table::new(&[entry(PathMatch::Exact("/a.b*".into()), None, 1)]);
+        assert_eq!(table.find("/axb", &Method::GET, &HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_repeated_header_matches_nothing() {
+        let wanted = RouteEntry { headers: vec![HeaderMatch { name: "x-v".into(), value: "2".into() }], ..entry(PathMatch::Prefix(String::new()), None, 1) };
+        let table = Table::new(&[wanted]);
+        let mut headers = HeaderMap::new();
+        headers.append("x-v", "2".parse().unwrap());
+        assert_eq!(table.find("/", &Method::GET, &headers), Some(1));
+        headers.append("x-v", "1".parse().unwrap());
+        assert_eq!(table.find("/", &Method::GET, &headers), None);
+    }
+
+    proptest! {
+        /// The index agrees with trying the entries one by one in the order of precedence.
+        #[test]
+        fn the_index_agrees_with_a_linear_search(paths in prop::collection::vec(("(/[ab]){0,3}", any::<bool>(), prop::option::of("GET|POST")), 0..12), asked in "(/[ab]){1,4}/?") {
+            let mut entries: Vec<_> = paths.iter().enumerate().map(|(i, (path, exact, method))| {
+                let path = if *exact && !path.is_empty() { PathMatch::Exact(path.clone()) } else { PathMatch::Prefix(path.clone()) };
+                entry(path, method.as_deref(), i)
+            }).collect();
+            entries.sort_by_key(|e| match &e.path { PathMatch::Exact(p) => (0, std::cmp::Reverse(p.len())), PathMatch::Prefix(p) => (1, std::cmp::Reverse(p.len())) });
+            let slow = entries.iter().find(|e| fits(e, &Method::GET, &HeaderMap::new()) && match &e.path {
+                PathMatch::Exact(p) => *p == asked,
+                PathMatch::Prefix(p) => asked == *p || asked.strip_prefix(p.as_str()).is_some_and(|rest| rest.starts_with('/')),
+            }).map(|e| e.rule);
+            prop_assert_eq!(Table::new(&entries).find(&asked, &Method::GET, &HeaderMap::new()), slow);
+        }
+    }
+}

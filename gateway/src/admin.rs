@@ -1,0 +1,73 @@
+//! The control port: health, metrics and the acknowledgement. It tells nothing about callers or
+//! policies and changes nothing.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::Gateway;
+
+/// A running control port; ends when dropped.
+pub struct AdminServer {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl AdminServer {
+    /// Listens on `address`.
+    pub async fn start(address: SocketAddr, gateway: Arc<Gateway>) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(address).await.map_err(|error| anyhow::anyhow!("cannot listen on {address}: {error}"))?;
+        let address = listener.local_addr()?;
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let gateway = gateway.clone();
+                tokio::spawn(async move {
+                    let service = service_fn(move |request| answer(gateway.clone(), request));
+                    let mut builder = hyper::server::conn::http1::Builder::new();
+                    let _ = builder.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        Ok(Self { address, task })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for AdminServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn answer(gateway: Arc<Gateway>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (status, kind, body) = match request.uri().path() {
+        "/-/live" => (StatusCode::OK, "text/plain", "alive\n".to_owned()),
+        "/-/ready" if gateway.is_ready() => (StatusCode::OK, "text/plain", "ready\n".to_owned()),
+        "/-/ready" => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready\n".to_owned()),
+        "/-/metrics" => (StatusCode::OK, "text/plain; version=0.0.4", gateway.metrics()),
+        "/-/bundle" => (StatusCode::OK, "application/json", bundle(&gateway)),
+        _ => (StatusCode::NOT_FOUND, "text/plain", "there are /-/live, /-/ready, /-/metrics and /-/bundle\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    Ok(response)
+}
+
+fn bundle(gateway: &Gateway) -> String {
+    let (generation, digest) = gateway.version().unwrap_or_default();
+    serde_json::json!({"generation": generation, "digest": digest, "error": gateway.error()}).to_string()
+}

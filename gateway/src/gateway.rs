@@ -1,0 +1,211 @@
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use idm_audit::ship::{self, Elasticsearch};
+use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth};
+use idm_authn::KeyRing;
+use idm_plan::{Bundle, KeySource};
+use idm_proxy::{Engine, EngineError, Server, ServerConfig, Shared};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::fetch::Fetcher;
+
+/// How long a change waits for the keys of issuers it brings: long enough that a healthy issuer's
+/// tokens are never refused, short enough that a sick one holds nothing up.
+const KEYS_WAIT: Duration = Duration::from_millis(300);
+
+/// Where records go.
+#[derive(Clone, Debug)]
+pub struct AuditOptions {
+    /// The spool's folder.
+    pub dir: PathBuf,
+    /// What happens when it is full.
+    pub on_full: OnFull,
+    /// Its size limit.
+    pub max_bytes: u64,
+    /// Ship to this server; `None` keeps files only.
+    pub elasticsearch: Option<Elasticsearch>,
+}
+
+/// How a gateway runs.
+#[derive(Clone, Debug)]
+pub struct GatewayOptions {
+    /// The name in audit records: the pod's name in a cluster.
+    pub name: String,
+    /// Where traffic arrives.
+    pub listen: SocketAddr,
+    /// How many cores serve.
+    pub cores: usize,
+    /// How long connections may take to finish after a stop.
+    pub drain: Duration,
+    /// Records.
+    pub audit: AuditOptions,
+    /// Issuers may be reached over plain http and on this machine.
+    pub danger_insecure_issuers: bool,
+}
+
+/// A serving gateway.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    fetcher: Fetcher,
+    ring: Mutex<KeyRing>,
+    ready: AtomicBool,
+    error: Mutex<Option<String>>,
+    health: Arc<SpoolHealth>,
+    running: Mutex<Option<Running>>,
+    address: SocketAddr,
+}
+
+struct Running {
+    server: Server,
+    spool: Spool,
+    shipper: Option<JoinHandle<()>>,
+    stop_shipper: watch::Sender<bool>,
+}
+
+impl Gateway {
+    /// Opens the spool, binds the port and serves; every request is refused until the first [`Self::apply`].
+    pub fn start(options: &GatewayOptions) -> anyhow::Result<Arc<Self>> {
+        let AuditOptions { dir, on_full, max_bytes, elasticsearch } = options.audit.clone();
+        let spool = Spool::open(SpoolConfig { dir, on_full, max_bytes, shipped: elasticsearch.is_some() })?;
+        let shared = Shared::new(options.name.clone());
+        let config = ServerConfig { listen: options.listen, cores: options.cores, drain: options.drain };
+        let server = Server::start(&config, &shared, &spool, random_seed())?;
+        let (stop_shipper, stopped) = watch::channel(false);
+        let shipper = elasticsearch.map(|server| tokio::spawn(ship::run(spool.dir().to_owned(), server, spool.health(), stopped)));
+        Ok(Arc::new(Self {
+            shared,
+            fetcher: Fetcher::new(options.danger_insecure_issuers)?,
+            ring: Mutex::default(),
+            ready: AtomicBool::new(true),
+            error: Mutex::default(),
+            health: spool.health(),
+            address: server.address(),
+            running: Mutex::new(Some(Running { server, spool, shipper, stop_shipper })),
+        }))
+    }
+
+    /// Where traffic arrives.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Arms a bundle and puts it in force on every core. On error the engine before it keeps serving.
+    pub async fn apply(&self, bundle: &Bundle) -> Result<(), EngineError> {
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let engine = Engine::arm(bundle, &mut ring, self.shared.metrics())?;
+        self.fetch_new(ring, bundle);
+        let deadline = tokio::time::Instant::now() + KEYS_WAIT;
+        while !engine.keys_loaded() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.shared.swap(engine);
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
+    }
+
+    /// Starts a fetcher for each issuer that is new and forgets those no policy names any more; their
+    /// fetchers end by themselves.
+    fn fetch_new(&self, mut ring: KeyRing, bundle: &Bundle) {
+        let used: HashMap<_, ()> = bundle
+            .plan
+            .policies
+            .iter()
+            .flat_map(|policy| &policy.methods)
+            .filter_map(|method| match &method.kind {
+                idm_plan::MethodKind::Jwt(jwt) => Some(&jwt.issuers),
+                _ => None,
+            })
+            .flatten()
+            .map(|issuer| ((issuer.keys.clone(), issuer.algorithms.clone()), ()))
+            .collect();
+        ring.retain(|id, _| used.contains_key(id));
+        let mut known = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((source, algorithms), keys) in ring.iter().filter(|(id, _)| !known.contains_key(*id)) {
+            if !matches!(source, KeySource::Inline { .. }) {
+                tokio::spawn(self.fetcher.clone().keep_fresh(source.clone(), algorithms.clone(), Arc::downgrade(keys)));
+            }
+        }
+        *known = ring;
+    }
+
+    /// Notes that a configuration could not be put in force; shown by `/-/bundle`.
+    pub fn refused(&self, error: &str) {
+        tracing::error!("{error}; the last good configuration keeps serving");
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_owned());
+    }
+
+    /// Why the newest configuration is not in force.
+    pub fn error(&self) -> Option<String> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Generation and digest in force.
+    pub fn version(&self) -> Option<(u64, String)> {
+        self.shared.engine().map(|engine| (engine.version().0, engine.version().1.to_owned()))
+    }
+
+    /// Generation in force.
+    pub fn generation(&self) -> Option<u64> {
+        self.version().map(|(generation, _)| generation)
+    }
+
+    /// Whether traffic should be sent here.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed) && self.shared.engine().is_some() && !self.health.is_failing()
+    }
+
+    /// Turns readiness off, so that nobody sends new traffic while the old is finished.
+    pub fn unready(&self) {
+        self.ready.store(false, Ordering::Relaxed);
+    }
+
+    /// Metrics in the Prometheus text format.
+    pub fn metrics(&self) -> String {
+        let mut out = String::new();
+        self.shared.metrics().render(&mut out);
+        let health = &self.health;
+        let generation = self.generation().unwrap_or(0);
+        let ages = self.ring.lock().unwrap_or_else(PoisonError::into_inner).values().filter_map(|keys| keys.fetched_at()).map(|t| t.0).min();
+        let age = ages.map_or(0, |oldest| idm_types::Timestamp::now().0.saturating_sub(oldest) / 1000);
+        for (name, kind, help, value) in [
+            ("idm_config_generation", "gauge", "Generation of the configuration in force.", generation),
+            ("idm_config_refused", "gauge", "1 while the newest configuration could not be put in force.", u64::from(self.error().is_some())),
+            ("idm_issuer_keys_age_seconds", "gauge", "Age of the issuer keys that were confirmed longest ago.", age),
+            ("idm_audit_recorded_total", "counter", "Audit records on disk.", health.recorded.load(Ordering::Relaxed)),
+            ("idm_audit_lost_total", "counter", "Audit records that could not be stored.", health.lost.load(Ordering::Relaxed)),
+            ("idm_audit_shipped_total", "counter", "Audit records confirmed by Elasticsearch.", health.shipped.load(Ordering::Relaxed)),
+            ("idm_audit_dead_total", "counter", "Audit records that Elasticsearch refused for good.", health.dead.load(Ordering::Relaxed)),
+            ("idm_audit_failing", "gauge", "1 while audit records cannot be stored.", u64::from(health.is_failing())),
+        ] {
+            out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));
+        }
+        out
+    }
+
+    /// Finishes what is under way, writes and ships what is left, and ends.
+    pub async fn stop(&self) {
+        self.unready();
+        let Some(Running { server, spool, shipper, stop_shipper }) = self.running.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let _ = tokio::task::spawn_blocking(move || {
+            server.stop();
+            spool.close();
+        })
+        .await;
+        let _ = stop_shipper.send(true);
+        if let Some(shipper) = shipper {
+            let _ = shipper.await;
+        }
+    }
+}
+
+/// A seed for what must differ between processes but need not be secret.
+pub fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}

@@ -1,0 +1,13 @@
+//! A gateway process: the data plane of `idm-proxy` with a configuration, keys, audit and a control port.
+//!
+//! In: a folder of YAML ([`source::dir`]) or a bundle from the operator ([`source::bundle`]). Out: a
+//! serving [`Gateway`] that swaps its engine without dropping a request and keeps the last good one
+//! when a change is not usable. Start at [`Gateway`], then `source/`, then `fetch.rs` for issuer keys.
+
+mod admin;
+mod fetch;
+mod gateway;
+pub mod source;
+
+pub use admin::AdminServer;
+pub use gateway::{AuditOptions, Gateway, GatewayOptions, random_seed};

@@ -1,0 +1,4 @@
+//! Where the configuration comes from.
+
+pub mod bundle;
+pub mod dir;

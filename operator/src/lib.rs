@@ -1,6 +1,136 @@
-//! x
-/// x
-#[derive(clap::Args)]
-pub struct Options {}
-/// x
-pub async fn run(_: Options) -> anyhow::Result<()> { Ok(()) }
+//! Reconciles policies into gateways.
+//!
+//! In: our four kinds, Gateways, HTTPRoutes and Services of every namespace, and the Secrets they name.
+//! Out: per namespace with policies one gateway (Deployment, Service, ServiceAccount, Role, PDB,
+//! NetworkPolicy) and its bundle Secret; status, events, and an audit record per change. It never
+//! serves traffic, and gateways keep serving without it. Start at `reconcile.rs`, which reads like a
+//! recipe; `watch.rs` says when it runs.
+
+mod changes;
+mod credentials;
+mod gateway;
+mod health;
+mod leader;
+mod objects;
+mod queue;
+mod reconcile;
+mod watch;
+mod world;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use idm_audit::ship::{self, Elasticsearch};
+use idm_audit::{OnFull, Spool, SpoolConfig};
+use idm_types::Redacted;
+use kube::Client;
+use kube::runtime::events::{Recorder, Reporter};
+use tokio::signal::unix::{SignalKind, signal};
+
+pub use gateway::GatewaySettings;
+
+/// The field manager and event reporter.
+pub(crate) const MANAGER: &str = "idm-operator";
+
+/// Run the operator
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// The operator's own namespace
+    #[arg(long, env = "POD_NAMESPACE", default_value = "idm-system")]
+    namespace: String,
+    /// The pod's name: the identity in leader election
+    #[arg(long, env = "POD_NAME", default_value = "idm-operator")]
+    name: String,
+    /// Image of the gateway pods
+    #[arg(long, env = "IDM_GATEWAY_IMAGE")]
+    gateway_image: String,
+    /// Pull policy of that image
+    #[arg(long, default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
+    gateway_image_pull_policy: String,
+    /// Gateway pods per namespace
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    gateway_replicas: u32,
+    /// CPU request of a gateway pod
+    #[arg(long, default_value = "100m")]
+    gateway_cpu_request: String,
+    /// Memory limit of a gateway pod
+    #[arg(long, default_value = "256Mi")]
+    gateway_memory_limit: String,
+    /// What gateways do with requests while records cannot be stored
+    #[arg(long, default_value = "refuse", value_parser = ["refuse", "shed"])]
+    gateway_audit_on_full: String,
+    /// Elasticsearch to ship records to, for operator and gateways
+    #[arg(long, env = "IDM_ELASTICSEARCH")]
+    elasticsearch: Option<String>,
+    /// File with the value of the Authorization header for Elasticsearch
+    #[arg(long, env = "IDM_ELASTICSEARCH_AUTHORIZATION_FILE")]
+    elasticsearch_authorization_file: Option<PathBuf>,
+    /// Folder for the operator's own audit records
+    #[arg(long, env = "IDM_AUDIT_DIR", default_value = "/var/lib/idm/audit")]
+    audit_dir: PathBuf,
+    /// Where health is served
+    #[arg(long, default_value = "0.0.0.0:8081")]
+    admin: SocketAddr,
+}
+
+/// What every reconcile needs.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) store: watch::Store,
+    pub(crate) recorder: Recorder,
+    pub(crate) settings: GatewaySettings,
+    pub(crate) http: reqwest::Client,
+}
+
+/// Runs until SIGTERM or until leadership is lost.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let client = Client::try_default().await.context("no cluster: set KUBECONFIG, or run inside a cluster (exit and retry are safe)")?;
+    client.apiserver_version().await.context("the API server does not answer")?;
+    let authorization = match &options.elasticsearch_authorization_file {
+        Some(path) => Some(std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?.trim().to_owned()),
+        None => None,
+    };
+    let elasticsearch = options.elasticsearch.clone().filter(|url| !url.is_empty());
+    let spool = Spool::open(SpoolConfig { dir: options.audit_dir.clone(), on_full: OnFull::Refuse, max_bytes: 1 << 30, shipped: elasticsearch.is_some() })?;
+    let (stop_shipper, stopped) = tokio::sync::watch::channel(false);
+    let shipper = elasticsearch.clone().map(|url| {
+        let server = Elasticsearch { url, authorization: authorization.clone().map(Redacted::new), ca_pem: None };
+        tokio::spawn(ship::run(spool.dir().to_owned(), server, spool.health(), stopped))
+    });
+    let health = health::serve(options.admin).await?;
+    let mut term = signal(SignalKind::terminate())?;
+    let leader = tokio::select! {
+        leader = leader::acquire(client.clone(), &options.namespace, &options.name) => leader?,
+        _ = term.recv() => return Ok(()),
+    };
+    let settings = GatewaySettings {
+        operator_namespace: options.namespace.clone(),
+        image: options.gateway_image.clone(),
+        pull_policy: options.gateway_image_pull_policy.clone(),
+        replicas: options.gateway_replicas as i32,
+        cpu_request: options.gateway_cpu_request.clone(),
+        memory_limit: options.gateway_memory_limit.clone(),
+        audit_on_full: options.gateway_audit_on_full.clone(),
+        elasticsearch,
+        elasticsearch_authorization: authorization.map(Redacted::new),
+    };
+    let reporter = Reporter { controller: MANAGER.into(), instance: Some(options.name.clone()) };
+    let http = reqwest::Client::builder().timeout(Duration::from_secs(1)).no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
+    let context = Arc::new(Context { recorder: Recorder::new(client.clone(), reporter), store: watch::Store::default(), settings, http, client });
+    let outcome = tokio::select! {
+        outcome = leader.keep() => outcome,
+        outcome = reconcile::run(context, spool.lane()) => outcome,
+        _ = term.recv() => Ok(()),
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    };
+    drop(health);
+    spool.close();
+    let _ = stop_shipper.send(true);
+    if let Some(shipper) = shipper {
+        let _ = shipper.await;
+    }
+    outcome
+}

@@ -1,0 +1,160 @@
+//! Pure: from a bundle to manifests.
+
+use idm_compile::World;
+use idm_plan::{Bundle, BundleError};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::ObjectMeta;
+use serde_json::{Value, json};
+
+use super::{GatewaySettings, NAME, owner};
+use crate::MANAGER;
+
+/// Everything a gateway consists of, in the order of writing: permissions before pods, and the bundle
+/// before the pods that mount it.
+pub(crate) struct Built {
+    pub(crate) bundle: Bundle,
+    pub(crate) secret: Secret,
+    pub(crate) objects: Vec<Value>,
+}
+
+/// Labels of everything that belongs to a gateway.
+fn labels() -> Value {
+    json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "gateway", "app.kubernetes.io/part-of": "idm", "app.kubernetes.io/managed-by": MANAGER})
+}
+
+/// Builds the gateway of the world's namespace.
+pub(crate) fn build(world: &World, bundle: Bundle, settings: &GatewaySettings) -> Result<Built, BundleError> {
+    let namespace = &world.namespace;
+    // The gateway goes when the last of its policies and Gateways goes, with or without an operator.
+    let mut owners: Vec<_> = world.policies.iter().map(|p| owner("IdentityPolicy", &p.meta)).collect();
+    owners.extend(world.broken.iter().filter(|b| b.id.kind == "IdentityPolicy").map(|b| owner("IdentityPolicy", &b.meta)));
+    owners.extend(world.gateways.iter().filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS).map(|g| {
+        let mut reference = owner("Gateway", &idm_compile::Meta::of(&g.metadata, "Gateway"));
+        reference.api_version = "gateway.networking.k8s.io/v1".into();
+        reference
+    }));
+    let owners = serde_json::to_value(&owners).unwrap_or_default();
+    let metadata = json!({"name": NAME, "namespace": namespace, "labels": labels(), "ownerReferences": owners});
+    let ports = service_ports(world);
+    let selector = json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/managed-by": MANAGER});
+    let objects = vec![
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata, "automountServiceAccountToken": false}),
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata,
+            "rules": [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": [NAME], "verbs": ["get", "list", "watch"]}]}),
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME},
+            "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": namespace}]}),
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"selector": selector, "ports": ports}}),
+        json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata, "spec": {"maxUnavailable": 1, "selector": {"matchLabels": selector}}}),
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": network_policy(settings, &selector)}),
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": deployment(settings, &selector)}),
+    ];
+    let mut data = std::collections::BTreeMap::from([("bundle".to_owned(), ByteString(bundle.pack()?))]);
+    if let Some(authorization) = &settings.elasticsearch_authorization {
+        data.insert("elasticsearch-authorization".to_owned(), ByteString(authorization.reveal().clone().into_bytes()));
+    }
+    let secret = Secret {
+        metadata: ObjectMeta {
+            name: Some(NAME.into()),
+            namespace: Some(namespace.clone()),
+            labels: serde_json::from_value(labels()).ok(),
+            owner_references: serde_json::from_value(owners).ok(),
+            ..ObjectMeta::default()
+        },
+        data: Some(data),
+        ..Secret::default()
+    };
+    Ok(Built { bundle, secret, objects })
+}
+
+/// Port 80, or the one that the namespace's listeners agree on.
+fn service_ports(world: &World) -> Value {
+    let ours = world.gateways.iter().filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS);
+    let listener = ours.flat_map(|g| g.spec.listeners.iter()).find(|l| l.protocol == "HTTP");
+    let port = listener.map_or(80, |listener| listener.port);
+    json!([{"name": "http", "port": port, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"}])
+}
+
+fn network_policy(settings: &GatewaySettings, selector: &Value) -> Value {
+    json!({
+        "podSelector": {"matchLabels": selector},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [
+            {"ports": [{"port": "http", "protocol": "TCP"}]},
+            {"ports": [{"port": "admin", "protocol": "TCP"}],
+             "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.operator_namespace}}}]},
+        ],
+        // Backends, issuers and DNS may be anywhere; the cloud's metadata service is nobody's backend.
+        "egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}, {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}}]}],
+    })
+}
+
+fn deployment(settings: &GatewaySettings, selector: &Value) -> Value {
+    let mut args = vec![
+        "gateway".to_owned(),
+        format!("--config-secret={NAME}"),
+        "--config-file=/config/bundle".into(),
+        "--audit-dir=/var/lib/idm/audit".into(),
+        format!("--audit-on-full={}", settings.audit_on_full),
+        "--audit-max-mib=400".into(),
+    ];
+    args.extend(settings.elasticsearch.iter().map(|url| format!("--elasticsearch={url}")));
+    if settings.elasticsearch_authorization.is_some() {
+        args.push("--elasticsearch-authorization-file=/config/elasticsearch-authorization".into());
+    }
+    let probe = |path: &str, period: u32, failures: u32| json!({"httpGet": {"path": path, "port": "admin", "scheme": "HTTP"}, "periodSeconds": period, "timeoutSeconds": 2, "failureThreshold": failures, "successThreshold": 1});
+    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}});
+    json!({
+        "replicas": settings.replicas,
+        "selector": {"matchLabels": selector},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "template": {
+            "metadata": {"labels": labels()},
+            "spec": {
+                "serviceAccountName": NAME,
+                "automountServiceAccountToken": false,
+                "enableServiceLinks": false,
+                "terminationGracePeriodSeconds": 45,
+                "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+                "topologySpreadConstraints": [
+                    {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {"matchLabels": selector}},
+                    {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {"matchLabels": selector}},
+                ],
+                "containers": [{
+                    "name": "gateway",
+                    "image": settings.image,
+                    "imagePullPolicy": settings.pull_policy,
+                    "args": args,
+                    "env": [field("POD_NAME", "metadata.name"), field("POD_NAMESPACE", "metadata.namespace")],
+                    "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}, {"name": "admin", "containerPort": 8081, "protocol": "TCP"}],
+                    "startupProbe": probe("/-/live", 1, 60),
+                    "livenessProbe": probe("/-/live", 10, 3),
+                    "readinessProbe": probe("/-/ready", 1, 2),
+                    "resources": {"requests": {"cpu": settings.cpu_request, "memory": "64Mi"}, "limits": {"memory": settings.memory_limit}},
+                    "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true, "capabilities": {"drop": ["ALL"]}},
+                    "volumeMounts": [
+                        {"name": "config", "mountPath": "/config", "readOnly": true},
+                        {"name": "audit", "mountPath": "/var/lib/idm"},
+                        {"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true},
+                    ],
+                }],
+                "volumes": [
+                    {"name": "config", "secret": {"secretName": NAME, "defaultMode": 288}},
+                    {"name": "audit", "emptyDir": {"sizeLimit": "512Mi"}},
+                    // A token of one hour for the one Secret, instead of one that never ends.
+                    {"name": "token", "projected": {"defaultMode": 288, "sources": [
+                        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
+                        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+                        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}},
+                    ]}},
+                ],
+            },
+        },
+    })
+}
+
+/// Whether the namespace should have a gateway at all.
+pub(crate) fn wanted(world: &World) -> bool {
+    !world.policies.is_empty() || world.broken.iter().any(|b| b.id.kind == "IdentityPolicy") || world.gateways.iter().any(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS && g.metadata.deletion_timestamp.is_none())
+}

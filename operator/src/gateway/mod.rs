@@ -1,0 +1,47 @@
+//! The gateway of one namespace: what it consists of, how it is written, what is seen of it.
+
+mod apply;
+mod build;
+mod gateway_api;
+mod observe;
+mod status;
+
+use idm_compile::Meta;
+use idm_types::Redacted;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+pub(crate) use apply::{apply, current_bundle, remove};
+pub(crate) use build::{Built, build, wanted};
+pub(crate) use observe::{Observed, observe};
+pub(crate) use status::publish;
+
+/// The name of every object of a namespace's gateway.
+pub(crate) const NAME: &str = "idm-gateway";
+
+/// How gateways are built; from the operator's options.
+#[derive(Clone, Debug)]
+pub struct GatewaySettings {
+    /// The operator's namespace: only it may reach the control port.
+    pub operator_namespace: String,
+    /// The image.
+    pub image: String,
+    /// Its pull policy.
+    pub pull_policy: String,
+    /// How many pods.
+    pub replicas: i32,
+    /// CPU request.
+    pub cpu_request: String,
+    /// Memory limit.
+    pub memory_limit: String,
+    /// `refuse` or `shed`.
+    pub audit_on_full: String,
+    /// Where records are shipped.
+    pub elasticsearch: Option<String>,
+    /// The `Authorization` header for it.
+    pub elasticsearch_authorization: Option<Redacted<String>>,
+}
+
+/// A reference that makes an object go when its owner goes.
+pub(crate) fn owner(kind: &str, meta: &Meta) -> OwnerReference {
+    OwnerReference { api_version: "identity-manager.io/v1alpha1".into(), kind: kind.into(), name: meta.name.clone(), uid: meta.uid.clone(), ..OwnerReference::default() }
+}

@@ -1,0 +1,202 @@
+//! What users read: a chain of pure rules from findings and observations to conditions.
+
+use std::collections::BTreeMap;
+
+use idm_compile::{Cause, Compiled, Condition as Aspect, Finding, ObjectId, World};
+use idm_types::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use kube::core::DynamicObject;
+use kube::runtime::events::{Event, EventType};
+use serde_json::{Value, json};
+
+use super::Observed;
+use crate::objects::Kind;
+use crate::{Context, MANAGER};
+
+/// One condition before it gets its transition time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Verdict {
+    kind: &'static str,
+    status: &'static str,
+    reason: &'static str,
+    message: String,
+}
+
+/// Writes the status of every object of ours in the namespace, and of Gateways and HTTPRoutes.
+pub(crate) async fn publish(context: &Context, world: &World, compiled: &Compiled, generation: u64, observed: &Observed) -> Result<(), kube::Error> {
+    let prefixes = credential_prefixes(world);
+    for &kind in Kind::OURS {
+        for object in context.store.list(kind, &world.namespace) {
+            if object.metadata.deletion_timestamp.is_some() {
+                continue;
+            }
+            let id = ObjectId::new(kind.name(), &world.namespace, &object.name_any());
+            let findings: Vec<_> = compiled.report.about(&id).collect();
+            let verdicts = judge(kind, &findings, generation, observed);
+            let mut extra = json!({});
+            if let Some(prefix) = prefixes.get(&object.name_any()).filter(|_| kind == Kind::Credential) {
+                extra = json!({"prefix": prefix});
+            }
+            write(context, kind, &object, &verdicts, extra).await?;
+        }
+    }
+    super::gateway_api::publish(context, world, compiled, observed).await
+}
+
+fn credential_prefixes(world: &World) -> BTreeMap<String, String> {
+    let prefix = |c: &idm_compile::Object<idm_api::v1alpha1::CredentialSpec>| {
+        let reference = &c.spec.secret_ref;
+        let value = world.secrets.get(&reference.name)?.get(reference.key.as_deref().unwrap_or("key"))?;
+        Some(idm_types::ApiKey::parse(std::str::from_utf8(value.reveal()).ok()?.trim_end())?.prefix())
+    };
+    world.credentials.iter().filter_map(|c| Some((c.meta.name.clone(), prefix(c)?))).collect()
+}
+
+/// Conditions from findings: each aspect is false with its first finding; `Ready` sums up.
+fn judge(kind: Kind, findings: &[&Finding], generation: u64, observed: &Observed) -> Vec<Verdict> {
+    let first = |aspect: Aspect| findings.iter().find(|f| f.condition == aspect && !f.is_note());
+    let from = |aspect: Aspect, good: &'static str, message: &str| match first(aspect) {
+        Some(finding) => Verdict { kind: aspect.name(), status: "False", reason: finding.cause.name(), message: text(finding) },
+        None => Verdict { kind: aspect.name(), status: "True", reason: good, message: message.into() },
+    };
+    let mut verdicts = vec![from(Aspect::Accepted, "Accepted", "the spec is valid"), from(Aspect::ResolvedRefs, "ResolvedRefs", "everything it refers to is usable")];
+    if kind == Kind::IdentityPolicy {
+        verdicts.push(programmed(findings, &verdicts, generation, observed));
+    }
+    let bad = verdicts.iter().find(|v| v.status != "True").cloned();
+    verdicts.push(match bad {
+        Some(bad) => Verdict { kind: "Ready", ..bad },
+        None => {
+            let message = verdicts.iter().find(|v| v.kind == "Programmed").map_or_else(|| "in order".to_owned(), |v| v.message.clone());
+            Verdict { kind: "Ready", status: "True", reason: "Ready", message }
+        }
+    });
+    verdicts
+}
+
+fn programmed(findings: &[&Finding], before: &[Verdict], generation: u64, observed: &Observed) -> Verdict {
+    let verdict = |status, reason, message| Verdict { kind: "Programmed", status, reason, message };
+    if let Some(finding) = findings.iter().find(|f| f.condition == Aspect::Programmed && !f.is_note()) {
+        return verdict("False", finding.cause.name(), text(finding));
+    }
+    if let Some(bad) = before.iter().find(|v| v.status != "True") {
+        return verdict("False", bad.reason, format!("not in force, its requests are refused: {}", bad.message));
+    }
+    let counted = format!("{}/{} gateways at generation {generation}", observed.current, observed.wanted.max(observed.ready));
+    if !observed.is_programmed() {
+        let laggards = if observed.laggards.is_empty() { "no gateway pod is ready yet".to_owned() } else { observed.laggards.join("; ") };
+        return verdict("False", "Reconciling", format!("{counted}: {laggards}"));
+    }
+    match findings.iter().find(|f| f.cause == Cause::PartiallyProgrammed) {
+        Some(note) => verdict("True", "PartiallyProgrammed", format!("{counted}; {}", note.message)),
+        None => verdict("True", "Programmed", counted),
+    }
+}
+
+fn text(finding: &Finding) -> String {
+    let text = if finding.path.is_empty() { finding.message.clone() } else { format!("{}: {}", finding.path, finding.message) };
+    text.chars().take(1024).collect()
+}
+
+/// Conditions as JSON; one that keeps its status keeps its transition time.
+pub(super) fn conditions(old: Option<&Value>, generation: i64, verdicts: impl Iterator<Item = (&'static str, &'static str, &'static str, String)>, now: Timestamp) -> Value {
+    let verdicts = verdicts.map(|(kind, status, reason, message)| {
+        let before = old.and_then(Value::as_array).into_iter().flatten().find(|c| c["type"] == kind);
+        let since = before.filter(|c| c["status"] == status).and_then(|c| c["lastTransitionTime"].as_str()).map(str::to_owned);
+        let since = since.unwrap_or_else(|| format!("{}Z", &now.rfc3339()[..19]));
+        json!({"type": kind, "status": status, "reason": reason, "message": message, "observedGeneration": generation, "lastTransitionTime": since})
+    });
+    verdicts.collect()
+}
+
+async fn write(context: &Context, kind: Kind, object: &DynamicObject, verdicts: &[Verdict], extra: Value) -> Result<(), kube::Error> {
+    let old = object.data.get("status");
+    let generation = object.metadata.generation.unwrap_or(0);
+    let tuples = verdicts.iter().map(|v| (v.kind, v.status, v.reason, v.message.clone()));
+    let mut status = extra;
+    status["observedGeneration"] = generation.into();
+    status["conditions"] = conditions(old.and_then(|s| s.get("conditions")), generation, tuples, Timestamp::now());
+    if old == Some(&status) {
+        return Ok(());
+    }
+    patch_status(context, kind, object, &status).await?;
+    announce(context, kind, object, verdicts).await;
+    Ok(())
+}
+
+pub(super) async fn patch_status(context: &Context, kind: Kind, object: &DynamicObject, status: &Value) -> Result<(), kube::Error> {
+    let namespace = object.namespace().unwrap_or_default();
+    let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+    let patch = Patch::Merge(json!({"status": status}));
+    match kind.api(&context.client, &namespace).patch_status(&object.name_any(), &params, &patch).await {
+        // It was deleted meanwhile: nobody reads its status.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// One event when the summary changes, for the people who look there first.
+async fn announce(context: &Context, kind: Kind, object: &DynamicObject, verdicts: &[Verdict]) {
+    let Some(ready) = verdicts.iter().find(|v| v.kind == "Ready") else { return };
+    let before = object.data.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten().find(|c| c["type"] == "Ready");
+    if ready.reason == "Reconciling" || before.is_some_and(|c| c["status"] == ready.status && c["reason"] == ready.reason) {
+        return;
+    }
+    let reference = ObjectReference {
+        api_version: Some(format!("{}/v1alpha1", idm_api::GROUP)),
+        kind: Some(kind.name().into()),
+        name: object.metadata.name.clone(),
+        namespace: object.metadata.namespace.clone(),
+        uid: object.metadata.uid.clone(),
+        ..ObjectReference::default()
+    };
+    let event = Event {
+        type_: if ready.status == "True" { EventType::Normal } else { EventType::Warning },
+        reason: if ready.status == "True" && kind == Kind::IdentityPolicy { "Programmed".into() } else { ready.reason.into() },
+        note: Some(ready.message.chars().take(1000).collect()),
+        action: "Reconcile".into(),
+        secondary: None,
+    };
+    if let Err(error) = context.recorder.publish(&event, &reference).await {
+        tracing::debug!(%error, "an event could not be written");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(condition: Aspect, cause: Cause) -> Finding {
+        Finding { object: ObjectId::new("IdentityPolicy", "shop", "a"), path: "spec.x".into(), condition, cause, message: "must be y".into() }
+    }
+
+    fn ready(findings: &[&Finding], observed: &Observed) -> (&'static str, &'static str, String) {
+        let verdicts = judge(Kind::IdentityPolicy, findings, 7, observed);
+        assert_eq!(verdicts.iter().map(|v| v.kind).collect::<Vec<_>>(), ["Accepted", "ResolvedRefs", "Programmed", "Ready"]);
+        let v = verdicts.into_iter().last().unwrap();
+        (v.status, v.reason, v.message)
+    }
+
+    #[test]
+    fn ready_sums_up() {
+        let all = Observed { ready: 3, current: 3, wanted: 3, laggards: vec![] };
+        assert_eq!(ready(&[], &all), ("True", "Ready", "3/3 gateways at generation 7".into()));
+        let some = Observed { current: 2, laggards: vec!["b is at generation 6".into()], ..all.clone() };
+        assert_eq!(ready(&[], &some), ("False", "Reconciling", "2/3 gateways at generation 7: b is at generation 6".into()));
+        assert_eq!(ready(&[], &Observed { wanted: 3, ..Observed::default() }).0, "False");
+        let invalid = finding(Aspect::Accepted, Cause::Invalid);
+        assert_eq!(ready(&[&invalid], &all), ("False", "Invalid", "spec.x: must be y".into()));
+        let note = finding(Aspect::Programmed, Cause::PartiallyProgrammed);
+        assert_eq!(ready(&[&note], &all).0, "True");
+    }
+
+    #[test]
+    fn a_condition_keeps_its_time_while_its_status_stays() {
+        let old = json!([{"type": "Ready", "status": "True", "lastTransitionTime": "2020-01-01T00:00:00Z"}]);
+        let new = |status| conditions(Some(&old), 1, [("Ready", status, "R", String::new())].into_iter(), Timestamp(0));
+        assert_eq!(new("True")[0]["lastTransitionTime"], "2020-01-01T00:00:00Z");
+        assert_eq!(new("False")[0]["lastTransitionTime"], "1970-01-01T00:00:00Z");
+    }
+}

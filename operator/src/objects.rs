@@ -1,0 +1,84 @@
+//! The kinds that the operator watches.
+
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::{Api, Client};
+
+/// A watched kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Kind {
+    IdentityPolicy,
+    Credential,
+    Federation,
+    RoleBinding,
+    HttpRoute,
+    Gateway,
+    GatewayClass,
+    Service,
+    /// Pods of gateways.
+    Pod,
+    /// Deployments of gateways.
+    Deployment,
+}
+
+impl Kind {
+    pub(crate) const ALL: &[Kind] = &[
+        Kind::IdentityPolicy, Kind::Credential, Kind::Federation, Kind::RoleBinding, Kind::HttpRoute, Kind::Gateway, Kind::GatewayClass, Kind::Service, Kind::Pod, Kind::Deployment,
+    ];
+
+    /// Our own kinds, whose changes are audited.
+    pub(crate) const OURS: &[Kind] = &[Kind::IdentityPolicy, Kind::Credential, Kind::Federation, Kind::RoleBinding];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::IdentityPolicy => "IdentityPolicy",
+            Kind::Credential => "Credential",
+            Kind::Federation => "Federation",
+            Kind::RoleBinding => "RoleBinding",
+            Kind::HttpRoute => "HTTPRoute",
+            Kind::Gateway => "Gateway",
+            Kind::GatewayClass => "GatewayClass",
+            Kind::Service => "Service",
+            Kind::Pod => "Pod",
+            Kind::Deployment => "Deployment",
+        }
+    }
+
+    /// The kind with this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+
+    pub(crate) fn resource(self) -> ApiResource {
+        let (group, version, plural) = match self {
+            Kind::IdentityPolicy => (idm_api::GROUP, "v1alpha1", "identitypolicies"),
+            Kind::Credential => (idm_api::GROUP, "v1alpha1", "credentials"),
+            Kind::Federation => (idm_api::GROUP, "v1alpha1", "federations"),
+            Kind::RoleBinding => (idm_api::GROUP, "v1alpha1", "rolebindings"),
+            Kind::HttpRoute => ("gateway.networking.k8s.io", "v1", "httproutes"),
+            Kind::Gateway => ("gateway.networking.k8s.io", "v1", "gateways"),
+            Kind::GatewayClass => ("gateway.networking.k8s.io", "v1", "gatewayclasses"),
+            Kind::Service => ("", "v1", "services"),
+            Kind::Pod => ("", "v1", "pods"),
+            Kind::Deployment => ("apps", "v1", "deployments"),
+        };
+        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, self.name()), plural)
+    }
+
+    /// Only objects with this label are of interest.
+    pub(crate) fn selector(self) -> Option<&'static str> {
+        matches!(self, Kind::Pod | Kind::Deployment).then_some("app.kubernetes.io/name=idm-gateway,app.kubernetes.io/managed-by=idm-operator")
+    }
+
+    /// Part of the Gateway API, which need not be installed.
+    pub(crate) fn is_optional(self) -> bool {
+        matches!(self, Kind::HttpRoute | Kind::Gateway | Kind::GatewayClass)
+    }
+
+    pub(crate) fn all(self, client: &Client) -> Api<DynamicObject> {
+        Api::all_with(client.clone(), &self.resource())
+    }
+
+    pub(crate) fn api(self, client: &Client, namespace: &str) -> Api<DynamicObject> {
+        if namespace.is_empty() { self.all(client) } else { Api::namespaced_with(client.clone(), namespace, &self.resource()) }
+    }
+}

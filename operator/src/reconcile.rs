@@ -1,0 +1,116 @@
+//! The recipe: read, think, write, look, tell. It runs for one namespace at a time and can be cut off
+//! anywhere: every step starts from what the cluster says, so the next run finishes the work.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::select_all;
+use idm_audit::Lane;
+use idm_compile::compile;
+use idm_plan::Bundle;
+use idm_types::Timestamp;
+use tokio::sync::mpsc;
+
+use crate::objects::Kind;
+use crate::queue::Queue;
+use crate::watch::{self, Seen};
+use crate::{Context, changes, credentials, gateway, world};
+
+/// Referenced Secrets are not watched, because that would need permission to list them all.
+const RESYNC: Duration = Duration::from_secs(10);
+const UNPROGRAMMED: Duration = Duration::from_millis(150);
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+/// Several objects of one `kubectl apply` become one reconcile.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// Watches and reconciles until an error that a restart should answer.
+pub(crate) async fn run(context: Arc<Context>, lane: Lane) -> anyhow::Result<()> {
+    let queue = Arc::new(Queue::default());
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let mut tasks: Vec<_> = Kind::ALL.iter().map(|&kind| tokio::spawn(watch::follow(context.client.clone(), kind, context.clone(), sender.clone()))).collect();
+    tasks.push(tokio::spawn(take_note(receiver, queue.clone(), lane)));
+    tasks.push(tokio::spawn(work(context, queue)));
+    let (ended, _, _) = select_all(tasks).await;
+    anyhow::bail!("a task of the operator ended: {ended:?}")
+}
+
+/// Records changes and asks for reconciles.
+async fn take_note(mut receiver: mpsc::UnboundedReceiver<Seen>, queue: Arc<Queue>, lane: Lane) {
+    while let Some(seen) = receiver.recv().await {
+        changes::record(&seen, &lane, Timestamp::now());
+        if seen.matters() && seen.kind != Kind::GatewayClass {
+            queue.add(&seen.namespace(), SETTLE);
+        }
+    }
+}
+
+async fn work(context: Arc<Context>, queue: Arc<Queue>) {
+    let mut failures: HashMap<String, u32> = HashMap::new();
+    loop {
+        let namespace = queue.next().await;
+        // Before everything was listed once, an absent object may only be unseen.
+        if !context.store.is_synced() {
+            queue.add(&namespace, Duration::from_millis(100));
+            continue;
+        }
+        match tokio::time::timeout(Duration::from_secs(30), reconcile(&context, &namespace)).await {
+            Ok(Ok(again)) => {
+                failures.remove(&namespace);
+                if let Some(delay) = again {
+                    queue.add(&namespace, delay);
+                }
+            }
+            failed => {
+                let count = failures.entry(namespace.clone()).or_default();
+                *count += 1;
+                let delay = (FIRST_RETRY * 2u32.saturating_pow((*count).min(10))).min(LAST_RETRY);
+                match failed {
+                    Ok(Err(error)) => tracing::warn!(namespace, error = format!("{error:#}"), "reconcile failed; it is tried again"),
+                    _ => tracing::warn!(namespace, "reconcile took too long; it is tried again"),
+                }
+                queue.add(&namespace, delay);
+            }
+        }
+    }
+}
+
+/// One namespace, once. Returns when to look again.
+async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<Duration>> {
+    let client = &context.client;
+    let mut world = world::objects(&context.store, namespace);
+    let ours = !world.policies.is_empty() || !world.credentials.is_empty() || !world.federations.is_empty() || !world.role_bindings.is_empty() || !world.broken.is_empty();
+    let wanted = gateway::wanted(&world);
+    if !wanted && !context.store.list(Kind::Deployment, namespace).is_empty() {
+        gateway::remove(client, namespace).await?;
+        tracing::info!(namespace, "gateway removed: no policy is left");
+    }
+    if !ours && !wanted {
+        return Ok(None);
+    }
+    world::read_secrets(&mut world, client).await?;
+    credentials::supply(&mut world, client).await?;
+    let current = if wanted { gateway::current_bundle(client, namespace).await? } else { None };
+    let compiled = compile(&world, current.as_ref().map(|bundle| &bundle.plan));
+    if !wanted {
+        gateway::publish(context, &world, &compiled, 0, &gateway::Observed::default()).await?;
+        return Ok(Some(RESYNC));
+    }
+    let bundle = next(current, &compiled.plan);
+    let built = gateway::build(&world, bundle, &context.settings)?;
+    gateway::apply(client, namespace, &built).await?;
+    let (generation, digest) = (built.bundle.generation, built.bundle.digest.clone());
+    let observed = gateway::observe(context, namespace, &digest).await;
+    gateway::publish(context, &world, &compiled, generation, &observed).await?;
+    Ok(Some(if observed.is_programmed() { RESYNC } else { UNPROGRAMMED }))
+}
+
+/// The same plan keeps its generation, so that nothing is announced when nothing changed.
+fn next(current: Option<Bundle>, plan: &idm_plan::Plan) -> Bundle {
+    match current {
+        Some(current) if current.plan == *plan => current,
+        Some(current) => Bundle::seal(plan.clone(), current.generation + 1),
+        None => Bundle::seal(plan.clone(), 1),
+    }
+}

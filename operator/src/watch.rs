@@ -1,0 +1,150 @@
+//! What the cluster looks like now, and which namespaces changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::runtime::watcher::{self, Event};
+use kube::{Client, ResourceExt};
+use kube::core::DynamicObject;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::objects::Kind;
+
+type Objects = BTreeMap<(String, String), Arc<DynamicObject>>;
+
+/// The watched objects, by kind, namespace and name.
+#[derive(Default)]
+pub(crate) struct Store {
+    kinds: Mutex<BTreeMap<Kind, Objects>>,
+    synced: Mutex<BTreeSet<Kind>>,
+}
+
+/// What a watch saw. `before` is what the store held.
+pub(crate) struct Seen {
+    pub(crate) kind: Kind,
+    pub(crate) before: Option<Arc<DynamicObject>>,
+    pub(crate) now: Option<Arc<DynamicObject>>,
+    /// From the first listing: it may have happened while no operator was looking.
+    pub(crate) initial: bool,
+}
+
+impl Store {
+    /// The objects of a kind in a namespace.
+    pub(crate) fn list(&self, kind: Kind, namespace: &str) -> Vec<Arc<DynamicObject>> {
+        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = kinds.get(&kind).into_iter().flatten();
+        all.filter(|((ns, _), _)| ns == namespace).map(|(_, object)| object.clone()).collect()
+    }
+
+    /// One object.
+    pub(crate) fn find(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).get(&kind)?.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// Whether every kind was listed once: before that, absence means nothing.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.synced.lock().unwrap_or_else(PoisonError::into_inner).len() == Kind::ALL.len()
+    }
+
+    fn replace(&self, kind: Kind, object: Arc<DynamicObject>) -> Option<Arc<DynamicObject>> {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        kinds.entry(kind).or_default().insert(key(&object), object)
+    }
+
+    fn remove(&self, kind: Kind, object: &DynamicObject) -> Option<Arc<DynamicObject>> {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&kind)?.remove(&key(object))
+    }
+
+    /// After a complete listing: what was not in it is gone.
+    fn prune(&self, kind: Kind, listed: &BTreeSet<(String, String)>) -> Vec<Arc<DynamicObject>> {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let objects = kinds.entry(kind).or_default();
+        let gone: Vec<_> = objects.keys().filter(|key| !listed.contains(*key)).cloned().collect();
+        gone.iter().filter_map(|key| objects.remove(key)).collect()
+    }
+
+    fn set_synced(&self, kind: Kind) {
+        self.synced.lock().unwrap_or_else(PoisonError::into_inner).insert(kind);
+    }
+}
+
+fn key(object: &DynamicObject) -> (String, String) {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// Watches a kind for ever and reports what it sees.
+pub(crate) async fn follow(client: Client, kind: Kind, context: Arc<crate::Context>, seen: UnboundedSender<Seen>) {
+    let store = &context.store;
+    let mut config = watcher::Config::default();
+    if let Some(selector) = kind.selector() {
+        config = config.labels(selector);
+    }
+    let mut events = watcher::watcher(kind.all(&client), config).boxed();
+    let mut listed = BTreeSet::new();
+    let mut pause = Duration::from_millis(200);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(object)) => {
+                listed.insert(key(&object));
+                let now = Arc::new(object);
+                let before = store.replace(kind, now.clone());
+                let _ = seen.send(Seen { kind, before, now: Some(now), initial: true });
+            }
+            Ok(Event::InitDone) => {
+                for gone in store.prune(kind, &listed) {
+                    let _ = seen.send(Seen { kind, before: Some(gone), now: None, initial: true });
+                }
+                store.set_synced(kind);
+                pause = Duration::from_millis(200);
+            }
+            Ok(Event::Apply(object)) => {
+                let now = Arc::new(object);
+                let before = store.replace(kind, now.clone());
+                let _ = seen.send(Seen { kind, before, now: Some(now), initial: false });
+            }
+            Ok(Event::Delete(object)) => {
+                let before = store.remove(kind, &object).or(Some(Arc::new(object)));
+                let _ = seen.send(Seen { kind, before, now: None, initial: false });
+            }
+            Err(error) => {
+                // Without the Gateway API installed there is nothing of it to see; it may come later.
+                let absent = matches!(&error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404);
+                if absent && kind.is_optional() {
+                    store.set_synced(kind);
+                    pause = Duration::from_secs(10);
+                } else {
+                    tracing::warn!(kind = kind.name(), %error, "watch broken; it starts again");
+                    pause = (pause * 2).min(Duration::from_secs(10));
+                }
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}
+
+impl Seen {
+    /// The namespace concerned.
+    pub(crate) fn namespace(&self) -> String {
+        self.now.as_ref().or(self.before.as_ref()).and_then(|object| object.namespace()).unwrap_or_default()
+    }
+
+    /// Whether anything changed that a reconcile looks at: status written by ourselves does not count.
+    pub(crate) fn matters(&self) -> bool {
+        let (Some(before), Some(now)) = (&self.before, &self.now) else { return true };
+        match self.kind {
+            Kind::Pod => before.data.pointer("/status/conditions") != now.data.pointer("/status/conditions") || before.data.pointer("/status/podIP") != now.data.pointer("/status/podIP"),
+            Kind::Service => before.data.get("spec") != now.data.get("spec") || before.metadata.annotations != now.metadata.annotations,
+            Kind::Deployment => before.metadata.generation != now.metadata.generation || before.data.get("status") != now.data.get("status"),
+            _ => {
+                before.metadata.generation != now.metadata.generation
+                    || before.metadata.labels != now.metadata.labels
+                    || before.metadata.annotations != now.metadata.annotations
+                    || before.metadata.uid != now.metadata.uid
+                    || self.initial
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! A consistent snapshot of one namespace: the same `World` that a folder gives.
+
+use std::collections::BTreeMap;
+
+use idm_compile::{Settings, World};
+use idm_types::Redacted;
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::DynamicObject;
+use kube::{Api, Client};
+use serde::de::DeserializeOwned;
+
+use crate::objects::Kind;
+use crate::watch::Store;
+
+/// Objects without Secrets: those are read when it is known which are named.
+pub(crate) fn objects(store: &Store, namespace: &str) -> World {
+    let mut world = World::new(namespace, Settings::default());
+    for &kind in Kind::OURS {
+        for object in store.list(kind, namespace) {
+            if object.metadata.deletion_timestamp.is_none() {
+                world.insert(with_kind(&object, kind));
+            }
+        }
+    }
+    world.routes = typed(store, Kind::HttpRoute, namespace);
+    world.gateways = typed(store, Kind::Gateway, namespace);
+    world.services = typed(store, Kind::Service, namespace);
+    world.sort();
+    world
+}
+
+/// Reads the Secrets that the world names, one by one: the operator may not list Secrets.
+pub(crate) async fn read_secrets(world: &mut World, client: &Client) -> Result<(), kube::Error> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &world.namespace);
+    for name in world.secret_names() {
+        if let Some(secret) = api.get_opt(&name).await? {
+            let values: BTreeMap<_, _> = secret.data.into_iter().flatten().map(|(key, value)| (key, Redacted::new(value.0))).collect();
+            world.secrets.insert(name, values);
+        }
+    }
+    Ok(())
+}
+
+fn with_kind(object: &DynamicObject, kind: Kind) -> serde_json::Value {
+    let mut value = serde_json::to_value(object).unwrap_or_default();
+    value["kind"] = kind.name().into();
+    value["apiVersion"] = "identity-manager.io/v1alpha1".into();
+    value
+}
+
+/// Objects of other groups; one that cannot be read is left out and logged, for it refers to nothing of ours.
+fn typed<K: DeserializeOwned>(store: &Store, kind: Kind, namespace: &str) -> Vec<K> {
+    let read = |object: &DynamicObject| match serde_json::to_value(object).and_then(serde_json::from_value) {
+        Ok(typed) => Some(typed),
+        Err(error) => {
+            tracing::warn!(kind = kind.name(), namespace, name = object.metadata.name, %error, "an object cannot be read");
+            None
+        }
+    };
+    let live = store.list(kind, namespace);
+    live.iter().filter(|object| object.metadata.deletion_timestamp.is_none()).filter_map(|object| read(object)).collect()
+}

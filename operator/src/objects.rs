@@ -43,11 +43,6 @@ impl Kind {
         }
     }
 
-    /// The kind with this name.
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|kind| kind.name() == name)
-    }
-
     pub(crate) fn resource(self) -> ApiResource {
         let (group, version, plural) = match self {
             Kind::IdentityPolicy => (idm_api::GROUP, "v1alpha1", "identitypolicies"),

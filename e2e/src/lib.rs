@@ -1,1 +1,229 @@
 //! Words for end-to-end tests: a namespace of one's own, kubectl, Keycloak, Elasticsearch, traffic.
+//!
+//! In: the environment that `e2e/run` prepares. Out: [`Bed`] and [`Space`], on which tests say what they
+//! want and wait for states, never for time. Everything a test makes lives in its namespace and goes
+//! with it.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+/// How long anything in the bed may take to reach a state.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs kubectl; the error holds what it said.
+pub fn kubectl(args: &[&str]) -> Result<String> {
+    run("kubectl", args, None)
+}
+
+/// Runs kubectl with a manifest on standard input.
+pub fn kubectl_with(args: &[&str], input: &str) -> Result<String> {
+    run("kubectl", args, Some(input))
+}
+
+/// Runs a program and returns what it printed.
+pub fn run(program: &str, args: &[&str], input: Option<&str>) -> Result<String> {
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("{program} cannot be run: use e2e/run"))?;
+    if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+        stdin.write_all(input.as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    ensure!(output.status.success(), "{program} {}: {}{}", args.join(" "), text(&output.stdout), text(&output.stderr));
+    Ok(text(&output.stdout))
+}
+
+/// Tries until it gives a value; the last error is the answer after [`PATIENCE`].
+pub async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(error) if start.elapsed() > PATIENCE => return Err(error.context(format!("gave up waiting: {what}"))),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+fn variable(name: &str) -> Result<String> {
+    std::env::var(name).with_context(|| format!("{name} is not set: run e2e/run, which prepares everything"))
+}
+
+/// A caller of Keycloak's and Elasticsearch's interfaces.
+pub struct Bed {
+    /// The HTTP client of the test.
+    pub http: reqwest::Client,
+    keycloak: String,
+    elasticsearch: String,
+}
+
+impl Bed {
+    /// The bed that `e2e/run` made.
+    pub fn new() -> Result<Self> {
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(15)).no_proxy().build()?;
+        Ok(Self { http, keycloak: variable("E2E_KEYCLOAK")?, elasticsearch: variable("E2E_ELASTICSEARCH")? })
+    }
+
+    /// A token of one of the realm's clients.
+    pub async fn token(&self, client: &str) -> Result<String> {
+        let form = format!("grant_type=client_credentials&client_id={client}&client_secret={client}-secret");
+        self.token_from("shop", &form).await
+    }
+
+    async fn token_from(&self, realm: &str, form: &str) -> Result<String> {
+        let request = self.http.post(format!("{}/realms/{realm}/protocol/openid-connect/token", self.keycloak));
+        let answer = request.header("content-type", "application/x-www-form-urlencoded").body(form.to_owned()).send().await?;
+        let answer: Value = answer.error_for_status()?.json().await?;
+        Ok(answer["access_token"].as_str().context("no token")?.to_owned())
+    }
+
+    /// Makes Keycloak sign with a new key from now on, and withdraws the keys before it.
+    pub async fn rotate_keys(&self, priority: u32) -> Result<()> {
+        let admin = self.token_from("master", "grant_type=password&client_id=admin-cli&username=admin&password=admin").await?;
+        let url = format!("{}/admin/realms/shop/components", self.keycloak);
+        let list = format!("{url}?type=org.keycloak.keys.KeyProvider");
+        let before: Value = self.http.get(&list).bearer_auth(&admin).send().await?.error_for_status()?.json().await?;
+        let key = json!({"name": format!("rotated-{priority}"), "providerId": "rsa-generated", "providerType": "org.keycloak.keys.KeyProvider",
+            "config": {"priority": [priority.to_string()], "enabled": ["true"], "active": ["true"], "algorithm": ["RS256"], "keySize": ["2048"]}});
+        self.http.post(&url).bearer_auth(&admin).json(&key).send().await?.error_for_status()?;
+        for old in before.as_array().into_iter().flatten().filter(|key| key["providerId"] == "rsa-generated") {
+            // Passive: still published for tokens that are under way, no longer used for new ones.
+            let mut old = old.clone();
+            old["config"]["active"] = json!(["false"]);
+            let id = old["id"].as_str().unwrap_or_default().to_owned();
+            self.http.put(format!("{url}/{id}")).bearer_auth(&admin).json(&old).send().await?.error_for_status()?;
+        }
+        Ok(())
+    }
+
+    /// Audit records that match a query, straight from Elasticsearch.
+    pub async fn records(&self, query: Value) -> Result<Vec<Value>> {
+        self.http.post(format!("{}/analytic-auth-record/_refresh", self.elasticsearch)).send().await?;
+        let request = self.http.post(format!("{}/analytic-auth-record/_search?size=10000", self.elasticsearch));
+        let answer: Value = request.json(&json!({"query": query})).send().await?.error_for_status()?.json().await?;
+        Ok(answer.pointer("/hits/hits").and_then(Value::as_array).into_iter().flatten().map(|hit| hit["_source"].clone()).collect())
+    }
+
+    /// The record of one decision, once it arrived.
+    pub async fn record(&self, id: &str) -> Result<Value> {
+        eventually("the record arrives in Elasticsearch", async || {
+            let mut found = self.records(json!({"term": {"id": id}})).await?;
+            ensure!(found.len() == 1, "{} records of {id}", found.len());
+            Ok(found.remove(0))
+        })
+        .await
+    }
+}
+
+/// What the gateway answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The decision id of a refusal.
+    pub decision: Option<String>,
+    /// The body, as JSON where it is that.
+    pub body: Value,
+}
+
+/// A namespace of one test, with an echo upstream, under the restricted Pod Security standard.
+pub struct Space {
+    /// Its name.
+    pub name: String,
+    http: reqwest::Client,
+}
+
+impl Space {
+    /// Makes the namespace and its upstream.
+    pub fn new(name: &str) -> Result<Self> {
+        let _ = kubectl(&["delete", "namespace", name, "--ignore-not-found", "--wait=true"]);
+        kubectl(&["create", "namespace", name])?;
+        kubectl(&["label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted"])?;
+        // No pooled connections: a test that kills pods must not meet a connection to a dead one.
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().pool_max_idle_per_host(0).build()?;
+        let space = Self { name: name.to_owned(), http };
+        space.apply(include_str!("echo.yaml"))?;
+        Ok(space)
+    }
+
+    /// kubectl in this namespace.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String> {
+        kubectl(&[&["-n", &self.name], args].concat())
+    }
+
+    /// kubectl apply.
+    pub fn apply(&self, yaml: &str) -> Result<String> {
+        kubectl_with(&["-n", &self.name, "apply", "-f", "-"], yaml)
+    }
+
+    /// An object as JSON.
+    pub fn object(&self, kind: &str, name: &str) -> Result<Value> {
+        Ok(serde_json::from_str(&self.kubectl(&["get", kind, name, "-o", "json"])?)?)
+    }
+
+    /// A condition of an object: status, reason and message.
+    pub fn condition(&self, kind: &str, name: &str, condition: &str) -> Result<(String, String, String)> {
+        let object = self.object(kind, name)?;
+        let generation = &object["metadata"]["generation"];
+        let all = object.pointer("/status/conditions").and_then(Value::as_array).context("no conditions yet")?;
+        let found = all.iter().find(|c| c["type"] == condition && c["observedGeneration"] == *generation).context("no such condition for this generation yet")?;
+        let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+        Ok((text("status"), text("reason"), text("message")))
+    }
+
+    /// Waits until kubectl itself says that the object is Ready.
+    pub fn wait_ready(&self, kind: &str, name: &str) -> Result<()> {
+        let object = format!("{kind}/{name}");
+        self.kubectl(&["wait", "--for=condition=Ready", &object, "--timeout=90s"]).map(drop)
+    }
+
+    /// The address of the namespace's gateway.
+    pub fn gateway(&self) -> Result<IpAddr> {
+        let service = self.object("service", "idm-gateway")?;
+        Ok(service["spec"]["clusterIP"].as_str().context("no address")?.parse()?)
+    }
+
+    /// Sends a request through the gateway.
+    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+        let url = format!("http://{}{path}", self.gateway()?);
+        let mut request = self.http.request(method.parse()?, url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await?;
+        let decision = answer.headers().get("x-decision-id").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let status = answer.status().as_u16();
+        let text = answer.text().await?;
+        Ok(Answer { status, decision, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) })
+    }
+
+    /// How many requests the upstream has seen under a path.
+    pub fn seen_upstream(&self, path: &str) -> Result<usize> {
+        let log = self.kubectl(&["logs", "-l", "app=echo", "--tail=-1"])?;
+        Ok(log.lines().filter(|line| line.split_whitespace().nth(1).is_some_and(|seen| seen.starts_with(path))).count())
+    }
+
+    /// Removes the namespace and waits until it is gone.
+    pub fn delete(self) -> Result<()> {
+        kubectl(&["delete", "namespace", &self.name, "--wait=true", "--timeout=60s"]).map(drop)
+    }
+}
+
+/// Fails unless the answer is a refusal with this status.
+pub fn refused(answer: &Answer, status: u16) -> Result<String> {
+    ensure!(answer.status == status, "expected {status}, got {} {}", answer.status, answer.body);
+    match &answer.decision {
+        Some(id) => Ok(id.clone()),
+        None => bail!("a refusal without a decision id: {answer:?}"),
+    }
+}

@@ -19,11 +19,17 @@ pub(crate) struct Echo {
 
 impl Echo {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let address = crate::listen::serve(self.listen, answer).await?;
+        let address = crate::listen::serve(self.listen, logged).await?;
         println!("echo listens on http://{address}");
         crate::serve::stopped().await;
         Ok(())
     }
+}
+
+/// One line per request on standard output, for whoever wants to know what arrived.
+async fn logged(request: Request<Incoming>) -> Response<Full<Bytes>> {
+    println!("{} {}", request.method(), request.uri());
+    answer(request).await
 }
 
 /// Method, path, headers and body of the request, as JSON.

@@ -1,0 +1,352 @@
+//! What is promised to users, on a real cluster with real peers. Run by `e2e/run`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use idm_e2e::{Bed, Space, eventually, kubectl, kubectl_with, refused, run};
+use serde_json::{Value, json};
+
+/// Keycloak as a Service of the cluster: issuers may only be reached over plain http by such a name.
+fn keycloak_service() -> Result<()> {
+    let host = std::env::var("E2E_HOST_IP")?;
+    let yaml = format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: idp}}\n---\napiVersion: v1\nkind: Service\nmetadata: {{name: keycloak, namespace: idp}}\nspec: {{ports: [{{port: 8180}}]}}\n---\n\
+         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: keycloak, namespace: idp, labels: {{kubernetes.io/service-name: keycloak}}}}\naddressType: IPv4\n\
+         ports: [{{name: \"\", port: 8180}}]\nendpoints: [{{addresses: [\"{host}\"]}}]\n"
+    );
+    kubectl_with(&["apply", "-f", "-"], &yaml).map(drop)
+}
+
+const FEDERATION: &str = "
+apiVersion: identity-manager.io/v1alpha1
+kind: Federation
+metadata: {name: keycloak}
+spec: {oidc: {issuer: 'http://keycloak.idp.svc:8180/realms/shop'}}
+---
+";
+
+fn policy(name: &str, extra: &str) -> String {
+    format!(
+        "apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: {name}}}\nspec:\n  targetRefs: [{{group: '', kind: Service, name: echo}}]\n  authentication:\n    methods:\n    \
+         - name: people\n      jwt: {{issuers: [{{federationRef: {{name: keycloak}}, audiences: [orders]}}], clockSkewSeconds: 0}}\n    - {{name: machines, apiKey: {{}}}}\n    identity:\n      \
+         username: token.preferred_username\n      roles: token.realm_access.roles\n{extra}"
+    )
+}
+
+fn shop(name: &str) -> Result<Space> {
+    keycloak_service()?;
+    let space = Space::new(name)?;
+    space.apply(&format!("{FEDERATION}{}", policy("orders", "")))?;
+    space.kubectl(&["rollout", "status", "deployment/echo", "--timeout=90s"])?;
+    space.wait_ready("identitypolicy", "orders")?;
+    Ok(space)
+}
+
+#[tokio::test]
+async fn tokens_of_keycloak_are_accepted_and_bad_ones_refused_with_a_record() -> Result<()> {
+    let (bed, space) = (Bed::new()?, shop("e2e-tokens")?);
+    let token = bed.token("writer").await?;
+    let bearer = |token: &str| format!("Bearer {token}");
+    let good = eventually("the issuer's keys arrive", async || {
+        let answer = space.send("GET", "/good", &[("authorization", &bearer(&token)), ("X-Authenticated_UserId", "root")]).await?;
+        ensure!(answer.status == 200, "{answer:?}");
+        Ok(answer)
+    })
+    .await?;
+    let headers = &good.body["headers"];
+    ensure!(headers["x-authenticated-userid"] == "service-account-writer", "{headers}");
+    ensure!(headers["x-authenticated-userroles"].as_str().is_some_and(|roles| roles.split(',').any(|r| r == "order-writer")), "{headers}");
+    ensure!(headers["x-authenticated_userid"].is_null() && headers["authorization"].is_null(), "{headers}");
+
+    let stranger = bed.token("stranger").await?;
+    let short = bed.token("short").await?;
+    let (signed, signature) = token.rsplit_once('.').context("three parts")?;
+    let forged = format!("{signed}.{}", signature.chars().rev().collect::<String>());
+    let header = signed.split_once('.').context("three parts")?.0;
+    let none = format!("eyJhbGciOiJub25lIn0.{}.", signed.split_once('.').context("three parts")?.1);
+    let swapped = format!("{header}.{}.{signature}", stranger.split('.').nth(1).context("three parts")?);
+    eventually("the short token expires", async || {
+        let answer = space.send("GET", "/bad", &[("authorization", &bearer(&short))]).await?;
+        ensure!(answer.status == 401, "{answer:?}");
+        Ok(())
+    })
+    .await?;
+    let before = space.seen_upstream("/bad")?;
+    for (name, token, reason) in [
+        ("forged", &forged, "BadSignature"),
+        ("swapped payload", &swapped, "BadSignature"),
+        ("none", &none, "AlgorithmNotAllowed"),
+        ("wrong audience", &stranger, "WrongAudience"),
+        ("expired", &short, "TokenExpired"),
+        ("nonsense", &"a.b.c".to_owned(), "MalformedToken"),
+    ] {
+        let answer = space.send("GET", "/bad", &[("authorization", &bearer(token))]).await?;
+        let id = refused(&answer, 401)?;
+        let record = bed.record(&id).await?;
+        ensure!(record["reason"] == reason && record["outcome"] == "Denied" && record["policy"]["name"] == "orders", "{name}: {record}");
+    }
+    ensure!(space.seen_upstream("/bad")? == before, "a refused request reached the upstream");
+    space.delete()
+}
+
+#[tokio::test]
+async fn keys_rotated_mid_traffic_cause_no_false_refusal() -> Result<()> {
+    let (bed, space) = (Arc::new(Bed::new()?), Arc::new(shop("e2e-rotation")?));
+    let stop = Arc::new(AtomicBool::new(false));
+    let (sent, wrong) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let traffic = {
+        let (bed, space, stop, sent, wrong) = (bed.clone(), space.clone(), stop.clone(), sent.clone(), wrong.clone());
+        tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                // A fresh token each time: the first one under the new key meets gateways that never saw it.
+                let token = bed.token("writer").await?;
+                let answer = space.send("GET", "/", &[("authorization", &format!("Bearer {token}"))]).await?;
+                sent.fetch_add(1, Ordering::Relaxed);
+                if answer.status != 200 {
+                    wrong.fetch_add(1, Ordering::Relaxed);
+                    eprintln!("false refusal: {answer:?}");
+                }
+            }
+            anyhow::Ok(())
+        })
+    };
+    for priority in [200, 300] {
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        bed.rotate_keys(priority).await?;
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    stop.store(true, Ordering::Relaxed);
+    traffic.await??;
+    ensure!(sent.load(Ordering::Relaxed) > 50 && wrong.load(Ordering::Relaxed) == 0, "{} of {} refused", wrong.load(Ordering::Relaxed), sent.load(Ordering::Relaxed));
+    kubectl(&["delete", "namespace", &space.name, "--wait=false"]).map(drop)
+}
+
+#[tokio::test]
+async fn a_changed_policy_is_enforced_and_a_broken_one_is_denied_and_named() -> Result<()> {
+    let (bed, space) = (Bed::new()?, shop("e2e-change")?);
+    let token = format!("Bearer {}", bed.token("writer").await?);
+    let send = async || space.send("GET", "/", &[("authorization", &token)]).await;
+    eventually("the token is accepted", async || Ok(ensure!(send().await?.status == 200))).await?;
+
+    // Tightened: the role is missing from now on.
+    let start = Instant::now();
+    space.apply(&policy("orders", "  authorization: {rules: [{name: nobody, require: {roles: {any: [no-such-role]}}}]}\n"))?;
+    let applied = Instant::now();
+    eventually("the change is enforced", async || Ok(ensure!(send().await?.status == 403))).await?;
+    eprintln!("kubectl apply took {:?}; enforced {:?} after it returned", applied - start, applied.elapsed());
+    ensure!(applied.elapsed() < Duration::from_secs(2), "enforced only after {:?}", applied.elapsed());
+    space.wait_ready("identitypolicy", "orders")?;
+    for _ in 0..20 {
+        ensure!(send().await?.status == 403, "a pod still enforces the old policy although status says Programmed");
+    }
+
+    // Broken while in force: the last good version stays, and status says so.
+    let broken = policy("orders", "").replace("federationRef: {name: keycloak}", "federationRef: {name: missing}");
+    space.apply(&broken)?;
+    eventually("status names the field", async || {
+        let (status, reason, message) = space.condition("identitypolicy", "orders", "ResolvedRefs")?;
+        ensure!(status == "False" && reason == "RefNotFound" && message.contains("methods[0]") && message.contains("'missing'"), "{status} {reason} {message}");
+        let (status, reason, _) = space.condition("identitypolicy", "orders", "Programmed")?;
+        Ok(ensure!(status == "False" && reason == "InvalidKeptPrevious", "{status} {reason}"))
+    })
+    .await?;
+    ensure!(send().await?.status == 403, "the last good version stays in force");
+
+    // Broken from the start: closed, never open.
+    space.kubectl(&["delete", "identitypolicy", "orders"])?;
+    eventually("the gateway goes with the last policy", async || {
+        Ok(ensure!(space.object("deployment", "idm-gateway").is_err() && space.object("service", "idm-gateway").is_err()))
+    })
+    .await?;
+    space.apply(&broken)?;
+    eventually("a gateway refuses", async || {
+        let answer = send().await?;
+        ensure!(answer.status == 503, "{answer:?}");
+        let record = bed.record(&refused(&answer, 503)?).await?;
+        Ok(ensure!(record["reason"] == "PolicyInvalid", "{record}"))
+    })
+    .await?;
+
+    // What the API server can know is refused before it is stored, with advice.
+    let both = policy("both", "").replace("apiKey: {}", "apiKey: {}, anonymous: {}");
+    let error = space.apply(&both).unwrap_err().to_string();
+    ensure!(error.contains("method must have exactly one of `jwt`, `apiKey`, `anonymous`"), "{error}");
+    let unknown = space.apply(&policy("unknown", "  surprise: true\n")).unwrap_err().to_string();
+    ensure!(unknown.contains("surprise"), "{unknown}");
+    space.delete()
+}
+
+#[tokio::test]
+async fn an_api_key_is_made_used_and_suspended() -> Result<()> {
+    let (bed, space) = (Bed::new()?, shop("e2e-keys")?);
+    let credential = |suspend: bool| {
+        format!("apiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: batch}}\nspec: {{apiKey: {{}}, secretRef: {{name: batch-key}}, roles: [order-reader], suspend: {suspend}}}\n")
+    };
+    space.apply(&credential(false))?;
+    space.wait_ready("credential", "batch")?;
+    let secret = space.object("secret", "batch-key")?;
+    let encoded = secret["data"]["key"].as_str().context("a key")?;
+    let key = run("base64", &["-d"], Some(encoded))?;
+    let good = eventually("the key is accepted", async || {
+        let answer = space.send("GET", "/", &[("x-api-key", &key)]).await?;
+        ensure!(answer.status == 200, "{answer:?}");
+        Ok(answer)
+    })
+    .await?;
+    ensure!(good.body["headers"]["x-authenticated-userid"] == "batch" && good.body["headers"]["x-api-key"].is_null(), "{}", good.body);
+    // The key is nowhere but in its Secret.
+    let bundle = space.object("secret", "idm-gateway")?.to_string();
+    let status = space.object("credential", "batch")?.to_string();
+    let logs = kubectl(&["-n", "idm-system", "logs", "-l", "app.kubernetes.io/name=idm-operator", "--tail=-1"])? + &space.kubectl(&["logs", "-l", "app.kubernetes.io/name=idm-gateway", "--tail=-1"])?;
+    let events = space.kubectl(&["get", "events", "-o", "json"])?;
+    let body = &key[8..40];
+    ensure!(!bundle.contains(body) && !status.contains(body) && !logs.contains(body) && !events.contains(body), "the key leaked");
+    space.apply(&credential(true))?;
+    let id = eventually("the suspension is enforced", async || refused(&space.send("GET", "/", &[("x-api-key", &key)]).await?, 401)).await?;
+    ensure!(bed.record(&id).await?["reason"] == "CredentialSuspended");
+    space.delete()
+}
+
+#[tokio::test]
+async fn pods_killed_under_load_lose_only_the_connections_cut() -> Result<()> {
+    let (bed, space) = (Bed::new()?, Arc::new(shop("e2e-kill")?));
+    let token = format!("Bearer {}", bed.token("writer").await?);
+    eventually("two pods are ready", async || Ok(ensure!(space.object("deployment", "idm-gateway")?["status"]["readyReplicas"] == 2))).await?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut callers = Vec::new();
+    for _ in 0..4 {
+        let (space, stop, token) = (space.clone(), stop.clone(), token.clone());
+        callers.push(tokio::spawn(async move {
+            let (mut good, mut cut, mut wrong) = (0, 0, 0);
+            while !stop.load(Ordering::Relaxed) {
+                match space.send("GET", "/", &[("authorization", &token)]).await {
+                    Ok(answer) if answer.status == 200 => good += 1,
+                    Ok(answer) => {
+                        wrong += 1;
+                        eprintln!("wrong answer: {answer:?}");
+                    }
+                    Err(_) => cut += 1,
+                }
+            }
+            (good, cut, wrong)
+        }));
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // One pod asked to go: it drains, and nothing at all may fail. Then a rolling restart: likewise.
+    let pods: Value = serde_json::from_str(&space.kubectl(&["get", "pods", "-l", "app.kubernetes.io/name=idm-gateway", "-o", "json"])?)?;
+    let pod = pods["items"][0]["metadata"]["name"].as_str().context("a pod")?.to_owned();
+    space.kubectl(&["delete", "pod", &pod, "--wait=false"])?;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    stop.store(true, Ordering::Relaxed);
+    let (mut good, mut cut, mut wrong) = (0, 0, 0);
+    for caller in callers {
+        let (g, c, w) = caller.await?;
+        (good, cut, wrong) = (good + g, cut + c, wrong + w);
+    }
+    eprintln!("{good} answered, {cut} connections cut, {wrong} wrong");
+    ensure!(good > 200 && cut == 0 && wrong == 0, "{good} answered, {cut} cut, {wrong} wrong");
+    kubectl(&["delete", "namespace", &space.name, "--wait=false"]).map(drop)
+}
+
+#[tokio::test]
+async fn applying_twice_changes_nothing_and_a_namespace_without_policies_has_no_gateway() -> Result<()> {
+    let space = shop("e2e-twice")?;
+    let fingerprint = || -> Result<Vec<Value>> {
+        let kinds = ["deployment", "service", "serviceaccount", "role", "rolebinding.rbac.authorization.k8s.io", "poddisruptionbudget", "networkpolicy", "secret"];
+        let version = |kind: &str| -> Result<Value> {
+            let object = space.object(kind, "idm-gateway")?;
+            // A Deployment's status moves by itself; what we write is its generation.
+            Ok(if kind == "deployment" { object["metadata"]["generation"].clone() } else { object["metadata"]["resourceVersion"].clone() })
+        };
+        kinds.iter().map(|kind| version(kind)).collect()
+    };
+    let before = fingerprint()?;
+    let policy_before = space.object("identitypolicy", "orders")?["metadata"]["resourceVersion"].clone();
+    space.apply(&format!("{FEDERATION}{}", policy("orders", "")))?;
+    // Longer than a resync: whatever would be rewritten would be by now.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    ensure!(fingerprint()? == before, "{before:?} became {:?}", fingerprint()?);
+    ensure!(space.object("identitypolicy", "orders")?["metadata"]["resourceVersion"] == policy_before, "the policy was touched");
+    for kind in ["deployments", "services", "secrets", "serviceaccounts", "networkpolicies"] {
+        let found = kubectl(&["-n", "idp", "get", kind, "-o", "name"])?;
+        ensure!(!found.contains("idm-gateway"), "{found}");
+    }
+    let listed = kubectl(&["get", "idm", "-A"])?;
+    ensure!(listed.contains("e2e-twice") && listed.contains("orders"), "{listed}");
+    let table = space.kubectl(&["get", "idpol"])?;
+    ensure!(table.lines().next().is_some_and(|head| head.contains("READY") && head.contains("PROGRAMMED") && head.len() <= 80), "{table}");
+    let (_, _, message) = space.condition("identitypolicy", "orders", "Ready")?;
+    ensure!(message.contains("2/2 gateways at generation"), "{message}");
+    // An event tells the story to those who look there.
+    let events = space.kubectl(&["get", "events", "--field-selector=involvedObject.kind=IdentityPolicy", "-o", "json"])?;
+    ensure!(events.contains("Programmed"), "{events}");
+    space.delete()
+}
+
+#[tokio::test]
+async fn routes_of_the_gateway_api_are_served_and_conflicts_name_the_winner() -> Result<()> {
+    let space = Space::new("e2e-routes")?;
+    space.apply(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: shop}\nspec: {gatewayClassName: idm, listeners: [{name: http, port: 80, protocol: HTTP}]}\n---\n\
+         apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: shop}\nspec:\n  parentRefs: [{name: shop}]\n  hostnames: [shop.example]\n  rules:\n  \
+         - {name: open, matches: [{path: {type: PathPrefix, value: /open}}], backendRefs: [{name: echo, port: 80}]}\n  \
+         - {name: closed, matches: [{path: {type: PathPrefix, value: /}}], backendRefs: [{name: echo, port: 80}]}\n",
+    )?;
+    let open = |name: &str, rule: &str| {
+        format!("apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: {name}}}\nspec:\n  targetRefs: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: shop, sectionName: {rule}}}]\n  authentication: {{methods: [{{name: everyone, anonymous: {{}}}}]}}\n")
+    };
+    space.apply(&open("first", "open"))?;
+    space.wait_ready("identitypolicy", "first")?;
+    tokio::time::sleep(Duration::from_millis(1100)).await; // creation times have a resolution of one second
+    space.apply(&open("second", "open"))?;
+    eventually("the loser's status names the winner", async || {
+        let (status, reason, message) = space.condition("identitypolicy", "second", "Accepted")?;
+        Ok(ensure!(status == "False" && reason == "Conflicted" && message.contains("first"), "{status} {reason} {message}"))
+    })
+    .await?;
+    let send = async |host: &str, path: &str| space.send("GET", path, &[("host", host)]).await;
+    eventually("the open rule answers", async || Ok(ensure!(send("shop.example", "/open/1").await?.status == 200))).await?;
+    refused(&send("shop.example", "/other").await?, 403)?;
+    refused(&send("other.example", "/open").await?, 404)?;
+    let route = space.object("httproute", "shop")?;
+    let parents = route.pointer("/status/parents").and_then(Value::as_array).context("parents")?;
+    ensure!(parents.len() == 1 && parents[0]["conditions"][0]["type"] == "Accepted" && parents[0]["conditions"][0]["status"] == "True", "{parents:?}");
+    space.kubectl(&["wait", "--for=condition=Programmed", "gateway/shop", "--timeout=30s"])?;
+    space.delete()
+}
+
+#[tokio::test]
+async fn no_record_is_lost_or_doubled_when_elasticsearch_is_killed() -> Result<()> {
+    let (bed, space) = (Bed::new()?, shop("e2e-audit")?);
+    let work = std::env::var("E2E_WORK")?;
+    let mut sent = Vec::new();
+    for round in 0..3 {
+        for number in 0..100 {
+            let answer = space.send("GET", &format!("/audit/{round}/{number}"), &[]).await?;
+            sent.push(refused(&answer, 401)?);
+        }
+        if round == 0 {
+            let session = std::fs::read_to_string(format!("{work}/elasticsearch.pid"))?;
+            run("pkill", &["-9", "-s", session.trim()], None)?;
+        }
+    }
+    run(&format!("{work}/start-elasticsearch"), &[], None)?;
+    sent.sort();
+    let query = json!({"bool": {"filter": [{"term": {"namespace": space.name}}, {"prefix": {"request.path": "/audit/"}}]}});
+    eventually("every record is there, once", async || {
+        let mut found: Vec<String> = bed.records(query.clone()).await?.iter().filter_map(|r| r["id"].as_str().map(str::to_owned)).collect();
+        found.sort();
+        Ok(ensure!(found == sent, "{} of {} records", found.len(), sent.len()))
+    })
+    .await?;
+    // Changes of our objects are in the same audit.
+    eventually("the policy's creation is on record", async || {
+        let query = json!({"bool": {"filter": [{"term": {"kind": "Change"}}, {"term": {"object.namespace": space.name}}, {"term": {"object.kind": "IdentityPolicy"}}]}});
+        let found = bed.records(query).await?;
+        Ok(ensure!(found.len() == 1 && found[0]["action"] == "Created" && found[0]["actor"].as_str().is_some_and(|a| a.contains("kubectl")), "{found:?}"))
+    })
+    .await?;
+    space.delete()
+}

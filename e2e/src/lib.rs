@@ -141,6 +141,7 @@ pub struct Space {
     /// Its name.
     pub name: String,
     http: reqwest::Client,
+    address: std::sync::Mutex<Option<IpAddr>>,
 }
 
 impl Space {
@@ -151,7 +152,7 @@ impl Space {
         kubectl(&["label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted"])?;
         // No pooled connections: a test that kills pods must not meet a connection to a dead one.
         let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().pool_max_idle_per_host(0).build()?;
-        let space = Self { name: name.to_owned(), http };
+        let space = Self { name: name.to_owned(), http, address: std::sync::Mutex::default() };
         space.apply(include_str!("echo.yaml"))?;
         Ok(space)
     }
@@ -189,8 +190,13 @@ impl Space {
 
     /// The address of the namespace's gateway.
     pub fn gateway(&self) -> Result<IpAddr> {
+        let mut known = self.address.lock().expect("no test panics while holding it");
+        if let Some(address) = *known {
+            return Ok(address);
+        }
         let service = self.object("service", "idm-gateway")?;
-        Ok(service["spec"]["clusterIP"].as_str().context("no address")?.parse()?)
+        let address = service["spec"]["clusterIP"].as_str().context("no address")?.parse()?;
+        Ok(*known.insert(address))
     }
 
     /// Sends a request through the gateway.
@@ -200,7 +206,14 @@ impl Space {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let answer = request.send().await?;
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(error) => {
+                // The Service may have been made anew, with another address.
+                *self.address.lock().expect("no test panics while holding it") = None;
+                return Err(error.into());
+            }
+        };
         let decision = answer.headers().get("x-decision-id").and_then(|v| v.to_str().ok()).map(str::to_owned);
         let status = answer.status().as_u16();
         let text = answer.text().await?;

@@ -40,7 +40,8 @@ pub(crate) fn record(seen: &Seen, lane: &Lane, now: Timestamp) {
         schema: SCHEMA,
         action,
         object: ObjectName { kind: seen.kind.name(), namespace: &object.namespace().unwrap_or_default(), name: &object.name_any(), uid: &uid, generation },
-        actor: &actor(object),
+        // Who deletes an object leaves no trace in it.
+        actor: &if action == Action::Deleted { "unknown".to_owned() } else { actor(object) },
         diff: &diff,
     });
     lane.record(&record);

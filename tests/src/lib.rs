@@ -1,1 +1,153 @@
-//! x
+//! Words for black-box tests: the built binary, an upstream that keeps the raw bytes it received, a
+//! scripted issuer, and raw sockets.
+//!
+//! In: a folder of YAML. Out: [`Gateway`], a running `idm run`, with its audit. The oracle of a refusal
+//! is threefold: the reason in the record, exactly one record, and no byte at the upstream.
+
+mod issuer;
+mod raw;
+mod upstream;
+
+pub use issuer::{Issuer, now};
+pub use raw::{Reply, raw, raw_on};
+pub use upstream::Upstream;
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The binary under test, built by `cargo test` together with everything else.
+pub fn idm() -> PathBuf {
+    let mut path = std::env::current_exe().expect("a test has a path");
+    path.pop();
+    if path.ends_with("deps") {
+        path.pop();
+    }
+    path.push("idm");
+    assert!(path.exists(), "{} is not built: run `cargo build` (or the whole `cargo test`)", path.display());
+    path
+}
+
+/// Tries for up to ten seconds; panics with the last problem.
+pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>) -> T {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(problem) if start.elapsed() > Duration::from_secs(10) => panic!("{what}: {problem}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// A running `idm run` on a free port, with a folder and an audit of its own.
+pub struct Gateway {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The folder it serves.
+    pub dir: tempfile::TempDir,
+    /// Where its records go.
+    pub audit: tempfile::TempDir,
+    child: Child,
+    log: std::sync::Arc<std::sync::Mutex<String>>,
+}
+
+impl Gateway {
+    /// Serves these files.
+    pub fn start(files: &[(&str, &str)]) -> Self {
+        Self::start_with(files, &[])
+    }
+
+    /// Serves these files with further arguments.
+    pub fn start_with(files: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let (dir, audit) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).expect("written");
+        }
+        let mut command = Command::new(idm());
+        command.args(["run", "--listen", "127.0.0.1:0", "--dir"]).arg(dir.path()).arg("--audit-dir").arg(audit.path()).args(arguments);
+        let mut child = command.env("IDM_LOG", "trace").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("idm starts");
+        let log = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+        let errors = child.stderr.take().expect("piped");
+        std::thread::spawn({
+            let log = log.clone();
+            move || BufReader::new(errors).lines().map_while(Result::ok).for_each(|line| log.lock().expect("no panic inside").push_str(&format!("{line}\n")))
+        });
+        let mut out = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        out.read_line(&mut line).expect("idm says where it listens");
+        let address = line.trim().rsplit("http://").next().and_then(|a| a.parse().ok());
+        std::thread::spawn(move || out.lines().for_each(drop));
+        let Some(address) = address else {
+            let _ = child.wait();
+            std::thread::sleep(Duration::from_millis(100));
+            panic!("idm did not start: {line}{}", log.lock().expect("no panic inside"));
+        };
+        Self { address, dir, audit, child, log }
+    }
+
+    /// What it logged so far, at trace level.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("no panic inside").clone()
+    }
+
+    /// Writes a file of the served folder anew.
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.dir.path().join(name), text).expect("written");
+    }
+
+    /// All records so far.
+    pub fn records(&self) -> Vec<Value> {
+        records(self.audit.path())
+    }
+
+    /// The one record of a decision.
+    pub fn record(&self, id: &str) -> Value {
+        eventually("the record", || {
+            let mut found: Vec<Value> = self.records().into_iter().filter(|record| record["id"] == id).collect();
+            if found.len() == 1 { Ok(found.remove(0)) } else { Err(format!("{} records of {id}", found.len())) }
+        })
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub fn stop(mut self) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+
+    /// Sends SIGKILL.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// All records in a folder.
+pub fn records(dir: &Path) -> Vec<Value> {
+    let mut segments: Vec<PathBuf> = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "ndjson")).collect();
+    segments.sort();
+    let text: String = segments.iter().map(|path| std::fs::read_to_string(path).unwrap_or_default()).collect();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// A Service for the upstream that answers under every host, and a policy with these methods.
+pub fn open_to(upstream: &Upstream, methods: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: up, annotations: {{identity-manager.io/hostnames: '*'}}}}\nspec: {{type: ExternalName, externalName: 127.0.0.1, ports: [{{name: http, port: {}}}]}}\n---\n\
+         apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: p}}\nspec:\n  targetRefs: [{{group: '', kind: Service, name: up}}]\n  authentication:\n    methods:\n{methods}",
+        upstream.address.port()
+    )
+}
+
+/// A policy method that opens the route.
+pub const ANONYMOUS: &str = "    - {name: everyone, anonymous: {}}\n";

@@ -111,6 +111,6 @@ fn start_log(json: bool) {
     if json {
         builder.json().flatten_event(true).init();
     } else {
-        builder.without_time().with_target(false).init();
+        builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).without_time().with_target(false).init();
     }
 }

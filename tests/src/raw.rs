@@ -1,0 +1,54 @@
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// One HTTP/1.1 response, read from a raw socket.
+#[derive(Clone, Debug, Default)]
+pub struct Reply {
+    /// The status; 0 when the connection was closed without one.
+    pub status: u16,
+    /// Lower-case names and values.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: String,
+}
+
+impl Reply {
+    /// The first header of this name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// The decision id of a refusal.
+    pub fn decision(&self) -> &str {
+        self.header("x-decision-id").unwrap_or_else(|| panic!("no decision id: {self:?}"))
+    }
+}
+
+/// Sends exactly these bytes on a new connection and reads one response.
+pub fn raw(address: SocketAddr, bytes: &[u8]) -> Reply {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let _ = stream.write_all(bytes);
+    raw_on(&mut stream)
+}
+
+/// Reads one response with a Content-Length or without a body.
+pub fn raw_on(stream: &mut TcpStream) -> Reply {
+    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut byte) {
+            Ok(1) => head.push(byte[0]),
+            _ => return Reply::default(),
+        }
+    }
+    let text = String::from_utf8_lossy(&head).into_owned();
+    let mut lines = text.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).unwrap_or(0);
+    let headers: Vec<(String, String)> = lines.filter_map(|line| line.split_once(':')).map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned())).collect();
+    let length = headers.iter().find(|(n, _)| n == "content-length").and_then(|(_, v)| v.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    let _ = stream.read_exact(&mut body);
+    Reply { status, headers, body: String::from_utf8_lossy(&body).into_owned() }
+}

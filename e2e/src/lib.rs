@@ -177,7 +177,8 @@ impl Space {
         let object = self.object(kind, name)?;
         let generation = &object["metadata"]["generation"];
         let all = object.pointer("/status/conditions").and_then(Value::as_array).context("no conditions yet")?;
-        let found = all.iter().find(|c| c["type"] == condition && c["observedGeneration"] == *generation).context("no such condition for this generation yet")?;
+        let found =
+            all.iter().find(|c| c["type"] == condition && c["observedGeneration"] == *generation).context("no such condition for this generation yet")?;
         let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
         Ok((text("status"), text("reason"), text("message")))
     }

@@ -128,7 +128,12 @@ async fn keys_rotated_mid_traffic_cause_no_false_refusal() -> Result<()> {
     tokio::time::sleep(Duration::from_secs(5)).await;
     stop.store(true, Ordering::Relaxed);
     traffic.await??;
-    ensure!(sent.load(Ordering::Relaxed) > 50 && wrong.load(Ordering::Relaxed) == 0, "{} of {} refused", wrong.load(Ordering::Relaxed), sent.load(Ordering::Relaxed));
+    ensure!(
+        sent.load(Ordering::Relaxed) > 50 && wrong.load(Ordering::Relaxed) == 0,
+        "{} of {} refused",
+        wrong.load(Ordering::Relaxed),
+        sent.load(Ordering::Relaxed)
+    );
     kubectl(&["delete", "namespace", &space.name, "--wait=false"]).map(drop)
 }
 
@@ -191,7 +196,9 @@ async fn a_changed_policy_is_enforced_and_a_broken_one_is_denied_and_named() -> 
 async fn an_api_key_is_made_used_and_suspended() -> Result<()> {
     let (bed, space) = (Bed::new()?, shop("e2e-keys").await?);
     let credential = |suspend: bool| {
-        format!("apiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: batch}}\nspec: {{apiKey: {{}}, secretRef: {{name: batch-key}}, roles: [order-reader], suspend: {suspend}}}\n")
+        format!(
+            "apiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: batch}}\nspec: {{apiKey: {{}}, secretRef: {{name: batch-key}}, roles: [order-reader], suspend: {suspend}}}\n"
+        )
     };
     space.apply(&credential(false))?;
     space.wait_ready("credential", "batch")?;
@@ -208,7 +215,8 @@ async fn an_api_key_is_made_used_and_suspended() -> Result<()> {
     // The key is nowhere but in its Secret.
     let bundle = space.object("secret", "idm-gateway")?.to_string();
     let status = space.object("credential", "batch")?.to_string();
-    let logs = kubectl(&["-n", "idm-system", "logs", "-l", "app.kubernetes.io/name=idm-operator", "--tail=-1"])? + &space.kubectl(&["logs", "-l", "app.kubernetes.io/name=idm-gateway", "--tail=-1"])?;
+    let logs = kubectl(&["-n", "idm-system", "logs", "-l", "app.kubernetes.io/name=idm-operator", "--tail=-1"])?
+        + &space.kubectl(&["logs", "-l", "app.kubernetes.io/name=idm-gateway", "--tail=-1"])?;
     let events = space.kubectl(&["get", "events", "-o", "json"])?;
     let body = &key[8..40];
     ensure!(!bundle.contains(body) && !status.contains(body) && !logs.contains(body) && !events.contains(body), "the key leaked");
@@ -263,7 +271,8 @@ async fn pods_killed_under_load_lose_only_the_connections_cut() -> Result<()> {
 async fn applying_twice_changes_nothing_and_a_namespace_without_policies_has_no_gateway() -> Result<()> {
     let space = shop("e2e-twice").await?;
     let fingerprint = || -> Result<Vec<Value>> {
-        let kinds = ["deployment", "service", "serviceaccount", "role", "rolebinding.rbac.authorization.k8s.io", "poddisruptionbudget", "networkpolicy", "secret"];
+        let kinds =
+            ["deployment", "service", "serviceaccount", "role", "rolebinding.rbac.authorization.k8s.io", "poddisruptionbudget", "networkpolicy", "secret"];
         let version = |kind: &str| -> Result<Value> {
             let object = space.object(kind, "idm-gateway")?;
             // A Deployment's status moves by itself; what we write is its generation.
@@ -304,7 +313,9 @@ async fn routes_of_the_gateway_api_are_served_and_conflicts_name_the_winner() ->
          - {name: closed, matches: [{path: {type: PathPrefix, value: /}}], backendRefs: [{name: echo, port: 80}]}\n",
     )?;
     let open = |name: &str, rule: &str| {
-        format!("apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: {name}}}\nspec:\n  targetRefs: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: shop, sectionName: {rule}}}]\n  authentication: {{methods: [{{name: everyone, anonymous: {{}}}}]}}\n")
+        format!(
+            "apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: {name}}}\nspec:\n  targetRefs: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: shop, sectionName: {rule}}}]\n  authentication: {{methods: [{{name: everyone, anonymous: {{}}}}]}}\n"
+        )
     };
     space.apply(&open("first", "open"))?;
     space.wait_ready("identitypolicy", "first")?;

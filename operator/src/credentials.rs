@@ -13,7 +13,8 @@ use crate::MANAGER;
 /// never touched, whoever wrote it.
 pub(crate) async fn supply(world: &mut World, client: &Client) -> Result<(), kube::Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &world.namespace);
-    let missing: Vec<_> = world.credentials.iter().filter(|c| c.spec.api_key.is_some() && !world.secrets.contains_key(&c.spec.secret_ref.name)).cloned().collect();
+    let missing: Vec<_> =
+        world.credentials.iter().filter(|c| c.spec.api_key.is_some() && !world.secrets.contains_key(&c.spec.secret_ref.name)).cloned().collect();
     for credential in missing {
         let mut random = [0; 32];
         if SystemRandom::new().fill(&mut random).is_err() {
@@ -22,7 +23,11 @@ pub(crate) async fn supply(world: &mut World, client: &Client) -> Result<(), kub
         }
         let key = ApiKey::from_random(random);
         let field = credential.spec.secret_ref.key.clone().unwrap_or_else(|| "key".into());
-        let labels = [("app.kubernetes.io/managed-by", MANAGER), ("app.kubernetes.io/part-of", "idm"), ("identity-manager.io/credential", credential.meta.name.as_str())];
+        let labels = [
+            ("app.kubernetes.io/managed-by", MANAGER),
+            ("app.kubernetes.io/part-of", "idm"),
+            ("identity-manager.io/credential", credential.meta.name.as_str()),
+        ];
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(credential.spec.secret_ref.name.clone()),

@@ -62,7 +62,14 @@ impl Leader {
     async fn try_hold(&self) -> anyhow::Result<bool> {
         let now = MicroTime(Timestamp::now());
         let Some(mut lease) = self.leases.get_opt(NAME).await? else {
-            let spec = LeaseSpec { holder_identity: Some(self.identity.clone()), lease_duration_seconds: Some(DURATION_SECONDS), acquire_time: Some(now.clone()), renew_time: Some(now), lease_transitions: Some(0), ..LeaseSpec::default() };
+            let spec = LeaseSpec {
+                holder_identity: Some(self.identity.clone()),
+                lease_duration_seconds: Some(DURATION_SECONDS),
+                acquire_time: Some(now.clone()),
+                renew_time: Some(now),
+                lease_transitions: Some(0),
+                ..LeaseSpec::default()
+            };
             let lease = Lease { metadata: ObjectMeta { name: Some(NAME.into()), ..ObjectMeta::default() }, spec: Some(spec) };
             return match self.leases.create(&PostParams::default(), &lease).await {
                 Ok(_) => Ok(true),

@@ -22,7 +22,16 @@ pub(crate) enum Kind {
 
 impl Kind {
     pub(crate) const ALL: &[Kind] = &[
-        Kind::IdentityPolicy, Kind::Credential, Kind::Federation, Kind::RoleBinding, Kind::HttpRoute, Kind::Gateway, Kind::GatewayClass, Kind::Service, Kind::Pod, Kind::Deployment,
+        Kind::IdentityPolicy,
+        Kind::Credential,
+        Kind::Federation,
+        Kind::RoleBinding,
+        Kind::HttpRoute,
+        Kind::Gateway,
+        Kind::GatewayClass,
+        Kind::Service,
+        Kind::Pod,
+        Kind::Deployment,
     ];
 
     /// Our own kinds, whose changes are audited.

@@ -80,7 +80,11 @@ async fn work(context: Arc<Context>, queue: Arc<Queue>) {
 async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<Duration>> {
     let client = &context.client;
     let mut world = world::objects(&context.store, namespace);
-    let ours = !world.policies.is_empty() || !world.credentials.is_empty() || !world.federations.is_empty() || !world.role_bindings.is_empty() || !world.broken.is_empty();
+    let ours = !world.policies.is_empty()
+        || !world.credentials.is_empty()
+        || !world.federations.is_empty()
+        || !world.role_bindings.is_empty()
+        || !world.broken.is_empty();
     let wanted = gateway::wanted(&world);
     if !wanted && !context.store.list(Kind::Deployment, namespace).is_empty() {
         gateway::remove(client, namespace).await?;

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
+use kube::core::DynamicObject;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt};
-use kube::core::DynamicObject;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::objects::Kind;
@@ -135,7 +135,10 @@ impl Seen {
     pub(crate) fn matters(&self) -> bool {
         let (Some(before), Some(now)) = (&self.before, &self.now) else { return true };
         match self.kind {
-            Kind::Pod => before.data.pointer("/status/conditions") != now.data.pointer("/status/conditions") || before.data.pointer("/status/podIP") != now.data.pointer("/status/podIP"),
+            Kind::Pod => {
+                before.data.pointer("/status/conditions") != now.data.pointer("/status/conditions")
+                    || before.data.pointer("/status/podIP") != now.data.pointer("/status/podIP")
+            }
             Kind::Service => before.data.get("spec") != now.data.get("spec") || before.metadata.annotations != now.metadata.annotations,
             Kind::Deployment => before.metadata.generation != now.metadata.generation || before.data.get("status") != now.data.get("status"),
             _ => {

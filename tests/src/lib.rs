@@ -134,7 +134,8 @@ impl Drop for Gateway {
 
 /// All records in a folder.
 pub fn records(dir: &Path) -> Vec<Value> {
-    let mut segments: Vec<PathBuf> = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "ndjson")).collect();
+    let mut segments: Vec<PathBuf> =
+        std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "ndjson")).collect();
     segments.sort();
     let text: String = segments.iter().map(|path| std::fs::read_to_string(path).unwrap_or_default()).collect();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()

@@ -44,8 +44,22 @@ fn t01_t04_t10_a_path_has_one_reading_and_it_decides() {
         assert_refused(&gateway, &upstream, &format!("GET {path} HTTP/1.1\r\nHost: a\r\nUser-Agent: kube-probe/1.30\r\n\r\n"), 401, "NoCredentials");
     }
     for path in [
-        "/public/../admin", "/public/%2e%2e/admin", "/public/%252e%252e/admin", "/public/..%2fadmin", "/public//admin", "/public/./x", "/public;x/admin", "/public/%5c..%5cadmin",
-        "/public%2f..%2fadmin", "/public/%00", "/public/%c0%ae%c0%ae/admin", "//public", "/public/%", "/public/%3b", "/public/..", "/public/.",
+        "/public/../admin",
+        "/public/%2e%2e/admin",
+        "/public/%252e%252e/admin",
+        "/public/..%2fadmin",
+        "/public//admin",
+        "/public/./x",
+        "/public;x/admin",
+        "/public/%5c..%5cadmin",
+        "/public%2f..%2fadmin",
+        "/public/%00",
+        "/public/%c0%ae%c0%ae/admin",
+        "//public",
+        "/public/%",
+        "/public/%3b",
+        "/public/..",
+        "/public/.",
     ] {
         assert_refused(&gateway, &upstream, &format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"), 400, "AmbiguousPath");
     }
@@ -74,14 +88,25 @@ fn t03_forwarding_headers_of_the_caller_decide_nothing_and_go_nowhere() {
     let request = "GET /public HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Prefix: /evil\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-HTTP-Method-Override: DELETE\r\nX_Forwarded_For: 6.6.6.6\r\n\r\n";
     assert_eq!(raw(gateway.address, request.as_bytes()).status, 200);
     let received = upstream.received().to_ascii_lowercase();
-    assert!(received.contains("x-forwarded-for: 127.0.0.1\r\n") && received.contains("x-forwarded-proto: http\r\n") && received.contains("x-forwarded-host: a\r\n"), "{received}");
+    assert!(
+        received.contains("x-forwarded-for: 127.0.0.1\r\n") && received.contains("x-forwarded-proto: http\r\n") && received.contains("x-forwarded-host: a\r\n"),
+        "{received}"
+    );
     assert!(!received.contains("6.6.6.6") && !received.contains("evil") && !received.contains("override") && !received.contains("https"), "{received}");
 }
 
 #[test]
 fn t06_t08_nobody_arrives_pre_named() {
     let (gateway, upstream) = open();
-    let spellings = ["X-Authenticated-UserId", "x-authenticated-userid", "X_Authenticated_UserId", "X-Authenticated_UserId", "X.Authenticated.UserId", "X-Authenticated-UserRoles", "X-AUTHENTICATED-ANYTHING"];
+    let spellings = [
+        "X-Authenticated-UserId",
+        "x-authenticated-userid",
+        "X_Authenticated_UserId",
+        "X-Authenticated_UserId",
+        "X.Authenticated.UserId",
+        "X-Authenticated-UserRoles",
+        "X-AUTHENTICATED-ANYTHING",
+    ];
     for name in spellings {
         upstream.forget();
         let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{name}: root\r\n{name}: admin\r\nConnection: {name}, Host, Authorization\r\n\r\n");
@@ -142,7 +167,9 @@ fn t15_an_upgrade_other_than_websocket_is_stripped_and_early_bytes_wait() {
     assert!(received.contains("GET /ws") && received.to_ascii_lowercase().contains("upgrade: websocket"), "{received}");
     // If it is forwarded at all, then as a request of its own that was decided on: it has its record.
     if received.contains("/smuggled") {
-        idm_tests::eventually("its record", || gateway.records().iter().any(|r| r["request"]["path"] == "/smuggled").then_some(()).ok_or_else(|| "not yet".into()));
+        idm_tests::eventually("its record", || {
+            gateway.records().iter().any(|r| r["request"]["path"] == "/smuggled").then_some(()).ok_or_else(|| "not yet".into())
+        });
     }
 }
 
@@ -211,7 +238,9 @@ fn large_uploads_and_answers_stream() {
     stream.write_all(format!("POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n").as_bytes()).unwrap();
     // The head and the first part arrive at the upstream while the rest has not been sent.
     stream.write_all(&vec![b'x'; 1 << 20]).unwrap();
-    idm_tests::eventually("the first part streams through", || (upstream.received().len() > 1 << 20).then_some(()).ok_or_else(|| format!("{} bytes", upstream.received().len())));
+    idm_tests::eventually("the first part streams through", || {
+        (upstream.received().len() > 1 << 20).then_some(()).ok_or_else(|| format!("{} bytes", upstream.received().len()))
+    });
     stream.write_all(&vec![b'x'; size - (1 << 20)]).unwrap();
     assert_eq!(raw_on(&mut stream).status, 200);
 }

@@ -57,10 +57,15 @@ fn reloads_drop_no_request() {
         })
         .collect();
     for generation in 2..8 {
-        gateway.write("extra.yaml", &format!("apiVersion: v1\nkind: Service\nmetadata: {{name: extra-{generation}}}\nspec: {{ports: [{{port: {generation}}}]}}\n"));
+        gateway.write(
+            "extra.yaml",
+            &format!("apiVersion: v1\nkind: Service\nmetadata: {{name: extra-{generation}}}\nspec: {{ports: [{{port: {generation}}}]}}\n"),
+        );
         let policy = open_to(&upstream, ANONYMOUS).replace("name: everyone", &format!("name: everyone-{generation}"));
         gateway.write("all.yaml", &policy);
-        eventually("the reload", || gateway.log().contains(&format!("generation={generation}")).then_some(()).ok_or_else(|| gateway.log().lines().last().unwrap_or("").to_owned()));
+        eventually("the reload", || {
+            gateway.log().contains(&format!("generation={generation}")).then_some(()).ok_or_else(|| gateway.log().lines().last().unwrap_or("").to_owned())
+        });
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     let total: u32 = callers.into_iter().map(|caller| caller.join().unwrap()).sum();
@@ -91,7 +96,8 @@ fn what_cannot_start_says_why() {
     assert!(text(&same_audit.stderr).contains("in use by another idm process"), "{}", text(&same_audit.stderr));
     let empty = run(&["run", "--dir", state.path().to_str().unwrap()], state.path());
     assert!(text(&empty.stderr).contains("at least one .yaml file"), "{}", text(&empty.stderr));
-    let operator = Command::new(idm()).args(["operator", "--gateway-image", "x"]).env("KUBECONFIG", "/nonexistent").env("IDM_AUDIT_DIR", state.path()).output().unwrap();
+    let operator =
+        Command::new(idm()).args(["operator", "--gateway-image", "x"]).env("KUBECONFIG", "/nonexistent").env("IDM_AUDIT_DIR", state.path()).output().unwrap();
     assert!(!operator.status.success() && text(&operator.stderr).contains("no cluster"), "{}", text(&operator.stderr));
 }
 

@@ -79,7 +79,10 @@ fn bad_tokens_are_refused_for_the_right_reason() {
     bed.refused(&format!("{}={}", parts[0], &good[parts[0].len()..]), "MalformedToken");
     bed.refused(&"a".repeat(17_000), "TokenTooLarge");
     let other = SigningKey::generate("k1").unwrap();
-    bed.refused(&other.sign_with_header(&json!({"alg": "ES256", "kid": "k1", "jwk": other.jwks()["keys"][0]}), &bed.issuer.claims("root")).unwrap(), "BadSignature");
+    bed.refused(
+        &other.sign_with_header(&json!({"alg": "ES256", "kid": "k1", "jwk": other.jwks()["keys"][0]}), &bed.issuer.claims("root")).unwrap(),
+        "BadSignature",
+    );
 }
 
 #[test]
@@ -97,10 +100,15 @@ fn t23_one_credential_is_verified_and_nothing_else_goes_on() {
         assert_eq!((reply.status, bed.upstream.received().as_str()), (400, ""));
     }
     // Another method's credential beside the verified one is removed, in header, cookie and query.
-    let request = format!("GET /x?a=1&key=idm_secret&%6bey=idm_twice&b=2 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {good}\r\nX-Api-Key: idm_other\r\nCookie: a=1\r\n\r\n");
+    let request = format!(
+        "GET /x?a=1&key=idm_secret&%6bey=idm_twice&b=2 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {good}\r\nX-Api-Key: idm_other\r\nCookie: a=1\r\n\r\n"
+    );
     assert_eq!(raw(bed.gateway.address, request.as_bytes()).status, 200);
     let received = bed.upstream.received();
-    assert!(received.starts_with("GET /x?a=1&b=2 HTTP/1.1\r\n") && !received.contains("idm_") && !received.contains(&good) && received.contains("cookie: a=1"), "{received}");
+    assert!(
+        received.starts_with("GET /x?a=1&b=2 HTTP/1.1\r\n") && !received.contains("idm_") && !received.contains(&good) && received.contains("cookie: a=1"),
+        "{received}"
+    );
 }
 
 #[test]
@@ -134,7 +142,14 @@ fn a_new_key_is_fetched_when_it_is_met_and_a_removed_one_is_void() {
 
 #[test]
 fn a_sick_issuer_harms_nobody_who_was_fine() {
-    for (status, jwks) in [(500, "{}"), (200, "<html>"), (200, ""), (200, "{\"keys\":[]}"), (200, &"x".repeat(600_000)), (200, "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\",\"kid\":\"k1\"}]}")] {
+    for (status, jwks) in [
+        (500, "{}"),
+        (200, "<html>"),
+        (200, ""),
+        (200, "{\"keys\":[]}"),
+        (200, &"x".repeat(600_000)),
+        (200, "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\",\"kid\":\"k1\"}]}"),
+    ] {
         let bed = bed();
         assert_eq!(bed.bearer(&bed.token(|_| {})).status, 200);
         bed.issuer.serve(status, jwks);

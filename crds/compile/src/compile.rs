@@ -38,7 +38,15 @@ pub struct RouteStatus {
 /// Total: there is always a plan, and what could not be compiled refuses its requests in it. A policy
 /// that became invalid keeps its version in `previous` when there is one with the same uid.
 pub fn compile(world: &World, previous: Option<&Plan>) -> Compiled {
-    let mut compiler = Compiler { world, report: Report::default(), policies: Vec::new(), invalid: BTreeMap::new(), rules: Vec::new(), hosts: BTreeMap::new(), covered: BTreeMap::new() };
+    let mut compiler = Compiler {
+        world,
+        report: Report::default(),
+        policies: Vec::new(),
+        invalid: BTreeMap::new(),
+        rules: Vec::new(),
+        hosts: BTreeMap::new(),
+        covered: BTreeMap::new(),
+    };
     compiler.lower_policies(previous);
     let attachments = compiler.settle_attachments();
     let routes = compiler.lower_routes(&attachments);
@@ -120,7 +128,10 @@ impl<'w> Compiler<'w> {
         let broken = world.broken.iter().filter(|b| b.id.kind == "IdentityPolicy").map(|b| Candidate { meta: &b.meta, targets: &b.targets });
         let attachments = Attachments::settle(readable.chain(broken).collect());
         for (loser, target, winner) in &attachments.lost {
-            let message = format!("{target} is already held by IdentityPolicy '{}/{winner}', which is older: attach to something more specific, or remove one", world.namespace);
+            let message = format!(
+                "{target} is already held by IdentityPolicy '{}/{winner}', which is older: attach to something more specific, or remove one",
+                world.namespace
+            );
             self.report.push(&ObjectId::new("IdentityPolicy", &world.namespace, loser), "spec.targetRefs", Condition::Accepted, Cause::Conflicted, message);
         }
         for policy in &world.policies {
@@ -128,8 +139,20 @@ impl<'w> Compiler<'w> {
             for (i, reference) in policy.spec.target_refs.iter().enumerate() {
                 let path = format!("spec.targetRefs[{i}]");
                 match Target::of(reference) {
-                    None => self.report.push(&id, path, Condition::Accepted, Cause::Invalid, "target must be an HTTPRoute or Gateway of group 'gateway.networking.k8s.io', or a Service of group ''"),
-                    Some(target) if !exists(world, &target) => self.report.push(&id, path, Condition::Accepted, Cause::TargetNotFound, format!("{target} must exist in this namespace{}", class_hint(&target))),
+                    None => self.report.push(
+                        &id,
+                        path,
+                        Condition::Accepted,
+                        Cause::Invalid,
+                        "target must be an HTTPRoute or Gateway of group 'gateway.networking.k8s.io', or a Service of group ''",
+                    ),
+                    Some(target) if !exists(world, &target) => self.report.push(
+                        &id,
+                        path,
+                        Condition::Accepted,
+                        Cause::TargetNotFound,
+                        format!("{target} must exist in this namespace{}", class_hint(&target)),
+                    ),
                     Some(_) => {}
                 }
             }
@@ -212,9 +235,7 @@ impl<'w> Compiler<'w> {
 
     fn enforce(&self, policy: &str, rule: &LoweredRule) -> Handler {
         match self.policies.iter().position(|p| p.key.name == policy) {
-            Some(position) => {
-                Handler::Enforce { policy: position, backends: rule.backends.clone(), timeouts: rule.timeouts, headers: rule.headers.clone() }
-            }
+            Some(position) => Handler::Enforce { policy: position, backends: rule.backends.clone(), timeouts: rule.timeouts, headers: rule.headers.clone() },
             None => {
                 let detail = self.invalid.get(policy).cloned().unwrap_or_else(|| format!("IdentityPolicy '{policy}' is not in force"));
                 Handler::Refuse { reason: Reason::PolicyInvalid, detail }
@@ -279,7 +300,13 @@ impl<'w> Compiler<'w> {
                 Some(host) => hosts.push(host),
                 None => {
                     let message = format!("'{hostname}' must be a hostname, `*.` and a domain, or `*`");
-                    self.report.push(&self.id("Service", name), format!("metadata.annotations[{}]", idm_api::HOSTNAMES_ANNOTATION), Condition::Accepted, Cause::Invalid, message);
+                    self.report.push(
+                        &self.id("Service", name),
+                        format!("metadata.annotations[{}]", idm_api::HOSTNAMES_ANNOTATION),
+                        Condition::Accepted,
+                        Cause::Invalid,
+                        message,
+                    );
                 }
             }
         }
@@ -326,7 +353,8 @@ fn class_hint(target: &Target) -> &'static str {
 }
 
 fn is_ours(world: &World, parent: &HttpRouteParentRefs) -> bool {
-    let kind = parent.kind.as_deref().unwrap_or("Gateway") == "Gateway" && parent.group.as_deref().unwrap_or("gateway.networking.k8s.io") == "gateway.networking.k8s.io";
+    let kind = parent.kind.as_deref().unwrap_or("Gateway") == "Gateway"
+        && parent.group.as_deref().unwrap_or("gateway.networking.k8s.io") == "gateway.networking.k8s.io";
     kind && parent.namespace.as_deref().unwrap_or(&world.namespace) == world.namespace
         && world.gateways.iter().any(|g| g.name_any() == parent.name && g.spec.gateway_class_name == idm_api::GATEWAY_CLASS)
 }
@@ -365,7 +393,8 @@ fn parse_host(text: &str) -> Option<Host> {
         return Some(Host::Any);
     }
     let text = text.to_ascii_lowercase();
-    let label = |l: &str| !l.is_empty() && l.len() <= 63 && !l.starts_with('-') && !l.ends_with('-') && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let label =
+        |l: &str| !l.is_empty() && l.len() <= 63 && !l.starts_with('-') && !l.ends_with('-') && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let valid = |name: &str| name.len() <= 253 && name.split('.').all(label);
     match text.strip_prefix("*.") {
         Some(domain) => valid(domain).then(|| Host::Below(domain.to_owned())),

@@ -153,13 +153,8 @@ impl World {
     }
 }
 
-fn read<K>(
-    object: serde_json::Value,
-    kind: &str,
-    targets: Vec<idm_api::v1alpha1::TargetReference>,
-    broken: &mut Vec<Broken>,
-    keep: impl FnOnce(K, Meta),
-) where
+fn read<K>(object: serde_json::Value, kind: &str, targets: Vec<idm_api::v1alpha1::TargetReference>, broken: &mut Vec<Broken>, keep: impl FnOnce(K, Meta))
+where
     K: serde::de::DeserializeOwned + kube::Resource<DynamicType = ()>,
 {
     let metadata = object.get("metadata").cloned().unwrap_or_default();

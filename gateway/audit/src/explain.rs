@@ -10,7 +10,16 @@ pub fn explain(record: &Value) -> String {
     let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let mut out = String::new();
     if record["kind"] == "Change" {
-        let _ = writeln!(out, "{} {} {}/{} by {} at {}", text("/action"), text("/object/kind"), text("/object/namespace"), text("/object/name"), text("/actor"), text("/@timestamp"));
+        let _ = writeln!(
+            out,
+            "{} {} {}/{} by {} at {}",
+            text("/action"),
+            text("/object/kind"),
+            text("/object/namespace"),
+            text("/object/name"),
+            text("/actor"),
+            text("/@timestamp")
+        );
         for line in record["diff"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             let _ = writeln!(out, "  {line}");
         }
@@ -18,8 +27,24 @@ pub fn explain(record: &Value) -> String {
     }
     let reason = Reason::from_code(text("/reason"));
     let verdict = text("/outcome").to_ascii_uppercase();
-    let _ = writeln!(out, "{verdict} {}{}   {} {}{}", record["status"], reason.map(|r| format!(" {r}")).unwrap_or_default(), text("/request/method"), text("/request/host"), text("/request/path"));
-    let _ = writeln!(out, "decision {} at {} by gateway {} in namespace {} (configuration {})", text("/id"), text("/@timestamp"), text("/gateway"), text("/namespace"), record["generation"]);
+    let _ = writeln!(
+        out,
+        "{verdict} {}{}   {} {}{}",
+        record["status"],
+        reason.map(|r| format!(" {r}")).unwrap_or_default(),
+        text("/request/method"),
+        text("/request/host"),
+        text("/request/path")
+    );
+    let _ = writeln!(
+        out,
+        "decision {} at {} by gateway {} in namespace {} (configuration {})",
+        text("/id"),
+        text("/@timestamp"),
+        text("/gateway"),
+        text("/namespace"),
+        record["generation"]
+    );
     let _ = writeln!(out);
     let mut step = 0;
     let mut line = |good: bool, name: &str, what: String| {

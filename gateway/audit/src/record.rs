@@ -7,6 +7,7 @@ pub const SCHEMA: u32 = 1;
 /// One record, borrowed from whoever makes it.
 #[derive(Serialize)]
 #[serde(tag = "kind")]
+#[expect(clippy::large_enum_variant, reason = "it lives on the stack for as long as it takes to write it")]
 pub enum Record<'r> {
     /// What a gateway decided about one request.
     Decision(Decision<'r>),

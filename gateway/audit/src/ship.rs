@@ -85,7 +85,8 @@ async fn wait(time: Duration, stop: &mut watch::Receiver<bool>) {
 }
 
 fn client(server: &Elasticsearch) -> Result<reqwest::Client, reqwest::Error> {
-    let mut builder = reqwest::Client::builder().timeout(Duration::from_secs(30)).connect_timeout(Duration::from_secs(5)).redirect(reqwest::redirect::Policy::none());
+    let mut builder =
+        reqwest::Client::builder().timeout(Duration::from_secs(30)).connect_timeout(Duration::from_secs(5)).redirect(reqwest::redirect::Policy::none());
     if let Some(pem) = &server.ca_pem {
         for certificate in reqwest::Certificate::from_pem_bundle(pem)? {
             builder = builder.add_root_certificate(certificate);

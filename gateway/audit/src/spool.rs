@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::Record;
 
 const SEGMENT_BYTES: u64 = 64 << 20;
-const LANE_BYTES: usize = 32 << 10;
+const LANE_BYTES: usize = 256 << 10;
 const QUEUE: usize = 256;
 const RETRY: Duration = Duration::from_millis(200);
 

@@ -41,7 +41,15 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
 }
 
 /// Verifies an API key. A key whose Credential the method's selector does not pick is unknown here.
-pub(crate) fn attempt(name: &MethodName, key: &str, only: Option<&[String]>, table: &CredentialTable, policy: &Policy, grants: &Grants, now: Timestamp) -> Attempt {
+pub(crate) fn attempt(
+    name: &MethodName,
+    key: &str,
+    only: Option<&[String]>,
+    table: &CredentialTable,
+    policy: &Policy,
+    grants: &Grants,
+    now: Timestamp,
+) -> Attempt {
     let rejected = |reason, detail: String| Attempt::Rejected(Denied::new(reason, detail, Some(name)));
     if !key.starts_with("idm_") {
         return Attempt::NotMine(Denied::new(Reason::UnknownApiKey, "the key does not start with `idm_`", Some(name)));

@@ -1,6 +1,8 @@
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::rc::Rc;
+
+use foldhash::quality::RandomState;
 
 use crate::Identity;
 
@@ -15,8 +17,8 @@ const GENERATION: usize = 8192;
 #[derive(Default)]
 pub struct TokenCache {
     hasher: RandomState,
-    young: HashMap<u64, Entry>,
-    old: HashMap<u64, Entry>,
+    young: HashMap<u64, Entry, RandomState>,
+    old: HashMap<u64, Entry, RandomState>,
 }
 
 struct Entry {
@@ -45,7 +47,10 @@ impl TokenCache {
     /// The identity, if this very credential was verified for this method and is still good.
     pub(crate) fn get(&mut self, hash: u64, scope: Scope, credential: &str, now_ms: u64, epoch_of: impl Fn(&Identity) -> u64) -> Option<Rc<Identity>> {
         let fits = |entry: &Entry| {
-            *entry.credential == *credential && (entry.policy, entry.method) == (scope.policy, scope.method) && now_ms < entry.until && entry.epoch == epoch_of(&entry.identity)
+            *entry.credential == *credential
+                && (entry.policy, entry.method) == (scope.policy, scope.method)
+                && now_ms < entry.until
+                && entry.epoch == epoch_of(&entry.identity)
         };
         if let Some(entry) = self.young.get(&hash) {
             return fits(entry).then(|| entry.identity.clone());

@@ -31,7 +31,6 @@ enum Armed {
     Anonymous,
 }
 
-
 /// Where armed issuers' keys live, so that a reload finds the fetched keys of the engine before it.
 pub type KeyRing = HashMap<(KeySource, Vec<Algorithm>), Arc<IssuerKeys>>;
 
@@ -103,7 +102,12 @@ impl ArmedPolicy {
 
     /// Asks the methods in order; the first that recognises its credential decides. Without any
     /// credential, an anonymous method lets the caller in.
-    pub async fn authenticate(&self, view: RequestView<'_>, cache: &std::cell::RefCell<TokenCache>, now: Timestamp) -> Result<(Authenticated, Option<Source>), Denied> {
+    pub async fn authenticate(
+        &self,
+        view: RequestView<'_>,
+        cache: &std::cell::RefCell<TokenCache>,
+        now: Timestamp,
+    ) -> Result<(Authenticated, Option<Source>), Denied> {
         let mut not_mine: Option<Denied> = None;
         let mut anonymous = None;
         for (position, (name, armed)) in self.methods.iter().enumerate() {

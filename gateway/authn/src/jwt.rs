@@ -51,13 +51,8 @@ impl ArmedJwt {
         let Some(set) = keys.load() else {
             return Attempt::NeedsKeys(keys.clone(), Denied::new(Reason::KeysUnavailable, format!("no keys of `{claimed}` yet"), Some(name)));
         };
-        let expected = Expectations {
-            issuer: &issuer.issuer,
-            audiences: &issuer.audiences,
-            algorithms: &issuer.algorithms,
-            types: &issuer.types,
-            skew: self.plan.skew,
-        };
+        let expected =
+            Expectations { issuer: &issuer.issuer, audiences: &issuer.audiences, algorithms: &issuer.algorithms, types: &issuer.types, skew: self.plan.skew };
         match unverified.verify(&set, &expected, now) {
             Ok(verified) => match identity(name, verified, &issuer.issuer, policy, grants) {
                 Ok(identity) => {
@@ -77,7 +72,11 @@ fn identity(name: &MethodName, verified: Verified, issuer: &str, policy: &Policy
     let mapping = &policy.identity;
     let username = match &mapping.username {
         Some(expr) => mapping::name_at(claims, expr).ok_or_else(|| format!("the token has no usable `{expr}`, which the policy maps to the user name"))?,
-        None => claims.text("sub").filter(|sub| !sub.is_empty() && sub.len() <= 512 && !sub.chars().any(char::is_control)).ok_or("the token has no usable `sub`")?.to_owned(),
+        None => claims
+            .text("sub")
+            .filter(|sub| !sub.is_empty() && sub.len() <= 512 && !sub.chars().any(char::is_control))
+            .ok_or("the token has no usable `sub`")?
+            .to_owned(),
     };
     let groups = mapping::list_at(mapping.groups.as_ref().and_then(|expr| claims.at(&expr.path)));
     let mut roles = mapping::roles(mapping::list_at(mapping.roles.as_ref().and_then(|expr| claims.at(&expr.path))));

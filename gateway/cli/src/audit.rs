@@ -30,7 +30,8 @@ impl Explain {
             Some(server) => ask(&server, &id.to_string()).await?,
             None => {
                 let dir = self.audit_dir.unwrap_or_else(state::audit_dir);
-                idm_audit::find(&dir, &id.to_string()).with_context(|| format!("no audit records in {}: name their folder with --audit-dir, or --elasticsearch", dir.display()))?
+                idm_audit::find(&dir, &id.to_string())
+                    .with_context(|| format!("no audit records in {}: name their folder with --audit-dir, or --elasticsearch", dir.display()))?
             }
         };
         match record {
@@ -122,11 +123,28 @@ impl Tail {
         }
         let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str).unwrap_or("-");
         if record["kind"] == "Change" {
-            println!("{} {:<9} {} {}/{} by {}", text("/@timestamp"), text("/action"), text("/object/kind"), text("/object/namespace"), text("/object/name"), text("/actor"));
+            println!(
+                "{} {:<9} {} {}/{} by {}",
+                text("/@timestamp"),
+                text("/action"),
+                text("/object/kind"),
+                text("/object/namespace"),
+                text("/object/name"),
+                text("/actor")
+            );
         } else {
             let reason = record["reason"].as_str().map(|reason| format!(" {reason}")).unwrap_or_default();
             let who = record.pointer("/identity/username").and_then(Value::as_str).unwrap_or("-");
-            println!("{} {:<9} {}{reason} {} {}{} {who} {}", text("/@timestamp"), text("/outcome"), record["status"], text("/request/method"), text("/request/host"), text("/request/path"), text("/id"));
+            println!(
+                "{} {:<9} {}{reason} {} {}{} {who} {}",
+                text("/@timestamp"),
+                text("/outcome"),
+                record["status"],
+                text("/request/method"),
+                text("/request/host"),
+                text("/request/path"),
+                text("/id")
+            );
         }
     }
 }

@@ -41,7 +41,10 @@ impl Demo {
         if let Some(dir) = &self.export {
             write_files(dir, self.echo)?;
             let dir = dir.display();
-            println!("The demo's configuration is in {dir}. Serve it with\n\n  idm echo --listen {} &\n  idm run --dir {dir} --listen {}\n", self.echo, self.listen);
+            println!(
+                "The demo's configuration is in {dir}. Serve it with\n\n  idm echo --listen {} &\n  idm run --dir {dir} --listen {}\n",
+                self.echo, self.listen
+            );
             return Ok(());
         }
         let echo = listen::serve(self.echo, echo::answer).await?;
@@ -106,7 +109,8 @@ async fn provider(request: Request<Incoming>) -> Response<Full<Bytes>> {
             let body = Limited::new(request.into_body(), 4096).collect().await.map(|b| b.to_bytes()).unwrap_or_default();
             let form = String::from_utf8_lossy(&body).into_owned();
             let user = form.split('&').find_map(|pair| pair.strip_prefix("user=")).unwrap_or("ana").to_owned();
-            token::mint(&user, &["order-reader".into()], AUDIENCE, 300, Timestamp::now()).map(|token| json!({"access_token": token, "token_type": "Bearer", "expires_in": 300}))
+            token::mint(&user, &["order-reader".into()], AUDIENCE, 300, Timestamp::now())
+                .map(|token| json!({"access_token": token, "token_type": "Bearer", "expires_in": 300}))
         }
         _ => return listen::json(404, &json!({"error": "there are /.well-known/openid-configuration, /jwks.json and /token"})),
     };

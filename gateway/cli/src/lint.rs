@@ -21,7 +21,13 @@ impl Lint {
                     println!("note: {note}");
                 }
                 let plan = &compiled.plan;
-                println!("{}: {} policies, {} route rules, {} credentials: in order", self.dir.display(), plan.policies.len(), plan.rules.len(), plan.credentials.len());
+                println!(
+                    "{}: {} policies, {} route rules, {} credentials: in order",
+                    self.dir.display(),
+                    plan.policies.len(),
+                    plan.rules.len(),
+                    plan.credentials.len()
+                );
                 Ok(ExitCode::SUCCESS)
             }
             Err(DirError::Files(errors)) => {

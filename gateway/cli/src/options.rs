@@ -64,8 +64,10 @@ impl AuditArgs {
 impl ElasticsearchArgs {
     pub(crate) fn options(&self) -> anyhow::Result<Option<Elasticsearch>> {
         let Some(url) = self.elasticsearch.clone().filter(|url| !url.is_empty()) else { return Ok(None) };
-        let read = |path: &Option<PathBuf>| path.as_ref().map(|path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))).transpose();
-        let authorization = read(&self.elasticsearch_authorization_file)?.map(|bytes| String::from_utf8(bytes).context("the authorization file must hold text")).transpose()?;
+        let read =
+            |path: &Option<PathBuf>| path.as_ref().map(|path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))).transpose();
+        let authorization =
+            read(&self.elasticsearch_authorization_file)?.map(|bytes| String::from_utf8(bytes).context("the authorization file must hold text")).transpose()?;
         let authorization = authorization.map(|text| Redacted::new(text.trim().to_owned()));
         Ok(Some(Elasticsearch { url, authorization, ca_pem: read(&self.elasticsearch_ca_file)? }))
     }

@@ -18,8 +18,8 @@ pub use bundle::{Bundle, BundleError, FORMAT};
 pub use expr::{Expr, Variable};
 pub use path::{PathError, canonical_path};
 pub use policy::{
-    ApiKeyMethod, Credential, CredentialForwarding, Disclosure, Grant, HeaderMapping, IdentityMapping, Issuer, JwtMethod, KeySource, Method,
-    MethodKind, NameSet, Policy, Require, Rule, Source, Subject, UpstreamSettings,
+    ApiKeyMethod, Credential, CredentialForwarding, Disclosure, Grant, HeaderMapping, IdentityMapping, Issuer, JwtMethod, KeySource, Method, MethodKind,
+    NameSet, Policy, Require, Rule, Source, Subject, UpstreamSettings,
 };
 pub use route::{Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, PathMatch, RouteEntry, RouteRule, Timeouts, VirtualHost};
 

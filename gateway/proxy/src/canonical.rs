@@ -89,7 +89,13 @@ fn canonical_host(authority: &str) -> Result<String, (Reason, &'static str)> {
     }
     let host = host.strip_suffix('.').unwrap_or(host);
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.' || b == b'_';
-    if host.is_empty() || host.len() > 253 || host.contains("..") || host.starts_with('.') || host.ends_with('.') || !(host.starts_with('[') || host.bytes().all(plain)) {
+    if host.is_empty()
+        || host.len() > 253
+        || host.contains("..")
+        || host.starts_with('.')
+        || host.ends_with('.')
+        || !(host.starts_with('[') || host.bytes().all(plain))
+    {
         return Err(malformed);
     }
     Ok(host.to_ascii_lowercase())
@@ -105,7 +111,9 @@ mod tests {
 
     #[test]
     fn a_host_has_one_spelling() {
-        for (text, canonical) in [("A.Example", "a.example"), ("a.example.", "a.example"), ("a.example:8080", "a.example"), ("[::1]:80", "[::1]"), ("127.0.0.1:1", "127.0.0.1")] {
+        for (text, canonical) in
+            [("A.Example", "a.example"), ("a.example.", "a.example"), ("a.example:8080", "a.example"), ("[::1]:80", "[::1]"), ("127.0.0.1:1", "127.0.0.1")]
+        {
             assert_eq!(host(text).as_deref(), Some(canonical), "{text}");
         }
         for text in ["", ".", "a..b", "a.example..", "a:b", "a:", "a:99999", "a:+80", "user@a", "a b", "a/b", "[::1", "[x]", "é", ":80"] {
@@ -116,7 +124,9 @@ mod tests {
     #[test]
     fn contradictory_hosts_are_refused() {
         let headers = |hosts: &[&str]| HeaderMap::from_iter(hosts.iter().map(|h| (header::HOST, h.parse().unwrap())));
-        let read = |uri: &str, hosts: &[&str]| Canonical::of(&http::Method::GET, &uri.parse().unwrap(), &headers(hosts), Version::HTTP_11).map(|c| c.host).map_err(|e| e.0);
+        let read = |uri: &str, hosts: &[&str]| {
+            Canonical::of(&http::Method::GET, &uri.parse().unwrap(), &headers(hosts), Version::HTTP_11).map(|c| c.host).map_err(|e| e.0)
+        };
         assert_eq!(read("/", &["a"]), Ok("a".into()));
         assert_eq!(read("http://a/", &["A"]), Ok("a".into()));
         assert_eq!(read("http://a/", &["b"]), Err(Reason::InvalidHost));

@@ -84,7 +84,8 @@ impl Pool {
     /// A new HTTP/1.1 connection, driven by a task of this core. `upgrades` for one that may become a tunnel.
     pub(crate) async fn connect(&self) -> Result<Http1, ConnectError> {
         let stream = self.dial().await?;
-        let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(|e| ConnectError::Failed(e.to_string()))?;
+        let (sender, connection) =
+            http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await.map_err(|e| ConnectError::Failed(e.to_string()))?;
         tokio::task::spawn_local(async move {
             // An error here is the error of the request that used the connection; idle ones just end.
             let _ = connection.with_upgrades().await;

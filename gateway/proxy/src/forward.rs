@@ -1,6 +1,5 @@
 //! To the upstream and back.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use crate::engine::ArmedEdit;
 use crate::guard::Guard;
 use crate::pipeline::Stop;
 use crate::scrub::remove_hop_by_hop;
+use crate::server::Peer;
 use crate::upgrade;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -47,7 +47,7 @@ pub(crate) fn apply_edits(headers: &mut HeaderMap, edits: &[ArmedEdit]) {
 }
 
 /// Writes who is calling, last of all: whatever is under these names now is ours or absent.
-pub(crate) fn tell_upstream(headers: &mut HeaderMap, policy: &Policy, identity: &Identity, uri: &Uri, source: IpAddr) {
+pub(crate) fn tell_upstream(headers: &mut HeaderMap, policy: &Policy, identity: &Identity, uri: &Uri, peer: &Peer) {
     for mapping in &policy.upstream.headers {
         headers.remove(mapping.name.as_str());
     }
@@ -63,8 +63,8 @@ pub(crate) fn tell_upstream(headers: &mut HeaderMap, policy: &Policy, identity: 
         headers.insert(FORWARDED_HOST, host);
     }
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    if let Ok(value) = HeaderValue::from_str(&source.to_string()) {
-        headers.insert(FORWARDED_FOR, value);
+    if let Some(value) = &peer.header {
+        headers.insert(FORWARDED_FOR, value.clone());
     }
     headers.remove(header::EXPECT);
     headers.remove(header::PROXY_AUTHORIZATION);
@@ -150,7 +150,8 @@ async fn open_tunnel(pool: &Rc<Pool>, mut parts: Parts, target: PathAndQuery, bo
     if pool.speaks_http2() {
         return Err(Stop::new(Reason::UpstreamFailed, "a WebSocket needs an HTTP/1.1 backend"));
     }
-    let caller = parts.extensions.remove::<hyper::upgrade::OnUpgrade>().ok_or_else(|| Stop::new(Reason::MalformedRequest, "the connection cannot be upgraded"))?;
+    let caller =
+        parts.extensions.remove::<hyper::upgrade::OnUpgrade>().ok_or_else(|| Stop::new(Reason::MalformedRequest, "the connection cannot be upgraded"))?;
     drop(body);
     upgrade::set_headers(&mut parts.headers);
     parts.uri = Uri::from(target);

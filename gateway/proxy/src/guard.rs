@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use idm_audit::{Decision, DecisionIdentity, DecisionPolicy, DecisionRequest, Outcome, Record, SCHEMA};
@@ -60,8 +60,8 @@ impl Guard {
 
     /// Records a success; it reaches the disk within milliseconds.
     pub(crate) fn permitted(mut self, status: u16) {
-        self.count(None);
-        self.with_record(Outcome::Permitted, status, None, "", |core, record| {
+        let took = self.count(None);
+        self.with_record(took, Outcome::Permitted, status, None, "", |core, record| {
             core.lane.record(record);
             core.recorded();
         });
@@ -69,20 +69,31 @@ impl Guard {
 
     /// Records a refusal or failure and resolves when it is on disk.
     pub(crate) fn refused(mut self, reason: Reason, detail: &str) -> impl Future<Output = bool> + use<> {
-        self.count(Some(reason));
+        let took = self.count(Some(reason));
         let outcome = if reason.is_denial() { Outcome::Denied } else { Outcome::Failed };
-        self.with_record(outcome, reason.status(), Some(reason), detail, |core, record| core.lane.record_durably(record))
+        self.with_record(took, outcome, reason.status(), Some(reason), detail, |core, record| core.lane.record_durably(record))
     }
 
-    fn count(&mut self, reason: Option<Reason>) {
+    /// Counts the decision and returns how long it took.
+    fn count(&mut self, reason: Option<Reason>) -> Duration {
         self.open = false;
+        let took = self.started.elapsed();
         let metrics = &self.core.shared.metrics;
-        metrics.observe(self.started.elapsed());
+        metrics.observe(took);
         let counters = self.local.as_ref().zip(self.policy).and_then(|(local, policy)| local.engine.policies.get(policy));
         counters.map_or(&metrics.nobody, |(_, counters)| counters).count(reason);
+        took
     }
 
-    fn with_record<T>(&self, outcome: Outcome, status: u16, reason: Option<Reason>, detail: &str, record: impl FnOnce(&Core, &Record<'_>) -> T) -> T {
+    fn with_record<T>(
+        &self,
+        took: Duration,
+        outcome: Outcome,
+        status: u16,
+        reason: Option<Reason>,
+        detail: &str,
+        record: impl FnOnce(&Core, &Record<'_>) -> T,
+    ) -> T {
         let engine = self.local.as_ref().map(|local| &local.engine);
         let policy = engine.zip(self.policy).and_then(|(engine, policy)| engine.policies.get(policy)).map(|(policy, _)| policy.plan());
         let rule: Option<&ArmedRule> = engine.zip(self.rule).and_then(|(engine, rule)| engine.rules.get(rule));
@@ -98,7 +109,7 @@ impl Guard {
             status,
             reason,
             detail,
-            duration_us: self.started.elapsed().as_micros() as u64,
+            duration_us: took.as_micros() as u64,
             request: DecisionRequest { method: self.method.as_str(), host: bounded(&self.host), path: bounded(&self.path), source: self.source },
             route: rule.map(|rule| rule.name.as_str()),
             policy: policy.map(|policy| DecisionPolicy {
@@ -128,8 +139,8 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if self.open {
             let reason = if std::thread::panicking() { Reason::InternalError } else { Reason::ClientGone };
-            self.count(Some(reason));
-            self.with_record(Outcome::Failed, 0, Some(reason), "", |core, record| {
+            let took = self.count(Some(reason));
+            self.with_record(took, Outcome::Failed, 0, Some(reason), "", |core, record| {
                 core.lane.record(record);
                 core.recorded();
             });

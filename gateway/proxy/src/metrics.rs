@@ -46,7 +46,13 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { policies: Mutex::default(), nobody: Arc::new(PolicyCounters::new()), duration_us: AtomicU64::new(0), buckets: Default::default(), connections: AtomicU64::new(0) }
+        Self {
+            policies: Mutex::default(),
+            nobody: Arc::new(PolicyCounters::new()),
+            duration_us: AtomicU64::new(0),
+            buckets: Default::default(),
+            connections: AtomicU64::new(0),
+        }
     }
 }
 
@@ -80,7 +86,8 @@ impl Metrics {
             let _ = writeln!(out, "idm_request_duration_seconds_bucket{{le=\"{le}\"}} {total}");
         }
         let _ = writeln!(out, "idm_request_duration_seconds_sum {}\nidm_request_duration_seconds_count {total}", self.duration_us.load(Relaxed) as f64 / 1e6);
-        let _ = writeln!(out, "# HELP idm_connections Open client connections.\n# TYPE idm_connections gauge\nidm_connections {}", self.connections.load(Relaxed));
+        let _ =
+            writeln!(out, "# HELP idm_connections Open client connections.\n# TYPE idm_connections gauge\nidm_connections {}", self.connections.load(Relaxed));
     }
 }
 

@@ -1,7 +1,6 @@
 //! The life of a request, in order.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use http::request::Parts;
@@ -19,6 +18,7 @@ use crate::engine::{ArmedHandler, ArmedRule, Engine};
 use crate::forward::{Outbound, forward};
 use crate::guard::Guard;
 use crate::render;
+use crate::server::Peer;
 use crate::upgrade::wants_websocket;
 
 /// Why a request goes no further.
@@ -43,10 +43,10 @@ struct Allowed {
 }
 
 /// Serves one request. Whatever happens, it leaves exactly one record.
-pub(crate) async fn serve(core: Rc<Core>, source: IpAddr, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
     let now = Timestamp::now();
     // From here on something is recorded, also if the caller leaves or the code panics.
-    let mut guard = Guard::open(core.clone(), source, request.method(), now);
+    let mut guard = Guard::open(core.clone(), peer.address, request.method(), now);
     let Some(local) = guard.local.clone() else {
         return Ok(refuse(guard, Stop::new(Reason::NotConfigured, "")).await);
     };
@@ -57,7 +57,7 @@ pub(crate) async fn serve(core: Rc<Core>, source: IpAddr, request: Request<Incom
     let (mut parts, body) = request.into_parts();
     match decide(&mut guard, &local, &mut parts).await {
         Ok(allowed) => {
-            let outbound = match prepare(&local.engine, allowed, parts, source) {
+            let outbound = match prepare(&local.engine, allowed, parts, &peer) {
                 Ok(outbound) => outbound,
                 Err(stop) => return Ok(refuse(guard, stop).await),
             };
@@ -109,7 +109,7 @@ async fn decide(guard: &mut Guard, local: &Local, parts: &mut Parts) -> Result<A
 }
 
 /// Makes the upstream's request of the caller's: only after a permit.
-fn prepare(engine: &Engine, allowed: Allowed, mut parts: Parts, source: IpAddr) -> Result<Outbound, Stop> {
+fn prepare(engine: &Engine, allowed: Allowed, mut parts: Parts, peer: &Peer) -> Result<Outbound, Stop> {
     let Allowed { permit, canonical, rule, source: verified_in } = allowed;
     let internal = || Stop::new(Reason::InternalError, "no rule at the position that was matched");
     let Some(ArmedRule { handler: ArmedHandler::Enforce { policy, backends, timeouts, edits }, .. }) = engine.rules.get(rule) else { return Err(internal()) };
@@ -118,13 +118,18 @@ fn prepare(engine: &Engine, allowed: Allowed, mut parts: Parts, source: IpAddr) 
     let target = take_credentials(armed, verified_in.as_ref(), &canonical, &mut parts.headers);
     crate::scrub::remove_hop_by_hop(&mut parts.headers);
     crate::forward::apply_edits(&mut parts.headers, edits);
-    crate::forward::tell_upstream(&mut parts.headers, armed.plan(), permit.who().identity(), &parts.uri, source);
+    crate::forward::tell_upstream(&mut parts.headers, armed.plan(), permit.who().identity(), &parts.uri, peer);
     Ok(Outbound { permit, parts, target: target.unwrap_or(canonical.target), backends: backends.clone(), timeouts: *timeouts, websocket })
 }
 
 /// Removes every credential that a method of the policy looks for, wherever it was put; the verified
 /// one stays only if the policy forwards it. Returns a new target when the query changed.
-fn take_credentials(armed: &idm_authn::ArmedPolicy, verified_in: Option<&Source>, canonical: &Canonical, headers: &mut HeaderMap) -> Option<http::uri::PathAndQuery> {
+fn take_credentials(
+    armed: &idm_authn::ArmedPolicy,
+    verified_in: Option<&Source>,
+    canonical: &Canonical,
+    headers: &mut HeaderMap,
+) -> Option<http::uri::PathAndQuery> {
     let forwards = armed.plan().upstream.credential == idm_plan::CredentialForwarding::Forward;
     let mut query: Option<Option<String>> = None;
     for source in armed.sources().filter(|source| !(forwards && Some(*source) == verified_in)) {

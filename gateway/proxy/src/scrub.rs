@@ -8,8 +8,25 @@ use http::{HeaderMap, HeaderName, header};
 const PREFIXES: &[&str] = &["x-authenticated-", "x-forwarded-"];
 /// Names that some upstream trusts for who calls, from where, for which path or with which method.
 const NAMES: &[&str] = &[
-    "forwarded", "x-original-url", "x-original-uri", "x-original-method", "x-original-host", "x-rewrite-url", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip",
-    "cf-connecting-ip", "fastly-client-ip", "x-envoy-external-address", "x-envoy-original-path", "x-http-method-override", "x-http-method", "x-method-override", "x-remote-user", "remote-user",
+    "forwarded",
+    "x-original-url",
+    "x-original-uri",
+    "x-original-method",
+    "x-original-host",
+    "x-rewrite-url",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "x-envoy-external-address",
+    "x-envoy-original-path",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-remote-user",
+    "remote-user",
     "x-forwarded",
 ];
 
@@ -69,8 +86,14 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         listed.iter().for_each(|name| drop(headers.remove(name)));
         headers.remove(header::CONNECTION);
     }
-    const HOP_BY_HOP: [HeaderName; 6] =
-        [header::TRANSFER_ENCODING, header::UPGRADE, header::TE, header::TRAILER, HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection")];
+    const HOP_BY_HOP: [HeaderName; 6] = [
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        header::TE,
+        header::TRAILER,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+    ];
     HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
 }
 
@@ -87,8 +110,20 @@ mod tests {
     fn every_spelling_is_reserved() {
         let reserved = Reserved::new(["x-tenant"].into_iter());
         for name in [
-            "x-authenticated-userid", "x_authenticated_userid", "x-authenticated_userid", "x.authenticated.userid", "x-authenticated-anything", "x_tenant", "x-tenant", "x-forwarded-for",
-            "x_forwarded_for", "x-forwarded-prefix", "forwarded", "x-original-url", "x-real-ip", "x-http-method-override",
+            "x-authenticated-userid",
+            "x_authenticated_userid",
+            "x-authenticated_userid",
+            "x.authenticated.userid",
+            "x-authenticated-anything",
+            "x_tenant",
+            "x-tenant",
+            "x-forwarded-for",
+            "x_forwarded_for",
+            "x-forwarded-prefix",
+            "forwarded",
+            "x-original-url",
+            "x-real-ip",
+            "x-http-method-override",
         ] {
             assert!(reserved.holds(name), "{name}");
         }
@@ -100,7 +135,9 @@ mod tests {
     #[test]
     fn connection_cannot_remove_what_gives_the_request_its_meaning() {
         let mut headers = HeaderMap::new();
-        for (name, value) in [("connection", "close, x-secret, authorization"), ("x-secret", "1"), ("authorization", "a"), ("te", "trailers"), ("keep-alive", "1")] {
+        for (name, value) in
+            [("connection", "close, x-secret, authorization"), ("x-secret", "1"), ("authorization", "a"), ("te", "trailers"), ("keep-alive", "1")]
+        {
             headers.insert(HeaderName::from_static(name), value.parse().unwrap());
         }
         remove_hop_by_hop(&mut headers);

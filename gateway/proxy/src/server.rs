@@ -121,6 +121,19 @@ fn run_core(listener: std::net::TcpListener, shared: Arc<Shared>, lane: idm_audi
     });
 }
 
+/// Who is at the other end of a connection, as address and as the header value made of it.
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    pub(crate) header: Option<http::HeaderValue>,
+}
+
+impl Peer {
+    fn new(address: IpAddr) -> Self {
+        let address = address.to_canonical();
+        Self { address, header: http::HeaderValue::from_str(&address.to_string()).ok() }
+    }
+}
+
 /// Counts the connections of a core and tells when the last one ended.
 #[derive(Default)]
 struct Connections {
@@ -143,7 +156,7 @@ async fn accept(listener: TcpListener, core: Rc<Core>, mut stopped: watch::Recei
                 let _ = stream.set_nodelay(true);
                 tokio::task::spawn_local(async move {
                     let _count = Counted { connections, core: core.clone() };
-                    serve(stream, peer.ip(), core, stopped).await;
+                    serve(stream, Rc::new(Peer::new(peer.ip())), core, stopped).await;
                 });
             }
             // Out of file descriptors or the like: wait for some to be freed instead of spinning.
@@ -175,9 +188,9 @@ impl Drop for Counted {
     }
 }
 
-async fn serve(stream: TcpStream, source: IpAddr, core: Rc<Core>, stopped: watch::Receiver<bool>) {
+async fn serve(stream: TcpStream, peer: Rc<Peer>, core: Rc<Core>, stopped: watch::Receiver<bool>) {
     let Ok(is_http2) = tokio::time::timeout(HEADER_TIMEOUT, speaks_http2(&stream)).await else { return };
-    let service = service_fn(move |request| pipeline::serve(core.clone(), source, request));
+    let service = service_fn(move |request| pipeline::serve(core.clone(), peer.clone(), request));
     let io = TokioIo::new(stream);
     if is_http2 {
         let mut builder = http2::Builder::new(LocalExecutor);
@@ -193,7 +206,7 @@ async fn serve(stream: TcpStream, source: IpAddr, core: Rc<Core>, stopped: watch
         until_stopped(connection, stopped, |connection| connection.graceful_shutdown()).await;
     } else {
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER_BYTES).max_headers(MAX_HEADERS).pipeline_flush(false);
+        builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER_BYTES).max_headers(MAX_HEADERS).writev(false);
         let connection = pin!(builder.serve_connection(io, service).with_upgrades());
         until_stopped(connection, stopped, |connection| connection.graceful_shutdown()).await;
     }

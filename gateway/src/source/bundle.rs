@@ -57,7 +57,10 @@ pub async fn follow_secret(namespace: String, name: String, gateway: Arc<Gateway
         async move {
             if let Event::Apply(secret) | Event::InitApply(secret) = event {
                 if let Some(packed) = secret.data.as_ref().and_then(|data| data.get(BUNDLE_KEY)) {
-                    apply(&packed.0, &gateway, |bundle| gateway.version().is_none_or(|(generation, digest)| (bundle.generation, bundle.digest.as_str()) != (generation, &*digest))).await;
+                    apply(&packed.0, &gateway, |bundle| {
+                        gateway.version().is_none_or(|(generation, digest)| (bundle.generation, bundle.digest.as_str()) != (generation, &*digest))
+                    })
+                    .await;
                 }
             }
             Ok(())

@@ -156,5 +156,7 @@ fn deployment(settings: &GatewaySettings, selector: &Value) -> Value {
 
 /// Whether the namespace should have a gateway at all.
 pub(crate) fn wanted(world: &World) -> bool {
-    !world.policies.is_empty() || world.broken.iter().any(|b| b.id.kind == "IdentityPolicy") || world.gateways.iter().any(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS && g.metadata.deletion_timestamp.is_none())
+    !world.policies.is_empty()
+        || world.broken.iter().any(|b| b.id.kind == "IdentityPolicy")
+        || world.gateways.iter().any(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS && g.metadata.deletion_timestamp.is_none())
 }

@@ -28,7 +28,8 @@ async fn accept_class(context: &Context) -> Result<(), kube::Error> {
         return Ok(());
     }
     let old = class.data.pointer("/status/conditions");
-    let new = conditions(old, class.metadata.generation.unwrap_or(0), [("Accepted", "True", "Accepted", "taken by idm".to_owned())].into_iter(), Timestamp::now());
+    let new =
+        conditions(old, class.metadata.generation.unwrap_or(0), [("Accepted", "True", "Accepted", "taken by idm".to_owned())].into_iter(), Timestamp::now());
     if old == Some(&new) {
         return Ok(());
     }
@@ -50,10 +51,18 @@ async fn write_gateway(context: &Context, world: &World, compiled: &Compiled, ga
     let listeners = gateway.spec.listeners.iter().enumerate().map(|(i, listener)| {
         let old = old_listeners.into_iter().flatten().find(|l| l["name"] == listener.name).and_then(|l| l.get("conditions"));
         let verdicts = match finding_of(i) {
-            None => [("Accepted", "True", "Accepted", String::new()), ("Programmed", programmed.1, programmed.2, String::new()), ("ResolvedRefs", "True", "ResolvedRefs", String::new())],
+            None => [
+                ("Accepted", "True", "Accepted", String::new()),
+                ("Programmed", programmed.1, programmed.2, String::new()),
+                ("ResolvedRefs", "True", "ResolvedRefs", String::new()),
+            ],
             Some(finding) => {
                 let reason = if listener.protocol == "HTTP" { "PortUnavailable" } else { "UnsupportedProtocol" };
-                [("Accepted", "False", reason, finding.message.clone()), ("Programmed", "False", "Invalid", finding.message.clone()), ("ResolvedRefs", "True", "ResolvedRefs", String::new())]
+                [
+                    ("Accepted", "False", reason, finding.message.clone()),
+                    ("Programmed", "False", "Invalid", finding.message.clone()),
+                    ("ResolvedRefs", "True", "ResolvedRefs", String::new()),
+                ]
             }
         };
         let attached = compiled.routes.iter().filter(|r| r.parent.name == name && r.listeners.contains(&listener.name)).count();
@@ -86,7 +95,9 @@ async fn write_route(context: &Context, world: &World, compiled: &Compiled, name
             _ => ("Accepted", "True", "Accepted", String::new()),
         };
         let resolved = match first(Condition::ResolvedRefs) {
-            Some(finding) if finding.cause.name() == "RefNotFound" => ("ResolvedRefs", "False", "BackendNotFound", format!("{}: {}", finding.path, finding.message)),
+            Some(finding) if finding.cause.name() == "RefNotFound" => {
+                ("ResolvedRefs", "False", "BackendNotFound", format!("{}: {}", finding.path, finding.message))
+            }
             Some(finding) => ("ResolvedRefs", "False", finding.cause.name(), format!("{}: {}", finding.path, finding.message)),
             None => ("ResolvedRefs", "True", "ResolvedRefs", String::new()),
         };

@@ -43,5 +43,11 @@ pub struct GatewaySettings {
 
 /// A reference that makes an object go when its owner goes.
 pub(crate) fn owner(kind: &str, meta: &Meta) -> OwnerReference {
-    OwnerReference { api_version: "identity-manager.io/v1alpha1".into(), kind: kind.into(), name: meta.name.clone(), uid: meta.uid.clone(), ..OwnerReference::default() }
+    OwnerReference {
+        api_version: "identity-manager.io/v1alpha1".into(),
+        kind: kind.into(),
+        name: meta.name.clone(),
+        uid: meta.uid.clone(),
+        ..OwnerReference::default()
+    }
 }

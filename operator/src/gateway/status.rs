@@ -61,7 +61,8 @@ fn judge(kind: Kind, findings: &[&Finding], generation: u64, observed: &Observed
         Some(finding) => Verdict { kind: aspect.name(), status: "False", reason: finding.cause.name(), message: text(finding) },
         None => Verdict { kind: aspect.name(), status: "True", reason: good, message: message.into() },
     };
-    let mut verdicts = vec![from(Aspect::Accepted, "Accepted", "the spec is valid"), from(Aspect::ResolvedRefs, "ResolvedRefs", "everything it refers to is usable")];
+    let mut verdicts =
+        vec![from(Aspect::Accepted, "Accepted", "the spec is valid"), from(Aspect::ResolvedRefs, "ResolvedRefs", "everything it refers to is usable")];
     if kind == Kind::IdentityPolicy {
         verdicts.push(programmed(findings, &verdicts, generation, observed));
     }
@@ -101,7 +102,12 @@ fn text(finding: &Finding) -> String {
 }
 
 /// Conditions as JSON; one that keeps its status keeps its transition time.
-pub(super) fn conditions(old: Option<&Value>, generation: i64, verdicts: impl Iterator<Item = (&'static str, &'static str, &'static str, String)>, now: Timestamp) -> Value {
+pub(super) fn conditions(
+    old: Option<&Value>,
+    generation: i64,
+    verdicts: impl Iterator<Item = (&'static str, &'static str, &'static str, String)>,
+    now: Timestamp,
+) -> Value {
     let verdicts = verdicts.map(|(kind, status, reason, message)| {
         let before = old.and_then(Value::as_array).into_iter().flatten().find(|c| c["type"] == kind);
         let since = before.filter(|c| c["status"] == status).and_then(|c| c["lastTransitionTime"].as_str()).map(str::to_owned);

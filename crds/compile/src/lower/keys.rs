@@ -71,7 +71,11 @@ fn check_url(world: &World, path: &str, text: &str, notes: &mut Notes<'_>) -> Op
         ("https", _) => Some(()),
         ("http", _) if insecure_allowed => Some(()),
         ("http", Some(Host::Domain(name))) if name.ends_with(".svc") || name.ends_with(".svc.cluster.local") => Some(()),
-        ("http", _) => notes.fail(path, Cause::Invalid, "the URL must be https: over plain http anyone on the way can replace the keys (only Services of the cluster may use http)"),
+        ("http", _) => notes.fail(
+            path,
+            Cause::Invalid,
+            "the URL must be https: over plain http anyone on the way can replace the keys (only Services of the cluster may use http)",
+        ),
         _ => notes.fail(path, Cause::Invalid, format!("'{text}' must be an http or https URL")),
     }
 }

@@ -132,7 +132,9 @@ fn lower_issuer(world: &World, path: &str, entry: &wire::JwtIssuer, notes: &mut 
 fn lower_algorithms(path: &str, algorithms: Option<&[idm_types::Algorithm]>, notes: &mut Notes<'_>) -> Option<Vec<idm_types::Algorithm>> {
     match algorithms {
         None => Some(DEFAULT_ALGORITHMS.to_vec()),
-        Some([]) => notes.fail(format!("{path}.algorithms"), Cause::Invalid, "at least one algorithm must be given; leave `algorithms` out for RS256 and ES256"),
+        Some([]) => {
+            notes.fail(format!("{path}.algorithms"), Cause::Invalid, "at least one algorithm must be given; leave `algorithms` out for RS256 and ES256")
+        }
         Some(given) => Some(given.to_vec()),
     }
 }
@@ -184,8 +186,20 @@ pub(crate) fn header_name(path: &str, name: &str, notes: &mut Notes<'_>) -> Opti
         return notes.fail(path, Cause::Invalid, format!("header name '{name}' must be letters, digits and dashes"));
     }
     const OWNED: &[&str] = &[
-        "host", "connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "keep-alive", "proxy-connection", "expect", "forwarded",
-        "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto",
+        "host",
+        "connection",
+        "content-length",
+        "transfer-encoding",
+        "te",
+        "trailer",
+        "upgrade",
+        "keep-alive",
+        "proxy-connection",
+        "expect",
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
     ];
     if OWNED.contains(&name.as_str()) {
         return notes.fail(path, Cause::Invalid, format!("header '{name}' must not be used: the gateway sets it itself"));
@@ -208,7 +222,8 @@ fn lower_identity(identity: Option<&wire::IdentityMapping>, notes: &mut Notes<'_
     let default = wire::IdentityMapping::default();
     let wire::IdentityMapping { username, roles, groups, attributes } = identity.unwrap_or(&default);
     let token = &[Variable::Token];
-    let mut one = |field: &str, text: &Option<String>| text.as_ref().and_then(|text| expr(&format!("spec.authentication.identity.{field}"), text, token, notes));
+    let mut one =
+        |field: &str, text: &Option<String>| text.as_ref().and_then(|text| expr(&format!("spec.authentication.identity.{field}"), text, token, notes));
     let (username, roles, groups) = (one("username", username), one("roles", roles), one("groups", groups));
     let attributes = attributes.iter().flatten().enumerate().filter_map(|(i, wire::AttributeMapping { name, value })| {
         Some((name.clone(), expr(&format!("spec.authentication.identity.attributes[{i}].value"), value, token, notes)?))
@@ -219,7 +234,11 @@ fn lower_identity(identity: Option<&wire::IdentityMapping>, notes: &mut Notes<'_
 fn lower_rules(authorization: Option<&wire::Authorization>, notes: &mut Notes<'_>) -> Vec<Rule> {
     let Some(wire::Authorization { rules }) = authorization else { return Vec::new() };
     if rules.is_empty() {
-        notes.fail::<()>("spec.authorization.rules", Cause::Invalid, "at least one rule must be given; leave `authorization` out when being authenticated is enough");
+        notes.fail::<()>(
+            "spec.authorization.rules",
+            Cause::Invalid,
+            "at least one rule must be given; leave `authorization` out when being authenticated is enough",
+        );
     }
     let names = |set: &Option<wire::NameSet>| {
         let wire::NameSet { any, all } = set.clone().unwrap_or_default();

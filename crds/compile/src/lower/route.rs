@@ -49,7 +49,11 @@ fn lower_matches(path: &str, matches: &[hr::HttpRouteRulesMatches], notes: &mut 
         let path = format!("{path}.matches[{i}]");
         let hr::HttpRouteRulesMatches { headers, method, path: path_match, query_params } = m;
         if query_params.as_ref().is_some_and(|q| !q.is_empty()) {
-            notes.fail::<()>(format!("{path}.queryParams"), Cause::UnsupportedValue, "matching by query parameter is not supported: match by path, method or header");
+            notes.fail::<()>(
+                format!("{path}.queryParams"),
+                Cause::UnsupportedValue,
+                "matching by query parameter is not supported: match by path, method or header",
+            );
         }
         LoweredMatch {
             path: lower_path(&path, path_match.as_ref(), notes),
@@ -145,7 +149,13 @@ pub(crate) fn service_backend(
     let protocol = match port.app_protocol.as_deref() {
         None | Some("http" | "kubernetes.io/ws") => BackendProtocol::Http1,
         Some("kubernetes.io/h2c") => BackendProtocol::H2c,
-        Some(other) => return notes.fail(path, Cause::UnsupportedValue, format!("appProtocol '{other}' of Service '{name}' is not supported: use http or kubernetes.io/h2c")),
+        Some(other) => {
+            return notes.fail(
+                path,
+                Cause::UnsupportedValue,
+                format!("appProtocol '{other}' of Service '{name}' is not supported: use http or kubernetes.io/h2c"),
+            );
+        }
     };
     let Ok(number) = u16::try_from(port.port) else {
         return notes.fail(path, Cause::InvalidRef, format!("port {} of Service '{name}' must be between 1 and 65535", port.port));
@@ -237,7 +247,9 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_the_gateway_api_writes_them() {
-        for (text, ms) in [("0s", Some(0)), ("500ms", Some(500)), ("1m30s", Some(90_000)), ("1h", Some(3_600_000)), ("", None), ("10", None), ("-1s", None), ("1.5s", None)] {
+        for (text, ms) in
+            [("0s", Some(0)), ("500ms", Some(500)), ("1m30s", Some(90_000)), ("1h", Some(3_600_000)), ("", None), ("10", None), ("-1s", None), ("1.5s", None)]
+        {
             assert_eq!(duration_ms(text), ms, "{text}");
         }
     }

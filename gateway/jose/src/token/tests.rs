@@ -20,8 +20,13 @@ impl Case {
     }
 
     fn check(&self, token: &str) -> Result<Verified, TokenError> {
-        let expected =
-            Expectations { issuer: "https://idp", audiences: &self.audiences, algorithms: &[Algorithm::ES256], types: &self.types, skew: Skew::from_seconds(30) };
+        let expected = Expectations {
+            issuer: "https://idp",
+            audiences: &self.audiences,
+            algorithms: &[Algorithm::ES256],
+            types: &self.types,
+            skew: Skew::from_seconds(30),
+        };
         Unverified::parse(token)?.verify(&self.keys, &expected, NOW)
     }
 

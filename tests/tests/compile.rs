@@ -1,0 +1,204 @@
+//! What policies mean: who covers what, what is refused, and what is said about it.
+
+use std::collections::BTreeMap;
+
+use idm_compile::yaml::read_files;
+use idm_compile::{Compiled, Settings, World, compile};
+use idm_plan::{Handler, Host, Plan};
+use idm_types::Reason;
+use serde_json::Value;
+
+const BASE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: up}
+spec: {ports: [{name: http, port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: g}
+spec:
+  gatewayClassName: idm
+  listeners: [{name: one, port: 80, protocol: HTTP}, {name: two, port: 80, protocol: HTTP, hostname: '*.two.example'}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r}
+spec:
+  parentRefs: [{name: g}]
+  hostnames: [a.two.example]
+  rules:
+  - {name: first, matches: [{path: {type: PathPrefix, value: /first}}], backendRefs: [{name: up, port: 80}]}
+  - {name: second, matches: [{path: {type: PathPrefix, value: /second}}], backendRefs: [{name: up, port: 80}]}
+";
+
+fn policy(name: &str, target: &str) -> String {
+    format!(
+        "---\napiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: {name}}}\nspec:\n  targetRefs: [{target}]\n  authentication: {{methods: [{{name: everyone, anonymous: {{}}}}]}}\n"
+    )
+}
+
+const ROUTE: &str = "{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r}";
+const RULE: &str = "{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r, sectionName: first}";
+const GATEWAY: &str = "{group: gateway.networking.k8s.io, kind: Gateway, name: g}";
+const SERVICE: &str = "{group: '', kind: Service, name: up}";
+
+fn world(yaml: &str) -> World {
+    read_files(&[("all.yaml".into(), yaml.into())], Settings::default()).unwrap().0
+}
+
+fn compiled(yaml: &str) -> Compiled {
+    compile(&world(yaml), None)
+}
+
+/// Which policy (or refusal) each rule of the route got.
+fn holders(plan: &Plan) -> BTreeMap<String, String> {
+    let holder = |handler: &Handler| match handler {
+        Handler::Enforce { policy, .. } => plan.policies[*policy].key.name.clone(),
+        Handler::Refuse { reason, .. } => reason.to_string(),
+    };
+    plan.rules.iter().map(|rule| (rule.name.clone(), holder(&rule.handler))).collect()
+}
+
+fn said(compiled: &Compiled, object: &str) -> Vec<String> {
+    compiled.report.findings().iter().filter(|f| f.object.name == object).map(|f| format!("{} {}: {}", f.condition.name(), f.cause.name(), f.message)).collect()
+}
+
+#[test]
+fn a_route_without_a_policy_is_refused() {
+    let plan = compiled(BASE).plan;
+    assert!(plan.rules.iter().all(|r| matches!(r.handler, Handler::Refuse { reason: Reason::NoPolicy, .. })), "{plan:?}");
+}
+
+#[test]
+fn the_more_specific_target_wins_and_the_loser_is_told() {
+    let all = compiled(&format!("{BASE}{}{}{}", policy("wide", GATEWAY), policy("middle", ROUTE), policy("narrow", RULE)));
+    let holders = holders(&all.plan);
+    assert_eq!(holders["HTTPRoute default/r rule first"], "narrow");
+    assert_eq!(holders["HTTPRoute default/r rule second"], "middle");
+    assert!(said(&all, "wide")[0].starts_with("Programmed Overridden: IdentityPolicy 'default/"), "{:?}", said(&all, "wide"));
+    assert!(
+        said(&all, "middle")[0].starts_with("Programmed PartiallyProgrammed: IdentityPolicy 'default/narrow' is more specific"),
+        "{:?}",
+        said(&all, "middle")
+    );
+    assert_eq!(said(&all, "narrow"), Vec::<String>::new());
+}
+
+#[test]
+fn between_equals_the_older_wins_then_the_alphabet() {
+    let both = compiled(&format!("{BASE}{}{}", policy("b", ROUTE), policy("a", ROUTE)));
+    assert_eq!(holders(&both.plan)["HTTPRoute default/r rule first"], "a");
+    assert!(said(&both, "b")[0].contains("Accepted Conflicted: HTTPRoute 'r' is already held by IdentityPolicy 'default/a'"), "{:?}", said(&both, "b"));
+    let older = policy("b", ROUTE).replace("{name: b}", "{name: b, creationTimestamp: '2020-01-01T00:00:00Z'}");
+    let younger = policy("a", ROUTE).replace("{name: a}", "{name: a, creationTimestamp: '2021-01-01T00:00:00Z'}");
+    assert_eq!(holders(&compiled(&format!("{BASE}{older}{younger}")).plan)["HTTPRoute default/r rule first"], "b");
+}
+
+#[test]
+fn hosts_are_what_listener_and_route_have_in_common() {
+    let hosts = |route: &str| {
+        let plan = compiled(&BASE.replace("hostnames: [a.two.example]", route)).plan;
+        plan.hosts.into_iter().map(|h| h.host).collect::<Vec<_>>()
+    };
+    assert_eq!(hosts("hostnames: [a.two.example]"), [Host::Exact("a.two.example".into())]);
+    assert_eq!(hosts("hostnames: ['*.example']"), [Host::Below("two.example".into()), Host::Below("example".into())]);
+    assert_eq!(hosts("hostnames: [other.example]"), [Host::Exact("other.example".into())]);
+}
+
+#[test]
+fn a_policy_that_breaks_keeps_its_last_good_version_and_one_that_never_worked_closes_the_route() {
+    let good = compiled(&format!("{BASE}{}", policy("p", ROUTE)));
+    let broken = policy("p", ROUTE).replace("anonymous: {}", "jwt: {issuers: [{federationRef: {name: missing}, audiences: [a]}]}");
+    let world = world(&format!("{BASE}{broken}"));
+    let kept = compile(&world, Some(&good.plan));
+    assert_eq!(kept.plan.policies, good.plan.policies);
+    assert!(said(&kept, "p").iter().any(|s| s.starts_with("Programmed InvalidKeptPrevious")), "{:?}", said(&kept, "p"));
+    assert!(said(&kept, "p").iter().any(|s| s.contains("RefNotFound: Federation 'missing' must exist")), "{:?}", said(&kept, "p"));
+    let closed = compile(&world, None);
+    assert_eq!(holders(&closed.plan)["HTTPRoute default/r rule first"], "PolicyInvalid");
+}
+
+#[test]
+fn an_object_of_a_newer_version_closes_what_it_covers() {
+    let mut world = world(BASE);
+    let object: Value = serde_json::json!({"apiVersion": "identity-manager.io/v1alpha1", "kind": "IdentityPolicy", "metadata": {"name": "future", "namespace": "default"},
+        "spec": {"targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "r"}], "fromTheFuture": true,
+            "authentication": {"methods": [{"name": "everyone", "anonymous": {}}]}}});
+    assert!(world.insert(object));
+    let compiled = compile(&world, None);
+    assert_eq!(holders(&compiled.plan)["HTTPRoute default/r rule first"], "PolicyInvalid");
+    assert!(said(&compiled, "future")[0].contains("fromTheFuture"), "{:?}", said(&compiled, "future"));
+}
+
+#[test]
+fn what_a_gateway_cannot_do_closes_its_rule_and_is_named() {
+    for (from, to, message) in [
+        ("type: PathPrefix, value: /first", "type: RegularExpression, value: /f.*", "regular expressions are not supported"),
+        ("value: /first", "value: /a/../first", "must not contain `.` or `..`"),
+        ("value: /first}}]", "value: /first}, queryParams: [{name: a, value: b}]}]", "query parameter is not supported"),
+        ("value: /first}}]", "value: /first}}], filters: [{type: URLRewrite, urlRewrite: {hostname: x.example}}]", "use RequestHeaderModifier"),
+        ("value: /first}}]", "value: /first}}], timeouts: {request: soon}", "must be a duration"),
+        ("value: /first}}], backendRefs: [{name: up,", "value: /first}}], backendRefs: [{name: nowhere,", "Service 'nowhere' must exist"),
+        ("value: /first}}], backendRefs: [{name: up,", "value: /first}}], backendRefs: [{name: up, namespace: other,", "must be in the namespace of its route"),
+    ] {
+        let yaml = format!("{BASE}{}", policy("p", ROUTE)).replace(from, to);
+        let compiled = compiled(&yaml);
+        assert!(said(&compiled, "r").iter().any(|s| s.contains(message)), "{message}: {:?}", said(&compiled, "r"));
+        let holders = holders(&compiled.plan);
+        assert_eq!(
+            (holders["HTTPRoute default/r rule first"].as_str(), holders["HTTPRoute default/r rule second"].as_str()),
+            ("RouteInvalid", "p"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn urls_that_a_tenant_may_not_name_are_refused() {
+    let with = |keys: &str| {
+        let jwt = format!("jwt: {{issuers: [{{issuer: 'https://i.example', audiences: [a], keys: {{jwksUri: '{keys}'}}}}]}}");
+        said(&compiled(&format!("{BASE}{}", policy("p", ROUTE).replace("anonymous: {}", &jwt))), "p")
+    };
+    for url in [
+        "https://127.0.0.1/k",
+        "https://[::1]/k",
+        "https://localhost/k",
+        "https://169.254.169.254/latest",
+        "https://0.0.0.0/",
+        "https://[::ffff:127.0.0.1]/",
+        "http://idp.example/k",
+        "http://10.0.0.1/k",
+        "file:///etc/passwd",
+        "https://user:pass@idp.example/k",
+        "https://2130706433/",
+    ] {
+        assert!(!with(url).is_empty(), "{url}");
+    }
+    for url in ["https://idp.example/k", "http://keycloak.idp.svc:8080/k", "https://10.0.0.1/k"] {
+        assert!(with(url).is_empty(), "{url}: {:?}", with(url));
+    }
+}
+
+#[test]
+fn a_route_on_a_second_port_is_not_exposed_on_the_first() {
+    let yaml = format!("{BASE}{}", policy("p", ROUTE)).replace("{name: two, port: 80", "{name: two, port: 8443");
+    let compiled = compiled(&yaml);
+    assert!(said(&compiled, "g")[0].contains("must share one port"), "{:?}", said(&compiled, "g"));
+    let private = yaml.replace("parentRefs: [{name: g}]", "parentRefs: [{name: g, sectionName: two}]");
+    assert_eq!(compile(&world(&private), None).plan.hosts, []);
+}
+
+#[test]
+fn a_folder_and_a_cluster_give_the_same_plan() {
+    let yaml = format!("{BASE}{}{}", policy("p", ROUTE), policy("s", SERVICE));
+    let from_folder = compiled(&yaml).plan;
+    // As the operator sees them: JSON documents in any order.
+    let mut world = world(BASE);
+    for document in yaml.split("---\n").filter(|d| d.contains("IdentityPolicy")).collect::<Vec<_>>().into_iter().rev() {
+        assert!(world.insert(serde_yaml_ng::from_str(document).unwrap()));
+    }
+    world.sort();
+    let from_cluster = compile(&world, None).plan;
+    assert_eq!(idm_plan::Bundle::seal(from_folder, 1).digest, idm_plan::Bundle::seal(from_cluster, 1).digest);
+}

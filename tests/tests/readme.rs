@@ -1,0 +1,42 @@
+//! The README's demo block, line by line: what it says happens, happens.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use idm_tests::idm;
+
+#[test]
+fn the_readmes_lines_do_what_they_say() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    assert!(readme.contains("```sh\ncargo build --release && target/release/idm demo\n```") && readme.contains("```sh\n./test\n```"), "the two commands");
+    let block = readme.split("```sh demo\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the demo block");
+    let state = tempfile::tempdir().unwrap();
+    let mut demo = Command::new(idm())
+        .args(["demo", "--listen", "127.0.0.1:0", "--echo", "127.0.0.1:0", "--idp", "127.0.0.1:0"])
+        .env("IDM_STATE_DIR", state.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    BufReader::new(demo.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let address = first.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap().to_owned();
+    let mut decision = String::new();
+    let mut problems = Vec::new();
+    for line in block.lines() {
+        let (command, expected) = line.split_once("# => ").expect("each line says what it shows");
+        let command = command.replace("127.0.0.1:8000", &address).replace("target/release/idm", idm().to_str().unwrap()).replace("DECISION-ID", &decision);
+        let output = Command::new("sh").args(["-c", &command]).env("IDM_STATE_DIR", state.path()).output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        if let Some(id) = shown.lines().find_map(|line| line.strip_prefix("x-decision-id: ")) {
+            decision = id.trim().to_owned();
+        }
+        if !shown.contains(expected.trim()) {
+            problems.push(format!("{line}\nshowed: {shown}"));
+        }
+    }
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}

@@ -1,0 +1,119 @@
+//! The borders: who may depend on whom, what pure rooms may not touch, and no file outside every crate.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+/// Every allowed edge. A new one needs a reason in the commit that adds it.
+const EDGES: &[(&str, &[&str])] = &[
+    ("idm-types", &[]),
+    ("idm-api", &["idm-types"]),
+    ("idm-plan", &["idm-types"]),
+    ("idm-jose", &["idm-types"]),
+    // compile reads key sets, so that a broken one is a finding and not a surprise in the gateway.
+    ("idm-compile", &["idm-api", "idm-jose", "idm-plan", "idm-types"]),
+    ("idm-audit", &["idm-types"]),
+    ("idm-authn", &["idm-jose", "idm-plan", "idm-types"]),
+    ("idm-authz", &["idm-authn", "idm-plan", "idm-types"]),
+    ("idm-proxy", &["idm-audit", "idm-authn", "idm-authz", "idm-plan", "idm-types"]),
+    ("idm-gateway", &["idm-audit", "idm-authn", "idm-compile", "idm-jose", "idm-plan", "idm-proxy", "idm-types"]),
+    ("idm-operator", &["idm-api", "idm-audit", "idm-compile", "idm-plan", "idm-types"]),
+    ("idm", &["idm-api", "idm-audit", "idm-compile", "idm-gateway", "idm-jose", "idm-operator", "idm-types"]),
+    ("idm-tests", &["idm-jose"]),
+    ("idm-e2e", &[]),
+];
+
+/// What must not appear among a room's direct dependencies: IO, clients and runtimes in pure rooms, Kubernetes in the data plane.
+const NEVER: &[(&str, &[&str])] = &[
+    ("idm-types", &["tokio", "reqwest", "hyper"]),
+    ("idm-plan", &["tokio", "reqwest", "hyper", "kube"]),
+    ("idm-jose", &["tokio", "reqwest", "hyper", "kube"]),
+    ("idm-compile", &["tokio", "reqwest", "hyper"]),
+    ("idm-authz", &["tokio", "reqwest", "hyper", "kube"]),
+    ("idm-authn", &["reqwest", "hyper", "kube"]),
+    ("idm-proxy", &["reqwest", "kube", "k8s-openapi"]),
+    ("idm-audit", &["kube", "hyper"]),
+];
+
+fn metadata() -> cargo_metadata::Metadata {
+    MetadataCommand::new().manifest_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml")).no_deps().exec().unwrap()
+}
+
+fn direct(kind: DependencyKind) -> BTreeMap<String, BTreeSet<String>> {
+    let names = |package: &cargo_metadata::Package| package.dependencies.iter().filter(|d| d.kind == kind).map(|d| d.name.clone()).collect();
+    metadata().packages.iter().map(|package| (package.name.to_string(), names(package))).collect()
+}
+
+#[test]
+fn rooms_depend_only_on_the_rooms_they_may() {
+    let allowed: BTreeMap<&str, BTreeSet<&str>> = EDGES.iter().map(|(room, edges)| (*room, edges.iter().copied().collect())).collect();
+    for (room, dependencies) in direct(DependencyKind::Normal) {
+        let ours: BTreeSet<&str> = dependencies.iter().map(String::as_str).filter(|name| allowed.contains_key(name)).collect();
+        let may = allowed.get(room.as_str()).unwrap_or_else(|| panic!("{room} is not in the list of rooms"));
+        assert_eq!(&ours, may, "{room}: left what it uses, right what the list says");
+    }
+}
+
+#[test]
+fn pure_rooms_stay_pure() {
+    let direct = direct(DependencyKind::Normal);
+    for (room, never) in NEVER {
+        let found: Vec<_> = never.iter().filter(|name| direct[*room].contains(**name)).collect();
+        assert!(found.is_empty(), "{room} must not use {found:?}");
+    }
+}
+
+fn files(dir: &Path, extension: &str, out: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        if path.is_dir() && name != "target" && name != ".git" && name != "state" {
+            files(&path, extension, out);
+        } else if path.extension().is_some_and(|e| e == extension) {
+            out.push(path);
+        }
+    }
+}
+
+/// A file that no `mod` names is not compiled, and its tests silently stop running.
+#[test]
+fn every_source_file_belongs_to_a_crate() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
+    let mut reached = BTreeSet::new();
+    for package in metadata().packages {
+        for target in package.targets {
+            reach(target.src_path.as_std_path(), true, &mut reached);
+        }
+    }
+    let mut all = Vec::new();
+    files(&root, "rs", &mut all);
+    let orphans: Vec<_> = all.iter().filter(|path| !reached.contains(*path)).collect();
+    assert!(orphans.is_empty(), "no mod names {orphans:#?}");
+    assert!(all.len() > 60, "the walk found the sources");
+}
+
+fn reach(file: &Path, is_root: bool, reached: &mut BTreeSet<PathBuf>) {
+    let Ok(text) = std::fs::read_to_string(file) else { return };
+    reached.insert(file.canonicalize().unwrap());
+    let stem = file.file_stem().unwrap().to_string_lossy().into_owned();
+    let dir = if is_root || stem == "mod" { file.parent().unwrap().to_owned() } else { file.with_extension("") };
+    for line in text.lines() {
+        let line = line.trim().trim_start_matches("pub(crate) ").trim_start_matches("pub ");
+        if let Some(name) = line.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) {
+            reach(&dir.join(format!("{name}.rs")), false, reached);
+            reach(&dir.join(name).join("mod.rs"), false, reached);
+        }
+    }
+}
+
+#[test]
+fn no_crate_of_ours_may_hold_unsafe_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let workspace = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    assert!(workspace.contains("unsafe_code = \"forbid\""));
+    for package in metadata().packages {
+        let manifest = std::fs::read_to_string(&package.manifest_path).unwrap();
+        assert!(manifest.contains("[lints]\nworkspace = true"), "{} does not take the workspace's lints", package.name);
+    }
+}

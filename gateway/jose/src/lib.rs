@@ -15,7 +15,7 @@ pub use claims::Claims;
 pub use jwk::{KeySet, KeySetError, MAX_JWKS_BYTES};
 pub use sign::{SigningError, SigningKey};
 pub use strict::parse_strict;
-pub use token::{Expectations, MAX_TOKEN_BYTES, TokenError, Unverified, Verified};
+pub use token::{Expectations, Jws, MAX_TOKEN_BYTES, TokenError, Unverified, Verified, VerifiedJws};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -105,13 +105,13 @@ pub struct Expectations<'a> {
     pub skew: Skew,
 }
 
-/// A token that was taken apart and not believed yet. Only its issuer can be read, to find the keys.
+/// A compact JWS that was taken apart and not believed yet.
 #[derive(Debug)]
-pub struct Unverified<'t> {
+pub struct Jws<'t> {
     signed: &'t str,
+    payload: Vec<u8>,
     signature: Vec<u8>,
     header: Header,
-    claims: Claims,
 }
 
 #[derive(Debug)]
@@ -119,6 +119,24 @@ struct Header {
     alg: String,
     kid: Option<String>,
     typ: Option<String>,
+}
+
+/// Evidence that a signature verified: the payload it covers, and the key and algorithm that say so.
+#[derive(Debug)]
+pub struct VerifiedJws {
+    /// The bytes that were signed.
+    pub payload: Vec<u8>,
+    /// The `kid` of the key.
+    pub kid: Option<String>,
+    /// The algorithm.
+    pub algorithm: Algorithm,
+}
+
+/// A token that was taken apart and not believed yet. Only its issuer can be read, to find the keys.
+#[derive(Debug)]
+pub struct Unverified<'t> {
+    jws: Jws<'t>,
+    claims: Claims,
 }
 
 /// A token whose signature and standard claims were checked. Only [`Unverified::verify`] makes one.
@@ -152,7 +170,7 @@ impl Verified {
     }
 }
 
-impl<'t> Unverified<'t> {
+impl<'t> Jws<'t> {
     /// Takes a compact JWS apart. Nothing is believed yet.
     pub fn parse(token: &'t str) -> Result<Self, TokenError> {
         use TokenError::Malformed;
@@ -164,14 +182,8 @@ impl<'t> Unverified<'t> {
         if payload.contains('.') {
             return Err(Malformed("it must have three parts (an encrypted token has five)"));
         }
-        let json = |part: &str| {
-            let bytes = base64url(part).ok_or(Malformed("each part must be base64url without padding"))?;
-            match parse_strict(&bytes) {
-                Ok(Value::Object(members)) => Ok(members),
-                _ => Err(Malformed("header and claims must be JSON objects that name each member once")),
-            }
-        };
-        let header = json(header)?;
+        let decoded = |part: &str| base64url(part).ok_or(Malformed("each part must be base64url without padding"));
+        let header = object(&decoded(header)?)?;
         if header.contains_key("crit") {
             return Err(TokenError::Critical);
         }
@@ -185,8 +197,49 @@ impl<'t> Unverified<'t> {
             Some(_) => Err(Malformed("`alg`, `kid` and `typ` must be strings")),
         };
         let header = Header { alg: text("alg")?.ok_or(Malformed("`alg` is missing"))?, kid: text("kid")?, typ: text("typ")? };
-        let signature = base64url(signature).ok_or(Malformed("each part must be base64url without padding"))?;
-        Ok(Self { signed, signature, header, claims: Claims::new(json(payload)?) })
+        Ok(Self { signed, payload: decoded(payload)?, signature: decoded(signature)?, header })
+    }
+
+    /// Checks the signature with the key that the header selects among `keys`, if its algorithm is one
+    /// of `algorithms`.
+    pub fn verify(self, keys: &KeySet, algorithms: &[Algorithm]) -> Result<VerifiedJws, TokenError> {
+        let algorithm = Algorithm::from_name(&self.header.alg)
+            .filter(|algorithm| algorithms.contains(algorithm))
+            .ok_or_else(|| TokenError::AlgorithmNotAllowed(self.header.alg.clone()))?;
+        let kid = self.header.kid.as_deref();
+        let key = keys.select(kid, algorithm).ok_or_else(|| TokenError::UnknownKey { kid: quoted(kid), algorithm })?;
+        if !key.verifies(self.signed.as_bytes(), &self.signature) {
+            return Err(TokenError::BadSignature { kid: quoted(key.kid()) });
+        }
+        let kid = key.kid().map(str::to_owned);
+        Ok(VerifiedJws { payload: self.payload, kid, algorithm })
+    }
+
+    fn check_type(&self, types: &[String]) -> Result<(), TokenError> {
+        let typ = self.header.typ.as_deref().map(str::to_ascii_lowercase);
+        let typ = typ.as_deref().map(|typ| typ.strip_prefix("application/").unwrap_or(typ));
+        let accepted = match typ {
+            None => types.is_empty(),
+            Some(typ) if types.is_empty() => typ == "jwt" || typ == "at+jwt",
+            Some(typ) => types.iter().any(|t| t == typ),
+        };
+        if accepted { Ok(()) } else { Err(TokenError::WrongType(self.header.typ.clone().unwrap_or_else(|| "(none)".into()))) }
+    }
+}
+
+fn object(json: &[u8]) -> Result<serde_json::Map<String, Value>, TokenError> {
+    match parse_strict(json) {
+        Ok(Value::Object(members)) => Ok(members),
+        _ => Err(TokenError::Malformed("header and claims must be JSON objects that name each member once")),
+    }
+}
+
+impl<'t> Unverified<'t> {
+    /// Takes a signed JWT apart. Nothing is believed yet.
+    pub fn parse(token: &'t str) -> Result<Self, TokenError> {
+        let jws = Jws::parse(token)?;
+        let claims = Claims::new(object(&jws.payload)?);
+        Ok(Self { jws, claims })
     }
 
     /// The issuer the token claims to be from: good for choosing keys and nothing else.
@@ -194,40 +247,13 @@ impl<'t> Unverified<'t> {
         self.claims.text("iss")
     }
 
-    /// The `kid`, for deciding whether a refetch may help.
-    pub fn kid(&self) -> Option<&str> {
-        self.header.kid.as_deref()
-    }
-
     /// Checks everything: type, algorithm, key, signature, issuer, audience and times, in that order,
     /// so that nothing of the claims is believed before the signature.
     pub fn verify(self, keys: &KeySet, expected: &Expectations<'_>, now: Timestamp) -> Result<Verified, TokenError> {
-        let algorithm = self.checked_algorithm(expected)?;
-        let kid = self.header.kid.as_deref();
-        let unknown = || TokenError::UnknownKey { kid: quoted(kid), algorithm };
-        let key = keys.select(kid, algorithm).ok_or_else(unknown)?;
-        if !key.verifies(self.signed.as_bytes(), &self.signature) {
-            return Err(TokenError::BadSignature { kid: quoted(key.kid()) });
-        }
+        self.jws.check_type(expected.types)?;
+        let VerifiedJws { payload: _, kid, algorithm } = self.jws.verify(keys, expected.algorithms)?;
         let expires = check_claims(&self.claims, expected, now)?;
-        let kid = key.kid().map(str::to_owned);
         Ok(Verified { claims: self.claims, expires, kid, algorithm })
-    }
-
-    fn checked_algorithm(&self, expected: &Expectations<'_>) -> Result<Algorithm, TokenError> {
-        let typ = self.header.typ.as_deref().map(|typ| typ.to_ascii_lowercase());
-        let typ = typ.as_deref().map(|typ| typ.strip_prefix("application/").unwrap_or(typ));
-        let accepted = match typ {
-            None => expected.types.is_empty(),
-            Some(typ) if expected.types.is_empty() => typ == "jwt" || typ == "at+jwt",
-            Some(typ) => expected.types.iter().any(|t| t == typ),
-        };
-        if !accepted {
-            return Err(TokenError::WrongType(self.header.typ.clone().unwrap_or_else(|| "(none)".into())));
-        }
-        Algorithm::from_name(&self.header.alg)
-            .filter(|algorithm| expected.algorithms.contains(algorithm))
-            .ok_or_else(|| TokenError::AlgorithmNotAllowed(self.header.alg.clone()))
     }
 }
 

@@ -1,0 +1,89 @@
+//! What the API server itself refuses: every validation rule of every kind has an object that breaks it,
+//! and the message says what to do.
+
+use anyhow::{Result, ensure};
+use idm_e2e::{kubectl, kubectl_with};
+use serde_json::Value;
+
+const GOOD: &[&str] = &[
+    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: m, jwt: {issuers: [{issuer: 'https://i', audiences: [a], keys: {discovery: {}}}]}}]}}",
+    "kind: Credential\nspec: {apiKey: {}, secretRef: {name: s}}",
+    "kind: Federation\nspec: {oidc: {issuer: 'https://i'}}",
+    "kind: RoleBinding\nspec: {role: r, subjects: [{user: u}], scope: {project: {}}}",
+];
+
+const TARGET: &str = "targetRefs: [{group: '', kind: Service, name: a}]";
+
+fn policy(methods: &str) -> String {
+    format!("kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{methods}]}}}}")
+}
+
+fn issuer(entry: &str) -> String {
+    policy(&format!("{{name: m, jwt: {{issuers: [{entry}]}}}}"))
+}
+
+/// Objects that break one rule each.
+fn broken() -> Vec<String> {
+    vec![
+        "kind: IdentityPolicy\nspec: {targetRefs: [{group: apps, kind: Deployment, name: a}], authentication: {methods: [{name: m, anonymous: {}}]}}".into(),
+        policy("{name: m, anonymous: {}, apiKey: {}}"),
+        policy("{name: m}"),
+        policy("{name: m, apiKey: {sources: [{header: {name: A}, query: {name: b}}]}}"),
+        policy("{name: m, jwt: {issuers: [{issuer: 'https://i', audiences: [a], keys: {discovery: {}}}], sources: [{}]}}"),
+        issuer("{issuer: 'https://i', federationRef: {name: f}, audiences: [a], keys: {discovery: {}}}"),
+        issuer("{issuer: 'https://i', audiences: [a]}"),
+        issuer("{federationRef: {name: f}, audiences: [a], algorithms: [RS256]}"),
+        issuer("{issuer: 'https://i', audiences: [a], keys: {discovery: {}, jwksUri: 'https://i/k'}}"),
+        issuer("{issuer: 'https://i', audiences: [a], keys: {jwksUri: 'ftp://i/keys'}}"),
+        format!(
+            "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, authorization: {{rules: [{{name: r, require: {{roles: {{}}}}}}]}}}}"
+        ),
+        "kind: Credential\nspec: {secretRef: {name: s}}".into(),
+        "kind: Credential\nspec: {apiKey: {}, secretRef: {name: s}, owner: {user: a, application: b}}".into(),
+        "kind: Federation\nspec: {}".into(),
+        "kind: RoleBinding\nspec: {role: r, subjects: [{user: u, group: g}], scope: {project: {}}}".into(),
+        "kind: RoleBinding\nspec: {role: r, subjects: [{credential: c, issuer: i}], scope: {project: {}}}".into(),
+        "kind: RoleBinding\nspec: {role: r, subjects: [{user: u}], scope: {}}".into(),
+    ]
+}
+
+fn dry_run(object: &str) -> Result<String> {
+    let object = object.replacen('\n', "\nmetadata: {name: x, namespace: default}\n", 1);
+    kubectl_with(&["apply", "--dry-run=server", "-f", "-"], &format!("apiVersion: identity-manager.io/v1alpha1\n{object}\n"))
+}
+
+fn rules(schema: &Value, out: &mut Vec<String>) {
+    match schema {
+        Value::Object(members) => {
+            let own = members.get("x-kubernetes-validations").and_then(Value::as_array);
+            out.extend(own.into_iter().flatten().filter_map(|rule| rule["message"].as_str().map(str::to_owned)));
+            members.values().for_each(|value| rules(value, out));
+        }
+        Value::Array(items) => items.iter().for_each(|item| rules(item, out)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_rule_of_every_kind_refuses_something_and_says_what_to_do() -> Result<()> {
+    for object in GOOD {
+        dry_run(object)?;
+    }
+    let mut said = String::new();
+    for object in broken() {
+        match dry_run(&object) {
+            Ok(_) => anyhow::bail!("accepted: {object}"),
+            Err(error) => said.push_str(&format!("{error}\n")),
+        }
+    }
+    let crds: Value = serde_json::from_str(&kubectl(&["get", "crd", "-o", "json"])?)?;
+    let ours = crds["items"].as_array().into_iter().flatten().filter(|crd| crd["spec"]["group"] == "identity-manager.io");
+    let mut all = Vec::new();
+    ours.for_each(|crd| rules(&crd["spec"], &mut all));
+    all.sort();
+    all.dedup();
+    ensure!(all.len() >= 15, "{all:?}");
+    let unproven: Vec<_> = all.iter().filter(|message| !said.contains(*message)).collect();
+    ensure!(unproven.is_empty(), "no object breaks: {unproven:#?}\n{said}");
+    Ok(())
+}

@@ -255,7 +255,15 @@ async fn pods_killed_under_load_lose_only_the_connections_cut() -> Result<()> {
     let pods: Value = serde_json::from_str(&space.kubectl(&["get", "pods", "-l", "app.kubernetes.io/name=idm-gateway", "-o", "json"])?)?;
     let pod = pods["items"][0]["metadata"]["name"].as_str().context("a pod")?.to_owned();
     space.kubectl(&["delete", "pod", &pod, "--wait=false"])?;
-    tokio::time::sleep(Duration::from_secs(8)).await;
+    eventually("its successor is ready", async || {
+        let deployment = space.object("deployment", "idm-gateway")?;
+        let gone = space.object("pod", &pod).is_err();
+        Ok(ensure!(gone && deployment["status"]["readyReplicas"] == 2 && deployment["status"]["replicas"] == 2))
+    })
+    .await?;
+    space.kubectl(&["rollout", "restart", "deployment/idm-gateway"])?;
+    space.kubectl(&["rollout", "status", "deployment/idm-gateway", "--timeout=120s"])?;
+    tokio::time::sleep(Duration::from_secs(8)).await; // the last of the old pods drains
     stop.store(true, Ordering::Relaxed);
     let (mut good, mut cut, mut wrong) = (0, 0, 0);
     for caller in callers {

@@ -14,7 +14,7 @@ use crate::connect::Pool;
 use crate::engine::{Engine, Shared, same_pool};
 
 /// Successes reach the disk within this time.
-const FLUSH: Duration = Duration::from_millis(5);
+const FLUSH: Duration = Duration::from_millis(10);
 
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,

@@ -181,6 +181,25 @@ fn urls_that_a_tenant_may_not_name_are_refused() {
 }
 
 #[test]
+fn keys_in_a_secret_are_read_and_bad_ones_are_named_without_being_shown() {
+    let jwt = "jwt: {issuers: [{issuer: 'https://i.example', audiences: [a], algorithms: [ES256], keys: {secretRef: {name: keys}}}]}";
+    let yaml = format!("{BASE}{}", policy("p", ROUTE).replace("anonymous: {}", jwt));
+    let secret = |value: &str| format!("{yaml}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: keys}}\nstringData: {{{value}}}\n");
+    let good = idm_jose::SigningKey::generate("k").unwrap().jwks().to_string();
+    assert!(said(&compiled(&secret(&format!("jwks.json: '{good}'"))), "p").is_empty());
+    let private = good.replacen("\"kty\"", "\"d\":\"canary\",\"kty\"", 1);
+    for (value, message) in [
+        ("other: x".to_owned(), "must have the key 'jwks.json'"),
+        ("jwks.json: '<html>canary</html>'".to_owned(), "the key set is not JSON"),
+        (format!("jwks.json: '{private}'"), "holds a private or symmetric key"),
+    ] {
+        let findings = said(&compiled(&secret(&value)), "p").join("; ");
+        assert!(findings.contains(message) && !findings.contains("canary"), "{message}: {findings}");
+    }
+    assert!(said(&compiled(&yaml), "p").join("").contains("RefNotFound: Secret 'keys' must exist"));
+}
+
+#[test]
 fn a_route_on_a_second_port_is_not_exposed_on_the_first() {
     let yaml = format!("{BASE}{}", policy("p", ROUTE)).replace("{name: two, port: 80", "{name: two, port: 8443");
     let compiled = compiled(&yaml);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::select_all;
 use idm_audit::Lane;
-use idm_compile::compile;
+use idm_compile::{Cause, Condition, ObjectId, compile};
 use idm_plan::Bundle;
 use idm_types::Timestamp;
 use tokio::sync::mpsc;
@@ -96,13 +96,24 @@ async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<
     world::read_secrets(&mut world, client).await?;
     credentials::supply(&mut world, client).await?;
     let current = if wanted { gateway::current_bundle(client, namespace).await? } else { None };
-    let compiled = compile(&world, current.as_ref().map(|bundle| &bundle.plan));
+    let mut compiled = compile(&world, current.as_ref().map(|bundle| &bundle.plan));
     if !wanted {
         gateway::publish(context, &world, &compiled, 0, &gateway::Observed::default()).await?;
         return Ok(Some(RESYNC));
     }
     let bundle = next(current, &compiled.plan);
-    let built = gateway::build(&world, bundle, &context.settings)?;
+    let built = match gateway::build(&world, bundle, &context.settings) {
+        Ok(built) => built,
+        Err(error) => {
+            // Too large for a Secret: what is in force stays, and every policy says why the change is not.
+            for policy in &world.policies {
+                let id = ObjectId::new("IdentityPolicy", namespace, &policy.meta.name);
+                compiled.report.push(&id, "", Condition::Programmed, Cause::InvalidKeptPrevious, error.to_string());
+            }
+            gateway::publish(context, &world, &compiled, 0, &gateway::Observed::default()).await?;
+            return Ok(Some(RESYNC));
+        }
+    };
     gateway::apply(client, namespace, &built).await?;
     let (generation, digest) = (built.bundle.generation, built.bundle.digest.clone());
     let observed = gateway::observe(context, namespace, &digest).await;

@@ -1,3 +1,4 @@
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -100,7 +101,10 @@ impl Audit {
         loop {
             let lines = follower.next_lines(1 << 20).with_context(context)?;
             for line in &lines {
-                tail.print(line);
+                // Whoever reads us may have seen enough.
+                if tail.print(line).is_err() {
+                    return Ok(ExitCode::SUCCESS);
+                }
             }
             if lines.is_empty() {
                 if tail.no_follow {
@@ -113,17 +117,19 @@ impl Audit {
 }
 
 impl Tail {
-    fn print(&self, line: &str) {
-        let Ok(record) = serde_json::from_str::<Value>(line) else { return };
+    fn print(&self, line: &str) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        let Ok(record) = serde_json::from_str::<Value>(line) else { return Ok(()) };
         if self.denied && record["outcome"] == "Permitted" {
-            return;
+            return Ok(());
         }
         if self.output == "json" {
-            return println!("{line}");
+            return writeln!(out, "{line}");
         }
         let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str).unwrap_or("-");
         if record["kind"] == "Change" {
-            println!(
+            writeln!(
+                out,
                 "{} {:<9} {} {}/{} by {}",
                 text("/@timestamp"),
                 text("/action"),
@@ -131,11 +137,12 @@ impl Tail {
                 text("/object/namespace"),
                 text("/object/name"),
                 text("/actor")
-            );
+            )
         } else {
             let reason = record["reason"].as_str().map(|reason| format!(" {reason}")).unwrap_or_default();
             let who = record.pointer("/identity/username").and_then(Value::as_str).unwrap_or("-");
-            println!(
+            writeln!(
+                out,
                 "{} {:<9} {}{reason} {} {}{} {who} {}",
                 text("/@timestamp"),
                 text("/outcome"),
@@ -144,7 +151,7 @@ impl Tail {
                 text("/request/host"),
                 text("/request/path"),
                 text("/id")
-            );
+            )
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `idm demo`: the whole product in one process, in a minute, without a cluster.
 
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -56,29 +58,29 @@ impl Demo {
         write_files(&dir, echo)?;
         let settings = Settings { local_backends: true, danger_insecure_issuers: false };
         DirSource::start(&dir, settings, &gateway).await.map_err(anyhow::Error::from_boxed)?;
-        self.print(gateway.address(), idp)?;
+        self.print(gateway.address(), idp);
         serve::stopped().await;
         gateway.stop().await;
         Ok(())
     }
 
-    fn print(&self, gateway: SocketAddr, idp: SocketAddr) -> anyhow::Result<()> {
-        let key = state::demo_api_key()?;
+    fn print(&self, gateway: SocketAddr, idp: SocketAddr) {
+        let mut out = String::new();
         let idm = std::env::args().next().unwrap_or_else(|| "idm".into());
-        println!("Gateway http://{gateway}   echo upstream behind it   test identity provider http://{idp}\n");
-        println!("try 1  an open route: 200");
-        println!("  curl -i http://{gateway}/open\n");
-        println!("try 2  a protected route without a credential: 401, with a decision id");
-        println!("  curl -i http://{gateway}/orders\n");
-        println!("try 3  why?");
-        println!("  {idm} explain DECISION-ID\n");
-        println!("try 4  with a token: 200, and the upstream is told who calls");
-        println!("  curl -i -H \"Authorization: Bearer $({idm} token mint --user ana)\" http://{gateway}/orders\n");
-        println!("try 5  with an API key instead; writing needs the role order-writer, which this caller lacks: 403");
-        println!("  curl -i -X POST -H \"X-Api-Key: $(cat {})\" http://{gateway}/orders\n", state::dir().join("demo-api-key").display());
-        println!("The same as YAML: {idm} demo --export DIR.   Every decision: {idm} audit tail.   Stop: Ctrl-C.");
-        let _ = key;
-        Ok(())
+        let _ = writeln!(out, "Gateway http://{gateway}   echo upstream behind it   test identity provider http://{idp}\n");
+        let _ = writeln!(out, "try 1  an open route: 200");
+        let _ = writeln!(out, "  curl -i http://{gateway}/open\n");
+        let _ = writeln!(out, "try 2  a protected route without a credential: 401, with a decision id");
+        let _ = writeln!(out, "  curl -i http://{gateway}/orders\n");
+        let _ = writeln!(out, "try 3  why?");
+        let _ = writeln!(out, "  {idm} explain DECISION-ID\n");
+        let _ = writeln!(out, "try 4  with a token: 200, and the upstream is told who calls");
+        let _ = writeln!(out, "  curl -i -H \"Authorization: Bearer $({idm} token mint --user ana)\" http://{gateway}/orders\n");
+        let _ = writeln!(out, "try 5  with an API key instead; writing needs the role order-writer, which this caller lacks: 403");
+        let _ = writeln!(out, "  curl -i -X POST -H \"X-Api-Key: $(cat {})\" http://{gateway}/orders\n", state::dir().join("demo-api-key").display());
+        let _ = writeln!(out, "The same as YAML: {idm} demo --export DIR.   Every decision: {idm} audit tail.   Stop: Ctrl-C.");
+        // Whoever started us may have stopped reading; the demo goes on.
+        let _ = std::io::stdout().write_all(out.as_bytes());
     }
 }
 

@@ -1,3 +1,4 @@
+use std::io::Write;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -28,7 +29,7 @@ impl Echo {
 
 /// One line per request on standard output, for whoever wants to know what arrived.
 async fn logged(request: Request<Incoming>) -> Response<Full<Bytes>> {
-    println!("{} {}", request.method(), request.uri());
+    let _ = writeln!(std::io::stdout(), "{} {}", request.method(), request.uri());
     answer(request).await
 }
 

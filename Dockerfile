@@ -5,7 +5,8 @@ WORKDIR /src
 COPY . .
 RUN cargo build --release -p idm
 
-FROM gcr.io/distroless/cc-debian12:nonroot
+FROM debian:bookworm-slim
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
 COPY --from=build /src/target/release/idm /idm
 USER 65532:65532
 ENTRYPOINT ["/idm"]

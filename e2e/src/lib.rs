@@ -15,6 +15,16 @@ use serde_json::{Value, json};
 /// How long anything in the bed may take to reach a state.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A policy that opens the echo upstream to everyone, for tests about something else.
+pub const OPEN: &str = "
+apiVersion: identity-manager.io/v1alpha1
+kind: IdentityPolicy
+metadata: {name: open}
+spec:
+  targetRefs: [{group: '', kind: Service, name: echo}]
+  authentication: {methods: [{name: everyone, anonymous: {}}]}
+";
+
 /// Runs kubectl; the error holds what it said.
 pub fn kubectl(args: &[&str]) -> Result<String> {
     run("kubectl", args, None)

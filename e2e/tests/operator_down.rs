@@ -4,16 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use idm_e2e::{Space, eventually, kubectl};
-
-const OPEN: &str = "
-apiVersion: identity-manager.io/v1alpha1
-kind: IdentityPolicy
-metadata: {name: open}
-spec:
-  targetRefs: [{group: '', kind: Service, name: echo}]
-  authentication: {methods: [{name: everyone, anonymous: {}}]}
-";
+use idm_e2e::{OPEN, Space, eventually, kubectl};
 
 #[tokio::test]
 async fn gateways_serve_start_and_end_without_an_operator() -> Result<()> {

@@ -210,6 +210,12 @@ impl Space {
         Ok(*known.insert(address))
     }
 
+    /// Looks the gateway's address up anew: a Service that was made again has another one, and the old
+    /// one may be somebody else's by now.
+    pub fn forget_address(&self) {
+        *self.address.lock().expect("no test panics while holding it") = None;
+    }
+
     /// Sends a request through the gateway.
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
         let url = format!("http://{}{path}", self.gateway()?);
@@ -220,8 +226,7 @@ impl Space {
         let answer = match request.send().await {
             Ok(answer) => answer,
             Err(error) => {
-                // The Service may have been made anew, with another address.
-                *self.address.lock().expect("no test panics while holding it") = None;
+                self.forget_address();
                 return Err(error.into());
             }
         };

@@ -144,16 +144,22 @@ async fn a_changed_policy_is_enforced_and_a_broken_one_is_denied_and_named() -> 
     let send = async || space.send("GET", "/", &[("authorization", &token)]).await;
     eventually("the token is accepted", async || Ok(ensure!(send().await?.status == 200))).await?;
 
-    // Tightened: the role is missing from now on.
-    let start = Instant::now();
-    space.apply(&policy("orders", "  authorization: {rules: [{name: nobody, require: {roles: {any: [no-such-role]}}}]}\n"))?;
-    let applied = Instant::now();
-    eventually("the change is enforced", async || Ok(ensure!(send().await?.status == 403))).await?;
-    eprintln!("kubectl apply took {:?}; enforced {:?} after it returned", applied - start, applied.elapsed());
-    ensure!(applied.elapsed() < Duration::from_secs(2), "enforced only after {:?}", applied.elapsed());
+    // Tightened and loosened in turn: one slow moment of a busy machine is not the gateway's time.
+    let closed = policy("orders", "  authorization: {rules: [{name: nobody, require: {roles: {any: [no-such-role]}}}]}\n");
+    let mut took = Vec::new();
+    for (text, status) in [(&closed, 403), (&policy("orders", ""), 200), (&closed, 403), (&policy("orders", ""), 200), (&closed, 403)] {
+        space.apply(text)?;
+        let applied = Instant::now();
+        eventually("the change is enforced", async || Ok(ensure!(send().await?.status == status))).await?;
+        took.push(applied.elapsed());
+        space.wait_ready("identitypolicy", "orders")?;
+    }
+    took.sort();
+    eprintln!("a change is enforced this long after kubectl apply returned: {took:?}");
+    ensure!(took[2] < Duration::from_secs(1), "enforced only after {took:?}");
     space.wait_ready("identitypolicy", "orders")?;
     for _ in 0..20 {
-        ensure!(send().await?.status == 403, "a pod still enforces the old policy although status says Programmed");
+        ensure!(send().await.context("while the policy is in force")?.status == 403, "a pod still enforces the old policy although status says Programmed");
     }
 
     // Broken while in force: the last good version stays, and status says so.
@@ -174,6 +180,7 @@ async fn a_changed_policy_is_enforced_and_a_broken_one_is_denied_and_named() -> 
         Ok(ensure!(space.object("deployment", "idm-gateway").is_err() && space.object("service", "idm-gateway").is_err()))
     })
     .await?;
+    space.forget_address();
     space.apply(&broken)?;
     eventually("a gateway refuses", async || {
         let answer = send().await?;

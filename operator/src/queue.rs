@@ -1,6 +1,6 @@
-//! Namespaces that want a reconcile: each at most once, and not before its time.
+//! Namespaces that want a reconcile: each at most once, not before its time, and never twice at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,28 +9,38 @@ use tokio::time::Instant;
 
 #[derive(Default)]
 pub(crate) struct Queue {
-    due: Mutex<BTreeMap<String, Instant>>,
+    state: Mutex<State>,
     changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    due: BTreeMap<String, Instant>,
+    taken: BTreeSet<String>,
+    failures: BTreeMap<String, u32>,
 }
 
 impl Queue {
     /// Asks for a reconcile after `delay`; an earlier request stays.
     pub(crate) fn add(&self, namespace: &str, delay: Duration) {
         let at = Instant::now() + delay;
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        due.entry(namespace.to_owned()).and_modify(|earlier| *earlier = at.min(*earlier)).or_insert(at);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.due.entry(namespace.to_owned()).and_modify(|earlier| *earlier = at.min(*earlier)).or_insert(at);
         self.changed.notify_one();
     }
 
-    /// Waits for the next namespace and takes it.
+    /// Waits for the next namespace that nobody works on and takes it, until [`Self::done`].
     pub(crate) async fn next(&self) -> String {
         loop {
             let wait = {
-                let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-                let first = due.iter().min_by_key(|(_, at)| **at).map(|(namespace, at)| (namespace.clone(), *at));
+                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                let State { due, taken, .. } = &mut *state;
+                let free = due.iter().filter(|(namespace, _)| !taken.contains(*namespace));
+                let first = free.min_by_key(|(_, at)| **at).map(|(namespace, at)| (namespace.clone(), *at));
                 match first {
                     Some((namespace, at)) if at <= Instant::now() => {
                         due.remove(&namespace);
+                        taken.insert(namespace.clone());
                         return namespace;
                     }
                     Some((_, at)) => Some(at),
@@ -44,6 +54,25 @@ impl Queue {
                 None => self.changed.notified().await,
             }
         }
+    }
+
+    /// Forgets that a namespace failed.
+    pub(crate) fn succeeded(&self, namespace: &str) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).failures.remove(namespace);
+    }
+
+    /// Counts a failure; returns how many there were in a row.
+    pub(crate) fn failed(&self, namespace: &str) -> u32 {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = state.failures.entry(namespace.to_owned()).or_default();
+        *count += 1;
+        *count
+    }
+
+    /// Gives a namespace back; what was asked for meanwhile is next.
+    pub(crate) fn done(&self, namespace: &str) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).taken.remove(namespace);
+        self.changed.notify_one();
     }
 }
 
@@ -62,5 +91,17 @@ mod tests {
         assert_eq!((queue.next().await.as_str(), start.elapsed().as_secs()), ("soon", 0));
         assert_eq!((queue.next().await.as_str(), start.elapsed().as_secs()), ("late", 5));
         assert!(tokio::time::timeout(Duration::from_secs(60), queue.next()).await.is_err());
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_is_never_worked_on_twice_at_once() {
+        let queue = Queue::default();
+        queue.add("a", Duration::ZERO);
+        assert_eq!(queue.next().await, "a");
+        queue.add("a", Duration::ZERO);
+        queue.add("b", Duration::from_secs(1));
+        assert_eq!(queue.next().await, "b");
+        assert!(tokio::time::timeout(Duration::from_secs(60), queue.next()).await.is_err());
+        queue.done("a");
+        assert_eq!(queue.next().await, "a");
     }
 }

@@ -1,7 +1,6 @@
 //! The recipe: read, think, write, look, tell. It runs for one namespace at a time and can be cut off
 //! anywhere: every step starts from what the cluster says, so the next run finishes the work.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +18,8 @@ use crate::{Context, changes, credentials, gateway, world};
 
 /// Referenced Secrets are not watched, because that would need permission to list them all.
 const RESYNC: Duration = Duration::from_secs(10);
+/// Namespaces that are worked on at the same time.
+const WORKERS: usize = 8;
 const UNPROGRAMMED: Duration = Duration::from_millis(150);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(30);
@@ -46,34 +47,48 @@ async fn take_note(mut receiver: mpsc::UnboundedReceiver<Seen>, queue: Arc<Queue
     }
 }
 
+/// Several namespaces at a time, so that one whose pods do not answer holds up no other.
 async fn work(context: Arc<Context>, queue: Arc<Queue>) {
-    let mut failures: HashMap<String, u32> = HashMap::new();
+    let workers = (0..WORKERS).map(|_| Box::pin(one_after_another(&context, &queue)));
+    futures::future::join_all(workers).await;
+}
+
+async fn one_after_another(context: &Context, queue: &Queue) {
     loop {
         let namespace = queue.next().await;
         // Before everything was listed once, an absent object may only be unseen.
-        if !context.store.is_synced() {
+        if context.store.is_synced() {
+            attempt(context, queue, &namespace).await;
+        } else {
             queue.add(&namespace, Duration::from_millis(100));
-            continue;
         }
-        match tokio::time::timeout(Duration::from_secs(30), reconcile(&context, &namespace)).await {
-            Ok(Ok(again)) => {
-                failures.remove(&namespace);
-                if let Some(delay) = again {
-                    queue.add(&namespace, delay);
-                }
-            }
-            failed => {
-                let count = failures.entry(namespace.clone()).or_default();
-                *count += 1;
-                let delay = (FIRST_RETRY * 2u32.saturating_pow((*count).min(10))).min(LAST_RETRY);
-                match failed {
-                    Ok(Err(error)) => tracing::warn!(namespace, error = format!("{error:#}"), "reconcile failed; it is tried again"),
-                    _ => tracing::warn!(namespace, "reconcile took too long; it is tried again"),
-                }
-                queue.add(&namespace, delay);
-            }
-        }
+        queue.done(&namespace);
     }
+}
+
+async fn attempt(context: &Context, queue: &Queue, namespace: &str) {
+    let outcome = tokio::time::timeout(Duration::from_secs(30), reconcile(context, namespace)).await;
+    if let Ok(Ok(again)) = outcome {
+        queue.succeeded(namespace);
+        if let Some(delay) = again {
+            queue.add(namespace, delay);
+        }
+        return;
+    }
+    let failures = queue.failed(namespace);
+    let delay = (FIRST_RETRY * 2u32.saturating_pow(failures.min(10))).min(LAST_RETRY);
+    match outcome {
+        // What is being deleted takes nothing new; its end is the next event.
+        Ok(Err(error)) if is_terminating(&error) => tracing::debug!(namespace, "the namespace is being deleted"),
+        Ok(Err(error)) => tracing::warn!(namespace, error = format!("{error:#}"), "reconcile failed; it is tried again"),
+        _ => tracing::warn!(namespace, "reconcile took too long; it is tried again"),
+    }
+    queue.add(namespace, delay);
+}
+
+fn is_terminating(error: &anyhow::Error) -> bool {
+    let cause = "NamespaceTerminating";
+    matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if status.details.as_ref().is_some_and(|d| d.causes.iter().any(|c| c.reason == cause)))
 }
 
 /// One namespace, once. Returns when to look again.

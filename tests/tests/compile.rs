@@ -185,7 +185,7 @@ fn keys_in_a_secret_are_read_and_bad_ones_are_named_without_being_shown() {
     let jwt = "jwt: {issuers: [{issuer: 'https://i.example', audiences: [a], algorithms: [ES256], keys: {secretRef: {name: keys}}}]}";
     let yaml = format!("{BASE}{}", policy("p", ROUTE).replace("anonymous: {}", jwt));
     let secret = |value: &str| format!("{yaml}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: keys}}\nstringData: {{{value}}}\n");
-    let good = idm_jose::SigningKey::generate("k").unwrap().jwks().to_string();
+    let good = idm_jose::SigningKey::generate(idm_types::Algorithm::ES256, "k").unwrap().jwks().to_string();
     assert!(said(&compiled(&secret(&format!("jwks.json: '{good}'"))), "p").is_empty());
     let private = good.replacen("\"kty\"", "\"d\":\"canary\",\"kty\"", 1);
     for (value, message) in [

@@ -16,7 +16,7 @@ struct Bed {
 }
 
 fn bed() -> Bed {
-    let key = SigningKey::generate("k1").unwrap();
+    let key = SigningKey::generate(idm_types::Algorithm::ES256, "k1").unwrap();
     let (upstream, issuer) = (Upstream::new(), Issuer::new(&key));
     let gateway = Gateway::start_with(&[("all.yaml", &policy(&upstream, &issuer))], &["--danger-insecure-issuers"]);
     Bed { gateway, upstream, issuer, key }
@@ -78,7 +78,7 @@ fn bad_tokens_are_refused_for_the_right_reason() {
     bed.refused(&format!("{good}.x.y"), "MalformedToken");
     bed.refused(&format!("{}={}", parts[0], &good[parts[0].len()..]), "MalformedToken");
     bed.refused(&"a".repeat(17_000), "TokenTooLarge");
-    let other = SigningKey::generate("k1").unwrap();
+    let other = SigningKey::generate(idm_types::Algorithm::ES256, "k1").unwrap();
     bed.refused(
         &other.sign_with_header(&json!({"alg": "ES256", "kid": "k1", "jwk": other.jwks()["keys"][0]}), &bed.issuer.claims("root")).unwrap(),
         "BadSignature",
@@ -124,7 +124,7 @@ fn a_new_key_is_fetched_when_it_is_met_and_a_removed_one_is_void() {
     let bed = bed();
     let old = bed.token(|_| {});
     assert_eq!(bed.bearer(&old).status, 200);
-    let new = SigningKey::generate("k2").unwrap();
+    let new = SigningKey::generate(idm_types::Algorithm::ES256, "k2").unwrap();
     bed.issuer.serve(200, &new.jwks().to_string());
     // The first token under the new key is accepted at once, not after a refresh.
     let fresh = new.sign(&bed.issuer.claims("ana")).unwrap();
@@ -134,7 +134,7 @@ fn a_new_key_is_fetched_when_it_is_met_and_a_removed_one_is_void() {
     // A flood of unknown keys causes no flood of fetches.
     let fetched = bed.issuer.fetches();
     for i in 0..50 {
-        let token = SigningKey::generate(&format!("evil-{i}")).unwrap().sign(&bed.issuer.claims("root")).unwrap();
+        let token = SigningKey::generate(idm_types::Algorithm::ES256, &format!("evil-{i}")).unwrap().sign(&bed.issuer.claims("root")).unwrap();
         assert_eq!(bed.bearer(&token).status, 401);
     }
     assert!(bed.issuer.fetches() <= fetched + 1, "{} fetches", bed.issuer.fetches() - fetched);
@@ -153,7 +153,7 @@ fn a_sick_issuer_harms_nobody_who_was_fine() {
         let bed = bed();
         assert_eq!(bed.bearer(&bed.token(|_| {})).status, 200);
         bed.issuer.serve(status, jwks);
-        let stranger = SigningKey::generate("k9").unwrap().sign(&bed.issuer.claims("root")).unwrap();
+        let stranger = SigningKey::generate(idm_types::Algorithm::ES256, "k9").unwrap().sign(&bed.issuer.claims("root")).unwrap();
         // This makes the gateway fetch the broken set; the last good keys must survive it.
         assert_eq!(bed.bearer(&stranger).status, 401, "{jwks:.40}");
         assert_eq!(bed.bearer(&bed.token(|c| c["sub"] = json!("bob"))).status, 200, "{jwks:.40}");
@@ -162,7 +162,7 @@ fn a_sick_issuer_harms_nobody_who_was_fine() {
 
 #[test]
 fn keys_of_another_issuer_are_not_taken() {
-    let key = SigningKey::generate("k1").unwrap();
+    let key = SigningKey::generate(idm_types::Algorithm::ES256, "k1").unwrap();
     let (upstream, issuer) = (Upstream::new(), Issuer::new(&key));
     issuer.claim_to_be("http://someone-else.example");
     let gateway = Gateway::start_with(&[("all.yaml", &policy(&upstream, &issuer))], &["--danger-insecure-issuers"]);

@@ -11,7 +11,7 @@ mod reason;
 mod redacted;
 mod time;
 
-pub use algorithm::Algorithm;
+pub use algorithm::{Algorithm, ContentEncryption, KeyManagement};
 pub use api_key::ApiKey;
 pub use names::{DecisionId, MethodName, NameError, RoleName, RuleName};
 pub use reason::Reason;

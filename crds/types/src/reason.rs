@@ -78,6 +78,8 @@ reasons! {
     UnknownKey = 401, "the issuer publishes no key that fits the token's `kid` and algorithm", "check the issuer's JWKS; a newly published key is fetched at most every 10 seconds";
     /// The signature does not verify.
     BadSignature = 401, "the token's signature does not verify under the issuer's key", "the token was altered or signed by someone else";
+    /// The encrypted object does not open under our key.
+    CannotDecrypt = 401, "the encrypted token or content cannot be decrypted with the policy's keys", "encrypt for the current public key of the policy";
     /// The token is past its `exp`.
     TokenExpired = 401, "the token has expired", "get a new token";
     /// The token's `nbf` or `iat` is in the future.

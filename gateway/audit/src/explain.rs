@@ -107,7 +107,7 @@ fn stage_of(reason: Reason) -> Stage {
         NoRoute | NotConfigured | NoPolicy | PolicyInvalid | RouteInvalid | NoBackend => Stage::Route,
         AmbiguousCredential | NoCredentials | MalformedToken | TokenTooLarge | UnknownIssuer | AlgorithmNotAllowed | WrongTokenType | UnsupportedCritical
         | UnknownKey | BadSignature | TokenExpired | TokenNotYetValid | WrongAudience | UnusableClaim | KeysUnavailable | UnknownApiKey | MalformedApiKey
-        | CredentialSuspended | CredentialExpired => Stage::Authenticate,
+        | CredentialSuspended | CredentialExpired | CannotDecrypt => Stage::Authenticate,
         CredentialNotAllowedHere | MissingRole | InsufficientScope | NoRuleMatched => Stage::Authorize,
         AuditUnavailable | UpstreamUnreachable | UpstreamFailed | UpstreamTimeout | ClientGone | InternalError => Stage::Serve,
     }

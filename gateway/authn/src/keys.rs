@@ -139,7 +139,7 @@ mod tests {
                 let mut fetches = 0;
                 while tokio::time::timeout(Duration::from_millis(200), keys.wanted()).await.is_ok() {
                     fetches += 1;
-                    let jwks = SigningKey::generate("k").unwrap().jwks().to_string();
+                    let jwks = SigningKey::generate(Algorithm::ES256, "k").unwrap().jwks().to_string();
                     keys.publish(KeySet::parse(jwks.as_bytes(), &[Algorithm::ES256]).unwrap(), Timestamp(1));
                 }
                 fetches
@@ -154,7 +154,7 @@ mod tests {
 
     #[tokio::test]
     async fn fixed_keys_are_never_fetched() {
-        let jwks = SigningKey::generate("k").unwrap().jwks().to_string();
+        let jwks = SigningKey::generate(Algorithm::ES256, "k").unwrap().jwks().to_string();
         let keys = IssuerKeys::fixed(KeySet::parse(jwks.as_bytes(), &[Algorithm::ES256]).unwrap());
         assert!(!keys.refetch(Timestamp(1_000_000)).await);
     }

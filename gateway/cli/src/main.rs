@@ -6,6 +6,9 @@ mod audit;
 mod credential;
 mod demo;
 mod echo;
+mod input;
+mod jose;
+mod jwk;
 mod lint;
 mod listen;
 mod options;
@@ -45,9 +48,15 @@ enum Command {
     Audit(audit::Audit),
     /// Check the YAML of a folder as the gateway would
     Lint(lint::Lint),
-    /// Decode tokens, and mint them with the demo's key
+    /// Decode, verify and mint tokens
     #[command(subcommand)]
     Token(token::Token),
+    /// Make, show and convert keys
+    #[command(subcommand)]
+    Jwk(jwk::JwkCommand),
+    /// Sign, verify, encrypt and decrypt (RFC 7515, RFC 7516)
+    #[command(subcommand)]
+    Jose(jose::Jose),
     /// Make API keys
     #[command(subcommand)]
     Credential(credential::Credential),
@@ -90,6 +99,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Explain(explain) => explain.run().await,
         Command::Audit(audit) => audit.run().await,
         Command::Lint(lint) => lint.run(),
+        Command::Jwk(jwk) => jwk.run().map(|()| ExitCode::SUCCESS),
+        Command::Jose(jose) => jose.run().map(|()| ExitCode::SUCCESS),
         Command::Token(token) => token.run().map(|()| ExitCode::SUCCESS),
         Command::Credential(credential) => credential.run().map(|()| ExitCode::SUCCESS),
         Command::Crds => crds().map(|()| ExitCode::SUCCESS),

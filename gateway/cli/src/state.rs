@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use idm_jose::SigningKey;
-use idm_types::ApiKey;
+use idm_jose::{Jwk, SigningKey};
+use idm_types::{Algorithm, ApiKey};
 
 /// `IDM_STATE_DIR`, else `idm` in the user's state folder.
 pub(crate) fn dir() -> PathBuf {
@@ -26,12 +26,13 @@ pub(crate) fn audit_dir() -> PathBuf {
 
 /// The demo's signing key; made on first use.
 pub(crate) fn demo_key() -> anyhow::Result<SigningKey> {
-    let path = dir().join("demo-key.p8");
-    if let Ok(pkcs8) = std::fs::read(&path) {
-        return SigningKey::from_pkcs8("demo", &pkcs8).with_context(|| format!("{}: remove it to get a new one", path.display()));
+    let path = dir().join("demo-key.jwk");
+    if let Ok(jwk) = std::fs::read(&path) {
+        let read = Jwk::parse(&jwk).map_err(anyhow::Error::from).and_then(|jwk| Ok(SigningKey::from_jwk(&jwk, Algorithm::ES256)?));
+        return read.with_context(|| format!("{}: remove it to get a new one", path.display()));
     }
-    let key = SigningKey::generate("demo")?;
-    write_private(&path, key.to_pkcs8())?;
+    let key = SigningKey::generate(Algorithm::ES256, "demo")?;
+    write_private(&path, key.reveal_jwk().as_bytes())?;
     Ok(key)
 }
 

@@ -1,24 +1,27 @@
-use std::io::Read;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, Subcommand};
-use idm_types::Timestamp;
+use idm_jose::{Expectations, SigningKey, Unverified};
+use idm_types::{Algorithm, Skew, Timestamp};
 use serde_json::{Value, json};
 
-use crate::{demo, state};
+use crate::{demo, input, jose, state};
 
-/// Decode tokens, and mint them with the demo's key
+/// Decode, verify and mint tokens
 #[derive(Subcommand)]
 pub(crate) enum Token {
-    /// Make a token that the demo accepts
+    /// Make a token: one that the demo accepts, or one signed with a key of yours
     Mint(Mint),
     /// Show header and claims of a token, without believing them
     Decode(Decode),
+    /// Check a token as a gateway would, and show its claims
+    Verify(Verify),
 }
 
-/// Make a token that the demo accepts
+/// Make a token: one that the demo accepts, or one signed with a key of yours
 #[derive(Args)]
 pub(crate) struct Mint {
     /// The user (claim `sub`)
@@ -33,6 +36,18 @@ pub(crate) struct Mint {
     /// Seconds until it expires; a negative number makes an expired token
     #[arg(long, default_value_t = 300, allow_hyphen_values = true)]
     expires_in_seconds: i64,
+    /// The issuer (claim `iss`)
+    #[arg(long, default_value = demo::ISSUER)]
+    issuer: String,
+    /// Sign with this key (JWK or PEM) instead of the demo's
+    #[arg(long, requires = "algorithm")]
+    key: Option<PathBuf>,
+    /// The algorithm of `--key`, for example RS256
+    #[arg(long, value_parser = jose::algorithm, requires = "key")]
+    algorithm: Option<Algorithm>,
+    /// A further claim as NAME=VALUE (JSON or plain text); may be repeated
+    #[arg(long = "claim", value_parser = jose::member)]
+    claims: Vec<(String, Value)>,
 }
 
 /// Show header and claims of a token, without believing them
@@ -42,15 +57,66 @@ pub(crate) struct Decode {
     token: String,
 }
 
+/// Check a token as a gateway would, and show its claims
+#[derive(Args)]
+pub(crate) struct Verify {
+    /// The token; `-` reads it from standard input, which keeps it out of the shell's history
+    token: String,
+    /// The issuer's keys: a JWKS, a JWK or PEM
+    #[arg(long)]
+    key: PathBuf,
+    /// The exact issuer
+    #[arg(long)]
+    issuer: String,
+    /// An accepted audience; may be repeated
+    #[arg(long = "audience", required = true)]
+    audiences: Vec<String>,
+    /// An accepted algorithm; may be repeated
+    #[arg(long = "algorithm", value_parser = jose::algorithm, default_values = ["RS256", "ES256"])]
+    algorithms: Vec<Algorithm>,
+    /// How far clocks may differ
+    #[arg(long, default_value_t = 30)]
+    clock_skew_seconds: u64,
+}
+
 impl Token {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
-            Token::Mint(Mint { user, roles, audience, expires_in_seconds }) => {
-                println!("{}", mint(&user, &roles, &audience, expires_in_seconds, Timestamp::now())?);
+            Token::Mint(mint) => {
+                println!("{}", mint.run(Timestamp::now())?);
                 Ok(())
             }
             Token::Decode(Decode { token }) => decode(&token),
+            Token::Verify(verify) => verify.run(Timestamp::now()),
         }
+    }
+}
+
+impl Mint {
+    fn run(self, now: Timestamp) -> anyhow::Result<String> {
+        let now = now.seconds();
+        let mut claims = json!({"iss": self.issuer, "aud": self.audience, "sub": self.user, "roles": self.roles, "iat": now, "exp": now.saturating_add_signed(self.expires_in_seconds)});
+        if let Some(members) = claims.as_object_mut() {
+            members.extend(self.claims);
+        }
+        let key = match self.key.as_deref().zip(self.algorithm) {
+            Some((path, algorithm)) => SigningKey::from_jwk(&input::key(path)?, algorithm)?,
+            None => state::demo_key()?,
+        };
+        Ok(key.sign(&claims)?)
+    }
+}
+
+impl Verify {
+    fn run(self, now: Timestamp) -> anyhow::Result<()> {
+        let keys = jose::verification_keys(&self.key, &self.algorithms)?;
+        let skew = Skew::from_seconds(self.clock_skew_seconds);
+        let expected = Expectations { issuer: &self.issuer, audiences: &self.audiences, algorithms: &self.algorithms, types: &[], skew };
+        let token = input::value(&self.token)?;
+        let verified = Unverified::parse(&token).and_then(|token| token.verify(&keys, &expected, now));
+        let verified = verified.map_err(|error| anyhow::anyhow!("{}: {error}\n{}", error.reason(), error.reason().fix()))?;
+        println!("{:#}", Value::Object(verified.claims().members().clone()));
+        Ok(())
     }
 }
 
@@ -61,14 +127,14 @@ pub(crate) fn mint(user: &str, roles: &[String], audience: &str, expires_in: i64
 }
 
 fn decode(token: &str) -> anyhow::Result<()> {
-    let mut text = token.to_owned();
-    if token == "-" {
-        text.clear();
-        std::io::stdin().read_to_string(&mut text)?;
-    }
-    let parts: Vec<&str> = text.trim().split('.').collect();
-    let [header, claims, _] = parts.as_slice() else { anyhow::bail!("a signed token has three parts, this has {}", parts.len()) };
-    for (name, part) in [("header", header), ("claims", claims)] {
+    let text = input::value(token)?;
+    let parts: Vec<&str> = text.split('.').collect();
+    let readable: &[(&str, &str)] = match parts.as_slice() {
+        [header, claims, _] => &[("header", header), ("claims", claims)],
+        [header, _, _, _, _] => &[("header of an encrypted token", header)],
+        _ => anyhow::bail!("a signed token has three parts and an encrypted one five, this has {}", parts.len()),
+    };
+    for (name, part) in readable {
         let bytes = URL_SAFE_NO_PAD.decode(part).with_context(|| format!("the {name} is not base64url"))?;
         let value: Value = serde_json::from_slice(&bytes).with_context(|| format!("the {name} is not JSON"))?;
         println!("{name}: {value:#}");

@@ -35,6 +35,6 @@ pub struct OidcProvider {
     pub keys: Option<KeySources>,
     /// Allowed signature algorithms. Unset means RS256 and ES256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 10), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(min = 1, max = 13), extend("x-kubernetes-list-type" = "set"))]
     pub algorithms: Option<Vec<Algorithm>>,
 }

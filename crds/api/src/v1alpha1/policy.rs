@@ -122,7 +122,7 @@ pub struct JwtIssuer {
     pub keys: Option<KeySources>,
     /// Allowed signature algorithms. Unset means RS256 and ES256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 10), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(min = 1, max = 13), extend("x-kubernetes-list-type" = "set"))]
     pub algorithms: Option<Vec<Algorithm>>,
     /// Accepted `typ` header values, for example `at+jwt`; then a token must carry one of them. Unset accepts tokens without `typ`, with `JWT` and with `at+jwt`, and no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,8 @@
+use idm_types::Reason;
 use serde_json::json;
 
 use super::*;
-use crate::{KeySetError, SigningKey};
+use crate::{KeySetError, MAX_TOKEN_BYTES, SigningKey};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
@@ -14,7 +15,7 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
-        let key = SigningKey::generate("k1").unwrap();
+        let key = SigningKey::generate(Algorithm::ES256, "k1").unwrap();
         let keys = KeySet::parse(key.jwks().to_string().as_bytes(), &[Algorithm::ES256]).unwrap();
         Self { key, keys, audiences: vec!["orders".into()], types: vec![] }
     }
@@ -78,7 +79,8 @@ fn an_altered_token_is_refused() {
     let other = crate::to_base64url(json!({"iss": "https://idp", "aud": "orders", "sub": "root", "exp": NOW.seconds() + 60}).to_string().as_bytes());
     assert_eq!(case.check(&format!("{header}.{other}.{signature}")).unwrap_err().reason(), Reason::BadSignature);
     assert_eq!(case.check(&format!("{signed}.")).unwrap_err().reason(), Reason::BadSignature);
-    let stranger = SigningKey::generate("k1").unwrap().sign(&json!({"iss": "https://idp", "aud": "orders", "exp": NOW.seconds() + 60})).unwrap();
+    let stranger =
+        SigningKey::generate(Algorithm::ES256, "k1").unwrap().sign(&json!({"iss": "https://idp", "aud": "orders", "exp": NOW.seconds() + 60})).unwrap();
     assert_eq!(case.check(&stranger).unwrap_err().reason(), Reason::BadSignature);
 }
 
@@ -103,7 +105,7 @@ fn headers_that_change_the_meaning_are_refused() {
     assert_eq!(with(json!({"alg": "ES256", "kid": "k1", "typ": "logout+jwt"})), Err(Reason::WrongTokenType));
     assert_eq!(with(json!({"alg": "ES256", "kid": "k1", "typ": "application/AT+JWT"})), Ok(()));
     // A key of the attacker's, carried along, is never looked at: the signature is checked with ours.
-    let own = SigningKey::generate("k1").unwrap();
+    let own = SigningKey::generate(Algorithm::ES256, "k1").unwrap();
     let jwk = own.jwks()["keys"][0].clone();
     let claims = json!({"iss": "https://idp", "aud": "orders", "exp": NOW.seconds() + 60});
     let token = own.sign_with_header(&json!({"alg": "ES256", "kid": "k1", "jwk": jwk, "jku": "https://evil"}), &claims).unwrap();
@@ -133,7 +135,7 @@ fn what_is_no_token_is_refused_unread() {
 fn a_key_set_that_cannot_be_trusted_is_refused_whole() {
     let allowed = &[Algorithm::ES256, Algorithm::RS256];
     let parse = |keys: Value| KeySet::parse(json!({ "keys": keys }).to_string().as_bytes(), allowed).map(|k| k.len());
-    let good = SigningKey::generate("a").unwrap().jwks()["keys"][0].clone();
+    let good = SigningKey::generate(Algorithm::ES256, "a").unwrap().jwks()["keys"][0].clone();
     let mut private = good.clone();
     private["d"] = json!("AAAA");
     let mut off_curve = good.clone();

@@ -1,0 +1,232 @@
+//! Key sets (RFC 7517 §5). Every key leaves here bound to the algorithms it may verify.
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::signature::{self as sig, ParsedPublicKey, VerificationAlgorithm};
+use idm_types::Algorithm;
+use serde_json::Value;
+
+use crate::{Jwk, JwkError, numbers, parse_strict};
+
+/// Larger key sets are refused before they are parsed.
+pub const MAX_JWKS_BYTES: usize = 512 * 1024;
+const MAX_KEYS: usize = 256;
+
+/// Why a key set was refused as a whole. The last good one stays in use.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum KeySetError {
+    /// Too many bytes or keys.
+    #[error("the key set is larger than 512 KiB or 256 keys")]
+    TooLarge,
+    /// Not JSON, or JSON with duplicate members.
+    #[error("the key set is not JSON: {0}")]
+    NotJson(String),
+    /// JSON, but not a JWKS.
+    #[error("the key set must be an object with a `keys` list")]
+    NotAKeySet,
+    /// Someone published a private or symmetric key. Nothing of the set can be trusted any more.
+    #[error("the key set holds a private or symmetric key (key {position}): publish public keys only and replace that key")]
+    PrivateKey {
+        /// Counted from 0.
+        position: usize,
+    },
+    /// Secret and public keys in one set: a verifier could be led from one to the other.
+    #[error("the key set mixes symmetric and other keys: give each kind a set of its own")]
+    Mixed,
+    /// Two usable keys share a `kid` and an algorithm, so a token cannot say which one it means.
+    #[error("two keys of the key set have the kid `{0}`")]
+    DuplicateKid(String),
+    /// A key with an allowed algorithm could not be read.
+    #[error("key {position} of the key set is broken: {problem}")]
+    BrokenKey {
+        /// Counted from 0.
+        position: usize,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Nothing to verify with.
+    #[error("the key set has no key for any allowed algorithm")]
+    NoUsableKey,
+}
+
+#[derive(Debug)]
+enum Verifier {
+    Public(ParsedPublicKey),
+    Mac(Box<hmac::Key>),
+}
+
+#[derive(Debug)]
+pub(crate) struct BoundKey {
+    kid: Option<String>,
+    x5t: Option<String>,
+    algorithm: Algorithm,
+    verifier: Verifier,
+}
+
+impl BoundKey {
+    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        match &self.verifier {
+            Verifier::Public(key) => key.verify_sig(message, signature).is_ok(),
+            // Compared in constant time.
+            Verifier::Mac(key) => hmac::verify(key, message, signature).is_ok(),
+        }
+    }
+
+    pub(crate) fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+}
+
+/// The usable keys of one issuer, each bound to one algorithm.
+#[derive(Debug)]
+pub struct KeySet {
+    keys: Vec<BoundKey>,
+}
+
+impl KeySet {
+    /// Reads a published JWKS and binds each key to the `allowed` algorithms it fits.
+    ///
+    /// Keys for other purposes or of unknown types are skipped, as RFC 7517 §5 asks; a private or
+    /// symmetric key, a duplicate `kid`, or a broken key refuses the whole set.
+    pub fn parse(json: &[u8], allowed: &[Algorithm]) -> Result<Self, KeySetError> {
+        let entries = entries(json, false)?;
+        if let Some(position) = entries.iter().position(Jwk::is_secret) {
+            return Err(KeySetError::PrivateKey { position });
+        }
+        Self::bind(&entries, allowed)
+    }
+
+    /// Reads keys that are kept secret: a JWKS or one JWK, with symmetric keys, or with private keys of
+    /// which only the public part is used. Never both: that is how HMAC gets to be verified with a public key.
+    pub fn parse_secret(json: &[u8], allowed: &[Algorithm]) -> Result<Self, KeySetError> {
+        let entries = entries(json, true)?;
+        let symmetric = entries.iter().filter(|jwk| jwk.text("kty") == Some("oct")).count();
+        if symmetric != 0 && symmetric != entries.len() {
+            return Err(KeySetError::Mixed);
+        }
+        Self::bind(&entries, allowed)
+    }
+
+    fn bind(entries: &[Jwk], allowed: &[Algorithm]) -> Result<Self, KeySetError> {
+        let mut keys: Vec<BoundKey> = Vec::new();
+        for (position, jwk) in entries.iter().enumerate() {
+            for &algorithm in allowed.iter().filter(|&&a| fits(jwk, a, "verify")) {
+                let kid = jwk.kid().map(str::to_owned);
+                if kid.is_some() && keys.iter().any(|k| k.kid == kid && k.algorithm == algorithm) {
+                    return Err(KeySetError::DuplicateKid(kid.unwrap_or_default()));
+                }
+                let verifier = load(jwk, algorithm).map_err(|e| KeySetError::BrokenKey { position, problem: e.to_string() })?;
+                let x5t = jwk.text("x5t#S256").map(str::to_owned);
+                keys.push(BoundKey { kid, x5t, algorithm, verifier });
+            }
+        }
+        if keys.is_empty() { Err(KeySetError::NoUsableKey) } else { Ok(Self { keys }) }
+    }
+
+    /// The set of one key, whatever its purpose and name: for keys that proved their place otherwise.
+    pub fn of_key(jwk: &Jwk, allowed: &[Algorithm]) -> Result<Self, KeySetError> {
+        Self::bind(std::slice::from_ref(jwk), allowed)
+    }
+
+    /// How many key and algorithm pairs can verify.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Never true: a set without usable keys is refused by [`Self::parse`].
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The one key a token means: by `kid`, by certificate thumbprint, or the only key of its algorithm
+    /// when it names none.
+    pub(crate) fn select(&self, kid: Option<&str>, x5t: Option<&str>, algorithm: Algorithm) -> Option<&BoundKey> {
+        let mut fitting = self.keys.iter().filter(|key| key.algorithm == algorithm);
+        match (kid, x5t) {
+            (Some(kid), _) => fitting.find(|key| key.kid.as_deref() == Some(kid)),
+            (None, Some(x5t)) if self.keys.iter().any(|key| key.x5t.is_some()) => fitting.find(|key| key.x5t.as_deref() == Some(x5t)),
+            (None, _) => fitting.next().filter(|_| fitting.next().is_none()),
+        }
+    }
+}
+
+pub(crate) fn entries(json: &[u8], bare: bool) -> Result<Vec<Jwk>, KeySetError> {
+    if json.len() > MAX_JWKS_BYTES {
+        return Err(KeySetError::TooLarge);
+    }
+    let document = parse_strict(json).map_err(|e| KeySetError::NotJson(e.to_string()))?;
+    let entries = match document {
+        Value::Object(mut members) => match members.remove("keys") {
+            Some(Value::Array(entries)) => entries,
+            None if bare => vec![Value::Object(members)],
+            _ => return Err(KeySetError::NotAKeySet),
+        },
+        _ => return Err(KeySetError::NotAKeySet),
+    };
+    if entries.len() > MAX_KEYS {
+        return Err(KeySetError::TooLarge);
+    }
+    // An entry that is no object fits no algorithm and is skipped, like every other unknown key.
+    Ok(entries.into_iter().map(Jwk::from_members).collect())
+}
+
+/// Whether the key may serve `algorithm`: by type and curve, and by `alg`, `use` and `key_ops` where given.
+pub(crate) fn fits(jwk: &Jwk, algorithm: Algorithm, operation: &str) -> bool {
+    use Algorithm::*;
+    let kind = match algorithm {
+        RS256 | RS384 | RS512 | PS256 | PS384 | PS512 => jwk.text("kty") == Some("RSA"),
+        ES256 => is_ec(jwk, "P-256"),
+        ES384 => is_ec(jwk, "P-384"),
+        ES512 => is_ec(jwk, "P-521"),
+        EdDSA => jwk.text("kty") == Some("OKP") && jwk.text("crv") == Some("Ed25519"),
+        HS256 | HS384 | HS512 => jwk.text("kty") == Some("oct"),
+    };
+    let named = match jwk.get("alg") {
+        None => true,
+        Some(alg) => alg == algorithm.name() || algorithm == EdDSA && alg == "Ed25519",
+    };
+    kind && named && allows(jwk, "sig", operation)
+}
+
+pub(crate) fn is_ec(jwk: &Jwk, curve: &str) -> bool {
+    jwk.text("kty") == Some("EC") && jwk.text("crv") == Some(curve)
+}
+
+/// Whether `use` and `key_ops` allow the purpose (RFC 7517 §4.2, §4.3). A private key that may sign may also verify.
+pub(crate) fn allows(jwk: &Jwk, purpose: &str, operation: &str) -> bool {
+    let implied = |op: &Value| op == operation || operation == "verify" && op == "sign";
+    let ops_allow = |ops: &Value| ops.as_array().is_some_and(|ops| ops.iter().any(implied));
+    jwk.get("use").is_none_or(|used| used == purpose) && jwk.get("key_ops").is_none_or(ops_allow)
+}
+
+fn load(jwk: &Jwk, algorithm: Algorithm) -> Result<Verifier, JwkError> {
+    use Algorithm::*;
+    let (verifier, bytes): (&'static dyn VerificationAlgorithm, Vec<u8>) = match algorithm {
+        RS256 => (&sig::RSA_PKCS1_2048_8192_SHA256, numbers::rsa_public(jwk)?),
+        RS384 => (&sig::RSA_PKCS1_2048_8192_SHA384, numbers::rsa_public(jwk)?),
+        RS512 => (&sig::RSA_PKCS1_2048_8192_SHA512, numbers::rsa_public(jwk)?),
+        PS256 => (&sig::RSA_PSS_2048_8192_SHA256, numbers::rsa_public(jwk)?),
+        PS384 => (&sig::RSA_PSS_2048_8192_SHA384, numbers::rsa_public(jwk)?),
+        PS512 => (&sig::RSA_PSS_2048_8192_SHA512, numbers::rsa_public(jwk)?),
+        ES256 => (&sig::ECDSA_P256_SHA256_FIXED, numbers::point(jwk, 32)?),
+        ES384 => (&sig::ECDSA_P384_SHA384_FIXED, numbers::point(jwk, 48)?),
+        ES512 => (&sig::ECDSA_P521_SHA512_FIXED, numbers::point(jwk, 66)?),
+        EdDSA => (&sig::ED25519, numbers::okp(jwk, "x")?),
+        HS256 | HS384 | HS512 => return mac_key(jwk, algorithm).map(|key| Verifier::Mac(Box::new(key))),
+    };
+    let unusable = "its numbers are not a key that this algorithm accepts (RSA needs 2048 to 8192 bits)";
+    ParsedPublicKey::new(verifier, bytes).map(Verifier::Public).map_err(|_| JwkError::Broken(unusable))
+}
+
+/// RFC 7518 §3.2: a key as long as the hash at least.
+pub(crate) fn mac_key(jwk: &Jwk, algorithm: Algorithm) -> Result<hmac::Key, JwkError> {
+    let (hash, least) = match algorithm {
+        Algorithm::HS256 => (hmac::HMAC_SHA256, 32),
+        Algorithm::HS384 => (hmac::HMAC_SHA384, 48),
+        _ => (hmac::HMAC_SHA512, 64),
+    };
+    let key = numbers::octets(jwk)?;
+    if key.len() < least {
+        return Err(JwkError::Broken("an HMAC key must have as many bytes as the hash: 32, 48 or 64"));
+    }
+    Ok(hmac::Key::new(hash, &key))
+}

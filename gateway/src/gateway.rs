@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context;
 use idm_audit::ship::{self, Elasticsearch};
 use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth};
-use idm_authn::KeyRing;
+use idm_authn::{KeyRing, Memory, PasswordChecker};
 use idm_plan::{Bundle, KeySource};
 use idm_proxy::{Engine, EngineError, Server, ServerConfig, Shared};
 use tokio::sync::watch;
@@ -54,6 +55,7 @@ pub struct Gateway {
     shared: Arc<Shared>,
     fetcher: Fetcher,
     ring: Mutex<KeyRing>,
+    memory: Arc<Memory>,
     ready: AtomicBool,
     error: Mutex<Option<String>>,
     health: Arc<SpoolHealth>,
@@ -76,12 +78,15 @@ impl Gateway {
         let shared = Shared::new(options.name.clone());
         let config = ServerConfig { listen: options.listen, cores: options.cores, drain: options.drain };
         let server = Server::start(&config, &shared, &spool, random_seed())?;
+        let passwords = PasswordChecker::start((options.cores / 2).max(1)).context("the system gives no threads for password checks")?;
+        let memory = Memory::new(passwords).context("the system gives no random bits")?;
         let (stop_shipper, stopped) = watch::channel(false);
         let shipper = elasticsearch.map(|server| tokio::spawn(ship::run(spool.dir().to_owned(), server, spool.health(), stopped)));
         Ok(Arc::new(Self {
             shared,
             fetcher: Fetcher::new(options.danger_insecure_issuers)?,
             ring: Mutex::default(),
+            memory,
             ready: AtomicBool::new(true),
             error: Mutex::default(),
             health: spool.health(),
@@ -98,7 +103,7 @@ impl Gateway {
     /// Arms a bundle and puts it in force on every core. On error the engine before it keeps serving.
     pub async fn apply(&self, bundle: &Bundle) -> Result<(), EngineError> {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let engine = Engine::arm(bundle, &mut ring, self.shared.metrics())?;
+        let engine = Engine::arm(bundle, &mut ring, &self.memory, self.shared.metrics())?;
         self.fetch_new(ring, bundle);
         let deadline = tokio::time::Instant::now() + KEYS_WAIT;
         while !engine.keys_loaded() && tokio::time::Instant::now() < deadline {

@@ -83,6 +83,7 @@ pub(crate) struct Context {
     pub(crate) recorder: Recorder,
     pub(crate) settings: GatewaySettings,
     pub(crate) http: reqwest::Client,
+    pub(crate) hashes: idm_compile::PasswordHashes,
 }
 
 /// Runs until SIGTERM or until leadership is lost.
@@ -119,7 +120,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     let reporter = Reporter { controller: MANAGER.into(), instance: Some(options.name.clone()) };
     let http = reqwest::Client::builder().timeout(Duration::from_secs(1)).no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
-    let context = Arc::new(Context { recorder: Recorder::new(client.clone(), reporter), store: watch::Store::default(), settings, http, client });
+    let context = Arc::new(Context {
+        recorder: Recorder::new(client.clone(), reporter),
+        store: watch::Store::default(),
+        settings,
+        http,
+        client,
+        hashes: idm_compile::PasswordHashes::default(),
+    });
     let outcome = tokio::select! {
         outcome = leader.keep() => outcome,
         outcome = reconcile::run(context, spool.lane()) => outcome,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::select_all;
 use idm_audit::Lane;
-use idm_compile::{Cause, Condition, ObjectId, compile};
+use idm_compile::{Cause, Compiled, Condition, ObjectId, compile};
 use idm_plan::Bundle;
 use idm_types::Timestamp;
 use tokio::sync::mpsc;
@@ -95,6 +95,7 @@ fn is_terminating(error: &anyhow::Error) -> bool {
 async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<Duration>> {
     let client = &context.client;
     let mut world = world::objects(&context.store, namespace);
+    world.hashes = context.hashes.clone();
     let ours = !world.policies.is_empty()
         || !world.credentials.is_empty()
         || !world.federations.is_empty()
@@ -111,12 +112,12 @@ async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<
     world::read_secrets(&mut world, client).await?;
     credentials::supply(&mut world, client).await?;
     let current = if wanted { gateway::current_bundle(client, namespace).await? } else { None };
-    let mut compiled = compile(&world, current.as_ref().map(|bundle| &bundle.plan));
+    let mut compiled = compile(&world, current.as_ref());
     if !wanted {
         gateway::publish(context, &world, &compiled, 0, &gateway::Observed::default()).await?;
         return Ok(Some(RESYNC));
     }
-    let bundle = next(current, &compiled.plan);
+    let bundle = next(current, &compiled);
     let built = match gateway::build(&world, bundle, &context.settings) {
         Ok(built) => built,
         Err(error) => {
@@ -137,10 +138,10 @@ async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<
 }
 
 /// The same plan keeps its generation, so that nothing is announced when nothing changed.
-fn next(current: Option<Bundle>, plan: &idm_plan::Plan) -> Bundle {
+fn next(current: Option<Bundle>, compiled: &Compiled) -> Bundle {
+    let Compiled { plan, secrets, .. } = compiled;
     match current {
-        Some(current) if current.plan == *plan => current,
-        Some(current) => Bundle::seal(plan.clone(), current.generation + 1),
-        None => Bundle::seal(plan.clone(), 1),
+        Some(current) if current.plan == *plan && current.secrets == *secrets => current,
+        current => Bundle::seal(plan.clone(), secrets.clone(), current.map_or(1, |current| current.generation + 1)),
     }
 }

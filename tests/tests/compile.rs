@@ -51,6 +51,10 @@ fn compiled(yaml: &str) -> Compiled {
     compile(&world(yaml), None)
 }
 
+fn sealed(compiled: &Compiled) -> idm_plan::Bundle {
+    idm_plan::Bundle::seal(compiled.plan.clone(), compiled.secrets.clone(), 1)
+}
+
 /// Which policy (or refusal) each rule of the route got.
 fn holders(plan: &Plan) -> BTreeMap<String, String> {
     let holder = |handler: &Handler| match handler {
@@ -111,7 +115,7 @@ fn a_policy_that_breaks_keeps_its_last_good_version_and_one_that_never_worked_cl
     let good = compiled(&format!("{BASE}{}", policy("p", ROUTE)));
     let broken = policy("p", ROUTE).replace("anonymous: {}", "jwt: {issuers: [{federationRef: {name: missing}, audiences: [a]}]}");
     let world = world(&format!("{BASE}{broken}"));
-    let kept = compile(&world, Some(&good.plan));
+    let kept = compile(&world, Some(&sealed(&good)));
     assert_eq!(kept.plan.policies, good.plan.policies);
     assert!(said(&kept, "p").iter().any(|s| s.starts_with("Programmed InvalidKeptPrevious")), "{:?}", said(&kept, "p"));
     assert!(said(&kept, "p").iter().any(|s| s.contains("RefNotFound: Federation 'missing' must exist")), "{:?}", said(&kept, "p"));
@@ -211,13 +215,13 @@ fn a_route_on_a_second_port_is_not_exposed_on_the_first() {
 #[test]
 fn a_folder_and_a_cluster_give_the_same_plan() {
     let yaml = format!("{BASE}{}{}", policy("p", ROUTE), policy("s", SERVICE));
-    let from_folder = compiled(&yaml).plan;
+    let from_folder = compiled(&yaml);
     // As the operator sees them: JSON documents in any order.
     let mut world = world(BASE);
     for document in yaml.split("---\n").filter(|d| d.contains("IdentityPolicy")).collect::<Vec<_>>().into_iter().rev() {
         assert!(world.insert(serde_yaml_ng::from_str(document).unwrap()));
     }
     world.sort();
-    let from_cluster = compile(&world, None).plan;
-    assert_eq!(idm_plan::Bundle::seal(from_folder, 1).digest, idm_plan::Bundle::seal(from_cluster, 1).digest);
+    let from_cluster = compile(&world, None);
+    assert_eq!(sealed(&from_folder).digest, sealed(&from_cluster).digest);
 }

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gateway_api::apis::standard::gateways::{Gateway, GatewayListeners};
 use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
-use idm_plan::{Handler, Host, PathMatch, Plan, Policy, RouteEntry, RouteRule, Timeouts, VirtualHost};
+use idm_plan::{Bundle, Handler, Host, PathMatch, Plan, Policy, RouteEntry, RouteRule, Secrets, Timeouts, VirtualHost};
 use idm_types::Reason;
 use kube::ResourceExt;
 
@@ -16,6 +16,8 @@ use crate::{Cause, Condition, ObjectId, Report, World, previous_policy, service_
 pub struct Compiled {
     /// What its gateway shall enforce.
     pub plan: Plan,
+    /// The secrets that the plan speaks of.
+    pub secrets: Secrets,
     /// What its users shall know.
     pub report: Report,
     /// How each HTTPRoute and its parents fared, for Gateway API statuses.
@@ -37,17 +39,22 @@ pub struct RouteStatus {
 ///
 /// Total: there is always a plan, and what could not be compiled refuses its requests in it. A policy
 /// that became invalid keeps its version in `previous` when there is one with the same uid.
-pub fn compile(world: &World, previous: Option<&Plan>) -> Compiled {
+pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     let mut compiler = Compiler {
         world,
         report: Report::default(),
         policies: Vec::new(),
+        secrets: Secrets::default(),
         invalid: BTreeMap::new(),
         rules: Vec::new(),
         hosts: BTreeMap::new(),
         covered: BTreeMap::new(),
+        keeps_previous: false,
     };
-    compiler.lower_policies(previous);
+    compiler.lower_policies(previous.map(|bundle| &bundle.plan));
+    if let Some(previous) = previous.filter(|_| compiler.keeps_previous) {
+        compiler.secrets.keep_from(&previous.secrets);
+    }
     let attachments = compiler.settle_attachments();
     let routes = compiler.lower_routes(&attachments);
     compiler.lower_services(&attachments);
@@ -66,13 +73,16 @@ pub fn compile(world: &World, previous: Option<&Plan>) -> Compiled {
         credentials,
         grants,
     };
-    Compiled { plan, report: compiler.report, routes }
+    Compiled { plan, secrets: compiler.secrets, report: compiler.report, routes }
 }
 
 struct Compiler<'w> {
     world: &'w World,
     report: Report,
     policies: Vec<Policy>,
+    secrets: Secrets,
+    /// Whether a policy of the previous plan stays in force.
+    keeps_previous: bool,
     /// Policies that cannot be enforced, with the message their requests are refused with.
     invalid: BTreeMap<String, String>,
     rules: Vec<RouteRule>,
@@ -102,7 +112,7 @@ impl<'w> Compiler<'w> {
         for object in &self.world.policies {
             let id = self.id("IdentityPolicy", &object.meta.name);
             let mut notes = Notes::new(&mut self.report, id.clone());
-            let lowered = lower_policy(self.world, object, &mut notes);
+            let lowered = lower_policy(self.world, object, &mut self.secrets, &mut notes);
             self.keep(lowered, &object.meta.name, &object.meta.uid, &id, previous);
         }
         for broken in self.world.broken.iter().filter(|b| b.id.kind == "IdentityPolicy") {
@@ -115,6 +125,7 @@ impl<'w> Compiler<'w> {
             self.policies.push(policy);
         } else if let Some(last_good) = previous_policy(previous, uid) {
             self.policies.push(last_good.clone());
+            self.keeps_previous = true;
             let message = format!("generation {} stays in force until the policy is valid again", last_good.generation);
             self.report.push(id, "", Condition::Programmed, Cause::InvalidKeptPrevious, message);
         } else {

@@ -8,11 +8,13 @@
 mod attach;
 mod compile;
 mod lower;
+mod passwords;
 mod report;
 mod world;
 pub mod yaml;
 
 pub use compile::{Compiled, RouteStatus, compile};
+pub use passwords::PasswordHashes;
 pub use report::{Cause, Condition, Finding, ObjectId, Report};
 pub use world::{Broken, Meta, Object, Settings, World};
 

@@ -71,6 +71,8 @@ pub enum Cause {
     InvalidRef,
     /// The change is not valid and the previous version stays in force.
     InvalidKeptPrevious,
+    /// The object is in force, and something about it is dangerous.
+    DangerousOption,
     /// A listener asks for something this gateway does not have.
     UnsupportedListener,
     /// No listener takes the route.
@@ -91,6 +93,7 @@ impl Cause {
             Cause::RefNotPermitted => "RefNotPermitted",
             Cause::InvalidRef => "InvalidRef",
             Cause::InvalidKeptPrevious => "InvalidKeptPrevious",
+            Cause::DangerousOption => "DangerousOption",
             Cause::UnsupportedListener => "UnsupportedListener",
             Cause::NoMatchingParent => "NoMatchingParent",
         }
@@ -115,7 +118,7 @@ pub struct Finding {
 impl Finding {
     /// True when the object is in force all the same.
     pub fn is_note(&self) -> bool {
-        self.cause == Cause::PartiallyProgrammed
+        matches!(self.cause, Cause::PartiallyProgrammed | Cause::DangerousOption)
     }
 }
 

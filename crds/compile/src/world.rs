@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
 
-use crate::ObjectId;
+use crate::{ObjectId, PasswordHashes};
 
 /// How far the writers of the objects are trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,6 +93,8 @@ pub struct World {
     pub gateways: Vec<Gateway>,
     /// Services of the namespace.
     pub services: Vec<Service>,
+    /// Password hashes made by earlier compilations.
+    pub hashes: PasswordHashes,
     /// The Secrets that the objects name, by name and key.
     pub secrets: BTreeMap<String, BTreeMap<String, Redacted<Vec<u8>>>>,
 }

@@ -45,6 +45,11 @@ impl ApiKey {
         self.0.reveal()
     }
 
+    /// The random bits alone, without prefix and checksum.
+    pub fn body(&self) -> &str {
+        self.reveal().get(PREFIX.len()..PREFIX.len() + BODY).unwrap_or_default()
+    }
+
     /// The first 8 characters (`idm_` and 24 of the 256 bits), to tell keys apart in status and audit.
     pub fn prefix(&self) -> String {
         self.reveal().chars().take(PREFIX.len() + 4).collect()

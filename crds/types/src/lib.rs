@@ -17,3 +17,12 @@ pub use names::{DecisionId, MethodName, NameError, RoleName, RuleName};
 pub use reason::Reason;
 pub use redacted::Redacted;
 pub use time::{Skew, Timestamp};
+
+/// Bytes in lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}

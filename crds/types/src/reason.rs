@@ -94,6 +94,20 @@ reasons! {
     UnknownApiKey = 401, "the API key is not known here", "check the key; its checksum tells a typing error from a revoked key";
     /// The API key has a wrong checksum.
     MalformedApiKey = 401, "the API key is not well formed: its checksum does not match", "copy the key again, whole";
+    /// A password or token credential that cannot be read.
+    MalformedCredential = 401, "the credential is not written as its method wants it", "compare the request's credential with the method's form";
+    /// User name or password is wrong.
+    WrongPassword = 401, "the user name or the password is wrong", "check both; the audit names the user that was tried";
+    /// Too many wrong passwords.
+    TooManyAttempts = 429, "too many wrong passwords were tried for this user or from this address", "wait as long as Retry-After says; a right password ends the delay";
+    /// All places for password checks are taken.
+    PasswordChecksBusy = 503, "more passwords wait to be checked than the gateway takes at once", "try again; callers who proved a password lately go first";
+    /// The Digest nonce is too old or not ours.
+    StaleNonce = 401, "the nonce of the Digest credential is too old or was not made here", "answer the new challenge";
+    /// The Digest nonce was used with this count before.
+    ReplayedNonce = 401, "the nonce of the Digest credential was used with this count before", "count `nc` up with every request";
+    /// The body is larger than what may be held.
+    PayloadTooLarge = 413, "the body has to be checked before it is passed on, and it is larger than 1 MiB", "send a smaller body, or use a method that does not cover the body";
     /// The credential is suspended.
     CredentialSuspended = 401, "the credential is suspended", "set `spec.suspend: false` on the Credential to let it in again";
     /// The credential is past its expiry.

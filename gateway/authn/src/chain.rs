@@ -1,17 +1,20 @@
 //! The methods of one policy, in order.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use idm_jose::{KeySet, KeySetError};
-use idm_plan::{Issuer, KeySource, MethodKind, Policy, Source};
+use idm_plan::{Base64Method, BasicMethod, Issuer, KeySource, MethodKind, Policy, Secrets, Source};
 use idm_types::{Algorithm, MethodName, Reason, Timestamp};
 
 use crate::cache::Scope;
-use crate::jwt::{ArmedJwt, Fresh};
+use crate::credential::Through;
+use crate::digest::ArmedDigest;
+use crate::jwt::ArmedJwt;
 use crate::present::{self, RequestView};
-use crate::{Authenticated, CredentialTable, Denied, Grants, Identity, IssuerKeys, TokenCache, api_key};
+use crate::{Authenticated, CredentialTable, Denied, Grants, Identity, IssuerKeys, Memory, TokenCache, api_key, basic};
 
 /// What one method says about a request. "Not presented" and "not mine" are not "tried and failed".
 pub(crate) enum Attempt {
@@ -25,10 +28,45 @@ pub(crate) enum Attempt {
     NeedsKeys(Arc<IssuerKeys>, Denied),
 }
 
-enum Armed {
+impl Attempt {
+    /// The end of it: verified, or why not and whether that is final.
+    fn verdict(self) -> Result<Fresh, (Denied, bool)> {
+        match self {
+            Attempt::Verified(fresh) => Ok(fresh),
+            Attempt::Rejected(denied) | Attempt::NeedsKeys(_, denied) => Err((denied, true)),
+            Attempt::NotMine(denied) => Err((denied, false)),
+        }
+    }
+}
+
+/// What a verified credential yields: the identity, and until when and under which keys it may be reused.
+pub(crate) struct Fresh {
+    pub(crate) identity: Rc<Identity>,
+    pub(crate) until: u64,
+    pub(crate) epoch: u64,
+}
+
+pub(crate) enum Armed {
     Jwt(ArmedJwt),
     ApiKey { sources: Vec<Source>, only: Option<Vec<String>> },
+    Basic(BasicMethod, [Source; 1]),
+    Digest(Box<ArmedDigest>, [Source; 1]),
+    Base64(Base64Method),
     Anonymous,
+}
+
+/// What a policy is armed with, besides itself.
+pub struct Armory<'a> {
+    /// Keys of issuers; new ones are added.
+    pub ring: &'a mut KeyRing,
+    /// The RoleBindings.
+    pub grants: Arc<Grants>,
+    /// The Credentials.
+    pub credentials: Arc<CredentialTable>,
+    /// The secrets that the plan speaks of.
+    pub secrets: &'a Secrets,
+    /// What is remembered across configurations.
+    pub memory: Arc<Memory>,
 }
 
 /// Where armed issuers' keys live, so that a reload finds the fetched keys of the engine before it.
@@ -50,6 +88,14 @@ pub enum PolicyError {
     /// A method without a source would never see a credential.
     #[error("policy {0}: a method has no source")]
     NoSource(String),
+    /// A secret that compile wrote is missing or unusable.
+    #[error("policy {policy}: {problem}")]
+    Secret {
+        /// The policy.
+        policy: String,
+        /// What is wrong, without the secret.
+        problem: String,
+    },
 }
 
 /// One policy with its live keys, shared by all cores.
@@ -59,19 +105,26 @@ pub struct ArmedPolicy {
     methods: Vec<(MethodName, Armed)>,
     grants: Arc<Grants>,
     credentials: Arc<CredentialTable>,
+    memory: Arc<Memory>,
 }
 
 impl ArmedPolicy {
-    /// Arms a policy. Keys are looked up in `ring`, and added there when they are new.
-    pub fn arm(plan: &Policy, position: usize, ring: &mut KeyRing, grants: Arc<Grants>, credentials: Arc<CredentialTable>) -> Result<Self, PolicyError> {
+    /// Arms a policy. Keys are looked up in the armory's ring, and added there when they are new.
+    pub fn arm(plan: &Policy, position: usize, armory: &mut Armory<'_>) -> Result<Self, PolicyError> {
         let mut methods = Vec::with_capacity(plan.methods.len());
         for method in &plan.methods {
             let armed = match &method.kind {
                 MethodKind::Jwt(jwt) => {
-                    let keys = jwt.issuers.iter().map(|issuer| keys_of(plan, issuer, ring)).collect::<Result<_, _>>()?;
+                    let keys = jwt.issuers.iter().map(|issuer| keys_of(plan, issuer, armory.ring)).collect::<Result<_, _>>()?;
                     Armed::Jwt(ArmedJwt { plan: jwt.clone(), keys })
                 }
                 MethodKind::ApiKey(method) => Armed::ApiKey { sources: method.sources.clone(), only: method.only.clone() },
+                MethodKind::Basic(method) => Armed::Basic(method.clone(), scheme("Basic")),
+                MethodKind::Digest(method) => {
+                    let secret = |problem| PolicyError::Secret { policy: plan.key.to_string(), problem };
+                    Armed::Digest(Box::new(ArmedDigest::new(method, armory.secrets).map_err(secret)?), scheme("Digest"))
+                }
+                MethodKind::Base64(method) => Armed::Base64(method.clone()),
                 MethodKind::Anonymous => Armed::Anonymous,
             };
             if !matches!(armed, Armed::Anonymous) && sources(&armed).is_empty() {
@@ -79,7 +132,18 @@ impl ArmedPolicy {
             }
             methods.push((method.name.clone(), armed));
         }
-        Ok(Self { plan: plan.clone(), position, methods, grants, credentials })
+        let Armory { grants, credentials, memory, .. } = armory;
+        Ok(Self { plan: plan.clone(), position, methods, grants: grants.clone(), credentials: credentials.clone(), memory: memory.clone() })
+    }
+
+    pub(crate) fn methods(&self) -> impl Iterator<Item = &(MethodName, Armed)> {
+        self.methods.iter()
+    }
+
+    /// Whether a method must see the whole body before it can judge this request's credential.
+    pub fn wants_body(&self, headers: &http::HeaderMap) -> bool {
+        let digest = self.methods.iter().find_map(|(_, armed)| if let Armed::Digest(digest, sources) = armed { Some((digest, sources)) } else { None });
+        digest.is_some_and(|(digest, sources)| present::in_headers(headers, sources).is_some_and(|credential| digest.wants_body(credential)))
     }
 
     /// The plan behind it.
@@ -119,7 +183,7 @@ impl ArmedPolicy {
             let Some(presented) = presented else { continue };
             let source = sources(armed).get(presented.source).cloned();
             let scope = Scope { policy: self.position, method: position };
-            match self.verify(name, armed, presented.value, scope, cache, now).await {
+            match self.verify(name, armed, presented.value, scope, cache, view, now).await {
                 Ok(who) => return Ok((who, source)),
                 Err((denied, true)) => return Err(denied),
                 Err((denied, false)) => drop(not_mine.get_or_insert(denied)),
@@ -127,12 +191,13 @@ impl ArmedPolicy {
         }
         match (not_mine, anonymous) {
             (Some(denied), _) => Err(denied),
-            (None, Some(name)) => Ok((Authenticated::new(Rc::new(nobody(name)), false), None)),
+            (None, Some(name)) => Ok((Authenticated::new(Rc::new(Identity::nobody(name, "anonymous")), false), None)),
             (None, None) => Err(Denied::new(Reason::NoCredentials, self.expectation(), None)),
         }
     }
 
     /// One method's verdict; the flag tells whether it is final.
+    #[allow(clippy::too_many_arguments)] // each is a different thing, and there is one caller
     async fn verify(
         &self,
         name: &MethodName,
@@ -140,37 +205,52 @@ impl ArmedPolicy {
         credential: &str,
         scope: Scope,
         cache: &std::cell::RefCell<TokenCache>,
+        view: RequestView<'_>,
         now: Timestamp,
     ) -> Result<Authenticated, (Denied, bool)> {
-        let hash = cache.borrow().hash(scope, credential);
+        let key = self.cache_key(armed, credential);
+        let Some(key) = key.as_deref() else {
+            return self.attempt(name, armed, credential, view, now).await.verdict().map(|fresh| Authenticated::new(fresh.identity, false));
+        };
+        let hash = cache.borrow().hash(scope, key);
         let epoch_of = |identity: &Identity| match armed {
             Armed::Jwt(jwt) => jwt.epoch(identity),
             _ => 0,
         };
-        if let Some(identity) = cache.borrow_mut().get(hash, scope, credential, now.0, epoch_of) {
+        if let Some(identity) = cache.borrow_mut().get(hash, scope, key, now.0, epoch_of) {
             return Ok(Authenticated::new(identity, true));
         }
-        let mut attempt = self.attempt(name, armed, credential, now);
+        let mut attempt = self.attempt(name, armed, credential, view, now).await;
         if let Attempt::NeedsKeys(keys, denied) = attempt {
             if !keys.refetch(now).await {
                 return Err((denied, true));
             }
-            attempt = self.attempt(name, armed, credential, now);
+            attempt = self.attempt(name, armed, credential, view, now).await;
         }
-        match attempt {
-            Attempt::Verified(Fresh { identity, until, epoch }) => {
-                cache.borrow_mut().put(hash, scope, credential, epoch, until, identity.clone());
-                Ok(Authenticated::new(identity, false))
-            }
-            Attempt::Rejected(denied) | Attempt::NeedsKeys(_, denied) => Err((denied, true)),
-            Attempt::NotMine(denied) => Err((denied, false)),
+        let Fresh { identity, until, epoch } = attempt.verdict()?;
+        cache.borrow_mut().put(hash, scope, key, epoch, until, identity.clone());
+        Ok(Authenticated::new(identity, false))
+    }
+
+    /// Under which name a verdict may be kept; `None` where each request needs its own.
+    fn cache_key<'c>(&self, armed: &Armed, credential: &'c str) -> Option<Cow<'c, str>> {
+        match armed {
+            Armed::Digest(..) => None,
+            // No password stays in memory.
+            Armed::Basic(..) | Armed::Base64(_) => Some(Cow::Owned(idm_types::hex(self.memory.fingerprint(&[credential]).as_ref()))),
+            Armed::Jwt(_) | Armed::ApiKey { .. } | Armed::Anonymous => Some(Cow::Borrowed(credential)),
         }
     }
 
-    fn attempt(&self, name: &MethodName, armed: &Armed, credential: &str, now: Timestamp) -> Attempt {
+    async fn attempt(&self, name: &MethodName, armed: &Armed, credential: &str, view: RequestView<'_>, now: Timestamp) -> Attempt {
+        let (table, memory) = (&*self.credentials, &*self.memory);
+        let through = |kind| Through { name, kind, policy: &self.plan, grants: &self.grants, table, memory, view, now };
         match armed {
             Armed::Jwt(jwt) => jwt.attempt(name, credential, &self.plan, &self.grants, now),
-            Armed::ApiKey { only, .. } => api_key::attempt(name, credential, only.as_deref(), &self.credentials, &self.plan, &self.grants, now),
+            Armed::ApiKey { only, .. } => api_key::attempt(through("apiKey"), credential, only.as_deref()),
+            Armed::Basic(BasicMethod { only, .. }, _) => basic::attempt(through("basic"), credential, only.as_deref()).await,
+            Armed::Base64(Base64Method { layout, only, .. }) => basic::attempt_layout(through("base64"), credential, layout, only.as_deref()).await,
+            Armed::Digest(digest, _) => digest.attempt(through("digest"), credential),
             Armed::Anonymous => Attempt::Rejected(Denied::new(Reason::InternalError, "", Some(name))),
         }
     }
@@ -185,9 +265,14 @@ impl ArmedPolicy {
 fn sources(armed: &Armed) -> &[Source] {
     match armed {
         Armed::Jwt(jwt) => &jwt.plan.sources,
-        Armed::ApiKey { sources, .. } => sources,
+        Armed::ApiKey { sources, .. } | Armed::Base64(Base64Method { sources, .. }) => sources,
+        Armed::Basic(_, sources) | Armed::Digest(_, sources) => sources,
         Armed::Anonymous => &[],
     }
+}
+
+fn scheme(name: &str) -> [Source; 1] {
+    [Source::Header { name: "authorization".into(), scheme: Some(name.into()) }]
 }
 
 fn describe(source: &Source) -> String {
@@ -213,24 +298,4 @@ fn keys_of(policy: &Policy, issuer: &Issuer, ring: &mut KeyRing) -> Result<Arc<I
     };
     ring.insert(id, keys.clone());
     Ok(keys)
-}
-
-fn nobody(name: &MethodName) -> Identity {
-    Identity {
-        method: name.clone(),
-        kind: "anonymous",
-        id: String::new(),
-        username: String::new(),
-        issuer: None,
-        roles: Vec::new(),
-        groups: Vec::new(),
-        scopes: Vec::new(),
-        attributes: Vec::new(),
-        credential: None,
-        owner: None,
-        kid: None,
-        expires: None,
-        headers: Vec::new(),
-        only_policies: None,
-    }
 }

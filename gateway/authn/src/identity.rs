@@ -8,7 +8,7 @@ use idm_types::{MethodName, Reason, Timestamp};
 pub struct Identity {
     /// The method that verified it.
     pub method: MethodName,
-    /// `jwt`, `apiKey` or `anonymous`.
+    /// The method's kind: `jwt`, `apiKey`, `basic` and so on.
     pub kind: &'static str,
     /// Unique and stable: `ISSUER#SUBJECT` or `credential:NAMESPACE/NAME`; empty for anonymous callers.
     pub id: String,
@@ -36,6 +36,29 @@ pub struct Identity {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The policies a Credential may be used with; `None`: all.
     pub only_policies: Option<Vec<String>>,
+}
+
+impl Identity {
+    /// Someone of whom nothing is known, seen by this method.
+    pub(crate) fn nobody(method: &MethodName, kind: &'static str) -> Self {
+        Self {
+            method: method.clone(),
+            kind,
+            id: String::new(),
+            username: String::new(),
+            issuer: None,
+            roles: Vec::new(),
+            groups: Vec::new(),
+            scopes: Vec::new(),
+            attributes: Vec::new(),
+            credential: None,
+            owner: None,
+            kid: None,
+            expires: None,
+            headers: Vec::new(),
+            only_policies: None,
+        }
+    }
 }
 
 /// Evidence that a caller was verified by one of the policy's methods. Only this room makes one.
@@ -70,6 +93,8 @@ pub struct Denied {
     pub detail: String,
     /// The method that decided, if one did.
     pub method: Option<MethodName>,
+    /// Seconds until another attempt is looked at.
+    pub retry_after: Option<u64>,
 }
 
 impl Denied {
@@ -78,6 +103,11 @@ impl Denied {
         if let Some((end, _)) = detail.char_indices().nth(512) {
             detail.truncate(end);
         }
-        Self { reason, detail, method: method.cloned() }
+        Self { reason, detail, method: method.cloned(), retry_after: None }
+    }
+
+    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
     }
 }

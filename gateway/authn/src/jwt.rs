@@ -7,7 +7,7 @@ use idm_jose::{Claims, Expectations, TokenError, Unverified, Verified};
 use idm_plan::{Issuer, JwtMethod, Policy};
 use idm_types::{MethodName, Reason, Timestamp};
 
-use crate::chain::Attempt;
+use crate::chain::{Attempt, Fresh};
 use crate::mapping;
 use crate::{Denied, Grants, Identity, IssuerKeys};
 
@@ -15,13 +15,6 @@ use crate::{Denied, Grants, Identity, IssuerKeys};
 pub(crate) struct ArmedJwt {
     pub(crate) plan: JwtMethod,
     pub(crate) keys: Vec<Arc<IssuerKeys>>,
-}
-
-/// What a verified token yields: the identity, and until when and under which keys it may be reused.
-pub(crate) struct Fresh {
-    pub(crate) identity: Rc<Identity>,
-    pub(crate) until: u64,
-    pub(crate) epoch: u64,
 }
 
 impl ArmedJwt {
@@ -85,21 +78,16 @@ fn identity(name: &MethodName, verified: Verified, issuer: &str, policy: &Policy
     roles.dedup();
     let attributes = mapping.attributes.iter().filter_map(|(name, expr)| Some((name.clone(), claims.at(&expr.path).and_then(mapping::attribute_text)?)));
     let mut identity = Identity {
-        method: name.clone(),
-        kind: "jwt",
         id: format!("{issuer}#{}", claims.text("sub").unwrap_or(&username)),
         issuer: Some(issuer.to_owned()),
         roles,
         groups,
         scopes: scopes(claims),
         attributes: attributes.collect(),
-        credential: None,
-        owner: None,
         kid: verified.kid().map(str::to_owned),
         expires: Some(verified.expires()),
-        headers: Vec::new(),
-        only_policies: None,
         username,
+        ..Identity::nobody(name, "jwt")
     };
     identity.headers = mapping::headers(&policy.upstream.headers, &identity, Some(claims))?;
     Ok(identity)

@@ -3,24 +3,34 @@
 //! In: headers and query of a request, the armed policy, `now`. Out: [`Authenticated`], or [`Denied`]
 //! with its reason. The only mint of `Authenticated`. Never does IO: issuer keys arrive through
 //! [`IssuerKeys`], which somebody else fills. Start at [`ArmedPolicy::authenticate`]; each method is a
-//! module of one shape (`jwt.rs`, `api_key.rs`); a new one is a module, a variant of `Armed` in
+//! module of one shape (`jwt.rs`, `api_key.rs`, `basic.rs`, `digest.rs`); a new one is a module, a variant of `Armed` in
 //! `chain.rs` and a variant of `idm_plan::MethodKind`.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod api_key;
+mod basic;
 mod cache;
 mod chain;
+mod challenge;
+mod credential;
+mod digest;
 mod grants;
 mod identity;
 mod jwt;
 mod keys;
+mod lockout;
 mod mapping;
+mod memory;
+mod nonce;
+mod password;
 mod present;
 
-pub use api_key::CredentialTable;
 pub use cache::TokenCache;
-pub use chain::{ArmedPolicy, KeyRing, PolicyError};
+pub use chain::{ArmedPolicy, Armory, KeyRing, PolicyError};
+pub use credential::CredentialTable;
 pub use grants::Grants;
 pub use identity::{Authenticated, Denied, Identity};
 pub use keys::IssuerKeys;
+pub use memory::Memory;
+pub use password::PasswordChecker;
 pub use present::{Presented, RequestView, remove_cookie, remove_query};

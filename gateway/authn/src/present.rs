@@ -11,6 +11,14 @@ pub struct RequestView<'r> {
     pub headers: &'r HeaderMap,
     /// The raw query, without `?`.
     pub query: Option<&'r str>,
+    /// The request's method.
+    pub method: &'r str,
+    /// Path and query exactly as the caller wrote them.
+    pub target: &'r str,
+    /// Where the caller is.
+    pub address: std::net::IpAddr,
+    /// The whole body, where a method asked for it.
+    pub body: Option<&'r [u8]>,
 }
 
 /// A credential as it was found.
@@ -38,6 +46,14 @@ pub(crate) fn find<'r>(view: RequestView<'r>, sources: &[Source]) -> Result<Opti
         }
     }
     Ok(found)
+}
+
+/// A single credential in one of these headers, for a first look; what is ambiguous is found later.
+pub(crate) fn in_headers<'r>(headers: &'r HeaderMap, sources: &[Source]) -> Option<&'r str> {
+    sources.iter().find_map(|source| match source {
+        Source::Header { name, scheme } => in_header(headers, name, scheme.as_deref()).ok().flatten(),
+        Source::Cookie { .. } | Source::Query { .. } => None,
+    })
 }
 
 fn in_header<'r>(headers: &'r HeaderMap, name: &str, scheme: Option<&str>) -> Result<Option<&'r str>, Reason> {
@@ -124,7 +140,7 @@ mod tests {
     use super::*;
 
     fn view<'r>(headers: &'r HeaderMap, query: Option<&'r str>) -> RequestView<'r> {
-        RequestView { headers, query }
+        RequestView { headers, query, method: "GET", target: "/", address: [192, 0, 2, 1].into(), body: None }
     }
 
     fn bearer() -> Source {

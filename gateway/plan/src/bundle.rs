@@ -3,10 +3,10 @@ use std::io::{Read, Write};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::Plan;
+use crate::{Plan, Secrets};
 
 /// The format of the bundle. A gateway refuses a newer one and keeps what it has.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Larger bundles do not fit a Kubernetes Secret (1 MiB with everything around it).
 const MAX_PACKED: usize = 1_000_000;
@@ -20,10 +20,12 @@ pub struct Bundle {
     pub format: u32,
     /// Counts the changes of this namespace's plan; shown in status and by `/-/bundle`.
     pub generation: u64,
-    /// SHA-256 of the plan's JSON, in hexadecimal.
+    /// SHA-256 of plan and secrets as JSON, in hexadecimal.
     pub digest: String,
     /// The plan.
     pub plan: Plan,
+    /// The secrets it speaks of.
+    pub secrets: Secrets,
 }
 
 /// Why a bundle could not be packed or unpacked.
@@ -47,9 +49,9 @@ pub enum BundleError {
 }
 
 impl Bundle {
-    /// Seals `plan` as the given generation.
-    pub fn seal(plan: Plan, generation: u64) -> Self {
-        Self { format: FORMAT, generation, digest: digest_of(&plan), plan }
+    /// Seals a plan and its secrets as the given generation.
+    pub fn seal(plan: Plan, secrets: Secrets, generation: u64) -> Self {
+        Self { format: FORMAT, generation, digest: digest_of(&plan, &secrets), plan, secrets }
     }
 
     /// The bundle as compressed bytes for a Secret or a file.
@@ -75,18 +77,18 @@ impl Bundle {
             return Err(BundleError::NewerFormat { found: format });
         }
         let bundle: Self = serde_json::from_slice(&json).map_err(|e| BundleError::Unreadable(e.into()))?;
-        if digest_of(&bundle.plan) != bundle.digest {
+        if digest_of(&bundle.plan, &bundle.secrets) != bundle.digest {
             return Err(BundleError::DigestMismatch);
         }
         Ok(bundle)
     }
 }
 
-fn digest_of(plan: &Plan) -> String {
-    // A plan is plain data with string keys, so writing it as JSON cannot fail; an empty text would
+fn digest_of(plan: &Plan, secrets: &Secrets) -> String {
+    // Both are plain data with string keys, so writing them as JSON cannot fail; an empty text would
     // only make the digest of a broken plan equal to nothing else.
-    let json = serde_json::to_vec(plan).unwrap_or_default();
-    Sha256::digest(&json).iter().map(|byte| format!("{byte:02x}")).collect()
+    let json = serde_json::to_vec(&(plan, secrets)).unwrap_or_default();
+    idm_types::hex(&Sha256::digest(&json))
 }
 
 #[cfg(test)]
@@ -95,13 +97,13 @@ mod tests {
 
     #[test]
     fn a_bundle_reads_back() {
-        let bundle = Bundle::seal(Plan { namespace: "shop".into(), ..Plan::default() }, 7);
+        let bundle = Bundle::seal(Plan { namespace: "shop".into(), ..Plan::default() }, Secrets::default(), 7);
         assert_eq!(Bundle::unpack(&bundle.pack().unwrap()).unwrap(), bundle);
     }
 
     #[test]
     fn a_damaged_newer_or_unknown_bundle_is_refused() {
-        let good = Bundle::seal(Plan::default(), 1);
+        let good = Bundle::seal(Plan::default(), Secrets::default(), 1);
         let edited = Bundle { plan: Plan { namespace: "other".into(), ..Plan::default() }, ..good.clone() };
         assert!(matches!(Bundle::unpack(&edited.pack().unwrap()), Err(BundleError::DigestMismatch)));
         let newer = Bundle { format: FORMAT + 1, ..good.clone() };

@@ -2,8 +2,9 @@
 //!
 //! In: nothing; `idm-compile` makes a [`Plan`] and `idm-gateway` arms it. Out: a value that can be
 //! compared, printed and drawn: every reference is resolved, every default is filled in, nothing that
-//! matters is optional, and there is no secret inside (API keys are present as SHA-256 hashes of
-//! 256-bit random values). Never does IO. Start at [`Plan`], then [`Handler`]: a rule either enforces
+//! matters is optional, and there is no secret inside: API keys are present as SHA-256 hashes of 256-bit
+//! random values, passwords as argon2id hashes, and everything else by its [`SecretHandle`], with the
+//! values beside the plan in [`Secrets`]. Never does IO. Start at [`Plan`], then [`Handler`]: a rule either enforces
 //! a policy or refuses; there is no third variant.
 
 mod address;
@@ -12,16 +13,19 @@ mod expr;
 mod path;
 mod policy;
 mod route;
+mod secret;
 
 pub use address::is_local_address;
 pub use bundle::{Bundle, BundleError, FORMAT};
 pub use expr::{Expr, Variable};
 pub use path::{PathError, canonical_path};
 pub use policy::{
-    ApiKeyMethod, Credential, CredentialForwarding, Disclosure, Grant, HeaderMapping, IdentityMapping, Issuer, JwtMethod, KeySource, Method, MethodKind,
-    NameSet, Policy, Require, Rule, Source, Subject, UpstreamSettings,
+    ApiKeyMethod, Base64Method, BasicMethod, Credential, CredentialForwarding, DigestAlgorithm, DigestMethod, DigestUser, Disclosure, Grant, HeaderMapping,
+    IdentityMapping, Issuer, JwtMethod, KeySource, LayoutPart, Method, MethodKind, NameSet, Policy, Proof, Quality, Require, Rule, Source, Subject,
+    UpstreamSettings,
 };
 pub use route::{Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, PathMatch, RouteEntry, RouteRule, Timeouts, VirtualHost};
+pub use secret::{SecretHandle, Secrets};
 
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +67,7 @@ pub struct Plan {
     pub hosts: Vec<VirtualHost>,
     /// The rules that the hosts' entries point into.
     pub rules: Vec<RouteRule>,
-    /// Callers known by an API key, ordered by hash.
+    /// Callers known by a Credential, ordered by name.
     pub credentials: Vec<Credential>,
     /// Roles granted to users, groups and credentials of this project.
     pub grants: Vec<Grant>,

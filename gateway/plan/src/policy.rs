@@ -1,7 +1,7 @@
 use idm_types::{Algorithm, MethodName, RoleName, RuleName, Skew, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Expr, ObjectKey};
+use crate::{Expr, ObjectKey, SecretHandle};
 
 /// One IdentityPolicy, resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,6 +53,12 @@ pub enum MethodKind {
     Jwt(JwtMethod),
     /// An API key of a Credential.
     ApiKey(ApiKeyMethod),
+    /// User name and password of a Credential (RFC 7617).
+    Basic(BasicMethod),
+    /// A password of a Credential, proven without sending it (RFC 7616).
+    Digest(DigestMethod),
+    /// User name and password, or an API key, in base64 of some layout.
+    Base64(Base64Method),
     /// Nothing: the route is open on purpose.
     Anonymous,
 }
@@ -63,6 +69,9 @@ impl MethodKind {
         match self {
             MethodKind::Jwt(_) => "jwt",
             MethodKind::ApiKey(_) => "apiKey",
+            MethodKind::Basic(_) => "basic",
+            MethodKind::Digest(_) => "digest",
+            MethodKind::Base64(_) => "base64",
             MethodKind::Anonymous => "anonymous",
         }
     }
@@ -146,18 +155,125 @@ pub enum Source {
 pub struct ApiKeyMethod {
     /// Where the key travels. Never empty.
     pub sources: Vec<Source>,
-    /// The Credentials this method accepts, as positions in the plan; `None` accepts all of the namespace.
+    /// The Credentials this method accepts, by name; `None` accepts all of the namespace.
     pub only: Option<Vec<String>>,
 }
 
-/// A caller known by an API key.
+/// The `Basic` scheme (RFC 7617).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BasicMethod {
+    /// What the challenge asks for a password for.
+    pub realm: String,
+    /// The Credentials this method accepts, by name; `None` accepts all of the namespace.
+    pub only: Option<Vec<String>>,
+}
+
+/// The `Digest` scheme (RFC 7616).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DigestMethod {
+    /// What the challenge asks for a password for; part of every hash.
+    pub realm: String,
+    /// Accepted algorithms, the preferred one first. Never empty.
+    pub algorithms: Vec<DigestAlgorithm>,
+    /// Accepted qualities of protection. Never empty.
+    pub qualities: Vec<Quality>,
+    /// How long a nonce may be used.
+    pub nonce_seconds: u64,
+    /// The users, ordered by name.
+    pub users: Vec<DigestUser>,
+}
+
+/// One user of a Digest method: its secrets hold `H(username:realm:password)` for each algorithm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DigestUser {
+    /// The user name.
+    pub username: String,
+    /// The Credential, by name.
+    pub credential: String,
+    /// One for each of the method's algorithms, in their order.
+    pub secrets: Vec<SecretHandle>,
+}
+
+/// Hashes of RFC 7616 §6.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DigestAlgorithm {
+    /// SHA-256.
+    Sha256,
+    /// SHA-512/256.
+    Sha512_256,
+    /// MD5: broken, for clients that know nothing else.
+    Md5,
+}
+
+impl DigestAlgorithm {
+    /// The name in the `algorithm` parameter.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DigestAlgorithm::Sha256 => "SHA-256",
+            DigestAlgorithm::Sha512_256 => "SHA-512-256",
+            DigestAlgorithm::Md5 => "MD5",
+        }
+    }
+}
+
+/// What a Digest response protects (RFC 7616 §3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Quality {
+    /// Method and target.
+    Auth,
+    /// Also the body, which is held until it was checked.
+    AuthInt,
+}
+
+impl Quality {
+    /// The value in the `qop` parameter.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Quality::Auth => "auth",
+            Quality::AuthInt => "auth-int",
+        }
+    }
+}
+
+/// A header or cookie that holds base64 of a text with this layout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Base64Method {
+    /// Where it travels. Never empty.
+    pub sources: Vec<Source>,
+    /// What the decoded text consists of, in order.
+    pub layout: Vec<LayoutPart>,
+    /// The Credentials this method accepts, by name; `None` accepts all of the namespace.
+    pub only: Option<Vec<String>>,
+}
+
+/// A part of a layout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum LayoutPart {
+    /// Exactly this text.
+    Literal(String),
+    /// The user name.
+    Username,
+    /// The password.
+    Password,
+    /// An API key.
+    ApiKey,
+    /// Something that is not looked at.
+    Ignored,
+}
+
+/// A caller known by a Credential.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Credential {
     /// The Credential object.
     pub key: ObjectKey,
-    /// SHA-256 of the whole API key, in lower-case hexadecimal.
-    pub sha256: String,
+    /// How it proves itself.
+    pub proof: Proof,
     /// Who it was handed to.
     pub owner: Option<String>,
     /// Roles it carries.
@@ -170,6 +286,24 @@ pub struct Credential {
     pub expires: Option<Timestamp>,
     /// It is refused for now.
     pub suspended: bool,
+}
+
+/// How a Credential proves itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Proof {
+    /// An API key.
+    ApiKey {
+        /// SHA-256 of the whole key, in lower-case hexadecimal.
+        sha256: String,
+    },
+    /// A user name with a password.
+    Password {
+        /// The user name.
+        username: String,
+        /// The argon2id hash in PHC form.
+        phc: String,
+    },
 }
 
 /// How a verified caller becomes attributes.

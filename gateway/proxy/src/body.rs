@@ -1,25 +1,85 @@
-//! Bodies stream through; neither side's is ever collected.
+//! Bodies stream through; one is held only where it has to be checked before it may pass.
 
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use idm_types::Reason;
+
 use crate::connect::{Http1, Pool};
+use crate::pipeline::Stop;
+
+/// The largest body that is held.
+pub(crate) const MAX_HELD: usize = 1 << 20;
+
+/// A request's body before it is forwarded.
+pub(crate) enum Payload {
+    /// Still on its way.
+    Streaming(Incoming),
+    /// Here as a whole.
+    Held(Bytes),
+}
+
+impl Payload {
+    /// Waits for the whole body, up to [`MAX_HELD`].
+    pub(crate) async fn hold(&mut self) -> Result<(), Stop> {
+        let Payload::Streaming(incoming) = self else { return Ok(()) };
+        let mut whole = BytesMut::new();
+        while let Some(frame) = incoming.frame().await {
+            let frame = frame.map_err(|_| Stop::new(Reason::ClientGone, "the body ended early"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if whole.len() + data.len() > MAX_HELD {
+                return Err(Stop::new(Reason::PayloadTooLarge, ""));
+            }
+            whole.extend_from_slice(&data);
+        }
+        *self = Payload::Held(whole.freeze());
+        Ok(())
+    }
+
+    /// The body, once it is held.
+    pub(crate) fn held(&self) -> Option<&[u8]> {
+        match self {
+            Payload::Streaming(_) => None,
+            Payload::Held(bytes) => Some(bytes),
+        }
+    }
+}
 
 /// A request's body on its way to the upstream, without trailers: a trailer can carry any header name
 /// past every check that was made on the head.
-pub(crate) struct RequestBody(pub(crate) Option<Incoming>);
+pub(crate) enum RequestBody {
+    Empty,
+    Streaming(Incoming),
+    Held(Option<Bytes>),
+}
+
+impl From<Payload> for RequestBody {
+    fn from(payload: Payload) -> Self {
+        match payload {
+            Payload::Streaming(incoming) if incoming.is_end_stream() => RequestBody::Empty,
+            Payload::Streaming(incoming) => RequestBody::Streaming(incoming),
+            Payload::Held(bytes) if bytes.is_empty() => RequestBody::Empty,
+            Payload::Held(bytes) => RequestBody::Held(Some(bytes)),
+        }
+    }
+}
 
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(incoming) = self.0.as_mut() else { return Poll::Ready(None) };
+        let incoming = match &mut *self {
+            RequestBody::Empty => return Poll::Ready(None),
+            RequestBody::Held(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            RequestBody::Streaming(incoming) => incoming,
+        };
         loop {
             match Pin::new(&mut *incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {}
@@ -29,11 +89,19 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Body::is_end_stream)
+        match self {
+            RequestBody::Empty => true,
+            RequestBody::Held(bytes) => bytes.is_none(),
+            RequestBody::Streaming(incoming) => incoming.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        match self {
+            RequestBody::Empty => SizeHint::with_exact(0),
+            RequestBody::Held(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            RequestBody::Streaming(incoming) => incoming.size_hint(),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue};
-use idm_authn::{ArmedPolicy, CredentialTable, Grants, KeyRing, PolicyError};
+use idm_authn::{ArmedPolicy, Armory, CredentialTable, Grants, KeyRing, Memory, PolicyError};
 use idm_plan::{Backend, Bundle, Handler, HeaderEdit, Plan, Timeouts};
 use idm_types::Reason;
 
@@ -63,17 +63,23 @@ pub(crate) enum ArmedEdit {
 }
 
 impl Engine {
-    /// Arms a bundle. `ring` keeps fetched keys across engines; `metrics` keeps the counters.
-    pub fn arm(bundle: &Bundle, ring: &mut KeyRing, metrics: &Metrics) -> Result<Self, EngineError> {
+    /// Arms a bundle. `ring` and `memory` keep fetched keys and what authentication remembers across
+    /// engines; `metrics` keeps the counters.
+    pub fn arm(bundle: &Bundle, ring: &mut KeyRing, memory: &Arc<Memory>, metrics: &Metrics) -> Result<Self, EngineError> {
         let Plan { namespace, policies, hosts, rules, credentials, grants } = &bundle.plan;
-        let grants = Arc::new(Grants::new(grants));
-        let table = Arc::new(CredentialTable::new(credentials).map_err(EngineError::Plan)?);
+        let mut armory = Armory {
+            ring,
+            grants: Arc::new(Grants::new(grants)),
+            credentials: Arc::new(CredentialTable::new(credentials).map_err(EngineError::Plan)?),
+            secrets: &bundle.secrets,
+            memory: memory.clone(),
+        };
         let mapped = policies.iter().flat_map(|policy| &policy.upstream.headers).map(|header| header.name.as_str());
         let reserved = Reserved::new(mapped);
         let mut armed = Vec::with_capacity(policies.len());
         for (position, policy) in policies.iter().enumerate() {
             let counters = metrics.policy(&policy.key.to_string());
-            armed.push((ArmedPolicy::arm(policy, position, ring, grants.clone(), table.clone())?, counters));
+            armed.push((ArmedPolicy::arm(policy, position, &mut armory)?, counters));
         }
         let mut backends = Vec::new();
         let rules: Vec<ArmedRule> = rules

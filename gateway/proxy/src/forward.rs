@@ -6,13 +6,13 @@ use std::time::Duration;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use idm_authn::Identity;
 use idm_authz::Permit;
 use idm_plan::{Policy, Timeouts};
 use idm_types::Reason;
 
-use crate::body::{Lease, RequestBody, ResponseBody};
+use crate::body::{Lease, Payload, RequestBody, ResponseBody};
 use crate::connect::{ConnectError, Pool};
 use crate::core::{Core, Local};
 use crate::engine::ArmedEdit;
@@ -71,7 +71,7 @@ pub(crate) fn tell_upstream(headers: &mut HeaderMap, policy: &Policy, identity: 
 }
 
 /// Sends the request and returns the head of the answer with a body that streams.
-pub(crate) async fn forward(core: &Core, local: &Local, guard: &mut Guard, outbound: Outbound, body: Incoming) -> Result<Response<ResponseBody>, Stop> {
+pub(crate) async fn forward(core: &Core, local: &Local, guard: &mut Guard, outbound: Outbound, body: Payload) -> Result<Response<ResponseBody>, Stop> {
     let Outbound { permit, mut parts, target, backends, timeouts, websocket } = outbound;
     // The evidence is used up: one permit, one forwarded request.
     drop(permit);
@@ -84,7 +84,7 @@ pub(crate) async fn forward(core: &Core, local: &Local, guard: &mut Guard, outbo
         if websocket {
             return open_tunnel(pool, parts, target, body).await;
         }
-        let body = RequestBody(Some(body).filter(|body| !body.is_end_stream()));
+        let body = RequestBody::from(body);
         if pool.speaks_http2() { send_http2(pool, parts, target, body).await } else { send_http1(pool, parts, target, body).await }
     };
     if timeouts.response_head_ms == 0 {
@@ -146,7 +146,7 @@ async fn send_http2(pool: &Rc<Pool>, mut parts: Parts, target: PathAndQuery, bod
 }
 
 /// A WebSocket gets a connection of its own, and becomes a tunnel if the upstream agrees.
-async fn open_tunnel(pool: &Rc<Pool>, mut parts: Parts, target: PathAndQuery, body: Incoming) -> Result<Response<ResponseBody>, Stop> {
+async fn open_tunnel(pool: &Rc<Pool>, mut parts: Parts, target: PathAndQuery, body: Payload) -> Result<Response<ResponseBody>, Stop> {
     if pool.speaks_http2() {
         return Err(Stop::new(Reason::UpstreamFailed, "a WebSocket needs an HTTP/1.1 backend"));
     }
@@ -156,7 +156,7 @@ async fn open_tunnel(pool: &Rc<Pool>, mut parts: Parts, target: PathAndQuery, bo
     upgrade::set_headers(&mut parts.headers);
     parts.uri = Uri::from(target);
     let mut sender = pool.connect().await.map_err(|error| unreachable(pool, error))?;
-    let mut response = sender.send_request(Request::from_parts(parts, RequestBody(None))).await.map_err(|error| broken(pool, &error))?;
+    let mut response = sender.send_request(Request::from_parts(parts, RequestBody::Empty)).await.map_err(|error| broken(pool, &error))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(received(response, Some(Lease { sender, pool: pool.clone() })));
     }

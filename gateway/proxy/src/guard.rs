@@ -22,7 +22,7 @@ pub(crate) struct Guard {
     pub(crate) id: DecisionId,
     pub(crate) now: Timestamp,
     started: Instant,
-    source: IpAddr,
+    pub(crate) source: IpAddr,
     method: Method,
     pub(crate) host: String,
     pub(crate) path: String,

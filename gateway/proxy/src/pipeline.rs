@@ -11,13 +11,13 @@ use idm_authz::Permit;
 use idm_plan::Source;
 use idm_types::{Reason, Timestamp};
 
-use crate::body::ResponseBody;
+use crate::body::{Payload, ResponseBody};
 use crate::canonical::Canonical;
 use crate::core::{Core, Local};
 use crate::engine::{ArmedHandler, ArmedRule, Engine};
 use crate::forward::{Outbound, forward};
 use crate::guard::Guard;
-use crate::render;
+use crate::render::{self, Refusal};
 use crate::server::Peer;
 use crate::upgrade::wants_websocket;
 
@@ -26,11 +26,12 @@ pub(crate) struct Stop {
     pub(crate) reason: Reason,
     pub(crate) detail: String,
     pub(crate) missing_scopes: Vec<String>,
+    pub(crate) retry_after: Option<u64>,
 }
 
 impl Stop {
     pub(crate) fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), missing_scopes: Vec::new() }
+        Self { reason, detail: detail.into(), missing_scopes: Vec::new(), retry_after: None }
     }
 }
 
@@ -55,7 +56,8 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incom
         return Ok(refuse(guard, Stop::new(Reason::AuditUnavailable, "")).await);
     }
     let (mut parts, body) = request.into_parts();
-    match decide(&mut guard, &local, &mut parts).await {
+    let mut body = Payload::Streaming(body);
+    match decide(&mut guard, &local, &mut parts, &mut body).await {
         Ok(allowed) => {
             let outbound = match prepare(&local.engine, allowed, parts, &peer) {
                 Ok(outbound) => outbound,
@@ -74,7 +76,7 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incom
 }
 
 /// The order of the checks. Each stands where it does for a reason.
-async fn decide(guard: &mut Guard, local: &Local, parts: &mut Parts) -> Result<Allowed, Stop> {
+async fn decide(guard: &mut Guard, local: &Local, parts: &mut Parts, body: &mut Payload) -> Result<Allowed, Stop> {
     let engine = &local.engine;
     // One spelling of host and path from here on: what is judged is what is forwarded.
     guard.path = parts.uri.path().to_owned();
@@ -93,16 +95,26 @@ async fn decide(guard: &mut Guard, local: &Local, parts: &mut Parts) -> Result<A
     };
     let Some((armed, _)) = engine.policies.get(policy) else { return Err(Stop::new(Reason::InternalError, "no policy at the rule's position")) };
     guard.policy = Some(policy);
-    let view = RequestView { headers: &parts.headers, query: canonical.query() };
+    if armed.wants_body(&parts.headers) {
+        body.hold().await?;
+    }
+    let view = RequestView {
+        headers: &parts.headers,
+        query: canonical.query(),
+        method: parts.method.as_str(),
+        target: parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
+        address: guard.source,
+        body: body.held(),
+    };
     let (who, source) = armed.authenticate(view, &local.cache, guard.now).await.map_err(|denied| {
         guard.authentication = denied.method;
-        Stop::new(denied.reason, denied.detail)
+        Stop { retry_after: denied.retry_after, ..Stop::new(denied.reason, denied.detail) }
     })?;
     guard.authentication = Some(who.identity().method.clone());
     guard.identity = Some((who.identity().clone(), who.cached()));
     let permit = idm_authz::decide(armed.plan(), parts.method.as_str(), who).map_err(|refusal| {
         guard.authorization = refusal.rule;
-        Stop { reason: refusal.reason, detail: refusal.detail, missing_scopes: refusal.missing_scopes }
+        Stop { missing_scopes: refusal.missing_scopes, ..Stop::new(refusal.reason, refusal.detail) }
     })?;
     guard.authorization = permit.rule().cloned();
     Ok(Allowed { permit, canonical, rule: position, source })
@@ -158,10 +170,10 @@ fn has_scheme(value: &[u8], scheme: &str) -> bool {
 }
 
 async fn refuse(guard: Guard, stop: Stop) -> Response<ResponseBody> {
-    let Stop { reason, detail, missing_scopes } = stop;
-    let (id, local, policy) = (guard.id, guard.local.clone(), guard.policy);
+    let Stop { reason, detail, missing_scopes, retry_after } = stop;
+    let (id, now, local, policy) = (guard.id, guard.now, guard.local.clone(), guard.policy);
     // The answer waits for the disk: a caller who was refused can always be told why.
     guard.refused(reason, &detail).await;
-    let plan = local.as_ref().zip(policy).and_then(|(local, policy)| local.engine.policies.get(policy)).map(|(armed, _)| armed.plan());
-    render::refusal(reason, id, plan, &missing_scopes)
+    let armed = local.as_ref().zip(policy).and_then(|(local, policy)| local.engine.policies.get(policy)).map(|(armed, _)| armed);
+    render::refusal(&Refusal { reason, id, now, missing_scopes, retry_after }, armed)
 }

@@ -1,15 +1,27 @@
-//! A refusal as the caller sees it: the only place that knows status lines and challenges.
+//! A refusal as the caller sees it: the only place that knows status lines and problem documents.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use idm_plan::{Disclosure, Method, MethodKind, Policy, Source};
-use idm_types::{DecisionId, Reason};
+use idm_authn::ArmedPolicy;
+use idm_plan::Disclosure;
+use idm_types::{DecisionId, Reason, Timestamp};
 
 use crate::body::ResponseBody;
 
+/// A refusal, as far as the caller may learn of it.
+pub(crate) struct Refusal {
+    pub(crate) reason: Reason,
+    pub(crate) id: DecisionId,
+    pub(crate) now: Timestamp,
+    pub(crate) missing_scopes: Vec<String>,
+    pub(crate) retry_after: Option<u64>,
+}
+
 /// What a refused caller gets: a problem document (RFC 9457) with the decision id, and for 401 and
 /// 403 the challenge that RFC 6750 §3 asks for. The reason itself only where the policy discloses it.
-pub(crate) fn refusal(reason: Reason, id: DecisionId, policy: Option<&Policy>, missing_scopes: &[String]) -> Response<ResponseBody> {
+pub(crate) fn refusal(refusal: &Refusal, armed: Option<&ArmedPolicy>) -> Response<ResponseBody> {
+    let Refusal { reason, id, now, missing_scopes, retry_after } = refusal;
+    let policy = armed.map(ArmedPolicy::plan);
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut problem = serde_json::json!({
         "type": "about:blank",
@@ -26,7 +38,7 @@ pub(crate) fn refusal(reason: Reason, id: DecisionId, policy: Option<&Policy>, m
     // To a caller who proved who they are, RFC 6750 lets us say which scope is missing.
     if !missing_scopes.is_empty() {
         if let Some(members) = problem.as_object_mut() {
-            members.insert("missingScopes".into(), missing_scopes.into());
+            members.insert("missingScopes".into(), missing_scopes.as_slice().into());
         }
     }
     let mut response = Response::new(ResponseBody::Text(Some(Bytes::from(format!("{problem}\n")))));
@@ -37,29 +49,11 @@ pub(crate) fn refusal(reason: Reason, id: DecisionId, policy: Option<&Policy>, m
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         headers.insert("x-decision-id", value);
     }
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    if let Some(seconds) = retry_after.or((status == StatusCode::SERVICE_UNAVAILABLE).then_some(5)) {
+        headers.insert(header::RETRY_AFTER, seconds.into());
     }
-    if let Some(value) = policy.and_then(|policy| challenge(reason, policy, missing_scopes)) {
-        headers.insert(header::WWW_AUTHENTICATE, value);
+    for value in armed.into_iter().flat_map(|armed| armed.challenges(*reason, missing_scopes, *now)) {
+        headers.append(header::WWW_AUTHENTICATE, value);
     }
     response
-}
-
-fn challenge(reason: Reason, policy: &Policy, missing_scopes: &[String]) -> Option<HeaderValue> {
-    let realm = &policy.key;
-    let text = match (reason, reason.status()) {
-        (Reason::InsufficientScope, _) => format!("Bearer realm=\"{realm}\", error=\"insufficient_scope\", scope=\"{}\"", missing_scopes.join(" ")),
-        (Reason::NoCredentials, _) if takes_bearer(policy) => format!("Bearer realm=\"{realm}\""),
-        (_, 401) if takes_bearer(policy) => format!("Bearer realm=\"{realm}\", error=\"invalid_token\""),
-        // RFC 9110 §15.5.2 wants a challenge with every 401; API keys have no registered scheme.
-        (_, 401) => format!("ApiKey realm=\"{realm}\""),
-        _ => return None,
-    };
-    HeaderValue::from_str(&text).ok()
-}
-
-fn takes_bearer(policy: &Policy) -> bool {
-    let bearer = |source: &Source| matches!(source, Source::Header { scheme: Some(scheme), .. } if scheme.eq_ignore_ascii_case("bearer"));
-    policy.methods.iter().any(|Method { kind, .. }| matches!(kind, MethodKind::Jwt(jwt) if jwt.sources.iter().any(bearer)))
 }

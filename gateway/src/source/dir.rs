@@ -57,6 +57,9 @@ pub fn read(dir: &Path) -> Result<Vec<(String, String)>, DirError> {
 pub fn load(files: &[(String, String)], settings: Settings) -> Result<Compiled, DirError> {
     let (world, origins) = read_files(files, settings).map_err(DirError::Files)?;
     let compiled = compile(&world, None);
+    for note in compiled.report.findings().iter().filter(|finding| finding.is_note()) {
+        tracing::warn!("{}", origins.locate(note));
+    }
     let errors: Vec<FileError> = compiled.report.errors().map(|finding| origins.locate(finding)).collect();
     if errors.is_empty() { Ok(compiled) } else { Err(DirError::Files(errors)) }
 }
@@ -74,7 +77,7 @@ impl DirSource {
     pub async fn start(dir: &Path, settings: Settings, gateway: &Gateway) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let files = read(dir)?;
         let compiled = load(&files, settings)?;
-        gateway.apply(&Bundle::seal(compiled.plan, 1)).await?;
+        gateway.apply(&Bundle::seal(compiled.plan, compiled.secrets, 1)).await?;
         Ok(Self { dir: dir.to_owned(), settings, files, generation: 1 })
     }
 
@@ -99,7 +102,7 @@ impl DirSource {
             match load(&self.files, self.settings) {
                 Ok(compiled) => {
                     self.generation += 1;
-                    match gateway.apply(&Bundle::seal(compiled.plan, self.generation)).await {
+                    match gateway.apply(&Bundle::seal(compiled.plan, compiled.secrets, self.generation)).await {
                         Ok(()) => tracing::info!(generation = self.generation, "configuration in force"),
                         Err(error) => tracing::error!("{error}; the last good configuration keeps serving"),
                     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use idm_compile::{Cause, Compiled, Condition as Aspect, Finding, ObjectId, World};
+use idm_compile::{Compiled, Condition as Aspect, Finding, ObjectId, World};
 use idm_types::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
@@ -90,8 +90,8 @@ fn programmed(findings: &[&Finding], before: &[Verdict], generation: u64, observ
         let laggards = if observed.laggards.is_empty() { "no gateway pod is ready yet".to_owned() } else { observed.laggards.join("; ") };
         return verdict("False", "Reconciling", format!("{counted}: {laggards}"));
     }
-    match findings.iter().find(|f| f.cause == Cause::PartiallyProgrammed) {
-        Some(note) => verdict("True", "PartiallyProgrammed", format!("{counted}; {}", note.message)),
+    match findings.iter().find(|f| f.is_note()) {
+        Some(note) => verdict("True", note.cause.name(), format!("{counted}; {}", note.message)),
         None => verdict("True", "Programmed", counted),
     }
 }
@@ -172,6 +172,8 @@ async fn announce(context: &Context, kind: Kind, object: &DynamicObject, verdict
 
 #[cfg(test)]
 mod tests {
+    use idm_compile::Cause;
+
     use super::*;
 
     fn finding(condition: Aspect, cause: Cause) -> Finding {

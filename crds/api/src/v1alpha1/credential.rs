@@ -20,7 +20,7 @@ use super::{Attribute, KeyReference};
 #[kube(printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1))]
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.apiKey)", "message": "credential must have exactly one kind: set `apiKey: {}`"}]))]
+#[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.apiKey) != has(self.password)", "message": "credential must have exactly one of `apiKey` and `password`"}]))]
 pub struct CredentialSpec {
     /// Who the credential was handed to; shown in the audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,7 +28,10 @@ pub struct CredentialSpec {
     /// An API key: 256 random bits as `idm_…` with a checksum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<ApiKeyCredential>,
-    /// The Secret with the key, in its key `key` unless named. The operator writes it when it does not exist; one that exists is read and never changed.
+    /// A user name with a password, for the methods `basic`, `digest` and `base64`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<PasswordCredential>,
+    /// The Secret with the API key (in its key `key` unless named) or the password (`password` unless named; an argon2id hash in PHC form is taken too). The operator writes it when it does not exist; one that exists is read and never changed.
     pub secret_ref: KeyReference,
     /// Roles the caller has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,6 +57,16 @@ pub struct CredentialSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKeyCredential {}
+
+/// A user name whose password is in the Secret.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PasswordCredential {
+    /// The user name. Unset means the name of the Credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), regex(pattern = "^[^:]+$"))]
+    pub username: Option<String>,
+}
 
 /// Who a credential was handed to: exactly one of the members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -3,12 +3,14 @@
 mod common;
 mod credential;
 mod federation;
+mod password;
 mod policy;
 mod role_binding;
 
 pub use common::{Attribute, Discovery, HeaderSource, KeyReference, KeySources, NamedSource, ObjectReference, ObjectStatus, TargetReference};
-pub use credential::{Access, ApiKeyCredential, Credential, CredentialSpec, CredentialStatus, Owner};
+pub use credential::{Access, ApiKeyCredential, Credential, CredentialSpec, CredentialStatus, Owner, PasswordCredential};
 pub use federation::{Federation, FederationSpec, OidcProvider};
+pub use password::{Base64Method, BasicMethod, DigestAlgorithm, DigestMethod, Quality};
 pub use policy::{
     AnonymousMethod, ApiKeyMethod, AttributeMapping, Authentication, Authorization, AuthorizationRule, CredentialForwarding, CredentialSelector,
     CredentialSource, Disclosure, HeaderMapping, IdentityMapping, IdentityPolicy, IdentityPolicySpec, JwtIssuer, JwtMethod, Method, NameSet, RequestMethod,

@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{HeaderSource, KeySources, NamedSource, ObjectReference, ObjectStatus, TargetReference};
+use super::{Base64Method, BasicMethod, DigestMethod, HeaderSource, KeySources, NamedSource, ObjectReference, ObjectStatus, TargetReference};
 
 /// IdentityPolicy says how callers of its targets authenticate, what they may do, and what the upstream is told about them.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -61,8 +61,8 @@ pub struct Authentication {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "(has(self.jwt) ? 1 : 0) + (has(self.apiKey) ? 1 : 0) + (has(self.anonymous) ? 1 : 0) == 1",
-     "message": "method must have exactly one of `jwt`, `apiKey`, `anonymous`"}]))]
+    {"rule": "[has(self.jwt), has(self.apiKey), has(self.basic), has(self.digest), has(self.base64), has(self.anonymous)].filter(is, is).size() == 1",
+     "message": "method must have exactly one of `jwt`, `apiKey`, `basic`, `digest`, `base64`, `anonymous`"}]))]
 pub struct Method {
     /// Name of the method in audit records, metrics and `idm explain`.
     pub name: MethodName,
@@ -72,6 +72,15 @@ pub struct Method {
     /// Accept API keys of Credentials in this namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<ApiKeyMethod>,
+    /// Accept user names and passwords of Credentials with the `Basic` scheme (RFC 7617).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic: Option<BasicMethod>,
+    /// Accept passwords of Credentials with the `Digest` scheme (RFC 7616), which proves a password without sending it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<DigestMethod>,
+    /// Accept a header or cookie that holds base64 of a user name and password, or of an API key, in a layout of your own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base64: Option<Base64Method>,
     /// Let callers without any credential in. A credential that is presented is still checked by the other methods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anonymous: Option<AnonymousMethod>,

@@ -1,37 +1,41 @@
 use std::collections::BTreeMap;
 
-use idm_api::v1alpha1::CredentialSpec;
-use idm_plan::{Credential, ObjectKey};
-use idm_types::{ApiKey, Timestamp};
+use idm_api::v1alpha1::{ApiKeyCredential, CredentialSpec, KeyReference};
+use idm_plan::{Credential, ObjectKey, Proof};
+use idm_types::{ApiKey, Timestamp, hex};
 use sha2::{Digest, Sha256};
 
 use super::Notes;
+use super::password::{Stored, stored};
 use crate::{Cause, Object, ObjectId, Report, World};
 
-/// All usable credentials, ordered by hash. Two Credentials with the same key refuse the younger one.
+/// All usable credentials, ordered by name. Two Credentials with the same key or user name refuse the younger one.
 pub(crate) fn lower_credentials(world: &World, report: &mut Report) -> Vec<Credential> {
-    let mut by_hash: BTreeMap<String, Credential> = BTreeMap::new();
+    let mut known: BTreeMap<String, Credential> = BTreeMap::new();
     let mut objects: Vec<_> = world.credentials.iter().collect();
     objects.sort_by_key(|object| (object.meta.created.clone(), object.meta.name.clone()));
     for object in objects {
         let mut notes = Notes::new(report, ObjectId::new("Credential", &world.namespace, &object.meta.name));
         let Some(credential) = lower(world, object, &mut notes) else { continue };
-        match by_hash.get(&credential.sha256) {
+        let (id, path, what) = match &credential.proof {
+            Proof::ApiKey { sha256 } => (format!("key:{sha256}"), "spec.secretRef", "key: give each its own Secret"),
+            Proof::Password { username, .. } => (format!("user:{username}"), "spec.password.username", "user name"),
+        };
+        match known.get(&id) {
             Some(first) => {
-                let message = format!("Credential '{}' already has the same key: give each its own Secret", first.key.name);
-                notes.fail::<()>("spec.secretRef", Cause::Conflicted, message);
+                let message = format!("Credential '{}' already has the same {what}", first.key.name);
+                notes.fail::<()>(path, Cause::Conflicted, message);
             }
-            None => drop(by_hash.insert(credential.sha256.clone(), credential)),
+            None => drop(known.insert(id, credential)),
         }
     }
-    by_hash.into_values().collect()
+    let mut all: Vec<Credential> = known.into_values().collect();
+    all.sort_by(|a, b| a.key.cmp(&b.key));
+    all
 }
 
 fn lower(world: &World, object: &Object<CredentialSpec>, notes: &mut Notes<'_>) -> Option<Credential> {
-    let CredentialSpec { owner, api_key, secret_ref, roles, attributes, access, expire_time, suspend } = &object.spec;
-    if api_key.is_none() {
-        return notes.fail("spec", Cause::Invalid, "credential must have exactly one kind: set `apiKey: {}`");
-    }
+    let CredentialSpec { owner, api_key, password, secret_ref, roles, attributes, access, expire_time, suspend } = &object.spec;
     let owner = match owner.as_ref().map(|owner| (&owner.user, &owner.application)) {
         None => None,
         Some((Some(user), None)) => Some(format!("user:{user}")),
@@ -43,6 +47,39 @@ fn lower(world: &World, object: &Object<CredentialSpec>, notes: &mut Notes<'_>) 
         Some((_, Some(time))) => Some(time),
         Some((text, None)) => return notes.fail("spec.expireTime", Cause::Invalid, format!("'{text}' must be a time in UTC such as 2027-01-01T00:00:00Z")),
     };
+    let proof = match (api_key, password) {
+        (Some(ApiKeyCredential {}), None) => lower_key(world, secret_ref, notes)?,
+        (None, Some(_)) => lower_password(world, object, notes)?,
+        _ => return notes.fail("spec", Cause::Invalid, "credential must have exactly one of `apiKey` and `password`"),
+    };
+    Some(Credential {
+        key: ObjectKey::new(&world.namespace, &object.meta.name),
+        proof,
+        owner,
+        roles: roles.clone().unwrap_or_default(),
+        attributes: attributes.iter().flatten().map(|a| (a.name.clone(), a.value.clone())).collect(),
+        policies: access.as_ref().map(|access| access.policies.clone()),
+        expires,
+        suspended: suspend.unwrap_or(false),
+    })
+}
+
+fn lower_password(world: &World, object: &Object<CredentialSpec>, notes: &mut Notes<'_>) -> Option<Proof> {
+    let (username, stored) = match stored(world, object) {
+        Ok(found) => found,
+        Err((cause, message)) => return notes.fail("spec.secretRef", cause, message),
+    };
+    let phc = match stored {
+        Stored::Hash(phc) => Some(phc),
+        Stored::Clear(password) => world.hashes.of(&object.meta.uid, password.reveal().as_bytes()),
+    };
+    match phc {
+        Some(phc) => Some(Proof::Password { username, phc }),
+        None => notes.fail("spec.secretRef", Cause::InvalidRef, "the password cannot be hashed"),
+    }
+}
+
+fn lower_key(world: &World, secret_ref: &KeyReference, notes: &mut Notes<'_>) -> Option<Proof> {
     let field = secret_ref.key.as_deref().unwrap_or("key");
     let Some(secret) = world.secrets.get(&secret_ref.name) else {
         return notes.fail("spec.secretRef", Cause::RefNotFound, format!("Secret '{}' must exist in this namespace", secret_ref.name));
@@ -56,15 +93,5 @@ fn lower(world: &World, object: &Object<CredentialSpec>, notes: &mut Notes<'_>) 
         let message = format!("Secret '{}', key '{field}', must hold an API key made by `idm credential new` (idm_ and a checksum)", secret_ref.name);
         return notes.fail("spec.secretRef", Cause::InvalidRef, message);
     }
-    let sha256 = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(Credential {
-        key: ObjectKey::new(&world.namespace, &object.meta.name),
-        sha256,
-        owner,
-        roles: roles.clone().unwrap_or_default(),
-        attributes: attributes.iter().flatten().map(|a| (a.name.clone(), a.value.clone())).collect(),
-        policies: access.as_ref().map(|access| access.policies.clone()),
-        expires,
-        suspended: suspend.unwrap_or(false),
-    })
+    Some(Proof::ApiKey { sha256: hex(&Sha256::digest(text.as_bytes())) })
 }

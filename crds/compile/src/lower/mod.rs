@@ -2,6 +2,7 @@
 
 pub(crate) mod credential;
 pub(crate) mod keys;
+pub(crate) mod password;
 pub(crate) mod policy;
 pub(crate) mod role_binding;
 pub(crate) mod route;

@@ -3,21 +3,22 @@ use std::collections::BTreeSet;
 use idm_api::v1alpha1 as wire;
 use idm_plan::{
     ApiKeyMethod, CredentialForwarding, Disclosure, Expr, HeaderMapping, IdentityMapping, Issuer, JwtMethod, Method, MethodKind, NameSet, ObjectKey, Policy,
-    Require, Rule, Source, UpstreamSettings, Variable,
+    Require, Rule, Secrets, Source, UpstreamSettings, Variable,
 };
 use idm_types::Skew;
 
 use super::Notes;
 use super::keys::{DEFAULT_ALGORITHMS, lower_keys};
+use super::password::{lower_base64, lower_basic, lower_digest};
 use crate::{Cause, Object, World};
 
 const DEFAULT_SKEW_SECONDS: i64 = 30;
 
-pub(crate) fn lower_policy(world: &World, object: &Object<wire::IdentityPolicySpec>, notes: &mut Notes<'_>) -> Option<Policy> {
+pub(crate) fn lower_policy(world: &World, object: &Object<wire::IdentityPolicySpec>, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<Policy> {
     // `target_refs` is read by attach.rs.
     let wire::IdentityPolicySpec { target_refs: _, authentication, authorization, upstream, disclosure } = &object.spec;
     let wire::Authentication { methods, identity } = authentication;
-    let methods = lower_methods(world, methods, notes);
+    let methods = lower_methods(world, methods, secrets, notes);
     let identity = lower_identity(identity.as_ref(), notes);
     let rules = lower_rules(authorization.as_ref(), notes);
     let upstream = lower_upstream(upstream.as_ref(), notes);
@@ -39,22 +40,34 @@ pub(crate) fn lower_policy(world: &World, object: &Object<wire::IdentityPolicySp
     })
 }
 
-fn lower_methods(world: &World, methods: &[wire::Method], notes: &mut Notes<'_>) -> Vec<Method> {
+fn lower_methods(world: &World, methods: &[wire::Method], secrets: &mut Secrets, notes: &mut Notes<'_>) -> Vec<Method> {
     let mut names = BTreeSet::new();
     let mut lowered = Vec::new();
     if methods.is_empty() {
         notes.fail::<()>("spec.authentication.methods", Cause::Invalid, "at least one method must be given; write `anonymous: {}` to open the route");
     }
-    for (i, wire::Method { name, jwt, api_key, anonymous }) in methods.iter().enumerate() {
+    for (i, wire::Method { name, jwt, api_key, basic, digest, base64, anonymous }) in methods.iter().enumerate() {
         let path = format!("spec.authentication.methods[{i}]");
         if !names.insert(name) {
             notes.fail::<()>(format!("{path}.name"), Cause::Invalid, format!("method name '{name}' must be used once"));
         }
-        let kind = match (jwt, api_key, anonymous) {
-            (Some(jwt), None, None) => lower_jwt(world, &format!("{path}.jwt"), jwt, notes).map(MethodKind::Jwt),
-            (None, Some(key), None) => lower_api_key(world, &format!("{path}.apiKey"), key, notes).map(MethodKind::ApiKey),
-            (None, None, Some(wire::AnonymousMethod {})) => Some(MethodKind::Anonymous),
-            _ => notes.fail(path, Cause::Invalid, "method must have exactly one of `jwt`, `apiKey`, `anonymous`"),
+        let given = [jwt.is_some(), api_key.is_some(), basic.is_some(), digest.is_some(), base64.is_some(), anonymous.is_some()];
+        if given.iter().filter(|given| **given).count() != 1 {
+            notes.fail::<()>(path, Cause::Invalid, "method must have exactly one of `jwt`, `apiKey`, `basic`, `digest`, `base64`, `anonymous`");
+            continue;
+        }
+        let kind = if let Some(jwt) = jwt {
+            lower_jwt(world, &format!("{path}.jwt"), jwt, notes).map(MethodKind::Jwt)
+        } else if let Some(key) = api_key {
+            lower_api_key(world, &format!("{path}.apiKey"), key, notes).map(MethodKind::ApiKey)
+        } else if let Some(basic) = basic {
+            Some(MethodKind::Basic(lower_basic(world, basic)))
+        } else if let Some(digest) = digest {
+            lower_digest(world, &format!("{path}.digest"), digest, secrets, notes).map(MethodKind::Digest)
+        } else if let Some(base64) = base64 {
+            lower_base64(world, &format!("{path}.base64"), base64, notes).map(MethodKind::Base64)
+        } else {
+            Some(MethodKind::Anonymous)
         };
         lowered.extend(kind.map(|kind| Method { name: name.clone(), kind }));
     }
@@ -151,14 +164,17 @@ fn lower_api_key(world: &World, path: &str, method: &wire::ApiKeyMethod, notes: 
             lowered
         }
     };
-    let only = credential_selector.as_ref().map(|wire::CredentialSelector { match_labels }| {
-        let selected = world.credentials.iter().filter(|c| match_labels.iter().all(|(name, value)| c.meta.labels.get(name) == Some(value)));
-        selected.map(|c| c.meta.name.clone()).collect()
-    });
-    Some(ApiKeyMethod { sources: non_empty(path, sources, notes)?, only })
+    Some(ApiKeyMethod { sources: non_empty(path, sources, notes)?, only: selected(world, credential_selector.as_ref()) })
 }
 
-fn lower_source(
+/// The names of the Credentials that a selector picks; `None` when there is no selector.
+pub(crate) fn selected(world: &World, selector: Option<&wire::CredentialSelector>) -> Option<Vec<String>> {
+    let wire::CredentialSelector { match_labels } = selector?;
+    let selected = world.credentials.iter().filter(|c| match_labels.iter().all(|(name, value)| c.meta.labels.get(name) == Some(value)));
+    Some(selected.map(|c| c.meta.name.clone()).collect())
+}
+
+pub(crate) fn lower_source(
     path: &str,
     header: Option<&wire::HeaderSource>,
     cookie: Option<&wire::NamedSource>,

@@ -1,0 +1,170 @@
+//! Passwords: in Secrets in clear or hashed, and what the methods that use them need of them.
+
+use idm_api::v1alpha1 as wire;
+use idm_plan::{Base64Method, BasicMethod, DigestAlgorithm, DigestMethod, DigestUser, LayoutPart, Quality, SecretHandle, Secrets};
+use idm_types::{Redacted, hex};
+use sha2::{Digest, Sha256, Sha512_256};
+
+use super::Notes;
+use super::policy::{lower_source, selected};
+use crate::{Cause, Condition, Object, World};
+
+/// A password in clear, or its argon2id hash.
+pub(crate) enum Stored {
+    Clear(Redacted<String>),
+    Hash(String),
+}
+
+/// The user name and password of a Credential. The value itself must not get into any message.
+pub(crate) fn stored(world: &World, object: &Object<wire::CredentialSpec>) -> Result<(String, Stored), (Cause, String)> {
+    let wire::CredentialSpec { password, secret_ref, .. } = &object.spec;
+    let username = password.as_ref().and_then(|password| password.username.clone()).unwrap_or_else(|| object.meta.name.clone());
+    let field = secret_ref.key.as_deref().unwrap_or("password");
+    let secret =
+        world.secrets.get(&secret_ref.name).ok_or_else(|| (Cause::RefNotFound, format!("Secret '{}' must exist in this namespace", secret_ref.name)))?;
+    let value = secret.get(field).ok_or_else(|| (Cause::InvalidRef, format!("Secret '{}' must have the key '{field}'", secret_ref.name)))?;
+    let unusable = |why: &str| (Cause::InvalidRef, format!("Secret '{}', key '{field}', {why}", secret_ref.name));
+    let text = std::str::from_utf8(value.reveal()).map_err(|_| unusable("must hold text"))?.trim_end_matches(['\r', '\n']);
+    if text.starts_with("$argon2id$") {
+        argon2::PasswordHash::new(text).map_err(|_| unusable("must hold an argon2id hash in PHC form, or a password"))?;
+        return Ok((username, Stored::Hash(text.to_owned())));
+    }
+    if text.is_empty() || text.len() > 1024 || text.chars().any(char::is_control) {
+        return Err(unusable("must hold a password of 1 to 1024 characters without control characters"));
+    }
+    Ok((username, Stored::Clear(Redacted::new(text.to_owned()))))
+}
+
+pub(crate) fn lower_basic(world: &World, method: &wire::BasicMethod) -> BasicMethod {
+    let wire::BasicMethod { realm, credential_selector } = method;
+    BasicMethod { realm: realm.clone(), only: selected(world, credential_selector.as_ref()) }
+}
+
+pub(crate) fn lower_digest(world: &World, path: &str, method: &wire::DigestMethod, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<DigestMethod> {
+    let wire::DigestMethod { realm, algorithms, qualities, nonce_seconds, credential_selector } = method;
+    let algorithms: Vec<DigestAlgorithm> = match algorithms.as_deref() {
+        None => vec![DigestAlgorithm::Sha256],
+        Some(given) => given.iter().map(|algorithm| lower_algorithm(*algorithm)).collect(),
+    };
+    let qualities: Vec<Quality> = match qualities.as_deref() {
+        None => vec![Quality::Auth],
+        Some(given) => given.iter().map(|quality| if *quality == wire::Quality::Auth { Quality::Auth } else { Quality::AuthInt }).collect(),
+    };
+    if algorithms.is_empty() || qualities.is_empty() {
+        return notes.fail(path, Cause::Invalid, "`algorithms` and `qualities` must not be empty; leave them out for SHA-256 and auth");
+    }
+    if algorithms.contains(&DigestAlgorithm::Md5) {
+        let message = "MD5 is broken: whoever records one exchange can search for the password; use it only for clients that know nothing else";
+        notes.report.push(&notes.object, format!("{path}.algorithms"), Condition::Programmed, Cause::DangerousOption, message);
+    }
+    let nonce_seconds = nonce_seconds.unwrap_or(60);
+    if !(10..=3600).contains(&nonce_seconds) {
+        return notes.fail(format!("{path}.nonceSeconds"), Cause::Invalid, "nonceSeconds must be between 10 and 3600");
+    }
+    let only = selected(world, credential_selector.as_ref());
+    let accepted = |object: &&Object<wire::CredentialSpec>| only.as_ref().is_none_or(|only| only.contains(&object.meta.name));
+    let mut users: Vec<DigestUser> = Vec::new();
+    for object in world.credentials.iter().filter(|object| object.spec.password.is_some()).filter(accepted) {
+        // A hashed password cannot be used here: Digest needs a hash of its own. What is broken is said at the Credential.
+        let Ok((username, Stored::Clear(password))) = stored(world, object) else { continue };
+        let handles = algorithms.iter().map(|&algorithm| {
+            let value = ha1(algorithm, &username, realm, password.reveal());
+            let handle = SecretHandle(format!("digest/{}/{}/{}", object.meta.name, algorithm.name(), hex(&Sha256::digest(realm.as_bytes()))));
+            secrets.put(handle.clone(), Redacted::new(value.into_bytes()));
+            handle
+        });
+        users.push(DigestUser { secrets: handles.collect(), username, credential: object.meta.name.clone() });
+    }
+    users.sort_by(|a, b| a.username.cmp(&b.username));
+    Some(DigestMethod { realm: realm.clone(), algorithms, qualities, nonce_seconds: nonce_seconds as u64, users })
+}
+
+fn lower_algorithm(algorithm: wire::DigestAlgorithm) -> DigestAlgorithm {
+    match algorithm {
+        wire::DigestAlgorithm::Sha256 => DigestAlgorithm::Sha256,
+        wire::DigestAlgorithm::Sha512_256 => DigestAlgorithm::Sha512_256,
+        wire::DigestAlgorithm::Md5 => DigestAlgorithm::Md5,
+    }
+}
+
+/// `H(username:realm:password)` in hexadecimal (RFC 7616 §3.4.2): as good as the password within its realm.
+fn ha1(algorithm: DigestAlgorithm, username: &str, realm: &str, password: &str) -> String {
+    let text = format!("{username}:{realm}:{password}");
+    match algorithm {
+        DigestAlgorithm::Sha256 => hex(&Sha256::digest(&text)),
+        DigestAlgorithm::Sha512_256 => hex(&Sha512_256::digest(&text)),
+        DigestAlgorithm::Md5 => hex(&md5::Md5::digest(&text)),
+    }
+}
+
+pub(crate) fn lower_base64(world: &World, path: &str, method: &wire::Base64Method, notes: &mut Notes<'_>) -> Option<Base64Method> {
+    let wire::Base64Method { sources, layout, credential_selector } = method;
+    let mut lowered = Vec::new();
+    for (i, wire::TokenSource { header, cookie }) in sources.iter().enumerate() {
+        lowered.push(lower_source(&format!("{path}.sources[{i}]"), header.as_ref(), cookie.as_ref(), None, notes)?);
+    }
+    if lowered.is_empty() {
+        return notes.fail(format!("{path}.sources"), Cause::Invalid, "at least one source must be given");
+    }
+    let parts = match parse_layout(layout) {
+        Ok(parts) => parts,
+        Err(why) => return notes.fail(format!("{path}.layout"), Cause::Invalid, format!("'{layout}': {why}")),
+    };
+    Some(Base64Method { sources: lowered, layout: parts, only: selected(world, credential_selector.as_ref()) })
+}
+
+fn parse_layout(layout: &str) -> Result<Vec<LayoutPart>, &'static str> {
+    let mut parts: Vec<LayoutPart> = Vec::new();
+    let mut rest = layout;
+    while !rest.is_empty() {
+        let (literal, after) = rest.split_at(rest.find('{').unwrap_or(rest.len()));
+        if !literal.is_empty() {
+            parts.push(LayoutPart::Literal(literal.to_owned()));
+        }
+        let Some(after) = after.strip_prefix('{') else { break };
+        let (name, after) = after.split_once('}').ok_or("`{` must be closed with `}`")?;
+        let part = match name {
+            "username" => LayoutPart::Username,
+            "password" => LayoutPart::Password,
+            "apiKey" => LayoutPart::ApiKey,
+            "ignored" => LayoutPart::Ignored,
+            _ => return Err("the placeholders are {username}, {password}, {apiKey} and {ignored}"),
+        };
+        if parts.last().is_some_and(|last| !matches!(last, LayoutPart::Literal(_))) {
+            return Err("there must be text between two placeholders, or nobody knows where the first ends");
+        }
+        if part != LayoutPart::Ignored && parts.contains(&part) {
+            return Err("each placeholder must be used once");
+        }
+        parts.push(part);
+        rest = after;
+    }
+    let has = |part: LayoutPart| parts.contains(&part);
+    match (has(LayoutPart::Username), has(LayoutPart::Password), has(LayoutPart::ApiKey)) {
+        (true, true, false) | (false, false, true) => Ok(parts),
+        _ => Err("it must hold {username} and {password}, or {apiKey} alone"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layout_says_where_each_part_ends() {
+        use LayoutPart::*;
+        assert_eq!(parse_layout("{username}|{password}"), Ok(vec![Username, Literal("|".into()), Password]));
+        assert_eq!(parse_layout("v1/{ignored}/{apiKey}"), Ok(vec![Literal("v1/".into()), Ignored, Literal("/".into()), ApiKey]));
+        for wrong in
+            ["", "plain", "{username}", "{username}{password}", "{username}:{username}", "{user}:{password}", "{username:{password}", "{apiKey}:{password}"]
+        {
+            assert!(parse_layout(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ha1_is_the_one_of_the_rfcs() {
+        // RFC 7616 §3.9.1, with its intermediate value computed from the text.
+        assert_eq!(ha1(DigestAlgorithm::Md5, "Mufasa", "http-auth@example.org", "Circle of Life"), "3d78807defe7de2157e2b0b6573a855f");
+    }
+}

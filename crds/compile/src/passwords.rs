@@ -1,0 +1,47 @@
+//! argon2id hashes of the passwords in Secrets, remembered, because each one costs tens of milliseconds.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use argon2::password_hash::{PasswordHasher, SaltString};
+use argon2::{Algorithm, Argon2, Params, Version};
+use sha2::{Digest, Sha256};
+
+/// Memory in KiB, passes and lanes, as OWASP recommends for argon2id.
+const COST: (u32, u32, u32) = (19_456, 2, 1);
+
+/// Hashes made so far, by what they were made of. Shared by the compilations of one process.
+#[derive(Clone, Debug, Default)]
+pub struct PasswordHashes(Arc<Mutex<HashMap<[u8; 32], String>>>);
+
+impl PasswordHashes {
+    /// The hash in PHC form. The salt is made of the Credential's uid: distinct for each, and the same
+    /// each time, so that compiling twice gives the same plan. `None` when argon2 refuses the password's length.
+    pub fn of(&self, uid: &str, password: &[u8]) -> Option<String> {
+        let salt = Sha256::digest([b"idm password salt\0", uid.as_bytes()].concat());
+        let made_of: [u8; 32] = Sha256::new().chain_update(salt).chain_update(password).finalize().into();
+        if let Some(known) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&made_of) {
+            return Some(known.clone());
+        }
+        let (memory, passes, lanes) = COST;
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(memory, passes, lanes, None).ok()?);
+        let salt = SaltString::encode_b64(salt.get(..16)?).ok()?;
+        let hash = argon2.hash_password(password, &salt).ok()?.to_string();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(made_of, hash.clone());
+        Some(hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_password_gives_the_same_hash_for_one_credential_and_another_for_the_next() {
+        let hashes = PasswordHashes::default();
+        let first = hashes.of("a", b"secret").unwrap();
+        assert!(first.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{first}");
+        assert_eq!(PasswordHashes::default().of("a", b"secret").unwrap(), first);
+        assert_ne!(hashes.of("b", b"secret").unwrap(), first);
+    }
+}

@@ -1,0 +1,159 @@
+//! User names and passwords: the `Basic` scheme (RFC 7617), and base64 in a layout of the policy's own.
+
+use base64::Engine;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use idm_plan::LayoutPart;
+use idm_types::{Reason, Redacted};
+
+use crate::chain::Attempt;
+use crate::credential::{Through, admit};
+use crate::lockout::Turn;
+
+/// Clients disagree about padding; the bits left over must be zero all the same.
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+
+/// A user name with a password, as it was presented.
+struct Pair {
+    username: String,
+    password: Redacted<String>,
+}
+
+/// What a base64 text held.
+enum Held {
+    Pair(Pair),
+    ApiKey(Redacted<String>),
+}
+
+fn decoded(text: &str) -> Option<String> {
+    let alphabet = if text.contains(['-', '_']) { &base64::alphabet::URL_SAFE } else { &base64::alphabet::STANDARD };
+    let bytes = GeneralPurpose::new(alphabet, LENIENT).decode(text).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
+    // RFC 7617 §2: neither may hold control characters.
+    (!text.chars().any(char::is_control)).then_some(text)
+}
+
+fn split_basic(credential: &str) -> Option<Pair> {
+    let text = Redacted::new(decoded(credential)?);
+    let (username, password) = text.reveal().split_once(':')?;
+    Some(Pair { username: username.to_owned(), password: Redacted::new(password.to_owned()) })
+}
+
+/// Takes a text apart by its layout: each placeholder ends where the next literal begins.
+fn split_layout(layout: &[LayoutPart], text: &str) -> Option<Held> {
+    let (mut username, mut password, mut key) = (None, None, None);
+    let mut rest = text;
+    for (position, part) in layout.iter().enumerate() {
+        if let LayoutPart::Literal(literal) = part {
+            rest = rest.strip_prefix(literal.as_str())?;
+            continue;
+        }
+        let end = match layout.get(position + 1) {
+            Some(LayoutPart::Literal(literal)) => rest.find(literal.as_str())?,
+            _ => rest.len(),
+        };
+        let (value, after) = rest.split_at(end);
+        match part {
+            LayoutPart::Username => username = Some(value.to_owned()),
+            LayoutPart::Password => password = Some(Redacted::new(value.to_owned())),
+            LayoutPart::ApiKey => key = Some(Redacted::new(value.to_owned())),
+            LayoutPart::Ignored | LayoutPart::Literal(_) => {}
+        }
+        rest = after;
+    }
+    match (rest.is_empty(), username, password, key) {
+        (true, Some(username), Some(password), None) => Some(Held::Pair(Pair { username, password })),
+        (true, None, None, Some(key)) => Some(Held::ApiKey(key)),
+        _ => None,
+    }
+}
+
+/// Verifies an `Authorization: Basic` credential.
+pub(crate) async fn attempt(through: Through<'_>, credential: &str, only: Option<&[String]>) -> Attempt {
+    match split_basic(credential) {
+        Some(pair) => check(through, pair, only).await,
+        None => malformed(through, "it must be base64 of `user:password`"),
+    }
+}
+
+/// Verifies base64 in a layout.
+pub(crate) async fn attempt_layout(through: Through<'_>, credential: &str, layout: &[LayoutPart], only: Option<&[String]>) -> Attempt {
+    match decoded(credential).and_then(|text| split_layout(layout, Redacted::new(text).reveal())) {
+        Some(Held::Pair(pair)) => check(through, pair, only).await,
+        Some(Held::ApiKey(key)) => match crate::api_key::attempt(through, key.reveal(), only) {
+            // What stands in the right place and is no key of ours is refused here, not handed on.
+            Attempt::NotMine(denied) => Attempt::Rejected(denied),
+            other => other,
+        },
+        None => malformed(through, "it must be base64 of a text with the policy's layout"),
+    }
+}
+
+fn malformed(through: Through<'_>, why: &str) -> Attempt {
+    Attempt::Rejected(through.denied(Reason::MalformedCredential, why))
+}
+
+async fn check(through: Through<'_>, pair: Pair, only: Option<&[String]>) -> Attempt {
+    let Pair { username, password } = pair;
+    let Through { table, memory, view, now, .. } = through;
+    let rejected = |reason, detail: String| Attempt::Rejected(through.denied(reason, detail));
+    // An empty password is "anonymous" to some directories, and nobody's password here.
+    if username.is_empty() || password.reveal().is_empty() || username.len() > 256 || password.reveal().len() > 1024 {
+        return malformed(through, "user name and password must not be empty, nor longer than 256 and 1024 bytes");
+    }
+    let found = table.by_username(&username, only);
+    // Proven before, on whichever core: neither a delay nor another check is due.
+    if let Some((credential, phc)) = found {
+        if memory.is_proven(phc, password.reveal(), now) {
+            return admit(through, credential);
+        }
+    }
+    let known = match memory.lockouts.turn(&username, view.address, now) {
+        Turn::Now { known } => known,
+        Turn::Later { seconds } => {
+            let denied = through.denied(Reason::TooManyAttempts, format!("`{username}` or its address must wait {seconds} s"));
+            return Attempt::Rejected(denied.retry_after(seconds));
+        }
+    };
+    let Some(right) = memory.passwords.check(found.map(|(_, phc)| phc), password.reveal(), view.address, known).await else {
+        return rejected(Reason::PasswordChecksBusy, "too many password checks are waiting".into());
+    };
+    memory.lockouts.note(&username, view.address, right, now);
+    match found.filter(|_| right) {
+        Some((credential, phc)) => {
+            memory.proved(phc, password.reveal(), now);
+            admit(through, credential)
+        }
+        // The same words whether the user exists or not.
+        None => rejected(Reason::WrongPassword, format!("user `{username}`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn basic_is_split_at_the_first_colon_and_nothing_else_is_taken() {
+        let pair = split_basic("YW5hOmE6Yg==").unwrap();
+        assert_eq!((pair.username.as_str(), pair.password.reveal().as_str()), ("ana", "a:b"));
+        assert!(split_basic("YW5hOmE6Yg").is_some(), "without padding");
+        // RFC 7617 §2.1: `test` and `123£` in UTF-8.
+        assert_eq!(split_basic("dGVzdDoxMjPCow==").unwrap().password.reveal(), "123£");
+        for wrong in ["", "YW5h", "YW5hOgA=", "!!!", "/zo6", "YW5hOmE6Yh=="] {
+            assert!(split_basic(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_layout_is_read_whole_or_not_at_all() {
+        use LayoutPart::*;
+        let layout = [Literal("v1;".into()), Username, Literal("|".into()), Password, Literal(";".into()), Ignored];
+        let Some(Held::Pair(pair)) = split_layout(&layout, "v1;ana|pa:ss;device 7") else { panic!() };
+        assert_eq!((pair.username.as_str(), pair.password.reveal().as_str()), ("ana", "pa:ss"));
+        for wrong in ["", "ana|pass;x", "v1;ana;x", "v2;ana|pass;x"] {
+            assert!(split_layout(&layout, wrong).is_none(), "{wrong}");
+        }
+        assert!(split_layout(&[Username, Literal("|".into()), Password, Literal(".".into())], "a|b.c").is_none());
+    }
+}

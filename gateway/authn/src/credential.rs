@@ -1,0 +1,131 @@
+//! Credentials of the namespace: found by what they prove themselves with, and made into identities.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use idm_plan::{Credential, Policy, Proof};
+use idm_types::{MethodName, Reason, Timestamp};
+
+use crate::chain::{Attempt, Fresh};
+use crate::mapping;
+use crate::present::RequestView;
+use crate::{Denied, Grants, Identity, Memory};
+
+/// The Credentials of a namespace. Looking up the hash of a key leaks nothing about the keys: an
+/// attacker who could steer it would have to invert SHA-256 first.
+#[derive(Debug, Default)]
+pub struct CredentialTable {
+    all: Vec<Credential>,
+    by_hash: HashMap<[u8; 32], usize>,
+    by_username: HashMap<String, usize>,
+    by_name: HashMap<String, usize>,
+}
+
+impl CredentialTable {
+    /// Arms the plan's credentials; an entry whose hash is not one is an error with its name.
+    pub fn new(credentials: &[Credential]) -> Result<Self, String> {
+        let mut table = Self { all: credentials.to_vec(), ..Self::default() };
+        for (position, credential) in credentials.iter().enumerate() {
+            table.by_name.insert(credential.key.name.clone(), position);
+            match &credential.proof {
+                Proof::ApiKey { sha256 } => {
+                    let hash = unhex(sha256).ok_or_else(|| format!("credential {} has no SHA-256 hash", credential.key))?;
+                    table.by_hash.insert(hash, position);
+                }
+                Proof::Password { username, .. } => drop(table.by_username.insert(username.clone(), position)),
+            }
+        }
+        Ok(table)
+    }
+
+    /// The Credential with this API key hash, if the method accepts it.
+    pub(crate) fn by_hash(&self, hash: &[u8; 32], only: Option<&[String]>) -> Option<&Credential> {
+        self.picked(self.by_hash.get(hash), only)
+    }
+
+    /// The Credential with this user name and its password hash, if the method accepts it.
+    pub(crate) fn by_username(&self, username: &str, only: Option<&[String]>) -> Option<(&Credential, &str)> {
+        let credential = self.picked(self.by_username.get(username), only)?;
+        match &credential.proof {
+            Proof::Password { phc, .. } => Some((credential, phc)),
+            Proof::ApiKey { .. } => None,
+        }
+    }
+
+    /// The Credential of this name.
+    pub(crate) fn by_name(&self, name: &str) -> Option<&Credential> {
+        self.picked(self.by_name.get(name), None)
+    }
+
+    fn picked(&self, position: Option<&usize>, only: Option<&[String]>) -> Option<&Credential> {
+        let credential = self.all.get(*position?)?;
+        only.is_none_or(|only| only.contains(&credential.key.name)).then_some(credential)
+    }
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut out = [0; 32];
+    let mut digits = text.chars().map(|c| c.to_digit(16));
+    for byte in &mut out {
+        *byte = (digits.next()?? << 4 | digits.next()??) as u8;
+    }
+    digits.next().is_none().then_some(out)
+}
+
+/// What a method that proves Credentials works with: itself, its policy, and the request.
+#[derive(Clone, Copy)]
+pub(crate) struct Through<'a> {
+    pub(crate) name: &'a MethodName,
+    pub(crate) kind: &'static str,
+    pub(crate) policy: &'a Policy,
+    pub(crate) grants: &'a Grants,
+    pub(crate) table: &'a CredentialTable,
+    pub(crate) memory: &'a Memory,
+    pub(crate) view: RequestView<'a>,
+    pub(crate) now: Timestamp,
+}
+
+impl Through<'_> {
+    pub(crate) fn denied(&self, reason: Reason, detail: impl Into<String>) -> Denied {
+        Denied::new(reason, detail, Some(self.name))
+    }
+}
+
+/// A Credential whose proof was right: admitted unless it is suspended, expired or unusable.
+pub(crate) fn admit(through: Through<'_>, credential: &Credential) -> Attempt {
+    let rejected = |reason, detail: String| Attempt::Rejected(through.denied(reason, detail));
+    if credential.suspended {
+        return rejected(Reason::CredentialSuspended, format!("Credential {} is suspended", credential.key));
+    }
+    if let Some(expired) = credential.expires.filter(|expires| through.now >= *expires) {
+        return rejected(Reason::CredentialExpired, format!("Credential {} expired at {}", credential.key, expired.rfc3339()));
+    }
+    match identity(through, credential) {
+        Ok(identity) => Attempt::Verified(Fresh { identity: Rc::new(identity), until: credential.expires.map_or(u64::MAX, |t| t.0), epoch: 0 }),
+        Err(detail) => rejected(Reason::UnusableClaim, detail),
+    }
+}
+
+fn identity(through: Through<'_>, credential: &Credential) -> Result<Identity, String> {
+    let mut roles: Vec<String> = credential.roles.iter().map(ToString::to_string).collect();
+    roles.extend(through.grants.of_credential(&credential.key.name).cloned());
+    roles.sort();
+    roles.dedup();
+    let username = match &credential.proof {
+        Proof::Password { username, .. } => username.clone(),
+        Proof::ApiKey { .. } => credential.key.name.clone(),
+    };
+    let mut identity = Identity {
+        id: format!("credential:{}", credential.key),
+        username,
+        roles,
+        attributes: credential.attributes.clone(),
+        credential: Some(credential.key.name.clone()),
+        owner: credential.owner.clone(),
+        expires: credential.expires,
+        only_policies: credential.policies.clone(),
+        ..Identity::nobody(through.name, through.kind)
+    };
+    identity.headers = mapping::headers(&through.policy.upstream.headers, &identity, None)?;
+    Ok(identity)
+}

@@ -1,0 +1,246 @@
+//! The `Digest` scheme (RFC 7616): a password is proven without being sent.
+
+use std::collections::HashMap;
+
+use aws_lc_rs::{digest as hash, hmac};
+use idm_plan::{DigestAlgorithm, DigestMethod, Quality, Secrets};
+use idm_types::{Reason, Redacted, Timestamp, hex};
+use md5::Digest as _;
+
+use crate::chain::Attempt;
+use crate::credential::{Through, admit};
+use crate::lockout::Turn;
+use crate::nonce;
+
+/// The method with its users' hashes.
+pub(crate) struct ArmedDigest {
+    plan: DigestMethod,
+    /// By user name, and by `H(username:realm)` for callers who hide it: position in the plan, and the hash of the
+    /// algorithm at the same position.
+    users: HashMap<String, usize>,
+    secrets: Vec<Vec<Redacted<String>>>,
+    /// Made of all users' hashes, so that all pods have the same and nobody else has it.
+    nonce_key: hmac::Key,
+}
+
+/// The parameters of one `Authorization` header. Everything is the caller's word.
+#[derive(Default)]
+struct Parameters {
+    username: Option<String>,
+    realm: Option<String>,
+    nonce: Option<String>,
+    uri: Option<String>,
+    response: Option<String>,
+    algorithm: Option<String>,
+    cnonce: Option<String>,
+    qop: Option<String>,
+    nc: Option<String>,
+    userhash: bool,
+}
+
+fn digest_of(algorithm: DigestAlgorithm, parts: &[&[u8]]) -> String {
+    let whole = parts.concat();
+    match algorithm {
+        DigestAlgorithm::Sha256 => hex(hash::digest(&hash::SHA256, &whole).as_ref()),
+        DigestAlgorithm::Sha512_256 => hex(hash::digest(&hash::SHA512_256, &whole).as_ref()),
+        DigestAlgorithm::Md5 => hex(&md5::Md5::digest(&whole)),
+    }
+}
+
+impl ArmedDigest {
+    pub(crate) fn new(plan: &DigestMethod, secrets: &Secrets) -> Result<Self, String> {
+        let mut users = HashMap::new();
+        let mut armed = Vec::with_capacity(plan.users.len());
+        let mut all = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, b"idm digest nonce"));
+        for (position, user) in plan.users.iter().enumerate() {
+            let read = |handle| -> Result<Redacted<String>, String> {
+                let value = secrets.get(handle).and_then(|value| String::from_utf8(value.reveal().clone()).ok());
+                Ok(Redacted::new(value.ok_or_else(|| format!("the hash of user `{}` is missing", user.username))?))
+            };
+            let hashes = user.secrets.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+            hashes.iter().for_each(|hash| all.update(hash.reveal().as_bytes()));
+            for &algorithm in &plan.algorithms {
+                users.insert(digest_of(algorithm, &[user.username.as_bytes(), b":", plan.realm.as_bytes()]), position);
+            }
+            users.insert(format!("={}", user.username), position);
+            armed.push(hashes);
+        }
+        let nonce_key = hmac::Key::new(hmac::HMAC_SHA256, all.sign().as_ref());
+        Ok(Self { plan: plan.clone(), users, secrets: armed, nonce_key })
+    }
+
+    /// Whether the body has to be there before this credential can be judged.
+    pub(crate) fn wants_body(&self, credential: &str) -> bool {
+        self.plan.qualities.contains(&Quality::AuthInt) && parse(credential).is_some_and(|given| given.qop.as_deref() == Some(Quality::AuthInt.name()))
+    }
+
+    /// One challenge for each algorithm, the preferred one first (RFC 7616 §3.3).
+    pub(crate) fn challenges(&self, stale: bool, now: Timestamp) -> Vec<String> {
+        let Some(nonce) = nonce::make(&self.nonce_key, now) else { return Vec::new() };
+        let qualities: Vec<&str> = self.plan.qualities.iter().map(|quality| quality.name()).collect();
+        let stale = if stale { ", stale=true" } else { "" };
+        let challenge = |algorithm: &DigestAlgorithm| {
+            format!(
+                "Digest realm=\"{}\", nonce=\"{nonce}\", qop=\"{}\", algorithm={}, charset=UTF-8, userhash=true{stale}",
+                self.plan.realm,
+                qualities.join(", "),
+                algorithm.name()
+            )
+        };
+        self.plan.algorithms.iter().map(challenge).collect()
+    }
+
+    pub(crate) fn attempt(&self, through: Through<'_>, credential: &str) -> Attempt {
+        let Through { table, memory, view, now, .. } = through;
+        let denied = |reason, detail: &str| through.denied(reason, detail);
+        let malformed = |why: &str| Attempt::Rejected(denied(Reason::MalformedCredential, why));
+        let Some(given) = parse(credential) else { return malformed("it is not a list of Digest parameters") };
+        let (Some(username), Some(nonce), Some(uri), Some(response), Some(cnonce), Some(qop), Some(nc)) =
+            (&given.username, &given.nonce, &given.uri, &given.response, &given.cnonce, &given.qop, &given.nc)
+        else {
+            return malformed("it must have username, nonce, uri, response, cnonce, qop and nc");
+        };
+        if given.realm.as_deref() != Some(self.plan.realm.as_str()) {
+            return malformed("it is for another realm");
+        }
+        let named = given.algorithm.as_deref().unwrap_or("MD5");
+        let Some(which) = self.plan.algorithms.iter().position(|algorithm| algorithm.name().eq_ignore_ascii_case(named)) else {
+            return Attempt::Rejected(denied(Reason::AlgorithmNotAllowed, "the hash algorithm is not one of the policy's"));
+        };
+        let Some(&algorithm) = self.plan.algorithms.get(which) else { return malformed("no algorithm") };
+        let Some(quality) = self.plan.qualities.iter().find(|quality| quality.name() == qop) else {
+            return malformed("the quality of protection is not one of the policy's");
+        };
+        // What was signed must be what is asked for (RFC 7616 §3.4.6).
+        if uri != view.target {
+            return malformed("`uri` is not the target of the request");
+        }
+        let Some(count) = Some(nc).filter(|nc| nc.len() == 8).and_then(|nc| u32::from_str_radix(nc, 16).ok()) else {
+            return malformed("`nc` must be eight hexadecimal digits");
+        };
+        let key = if given.userhash { username.clone() } else { format!("={username}") };
+        let found = self.users.get(&key).and_then(|&position| Some((position, self.plan.users.get(position)?)));
+        let person = found.map_or(username.as_str(), |(_, user)| &user.username).to_owned();
+        if let Turn::Later { seconds } = memory.lockouts.turn(&person, view.address, now) {
+            return Attempt::Rejected(denied(Reason::TooManyAttempts, &format!("`{person}` or its address must wait {seconds} s")).retry_after(seconds));
+        }
+        // A user who does not exist is compared with a hash that nobody has, in the same steps.
+        let nobody = Redacted::new(hex(&[0; 32]));
+        let ha1 = found.and_then(|(position, _)| self.secrets.get(position)?.get(which)).unwrap_or(&nobody);
+        let body = match (quality, view.body) {
+            (Quality::Auth, _) => String::new(),
+            (Quality::AuthInt, body) => format!(":{}", digest_of(algorithm, &[body.unwrap_or_default()])),
+        };
+        let ha2 = digest_of(algorithm, &[view.method.as_bytes(), b":", uri.as_bytes(), body.as_bytes()]);
+        let whole = format!("{}:{nonce}:{nc}:{cnonce}:{qop}:{ha2}", ha1.reveal());
+        let expected = digest_of(algorithm, &[whole.as_bytes()]);
+        let right = aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_bytes(), response.to_ascii_lowercase().as_bytes()).is_ok();
+        let right = right && found.is_some();
+        memory.lockouts.note(&person, view.address, right, now);
+        if !right {
+            return Attempt::Rejected(denied(Reason::WrongPassword, &format!("user `{person}`")));
+        }
+        let made = nonce::made_at(&self.nonce_key, nonce);
+        let ends = made.map_or(Timestamp(0), |made| Timestamp(made.0.saturating_add(self.plan.nonce_seconds * 1000)));
+        if now >= ends || made.is_some_and(|made| made.0 > now.0.saturating_add(60_000)) {
+            return Attempt::Rejected(denied(Reason::StaleNonce, "the nonce is not one of ours, or too old"));
+        }
+        if !memory.nonces.take(nonce, count, ends, now) {
+            return Attempt::Rejected(denied(Reason::ReplayedNonce, "this count of the nonce was used before"));
+        }
+        match found.and_then(|(_, user)| table.by_name(&user.credential)) {
+            Some(credential) => admit(through, credential),
+            None => Attempt::Rejected(denied(Reason::WrongPassword, "the Credential is gone")),
+        }
+    }
+}
+
+/// Reads the parameters (RFC 9110 §11.4); one that is given twice or malformed voids all.
+fn parse(credential: &str) -> Option<Parameters> {
+    let mut given = Parameters::default();
+    let mut rest = credential.trim();
+    while !rest.is_empty() {
+        let (name, after) = rest.split_once('=')?;
+        let (value, after) = value(after.trim_start())?;
+        let name = name.trim().to_ascii_lowercase();
+        let slot = match name.as_str() {
+            "username" | "username*" => &mut given.username,
+            "realm" => &mut given.realm,
+            "nonce" => &mut given.nonce,
+            "uri" => &mut given.uri,
+            "response" => &mut given.response,
+            "algorithm" => &mut given.algorithm,
+            "cnonce" => &mut given.cnonce,
+            "qop" => &mut given.qop,
+            "nc" => &mut given.nc,
+            "userhash" => {
+                given.userhash = value == "true";
+                rest = next(after)?;
+                continue;
+            }
+            _ => {
+                rest = next(after)?;
+                continue;
+            }
+        };
+        let value = if name == "username*" { extended(&value)? } else { value };
+        if slot.replace(value).is_some() {
+            return None;
+        }
+        rest = next(after)?;
+    }
+    Some(given)
+}
+
+/// The next parameter after a comma, or the end.
+fn next(after: &str) -> Option<&str> {
+    let after = after.trim_start();
+    if after.is_empty() { Some("") } else { after.strip_prefix(',').map(str::trim_start) }
+}
+
+/// A token or quoted string (RFC 9110 §5.6), and what follows it.
+fn value(text: &str) -> Option<(String, &str)> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([',', ' ', '\t']).unwrap_or(text.len());
+        let (token, after) = text.split_at(end);
+        return (!token.is_empty() && !token.contains('"')).then(|| (token.to_owned(), after));
+    };
+    let mut out = String::new();
+    let mut escaped = false;
+    for (position, c) in quoted.char_indices() {
+        match c {
+            _ if escaped => {
+                out.push(c);
+                escaped = false;
+            }
+            '\\' => escaped = true,
+            '"' => return Some((out, quoted.get(position + 1..)?)),
+            c => out.push(c),
+        }
+    }
+    None
+}
+
+/// `UTF-8''J%C3%A4s%C3%B8n` (RFC 8187 §3.2).
+fn extended(text: &str) -> Option<String> {
+    let (charset, rest) = text.split_once('\'')?;
+    let (_, encoded) = rest.split_once('\'')?;
+    if !charset.eq_ignore_ascii_case("utf-8") {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut source = encoded.bytes();
+    while let Some(byte) = source.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+                (digit(source.next())? << 4 | digit(source.next())?) as u8
+            }
+            plain => plain,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! What authentication remembers across configurations and cores: guesses, nonces, and passwords that were right.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
+use idm_types::Timestamp;
+
+use crate::PasswordChecker;
+use crate::lockout::Lockouts;
+use crate::nonce::Nonces;
+
+/// How long a proven password needs no further check.
+const PROVEN_MS: u64 = 10 * 60_000;
+const MAX_PROVEN: usize = 65_536;
+
+/// See the module. One for each gateway.
+pub struct Memory {
+    pub(crate) passwords: Arc<PasswordChecker>,
+    pub(crate) lockouts: Lockouts,
+    pub(crate) nonces: Nonces,
+    /// Makes fingerprints that are of use in this process only, so that no password has to be kept.
+    key: hmac::Key,
+    proven: Mutex<HashMap<[u8; 32], u64>>,
+}
+
+impl Memory {
+    /// An empty memory. `None` where the system gives no random bits.
+    pub fn new(passwords: Arc<PasswordChecker>) -> Option<Arc<Self>> {
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok()?;
+        Some(Arc::new(Self { passwords, lockouts: Lockouts::default(), nonces: Nonces::default(), key, proven: Mutex::default() }))
+    }
+
+    /// A keyed hash over texts, each with its length.
+    pub(crate) fn fingerprint(&self, texts: &[&str]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.key);
+        for text in texts {
+            context.update(&(text.len() as u64).to_be_bytes());
+            context.update(text.as_bytes());
+        }
+        context.sign().as_ref().try_into().unwrap_or_default()
+    }
+
+    /// Notes that this password belongs to this hash. A changed password has another hash.
+    pub(crate) fn proved(&self, phc: &str, password: &str, now: Timestamp) {
+        let fingerprint = self.fingerprint(&[phc, password]);
+        let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        if proven.len() >= MAX_PROVEN {
+            proven.retain(|_, until| now.0 < *until);
+        }
+        if proven.len() < MAX_PROVEN {
+            proven.insert(fingerprint, now.0 + PROVEN_MS);
+        }
+    }
+
+    /// Whether this password was found to belong to this hash lately.
+    pub(crate) fn is_proven(&self, phc: &str, password: &str, now: Timestamp) -> bool {
+        let fingerprint = self.fingerprint(&[phc, password]);
+        self.proven.lock().unwrap_or_else(PoisonError::into_inner).get(&fingerprint).is_some_and(|until| now.0 < *until)
+    }
+}

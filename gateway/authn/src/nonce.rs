@@ -1,0 +1,99 @@
+//! Nonces of the `Digest` scheme: made without memory, used at most once per count.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use idm_types::Timestamp;
+
+/// Nonces that are remembered; when there are more, the ones that end first are forgotten, and void.
+const MAX_NONCES: usize = 100_000;
+/// How far behind the highest count a late request may come.
+const WINDOW: u32 = 128;
+
+/// A new nonce: time, random bits and a MAC over both, so that no pod has to remember making it.
+pub(crate) fn make(key: &hmac::Key, now: Timestamp) -> Option<String> {
+    let mut bytes = [0u8; 16];
+    let (time, random) = bytes.split_at_mut(8);
+    time.copy_from_slice(&now.0.to_be_bytes());
+    SystemRandom::new().fill(random).ok()?;
+    let tag = hmac::sign(key, &bytes);
+    Some(URL_SAFE_NO_PAD.encode([&bytes[..], tag.as_ref().get(..16)?].concat()))
+}
+
+/// When this nonce was made; `None` when it is not one of ours.
+pub(crate) fn made_at(key: &hmac::Key, nonce: &str) -> Option<Timestamp> {
+    let bytes = URL_SAFE_NO_PAD.decode(nonce).ok().filter(|bytes| bytes.len() == 32)?;
+    let (body, tag) = bytes.split_at(16);
+    let expected = hmac::sign(key, body);
+    aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_ref().get(..16)?, tag).ok()?;
+    Some(Timestamp(u64::from_be_bytes(body.get(..8)?.try_into().ok()?)))
+}
+
+#[derive(Default)]
+struct Counts {
+    ends: u64,
+    highest: u32,
+    /// Bit n: `highest - n` was used.
+    used: u128,
+}
+
+/// Which counts of which nonces were used. Kept across configurations; each pod has its own.
+#[derive(Default)]
+pub(crate) struct Nonces(Mutex<HashMap<String, Counts>>);
+
+impl Nonces {
+    /// Uses a count of a nonce; false when it was used before or is too far behind.
+    pub(crate) fn take(&self, nonce: &str, count: u32, ends: Timestamp, now: Timestamp) -> bool {
+        let mut nonces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if nonces.len() >= MAX_NONCES && !nonces.contains_key(nonce) {
+            nonces.retain(|_, counts| now.0 < counts.ends);
+            if nonces.len() >= MAX_NONCES {
+                return false;
+            }
+        }
+        let counts = nonces.entry(nonce.to_owned()).or_default();
+        counts.ends = ends.0;
+        if count > counts.highest {
+            let ahead = count - counts.highest;
+            counts.used = if ahead >= WINDOW { 0 } else { counts.used << ahead };
+            counts.used |= 1;
+            counts.highest = count;
+            return true;
+        }
+        let behind = counts.highest - count;
+        let bit = if behind < WINDOW { 1u128 << behind } else { 0 };
+        let fresh = bit != 0 && counts.used & bit == 0 && count > 0;
+        counts.used |= bit;
+        fresh
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nonce_tells_its_age_and_nobody_else_can_make_one() {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"key");
+        let nonce = make(&key, Timestamp(7)).unwrap();
+        assert_eq!(made_at(&key, &nonce), Some(Timestamp(7)));
+        assert_eq!(made_at(&hmac::Key::new(hmac::HMAC_SHA256, b"other"), &nonce), None);
+        assert_eq!(made_at(&key, "AAAA"), None);
+        assert_ne!(make(&key, Timestamp(7)).unwrap(), nonce);
+    }
+
+    #[test]
+    fn each_count_is_used_once_also_out_of_order() {
+        let (nonces, now, ends) = (Nonces::default(), Timestamp(0), Timestamp(10));
+        let take = |count| nonces.take("n", count, ends, now);
+        assert!(!take(0));
+        assert!(take(1) && take(3) && take(2));
+        assert!(!take(1) && !take(2) && !take(3));
+        assert!(take(200) && !take(72) && take(73) && !take(73));
+        assert!(nonces.take("m", 1, ends, now));
+    }
+}

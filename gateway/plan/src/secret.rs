@@ -1,0 +1,96 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use idm_types::Redacted;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The name under which a plan speaks of a secret. The value travels beside the plan, in the bundle.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SecretHandle(pub String);
+
+impl SecretHandle {
+    /// One key of a Secret of the namespace.
+    pub fn of_secret(name: &str, key: &str) -> Self {
+        Self(format!("secret/{name}/{key}"))
+    }
+}
+
+/// The secrets of a plan by handle. Printed without their values; equality compares the values.
+#[derive(Clone, Default)]
+pub struct Secrets(BTreeMap<SecretHandle, Redacted<Vec<u8>>>);
+
+impl Secrets {
+    /// Adds or replaces a secret.
+    pub fn put(&mut self, handle: SecretHandle, value: Redacted<Vec<u8>>) {
+        self.0.insert(handle, value);
+    }
+
+    /// The value behind a handle.
+    pub fn get(&self, handle: &SecretHandle) -> Option<&Redacted<Vec<u8>>> {
+        self.0.get(handle)
+    }
+
+    /// Takes over what is not here yet: secrets of policies that stay in force although their change is not valid.
+    pub fn keep_from(&mut self, older: &Secrets) {
+        for (handle, value) in &older.0 {
+            self.0.entry(handle.clone()).or_insert_with(|| value.clone());
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl PartialEq for Secrets {
+    fn eq(&self, other: &Self) -> bool {
+        let values = |secrets: &Self| secrets.0.iter().map(|(handle, value)| (handle.clone(), value.reveal().clone())).collect::<Vec<_>>();
+        self.0.len() == other.0.len() && values(self) == values(other)
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys().map(|handle| &handle.0)).finish()
+    }
+}
+
+impl Serialize for Secrets {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(handle, value)| (&handle.0, STANDARD.encode(value.reveal()))))
+    }
+}
+
+impl<'de> Deserialize<'de> for Secrets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = BTreeMap::<String, String>::deserialize(deserializer)?;
+        let decoded = text.into_iter().map(|(handle, value)| {
+            let value = STANDARD.decode(value).map_err(|_| D::Error::custom("a secret is not base64"))?;
+            Ok((SecretHandle(handle), Redacted::new(value)))
+        });
+        decoded.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_travel_and_are_never_printed() {
+        let mut secrets = Secrets::default();
+        secrets.put(SecretHandle::of_secret("a", "key"), Redacted::new(b"hunter2".to_vec()));
+        let back: Secrets = serde_json::from_str(&serde_json::to_string(&secrets).unwrap()).unwrap();
+        assert_eq!(back, secrets);
+        assert_eq!(format!("{secrets:?}"), "{\"secret/a/key\"}");
+    }
+}

@@ -119,6 +119,8 @@ reasons! {
     MissingRole = 403, "the caller lacks a role that the rule requires", "grant the role with a RoleBinding, the token's claims or the Credential";
     /// A required scope is missing.
     InsufficientScope = 403, "the token lacks a scope that the rule requires", "ask the issuer for a token with the scope";
+    /// A rule's condition has no value for this request.
+    RuleUndecided = 403, "the condition of a rule cannot be decided for this request, so it is refused", "guard the condition with `has(…)` for members that may be missing";
     /// No authorization rule applies to the request.
     NoRuleMatched = 403, "the policy has authorization rules, and none of them covers this request", "add a rule that covers the method and path";
     // --- serving

@@ -109,7 +109,7 @@ fn stage_of(reason: Reason) -> Stage {
         | UnknownKey | BadSignature | TokenExpired | TokenNotYetValid | WrongAudience | UnusableClaim | KeysUnavailable | UnknownApiKey | MalformedApiKey
         | CredentialSuspended | CredentialExpired | CannotDecrypt | MalformedCredential | WrongPassword | TooManyAttempts | PasswordChecksBusy | StaleNonce
         | ReplayedNonce | PayloadTooLarge => Stage::Authenticate,
-        CredentialNotAllowedHere | MissingRole | InsufficientScope | NoRuleMatched => Stage::Authorize,
+        CredentialNotAllowedHere | RuleUndecided | MissingRole | InsufficientScope | NoRuleMatched => Stage::Authorize,
         AuditUnavailable | UpstreamUnreachable | UpstreamFailed | UpstreamTimeout | ClientGone | InternalError => Stage::Serve,
     }
 }

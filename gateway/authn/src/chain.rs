@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::{HeaderName, HeaderValue};
 use idm_jose::{KeySet, KeySetError};
 use idm_plan::{Base64Method, BasicMethod, Issuer, KeySource, MethodKind, Policy, Secrets, Source};
 use idm_types::{Algorithm, MethodName, Reason, Timestamp};
@@ -13,8 +14,9 @@ use crate::cache::Scope;
 use crate::credential::Through;
 use crate::digest::ArmedDigest;
 use crate::jwt::ArmedJwt;
+use crate::mapping::ArmedMapping;
 use crate::present::{self, RequestView};
-use crate::{Authenticated, CredentialTable, Denied, Grants, Identity, IssuerKeys, Memory, TokenCache, api_key, basic};
+use crate::{Authenticated, CredentialTable, Denied, Facts, Grants, Identity, IssuerKeys, Memory, TokenCache, api_key, basic};
 
 /// What one method says about a request. "Not presented" and "not mine" are not "tried and failed".
 pub(crate) enum Attempt {
@@ -88,6 +90,14 @@ pub enum PolicyError {
     /// A method without a source would never see a credential.
     #[error("policy {0}: a method has no source")]
     NoSource(String),
+    /// An expression that compile let through cannot be armed.
+    #[error("policy {policy}: {problem}")]
+    Expression {
+        /// The policy.
+        policy: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// A secret that compile wrote is missing or unusable.
     #[error("policy {policy}: {problem}")]
     Secret {
@@ -103,6 +113,7 @@ pub struct ArmedPolicy {
     plan: Policy,
     position: usize,
     methods: Vec<(MethodName, Armed)>,
+    mapping: ArmedMapping,
     grants: Arc<Grants>,
     credentials: Arc<CredentialTable>,
     memory: Arc<Memory>,
@@ -133,7 +144,14 @@ impl ArmedPolicy {
             methods.push((method.name.clone(), armed));
         }
         let Armory { grants, credentials, memory, .. } = armory;
-        Ok(Self { plan: plan.clone(), position, methods, grants: grants.clone(), credentials: credentials.clone(), memory: memory.clone() })
+        let expression = |problem| PolicyError::Expression { policy: plan.key.to_string(), problem };
+        let mapping = ArmedMapping::arm(plan).map_err(expression)?;
+        Ok(Self { plan: plan.clone(), position, methods, mapping, grants: grants.clone(), credentials: credentials.clone(), memory: memory.clone() })
+    }
+
+    /// The upstream's headers that depend on the request, and not on the caller alone.
+    pub fn request_headers(&self, facts: &Facts<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+        self.mapping.headers(false, facts)
     }
 
     pub(crate) fn methods(&self) -> impl Iterator<Item = &(MethodName, Armed)> {
@@ -244,9 +262,9 @@ impl ArmedPolicy {
 
     async fn attempt(&self, name: &MethodName, armed: &Armed, credential: &str, view: RequestView<'_>, now: Timestamp) -> Attempt {
         let (table, memory) = (&*self.credentials, &*self.memory);
-        let through = |kind| Through { name, kind, policy: &self.plan, grants: &self.grants, table, memory, view, now };
+        let through = |kind| Through { name, kind, policy: &self.plan, mapping: &self.mapping, grants: &self.grants, table, memory, view, now };
         match armed {
-            Armed::Jwt(jwt) => jwt.attempt(name, credential, &self.plan, &self.grants, now),
+            Armed::Jwt(jwt) => jwt.attempt(through("jwt"), credential),
             Armed::ApiKey { only, .. } => api_key::attempt(through("apiKey"), credential, only.as_deref()),
             Armed::Basic(BasicMethod { only, .. }, _) => basic::attempt(through("basic"), credential, only.as_deref()).await,
             Armed::Base64(Base64Method { layout, only, .. }) => basic::attempt_layout(through("base64"), credential, layout, only.as_deref()).await,

@@ -7,9 +7,9 @@ use idm_plan::{Credential, Policy, Proof};
 use idm_types::{MethodName, Reason, Timestamp};
 
 use crate::chain::{Attempt, Fresh};
-use crate::mapping;
+use crate::mapping::ArmedMapping;
 use crate::present::RequestView;
-use crate::{Denied, Grants, Identity, Memory};
+use crate::{Denied, Facts, Grants, Identity, Memory};
 
 /// The Credentials of a namespace. Looking up the hash of a key leaks nothing about the keys: an
 /// attacker who could steer it would have to invert SHA-256 first.
@@ -78,6 +78,7 @@ pub(crate) struct Through<'a> {
     pub(crate) name: &'a MethodName,
     pub(crate) kind: &'static str,
     pub(crate) policy: &'a Policy,
+    pub(crate) mapping: &'a ArmedMapping,
     pub(crate) grants: &'a Grants,
     pub(crate) table: &'a CredentialTable,
     pub(crate) memory: &'a Memory,
@@ -126,6 +127,6 @@ fn identity(through: Through<'_>, credential: &Credential) -> Result<Identity, S
         only_policies: credential.policies.clone(),
         ..Identity::nobody(through.name, through.kind)
     };
-    identity.headers = mapping::headers(&through.policy.upstream.headers, &identity, None)?;
+    identity.headers = through.mapping.headers(true, &Facts { identity: Some(&identity), policy: Some(&through.policy.key), ..Facts::default() })?;
     Ok(identity)
 }

@@ -1,6 +1,7 @@
 use std::rc::Rc;
 
 use http::{HeaderName, HeaderValue};
+use idm_jose::Claims;
 use idm_types::{MethodName, Reason, Timestamp};
 
 /// A verified caller, as rules, upstream and audit see it.
@@ -36,6 +37,8 @@ pub struct Identity {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The policies a Credential may be used with; `None`: all.
     pub only_policies: Option<Vec<String>>,
+    /// The token's claims, where an expression of the policy asks for them later.
+    pub claims: Option<Claims>,
 }
 
 impl Identity {
@@ -57,6 +60,7 @@ impl Identity {
             expires: None,
             headers: Vec::new(),
             only_policies: None,
+            claims: None,
         }
     }
 }

@@ -3,13 +3,15 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use idm_expr::Expression;
 use idm_jose::{Claims, Expectations, TokenError, Unverified, Verified};
-use idm_plan::{Issuer, JwtMethod, Policy};
-use idm_types::{MethodName, Reason, Timestamp};
+use idm_plan::{Issuer, JwtMethod};
+use idm_types::Reason;
 
 use crate::chain::{Attempt, Fresh};
+use crate::credential::Through;
 use crate::mapping;
-use crate::{Denied, Grants, Identity, IssuerKeys};
+use crate::{Denied, Facts, Identity, IssuerKeys};
 
 /// The method, with the live keys of its issuers.
 pub(crate) struct ArmedJwt {
@@ -28,7 +30,8 @@ impl ArmedJwt {
     }
 
     /// Verifies a token. The method recognises tokens of its issuers; another method may know the rest.
-    pub(crate) fn attempt(&self, name: &MethodName, token: &str, policy: &Policy, grants: &Grants, now: Timestamp) -> Attempt {
+    pub(crate) fn attempt(&self, through: Through<'_>, token: &str) -> Attempt {
+        let Through { name, now, .. } = through;
         let unverified = match Unverified::parse(token) {
             Ok(unverified) => unverified,
             Err(error) => return Attempt::NotMine(Denied::new(error.reason(), error.to_string(), Some(name))),
@@ -47,7 +50,7 @@ impl ArmedJwt {
         let expected =
             Expectations { issuer: &issuer.issuer, audiences: &issuer.audiences, algorithms: &issuer.algorithms, types: &issuer.types, skew: self.plan.skew };
         match unverified.verify(&set, &expected, now) {
-            Ok(verified) => match identity(name, verified, &issuer.issuer, policy, grants) {
+            Ok(verified) => match identity(through, verified, &issuer.issuer) {
                 Ok(identity) => {
                     let until = identity.expires.map_or(0, |exp| exp.0.saturating_add(self.plan.skew.seconds() * 1000));
                     Attempt::Verified(Fresh { identity: Rc::new(identity), until, epoch })
@@ -60,40 +63,47 @@ impl ArmedJwt {
     }
 }
 
-fn identity(name: &MethodName, verified: Verified, issuer: &str, policy: &Policy, grants: &Grants) -> Result<Identity, String> {
-    let claims = verified.claims();
-    let mapping = &policy.identity;
+fn identity(through: Through<'_>, verified: Verified, issuer: &str) -> Result<Identity, String> {
+    let Through { mapping, grants, policy, .. } = through;
+    let (expires, kid) = (verified.expires(), verified.kid().map(str::to_owned));
+    let claims = verified.into_claims();
+    let facts = Facts { claims: Some(&claims), policy: Some(&policy.key), ..Facts::default() };
+    let value = |expression: &Option<Expression>| expression.as_ref().and_then(|expression| expression.value(&facts).ok());
     let username = match &mapping.username {
-        Some(expr) => mapping::name_at(claims, expr).ok_or_else(|| format!("the token has no usable `{expr}`, which the policy maps to the user name"))?,
+        Some(expr) => {
+            let unusable = || format!("the token has no usable `{}`, which the policy maps to the user name", expr.plan());
+            mapping::name(value(&mapping.username)).ok_or_else(unusable)?
+        }
         None => claims
             .text("sub")
             .filter(|sub| !sub.is_empty() && sub.len() <= 512 && !sub.chars().any(char::is_control))
             .ok_or("the token has no usable `sub`")?
             .to_owned(),
     };
-    let groups = mapping::list_at(mapping.groups.as_ref().and_then(|expr| claims.at(&expr.path)));
-    let mut roles = mapping::roles(mapping::list_at(mapping.roles.as_ref().and_then(|expr| claims.at(&expr.path))));
+    let groups = mapping::list(value(&mapping.groups).as_ref());
+    let mut roles = mapping::roles(mapping::list(value(&mapping.roles).as_ref()));
     roles.extend(grants.of_user(issuer, &username, &groups).cloned());
     roles.sort();
     roles.dedup();
-    let attributes = mapping.attributes.iter().filter_map(|(name, expr)| Some((name.clone(), claims.at(&expr.path).and_then(mapping::attribute_text)?)));
+    let attributes = mapping.attributes.iter().filter_map(|(name, expr)| Some((name.clone(), mapping::attribute_text(&expr.value(&facts).ok()?)?)));
     let mut identity = Identity {
         id: format!("{issuer}#{}", claims.text("sub").unwrap_or(&username)),
         issuer: Some(issuer.to_owned()),
         roles,
         groups,
-        scopes: scopes(claims),
+        scopes: scopes(&claims),
         attributes: attributes.collect(),
-        kid: verified.kid().map(str::to_owned),
-        expires: Some(verified.expires()),
+        kid,
+        expires: Some(expires),
         username,
-        ..Identity::nobody(name, "jwt")
+        ..Identity::nobody(through.name, through.kind)
     };
-    identity.headers = mapping::headers(&policy.upstream.headers, &identity, Some(claims))?;
+    identity.headers = mapping.headers(true, &Facts { identity: Some(&identity), ..facts })?;
+    identity.claims = mapping.keeps_claims.then_some(claims);
     Ok(identity)
 }
 
 /// `scope` (RFC 8693 §4.2) or `scp`, which some issuers write instead.
 fn scopes(claims: &Claims) -> Vec<String> {
-    mapping::list_at(claims.members().get("scope").or_else(|| claims.members().get("scp")))
+    mapping::list(claims.members().get("scope").or_else(|| claims.members().get("scp")))
 }

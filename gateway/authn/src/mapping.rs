@@ -1,19 +1,81 @@
 //! From claims to attributes, and from attributes to headers.
 
 use http::{HeaderName, HeaderValue};
-use idm_jose::Claims;
-use idm_plan::{Expr, HeaderMapping, Variable};
+use idm_expr::{EvaluationError, Expression};
+use idm_plan::{HeaderMapping, IdentityMapping, Policy, Variable};
 use idm_types::RoleName;
 use serde_json::Value;
 
-use crate::Identity;
+use crate::Facts;
 
 const MAX_ITEMS: usize = 1000;
 
-/// A text claim that is safe to use as a name: not empty, bounded, without control characters.
-pub(crate) fn name_at(claims: &Claims, expr: &Expr) -> Option<String> {
-    let text = match claims.at(&expr.path)? {
-        Value::String(text) => text.clone(),
+/// The mappings of one policy, ready to be evaluated.
+pub(crate) struct ArmedMapping {
+    pub(crate) username: Option<Expression>,
+    pub(crate) roles: Option<Expression>,
+    pub(crate) groups: Option<Expression>,
+    pub(crate) attributes: Vec<(String, Expression)>,
+    headers: Vec<ArmedHeader>,
+    /// Whether anything asks for claims after the identity was made.
+    pub(crate) keeps_claims: bool,
+}
+
+struct ArmedHeader {
+    name: HeaderName,
+    value: Expression,
+    /// Its value is the same for every request of one caller, so it is made once.
+    of_caller: bool,
+}
+
+impl ArmedMapping {
+    pub(crate) fn arm(policy: &Policy) -> Result<Self, String> {
+        let IdentityMapping { username, roles, groups, attributes } = &policy.identity;
+        let arm = |expr: &Option<_>| expr.as_ref().map(Expression::arm).transpose();
+        let headers = policy.upstream.headers.iter().map(|HeaderMapping { name, value }| {
+            let value = Expression::arm(value)?;
+            let of_caller = Variable::ALL.iter().all(|variable| variable.is_of_caller() || !value.uses(*variable));
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is not a header name"))?;
+            Ok(ArmedHeader { name, value, of_caller })
+        });
+        let headers = headers.collect::<Result<Vec<_>, String>>()?;
+        let conditions = policy.rules.iter().filter_map(|rule| rule.when.as_ref()).map(Expression::arm).collect::<Result<Vec<_>, _>>()?;
+        let later = headers.iter().filter(|header| !header.of_caller).map(|header| &header.value).chain(&conditions);
+        Ok(Self {
+            username: arm(username)?,
+            roles: arm(roles)?,
+            groups: arm(groups)?,
+            attributes: attributes.iter().map(|(name, expr)| Ok((name.clone(), Expression::arm(expr)?))).collect::<Result<_, String>>()?,
+            keeps_claims: later.into_iter().any(|expression| expression.uses(Variable::Token)),
+            headers,
+        })
+    }
+
+    /// The headers that are the same for every request of a caller, or those that are not. A value that cannot
+    /// be made or cannot travel in a header is an error, for half a story about the caller is worse than none.
+    pub(crate) fn headers(&self, of_caller: bool, facts: &Facts<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+        let mut out = Vec::new();
+        for header in self.headers.iter().filter(|header| header.of_caller == of_caller) {
+            let value = match header.value.value(facts) {
+                Ok(value) => value,
+                Err(EvaluationError::Missing(_)) => continue,
+                Err(error) => return Err(error.to_string()),
+            };
+            let Some(text) = attribute_text(&value).filter(|text| !text.is_empty()) else { continue };
+            let unusable = || format!("`{}` holds characters that cannot travel in the header `{}`", header.value.plan(), header.name);
+            if text.chars().any(char::is_control) || text.len() > 8192 {
+                return Err(unusable());
+            }
+            out.push((header.name.clone(), HeaderValue::from_bytes(text.as_bytes()).map_err(|_| unusable())?));
+        }
+        Ok(out)
+    }
+}
+
+/// A value that is safe to use as a name: not empty, bounded, without control characters.
+pub(crate) fn name(value: Option<Value>) -> Option<String> {
+    let text = match value? {
+        Value::String(text) => text,
         Value::Number(number) => number.to_string(),
         _ => return None,
     };
@@ -25,7 +87,7 @@ fn is_printable(text: &str) -> bool {
 }
 
 /// A list of texts, or one text split at spaces.
-pub(crate) fn list_at(value: Option<&Value>) -> Vec<String> {
+pub(crate) fn list(value: Option<&Value>) -> Vec<String> {
     match value {
         Some(Value::String(text)) => text.split_ascii_whitespace().take(MAX_ITEMS).map(str::to_owned).collect(),
         Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).filter(|item| is_printable(item)).take(MAX_ITEMS).map(str::to_owned).collect(),
@@ -51,43 +113,4 @@ pub(crate) fn attribute_text(value: &Value) -> Option<String> {
 /// Joins with commas; a comma or percent sign inside an item is escaped, so that no item can look like two.
 fn join(items: impl Iterator<Item = String>) -> String {
     items.map(|item| item.replace('%', "%25").replace(',', "%2C")).collect::<Vec<_>>().join(",")
-}
-
-/// The headers for the upstream; a value that cannot travel in a header is an error, for half a story
-/// about the caller is worse than none.
-pub(crate) fn headers(mappings: &[HeaderMapping], identity: &Identity, claims: Option<&Claims>) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
-    let mut out = Vec::with_capacity(mappings.len());
-    for HeaderMapping { name, value } in mappings {
-        let Some(text) = evaluate(value, identity, claims) else { continue };
-        let unusable = || format!("`{value}` holds characters that cannot travel in the header `{name}`");
-        if text.chars().any(char::is_control) || text.len() > 8192 {
-            return Err(unusable());
-        }
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable())?;
-        out.push((name, HeaderValue::from_bytes(text.as_bytes()).map_err(|_| unusable())?));
-    }
-    Ok(out)
-}
-
-fn evaluate(expr: &Expr, identity: &Identity, claims: Option<&Claims>) -> Option<String> {
-    let member = expr.path.first().map(String::as_str).unwrap_or_default();
-    let list = |items: &[String]| Some(join(items.iter().cloned())).filter(|joined| !joined.is_empty());
-    let attribute = |name: Option<&String>| identity.attributes.iter().find(|(n, _)| Some(n) == name).map(|(_, v)| v.clone());
-    let known = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    match (expr.variable, member) {
-        (Variable::Token, _) => claims?.at(&expr.path).and_then(attribute_text),
-        (Variable::Identity, "id") => known(&identity.id),
-        (Variable::Identity, "username") => known(&identity.username),
-        (Variable::Identity, "roles") => list(&identity.roles),
-        (Variable::Identity, "groups") => list(&identity.groups),
-        (Variable::Identity, "scopes") => list(&identity.scopes),
-        (Variable::Identity, "issuer") => identity.issuer.clone(),
-        (Variable::Identity, "method") => known(identity.method.as_str()),
-        (Variable::Identity, "attributes") => attribute(expr.path.get(1)),
-        (Variable::Credential, "name") => identity.credential.clone(),
-        (Variable::Credential, "owner") => identity.owner.clone(),
-        (Variable::Credential, "roles") => identity.credential.as_ref().and_then(|_| list(&identity.roles)),
-        (Variable::Credential, "attributes") => identity.credential.as_ref().and_then(|_| attribute(expr.path.get(1))),
-        (Variable::Identity | Variable::Credential, _) => None,
-    }
 }

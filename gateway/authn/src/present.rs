@@ -13,6 +13,10 @@ pub struct RequestView<'r> {
     pub query: Option<&'r str>,
     /// The request's method.
     pub method: &'r str,
+    /// The canonical host.
+    pub host: &'r str,
+    /// The canonical path.
+    pub path: &'r str,
     /// Path and query exactly as the caller wrote them.
     pub target: &'r str,
     /// Where the caller is.
@@ -140,7 +144,7 @@ mod tests {
     use super::*;
 
     fn view<'r>(headers: &'r HeaderMap, query: Option<&'r str>) -> RequestView<'r> {
-        RequestView { headers, query, method: "GET", target: "/", address: [192, 0, 2, 1].into(), body: None }
+        RequestView { headers, query, method: "GET", host: "a", path: "/", target: "/", address: [192, 0, 2, 1].into(), body: None }
     }
 
     fn bearer() -> Source {

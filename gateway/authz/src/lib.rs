@@ -1,11 +1,12 @@
 //! Decides whether an authenticated caller may pass.
 //!
-//! In: an [`Authenticated`] caller, the policy's rules and the request's method. Out: a [`Permit`], or
+//! In: an [`Authenticated`] caller, the policy's rules and the facts of the request. Out: a [`Permit`], or
 //! the [`Refusal`] with its reason. Pure: no IO, no clock, so the same question always gets the same
-//! answer. The only mint of `Permit`; each one carries the rules that granted it. Start at [`decide`].
+//! answer. The only mint of `Permit`; each one carries the rules that granted it. Start at [`Rules::decide`].
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
-use idm_authn::{Authenticated, Identity};
+use idm_authn::{Authenticated, Facts, Identity};
+use idm_expr::{EvaluationError, Expression};
 use idm_plan::{NameSet, Policy, Require, Rule};
 use idm_types::{Reason, RuleName};
 
@@ -41,29 +42,57 @@ pub struct Refusal {
     pub missing_scopes: Vec<String>,
 }
 
-/// Decides. Every rule that covers the request must allow it; with rules and none covering it, deny.
-pub fn decide(policy: &Policy, request_method: &str, who: Authenticated) -> Result<Permit, Refusal> {
-    let identity = who.identity();
-    if let Some(only) = identity.only_policies.as_ref().filter(|only| !only.contains(&policy.key.name)) {
-        let detail = format!("the credential may be used with {}; this is `{}`", only.join(", "), policy.key.name);
-        return Err(Refusal { reason: Reason::CredentialNotAllowedHere, rule: None, detail, missing_scopes: vec![] });
-    }
-    if policy.rules.is_empty() {
-        return Ok(Permit { who, rule: None });
-    }
-    let mut granted = None;
-    for rule in policy.rules.iter().filter(|rule| covers(rule, request_method)) {
-        check(rule, identity)?;
-        granted.get_or_insert(&rule.name);
-    }
-    match granted {
-        Some(rule) => Ok(Permit { rule: Some(rule.clone()), who }),
-        None => Err(Refusal { reason: Reason::NoRuleMatched, rule: None, detail: format!("no rule covers {request_method}"), missing_scopes: vec![] }),
+impl Refusal {
+    fn new(reason: Reason, detail: String) -> Self {
+        Self { reason, rule: None, detail, missing_scopes: Vec::new() }
     }
 }
 
-fn covers(rule: &Rule, request_method: &str) -> bool {
-    rule.methods.is_empty() || rule.methods.iter().any(|method| method == request_method)
+/// The rules of one policy, ready to be asked.
+pub struct Rules {
+    policy: String,
+    rules: Vec<(Rule, Option<Expression>)>,
+}
+
+impl Rules {
+    /// Arms the rules of a policy.
+    pub fn arm(policy: &Policy) -> Result<Self, String> {
+        let arm = |rule: &Rule| Ok((rule.clone(), rule.when.as_ref().map(Expression::arm).transpose()?));
+        Ok(Self { policy: policy.key.name.clone(), rules: policy.rules.iter().map(arm).collect::<Result<_, String>>()? })
+    }
+
+    /// Decides. Every rule that covers the request must allow it; with rules and none covering it, deny.
+    pub fn decide(&self, request_method: &str, facts: &Facts<'_>, who: Authenticated) -> Result<Permit, Refusal> {
+        let identity = who.identity();
+        if let Some(only) = identity.only_policies.as_ref().filter(|only| !only.contains(&self.policy)) {
+            let detail = format!("the credential may be used with {}; this is `{}`", only.join(", "), self.policy);
+            return Err(Refusal::new(Reason::CredentialNotAllowedHere, detail));
+        }
+        if self.rules.is_empty() {
+            return Ok(Permit { who, rule: None });
+        }
+        let facts = Facts { identity: Some(identity), ..*facts };
+        let mut granted = None;
+        for (rule, when) in &self.rules {
+            if covers(rule, when.as_ref(), request_method, &facts)? {
+                check(rule, identity)?;
+                granted.get_or_insert(&rule.name);
+            }
+        }
+        match granted {
+            Some(rule) => Ok(Permit { rule: Some(rule.clone()), who }),
+            None => Err(Refusal::new(Reason::NoRuleMatched, format!("no rule covers this {request_method}"))),
+        }
+    }
+}
+
+/// A condition that cannot be decided refuses: it might have been the one that forbids.
+fn covers(rule: &Rule, when: Option<&Expression>, request_method: &str, facts: &Facts<'_>) -> Result<bool, Refusal> {
+    if !rule.methods.is_empty() && !rule.methods.iter().any(|method| method == request_method) {
+        return Ok(false);
+    }
+    let undecided = |error: EvaluationError| Refusal { rule: Some(rule.name.clone()), ..Refusal::new(Reason::RuleUndecided, error.to_string()) };
+    when.map_or(Ok(true), |when| when.holds(facts)).map_err(undecided)
 }
 
 fn check(rule: &Rule, identity: &Identity) -> Result<(), Refusal> {

@@ -43,6 +43,11 @@ impl Verified {
         &self.claims
     }
 
+    /// The claims, to keep.
+    pub fn into_claims(self) -> Claims {
+        self.claims
+    }
+
     /// `exp`, without skew.
     pub fn expires(&self) -> Timestamp {
         self.expires

@@ -2,21 +2,23 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a mapped value comes from: a variable and a path into it.
-///
-/// The written form is the member-access part of CEL (`token.realm_access.roles`,
-/// `token["https://example.com/roles"]`, `identity.username`), so that every mapping written today
-/// stays valid when whole CEL expressions are read one day.
+/// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Expr {
-    /// The variable the path starts from.
-    pub variable: Variable,
-    /// The members to follow, outermost first.
-    pub path: Vec<String>,
+pub enum Expr {
+    /// A variable and a path into it: the part of CEL that most mappings are (`token.realm_access.roles`,
+    /// `token["https://example.com/roles"]`), known by itself because it needs no interpreter.
+    Member {
+        /// The variable the path starts from.
+        variable: Variable,
+        /// The members to follow, outermost first.
+        path: Vec<String>,
+    },
+    /// A CEL expression.
+    Cel(String),
 }
 
-/// The variables that a mapping may name.
+/// The variables that an expression may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Variable {
     /// The verified claims of a token.
@@ -25,15 +27,56 @@ pub enum Variable {
     Identity,
     /// The Credential that matched: `name`, `owner`, `roles`, `attributes.NAME`.
     Credential,
+    /// The request: `method`, `host`, `path`, `query`, `headers.NAME`, `parameters.NAME`.
+    Request,
+    /// Where the caller is: `address`.
+    Source,
+    /// Where the gateway is: `namespace`, `gateway`, `policy`. Nothing of the process's environment.
+    Env,
+    /// What the policy's JOSE steps found, by the name of the step.
+    Jose,
+    /// The time, in whole seconds since the epoch.
+    Now,
 }
 
 impl Variable {
+    /// Every variable.
+    pub const ALL: &'static [Variable] =
+        &[Variable::Token, Variable::Identity, Variable::Credential, Variable::Request, Variable::Source, Variable::Env, Variable::Jose, Variable::Now];
+
     /// The name as it is written.
     pub const fn name(self) -> &'static str {
         match self {
             Variable::Token => "token",
             Variable::Identity => "identity",
             Variable::Credential => "credential",
+            Variable::Request => "request",
+            Variable::Source => "source",
+            Variable::Env => "env",
+            Variable::Jose => "jose",
+            Variable::Now => "now",
+        }
+    }
+
+    /// The variable of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|variable| variable.name() == name)
+    }
+
+    /// Whether its value is the same for every request of one caller with one credential.
+    pub const fn is_of_caller(self) -> bool {
+        matches!(self, Variable::Token | Variable::Identity | Variable::Credential)
+    }
+
+    /// The members it has, where that is known beforehand.
+    const fn members(self) -> Option<&'static [&'static str]> {
+        match self {
+            Variable::Identity => Some(IDENTITY_MEMBERS),
+            Variable::Credential => Some(CREDENTIAL_MEMBERS),
+            Variable::Request => Some(&["method", "host", "path", "query", "headers", "parameters"]),
+            Variable::Source => Some(&["address"]),
+            Variable::Env => Some(&["namespace", "gateway", "policy"]),
+            Variable::Token | Variable::Jose | Variable::Now => None,
         }
     }
 }
@@ -43,55 +86,41 @@ const CREDENTIAL_MEMBERS: &[&str] = &["name", "owner", "roles", "attributes"];
 const MAX_DEPTH: usize = 8;
 
 impl Expr {
-    /// Reads the written form. The error says what would be right.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// Reads a plain member access. `None` when the text is something else; an error when it is one that
+    /// cannot be, with what would be right.
+    pub fn member(text: &str) -> Option<Result<Self, String>> {
         let name_end = text.find(['.', '[']).unwrap_or(text.len());
         let (name, mut rest) = text.split_at(name_end);
-        let variable = match name {
-            "token" => Variable::Token,
-            "identity" => Variable::Identity,
-            "credential" => Variable::Credential,
-            _ => return Err(format!("`{text}` must start with `token.`, `identity.` or `credential.`")),
-        };
+        let variable = Variable::from_name(name)?;
         let mut path = Vec::new();
         while !rest.is_empty() {
             let (member, after) = if let Some(quoted) = rest.strip_prefix("[\"") {
-                let end = quoted.find("\"]").ok_or_else(|| format!("`{text}` must close `[\"` with `\"]`"))?;
-                (&quoted[..end], &quoted[end + 2..])
-            } else if let Some(plain) = rest.strip_prefix('.') {
-                let end = plain.find(['.', '[']).unwrap_or(plain.len());
-                let member = &plain[..end];
-                if !is_identifier(member) {
-                    return Err(format!("`{text}` must write the member `{member}` as `[\"{member}\"]`"));
-                }
-                (member, &plain[end..])
+                quoted.split_once("\"]")?
             } else {
-                return Err(format!("`{text}` must go on with `.` or `[\"` after a member"));
+                let plain = rest.strip_prefix('.')?;
+                let (member, after) = plain.split_at(plain.find(['.', '[']).unwrap_or(plain.len()));
+                (is_identifier(member).then_some(member)?, after)
             };
-            if member.is_empty() {
-                return Err(format!("`{text}` must not contain an empty member"));
+            if member.is_empty() || member.contains('\\') {
+                return None;
             }
             path.push(member.to_owned());
             rest = after;
         }
-        let known = match variable {
-            Variable::Token => None,
-            Variable::Identity => Some(IDENTITY_MEMBERS),
-            Variable::Credential => Some(CREDENTIAL_MEMBERS),
-        };
         let Some(first) = path.first() else {
-            return Err(format!("`{text}` must name a member of `{name}`"));
+            return (variable != Variable::Now).then(|| Err(format!("`{text}` must name a member of `{name}`")));
         };
-        if let Some(known) = known {
-            let wanted = if first == "attributes" { 2 } else { 1 };
-            if !known.contains(&first.as_str()) || path.len() != wanted {
-                return Err(format!("`{text}` must be one of {}", known.iter().map(|m| format!("`{name}.{m}`")).collect::<Vec<_>>().join(", ")));
+        if let Some(known) = variable.members() {
+            let nested = ["attributes", "headers", "parameters"].contains(&first.as_str());
+            if !known.contains(&first.as_str()) || path.len() != if nested { 2 } else { 1 } {
+                let known: Vec<_> = known.iter().map(|member| format!("`{name}.{member}`")).collect();
+                return Some(Err(format!("`{text}` must be one of {}", known.join(", "))));
             }
         }
         if path.len() > MAX_DEPTH {
-            return Err(format!("`{text}` must not be deeper than {MAX_DEPTH} members"));
+            return Some(Err(format!("`{text}` must not be deeper than {MAX_DEPTH} members")));
         }
-        Ok(Self { variable, path })
+        Some(Ok(Expr::Member { variable, path }))
     }
 }
 
@@ -101,8 +130,12 @@ fn is_identifier(member: &str) -> bool {
 
 impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.variable.name())?;
-        for member in &self.path {
+        let (variable, path) = match self {
+            Expr::Cel(text) => return f.write_str(text),
+            Expr::Member { variable, path } => (variable, path),
+        };
+        f.write_str(variable.name())?;
+        for member in path {
             if is_identifier(member) { write!(f, ".{member}")? } else { write!(f, "[\"{member}\"]")? }
         }
         Ok(())
@@ -114,25 +147,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_written_form_reads_back() {
-        for text in ["token.sub", "token.realm_access.roles", "token[\"https://example.com/roles\"].names", "identity.attributes.tenant", "credential.name"] {
-            assert_eq!(Expr::parse(text).unwrap().to_string(), text);
+    fn a_member_access_reads_back() {
+        for text in
+            ["token.sub", "token.realm_access.roles", "token[\"https://example.com/roles\"].names", "identity.attributes.tenant", "request.headers[\"x-a\"]"]
+        {
+            assert_eq!(Expr::member(text).unwrap().unwrap().to_string(), text);
         }
     }
 
     #[test]
-    fn what_is_not_a_member_access_is_refused_with_advice() {
+    fn what_is_not_a_member_access_is_left_to_cel_and_what_cannot_be_is_refused() {
+        for text in ["sub", "token.a == 1", "token.a-b", "token[\"x\"", "token.a..b", "token[\"x\"]y", "now"] {
+            assert_eq!(Expr::member(text), None, "{text}");
+        }
         for (text, advice) in [
-            ("sub", "must start with"),
             ("token", "must name a member"),
-            ("token.a-b", "[\"a-b\"]"),
-            ("token[\"x\"", ""),
-            ("token.a..b", ""),
             ("identity.shoe_size", "must be one of"),
-            ("token[\"x\"]y", "must go on"),
+            ("request.headers", "must be one of"),
             ("token.a.b.c.d.e.f.g.h.i", "deeper"),
         ] {
-            let error = Expr::parse(text).unwrap_err();
+            let error = Expr::member(text).unwrap().unwrap_err();
             assert!(error.contains(advice), "{text}: {error}");
         }
     }

@@ -328,6 +328,8 @@ pub struct Rule {
     pub name: RuleName,
     /// The request methods it covers; empty: all.
     pub methods: Vec<String>,
+    /// The condition under which it covers a request; `None`: always.
+    pub when: Option<Expr>,
     /// What it demands.
     pub require: Require,
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue};
 use idm_authn::{ArmedPolicy, Armory, CredentialTable, Grants, KeyRing, Memory, PolicyError};
+use idm_authz::Rules;
 use idm_plan::{Backend, Bundle, Handler, HeaderEdit, Plan, Timeouts};
 use idm_types::Reason;
 
@@ -32,9 +33,16 @@ pub struct Engine {
     pub(crate) digest: String,
     pub(crate) router: Router,
     pub(crate) rules: Vec<ArmedRule>,
-    pub(crate) policies: Vec<(ArmedPolicy, Arc<PolicyCounters>)>,
+    pub(crate) policies: Vec<PolicyInForce>,
     pub(crate) backends: Vec<Backend>,
     pub(crate) reserved: Reserved,
+}
+
+/// A policy with everything that decides by it.
+pub(crate) struct PolicyInForce {
+    pub(crate) armed: ArmedPolicy,
+    pub(crate) rules: Rules,
+    pub(crate) counters: Arc<PolicyCounters>,
 }
 
 pub(crate) struct ArmedRule {
@@ -79,7 +87,8 @@ impl Engine {
         let mut armed = Vec::with_capacity(policies.len());
         for (position, policy) in policies.iter().enumerate() {
             let counters = metrics.policy(&policy.key.to_string());
-            armed.push((ArmedPolicy::arm(policy, position, &mut armory)?, counters));
+            let rules = Rules::arm(policy).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
+            armed.push(PolicyInForce { armed: ArmedPolicy::arm(policy, position, &mut armory)?, rules, counters });
         }
         let mut backends = Vec::new();
         let rules: Vec<ArmedRule> = rules
@@ -101,7 +110,7 @@ impl Engine {
 
     /// Whether every issuer's keys have been fetched at least once.
     pub fn keys_loaded(&self) -> bool {
-        self.policies.iter().all(|(policy, _)| policy.keys_loaded())
+        self.policies.iter().all(|policy| policy.armed.keys_loaded())
     }
 }
 

@@ -47,11 +47,11 @@ pub(crate) fn apply_edits(headers: &mut HeaderMap, edits: &[ArmedEdit]) {
 }
 
 /// Writes who is calling, last of all: whatever is under these names now is ours or absent.
-pub(crate) fn tell_upstream(headers: &mut HeaderMap, policy: &Policy, identity: &Identity, uri: &Uri, peer: &Peer) {
+pub(crate) fn tell_upstream(headers: &mut HeaderMap, policy: &Policy, identity: &Identity, more: &[(HeaderName, HeaderValue)], uri: &Uri, peer: &Peer) {
     for mapping in &policy.upstream.headers {
         headers.remove(mapping.name.as_str());
     }
-    for (name, value) in &identity.headers {
+    for (name, value) in identity.headers.iter().chain(more) {
         headers.insert(name.clone(), value.clone());
     }
     // HTTP/2 carries the host in `:authority`; HTTP/1.1 upstreams want the header.

@@ -81,7 +81,7 @@ impl Guard {
         let metrics = &self.core.shared.metrics;
         metrics.observe(took);
         let counters = self.local.as_ref().zip(self.policy).and_then(|(local, policy)| local.engine.policies.get(policy));
-        counters.map_or(&metrics.nobody, |(_, counters)| counters).count(reason);
+        counters.map_or(&metrics.nobody, |policy| &policy.counters).count(reason);
         took
     }
 
@@ -95,7 +95,7 @@ impl Guard {
         record: impl FnOnce(&Core, &Record<'_>) -> T,
     ) -> T {
         let engine = self.local.as_ref().map(|local| &local.engine);
-        let policy = engine.zip(self.policy).and_then(|(engine, policy)| engine.policies.get(policy)).map(|(policy, _)| policy.plan());
+        let policy = engine.zip(self.policy).and_then(|(engine, policy)| engine.policies.get(policy)).map(|policy| policy.armed.plan());
         let rule: Option<&ArmedRule> = engine.zip(self.rule).and_then(|(engine, rule)| engine.rules.get(rule));
         let pool = self.local.as_ref().zip(self.upstream).and_then(|(local, upstream)| local.pools.get(upstream));
         let decision = Decision {

@@ -4,9 +4,9 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use http::request::Parts;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use idm_authn::RequestView;
+use idm_authn::{Facts, RequestView};
 use idm_authz::Permit;
 use idm_plan::Source;
 use idm_types::{Reason, Timestamp};
@@ -14,7 +14,7 @@ use idm_types::{Reason, Timestamp};
 use crate::body::{Payload, ResponseBody};
 use crate::canonical::Canonical;
 use crate::core::{Core, Local};
-use crate::engine::{ArmedHandler, ArmedRule, Engine};
+use crate::engine::{ArmedHandler, ArmedRule, Engine, PolicyInForce};
 use crate::forward::{Outbound, forward};
 use crate::guard::Guard;
 use crate::render::{self, Refusal};
@@ -41,6 +41,8 @@ struct Allowed {
     canonical: Canonical,
     rule: usize,
     source: Option<Source>,
+    /// For the upstream: what depends on the request, and not on the caller alone.
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Serves one request. Whatever happens, it leaves exactly one record.
@@ -57,7 +59,7 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incom
     }
     let (mut parts, body) = request.into_parts();
     let mut body = Payload::Streaming(body);
-    match decide(&mut guard, &local, &mut parts, &mut body).await {
+    match decide(&core.shared.gateway, &mut guard, &local, &mut parts, &mut body).await {
         Ok(allowed) => {
             let outbound = match prepare(&local.engine, allowed, parts, &peer) {
                 Ok(outbound) => outbound,
@@ -76,7 +78,7 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incom
 }
 
 /// The order of the checks. Each stands where it does for a reason.
-async fn decide(guard: &mut Guard, local: &Local, parts: &mut Parts, body: &mut Payload) -> Result<Allowed, Stop> {
+async fn decide(gateway: &str, guard: &mut Guard, local: &Local, parts: &mut Parts, body: &mut Payload) -> Result<Allowed, Stop> {
     let engine = &local.engine;
     // One spelling of host and path from here on: what is judged is what is forwarded.
     guard.path = parts.uri.path().to_owned();
@@ -93,7 +95,9 @@ async fn decide(guard: &mut Guard, local: &Local, parts: &mut Parts, body: &mut 
         ArmedHandler::Refuse { reason, detail } => return Err(Stop::new(*reason, detail)),
         ArmedHandler::Enforce { policy, .. } => *policy,
     };
-    let Some((armed, _)) = engine.policies.get(policy) else { return Err(Stop::new(Reason::InternalError, "no policy at the rule's position")) };
+    let Some(PolicyInForce { armed, rules, .. }) = engine.policies.get(policy) else {
+        return Err(Stop::new(Reason::InternalError, "no policy at the rule's position"));
+    };
     guard.policy = Some(policy);
     if armed.wants_body(&parts.headers) {
         body.hold().await?;
@@ -102,6 +106,8 @@ async fn decide(guard: &mut Guard, local: &Local, parts: &mut Parts, body: &mut 
         headers: &parts.headers,
         query: canonical.query(),
         method: parts.method.as_str(),
+        host: &canonical.host,
+        path: canonical.path(),
         target: parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
         address: guard.source,
         body: body.held(),
@@ -112,25 +118,28 @@ async fn decide(guard: &mut Guard, local: &Local, parts: &mut Parts, body: &mut 
     })?;
     guard.authentication = Some(who.identity().method.clone());
     guard.identity = Some((who.identity().clone(), who.cached()));
-    let permit = idm_authz::decide(armed.plan(), parts.method.as_str(), who).map_err(|refusal| {
+    let facts = Facts { request: Some(view), policy: Some(&armed.plan().key), gateway, now: Some(guard.now), ..Facts::default() };
+    let permit = rules.decide(parts.method.as_str(), &facts, who).map_err(|refusal| {
         guard.authorization = refusal.rule;
         Stop { missing_scopes: refusal.missing_scopes, ..Stop::new(refusal.reason, refusal.detail) }
     })?;
     guard.authorization = permit.rule().cloned();
-    Ok(Allowed { permit, canonical, rule: position, source })
+    let facts = Facts { identity: Some(permit.who().identity()), ..facts };
+    let headers = armed.request_headers(&facts).map_err(|problem| Stop::new(Reason::UnusableClaim, problem))?;
+    Ok(Allowed { permit, canonical, rule: position, source, headers })
 }
 
 /// Makes the upstream's request of the caller's: only after a permit.
 fn prepare(engine: &Engine, allowed: Allowed, mut parts: Parts, peer: &Peer) -> Result<Outbound, Stop> {
-    let Allowed { permit, canonical, rule, source: verified_in } = allowed;
+    let Allowed { permit, canonical, rule, source: verified_in, headers } = allowed;
     let internal = || Stop::new(Reason::InternalError, "no rule at the position that was matched");
     let Some(ArmedRule { handler: ArmedHandler::Enforce { policy, backends, timeouts, edits }, .. }) = engine.rules.get(rule) else { return Err(internal()) };
-    let (armed, _) = engine.policies.get(*policy).ok_or_else(internal)?;
+    let PolicyInForce { armed, .. } = engine.policies.get(*policy).ok_or_else(internal)?;
     let websocket = wants_websocket(&parts);
     let target = take_credentials(armed, verified_in.as_ref(), &canonical, &mut parts.headers);
     crate::scrub::remove_hop_by_hop(&mut parts.headers);
     crate::forward::apply_edits(&mut parts.headers, edits);
-    crate::forward::tell_upstream(&mut parts.headers, armed.plan(), permit.who().identity(), &parts.uri, peer);
+    crate::forward::tell_upstream(&mut parts.headers, armed.plan(), permit.who().identity(), &headers, &parts.uri, peer);
     Ok(Outbound { permit, parts, target: target.unwrap_or(canonical.target), backends: backends.clone(), timeouts: *timeouts, websocket })
 }
 
@@ -174,6 +183,6 @@ async fn refuse(guard: Guard, stop: Stop) -> Response<ResponseBody> {
     let (id, now, local, policy) = (guard.id, guard.now, guard.local.clone(), guard.policy);
     // The answer waits for the disk: a caller who was refused can always be told why.
     guard.refused(reason, &detail).await;
-    let armed = local.as_ref().zip(policy).and_then(|(local, policy)| local.engine.policies.get(policy)).map(|(armed, _)| armed);
+    let armed = local.as_ref().zip(policy).and_then(|(local, policy)| local.engine.policies.get(policy)).map(|policy| &policy.armed);
     render::refusal(&Refusal { reason, id, now, missing_scopes, retry_after }, armed)
 }

@@ -193,7 +193,7 @@ pub struct CredentialSource {
     pub query: Option<NamedSource>,
 }
 
-/// How a verified caller becomes attributes. Values are member accesses such as `token.preferred_username` or `token["https://example.com/roles"]`.
+/// How a verified caller becomes attributes. Values are CEL expressions over `token`, mostly member accesses such as `token.preferred_username` or `token["https://example.com/roles"]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IdentityMapping {
@@ -246,6 +246,10 @@ pub struct AuthorizationRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 9), extend("x-kubernetes-list-type" = "set"))]
     pub methods: Option<Vec<RequestMethod>>,
+    /// A CEL condition: the rule covers only requests for which it is true, for example `request.path.startsWith('/admin')`. It may use `identity`, `token`, `credential`, `request`, `source`, `env` and `now`. A condition that cannot be decided refuses the request. Unset means that it always holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub when: Option<String>,
     /// What the caller must hold. Unset means nothing beyond being authenticated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require: Option<Require>,

@@ -13,6 +13,8 @@ use super::password::{lower_base64, lower_basic, lower_digest};
 use crate::{Cause, Object, World};
 
 const DEFAULT_SKEW_SECONDS: i64 = 30;
+/// What is known when a caller is authorized.
+const CONDITION: &[Variable] = &[Variable::Token, Variable::Identity, Variable::Credential, Variable::Request, Variable::Source, Variable::Env, Variable::Now];
 
 pub(crate) fn lower_policy(world: &World, object: &Object<wire::IdentityPolicySpec>, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<Policy> {
     // `target_refs` is read by attach.rs.
@@ -224,14 +226,7 @@ pub(crate) fn header_name(path: &str, name: &str, notes: &mut Notes<'_>) -> Opti
 }
 
 fn expr(path: &str, text: &str, allowed: &[Variable], notes: &mut Notes<'_>) -> Option<Expr> {
-    match Expr::parse(text) {
-        Ok(expr) if allowed.contains(&expr.variable) => Some(expr),
-        Ok(_) => {
-            let names: Vec<_> = allowed.iter().map(|v| format!("`{}.`", v.name())).collect();
-            notes.fail(path, Cause::Invalid, format!("'{text}' must start with {} here", names.join(" or ")))
-        }
-        Err(message) => notes.fail(path, Cause::Invalid, message),
-    }
+    idm_expr::parse(text, allowed).map_or_else(|message| notes.fail(path, Cause::Invalid, message), Some)
 }
 
 fn lower_identity(identity: Option<&wire::IdentityMapping>, notes: &mut Notes<'_>) -> IdentityMapping {
@@ -262,7 +257,7 @@ fn lower_rules(authorization: Option<&wire::Authorization>, notes: &mut Notes<'_
     };
     let mut seen = BTreeSet::new();
     let mut lowered = Vec::new();
-    for (i, wire::AuthorizationRule { name, methods, require }) in rules.iter().enumerate() {
+    for (i, wire::AuthorizationRule { name, methods, when, require }) in rules.iter().enumerate() {
         let path = format!("spec.authorization.rules[{i}]");
         if !seen.insert(name) {
             notes.fail::<()>(format!("{path}.name"), Cause::Invalid, format!("rule name '{name}' must be used once"));
@@ -272,7 +267,8 @@ fn lower_rules(authorization: Option<&wire::Authorization>, notes: &mut Notes<'_
             notes.fail::<()>(format!("{path}.require"), Cause::Invalid, "set `any`, `all` or both");
         }
         let methods = methods.iter().flatten().map(|m| format!("{m:?}").to_ascii_uppercase()).collect();
-        lowered.push(Rule { name: name.clone(), methods, require: Require { roles: names(&roles), scopes: names(&scopes) } });
+        let when = when.as_ref().and_then(|text| expr(&format!("{path}.when"), text, CONDITION, notes));
+        lowered.push(Rule { name: name.clone(), methods, when, require: Require { roles: names(&roles), scopes: names(&scopes) } });
     }
     lowered
 }
@@ -280,7 +276,6 @@ fn lower_rules(authorization: Option<&wire::Authorization>, notes: &mut Notes<'_
 fn lower_upstream(upstream: Option<&wire::Upstream>, notes: &mut Notes<'_>) -> UpstreamSettings {
     let default = wire::Upstream::default();
     let wire::Upstream { headers, credential } = upstream.unwrap_or(&default);
-    let any = &[Variable::Token, Variable::Identity, Variable::Credential];
     let mut lowered: Vec<HeaderMapping> = Vec::new();
     for (i, wire::HeaderMapping { name, value }) in headers.iter().flatten().enumerate() {
         let path = format!("spec.upstream.headers[{i}]");
@@ -291,13 +286,13 @@ fn lower_upstream(upstream: Option<&wire::Upstream>, notes: &mut Notes<'_>) -> U
         if matches!(name.as_str(), "authorization" | "cookie") {
             notes.fail::<()>(format!("{path}.name"), Cause::Invalid, format!("header '{name}' must not be made from identity values"));
         }
-        lowered.extend(expr(&format!("{path}.value"), value, any, notes).map(|value| HeaderMapping { name, value }));
+        lowered.extend(expr(&format!("{path}.value"), value, Variable::ALL, notes).map(|value| HeaderMapping { name, value }));
     }
     // The two that every upstream can rely on, unless the policy maps them itself.
     let standard = [("x-authenticated-userid", "username"), ("x-authenticated-userroles", "roles")];
     for (name, member) in standard {
         if !lowered.iter().any(|header| header.name == name) {
-            lowered.push(HeaderMapping { name: name.into(), value: Expr { variable: Variable::Identity, path: vec![member.into()] } });
+            lowered.push(HeaderMapping { name: name.into(), value: Expr::Member { variable: Variable::Identity, path: vec![member.into()] } });
         }
     }
     let credential = match credential {

@@ -58,9 +58,10 @@ impl Case {
 
     fn attempt(&self, credential: &str, method: &str, target: &str, body: Option<&[u8]>) -> Result<(), Reason> {
         let headers = http::HeaderMap::new();
-        let view = RequestView { headers: &headers, query: None, method, target, address: [192, 0, 2, 1].into(), body };
+        let view = RequestView { headers: &headers, query: None, method, host: "a", path: "/", target, address: [192, 0, 2, 1].into(), body };
         let Self { name, policy, grants, table, memory, .. } = self;
-        let through = Through { name, kind: "digest", policy, grants, table, memory, view, now: NOW };
+        let mapping = &crate::mapping::ArmedMapping::arm(policy).unwrap();
+        let through = Through { name, kind: "digest", mapping, policy, grants, table, memory, view, now: NOW };
         match self.digest.attempt(through, credential) {
             Attempt::Verified(_) => Ok(()),
             Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, denied) => Err(denied.reason),

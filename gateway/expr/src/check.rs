@@ -1,0 +1,134 @@
+//! Whether a text is an expression that may stand where it stands.
+
+use std::panic::catch_unwind;
+
+use cel::Program;
+use cel::common::ast::{EntryExpr, Expr as Node, IdedExpr};
+use idm_plan::{Expr, Variable};
+
+/// Longer texts are refused.
+const MAX_BYTES: usize = 1024;
+/// Loops (`all`, `exists`, `map`, `filter`) inside loops; each level multiplies the cost by the length of a list.
+const MAX_NESTED_LOOPS: usize = 2;
+
+/// Reads an expression that may use the `allowed` variables. The error says what would be right.
+pub fn parse(text: &str, allowed: &[Variable]) -> Result<Expr, String> {
+    if text.len() > MAX_BYTES {
+        return Err(format!("the expression must not be longer than {MAX_BYTES} bytes"));
+    }
+    let names = || allowed.iter().map(|variable| format!("`{}`", variable.name())).collect::<Vec<_>>().join(", ");
+    let program = compile(text)?;
+    if let Some(member) = Expr::member(text) {
+        let member = member?;
+        let Expr::Member { variable, .. } = &member else { return Ok(member) };
+        return if allowed.contains(variable) { Ok(member) } else { Err(format!("`{text}` must use {} here", names())) };
+    }
+    for name in program.references().variables() {
+        match Variable::from_name(name) {
+            Some(variable) if allowed.contains(&variable) => {}
+            // Names that the expression gives itself in a loop.
+            None if declares(program.expression(), name) => {}
+            _ => {
+                let dash = if text.contains(&format!("-{name}")) { ", and members with a dash as `[\"a-b\"]`" } else { "" };
+                return Err(format!("`{name}` is not known here: use {}{dash}", names()));
+            }
+        }
+    }
+    if nesting(program.expression()) > MAX_NESTED_LOOPS {
+        return Err(format!("loops must not be nested deeper than {MAX_NESTED_LOOPS}"));
+    }
+    Ok(Expr::Cel(text.to_owned()))
+}
+
+/// The parser is generated code that has panicked on odd input before; a panic here is a finding, not an end.
+pub(crate) fn compile(text: &str) -> Result<Program, String> {
+    let compiled = catch_unwind(|| crate::evaluate::environment().compile(text).map_err(|errors| errors.to_string()));
+    let problem = match compiled {
+        Ok(Ok(program)) => return Ok(program),
+        Ok(Err(errors)) => errors.lines().next().unwrap_or_default().to_owned(),
+        Err(_) => "it cannot be parsed".to_owned(),
+    };
+    Err(format!("`{text}` is not a CEL expression: {problem}"))
+}
+
+fn children(node: &Node) -> Vec<&IdedExpr> {
+    match node {
+        Node::Call(call) => call.target.iter().map(|target| &**target).chain(&call.args).collect(),
+        Node::Comprehension(loop_) => vec![&loop_.iter_range, &loop_.accu_init, &loop_.loop_cond, &loop_.loop_step, &loop_.result],
+        Node::List(list) => list.elements.iter().collect(),
+        Node::Map(map) => map.entries.iter().flat_map(|entry| parts(&entry.expr)).collect(),
+        Node::Struct(of) => of.entries.iter().flat_map(|entry| parts(&entry.expr)).collect(),
+        Node::Select(select) => vec![&*select.operand],
+        Node::Unspecified | Node::Ident(_) | Node::Literal(_) => Vec::new(),
+    }
+}
+
+fn parts(entry: &EntryExpr) -> Vec<&IdedExpr> {
+    match entry {
+        EntryExpr::StructField(field) => vec![&field.value],
+        EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
+    }
+}
+
+fn nesting(node: &IdedExpr) -> usize {
+    let inner = children(&node.expr).into_iter().map(nesting).max().unwrap_or(0);
+    inner + usize::from(matches!(node.expr, Node::Comprehension(_)))
+}
+
+fn declares(node: &IdedExpr, name: &str) -> bool {
+    let own = match &node.expr {
+        Node::Comprehension(loop_) => loop_.iter_var == name || loop_.accu_var == name || loop_.iter_var2.as_deref() == Some(name),
+        _ => false,
+    };
+    own || children(&node.expr).into_iter().any(|child| declares(child, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: &[Variable] = Variable::ALL;
+
+    #[test]
+    fn what_a_policy_may_say_is_read() {
+        for text in [
+            "identity.username",
+            "request.method in ['POST', 'PUT'] && identity.roles.exists(role, role == 'writer')",
+            "identity.roles.join('|')",
+            "has(token.tenant) ? token.tenant : 'none'",
+            "{'sub': identity.id, 'level': 3}",
+            "source.address.startsWith('10.')",
+            "now + 60",
+        ] {
+            assert!(parse(text, ALL).is_ok(), "{text}: {:?}", parse(text, ALL));
+        }
+        assert!(matches!(parse("token[\"a b\"].c", ALL), Ok(Expr::Member { .. })));
+        assert!(matches!(parse("token.a == 'b'", ALL), Ok(Expr::Cel(_))));
+    }
+
+    #[test]
+    fn what_is_not_an_expression_or_not_allowed_here_is_refused_with_advice() {
+        for (text, advice) in [
+            ("", "not a CEL expression"),
+            ("identity.", "not a CEL expression"),
+            ("a ==", "not a CEL expression"),
+            ("secret.key", "`secret` is not known here"),
+            ("process.env", "`process` is not known here"),
+            ("identity.shoe_size", "must be one of"),
+            ("identity.roles.all(a, identity.roles.all(b, identity.roles.all(c, a == b && b == c)))", "nested deeper"),
+        ] {
+            let error = parse(text, ALL).expect_err(text);
+            assert!(error.contains(advice), "{text}: {error}");
+        }
+        assert!(parse("request.path", &[Variable::Token]).unwrap_err().contains("`token`"));
+        assert!(parse("request.path == '/'", &[Variable::Token]).unwrap_err().contains("`token`"));
+        assert!(parse(&"1+".repeat(1000), ALL).unwrap_err().contains("longer"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "[ -~]{0,80}") {
+            let _ = parse(&text, ALL);
+        }
+    }
+}

@@ -1,4 +1,3 @@
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -102,9 +101,9 @@ impl Gateway {
 
     /// Arms a bundle and puts it in force on every core. On error the engine before it keeps serving.
     pub async fn apply(&self, bundle: &Bundle) -> Result<(), EngineError> {
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let engine = Engine::arm(bundle, &mut ring, &self.memory, self.shared.metrics())?;
-        self.fetch_new(ring, bundle);
+        let known = self.ring.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (engine, ring) = Engine::arm(bundle, &known, &self.memory, self.shared.metrics())?;
+        self.fetch_new(ring);
         let deadline = tokio::time::Instant::now() + KEYS_WAIT;
         while !engine.keys_loaded() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -116,20 +115,7 @@ impl Gateway {
 
     /// Starts a fetcher for each issuer that is new and forgets those no policy names any more; their
     /// fetchers end by themselves.
-    fn fetch_new(&self, mut ring: KeyRing, bundle: &Bundle) {
-        let used: HashMap<_, ()> = bundle
-            .plan
-            .policies
-            .iter()
-            .flat_map(|policy| &policy.methods)
-            .filter_map(|method| match &method.kind {
-                idm_plan::MethodKind::Jwt(jwt) => Some(&jwt.issuers),
-                _ => None,
-            })
-            .flatten()
-            .map(|issuer| ((issuer.keys.clone(), issuer.algorithms.clone()), ()))
-            .collect();
-        ring.retain(|id, _| used.contains_key(id));
+    fn fetch_new(&self, ring: KeyRing) {
         let mut known = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         for ((source, algorithms), keys) in ring.iter().filter(|(id, _)| !known.contains_key(*id)) {
             if !matches!(source, KeySource::Inline { .. }) {

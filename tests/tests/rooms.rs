@@ -17,7 +17,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-audit", &["idm-types"]),
     ("idm-authn", &["idm-expr", "idm-jose", "idm-plan", "idm-types"]),
     ("idm-authz", &["idm-authn", "idm-expr", "idm-plan", "idm-types"]),
-    ("idm-proxy", &["idm-audit", "idm-authn", "idm-authz", "idm-plan", "idm-types"]),
+    ("idm-transform", &["idm-authn", "idm-expr", "idm-jose", "idm-plan", "idm-types"]),
+    ("idm-proxy", &["idm-audit", "idm-authn", "idm-authz", "idm-plan", "idm-transform", "idm-types"]),
     ("idm-gateway", &["idm-audit", "idm-authn", "idm-compile", "idm-jose", "idm-plan", "idm-proxy", "idm-types"]),
     ("idm-operator", &["idm-api", "idm-audit", "idm-compile", "idm-plan", "idm-types"]),
     ("idm", &["idm-api", "idm-audit", "idm-compile", "idm-gateway", "idm-jose", "idm-operator", "idm-types"]),
@@ -34,6 +35,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("idm-compile", &["tokio", "reqwest", "hyper"]),
     ("idm-authz", &["tokio", "reqwest", "hyper", "kube"]),
     ("idm-authn", &["reqwest", "hyper", "kube"]),
+    ("idm-transform", &["tokio", "reqwest", "hyper", "kube"]),
     ("idm-proxy", &["reqwest", "kube", "k8s-openapi"]),
     ("idm-audit", &["kube", "hyper"]),
 ];

@@ -132,7 +132,8 @@ impl World {
     pub fn secret_names(&self) -> Vec<String> {
         let of_policy = |policy: &Object<IdentityPolicySpec>| {
             let issuers = policy.spec.authentication.methods.iter().filter_map(|m| m.jwt.as_ref()).flat_map(|jwt| &jwt.issuers);
-            issuers.filter_map(|i| Some(i.keys.as_ref()?.secret_ref.as_ref()?.name.clone())).collect::<Vec<_>>()
+            let of_issuers = issuers.filter_map(|i| Some(i.keys.as_ref()?.secret_ref.as_ref()?.name.clone()));
+            of_issuers.chain(policy.spec.jose.iter().flatten().flat_map(secrets_of_step)).collect::<Vec<_>>()
         };
         let of_federation = |f: &Object<FederationSpec>| Some(f.spec.oidc.as_ref()?.keys.as_ref()?.secret_ref.as_ref()?.name.clone());
         let mut names: Vec<String> = self.policies.iter().flat_map(of_policy).collect();
@@ -153,6 +154,20 @@ impl World {
         self.gateways.sort_by_key(|g| g.name_any());
         self.services.sort_by_key(|s| s.name_any());
     }
+}
+
+fn secrets_of_step(step: &idm_api::v1alpha1::JoseStep) -> Vec<String> {
+    let consume = step.consume.as_ref();
+    let produce = step.produce.as_ref();
+    let sign = produce.and_then(|produce| produce.sign.as_ref());
+    let references = [
+        consume.and_then(|consume| Some(&consume.decrypt.as_ref()?.secret_ref)),
+        consume.and_then(|consume| consume.verify.as_ref()?.keys.secret_ref.as_ref()),
+        sign.and_then(|sign| sign.key_ref.as_ref()),
+        produce.and_then(|produce| produce.encrypt.as_ref()?.key_ref.as_ref()),
+    ];
+    let chosen = sign.into_iter().flat_map(|sign| sign.keys.iter().flatten()).map(|key| &key.key_ref);
+    references.into_iter().flatten().chain(chosen).map(|reference| reference.name.clone()).collect()
 }
 
 fn read<K>(object: serde_json::Value, kind: &str, targets: Vec<idm_api::v1alpha1::TargetReference>, broken: &mut Vec<Broken>, keep: impl FnOnce(K, Meta))

@@ -112,6 +112,11 @@ reasons! {
     CredentialSuspended = 401, "the credential is suspended", "set `spec.suspend: false` on the Credential to let it in again";
     /// The credential is past its expiry.
     CredentialExpired = 401, "the credential has expired", "extend `spec.expireTime` or hand out a new Credential";
+    // --- content
+    /// The JOSE object that the policy wants is not there.
+    MissingObject = 400, "the request lacks the signed or encrypted object that a JOSE step of the policy opens", "send the object where the step looks for it";
+    /// The JOSE object that the policy makes could not be made.
+    ObjectNotMade = 500, "a JOSE step of the policy could not sign or encrypt", "the detail names the step; compare its `from`, `keyFor` and `claims` with the request";
     // --- authorization
     /// The credential may not be used on this policy's targets.
     CredentialNotAllowedHere = 403, "the credential's access list does not contain this policy", "add the policy to `spec.access.policies` of the Credential";

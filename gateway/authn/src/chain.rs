@@ -30,6 +30,23 @@ pub(crate) enum Attempt {
     NeedsKeys(Arc<IssuerKeys>, Denied),
 }
 
+impl Armory<'_> {
+    /// The live keys of a source, bound to these algorithms: those of the engine before, if it had them.
+    pub fn keys(&mut self, source: &KeySource, algorithms: &[Algorithm]) -> Result<Arc<IssuerKeys>, KeySetError> {
+        let id = (source.clone(), algorithms.to_vec());
+        if let Some(keys) = self.ring.get(&id).or_else(|| self.known.get(&id)).cloned() {
+            self.ring.insert(id, keys.clone());
+            return Ok(keys);
+        }
+        let keys = match source {
+            KeySource::Inline { jwks } => IssuerKeys::fixed(KeySet::parse(jwks.as_bytes(), algorithms)?),
+            KeySource::Discovery { .. } | KeySource::Url { .. } => IssuerKeys::remote(),
+        };
+        self.ring.insert(id, keys.clone());
+        Ok(keys)
+    }
+}
+
 impl Attempt {
     /// The end of it: verified, or why not and whether that is final.
     fn verdict(self) -> Result<Fresh, (Denied, bool)> {
@@ -59,8 +76,10 @@ pub(crate) enum Armed {
 
 /// What a policy is armed with, besides itself.
 pub struct Armory<'a> {
-    /// Keys of issuers; new ones are added.
-    pub ring: &'a mut KeyRing,
+    /// Keys that the engine before this one has.
+    pub known: &'a KeyRing,
+    /// Keys that this one uses.
+    pub ring: KeyRing,
     /// The RoleBindings.
     pub grants: Arc<Grants>,
     /// The Credentials.
@@ -126,7 +145,7 @@ impl ArmedPolicy {
         for method in &plan.methods {
             let armed = match &method.kind {
                 MethodKind::Jwt(jwt) => {
-                    let keys = jwt.issuers.iter().map(|issuer| keys_of(plan, issuer, armory.ring)).collect::<Result<_, _>>()?;
+                    let keys = jwt.issuers.iter().map(|issuer| keys_of(plan, issuer, armory)).collect::<Result<_, _>>()?;
                     Armed::Jwt(ArmedJwt { plan: jwt.clone(), keys })
                 }
                 MethodKind::ApiKey(method) => Armed::ApiKey { sources: method.sources.clone(), only: method.only.clone() },
@@ -302,18 +321,7 @@ fn describe(source: &Source) -> String {
     }
 }
 
-fn keys_of(policy: &Policy, issuer: &Issuer, ring: &mut KeyRing) -> Result<Arc<IssuerKeys>, PolicyError> {
-    let id = (issuer.keys.clone(), issuer.algorithms.clone());
-    if let Some(keys) = ring.get(&id) {
-        return Ok(keys.clone());
-    }
-    let keys = match &issuer.keys {
-        KeySource::Inline { jwks } => {
-            let broken = |source| PolicyError::Keys { policy: policy.key.to_string(), issuer: issuer.issuer.clone(), source };
-            IssuerKeys::fixed(KeySet::parse(jwks.as_bytes(), &issuer.algorithms).map_err(broken)?)
-        }
-        KeySource::Discovery { .. } | KeySource::Url { .. } => IssuerKeys::remote(),
-    };
-    ring.insert(id, keys.clone());
-    Ok(keys)
+fn keys_of(policy: &Policy, issuer: &Issuer, armory: &mut Armory<'_>) -> Result<Arc<IssuerKeys>, PolicyError> {
+    let broken = |source| PolicyError::Keys { policy: policy.key.to_string(), issuer: issuer.issuer.clone(), source };
+    armory.keys(&issuer.keys, &issuer.algorithms).map_err(broken)
 }

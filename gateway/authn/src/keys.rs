@@ -51,7 +51,8 @@ impl IssuerKeys {
         }
     }
 
-    pub(crate) fn load(&self) -> Option<Arc<KeySet>> {
+    /// The keys in force.
+    pub fn load(&self) -> Option<Arc<KeySet>> {
         self.current.load_full()
     }
 

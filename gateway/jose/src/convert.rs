@@ -9,6 +9,18 @@ use serde_json::json;
 use crate::sign::{Signer, signer};
 use crate::{Jwk, JwkError, SigningError, numbers, to_base64url};
 
+/// The bytes of a PEM block with this label (RFC 7468); `None` when the text is not exactly one.
+pub fn pem_block(text: &str, label: &str) -> Option<Vec<u8>> {
+    let inside = text.trim().strip_prefix(&format!("-----BEGIN {label}-----"))?.strip_suffix(&format!("-----END {label}-----"))?;
+    let body: String = inside.split_whitespace().collect();
+    base64::Engine::decode(&base64::engine::general_purpose::STANDARD, body).ok()
+}
+
+/// One private key as people keep them: a JWK, or PEM with PKCS#8.
+pub fn private_key(text: &str) -> Option<Jwk> {
+    if text.trim_start().starts_with('{') { Jwk::parse(text.as_bytes()).ok() } else { jwk_of_pkcs8(&pem_block(text, "PRIVATE KEY")?).ok() }
+}
+
 /// The private key as PKCS#8 (RFC 5958).
 pub fn pkcs8_of_jwk(jwk: &Jwk) -> Result<Redacted<Vec<u8>>, JwkError> {
     const UNFIT: JwkError = JwkError::Broken("only RSA, EC (P-256, P-384, P-521) and Ed25519 keys have a PKCS#8 form here");

@@ -10,6 +10,7 @@
 mod address;
 mod bundle;
 mod expr;
+mod jose;
 mod path;
 mod policy;
 mod route;
@@ -18,6 +19,10 @@ mod secret;
 pub use address::is_local_address;
 pub use bundle::{Bundle, BundleError, FORMAT};
 pub use expr::{Expr, Variable};
+pub use jose::{
+    CertificateHeaders, Consume, Decrypt, Destination, Encrypt, EncryptionKeyRef, ExpectedClaims, JoseStep, JoseStepKind, KeyChoice, MadeClaims, Message,
+    Place, Produce, Sign, SignedForm, SigningKeyRef, VerificationKeys, Verify,
+};
 pub use path::{PathError, canonical_path};
 pub use policy::{
     ApiKeyMethod, Base64Method, BasicMethod, Credential, CredentialForwarding, DigestAlgorithm, DigestMethod, DigestUser, Disclosure, Grant, HeaderMapping,

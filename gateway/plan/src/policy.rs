@@ -1,7 +1,7 @@
 use idm_types::{Algorithm, MethodName, RoleName, RuleName, Skew, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Expr, ObjectKey, SecretHandle};
+use crate::{Expr, JoseStep, ObjectKey, SecretHandle};
 
 /// One IdentityPolicy, resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub struct Policy {
     pub identity: IdentityMapping,
     /// Authorization: every rule that applies must allow; with rules and none applying, deny. Empty: authenticated is enough.
     pub rules: Vec<Rule>,
+    /// JOSE objects that are opened and made, in order.
+    pub jose: Vec<JoseStep>,
     /// What the upstream is told.
     pub upstream: UpstreamSettings,
     /// What a refused caller may learn.

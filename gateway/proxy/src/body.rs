@@ -42,6 +42,14 @@ impl Payload {
         Ok(())
     }
 
+    /// The body as a copy that shares its bytes, once it is held.
+    pub(crate) fn held_bytes(&self) -> Option<Bytes> {
+        match self {
+            Payload::Streaming(_) => None,
+            Payload::Held(bytes) => Some(bytes.clone()),
+        }
+    }
+
     /// The body, once it is held.
     pub(crate) fn held(&self) -> Option<&[u8]> {
         match self {
@@ -111,6 +119,22 @@ pub(crate) enum ResponseBody {
     Text(Option<Bytes>),
     /// The upstream's, with the connection that goes back to its pool when the body has ended.
     Upstream { body: Incoming, lease: Option<Lease> },
+}
+
+impl ResponseBody {
+    /// The whole body, up to [`MAX_HELD`]: for what has to be signed before anyone sees it.
+    pub(crate) async fn whole(mut self) -> Result<Bytes, Stop> {
+        let mut whole = BytesMut::new();
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await {
+            let frame = frame.map_err(|error| Stop::new(Reason::UpstreamFailed, error.to_string()))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if whole.len() + data.len() > MAX_HELD {
+                return Err(Stop::new(Reason::UpstreamFailed, "the response is larger than the 1 MiB that can be signed or encrypted"));
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok(whole.freeze())
+    }
 }
 
 /// A connection in use by one response.

@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue};
 use idm_authn::{ArmedPolicy, Armory, CredentialTable, Grants, KeyRing, Memory, PolicyError};
 use idm_authz::Rules;
 use idm_plan::{Backend, Bundle, Handler, HeaderEdit, Plan, Timeouts};
+use idm_transform::Steps;
 use idm_types::Reason;
 
 use crate::Metrics;
@@ -42,6 +43,7 @@ pub struct Engine {
 pub(crate) struct PolicyInForce {
     pub(crate) armed: ArmedPolicy,
     pub(crate) rules: Rules,
+    pub(crate) steps: Steps,
     pub(crate) counters: Arc<PolicyCounters>,
 }
 
@@ -71,24 +73,24 @@ pub(crate) enum ArmedEdit {
 }
 
 impl Engine {
-    /// Arms a bundle. `ring` and `memory` keep fetched keys and what authentication remembers across
-    /// engines; `metrics` keeps the counters.
-    pub fn arm(bundle: &Bundle, ring: &mut KeyRing, memory: &Arc<Memory>, metrics: &Metrics) -> Result<Self, EngineError> {
+    /// Arms a bundle and returns the keys it uses. `known` and `memory` keep fetched keys and what
+    /// authentication remembers across engines; `metrics` keeps the counters.
+    pub fn arm(bundle: &Bundle, known: &KeyRing, memory: &Arc<Memory>, metrics: &Metrics) -> Result<(Self, KeyRing), EngineError> {
         let Plan { namespace, policies, hosts, rules, credentials, grants } = &bundle.plan;
         let mut armory = Armory {
-            ring,
+            known,
+            ring: KeyRing::new(),
             grants: Arc::new(Grants::new(grants)),
             credentials: Arc::new(CredentialTable::new(credentials).map_err(EngineError::Plan)?),
             secrets: &bundle.secrets,
             memory: memory.clone(),
         };
-        let mapped = policies.iter().flat_map(|policy| &policy.upstream.headers).map(|header| header.name.as_str());
-        let reserved = Reserved::new(mapped);
         let mut armed = Vec::with_capacity(policies.len());
         for (position, policy) in policies.iter().enumerate() {
             let counters = metrics.policy(&policy.key.to_string());
             let rules = Rules::arm(policy).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
-            armed.push(PolicyInForce { armed: ArmedPolicy::arm(policy, position, &mut armory)?, rules, counters });
+            let steps = Steps::arm(&policy.jose, &mut armory).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
+            armed.push(PolicyInForce { armed: ArmedPolicy::arm(policy, position, &mut armory)?, rules, steps, counters });
         }
         let mut backends = Vec::new();
         let rules: Vec<ArmedRule> = rules
@@ -99,8 +101,12 @@ impl Engine {
             return Err(EngineError::Plan("an entry points at a rule that does not exist".into()));
         }
         let router = Router::new(hosts);
+        let mapped = policies.iter().flat_map(|policy| &policy.upstream.headers).map(|header| header.name.as_str());
+        let made = armed.iter().flat_map(|policy| policy.steps.headers());
+        let reserved = Reserved::new(mapped.chain(made.filter(|name| !is_read_from_outside(policies, name))));
         let Bundle { generation, digest, .. } = bundle;
-        Ok(Self { namespace: namespace.clone(), generation: *generation, digest: digest.clone(), router, rules, policies: armed, backends, reserved })
+        let engine = Self { namespace: namespace.clone(), generation: *generation, digest: digest.clone(), router, rules, policies: armed, backends, reserved };
+        Ok((engine, armory.ring))
     }
 
     /// Generation and digest of the plan, for the acknowledgement.
@@ -112,6 +118,18 @@ impl Engine {
     pub fn keys_loaded(&self) -> bool {
         self.policies.iter().all(|policy| policy.armed.keys_loaded())
     }
+}
+
+/// Whether some step reads this header as the caller sent it: then it cannot be scrubbed, and the step that
+/// reads it decides what it is worth.
+fn is_read_from_outside(policies: &[idm_plan::Policy], name: &str) -> bool {
+    use idm_plan::{JoseStepKind, Place};
+    policies.iter().flat_map(|policy| &policy.jose).any(|step| match &step.kind {
+        JoseStepKind::Consume(consume) => {
+            consume.from == Place::Header(name.to_owned()) || consume.verify.as_ref().is_some_and(|v| v.detached.as_deref() == Some(name))
+        }
+        JoseStepKind::Produce(_) => false,
+    })
 }
 
 fn arm_handler(handler: &Handler, policies: usize, known: &mut Vec<Backend>) -> Result<ArmedHandler, EngineError> {

@@ -8,8 +8,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use idm_authn::{Facts, RequestView};
 use idm_authz::Permit;
-use idm_plan::Source;
+use idm_plan::{Message, Source};
+use idm_transform::{Content, Refused};
 use idm_types::{Reason, Timestamp};
+use serde_json::Value;
 
 use crate::body::{Payload, ResponseBody};
 use crate::canonical::Canonical;
@@ -35,6 +37,12 @@ impl Stop {
     }
 }
 
+impl From<Refused> for Stop {
+    fn from(refused: Refused) -> Self {
+        Self::new(refused.reason, refused.detail)
+    }
+}
+
 /// One request that may be forwarded: only a [`Permit`] makes one.
 struct Allowed {
     permit: Permit,
@@ -43,6 +51,8 @@ struct Allowed {
     source: Option<Source>,
     /// For the upstream: what depends on the request, and not on the caller alone.
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// What JOSE steps found in the request.
+    jose: Option<Value>,
 }
 
 /// Serves one request. Whatever happens, it leaves exactly one record.
@@ -60,12 +70,17 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incom
     let (mut parts, body) = request.into_parts();
     let mut body = Payload::Streaming(body);
     match decide(&core.shared.gateway, &mut guard, &local, &mut parts, &mut body).await {
-        Ok(allowed) => {
+        Ok(mut allowed) => {
+            let jose = allowed.jose.take();
             let outbound = match prepare(&local.engine, allowed, parts, &peer) {
                 Ok(outbound) => outbound,
                 Err(stop) => return Ok(refuse(guard, stop).await),
             };
-            match forward(&core, &local, &mut guard, outbound, body).await {
+            let answered = match forward(&core, &local, &mut guard, outbound, body).await {
+                Ok(response) => answer(&local, &guard, &core.shared.gateway, jose.as_ref(), response).await,
+                Err(stop) => Err(stop),
+            };
+            match answered {
                 Ok(response) => {
                     guard.permitted(response.status().as_u16());
                     Ok(response)
@@ -95,11 +110,11 @@ async fn decide(gateway: &str, guard: &mut Guard, local: &Local, parts: &mut Par
         ArmedHandler::Refuse { reason, detail } => return Err(Stop::new(*reason, detail)),
         ArmedHandler::Enforce { policy, .. } => *policy,
     };
-    let Some(PolicyInForce { armed, rules, .. }) = engine.policies.get(policy) else {
+    let Some(PolicyInForce { armed, rules, steps, .. }) = engine.policies.get(policy) else {
         return Err(Stop::new(Reason::InternalError, "no policy at the rule's position"));
     };
     guard.policy = Some(policy);
-    if armed.wants_body(&parts.headers) {
+    if steps.wants_request_body() || armed.wants_body(&parts.headers) {
         body.hold().await?;
     }
     let view = RequestView {
@@ -118,20 +133,47 @@ async fn decide(gateway: &str, guard: &mut Guard, local: &Local, parts: &mut Par
     })?;
     guard.authentication = Some(who.identity().method.clone());
     guard.identity = Some((who.identity().clone(), who.cached()));
-    let facts = Facts { request: Some(view), policy: Some(&armed.plan().key), gateway, now: Some(guard.now), ..Facts::default() };
+    let identity = who.identity().clone();
+    let facts = Facts { identity: Some(&identity), request: Some(view), policy: Some(&armed.plan().key), gateway, now: Some(guard.now), ..Facts::default() };
+    // The steps work on a copy: conditions and mappings go on seeing what the caller sent.
+    let mut changed = steps.is_empty().then(HeaderMap::new).unwrap_or_else(|| parts.headers.clone());
+    let mut content = Content { headers: &mut changed, body: body.held_bytes(), replaced: false };
+    let jose = if steps.opens() { Some(steps.open(&mut content, &facts).await?) } else { None };
+    let facts = Facts { jose: jose.as_ref(), ..facts };
     let permit = rules.decide(parts.method.as_str(), &facts, who).map_err(|refusal| {
         guard.authorization = refusal.rule;
         Stop { missing_scopes: refusal.missing_scopes, ..Stop::new(refusal.reason, refusal.detail) }
     })?;
     guard.authorization = permit.rule().cloned();
-    let facts = Facts { identity: Some(permit.who().identity()), ..facts };
     let headers = armed.request_headers(&facts).map_err(|problem| Stop::new(Reason::UnusableClaim, problem))?;
-    Ok(Allowed { permit, canonical, rule: position, source, headers })
+    steps.make(Message::Request, &mut content, &facts)?;
+    let Content { body: new_body, replaced, .. } = content;
+    if !steps.is_empty() {
+        parts.headers = changed;
+    }
+    if let (true, Some(new_body)) = (replaced, new_body) {
+        *body = Payload::Held(new_body);
+    }
+    Ok(Allowed { permit, canonical, rule: position, source, headers, jose })
+}
+
+/// What the policy makes of the response, for which it has to be there as a whole.
+async fn answer(local: &Local, guard: &Guard, gateway: &str, jose: Option<&Value>, response: Response<ResponseBody>) -> Result<Response<ResponseBody>, Stop> {
+    let policy = guard.policy.and_then(|policy| local.engine.policies.get(policy)).filter(|policy| policy.steps.wants_response());
+    let Some(PolicyInForce { armed, steps, .. }) = policy else { return Ok(response) };
+    let (mut parts, body) = response.into_parts();
+    let whole = body.whole().await?;
+    let identity = guard.identity.as_ref().map(|(identity, _)| &**identity);
+    let facts = Facts { identity, policy: Some(&armed.plan().key), gateway, jose, now: Some(guard.now), ..Facts::default() };
+    let mut content = Content { headers: &mut parts.headers, body: Some(whole), replaced: false };
+    steps.make(Message::Response, &mut content, &facts)?;
+    let body = content.body.take();
+    Ok(Response::from_parts(parts, ResponseBody::Text(body)))
 }
 
 /// Makes the upstream's request of the caller's: only after a permit.
 fn prepare(engine: &Engine, allowed: Allowed, mut parts: Parts, peer: &Peer) -> Result<Outbound, Stop> {
-    let Allowed { permit, canonical, rule, source: verified_in, headers } = allowed;
+    let Allowed { permit, canonical, rule, source: verified_in, headers, jose: _ } = allowed;
     let internal = || Stop::new(Reason::InternalError, "no rule at the position that was matched");
     let Some(ArmedRule { handler: ArmedHandler::Enforce { policy, backends, timeouts, edits }, .. }) = engine.rules.get(rule) else { return Err(internal()) };
     let PolicyInForce { armed, .. } = engine.policies.get(*policy).ok_or_else(internal)?;

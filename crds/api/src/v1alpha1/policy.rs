@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Base64Method, BasicMethod, DigestMethod, HeaderSource, KeySources, NamedSource, ObjectReference, ObjectStatus, TargetReference};
+use super::{Base64Method, BasicMethod, DigestMethod, HeaderSource, JoseStep, KeySources, NamedSource, ObjectReference, ObjectStatus, TargetReference};
 
 /// IdentityPolicy says how callers of its targets authenticate, what they may do, and what the upstream is told about them.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,6 +28,10 @@ pub struct IdentityPolicySpec {
     /// What authenticated callers may do. Unset means that being authenticated is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization: Option<Authorization>,
+    /// JOSE objects that are opened before a request is authorized, and made before a message goes on. The steps run in their order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub jose: Option<Vec<JoseStep>>,
     /// What the upstream is told. Unset sends `X-Authenticated-UserId` and `X-Authenticated-UserRoles` and removes the caller's credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Upstream>,

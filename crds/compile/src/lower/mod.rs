@@ -1,6 +1,7 @@
 //! One file per kind: wire in, plan out, findings for what cannot be lowered.
 
 pub(crate) mod credential;
+pub(crate) mod jose;
 pub(crate) mod keys;
 pub(crate) mod password;
 pub(crate) mod policy;

@@ -8,21 +8,24 @@ use idm_plan::{
 use idm_types::Skew;
 
 use super::Notes;
+use super::jose::lower_steps;
 use super::keys::{DEFAULT_ALGORITHMS, lower_keys};
 use super::password::{lower_base64, lower_basic, lower_digest};
 use crate::{Cause, Object, World};
 
 const DEFAULT_SKEW_SECONDS: i64 = 30;
 /// What is known when a caller is authorized.
-const CONDITION: &[Variable] = &[Variable::Token, Variable::Identity, Variable::Credential, Variable::Request, Variable::Source, Variable::Env, Variable::Now];
+const CONDITION: &[Variable] =
+    &[Variable::Token, Variable::Identity, Variable::Credential, Variable::Request, Variable::Source, Variable::Env, Variable::Jose, Variable::Now];
 
 pub(crate) fn lower_policy(world: &World, object: &Object<wire::IdentityPolicySpec>, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<Policy> {
     // `target_refs` is read by attach.rs.
-    let wire::IdentityPolicySpec { target_refs: _, authentication, authorization, upstream, disclosure } = &object.spec;
+    let wire::IdentityPolicySpec { target_refs: _, authentication, authorization, jose, upstream, disclosure } = &object.spec;
     let wire::Authentication { methods, identity } = authentication;
     let methods = lower_methods(world, methods, secrets, notes);
     let identity = lower_identity(identity.as_ref(), notes);
     let rules = lower_rules(authorization.as_ref(), notes);
+    let jose = lower_steps(world, jose.as_deref(), secrets, notes);
     let upstream = lower_upstream(upstream.as_ref(), notes);
     if notes.failed {
         return None;
@@ -34,6 +37,7 @@ pub(crate) fn lower_policy(world: &World, object: &Object<wire::IdentityPolicySp
         methods,
         identity,
         rules,
+        jose,
         upstream,
         disclosure: match disclosure {
             None | Some(wire::Disclosure::Minimal) => Disclosure::Minimal,
@@ -225,7 +229,7 @@ pub(crate) fn header_name(path: &str, name: &str, notes: &mut Notes<'_>) -> Opti
     Some(name)
 }
 
-fn expr(path: &str, text: &str, allowed: &[Variable], notes: &mut Notes<'_>) -> Option<Expr> {
+pub(crate) fn expr(path: &str, text: &str, allowed: &[Variable], notes: &mut Notes<'_>) -> Option<Expr> {
     idm_expr::parse(text, allowed).map_or_else(|message| notes.fail(path, Cause::Invalid, message), Some)
 }
 

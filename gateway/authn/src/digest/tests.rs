@@ -43,6 +43,7 @@ impl Case {
             methods: vec![],
             identity: idm_plan::IdentityMapping { username: None, roles: None, groups: None, attributes: vec![] },
             rules: vec![],
+            jose: vec![],
             upstream: UpstreamSettings::default(),
             disclosure: idm_plan::Disclosure::Minimal,
         };

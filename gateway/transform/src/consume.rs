@@ -1,0 +1,148 @@
+//! Opening what a caller sent: decrypt, verify, hand the plain payload on.
+
+use std::sync::Arc;
+
+use idm_authn::{Armory, Facts, IssuerKeys};
+use idm_jose::{DecryptionKeys, Expectations, Jwe, JweExpectations, Jws, JwsForm, Unverified, parse_strict};
+use idm_plan::{Consume, Decrypt, Destination, ExpectedClaims, Verify};
+use idm_types::{Reason, Timestamp};
+use serde_json::{Map, Value, json};
+
+use crate::content::ArmedPlace;
+use crate::{Content, Refused, keys};
+
+/// The largest object that is read.
+const MAX_BYTES: usize = 1 << 20;
+
+pub(crate) struct ArmedConsume {
+    from: ArmedPlace,
+    json: bool,
+    decrypt: Option<(Decrypt, DecryptionKeys)>,
+    verify: Option<(Verify, Arc<IssuerKeys>)>,
+    to: Destination,
+}
+
+impl ArmedConsume {
+    pub(crate) fn arm(step: &Consume, armory: &mut Armory<'_>) -> Result<Self, String> {
+        let Consume { from, json, decrypt, verify, to } = step;
+        let decrypt = match decrypt {
+            None => None,
+            Some(plan) => {
+                let text = keys::text(armory.secrets, &plan.keys)?;
+                let keys = DecryptionKeys::parse(text.as_bytes(), &plan.algorithms).map_err(|error| error.to_string())?;
+                Some((plan.clone(), keys))
+            }
+        };
+        let verify = match verify {
+            None => None,
+            Some(plan) => Some((plan.clone(), keys::verification(&plan.keys, &plan.algorithms, armory)?)),
+        };
+        Ok(Self { from: ArmedPlace::arm(from)?, json: *json, decrypt, verify, to: to.clone() })
+    }
+
+    /// Opens the object and returns what the variable `jose` says of it.
+    pub(crate) async fn run(&self, step: &str, content: &mut Content<'_>, facts: &Facts<'_>) -> Result<Value, Refused> {
+        let missing = |what| Refused::new(step, Reason::MissingObject, what);
+        let bytes = self.from.read(content, facts).filter(|bytes| !bytes.is_empty()).ok_or_else(|| missing("there is nothing where the object should be"))?;
+        let mut payload = bytes.to_vec();
+        let mut found = Map::new();
+        if let Some((plan, keys)) = &self.decrypt {
+            payload = self.decrypted(step, &payload, plan, keys, &mut found)?;
+        }
+        if let Some((plan, keys)) = &self.verify {
+            payload = self.verified(step, payload, plan, keys, content, facts, &mut found).await?;
+        }
+        if let Ok(claims) = parse_strict(&payload) {
+            found.insert("claims".into(), claims);
+        }
+        let to_body = matches!(self.to, Destination::Body { .. });
+        if !content.put(&self.to, &payload) {
+            return Err(Refused::new(step, Reason::MissingObject, "the payload cannot travel where it should go"));
+        }
+        // The object itself goes no further.
+        if let (ArmedPlace::Header(name), true) = (&self.from, !matches!(&self.to, Destination::Header(to) if self.is_from(to))) {
+            content.headers.remove(name.as_str());
+        }
+        if let Some(name) = self.verify.as_ref().and_then(|(plan, _)| plan.detached.as_ref()).filter(|_| to_body) {
+            content.headers.remove(name.as_str());
+        }
+        Ok(Value::Object(found))
+    }
+
+    fn is_from(&self, header: &str) -> bool {
+        matches!(&self.from, ArmedPlace::Header(name) if name == header)
+    }
+
+    fn text<'b>(step: &str, bytes: &'b [u8]) -> Result<&'b str, Refused> {
+        std::str::from_utf8(bytes).map(str::trim).map_err(|_| Refused::new(step, Reason::MalformedToken, "the object is not text"))
+    }
+
+    fn decrypted(&self, step: &str, bytes: &[u8], plan: &Decrypt, keys: &DecryptionKeys, found: &mut Map<String, Value>) -> Result<Vec<u8>, Refused> {
+        let text = Self::text(step, bytes)?;
+        let expected = JweExpectations { key_management: &plan.algorithms, content_encryption: &plan.encryptions, compressed: false };
+        let opened = if self.json { Jwe::parse_json(text) } else { Jwe::parse(text) }.and_then(|jwe| jwe.decrypt(keys, &expected));
+        let opened = opened.map_err(|error| Refused::new(step, error.reason(), &error))?;
+        found.insert("encryption".into(), json!({"alg": opened.algorithm.name(), "enc": opened.content_encryption.name(), "kid": opened.kid}));
+        Ok(opened.payload)
+    }
+
+    #[allow(clippy::too_many_arguments)] // each is a different thing, and there is one caller
+    async fn verified(
+        &self,
+        step: &str,
+        bytes: Vec<u8>,
+        plan: &Verify,
+        keys: &Arc<IssuerKeys>,
+        content: &Content<'_>,
+        facts: &Facts<'_>,
+        found: &mut Map<String, Value>,
+    ) -> Result<Vec<u8>, Refused> {
+        let signature = match &plan.detached {
+            None => None,
+            Some(name) => Some(content.headers.get(name).cloned().ok_or_else(|| Refused::new(step, Reason::MissingObject, "there is no detached signature"))?),
+        };
+        let now = facts.now.unwrap_or(Timestamp(0));
+        let attempt = || self.try_verify(step, &bytes, signature.as_ref().map(http::HeaderValue::as_bytes), plan, keys, now);
+        let mut outcome = attempt();
+        if outcome.as_ref().is_err_and(|refused| matches!(refused.reason, Reason::UnknownKey | Reason::KeysUnavailable)) && keys.refetch(now).await {
+            outcome = attempt();
+        }
+        let (payload, signed_by) = outcome?;
+        found.insert("signature".into(), signed_by);
+        Ok(payload)
+    }
+
+    fn try_verify(
+        &self,
+        step: &str,
+        bytes: &[u8],
+        detached: Option<&[u8]>,
+        plan: &Verify,
+        keys: &IssuerKeys,
+        now: Timestamp,
+    ) -> Result<(Vec<u8>, Value), Refused> {
+        let refused = |error: idm_jose::TokenError| Refused::new(step, error.reason(), &error);
+        let set = keys.load().ok_or_else(|| Refused::new(step, Reason::KeysUnavailable, "no keys yet"))?;
+        let object = match detached {
+            Some(signature) => Self::text(step, signature)?,
+            None => Self::text(step, bytes)?,
+        };
+        if let Some(ExpectedClaims { issuer, audiences, types, skew }) = &plan.claims {
+            let expected = Expectations { issuer, audiences, algorithms: &plan.algorithms, types, skew: *skew };
+            let verified = Unverified::parse(object).and_then(|token| token.verify(&set, &expected, now)).map_err(refused)?;
+            let by = json!({"alg": verified.algorithm().name(), "kid": verified.kid()});
+            let payload = Value::Object(verified.into_claims().members().clone()).to_string();
+            return Ok((payload.into_bytes(), by));
+        }
+        let form = JwsForm { detached: detached.map(|_| bytes), max_bytes: MAX_BYTES };
+        let all = if self.json { Jws::parse_json(object, form) } else { Jws::parse_compact(object, form).map(|one| vec![one]) };
+        let mut last = Refused::new(step, Reason::MalformedToken, "there is no signature");
+        for jws in all.map_err(refused)? {
+            match jws.verify(&set, &plan.algorithms) {
+                Ok(verified) => return Ok((verified.payload, json!({"alg": verified.algorithm.name(), "kid": verified.kid}))),
+                Err(error) => last = refused(error),
+            }
+        }
+        Err(last)
+    }
+}

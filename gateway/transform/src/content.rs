@@ -1,0 +1,81 @@
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use idm_expr::{Expression, Scope};
+use idm_plan::{Destination, Place};
+use serde_json::Value;
+
+/// Larger header values are not made.
+const MAX_HEADER: usize = 16 * 1024;
+
+/// Headers and body of one message, to be read and changed.
+pub struct Content<'m> {
+    /// The headers.
+    pub headers: &'m mut HeaderMap,
+    /// The whole body, where a step asked for it.
+    pub body: Option<Bytes>,
+    /// Whether the body was replaced.
+    pub replaced: bool,
+}
+
+/// A place, ready to be read.
+pub(crate) enum ArmedPlace {
+    Body,
+    Header(String),
+    Value(Expression),
+}
+
+impl ArmedPlace {
+    pub(crate) fn arm(place: &Place) -> Result<Self, String> {
+        Ok(match place {
+            Place::Body => ArmedPlace::Body,
+            Place::Header(name) => ArmedPlace::Header(name.clone()),
+            Place::Value(expr) => ArmedPlace::Value(Expression::arm(expr)?),
+        })
+    }
+
+    /// What is there; `None` when nothing is. A header that is there twice is nothing that can be relied on.
+    pub(crate) fn read(&self, content: &Content<'_>, facts: &dyn Scope) -> Option<Bytes> {
+        match self {
+            ArmedPlace::Body => content.body.clone(),
+            ArmedPlace::Header(name) => {
+                let mut values = content.headers.get_all(name).iter();
+                let value = values.next()?;
+                values.next().is_none().then(|| Bytes::copy_from_slice(value.as_bytes()))
+            }
+            ArmedPlace::Value(expression) => match expression.value(facts).ok()? {
+                Value::String(text) => Some(text.into()),
+                Value::Null => None,
+                other => Some(other.to_string().into()),
+            },
+        }
+    }
+}
+
+impl Content<'_> {
+    /// Puts bytes where they belong. `false` when they cannot travel there.
+    pub(crate) fn put(&mut self, to: &Destination, bytes: &[u8]) -> bool {
+        match to {
+            Destination::Nowhere => true,
+            Destination::Header(name) => {
+                let printable = bytes.len() <= MAX_HEADER && bytes.iter().all(|byte| (0x20..0x7f).contains(byte));
+                let (true, Ok(name), Ok(value)) = (printable, HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(bytes)) else { return false };
+                self.headers.insert(name, value);
+                true
+            }
+            Destination::Body { content_type } => {
+                self.body = Some(Bytes::copy_from_slice(bytes));
+                self.replaced = true;
+                // These spoke of the body that was here before.
+                self.headers.remove(CONTENT_ENCODING);
+                self.headers.insert(CONTENT_LENGTH, bytes.len().into());
+                match content_type.as_deref().map(HeaderValue::from_str) {
+                    Some(Ok(value)) => drop(self.headers.insert(CONTENT_TYPE, value)),
+                    Some(Err(_)) => return false,
+                    None => {}
+                }
+                true
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What is done to the content of a message: JOSE objects opened and made as a policy says.
+//!
+//! In: an armed policy's steps, the facts of a request, headers and body. Out: changed headers and body and what
+//! was found in them, or a [`Refused`] with its reason. Never does IO: bodies arrive whole, keys of issuers
+//! through [`idm_authn::IssuerKeys`]. What was verified is what goes on: the payload that is handed out is the
+//! one that the signature covered. Start at [`Steps`].
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod consume;
+mod content;
+mod keys;
+mod produce;
+
+pub use content::Content;
+
+use idm_authn::{Armory, Facts};
+use idm_plan::{Destination, JoseStep, JoseStepKind, Message, Place};
+use idm_types::Reason;
+use serde_json::{Map, Value};
+
+use consume::ArmedConsume;
+use produce::ArmedProduce;
+
+/// Why a message goes no further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The reason.
+    pub reason: Reason,
+    /// For the audit. Never holds content or keys.
+    pub detail: String,
+}
+
+impl Refused {
+    fn new(step: &str, reason: Reason, detail: impl std::fmt::Display) -> Self {
+        Self { reason, detail: format!("{step}: {detail}").chars().take(512).collect() }
+    }
+}
+
+/// The JOSE steps of one policy, with their keys.
+#[derive(Default)]
+pub struct Steps {
+    consume: Vec<(String, ArmedConsume)>,
+    produce: Vec<(String, Message, ArmedProduce)>,
+    request_body: bool,
+    headers: Vec<String>,
+}
+
+impl Steps {
+    /// Arms the steps of a policy. The error names the step, and no secret.
+    pub fn arm(steps: &[JoseStep], armory: &mut Armory<'_>) -> Result<Self, String> {
+        let mut armed = Self::default();
+        for JoseStep { name, kind } in steps {
+            let of_step = |problem: String| format!("jose step `{name}`: {problem}");
+            let (body, to) = match kind {
+                JoseStepKind::Consume(step) => {
+                    armed.consume.push((name.to_string(), ArmedConsume::arm(step, armory).map_err(of_step)?));
+                    (step.from == Place::Body || step.verify.as_ref().is_some_and(|verify| verify.detached.is_some()), &step.to)
+                }
+                JoseStepKind::Produce(step) => {
+                    armed.produce.push((name.to_string(), step.message, ArmedProduce::arm(step, armory.secrets).map_err(of_step)?));
+                    (step.message == Message::Request && step.from == Some(Place::Body), &step.to)
+                }
+            };
+            armed.request_body |= body || matches!(to, Destination::Body { .. });
+            if let Destination::Header(name) = to {
+                armed.headers.push(name.clone());
+            }
+        }
+        Ok(armed)
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.consume.is_empty() && self.produce.is_empty()
+    }
+
+    /// Whether the request's body must be there as a whole.
+    pub fn wants_request_body(&self) -> bool {
+        self.request_body
+    }
+
+    /// Whether the response's body must be there as a whole.
+    pub fn wants_response(&self) -> bool {
+        self.produce.iter().any(|(_, message, _)| *message == Message::Response)
+    }
+
+    /// Headers that only these steps may set, in lower case.
+    pub fn headers(&self) -> impl Iterator<Item = &str> {
+        self.headers.iter().map(String::as_str)
+    }
+
+    /// Whether there is anything to open.
+    pub fn opens(&self) -> bool {
+        !self.consume.is_empty()
+    }
+
+    /// Opens what the request carries. Returns what was found, for the variable `jose`.
+    pub async fn open(&self, content: &mut Content<'_>, facts: &Facts<'_>) -> Result<Value, Refused> {
+        let mut found = Map::new();
+        for (name, step) in &self.consume {
+            let so_far = Value::Object(found.clone());
+            let one = step.run(name, content, &Facts { jose: Some(&so_far), ..*facts }).await?;
+            found.insert(name.clone(), one);
+        }
+        Ok(Value::Object(found))
+    }
+
+    /// Makes what goes into a message.
+    pub fn make(&self, message: Message, content: &mut Content<'_>, facts: &Facts<'_>) -> Result<(), Refused> {
+        for (name, _, step) in self.produce.iter().filter(|(_, of, _)| *of == message) {
+            step.run(name, content, facts)?;
+        }
+        Ok(())
+    }
+}

@@ -62,6 +62,11 @@ impl Fetcher {
         Ok(Self { client, insecure })
     }
 
+    /// The client that only goes where a tenant's URL may lead.
+    pub(crate) fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
     /// Keeps `keys` fresh for as long as somebody holds them.
     pub(crate) async fn keep_fresh(self, source: KeySource, algorithms: Vec<Algorithm>, keys: std::sync::Weak<IssuerKeys>) {
         let mut last = String::new();
@@ -107,7 +112,7 @@ impl Fetcher {
     }
 
     /// The rules of compile once more, for a URL that the network gave us.
-    fn check(&self, text: &str) -> Result<(), FetchError> {
+    pub(crate) fn check(&self, text: &str) -> Result<(), FetchError> {
         let forbidden = |problem| FetchError::Forbidden { url: text.to_owned(), problem };
         let url = Url::parse(text).map_err(|_| forbidden("it is not a URL"))?;
         if self.insecure {

@@ -7,12 +7,13 @@ use std::time::Duration;
 use anyhow::Context;
 use idm_audit::ship::{self, Elasticsearch};
 use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth};
-use idm_authn::{KeyRing, Memory, PasswordChecker};
+use idm_authn::{KeyRing, Memory, Outside, PasswordChecker};
 use idm_plan::{Bundle, KeySource};
 use idm_proxy::{Engine, EngineError, Server, ServerConfig, Shared};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::ask::Asker;
 use crate::fetch::Fetcher;
 
 /// How long a change waits for the keys of issuers it brings: long enough that a healthy issuer's
@@ -53,6 +54,7 @@ pub struct GatewayOptions {
 pub struct Gateway {
     shared: Arc<Shared>,
     fetcher: Fetcher,
+    outside: Arc<dyn Outside>,
     ring: Mutex<KeyRing>,
     memory: Arc<Memory>,
     ready: AtomicBool,
@@ -81,9 +83,11 @@ impl Gateway {
         let memory = Memory::new(passwords).context("the system gives no random bits")?;
         let (stop_shipper, stopped) = watch::channel(false);
         let shipper = elasticsearch.map(|server| tokio::spawn(ship::run(spool.dir().to_owned(), server, spool.health(), stopped)));
+        let fetcher = Fetcher::new(options.danger_insecure_issuers)?;
         Ok(Arc::new(Self {
             shared,
-            fetcher: Fetcher::new(options.danger_insecure_issuers)?,
+            outside: Arc::new(Asker::new(&fetcher)),
+            fetcher,
             ring: Mutex::default(),
             memory,
             ready: AtomicBool::new(true),
@@ -102,7 +106,7 @@ impl Gateway {
     /// Arms a bundle and puts it in force on every core. On error the engine before it keeps serving.
     pub async fn apply(&self, bundle: &Bundle) -> Result<(), EngineError> {
         let known = self.ring.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (engine, ring) = Engine::arm(bundle, &known, &self.memory, self.shared.metrics())?;
+        let (engine, ring) = Engine::arm(bundle, &known, &self.memory, &self.outside, self.shared.metrics())?;
         self.fetch_new(ring);
         let deadline = tokio::time::Instant::now() + KEYS_WAIT;
         while !engine.keys_loaded() && tokio::time::Instant::now() < deadline {

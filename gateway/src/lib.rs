@@ -5,6 +5,7 @@
 //! when a change is not usable. Start at [`Gateway`], then `source/`, then `fetch.rs` for issuer keys.
 
 mod admin;
+mod ask;
 mod fetch;
 mod gateway;
 pub mod source;

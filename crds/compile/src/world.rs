@@ -133,7 +133,8 @@ impl World {
         let of_policy = |policy: &Object<IdentityPolicySpec>| {
             let issuers = policy.spec.authentication.methods.iter().filter_map(|m| m.jwt.as_ref()).flat_map(|jwt| &jwt.issuers);
             let of_issuers = issuers.filter_map(|i| Some(i.keys.as_ref()?.secret_ref.as_ref()?.name.clone()));
-            of_issuers.chain(policy.spec.jose.iter().flatten().flat_map(secrets_of_step)).collect::<Vec<_>>()
+            let asked = policy.spec.authentication.methods.iter().filter_map(|m| Some(m.introspection.as_ref()?.client_secret_ref.name.clone()));
+            of_issuers.chain(asked).chain(policy.spec.jose.iter().flatten().flat_map(secrets_of_step)).collect::<Vec<_>>()
         };
         let of_federation = |f: &Object<FederationSpec>| Some(f.spec.oidc.as_ref()?.keys.as_ref()?.secret_ref.as_ref()?.name.clone());
         let mut names: Vec<String> = self.policies.iter().flat_map(of_policy).collect();

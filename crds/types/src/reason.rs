@@ -94,6 +94,14 @@ reasons! {
     UnknownApiKey = 401, "the API key is not known here", "check the key; its checksum tells a typing error from a revoked key";
     /// The API key has a wrong checksum.
     MalformedApiKey = 401, "the API key is not well formed: its checksum does not match", "copy the key again, whole";
+    /// The issuer calls the token inactive.
+    TokenInactive = 401, "the token's issuer says that the token is not active", "get a new token; the issuer's own log says why it ended";
+    /// The issuer could not be asked.
+    IntrospectionFailed = 503, "the token's issuer could not be asked about the token", "check endpoint, client and secret of the method's introspection, and that the gateway can reach it";
+    /// A bound token without what it is bound to.
+    TokenNotBound = 401, "the token is bound to a key or certificate that the request does not prove, or the policy wants a bound token", "send the token with its DPoP proof, or over a connection with its certificate";
+    /// The DPoP proof is wrong.
+    InvalidProof = 401, "the DPoP proof does not fit this request, token and time", "make a new proof for each request, with `htm`, `htu`, `iat`, `jti` and `ath`";
     /// A password or token credential that cannot be read.
     MalformedCredential = 401, "the credential is not written as its method wants it", "compare the request's credential with the method's form";
     /// User name or password is wrong.

@@ -107,8 +107,9 @@ fn stage_of(reason: Reason) -> Stage {
         NoRoute | NotConfigured | NoPolicy | PolicyInvalid | RouteInvalid | NoBackend => Stage::Route,
         AmbiguousCredential | NoCredentials | MalformedToken | TokenTooLarge | UnknownIssuer | AlgorithmNotAllowed | WrongTokenType | UnsupportedCritical
         | UnknownKey | BadSignature | TokenExpired | TokenNotYetValid | WrongAudience | UnusableClaim | KeysUnavailable | UnknownApiKey | MalformedApiKey
-        | CredentialSuspended | CredentialExpired | CannotDecrypt | MalformedCredential | WrongPassword | TooManyAttempts | MissingObject | ObjectNotMade
-        | PasswordChecksBusy | StaleNonce | ReplayedNonce | PayloadTooLarge => Stage::Authenticate,
+        | CredentialSuspended | CredentialExpired | CannotDecrypt | MalformedCredential | WrongPassword | TooManyAttempts | TokenInactive
+        | IntrospectionFailed | TokenNotBound | InvalidProof | MissingObject | ObjectNotMade | PasswordChecksBusy | StaleNonce | ReplayedNonce
+        | PayloadTooLarge => Stage::Authenticate,
         CredentialNotAllowedHere | RuleUndecided | MissingRole | InsufficientScope | NoRuleMatched => Stage::Authorize,
         AuditUnavailable | UpstreamUnreachable | UpstreamFailed | UpstreamTimeout | ClientGone | InternalError => Stage::Serve,
     }

@@ -13,10 +13,11 @@ use idm_types::{Algorithm, MethodName, Reason, Timestamp};
 use crate::cache::Scope;
 use crate::credential::Through;
 use crate::digest::ArmedDigest;
+use crate::introspection::{ArmedIntrospection, Outside};
 use crate::jwt::ArmedJwt;
 use crate::mapping::ArmedMapping;
 use crate::present::{self, RequestView};
-use crate::{Authenticated, CredentialTable, Denied, Facts, Grants, Identity, IssuerKeys, Memory, TokenCache, api_key, basic};
+use crate::{Authenticated, CredentialTable, Denied, Facts, Grants, Identity, IssuerKeys, Memory, TokenCache, api_key, basic, binding};
 
 /// What one method says about a request. "Not presented" and "not mine" are not "tried and failed".
 pub(crate) enum Attempt {
@@ -67,6 +68,7 @@ pub(crate) struct Fresh {
 
 pub(crate) enum Armed {
     Jwt(ArmedJwt),
+    Introspection(Box<ArmedIntrospection>),
     ApiKey { sources: Vec<Source>, only: Option<Vec<String>> },
     Basic(BasicMethod, [Source; 1]),
     Digest(Box<ArmedDigest>, [Source; 1]),
@@ -88,6 +90,8 @@ pub struct Armory<'a> {
     pub secrets: &'a Secrets,
     /// What is remembered across configurations.
     pub memory: Arc<Memory>,
+    /// Who asks outside servers.
+    pub outside: Arc<dyn Outside>,
 }
 
 /// Where armed issuers' keys live, so that a reload finds the fetched keys of the engine before it.
@@ -147,6 +151,10 @@ impl ArmedPolicy {
                 MethodKind::Jwt(jwt) => {
                     let keys = jwt.issuers.iter().map(|issuer| keys_of(plan, issuer, armory)).collect::<Result<_, _>>()?;
                     Armed::Jwt(ArmedJwt { plan: jwt.clone(), keys })
+                }
+                MethodKind::Introspection(method) => {
+                    let secret = |problem| PolicyError::Secret { policy: plan.key.to_string(), problem };
+                    Armed::Introspection(Box::new(ArmedIntrospection::new(method, armory.secrets, armory.outside.clone()).map_err(secret)?))
                 }
                 MethodKind::ApiKey(method) => Armed::ApiKey { sources: method.sources.clone(), only: method.only.clone() },
                 MethodKind::Basic(method) => Armed::Basic(method.clone(), scheme("Basic")),
@@ -221,7 +229,10 @@ impl ArmedPolicy {
             let source = sources(armed).get(presented.source).cloned();
             let scope = Scope { policy: self.position, method: position };
             match self.verify(name, armed, presented.value, scope, cache, view, now).await {
-                Ok(who) => return Ok((who, source)),
+                Ok(who) => {
+                    self.confirm(name, armed, presented.value, source.as_ref(), &who, view, now)?;
+                    return Ok((who, source));
+                }
                 Err((denied, true)) => return Err(denied),
                 Err((denied, false)) => drop(not_mine.get_or_insert(denied)),
             }
@@ -231,6 +242,29 @@ impl ArmedPolicy {
             (None, Some(name)) => Ok((Authenticated::new(Rc::new(Identity::nobody(name, "anonymous")), false), None)),
             (None, None) => Err(Denied::new(Reason::NoCredentials, self.expectation(), None)),
         }
+    }
+
+    /// Whether the caller holds what its token is bound to. Asked anew for every request, also when the verdict on
+    /// the token itself is kept.
+    #[allow(clippy::too_many_arguments)] // each is a different thing, and there is one caller
+    fn confirm(
+        &self,
+        name: &MethodName,
+        armed: &Armed,
+        token: &str,
+        source: Option<&Source>,
+        who: &Authenticated,
+        view: RequestView<'_>,
+        now: Timestamp,
+    ) -> Result<(), Denied> {
+        let confirmation = match armed {
+            Armed::Jwt(jwt) => jwt.plan.confirmation,
+            Armed::Introspection(method) => method.plan.confirmation,
+            _ => return Ok(()),
+        };
+        let dpop = matches!(source, Some(Source::Header { scheme: Some(scheme), .. }) if scheme.eq_ignore_ascii_case("dpop"));
+        let checked = binding::check(confirmation, who.identity(), token, dpop, view, &self.memory, now);
+        checked.map_err(|(reason, detail)| Denied::new(reason, detail, Some(name)))
     }
 
     /// One method's verdict; the flag tells whether it is final.
@@ -275,7 +309,7 @@ impl ArmedPolicy {
             Armed::Digest(..) => None,
             // No password stays in memory.
             Armed::Basic(..) | Armed::Base64(_) => Some(Cow::Owned(idm_types::hex(self.memory.fingerprint(&[credential]).as_ref()))),
-            Armed::Jwt(_) | Armed::ApiKey { .. } | Armed::Anonymous => Some(Cow::Borrowed(credential)),
+            Armed::Jwt(_) | Armed::Introspection(_) | Armed::ApiKey { .. } | Armed::Anonymous => Some(Cow::Borrowed(credential)),
         }
     }
 
@@ -284,6 +318,7 @@ impl ArmedPolicy {
         let through = |kind| Through { name, kind, policy: &self.plan, mapping: &self.mapping, grants: &self.grants, table, memory, view, now };
         match armed {
             Armed::Jwt(jwt) => jwt.attempt(through("jwt"), credential),
+            Armed::Introspection(method) => method.attempt(through("introspection"), credential).await,
             Armed::ApiKey { only, .. } => api_key::attempt(through("apiKey"), credential, only.as_deref()),
             Armed::Basic(BasicMethod { only, .. }, _) => basic::attempt(through("basic"), credential, only.as_deref()).await,
             Armed::Base64(Base64Method { layout, only, .. }) => basic::attempt_layout(through("base64"), credential, layout, only.as_deref()).await,
@@ -302,6 +337,7 @@ impl ArmedPolicy {
 fn sources(armed: &Armed) -> &[Source] {
     match armed {
         Armed::Jwt(jwt) => &jwt.plan.sources,
+        Armed::Introspection(method) => &method.plan.sources,
         Armed::ApiKey { sources, .. } | Armed::Base64(Base64Method { sources, .. }) => sources,
         Armed::Basic(_, sources) | Armed::Digest(_, sources) => sources,
         Armed::Anonymous => &[],

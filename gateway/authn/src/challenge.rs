@@ -1,6 +1,7 @@
 //! How a refused caller is asked for what the policy wants (RFC 9110 §11.6.1, RFC 6750 §3).
 
 use http::HeaderValue;
+use idm_jose::PROOF_ALGORITHMS;
 use idm_plan::{MethodKind, Source};
 use idm_types::{Reason, Timestamp};
 
@@ -15,9 +16,15 @@ impl ArmedPolicy {
         if reason == Reason::InsufficientScope {
             texts.push(format!("Bearer realm=\"{realm}\", error=\"insufficient_scope\", scope=\"{}\"", missing_scopes.join(" ")));
         } else if reason.status() == 401 {
-            if self.takes_bearer() {
+            if self.takes("bearer") {
                 let error = if reason == Reason::NoCredentials { "" } else { ", error=\"invalid_token\"" };
                 texts.push(format!("Bearer realm=\"{realm}\"{error}"));
+            }
+            // RFC 9449 §7.1.
+            if self.takes("dpop") && [Reason::InvalidProof, Reason::TokenNotBound].contains(&reason) || self.wants_dpop() {
+                let algorithms: Vec<_> = PROOF_ALGORITHMS.iter().map(|algorithm| algorithm.name()).collect();
+                let error = if reason == Reason::InvalidProof { ", error=\"invalid_dpop_proof\"" } else { "" };
+                texts.push(format!("DPoP realm=\"{realm}\", algs=\"{}\"{error}", algorithms.join(" ")));
             }
             for (_, armed) in self.methods() {
                 match armed {
@@ -34,8 +41,15 @@ impl ArmedPolicy {
         texts.iter().filter_map(|text| HeaderValue::from_str(text).ok()).collect()
     }
 
-    fn takes_bearer(&self) -> bool {
-        let bearer = |source: &Source| matches!(source, Source::Header { scheme: Some(scheme), .. } if scheme.eq_ignore_ascii_case("bearer"));
-        self.plan().methods.iter().any(|method| matches!(&method.kind, MethodKind::Jwt(jwt) if jwt.sources.iter().any(bearer)))
+    fn takes(&self, wanted: &str) -> bool {
+        self.sources().any(|source| matches!(source, Source::Header { scheme: Some(scheme), .. } if scheme.eq_ignore_ascii_case(wanted)))
+    }
+
+    fn wants_dpop(&self) -> bool {
+        self.plan().methods.iter().any(|method| match &method.kind {
+            MethodKind::Jwt(jwt) => jwt.confirmation.dpop,
+            MethodKind::Introspection(method) => method.confirmation.dpop,
+            _ => false,
+        })
     }
 }

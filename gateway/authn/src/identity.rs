@@ -4,6 +4,8 @@ use http::{HeaderName, HeaderValue};
 use idm_jose::Claims;
 use idm_types::{MethodName, Reason, Timestamp};
 
+use crate::binding::Binding;
+
 /// A verified caller, as rules, upstream and audit see it.
 #[derive(Debug)]
 pub struct Identity {
@@ -37,6 +39,8 @@ pub struct Identity {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The policies a Credential may be used with; `None`: all.
     pub only_policies: Option<Vec<String>>,
+    /// What the token is bound to.
+    pub binding: Binding,
     /// The token's claims, where an expression of the policy asks for them later.
     pub claims: Option<Claims>,
 }
@@ -60,6 +64,7 @@ impl Identity {
             expires: None,
             headers: Vec::new(),
             only_policies: None,
+            binding: Binding::default(),
             claims: None,
         }
     }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use idm_expr::Expression;
 use idm_jose::{Claims, Expectations, TokenError, Unverified, Verified};
 use idm_plan::{Issuer, JwtMethod};
-use idm_types::Reason;
+use idm_types::{Reason, Timestamp};
 
+use crate::binding::Binding;
 use crate::chain::{Attempt, Fresh};
 use crate::credential::Through;
 use crate::mapping;
@@ -50,7 +51,7 @@ impl ArmedJwt {
         let expected =
             Expectations { issuer: &issuer.issuer, audiences: &issuer.audiences, algorithms: &issuer.algorithms, types: &issuer.types, skew: self.plan.skew };
         match unverified.verify(&set, &expected, now) {
-            Ok(verified) => match identity(through, verified, &issuer.issuer) {
+            Ok(verified) => match of_verified(through, verified, &issuer.issuer) {
                 Ok(identity) => {
                     let until = identity.expires.map_or(0, |exp| exp.0.saturating_add(self.plan.skew.seconds() * 1000));
                     Attempt::Verified(Fresh { identity: Rc::new(identity), until, epoch })
@@ -63,10 +64,14 @@ impl ArmedJwt {
     }
 }
 
-fn identity(through: Through<'_>, verified: Verified, issuer: &str) -> Result<Identity, String> {
-    let Through { mapping, grants, policy, .. } = through;
+fn of_verified(through: Through<'_>, verified: Verified, issuer: &str) -> Result<Identity, String> {
     let (expires, kid) = (verified.expires(), verified.kid().map(str::to_owned));
-    let claims = verified.into_claims();
+    identity(through, verified.into_claims(), issuer, Some(expires), kid)
+}
+
+/// The identity that verified claims speak of.
+pub(crate) fn identity(through: Through<'_>, claims: Claims, issuer: &str, expires: Option<Timestamp>, kid: Option<String>) -> Result<Identity, String> {
+    let Through { mapping, grants, policy, .. } = through;
     let facts = Facts { claims: Some(&claims), policy: Some(&policy.key), ..Facts::default() };
     let value = |expression: &Option<Expression>| expression.as_ref().and_then(|expression| expression.value(&facts).ok());
     let username = match &mapping.username {
@@ -94,7 +99,8 @@ fn identity(through: Through<'_>, verified: Verified, issuer: &str) -> Result<Id
         scopes: scopes(&claims),
         attributes: attributes.collect(),
         kid,
-        expires: Some(expires),
+        expires,
+        binding: Binding::of(&claims),
         username,
         ..Identity::nobody(through.name, through.kind)
     };

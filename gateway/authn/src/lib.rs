@@ -9,6 +9,7 @@
 
 mod api_key;
 mod basic;
+mod binding;
 mod cache;
 mod chain;
 mod challenge;
@@ -17,6 +18,7 @@ mod digest;
 mod facts;
 mod grants;
 mod identity;
+mod introspection;
 mod jwt;
 mod keys;
 mod lockout;
@@ -32,7 +34,8 @@ pub use credential::CredentialTable;
 pub use facts::Facts;
 pub use grants::Grants;
 pub use identity::{Authenticated, Denied, Identity};
+pub use introspection::{Answer, Outside, Question};
 pub use keys::IssuerKeys;
 pub use memory::Memory;
 pub use password::PasswordChecker;
-pub use present::{Presented, RequestView, remove_cookie, remove_query};
+pub use present::{ClientCertificate, Presented, RequestView, remove_cookie, remove_query};

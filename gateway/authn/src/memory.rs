@@ -8,6 +8,7 @@ use aws_lc_rs::rand::SystemRandom;
 use idm_types::Timestamp;
 
 use crate::PasswordChecker;
+use crate::binding::Proofs;
 use crate::lockout::Lockouts;
 use crate::nonce::Nonces;
 
@@ -23,13 +24,39 @@ pub struct Memory {
     /// Makes fingerprints that are of use in this process only, so that no password has to be kept.
     key: hmac::Key,
     proven: Mutex<HashMap<[u8; 32], u64>>,
+    pub(crate) proofs: Proofs,
+    inactive: Mutex<HashMap<[u8; 32], u64>>,
 }
 
 impl Memory {
     /// An empty memory. `None` where the system gives no random bits.
     pub fn new(passwords: Arc<PasswordChecker>) -> Option<Arc<Self>> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok()?;
-        Some(Arc::new(Self { passwords, lockouts: Lockouts::default(), nonces: Nonces::default(), key, proven: Mutex::default() }))
+        Some(Arc::new(Self {
+            passwords,
+            lockouts: Lockouts::default(),
+            nonces: Nonces::default(),
+            key,
+            proven: Mutex::default(),
+            proofs: Proofs::default(),
+            inactive: Mutex::default(),
+        }))
+    }
+
+    /// Notes that a token's issuer called it inactive.
+    pub(crate) fn note_inactive(&self, fingerprint: [u8; 32], now: Timestamp, for_ms: u64) {
+        let mut inactive = self.inactive.lock().unwrap_or_else(PoisonError::into_inner);
+        if inactive.len() >= MAX_PROVEN {
+            inactive.retain(|_, until| now.0 < *until);
+        }
+        if inactive.len() < MAX_PROVEN {
+            inactive.insert(fingerprint, now.0 + for_ms);
+        }
+    }
+
+    /// Whether a token's issuer called it inactive a moment ago.
+    pub(crate) fn is_inactive(&self, fingerprint: &[u8; 32], now: Timestamp) -> bool {
+        self.inactive.lock().unwrap_or_else(PoisonError::into_inner).get(fingerprint).is_some_and(|until| now.0 < *until)
     }
 
     /// A keyed hash over texts, each with its length.

@@ -23,6 +23,15 @@ pub struct RequestView<'r> {
     pub address: std::net::IpAddr,
     /// The whole body, where a method asked for it.
     pub body: Option<&'r [u8]>,
+    /// The certificate that the client proved on this connection.
+    pub certificate: Option<ClientCertificate<'r>>,
+}
+
+/// A client certificate that the TLS handshake proved.
+#[derive(Clone, Copy)]
+pub struct ClientCertificate<'r> {
+    /// SHA-256 of its DER in base64url, as `x5t#S256` has it.
+    pub thumbprint: &'r str,
 }
 
 /// A credential as it was found.
@@ -144,7 +153,7 @@ mod tests {
     use super::*;
 
     fn view<'r>(headers: &'r HeaderMap, query: Option<&'r str>) -> RequestView<'r> {
-        RequestView { headers, query, method: "GET", host: "a", path: "/", target: "/", address: [192, 0, 2, 1].into(), body: None }
+        RequestView { headers, query, method: "GET", host: "a", path: "/", target: "/", address: [192, 0, 2, 1].into(), body: None, certificate: None }
     }
 
     fn bearer() -> Source {

@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 pub struct Claims(Map<String, Value>);
 
 impl Claims {
-    pub(crate) fn new(members: Map<String, Value>) -> Self {
+    /// Claims whose source somebody else has checked.
+    pub fn new(members: Map<String, Value>) -> Self {
         Self(members)
     }
 

@@ -101,6 +101,7 @@ pub(crate) struct Header {
     typ: Option<String>,
     x5t: Option<String>,
     x5c: Option<Vec<String>>,
+    jwk: Option<Value>,
     /// `b64: false` (RFC 7797): the payload was signed as it is.
     unencoded: bool,
 }
@@ -173,7 +174,8 @@ impl Header {
             }
             Some(_) => return Err(Malformed("`x5c` must be a list of texts")),
         };
-        Ok(Self { alg: text("alg")?.ok_or(Malformed("`alg` is missing"))?, kid: text("kid")?, typ: text("typ")?, x5t: text("x5t#S256")?, x5c, unencoded })
+        let jwk = protected.get("jwk").cloned();
+        Ok(Self { alg: text("alg")?.ok_or(Malformed("`alg` is missing"))?, jwk, kid: text("kid")?, typ: text("typ")?, x5t: text("x5t#S256")?, x5c, unencoded })
     }
 
     pub(crate) fn check_type(&self, types: &[String]) -> Result<(), TokenError> {
@@ -263,6 +265,11 @@ impl<'t> Jws<'t> {
     /// The `typ` header parameter.
     pub fn typ(&self) -> Option<&str> {
         self.header.typ.as_deref()
+    }
+
+    /// The key the signer attached (RFC 7515 §4.1.3): an unverified claim, of use for proofs only.
+    pub(crate) fn jwk(&self) -> Option<&Value> {
+        self.header.jwk.as_ref()
     }
 
     /// The certificate chain the signer attached (RFC 7515 §4.1.6): an unverified claim.

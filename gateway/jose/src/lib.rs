@@ -12,6 +12,7 @@ mod agree;
 mod claims;
 mod content;
 mod convert;
+mod dpop;
 mod encrypt;
 mod generate;
 mod jwe;
@@ -26,6 +27,7 @@ mod wrap;
 
 pub use claims::Claims;
 pub use convert::{jwk_of_pkcs8, jwk_of_spki, pem_block, pkcs8_of_jwk, private_key};
+pub use dpop::{PROOF_ALGORITHMS, Proof};
 pub use encrypt::{Encrypted, EncryptionKey, Entropy, system_entropy};
 pub use generate::{generate_ec, generate_ed25519, generate_octets, generate_rsa, generate_x25519};
 pub use jwe::{Decrypted, DecryptionKeys, Jwe, JweError, JweExpectations, MAX_JWE_BYTES};

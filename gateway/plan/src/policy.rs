@@ -53,6 +53,8 @@ pub struct Method {
 pub enum MethodKind {
     /// A signed JWT.
     Jwt(JwtMethod),
+    /// A token that its issuer is asked about (RFC 7662).
+    Introspection(IntrospectionMethod),
     /// An API key of a Credential.
     ApiKey(ApiKeyMethod),
     /// User name and password of a Credential (RFC 7617).
@@ -70,6 +72,7 @@ impl MethodKind {
     pub const fn label(&self) -> &'static str {
         match self {
             MethodKind::Jwt(_) => "jwt",
+            MethodKind::Introspection(_) => "introspection",
             MethodKind::ApiKey(_) => "apiKey",
             MethodKind::Basic(_) => "basic",
             MethodKind::Digest(_) => "digest",
@@ -89,6 +92,40 @@ pub struct JwtMethod {
     pub sources: Vec<Source>,
     /// Tolerance for `exp`, `nbf` and `iat`.
     pub skew: Skew,
+    /// What tokens must be bound to.
+    pub confirmation: Confirmation,
+}
+
+/// What tokens must be bound to. One that is bound is never taken unbound, whatever stands here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirmation {
+    /// A DPoP key (RFC 9449).
+    pub dpop: bool,
+    /// The client's certificate (RFC 8705).
+    pub certificate: bool,
+}
+
+/// Token introspection (RFC 7662).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IntrospectionMethod {
+    /// Where to ask.
+    pub endpoint: String,
+    /// As whom.
+    pub client_id: String,
+    /// With which secret.
+    pub client_secret: SecretHandle,
+    /// The issuer whose tokens these are; an answer that names another one is refused.
+    pub issuer: String,
+    /// One of these must be in `aud`; empty: any.
+    pub audiences: Vec<String>,
+    /// Where the token travels. Never empty.
+    pub sources: Vec<Source>,
+    /// How long a good answer may be used.
+    pub cache_seconds: u64,
+    /// What tokens must be bound to.
+    pub confirmation: Confirmation,
 }
 
 /// One trusted issuer.

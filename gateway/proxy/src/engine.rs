@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue};
-use idm_authn::{ArmedPolicy, Armory, CredentialTable, Grants, KeyRing, Memory, PolicyError};
+use idm_authn::{ArmedPolicy, Armory, CredentialTable, Grants, KeyRing, Memory, Outside, PolicyError};
 use idm_authz::Rules;
 use idm_plan::{Backend, Bundle, Handler, HeaderEdit, Plan, Timeouts};
 use idm_transform::Steps;
@@ -75,7 +75,7 @@ pub(crate) enum ArmedEdit {
 impl Engine {
     /// Arms a bundle and returns the keys it uses. `known` and `memory` keep fetched keys and what
     /// authentication remembers across engines; `metrics` keeps the counters.
-    pub fn arm(bundle: &Bundle, known: &KeyRing, memory: &Arc<Memory>, metrics: &Metrics) -> Result<(Self, KeyRing), EngineError> {
+    pub fn arm(bundle: &Bundle, known: &KeyRing, memory: &Arc<Memory>, outside: &Arc<dyn Outside>, metrics: &Metrics) -> Result<(Self, KeyRing), EngineError> {
         let Plan { namespace, policies, hosts, rules, credentials, grants } = &bundle.plan;
         let mut armory = Armory {
             known,
@@ -84,6 +84,7 @@ impl Engine {
             credentials: Arc::new(CredentialTable::new(credentials).map_err(EngineError::Plan)?),
             secrets: &bundle.secrets,
             memory: memory.clone(),
+            outside: outside.clone(),
         };
         let mut armed = Vec::with_capacity(policies.len());
         for (position, policy) in policies.iter().enumerate() {

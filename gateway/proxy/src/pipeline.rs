@@ -126,6 +126,7 @@ async fn decide(gateway: &str, guard: &mut Guard, local: &Local, parts: &mut Par
         target: parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
         address: guard.source,
         body: body.held(),
+        certificate: None,
     };
     let (who, source) = armed.authenticate(view, &local.cache, guard.now).await.map_err(|denied| {
         guard.authentication = denied.method;
@@ -202,6 +203,10 @@ fn take_credentials(
                 let ours = |value: &http::HeaderValue| scheme.as_deref().is_none_or(|scheme| has_scheme(value.as_bytes(), scheme));
                 if headers.get(name.as_str()).is_some_and(ours) {
                     headers.remove(name.as_str());
+                }
+                // The proof goes where its token goes, and that is no further.
+                if scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("dpop")) {
+                    headers.remove("dpop");
                 }
             }
             Source::Cookie { name } => idm_authn::remove_cookie(headers, name),

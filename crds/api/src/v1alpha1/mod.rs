@@ -7,6 +7,7 @@ mod jose;
 mod password;
 mod policy;
 mod role_binding;
+mod token;
 
 pub use common::{Attribute, Discovery, HeaderSource, KeyReference, KeySources, NamedSource, ObjectReference, ObjectStatus, TargetReference};
 pub use credential::{Access, ApiKeyCredential, Credential, CredentialSpec, CredentialStatus, Owner, PasswordCredential};
@@ -22,3 +23,4 @@ pub use policy::{
     Require, TokenSource, Upstream,
 };
 pub use role_binding::{ProjectScope, RoleBinding, RoleBindingSpec, Scope, Subject};
+pub use token::{Confirmation, Demand, IntrospectionMethod};

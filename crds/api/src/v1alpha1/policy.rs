@@ -5,7 +5,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Base64Method, BasicMethod, DigestMethod, HeaderSource, JoseStep, KeySources, NamedSource, ObjectReference, ObjectStatus, TargetReference};
+use super::{
+    Base64Method, BasicMethod, Confirmation, DigestMethod, HeaderSource, IntrospectionMethod, JoseStep, KeySources, NamedSource, ObjectReference, ObjectStatus,
+    TargetReference,
+};
 
 /// IdentityPolicy says how callers of its targets authenticate, what they may do, and what the upstream is told about them.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -65,14 +68,17 @@ pub struct Authentication {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.jwt), has(self.apiKey), has(self.basic), has(self.digest), has(self.base64), has(self.anonymous)].filter(is, is).size() == 1",
-     "message": "method must have exactly one of `jwt`, `apiKey`, `basic`, `digest`, `base64`, `anonymous`"}]))]
+    {"rule": "[has(self.jwt), has(self.introspection), has(self.apiKey), has(self.basic), has(self.digest), has(self.base64), has(self.anonymous)].filter(is, is).size() == 1",
+     "message": "method must have exactly one of `jwt`, `introspection`, `apiKey`, `basic`, `digest`, `base64`, `anonymous`"}]))]
 pub struct Method {
     /// Name of the method in audit records, metrics and `idm explain`.
     pub name: MethodName,
     /// Accept signed JWTs (RFC 7519).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<JwtMethod>,
+    /// Accept opaque tokens, about which their issuer is asked (RFC 7662).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub introspection: Option<IntrospectionMethod>,
     /// Accept API keys of Credentials in this namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<ApiKeyMethod>,
@@ -102,7 +108,7 @@ pub struct JwtMethod {
     /// The trusted issuers.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub issuers: Vec<JwtIssuer>,
-    /// Where the token travels. Unset means `Authorization: Bearer`.
+    /// Where the token travels. Unset means `Authorization: Bearer` and `Authorization: DPoP`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4), extend("x-kubernetes-list-type" = "atomic"))]
     pub sources: Option<Vec<TokenSource>>,
@@ -110,6 +116,9 @@ pub struct JwtMethod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 300))]
     pub clock_skew_seconds: Option<i64>,
+    /// What tokens must be bound to. A token that is bound is refused without what it is bound to, also when this is unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmation: Option<Confirmation>,
 }
 
 /// One trusted issuer: written here, or taken from a Federation.

@@ -6,10 +6,10 @@ use idm_plan::{
     CertificateHeaders, Consume, Decrypt, Destination, Encrypt, EncryptionKeyRef, ExpectedClaims, JoseStep, JoseStepKind, KeyChoice, MadeClaims, Message,
     Place, Produce, SecretHandle, Secrets, Sign, SignedForm, SigningKeyRef, Variable, VerificationKeys, Verify,
 };
-use idm_types::{Redacted, Skew};
+use idm_types::Skew;
 
 use super::Notes;
-use super::keys::lower_keys;
+use super::keys::{lower_keys, secret_text};
 use super::policy::{expr, header_name};
 use crate::{Cause, Condition, World};
 
@@ -68,19 +68,7 @@ impl Lowering<'_, '_> {
 
     /// Takes one key of a Secret into the bundle and returns its text for checks. The text must not get into any message.
     fn secret(&mut self, path: &str, reference: &wire::KeyReference, usual: &str) -> Option<(SecretHandle, String)> {
-        let key = reference.key.as_deref().unwrap_or(usual);
-        let Some(secret) = self.world.secrets.get(&reference.name) else {
-            return self.notes.fail(path, Cause::RefNotFound, format!("Secret '{}' must exist in this namespace", reference.name));
-        };
-        let Some(value) = secret.get(key) else {
-            return self.notes.fail(path, Cause::InvalidRef, format!("Secret '{}' must have the key '{key}'", reference.name));
-        };
-        let Ok(text) = String::from_utf8(value.reveal().clone()) else {
-            return self.notes.fail(path, Cause::InvalidRef, format!("Secret '{}', key '{key}', must hold text", reference.name));
-        };
-        let handle = SecretHandle::of_secret(&reference.name, key);
-        self.secrets.put(handle.clone(), Redacted::new(text.clone().into_bytes()));
-        Some((handle, text))
+        secret_text(self.world, path, reference, usual, self.secrets, self.notes)
     }
 
     fn consume(&mut self, path: &str, step: &wire::JoseConsume) -> Option<Consume> {

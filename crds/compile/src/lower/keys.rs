@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use idm_api::v1alpha1::KeySources;
+use idm_api::v1alpha1::{KeyReference, KeySources};
 use idm_jose::KeySet;
-use idm_plan::KeySource;
-use idm_types::Algorithm;
+use idm_plan::{KeySource, SecretHandle, Secrets};
+use idm_types::{Algorithm, Redacted};
 use url::{Host, Url};
 
 use super::Notes;
@@ -46,6 +46,30 @@ pub(crate) fn lower_keys(world: &World, path: &str, issuer: &str, keys: &KeySour
     }
 }
 
+/// Takes one key of a Secret into the bundle and returns its text for checks. The text must not get into any message.
+pub(crate) fn secret_text(
+    world: &World,
+    path: &str,
+    reference: &KeyReference,
+    usual: &str,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<(SecretHandle, String)> {
+    let key = reference.key.as_deref().unwrap_or(usual);
+    let Some(secret) = world.secrets.get(&reference.name) else {
+        return notes.fail(path, Cause::RefNotFound, format!("Secret '{}' must exist in this namespace", reference.name));
+    };
+    let Some(value) = secret.get(key) else {
+        return notes.fail(path, Cause::InvalidRef, format!("Secret '{}' must have the key '{key}'", reference.name));
+    };
+    let Ok(text) = String::from_utf8(value.reveal().clone()) else {
+        return notes.fail(path, Cause::InvalidRef, format!("Secret '{}', key '{key}', must hold text", reference.name));
+    };
+    let handle = SecretHandle::of_secret(&reference.name, key);
+    secrets.put(handle.clone(), Redacted::new(text.clone().into_bytes()));
+    Some((handle, text))
+}
+
 fn checked_jwks(path: &str, jwks: String, algorithms: &[Algorithm], cause: Cause, notes: &mut Notes<'_>) -> Option<KeySource> {
     match KeySet::parse(jwks.as_bytes(), algorithms) {
         Ok(_) => Some(KeySource::Inline { jwks }),
@@ -55,7 +79,7 @@ fn checked_jwks(path: &str, jwks: String, algorithms: &[Algorithm], cause: Cause
 
 /// A URL that a tenant wrote is fetched by the gateway, so it must not reach what only the gateway can
 /// reach. Names are checked again after every DNS answer, by the fetcher.
-fn check_url(world: &World, path: &str, text: &str, notes: &mut Notes<'_>) -> Option<()> {
+pub(crate) fn check_url(world: &World, path: &str, text: &str, notes: &mut Notes<'_>) -> Option<()> {
     let Ok(url) = Url::parse(text) else {
         return notes.fail(path, Cause::Invalid, format!("'{text}' must be a URL"));
     };

@@ -2,14 +2,14 @@ use std::collections::BTreeSet;
 
 use idm_api::v1alpha1 as wire;
 use idm_plan::{
-    ApiKeyMethod, CredentialForwarding, Disclosure, Expr, HeaderMapping, IdentityMapping, Issuer, JwtMethod, Method, MethodKind, NameSet, ObjectKey, Policy,
-    Require, Rule, Secrets, Source, UpstreamSettings, Variable,
+    ApiKeyMethod, Confirmation, CredentialForwarding, Disclosure, Expr, HeaderMapping, IdentityMapping, IntrospectionMethod, Issuer, JwtMethod, Method,
+    MethodKind, NameSet, ObjectKey, Policy, Require, Rule, Secrets, Source, UpstreamSettings, Variable,
 };
 use idm_types::Skew;
 
 use super::Notes;
 use super::jose::lower_steps;
-use super::keys::{DEFAULT_ALGORITHMS, lower_keys};
+use super::keys::{DEFAULT_ALGORITHMS, check_url, lower_keys, secret_text};
 use super::password::{lower_base64, lower_basic, lower_digest};
 use crate::{Cause, Object, World};
 
@@ -52,18 +52,24 @@ fn lower_methods(world: &World, methods: &[wire::Method], secrets: &mut Secrets,
     if methods.is_empty() {
         notes.fail::<()>("spec.authentication.methods", Cause::Invalid, "at least one method must be given; write `anonymous: {}` to open the route");
     }
-    for (i, wire::Method { name, jwt, api_key, basic, digest, base64, anonymous }) in methods.iter().enumerate() {
+    for (i, wire::Method { name, jwt, introspection, api_key, basic, digest, base64, anonymous }) in methods.iter().enumerate() {
         let path = format!("spec.authentication.methods[{i}]");
         if !names.insert(name) {
             notes.fail::<()>(format!("{path}.name"), Cause::Invalid, format!("method name '{name}' must be used once"));
         }
-        let given = [jwt.is_some(), api_key.is_some(), basic.is_some(), digest.is_some(), base64.is_some(), anonymous.is_some()];
+        let given = [jwt.is_some(), introspection.is_some(), api_key.is_some(), basic.is_some(), digest.is_some(), base64.is_some(), anonymous.is_some()];
         if given.iter().filter(|given| **given).count() != 1 {
-            notes.fail::<()>(path, Cause::Invalid, "method must have exactly one of `jwt`, `apiKey`, `basic`, `digest`, `base64`, `anonymous`");
+            notes.fail::<()>(
+                path,
+                Cause::Invalid,
+                "method must have exactly one of `jwt`, `introspection`, `apiKey`, `basic`, `digest`, `base64`, `anonymous`",
+            );
             continue;
         }
         let kind = if let Some(jwt) = jwt {
             lower_jwt(world, &format!("{path}.jwt"), jwt, notes).map(MethodKind::Jwt)
+        } else if let Some(method) = introspection {
+            lower_introspection(world, &format!("{path}.introspection"), method, secrets, notes).map(MethodKind::Introspection)
         } else if let Some(key) = api_key {
             lower_api_key(world, &format!("{path}.apiKey"), key, notes).map(MethodKind::ApiKey)
         } else if let Some(basic) = basic {
@@ -81,7 +87,7 @@ fn lower_methods(world: &World, methods: &[wire::Method], secrets: &mut Secrets,
 }
 
 fn lower_jwt(world: &World, path: &str, jwt: &wire::JwtMethod, notes: &mut Notes<'_>) -> Option<JwtMethod> {
-    let wire::JwtMethod { issuers, sources, clock_skew_seconds } = jwt;
+    let wire::JwtMethod { issuers, sources, clock_skew_seconds, confirmation } = jwt;
     let mut lowered: Vec<Issuer> = Vec::new();
     for (i, issuer) in issuers.iter().enumerate() {
         let path = format!("{path}.issuers[{i}]");
@@ -98,17 +104,53 @@ fn lower_jwt(world: &World, path: &str, jwt: &wire::JwtMethod, notes: &mut Notes
     if !(0..=Skew::MAX_SECONDS as i64).contains(&seconds) {
         return notes.fail(format!("{path}.clockSkewSeconds"), Cause::Invalid, "clockSkewSeconds must be between 0 and 300");
     }
-    let sources = match sources {
-        None => vec![Source::Header { name: "authorization".into(), scheme: Some("Bearer".into()) }],
-        Some(given) => {
-            let mut lowered = Vec::new();
-            for (i, wire::TokenSource { header, cookie }) in given.iter().enumerate() {
-                lowered.push(lower_source(&format!("{path}.sources[{i}]"), header.as_ref(), cookie.as_ref(), None, notes)?);
-            }
-            lowered
-        }
+    let sources = token_sources(path, sources.as_deref(), notes)?;
+    Some(JwtMethod { issuers: lowered, sources, skew: Skew::from_seconds(seconds as u64), confirmation: lower_confirmation(confirmation.as_ref()) })
+}
+
+fn token_sources(path: &str, sources: Option<&[wire::TokenSource]>, notes: &mut Notes<'_>) -> Option<Vec<Source>> {
+    let Some(given) = sources else {
+        return Some(["Bearer", "DPoP"].map(|scheme| Source::Header { name: "authorization".into(), scheme: Some(scheme.into()) }).to_vec());
     };
-    Some(JwtMethod { issuers: lowered, sources: non_empty(path, sources, notes)?, skew: Skew::from_seconds(seconds as u64) })
+    let mut lowered = Vec::new();
+    for (i, wire::TokenSource { header, cookie }) in given.iter().enumerate() {
+        lowered.push(lower_source(&format!("{path}.sources[{i}]"), header.as_ref(), cookie.as_ref(), None, notes)?);
+    }
+    non_empty(path, lowered, notes)
+}
+
+fn lower_confirmation(confirmation: Option<&wire::Confirmation>) -> Confirmation {
+    let required = |demand: &Option<wire::Demand>| *demand == Some(wire::Demand::Required);
+    confirmation.map_or_else(Confirmation::default, |wire::Confirmation { dpop, certificate }| Confirmation {
+        dpop: required(dpop),
+        certificate: required(certificate),
+    })
+}
+
+fn lower_introspection(
+    world: &World,
+    path: &str,
+    method: &wire::IntrospectionMethod,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<IntrospectionMethod> {
+    let wire::IntrospectionMethod { issuer, endpoint, client_id, client_secret_ref, audiences, sources, cache_seconds, confirmation } = method;
+    check_url(world, &format!("{path}.endpoint"), endpoint, notes)?;
+    let (client_secret, _) = secret_text(world, &format!("{path}.clientSecretRef"), client_secret_ref, "clientSecret", secrets, notes)?;
+    let cache_seconds = cache_seconds.unwrap_or(15);
+    if !(0..=300).contains(&cache_seconds) {
+        return notes.fail(format!("{path}.cacheSeconds"), Cause::Invalid, "cacheSeconds must be between 0 and 300");
+    }
+    Some(IntrospectionMethod {
+        endpoint: endpoint.clone(),
+        client_id: client_id.clone(),
+        client_secret,
+        issuer: issuer.clone(),
+        audiences: audiences.clone().unwrap_or_default(),
+        sources: token_sources(path, sources.as_deref(), notes)?,
+        cache_seconds: cache_seconds as u64,
+        confirmation: lower_confirmation(confirmation.as_ref()),
+    })
 }
 
 fn non_empty(path: &str, sources: Vec<Source>, notes: &mut Notes<'_>) -> Option<Vec<Source>> {

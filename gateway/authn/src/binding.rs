@@ -1,0 +1,161 @@
+//! Tokens that are worth something only together with a key: DPoP (RFC 9449) and certificates (RFC 8705 §3).
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use aws_lc_rs::digest;
+use idm_jose::{Claims, Proof, to_base64url};
+use idm_plan::Confirmation;
+use idm_types::{Reason, Timestamp};
+
+use crate::present::RequestView;
+use crate::{Identity, Memory};
+
+/// How old a proof may be, and how far ahead the clock of its maker, in seconds (RFC 9449 §11.1).
+const MAX_AGE: u64 = 60;
+const MAX_AHEAD: u64 = 10;
+/// Proofs that are remembered; when there are more, new ones are refused until old ones end.
+const MAX_PROOFS: usize = 200_000;
+
+/// What a token is bound to (`cnf`, RFC 7800).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Binding {
+    jkt: Option<String>,
+    x5t: Option<String>,
+    /// It is bound to something else, which is not known here.
+    other: bool,
+}
+
+impl Binding {
+    pub(crate) fn of(claims: &Claims) -> Self {
+        let Some(cnf) = claims.members().get("cnf") else { return Self::default() };
+        let text = |name: &str| cnf.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
+        let (jkt, x5t) = (text("jkt"), text("x5t#S256"));
+        Self { other: jkt.is_none() && x5t.is_none(), jkt, x5t }
+    }
+}
+
+/// Proofs that were used, until nobody would take them any more.
+#[derive(Default)]
+pub(crate) struct Proofs(Mutex<HashMap<[u8; 32], u64>>);
+
+impl Proofs {
+    fn take(&self, fingerprint: [u8; 32], now: Timestamp) -> bool {
+        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if used.len() >= MAX_PROOFS {
+            used.retain(|_, until| now.0 < *until);
+        }
+        used.len() < MAX_PROOFS && used.insert(fingerprint, now.0 + (MAX_AGE + MAX_AHEAD + 1) * 1000).is_none_or(|until| now.0 >= until)
+    }
+}
+
+/// Checks that whoever sent the token also holds what it is bound to. A bound token is never taken unbound,
+/// whatever the policy says; the policy may demand that tokens are bound.
+pub(crate) fn check(
+    confirmation: Confirmation,
+    identity: &Identity,
+    token: &str,
+    scheme_is_dpop: bool,
+    view: RequestView<'_>,
+    memory: &Memory,
+    now: Timestamp,
+) -> Result<(), (Reason, String)> {
+    let Binding { jkt, x5t, other } = &identity.binding;
+    if *other {
+        return Err((Reason::TokenNotBound, "the token is bound in a way that is not known here".into()));
+    }
+    match (jkt, scheme_is_dpop) {
+        (Some(jkt), true) => proof(jkt, token, view, memory, now)?,
+        (Some(_), false) => return Err((Reason::TokenNotBound, "the token is bound to a DPoP key and was sent with another scheme".into())),
+        (None, true) => return Err((Reason::TokenNotBound, "the token is not bound to a DPoP key".into())),
+        (None, false) if confirmation.dpop => return Err((Reason::TokenNotBound, "the policy wants tokens that are bound to a DPoP key".into())),
+        (None, false) => {}
+    }
+    match (x5t, view.certificate) {
+        (Some(expected), Some(certificate)) if *expected == certificate.thumbprint => Ok(()),
+        (Some(_), Some(_)) => Err((Reason::TokenNotBound, "the token is bound to another certificate".into())),
+        (Some(_), None) => Err((Reason::TokenNotBound, "the token is bound to a certificate, and the connection has none".into())),
+        (None, _) if confirmation.certificate => Err((Reason::TokenNotBound, "the policy wants tokens that are bound to the client's certificate".into())),
+        (None, _) => Ok(()),
+    }
+}
+
+/// RFC 9449 §4.3.
+fn proof(jkt: &str, token: &str, view: RequestView<'_>, memory: &Memory, now: Timestamp) -> Result<(), (Reason, String)> {
+    let invalid = |why: &str| (Reason::InvalidProof, why.to_owned());
+    let mut proofs = view.headers.get_all("dpop").iter();
+    let text = match (proofs.next().map(http::HeaderValue::to_str), proofs.next()) {
+        (Some(Ok(text)), None) => text,
+        (None, _) => return Err(invalid("there is no DPoP header")),
+        _ => return Err(invalid("there must be exactly one readable DPoP header")),
+    };
+    let Proof { claims, thumbprint } = Proof::verify(text).map_err(|error| (Reason::InvalidProof, error.to_string()))?;
+    if thumbprint != jkt {
+        return Err(invalid("the proof is made with another key than the token is bound to"));
+    }
+    if claims.text("htm") != Some(view.method) {
+        return Err(invalid("`htm` is not the method of the request"));
+    }
+    if !claims.text("htu").is_some_and(|htu| is_target(htu, view)) {
+        return Err(invalid("`htu` is not the URI of the request"));
+    }
+    let issued = claims.members().get("iat").and_then(serde_json::Value::as_u64).ok_or_else(|| invalid("`iat` is missing"))?;
+    if issued > now.seconds() + MAX_AHEAD || issued + MAX_AGE < now.seconds() {
+        return Err(invalid("the proof is too old, or from the future"));
+    }
+    let expected = to_base64url(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+    if claims.text("ath") != Some(expected.as_str()) {
+        return Err(invalid("`ath` is not the hash of the token"));
+    }
+    let id = claims.text("jti").filter(|id| !id.is_empty() && id.len() <= 256).ok_or_else(|| invalid("`jti` is missing"))?;
+    if memory.proofs.take(memory.fingerprint(&[jkt, id]), now) { Ok(()) } else { Err(invalid("the proof was used before")) }
+}
+
+/// Host and path must agree (RFC 9449 §4.3 step 9). The scheme is left out: TLS may end in front of the gateway.
+fn is_target(htu: &str, view: RequestView<'_>) -> bool {
+    let Ok(uri) = htu.parse::<http::Uri>() else { return false };
+    let scheme = uri.scheme_str().is_some_and(|scheme| scheme == "https" || scheme == "http");
+    let host = uri.host().map(|host| host.trim_end_matches('.').to_ascii_lowercase());
+    scheme && host.as_deref() == Some(view.host) && uri.query().is_none() && idm_plan::canonical_path(uri.path()).is_ok_and(|path| path == view.path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn htu_is_compared_by_host_and_path() {
+        let headers = http::HeaderMap::new();
+        let view = RequestView {
+            headers: &headers,
+            query: Some("a=b"),
+            method: "GET",
+            host: "api.example",
+            path: "/orders",
+            target: "/orders?a=b",
+            address: [192, 0, 2, 1].into(),
+            body: None,
+            certificate: None,
+        };
+        for good in ["https://api.example/orders", "http://API.example:8443/orders", "https://api.example/%6frders"] {
+            assert!(is_target(good, view), "{good}");
+        }
+        for wrong in [
+            "https://evil.example/orders",
+            "https://api.example/",
+            "https://api.example/orders/",
+            "/orders",
+            "ftp://api.example/orders",
+            "https://api.example/orders?a=b",
+        ] {
+            assert!(!is_target(wrong, view), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_proof_is_used_once() {
+        let proofs = Proofs::default();
+        assert!(proofs.take([1; 32], Timestamp(0)) && !proofs.take([1; 32], Timestamp(70_000)));
+        assert!(proofs.take([1; 32], Timestamp(71_000)), "by then its time is over anyway");
+    }
+}

@@ -1,0 +1,129 @@
+//! Opaque tokens: their issuer is asked (RFC 7662).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use idm_jose::{Claims, parse_strict};
+use idm_plan::{IntrospectionMethod, Secrets};
+use idm_types::{Reason, Redacted, Timestamp};
+use serde_json::Value;
+
+use crate::chain::{Attempt, Fresh};
+use crate::credential::Through;
+use crate::jwt;
+
+/// Longer tokens are refused unasked.
+const MAX_BYTES: usize = 16 * 1024;
+/// How long a token that is not active is refused unasked.
+const INACTIVE_MS: u64 = 10_000;
+
+/// A question to a token's issuer.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Where to ask.
+    pub endpoint: String,
+    /// Who asks.
+    pub client_id: String,
+    /// The client's secret.
+    pub secret: Redacted<String>,
+    /// The token in question.
+    pub token: Redacted<String>,
+}
+
+/// The answer: the body of a 200 response, or why there is none, without the token.
+pub type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>, String>> + Send>>;
+
+/// Asks outside servers; lives where IO is allowed. Bounded in time and number.
+pub trait Outside: Send + Sync {
+    /// Asks.
+    fn introspect(&self, question: Question) -> Answer;
+}
+
+pub(crate) struct ArmedIntrospection {
+    pub(crate) plan: IntrospectionMethod,
+    secret: Redacted<String>,
+    outside: Arc<dyn Outside>,
+}
+
+impl ArmedIntrospection {
+    pub(crate) fn new(plan: &IntrospectionMethod, secrets: &Secrets, outside: Arc<dyn Outside>) -> Result<Self, String> {
+        let secret = secrets.get(&plan.client_secret).and_then(|value| String::from_utf8(value.reveal().clone()).ok());
+        let secret = secret.ok_or_else(|| format!("the secret `{}` is missing", plan.client_secret.0))?;
+        Ok(Self { plan: plan.clone(), secret: Redacted::new(secret.trim_end().to_owned()), outside })
+    }
+
+    pub(crate) async fn attempt(&self, through: Through<'_>, token: &str) -> Attempt {
+        let Through { memory, now, .. } = through;
+        let rejected = |reason, detail: String| Attempt::Rejected(through.denied(reason, detail));
+        // RFC 6750 §2.1: the characters a token may have.
+        let usable = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+        if token.is_empty() || token.len() > MAX_BYTES || !token.bytes().all(usable) {
+            return Attempt::NotMine(through.denied(Reason::MalformedToken, "it is not written as a bearer token"));
+        }
+        let fingerprint = memory.fingerprint(&[&self.plan.endpoint, &self.plan.client_id, token]);
+        if memory.is_inactive(&fingerprint, now) {
+            return rejected(Reason::TokenInactive, "the issuer said so a moment ago".into());
+        }
+        let question = Question {
+            endpoint: self.plan.endpoint.clone(),
+            client_id: self.plan.client_id.clone(),
+            secret: self.secret.clone(),
+            token: Redacted::new(token.to_owned()),
+        };
+        let answer = match self.outside.introspect(question).await {
+            Ok(answer) => answer,
+            Err(why) => return rejected(Reason::IntrospectionFailed, why),
+        };
+        let Ok(Value::Object(members)) = parse_strict(&answer) else {
+            return rejected(Reason::IntrospectionFailed, "the answer is not a JSON object that names each member once".into());
+        };
+        // RFC 7662 §2.2: `active` is a truth value and nothing else.
+        match members.get("active") {
+            Some(Value::Bool(true)) => {}
+            Some(Value::Bool(false)) => {
+                memory.note_inactive(fingerprint, now, INACTIVE_MS);
+                return rejected(Reason::TokenInactive, String::new());
+            }
+            _ => return rejected(Reason::IntrospectionFailed, "the answer does not say whether the token is active".into()),
+        }
+        self.active(through, Claims::new(members))
+    }
+
+    fn active(&self, through: Through<'_>, claims: Claims) -> Attempt {
+        let IntrospectionMethod { issuer, audiences, cache_seconds, .. } = &self.plan;
+        let rejected = |reason, detail: String| Attempt::Rejected(through.denied(reason, detail));
+        let now = through.now;
+        if let Some(found) = claims.text("iss").filter(|found| found != issuer) {
+            return rejected(Reason::UnknownIssuer, format!("the token was issued by `{found}`, and the policy trusts {issuer}"));
+        }
+        let accepted = |audience: &str| audiences.iter().any(|wanted| wanted == audience);
+        let audience = match claims.members().get("aud") {
+            Some(Value::String(one)) => accepted(one),
+            Some(Value::Array(many)) => many.iter().any(|one| one.as_str().is_some_and(accepted)),
+            _ => false,
+        };
+        if !audiences.is_empty() && !audience {
+            return rejected(Reason::WrongAudience, format!("expected one of {}", audiences.join(", ")));
+        }
+        let date = |name: &str| claims.members().get(name).map(|value| value.as_u64().ok_or(()));
+        let (exp, nbf) = match (date("exp").transpose(), date("nbf").transpose()) {
+            (Ok(exp), Ok(nbf)) => (exp, nbf),
+            _ => return rejected(Reason::UnusableClaim, "`exp` and `nbf` must be numbers".into()),
+        };
+        if exp.is_some_and(|exp| now.seconds() >= exp) {
+            return rejected(Reason::TokenExpired, "the issuer calls it active, and it has expired".into());
+        }
+        if nbf.is_some_and(|nbf| now.seconds() < nbf) {
+            return rejected(Reason::TokenNotYetValid, String::new());
+        }
+        let expires = exp.map(Timestamp::from_seconds);
+        match jwt::identity(through, claims, issuer, expires, None) {
+            Ok(identity) => {
+                let until = (now.0 + cache_seconds * 1000).min(expires.map_or(u64::MAX, |expires| expires.0));
+                Attempt::Verified(Fresh { identity: identity.into(), until, epoch: 0 })
+            }
+            Err(detail) => rejected(Reason::UnusableClaim, detail),
+        }
+    }
+}

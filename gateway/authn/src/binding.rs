@@ -45,7 +45,11 @@ impl Proofs {
         if used.len() >= MAX_PROOFS {
             used.retain(|_, until| now.0 < *until);
         }
-        used.len() < MAX_PROOFS && used.insert(fingerprint, now.0 + (MAX_AGE + MAX_AHEAD + 1) * 1000).is_none_or(|until| now.0 >= until)
+        if used.len() >= MAX_PROOFS || used.get(&fingerprint).is_some_and(|until| now.0 < *until) {
+            return false;
+        }
+        used.insert(fingerprint, now.0 + (MAX_AGE + MAX_AHEAD + 1) * 1000);
+        true
     }
 }
 

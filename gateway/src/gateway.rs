@@ -40,6 +40,8 @@ pub struct GatewayOptions {
     pub name: String,
     /// Where traffic arrives.
     pub listen: SocketAddr,
+    /// Where HTTPS traffic arrives.
+    pub listen_tls: Option<SocketAddr>,
     /// How many cores serve.
     pub cores: usize,
     /// How long connections may take to finish after a stop.
@@ -62,6 +64,7 @@ pub struct Gateway {
     health: Arc<SpoolHealth>,
     running: Mutex<Option<Running>>,
     address: SocketAddr,
+    tls_address: Option<SocketAddr>,
 }
 
 struct Running {
@@ -77,7 +80,7 @@ impl Gateway {
         let AuditOptions { dir, on_full, max_bytes, elasticsearch } = options.audit.clone();
         let spool = Spool::open(SpoolConfig { dir, on_full, max_bytes, shipped: elasticsearch.is_some() })?;
         let shared = Shared::new(options.name.clone());
-        let config = ServerConfig { listen: options.listen, cores: options.cores, drain: options.drain };
+        let config = ServerConfig { listen: options.listen, listen_tls: options.listen_tls, cores: options.cores, drain: options.drain };
         let server = Server::start(&config, &shared, &spool, random_seed())?;
         let passwords = PasswordChecker::start((options.cores / 2).max(1)).context("the system gives no threads for password checks")?;
         let memory = Memory::new(passwords).context("the system gives no random bits")?;
@@ -94,6 +97,7 @@ impl Gateway {
             error: Mutex::default(),
             health: spool.health(),
             address: server.address(),
+            tls_address: server.tls_address(),
             running: Mutex::new(Some(Running { server, spool, shipper, stop_shipper })),
         }))
     }
@@ -101,6 +105,11 @@ impl Gateway {
     /// Where traffic arrives.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where HTTPS traffic arrives.
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls_address
     }
 
     /// Arms a bundle and puts it in force on every core. On error the engine before it keeps serving.

@@ -48,6 +48,8 @@ pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>)
 pub struct Gateway {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it listens for HTTPS, if it was told to.
+    pub tls: Option<SocketAddr>,
     /// The folder it serves.
     pub dir: tempfile::TempDir,
     /// Where its records go.
@@ -81,13 +83,18 @@ impl Gateway {
         let mut line = String::new();
         out.read_line(&mut line).expect("idm says where it listens");
         let address = line.trim().rsplit("http://").next().and_then(|a| a.parse().ok());
+        let tls = arguments.contains(&"--listen-tls").then(|| {
+            let mut line = String::new();
+            out.read_line(&mut line).expect("idm says where it listens for HTTPS");
+            line.trim().rsplit("https://").next().and_then(|a| a.parse().ok()).unwrap_or_else(|| panic!("no address: {line}"))
+        });
         std::thread::spawn(move || out.lines().for_each(drop));
         let Some(address) = address else {
             let _ = child.wait();
             std::thread::sleep(Duration::from_millis(100));
             panic!("idm did not start: {line}{}", log.lock().expect("no panic inside"));
         };
-        Self { address, dir, audit, child, log }
+        Self { address, tls, dir, audit, child, log }
     }
 
     /// What it logged so far, at trace level.

@@ -2,11 +2,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gateway_api::apis::standard::gateways::{Gateway, GatewayListeners};
 use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
-use idm_plan::{Bundle, Handler, Host, PathMatch, Plan, Policy, RouteEntry, RouteRule, Secrets, Timeouts, VirtualHost};
+use idm_plan::{Bundle, Handler, Host, PathMatch, Plan, Policy, RouteEntry, RouteRule, Secrets, ServerCertificate, Timeouts, VirtualHost};
 use idm_types::Reason;
 use kube::ResourceExt;
 
 use crate::attach::{Attachments, Candidate, Target, exists};
+use crate::lower::mtls::lower_listener;
 use crate::lower::route::{LoweredMatch, LoweredRule, lower_rule, service_backend};
 use crate::lower::{Notes, credential::lower_credentials, policy::lower_policy, role_binding::lower_grants};
 use crate::{Cause, Condition, ObjectId, Report, World, previous_policy, service_names};
@@ -48,6 +49,8 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         invalid: BTreeMap::new(),
         rules: Vec::new(),
         hosts: BTreeMap::new(),
+        secure_hosts: BTreeMap::new(),
+        certificates: Vec::new(),
         covered: BTreeMap::new(),
         keeps_previous: false,
     };
@@ -69,12 +72,16 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         namespace: world.namespace.clone(),
         policies: compiler.policies,
         hosts: sorted_hosts(compiler.hosts),
+        secure_hosts: sorted_hosts(compiler.secure_hosts),
+        certificates: compiler.certificates,
         rules: compiler.rules,
         credentials,
         grants,
     };
     Compiled { plan, secrets: compiler.secrets, report: compiler.report, routes }
 }
+
+type Hosts = BTreeMap<Host, Vec<(Rank, RouteEntry)>>;
 
 struct Compiler<'w> {
     world: &'w World,
@@ -86,7 +93,10 @@ struct Compiler<'w> {
     /// Policies that cannot be enforced, with the message their requests are refused with.
     invalid: BTreeMap<String, String>,
     rules: Vec<RouteRule>,
-    hosts: BTreeMap<Host, Vec<(Rank, RouteEntry)>>,
+    hosts: Hosts,
+    /// The same, for HTTPS: a route that was attached to an HTTPS listener only is not served in the clear.
+    secure_hosts: Hosts,
+    certificates: Vec<ServerCertificate>,
     /// For each policy: rules it covers, and (rule, winner) where a more specific one came first.
     covered: BTreeMap<String, (usize, Vec<(String, String)>)>,
 }
@@ -187,7 +197,7 @@ impl<'w> Compiler<'w> {
                 }
                 let hosts: Vec<_> = taken.iter().flat_map(|(g, l)| intersect(l.hostname.as_deref(), route).into_iter().map(move |h| (*g, *l, h))).collect();
                 if hosts.is_empty() {
-                    let message = format!("Gateway '{}' must have an HTTP listener that takes this route: check sectionName, port and hostnames", parent.name);
+                    let message = format!("Gateway '{}' must have a listener that takes this route: check sectionName, port and hostnames", parent.name);
                     self.report.push(&self.id("HTTPRoute", &route.name_any()), "spec.parentRefs", Condition::Accepted, Cause::NoMatchingParent, message);
                 }
                 let names = taken.iter().map(|(_, l)| l.name.clone()).collect();
@@ -216,7 +226,7 @@ impl<'w> Compiler<'w> {
                 targets.push(Target::Gateway(gateway.name_any()));
                 let rule = self.push_rule(&title, lowered.as_ref(), attachments, &targets);
                 for (j, found) in matches.iter().enumerate() {
-                    self.push_entry(host.clone(), found, rule, &created, &name, i * 64 + j);
+                    self.push_entry(is_secure(listener), host.clone(), found, rule, &created, &name, i * 64 + j);
                 }
             }
         }
@@ -254,7 +264,8 @@ impl<'w> Compiler<'w> {
         }
     }
 
-    fn push_entry(&mut self, host: Host, found: &LoweredMatch, rule: usize, created: &str, name: &str, position: usize) {
+    #[allow(clippy::too_many_arguments)] // the parts of an entry and of its rank
+    fn push_entry(&mut self, secure: bool, host: Host, found: &LoweredMatch, rule: usize, created: &str, name: &str, position: usize) {
         let LoweredMatch { path, method, headers } = found;
         let (not_exact, length) = match path {
             PathMatch::Exact(path) => (false, path.len()),
@@ -270,7 +281,8 @@ impl<'w> Compiler<'w> {
             position,
         };
         let entry = RouteEntry { path: path.clone(), method: method.clone(), headers: headers.clone(), rule };
-        self.hosts.entry(host).or_default().push((rank, entry));
+        let hosts = if secure { &mut self.secure_hosts } else { &mut self.hosts };
+        hosts.entry(host).or_default().push((rank, entry));
     }
 
     /// A Service that a policy names is served under the names in-cluster clients use for it, and
@@ -298,7 +310,10 @@ impl<'w> Compiler<'w> {
             let rule = self.push_rule(&title, lowered.as_ref(), attachments, &targets);
             let everything = LoweredMatch { path: PathMatch::Prefix(String::new()), method: None, headers: vec![] };
             for host in self.service_hosts(service, &name) {
-                self.push_entry(host, &everything, rule, "", &name, 0);
+                if !self.certificates.is_empty() {
+                    self.push_entry(true, host.clone(), &everything, rule, "", &name, 0);
+                }
+                self.push_entry(false, host, &everything, rule, "", &name, 0);
             }
         }
     }
@@ -335,28 +350,54 @@ impl<'w> Compiler<'w> {
         }
     }
 
-    /// The HTTP listeners of our class. All must share one port: the gateway has one, and a route that
-    /// was attached to a private port only must not become reachable on a public one.
+    /// The listeners of our class. All of one protocol must share one port: the gateway has one for each, and a
+    /// route that was attached to a private port only must not become reachable on a public one.
     fn usable_listeners(&mut self) -> Vec<(&'w Gateway, &'w GatewayListeners)> {
-        let mut port = None;
+        let world = self.world;
+        let mut ports: BTreeMap<bool, i32> = BTreeMap::new();
         let mut usable = Vec::new();
-        for gateway in self.world.gateways.iter().filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS) {
+        for gateway in world.gateways.iter().filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS) {
             let id = self.id("Gateway", &gateway.name_any());
             for (i, listener) in gateway.spec.listeners.iter().enumerate() {
                 let path = format!("spec.listeners[{i}]");
-                let message = if listener.protocol != "HTTP" {
-                    format!("protocol {} is not supported: use HTTP, with TLS ended in front of the gateway", listener.protocol)
-                } else if *port.get_or_insert(listener.port) != listener.port {
-                    format!("all listeners of a namespace must share one port, and {} is taken already", port.unwrap_or_default())
+                let port = *ports.entry(is_secure(listener)).or_insert(listener.port);
+                let message = if !["HTTP", "HTTPS"].contains(&listener.protocol.as_str()) {
+                    format!("protocol {} is not supported: use HTTP or HTTPS", listener.protocol)
+                } else if port != listener.port {
+                    format!("all {} listeners of a namespace must share one port, and {port} is taken already", listener.protocol)
                 } else {
-                    usable.push((gateway, listener));
+                    if !is_secure(listener) || self.take_certificate(&id, &path, listener) {
+                        usable.push((gateway, listener));
+                    }
                     continue;
                 };
                 self.report.push(&id, path, Condition::Accepted, Cause::UnsupportedListener, message);
             }
         }
+        let weight = |host: &Host| match host {
+            Host::Exact(_) => 0,
+            Host::Below(domain) => usize::MAX - 1 - domain.len(),
+            Host::Any => usize::MAX,
+        };
+        self.certificates.sort_by_key(|certificate| weight(&certificate.host));
         usable
     }
+
+    fn take_certificate(&mut self, id: &ObjectId, path: &str, listener: &GatewayListeners) -> bool {
+        let host = listener.hostname.as_deref().map_or(Some(Host::Any), parse_host);
+        let mut notes = Notes::new(&mut self.report, id.clone());
+        let lowered = match host {
+            Some(host) => lower_listener(self.world, path, listener, host, &mut self.secrets, &mut notes),
+            None => notes.fail(format!("{path}.hostname"), Cause::UnsupportedListener, "the hostname must be a name, or `*.` and a domain"),
+        };
+        let usable = lowered.is_some();
+        self.certificates.extend(lowered);
+        usable
+    }
+}
+
+fn is_secure(listener: &GatewayListeners) -> bool {
+    listener.protocol == "HTTPS"
 }
 
 fn class_hint(target: &Target) -> &'static str {
@@ -414,7 +455,7 @@ fn parse_host(text: &str) -> Option<Host> {
 }
 
 /// Most specific host first: exact names, then domains with more labels, then everything.
-fn sorted_hosts(hosts: BTreeMap<Host, Vec<(Rank, RouteEntry)>>) -> Vec<VirtualHost> {
+fn sorted_hosts(hosts: Hosts) -> Vec<VirtualHost> {
     let mut sorted: Vec<VirtualHost> = Vec::with_capacity(hosts.len());
     for (host, mut ranked) in hosts {
         ranked.sort_by(|(a, _), (b, _)| a.cmp(b));

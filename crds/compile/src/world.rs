@@ -134,11 +134,16 @@ impl World {
             let issuers = policy.spec.authentication.methods.iter().filter_map(|m| m.jwt.as_ref()).flat_map(|jwt| &jwt.issuers);
             let of_issuers = issuers.filter_map(|i| Some(i.keys.as_ref()?.secret_ref.as_ref()?.name.clone()));
             let asked = policy.spec.authentication.methods.iter().filter_map(|m| Some(m.introspection.as_ref()?.client_secret_ref.name.clone()));
-            of_issuers.chain(asked).chain(policy.spec.jose.iter().flatten().flat_map(secrets_of_step)).collect::<Vec<_>>()
+            let mtls = policy.spec.authentication.methods.iter().filter_map(|m| m.mtls.as_ref());
+            let bundles = mtls.flat_map(|m| [Some(&m.trust_bundle_ref), m.revocation_list_ref.as_ref()]).flatten().map(|reference| reference.name.clone());
+            of_issuers.chain(asked).chain(bundles).chain(policy.spec.jose.iter().flatten().flat_map(secrets_of_step)).collect::<Vec<_>>()
         };
         let of_federation = |f: &Object<FederationSpec>| Some(f.spec.oidc.as_ref()?.keys.as_ref()?.secret_ref.as_ref()?.name.clone());
         let mut names: Vec<String> = self.policies.iter().flat_map(of_policy).collect();
         names.extend(self.federations.iter().filter_map(of_federation));
+        let listeners = self.gateways.iter().filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS).flat_map(|g| &g.spec.listeners);
+        let certificates = listeners.filter_map(|l| l.tls.as_ref()).flat_map(|tls| tls.certificate_refs.iter().flatten());
+        names.extend(certificates.map(|reference| reference.name.clone()));
         names.extend(self.credentials.iter().map(|c| c.spec.secret_ref.name.clone()));
         names.sort();
         names.dedup();

@@ -102,6 +102,16 @@ reasons! {
     TokenNotBound = 401, "the token is bound to a key or certificate that the request does not prove, or the policy wants a bound token", "send the token with its DPoP proof, or over a connection with its certificate";
     /// The DPoP proof is wrong.
     InvalidProof = 401, "the DPoP proof does not fit this request, token and time", "make a new proof for each request, with `htm`, `htu`, `iat`, `jti` and `ath`";
+    /// The certificate is not of the policy's authorities.
+    UntrustedCertificate = 401, "the client's certificate was not issued by an authority of the policy, or is not for clients", "compare the certificate's chain with the policy's trust bundle";
+    /// The certificate is outside its time.
+    CertificateExpired = 401, "the client's certificate has expired or is not valid yet", "renew the certificate, or check the clocks";
+    /// The certificate is revoked, or nobody knows.
+    CertificateRevoked = 401, "the client's certificate is revoked, or no revocation list of the policy speaks of it", "issue a new certificate, or publish current lists";
+    /// The certificate has no name that the policy takes.
+    CertificateNotAllowed = 401, "the client's certificate has no name that the policy accepts or maps to a user", "compare the names in the certificate with the method's `names` and `identity`";
+    /// The request is for another host than the TLS connection.
+    MisdirectedRequest = 421, "the request names another host than the TLS connection was opened for", "open a connection for each host";
     /// A password or token credential that cannot be read.
     MalformedCredential = 401, "the credential is not written as its method wants it", "compare the request's credential with the method's form";
     /// User name or password is wrong.

@@ -103,12 +103,44 @@ enum Stage {
 fn stage_of(reason: Reason) -> Stage {
     use Reason::*;
     match reason {
-        AmbiguousPath | InvalidHost | MalformedRequest => Stage::Request,
+        AmbiguousPath | InvalidHost | MalformedRequest | MisdirectedRequest => Stage::Request,
         NoRoute | NotConfigured | NoPolicy | PolicyInvalid | RouteInvalid | NoBackend => Stage::Route,
-        AmbiguousCredential | NoCredentials | MalformedToken | TokenTooLarge | UnknownIssuer | AlgorithmNotAllowed | WrongTokenType | UnsupportedCritical
-        | UnknownKey | BadSignature | TokenExpired | TokenNotYetValid | WrongAudience | UnusableClaim | KeysUnavailable | UnknownApiKey | MalformedApiKey
-        | CredentialSuspended | CredentialExpired | CannotDecrypt | MalformedCredential | WrongPassword | TooManyAttempts | TokenInactive
-        | IntrospectionFailed | TokenNotBound | InvalidProof | MissingObject | ObjectNotMade | PasswordChecksBusy | StaleNonce | ReplayedNonce
+        AmbiguousCredential
+        | NoCredentials
+        | MalformedToken
+        | TokenTooLarge
+        | UnknownIssuer
+        | AlgorithmNotAllowed
+        | WrongTokenType
+        | UnsupportedCritical
+        | UnknownKey
+        | BadSignature
+        | TokenExpired
+        | TokenNotYetValid
+        | WrongAudience
+        | UnusableClaim
+        | KeysUnavailable
+        | UnknownApiKey
+        | MalformedApiKey
+        | CredentialSuspended
+        | CredentialExpired
+        | CannotDecrypt
+        | MalformedCredential
+        | WrongPassword
+        | TooManyAttempts
+        | UntrustedCertificate
+        | CertificateExpired
+        | CertificateRevoked
+        | CertificateNotAllowed
+        | TokenInactive
+        | IntrospectionFailed
+        | TokenNotBound
+        | InvalidProof
+        | MissingObject
+        | ObjectNotMade
+        | PasswordChecksBusy
+        | StaleNonce
+        | ReplayedNonce
         | PayloadTooLarge => Stage::Authenticate,
         CredentialNotAllowedHere | RuleUndecided | MissingRole | InsufficientScope | NoRuleMatched => Stage::Authorize,
         AuditUnavailable | UpstreamUnreachable | UpstreamFailed | UpstreamTimeout | ClientGone | InternalError => Stage::Serve,

@@ -16,7 +16,8 @@ use crate::digest::ArmedDigest;
 use crate::introspection::{ArmedIntrospection, Outside};
 use crate::jwt::ArmedJwt;
 use crate::mapping::ArmedMapping;
-use crate::present::{self, RequestView};
+use crate::mtls::ArmedMtls;
+use crate::present::{self, Presented, RequestView};
 use crate::{Authenticated, CredentialTable, Denied, Facts, Grants, Identity, IssuerKeys, Memory, TokenCache, api_key, basic, binding};
 
 /// What one method says about a request. "Not presented" and "not mine" are not "tried and failed".
@@ -69,6 +70,7 @@ pub(crate) struct Fresh {
 pub(crate) enum Armed {
     Jwt(ArmedJwt),
     Introspection(Box<ArmedIntrospection>),
+    Mtls(Box<ArmedMtls>),
     ApiKey { sources: Vec<Source>, only: Option<Vec<String>> },
     Basic(BasicMethod, [Source; 1]),
     Digest(Box<ArmedDigest>, [Source; 1]),
@@ -156,6 +158,10 @@ impl ArmedPolicy {
                     let secret = |problem| PolicyError::Secret { policy: plan.key.to_string(), problem };
                     Armed::Introspection(Box::new(ArmedIntrospection::new(method, armory.secrets, armory.outside.clone()).map_err(secret)?))
                 }
+                MethodKind::Mtls(method) => {
+                    let secret = |problem| PolicyError::Secret { policy: plan.key.to_string(), problem };
+                    Armed::Mtls(Box::new(ArmedMtls::new(method).map_err(secret)?))
+                }
                 MethodKind::ApiKey(method) => Armed::ApiKey { sources: method.sources.clone(), only: method.only.clone() },
                 MethodKind::Basic(method) => Armed::Basic(method.clone(), scheme("Basic")),
                 MethodKind::Digest(method) => {
@@ -165,7 +171,7 @@ impl ArmedPolicy {
                 MethodKind::Base64(method) => Armed::Base64(method.clone()),
                 MethodKind::Anonymous => Armed::Anonymous,
             };
-            if !matches!(armed, Armed::Anonymous) && sources(&armed).is_empty() {
+            if !matches!(armed, Armed::Anonymous | Armed::Mtls(_)) && sources(&armed).is_empty() {
                 return Err(PolicyError::NoSource(plan.key.to_string()));
             }
             methods.push((method.name.clone(), armed));
@@ -179,6 +185,13 @@ impl ArmedPolicy {
     /// The upstream's headers that depend on the request, and not on the caller alone.
     pub fn request_headers(&self, facts: &Facts<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
         self.mapping.headers(false, facts)
+    }
+
+    /// Whether an address is one of the proxies whose word about client certificates the policy believes.
+    pub fn believes_proxy(&self, address: std::net::IpAddr) -> bool {
+        self.methods
+            .iter()
+            .any(|(_, armed)| matches!(armed, Armed::Mtls(method) if method.plan.trusted_proxies.iter().any(|network| network.contains(address))))
     }
 
     pub(crate) fn methods(&self) -> impl Iterator<Item = &(MethodName, Armed)> {
@@ -224,7 +237,11 @@ impl ArmedPolicy {
                 anonymous = anonymous.or(Some(name));
                 continue;
             }
-            let presented = present::find(view, sources(armed)).map_err(|reason| Denied::new(reason, "", Some(name)))?;
+            let presented = match armed {
+                // Not sent in the request, but proven by the connection it came on.
+                Armed::Mtls(_) => view.certificate.map(|certificate| Presented { value: certificate.thumbprint, source: 0 }),
+                _ => present::find(view, sources(armed)).map_err(|reason| Denied::new(reason, "", Some(name)))?,
+            };
             let Some(presented) = presented else { continue };
             let source = sources(armed).get(presented.source).cloned();
             let scope = Scope { policy: self.position, method: position };
@@ -309,7 +326,7 @@ impl ArmedPolicy {
             Armed::Digest(..) => None,
             // No password stays in memory.
             Armed::Basic(..) | Armed::Base64(_) => Some(Cow::Owned(idm_types::hex(self.memory.fingerprint(&[credential]).as_ref()))),
-            Armed::Jwt(_) | Armed::Introspection(_) | Armed::ApiKey { .. } | Armed::Anonymous => Some(Cow::Borrowed(credential)),
+            Armed::Jwt(_) | Armed::Introspection(_) | Armed::Mtls(_) | Armed::ApiKey { .. } | Armed::Anonymous => Some(Cow::Borrowed(credential)),
         }
     }
 
@@ -319,6 +336,10 @@ impl ArmedPolicy {
         match armed {
             Armed::Jwt(jwt) => jwt.attempt(through("jwt"), credential),
             Armed::Introspection(method) => method.attempt(through("introspection"), credential).await,
+            Armed::Mtls(method) => match view.certificate {
+                Some(certificate) => method.attempt(through("mtls"), certificate),
+                None => Attempt::NotMine(Denied::new(Reason::NoCredentials, "", Some(name))),
+            },
             Armed::ApiKey { only, .. } => api_key::attempt(through("apiKey"), credential, only.as_deref()),
             Armed::Basic(BasicMethod { only, .. }, _) => basic::attempt(through("basic"), credential, only.as_deref()).await,
             Armed::Base64(Base64Method { layout, only, .. }) => basic::attempt_layout(through("base64"), credential, layout, only.as_deref()).await,
@@ -340,7 +361,7 @@ fn sources(armed: &Armed) -> &[Source] {
         Armed::Introspection(method) => &method.plan.sources,
         Armed::ApiKey { sources, .. } | Armed::Base64(Base64Method { sources, .. }) => sources,
         Armed::Basic(_, sources) | Armed::Digest(_, sources) => sources,
-        Armed::Anonymous => &[],
+        Armed::Anonymous | Armed::Mtls(_) => &[],
     }
 }
 

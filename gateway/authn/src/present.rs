@@ -30,6 +30,8 @@ pub struct RequestView<'r> {
 /// A client certificate that the TLS handshake proved.
 #[derive(Clone, Copy)]
 pub struct ClientCertificate<'r> {
+    /// The certificate and what came with it, its own first.
+    pub chain: &'r [rustls::pki_types::CertificateDer<'static>],
     /// SHA-256 of its DER in base64url, as `x5t#S256` has it.
     pub thumbprint: &'r str,
 }

@@ -51,7 +51,7 @@ impl Demo {
         }
         let echo = listen::serve(self.echo, echo::answer).await?;
         let idp = listen::serve(self.idp, provider).await?;
-        let options = serve::gateway_options("demo", self.listen, self.audit.options()?, false);
+        let options = serve::gateway_options("demo", self.listen, None, self.audit.options()?, false);
         let gateway = idm_gateway::Gateway::start(&options)?;
         // The demo runs from the very files that --export writes.
         let dir = state::dir().join("demo");

@@ -22,6 +22,9 @@ pub(crate) struct Run {
     /// Where to listen
     #[arg(long, default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
+    /// Where to listen for HTTPS, with the certificates of the folder's Gateways [default: nowhere]
+    #[arg(long)]
+    listen_tls: Option<SocketAddr>,
     /// Where health and metrics are served [default: nowhere]
     #[arg(long)]
     admin: Option<SocketAddr>,
@@ -37,7 +40,7 @@ impl Run {
         if self.danger_insecure_issuers {
             tracing::warn!("issuer keys may come over plain http and from this machine: tokens can be forged by whoever controls the way");
         }
-        let options = gateway_options("standalone", self.listen, self.audit.options()?, self.danger_insecure_issuers);
+        let options = gateway_options("standalone", self.listen, self.listen_tls, self.audit.options()?, self.danger_insecure_issuers);
         let settings = Settings { local_backends: true, danger_insecure_issuers: self.danger_insecure_issuers };
         // The folder is checked before the port is taken, so that its errors come first.
         idm_gateway::source::dir::load(&idm_gateway::source::dir::read(&self.dir)?, settings)?;
@@ -48,6 +51,9 @@ impl Run {
             None => None,
         };
         println!("idm serves {} on http://{}", self.dir.display(), gateway.address());
+        if let Some(address) = gateway.tls_address() {
+            println!("and on https://{address}");
+        }
         if let Some(admin) = &admin {
             println!("health and metrics on http://{}/-/", admin.address());
         }
@@ -79,6 +85,9 @@ pub(crate) struct GatewayPod {
     /// Where to listen
     #[arg(long, default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
+    /// Where to listen for HTTPS
+    #[arg(long, default_value = "0.0.0.0:8443")]
+    listen_tls: SocketAddr,
     /// Where health, metrics and the acknowledgement are served
     #[arg(long, default_value = "0.0.0.0:8081")]
     admin: SocketAddr,
@@ -91,7 +100,7 @@ pub(crate) struct GatewayPod {
 
 impl GatewayPod {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let gateway = Gateway::start(&gateway_options(&self.name, self.listen, self.audit.options()?, false))?;
+        let gateway = Gateway::start(&gateway_options(&self.name, self.listen, Some(self.listen_tls), self.audit.options()?, false))?;
         let _admin = AdminServer::start(self.admin, gateway.clone()).await?;
         let (stop, stopping) = watch::channel(false);
         let file = tokio::spawn(bundle::follow_file(self.config_file, gateway.clone(), stopping.clone()));
@@ -106,9 +115,15 @@ impl GatewayPod {
     }
 }
 
-pub(crate) fn gateway_options(name: &str, listen: SocketAddr, audit: AuditOptions, danger_insecure_issuers: bool) -> GatewayOptions {
+pub(crate) fn gateway_options(
+    name: &str,
+    listen: SocketAddr,
+    listen_tls: Option<SocketAddr>,
+    audit: AuditOptions,
+    danger_insecure_issuers: bool,
+) -> GatewayOptions {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    GatewayOptions { name: name.to_owned(), listen, cores, drain: Duration::from_secs(25), audit, danger_insecure_issuers }
+    GatewayOptions { name: name.to_owned(), listen, listen_tls, cores, drain: Duration::from_secs(25), audit, danger_insecure_issuers }
 }
 
 /// Resolves on SIGTERM or SIGINT.

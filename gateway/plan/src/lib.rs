@@ -15,6 +15,7 @@ mod path;
 mod policy;
 mod route;
 mod secret;
+mod tls;
 
 pub use address::is_local_address;
 pub use bundle::{Bundle, BundleError, FORMAT};
@@ -31,6 +32,7 @@ pub use policy::{
 };
 pub use route::{Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, PathMatch, RouteEntry, RouteRule, Timeouts, VirtualHost};
 pub use secret::{SecretHandle, Secrets};
+pub use tls::{CertificateName, MtlsMethod, NameRule, Network, ServerCertificate};
 
 use serde::{Deserialize, Serialize};
 
@@ -68,8 +70,12 @@ pub struct Plan {
     pub namespace: String,
     /// The policies in force, ordered by key.
     pub policies: Vec<Policy>,
-    /// Routing, most specific host first.
+    /// Routing of plain HTTP, most specific host first.
     pub hosts: Vec<VirtualHost>,
+    /// Routing of HTTPS, most specific host first.
+    pub secure_hosts: Vec<VirtualHost>,
+    /// The certificates of the HTTPS listeners, most specific host first.
+    pub certificates: Vec<ServerCertificate>,
     /// The rules that the hosts' entries point into.
     pub rules: Vec<RouteRule>,
     /// Callers known by a Credential, ordered by name.

@@ -1,7 +1,7 @@
 use idm_types::{Algorithm, MethodName, RoleName, RuleName, Skew, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Expr, JoseStep, ObjectKey, SecretHandle};
+use crate::{Expr, JoseStep, MtlsMethod, ObjectKey, SecretHandle};
 
 /// One IdentityPolicy, resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +57,8 @@ pub enum MethodKind {
     Introspection(IntrospectionMethod),
     /// An API key of a Credential.
     ApiKey(ApiKeyMethod),
+    /// A client certificate, proven in the TLS handshake.
+    Mtls(MtlsMethod),
     /// User name and password of a Credential (RFC 7617).
     Basic(BasicMethod),
     /// A password of a Credential, proven without sending it (RFC 7616).
@@ -74,6 +76,7 @@ impl MethodKind {
             MethodKind::Jwt(_) => "jwt",
             MethodKind::Introspection(_) => "introspection",
             MethodKind::ApiKey(_) => "apiKey",
+            MethodKind::Mtls(_) => "mtls",
             MethodKind::Basic(_) => "basic",
             MethodKind::Digest(_) => "digest",
             MethodKind::Base64(_) => "base64",

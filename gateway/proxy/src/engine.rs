@@ -33,6 +33,8 @@ pub struct Engine {
     pub(crate) generation: u64,
     pub(crate) digest: String,
     pub(crate) router: Router,
+    pub(crate) secure_router: Router,
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     pub(crate) rules: Vec<ArmedRule>,
     pub(crate) policies: Vec<PolicyInForce>,
     pub(crate) backends: Vec<Backend>,
@@ -76,7 +78,7 @@ impl Engine {
     /// Arms a bundle and returns the keys it uses. `known` and `memory` keep fetched keys and what
     /// authentication remembers across engines; `metrics` keeps the counters.
     pub fn arm(bundle: &Bundle, known: &KeyRing, memory: &Arc<Memory>, outside: &Arc<dyn Outside>, metrics: &Metrics) -> Result<(Self, KeyRing), EngineError> {
-        let Plan { namespace, policies, hosts, rules, credentials, grants } = &bundle.plan;
+        let Plan { namespace, policies, hosts, secure_hosts, certificates: _, rules, credentials, grants } = &bundle.plan;
         let mut armory = Armory {
             known,
             ring: KeyRing::new(),
@@ -98,15 +100,28 @@ impl Engine {
             .iter()
             .map(|rule| Ok(ArmedRule { name: rule.name.clone(), handler: arm_handler(&rule.handler, policies.len(), &mut backends)? }))
             .collect::<Result<_, EngineError>>()?;
-        if hosts.iter().flat_map(|host| &host.entries).any(|entry| entry.rule >= rules.len()) {
+        if hosts.iter().chain(secure_hosts).flat_map(|host| &host.entries).any(|entry| entry.rule >= rules.len()) {
             return Err(EngineError::Plan("an entry points at a rule that does not exist".into()));
         }
         let router = Router::new(hosts);
+        let secure_router = Router::new(secure_hosts);
+        let tls = crate::tls::arm(&bundle.plan, &bundle.secrets).map_err(EngineError::Plan)?;
         let mapped = policies.iter().flat_map(|policy| &policy.upstream.headers).map(|header| header.name.as_str());
         let made = armed.iter().flat_map(|policy| policy.steps.headers());
         let reserved = Reserved::new(mapped.chain(made.filter(|name| !is_read_from_outside(policies, name))));
         let Bundle { generation, digest, .. } = bundle;
-        let engine = Self { namespace: namespace.clone(), generation: *generation, digest: digest.clone(), router, rules, policies: armed, backends, reserved };
+        let engine = Self {
+            namespace: namespace.clone(),
+            generation: *generation,
+            digest: digest.clone(),
+            router,
+            secure_router,
+            tls,
+            rules,
+            policies: armed,
+            backends,
+            reserved,
+        };
         Ok((engine, armory.ring))
     }
 

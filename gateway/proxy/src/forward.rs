@@ -62,7 +62,7 @@ pub(crate) fn tell_upstream(headers: &mut HeaderMap, policy: &Policy, identity: 
     if let Some(host) = headers.get(header::HOST).cloned() {
         headers.insert(FORWARDED_HOST, host);
     }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if peer.secured.is_some() { "https" } else { "http" }));
     if let Some(value) = &peer.header {
         headers.insert(FORWARDED_FOR, value.clone());
     }

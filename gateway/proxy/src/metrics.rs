@@ -42,6 +42,7 @@ pub struct Metrics {
     duration_us: AtomicU64,
     buckets: [AtomicU64; BUCKETS_US.len() + 1],
     pub(crate) connections: AtomicU64,
+    pub(crate) handshakes_failed: AtomicU64,
 }
 
 impl Default for Metrics {
@@ -52,6 +53,7 @@ impl Default for Metrics {
             duration_us: AtomicU64::new(0),
             buckets: Default::default(),
             connections: AtomicU64::new(0),
+            handshakes_failed: AtomicU64::new(0),
         }
     }
 }
@@ -88,6 +90,9 @@ impl Metrics {
         let _ = writeln!(out, "idm_request_duration_seconds_sum {}\nidm_request_duration_seconds_count {total}", self.duration_us.load(Relaxed) as f64 / 1e6);
         let _ =
             writeln!(out, "# HELP idm_connections Open client connections.\n# TYPE idm_connections gauge\nidm_connections {}", self.connections.load(Relaxed));
+        let failed = self.handshakes_failed.load(Relaxed);
+        let help = "# HELP idm_tls_handshakes_failed_total TLS handshakes that failed, a bad client certificate among the causes.";
+        let _ = writeln!(out, "{help}\n# TYPE idm_tls_handshakes_failed_total counter\nidm_tls_handshakes_failed_total {failed}");
     }
 }
 

@@ -6,11 +6,12 @@ use std::rc::Rc;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use idm_authn::{Facts, RequestView};
+use idm_authn::{ClientCertificate, Facts, RequestView, forwarded_certificate, thumbprint};
 use idm_authz::Permit;
 use idm_plan::{Message, Source};
 use idm_transform::{Content, Refused};
 use idm_types::{Reason, Timestamp};
+use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
 use crate::body::{Payload, ResponseBody};
@@ -22,6 +23,8 @@ use crate::guard::Guard;
 use crate::render::{self, Refusal};
 use crate::server::Peer;
 use crate::upgrade::wants_websocket;
+
+const FORWARDED_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// Why a request goes no further.
 pub(crate) struct Stop {
@@ -69,7 +72,7 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incom
     }
     let (mut parts, body) = request.into_parts();
     let mut body = Payload::Streaming(body);
-    match decide(&core.shared.gateway, &mut guard, &local, &mut parts, &mut body).await {
+    match decide(&core.shared.gateway, &peer, &mut guard, &local, &mut parts, &mut body).await {
         Ok(mut allowed) => {
             let jose = allowed.jose.take();
             let outbound = match prepare(&local.engine, allowed, parts, &peer) {
@@ -93,16 +96,23 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incom
 }
 
 /// The order of the checks. Each stands where it does for a reason.
-async fn decide(gateway: &str, guard: &mut Guard, local: &Local, parts: &mut Parts, body: &mut Payload) -> Result<Allowed, Stop> {
+async fn decide(gateway: &str, peer: &Peer, guard: &mut Guard, local: &Local, parts: &mut Parts, body: &mut Payload) -> Result<Allowed, Stop> {
     let engine = &local.engine;
     // One spelling of host and path from here on: what is judged is what is forwarded.
     guard.path = parts.uri.path().to_owned();
     let canonical = Canonical::of(&parts.method, &parts.uri, &parts.headers, parts.version).map_err(|(reason, detail)| Stop::new(reason, detail))?;
     guard.host.clone_from(&canonical.host);
     canonical.path().clone_into(&mut guard.path);
+    // A connection that was opened for one host may not be used for another, which may have other authorities.
+    let asked_for = peer.secured.as_ref().and_then(|secured| secured.server_name.as_deref());
+    if let Some(name) = asked_for.filter(|name| *name != canonical.host) {
+        return Err(Stop::new(Reason::MisdirectedRequest, format!("the connection is for `{name}`")));
+    }
+    let forwarded = parts.headers.get_all(FORWARDED_CERTIFICATE).iter().map(HeaderValue::to_str).collect::<Result<Vec<_>, _>>().unwrap_or_default().join(",");
     // Before routing, because routes may match headers: nobody arrives pre-named.
     engine.reserved.scrub(&mut parts.headers);
-    let position = engine.router.find(&canonical.host, canonical.path(), &parts.method, &parts.headers);
+    let router = if peer.secured.is_some() { &engine.secure_router } else { &engine.router };
+    let position = router.find(&canonical.host, canonical.path(), &parts.method, &parts.headers);
     let rule = position.and_then(|position| engine.rules.get(position).map(|rule| (position, rule)));
     let Some((position, rule)) = rule else { return Err(Stop::new(Reason::NoRoute, "")) };
     guard.rule = Some(position);
@@ -114,6 +124,13 @@ async fn decide(gateway: &str, guard: &mut Guard, local: &Local, parts: &mut Par
         return Err(Stop::new(Reason::InternalError, "no policy at the rule's position"));
     };
     guard.policy = Some(policy);
+    // A proxy that ends TLS speaks for its clients, and only where the policy says so.
+    let handed_on: Vec<CertificateDer<'static>> =
+        if armed.believes_proxy(peer.address) { forwarded_certificate(&forwarded).into_iter().collect() } else { Vec::new() };
+    let handed_on_thumbprint = handed_on.first().map(thumbprint).unwrap_or_default();
+    let own = peer.secured.as_ref().map(|secured| ClientCertificate { chain: &secured.chain, thumbprint: &secured.thumbprint });
+    let certificate = own.filter(|own| !own.chain.is_empty());
+    let certificate = if handed_on.is_empty() { certificate } else { Some(ClientCertificate { chain: &handed_on, thumbprint: &handed_on_thumbprint }) };
     if steps.wants_request_body() || armed.wants_body(&parts.headers) {
         body.hold().await?;
     }
@@ -126,7 +143,7 @@ async fn decide(gateway: &str, guard: &mut Guard, local: &Local, parts: &mut Par
         target: parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
         address: guard.source,
         body: body.held(),
-        certificate: None,
+        certificate,
     };
     let (who, source) = armed.authenticate(view, &local.cache, guard.now).await.map_err(|denied| {
         guard.authentication = denied.method;

@@ -15,12 +15,14 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use idm_audit::Spool;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 use crate::core::Core;
 use crate::engine::Shared;
 use crate::pipeline;
+use crate::tls::Secured;
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_HEADER_BYTES: usize = 64 << 10;
@@ -33,6 +35,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 pub struct ServerConfig {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where to listen for HTTPS; port 0 takes a free one.
+    pub listen_tls: Option<SocketAddr>,
     /// How many cores to use.
     pub cores: usize,
     /// How long connections may take to finish after a stop.
@@ -50,6 +54,7 @@ pub struct BindError {
 /// A running server.
 pub struct Server {
     address: SocketAddr,
+    tls_address: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -58,29 +63,31 @@ impl Server {
     /// Binds and serves until [`Self::stop`].
     pub fn start(config: &ServerConfig, shared: &Arc<Shared>, spool: &Spool, seed: u64) -> Result<Self, BindError> {
         let failed = |source| BindError { address: config.listen, source };
-        // SO_REUSEPORT would let a second process share the port unnoticed; a plain bind first finds out.
-        let address = {
-            let probe = socket(config.listen, false).map_err(failed)?;
-            probe.local_addr().map_err(failed)?
+        let cores = config.cores.max(1);
+        let (address, listeners) = bind(config.listen, cores)?;
+        let (tls_address, tls_listeners) = match config.listen_tls {
+            Some(wanted) => bind(wanted, cores).map(|(address, listeners)| (Some(address), listeners.into_iter().map(Some).collect()))?,
+            None => (None, (0..cores).map(|_| None).collect::<Vec<_>>()),
         };
         let stop = watch::Sender::new(false);
-        let mut listeners = Vec::new();
-        for _ in 0..config.cores.max(1) {
-            listeners.push(socket(address, true).map_err(failed)?);
-        }
         let mut threads = Vec::new();
-        for (number, listener) in listeners.into_iter().enumerate() {
+        for (number, (listener, tls)) in listeners.into_iter().zip(tls_listeners).enumerate() {
             let (shared, lane, stopped, drain) = (shared.clone(), spool.lane(), stop.subscribe(), config.drain);
             let seed = seed.wrapping_add((number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            let run = move || run_core(listener, shared, lane, seed, stopped, drain);
+            let run = move || run_core(listener, tls, shared, lane, seed, stopped, drain);
             threads.push(std::thread::Builder::new().name(format!("core-{number}")).spawn(run).map_err(failed)?);
         }
-        Ok(Self { address, stop, threads })
+        Ok(Self { address, tls_address, stop, threads })
     }
 
     /// The address in use.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The HTTPS address in use.
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls_address
     }
 
     /// Stops accepting, lets requests under way finish within the drain time, and waits for that.
@@ -90,6 +97,18 @@ impl Server {
             let _ = thread.join();
         }
     }
+}
+
+/// One listening socket for each core, on one address.
+fn bind(wanted: SocketAddr, cores: usize) -> Result<(SocketAddr, Vec<std::net::TcpListener>), BindError> {
+    let failed = |source| BindError { address: wanted, source };
+    // SO_REUSEPORT would let a second process share the port unnoticed; a plain bind first finds out.
+    let address = {
+        let probe = socket(wanted, false).map_err(failed)?;
+        probe.local_addr().map_err(failed)?
+    };
+    let listeners = (0..cores).map(|_| socket(address, true).map_err(failed)).collect::<Result<_, _>>()?;
+    Ok((address, listeners))
 }
 
 fn socket(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
@@ -102,7 +121,15 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener
     Ok(socket.into())
 }
 
-fn run_core(listener: std::net::TcpListener, shared: Arc<Shared>, lane: idm_audit::Lane, seed: u64, stopped: watch::Receiver<bool>, drain: Duration) {
+fn run_core(
+    listener: std::net::TcpListener,
+    tls: Option<std::net::TcpListener>,
+    shared: Arc<Shared>,
+    lane: idm_audit::Lane,
+    seed: u64,
+    stopped: watch::Receiver<bool>,
+    drain: Duration,
+) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "a core could not start its runtime"),
@@ -113,9 +140,11 @@ fn run_core(listener: std::net::TcpListener, shared: Arc<Shared>, lane: idm_audi
             let core = core.clone();
             async move { core.flush().await }
         });
-        match TcpListener::from_std(listener) {
-            Ok(listener) => accept(listener, core, stopped, drain).await,
-            Err(error) => tracing::error!(%error, "a core could not take its socket"),
+        let secured = tls.map(|listener| accept(listener, true, core.clone(), stopped.clone(), drain));
+        let plain = accept(listener, false, core, stopped, drain);
+        match secured {
+            Some(secured) => drop(tokio::join!(plain, secured)),
+            None => plain.await,
         }
         flusher.abort();
     });
@@ -125,12 +154,14 @@ fn run_core(listener: std::net::TcpListener, shared: Arc<Shared>, lane: idm_audi
 pub(crate) struct Peer {
     pub(crate) address: IpAddr,
     pub(crate) header: Option<http::HeaderValue>,
+    /// What TLS proved; `None` on a plain connection.
+    pub(crate) secured: Option<Secured>,
 }
 
 impl Peer {
-    fn new(address: IpAddr) -> Self {
+    fn new(address: IpAddr, secured: Option<Secured>) -> Self {
         let address = address.to_canonical();
-        Self { address, header: http::HeaderValue::from_str(&address.to_string()).ok() }
+        Self { address, header: http::HeaderValue::from_str(&address.to_string()).ok(), secured }
     }
 }
 
@@ -141,7 +172,11 @@ struct Connections {
     ended: Notify,
 }
 
-async fn accept(listener: TcpListener, core: Rc<Core>, mut stopped: watch::Receiver<bool>, drain: Duration) {
+async fn accept(listener: std::net::TcpListener, secure: bool, core: Rc<Core>, mut stopped: watch::Receiver<bool>, drain: Duration) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "a core could not take its socket"),
+    };
     let connections = Rc::new(Connections::default());
     loop {
         let stream = tokio::select! {
@@ -156,7 +191,11 @@ async fn accept(listener: TcpListener, core: Rc<Core>, mut stopped: watch::Recei
                 let _ = stream.set_nodelay(true);
                 tokio::task::spawn_local(async move {
                     let _count = Counted { connections, core: core.clone() };
-                    serve(stream, Rc::new(Peer::new(peer.ip())), core, stopped).await;
+                    if secure {
+                        serve_tls(stream, peer.ip(), core, stopped).await;
+                    } else if let Ok(is_http2) = tokio::time::timeout(HEADER_TIMEOUT, speaks_http2(&stream)).await {
+                        serve(stream, is_http2, Rc::new(Peer::new(peer.ip(), None)), core, stopped).await;
+                    }
                 });
             }
             // Out of file descriptors or the like: wait for some to be freed instead of spinning.
@@ -188,8 +227,29 @@ impl Drop for Counted {
     }
 }
 
-async fn serve(stream: TcpStream, peer: Rc<Peer>, core: Rc<Core>, stopped: watch::Receiver<bool>) {
-    let Ok(is_http2) = tokio::time::timeout(HEADER_TIMEOUT, speaks_http2(&stream)).await else { return };
+/// Shakes hands under the configuration in force, and serves what was agreed on.
+async fn serve_tls(stream: TcpStream, address: IpAddr, core: Rc<Core>, stopped: watch::Receiver<bool>) {
+    // Without a certificate there is nothing to say: the connection is closed.
+    let Some(config) = core.local().and_then(|local| local.engine.tls.clone()) else { return };
+    let handshake = tokio_rustls::TlsAcceptor::from(config).accept(stream);
+    match tokio::time::timeout(HEADER_TIMEOUT, handshake).await {
+        Ok(Ok(stream)) => {
+            let connection = stream.get_ref().1;
+            let (is_http2, secured) = (connection.alpn_protocol() == Some(b"h2"), Secured::of(connection));
+            serve(stream, is_http2, Rc::new(Peer::new(address, Some(secured))), core, stopped).await;
+        }
+        Ok(Err(error)) => {
+            core.shared.metrics.handshakes_failed.fetch_add(1, Relaxed);
+            tracing::debug!(%address, %error, "a TLS handshake failed");
+        }
+        Err(_) => tracing::debug!(%address, "a TLS handshake took too long"),
+    }
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S, is_http2: bool, peer: Rc<Peer>, core: Rc<Core>, stopped: watch::Receiver<bool>)
+where
+    TokioIo<S>: Send,
+{
     let service = service_fn(move |request| pipeline::serve(core.clone(), peer.clone(), request));
     let io = TokioIo::new(stream);
     if is_http2 {

@@ -68,12 +68,16 @@ pub(crate) fn build(world: &World, bundle: Bundle, settings: &GatewaySettings) -
     Ok(Built { bundle, secret, objects })
 }
 
-/// Port 80, or the one that the namespace's listeners agree on.
+/// Port 80, or those that the namespace's listeners agree on.
 fn service_ports(world: &World) -> Value {
     let ours = world.gateways.iter().filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS);
-    let listener = ours.flat_map(|g| g.spec.listeners.iter()).find(|l| l.protocol == "HTTP");
-    let port = listener.map_or(80, |listener| listener.port);
-    json!([{"name": "http", "port": port, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"}])
+    let listeners: Vec<_> = ours.flat_map(|g| g.spec.listeners.iter()).collect();
+    let port_of = |protocol: &str| listeners.iter().find(|l| l.protocol == protocol).map(|listener| listener.port);
+    let https = port_of("HTTPS");
+    // Beside an HTTPS listener, plain HTTP is served only where a listener asks for it.
+    let http = port_of("HTTP").or(https.is_none().then_some(80));
+    let port = |name: &str, port: Option<i32>| port.map(|port| json!({"name": name, "port": port, "targetPort": name, "protocol": "TCP", "appProtocol": name}));
+    [port("http", http), port("https", https)].into_iter().flatten().collect()
 }
 
 fn network_policy(settings: &GatewaySettings, selector: &Value) -> Value {
@@ -81,7 +85,7 @@ fn network_policy(settings: &GatewaySettings, selector: &Value) -> Value {
         "podSelector": {"matchLabels": selector},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [
-            {"ports": [{"port": "http", "protocol": "TCP"}]},
+            {"ports": [{"port": "http", "protocol": "TCP"}, {"port": "https", "protocol": "TCP"}]},
             {"ports": [{"port": "admin", "protocol": "TCP"}],
              "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.operator_namespace}}}]},
         ],
@@ -127,7 +131,7 @@ fn deployment(settings: &GatewaySettings, selector: &Value) -> Value {
                     "imagePullPolicy": settings.pull_policy,
                     "args": args,
                     "env": [field("POD_NAME", "metadata.name"), field("POD_NAMESPACE", "metadata.namespace")],
-                    "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}, {"name": "admin", "containerPort": 8081, "protocol": "TCP"}],
+                    "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}, {"name": "https", "containerPort": 8443, "protocol": "TCP"}, {"name": "admin", "containerPort": 8081, "protocol": "TCP"}],
                     "startupProbe": probe("/-/live", 1, 60),
                     "livenessProbe": probe("/-/live", 10, 3),
                     "readinessProbe": probe("/-/ready", 1, 2),

@@ -4,6 +4,7 @@ mod common;
 mod credential;
 mod federation;
 mod jose;
+mod mtls;
 mod password;
 mod policy;
 mod role_binding;
@@ -16,6 +17,7 @@ pub use jose::{
     CertificateHeader, ChosenKey, ContentDestination, ContentSource, CustomClaim, ExpectedClaims, JoseConsume, JoseDecrypt, JoseEncrypt, JoseMessage,
     JoseProduce, JoseSign, JoseStep, JoseVerify, MadeClaims, NewBody, Serialization, SignedForm, WholeBody,
 };
+pub use mtls::{CertificateName, CertificateNameRule, MtlsMethod};
 pub use password::{Base64Method, BasicMethod, DigestAlgorithm, DigestMethod, Quality};
 pub use policy::{
     AnonymousMethod, ApiKeyMethod, AttributeMapping, Authentication, Authorization, AuthorizationRule, CredentialForwarding, CredentialSelector,

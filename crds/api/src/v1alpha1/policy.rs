@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Base64Method, BasicMethod, Confirmation, DigestMethod, HeaderSource, IntrospectionMethod, JoseStep, KeySources, NamedSource, ObjectReference, ObjectStatus,
-    TargetReference,
+    Base64Method, BasicMethod, Confirmation, DigestMethod, HeaderSource, IntrospectionMethod, JoseStep, KeySources, MtlsMethod, NamedSource, ObjectReference,
+    ObjectStatus, TargetReference,
 };
 
 /// IdentityPolicy says how callers of its targets authenticate, what they may do, and what the upstream is told about them.
@@ -68,8 +68,8 @@ pub struct Authentication {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.jwt), has(self.introspection), has(self.apiKey), has(self.basic), has(self.digest), has(self.base64), has(self.anonymous)].filter(is, is).size() == 1",
-     "message": "method must have exactly one of `jwt`, `introspection`, `apiKey`, `basic`, `digest`, `base64`, `anonymous`"}]))]
+    {"rule": "[has(self.jwt), has(self.introspection), has(self.apiKey), has(self.mtls), has(self.basic), has(self.digest), has(self.base64), has(self.anonymous)].filter(is, is).size() == 1",
+     "message": "method must have exactly one of `jwt`, `introspection`, `apiKey`, `mtls`, `basic`, `digest`, `base64`, `anonymous`"}]))]
 pub struct Method {
     /// Name of the method in audit records, metrics and `idm explain`.
     pub name: MethodName,
@@ -82,6 +82,9 @@ pub struct Method {
     /// Accept API keys of Credentials in this namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<ApiKeyMethod>,
+    /// Accept client certificates of HTTPS connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtls: Option<MtlsMethod>,
     /// Accept user names and passwords of Credentials with the `Basic` scheme (RFC 7617).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic: Option<BasicMethod>,

@@ -3,6 +3,7 @@
 pub(crate) mod credential;
 pub(crate) mod jose;
 pub(crate) mod keys;
+pub(crate) mod mtls;
 pub(crate) mod password;
 pub(crate) mod policy;
 pub(crate) mod role_binding;

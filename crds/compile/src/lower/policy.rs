@@ -10,6 +10,7 @@ use idm_types::Skew;
 use super::Notes;
 use super::jose::lower_steps;
 use super::keys::{DEFAULT_ALGORITHMS, check_url, lower_keys, secret_text};
+use super::mtls::lower_mtls;
 use super::password::{lower_base64, lower_basic, lower_digest};
 use crate::{Cause, Object, World};
 
@@ -52,17 +53,26 @@ fn lower_methods(world: &World, methods: &[wire::Method], secrets: &mut Secrets,
     if methods.is_empty() {
         notes.fail::<()>("spec.authentication.methods", Cause::Invalid, "at least one method must be given; write `anonymous: {}` to open the route");
     }
-    for (i, wire::Method { name, jwt, introspection, api_key, basic, digest, base64, anonymous }) in methods.iter().enumerate() {
+    for (i, wire::Method { name, jwt, introspection, api_key, mtls, basic, digest, base64, anonymous }) in methods.iter().enumerate() {
         let path = format!("spec.authentication.methods[{i}]");
         if !names.insert(name) {
             notes.fail::<()>(format!("{path}.name"), Cause::Invalid, format!("method name '{name}' must be used once"));
         }
-        let given = [jwt.is_some(), introspection.is_some(), api_key.is_some(), basic.is_some(), digest.is_some(), base64.is_some(), anonymous.is_some()];
+        let given = [
+            jwt.is_some(),
+            introspection.is_some(),
+            api_key.is_some(),
+            mtls.is_some(),
+            basic.is_some(),
+            digest.is_some(),
+            base64.is_some(),
+            anonymous.is_some(),
+        ];
         if given.iter().filter(|given| **given).count() != 1 {
             notes.fail::<()>(
                 path,
                 Cause::Invalid,
-                "method must have exactly one of `jwt`, `introspection`, `apiKey`, `basic`, `digest`, `base64`, `anonymous`",
+                "method must have exactly one of `jwt`, `introspection`, `apiKey`, `mtls`, `basic`, `digest`, `base64`, `anonymous`",
             );
             continue;
         }
@@ -72,6 +82,8 @@ fn lower_methods(world: &World, methods: &[wire::Method], secrets: &mut Secrets,
             lower_introspection(world, &format!("{path}.introspection"), method, secrets, notes).map(MethodKind::Introspection)
         } else if let Some(key) = api_key {
             lower_api_key(world, &format!("{path}.apiKey"), key, notes).map(MethodKind::ApiKey)
+        } else if let Some(method) = mtls {
+            lower_mtls(world, &format!("{path}.mtls"), method, notes).map(MethodKind::Mtls)
         } else if let Some(basic) = basic {
             Some(MethodKind::Basic(lower_basic(world, basic)))
         } else if let Some(digest) = digest {

@@ -1,0 +1,97 @@
+//! Client certificates, and the server certificates of HTTPS listeners.
+
+use gateway_api::apis::standard::gateways::GatewayListeners;
+use idm_api::v1alpha1 as wire;
+use idm_jose::private_key;
+use idm_plan::{CertificateName, Host, MtlsMethod, NameRule, Network, Secrets, ServerCertificate};
+
+use super::Notes;
+use super::keys::secret_text;
+use crate::{Cause, World};
+
+pub(crate) fn lower_mtls(world: &World, path: &str, method: &wire::MtlsMethod, notes: &mut Notes<'_>) -> Option<MtlsMethod> {
+    let wire::MtlsMethod { trust_bundle_ref, revocation_list_ref, names, identity, trusted_proxies } = method;
+    let roots = public_text(world, &format!("{path}.trustBundleRef"), trust_bundle_ref, "ca.crt", "CERTIFICATE", notes)?;
+    let revocation_lists = match revocation_list_ref {
+        Some(reference) => Some(public_text(world, &format!("{path}.revocationListRef"), reference, "ca.crl", "X509 CRL", notes)?),
+        None => None,
+    };
+    let mut rules = Vec::new();
+    for (i, wire::CertificateNameRule { name, is, starts_with }) in names.iter().flatten().enumerate() {
+        let (value, prefix) = match (is, starts_with) {
+            (Some(value), None) => (value.clone(), false),
+            (None, Some(value)) => (value.clone(), true),
+            _ => return notes.fail(format!("{path}.names[{i}]"), Cause::Invalid, "a name must have exactly one of `is` and `startsWith`"),
+        };
+        rules.push(NameRule { kind: kind(*name), value, prefix });
+    }
+    let mut networks = Vec::new();
+    for (i, text) in trusted_proxies.iter().flatten().enumerate() {
+        match Network::parse(text) {
+            Some(network) => networks.push(network),
+            None => return notes.fail(format!("{path}.trustedProxies[{i}]"), Cause::Invalid, format!("'{text}' must be a network such as 10.0.0.0/8")),
+        }
+    }
+    Some(MtlsMethod { roots, revocation_lists, names: rules, identity: kind(*identity), trusted_proxies: networks })
+}
+
+fn kind(name: wire::CertificateName) -> CertificateName {
+    match name {
+        wire::CertificateName::Uri => CertificateName::Uri,
+        wire::CertificateName::Dns => CertificateName::Dns,
+        wire::CertificateName::Email => CertificateName::Email,
+        wire::CertificateName::CommonName => CertificateName::CommonName,
+        wire::CertificateName::Subject => CertificateName::Subject,
+    }
+}
+
+/// PEM that is public and may stand in the plan. A private key beside it does not get there.
+fn public_text(world: &World, path: &str, reference: &wire::KeyReference, usual: &str, label: &str, notes: &mut Notes<'_>) -> Option<String> {
+    let (_, text) = secret_text(world, path, reference, usual, &mut Secrets::default(), notes)?;
+    let blocks: Vec<String> = pem_blocks(&text, label);
+    if blocks.is_empty() {
+        return notes.fail(path, Cause::InvalidRef, format!("Secret '{}' must hold at least one `{label}` in PEM", reference.name));
+    }
+    Some(blocks.concat())
+}
+
+fn pem_blocks(text: &str, label: &str) -> Vec<String> {
+    let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
+    let blocks = text.split(&begin).skip(1).filter_map(|rest| Some(format!("{begin}{}{end}\n", rest.split_once(&end)?.0)));
+    blocks.collect()
+}
+
+/// The certificate of an HTTPS listener.
+pub(crate) fn lower_listener(
+    world: &World,
+    path: &str,
+    listener: &GatewayListeners,
+    host: Host,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<ServerCertificate> {
+    let tls = listener.tls.as_ref();
+    let references = tls.and_then(|tls| tls.certificate_refs.as_deref()).unwrap_or_default();
+    let [reference] = references else {
+        return notes.fail(format!("{path}.tls"), Cause::UnsupportedListener, "an HTTPS listener must have exactly one certificateRef");
+    };
+    if tls.and_then(|tls| tls.mode.as_ref()).is_some_and(|mode| format!("{mode:?}") != "Terminate") {
+        return notes.fail(format!("{path}.tls.mode"), Cause::UnsupportedListener, "the TLS mode must be Terminate");
+    }
+    if reference.namespace.as_deref().is_some_and(|namespace| namespace != world.namespace) {
+        return notes.fail(format!("{path}.tls"), Cause::RefNotPermitted, "the certificate must be in the namespace of its Gateway");
+    }
+    let path = format!("{path}.tls.certificateRefs[0]");
+    let of = |key: &str| wire::KeyReference { name: reference.name.clone(), key: Some(key.into()) };
+    let (_, chain) = secret_text(world, &path, &of("tls.crt"), "tls.crt", &mut Secrets::default(), notes)?;
+    let chain = pem_blocks(&chain, "CERTIFICATE").concat();
+    let (key, text) = secret_text(world, &path, &of("tls.key"), "tls.key", secrets, notes)?;
+    if chain.is_empty() || private_key(text.trim()).is_none() {
+        return notes.fail(
+            path,
+            Cause::InvalidRef,
+            format!("Secret '{}' must hold certificates in PEM (`tls.crt`) and their key as PKCS#8 (`tls.key`)", reference.name),
+        );
+    }
+    Some(ServerCertificate { host, chain, key })
+}

@@ -1,0 +1,173 @@
+//! Client certificates: checked by the handshake against all authorities of the gateway, and here once more
+//! against those of the policy.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use idm_plan::{CertificateName, MtlsMethod, NameRule};
+use idm_types::{Reason, Timestamp};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{CertificateError, Error, RootCertStore};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+use x509_cert::der::asn1::{Ia5StringRef, PrintableStringRef, Utf8StringRef};
+use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+
+use crate::chain::{Attempt, Fresh};
+use crate::credential::Through;
+use crate::present::ClientCertificate;
+use crate::{Facts, Identity};
+
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+
+/// The authorities in PEM.
+pub fn roots(pem: &str) -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate = certificate.map_err(|_| "the trust bundle is not PEM")?;
+        store.add(certificate).map_err(|error| format!("a certificate of the trust bundle cannot be used: {error}"))?;
+    }
+    if store.is_empty() { Err("the trust bundle is empty".into()) } else { Ok(store) }
+}
+
+pub(crate) struct ArmedMtls {
+    pub(crate) plan: MtlsMethod,
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+impl ArmedMtls {
+    pub(crate) fn new(plan: &MtlsMethod) -> Result<Self, String> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let lists = plan.revocation_lists.iter().flat_map(|pem| CertificateRevocationListDer::pem_slice_iter(pem.as_bytes()));
+        let lists = lists.collect::<Result<Vec<_>, _>>().map_err(|_| "the revocation lists are not PEM")?;
+        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&plan.roots)?), provider).with_crls(lists);
+        let verifier = builder.build().map_err(|error| format!("the trust bundle or the revocation lists cannot be used: {error}"))?;
+        Ok(Self { plan: plan.clone(), verifier })
+    }
+
+    pub(crate) fn attempt(&self, through: Through<'_>, certificate: ClientCertificate<'_>) -> Attempt {
+        let Some((own, rest)) = certificate.chain.split_first() else {
+            return Attempt::NotMine(through.denied(Reason::UntrustedCertificate, "there is no certificate"));
+        };
+        let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(through.now.seconds()));
+        if let Err(error) = self.verifier.verify_client_cert(own, rest, time) {
+            return match error {
+                Error::InvalidCertificate(CertificateError::Revoked | CertificateError::UnknownRevocationStatus) => {
+                    Attempt::Rejected(through.denied(Reason::CertificateRevoked, error.to_string()))
+                }
+                Error::InvalidCertificate(
+                    CertificateError::Expired
+                    | CertificateError::ExpiredContext { .. }
+                    | CertificateError::NotValidYet
+                    | CertificateError::NotValidYetContext { .. },
+                ) => Attempt::Rejected(through.denied(Reason::CertificateExpired, error.to_string())),
+                // Another method of the policy may know its authority.
+                other => Attempt::NotMine(through.denied(Reason::UntrustedCertificate, other.to_string())),
+            };
+        }
+        match self.identity(through, own) {
+            Ok((identity, until)) => Attempt::Verified(Fresh { identity: identity.into(), until, epoch: 0 }),
+            Err(detail) => Attempt::Rejected(through.denied(Reason::CertificateNotAllowed, detail)),
+        }
+    }
+
+    fn identity(&self, through: Through<'_>, der: &CertificateDer<'_>) -> Result<(Identity, u64), String> {
+        let certificate = Certificate::from_der(der).map_err(|_| "the certificate cannot be read")?;
+        let names = Names::of(&certificate);
+        let fits = |NameRule { kind, value, prefix }: &NameRule| {
+            names.of_kind(*kind).any(|name| if *prefix { name.starts_with(value.as_str()) } else { name == value })
+        };
+        if !self.plan.names.is_empty() && !self.plan.names.iter().any(fits) {
+            return Err("no name of the certificate is one that the policy accepts".into());
+        }
+        let mut mapped = names.of_kind(self.plan.identity);
+        let (Some(username), None) = (mapped.next(), mapped.next()) else {
+            return Err(format!("the certificate must have exactly one {:?} name to be a user", self.plan.identity));
+        };
+        let issuer = format!("x509:{}", certificate.tbs_certificate.issuer);
+        let mut roles: Vec<String> = through.grants.of_user(&issuer, username, &[]).cloned().collect();
+        roles.sort();
+        roles.dedup();
+        let expires = Timestamp::from_seconds(certificate.tbs_certificate.validity.not_after.to_unix_duration().as_secs());
+        let mut identity = Identity {
+            id: format!("{issuer}#{username}"),
+            username: username.to_owned(),
+            issuer: Some(issuer),
+            roles,
+            attributes: vec![("subject".into(), certificate.tbs_certificate.subject.to_string())],
+            expires: Some(expires),
+            ..Identity::nobody(through.name, through.kind)
+        };
+        identity.headers = through.mapping.headers(true, &Facts { identity: Some(&identity), policy: Some(&through.policy.key), ..Facts::default() })?;
+        Ok((identity, expires.0))
+    }
+}
+
+/// The names in a certificate; one with control characters (a NUL ends a name for some readers) is none.
+struct Names(Vec<(CertificateName, String)>);
+
+impl Names {
+    fn of(certificate: &Certificate) -> Self {
+        let mut names = Vec::new();
+        if let Ok(Some((_, SubjectAltName(alternatives)))) = certificate.tbs_certificate.get::<SubjectAltName>() {
+            for name in alternatives {
+                match name {
+                    GeneralName::UniformResourceIdentifier(uri) => names.push((CertificateName::Uri, uri.to_string())),
+                    GeneralName::DnsName(name) => names.push((CertificateName::Dns, name.to_string().to_ascii_lowercase())),
+                    GeneralName::Rfc822Name(address) => names.push((CertificateName::Email, address.to_string())),
+                    _ => {}
+                }
+            }
+        }
+        let attributes = certificate.tbs_certificate.subject.0.iter().flat_map(|part| part.0.iter());
+        for attribute in attributes.filter(|attribute| attribute.oid == COMMON_NAME) {
+            let value = &attribute.value;
+            let text = value.decode_as::<Utf8StringRef<'_>>().map(|text| text.to_string());
+            let text = text.or_else(|_| value.decode_as::<PrintableStringRef<'_>>().map(|text| text.to_string()));
+            names.extend(
+                text.or_else(|_| value.decode_as::<Ia5StringRef<'_>>().map(|text| text.to_string())).ok().map(|text| (CertificateName::CommonName, text)),
+            );
+        }
+        names.push((CertificateName::Subject, certificate.tbs_certificate.subject.to_string()));
+        names.retain(|(_, name)| !name.is_empty() && name.len() <= 512 && !name.chars().any(char::is_control));
+        Self(names)
+    }
+
+    fn of_kind(&self, kind: CertificateName) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(of, _)| *of == kind).map(|(_, name)| name.as_str())
+    }
+}
+
+/// The certificate that a proxy handed on: the `Cert` of the only element of `X-Forwarded-Client-Cert`, in PEM with
+/// percent escapes, as Envoy writes it.
+pub fn forwarded_certificate(header: &str) -> Option<CertificateDer<'static>> {
+    // Several elements mean several proxies; which of them to believe nobody has said.
+    if header.len() > 16 * 1024 || header.contains(',') {
+        return None;
+    }
+    let value = header.split(';').find_map(|part| part.trim().strip_prefix("Cert=").or_else(|| part.trim().strip_prefix("cert=")))?;
+    let encoded = value.trim_matches('"');
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut source = encoded.bytes();
+    while let Some(byte) = source.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+                (digit(source.next())? << 4 | digit(source.next())?) as u8
+            }
+            plain => plain,
+        });
+    }
+    CertificateDer::from_pem_slice(&bytes).ok()
+}
+
+/// SHA-256 of a certificate in base64url: `x5t#S256`.
+pub fn thumbprint(certificate: &CertificateDer<'_>) -> String {
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(hash.as_ref())
+}

@@ -1,0 +1,121 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{Host, SecretHandle};
+
+/// A server certificate of the gateway's HTTPS listeners.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerCertificate {
+    /// The hosts it is shown for.
+    pub host: Host,
+    /// The chain in PEM, the server's own first.
+    pub chain: String,
+    /// The private key in PEM.
+    pub key: SecretHandle,
+}
+
+/// Client certificates as credentials.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MtlsMethod {
+    /// The trusted authorities in PEM. Never empty.
+    pub roots: String,
+    /// Revocation lists in PEM; with them, a certificate whose status they do not tell is refused.
+    pub revocation_lists: Option<String>,
+    /// The certificate needs one name that fits one of these; empty: any certificate of the authorities.
+    pub names: Vec<NameRule>,
+    /// What becomes the user name.
+    pub identity: CertificateName,
+    /// Proxies in front of the gateway whose `X-Forwarded-Client-Cert` is believed.
+    pub trusted_proxies: Vec<Network>,
+}
+
+/// A kind of name in a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CertificateName {
+    /// A URI in the subject alternative names, such as a SPIFFE id.
+    Uri,
+    /// A DNS name in the subject alternative names.
+    Dns,
+    /// An e-mail address in the subject alternative names.
+    Email,
+    /// The common name of the subject.
+    CommonName,
+    /// The whole subject.
+    Subject,
+}
+
+/// A name that a certificate may have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NameRule {
+    /// Where the name stands.
+    pub kind: CertificateName,
+    /// The whole name, or with `prefix` its beginning.
+    pub value: String,
+    /// Only the beginning is compared.
+    pub prefix: bool,
+}
+
+/// A range of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Its first address.
+    pub address: std::net::IpAddr,
+    /// How many leading bits count.
+    pub bits: u8,
+}
+
+impl Network {
+    /// Reads `10.0.0.0/8` or a single address. The bits behind the prefix must be zero.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address.parse().ok()?, bits.parse().ok()?),
+            None => {
+                let address: std::net::IpAddr = text.parse().ok()?;
+                (address, if address.is_ipv4() { 32 } else { 128 })
+            }
+        };
+        let network = Self { address, bits };
+        (bits <= width(address) && network.masked(address) == network.masked_full(address)).then_some(network)
+    }
+
+    /// Whether an address lies in it.
+    pub fn contains(&self, address: std::net::IpAddr) -> bool {
+        let address = address.to_canonical();
+        address.is_ipv4() == self.address.is_ipv4() && self.masked(address) == self.masked(self.address)
+    }
+
+    fn masked(&self, address: std::net::IpAddr) -> u128 {
+        let shift = u32::from(width(address) - self.bits);
+        self.masked_full(address).checked_shr(shift).unwrap_or(0).checked_shl(shift).unwrap_or(0)
+    }
+
+    fn masked_full(&self, address: std::net::IpAddr) -> u128 {
+        match address {
+            std::net::IpAddr::V4(ip) => u128::from(u32::from(ip)),
+            std::net::IpAddr::V6(ip) => ip.into(),
+        }
+    }
+}
+
+fn width(address: std::net::IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_holds_its_addresses_and_no_others() {
+        let holds = |network: &str, address: &str| Network::parse(network).unwrap().contains(address.parse().unwrap());
+        assert!(holds("10.0.0.0/8", "10.255.0.1") && holds("10.0.0.0/8", "::ffff:10.1.2.3") && !holds("10.0.0.0/8", "11.0.0.1"));
+        assert!(holds("192.0.2.7", "192.0.2.7") && !holds("192.0.2.7", "192.0.2.8"));
+        assert!(holds("2001:db8::/32", "2001:db8:1::1") && !holds("2001:db8::/32", "2001:db9::1") && !holds("0.0.0.0/0", "::1"));
+        for wrong in ["", "10.0.0.1/8", "10.0.0.0/33", "x/8", "10.0.0.0/"] {
+            assert_eq!(Network::parse(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! TLS of the HTTPS listeners: made anew with every configuration, so that no session and no ticket outlives
+//! the authorities and certificates it was made under. Connections that are open stay open.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use idm_authn::{roots, thumbprint};
+use idm_plan::{Host, MethodKind, Plan, Secrets, ServerCertificate};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig, ServerConnection};
+
+/// What TLS proved about one connection.
+pub(crate) struct Secured {
+    /// The host the client asked for, in lower case.
+    pub(crate) server_name: Option<String>,
+    /// The client's certificate and what came with it.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// SHA-256 of the certificate, in base64url.
+    pub(crate) thumbprint: String,
+}
+
+impl Secured {
+    pub(crate) fn of(connection: &ServerConnection) -> Self {
+        let chain: Vec<_> = connection.peer_certificates().into_iter().flatten().map(|certificate| certificate.clone().into_owned()).collect();
+        let thumbprint = chain.first().map(thumbprint).unwrap_or_default();
+        Self { server_name: connection.server_name().map(str::to_ascii_lowercase), chain, thumbprint }
+    }
+}
+
+/// Arms the TLS of a plan; `None` when it has no HTTPS listener.
+pub(crate) fn arm(plan: &Plan, secrets: &Secrets) -> Result<Option<Arc<ServerConfig>>, String> {
+    if plan.certificates.is_empty() {
+        return Ok(None);
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let certificates = Certificates::new(&plan.certificates, secrets, &provider)?;
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
+    // Whoever shows a certificate must show a good one; whether one is needed is for the policies to say.
+    let mut authorities = RootCertStore::empty();
+    for method in plan.policies.iter().flat_map(|policy| &policy.methods) {
+        if let MethodKind::Mtls(mtls) = &method.kind {
+            authorities.extend(roots(&mtls.roots)?.roots);
+        }
+    }
+    let builder = if authorities.is_empty() {
+        builder.with_no_client_auth()
+    } else {
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider).allow_unauthenticated().build();
+        builder.with_client_cert_verifier(verifier.map_err(|error| error.to_string())?)
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(certificates));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Some(Arc::new(config)))
+}
+
+/// The certificates by host.
+#[derive(Debug)]
+struct Certificates {
+    exact: HashMap<String, Arc<CertifiedKey>>,
+    below: HashMap<String, Arc<CertifiedKey>>,
+    /// For every other name, and for clients that name none.
+    any: Option<Arc<CertifiedKey>>,
+}
+
+impl Certificates {
+    fn new(certificates: &[ServerCertificate], secrets: &Secrets, provider: &rustls::crypto::CryptoProvider) -> Result<Self, String> {
+        let mut all = Self { exact: HashMap::new(), below: HashMap::new(), any: None };
+        for ServerCertificate { host, chain, key } in certificates {
+            let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(|_| "a certificate is not PEM")?;
+            let secret = secrets.get(key).ok_or_else(|| format!("the secret `{}` is missing", key.0))?;
+            let private = PrivateKeyDer::from_pem_slice(secret.reveal()).map_err(|_| format!("the secret `{}` is not a private key in PEM", key.0))?;
+            let certified = CertifiedKey::from_der(chain, private, provider).map_err(|error| format!("certificate and key of `{}`: {error}", key.0))?;
+            let certified = Arc::new(certified);
+            match host {
+                Host::Exact(name) => drop(all.exact.entry(name.clone()).or_insert(certified)),
+                Host::Below(domain) => drop(all.below.entry(domain.clone()).or_insert(certified)),
+                Host::Any => drop(all.any.get_or_insert(certified)),
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let Some(name) = hello.server_name().map(str::to_ascii_lowercase) else { return self.any.clone() };
+        if let Some(found) = self.exact.get(&name) {
+            return Some(found.clone());
+        }
+        let mut rest = name.as_str();
+        while let Some((_, domain)) = rest.split_once('.') {
+            if let Some(found) = self.below.get(domain) {
+                return Some(found.clone());
+            }
+            rest = domain;
+        }
+        self.any.clone()
+    }
+}

@@ -69,6 +69,17 @@ fn variable(name: &str) -> Result<String> {
     std::env::var(name).with_context(|| format!("{name} is not set: run e2e/run, which prepares everything"))
 }
 
+/// Keycloak as a Service of the cluster: issuers may only be reached over plain http by such a name.
+pub fn keycloak_service() -> Result<()> {
+    let host = std::env::var("E2E_HOST_IP")?;
+    let yaml = format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: idp}}\n---\napiVersion: v1\nkind: Service\nmetadata: {{name: keycloak, namespace: idp}}\nspec: {{ports: [{{port: 8180}}]}}\n---\n\
+         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: keycloak, namespace: idp, labels: {{kubernetes.io/service-name: keycloak}}}}\naddressType: IPv4\n\
+         ports: [{{name: \"\", port: 8180}}]\nendpoints: [{{addresses: [\"{host}\"]}}]\n"
+    );
+    kubectl_with(&["apply", "-f", "-"], &yaml).map(drop)
+}
+
 /// A caller of Keycloak's and Elasticsearch's interfaces.
 pub struct Bed {
     /// The HTTP client of the test.
@@ -88,6 +99,24 @@ impl Bed {
     pub async fn token(&self, client: &str) -> Result<String> {
         let form = format!("grant_type=client_credentials&client_id={client}&client_secret={client}-secret");
         self.token_from("shop", &form).await
+    }
+
+    /// A token that is bound to the key of a DPoP proof, which the caller made for the token endpoint.
+    pub async fn bound_token(&self, client: &str, proof: &str) -> Result<String> {
+        let form = format!("grant_type=client_credentials&client_id={client}&client_secret={client}-secret");
+        let request = self.http.post(format!("{}/realms/shop/protocol/openid-connect/token", self.keycloak)).header("dpop", proof);
+        let answer = request.header("content-type", "application/x-www-form-urlencoded").body(form).send().await?;
+        let text = answer.text().await?;
+        let answer: Value = serde_json::from_str(&text)?;
+        Ok(answer["access_token"].as_str().with_context(|| format!("no token: {text}"))?.to_owned())
+    }
+
+    /// Revokes a token at its issuer (RFC 7009).
+    pub async fn revoke(&self, client: &str, token: &str) -> Result<()> {
+        let form = format!("client_id={client}&client_secret={client}-secret&token={token}");
+        let request = self.http.post(format!("{}/realms/shop/protocol/openid-connect/revoke", self.keycloak));
+        request.header("content-type", "application/x-www-form-urlencoded").body(form).send().await?.error_for_status()?;
+        Ok(())
     }
 
     async fn token_from(&self, realm: &str, form: &str) -> Result<String> {

@@ -5,19 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use idm_e2e::{Bed, Space, eventually, kubectl, kubectl_with, refused, run};
+use idm_e2e::{Bed, Space, eventually, keycloak_service, kubectl, refused, run};
 use serde_json::{Value, json};
-
-/// Keycloak as a Service of the cluster: issuers may only be reached over plain http by such a name.
-fn keycloak_service() -> Result<()> {
-    let host = std::env::var("E2E_HOST_IP")?;
-    let yaml = format!(
-        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: idp}}\n---\napiVersion: v1\nkind: Service\nmetadata: {{name: keycloak, namespace: idp}}\nspec: {{ports: [{{port: 8180}}]}}\n---\n\
-         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: keycloak, namespace: idp, labels: {{kubernetes.io/service-name: keycloak}}}}\naddressType: IPv4\n\
-         ports: [{{name: \"\", port: 8180}}]\nendpoints: [{{addresses: [\"{host}\"]}}]\n"
-    );
-    kubectl_with(&["apply", "-f", "-"], &yaml).map(drop)
-}
 
 const FEDERATION: &str = "
 apiVersion: identity-manager.io/v1alpha1

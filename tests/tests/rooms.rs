@@ -21,9 +21,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-proxy", &["idm-audit", "idm-authn", "idm-authz", "idm-plan", "idm-transform", "idm-types"]),
     ("idm-gateway", &["idm-audit", "idm-authn", "idm-compile", "idm-jose", "idm-plan", "idm-proxy", "idm-types"]),
     ("idm-operator", &["idm-api", "idm-audit", "idm-compile", "idm-plan", "idm-types"]),
-    ("idm", &["idm-api", "idm-audit", "idm-compile", "idm-gateway", "idm-jose", "idm-operator", "idm-types"]),
+    ("idm", &["idm-api", "idm-audit", "idm-compile", "idm-gateway", "idm-jose", "idm-operator", "idm-plan", "idm-types"]),
     ("idm-tests", &["idm-jose"]),
-    ("idm-e2e", &[]),
+    ("idm-e2e", &["idm-jose", "idm-types"]),
 ];
 
 /// What must not appear among a room's direct dependencies: IO, clients and runtimes in pure rooms, Kubernetes in the data plane.

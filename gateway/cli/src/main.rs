@@ -12,6 +12,7 @@ mod jwk;
 mod lint;
 mod listen;
 mod options;
+mod policy;
 mod serve;
 mod state;
 mod token;
@@ -48,6 +49,9 @@ enum Command {
     Audit(audit::Audit),
     /// Check the YAML of a folder as the gateway would
     Lint(lint::Lint),
+    /// Test policies, without a cluster
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Decode, verify and mint tokens
     #[command(subcommand)]
     Token(token::Token),
@@ -99,6 +103,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Explain(explain) => explain.run().await,
         Command::Audit(audit) => audit.run().await,
         Command::Lint(lint) => lint.run(),
+        Command::Policy(policy) => policy.run().await,
         Command::Jwk(jwk) => jwk.run().map(|()| ExitCode::SUCCESS),
         Command::Jose(jose) => jose.run().map(|()| ExitCode::SUCCESS),
         Command::Token(token) => token.run().map(|()| ExitCode::SUCCESS),

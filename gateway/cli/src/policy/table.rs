@@ -1,0 +1,119 @@
+//! The table as it is written, and how an expectation is compared.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// One file of tests.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Table {
+    /// The folder with the policies, relative to the file.
+    pub(crate) policies: PathBuf,
+    pub(crate) tests: Vec<Test>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Test {
+    pub(crate) name: String,
+    pub(crate) request: Request,
+    /// Who sends it; nobody in particular unless given.
+    #[serde(default, rename = "as")]
+    pub(crate) caller: Option<Caller>,
+    pub(crate) expect: Expect,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Request {
+    #[serde(default = "get")]
+    pub(crate) method: String,
+    pub(crate) host: String,
+    pub(crate) path: String,
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) body: String,
+}
+
+fn get() -> String {
+    "GET".into()
+}
+
+/// The caller that is played: exactly one of the members.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Caller {
+    /// A token.
+    pub(crate) token: Option<TokenCaller>,
+    /// The API key of this Credential.
+    pub(crate) api_key: Option<String>,
+    /// User name and password of this Credential, with `Basic`.
+    pub(crate) password: Option<String>,
+}
+
+/// A token of an issuer with these claims; `aud`, `sub` and `exp` are filled in where they are missing.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct TokenCaller {
+    pub(crate) issuer: String,
+    #[serde(default)]
+    pub(crate) claims: Map<String, Value>,
+}
+
+/// What is expected; what is not named is not compared.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Expect {
+    /// `Permitted`, `Denied` or `Failed`.
+    pub(crate) decision: String,
+    /// The reason of a refusal.
+    pub(crate) reason: Option<String>,
+    /// The policy that decided.
+    pub(crate) policy: Option<String>,
+    /// Its method that recognised the caller.
+    pub(crate) method: Option<String>,
+    /// The authorization rule that granted or refused.
+    pub(crate) rule: Option<String>,
+    /// Headers that the upstream gets; `null` means that it does not get them.
+    #[serde(default)]
+    pub(crate) upstream: BTreeMap<String, Option<String>>,
+}
+
+/// What happened.
+#[derive(Debug, Default)]
+pub(crate) struct Got {
+    pub(crate) record: Value,
+    pub(crate) upstream: Option<Map<String, Value>>,
+}
+
+impl Expect {
+    pub(crate) fn compare(&self, got: &Got) -> Vec<String> {
+        let mut problems = Vec::new();
+        let text = |pointer: &str| got.record.pointer(pointer).and_then(Value::as_str).unwrap_or("none").to_owned();
+        let mut check = |what: &str, expected: Option<&String>, got: String| {
+            if let Some(expected) = expected.filter(|expected| **expected != got) {
+                problems.push(format!("{what}: expected {expected}, got {got}"));
+            }
+        };
+        check("decision", Some(&self.decision), text("/outcome"));
+        check("reason", self.reason.as_ref(), text("/reason"));
+        check("policy", self.policy.as_ref(), text("/policy/name"));
+        check("method", self.method.as_ref(), text("/policy/method"));
+        check("rule", self.rule.as_ref(), text("/policy/rule"));
+        for (name, expected) in &self.upstream {
+            let header = got.upstream.as_ref().and_then(|headers| headers.get(&name.to_ascii_lowercase())).and_then(Value::as_str);
+            let shown = |value: Option<&str>| value.map_or_else(|| "none".to_owned(), |value| format!("`{value}`"));
+            if header != expected.as_deref() {
+                problems.push(format!("upstream header {name}: expected {}, got {}", shown(expected.as_deref()), shown(header)));
+            }
+        }
+        if !problems.is_empty() && !text("/detail").is_empty() && text("/detail") != "none" {
+            problems.push(format!("the gateway says: {}", text("/detail")));
+        }
+        problems
+    }
+}

@@ -101,10 +101,15 @@ impl Bed {
         self.token_from("shop", &form).await
     }
 
+    /// Where tokens are asked for, as Keycloak sees it when we ask.
+    pub fn token_endpoint(&self) -> String {
+        format!("{}/realms/shop/protocol/openid-connect/token", self.keycloak)
+    }
+
     /// A token that is bound to the key of a DPoP proof, which the caller made for the token endpoint.
     pub async fn bound_token(&self, client: &str, proof: &str) -> Result<String> {
         let form = format!("grant_type=client_credentials&client_id={client}&client_secret={client}-secret");
-        let request = self.http.post(format!("{}/realms/shop/protocol/openid-connect/token", self.keycloak)).header("dpop", proof);
+        let request = self.http.post(self.token_endpoint()).header("dpop", proof);
         let answer = request.header("content-type", "application/x-www-form-urlencoded").body(form).send().await?;
         let text = answer.text().await?;
         let answer: Value = serde_json::from_str(&text)?;

@@ -74,7 +74,7 @@ async fn keycloak_is_asked_about_tokens_and_its_bound_tokens_need_their_key() ->
     space.apply(&policy(&methods))?;
     space.wait_ready("identitypolicy", "orders")?;
     let (key, thief) = (SigningKey::generate(Algorithm::ES256, "k")?, SigningKey::generate(Algorithm::ES256, "t")?);
-    let token = bed.bound_token("writer", &proof(&key, "POST", &format!("{REALM}/protocol/openid-connect/token"), None)?).await?;
+    let token = bed.bound_token("writer", &proof(&key, "POST", &bed.token_endpoint(), None)?).await?;
     let scheme = format!("DPoP {token}");
     let target = format!("http://{}/bound", space.gateway()?);
     let good = eventually("the bound token is accepted", async || {

@@ -136,7 +136,8 @@ impl World {
             let asked = policy.spec.authentication.methods.iter().filter_map(|m| Some(m.introspection.as_ref()?.client_secret_ref.name.clone()));
             let mtls = policy.spec.authentication.methods.iter().filter_map(|m| m.mtls.as_ref());
             let bundles = mtls.flat_map(|m| [Some(&m.trust_bundle_ref), m.revocation_list_ref.as_ref()]).flatten().map(|reference| reference.name.clone());
-            of_issuers.chain(asked).chain(bundles).chain(policy.spec.jose.iter().flatten().flat_map(secrets_of_step)).collect::<Vec<_>>()
+            let provider = policy.spec.llm.as_ref().map(|llm| llm.key_ref.name.clone());
+            of_issuers.chain(provider).chain(asked).chain(bundles).chain(policy.spec.jose.iter().flatten().flat_map(secrets_of_step)).collect::<Vec<_>>()
         };
         let of_federation = |f: &Object<FederationSpec>| Some(f.spec.oidc.as_ref()?.keys.as_ref()?.secret_ref.as_ref()?.name.clone());
         let mut names: Vec<String> = self.policies.iter().flat_map(of_policy).collect();

@@ -70,6 +70,11 @@ pub fn explain(record: &Value) -> String {
     if record["upstream"].is_string() {
         line(stage != Some(Stage::Serve), "upstream", text("/upstream").to_owned());
     }
+    if record["usage"].is_object() {
+        let estimated = if record["usage"]["estimated"] == true { " (estimated: the provider told nothing)" } else { "" };
+        let (prompt, completion) = (&record["usage"]["prompt_tokens"], &record["usage"]["completion_tokens"]);
+        line(true, "usage", format!("{} prompt and completion tokens: {prompt} + {completion}{estimated}", text("/usage/model")));
+    }
     if let Some(reason) = reason {
         let _ = writeln!(out, "\nwhy: {}", reason.plain());
         if !text("/detail").is_empty() {
@@ -142,7 +147,7 @@ fn stage_of(reason: Reason) -> Stage {
         | StaleNonce
         | ReplayedNonce
         | PayloadTooLarge => Stage::Authenticate,
-        CredentialNotAllowedHere | RuleUndecided | MissingRole | InsufficientScope | NoRuleMatched => Stage::Authorize,
+        CredentialNotAllowedHere | TokenQuotaExceeded | RuleUndecided | MissingRole | InsufficientScope | NoRuleMatched => Stage::Authorize,
         AuditUnavailable | UpstreamUnreachable | UpstreamFailed | UpstreamTimeout | ClientGone | InternalError => Stage::Serve,
     }
 }

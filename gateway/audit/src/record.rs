@@ -68,6 +68,23 @@ pub struct Decision<'r> {
     /// The backend.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<&'r str>,
+    /// What a call to a language model used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<DecisionUsage<'r>>,
+}
+
+/// What a call to a language model used.
+#[derive(Serialize)]
+pub struct DecisionUsage<'r> {
+    /// The model, as the provider names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<&'r str>,
+    /// Tokens of the prompt.
+    pub prompt_tokens: u64,
+    /// Tokens of the answer.
+    pub completion_tokens: u64,
+    /// Whether the provider told nothing and the numbers are made of the sizes.
+    pub estimated: bool,
 }
 
 /// The request of a decision. Query and body are not recorded: they may hold secrets.

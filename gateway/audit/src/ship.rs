@@ -225,6 +225,7 @@ fn template() -> Value {
                     "policy": {"properties": {"name": keyword, "generation": {"type": "long"}, "method": keyword, "rule": keyword}},
                     "identity": {"properties": {"kind": keyword, "id": keyword, "username": keyword, "issuer": keyword, "roles": keyword,
                         "credential": keyword, "owner": keyword, "kid": keyword, "cached": {"type": "boolean"}}},
+                    "usage": {"properties": {"model": keyword, "prompt_tokens": {"type": "long"}, "completion_tokens": {"type": "long"}, "estimated": {"type": "boolean"}}},
                     "action": keyword, "actor": keyword, "diff": {"type": "text"},
                     "object": {"properties": {"kind": keyword, "namespace": keyword, "name": keyword, "uid": keyword, "generation": {"type": "long"}}}
                 }

@@ -11,6 +11,7 @@ mod address;
 mod bundle;
 mod expr;
 mod jose;
+mod llm;
 mod path;
 mod policy;
 mod route;
@@ -24,6 +25,7 @@ pub use jose::{
     CertificateHeaders, Consume, Decrypt, Destination, Encrypt, EncryptionKeyRef, ExpectedClaims, JoseStep, JoseStepKind, KeyChoice, MadeClaims, Message,
     Place, Produce, Sign, SignedForm, SigningKeyRef, VerificationKeys, Verify,
 };
+pub use llm::{Llm, LlmProvider, TokenQuota};
 pub use path::{PathError, canonical_path};
 pub use policy::{
     ApiKeyMethod, Base64Method, BasicMethod, Confirmation, Credential, CredentialForwarding, DigestAlgorithm, DigestMethod, DigestUser, Disclosure, Grant,

@@ -1,7 +1,7 @@
 use idm_types::{Algorithm, MethodName, RoleName, RuleName, Skew, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Expr, JoseStep, MtlsMethod, ObjectKey, SecretHandle};
+use crate::{Expr, JoseStep, Llm, MtlsMethod, ObjectKey, SecretHandle};
 
 /// One IdentityPolicy, resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// JOSE objects that are opened and made, in order.
     pub jose: Vec<JoseStep>,
+    /// The upstream is a language model's API.
+    pub llm: Option<Llm>,
     /// What the upstream is told.
     pub upstream: UpstreamSettings,
     /// What a refused caller may learn.

@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use idm_transform::{Meter, Usage};
 use idm_types::Reason;
 
 use crate::connect::{Http1, Pool};
@@ -26,15 +27,15 @@ pub(crate) enum Payload {
 }
 
 impl Payload {
-    /// Waits for the whole body, up to [`MAX_HELD`].
-    pub(crate) async fn hold(&mut self) -> Result<(), Stop> {
+    /// Waits for the whole body, up to `limit` bytes.
+    pub(crate) async fn hold(&mut self, limit: usize) -> Result<(), Stop> {
         let Payload::Streaming(incoming) = self else { return Ok(()) };
         let mut whole = BytesMut::new();
         while let Some(frame) = incoming.frame().await {
             let frame = frame.map_err(|_| Stop::new(Reason::ClientGone, "the body ended early"))?;
             let Ok(data) = frame.into_data() else { continue };
-            if whole.len() + data.len() > MAX_HELD {
-                return Err(Stop::new(Reason::PayloadTooLarge, ""));
+            if whole.len() + data.len() > limit {
+                return Err(Stop::new(Reason::PayloadTooLarge, format!("more than {limit} bytes")));
             }
             whole.extend_from_slice(&data);
         }
@@ -119,6 +120,33 @@ pub(crate) enum ResponseBody {
     Text(Option<Bytes>),
     /// The upstream's, with the connection that goes back to its pool when the body has ended.
     Upstream { body: Incoming, lease: Option<Lease> },
+    /// The answer of a language model, counted while it passes.
+    Metered(Box<Metered>),
+}
+
+/// An answer whose use is counted; the record of its request is written when it has ended.
+pub(crate) struct Metered {
+    body: ResponseBody,
+    /// Taken at the end: the meter, and what is done with what it read.
+    open: Option<(Meter, Box<dyn FnOnce(Usage)>)>,
+}
+
+impl Metered {
+    pub(crate) fn new(body: ResponseBody, meter: Meter, ended: impl FnOnce(Usage) + 'static) -> ResponseBody {
+        ResponseBody::Metered(Box::new(Self { body, open: Some((meter, Box::new(ended))) }))
+    }
+
+    fn end(&mut self) {
+        if let Some((meter, ended)) = self.open.take() {
+            ended(meter.usage());
+        }
+    }
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 impl ResponseBody {
@@ -163,6 +191,19 @@ impl Body for ResponseBody {
                 }
                 polled
             }
+            ResponseBody::Metered(metered) => {
+                let polled = Pin::new(&mut metered.body).poll_frame(cx);
+                match &polled {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        if let (Some(data), Some((meter, _))) = (frame.data_ref(), &mut metered.open) {
+                            meter.see(data);
+                        }
+                    }
+                    Poll::Ready(_) => metered.end(),
+                    Poll::Pending => {}
+                }
+                polled
+            }
         }
     }
 
@@ -170,6 +211,7 @@ impl Body for ResponseBody {
         match self {
             ResponseBody::Text(text) => text.is_none(),
             ResponseBody::Upstream { body, .. } => body.is_end_stream(),
+            ResponseBody::Metered(metered) => metered.body.is_end_stream(),
         }
     }
 
@@ -177,6 +219,7 @@ impl Body for ResponseBody {
         match self {
             ResponseBody::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             ResponseBody::Upstream { body, .. } => body.size_hint(),
+            ResponseBody::Metered(metered) => metered.body.size_hint(),
         }
     }
 }

@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue};
 use idm_authn::{ArmedPolicy, Armory, CredentialTable, Grants, KeyRing, Memory, Outside, PolicyError};
 use idm_authz::Rules;
 use idm_plan::{Backend, Bundle, Handler, HeaderEdit, Plan, Timeouts};
-use idm_transform::Steps;
+use idm_transform::{ArmedLlm, Quotas, Steps};
 use idm_types::Reason;
 
 use crate::Metrics;
@@ -46,6 +46,7 @@ pub(crate) struct PolicyInForce {
     pub(crate) armed: ArmedPolicy,
     pub(crate) rules: Rules,
     pub(crate) steps: Steps,
+    pub(crate) llm: Option<ArmedLlm>,
     pub(crate) counters: Arc<PolicyCounters>,
 }
 
@@ -93,7 +94,9 @@ impl Engine {
             let counters = metrics.policy(&policy.key.to_string());
             let rules = Rules::arm(policy).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
             let steps = Steps::arm(&policy.jose, &mut armory).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
-            armed.push(PolicyInForce { armed: ArmedPolicy::arm(policy, position, &mut armory)?, rules, steps, counters });
+            let llm = policy.llm.as_ref().map(|llm| ArmedLlm::arm(llm, &bundle.secrets)).transpose();
+            let llm = llm.map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
+            armed.push(PolicyInForce { armed: ArmedPolicy::arm(policy, position, &mut armory)?, rules, steps, llm, counters });
         }
         let mut backends = Vec::new();
         let rules: Vec<ArmedRule> = rules
@@ -193,13 +196,20 @@ pub struct Shared {
     engine: ArcSwapOption<Engine>,
     version: AtomicU64,
     pub(crate) metrics: Metrics,
+    pub(crate) quotas: Quotas,
     pub(crate) gateway: String,
 }
 
 impl Shared {
     /// No engine yet: every request is refused as `NotConfigured`.
     pub fn new(gateway: impl Into<String>) -> Arc<Self> {
-        Arc::new(Self { engine: ArcSwapOption::empty(), version: AtomicU64::new(0), metrics: Metrics::default(), gateway: gateway.into() })
+        Arc::new(Self {
+            engine: ArcSwapOption::empty(),
+            version: AtomicU64::new(0),
+            metrics: Metrics::default(),
+            quotas: Quotas::default(),
+            gateway: gateway.into(),
+        })
     }
 
     /// Puts a new engine in force on every core; requests under way finish under the old one.

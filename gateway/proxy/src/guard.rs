@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::Method;
-use idm_audit::{Decision, DecisionIdentity, DecisionPolicy, DecisionRequest, Outcome, Record, SCHEMA};
+use idm_audit::{Decision, DecisionIdentity, DecisionPolicy, DecisionRequest, DecisionUsage, Outcome, Record, SCHEMA};
 use idm_authn::Identity;
+use idm_transform::Usage;
 use idm_types::{DecisionId, MethodName, Reason, RuleName, Timestamp};
 
 use crate::core::{Core, Local};
@@ -32,6 +33,8 @@ pub(crate) struct Guard {
     pub(crate) authorization: Option<RuleName>,
     pub(crate) identity: Option<(Rc<Identity>, bool)>,
     pub(crate) upstream: Option<usize>,
+    /// What a call to a language model used.
+    pub(crate) usage: Option<Usage>,
     open: bool,
 }
 
@@ -54,6 +57,7 @@ impl Guard {
             authorization: None,
             identity: None,
             upstream: None,
+            usage: None,
             open: true,
         }
     }
@@ -130,6 +134,12 @@ impl Guard {
                 cached: *cached,
             }),
             upstream: pool.map(|pool| pool.name.as_str()),
+            usage: self.usage.as_ref().map(|usage| DecisionUsage {
+                model: usage.model.as_deref(),
+                prompt_tokens: usage.prompt,
+                completion_tokens: usage.completion,
+                estimated: usage.estimated,
+            }),
         };
         record(&self.core, &Record::Decision(decision))
     }

@@ -9,15 +9,15 @@ use hyper::body::Incoming;
 use idm_authn::{ClientCertificate, Facts, RequestView, forwarded_certificate, thumbprint};
 use idm_authz::Permit;
 use idm_plan::{Message, Source};
-use idm_transform::{Content, Refused};
+use idm_transform::{Content, MAX_REQUEST, Meter, Refused, Usage};
 use idm_types::{Reason, Timestamp};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
-use crate::body::{Payload, ResponseBody};
+use crate::body::{MAX_HELD, Metered, Payload, ResponseBody};
 use crate::canonical::Canonical;
 use crate::core::{Core, Local};
-use crate::engine::{ArmedHandler, ArmedRule, Engine, PolicyInForce};
+use crate::engine::{ArmedHandler, ArmedRule, Engine, PolicyInForce, Shared};
 use crate::forward::{Outbound, forward};
 use crate::guard::Guard;
 use crate::render::{self, Refusal};
@@ -72,9 +72,10 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incom
     }
     let (mut parts, body) = request.into_parts();
     let mut body = Payload::Streaming(body);
-    match decide(&core.shared.gateway, &peer, &mut guard, &local, &mut parts, &mut body).await {
+    match decide(&core.shared, &peer, &mut guard, &local, &mut parts, &mut body).await {
         Ok(mut allowed) => {
             let jose = allowed.jose.take();
+            let request_bytes = body.held().map_or(0, <[u8]>::len) as u64;
             let outbound = match prepare(&local.engine, allowed, parts, &peer) {
                 Ok(outbound) => outbound,
                 Err(stop) => return Ok(refuse(guard, stop).await),
@@ -84,10 +85,7 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incom
                 Err(stop) => Err(stop),
             };
             match answered {
-                Ok(response) => {
-                    guard.permitted(response.status().as_u16());
-                    Ok(response)
-                }
+                Ok(response) => Ok(recorded(&core, &local, guard, request_bytes, response)),
                 Err(stop) => Ok(refuse(guard, stop).await),
             }
         }
@@ -96,7 +94,7 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incom
 }
 
 /// The order of the checks. Each stands where it does for a reason.
-async fn decide(gateway: &str, peer: &Peer, guard: &mut Guard, local: &Local, parts: &mut Parts, body: &mut Payload) -> Result<Allowed, Stop> {
+async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, parts: &mut Parts, body: &mut Payload) -> Result<Allowed, Stop> {
     let engine = &local.engine;
     // One spelling of host and path from here on: what is judged is what is forwarded.
     guard.path = parts.uri.path().to_owned();
@@ -120,7 +118,7 @@ async fn decide(gateway: &str, peer: &Peer, guard: &mut Guard, local: &Local, pa
         ArmedHandler::Refuse { reason, detail } => return Err(Stop::new(*reason, detail)),
         ArmedHandler::Enforce { policy, .. } => *policy,
     };
-    let Some(PolicyInForce { armed, rules, steps, .. }) = engine.policies.get(policy) else {
+    let Some(PolicyInForce { armed, rules, steps, llm, .. }) = engine.policies.get(policy) else {
         return Err(Stop::new(Reason::InternalError, "no policy at the rule's position"));
     };
     guard.policy = Some(policy);
@@ -131,8 +129,11 @@ async fn decide(gateway: &str, peer: &Peer, guard: &mut Guard, local: &Local, pa
     let own = peer.secured.as_ref().map(|secured| ClientCertificate { chain: &secured.chain, thumbprint: &secured.thumbprint });
     let certificate = own.filter(|own| !own.chain.is_empty());
     let certificate = if handed_on.is_empty() { certificate } else { Some(ClientCertificate { chain: &handed_on, thumbprint: &handed_on_thumbprint }) };
+    if llm.is_some() {
+        body.hold(MAX_REQUEST).await?;
+    }
     if steps.wants_request_body() || armed.wants_body(&parts.headers) {
-        body.hold().await?;
+        body.hold(MAX_HELD).await?;
     }
     let view = RequestView {
         headers: &parts.headers,
@@ -152,9 +153,17 @@ async fn decide(gateway: &str, peer: &Peer, guard: &mut Guard, local: &Local, pa
     guard.authentication = Some(who.identity().method.clone());
     guard.identity = Some((who.identity().clone(), who.cached()));
     let identity = who.identity().clone();
-    let facts = Facts { identity: Some(&identity), request: Some(view), policy: Some(&armed.plan().key), gateway, now: Some(guard.now), ..Facts::default() };
+    let facts = Facts {
+        identity: Some(&identity),
+        request: Some(view),
+        policy: Some(&armed.plan().key),
+        gateway: &core.gateway,
+        now: Some(guard.now),
+        ..Facts::default()
+    };
     // The steps work on a copy: conditions and mappings go on seeing what the caller sent.
-    let mut changed = steps.is_empty().then(HeaderMap::new).unwrap_or_else(|| parts.headers.clone());
+    let untouched = steps.is_empty() && llm.is_none();
+    let mut changed = untouched.then(HeaderMap::new).unwrap_or_else(|| parts.headers.clone());
     let mut content = Content { headers: &mut changed, body: body.held_bytes(), replaced: false };
     let jose = if steps.opens() { Some(steps.open(&mut content, &facts).await?) } else { None };
     let facts = Facts { jose: jose.as_ref(), ..facts };
@@ -164,15 +173,47 @@ async fn decide(gateway: &str, peer: &Peer, guard: &mut Guard, local: &Local, pa
     })?;
     guard.authorization = permit.rule().cloned();
     let headers = armed.request_headers(&facts).map_err(|problem| Stop::new(Reason::UnusableClaim, problem))?;
+    if let Some(llm) = llm {
+        let spent = core.quotas.check(&quota_owner(armed, &identity), llm.quotas(), guard.now);
+        spent.map_err(|seconds| Stop { retry_after: Some(seconds), ..Stop::new(Reason::TokenQuotaExceeded, "") })?;
+        let new_body = llm.ask_for_usage(canonical.path(), content.headers, content.body.as_deref().unwrap_or_default())?;
+        content.replaced |= new_body.is_some();
+        content.body = new_body.or(content.body.take());
+    }
     steps.make(Message::Request, &mut content, &facts)?;
     let Content { body: new_body, replaced, .. } = content;
-    if !steps.is_empty() {
+    if !untouched {
         parts.headers = changed;
     }
     if let (true, Some(new_body)) = (replaced, new_body) {
         *body = Payload::Held(new_body);
     }
     Ok(Allowed { permit, canonical, rule: position, source, headers, jose })
+}
+
+/// Records a success: at once, or where use is counted when the answer has ended.
+fn recorded(core: &Rc<Core>, local: &Local, mut guard: Guard, request_bytes: u64, response: Response<ResponseBody>) -> Response<ResponseBody> {
+    let status = response.status().as_u16();
+    let policy = guard.policy.and_then(|policy| local.engine.policies.get(policy));
+    let Some(PolicyInForce { armed, llm: Some(llm), .. }) = policy else {
+        guard.permitted(status);
+        return response;
+    };
+    let owner = guard.identity.as_ref().map(|(identity, _)| quota_owner(armed, identity)).unwrap_or_default();
+    let (core, quotas) = (core.clone(), llm.quotas().to_vec());
+    let meter = Meter::new(status, response.headers(), request_bytes);
+    let (parts, body) = response.into_parts();
+    let ended = move |usage: Usage| {
+        core.shared.quotas.add(&owner, &quotas, usage.prompt.saturating_add(usage.completion), guard.now);
+        guard.usage = Some(usage);
+        guard.permitted(status);
+    };
+    Response::from_parts(parts, Metered::new(body, meter, ended))
+}
+
+/// Whose tokens are counted together: one caller under one policy.
+fn quota_owner(armed: &idm_authn::ArmedPolicy, identity: &idm_authn::Identity) -> String {
+    format!("{}#{}", armed.plan().uid, identity.id)
 }
 
 /// What the policy makes of the response, for which it has to be there as a whole.
@@ -194,9 +235,12 @@ fn prepare(engine: &Engine, allowed: Allowed, mut parts: Parts, peer: &Peer) -> 
     let Allowed { permit, canonical, rule, source: verified_in, headers, jose: _ } = allowed;
     let internal = || Stop::new(Reason::InternalError, "no rule at the position that was matched");
     let Some(ArmedRule { handler: ArmedHandler::Enforce { policy, backends, timeouts, edits }, .. }) = engine.rules.get(rule) else { return Err(internal()) };
-    let PolicyInForce { armed, .. } = engine.policies.get(*policy).ok_or_else(internal)?;
+    let PolicyInForce { armed, llm, .. } = engine.policies.get(*policy).ok_or_else(internal)?;
     let websocket = wants_websocket(&parts);
     let target = take_credentials(armed, verified_in.as_ref(), &canonical, &mut parts.headers);
+    if let Some(llm) = llm {
+        llm.prepare(&mut parts.headers);
+    }
     crate::scrub::remove_hop_by_hop(&mut parts.headers);
     crate::forward::apply_edits(&mut parts.headers, edits);
     crate::forward::tell_upstream(&mut parts.headers, armed.plan(), permit.who().identity(), &headers, &parts.uri, peer);

@@ -1,4 +1,5 @@
-//! What is done to the content of a message: JOSE objects opened and made as a policy says.
+//! What is done to the content of a message: JOSE objects opened and made as a policy says, calls to language
+//! models metered.
 //!
 //! In: an armed policy's steps, the facts of a request, headers and body. Out: changed headers and body and what
 //! was found in them, or a [`Refused`] with its reason. Never does IO: bodies arrive whole, keys of issuers
@@ -9,9 +10,11 @@
 mod consume;
 mod content;
 mod keys;
+mod llm;
 mod produce;
 
 pub use content::Content;
+pub use llm::{ArmedLlm, MAX_REQUEST, Meter, Quotas, Usage};
 
 use idm_authn::{Armory, Facts};
 use idm_plan::{Destination, JoseStep, JoseStepKind, Message, Place};

@@ -4,6 +4,7 @@ mod common;
 mod credential;
 mod federation;
 mod jose;
+mod llm;
 mod mtls;
 mod password;
 mod policy;
@@ -17,6 +18,7 @@ pub use jose::{
     CertificateHeader, ChosenKey, ContentDestination, ContentSource, CustomClaim, ExpectedClaims, JoseConsume, JoseDecrypt, JoseEncrypt, JoseMessage,
     JoseProduce, JoseSign, JoseStep, JoseVerify, MadeClaims, NewBody, Serialization, SignedForm, WholeBody,
 };
+pub use llm::{Llm, LlmProvider, TokenQuota};
 pub use mtls::{CertificateName, CertificateNameRule, MtlsMethod};
 pub use password::{Base64Method, BasicMethod, DigestAlgorithm, DigestMethod, Quality};
 pub use policy::{

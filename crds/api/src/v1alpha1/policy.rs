@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Base64Method, BasicMethod, Confirmation, DigestMethod, HeaderSource, IntrospectionMethod, JoseStep, KeySources, MtlsMethod, NamedSource, ObjectReference,
-    ObjectStatus, TargetReference,
+    Base64Method, BasicMethod, Confirmation, DigestMethod, HeaderSource, IntrospectionMethod, JoseStep, KeySources, Llm, MtlsMethod, NamedSource,
+    ObjectReference, ObjectStatus, TargetReference,
 };
 
 /// IdentityPolicy says how callers of its targets authenticate, what they may do, and what the upstream is told about them.
@@ -35,6 +35,9 @@ pub struct IdentityPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub jose: Option<Vec<JoseStep>>,
+    /// The upstream is a language model's API: the provider's key replaces the caller's credential, and tokens are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub llm: Option<Llm>,
     /// What the upstream is told. Unset sends `X-Authenticated-UserId` and `X-Authenticated-UserRoles` and removes the caller's credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Upstream>,

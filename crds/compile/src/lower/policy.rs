@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use idm_api::v1alpha1 as wire;
 use idm_plan::{
-    ApiKeyMethod, Confirmation, CredentialForwarding, Disclosure, Expr, HeaderMapping, IdentityMapping, IntrospectionMethod, Issuer, JwtMethod, Method,
-    MethodKind, NameSet, ObjectKey, Policy, Require, Rule, Secrets, Source, UpstreamSettings, Variable,
+    ApiKeyMethod, Confirmation, CredentialForwarding, Disclosure, Expr, HeaderMapping, IdentityMapping, IntrospectionMethod, Issuer, JwtMethod, Llm,
+    LlmProvider, Method, MethodKind, NameSet, ObjectKey, Policy, Require, Rule, Secrets, Source, TokenQuota, UpstreamSettings, Variable,
 };
 use idm_types::Skew;
 
@@ -21,12 +21,13 @@ const CONDITION: &[Variable] =
 
 pub(crate) fn lower_policy(world: &World, object: &Object<wire::IdentityPolicySpec>, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<Policy> {
     // `target_refs` is read by attach.rs.
-    let wire::IdentityPolicySpec { target_refs: _, authentication, authorization, jose, upstream, disclosure } = &object.spec;
+    let wire::IdentityPolicySpec { target_refs: _, authentication, authorization, jose, llm, upstream, disclosure } = &object.spec;
     let wire::Authentication { methods, identity } = authentication;
     let methods = lower_methods(world, methods, secrets, notes);
     let identity = lower_identity(identity.as_ref(), notes);
     let rules = lower_rules(authorization.as_ref(), notes);
     let jose = lower_steps(world, jose.as_deref(), secrets, notes);
+    let llm = llm.as_ref().and_then(|llm| lower_llm(world, llm, secrets, notes));
     let upstream = lower_upstream(upstream.as_ref(), notes);
     if notes.failed {
         return None;
@@ -39,12 +40,33 @@ pub(crate) fn lower_policy(world: &World, object: &Object<wire::IdentityPolicySp
         identity,
         rules,
         jose,
+        llm,
         upstream,
         disclosure: match disclosure {
             None | Some(wire::Disclosure::Minimal) => Disclosure::Minimal,
             Some(wire::Disclosure::Detailed) => Disclosure::Detailed,
         },
     })
+}
+
+fn lower_llm(world: &World, llm: &wire::Llm, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<Llm> {
+    let wire::Llm { provider, key_ref, quotas } = llm;
+    let (key, text) = secret_text(world, "spec.llm.keyRef", key_ref, "apiKey", secrets, notes)?;
+    if text.trim().is_empty() || !text.trim().bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
+        return notes.fail("spec.llm.keyRef", Cause::InvalidRef, format!("Secret '{}' must hold the provider's key: printable, without spaces", key_ref.name));
+    }
+    let provider = match provider {
+        wire::LlmProvider::OpenAI => LlmProvider::OpenAi,
+        wire::LlmProvider::Anthropic => LlmProvider::Anthropic,
+    };
+    let mut lowered = Vec::new();
+    for (i, wire::TokenQuota { tokens, per_seconds }) in quotas.iter().flatten().enumerate() {
+        match (u64::try_from(*tokens), u64::try_from(*per_seconds)) {
+            (Ok(tokens @ 1..), Ok(per_seconds @ 1..)) => lowered.push(TokenQuota { tokens, per_seconds }),
+            _ => return notes.fail(format!("spec.llm.quotas[{i}]"), Cause::Invalid, "`tokens` and `perSeconds` must be greater than 0"),
+        }
+    }
+    Some(Llm { provider, key, quotas: lowered })
 }
 
 fn lower_methods(world: &World, methods: &[wire::Method], secrets: &mut Secrets, notes: &mut Notes<'_>) -> Vec<Method> {

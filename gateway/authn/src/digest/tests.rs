@@ -44,6 +44,7 @@ impl Case {
             identity: idm_plan::IdentityMapping { username: None, roles: None, groups: None, attributes: vec![] },
             rules: vec![],
             jose: vec![],
+            llm: None,
             upstream: UpstreamSettings::default(),
             disclosure: idm_plan::Disclosure::Minimal,
         };

@@ -1,0 +1,39 @@
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::KeyReference;
+
+/// The upstream is a language model's API: callers come with their own credentials and use the provider's key without ever seeing it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Llm {
+    /// Whose API the upstream speaks: `OpenAI` (chat completions and responses, also of compatible servers) or `Anthropic` (messages).
+    pub provider: LlmProvider,
+    /// The Secret with the provider's key; the key is `apiKey` unless named.
+    pub key_ref: KeyReference,
+    /// How many tokens each caller may use; all must allow. Counted from what the provider reports, streamed or not, by each gateway pod for itself. Unset counts without a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "atomic"))]
+    pub quotas: Option<Vec<TokenQuota>>,
+}
+
+/// Whose API it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LlmProvider {
+    /// Chat completions and responses.
+    OpenAI,
+    /// Messages.
+    Anthropic,
+}
+
+/// Tokens in a span of time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenQuota {
+    /// Prompt and completion tokens together. A call that begins below the limit is finished, and may end above it.
+    #[schemars(range(min = 1, max = 1000000000000_i64))]
+    pub tokens: i64,
+    /// The span in seconds; spans follow each other without overlap.
+    #[schemars(range(min = 1, max = 31536000))]
+    pub per_seconds: i64,
+}

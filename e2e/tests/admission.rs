@@ -8,6 +8,9 @@ use serde_json::Value;
 const GOOD: &[&str] = &[
     "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: m, jwt: {issuers: [{issuer: 'https://i', audiences: [a], keys: {discovery: {}}}]}}]}}",
     "kind: Credential\nspec: {apiKey: {}, secretRef: {name: s}}",
+    "kind: Credential\nspec: {password: {}, secretRef: {name: s}}",
+    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: a, mtls: {trustBundleRef: {name: s}, identity: URI, names: [{name: URI, startsWith: 'spiffe://a/'}]}}, {name: b, introspection: {issuer: 'https://i', endpoint: 'https://i/x', clientId: c, clientSecretRef: {name: s}}}, {name: c, digest: {realm: r, algorithms: [SHA-256]}}, {name: d, basic: {realm: r}}]}, llm: {provider: OpenAI, keyRef: {name: s}, quotas: [{tokens: 1, perSeconds: 1}]}}",
+    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: a, anonymous: {}}]}, jose: [{name: a, consume: {from: {body: {}}, verify: {keys: {secretRef: {name: s}}, algorithms: [HS256]}, to: {body: {}}}}, {name: b, produce: {sign: {keyFor: identity.issuer, keys: [{value: a, keyRef: {name: s}}], algorithm: ES256, claims: {custom: [{name: tenant, value: token.t}]}}, encrypt: {keyRef: {name: s}, algorithm: dir, encryption: A128GCM}, to: {header: X-A}}}]}",
     "kind: Federation\nspec: {oidc: {issuer: 'https://i'}}",
     "kind: RoleBinding\nspec: {role: r, subjects: [{user: u}], scope: {project: {}}}",
 ];
@@ -20,6 +23,14 @@ fn policy(methods: &str) -> String {
 
 fn issuer(entry: &str) -> String {
     policy(&format!("{{name: m, jwt: {{issuers: [{entry}]}}}}"))
+}
+
+fn jose(step: &str) -> String {
+    format!("kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, jose: [{{name: s, {step}}}]}}")
+}
+
+fn produce(members: &str) -> String {
+    jose(&format!("produce: {{to: {{header: X-A}}, {members}}}"))
 }
 
 /// Objects that break one rule each.
@@ -39,6 +50,20 @@ fn broken() -> Vec<String> {
             "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, authorization: {{rules: [{{name: r, require: {{roles: {{}}}}}}]}}}}"
         ),
         "kind: Credential\nspec: {secretRef: {name: s}}".into(),
+        policy("{name: m, introspection: {issuer: i, endpoint: 'ftp://i', clientId: c, clientSecretRef: {name: s}}}"),
+        policy("{name: m, mtls: {trustBundleRef: {name: s}, identity: URI, names: [{name: URI}]}}"),
+        jose(
+            "consume: {from: {body: {}}, verify: {keys: {inline: '{}'}, algorithms: [ES256]}}, produce: {from: {body: {}}, to: {header: X-A}, sign: {keyRef: {name: k}, algorithm: ES256}}",
+        ),
+        jose("consume: {from: {body: {}, header: X-A}, verify: {keys: {inline: '{}'}, algorithms: [ES256]}}"),
+        jose("consume: {from: {body: {}}}"),
+        jose("consume: {from: {body: {}}, verify: {keys: {inline: '{}'}, algorithms: [ES256]}, to: {}}"),
+        produce("from: {body: {}}"),
+        produce("sign: {keyRef: {name: k}, algorithm: ES256}"),
+        produce("from: {body: {}}, sign: {algorithm: ES256}"),
+        produce("from: {body: {}}, sign: {keyRef: {name: k}, keyFor: identity.issuer, algorithm: ES256}"),
+        produce("sign: {keyRef: {name: k}, algorithm: ES256, claims: {custom: [{name: iss, value: identity.id}]}}"),
+        produce("from: {body: {}}, encrypt: {algorithm: dir, encryption: A128GCM}"),
         "kind: Credential\nspec: {apiKey: {}, secretRef: {name: s}, owner: {user: a, application: b}}".into(),
         "kind: Federation\nspec: {}".into(),
         "kind: RoleBinding\nspec: {role: r, subjects: [{user: u, group: g}], scope: {project: {}}}".into(),

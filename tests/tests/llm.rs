@@ -38,7 +38,8 @@ struct Bed {
 
 fn bed(answer: &str, llm: &str) -> Bed {
     let upstream = Upstream::answering(answer);
-    let methods = "    - {name: people, basic: {realm: models}}\n    - {name: sdk, base64: {sources: [{header: {name: X-Api-Key}}], layout: '{username}:{password}'}}\n";
+    let methods =
+        "    - {name: people, basic: {realm: models}}\n    - {name: sdk, base64: {sources: [{header: {name: X-Api-Key}}], layout: '{username}:{password}'}}\n";
     let yaml = format!("{}  llm: {{keyRef: {{name: provider}}, {llm}}}\n{CALLERS}", open_to(&upstream, methods));
     Bed { gateway: Gateway::start(&[("all.yaml", &yaml)]), upstream }
 }
@@ -47,7 +48,10 @@ impl Bed {
     fn call(&self, user: &str, path: &str, body: &str) -> Reply {
         use base64::Engine;
         let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:secret"));
-        let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {pair}\r\nAccept-Encoding: gzip\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {pair}\r\nAccept-Encoding: gzip\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
         raw(self.gateway.address, format!("{head}{body}").as_bytes())
     }
 

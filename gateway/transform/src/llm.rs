@@ -144,11 +144,11 @@ impl Meter {
     fn read(&mut self, json: &[u8]) {
         let Ok(event) = serde_json::from_slice::<Value>(json) else { return };
         // Anthropic's first event has it under `message`, the last event of OpenAI's responses under `response`.
-        for place in [&event, &event["message"], &event["response"]] {
-            if let Some(model) = place["model"].as_str() {
+        for place in [Some(&event), event.get("message"), event.get("response")].into_iter().flatten() {
+            if let Some(model) = place.get("model").and_then(Value::as_str) {
                 self.usage.model = Some(model.chars().take(128).collect());
             }
-            let number = |names: [&str; 2]| names.iter().find_map(|name| place["usage"][*name].as_u64());
+            let number = |names: [&str; 2]| names.iter().find_map(|name| place.get("usage")?.get(name)?.as_u64());
             let (prompt, completion) = (number(["prompt_tokens", "input_tokens"]), number(["completion_tokens", "output_tokens"]));
             // Later events repeat or raise what earlier ones told.
             self.usage.prompt = self.usage.prompt.max(prompt.unwrap_or(0));

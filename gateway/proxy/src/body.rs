@@ -128,11 +128,13 @@ pub(crate) enum ResponseBody {
 pub(crate) struct Metered {
     body: ResponseBody,
     /// Taken at the end: the meter, and what is done with what it read.
-    open: Option<(Meter, Box<dyn FnOnce(Usage)>)>,
+    open: Option<(Meter, Ended)>,
 }
 
+type Ended = Box<dyn FnOnce(Usage)>;
+
 impl Metered {
-    pub(crate) fn new(body: ResponseBody, meter: Meter, ended: impl FnOnce(Usage) + 'static) -> ResponseBody {
+    pub(crate) fn around(body: ResponseBody, meter: Meter, ended: impl FnOnce(Usage) + 'static) -> ResponseBody {
         ResponseBody::Metered(Box::new(Self { body, open: Some((meter, Box::new(ended))) }))
     }
 

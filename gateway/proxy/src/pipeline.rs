@@ -208,7 +208,7 @@ fn recorded(core: &Rc<Core>, local: &Local, mut guard: Guard, request_bytes: u64
         guard.usage = Some(usage);
         guard.permitted(status);
     };
-    Response::from_parts(parts, Metered::new(body, meter, ended))
+    Response::from_parts(parts, Metered::around(body, meter, ended))
 }
 
 /// Whose tokens are counted together: one caller under one policy.

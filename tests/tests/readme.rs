@@ -42,3 +42,16 @@ fn the_readmes_lines_do_what_they_say() {
     demo.wait().unwrap();
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
+
+#[test]
+fn the_readmes_policy_test_passes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let line = readme.split("```sh policy-test\n").nth(1).and_then(|rest| rest.lines().next()).expect("the block");
+    let (command, expected) = line.split_once("# => ").expect("the line says what it shows");
+    let state = tempfile::tempdir().unwrap();
+    let command = command.replace("target/release/idm", idm().to_str().unwrap());
+    let output = Command::new("sh").args(["-c", &command]).current_dir(&root).env("IDM_STATE_DIR", state.path()).output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && shown.contains(expected.trim()), "{shown}");
+}

@@ -72,7 +72,7 @@ fn files(dir: &Path, extension: &str, out: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap().flatten() {
         let path = entry.path();
         let name = entry.file_name();
-        if path.is_dir() && name != "target" && name != ".git" && name != "state" {
+        if path.is_dir() && name != "target" && name != ".git" && name != "state" && name != "fuzz" {
             files(&path, extension, out);
         } else if path.extension().is_some_and(|e| e == extension) {
             out.push(path);

@@ -68,6 +68,11 @@ fn split_layout(layout: &[LayoutPart], text: &str) -> Option<Held> {
     }
 }
 
+pub(crate) fn read_any(text: &str) {
+    let layout = [LayoutPart::Literal("v;".into()), LayoutPart::Username, LayoutPart::Literal("|".into()), LayoutPart::Password];
+    let _ = (split_basic(text), split_layout(&layout, text));
+}
+
 /// Verifies an `Authorization: Basic` credential.
 pub(crate) async fn attempt(through: Through<'_>, credential: &str, only: Option<&[String]>) -> Attempt {
     match split_basic(credential) {

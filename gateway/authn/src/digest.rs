@@ -155,6 +155,10 @@ impl ArmedDigest {
     }
 }
 
+pub(crate) fn read_any(text: &str) {
+    let _ = parse(text);
+}
+
 /// Reads the parameters (RFC 9110 §11.4); one that is given twice or malformed voids all.
 fn parse(credential: &str) -> Option<Parameters> {
     let mut given = Parameters::default();

@@ -41,3 +41,10 @@ pub use memory::Memory;
 pub use mtls::{forwarded_certificate, roots, thumbprint};
 pub use password::PasswordChecker;
 pub use present::{ClientCertificate, Presented, RequestView, remove_cookie, remove_query};
+
+/// Every reader of credentials that takes text, for the fuzzer: it must not panic.
+#[doc(hidden)]
+pub fn fuzz_credential(text: &str) {
+    basic::read_any(text);
+    digest::read_any(text);
+}

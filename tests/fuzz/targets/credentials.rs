@@ -1,0 +1,19 @@
+//! What callers send as credentials: headers with any bytes against every method that reads text.
+#![no_main]
+
+use idm_authn::{forwarded_certificate, remove_cookie, remove_query, roots};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let _ = forwarded_certificate(text);
+    let _ = roots(text);
+    idm_authn::fuzz_credential(text);
+    if let Some(rest) = remove_query(text, "key") {
+        assert_eq!(remove_query(&rest, "key").as_deref(), Some(rest.as_str()));
+    }
+    let mut headers = http::HeaderMap::new();
+    if let Ok(value) = http::HeaderValue::from_str(text) {
+        headers.insert(http::header::COOKIE, value);
+        remove_cookie(&mut headers, "t");
+    }
+});

@@ -28,6 +28,10 @@ image reference output:
 e2e filter="":
     e2e/run {{filter}}
 
+# Every parser that reads bytes from outside, for so many seconds each
+fuzz seconds="60":
+    tests/fuzz/run {{seconds}}
+
 # Beside nginx, HAProxy and Envoy
 bench:
     tests/bench/run

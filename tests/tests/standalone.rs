@@ -127,7 +127,10 @@ fn every_sample_is_in_order() {
     let dir = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/samples")).unwrap() {
         let path = entry.unwrap().path();
-        std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+        // Beside the samples lie the tables that test them: a folder, which is not for the gateway.
+        if path.is_file() {
+            std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+        }
     }
     let key = run(&["credential", "new", "--secret", "nightly-key"], state.path());
     std::fs::write(dir.path().join("key.yaml"), &key.stdout).unwrap();

@@ -98,7 +98,7 @@ fn what_is_not_an_expression_is_refused_with_its_place() {
         "{}",
         said(&rule("request.path =="))
     );
-    assert!(said(&rule("jose.x == 1")).contains("`jose` is not known here"));
+    assert!(said(&rule("jonas.x == 1")).contains("`jonas` is not known here"));
     assert!(said(&rule("file.read('/etc/passwd')")).contains("`file` is not known here"));
     assert!(said("  upstream: {headers: [{name: X-A, value: request.headers.x-a}]}\n").contains("with a dash as `[\"a-b\"]`"));
     assert!(said("    identity: {username: request.path}\n").contains("must use `token` here"));

@@ -252,10 +252,25 @@ impl Space {
 
     /// Sends a request through the gateway.
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+        self.send_body(method, path, headers, String::new()).await
+    }
+
+    /// Sends a form through the gateway, as an OAuth client with this id and secret.
+    pub async fn send_form(&self, path: &str, client: (&str, &str), form: &str) -> Result<Answer> {
+        let credential = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("{}:{}", client.0, client.1));
+        let headers = [("authorization", format!("Basic {credential}")), ("content-type", "application/x-www-form-urlencoded".to_owned())];
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.send_body("POST", path, &headers, form.to_owned()).await
+    }
+
+    async fn send_body(&self, method: &str, path: &str, headers: &[(&str, &str)], body: String) -> Result<Answer> {
         let url = format!("http://{}{path}", self.gateway()?);
         let mut request = self.http.request(method.parse()?, url);
         for (name, value) in headers {
             request = request.header(*name, *value);
+        }
+        if !body.is_empty() {
+            request = request.body(body);
         }
         let answer = match request.send().await {
             Ok(answer) => answer,

@@ -11,6 +11,10 @@ const GOOD: &[&str] = &[
     "kind: Credential\nspec: {password: {}, secretRef: {name: s}}",
     "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: a, mtls: {trustBundleRef: {name: s}, identity: URI, names: [{name: URI, startsWith: 'spiffe://a/'}]}}, {name: b, introspection: {issuer: 'https://i', endpoint: 'https://i/x', clientId: c, clientSecretRef: {name: s}}}, {name: c, digest: {realm: r, algorithms: [SHA-256]}}, {name: d, basic: {realm: r}}]}, llm: {provider: OpenAI, keyRef: {name: s}, quotas: [{tokens: 1, perSeconds: 1}]}}",
     "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: a, anonymous: {}}]}, jose: [{name: a, consume: {from: {body: {}}, verify: {keys: {secretRef: {name: s}}, algorithms: [HS256]}, to: {body: {}}}}, {name: b, produce: {sign: {keyFor: identity.issuer, keys: [{value: a, keyRef: {name: s}}], algorithm: ES256, claims: {custom: [{name: tenant, value: token.t}]}}, encrypt: {keyRef: {name: s}, algorithm: dir, encryption: A128GCM}, to: {header: X-A}}}]}",
+    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: a, jwt: {issuers: [{tokenServiceRef: {name: x}, audiences: [a]}]}}]}, tokenService: {issuer: 'https://a/oauth', audiences: [a], grants: [ClientCredentials, RefreshToken, DangerPassword], accessToken: {lifetime: {minutes: 5}, claims: [{name: t, value: identity.id}]}, refreshToken: {lifetime: {hours: 1}, maxUses: 5}, signing: {algorithm: EdDSA, rotateEveryDays: 7, publishAheadSeconds: 60}}}",
+    "kind: Credential\nspec: {oauthClient: {clientSecret: {}, scopes: [a.read], grants: [ClientCredentials], accessTokenLifetime: {seconds: 60}, introspects: All}, secretRef: {name: s}}",
+    "kind: Credential\nspec: {oauthClient: {privateKeyJwt: {keys: {jwksUri: 'https://i/k'}, algorithms: [ES256]}}}",
+    "kind: Credential\nspec: {oauthClient: {tlsClientAuth: {trustBundleRef: {name: s}, names: [{name: DNS, is: a}]}}}",
     "kind: Federation\nspec: {oidc: {issuer: 'https://i'}}",
     "kind: RoleBinding\nspec: {role: r, subjects: [{user: u}], scope: {project: {}}}",
 ];
@@ -27,6 +31,12 @@ fn issuer(entry: &str) -> String {
 
 fn jose(step: &str) -> String {
     format!("kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, jose: [{{name: s, {step}}}]}}")
+}
+
+fn service(members: &str) -> String {
+    format!(
+        "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, tokenService: {{audiences: [a], {members}}}}}"
+    )
 }
 
 fn produce(members: &str) -> String {
@@ -49,7 +59,12 @@ fn broken() -> Vec<String> {
         format!(
             "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, authorization: {{rules: [{{name: r, require: {{roles: {{}}}}}}]}}}}"
         ),
+        issuer("{issuer: 'https://i', audiences: [a], keys: {discovery: {}}, tokenServiceRef: {name: x}}"),
+        service("issuer: 'https://a/'"),
+        service("issuer: 'https://a', accessToken: {lifetime: {seconds: 1, hours: 1}}"),
         "kind: Credential\nspec: {secretRef: {name: s}}".into(),
+        "kind: Credential\nspec: {apiKey: {}}".into(),
+        "kind: Credential\nspec: {oauthClient: {clientSecret: {}, privateKeyJwt: {keys: {inline: '{}'}}}, secretRef: {name: s}}".into(),
         policy("{name: m, introspection: {issuer: i, endpoint: 'ftp://i', clientId: c, clientSecretRef: {name: s}}}"),
         policy("{name: m, mtls: {trustBundleRef: {name: s}, identity: URI, names: [{name: URI}]}}"),
         jose(

@@ -10,6 +10,7 @@ use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth};
 use idm_authn::{KeyRing, Memory, Outside, PasswordChecker};
 use idm_plan::{Bundle, KeySource};
 use idm_proxy::{Engine, EngineError, Server, ServerConfig, Shared};
+use idm_store::{SharedOptions, Store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -48,6 +49,8 @@ pub struct GatewayOptions {
     pub drain: Duration,
     /// Records.
     pub audit: AuditOptions,
+    /// What this gateway shares with others; `None`: it remembers for itself.
+    pub store: Option<SharedOptions>,
     /// Issuers may be reached over plain http and on this machine.
     pub danger_insecure_issuers: bool,
 }
@@ -83,7 +86,11 @@ impl Gateway {
         let config = ServerConfig { listen: options.listen, listen_tls: options.listen_tls, cores: options.cores, drain: options.drain };
         let server = Server::start(&config, &shared, &spool, random_seed())?;
         let passwords = PasswordChecker::start((options.cores / 2).max(1)).context("the system gives no threads for password checks")?;
-        let memory = Memory::new(passwords).context("the system gives no random bits")?;
+        let store = match options.store.clone() {
+            Some(shared) => Store::shared(shared)?,
+            None => Store::here(),
+        };
+        let memory = Memory::new(passwords, store).context("the system gives no random bits")?;
         let (stop_shipper, stopped) = watch::channel(false);
         let shipper = elasticsearch.map(|server| tokio::spawn(ship::run(spool.dir().to_owned(), server, spool.health(), stopped)));
         let fetcher = Fetcher::new(options.danger_insecure_issuers)?;

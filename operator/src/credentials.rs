@@ -1,57 +1,107 @@
-//! Keys and passwords for Credentials that have none yet.
+//! Keys, passwords and secrets for Credentials that have none yet, and the signing keys of token services.
+
+use std::collections::BTreeMap;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use idm_compile::World;
-use idm_types::ApiKey;
+use idm_compile::{SIGNING_SECRET, Supply, World, missing_secrets, rotated, signing_secret};
+use idm_types::{ApiKey, Redacted, Timestamp};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 
 use crate::MANAGER;
+
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+fn labels(more: (&str, &str)) -> BTreeMap<String, String> {
+    [(MANAGED_BY, MANAGER), ("app.kubernetes.io/part-of", "idm"), more].into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
 
 /// Makes a key or password and its Secret for each Credential whose Secret does not exist. A Secret that exists is
 /// never touched, whoever wrote it.
 pub(crate) async fn supply(world: &mut World, client: &Client) -> Result<(), kube::Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &world.namespace);
-    let missing: Vec<_> = world.credentials.iter().filter(|c| !world.secrets.contains_key(&c.spec.secret_ref.name)).cloned().collect();
-    for credential in missing {
+    for missing in missing_secrets(world) {
         let mut random = [0; 32];
         if SystemRandom::new().fill(&mut random).is_err() {
             tracing::error!("the system gave no random bits; no key is made");
             return Ok(());
         }
-        let key = ApiKey::from_random(random);
-        let (usual, value) = match &credential.spec.password {
-            // The 256 random bits of a key without its prefix and checksum: no one has to type it.
-            Some(_) => ("password", key.body().to_owned()),
-            None => ("key", key.reveal().to_owned()),
-        };
-        let field = credential.spec.secret_ref.key.clone().unwrap_or_else(|| usual.into());
-        let labels = [
-            ("app.kubernetes.io/managed-by", MANAGER),
-            ("app.kubernetes.io/part-of", "idm"),
-            ("identity-manager.io/credential", credential.meta.name.as_str()),
-        ];
+        let value = missing.value(&ApiKey::from_random(random));
+        let Supply { credential, secret: name, field, .. } = missing;
+        let owner = world.credentials.iter().find(|known| known.meta.name == credential).map(|known| crate::gateway::owner("Credential", &known.meta));
         let secret = Secret {
             metadata: ObjectMeta {
-                name: Some(credential.spec.secret_ref.name.clone()),
-                labels: Some(labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()),
+                name: Some(name.clone()),
+                labels: Some(labels(("identity-manager.io/credential", &credential))),
                 // The key goes with its Credential.
-                owner_references: Some(vec![crate::gateway::owner("Credential", &credential.meta)]),
+                owner_references: Some(owner.into_iter().collect()),
                 ..ObjectMeta::default()
             },
             string_data: Some([(field.clone(), value.clone())].into()),
             ..Secret::default()
         };
         match api.create(&PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() }, &secret).await {
-            Ok(_) => {
-                let value = idm_types::Redacted::new(value.into_bytes());
-                world.secrets.insert(credential.spec.secret_ref.name.clone(), [(field, value)].into());
-            }
+            Ok(_) => drop(world.secrets.insert(name, [(field, Redacted::new(value.into_bytes()))].into())),
             // Someone made it meanwhile: theirs counts, at the next look.
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+/// Makes and replaces the signing keys of token services, as their policies say, in the one Secret of the namespace
+/// that is there for it. Keys that others supplied are only read. The write carries the version that was read, so that
+/// two writers cannot lose each other's keys.
+pub(crate) async fn rotate(world: &mut World, client: &Client, now: Timestamp) -> Result<(), kube::Error> {
+    let ours: Vec<_> =
+        world.policies.iter().filter_map(|policy| Some((policy, signing_secret(policy)?))).filter(|(_, (name, _))| name == SIGNING_SECRET).collect();
+    if ours.is_empty() {
+        return Ok(());
+    }
+    let api: Api<Secret> = Api::namespaced(client.clone(), &world.namespace);
+    let current = api.get_opt(SIGNING_SECRET).await?;
+    if current.as_ref().is_some_and(|secret| secret.labels().get(MANAGED_BY).is_none_or(|by| by != MANAGER)) {
+        return Ok(());
+    }
+    let before: BTreeMap<String, ByteString> = current.as_ref().and_then(|secret| secret.data.clone()).unwrap_or_default();
+    let mut data = BTreeMap::new();
+    for (policy, (_, field)) in &ours {
+        let known = before.get(field).map(|value| value.0.clone());
+        let new = rotated(policy, known.as_deref(), now).map(String::into_bytes);
+        if new.is_some() {
+            tracing::info!(namespace = world.namespace, policy = policy.meta.name, "signing keys replaced");
+        }
+        data.extend(new.or(known).map(|value| (field.clone(), ByteString(value))));
+    }
+    if data == before {
+        return Ok(());
+    }
+    // Without their policies nobody needs the keys; tokens that are still out there end with them.
+    let owners = ours.iter().map(|(policy, _)| crate::gateway::owner("IdentityPolicy", &policy.meta)).collect();
+    let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+    let written = match current {
+        None => {
+            let labels = labels(("app.kubernetes.io/component", "signing-keys"));
+            let metadata = ObjectMeta { name: Some(SIGNING_SECRET.into()), labels: Some(labels), owner_references: Some(owners), ..ObjectMeta::default() };
+            api.create(&params, &Secret { metadata, data: Some(data.clone()), ..Secret::default() }).await
+        }
+        Some(mut secret) => {
+            secret.metadata.owner_references = Some(owners);
+            secret.metadata.managed_fields = None;
+            api.replace(SIGNING_SECRET, &params, &Secret { data: Some(data.clone()), ..secret }).await
+        }
+    };
+    match written {
+        Ok(_) => {
+            let values = data.into_iter().map(|(field, value)| (field, Redacted::new(value.0))).collect();
+            world.secrets.insert(SIGNING_SECRET.into(), values);
+            Ok(())
+        }
+        // Someone wrote meanwhile: theirs counts, at the next look.
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(error) => Err(error),
+    }
 }

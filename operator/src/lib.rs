@@ -62,6 +62,12 @@ pub struct Options {
     /// What gateways do with requests while records cannot be stored
     #[arg(long, default_value = "refuse", value_parser = ["refuse", "shed"])]
     gateway_audit_on_full: String,
+    /// Redis or Valkey that gateways share, for example redis://valkey.idm-system:6379
+    #[arg(long, env = "IDM_GATEWAY_STORE")]
+    gateway_store: Option<String>,
+    /// File with the password for the store
+    #[arg(long, env = "IDM_GATEWAY_STORE_PASSWORD_FILE")]
+    gateway_store_password_file: Option<PathBuf>,
     /// Elasticsearch to ship records to, for operator and gateways
     #[arg(long, env = "IDM_ELASTICSEARCH")]
     elasticsearch: Option<String>,
@@ -94,6 +100,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         Some(path) => Some(std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?.trim().to_owned()),
         None => None,
     };
+    let store_password = match &options.gateway_store_password_file {
+        Some(path) => Some(std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?.trim().to_owned()),
+        None => None,
+    };
     let elasticsearch = options.elasticsearch.clone().filter(|url| !url.is_empty());
     let spool = Spool::open(SpoolConfig { dir: options.audit_dir.clone(), on_full: OnFull::Refuse, max_bytes: 1 << 30, shipped: elasticsearch.is_some() })?;
     let (stop_shipper, stopped) = tokio::sync::watch::channel(false);
@@ -115,6 +125,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         cpu_request: options.gateway_cpu_request.clone(),
         memory_limit: options.gateway_memory_limit.clone(),
         audit_on_full: options.gateway_audit_on_full.clone(),
+        store: options.gateway_store.clone().filter(|url| !url.is_empty()),
+        store_password: store_password.map(Redacted::new),
         elasticsearch,
         elasticsearch_authorization: authorization.map(Redacted::new),
     };

@@ -96,6 +96,7 @@ async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<
     let client = &context.client;
     let mut world = world::objects(&context.store, namespace);
     world.hashes = context.hashes.clone();
+    world.settings.remembers_together = context.settings.store.is_some();
     let ours = !world.policies.is_empty()
         || !world.credentials.is_empty()
         || !world.federations.is_empty()
@@ -111,6 +112,7 @@ async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<
     }
     world::read_secrets(&mut world, client).await?;
     credentials::supply(&mut world, client).await?;
+    credentials::rotate(&mut world, client, Timestamp::now()).await?;
     let current = if wanted { gateway::current_bundle(client, namespace).await? } else { None };
     let mut compiled = compile(&world, current.as_ref());
     if !wanted {

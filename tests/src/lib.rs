@@ -4,12 +4,16 @@
 //! In: a folder of YAML. Out: [`Gateway`], a running `idm run`, with its audit. The oracle of a refusal
 //! is threefold: the reason in the record, exactly one record, and no byte at the upstream.
 
+mod authority;
 mod issuer;
 mod raw;
+mod redis;
 mod upstream;
 
+pub use authority::{Authority, secret};
 pub use issuer::{Issuer, now};
 pub use raw::{Reply, raw, raw_on};
+pub use redis::Redis;
 pub use upstream::Upstream;
 
 use std::io::{BufRead, BufReader};

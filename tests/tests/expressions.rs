@@ -88,7 +88,7 @@ fn what_is_not_an_expression_is_refused_with_its_place() {
     let upstream = Upstream::new();
     let said = |rest: &str| {
         let yaml = format!("{}{rest}", open_to(&upstream, "    - {name: everyone, anonymous: {}}\n"));
-        let settings = Settings { local_backends: true, danger_insecure_issuers: false };
+        let settings = Settings::of_a_folder(false);
         let (world, _) = read_files(&[("all.yaml".into(), yaml)], settings).unwrap();
         compile(&world, None).report.findings().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };

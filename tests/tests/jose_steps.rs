@@ -198,7 +198,7 @@ fn what_cannot_be_done_is_said_before_it_is_served() {
     let key = SigningKey::generate(Algorithm::ES256, "k").unwrap();
     let said = |step: &str, rest: &str| {
         let yaml = format!("{}  jose: [{{name: s, {step}}}]\n{rest}", open_to(&upstream, "    - {name: everyone, anonymous: {}}\n"));
-        let (world, _) = read_files(&[("all.yaml".into(), yaml)], Settings { local_backends: true, danger_insecure_issuers: false }).unwrap();
+        let (world, _) = read_files(&[("all.yaml".into(), yaml)], Settings::of_a_folder(false)).unwrap();
         let compiled = compile(&world, None);
         assert!(!format!("{:?}{:?}", compiled.plan, compiled.secrets).contains(&key.reveal_jwk()[60..100]), "no key in what is printed");
         compiled.report.findings().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")

@@ -191,7 +191,7 @@ fn a_broken_layout_or_password_is_a_finding() {
     use idm_compile::{Settings, compile, yaml::read_files};
     let upstream = Upstream::new();
     let check = |yaml: &str| {
-        let (world, _) = read_files(&[("all.yaml".into(), yaml.into())], Settings { local_backends: true, danger_insecure_issuers: false }).unwrap();
+        let (world, _) = read_files(&[("all.yaml".into(), yaml.into())], Settings::of_a_folder(false)).unwrap();
         compile(&world, None).report.findings().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
     let layout = open_to(&upstream, "    - {name: d, base64: {sources: [{header: {name: X-D}}], layout: '{username}{password}'}}\n");

@@ -1,69 +1,10 @@
 //! HTTPS and client certificates: OpenSSL makes the certificates, curl and `openssl s_client` are the clients.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 
-use idm_tests::{Gateway, Upstream, eventually};
-
-/// An authority with its certificates, in a folder of its own.
-struct Authority {
-    dir: tempfile::TempDir,
-}
-
-fn openssl(dir: &Path, arguments: &str) {
-    let output = Command::new("openssl").args(arguments.split(' ').map(|word| word.replace('\u{a0}', " "))).current_dir(dir).output().expect("openssl runs");
-    assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        openssl(dir.path(), &format!("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.crt -days 30 -subj /CN={name}"));
-        std::fs::write(dir.path().join("index.txt"), "").unwrap();
-        std::fs::write(dir.path().join("serial"), "01").unwrap();
-        std::fs::write(dir.path().join("crlnumber"), "01").unwrap();
-        let config = "[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\nserial=serial\ncrlnumber=crlnumber\nnew_certs_dir=.\ncertificate=ca.crt\nprivate_key=ca.key\ndefault_md=sha256\npolicy=p\ndefault_crl_days=30\ncopy_extensions=copy\n[p]\ncommonName=supplied\n";
-        std::fs::write(dir.path().join("ca.cnf"), config).unwrap();
-        Self { dir }
-    }
-
-    /// A certificate for `name` with these alternative names and this use, valid between two dates.
-    fn issue(&self, name: &str, alternatives: &str, usage: &str, end: &str) {
-        let dir = self.dir.path();
-        openssl(
-            dir,
-            &format!(
-                "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name} -addext subjectAltName={alternatives} -addext extendedKeyUsage={usage}"
-            ),
-        );
-        openssl(dir, &format!("ca -batch -config ca.cnf -in {name}.csr -out {name}.crt -notext -startdate 20200101000000Z -enddate {end}"));
-    }
-
-    fn revoke(&self, name: &str) {
-        openssl(self.dir.path(), &format!("ca -config ca.cnf -revoke {name}.crt"));
-    }
-
-    fn revocation_list(&self) -> String {
-        openssl(self.dir.path(), "ca -config ca.cnf -gencrl -out ca.crl");
-        self.read("ca.crl")
-    }
-
-    fn read(&self, file: &str) -> String {
-        std::fs::read_to_string(self.dir.path().join(file)).unwrap()
-    }
-
-    fn path(&self, file: &str) -> String {
-        self.dir.path().join(file).to_str().unwrap().to_owned()
-    }
-}
+use idm_tests::{Authority, Gateway, Upstream, eventually, secret};
 
 const LATER: &str = "20400101000000Z";
-
-fn secret(name: &str, values: &[(&str, String)]) -> String {
-    let indented = |text: &str| text.lines().map(|line| format!("    {line}\n")).collect::<String>();
-    let values: String = values.iter().map(|(key, value)| format!("  {key}: |\n{}", indented(value))).collect();
-    format!("---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData:\n{values}")
-}
 
 struct Bed {
     gateway: Gateway,
@@ -253,7 +194,7 @@ fn a_listener_without_a_usable_certificate_is_named() {
     use idm_compile::{Settings, compile, yaml::read_files};
     let (upstream, servers) = (Upstream::new(), servers());
     let said = |text: String| {
-        let (world, _) = read_files(&[("all.yaml".into(), text)], Settings { local_backends: true, danger_insecure_issuers: false }).unwrap();
+        let (world, _) = read_files(&[("all.yaml".into(), text)], Settings::of_a_folder(false)).unwrap();
         compile(&world, None).report.findings().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
     let good = yaml(&upstream, &servers, OPEN, "");

@@ -16,6 +16,8 @@ pub const GROUP: &str = "identity-manager.io";
 pub const GATEWAY_CLASS: &str = "idm";
 /// What we call ourselves in Gateway API statuses.
 pub const CONTROLLER_NAME: &str = "identity-manager.io/gateway-controller";
+/// On an IdentityPolicy with a token service: a time in RFC 3339 UTC; a signing key that is older is replaced.
+pub const ROTATE_ANNOTATION: &str = "identity-manager.io/rotate";
 /// On a Service: further hostnames under which its policy's gateway serves it, separated by commas; `*` for every host.
 pub const HOSTNAMES_ANNOTATION: &str = "identity-manager.io/hostnames";
 

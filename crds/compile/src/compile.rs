@@ -2,13 +2,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gateway_api::apis::standard::gateways::{Gateway, GatewayListeners};
 use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
-use idm_plan::{Bundle, Handler, Host, PathMatch, Plan, Policy, RouteEntry, RouteRule, Secrets, ServerCertificate, Timeouts, VirtualHost};
+use idm_plan::{Bundle, Endpoint, Handler, Host, PathMatch, Plan, Policy, RouteEntry, RouteRule, Secrets, ServerCertificate, Timeouts, VirtualHost};
 use idm_types::Reason;
 use kube::ResourceExt;
 
 use crate::attach::{Attachments, Candidate, Target, exists};
 use crate::lower::mtls::lower_listener;
 use crate::lower::route::{LoweredMatch, LoweredRule, lower_rule, service_backend};
+use crate::lower::token_service::base_path;
 use crate::lower::{Notes, credential::lower_credentials, policy::lower_policy, role_binding::lower_grants};
 use crate::{Cause, Condition, ObjectId, Report, World, previous_policy, service_names};
 
@@ -225,6 +226,7 @@ impl<'w> Compiler<'w> {
                 targets.push(Target::Listener(gateway.name_any(), listener.name.clone()));
                 targets.push(Target::Gateway(gateway.name_any()));
                 let rule = self.push_rule(&title, lowered.as_ref(), attachments, &targets);
+                self.push_endpoints(rule, is_secure(listener), host);
                 for (j, found) in matches.iter().enumerate() {
                     self.push_entry(is_secure(listener), host.clone(), found, rule, &created, &name, i * 64 + j);
                 }
@@ -260,6 +262,28 @@ impl<'w> Compiler<'w> {
             None => {
                 let detail = self.invalid.get(policy).cloned().unwrap_or_else(|| format!("IdentityPolicy '{policy}' is not in force"));
                 Handler::Refuse { reason: Reason::PolicyInvalid, detail }
+            }
+        }
+    }
+
+    /// The endpoints of the token service of the rule's policy, on this host. They come before any route's own match.
+    fn push_endpoints(&mut self, rule: usize, secure: bool, host: &Host) {
+        let Some(Handler::Enforce { policy, .. }) = self.rules.get(rule).map(|rule| &rule.handler) else { return };
+        let policy = *policy;
+        let Some((key, service)) = self.policies.get(policy).and_then(|policy| Some((policy.key.clone(), policy.token_service.as_ref()?))) else { return };
+        let base = base_path(&service.issuer).unwrap_or_default();
+        let endpoints = Endpoint::ALL.into_iter().filter(|endpoint| service.revokes || *endpoint != Endpoint::Revocation);
+        let endpoints: Vec<_> = endpoints.map(|endpoint| (endpoint, endpoint.paths(&base))).collect();
+        for (endpoint, paths) in endpoints {
+            let handler = Handler::Issue { policy, endpoint };
+            let rule = RouteRule { name: format!("IdentityPolicy {key} token service: {}", endpoint.name()), handler };
+            let rule = self.rules.iter().position(|other| *other == rule).unwrap_or_else(|| {
+                self.rules.push(rule);
+                self.rules.len() - 1
+            });
+            for path in paths {
+                let found = LoweredMatch { path: PathMatch::Exact(path), method: None, headers: vec![] };
+                self.push_entry(secure, host.clone(), &found, rule, "", "", 0);
             }
         }
     }
@@ -310,7 +334,9 @@ impl<'w> Compiler<'w> {
             let rule = self.push_rule(&title, lowered.as_ref(), attachments, &targets);
             let everything = LoweredMatch { path: PathMatch::Prefix(String::new()), method: None, headers: vec![] };
             for host in self.service_hosts(service, &name) {
+                self.push_endpoints(rule, false, &host);
                 if !self.certificates.is_empty() {
+                    self.push_endpoints(rule, true, &host);
                     self.push_entry(true, host.clone(), &everything, rule, "", &name, 0);
                 }
                 self.push_entry(false, host, &everything, rule, "", &name, 0);

@@ -10,12 +10,16 @@ mod compile;
 mod lower;
 mod passwords;
 mod report;
+mod signing;
+mod supply;
 mod world;
 pub mod yaml;
 
 pub use compile::{Compiled, RouteStatus, compile};
 pub use passwords::PasswordHashes;
 pub use report::{Cause, Condition, Finding, ObjectId, Report};
+pub use signing::{SIGNING_SECRET, new_signing_keys, rotated, signing_secret};
+pub use supply::{Supply, missing_secrets};
 pub use world::{Broken, Meta, Object, Settings, World};
 
 use idm_plan::Plan;

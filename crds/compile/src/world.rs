@@ -17,6 +17,15 @@ pub struct Settings {
     pub local_backends: bool,
     /// Key URLs without TLS or on this machine are allowed: only by an explicit, dangerous flag.
     pub danger_insecure_issuers: bool,
+    /// All processes that serve the plan remember together what was used and revoked: true for a folder, which one process serves.
+    pub remembers_together: bool,
+}
+
+impl Settings {
+    /// A folder: whoever writes the policies runs the gateway, and one process serves them.
+    pub fn of_a_folder(danger_insecure_issuers: bool) -> Self {
+        Self { local_backends: true, danger_insecure_issuers, remembers_together: true }
+    }
 }
 
 /// What compile needs of an object's metadata.
@@ -32,6 +41,8 @@ pub struct Meta {
     pub created: String,
     /// The labels.
     pub labels: BTreeMap<String, String>,
+    /// When somebody asked for new keys: the annotation of [`idm_api::ROTATE_ANNOTATION`].
+    pub rotate: Option<String>,
 }
 
 impl Meta {
@@ -43,6 +54,7 @@ impl Meta {
             generation: meta.generation.unwrap_or(1),
             created: meta.creation_timestamp.as_ref().map(|t| t.0.to_string()).unwrap_or_default(),
             labels: meta.labels.clone().unwrap_or_default(),
+            rotate: meta.annotations.as_ref().and_then(|all| all.get(idm_api::ROTATE_ANNOTATION).cloned()),
             name,
         }
     }
@@ -137,7 +149,14 @@ impl World {
             let mtls = policy.spec.authentication.methods.iter().filter_map(|m| m.mtls.as_ref());
             let bundles = mtls.flat_map(|m| [Some(&m.trust_bundle_ref), m.revocation_list_ref.as_ref()]).flatten().map(|reference| reference.name.clone());
             let provider = policy.spec.llm.as_ref().map(|llm| llm.key_ref.name.clone());
-            of_issuers.chain(provider).chain(asked).chain(bundles).chain(policy.spec.jose.iter().flatten().flat_map(secrets_of_step)).collect::<Vec<_>>()
+            let signing = crate::signing_secret(policy).map(|(name, _)| name);
+            of_issuers
+                .chain(provider)
+                .chain(signing)
+                .chain(asked)
+                .chain(bundles)
+                .chain(policy.spec.jose.iter().flatten().flat_map(secrets_of_step))
+                .collect::<Vec<_>>()
         };
         let of_federation = |f: &Object<FederationSpec>| Some(f.spec.oidc.as_ref()?.keys.as_ref()?.secret_ref.as_ref()?.name.clone());
         let mut names: Vec<String> = self.policies.iter().flat_map(of_policy).collect();
@@ -145,7 +164,8 @@ impl World {
         let listeners = self.gateways.iter().filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS).flat_map(|g| &g.spec.listeners);
         let certificates = listeners.filter_map(|l| l.tls.as_ref()).flat_map(|tls| tls.certificate_refs.iter().flatten());
         names.extend(certificates.map(|reference| reference.name.clone()));
-        names.extend(self.credentials.iter().map(|c| c.spec.secret_ref.name.clone()));
+        names.extend(self.credentials.iter().filter_map(|c| Some(c.spec.secret_ref.as_ref()?.name.clone())));
+        names.extend(self.credentials.iter().filter_map(|c| c.spec.oauth_client.as_ref()).flat_map(secrets_of_client));
         names.sort();
         names.dedup();
         names
@@ -161,6 +181,16 @@ impl World {
         self.gateways.sort_by_key(|g| g.name_any());
         self.services.sort_by_key(|s| s.name_any());
     }
+}
+
+fn secrets_of_client(client: &idm_api::v1alpha1::OauthClientCredential) -> Vec<String> {
+    let tls = client.tls_client_auth.as_ref();
+    let references = [
+        client.private_key_jwt.as_ref().and_then(|jwt| jwt.keys.secret_ref.as_ref()),
+        tls.map(|tls| &tls.trust_bundle_ref),
+        tls.and_then(|tls| tls.revocation_list_ref.as_ref()),
+    ];
+    references.into_iter().flatten().map(|reference| reference.name.clone()).collect()
 }
 
 fn secrets_of_step(step: &idm_api::v1alpha1::JoseStep) -> Vec<String> {

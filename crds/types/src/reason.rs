@@ -130,6 +130,27 @@ reasons! {
     CredentialSuspended = 401, "the credential is suspended", "set `spec.suspend: false` on the Credential to let it in again";
     /// The credential is past its expiry.
     CredentialExpired = 401, "the credential has expired", "extend `spec.expireTime` or hand out a new Credential";
+    // --- token service
+    /// A request to the token service that is not one.
+    MalformedTokenRequest = 400, "the request to the token service lacks a parameter, has one twice, or is not a form", "send one `application/x-www-form-urlencoded` body with POST, and each parameter once";
+    /// The client is unknown, or its proof is wrong.
+    InvalidClient = 401, "the OAuth client is unknown, suspended or expired, or its secret, assertion or certificate is wrong", "compare the client with its Credential; the audit names the client that was tried";
+    /// The service does not have this grant.
+    UnsupportedGrant = 400, "the token service does not have this grant", "use one of the metadata's `grant_types_supported`, or add it to `tokenService.grants`";
+    /// The client may not use this grant.
+    GrantNotAllowed = 400, "the client may not use this grant", "add it to `oauthClient.grants` of the Credential";
+    /// User, password or refresh token is not good.
+    InvalidGrant = 400, "the user's password or the refresh token is wrong, expired, used up or revoked", "sign in anew; the audit says which";
+    /// A refresh token was used twice, so someone else has it.
+    RefreshTokenReused = 400, "the refresh token was used before: someone else may hold it, so all tokens of its sign-in are revoked", "sign in anew, and find out who used the token";
+    /// A scope that the client may not have.
+    ScopeNotAllowed = 400, "the client asked for a scope that it may not have", "add it to `oauthClient.scopes` of the Credential, or ask for less";
+    /// An audience that the client may not ask for.
+    AudienceNotAllowed = 400, "the client asked for an audience that the service or the client does not have", "compare `audience` or `resource` with `tokenService.audiences` and the Credential";
+    /// The token was revoked.
+    TokenRevoked = 401, "the token was revoked at the service that issued it", "get a new token";
+    /// What gateways remember together cannot be asked.
+    StoreUnavailable = 503, "the store that the gateways share cannot be reached, so nobody can say what was used or revoked", "check the store's address, password and health";
     // --- content
     /// The JOSE object that the policy wants is not there.
     MissingObject = 400, "the request lacks the signed or encrypted object that a JOSE step of the policy opens", "send the object where the step looks for it";

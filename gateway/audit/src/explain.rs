@@ -75,6 +75,11 @@ pub fn explain(record: &Value) -> String {
         let (prompt, completion) = (&record["usage"]["prompt_tokens"], &record["usage"]["completion_tokens"]);
         line(true, "usage", format!("{} prompt and completion tokens: {prompt} + {completion}{estimated}", text("/usage/model")));
     }
+    if record["issued"].is_object() {
+        let scopes = record["issued"]["scopes"].as_array().map(|all| all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")).unwrap_or_default();
+        let scopes = if scopes.is_empty() { String::new() } else { format!(", scope {scopes}") };
+        line(true, "issued", format!("token {} for {} by {}{scopes}", text("/issued/token"), text("/issued/subject"), text("/issued/grant")));
+    }
     if let Some(reason) = reason {
         let _ = writeln!(out, "\nwhy: {}", reason.plain());
         if !text("/detail").is_empty() {
@@ -146,8 +151,23 @@ fn stage_of(reason: Reason) -> Stage {
         | PasswordChecksBusy
         | StaleNonce
         | ReplayedNonce
-        | PayloadTooLarge => Stage::Authenticate,
-        CredentialNotAllowedHere | TokenQuotaExceeded | RuleUndecided | MissingRole | InsufficientScope | NoRuleMatched => Stage::Authorize,
+        | PayloadTooLarge
+        | MalformedTokenRequest
+        | InvalidClient
+        | InvalidGrant
+        | RefreshTokenReused
+        | TokenRevoked
+        | StoreUnavailable => Stage::Authenticate,
+        CredentialNotAllowedHere
+        | UnsupportedGrant
+        | GrantNotAllowed
+        | ScopeNotAllowed
+        | AudienceNotAllowed
+        | TokenQuotaExceeded
+        | RuleUndecided
+        | MissingRole
+        | InsufficientScope
+        | NoRuleMatched => Stage::Authorize,
         AuditUnavailable | UpstreamUnreachable | UpstreamFailed | UpstreamTimeout | ClientGone | InternalError => Stage::Serve,
     }
 }

@@ -71,6 +71,27 @@ pub struct Decision<'r> {
     /// What a call to a language model used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<DecisionUsage<'r>>,
+    /// The token that was issued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued: Option<DecisionIssued<'r>>,
+}
+
+/// A token that was issued.
+#[derive(Serialize)]
+pub struct DecisionIssued<'r> {
+    /// The `grant_type`.
+    pub grant: &'r str,
+    /// Whom it speaks of.
+    pub subject: &'r str,
+    /// Its `jti`.
+    pub token: &'r str,
+    /// Its scopes.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub scopes: &'r [String],
+    /// Its audiences.
+    pub audiences: &'r [String],
+    /// How long it lives.
+    pub lifetime_seconds: u64,
 }
 
 /// What a call to a language model used.

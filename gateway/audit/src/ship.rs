@@ -226,6 +226,7 @@ fn template() -> Value {
                     "identity": {"properties": {"kind": keyword, "id": keyword, "username": keyword, "issuer": keyword, "roles": keyword,
                         "credential": keyword, "owner": keyword, "kid": keyword, "cached": {"type": "boolean"}}},
                     "usage": {"properties": {"model": keyword, "prompt_tokens": {"type": "long"}, "completion_tokens": {"type": "long"}, "estimated": {"type": "boolean"}}},
+                    "issued": {"properties": {"grant": keyword, "subject": keyword, "token": keyword, "scopes": keyword, "audiences": keyword, "lifetime_seconds": {"type": "long"}}},
                     "action": keyword, "actor": keyword, "diff": {"type": "text"},
                     "object": {"properties": {"kind": keyword, "namespace": keyword, "name": keyword, "uid": keyword, "generation": {"type": "long"}}}
                 }

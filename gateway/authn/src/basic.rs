@@ -14,9 +14,9 @@ use crate::lockout::Turn;
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 
 /// A user name with a password, as it was presented.
-struct Pair {
-    username: String,
-    password: Redacted<String>,
+pub(crate) struct Pair {
+    pub(crate) username: String,
+    pub(crate) password: Redacted<String>,
 }
 
 /// What a base64 text held.
@@ -33,7 +33,7 @@ fn decoded(text: &str) -> Option<String> {
     (!text.chars().any(char::is_control)).then_some(text)
 }
 
-fn split_basic(credential: &str) -> Option<Pair> {
+pub(crate) fn split_basic(credential: &str) -> Option<Pair> {
     let text = Redacted::new(decoded(credential)?);
     let (username, password) = text.reveal().split_once(':')?;
     Some(Pair { username: username.to_owned(), password: Redacted::new(password.to_owned()) })
@@ -98,7 +98,8 @@ fn malformed(through: Through<'_>, why: &str) -> Attempt {
     Attempt::Rejected(through.denied(Reason::MalformedCredential, why))
 }
 
-async fn check(through: Through<'_>, pair: Pair, only: Option<&[String]>) -> Attempt {
+/// Verifies a user name with a password.
+pub(crate) async fn check(through: Through<'_>, pair: Pair, only: Option<&[String]>) -> Attempt {
     let Pair { username, password } = pair;
     let Through { table, memory, view, now, .. } = through;
     let rejected = |reason, detail: String| Attempt::Rejected(through.denied(reason, detail));

@@ -1,11 +1,9 @@
 //! Tokens that are worth something only together with a key: DPoP (RFC 9449) and certificates (RFC 8705 §3).
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
 use aws_lc_rs::digest;
 use idm_jose::{Claims, Proof, to_base64url};
 use idm_plan::Confirmation;
+use idm_store::Key;
 use idm_types::{Reason, Timestamp};
 
 use crate::present::RequestView;
@@ -14,8 +12,6 @@ use crate::{Identity, Memory};
 /// How old a proof may be, and how far ahead the clock of its maker, in seconds (RFC 9449 §11.1).
 const MAX_AGE: u64 = 60;
 const MAX_AHEAD: u64 = 10;
-/// Proofs that are remembered; when there are more, new ones are refused until old ones end.
-const MAX_PROOFS: usize = 200_000;
 
 /// What a token is bound to (`cnf`, RFC 7800).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,27 +31,9 @@ impl Binding {
     }
 }
 
-/// Proofs that were used, until nobody would take them any more.
-#[derive(Default)]
-pub(crate) struct Proofs(Mutex<HashMap<[u8; 32], u64>>);
-
-impl Proofs {
-    fn take(&self, fingerprint: [u8; 32], now: Timestamp) -> bool {
-        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.len() >= MAX_PROOFS {
-            used.retain(|_, until| now.0 < *until);
-        }
-        if used.len() >= MAX_PROOFS || used.get(&fingerprint).is_some_and(|until| now.0 < *until) {
-            return false;
-        }
-        used.insert(fingerprint, now.0 + (MAX_AGE + MAX_AHEAD + 1) * 1000);
-        true
-    }
-}
-
 /// Checks that whoever sent the token also holds what it is bound to. A bound token is never taken unbound,
 /// whatever the policy says; the policy may demand that tokens are bound.
-pub(crate) fn check(
+pub(crate) async fn check(
     confirmation: Confirmation,
     identity: &Identity,
     token: &str,
@@ -69,7 +47,7 @@ pub(crate) fn check(
         return Err((Reason::TokenNotBound, "the token is bound in a way that is not known here".into()));
     }
     match (jkt, scheme_is_dpop) {
-        (Some(jkt), true) => proof(jkt, token, view, memory, now)?,
+        (Some(jkt), true) => drop(proof(Some(jkt), Some(token), view, memory, now).await?),
         (Some(_), false) => return Err((Reason::TokenNotBound, "the token is bound to a DPoP key and was sent with another scheme".into())),
         (None, true) => return Err((Reason::TokenNotBound, "the token is not bound to a DPoP key".into())),
         (None, false) if confirmation.dpop => return Err((Reason::TokenNotBound, "the policy wants tokens that are bound to a DPoP key".into())),
@@ -84,8 +62,9 @@ pub(crate) fn check(
     }
 }
 
-/// RFC 9449 §4.3.
-fn proof(jkt: &str, token: &str, view: RequestView<'_>, memory: &Memory, now: Timestamp) -> Result<(), (Reason, String)> {
+/// RFC 9449 §4.3: the proof of a request, made with the key of this thumbprint and for this token, where there are
+/// any yet. Returns the thumbprint of its key.
+pub(crate) async fn proof(jkt: Option<&str>, token: Option<&str>, view: RequestView<'_>, memory: &Memory, now: Timestamp) -> Result<String, (Reason, String)> {
     let invalid = |why: &str| (Reason::InvalidProof, why.to_owned());
     let mut proofs = view.headers.get_all("dpop").iter();
     let text = match (proofs.next().map(http::HeaderValue::to_str), proofs.next()) {
@@ -94,7 +73,7 @@ fn proof(jkt: &str, token: &str, view: RequestView<'_>, memory: &Memory, now: Ti
         _ => return Err(invalid("there must be exactly one readable DPoP header")),
     };
     let Proof { claims, thumbprint } = Proof::verify(text).map_err(|error| (Reason::InvalidProof, error.to_string()))?;
-    if thumbprint != jkt {
+    if jkt.is_some_and(|jkt| thumbprint != jkt) {
         return Err(invalid("the proof is made with another key than the token is bound to"));
     }
     if claims.text("htm") != Some(view.method) {
@@ -107,12 +86,18 @@ fn proof(jkt: &str, token: &str, view: RequestView<'_>, memory: &Memory, now: Ti
     if issued > now.seconds() + MAX_AHEAD || issued + MAX_AGE < now.seconds() {
         return Err(invalid("the proof is too old, or from the future"));
     }
-    let expected = to_base64url(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-    if claims.text("ath") != Some(expected.as_str()) {
-        return Err(invalid("`ath` is not the hash of the token"));
+    if let Some(token) = token {
+        let expected = to_base64url(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+        if claims.text("ath") != Some(expected.as_str()) {
+            return Err(invalid("`ath` is not the hash of the token"));
+        }
     }
     let id = claims.text("jti").filter(|id| !id.is_empty() && id.len() <= 256).ok_or_else(|| invalid("`jti` is missing"))?;
-    if memory.proofs.take(memory.fingerprint(&[jkt, id]), now) { Ok(()) } else { Err(invalid("the proof was used before")) }
+    match memory.store.claim(&Key::of(&["dpop", &thumbprint, id]), (MAX_AGE + MAX_AHEAD + 1) * 1000, now).await {
+        Ok(true) => Ok(thumbprint),
+        Ok(false) => Err(invalid("the proof was used before")),
+        Err(error) => Err((Reason::StoreUnavailable, error.to_string())),
+    }
 }
 
 /// Host and path must agree (RFC 9449 §4.3 step 9). The scheme is left out: TLS may end in front of the gateway.
@@ -154,12 +139,5 @@ mod tests {
         ] {
             assert!(!is_target(wrong, view), "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_proof_is_used_once() {
-        let proofs = Proofs::default();
-        assert!(proofs.take([1; 32], Timestamp(0)) && !proofs.take([1; 32], Timestamp(70_000)));
-        assert!(proofs.take([1; 32], Timestamp(71_000)), "by then its time is over anyway");
     }
 }

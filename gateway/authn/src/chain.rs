@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use idm_jose::{KeySet, KeySetError};
 use idm_plan::{Base64Method, BasicMethod, Issuer, KeySource, MethodKind, Policy, Secrets, Source};
+use idm_store::Stale;
 use idm_types::{Algorithm, MethodName, Reason, Timestamp};
 
 use crate::cache::Scope;
@@ -18,6 +19,7 @@ use crate::jwt::ArmedJwt;
 use crate::mapping::ArmedMapping;
 use crate::mtls::ArmedMtls;
 use crate::present::{self, Presented, RequestView};
+use crate::revocation::{family_key, family_of, token_key};
 use crate::{Authenticated, CredentialTable, Denied, Facts, Grants, Identity, IssuerKeys, Memory, TokenCache, api_key, basic, binding};
 
 /// What one method says about a request. "Not presented" and "not mine" are not "tried and failed".
@@ -247,7 +249,7 @@ impl ArmedPolicy {
             let scope = Scope { policy: self.position, method: position };
             match self.verify(name, armed, presented.value, scope, cache, view, now).await {
                 Ok(who) => {
-                    self.confirm(name, armed, presented.value, source.as_ref(), &who, view, now)?;
+                    self.confirm(name, armed, presented.value, source.as_ref(), &who, view, now).await?;
                     return Ok((who, source));
                 }
                 Err((denied, true)) => return Err(denied),
@@ -261,10 +263,10 @@ impl ArmedPolicy {
         }
     }
 
-    /// Whether the caller holds what its token is bound to. Asked anew for every request, also when the verdict on
-    /// the token itself is kept.
+    /// Whether the caller holds what its token is bound to, and the token was not revoked. Asked anew for every
+    /// request, also when the verdict on the token itself is kept.
     #[allow(clippy::too_many_arguments)] // each is a different thing, and there is one caller
-    fn confirm(
+    async fn confirm(
         &self,
         name: &MethodName,
         armed: &Armed,
@@ -279,8 +281,20 @@ impl ArmedPolicy {
             Armed::Introspection(method) => method.plan.confirmation,
             _ => return Ok(()),
         };
+        if let (Some(jti), Some(issuer)) = (&who.identity().token_id, &who.identity().issuer) {
+            let denied = |reason, detail: &str| Denied::new(reason, detail, Some(name));
+            let revoked = |key| self.memory.store.revocations().contains(&key, now);
+            let family = family_of(jti).map_or(Ok(false), |family| revoked(family_key(issuer, family)));
+            match (revoked(token_key(issuer, jti)), family) {
+                (Ok(false), Ok(false)) => {}
+                (Ok(true), _) | (_, Ok(true)) => return Err(denied(Reason::TokenRevoked, "")),
+                (Err(Stale), _) | (_, Err(Stale)) => {
+                    return Err(denied(Reason::StoreUnavailable, "nobody can say what was revoked in the last 30 seconds"));
+                }
+            }
+        }
         let dpop = matches!(source, Some(Source::Header { scheme: Some(scheme), .. }) if scheme.eq_ignore_ascii_case("dpop"));
-        let checked = binding::check(confirmation, who.identity(), token, dpop, view, &self.memory, now);
+        let checked = binding::check(confirmation, who.identity(), token, dpop, view, &self.memory, now).await;
         checked.map_err(|(reason, detail)| Denied::new(reason, detail, Some(name)))
     }
 
@@ -330,9 +344,27 @@ impl ArmedPolicy {
         }
     }
 
-    async fn attempt(&self, name: &MethodName, armed: &Armed, credential: &str, view: RequestView<'_>, now: Timestamp) -> Attempt {
+    /// What a method works with.
+    pub(crate) fn through<'a>(&'a self, name: &'a MethodName, kind: &'static str, view: RequestView<'a>, now: Timestamp) -> Through<'a> {
         let (table, memory) = (&*self.credentials, &*self.memory);
-        let through = |kind| Through { name, kind, policy: &self.plan, mapping: &self.mapping, grants: &self.grants, table, memory, view, now };
+        Through { name, kind, policy: &self.plan, mapping: &self.mapping, grants: &self.grants, table, memory, view, now }
+    }
+
+    /// What the gateways share, or what this process has for itself.
+    pub fn store(&self) -> &idm_store::Store {
+        self.memory.store()
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub(crate) fn credentials(&self) -> &CredentialTable {
+        &self.credentials
+    }
+
+    async fn attempt(&self, name: &MethodName, armed: &Armed, credential: &str, view: RequestView<'_>, now: Timestamp) -> Attempt {
+        let through = |kind| self.through(name, kind, view, now);
         match armed {
             Armed::Jwt(jwt) => jwt.attempt(through("jwt"), credential),
             Armed::Introspection(method) => method.attempt(through("introspection"), credential).await,

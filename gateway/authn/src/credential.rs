@@ -33,6 +33,8 @@ impl CredentialTable {
                     table.by_hash.insert(hash, position);
                 }
                 Proof::Password { username, .. } => drop(table.by_username.insert(username.clone(), position)),
+                // Known to the token services only: see client.rs.
+                Proof::Client(_) => {}
             }
         }
         Ok(table)
@@ -48,7 +50,7 @@ impl CredentialTable {
         let credential = self.picked(self.by_username.get(username), only)?;
         match &credential.proof {
             Proof::Password { phc, .. } => Some((credential, phc)),
-            Proof::ApiKey { .. } => None,
+            Proof::ApiKey { .. } | Proof::Client(_) => None,
         }
     }
 
@@ -63,7 +65,7 @@ impl CredentialTable {
     }
 }
 
-fn unhex(text: &str) -> Option<[u8; 32]> {
+pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
     let mut out = [0; 32];
     let mut digits = text.chars().map(|c| c.to_digit(16));
     for byte in &mut out {
@@ -115,6 +117,7 @@ fn identity(through: Through<'_>, credential: &Credential) -> Result<Identity, S
     let username = match &credential.proof {
         Proof::Password { username, .. } => username.clone(),
         Proof::ApiKey { .. } => credential.key.name.clone(),
+        Proof::Client(client) => client.client_id.clone(),
     };
     let mut identity = Identity {
         id: format!("credential:{}", credential.key),

@@ -39,6 +39,8 @@ pub struct Identity {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The policies a Credential may be used with; `None`: all.
     pub only_policies: Option<Vec<String>>,
+    /// The `jti` of a token that a service of this namespace issued, which may revoke it.
+    pub token_id: Option<String>,
     /// What the token is bound to.
     pub binding: Binding,
     /// The token's claims, where an expression of the policy asks for them later.
@@ -64,6 +66,7 @@ impl Identity {
             expires: None,
             headers: Vec::new(),
             only_policies: None,
+            token_id: None,
             binding: Binding::default(),
             claims: None,
         }

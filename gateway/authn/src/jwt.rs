@@ -51,7 +51,7 @@ impl ArmedJwt {
         let expected =
             Expectations { issuer: &issuer.issuer, audiences: &issuer.audiences, algorithms: &issuer.algorithms, types: &issuer.types, skew: self.plan.skew };
         match unverified.verify(&set, &expected, now) {
-            Ok(verified) => match of_verified(through, verified, &issuer.issuer) {
+            Ok(verified) => match of_verified(through, verified, issuer) {
                 Ok(identity) => {
                     let until = identity.expires.map_or(0, |exp| exp.0.saturating_add(self.plan.skew.seconds() * 1000));
                     Attempt::Verified(Fresh { identity: Rc::new(identity), until, epoch })
@@ -64,9 +64,11 @@ impl ArmedJwt {
     }
 }
 
-fn of_verified(through: Through<'_>, verified: Verified, issuer: &str) -> Result<Identity, String> {
+fn of_verified(through: Through<'_>, verified: Verified, issuer: &Issuer) -> Result<Identity, String> {
     let (expires, kid) = (verified.expires(), verified.kid().map(str::to_owned));
-    identity(through, verified.into_claims(), issuer, Some(expires), kid)
+    // What cannot be named cannot be revoked.
+    let token_id = issuer.issued_here.then(|| verified.claims().text("jti").map(str::to_owned).ok_or("the token has no `jti`")).transpose()?;
+    Ok(Identity { token_id, ..identity(through, verified.into_claims(), &issuer.issuer, Some(expires), kid)? })
 }
 
 /// The identity that verified claims speak of.

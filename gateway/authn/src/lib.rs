@@ -13,6 +13,7 @@ mod binding;
 mod cache;
 mod chain;
 mod challenge;
+mod client;
 mod credential;
 mod digest;
 mod facts;
@@ -28,9 +29,11 @@ mod mtls;
 mod nonce;
 mod password;
 mod present;
+mod revocation;
 
 pub use cache::TokenCache;
 pub use chain::{ArmedPolicy, Armory, KeyRing, PolicyError};
+pub use client::{ArmedClients, ClientForm, KnownClient};
 pub use credential::CredentialTable;
 pub use facts::Facts;
 pub use grants::Grants;
@@ -41,6 +44,7 @@ pub use memory::Memory;
 pub use mtls::{forwarded_certificate, roots, thumbprint};
 pub use password::PasswordChecker;
 pub use present::{ClientCertificate, Presented, RequestView, remove_cookie, remove_query};
+pub use revocation::{family_key, family_of, token_key};
 
 /// Every reader of credentials that takes text, for the fuzzer: it must not panic.
 #[doc(hidden)]

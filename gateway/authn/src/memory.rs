@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
+use idm_store::Store;
 use idm_types::Timestamp;
 
 use crate::PasswordChecker;
-use crate::binding::Proofs;
 use crate::lockout::Lockouts;
 use crate::nonce::Nonces;
 
@@ -24,13 +24,14 @@ pub struct Memory {
     /// Makes fingerprints that are of use in this process only, so that no password has to be kept.
     key: hmac::Key,
     proven: Mutex<HashMap<[u8; 32], u64>>,
-    pub(crate) proofs: Proofs,
+    /// What the gateways share, or what this process has for itself.
+    pub(crate) store: Store,
     inactive: Mutex<HashMap<[u8; 32], u64>>,
 }
 
 impl Memory {
     /// An empty memory. `None` where the system gives no random bits.
-    pub fn new(passwords: Arc<PasswordChecker>) -> Option<Arc<Self>> {
+    pub fn new(passwords: Arc<PasswordChecker>, store: Store) -> Option<Arc<Self>> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok()?;
         Some(Arc::new(Self {
             passwords,
@@ -38,9 +39,14 @@ impl Memory {
             nonces: Nonces::default(),
             key,
             proven: Mutex::default(),
-            proofs: Proofs::default(),
+            store,
             inactive: Mutex::default(),
         }))
+    }
+
+    /// What the gateways share, or what this process has for itself.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Notes that a token's issuer called it inactive.

@@ -15,15 +15,19 @@ pub(crate) struct New {
     /// Print a Secret manifest of this name instead of the bare key
     #[arg(long, value_name = "NAME")]
     secret: Option<String>,
+    /// Make it the secret of an OAuth client: the Secret's key is `clientSecret`
+    #[arg(long, requires = "secret")]
+    client: bool,
 }
 
 impl Credential {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let Credential::New(New { secret }) = self;
+        let Credential::New(New { secret, client }) = self;
+        let field = if client { "clientSecret" } else { "key" };
         let key = state::new_api_key()?;
         match secret {
             None => println!("{}", key.reveal()),
-            Some(name) => println!("apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{key: {}}}", key.reveal()),
+            Some(name) => println!("apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{{field}: {}}}", key.reveal()),
         }
         Ok(())
     }

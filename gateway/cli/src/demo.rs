@@ -56,7 +56,7 @@ impl Demo {
         // The demo runs from the very files that --export writes.
         let dir = state::dir().join("demo");
         write_files(&dir, echo)?;
-        let settings = Settings { local_backends: true, danger_insecure_issuers: false };
+        let settings = Settings::of_a_folder(false);
         DirSource::start(&dir, settings, &gateway).await.map_err(anyhow::Error::from_boxed)?;
         self.print(gateway.address(), idp);
         serve::stopped().await;

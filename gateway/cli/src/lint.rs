@@ -14,7 +14,7 @@ pub(crate) struct Lint {
 
 impl Lint {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let settings = Settings { local_backends: true, danger_insecure_issuers: false };
+        let settings = Settings::of_a_folder(false);
         match dir::load(&dir::read(&self.dir)?, settings) {
             Ok(compiled) => {
                 for note in compiled.report.findings() {

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use idm_audit::OnFull;
 use idm_audit::ship::Elasticsearch;
 use idm_gateway::AuditOptions;
+use idm_store::SharedOptions;
 use idm_types::Redacted;
 
 /// Where audit records go
@@ -37,6 +38,35 @@ pub(crate) struct ElasticsearchArgs {
     /// PEM file with certificates to trust besides the system's
     #[arg(long, env = "IDM_ELASTICSEARCH_CA_FILE")]
     elasticsearch_ca_file: Option<PathBuf>,
+}
+
+/// What gateways remember together
+#[derive(Args, Clone, Debug)]
+pub(crate) struct StoreArgs {
+    /// Redis or Valkey that gateways share, for example redis://valkey:6379 or rediss:// for TLS [default: each remembers for itself]
+    #[arg(long, env = "IDM_STORE")]
+    store: Option<String>,
+    /// The user, where the store has users
+    #[arg(long, env = "IDM_STORE_USERNAME")]
+    store_username: Option<String>,
+    /// File with the password for the store
+    #[arg(long, env = "IDM_STORE_PASSWORD_FILE")]
+    store_password_file: Option<PathBuf>,
+    /// PEM file with certificates to trust besides the system's
+    #[arg(long, env = "IDM_STORE_CA_FILE")]
+    store_ca_file: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    pub(crate) fn options(&self, namespace: &str) -> anyhow::Result<Option<SharedOptions>> {
+        let Some(url) = self.store.clone().filter(|url| !url.is_empty()) else { return Ok(None) };
+        let read =
+            |path: &Option<PathBuf>| path.as_ref().map(|path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))).transpose();
+        let password =
+            read(&self.store_password_file)?.map(|bytes| String::from_utf8(bytes).context("the store's password file must hold text")).transpose()?;
+        let password = password.map(|text| Redacted::new(text.trim().to_owned()));
+        Ok(Some(SharedOptions { url, username: self.store_username.clone(), password, ca_pem: read(&self.store_ca_file)?, namespace: namespace.to_owned() }))
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -11,7 +11,7 @@ use idm_gateway::{AdminServer, AuditOptions, Gateway, GatewayOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::options::AuditArgs;
+use crate::options::{AuditArgs, StoreArgs};
 
 /// Serve the policies of a folder, without a cluster
 #[derive(Args)]
@@ -32,6 +32,8 @@ pub(crate) struct Run {
     #[arg(long)]
     danger_insecure_issuers: bool,
     #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
     audit: AuditArgs,
 }
 
@@ -41,7 +43,8 @@ impl Run {
             tracing::warn!("issuer keys may come over plain http and from this machine: tokens can be forged by whoever controls the way");
         }
         let options = gateway_options("standalone", self.listen, self.listen_tls, self.audit.options()?, self.danger_insecure_issuers);
-        let settings = Settings { local_backends: true, danger_insecure_issuers: self.danger_insecure_issuers };
+        let options = GatewayOptions { store: self.store.options("standalone")?, ..options };
+        let settings = Settings::of_a_folder(self.danger_insecure_issuers);
         // The folder is checked before the port is taken, so that its errors come first.
         idm_gateway::source::dir::load(&idm_gateway::source::dir::read(&self.dir)?, settings)?;
         let gateway = Gateway::start(&options)?;
@@ -95,12 +98,15 @@ pub(crate) struct GatewayPod {
     #[arg(long, default_value_t = 5)]
     drain_delay_seconds: u64,
     #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
     audit: AuditArgs,
 }
 
 impl GatewayPod {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let gateway = Gateway::start(&gateway_options(&self.name, self.listen, Some(self.listen_tls), self.audit.options()?, false))?;
+        let options = gateway_options(&self.name, self.listen, Some(self.listen_tls), self.audit.options()?, false);
+        let gateway = Gateway::start(&GatewayOptions { store: self.store.options(&self.namespace)?, ..options })?;
         let _admin = AdminServer::start(self.admin, gateway.clone()).await?;
         let (stop, stopping) = watch::channel(false);
         let file = tokio::spawn(bundle::follow_file(self.config_file, gateway.clone(), stopping.clone()));
@@ -123,7 +129,7 @@ pub(crate) fn gateway_options(
     danger_insecure_issuers: bool,
 ) -> GatewayOptions {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    GatewayOptions { name: name.to_owned(), listen, listen_tls, cores, drain: Duration::from_secs(25), audit, danger_insecure_issuers }
+    GatewayOptions { name: name.to_owned(), listen, listen_tls, cores, drain: Duration::from_secs(25), audit, store: None, danger_insecure_issuers }
 }
 
 /// Resolves on SIGTERM or SIGINT.

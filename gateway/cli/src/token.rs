@@ -15,6 +15,8 @@ use crate::{demo, input, jose, state};
 pub(crate) enum Token {
     /// Make a token: one that the demo accepts, or one signed with a key of yours
     Mint(Mint),
+    /// Print a Secret with a new signing key for a token service
+    Keys(Keys),
     /// Show header and claims of a token, without believing them
     Decode(Decode),
     /// Check a token as a gateway would, and show its claims
@@ -48,6 +50,33 @@ pub(crate) struct Mint {
     /// A further claim as NAME=VALUE (JSON or plain text); may be repeated
     #[arg(long = "claim", value_parser = jose::member)]
     claims: Vec<(String, Value)>,
+}
+
+/// Print a Secret with a new signing key for a token service
+#[derive(Args)]
+#[group(required = true, multiple = false, id = "place")]
+pub(crate) struct Keys {
+    /// For this policy, where the gateway looks for it when the policy names no Secret
+    #[arg(long, group = "place")]
+    policy: Option<String>,
+    /// A Secret of this name, for a policy that names it
+    #[arg(long, group = "place")]
+    secret: Option<String>,
+    /// What the key signs with
+    #[arg(long, value_parser = jose::algorithm, default_value = "ES256")]
+    algorithm: Algorithm,
+}
+
+impl Keys {
+    fn run(&self) -> anyhow::Result<()> {
+        let keys = idm_compile::new_signing_keys(self.algorithm, Timestamp::now()).context("the algorithm must be an asymmetric one")?;
+        let (name, field) = match (&self.policy, &self.secret) {
+            (Some(policy), _) => (idm_compile::SIGNING_SECRET, format!("{policy}.json")),
+            (None, secret) => (secret.as_deref().unwrap_or_default(), "keys.json".into()),
+        };
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {field: keys}});
+        Ok(print!("{}", serde_yaml_ng::to_string(&secret)?))
+    }
 }
 
 /// Show header and claims of a token, without believing them
@@ -86,6 +115,7 @@ impl Token {
                 println!("{}", mint.run(Timestamp::now())?);
                 Ok(())
             }
+            Token::Keys(keys) => keys.run(),
             Token::Decode(Decode { token }) => decode(&token),
             Token::Verify(verify) => verify.run(Timestamp::now()),
         }

@@ -4,8 +4,8 @@
 //! compared, printed and drawn: every reference is resolved, every default is filled in, nothing that
 //! matters is optional, and there is no secret inside: API keys are present as SHA-256 hashes of 256-bit
 //! random values, passwords as argon2id hashes, and everything else by its [`SecretHandle`], with the
-//! values beside the plan in [`Secrets`]. Never does IO. Start at [`Plan`], then [`Handler`]: a rule either enforces
-//! a policy or refuses; there is no third variant.
+//! values beside the plan in [`Secrets`]. Never does IO. Start at [`Plan`], then [`Handler`]: a rule enforces a
+//! policy, refuses, or is answered by the gateway itself; none forwards without a policy.
 
 mod address;
 mod bundle;
@@ -17,6 +17,7 @@ mod policy;
 mod route;
 mod secret;
 mod tls;
+mod token_service;
 
 pub use address::is_local_address;
 pub use bundle::{Bundle, BundleError, FORMAT};
@@ -35,6 +36,7 @@ pub use policy::{
 pub use route::{Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, PathMatch, RouteEntry, RouteRule, Timeouts, VirtualHost};
 pub use secret::{SecretHandle, Secrets};
 pub use tls::{CertificateName, MtlsMethod, NameRule, Network, ServerCertificate};
+pub use token_service::{ClientAuthentication, Endpoint, OauthClient, ServiceKey, TokenGrant, TokenService};
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 use idm_types::{Algorithm, MethodName, RoleName, RuleName, Skew, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Expr, JoseStep, Llm, MtlsMethod, ObjectKey, SecretHandle};
+use crate::{Expr, JoseStep, Llm, MtlsMethod, OauthClient, ObjectKey, SecretHandle, TokenService};
 
 /// One IdentityPolicy, resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub struct Policy {
     pub jose: Vec<JoseStep>,
     /// The upstream is a language model's API.
     pub llm: Option<Llm>,
+    /// The tokens it issues.
+    pub token_service: Option<TokenService>,
     /// What the upstream is told.
     pub upstream: UpstreamSettings,
     /// What a refused caller may learn.
@@ -147,6 +149,8 @@ pub struct Issuer {
     pub algorithms: Vec<Algorithm>,
     /// The accepted `typ` values in lower case without `application/`. Empty: absent, `jwt` or `at+jwt`.
     pub types: Vec<String>,
+    /// Its tokens are issued by a token service of this namespace, whose revocations count.
+    pub issued_here: bool,
 }
 
 /// Where an issuer's keys come from.
@@ -348,6 +352,8 @@ pub enum Proof {
         /// The argon2id hash in PHC form.
         phc: String,
     },
+    /// An OAuth client of the namespace's token services.
+    Client(Box<OauthClient>),
 }
 
 /// How a verified caller becomes attributes.

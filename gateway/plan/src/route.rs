@@ -1,6 +1,8 @@
 use idm_types::Reason;
 use serde::{Deserialize, Serialize};
 
+use crate::Endpoint;
+
 /// A set of hostnames and the entries that serve them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,7 +69,7 @@ pub struct RouteRule {
     pub handler: Handler,
 }
 
-/// What becomes of a rule's requests. There is no third variant.
+/// What becomes of a rule's requests. Only the first variant forwards, and it names its policy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Handler {
@@ -81,6 +83,13 @@ pub enum Handler {
         timeouts: Timeouts,
         /// Edits of the request's headers that the route asks for.
         headers: Vec<HeaderEdit>,
+    },
+    /// Answer from the policy's token service; nothing is forwarded.
+    Issue {
+        /// Position of the policy in [`crate::Plan::policies`].
+        policy: usize,
+        /// What is asked for.
+        endpoint: Endpoint,
     },
     /// Refuse every request.
     Refuse {

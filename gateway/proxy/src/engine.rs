@@ -7,7 +7,8 @@ use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue};
 use idm_authn::{ArmedPolicy, Armory, CredentialTable, Grants, KeyRing, Memory, Outside, PolicyError};
 use idm_authz::Rules;
-use idm_plan::{Backend, Bundle, Handler, HeaderEdit, Plan, Timeouts};
+use idm_issue::TokenIssuer;
+use idm_plan::{Backend, Bundle, Endpoint, Handler, HeaderEdit, Plan, Policy, Timeouts};
 use idm_transform::{ArmedLlm, Quotas, Steps};
 use idm_types::Reason;
 
@@ -47,6 +48,7 @@ pub(crate) struct PolicyInForce {
     pub(crate) rules: Rules,
     pub(crate) steps: Steps,
     pub(crate) llm: Option<ArmedLlm>,
+    pub(crate) issuer: Option<TokenIssuer>,
     pub(crate) counters: Arc<PolicyCounters>,
 }
 
@@ -62,6 +64,10 @@ pub(crate) enum ArmedHandler {
         backends: Vec<(usize, u64)>,
         timeouts: Timeouts,
         edits: Vec<ArmedEdit>,
+    },
+    Issue {
+        policy: usize,
+        endpoint: Endpoint,
     },
     Refuse {
         reason: Reason,
@@ -96,12 +102,14 @@ impl Engine {
             let steps = Steps::arm(&policy.jose, &mut armory).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
             let llm = policy.llm.as_ref().map(|llm| ArmedLlm::arm(llm, &bundle.secrets)).transpose();
             let llm = llm.map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
-            armed.push(PolicyInForce { armed: ArmedPolicy::arm(policy, position, &mut armory)?, rules, steps, llm, counters });
+            let issuer = policy.token_service.as_ref().map(|service| TokenIssuer::arm(service, credentials, &mut armory)).transpose();
+            let issuer = issuer.map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
+            armed.push(PolicyInForce { armed: ArmedPolicy::arm(policy, position, &mut armory)?, rules, steps, llm, issuer, counters });
         }
         let mut backends = Vec::new();
         let rules: Vec<ArmedRule> = rules
             .iter()
-            .map(|rule| Ok(ArmedRule { name: rule.name.clone(), handler: arm_handler(&rule.handler, policies.len(), &mut backends)? }))
+            .map(|rule| Ok(ArmedRule { name: rule.name.clone(), handler: arm_handler(&rule.handler, policies, &mut backends)? }))
             .collect::<Result<_, EngineError>>()?;
         if hosts.iter().chain(secure_hosts).flat_map(|host| &host.entries).any(|entry| entry.rule >= rules.len()) {
             return Err(EngineError::Plan("an entry points at a rule that does not exist".into()));
@@ -135,7 +143,7 @@ impl Engine {
 
     /// Whether every issuer's keys have been fetched at least once.
     pub fn keys_loaded(&self) -> bool {
-        self.policies.iter().all(|policy| policy.armed.keys_loaded())
+        self.policies.iter().all(|policy| policy.armed.keys_loaded() && policy.issuer.as_ref().is_none_or(TokenIssuer::keys_loaded))
     }
 }
 
@@ -151,11 +159,15 @@ fn is_read_from_outside(policies: &[idm_plan::Policy], name: &str) -> bool {
     })
 }
 
-fn arm_handler(handler: &Handler, policies: usize, known: &mut Vec<Backend>) -> Result<ArmedHandler, EngineError> {
+fn arm_handler(handler: &Handler, policies: &[Policy], known: &mut Vec<Backend>) -> Result<ArmedHandler, EngineError> {
     match handler {
         Handler::Refuse { reason, detail } => Ok(ArmedHandler::Refuse { reason: *reason, detail: detail.clone() }),
+        Handler::Issue { policy, endpoint } => match policies.get(*policy).map(|policy| policy.token_service.is_some()) {
+            Some(true) => Ok(ArmedHandler::Issue { policy: *policy, endpoint: *endpoint }),
+            _ => Err(EngineError::Plan("an endpoint points at a policy without a token service".into())),
+        },
         Handler::Enforce { policy, backends, timeouts, headers } => {
-            if *policy >= policies {
+            if *policy >= policies.len() {
                 return Err(EngineError::Plan("a rule points at a policy that does not exist".into()));
             }
             let mut sum = 0;

@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::Method;
-use idm_audit::{Decision, DecisionIdentity, DecisionPolicy, DecisionRequest, DecisionUsage, Outcome, Record, SCHEMA};
+use idm_audit::{Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionUsage, Outcome, Record, SCHEMA};
 use idm_authn::Identity;
+use idm_issue::Issued;
 use idm_transform::Usage;
 use idm_types::{DecisionId, MethodName, Reason, RuleName, Timestamp};
 
@@ -35,6 +36,8 @@ pub(crate) struct Guard {
     pub(crate) upstream: Option<usize>,
     /// What a call to a language model used.
     pub(crate) usage: Option<Usage>,
+    /// The token that was issued.
+    pub(crate) issued: Option<Issued>,
     open: bool,
 }
 
@@ -58,6 +61,7 @@ impl Guard {
             identity: None,
             upstream: None,
             usage: None,
+            issued: None,
             open: true,
         }
     }
@@ -139,6 +143,14 @@ impl Guard {
                 prompt_tokens: usage.prompt,
                 completion_tokens: usage.completion,
                 estimated: usage.estimated,
+            }),
+            issued: self.issued.as_ref().map(|issued| DecisionIssued {
+                grant: issued.grant,
+                subject: &issued.subject,
+                token: &issued.id,
+                scopes: &issued.scopes,
+                audiences: &issued.audiences,
+                lifetime_seconds: issued.lifetime_seconds,
             }),
         };
         record(&self.core, &Record::Decision(decision))

@@ -8,7 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use idm_authn::{ClientCertificate, Facts, RequestView, forwarded_certificate, thumbprint};
 use idm_authz::Permit;
-use idm_plan::{Message, Source};
+use idm_issue::{Answered, Ask, TokenIssuer};
+use idm_plan::{Endpoint, Message, Source};
 use idm_transform::{Content, MAX_REQUEST, Meter, Refused, Usage};
 use idm_types::{Reason, Timestamp};
 use rustls::pki_types::CertificateDer;
@@ -58,6 +59,13 @@ struct Allowed {
     jose: Option<Value>,
 }
 
+/// What becomes of a request that was not refused.
+enum Decided {
+    Forward(Allowed),
+    /// The gateway answers itself.
+    Answer(Response<ResponseBody>),
+}
+
 /// Serves one request. Whatever happens, it leaves exactly one record.
 pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
     let now = Timestamp::now();
@@ -73,7 +81,11 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incom
     let (mut parts, body) = request.into_parts();
     let mut body = Payload::Streaming(body);
     match decide(&core.shared, &peer, &mut guard, &local, &mut parts, &mut body).await {
-        Ok(mut allowed) => {
+        Ok(Decided::Answer(response)) => {
+            guard.permitted(response.status().as_u16());
+            Ok(response)
+        }
+        Ok(Decided::Forward(mut allowed)) => {
             let jose = allowed.jose.take();
             let request_bytes = body.held().map_or(0, <[u8]>::len) as u64;
             let outbound = match prepare(&local.engine, allowed, parts, &peer) {
@@ -94,7 +106,7 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incom
 }
 
 /// The order of the checks. Each stands where it does for a reason.
-async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, parts: &mut Parts, body: &mut Payload) -> Result<Allowed, Stop> {
+async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, parts: &mut Parts, body: &mut Payload) -> Result<Decided, Stop> {
     let engine = &local.engine;
     // One spelling of host and path from here on: what is judged is what is forwarded.
     guard.path = parts.uri.path().to_owned();
@@ -114,11 +126,12 @@ async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, pa
     let rule = position.and_then(|position| engine.rules.get(position).map(|rule| (position, rule)));
     let Some((position, rule)) = rule else { return Err(Stop::new(Reason::NoRoute, "")) };
     guard.rule = Some(position);
-    let policy = match &rule.handler {
+    let (policy, endpoint) = match &rule.handler {
         ArmedHandler::Refuse { reason, detail } => return Err(Stop::new(*reason, detail)),
-        ArmedHandler::Enforce { policy, .. } => *policy,
+        ArmedHandler::Enforce { policy, .. } => (*policy, None),
+        ArmedHandler::Issue { policy, endpoint } => (*policy, Some(*endpoint)),
     };
-    let Some(PolicyInForce { armed, rules, steps, llm, .. }) = engine.policies.get(policy) else {
+    let Some(PolicyInForce { armed, rules, steps, llm, issuer, .. }) = engine.policies.get(policy) else {
         return Err(Stop::new(Reason::InternalError, "no policy at the rule's position"));
     };
     guard.policy = Some(policy);
@@ -129,7 +142,9 @@ async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, pa
     let own = peer.secured.as_ref().map(|secured| ClientCertificate { chain: &secured.chain, thumbprint: &secured.thumbprint });
     let certificate = own.filter(|own| !own.chain.is_empty());
     let certificate = if handed_on.is_empty() { certificate } else { Some(ClientCertificate { chain: &handed_on, thumbprint: &handed_on_thumbprint }) };
-    if llm.is_some() {
+    if endpoint.is_some() {
+        body.hold(idm_issue::MAX_FORM).await?;
+    } else if llm.is_some() {
         body.hold(MAX_REQUEST).await?;
     }
     if steps.wants_request_body() || armed.wants_body(&parts.headers) {
@@ -146,6 +161,10 @@ async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, pa
         body: body.held(),
         certificate,
     };
+    if let (Some(endpoint), Some(issuer)) = (endpoint, issuer) {
+        let ask = Ask { policy: armed, view, gateway: &core.gateway, now: guard.now };
+        return issue(issuer, endpoint, ask, guard).await.map(Decided::Answer);
+    }
     let (who, source) = armed.authenticate(view, &local.cache, guard.now).await.map_err(|denied| {
         guard.authentication = denied.method;
         Stop { retry_after: denied.retry_after, ..Stop::new(denied.reason, denied.detail) }
@@ -188,7 +207,22 @@ async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, pa
     if let (true, Some(new_body)) = (replaced, new_body) {
         *body = Payload::Held(new_body);
     }
-    Ok(Allowed { permit, canonical, rule: position, source, headers, jose })
+    Ok(Decided::Forward(Allowed { permit, canonical, rule: position, source, headers, jose }))
+}
+
+/// Asks the policy's token service, and notes on the record what came of it.
+async fn issue(issuer: &TokenIssuer, endpoint: Endpoint, ask: Ask<'_>, guard: &mut Guard) -> Result<Response<ResponseBody>, Stop> {
+    match issuer.answer(endpoint, ask).await {
+        Ok(Answered { body, public, who, issued }) => {
+            guard.identity = who.map(|who| (who, false));
+            guard.issued = issued;
+            Ok(render::document(body.as_ref(), public))
+        }
+        Err(refused) => {
+            guard.identity = refused.who.map(|who| (who, false));
+            Err(Stop { retry_after: refused.retry_after, ..Stop::new(refused.reason, refused.detail) })
+        }
+    }
 }
 
 /// Records a success: at once, or where use is counted when the answer has ended.
@@ -288,9 +322,14 @@ fn has_scheme(value: &[u8], scheme: &str) -> bool {
 
 async fn refuse(guard: Guard, stop: Stop) -> Response<ResponseBody> {
     let Stop { reason, detail, missing_scopes, retry_after } = stop;
-    let (id, now, local, policy) = (guard.id, guard.now, guard.local.clone(), guard.policy);
+    let (id, now, local, policy, rule) = (guard.id, guard.now, guard.local.clone(), guard.policy, guard.rule);
     // The answer waits for the disk: a caller who was refused can always be told why.
     guard.refused(reason, &detail).await;
+    let is_issuer =
+        |local: &Rc<Local>| rule.and_then(|rule| local.engine.rules.get(rule)).is_some_and(|rule| matches!(rule.handler, ArmedHandler::Issue { .. }));
+    if local.as_ref().is_some_and(is_issuer) {
+        return render::oauth_refusal(reason, id, retry_after);
+    }
     let armed = local.as_ref().zip(policy).and_then(|(local, policy)| local.engine.policies.get(policy)).map(|policy| &policy.armed);
     render::refusal(&Refusal { reason, id, now, missing_scopes, retry_after }, armed)
 }

@@ -5,6 +5,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use idm_authn::ArmedPolicy;
 use idm_plan::Disclosure;
 use idm_types::{DecisionId, Reason, Timestamp};
+use serde_json::Value;
 
 use crate::body::ResponseBody;
 
@@ -15,6 +16,37 @@ pub(crate) struct Refusal {
     pub(crate) now: Timestamp,
     pub(crate) missing_scopes: Vec<String>,
     pub(crate) retry_after: Option<u64>,
+}
+
+/// A document of the gateway's own: the answer of a token service.
+pub(crate) fn document(body: Option<&Value>, public: bool) -> Response<ResponseBody> {
+    let text = body.map(ToString::to_string).unwrap_or_default();
+    let mut response = Response::new(ResponseBody::Text(Some(Bytes::from(text))));
+    let headers = response.headers_mut();
+    if body.is_some() {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(if public { "public, max-age=60" } else { "no-store" }));
+    response
+}
+
+/// What a client gets that the token service refused (RFC 6749 §5.2).
+pub(crate) fn oauth_refusal(reason: Reason, id: DecisionId, retry_after: Option<u64>) -> Response<ResponseBody> {
+    let body = serde_json::json!({"error": idm_issue::error_code(reason), "error_description": reason.plain(), "decision": id});
+    let mut response = document(Some(&body), false);
+    let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert("x-decision-id", value);
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"token service\""));
+    }
+    if let Some(seconds) = retry_after.or((status == StatusCode::SERVICE_UNAVAILABLE).then_some(5)) {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 /// What a refused caller gets: a problem document (RFC 9457) with the decision id, and for 401 and

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use idm_authn::{roots, thumbprint};
-use idm_plan::{Host, MethodKind, Plan, Secrets, ServerCertificate};
+use idm_plan::{ClientAuthentication, Host, MethodKind, Plan, Proof, Secrets, ServerCertificate};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
@@ -43,6 +43,13 @@ pub(crate) fn arm(plan: &Plan, secrets: &Secrets) -> Result<Option<Arc<ServerCon
     for method in plan.policies.iter().flat_map(|policy| &policy.methods) {
         if let MethodKind::Mtls(mtls) = &method.kind {
             authorities.extend(roots(&mtls.roots)?.roots);
+        }
+    }
+    for credential in &plan.credentials {
+        if let Proof::Client(client) = &credential.proof {
+            if let ClientAuthentication::Certificate(method) = &client.authentication {
+                authorities.extend(roots(&method.roots)?.roots);
+            }
         }
     }
     let builder = if authorities.is_empty() {

@@ -54,6 +54,9 @@ pub(crate) fn build(world: &World, bundle: Bundle, settings: &GatewaySettings) -
     if let Some(authorization) = &settings.elasticsearch_authorization {
         data.insert("elasticsearch-authorization".to_owned(), ByteString(authorization.reveal().clone().into_bytes()));
     }
+    if let Some(password) = &settings.store_password {
+        data.insert("store-password".to_owned(), ByteString(password.reveal().clone().into_bytes()));
+    }
     let secret = Secret {
         metadata: ObjectMeta {
             name: Some(NAME.into()),
@@ -106,6 +109,10 @@ fn deployment(settings: &GatewaySettings, selector: &Value) -> Value {
     args.extend(settings.elasticsearch.iter().map(|url| format!("--elasticsearch={url}")));
     if settings.elasticsearch_authorization.is_some() {
         args.push("--elasticsearch-authorization-file=/config/elasticsearch-authorization".into());
+    }
+    args.extend(settings.store.iter().map(|url| format!("--store={url}")));
+    if settings.store_password.is_some() {
+        args.push("--store-password-file=/config/store-password".into());
     }
     let probe = |path: &str, period: u32, failures: u32| json!({"httpGet": {"path": path, "port": "admin", "scheme": "HTTP"}, "periodSeconds": period, "timeoutSeconds": 2, "failureThreshold": failures, "successThreshold": 1});
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}});

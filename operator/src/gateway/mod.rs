@@ -35,6 +35,10 @@ pub struct GatewaySettings {
     pub memory_limit: String,
     /// `refuse` or `shed`.
     pub audit_on_full: String,
+    /// The store that the gateways share.
+    pub store: Option<String>,
+    /// The password for it.
+    pub store_password: Option<Redacted<String>>,
     /// Where records are shipped.
     pub elasticsearch: Option<String>,
     /// The `Authorization` header for it.

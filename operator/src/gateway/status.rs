@@ -47,7 +47,7 @@ pub(crate) async fn publish(context: &Context, world: &World, compiled: &Compile
 
 fn credential_prefixes(world: &World) -> BTreeMap<String, String> {
     let prefix = |c: &idm_compile::Object<idm_api::v1alpha1::CredentialSpec>| {
-        let reference = &c.spec.secret_ref;
+        let reference = c.spec.secret_ref.as_ref()?;
         let value = world.secrets.get(&reference.name)?.get(reference.key.as_deref().unwrap_or("key"))?;
         Some(idm_types::ApiKey::parse(std::str::from_utf8(value.reveal()).ok()?.trim_end())?.prefix())
     };

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::conditions_schema;
-use super::{Attribute, KeyReference};
+use super::{Attribute, KeyReference, OauthClientCredential};
 
 /// Credential is one caller: its key, its roles, and where it may be used.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,7 +20,9 @@ use super::{Attribute, KeyReference};
 #[kube(printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1))]
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.apiKey) != has(self.password)", "message": "credential must have exactly one of `apiKey` and `password`"}]))]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "[has(self.apiKey), has(self.password), has(self.oauthClient)].filter(is, is).size() == 1", "message": "credential must have exactly one of `apiKey`, `password`, `oauthClient`"},
+    {"rule": "has(self.secretRef) != (has(self.oauthClient) && !has(self.oauthClient.clientSecret))", "message": "`secretRef` must be set, except for clients with `privateKeyJwt` or `tlsClientAuth`, which have no secret"}]))]
 pub struct CredentialSpec {
     /// Who the credential was handed to; shown in the audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,8 +33,12 @@ pub struct CredentialSpec {
     /// A user name with a password, for the methods `basic`, `digest` and `base64`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<PasswordCredential>,
-    /// The Secret with the API key (in its key `key` unless named) or the password (`password` unless named; an argon2id hash in PHC form is taken too). The operator writes it when it does not exist; one that exists is read and never changed.
-    pub secret_ref: KeyReference,
+    /// An OAuth client, which gets tokens from the token services of IdentityPolicies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth_client: Option<OauthClientCredential>,
+    /// The Secret with the API key (in its key `key` unless named), the password (`password` unless named; an argon2id hash in PHC form is taken too) or the client secret (`clientSecret` unless named; a hash is taken too). The operator writes it when it does not exist; one that exists is read and never changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<KeyReference>,
     /// Roles the caller has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "set"))]

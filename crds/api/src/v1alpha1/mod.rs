@@ -10,6 +10,7 @@ mod password;
 mod policy;
 mod role_binding;
 mod token;
+mod token_service;
 
 pub use common::{Attribute, Discovery, HeaderSource, KeyReference, KeySources, NamedSource, ObjectReference, ObjectStatus, TargetReference};
 pub use credential::{Access, ApiKeyCredential, Credential, CredentialSpec, CredentialStatus, Owner, PasswordCredential};
@@ -28,3 +29,7 @@ pub use policy::{
 };
 pub use role_binding::{ProjectScope, RoleBinding, RoleBindingSpec, Scope, Subject};
 pub use token::{Confirmation, Demand, IntrospectionMethod};
+pub use token_service::{
+    AccessTokenSettings, ClientSecret, Introspects, Lifetime, OauthClientCredential, PrivateKeyJwt, RefreshTokenSettings, SigningSettings, TlsClientAuth,
+    TokenClaim, TokenGrant, TokenService,
+};

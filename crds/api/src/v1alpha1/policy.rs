@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Base64Method, BasicMethod, Confirmation, DigestMethod, HeaderSource, IntrospectionMethod, JoseStep, KeySources, Llm, MtlsMethod, NamedSource,
-    ObjectReference, ObjectStatus, TargetReference,
+    ObjectReference, ObjectStatus, TargetReference, TokenService,
 };
 
 /// IdentityPolicy says how callers of its targets authenticate, what they may do, and what the upstream is told about them.
@@ -38,6 +38,9 @@ pub struct IdentityPolicySpec {
     /// The upstream is a language model's API: the provider's key replaces the caller's credential, and tokens are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub llm: Option<Llm>,
+    /// Issues tokens beside the targets. Its endpoints need no route of their own and are not covered by `authentication`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_service: Option<TokenService>,
     /// What the upstream is told. Unset sends `X-Authenticated-UserId` and `X-Authenticated-UserRoles` and removes the caller's credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Upstream>,
@@ -131,9 +134,9 @@ pub struct JwtMethod {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "has(self.federationRef) != has(self.issuer)", "message": "issuer entry must have exactly one of `issuer` and `federationRef`"},
-    {"rule": "has(self.issuer) == has(self.keys)", "message": "`keys` must be set with `issuer`, and must not be set with `federationRef`"},
-    {"rule": "!(has(self.federationRef) && has(self.algorithms))", "message": "`algorithms` must not be set with `federationRef`: the Federation names them"}]))]
+    {"rule": "[has(self.issuer), has(self.federationRef), has(self.tokenServiceRef)].filter(is, is).size() == 1", "message": "issuer entry must have exactly one of `issuer`, `federationRef`, `tokenServiceRef`"},
+    {"rule": "has(self.issuer) == has(self.keys)", "message": "`keys` must be set with `issuer`, and must not be set otherwise"},
+    {"rule": "has(self.issuer) || !has(self.algorithms)", "message": "`algorithms` must be set only with `issuer`: the Federation or token service names them"}]))]
 pub struct JwtIssuer {
     /// The exact `iss` value of its tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -142,6 +145,9 @@ pub struct JwtIssuer {
     /// A Federation of type `oidc` that describes the issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub federation_ref: Option<ObjectReference>,
+    /// An IdentityPolicy of this namespace whose token service issues the tokens; it may be this one. What was revoked there is refused here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_service_ref: Option<ObjectReference>,
     /// Accepted audiences; a token needs one of them in `aud`.
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)), extend("x-kubernetes-list-type" = "set"))]
     pub audiences: Vec<String>,

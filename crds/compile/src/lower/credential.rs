@@ -6,7 +6,8 @@ use idm_types::{ApiKey, Timestamp, hex};
 use sha2::{Digest, Sha256};
 
 use super::Notes;
-use super::password::{Stored, stored};
+use super::password::{NO_SECRET, Stored, stored};
+use super::token_service::lower_client;
 use crate::{Cause, Object, ObjectId, Report, World};
 
 /// All usable credentials, ordered by name. Two Credentials with the same key or user name refuse the younger one.
@@ -19,7 +20,9 @@ pub(crate) fn lower_credentials(world: &World, report: &mut Report) -> Vec<Crede
         let Some(credential) = lower(world, object, &mut notes) else { continue };
         let (id, path, what) = match &credential.proof {
             Proof::ApiKey { sha256 } => (format!("key:{sha256}"), "spec.secretRef", "key: give each its own Secret"),
-            Proof::Password { username, .. } => (format!("user:{username}"), "spec.password.username", "user name"),
+            // RFC 9068 §5: both become the `sub` of tokens, so no client may be taken for a user.
+            Proof::Password { username, .. } => (format!("name:{username}"), "spec.password.username", "user name or client id"),
+            Proof::Client(client) => (format!("name:{}", client.client_id), "spec.oauthClient.clientId", "user name or client id"),
         };
         match known.get(&id) {
             Some(first) => {
@@ -35,7 +38,7 @@ pub(crate) fn lower_credentials(world: &World, report: &mut Report) -> Vec<Crede
 }
 
 fn lower(world: &World, object: &Object<CredentialSpec>, notes: &mut Notes<'_>) -> Option<Credential> {
-    let CredentialSpec { owner, api_key, password, secret_ref, roles, attributes, access, expire_time, suspend } = &object.spec;
+    let CredentialSpec { owner, api_key, password, oauth_client, secret_ref, roles, attributes, access, expire_time, suspend } = &object.spec;
     let owner = match owner.as_ref().map(|owner| (&owner.user, &owner.application)) {
         None => None,
         Some((Some(user), None)) => Some(format!("user:{user}")),
@@ -47,10 +50,14 @@ fn lower(world: &World, object: &Object<CredentialSpec>, notes: &mut Notes<'_>) 
         Some((_, Some(time))) => Some(time),
         Some((text, None)) => return notes.fail("spec.expireTime", Cause::Invalid, format!("'{text}' must be a time in UTC such as 2027-01-01T00:00:00Z")),
     };
-    let proof = match (api_key, password) {
-        (Some(ApiKeyCredential {}), None) => lower_key(world, secret_ref, notes)?,
-        (None, Some(_)) => lower_password(world, object, notes)?,
-        _ => return notes.fail("spec", Cause::Invalid, "credential must have exactly one of `apiKey` and `password`"),
+    let proof = match (api_key, password, oauth_client) {
+        (Some(ApiKeyCredential {}), None, None) => match secret_ref {
+            Some(reference) => lower_key(world, reference, notes)?,
+            None => return notes.fail("spec.secretRef", Cause::Invalid, NO_SECRET),
+        },
+        (None, Some(_), None) => lower_password(world, object, notes)?,
+        (None, None, Some(client)) => Proof::Client(Box::new(lower_client(world, object, client, notes)?)),
+        _ => return notes.fail("spec", Cause::Invalid, "credential must have exactly one of `apiKey`, `password`, `oauthClient`"),
     };
     Some(Credential {
         key: ObjectKey::new(&world.namespace, &object.meta.name),

@@ -8,6 +8,7 @@ pub(crate) mod password;
 pub(crate) mod policy;
 pub(crate) mod role_binding;
 pub(crate) mod route;
+pub(crate) mod token_service;
 
 use crate::{Cause, Condition, ObjectId, Report};
 

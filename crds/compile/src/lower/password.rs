@@ -15,10 +15,13 @@ pub(crate) enum Stored {
     Hash(String),
 }
 
+pub(crate) const NO_SECRET: &str = "`secretRef` must be set: it names the Secret with the key or password";
+
 /// The user name and password of a Credential. The value itself must not get into any message.
 pub(crate) fn stored(world: &World, object: &Object<wire::CredentialSpec>) -> Result<(String, Stored), (Cause, String)> {
     let wire::CredentialSpec { password, secret_ref, .. } = &object.spec;
     let username = password.as_ref().and_then(|password| password.username.clone()).unwrap_or_else(|| object.meta.name.clone());
+    let secret_ref = secret_ref.as_ref().ok_or_else(|| (Cause::Invalid, NO_SECRET.to_owned()))?;
     let field = secret_ref.key.as_deref().unwrap_or("password");
     let secret =
         world.secrets.get(&secret_ref.name).ok_or_else(|| (Cause::RefNotFound, format!("Secret '{}' must exist in this namespace", secret_ref.name)))?;

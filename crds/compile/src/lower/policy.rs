@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use idm_api::v1alpha1 as wire;
 use idm_plan::{
-    ApiKeyMethod, Confirmation, CredentialForwarding, Disclosure, Expr, HeaderMapping, IdentityMapping, IntrospectionMethod, Issuer, JwtMethod, Llm,
+    ApiKeyMethod, Confirmation, CredentialForwarding, Disclosure, Expr, HeaderMapping, IdentityMapping, IntrospectionMethod, Issuer, JwtMethod, KeySource, Llm,
     LlmProvider, Method, MethodKind, NameSet, ObjectKey, Policy, Require, Rule, Secrets, Source, TokenQuota, UpstreamSettings, Variable,
 };
 use idm_types::Skew;
@@ -12,6 +12,7 @@ use super::jose::lower_steps;
 use super::keys::{DEFAULT_ALGORITHMS, check_url, lower_keys, secret_text};
 use super::mtls::lower_mtls;
 use super::password::{lower_base64, lower_basic, lower_digest};
+use super::token_service::{lower_service, published};
 use crate::{Cause, Object, World};
 
 const DEFAULT_SKEW_SECONDS: i64 = 30;
@@ -21,13 +22,14 @@ const CONDITION: &[Variable] =
 
 pub(crate) fn lower_policy(world: &World, object: &Object<wire::IdentityPolicySpec>, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<Policy> {
     // `target_refs` is read by attach.rs.
-    let wire::IdentityPolicySpec { target_refs: _, authentication, authorization, jose, llm, upstream, disclosure } = &object.spec;
+    let wire::IdentityPolicySpec { target_refs: _, authentication, authorization, jose, llm, token_service, upstream, disclosure } = &object.spec;
     let wire::Authentication { methods, identity } = authentication;
     let methods = lower_methods(world, methods, secrets, notes);
     let identity = lower_identity(identity.as_ref(), notes);
     let rules = lower_rules(authorization.as_ref(), notes);
     let jose = lower_steps(world, jose.as_deref(), secrets, notes);
     let llm = llm.as_ref().and_then(|llm| lower_llm(world, llm, secrets, notes));
+    let token_service = token_service.as_ref().and_then(|service| lower_service(world, object, service, secrets, notes));
     let upstream = lower_upstream(upstream.as_ref(), notes);
     if notes.failed {
         return None;
@@ -41,6 +43,7 @@ pub(crate) fn lower_policy(world: &World, object: &Object<wire::IdentityPolicySp
         rules,
         jose,
         llm,
+        token_service,
         upstream,
         disclosure: match disclosure {
             None | Some(wire::Disclosure::Minimal) => Disclosure::Minimal,
@@ -195,18 +198,23 @@ fn non_empty(path: &str, sources: Vec<Source>, notes: &mut Notes<'_>) -> Option<
 }
 
 fn lower_issuer(world: &World, path: &str, entry: &wire::JwtIssuer, notes: &mut Notes<'_>) -> Option<Issuer> {
-    let wire::JwtIssuer { issuer, federation_ref, audiences, keys, algorithms, types } = entry;
+    let wire::JwtIssuer { issuer, federation_ref, token_service_ref, audiences, keys, algorithms, types } = entry;
     if audiences.is_empty() {
         return notes.fail(format!("{path}.audiences"), Cause::Invalid, "at least one audience must be given: without it every token of the issuer would do");
     }
-    let types = types.iter().flatten().map(|t| t.to_ascii_lowercase()).map(|t| t.strip_prefix("application/").map(str::to_owned).unwrap_or(t)).collect();
-    let (issuer, keys, algorithms) = match (issuer, keys, federation_ref) {
-        (Some(issuer), Some(keys), None) => {
+    let types: Vec<String> =
+        types.iter().flatten().map(|t| t.to_ascii_lowercase()).map(|t| t.strip_prefix("application/").map(str::to_owned).unwrap_or(t)).collect();
+    let (issuer, keys, algorithms) = match (issuer, keys, federation_ref, token_service_ref) {
+        (Some(issuer), Some(keys), None, None) => {
             let algorithms = lower_algorithms(path, algorithms.as_deref(), notes)?;
             let keys = lower_keys(world, &format!("{path}.keys"), issuer, keys, &algorithms, notes)?;
             (issuer.clone(), keys, algorithms)
         }
-        (None, None, Some(reference)) if algorithms.is_none() => {
+        (None, None, None, Some(reference)) if algorithms.is_none() => {
+            let (issuer, jwks, algorithms) = published(world, &format!("{path}.tokenServiceRef"), &reference.name, notes)?;
+            (issuer, KeySource::Inline { jwks }, algorithms)
+        }
+        (None, None, Some(reference), None) if algorithms.is_none() => {
             let path = format!("{path}.federationRef");
             let Some(federation) = world.federations.iter().find(|f| f.meta.name == reference.name) else {
                 return notes.fail(path, Cause::RefNotFound, format!("Federation '{}' must exist in this namespace and be readable", reference.name));
@@ -219,9 +227,18 @@ fn lower_issuer(world: &World, path: &str, entry: &wire::JwtIssuer, notes: &mut 
             let keys = lower_keys(world, &path, issuer, &keys, &algorithms, notes)?;
             (issuer.clone(), keys, algorithms)
         }
-        _ => return notes.fail(path, Cause::Invalid, "an issuer entry must have `issuer` with `keys`, or `federationRef` without `keys` and `algorithms`"),
+        _ => {
+            return notes.fail(
+                path,
+                Cause::Invalid,
+                "an issuer entry must have `issuer` with `keys`, or `federationRef` or `tokenServiceRef` without `keys` and `algorithms`",
+            );
+        }
     };
-    Some(Issuer { issuer, audiences: audiences.clone(), keys, algorithms, types })
+    let issued_here = token_service_ref.is_some();
+    // Our own service writes `at+jwt` into every token.
+    let types = if issued_here && types.is_empty() { vec!["at+jwt".to_owned()] } else { types };
+    Some(Issuer { issuer, audiences: audiences.clone(), keys, algorithms, types, issued_here })
 }
 
 fn lower_algorithms(path: &str, algorithms: Option<&[idm_types::Algorithm]>, notes: &mut Notes<'_>) -> Option<Vec<idm_types::Algorithm>> {

@@ -45,13 +45,14 @@ impl Case {
             rules: vec![],
             jose: vec![],
             llm: None,
+            token_service: None,
             upstream: UpstreamSettings::default(),
             disclosure: idm_plan::Disclosure::Minimal,
         };
         Self {
             digest: ArmedDigest::new(&plan, &secrets).unwrap(),
             table: CredentialTable::new(&[credential]).unwrap(),
-            memory: Memory::new(PasswordChecker::start(1).unwrap()).unwrap(),
+            memory: Memory::new(PasswordChecker::start(1).unwrap(), idm_store::Store::here()).unwrap(),
             policy,
             grants: Grants::default(),
             name: "digest".parse().unwrap(),

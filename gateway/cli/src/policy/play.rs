@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use idm_audit::Follower;
-use idm_compile::{Settings, World, compile, yaml};
+use idm_compile::{Settings, World, compile, missing_secrets, rotated, signing_secret, yaml};
 use idm_gateway::source::dir::DirError;
 use idm_gateway::{AuditOptions, Gateway};
 use idm_jose::SigningKey;
@@ -31,7 +31,7 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) async fn new(folder: &Path) -> anyhow::Result<Self> {
         let files = super::read(folder)?;
-        let settings = Settings { local_backends: true, danger_insecure_issuers: false };
+        let settings = Settings::of_a_folder(false);
         let (mut world, origins) = yaml::read_files(&files, settings).map_err(DirError::Files)?;
         supply_secrets(&mut world)?;
         let compiled = compile(&world, None);
@@ -124,7 +124,7 @@ impl Stage {
 
     fn secret_of(&self, credential: &str, usual: &str) -> anyhow::Result<String> {
         let credential = self.world.credentials.iter().find(|c| c.meta.name == credential).with_context(|| format!("there is no Credential '{credential}'"))?;
-        let reference = &credential.spec.secret_ref;
+        let reference = credential.spec.secret_ref.as_ref().context("the Credential names no Secret")?;
         let value = self.world.secrets.get(&reference.name).and_then(|secret| secret.get(reference.key.as_deref().unwrap_or(usual)));
         Ok(String::from_utf8(value.context("the Credential's Secret has no such key")?.reveal().clone())?.trim_end().to_owned())
     }
@@ -139,15 +139,18 @@ fn in_header(sources: &[Source], value: &str) -> Option<(String, String)> {
     })
 }
 
-/// Keys and passwords of Credentials are not kept beside policies: those that are missing are made up.
+/// Keys and passwords are not kept beside policies: those that are missing are made up.
 fn supply_secrets(world: &mut World) -> anyhow::Result<()> {
-    let missing: Vec<_> = world.credentials.iter().filter(|c| !world.secrets.contains_key(&c.spec.secret_ref.name)).cloned().collect();
-    for credential in missing {
-        let key = state::new_api_key()?;
-        let (usual, value) = if credential.spec.password.is_some() { ("password", key.body()) } else { ("key", key.reveal()) };
-        let field = credential.spec.secret_ref.key.clone().unwrap_or_else(|| usual.into());
-        let values = BTreeMap::from([(field, Redacted::new(value.as_bytes().to_vec()))]);
-        world.secrets.insert(credential.spec.secret_ref.name.clone(), values);
+    for missing in missing_secrets(world) {
+        let value = Redacted::new(missing.value(&state::new_api_key()?).into_bytes());
+        world.secrets.insert(missing.secret.clone(), BTreeMap::from([(missing.field.clone(), value)]));
+    }
+    for (policy, (name, field)) in world.policies.clone().iter().filter_map(|policy| Some((policy, signing_secret(policy)?))) {
+        if world.secrets.contains_key(&name) {
+            continue;
+        }
+        let keys = rotated(policy, None, Timestamp::now()).context("no signing key can be made")?;
+        world.secrets.insert(name, BTreeMap::from([(field, Redacted::new(keys.into_bytes()))]));
     }
     Ok(())
 }
@@ -159,6 +162,7 @@ fn replace(plan: &mut Plan, key: &SigningKey, upstream: std::net::SocketAddr) {
             for issuer in &mut jwt.issuers {
                 issuer.keys = KeySource::Inline { jwks: key.jwks().to_string() };
                 issuer.algorithms = vec![Algorithm::ES256];
+                issuer.issued_here = false;
             }
         }
     }

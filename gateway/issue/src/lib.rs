@@ -1,0 +1,215 @@
+//! The token service of a policy: clients prove themselves, tokens come out (RFC 6749, RFC 9068).
+//!
+//! In: a request to one of its endpoints, as [`Ask`]. Out: an [`Answered`] document, or [`Refused`] with its reason.
+//! Who a client or user is says `idm-authn`; what can be used once and what is revoked knows `idm-store`. Never does
+//! IO of its own, and never shows a key: what it publishes is made of public parts. Start at [`TokenIssuer::answer`];
+//! `grant.rs` is who gets what, `mint.rs` writes tokens, `refresh.rs` lets them be had again.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod form;
+mod grant;
+mod keys;
+mod mint;
+mod refresh;
+mod tokens;
+
+use std::rc::Rc;
+
+use idm_authn::{ArmedClients, ArmedPolicy, Armory, ClientForm, Denied, Identity, KnownClient, RequestView};
+use idm_expr::Expression;
+use idm_jose::PROOF_ALGORITHMS;
+use idm_plan::{Credential, Endpoint, TokenGrant, TokenService};
+use idm_types::{Reason, Timestamp};
+use serde_json::{Value, json};
+
+use form::Form;
+use keys::ServiceKeys;
+
+/// The largest form that is read.
+pub const MAX_FORM: usize = 64 * 1024;
+
+/// A request to an endpoint.
+#[derive(Clone, Copy)]
+pub struct Ask<'r> {
+    /// The policy whose service it is.
+    pub policy: &'r ArmedPolicy,
+    /// The request; its body is there as a whole.
+    pub view: RequestView<'r>,
+    /// The gateway's name.
+    pub gateway: &'r str,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What a request got.
+#[derive(Debug, Default)]
+pub struct Answered {
+    /// The document; `None`: an empty one.
+    pub body: Option<Value>,
+    /// It is the same for everyone and may be kept for a minute.
+    pub public: bool,
+    /// The client, where one had to prove itself.
+    pub who: Option<Rc<Identity>>,
+    /// The token that was issued.
+    pub issued: Option<Issued>,
+}
+
+/// A token that was issued, for the audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    /// The `grant_type`.
+    pub grant: &'static str,
+    /// Whom it speaks of.
+    pub subject: String,
+    /// Its `jti`.
+    pub id: String,
+    /// Its scopes.
+    pub scopes: Vec<String>,
+    /// Its audiences.
+    pub audiences: Vec<String>,
+    /// How long it lives.
+    pub lifetime_seconds: u64,
+}
+
+/// Why a request got nothing.
+#[derive(Debug)]
+pub struct Refused {
+    /// The reason.
+    pub reason: Reason,
+    /// For the audit. Never holds a secret or a token.
+    pub detail: String,
+    /// Seconds until another attempt is looked at.
+    pub retry_after: Option<u64>,
+    /// The client, if it had proved itself.
+    pub who: Option<Rc<Identity>>,
+}
+
+impl Refused {
+    fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), retry_after: None, who: None }
+    }
+}
+
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Self {
+        let Denied { reason, detail, method: _, retry_after } = denied;
+        Self { reason, detail, retry_after, who: None }
+    }
+}
+
+impl From<idm_store::StoreError> for Refused {
+    fn from(error: idm_store::StoreError) -> Self {
+        Self::new(Reason::StoreUnavailable, error.to_string())
+    }
+}
+
+/// The error code that a client is told (RFC 6749 §5.2, RFC 7009 §2.2.1, RFC 8707 §2, RFC 9449 §5).
+pub fn error_code(reason: Reason) -> &'static str {
+    match reason {
+        Reason::InvalidClient => "invalid_client",
+        Reason::UnsupportedGrant => "unsupported_grant_type",
+        Reason::GrantNotAllowed => "unauthorized_client",
+        Reason::InvalidGrant | Reason::RefreshTokenReused => "invalid_grant",
+        Reason::ScopeNotAllowed => "invalid_scope",
+        Reason::AudienceNotAllowed => "invalid_target",
+        Reason::InvalidProof => "invalid_dpop_proof",
+        Reason::TooManyAttempts => "slow_down",
+        reason if reason.status() >= 500 => "temporarily_unavailable",
+        _ => "invalid_request",
+    }
+}
+
+/// Every reader of bytes that a client sends, for the fuzzer: it must not panic.
+#[doc(hidden)]
+pub fn fuzz_form(body: &[u8]) {
+    if let Ok(form) = Form::parse(body) {
+        let _ = form.text("refresh_token").map(refresh::split);
+    }
+}
+
+/// One policy's token service with its live keys, shared by all cores.
+pub struct TokenIssuer {
+    plan: TokenService,
+    clients: ArmedClients,
+    keys: ServiceKeys,
+    claims: Vec<(String, Expression)>,
+}
+
+impl TokenIssuer {
+    /// Arms a service. The error shows no secret.
+    pub fn arm(plan: &TokenService, credentials: &[Credential], armory: &mut Armory<'_>) -> Result<Self, String> {
+        let claims = plan.claims.iter().map(|(name, expr)| Ok((name.clone(), Expression::arm(expr)?))).collect::<Result<_, String>>()?;
+        Ok(Self { clients: ArmedClients::arm(credentials, plan, armory)?, keys: ServiceKeys::arm(&plan.keys, armory.secrets)?, claims, plan: plan.clone() })
+    }
+
+    /// Whether the keys of all clients are there.
+    pub fn keys_loaded(&self) -> bool {
+        self.clients.keys_loaded()
+    }
+
+    /// Answers a request.
+    pub async fn answer(&self, endpoint: Endpoint, ask: Ask<'_>) -> Result<Answered, Refused> {
+        let Ask { view, now, .. } = ask;
+        match endpoint {
+            Endpoint::Keys | Endpoint::Metadata => {
+                if !matches!(view.method, "GET" | "HEAD") {
+                    return Err(Refused::new(Reason::MalformedTokenRequest, "this document is read with GET"));
+                }
+                let body = if endpoint == Endpoint::Keys { self.keys.published(now) } else { self.metadata() };
+                Ok(Answered { body: Some(body), public: true, ..Answered::default() })
+            }
+            Endpoint::Token | Endpoint::Revocation | Endpoint::Introspection => {
+                let form = Form::read(view)?;
+                let client = self.client(&form, ask).await?;
+                let who = client.who.identity().clone();
+                let answered = match endpoint {
+                    Endpoint::Revocation => self.revoke(&form, &client, ask).await,
+                    Endpoint::Introspection => self.introspect(&form, &client, ask).await,
+                    _ => self.token(&form, &client, ask).await,
+                };
+                match answered {
+                    Ok(answered) => Ok(Answered { who: Some(who), ..answered }),
+                    Err(refused) => Err(Refused { who: Some(who), ..refused }),
+                }
+            }
+        }
+    }
+
+    async fn client(&self, form: &Form, ask: Ask<'_>) -> Result<KnownClient<'_>, Refused> {
+        let presented = ClientForm {
+            id: form.text("client_id"),
+            secret: form.secret("client_secret"),
+            assertion: form.text("client_assertion"),
+            assertion_type: form.text("client_assertion_type"),
+        };
+        Ok(self.clients.client(ask.policy, presented, ask.view, ask.now).await?)
+    }
+
+    /// RFC 8414 §2.
+    fn metadata(&self) -> Value {
+        let TokenService { issuer, grants, revokes, .. } = &self.plan;
+        let asymmetric: Vec<_> = PROOF_ALGORITHMS.iter().map(|algorithm| algorithm.name()).collect();
+        let methods = ["client_secret_basic", "client_secret_post", "private_key_jwt", "tls_client_auth"];
+        let endpoint = |path: &str| Value::from(format!("{issuer}/{path}"));
+        let mut metadata = json!({
+            "issuer": issuer,
+            "token_endpoint": endpoint("token"),
+            "jwks_uri": endpoint(".well-known/jwks.json"),
+            "introspection_endpoint": endpoint("introspect"),
+            "grant_types_supported": grants.iter().map(|grant| TokenGrant::name(*grant)).collect::<Vec<_>>(),
+            "response_types_supported": [],
+            "dpop_signing_alg_values_supported": asymmetric,
+            "tls_client_certificate_bound_access_tokens": true,
+        });
+        if let Some(members) = metadata.as_object_mut() {
+            for of in ["token", "introspection", "revocation"].into_iter().filter(|of| *revokes || *of != "revocation") {
+                members.insert(format!("{of}_endpoint_auth_methods_supported"), methods.as_slice().into());
+                members.insert(format!("{of}_endpoint_auth_signing_alg_values_supported"), asymmetric.as_slice().into());
+            }
+            if *revokes {
+                members.insert("revocation_endpoint".into(), endpoint("revoke"));
+            }
+        }
+        metadata
+    }
+}

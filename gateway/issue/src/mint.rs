@@ -1,0 +1,84 @@
+//! Access tokens as RFC 9068 writes them.
+
+use idm_authn::{Facts, Identity};
+use idm_expr::EvaluationError;
+use idm_jose::{system_entropy, to_base64url};
+use idm_types::Reason;
+use serde_json::{Map, Value};
+
+use crate::{Ask, Refused, TokenIssuer};
+
+/// What a token shall say.
+pub(crate) struct Token<'t> {
+    pub(crate) client: &'t str,
+    pub(crate) subject: &'t Identity,
+    pub(crate) scopes: &'t [String],
+    pub(crate) audiences: &'t [String],
+    pub(crate) lifetime_seconds: u64,
+    /// The thumbprint of the DPoP key that it is bound to.
+    pub(crate) dpop: Option<&'t str>,
+    /// The thumbprint of the certificate that it is bound to.
+    pub(crate) certificate: Option<&'t str>,
+    /// The sign-in that it belongs to.
+    pub(crate) family: Option<&'t str>,
+}
+
+/// This many random bytes in base64url.
+pub(crate) fn random<const BYTES: usize>() -> Result<String, Refused> {
+    let mut bytes = [0; BYTES];
+    system_entropy(&mut bytes).map_err(|_| Refused::new(Reason::InternalError, "there are no random bits"))?;
+    Ok(to_base64url(&bytes))
+}
+
+impl TokenIssuer {
+    /// Signs a token; returns it with its `jti`.
+    pub(crate) fn mint(&self, token: Token<'_>, ask: Ask<'_>) -> Result<(String, String), Refused> {
+        let Token { client, subject, scopes, audiences, lifetime_seconds, dpop, certificate, family } = token;
+        let key = self.keys.signing(ask.now).ok_or_else(|| Refused::new(Reason::KeysUnavailable, "no signing key is in its time"))?;
+        let facts = Facts {
+            identity: Some(subject),
+            request: Some(ask.view),
+            policy: Some(&ask.policy.plan().key),
+            gateway: ask.gateway,
+            now: Some(ask.now),
+            ..Facts::default()
+        };
+        let mut claims = Map::new();
+        for (name, expression) in &self.claims {
+            match expression.value(&facts) {
+                Ok(value) => drop(claims.insert(name.clone(), value)),
+                Err(EvaluationError::Missing(_)) => {}
+                // Half a story about the caller is worse than none.
+                Err(EvaluationError::Failed(_)) => return Err(Refused::new(Reason::ObjectNotMade, format!("the claim `{name}` cannot be evaluated"))),
+            }
+        }
+        let id = match family {
+            Some(family) => format!("{family}.{}", random::<12>()?),
+            None => random::<16>()?,
+        };
+        let issued = ask.now.seconds();
+        let audience = match audiences {
+            [one] => one.as_str().into(),
+            several => Value::from(several),
+        };
+        let confirmation: Map<String, Value> =
+            [("jkt", dpop), ("x5t#S256", certificate)].into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect();
+        let own: [(&str, Option<Value>); 10] = [
+            ("iss", Some(self.plan.issuer.as_str().into())),
+            ("sub", Some(subject.username.as_str().into())),
+            ("aud", Some(audience)),
+            ("client_id", Some(client.into())),
+            ("jti", Some(id.as_str().into())),
+            ("iat", Some(issued.into())),
+            ("exp", Some(issued.saturating_add(lifetime_seconds).into())),
+            ("scope", (!scopes.is_empty()).then(|| scopes.join(" ").into())),
+            ("roles", (!subject.roles.is_empty()).then(|| subject.roles.as_slice().into())),
+            ("cnf", (!confirmation.is_empty()).then(|| confirmation.into())),
+        ];
+        claims.extend(own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+        let mut header = key.header();
+        header.insert("typ".into(), "at+jwt".into());
+        let signed = key.sign_with_header(&Value::Object(header), &Value::Object(claims));
+        signed.map(|token| (token, id)).map_err(|_| Refused::new(Reason::ObjectNotMade, "the token cannot be signed"))
+    }
+}

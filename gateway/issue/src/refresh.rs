@@ -1,0 +1,141 @@
+//! Refresh tokens: each works once and is followed by the next; the use of an old one ends the whole family
+//! (RFC 6749 §6, RFC 9700 §4.14.2).
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use idm_authn::{KnownClient, family_key};
+use idm_plan::TokenGrant;
+use idm_store::Key;
+use idm_types::{Reason, Timestamp, hex};
+use serde::{Deserialize, Serialize};
+
+use crate::form::Form;
+use crate::grant::{Granted, of_user};
+use crate::mint::random;
+use crate::{Answered, Ask, Refused, TokenIssuer};
+
+/// Access tokens of a family live no longer than this after it ended.
+const MAX_LIFETIME_MS: u64 = 86_400_000;
+
+/// All tokens of one sign-in, as the store keeps it: nothing in it can be used as a token.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Family {
+    /// The client that it was issued to.
+    pub(crate) client: String,
+    /// The Credential of the user.
+    credential: String,
+    pub(crate) scopes: Vec<String>,
+    audiences: Vec<String>,
+    /// The DPoP key that it is bound to.
+    dpop: Option<String>,
+    /// When it ends, in milliseconds.
+    pub(crate) until: u64,
+    /// How often it was used.
+    uses: u64,
+    /// SHA-256 of the secret of the token that works next.
+    next: String,
+}
+
+impl Family {
+    pub(crate) fn new(client: &KnownClient<'_>, credential: String, scopes: &[String], audiences: &[String], dpop: Option<String>) -> Self {
+        let (client, scopes, audiences) = (client.plan.client_id.clone(), scopes.to_vec(), audiences.to_vec());
+        Self { client, credential, scopes, audiences, dpop, until: 0, uses: 0, next: String::new() }
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>, Refused> {
+        serde_json::to_vec(self).map_err(|_| Refused::new(Reason::InternalError, "a family cannot be written"))
+    }
+}
+
+fn hashed(secret: &str) -> String {
+    hex(digest(&SHA256, secret.as_bytes()).as_ref())
+}
+
+/// The family and the secret of a written refresh token.
+pub(crate) fn split(token: &str) -> Option<(&str, &str)> {
+    let usable = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    token.split_once('.').filter(|(family, secret)| token.len() <= 128 && usable(family) && usable(secret))
+}
+
+impl TokenIssuer {
+    fn family_at(&self, family: &str, ask: Ask<'_>) -> Key {
+        Key::of(&["refresh", &ask.policy.plan().uid, family])
+    }
+
+    /// Begins a family; returns its name and its first token.
+    pub(crate) async fn begin(&self, family: Family, ask: Ask<'_>) -> Result<(String, String), Refused> {
+        let (name, secret) = (random::<16>()?, random::<32>()?);
+        let for_ms = self.plan.refresh_seconds.saturating_mul(1000);
+        let family = Family { until: ask.now.0.saturating_add(for_ms), next: hashed(&secret), ..family };
+        ask.policy.store().put(&self.family_at(&name, ask), family.bytes()?, for_ms, ask.now).await?;
+        let token = format!("{name}.{secret}");
+        Ok((name, token))
+    }
+
+    /// What is remembered of a family, as it was read and as it is written.
+    pub(crate) async fn family(&self, name: &str, ask: Ask<'_>) -> Result<Option<(Family, Vec<u8>)>, Refused> {
+        let Some(bytes) = ask.policy.store().get(&self.family_at(name, ask), ask.now).await? else { return Ok(None) };
+        let family: Family = serde_json::from_slice(&bytes).map_err(|_| Refused::new(Reason::InternalError, "a family in the store cannot be read"))?;
+        Ok(Some((family, bytes)).filter(|(family, _)| ask.now.0 < family.until))
+    }
+
+    /// Ends a family: its refresh token, and its access tokens wherever they are.
+    pub(crate) async fn end(&self, name: &str, ask: Ask<'_>) -> Result<(), Refused> {
+        let store = ask.policy.store();
+        // Revoked first: if the second step fails, nothing that was issued works any more all the same.
+        store.revoke(&family_key(&self.plan.issuer, name), Timestamp(ask.now.0.saturating_add(MAX_LIFETIME_MS)), ask.now).await?;
+        store.remove(&self.family_at(name, ask)).await?;
+        Ok(())
+    }
+
+    /// The grant of RFC 6749 §6.
+    pub(crate) async fn refresh(&self, form: &Form, client: &KnownClient<'_>, dpop: Option<String>, ask: Ask<'_>) -> Result<Answered, Refused> {
+        let invalid = |why: &str| Refused::new(Reason::InvalidGrant, why);
+        let token = form.wanted("refresh_token")?.reveal();
+        let (name, secret) = split(token).ok_or_else(|| invalid("it is not written as a refresh token"))?;
+        let found = self.family(name, ask).await?.ok_or_else(|| invalid("the refresh token is not known, has ended or was revoked"))?;
+        let (family, written) = found;
+        if family.client != client.plan.client_id {
+            return Err(invalid("the refresh token was issued to another client"));
+        }
+        if verify_slices_are_equal(hashed(secret).as_bytes(), family.next.as_bytes()).is_err() {
+            // The name of a family is known only to whoever had one of its tokens.
+            self.end(name, ask).await?;
+            return Err(Refused::new(Reason::RefreshTokenReused, format!("the sign-in of Credential {}", family.credential)));
+        }
+        if family.uses >= self.plan.refresh_uses {
+            self.end(name, ask).await?;
+            return Err(invalid("the refresh token was used as often as the policy allows"));
+        }
+        if family.dpop.is_some() && family.dpop != dpop {
+            return Err(Refused::new(Reason::InvalidProof, "the refresh token is bound to another DPoP key"));
+        }
+        let subject = self.clients.user_again(ask.policy, &family.credential, ask.view, ask.now).map_err(|denied| of_user(denied.into()))?;
+        let still: Vec<String> = family.scopes.iter().filter(|scope| client.plan.scopes.contains(scope)).cloned().collect();
+        let scopes = self.scopes(form, &still)?;
+        let audiences = self.audiences(form, client, Some(&family.audiences))?;
+        let secret = random::<32>()?;
+        let next = Family { uses: family.uses + 1, next: hashed(&secret), ..family.clone() };
+        if !ask.policy.store().replace(&self.family_at(name, ask), &written, next.bytes()?, ask.now).await? {
+            // Someone used the same token in the same moment.
+            self.end(name, ask).await?;
+            return Err(Refused::new(Reason::RefreshTokenReused, format!("the sign-in of Credential {}", family.credential)));
+        }
+        let (subject, refresh) = (subject.identity().clone(), Some(format!("{name}.{secret}")));
+        self.issue(TokenGrant::RefreshToken, Granted { client, subject, scopes, audiences, dpop, family: Some(name.to_owned()), refresh }, ask)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refresh_token_has_two_parts() {
+        assert_eq!(split("abc.d-_9"), Some(("abc", "d-_9")));
+        for wrong in ["", ".", "abc", "a.", ".a", "a.b.c", "a b.c", &format!("a.{}", "x".repeat(127))] {
+            assert_eq!(split(wrong), None, "{wrong}");
+        }
+    }
+}

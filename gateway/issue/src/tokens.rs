@@ -1,0 +1,65 @@
+//! Revocation (RFC 7009) and introspection (RFC 7662) of tokens that were issued here.
+
+use idm_authn::{KnownClient, family_key, family_of, token_key};
+use idm_types::{Reason, Timestamp};
+use serde_json::{Value, json};
+
+use crate::form::Form;
+use crate::refresh::split;
+use crate::{Answered, Ask, Refused, TokenIssuer};
+
+impl TokenIssuer {
+    /// RFC 7009 §2: what is not known counts as revoked.
+    pub(crate) async fn revoke(&self, form: &Form, client: &KnownClient<'_>, ask: Ask<'_>) -> Result<Answered, Refused> {
+        let token = form.wanted("token")?.reveal();
+        let of_another = || Refused::new(Reason::GrantNotAllowed, "the token was issued to another client");
+        if let Some((name, _)) = split(token) {
+            if let Some((family, _)) = self.family(name, ask).await? {
+                if family.client != client.plan.client_id {
+                    return Err(of_another());
+                }
+                self.end(name, ask).await?;
+            }
+        } else if let Some(verified) = self.keys.verify(token, &self.plan.issuer, &self.plan.audiences, ask.now) {
+            let claims = verified.claims();
+            if claims.text("client_id") != Some(client.plan.client_id.as_str()) {
+                return Err(of_another());
+            }
+            let key = token_key(&self.plan.issuer, claims.text("jti").unwrap_or_default());
+            // Beyond its end, for policies that tolerate clocks that differ.
+            let until = Timestamp::from_seconds(verified.expires().seconds().saturating_add(600));
+            ask.policy.store().revoke(&key, until, ask.now).await?;
+        }
+        Ok(Answered::default())
+    }
+
+    /// RFC 7662 §2. About what is not a client's business it learns no more than that it is not active.
+    pub(crate) async fn introspect(&self, form: &Form, client: &KnownClient<'_>, ask: Ask<'_>) -> Result<Answered, Refused> {
+        let token = form.wanted("token")?.reveal();
+        let own = |id: Option<&str>| client.plan.introspects_all || id == Some(client.plan.client_id.as_str());
+        let body = if let Some((name, _)) = split(token) {
+            let family = self.family(name, ask).await?.map(|(family, _)| family).filter(|family| own(Some(&family.client)));
+            family.map(|family| json!({"active": true, "client_id": family.client, "scope": family.scopes.join(" "), "exp": family.until / 1000, "iss": self.plan.issuer}))
+        } else {
+            match self.keys.verify(token, &self.plan.issuer, &self.plan.audiences, ask.now) {
+                Some(verified) if own(verified.claims().text("client_id")) && !self.is_revoked(verified.claims().text("jti"), ask)? => {
+                    let mut members = verified.into_claims().members().clone();
+                    let bound = members.get("cnf").is_some_and(|cnf| cnf.get("jkt").is_some());
+                    members.insert("active".into(), true.into());
+                    members.insert("token_type".into(), if bound { "DPoP" } else { "Bearer" }.into());
+                    Some(Value::Object(members))
+                }
+                _ => None,
+            }
+        };
+        Ok(Answered { body: Some(body.unwrap_or_else(|| json!({"active": false}))), ..Answered::default() })
+    }
+
+    fn is_revoked(&self, jti: Option<&str>, ask: Ask<'_>) -> Result<bool, Refused> {
+        let Some(jti) = jti else { return Ok(true) };
+        let list = ask.policy.store().revocations();
+        let stale = |_| Refused::new(Reason::StoreUnavailable, "nobody can say what was revoked in the last 30 seconds");
+        let of_family = family_of(jti).map_or(Ok(false), |family| list.contains(&family_key(&self.plan.issuer, family), ask.now));
+        Ok(list.contains(&token_key(&self.plan.issuer, jti), ask.now).map_err(stale)? || of_family.map_err(stale)?)
+    }
+}

@@ -1,0 +1,165 @@
+//! What the gateways of a namespace remember together: what was used once, what can be refreshed, what was revoked.
+//!
+//! In: a [`Key`] and a few bytes. Out: whether it was there, or that nobody can say ([`StoreError`]); it is never
+//! guessed. Two kinds: in this process ([`Store::here`]), or in Redis or Valkey ([`Store::shared`]), where every pod
+//! sees the same. Nothing is kept under its own name or in clear: keys are hashes, and what is secret is hashed by
+//! whoever brings it. Start at [`Store`]; `revoked.rs` is the part that is asked on every request, without waiting.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod here;
+mod revoked;
+mod shared;
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use idm_types::{Redacted, Timestamp};
+
+use here::Here;
+pub use revoked::{Revocations, Stale};
+use shared::Shared;
+
+/// The store could not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct StoreError(pub(crate) String);
+
+/// Under what something is remembered: a hash of its parts, so that none of them can be read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key([u8; 32]);
+
+impl Key {
+    /// The key of these parts; each counts with its length, so that no two lists of parts meet.
+    pub fn of(parts: &[&str]) -> Self {
+        let mut context = Context::new(&SHA256);
+        for part in parts {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        Self(context.finish().as_ref().try_into().unwrap_or_default())
+    }
+
+    pub(crate) fn hex(&self) -> String {
+        idm_types::hex(&self.0)
+    }
+
+    pub(crate) fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        let mut digits = text.chars().map(|c| c.to_digit(16));
+        for byte in &mut bytes {
+            *byte = (digits.next()?? << 4 | digits.next()??) as u8;
+        }
+        digits.next().is_none().then_some(Self(bytes))
+    }
+}
+
+/// Where a shared store is.
+#[derive(Clone, Debug)]
+pub struct SharedOptions {
+    /// `redis://HOST:PORT/DB`, or `rediss://` for TLS.
+    pub url: String,
+    /// The user, where the server has users.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<Redacted<String>>,
+    /// Certificates to trust besides the system's, in PEM.
+    pub ca_pem: Option<Vec<u8>>,
+    /// Whose memory it is: stores of several namespaces do not meet on one server.
+    pub namespace: String,
+}
+
+/// A memory; cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    kind: Kind,
+    revocations: Arc<Revocations>,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Here(Arc<Here>),
+    Shared(Arc<Shared>),
+}
+
+impl Store {
+    /// Kept in this process, and gone with it.
+    pub fn here() -> Self {
+        Self { kind: Kind::Here(Arc::default()), revocations: Arc::new(Revocations::own()) }
+    }
+
+    /// Kept on a server. Does not wait for it: until it answers, every question is an error. Must be called on the
+    /// runtime that is to talk to the server; questions may come from any.
+    pub fn shared(options: SharedOptions) -> Result<Self, StoreError> {
+        let revocations = Arc::new(Revocations::of_others());
+        let shared = Arc::new(Shared::connect(options)?);
+        tokio::spawn(shared.clone().follow(Arc::downgrade(&revocations)));
+        Ok(Self { kind: Kind::Shared(shared), revocations })
+    }
+
+    /// Claims a key for a while: true for the first who does, false for everyone else until it ends.
+    pub async fn claim(&self, key: &Key, for_ms: u64, now: Timestamp) -> Result<bool, StoreError> {
+        match &self.kind {
+            Kind::Here(here) => here.claim(key, for_ms, now),
+            Kind::Shared(shared) => shared.clone().claim(*key, for_ms).await,
+        }
+    }
+
+    /// What is remembered under a key.
+    pub async fn get(&self, key: &Key, now: Timestamp) -> Result<Option<Vec<u8>>, StoreError> {
+        match &self.kind {
+            Kind::Here(here) => Ok(here.get(key, now)),
+            Kind::Shared(shared) => shared.clone().get(*key).await,
+        }
+    }
+
+    /// Remembers a value for a while, in place of any other.
+    pub async fn put(&self, key: &Key, value: Vec<u8>, for_ms: u64, now: Timestamp) -> Result<(), StoreError> {
+        match &self.kind {
+            Kind::Here(here) => here.put(key, value, for_ms, now),
+            Kind::Shared(shared) => shared.clone().put(*key, value, for_ms).await,
+        }
+    }
+
+    /// Replaces exactly this value by another, in one step; false when something else is there. The end stays.
+    pub async fn replace(&self, key: &Key, expected: &[u8], value: Vec<u8>, now: Timestamp) -> Result<bool, StoreError> {
+        match &self.kind {
+            Kind::Here(here) => Ok(here.replace(key, expected, value, now)),
+            Kind::Shared(shared) => shared.clone().replace(*key, expected.to_vec(), value).await,
+        }
+    }
+
+    /// Forgets a key.
+    pub async fn remove(&self, key: &Key) -> Result<(), StoreError> {
+        match &self.kind {
+            Kind::Here(here) => Ok(here.remove(key)),
+            Kind::Shared(shared) => shared.clone().remove(*key).await,
+        }
+    }
+
+    /// Revokes a key until `until`, on every gateway within a second.
+    pub async fn revoke(&self, key: &Key, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+        if let Kind::Shared(shared) = &self.kind {
+            shared.clone().revoke(*key, until, now).await?;
+        }
+        self.revocations.add(*key, until, now);
+        Ok(())
+    }
+
+    /// What was revoked.
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_different_parts_differ_and_read_back() {
+        assert_ne!(Key::of(&["ab", "c"]), Key::of(&["a", "bc"]));
+        let key = Key::of(&["x"]);
+        assert_eq!(Key::from_hex(&key.hex()), Some(key));
+        assert_eq!(Key::from_hex("00"), None);
+    }
+}

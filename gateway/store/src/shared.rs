@@ -1,0 +1,174 @@
+//! A memory on a Redis or Valkey server.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use idm_types::Timestamp;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Client, ClientTlsConfig, IntoConnectionInfo, RedisError, TlsCertificates};
+use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
+
+use crate::{Key, Revocations, SharedOptions, StoreError};
+
+/// A question that takes longer is an error: requests wait for it.
+const TIME_LIMIT: Duration = Duration::from_secs(1);
+/// How soon every gateway knows of a revocation.
+const POLL: Duration = Duration::from_millis(200);
+
+/// Replaces a value only if it is the expected one, and leaves its end alone.
+const REPLACE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') return 1 end return 0";
+/// Adds to the list, forgets what has ended, and says that something changed.
+const REVOKE: &str =
+    "redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3]) redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1]) return redis.call('INCR', KEYS[2])";
+
+pub(crate) struct Shared {
+    client: Client,
+    connection: OnceCell<ConnectionManager>,
+    runtime: Handle,
+    prefix: String,
+}
+
+/// What the server said, without what it was asked: values stay out of every message.
+fn failed(error: &RedisError) -> StoreError {
+    StoreError(match error.code() {
+        Some(code) => format!("the store answered {code}"),
+        None => format!("no answer from the store: {}", error.category()),
+    })
+}
+
+impl Shared {
+    pub(crate) fn connect(options: SharedOptions) -> Result<Self, StoreError> {
+        let SharedOptions { url, username, password, ca_pem, namespace } = options;
+        let wrong = |error: &RedisError| StoreError(format!("the store's URL cannot be used: {}", error.category()));
+        let info = url.as_str().into_connection_info().map_err(|error| wrong(&error))?;
+        let mut settings = info.redis_settings().clone();
+        if let Some(username) = username {
+            settings = settings.set_username(username);
+        }
+        if let Some(password) = password {
+            settings = settings.set_password(password.reveal());
+        }
+        let info = info.set_redis_settings(settings);
+        let client = match ca_pem {
+            Some(root_cert) => Client::build_with_tls(info, TlsCertificates { client_tls: None::<ClientTlsConfig>, root_cert: Some(root_cert) }),
+            None => Client::open(info),
+        };
+        let client = client.map_err(|error| wrong(&error))?;
+        Ok(Self { client, connection: OnceCell::new(), runtime: Handle::current(), prefix: format!("idm:{namespace}:") })
+    }
+
+    async fn connection(&self) -> Result<ConnectionManager, StoreError> {
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(TIME_LIMIT))
+            .set_response_timeout(Some(TIME_LIMIT))
+            .set_number_of_retries(1)
+            .set_max_delay(Duration::from_millis(100));
+        let connect = || async { self.client.get_connection_manager_with_config(config).await.map_err(|error| failed(&error)) };
+        self.connection.get_or_try_init(connect).await.cloned()
+    }
+
+    /// Asks on the runtime that the connection belongs to; the serving cores only wait.
+    async fn ask<T: redis::FromRedisValue + Send + 'static>(self: Arc<Self>, command: redis::Cmd) -> Result<T, StoreError> {
+        let runtime = self.runtime.clone();
+        let asked = runtime.spawn(async move {
+            let answer = async {
+                let mut connection = self.connection().await?;
+                command.query_async(&mut connection).await.map_err(|error| failed(&error))
+            };
+            tokio::time::timeout(TIME_LIMIT, answer).await.unwrap_or_else(|_| Err(StoreError("no answer from the store in time".into())))
+        });
+        asked.await.unwrap_or_else(|_| Err(StoreError("the question to the store was dropped".into())))
+    }
+
+    fn name(&self, key: &Key) -> String {
+        format!("{}{}", self.prefix, key.hex())
+    }
+
+    pub(crate) async fn claim(self: Arc<Self>, key: Key, for_ms: u64) -> Result<bool, StoreError> {
+        let mut command = redis::cmd("SET");
+        command.arg(self.name(&key)).arg(1).arg("NX").arg("PX").arg(for_ms.max(1));
+        self.ask::<Option<String>>(command).await.map(|answer| answer.is_some())
+    }
+
+    pub(crate) async fn get(self: Arc<Self>, key: Key) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut command = redis::cmd("GET");
+        command.arg(self.name(&key));
+        self.ask(command).await
+    }
+
+    pub(crate) async fn put(self: Arc<Self>, key: Key, value: Vec<u8>, for_ms: u64) -> Result<(), StoreError> {
+        let mut command = redis::cmd("SET");
+        command.arg(self.name(&key)).arg(value).arg("PX").arg(for_ms.max(1));
+        self.ask(command).await
+    }
+
+    pub(crate) async fn replace(self: Arc<Self>, key: Key, expected: Vec<u8>, value: Vec<u8>) -> Result<bool, StoreError> {
+        let mut command = redis::cmd("EVAL");
+        command.arg(REPLACE).arg(1).arg(self.name(&key)).arg(expected).arg(value);
+        self.ask(command).await
+    }
+
+    pub(crate) async fn remove(self: Arc<Self>, key: Key) -> Result<(), StoreError> {
+        let mut command = redis::cmd("DEL");
+        command.arg(self.name(&key));
+        self.ask::<i64>(command).await.map(drop)
+    }
+
+    fn list(&self) -> String {
+        format!("{}revoked", self.prefix)
+    }
+
+    fn version(&self) -> String {
+        format!("{}revoked:version", self.prefix)
+    }
+
+    pub(crate) async fn revoke(self: Arc<Self>, key: Key, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+        let mut command = redis::cmd("EVAL");
+        command.arg(REVOKE).arg(2).arg(self.list()).arg(self.version()).arg(key.hex()).arg(until.0).arg(now.0);
+        self.ask::<i64>(command).await.map(drop)
+    }
+
+    /// Keeps the copy of the list fresh for as long as somebody holds it.
+    pub(crate) async fn follow(self: Arc<Self>, copy: Weak<Revocations>) {
+        let mut seen: Option<Option<i64>> = None;
+        let mut failing = false;
+        loop {
+            let Some(copy) = copy.upgrade() else { return };
+            match self.clone().look(&mut seen, &copy).await {
+                Ok(()) if failing => {
+                    failing = false;
+                    tracing::info!("the store answers again");
+                }
+                Ok(()) => {}
+                Err(error) if !failing => {
+                    failing = true;
+                    tracing::error!(%error, "the store cannot be asked; what depends on it is refused");
+                }
+                Err(_) => {}
+            }
+            drop(copy);
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn look(self: Arc<Self>, seen: &mut Option<Option<i64>>, copy: &Revocations) -> Result<(), StoreError> {
+        // The time before the question: what is revoked while it travels comes with the next one.
+        let asked = Timestamp::now();
+        let mut command = redis::cmd("GET");
+        command.arg(self.version());
+        let version: Option<i64> = self.clone().ask(command).await?;
+        if *seen == Some(version) {
+            copy.confirm(asked);
+            return Ok(());
+        }
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(self.list()).arg(0).arg(-1).arg("WITHSCORES");
+        let entries: Vec<(String, f64)> = self.ask(command).await?;
+        let keys: HashMap<Key, u64> = entries.into_iter().filter_map(|(key, until)| Some((Key::from_hex(&key)?, until as u64))).collect();
+        copy.merge(&keys, asked);
+        *seen = Some(version);
+        Ok(())
+    }
+}

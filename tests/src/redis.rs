@@ -1,0 +1,79 @@
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A Redis server on loopback that keeps nothing on disk and ends with the test.
+pub struct Redis {
+    /// Where it listens.
+    pub address: SocketAddr,
+    child: Child,
+}
+
+/// The password that it asks for.
+const PASSWORD: &str = "canary-store-password";
+
+impl Redis {
+    /// Starts one on a free port.
+    pub fn start() -> Self {
+        // Another process may take the port between the look and the start; then the next one is tried.
+        for _ in 0..20 {
+            let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+            if let Some(redis) = Self::start_at(address) {
+                return redis;
+            }
+        }
+        panic!("redis-server does not start")
+    }
+
+    /// Starts one at this address; `None` when it cannot be had.
+    pub fn start_at(address: SocketAddr) -> Option<Self> {
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--requirepass", PASSWORD, "--save", "", "--appendonly", "no"]);
+        let child = command.current_dir(std::env::temp_dir()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("redis-server is installed");
+        // From here on it ends with its owner, whatever comes.
+        let mut redis = Self { address, child };
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(10) && redis.child.try_wait().ok().flatten().is_none() {
+            if TcpStream::connect(address).is_ok() {
+                return Some(redis);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        None
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// A file with its password.
+    pub fn password_file(&self) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), PASSWORD).expect("written");
+        file
+    }
+
+    /// What `redis-cli` answers to a command.
+    pub fn cli(&self, arguments: &[&str]) -> String {
+        let output = Command::new("redis-cli").args(["-p", &self.address.port().to_string(), "-a", PASSWORD, "--no-auth-warning"]).args(arguments).output();
+        String::from_utf8_lossy(&output.expect("redis-cli is installed").stdout).into_owned()
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Stops it from answering, or lets it go on.
+    pub fn pause(&self, paused: bool) {
+        let _ = Command::new("kill").args([if paused { "-STOP" } else { "-CONT" }, &self.child.id().to_string()]).status();
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -132,8 +132,14 @@ fn every_sample_is_in_order() {
             std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
         }
     }
-    let key = run(&["credential", "new", "--secret", "nightly-key"], state.path());
-    std::fs::write(dir.path().join("key.yaml"), &key.stdout).unwrap();
+    // What the operator would make.
+    for (file, command) in [
+        ("key.yaml", &["credential", "new", "--secret", "nightly-key"][..]),
+        ("client.yaml", &["credential", "new", "--secret", "monthly-report-client", "--client"]),
+        ("signing.yaml", &["token", "keys", "--policy", "reports"]),
+    ] {
+        std::fs::write(dir.path().join(file), run(command, state.path()).stdout).unwrap();
+    }
     let lint = run(&["lint", dir.path().to_str().unwrap()], state.path());
     assert!(lint.status.success(), "{}", text(&lint.stdout));
 }

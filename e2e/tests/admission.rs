@@ -60,6 +60,12 @@ fn broken() -> Vec<String> {
             "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, authorization: {{rules: [{{name: r, require: {{roles: {{}}}}}}]}}}}"
         ),
         issuer("{issuer: 'https://i', audiences: [a], keys: {discovery: {}}, tokenServiceRef: {name: x}}"),
+        format!(
+            "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, upstream: {{tokenExchange: {{endpoint: 'ftp://i', clientId: c, clientSecretRef: {{name: s}}}}}}}}"
+        ),
+        format!(
+            "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, upstream: {{credential: Forward, tokenExchange: {{endpoint: 'https://i', clientId: c, clientSecretRef: {{name: s}}}}}}}}"
+        ),
         service("issuer: 'https://a/'"),
         service("issuer: 'https://a', accessToken: {lifetime: {seconds: 1, hours: 1}}"),
         "kind: Credential\nspec: {secretRef: {name: s}}".into(),

@@ -100,6 +100,47 @@ async fn keycloak_is_asked_about_tokens_and_its_bound_tokens_need_their_key() ->
     space.delete()
 }
 
+#[tokio::test]
+async fn keycloak_gives_the_upstream_a_narrower_token_in_exchange() -> Result<()> {
+    let bed = Bed::new()?;
+    let methods = format!("    - {{name: people, jwt: {{issuers: [{{issuer: '{REALM}', audiences: [orders], keys: {{discovery: {{}}}}}}]}}}}\n");
+    let exchange = |audience: &str| {
+        format!(
+            "  upstream: {{tokenExchange: {{endpoint: '{REALM}/protocol/openid-connect/token', clientId: orders, clientSecretRef: {{name: idp}}, audience: {audience}}}}}\n"
+        )
+    };
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: idp}\nstringData: {clientSecret: orders-secret}\n---\n";
+    let space = space("e2e-exchange", &format!("{secret}{}{}", policy(&methods), exchange("billing"))).await?;
+    let token = bed.token("writer").await?;
+    let bearer = format!("Bearer {token}");
+    let answer = eventually("the token is exchanged", async || {
+        let answer = space.send("GET", "/exchanged", &[("authorization", &bearer)]).await?;
+        ensure!(answer.status == 200, "{answer:?}");
+        Ok(answer)
+    })
+    .await?;
+    let given = answer.body["headers"]["authorization"].as_str().and_then(|text| text.strip_prefix("Bearer ")).context("the upstream's own token")?;
+    let claims = idm_jose::base64url(given.split('.').nth(1).context("a JWT")?).context("base64url")?;
+    let claims: serde_json::Value = serde_json::from_slice(&claims)?;
+    ensure!(given != token && claims["aud"] == "billing" && claims["azp"] == "orders" && claims["preferred_username"] == "service-account-writer", "{claims}");
+
+    space.apply(&format!("{}{}", policy(&methods), exchange("payroll")))?;
+    let refusal = eventually("the new policy is in force", async || {
+        let answer = space.send("GET", "/other", &[("authorization", &bearer)]).await?;
+        ensure!(answer.status == 403, "{answer:?}");
+        Ok(answer)
+    })
+    .await?;
+    space.wait_ready("identitypolicy", "orders")?;
+    let before = space.seen_upstream("/other")?;
+    ensure!(bed.record(&refused(&refusal, 403)?).await?["reason"] == "TokenExchangeRefused", "{refusal:?}");
+    ensure!(
+        refused(&space.send("GET", "/other", &[("authorization", &bearer)]).await?, 403).is_ok() && space.seen_upstream("/other")? == before,
+        "something went on"
+    );
+    space.delete()
+}
+
 fn openssl(dir: &Path, arguments: &str) -> Result<()> {
     let output = Command::new("openssl").args(arguments.split(' ')).current_dir(dir).output()?;
     ensure!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));

@@ -149,10 +149,13 @@ impl World {
             let mtls = policy.spec.authentication.methods.iter().filter_map(|m| m.mtls.as_ref());
             let bundles = mtls.flat_map(|m| [Some(&m.trust_bundle_ref), m.revocation_list_ref.as_ref()]).flatten().map(|reference| reference.name.clone());
             let provider = policy.spec.llm.as_ref().map(|llm| llm.key_ref.name.clone());
+            let exchange =
+                policy.spec.upstream.as_ref().and_then(|upstream| upstream.token_exchange.as_ref()).map(|exchange| exchange.client_secret_ref.name.clone());
             let signing = crate::signing_secret(policy).map(|(name, _)| name);
             of_issuers
                 .chain(provider)
                 .chain(signing)
+                .chain(exchange)
                 .chain(asked)
                 .chain(bundles)
                 .chain(policy.spec.jose.iter().flatten().flat_map(secrets_of_step))

@@ -147,6 +147,12 @@ reasons! {
     ScopeNotAllowed = 400, "the client asked for a scope that it may not have", "add it to `oauthClient.scopes` of the Credential, or ask for less";
     /// An audience that the client may not ask for.
     AudienceNotAllowed = 400, "the client asked for an audience that the service or the client does not have", "compare `audience` or `resource` with `tokenService.audiences` and the Credential";
+    /// The token for the upstream could not be asked for.
+    TokenExchangeFailed = 503, "the server that exchanges the caller's token for the upstream's gave no usable answer", "check endpoint, client and secret of `upstream.tokenExchange`, and that the gateway can reach it";
+    /// The token for the upstream was refused.
+    TokenExchangeRefused = 403, "the server that exchanges tokens refused to give the upstream one for this caller", "the detail holds the server's error; its own log says more";
+    /// Too many tokens in the query.
+    TooManyQueryTokens = 429, "more tokens were sent in the query from this address than the policy allows", "send the token in the Authorization header";
     /// The token was revoked.
     TokenRevoked = 401, "the token was revoked at the service that issued it", "get a new token";
     /// What gateways remember together cannot be asked.

@@ -157,6 +157,7 @@ fn stage_of(reason: Reason) -> Stage {
         | InvalidGrant
         | RefreshTokenReused
         | TokenRevoked
+        | TooManyQueryTokens
         | StoreUnavailable => Stage::Authenticate,
         CredentialNotAllowedHere
         | UnsupportedGrant
@@ -168,6 +169,8 @@ fn stage_of(reason: Reason) -> Stage {
         | MissingRole
         | InsufficientScope
         | NoRuleMatched => Stage::Authorize,
-        AuditUnavailable | UpstreamUnreachable | UpstreamFailed | UpstreamTimeout | ClientGone | InternalError => Stage::Serve,
+        TokenExchangeFailed | TokenExchangeRefused | AuditUnavailable | UpstreamUnreachable | UpstreamFailed | UpstreamTimeout | ClientGone | InternalError => {
+            Stage::Serve
+        }
     }
 }

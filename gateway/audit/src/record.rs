@@ -134,6 +134,9 @@ pub struct DecisionPolicy<'r> {
     /// The authorization rule that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<&'r str>,
+    /// The credential was in the query, where logs in front of the gateway may have kept it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub in_query: bool,
 }
 
 /// The caller of a decision.

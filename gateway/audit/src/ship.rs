@@ -222,7 +222,7 @@ fn template() -> Value {
                     "namespace": keyword, "gateway": keyword, "generation": {"type": "long"}, "outcome": keyword, "status": {"type": "integer"},
                     "reason": keyword, "detail": {"type": "text"}, "duration_us": {"type": "long"}, "route": keyword, "upstream": keyword,
                     "request": {"properties": {"method": keyword, "host": keyword, "path": keyword, "source": {"type": "ip"}}},
-                    "policy": {"properties": {"name": keyword, "generation": {"type": "long"}, "method": keyword, "rule": keyword}},
+                    "policy": {"properties": {"name": keyword, "generation": {"type": "long"}, "method": keyword, "rule": keyword, "in_query": {"type": "boolean"}}},
                     "identity": {"properties": {"kind": keyword, "id": keyword, "username": keyword, "issuer": keyword, "roles": keyword,
                         "credential": keyword, "owner": keyword, "kid": keyword, "cached": {"type": "boolean"}}},
                     "usage": {"properties": {"model": keyword, "prompt_tokens": {"type": "long"}, "completion_tokens": {"type": "long"}, "estimated": {"type": "boolean"}}},

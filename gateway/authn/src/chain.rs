@@ -14,10 +14,12 @@ use idm_types::{Algorithm, MethodName, Reason, Timestamp};
 use crate::cache::Scope;
 use crate::credential::Through;
 use crate::digest::ArmedDigest;
-use crate::introspection::{ArmedIntrospection, Outside};
+use crate::exchange::ArmedExchange;
+use crate::introspection::ArmedIntrospection;
 use crate::jwt::ArmedJwt;
 use crate::mapping::ArmedMapping;
 use crate::mtls::ArmedMtls;
+use crate::outside::Outside;
 use crate::present::{self, Presented, RequestView};
 use crate::revocation::{family_key, family_of, token_key};
 use crate::{Authenticated, CredentialTable, Denied, Facts, Grants, Identity, IssuerKeys, Memory, TokenCache, api_key, basic, binding};
@@ -144,6 +146,7 @@ pub struct ArmedPolicy {
     grants: Arc<Grants>,
     credentials: Arc<CredentialTable>,
     memory: Arc<Memory>,
+    exchange: Option<ArmedExchange>,
 }
 
 impl ArmedPolicy {
@@ -178,10 +181,26 @@ impl ArmedPolicy {
             }
             methods.push((method.name.clone(), armed));
         }
+        let secret = |problem| PolicyError::Secret { policy: plan.key.to_string(), problem };
+        let exchange = plan.upstream.exchange.as_ref().map(|exchange| ArmedExchange::new(exchange, armory.secrets, armory.outside.clone()));
+        let exchange = exchange.transpose().map_err(secret)?;
         let Armory { grants, credentials, memory, .. } = armory;
         let expression = |problem| PolicyError::Expression { policy: plan.key.to_string(), problem };
         let mapping = ArmedMapping::arm(plan).map_err(expression)?;
-        Ok(Self { plan: plan.clone(), position, methods, mapping, grants: grants.clone(), credentials: credentials.clone(), memory: memory.clone() })
+        Ok(Self { plan: plan.clone(), position, methods, mapping, grants: grants.clone(), credentials: credentials.clone(), memory: memory.clone(), exchange })
+    }
+
+    /// The `Authorization` header that the upstream gets in exchange for the caller's token; `None` where the policy
+    /// exchanges nothing.
+    pub async fn exchange(&self, view: RequestView<'_>, source: Option<&Source>, who: &Identity, now: Timestamp) -> Result<Option<HeaderValue>, Denied> {
+        let Some(exchange) = &self.exchange else { return Ok(None) };
+        let denied = |detail: &str| Denied::new(Reason::TokenExchangeRefused, detail, Some(&who.method));
+        if !matches!(who.kind, "jwt" | "introspection") {
+            return Err(denied("the caller came without a token that could be exchanged"));
+        }
+        let presented = source.and_then(|source| present::find(view, std::slice::from_ref(source)).ok().flatten());
+        let presented = presented.ok_or_else(|| denied("the caller's token is not where it was"))?;
+        exchange.header(presented.value, who, &self.memory, now).await.map(Some)
     }
 
     /// The upstream's headers that depend on the request, and not on the caller alone.
@@ -246,6 +265,10 @@ impl ArmedPolicy {
             };
             let Some(presented) = presented else { continue };
             let source = sources(armed).get(presented.source).cloned();
+            if let Some(Source::Query { per_minute: Some(per_minute), .. }) = source {
+                let taken = self.memory.in_query.take(view.address, per_minute, now);
+                taken.map_err(|seconds| Denied::new(Reason::TooManyQueryTokens, "", Some(name)).retry_after(seconds))?;
+            }
             let scope = Scope { policy: self.position, method: position };
             match self.verify(name, armed, presented.value, scope, cache, view, now).await {
                 Ok(who) => {
@@ -406,7 +429,7 @@ fn describe(source: &Source) -> String {
         Source::Header { name, scheme: Some(scheme) } => format!("the header `{name}: {scheme} …`"),
         Source::Header { name, scheme: None } => format!("the header `{name}`"),
         Source::Cookie { name } => format!("the cookie `{name}`"),
-        Source::Query { name } => format!("the query parameter `{name}`"),
+        Source::Query { name, .. } => format!("the query parameter `{name}`"),
     }
 }
 

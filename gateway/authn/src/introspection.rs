@@ -1,7 +1,5 @@
 //! Opaque tokens: their issuer is asked (RFC 7662).
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use idm_jose::{Claims, parse_strict};
@@ -12,33 +10,12 @@ use serde_json::Value;
 use crate::chain::{Attempt, Fresh};
 use crate::credential::Through;
 use crate::jwt;
+use crate::outside::{Outside, Question};
 
 /// Longer tokens are refused unasked.
 const MAX_BYTES: usize = 16 * 1024;
 /// How long a token that is not active is refused unasked.
 const INACTIVE_MS: u64 = 10_000;
-
-/// A question to a token's issuer.
-#[derive(Clone, Debug)]
-pub struct Question {
-    /// Where to ask.
-    pub endpoint: String,
-    /// Who asks.
-    pub client_id: String,
-    /// The client's secret.
-    pub secret: Redacted<String>,
-    /// The token in question.
-    pub token: Redacted<String>,
-}
-
-/// The answer: the body of a 200 response, or why there is none, without the token.
-pub type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>, String>> + Send>>;
-
-/// Asks outside servers; lives where IO is allowed. Bounded in time and number.
-pub trait Outside: Send + Sync {
-    /// Asks.
-    fn introspect(&self, question: Question) -> Answer;
-}
 
 pub(crate) struct ArmedIntrospection {
     pub(crate) plan: IntrospectionMethod,
@@ -69,11 +46,11 @@ impl ArmedIntrospection {
             endpoint: self.plan.endpoint.clone(),
             client_id: self.plan.client_id.clone(),
             secret: self.secret.clone(),
-            token: Redacted::new(token.to_owned()),
+            form: vec![("token", Redacted::new(token.to_owned())), ("token_type_hint", Redacted::new("access_token".to_owned()))],
         };
-        let answer = match self.outside.introspect(question).await {
+        let answer = match self.outside.ask(question).await {
             Ok(answer) => answer,
-            Err(why) => return rejected(Reason::IntrospectionFailed, why),
+            Err(why) => return rejected(Reason::IntrospectionFailed, why.to_string()),
         };
         let Ok(Value::Object(members)) = parse_strict(&answer) else {
             return rejected(Reason::IntrospectionFailed, "the answer is not a JSON object that names each member once".into());

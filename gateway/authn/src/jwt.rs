@@ -66,6 +66,14 @@ impl ArmedJwt {
 
 fn of_verified(through: Through<'_>, verified: Verified, issuer: &Issuer) -> Result<Identity, String> {
     let (expires, kid) = (verified.expires(), verified.kid().map(str::to_owned));
+    // RFC 9068 §2.2.
+    if issuer.rfc9068 {
+        let missing = ["sub", "client_id", "jti"].into_iter().find(|claim| verified.claims().text(claim).is_none_or(str::is_empty));
+        let missing = missing.or_else(|| (!verified.claims().members().contains_key("iat")).then_some("iat"));
+        if let Some(claim) = missing {
+            return Err(format!("the token has no usable `{claim}`, which RFC 9068 wants"));
+        }
+    }
     // What cannot be named cannot be revoked.
     let token_id = issuer.issued_here.then(|| verified.claims().text("jti").map(str::to_owned).ok_or("the token has no `jti`")).transpose()?;
     Ok(Identity { token_id, ..identity(through, verified.into_claims(), &issuer.issuer, Some(expires), kid)? })

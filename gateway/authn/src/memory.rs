@@ -11,6 +11,7 @@ use idm_types::Timestamp;
 use crate::PasswordChecker;
 use crate::lockout::Lockouts;
 use crate::nonce::Nonces;
+use crate::rate::Rates;
 
 /// How long a proven password needs no further check.
 const PROVEN_MS: u64 = 10 * 60_000;
@@ -24,6 +25,8 @@ pub struct Memory {
     /// Makes fingerprints that are of use in this process only, so that no password has to be kept.
     key: hmac::Key,
     proven: Mutex<HashMap<[u8; 32], u64>>,
+    /// Requests with tokens in their query.
+    pub(crate) in_query: Rates,
     /// What the gateways share, or what this process has for itself.
     pub(crate) store: Store,
     inactive: Mutex<HashMap<[u8; 32], u64>>,
@@ -39,6 +42,7 @@ impl Memory {
             nonces: Nonces::default(),
             key,
             proven: Mutex::default(),
+            in_query: Rates::default(),
             store,
             inactive: Mutex::default(),
         }))

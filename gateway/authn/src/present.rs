@@ -53,7 +53,7 @@ pub(crate) fn find<'r>(view: RequestView<'r>, sources: &[Source]) -> Result<Opti
         let value = match wanted {
             Source::Header { name, scheme } => in_header(view.headers, name, scheme.as_deref())?,
             Source::Cookie { name } => in_cookies(view.headers, name)?,
-            Source::Query { name } => in_query(view.query, name)?,
+            Source::Query { name, .. } => in_query(view.query, name)?,
         };
         let Some(value) = value else { continue };
         if found.replace(Presented { value, source }).is_some() {
@@ -179,7 +179,7 @@ mod tests {
         let cookies = HeaderMap::from_iter([(header::COOKIE, "t=a; t=b".parse().unwrap())]);
         assert_eq!(find(view(&cookies, None), &[Source::Cookie { name: "t".into() }]), Err(Reason::AmbiguousCredential));
         let empty = HeaderMap::new();
-        assert_eq!(find(view(&empty, Some("k=a&x=1&%6b=b")), &[Source::Query { name: "k".into() }]), Err(Reason::AmbiguousCredential));
+        assert_eq!(find(view(&empty, Some("k=a&x=1&%6b=b")), &[Source::Query { name: "k".into(), per_minute: None }]), Err(Reason::AmbiguousCredential));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub use path::{PathError, canonical_path};
 pub use policy::{
     ApiKeyMethod, Base64Method, BasicMethod, Confirmation, Credential, CredentialForwarding, DigestAlgorithm, DigestMethod, DigestUser, Disclosure, Grant,
     HeaderMapping, IdentityMapping, IntrospectionMethod, Issuer, JwtMethod, KeySource, LayoutPart, Method, MethodKind, NameSet, Policy, Proof, Quality,
-    Require, Rule, Source, Subject, UpstreamSettings,
+    Require, Rule, Source, Subject, TokenExchange, UpstreamSettings,
 };
 pub use route::{Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, PathMatch, RouteEntry, RouteRule, Timeouts, VirtualHost};
 pub use secret::{SecretHandle, Secrets};

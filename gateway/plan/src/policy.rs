@@ -149,6 +149,8 @@ pub struct Issuer {
     pub algorithms: Vec<Algorithm>,
     /// The accepted `typ` values in lower case without `application/`. Empty: absent, `jwt` or `at+jwt`.
     pub types: Vec<String>,
+    /// Its tokens are those of RFC 9068, with the claims of its §2.2.
+    pub rfc9068: bool,
     /// Its tokens are issued by a token service of this namespace, whose revocations count.
     pub issued_here: bool,
 }
@@ -194,6 +196,8 @@ pub enum Source {
     Query {
         /// The parameter's name.
         name: String,
+        /// How many requests with one an address may make in a minute; `None`: any number.
+        per_minute: Option<u32>,
     },
 }
 
@@ -412,6 +416,26 @@ pub struct UpstreamSettings {
     pub headers: Vec<HeaderMapping>,
     /// What becomes of the caller's own credential.
     pub credential: CredentialForwarding,
+    /// What the upstream gets in exchange for the caller's token.
+    pub exchange: Option<TokenExchange>,
+}
+
+/// A token for the upstream in exchange for the caller's (RFC 8693).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenExchange {
+    /// Where to ask.
+    pub endpoint: String,
+    /// As whom.
+    pub client_id: String,
+    /// With which secret.
+    pub client_secret: SecretHandle,
+    /// For whom.
+    pub audience: Option<String>,
+    /// For what.
+    pub scopes: Vec<String>,
+    /// How long it may be used again.
+    pub cache_seconds: u64,
 }
 
 /// One header for the upstream.

@@ -31,6 +31,8 @@ pub(crate) struct Guard {
     pub(crate) rule: Option<usize>,
     pub(crate) policy: Option<usize>,
     pub(crate) authentication: Option<MethodName>,
+    /// The credential was in the query.
+    pub(crate) in_query: bool,
     pub(crate) authorization: Option<RuleName>,
     pub(crate) identity: Option<(Rc<Identity>, bool)>,
     pub(crate) upstream: Option<usize>,
@@ -57,6 +59,7 @@ impl Guard {
             rule: None,
             policy: None,
             authentication: None,
+            in_query: false,
             authorization: None,
             identity: None,
             upstream: None,
@@ -125,6 +128,7 @@ impl Guard {
                 generation: policy.generation,
                 method: self.authentication.as_ref().map(MethodName::as_str),
                 rule: self.authorization.as_ref().map(RuleName::as_str),
+                in_query: self.in_query,
             }),
             identity: self.identity.as_ref().map(|(identity, cached)| DecisionIdentity {
                 kind: identity.kind,

@@ -55,6 +55,8 @@ struct Allowed {
     source: Option<Source>,
     /// For the upstream: what depends on the request, and not on the caller alone.
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// What the upstream gets in exchange for the caller's token.
+    exchanged: Option<HeaderValue>,
     /// What JOSE steps found in the request.
     jose: Option<Value>,
 }
@@ -93,7 +95,13 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incom
                 Err(stop) => return Ok(refuse(guard, stop).await),
             };
             let answered = match forward(&core, &local, &mut guard, outbound, body).await {
-                Ok(response) => answer(&local, &guard, &core.shared.gateway, jose.as_ref(), response).await,
+                Ok(mut response) => {
+                    // RFC 6750 §2.3: an answer to a URL with a token in it is for its sender alone.
+                    if guard.in_query {
+                        response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("private"));
+                    }
+                    answer(&local, &guard, &core.shared.gateway, jose.as_ref(), response).await
+                }
                 Err(stop) => Err(stop),
             };
             match answered {
@@ -170,6 +178,7 @@ async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, pa
         Stop { retry_after: denied.retry_after, ..Stop::new(denied.reason, denied.detail) }
     })?;
     guard.authentication = Some(who.identity().method.clone());
+    guard.in_query = matches!(source, Some(Source::Query { .. }));
     guard.identity = Some((who.identity().clone(), who.cached()));
     let identity = who.identity().clone();
     let facts = Facts {
@@ -199,6 +208,7 @@ async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, pa
         content.replaced |= new_body.is_some();
         content.body = new_body.or(content.body.take());
     }
+    let exchanged = armed.exchange(view, source.as_ref(), &identity, guard.now).await.map_err(|denied| Stop::new(denied.reason, denied.detail))?;
     steps.make(Message::Request, &mut content, &facts)?;
     let Content { body: new_body, replaced, .. } = content;
     if !untouched {
@@ -207,7 +217,7 @@ async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, pa
     if let (true, Some(new_body)) = (replaced, new_body) {
         *body = Payload::Held(new_body);
     }
-    Ok(Decided::Forward(Allowed { permit, canonical, rule: position, source, headers, jose }))
+    Ok(Decided::Forward(Allowed { permit, canonical, rule: position, source, headers, exchanged, jose }))
 }
 
 /// Asks the policy's token service, and notes on the record what came of it.
@@ -266,7 +276,7 @@ async fn answer(local: &Local, guard: &Guard, gateway: &str, jose: Option<&Value
 
 /// Makes the upstream's request of the caller's: only after a permit.
 fn prepare(engine: &Engine, allowed: Allowed, mut parts: Parts, peer: &Peer) -> Result<Outbound, Stop> {
-    let Allowed { permit, canonical, rule, source: verified_in, headers, jose: _ } = allowed;
+    let Allowed { permit, canonical, rule, source: verified_in, headers, exchanged, jose: _ } = allowed;
     let internal = || Stop::new(Reason::InternalError, "no rule at the position that was matched");
     let Some(ArmedRule { handler: ArmedHandler::Enforce { policy, backends, timeouts, edits }, .. }) = engine.rules.get(rule) else { return Err(internal()) };
     let PolicyInForce { armed, llm, .. } = engine.policies.get(*policy).ok_or_else(internal)?;
@@ -278,6 +288,9 @@ fn prepare(engine: &Engine, allowed: Allowed, mut parts: Parts, peer: &Peer) -> 
     crate::scrub::remove_hop_by_hop(&mut parts.headers);
     crate::forward::apply_edits(&mut parts.headers, edits);
     crate::forward::tell_upstream(&mut parts.headers, armed.plan(), permit.who().identity(), &headers, &parts.uri, peer);
+    if let Some(exchanged) = exchanged {
+        parts.headers.insert(http::header::AUTHORIZATION, exchanged);
+    }
     Ok(Outbound { permit, parts, target: target.unwrap_or(canonical.target), backends: backends.clone(), timeouts: *timeouts, websocket })
 }
 
@@ -305,7 +318,7 @@ fn take_credentials(
                 }
             }
             Source::Cookie { name } => idm_authn::remove_cookie(headers, name),
-            Source::Query { name } => {
+            Source::Query { name, .. } => {
                 let current = query.take().unwrap_or_else(|| canonical.query().map(str::to_owned));
                 query = Some(current.and_then(|current| idm_authn::remove_query(&current, name)));
             }

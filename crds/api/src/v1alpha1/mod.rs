@@ -28,7 +28,7 @@ pub use policy::{
     Require, TokenSource, Upstream,
 };
 pub use role_binding::{ProjectScope, RoleBinding, RoleBindingSpec, Scope, Subject};
-pub use token::{Confirmation, Demand, IntrospectionMethod};
+pub use token::{Confirmation, Demand, IntrospectionMethod, QueryTokenSource, TokenExchange, TokenProfile};
 pub use token_service::{
     AccessTokenSettings, ClientSecret, Introspects, Lifetime, OauthClientCredential, PrivateKeyJwt, RefreshTokenSettings, SigningSettings, TlsClientAuth,
     TokenClaim, TokenGrant, TokenService,

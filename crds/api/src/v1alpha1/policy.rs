@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Base64Method, BasicMethod, Confirmation, DigestMethod, HeaderSource, IntrospectionMethod, JoseStep, KeySources, Llm, MtlsMethod, NamedSource,
-    ObjectReference, ObjectStatus, TargetReference, TokenService,
+    ObjectReference, ObjectStatus, QueryTokenSource, TargetReference, TokenExchange, TokenProfile, TokenService,
 };
 
 /// IdentityPolicy says how callers of its targets authenticate, what they may do, and what the upstream is told about them.
@@ -162,13 +162,16 @@ pub struct JwtIssuer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 64)), extend("x-kubernetes-list-type" = "set"))]
     pub types: Option<Vec<String>>,
+    /// What the issuer promises about its tokens; one that breaks it is refused. Unset promises nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<TokenProfile>,
 }
 
 /// Where a token travels: exactly one of the members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "has(self.header) != has(self.cookie)", "message": "token source must have exactly one of `header` and `cookie`"}]))]
+    {"rule": "[has(self.header), has(self.cookie), has(self.query)].filter(is, is).size() == 1", "message": "token source must have exactly one of `header`, `cookie`, `query`"}]))]
 pub struct TokenSource {
     /// A header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -176,6 +179,9 @@ pub struct TokenSource {
     /// A cookie.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cookie: Option<NamedSource>,
+    /// A query parameter: dangerous, limited, and named in the audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<QueryTokenSource>,
 }
 
 /// API keys.
@@ -326,6 +332,8 @@ pub struct NameSet {
 /// What the upstream is told.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!has(self.tokenExchange) || !has(self.credential) || self.credential != 'Forward'", "message": "`tokenExchange` must not be set with `credential: Forward`: the upstream would get two tokens"}]))]
 pub struct Upstream {
     /// Further headers made from the identity, besides `X-Authenticated-UserId` and `X-Authenticated-UserRoles`. Every spelling of their names is removed from what the caller sends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -334,6 +342,9 @@ pub struct Upstream {
     /// What becomes of the caller's credential: `Remove` or `Forward`. Unset means `Remove`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialForwarding>,
+    /// The upstream gets a token of its own, in exchange for the caller's, in `Authorization: Bearer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_exchange: Option<TokenExchange>,
 }
 
 /// What becomes of the caller's credential.

@@ -3,6 +3,54 @@ use serde::{Deserialize, Serialize};
 
 use super::{KeyReference, TokenSource};
 
+/// A query parameter that carries a token (RFC 6750 §2.3): it stays in logs and histories, so use it only for clients that can do no better, such as links and browsers' event streams.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QueryTokenSource {
+    /// Its name, for example `access_token`. It is removed before the request goes on.
+    #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9_-]+$"))]
+    pub name: String,
+    /// How many such requests one address may make in a minute. Unset means 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 6000))]
+    pub requests_per_minute: Option<i64>,
+}
+
+/// A token for the upstream in exchange for the caller's (RFC 8693): narrower, and made for the upstream alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenExchange {
+    /// The token endpoint of the server that exchanges.
+    #[schemars(length(min = 8, max = 2048), extend("x-kubernetes-validations" = [
+        {"rule": "self.startsWith('https://') || self.startsWith('http://')", "message": "endpoint must be an http or https URL"}]))]
+    pub endpoint: String,
+    /// The client as which the gateway asks.
+    #[schemars(length(min = 1, max = 256))]
+    pub client_id: String,
+    /// The Secret with the client's secret; the key is `clientSecret` unless named.
+    pub client_secret_ref: KeyReference,
+    /// The upstream's audience.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub audience: Option<String>,
+    /// The scopes that the upstream needs. Unset asks for none by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128), regex(pattern = "^[!#-\\[\\]-~]+$")), extend("x-kubernetes-list-type" = "set"))]
+    pub scopes: Option<Vec<String>>,
+    /// How long an exchanged token may be used again for the same caller's token, in seconds (0 to 3600), and never in the last 10 seconds of its life. Unset means 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub cache_seconds: Option<i64>,
+}
+
+/// What a token's issuer promises about its form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TokenProfile {
+    /// Access tokens of RFC 9068: `typ` is `at+jwt`, and `sub`, `client_id`, `iat` and `jti` are there.
+    #[serde(rename = "RFC9068")]
+    Rfc9068,
+}
+
 /// What tokens must be bound to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -103,7 +103,10 @@ fn ha1(algorithm: DigestAlgorithm, username: &str, realm: &str, password: &str) 
 pub(crate) fn lower_base64(world: &World, path: &str, method: &wire::Base64Method, notes: &mut Notes<'_>) -> Option<Base64Method> {
     let wire::Base64Method { sources, layout, credential_selector } = method;
     let mut lowered = Vec::new();
-    for (i, wire::TokenSource { header, cookie }) in sources.iter().enumerate() {
+    for (i, wire::TokenSource { header, cookie, query }) in sources.iter().enumerate() {
+        if query.is_some() {
+            return notes.fail(format!("{path}.sources[{i}].query"), Cause::Invalid, "a password must not travel in a URL: use `header` or `cookie`");
+        }
         lowered.push(lower_source(&format!("{path}.sources[{i}]"), header.as_ref(), cookie.as_ref(), None, notes)?);
     }
     if lowered.is_empty() {

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use idm_api::v1alpha1 as wire;
 use idm_plan::{
     ApiKeyMethod, Confirmation, CredentialForwarding, Disclosure, Expr, HeaderMapping, IdentityMapping, IntrospectionMethod, Issuer, JwtMethod, KeySource, Llm,
-    LlmProvider, Method, MethodKind, NameSet, ObjectKey, Policy, Require, Rule, Secrets, Source, TokenQuota, UpstreamSettings, Variable,
+    LlmProvider, Method, MethodKind, NameSet, ObjectKey, Policy, Require, Rule, Secrets, Source, TokenExchange, TokenQuota, UpstreamSettings, Variable,
 };
 use idm_types::Skew;
 
@@ -13,7 +13,7 @@ use super::keys::{DEFAULT_ALGORITHMS, check_url, lower_keys, secret_text};
 use super::mtls::lower_mtls;
 use super::password::{lower_base64, lower_basic, lower_digest};
 use super::token_service::{lower_service, published};
-use crate::{Cause, Object, World};
+use crate::{Cause, Condition, Object, World};
 
 const DEFAULT_SKEW_SECONDS: i64 = 30;
 /// What is known when a caller is authorized.
@@ -30,7 +30,7 @@ pub(crate) fn lower_policy(world: &World, object: &Object<wire::IdentityPolicySp
     let jose = lower_steps(world, jose.as_deref(), secrets, notes);
     let llm = llm.as_ref().and_then(|llm| lower_llm(world, llm, secrets, notes));
     let token_service = token_service.as_ref().and_then(|service| lower_service(world, object, service, secrets, notes));
-    let upstream = lower_upstream(upstream.as_ref(), notes);
+    let upstream = lower_upstream(world, upstream.as_ref(), secrets, notes);
     if notes.failed {
         return None;
     }
@@ -150,8 +150,20 @@ fn token_sources(path: &str, sources: Option<&[wire::TokenSource]>, notes: &mut 
         return Some(["Bearer", "DPoP"].map(|scheme| Source::Header { name: "authorization".into(), scheme: Some(scheme.into()) }).to_vec());
     };
     let mut lowered = Vec::new();
-    for (i, wire::TokenSource { header, cookie }) in given.iter().enumerate() {
-        lowered.push(lower_source(&format!("{path}.sources[{i}]"), header.as_ref(), cookie.as_ref(), None, notes)?);
+    for (i, wire::TokenSource { header, cookie, query }) in given.iter().enumerate() {
+        let path = format!("{path}.sources[{i}]");
+        let named = query.as_ref().map(|query| wire::NamedSource { name: query.name.clone() });
+        let source = lower_source(&path, header.as_ref(), cookie.as_ref(), named.as_ref(), notes)?;
+        let Some(wire::QueryTokenSource { name, requests_per_minute }) = query else {
+            lowered.push(source);
+            continue;
+        };
+        let message = format!("tokens in the query parameter '{name}' stay in logs, histories and referrers: use it only for clients that can do no better");
+        notes.report.push(&notes.object, format!("{path}.query"), Condition::Programmed, Cause::DangerousOption, message);
+        let Ok(per_minute @ 1..=6000) = u32::try_from(requests_per_minute.unwrap_or(60)) else {
+            return notes.fail(format!("{path}.query.requestsPerMinute"), Cause::Invalid, "requestsPerMinute must be between 1 and 6000");
+        };
+        lowered.push(Source::Query { name: name.clone(), per_minute: Some(per_minute) });
     }
     non_empty(path, lowered, notes)
 }
@@ -198,7 +210,7 @@ fn non_empty(path: &str, sources: Vec<Source>, notes: &mut Notes<'_>) -> Option<
 }
 
 fn lower_issuer(world: &World, path: &str, entry: &wire::JwtIssuer, notes: &mut Notes<'_>) -> Option<Issuer> {
-    let wire::JwtIssuer { issuer, federation_ref, token_service_ref, audiences, keys, algorithms, types } = entry;
+    let wire::JwtIssuer { issuer, federation_ref, token_service_ref, audiences, keys, algorithms, types, profile } = entry;
     if audiences.is_empty() {
         return notes.fail(format!("{path}.audiences"), Cause::Invalid, "at least one audience must be given: without it every token of the issuer would do");
     }
@@ -237,8 +249,12 @@ fn lower_issuer(world: &World, path: &str, entry: &wire::JwtIssuer, notes: &mut 
     };
     let issued_here = token_service_ref.is_some();
     // Our own service writes `at+jwt` into every token.
-    let types = if issued_here && types.is_empty() { vec!["at+jwt".to_owned()] } else { types };
-    Some(Issuer { issuer, audiences: audiences.clone(), keys, algorithms, types, issued_here })
+    let rfc9068 = *profile == Some(wire::TokenProfile::Rfc9068);
+    let types = if (issued_here || rfc9068) && types.is_empty() { vec!["at+jwt".to_owned()] } else { types };
+    if rfc9068 && types != ["at+jwt"] {
+        return notes.fail(format!("{path}.types"), Cause::Invalid, "`types` must be left out, or be `at+jwt`, with the profile RFC9068");
+    }
+    Some(Issuer { issuer, audiences: audiences.clone(), keys, algorithms, types, rfc9068, issued_here })
 }
 
 fn lower_algorithms(path: &str, algorithms: Option<&[idm_types::Algorithm]>, notes: &mut Notes<'_>) -> Option<Vec<idm_types::Algorithm>> {
@@ -289,7 +305,7 @@ pub(crate) fn lower_source(
             Some(Source::Header { name, scheme: scheme.clone() })
         }
         (None, Some(wire::NamedSource { name }), None) => Some(Source::Cookie { name: name.clone() }),
-        (None, None, Some(wire::NamedSource { name })) => Some(Source::Query { name: name.clone() }),
+        (None, None, Some(wire::NamedSource { name })) => Some(Source::Query { name: name.clone(), per_minute: None }),
         _ => notes.fail(path, Cause::Invalid, "a source must have exactly one of `header`, `cookie`, `query`"),
     }
 }
@@ -370,9 +386,13 @@ fn lower_rules(authorization: Option<&wire::Authorization>, notes: &mut Notes<'_
     lowered
 }
 
-fn lower_upstream(upstream: Option<&wire::Upstream>, notes: &mut Notes<'_>) -> UpstreamSettings {
+fn lower_upstream(world: &World, upstream: Option<&wire::Upstream>, secrets: &mut Secrets, notes: &mut Notes<'_>) -> UpstreamSettings {
     let default = wire::Upstream::default();
-    let wire::Upstream { headers, credential } = upstream.unwrap_or(&default);
+    let wire::Upstream { headers, credential, token_exchange } = upstream.unwrap_or(&default);
+    let exchange = token_exchange.as_ref().and_then(|exchange| lower_exchange(world, exchange, secrets, notes));
+    if exchange.is_some() && *credential == Some(wire::CredentialForwarding::Forward) {
+        notes.fail::<()>("spec.upstream", Cause::Invalid, "`tokenExchange` must not be set with `credential: Forward`: the upstream would get two tokens");
+    }
     let mut lowered: Vec<HeaderMapping> = Vec::new();
     for (i, wire::HeaderMapping { name, value }) in headers.iter().flatten().enumerate() {
         let path = format!("spec.upstream.headers[{i}]");
@@ -396,5 +416,17 @@ fn lower_upstream(upstream: Option<&wire::Upstream>, notes: &mut Notes<'_>) -> U
         None | Some(wire::CredentialForwarding::Remove) => CredentialForwarding::Remove,
         Some(wire::CredentialForwarding::Forward) => CredentialForwarding::Forward,
     };
-    UpstreamSettings { headers: lowered, credential }
+    UpstreamSettings { headers: lowered, credential, exchange }
+}
+
+fn lower_exchange(world: &World, exchange: &wire::TokenExchange, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<TokenExchange> {
+    let wire::TokenExchange { endpoint, client_id, client_secret_ref, audience, scopes, cache_seconds } = exchange;
+    let path = "spec.upstream.tokenExchange";
+    check_url(world, &format!("{path}.endpoint"), endpoint, notes)?;
+    let (client_secret, _) = secret_text(world, &format!("{path}.clientSecretRef"), client_secret_ref, "clientSecret", secrets, notes)?;
+    let Ok(cache_seconds @ 0..=3600) = u64::try_from(cache_seconds.unwrap_or(60)) else {
+        return notes.fail(format!("{path}.cacheSeconds"), Cause::Invalid, "cacheSeconds must be between 0 and 3600");
+    };
+    let scopes = scopes.clone().unwrap_or_default();
+    Some(TokenExchange { endpoint: endpoint.clone(), client_id: client_id.clone(), client_secret, audience: audience.clone(), scopes, cache_seconds })
 }

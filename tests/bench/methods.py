@@ -5,7 +5,7 @@
 
 The gateway runs on core 1, load (wrk, Debian) and upstream (nginx, Debian) on core 0, everything on loopback. Needs
 `pip install pyjwt cryptography jwcrypto`. What can be used once (Digest counts, DPoP proofs) is made beforehand."""
-import base64, hashlib, http.server, json, os, re, shutil, signal, subprocess, sys, tempfile, threading, time, uuid
+import base64, hashlib, http.server, json, os, re, shutil, subprocess, sys, tempfile, threading, time, uuid
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -182,5 +182,7 @@ try:
         print(f"{name:36}{done / seconds:12.0f}{each:10.1f}{each - floor:12.1f}{note}", flush=True)
 finally:
     for process in processes:
-        process.send_signal(signal.SIGKILL)
+        process.terminate()
+    for process in processes:
+        process.wait()
     shutil.rmtree(work, ignore_errors=True)

@@ -78,6 +78,7 @@ fn broken() -> Vec<String> {
         ),
         jose("consume: {from: {body: {}, header: X-A}, verify: {keys: {inline: '{}'}, algorithms: [ES256]}}"),
         jose("consume: {from: {body: {}}}"),
+        jose("consume: {from: {body: {}}, verify: {algorithms: [ES256]}}"),
         jose("consume: {from: {body: {}}, verify: {keys: {inline: '{}'}, algorithms: [ES256]}, to: {}}"),
         produce("from: {body: {}}"),
         produce("sign: {keyRef: {name: k}, algorithm: ES256}"),

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use idm_jose::SigningKey;
-use idm_tests::{Gateway, Issuer, Reply, Upstream, now, open_to, raw};
+use idm_tests::{Gateway, Issuer, Redis, Reply, Upstream, now, open_to, raw};
 use idm_types::Algorithm;
 use serde_json::{Value, json};
 
@@ -105,13 +105,17 @@ struct Dpop {
 
 impl Dpop {
     fn new(confirmation: &str) -> Self {
+        Self::with(confirmation, &["--danger-insecure-issuers"])
+    }
+
+    fn with(confirmation: &str, arguments: &[&str]) -> Self {
         let (signer, key) = (SigningKey::generate(Algorithm::ES256, "k1").unwrap(), SigningKey::generate(Algorithm::ES256, "mine").unwrap());
         let (upstream, issuer) = (Upstream::new(), Issuer::new(&signer));
         let method = format!(
             "    - name: people\n      jwt: {{issuers: [{{issuer: '{}', audiences: [orders], keys: {{discovery: {{}}}}}}]{confirmation}}}\n",
             issuer.name()
         );
-        let gateway = Gateway::start_with(&[("all.yaml", &open_to(&upstream, &method))], &["--danger-insecure-issuers"]);
+        let gateway = Gateway::start_with(&[("all.yaml", &open_to(&upstream, &method))], arguments);
         Self { gateway, upstream, issuer, signer, key }
     }
 
@@ -166,6 +170,23 @@ fn a_bound_token_passes_with_its_proof_and_each_proof_once() {
     assert_eq!(bed.send("DPoP", &token, Some(&bed.proof(&token, |_| {}))).status, 200);
     // A token that is bound to nothing is an ordinary one.
     assert_eq!(bed.send("Bearer", &bed.token(false), None).status, 200);
+}
+
+#[test]
+fn a_proof_that_one_gateway_took_is_refused_by_the_next() {
+    let redis = Redis::start();
+    let (password, url) = (redis.password_file(), redis.url());
+    let arguments = ["--danger-insecure-issuers", "--store", &url, "--store-password-file", password.path().to_str().unwrap()];
+    let one = Dpop::with("", &arguments);
+    let files = std::fs::read_to_string(one.gateway.dir.path().join("all.yaml")).unwrap();
+    let other = Gateway::start_with(&[("all.yaml", &files)], &arguments);
+    let token = one.token(true);
+    let proof = one.proof(&token, |_| {});
+    assert_eq!(one.send("DPoP", &token, Some(&proof)).status, 200);
+    one.upstream.forget();
+    let again = raw(other.address, format!("GET /orders?a=b HTTP/1.1\r\nHost: api.example\r\nAuthorization: DPoP {token}\r\nDPoP: {proof}\r\n\r\n").as_bytes());
+    assert_eq!((again.status, other.record(again.decision())["reason"].as_str()), (401, Some("InvalidProof")));
+    assert_eq!(one.upstream.received(), "");
 }
 
 #[test]

@@ -222,3 +222,54 @@ fn what_cannot_be_done_is_said_before_it_is_served() {
     );
     assert!(said(&private, "").contains("must be a public key"), "{}", said(&private, ""));
 }
+
+#[test]
+fn a_certificate_in_the_object_counts_only_with_its_chain_its_name_and_its_time() {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    let (partners, others) = (idm_tests::Authority::new("partners"), idm_tests::Authority::new("others"));
+    partners.issue("orders", "DNS:orders.partner.example", "clientAuth", "20400101000000Z");
+    partners.issue("billing", "DNS:billing.partner.example", "clientAuth", "20400101000000Z");
+    partners.issue("late", "DNS:orders.partner.example", "clientAuth", "20210101000000Z");
+    partners.issue("gone", "DNS:orders.partner.example", "clientAuth", "20400101000000Z");
+    others.issue("orders", "DNS:orders.partner.example", "clientAuth", "20400101000000Z");
+    partners.revoke("gone");
+    let steps = "  jose: [{name: in, consume: {from: {body: {}}, verify: {certificates: {trustBundleRef: {name: ca}, revocationListRef: {name: ca}, names: [{name: DNS, is: orders.partner.example}]}, algorithms: [ES256]}, to: {body: {contentType: application/json}}}}]\n";
+    let bundle = idm_tests::secret("ca", &[("ca.crt", partners.read("ca.crt")), ("ca.crl", partners.revocation_list())]);
+    let bed = bed(Upstream::new(), steps, &bundle);
+    let der = |authority: &idm_tests::Authority, file: &str| {
+        let pem = authority.read(file);
+        STANDARD.encode(STANDARD.decode(pem.lines().filter(|line| !line.starts_with("-----")).collect::<String>()).unwrap())
+    };
+    let key = |authority: &idm_tests::Authority, name: &str| {
+        SigningKey::from_jwk(&idm_jose::private_key(&authority.read(&format!("{name}.key"))).unwrap(), Algorithm::ES256).unwrap()
+    };
+    let sign = |key: &SigningKey, members: Value| {
+        let mut header = key.header();
+        header.extend(members.as_object().unwrap().clone());
+        key.sign_payload(&header, b"{\"order\":7}").unwrap().compact()
+    };
+    let good = key(&partners, "orders");
+    for members in [json!({"x5c": [der(&partners, "orders.crt")]}), json!({"x5c": [der(&partners, "orders.crt"), der(&partners, "ca.crt")], "kid": "any name"})]
+    {
+        assert_eq!(bed.post("", &sign(&good, members)).status, 200);
+    }
+    assert!(bed.seen_body().starts_with("{\"order\":7}"), "{}", bed.seen_body());
+    bed.upstream.forget();
+    for (key, members, reason) in [
+        (&good, json!({}), "UntrustedCertificate"),
+        (&good, json!({"x5c": []}), "UntrustedCertificate"),
+        (&good, json!({"x5c": ["!!"]}), "UntrustedCertificate"),
+        (&good, json!({"x5c": [der(&partners, "orders.crt")], "x5t#S256": "x"}), "UntrustedCertificate"),
+        // Another certificate's key, a certificate of another authority, and of another name.
+        (&good, json!({"x5c": [der(&partners, "billing.crt")]}), "CertificateNotAllowed"),
+        (&key(&partners, "billing"), json!({"x5c": [der(&partners, "billing.crt")]}), "CertificateNotAllowed"),
+        (&key(&partners, "billing"), json!({"x5c": [der(&partners, "orders.crt")]}), "BadSignature"),
+        (&key(&others, "orders"), json!({"x5c": [der(&others, "orders.crt")]}), "UntrustedCertificate"),
+        (&key(&others, "orders"), json!({"x5c": [der(&others, "orders.crt"), der(&others, "ca.crt")]}), "UntrustedCertificate"),
+        (&key(&partners, "late"), json!({"x5c": [der(&partners, "late.crt")]}), "CertificateExpired"),
+        (&key(&partners, "gone"), json!({"x5c": [der(&partners, "gone.crt")]}), "CertificateRevoked"),
+    ] {
+        bed.refused(&bed.post("", &sign(key, members)), reason);
+    }
+}

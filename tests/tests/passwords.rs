@@ -4,7 +4,7 @@ use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use idm_tests::{Gateway, Reply, Upstream, open_to, raw};
+use idm_tests::{Gateway, Redis, Reply, Upstream, open_to, raw};
 
 const CREDENTIALS: &str = "
 apiVersion: identity-manager.io/v1alpha1
@@ -171,6 +171,34 @@ fn a_digest_seen_once_is_worth_nothing_to_whoever_saw_it() {
     bed.refused(&elsewhere, 401, "MalformedCredential");
     assert_eq!(bed.upstream.received(), "");
     assert!(log.contains("WWW-Authenticate: Digest") || log.contains("www-authenticate: Digest"), "{log}");
+}
+
+/// With a store, what was used at one gateway is used up at all of them; without the store nobody can say.
+#[test]
+fn a_digest_that_one_gateway_took_is_refused_by_the_next() {
+    let mut redis = Redis::start();
+    let (upstream, password, url) = (Upstream::new(), redis.password_file(), redis.url());
+    let yaml = format!("{}---{CREDENTIALS}", open_to(&upstream, "    - {name: people, digest: {realm: shop}}\n"));
+    let arguments = ["--store", &url, "--store-password-file", password.path().to_str().unwrap()];
+    let (one, two) = (Gateway::start_with(&[("all.yaml", &yaml)], &arguments), Gateway::start_with(&[("all.yaml", &yaml)], &arguments));
+    let curl = |address: std::net::SocketAddr| {
+        let user = ["-s", "-v", "-o", "/dev/null", "--digest", "-u", "ana@shop.example:corréct horse"];
+        let output = Command::new("curl").args(user).arg(format!("http://{address}/a")).output().unwrap();
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        log.lines().rev().find_map(|line| line.strip_prefix("> Authorization: ")).expect("curl sent one").to_owned()
+    };
+    let credential = curl(one.address);
+    upstream.forget();
+    let send =
+        |gateway: &Gateway, credential: &str| raw(gateway.address, format!("GET /a HTTP/1.1\r\nHost: a\r\nAuthorization: {credential}\r\n\r\n").as_bytes());
+    for gateway in [&two, &one] {
+        let reply = send(gateway, &credential);
+        assert_eq!((reply.status, gateway.record(reply.decision())["reason"].as_str()), (401, Some("ReplayedNonce")));
+    }
+    redis.kill();
+    let reply = send(&two, &curl(two.address));
+    assert!(matches!(two.record(reply.decision())["reason"].as_str(), Some("StoreUnavailable" | "ReplayedNonce")));
+    assert_eq!(upstream.received(), "", "neither a replay nor what nobody can judge goes on");
 }
 
 #[test]

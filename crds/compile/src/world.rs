@@ -202,7 +202,9 @@ fn secrets_of_step(step: &idm_api::v1alpha1::JoseStep) -> Vec<String> {
     let sign = produce.and_then(|produce| produce.sign.as_ref());
     let references = [
         consume.and_then(|consume| Some(&consume.decrypt.as_ref()?.secret_ref)),
-        consume.and_then(|consume| consume.verify.as_ref()?.keys.secret_ref.as_ref()),
+        consume.and_then(|consume| consume.verify.as_ref()?.keys.as_ref()?.secret_ref.as_ref()),
+        consume.and_then(|consume| Some(&consume.verify.as_ref()?.certificates.as_ref()?.trust_bundle_ref)),
+        consume.and_then(|consume| consume.verify.as_ref()?.certificates.as_ref()?.revocation_list_ref.as_ref()),
         sign.and_then(|sign| sign.key_ref.as_ref()),
         produce.and_then(|produce| produce.encrypt.as_ref()?.key_ref.as_ref()),
     ];

@@ -299,6 +299,15 @@ impl ArmedPolicy {
         view: RequestView<'_>,
         now: Timestamp,
     ) -> Result<(), Denied> {
+        // In this process the count is used up already; here, on all the others.
+        if let (Armed::Digest(digest, _), true) = (armed, self.memory.store.is_shared()) {
+            let Some((key, for_ms)) = digest.used(token) else { return Err(Denied::new(Reason::MalformedCredential, "", Some(name))) };
+            return match self.memory.store.claim(&key, for_ms, now).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(Denied::new(Reason::ReplayedNonce, "this count of the nonce was used at another gateway", Some(name))),
+                Err(error) => Err(Denied::new(Reason::StoreUnavailable, error.to_string(), Some(name))),
+            };
+        }
         let confirmation = match armed {
             Armed::Jwt(jwt) => jwt.plan.confirmation,
             Armed::Introspection(method) => method.plan.confirmation,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use aws_lc_rs::{digest as hash, hmac};
 use idm_plan::{DigestAlgorithm, DigestMethod, Quality, Secrets};
+use idm_store::Key;
 use idm_types::{Reason, Redacted, Timestamp, hex};
 use md5::Digest as _;
 
@@ -88,6 +89,12 @@ impl ArmedDigest {
             )
         };
         self.plan.algorithms.iter().map(challenge).collect()
+    }
+
+    /// Under which key a count of a nonce is used up on every gateway, and for how long.
+    pub(crate) fn used(&self, credential: &str) -> Option<(Key, u64)> {
+        let given = parse(credential)?;
+        Some((Key::of(&["digest", given.nonce.as_deref()?, given.nc.as_deref()?]), self.plan.nonce_seconds.saturating_mul(1000)))
     }
 
     pub(crate) fn attempt(&self, through: Through<'_>, credential: &str) -> Attempt {

@@ -43,7 +43,7 @@ pub use grants::Grants;
 pub use identity::{Authenticated, Denied, Identity};
 pub use keys::IssuerKeys;
 pub use memory::Memory;
-pub use mtls::{forwarded_certificate, roots, thumbprint};
+pub use mtls::{Signers, forwarded_certificate, roots, thumbprint};
 pub use outside::{Answer, NoAnswer, Outside, Question};
 pub use password::PasswordChecker;
 pub use present::{ClientCertificate, Presented, RequestView, remove_cookie, remove_query};

@@ -12,9 +12,9 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{CertificateError, Error, RootCertStore};
 use x509_cert::Certificate;
-use x509_cert::der::Decode;
 use x509_cert::der::asn1::{Ia5StringRef, PrintableStringRef, Utf8StringRef};
 use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
@@ -51,40 +51,56 @@ impl ArmedMtls {
     }
 
     pub(crate) fn attempt(&self, through: Through<'_>, certificate: ClientCertificate<'_>) -> Attempt {
-        let Some((own, rest)) = certificate.chain.split_first() else {
+        match self.trusted(certificate.chain, through.now) {
+            Ok(()) => {}
+            // Another method of the policy may know its authority.
+            Err((Reason::UntrustedCertificate, detail)) => return Attempt::NotMine(through.denied(Reason::UntrustedCertificate, detail)),
+            Err((reason, detail)) => return Attempt::Rejected(through.denied(reason, detail)),
+        }
+        let Some(own) = certificate.chain.first() else {
             return Attempt::NotMine(through.denied(Reason::UntrustedCertificate, "there is no certificate"));
         };
-        let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(through.now.seconds()));
-        if let Err(error) = self.verifier.verify_client_cert(own, rest, time) {
-            return match error {
-                Error::InvalidCertificate(CertificateError::Revoked | CertificateError::UnknownRevocationStatus) => {
-                    Attempt::Rejected(through.denied(Reason::CertificateRevoked, error.to_string()))
-                }
-                Error::InvalidCertificate(
-                    CertificateError::Expired
-                    | CertificateError::ExpiredContext { .. }
-                    | CertificateError::NotValidYet
-                    | CertificateError::NotValidYetContext { .. },
-                ) => Attempt::Rejected(through.denied(Reason::CertificateExpired, error.to_string())),
-                // Another method of the policy may know its authority.
-                other => Attempt::NotMine(through.denied(Reason::UntrustedCertificate, other.to_string())),
-            };
-        }
         match self.identity(through, own) {
             Ok((identity, until)) => Attempt::Verified(Fresh { identity: identity.into(), until, epoch: 0 }),
             Err(detail) => Attempt::Rejected(through.denied(Reason::CertificateNotAllowed, detail)),
         }
     }
 
-    fn identity(&self, through: Through<'_>, der: &CertificateDer<'_>) -> Result<(Identity, u64), String> {
-        let certificate = Certificate::from_der(der).map_err(|_| "the certificate cannot be read")?;
-        let names = Names::of(&certificate);
+    /// Whether a chain leads to one of the authorities, at this time, and was not revoked.
+    fn trusted(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> Result<(), (Reason, String)> {
+        let (own, rest) = chain.split_first().ok_or_else(|| (Reason::UntrustedCertificate, "there is no certificate".to_owned()))?;
+        let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.seconds()));
+        self.verifier.verify_client_cert(own, rest, time).map(drop).map_err(|error| {
+            let reason = match &error {
+                Error::InvalidCertificate(CertificateError::Revoked | CertificateError::UnknownRevocationStatus) => Reason::CertificateRevoked,
+                Error::InvalidCertificate(
+                    CertificateError::Expired
+                    | CertificateError::ExpiredContext { .. }
+                    | CertificateError::NotValidYet
+                    | CertificateError::NotValidYetContext { .. },
+                ) => Reason::CertificateExpired,
+                _ => Reason::UntrustedCertificate,
+            };
+            (reason, error.to_string())
+        })
+    }
+
+    /// Whether the certificate has one of the names.
+    fn has_a_name(&self, names: &Names) -> Result<(), String> {
         let fits = |NameRule { kind, value, prefix }: &NameRule| {
             names.of_kind(*kind).any(|name| if *prefix { name.starts_with(value.as_str()) } else { name == value })
         };
-        if !self.plan.names.is_empty() && !self.plan.names.iter().any(fits) {
-            return Err("no name of the certificate is one that the policy accepts".into());
+        if self.plan.names.is_empty() || self.plan.names.iter().any(fits) {
+            Ok(())
+        } else {
+            Err("no name of the certificate is one that the policy accepts".into())
         }
+    }
+
+    fn identity(&self, through: Through<'_>, der: &CertificateDer<'_>) -> Result<(Identity, u64), String> {
+        let certificate = Certificate::from_der(der).map_err(|_| "the certificate cannot be read")?;
+        let names = Names::of(&certificate);
+        self.has_a_name(&names)?;
         let mut mapped = names.of_kind(self.plan.identity);
         let (Some(username), None) = (mapped.next(), mapped.next()) else {
             return Err(format!("the certificate must have exactly one {:?} name to be a user", self.plan.identity));
@@ -105,6 +121,27 @@ impl ArmedMtls {
         };
         identity.headers = through.mapping.headers(true, &Facts { identity: Some(&identity), policy: Some(&through.policy.key), ..Facts::default() })?;
         Ok((identity, expires.0))
+    }
+}
+
+/// Authorities and names of certificates that signers bring along.
+pub struct Signers(ArmedMtls);
+
+impl Signers {
+    /// Arms them.
+    pub fn new(plan: &MtlsMethod) -> Result<Self, String> {
+        ArmedMtls::new(plan).map(Self)
+    }
+
+    /// The public key (SubjectPublicKeyInfo in DER) of the first certificate of a chain in DER, if the chain and its
+    /// names are good.
+    pub fn key(&self, chain: Vec<Vec<u8>>, now: Timestamp) -> Result<Vec<u8>, (Reason, String)> {
+        let chain: Vec<CertificateDer<'static>> = chain.into_iter().map(CertificateDer::from).collect();
+        self.0.trusted(&chain, now)?;
+        let unreadable = || (Reason::UntrustedCertificate, "the certificate cannot be read".to_owned());
+        let certificate = chain.first().and_then(|own| Certificate::from_der(own).ok()).ok_or_else(unreadable)?;
+        self.0.has_a_name(&Names::of(&certificate)).map_err(|detail| (Reason::CertificateNotAllowed, detail))?;
+        certificate.tbs_certificate.subject_public_key_info.to_der().map_err(|_| unreadable())
     }
 }
 

@@ -272,6 +272,16 @@ impl<'t> Jws<'t> {
         self.header.jwk.as_ref()
     }
 
+    /// The `kid` header parameter.
+    pub fn kid(&self) -> Option<&str> {
+        self.header.kid.as_deref()
+    }
+
+    /// The `x5t#S256` header parameter.
+    pub fn x5t(&self) -> Option<&str> {
+        self.header.x5t.as_deref()
+    }
+
     /// The certificate chain the signer attached (RFC 7515 §4.1.6): an unverified claim.
     pub fn x5c(&self) -> Option<&[String]> {
         self.header.x5c.as_deref()

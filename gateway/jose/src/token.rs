@@ -77,6 +77,11 @@ impl<'t> Unverified<'t> {
         self.claims.text("iss")
     }
 
+    /// The signed object, of which nothing is believed yet.
+    pub fn jws(&self) -> &Jws<'t> {
+        &self.jws
+    }
+
     /// Checks everything: type, algorithm, key, signature, issuer, audience and times, in that order,
     /// so that nothing of the claims is believed before the signature.
     pub fn verify(self, keys: &KeySet, expected: &Expectations<'_>, now: Timestamp) -> Result<Verified, TokenError> {

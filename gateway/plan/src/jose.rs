@@ -1,7 +1,7 @@
 use idm_types::{Algorithm, ContentEncryption, KeyManagement, RuleName, Skew};
 use serde::{Deserialize, Serialize};
 
-use crate::{Expr, KeySource, SecretHandle};
+use crate::{Expr, KeySource, MtlsMethod, SecretHandle};
 
 /// One JOSE step of a policy: something is opened or made. The steps run in their order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,6 +100,8 @@ pub enum VerificationKeys {
     Published(KeySource),
     /// Keys in a Secret, HMAC keys among them.
     Secret(SecretHandle),
+    /// The key of the certificate that the object brings, if these authorities and names are its.
+    Certificates(Box<MtlsMethod>),
 }
 
 /// What a JWT inside must say.

@@ -96,6 +96,11 @@ impl Store {
         Ok(Self { kind: Kind::Shared(shared), revocations })
     }
 
+    /// Whether other gateways see the same.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.kind, Kind::Shared(_))
+    }
+
     /// Claims a key for a while: true for the first who does, false for everyone else until it ends.
     pub async fn claim(&self, key: &Key, for_ms: u64, now: Timestamp) -> Result<bool, StoreError> {
         match &self.kind {

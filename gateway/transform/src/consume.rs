@@ -2,23 +2,28 @@
 
 use std::sync::Arc;
 
-use idm_authn::{Armory, Facts, IssuerKeys};
-use idm_jose::{DecryptionKeys, Expectations, Jwe, JweExpectations, Jws, JwsForm, Unverified, parse_strict};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use idm_authn::{Armory, Facts, Signers, thumbprint};
+use idm_jose::{DecryptionKeys, Expectations, Jwe, JweExpectations, Jws, JwsForm, KeySet, Unverified, jwk_of_spki, parse_strict};
 use idm_plan::{Consume, Decrypt, Destination, ExpectedClaims, Verify};
 use idm_types::{Reason, Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::content::ArmedPlace;
+use crate::keys::Verifiers;
 use crate::{Content, Refused, keys};
 
 /// The largest object that is read.
 const MAX_BYTES: usize = 1 << 20;
+/// Longer chains are nobody's.
+const MAX_CHAIN: usize = 8;
 
 pub(crate) struct ArmedConsume {
     from: ArmedPlace,
     json: bool,
     decrypt: Option<(Decrypt, DecryptionKeys)>,
-    verify: Option<(Verify, Arc<IssuerKeys>)>,
+    verify: Option<(Verify, Verifiers)>,
     to: Destination,
 }
 
@@ -92,7 +97,7 @@ impl ArmedConsume {
         step: &str,
         bytes: Vec<u8>,
         plan: &Verify,
-        keys: &Arc<IssuerKeys>,
+        keys: &Verifiers,
         content: &Content<'_>,
         facts: &Facts<'_>,
         found: &mut Map<String, Value>,
@@ -104,8 +109,10 @@ impl ArmedConsume {
         let now = facts.now.unwrap_or(Timestamp(0));
         let attempt = || self.try_verify(step, &bytes, signature.as_ref().map(http::HeaderValue::as_bytes), plan, keys, now);
         let mut outcome = attempt();
-        if outcome.as_ref().is_err_and(|refused| matches!(refused.reason, Reason::UnknownKey | Reason::KeysUnavailable)) && keys.refetch(now).await {
-            outcome = attempt();
+        if let (Verifiers::Keys(keys), Err(Refused { reason: Reason::UnknownKey | Reason::KeysUnavailable, .. })) = (keys, &outcome) {
+            if keys.refetch(now).await {
+                outcome = attempt();
+            }
         }
         let (payload, signed_by) = outcome?;
         found.insert("signature".into(), signed_by);
@@ -118,18 +125,23 @@ impl ArmedConsume {
         bytes: &[u8],
         detached: Option<&[u8]>,
         plan: &Verify,
-        keys: &IssuerKeys,
+        keys: &Verifiers,
         now: Timestamp,
     ) -> Result<(Vec<u8>, Value), Refused> {
         let refused = |error: idm_jose::TokenError| Refused::new(step, error.reason(), &error);
-        let set = keys.load().ok_or_else(|| Refused::new(step, Reason::KeysUnavailable, "no keys yet"))?;
+        let set_for = |jws: &Jws<'_>| match keys {
+            Verifiers::Keys(keys) => keys.load().ok_or_else(|| Refused::new(step, Reason::KeysUnavailable, "no keys yet")),
+            Verifiers::Certificates(signers) => of_certificate(signers, jws, plan, now).map_err(|(reason, detail)| Refused::new(step, reason, detail)),
+        };
         let object = match detached {
             Some(signature) => Self::text(step, signature)?,
             None => Self::text(step, bytes)?,
         };
         if let Some(ExpectedClaims { issuer, audiences, types, skew }) = &plan.claims {
             let expected = Expectations { issuer, audiences, algorithms: &plan.algorithms, types, skew: *skew };
-            let verified = Unverified::parse(object).and_then(|token| token.verify(&set, &expected, now)).map_err(refused)?;
+            let token = Unverified::parse(object).map_err(refused)?;
+            let set = set_for(token.jws())?;
+            let verified = token.verify(&set, &expected, now).map_err(refused)?;
             let by = json!({"alg": verified.algorithm().name(), "kid": verified.kid()});
             let payload = Value::Object(verified.into_claims().members().clone()).to_string();
             return Ok((payload.into_bytes(), by));
@@ -138,6 +150,13 @@ impl ArmedConsume {
         let all = if self.json { Jws::parse_json(object, form) } else { Jws::parse_compact(object, form).map(|one| vec![one]) };
         let mut last = Refused::new(step, Reason::MalformedToken, "there is no signature");
         for jws in all.map_err(refused)? {
+            let set = match set_for(&jws) {
+                Ok(set) => set,
+                Err(problem) => {
+                    last = problem;
+                    continue;
+                }
+            };
             match jws.verify(&set, &plan.algorithms) {
                 Ok(verified) => return Ok((verified.payload, json!({"alg": verified.algorithm.name(), "kid": verified.kid}))),
                 Err(error) => last = refused(error),
@@ -145,4 +164,24 @@ impl ArmedConsume {
         }
         Err(last)
     }
+}
+
+/// The key of the certificate that an object brings (RFC 7515 §4.1.6): believed only for its chain and its names.
+fn of_certificate(signers: &Signers, jws: &Jws<'_>, plan: &Verify, now: Timestamp) -> Result<Arc<KeySet>, (Reason, String)> {
+    let chain = jws
+        .x5c()
+        .filter(|chain| !chain.is_empty() && chain.len() <= MAX_CHAIN)
+        .ok_or_else(|| (Reason::UntrustedCertificate, "the object has no usable `x5c`".to_owned()))?;
+    let chain = chain.iter().map(|text| STANDARD.decode(text)).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|_| (Reason::UntrustedCertificate, "`x5c` is not base64".to_owned()))?;
+    let own = chain.first().map(|der| thumbprint(&der.as_slice().into()));
+    if jws.x5t().is_some_and(|x5t| own.as_deref() != Some(x5t)) {
+        return Err((Reason::UntrustedCertificate, "`x5t#S256` speaks of another certificate".to_owned()));
+    }
+    let key = signers.key(chain, now)?;
+    let unfit = |why: String| (Reason::AlgorithmNotAllowed, why);
+    let jwk = jwk_of_spki(&key).map_err(|error| unfit(error.to_string()))?;
+    // Whatever the signer calls its key, it is the one of the certificate.
+    let jwk = jws.kid().map_or_else(|| jwk.clone(), |kid| jwk.clone().named(kid));
+    KeySet::of_key(&jwk, &plan.algorithms).map(Arc::new).map_err(|error| unfit(error.to_string()))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use idm_authn::{Armory, IssuerKeys};
+use idm_authn::{Armory, IssuerKeys, Signers};
 use idm_jose::{Jwk, KeySet, private_key};
 use idm_plan::{SecretHandle, Secrets, VerificationKeys};
 use idm_types::Algorithm;
@@ -18,13 +18,23 @@ pub(crate) fn private(secrets: &Secrets, handle: &SecretHandle) -> Result<Jwk, S
     private_key(text(secrets, handle)?).ok_or_else(|| format!("the secret `{}` is neither a JWK nor PEM with PKCS#8", handle.0))
 }
 
+/// What signatures are verified with.
+pub(crate) enum Verifiers {
+    /// Keys that are known before.
+    Keys(Arc<IssuerKeys>),
+    /// Keys of certificates that the objects bring.
+    Certificates(Box<Signers>),
+}
+
 /// Live keys to verify with.
-pub(crate) fn verification(keys: &VerificationKeys, algorithms: &[Algorithm], armory: &mut Armory<'_>) -> Result<Arc<IssuerKeys>, String> {
-    match keys {
+pub(crate) fn verification(keys: &VerificationKeys, algorithms: &[Algorithm], armory: &mut Armory<'_>) -> Result<Verifiers, String> {
+    let keys = match keys {
+        VerificationKeys::Certificates(trusted) => return Ok(Verifiers::Certificates(Box::new(Signers::new(trusted)?))),
         VerificationKeys::Published(source) => armory.keys(source, algorithms).map_err(|error| error.to_string()),
         VerificationKeys::Secret(handle) => {
             let text = text(armory.secrets, handle)?;
             KeySet::parse_secret(text.as_bytes(), algorithms).map(IssuerKeys::fixed).map_err(|error| error.to_string())
         }
-    }
+    };
+    keys.map(Verifiers::Keys)
 }

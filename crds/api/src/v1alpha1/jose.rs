@@ -2,7 +2,7 @@ use idm_types::{Algorithm, ContentEncryption, KeyManagement, RuleName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{KeyReference, KeySources};
+use super::{KeyReference, KeySources, TrustedCertificates};
 
 /// One JOSE step: something is opened (`consume`) or made (`produce`). Exactly one of the two.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -115,9 +115,14 @@ pub struct JoseDecrypt {
 /// How to verify. What is not named is refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.keys) != has(self.certificates)", "message": "verify must have exactly one of `keys` and `certificates`"}]))]
 pub struct JoseVerify {
     /// The keys; in a Secret they may be symmetric.
-    pub keys: KeySources,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeySources>,
+    /// The key is that of the certificate in the object's `x5c`, if its chain leads to one of these authorities and it has one of these names. A certificate that says what it may be used for must name client authentication.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<TrustedCertificates>,
     /// Accepted algorithms.
     #[schemars(length(min = 1, max = 13), extend("x-kubernetes-list-type" = "set"))]
     pub algorithms: Vec<Algorithm>,

@@ -20,7 +20,7 @@ pub use jose::{
     JoseProduce, JoseSign, JoseStep, JoseVerify, MadeClaims, NewBody, Serialization, SignedForm, WholeBody,
 };
 pub use llm::{Llm, LlmProvider, TokenQuota};
-pub use mtls::{CertificateName, CertificateNameRule, MtlsMethod};
+pub use mtls::{CertificateName, CertificateNameRule, MtlsMethod, TrustedCertificates};
 pub use password::{Base64Method, BasicMethod, DigestAlgorithm, DigestMethod, Quality};
 pub use policy::{
     AnonymousMethod, ApiKeyMethod, AttributeMapping, Authentication, Authorization, AuthorizationRule, CredentialForwarding, CredentialSelector,
@@ -30,6 +30,6 @@ pub use policy::{
 pub use role_binding::{ProjectScope, RoleBinding, RoleBindingSpec, Scope, Subject};
 pub use token::{Confirmation, Demand, IntrospectionMethod, QueryTokenSource, TokenExchange, TokenProfile};
 pub use token_service::{
-    AccessTokenSettings, ClientSecret, Introspects, Lifetime, OauthClientCredential, PrivateKeyJwt, RefreshTokenSettings, SigningSettings, TlsClientAuth,
-    TokenClaim, TokenGrant, TokenService,
+    AccessTokenSettings, ClientSecret, Introspects, Lifetime, OauthClientCredential, PrivateKeyJwt, RefreshTokenSettings, SigningSettings, TokenClaim,
+    TokenGrant, TokenService,
 };

@@ -24,6 +24,20 @@ pub struct MtlsMethod {
     pub trusted_proxies: Option<Vec<String>>,
 }
 
+/// Certificates that are trusted for one purpose, by their authorities and names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TrustedCertificates {
+    /// The Secret with the trusted authorities in PEM; the key is `ca.crt` unless named.
+    pub trust_bundle_ref: KeyReference,
+    /// The Secret with revocation lists in PEM; the key is `ca.crl` unless named. With it, a certificate whose status no list tells is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation_list_ref: Option<KeyReference>,
+    /// The certificate needs one name that fits one of these.
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub names: Vec<CertificateNameRule>,
+}
+
 /// Names in a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CertificateName {

@@ -2,7 +2,7 @@ use idm_types::Algorithm;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CertificateNameRule, CredentialSelector, KeyReference, KeySources};
+use super::{CredentialSelector, KeyReference, KeySources, TrustedCertificates};
 
 /// Issues access tokens (RFC 6749, RFC 9068) to Credentials of the kind `oauthClient`, on every host of the policy's targets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -152,7 +152,7 @@ pub struct OauthClientCredential {
     pub private_key_jwt: Option<PrivateKeyJwt>,
     /// It proves itself with its certificate (`tls_client_auth`, RFC 8705), over HTTPS listeners. Its tokens are bound to the certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls_client_auth: Option<TlsClientAuth>,
+    pub tls_client_auth: Option<TrustedCertificates>,
     /// The grants it may use. Unset means `ClientCredentials`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
@@ -188,20 +188,6 @@ pub struct PrivateKeyJwt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 10), extend("x-kubernetes-list-type" = "set"))]
     pub algorithms: Option<Vec<Algorithm>>,
-}
-
-/// A client with a certificate.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TlsClientAuth {
-    /// The Secret with the trusted authorities in PEM; the key is `ca.crt` unless named.
-    pub trust_bundle_ref: KeyReference,
-    /// The Secret with revocation lists in PEM; the key is `ca.crl` unless named. With it, a certificate whose status no list tells is refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revocation_list_ref: Option<KeyReference>,
-    /// The certificate needs one name that fits one of these.
-    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
-    pub names: Vec<CertificateNameRule>,
 }
 
 /// Whose tokens a client may ask about.

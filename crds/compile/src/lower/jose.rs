@@ -10,6 +10,7 @@ use idm_types::Skew;
 
 use super::Notes;
 use super::keys::{lower_keys, secret_text};
+use super::mtls::lower_trusted;
 use super::policy::{expr, header_name};
 use crate::{Cause, Condition, World};
 
@@ -110,15 +111,27 @@ impl Lowering<'_, '_> {
     }
 
     fn verify(&mut self, path: &str, step: &wire::JoseVerify) -> Option<Verify> {
-        let wire::JoseVerify { keys, algorithms, detached_header, claims } = step;
+        let wire::JoseVerify { keys, certificates, algorithms, detached_header, claims } = step;
         if algorithms.is_empty() {
             return self.notes.fail(format!("{path}.algorithms"), Cause::Invalid, "at least one algorithm must be given");
         }
         let issuer = claims.as_ref().map(|claims| claims.issuer.as_str());
-        if keys.discovery.is_some() && issuer.is_none() {
+        if keys.as_ref().is_some_and(|keys| keys.discovery.is_some()) && issuer.is_none() {
             return self.notes.fail(format!("{path}.keys.discovery"), Cause::Invalid, "discovery needs `claims.issuer`");
         }
         let keys_path = format!("{path}.keys");
+        let keys = match (keys, certificates) {
+            (Some(keys), None) => keys,
+            (None, Some(trusted)) => {
+                if algorithms.iter().any(|algorithm| algorithm.is_symmetric()) {
+                    return self.notes.fail(format!("{path}.algorithms"), Cause::Invalid, "certificates hold asymmetric keys: name no HS algorithm");
+                }
+                let trusted = lower_trusted(self.world, &format!("{path}.certificates"), trusted, self.notes)?;
+                let keys = VerificationKeys::Certificates(Box::new(trusted));
+                return self.verification(path, keys, algorithms, detached_header.as_deref(), claims.as_ref());
+            }
+            _ => return self.notes.fail(path, Cause::Invalid, "verify must have exactly one of `keys` and `certificates`"),
+        };
         let keys = match &keys.secret_ref {
             Some(reference) => {
                 let path = format!("{keys_path}.secretRef");
@@ -130,6 +143,17 @@ impl Lowering<'_, '_> {
             }
             None => VerificationKeys::Published(lower_keys(self.world, &keys_path, issuer.unwrap_or_default(), keys, algorithms, self.notes)?),
         };
+        self.verification(path, keys, algorithms, detached_header.as_deref(), claims.as_ref())
+    }
+
+    fn verification(
+        &mut self,
+        path: &str,
+        keys: VerificationKeys,
+        algorithms: &[idm_types::Algorithm],
+        detached_header: Option<&str>,
+        claims: Option<&wire::ExpectedClaims>,
+    ) -> Option<Verify> {
         let detached = match detached_header {
             Some(name) => Some(header_name(&format!("{path}.detachedHeader"), name, self.notes)?),
             None => None,
@@ -148,7 +172,7 @@ impl Lowering<'_, '_> {
                 Some(ExpectedClaims { issuer: issuer.clone(), audiences: audiences.clone(), types, skew: Skew::from_seconds(seconds as u64) })
             }
         };
-        Some(Verify { keys, algorithms: algorithms.clone(), detached, claims })
+        Some(Verify { keys, algorithms: algorithms.to_vec(), detached, claims })
     }
 
     fn produce(&mut self, path: &str, step: &wire::JoseProduce) -> Option<Produce> {

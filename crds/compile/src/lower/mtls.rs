@@ -35,6 +35,22 @@ pub(crate) fn lower_mtls(world: &World, path: &str, method: &wire::MtlsMethod, n
     Some(MtlsMethod { roots, revocation_lists, names: rules, identity: kind(*identity), trusted_proxies: networks })
 }
 
+/// Certificates that are trusted for one purpose: every one needs a name.
+pub(crate) fn lower_trusted(world: &World, path: &str, trusted: &wire::TrustedCertificates, notes: &mut Notes<'_>) -> Option<MtlsMethod> {
+    let wire::TrustedCertificates { trust_bundle_ref, revocation_list_ref, names } = trusted;
+    if names.is_empty() {
+        return notes.fail(format!("{path}.names"), Cause::Invalid, "at least one name must be given: without it every certificate would do");
+    }
+    let method = wire::MtlsMethod {
+        trust_bundle_ref: trust_bundle_ref.clone(),
+        revocation_list_ref: revocation_list_ref.clone(),
+        names: Some(names.clone()),
+        identity: wire::CertificateName::Subject,
+        trusted_proxies: None,
+    };
+    lower_mtls(world, path, &method, notes)
+}
+
 fn kind(name: wire::CertificateName) -> CertificateName {
     match name {
         wire::CertificateName::Uri => CertificateName::Uri,

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::Notes;
 use super::keys::{DEFAULT_ALGORITHMS, check_url, lower_keys};
-use super::mtls::lower_mtls;
+use super::mtls::lower_trusted;
 use super::policy::{expr, selected};
 use crate::signing::{self, MAX_LIFETIME_SECONDS, TimedKey, signing_secret};
 use crate::{Cause, Condition, Object, World};
@@ -200,23 +200,7 @@ pub(crate) fn lower_client(
             let keys = lower_keys(world, &format!("{path}.privateKeyJwt.keys"), "", keys, &algorithms, notes)?;
             ClientAuthentication::Assertion { keys, algorithms }
         }
-        (None, None, Some(wire::TlsClientAuth { trust_bundle_ref, revocation_list_ref, names })) => {
-            if names.is_empty() {
-                return notes.fail(
-                    format!("{path}.tlsClientAuth.names"),
-                    Cause::Invalid,
-                    "at least one name must be given: without it every certificate would do",
-                );
-            }
-            let method = wire::MtlsMethod {
-                trust_bundle_ref: trust_bundle_ref.clone(),
-                revocation_list_ref: revocation_list_ref.clone(),
-                names: Some(names.clone()),
-                identity: wire::CertificateName::Subject,
-                trusted_proxies: None,
-            };
-            ClientAuthentication::Certificate(Box::new(lower_mtls(world, &format!("{path}.tlsClientAuth"), &method, notes)?))
-        }
+        (None, None, Some(trusted)) => ClientAuthentication::Certificate(Box::new(lower_trusted(world, &format!("{path}.tlsClientAuth"), trusted, notes)?)),
         _ => return notes.fail(path, Cause::Invalid, "oauthClient must have exactly one of `clientSecret`, `privateKeyJwt`, `tlsClientAuth`"),
     };
     let lifetime_seconds = lower_lifetime(&format!("{path}.accessTokenLifetime"), access_token_lifetime.as_ref(), MAX_LIFETIME_SECONDS, notes)?;

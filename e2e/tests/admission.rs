@@ -56,6 +56,8 @@ fn broken() -> Vec<String> {
         issuer("{federationRef: {name: f}, audiences: [a], algorithms: [RS256]}"),
         issuer("{issuer: 'https://i', audiences: [a], keys: {discovery: {}, jwksUri: 'https://i/k'}}"),
         issuer("{issuer: 'https://i', audiences: [a], keys: {jwksUri: 'ftp://i/keys'}}"),
+        issuer("{issuer: 'https://i', audiences: [a], keys: {inline: '{}', tls: {trustBundleRef: {name: s}}}}"),
+        issuer("{issuer: 'https://i', audiences: [a], keys: {discovery: {}, tls: {}}}"),
         format!(
             "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, authorization: {{rules: [{{name: r, require: {{roles: {{}}}}}}]}}}}"
         ),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use idm_authn::IssuerKeys;
 use idm_jose::{KeySet, KeySetError, MAX_JWKS_BYTES, parse_strict};
-use idm_plan::{KeySource, is_local_address};
+use idm_plan::{KeySource, OutgoingTls, Secrets, is_local_address};
 use idm_types::{Algorithm, Timestamp};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::Url;
@@ -40,6 +40,17 @@ pub(crate) enum FetchError {
     },
 }
 
+fn builder(insecure: bool) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .timeout(Duration::from_secs(4))
+        .connect_timeout(Duration::from_secs(2))
+        // A redirect could lead where the URL itself may not.
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .dns_resolver(Arc::new(GuardedResolver { insecure }))
+        .user_agent("idm-gateway")
+}
+
 /// Fetches key sets, and only from where a tenant's URL may lead.
 #[derive(Clone)]
 pub(crate) struct Fetcher {
@@ -50,16 +61,24 @@ pub(crate) struct Fetcher {
 impl Fetcher {
     /// `insecure`: plain http and local addresses are allowed, for demos and tests.
     pub(crate) fn new(insecure: bool) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .timeout(Duration::from_secs(4))
-            .connect_timeout(Duration::from_secs(2))
-            // A redirect could lead where the URL itself may not.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .dns_resolver(Arc::new(GuardedResolver { insecure }))
-            .user_agent("idm-gateway")
-            .build()?;
-        Ok(Self { client, insecure })
+        Ok(Self { client: builder(insecure).build()?, insecure })
+    }
+
+    /// The same, for a server with authorities of its own. The error shows no key.
+    pub(crate) fn for_source(&self, source: &KeySource, secrets: &Secrets) -> Result<Self, String> {
+        let (KeySource::Discovery { tls: Some(tls), .. } | KeySource::Url { tls: Some(tls), .. }) = source else { return Ok(self.clone()) };
+        let OutgoingTls { roots, certificate } = tls;
+        let mut builder = builder(self.insecure);
+        if let Some(roots) = roots {
+            let roots = reqwest::Certificate::from_pem_bundle(roots.as_bytes()).map_err(|_| "the trust bundle cannot be read")?;
+            builder = builder.tls_certs_only(roots);
+        }
+        if let Some((chain, handle)) = certificate {
+            let key = secrets.get(handle).ok_or_else(|| format!("the secret `{}` is missing", handle.0))?;
+            let identity = reqwest::Identity::from_pem(&[chain.as_bytes(), b"\n", key.reveal()].concat());
+            builder = builder.identity(identity.map_err(|_| format!("certificate and key of `{}` do not fit", handle.0))?);
+        }
+        Ok(Self { client: builder.build().map_err(|_| "the TLS settings cannot be used")?, insecure: self.insecure })
     }
 
     /// The client that only goes where a tenant's URL may lead.
@@ -100,8 +119,8 @@ impl Fetcher {
     async fn fetch(&self, source: &KeySource) -> Result<(String, Vec<u8>), FetchError> {
         match source {
             KeySource::Inline { jwks } => Ok((String::new(), jwks.clone().into_bytes())),
-            KeySource::Url { url } => Ok((url.clone(), self.get(url).await?)),
-            KeySource::Discovery { url } => {
+            KeySource::Url { url, .. } => Ok((url.clone(), self.get(url).await?)),
+            KeySource::Discovery { url, .. } => {
                 let configuration = self.get(url).await?;
                 let jwks_uri = read_configuration(url, &configuration)?;
                 self.check(&jwks_uri)?;
@@ -152,7 +171,7 @@ impl Fetcher {
 
 fn source_name(source: &KeySource) -> &str {
     match source {
-        KeySource::Discovery { url } | KeySource::Url { url } => url,
+        KeySource::Discovery { url, .. } | KeySource::Url { url, .. } => url,
         KeySource::Inline { .. } => "inline",
     }
 }

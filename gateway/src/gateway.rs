@@ -8,7 +8,7 @@ use anyhow::Context;
 use idm_audit::ship::{self, Elasticsearch};
 use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth};
 use idm_authn::{KeyRing, Memory, Outside, PasswordChecker};
-use idm_plan::{Bundle, KeySource};
+use idm_plan::{Bundle, KeySource, Secrets};
 use idm_proxy::{Engine, EngineError, Server, ServerConfig, Shared};
 use idm_store::{SharedOptions, Store};
 use tokio::sync::watch;
@@ -123,7 +123,7 @@ impl Gateway {
     pub async fn apply(&self, bundle: &Bundle) -> Result<(), EngineError> {
         let known = self.ring.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (engine, ring) = Engine::arm(bundle, &known, &self.memory, &self.outside, self.shared.metrics())?;
-        self.fetch_new(ring);
+        self.fetch_new(ring, &bundle.secrets);
         let deadline = tokio::time::Instant::now() + KEYS_WAIT;
         while !engine.keys_loaded() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -135,11 +135,15 @@ impl Gateway {
 
     /// Starts a fetcher for each issuer that is new and forgets those no policy names any more; their
     /// fetchers end by themselves.
-    fn fetch_new(&self, ring: KeyRing) {
+    fn fetch_new(&self, ring: KeyRing, secrets: &Secrets) {
         let mut known = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         for ((source, algorithms), keys) in ring.iter().filter(|(id, _)| !known.contains_key(*id)) {
             if !matches!(source, KeySource::Inline { .. }) {
-                tokio::spawn(self.fetcher.clone().keep_fresh(source.clone(), algorithms.clone(), Arc::downgrade(keys)));
+                match self.fetcher.for_source(source, secrets) {
+                    Ok(fetcher) => drop(tokio::spawn(fetcher.keep_fresh(source.clone(), algorithms.clone(), Arc::downgrade(keys)))),
+                    // Without keys every token of the issuer is refused, and the log says why.
+                    Err(problem) => tracing::error!("issuer keys cannot be fetched: {problem}"),
+                }
             }
         }
         *known = ring;

@@ -206,3 +206,51 @@ fn a_listener_without_a_usable_certificate_is_named() {
     let broken = said(good.replace(key.lines().nth(1).unwrap(), "canary"));
     assert!(broken.contains("must hold certificates in PEM") && !broken.contains("canary"), "{broken}");
 }
+
+/// OpenSSL as the issuer's server: authorities of its own, and nobody without a certificate is let in.
+#[test]
+fn keys_come_from_a_server_with_authorities_of_its_own() {
+    use idm_jose::SigningKey;
+    let (servers, clients, others) = (Authority::new("servers"), Authority::new("clients"), Authority::new("others"));
+    servers.issue("localhost", "DNS:localhost,IP:127.0.0.1", "serverAuth", LATER);
+    clients.issue("gateway", "DNS:gateway.example", "clientAuth", LATER);
+    let key = SigningKey::generate(idm_types::Algorithm::ES256, "k").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("keys"), key.jwks().to_string()).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut server = Command::new("openssl")
+        .args(["s_server", "-quiet", "-WWW", "-accept", &port.to_string(), "-Verify", "2", "-verify_return_error", "-CAfile", &clients.path("ca.crt")])
+        .args(["-cert", &servers.path("localhost.crt"), "-key", &servers.path("localhost.key")])
+        .current_dir(dir.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("it listens", || std::net::TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|error| error.to_string()));
+    let upstream = Upstream::new();
+    let token = key.sign(&serde_json::json!({"iss": "https://idp", "aud": "orders", "sub": "ana", "exp": idm_tests::now() + 300})).unwrap();
+    let call = |tls: &str, authority: &Authority| {
+        let method = format!(
+            "    - {{name: m, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [orders], keys: {{jwksUri: 'https://localhost:{port}/keys'{tls}}}}}]}}}}\n"
+        );
+        let secrets = secret("ca", &[("ca.crt", authority.read("ca.crt"))])
+            + &secret("gateway", &[("tls.crt", clients.read("gateway.crt")), ("tls.key", clients.read("gateway.key"))]);
+        let gateway = Gateway::start_with(&[("all.yaml", &format!("{}{secrets}", idm_tests::open_to(&upstream, &method)))], &["--danger-insecure-issuers"]);
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n");
+        let reply = idm_tests::raw(gateway.address, request.as_bytes());
+        if reply.status != 200 {
+            let record = gateway.record(reply.decision());
+            assert_eq!(record["reason"], "KeysUnavailable", "{record}");
+        }
+        assert!(!gateway.log().contains("PRIVATE KEY"));
+        reply.status
+    };
+    assert_eq!(call(", tls: {trustBundleRef: {name: ca}, clientCertificateRef: {name: gateway}}", &servers), 200);
+    upstream.forget();
+    assert_eq!(call(", tls: {trustBundleRef: {name: ca}}", &servers), 503, "it shows no certificate");
+    assert_eq!(call(", tls: {trustBundleRef: {name: ca}, clientCertificateRef: {name: gateway}}", &others), 503, "another authority");
+    assert_eq!(call(", tls: {clientCertificateRef: {name: gateway}}", &servers), 503, "the system's authorities");
+    assert_eq!(upstream.received(), "");
+    let _ = server.kill();
+    let _ = server.wait();
+}

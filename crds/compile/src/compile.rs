@@ -63,7 +63,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     let routes = compiler.lower_routes(&attachments);
     compiler.lower_services(&attachments);
     compiler.report_overridden();
-    let credentials = lower_credentials(world, &mut compiler.report);
+    let credentials = lower_credentials(world, &mut compiler.secrets, &mut compiler.report);
     let grants = lower_grants(world, &mut compiler.report);
     for broken in &world.broken {
         compiler.report.push(&broken.id, "", Condition::Accepted, Cause::Invalid, broken.message.clone());

@@ -144,7 +144,7 @@ impl World {
     pub fn secret_names(&self) -> Vec<String> {
         let of_policy = |policy: &Object<IdentityPolicySpec>| {
             let issuers = policy.spec.authentication.methods.iter().filter_map(|m| m.jwt.as_ref()).flat_map(|jwt| &jwt.issuers);
-            let of_issuers = issuers.filter_map(|i| Some(i.keys.as_ref()?.secret_ref.as_ref()?.name.clone()));
+            let of_issuers = issuers.filter_map(|issuer| issuer.keys.as_ref()).flat_map(secrets_of_keys);
             let asked = policy.spec.authentication.methods.iter().filter_map(|m| Some(m.introspection.as_ref()?.client_secret_ref.name.clone()));
             let mtls = policy.spec.authentication.methods.iter().filter_map(|m| m.mtls.as_ref());
             let bundles = mtls.flat_map(|m| [Some(&m.trust_bundle_ref), m.revocation_list_ref.as_ref()]).flatten().map(|reference| reference.name.clone());
@@ -161,9 +161,8 @@ impl World {
                 .chain(policy.spec.jose.iter().flatten().flat_map(secrets_of_step))
                 .collect::<Vec<_>>()
         };
-        let of_federation = |f: &Object<FederationSpec>| Some(f.spec.oidc.as_ref()?.keys.as_ref()?.secret_ref.as_ref()?.name.clone());
         let mut names: Vec<String> = self.policies.iter().flat_map(of_policy).collect();
-        names.extend(self.federations.iter().filter_map(of_federation));
+        names.extend(self.federations.iter().filter_map(|federation| federation.spec.oidc.as_ref()?.keys.as_ref()).flat_map(secrets_of_keys));
         let listeners = self.gateways.iter().filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS).flat_map(|g| &g.spec.listeners);
         let certificates = listeners.filter_map(|l| l.tls.as_ref()).flat_map(|tls| tls.certificate_refs.iter().flatten());
         names.extend(certificates.map(|reference| reference.name.clone()));
@@ -188,12 +187,16 @@ impl World {
 
 fn secrets_of_client(client: &idm_api::v1alpha1::OauthClientCredential) -> Vec<String> {
     let tls = client.tls_client_auth.as_ref();
-    let references = [
-        client.private_key_jwt.as_ref().and_then(|jwt| jwt.keys.secret_ref.as_ref()),
-        tls.map(|tls| &tls.trust_bundle_ref),
-        tls.and_then(|tls| tls.revocation_list_ref.as_ref()),
-    ];
-    references.into_iter().flatten().map(|reference| reference.name.clone()).collect()
+    let references = [tls.map(|tls| &tls.trust_bundle_ref), tls.and_then(|tls| tls.revocation_list_ref.as_ref())];
+    let of_keys = client.private_key_jwt.iter().flat_map(|jwt| secrets_of_keys(&jwt.keys));
+    references.into_iter().flatten().map(|reference| reference.name.clone()).chain(of_keys).collect()
+}
+
+fn secrets_of_keys(keys: &idm_api::v1alpha1::KeySources) -> Vec<String> {
+    let tls = keys.tls.as_ref();
+    let references = [keys.secret_ref.as_ref(), tls.and_then(|tls| tls.trust_bundle_ref.as_ref())];
+    let shown = tls.and_then(|tls| Some(tls.client_certificate_ref.as_ref()?.name.clone()));
+    references.into_iter().flatten().map(|reference| reference.name.clone()).chain(shown).collect()
 }
 
 fn secrets_of_step(step: &idm_api::v1alpha1::JoseStep) -> Vec<String> {
@@ -202,14 +205,14 @@ fn secrets_of_step(step: &idm_api::v1alpha1::JoseStep) -> Vec<String> {
     let sign = produce.and_then(|produce| produce.sign.as_ref());
     let references = [
         consume.and_then(|consume| Some(&consume.decrypt.as_ref()?.secret_ref)),
-        consume.and_then(|consume| consume.verify.as_ref()?.keys.as_ref()?.secret_ref.as_ref()),
         consume.and_then(|consume| Some(&consume.verify.as_ref()?.certificates.as_ref()?.trust_bundle_ref)),
         consume.and_then(|consume| consume.verify.as_ref()?.certificates.as_ref()?.revocation_list_ref.as_ref()),
         sign.and_then(|sign| sign.key_ref.as_ref()),
         produce.and_then(|produce| produce.encrypt.as_ref()?.key_ref.as_ref()),
     ];
     let chosen = sign.into_iter().flat_map(|sign| sign.keys.iter().flatten()).map(|key| &key.key_ref);
-    references.into_iter().flatten().chain(chosen).map(|reference| reference.name.clone()).collect()
+    let of_keys = consume.and_then(|consume| consume.verify.as_ref()?.keys.as_ref()).map(secrets_of_keys).unwrap_or_default();
+    references.into_iter().flatten().chain(chosen).map(|reference| reference.name.clone()).chain(of_keys).collect()
 }
 
 fn read<K>(object: serde_json::Value, kind: &str, targets: Vec<idm_api::v1alpha1::TargetReference>, broken: &mut Vec<Broken>, keep: impl FnOnce(K, Meta))

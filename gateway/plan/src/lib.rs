@@ -35,7 +35,7 @@ pub use policy::{
 };
 pub use route::{Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, PathMatch, RouteEntry, RouteRule, Timeouts, VirtualHost};
 pub use secret::{SecretHandle, Secrets};
-pub use tls::{CertificateName, MtlsMethod, NameRule, Network, ServerCertificate};
+pub use tls::{CertificateName, MtlsMethod, NameRule, Network, OutgoingTls, ServerCertificate};
 pub use token_service::{ClientAuthentication, Endpoint, OauthClient, ServiceKey, TokenGrant, TokenService};
 
 use serde::{Deserialize, Serialize};

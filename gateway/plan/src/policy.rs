@@ -1,7 +1,7 @@
 use idm_types::{Algorithm, MethodName, RoleName, RuleName, Skew, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Expr, JoseStep, Llm, MtlsMethod, OauthClient, ObjectKey, SecretHandle, TokenService};
+use crate::{Expr, JoseStep, Llm, MtlsMethod, OauthClient, ObjectKey, OutgoingTls, SecretHandle, TokenService};
 
 /// One IdentityPolicy, resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -163,11 +163,15 @@ pub enum KeySource {
     Discovery {
         /// The configuration document.
         url: String,
+        /// How its server is reached.
+        tls: Option<OutgoingTls>,
     },
     /// A JWKS at this URL.
     Url {
         /// The JWKS.
         url: String,
+        /// How its server is reached.
+        tls: Option<OutgoingTls>,
     },
     /// A JWKS written down in the policy or in a Secret: public keys only.
     Inline {

@@ -14,6 +14,16 @@ pub struct ServerCertificate {
     pub key: SecretHandle,
 }
 
+/// TLS towards a server with authorities of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutgoingTls {
+    /// The authorities in PEM; `None`: the system's.
+    pub roots: Option<String>,
+    /// The certificate to show: its chain in PEM, and its key.
+    pub certificate: Option<(String, SecretHandle)>,
+}
+
 /// Client certificates as credentials.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -52,7 +52,8 @@ pub struct KeyReference {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "(has(self.discovery) ? 1 : 0) + (has(self.jwksUri) ? 1 : 0) + (has(self.inline) ? 1 : 0) + (has(self.secretRef) ? 1 : 0) == 1",
-     "message": "keys must have exactly one of `discovery`, `jwksUri`, `inline`, `secretRef`"}]))]
+     "message": "keys must have exactly one of `discovery`, `jwksUri`, `inline`, `secretRef`"},
+    {"rule": "!has(self.tls) || has(self.discovery) || has(self.jwksUri)", "message": "`tls` must be set only with `discovery` or `jwksUri`: nothing else is fetched"}]))]
 pub struct KeySources {
     /// Read the issuer's OpenID configuration (`{issuer}/.well-known/openid-configuration`) and fetch the keys it names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,6 +70,23 @@ pub struct KeySources {
     /// A Secret that holds the JWKS; the key is `jwks.json` unless named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<KeyReference>,
+    /// How the server is reached, where it is not one of the public web. Unset trusts the system's authorities and shows no certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<OutgoingTls>,
+}
+
+/// TLS towards a server with authorities of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.trustBundleRef) || has(self.clientCertificateRef)", "message": "tls must have `trustBundleRef`, `clientCertificateRef` or both"}]))]
+pub struct OutgoingTls {
+    /// The Secret with the authorities to trust instead of the system's, in PEM; the key is `ca.crt` unless named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_bundle_ref: Option<KeyReference>,
+    /// The Secret of type `kubernetes.io/tls` with the certificate that the gateway shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate_ref: Option<ObjectReference>,
 }
 
 /// Discovery needs no settings: write `discovery: {}`.

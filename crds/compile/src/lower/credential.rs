@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use idm_api::v1alpha1::{ApiKeyCredential, CredentialSpec, KeyReference};
-use idm_plan::{Credential, ObjectKey, Proof};
+use idm_plan::{Credential, ObjectKey, Proof, Secrets};
 use idm_types::{ApiKey, Timestamp, hex};
 use sha2::{Digest, Sha256};
 
@@ -11,13 +11,13 @@ use super::token_service::lower_client;
 use crate::{Cause, Object, ObjectId, Report, World};
 
 /// All usable credentials, ordered by name. Two Credentials with the same key or user name refuse the younger one.
-pub(crate) fn lower_credentials(world: &World, report: &mut Report) -> Vec<Credential> {
+pub(crate) fn lower_credentials(world: &World, secrets: &mut Secrets, report: &mut Report) -> Vec<Credential> {
     let mut known: BTreeMap<String, Credential> = BTreeMap::new();
     let mut objects: Vec<_> = world.credentials.iter().collect();
     objects.sort_by_key(|object| (object.meta.created.clone(), object.meta.name.clone()));
     for object in objects {
         let mut notes = Notes::new(report, ObjectId::new("Credential", &world.namespace, &object.meta.name));
-        let Some(credential) = lower(world, object, &mut notes) else { continue };
+        let Some(credential) = lower(world, object, secrets, &mut notes) else { continue };
         let (id, path, what) = match &credential.proof {
             Proof::ApiKey { sha256 } => (format!("key:{sha256}"), "spec.secretRef", "key: give each its own Secret"),
             // RFC 9068 §5: both become the `sub` of tokens, so no client may be taken for a user.
@@ -37,7 +37,7 @@ pub(crate) fn lower_credentials(world: &World, report: &mut Report) -> Vec<Crede
     all
 }
 
-fn lower(world: &World, object: &Object<CredentialSpec>, notes: &mut Notes<'_>) -> Option<Credential> {
+fn lower(world: &World, object: &Object<CredentialSpec>, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<Credential> {
     let CredentialSpec { owner, api_key, password, oauth_client, secret_ref, roles, attributes, access, expire_time, suspend } = &object.spec;
     let owner = match owner.as_ref().map(|owner| (&owner.user, &owner.application)) {
         None => None,
@@ -56,7 +56,7 @@ fn lower(world: &World, object: &Object<CredentialSpec>, notes: &mut Notes<'_>) 
             None => return notes.fail("spec.secretRef", Cause::Invalid, NO_SECRET),
         },
         (None, Some(_), None) => lower_password(world, object, notes)?,
-        (None, None, Some(client)) => Proof::Client(Box::new(lower_client(world, object, client, notes)?)),
+        (None, None, Some(client)) => Proof::Client(Box::new(lower_client(world, object, client, secrets, notes)?)),
         _ => return notes.fail("spec", Cause::Invalid, "credential must have exactly one of `apiKey`, `password`, `oauthClient`"),
     };
     Some(Credential {

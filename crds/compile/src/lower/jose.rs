@@ -141,7 +141,7 @@ impl Lowering<'_, '_> {
                 }
                 VerificationKeys::Secret(handle)
             }
-            None => VerificationKeys::Published(lower_keys(self.world, &keys_path, issuer.unwrap_or_default(), keys, algorithms, self.notes)?),
+            None => VerificationKeys::Published(lower_keys(self.world, &keys_path, issuer.unwrap_or_default(), keys, algorithms, self.secrets, self.notes)?),
         };
         self.verification(path, keys, algorithms, detached_header.as_deref(), claims.as_ref())
     }

@@ -9,23 +9,39 @@ use idm_types::{Algorithm, Redacted};
 use url::{Host, Url};
 
 use super::Notes;
+use super::mtls::lower_outgoing;
 use crate::{Cause, World};
 
 /// When a policy names no algorithms.
 pub(crate) const DEFAULT_ALGORITHMS: &[Algorithm] = &[Algorithm::RS256, Algorithm::ES256];
 
-pub(crate) fn lower_keys(world: &World, path: &str, issuer: &str, keys: &KeySources, algorithms: &[Algorithm], notes: &mut Notes<'_>) -> Option<KeySource> {
+pub(crate) fn lower_keys(
+    world: &World,
+    path: &str,
+    issuer: &str,
+    keys: &KeySources,
+    algorithms: &[Algorithm],
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<KeySource> {
     // No `..`: a member users can set and we ignore is a green light that does nothing.
-    let KeySources { discovery, jwks_uri, inline, secret_ref } = keys;
+    let KeySources { discovery, jwks_uri, inline, secret_ref, tls } = keys;
+    if tls.is_some() && discovery.is_none() && jwks_uri.is_none() {
+        return notes.fail(format!("{path}.tls"), Cause::Invalid, "`tls` must be set only with `discovery` or `jwksUri`: nothing else is fetched");
+    }
+    let tls = match tls {
+        Some(tls) => Some(lower_outgoing(world, &format!("{path}.tls"), tls, secrets, notes)?),
+        None => None,
+    };
     match (discovery, jwks_uri, inline, secret_ref) {
         (Some(_), None, None, None) => {
             let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
             check_url(world, &format!("{path}.discovery"), &url, notes)?;
-            Some(KeySource::Discovery { url })
+            Some(KeySource::Discovery { url, tls })
         }
         (None, Some(url), None, None) => {
             check_url(world, &format!("{path}.jwksUri"), url, notes)?;
-            Some(KeySource::Url { url: url.clone() })
+            Some(KeySource::Url { url: url.clone(), tls })
         }
         (None, None, Some(jwks), None) => checked_jwks(&format!("{path}.inline"), jwks.clone(), algorithms, Cause::Invalid, notes),
         (None, None, None, Some(reference)) => {

@@ -3,7 +3,7 @@
 use gateway_api::apis::standard::gateways::GatewayListeners;
 use idm_api::v1alpha1 as wire;
 use idm_jose::private_key;
-use idm_plan::{CertificateName, Host, MtlsMethod, NameRule, Network, Secrets, ServerCertificate};
+use idm_plan::{CertificateName, Host, MtlsMethod, NameRule, Network, OutgoingTls, SecretHandle, Secrets, ServerCertificate};
 
 use super::Notes;
 use super::keys::secret_text;
@@ -97,17 +97,36 @@ pub(crate) fn lower_listener(
     if reference.namespace.as_deref().is_some_and(|namespace| namespace != world.namespace) {
         return notes.fail(format!("{path}.tls"), Cause::RefNotPermitted, "the certificate must be in the namespace of its Gateway");
     }
-    let path = format!("{path}.tls.certificateRefs[0]");
-    let of = |key: &str| wire::KeyReference { name: reference.name.clone(), key: Some(key.into()) };
-    let (_, chain) = secret_text(world, &path, &of("tls.crt"), "tls.crt", &mut Secrets::default(), notes)?;
-    let chain = pem_blocks(&chain, "CERTIFICATE").concat();
-    let (key, text) = secret_text(world, &path, &of("tls.key"), "tls.key", secrets, notes)?;
-    if chain.is_empty() || private_key(text.trim()).is_none() {
-        return notes.fail(
-            path,
-            Cause::InvalidRef,
-            format!("Secret '{}' must hold certificates in PEM (`tls.crt`) and their key as PKCS#8 (`tls.key`)", reference.name),
-        );
-    }
+    let (chain, key) = certificate(world, &format!("{path}.tls.certificateRefs[0]"), &reference.name, secrets, notes)?;
     Some(ServerCertificate { host, chain, key })
+}
+
+/// A certificate with its key, from a Secret of type `kubernetes.io/tls`: the chain, and the handle of the key.
+fn certificate(world: &World, path: &str, name: &str, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<(String, SecretHandle)> {
+    let of = |key: &str| wire::KeyReference { name: name.to_owned(), key: Some(key.into()) };
+    let (_, chain) = secret_text(world, path, &of("tls.crt"), "tls.crt", &mut Secrets::default(), notes)?;
+    let chain = pem_blocks(&chain, "CERTIFICATE").concat();
+    let (key, text) = secret_text(world, path, &of("tls.key"), "tls.key", secrets, notes)?;
+    if chain.is_empty() || private_key(text.trim()).is_none() {
+        let message = format!("Secret '{name}' must hold certificates in PEM (`tls.crt`) and their key as PKCS#8 (`tls.key`)");
+        return notes.fail(path, Cause::InvalidRef, message);
+    }
+    Some((chain, key))
+}
+
+/// How a server with authorities of its own is reached.
+pub(crate) fn lower_outgoing(world: &World, path: &str, tls: &wire::OutgoingTls, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<OutgoingTls> {
+    let wire::OutgoingTls { trust_bundle_ref, client_certificate_ref } = tls;
+    if trust_bundle_ref.is_none() && client_certificate_ref.is_none() {
+        return notes.fail(path, Cause::Invalid, "tls must have `trustBundleRef`, `clientCertificateRef` or both");
+    }
+    let roots = match trust_bundle_ref {
+        Some(reference) => Some(public_text(world, &format!("{path}.trustBundleRef"), reference, "ca.crt", "CERTIFICATE", notes)?),
+        None => None,
+    };
+    let certificate = match client_certificate_ref {
+        Some(reference) => Some(certificate(world, &format!("{path}.clientCertificateRef"), &reference.name, secrets, notes)?),
+        None => None,
+    };
+    Some(OutgoingTls { roots, certificate })
 }

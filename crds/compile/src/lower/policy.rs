@@ -102,7 +102,7 @@ fn lower_methods(world: &World, methods: &[wire::Method], secrets: &mut Secrets,
             continue;
         }
         let kind = if let Some(jwt) = jwt {
-            lower_jwt(world, &format!("{path}.jwt"), jwt, notes).map(MethodKind::Jwt)
+            lower_jwt(world, &format!("{path}.jwt"), jwt, secrets, notes).map(MethodKind::Jwt)
         } else if let Some(method) = introspection {
             lower_introspection(world, &format!("{path}.introspection"), method, secrets, notes).map(MethodKind::Introspection)
         } else if let Some(key) = api_key {
@@ -123,12 +123,12 @@ fn lower_methods(world: &World, methods: &[wire::Method], secrets: &mut Secrets,
     lowered
 }
 
-fn lower_jwt(world: &World, path: &str, jwt: &wire::JwtMethod, notes: &mut Notes<'_>) -> Option<JwtMethod> {
+fn lower_jwt(world: &World, path: &str, jwt: &wire::JwtMethod, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<JwtMethod> {
     let wire::JwtMethod { issuers, sources, clock_skew_seconds, confirmation } = jwt;
     let mut lowered: Vec<Issuer> = Vec::new();
     for (i, issuer) in issuers.iter().enumerate() {
         let path = format!("{path}.issuers[{i}]");
-        let issuer = lower_issuer(world, &path, issuer, notes)?;
+        let issuer = lower_issuer(world, &path, issuer, secrets, notes)?;
         if lowered.iter().any(|other| other.issuer == issuer.issuer) {
             return notes.fail(path, Cause::Invalid, format!("issuer '{}' must be listed once; give it all its audiences there", issuer.issuer));
         }
@@ -209,7 +209,7 @@ fn non_empty(path: &str, sources: Vec<Source>, notes: &mut Notes<'_>) -> Option<
     Some(sources)
 }
 
-fn lower_issuer(world: &World, path: &str, entry: &wire::JwtIssuer, notes: &mut Notes<'_>) -> Option<Issuer> {
+fn lower_issuer(world: &World, path: &str, entry: &wire::JwtIssuer, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<Issuer> {
     let wire::JwtIssuer { issuer, federation_ref, token_service_ref, audiences, keys, algorithms, types, profile } = entry;
     if audiences.is_empty() {
         return notes.fail(format!("{path}.audiences"), Cause::Invalid, "at least one audience must be given: without it every token of the issuer would do");
@@ -219,7 +219,7 @@ fn lower_issuer(world: &World, path: &str, entry: &wire::JwtIssuer, notes: &mut 
     let (issuer, keys, algorithms) = match (issuer, keys, federation_ref, token_service_ref) {
         (Some(issuer), Some(keys), None, None) => {
             let algorithms = lower_algorithms(path, algorithms.as_deref(), notes)?;
-            let keys = lower_keys(world, &format!("{path}.keys"), issuer, keys, &algorithms, notes)?;
+            let keys = lower_keys(world, &format!("{path}.keys"), issuer, keys, &algorithms, secrets, notes)?;
             (issuer.clone(), keys, algorithms)
         }
         (None, None, None, Some(reference)) if algorithms.is_none() => {
@@ -235,8 +235,9 @@ fn lower_issuer(world: &World, path: &str, entry: &wire::JwtIssuer, notes: &mut 
                 return notes.fail(path, Cause::InvalidRef, format!("Federation '{}' must be of type `oidc`", reference.name));
             };
             let algorithms = lower_algorithms(&path, algorithms.as_deref(), notes)?;
-            let keys = keys.clone().unwrap_or(wire::KeySources { discovery: Some(wire::Discovery {}), jwks_uri: None, inline: None, secret_ref: None });
-            let keys = lower_keys(world, &path, issuer, &keys, &algorithms, notes)?;
+            let keys =
+                keys.clone().unwrap_or(wire::KeySources { discovery: Some(wire::Discovery {}), jwks_uri: None, inline: None, secret_ref: None, tls: None });
+            let keys = lower_keys(world, &path, issuer, &keys, &algorithms, secrets, notes)?;
             (issuer.clone(), keys, algorithms)
         }
         _ => {

@@ -173,6 +173,7 @@ pub(crate) fn lower_client(
     world: &World,
     object: &Object<wire::CredentialSpec>,
     client: &wire::OauthClientCredential,
+    secrets: &mut Secrets,
     notes: &mut Notes<'_>,
 ) -> Option<OauthClient> {
     let wire::OauthClientCredential {
@@ -197,7 +198,7 @@ pub(crate) fn lower_client(
             if keys.discovery.is_some() {
                 return notes.fail(format!("{path}.privateKeyJwt.keys"), Cause::Invalid, "a client has no discovery: use `inline`, `secretRef` or `jwksUri`");
             }
-            let keys = lower_keys(world, &format!("{path}.privateKeyJwt.keys"), "", keys, &algorithms, notes)?;
+            let keys = lower_keys(world, &format!("{path}.privateKeyJwt.keys"), "", keys, &algorithms, secrets, notes)?;
             ClientAuthentication::Assertion { keys, algorithms }
         }
         (None, None, Some(trusted)) => ClientAuthentication::Certificate(Box::new(lower_trusted(world, &format!("{path}.tlsClientAuth"), trusted, notes)?)),

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use idm_tests::{Gateway, Reply, Upstream, eventually, open_to, raw};
+use idm_tests::{Gateway, Redis, Reply, Upstream, eventually, open_to, raw};
 use serde_json::{Value, json};
 
 const CALLERS: &str = "---
@@ -37,11 +37,15 @@ struct Bed {
 }
 
 fn bed(answer: &str, llm: &str) -> Bed {
+    bed_with(answer, llm, &[])
+}
+
+fn bed_with(answer: &str, llm: &str, arguments: &[&str]) -> Bed {
     let upstream = Upstream::answering(answer);
     let methods =
         "    - {name: people, basic: {realm: models}}\n    - {name: sdk, base64: {sources: [{header: {name: X-Api-Key}}], layout: '{username}:{password}'}}\n";
     let yaml = format!("{}  llm: {{keyRef: {{name: provider}}, {llm}}}\n{CALLERS}", open_to(&upstream, methods));
-    Bed { gateway: Gateway::start(&[("all.yaml", &yaml)]), upstream }
+    Bed { gateway: Gateway::start_with(&[("all.yaml", &yaml)], arguments), upstream }
 }
 
 impl Bed {
@@ -132,6 +136,35 @@ fn a_caller_who_used_its_tokens_waits_and_others_do_not() {
     assert!(late.header("retry-after").unwrap().parse::<u64>().unwrap() <= 86400);
     assert_eq!(bed.upstream.received(), "");
     assert_eq!(call("bob").status, 200, "another caller has tokens of its own");
+}
+
+#[test]
+fn gateways_that_share_a_store_count_a_callers_tokens_together() {
+    let mut redis = Redis::start();
+    let (password, url) = (redis.password_file(), redis.url());
+    let arguments = ["--store", &url, "--store-password-file", password.path().to_str().unwrap()];
+    let start = || bed_with(&answer("application/json", CHAT), "provider: OpenAI, quotas: [{tokens: 80, perSeconds: 86400}]", &arguments);
+    let (one, two) = (start(), start());
+    for bed in [&one, &two] {
+        assert_eq!(bed.call("ana", "/v1/chat/completions", "{}").status, 200);
+        bed.usage();
+    }
+    for bed in [&one, &two] {
+        eventually("the sum is known", || {
+            let reply = bed.call("ana", "/v1/chat/completions", "{}");
+            if reply.status == 429 { Ok(()) } else { Err(reply.status.to_string()) }
+        });
+        bed.upstream.forget();
+        let reply = bed.call("ana", "/v1/chat/completions", "{}");
+        assert_eq!((bed.gateway.record(reply.decision())["reason"].as_str(), bed.upstream.received().as_str()), (Some("TokenQuotaExceeded"), ""));
+    }
+    assert_eq!(one.call("bob", "/v1/chat/completions", "{}").status, 200);
+    // Without an answer nobody knows what is left, so nobody gets more.
+    redis.kill();
+    one.upstream.forget();
+    let reply = one.call("bob", "/v1/chat/completions", "{}");
+    assert_eq!((reply.status, one.gateway.record(reply.decision())["reason"].as_str()), (503, Some("StoreUnavailable")));
+    assert_eq!(one.upstream.received(), "");
 }
 
 #[test]

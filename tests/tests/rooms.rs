@@ -20,7 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-authz", &["idm-authn", "idm-expr", "idm-plan", "idm-types"]),
     ("idm-transform", &["idm-authn", "idm-expr", "idm-jose", "idm-plan", "idm-types"]),
     ("idm-issue", &["idm-authn", "idm-expr", "idm-jose", "idm-plan", "idm-store", "idm-types"]),
-    ("idm-proxy", &["idm-audit", "idm-authn", "idm-authz", "idm-issue", "idm-plan", "idm-transform", "idm-types"]),
+    ("idm-proxy", &["idm-audit", "idm-authn", "idm-authz", "idm-issue", "idm-plan", "idm-store", "idm-transform", "idm-types"]),
     ("idm-gateway", &["idm-audit", "idm-authn", "idm-compile", "idm-jose", "idm-plan", "idm-proxy", "idm-store", "idm-types"]),
     ("idm-operator", &["idm-api", "idm-audit", "idm-compile", "idm-plan", "idm-types"]),
     ("idm", &["idm-api", "idm-audit", "idm-compile", "idm-gateway", "idm-jose", "idm-operator", "idm-plan", "idm-store", "idm-types"]),

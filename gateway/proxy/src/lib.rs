@@ -21,6 +21,7 @@ mod render;
 mod router;
 mod scrub;
 mod server;
+mod spent;
 mod tls;
 mod upgrade;
 

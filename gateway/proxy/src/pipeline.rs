@@ -202,7 +202,9 @@ async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, pa
     guard.authorization = permit.rule().cloned();
     let headers = armed.request_headers(&facts).map_err(|problem| Stop::new(Reason::UnusableClaim, problem))?;
     if let Some(llm) = llm {
-        let spent = core.quotas.check(&quota_owner(armed, &identity), llm.quotas(), guard.now);
+        let owner = quota_owner(armed, &identity);
+        crate::spent::check(armed.store(), &owner, llm.quotas(), guard.now).await?;
+        let spent = core.quotas.check(&owner, llm.quotas(), guard.now);
         spent.map_err(|seconds| Stop { retry_after: Some(seconds), ..Stop::new(Reason::TokenQuotaExceeded, "") })?;
         let new_body = llm.ask_for_usage(canonical.path(), content.headers, content.body.as_deref().unwrap_or_default())?;
         content.replaced |= new_body.is_some();
@@ -244,11 +246,13 @@ fn recorded(core: &Rc<Core>, local: &Local, mut guard: Guard, request_bytes: u64
         return response;
     };
     let owner = guard.identity.as_ref().map(|(identity, _)| quota_owner(armed, identity)).unwrap_or_default();
-    let (core, quotas) = (core.clone(), llm.quotas().to_vec());
+    let (core, quotas, store) = (core.clone(), llm.quotas().to_vec(), armed.store().clone());
     let meter = Meter::new(status, response.headers(), request_bytes);
     let (parts, body) = response.into_parts();
     let ended = move |usage: Usage| {
-        core.shared.quotas.add(&owner, &quotas, usage.prompt.saturating_add(usage.completion), guard.now);
+        let tokens = usage.prompt.saturating_add(usage.completion);
+        core.shared.quotas.add(&owner, &quotas, tokens, guard.now);
+        crate::spent::add(&store, &owner, &quotas, tokens, guard.now);
         guard.usage = Some(usage);
         guard.permitted(status);
     };

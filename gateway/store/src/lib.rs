@@ -141,6 +141,21 @@ impl Store {
         }
     }
 
+    /// What was added to a counter at all gateways. A store of this process has no counters: who counts here, counts itself.
+    pub async fn count(&self, key: &Key) -> Result<u64, StoreError> {
+        match &self.kind {
+            Kind::Here(_) => Ok(0),
+            Kind::Shared(shared) => shared.clone().count(*key).await,
+        }
+    }
+
+    /// Adds to a counter, which ends so long after the last addition, without anybody waiting for it.
+    pub fn add_soon(&self, key: &Key, number: u64, for_ms: u64) {
+        if let Kind::Shared(shared) = &self.kind {
+            shared.clone().add_soon(*key, number, for_ms);
+        }
+    }
+
     /// Revokes a key until `until`, on every gateway within a second.
     pub async fn revoke(&self, key: &Key, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
         if let Kind::Shared(shared) = &self.kind {

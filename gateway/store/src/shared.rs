@@ -19,6 +19,8 @@ const POLL: Duration = Duration::from_millis(200);
 
 /// Replaces a value only if it is the expected one, and leaves its end alone.
 const REPLACE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') return 1 end return 0";
+/// Adds to a counter, and lets it end.
+const ADD: &str = "local sum = redis.call('INCRBY', KEYS[1], ARGV[1]) redis.call('PEXPIRE', KEYS[1], ARGV[2]) return sum";
 /// Adds to the list, forgets what has ended, and says that something changed.
 const REVOKE: &str =
     "redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3]) redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1]) return redis.call('INCR', KEYS[2])";
@@ -114,6 +116,28 @@ impl Shared {
         let mut command = redis::cmd("DEL");
         command.arg(self.name(&key));
         self.ask::<i64>(command).await.map(drop)
+    }
+
+    pub(crate) async fn count(self: Arc<Self>, key: Key) -> Result<u64, StoreError> {
+        let mut command = redis::cmd("GET");
+        command.arg(self.name(&key));
+        self.ask::<Option<u64>>(command).await.map(Option::unwrap_or_default)
+    }
+
+    pub(crate) fn add_soon(self: Arc<Self>, key: Key, number: u64, for_ms: u64) {
+        let runtime = self.runtime.clone();
+        runtime.spawn(async move {
+            // What cannot be told now is told later; a store that stays away is refused by whoever asks it.
+            for attempt in 0..5u32 {
+                let mut command = redis::cmd("EVAL");
+                command.arg(ADD).arg(1).arg(self.name(&key)).arg(number).arg(for_ms.max(1));
+                match self.clone().ask::<i64>(command).await {
+                    Ok(_) => return,
+                    Err(_) => tokio::time::sleep(TIME_LIMIT * 2u32.pow(attempt)).await,
+                }
+            }
+            tracing::error!("the store could not be told what a caller used");
+        });
     }
 
     fn list(&self) -> String {

@@ -11,7 +11,7 @@ pub struct Llm {
     pub provider: LlmProvider,
     /// The Secret with the provider's key; the key is `apiKey` unless named.
     pub key_ref: KeyReference,
-    /// How many tokens each caller may use; all must allow. Counted from what the provider reports, streamed or not, by each gateway pod for itself. Unset counts without a limit.
+    /// How many tokens each caller may use; all must allow. Counted from what the provider reports, streamed or not, by all gateway pods together where they share a store. Unset counts without a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub quotas: Option<Vec<TokenQuota>>,

@@ -39,10 +39,28 @@ pub(crate) async fn publish(context: &Context, world: &World, compiled: &Compile
             if let Some(prefix) = prefixes.get(&object.name_any()).filter(|_| kind == Kind::Credential) {
                 extra = json!({"prefix": prefix});
             }
+            if let Some(keys) = signing_keys(compiled, &object.name_any()).filter(|_| kind == Kind::IdentityPolicy) {
+                extra = json!({"signingKeys": keys});
+            }
             write(context, kind, &object, &verdicts, extra).await?;
         }
     }
     super::gateway_api::publish(context, world, compiled, observed).await
+}
+
+/// The keys that a policy's token service signs with and publishes, oldest first; no key itself is in there.
+fn signing_keys(compiled: &Compiled, policy: &str) -> Option<Value> {
+    let service = compiled.plan.policies.iter().find(|known| known.key.name == policy)?.token_service.as_ref()?;
+    let keys = service.keys.iter().map(|key| {
+        // The handle names the Secret and the key in it.
+        let kid = key.key.0.splitn(3, '/').nth(2).unwrap_or_default();
+        let mut value = json!({"kid": kid, "algorithm": key.algorithm.name(), "signsFrom": key.signs_from.rfc3339()});
+        if let Some(until) = key.published_until {
+            value["publishedUntil"] = until.rfc3339().into();
+        }
+        value
+    });
+    Some(keys.collect())
 }
 
 fn credential_prefixes(world: &World) -> BTreeMap<String, String> {
@@ -126,6 +144,12 @@ async fn write(context: &Context, kind: Kind, object: &DynamicObject, verdicts: 
     status["conditions"] = conditions(old.and_then(|s| s.get("conditions")), generation, tuples, Timestamp::now());
     if old == Some(&status) {
         return Ok(());
+    }
+    // A merge leaves alone what it does not name.
+    let gone = old.and_then(Value::as_object).into_iter().flat_map(|old| old.keys()).filter(|name| status.get(name.as_str()).is_none());
+    let gone: Vec<String> = gone.cloned().collect();
+    for name in gone {
+        status[name] = Value::Null;
     }
     patch_status(context, kind, object, &status).await?;
     announce(context, kind, object, verdicts).await;

@@ -128,6 +128,21 @@ pub struct Attribute {
     pub value: String,
 }
 
+/// One signing key, without the key.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SigningKeyStatus {
+    /// Its name in tokens and in the published keys.
+    pub kid: String,
+    /// What it signs with.
+    pub algorithm: String,
+    /// From this time on it signs, until a newer one does.
+    pub signs_from: String,
+    /// Until this time it is published. Unset: while it signs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_until: Option<String>,
+}
+
 /// What the operator reports about an object.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -135,6 +150,10 @@ pub struct ObjectStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The keys of a policy's token service, oldest first. A new one is published before it signs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub signing_keys: Vec<SigningKeyStatus>,
     /// Standard conditions, all of positive polarity: Accepted, ResolvedRefs, Programmed (where it applies) and their summary Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]

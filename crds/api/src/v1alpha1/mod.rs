@@ -12,7 +12,9 @@ mod role_binding;
 mod token;
 mod token_service;
 
-pub use common::{Attribute, Discovery, HeaderSource, KeyReference, KeySources, NamedSource, ObjectReference, ObjectStatus, OutgoingTls, TargetReference};
+pub use common::{
+    Attribute, Discovery, HeaderSource, KeyReference, KeySources, NamedSource, ObjectReference, ObjectStatus, OutgoingTls, SigningKeyStatus, TargetReference,
+};
 pub use credential::{Access, ApiKeyCredential, Credential, CredentialSpec, CredentialStatus, Owner, PasswordCredential};
 pub use federation::{Federation, FederationSpec, OidcProvider};
 pub use jose::{

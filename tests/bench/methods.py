@@ -3,7 +3,7 @@
 
   tests/bench/methods.py IDM-BINARY [SECONDS]
 
-The gateway runs on core 1, load (wrk, Debian) and upstream (nginx, Debian) on core 0, everything on loopback. Needs
+The gateway runs on core 1, load (wrk, and ab over TLS; Debian) and upstream (nginx, Debian) on core 0, everything on loopback. Needs
 `pip install pyjwt cryptography jwcrypto`. What can be used once (Digest counts, DPoP proofs) is made beforehand."""
 import base64, hashlib, http.server, json, os, re, shutil, subprocess, sys, tempfile, threading, time, uuid
 import jwt
@@ -14,7 +14,7 @@ from jwcrypto import jwe, jwk
 idm, seconds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 4
 work = tempfile.mkdtemp()
 TICK = os.sysconf("SC_CLK_TCK")
-UPSTREAM, PORT = 19100, 19101
+UPSTREAM, PORT, TLS_PORT = 19100, 19101, 19102
 processes = []
 now = int(time.time())
 b64 = lambda data: base64.b64encode(data).decode()
@@ -98,6 +98,22 @@ objects += [
     secret("c", clientSecret=client_secret), credential("client", {"oauthClient": {"clientSecret": {}}}, "c"), secret("idp", clientSecret="s"),
     secret("enc", **{"jwks.json": json.dumps({"keys": [json.loads(sealing.export_private())]})}), secret("sig", key=signing.export_private()),
 ]
+ssl = lambda *args: subprocess.run(["openssl", *args], cwd=work, capture_output=True, check=True)
+ec_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+ssl("req", "-x509", *ec_key, "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", "-subj", "/CN=ca")
+for name, usage in ("localhost", "serverAuth"), ("client", "clientAuth"):
+    ssl("req", *ec_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-addext", f"extendedKeyUsage={usage}")
+    ssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-copy_extensions", "copy", "-out", f"{name}.crt")
+text = lambda name: open(f"{work}/{name}").read()
+open(f"{work}/client.pem", "w").write(text("client.crt") + text("client.key"))
+objects += [
+    secret("server", **{"tls.crt": text("localhost.crt"), "tls.key": text("localhost.key")}), secret("ca", **{"ca.crt": text("ca.crt")}),
+    {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "g"}, "spec": {"gatewayClassName": "idm", "listeners": [
+        {"name": "s", "port": 443, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "server"}]}}]}},
+    {**service("tls"), "metadata": {"name": "tls", "annotations": {"identity-manager.io/hostnames": "127.0.0.1"}}}, policy("tls", anonymous),
+    {**service("mtls"), "metadata": {"name": "mtls", "annotations": {"identity-manager.io/hostnames": "localhost"}}},
+    policy("mtls", {"mtls": {"trustBundleRef": {"name": "ca"}, "identity": "DNS"}}),
+]
 os.makedirs(f"{work}/dir")
 with open(f"{work}/dir/all.yaml", "w") as file:
     file.write("\n---\n".join(map(json.dumps, objects)) + "\n---\n" + run("token", "keys", "--policy", "issue"))
@@ -160,7 +176,7 @@ scenarios = [
 ]
 try:
     spawn(0, ["nginx", "-c", f"{work}/up.conf"])
-    gateway = spawn(1, [idm, "run", "--dir", f"{work}/dir", "--listen", f"127.0.0.1:{PORT}", "--audit-dir", f"{work}/audit", "--danger-insecure-issuers"])
+    gateway = spawn(1, [idm, "run", "--dir", f"{work}/dir", "--listen", f"127.0.0.1:{PORT}", "--listen-tls", f"127.0.0.1:{TLS_PORT}", "--audit-dir", f"{work}/audit", "--danger-insecure-issuers"])
     assert b"serves" in gateway.stdout.readline()
     print(f"{'':36}{'requests/s':>12}{'CPU µs':>10}{'over plain':>12}")
     floor = None
@@ -179,6 +195,16 @@ try:
         each = spent / done * 1e6
         floor = floor or each
         note = f"   {refused.group(1)} refused" if refused else ""
+        print(f"{name:36}{done / seconds:12.0f}{each:10.1f}{each - floor:12.1f}{note}", flush=True)
+    # Another client, so these two compare with each other only.
+    floor = None
+    for name, url, more in ("over TLS, plain proxy", f"https://127.0.0.1:{TLS_PORT}/", []), ("over TLS, client certificate", f"https://localhost:{TLS_PORT}/", ["-E", f"{work}/client.pem"]):
+        before = cpu(gateway.pid)
+        out = subprocess.run(["taskset", "-c", "0", "ab", "-q", "-k", "-c", "32", "-t", str(seconds), "-n", "10000000", *more, url], capture_output=True, text=True, check=True).stdout
+        spent, done = cpu(gateway.pid) - before, int(re.search(r"Complete requests: +(\d+)", out).group(1))
+        each = spent / done * 1e6
+        floor = floor or each
+        note = "   some refused" if "Non-2xx" in out else ""
         print(f"{name:36}{done / seconds:12.0f}{each:10.1f}{each - floor:12.1f}{note}", flush=True)
 finally:
     for process in processes:

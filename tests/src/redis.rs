@@ -2,6 +2,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::Authority;
+
 /// A Redis server on loopback that keeps nothing on disk and ends with the test.
 pub struct Redis {
     /// Where it listens.
@@ -27,8 +29,26 @@ impl Redis {
 
     /// Starts one at this address; `None` when it cannot be had.
     pub fn start_at(address: SocketAddr) -> Option<Self> {
+        Self::start_with(address, &["--port", &address.port().to_string()])
+    }
+
+    /// Starts one that speaks TLS only, with the certificate `localhost` of an authority.
+    pub fn start_tls(authority: &Authority) -> Self {
+        for _ in 0..20 {
+            let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+            let port = address.port().to_string();
+            let (ca, certificate, key) = (authority.path("ca.crt"), authority.path("localhost.crt"), authority.path("localhost.key"));
+            let files = ["--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-ca-cert-file", &ca, "--tls-auth-clients", "no"];
+            if let Some(redis) = Self::start_with(address, &[&["--port", "0", "--tls-port", &port][..], &files[..]].concat()) {
+                return redis;
+            }
+        }
+        panic!("redis-server does not start")
+    }
+
+    fn start_with(address: SocketAddr, arguments: &[&str]) -> Option<Self> {
         let mut command = Command::new("redis-server");
-        command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--requirepass", PASSWORD, "--save", "", "--appendonly", "no"]);
+        command.args(["--bind", "127.0.0.1", "--requirepass", PASSWORD, "--save", "", "--appendonly", "no"]).args(arguments);
         let child = command.current_dir(std::env::temp_dir()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("redis-server is installed");
         // From here on it ends with its owner, whatever comes.
         let mut redis = Self { address, child };

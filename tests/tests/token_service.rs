@@ -529,6 +529,27 @@ fn without_the_store_nothing_passes_that_would_need_it_and_all_is_well_when_it_i
     });
 }
 
+#[test]
+fn a_store_over_tls_is_believed_only_with_a_good_certificate() {
+    let (servers, others) = (Authority::new("servers"), Authority::new("others"));
+    servers.issue("localhost", "DNS:localhost", "serverAuth", "20400101000000Z");
+    let redis = Redis::start_tls(&servers);
+    let password = redis.password_file();
+    let url = format!("rediss://localhost:{}", redis.address.port());
+    let sign_in = |more: &[&str]| {
+        let arguments = [&["--store", &url, "--store-password-file", password.path().to_str().unwrap()][..], more].concat();
+        let bed = bed_with(USERS, &all_clients(), &arguments);
+        let reply = bed.reports(&[("grant_type", "password"), ("username", "ana"), ("password", "correct horse")]);
+        if reply.status != 200 {
+            bed.refused(&reply, 503, "temporarily_unavailable", "StoreUnavailable");
+        }
+        reply.status
+    };
+    assert_eq!(sign_in(&["--store-ca-file", &servers.path("ca.crt")]), 200);
+    assert_eq!(sign_in(&["--store-ca-file", &others.path("ca.crt")]), 503);
+    assert_eq!(sign_in(&[]), 503);
+}
+
 /// A client library of another language, which nobody here wrote.
 #[test]
 fn a_stock_oauth_client_uses_the_service() {

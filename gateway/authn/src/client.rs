@@ -7,11 +7,11 @@ use aws_lc_rs::{constant_time, digest};
 use idm_jose::{Expectations, KeySetError, Unverified, Verified};
 use idm_plan::{ClientAuthentication, Credential, OauthClient, Proof, TokenService};
 use idm_store::Key;
-use idm_types::{Algorithm, MethodName, Reason, Redacted, Skew, Timestamp};
+use idm_types::{Algorithm, MethodName, Reason, Redacted, Skew, Timestamp, unhex};
 use serde_json::Value;
 
 use crate::chain::Attempt;
-use crate::credential::{Through, admit, unhex};
+use crate::credential::{Through, admit};
 use crate::lockout::Turn;
 use crate::mtls::ArmedMtls;
 use crate::{ArmedPolicy, Armory, Authenticated, Denied, IssuerKeys, RequestView, basic, binding};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use idm_plan::{Credential, Policy, Proof};
-use idm_types::{MethodName, Reason, Timestamp};
+use idm_types::{MethodName, Reason, Timestamp, unhex};
 
 use crate::chain::{Attempt, Fresh};
 use crate::mapping::ArmedMapping;
@@ -63,15 +63,6 @@ impl CredentialTable {
         let credential = self.all.get(*position?)?;
         only.is_none_or(|only| only.contains(&credential.key.name)).then_some(credential)
     }
-}
-
-pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut out = [0; 32];
-    let mut digits = text.chars().map(|c| c.to_digit(16));
-    for byte in &mut out {
-        *byte = (digits.next()?? << 4 | digits.next()??) as u8;
-    }
-    digits.next().is_none().then_some(out)
 }
 
 /// What a method that proves Credentials works with: itself, its policy, and the request.

@@ -12,6 +12,7 @@ use crate::chain::Attempt;
 use crate::credential::{Through, admit};
 use crate::lockout::Turn;
 use crate::nonce;
+use crate::percent;
 
 /// The method with its users' hashes.
 pub(crate) struct ArmedDigest {
@@ -239,18 +240,7 @@ fn extended(text: &str) -> Option<String> {
     if !charset.eq_ignore_ascii_case("utf-8") {
         return None;
     }
-    let mut bytes = Vec::with_capacity(encoded.len());
-    let mut source = encoded.bytes();
-    while let Some(byte) = source.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-                (digit(source.next())? << 4 | digit(source.next())?) as u8
-            }
-            plain => plain,
-        });
-    }
-    String::from_utf8(bytes).ok()
+    String::from_utf8(percent::decode(encoded)?).ok()
 }
 
 #[cfg(test)]

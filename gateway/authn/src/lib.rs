@@ -30,6 +30,7 @@ mod mtls;
 mod nonce;
 mod outside;
 mod password;
+mod percent;
 mod present;
 mod rate;
 mod revocation;

@@ -20,6 +20,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 
 use crate::chain::{Attempt, Fresh};
 use crate::credential::Through;
+use crate::percent;
 use crate::present::ClientCertificate;
 use crate::{Facts, Identity};
 
@@ -188,19 +189,7 @@ pub fn forwarded_certificate(header: &str) -> Option<CertificateDer<'static>> {
         return None;
     }
     let value = header.split(';').find_map(|part| part.trim().strip_prefix("Cert=").or_else(|| part.trim().strip_prefix("cert=")))?;
-    let encoded = value.trim_matches('"');
-    let mut bytes = Vec::with_capacity(encoded.len());
-    let mut source = encoded.bytes();
-    while let Some(byte) = source.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-                (digit(source.next())? << 4 | digit(source.next())?) as u8
-            }
-            plain => plain,
-        });
-    }
-    CertificateDer::from_pem_slice(&bytes).ok()
+    CertificateDer::from_pem_slice(&percent::decode(value.trim_matches('"'))?).ok()
 }
 
 /// SHA-256 of a certificate in base64url: `x5t#S256`.

@@ -4,6 +4,8 @@ use http::{HeaderMap, header};
 use idm_plan::Source;
 use idm_types::Reason;
 
+use crate::percent;
+
 /// What authentication may see of a request.
 #[derive(Clone, Copy)]
 pub struct RequestView<'r> {
@@ -110,25 +112,7 @@ fn in_query<'r>(query: Option<&'r str>, name: &str) -> Result<Option<&'r str>, R
 
 /// Compares a parameter name with every escape resolved, so that `%6bey` is `key` for us as it is for an upstream.
 fn is_name(raw: &str, name: &str) -> bool {
-    let mut wanted = name.bytes();
-    let mut bytes = raw.bytes();
-    while let Some(byte) = bytes.next() {
-        let byte = match byte {
-            b'%' => {
-                let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
-                match (digit(bytes.next()), digit(bytes.next())) {
-                    (Some(high), Some(low)) => (high << 4 | low) as u8,
-                    _ => return false,
-                }
-            }
-            b'+' => b' ',
-            plain => plain,
-        };
-        if wanted.next() != Some(byte) {
-            return false;
-        }
-    }
-    wanted.next().is_none()
+    percent::decode(&raw.replace('+', " ")).is_some_and(|bytes| bytes == name.as_bytes())
 }
 
 /// Takes a cookie out of the `Cookie` headers, however it is spelled.

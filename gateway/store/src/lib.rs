@@ -44,12 +44,7 @@ impl Key {
     }
 
     pub(crate) fn from_hex(text: &str) -> Option<Self> {
-        let mut bytes = [0; 32];
-        let mut digits = text.chars().map(|c| c.to_digit(16));
-        for byte in &mut bytes {
-            *byte = (digits.next()?? << 4 | digits.next()??) as u8;
-        }
-        digits.next().is_none().then_some(Self(bytes))
+        idm_types::unhex(text).map(Self)
     }
 }
 

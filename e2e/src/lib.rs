@@ -71,6 +71,9 @@ fn variable(name: &str) -> Result<String> {
 
 /// Keycloak as a Service of the cluster: issuers may only be reached over plain http by such a name.
 pub fn keycloak_service() -> Result<()> {
+    // Two tests that make it at once would each find it made by the other.
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let host = std::env::var("E2E_HOST_IP")?;
     let yaml = format!(
         "apiVersion: v1\nkind: Namespace\nmetadata: {{name: idp}}\n---\napiVersion: v1\nkind: Service\nmetadata: {{name: keycloak, namespace: idp}}\nspec: {{ports: [{{port: 8180}}]}}\n---\n\

@@ -466,7 +466,8 @@ fn what_one_gateway_issues_another_refreshes_and_what_one_revokes_all_refuse() {
             status => Err(status.to_string()),
         });
     }
-    assert!(start.elapsed().as_millis() < 1000, "{:?}", start.elapsed());
+    // A fifth of a second where nothing else runs; the bound leaves room for a busy machine.
+    assert!(start.elapsed().as_millis() < 2000, "{:?}", start.elapsed());
     // What the store holds is of no use to whoever reads it.
     let keys = redis.cli(&["KEYS", "*"]);
     assert!(!keys.is_empty() && keys.lines().all(|key| key.starts_with("idm:standalone:")), "{keys}");

@@ -186,6 +186,48 @@ fn t28_work_that_a_message_asks_for_is_bounded() {
 }
 
 #[test]
+fn t29_who_asks_a_server_that_hangs_holds_up_nobody_else() {
+    let upstream = Upstream::new();
+    // Takes connections and never answers.
+    let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = hanging.local_addr().unwrap();
+    std::thread::spawn(move || hanging.incoming().flatten().collect::<Vec<_>>());
+    let policy = |name: &str, method: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, annotations: {{identity-manager.io/hostnames: {name}.example}}}}\nspec: {{type: ExternalName, externalName: 127.0.0.1, ports: [{{name: http, port: {}}}]}}\n---\napiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: {name}}}\nspec: {{targetRefs: [{{group: '', kind: Service, name: {name}}}], authentication: {{methods: [{{name: m, {method}}}]}}}}\n---\n",
+            upstream.address.port()
+        )
+    };
+    let slow = format!("introspection: {{issuer: 'https://idp', endpoint: 'http://{endpoint}/ask', clientId: c, clientSecretRef: {{name: idp}}}}");
+    let text =
+        format!("{}{}{}", policy("slow", &slow), policy("quick", "anonymous: {}"), secret("idp", &[("clientSecret", "s".into())]).trim_start_matches("---\n"));
+    let gateway = Gateway::start_with(&[("all.yaml", &text)], INSECURE);
+    let refused = std::thread::scope(|scope| {
+        let stuck: Vec<_> = (0..150)
+            .map(|i| {
+                let address = gateway.address;
+                scope.spawn(move || raw(address, format!("GET / HTTP/1.1\r\nHost: slow.example\r\nAuthorization: Bearer t{i}\r\n\r\n").as_bytes()))
+            })
+            .collect();
+        let mut took: Vec<Duration> = (0..300)
+            .map(|_| {
+                let start = Instant::now();
+                assert_eq!(raw(gateway.address, b"GET / HTTP/1.1\r\nHost: quick.example\r\n\r\n").status, 200);
+                start.elapsed()
+            })
+            .collect();
+        took.sort();
+        assert!(took[296] < Duration::from_millis(250), "{:?}", took[296]);
+        stuck.into_iter().map(|stuck| stuck.join().unwrap()).collect::<Vec<_>>()
+    });
+    for reply in &refused {
+        assert_eq!(reply.status, 503, "{reply:?}");
+    }
+    assert_eq!(gateway.record(refused[0].decision())["reason"], "IntrospectionFailed");
+    assert!(!upstream.received().contains("slow.example"));
+}
+
+#[test]
 fn t30_reloads_and_fetches_under_two_issuers_break_nothing() {
     let (one, two) = (SigningKey::generate(Algorithm::ES256, "a").unwrap(), SigningKey::generate(Algorithm::ES256, "b").unwrap());
     let (first, second) = (Issuer::new(&one), Issuer::new(&two));

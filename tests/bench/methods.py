@@ -8,7 +8,7 @@ The gateway runs on core 1, load (wrk, and ab over TLS; Debian) and upstream (ng
 import base64, hashlib, http.server, json, os, re, shutil, subprocess, sys, tempfile, threading, time, uuid
 import jwt
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwcrypto import jwe, jwk
 
 idm, seconds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 4
@@ -69,16 +69,19 @@ threading.Thread(target=issuer.serve_forever, daemon=True).start()
 signer, holder = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
 pem = signer.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 public = lambda key: json.loads(jwk.JWK.from_pyca(key.public_key()).export_public())
-jwks = {"keys": [{**public(signer), "kid": "k", "alg": "ES256", "use": "sig"}]}
+
 claims = {"iss": "https://bench", "aud": "bench", "sub": "ana", "exp": now + 3600}
 token = jwt.encode(claims, signer, algorithm="ES256", headers={"kid": "k"})
 thumbprint = jwk.JWK.from_pyca(holder).thumbprint()
 bound = jwt.encode({**claims, "cnf": {"jkt": thumbprint}}, signer, algorithm="ES256", headers={"kid": "k"})
-tokens = [jwt.encode({**claims, "jti": str(i)}, signer, algorithm="ES256", headers={"kid": "k"}) for i in range(20_000)]
+rsa_signer = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+# More than a core keeps verdicts on.
+many = lambda key, algorithm: [jwt.encode({**claims, "jti": str(i)}, key, algorithm=algorithm, headers={"kid": algorithm}) for i in range(20_000)]
+jwks = {"keys": [{**public(key), "kid": kid, "alg": alg, "use": "sig"} for key, kid, alg in ((signer, "k", "ES256"), (signer, "ES256", "ES256"), (rsa_signer, "RS256", "RS256"))]}
 sealing = jwk.JWK.generate(kty="EC", crv="P-256", kid="e")
 signing = jwk.JWK.generate(kty="EC", crv="P-256", kid="s", alg="ES256")
 sealed = jwe.JWE(json.dumps({"order": 7, "note": "x" * 200}), json.dumps({"alg": "ECDH-ES+A256KW", "enc": "A256GCM"}), recipient=sealing).serialize(compact=True)
-of_issuer = {"jwt": {"issuers": [{"issuer": "https://bench", "audiences": ["bench"], "algorithms": ["ES256"], "keys": {"inline": json.dumps(jwks)}}]}}
+of_issuer = {"jwt": {"issuers": [{"issuer": "https://bench", "audiences": ["bench"], "algorithms": ["ES256", "RS256"], "keys": {"inline": json.dumps(jwks)}}]}}
 anonymous = {"anonymous": {}}
 objects = []
 for host, method, rest in [
@@ -163,7 +166,8 @@ scenarios = [
     ("plain proxy", lambda: [request("plain")]),
     ("apiKey", lambda: [request("apikey", f"X-Api-Key: {api_key}")]),
     ("jwt ES256, one token", lambda: [request("jwt", f"Authorization: Bearer {token}")]),
-    ("jwt ES256, distinct tokens", lambda: [request("jwt", f"Authorization: Bearer {token}") for token in tokens]),
+    ("jwt ES256, distinct tokens", lambda: [request("jwt", f"Authorization: Bearer {token}") for token in many(signer, "ES256")]),
+    ("jwt RS256, distinct tokens", lambda: [request("jwt", f"Authorization: Bearer {token}") for token in many(rsa_signer, "RS256")]),
     ("jwt ES256, one token, CEL rule", lambda: [request("cel", f"Authorization: Bearer {token}")]),
     ("jwt ES256, DPoP proof each time", lambda: proofs(20_000 * seconds)),
     ("introspection, answer kept", lambda: [request("opaque", "Authorization: Bearer opaque-token")]),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as B64};
 use idm_jose::{EncryptionKey, Jwk, SigningKey, private_key, system_entropy};
-use idm_tests::{Authority, Gateway, Issuer, Redis, Reply, Upstream, eventually, now, open_to, raw, secret};
+use idm_tests::{Authority, Gateway, HTTPS_LISTENER, Issuer, Redis, Reply, Upstream, eventually, now, open_to, raw, secret};
 use idm_types::{Algorithm, ContentEncryption, KeyManagement};
 use serde_json::{Value, json};
 
@@ -672,8 +672,7 @@ fn t54_old_protocols_stay_refused_after_a_certificate_was_replaced() {
         servers.issue("shop.example", "DNS:shop.example", "serverAuth", "20400101000000Z");
         secret("server", &[("tls.crt", servers.read("shop.example.crt")), ("tls.key", servers.read("shop.example.key"))])
     };
-    let listener = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec: {gatewayClassName: idm, listeners: [{name: s, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: server}]}}]}\n";
-    let text = |pair: &str| format!("{}{listener}{pair}", open_to(&upstream, idm_tests::ANONYMOUS));
+    let text = |pair: &str| format!("{}{HTTPS_LISTENER}{pair}", open_to(&upstream, idm_tests::ANONYMOUS));
     let gateway = Gateway::start_with(&[("all.yaml", &text(&pair()))], &["--listen-tls", "127.0.0.1:0"]);
     let address = gateway.tls.unwrap().to_string();
     let client = |options: &[&str]| {

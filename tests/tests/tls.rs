@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use idm_tests::{Authority, Gateway, Upstream, eventually, secret};
+use idm_tests::{Authority, Gateway, HTTPS_LISTENER, Upstream, eventually, secret};
 
 const LATER: &str = "20400101000000Z";
 
@@ -14,10 +14,7 @@ struct Bed {
 
 fn yaml(upstream: &Upstream, servers: &Authority, method: &str, rest: &str) -> String {
     let certificate = secret("server", &[("tls.crt", servers.read("api.example.crt")), ("tls.key", servers.read("api.example.key"))]);
-    format!(
-        "{}{rest}{certificate}---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: g}}\nspec: {{gatewayClassName: idm, listeners: [{{name: s, port: 443, protocol: HTTPS, tls: {{certificateRefs: [{{name: server}}]}}}}]}}\n",
-        idm_tests::open_to(upstream, method)
-    )
+    format!("{}{rest}{certificate}{HTTPS_LISTENER}", idm_tests::open_to(upstream, method))
 }
 
 fn servers() -> Authority {

@@ -7,7 +7,7 @@ use std::process::Command;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use idm_jose::SigningKey;
-use idm_tests::{Authority, Gateway, Redis, Reply, Upstream, eventually, now, open_to, raw, secret};
+use idm_tests::{Authority, Gateway, HTTPS_LISTENER, Redis, Reply, Upstream, eventually, now, open_to, raw, secret};
 use idm_types::{Algorithm, Timestamp};
 use serde_json::{Value, json};
 
@@ -394,10 +394,9 @@ fn a_client_with_a_certificate_gets_tokens_that_are_worth_nothing_without_it() {
     people.issue("robot", "DNS:robot.clients", "clientAuth", LATER);
     people.issue("stranger", "DNS:stranger.clients", "clientAuth", LATER);
     let robot = client("robot", "  oauthClient: {tlsClientAuth: {trustBundleRef: {name: clients}, names: [{name: DNS, is: robot.clients}]}}\n");
-    let listener = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec: {gatewayClassName: idm, listeners: [{name: s, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: server}]}}]}\n";
     let secrets = secret("server", &[("tls.crt", servers.read("shop.example.crt")), ("tls.key", servers.read("shop.example.key"))])
         + &secret("clients", &[("ca.crt", people.read("ca.crt"))]);
-    let bed = bed_with("", &format!("{robot}{listener}{secrets}{}", all_clients()), &["--listen-tls", "127.0.0.1:0"]);
+    let bed = bed_with("", &format!("{robot}{HTTPS_LISTENER}{secrets}{}", all_clients()), &["--listen-tls", "127.0.0.1:0"]);
     let port = bed.gateway.tls.unwrap().port();
     let curl = |name: Option<&str>, path: &str, more: &[&str]| {
         let mut command = Command::new("curl");

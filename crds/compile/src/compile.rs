@@ -248,12 +248,15 @@ impl<'w> Compiler<'w> {
             (None, Some(_)) => Handler::Refuse { reason: Reason::NoPolicy, detail: format!("no IdentityPolicy covers {title}") },
             (Some(policy), Some(rule)) => self.enforce(policy, rule),
         };
-        let rule = RouteRule { name: title.to_owned(), handler };
-        if let Some(position) = self.rules.iter().position(|other| *other == rule) {
-            return position;
-        }
-        self.rules.push(rule);
-        self.rules.len() - 1
+        self.add_rule(RouteRule { name: title.to_owned(), handler })
+    }
+
+    /// The position of a rule in the plan, where it stands once.
+    fn add_rule(&mut self, rule: RouteRule) -> usize {
+        self.rules.iter().position(|other| *other == rule).unwrap_or_else(|| {
+            self.rules.push(rule);
+            self.rules.len() - 1
+        })
     }
 
     fn enforce(&self, policy: &str, rule: &LoweredRule) -> Handler {
@@ -277,10 +280,7 @@ impl<'w> Compiler<'w> {
         for (endpoint, paths) in endpoints {
             let handler = Handler::Issue { policy, endpoint };
             let rule = RouteRule { name: format!("IdentityPolicy {key} token service: {}", endpoint.name()), handler };
-            let rule = self.rules.iter().position(|other| *other == rule).unwrap_or_else(|| {
-                self.rules.push(rule);
-                self.rules.len() - 1
-            });
+            let rule = self.add_rule(rule);
             for path in paths {
                 let found = LoweredMatch { path: PathMatch::Exact(path), method: None, headers: vec![] };
                 self.push_entry(secure, host.clone(), &found, rule, "", "", 0);

@@ -8,7 +8,6 @@ use idm_types::{Reason, Redacted};
 
 use crate::chain::Attempt;
 use crate::credential::{Through, admit};
-use crate::lockout::Turn;
 
 /// Clients disagree about padding; the bits left over must be zero all the same.
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -114,22 +113,13 @@ pub(crate) async fn check(through: Through<'_>, pair: Pair, only: Option<&[Strin
             return admit(through, credential);
         }
     }
-    let known = match memory.lockouts.turn(&username, view.address, now) {
-        Turn::Now { known } => known,
-        Turn::Later { seconds } => {
-            let denied = through.denied(Reason::TooManyAttempts, format!("`{username}` or its address must wait {seconds} s"));
-            return Attempt::Rejected(denied.retry_after(seconds));
-        }
+    let guess = memory.guess(&username, found.map(|(_, phc)| phc), password.reveal(), view.address, now).await;
+    let right = match guess {
+        Ok(right) => right,
+        Err(unchecked) => return Attempt::Rejected(unchecked.denied(&format!("`{username}`"), through.name)),
     };
-    let Some(right) = memory.passwords.check(found.map(|(_, phc)| phc), password.reveal(), view.address, known).await else {
-        return rejected(Reason::PasswordChecksBusy, "too many password checks are waiting".into());
-    };
-    memory.lockouts.note(&username, view.address, right, now);
     match found.filter(|_| right) {
-        Some((credential, phc)) => {
-            memory.proved(phc, password.reveal(), now);
-            admit(through, credential)
-        }
+        Some((credential, _)) => admit(through, credential),
         // The same words whether the user exists or not.
         None => rejected(Reason::WrongPassword, format!("user `{username}`")),
     }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use idm_jose::{KeySet, KeySetError};
 use idm_plan::{Base64Method, BasicMethod, Issuer, KeySource, MethodKind, Policy, Secrets, Source};
-use idm_store::Stale;
 use idm_types::{Algorithm, MethodName, Reason, Timestamp};
 
 use crate::cache::Scope;
@@ -21,7 +20,7 @@ use crate::mapping::ArmedMapping;
 use crate::mtls::ArmedMtls;
 use crate::outside::Outside;
 use crate::present::{self, Presented, RequestView};
-use crate::revocation::{family_key, family_of, token_key};
+use crate::revocation::is_revoked;
 use crate::{Authenticated, CredentialTable, Denied, Facts, Grants, Identity, IssuerKeys, Memory, TokenCache, api_key, basic, binding};
 
 /// What one method says about a request. "Not presented" and "not mine" are not "tried and failed".
@@ -314,15 +313,10 @@ impl ArmedPolicy {
             _ => return Ok(()),
         };
         if let (Some(jti), Some(issuer)) = (&who.identity().token_id, &who.identity().issuer) {
-            let denied = |reason, detail: &str| Denied::new(reason, detail, Some(name));
-            let revoked = |key| self.memory.store.revocations().contains(&key, now);
-            let family = family_of(jti).map_or(Ok(false), |family| revoked(family_key(issuer, family)));
-            match (revoked(token_key(issuer, jti)), family) {
-                (Ok(false), Ok(false)) => {}
-                (Ok(true), _) | (_, Ok(true)) => return Err(denied(Reason::TokenRevoked, "")),
-                (Err(Stale), _) | (_, Err(Stale)) => {
-                    return Err(denied(Reason::StoreUnavailable, "nobody can say what was revoked in the last 30 seconds"));
-                }
+            match is_revoked(self.memory.store.revocations(), issuer, jti, now) {
+                Ok(false) => {}
+                Ok(true) => return Err(Denied::new(Reason::TokenRevoked, "", Some(name))),
+                Err(stale) => return Err(Denied::new(Reason::StoreUnavailable, stale.to_string(), Some(name))),
             }
         }
         let dpop = matches!(source, Some(Source::Header { scheme: Some(scheme), .. }) if scheme.eq_ignore_ascii_case("dpop"));

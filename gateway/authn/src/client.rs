@@ -12,7 +12,6 @@ use serde_json::Value;
 
 use crate::chain::Attempt;
 use crate::credential::{Through, admit};
-use crate::lockout::Turn;
 use crate::mtls::ArmedMtls;
 use crate::{ArmedPolicy, Armory, Authenticated, Denied, IssuerKeys, RequestView, basic, binding};
 
@@ -204,20 +203,9 @@ impl ArmedClients {
                 }
                 // Clients have their own names here, so that guesses at a client never lock a user out.
                 let name = format!("client {id}");
-                let known = match memory.lockouts.turn(&name, view.address, now) {
-                    Turn::Now { known } => known,
-                    Turn::Later { seconds } => {
-                        return Err(self.denied(Reason::TooManyAttempts, format!("client `{id}` or its address must wait {seconds} s")).retry_after(seconds));
-                    }
-                };
-                let right = memory.passwords.check(Some(phc), secret.reveal(), view.address, known).await;
-                let right = right.ok_or_else(|| self.denied(Reason::PasswordChecksBusy, "too many password checks are waiting"))?;
-                memory.lockouts.note(&name, view.address, right, now);
-                if !right {
-                    return Err(wrong());
-                }
-                memory.proved(phc, secret.reveal(), now);
-                Ok(client)
+                let right = memory.guess(&name, Some(phc), secret.reveal(), view.address, now).await;
+                let right = right.map_err(|unchecked| unchecked.denied(&format!("client `{id}`"), &self.name))?;
+                right.then_some(client).ok_or_else(wrong)
             }
             ArmedProof::Assertion(..) | ArmedProof::Certificate(_) => Err(self.invalid(format!("client `{id}` does not prove itself with a secret"))),
         }

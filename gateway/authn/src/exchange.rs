@@ -8,7 +8,7 @@ use idm_jose::parse_strict;
 use idm_plan::{Secrets, TokenExchange};
 use idm_types::{Reason, Redacted, Timestamp};
 
-use crate::outside::{NoAnswer, Outside, Question};
+use crate::outside::{NoAnswer, Outside, OutsideClient};
 use crate::{Denied, Identity, Memory};
 
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -20,17 +20,15 @@ const MARGIN_SECONDS: u64 = 10;
 
 pub(crate) struct ArmedExchange {
     plan: TokenExchange,
-    secret: Redacted<String>,
-    outside: Arc<dyn Outside>,
+    client: OutsideClient,
     /// By a fingerprint of the caller's token: the header, and until when it is used again.
     kept: Mutex<HashMap<[u8; 32], (HeaderValue, u64)>>,
 }
 
 impl ArmedExchange {
     pub(crate) fn new(plan: &TokenExchange, secrets: &Secrets, outside: Arc<dyn Outside>) -> Result<Self, String> {
-        let secret = secrets.get(&plan.client_secret).and_then(|value| String::from_utf8(value.reveal().clone()).ok());
-        let secret = secret.ok_or_else(|| format!("the secret `{}` is missing", plan.client_secret.0))?;
-        Ok(Self { plan: plan.clone(), secret: Redacted::new(secret.trim_end().to_owned()), outside, kept: Mutex::default() })
+        let client = OutsideClient::new(&plan.endpoint, &plan.client_id, &plan.client_secret, secrets, outside)?;
+        Ok(Self { plan: plan.clone(), client, kept: Mutex::default() })
     }
 
     /// The `Authorization` header for the upstream. The caller's token was verified before, on this very request.
@@ -42,7 +40,7 @@ impl ArmedExchange {
         if let Some(header) = kept {
             return Ok(header);
         }
-        let TokenExchange { endpoint, client_id, audience, scopes, cache_seconds, .. } = &self.plan;
+        let TokenExchange { endpoint, audience, scopes, cache_seconds, .. } = &self.plan;
         let text = |text: &str| Redacted::new(text.to_owned());
         let mut form = vec![
             ("grant_type", text(GRANT)),
@@ -52,8 +50,7 @@ impl ArmedExchange {
         ];
         form.extend(audience.as_deref().map(|audience| ("audience", text(audience))));
         form.extend((!scopes.is_empty()).then(|| ("scope", Redacted::new(scopes.join(" ")))));
-        let question = Question { endpoint: endpoint.clone(), client_id: client_id.clone(), secret: self.secret.clone(), form };
-        let answer = match self.outside.ask(question).await {
+        let answer = match self.client.ask(form).await {
             Ok(answer) => answer,
             // What is wrong with our own client is not the caller's doing.
             Err(NoAnswer::Refused { status, error, endpoint }) if (400..500).contains(&status) && status != 401 && status != 429 => {

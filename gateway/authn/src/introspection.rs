@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::chain::{Attempt, Fresh};
 use crate::credential::Through;
 use crate::jwt;
-use crate::outside::{Outside, Question};
+use crate::outside::{Outside, OutsideClient};
 
 /// Longer tokens are refused unasked.
 const MAX_BYTES: usize = 16 * 1024;
@@ -19,15 +19,13 @@ const INACTIVE_MS: u64 = 10_000;
 
 pub(crate) struct ArmedIntrospection {
     pub(crate) plan: IntrospectionMethod,
-    secret: Redacted<String>,
-    outside: Arc<dyn Outside>,
+    client: OutsideClient,
 }
 
 impl ArmedIntrospection {
     pub(crate) fn new(plan: &IntrospectionMethod, secrets: &Secrets, outside: Arc<dyn Outside>) -> Result<Self, String> {
-        let secret = secrets.get(&plan.client_secret).and_then(|value| String::from_utf8(value.reveal().clone()).ok());
-        let secret = secret.ok_or_else(|| format!("the secret `{}` is missing", plan.client_secret.0))?;
-        Ok(Self { plan: plan.clone(), secret: Redacted::new(secret.trim_end().to_owned()), outside })
+        let client = OutsideClient::new(&plan.endpoint, &plan.client_id, &plan.client_secret, secrets, outside)?;
+        Ok(Self { plan: plan.clone(), client })
     }
 
     pub(crate) async fn attempt(&self, through: Through<'_>, token: &str) -> Attempt {
@@ -42,13 +40,8 @@ impl ArmedIntrospection {
         if memory.is_inactive(&fingerprint, now) {
             return rejected(Reason::TokenInactive, "the issuer said so a moment ago".into());
         }
-        let question = Question {
-            endpoint: self.plan.endpoint.clone(),
-            client_id: self.plan.client_id.clone(),
-            secret: self.secret.clone(),
-            form: vec![("token", Redacted::new(token.to_owned())), ("token_type_hint", Redacted::new("access_token".to_owned()))],
-        };
-        let answer = match self.outside.ask(question).await {
+        let form = vec![("token", Redacted::new(token.to_owned())), ("token_type_hint", Redacted::new("access_token".to_owned()))];
+        let answer = match self.client.ask(form).await {
             Ok(answer) => answer,
             Err(why) => return rejected(Reason::IntrospectionFailed, why.to_string()),
         };

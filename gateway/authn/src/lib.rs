@@ -48,7 +48,7 @@ pub use mtls::{Signers, forwarded_certificate, roots, thumbprint};
 pub use outside::{Answer, NoAnswer, Outside, Question};
 pub use password::PasswordChecker;
 pub use present::{ClientCertificate, Presented, RequestView, remove_cookie, remove_query};
-pub use revocation::{family_key, family_of, token_key};
+pub use revocation::{family_key, is_revoked, token_key};
 
 /// Every reader of credentials that takes text, for the fuzzer: it must not panic.
 #[doc(hidden)]

@@ -1,21 +1,45 @@
 //! What authentication remembers across configurations and cores: guesses, nonces, and passwords that were right.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use idm_store::Store;
-use idm_types::Timestamp;
+use idm_types::{MethodName, Reason, Timestamp};
 
-use crate::PasswordChecker;
-use crate::lockout::Lockouts;
+use crate::lockout::{Lockouts, Turn};
 use crate::nonce::Nonces;
 use crate::rate::Rates;
+use crate::{Denied, PasswordChecker};
 
 /// How long a proven password needs no further check.
 const PROVEN_MS: u64 = 10 * 60_000;
 const MAX_PROVEN: usize = 65_536;
+
+/// Why a guess was not looked at.
+pub(crate) enum Unchecked {
+    /// Too many wrong ones came before.
+    Later {
+        /// How long the next one has to wait.
+        seconds: u64,
+    },
+    /// Too many are waiting.
+    Busy,
+}
+
+impl Unchecked {
+    /// The refusal, where `whose` says who has to wait.
+    pub(crate) fn denied(self, whose: &str, method: &MethodName) -> Denied {
+        match self {
+            Unchecked::Later { seconds } => {
+                Denied::new(Reason::TooManyAttempts, format!("{whose} or its address must wait {seconds} s"), Some(method)).retry_after(seconds)
+            }
+            Unchecked::Busy => Denied::new(Reason::PasswordChecksBusy, "too many password checks are waiting", Some(method)),
+        }
+    }
+}
 
 /// See the module. One for each gateway.
 pub struct Memory {
@@ -80,7 +104,7 @@ impl Memory {
     }
 
     /// Notes that this password belongs to this hash. A changed password has another hash.
-    pub(crate) fn proved(&self, phc: &str, password: &str, now: Timestamp) {
+    fn proved(&self, phc: &str, password: &str, now: Timestamp) {
         let fingerprint = self.fingerprint(&[phc, password]);
         let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
         if proven.len() >= MAX_PROVEN {
@@ -89,6 +113,21 @@ impl Memory {
         if proven.len() < MAX_PROVEN {
             proven.insert(fingerprint, now.0 + PROVEN_MS);
         }
+    }
+
+    /// Checks a guess at a password: in its turn, a few at a time, and remembered when it was right. Without a hash it
+    /// takes as long and is wrong.
+    pub(crate) async fn guess(&self, name: &str, phc: Option<&str>, password: &str, address: IpAddr, now: Timestamp) -> Result<bool, Unchecked> {
+        let known = match self.lockouts.turn(name, address, now) {
+            Turn::Now { known } => known,
+            Turn::Later { seconds } => return Err(Unchecked::Later { seconds }),
+        };
+        let right = self.passwords.check(phc, password, address, known).await.ok_or(Unchecked::Busy)?;
+        self.lockouts.note(name, address, right, now);
+        if let Some(phc) = phc.filter(|_| right) {
+            self.proved(phc, password, now);
+        }
+        Ok(right)
     }
 
     /// Whether this password was found to belong to this hash lately.

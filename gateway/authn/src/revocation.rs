@@ -1,6 +1,7 @@
 //! Under which keys the tokens of the namespace's own services are revoked.
 
-use idm_store::Key;
+use idm_store::{Key, Revocations, Stale};
+use idm_types::Timestamp;
 
 /// The key of one token of an issuer, by its `jti`.
 pub fn token_key(issuer: &str, jti: &str) -> Key {
@@ -12,7 +13,14 @@ pub fn family_key(issuer: &str, family: &str) -> Key {
     Key::of(&["revoked family", issuer, family])
 }
 
-/// The family of a `jti`, if it has one.
-pub fn family_of(jti: &str) -> Option<&str> {
-    jti.split_once('.').map(|(family, _)| family)
+/// Whether a token was revoked, by itself or with its sign-in. What is known to be revoked stays so, also when nobody
+/// knows the rest.
+pub fn is_revoked(list: &Revocations, issuer: &str, jti: &str, now: Timestamp) -> Result<bool, Stale> {
+    let token = list.contains(&token_key(issuer, jti), now);
+    let family = jti.split_once('.').map_or(Ok(false), |(family, _)| list.contains(&family_key(issuer, family), now));
+    match (token, family) {
+        (Ok(true), _) | (_, Ok(true)) => Ok(true),
+        (Err(stale), _) | (_, Err(stale)) => Err(stale),
+        (Ok(false), Ok(false)) => Ok(false),
+    }
 }

@@ -1,6 +1,6 @@
 //! Revocation (RFC 7009) and introspection (RFC 7662) of tokens that were issued here.
 
-use idm_authn::{KnownClient, family_key, family_of, token_key};
+use idm_authn::{KnownClient, is_revoked, token_key};
 use idm_types::{Reason, Timestamp};
 use serde_json::{Value, json};
 
@@ -42,7 +42,7 @@ impl TokenIssuer {
             family.map(|family| json!({"active": true, "client_id": family.client, "scope": family.scopes.join(" "), "exp": family.until / 1000, "iss": self.plan.issuer}))
         } else {
             match self.keys.verify(token, &self.plan.issuer, &self.plan.audiences, ask.now) {
-                Some(verified) if own(verified.claims().text("client_id")) && !self.is_revoked(verified.claims().text("jti"), ask)? => {
+                Some(verified) if own(verified.claims().text("client_id")) && !self.is_over(verified.claims().text("jti"), ask)? => {
                     let mut members = verified.into_claims().members().clone();
                     let bound = members.get("cnf").is_some_and(|cnf| cnf.get("jkt").is_some());
                     members.insert("active".into(), true.into());
@@ -55,11 +55,9 @@ impl TokenIssuer {
         Ok(Answered { body: Some(body.unwrap_or_else(|| json!({"active": false}))), ..Answered::default() })
     }
 
-    fn is_revoked(&self, jti: Option<&str>, ask: Ask<'_>) -> Result<bool, Refused> {
+    fn is_over(&self, jti: Option<&str>, ask: Ask<'_>) -> Result<bool, Refused> {
         let Some(jti) = jti else { return Ok(true) };
-        let list = ask.policy.store().revocations();
-        let stale = |_| Refused::new(Reason::StoreUnavailable, "nobody can say what was revoked in the last 30 seconds");
-        let of_family = family_of(jti).map_or(Ok(false), |family| list.contains(&family_key(&self.plan.issuer, family), ask.now));
-        Ok(list.contains(&token_key(&self.plan.issuer, jti), ask.now).map_err(stale)? || of_family.map_err(stale)?)
+        let revoked = is_revoked(ask.policy.store().revocations(), &self.plan.issuer, jti, ask.now);
+        revoked.map_err(|stale| Refused::new(Reason::StoreUnavailable, stale.to_string()))
     }
 }

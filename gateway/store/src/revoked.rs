@@ -14,7 +14,8 @@ use crate::Key;
 const MAX_AGE_MS: u64 = 30_000;
 
 /// The copy is too old to be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("nobody can say what was revoked in the last 30 seconds")]
 pub struct Stale;
 
 /// The keys that are revoked.

@@ -38,6 +38,29 @@ impl Here {
         self.with(|entries| entries.get(key).filter(|entry| now.0 < entry.until).map(|entry| entry.value.clone()))
     }
 
+    pub(crate) fn renew(&self, key: &Key, for_ms: u64, now: Timestamp) -> Option<Vec<u8>> {
+        self.with(|entries| {
+            let entry = entries.get_mut(key).filter(|entry| now.0 < entry.until)?;
+            entry.until = now.0.saturating_add(for_ms);
+            Some(entry.value.clone())
+        })
+    }
+
+    pub(crate) fn settle(&self, key: &Key, value: Vec<u8>, for_ms: u64, now: Timestamp) -> Result<Vec<u8>, StoreError> {
+        if let Some(kept) = self.renew(key, for_ms, now) {
+            return Ok(kept);
+        }
+        self.with(|entries| {
+            make_room(entries, now)?;
+            // Someone may have come between the two looks.
+            let entry = entries.entry(*key).or_insert_with(|| Entry { value: Vec::new(), until: 0 });
+            if now.0 >= entry.until {
+                *entry = Entry { value, until: now.0.saturating_add(for_ms) };
+            }
+            Ok(entry.value.clone())
+        })
+    }
+
     pub(crate) fn put(&self, key: &Key, value: Vec<u8>, for_ms: u64, now: Timestamp) -> Result<(), StoreError> {
         self.with(|entries| {
             make_room(entries, now)?;
@@ -82,6 +105,17 @@ mod tests {
         assert_eq!(here.claim(&key, 100, T0), Ok(true));
         assert_eq!(here.claim(&key, 100, T0), Ok(false));
         assert_eq!(here.claim(&key, 100, LATER), Ok(true));
+    }
+
+    #[test]
+    fn what_is_settled_stays_and_what_is_renewed_lives_longer() {
+        let here = Here::default();
+        let key = Key::of(&["k"]);
+        assert_eq!(here.renew(&key, 100, T0), None);
+        assert_eq!(here.settle(&key, b"a".to_vec(), 60, T0).as_deref(), Ok(&b"a"[..]));
+        assert_eq!(here.settle(&key, b"b".to_vec(), 60, Timestamp(T0.0 + 50)).as_deref(), Ok(&b"a"[..]));
+        assert_eq!(here.renew(&key, 60, Timestamp(T0.0 + 100)).as_deref(), Some(&b"a"[..]));
+        assert_eq!(here.settle(&key, b"c".to_vec(), 60, Timestamp(T0.0 + 160)).as_deref(), Ok(&b"c"[..]));
     }
 
     #[test]

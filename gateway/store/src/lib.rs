@@ -24,6 +24,13 @@ use shared::Shared;
 #[error("{0}")]
 pub struct StoreError(pub(crate) String);
 
+impl StoreError {
+    /// For a reader who finds something that it did not write.
+    pub fn new(problem: impl Into<String>) -> Self {
+        Self(problem.into())
+    }
+}
+
 /// Under what something is remembered: a hash of its parts, so that none of them can be read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key([u8; 32]);
@@ -109,6 +116,22 @@ impl Store {
         match &self.kind {
             Kind::Here(here) => Ok(here.get(key, now)),
             Kind::Shared(shared) => shared.clone().get(*key).await,
+        }
+    }
+
+    /// What is remembered under a key, which from now on ends after this time.
+    pub async fn renew(&self, key: &Key, for_ms: u64, now: Timestamp) -> Result<Option<Vec<u8>>, StoreError> {
+        match &self.kind {
+            Kind::Here(here) => Ok(here.renew(key, for_ms, now)),
+            Kind::Shared(shared) => shared.clone().renew(*key, for_ms).await,
+        }
+    }
+
+    /// What is remembered under a key; if nothing is, this value from now on. It ends after this time either way.
+    pub async fn settle(&self, key: &Key, value: Vec<u8>, for_ms: u64, now: Timestamp) -> Result<Vec<u8>, StoreError> {
+        match &self.kind {
+            Kind::Here(here) => here.settle(key, value, for_ms, now),
+            Kind::Shared(shared) => shared.clone().settle(*key, value, for_ms).await,
         }
     }
 

@@ -19,6 +19,8 @@ const POLL: Duration = Duration::from_millis(200);
 
 /// Replaces a value only if it is the expected one, and leaves its end alone.
 const REPLACE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') return 1 end return 0";
+/// What is there, or else this from now on; it lives on either way.
+const SETTLE: &str = "local kept = redis.call('GET', KEYS[1]) if not kept then kept = ARGV[1] end redis.call('SET', KEYS[1], kept, 'PX', ARGV[2]) return kept";
 /// Adds to a counter, and lets it end.
 const ADD: &str = "local sum = redis.call('INCRBY', KEYS[1], ARGV[1]) redis.call('PEXPIRE', KEYS[1], ARGV[2]) return sum";
 /// Adds to the list, forgets what has ended, and says that something changed.
@@ -97,6 +99,18 @@ impl Shared {
     pub(crate) async fn get(self: Arc<Self>, key: Key) -> Result<Option<Vec<u8>>, StoreError> {
         let mut command = redis::cmd("GET");
         command.arg(self.name(&key));
+        self.ask(command).await
+    }
+
+    pub(crate) async fn renew(self: Arc<Self>, key: Key, for_ms: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut command = redis::cmd("GETEX");
+        command.arg(self.name(&key)).arg("PX").arg(for_ms.max(1));
+        self.ask(command).await
+    }
+
+    pub(crate) async fn settle(self: Arc<Self>, key: Key, value: Vec<u8>, for_ms: u64) -> Result<Vec<u8>, StoreError> {
+        let mut command = redis::cmd("EVAL");
+        command.arg(SETTLE).arg(1).arg(self.name(&key)).arg(value).arg(for_ms.max(1));
         self.ask(command).await
     }
 

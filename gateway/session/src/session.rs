@@ -1,0 +1,358 @@
+//! Sessions and where they are kept.
+
+use idm_store::{Key, Store, StoreError};
+use idm_types::{Redacted, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::seal::{Secret, random_text};
+
+const PURPOSE: &str = "session";
+/// Larger sessions are refused: a provider that puts everything into its claims must not fill the store.
+const MAX_BYTES: usize = 128 * 1024;
+/// What is known of a person's sessions is kept longer than any of them lives.
+const PERSON_MS: u64 = 31 * 86_400_000;
+
+/// What a browser's cookie says: 256 random bits.
+#[derive(Clone, Debug)]
+pub struct SessionId(Secret);
+
+impl SessionId {
+    /// Reads the value of a cookie.
+    pub fn parse(text: &str) -> Option<Self> {
+        Secret::parse(text).map(Self)
+    }
+
+    /// The value of the cookie.
+    pub fn text(&self) -> &str {
+        self.0.text()
+    }
+
+    /// Under which key the session is kept, and revoked.
+    pub fn key(&self) -> Key {
+        Key::of(&["session", self.text()])
+    }
+}
+
+/// What the provider gave us for the person. Never printed.
+#[derive(Clone, Debug, Default)]
+pub struct Tokens {
+    /// The id token, which says whom to sign out.
+    pub id_token: Option<Redacted<String>>,
+    /// The access token.
+    pub access: Option<Redacted<String>>,
+    /// When the access token ends, in milliseconds.
+    pub access_until: Option<u64>,
+    /// The refresh token.
+    pub refresh: Option<Redacted<String>>,
+}
+
+/// A person who signed in.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The uid of the federation that vouches for them.
+    pub federation: String,
+    /// The provider.
+    pub issuer: String,
+    /// The person there.
+    pub subject: String,
+    /// The provider's own name of its session.
+    pub sid: Option<String>,
+    /// What the provider says of them.
+    pub claims: Map<String, Value>,
+    /// When they signed in, in milliseconds.
+    pub began: u64,
+    /// The end, whatever happens, in milliseconds.
+    pub until: u64,
+    /// When they proved themselves to the provider, in seconds.
+    pub proved: u64,
+    /// All sessions of the person since they were last ended together have the same.
+    pub era: String,
+    /// Tokens.
+    pub tokens: Tokens,
+    /// When tokens are to be asked for again, in milliseconds.
+    pub refresh_at: u64,
+}
+
+/// A session as it is written, in ciphertext only.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    federation: String,
+    issuer: String,
+    subject: String,
+    sid: Option<String>,
+    claims: Map<String, Value>,
+    began: u64,
+    until: u64,
+    proved: u64,
+    era: String,
+    id_token: Option<String>,
+    access: Option<String>,
+    access_until: Option<u64>,
+    refresh: Option<String>,
+    refresh_at: u64,
+}
+
+impl Session {
+    fn write(&self) -> Option<Vec<u8>> {
+        let Self { federation, issuer, subject, sid, claims, began, until, proved, era, tokens, refresh_at } = self;
+        let Tokens { id_token, access, access_until, refresh } = tokens;
+        let reveal = |token: &Option<Redacted<String>>| token.as_ref().map(|token| token.reveal().clone());
+        let written = Written {
+            federation: federation.clone(),
+            issuer: issuer.clone(),
+            subject: subject.clone(),
+            sid: sid.clone(),
+            claims: claims.clone(),
+            began: *began,
+            until: *until,
+            proved: *proved,
+            era: era.clone(),
+            id_token: reveal(id_token),
+            access: reveal(access),
+            access_until: *access_until,
+            refresh: reveal(refresh),
+            refresh_at: *refresh_at,
+        };
+        serde_json::to_vec(&written).ok().filter(|bytes| bytes.len() <= MAX_BYTES)
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let Written { federation, issuer, subject, sid, claims, began, until, proved, era, id_token, access, access_until, refresh, refresh_at } =
+            serde_json::from_slice(bytes).ok()?;
+        let [id_token, access, refresh] = [id_token, access, refresh].map(|token| token.map(Redacted::new));
+        let tokens = Tokens { id_token, access, access_until, refresh };
+        Some(Self { federation, issuer, subject, sid, claims, began, until, proved, era, tokens, refresh_at })
+    }
+}
+
+/// A session that was found, and what to show when it is to be replaced.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The session.
+    pub session: Session,
+    written: Vec<u8>,
+}
+
+impl Found {
+    /// Whether this is how the store has it.
+    pub fn is_written_as(&self, written: &[u8]) -> bool {
+        self.written == written
+    }
+}
+
+/// Why a session could not be kept or found.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The provider says more of the person than a session holds.
+    #[error("the session is larger than 128 KiB: ask the provider for fewer claims")]
+    TooLarge,
+    /// The system gives no random bits.
+    #[error("there are no random bits")]
+    NoEntropy,
+}
+
+/// What of a session is to be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// This one.
+    This,
+    /// All of the person's, on every device.
+    Everywhere,
+}
+
+/// The sessions in a store.
+#[derive(Clone, Copy)]
+pub struct Sessions<'s> {
+    /// Where they are.
+    pub store: &'s Store,
+}
+
+/// The key under which all sessions of one session of the provider are revoked.
+pub fn sid_key(federation: &str, sid: &str) -> Key {
+    Key::of(&["sid", federation, sid])
+}
+
+/// The key under which it is kept which era a person's sessions have.
+pub fn person_key(federation: &str, subject: &str) -> Key {
+    Key::of(&["era of", federation, subject])
+}
+
+fn era_key(era: &str) -> Key {
+    Key::of(&["era", era])
+}
+
+/// The keys that end a session when one of them is revoked.
+pub fn ending_keys(id: &SessionId, session: &Session) -> Vec<Key> {
+    let sid = session.sid.as_deref().map(|sid| sid_key(&session.federation, sid));
+    [id.key(), era_key(&session.era)].into_iter().chain(sid).collect()
+}
+
+impl Sessions<'_> {
+    /// The era of a person's sessions: the present one, or a new one.
+    pub async fn era(&self, federation: &str, subject: &str, now: Timestamp) -> Result<String, SessionError> {
+        let new = random_text::<16>().ok_or(SessionError::NoEntropy)?;
+        let kept = self.store.settle(&person_key(federation, subject), new.into_bytes(), PERSON_MS, now).await?;
+        String::from_utf8(kept).map_err(|_| StoreError::new("the store has something else under a person's name").into())
+    }
+
+    /// Keeps a new session; it ends when it was not found for `idle_ms`.
+    pub async fn begin(&self, session: &Session, idle_ms: u64, now: Timestamp) -> Result<SessionId, SessionError> {
+        let id = SessionId(Secret::new().ok_or(SessionError::NoEntropy)?);
+        let sealed = self.seal(&id, session)?;
+        if let Some(sid) = &session.sid {
+            let for_ms = session.until.saturating_sub(now.0);
+            self.store.put(&known_sid(&session.federation, sid), b"1".to_vec(), for_ms, now).await?;
+        }
+        self.store.put(&id.key(), sealed, idle_ms, now).await?;
+        Ok(id)
+    }
+
+    fn seal(&self, id: &SessionId, session: &Session) -> Result<Vec<u8>, SessionError> {
+        let written = session.write().ok_or(SessionError::TooLarge)?;
+        id.0.seal(PURPOSE, "", written).ok_or(SessionError::NoEntropy)
+    }
+
+    /// The session that a cookie opens; its idle time begins anew.
+    pub async fn find(&self, id: &SessionId, idle_ms: u64, now: Timestamp) -> Result<Option<Found>, StoreError> {
+        let Some(written) = self.store.renew(&id.key(), idle_ms, now).await? else { return Ok(None) };
+        let session = id.0.open(PURPOSE, "", &written).and_then(|bytes| Session::read(&bytes));
+        Ok(session.map(|session| Found { session, written }))
+    }
+
+    /// Replaces a session, unless someone else did so meanwhile (false).
+    pub async fn replace(&self, id: &SessionId, found: &Found, session: &Session, now: Timestamp) -> Result<bool, SessionError> {
+        let sealed = self.seal(id, session)?;
+        Ok(self.store.replace(&id.key(), &found.written, sealed, now).await?)
+    }
+
+    /// Ends a session, or all of the person's, on every gateway.
+    pub async fn end(&self, id: &SessionId, session: &Session, what: Ended, now: Timestamp) -> Result<(), StoreError> {
+        // Revoked first: if a later step fails, the session works no more all the same.
+        self.store.revoke(&id.key(), Timestamp(session.until), now).await?;
+        if what == Ended::Everywhere {
+            self.end_person(&session.federation, &session.subject, now).await?;
+        }
+        self.store.remove(&id.key()).await
+    }
+
+    /// Ends all sessions of a person.
+    pub async fn end_person(&self, federation: &str, subject: &str, now: Timestamp) -> Result<(), StoreError> {
+        let key = person_key(federation, subject);
+        let Some(era) = self.store.get(&key, now).await? else { return Ok(()) };
+        let era = String::from_utf8(era).unwrap_or_default();
+        self.store.revoke(&era_key(&era), Timestamp(now.0.saturating_add(PERSON_MS)), now).await?;
+        self.store.remove(&key).await
+    }
+
+    /// Ends all sessions that belong to one session of the provider; false when there is none.
+    pub async fn end_sid(&self, federation: &str, sid: &str, now: Timestamp) -> Result<bool, StoreError> {
+        // Only what is known: nobody makes our list of what was revoked long by guessing.
+        if self.store.get(&known_sid(federation, sid), now).await?.is_none() {
+            return Ok(false);
+        }
+        self.store.revoke(&sid_key(federation, sid), Timestamp(now.0.saturating_add(PERSON_MS)), now).await?;
+        Ok(true)
+    }
+}
+
+fn known_sid(federation: &str, sid: &str) -> Key {
+    Key::of(&["known sid", federation, sid])
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000_000_000);
+
+    fn session(era: &str) -> Session {
+        let claims = Map::from_iter([("sub".to_owned(), Value::from("ana"))]);
+        let tokens = Tokens { refresh: Some(Redacted::new("planted-refresh-token".into())), ..Tokens::default() };
+        Session {
+            federation: "f".into(),
+            issuer: "https://idp".into(),
+            subject: "ana".into(),
+            sid: Some("s1".into()),
+            claims,
+            began: NOW.0,
+            until: NOW.0 + 100_000,
+            proved: NOW.seconds(),
+            era: era.into(),
+            tokens,
+            refresh_at: 0,
+        }
+    }
+
+    #[test]
+    fn a_session_is_found_by_its_cookie_until_it_was_idle_too_long() {
+        let store = Store::here();
+        let sessions = Sessions { store: &store };
+        let id = block_on(sessions.begin(&session("e"), 1000, NOW)).unwrap();
+        let find = |ms: u64| block_on(sessions.find(&SessionId::parse(id.text()).unwrap(), 1000, Timestamp(NOW.0 + ms))).unwrap();
+        let found = find(900).unwrap();
+        assert_eq!(found.session.tokens.refresh.as_ref().unwrap().reveal(), "planted-refresh-token");
+        assert!(find(1800).is_some(), "each look begins the idle time anew");
+        assert!(find(2800).is_none());
+    }
+
+    #[test]
+    fn what_the_store_has_says_nothing() {
+        let store = Store::here();
+        let id = block_on(Sessions { store: &store }.begin(&session("e"), 1000, NOW)).unwrap();
+        let kept = block_on(store.get(&id.key(), NOW)).unwrap().unwrap();
+        let text = String::from_utf8_lossy(&kept);
+        assert!(!text.contains("planted") && !text.contains("ana"), "{text}");
+        assert!(!format!("{:?} {:?}", id, session("e")).contains("planted"));
+    }
+
+    #[test]
+    fn of_two_who_replace_one_wins() {
+        let store = Store::here();
+        let sessions = Sessions { store: &store };
+        let id = block_on(sessions.begin(&session("e"), 1000, NOW)).unwrap();
+        let find = || block_on(sessions.find(&id, 1000, NOW)).unwrap().unwrap();
+        let (a, b) = (find(), find());
+        assert_eq!(block_on(sessions.replace(&id, &a, &Session { proved: 1, ..session("e") }, NOW)), Ok(true));
+        assert_eq!(block_on(sessions.replace(&id, &b, &Session { proved: 2, ..session("e") }, NOW)), Ok(false));
+        assert_eq!(find().session.proved, 1);
+    }
+
+    #[test]
+    fn every_way_to_end_a_session_is_seen_by_its_keys() {
+        let store = Store::here();
+        let sessions = Sessions { store: &store };
+        let begin = || {
+            let era = block_on(sessions.era("f", "ana", NOW)).unwrap();
+            let session = session(&era);
+            let id = block_on(sessions.begin(&session, 1000, NOW)).unwrap();
+            (id, session)
+        };
+        let is_over = |(id, session): &(SessionId, Session)| ending_keys(id, session).iter().any(|key| store.revocations().contains(key, NOW).unwrap());
+        let (one, two) = (begin(), begin());
+        assert_eq!(one.1.era, two.1.era);
+        block_on(sessions.end(&one.0, &one.1, Ended::This, NOW)).unwrap();
+        assert_eq!((is_over(&one), is_over(&two)), (true, false));
+        block_on(sessions.end_person("f", "ana", NOW)).unwrap();
+        assert!(is_over(&two));
+        let three = begin();
+        assert!(!is_over(&three), "who signs in anew is not ended by what came before");
+        assert_eq!(block_on(sessions.end_sid("f", "unknown", NOW)), Ok(false));
+        assert_eq!(block_on(sessions.end_sid("f", "s1", NOW)), Ok(true));
+        assert!(is_over(&three));
+    }
+
+    #[test]
+    fn too_much_is_refused() {
+        let store = Store::here();
+        let mut large = session("e");
+        large.claims.insert("x".into(), "y".repeat(MAX_BYTES).into());
+        assert_eq!(block_on(Sessions { store: &store }.begin(&large, 1000, NOW)).map(drop), Err(SessionError::TooLarge));
+    }
+}

@@ -66,7 +66,14 @@ impl Fetcher {
 
     /// The same, for a server with authorities of its own. The error shows no key.
     pub(crate) fn for_source(&self, source: &KeySource, secrets: &Secrets) -> Result<Self, String> {
-        let (KeySource::Discovery { tls: Some(tls), .. } | KeySource::Url { tls: Some(tls), .. }) = source else { return Ok(self.clone()) };
+        match source {
+            KeySource::Discovery { tls: Some(tls), .. } | KeySource::Url { tls: Some(tls), .. } => self.reached_by(tls, secrets),
+            KeySource::Discovery { tls: None, .. } | KeySource::Url { tls: None, .. } | KeySource::Inline { .. } => Ok(self.clone()),
+        }
+    }
+
+    /// The same, with these settings.
+    pub(crate) fn reached_by(&self, tls: &OutgoingTls, secrets: &Secrets) -> Result<Self, String> {
         let OutgoingTls { roots, certificate } = tls;
         let mut builder = builder(self.insecure);
         if let Some(roots) = roots {

@@ -5,13 +5,18 @@
 //! is threefold: the reason in the record, exactly one record, and no byte at the upstream.
 
 mod authority;
+mod browser;
+pub mod http;
 mod issuer;
+mod provider;
 mod raw;
 mod redis;
 mod upstream;
 
 pub use authority::{Authority, secret};
+pub use browser::Browser;
 pub use issuer::{Issuer, now};
+pub use provider::{CLIENT_SECRET, Provider, Script};
 pub use raw::{Reply, raw, raw_on};
 pub use redis::Redis;
 pub use upstream::Upstream;

@@ -2,7 +2,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gateway_api::apis::standard::gateways::{Gateway, GatewayListeners};
 use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
-use idm_plan::{Bundle, Endpoint, Handler, Host, PathMatch, Plan, Policy, RouteEntry, RouteRule, Secrets, ServerCertificate, Timeouts, VirtualHost};
+use idm_plan::{
+    Bundle, Door, Endpoint, Federation, Handler, Host, MethodKind, PathMatch, Plan, Policy, RouteEntry, RouteRule, Secrets, ServerCertificate, SignInMethod,
+    Timeouts, VirtualHost,
+};
 use idm_types::Reason;
 use kube::ResourceExt;
 
@@ -10,8 +13,12 @@ use crate::attach::{Attachments, Candidate, Target, exists};
 use crate::lower::mtls::lower_listener;
 use crate::lower::route::{LoweredMatch, LoweredRule, lower_rule, service_backend};
 use crate::lower::token_service::base_path;
-use crate::lower::{Notes, credential::lower_credentials, policy::lower_policy, role_binding::lower_grants};
+use crate::lower::{Notes, credential::lower_credentials, federation::lower_federations, policy::lower_policy, role_binding::lower_grants};
 use crate::{Cause, Condition, ObjectId, Report, World, previous_policy, service_names};
+
+fn sign_in_of(policy: &Policy) -> Option<&SignInMethod> {
+    policy.methods.iter().find_map(|method| if let MethodKind::SignIn(method) = &method.kind { Some(&**method) } else { None })
+}
 
 /// What came of a namespace.
 #[derive(Clone, Debug)]
@@ -46,7 +53,9 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         world,
         report: Report::default(),
         policies: Vec::new(),
+        federations: Vec::new(),
         secrets: Secrets::default(),
+        doors: BTreeMap::new(),
         invalid: BTreeMap::new(),
         rules: Vec::new(),
         hosts: BTreeMap::new(),
@@ -55,7 +64,9 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         covered: BTreeMap::new(),
         keeps_previous: false,
     };
-    compiler.lower_policies(previous.map(|bundle| &bundle.plan));
+    let last = previous.map(|bundle| &bundle.plan);
+    (compiler.federations, compiler.keeps_previous) = lower_federations(world, last, &mut compiler.secrets, &mut compiler.report);
+    compiler.lower_policies(last);
     if let Some(previous) = previous.filter(|_| compiler.keeps_previous) {
         compiler.secrets.keep_from(&previous.secrets);
     }
@@ -78,6 +89,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         rules: compiler.rules,
         credentials,
         grants,
+        federations: compiler.federations,
     };
     Compiled { plan, secrets: compiler.secrets, report: compiler.report, routes }
 }
@@ -88,7 +100,10 @@ struct Compiler<'w> {
     world: &'w World,
     report: Report,
     policies: Vec<Policy>,
+    federations: Vec<Federation>,
     secrets: Secrets,
+    /// Which policy's doors stand where: encrypted or not, host, base path.
+    doors: BTreeMap<(bool, Host, String), usize>,
     /// Whether a policy of the previous plan stays in force.
     keeps_previous: bool,
     /// Policies that cannot be enforced, with the message their requests are refused with.
@@ -123,7 +138,7 @@ impl<'w> Compiler<'w> {
         for object in &self.world.policies {
             let id = self.id("IdentityPolicy", &object.meta.name);
             let mut notes = Notes::new(&mut self.report, id.clone());
-            let lowered = lower_policy(self.world, object, &mut self.secrets, &mut notes);
+            let lowered = lower_policy(self.world, &self.federations, object, &mut self.secrets, &mut notes);
             self.keep(lowered, &object.meta.name, &object.meta.uid, &id, previous);
         }
         for broken in self.world.broken.iter().filter(|b| b.id.kind == "IdentityPolicy") {
@@ -227,6 +242,7 @@ impl<'w> Compiler<'w> {
                 targets.push(Target::Gateway(gateway.name_any()));
                 let rule = self.push_rule(&title, lowered.as_ref(), attachments, &targets);
                 self.push_endpoints(rule, is_secure(listener), host);
+                self.push_doors(rule, is_secure(listener), host);
                 for (j, found) in matches.iter().enumerate() {
                     self.push_entry(is_secure(listener), host.clone(), found, rule, &created, &name, i * 64 + j);
                 }
@@ -288,6 +304,41 @@ impl<'w> Compiler<'w> {
         }
     }
 
+    /// The doors of the sign-in method of the rule's policy, on this host. Two policies may share doors if they agree
+    /// on everything that is decided there.
+    fn push_doors(&mut self, rule: usize, secure: bool, host: &Host) {
+        let Some(Handler::Enforce { policy, .. }) = self.rules.get(rule).map(|rule| &rule.handler) else { return };
+        let position = *policy;
+        let Some(policy) = self.policies.get(position) else { return };
+        let Some(method) = sign_in_of(policy) else { return };
+        let (key, at) = (policy.key.clone(), (secure, host.clone(), method.base.clone()));
+        let holder = *self.doors.entry(at).or_insert(position);
+        if holder != position {
+            let other = self.policies.get(holder).filter(|other| sign_in_of(other) != Some(method));
+            if let Some(other) = other {
+                let message = format!(
+                    "its sign-in does not work: IdentityPolicy '{}' signs people in under the same `basePath` {} of the same host with other settings; give one of them another `basePath`",
+                    other.key, method.base
+                );
+                let id = self.id("IdentityPolicy", &key.name);
+                if !self.report.about(&id).any(|finding| finding.message == message) {
+                    self.report.push(&id, "spec.authentication.methods", Condition::Programmed, Cause::Conflicted, message);
+                }
+            }
+            return;
+        }
+        let common = Door::COMMON.into_iter().map(|door| (door, None));
+        let of_each = method.federations.iter().flat_map(|name| Door::OF_FEDERATION.into_iter().map(move |door| (door, Some(name.clone()))));
+        let doors: Vec<_> = common.chain(of_each).map(|(door, name)| (door, door.path(&method.base, name.as_deref()), name)).collect();
+        for (door, path, federation) in doors {
+            let of = federation.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+            let name = format!("IdentityPolicy {key} sign-in: {}{of}", door.name());
+            let rule = self.add_rule(RouteRule { name, handler: Handler::SignIn { policy: position, door, federation } });
+            let found = LoweredMatch { path: PathMatch::Exact(path), method: None, headers: vec![] };
+            self.push_entry(secure, host.clone(), &found, rule, "", "", 0);
+        }
+    }
+
     #[allow(clippy::too_many_arguments)] // the parts of an entry and of its rank
     fn push_entry(&mut self, secure: bool, host: Host, found: &LoweredMatch, rule: usize, created: &str, name: &str, position: usize) {
         let LoweredMatch { path, method, headers } = found;
@@ -335,8 +386,10 @@ impl<'w> Compiler<'w> {
             let everything = LoweredMatch { path: PathMatch::Prefix(String::new()), method: None, headers: vec![] };
             for host in self.service_hosts(service, &name) {
                 self.push_endpoints(rule, false, &host);
+                self.push_doors(rule, false, &host);
                 if !self.certificates.is_empty() {
                     self.push_endpoints(rule, true, &host);
+                    self.push_doors(rule, true, &host);
                     self.push_entry(true, host.clone(), &everything, rule, "", &name, 0);
                 }
                 self.push_entry(false, host, &everything, rule, "", &name, 0);

@@ -163,6 +163,7 @@ impl World {
         };
         let mut names: Vec<String> = self.policies.iter().flat_map(of_policy).collect();
         names.extend(self.federations.iter().filter_map(|federation| federation.spec.oidc.as_ref()?.keys.as_ref()).flat_map(secrets_of_keys));
+        names.extend(self.federations.iter().filter_map(|federation| federation.spec.oidc.as_ref()?.client.as_ref()).flat_map(secrets_of_provider));
         let listeners = self.gateways.iter().filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS).flat_map(|g| &g.spec.listeners);
         let certificates = listeners.filter_map(|l| l.tls.as_ref()).flat_map(|tls| tls.certificate_refs.iter().flatten());
         names.extend(certificates.map(|reference| reference.name.clone()));
@@ -193,10 +194,22 @@ fn secrets_of_client(client: &idm_api::v1alpha1::OauthClientCredential) -> Vec<S
 }
 
 fn secrets_of_keys(keys: &idm_api::v1alpha1::KeySources) -> Vec<String> {
-    let tls = keys.tls.as_ref();
-    let references = [keys.secret_ref.as_ref(), tls.and_then(|tls| tls.trust_bundle_ref.as_ref())];
-    let shown = tls.and_then(|tls| Some(tls.client_certificate_ref.as_ref()?.name.clone()));
-    references.into_iter().flatten().map(|reference| reference.name.clone()).chain(shown).collect()
+    keys.secret_ref.iter().map(|reference| reference.name.clone()).chain(keys.tls.iter().flat_map(secrets_of_tls)).collect()
+}
+
+fn secrets_of_tls(tls: &idm_api::v1alpha1::OutgoingTls) -> Vec<String> {
+    let shown = tls.client_certificate_ref.iter().map(|reference| reference.name.clone());
+    tls.trust_bundle_ref.iter().map(|reference| reference.name.clone()).chain(shown).collect()
+}
+
+fn secrets_of_provider(client: &idm_api::v1alpha1::OidcClient) -> Vec<String> {
+    let authentication = client.authentication.as_ref();
+    let references = [
+        authentication.and_then(|authentication| authentication.client_secret_basic.as_ref()),
+        authentication.and_then(|authentication| authentication.client_secret_post.as_ref()),
+        authentication.and_then(|authentication| Some(&authentication.private_key_jwt.as_ref()?.key_ref)),
+    ];
+    references.into_iter().flatten().map(|reference| reference.name.clone()).chain(client.tls.iter().flat_map(secrets_of_tls)).collect()
 }
 
 fn secrets_of_step(step: &idm_api::v1alpha1::JoseStep) -> Vec<String> {

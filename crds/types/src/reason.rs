@@ -130,6 +130,35 @@ reasons! {
     CredentialSuspended = 401, "the credential is suspended", "set `spec.suspend: false` on the Credential to let it in again";
     /// The credential is past its expiry.
     CredentialExpired = 401, "the credential has expired", "extend `spec.expireTime` or hand out a new Credential";
+    // --- people who sign in
+    /// The browser's session is not one, or is over.
+    SessionEnded = 401, "the browser's session has ended, was ended, or is not known here", "sign in again";
+    /// The sign-in is too weak or too old for the policy.
+    StepUpRequired = 401, "the person has not proved themselves as strongly or as recently as the policy wants", "sign in again; compare the token's `acr` and `auth_time` with `signIn.stepUp`";
+    /// A claim that the policy requires of sign-ins is missing.
+    ClaimRequired = 403, "the provider does not say of the person what the policy requires", "compare the person's claims at the provider with `signIn.requiredClaims`";
+    /// There is no Credential for the person.
+    NoPersonCredential = 403, "the person is known to the provider, and no Credential here says what they may do", "create a Credential with `person`, or compare its `user` with the claim that `signIn.credentials.user` takes";
+    /// A page of another site sent the browser here to change something.
+    CrossSiteRequest = 403, "a page of another site made the browser send this request with the person's session", "send it from a page of the same origin; list further origins of the same service in `signIn.origins`";
+    /// Nobody signs in at this address.
+    OriginNotAllowed = 400, "people do not sign in under this address: it is not one of the policy's origins, or it is plain http", "use an address of `signIn.origins`; over plain http only localhost is taken";
+    /// What came back to us belongs to no sign-in of this browser.
+    UnknownSignIn = 400, "the answer of the provider belongs to no sign-in that this browser began in the last 15 minutes, or was used before", "begin again at the page first asked for; the browser must keep cookies";
+    /// The provider did not let the person in.
+    SignInRefused = 403, "the provider did not sign the person in", "the audit has the provider's error code; its own log says more";
+    /// The provider's answer is not to be believed.
+    UntrustedSignIn = 403, "the provider's answer does not prove who the person is", "the audit says which check failed; compare issuer, client id, keys and clocks";
+    /// The provider cannot be asked.
+    ProviderUnavailable = 503, "the provider could not be asked, so nobody can sign in there for now", "check that the gateway can reach the provider; `idm idp probe` shows each step";
+    /// The same page sent the browser to sign in over and over.
+    SignInLoop = 508, "the browser was sent to sign in for the same page again and again", "another policy on this host uses the same `basePath`, or something removes the session's cookie on its way";
+    /// Too many sign-ins from one address.
+    TooManySignIns = 429, "more sign-ins were begun from this address than the gateway takes in a minute", "wait as long as Retry-After says";
+    /// The Federation is suspended.
+    FederationSuspended = 403, "the Federation is suspended, and what it vouches for is refused", "set `spec.suspend: false` on the Federation";
+    /// A provider asked to end sessions, and did not prove it.
+    InvalidLogoutToken = 400, "the logout token does not prove that the provider wants sessions ended", "the audit says which check failed";
     // --- token service
     /// A request to the token service that is not one.
     MalformedTokenRequest = 400, "the request to the token service lacks a parameter, has one twice, or is not a form", "send one `application/x-www-form-urlencoded` body with POST, and each parameter once";

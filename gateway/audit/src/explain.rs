@@ -158,8 +158,22 @@ fn stage_of(reason: Reason) -> Stage {
         | RefreshTokenReused
         | TokenRevoked
         | TooManyQueryTokens
+        | SessionEnded
+        | StepUpRequired
+        | OriginNotAllowed
+        | UnknownSignIn
+        | SignInRefused
+        | UntrustedSignIn
+        | ProviderUnavailable
+        | SignInLoop
+        | TooManySignIns
+        | FederationSuspended
+        | InvalidLogoutToken
         | StoreUnavailable => Stage::Authenticate,
         CredentialNotAllowedHere
+        | ClaimRequired
+        | NoPersonCredential
+        | CrossSiteRequest
         | UnsupportedGrant
         | GrantNotAllowed
         | ScopeNotAllowed

@@ -120,6 +120,8 @@ mod tests {
             query: Some("a=b"),
             method: "GET",
             host: "api.example",
+            authority: "api.example",
+            secure: true,
             path: "/orders",
             target: "/orders?a=b",
             address: [192, 0, 2, 1].into(),

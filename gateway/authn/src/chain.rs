@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use idm_jose::{KeySet, KeySetError};
-use idm_plan::{Base64Method, BasicMethod, Issuer, KeySource, MethodKind, Policy, Secrets, Source};
+use idm_plan::{Base64Method, BasicMethod, Federation, Issuer, KeySource, MethodKind, Policy, Secrets, Source};
+use idm_session::Session;
 use idm_types::{Algorithm, MethodName, Reason, Timestamp};
 
 use crate::cache::Scope;
@@ -18,9 +19,11 @@ use crate::introspection::ArmedIntrospection;
 use crate::jwt::ArmedJwt;
 use crate::mapping::ArmedMapping;
 use crate::mtls::ArmedMtls;
+use crate::oidc::Provider;
 use crate::outside::Outside;
 use crate::present::{self, Presented, RequestView};
 use crate::revocation::is_revoked;
+use crate::sign_in::ArmedSignIn;
 use crate::{Authenticated, CredentialTable, Denied, Facts, Grants, Identity, IssuerKeys, Memory, TokenCache, api_key, basic, binding};
 
 /// What one method says about a request. "Not presented" and "not mine" are not "tried and failed".
@@ -78,6 +81,7 @@ pub(crate) enum Armed {
     Basic(BasicMethod, [Source; 1]),
     Digest(Box<ArmedDigest>, [Source; 1]),
     Base64(Base64Method),
+    SignIn(Box<ArmedSignIn>),
     Anonymous,
 }
 
@@ -97,6 +101,10 @@ pub struct Armory<'a> {
     pub memory: Arc<Memory>,
     /// Who asks outside servers.
     pub outside: Arc<dyn Outside>,
+    /// Where people sign in.
+    pub federations: &'a [Federation],
+    /// Those that are armed already, by name: policies share them.
+    pub providers: HashMap<String, Arc<Provider>>,
 }
 
 /// Where armed issuers' keys live, so that a reload finds the fetched keys of the engine before it.
@@ -173,9 +181,13 @@ impl ArmedPolicy {
                     Armed::Digest(Box::new(ArmedDigest::new(method, armory.secrets).map_err(secret)?), scheme("Digest"))
                 }
                 MethodKind::Base64(method) => Armed::Base64(method.clone()),
+                MethodKind::SignIn(method) => {
+                    let secret = |problem| PolicyError::Secret { policy: plan.key.to_string(), problem };
+                    Armed::SignIn(Box::new(ArmedSignIn::arm(method, armory.federations, armory).map_err(secret)?))
+                }
                 MethodKind::Anonymous => Armed::Anonymous,
             };
-            if !matches!(armed, Armed::Anonymous | Armed::Mtls(_)) && sources(&armed).is_empty() {
+            if !matches!(armed, Armed::Anonymous | Armed::Mtls(_) | Armed::SignIn(_)) && sources(&armed).is_empty() {
                 return Err(PolicyError::NoSource(plan.key.to_string()));
             }
             methods.push((method.name.clone(), armed));
@@ -194,6 +206,9 @@ impl ArmedPolicy {
     pub async fn exchange(&self, view: RequestView<'_>, source: Option<&Source>, who: &Identity, now: Timestamp) -> Result<Option<HeaderValue>, Denied> {
         let Some(exchange) = &self.exchange else { return Ok(None) };
         let denied = |detail: &str| Denied::new(Reason::TokenExchangeRefused, detail, Some(&who.method));
+        if let Some(token) = who.session_token() {
+            return exchange.header(token.reveal(), who, &self.memory, now).await.map(Some);
+        }
         if !matches!(who.kind, "jwt" | "introspection") {
             return Err(denied("the caller came without a token that could be exchanged"));
         }
@@ -224,6 +239,29 @@ impl ArmedPolicy {
         digest.is_some_and(|(digest, sources)| present::in_headers(headers, sources).is_some_and(|credential| digest.wants_body(credential)))
     }
 
+    /// The method by which people sign in.
+    pub fn sign_in(&self) -> Option<&ArmedSignIn> {
+        self.methods.iter().find_map(|(_, armed)| if let Armed::SignIn(method) = armed { Some(&**method) } else { None })
+    }
+
+    /// Who a session speaks of, for the record of what happened to it; nobody else is made of it.
+    pub fn person(&self, session: &Session, view: RequestView<'_>, now: Timestamp) -> Option<Rc<Identity>> {
+        let (name, method) = self.methods.iter().find_map(|(name, armed)| if let Armed::SignIn(method) = armed { Some((name, method)) } else { None })?;
+        let through = self.through(name, "signIn", view, now);
+        let nameless = || Identity {
+            id: format!("{}#{}", session.issuer, session.subject),
+            username: session.subject.clone(),
+            issuer: Some(session.issuer.clone()),
+            ..Identity::nobody(name, "signIn")
+        };
+        Some(Rc::new(method.identity(through, session).unwrap_or_else(|_| nameless())))
+    }
+
+    /// Counts a sign-in that is begun; the error is the seconds after which the next is taken.
+    pub fn take_sign_in(&self, address: std::net::IpAddr, per_minute: u32, now: Timestamp) -> Result<(), u64> {
+        self.memory.take_sign_in(address, per_minute, now)
+    }
+
     /// The plan behind it.
     pub fn plan(&self) -> &Policy {
         &self.plan
@@ -238,6 +276,7 @@ impl ArmedPolicy {
     pub fn keys_loaded(&self) -> bool {
         self.methods.iter().all(|(_, armed)| match armed {
             Armed::Jwt(jwt) => jwt.keys.iter().all(|keys| keys.is_loaded()),
+            Armed::SignIn(method) => method.providers().iter().all(|provider| provider.keys_loaded()),
             _ => true,
         })
     }
@@ -260,6 +299,7 @@ impl ArmedPolicy {
             let presented = match armed {
                 // Not sent in the request, but proven by the connection it came on.
                 Armed::Mtls(_) => view.certificate.map(|certificate| Presented { value: certificate.thumbprint, source: 0 }),
+                Armed::SignIn(method) => present::find(view, method.sources(view)).map_err(|reason| Denied::new(reason, "", Some(name)))?,
                 _ => present::find(view, sources(armed)).map_err(|reason| Denied::new(reason, "", Some(name)))?,
             };
             let Some(presented) = presented else { continue };
@@ -306,6 +346,16 @@ impl ArmedPolicy {
                 Ok(false) => Err(Denied::new(Reason::ReplayedNonce, "this count of the nonce was used at another gateway", Some(name))),
                 Err(error) => Err(Denied::new(Reason::StoreUnavailable, error.to_string(), Some(name))),
             };
+        }
+        if let (Armed::SignIn(method), Some(session)) = (armed, &who.identity().session) {
+            for key in &session.keys {
+                match self.memory.store.revocations().contains(key, now) {
+                    Ok(false) => {}
+                    Ok(true) => return Err(Denied::new(Reason::SessionEnded, "it was ended a moment ago", Some(name))),
+                    Err(stale) => return Err(Denied::new(Reason::StoreUnavailable, stale.to_string(), Some(name))),
+                }
+            }
+            return method.check_site(view).map_err(|why| Denied::new(Reason::CrossSiteRequest, why, Some(name)));
         }
         let confirmation = match armed {
             Armed::Jwt(jwt) => jwt.plan.confirmation,
@@ -366,7 +416,9 @@ impl ArmedPolicy {
             Armed::Digest(..) => None,
             // No password stays in memory.
             Armed::Basic(..) | Armed::Base64(_) => Some(Cow::Owned(idm_types::hex(self.memory.fingerprint(&[credential]).as_ref()))),
-            Armed::Jwt(_) | Armed::Introspection(_) | Armed::Mtls(_) | Armed::ApiKey { .. } | Armed::Anonymous => Some(Cow::Borrowed(credential)),
+            Armed::Jwt(_) | Armed::Introspection(_) | Armed::Mtls(_) | Armed::ApiKey { .. } | Armed::SignIn(_) | Armed::Anonymous => {
+                Some(Cow::Borrowed(credential))
+            }
         }
     }
 
@@ -402,13 +454,15 @@ impl ArmedPolicy {
             Armed::Basic(BasicMethod { only, .. }, _) => basic::attempt(through("basic"), credential, only.as_deref()).await,
             Armed::Base64(Base64Method { layout, only, .. }) => basic::attempt_layout(through("base64"), credential, layout, only.as_deref()).await,
             Armed::Digest(digest, _) => digest.attempt(through("digest"), credential),
+            Armed::SignIn(method) => method.attempt(through("signIn"), credential).await,
             Armed::Anonymous => Attempt::Rejected(Denied::new(Reason::InternalError, "", Some(name))),
         }
     }
 
     /// Where credentials are looked for, in words.
     fn expectation(&self) -> String {
-        let places: Vec<String> = self.sources().map(describe).collect();
+        let session = self.sign_in().map(|_| "the session of a browser".to_owned());
+        let places: Vec<String> = self.sources().map(describe).chain(session).collect();
         format!("the policy looks for {}", places.join(", "))
     }
 }
@@ -419,7 +473,8 @@ fn sources(armed: &Armed) -> &[Source] {
         Armed::Introspection(method) => &method.plan.sources,
         Armed::ApiKey { sources, .. } | Armed::Base64(Base64Method { sources, .. }) => sources,
         Armed::Basic(_, sources) | Armed::Digest(_, sources) => sources,
-        Armed::Anonymous | Armed::Mtls(_) => &[],
+        // A session's cookie depends on the address; every one is taken out of the request elsewhere.
+        Armed::Anonymous | Armed::Mtls(_) | Armed::SignIn(_) => &[],
     }
 }
 

@@ -30,6 +30,8 @@ impl ArmedPolicy {
                 match armed {
                     Armed::Digest(digest, _) => texts.extend(digest.challenges(reason == Reason::StaleNonce, now)),
                     Armed::Basic(basic, _) => texts.push(format!("Basic realm=\"{}\", charset=\"UTF-8\"", basic.realm)),
+                    // No registered scheme either; the name says what kind of credential it is.
+                    Armed::SignIn(_) => texts.push(format!("Cookie realm=\"{realm}\"")),
                     _ => {}
                 }
             }

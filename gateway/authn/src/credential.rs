@@ -19,6 +19,8 @@ pub struct CredentialTable {
     by_hash: HashMap<[u8; 32], usize>,
     by_username: HashMap<String, usize>,
     by_name: HashMap<String, usize>,
+    /// By what the sign-in method compares, and the federation's uid where one is named.
+    by_person: HashMap<(String, Option<String>), usize>,
 }
 
 impl CredentialTable {
@@ -35,6 +37,7 @@ impl CredentialTable {
                 Proof::Password { username, .. } => drop(table.by_username.insert(username.clone(), position)),
                 // Known to the token services only: see client.rs.
                 Proof::Client(_) => {}
+                Proof::Person { user, federation } => drop(table.by_person.insert((user.clone(), federation.clone()), position)),
             }
         }
         Ok(table)
@@ -50,8 +53,14 @@ impl CredentialTable {
         let credential = self.picked(self.by_username.get(username), only)?;
         match &credential.proof {
             Proof::Password { phc, .. } => Some((credential, phc)),
-            Proof::ApiKey { .. } | Proof::Client(_) => None,
+            Proof::ApiKey { .. } | Proof::Client(_) | Proof::Person { .. } => None,
         }
+    }
+
+    /// The Credential of a person whom this federation vouches for; one that names the federation comes first.
+    pub(crate) fn by_person(&self, user: &str, federation: &str, only: Option<&[String]>) -> Option<&Credential> {
+        let of = |federation: Option<&str>| self.by_person.get(&(user.to_owned(), federation.map(str::to_owned)));
+        self.picked(of(Some(federation)), only).or_else(|| self.picked(of(None), only))
     }
 
     /// The Credential of this name.
@@ -109,6 +118,7 @@ fn identity(through: Through<'_>, credential: &Credential) -> Result<Identity, S
         Proof::Password { username, .. } => username.clone(),
         Proof::ApiKey { .. } => credential.key.name.clone(),
         Proof::Client(client) => client.client_id.clone(),
+        Proof::Person { user, .. } => user.clone(),
     };
     let mut identity = Identity {
         id: format!("credential:{}", credential.key),

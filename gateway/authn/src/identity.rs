@@ -2,9 +2,10 @@ use std::rc::Rc;
 
 use http::{HeaderName, HeaderValue};
 use idm_jose::Claims;
-use idm_types::{MethodName, Reason, Timestamp};
+use idm_types::{MethodName, Reason, Redacted, Timestamp};
 
 use crate::binding::Binding;
+use crate::sign_in::OfSession;
 
 /// A verified caller, as rules, upstream and audit see it.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub struct Identity {
     pub token_id: Option<String>,
     /// What the token is bound to.
     pub binding: Binding,
+    /// The session that it is of.
+    pub(crate) session: Option<OfSession>,
     /// The token's claims, where an expression of the policy asks for them later.
     pub claims: Option<Claims>,
 }
@@ -68,8 +71,16 @@ impl Identity {
             only_policies: None,
             token_id: None,
             binding: Binding::default(),
+            session: None,
             claims: None,
         }
+    }
+}
+
+impl Identity {
+    /// The token of the caller's session that the provider gave for the upstream; `None` without a session.
+    pub fn session_token(&self) -> Option<&Redacted<String>> {
+        self.session.as_ref()?.access.as_ref()
     }
 }
 

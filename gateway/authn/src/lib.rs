@@ -28,12 +28,15 @@ mod mapping;
 mod memory;
 mod mtls;
 mod nonce;
+mod oidc;
 mod outside;
 mod password;
 mod percent;
 mod present;
 mod rate;
+mod refresh;
 mod revocation;
+mod sign_in;
 
 pub use cache::TokenCache;
 pub use chain::{ArmedPolicy, Armory, KeyRing, PolicyError};
@@ -45,10 +48,12 @@ pub use identity::{Authenticated, Denied, Identity};
 pub use keys::IssuerKeys;
 pub use memory::Memory;
 pub use mtls::{Signers, forwarded_certificate, roots, thumbprint};
-pub use outside::{Answer, NoAnswer, Outside, Question};
+pub use oidc::{Asked, Expected, LogoutToken, Person, Provider, ProviderError, SignedIn};
+pub use outside::{Answer, Authorization, Form, NoAnswer, Outside, Patience, Question, Work};
 pub use password::PasswordChecker;
-pub use present::{ClientCertificate, Presented, RequestView, remove_cookie, remove_query};
+pub use present::{ClientCertificate, Presented, RequestView, cookie, remove_cookie, remove_query};
 pub use revocation::{family_key, is_revoked, token_key};
+pub use sign_in::{ArmedSignIn, COOKIES, Origin, navigates};
 
 /// Every reader of credentials that takes text, for the fuzzer: it must not panic.
 #[doc(hidden)]

@@ -46,7 +46,8 @@ impl ArmedMapping {
             roles: arm(roles)?,
             groups: arm(groups)?,
             attributes: attributes.iter().map(|(name, expr)| Ok((name.clone(), Expression::arm(expr)?))).collect::<Result<_, String>>()?,
-            keeps_claims: later.into_iter().any(|expression| expression.uses(Variable::Token)),
+            // What JOSE steps sign may speak of the token too.
+            keeps_claims: !policy.jose.is_empty() || later.into_iter().any(|expression| expression.uses(Variable::Token)),
             headers,
         })
     }

@@ -12,6 +12,7 @@ use idm_types::{MethodName, Reason, Timestamp};
 use crate::lockout::{Lockouts, Turn};
 use crate::nonce::Nonces;
 use crate::rate::Rates;
+use crate::refresh::Refreshing;
 use crate::{Denied, PasswordChecker};
 
 /// How long a proven password needs no further check.
@@ -54,6 +55,10 @@ pub struct Memory {
     /// What the gateways share, or what this process has for itself.
     pub(crate) store: Store,
     inactive: Mutex<HashMap<[u8; 32], u64>>,
+    /// Tokens of sessions that are being asked for.
+    pub(crate) refreshing: Refreshing,
+    /// Sign-ins that were begun.
+    sign_ins: Rates,
 }
 
 impl Memory {
@@ -69,6 +74,8 @@ impl Memory {
             in_query: Rates::default(),
             store,
             inactive: Mutex::default(),
+            refreshing: Refreshing::default(),
+            sign_ins: Rates::default(),
         }))
     }
 
@@ -91,6 +98,11 @@ impl Memory {
     /// Whether a token's issuer called it inactive a moment ago.
     pub(crate) fn is_inactive(&self, fingerprint: &[u8; 32], now: Timestamp) -> bool {
         self.inactive.lock().unwrap_or_else(PoisonError::into_inner).get(fingerprint).is_some_and(|until| now.0 < *until)
+    }
+
+    /// Counts a sign-in that is begun.
+    pub(crate) fn take_sign_in(&self, address: IpAddr, per_minute: u32, now: Timestamp) -> Result<(), u64> {
+        self.sign_ins.take(address, per_minute, now)
     }
 
     /// A keyed hash over texts, each with its length.

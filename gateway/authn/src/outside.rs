@@ -1,29 +1,60 @@
 //! Questions to outside servers, asked by whoever may do IO.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use idm_plan::{SecretHandle, Secrets};
+use idm_plan::{OutgoingTls, SecretHandle, Secrets};
 use idm_types::Redacted;
 
-/// A form for an OAuth endpoint, sent with `client_secret_basic`.
+/// The parameters of a form.
+pub type Form = Vec<(Cow<'static, str>, Redacted<String>)>;
+
+/// A question to an outside server.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// Where to ask.
     pub endpoint: String,
-    /// Who asks.
-    pub client_id: String,
-    /// The client's secret.
-    pub secret: Redacted<String>,
-    /// The parameters.
-    pub form: Vec<(&'static str, Redacted<String>)>,
+    /// How we prove ourselves in `Authorization`.
+    pub authorization: Authorization,
+    /// The parameters of a form; `None`: a document is read with GET.
+    pub form: Option<Form>,
+    /// The status of a good answer.
+    pub expected: u16,
+    /// How long it may take.
+    pub patience: Patience,
+}
+
+/// What stands in `Authorization`.
+#[derive(Clone, Debug)]
+pub enum Authorization {
+    /// Nothing.
+    Nothing,
+    /// `client_secret_basic` (RFC 6749 §2.3.1).
+    Basic {
+        /// Who asks.
+        client_id: String,
+        /// The client's secret.
+        secret: Redacted<String>,
+    },
+    /// A token (RFC 6750).
+    Bearer(Redacted<String>),
+}
+
+/// How long an answer may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// A few seconds: a request waits, and asking again costs nothing.
+    Short,
+    /// Longer: what was asked for is given once, and an answer that is not waited for is lost.
+    Long,
 }
 
 /// Why there is no answer. Holds neither token nor secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoAnswer {
-    /// The server answered with another status than 200, and perhaps an OAuth error code.
+    /// The server answered with another status, and perhaps an OAuth error code.
     #[error("{endpoint} answered {status}{}", .error.as_ref().map(|error| format!(" {error}")).unwrap_or_default())]
     Refused {
         /// The server.
@@ -38,13 +69,22 @@ pub enum NoAnswer {
     Failed(String),
 }
 
-/// The body of a 200 response.
+/// The body of a good response.
 pub type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>, NoAnswer>> + Send>>;
+
+/// Work that goes on whether or not the request that began it is still there.
+pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Asks outside servers; lives where IO is allowed. Bounded in time and number.
 pub trait Outside: Send + Sync {
     /// Asks.
     fn ask(&self, question: Question) -> Answer;
+
+    /// The same, for a server that is reached with these settings. The error shows no key.
+    fn reached_by(&self, tls: &OutgoingTls, secrets: &Secrets) -> Result<Arc<dyn Outside>, String>;
+
+    /// Does work to its end, and does not wait for it.
+    fn carry_on(&self, work: Work);
 }
 
 /// As whom, and where, one method asks.
@@ -55,15 +95,22 @@ pub(crate) struct OutsideClient {
     outside: Arc<dyn Outside>,
 }
 
+/// A secret that is text. The error shows no secret.
+pub(crate) fn secret_text(handle: &SecretHandle, secrets: &Secrets) -> Result<Redacted<String>, String> {
+    let secret = secrets.get(handle).and_then(|value| String::from_utf8(value.reveal().clone()).ok());
+    let secret = secret.ok_or_else(|| format!("the secret `{}` is missing", handle.0))?;
+    Ok(Redacted::new(secret.trim_end().to_owned()))
+}
+
 impl OutsideClient {
     /// The error shows no secret.
     pub(crate) fn new(endpoint: &str, client_id: &str, handle: &SecretHandle, secrets: &Secrets, outside: Arc<dyn Outside>) -> Result<Self, String> {
-        let secret = secrets.get(handle).and_then(|value| String::from_utf8(value.reveal().clone()).ok());
-        let secret = secret.ok_or_else(|| format!("the secret `{}` is missing", handle.0))?;
-        Ok(Self { endpoint: endpoint.to_owned(), client_id: client_id.to_owned(), secret: Redacted::new(secret.trim_end().to_owned()), outside })
+        Ok(Self { endpoint: endpoint.to_owned(), client_id: client_id.to_owned(), secret: secret_text(handle, secrets)?, outside })
     }
 
     pub(crate) fn ask(&self, form: Vec<(&'static str, Redacted<String>)>) -> Answer {
-        self.outside.ask(Question { endpoint: self.endpoint.clone(), client_id: self.client_id.clone(), secret: self.secret.clone(), form })
+        let authorization = Authorization::Basic { client_id: self.client_id.clone(), secret: self.secret.clone() };
+        let form = form.into_iter().map(|(name, value)| (name.into(), value)).collect();
+        self.outside.ask(Question { endpoint: self.endpoint.clone(), authorization, form: Some(form), expected: 200, patience: Patience::Short })
     }
 }

@@ -17,6 +17,10 @@ pub struct RequestView<'r> {
     pub method: &'r str,
     /// The canonical host.
     pub host: &'r str,
+    /// Host and port as the caller wrote them.
+    pub authority: &'r str,
+    /// Whether the connection is encrypted.
+    pub secure: bool,
     /// The canonical path.
     pub path: &'r str,
     /// Path and query exactly as the caller wrote them.
@@ -93,6 +97,11 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';')).map(str::trim)
 }
 
+/// The value of a cookie that is there once.
+pub fn cookie<'r>(headers: &'r HeaderMap, name: &str) -> Option<&'r str> {
+    in_cookies(headers, name).ok().flatten()
+}
+
 fn in_cookies<'r>(headers: &'r HeaderMap, name: &str) -> Result<Option<&'r str>, Reason> {
     let mut values = cookies(headers).filter_map(|pair| pair.split_once('=')).filter(|(n, _)| *n == name).map(|(_, v)| v);
     match (values.next(), values.next()) {
@@ -139,7 +148,19 @@ mod tests {
     use super::*;
 
     fn view<'r>(headers: &'r HeaderMap, query: Option<&'r str>) -> RequestView<'r> {
-        RequestView { headers, query, method: "GET", host: "a", path: "/", target: "/", address: [192, 0, 2, 1].into(), body: None, certificate: None }
+        RequestView {
+            headers,
+            query,
+            method: "GET",
+            host: "a",
+            authority: "a",
+            secure: false,
+            path: "/",
+            target: "/",
+            address: [192, 0, 2, 1].into(),
+            body: None,
+            certificate: None,
+        }
     }
 
     fn bearer() -> Source {

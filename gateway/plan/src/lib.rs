@@ -16,6 +16,7 @@ mod path;
 mod policy;
 mod route;
 mod secret;
+mod sign_in;
 mod tls;
 mod token_service;
 
@@ -35,6 +36,10 @@ pub use policy::{
 };
 pub use route::{Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, PathMatch, RouteEntry, RouteRule, Timeouts, VirtualHost};
 pub use secret::{SecretHandle, Secrets};
+pub use sign_in::{
+    Door, Federation, FederationKind, LOGIN_COOKIE, OidcProvider, Pages, PersonCredentials, ProviderAuthentication, ProviderEndpoints, RequiredClaim,
+    SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE, SignInMethod, StepUp,
+};
 pub use tls::{CertificateName, MtlsMethod, NameRule, Network, OutgoingTls, ServerCertificate};
 pub use token_service::{ClientAuthentication, Endpoint, OauthClient, ServiceKey, TokenGrant, TokenService};
 
@@ -86,4 +91,6 @@ pub struct Plan {
     pub credentials: Vec<Credential>,
     /// Roles granted to users, groups and credentials of this project.
     pub grants: Vec<Grant>,
+    /// Where people sign in, ordered by name.
+    pub federations: Vec<Federation>,
 }

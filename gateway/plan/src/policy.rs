@@ -1,7 +1,7 @@
 use idm_types::{Algorithm, MethodName, RoleName, RuleName, Skew, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Expr, JoseStep, Llm, MtlsMethod, OauthClient, ObjectKey, OutgoingTls, SecretHandle, TokenService};
+use crate::{Expr, JoseStep, Llm, MtlsMethod, OauthClient, ObjectKey, OutgoingTls, SecretHandle, SignInMethod, TokenService};
 
 /// One IdentityPolicy, resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +63,8 @@ pub enum MethodKind {
     ApiKey(ApiKeyMethod),
     /// A client certificate, proven in the TLS handshake.
     Mtls(MtlsMethod),
+    /// The session of a person who signed in with a browser.
+    SignIn(Box<SignInMethod>),
     /// User name and password of a Credential (RFC 7617).
     Basic(BasicMethod),
     /// A password of a Credential, proven without sending it (RFC 7616).
@@ -81,6 +83,7 @@ impl MethodKind {
             MethodKind::Introspection(_) => "introspection",
             MethodKind::ApiKey(_) => "apiKey",
             MethodKind::Mtls(_) => "mtls",
+            MethodKind::SignIn(_) => "signIn",
             MethodKind::Basic(_) => "basic",
             MethodKind::Digest(_) => "digest",
             MethodKind::Base64(_) => "base64",
@@ -362,6 +365,13 @@ pub enum Proof {
     },
     /// An OAuth client of the namespace's token services.
     Client(Box<OauthClient>),
+    /// A person whom a federation vouches for.
+    Person {
+        /// What the sign-in method compares.
+        user: String,
+        /// The federation's uid; `None`: any.
+        federation: Option<String>,
+    },
 }
 
 /// How a verified caller becomes attributes.

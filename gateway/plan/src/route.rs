@@ -1,7 +1,7 @@
 use idm_types::Reason;
 use serde::{Deserialize, Serialize};
 
-use crate::Endpoint;
+use crate::{Door, Endpoint};
 
 /// A set of hostnames and the entries that serve them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,6 +90,15 @@ pub enum Handler {
         policy: usize,
         /// What is asked for.
         endpoint: Endpoint,
+    },
+    /// Answer at a door of the policy's sign-in method; nothing is forwarded.
+    SignIn {
+        /// Position of the policy in [`crate::Plan::policies`].
+        policy: usize,
+        /// Which door.
+        door: Door,
+        /// The federation's name, for the doors that each has.
+        federation: Option<String>,
     },
     /// Refuse every request.
     Refuse {

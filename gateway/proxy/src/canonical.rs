@@ -12,6 +12,8 @@ use idm_types::Reason;
 pub(crate) struct Canonical {
     /// Lower case, without port and trailing dot.
     pub(crate) host: String,
+    /// Host and port as the caller wrote them.
+    pub(crate) authority: String,
     /// Canonical path and the query as it came.
     pub(crate) target: PathAndQuery,
 }
@@ -30,7 +32,8 @@ impl Canonical {
         if method == http::Method::CONNECT {
             return Err((Reason::MalformedRequest, "CONNECT is for proxies of another kind"));
         }
-        let host = canonical_host(authority(uri, headers, version)?)?;
+        let authority = authority(uri, headers, version)?;
+        let host = canonical_host(authority)?;
         let given = uri.path_and_query().ok_or((Reason::AmbiguousPath, "the request has no path"))?;
         let path = canonical_path(given.path()).map_err(|error| (Reason::AmbiguousPath, path_problem(error)))?;
         let target = match path {
@@ -40,7 +43,7 @@ impl Canonical {
                 text.parse().map_err(|_| (Reason::AmbiguousPath, "the path has no canonical form"))?
             }
         };
-        Ok(Self { host, target })
+        Ok(Self { host, authority: authority.to_owned(), target })
     }
 }
 

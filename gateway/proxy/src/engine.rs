@@ -1,5 +1,6 @@
 //! A plan with everything alive that it needs, swapped as one pointer.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,7 +9,7 @@ use http::{HeaderName, HeaderValue};
 use idm_authn::{ArmedPolicy, Armory, CredentialTable, Grants, KeyRing, Memory, Outside, PolicyError};
 use idm_authz::Rules;
 use idm_issue::TokenIssuer;
-use idm_plan::{Backend, Bundle, Endpoint, Handler, HeaderEdit, Plan, Policy, Timeouts};
+use idm_plan::{Backend, Bundle, Door, Endpoint, Handler, HeaderEdit, MethodKind, Plan, Policy, Timeouts};
 use idm_transform::{ArmedLlm, Quotas, Steps};
 use idm_types::Reason;
 
@@ -40,6 +41,8 @@ pub struct Engine {
     pub(crate) policies: Vec<PolicyInForce>,
     pub(crate) backends: Vec<Backend>,
     pub(crate) reserved: Reserved,
+    /// Whether people sign in at some policy: then cookies of ours may be among the others.
+    pub(crate) signs_in: bool,
 }
 
 /// A policy with everything that decides by it.
@@ -69,6 +72,11 @@ pub(crate) enum ArmedHandler {
         policy: usize,
         endpoint: Endpoint,
     },
+    SignIn {
+        policy: usize,
+        door: Door,
+        federation: Option<String>,
+    },
     Refuse {
         reason: Reason,
         detail: String,
@@ -85,7 +93,7 @@ impl Engine {
     /// Arms a bundle and returns the keys it uses. `known` and `memory` keep fetched keys and what
     /// authentication remembers across engines; `metrics` keeps the counters.
     pub fn arm(bundle: &Bundle, known: &KeyRing, memory: &Arc<Memory>, outside: &Arc<dyn Outside>, metrics: &Metrics) -> Result<(Self, KeyRing), EngineError> {
-        let Plan { namespace, policies, hosts, secure_hosts, certificates: _, rules, credentials, grants } = &bundle.plan;
+        let Plan { namespace, policies, hosts, secure_hosts, certificates: _, rules, credentials, grants, federations } = &bundle.plan;
         let mut armory = Armory {
             known,
             ring: KeyRing::new(),
@@ -94,6 +102,8 @@ impl Engine {
             secrets: &bundle.secrets,
             memory: memory.clone(),
             outside: outside.clone(),
+            federations,
+            providers: HashMap::new(),
         };
         let mut armed = Vec::with_capacity(policies.len());
         for (position, policy) in policies.iter().enumerate() {
@@ -120,6 +130,7 @@ impl Engine {
         let mapped = policies.iter().flat_map(|policy| &policy.upstream.headers).map(|header| header.name.as_str());
         let made = armed.iter().flat_map(|policy| policy.steps.headers());
         let reserved = Reserved::new(mapped.chain(made.filter(|name| !is_read_from_outside(policies, name))));
+        let signs_in = armed.iter().any(|policy| policy.armed.sign_in().is_some());
         let Bundle { generation, digest, .. } = bundle;
         let engine = Self {
             namespace: namespace.clone(),
@@ -132,6 +143,7 @@ impl Engine {
             policies: armed,
             backends,
             reserved,
+            signs_in,
         };
         Ok((engine, armory.ring))
     }
@@ -166,6 +178,13 @@ fn arm_handler(handler: &Handler, policies: &[Policy], known: &mut Vec<Backend>)
             Some(true) => Ok(ArmedHandler::Issue { policy: *policy, endpoint: *endpoint }),
             _ => Err(EngineError::Plan("an endpoint points at a policy without a token service".into())),
         },
+        Handler::SignIn { policy, door, federation } => {
+            let signs_in = |policy: &Policy| policy.methods.iter().any(|method| matches!(method.kind, MethodKind::SignIn(_)));
+            match policies.get(*policy).map(signs_in) {
+                Some(true) => Ok(ArmedHandler::SignIn { policy: *policy, door: *door, federation: federation.clone() }),
+                _ => Err(EngineError::Plan("a door points at a policy where nobody signs in".into())),
+            }
+        }
         Handler::Enforce { policy, backends, timeouts, headers } => {
             if *policy >= policies.len() {
                 return Err(EngineError::Plan("a rule points at a policy that does not exist".into()));

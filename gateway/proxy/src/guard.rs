@@ -8,6 +8,7 @@ use http::Method;
 use idm_audit::{Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionUsage, Outcome, Record, SCHEMA};
 use idm_authn::Identity;
 use idm_issue::Issued;
+use idm_sign_in::Wish;
 use idm_transform::Usage;
 use idm_types::{DecisionId, MethodName, Reason, RuleName, Timestamp};
 
@@ -40,6 +41,8 @@ pub(crate) struct Guard {
     pub(crate) usage: Option<Usage>,
     /// The token that was issued.
     pub(crate) issued: Option<Issued>,
+    /// The caller is a browser that wants a page.
+    pub(crate) wish: Option<Wish>,
     open: bool,
 }
 
@@ -65,6 +68,7 @@ impl Guard {
             upstream: None,
             usage: None,
             issued: None,
+            wish: None,
             open: true,
         }
     }
@@ -79,10 +83,10 @@ impl Guard {
     }
 
     /// Records a refusal or failure and resolves when it is on disk.
-    pub(crate) fn refused(mut self, reason: Reason, detail: &str) -> impl Future<Output = bool> + use<> {
+    pub(crate) fn refused(mut self, reason: Reason, status: u16, detail: &str) -> impl Future<Output = bool> + use<> {
         let took = self.count(Some(reason));
         let outcome = if reason.is_denial() { Outcome::Denied } else { Outcome::Failed };
-        self.with_record(took, outcome, reason.status(), Some(reason), detail, |core, record| core.lane.record_durably(record))
+        self.with_record(took, outcome, status, Some(reason), detail, |core, record| core.lane.record_durably(record))
     }
 
     /// Counts the decision and returns how long it took.

@@ -9,7 +9,8 @@ use hyper::body::Incoming;
 use idm_authn::{ClientCertificate, Facts, RequestView, forwarded_certificate, thumbprint};
 use idm_authz::Permit;
 use idm_issue::{Answered, Ask, TokenIssuer};
-use idm_plan::{Endpoint, Message, Source};
+use idm_plan::{Door, Endpoint, Message, Source};
+use idm_sign_in::Wish;
 use idm_transform::{Content, MAX_REQUEST, Meter, Refused, Usage};
 use idm_types::{Reason, Timestamp};
 use rustls::pki_types::CertificateDer;
@@ -59,6 +60,15 @@ struct Allowed {
     exchanged: Option<HeaderValue>,
     /// What JOSE steps found in the request.
     jose: Option<Value>,
+}
+
+/// What the gateway answers itself.
+#[derive(Clone, Copy)]
+enum Own<'e> {
+    /// An endpoint of a token service.
+    Endpoint(Endpoint),
+    /// A door of a sign-in method, and whose it is.
+    Door(Door, Option<&'e str>),
 }
 
 /// What becomes of a request that was not refused.
@@ -134,10 +144,11 @@ async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, pa
     let rule = position.and_then(|position| engine.rules.get(position).map(|rule| (position, rule)));
     let Some((position, rule)) = rule else { return Err(Stop::new(Reason::NoRoute, "")) };
     guard.rule = Some(position);
-    let (policy, endpoint) = match &rule.handler {
+    let (policy, itself) = match &rule.handler {
         ArmedHandler::Refuse { reason, detail } => return Err(Stop::new(*reason, detail)),
         ArmedHandler::Enforce { policy, .. } => (*policy, None),
-        ArmedHandler::Issue { policy, endpoint } => (*policy, Some(*endpoint)),
+        ArmedHandler::Issue { policy, endpoint } => (*policy, Some(Own::Endpoint(*endpoint))),
+        ArmedHandler::SignIn { policy, door, federation } => (*policy, Some(Own::Door(*door, federation.as_deref()))),
     };
     let Some(PolicyInForce { armed, rules, steps, llm, issuer, .. }) = engine.policies.get(policy) else {
         return Err(Stop::new(Reason::InternalError, "no policy at the rule's position"));
@@ -150,8 +161,12 @@ async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, pa
     let own = peer.secured.as_ref().map(|secured| ClientCertificate { chain: &secured.chain, thumbprint: &secured.thumbprint });
     let certificate = own.filter(|own| !own.chain.is_empty());
     let certificate = if handed_on.is_empty() { certificate } else { Some(ClientCertificate { chain: &handed_on, thumbprint: &handed_on_thumbprint }) };
-    if endpoint.is_some() {
-        body.hold(idm_issue::MAX_FORM).await?;
+    if let Some(itself) = itself {
+        match itself {
+            Own::Endpoint(_) => body.hold(idm_issue::MAX_FORM).await?,
+            Own::Door(door, _) if idm_sign_in::wants_form(door) => body.hold(idm_sign_in::MAX_FORM).await?,
+            Own::Door(..) => {}
+        }
     } else if llm.is_some() {
         body.hold(MAX_REQUEST).await?;
     }
@@ -163,15 +178,29 @@ async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, pa
         query: canonical.query(),
         method: parts.method.as_str(),
         host: &canonical.host,
+        authority: &canonical.authority,
+        secure: peer.secured.is_some(),
         path: canonical.path(),
         target: parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
         address: guard.source,
         body: body.held(),
         certificate,
     };
-    if let (Some(endpoint), Some(issuer)) = (endpoint, issuer) {
-        let ask = Ask { policy: armed, view, gateway: &core.gateway, now: guard.now };
-        return issue(issuer, endpoint, ask, guard).await.map(Decided::Answer);
+    if armed.sign_in().is_some() {
+        guard.wish = Wish::of(view);
+    }
+    match (itself, issuer) {
+        (None, _) => {}
+        (Some(Own::Endpoint(endpoint)), Some(issuer)) => {
+            let ask = Ask { policy: armed, view, gateway: &core.gateway, now: guard.now };
+            return issue(issuer, endpoint, ask, guard).await.map(Decided::Answer);
+        }
+        (Some(Own::Endpoint(_)), None) => return Err(Stop::new(Reason::InternalError, "an endpoint without a token service")),
+        (Some(Own::Door(door, federation)), _) => {
+            let wish = guard.wish.clone();
+            let ask = idm_sign_in::Ask { policy: armed, view, wish: wish.as_ref(), now: guard.now };
+            return sign_in(door, federation, ask, guard).await.map(Decided::Answer);
+        }
     }
     let (who, source) = armed.authenticate(view, &local.cache, guard.now).await.map_err(|denied| {
         guard.authentication = denied.method;
@@ -237,6 +266,21 @@ async fn issue(issuer: &TokenIssuer, endpoint: Endpoint, ask: Ask<'_>, guard: &m
     }
 }
 
+/// Answers at a door of the policy's sign-in method, and notes on the record whose session it was about.
+async fn sign_in(door: Door, federation: Option<&str>, ask: idm_sign_in::Ask<'_>, guard: &mut Guard) -> Result<Response<ResponseBody>, Stop> {
+    match idm_sign_in::answer(door, federation, ask).await {
+        Ok(answer) => {
+            guard.authentication = answer.who.as_ref().map(|who| who.method.clone());
+            guard.identity = answer.who.clone().map(|who| (who, false));
+            Ok(render::answer(answer))
+        }
+        Err(refused) => {
+            guard.identity = refused.who.map(|who| (who, false));
+            Err(Stop { retry_after: refused.retry_after, ..Stop::new(refused.reason, refused.detail) })
+        }
+    }
+}
+
 /// Records a success: at once, or where use is counted when the answer has ended.
 fn recorded(core: &Rc<Core>, local: &Local, mut guard: Guard, request_bytes: u64, response: Response<ResponseBody>) -> Response<ResponseBody> {
     let status = response.status().as_u16();
@@ -286,13 +330,19 @@ fn prepare(engine: &Engine, allowed: Allowed, mut parts: Parts, peer: &Peer) -> 
     let PolicyInForce { armed, llm, .. } = engine.policies.get(*policy).ok_or_else(internal)?;
     let websocket = wants_websocket(&parts);
     let target = take_credentials(armed, verified_in.as_ref(), &canonical, &mut parts.headers);
+    // A browser sends its session to every route of the host: no upstream is to see one.
+    if engine.signs_in && parts.headers.contains_key(http::header::COOKIE) {
+        idm_authn::COOKIES.iter().for_each(|name| idm_authn::remove_cookie(&mut parts.headers, name));
+    }
     if let Some(llm) = llm {
         llm.prepare(&mut parts.headers);
     }
     crate::scrub::remove_hop_by_hop(&mut parts.headers);
     crate::forward::apply_edits(&mut parts.headers, edits);
     crate::forward::tell_upstream(&mut parts.headers, armed.plan(), permit.who().identity(), &headers, &parts.uri, peer);
-    if let Some(exchanged) = exchanged {
+    let forwards = armed.plan().upstream.credential == idm_plan::CredentialForwarding::Forward;
+    let of_session = permit.who().identity().session_token().filter(|_| forwards);
+    if let Some(exchanged) = exchanged.or_else(|| of_session.and_then(|token| render::bearer(token.reveal()))) {
         parts.headers.insert(http::header::AUTHORIZATION, exchanged);
     }
     Ok(Outbound { permit, parts, target: target.unwrap_or(canonical.target), backends: backends.clone(), timeouts: *timeouts, websocket })
@@ -337,16 +387,25 @@ fn has_scheme(value: &[u8], scheme: &str) -> bool {
     value.get(..scheme.len()).is_some_and(|given| given.eq_ignore_ascii_case(scheme.as_bytes()))
 }
 
+/// Whether signing in, or doing it again, may be what a person lacks.
+fn asks_to_sign_in(reason: Reason) -> bool {
+    matches!(reason, Reason::NoCredentials | Reason::SessionEnded | Reason::StepUpRequired)
+}
+
 async fn refuse(guard: Guard, stop: Stop) -> Response<ResponseBody> {
     let Stop { reason, detail, missing_scopes, retry_after } = stop;
-    let (id, now, local, policy, rule) = (guard.id, guard.now, guard.local.clone(), guard.policy, guard.rule);
-    // The answer waits for the disk: a caller who was refused can always be told why.
-    guard.refused(reason, &detail).await;
-    let is_issuer =
-        |local: &Rc<Local>| rule.and_then(|rule| local.engine.rules.get(rule)).is_some_and(|rule| matches!(rule.handler, ArmedHandler::Issue { .. }));
-    if local.as_ref().is_some_and(is_issuer) {
-        return render::oauth_refusal(reason, id, retry_after);
-    }
+    let (id, now, local, policy) = (guard.id, guard.now, guard.local.clone(), guard.policy);
+    let handler = local.as_ref().zip(guard.rule).and_then(|(local, rule)| local.engine.rules.get(rule)).map(|rule| &rule.handler);
     let armed = local.as_ref().zip(policy).and_then(|(local, policy)| local.engine.policies.get(policy)).map(|policy| &policy.armed);
-    render::refusal(&Refusal { reason, id, now, missing_scopes, retry_after }, armed)
+    let refusal = Refusal { reason, id, now, missing_scopes, retry_after };
+    let response = match (handler, armed.and_then(|armed| armed.sign_in()), &guard.wish) {
+        (Some(ArmedHandler::Issue { .. }), _, _) => render::oauth_refusal(reason, id, retry_after),
+        // A person is sent to sign in, or told in words; a program gets what programs get.
+        (Some(ArmedHandler::Enforce { .. }), Some(method), Some(wish)) if asks_to_sign_in(reason) => render::to_sign_in(method, &wish.page, id),
+        (_, Some(method), Some(wish)) => render::page(method, wish, &guard.host, &refusal),
+        _ => render::refusal(&refusal, armed),
+    };
+    // The answer waits for the disk: a caller who was refused can always be told why.
+    guard.refused(reason, response.status().as_u16(), &detail).await;
+    response
 }

@@ -1,13 +1,16 @@
 //! A refusal as the caller sees it: the only place that knows status lines and problem documents.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
-use idm_authn::ArmedPolicy;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use idm_authn::{ArmedPolicy, ArmedSignIn};
 use idm_plan::Disclosure;
+use idm_sign_in::Wish;
 use idm_types::{DecisionId, Reason, Timestamp};
 use serde_json::Value;
 
 use crate::body::ResponseBody;
+
+const DECISION: HeaderName = HeaderName::from_static("x-decision-id");
 
 /// A refusal, as far as the caller may learn of it.
 pub(crate) struct Refusal {
@@ -16,6 +19,52 @@ pub(crate) struct Refusal {
     pub(crate) now: Timestamp,
     pub(crate) missing_scopes: Vec<String>,
     pub(crate) retry_after: Option<u64>,
+}
+
+/// What a door answers.
+pub(crate) fn answer(answer: idm_sign_in::Answer) -> Response<ResponseBody> {
+    let idm_sign_in::Answer { status, headers, body, who: _ } = answer;
+    let mut response = Response::new(ResponseBody::Text(Some(body)));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Sends a browser to sign in, and back to its page afterwards.
+pub(crate) fn to_sign_in(method: &ArmedSignIn, page: &str, id: DecisionId) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Text(Some(Bytes::new())));
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    let to = HeaderValue::from_str(&idm_sign_in::start_target(method, page));
+    response.headers_mut().extend(to.ok().map(|to| (header::LOCATION, to)));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    decided(&mut response, id);
+    response
+}
+
+/// A refusal for people.
+pub(crate) fn page(method: &ArmedSignIn, wish: &Wish, host: &str, refusal: &Refusal) -> Response<ResponseBody> {
+    let Refusal { reason, id, retry_after, .. } = refusal;
+    let mut response = answer(idm_sign_in::refusal_page(method, wish, host, *reason, reason.status(), *id));
+    decided(&mut response, *id);
+    wait(&mut response, *retry_after);
+    response
+}
+
+/// The header for a token that goes on.
+pub(crate) fn bearer(token: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn decided(response: &mut Response<ResponseBody>, id: DecisionId) {
+    let value = HeaderValue::from_str(&id.to_string());
+    response.headers_mut().extend(value.ok().map(|value| (DECISION, value)));
+}
+
+fn wait(response: &mut Response<ResponseBody>, retry_after: Option<u64>) {
+    let is_away = response.status() == StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().extend(retry_after.or(is_away.then_some(5)).map(|seconds| (header::RETRY_AFTER, seconds.into())));
 }
 
 /// A document of the gateway's own: the answer of a token service.
@@ -36,16 +85,11 @@ pub(crate) fn oauth_refusal(reason: Reason, id: DecisionId, retry_after: Option<
     let mut response = document(Some(&body), false);
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     *response.status_mut() = status;
-    let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
-        headers.insert("x-decision-id", value);
-    }
+    decided(&mut response, id);
     if status == StatusCode::UNAUTHORIZED {
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"token service\""));
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"token service\""));
     }
-    if let Some(seconds) = retry_after.or((status == StatusCode::SERVICE_UNAVAILABLE).then_some(5)) {
-        headers.insert(header::RETRY_AFTER, seconds.into());
-    }
+    wait(&mut response, retry_after);
     response
 }
 
@@ -67,6 +111,12 @@ pub(crate) fn refusal(refusal: &Refusal, armed: Option<&ArmedPolicy>) -> Respons
             members.insert("detail".into(), reason.plain().into());
         }
     }
+    // A script in a page cannot follow to the provider; it can send its window there.
+    if let Some(method) = armed.and_then(ArmedPolicy::sign_in).filter(|_| status == StatusCode::UNAUTHORIZED) {
+        if let Some(members) = problem.as_object_mut() {
+            members.insert("signIn".into(), method.plan().base.as_str().into());
+        }
+    }
     // To a caller who proved who they are, RFC 6750 lets us say which scope is missing.
     if !missing_scopes.is_empty() {
         if let Some(members) = problem.as_object_mut() {
@@ -78,14 +128,10 @@ pub(crate) fn refusal(refusal: &Refusal, armed: Option<&ArmedPolicy>) -> Respons
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
-        headers.insert("x-decision-id", value);
-    }
-    if let Some(seconds) = retry_after.or((status == StatusCode::SERVICE_UNAVAILABLE).then_some(5)) {
-        headers.insert(header::RETRY_AFTER, seconds.into());
-    }
     for value in armed.into_iter().flat_map(|armed| armed.challenges(*reason, missing_scopes, *now)) {
         headers.append(header::WWW_AUTHENTICATE, value);
     }
+    decided(&mut response, *id);
+    wait(&mut response, *retry_after);
     response
 }

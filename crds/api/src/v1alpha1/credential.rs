@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::conditions_schema;
-use super::{Attribute, KeyReference, OauthClientCredential};
+use super::{Attribute, KeyReference, OauthClientCredential, ObjectReference};
 
 /// Credential is one caller: its key, its roles, and where it may be used.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,8 +21,8 @@ use super::{Attribute, KeyReference, OauthClientCredential};
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.apiKey), has(self.password), has(self.oauthClient)].filter(is, is).size() == 1", "message": "credential must have exactly one of `apiKey`, `password`, `oauthClient`"},
-    {"rule": "has(self.secretRef) != (has(self.oauthClient) && !has(self.oauthClient.clientSecret))", "message": "`secretRef` must be set, except for clients with `privateKeyJwt` or `tlsClientAuth`, which have no secret"}]))]
+    {"rule": "[has(self.apiKey), has(self.password), has(self.oauthClient), has(self.person)].filter(is, is).size() == 1", "message": "credential must have exactly one of `apiKey`, `password`, `oauthClient`, `person`"},
+    {"rule": "has(self.secretRef) != (has(self.person) || (has(self.oauthClient) && !has(self.oauthClient.clientSecret)))", "message": "`secretRef` must be set, except for a `person` and for clients with `privateKeyJwt` or `tlsClientAuth`, which have no secret"}]))]
 pub struct CredentialSpec {
     /// Who the credential was handed to; shown in the audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,6 +36,9 @@ pub struct CredentialSpec {
     /// An OAuth client, which gets tokens from the token services of IdentityPolicies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth_client: Option<OauthClientCredential>,
+    /// A person who signs in at a Federation, for the method `signIn` with `credentials`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<PersonCredential>,
     /// The Secret with the API key (in its key `key` unless named), the password (`password` unless named; an argon2id hash in PHC form is taken too) or the client secret (`clientSecret` unless named; a hash is taken too). The operator writes it when it does not exist; one that exists is read and never changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<KeyReference>,
@@ -63,6 +66,18 @@ pub struct CredentialSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKeyCredential {}
+
+/// A person whom a Federation vouches for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PersonCredential {
+    /// What the policy's `signIn.credentials.user` must yield, for example an e-mail address.
+    #[schemars(length(min = 1, max = 512))]
+    pub user: String,
+    /// The Federation that must vouch for the person. Unset takes every Federation of the policy: then make sure that they mean the same person by the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub federation_ref: Option<ObjectReference>,
+}
 
 /// A user name whose password is in the Secret.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -3,7 +3,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{KeySources, ObjectStatus};
+use super::{KeyReference, KeySources, ObjectStatus, OutgoingTls};
 
 /// Federation is one outside source of identities, described once and used by many policies.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +21,30 @@ pub struct FederationSpec {
     /// An OpenID Connect provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oidc: Option<OidcProvider>,
+    /// What people see where they choose a provider. Unset means the object's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub display_name: Option<String>,
+    /// Sessions that are ended whatever else they say: of one person, or of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024), extend("x-kubernetes-list-type" = "atomic"))]
+    pub ended_sessions: Option<Vec<EndedSessions>>,
+    /// Refuse for now whatever this source vouches for: new sign-ins, sessions and tokens. Unset means false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
+}
+
+/// Sessions that began before a time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EndedSessions {
+    /// Whose: the `sub` of the person. Unset means everyone's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub subject: Option<String>,
+    /// Sessions that began before this time are ended, in RFC 3339 UTC, for example `2027-01-01T00:00:00Z`.
+    #[schemars(length(min = 20, max = 30), regex(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?Z$"))]
+    pub before_time: String,
 }
 
 /// An OpenID Connect provider whose tokens policies accept.
@@ -37,4 +61,132 @@ pub struct OidcProvider {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 13), extend("x-kubernetes-list-type" = "set"))]
     pub algorithms: Option<Vec<Algorithm>>,
+    /// The client that the gateway is there, with which people can sign in. Unset: policies accept its tokens, and nobody signs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<OidcClient>,
+}
+
+/// The client that the gateway is at an OpenID Connect provider.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OidcClient {
+    /// The client id.
+    #[schemars(length(min = 1, max = 256))]
+    pub client_id: String,
+    /// How the gateway proves itself. Unset means as a public client, with PKCE alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<OidcClientAuthentication>,
+    /// What is asked for besides `openid`. Unset means `profile` and `email`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128), regex(pattern = "^[!#-\\[\\]-~]+$")), extend("x-kubernetes-list-type" = "set"))]
+    pub scopes: Option<Vec<String>>,
+    /// Endpoints that differ from what discovery says, or that are not discovered. With `authorization` and `token`, and `keys` other than `discovery`, nothing is discovered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<OidcEndpoints>,
+    /// How the provider is reached, where it is not one of the public web.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<OutgoingTls>,
+    /// Where claims come from. Unset means `IdTokenAndUserinfo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claims_from: Option<ClaimsFrom>,
+    /// Which `email` claims count; one that does not is not there for mappings and conditions. Unset means `Verified`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emails: Option<Emails>,
+    /// Further parameters of the authorization request, for example `kc_idp_hint`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub parameters: Option<Vec<AuthorizationParameter>>,
+}
+
+/// How the gateway proves itself to the provider: exactly one of the members.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "[has(self.clientSecretBasic), has(self.clientSecretPost), has(self.privateKeyJwt), has(self.tlsClientAuth)].filter(is, is).size() == 1",
+     "message": "authentication must have exactly one of `clientSecretBasic`, `clientSecretPost`, `privateKeyJwt`, `tlsClientAuth`"}]))]
+pub struct OidcClientAuthentication {
+    /// The secret as `Authorization: Basic`; the key in the Secret is `clientSecret` unless named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret_basic: Option<KeyReference>,
+    /// The secret in the form; the key in the Secret is `clientSecret` unless named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret_post: Option<KeyReference>,
+    /// A signature (RFC 7523).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_key_jwt: Option<OidcAssertion>,
+    /// The client certificate of `tls.clientCertificateRef` (RFC 8705): write `tlsClientAuth: {}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_client_auth: Option<TlsClientAuth>,
+}
+
+/// A client certificate needs no settings here: write `tlsClientAuth: {}`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsClientAuth {}
+
+/// The key that signs assertions for a provider.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OidcAssertion {
+    /// The Secret with the private key, as a JWK or as PKCS#8 in PEM; the key is `key` unless named.
+    pub key_ref: KeyReference,
+    /// What it signs with. Unset means ES256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<Algorithm>,
+}
+
+/// Endpoints of a provider.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OidcEndpoints {
+    /// Where browsers are sent to sign in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 2048))]
+    pub authorization: Option<String>,
+    /// Where codes become tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 2048))]
+    pub token: Option<String>,
+    /// Where more claims are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 2048))]
+    pub userinfo: Option<String>,
+    /// Where browsers are sent to sign out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 2048))]
+    pub end_session: Option<String>,
+    /// Where authorization requests are pushed to (RFC 9126).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 2048))]
+    pub pushed_authorization: Option<String>,
+}
+
+/// Where the claims of a sign-in come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClaimsFrom {
+    /// The id token alone.
+    IdToken,
+    /// The id token, and what the userinfo endpoint adds to it, where there is one.
+    IdTokenAndUserinfo,
+}
+
+/// Which `email` claims count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Emails {
+    /// Those with `email_verified: true`.
+    Verified,
+    /// All: for providers that own every address they hand out and do not say so.
+    DangerAll,
+}
+
+/// A parameter of the authorization request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AuthorizationParameter {
+    /// Its name; not one that the gateway sets itself.
+    #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9_.-]+$"))]
+    pub name: String,
+    /// Its value.
+    #[schemars(length(max = 512))]
+    pub value: String,
 }

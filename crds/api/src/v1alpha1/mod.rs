@@ -9,14 +9,18 @@ mod mtls;
 mod password;
 mod policy;
 mod role_binding;
+mod sign_in;
 mod token;
 mod token_service;
 
 pub use common::{
     Attribute, Discovery, HeaderSource, KeyReference, KeySources, NamedSource, ObjectReference, ObjectStatus, OutgoingTls, SigningKeyStatus, TargetReference,
 };
-pub use credential::{Access, ApiKeyCredential, Credential, CredentialSpec, CredentialStatus, Owner, PasswordCredential};
-pub use federation::{Federation, FederationSpec, OidcProvider};
+pub use credential::{Access, ApiKeyCredential, Credential, CredentialSpec, CredentialStatus, Owner, PasswordCredential, PersonCredential};
+pub use federation::{
+    AuthorizationParameter, ClaimsFrom, Emails, EndedSessions, Federation, FederationSpec, OidcAssertion, OidcClient, OidcClientAuthentication, OidcEndpoints,
+    OidcProvider, TlsClientAuth,
+};
 pub use jose::{
     CertificateHeader, ChosenKey, ContentDestination, ContentSource, CustomClaim, ExpectedClaims, JoseConsume, JoseDecrypt, JoseEncrypt, JoseMessage,
     JoseProduce, JoseSign, JoseStep, JoseVerify, MadeClaims, NewBody, Serialization, SignedForm, WholeBody,
@@ -30,6 +34,7 @@ pub use policy::{
     Require, TokenSource, Upstream,
 };
 pub use role_binding::{ProjectScope, RoleBinding, RoleBindingSpec, Scope, Subject};
+pub use sign_in::{LogoutSettings, Pages, PersonCredentials, RequiredClaim, SessionSettings, SignInMethod, StepUp};
 pub use token::{Confirmation, Demand, IntrospectionMethod, QueryTokenSource, TokenExchange, TokenProfile};
 pub use token_service::{
     AccessTokenSettings, ClientSecret, Introspects, Lifetime, OauthClientCredential, PrivateKeyJwt, RefreshTokenSettings, SigningSettings, TokenClaim,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Base64Method, BasicMethod, Confirmation, DigestMethod, HeaderSource, IntrospectionMethod, JoseStep, KeySources, Llm, MtlsMethod, NamedSource,
-    ObjectReference, ObjectStatus, QueryTokenSource, TargetReference, TokenExchange, TokenProfile, TokenService,
+    ObjectReference, ObjectStatus, QueryTokenSource, SignInMethod, TargetReference, TokenExchange, TokenProfile, TokenService,
 };
 
 /// IdentityPolicy says how callers of its targets authenticate, what they may do, and what the upstream is told about them.
@@ -74,8 +74,8 @@ pub struct Authentication {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.jwt), has(self.introspection), has(self.apiKey), has(self.mtls), has(self.basic), has(self.digest), has(self.base64), has(self.anonymous)].filter(is, is).size() == 1",
-     "message": "method must have exactly one of `jwt`, `introspection`, `apiKey`, `mtls`, `basic`, `digest`, `base64`, `anonymous`"}]))]
+    {"rule": "[has(self.jwt), has(self.introspection), has(self.apiKey), has(self.mtls), has(self.basic), has(self.digest), has(self.base64), has(self.signIn), has(self.anonymous)].filter(is, is).size() == 1",
+     "message": "method must have exactly one of `jwt`, `introspection`, `apiKey`, `mtls`, `basic`, `digest`, `base64`, `signIn`, `anonymous`"}]))]
 pub struct Method {
     /// Name of the method in audit records, metrics and `idm explain`.
     pub name: MethodName,
@@ -100,6 +100,9 @@ pub struct Method {
     /// Accept a header or cookie that holds base64 of a user name and password, or of an API key, in a layout of your own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base64: Option<Base64Method>,
+    /// Let people sign in with their browser.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign_in: Option<SignInMethod>,
     /// Let callers without any credential in. A credential that is presented is still checked by the other methods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anonymous: Option<AnonymousMethod>,

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use idm_api::v1alpha1::{ApiKeyCredential, CredentialSpec, KeyReference};
+use idm_api::v1alpha1::{ApiKeyCredential, CredentialSpec, KeyReference, PersonCredential};
 use idm_plan::{Credential, ObjectKey, Proof, Secrets};
 use idm_types::{ApiKey, Timestamp, hex};
 use sha2::{Digest, Sha256};
@@ -22,6 +22,7 @@ pub(crate) fn lower_credentials(world: &World, secrets: &mut Secrets, report: &m
             Proof::ApiKey { sha256 } => (format!("key:{sha256}"), "spec.secretRef", "key: give each its own Secret"),
             // RFC 9068 §5: both become the `sub` of tokens, so no client may be taken for a user.
             Proof::Password { username, .. } => (format!("name:{username}"), "spec.password.username", "user name or client id"),
+            Proof::Person { user, federation } => (format!("person:{}:{user}", federation.as_deref().unwrap_or_default()), "spec.person.user", "person"),
             Proof::Client(client) => (format!("name:{}", client.client_id), "spec.oauthClient.clientId", "user name or client id"),
         };
         match known.get(&id) {
@@ -38,7 +39,7 @@ pub(crate) fn lower_credentials(world: &World, secrets: &mut Secrets, report: &m
 }
 
 fn lower(world: &World, object: &Object<CredentialSpec>, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<Credential> {
-    let CredentialSpec { owner, api_key, password, oauth_client, secret_ref, roles, attributes, access, expire_time, suspend } = &object.spec;
+    let CredentialSpec { owner, api_key, password, oauth_client, person, secret_ref, roles, attributes, access, expire_time, suspend } = &object.spec;
     let owner = match owner.as_ref().map(|owner| (&owner.user, &owner.application)) {
         None => None,
         Some((Some(user), None)) => Some(format!("user:{user}")),
@@ -50,14 +51,15 @@ fn lower(world: &World, object: &Object<CredentialSpec>, secrets: &mut Secrets, 
         Some((_, Some(time))) => Some(time),
         Some((text, None)) => return notes.fail("spec.expireTime", Cause::Invalid, format!("'{text}' must be a time in UTC such as 2027-01-01T00:00:00Z")),
     };
-    let proof = match (api_key, password, oauth_client) {
-        (Some(ApiKeyCredential {}), None, None) => match secret_ref {
+    let proof = match (api_key, password, oauth_client, person) {
+        (Some(ApiKeyCredential {}), None, None, None) => match secret_ref {
             Some(reference) => lower_key(world, reference, notes)?,
             None => return notes.fail("spec.secretRef", Cause::Invalid, NO_SECRET),
         },
-        (None, Some(_), None) => lower_password(world, object, notes)?,
-        (None, None, Some(client)) => Proof::Client(Box::new(lower_client(world, object, client, secrets, notes)?)),
-        _ => return notes.fail("spec", Cause::Invalid, "credential must have exactly one of `apiKey`, `password`, `oauthClient`"),
+        (None, Some(_), None, None) => lower_password(world, object, notes)?,
+        (None, None, None, Some(person)) => lower_person(world, person, notes)?,
+        (None, None, Some(client), None) => Proof::Client(Box::new(lower_client(world, object, client, secrets, notes)?)),
+        _ => return notes.fail("spec", Cause::Invalid, "credential must have exactly one of `apiKey`, `password`, `oauthClient`, `person`"),
     };
     Some(Credential {
         key: ObjectKey::new(&world.namespace, &object.meta.name),
@@ -69,6 +71,20 @@ fn lower(world: &World, object: &Object<CredentialSpec>, secrets: &mut Secrets, 
         expires,
         suspended: suspend.unwrap_or(false),
     })
+}
+
+fn lower_person(world: &World, person: &PersonCredential, notes: &mut Notes<'_>) -> Option<Proof> {
+    let PersonCredential { user, federation_ref } = person;
+    let federation = match federation_ref {
+        None => None,
+        Some(reference) => match world.federations.iter().find(|federation| federation.meta.name == reference.name) {
+            Some(found) => Some(found.meta.uid.clone()),
+            None => {
+                return notes.fail("spec.person.federationRef", Cause::RefNotFound, format!("Federation '{}' must exist in this namespace", reference.name));
+            }
+        },
+    };
+    Some(Proof::Person { user: user.clone(), federation })
 }
 
 fn lower_password(world: &World, object: &Object<CredentialSpec>, notes: &mut Notes<'_>) -> Option<Proof> {

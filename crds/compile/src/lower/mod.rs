@@ -1,6 +1,7 @@
 //! One file per kind: wire in, plan out, findings for what cannot be lowered.
 
 pub(crate) mod credential;
+pub(crate) mod federation;
 pub(crate) mod jose;
 pub(crate) mod keys;
 pub(crate) mod mtls;
@@ -8,6 +9,7 @@ pub(crate) mod password;
 pub(crate) mod policy;
 pub(crate) mod role_binding;
 pub(crate) mod route;
+pub(crate) mod sign_in;
 pub(crate) mod token_service;
 
 use crate::{Cause, Condition, ObjectId, Report};

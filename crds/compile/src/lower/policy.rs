@@ -2,8 +2,9 @@ use std::collections::BTreeSet;
 
 use idm_api::v1alpha1 as wire;
 use idm_plan::{
-    ApiKeyMethod, Confirmation, CredentialForwarding, Disclosure, Expr, HeaderMapping, IdentityMapping, IntrospectionMethod, Issuer, JwtMethod, KeySource, Llm,
-    LlmProvider, Method, MethodKind, NameSet, ObjectKey, Policy, Require, Rule, Secrets, Source, TokenExchange, TokenQuota, UpstreamSettings, Variable,
+    ApiKeyMethod, Confirmation, CredentialForwarding, Disclosure, Expr, Federation, HeaderMapping, IdentityMapping, IntrospectionMethod, Issuer, JwtMethod,
+    KeySource, Llm, LlmProvider, Method, MethodKind, NameSet, ObjectKey, Policy, Require, Rule, Secrets, Source, TokenExchange, TokenQuota, UpstreamSettings,
+    Variable,
 };
 use idm_types::Skew;
 
@@ -12,6 +13,7 @@ use super::jose::lower_steps;
 use super::keys::{DEFAULT_ALGORITHMS, check_url, lower_keys, secret_text};
 use super::mtls::lower_mtls;
 use super::password::{lower_base64, lower_basic, lower_digest};
+use super::sign_in::lower_sign_in;
 use super::token_service::{lower_service, published};
 use crate::{Cause, Condition, Object, World};
 
@@ -20,11 +22,17 @@ const DEFAULT_SKEW_SECONDS: i64 = 30;
 const CONDITION: &[Variable] =
     &[Variable::Token, Variable::Identity, Variable::Credential, Variable::Request, Variable::Source, Variable::Env, Variable::Jose, Variable::Now];
 
-pub(crate) fn lower_policy(world: &World, object: &Object<wire::IdentityPolicySpec>, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<Policy> {
+pub(crate) fn lower_policy(
+    world: &World,
+    federations: &[Federation],
+    object: &Object<wire::IdentityPolicySpec>,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<Policy> {
     // `target_refs` is read by attach.rs.
     let wire::IdentityPolicySpec { target_refs: _, authentication, authorization, jose, llm, token_service, upstream, disclosure } = &object.spec;
     let wire::Authentication { methods, identity } = authentication;
-    let methods = lower_methods(world, methods, secrets, notes);
+    let methods = lower_methods(world, federations, methods, secrets, notes);
     let identity = lower_identity(identity.as_ref(), notes);
     let rules = lower_rules(authorization.as_ref(), notes);
     let jose = lower_steps(world, jose.as_deref(), secrets, notes);
@@ -72,13 +80,13 @@ fn lower_llm(world: &World, llm: &wire::Llm, secrets: &mut Secrets, notes: &mut 
     Some(Llm { provider, key, quotas: lowered })
 }
 
-fn lower_methods(world: &World, methods: &[wire::Method], secrets: &mut Secrets, notes: &mut Notes<'_>) -> Vec<Method> {
+fn lower_methods(world: &World, federations: &[Federation], methods: &[wire::Method], secrets: &mut Secrets, notes: &mut Notes<'_>) -> Vec<Method> {
     let mut names = BTreeSet::new();
     let mut lowered = Vec::new();
     if methods.is_empty() {
         notes.fail::<()>("spec.authentication.methods", Cause::Invalid, "at least one method must be given; write `anonymous: {}` to open the route");
     }
-    for (i, wire::Method { name, jwt, introspection, api_key, mtls, basic, digest, base64, anonymous }) in methods.iter().enumerate() {
+    for (i, wire::Method { name, jwt, introspection, api_key, mtls, basic, digest, base64, sign_in, anonymous }) in methods.iter().enumerate() {
         let path = format!("spec.authentication.methods[{i}]");
         if !names.insert(name) {
             notes.fail::<()>(format!("{path}.name"), Cause::Invalid, format!("method name '{name}' must be used once"));
@@ -91,13 +99,14 @@ fn lower_methods(world: &World, methods: &[wire::Method], secrets: &mut Secrets,
             basic.is_some(),
             digest.is_some(),
             base64.is_some(),
+            sign_in.is_some(),
             anonymous.is_some(),
         ];
         if given.iter().filter(|given| **given).count() != 1 {
             notes.fail::<()>(
                 path,
                 Cause::Invalid,
-                "method must have exactly one of `jwt`, `introspection`, `apiKey`, `mtls`, `basic`, `digest`, `base64`, `anonymous`",
+                "method must have exactly one of `jwt`, `introspection`, `apiKey`, `mtls`, `basic`, `digest`, `base64`, `signIn`, `anonymous`",
             );
             continue;
         }
@@ -115,6 +124,12 @@ fn lower_methods(world: &World, methods: &[wire::Method], secrets: &mut Secrets,
             lower_digest(world, &format!("{path}.digest"), digest, secrets, notes).map(MethodKind::Digest)
         } else if let Some(base64) = base64 {
             lower_base64(world, &format!("{path}.base64"), base64, notes).map(MethodKind::Base64)
+        } else if let Some(method) = sign_in {
+            if lowered.iter().any(|other: &Method| matches!(other.kind, MethodKind::SignIn(_))) {
+                notes.fail::<()>(path, Cause::Invalid, "`signIn` must be used once: list all Federations there");
+                continue;
+            }
+            lower_sign_in(world, federations, &format!("{path}.signIn"), method, notes).map(|method| MethodKind::SignIn(Box::new(method)))
         } else {
             Some(MethodKind::Anonymous)
         };
@@ -128,13 +143,17 @@ fn lower_jwt(world: &World, path: &str, jwt: &wire::JwtMethod, secrets: &mut Sec
     let mut lowered: Vec<Issuer> = Vec::new();
     for (i, issuer) in issuers.iter().enumerate() {
         let path = format!("{path}.issuers[{i}]");
+        // Whoever is suspended vouches for nobody, at this door neither.
+        if issuer.federation_ref.as_ref().is_some_and(|reference| is_suspended(world, &reference.name)) {
+            continue;
+        }
         let issuer = lower_issuer(world, &path, issuer, secrets, notes)?;
         if lowered.iter().any(|other| other.issuer == issuer.issuer) {
             return notes.fail(path, Cause::Invalid, format!("issuer '{}' must be listed once; give it all its audiences there", issuer.issuer));
         }
         lowered.push(issuer);
     }
-    if lowered.is_empty() {
+    if issuers.is_empty() {
         return notes.fail(format!("{path}.issuers"), Cause::Invalid, "at least one issuer must be given");
     }
     let seconds = clock_skew_seconds.unwrap_or(DEFAULT_SKEW_SECONDS);
@@ -143,6 +162,10 @@ fn lower_jwt(world: &World, path: &str, jwt: &wire::JwtMethod, secrets: &mut Sec
     }
     let sources = token_sources(path, sources.as_deref(), notes)?;
     Some(JwtMethod { issuers: lowered, sources, skew: Skew::from_seconds(seconds as u64), confirmation: lower_confirmation(confirmation.as_ref()) })
+}
+
+fn is_suspended(world: &World, federation: &str) -> bool {
+    world.federations.iter().any(|known| known.meta.name == federation && known.spec.suspend == Some(true))
 }
 
 fn token_sources(path: &str, sources: Option<&[wire::TokenSource]>, notes: &mut Notes<'_>) -> Option<Vec<Source>> {
@@ -231,7 +254,8 @@ fn lower_issuer(world: &World, path: &str, entry: &wire::JwtIssuer, secrets: &mu
             let Some(federation) = world.federations.iter().find(|f| f.meta.name == reference.name) else {
                 return notes.fail(path, Cause::RefNotFound, format!("Federation '{}' must exist in this namespace and be readable", reference.name));
             };
-            let Some(wire::OidcProvider { issuer, keys, algorithms }) = &federation.spec.oidc else {
+            // `client` is read by federation.rs.
+            let Some(wire::OidcProvider { issuer, keys, algorithms, client: _ }) = &federation.spec.oidc else {
                 return notes.fail(path, Cause::InvalidRef, format!("Federation '{}' must be of type `oidc`", reference.name));
             };
             let algorithms = lower_algorithms(&path, algorithms.as_deref(), notes)?;
@@ -258,7 +282,7 @@ fn lower_issuer(world: &World, path: &str, entry: &wire::JwtIssuer, secrets: &mu
     Some(Issuer { issuer, audiences: audiences.clone(), keys, algorithms, types, rfc9068, issued_here })
 }
 
-fn lower_algorithms(path: &str, algorithms: Option<&[idm_types::Algorithm]>, notes: &mut Notes<'_>) -> Option<Vec<idm_types::Algorithm>> {
+pub(crate) fn lower_algorithms(path: &str, algorithms: Option<&[idm_types::Algorithm]>, notes: &mut Notes<'_>) -> Option<Vec<idm_types::Algorithm>> {
     match algorithms {
         None => Some(DEFAULT_ALGORITHMS.to_vec()),
         Some([]) => {

@@ -61,8 +61,19 @@ impl Case {
 
     fn attempt(&self, credential: &str, method: &str, target: &str, body: Option<&[u8]>) -> Result<(), Reason> {
         let headers = http::HeaderMap::new();
-        let view =
-            RequestView { headers: &headers, query: None, method, host: "a", path: "/", target, address: [192, 0, 2, 1].into(), body, certificate: None };
+        let view = RequestView {
+            headers: &headers,
+            query: None,
+            method,
+            host: "a",
+            authority: "a",
+            secure: false,
+            path: "/",
+            target,
+            address: [192, 0, 2, 1].into(),
+            body,
+            certificate: None,
+        };
         let Self { name, policy, grants, table, memory, .. } = self;
         let mapping = &crate::mapping::ArmedMapping::arm(policy).unwrap();
         let through = Through { name, kind: "digest", mapping, policy, grants, table, memory, view, now: NOW };

@@ -1,0 +1,189 @@
+//! Where people sign in.
+
+use idm_api::v1alpha1 as wire;
+use idm_jose::{SigningKey, private_key};
+use idm_plan::{Federation, FederationKind, KeySource, ObjectKey, OidcProvider, Plan, ProviderAuthentication, ProviderEndpoints, Secrets};
+use idm_types::{Algorithm, Timestamp};
+
+use super::Notes;
+use super::keys::{check_url, lower_keys, secret_text};
+use super::mtls::lower_outgoing;
+use super::policy::lower_algorithms;
+use crate::{Cause, Condition, Object, ObjectId, Report, World};
+
+/// Parameters of an authorization request that are the gateway's own.
+const OWN_PARAMETERS: &[&str] = &[
+    "response_type",
+    "response_mode",
+    "client_id",
+    "redirect_uri",
+    "scope",
+    "state",
+    "nonce",
+    "code_challenge",
+    "code_challenge_method",
+    "request",
+    "request_uri",
+    "acr_values",
+    "max_age",
+];
+
+/// The Federations where people can sign in, by name. One that became invalid keeps its version in `previous`; the
+/// flag tells whether one does.
+pub(crate) fn lower_federations(world: &World, previous: Option<&Plan>, secrets: &mut Secrets, report: &mut Report) -> (Vec<Federation>, bool) {
+    let (mut lowered, mut keeps_previous) = (Vec::new(), false);
+    for object in &world.federations {
+        let mut notes = Notes::new(report, ObjectId::new("Federation", &world.namespace, &object.meta.name));
+        let federation = lower(world, object, secrets, &mut notes);
+        let failed = notes.failed;
+        let last_good = || previous.and_then(|plan| plan.federations.iter().find(|known| known.uid == object.meta.uid)).filter(|_| failed).cloned();
+        lowered.extend(federation.or_else(|| {
+            let kept = last_good();
+            keeps_previous |= kept.is_some();
+            kept
+        }));
+    }
+    lowered.sort_by(|a: &Federation, b| a.key.cmp(&b.key));
+    (lowered, keeps_previous)
+}
+
+fn lower(world: &World, object: &Object<wire::FederationSpec>, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<Federation> {
+    let wire::FederationSpec { oidc, display_name, ended_sessions, suspend } = &object.spec;
+    let Some(oidc) = oidc else { return notes.fail("spec", Cause::Invalid, "federation must have exactly one type: set `oidc`") };
+    let provider = lower_provider(world, oidc, secrets, notes)?;
+    let mut ended = Vec::new();
+    for (i, wire::EndedSessions { subject, before_time }) in ended_sessions.iter().flatten().enumerate() {
+        let Some(before) = Timestamp::parse_rfc3339(before_time) else {
+            let message = format!("'{before_time}' must be a time in UTC such as 2027-01-01T00:00:00Z");
+            return notes.fail(format!("spec.endedSessions[{i}].beforeTime"), Cause::Invalid, message);
+        };
+        ended.push((subject.clone(), before));
+    }
+    Some(Federation {
+        key: ObjectKey::new(&world.namespace, &object.meta.name),
+        uid: object.meta.uid.clone(),
+        title: display_name.clone().unwrap_or_else(|| object.meta.name.clone()),
+        kind: FederationKind::Oidc(Box::new(provider)),
+        ended,
+        suspended: suspend.unwrap_or(false),
+    })
+}
+
+fn lower_provider(world: &World, oidc: &wire::OidcProvider, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<OidcProvider> {
+    let wire::OidcProvider { issuer, keys, algorithms, client } = oidc;
+    // Without a client nobody signs in there: policies that take its tokens lower the rest.
+    let wire::OidcClient { client_id, authentication, scopes, endpoints, tls, claims_from, emails, parameters } = client.as_ref()?;
+    let path = "spec.oidc.client";
+    let algorithms = lower_algorithms("spec.oidc", algorithms.as_deref(), notes)?;
+    if algorithms.iter().any(|algorithm| algorithm.is_symmetric()) {
+        return notes.fail("spec.oidc.algorithms", Cause::Invalid, "the algorithms must be asymmetric ones where people sign in");
+    }
+    let discovered = wire::KeySources { discovery: Some(wire::Discovery {}), jwks_uri: None, inline: None, secret_ref: None, tls: tls.clone() };
+    let keys = lower_keys(world, "spec.oidc.keys", issuer, keys.as_ref().unwrap_or(&discovered), &algorithms, secrets, notes)?;
+    let tls = match tls {
+        Some(tls) => Some(lower_outgoing(world, &format!("{path}.tls"), tls, secrets, notes)?),
+        None => None,
+    };
+    let endpoints = lower_endpoints(world, &format!("{path}.endpoints"), endpoints.clone().unwrap_or_default(), notes)?;
+    let written = endpoints.authorization.is_some() && endpoints.token.is_some();
+    let discovery = match &keys {
+        KeySource::Discovery { url, .. } => Some(url.clone()),
+        KeySource::Url { .. } | KeySource::Inline { .. } if written => None,
+        KeySource::Url { .. } | KeySource::Inline { .. } => {
+            let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+            check_url(world, "spec.oidc.issuer", &url, notes)?;
+            Some(url)
+        }
+    };
+    let authentication = lower_authentication(world, &format!("{path}.authentication"), authentication.as_ref(), secrets, notes)?;
+    if authentication == ProviderAuthentication::Certificate && tls.as_ref().is_none_or(|tls| tls.certificate.is_none()) {
+        let message = "`tlsClientAuth` needs the certificate of `tls.clientCertificateRef`";
+        return notes.fail(format!("{path}.authentication.tlsClientAuth"), Cause::Invalid, message);
+    }
+    let mut lowered = Vec::new();
+    for (i, wire::AuthorizationParameter { name, value }) in parameters.iter().flatten().enumerate() {
+        if OWN_PARAMETERS.contains(&name.as_str()) {
+            let message = format!("the parameter '{name}' must not be replaced: the gateway sets it itself");
+            return notes.fail(format!("{path}.parameters[{i}].name"), Cause::Invalid, message);
+        }
+        lowered.push((name.clone(), value.clone()));
+    }
+    if *emails == Some(wire::Emails::DangerAll) {
+        let message = "DangerAll believes e-mail addresses that the provider has not verified: whoever may choose an address there can be anyone here";
+        notes.report.push(&notes.object, format!("{path}.emails"), Condition::Programmed, Cause::DangerousOption, message);
+    }
+    let usual = || vec!["profile".to_owned(), "email".to_owned()];
+    let mut all = vec!["openid".to_owned()];
+    all.extend(scopes.clone().unwrap_or_else(usual).into_iter().filter(|scope| scope != "openid"));
+    Some(OidcProvider {
+        issuer: issuer.clone(),
+        keys,
+        algorithms,
+        discovery,
+        endpoints,
+        tls,
+        client_id: client_id.clone(),
+        authentication,
+        scopes: all,
+        parameters: lowered,
+        userinfo: *claims_from != Some(wire::ClaimsFrom::IdToken),
+        takes_unverified_emails: *emails == Some(wire::Emails::DangerAll),
+    })
+}
+
+fn lower_endpoints(world: &World, path: &str, endpoints: wire::OidcEndpoints, notes: &mut Notes<'_>) -> Option<ProviderEndpoints> {
+    let wire::OidcEndpoints { authorization, token, userinfo, end_session, pushed_authorization } = endpoints;
+    let named = [
+        ("authorization", &authorization),
+        ("token", &token),
+        ("userinfo", &userinfo),
+        ("endSession", &end_session),
+        ("pushedAuthorization", &pushed_authorization),
+    ];
+    for (name, url) in named {
+        if let Some(url) = url {
+            check_url(world, &format!("{path}.{name}"), url, notes)?;
+        }
+    }
+    Some(ProviderEndpoints { authorization, token, userinfo, end_session, pushed_authorization })
+}
+
+fn lower_authentication(
+    world: &World,
+    path: &str,
+    authentication: Option<&wire::OidcClientAuthentication>,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<ProviderAuthentication> {
+    let Some(authentication) = authentication else { return Some(ProviderAuthentication::Nothing) };
+    let wire::OidcClientAuthentication { client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth } = authentication;
+    match (client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth) {
+        (Some(reference), None, None, None) => {
+            let (secret, _) = secret_text(world, &format!("{path}.clientSecretBasic"), reference, "clientSecret", secrets, notes)?;
+            Some(ProviderAuthentication::Basic(secret))
+        }
+        (None, Some(reference), None, None) => {
+            let (secret, _) = secret_text(world, &format!("{path}.clientSecretPost"), reference, "clientSecret", secrets, notes)?;
+            Some(ProviderAuthentication::Post(secret))
+        }
+        (None, None, Some(wire::OidcAssertion { key_ref, algorithm }), None) => {
+            let path = format!("{path}.privateKeyJwt.keyRef");
+            let algorithm = algorithm.unwrap_or(Algorithm::ES256);
+            let (key, text) = secret_text(world, &path, key_ref, "key", secrets, notes)?;
+            if algorithm.is_symmetric() {
+                return notes.fail(path, Cause::Invalid, "the algorithm must be an asymmetric one");
+            }
+            match private_key(&text).map(|jwk| SigningKey::from_jwk(&jwk, algorithm)) {
+                Some(Ok(_)) => Some(ProviderAuthentication::Assertion { key, algorithm }),
+                Some(Err(error)) => notes.fail(path, Cause::InvalidRef, format!("Secret '{}': {error}", key_ref.name)),
+                None => notes.fail(path, Cause::InvalidRef, format!("Secret '{}' must hold a private JWK, or PEM with PKCS#8", key_ref.name)),
+            }
+        }
+        (None, None, None, Some(wire::TlsClientAuth {})) => Some(ProviderAuthentication::Certificate),
+        _ => notes.fail(
+            path,
+            Cause::Invalid,
+            "authentication must have exactly one of `clientSecretBasic`, `clientSecretPost`, `privateKeyJwt`, `tlsClientAuth`",
+        ),
+    }
+}

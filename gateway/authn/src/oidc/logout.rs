@@ -1,0 +1,76 @@
+//! How sessions end together: ours at the provider's word, the provider's at ours (OpenID Connect RP-Initiated,
+//! Back-Channel and Front-Channel Logout).
+
+use idm_session::Tokens;
+use idm_types::Timestamp;
+use serde_json::Value;
+use url::Url;
+
+use super::{Provider, ProviderError};
+
+/// Longer URLs are cut off by proxies on the way.
+const MAX_HINT: usize = 4096;
+const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
+/// A logout token is taken no longer than this after it was made.
+const MAX_AGE_SECONDS: u64 = 600;
+
+/// What a provider wants ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogoutToken {
+    /// The person.
+    pub subject: Option<String>,
+    /// One session of the provider.
+    pub sid: Option<String>,
+    /// The token's own name, which is used once.
+    pub id: String,
+}
+
+impl Provider {
+    /// Where a browser is sent to sign out there; `None` where the provider has no such place.
+    pub async fn end_session_url(&self, tokens: &Tokens, back: &str, state: &str, now: Timestamp) -> Result<Option<String>, ProviderError> {
+        let Some(endpoint) = self.metadata(now).await?.end_session.clone() else { return Ok(None) };
+        let mut url = Url::parse(&endpoint).map_err(|_| ProviderError::unavailable("the end session endpoint is not a URL"))?;
+        {
+            let mut query = url.query_pairs_mut();
+            if let Some(hint) = tokens.id_token.as_ref().filter(|token| token.reveal().len() <= MAX_HINT) {
+                query.append_pair("id_token_hint", hint.reveal());
+            }
+            query.append_pair("client_id", &self.oidc.client_id).append_pair("post_logout_redirect_uri", back).append_pair("state", state);
+        }
+        Ok(Some(url.into()))
+    }
+
+    /// The origins to which signing out may lead a browser.
+    pub fn leads_to(&self) -> Option<String> {
+        let endpoint = self.metadata.load().as_ref()?.end_session.clone()?;
+        Some(Url::parse(&endpoint).ok()?.origin().ascii_serialization())
+    }
+
+    /// What a logout token says (Back-Channel Logout §2.6).
+    pub async fn logout_token(&self, token: &str, now: Timestamp) -> Result<LogoutToken, ProviderError> {
+        let untrusted = |why: &str| Err(ProviderError::untrusted(why));
+        // Explicitly typed, or a plain JWT of a provider that is older than the type.
+        let verified = match self.verify(token, &["logout+jwt".to_owned()], now).await {
+            Ok(verified) => verified,
+            Err(typed) => self.verify(token, &[], now).await.map_err(|_| typed)?,
+        };
+        let claims = verified.claims();
+        if claims.members().contains_key("nonce") {
+            return untrusted("the logout token has a `nonce`: it is an id token");
+        }
+        if !claims.members().get("events").and_then(|events| events.get(EVENT)).is_some_and(Value::is_object) {
+            return untrusted("the logout token has no event that ends sessions");
+        }
+        let Some(issued) = claims.members().get("iat").and_then(Value::as_u64) else { return untrusted("the logout token has no `iat`") };
+        if now.seconds() > issued.saturating_add(MAX_AGE_SECONDS) {
+            return untrusted("the logout token is too old");
+        }
+        let text = |name: &str| claims.text(name).filter(|text| !text.is_empty() && text.len() <= 255).map(str::to_owned);
+        let Some(id) = text("jti") else { return untrusted("the logout token has no `jti`") };
+        let (subject, sid) = (text("sub"), text("sid"));
+        if subject.is_none() && sid.is_none() {
+            return untrusted("the logout token names neither person nor session");
+        }
+        Ok(LogoutToken { subject, sid, id })
+    }
+}

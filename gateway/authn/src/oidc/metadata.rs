@@ -1,0 +1,86 @@
+//! Where a provider is asked (OpenID Connect Discovery §3, RFC 8414).
+
+use std::sync::Arc;
+
+use idm_jose::parse_strict;
+use idm_plan::ProviderEndpoints;
+use idm_types::Timestamp;
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::{Provider, ProviderError};
+use crate::outside::{Authorization, Patience, Question};
+
+/// A document is asked for again after this time.
+const FRESH_MS: u64 = 5 * 60_000;
+
+/// Its endpoints, and what it says of itself.
+#[derive(Clone, Debug)]
+pub(super) struct Metadata {
+    pub(super) authorization: String,
+    pub(super) token: String,
+    pub(super) userinfo: Option<String>,
+    pub(super) end_session: Option<String>,
+    pub(super) pushed: Option<String>,
+    /// It names itself in its answers (RFC 9207): then an answer without is not one of its own.
+    pub(super) names_itself: bool,
+    read_at: u64,
+}
+
+impl Provider {
+    /// The endpoints; a document that cannot be read again stays in force.
+    pub(super) async fn metadata(&self, now: Timestamp) -> Result<Arc<Metadata>, ProviderError> {
+        let known = self.metadata.load_full();
+        if let Some(known) = known.as_ref().filter(|known| now.0 < known.read_at.saturating_add(FRESH_MS)) {
+            return Ok(known.clone());
+        }
+        match (self.read(now).await, known) {
+            (Ok(read), _) => {
+                let read = Arc::new(read);
+                self.metadata.store(Some(read.clone()));
+                Ok(read)
+            }
+            (Err(_), Some(known)) => Ok(known),
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    async fn read(&self, now: Timestamp) -> Result<Metadata, ProviderError> {
+        let document = match &self.oidc.discovery {
+            None => Map::new(),
+            Some(url) => {
+                let question = Question { endpoint: url.clone(), authorization: Authorization::Nothing, form: None, expected: 200, patience: Patience::Short };
+                let text = self.outside.ask(question).await.map_err(|why| ProviderError::unavailable(why.to_string()))?;
+                let Ok(Value::Object(document)) = parse_strict(&text) else {
+                    return Err(ProviderError::unavailable(format!("{url} is not a JSON object that names each member once")));
+                };
+                // Discovery §4.3: a document that speaks of another issuer leads its clients there.
+                if document.get("issuer").and_then(Value::as_str) != Some(&self.oidc.issuer) {
+                    return Err(ProviderError::untrusted(format!("{url} does not speak of the issuer `{}`", self.oidc.issuer)));
+                }
+                document
+            }
+        };
+        self.endpoints(&document, now)
+    }
+
+    fn endpoints(&self, document: &Map<String, Value>, now: Timestamp) -> Result<Metadata, ProviderError> {
+        let ProviderEndpoints { authorization, token, userinfo, end_session, pushed_authorization } = &self.oidc.endpoints;
+        let find = |written: &Option<String>, name: &str| -> Result<Option<String>, ProviderError> {
+            let Some(found) = written.clone().or_else(|| document.get(name).and_then(Value::as_str).map(str::to_owned)) else { return Ok(None) };
+            // Browsers are sent there: nothing but a web address.
+            let is_web = Url::parse(&found).is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.fragment().is_none());
+            if is_web { Ok(Some(found)) } else { Err(ProviderError::untrusted(format!("`{name}` of the provider is not a web address"))) }
+        };
+        let missing = |name: &str| ProviderError::unavailable(format!("the provider names no `{name}`"));
+        Ok(Metadata {
+            authorization: find(authorization, "authorization_endpoint")?.ok_or_else(|| missing("authorization_endpoint"))?,
+            token: find(token, "token_endpoint")?.ok_or_else(|| missing("token_endpoint"))?,
+            userinfo: find(userinfo, "userinfo_endpoint")?.filter(|_| self.oidc.userinfo),
+            end_session: find(end_session, "end_session_endpoint")?,
+            pushed: find(pushed_authorization, "pushed_authorization_request_endpoint")?,
+            names_itself: document.get("authorization_response_iss_parameter_supported") == Some(&Value::Bool(true)),
+            read_at: now.0,
+        })
+    }
+}

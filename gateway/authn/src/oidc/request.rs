@@ -1,0 +1,91 @@
+//! How a browser is sent to a provider, and comes back (RFC 6749 §4.1, RFC 7636, RFC 9126, RFC 9207).
+
+use std::borrow::Cow;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use idm_jose::{parse_strict, to_base64url};
+use idm_plan::StepUp;
+use idm_types::{Redacted, Timestamp};
+use serde_json::Value;
+use url::Url;
+
+use super::{Provider, ProviderError};
+use crate::outside::Patience;
+
+/// What a browser is sent to ask for.
+pub struct Asked<'a> {
+    /// Where it comes back to.
+    pub redirect_uri: &'a str,
+    /// Comes back with it.
+    pub state: &'a str,
+    /// Comes back in the id token.
+    pub nonce: &'a str,
+    /// Proves later that we are who began.
+    pub verifier: &'a str,
+    /// How strong and recent the sign-in must be.
+    pub step_up: &'a StepUp,
+}
+
+impl Provider {
+    /// Where the browser is sent.
+    pub async fn authorization_url(&self, asked: &Asked<'_>, now: Timestamp) -> Result<String, ProviderError> {
+        let metadata = self.metadata(now).await?;
+        let Asked { redirect_uri, state, nonce, verifier, step_up } = asked;
+        let challenge = to_base64url(digest(&SHA256, verifier.as_bytes()).as_ref());
+        let scope = self.oidc.scopes.join(" ");
+        let mut parameters: Vec<(&'static str, String)> = [
+            ("response_type", "code"),
+            ("redirect_uri", redirect_uri),
+            ("scope", scope.as_str()),
+            ("state", state),
+            ("nonce", nonce),
+            ("code_challenge", challenge.as_str()),
+            ("code_challenge_method", "S256"),
+        ]
+        .map(|(name, value)| (name, value.to_owned()))
+        .to_vec();
+        if !step_up.acr.is_empty() {
+            parameters.push(("acr_values", step_up.acr.join(" ")));
+        }
+        if let Some(seconds) = step_up.max_age_seconds {
+            parameters.push(("max_age", seconds.to_string()));
+        }
+        let mut url = Url::parse(&metadata.authorization).map_err(|_| ProviderError::unavailable("the authorization endpoint is not a URL"))?;
+        url.query_pairs_mut().append_pair("client_id", &self.oidc.client_id);
+        match &metadata.pushed {
+            None => {
+                let own = parameters.iter().map(|(name, value)| (*name, value.as_str()));
+                let more = self.oidc.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+                url.query_pairs_mut().extend_pairs(own.chain(more));
+            }
+            Some(endpoint) => {
+                let reference = self.push(endpoint, parameters, now).await?;
+                url.query_pairs_mut().append_pair("request_uri", &reference);
+            }
+        }
+        Ok(url.into())
+    }
+
+    /// RFC 9126 §2: the request goes from server to server, and the browser carries a reference to it.
+    async fn push(&self, endpoint: &str, parameters: Vec<(&'static str, String)>, now: Timestamp) -> Result<String, ProviderError> {
+        let more = self.oidc.parameters.iter().map(|(name, value)| (Cow::Owned(name.clone()), value.clone()));
+        let form = parameters.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).chain(more);
+        let form = form.map(|(name, value)| (name, Redacted::new(value))).collect();
+        let answer = self.post(endpoint, form, 201, Patience::Short, now).await.map_err(|why| ProviderError::unavailable(why.to_string()))?;
+        let answer = parse_strict(&answer).map_err(|_| ProviderError::unavailable(format!("{endpoint} did not answer with a JSON object")))?;
+        let reference = answer.get("request_uri").and_then(Value::as_str).filter(|uri| !uri.is_empty() && uri.len() <= 512);
+        reference.map(str::to_owned).ok_or_else(|| ProviderError::unavailable(format!("{endpoint} gave no `request_uri`")))
+    }
+
+    /// Whether an answer that says it is of `named` is one of this provider (RFC 9207 §2.4).
+    pub async fn answered(&self, named: Option<&str>, now: Timestamp) -> Result<(), ProviderError> {
+        match named {
+            Some(named) if named == self.oidc.issuer => Ok(()),
+            Some(_) => Err(ProviderError::untrusted("`iss` of the answer names another provider")),
+            None if self.metadata(now).await?.names_itself => {
+                Err(ProviderError::untrusted("the provider names itself in its answers, and this one has no `iss`"))
+            }
+            None => Ok(()),
+        }
+    }
+}

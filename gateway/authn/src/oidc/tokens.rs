@@ -1,0 +1,126 @@
+//! What comes for a code or a refresh token (RFC 6749 §4.1.3, §6; OpenID Connect Core §3.1.3, §5.3, §12).
+
+use idm_jose::parse_strict;
+use idm_session::Tokens;
+use idm_types::{Redacted, Timestamp};
+use serde_json::{Map, Value};
+
+use super::id_token::{Expected, Person};
+use super::{Provider, ProviderError};
+use crate::outside::{Authorization, Form, NoAnswer, Patience, Question};
+
+/// Tokens are asked for again this long before they end, or in the last quarter of a shorter life.
+const AHEAD_MS: u64 = 30_000;
+
+/// A person, and what the provider gave us for them.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// Who.
+    pub person: Person,
+    /// Tokens.
+    pub tokens: Tokens,
+    /// When tokens are to be asked for again, in milliseconds.
+    pub refresh_at: u64,
+}
+
+struct Answered {
+    tokens: Tokens,
+    refresh_at: u64,
+}
+
+impl Provider {
+    /// Redeems the code of a sign-in.
+    pub async fn redeem(&self, code: &str, redirect_uri: &str, verifier: &str, expected: &Expected<'_>, now: Timestamp) -> Result<SignedIn, ProviderError> {
+        let form = form(&[("grant_type", "authorization_code"), ("code", code), ("redirect_uri", redirect_uri), ("code_verifier", verifier)]);
+        let Answered { tokens, refresh_at } = self.tokens(form, now).await?;
+        let id_token = tokens.id_token.as_ref().ok_or_else(|| ProviderError::untrusted("the provider gave no id token"))?;
+        let mut person = self.check_id_token(id_token.reveal(), tokens.access.as_ref(), expected, now).await?;
+        self.complete(&mut person, tokens.access.as_ref(), now).await?;
+        Ok(SignedIn { person, tokens, refresh_at })
+    }
+
+    /// New tokens for a refresh token of a person; what the provider does not say anew stays as it was.
+    pub async fn refresh(&self, old: &Tokens, person: &Person, now: Timestamp) -> Result<SignedIn, ProviderError> {
+        let Some(refresh) = &old.refresh else { return Err(ProviderError::refused("there is no refresh token")) };
+        let form = form(&[("grant_type", "refresh_token"), ("refresh_token", refresh.reveal())]);
+        let Answered { mut tokens, refresh_at } = self.tokens(form, now).await?;
+        let mut new = match &tokens.id_token {
+            // OpenID Connect Core §12.2: the same person, and no nonce.
+            Some(id_token) => {
+                let expected = Expected { subject: Some(&person.subject), ..Expected::default() };
+                let new = self.check_id_token(id_token.reveal(), tokens.access.as_ref(), &expected, now).await?;
+                Person { proved: person.proved, sid: new.sid.clone().or_else(|| person.sid.clone()), ..new }
+            }
+            None => person.clone(),
+        };
+        self.complete(&mut new, tokens.access.as_ref(), now).await?;
+        tokens.refresh = tokens.refresh.or_else(|| old.refresh.clone());
+        tokens.id_token = tokens.id_token.or_else(|| old.id_token.clone());
+        Ok(SignedIn { person: new, tokens, refresh_at })
+    }
+
+    async fn tokens(&self, form: Form, now: Timestamp) -> Result<Answered, ProviderError> {
+        let endpoint = &self.metadata(now).await?.token;
+        let answer = match self.post(endpoint, form, 200, Patience::Long, now).await {
+            Ok(answer) => answer,
+            // 401 is about our own client, and 429 about how often we ask.
+            Err(why @ NoAnswer::Refused { status: 400 | 403, .. }) => return Err(ProviderError::refused(why.to_string())),
+            Err(why) => return Err(ProviderError::unavailable(why.to_string())),
+        };
+        let unusable = |why: &str| ProviderError::untrusted(format!("the answer of {endpoint} is not usable: {why}"));
+        let answer = parse_strict(&answer).map_err(|_| unusable("it is not a JSON object that names each member once"))?;
+        let text =
+            |name: &str| answer.get(name).and_then(Value::as_str).filter(|text| !text.is_empty() && text.bytes().all(|byte| (0x21..0x7f).contains(&byte)));
+        if !answer.get("token_type").and_then(Value::as_str).is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
+            return Err(unusable("`token_type` is not Bearer"));
+        }
+        let lives_ms = answer.get("expires_in").and_then(Value::as_u64).map(|seconds| seconds.saturating_mul(1000));
+        let token = |name: &str| text(name).map(|token| Redacted::new(token.to_owned()));
+        let tokens = Tokens {
+            id_token: token("id_token"),
+            access: token("access_token"),
+            access_until: lives_ms.map(|ms| now.0.saturating_add(ms)),
+            refresh: token("refresh_token"),
+        };
+        let refresh_at = lives_ms.map_or(u64::MAX, |ms| now.0.saturating_add(ms - AHEAD_MS.min(ms / 4)));
+        Ok(Answered { tokens, refresh_at })
+    }
+
+    /// Adds what the userinfo endpoint says, and takes away what is not to be believed.
+    async fn complete(&self, person: &mut Person, access: Option<&Redacted<String>>, now: Timestamp) -> Result<(), ProviderError> {
+        if let (Some(endpoint), Some(access)) = (&self.metadata(now).await?.userinfo, access) {
+            let more = self.userinfo(endpoint, access, &person.subject).await?;
+            let mut claims = more;
+            // What was signed counts before what was not.
+            claims.extend(std::mem::take(&mut person.claims));
+            person.claims = claims;
+        }
+        let is_verified = |value: &Value| *value == Value::Bool(true) || value == "true";
+        if !self.oidc.takes_unverified_emails && !person.claims.get("email_verified").is_some_and(is_verified) {
+            person.claims.remove("email");
+        }
+        // Of this sign-in, and not of the person.
+        for name in ["nonce", "at_hash", "c_hash", "jti"] {
+            person.claims.remove(name);
+        }
+        Ok(())
+    }
+
+    async fn userinfo(&self, endpoint: &str, access: &Redacted<String>, subject: &str) -> Result<Map<String, Value>, ProviderError> {
+        let authorization = Authorization::Bearer(access.clone());
+        let question = Question { endpoint: endpoint.to_owned(), authorization, form: None, expected: 200, patience: Patience::Short };
+        let answer = self.outside.ask(question).await.map_err(|why| ProviderError::unavailable(why.to_string()))?;
+        let Ok(Value::Object(members)) = parse_strict(&answer) else {
+            return Err(ProviderError::untrusted(format!("the answer of {endpoint} is not a JSON object that names each member once")));
+        };
+        // OpenID Connect Core §5.3.2: without this, one person's token could bring another one's claims.
+        if members.get("sub").and_then(Value::as_str) != Some(subject) {
+            return Err(ProviderError::untrusted("`sub` of the userinfo is not the `sub` of the id token"));
+        }
+        Ok(members)
+    }
+}
+
+fn form(parameters: &[(&'static str, &str)]) -> Form {
+    parameters.iter().map(|(name, value)| ((*name).into(), Redacted::new((*value).to_owned()))).collect()
+}

@@ -1,0 +1,97 @@
+//! New tokens for a session, asked for once however many requests, cores and pods want them.
+//!
+//! In this process the first who wants them begins, and the others wait for the same end. Among processes the first who
+//! claims the refresh token asks; the claim lives longer than any answer may take. Once begun, it goes on without the
+//! request: a refresh token that was used and whose successor nobody kept would end the session.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use idm_session::{Found, Session, SessionId, Sessions};
+use idm_store::{Key, Store};
+use idm_types::{Reason, Timestamp};
+use tokio::sync::watch;
+
+use crate::oidc::{Person, Provider, SignedIn};
+
+/// A claim outlives every question: those end within 20 seconds.
+const CLAIM_MS: u64 = 60_000;
+/// After a provider that does not answer, the next try waits.
+const RETRY_MS: u64 = 30_000;
+/// How often and how long another gateway's work is looked after.
+const POLL: Duration = Duration::from_millis(100);
+const POLLS: u32 = 240;
+
+/// The refreshes under way in this process.
+pub(crate) type Refreshing = Arc<Mutex<HashMap<Key, watch::Receiver<bool>>>>;
+
+/// Whether new tokens are to be asked for.
+pub(crate) fn is_due(session: &Session, now: Timestamp) -> bool {
+    session.tokens.refresh.is_some() && now.0 >= session.refresh_at
+}
+
+/// Begins, or joins what is under way; the receiver changes when it has ended, whatever came of it.
+pub(crate) fn begin(refreshing: &Refreshing, provider: &Arc<Provider>, store: &Store, id: &SessionId, found: &Found, now: Timestamp) -> watch::Receiver<bool> {
+    let mut under_way = refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(receiver) = under_way.get(&id.key()) {
+        let mut receiver = receiver.clone();
+        receiver.mark_unchanged();
+        return receiver;
+    }
+    let (sender, receiver) = watch::channel(false);
+    under_way.insert(id.key(), receiver.clone());
+    let (all, provider, store, id, found) = (refreshing.clone(), provider.clone(), store.clone(), id.clone(), found.clone());
+    let outside = provider.outside().clone();
+    outside.carry_on(Box::pin(async move {
+        refresh(&provider, &store, &id, &found, now).await;
+        all.lock().unwrap_or_else(PoisonError::into_inner).remove(&id.key());
+        sender.send_replace(true);
+    }));
+    receiver
+}
+
+async fn refresh(provider: &Provider, store: &Store, id: &SessionId, found: &Found, now: Timestamp) {
+    let session = &found.session;
+    let Some(token) = session.tokens.refresh.as_ref() else { return };
+    let claim = Key::of(&["refreshing", &session.federation, token.reveal()]);
+    match store.claim(&claim, CLAIM_MS, now).await {
+        Ok(true) => {}
+        Ok(false) => return wait_for_another(store, id, found, now).await,
+        Err(error) => return tracing::warn!(%error, "tokens are not refreshed"),
+    }
+    let sessions = Sessions { store };
+    let person = Person { subject: session.subject.clone(), sid: session.sid.clone(), proved: session.proved, claims: session.claims.clone() };
+    let new = match provider.refresh(&session.tokens, &person, now).await {
+        Ok(SignedIn { person, tokens, refresh_at }) => Session { sid: person.sid, claims: person.claims, tokens, refresh_at, ..session.clone() },
+        // The provider knows the person, and says no more: the session is over here as it is there.
+        Err(error) if matches!(error.reason, Reason::SignInRefused | Reason::UntrustedSignIn) => {
+            tracing::info!(federation = %provider.federation().key, reason = %error.reason, detail = error.detail, "a session ended with its refresh token");
+            if let Err(error) = sessions.end(id, session, idm_session::Ended::This, now).await {
+                tracing::warn!(%error, "a session could not be ended");
+            }
+            return;
+        }
+        Err(error) => {
+            tracing::warn!(federation = %provider.federation().key, detail = error.detail, "tokens are not refreshed for now");
+            let _ = store.remove(&claim).await;
+            Session { refresh_at: now.0.saturating_add(RETRY_MS), ..session.clone() }
+        }
+    };
+    match sessions.replace(id, found, &new, now).await {
+        Ok(true) => {}
+        Ok(false) => tracing::debug!("a session was replaced or ended while its tokens were refreshed"),
+        Err(error) => tracing::warn!(%error, "refreshed tokens could not be kept"),
+    }
+}
+
+/// Another gateway asks: ends when it has, or when it should have.
+async fn wait_for_another(store: &Store, id: &SessionId, found: &Found, now: Timestamp) {
+    for _ in 0..POLLS {
+        tokio::time::sleep(POLL).await;
+        match store.get(&id.key(), now).await {
+            Ok(Some(written)) if found.is_written_as(&written) => {}
+            _ => return,
+        }
+    }
+}

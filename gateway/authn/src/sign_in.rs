@@ -1,0 +1,400 @@
+//! Sessions of people who signed in with a browser.
+//!
+//! The cookie opens the session; whether the session is good enough for this policy is asked here, on every look. A
+//! verdict is kept for a moment like any other, and what ends sessions is asked anew for every request.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method, header};
+use idm_expr::Expression;
+use idm_jose::Claims;
+use idm_plan::{Federation, LOGIN_COOKIE, RequiredClaim, SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE, SignInMethod, Source, StepUp};
+use idm_session::{Found, Session, SessionId, Sessions, ending_keys};
+use idm_store::Key;
+use idm_types::{Reason, Redacted, Timestamp};
+use serde_json::{Map, Value};
+
+use crate::chain::{Attempt, Fresh};
+use crate::credential::{Through, admit};
+use crate::oidc::Provider;
+use crate::refresh;
+use crate::{Armory, Denied, Facts, Identity, RequestView, jwt, mapping};
+
+/// A verdict on a session is used for this long, and no longer than a tenth of its idle time.
+const KEEP_MS: u64 = 30_000;
+/// While new tokens are on their way, the next look comes soon.
+const SOON_MS: u64 = 1000;
+/// How long a request waits for new tokens when the old ones have ended.
+const REFRESH_WAIT: Duration = Duration::from_secs(25);
+
+/// Every cookie of ours; no upstream sees one.
+pub const COOKIES: [&str; 4] = [SECURE_SESSION_COOKIE, SESSION_COOKIE, SECURE_LOGIN_COOKIE, LOGIN_COOKIE];
+
+/// The method, with its live providers.
+pub struct ArmedSignIn {
+    plan: SignInMethod,
+    providers: Vec<Arc<Provider>>,
+    user: Option<Expression>,
+    secure: [Source; 1],
+    plain: [Source; 1],
+}
+
+/// Where browsers reach us, as they write it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Scheme, host and port.
+    pub text: String,
+    /// Whether it is https.
+    pub secure: bool,
+}
+
+impl Origin {
+    /// The name of the session's cookie.
+    pub fn session_cookie(&self) -> &'static str {
+        if self.secure { SECURE_SESSION_COOKIE } else { SESSION_COOKIE }
+    }
+
+    /// The name of the cookie that ties sign-ins to their browser.
+    pub fn login_cookie(&self) -> &'static str {
+        if self.secure { SECURE_LOGIN_COOKIE } else { LOGIN_COOKIE }
+    }
+}
+
+/// What is remembered of a session with the identity that it gave.
+#[derive(Debug)]
+pub(crate) struct OfSession {
+    /// Each of them ends it when it is revoked.
+    pub(crate) keys: Vec<Key>,
+    /// What the upstream gets where the policy forwards credentials.
+    pub(crate) access: Option<Redacted<String>>,
+}
+
+impl ArmedSignIn {
+    pub(crate) fn arm(plan: &SignInMethod, federations: &[Federation], armory: &mut Armory<'_>) -> Result<Self, String> {
+        let mut providers = Vec::new();
+        for name in &plan.federations {
+            let federation = federations.iter().find(|federation| federation.key.name == *name);
+            let federation = federation.ok_or_else(|| format!("Federation `{name}` is not in the plan"))?;
+            providers.push(match armory.providers.get(name) {
+                Some(known) => known.clone(),
+                None => {
+                    let armed = Arc::new(Provider::arm(federation, armory)?);
+                    armory.providers.insert(name.clone(), armed.clone());
+                    armed
+                }
+            });
+        }
+        let user = plan.credentials.as_ref().map(|credentials| Expression::arm(&credentials.user)).transpose()?;
+        let cookie = |name: &str| [Source::Cookie { name: name.to_owned() }];
+        Ok(Self { plan: plan.clone(), providers, user, secure: cookie(SECURE_SESSION_COOKIE), plain: cookie(SESSION_COOKIE) })
+    }
+
+    /// The plan behind it.
+    pub fn plan(&self) -> &SignInMethod {
+        &self.plan
+    }
+
+    /// Where people can sign in.
+    pub fn providers(&self) -> &[Arc<Provider>] {
+        &self.providers
+    }
+
+    /// One of them, by the Federation's name.
+    pub fn provider(&self, name: &str) -> Option<&Arc<Provider>> {
+        self.providers.iter().find(|provider| provider.federation().key.name == name)
+    }
+
+    /// The place of the session's cookie.
+    pub(crate) fn sources(&self, view: RequestView<'_>) -> &[Source] {
+        if self.is_secure(view) { &self.secure } else { &self.plain }
+    }
+
+    /// Whether browsers see https: said by the policy, or by the connection.
+    fn is_secure(&self, view: RequestView<'_>) -> bool {
+        self.written(view).map_or(view.secure, |origin| origin.starts_with("https:"))
+    }
+
+    fn written(&self, view: RequestView<'_>) -> Option<&String> {
+        self.plan.origins.iter().find(|origin| origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(view.authority)))
+    }
+
+    /// Where the browser of this request reaches us, if people may sign in there.
+    pub fn origin(&self, view: RequestView<'_>) -> Result<Origin, Denied> {
+        let denied = |why: String| Denied::new(Reason::OriginNotAllowed, why, None);
+        if let Some(written) = self.written(view) {
+            return Ok(Origin { text: written.clone(), secure: written.starts_with("https:") });
+        }
+        let here = format!("{}://{}", if view.secure { "https" } else { "http" }, view.authority.to_ascii_lowercase());
+        if !self.plan.origins.is_empty() {
+            return Err(denied(format!("`{here}` is not one of {}", self.plan.origins.join(", "))));
+        }
+        let is_here = view.host == "localhost"
+            || view.host.ends_with(".localhost")
+            || view.host.parse().is_ok_and(|ip: std::net::Ipv4Addr| ip.is_loopback())
+            || view.host == "[::1]";
+        if !view.secure && !is_here {
+            return Err(denied(format!("`{here}` is plain http: anyone on the way could take the session")));
+        }
+        Ok(Origin { text: here, secure: view.secure })
+    }
+
+    /// Whether a page of another site makes the browser ask. What changes nothing may come from anywhere.
+    pub(crate) fn check_site(&self, view: RequestView<'_>) -> Result<(), String> {
+        let changes = !matches!(view.method, "GET" | "HEAD" | "OPTIONS") || view.headers.contains_key(header::UPGRADE);
+        if !changes {
+            return Ok(());
+        }
+        self.is_own_page(view)
+    }
+
+    /// Whether a page of our own origin made the browser ask, as far as the browser says.
+    pub fn is_own_page(&self, view: RequestView<'_>) -> Result<(), String> {
+        if let Some(from) = one(view.headers, "origin") {
+            let own = self.origin(view).ok().is_some_and(|own| own.text.eq_ignore_ascii_case(from)) || self.plan.origins.iter().any(|own| own == from);
+            return if own { Ok(()) } else { Err(format!("its `Origin` is {:?}", from.chars().take(200).collect::<String>())) };
+        }
+        match one(view.headers, "sec-fetch-site") {
+            None | Some("same-origin" | "none") => Ok(()),
+            Some(_) => Err("its `Sec-Fetch-Site` says that another site sent it".into()),
+        }
+    }
+
+    /// Whether a session is one of a provider that people sign in at here, and was not ended by its Federation.
+    fn provider_of(&self, session: &Session) -> Result<&Arc<Provider>, (Reason, &'static str)> {
+        let provider = self.providers.iter().find(|provider| provider.federation().uid == session.federation);
+        let provider = provider.ok_or((Reason::SessionEnded, "it is a session of another Federation"))?;
+        let Federation { ended, suspended, .. } = provider.federation();
+        if *suspended {
+            return Err((Reason::FederationSuspended, ""));
+        }
+        if ended.iter().any(|(subject, before)| subject.as_ref().is_none_or(|subject| *subject == session.subject) && session.began < before.0) {
+            return Err((Reason::SessionEnded, "the Federation's `endedSessions` ended it"));
+        }
+        Ok(provider)
+    }
+
+    pub(crate) async fn attempt(&self, through: Through<'_>, cookie: &str) -> Attempt {
+        match self.look(through, cookie).await {
+            Ok(fresh) => Attempt::Verified(fresh),
+            // A session that is over is nothing: another method may know the caller.
+            Err(denied) if denied.reason == Reason::SessionEnded => Attempt::NotMine(denied),
+            Err(denied) => Attempt::Rejected(denied),
+        }
+    }
+
+    async fn look(&self, through: Through<'_>, cookie: &str) -> Result<Fresh, Denied> {
+        let Through { memory, now, .. } = through;
+        let denied = |reason, detail: &str| through.denied(reason, detail);
+        let over = |detail: &str| denied(Reason::SessionEnded, detail);
+        let sessions = Sessions { store: &memory.store };
+        let id = SessionId::parse(cookie).ok_or_else(|| over("the cookie is not one of ours"))?;
+        let find = || async {
+            let found = sessions.find(&id, self.plan.idle_seconds * 1000, now).await;
+            found.map_err(|error| denied(Reason::StoreUnavailable, &error.to_string()))?.ok_or_else(|| over("it is not known, or was idle too long"))
+        };
+        let mut found = find().await?;
+        self.check_end(through, &id, &found.session)?;
+        let provider = self.provider_of(&found.session).map_err(|(reason, detail)| denied(reason, detail))?;
+        let mut until = now.0.saturating_add(KEEP_MS.min(self.plan.idle_seconds * 100));
+        if refresh::is_due(&found.session, now) {
+            until = until.min(now.0.saturating_add(SOON_MS));
+            let mut done = refresh::begin(&memory.refreshing, provider, &memory.store, &id, &found, now);
+            if found.session.tokens.access_until.is_none_or(|end| end <= now.0) {
+                // Without good tokens nobody knows whether the person still may: the answer is waited for.
+                let _ = tokio::time::timeout(REFRESH_WAIT, done.changed()).await;
+                found = find().await?;
+                self.check_end(through, &id, &found.session)?;
+            }
+        }
+        let Found { session, .. } = found;
+        until = until.min(session.refresh_at.max(now.0.saturating_add(SOON_MS))).min(self.end_of(&session));
+        check_claims(&self.plan.required, &session.claims).map_err(|detail| denied(Reason::ClaimRequired, &detail))?;
+        until = until.min(check_strength(&self.plan.step_up, &session, now).map_err(|detail| denied(Reason::StepUpRequired, &detail))?);
+        let mut identity = self.identity(through, &session)?;
+        identity.session = Some(OfSession { keys: ending_keys(&id, &session), access: session.tokens.access.clone() });
+        Ok(Fresh { identity: Rc::new(identity), until, epoch: 0 })
+    }
+
+    fn end_of(&self, session: &Session) -> u64 {
+        session.until.min(session.began.saturating_add(self.plan.absolute_seconds * 1000))
+    }
+
+    fn check_end(&self, through: Through<'_>, id: &SessionId, session: &Session) -> Result<(), Denied> {
+        let Through { memory, now, .. } = through;
+        if now.0 >= self.end_of(session) {
+            return Err(through.denied(Reason::SessionEnded, "it is older than sessions get here"));
+        }
+        for key in ending_keys(id, session) {
+            match memory.store.revocations().contains(&key, now) {
+                Ok(false) => {}
+                Ok(true) => return Err(through.denied(Reason::SessionEnded, "it was ended")),
+                Err(stale) => return Err(through.denied(Reason::StoreUnavailable, stale.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Who a session speaks of, as policies, upstream and audit see it.
+    pub(crate) fn identity(&self, through: Through<'_>, session: &Session) -> Result<Identity, Denied> {
+        let unusable = |detail: String| through.denied(Reason::UnusableClaim, detail);
+        let claims = Claims::new(session.claims.clone());
+        let expires = Some(Timestamp(self.end_of(session)));
+        let Some(user) = &self.user else { return jwt::identity(through, claims, &session.issuer, expires, None).map_err(unusable) };
+        let name = user.value(&Facts { claims: Some(&claims), policy: Some(&through.policy.key), ..Facts::default() }).ok();
+        let name = mapping::name(name).ok_or_else(|| unusable(format!("the person has no usable `{}`, by which their Credential is found", user.plan())))?;
+        let only = self.plan.credentials.as_ref().and_then(|credentials| credentials.only.as_deref());
+        let credential = through.table.by_person(&name, &session.federation, only);
+        let credential = credential.ok_or_else(|| through.denied(Reason::NoPersonCredential, format!("there is none for `{name}`")))?;
+        // Both are needed: the provider says who it is, and the Credential what they may do.
+        let admitted = match admit(through, credential) {
+            Attempt::Verified(Fresh { identity, .. }) => identity,
+            Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, denied) => return Err(denied),
+        };
+        let person = jwt::identity(through, claims, &session.issuer, expires, None).map_err(unusable)?;
+        let mut attributes = credential.attributes.clone();
+        attributes.extend(person.attributes.iter().filter(|(name, _)| !credential.attributes.iter().any(|(known, _)| known == name)).cloned());
+        let mut identity = Identity {
+            roles: admitted.roles.clone(),
+            scopes: Vec::new(),
+            attributes,
+            credential: admitted.credential.clone(),
+            owner: admitted.owner.clone(),
+            only_policies: admitted.only_policies.clone(),
+            expires: [person.expires, credential.expires].into_iter().flatten().min(),
+            ..person
+        };
+        let claims = Claims::new(session.claims.clone());
+        let facts = Facts { identity: Some(&identity), claims: Some(&claims), policy: Some(&through.policy.key), ..Facts::default() };
+        identity.headers = through.mapping.headers(true, &facts).map_err(unusable)?;
+        Ok(identity)
+    }
+}
+
+/// The one value of a header, where it is text.
+fn one<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok(),
+        _ => None,
+    }
+}
+
+/// Whether a request is of a browser that goes to a page, and not of a program or of a script in a page.
+pub fn navigates(view: RequestView<'_>) -> bool {
+    if ![Method::GET.as_str(), Method::HEAD.as_str()].contains(&view.method) || view.headers.contains_key(header::UPGRADE) {
+        return false;
+    }
+    if let Some(mode) = one(view.headers, "sec-fetch-mode") {
+        return mode == "navigate";
+    }
+    let asks_for_pages = one(view.headers, "accept").is_some_and(|accept| accept.to_ascii_lowercase().contains("text/html"));
+    asks_for_pages && !view.headers.contains_key("x-requested-with")
+}
+
+fn check_claims(required: &[RequiredClaim], claims: &Map<String, Value>) -> Result<(), String> {
+    let claims = Claims::new(claims.clone());
+    for RequiredClaim { path, values } in required {
+        let name = path.join(".");
+        let found = claims.at(path).filter(|value| !value.is_null()).ok_or_else(|| format!("there is no `{name}`"))?;
+        let is_wanted = |value: &Value| {
+            let text = match value {
+                Value::String(text) => text.clone(),
+                Value::Bool(truth) => truth.to_string(),
+                Value::Number(number) => number.to_string(),
+                _ => return false,
+            };
+            values.contains(&text)
+        };
+        let fits = values.is_empty() || is_wanted(found) || found.as_array().is_some_and(|items| items.iter().any(is_wanted));
+        if !fits {
+            return Err(format!("`{name}` is none of {}", values.join(", ")));
+        }
+    }
+    Ok(())
+}
+
+/// Until when the sign-in is strong and recent enough.
+fn check_strength(step_up: &StepUp, session: &Session, now: Timestamp) -> Result<u64, String> {
+    let StepUp { acr, max_age_seconds } = step_up;
+    let found = session.claims.get("acr").and_then(Value::as_str).unwrap_or_default();
+    if !acr.is_empty() && !acr.iter().any(|wanted| wanted == found) {
+        return Err(format!("`acr` is `{found}`, and the policy wants one of {}", acr.join(", ")));
+    }
+    let Some(max_age) = max_age_seconds else { return Ok(u64::MAX) };
+    let end = Timestamp::from_seconds(session.proved.saturating_add(*max_age)).0;
+    if now.0 >= end { Err(format!("the person proved themselves more than {max_age} s ago")) } else { Ok(end) }
+}
+
+#[cfg(test)]
+mod tests {
+    use idm_plan::Pages;
+    use idm_session::Tokens;
+    use serde_json::json;
+
+    use super::*;
+
+    fn method(absolute_seconds: u64) -> ArmedSignIn {
+        let plan = SignInMethod {
+            federations: Vec::new(),
+            base: "/_idm".into(),
+            origins: Vec::new(),
+            idle_seconds: 60,
+            absolute_seconds,
+            required: Vec::new(),
+            step_up: StepUp::default(),
+            credentials: None,
+            after_logout: None,
+            pages: Pages::default(),
+        };
+        ArmedSignIn { plan, providers: Vec::new(), user: None, secure: [Source::Cookie { name: "a".into() }], plain: [Source::Cookie { name: "b".into() }] }
+    }
+
+    fn session() -> Session {
+        Session {
+            federation: "f".into(),
+            issuer: "https://idp".into(),
+            subject: "ana".into(),
+            sid: None,
+            claims: Map::new(),
+            began: 1_000_000,
+            until: 1_900_000,
+            proved: 1000,
+            era: "e".into(),
+            tokens: Tokens::default(),
+            refresh_at: u64::MAX,
+        }
+    }
+
+    #[test]
+    fn a_session_ends_where_it_was_begun_to_end_and_where_this_policy_says() {
+        assert_eq!(method(36_000).end_of(&session()), 1_900_000, "as long as the policy that began it said");
+        assert_eq!(method(60).end_of(&session()), 1_060_000, "no longer than this policy takes any");
+    }
+
+    #[test]
+    fn strength_and_age_have_an_end() {
+        let wanted = StepUp { acr: vec!["gold".into()], max_age_seconds: Some(60) };
+        let mut session = session();
+        assert!(check_strength(&wanted, &session, Timestamp(1_000_000)).is_err());
+        session.claims.insert("acr".into(), "gold".into());
+        assert_eq!(check_strength(&wanted, &session, Timestamp(1_000_000)), Ok(1_060_000));
+        assert!(check_strength(&wanted, &session, Timestamp(1_060_000)).is_err());
+    }
+
+    #[test]
+    fn a_required_claim_must_be_there_and_have_a_wanted_value() {
+        let claims = json!({"hd": "shop.example", "groups": ["a", "b"], "n": 7, "ok": true, "none": null, "realm": {"roles": ["x"]}});
+        let check = |path: &str, values: &[&str]| {
+            let required = RequiredClaim { path: path.split('.').map(str::to_owned).collect(), values: values.iter().map(|v| (*v).to_owned()).collect() };
+            check_claims(&[required], claims.as_object().unwrap()).is_ok()
+        };
+        for (path, values) in [("hd", &["shop.example"][..]), ("hd", &[]), ("groups", &["b"]), ("n", &["7"]), ("ok", &["true"]), ("realm.roles", &["x"])] {
+            assert!(check(path, values), "{path}");
+        }
+        for (path, values) in [("hd", &["shop"][..]), ("none", &[]), ("missing", &[]), ("groups", &["c"]), ("realm", &["x"]), ("realm.roles.x", &[])] {
+            assert!(!check(path, values), "{path}");
+        }
+    }
+}

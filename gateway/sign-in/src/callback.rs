@@ -1,0 +1,72 @@
+//! Where a browser comes back from a provider, and a session begins.
+
+use std::sync::Arc;
+
+use idm_authn::{ArmedSignIn, Expected, Provider, SignedIn};
+use idm_session::{Ended, Session, Sessions};
+use idm_store::Key;
+use idm_types::Reason;
+
+use crate::cookie::{self, OnTheWay};
+use crate::parameters::Parameters;
+use crate::start::redirect_uri;
+use crate::target::or_front_page;
+use crate::{Answer, Ask, Refused};
+
+/// What was used once is remembered longer than any sign-in may take.
+const USED_MS: u64 = 30 * 60_000;
+const MAX_CODE: usize = 4096;
+
+pub(crate) async fn callback(method: &ArmedSignIn, provider: &Arc<Provider>, ask: Ask<'_>) -> Result<Answer, Refused> {
+    let Ask { policy, view, now, .. } = ask;
+    let origin = method.origin(view)?;
+    let parameters = Parameters::read(view.query.unwrap_or_default().as_bytes())?;
+    let federation = provider.federation();
+    if federation.suspended {
+        return Err(Refused::new(Reason::FederationSuspended, format!("Federation {}", federation.key)));
+    }
+    // First of all: is it this browser that asked this provider? Nothing else of the answer is looked at before.
+    let unknown = |why: &str| Refused::new(Reason::UnknownSignIn, why);
+    let state = parameters.text("state").ok_or_else(|| unknown("there is no `state`"))?;
+    let way = OnTheWay::read(view, &origin).ok_or_else(|| unknown("the browser did not bring its cookie back"))?;
+    let login = way.browser.login(state, &federation.uid, now);
+    let login = login.ok_or_else(|| unknown("`state` is not of this browser and provider, or is older than 15 minutes"))?;
+    provider.answered(parameters.text("iss"), now).await?;
+    if !policy.store().claim(&Key::of(&["sign-in", &federation.uid, &login.id]), USED_MS, now).await? {
+        return Err(unknown("`state` was used before"));
+    }
+    if let Some(error) = parameters.text("error") {
+        // RFC 6749 §4.1.2.1: a code of printable characters; whatever else was written there stays out of the records.
+        let code = if error.len() <= 64 && error.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') { error } else { "an error" };
+        return Err(Refused::new(Reason::SignInRefused, format!("the provider answered `{code}`")));
+    }
+    let code = parameters.text("code").filter(|code| code.len() <= MAX_CODE).ok_or_else(|| unknown("there is no `code`"))?;
+    let (nonce, verifier) = (way.browser.nonce(&login), way.browser.verifier(&login));
+    let expected = Expected { nonce: Some(&nonce), subject: None, step_up: Some(&method.plan().step_up) };
+    let signed_in = provider.redeem(code, &redirect_uri(method, provider, &origin.text), &verifier, &expected, now).await?;
+    let SignedIn { person, tokens, refresh_at } = signed_in;
+    let sessions = Sessions { store: policy.store() };
+    let session = Session {
+        federation: federation.uid.clone(),
+        issuer: provider.issuer().to_owned(),
+        era: sessions.era(&federation.uid, &person.subject, now).await?,
+        subject: person.subject,
+        sid: person.sid,
+        claims: person.claims,
+        began: now.0,
+        until: now.0.saturating_add(method.plan().absolute_seconds * 1000),
+        proved: person.proved,
+        tokens,
+        refresh_at,
+    };
+    let who = policy.person(&session, view, now);
+    let id = sessions.begin(&session, method.plan().idle_seconds * 1000, now).await.map_err(|error| Refused { who: who.clone(), ..error.into() })?;
+    // Who signs in gets a new session, and the one before is over (ASVS 7.2.4).
+    if let Some(old) = cookie::session(view, &origin) {
+        if let Some(found) = sessions.find(&old, 1, now).await? {
+            sessions.end(&old, &found.session, Ended::This, now).await?;
+        }
+    }
+    let to = or_front_page(Some(&login.to), &method.plan().base);
+    Ok(Answer::redirect(to)?.with_cookie(cookie::give_session(&id, &origin)).of(who))
+}

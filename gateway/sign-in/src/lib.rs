@@ -1,0 +1,166 @@
+//! The doors of a sign-in method: what the gateway itself answers to browsers and providers.
+//!
+//! In: a request to a door, as [`Ask`]. Out: an [`Answer`], or [`Refused`] with its reason. Who a person is says the
+//! provider, whose answers `idm-authn` checks; sessions are kept by `idm-session`. Never does IO of its own, and
+//! never sends a browser anywhere but to a path of its own host, to a provider, or where the policy says. Start at
+//! [`answer`]; `callback.rs` is where a session begins, `logout.rs` where it ends, `pages.rs` what people see.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod callback;
+mod cookie;
+mod logout;
+mod pages;
+mod parameters;
+mod start;
+mod target;
+mod texts;
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
+use idm_authn::{ArmedPolicy, ArmedSignIn, Denied, Identity, ProviderError, RequestView};
+use idm_plan::Door;
+use idm_session::SessionError;
+use idm_store::StoreError;
+use idm_types::{Reason, Timestamp};
+
+pub use pages::{Wish, refusal_page};
+pub use start::start_target;
+pub use target::is_local_target;
+
+/// The largest form that is read.
+pub const MAX_FORM: usize = 64 * 1024;
+
+/// A request to a door.
+#[derive(Clone, Copy)]
+pub struct Ask<'r> {
+    /// The policy whose door it is.
+    pub policy: &'r ArmedPolicy,
+    /// The request; where it has a form, that is there as a whole.
+    pub view: RequestView<'r>,
+    /// What the browser can show.
+    pub wish: Option<&'r Wish>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What a request got.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    /// Whose session began or ended.
+    pub who: Option<Rc<Identity>>,
+}
+
+impl Answer {
+    fn empty(status: u16) -> Self {
+        let headers = HeaderMap::from_iter([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))]);
+        Self { status, headers, body: Bytes::new(), who: None }
+    }
+
+    /// Sends the browser on. What follows must not learn where it came from: the address may hold a code.
+    fn redirect(to: &str) -> Result<Self, Refused> {
+        let mut answer = Self::empty(303);
+        let to = HeaderValue::from_str(to).map_err(|_| Refused::new(Reason::InternalError, "an address cannot travel in a header"))?;
+        answer.headers.insert(header::LOCATION, to);
+        answer.headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        Ok(answer)
+    }
+
+    fn with_cookie(mut self, cookie: Option<HeaderValue>) -> Self {
+        self.headers.extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
+        self
+    }
+
+    fn of(self, who: Option<Rc<Identity>>) -> Self {
+        Self { who, ..self }
+    }
+}
+
+/// Why a request got nothing.
+#[derive(Debug)]
+pub struct Refused {
+    /// The reason.
+    pub reason: Reason,
+    /// For the audit. Never holds a secret or a token.
+    pub detail: String,
+    /// Seconds until another attempt is looked at.
+    pub retry_after: Option<u64>,
+    /// The person, where a provider had vouched for them.
+    pub who: Option<Rc<Identity>>,
+}
+
+impl Refused {
+    fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), retry_after: None, who: None }
+    }
+}
+
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Self {
+        Self { retry_after: denied.retry_after, ..Self::new(denied.reason, denied.detail) }
+    }
+}
+
+impl From<ProviderError> for Refused {
+    fn from(error: ProviderError) -> Self {
+        Self::new(error.reason, error.detail)
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self::new(Reason::StoreUnavailable, error.to_string())
+    }
+}
+
+impl From<SessionError> for Refused {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Store(error) => error.into(),
+            SessionError::TooLarge => Self::new(Reason::UnusableClaim, error.to_string()),
+            SessionError::NoEntropy => Self::new(Reason::InternalError, error.to_string()),
+        }
+    }
+}
+
+/// Whether a door reads a form.
+pub fn wants_form(door: Door) -> bool {
+    matches!(door, Door::Logout | Door::BackChannel)
+}
+
+/// Answers at a door; `federation` is whose it is, for the doors that each has.
+pub async fn answer(door: Door, federation: Option<&str>, ask: Ask<'_>) -> Result<Answer, Refused> {
+    let internal = || Refused::new(Reason::InternalError, "a door without a sign-in method or Federation behind it");
+    let method = ask.policy.sign_in().ok_or_else(internal)?;
+    let reads = matches!(ask.view.method, "GET" | "HEAD");
+    let writes = ask.view.method == "POST";
+    let fits = match door {
+        Door::Start | Door::Callback | Door::LoggedOut | Door::FrontChannel => reads,
+        Door::Logout => reads || writes,
+        Door::BackChannel => writes,
+    };
+    if !fits {
+        return Err(Refused::new(Reason::MalformedRequest, format!("{} is not asked with {}", door.name(), ask.view.method)));
+    }
+    let provider = || federation.and_then(|name| method.provider(name)).ok_or_else(internal);
+    match door {
+        Door::Start => start::start(method, ask).await,
+        Door::Callback => callback::callback(method, provider()?, ask).await,
+        Door::Logout => logout::logout(method, ask).await,
+        Door::LoggedOut => logout::logged_out(method, ask),
+        Door::BackChannel => logout::back_channel(provider()?, ask).await,
+        Door::FrontChannel => logout::front_channel(provider()?, ask).await,
+    }
+}
+
+/// The address of a door below the policy's base.
+fn address(method: &ArmedSignIn, origin: &str, door: Door, federation: Option<&str>) -> String {
+    format!("{origin}{}", door.path(&method.plan().base, federation))
+}

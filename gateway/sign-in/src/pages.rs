@@ -1,0 +1,202 @@
+//! What people see: plain pages that need no script, load nothing from elsewhere, and can be read by everyone.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use idm_authn::{ArmedSignIn, RequestView, navigates};
+use idm_plan::{Door, Pages};
+use idm_types::{DecisionId, Reason};
+use url::Url;
+
+use crate::start::encoded;
+use crate::texts::Texts;
+use crate::{Answer, Ask};
+
+const ACCENT: &str = "#0b5cad";
+const STYLE: &str = "*{box-sizing:border-box}body{margin:0;min-height:100vh;display:grid;place-items:center;background:#f6f8fa;color:#1b1f24;\
+font:16px/1.5 system-ui,sans-serif}main{width:min(26rem,100vw - 2rem);margin:1rem;padding:2rem;background:#fff;border:1px solid #d0d7de;border-radius:8px}\
+img{display:block;max-width:100%;max-height:3rem;margin-bottom:1.5rem}h1{font-size:1.25rem;line-height:1.25;margin:0 0 .5rem}p{margin:0 0 1rem}\
+ul{list-style:none;margin:0;padding:0}a.b,button{display:block;width:100%;margin-top:.75rem;padding:.625rem 1rem;border:1px solid var(--a);border-radius:4px;\
+background:var(--a);color:#fff;font:inherit;text-align:center;text-decoration:none;cursor:pointer}.q{background:none!important;color:inherit!important;\
+border-color:#7d8590!important}a.b:focus-visible,button:focus-visible{outline:2px solid var(--a);outline-offset:2px}\
+.d{color:#57606a;font-size:.875rem;margin:1.5rem 0 0}code{font-family:ui-monospace,monospace;overflow-wrap:anywhere}\
+@media(prefers-color-scheme:dark){body{background:#0e1116;color:#e6eaf0}main{background:#161b22;border-color:#30363d}.d{color:#9aa4b2}}";
+
+/// That a browser wants a page, and in which language.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    languages: String,
+    /// What it asked for, to come back to.
+    pub page: String,
+}
+
+impl Wish {
+    /// `None` for programs and for scripts in pages.
+    pub fn of(view: RequestView<'_>) -> Option<Self> {
+        navigates(view).then(|| Self::speaking(view.headers, view.target))
+    }
+
+    fn speaking(headers: &HeaderMap, page: &str) -> Self {
+        let languages = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        Self { languages: languages.chars().take(256).collect(), page: page.to_owned() }
+    }
+}
+
+/// Text that is text, wherever it stands.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c if c.is_control() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+struct Page<'p> {
+    pages: &'p Pages,
+    host: &'p str,
+    texts: &'static Texts,
+    heading: &'p str,
+    /// HTML, escaped already.
+    content: String,
+    /// Where its forms may lead, besides to this host.
+    leads_to: Vec<String>,
+}
+
+impl Page<'_> {
+    fn answer(self, status: u16) -> Answer {
+        let Self { pages, host, texts, heading, content, leads_to } = self;
+        let title = pages.title.as_deref().unwrap_or(host);
+        let style = format!(":root{{--a:{}}}{STYLE}", pages.accent.as_deref().unwrap_or(ACCENT));
+        let logo = pages.logo.as_deref().map(|logo| format!("<img src=\"{}\" alt=\"\">", escaped(logo))).unwrap_or_default();
+        let body = format!(
+            "<!doctype html>\n<html lang=\"{}\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+             <meta name=\"robots\" content=\"noindex\"><title>{} – {}</title><style>{style}</style></head>\n<body><main>{logo}<h1>{}</h1>\n{content}</main></body></html>\n",
+            texts.tag,
+            escaped(heading),
+            escaped(title),
+            escaped(heading),
+        );
+        let hash = STANDARD.encode(digest(&SHA256, style.as_bytes()));
+        let image = match pages.logo.as_deref().map(Url::parse) {
+            Some(Ok(url)) => url.origin().ascii_serialization(),
+            Some(Err(_)) => "'self'".to_owned(),
+            None => "'none'".to_owned(),
+        };
+        let policy = format!(
+            "default-src 'none'; style-src 'sha256-{hash}'; img-src {image}; form-action 'self'{}; frame-ancestors 'none'; base-uri 'none'",
+            leads_to.iter().map(|origin| format!(" {origin}")).collect::<String>()
+        );
+        let mut answer = Answer::empty(status);
+        let headers = [
+            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+            (header::CONTENT_SECURITY_POLICY, policy.as_str()),
+            (header::X_FRAME_OPTIONS, "DENY"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::REFERRER_POLICY, "no-referrer"),
+            (header::CONTENT_LANGUAGE, texts.tag),
+        ];
+        answer.headers.extend(headers.into_iter().filter_map(|(name, value): (HeaderName, &str)| Some((name, HeaderValue::from_str(value).ok()?))));
+        answer.body = Bytes::from(body);
+        answer
+    }
+}
+
+fn page<'p>(
+    method: &'p ArmedSignIn,
+    ask: Ask<'p>,
+    heading: impl FnOnce(&'static Texts) -> &'static str,
+    content: impl FnOnce(&'static Texts) -> String,
+) -> Page<'p> {
+    let texts = Texts::of(ask.wish.map_or("", |wish| &wish.languages));
+    Page { pages: &method.plan().pages, host: ask.view.host, texts, heading: heading(texts), content: content(texts), leads_to: Vec::new() }
+}
+
+/// Where the person chooses among providers.
+pub(crate) fn chooser(method: &ArmedSignIn, ask: Ask<'_>, to: &str) -> Answer {
+    let base = &method.plan().base;
+    let open = method.providers().iter().map(|provider| provider.federation()).filter(|federation| !federation.suspended);
+    let link = |name: &str, title: &str| {
+        let address = format!("{base}?at={}&to={}", encoded(name), encoded(to));
+        format!("<li><a class=\"b\" href=\"{}\">{}</a></li>\n", escaped(&address), escaped(title))
+    };
+    let links: String = open.map(|federation| link(&federation.key.name, &federation.title)).collect();
+    page(method, ask, |texts| texts.sign_in, |texts| format!("<p>{}</p>\n<ul>{links}</ul>", escaped(texts.choose))).answer(200)
+}
+
+/// Where the person says that they want to sign out.
+pub(crate) fn confirm_logout(method: &ArmedSignIn, ask: Ask<'_>) -> Answer {
+    let action = Door::Logout.path(&method.plan().base, None);
+    let content = |texts: &'static Texts| {
+        format!(
+            "<p>{}</p>\n<form method=\"post\" action=\"{}\"><button>{}</button><button class=\"q\" name=\"everywhere\" value=\"1\">{}</button></form>\n\
+             <a class=\"b q\" href=\"/\">{}</a>",
+            escaped(texts.sign_out_question),
+            escaped(&action),
+            escaped(texts.sign_out),
+            escaped(texts.sign_out_everywhere),
+            escaped(texts.stay)
+        )
+    };
+    // The form's answer leads on to the provider, where that has a place to sign out.
+    let leads_to = method.providers().iter().flat_map(|provider| provider.leads_to()).collect();
+    Page { leads_to, ..page(method, ask, |texts| texts.sign_out, content) }.answer(200)
+}
+
+/// Where the person ends up after signing out.
+pub(crate) fn logged_out(method: &ArmedSignIn, ask: Ask<'_>) -> Answer {
+    let content = |texts: &'static Texts| format!("<p>{}</p>\n<a class=\"b q\" href=\"/\">{}</a>", escaped(texts.signed_out_more), escaped(texts.again));
+    page(method, ask, |texts| texts.signed_out, content).answer(200)
+}
+
+/// A refusal for people: what they can do, and the number under which it is on record.
+pub fn refusal_page(method: &ArmedSignIn, wish: &Wish, host: &str, reason: Reason, status: u16, id: DecisionId) -> Answer {
+    let texts = Texts::of(&wish.languages);
+    let [heading, sentence] = texts.refusal(reason);
+    // Whoever has no access does not get it by signing in again as the same person; to everyone else it is offered.
+    let again = match reason {
+        Reason::UnknownSignIn | Reason::SignInRefused | Reason::UntrustedSignIn | Reason::StepUpRequired | Reason::ProviderUnavailable => {
+            format!("<a class=\"b\" href=\"/\">{}</a>", escaped(texts.again))
+        }
+        reason if reason.status() == 403 => {
+            let leave = Door::Logout.path(&method.plan().base, None);
+            format!("<a class=\"b q\" href=\"{}\">{}</a>", escaped(&leave), escaped(texts.sign_out))
+        }
+        _ => String::new(),
+    };
+    let content = format!("<p>{}</p>\n{again}<p class=\"d\">{} <code>{id}</code></p>", escaped(sentence), escaped(texts.support));
+    Page { pages: &method.plan().pages, host, texts, heading, content, leads_to: Vec::new() }.answer(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_text_becomes_markup() {
+        assert_eq!(escaped("<script>'\"&\u{7}x"), "&lt;script&gt;&#39;&quot;&amp;x");
+    }
+
+    #[test]
+    fn a_page_allows_its_own_style_and_nothing_else() {
+        let pages = Pages { title: Some("<Shop>".into()), logo: Some("https://cdn.example/l.svg".into()), accent: Some("#112233".into()) };
+        let page = Page { pages: &pages, host: "a", texts: Texts::of("de"), heading: "<b>", content: "<p>ok</p>".into(), leads_to: vec!["https://idp".into()] };
+        let answer = page.answer(403);
+        let body = String::from_utf8(answer.body.to_vec()).unwrap();
+        let style = body.split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
+        let policy = answer.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.contains(&format!("'sha256-{}'", STANDARD.encode(digest(&SHA256, style.as_bytes())))), "{policy}");
+        assert!(policy.contains("img-src https://cdn.example;") && policy.contains("form-action 'self' https://idp;"), "{policy}");
+        assert!(body.contains("&lt;Shop&gt;") && body.contains("lang=\"de\"") && body.contains("--a:#112233") && !body.contains("<script"), "{body}");
+        assert_eq!(answer.status, 403);
+    }
+}

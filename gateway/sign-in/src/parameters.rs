@@ -1,0 +1,43 @@
+//! The parameters of a request to a door: each is there once.
+
+use std::collections::BTreeMap;
+
+use idm_types::{Reason, Redacted};
+
+use crate::Refused;
+
+const MAX_PARAMETERS: usize = 32;
+
+pub(crate) struct Parameters(BTreeMap<String, Redacted<String>>);
+
+impl Parameters {
+    /// Reads a query or a form. What is there twice has two readings.
+    pub(crate) fn read(text: &[u8]) -> Result<Self, Refused> {
+        let mut all = BTreeMap::new();
+        for (name, value) in form_urlencoded::parse(text) {
+            let is_twice = all.insert(name.to_string(), Redacted::new(value.into_owned())).is_some();
+            if is_twice || all.len() > MAX_PARAMETERS {
+                return Err(Refused::new(Reason::MalformedRequest, "a parameter is there twice, or there are too many"));
+            }
+        }
+        Ok(Self(all))
+    }
+
+    /// The value of one; an empty one counts as left out.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|value| value.reveal().as_str()).filter(|value| !value.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_is_there_once() {
+        let read = Parameters::read(b"state=a%2Bb&code=&x=1").unwrap();
+        assert_eq!((read.text("state"), read.text("code"), read.text("y")), (Some("a+b"), None, None));
+        assert!(Parameters::read(b"state=a&state=a").is_err());
+        assert!(Parameters::read((0..33).map(|i| format!("p{i}=1&")).collect::<String>().as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,72 @@
+//! Where a browser goes to sign in.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use idm_authn::{ArmedSignIn, Asked, Provider};
+use idm_plan::Door;
+use idm_session::Login;
+use idm_types::Reason;
+
+use crate::cookie::OnTheWay;
+use crate::parameters::Parameters;
+use crate::target::{is_local_target, or_front_page};
+use crate::{Answer, Ask, Refused, address, pages};
+
+/// Sign-ins that may be begun from one address in a minute: enough for an office behind one address.
+const PER_MINUTE: u32 = 600;
+/// So often in half a minute for the same page is a loop.
+const LOOP: u32 = 6;
+
+/// Where a browser is sent that has to sign in before it may see a page.
+pub fn start_target(method: &ArmedSignIn, page: &str) -> String {
+    let base = &method.plan().base;
+    if !is_local_target(page) {
+        return base.clone();
+    }
+    format!("{base}?to={}", encoded(page))
+}
+
+pub(crate) fn encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+/// Sends the browser to the provider; where there are several, the person chooses.
+pub(crate) async fn start(method: &ArmedSignIn, ask: Ask<'_>) -> Result<Answer, Refused> {
+    let Ask { policy, view, now, .. } = ask;
+    let origin = method.origin(view)?;
+    let parameters = Parameters::read(view.query.unwrap_or_default().as_bytes())?;
+    let to = or_front_page(parameters.text("to"), &method.plan().base);
+    let taken = policy.take_sign_in(view.address, PER_MINUTE, now);
+    taken.map_err(|seconds| Refused { retry_after: Some(seconds), ..Refused::new(Reason::TooManySignIns, "") })?;
+    let provider = match (parameters.text("at"), method.providers()) {
+        (Some(name), _) => method.provider(name).ok_or_else(|| Refused::new(Reason::MalformedRequest, "nobody signs in there"))?,
+        (None, [only]) => only,
+        (None, _) => return Ok(pages::chooser(method, ask, to)),
+    };
+    if provider.federation().suspended {
+        return Err(Refused::new(Reason::FederationSuspended, format!("Federation {}", provider.federation().key)));
+    }
+    let no_random = || Refused::new(Reason::InternalError, "there are no random bits");
+    let mut way = OnTheWay::read(view, &origin).or_else(OnTheWay::new).ok_or_else(no_random)?;
+    let page = URL_SAFE_NO_PAD.encode(digest(&SHA256, to.as_bytes()).as_ref().get(..9).unwrap_or_default());
+    if way.count(&page, now) > LOOP {
+        return Err(Refused::new(Reason::SignInLoop, format!("for `{to}`")));
+    }
+    let login = Login::begin(to, now).ok_or_else(no_random)?;
+    let state = way.browser.state(&login, &provider.federation().uid).ok_or_else(no_random)?;
+    let asked = Asked {
+        redirect_uri: &redirect_uri(method, provider, &origin.text),
+        state: &state,
+        nonce: &way.browser.nonce(&login),
+        verifier: &way.browser.verifier(&login),
+        step_up: &method.plan().step_up,
+    };
+    let url = provider.authorization_url(&asked, now).await?;
+    Ok(Answer::redirect(&url)?.with_cookie(way.give(&origin)))
+}
+
+/// Where a provider sends the browser back to; each provider has its own, so that no answer counts for another.
+pub(crate) fn redirect_uri(method: &ArmedSignIn, provider: &Provider, origin: &str) -> String {
+    address(method, origin, Door::Callback, Some(&provider.federation().key.name))
+}

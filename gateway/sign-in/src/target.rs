@@ -1,0 +1,72 @@
+//! Where a browser may be sent back to: a path of the same host, and nothing that could be read as another.
+
+use url::Url;
+
+/// Longer ones are cut to the front page: they travel in `state`.
+const MAX_TARGET: usize = 1024;
+const FRONT_PAGE: &str = "/";
+
+/// Whether a text is a path of this host for every reader of URLs.
+pub fn is_local_target(text: &str) -> bool {
+    let plain = text.bytes().all(|byte| (0x21..0x7f).contains(&byte) && !b"\\<>\"{}|^`".contains(&byte));
+    let mut bytes = text.bytes();
+    let local = bytes.next() == Some(b'/') && !matches!(bytes.next(), Some(b'/' | b'\\'));
+    if !plain || !local || text.len() > MAX_TARGET {
+        return false;
+    }
+    // As browsers read it (WHATWG URL).
+    let Ok(base) = Url::parse("https://base.invalid/") else { return false };
+    base.join(text).is_ok_and(|url| url.origin() == base.origin() && url.username().is_empty())
+}
+
+/// The target, or the front page where it is none; never a door, where it would go round in circles.
+pub(crate) fn or_front_page<'t>(text: Option<&'t str>, base: &str) -> &'t str {
+    let text = text.filter(|text| is_local_target(text)).unwrap_or(FRONT_PAGE);
+    let path = text.split(['?', '#']).next().unwrap_or_default();
+    let is_door = path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if is_door { FRONT_PAGE } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_paths_of_this_host_are_targets() {
+        for good in ["/", "/orders?x=1&y=%2F%2Fevil", "/a/b#c", "/@evil", "/a//b", "/http://evil"] {
+            assert!(is_local_target(good), "{good}");
+        }
+        for bad in [
+            "",
+            "orders",
+            "//evil",
+            "/\\evil",
+            "\\\\evil",
+            "https://evil",
+            "javascript:alert(1)",
+            "/\t/evil",
+            "/\n/evil",
+            " /a",
+            "/ a",
+            "/\u{e9}",
+            "/a\0",
+            "?a",
+            "#a",
+            "/a\\b",
+            "///evil",
+            "data:,",
+            "http:/evil",
+        ] {
+            assert!(!is_local_target(bad), "{bad:?}");
+        }
+        assert!(!is_local_target(&format!("/{}", "a".repeat(MAX_TARGET))));
+    }
+
+    #[test]
+    fn a_door_is_no_target() {
+        assert_eq!(or_front_page(Some("/_idm/logout?x"), "/_idm"), "/");
+        assert_eq!(or_front_page(Some("/_idm"), "/_idm"), "/");
+        assert_eq!(or_front_page(Some("/_idmx"), "/_idm"), "/_idmx");
+        assert_eq!(or_front_page(None, "/_idm"), "/");
+    }
+}

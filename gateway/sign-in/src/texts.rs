@@ -1,0 +1,144 @@
+//! What people read, in their language. A further language is one more constant and one more line in [`Texts::of`].
+
+use idm_types::Reason;
+
+/// The sentences of one language.
+pub(crate) struct Texts {
+    /// Its tag (BCP 47).
+    pub(crate) tag: &'static str,
+    pub(crate) sign_in: &'static str,
+    pub(crate) choose: &'static str,
+    pub(crate) signed_out: &'static str,
+    pub(crate) signed_out_more: &'static str,
+    pub(crate) sign_out: &'static str,
+    pub(crate) sign_out_question: &'static str,
+    pub(crate) sign_out_everywhere: &'static str,
+    pub(crate) stay: &'static str,
+    pub(crate) again: &'static str,
+    pub(crate) support: &'static str,
+    no_access: [&'static str; 2],
+    unfinished: [&'static str; 2],
+    refused: [&'static str; 2],
+    untrusted: [&'static str; 2],
+    unavailable: [&'static str; 2],
+    stronger: [&'static str; 2],
+    looping: [&'static str; 2],
+    too_many: [&'static str; 2],
+    not_found: [&'static str; 2],
+    failed: [&'static str; 2],
+}
+
+const ENGLISH: Texts = Texts {
+    tag: "en",
+    sign_in: "Sign in",
+    choose: "Choose where to sign in.",
+    signed_out: "You are signed out",
+    signed_out_more: "You can close this window.",
+    sign_out: "Sign out",
+    sign_out_question: "Do you want to sign out?",
+    sign_out_everywhere: "Sign out on all devices",
+    stay: "Stay signed in",
+    again: "Sign in again",
+    support: "If you ask for help, give this number:",
+    no_access: ["You have no access to this page", "You are signed in, but this page is not for your account."],
+    unfinished: ["Signing in was not finished", "It took too long, was finished before, or your browser keeps no cookies. Please start again."],
+    refused: ["You were not signed in", "The sign-in service did not let you in."],
+    untrusted: ["You were not signed in", "The answer of the sign-in service could not be verified."],
+    unavailable: ["Signing in is not possible right now", "A service does not answer. Please try again in a moment."],
+    stronger: ["Please sign in more strongly", "This page needs a more recent or stronger sign-in than yours."],
+    looping: ["Signing in goes round in circles", "Your browser was sent to sign in for the same page again and again, so we stopped."],
+    too_many: ["Too many attempts", "Please wait a minute and try again."],
+    not_found: ["There is no such page", "Check the address."],
+    failed: ["That did not work", "The request could not be answered."],
+};
+
+const GERMAN: Texts = Texts {
+    tag: "de",
+    sign_in: "Anmelden",
+    choose: "Wählen Sie, wo Sie sich anmelden.",
+    signed_out: "Sie sind abgemeldet",
+    signed_out_more: "Sie können dieses Fenster schließen.",
+    sign_out: "Abmelden",
+    sign_out_question: "Möchten Sie sich abmelden?",
+    sign_out_everywhere: "Auf allen Geräten abmelden",
+    stay: "Angemeldet bleiben",
+    again: "Erneut anmelden",
+    support: "Wenn Sie Hilfe brauchen, nennen Sie diese Nummer:",
+    no_access: ["Sie haben keinen Zugriff auf diese Seite", "Sie sind angemeldet, aber diese Seite ist nicht für Ihr Konto bestimmt."],
+    unfinished: [
+        "Die Anmeldung wurde nicht abgeschlossen",
+        "Sie dauerte zu lange, war schon abgeschlossen, oder Ihr Browser behält keine Cookies. Bitte beginnen Sie noch einmal.",
+    ],
+    refused: ["Sie wurden nicht angemeldet", "Der Anmeldedienst hat Sie nicht eingelassen."],
+    untrusted: ["Sie wurden nicht angemeldet", "Die Antwort des Anmeldedienstes konnte nicht geprüft werden."],
+    unavailable: ["Die Anmeldung ist zurzeit nicht möglich", "Ein Dienst antwortet nicht. Bitte versuchen Sie es gleich noch einmal."],
+    stronger: ["Bitte melden Sie sich stärker an", "Diese Seite verlangt eine neuere oder stärkere Anmeldung als Ihre."],
+    looping: ["Die Anmeldung dreht sich im Kreis", "Ihr Browser wurde für dieselbe Seite immer wieder zur Anmeldung geschickt; deshalb haben wir angehalten."],
+    too_many: ["Zu viele Versuche", "Bitte warten Sie eine Minute und versuchen Sie es erneut."],
+    not_found: ["Diese Seite gibt es nicht", "Prüfen Sie die Adresse."],
+    failed: ["Das hat nicht geklappt", "Die Anfrage konnte nicht beantwortet werden."],
+};
+
+const TURKISH: Texts = Texts {
+    tag: "tr",
+    sign_in: "Oturum aç",
+    choose: "Nerede oturum açacağınızı seçin.",
+    signed_out: "Oturumunuz kapandı",
+    signed_out_more: "Bu pencereyi kapatabilirsiniz.",
+    sign_out: "Oturumu kapat",
+    sign_out_question: "Oturumu kapatmak istiyor musunuz?",
+    sign_out_everywhere: "Tüm cihazlarda oturumu kapat",
+    stay: "Oturum açık kalsın",
+    again: "Yeniden oturum aç",
+    support: "Yardım isterken bu numarayı bildirin:",
+    no_access: ["Bu sayfaya erişiminiz yok", "Oturumunuz açık, ancak bu sayfa hesabınız için değil."],
+    unfinished: ["Oturum açma tamamlanmadı", "Çok uzun sürdü, daha önce tamamlandı ya da tarayıcınız çerezleri saklamıyor. Lütfen yeniden başlayın."],
+    refused: ["Oturum açılmadı", "Oturum açma hizmeti girişe izin vermedi."],
+    untrusted: ["Oturum açılmadı", "Oturum açma hizmetinin yanıtı doğrulanamadı."],
+    unavailable: ["Şu anda oturum açılamıyor", "Bir hizmet yanıt vermiyor. Lütfen biraz sonra yeniden deneyin."],
+    stronger: ["Daha güçlü bir oturum gerekiyor", "Bu sayfa daha yeni ya da daha güçlü bir oturum açma istiyor."],
+    looping: ["Oturum açma döngüye girdi", "Tarayıcınız aynı sayfa için tekrar tekrar oturum açmaya gönderildi; bu yüzden durdurduk."],
+    too_many: ["Çok fazla deneme", "Lütfen bir dakika bekleyip yeniden deneyin."],
+    not_found: ["Böyle bir sayfa yok", "Adresi denetleyin."],
+    failed: ["Olmadı", "İstek yanıtlanamadı."],
+};
+
+impl Texts {
+    /// The first language of an `Accept-Language` that we have; English otherwise. Browsers name the preferred first.
+    pub(crate) fn of(accepted: &str) -> &'static Texts {
+        let known = [&ENGLISH, &GERMAN, &TURKISH];
+        let tags = accepted.split(',').filter_map(|item| item.split([';', '-']).next()).map(str::trim).take(16);
+        tags.filter_map(|tag| known.into_iter().find(|texts| texts.tag.eq_ignore_ascii_case(tag))).next().unwrap_or(&ENGLISH)
+    }
+
+    /// Heading and sentence for a refusal. People learn what they can do about it, and no more.
+    pub(crate) fn refusal(&self, reason: Reason) -> [&'static str; 2] {
+        match reason {
+            Reason::UnknownSignIn | Reason::SessionEnded | Reason::NoCredentials => self.unfinished,
+            Reason::SignInRefused => self.refused,
+            Reason::UntrustedSignIn => self.untrusted,
+            Reason::StepUpRequired => self.stronger,
+            Reason::SignInLoop => self.looping,
+            Reason::ProviderUnavailable => self.unavailable,
+            reason => match reason.status() {
+                403 => self.no_access,
+                404 => self.not_found,
+                429 => self.too_many,
+                503 | 504 => self.unavailable,
+                _ => self.failed,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_language_that_we_have_is_taken() {
+        for (accepted, tag) in [("de-AT,de;q=0.9,en;q=0.8", "de"), ("fr, tr;q=0.5", "tr"), ("EN-gb", "en"), ("", "en"), ("*", "en"), ("xx;;--,,", "en")] {
+            assert_eq!(Texts::of(accepted).tag, tag, "{accepted}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What a provider and a service say of themselves (SAML Metadata §2).
+
+use idm_types::Timestamp;
+use roxmltree::Node;
+
+use crate::key::{OwnKey, VerifyingKey, from_base64};
+use crate::xml::{DSIG, METADATA, attribute, children, escaped, is, parse, text, wanted};
+use crate::{SamlError, xml};
+
+const REDIRECT: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect";
+const POST: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST";
+const PROTOCOLS: &str = "urn:oasis:names:tc:SAML:2.0:protocol";
+
+/// Where a provider takes one kind of message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// In a query.
+    pub redirect: Option<String>,
+    /// In a form.
+    pub post: Option<String>,
+}
+
+/// A provider, as its metadata has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityProvider {
+    /// Where people sign in.
+    pub sign_on: Endpoints,
+    /// Where sessions end.
+    pub logout: Endpoints,
+    /// What it signs with: the present key and the next one. Never empty.
+    pub keys: Vec<VerifyingKey>,
+    /// It wants requests signed.
+    pub wants_signed_requests: bool,
+}
+
+impl IdentityProvider {
+    /// The provider of this name in a metadata document: an entity, or one of a federation's.
+    pub fn read(document: &str, entity_id: &str, now: Timestamp) -> Result<Self, SamlError> {
+        let document = parse(document)?;
+        let root = document.root_element();
+        let is_entity = |node: &Node<'_, '_>| is(*node, METADATA, "EntityDescriptor") && attribute(*node, "entityID") == Some(entity_id);
+        let mut found = document.descendants().filter(is_entity);
+        let (Some(entity), None) = (found.next(), found.next()) else { return Err(SamlError::Missing("EntityDescriptor of this `entityID`")) };
+        for node in [root, entity] {
+            let until = attribute(node, "validUntil").map(|text| Timestamp::parse_rfc3339(text).ok_or(SamlError::Malformed("a time is not one"))).transpose()?;
+            if until.is_some_and(|until| now.0 >= until.0) {
+                return Err(SamlError::NotNow("the metadata has expired"));
+            }
+        }
+        let role = children(entity, METADATA, "IDPSSODescriptor")
+            .find(|role| attribute(*role, "protocolSupportEnumeration").is_some_and(|all| all.split_ascii_whitespace().any(|one| one == PROTOCOLS)))
+            .ok_or(SamlError::Missing("IDPSSODescriptor for SAML 2.0"))?;
+        // A key without `use` is for both (§2.4.1.1): it must not turn verification off.
+        let mut keys = Vec::new();
+        for descriptor in children(role, METADATA, "KeyDescriptor").filter(|node| attribute(*node, "use").is_none_or(|usage| usage == "signing")) {
+            for data in children(wanted(descriptor, DSIG, "KeyInfo")?, DSIG, "X509Data") {
+                for certificate in children(data, DSIG, "X509Certificate") {
+                    keys.push(VerifyingKey::from_certificate(&from_base64(&text(certificate)?)?)?);
+                }
+            }
+        }
+        if keys.is_empty() {
+            return Err(SamlError::Missing("KeyDescriptor with a certificate for signing"));
+        }
+        let sign_on = endpoints(role, "SingleSignOnService")?;
+        if sign_on == Endpoints::default() {
+            return Err(SamlError::Missing("SingleSignOnService"));
+        }
+        let wants_signed_requests = matches!(attribute(role, "WantAuthnRequestsSigned"), Some("true" | "1"));
+        Ok(Self { sign_on, logout: endpoints(role, "SingleLogoutService")?, keys, wants_signed_requests })
+    }
+}
+
+fn endpoints(role: Node<'_, '_>, name: &str) -> Result<Endpoints, SamlError> {
+    let of = |binding: &str| -> Result<Option<String>, SamlError> {
+        let Some(node) = children(role, METADATA, name).find(|node| attribute(*node, "Binding") == Some(binding)) else { return Ok(None) };
+        let location = attribute(node, "Location").unwrap_or_default();
+        // Browsers are sent there: nothing but a web address.
+        let plain = location.bytes().all(|byte| (0x21..0x7f).contains(&byte) && !b"\"<>\\".contains(&byte)) && !location.contains('#');
+        let is_web = location.starts_with("https://") || location.starts_with("http://");
+        if plain && is_web { Ok(Some(location.to_owned())) } else { Err(SamlError::Malformed("a location is not a web address")) }
+    };
+    Ok(Endpoints { redirect: of(REDIRECT)?, post: of(POST)? })
+}
+
+/// What our own metadata says.
+#[derive(Debug)]
+pub struct OwnMetadata<'a> {
+    /// Our entity id.
+    pub entity_id: &'a str,
+    /// Where responses are brought.
+    pub consumer: &'a str,
+    /// Where sessions end.
+    pub logout: &'a str,
+    /// What signs our requests, and opens what is encrypted for us.
+    pub key: Option<&'a OwnKey>,
+    /// Assertions must be signed by themselves.
+    pub signed_assertions: bool,
+    /// The format of names that we want.
+    pub name_format: Option<&'a str>,
+}
+
+/// Our metadata.
+pub fn own_metadata(own: &OwnMetadata<'_>) -> String {
+    let OwnMetadata { entity_id, consumer, logout, key, signed_assertions, name_format } = own;
+    let descriptor = |usage: &str, key: &OwnKey| {
+        format!(
+            "<md:KeyDescriptor use=\"{usage}\"><ds:KeyInfo xmlns:ds=\"{}\"><ds:X509Data><ds:X509Certificate>{}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></md:KeyDescriptor>",
+            xml::DSIG,
+            key.certificate()
+        )
+    };
+    let signing = key.map(|key| descriptor("signing", key)).unwrap_or_default();
+    let encryption = key.filter(|key| key.opens()).map(|key| descriptor("encryption", key)).unwrap_or_default();
+    let format = name_format.map(|format| format!("<md:NameIDFormat>{}</md:NameIDFormat>", escaped(format))).unwrap_or_default();
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<md:EntityDescriptor xmlns:md=\"{METADATA}\" entityID=\"{}\"><md:SPSSODescriptor AuthnRequestsSigned=\"{}\" \
+         WantAssertionsSigned=\"{signed_assertions}\" protocolSupportEnumeration=\"{PROTOCOLS}\">{signing}{encryption}\
+         <md:SingleLogoutService Binding=\"{REDIRECT}\" Location=\"{logout}\"/><md:SingleLogoutService Binding=\"{POST}\" Location=\"{logout}\"/>{format}\
+         <md:AssertionConsumerService Binding=\"{POST}\" Location=\"{consumer}\" index=\"0\" isDefault=\"true\"/></md:SPSSODescriptor></md:EntityDescriptor>\n",
+        escaped(entity_id),
+        key.is_some(),
+        logout = escaped(logout),
+        consumer = escaped(consumer),
+    )
+}

@@ -327,8 +327,9 @@ impl<'w> Compiler<'w> {
             }
             return;
         }
-        let common = Door::COMMON.into_iter().map(|door| (door, None));
-        let of_each = method.federations.iter().flat_map(|name| Door::OF_FEDERATION.into_iter().map(move |door| (door, Some(name.clone()))));
+        let common = Door::COMMON.iter().map(|door| (*door, None));
+        let named = method.federations.iter().filter_map(|name| self.federations.iter().find(|federation| federation.key.name == *name));
+        let of_each = named.flat_map(|federation| Door::of(&federation.kind).iter().map(move |door| (*door, Some(federation.key.name.clone()))));
         let doors: Vec<_> = common.chain(of_each).map(|(door, name)| (door, door.path(&method.base, name.as_deref()), name)).collect();
         for (door, path, federation) in doors {
             let of = federation.as_ref().map(|name| format!(" {name}")).unwrap_or_default();

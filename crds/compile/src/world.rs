@@ -164,6 +164,7 @@ impl World {
         let mut names: Vec<String> = self.policies.iter().flat_map(of_policy).collect();
         names.extend(self.federations.iter().filter_map(|federation| federation.spec.oidc.as_ref()?.keys.as_ref()).flat_map(secrets_of_keys));
         names.extend(self.federations.iter().filter_map(|federation| federation.spec.oidc.as_ref()?.client.as_ref()).flat_map(secrets_of_provider));
+        names.extend(self.federations.iter().filter_map(|federation| federation.spec.saml.as_ref()).flat_map(secrets_of_saml));
         let listeners = self.gateways.iter().filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS).flat_map(|g| &g.spec.listeners);
         let certificates = listeners.filter_map(|l| l.tls.as_ref()).flat_map(|tls| tls.certificate_refs.iter().flatten());
         names.extend(certificates.map(|reference| reference.name.clone()));
@@ -210,6 +211,12 @@ fn secrets_of_provider(client: &idm_api::v1alpha1::OidcClient) -> Vec<String> {
         authentication.and_then(|authentication| Some(&authentication.private_key_jwt.as_ref()?.key_ref)),
     ];
     references.into_iter().flatten().map(|reference| reference.name.clone()).chain(client.tls.iter().flat_map(secrets_of_tls)).collect()
+}
+
+fn secrets_of_saml(saml: &idm_api::v1alpha1::SamlProvider) -> Vec<String> {
+    let metadata = &saml.metadata;
+    let key = saml.service_provider.iter().filter_map(|own| Some(own.key_ref.as_ref()?.name.clone()));
+    metadata.secret_ref.iter().map(|reference| reference.name.clone()).chain(metadata.tls.iter().flat_map(secrets_of_tls)).chain(key).collect()
 }
 
 fn secrets_of_step(step: &idm_api::v1alpha1::JoseStep) -> Vec<String> {

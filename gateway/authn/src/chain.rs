@@ -15,11 +15,11 @@ use crate::cache::Scope;
 use crate::credential::Through;
 use crate::digest::ArmedDigest;
 use crate::exchange::ArmedExchange;
+use crate::federated::Federated;
 use crate::introspection::ArmedIntrospection;
 use crate::jwt::ArmedJwt;
 use crate::mapping::ArmedMapping;
 use crate::mtls::ArmedMtls;
-use crate::oidc::Provider;
 use crate::outside::Outside;
 use crate::present::{self, Presented, RequestView};
 use crate::revocation::is_revoked;
@@ -104,7 +104,7 @@ pub struct Armory<'a> {
     /// Where people sign in.
     pub federations: &'a [Federation],
     /// Those that are armed already, by name: policies share them.
-    pub providers: HashMap<String, Arc<Provider>>,
+    pub providers: HashMap<String, Federated>,
 }
 
 /// Where armed issuers' keys live, so that a reload finds the fetched keys of the engine before it.

@@ -18,6 +18,7 @@ mod credential;
 mod digest;
 mod exchange;
 mod facts;
+mod federated;
 mod grants;
 mod identity;
 mod introspection;
@@ -36,6 +37,7 @@ mod present;
 mod rate;
 mod refresh;
 mod revocation;
+mod saml;
 mod sign_in;
 
 pub use cache::TokenCache;
@@ -43,6 +45,7 @@ pub use chain::{ArmedPolicy, Armory, KeyRing, PolicyError};
 pub use client::{ArmedClients, ClientForm, KnownClient};
 pub use credential::CredentialTable;
 pub use facts::Facts;
+pub use federated::Federated;
 pub use grants::Grants;
 pub use identity::{Authenticated, Denied, Identity};
 pub use keys::IssuerKeys;
@@ -53,6 +56,7 @@ pub use outside::{Answer, Authorization, Form, NoAnswer, Outside, Patience, Ques
 pub use password::PasswordChecker;
 pub use present::{ClientCertificate, Presented, RequestView, cookie, remove_cookie, remove_query};
 pub use revocation::{family_key, is_revoked, token_key};
+pub use saml::{Errand, OwnAddresses, SamlProvider};
 pub use sign_in::{ArmedSignIn, COOKIES, Origin, navigates};
 
 /// Every reader of credentials that takes text, for the fuzzer: it must not panic.

@@ -76,6 +76,11 @@ impl ArmedMapping {
 /// A value that is safe to use as a name: not empty, bounded, without control characters.
 pub(crate) fn name(value: Option<Value>) -> Option<String> {
     let text = match value? {
+        // Some sources have nothing but lists, also where there can only be one.
+        Value::Array(items) => match <[Value; 1]>::try_from(items) {
+            Ok([Value::String(text)]) => text,
+            _ => return None,
+        },
         Value::String(text) => text,
         Value::Number(number) => number.to_string(),
         _ => return None,

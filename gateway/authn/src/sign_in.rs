@@ -4,7 +4,6 @@
 //! verdict is kept for a moment like any other, and what ends sessions is asked anew for every request.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, header};
@@ -18,7 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::chain::{Attempt, Fresh};
 use crate::credential::{Through, admit};
-use crate::oidc::Provider;
+use crate::federated::Federated;
 use crate::refresh;
 use crate::{Armory, Denied, Facts, Identity, RequestView, jwt, mapping};
 
@@ -35,7 +34,7 @@ pub const COOKIES: [&str; 4] = [SECURE_SESSION_COOKIE, SESSION_COOKIE, SECURE_LO
 /// The method, with its live providers.
 pub struct ArmedSignIn {
     plan: SignInMethod,
-    providers: Vec<Arc<Provider>>,
+    providers: Vec<Federated>,
     user: Option<Expression>,
     secure: [Source; 1],
     plain: [Source; 1],
@@ -80,7 +79,7 @@ impl ArmedSignIn {
             providers.push(match armory.providers.get(name) {
                 Some(known) => known.clone(),
                 None => {
-                    let armed = Arc::new(Provider::arm(federation, armory)?);
+                    let armed = Federated::arm(federation, armory)?;
                     armory.providers.insert(name.clone(), armed.clone());
                     armed
                 }
@@ -97,12 +96,12 @@ impl ArmedSignIn {
     }
 
     /// Where people can sign in.
-    pub fn providers(&self) -> &[Arc<Provider>] {
+    pub fn providers(&self) -> &[Federated] {
         &self.providers
     }
 
     /// One of them, by the Federation's name.
-    pub fn provider(&self, name: &str) -> Option<&Arc<Provider>> {
+    pub fn provider(&self, name: &str) -> Option<&Federated> {
         self.providers.iter().find(|provider| provider.federation().key.name == name)
     }
 
@@ -162,7 +161,7 @@ impl ArmedSignIn {
     }
 
     /// Whether a session is one of a provider that people sign in at here, and was not ended by its Federation.
-    fn provider_of(&self, session: &Session) -> Result<&Arc<Provider>, (Reason, &'static str)> {
+    fn provider_of(&self, session: &Session) -> Result<&Federated, (Reason, &'static str)> {
         let provider = self.providers.iter().find(|provider| provider.federation().uid == session.federation);
         let provider = provider.ok_or((Reason::SessionEnded, "it is a session of another Federation"))?;
         let Federation { ended, suspended, .. } = provider.federation();
@@ -198,7 +197,7 @@ impl ArmedSignIn {
         self.check_end(through, &id, &found.session)?;
         let provider = self.provider_of(&found.session).map_err(|(reason, detail)| denied(reason, detail))?;
         let mut until = now.0.saturating_add(KEEP_MS.min(self.plan.idle_seconds * 100));
-        if refresh::is_due(&found.session, now) {
+        if let (Federated::Oidc(provider), true) = (provider, refresh::is_due(&found.session, now)) {
             until = until.min(now.0.saturating_add(SOON_MS));
             let mut done = refresh::begin(&memory.refreshing, provider, &memory.store, &id, &found, now);
             if found.session.tokens.access_until.is_none_or(|end| end <= now.0) {
@@ -234,6 +233,11 @@ impl ArmedSignIn {
             }
         }
         Ok(())
+    }
+
+    /// Whether a new session is strong and recent enough for this policy.
+    pub fn is_strong_enough(&self, session: &Session, now: Timestamp) -> Result<(), Denied> {
+        check_strength(&self.plan.step_up, session, now).map(drop).map_err(|detail| Denied::new(Reason::StepUpRequired, detail, None))
     }
 
     /// Who a session speaks of, as policies, upstream and audit see it.

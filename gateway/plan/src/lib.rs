@@ -38,7 +38,7 @@ pub use route::{Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host
 pub use secret::{SecretHandle, Secrets};
 pub use sign_in::{
     Door, Federation, FederationKind, LOGIN_COOKIE, OidcProvider, Pages, PersonCredentials, ProviderAuthentication, ProviderEndpoints, RequiredClaim,
-    SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE, SignInMethod, StepUp,
+    SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE, SamlMetadata, SamlProvider, SignInMethod, StepUp,
 };
 pub use tls::{CertificateName, MtlsMethod, NameRule, Network, OutgoingTls, ServerCertificate};
 pub use token_service::{ClientAuthentication, Endpoint, OauthClient, ServiceKey, TokenGrant, TokenService};

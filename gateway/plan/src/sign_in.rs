@@ -27,6 +27,45 @@ pub struct Federation {
 pub enum FederationKind {
     /// OpenID Connect.
     Oidc(Box<OidcProvider>),
+    /// SAML 2.0.
+    Saml(Box<SamlProvider>),
+}
+
+/// A SAML identity provider, and what we are there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamlProvider {
+    /// Its entity id.
+    pub entity_id: String,
+    /// Where its endpoints and certificates come from.
+    pub metadata: SamlMetadata,
+    /// Our entity id; `None`: the address of our metadata.
+    pub own_entity_id: Option<String>,
+    /// Our certificate in PEM, and its key.
+    pub key: Option<(String, SecretHandle)>,
+    /// Assertions must be signed by themselves.
+    pub signed_assertions: bool,
+    /// Answers that nobody asked for are taken.
+    pub unsolicited: bool,
+    /// The format of names that is asked for: a URI.
+    pub name_format: Option<String>,
+    /// Requests travel in forms, also where the provider takes redirects.
+    pub posts_requests: bool,
+}
+
+/// Where a provider's metadata comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum SamlMetadata {
+    /// It is fetched.
+    Url {
+        /// From here.
+        url: String,
+        /// How its server is reached.
+        tls: Option<OutgoingTls>,
+    },
+    /// It is written down.
+    Inline(String),
 }
 
 /// An OpenID Connect provider, and the client that we are there.
@@ -179,13 +218,25 @@ pub enum Door {
     BackChannel,
     /// The provider's page ends a session (OpenID Connect Front-Channel Logout).
     FrontChannel,
+    /// A SAML response is brought.
+    SamlConsumer,
+    /// Our SAML metadata.
+    SamlMetadata,
+    /// SAML single logout.
+    SamlLogout,
 }
 
 impl Door {
-    /// The doors that there are once, and those that each federation has.
-    pub const COMMON: [Self; 3] = [Self::Start, Self::Logout, Self::LoggedOut];
-    /// See [`Self::COMMON`].
-    pub const OF_FEDERATION: [Self; 3] = [Self::Callback, Self::BackChannel, Self::FrontChannel];
+    /// The doors that there are once.
+    pub const COMMON: &'static [Self] = &[Self::Start, Self::Logout, Self::LoggedOut];
+
+    /// The doors that a federation has.
+    pub const fn of(kind: &FederationKind) -> &'static [Self] {
+        match kind {
+            FederationKind::Oidc(_) => &[Self::Callback, Self::BackChannel, Self::FrontChannel],
+            FederationKind::Saml(_) => &[Self::Callback, Self::SamlConsumer, Self::SamlMetadata, Self::SamlLogout],
+        }
+    }
 
     /// What it is called, which is also its path below the base.
     pub const fn name(self) -> &'static str {
@@ -196,6 +247,9 @@ impl Door {
             Door::LoggedOut => "logged-out",
             Door::BackChannel => "back-channel-logout",
             Door::FrontChannel => "front-channel-logout",
+            Door::SamlConsumer => "saml/consume",
+            Door::SamlMetadata => "saml/metadata",
+            Door::SamlLogout => "saml/logout",
         }
     }
 

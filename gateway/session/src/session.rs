@@ -260,6 +260,53 @@ impl Sessions<'_> {
     }
 }
 
+/// What a provider said of a person, until the browser that asked for it has shown itself.
+#[derive(Debug)]
+pub struct Parked {
+    /// The session that is to begin.
+    pub session: Session,
+    /// The request that it answers.
+    pub request: Option<String>,
+    /// The `state` of the sign-in that the request was made for.
+    pub state: Option<String>,
+    /// Where the provider wants the browser to go, if nobody asked.
+    pub to: Option<String>,
+}
+
+/// How long a browser takes for one redirect.
+const PARKED_MS: u64 = 60_000;
+const PARKED: &str = "parked";
+
+impl Sessions<'_> {
+    /// Keeps what a provider said for a moment; the text that opens it is good once.
+    pub async fn park(&self, parked: &Parked, now: Timestamp) -> Result<String, SessionError> {
+        let Parked { session, request, state, to } = parked;
+        let session = session.write().ok_or(SessionError::TooLarge)?;
+        let session = String::from_utf8(session).map_err(|_| SessionError::TooLarge)?;
+        let bytes = serde_json::to_vec(&(session, request, state, to)).map_err(|_| SessionError::TooLarge)?;
+        let secret = Secret::new().ok_or(SessionError::NoEntropy)?;
+        let sealed = secret.seal(PARKED, "", bytes).ok_or(SessionError::NoEntropy)?;
+        self.store.put(&Key::of(&[PARKED, secret.text()]), sealed, PARKED_MS, now).await?;
+        Ok(secret.text().to_owned())
+    }
+
+    /// What was kept, once.
+    pub async fn unpark(&self, ticket: &str, now: Timestamp) -> Result<Option<Parked>, StoreError> {
+        let Some(secret) = Secret::parse(ticket) else { return Ok(None) };
+        let key = Key::of(&[PARKED, secret.text()]);
+        let Some(sealed) = self.store.get(&key, now).await? else { return Ok(None) };
+        if !self.store.claim(&Key::of(&["unparked", secret.text()]), 2 * PARKED_MS, now).await? {
+            return Ok(None);
+        }
+        self.store.remove(&key).await?;
+        let read = |bytes: Vec<u8>| {
+            let (session, request, state, to): (String, Option<String>, Option<String>, Option<String>) = serde_json::from_slice(&bytes).ok()?;
+            Some(Parked { session: Session::read(session.as_bytes())?, request, state, to })
+        };
+        Ok(secret.open(PARKED, "", &sealed).and_then(read))
+    }
+}
+
 fn known_sid(federation: &str, sid: &str) -> Key {
     Key::of(&["known sid", federation, sid])
 }
@@ -346,6 +393,18 @@ mod tests {
         assert_eq!(block_on(sessions.end_sid("f", "unknown", NOW)), Ok(false));
         assert_eq!(block_on(sessions.end_sid("f", "s1", NOW)), Ok(true));
         assert!(is_over(&three));
+    }
+
+    #[test]
+    fn what_is_parked_is_had_once() {
+        let store = Store::here();
+        let sessions = Sessions { store: &store };
+        let parked = Parked { session: session("e"), request: Some("_r".into()), state: Some("s".into()), to: None };
+        let ticket = block_on(sessions.park(&parked, NOW)).unwrap();
+        assert!(block_on(sessions.unpark(&"A".repeat(43), NOW)).unwrap().is_none());
+        let found = block_on(sessions.unpark(&ticket, NOW)).unwrap().unwrap();
+        assert_eq!((found.session.subject.as_str(), found.request.as_deref(), found.state.as_deref()), ("ana", Some("_r"), Some("s")));
+        assert!(block_on(sessions.unpark(&ticket, NOW)).unwrap().is_none());
     }
 
     #[test]

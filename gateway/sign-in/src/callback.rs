@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use idm_authn::{ArmedSignIn, Expected, Provider, SignedIn};
+use idm_authn::{ArmedSignIn, Expected, Origin, Provider, SignedIn};
 use idm_session::{Ended, Session, Sessions};
 use idm_store::Key;
 use idm_types::Reason;
@@ -45,11 +45,10 @@ pub(crate) async fn callback(method: &ArmedSignIn, provider: &Arc<Provider>, ask
     let expected = Expected { nonce: Some(&nonce), subject: None, step_up: Some(&method.plan().step_up) };
     let signed_in = provider.redeem(code, &redirect_uri(method, provider, &origin.text), &verifier, &expected, now).await?;
     let SignedIn { person, tokens, refresh_at } = signed_in;
-    let sessions = Sessions { store: policy.store() };
     let session = Session {
         federation: federation.uid.clone(),
         issuer: provider.issuer().to_owned(),
-        era: sessions.era(&federation.uid, &person.subject, now).await?,
+        era: String::new(),
         subject: person.subject,
         sid: person.sid,
         claims: person.claims,
@@ -59,14 +58,21 @@ pub(crate) async fn callback(method: &ArmedSignIn, provider: &Arc<Provider>, ask
         tokens,
         refresh_at,
     };
+    begin(method, session, or_front_page(Some(&login.to), &method.plan().base), &origin, ask).await
+}
+
+/// Begins a session, ends the one before, and sends the browser to its page.
+pub(crate) async fn begin(method: &ArmedSignIn, session: Session, to: &str, origin: &Origin, ask: Ask<'_>) -> Result<Answer, Refused> {
+    let Ask { policy, view, now, .. } = ask;
+    let sessions = Sessions { store: policy.store() };
+    let session = Session { era: sessions.era(&session.federation, &session.subject, now).await?, ..session };
     let who = policy.person(&session, view, now);
     let id = sessions.begin(&session, method.plan().idle_seconds * 1000, now).await.map_err(|error| Refused { who: who.clone(), ..error.into() })?;
     // Who signs in gets a new session, and the one before is over (ASVS 7.2.4).
-    if let Some(old) = cookie::session(view, &origin) {
+    if let Some(old) = cookie::session(view, origin) {
         if let Some(found) = sessions.find(&old, 1, now).await? {
             sessions.end(&old, &found.session, Ended::This, now).await?;
         }
     }
-    let to = or_front_page(Some(&login.to), &method.plan().base);
-    Ok(Answer::redirect(to)?.with_cookie(cookie::give_session(&id, &origin)).of(who))
+    Ok(Answer::redirect(to)?.with_cookie(cookie::give_session(&id, origin)).of(who))
 }

@@ -3,7 +3,9 @@
 //! In: a request to a door, as [`Ask`]. Out: an [`Answer`], or [`Refused`] with its reason. Who a person is says the
 //! provider, whose answers `idm-authn` checks; sessions are kept by `idm-session`. Never does IO of its own, and
 //! never sends a browser anywhere but to a path of its own host, to a provider, or where the policy says. Start at
-//! [`answer`]; `callback.rs` is where a session begins, `logout.rs` where it ends, `pages.rs` what people see.
+//! [`answer`]; `callback.rs` is where a session begins,
+//! `saml.rs` the same in another language,
+//! `logout.rs` where it ends, `pages.rs` what people see.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod callback;
@@ -11,6 +13,7 @@ mod cookie;
 mod logout;
 mod pages;
 mod parameters;
+mod saml;
 mod start;
 mod target;
 mod texts;
@@ -19,7 +22,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
-use idm_authn::{ArmedPolicy, ArmedSignIn, Denied, Identity, ProviderError, RequestView};
+use idm_authn::{ArmedPolicy, ArmedSignIn, Denied, Federated, Identity, ProviderError, RequestView};
 use idm_plan::Door;
 use idm_session::SessionError;
 use idm_store::StoreError;
@@ -29,8 +32,8 @@ pub use pages::{Wish, refusal_page};
 pub use start::start_target;
 pub use target::is_local_target;
 
-/// The largest form that is read.
-pub const MAX_FORM: usize = 64 * 1024;
+/// The largest form that is read: a SAML response with many attributes.
+pub const MAX_FORM: usize = 512 * 1024;
 
 /// A request to a door.
 #[derive(Clone, Copy)]
@@ -132,7 +135,7 @@ impl From<SessionError> for Refused {
 
 /// Whether a door reads a form.
 pub fn wants_form(door: Door) -> bool {
-    matches!(door, Door::Logout | Door::BackChannel)
+    matches!(door, Door::Logout | Door::BackChannel | Door::SamlConsumer | Door::SamlLogout)
 }
 
 /// Answers at a door; `federation` is whose it is, for the doors that each has.
@@ -142,21 +145,26 @@ pub async fn answer(door: Door, federation: Option<&str>, ask: Ask<'_>) -> Resul
     let reads = matches!(ask.view.method, "GET" | "HEAD");
     let writes = ask.view.method == "POST";
     let fits = match door {
-        Door::Start | Door::Callback | Door::LoggedOut | Door::FrontChannel => reads,
-        Door::Logout => reads || writes,
-        Door::BackChannel => writes,
+        Door::Start | Door::Callback | Door::LoggedOut | Door::FrontChannel | Door::SamlMetadata => reads,
+        Door::Logout | Door::SamlLogout => reads || writes,
+        Door::BackChannel | Door::SamlConsumer => writes,
     };
     if !fits {
         return Err(Refused::new(Reason::MalformedRequest, format!("{} is not asked with {}", door.name(), ask.view.method)));
     }
-    let provider = || federation.and_then(|name| method.provider(name)).ok_or_else(internal);
-    match door {
-        Door::Start => start::start(method, ask).await,
-        Door::Callback => callback::callback(method, provider()?, ask).await,
-        Door::Logout => logout::logout(method, ask).await,
-        Door::LoggedOut => logout::logged_out(method, ask),
-        Door::BackChannel => logout::back_channel(provider()?, ask).await,
-        Door::FrontChannel => logout::front_channel(provider()?, ask).await,
+    let provider = federation.and_then(|name| method.provider(name));
+    match (door, provider) {
+        (Door::Start, _) => start::start(method, ask).await,
+        (Door::Logout, _) => logout::logout(method, ask).await,
+        (Door::LoggedOut, _) => logout::logged_out(method, ask),
+        (Door::Callback, Some(Federated::Oidc(provider))) => callback::callback(method, provider, ask).await,
+        (Door::BackChannel, Some(Federated::Oidc(provider))) => logout::back_channel(provider, ask).await,
+        (Door::FrontChannel, Some(Federated::Oidc(provider))) => logout::front_channel(provider, ask).await,
+        (Door::Callback, Some(Federated::Saml(provider))) => saml::finish(method, provider, ask).await,
+        (Door::SamlConsumer, Some(Federated::Saml(provider))) => saml::consumer(method, provider, ask).await,
+        (Door::SamlMetadata, Some(Federated::Saml(provider))) => saml::metadata(method, provider, ask),
+        (Door::SamlLogout, Some(Federated::Saml(provider))) => saml::logout(method, provider, ask).await,
+        _ => Err(internal()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, header};
-use idm_authn::{ArmedSignIn, LogoutToken, Origin, Provider, ProviderError};
+use idm_authn::{ArmedSignIn, Federated, LogoutToken, Origin, Provider, ProviderError};
 use idm_plan::Door;
 use idm_session::{Ended, Session, Sessions};
 use idm_store::Key;
@@ -13,7 +13,7 @@ use idm_types::Reason;
 use url::Url;
 
 use crate::parameters::Parameters;
-use crate::{Answer, Ask, Refused, address, cookie, pages};
+use crate::{Answer, Ask, Refused, address, cookie, pages, saml};
 
 /// What was used once is remembered longer than any logout token is taken.
 const USED_MS: u64 = 30 * 60_000;
@@ -57,8 +57,11 @@ fn came_by_itself(ask: Ask<'_>) -> bool {
 async fn leave(method: &ArmedSignIn, session: &Session, origin: &Origin, ask: Ask<'_>) -> String {
     let back = address(method, &origin.text, Door::LoggedOut, None);
     let Some(provider) = method.providers().iter().find(|provider| provider.federation().uid == session.federation) else { return back };
-    let there = provider.end_session_url(&session.tokens, &back, "out", ask.now).await;
-    there.ok().flatten().unwrap_or(back)
+    let there = match provider {
+        Federated::Oidc(provider) => provider.end_session_url(&session.tokens, &back, "out", ask.now).await.ok().flatten(),
+        Federated::Saml(provider) => saml::leave(provider, session, &provider.own(origin, &method.plan().base), ask).await,
+    };
+    there.unwrap_or(back)
 }
 
 /// Where the browser ends up.

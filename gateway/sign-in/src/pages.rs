@@ -152,6 +152,23 @@ pub(crate) fn confirm_logout(method: &ArmedSignIn, ask: Ask<'_>) -> Answer {
     Page { leads_to, ..page(method, ask, |texts| texts.sign_out, content) }.answer(200)
 }
 
+/// Where the person presses a button that carries a message on, for no page here runs a script.
+pub(crate) fn onward(method: &ArmedSignIn, ask: Ask<'_>, action: &str, field: &str, value: &str, relay_state: Option<&str>) -> Answer {
+    let hidden = |name: &str, value: &str| format!("<input type=\"hidden\" name=\"{}\" value=\"{}\">", escaped(name), escaped(value));
+    let state = relay_state.map(|state| hidden("RelayState", state)).unwrap_or_default();
+    let content = |texts: &'static Texts| {
+        format!(
+            "<p>{}</p>\n<form method=\"post\" action=\"{}\">{}{state}<button autofocus>{}</button></form>",
+            escaped(texts.onward),
+            escaped(action),
+            hidden(field, value),
+            escaped(texts.go_on)
+        )
+    };
+    let leads_to = method.providers().iter().flat_map(|provider| provider.leads_to()).collect();
+    Page { leads_to, ..page(method, ask, |texts| texts.sign_in, content) }.answer(200)
+}
+
 /// Where the person ends up after signing out.
 pub(crate) fn logged_out(method: &ArmedSignIn, ask: Ask<'_>) -> Answer {
     let content = |texts: &'static Texts| format!("<p>{}</p>\n<a class=\"b q\" href=\"/\">{}</a>", escaped(texts.signed_out_more), escaped(texts.again));

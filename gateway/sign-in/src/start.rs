@@ -3,7 +3,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use idm_authn::{ArmedSignIn, Asked, Provider};
+use idm_authn::{ArmedSignIn, Asked, Federated, Provider};
 use idm_plan::Door;
 use idm_session::Login;
 use idm_types::Reason;
@@ -11,7 +11,7 @@ use idm_types::Reason;
 use crate::cookie::OnTheWay;
 use crate::parameters::Parameters;
 use crate::target::{is_local_target, or_front_page};
-use crate::{Answer, Ask, Refused, address, pages};
+use crate::{Answer, Ask, Refused, address, pages, saml};
 
 /// Sign-ins that may be begun from one address in a minute: enough for an office behind one address.
 const PER_MINUTE: u32 = 600;
@@ -54,6 +54,10 @@ pub(crate) async fn start(method: &ArmedSignIn, ask: Ask<'_>) -> Result<Answer, 
         return Err(Refused::new(Reason::SignInLoop, format!("for `{to}`")));
     }
     let login = Login::begin(to, now).ok_or_else(no_random)?;
+    let provider = match provider {
+        Federated::Saml(provider) => return Ok(saml::start(method, provider, &origin, &way.browser, &login, ask).await?.with_cookie(way.give(&origin))),
+        Federated::Oidc(provider) => provider,
+    };
     let state = way.browser.state(&login, &provider.federation().uid).ok_or_else(no_random)?;
     let asked = Asked {
         redirect_uri: &redirect_uri(method, provider, &origin.text),

@@ -3,7 +3,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{KeyReference, KeySources, ObjectStatus, OutgoingTls};
+use super::{KeyReference, KeySources, ObjectStatus, OutgoingTls, SamlProvider};
 
 /// Federation is one outside source of identities, described once and used by many policies.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -16,11 +16,14 @@ use super::{KeyReference, KeySources, ObjectStatus, OutgoingTls};
 #[kube(printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1))]
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.oidc)", "message": "federation must have exactly one type: set `oidc`"}]))]
+#[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.oidc) != has(self.saml)", "message": "federation must have exactly one of `oidc`, `saml`"}]))]
 pub struct FederationSpec {
     /// An OpenID Connect provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oidc: Option<OidcProvider>,
+    /// A SAML 2.0 identity provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saml: Option<SamlProvider>,
     /// What people see where they choose a provider. Unset means the object's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]

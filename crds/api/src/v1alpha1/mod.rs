@@ -9,6 +9,7 @@ mod mtls;
 mod password;
 mod policy;
 mod role_binding;
+mod saml;
 mod sign_in;
 mod token;
 mod token_service;
@@ -34,6 +35,7 @@ pub use policy::{
     Require, TokenSource, Upstream,
 };
 pub use role_binding::{ProjectScope, RoleBinding, RoleBindingSpec, Scope, Subject};
+pub use saml::{NameIdFormat, SamlBinding, SamlMetadata, SamlProvider, SamlServiceProvider, Unsolicited};
 pub use sign_in::{LogoutSettings, Pages, PersonCredentials, RequiredClaim, SessionSettings, SignInMethod, StepUp};
 pub use token::{Confirmation, Demand, IntrospectionMethod, QueryTokenSource, TokenExchange, TokenProfile};
 pub use token_service::{

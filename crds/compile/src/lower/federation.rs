@@ -9,6 +9,7 @@ use super::Notes;
 use super::keys::{check_url, lower_keys, secret_text};
 use super::mtls::lower_outgoing;
 use super::policy::lower_algorithms;
+use super::saml::lower_saml;
 use crate::{Cause, Condition, Object, ObjectId, Report, World};
 
 /// Parameters of an authorization request that are the gateway's own.
@@ -48,9 +49,12 @@ pub(crate) fn lower_federations(world: &World, previous: Option<&Plan>, secrets:
 }
 
 fn lower(world: &World, object: &Object<wire::FederationSpec>, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<Federation> {
-    let wire::FederationSpec { oidc, display_name, ended_sessions, suspend } = &object.spec;
-    let Some(oidc) = oidc else { return notes.fail("spec", Cause::Invalid, "federation must have exactly one type: set `oidc`") };
-    let provider = lower_provider(world, oidc, secrets, notes)?;
+    let wire::FederationSpec { oidc, saml, display_name, ended_sessions, suspend } = &object.spec;
+    let kind = match (oidc, saml) {
+        (Some(oidc), None) => FederationKind::Oidc(Box::new(lower_provider(world, oidc, secrets, notes)?)),
+        (None, Some(saml)) => FederationKind::Saml(Box::new(lower_saml(world, saml, secrets, notes)?)),
+        _ => return notes.fail("spec", Cause::Invalid, "federation must have exactly one of `oidc`, `saml`"),
+    };
     let mut ended = Vec::new();
     for (i, wire::EndedSessions { subject, before_time }) in ended_sessions.iter().flatten().enumerate() {
         let Some(before) = Timestamp::parse_rfc3339(before_time) else {
@@ -63,7 +67,7 @@ fn lower(world: &World, object: &Object<wire::FederationSpec>, secrets: &mut Sec
         key: ObjectKey::new(&world.namespace, &object.meta.name),
         uid: object.meta.uid.clone(),
         title: display_name.clone().unwrap_or_else(|| object.meta.name.clone()),
-        kind: FederationKind::Oidc(Box::new(provider)),
+        kind,
         ended,
         suspended: suspend.unwrap_or(false),
     })

@@ -102,7 +102,7 @@ pub(crate) fn lower_listener(
 }
 
 /// A certificate with its key, from a Secret of type `kubernetes.io/tls`: the chain, and the handle of the key.
-fn certificate(world: &World, path: &str, name: &str, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<(String, SecretHandle)> {
+pub(crate) fn certificate(world: &World, path: &str, name: &str, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<(String, SecretHandle)> {
     let of = |key: &str| wire::KeyReference { name: name.to_owned(), key: Some(key.into()) };
     let (_, chain) = secret_text(world, path, &of("tls.crt"), "tls.crt", &mut Secrets::default(), notes)?;
     let chain = pem_blocks(&chain, "CERTIFICATE").concat();

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use idm_jose::{Jwk, SigningKey, private_key, system_entropy, to_base64url};
-use idm_plan::{Federation, FederationKind, OidcProvider, ProviderAuthentication};
+use idm_plan::{Federation, OidcProvider, ProviderAuthentication};
 use idm_types::{Reason, Redacted, Timestamp};
 use serde_json::json;
 
@@ -73,8 +73,7 @@ pub struct Provider {
 
 impl Provider {
     /// Arms a provider. The error shows no secret.
-    pub fn arm(federation: &Federation, armory: &mut Armory<'_>) -> Result<Self, String> {
-        let FederationKind::Oidc(oidc) = &federation.kind;
+    pub(crate) fn arm(federation: &Federation, oidc: &OidcProvider, armory: &mut Armory<'_>) -> Result<Self, String> {
         let outside = match &oidc.tls {
             Some(tls) => armory.outside.reached_by(tls, armory.secrets)?,
             None => armory.outside.clone(),
@@ -91,7 +90,7 @@ impl Provider {
             }
         };
         let keys = armory.keys(&oidc.keys, &oidc.algorithms).map_err(|error| format!("the keys of `{}`: {error}", oidc.issuer))?;
-        Ok(Self { federation: federation.clone(), oidc: OidcProvider::clone(oidc), proof, keys, outside, metadata: ArcSwapOption::empty() })
+        Ok(Self { federation: federation.clone(), oidc: oidc.clone(), proof, keys, outside, metadata: ArcSwapOption::empty() })
     }
 
     /// The Federation.

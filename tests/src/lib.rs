@@ -11,6 +11,7 @@ mod issuer;
 mod provider;
 mod raw;
 mod redis;
+mod saml;
 mod upstream;
 
 pub use authority::{Authority, secret};
@@ -19,6 +20,7 @@ pub use issuer::{Issuer, now};
 pub use provider::{CLIENT_SECRET, Provider, Script};
 pub use raw::{Reply, raw, raw_on};
 pub use redis::Redis;
+pub use saml::{IDP, SLO, SSO, SamlIdp, Says, signature_template};
 pub use upstream::Upstream;
 
 use std::io::{BufRead, BufReader};

@@ -27,7 +27,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-gateway", &["idm-audit", "idm-authn", "idm-compile", "idm-jose", "idm-plan", "idm-proxy", "idm-store", "idm-types"]),
     ("idm-operator", &["idm-api", "idm-audit", "idm-compile", "idm-plan", "idm-types"]),
     ("idm", &["idm-api", "idm-audit", "idm-compile", "idm-gateway", "idm-jose", "idm-operator", "idm-plan", "idm-store", "idm-types"]),
-    ("idm-tests", &["idm-jose"]),
+    ("idm-tests", &["idm-jose", "idm-types"]),
     ("idm-e2e", &["idm-jose", "idm-types"]),
 ];
 

@@ -76,8 +76,10 @@ fn a_person_signs_in_and_comes_back_to_the_page_first_asked_for() {
     });
     assert_eq!(record["identity"]["id"], format!("{}#ana", bed.provider.issuer()), "{record}");
     assert_eq!((record["identity"]["kind"].as_str(), record["policy"]["method"].as_str()), (Some("signIn"), Some("staff")), "{record}");
-    let started = bed.gateway.records();
-    let callback = started.iter().find(|record| record["request"]["path"] == "/_idm/callback/idp").expect("the callback is on record");
+    let callback = eventually("the record", || {
+        let records = bed.gateway.records();
+        records.into_iter().find(|record| record["request"]["path"] == "/_idm/callback/idp").ok_or_else(|| "not yet".into())
+    });
     assert_eq!((callback["outcome"].as_str(), callback["identity"]["username"].as_str()), (Some("Permitted"), Some("ana")), "{callback}");
     assert_eq!(callback["route"], "IdentityPolicy default/p sign-in: callback idp");
 }
@@ -907,6 +909,7 @@ fn a_restart_loses_no_session_and_a_store_that_is_away_lets_nobody_in() {
     redis.cli(&["FLUSHALL"]);
     let mut fresh = moved(&browser, &two);
     eventually("the end of every session", || if fresh.fetch("/orders").status == 401 { Ok(()) } else { Err("still there".into()) });
+    fresh.jar.remove("OIDC_SESSION");
     fresh.sign_in(&two.provider, "/orders");
     assert_eq!(fresh.fetch("/orders").status, 200);
     redis.kill();

@@ -146,7 +146,14 @@ impl SamlProvider {
         now.0 >= last.saturating_add(REFETCH_MS) && self.last_refetch.compare_exchange(last, now.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    fn errand(&self, to: &Endpoints, carried: Carried, relay_state: Option<&str>, posts: bool, message: impl Fn(&str, Option<&OwnKey>) -> Result<String, SamlError>) -> Result<Errand, ProviderError> {
+    fn errand(
+        &self,
+        to: &Endpoints,
+        carried: Carried,
+        relay_state: Option<&str>,
+        posts: bool,
+        message: impl Fn(&str, Option<&OwnKey>) -> Result<String, SamlError>,
+    ) -> Result<Errand, ProviderError> {
         match (&to.redirect, &to.post) {
             (Some(address), post) if !(posts && post.is_some()) => {
                 Ok(Errand::Redirect(redirect_url(address, carried, &message(address, None)?, relay_state, self.key.as_ref())?))

@@ -94,7 +94,8 @@ impl VerifyingKey {
         let certificate = Certificate::from_der(der).map_err(|_| unusable())?;
         let info = &certificate.tbs_certificate.subject_public_key_info;
         let bits = info.subject_public_key.as_bytes().ok_or_else(unusable)?;
-        let curve = || info.algorithm.parameters.as_ref().and_then(|any| any.decode_as::<x509_cert::der::asn1::ObjectIdentifier>().ok()).map(|oid| oid.to_string());
+        let curve =
+            || info.algorithm.parameters.as_ref().and_then(|any| any.decode_as::<x509_cert::der::asn1::ObjectIdentifier>().ok()).map(|oid| oid.to_string());
         let kind = match (info.algorithm.oid.to_string().as_str(), curve().as_deref()) {
             ("1.2.840.113549.1.1.1", _) => Kind::Rsa,
             ("1.2.840.10045.2.1", Some("1.2.840.10045.3.1.7")) => Kind::P256,

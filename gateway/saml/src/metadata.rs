@@ -42,7 +42,8 @@ impl IdentityProvider {
         let mut found = document.descendants().filter(is_entity);
         let (Some(entity), None) = (found.next(), found.next()) else { return Err(SamlError::Missing("EntityDescriptor of this `entityID`")) };
         for node in [root, entity] {
-            let until = attribute(node, "validUntil").map(|text| Timestamp::parse_rfc3339(text).ok_or(SamlError::Malformed("a time is not one"))).transpose()?;
+            let until =
+                attribute(node, "validUntil").map(|text| Timestamp::parse_rfc3339(text).ok_or(SamlError::Malformed("a time is not one"))).transpose()?;
             if until.is_some_and(|until| now.0 >= until.0) {
                 return Err(SamlError::NotNow("the metadata has expired"));
             }

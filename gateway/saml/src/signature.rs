@@ -38,7 +38,11 @@ pub(crate) fn verified(element: Node<'_, '_>, keys: &[VerifyingKey]) -> Result<S
     if attribute(reference, "URI").and_then(|uri| uri.strip_prefix('#')) != Some(id) {
         return Err(SamlError::Signature("it signs another element than the one it stands in"));
     }
-    let named = element.document().descendants().flat_map(|node| node.attributes()).filter(|attribute| attribute.name().eq_ignore_ascii_case("id") && attribute.value() == id);
+    let named = element
+        .document()
+        .descendants()
+        .flat_map(|node| node.attributes())
+        .filter(|attribute| attribute.name().eq_ignore_ascii_case("id") && attribute.value() == id);
     if named.count() != 1 {
         return Err(SamlError::Signature("two elements have the same `ID`"));
     }

@@ -28,7 +28,8 @@ pub(crate) fn lower_saml(world: &World, saml: &wire::SamlProvider, secrets: &mut
     };
     let unsolicited = *unsolicited == Some(wire::Unsolicited::DangerAccept);
     if unsolicited {
-        let message = "DangerAccept takes answers that nobody asked for: anyone with an account at the provider can sign another person's browser in as themselves";
+        let message =
+            "DangerAccept takes answers that nobody asked for: anyone with an account at the provider can sign another person's browser in as themselves";
         notes.report.push(&notes.object, "spec.saml.unsolicited", Condition::Programmed, Cause::DangerousOption, message);
     }
     Some(SamlProvider {
@@ -61,7 +62,9 @@ fn lower_metadata(world: &World, entity_id: &str, metadata: &wire::SamlMetadata,
     // What is written down is read once here, so that a broken one is a finding. When it ends is asked where time passes.
     let checked = |text: String, path: String, cause, notes: &mut Notes<'_>| match IdentityProvider::read(&text, entity_id, Timestamp(0)) {
         Ok(_) => Some(SamlMetadata::Inline(text)),
-        Err(error @ SamlError::Missing("EntityDescriptor of this `entityID`")) => notes.fail(path, cause, format!("{error}: '{entity_id}' must stand there once")),
+        Err(error @ SamlError::Missing("EntityDescriptor of this `entityID`")) => {
+            notes.fail(path, cause, format!("{error}: '{entity_id}' must stand there once"))
+        }
         Err(error) => notes.fail(path, cause, error.to_string()),
     };
     match (uri, inline, secret_ref) {

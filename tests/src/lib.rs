@@ -43,6 +43,13 @@ pub fn idm() -> PathBuf {
     path
 }
 
+/// The folder with libraries of other languages; installed on first use.
+pub fn interop_libraries() -> PathBuf {
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/prepare")).output().expect("tests/interop/prepare runs");
+    assert!(output.status.success(), "the libraries cannot be installed: {}", String::from_utf8_lossy(&output.stderr));
+    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+}
+
 /// Tries for up to ten seconds; panics with the last problem.
 pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>) -> T {
     let start = Instant::now();

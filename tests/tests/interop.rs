@@ -9,18 +9,12 @@ use idm_jose::{
     DecryptionKeys, EncryptionKey, Jwe, JweExpectations, Jwk, Jws, KeySet, SigningKey, generate_ec, generate_octets, generate_rsa, generate_x25519,
     system_entropy, to_base64url,
 };
+use idm_tests::interop_libraries;
 use idm_types::{Algorithm, ContentEncryption, KeyManagement};
 use serde_json::{Value, json};
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("interop")
-}
-
-/// The folder with the libraries; installed on first use.
-fn libraries() -> PathBuf {
-    let output = Command::new(source().join("prepare")).output().expect("tests/interop/prepare runs");
-    assert!(output.status.success(), "the libraries cannot be installed: {}", String::from_utf8_lossy(&output.stderr));
-    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
 }
 
 fn keys_for(algorithm: KeyManagement, enc: ContentEncryption, rsa: &Jwk) -> Vec<(&'static str, Jwk)> {
@@ -123,7 +117,7 @@ fn converse(name: &str, mut peer: Command, cannot: &[&str]) {
 
 #[test]
 fn npm_jose_and_we_read_each_other() {
-    let libraries = libraries();
+    let libraries = interop_libraries();
     let mut peer = Command::new("node");
     peer.arg(source().join("peer.mjs")).arg(&libraries);
     converse("npm jose", peer, &[]);
@@ -131,14 +125,14 @@ fn npm_jose_and_we_read_each_other() {
 
 #[test]
 fn jwcrypto_and_we_read_each_other() {
-    let mut peer = Command::new(libraries().join("python/bin/python"));
+    let mut peer = Command::new(interop_libraries().join("python/bin/python"));
     peer.arg(source().join("peer.py"));
     converse("jwcrypto", peer, &[]);
 }
 
 #[test]
 fn nimbus_and_we_read_each_other() {
-    let libraries = libraries();
+    let libraries = interop_libraries();
     let mut peer = Command::new("java");
     peer.arg("-cp").arg(format!("{0}/classes:{0}/jars/*", libraries.display())).arg("Peer");
     converse("nimbus", peer, &[]);

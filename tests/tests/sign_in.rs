@@ -325,6 +325,7 @@ fn a_request_is_pushed_where_the_provider_offers_it() {
     assert!(there.contains("request_uri=urn") && there.contains("client_id=shop") && !there.contains("state=") && !there.contains("nonce="), "{there}");
     let pushed = &bed.provider.asked("/par")[0];
     assert_eq!((pushed.parameters["kc_idp_hint"].as_str(), pushed.parameters["response_type"].as_str()), ("corp", "code"));
+    assert_eq!(pushed.parameters["client_id"], "shop");
     let back = bed.provider.sign_in(&there);
     assert_eq!(browser.go(back.strip_prefix(&format!("http://{}", browser.host)).unwrap()).status, 303);
     assert_eq!(browser.go("/orders").status, 200);

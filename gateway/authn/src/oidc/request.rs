@@ -9,7 +9,7 @@ use idm_types::{Redacted, Timestamp};
 use serde_json::Value;
 use url::Url;
 
-use super::{Provider, ProviderError};
+use super::{ClientProof, Provider, ProviderError};
 use crate::outside::Patience;
 
 /// What a browser is sent to ask for.
@@ -70,7 +70,9 @@ impl Provider {
     async fn push(&self, endpoint: &str, parameters: Vec<(&'static str, String)>, now: Timestamp) -> Result<String, ProviderError> {
         let more = self.oidc.parameters.iter().map(|(name, value)| (Cow::Owned(name.clone()), value.clone()));
         let form = parameters.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).chain(more);
-        let form = form.map(|(name, value)| (name, Redacted::new(value))).collect();
+        // RFC 9126 §2.1: the client names itself in the request too, however it proves itself.
+        let own = matches!(self.proof, ClientProof::Basic(_)).then(|| (Cow::Borrowed("client_id"), self.oidc.client_id.clone()));
+        let form = form.chain(own).map(|(name, value)| (name, Redacted::new(value))).collect();
         let answer = self.post(endpoint, form, 201, Patience::Short, now).await.map_err(|why| ProviderError::unavailable(why.to_string()))?;
         let answer = parse_strict(&answer).map_err(|_| ProviderError::unavailable(format!("{endpoint} did not answer with a JSON object")))?;
         let reference = answer.get("request_uri").and_then(Value::as_str).filter(|uri| !uri.is_empty() && uri.len() <= 512);

@@ -26,7 +26,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-proxy", &["idm-audit", "idm-authn", "idm-authz", "idm-issue", "idm-plan", "idm-sign-in", "idm-store", "idm-transform", "idm-types"]),
     ("idm-gateway", &["idm-audit", "idm-authn", "idm-compile", "idm-jose", "idm-plan", "idm-proxy", "idm-store", "idm-types"]),
     ("idm-operator", &["idm-api", "idm-audit", "idm-compile", "idm-plan", "idm-types"]),
-    ("idm", &["idm-api", "idm-audit", "idm-compile", "idm-gateway", "idm-jose", "idm-operator", "idm-plan", "idm-store", "idm-types"]),
+    ("idm", &["idm-api", "idm-audit", "idm-compile", "idm-gateway", "idm-jose", "idm-operator", "idm-plan", "idm-saml", "idm-store", "idm-types"]),
     ("idm-tests", &["idm-jose", "idm-types"]),
     ("idm-e2e", &["idm-jose", "idm-types"]),
 ];

@@ -170,7 +170,8 @@ fn sign_in_may_begin_at_the_provider_where_that_is_chosen() {
 fn an_answer_that_is_not_for_us_here_and_now_is_refused() {
     let bed = bed_with("", "");
     let sent = bed.begin();
-    let cases: Vec<(&str, Box<dyn Fn(&mut Says)>, &str)> = vec![
+    type Change = Box<dyn Fn(&mut Says)>;
+    let cases: Vec<(&str, Change, &str)> = vec![
         ("audience", Box::new(|says| says.audience = "https://other.example".into()), "`Audience` is another service"),
         ("recipient", Box::new(|says| says.consumer = "https://other.example/acs".into()), "another address"),
         ("issuer", Box::new(|says| says.issuer = "https://evil.example".into()), "another issuer"),

@@ -6,6 +6,7 @@ mod audit;
 mod credential;
 mod demo;
 mod echo;
+mod idp;
 mod input;
 mod jose;
 mod jwk;
@@ -55,6 +56,9 @@ enum Command {
     /// Decode, verify and mint tokens
     #[command(subcommand)]
     Token(token::Token),
+    /// Check the providers where people sign in
+    #[command(subcommand)]
+    Idp(idp::Idp),
     /// Make, show and convert keys
     #[command(subcommand)]
     Jwk(jwk::JwkCommand),
@@ -104,6 +108,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Audit(audit) => audit.run().await,
         Command::Lint(lint) => lint.run(),
         Command::Policy(policy) => policy.run().await,
+        Command::Idp(idp) => idp.run().await,
         Command::Jwk(jwk) => jwk.run().map(|()| ExitCode::SUCCESS),
         Command::Jose(jose) => jose.run().map(|()| ExitCode::SUCCESS),
         Command::Token(token) => token.run().map(|()| ExitCode::SUCCESS),

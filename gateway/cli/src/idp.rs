@@ -1,0 +1,102 @@
+//! `idm idp probe`: is this provider one that people can sign in at?
+//!
+//! The findings go to standard error, a ready Federation to standard output, so that it can be piped on.
+
+mod oidc;
+mod report;
+mod saml;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use reqwest::redirect;
+
+use report::Report;
+
+/// Providers where people sign in
+#[derive(Subcommand)]
+pub(crate) enum Idp {
+    /// Check a provider from here, and print a Federation for it
+    Probe(Probe),
+}
+
+/// Check a provider from here, and print a Federation for it
+#[derive(Args)]
+pub(crate) struct Probe {
+    /// The issuer of an OpenID provider, its configuration document, or a SAML metadata document
+    url: String,
+    /// Our client id there
+    #[arg(long)]
+    client_id: Option<String>,
+    /// A redirect URI to check, such as https://shop.example/_idm/callback/NAME; needs `--client-id`
+    #[arg(long, requires = "client_id")]
+    redirect_uri: Option<String>,
+    /// The name of the Federation that is printed
+    #[arg(long, default_value = "idp")]
+    name: String,
+    /// The entity id, where a SAML document describes several providers
+    #[arg(long)]
+    entity_id: Option<String>,
+    /// Certificates to trust besides the system's, in PEM
+    #[arg(long)]
+    ca_file: Option<PathBuf>,
+}
+
+/// A document as it was got.
+struct Document {
+    status: u16,
+    date: Option<String>,
+    location: Option<String>,
+    body: Vec<u8>,
+}
+
+const MAX_BYTES: usize = 1 << 20;
+
+/// Reads an address; a redirect is an answer like any other.
+async fn get(client: &reqwest::Client, url: &str) -> anyhow::Result<Document> {
+    let mut answer = client.get(url).header("accept", "application/json, application/samlmetadata+xml, */*").send().await?;
+    let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (status, date, location) = (answer.status().as_u16(), header("date"), header("location"));
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        anyhow::ensure!(body.len() + chunk.len() <= MAX_BYTES, "{url} answers with more than 1 MiB");
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Document { status, date, location, body })
+}
+
+impl Idp {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let Idp::Probe(probe) = self;
+        let mut builder = reqwest::Client::builder().timeout(Duration::from_secs(10)).redirect(redirect::Policy::none());
+        if let Some(path) = &probe.ca_file {
+            let pem = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+            builder = reqwest::Certificate::from_pem_bundle(&pem)?.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
+        }
+        let client = builder.build()?;
+        let mut report = Report::default();
+        let is_document = probe.url.ends_with("/.well-known/openid-configuration");
+        // A SAML document is at an address of its own; an issuer's is below it.
+        let found = if is_document { None } else { get(&client, &probe.url).await.ok().filter(|found| saml::is_metadata(&found.body)) };
+        let federation = match found {
+            Some(found) => saml::probe(&probe, &found, &mut report),
+            None => match oidc::probe(&probe, &client, &mut report).await {
+                Ok(federation) => federation,
+                Err(error) => {
+                    report.failed("reached", &format!("{error:#}"), "check the address, the network and the certificate (`--ca-file`)");
+                    report.print();
+                    return Ok(ExitCode::from(3));
+                }
+            },
+        };
+        report.print();
+        if report.has_failed() {
+            return Ok(ExitCode::FAILURE);
+        }
+        print!("{}", federation.unwrap_or_default());
+        Ok(ExitCode::SUCCESS)
+    }
+}

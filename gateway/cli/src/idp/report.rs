@@ -1,0 +1,41 @@
+//! What was found, a line each.
+
+enum Mark {
+    Good,
+    Notable,
+    Bad,
+}
+
+/// Findings in the order they were made.
+#[derive(Default)]
+pub(super) struct Report(Vec<(Mark, String, String)>);
+
+impl Report {
+    pub(super) fn good(&mut self, what: &str, found: impl Into<String>) {
+        self.0.push((Mark::Good, what.into(), found.into()));
+    }
+
+    /// It works, and somebody should know.
+    pub(super) fn notable(&mut self, what: &str, found: impl Into<String>) {
+        self.0.push((Mark::Notable, what.into(), found.into()));
+    }
+
+    pub(super) fn failed(&mut self, what: &str, found: &str, fix: &str) {
+        self.0.push((Mark::Bad, what.into(), format!("{found}\n                  fix: {fix}")));
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.0.iter().any(|(mark, ..)| matches!(mark, Mark::Bad))
+    }
+
+    pub(super) fn print(&self) {
+        for (mark, what, found) in &self.0 {
+            let mark = match mark {
+                Mark::Good => '✓',
+                Mark::Notable => '‼',
+                Mark::Bad => '✗',
+            };
+            eprintln!(" {mark} {what:<14} {found}");
+        }
+    }
+}

@@ -1,5 +1,5 @@
 //! The control port: health, metrics and the acknowledgement. It tells nothing about callers or
-//! policies and changes nothing.
+//! policies and changes nothing; only the operator, who proves itself, learns who signed in for the first time.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -59,12 +59,24 @@ async fn answer(gateway: Arc<Gateway>, request: Request<Incoming>) -> Result<Res
         "/-/ready" => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready\n".to_owned()),
         "/-/metrics" => (StatusCode::OK, "text/plain; version=0.0.4", gateway.metrics()),
         "/-/bundle" => (StatusCode::OK, "application/json", bundle(&gateway)),
+        "/-/people" => match people(&gateway, &request) {
+            Some(people) => (StatusCode::OK, "application/json", people),
+            None => (StatusCode::UNAUTHORIZED, "text/plain", "this is for the operator alone\n".to_owned()),
+        },
         _ => (StatusCode::NOT_FOUND, "text/plain", "there are /-/live, /-/ready, /-/metrics and /-/bundle\n".to_owned()),
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
     Ok(response)
+}
+
+fn people(gateway: &Gateway, request: &Request<Incoming>) -> Option<String> {
+    let token = request.headers().get(http::header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
+    let seen = request.uri().query().and_then(|query| query.strip_prefix("seen=")?.parse().ok()).unwrap_or(0);
+    let (people, last) = gateway.people_for(token, seen)?;
+    let told = people.iter().map(|person| serde_json::json!({"federation": person.federation, "issuer": person.issuer, "username": person.username}));
+    Some(serde_json::json!({"people": told.collect::<Vec<_>>(), "last": last}).to_string())
 }
 
 fn bundle(gateway: &Gateway) -> String {

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use idm_audit::ship::{self, Elasticsearch};
 use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth};
-use idm_authn::{KeyRing, Memory, Outside, PasswordChecker};
-use idm_plan::{Bundle, KeySource, Secrets};
+use idm_authn::{KeyRing, Memory, NewPerson, Outside, PasswordChecker};
+use idm_plan::{Bundle, CONTROL_TOKEN, KeySource, SecretHandle, Secrets};
 use idm_proxy::{Engine, EngineError, Server, ServerConfig, Shared};
 use idm_store::{SharedOptions, Store};
+use idm_types::Redacted;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -64,6 +66,8 @@ pub struct Gateway {
     memory: Arc<Memory>,
     ready: AtomicBool,
     error: Mutex<Option<String>>,
+    /// With what the operator proves itself.
+    control: Mutex<Option<Redacted<Vec<u8>>>>,
     health: Arc<SpoolHealth>,
     running: Mutex<Option<Running>>,
     address: SocketAddr,
@@ -102,6 +106,7 @@ impl Gateway {
             memory,
             ready: AtomicBool::new(true),
             error: Mutex::default(),
+            control: Mutex::default(),
             health: spool.health(),
             address: server.address(),
             tls_address: server.tls_address(),
@@ -128,6 +133,8 @@ impl Gateway {
         while !engine.keys_loaded() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        let control = bundle.secrets.get(&SecretHandle(CONTROL_TOKEN.into())).cloned();
+        *self.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
         self.shared.swap(engine);
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
@@ -168,6 +175,12 @@ impl Gateway {
     /// Generation in force.
     pub fn generation(&self) -> Option<u64> {
         self.version().map(|(generation, _)| generation)
+    }
+
+    /// Who signed in where the operator makes memberships, for the operator alone; `None` for everyone else.
+    pub fn people_for(&self, token: &str, seen: u64) -> Option<(Vec<NewPerson>, u64)> {
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        verify_slices_are_equal(control.reveal(), token.as_bytes()).is_ok().then(|| self.memory.people_after(seen))
     }
 
     /// Whether traffic should be sent here.

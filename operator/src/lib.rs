@@ -11,6 +11,7 @@ mod credentials;
 mod gateway;
 mod health;
 mod leader;
+mod members;
 mod objects;
 mod queue;
 mod reconcile;
@@ -90,6 +91,8 @@ pub(crate) struct Context {
     pub(crate) settings: GatewaySettings,
     pub(crate) http: reqwest::Client,
     pub(crate) hashes: idm_compile::PasswordHashes,
+    /// Up to which number each gateway pod's people were heard of, by the pod's uid.
+    pub(crate) heard: tokio::sync::Mutex<std::collections::HashMap<String, u64>>,
 }
 
 /// Runs until SIGTERM or until leadership is lost.
@@ -139,6 +142,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         http,
         client,
         hashes: idm_compile::PasswordHashes::default(),
+        heard: tokio::sync::Mutex::default(),
     });
     let outcome = tokio::select! {
         outcome = leader.keep() => outcome,

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::objects::Kind;
 use crate::queue::Queue;
 use crate::watch::{self, Seen};
-use crate::{Context, changes, credentials, gateway, world};
+use crate::{Context, changes, credentials, gateway, members, world};
 
 /// Referenced Secrets are not watched, because that would need permission to list them all.
 const RESYNC: Duration = Duration::from_secs(10);
@@ -119,6 +119,7 @@ async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<
         gateway::publish(context, &world, &compiled, 0, &gateway::Observed::default()).await?;
         return Ok(Some(RESYNC));
     }
+    members::prepare(&world, current.as_ref(), &mut compiled.secrets);
     let bundle = next(current, &compiled);
     let built = match gateway::build(&world, bundle, &context.settings) {
         Ok(built) => built,
@@ -135,6 +136,7 @@ async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<
     gateway::apply(client, namespace, &built).await?;
     let (generation, digest) = (built.bundle.generation, built.bundle.digest.clone());
     let observed = gateway::observe(context, namespace, &digest).await;
+    members::provision(context, &world, &built.bundle.secrets).await?;
     gateway::publish(context, &world, &compiled, generation, &observed).await?;
     Ok(Some(if observed.is_programmed() { RESYNC } else { UNPROGRAMMED }))
 }

@@ -919,3 +919,22 @@ fn a_restart_loses_no_session_and_a_store_that_is_away_lets_nobody_in() {
     two.refused(&page, 503, "StoreUnavailable");
     assert!(page.body.contains("not possible right now"), "{}", page.body);
 }
+
+#[test]
+fn roles_come_and_go_with_what_the_provider_says() {
+    let bed = bed_with("", &format!("{IDENTITY}  authorization: {{rules: [{{name: write, require: {{roles: {{any: [order-writer]}}}}}}]}}\n"), "");
+    let yaml = std::fs::read_to_string(bed.gateway.dir.path().join("all.yaml")).unwrap();
+    let mapped = "spec:\n  roleMappings: [{claim: realm.groups, value: 'Order Writers', roles: [order-writer, seller]}]\n  oidc:";
+    bed.gateway.write("all.yaml", &yaml.replace("spec:\n  oidc:", mapped));
+    let mut browser = bed.browser();
+    bed.provider.script(|script| script.claims = json!({"realm": {"groups": ["Order Writers", "x"]}}));
+    bed.come_back(&mut browser);
+    eventually("the mapping", || if browser.fetch("/orders").status == 200 { Ok(()) } else { Err("not yet".into()) });
+    assert!(bed.upstream.received().contains("order-reader,order-writer,seller"), "{}", bed.upstream.received());
+    bed.upstream.forget();
+    for gone in [json!({"realm": {"groups": ["Order Writers X"]}}), json!({"realm": {"groups": []}}), json!({"realm": null})] {
+        bed.provider.script(|script| script.claims = gone.clone());
+        bed.come_back_anew(&mut browser);
+        bed.refused(&browser.fetch("/orders"), 403, "MissingRole");
+    }
+}

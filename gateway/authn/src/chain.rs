@@ -24,7 +24,7 @@ use crate::outside::Outside;
 use crate::present::{self, Presented, RequestView};
 use crate::revocation::is_revoked;
 use crate::sign_in::ArmedSignIn;
-use crate::{Authenticated, CredentialTable, Denied, Facts, Grants, Identity, IssuerKeys, Memory, TokenCache, api_key, basic, binding};
+use crate::{Authenticated, CredentialTable, Denied, Facts, Grants, Identity, IssuerKeys, Memory, NewPerson, TokenCache, api_key, basic, binding};
 
 /// What one method says about a request. "Not presented" and "not mine" are not "tried and failed".
 pub(crate) enum Attempt {
@@ -255,6 +255,14 @@ impl ArmedPolicy {
             ..Identity::nobody(name, "signIn")
         };
         Some(Rc::new(method.identity(through, session).unwrap_or_else(|_| nameless())))
+    }
+
+    /// Notes that a person signed in, where the Federation provisions.
+    pub fn note_person(&self, federation: &Federation, who: &Identity) {
+        if federation.provisions.is_some() {
+            let (federation, issuer) = (federation.key.name.clone(), who.issuer.clone().unwrap_or_default());
+            self.memory.note_person(NewPerson { federation, issuer, username: who.username.clone() });
+        }
     }
 
     /// Counts a sign-in that is begun; the error is the seconds after which the next is taken.

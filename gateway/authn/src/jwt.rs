@@ -81,6 +81,18 @@ fn of_verified(through: Through<'_>, verified: Verified, issuer: &Issuer) -> Res
 
 /// The identity that verified claims speak of.
 pub(crate) fn identity(through: Through<'_>, claims: Claims, issuer: &str, expires: Option<Timestamp>, kid: Option<String>) -> Result<Identity, String> {
+    identity_with(through, claims, issuer, expires, kid, Vec::new())
+}
+
+/// The same with further roles.
+pub(crate) fn identity_with(
+    through: Through<'_>,
+    claims: Claims,
+    issuer: &str,
+    expires: Option<Timestamp>,
+    kid: Option<String>,
+    more: Vec<String>,
+) -> Result<Identity, String> {
     let Through { mapping, grants, policy, .. } = through;
     let facts = Facts { claims: Some(&claims), policy: Some(&policy.key), ..Facts::default() };
     let value = |expression: &Option<Expression>| expression.as_ref().and_then(|expression| expression.value(&facts).ok());
@@ -97,6 +109,7 @@ pub(crate) fn identity(through: Through<'_>, claims: Claims, issuer: &str, expir
     };
     let groups = mapping::list(value(&mapping.groups).as_ref());
     let mut roles = mapping::roles(mapping::list(value(&mapping.roles).as_ref()));
+    roles.extend(more);
     roles.extend(grants.of_user(issuer, &username, &groups).cloned());
     roles.sort();
     roles.dedup();

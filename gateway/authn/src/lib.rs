@@ -49,7 +49,7 @@ pub use federated::Federated;
 pub use grants::Grants;
 pub use identity::{Authenticated, Denied, Identity};
 pub use keys::IssuerKeys;
-pub use memory::Memory;
+pub use memory::{Memory, NewPerson};
 pub use mtls::{Signers, forwarded_certificate, roots, thumbprint};
 pub use oidc::{Asked, Expected, LogoutToken, Person, Provider, ProviderError, SignedIn};
 pub use outside::{Answer, Authorization, Form, NoAnswer, Outside, Patience, Question, Work};

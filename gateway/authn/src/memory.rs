@@ -59,6 +59,29 @@ pub struct Memory {
     pub(crate) refreshing: Refreshing,
     /// Sign-ins that were begun.
     sign_ins: Rates,
+    /// People who signed in where the operator wants to know.
+    people: Mutex<People>,
+}
+
+/// A person who signed in at a Federation that provisions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NewPerson {
+    /// The Federation, by name.
+    pub federation: String,
+    /// Who vouches for them.
+    pub issuer: String,
+    /// The name that RoleBindings know.
+    pub username: String,
+}
+
+/// When more wait to be told, those that were not are told when they sign in again.
+const MAX_PEOPLE: usize = 10_000;
+
+/// Who signed in, each with the number under which it was noted last.
+#[derive(Default)]
+struct People {
+    last: u64,
+    noted: HashMap<NewPerson, u64>,
 }
 
 impl Memory {
@@ -76,6 +99,7 @@ impl Memory {
             inactive: Mutex::default(),
             refreshing: Refreshing::default(),
             sign_ins: Rates::default(),
+            people: Mutex::default(),
         }))
     }
 
@@ -98,6 +122,23 @@ impl Memory {
     /// Whether a token's issuer called it inactive a moment ago.
     pub(crate) fn is_inactive(&self, fingerprint: &[u8; 32], now: Timestamp) -> bool {
         self.inactive.lock().unwrap_or_else(PoisonError::into_inner).get(fingerprint).is_some_and(|until| now.0 < *until)
+    }
+
+    pub(crate) fn note_person(&self, person: NewPerson) {
+        let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        if people.noted.len() < MAX_PEOPLE {
+            people.last += 1;
+            let number = people.last;
+            people.noted.insert(person, number);
+        }
+    }
+
+    /// Who signed in after the first `seen`, which are forgotten, and the number of the last. Asked twice with the same
+    /// number it tells the same, so that who asks loses nobody.
+    pub fn people_after(&self, seen: u64) -> (Vec<NewPerson>, u64) {
+        let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        people.noted.retain(|_, number| *number > seen);
+        (people.noted.keys().cloned().collect(), people.last)
     }
 
     /// Counts a sign-in that is begun.
@@ -146,5 +187,24 @@ impl Memory {
     pub(crate) fn is_proven(&self, phc: &str, password: &str, now: Timestamp) -> bool {
         let fingerprint = self.fingerprint(&[phc, password]);
         self.proven.lock().unwrap_or_else(PoisonError::into_inner).get(&fingerprint).is_some_and(|until| now.0 < *until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_signed_in_is_told_until_it_was_heard() {
+        let memory = Memory::new(PasswordChecker::start(1).unwrap(), Store::here()).unwrap();
+        let person = |name: &str| NewPerson { federation: "f".into(), issuer: "i".into(), username: name.into() };
+        memory.note_person(person("ana"));
+        memory.note_person(person("bob"));
+        let (told, last) = memory.people_after(0);
+        assert_eq!((told.len(), last), (2, 2));
+        assert_eq!(memory.people_after(0).0.len(), 2, "what was not heard is told again");
+        memory.note_person(person("ana"));
+        assert_eq!(memory.people_after(last), (vec![person("ana")], 3), "who signs in again is told again");
+        assert_eq!(memory.people_after(3), (vec![], 3));
     }
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 use http::{HeaderMap, Method, header};
 use idm_expr::Expression;
 use idm_jose::Claims;
-use idm_plan::{Federation, LOGIN_COOKIE, RequiredClaim, SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE, SignInMethod, Source, StepUp};
+use idm_plan::{
+    Federation, LOGIN_COOKIE, RequiredClaim, RoleMapping, SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE, SignInMethod, Source, StepUp,
+};
 use idm_session::{Found, Session, SessionId, Sessions, ending_keys};
 use idm_store::Key;
 use idm_types::{Reason, Redacted, Timestamp};
@@ -235,6 +237,14 @@ impl ArmedSignIn {
         Ok(())
     }
 
+    /// The roles that the Federation gives for what it says of a person.
+    fn mapped_roles(&self, session: &Session) -> Vec<String> {
+        let federation = self.providers.iter().map(Federated::federation).find(|federation| federation.uid == session.federation);
+        let mappings = federation.into_iter().flat_map(|federation| &federation.role_mappings);
+        let fits = |mapping: &&RoleMapping| check_claims(std::slice::from_ref(&mapping.claim), &session.claims).is_ok();
+        mappings.filter(fits).flat_map(|mapping| &mapping.roles).map(ToString::to_string).collect()
+    }
+
     /// Whether a new session is strong and recent enough for this policy.
     pub fn is_strong_enough(&self, session: &Session, now: Timestamp) -> Result<(), Denied> {
         check_strength(&self.plan.step_up, session, now).map(drop).map_err(|detail| Denied::new(Reason::StepUpRequired, detail, None))
@@ -245,7 +255,10 @@ impl ArmedSignIn {
         let unusable = |detail: String| through.denied(Reason::UnusableClaim, detail);
         let claims = Claims::new(session.claims.clone());
         let expires = Some(Timestamp(self.end_of(session)));
-        let Some(user) = &self.user else { return jwt::identity(through, claims, &session.issuer, expires, None).map_err(unusable) };
+        let Some(user) = &self.user else {
+            let more = self.mapped_roles(session);
+            return jwt::identity_with(through, claims, &session.issuer, expires, None, more).map_err(unusable);
+        };
         let name = user.value(&Facts { claims: Some(&claims), policy: Some(&through.policy.key), ..Facts::default() }).ok();
         let name = mapping::name(name).ok_or_else(|| unusable(format!("the person has no usable `{}`, by which their Credential is found", user.plan())))?;
         let only = self.plan.credentials.as_ref().and_then(|credentials| credentials.only.as_deref());
@@ -297,11 +310,16 @@ pub fn navigates(view: RequestView<'_>) -> bool {
     asks_for_pages && !view.headers.contains_key("x-requested-with")
 }
 
+/// The value reached by following a path from the top.
+fn at<'c>(claims: &'c Map<String, Value>, path: &[String]) -> Option<&'c Value> {
+    let (first, rest) = path.split_first()?;
+    rest.iter().try_fold(claims.get(first)?, |value, member| value.get(member)).filter(|value| !value.is_null())
+}
+
 fn check_claims(required: &[RequiredClaim], claims: &Map<String, Value>) -> Result<(), String> {
-    let claims = Claims::new(claims.clone());
     for RequiredClaim { path, values } in required {
         let name = path.join(".");
-        let found = claims.at(path).filter(|value| !value.is_null()).ok_or_else(|| format!("there is no `{name}`"))?;
+        let found = at(claims, path).ok_or_else(|| format!("there is no `{name}`"))?;
         let is_wanted = |value: &Value| {
             let text = match value {
                 Value::String(text) => text.clone(),

@@ -35,10 +35,10 @@ pub use policy::{
     Require, Rule, Source, Subject, TokenExchange, UpstreamSettings,
 };
 pub use route::{Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, PathMatch, RouteEntry, RouteRule, Timeouts, VirtualHost};
-pub use secret::{SecretHandle, Secrets};
+pub use secret::{CONTROL_TOKEN, SecretHandle, Secrets};
 pub use sign_in::{
     Door, Federation, FederationKind, LOGIN_COOKIE, OidcProvider, Pages, PersonCredentials, ProviderAuthentication, ProviderEndpoints, RequiredClaim,
-    SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE, SamlMetadata, SamlProvider, SignInMethod, StepUp,
+    RoleMapping, SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE, SamlMetadata, SamlProvider, SignInMethod, StepUp,
 };
 pub use tls::{CertificateName, MtlsMethod, NameRule, Network, OutgoingTls, ServerCertificate};
 pub use token_service::{ClientAuthentication, Endpoint, OauthClient, ServiceKey, TokenGrant, TokenService};

@@ -11,6 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SecretHandle(pub String);
 
+/// Under which name the token travels with which the operator proves itself to its gateways.
+pub const CONTROL_TOKEN: &str = "control/token";
+
 impl SecretHandle {
     /// One key of a Secret of the namespace.
     pub fn of_secret(name: &str, key: &str) -> Self {

@@ -1,4 +1,4 @@
-use idm_types::{Algorithm, Timestamp};
+use idm_types::{Algorithm, RoleName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{Expr, KeySource, ObjectKey, OutgoingTls, SecretHandle};
@@ -15,10 +15,24 @@ pub struct Federation {
     pub title: String,
     /// What it speaks.
     pub kind: FederationKind,
+    /// Roles for what it says of a person.
+    pub role_mappings: Vec<RoleMapping>,
+    /// The role that the operator binds to a person who signs in for the first time.
+    pub provisions: Option<RoleName>,
     /// Sessions that are ended: whose (`None`: everyone's), and those that began before this time.
     pub ended: Vec<(Option<String>, Timestamp)>,
     /// Nobody can sign in there, and its sessions are refused.
     pub suspended: bool,
+}
+
+/// Roles for a claim.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoleMapping {
+    /// The claim, and what it must be.
+    pub claim: RequiredClaim,
+    /// The roles.
+    pub roles: Vec<RoleName>,
 }
 
 /// What a federation speaks.

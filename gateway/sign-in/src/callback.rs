@@ -74,5 +74,9 @@ pub(crate) async fn begin(method: &ArmedSignIn, session: Session, to: &str, orig
             sessions.end(&old, &found.session, Ended::This, now).await?;
         }
     }
+    let federation = method.providers().iter().map(|provider| provider.federation()).find(|federation| federation.uid == session.federation);
+    if let (Some(federation), Some(who)) = (federation, &who) {
+        policy.note_person(federation, who);
+    }
     Ok(Answer::redirect(to)?.with_cookie(cookie::give_session(&id, origin)).of(who))
 }

@@ -1,4 +1,4 @@
-use idm_types::Algorithm;
+use idm_types::{Algorithm, RoleName};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,13 @@ pub struct FederationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub display_name: Option<String>,
+    /// Roles that people who sign in get for what their provider says of them, anew at every sign-in and refresh: a group that is gone takes its roles along. Where a policy uses `credentials`, roles come from those alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-list-type" = "atomic"))]
+    pub role_mappings: Option<Vec<RoleMapping>>,
+    /// What is made for a person who signs in for the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioning: Option<Provisioning>,
     /// Sessions that are ended whatever else they say: of one person, or of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), extend("x-kubernetes-list-type" = "atomic"))]
@@ -35,6 +42,29 @@ pub struct FederationSpec {
     /// Refuse for now whatever this source vouches for: new sign-ins, sessions and tokens. Unset means false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
+}
+
+/// Roles for a claim.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RoleMapping {
+    /// The claim or attribute, for example `groups`; members inside it after dots, for example `realm_access.roles`.
+    #[schemars(length(min = 1, max = 256))]
+    pub claim: String,
+    /// What must be its value, or among its values where it is a list.
+    #[schemars(length(min = 1, max = 512))]
+    pub value: String,
+    /// The roles.
+    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "set"))]
+    pub roles: Vec<RoleName>,
+}
+
+/// What is made for a person who signs in for the first time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Provisioning {
+    /// The operator makes a RoleBinding that gives the person this role in the project. It is labelled `identity-manager.io/provisioned-by` and goes with the Federation; whoever removes it by hand sees it again when the person signs in again. Without a cluster nothing is made.
+    pub role: RoleName,
 }
 
 /// Sessions that began before a time.

@@ -20,7 +20,7 @@ pub use common::{
 pub use credential::{Access, ApiKeyCredential, Credential, CredentialSpec, CredentialStatus, Owner, PasswordCredential, PersonCredential};
 pub use federation::{
     AuthorizationParameter, ClaimsFrom, Emails, EndedSessions, Federation, FederationSpec, OidcAssertion, OidcClient, OidcClientAuthentication, OidcEndpoints,
-    OidcProvider, TlsClientAuth,
+    OidcProvider, Provisioning, RoleMapping, TlsClientAuth,
 };
 pub use jose::{
     CertificateHeader, ChosenKey, ContentDestination, ContentSource, CustomClaim, ExpectedClaims, JoseConsume, JoseDecrypt, JoseEncrypt, JoseMessage,

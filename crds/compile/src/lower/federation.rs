@@ -2,7 +2,9 @@
 
 use idm_api::v1alpha1 as wire;
 use idm_jose::{SigningKey, private_key};
-use idm_plan::{Federation, FederationKind, KeySource, ObjectKey, OidcProvider, Plan, ProviderAuthentication, ProviderEndpoints, Secrets};
+use idm_plan::{
+    Federation, FederationKind, KeySource, ObjectKey, OidcProvider, Plan, ProviderAuthentication, ProviderEndpoints, RequiredClaim, RoleMapping, Secrets,
+};
 use idm_types::{Algorithm, Timestamp};
 
 use super::Notes;
@@ -10,6 +12,7 @@ use super::keys::{check_url, lower_keys, secret_text};
 use super::mtls::lower_outgoing;
 use super::policy::lower_algorithms;
 use super::saml::lower_saml;
+use super::sign_in::claim_path;
 use crate::{Cause, Condition, Object, ObjectId, Report, World};
 
 /// Parameters of an authorization request that are the gateway's own.
@@ -49,7 +52,7 @@ pub(crate) fn lower_federations(world: &World, previous: Option<&Plan>, secrets:
 }
 
 fn lower(world: &World, object: &Object<wire::FederationSpec>, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<Federation> {
-    let wire::FederationSpec { oidc, saml, display_name, ended_sessions, suspend } = &object.spec;
+    let wire::FederationSpec { oidc, saml, display_name, role_mappings, provisioning, ended_sessions, suspend } = &object.spec;
     let kind = match (oidc, saml) {
         (Some(oidc), None) => FederationKind::Oidc(Box::new(lower_provider(world, oidc, secrets, notes)?)),
         (None, Some(saml)) => FederationKind::Saml(Box::new(lower_saml(world, saml, secrets, notes)?)),
@@ -63,11 +66,18 @@ fn lower(world: &World, object: &Object<wire::FederationSpec>, secrets: &mut Sec
         };
         ended.push((subject.clone(), before));
     }
+    let mut mappings = Vec::new();
+    for (i, wire::RoleMapping { claim, value, roles }) in role_mappings.iter().flatten().enumerate() {
+        let path = claim_path(&format!("spec.roleMappings[{i}].claim"), claim, notes)?;
+        mappings.push(RoleMapping { claim: RequiredClaim { path, values: vec![value.clone()] }, roles: roles.clone() });
+    }
     Some(Federation {
         key: ObjectKey::new(&world.namespace, &object.meta.name),
         uid: object.meta.uid.clone(),
         title: display_name.clone().unwrap_or_else(|| object.meta.name.clone()),
         kind,
+        role_mappings: mappings,
+        provisions: provisioning.as_ref().map(|wire::Provisioning { role }| role.clone()),
         ended,
         suspended: suspend.unwrap_or(false),
     })

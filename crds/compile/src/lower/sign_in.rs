@@ -107,16 +107,26 @@ fn lower_origins(world: &World, path: &str, origins: &[String], notes: &mut Note
 fn lower_required(path: &str, required: &[wire::RequiredClaim], notes: &mut Notes<'_>) -> Option<Vec<RequiredClaim>> {
     let mut lowered = Vec::new();
     for (i, wire::RequiredClaim { claim, values }) in required.iter().enumerate() {
-        let members: Vec<String> = claim.split('.').map(str::to_owned).collect();
-        if members.iter().any(String::is_empty) {
-            return notes.fail(format!("{path}[{i}].claim"), Cause::Invalid, "claim must be a name such as `hd`, or names with a dot between them");
-        }
+        let members = claim_path(&format!("{path}[{i}].claim"), claim, notes)?;
         if values.as_ref().is_some_and(Vec::is_empty) {
             return notes.fail(format!("{path}[{i}].values"), Cause::Invalid, "at least one value must be given; leave `values` out to take any");
         }
         lowered.push(RequiredClaim { path: members, values: values.clone().unwrap_or_default() });
     }
     Some(lowered)
+}
+
+/// A claim, and the members to follow inside it. Names that hold dots themselves, as those of SAML attributes may, are
+/// URIs or OIDs and stand as they are.
+pub(crate) fn claim_path(path: &str, claim: &str, notes: &mut Notes<'_>) -> Option<Vec<String>> {
+    if claim.contains(':') {
+        return Some(vec![claim.to_owned()]);
+    }
+    let members: Vec<String> = claim.split('.').map(str::to_owned).collect();
+    if members.iter().any(String::is_empty) {
+        return notes.fail(path, Cause::Invalid, "claim must be a name such as `hd`, or names with a dot between them");
+    }
+    Some(members)
 }
 
 fn lower_step_up(path: &str, step_up: Option<&wire::StepUp>, notes: &mut Notes<'_>) -> Option<StepUp> {

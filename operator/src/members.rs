@@ -1,0 +1,151 @@
+//! Memberships of people who signed in: the gateways say who did, the Federation says what they get, and this makes it.
+//!
+//! A gateway cannot write to the cluster, and what it says is no more than a name: which role that gives is read from
+//! the Federation here.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use idm_api::v1alpha1::{ProjectScope, RoleBinding, RoleBindingSpec, Scope, Subject};
+use idm_compile::World;
+use idm_plan::{Bundle, CONTROL_TOKEN, SecretHandle, Secrets};
+use idm_types::{Redacted, hex};
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, ResourceExt};
+use serde::Deserialize;
+
+use crate::objects::Kind;
+use crate::{Context, MANAGER, gateway};
+
+/// Who made a membership, as a label and for the Federation's name.
+const PROVISIONED_BY: &str = "identity-manager.io/provisioned-by";
+
+/// What a gateway says.
+#[derive(Deserialize)]
+struct Told {
+    people: Vec<Person>,
+    last: u64,
+}
+
+#[derive(Deserialize)]
+struct Person {
+    federation: String,
+    issuer: String,
+    username: String,
+}
+
+fn provisions(world: &World) -> bool {
+    world.federations.iter().any(|federation| federation.spec.provisioning.is_some())
+}
+
+/// Puts the token into the bundle with which the operator proves itself to the gateways: the present one, or a new one.
+pub(crate) fn prepare(world: &World, current: Option<&Bundle>, secrets: &mut Secrets) {
+    if !provisions(world) {
+        return;
+    }
+    let handle = SecretHandle(CONTROL_TOKEN.into());
+    let known = current.and_then(|bundle| bundle.secrets.get(&handle)).cloned();
+    let made = || {
+        let mut random = [0; 32];
+        SystemRandom::new().fill(&mut random).ok().map(|()| Redacted::new(hex(&random).into_bytes()))
+    };
+    match known.or_else(made) {
+        Some(token) => secrets.put(handle, token),
+        None => tracing::error!("the system gave no random bits; memberships are not made"),
+    }
+}
+
+/// Makes the memberships of people who signed in.
+pub(crate) async fn provision(context: &Context, world: &World, secrets: &Secrets) -> Result<(), kube::Error> {
+    let Some(token) = secrets.get(&SecretHandle(CONTROL_TOKEN.into())).filter(|_| provisions(world)) else { return Ok(()) };
+    let Ok(token) = std::str::from_utf8(token.reveal()) else { return Ok(()) };
+    for pod in context.store.list(Kind::Pod, &world.namespace) {
+        let (Some(ip), Some(uid)) = (pod.data.pointer("/status/podIP").and_then(|ip| ip.as_str()), pod.metadata.uid.clone()) else { continue };
+        let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+        let seen = context.heard.lock().await.get(&uid).copied().unwrap_or(0);
+        let asked = context.http.get(format!("http://{host}:8081/-/people?seen={seen}")).bearer_auth(token).send().await;
+        // A pod that does not answer, or has another token yet, is asked again at the next look.
+        let Some(answer) = asked.ok().filter(|answer| answer.status().is_success()) else { continue };
+        let Ok(Told { people, last }) = answer.json().await else { continue };
+        for person in &people {
+            make(context, world, person).await?;
+        }
+        // Only now: what was not made is told again.
+        context.heard.lock().await.insert(uid, last);
+    }
+    Ok(())
+}
+
+async fn make(context: &Context, world: &World, person: &Person) -> Result<(), kube::Error> {
+    let Some(federation) = world.federations.iter().find(|federation| federation.meta.name == person.federation) else { return Ok(()) };
+    let Some(provisioning) = &federation.spec.provisioning else { return Ok(()) };
+    let binding = RoleBinding {
+        metadata: ObjectMeta {
+            name: Some(name(person, &federation.meta.uid)),
+            labels: Some(BTreeMap::from(
+                [("app.kubernetes.io/managed-by", MANAGER), ("app.kubernetes.io/part-of", "idm"), (PROVISIONED_BY, &federation.meta.name)]
+                    .map(|(name, value)| (name.to_owned(), value.chars().take(63).collect())),
+            )),
+            // It goes with the Federation that vouched for the person.
+            owner_references: Some(vec![gateway::owner("Federation", &federation.meta)]),
+            ..ObjectMeta::default()
+        },
+        spec: RoleBindingSpec {
+            role: provisioning.role.clone(),
+            subjects: vec![Subject { user: Some(person.username.clone()), group: None, credential: None, issuer: Some(person.issuer.clone()) }],
+            scope: Scope { project: Some(ProjectScope::default()) },
+        },
+        status: None,
+    };
+    let api: Api<RoleBinding> = Api::namespaced(context.client.clone(), &world.namespace);
+    match api.create(&PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() }, &binding).await {
+        Ok(made) => tracing::info!(namespace = world.namespace, binding = made.name_any(), federation = person.federation, "membership made"),
+        // It is there, whoever made it and whatever became of it since.
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        // A name that no object takes: nothing is lost by it but the membership, and it must not stop everything else.
+        Err(kube::Error::Api(status)) if status.code == 422 => {
+            tracing::warn!(namespace = world.namespace, error = status.message, "a membership cannot be made")
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// One for each person at each Federation.
+fn name(person: &Person, federation_uid: &str) -> String {
+    let text = format!("{federation_uid}\n{}\n{}", person.issuer, person.username);
+    let hash = hex(digest(&SHA256, text.as_bytes()).as_ref());
+    format!("member-{}", hash.get(..16).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_stays_while_it_is_wanted() {
+        let mut world = World::default();
+        let mut secrets = Secrets::default();
+        prepare(&world, None, &mut secrets);
+        assert!(secrets.is_empty(), "without provisioning there is none");
+        let yaml = "apiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {name: kc}\nspec: {oidc: {issuer: 'https://kc'}, provisioning: {role: member}}\n";
+        world = idm_compile::yaml::read_files(&[("a.yaml".into(), yaml.into())], idm_compile::Settings::default()).unwrap().0;
+        prepare(&world, None, &mut secrets);
+        let bundle = Bundle::seal(Default::default(), secrets.clone(), 1);
+        let mut again = Secrets::default();
+        prepare(&world, Some(&bundle), &mut again);
+        assert!(secrets == again && secrets.len() == 1);
+    }
+
+    #[test]
+    fn everyone_has_a_name_of_their_own() {
+        let person = |issuer: &str, username: &str| Person { federation: "kc".into(), issuer: issuer.into(), username: username.into() };
+        let names: std::collections::BTreeSet<_> = [("i", "ana", "u"), ("j", "ana", "u"), ("i", "bob", "u"), ("i", "ana", "v"), ("i\na", "na", "u")]
+            .iter()
+            .map(|(i, n, u)| name(&person(i, n), u))
+            .collect();
+        assert_eq!(names.len(), 5);
+        assert!(names.iter().all(|name| name.len() == 23));
+    }
+}

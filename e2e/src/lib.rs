@@ -134,6 +134,19 @@ impl Bed {
         Ok(answer["access_token"].as_str().context("no token")?.to_owned())
     }
 
+    /// Asks Keycloak's administration of the realm; what is posted is made unless it is there.
+    pub async fn keycloak_admin(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
+        let admin = self.token_from("master", "grant_type=password&client_id=admin-cli&username=admin&password=admin").await?;
+        let mut request = self.http.request(method.parse()?, format!("{}/admin/realms/shop/{path}", self.keycloak)).bearer_auth(&admin);
+        if !body.is_null() {
+            request = request.json(body);
+        }
+        let answer = request.send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        ensure!(status.is_success() || status.as_u16() == 409, "{method} {path}: {status} {text}");
+        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
     /// Makes Keycloak sign with a new key from now on, and withdraws the keys before it.
     pub async fn rotate_keys(&self, priority: u32) -> Result<()> {
         let admin = self.token_from("master", "grant_type=password&client_id=admin-cli&username=admin&password=admin").await?;

@@ -1,0 +1,187 @@
+//! People on a real cluster: Chromium, Keycloak as OpenID provider and as SAML identity provider, two pods and a Redis.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use idm_e2e::{Bed, Space, eventually, keycloak_service, run};
+use serde_json::{Value, json};
+
+const SPACE: &str = "people";
+const KEYCLOAK: &str = "http://keycloak.idp.svc:8180/realms/shop";
+
+const OBJECTS: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: web}
+spec:
+  gatewayClassName: idm
+  listeners:
+  - {name: http, port: 80, protocol: HTTP}
+  - {name: https, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: shop-tls}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: shop}
+spec:
+  parentRefs: [{name: web}]
+  rules: [{backendRefs: [{name: echo, port: 80}]}]
+---
+apiVersion: identity-manager.io/v1alpha1
+kind: IdentityPolicy
+metadata: {name: people}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: shop}]
+  authentication:
+    methods:
+    - name: staff
+      signIn: {federationRefs: [{name: kc}, {name: kc-saml}], pages: {title: Shop}}
+    identity: {username: token.email}
+  upstream: {headers: [{name: X-Authenticated-UserId, value: identity.username}]}
+---
+apiVersion: identity-manager.io/v1alpha1
+kind: Federation
+metadata: {name: kc}
+spec:
+  displayName: Company login
+  provisioning: {role: member}
+  oidc:
+    issuer: http://keycloak.idp.svc:8180/realms/shop
+    client: {clientId: people, authentication: {clientSecretBasic: {name: kc-client}}}
+---
+apiVersion: identity-manager.io/v1alpha1
+kind: Federation
+metadata: {name: kc-saml}
+spec:
+  displayName: Company login by SAML
+  saml:
+    entityId: http://keycloak.idp.svc:8180/realms/shop
+    metadata: {uri: 'http://keycloak.idp.svc:8180/realms/shop/protocol/saml/descriptor'}
+    serviceProvider: {entityId: urn:shop, keyRef: {name: shop-sp}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: kc-client}
+stringData: {clientSecret: people-secret}
+";
+
+/// A certificate as a Secret; returns the certificate in base64 of DER.
+fn certificate(space: &Space, name: &str) -> Result<String> {
+    let dir = std::env::var("E2E_WORK")?;
+    let (key, crt) = (format!("{dir}/{name}.key"), format!("{dir}/{name}.crt"));
+    let subject = ["-subj", "/CN=shop.test", "-addext", "subjectAltName=DNS:shop.test"];
+    run("openssl", &[&["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", &key, "-out", &crt, "-days", "30"], &subject[..]].concat(), None)?;
+    space.kubectl(&["create", "secret", "tls", name, "--cert", &crt, "--key", &key])?;
+    Ok(std::fs::read_to_string(&crt)?.lines().filter(|line| !line.starts_with("-----")).collect())
+}
+
+/// The person and the two clients at Keycloak; returns the person's id there.
+async fn prepare_keycloak(bed: &Bed, gateway: &str, certificate: &str) -> Result<String> {
+    let person = json!({
+        "username": "ana", "email": "ana@shop.example", "emailVerified": true, "enabled": true, "firstName": "Ana", "lastName": "Example",
+        "credentials": [{"type": "password", "value": "ana-password", "temporary": false}],
+    });
+    bed.keycloak_admin("POST", "users", &person).await?;
+    let back_channel = format!("http://{gateway}/_idm/back-channel-logout/kc");
+    let oidc = json!({
+        "clientId": "people", "secret": "people-secret", "standardFlowEnabled": true, "redirectUris": ["https://shop.test/_idm/callback/kc"],
+        "defaultClientScopes": ["basic", "profile", "email"],
+        "attributes": {
+            "post.logout.redirect.uris": "https://shop.test/_idm/logged-out", "pkce.code.challenge.method": "S256",
+            "backchannel.logout.url": back_channel, "backchannel.logout.session.required": "true",
+        },
+    });
+    bed.keycloak_admin("POST", "clients", &oidc).await?;
+    let mapper = json!({"name": "email", "protocol": "saml", "protocolMapper": "saml-user-property-mapper",
+        "config": {"user.attribute": "email", "attribute.name": "email", "attribute.nameformat": "Basic"}});
+    let saml = json!({
+        "clientId": "urn:shop", "protocol": "saml", "redirectUris": ["https://shop.test/*"], "frontchannelLogout": true,
+        "adminUrl": "https://shop.test/_idm/saml/logout/kc-saml", "protocolMappers": [mapper],
+        "attributes": {
+            "saml.server.signature": "true", "saml.assertion.signature": "true", "saml.signature.algorithm": "RSA_SHA256", "saml.authnstatement": "true",
+            "saml.client.signature": "true", "saml.signing.certificate": certificate, "saml.encrypt": "true", "saml.encryption.certificate": certificate,
+            "saml.force.post.binding": "true", "saml_name_id_format": "persistent", "saml_force_name_id_format": "true",
+            "saml_assertion_consumer_url_post": "https://shop.test/_idm/saml/consume/kc-saml",
+            "saml_single_logout_service_url_redirect": "https://shop.test/_idm/saml/logout/kc-saml",
+            "saml_single_logout_service_url_post": "https://shop.test/_idm/saml/logout/kc-saml",
+        },
+    });
+    bed.keycloak_admin("POST", "clients", &saml).await?;
+    let found = bed.keycloak_admin("GET", "users?username=ana&exact=true", &Value::Null).await?;
+    Ok(found[0]["id"].as_str().context("the person is there")?.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_sign_in_with_a_real_browser_and_nothing_that_happens_in_between_stops_them() -> Result<()> {
+    keycloak_service()?;
+    let (bed, space) = (Bed::new()?, Space::new(SPACE)?);
+    certificate(&space, "shop-tls")?;
+    let service_provider = certificate(&space, "shop-sp")?;
+    space.apply(OBJECTS)?;
+    space.kubectl(&["rollout", "status", "deployment/echo", "--timeout=90s"])?;
+    space.wait_ready("identitypolicy", "people")?;
+    space.wait_ready("federation", "kc")?;
+    let gateway = space.gateway()?.to_string();
+    let person = prepare_keycloak(&bed, &gateway, &service_provider).await?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let libraries = run(root.join("../tests/interop/prepare").to_str().context("a path")?, &[], None)?;
+    let mut browser = Command::new("node")
+        .arg(root.join("bed/people.mjs"))
+        .args([libraries.trim(), &gateway, &std::env::var("E2E_HOST_IP")?])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let (mut answers, questions) = (browser.stdin.take().context("piped")?, BufReader::new(browser.stdout.take().context("piped")?));
+    let mut said = String::new();
+    for line in questions.lines() {
+        let line = line?;
+        match line.strip_prefix("do: ") {
+            Some("kill") => {
+                space.kubectl(&["delete", "pod", "-l", "app.kubernetes.io/name=idm-gateway", "--grace-period=0", "--force"])?;
+                space.kubectl(&["rollout", "status", "deployment/idm-gateway", "--timeout=90s"])?;
+                eventually("the pods serve again", async || {
+                    let answer = space.send("GET", "/orders", &[]).await?;
+                    ensure!(answer.status == 401, "{answer:?}");
+                    Ok(())
+                })
+                .await?;
+            }
+            Some("rotate") => bed.rotate_keys(500).await?,
+            Some("logout") => drop(bed.keycloak_admin("POST", &format!("users/{person}/logout"), &Value::Null).await?),
+            Some(other) => anyhow::bail!("the browser asks for `{other}`"),
+            None => {
+                println!("{line}");
+                said.push_str(&line);
+                continue;
+            }
+        }
+        writeln!(answers, "done")?;
+    }
+    ensure!(browser.wait()?.success() && said.contains("done: 8 steps"), "{said}");
+    // The first sign-in made a membership, and the Federation's name is on it.
+    let members = eventually("the membership", async || {
+        let all: Value =
+            serde_json::from_str(&space.kubectl(&["get", "rolebindings.identity-manager.io", "-l", "identity-manager.io/provisioned-by=kc", "-o", "json"])?)?;
+        ensure!(all["items"].as_array().is_some_and(|items| items.len() == 1), "{all}");
+        Ok(all["items"][0].clone())
+    })
+    .await?;
+    ensure!(
+        members["spec"] == json!({"role": "member", "subjects": [{"user": "ana@shop.example", "issuer": KEYCLOAK}], "scope": {"project": {}}}),
+        "{members}"
+    );
+    ensure!(members["metadata"]["ownerReferences"][0]["kind"] == "Federation", "{members}");
+    // Who came, who left, and why somebody was refused: all of it is in Elasticsearch.
+    let of_space = |field: &str, value: &str| json!({"bool": {"must": [{"term": {"namespace": SPACE}}, {"term": {field: value}}]}});
+    eventually("the records", async || {
+        ensure!(!bed.records(of_space("reason", "SessionEnded")).await?.is_empty(), "no ended session yet");
+        let permitted = bed.records(of_space("outcome", "Permitted")).await?;
+        let of =
+            |path: &str| permitted.iter().filter(|record| record["request"]["path"] == path && record["identity"]["username"] == "ana@shop.example").count();
+        ensure!(of("/_idm/callback/kc") >= 6 && of("/_idm/saml/consume/kc-saml") >= 2 && of("/_idm/logout") >= 2, "{} records", permitted.len());
+        Ok(())
+    })
+    .await?;
+    space.delete()
+}

@@ -48,7 +48,7 @@ spec:
   provisioning: {role: member}
   oidc:
     issuer: http://keycloak.idp.svc:8180/realms/shop
-    client: {clientId: people, authentication: {clientSecretBasic: {name: kc-client}}}
+    client: {clientId: people, scopes: [who], authentication: {clientSecretBasic: {name: kc-client}}}
 ---
 apiVersion: identity-manager.io/v1alpha1
 kind: Federation
@@ -84,14 +84,25 @@ async fn prepare_keycloak(bed: &Bed, gateway: &str, certificate: &str) -> Result
     });
     bed.keycloak_admin("POST", "users", &person).await?;
     let back_channel = format!("http://{gateway}/_idm/back-channel-logout/kc");
+    let claim = |name: &str, property: &str, kind: &str| {
+        json!({"name": name, "protocol": "openid-connect", "protocolMapper": "oidc-usermodel-property-mapper",
+            "config": {"user.attribute": property, "claim.name": name, "jsonType.label": kind, "id.token.claim": "true", "userinfo.token.claim": "true"}})
+    };
     let oidc = json!({
         "clientId": "people", "secret": "people-secret", "standardFlowEnabled": true, "redirectUris": ["https://shop.test/_idm/callback/kc"],
-        "defaultClientScopes": ["basic", "profile", "email"],
+        "defaultClientScopes": ["who"], "protocolMappers": [claim("email", "email", "String"), claim("email_verified", "emailVerified", "boolean")],
         "attributes": {
             "post.logout.redirect.uris": "https://shop.test/_idm/logged-out", "pkce.code.challenge.method": "S256",
             "backchannel.logout.url": back_channel, "backchannel.logout.session.required": "true",
         },
     });
+    // A run before this one may have left its own.
+    for client in ["people", "urn:shop"] {
+        let found = bed.keycloak_admin("GET", &format!("clients?clientId={client}"), &Value::Null).await?;
+        if let Some(id) = found[0]["id"].as_str() {
+            bed.keycloak_admin("DELETE", &format!("clients/{id}"), &Value::Null).await?;
+        }
+    }
     bed.keycloak_admin("POST", "clients", &oidc).await?;
     let mapper = json!({"name": "email", "protocol": "saml", "protocolMapper": "saml-user-property-mapper",
         "config": {"user.attribute": "email", "attribute.name": "email", "attribute.nameformat": "Basic"}});

@@ -76,7 +76,7 @@ async fn ask(fetcher: &Fetcher, question: &Question, limit: Duration) -> Result<
         Authorization::Basic { client_id, secret } => request.basic_auth(encoded(client_id), Some(encoded(secret.reveal()))),
         Authorization::Bearer(token) => request.bearer_auth(token.reveal()),
     };
-    let request = request.header("accept", "application/json").timeout(limit);
+    let request = request.header("accept", "application/json, */*;q=0.1").timeout(limit);
     // The error of the client may hold the URL and never the body; the token stays out of every message.
     let mut answer = request.send().await.map_err(|error| failed(format!("no answer from {endpoint}: {}", error.without_url())))?;
     let status = answer.status().as_u16();

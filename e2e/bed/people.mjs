@@ -121,6 +121,12 @@ await step("SAML: Keycloak signs its person out here", async (page) => {
   await elsewhere.click("#kc-logout");
   await until(page, 401);
 });
+await step("an administrator ends every session", async (page) => {
+  await signIn(page, "/orders", "Company login");
+  assert.equal(await status(page), 200);
+  await ask("end");
+  console.log(`note: ended ${await until(page, 401)} ms after the Federation was changed`);
+});
 await browser.close();
 console.log(`done: ${steps.length} steps`);
 process.exit(0);

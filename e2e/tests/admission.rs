@@ -16,6 +16,10 @@ const GOOD: &[&str] = &[
     "kind: Credential\nspec: {oauthClient: {privateKeyJwt: {keys: {jwksUri: 'https://i/k'}, algorithms: [ES256]}}}",
     "kind: Credential\nspec: {oauthClient: {tlsClientAuth: {trustBundleRef: {name: s}, names: [{name: DNS, is: a}]}}}",
     "kind: Federation\nspec: {oidc: {issuer: 'https://i'}}",
+    "kind: Federation\nspec: {displayName: a, roleMappings: [{claim: groups, value: b, roles: [r]}], provisioning: {role: r}, endedSessions: [{subject: s, beforeTime: '2027-01-01T00:00:00Z'}], suspend: false, oidc: {issuer: 'https://i', client: {clientId: c, authentication: {privateKeyJwt: {keyRef: {name: s}, algorithm: ES256}}, scopes: [profile], endpoints: {authorization: 'https://i/a', token: 'https://i/t'}, claimsFrom: IdToken, emails: Verified, parameters: [{name: p, value: v}]}}}",
+    "kind: Federation\nspec: {saml: {entityId: a, metadata: {uri: 'https://i/m'}, serviceProvider: {entityId: b, keyRef: {name: s}}, requireSignedAssertions: true, nameIdFormat: Persistent, requestBinding: Redirect, unsolicited: Refuse}}",
+    "kind: Credential\nspec: {person: {user: a, federationRef: {name: f}}, roles: [r]}",
+    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: m, signIn: {federationRefs: [{name: a}, {name: b}], basePath: /in, origins: ['https://a'], session: {idleSeconds: 60, absoluteSeconds: 60}, requiredClaims: [{claim: hd, values: [a]}], stepUp: {acrValues: [gold], maxAgeSeconds: 60}, credentials: {user: token.email, selector: {matchLabels: {a: b}}}, logout: {returnTo: /}, pages: {title: a, logoUri: /l, accentColor: '#000000'}}}]}}",
     "kind: RoleBinding\nspec: {role: r, subjects: [{user: u}], scope: {project: {}}}",
 ];
 
@@ -90,6 +94,11 @@ fn broken() -> Vec<String> {
         produce("from: {body: {}}, encrypt: {algorithm: dir, encryption: A128GCM}"),
         "kind: Credential\nspec: {apiKey: {}, secretRef: {name: s}, owner: {user: a, application: b}}".into(),
         "kind: Federation\nspec: {}".into(),
+        "kind: Federation\nspec: {oidc: {issuer: 'https://i', client: {clientId: c, authentication: {}}}}".into(),
+        "kind: Federation\nspec: {saml: {entityId: a, metadata: {}}}".into(),
+        "kind: Federation\nspec: {saml: {entityId: a, metadata: {inline: '<EntityDescriptor/>', tls: {trustBundleRef: {name: s}}}}}".into(),
+        "kind: Credential\nspec: {person: {user: a}, secretRef: {name: s}}".into(),
+        policy("{name: m, signIn: {federationRefs: [{name: a}], stepUp: {}}}"),
         "kind: RoleBinding\nspec: {role: r, subjects: [{user: u, group: g}], scope: {project: {}}}".into(),
         "kind: RoleBinding\nspec: {role: r, subjects: [{credential: c, issuer: i}], scope: {project: {}}}".into(),
         "kind: RoleBinding\nspec: {role: r, subjects: [{user: u}], scope: {}}".into(),

@@ -160,6 +160,11 @@ async fn people_sign_in_with_a_real_browser_and_nothing_that_happens_in_between_
             }
             Some("rotate") => bed.rotate_keys(500).await?,
             Some("logout") => drop(bed.keycloak_admin("POST", &format!("users/{person}/logout"), &Value::Null).await?),
+            Some("end") => {
+                let soon = idm_types::Timestamp::from_seconds(idm_types::Timestamp::now().seconds() + 1).rfc3339();
+                let patch = json!({"spec": {"endedSessions": [{"beforeTime": soon}]}}).to_string();
+                space.kubectl(&["patch", "federation.identity-manager.io", "kc", "--type=merge", "-p", &patch])?;
+            }
             Some(other) => anyhow::bail!("the browser asks for `{other}`"),
             None => {
                 println!("{line}");
@@ -169,7 +174,7 @@ async fn people_sign_in_with_a_real_browser_and_nothing_that_happens_in_between_
         }
         writeln!(answers, "done")?;
     }
-    ensure!(browser.wait()?.success() && said.contains("done: 8 steps"), "{said}");
+    ensure!(browser.wait()?.success() && said.contains("done: 9 steps"), "{said}");
     // The first sign-in made a membership, and the Federation's name is on it.
     let members = eventually("the membership", async || {
         let all: Value =

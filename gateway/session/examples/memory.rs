@@ -49,6 +49,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         block_on(sessions.begin(&session, 1_800_000, now))?;
     }
     let (took, used) = (start.elapsed(), resident_kib().saturating_sub(before));
-    println!("{SESSIONS} sessions: {} MiB, {:.1} KiB each, begun in {:.1} µs each", used / 1024, used as f64 / SESSIONS as f64, took.as_micros() as f64 / SESSIONS as f64);
+    println!(
+        "{SESSIONS} sessions: {} MiB, {:.1} KiB each, begun in {:.1} µs each",
+        used / 1024,
+        used as f64 / SESSIONS as f64,
+        took.as_micros() as f64 / SESSIONS as f64
+    );
     Ok(())
 }

@@ -173,6 +173,23 @@ try {
     if (process.env.SCREENSHOT) await page.screenshot({ path: process.env.SCREENSHOT });
     await context.close();
   });
+  await step("people of every kind can use our pages", async () => {
+    for (const colorScheme of ["light", "dark"]) {
+      const context = await browser.newContext({ bypassCSP: true, colorScheme });
+      const page = await context.newPage();
+      for (const path of ["/_idm/logged-out", "/_idm/logout", "/_idm/callback/idp", "/_idm?at=nobody"]) {
+        await page.goto(gateway + path, { referer: "https://elsewhere.example/" });
+        await page.addScriptTag({ path: require.resolve("axe-core") });
+        const { violations } = await page.evaluate(() => axe.run());
+        assert.deepEqual(violations.map((one) => `${path} ${colorScheme}: ${one.id} ${one.nodes.map((node) => node.html)}`), []);
+        // With the keyboard alone.
+        await page.keyboard.press("Tab");
+        const focused = await page.evaluate(() => document.activeElement?.tagName);
+        assert.ok(["A", "BUTTON", "BODY"].includes(focused), focused);
+      }
+      await context.close();
+    }
+  });
 } catch (error) {
   console.error(`after: ${steps.join("; ")}\n`, error, asked.slice(-20));
   process.exit(1);

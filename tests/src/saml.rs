@@ -112,6 +112,14 @@ impl SamlIdp {
         );
     }
 
+    /// Makes a key on a curve (`P-256`) and a certificate of this name.
+    pub fn new_ec_key(&self, name: &str, curve: &str) {
+        let (key, certificate, curve) = (format!("{name}.key"), format!("{name}.crt"), format!("ec_paramgen_curve:{curve}"));
+        let kind = ["-newkey", "ec", "-pkeyopt", &curve];
+        let files = ["-nodes", "-keyout", &key, "-out", &certificate, "-days", "30", "-subj", &format!("/CN={name}")];
+        run("openssl", &[&["req", "-x509"], &kind[..], &files[..]].concat(), self.dir.path());
+    }
+
     /// A file of it.
     pub fn read(&self, file: &str) -> String {
         std::fs::read_to_string(self.dir.path().join(file)).expect("read")

@@ -32,7 +32,7 @@ fn people_sign_in_with_chromium_at_a_certified_provider() {
     let said = out.lines().map_while(Result::ok).collect::<Vec<_>>().join("\n");
     let output = provider.wait_with_output().unwrap();
     let refused: Vec<_> = gateway.records().iter().filter(|record| record["outcome"] != "Permitted").map(ToString::to_string).collect();
-    assert!(output.status.success() && said.contains("done: 9 steps"), "{said}{}\n{}", String::from_utf8_lossy(&output.stderr), refused.join("\n"));
+    assert!(output.status.success() && said.contains("done: 10 steps"), "{said}{}\n{}", String::from_utf8_lossy(&output.stderr), refused.join("\n"));
     let seen = upstream.received();
     assert!(seen.to_ascii_lowercase().contains("x-authenticated-userid: ana@shop.example") && !seen.contains("OIDC_"), "{}", &seen[..seen.len().min(2000)]);
 }

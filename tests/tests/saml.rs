@@ -499,3 +499,35 @@ fn a_provider_whose_metadata_cannot_be_used_lets_nobody_in() {
     let record = bed.refused(&Browser::new(bed.gateway.address).go("/_idm"), 503, "ProviderUnavailable");
     assert!(record["detail"].as_str().unwrap().contains("answered 500"), "{record}");
 }
+
+#[test]
+fn signatures_are_taken_with_rsa_and_on_curves_with_every_sha_2() {
+    let (upstream, idp) = (Upstream::new(), SamlIdp::new());
+    let of = |method: &str, name: &str| format!("http://www.w3.org/2001/04/{method}#{name}");
+    let cases = [("P-256", "256"), ("P-384", "384"), ("P-521", "512")];
+    for (curve, _) in cases {
+        idp.new_ec_key(curve, curve);
+    }
+    let keys = ["idp", "P-256", "P-384", "P-521"];
+    let method = format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}]}}\n{IDENTITY}");
+    let federation = idp.federation("").replace(&idp.metadata(&["idp"]), &idp.metadata(&keys));
+    let gateway = Gateway::start_with(&[("all.yaml", &format!("{}{federation}", open_to(&upstream, &method)))], &["--danger-insecure-issuers"]);
+    let bed = Bed { gateway, upstream, idp };
+    let signed = |says: &Says, key: &str, algorithm: &str, digest: &str| {
+        let template = signature_template(&says.id).replace(&of("xmldsig-more", "rsa-sha256"), algorithm).replace(&of("xmlenc", "sha256"), digest);
+        bed.idp.sign(&bed.idp.response(says, &bed.idp.assertion(says, &template), ""), key)
+    };
+    let digests = [("256", of("xmlenc", "sha256")), ("384", of("xmldsig-more", "sha384")), ("512", of("xmlenc", "sha512"))];
+    for (size, digest) in &digests {
+        let curve = cases.iter().find(|(_, of)| of == size).unwrap().0;
+        for (key, algorithm) in [("idp", format!("rsa-sha{size}")), (curve, format!("ecdsa-sha{size}"))] {
+            let mut sent = bed.begin();
+            let response = signed(&bed.says(&sent), key, &of("xmldsig-more", &algorithm), digest);
+            assert_eq!(bed.finish(&response, &mut sent.browser).status, 303, "{algorithm}");
+        }
+    }
+    // A hash that does not belong to the curve is nobody's signature here, though openssl makes it.
+    let sent = bed.begin();
+    let record = bed.refused(&bed.post(&signed(&bed.says(&sent), "P-256", &of("xmldsig-more", "ecdsa-sha512"), &digests[0].1), ""), 403, "UntrustedSignIn");
+    assert!(record["detail"].as_str().unwrap().contains("no known key"), "{record}");
+}

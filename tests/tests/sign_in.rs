@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idm_jose::SigningKey;
-use idm_tests::{Browser, CLIENT_SECRET, Gateway, Provider, Redis, Reply, Script, Upstream, eventually, now, open_to, raw};
+use idm_tests::{Authority, Browser, CLIENT_SECRET, Gateway, Provider, Redis, Reply, Script, Upstream, eventually, now, open_to, raw, secret};
 use idm_types::Algorithm;
 use serde_json::{Value, json};
 
@@ -937,4 +937,120 @@ fn roles_come_and_go_with_what_the_provider_says() {
         bed.come_back_anew(&mut browser);
         bed.refused(&browser.fetch("/orders"), 403, "MissingRole");
     }
+}
+
+#[test]
+fn id_tokens_are_taken_in_every_algorithm_that_the_federation_names() {
+    use Algorithm::*;
+    for algorithm in [RS256, RS384, RS512, PS256, ES256, ES384, ES512, EdDSA] {
+        let (upstream, provider) = (Upstream::new(), Provider::new(SigningKey::generate(algorithm, "k1").unwrap()));
+        let method = "    - name: staff\n      signIn: {federationRefs: [{name: idp}]}\n";
+        let named = |list: &str| provider.federation("idp", "").replace("    client:", &format!("    algorithms: [{list}]\n    client:"));
+        let gateway =
+            Gateway::start_with(&[("all.yaml", &format!("{}{}", open_to(&upstream, method), named(algorithm.name())))], &["--danger-insecure-issuers"]);
+        let bed = Bed { gateway, upstream, provider: provider.clone() };
+        // With the hash of the access token that belongs to the algorithm, and with one that does not.
+        assert_eq!(bed.come_back(&mut bed.browser()).status, 303, "{algorithm}");
+        bed.provider.script(|script| script.claims = json!({"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"}));
+        bed.refused(&bed.come_back(&mut bed.browser()), 403, "UntrustedSignIn");
+        // A token that is signed otherwise than the Federation says.
+        let other = if algorithm == ES256 { "RS256" } else { "ES256" };
+        let yaml = format!("{}{}", open_to(&Upstream::new(), method), named(other));
+        let gateway = Gateway::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
+        bed.provider.behave();
+        let mut browser = Browser::new(gateway.address);
+        let reply = browser.sign_in(&provider, "/orders");
+        assert!([403, 503].contains(&reply.status), "{algorithm}: {reply:?}");
+        assert!(!browser.jar.contains_key("OIDC_SESSION"));
+    }
+}
+
+#[test]
+fn endpoints_may_be_written_down_and_then_nothing_is_discovered() {
+    let provider = Provider::new(key());
+    let at = |path: &str| format!("'{}/{path}'", provider.issuer());
+    let more = format!("      endpoints: {{authorization: {}, token: {}, userinfo: {}}}\n", at("authorize"), at("token"), at("userinfo"));
+    let federation = provider.federation("idp", &more).replace("    client:", &format!("    keys: {{jwksUri: {}}}\n    client:", at("keys")));
+    let upstream = Upstream::new();
+    let method = format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}]}}\n{IDENTITY}");
+    let gateway = Gateway::start_with(&[("all.yaml", &format!("{}{federation}", open_to(&upstream, &method)))], &["--danger-insecure-issuers"]);
+    let mut browser = Browser::new(gateway.address);
+    assert_eq!(browser.sign_in(&provider, "/orders").status, 303);
+    assert_eq!(browser.go("/orders").status, 200);
+    assert!(upstream.received().contains("ana@shop.example"), "{}", upstream.received());
+    assert!(provider.asked("/.well-known/openid-configuration").is_empty());
+    // Without a place to sign out there, signing out ends here.
+    let out = browser.go("/_idm/logout");
+    assert_eq!(browser.location(&out), "/_idm/logged-out");
+}
+
+#[test]
+fn a_client_may_prove_itself_with_its_certificate() {
+    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+    servers.issue("localhost", "DNS:localhost", "serverAuth", "20400101000000Z");
+    clients.issue("shop", "DNS:shop.clients", "clientAuth", "20400101000000Z");
+    clients.issue("stranger", "DNS:stranger.clients", "clientAuth", "20400101000000Z");
+    let provider = Provider::new(key());
+    // TLS that wants a certificate, in front of the scripted provider: Python's, so that it is not ours on both sides.
+    let code = "import ssl,socket,sys,threading\nc=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER);c.load_cert_chain(sys.argv[1],sys.argv[2]);c.load_verify_locations(sys.argv[3]);c.verify_mode=ssl.CERT_REQUIRED\ns=socket.create_server(('127.0.0.1',0));print(s.getsockname()[1],flush=True)\ndef pipe(a,b):\n  try:\n    while d:=a.recv(65536): b.sendall(d)\n  except OSError: pass\n  finally:\n    try: b.shutdown(socket.SHUT_WR)\n    except OSError: pass\ndef serve(r):\n  try: t=c.wrap_socket(r,server_side=True)\n  except OSError: return\n  if b'shop' not in repr(t.getpeercert()).encode(): return t.close()\n  u=socket.create_connection(('127.0.0.1',int(sys.argv[4])))\n  threading.Thread(target=pipe,args=(t,u),daemon=True).start(); pipe(u,t)\nwhile True: threading.Thread(target=serve,args=(s.accept()[0],),daemon=True).start()\n";
+    let arguments = [servers.path("localhost.crt"), servers.path("localhost.key"), clients.path("ca.crt"), provider.address.port().to_string()];
+    let mut proxy = std::process::Command::new("python3").args(["-c", code]).args(&arguments).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut port = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(proxy.stdout.take().unwrap()), &mut port).unwrap();
+    let issuer = format!("https://localhost:{}", port.trim());
+    let named = issuer.clone();
+    provider.script(move |script| {
+        let at = |path: &str| format!("{named}/{path}");
+        script.metadata = json!({"issuer": named, "token_endpoint": at("token"), "userinfo_endpoint": at("userinfo"), "jwks_uri": at("keys")});
+        script.claims = json!({"iss": named});
+        script.back = json!({"iss": named});
+    });
+    let signs_in = |certificate: &str| {
+        let federation = provider
+            .federation("idp", "      tls: {trustBundleRef: {name: ca}, clientCertificateRef: {name: own}}\n")
+            .replace(&format!("issuer: {}", provider.issuer()), &format!("issuer: {issuer}"))
+            .replace("clientSecretBasic: {name: idp-client}", "tlsClientAuth: {}");
+        let secrets = secret("ca", &[("ca.crt", servers.read("ca.crt"))])
+            + &secret("own", &[("tls.crt", clients.read(&format!("{certificate}.crt"))), ("tls.key", clients.read(&format!("{certificate}.key")))]);
+        let method = "    - name: staff\n      signIn: {federationRefs: [{name: idp}]}\n";
+        let gateway =
+            Gateway::start_with(&[("all.yaml", &format!("{}{federation}{secrets}", open_to(&Upstream::new(), method)))], &["--danger-insecure-issuers"]);
+        let mut browser = Browser::new(gateway.address);
+        let start = browser.go("/_idm?to=%2F");
+        if start.status != 303 {
+            return gateway.record(start.decision())["reason"].as_str().unwrap().to_owned();
+        }
+        let back = provider.sign_in(&browser.location(&start));
+        browser.go(back.strip_prefix(&format!("http://{}", browser.host)).unwrap()).status.to_string()
+    };
+    assert_eq!(signs_in("stranger"), "ProviderUnavailable");
+    assert_eq!(signs_in("shop"), "303");
+    let asked = provider.asked("/token").pop().unwrap();
+    assert!(
+        asked.parameters["client_id"] == "shop" && !asked.headers.contains_key("authorization") && !asked.parameters.contains_key("client_secret"),
+        "{asked:?}"
+    );
+    let _ = proxy.kill();
+    let _ = proxy.wait();
+}
+
+#[test]
+fn two_policies_do_not_share_doors_that_differ() {
+    let (upstream, provider) = (Upstream::new(), Provider::new(key()));
+    let one = open_to(&upstream, "    - name: staff\n      signIn: {federationRefs: [{name: idp}]}\n");
+    let second = one.replace("{name: up,", "{name: down,").replace("{name: p}", "{name: q}").replace("name: up}", "name: down}");
+    let dir = tempfile::tempdir().unwrap();
+    let lint = |second: &str| {
+        let federation = provider.federation("idp", "").replace("http://", "https://").replace("127.0.0.1", "idp.example");
+        std::fs::write(dir.path().join("all.yaml"), format!("{one}---\n{second}{federation}")).unwrap();
+        let output = std::process::Command::new(idm_tests::idm()).arg("lint").arg(dir.path()).output().unwrap();
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    };
+    let hosts = |text: &str| text.replace("hostnames: '*'", "hostnames: 'a.example'");
+    let same = hosts(&second);
+    assert!(!lint(&same).contains("does not work"), "{}", lint(&same));
+    let other = second.replace("federationRefs: [{name: idp}]", "federationRefs: [{name: idp}], stepUp: {acrValues: [gold]}");
+    let said = lint(&other);
+    assert!(said.contains("IdentityPolicy 'default/q' signs people in under the same `basePath` /_idm of the same host with other settings"), "{said}");
+    assert!(!lint(&other.replace("stepUp", "basePath: /_gold, stepUp")).contains("does not work"));
 }

@@ -62,6 +62,27 @@ mod tests {
         assert!(!is_local_target(&format!("/{}", "a".repeat(MAX_TARGET))));
     }
 
+    /// Whatever browsers do with a text, it must not lead away: the inputs of the web platform's own tests of URLs.
+    #[test]
+    fn no_input_of_the_web_platform_tests_leads_away() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors/url-wpt/urltestdata.json");
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            assert!(std::env::var_os("CI").is_none(), "CI must have the vectors at {}", path.display());
+            return println!("skipped: no URL vectors at {}", path.display());
+        };
+        let base = Url::parse("https://shop.example/page").unwrap();
+        let (mut taken, mut seen) = (0, 0);
+        for case in serde_json::from_str::<Vec<serde_json::Value>>(&text).unwrap() {
+            let Some(input) = case["input"].as_str() else { continue };
+            seen += 1;
+            if is_local_target(input) {
+                taken += 1;
+                assert_eq!(base.join(input).unwrap().origin(), base.origin(), "{input}");
+            }
+        }
+        assert!(seen > 500 && taken > 10, "{taken} of {seen}");
+    }
+
     #[test]
     fn a_door_is_no_target() {
         assert_eq!(or_front_page(Some("/_idm/logout?x"), "/_idm"), "/");

@@ -1,4 +1,8 @@
 //! People sign in at a SAML identity provider whose signatures and encryption are those of xmlsec1 and openssl.
+//!
+//! The field's failures, by number: T-57, T-58, T-61, T-62 and T-69 "somebody else's signature", T-60 "where the signature
+//! stands", T-63, T-64 and T-70 "metadata cannot be used", T-65 "encrypted assertions", T-67 "counts once"; T-59, T-68
+//! and T-71 are unit tests and fuzz targets of `idm-saml`, T-66 is "suspended" in `sign_in.rs`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

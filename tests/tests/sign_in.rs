@@ -1,4 +1,9 @@
 //! People sign in at an OpenID Connect provider, which behaves well or as it is told.
+//!
+//! The field's failures, by number: T-05 "a credential says" (unverified addresses), T-38 "side by side", T-39 and T-47
+//! "an answer counts", T-42 "does not prove", T-43 "never taken for each other", T-44 "refreshed once" and "two gateways",
+//! T-46 "a restart loses", T-48 "an answer counts" (verifier and challenge), T-51 "no secret", T-52 "a path of the same
+//! host", T-55 "a person signs in" (issuer and subject). T-40 and T-41 have no ground here: nothing is signed into cookies.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,6 +10,8 @@ use crate::seal::{Secret, random_text};
 const PURPOSE: &str = "session";
 /// Larger sessions are refused: a provider that puts everything into its claims must not fill the store.
 const MAX_BYTES: usize = 128 * 1024;
+/// No gateway keeps a verdict on a session longer than this, by far.
+const VERDICT_MS: u64 = 120_000;
 /// What is known of a person's sessions is kept longer than any of them lives.
 const PERSON_MS: u64 = 31 * 86_400_000;
 
@@ -206,7 +208,7 @@ impl Sessions<'_> {
         let sealed = self.seal(&id, session)?;
         if let Some(sid) = &session.sid {
             let for_ms = session.until.saturating_sub(now.0);
-            self.store.put(&known_sid(&session.federation, sid), b"1".to_vec(), for_ms, now).await?;
+            self.store.put(&known_sid(&session.federation, sid), session.until.to_string().into_bytes(), for_ms, now).await?;
         }
         self.store.put(&id.key(), sealed, idle_ms, now).await?;
         Ok(id)
@@ -232,12 +234,19 @@ impl Sessions<'_> {
 
     /// Ends a session, or all of the person's, on every gateway.
     pub async fn end(&self, id: &SessionId, session: &Session, what: Ended, now: Timestamp) -> Result<(), StoreError> {
-        // Revoked first: if a later step fails, the session works no more all the same.
-        self.store.revoke(&id.key(), Timestamp(session.until), now).await?;
-        if what == Ended::Everywhere {
-            self.end_person(&session.federation, &session.subject, now).await?;
+        // A session that is gone needs to stand on the list only while some gateway may keep a verdict on it: the list is
+        // copied by all of them, and should stay short.
+        self.store.revoke(&id.key(), Timestamp(now.0.saturating_add(VERDICT_MS)), now).await?;
+        let gone = match what {
+            Ended::This => Ok(()),
+            Ended::Everywhere => self.end_person(&session.federation, &session.subject, now).await,
+        };
+        let gone = gone.and(self.store.remove(&id.key()).await);
+        if gone.is_err() {
+            // It may still be there: then it stands on the list until its end.
+            self.store.revoke(&id.key(), Timestamp(session.until), now).await?;
         }
-        self.store.remove(&id.key()).await
+        gone
     }
 
     /// Ends all sessions of a person.
@@ -252,10 +261,9 @@ impl Sessions<'_> {
     /// Ends all sessions that belong to one session of the provider; false when there is none.
     pub async fn end_sid(&self, federation: &str, sid: &str, now: Timestamp) -> Result<bool, StoreError> {
         // Only what is known: nobody makes our list of what was revoked long by guessing.
-        if self.store.get(&known_sid(federation, sid), now).await?.is_none() {
-            return Ok(false);
-        }
-        self.store.revoke(&sid_key(federation, sid), Timestamp(now.0.saturating_add(PERSON_MS)), now).await?;
+        let Some(until) = self.store.get(&known_sid(federation, sid), now).await? else { return Ok(false) };
+        let until = String::from_utf8(until).ok().and_then(|until| until.parse().ok()).unwrap_or(now.0.saturating_add(PERSON_MS));
+        self.store.revoke(&sid_key(federation, sid), Timestamp(until), now).await?;
         Ok(true)
     }
 }
@@ -386,6 +394,7 @@ mod tests {
         assert_eq!(one.1.era, two.1.era);
         block_on(sessions.end(&one.0, &one.1, Ended::This, NOW)).unwrap();
         assert_eq!((is_over(&one), is_over(&two)), (true, false));
+        assert!(block_on(sessions.find(&one.0, 1000, NOW)).unwrap().is_none(), "and it is gone, so that the list need not know it for long");
         block_on(sessions.end_person("f", "ana", NOW)).unwrap();
         assert!(is_over(&two));
         let three = begin();

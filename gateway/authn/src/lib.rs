@@ -36,6 +36,7 @@ mod percent;
 mod present;
 mod rate;
 mod refresh;
+mod refused;
 mod revocation;
 mod saml;
 mod sign_in;
@@ -55,6 +56,7 @@ pub use oidc::{Asked, Expected, LogoutToken, Person, Provider, ProviderError, Si
 pub use outside::{Answer, Authorization, Form, NoAnswer, Outside, Patience, Question, Work};
 pub use password::PasswordChecker;
 pub use present::{ClientCertificate, Presented, RequestView, cookie, remove_cookie, remove_query};
+pub use refused::Refused;
 pub use revocation::{family_key, is_revoked, token_key};
 pub use saml::{Errand, OwnAddresses, SamlProvider};
 pub use sign_in::{ArmedSignIn, COOKIES, Origin, navigates};

@@ -15,7 +15,8 @@ mod tokens;
 
 use std::rc::Rc;
 
-use idm_authn::{ArmedClients, ArmedPolicy, Armory, ClientForm, Denied, Identity, KnownClient, RequestView};
+pub use idm_authn::Refused;
+use idm_authn::{ArmedClients, ArmedPolicy, Armory, ClientForm, Identity, KnownClient, RequestView};
 use idm_expr::Expression;
 use idm_jose::PROOF_ALGORITHMS;
 use idm_plan::{Credential, Endpoint, TokenGrant, TokenService};
@@ -69,38 +70,6 @@ pub struct Issued {
     pub audiences: Vec<String>,
     /// How long it lives.
     pub lifetime_seconds: u64,
-}
-
-/// Why a request got nothing.
-#[derive(Debug)]
-pub struct Refused {
-    /// The reason.
-    pub reason: Reason,
-    /// For the audit. Never holds a secret or a token.
-    pub detail: String,
-    /// Seconds until another attempt is looked at.
-    pub retry_after: Option<u64>,
-    /// The client, if it had proved itself.
-    pub who: Option<Rc<Identity>>,
-}
-
-impl Refused {
-    fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), retry_after: None, who: None }
-    }
-}
-
-impl From<Denied> for Refused {
-    fn from(denied: Denied) -> Self {
-        let Denied { reason, detail, method: _, retry_after } = denied;
-        Self { reason, detail, retry_after, who: None }
-    }
-}
-
-impl From<idm_store::StoreError> for Refused {
-    fn from(error: idm_store::StoreError) -> Self {
-        Self::new(Reason::StoreUnavailable, error.to_string())
-    }
 }
 
 /// The error code that a client is told (RFC 6749 §5.2, RFC 7009 §2.2.1, RFC 8707 §2, RFC 9449 §5).

@@ -22,10 +22,9 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
-use idm_authn::{ArmedPolicy, ArmedSignIn, Denied, Federated, Identity, ProviderError, RequestView};
+pub use idm_authn::Refused;
+use idm_authn::{ArmedPolicy, ArmedSignIn, Federated, Identity, RequestView};
 use idm_plan::Door;
-use idm_session::SessionError;
-use idm_store::StoreError;
 use idm_types::{Reason, Timestamp};
 
 pub use pages::{Wish, refusal_page};
@@ -83,53 +82,6 @@ impl Answer {
 
     fn of(self, who: Option<Rc<Identity>>) -> Self {
         Self { who, ..self }
-    }
-}
-
-/// Why a request got nothing.
-#[derive(Debug)]
-pub struct Refused {
-    /// The reason.
-    pub reason: Reason,
-    /// For the audit. Never holds a secret or a token.
-    pub detail: String,
-    /// Seconds until another attempt is looked at.
-    pub retry_after: Option<u64>,
-    /// The person, where a provider had vouched for them.
-    pub who: Option<Rc<Identity>>,
-}
-
-impl Refused {
-    fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), retry_after: None, who: None }
-    }
-}
-
-impl From<Denied> for Refused {
-    fn from(denied: Denied) -> Self {
-        Self { retry_after: denied.retry_after, ..Self::new(denied.reason, denied.detail) }
-    }
-}
-
-impl From<ProviderError> for Refused {
-    fn from(error: ProviderError) -> Self {
-        Self::new(error.reason, error.detail)
-    }
-}
-
-impl From<StoreError> for Refused {
-    fn from(error: StoreError) -> Self {
-        Self::new(Reason::StoreUnavailable, error.to_string())
-    }
-}
-
-impl From<SessionError> for Refused {
-    fn from(error: SessionError) -> Self {
-        match error {
-            SessionError::Store(error) => error.into(),
-            SessionError::TooLarge => Self::new(Reason::UnusableClaim, error.to_string()),
-            SessionError::NoEntropy => Self::new(Reason::InternalError, error.to_string()),
-        }
     }
 }
 

@@ -571,11 +571,29 @@ fn one_route_takes_sessions_tokens_and_keys_side_by_side() {
     assert_eq!(program.send("GET", "/orders", &[("Authorization", &bearer)], "").status, 200);
     bed.upstream.forget();
     // No token opens the door of sessions (T-38), and two sessions are not one.
-    bed.refused(&program.send("GET", "/orders", &[("Authorization", "Bearer x")], ""), 401, "SessionEnded");
+    bed.refused(&program.send("GET", "/orders", &[("Authorization", "Bearer x")], ""), 401, "MalformedToken");
+    bed.refused(&program.send("GET", "/orders", &[], ""), 401, "SessionEnded");
     program.jar.remove("OIDC_SESSION");
     bed.refused(&program.send("GET", "/orders", &[("Authorization", "Bearer x")], ""), 401, "MalformedToken");
     let twice = format!("GET /orders HTTP/1.1\r\nHost: a\r\nCookie: OIDC_SESSION={0}; OIDC_SESSION={0}\r\n\r\n", browser.jar["OIDC_SESSION"]);
     bed.refused(&raw(bed.gateway.address, twice.as_bytes()), 400, "AmbiguousCredential");
+}
+
+#[test]
+fn whose_session_is_over_sees_what_is_open_to_everyone() {
+    let bed = bed_with("", &format!("    - {{name: everyone, anonymous: {{}}}}\n{IDENTITY}"), "");
+    let mut browser = bed.browser();
+    assert_eq!(browser.go("/orders").status, 200);
+    assert!(!bed.upstream.received().contains("ana"));
+    bed.come_back_anew(&mut browser);
+    assert_eq!(browser.go("/orders").status, 200);
+    assert!(bed.upstream.received().contains("ana@shop.example"));
+    let cookie = browser.jar["OIDC_SESSION"].clone();
+    browser.go("/_idm/logout");
+    bed.upstream.forget();
+    browser.jar.insert("OIDC_SESSION".into(), cookie);
+    assert_eq!(browser.go("/orders").status, 200);
+    assert!(!bed.upstream.received().contains("ana"), "nobody, and not the person who was here");
 }
 
 #[test]

@@ -298,6 +298,7 @@ impl ArmedPolicy {
         now: Timestamp,
     ) -> Result<(Authenticated, Option<Source>), Denied> {
         let mut not_mine: Option<Denied> = None;
+        let is_over = |denied: &Denied| denied.reason == Reason::SessionEnded;
         let mut anonymous = None;
         for (position, (name, armed)) in self.methods.iter().enumerate() {
             if matches!(armed, Armed::Anonymous) {
@@ -318,15 +319,19 @@ impl ArmedPolicy {
             }
             let scope = Scope { policy: self.position, method: position };
             match self.verify(name, armed, presented.value, scope, cache, view, now).await {
-                Ok(who) => {
-                    self.confirm(name, armed, presented.value, source.as_ref(), &who, view, now).await?;
-                    return Ok((who, source));
-                }
+                Ok(who) => match self.confirm(name, armed, presented.value, source.as_ref(), &who, view, now).await {
+                    Ok(()) => return Ok((who, source)),
+                    Err(denied) if is_over(&denied) => drop(not_mine.get_or_insert(denied)),
+                    Err(denied) => return Err(denied),
+                },
                 Err((denied, true)) => return Err(denied),
-                Err((denied, false)) => drop(not_mine.get_or_insert(denied)),
+                // A session that is over is the least that can be wrong.
+                Err((denied, false)) if not_mine.as_ref().is_none_or(is_over) => not_mine = Some(denied),
+                Err((_, false)) => {}
             }
         }
-        match (not_mine, anonymous) {
+        // Whose session is over has none: what is open to everyone is open to them too.
+        match (not_mine.filter(|denied| anonymous.is_none() || !is_over(denied)), anonymous) {
             (Some(denied), _) => Err(denied),
             (None, Some(name)) => Ok((Authenticated::new(Rc::new(Identity::nobody(name, "anonymous")), false), None)),
             (None, None) => Err(Denied::new(Reason::NoCredentials, self.expectation(), None)),

@@ -210,7 +210,10 @@ impl ArmedSignIn {
             }
         }
         let Found { session, .. } = found;
-        until = until.min(session.refresh_at.max(now.0.saturating_add(SOON_MS))).min(self.end_of(&session));
+        if session.tokens.refresh.is_some() {
+            until = until.min(session.refresh_at.max(now.0.saturating_add(SOON_MS)));
+        }
+        until = until.min(self.end_of(&session));
         check_claims(&self.plan.required, &session.claims).map_err(|detail| denied(Reason::ClaimRequired, &detail))?;
         until = until.min(check_strength(&self.plan.step_up, &session, now).map_err(|detail| denied(Reason::StepUpRequired, &detail))?);
         let mut identity = self.identity(through, &session)?;

@@ -12,8 +12,6 @@ use idm_types::Reason;
 pub(crate) struct Canonical {
     /// Lower case, without port and trailing dot.
     pub(crate) host: String,
-    /// Host and port as the caller wrote them.
-    pub(crate) authority: String,
     /// Canonical path and the query as it came.
     pub(crate) target: PathAndQuery,
 }
@@ -32,8 +30,7 @@ impl Canonical {
         if method == http::Method::CONNECT {
             return Err((Reason::MalformedRequest, "CONNECT is for proxies of another kind"));
         }
-        let authority = authority(uri, headers, version)?;
-        let host = canonical_host(authority)?;
+        let host = canonical_host(authority(uri, headers, version)?)?;
         let given = uri.path_and_query().ok_or((Reason::AmbiguousPath, "the request has no path"))?;
         let path = canonical_path(given.path()).map_err(|error| (Reason::AmbiguousPath, path_problem(error)))?;
         let target = match path {
@@ -43,7 +40,7 @@ impl Canonical {
                 text.parse().map_err(|_| (Reason::AmbiguousPath, "the path has no canonical form"))?
             }
         };
-        Ok(Self { host, authority: authority.to_owned(), target })
+        Ok(Self { host, target })
     }
 }
 
@@ -61,7 +58,7 @@ fn path_problem(error: idm_plan::PathError) -> &'static str {
 }
 
 /// The one authority a request names. Host header, `:authority` and an absolute target must agree.
-fn authority<'r>(uri: &'r Uri, headers: &'r HeaderMap, version: Version) -> Result<&'r str, (Reason, &'static str)> {
+pub(crate) fn authority<'r>(uri: &'r Uri, headers: &'r HeaderMap, version: Version) -> Result<&'r str, (Reason, &'static str)> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (_, Some(_)) => return Err((Reason::InvalidHost, "there are several Host headers")),

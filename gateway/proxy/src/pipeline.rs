@@ -17,7 +17,7 @@ use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
 use crate::body::{MAX_HELD, Metered, Payload, ResponseBody};
-use crate::canonical::Canonical;
+use crate::canonical::{Canonical, authority};
 use crate::core::{Core, Local};
 use crate::engine::{ArmedHandler, ArmedRule, Engine, PolicyInForce, Shared};
 use crate::forward::{Outbound, forward};
@@ -178,7 +178,8 @@ async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, pa
         query: canonical.query(),
         method: parts.method.as_str(),
         host: &canonical.host,
-        authority: &canonical.authority,
+        // Read once more instead of kept: only where people sign in somebody asks.
+        authority: if armed.sign_in().is_some() { authority(&parts.uri, &parts.headers, parts.version).unwrap_or_default() } else { "" },
         secure: peer.secured.is_some(),
         path: canonical.path(),
         target: parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),

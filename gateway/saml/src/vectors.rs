@@ -101,3 +101,55 @@ fn every_message_of_the_field_has_its_verdict() {
     let differ: Vec<_> = found.lines().filter(|line| !reviewed.lines().any(|known| known == *line)).collect();
     assert!(differ.is_empty() && found == reviewed, "verdicts that are not in vectors.txt: {differ:#?}");
 }
+
+/// The digests that others made of their exclusive canonical forms, with and without prefixes that are kept.
+#[test]
+fn the_example_of_exclusive_canonicalization_has_its_digests() {
+    use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+    let Some(root) = folder() else { return };
+    let text = std::fs::read_to_string(root.join("xmldsig-xmlsec/tests/merlin-exc-c14n-one/exc-signature.xml")).unwrap();
+    // The document has a comment in what is signed, which canonical form leaves out, and which our reader of messages refuses.
+    let document = roxmltree::Document::parse(&text).unwrap();
+    let signed = document.descendants().find(|node| node.attribute("Id") == Some("to-be-signed")).unwrap();
+    let mut checked = 0;
+    for reference in document.descendants().filter(|node| is(*node, DSIG, "Reference")) {
+        let transform = reference.descendants().find(|node| is(*node, DSIG, "Transform")).unwrap();
+        if transform.attribute("Algorithm") != Some(crate::xml::EXC_C14N) {
+            continue;
+        }
+        let list = transform.descendants().find_map(|node| node.attribute("PrefixList")).unwrap_or_default();
+        let prefixes: Vec<&str> = list.split_ascii_whitespace().collect();
+        let form = crate::c14n::canonical(signed, None, &prefixes).unwrap();
+        let wanted = reference.descendants().find(|node| is(*node, DSIG, "DigestValue")).unwrap();
+        assert_eq!(digest(&SHA1_FOR_LEGACY_USE_ONLY, form.as_bytes()).as_ref(), from_base64(&text_of(wanted)).unwrap(), "{prefixes:?}: {form}");
+        checked += 1;
+    }
+    assert_eq!(checked, 2);
+}
+
+fn text_of(node: roxmltree::Node<'_, '_>) -> String {
+    text(node).unwrap()
+}
+
+/// Everything that others wrote to try XML signatures and encryption: read or refused, and never more than that; what
+/// has a canonical form keeps it when it is read again.
+#[test]
+fn no_document_of_the_field_does_more_than_be_refused() {
+    let Some(root) = folder() else { return };
+    let mut all = Vec::new();
+    files(&root.join("xmldsig-xmlsec/tests"), &mut all);
+    all.retain(|path| path.extension().is_some_and(|extension| extension == "xml"));
+    let mut read = 0;
+    for path in &all {
+        let text = String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
+        crate::fuzz(&text);
+        let Ok(document) = parse(&text) else { continue };
+        read += 1;
+        for signature in document.descendants().filter(|node| is(*node, DSIG, "Signature")) {
+            let holder = signature.parent().unwrap_or(signature);
+            // None of them is an enveloped signature of a SAML element: none holds.
+            assert!(verified(holder, &[]).is_err(), "{}", path.display());
+        }
+    }
+    assert!(all.len() > 300 && read > 200, "{read} of {}", all.len());
+}

@@ -140,7 +140,9 @@ fn an_answer_counts_once_and_for_the_browser_that_asked() {
     let ticket = other.browser.location(&bed.post(&response, ""));
     bed.refused(&bed.post(&response, ""), 400, "UnknownSignIn");
     // Somebody else's browser comes for it: it is gone then, for both.
-    bed.refused(&other.browser.go(&ticket), 400, "UnknownSignIn");
+    let anew = other.browser.go(&ticket);
+    bed.refused(&anew, 303, "UnknownSignIn");
+    assert_eq!((anew.header("location"), other.browser.jar.contains_key("OIDC_SESSION")), (Some("/_idm?to=%2Forders%3Fx%3D1"), false));
     let mut sent = sent;
     bed.refused(&sent.browser.go(&ticket), 400, "UnknownSignIn");
     bed.refused(&sent.browser.go("/_idm/callback/idp?ticket=AAAA"), 400, "UnknownSignIn");
@@ -152,7 +154,7 @@ fn an_answer_counts_once_and_for_the_browser_that_asked() {
     let mut again = bed.begin();
     assert_eq!(bed.finish(&bed.idp.signed_assertion(&bed.says(&again)), &mut again.browser).status, 303);
     let late = again.browser.location(&bed.post(&bed.idp.signed_assertion(&bed.says(&again)), ""));
-    bed.refused(&again.browser.go(&late), 400, "UnknownSignIn");
+    bed.refused(&again.browser.go(&late), 303, "UnknownSignIn");
 }
 
 #[test]

@@ -162,12 +162,13 @@ fn an_answer_counts_for_the_browser_that_asked_and_once() {
     // Nobody else's browser, and nothing that was changed on the way.
     let mut another = bed.browser();
     another.to_provider("/orders");
-    bed.refused(&another.go(&back), 400, "UnknownSignIn");
+    let begins_anew = another.go(&back);
+    bed.refused(&begins_anew, 303, "UnknownSignIn");
+    assert_eq!((begins_anew.header("location"), another.jar.contains_key("OIDC_SESSION")), (Some("/_idm?to=%2Forders"), false));
     bed.refused(&bed.browser().go(&back), 400, "UnknownSignIn");
     for (target, reason) in [
         (format!("{path}?{code}&{iss}"), "UnknownSignIn"),
         (format!("{path}?state=&{code}&{iss}"), "UnknownSignIn"),
-        (format!("{path}?{state}x&{code}&{iss}"), "UnknownSignIn"),
         (format!("{path}?{state}&{state}&{code}&{iss}"), "MalformedRequest"),
         (format!("{path}?{state}&{code}&{code}&{iss}"), "MalformedRequest"),
         (path.to_owned(), "UnknownSignIn"),
@@ -178,9 +179,18 @@ fn an_answer_counts_for_the_browser_that_asked_and_once() {
     bed.refused(&browser.go(&format!("{path}?{state}&{code}")), 403, "UntrustedSignIn");
     assert!(bed.provider.asked("/token").is_empty(), "nothing was redeemed");
     bed.refused(&browser.send("POST", &back, &[], ""), 400, "MalformedRequest");
+    // A state that was changed on the way counts for nothing but its page, and that only if it is one of ours.
+    for (changed, leads_to) in [(state.replace('.', "A."), "/_idm?to=%2Forders"), (format!("state=x.{}", idm_jose::to_base64url(b"//evil")), "/_idm")] {
+        let reply = browser.go(&format!("{path}?{changed}&{code}&{iss}"));
+        bed.refused(&reply, 303, "UnknownSignIn");
+        assert_eq!(reply.header("location"), Some(leads_to), "{changed}");
+    }
+    assert!(bed.provider.asked("/token").is_empty(), "nothing was redeemed");
     assert_eq!(browser.go(&back).status, 303);
     assert_eq!(bed.provider.asked("/token").len(), 1);
-    bed.refused(&browser.go(&back), 400, "UnknownSignIn");
+    let again = browser.go(&back);
+    bed.refused(&again, 303, "UnknownSignIn");
+    assert_eq!(again.header("location"), Some("/_idm?to=%2Forders"), "who goes back in the history ends up at the page");
     assert_eq!(bed.provider.asked("/token").len(), 1, "what was used is not redeemed again");
     // A sign-in without a code, and one without both.
     let mut third = bed.browser();
@@ -251,6 +261,28 @@ fn an_answer_that_does_not_prove_who_it_is_lets_nobody_in() {
     assert_eq!(bed.come_back(&mut bed.browser()).status, 303);
 }
 
+fn honest_asked_nothing(provider: &Provider) -> bool {
+    provider.asked("/token").is_empty()
+}
+
+#[test]
+fn tabs_that_are_opened_at_once_all_come_back_to_their_pages() {
+    let bed = bed();
+    // Neither tab knows of the other's cookie, and the last one to come stays.
+    let (mut one, mut two) = (bed.browser(), bed.browser());
+    let (first, second) = (one.to_provider("/tab/1"), two.to_provider("/tab/2"));
+    let mut browser = two;
+    let path_of = |url: String| url.strip_prefix(&format!("http://{}", bed.gateway.address)).unwrap().to_owned();
+    let lost = browser.go(&path_of(bed.provider.sign_in(&first)));
+    assert_eq!((lost.status, lost.header("location")), (303, Some("/_idm?to=%2Ftab%2F1")));
+    let begun = browser.go(lost.header("location").unwrap());
+    let back = browser.go(&path_of(bed.provider.sign_in(&browser.location(&begun))));
+    assert_eq!((back.status, back.header("location")), (303, Some("/tab/1")));
+    let back = browser.go(&path_of(bed.provider.sign_in(&second)));
+    assert_eq!((back.status, back.header("location")), (303, Some("/tab/2")));
+    assert_eq!(browser.go("/tab/2").status, 200);
+}
+
 #[test]
 fn two_providers_are_never_taken_for_each_other() {
     let (upstream, honest, other) = (Upstream::new(), Provider::new(key()), Provider::new(key()));
@@ -276,7 +308,8 @@ fn two_providers_are_never_taken_for_each_other() {
     let path_of = |url: &str| url.strip_prefix(&format!("http://{}", bed.gateway.address)).unwrap().to_owned();
     // The answer of one is brought to the door of the other (mix-up, RFC 9700 §4.4).
     let swapped = path_of(&other.sign_in(&to_other)).replace("/callback/other", "/callback/idp");
-    bed.refused(&browser.go(&swapped), 400, "UnknownSignIn");
+    bed.refused(&browser.go(&swapped), 303, "UnknownSignIn");
+    assert!(honest_asked_nothing(&bed.provider));
     // A code of one with the state of the other.
     let (of_honest, of_other) = (path_of(&bed.provider.sign_in(&to_honest)), path_of(&other.sign_in(&to_other)));
     let part = |url: &str, name: &str| url.split(['?', '&']).find(|pair| pair.starts_with(name)).unwrap().to_owned();

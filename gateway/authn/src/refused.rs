@@ -19,12 +19,14 @@ pub struct Refused {
     pub retry_after: Option<u64>,
     /// Who it was, where somebody had proved themselves.
     pub who: Option<Rc<Identity>>,
+    /// The page for which a browser may begin its sign-in anew.
+    pub again: Option<String>,
 }
 
 impl Refused {
     /// Nobody had proved themselves.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), retry_after: None, who: None }
+        Self { reason, detail: detail.into(), retry_after: None, who: None, again: None }
     }
 }
 

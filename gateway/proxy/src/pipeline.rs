@@ -34,11 +34,13 @@ pub(crate) struct Stop {
     pub(crate) detail: String,
     pub(crate) missing_scopes: Vec<String>,
     pub(crate) retry_after: Option<u64>,
+    /// The page for which a browser may begin its sign-in anew.
+    pub(crate) again: Option<String>,
 }
 
 impl Stop {
     pub(crate) fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), missing_scopes: Vec::new(), retry_after: None }
+        Self { reason, detail: detail.into(), missing_scopes: Vec::new(), retry_after: None, again: None }
     }
 }
 
@@ -277,7 +279,7 @@ async fn sign_in(door: Door, federation: Option<&str>, ask: idm_sign_in::Ask<'_>
         }
         Err(refused) => {
             guard.identity = refused.who.map(|who| (who, false));
-            Err(Stop { retry_after: refused.retry_after, ..Stop::new(refused.reason, refused.detail) })
+            Err(Stop { retry_after: refused.retry_after, again: refused.again, ..Stop::new(refused.reason, refused.detail) })
         }
     }
 }
@@ -394,7 +396,7 @@ fn asks_to_sign_in(reason: Reason) -> bool {
 }
 
 async fn refuse(guard: Guard, stop: Stop) -> Response<ResponseBody> {
-    let Stop { reason, detail, missing_scopes, retry_after } = stop;
+    let Stop { reason, detail, missing_scopes, retry_after, again } = stop;
     let (id, now, local, policy) = (guard.id, guard.now, guard.local.clone(), guard.policy);
     let handler = local.as_ref().zip(guard.rule).and_then(|(local, rule)| local.engine.rules.get(rule)).map(|rule| &rule.handler);
     let armed = local.as_ref().zip(policy).and_then(|(local, policy)| local.engine.policies.get(policy)).map(|policy| &policy.armed);
@@ -403,6 +405,7 @@ async fn refuse(guard: Guard, stop: Stop) -> Response<ResponseBody> {
         (Some(ArmedHandler::Issue { .. }), _, _) => render::oauth_refusal(reason, id, retry_after),
         // A person is sent to sign in, or told in words; a program gets what programs get.
         (Some(ArmedHandler::Enforce { .. }), Some(method), Some(wish)) if asks_to_sign_in(reason) => render::to_sign_in(method, &wish.page, id),
+        (_, Some(method), Some(_)) if again.is_some() => render::to_sign_in(method, again.as_deref().unwrap_or_default(), id),
         (_, Some(method), Some(wish)) => render::page(method, wish, &guard.host, &refusal),
         _ => render::refusal(&refusal, armed),
     };

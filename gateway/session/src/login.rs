@@ -55,15 +55,22 @@ impl Browser {
         self.0.text()
     }
 
-    /// The `state` of a sign-in at one provider: `at` names it, and no other provider can give it back.
+    /// The `state` of a sign-in at one provider: `at` names it, and no other provider can give it back. Beside what is
+    /// sealed stands the page in clear, for a browser that lost its secret on the way: it may begin anew.
     pub fn state(&self, login: &Login, at: &str) -> Option<String> {
         let bytes = serde_json::to_vec(login).ok()?;
-        self.0.seal(PURPOSE, at, bytes).map(|sealed| URL_SAFE_NO_PAD.encode(sealed))
+        let sealed = self.0.seal(PURPOSE, at, bytes)?;
+        Some(format!("{}.{}", URL_SAFE_NO_PAD.encode(sealed), URL_SAFE_NO_PAD.encode(&login.to)))
+    }
+
+    /// The page that a `state` speaks of in clear. Anyone can have written it.
+    pub fn hint(state: &str) -> Option<String> {
+        String::from_utf8(URL_SAFE_NO_PAD.decode(state.split_once('.')?.1).ok()?).ok()
     }
 
     /// The sign-in that a `state` is of, if this browser began it at this provider and not too long ago.
     pub fn login(&self, state: &str, at: &str, now: Timestamp) -> Option<Login> {
-        let sealed = URL_SAFE_NO_PAD.decode(state).ok()?;
+        let sealed = URL_SAFE_NO_PAD.decode(state.split_once('.')?.0).ok()?;
         let login: Login = serde_json::from_slice(&self.0.open(PURPOSE, at, &sealed)?).ok()?;
         (now.0 < login.at.saturating_add(LIFETIME_MS)).then_some(login)
     }
@@ -95,7 +102,9 @@ mod tests {
         assert_eq!(browser.login(&state, "uid-b", NOW), None, "mix-up");
         assert_eq!(other.login(&state, "uid-a", NOW), None, "another browser");
         assert_eq!(browser.login(&state, "uid-a", Timestamp(NOW.0 + LIFETIME_MS)), None, "too late");
-        for wrong in ["", "x", &state[1..], &format!("{state}A")] {
+        assert_eq!(Browser::hint(&state).as_deref(), Some("/orders?x=1"));
+        let (sealed, hint) = state.split_once('.').unwrap();
+        for wrong in ["", "x", &state[1..], sealed, &format!("{sealed}A.{hint}")] {
             assert_eq!(browser.login(wrong, "uid-a", NOW), None, "{wrong}");
         }
     }

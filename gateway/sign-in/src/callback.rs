@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use idm_authn::{ArmedSignIn, Expected, Origin, Provider, SignedIn};
-use idm_session::{Ended, Session, Sessions};
+use idm_session::{Browser, Ended, Session, Sessions};
 use idm_store::Key;
 use idm_types::Reason;
 
@@ -30,10 +30,12 @@ pub(crate) async fn callback(method: &ArmedSignIn, provider: &Arc<Provider>, ask
     let state = parameters.text("state").ok_or_else(|| unknown("there is no `state`"))?;
     let way = OnTheWay::read(view, &origin).ok_or_else(|| unknown("the browser did not bring its cookie back"))?;
     let login = way.browser.login(state, &federation.uid, now);
-    let login = login.ok_or_else(|| unknown("`state` is not of this browser and provider, or is older than 15 minutes"))?;
+    // Tabs that were opened at once each got a secret, and the last one stayed: the others begin anew.
+    let lost = || Refused { again: Browser::hint(state), ..unknown("`state` is not of this browser and provider, or is older than 15 minutes") };
+    let login = login.ok_or_else(lost)?;
     provider.answered(parameters.text("iss"), now).await?;
     if !policy.store().claim(&Key::of(&["sign-in", &federation.uid, &login.id]), USED_MS, now).await? {
-        return Err(unknown("`state` was used before"));
+        return Err(Refused { again: Some(login.to), ..unknown("`state` was used before") });
     }
     if let Some(error) = parameters.text("error") {
         // RFC 6749 §4.1.2.1: a code of printable characters; whatever else was written there stays out of the records.

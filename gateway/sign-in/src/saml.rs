@@ -149,11 +149,12 @@ pub(crate) async fn finish(method: &ArmedSignIn, provider: &Arc<SamlProvider>, a
         (None, _) => to,
         (Some(request), state) => {
             let way = OnTheWay::read(view, &origin).ok_or_else(|| unknown("the browser did not bring its cookie back"))?;
+            let again = state.as_deref().and_then(Browser::hint);
             let login = state.and_then(|state| way.browser.login(&state, &federation.uid, now));
             let login = login.filter(|login| request.strip_prefix('_') == Some(login.id.as_str()));
-            let login = login.ok_or_else(|| unknown("another browser began this sign-in, or more than 15 minutes ago"))?;
+            let login = login.ok_or_else(|| Refused { again, ..unknown("another browser began this sign-in, or more than 15 minutes ago") })?;
             if !policy.store().claim(&Key::of(&["sign-in", &federation.uid, &login.id]), REQUEST_MS + MARGIN_MS, now).await? {
-                return Err(unknown("the sign-in was finished before"));
+                return Err(Refused { again: Some(login.to), ..unknown("the sign-in was finished before") });
             }
             Some(login.to)
         }

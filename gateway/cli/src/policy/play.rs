@@ -12,7 +12,7 @@ use idm_compile::{Settings, World, compile, missing_secrets, rotated, signing_se
 use idm_gateway::source::dir::DirError;
 use idm_gateway::{AuditOptions, Gateway};
 use idm_jose::SigningKey;
-use idm_plan::{Backend, BackendProtocol, Bundle, Handler, KeySource, MethodKind, Plan, Source};
+use idm_plan::{Backend, BackendProtocol, Bundle, FederationKind, Handler, KeySource, MethodKind, Plan, Source};
 use idm_types::{Algorithm, Redacted, Timestamp};
 use serde_json::{Value, json};
 
@@ -164,6 +164,13 @@ fn replace(plan: &mut Plan, key: &SigningKey, upstream: std::net::SocketAddr) {
                 issuer.algorithms = vec![Algorithm::ES256];
                 issuer.issued_here = false;
             }
+        }
+    }
+    // Nobody signs in here, and nothing is asked of a provider.
+    for federation in &mut plan.federations {
+        if let FederationKind::Oidc(provider) = &mut federation.kind {
+            provider.keys = KeySource::Inline { jwks: key.jwks().to_string() };
+            provider.algorithms = vec![Algorithm::ES256];
         }
     }
     for rule in &mut plan.rules {

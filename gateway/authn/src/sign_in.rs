@@ -217,6 +217,8 @@ impl ArmedSignIn {
         check_claims(&self.plan.required, &session.claims).map_err(|detail| denied(Reason::ClaimRequired, &detail))?;
         until = until.min(check_strength(&self.plan.step_up, &session, now).map_err(|detail| denied(Reason::StepUpRequired, &detail))?);
         let mut identity = self.identity(through, &session)?;
+        // A Credential may end before its person's session does.
+        until = until.min(identity.expires.map_or(u64::MAX, |end| end.0));
         identity.session = Some(OfSession { keys: ending_keys(&id, &session), access: session.tokens.access.clone() });
         Ok(Fresh { identity: Rc::new(identity), until, epoch: 0 })
     }

@@ -22,7 +22,7 @@ use crate::mapping::ArmedMapping;
 use crate::mtls::ArmedMtls;
 use crate::outside::Outside;
 use crate::present::{self, Presented, RequestView};
-use crate::revocation::is_revoked;
+use crate::revocation::{is_any_revoked, is_revoked};
 use crate::sign_in::ArmedSignIn;
 use crate::{Authenticated, CredentialTable, Denied, Facts, Grants, Identity, IssuerKeys, Memory, NewPerson, TokenCache, api_key, basic, binding};
 
@@ -361,12 +361,10 @@ impl ArmedPolicy {
             };
         }
         if let (Armed::SignIn(method), Some(session)) = (armed, &who.identity().session) {
-            for key in &session.keys {
-                match self.memory.store.revocations().contains(key, now) {
-                    Ok(false) => {}
-                    Ok(true) => return Err(Denied::new(Reason::SessionEnded, "it was ended a moment ago", Some(name))),
-                    Err(stale) => return Err(Denied::new(Reason::StoreUnavailable, stale.to_string(), Some(name))),
-                }
+            match is_any_revoked(self.memory.store.revocations(), &session.keys, now) {
+                Ok(false) => {}
+                Ok(true) => return Err(Denied::new(Reason::SessionEnded, "it was ended a moment ago", Some(name))),
+                Err(stale) => return Err(Denied::new(Reason::StoreUnavailable, stale.to_string(), Some(name))),
             }
             return method.check_site(view).map_err(|why| Denied::new(Reason::CrossSiteRequest, why, Some(name)));
         }

@@ -24,3 +24,13 @@ pub fn is_revoked(list: &Revocations, issuer: &str, jti: &str, now: Timestamp) -
         (Ok(false), Ok(false)) => Ok(false),
     }
 }
+
+/// Whether one of these keys is revoked. The first that nobody can tell of decides, as the first that is revoked does.
+pub(crate) fn is_any_revoked(list: &Revocations, keys: &[Key], now: Timestamp) -> Result<bool, Stale> {
+    for key in keys {
+        if list.contains(key, now)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

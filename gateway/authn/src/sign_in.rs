@@ -21,6 +21,7 @@ use crate::chain::{Attempt, Fresh};
 use crate::credential::{Through, admit};
 use crate::federated::Federated;
 use crate::refresh;
+use crate::revocation::is_any_revoked;
 use crate::{Armory, Denied, Facts, Identity, RequestView, jwt, mapping};
 
 /// A verdict on a session is used for this long, and no longer than a tenth of its idle time.
@@ -107,6 +108,11 @@ impl ArmedSignIn {
         self.providers.iter().find(|provider| provider.federation().key.name == name)
     }
 
+    /// The one that vouched for a session.
+    pub fn provider_of_session(&self, session: &Session) -> Option<&Federated> {
+        self.providers.iter().find(|provider| provider.federation().uid == session.federation)
+    }
+
     /// The place of the session's cookie.
     pub(crate) fn sources(&self, view: RequestView<'_>) -> &[Source] {
         if self.is_secure(view) { &self.secure } else { &self.plain }
@@ -164,8 +170,7 @@ impl ArmedSignIn {
 
     /// Whether a session is one of a provider that people sign in at here, and was not ended by its Federation.
     fn provider_of(&self, session: &Session) -> Result<&Federated, (Reason, &'static str)> {
-        let provider = self.providers.iter().find(|provider| provider.federation().uid == session.federation);
-        let provider = provider.ok_or((Reason::SessionEnded, "it is a session of another Federation"))?;
+        let provider = self.provider_of_session(session).ok_or((Reason::SessionEnded, "it is a session of another Federation"))?;
         let Federation { ended, suspended, .. } = provider.federation();
         if *suspended {
             return Err((Reason::FederationSuspended, ""));
@@ -232,19 +237,16 @@ impl ArmedSignIn {
         if now.0 >= self.end_of(session) {
             return Err(through.denied(Reason::SessionEnded, "it is older than sessions get here"));
         }
-        for key in ending_keys(id, session) {
-            match memory.store.revocations().contains(&key, now) {
-                Ok(false) => {}
-                Ok(true) => return Err(through.denied(Reason::SessionEnded, "it was ended")),
-                Err(stale) => return Err(through.denied(Reason::StoreUnavailable, stale.to_string())),
-            }
+        match is_any_revoked(memory.store.revocations(), &ending_keys(id, session), now) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(through.denied(Reason::SessionEnded, "it was ended")),
+            Err(stale) => Err(through.denied(Reason::StoreUnavailable, stale.to_string())),
         }
-        Ok(())
     }
 
     /// The roles that the Federation gives for what it says of a person.
     fn mapped_roles(&self, session: &Session) -> Vec<String> {
-        let federation = self.providers.iter().map(Federated::federation).find(|federation| federation.uid == session.federation);
+        let federation = self.provider_of_session(session).map(Federated::federation);
         let mappings = federation.into_iter().flat_map(|federation| &federation.role_mappings);
         let fits = |mapping: &&RoleMapping| check_claims(std::slice::from_ref(&mapping.claim), &session.claims).is_ok();
         mappings.filter(fits).flat_map(|mapping| &mapping.roles).map(ToString::to_string).collect()

@@ -11,7 +11,7 @@ use crate::cookie::{self, OnTheWay};
 use crate::parameters::Parameters;
 use crate::start::redirect_uri;
 use crate::target::or_front_page;
-use crate::{Answer, Ask, Refused};
+use crate::{Answer, Ask, Refused, check_open};
 
 /// What was used once is remembered longer than any sign-in may take.
 const USED_MS: u64 = 30 * 60_000;
@@ -22,9 +22,7 @@ pub(crate) async fn callback(method: &ArmedSignIn, provider: &Arc<Provider>, ask
     let origin = method.origin(view)?;
     let parameters = Parameters::read(view.query.unwrap_or_default().as_bytes())?;
     let federation = provider.federation();
-    if federation.suspended {
-        return Err(Refused::new(Reason::FederationSuspended, format!("Federation {}", federation.key)));
-    }
+    check_open(federation)?;
     // First of all: is it this browser that asked this provider? Nothing else of the answer is looked at before.
     let unknown = |why: &str| Refused::new(Reason::UnknownSignIn, why);
     let state = parameters.text("state").ok_or_else(|| unknown("there is no `state`"))?;
@@ -76,9 +74,8 @@ pub(crate) async fn begin(method: &ArmedSignIn, session: Session, to: &str, orig
             sessions.end(&old, &found.session, Ended::This, now).await?;
         }
     }
-    let federation = method.providers().iter().map(|provider| provider.federation()).find(|federation| federation.uid == session.federation);
-    if let (Some(federation), Some(who)) = (federation, &who) {
-        policy.note_person(federation, who);
+    if let (Some(provider), Some(who)) = (method.provider_of_session(&session), &who) {
+        policy.note_person(provider.federation(), who);
     }
     Ok(Answer::redirect(to)?.with_cookie(cookie::give_session(&id, origin)).of(who))
 }

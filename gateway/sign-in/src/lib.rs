@@ -24,7 +24,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 pub use idm_authn::Refused;
 use idm_authn::{ArmedPolicy, ArmedSignIn, Federated, Identity, RequestView};
-use idm_plan::Door;
+use idm_plan::{Door, Federation};
 use idm_types::{Reason, Timestamp};
 
 pub use pages::{Wish, refusal_page};
@@ -118,6 +118,11 @@ pub async fn answer(door: Door, federation: Option<&str>, ask: Ask<'_>) -> Resul
         (Door::SamlLogout, Some(Federated::Saml(provider))) => saml::logout(method, provider, ask).await,
         _ => Err(internal()),
     }
+}
+
+/// Nobody signs in where the Federation is suspended.
+fn check_open(federation: &Federation) -> Result<(), Refused> {
+    if federation.suspended { Err(Refused::new(Reason::FederationSuspended, format!("Federation {}", federation.key))) } else { Ok(()) }
 }
 
 /// The address of a door below the policy's base.

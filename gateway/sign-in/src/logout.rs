@@ -12,7 +12,7 @@ use idm_store::Key;
 use idm_types::Reason;
 use url::Url;
 
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, is_form};
 use crate::{Answer, Ask, Refused, address, cookie, pages, saml};
 
 /// What was used once is remembered longer than any logout token is taken.
@@ -56,7 +56,7 @@ fn came_by_itself(ask: Ask<'_>) -> bool {
 /// keeps nobody signed in here.
 async fn leave(method: &ArmedSignIn, session: &Session, origin: &Origin, ask: Ask<'_>) -> String {
     let back = address(method, &origin.text, Door::LoggedOut, None);
-    let Some(provider) = method.providers().iter().find(|provider| provider.federation().uid == session.federation) else { return back };
+    let Some(provider) = method.provider_of_session(session) else { return back };
     let there = match provider {
         Federated::Oidc(provider) => provider.end_session_url(&session.tokens, &back, "out", ask.now).await.ok().flatten(),
         Federated::Saml(provider) => saml::leave(provider, session, &provider.own(origin, &method.plan().base), ask).await,
@@ -76,8 +76,7 @@ pub(crate) fn logged_out(method: &ArmedSignIn, ask: Ask<'_>) -> Result<Answer, R
 pub(crate) async fn back_channel(provider: &Arc<Provider>, ask: Ask<'_>) -> Result<Answer, Refused> {
     let Ask { policy, view, now, .. } = ask;
     let invalid = |why: &str| Refused::new(Reason::InvalidLogoutToken, why);
-    let media = view.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).and_then(|value| value.split(';').next()).map(str::trim);
-    if !media.is_some_and(|media| media.eq_ignore_ascii_case("application/x-www-form-urlencoded")) {
+    if !is_form(view) {
         return Err(invalid("the body is not a form"));
     }
     let parameters = Parameters::read(view.body.unwrap_or_default())?;

@@ -2,11 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use http::header::CONTENT_TYPE;
+use idm_authn::RequestView;
 use idm_types::{Reason, Redacted};
 
 use crate::Refused;
 
 const MAX_PARAMETERS: usize = 32;
+
+/// Whether a request says that it carries a form.
+pub(crate) fn is_form(view: RequestView<'_>) -> bool {
+    let media = view.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).and_then(|value| value.split(';').next()).map(str::trim);
+    media.is_some_and(|media| media.eq_ignore_ascii_case("application/x-www-form-urlencoded"))
+}
 
 pub(crate) struct Parameters(BTreeMap<String, Redacted<String>>);
 

@@ -18,9 +18,9 @@ use idm_types::Reason;
 use serde_json::{Map, Value, json};
 
 use crate::cookie::OnTheWay;
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, is_form};
 use crate::target::{is_local_target, or_front_page};
-use crate::{Answer, Ask, Refused, address, callback, pages};
+use crate::{Answer, Ask, Refused, address, callback, check_open, pages};
 
 /// How long a person may take at the provider.
 const REQUEST_MS: u64 = 15 * 60_000;
@@ -58,8 +58,7 @@ fn run(method: &ArmedSignIn, errand: Errand, ask: Ask<'_>) -> Result<Answer, Ref
 
 /// The one form that a request carries.
 fn form(ask: Ask<'_>) -> Result<Parameters, Refused> {
-    let media = ask.view.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).and_then(|value| value.split(';').next()).map(str::trim);
-    if !media.is_some_and(|media| media.eq_ignore_ascii_case("application/x-www-form-urlencoded")) {
+    if !is_form(ask.view) {
         return Err(Refused::new(Reason::MalformedRequest, "the body is not a form"));
     }
     Parameters::read(ask.view.body.unwrap_or_default())
@@ -70,9 +69,7 @@ pub(crate) async fn consumer(method: &ArmedSignIn, provider: &Arc<SamlProvider>,
     let Ask { policy, view, now, .. } = ask;
     let origin = method.origin(view)?;
     let federation = provider.federation();
-    if federation.suspended {
-        return Err(Refused::new(Reason::FederationSuspended, format!("Federation {}", federation.key)));
-    }
+    check_open(federation)?;
     let parameters = form(ask)?;
     let unknown = |why: &str| Refused::new(Reason::UnknownSignIn, why);
     let posted = parameters.text("SAMLResponse").ok_or_else(|| unknown("there is no `SAMLResponse`"))?;
@@ -134,9 +131,7 @@ pub(crate) async fn finish(method: &ArmedSignIn, provider: &Arc<SamlProvider>, a
     let Ask { policy, view, now, .. } = ask;
     let origin = method.origin(view)?;
     let federation = provider.federation();
-    if federation.suspended {
-        return Err(Refused::new(Reason::FederationSuspended, format!("Federation {}", federation.key)));
-    }
+    check_open(federation)?;
     let parameters = Parameters::read(view.query.unwrap_or_default().as_bytes())?;
     let unknown = |why: &str| Refused::new(Reason::UnknownSignIn, why);
     let ticket = parameters.text("ticket").ok_or_else(|| unknown("there is no `ticket`"))?;

@@ -11,7 +11,7 @@ use idm_types::Reason;
 use crate::cookie::OnTheWay;
 use crate::parameters::Parameters;
 use crate::target::{is_local_target, or_front_page};
-use crate::{Answer, Ask, Refused, address, pages, saml};
+use crate::{Answer, Ask, Refused, address, check_open, pages, saml};
 
 /// Sign-ins that may be begun from one address in a minute: enough for an office behind one address.
 const PER_MINUTE: u32 = 600;
@@ -44,9 +44,7 @@ pub(crate) async fn start(method: &ArmedSignIn, ask: Ask<'_>) -> Result<Answer, 
         (None, [only]) => only,
         (None, _) => return Ok(pages::chooser(method, ask, to)),
     };
-    if provider.federation().suspended {
-        return Err(Refused::new(Reason::FederationSuspended, format!("Federation {}", provider.federation().key)));
-    }
+    check_open(provider.federation())?;
     let no_random = || Refused::new(Reason::InternalError, "there are no random bits");
     let mut way = OnTheWay::read(view, &origin).or_else(OnTheWay::new).ok_or_else(no_random)?;
     let page = URL_SAFE_NO_PAD.encode(digest(&SHA256, to.as_bytes()).as_ref().get(..9).unwrap_or_default());

@@ -123,21 +123,31 @@ impl Bed {
     pub async fn revoke(&self, client: &str, token: &str) -> Result<()> {
         let form = format!("client_id={client}&client_secret={client}-secret&token={token}");
         let request = self.http.post(format!("{}/realms/shop/protocol/openid-connect/revoke", self.keycloak));
-        request.header("content-type", "application/x-www-form-urlencoded").body(form).send().await?.error_for_status()?;
+        request
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form)
+            .send()
+            .await?
+            .error_for_status()?;
         Ok(())
     }
 
     async fn token_from(&self, realm: &str, form: &str) -> Result<String> {
         let request = self.http.post(format!("{}/realms/{realm}/protocol/openid-connect/token", self.keycloak));
-        let answer = request.header("content-type", "application/x-www-form-urlencoded").body(form.to_owned()).send().await?;
+        let answer =
+            request.header("content-type", "application/x-www-form-urlencoded").body(form.to_owned()).send().await?;
         let answer: Value = answer.error_for_status()?.json().await?;
         Ok(answer["access_token"].as_str().context("no token")?.to_owned())
     }
 
     /// Asks Keycloak's administration of the realm; what is posted is made unless it is there.
     pub async fn keycloak_admin(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
-        let admin = self.token_from("master", "grant_type=password&client_id=admin-cli&username=admin&password=admin").await?;
-        let mut request = self.http.request(method.parse()?, format!("{}/admin/realms/shop/{path}", self.keycloak)).bearer_auth(&admin);
+        let admin =
+            self.token_from("master", "grant_type=password&client_id=admin-cli&username=admin&password=admin").await?;
+        let mut request = self
+            .http
+            .request(method.parse()?, format!("{}/admin/realms/shop/{path}", self.keycloak))
+            .bearer_auth(&admin);
         if !body.is_null() {
             request = request.json(body);
         }
@@ -149,7 +159,8 @@ impl Bed {
 
     /// Makes Keycloak sign with a new key from now on, and withdraws the keys before it.
     pub async fn rotate_keys(&self, priority: u32) -> Result<()> {
-        let admin = self.token_from("master", "grant_type=password&client_id=admin-cli&username=admin&password=admin").await?;
+        let admin =
+            self.token_from("master", "grant_type=password&client_id=admin-cli&username=admin&password=admin").await?;
         let url = format!("{}/admin/realms/shop/components", self.keycloak);
         let list = format!("{url}?type=org.keycloak.keys.KeyProvider");
         let before: Value = self.http.get(&list).bearer_auth(&admin).send().await?.error_for_status()?.json().await?;
@@ -171,7 +182,13 @@ impl Bed {
         self.http.post(format!("{}/analytic-auth-record/_refresh", self.elasticsearch)).send().await?;
         let request = self.http.post(format!("{}/analytic-auth-record/_search?size=10000", self.elasticsearch));
         let answer: Value = request.json(&json!({"query": query})).send().await?.error_for_status()?.json().await?;
-        Ok(answer.pointer("/hits/hits").and_then(Value::as_array).into_iter().flatten().map(|hit| hit["_source"].clone()).collect())
+        Ok(answer
+            .pointer("/hits/hits")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .map(|hit| hit["_source"].clone())
+            .collect())
     }
 
     /// The record of one decision, once it arrived.
@@ -211,7 +228,8 @@ impl Space {
         kubectl(&["create", "namespace", name])?;
         kubectl(&["label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted"])?;
         // No pooled connections: a test that kills pods must not meet a connection to a dead one.
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().pool_max_idle_per_host(0).build()?;
+        let http =
+            reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().pool_max_idle_per_host(0).build()?;
         let space = Self { name: name.to_owned(), http, address: std::sync::Mutex::default() };
         space.apply(include_str!("echo.yaml"))?;
         Ok(space)
@@ -237,8 +255,10 @@ impl Space {
         let object = self.object(kind, name)?;
         let generation = &object["metadata"]["generation"];
         let all = object.pointer("/status/conditions").and_then(Value::as_array).context("no conditions yet")?;
-        let found =
-            all.iter().find(|c| c["type"] == condition && c["observedGeneration"] == *generation).context("no such condition for this generation yet")?;
+        let found = all
+            .iter()
+            .find(|c| c["type"] == condition && c["observedGeneration"] == *generation)
+            .context("no such condition for this generation yet")?;
         let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
         Ok((text("status"), text("reason"), text("message")))
     }
@@ -273,8 +293,12 @@ impl Space {
 
     /// Sends a form through the gateway, as an OAuth client with this id and secret.
     pub async fn send_form(&self, path: &str, client: (&str, &str), form: &str) -> Result<Answer> {
-        let credential = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("{}:{}", client.0, client.1));
-        let headers = [("authorization", format!("Basic {credential}")), ("content-type", "application/x-www-form-urlencoded".to_owned())];
+        let credential =
+            base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("{}:{}", client.0, client.1));
+        let headers = [
+            ("authorization", format!("Basic {credential}")),
+            ("content-type", "application/x-www-form-urlencoded".to_owned()),
+        ];
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         self.send_body("POST", path, &headers, form.to_owned()).await
     }

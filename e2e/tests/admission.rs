@@ -34,7 +34,9 @@ fn issuer(entry: &str) -> String {
 }
 
 fn jose(step: &str) -> String {
-    format!("kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, jose: [{{name: s, {step}}}]}}")
+    format!(
+        "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, jose: [{{name: s, {step}}}]}}"
+    )
 }
 
 fn service(members: &str) -> String {
@@ -107,7 +109,10 @@ fn broken() -> Vec<String> {
 
 fn dry_run(object: &str) -> Result<String> {
     let object = object.replacen('\n', "\nmetadata: {name: x, namespace: default}\n", 1);
-    kubectl_with(&["apply", "--dry-run=server", "-f", "-"], &format!("apiVersion: identity-manager.io/v1alpha1\n{object}\n"))
+    kubectl_with(
+        &["apply", "--dry-run=server", "-f", "-"],
+        &format!("apiVersion: identity-manager.io/v1alpha1\n{object}\n"),
+    )
 }
 
 fn rules(schema: &Value, out: &mut Vec<String>) {
@@ -135,7 +140,8 @@ fn every_rule_of_every_kind_refuses_something_and_says_what_to_do() -> Result<()
         }
     }
     let crds: Value = serde_json::from_str(&kubectl(&["get", "crd", "-o", "json"])?)?;
-    let ours = crds["items"].as_array().into_iter().flatten().filter(|crd| crd["spec"]["group"] == "identity-manager.io");
+    let ours =
+        crds["items"].as_array().into_iter().flatten().filter(|crd| crd["spec"]["group"] == "identity-manager.io");
     let mut all = Vec::new();
     ours.for_each(|crd| rules(&crd["spec"], &mut all));
     all.sort();

@@ -12,7 +12,16 @@ async fn gateways_serve_start_and_end_without_an_operator() -> Result<()> {
     space.apply(OPEN)?;
     space.wait_ready("identitypolicy", "open")?;
     kubectl(&["-n", "idm-system", "scale", "deployment/idm-operator", "--replicas=0"])?;
-    kubectl(&["-n", "idm-system", "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=idm-operator", "--timeout=60s"])?;
+    kubectl(&[
+        "-n",
+        "idm-system",
+        "wait",
+        "--for=delete",
+        "pod",
+        "-l",
+        "app.kubernetes.io/name=idm-operator",
+        "--timeout=60s",
+    ])?;
     let outcome = alone(space).await;
     kubectl(&["-n", "idm-system", "scale", "deployment/idm-operator", "--replicas=2"])?;
     outcome
@@ -22,7 +31,10 @@ async fn alone(space: Space) -> Result<()> {
     eventually("it serves", async || Ok(ensure!(space.send("GET", "/", &[]).await?.status == 200))).await?;
     // A new pod starts from the mounted configuration.
     space.kubectl(&["delete", "pod", "-l", "app.kubernetes.io/name=idm-gateway", "--wait=true", "--timeout=60s"])?;
-    eventually("new pods serve the last good configuration", async || Ok(ensure!(space.send("GET", "/", &[]).await?.status == 200))).await?;
+    eventually("new pods serve the last good configuration", async || {
+        Ok(ensure!(space.send("GET", "/", &[]).await?.status == 200))
+    })
+    .await?;
     // Deleting the namespace does not hang on anybody.
     let name = space.name.clone();
     let start = std::time::Instant::now();

@@ -12,7 +12,16 @@ async fn a_killed_operator_is_replaced_and_what_it_began_is_finished() -> Result
         space.apply(&OPEN.replace("name: everyone", &format!("name: everyone-{round}")))?;
         // Somewhere in the middle of the work, without a word of warning.
         tokio::time::sleep(Duration::from_millis(40 * round)).await;
-        kubectl(&["-n", "idm-system", "delete", "pod", "-l", "app.kubernetes.io/name=idm-operator", "--force", "--grace-period=0"])?;
+        kubectl(&[
+            "-n",
+            "idm-system",
+            "delete",
+            "pod",
+            "-l",
+            "app.kubernetes.io/name=idm-operator",
+            "--force",
+            "--grace-period=0",
+        ])?;
         eventually("the next leader finishes it", async || {
             let (status, _, message) = space.condition("identitypolicy", "open", "Ready")?;
             Ok(ensure!(status == "True" && message.contains("2/2"), "{status} {message}"))

@@ -71,7 +71,15 @@ fn certificate(space: &Space, name: &str) -> Result<String> {
     let dir = std::env::var("E2E_WORK")?;
     let (key, crt) = (format!("{dir}/{name}.key"), format!("{dir}/{name}.crt"));
     let subject = ["-subj", "/CN=shop.test", "-addext", "subjectAltName=DNS:shop.test"];
-    run("openssl", &[&["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", &key, "-out", &crt, "-days", "30"], &subject[..]].concat(), None)?;
+    run(
+        "openssl",
+        &[
+            &["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", &key, "-out", &crt, "-days", "30"],
+            &subject[..],
+        ]
+        .concat(),
+        None,
+    )?;
     space.kubectl(&["create", "secret", "tls", name, "--cert", &crt, "--key", &key])?;
     Ok(std::fs::read_to_string(&crt)?.lines().filter(|line| !line.starts_with("-----")).collect())
 }
@@ -143,13 +151,21 @@ async fn people_sign_in_with_a_real_browser_and_nothing_that_happens_in_between_
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
-    let (mut answers, questions) = (browser.stdin.take().context("piped")?, BufReader::new(browser.stdout.take().context("piped")?));
+    let (mut answers, questions) =
+        (browser.stdin.take().context("piped")?, BufReader::new(browser.stdout.take().context("piped")?));
     let mut said = String::new();
     for line in questions.lines() {
         let line = line?;
         match line.strip_prefix("do: ") {
             Some("kill") => {
-                space.kubectl(&["delete", "pod", "-l", "app.kubernetes.io/name=idm-gateway", "--grace-period=0", "--force"])?;
+                space.kubectl(&[
+                    "delete",
+                    "pod",
+                    "-l",
+                    "app.kubernetes.io/name=idm-gateway",
+                    "--grace-period=0",
+                    "--force",
+                ])?;
                 space.kubectl(&["rollout", "status", "deployment/idm-gateway", "--timeout=90s"])?;
                 eventually("the pods serve again", async || {
                     let answer = space.send("GET", "/orders", &[]).await?;
@@ -177,14 +193,21 @@ async fn people_sign_in_with_a_real_browser_and_nothing_that_happens_in_between_
     ensure!(browser.wait()?.success() && said.contains("done: 9 steps"), "{said}");
     // The first sign-in made a membership, and the Federation's name is on it.
     let members = eventually("the membership", async || {
-        let all: Value =
-            serde_json::from_str(&space.kubectl(&["get", "rolebindings.identity-manager.io", "-l", "identity-manager.io/provisioned-by=kc", "-o", "json"])?)?;
+        let all: Value = serde_json::from_str(&space.kubectl(&[
+            "get",
+            "rolebindings.identity-manager.io",
+            "-l",
+            "identity-manager.io/provisioned-by=kc",
+            "-o",
+            "json",
+        ])?)?;
         ensure!(all["items"].as_array().is_some_and(|items| items.len() == 1), "{all}");
         Ok(all["items"][0].clone())
     })
     .await?;
     ensure!(
-        members["spec"] == json!({"role": "member", "subjects": [{"user": "ana@shop.example", "issuer": KEYCLOAK}], "scope": {"project": {}}}),
+        members["spec"]
+            == json!({"role": "member", "subjects": [{"user": "ana@shop.example", "issuer": KEYCLOAK}], "scope": {"project": {}}}),
         "{members}"
     );
     ensure!(members["metadata"]["ownerReferences"][0]["kind"] == "Federation", "{members}");
@@ -193,9 +216,19 @@ async fn people_sign_in_with_a_real_browser_and_nothing_that_happens_in_between_
     eventually("the records", async || {
         ensure!(!bed.records(of_space("reason", "SessionEnded")).await?.is_empty(), "no ended session yet");
         let permitted = bed.records(of_space("outcome", "Permitted")).await?;
-        let of =
-            |path: &str| permitted.iter().filter(|record| record["request"]["path"] == path && record["identity"]["username"] == "ana@shop.example").count();
-        ensure!(of("/_idm/callback/kc") >= 6 && of("/_idm/saml/consume/kc-saml") >= 2 && of("/_idm/logout") >= 2, "{} records", permitted.len());
+        let of = |path: &str| {
+            permitted
+                .iter()
+                .filter(|record| {
+                    record["request"]["path"] == path && record["identity"]["username"] == "ana@shop.example"
+                })
+                .count()
+        };
+        ensure!(
+            of("/_idm/callback/kc") >= 6 && of("/_idm/saml/consume/kc-saml") >= 2 && of("/_idm/logout") >= 2,
+            "{} records",
+            permitted.len()
+        );
         Ok(())
     })
     .await?;

@@ -48,14 +48,21 @@ async fn tokens_of_keycloak_are_accepted_and_bad_ones_refused_with_a_record() ->
     let token = bed.token("writer").await?;
     let bearer = |token: &str| format!("Bearer {token}");
     let good = eventually("the issuer's keys arrive", async || {
-        let answer = space.send("GET", "/good", &[("authorization", &bearer(&token)), ("X-Authenticated_UserId", "root")]).await?;
+        let answer = space
+            .send("GET", "/good", &[("authorization", &bearer(&token)), ("X-Authenticated_UserId", "root")])
+            .await?;
         ensure!(answer.status == 200, "{answer:?}");
         Ok(answer)
     })
     .await?;
     let headers = &good.body["headers"];
     ensure!(headers["x-authenticated-userid"] == "service-account-writer", "{headers}");
-    ensure!(headers["x-authenticated-userroles"].as_str().is_some_and(|roles| roles.split(',').any(|r| r == "order-writer")), "{headers}");
+    ensure!(
+        headers["x-authenticated-userroles"]
+            .as_str()
+            .is_some_and(|roles| roles.split(',').any(|r| r == "order-writer")),
+        "{headers}"
+    );
     ensure!(headers["x-authenticated_userid"].is_null() && headers["authorization"].is_null(), "{headers}");
 
     let stranger = bed.token("stranger").await?;
@@ -83,7 +90,10 @@ async fn tokens_of_keycloak_are_accepted_and_bad_ones_refused_with_a_record() ->
         let answer = space.send("GET", "/bad", &[("authorization", &bearer(token))]).await?;
         let id = refused(&answer, 401)?;
         let record = bed.record(&id).await?;
-        ensure!(record["reason"] == reason && record["outcome"] == "Denied" && record["policy"]["name"] == "orders", "{name}: {record}");
+        ensure!(
+            record["reason"] == reason && record["outcome"] == "Denied" && record["policy"]["name"] == "orders",
+            "{name}: {record}"
+        );
     }
     ensure!(space.seen_upstream("/bad")? == before, "a refused request reached the upstream");
     space.delete()
@@ -134,9 +144,12 @@ async fn a_changed_policy_is_enforced_and_a_broken_one_is_denied_and_named() -> 
     eventually("the token is accepted", async || Ok(ensure!(send().await?.status == 200))).await?;
 
     // Tightened and loosened in turn: one slow moment of a busy machine is not the gateway's time.
-    let closed = policy("orders", "  authorization: {rules: [{name: nobody, require: {roles: {any: [no-such-role]}}}]}\n");
+    let closed =
+        policy("orders", "  authorization: {rules: [{name: nobody, require: {roles: {any: [no-such-role]}}}]}\n");
     let mut took = Vec::new();
-    for (text, status) in [(&closed, 403), (&policy("orders", ""), 200), (&closed, 403), (&policy("orders", ""), 200), (&closed, 403)] {
+    for (text, status) in
+        [(&closed, 403), (&policy("orders", ""), 200), (&closed, 403), (&policy("orders", ""), 200), (&closed, 403)]
+    {
         space.apply(text)?;
         let applied = Instant::now();
         eventually("the change is enforced", async || Ok(ensure!(send().await?.status == status))).await?;
@@ -148,7 +161,10 @@ async fn a_changed_policy_is_enforced_and_a_broken_one_is_denied_and_named() -> 
     ensure!(took[2] < Duration::from_secs(1), "enforced only after {took:?}");
     space.wait_ready("identitypolicy", "orders")?;
     for _ in 0..20 {
-        ensure!(send().await.context("while the policy is in force")?.status == 403, "a pod still enforces the old policy although status says Programmed");
+        ensure!(
+            send().await.context("while the policy is in force")?.status == 403,
+            "a pod still enforces the old policy although status says Programmed"
+        );
     }
 
     // Broken while in force: the last good version stays, and status says so.
@@ -156,7 +172,13 @@ async fn a_changed_policy_is_enforced_and_a_broken_one_is_denied_and_named() -> 
     space.apply(&broken)?;
     eventually("status names the field", async || {
         let (status, reason, message) = space.condition("identitypolicy", "orders", "ResolvedRefs")?;
-        ensure!(status == "False" && reason == "RefNotFound" && message.contains("methods[0]") && message.contains("'missing'"), "{status} {reason} {message}");
+        ensure!(
+            status == "False"
+                && reason == "RefNotFound"
+                && message.contains("methods[0]")
+                && message.contains("'missing'"),
+            "{status} {reason} {message}"
+        );
         let (status, reason, _) = space.condition("identitypolicy", "orders", "Programmed")?;
         Ok(ensure!(status == "False" && reason == "InvalidKeptPrevious", "{status} {reason}"))
     })
@@ -166,7 +188,9 @@ async fn a_changed_policy_is_enforced_and_a_broken_one_is_denied_and_named() -> 
     // Broken from the start: closed, never open.
     space.kubectl(&["delete", "identitypolicy", "orders"])?;
     eventually("the gateway goes with the last policy", async || {
-        Ok(ensure!(space.object("deployment", "idm-gateway").is_err() && space.object("service", "idm-gateway").is_err()))
+        Ok(ensure!(
+            space.object("deployment", "idm-gateway").is_err() && space.object("service", "idm-gateway").is_err()
+        ))
     })
     .await?;
     space.forget_address();
@@ -207,7 +231,11 @@ async fn an_api_key_is_made_used_and_suspended() -> Result<()> {
         Ok(answer)
     })
     .await?;
-    ensure!(good.body["headers"]["x-authenticated-userid"] == "batch" && good.body["headers"]["x-api-key"].is_null(), "{}", good.body);
+    ensure!(
+        good.body["headers"]["x-authenticated-userid"] == "batch" && good.body["headers"]["x-api-key"].is_null(),
+        "{}",
+        good.body
+    );
     // The key is nowhere but in its Secret.
     let bundle = space.object("secret", "idm-gateway")?.to_string();
     let status = space.object("credential", "batch")?.to_string();
@@ -215,9 +243,15 @@ async fn an_api_key_is_made_used_and_suspended() -> Result<()> {
         + &space.kubectl(&["logs", "-l", "app.kubernetes.io/name=idm-gateway", "--tail=-1"])?;
     let events = space.kubectl(&["get", "events", "-o", "json"])?;
     let body = &key[8..40];
-    ensure!(!bundle.contains(body) && !status.contains(body) && !logs.contains(body) && !events.contains(body), "the key leaked");
+    ensure!(
+        !bundle.contains(body) && !status.contains(body) && !logs.contains(body) && !events.contains(body),
+        "the key leaked"
+    );
     space.apply(&credential(true))?;
-    let id = eventually("the suspension is enforced", async || refused(&space.send("GET", "/", &[("x-api-key", &key)]).await?, 401)).await?;
+    let id = eventually("the suspension is enforced", async || {
+        refused(&space.send("GET", "/", &[("x-api-key", &key)]).await?, 401)
+    })
+    .await?;
     ensure!(bed.record(&id).await?["reason"] == "CredentialSuspended");
     space.delete()
 }
@@ -226,7 +260,10 @@ async fn an_api_key_is_made_used_and_suspended() -> Result<()> {
 async fn pods_killed_under_load_lose_only_the_connections_cut() -> Result<()> {
     let (bed, space) = (Bed::new()?, Arc::new(shop("e2e-kill").await?));
     let token = format!("Bearer {}", bed.token("writer").await?);
-    eventually("two pods are ready", async || Ok(ensure!(space.object("deployment", "idm-gateway")?["status"]["readyReplicas"] == 2))).await?;
+    eventually("two pods are ready", async || {
+        Ok(ensure!(space.object("deployment", "idm-gateway")?["status"]["readyReplicas"] == 2))
+    })
+    .await?;
     let stop = Arc::new(AtomicBool::new(false));
     let mut callers = Vec::new();
     for _ in 0..4 {
@@ -248,7 +285,14 @@ async fn pods_killed_under_load_lose_only_the_connections_cut() -> Result<()> {
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     // One pod asked to go: it drains, and nothing at all may fail. Then a rolling restart: likewise.
-    let pods: Value = serde_json::from_str(&space.kubectl(&["get", "pods", "-l", "app.kubernetes.io/name=idm-gateway", "-o", "json"])?)?;
+    let pods: Value = serde_json::from_str(&space.kubectl(&[
+        "get",
+        "pods",
+        "-l",
+        "app.kubernetes.io/name=idm-gateway",
+        "-o",
+        "json",
+    ])?)?;
     let pod = pods["items"][0]["metadata"]["name"].as_str().context("a pod")?.to_owned();
     space.kubectl(&["delete", "pod", &pod, "--wait=false"])?;
     eventually("its successor is ready", async || {
@@ -275,12 +319,24 @@ async fn pods_killed_under_load_lose_only_the_connections_cut() -> Result<()> {
 async fn applying_twice_changes_nothing_and_a_namespace_without_policies_has_no_gateway() -> Result<()> {
     let space = shop("e2e-twice").await?;
     let fingerprint = || -> Result<Vec<Value>> {
-        let kinds =
-            ["deployment", "service", "serviceaccount", "role", "rolebinding.rbac.authorization.k8s.io", "poddisruptionbudget", "networkpolicy", "secret"];
+        let kinds = [
+            "deployment",
+            "service",
+            "serviceaccount",
+            "role",
+            "rolebinding.rbac.authorization.k8s.io",
+            "poddisruptionbudget",
+            "networkpolicy",
+            "secret",
+        ];
         let version = |kind: &str| -> Result<Value> {
             let object = space.object(kind, "idm-gateway")?;
             // A Deployment's status moves by itself; what we write is its generation.
-            Ok(if kind == "deployment" { object["metadata"]["generation"].clone() } else { object["metadata"]["resourceVersion"].clone() })
+            Ok(if kind == "deployment" {
+                object["metadata"]["generation"].clone()
+            } else {
+                object["metadata"]["resourceVersion"].clone()
+            })
         };
         kinds.iter().map(|kind| version(kind)).collect()
     };
@@ -290,7 +346,10 @@ async fn applying_twice_changes_nothing_and_a_namespace_without_policies_has_no_
     // Longer than a resync: whatever would be rewritten would be by now.
     tokio::time::sleep(Duration::from_secs(12)).await;
     ensure!(fingerprint()? == before, "{before:?} became {:?}", fingerprint()?);
-    ensure!(space.object("identitypolicy", "orders")?["metadata"]["resourceVersion"] == policy_before, "the policy was touched");
+    ensure!(
+        space.object("identitypolicy", "orders")?["metadata"]["resourceVersion"] == policy_before,
+        "the policy was touched"
+    );
     for kind in ["deployments", "services", "secrets", "serviceaccounts", "networkpolicies"] {
         let found = kubectl(&["-n", "idp", "get", kind, "-o", "name"])?;
         ensure!(!found.contains("idm-gateway"), "{found}");
@@ -298,11 +357,18 @@ async fn applying_twice_changes_nothing_and_a_namespace_without_policies_has_no_
     let listed = kubectl(&["get", "idm", "-A"])?;
     ensure!(listed.contains("e2e-twice") && listed.contains("orders"), "{listed}");
     let table = space.kubectl(&["get", "idpol"])?;
-    ensure!(table.lines().next().is_some_and(|head| head.contains("READY") && head.contains("PROGRAMMED") && head.len() <= 80), "{table}");
+    ensure!(
+        table
+            .lines()
+            .next()
+            .is_some_and(|head| head.contains("READY") && head.contains("PROGRAMMED") && head.len() <= 80),
+        "{table}"
+    );
     let (_, _, message) = space.condition("identitypolicy", "orders", "Ready")?;
     ensure!(message.contains("2/2 gateways at generation"), "{message}");
     // An event tells the story to those who look there.
-    let events = space.kubectl(&["get", "events", "--field-selector=involvedObject.kind=IdentityPolicy", "-o", "json"])?;
+    let events =
+        space.kubectl(&["get", "events", "--field-selector=involvedObject.kind=IdentityPolicy", "-o", "json"])?;
     ensure!(events.contains("Programmed"), "{events}");
     space.delete()
 }
@@ -327,16 +393,25 @@ async fn routes_of_the_gateway_api_are_served_and_conflicts_name_the_winner() ->
     space.apply(&open("second", "open"))?;
     eventually("the loser's status names the winner", async || {
         let (status, reason, message) = space.condition("identitypolicy", "second", "Accepted")?;
-        Ok(ensure!(status == "False" && reason == "Conflicted" && message.contains("first"), "{status} {reason} {message}"))
+        Ok(ensure!(
+            status == "False" && reason == "Conflicted" && message.contains("first"),
+            "{status} {reason} {message}"
+        ))
     })
     .await?;
     let send = async |host: &str, path: &str| space.send("GET", path, &[("host", host)]).await;
-    eventually("the open rule answers", async || Ok(ensure!(send("shop.example", "/open/1").await?.status == 200))).await?;
+    eventually("the open rule answers", async || Ok(ensure!(send("shop.example", "/open/1").await?.status == 200)))
+        .await?;
     refused(&send("shop.example", "/other").await?, 403)?;
     refused(&send("other.example", "/open").await?, 404)?;
     let route = space.object("httproute", "shop")?;
     let parents = route.pointer("/status/parents").and_then(Value::as_array).context("parents")?;
-    ensure!(parents.len() == 1 && parents[0]["conditions"][0]["type"] == "Accepted" && parents[0]["conditions"][0]["status"] == "True", "{parents:?}");
+    ensure!(
+        parents.len() == 1
+            && parents[0]["conditions"][0]["type"] == "Accepted"
+            && parents[0]["conditions"][0]["status"] == "True",
+        "{parents:?}"
+    );
     space.kubectl(&["wait", "--for=condition=Programmed", "gateway/shop", "--timeout=30s"])?;
     space.delete()
 }
@@ -358,9 +433,11 @@ async fn no_record_is_lost_or_doubled_when_elasticsearch_is_killed() -> Result<(
     }
     run(&format!("{work}/start-elasticsearch"), &[], None)?;
     sent.sort();
-    let query = json!({"bool": {"filter": [{"term": {"namespace": space.name}}, {"prefix": {"request.path": "/audit/"}}]}});
+    let query =
+        json!({"bool": {"filter": [{"term": {"namespace": space.name}}, {"prefix": {"request.path": "/audit/"}}]}});
     eventually("every record is there, once", async || {
-        let mut found: Vec<String> = bed.records(query.clone()).await?.iter().filter_map(|r| r["id"].as_str().map(str::to_owned)).collect();
+        let mut found: Vec<String> =
+            bed.records(query.clone()).await?.iter().filter_map(|r| r["id"].as_str().map(str::to_owned)).collect();
         found.sort();
         Ok(ensure!(found == sent, "{} of {} records", found.len(), sent.len()))
     })
@@ -370,7 +447,12 @@ async fn no_record_is_lost_or_doubled_when_elasticsearch_is_killed() -> Result<(
     eventually("the policy's creation is on record", async || {
         let query = json!({"bool": {"filter": [{"term": {"kind": "Change"}}, {"term": {"object.uid": uid}}]}});
         let found = bed.records(query).await?;
-        Ok(ensure!(found.len() == 1 && found[0]["action"] == "Created" && found[0]["actor"].as_str().is_some_and(|a| a.contains("kubectl")), "{found:?}"))
+        Ok(ensure!(
+            found.len() == 1
+                && found[0]["action"] == "Created"
+                && found[0]["actor"].as_str().is_some_and(|a| a.contains("kubectl")),
+            "{found:?}"
+        ))
     })
     .await?;
     space.delete()

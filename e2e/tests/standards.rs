@@ -33,8 +33,7 @@ fn now() -> u64 {
 
 /// A DPoP proof; `token` when it goes with one.
 fn proof(key: &SigningKey, method: &str, uri: &str, token: Option<&str>) -> Result<String> {
-    let mut claims =
-        json!({"jti": format!("{:x}", std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), uri)), "htm": method, "htu": uri, "iat": now()});
+    let mut claims = json!({"jti": format!("{:x}", std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), uri)), "htm": method, "htu": uri, "iat": now()});
     if let Some(token) = token {
         claims["ath"] = to_base64url(&<sha2::Sha256 as sha2::Digest>::digest(token.as_bytes())).into();
     }
@@ -48,7 +47,8 @@ async fn keycloak_is_asked_about_tokens_and_its_bound_tokens_need_their_key() ->
     let methods = format!(
         "    - {{name: asked, introspection: {{issuer: '{REALM}', endpoint: '{REALM}/protocol/openid-connect/token/introspect', clientId: orders, clientSecretRef: {{name: idp}}, audiences: [orders], cacheSeconds: 0}}}}\n    identity: {{username: token.username}}\n"
     );
-    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: idp}\nstringData: {clientSecret: orders-secret}\n---\n";
+    let secret =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: idp}\nstringData: {clientSecret: orders-secret}\n---\n";
     let space = space("e2e-standards", &format!("{secret}{}", policy(&methods))).await?;
     let token = bed.token("writer").await?;
     let bearer = format!("Bearer {token}");
@@ -103,13 +103,16 @@ async fn keycloak_is_asked_about_tokens_and_its_bound_tokens_need_their_key() ->
 #[tokio::test]
 async fn keycloak_gives_the_upstream_a_narrower_token_in_exchange() -> Result<()> {
     let bed = Bed::new()?;
-    let methods = format!("    - {{name: people, jwt: {{issuers: [{{issuer: '{REALM}', audiences: [orders], keys: {{discovery: {{}}}}}}]}}}}\n");
+    let methods = format!(
+        "    - {{name: people, jwt: {{issuers: [{{issuer: '{REALM}', audiences: [orders], keys: {{discovery: {{}}}}}}]}}}}\n"
+    );
     let exchange = |audience: &str| {
         format!(
             "  upstream: {{tokenExchange: {{endpoint: '{REALM}/protocol/openid-connect/token', clientId: orders, clientSecretRef: {{name: idp}}, audience: {audience}}}}}\n"
         )
     };
-    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: idp}\nstringData: {clientSecret: orders-secret}\n---\n";
+    let secret =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: idp}\nstringData: {clientSecret: orders-secret}\n---\n";
     let space = space("e2e-exchange", &format!("{secret}{}{}", policy(&methods), exchange("billing"))).await?;
     let token = bed.token("writer").await?;
     let bearer = format!("Bearer {token}");
@@ -119,10 +122,19 @@ async fn keycloak_gives_the_upstream_a_narrower_token_in_exchange() -> Result<()
         Ok(answer)
     })
     .await?;
-    let given = answer.body["headers"]["authorization"].as_str().and_then(|text| text.strip_prefix("Bearer ")).context("the upstream's own token")?;
+    let given = answer.body["headers"]["authorization"]
+        .as_str()
+        .and_then(|text| text.strip_prefix("Bearer "))
+        .context("the upstream's own token")?;
     let claims = idm_jose::base64url(given.split('.').nth(1).context("a JWT")?).context("base64url")?;
     let claims: serde_json::Value = serde_json::from_slice(&claims)?;
-    ensure!(given != token && claims["aud"] == "billing" && claims["azp"] == "orders" && claims["preferred_username"] == "service-account-writer", "{claims}");
+    ensure!(
+        given != token
+            && claims["aud"] == "billing"
+            && claims["azp"] == "orders"
+            && claims["preferred_username"] == "service-account-writer",
+        "{claims}"
+    );
 
     space.apply(&format!("{}{}", policy(&methods), exchange("payroll")))?;
     let refusal = eventually("the new policy is in force", async || {
@@ -135,7 +147,8 @@ async fn keycloak_gives_the_upstream_a_narrower_token_in_exchange() -> Result<()
     let before = space.seen_upstream("/other")?;
     ensure!(bed.record(&refused(&refusal, 403)?).await?["reason"] == "TokenExchangeRefused", "{refusal:?}");
     ensure!(
-        refused(&space.send("GET", "/other", &[("authorization", &bearer)]).await?, 403).is_ok() && space.seen_upstream("/other")? == before,
+        refused(&space.send("GET", "/other", &[("authorization", &bearer)]).await?, 403).is_ok()
+            && space.seen_upstream("/other")? == before,
         "something went on"
     );
     space.delete()
@@ -155,14 +168,22 @@ async fn https_with_client_certificates_is_served_and_a_new_authority_is_in_forc
     for name in ["servers", "devices", "others"] {
         openssl(&dir, &format!("req -x509 {ec} -keyout {name}.key -out {name}.crt -days 2 -subj /CN={name}"))?;
     }
-    for (name, ca, alternative, usage) in
-        [("api.example", "servers", "DNS:api.example", "serverAuth"), ("device", "devices", "URI:spiffe://shop/7", "clientAuth")]
-    {
+    for (name, ca, alternative, usage) in [
+        ("api.example", "servers", "DNS:api.example", "serverAuth"),
+        ("device", "devices", "URI:spiffe://shop/7", "clientAuth"),
+    ] {
         openssl(
             &dir,
-            &format!("req {ec} -keyout {name}.key -out {name}.csr -subj /CN={name} -addext subjectAltName={alternative} -addext extendedKeyUsage={usage}"),
+            &format!(
+                "req {ec} -keyout {name}.key -out {name}.csr -subj /CN={name} -addext subjectAltName={alternative} -addext extendedKeyUsage={usage}"
+            ),
         )?;
-        openssl(&dir, &format!("x509 -req -in {name}.csr -CA {ca}.crt -CAkey {ca}.key -CAcreateserial -days 2 -copy_extensions copy -out {name}.crt"))?;
+        openssl(
+            &dir,
+            &format!(
+                "x509 -req -in {name}.csr -CA {ca}.crt -CAkey {ca}.key -CAcreateserial -days 2 -copy_extensions copy -out {name}.crt"
+            ),
+        )?;
     }
     let path = |file: &str| dir.join(file).to_string_lossy().into_owned();
     let bundle = |space: &Space, ca: &str| -> Result<()> {
@@ -180,15 +201,27 @@ async fn https_with_client_certificates_is_served_and_a_new_authority_is_in_forc
     };
     let gateway = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: edge}\nspec: {gatewayClassName: idm, listeners: [{name: https, port: 443, protocol: HTTPS, hostname: api.example, tls: {certificateRefs: [{name: server}]}}]}\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: api}\nspec: {parentRefs: [{name: edge}], hostnames: [api.example], rules: [{backendRefs: [{name: echo, port: 80}]}]}\n";
     let methods = "    - {name: devices, mtls: {trustBundleRef: {name: ca}, identity: URI}}\n";
-    let policy = policy(methods).replace("{group: '', kind: Service, name: echo}", "{group: gateway.networking.k8s.io, kind: HTTPRoute, name: api}");
+    let policy = policy(methods).replace(
+        "{group: '', kind: Service, name: echo}",
+        "{group: gateway.networking.k8s.io, kind: HTTPRoute, name: api}",
+    );
     let space = Space::new("e2e-tls")?;
-    space.kubectl(&["create", "secret", "tls", "server", &format!("--cert={}", path("api.example.crt")), &format!("--key={}", path("api.example.key"))])?;
+    space.kubectl(&[
+        "create",
+        "secret",
+        "tls",
+        "server",
+        &format!("--cert={}", path("api.example.crt")),
+        &format!("--key={}", path("api.example.key")),
+    ])?;
     bundle(&space, "devices")?;
     space.apply(&format!("{policy}{gateway}"))?;
     space.kubectl(&["rollout", "status", "deployment/echo", "--timeout=90s"])?;
     space.wait_ready("identitypolicy", "orders")?;
 
-    let identity = reqwest::Identity::from_pem(&[std::fs::read(path("device.crt"))?, std::fs::read(path("device.key"))?].concat())?;
+    let identity = reqwest::Identity::from_pem(
+        &[std::fs::read(path("device.crt"))?, std::fs::read(path("device.key"))?].concat(),
+    )?;
     let client = |with: bool| -> Result<reqwest::Client> {
         let builder = reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().pool_max_idle_per_host(0);
         let builder = builder
@@ -207,10 +240,16 @@ async fn https_with_client_certificates_is_served_and_a_new_authority_is_in_forc
     })
     .await?;
     let headers = &body["headers"];
-    ensure!(headers["x-authenticated-userid"] == "spiffe://shop/7" && headers["x-forwarded-proto"] == "https", "{body}");
+    ensure!(
+        headers["x-authenticated-userid"] == "spiffe://shop/7" && headers["x-forwarded-proto"] == "https",
+        "{body}"
+    );
     ensure!(get(false).await?.0 == 401, "without a certificate there is no caller");
     // The route was attached to the HTTPS listener alone: nothing listens in the clear.
-    ensure!(space.object("service", "idm-gateway")?["spec"]["ports"].as_array().is_some_and(|ports| ports.len() == 1), "only HTTPS is exposed");
+    ensure!(
+        space.object("service", "idm-gateway")?["spec"]["ports"].as_array().is_some_and(|ports| ports.len() == 1),
+        "only HTTPS is exposed"
+    );
 
     bundle(&space, "others")?;
     eventually("the old authority is gone", async || Ok(ensure!(get(true).await.is_err(), "still let in"))).await?;

@@ -55,7 +55,10 @@ impl Shop {
         let (secret, password) = (value("reports-client", "clientSecret")?, value("ana-password", "password")?);
         let shop = Self { space, secret, password };
         eventually("both pods issue tokens", async || {
-            ensure!(shop.space.object("deployment", "idm-gateway")?["status"]["readyReplicas"] == 2, "not both are ready");
+            ensure!(
+                shop.space.object("deployment", "idm-gateway")?["status"]["readyReplicas"] == 2,
+                "not both are ready"
+            );
             for _ in 0..10 {
                 shop.token("grant_type=client_credentials").await?;
             }
@@ -90,7 +93,12 @@ impl Shop {
 
     async fn kids(&self) -> Result<Vec<String>> {
         let keys = self.space.send("GET", "/oauth/.well-known/jwks.json", &[]).await?.body;
-        Ok(keys["keys"].as_array().context("no keys")?.iter().filter_map(|key| Some(key["kid"].as_str()?.to_owned())).collect())
+        Ok(keys["keys"]
+            .as_array()
+            .context("no keys")?
+            .iter()
+            .filter_map(|key| Some(key["kid"].as_str()?.to_owned()))
+            .collect())
     }
 }
 
@@ -121,7 +129,8 @@ async fn pods_share_refresh_tokens_and_revocations() -> Result<()> {
     let mut answer = shop.token(&format!("grant_type=password&username=ana&password={}", shop.password)).await?;
     let first = text(&answer, "refresh_token")?;
     for _ in 0..8 {
-        answer = shop.token(&format!("grant_type=refresh_token&refresh_token={}", text(&answer, "refresh_token")?)).await?;
+        answer =
+            shop.token(&format!("grant_type=refresh_token&refresh_token={}", text(&answer, "refresh_token")?)).await?;
     }
     let last = text(&answer, "access_token")?;
     shop.all(&last, 200).await?;
@@ -140,8 +149,14 @@ async fn keys_are_replaced_without_a_refused_token() -> Result<()> {
     let before = shop.kids().await?;
     ensure!(before.len() == 1, "{before:?}");
     let old = text(&shop.token("grant_type=client_credentials").await?, "access_token")?;
-    let now = String::from_utf8(std::process::Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output()?.stdout)?;
-    shop.space.kubectl(&["annotate", "identitypolicy", "orders", &format!("identity-manager.io/rotate={}", now.trim())])?;
+    let now =
+        String::from_utf8(std::process::Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output()?.stdout)?;
+    shop.space.kubectl(&[
+        "annotate",
+        "identitypolicy",
+        "orders",
+        &format!("identity-manager.io/rotate={}", now.trim()),
+    ])?;
     let both = eventually("the new key is published", async || {
         let kids = shop.kids().await?;
         ensure!(kids.len() == 2, "{kids:?}");

@@ -25,7 +25,8 @@ pub struct AdminServer {
 impl AdminServer {
     /// Listens on `address`.
     pub async fn start(address: SocketAddr, gateway: Arc<Gateway>) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address).await.map_err(|error| anyhow::anyhow!("cannot listen on {address}: {error}"))?;
+        let listener =
+            TcpListener::bind(address).await.map_err(|error| anyhow::anyhow!("cannot listen on {address}: {error}"))?;
         let address = listener.local_addr()?;
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -63,7 +64,9 @@ async fn answer(gateway: Arc<Gateway>, request: Request<Incoming>) -> Result<Res
             Some(people) => (StatusCode::OK, "application/json", people),
             None => (StatusCode::UNAUTHORIZED, "text/plain", "this is for the operator alone\n".to_owned()),
         },
-        _ => (StatusCode::NOT_FOUND, "text/plain", "there are /-/live, /-/ready, /-/metrics and /-/bundle\n".to_owned()),
+        _ => {
+            (StatusCode::NOT_FOUND, "text/plain", "there are /-/live, /-/ready, /-/metrics and /-/bundle\n".to_owned())
+        }
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;

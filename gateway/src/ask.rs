@@ -26,14 +26,20 @@ pub(crate) struct Asker {
 
 impl Asker {
     pub(crate) fn new(fetcher: &Fetcher) -> Self {
-        Self { fetcher: fetcher.clone(), runtime: Handle::current(), under_way: Arc::new(Semaphore::new(MAX_UNDER_WAY)) }
+        Self {
+            fetcher: fetcher.clone(),
+            runtime: Handle::current(),
+            under_way: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
+        }
     }
 }
 
 impl Outside for Asker {
     fn ask(&self, question: Question) -> Answer {
         let Ok(place) = self.under_way.clone().try_acquire_owned() else {
-            return Box::pin(async { Err(NoAnswer::Failed("too many questions to outside servers are under way".into())) });
+            return Box::pin(async {
+                Err(NoAnswer::Failed("too many questions to outside servers are under way".into()))
+            });
         };
         let fetcher = self.fetcher.clone();
         let limit = match question.patience {
@@ -42,7 +48,9 @@ impl Outside for Asker {
         };
         let task = self.runtime.spawn(async move {
             let _place = place;
-            tokio::time::timeout(limit, ask(&fetcher, &question, limit)).await.unwrap_or_else(|_| Err(NoAnswer::Failed("no answer in time".into())))
+            tokio::time::timeout(limit, ask(&fetcher, &question, limit))
+                .await
+                .unwrap_or_else(|_| Err(NoAnswer::Failed("no answer in time".into())))
         });
         Box::pin(async move { task.await.unwrap_or_else(|_| Err(NoAnswer::Failed("the question was dropped".into()))) })
     }
@@ -65,7 +73,11 @@ async fn ask(fetcher: &Fetcher, question: &Question, limit: Duration) -> Result<
     let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let request = match form {
         Some(form) => {
-            let form = form.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value.reveal()))).collect::<Vec<_>>().join("&");
+            let form = form
+                .iter()
+                .map(|(name, value)| format!("{}={}", encoded(name), encoded(value.reveal())))
+                .collect::<Vec<_>>()
+                .join("&");
             fetcher.client().post(endpoint).header("content-type", "application/x-www-form-urlencoded").body(form)
         }
         None => fetcher.client().get(endpoint),
@@ -73,12 +85,15 @@ async fn ask(fetcher: &Fetcher, question: &Question, limit: Duration) -> Result<
     let request = match authorization {
         Authorization::Nothing => request,
         // RFC 6749 §2.3.1: both are encoded first.
-        Authorization::Basic { client_id, secret } => request.basic_auth(encoded(client_id), Some(encoded(secret.reveal()))),
+        Authorization::Basic { client_id, secret } => {
+            request.basic_auth(encoded(client_id), Some(encoded(secret.reveal())))
+        }
         Authorization::Bearer(token) => request.bearer_auth(token.reveal()),
     };
     let request = request.header("accept", "application/json, */*;q=0.1").timeout(limit);
     // The error of the client may hold the URL and never the body; the token stays out of every message.
-    let mut answer = request.send().await.map_err(|error| failed(format!("no answer from {endpoint}: {}", error.without_url())))?;
+    let mut answer =
+        request.send().await.map_err(|error| failed(format!("no answer from {endpoint}: {}", error.without_url())))?;
     let status = answer.status().as_u16();
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|_| failed(format!("the answer of {endpoint} ended early")))? {
@@ -91,7 +106,10 @@ async fn ask(fetcher: &Fetcher, question: &Question, limit: Duration) -> Result<
         return Ok(body);
     }
     // RFC 6749 §5.2: a code of printable characters, and nothing else of the answer gets into our records.
-    let error = serde_json::from_slice::<serde_json::Value>(&body).ok().and_then(|answer| Some(answer["error"].as_str()?.to_owned()));
-    let error = error.filter(|error| error.len() <= 64 && error.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
+    let error = serde_json::from_slice::<serde_json::Value>(&body)
+        .ok()
+        .and_then(|answer| Some(answer["error"].as_str()?.to_owned()));
+    let error =
+        error.filter(|error| error.len() <= 64 && error.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
     Err(NoAnswer::Refused { endpoint: endpoint.clone(), status, error })
 }

@@ -67,8 +67,12 @@ impl Fetcher {
     /// The same, for a server with authorities of its own. The error shows no key.
     pub(crate) fn for_source(&self, source: &KeySource, secrets: &Secrets) -> Result<Self, String> {
         match source {
-            KeySource::Discovery { tls: Some(tls), .. } | KeySource::Url { tls: Some(tls), .. } => self.reached_by(tls, secrets),
-            KeySource::Discovery { tls: None, .. } | KeySource::Url { tls: None, .. } | KeySource::Inline { .. } => Ok(self.clone()),
+            KeySource::Discovery { tls: Some(tls), .. } | KeySource::Url { tls: Some(tls), .. } => {
+                self.reached_by(tls, secrets)
+            }
+            KeySource::Discovery { tls: None, .. } | KeySource::Url { tls: None, .. } | KeySource::Inline { .. } => {
+                Ok(self.clone())
+            }
         }
     }
 
@@ -77,13 +81,15 @@ impl Fetcher {
         let OutgoingTls { roots, certificate } = tls;
         let mut builder = builder(self.insecure);
         if let Some(roots) = roots {
-            let roots = reqwest::Certificate::from_pem_bundle(roots.as_bytes()).map_err(|_| "the trust bundle cannot be read")?;
+            let roots = reqwest::Certificate::from_pem_bundle(roots.as_bytes())
+                .map_err(|_| "the trust bundle cannot be read")?;
             builder = builder.tls_certs_only(roots);
         }
         if let Some((chain, handle)) = certificate {
             let key = secrets.get(handle).ok_or_else(|| format!("the secret `{}` is missing", handle.0))?;
             let identity = reqwest::Identity::from_pem(&[chain.as_bytes(), b"\n", key.reveal()].concat());
-            builder = builder.identity(identity.map_err(|_| format!("certificate and key of `{}` do not fit", handle.0))?);
+            builder =
+                builder.identity(identity.map_err(|_| format!("certificate and key of `{}` do not fit", handle.0))?);
         }
         Ok(Self { client: builder.build().map_err(|_| "the TLS settings cannot be used")?, insecure: self.insecure })
     }
@@ -94,7 +100,12 @@ impl Fetcher {
     }
 
     /// Keeps `keys` fresh for as long as somebody holds them.
-    pub(crate) async fn keep_fresh(self, source: KeySource, algorithms: Vec<Algorithm>, keys: std::sync::Weak<IssuerKeys>) {
+    pub(crate) async fn keep_fresh(
+        self,
+        source: KeySource,
+        algorithms: Vec<Algorithm>,
+        keys: std::sync::Weak<IssuerKeys>,
+    ) {
         let mut last = String::new();
         let mut retry = FIRST_RETRY;
         loop {
@@ -150,7 +161,8 @@ impl Fetcher {
             Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
             None => true,
         };
-        let in_cluster = url.host_str().is_some_and(|host| host.ends_with(".svc") || host.ends_with(".svc.cluster.local"));
+        let in_cluster =
+            url.host_str().is_some_and(|host| host.ends_with(".svc") || host.ends_with(".svc.cluster.local"));
         match url.scheme() {
             _ if local => Err(forbidden("it points at this machine, its link or the API server")),
             "https" => Ok(()),
@@ -220,7 +232,10 @@ impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let insecure = self.insecure;
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.filter(|address| insecure || !is_forbidden(address.ip())).collect();
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0))
+                .await?
+                .filter(|address| insecure || !is_forbidden(address.ip()))
+                .collect();
             if found.is_empty() {
                 return Err("the name has no address that may be fetched from".into());
             }

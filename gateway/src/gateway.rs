@@ -87,16 +87,23 @@ impl Gateway {
         let AuditOptions { dir, on_full, max_bytes, elasticsearch } = options.audit.clone();
         let spool = Spool::open(SpoolConfig { dir, on_full, max_bytes, shipped: elasticsearch.is_some() })?;
         let shared = Shared::new(options.name.clone());
-        let config = ServerConfig { listen: options.listen, listen_tls: options.listen_tls, cores: options.cores, drain: options.drain };
+        let config = ServerConfig {
+            listen: options.listen,
+            listen_tls: options.listen_tls,
+            cores: options.cores,
+            drain: options.drain,
+        };
         let server = Server::start(&config, &shared, &spool, random_seed())?;
-        let passwords = PasswordChecker::start((options.cores / 2).max(1)).context("the system gives no threads for password checks")?;
+        let passwords = PasswordChecker::start((options.cores / 2).max(1))
+            .context("the system gives no threads for password checks")?;
         let store = match options.store.clone() {
             Some(shared) => Store::shared(shared)?,
             None => Store::here(),
         };
         let memory = Memory::new(passwords, store).context("the system gives no random bits")?;
         let (stop_shipper, stopped) = watch::channel(false);
-        let shipper = elasticsearch.map(|server| tokio::spawn(ship::run(spool.dir().to_owned(), server, spool.health(), stopped)));
+        let shipper = elasticsearch
+            .map(|server| tokio::spawn(ship::run(spool.dir().to_owned(), server, spool.health(), stopped)));
         let fetcher = Fetcher::new(options.danger_insecure_issuers)?;
         Ok(Arc::new(Self {
             shared,
@@ -147,7 +154,9 @@ impl Gateway {
         for ((source, algorithms), keys) in ring.iter().filter(|(id, _)| !known.contains_key(*id)) {
             if !matches!(source, KeySource::Inline { .. }) {
                 match self.fetcher.for_source(source, secrets) {
-                    Ok(fetcher) => drop(tokio::spawn(fetcher.keep_fresh(source.clone(), algorithms.clone(), Arc::downgrade(keys)))),
+                    Ok(fetcher) => {
+                        drop(tokio::spawn(fetcher.keep_fresh(source.clone(), algorithms.clone(), Arc::downgrade(keys))))
+                    }
                     // Without keys every token of the issuer is refused, and the log says why.
                     Err(problem) => tracing::error!("issuer keys cannot be fetched: {problem}"),
                 }
@@ -199,16 +208,43 @@ impl Gateway {
         self.shared.metrics().render(&mut out);
         let health = &self.health;
         let generation = self.generation().unwrap_or(0);
-        let ages = self.ring.lock().unwrap_or_else(PoisonError::into_inner).values().filter_map(|keys| keys.fetched_at()).map(|t| t.0).min();
+        let ages = self
+            .ring
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .filter_map(|keys| keys.fetched_at())
+            .map(|t| t.0)
+            .min();
         let age = ages.map_or(0, |oldest| idm_types::Timestamp::now().0.saturating_sub(oldest) / 1000);
         for (name, kind, help, value) in [
             ("idm_config_generation", "gauge", "Generation of the configuration in force.", generation),
-            ("idm_config_refused", "gauge", "1 while the newest configuration could not be put in force.", u64::from(self.error().is_some())),
+            (
+                "idm_config_refused",
+                "gauge",
+                "1 while the newest configuration could not be put in force.",
+                u64::from(self.error().is_some()),
+            ),
             ("idm_issuer_keys_age_seconds", "gauge", "Age of the issuer keys that were confirmed longest ago.", age),
             ("idm_audit_recorded_total", "counter", "Audit records on disk.", health.recorded.load(Ordering::Relaxed)),
-            ("idm_audit_lost_total", "counter", "Audit records that could not be stored.", health.lost.load(Ordering::Relaxed)),
-            ("idm_audit_shipped_total", "counter", "Audit records confirmed by Elasticsearch.", health.shipped.load(Ordering::Relaxed)),
-            ("idm_audit_dead_total", "counter", "Audit records that Elasticsearch refused for good.", health.dead.load(Ordering::Relaxed)),
+            (
+                "idm_audit_lost_total",
+                "counter",
+                "Audit records that could not be stored.",
+                health.lost.load(Ordering::Relaxed),
+            ),
+            (
+                "idm_audit_shipped_total",
+                "counter",
+                "Audit records confirmed by Elasticsearch.",
+                health.shipped.load(Ordering::Relaxed),
+            ),
+            (
+                "idm_audit_dead_total",
+                "counter",
+                "Audit records that Elasticsearch refused for good.",
+                health.dead.load(Ordering::Relaxed),
+            ),
             ("idm_audit_failing", "gauge", "1 while audit records cannot be stored.", u64::from(health.is_failing())),
         ] {
             out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));
@@ -219,7 +255,11 @@ impl Gateway {
     /// Finishes what is under way, writes and ships what is left, and ends.
     pub async fn stop(&self) {
         self.unready();
-        let Some(Running { server, spool, shipper, stop_shipper }) = self.running.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let Some(Running { server, spool, shipper, stop_shipper }) =
+            self.running.lock().unwrap_or_else(PoisonError::into_inner).take()
+        else {
+            return;
+        };
         let _ = tokio::task::spawn_blocking(move || {
             server.stop();
             spool.close();

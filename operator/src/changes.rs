@@ -19,9 +19,19 @@ pub(crate) fn record(seen: &Seen, lane: &Lane, now: Timestamp) {
         return;
     }
     let (action, object) = match (&seen.before, &seen.now) {
-        (Some(before), Some(after)) if before.uid() == after.uid() && before.metadata.generation == after.metadata.generation => return,
+        (Some(before), Some(after))
+            if before.uid() == after.uid() && before.metadata.generation == after.metadata.generation =>
+        {
+            return;
+        }
         (Some(before), Some(after)) if before.uid() == after.uid() => (Action::Updated, after),
-        (_, Some(after)) if seen.initial && after.data.pointer("/status/observedGeneration").and_then(Value::as_i64) == after.metadata.generation => return,
+        (_, Some(after))
+            if seen.initial
+                && after.data.pointer("/status/observedGeneration").and_then(Value::as_i64)
+                    == after.metadata.generation =>
+        {
+            return;
+        }
         (_, Some(after)) => (Action::Created, after),
         (Some(before), None) => (Action::Deleted, before),
         (None, None) => return,
@@ -39,7 +49,13 @@ pub(crate) fn record(seen: &Seen, lane: &Lane, now: Timestamp) {
         id: &change_id(object, &uid, generation, action),
         schema: SCHEMA,
         action,
-        object: ObjectName { kind: seen.kind.name(), namespace: &object.namespace().unwrap_or_default(), name: &object.name_any(), uid: &uid, generation },
+        object: ObjectName {
+            kind: seen.kind.name(),
+            namespace: &object.namespace().unwrap_or_default(),
+            name: &object.name_any(),
+            uid: &uid,
+            generation,
+        },
         // Who deletes an object leaves no trace in it.
         actor: &if action == Action::Deleted { "unknown".to_owned() } else { actor(object) },
         diff: &diff,
@@ -65,7 +81,8 @@ fn change_id(object: &DynamicObject, uid: &str, generation: i64, action: Action)
 fn actor(object: &DynamicObject) -> String {
     let spec_writers = object.managed_fields().iter().filter(|entry| entry.subresource.is_none());
     let last = spec_writers.max_by_key(|entry| entry.time.as_ref().map(|time| time.0));
-    last.and_then(|entry| entry.manager.clone()).map_or_else(|| "unknown".to_owned(), |manager| format!("unknown ({manager})"))
+    last.and_then(|entry| entry.manager.clone())
+        .map_or_else(|| "unknown".to_owned(), |manager| format!("unknown ({manager})"))
 }
 
 fn compare(path: &str, old: &Value, new: &Value, out: &mut Vec<String>) {
@@ -78,12 +95,22 @@ fn compare(path: &str, old: &Value, new: &Value, out: &mut Vec<String>) {
             names.sort();
             names.dedup();
             for name in names {
-                compare(&format!("{path}.{name}"), a.get(name).unwrap_or(&Value::Null), b.get(name).unwrap_or(&Value::Null), out);
+                compare(
+                    &format!("{path}.{name}"),
+                    a.get(name).unwrap_or(&Value::Null),
+                    b.get(name).unwrap_or(&Value::Null),
+                    out,
+                );
             }
         }
         (Value::Array(a), Value::Array(b)) => {
             for i in 0..a.len().max(b.len()) {
-                compare(&format!("{path}[{i}]"), a.get(i).unwrap_or(&Value::Null), b.get(i).unwrap_or(&Value::Null), out);
+                compare(
+                    &format!("{path}[{i}]"),
+                    a.get(i).unwrap_or(&Value::Null),
+                    b.get(i).unwrap_or(&Value::Null),
+                    out,
+                );
             }
         }
         _ => out.push(format!("{path}: {} -> {}", short(old), short(new))),
@@ -110,7 +137,12 @@ mod tests {
     #[test]
     fn a_diff_names_the_fields() {
         let mut out = Vec::new();
-        compare("spec", &json!({"a": 1, "b": [1, 2], "c": {"d": true}}), &json!({"a": 2, "b": [1], "c": {"d": true}}), &mut out);
+        compare(
+            "spec",
+            &json!({"a": 1, "b": [1, 2], "c": {"d": true}}),
+            &json!({"a": 2, "b": [1], "c": {"d": true}}),
+            &mut out,
+        );
         assert_eq!(out, ["spec.a: 1 -> 2", "spec.b[1]: 2 -> (none)"]);
     }
 }

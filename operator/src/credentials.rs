@@ -15,7 +15,10 @@ use crate::MANAGER;
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 fn labels(more: (&str, &str)) -> BTreeMap<String, String> {
-    [(MANAGED_BY, MANAGER), ("app.kubernetes.io/part-of", "idm"), more].into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    [(MANAGED_BY, MANAGER), ("app.kubernetes.io/part-of", "idm"), more]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// Makes a key or password and its Secret for each Credential whose Secret does not exist. A Secret that exists is
@@ -30,7 +33,11 @@ pub(crate) async fn supply(world: &mut World, client: &Client) -> Result<(), kub
         }
         let value = missing.value(&ApiKey::from_random(random));
         let Supply { credential, secret: name, field, .. } = missing;
-        let owner = world.credentials.iter().find(|known| known.meta.name == credential).map(|known| crate::gateway::owner("Credential", &known.meta));
+        let owner = world
+            .credentials
+            .iter()
+            .find(|known| known.meta.name == credential)
+            .map(|known| crate::gateway::owner("Credential", &known.meta));
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
@@ -56,8 +63,12 @@ pub(crate) async fn supply(world: &mut World, client: &Client) -> Result<(), kub
 /// that is there for it. Keys that others supplied are only read. The write carries the version that was read, so that
 /// two writers cannot lose each other's keys.
 pub(crate) async fn rotate(world: &mut World, client: &Client, now: Timestamp) -> Result<(), kube::Error> {
-    let ours: Vec<_> =
-        world.policies.iter().filter_map(|policy| Some((policy, signing_secret(policy)?))).filter(|(_, (name, _))| name == SIGNING_SECRET).collect();
+    let ours: Vec<_> = world
+        .policies
+        .iter()
+        .filter_map(|policy| Some((policy, signing_secret(policy)?)))
+        .filter(|(_, (name, _))| name == SIGNING_SECRET)
+        .collect();
     if ours.is_empty() {
         return Ok(());
     }
@@ -66,7 +77,8 @@ pub(crate) async fn rotate(world: &mut World, client: &Client, now: Timestamp) -
     if current.as_ref().is_some_and(|secret| secret.labels().get(MANAGED_BY).is_none_or(|by| by != MANAGER)) {
         return Ok(());
     }
-    let before: BTreeMap<String, ByteString> = current.as_ref().and_then(|secret| secret.data.clone()).unwrap_or_default();
+    let before: BTreeMap<String, ByteString> =
+        current.as_ref().and_then(|secret| secret.data.clone()).unwrap_or_default();
     let mut data = BTreeMap::new();
     for (policy, (_, field)) in &ours {
         let known = before.get(field).map(|value| value.0.clone());
@@ -85,7 +97,12 @@ pub(crate) async fn rotate(world: &mut World, client: &Client, now: Timestamp) -
     let written = match current {
         None => {
             let labels = labels(("app.kubernetes.io/component", "signing-keys"));
-            let metadata = ObjectMeta { name: Some(SIGNING_SECRET.into()), labels: Some(labels), owner_references: Some(owners), ..ObjectMeta::default() };
+            let metadata = ObjectMeta {
+                name: Some(SIGNING_SECRET.into()),
+                labels: Some(labels),
+                owner_references: Some(owners),
+                ..ObjectMeta::default()
+            };
             api.create(&params, &Secret { metadata, data: Some(data.clone()), ..Secret::default() }).await
         }
         Some(mut secret) => {

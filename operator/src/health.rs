@@ -19,7 +19,9 @@ impl Drop for Health {
 }
 
 pub(crate) async fn serve(address: SocketAddr) -> anyhow::Result<Health> {
-    let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| anyhow::anyhow!("cannot listen on {address}: {error}"))?;
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .map_err(|error| anyhow::anyhow!("cannot listen on {address}: {error}"))?;
     Ok(Health(tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(async move {
@@ -29,7 +31,8 @@ pub(crate) async fn serve(address: SocketAddr) -> anyhow::Result<Health> {
                     *response.status_mut() = if known { StatusCode::OK } else { StatusCode::NOT_FOUND };
                     Ok::<_, Infallible>(response)
                 });
-                let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let _ =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
             });
         }
     })))

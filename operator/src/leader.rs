@@ -54,7 +54,10 @@ impl Leader {
                 Err(_) => tracing::warn!("the lease could not be renewed in time"),
             }
             // Stop acting before anyone else may start.
-            anyhow::ensure!(renewed.elapsed() < Duration::from_secs(DURATION_SECONDS as u64 - 1), "the lease could not be renewed for too long");
+            anyhow::ensure!(
+                renewed.elapsed() < Duration::from_secs(DURATION_SECONDS as u64 - 1),
+                "the lease could not be renewed for too long"
+            );
         }
     }
 
@@ -70,7 +73,8 @@ impl Leader {
                 lease_transitions: Some(0),
                 ..LeaseSpec::default()
             };
-            let lease = Lease { metadata: ObjectMeta { name: Some(NAME.into()), ..ObjectMeta::default() }, spec: Some(spec) };
+            let lease =
+                Lease { metadata: ObjectMeta { name: Some(NAME.into()), ..ObjectMeta::default() }, spec: Some(spec) };
             return match self.leases.create(&PostParams::default(), &lease).await {
                 Ok(_) => Ok(true),
                 Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),

@@ -97,18 +97,29 @@ pub(crate) struct Context {
 
 /// Runs until SIGTERM or until leadership is lost.
 pub async fn run(options: Options) -> anyhow::Result<()> {
-    let client = Client::try_default().await.context("no cluster: set KUBECONFIG, or run inside a cluster (exit and retry are safe)")?;
+    let client = Client::try_default()
+        .await
+        .context("no cluster: set KUBECONFIG, or run inside a cluster (exit and retry are safe)")?;
     client.apiserver_version().await.context("the API server does not answer")?;
     let authorization = match &options.elasticsearch_authorization_file {
-        Some(path) => Some(std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?.trim().to_owned()),
+        Some(path) => Some(
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?.trim().to_owned(),
+        ),
         None => None,
     };
     let store_password = match &options.gateway_store_password_file {
-        Some(path) => Some(std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?.trim().to_owned()),
+        Some(path) => Some(
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?.trim().to_owned(),
+        ),
         None => None,
     };
     let elasticsearch = options.elasticsearch.clone().filter(|url| !url.is_empty());
-    let spool = Spool::open(SpoolConfig { dir: options.audit_dir.clone(), on_full: OnFull::Refuse, max_bytes: 1 << 30, shipped: elasticsearch.is_some() })?;
+    let spool = Spool::open(SpoolConfig {
+        dir: options.audit_dir.clone(),
+        on_full: OnFull::Refuse,
+        max_bytes: 1 << 30,
+        shipped: elasticsearch.is_some(),
+    })?;
     let (stop_shipper, stopped) = tokio::sync::watch::channel(false);
     let shipper = elasticsearch.clone().map(|url| {
         let server = Elasticsearch { url, authorization: authorization.clone().map(Redacted::new), ca_pem: None };
@@ -134,7 +145,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         elasticsearch_authorization: authorization.map(Redacted::new),
     };
     let reporter = Reporter { controller: MANAGER.into(), instance: Some(options.name.clone()) };
-    let http = reqwest::Client::builder().timeout(Duration::from_secs(1)).no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
+    let http = reqwest::Client::builder()
+        .timeout(Duration::from_secs(1))
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()?;
     let context = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter),
         store: watch::Store::default(),

@@ -58,13 +58,20 @@ pub(crate) fn prepare(world: &World, current: Option<&Bundle>, secrets: &mut Sec
 
 /// Makes the memberships of people who signed in.
 pub(crate) async fn provision(context: &Context, world: &World, secrets: &Secrets) -> Result<(), kube::Error> {
-    let Some(token) = secrets.get(&SecretHandle(CONTROL_TOKEN.into())).filter(|_| provisions(world)) else { return Ok(()) };
+    let Some(token) = secrets.get(&SecretHandle(CONTROL_TOKEN.into())).filter(|_| provisions(world)) else {
+        return Ok(());
+    };
     let Ok(token) = std::str::from_utf8(token.reveal()) else { return Ok(()) };
     for pod in context.store.list(Kind::Pod, &world.namespace) {
-        let (Some(ip), Some(uid)) = (pod.data.pointer("/status/podIP").and_then(|ip| ip.as_str()), pod.metadata.uid.clone()) else { continue };
+        let (Some(ip), Some(uid)) =
+            (pod.data.pointer("/status/podIP").and_then(|ip| ip.as_str()), pod.metadata.uid.clone())
+        else {
+            continue;
+        };
         let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
         let seen = context.heard.lock().await.get(&uid).copied().unwrap_or(0);
-        let asked = context.http.get(format!("http://{host}:8081/-/people?seen={seen}")).bearer_auth(token).send().await;
+        let asked =
+            context.http.get(format!("http://{host}:8081/-/people?seen={seen}")).bearer_auth(token).send().await;
         // A pod that does not answer, or has another token yet, is asked again at the next look.
         let Some(answer) = asked.ok().filter(|answer| answer.status().is_success()) else { continue };
         let Ok(Told { people, last }) = answer.json().await else { continue };
@@ -78,14 +85,20 @@ pub(crate) async fn provision(context: &Context, world: &World, secrets: &Secret
 }
 
 async fn make(context: &Context, world: &World, person: &Person) -> Result<(), kube::Error> {
-    let Some(federation) = world.federations.iter().find(|federation| federation.meta.name == person.federation) else { return Ok(()) };
+    let Some(federation) = world.federations.iter().find(|federation| federation.meta.name == person.federation) else {
+        return Ok(());
+    };
     let Some(provisioning) = &federation.spec.provisioning else { return Ok(()) };
     let binding = RoleBinding {
         metadata: ObjectMeta {
             name: Some(name(person, &federation.meta.uid)),
             labels: Some(BTreeMap::from(
-                [("app.kubernetes.io/managed-by", MANAGER), ("app.kubernetes.io/part-of", "idm"), (PROVISIONED_BY, &federation.meta.name)]
-                    .map(|(name, value)| (name.to_owned(), value.chars().take(63).collect())),
+                [
+                    ("app.kubernetes.io/managed-by", MANAGER),
+                    ("app.kubernetes.io/part-of", "idm"),
+                    (PROVISIONED_BY, &federation.meta.name),
+                ]
+                .map(|(name, value)| (name.to_owned(), value.chars().take(63).collect())),
             )),
             // It goes with the Federation that vouched for the person.
             owner_references: Some(vec![gateway::owner("Federation", &federation.meta)]),
@@ -93,14 +106,24 @@ async fn make(context: &Context, world: &World, person: &Person) -> Result<(), k
         },
         spec: RoleBindingSpec {
             role: provisioning.role.clone(),
-            subjects: vec![Subject { user: Some(person.username.clone()), group: None, credential: None, issuer: Some(person.issuer.clone()) }],
+            subjects: vec![Subject {
+                user: Some(person.username.clone()),
+                group: None,
+                credential: None,
+                issuer: Some(person.issuer.clone()),
+            }],
             scope: Scope { project: Some(ProjectScope::default()) },
         },
         status: None,
     };
     let api: Api<RoleBinding> = Api::namespaced(context.client.clone(), &world.namespace);
     match api.create(&PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() }, &binding).await {
-        Ok(made) => tracing::info!(namespace = world.namespace, binding = made.name_any(), federation = person.federation, "membership made"),
+        Ok(made) => tracing::info!(
+            namespace = world.namespace,
+            binding = made.name_any(),
+            federation = person.federation,
+            "membership made"
+        ),
         // It is there, whoever made it and whatever became of it since.
         Err(kube::Error::Api(status)) if status.code == 409 => {}
         // A name that no object takes: nothing is lost by it but the membership, and it must not stop everything else.
@@ -130,7 +153,9 @@ mod tests {
         prepare(&world, None, &mut secrets);
         assert!(secrets.is_empty(), "without provisioning there is none");
         let yaml = "apiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {name: kc}\nspec: {oidc: {issuer: 'https://kc'}, provisioning: {role: member}}\n";
-        world = idm_compile::yaml::read_files(&[("a.yaml".into(), yaml.into())], idm_compile::Settings::default()).unwrap().0;
+        world = idm_compile::yaml::read_files(&[("a.yaml".into(), yaml.into())], idm_compile::Settings::default())
+            .unwrap()
+            .0;
         prepare(&world, None, &mut secrets);
         let bundle = Bundle::seal(Default::default(), secrets.clone(), 1);
         let mut again = Secrets::default();
@@ -140,11 +165,16 @@ mod tests {
 
     #[test]
     fn everyone_has_a_name_of_their_own() {
-        let person = |issuer: &str, username: &str| Person { federation: "kc".into(), issuer: issuer.into(), username: username.into() };
-        let names: std::collections::BTreeSet<_> = [("i", "ana", "u"), ("j", "ana", "u"), ("i", "bob", "u"), ("i", "ana", "v"), ("i\na", "na", "u")]
-            .iter()
-            .map(|(i, n, u)| name(&person(i, n), u))
-            .collect();
+        let person = |issuer: &str, username: &str| Person {
+            federation: "kc".into(),
+            issuer: issuer.into(),
+            username: username.into(),
+        };
+        let names: std::collections::BTreeSet<_> =
+            [("i", "ana", "u"), ("j", "ana", "u"), ("i", "bob", "u"), ("i", "ana", "v"), ("i\na", "na", "u")]
+                .iter()
+                .map(|(i, n, u)| name(&person(i, n), u))
+                .collect();
         assert_eq!(names.len(), 5);
         assert!(names.iter().all(|name| name.len() == 23));
     }

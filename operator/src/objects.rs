@@ -70,7 +70,8 @@ impl Kind {
 
     /// Only objects with this label are of interest.
     pub(crate) fn selector(self) -> Option<&'static str> {
-        matches!(self, Kind::Pod | Kind::Deployment).then_some("app.kubernetes.io/name=idm-gateway,app.kubernetes.io/managed-by=idm-operator")
+        matches!(self, Kind::Pod | Kind::Deployment)
+            .then_some("app.kubernetes.io/name=idm-gateway,app.kubernetes.io/managed-by=idm-operator")
     }
 
     /// Part of the Gateway API, which need not be installed.
@@ -83,6 +84,10 @@ impl Kind {
     }
 
     pub(crate) fn api(self, client: &Client, namespace: &str) -> Api<DynamicObject> {
-        if namespace.is_empty() { self.all(client) } else { Api::namespaced_with(client.clone(), namespace, &self.resource()) }
+        if namespace.is_empty() {
+            self.all(client)
+        } else {
+            Api::namespaced_with(client.clone(), namespace, &self.resource())
+        }
     }
 }

@@ -30,7 +30,10 @@ const SETTLE: Duration = Duration::from_millis(20);
 pub(crate) async fn run(context: Arc<Context>, lane: Lane) -> anyhow::Result<()> {
     let queue = Arc::new(Queue::default());
     let (sender, receiver) = mpsc::unbounded_channel();
-    let mut tasks: Vec<_> = Kind::ALL.iter().map(|&kind| tokio::spawn(watch::follow(context.client.clone(), kind, context.clone(), sender.clone()))).collect();
+    let mut tasks: Vec<_> = Kind::ALL
+        .iter()
+        .map(|&kind| tokio::spawn(watch::follow(context.client.clone(), kind, context.clone(), sender.clone())))
+        .collect();
     tasks.push(tokio::spawn(take_note(receiver, queue.clone(), lane)));
     tasks.push(tokio::spawn(work(context, queue)));
     let (ended, _, _) = select_all(tasks).await;
@@ -80,7 +83,9 @@ async fn attempt(context: &Context, queue: &Queue, namespace: &str) {
     match outcome {
         // What is being deleted takes nothing new; its end is the next event.
         Ok(Err(error)) if is_terminating(&error) => tracing::debug!(namespace, "the namespace is being deleted"),
-        Ok(Err(error)) => tracing::warn!(namespace, error = format!("{error:#}"), "reconcile failed; it is tried again"),
+        Ok(Err(error)) => {
+            tracing::warn!(namespace, error = format!("{error:#}"), "reconcile failed; it is tried again")
+        }
         _ => tracing::warn!(namespace, "reconcile took too long; it is tried again"),
     }
     queue.add(namespace, delay);

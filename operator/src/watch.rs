@@ -40,7 +40,12 @@ impl Store {
 
     /// One object.
     pub(crate) fn find(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
-        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).get(&kind)?.get(&(namespace.to_owned(), name.to_owned())).cloned()
+        self.kinds
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&kind)?
+            .get(&(namespace.to_owned(), name.to_owned()))
+            .cloned()
     }
 
     /// Whether every kind was listed once: before that, absence means nothing.
@@ -111,7 +116,8 @@ pub(crate) async fn follow(client: Client, kind: Kind, context: Arc<crate::Conte
             }
             Err(error) => {
                 // Without the Gateway API installed there is nothing of it to see; it may come later.
-                let absent = matches!(&error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404);
+                let absent =
+                    matches!(&error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404);
                 if absent && kind.is_optional() {
                     store.set_synced(kind);
                     pause = Duration::from_secs(10);
@@ -139,8 +145,14 @@ impl Seen {
                 before.data.pointer("/status/conditions") != now.data.pointer("/status/conditions")
                     || before.data.pointer("/status/podIP") != now.data.pointer("/status/podIP")
             }
-            Kind::Service => before.data.get("spec") != now.data.get("spec") || before.metadata.annotations != now.metadata.annotations,
-            Kind::Deployment => before.metadata.generation != now.metadata.generation || before.data.get("status") != now.data.get("status"),
+            Kind::Service => {
+                before.data.get("spec") != now.data.get("spec")
+                    || before.metadata.annotations != now.metadata.annotations
+            }
+            Kind::Deployment => {
+                before.metadata.generation != now.metadata.generation
+                    || before.data.get("status") != now.data.get("status")
+            }
             _ => {
                 before.metadata.generation != now.metadata.generation
                     || before.metadata.labels != now.metadata.labels

@@ -34,7 +34,8 @@ pub(crate) async fn read_secrets(world: &mut World, client: &Client) -> Result<(
     let api: Api<Secret> = Api::namespaced(client.clone(), &world.namespace);
     for name in world.secret_names() {
         if let Some(secret) = api.get_opt(&name).await? {
-            let values: BTreeMap<_, _> = secret.data.into_iter().flatten().map(|(key, value)| (key, Redacted::new(value.0))).collect();
+            let values: BTreeMap<_, _> =
+                secret.data.into_iter().flatten().map(|(key, value)| (key, Redacted::new(value.0))).collect();
             world.secrets.insert(name, values);
         }
     }
@@ -58,5 +59,8 @@ fn typed<K: DeserializeOwned>(store: &Store, kind: Kind, namespace: &str) -> Vec
         }
     };
     let live = store.list(kind, namespace);
-    live.iter().filter(|object| object.metadata.deletion_timestamp.is_none()).filter_map(|object| read(object)).collect()
+    live.iter()
+        .filter(|object| object.metadata.deletion_timestamp.is_none())
+        .filter_map(|object| read(object))
+        .collect()
 }

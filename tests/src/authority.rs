@@ -7,7 +7,11 @@ pub struct Authority {
 }
 
 fn openssl(dir: &Path, arguments: &str) {
-    let output = Command::new("openssl").args(arguments.split(' ').map(|word| word.replace('\u{a0}', " "))).current_dir(dir).output().expect("openssl runs");
+    let output = Command::new("openssl")
+        .args(arguments.split(' ').map(|word| word.replace('\u{a0}', " ")))
+        .current_dir(dir)
+        .output()
+        .expect("openssl runs");
     assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -15,7 +19,12 @@ impl Authority {
     /// An authority of this name.
     pub fn new(name: &str) -> Self {
         let dir = tempfile::tempdir().expect("done");
-        openssl(dir.path(), &format!("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.crt -days 30 -subj /CN={name}"));
+        openssl(
+            dir.path(),
+            &format!(
+                "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.crt -days 30 -subj /CN={name}"
+            ),
+        );
         std::fs::write(dir.path().join("index.txt"), "").expect("done");
         std::fs::write(dir.path().join("serial"), "01").expect("done");
         std::fs::write(dir.path().join("crlnumber"), "01").expect("done");
@@ -33,7 +42,12 @@ impl Authority {
                 "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name} -addext subjectAltName={alternatives} -addext extendedKeyUsage={usage}"
             ),
         );
-        openssl(dir, &format!("ca -batch -config ca.cnf -in {name}.csr -out {name}.crt -notext -startdate 20200101000000Z -enddate {end}"));
+        openssl(
+            dir,
+            &format!(
+                "ca -batch -config ca.cnf -in {name}.csr -out {name}.crt -notext -startdate 20200101000000Z -enddate {end}"
+            ),
+        );
     }
 
     /// Revokes a certificate.

@@ -28,7 +28,11 @@ impl Browser {
         let cookie = if cookies.is_empty() { String::new() } else { format!("Cookie: {}\r\n", cookies.join("; ")) };
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let length = if method == "POST" { format!("Content-Length: {}\r\n", body.len()) } else { String::new() };
-        let reply = raw(self.address, format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n{cookie}{headers}{length}\r\n{body}", self.host).as_bytes());
+        let reply = raw(
+            self.address,
+            format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n{cookie}{headers}{length}\r\n{body}", self.host)
+                .as_bytes(),
+        );
         for (_, set) in reply.headers.iter().filter(|(name, _)| name == "set-cookie") {
             let (pair, attributes) = set.split_once(';').unwrap_or((set, ""));
             let (name, value) = pair.split_once('=').expect("a cookie has a name");
@@ -49,7 +53,12 @@ impl Browser {
 
     /// The same with further headers.
     pub fn go_with(&mut self, target: &str, more: &[(&str, &str)]) -> Reply {
-        let mut headers = vec![("Accept", "text/html,*/*"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document"), ("Sec-Fetch-Site", "none")];
+        let mut headers = vec![
+            ("Accept", "text/html,*/*"),
+            ("Sec-Fetch-Mode", "navigate"),
+            ("Sec-Fetch-Dest", "document"),
+            ("Sec-Fetch-Site", "none"),
+        ];
         headers.retain(|(name, _)| !more.iter().any(|(other, _)| other == name));
         headers.extend(more);
         self.send("GET", target, &headers, "")
@@ -57,7 +66,12 @@ impl Browser {
 
     /// Asks as a script of the page does.
     pub fn fetch(&mut self, target: &str) -> Reply {
-        self.send("GET", target, &[("Accept", "*/*"), ("Sec-Fetch-Mode", "cors"), ("Sec-Fetch-Site", "same-origin")], "")
+        self.send(
+            "GET",
+            target,
+            &[("Accept", "*/*"), ("Sec-Fetch-Mode", "cors"), ("Sec-Fetch-Site", "same-origin")],
+            "",
+        )
     }
 
     /// Where a redirect leads: a path of the same host, or an address elsewhere.
@@ -78,7 +92,10 @@ impl Browser {
     pub fn sign_in(&mut self, provider: &Provider, page: &str) -> Reply {
         let there = self.to_provider(page);
         let back = provider.sign_in(&there);
-        let back = back.strip_prefix(&format!("http://{}", self.host)).unwrap_or_else(|| panic!("not for us: {back}")).to_owned();
+        let back = back
+            .strip_prefix(&format!("http://{}", self.host))
+            .unwrap_or_else(|| panic!("not for us: {back}"))
+            .to_owned();
         self.go(&back)
     }
 }

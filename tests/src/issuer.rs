@@ -26,7 +26,11 @@ impl Issuer {
     pub fn new(key: &SigningKey) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let answers = Arc::new(Mutex::new(Answers { status: 200, jwks: key.jwks().to_string(), issuer: format!("http://{address}") }));
+        let answers = Arc::new(Mutex::new(Answers {
+            status: 200,
+            jwks: key.jwks().to_string(),
+            issuer: format!("http://{address}"),
+        }));
         let fetches = Arc::new(AtomicUsize::new(0));
         let (shared, counted) = (answers.clone(), fetches.clone());
         std::thread::spawn(move || {
@@ -87,5 +91,9 @@ fn answer(mut stream: TcpStream, address: SocketAddr, answers: &Mutex<Answers>, 
         fetches.fetch_add(1, Ordering::Relaxed);
         (answers.status, answers.jwks.clone())
     };
-    let _ = write!(stream, "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    let _ = write!(
+        stream,
+        "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
 }

@@ -45,7 +45,9 @@ pub fn idm() -> PathBuf {
 
 /// The folder with libraries of other languages; installed on first use.
 pub fn interop_libraries() -> PathBuf {
-    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/prepare")).output().expect("tests/interop/prepare runs");
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/prepare"))
+        .output()
+        .expect("tests/interop/prepare runs");
     assert!(output.status.success(), "the libraries cannot be installed: {}", String::from_utf8_lossy(&output.stderr));
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
 }
@@ -89,13 +91,24 @@ impl Gateway {
             std::fs::write(dir.path().join(name), text).expect("written");
         }
         let mut command = Command::new(idm());
-        command.args(["run", "--listen", "127.0.0.1:0", "--dir"]).arg(dir.path()).arg("--audit-dir").arg(audit.path()).args(arguments);
-        let mut child = command.env("IDM_LOG", "trace").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("idm starts");
+        command
+            .args(["run", "--listen", "127.0.0.1:0", "--dir"])
+            .arg(dir.path())
+            .arg("--audit-dir")
+            .arg(audit.path())
+            .args(arguments);
+        let mut child =
+            command.env("IDM_LOG", "trace").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("idm starts");
         let log = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
         let errors = child.stderr.take().expect("piped");
         std::thread::spawn({
             let log = log.clone();
-            move || BufReader::new(errors).lines().map_while(Result::ok).for_each(|line| log.lock().expect("no panic inside").push_str(&format!("{line}\n")))
+            move || {
+                BufReader::new(errors)
+                    .lines()
+                    .map_while(Result::ok)
+                    .for_each(|line| log.lock().expect("no panic inside").push_str(&format!("{line}\n")))
+            }
         });
         let mut out = BufReader::new(child.stdout.take().expect("piped"));
         let mut line = String::new();
@@ -104,7 +117,11 @@ impl Gateway {
         let tls = arguments.contains(&"--listen-tls").then(|| {
             let mut line = String::new();
             out.read_line(&mut line).expect("idm says where it listens for HTTPS");
-            line.trim().rsplit("https://").next().and_then(|a| a.parse().ok()).unwrap_or_else(|| panic!("no address: {line}"))
+            line.trim()
+                .rsplit("https://")
+                .next()
+                .and_then(|a| a.parse().ok())
+                .unwrap_or_else(|| panic!("no address: {line}"))
         });
         std::thread::spawn(move || out.lines().for_each(drop));
         let Some(address) = address else {
@@ -159,8 +176,13 @@ impl Drop for Gateway {
 
 /// All records in a folder.
 pub fn records(dir: &Path) -> Vec<Value> {
-    let mut segments: Vec<PathBuf> =
-        std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "ndjson")).collect();
+    let mut segments: Vec<PathBuf> = std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.extension().is_some_and(|e| e == "ndjson"))
+        .collect();
     segments.sort();
     let text: String = segments.iter().map(|path| std::fs::read_to_string(path).unwrap_or_default()).collect();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()

@@ -76,7 +76,8 @@ struct Inside {
     count: u64,
 }
 
-/// An OpenID provider that behaves well, or as its [`Script`] says. Its client is `shop` with the secret `planted-client-secret`.
+/// An OpenID provider that behaves well, or as its [`Script`] says. Its client is `shop` with the secret
+/// `planted-client-secret`.
 #[derive(Clone)]
 pub struct Provider {
     /// Where it listens.
@@ -162,8 +163,12 @@ impl Provider {
         inside.grants.insert(code.clone(), grant);
         let mut back = json!({"code": code, "state": of("state"), "iss": self.issuer()});
         patch(&mut back, &inside.script.back.clone());
-        let pairs: Vec<String> =
-            back.as_object().expect("an object").iter().map(|(name, value)| format!("{name}={}", encoded(value.as_str().unwrap_or_default()))).collect();
+        let pairs: Vec<String> = back
+            .as_object()
+            .expect("an object")
+            .iter()
+            .map(|(name, value)| format!("{name}={}", encoded(value.as_str().unwrap_or_default())))
+            .collect();
         format!("{}?{}", of("redirect_uri"), pairs.join("&"))
     }
 
@@ -186,7 +191,9 @@ fn answer(address: SocketAddr, key: &SigningKey, inside: &Mutex<Inside>, asked: 
         inside.asked.push(asked.clone());
         inside.script.clone()
     };
-    let json = |status: u16, body: &Value| (status, vec![("Content-Type".to_owned(), "application/json".to_owned())], body.to_string());
+    let json = |status: u16, body: &Value| {
+        (status, vec![("Content-Type".to_owned(), "application/json".to_owned())], body.to_string())
+    };
     if script.down {
         return json(500, &json!({}));
     }
@@ -226,7 +233,9 @@ fn answer(address: SocketAddr, key: &SigningKey, inside: &Mutex<Inside>, asked: 
 }
 
 fn token(issuer: &str, key: &SigningKey, inside: &Mutex<Inside>, script: &Script, asked: &Asked) -> Said {
-    let json = |status: u16, body: &Value| (status, vec![("Content-Type".to_owned(), "application/json".to_owned())], body.to_string());
+    let json = |status: u16, body: &Value| {
+        (status, vec![("Content-Type".to_owned(), "application/json".to_owned())], body.to_string())
+    };
     let refused = |error: &str| json(400, &json!({"error": error}));
     if script.token_status != 200 {
         return json(script.token_status, &json!({"error": "invalid_grant"}));
@@ -235,14 +244,18 @@ fn token(issuer: &str, key: &SigningKey, inside: &Mutex<Inside>, script: &Script
     let mut inside = inside.lock().expect("no panic inside");
     let nonce = match of("grant_type") {
         "authorization_code" => {
-            let Some(Grant { nonce, challenge, redirect_uri }) = inside.grants.remove(of("code")) else { return refused("invalid_grant") };
+            let Some(Grant { nonce, challenge, redirect_uri }) = inside.grants.remove(of("code")) else {
+                return refused("invalid_grant");
+            };
             if redirect_uri != of("redirect_uri") || challenge != idm_jose::to_base64url(&sha256(of("code_verifier"))) {
                 return refused("invalid_grant");
             }
             Some(nonce)
         }
         "refresh_token" => {
-            let Some(position) = inside.refresh.iter().position(|known| known == of("refresh_token")) else { return refused("invalid_grant") };
+            let Some(position) = inside.refresh.iter().position(|known| known == of("refresh_token")) else {
+                return refused("invalid_grant");
+            };
             inside.refresh.remove(position);
             None
         }

@@ -37,9 +37,21 @@ impl Redis {
         for _ in 0..20 {
             let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
             let port = address.port().to_string();
-            let (ca, certificate, key) = (authority.path("ca.crt"), authority.path("localhost.crt"), authority.path("localhost.key"));
-            let files = ["--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-ca-cert-file", &ca, "--tls-auth-clients", "no"];
-            if let Some(redis) = Self::start_with(address, &[&["--port", "0", "--tls-port", &port][..], &files[..]].concat()) {
+            let (ca, certificate, key) =
+                (authority.path("ca.crt"), authority.path("localhost.crt"), authority.path("localhost.key"));
+            let files = [
+                "--tls-cert-file",
+                &certificate,
+                "--tls-key-file",
+                &key,
+                "--tls-ca-cert-file",
+                &ca,
+                "--tls-auth-clients",
+                "no",
+            ];
+            if let Some(redis) =
+                Self::start_with(address, &[&["--port", "0", "--tls-port", &port][..], &files[..]].concat())
+            {
                 return redis;
             }
         }
@@ -48,8 +60,15 @@ impl Redis {
 
     fn start_with(address: SocketAddr, arguments: &[&str]) -> Option<Self> {
         let mut command = Command::new("redis-server");
-        command.args(["--bind", "127.0.0.1", "--requirepass", PASSWORD, "--save", "", "--appendonly", "no"]).args(arguments);
-        let child = command.current_dir(std::env::temp_dir()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("redis-server is installed");
+        command
+            .args(["--bind", "127.0.0.1", "--requirepass", PASSWORD, "--save", "", "--appendonly", "no"])
+            .args(arguments);
+        let child = command
+            .current_dir(std::env::temp_dir())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed");
         // From here on it ends with its owner, whatever comes.
         let mut redis = Self { address, child };
         let start = Instant::now();
@@ -76,7 +95,10 @@ impl Redis {
 
     /// What `redis-cli` answers to a command.
     pub fn cli(&self, arguments: &[&str]) -> String {
-        let output = Command::new("redis-cli").args(["-p", &self.address.port().to_string(), "-a", PASSWORD, "--no-auth-warning"]).args(arguments).output();
+        let output = Command::new("redis-cli")
+            .args(["-p", &self.address.port().to_string(), "-a", PASSWORD, "--no-auth-warning"])
+            .args(arguments)
+            .output();
         String::from_utf8_lossy(&output.expect("redis-cli is installed").stdout).into_owned()
     }
 
@@ -88,7 +110,8 @@ impl Redis {
 
     /// Stops it from answering, or lets it go on.
     pub fn pause(&self, paused: bool) {
-        let _ = Command::new("kill").args([if paused { "-STOP" } else { "-CONT" }, &self.child.id().to_string()]).status();
+        let _ =
+            Command::new("kill").args([if paused { "-STOP" } else { "-CONT" }, &self.child.id().to_string()]).status();
     }
 }
 

@@ -80,7 +80,11 @@ pub fn signature_template(id: &str) -> String {
 }
 
 fn run(program: &str, arguments: &[&str], dir: &Path) -> String {
-    let output = Command::new(program).args(arguments).current_dir(dir).output().unwrap_or_else(|error| panic!("{program} is installed: {error}"));
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(dir)
+        .output()
+        .unwrap_or_else(|error| panic!("{program} is installed: {error}"));
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -107,14 +111,29 @@ impl SamlIdp {
         let (key, certificate) = (format!("{name}.key"), format!("{name}.crt"));
         run(
             "openssl",
-            &["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", &key, "-out", &certificate, "-days", "30", "-subj", &format!("/CN={name}")],
+            &[
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-keyout",
+                &key,
+                "-out",
+                &certificate,
+                "-days",
+                "30",
+                "-subj",
+                &format!("/CN={name}"),
+            ],
             self.dir.path(),
         );
     }
 
     /// Makes a key on a curve (`P-256`) and a certificate of this name.
     pub fn new_ec_key(&self, name: &str, curve: &str) {
-        let (key, certificate, curve) = (format!("{name}.key"), format!("{name}.crt"), format!("ec_paramgen_curve:{curve}"));
+        let (key, certificate, curve) =
+            (format!("{name}.key"), format!("{name}.crt"), format!("ec_paramgen_curve:{curve}"));
         let kind = ["-newkey", "ec", "-pkeyopt", &curve];
         let files = ["-nodes", "-keyout", &key, "-out", &certificate, "-days", "30", "-subj", &format!("/CN={name}")];
         run("openssl", &[&["req", "-x509"], &kind[..], &files[..]].concat(), self.dir.path());
@@ -128,7 +147,8 @@ impl SamlIdp {
     /// Its metadata, with the certificates of these names.
     pub fn metadata(&self, keys: &[&str]) -> String {
         let certificate = |name: &&str| {
-            let base64: String = self.read(&format!("{name}.crt")).lines().filter(|line| !line.starts_with("-----")).collect();
+            let base64: String =
+                self.read(&format!("{name}.crt")).lines().filter(|line| !line.starts_with("-----")).collect();
             format!(
                 "<KeyDescriptor use=\"signing\"><ds:KeyInfo><ds:X509Data><ds:X509Certificate>{base64}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></KeyDescriptor>"
             )
@@ -190,7 +210,10 @@ impl SamlIdp {
 
     /// A signed response with an assertion that has no signature of its own.
     pub fn signed_response(&self, says: &Says) -> String {
-        self.sign(&self.response(says, &self.assertion(says, ""), &signature_template(&format!("_response{}", says.id))), "idp")
+        self.sign(
+            &self.response(says, &self.assertion(says, ""), &signature_template(&format!("_response{}", says.id))),
+            "idp",
+        )
     }
 
     /// An assertion, encrypted for the service with this content algorithm and key transport.
@@ -202,7 +225,16 @@ impl SamlIdp {
         std::fs::write(self.dir.path().join("plain.xml"), assertion).expect("written");
         let data = run(
             "xmlsec1",
-            &["--encrypt", "--pubkey-cert-pem", "sp.crt", "--session-key", session_key, "--xml-data", "plain.xml", "template.xml"],
+            &[
+                "--encrypt",
+                "--pubkey-cert-pem",
+                "sp.crt",
+                "--session-key",
+                session_key,
+                "--xml-data",
+                "plain.xml",
+                "template.xml",
+            ],
             self.dir.path(),
         );
         format!(
@@ -215,7 +247,13 @@ impl SamlIdp {
     pub fn verifies(&self, document: &str, element: &str, key: &str) -> bool {
         std::fs::write(self.dir.path().join("ours.xml"), document).expect("written");
         let arguments = ["--verify", "--pubkey-cert-pem", &format!("{key}.crt"), "--id-attr:ID", element, "ours.xml"];
-        Command::new("xmlsec1").args(arguments).current_dir(self.dir.path()).output().expect("xmlsec1 is installed").status.success()
+        Command::new("xmlsec1")
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .output()
+            .expect("xmlsec1 is installed")
+            .status
+            .success()
     }
 
     /// Whether openssl finds that the key of this name signed the text.
@@ -225,7 +263,13 @@ impl SamlIdp {
         let public = run("openssl", &["x509", "-in", &format!("{key}.crt"), "-noout", "-pubkey"], self.dir.path());
         std::fs::write(self.dir.path().join("public"), public).expect("written");
         let arguments = ["dgst", "-sha256", "-verify", "public", "-signature", "signature", "text"];
-        Command::new("openssl").args(arguments).current_dir(self.dir.path()).output().expect("openssl is installed").status.success()
+        Command::new("openssl")
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .output()
+            .expect("openssl is installed")
+            .status
+            .success()
     }
 
     /// A query with a message of the provider, signed with the key of this name.
@@ -240,13 +284,15 @@ impl SamlIdp {
             encoded("http://www.w3.org/2001/04/xmldsig-more#rsa-sha256")
         );
         std::fs::write(self.dir.path().join("text"), &query).expect("written");
-        let signature = run("sh", &["-c", &format!("openssl dgst -sha256 -sign {key}.key text | base64 -w0")], self.dir.path());
+        let signature =
+            run("sh", &["-c", &format!("openssl dgst -sha256 -sign {key}.key text | base64 -w0")], self.dir.path());
         format!("{query}&Signature={}", encoded(signature.trim()))
     }
 
     /// A request to end sessions, with a signature template where it is to be posted.
     pub fn logout_request(&self, id: &str, to: &str, name: &str, sessions: &[&str], signature: &str) -> String {
-        let sessions: String = sessions.iter().map(|session| format!("<samlp:SessionIndex>{session}</samlp:SessionIndex>")).collect();
+        let sessions: String =
+            sessions.iter().map(|session| format!("<samlp:SessionIndex>{session}</samlp:SessionIndex>")).collect();
         format!(
             "<samlp:LogoutRequest xmlns:samlp=\"urn:oasis:names:tc:SAML:2.0:protocol\" xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\" ID=\"{id}\" Version=\"2.0\" IssueInstant=\"{}\" Destination=\"{to}\"><saml:Issuer>{IDP}</saml:Issuer>{signature}<saml:NameID Format=\"urn:oasis:names:tc:SAML:2.0:nameid-format:persistent\">{name}</saml:NameID>{sessions}</samlp:LogoutRequest>",
             time(0)
@@ -256,8 +302,12 @@ impl SamlIdp {
     /// The text of a message in a query of ours.
     pub fn inflated(&self, value: &str) -> String {
         std::fs::write(self.dir.path().join("value"), value).expect("written");
-        run("python3", &["-c", "import zlib,base64;print(zlib.decompress(base64.b64decode(open('value').read()),-15).decode())"], self.dir.path())
-            .trim()
-            .to_owned()
+        run(
+            "python3",
+            &["-c", "import zlib,base64;print(zlib.decompress(base64.b64decode(open('value').read()),-15).decode())"],
+            self.dir.path(),
+        )
+        .trim()
+        .to_owned()
     }
 }

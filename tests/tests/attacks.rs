@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as B64};
 use idm_jose::{EncryptionKey, Jwk, SigningKey, private_key, system_entropy};
-use idm_tests::{Authority, Gateway, HTTPS_LISTENER, Issuer, Redis, Reply, Upstream, eventually, now, open_to, raw, secret};
+use idm_tests::{
+    Authority, Gateway, HTTPS_LISTENER, Issuer, Redis, Reply, Upstream, eventually, now, open_to, raw, secret,
+};
 use idm_types::{Algorithm, ContentEncryption, KeyManagement};
 use serde_json::{Value, json};
 
@@ -22,7 +24,8 @@ struct Bed {
 impl Bed {
     fn new(methods: &str, more: &str, arguments: &[&str]) -> Self {
         let upstream = Upstream::new();
-        let gateway = Gateway::start_with(&[("all.yaml", &format!("{}{more}", open_to(&upstream, methods)))], arguments);
+        let gateway =
+            Gateway::start_with(&[("all.yaml", &format!("{}{more}", open_to(&upstream, methods)))], arguments);
         Self { gateway, upstream }
     }
 
@@ -35,7 +38,10 @@ impl Bed {
     }
 
     fn bearer(&self, token: &str) -> Reply {
-        raw(self.gateway.address, format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n").as_bytes())
+        raw(
+            self.gateway.address,
+            format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n").as_bytes(),
+        )
     }
 
     /// Refused with one of these reasons, with one record, and nothing at the upstream.
@@ -80,7 +86,11 @@ fn t24_a_public_key_is_no_hmac_secret_in_any_of_its_forms() {
     for form in forms {
         let key = Jwk::parse(json!({"kty": "oct", "k": B64.encode(&form)}).to_string().as_bytes()).unwrap();
         let key = SigningKey::from_jwk(&key, Algorithm::HS256).unwrap();
-        for header in [json!({"alg": "HS256", "kid": "k"}), json!({"alg": "HS256"}), json!({"alg": "HS256", "kid": "k", "jwk": key_of(&key)})] {
+        for header in [
+            json!({"alg": "HS256", "kid": "k"}),
+            json!({"alg": "HS256"}),
+            json!({"alg": "HS256", "kid": "k", "jwk": key_of(&key)}),
+        ] {
             bed.refused(&bed.bearer(&key.sign_with_header(&header, &claims()).unwrap()), &["AlgorithmNotAllowed"]);
         }
     }
@@ -91,7 +101,8 @@ fn t24_a_public_key_is_no_hmac_secret_in_any_of_its_forms() {
         "    - {{name: m, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [a], algorithms: [HS256], keys: {{inline: '{}'}}}}]}}}}\n",
         json!({"keys": [public]})
     );
-    let (world, _) = read_files(&[("all.yaml".into(), open_to(&upstream, &method))], Settings::of_a_folder(false)).unwrap();
+    let (world, _) =
+        read_files(&[("all.yaml".into(), open_to(&upstream, &method))], Settings::of_a_folder(false)).unwrap();
     assert!(compile(&world, None).report.errors().next().is_some());
 }
 
@@ -103,7 +114,8 @@ fn key_of(key: &SigningKey) -> Value {
 fn t25_a_standard_claim_of_a_wrong_type_is_not_an_absent_one() {
     let key = SigningKey::generate(Algorithm::ES256, "k").unwrap();
     let bed = Bed::with_keys(&key.jwks(), "ES256");
-    let dates = [json!("9999999999"), json!(null), json!([]), json!({}), json!(true), json!(-1), json!(1e308), json!("")];
+    let dates =
+        [json!("9999999999"), json!(null), json!([]), json!({}), json!(true), json!(-1), json!(1e308), json!("")];
     for claim in ["exp", "nbf", "iat"] {
         for wrong in &dates {
             let mut claims = claims();
@@ -114,7 +126,17 @@ fn t25_a_standard_claim_of_a_wrong_type_is_not_an_absent_one() {
         }
     }
     for claim in ["iss", "aud", "sub"] {
-        for wrong in [json!(null), json!([]), json!({}), json!(true), json!(7), json!(1e308), json!(""), json!([["orders"]]), json!({"orders": 1})] {
+        for wrong in [
+            json!(null),
+            json!([]),
+            json!({}),
+            json!(true),
+            json!(7),
+            json!(1e308),
+            json!(""),
+            json!([["orders"]]),
+            json!({"orders": 1}),
+        ] {
             let mut claims = claims();
             claims[claim] = wrong.clone();
             bed.refused(&bed.bearer(&key.sign(&claims).unwrap()), &["UnusableClaim", "UnknownIssuer", "WrongAudience"]);
@@ -130,17 +152,27 @@ fn t26_keys_that_are_missing_or_empty_close_the_route() {
         ("inline: '{\"keys\": []}'", ""),
         ("inline: '{}'", ""),
         ("inline: ''", ""),
-        ("secretRef: {name: s}", "---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {jwks.json: ''}\n"),
+        (
+            "secretRef: {name: s}",
+            "---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {jwks.json: ''}\n",
+        ),
         ("secretRef: {name: s}", "---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {}\n"),
         ("secretRef: {name: s}", ""),
         ("inline: '{\"keys\": [{\"kty\": \"oct\", \"k\": \"\"}]}'", ""),
     ] {
-        let method = format!("    - {{name: m, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [a], keys: {{{keys}}}}}]}}}}\n");
-        let (world, _) = read_files(&[("all.yaml".into(), format!("{}{more}", open_to(&upstream, &method)))], Settings::of_a_folder(false)).unwrap();
+        let method = format!(
+            "    - {{name: m, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [a], keys: {{{keys}}}}}]}}}}\n"
+        );
+        let (world, _) = read_files(
+            &[("all.yaml".into(), format!("{}{more}", open_to(&upstream, &method)))],
+            Settings::of_a_folder(false),
+        )
+        .unwrap();
         let compiled = compile(&world, None);
         assert!(compiled.report.errors().next().is_some(), "{keys}");
         assert!(
-            compiled.plan.policies.is_empty() && !compiled.plan.rules.iter().any(|rule| matches!(rule.handler, idm_plan::Handler::Enforce { .. })),
+            compiled.plan.policies.is_empty()
+                && !compiled.plan.rules.iter().any(|rule| matches!(rule.handler, idm_plan::Handler::Enforce { .. })),
             "{keys}"
         );
     }
@@ -158,7 +190,9 @@ fn t27_what_anyone_can_encrypt_is_no_token() {
     let key = EncryptionKey::from_jwk(&jwk.public().unwrap(), KeyManagement::RsaOaep256).unwrap();
     for cty in [None, Some("JWT")] {
         let header = cty.map(|cty| ("cty".to_owned(), Value::from(cty))).into_iter().collect();
-        let sealed = key.encrypt(ContentEncryption::A256Gcm, header, claims().to_string().as_bytes(), &mut system_entropy).unwrap();
+        let sealed = key
+            .encrypt(ContentEncryption::A256Gcm, header, claims().to_string().as_bytes(), &mut system_entropy)
+            .unwrap();
         bed.refused(&bed.bearer(&sealed.compact()), &["MalformedToken"]);
     }
 }
@@ -169,19 +203,31 @@ fn t28_work_that_a_message_asks_for_is_bounded() {
     let jwks = json!({"keys": [{"kty": "oct", "k": B64.encode("a password of some length, for wrapping"), "alg": "PBES2-HS256+A128KW"}]});
     let bed = Bed::new(password, &secret("enc", &[("jwks.json", jwks.to_string())]), &[]);
     let send = |header: Value| {
-        let body =
-            format!("{}.{}.{}.{}.{}", B64.encode(header.to_string()), B64.encode([0; 24]), B64.encode([0; 12]), B64.encode([0; 16]), B64.encode([0; 16]));
+        let body = format!(
+            "{}.{}.{}.{}.{}",
+            B64.encode(header.to_string()),
+            B64.encode([0; 24]),
+            B64.encode([0; 12]),
+            B64.encode([0; 16]),
+            B64.encode([0; 16])
+        );
         let start = Instant::now();
-        let reply = raw(bed.gateway.address, format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
+        let reply = raw(
+            bed.gateway.address,
+            format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes(),
+        );
         (reply, start.elapsed())
     };
     for count in [json!(2_147_483_648u64), json!(10_000_000), json!(-1), json!("1000"), json!(1e9)] {
-        let (reply, took) = send(json!({"alg": "PBES2-HS256+A128KW", "enc": "A128GCM", "p2s": B64.encode([7; 16]), "p2c": count}));
+        let (reply, took) =
+            send(json!({"alg": "PBES2-HS256+A128KW", "enc": "A128GCM", "p2s": B64.encode([7; 16]), "p2c": count}));
         bed.refused(&reply, &["MalformedToken", "CannotDecrypt", "AlgorithmNotAllowed"]);
         // Two billion rounds would take a quarter of an hour.
         assert!(took < Duration::from_millis(500), "{took:?}");
     }
-    let (zipped, _) = send(json!({"alg": "PBES2-HS256+A128KW", "enc": "A128GCM", "p2s": B64.encode([7; 16]), "p2c": 1000, "zip": "DEF"}));
+    let (zipped, _) = send(
+        json!({"alg": "PBES2-HS256+A128KW", "enc": "A128GCM", "p2s": B64.encode([7; 16]), "p2c": 1000, "zip": "DEF"}),
+    );
     bed.refused(&zipped, &["MalformedToken", "CannotDecrypt", "UnsupportedCritical"]);
 }
 
@@ -198,15 +244,27 @@ fn t29_who_asks_a_server_that_hangs_holds_up_nobody_else() {
             upstream.address.port()
         )
     };
-    let slow = format!("introspection: {{issuer: 'https://idp', endpoint: 'http://{endpoint}/ask', clientId: c, clientSecretRef: {{name: idp}}}}");
-    let text =
-        format!("{}{}{}", policy("slow", &slow), policy("quick", "anonymous: {}"), secret("idp", &[("clientSecret", "s".into())]).trim_start_matches("---\n"));
+    let slow = format!(
+        "introspection: {{issuer: 'https://idp', endpoint: 'http://{endpoint}/ask', clientId: c, clientSecretRef: {{name: idp}}}}"
+    );
+    let text = format!(
+        "{}{}{}",
+        policy("slow", &slow),
+        policy("quick", "anonymous: {}"),
+        secret("idp", &[("clientSecret", "s".into())]).trim_start_matches("---\n")
+    );
     let gateway = Gateway::start_with(&[("all.yaml", &text)], INSECURE);
     let refused = std::thread::scope(|scope| {
         let stuck: Vec<_> = (0..150)
             .map(|i| {
                 let address = gateway.address;
-                scope.spawn(move || raw(address, format!("GET / HTTP/1.1\r\nHost: slow.example\r\nAuthorization: Bearer t{i}\r\n\r\n").as_bytes()))
+                scope.spawn(move || {
+                    raw(
+                        address,
+                        format!("GET / HTTP/1.1\r\nHost: slow.example\r\nAuthorization: Bearer t{i}\r\n\r\n")
+                            .as_bytes(),
+                    )
+                })
             })
             .collect();
         let mut took: Vec<Duration> = (0..300)
@@ -229,10 +287,13 @@ fn t29_who_asks_a_server_that_hangs_holds_up_nobody_else() {
 
 #[test]
 fn t30_reloads_and_fetches_under_two_issuers_break_nothing() {
-    let (one, two) = (SigningKey::generate(Algorithm::ES256, "a").unwrap(), SigningKey::generate(Algorithm::ES256, "b").unwrap());
+    let (one, two) =
+        (SigningKey::generate(Algorithm::ES256, "a").unwrap(), SigningKey::generate(Algorithm::ES256, "b").unwrap());
     let (first, second) = (Issuer::new(&one), Issuer::new(&two));
-    let entry = |issuer: &Issuer| format!("{{issuer: '{}', audiences: [orders], keys: {{discovery: {{}}}}}}", issuer.name());
-    let method = |name: &str| format!("    - {{name: {name}, jwt: {{issuers: [{}, {}]}}}}\n", entry(&first), entry(&second));
+    let entry =
+        |issuer: &Issuer| format!("{{issuer: '{}', audiences: [orders], keys: {{discovery: {{}}}}}}", issuer.name());
+    let method =
+        |name: &str| format!("    - {{name: {name}, jwt: {{issuers: [{}, {}]}}}}\n", entry(&first), entry(&second));
     let upstream = Upstream::new();
     let gateway = Gateway::start_with(&[("all.yaml", &open_to(&upstream, &method("m0")))], INSECURE);
     let (t1, t2) = (one.sign(&first.claims("ana")).unwrap(), two.sign(&second.claims("bob")).unwrap());
@@ -245,7 +306,10 @@ fn t30_reloads_and_fetches_under_two_issuers_break_nothing() {
                 scope.spawn(move || {
                     let mut served = 0;
                     while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                        let reply = raw(gateway.address, format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n").as_bytes());
+                        let reply = raw(
+                            gateway.address,
+                            format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n").as_bytes(),
+                        );
                         assert_eq!(reply.status, 200, "{reply:?}");
                         served += 1;
                     }
@@ -256,9 +320,17 @@ fn t30_reloads_and_fetches_under_two_issuers_break_nothing() {
         for round in 1..=8 {
             gateway.write("all.yaml", &open_to(&upstream, &method(&format!("m{round}"))));
             eventually("the change", || {
-                let reply = raw(gateway.address, format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {t1}\r\n\r\n").as_bytes());
-                let newest = gateway.records().last().and_then(|record| record["policy"]["method"].as_str().map(str::to_owned));
-                if reply.status == 200 && newest.as_deref() == Some(&format!("m{round}")) { Ok(()) } else { Err(format!("{newest:?}")) }
+                let reply = raw(
+                    gateway.address,
+                    format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {t1}\r\n\r\n").as_bytes(),
+                );
+                let newest =
+                    gateway.records().last().and_then(|record| record["policy"]["method"].as_str().map(str::to_owned));
+                if reply.status == 200 && newest.as_deref() == Some(&format!("m{round}")) {
+                    Ok(())
+                } else {
+                    Err(format!("{newest:?}"))
+                }
             });
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -292,18 +364,34 @@ fn t31_a_tenants_url_leads_nowhere_inside() {
         "ftp://idp.example/k",
     ] {
         for (field, settings) in [
-            ("jwt", format!("jwt: {{issuers: [{{issuer: 'https://idp', audiences: [a], keys: {{jwksUri: '{url}'}}}}]}}")),
-            ("introspection", format!("introspection: {{issuer: i, endpoint: '{url}', clientId: c, clientSecretRef: {{name: s}}}}")),
+            (
+                "jwt",
+                format!("jwt: {{issuers: [{{issuer: 'https://idp', audiences: [a], keys: {{jwksUri: '{url}'}}}}]}}"),
+            ),
+            (
+                "introspection",
+                format!("introspection: {{issuer: i, endpoint: '{url}', clientId: c, clientSecretRef: {{name: s}}}}"),
+            ),
         ] {
-            let text = format!("{}{}", open_to(&upstream, &format!("    - {{name: m, {settings}}}\n")), secret("s", &[("clientSecret", "x".into())]));
+            let text = format!(
+                "{}{}",
+                open_to(&upstream, &format!("    - {{name: m, {settings}}}\n")),
+                secret("s", &[("clientSecret", "x".into())])
+            );
             let (world, _) = read_files(&[("all.yaml".into(), text)], Settings::default()).unwrap();
-            assert!(compile(&world, None).report.errors().any(|finding| finding.path.contains(field)), "{field}: {url}");
+            assert!(
+                compile(&world, None).report.errors().any(|finding| finding.path.contains(field)),
+                "{field}: {url}"
+            );
         }
     }
     // A redirect to the inside is not followed, also where the first URL was allowed.
     let key = SigningKey::generate(Algorithm::ES256, "k").unwrap();
     let inside = Issuer::new(&key);
-    let moved = Upstream::answering(&format!("HTTP/1.1 302 Found\r\nLocation: http://{}/keys\r\nContent-Length: 0\r\n\r\n", inside.address));
+    let moved = Upstream::answering(&format!(
+        "HTTP/1.1 302 Found\r\nLocation: http://{}/keys\r\nContent-Length: 0\r\n\r\n",
+        inside.address
+    ));
     let method = format!(
         "    - {{name: m, jwt: {{issuers: [{{issuer: '{}', audiences: [orders], keys: {{jwksUri: 'http://{}/keys'}}}}]}}}}\n",
         inside.name(),
@@ -318,7 +406,9 @@ fn t31_a_tenants_url_leads_nowhere_inside() {
 #[test]
 fn t31_a_name_that_resolves_to_the_inside_leads_nowhere() {
     let hostname = std::fs::read_to_string("/etc/hostname").unwrap_or_default().trim().to_owned();
-    let local = |name: &String| (name.as_str(), 443).to_socket_addrs().is_ok_and(|mut found| found.any(|address| address.ip().is_loopback()));
+    let local = |name: &String| {
+        (name.as_str(), 443).to_socket_addrs().is_ok_and(|mut found| found.any(|address| address.ip().is_loopback()))
+    };
     let names = ["ip6-localhost".to_owned(), "ip6-loopback".to_owned(), hostname];
     let Some(name) = names.iter().filter(|name| !name.is_empty()).find(|name| local(name)) else {
         println!("skipped: no name but `localhost` leads to this machine here");
@@ -330,11 +420,14 @@ fn t31_a_name_that_resolves_to_the_inside_leads_nowhere() {
     );
     let port = listener.local_addr().unwrap().port();
     listener.set_nonblocking(true).unwrap();
-    let method =
-        format!("    - {{name: m, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [orders], keys: {{jwksUri: 'https://{name}:{port}/keys'}}}}]}}}}\n");
+    let method = format!(
+        "    - {{name: m, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [orders], keys: {{jwksUri: 'https://{name}:{port}/keys'}}}}]}}}}\n"
+    );
     let bed = Bed::new(&method, "", &[]);
     bed.refused(&bed.bearer(&key.sign(&claims()).unwrap()), &["KeysUnavailable"]);
-    eventually("the refusal is in the log", || if bed.gateway.log().contains("no address that may be fetched from") { Ok(()) } else { Err(bed.gateway.log()) });
+    eventually("the refusal is in the log", || {
+        if bed.gateway.log().contains("no address that may be fetched from") { Ok(()) } else { Err(bed.gateway.log()) }
+    });
     assert!(listener.accept().is_err(), "somebody connected");
 }
 
@@ -343,7 +436,10 @@ fn t32_an_issuer_that_was_never_reached_has_no_keys_at_all() {
     let key = SigningKey::generate(Algorithm::ES256, "k").unwrap();
     let issuer = Issuer::new(&key);
     issuer.serve(503, "");
-    let method = format!("    - {{name: m, jwt: {{issuers: [{{issuer: '{}', audiences: [orders], keys: {{discovery: {{}}}}}}]}}}}\n", issuer.name());
+    let method = format!(
+        "    - {{name: m, jwt: {{issuers: [{{issuer: '{}', audiences: [orders], keys: {{discovery: {{}}}}}}]}}}}\n",
+        issuer.name()
+    );
     let bed = Bed::new(&method, "", INSECURE);
     // Neither the right key, nor one that anybody could know.
     let known = Jwk::parse(br#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI","kid":"k"}"#).unwrap();
@@ -362,9 +458,15 @@ fn t32_an_issuer_that_was_never_reached_has_no_keys_at_all() {
 
 #[test]
 fn t33_unknown_key_names_cause_one_fetch_and_a_new_key_is_taken_at_once() {
-    let (old, new) = (SigningKey::generate(Algorithm::ES256, "old").unwrap(), SigningKey::generate(Algorithm::ES256, "new").unwrap());
+    let (old, new) = (
+        SigningKey::generate(Algorithm::ES256, "old").unwrap(),
+        SigningKey::generate(Algorithm::ES256, "new").unwrap(),
+    );
     let issuer = Issuer::new(&old);
-    let method = format!("    - {{name: m, jwt: {{issuers: [{{issuer: '{}', audiences: [orders], keys: {{discovery: {{}}}}}}]}}}}\n", issuer.name());
+    let method = format!(
+        "    - {{name: m, jwt: {{issuers: [{{issuer: '{}', audiences: [orders], keys: {{discovery: {{}}}}}}]}}}}\n",
+        issuer.name()
+    );
     let bed = Bed::new(&method, "", INSECURE);
     assert_eq!(bed.bearer(&old.sign(&issuer.claims("ana")).unwrap()).status, 200);
     let before = issuer.fetches();
@@ -374,7 +476,9 @@ fn t33_unknown_key_names_cause_one_fetch_and_a_new_key_is_taken_at_once() {
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     bed.upstream.forget();
     for i in 0..200 {
-        let token = new.sign_with_header(&json!({"alg": "ES256", "kid": format!("made-up-{i}")}), &issuer.claims("ana")).unwrap();
+        let token = new
+            .sign_with_header(&json!({"alg": "ES256", "kid": format!("made-up-{i}")}), &issuer.claims("ana"))
+            .unwrap();
         bed.refused(&bed.bearer(&token), &["UnknownKey"]);
     }
     assert!(issuer.fetches() - before <= 2, "{} fetches", issuer.fetches() - before);
@@ -391,11 +495,17 @@ fn t34_a_kept_verdict_is_worth_nothing_elsewhere_or_after_a_change() {
             key.jwks()
         )
     };
-    let both = |audience: &str| format!("{}{}", policy("a", audience, "https://idp"), policy("b", "billing", "https://idp"));
+    let both =
+        |audience: &str| format!("{}{}", policy("a", audience, "https://idp"), policy("b", "billing", "https://idp"));
     let gateway = Gateway::start(&[("all.yaml", &both("orders"))]);
     let bed = Bed { gateway, upstream: Upstream::new() };
     let token = key.sign(&claims()).unwrap();
-    let call = |host: &str| raw(bed.gateway.address, format!("GET / HTTP/1.1\r\nHost: {host}.example\r\nAuthorization: Bearer {token}\r\n\r\n").as_bytes());
+    let call = |host: &str| {
+        raw(
+            bed.gateway.address,
+            format!("GET / HTTP/1.1\r\nHost: {host}.example\r\nAuthorization: Bearer {token}\r\n\r\n").as_bytes(),
+        )
+    };
     for _ in 0..16 {
         assert_eq!(call("a").status, 200);
         bed.refused(&call("b"), &["WrongAudience"]);
@@ -416,11 +526,17 @@ fn service(key: &SigningKey, client: &str, rest: &str, arguments: &[&str]) -> Be
     let methods = format!(
         "    - {{name: own, jwt: {{issuers: [{{tokenServiceRef: {{name: p}}, audiences: [orders]}}]}}}}\n  tokenService: {{issuer: 'https://shop.example/oauth', audiences: [orders], grants: [ClientCredentials, RefreshToken, DangerPassword]}}\n{rest}"
     );
-    let credential =
-        |name: &str, spec: &str| format!("---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n");
+    let credential = |name: &str, spec: &str| {
+        format!(
+            "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"
+        )
+    };
     let more = [
         secret("idm-signing-keys", &[("p.json", keys)]),
-        credential("robot", &format!("oauthClient: {{privateKeyJwt: {{keys: {{inline: '{}'}}, algorithms: [ES256]}}}}", key.jwks())),
+        credential(
+            "robot",
+            &format!("oauthClient: {{privateKeyJwt: {{keys: {{inline: '{}'}}, algorithms: [ES256]}}}}", key.jwks()),
+        ),
         credential("web", client),
         credential("ana", "password: {}, secretRef: {name: ana-password}"),
         secret("web-secret", &[("clientSecret", web_secret())]),
@@ -436,7 +552,9 @@ fn web_secret() -> String {
 const WEB: &str = "oauthClient: {clientSecret: {}, scopes: [a], grants: [ClientCredentials, RefreshToken, DangerPassword]}, secretRef: {name: web-secret}";
 
 fn post(address: std::net::SocketAddr, path: &str, client: Option<&str>, form: &str) -> Reply {
-    let client = client.map(|client| format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("{client}:{}", web_secret())))).unwrap_or_default();
+    let client = client
+        .map(|client| format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("{client}:{}", web_secret()))))
+        .unwrap_or_default();
     let head = format!(
         "POST /oauth/{path} HTTP/1.1\r\nHost: shop.example\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n{client}\r\n",
         form.len()
@@ -466,7 +584,9 @@ fn t35_an_assertion_without_the_clients_own_signature_is_none() {
         hmac.sign_with_header(&json!({"alg": "HS256", "kid": "k"}), &said).unwrap(),
         thief.sign(&said).unwrap(),
         thief.sign_with_header(&json!({"alg": "ES256", "jwk": thief.public().unwrap().reveal()}), &said).unwrap(),
-        thief.sign_with_header(&json!({"alg": "ES256", "jku": "https://evil.example/keys", "kid": "k"}), &said).unwrap(),
+        thief
+            .sign_with_header(&json!({"alg": "ES256", "jku": "https://evil.example/keys", "kid": "k"}), &said)
+            .unwrap(),
     ] {
         let form = format!(
             "grant_type=client_credentials&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion={assertion}"
@@ -480,15 +600,40 @@ fn t36_no_error_shows_a_secret() {
     let key = SigningKey::generate(Algorithm::ES256, "k").unwrap();
     let bed = service(&key, WEB, "", &[]);
     let mut replies = vec![
-        post(bed.gateway.address, "token", Some("web"), "grant_type=password&username=ana&password=canary-wrong-password"),
-        post(bed.gateway.address, "token", None, "grant_type=client_credentials&client_id=web&client_secret=canary-wrong-secret"),
+        post(
+            bed.gateway.address,
+            "token",
+            Some("web"),
+            "grant_type=password&username=ana&password=canary-wrong-password",
+        ),
+        post(
+            bed.gateway.address,
+            "token",
+            None,
+            "grant_type=client_credentials&client_id=web&client_secret=canary-wrong-secret",
+        ),
         post(bed.gateway.address, "token", Some("web"), "grant_type=canary-grant&refresh_token=canary-refresh"),
-        post(bed.gateway.address, "token", Some("web"), "grant_type=refresh_token&refresh_token=canary-family.canary-secret"),
-        post(bed.gateway.address, "token", None, "client_assertion=canary.assertion.x&client_assertion_type=canary-type&grant_type=client_credentials"),
+        post(
+            bed.gateway.address,
+            "token",
+            Some("web"),
+            "grant_type=refresh_token&refresh_token=canary-family.canary-secret",
+        ),
+        post(
+            bed.gateway.address,
+            "token",
+            None,
+            "client_assertion=canary.assertion.x&client_assertion_type=canary-type&grant_type=client_credentials",
+        ),
         bed.bearer("canary-token"),
         bed.bearer(&format!("{}.canary-body.canary-signature", B64.encode("{\"alg\":\"ES256\"}"))),
     ];
-    replies.push(post(bed.gateway.address, "token", Some("web"), "grant_type=password&username=ana&password=correct+horse"));
+    replies.push(post(
+        bed.gateway.address,
+        "token",
+        Some("web"),
+        "grant_type=password&username=ana&password=correct+horse",
+    ));
     let good = replies.pop().unwrap();
     let (access, refresh) = (member(&good, "access_token"), member(&good, "refresh_token"));
     for reply in &replies {
@@ -521,7 +666,8 @@ fn t37_signatures_of_nothing_and_keys_from_the_token_are_refused() {
     let thief = SigningKey::generate(Algorithm::ES256, "k").unwrap();
     let bed = Bed::with_keys(&key.jwks(), "ES256");
     let part = |value: &Value| B64.encode(value.to_string());
-    let signed = |header: Value, signature: &[u8]| format!("{}.{}.{}", part(&header), part(&claims()), B64.encode(signature));
+    let signed =
+        |header: Value, signature: &[u8]| format!("{}.{}.{}", part(&header), part(&claims()), B64.encode(signature));
     let order = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
     let order: Vec<u8> = (0..32).map(|i| u8::from_str_radix(&order[2 * i..2 * i + 2], 16).unwrap()).collect();
     let one: Vec<u8> = std::iter::repeat_n(0, 31).chain([1]).collect();
@@ -534,7 +680,10 @@ fn t37_signatures_of_nothing_and_keys_from_the_token_are_refused() {
         vec![0; 63],
         vec![0x30, 6, 2, 1, 0, 2, 1, 0],
     ] {
-        bed.refused(&bed.bearer(&signed(json!({"alg": "ES256", "kid": "k"}), &signature)), &["BadSignature", "MalformedToken"]);
+        bed.refused(
+            &bed.bearer(&signed(json!({"alg": "ES256", "kid": "k"}), &signature)),
+            &["BadSignature", "MalformedToken"],
+        );
     }
     for header in [
         json!({"alg": "ES256", "jwk": thief.public().unwrap().reveal()}),
@@ -558,10 +707,12 @@ fn t37_signatures_of_nothing_and_keys_from_the_token_are_refused() {
 fn t45_of_two_hundred_who_redeem_one_refresh_token_one_gets_the_next_and_all_end() {
     let key = SigningKey::generate(Algorithm::ES256, "k").unwrap();
     let bed = service(&key, WEB, "", &[]);
-    let good = post(bed.gateway.address, "token", Some("web"), "grant_type=password&username=ana&password=correct+horse");
+    let good =
+        post(bed.gateway.address, "token", Some("web"), "grant_type=password&username=ana&password=correct+horse");
     let form = format!("grant_type=refresh_token&refresh_token={}", member(&good, "refresh_token"));
     let replies: Vec<Reply> = std::thread::scope(|scope| {
-        let asked: Vec<_> = (0..200).map(|_| scope.spawn(|| post(bed.gateway.address, "token", Some("web"), &form))).collect();
+        let asked: Vec<_> =
+            (0..200).map(|_| scope.spawn(|| post(bed.gateway.address, "token", Some("web"), &form))).collect();
         asked.into_iter().map(|asked| asked.join().unwrap()).collect()
     });
     let (won, lost): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 200);
@@ -581,9 +732,11 @@ fn t46_a_restart_forgets_no_revocation() {
     let arguments = ["--store", &url, "--store-password-file", password.path().to_str().unwrap()];
     let key = SigningKey::generate(Algorithm::ES256, "k").unwrap();
     let mut bed = service(&key, WEB, "", &arguments);
-    let good = post(bed.gateway.address, "token", Some("web"), "grant_type=password&username=ana&password=correct+horse");
+    let good =
+        post(bed.gateway.address, "token", Some("web"), "grant_type=password&username=ana&password=correct+horse");
     let (access, refresh) = (member(&good, "access_token"), member(&good, "refresh_token"));
-    let alone = member(&post(bed.gateway.address, "token", Some("web"), "grant_type=client_credentials"), "access_token");
+    let alone =
+        member(&post(bed.gateway.address, "token", Some("web"), "grant_type=client_credentials"), "access_token");
     for token in [&refresh, &alone] {
         assert_eq!(post(bed.gateway.address, "revoke", Some("web"), &format!("token={token}")).status, 200);
     }
@@ -594,28 +747,55 @@ fn t46_a_restart_forgets_no_revocation() {
         again.refused(&again.bearer(token), &["TokenRevoked", "StoreUnavailable"]);
         eventually("the list is there", || {
             let reply = again.bearer(token);
-            if again.gateway.record(reply.decision())["reason"] == "TokenRevoked" { Ok(()) } else { Err(reply.status.to_string()) }
+            if again.gateway.record(reply.decision())["reason"] == "TokenRevoked" {
+                Ok(())
+            } else {
+                Err(reply.status.to_string())
+            }
         });
     }
-    again.refused(&post(again.gateway.address, "token", Some("web"), &format!("grant_type=refresh_token&refresh_token={refresh}")), &["InvalidGrant"]);
+    again.refused(
+        &post(
+            again.gateway.address,
+            "token",
+            Some("web"),
+            &format!("grant_type=refresh_token&refresh_token={refresh}"),
+        ),
+        &["InvalidGrant"],
+    );
 }
 
 #[test]
 fn t49_every_grant_knows_every_restriction() {
     let key = SigningKey::generate(Algorithm::ES256, "k").unwrap();
-    let grants = ["grant_type=client_credentials", "grant_type=password&username=ana&password=correct+horse", "grant_type=refresh_token&refresh_token=REFRESH"];
+    let grants = [
+        "grant_type=client_credentials",
+        "grant_type=password&username=ana&password=correct+horse",
+        "grant_type=refresh_token&refresh_token=REFRESH",
+    ];
     let usual = service(&key, WEB, "", &[]);
     for (restriction, client, reason) in [
         ("suspended", format!("{WEB}, suspend: true"), "InvalidClient"),
         ("expired", format!("{WEB}, expireTime: '2020-01-01T00:00:00Z'"), "InvalidClient"),
         ("elsewhere", format!("{WEB}, access: {{policies: [other]}}"), "InvalidClient"),
-        ("no grant", WEB.replace("grants: [ClientCredentials, RefreshToken, DangerPassword]", "grants: [GRANT]"), "GrantNotAllowed"),
+        (
+            "no grant",
+            WEB.replace("grants: [ClientCredentials, RefreshToken, DangerPassword]", "grants: [GRANT]"),
+            "GrantNotAllowed",
+        ),
         ("no scope", WEB.to_owned(), "ScopeNotAllowed"),
         ("no audience", WEB.to_owned(), "AudienceNotAllowed"),
     ] {
         for (i, grant) in grants.iter().enumerate() {
             // A client that may use any grant but this one.
-            let client = client.replace("GRANT", ["RefreshToken, DangerPassword", "ClientCredentials, RefreshToken", "ClientCredentials, DangerPassword"][i]);
+            let client = client.replace(
+                "GRANT",
+                [
+                    "RefreshToken, DangerPassword",
+                    "ClientCredentials, RefreshToken",
+                    "ClientCredentials, DangerPassword",
+                ][i],
+            );
             let bed = if client == WEB { None } else { Some(service(&key, &client, "", &[])) };
             let bed = bed.as_ref().unwrap_or(&usual);
             let refresh = if i == 2 && restriction.starts_with("no ") && restriction != "no grant" {
@@ -630,7 +810,12 @@ fn t49_every_grant_knows_every_restriction() {
             } else {
                 ""
             };
-            let reply = post(bed.gateway.address, "token", Some("web"), &format!("{}{more}", grant.replace("REFRESH", &refresh)));
+            let reply = post(
+                bed.gateway.address,
+                "token",
+                Some("web"),
+                &format!("{}{more}", grant.replace("REFRESH", &refresh)),
+            );
             let record = bed.gateway.record(reply.decision());
             assert_eq!(record["reason"], reason, "{restriction} / {grant}: {record}");
             assert_eq!(bed.upstream.received(), "");
@@ -647,19 +832,34 @@ fn t53_an_issuer_with_a_certificate_of_nobody_has_no_keys() {
     std::fs::write(dir.path().join("keys"), key.jwks().to_string()).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut server = Command::new("openssl")
-        .args(["s_server", "-quiet", "-WWW", "-accept", &port.to_string(), "-cert", &servers.path("localhost.crt"), "-key", &servers.path("localhost.key")])
+        .args([
+            "s_server",
+            "-quiet",
+            "-WWW",
+            "-accept",
+            &port.to_string(),
+            "-cert",
+            &servers.path("localhost.crt"),
+            "-key",
+            &servers.path("localhost.key"),
+        ])
         .current_dir(dir.path())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    eventually("it listens", || std::net::TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|error| error.to_string()));
-    let method =
-        format!("    - {{name: m, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [orders], keys: {{jwksUri: 'https://localhost:{port}/keys'}}}}]}}}}\n");
+    eventually("it listens", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|error| error.to_string())
+    });
+    let method = format!(
+        "    - {{name: m, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [orders], keys: {{jwksUri: 'https://localhost:{port}/keys'}}}}]}}}}\n"
+    );
     // Even with the switch that allows plain http, a certificate that is shown has to be good.
     let bed = Bed::new(&method, "", INSECURE);
     bed.refused(&bed.bearer(&key.sign(&claims()).unwrap()), &["KeysUnavailable"]);
-    eventually("the reason is in the log", || if bed.gateway.log().contains("issuer keys: no keys yet") { Ok(()) } else { Err("not yet".into()) });
+    eventually("the reason is in the log", || {
+        if bed.gateway.log().contains("issuer keys: no keys yet") { Ok(()) } else { Err("not yet".into()) }
+    });
     let _ = server.kill();
     let _ = server.wait();
 }
@@ -670,7 +870,10 @@ fn t54_old_protocols_stay_refused_after_a_certificate_was_replaced() {
     let pair = || {
         let servers = Authority::new("servers");
         servers.issue("shop.example", "DNS:shop.example", "serverAuth", "20400101000000Z");
-        secret("server", &[("tls.crt", servers.read("shop.example.crt")), ("tls.key", servers.read("shop.example.key"))])
+        secret(
+            "server",
+            &[("tls.crt", servers.read("shop.example.crt")), ("tls.key", servers.read("shop.example.key"))],
+        )
     };
     let text = |pair: &str| format!("{}{HTTPS_LISTENER}{pair}", open_to(&upstream, idm_tests::ANONYMOUS));
     let gateway = Gateway::start_with(&[("all.yaml", &text(&pair()))], &["--listen-tls", "127.0.0.1:0"]);
@@ -696,17 +899,24 @@ fn t54_old_protocols_stay_refused_after_a_certificate_was_replaced() {
         assert!(client(&["-tls1_2"]).0 && client(&["-tls1_3"]).0);
     };
     refused();
-    let serial = |text: &str| text.split("-----BEGIN CERTIFICATE-----").nth(1).map(|rest| rest.chars().take(200).collect::<String>());
+    let serial = |text: &str| {
+        text.split("-----BEGIN CERTIFICATE-----").nth(1).map(|rest| rest.chars().take(200).collect::<String>())
+    };
     let before = serial(&client(&["-tls1_3"]).1);
     gateway.write("all.yaml", &text(&pair()));
-    eventually("the new certificate is shown", || if serial(&client(&["-tls1_3"]).1) == before { Err("the old one".to_owned()) } else { Ok(()) });
+    eventually("the new certificate is shown", || {
+        if serial(&client(&["-tls1_3"]).1) == before { Err("the old one".to_owned()) } else { Ok(()) }
+    });
     refused();
 }
 
 #[test]
 fn t55_a_name_is_somebody_only_with_its_issuer() {
-    let (ours, theirs) = (SigningKey::generate(Algorithm::ES256, "k").unwrap(), SigningKey::generate(Algorithm::ES256, "k").unwrap());
-    let entry = |issuer: &str, key: &SigningKey| format!("{{issuer: '{issuer}', audiences: [orders], keys: {{inline: '{}'}}}}", key.jwks());
+    let (ours, theirs) =
+        (SigningKey::generate(Algorithm::ES256, "k").unwrap(), SigningKey::generate(Algorithm::ES256, "k").unwrap());
+    let entry = |issuer: &str, key: &SigningKey| {
+        format!("{{issuer: '{issuer}', audiences: [orders], keys: {{inline: '{}'}}}}", key.jwks())
+    };
     let methods = format!(
         "    - {{name: m, jwt: {{issuers: [{}, {}]}}}}\n    identity: {{username: token.email}}\n  authorization: {{rules: [{{name: r, require: {{roles: {{any: [admin]}}}}}}]}}\n",
         entry("https://idp", &ours),
@@ -715,15 +925,18 @@ fn t55_a_name_is_somebody_only_with_its_issuer() {
     let binding = "---\napiVersion: identity-manager.io/v1alpha1\nkind: RoleBinding\nmetadata: {name: admins}\nspec: {role: admin, subjects: [{user: ana@shop.example, issuer: 'https://idp'}], scope: {project: {}}}\n";
     let bed = Bed::new(&methods, binding, &[]);
     let token = |key: &SigningKey, issuer: &str| {
-        key.sign(&json!({"iss": issuer, "aud": "orders", "sub": "1", "email": "ana@shop.example", "exp": now() + 60})).unwrap()
+        key.sign(&json!({"iss": issuer, "aud": "orders", "sub": "1", "email": "ana@shop.example", "exp": now() + 60}))
+            .unwrap()
     };
     assert_eq!(bed.bearer(&token(&ours, "https://idp")).status, 200);
     bed.upstream.forget();
     bed.refused(&bed.bearer(&token(&theirs, "https://partner")), &["MissingRole"]);
-    // The identity is issuer and subject, not the address. A success reaches the disk within milliseconds, not before its answer.
+    // The identity is issuer and subject, not the address. A success reaches the disk within milliseconds, not before
+    // its answer.
     eventually("both are on record", || {
         let records = bed.gateway.records();
-        let ids: std::collections::BTreeSet<&str> = records.iter().filter_map(|record| record["identity"]["id"].as_str()).collect();
+        let ids: std::collections::BTreeSet<&str> =
+            records.iter().filter_map(|record| record["identity"]["id"].as_str()).collect();
         if ids.iter().eq(["https://idp#1", "https://partner#1"].iter()) { Ok(()) } else { Err(format!("{ids:?}")) }
     });
 }

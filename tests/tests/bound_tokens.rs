@@ -18,8 +18,12 @@ fn asking(server: &Upstream, more: &str) -> (Gateway, Upstream) {
         "    - name: opaque\n      introspection: {{issuer: 'https://idp', endpoint: 'http://{}/introspect', clientId: 'gate way', clientSecretRef: {{name: idp}}{more}}}\n    identity: {{username: token.username, roles: token.roles}}\n",
         server.address
     );
-    let secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: idp}\nstringData: {clientSecret: 'canary secret'}\n";
-    let gateway = Gateway::start_with(&[("all.yaml", &format!("{}{secret}", open_to(&upstream, &method)))], &["--danger-insecure-issuers"]);
+    let secret =
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {name: idp}\nstringData: {clientSecret: 'canary secret'}\n";
+    let gateway = Gateway::start_with(
+        &[("all.yaml", &format!("{}{secret}", open_to(&upstream, &method)))],
+        &["--danger-insecure-issuers"],
+    );
     (gateway, upstream)
 }
 
@@ -29,8 +33,7 @@ fn bearer(gateway: &Gateway, token: &str) -> Reply {
 
 #[test]
 fn an_active_token_is_asked_about_once_and_makes_an_identity() {
-    let body =
-        json!({"active": true, "iss": "https://idp", "sub": "7", "username": "ana", "roles": ["reader"], "aud": ["orders"], "scope": "a b", "exp": now() + 60});
+    let body = json!({"active": true, "iss": "https://idp", "sub": "7", "username": "ana", "roles": ["reader"], "aud": ["orders"], "scope": "a b", "exp": now() + 60});
     let server = Upstream::answering(&answer(200, &body.to_string()));
     let (gateway, upstream) = asking(&server, ", audiences: [orders]");
     // Sixteen requests may meet each core for the first time, and then no more questions are asked.
@@ -38,13 +41,23 @@ fn an_active_token_is_asked_about_once_and_makes_an_identity() {
         assert_eq!(bearer(&gateway, "opaque-token").status, 200);
     }
     let asked = server.received();
-    assert!(asked.matches("POST /introspect").count() <= std::thread::available_parallelism().unwrap().get(), "{asked}");
+    assert!(
+        asked.matches("POST /introspect").count() <= std::thread::available_parallelism().unwrap().get(),
+        "{asked}"
+    );
     assert!(asked.contains("token=opaque-token&token_type_hint=access_token"));
     // RFC 6749 §2.3.1: id and secret are form-encoded before they are joined.
     let expected = base64::engine::general_purpose::STANDARD.encode("gate+way:canary+secret");
-    assert!(asked.to_ascii_lowercase().contains(&format!("authorization: basic {expected}").to_ascii_lowercase()), "{asked}");
+    assert!(
+        asked.to_ascii_lowercase().contains(&format!("authorization: basic {expected}").to_ascii_lowercase()),
+        "{asked}"
+    );
     let seen = upstream.received().to_ascii_lowercase();
-    assert!(seen.contains("x-authenticated-userid: ana") && seen.contains("x-authenticated-userroles: reader") && !seen.contains("opaque-token"));
+    assert!(
+        seen.contains("x-authenticated-userid: ana")
+            && seen.contains("x-authenticated-userroles: reader")
+            && !seen.contains("opaque-token")
+    );
     let log = gateway.log();
     assert!(!log.contains("canary") && !log.contains("opaque-token"), "neither secret nor token in the log");
 }
@@ -109,7 +122,10 @@ impl Dpop {
     }
 
     fn with(confirmation: &str, arguments: &[&str]) -> Self {
-        let (signer, key) = (SigningKey::generate(Algorithm::ES256, "k1").unwrap(), SigningKey::generate(Algorithm::ES256, "mine").unwrap());
+        let (signer, key) = (
+            SigningKey::generate(Algorithm::ES256, "k1").unwrap(),
+            SigningKey::generate(Algorithm::ES256, "mine").unwrap(),
+        );
         let (upstream, issuer) = (Upstream::new(), Issuer::new(&signer));
         let method = format!(
             "    - name: people\n      jwt: {{issuers: [{{issuer: '{}', audiences: [orders], keys: {{discovery: {{}}}}}}]{confirmation}}}\n",
@@ -130,14 +146,24 @@ impl Dpop {
     fn proof(&self, token: &str, change: impl FnOnce(&mut Value)) -> String {
         let ath = B64.encode(aws_hash(token));
         let id: u64 = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 1);
-        let mut claims = json!({"jti": id.to_string(), "htm": "GET", "htu": "https://api.example/orders", "iat": now(), "ath": ath});
+        let mut claims =
+            json!({"jti": id.to_string(), "htm": "GET", "htu": "https://api.example/orders", "iat": now(), "ath": ath});
         change(&mut claims);
-        self.key.sign_with_header(&json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": self.key.public().unwrap().reveal()}), &claims).unwrap()
+        self.key
+            .sign_with_header(
+                &json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": self.key.public().unwrap().reveal()}),
+                &claims,
+            )
+            .unwrap()
     }
 
     fn send(&self, scheme: &str, token: &str, proof: Option<&str>) -> Reply {
         let proof = proof.map(|proof| format!("DPoP: {proof}\r\n")).unwrap_or_default();
-        raw(self.gateway.address, format!("GET /orders?a=b HTTP/1.1\r\nHost: api.example\r\nAuthorization: {scheme} {token}\r\n{proof}\r\n").as_bytes())
+        raw(
+            self.gateway.address,
+            format!("GET /orders?a=b HTTP/1.1\r\nHost: api.example\r\nAuthorization: {scheme} {token}\r\n{proof}\r\n")
+                .as_bytes(),
+        )
     }
 
     fn refused(&self, reply: &Reply, reason: &str) {
@@ -176,7 +202,8 @@ fn a_bound_token_passes_with_its_proof_and_each_proof_once() {
 fn a_proof_that_one_gateway_took_is_refused_by_the_next() {
     let redis = Redis::start();
     let (password, url) = (redis.password_file(), redis.url());
-    let arguments = ["--danger-insecure-issuers", "--store", &url, "--store-password-file", password.path().to_str().unwrap()];
+    let arguments =
+        ["--danger-insecure-issuers", "--store", &url, "--store-password-file", password.path().to_str().unwrap()];
     let one = Dpop::with("", &arguments);
     let files = std::fs::read_to_string(one.gateway.dir.path().join("all.yaml")).unwrap();
     let other = Gateway::start_with(&[("all.yaml", &files)], &arguments);
@@ -184,7 +211,13 @@ fn a_proof_that_one_gateway_took_is_refused_by_the_next() {
     let proof = one.proof(&token, |_| {});
     assert_eq!(one.send("DPoP", &token, Some(&proof)).status, 200);
     one.upstream.forget();
-    let again = raw(other.address, format!("GET /orders?a=b HTTP/1.1\r\nHost: api.example\r\nAuthorization: DPoP {token}\r\nDPoP: {proof}\r\n\r\n").as_bytes());
+    let again = raw(
+        other.address,
+        format!(
+            "GET /orders?a=b HTTP/1.1\r\nHost: api.example\r\nAuthorization: DPoP {token}\r\nDPoP: {proof}\r\n\r\n"
+        )
+        .as_bytes(),
+    );
     assert_eq!((again.status, other.record(again.decision())["reason"].as_str()), (401, Some("InvalidProof")));
     assert_eq!(one.upstream.received(), "");
 }
@@ -198,7 +231,9 @@ fn a_bound_token_without_the_right_proof_is_worth_nothing() {
     bed.refused(&bed.send("DPoP", &bed.token(false), Some(&bed.proof(&token, |_| {}))), "TokenNotBound");
     let missing = bed.send("DPoP", &token, None);
     assert!(
-        missing.headers.iter().any(|(name, value)| name == "www-authenticate" && value.starts_with("DPoP ") && value.contains("invalid_dpop_proof")),
+        missing.headers.iter().any(|(name, value)| name == "www-authenticate"
+            && value.starts_with("DPoP ")
+            && value.contains("invalid_dpop_proof")),
         "{missing:?}"
     );
     bed.refused(&missing, "InvalidProof");

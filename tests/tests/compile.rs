@@ -67,24 +67,39 @@ fn holders(plan: &Plan) -> BTreeMap<String, String> {
 }
 
 fn said(compiled: &Compiled, object: &str) -> Vec<String> {
-    compiled.report.findings().iter().filter(|f| f.object.name == object).map(|f| format!("{} {}: {}", f.condition.name(), f.cause.name(), f.message)).collect()
+    compiled
+        .report
+        .findings()
+        .iter()
+        .filter(|f| f.object.name == object)
+        .map(|f| format!("{} {}: {}", f.condition.name(), f.cause.name(), f.message))
+        .collect()
 }
 
 #[test]
 fn a_route_without_a_policy_is_refused() {
     let plan = compiled(BASE).plan;
-    assert!(plan.rules.iter().all(|r| matches!(r.handler, Handler::Refuse { reason: Reason::NoPolicy, .. })), "{plan:?}");
+    assert!(
+        plan.rules.iter().all(|r| matches!(r.handler, Handler::Refuse { reason: Reason::NoPolicy, .. })),
+        "{plan:?}"
+    );
 }
 
 #[test]
 fn the_more_specific_target_wins_and_the_loser_is_told() {
-    let all = compiled(&format!("{BASE}{}{}{}", policy("wide", GATEWAY), policy("middle", ROUTE), policy("narrow", RULE)));
+    let all =
+        compiled(&format!("{BASE}{}{}{}", policy("wide", GATEWAY), policy("middle", ROUTE), policy("narrow", RULE)));
     let holders = holders(&all.plan);
     assert_eq!(holders["HTTPRoute default/r rule first"], "narrow");
     assert_eq!(holders["HTTPRoute default/r rule second"], "middle");
-    assert!(said(&all, "wide")[0].starts_with("Programmed Overridden: IdentityPolicy 'default/"), "{:?}", said(&all, "wide"));
     assert!(
-        said(&all, "middle")[0].starts_with("Programmed PartiallyProgrammed: IdentityPolicy 'default/narrow' is more specific"),
+        said(&all, "wide")[0].starts_with("Programmed Overridden: IdentityPolicy 'default/"),
+        "{:?}",
+        said(&all, "wide")
+    );
+    assert!(
+        said(&all, "middle")[0]
+            .starts_with("Programmed PartiallyProgrammed: IdentityPolicy 'default/narrow' is more specific"),
         "{:?}",
         said(&all, "middle")
     );
@@ -95,7 +110,12 @@ fn the_more_specific_target_wins_and_the_loser_is_told() {
 fn between_equals_the_older_wins_then_the_alphabet() {
     let both = compiled(&format!("{BASE}{}{}", policy("b", ROUTE), policy("a", ROUTE)));
     assert_eq!(holders(&both.plan)["HTTPRoute default/r rule first"], "a");
-    assert!(said(&both, "b")[0].contains("Accepted Conflicted: HTTPRoute 'r' is already held by IdentityPolicy 'default/a'"), "{:?}", said(&both, "b"));
+    assert!(
+        said(&both, "b")[0]
+            .contains("Accepted Conflicted: HTTPRoute 'r' is already held by IdentityPolicy 'default/a'"),
+        "{:?}",
+        said(&both, "b")
+    );
     let older = policy("b", ROUTE).replace("{name: b}", "{name: b, creationTimestamp: '2020-01-01T00:00:00Z'}");
     let younger = policy("a", ROUTE).replace("{name: a}", "{name: a, creationTimestamp: '2021-01-01T00:00:00Z'}");
     assert_eq!(holders(&compiled(&format!("{BASE}{older}{younger}")).plan)["HTTPRoute default/r rule first"], "b");
@@ -115,12 +135,17 @@ fn hosts_are_what_listener_and_route_have_in_common() {
 #[test]
 fn a_policy_that_breaks_keeps_its_last_good_version_and_one_that_never_worked_closes_the_route() {
     let good = compiled(&format!("{BASE}{}", policy("p", ROUTE)));
-    let broken = policy("p", ROUTE).replace("anonymous: {}", "jwt: {issuers: [{federationRef: {name: missing}, audiences: [a]}]}");
+    let broken = policy("p", ROUTE)
+        .replace("anonymous: {}", "jwt: {issuers: [{federationRef: {name: missing}, audiences: [a]}]}");
     let world = world(&format!("{BASE}{broken}"));
     let kept = compile(&world, Some(&sealed(&good)));
     assert_eq!(kept.plan.policies, good.plan.policies);
     assert!(said(&kept, "p").iter().any(|s| s.starts_with("Programmed InvalidKeptPrevious")), "{:?}", said(&kept, "p"));
-    assert!(said(&kept, "p").iter().any(|s| s.contains("RefNotFound: Federation 'missing' must exist")), "{:?}", said(&kept, "p"));
+    assert!(
+        said(&kept, "p").iter().any(|s| s.contains("RefNotFound: Federation 'missing' must exist")),
+        "{:?}",
+        said(&kept, "p")
+    );
     let closed = compile(&world, None);
     assert_eq!(holders(&closed.plan)["HTTPRoute default/r rule first"], "PolicyInvalid");
 }
@@ -140,13 +165,33 @@ fn an_object_of_a_newer_version_closes_what_it_covers() {
 #[test]
 fn what_a_gateway_cannot_do_closes_its_rule_and_is_named() {
     for (from, to, message) in [
-        ("type: PathPrefix, value: /first", "type: RegularExpression, value: /f.*", "regular expressions are not supported"),
+        (
+            "type: PathPrefix, value: /first",
+            "type: RegularExpression, value: /f.*",
+            "regular expressions are not supported",
+        ),
         ("value: /first", "value: /a/../first", "must not contain `.` or `..`"),
-        ("value: /first}}]", "value: /first}, queryParams: [{name: a, value: b}]}]", "query parameter is not supported"),
-        ("value: /first}}]", "value: /first}}], filters: [{type: URLRewrite, urlRewrite: {hostname: x.example}}]", "use RequestHeaderModifier"),
+        (
+            "value: /first}}]",
+            "value: /first}, queryParams: [{name: a, value: b}]}]",
+            "query parameter is not supported",
+        ),
+        (
+            "value: /first}}]",
+            "value: /first}}], filters: [{type: URLRewrite, urlRewrite: {hostname: x.example}}]",
+            "use RequestHeaderModifier",
+        ),
         ("value: /first}}]", "value: /first}}], timeouts: {request: soon}", "must be a duration"),
-        ("value: /first}}], backendRefs: [{name: up,", "value: /first}}], backendRefs: [{name: nowhere,", "Service 'nowhere' must exist"),
-        ("value: /first}}], backendRefs: [{name: up,", "value: /first}}], backendRefs: [{name: up, namespace: other,", "must be in the namespace of its route"),
+        (
+            "value: /first}}], backendRefs: [{name: up,",
+            "value: /first}}], backendRefs: [{name: nowhere,",
+            "Service 'nowhere' must exist",
+        ),
+        (
+            "value: /first}}], backendRefs: [{name: up,",
+            "value: /first}}], backendRefs: [{name: up, namespace: other,",
+            "must be in the namespace of its route",
+        ),
     ] {
         let yaml = format!("{BASE}{}", policy("p", ROUTE)).replace(from, to);
         let compiled = compiled(&yaml);
@@ -163,7 +208,8 @@ fn what_a_gateway_cannot_do_closes_its_rule_and_is_named() {
 #[test]
 fn urls_that_a_tenant_may_not_name_are_refused() {
     let with = |keys: &str| {
-        let jwt = format!("jwt: {{issuers: [{{issuer: 'https://i.example', audiences: [a], keys: {{jwksUri: '{keys}'}}}}]}}");
+        let jwt =
+            format!("jwt: {{issuers: [{{issuer: 'https://i.example', audiences: [a], keys: {{jwksUri: '{keys}'}}}}]}}");
         said(&compiled(&format!("{BASE}{}", policy("p", ROUTE).replace("anonymous: {}", &jwt))), "p")
     };
     for url in [
@@ -190,7 +236,9 @@ fn urls_that_a_tenant_may_not_name_are_refused() {
 fn keys_in_a_secret_are_read_and_bad_ones_are_named_without_being_shown() {
     let jwt = "jwt: {issuers: [{issuer: 'https://i.example', audiences: [a], algorithms: [ES256], keys: {secretRef: {name: keys}}}]}";
     let yaml = format!("{BASE}{}", policy("p", ROUTE).replace("anonymous: {}", jwt));
-    let secret = |value: &str| format!("{yaml}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: keys}}\nstringData: {{{value}}}\n");
+    let secret = |value: &str| {
+        format!("{yaml}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: keys}}\nstringData: {{{value}}}\n")
+    };
     let good = idm_jose::SigningKey::generate(idm_types::Algorithm::ES256, "k").unwrap().jwks().to_string();
     assert!(said(&compiled(&secret(&format!("jwks.json: '{good}'"))), "p").is_empty());
     let private = good.replacen("\"kty\"", "\"d\":\"canary\",\"kty\"", 1);

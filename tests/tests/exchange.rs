@@ -16,7 +16,8 @@ struct Bed {
     signer: SigningKey,
 }
 
-/// A gateway that takes the issuer's tokens (`more` of the issuer's entry and of the method), with the rest of a policy.
+/// A gateway that takes the issuer's tokens (`more` of the issuer's entry and of the method), with the rest of a
+/// policy.
 fn bed(of_issuer: &str, of_method: &str, rest: &str) -> Bed {
     let signer = SigningKey::generate(Algorithm::ES256, "k1").unwrap();
     let (upstream, issuer) = (Upstream::new(), Issuer::new(&signer));
@@ -24,8 +25,12 @@ fn bed(of_issuer: &str, of_method: &str, rest: &str) -> Bed {
         "    - name: people\n      jwt: {{issuers: [{{issuer: '{}', audiences: [orders], keys: {{discovery: {{}}}}{of_issuer}}}]{of_method}}}\n    - {{name: everyone, anonymous: {{}}}}\n{rest}",
         issuer.name()
     );
-    let secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: idp}\nstringData: {clientSecret: 'canary secret'}\n";
-    let gateway = Gateway::start_with(&[("all.yaml", &format!("{}{secret}", open_to(&upstream, &method)))], &["--danger-insecure-issuers"]);
+    let secret =
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {name: idp}\nstringData: {clientSecret: 'canary secret'}\n";
+    let gateway = Gateway::start_with(
+        &[("all.yaml", &format!("{}{secret}", open_to(&upstream, &method)))],
+        &["--danger-insecure-issuers"],
+    );
     Bed { gateway, upstream, issuer, signer }
 }
 
@@ -42,7 +47,10 @@ impl Bed {
     }
 
     fn call(&self, token: &str) -> Reply {
-        raw(self.gateway.address, format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n").as_bytes())
+        raw(
+            self.gateway.address,
+            format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n").as_bytes(),
+        )
     }
 
     fn refused(&self, reply: &Reply, status: u16, reason: &str) -> Value {
@@ -66,7 +74,11 @@ fn the_upstream_gets_a_token_of_its_own_and_never_the_callers() {
     assert_eq!(seen.matches("authorization: bearer narrow-token\r\n").count(), 8, "{seen}");
     assert!(!seen.contains(&token.to_ascii_lowercase()));
     let asked = server.received();
-    assert_eq!(asked.matches("POST /token").count(), 1, "one exchange serves all requests with one token, on every core: {asked}");
+    assert_eq!(
+        asked.matches("POST /token").count(),
+        1,
+        "one exchange serves all requests with one token, on every core: {asked}"
+    );
     for part in [
         "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange",
         "subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Aaccess_token",
@@ -99,11 +111,19 @@ fn without_a_token_for_the_upstream_nothing_goes_on() {
         (answer(500, "{}"), 503, "TokenExchangeFailed"),
         (answer(302, ""), 503, "TokenExchangeFailed"),
         (answer(200, "<html>"), 503, "TokenExchangeFailed"),
-        (answer(200, "{\"access_token\": \"a\", \"access_token\": \"b\", \"token_type\": \"Bearer\"}"), 503, "TokenExchangeFailed"),
+        (
+            answer(200, "{\"access_token\": \"a\", \"access_token\": \"b\", \"token_type\": \"Bearer\"}"),
+            503,
+            "TokenExchangeFailed",
+        ),
         (with(|body| body["token_type"] = json!("N_A")), 503, "TokenExchangeFailed"),
         (with(|body| body["token_type"] = json!("DPoP")), 503, "TokenExchangeFailed"),
         (with(|body| body["access_token"] = json!("a\r\nX-Authenticated-UserId: root")), 503, "TokenExchangeFailed"),
-        (with(|body| body["issued_token_type"] = json!("urn:ietf:params:oauth:token-type:refresh_token")), 503, "TokenExchangeFailed"),
+        (
+            with(|body| body["issued_token_type"] = json!("urn:ietf:params:oauth:token-type:refresh_token")),
+            503,
+            "TokenExchangeFailed",
+        ),
         (with(|body| drop(body.as_object_mut().unwrap().remove("access_token"))), 503, "TokenExchangeFailed"),
     ] {
         let server = Upstream::answering(&answer);
@@ -121,7 +141,10 @@ fn without_a_token_for_the_upstream_nothing_goes_on() {
 #[test]
 fn an_exchanged_token_is_not_used_beyond_its_life_or_the_policys_time() {
     for (more, expires) in [(", cacheSeconds: 0", 300), ("", 10), ("", 0)] {
-        let server = Upstream::answering(&answer(200, &json!({"access_token": "t", "token_type": "bearer", "expires_in": expires}).to_string()));
+        let server = Upstream::answering(&answer(
+            200,
+            &json!({"access_token": "t", "token_type": "bearer", "expires_in": expires}).to_string(),
+        ));
         let bed = bed("", "", &exchange(&server, more));
         let token = bed.token();
         assert_eq!((bed.call(&token).status, bed.call(&token).status), (200, 200));
@@ -131,9 +154,18 @@ fn an_exchanged_token_is_not_used_beyond_its_life_or_the_policys_time() {
 
 #[test]
 fn a_token_in_the_query_is_limited_recorded_and_goes_no_further() {
-    let bed = bed("", ", sources: [{header: {name: Authorization, scheme: Bearer}}, {query: {name: access_token, requestsPerMinute: 3}}]", "");
+    let bed = bed(
+        "",
+        ", sources: [{header: {name: Authorization, scheme: Bearer}}, {query: {name: access_token, requestsPerMinute: 3}}]",
+        "",
+    );
     let token = bed.token();
-    let by_query = |rest: &str| raw(bed.gateway.address, format!("GET /feed?a=1&access_token={token}{rest} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+    let by_query = |rest: &str| {
+        raw(
+            bed.gateway.address,
+            format!("GET /feed?a=1&access_token={token}{rest} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes(),
+        )
+    };
     let good = by_query("");
     assert_eq!((good.status, good.header("cache-control")), (200, Some("private")));
     let seen = bed.upstream.received();

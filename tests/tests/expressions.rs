@@ -5,7 +5,10 @@ use idm_tests::{Gateway, Upstream, open_to, raw};
 
 fn bed(rest: &str) -> (Gateway, Upstream) {
     let upstream = Upstream::new();
-    let yaml = format!("{}{rest}", open_to(&upstream, "    - {name: people, basic: {realm: shop}}\n    - {name: everyone, anonymous: {}}\n"));
+    let yaml = format!(
+        "{}{rest}",
+        open_to(&upstream, "    - {name: people, basic: {realm: shop}}\n    - {name: everyone, anonymous: {}}\n")
+    );
     let credential = "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: ana}\nspec: {password: {}, secretRef: {name: ana}, roles: [writer], attributes: [{name: tenant, value: acme}]}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: ana}\nstringData: {password: secret}\n";
     (Gateway::start(&[("all.yaml", &format!("{yaml}{credential}"))]), upstream)
 }
@@ -62,13 +65,17 @@ fn headers_are_made_of_the_request_and_the_caller() {
 /// Many callers at once through one policy: each upstream request speaks of its own caller and path.
 #[test]
 fn no_request_sees_the_values_of_another() {
-    let (gateway, upstream) = bed("  upstream: {headers: [{name: X-Mix, value: \"request.headers['x-me'] + request.path\"}]}\n");
+    let (gateway, upstream) =
+        bed("  upstream: {headers: [{name: X-Mix, value: \"request.headers['x-me'] + request.path\"}]}\n");
     std::thread::scope(|scope| {
         for thread in 0..8 {
             let gateway = &gateway;
             scope.spawn(move || {
                 for i in 0..50 {
-                    assert_eq!(send(gateway, "GET", &format!("/p{thread}-{i}"), &format!("X-Me: m{thread}-{i}\r\n")).status, 200);
+                    assert_eq!(
+                        send(gateway, "GET", &format!("/p{thread}-{i}"), &format!("X-Me: m{thread}-{i}\r\n")).status,
+                        200
+                    );
                 }
             });
         }
@@ -94,12 +101,16 @@ fn what_is_not_an_expression_is_refused_with_its_place() {
     };
     let rule = |when: &str| format!("  authorization: {{rules: [{{name: r, when: \"{when}\"}}]}}\n");
     assert!(
-        said(&rule("request.path ==")).contains("spec.authorization.rules[0].when: `request.path ==` is not a CEL expression"),
+        said(&rule("request.path =="))
+            .contains("spec.authorization.rules[0].when: `request.path ==` is not a CEL expression"),
         "{}",
         said(&rule("request.path =="))
     );
     assert!(said(&rule("jonas.x == 1")).contains("`jonas` is not known here"));
     assert!(said(&rule("file.read('/etc/passwd')")).contains("`file` is not known here"));
-    assert!(said("  upstream: {headers: [{name: X-A, value: request.headers.x-a}]}\n").contains("with a dash as `[\"a-b\"]`"));
+    assert!(
+        said("  upstream: {headers: [{name: X-A, value: request.headers.x-a}]}\n")
+            .contains("with a dash as `[\"a-b\"]`")
+    );
     assert!(said("    identity: {username: request.path}\n").contains("must use `token` here"));
 }

@@ -11,7 +11,10 @@ fn check(name: &str, expected: &str) {
     if std::env::var_os("IDM_UPDATE").is_some() {
         std::fs::write(&path, expected).unwrap();
     }
-    assert!(std::fs::read_to_string(&path).unwrap_or_default() == expected, "{name} is out of date: run `just generate`");
+    assert!(
+        std::fs::read_to_string(&path).unwrap_or_default() == expected,
+        "{name} is out of date: run `just generate`"
+    );
 }
 
 #[test]
@@ -64,7 +67,8 @@ fn rows(path: &str, schema: &Value, page: &mut String) {
             continue;
         }
         let must = if required.contains(&name.as_str()) { ", required" } else { "" };
-        writeln!(page, "| `{path}` | {}{must} | {} |", property["type"].as_str().unwrap_or("any"), text(property)).unwrap();
+        writeln!(page, "| `{path}` | {}{must} | {} |", property["type"].as_str().unwrap_or("any"), text(property))
+            .unwrap();
         rows(&path, if list { &property["items"] } else { property }, page);
     }
 }

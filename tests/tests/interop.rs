@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use idm_jose::{
-    DecryptionKeys, EncryptionKey, Jwe, JweExpectations, Jwk, Jws, KeySet, SigningKey, generate_ec, generate_octets, generate_rsa, generate_x25519,
-    system_entropy, to_base64url,
+    DecryptionKeys, EncryptionKey, Jwe, JweExpectations, Jwk, Jws, KeySet, SigningKey, generate_ec, generate_octets,
+    generate_rsa, generate_x25519, system_entropy, to_base64url,
 };
 use idm_tests::interop_libraries;
 use idm_types::{Algorithm, ContentEncryption, KeyManagement};
@@ -55,7 +55,8 @@ fn cases() -> (Vec<Case>, Vec<(Algorithm, SigningKey)>) {
             }
         }
     }
-    let signed = Algorithm::ALL.iter().map(|&algorithm| (algorithm, SigningKey::generate(algorithm, "k").unwrap())).collect();
+    let signed =
+        Algorithm::ALL.iter().map(|&algorithm| (algorithm, SigningKey::generate(algorithm, "k").unwrap())).collect();
     (encrypted, signed)
 }
 
@@ -83,9 +84,14 @@ fn converse(name: &str, mut peer: Command, cannot: &[&str]) {
     let output = child.wait_with_output().unwrap();
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{name}: {error}"));
 
-    let unsupported: Vec<&str> = answer["unsupported"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
-    let unexpected: Vec<&Value> =
-        answer["unsupported"].as_array().unwrap().iter().filter(|one| !cannot.iter().any(|part| one["id"].as_str().unwrap().contains(part))).collect();
+    let unsupported: Vec<&str> =
+        answer["unsupported"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
+    let unexpected: Vec<&Value> = answer["unsupported"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| !cannot.iter().any(|part| one["id"].as_str().unwrap().contains(part)))
+        .collect();
     assert!(unexpected.is_empty(), "{name} could not read ours: {unexpected:#?}");
     let find = |kind: &str, id: &str| answer[kind].as_array().unwrap().iter().find(|one| one["id"] == id).cloned();
     let mut both_ways = 0;
@@ -96,7 +102,8 @@ fn converse(name: &str, mut peer: Command, cannot: &[&str]) {
         };
         assert_eq!(theirs["payload"], format!("ours {}", case.id), "{name} read something else");
         let keys = DecryptionKeys::parse(case.key.reveal().to_string().as_bytes(), &[case.algorithm]).unwrap();
-        let expected = JweExpectations { key_management: &[case.algorithm], content_encryption: &[case.enc], compressed: false };
+        let expected =
+            JweExpectations { key_management: &[case.algorithm], content_encryption: &[case.enc], compressed: false };
         let opened = Jwe::parse(theirs["object"].as_str().unwrap()).and_then(|jwe| jwe.decrypt(&keys, &expected));
         let opened = opened.unwrap_or_else(|error| panic!("{name} {}: {error}", case.id));
         assert!(String::from_utf8(opened.payload).unwrap().ends_with(&case.id));
@@ -111,7 +118,11 @@ fn converse(name: &str, mut peer: Command, cannot: &[&str]) {
         assert!(String::from_utf8(verified.payload).unwrap().ends_with(algorithm.name()));
         both_ways += 1;
     }
-    println!("{name}: {both_ways} of {} combinations both ways; it cannot: {}", encrypted.len() + signed.len(), unsupported.join(", "));
+    println!(
+        "{name}: {both_ways} of {} combinations both ways; it cannot: {}",
+        encrypted.len() + signed.len(),
+        unsupported.join(", ")
+    );
     assert_eq!(both_ways + unsupported.len(), encrypted.len() + signed.len());
 }
 

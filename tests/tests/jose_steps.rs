@@ -1,7 +1,8 @@
 //! JOSE at the gateway: what callers send is opened and checked, what goes on is signed and encrypted.
 
 use idm_jose::{
-    DecryptionKeys, EncryptionKey, Expectations, Jwe, JweExpectations, Jwk, Jws, JwsForm, KeySet, SigningKey, Unverified, generate_rsa, system_entropy,
+    DecryptionKeys, EncryptionKey, Expectations, Jwe, JweExpectations, Jwk, Jws, JwsForm, KeySet, SigningKey,
+    Unverified, generate_rsa, system_entropy,
 };
 use idm_tests::{Gateway, Reply, Upstream, now, open_to, raw};
 use idm_types::{Algorithm, ContentEncryption, KeyManagement, Skew, Timestamp};
@@ -31,7 +32,10 @@ fn bed(upstream: Upstream, steps: &str, rest: &str) -> Bed {
 
 impl Bed {
     fn post(&self, headers: &str, body: &str) -> Reply {
-        raw(self.gateway.address, format!("POST /x HTTP/1.1\r\nHost: a\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes())
+        raw(
+            self.gateway.address,
+            format!("POST /x HTTP/1.1\r\nHost: a\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes(),
+        )
     }
 
     fn refused(&self, reply: &Reply, reason: &str) {
@@ -47,7 +51,9 @@ impl Bed {
 
     fn seen_header(&self, name: &str) -> Option<String> {
         let seen = self.upstream.received();
-        seen.lines().find_map(|line| line.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim().to_owned()))
+        seen.lines().find_map(|line| {
+            line.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim().to_owned())
+        })
     }
 }
 
@@ -68,13 +74,21 @@ fn a_signed_and_encrypted_body_is_opened_for_the_upstream_and_nothing_else_passe
         theirs.jwks()
     );
     let bed = bed(Upstream::new(), &steps, &secret("enc", "jwks.json", &ours.reveal().to_string()));
-    let signed = |key: &SigningKey, claims: Value| key.sign_payload(&key.header(), claims.to_string().as_bytes()).unwrap().compact();
+    let signed = |key: &SigningKey, claims: Value| {
+        key.sign_payload(&key.header(), claims.to_string().as_bytes()).unwrap().compact()
+    };
     let good = signed(&theirs, json!({"order": 7, "level": 3}));
     let (alg, enc) = (KeyManagement::RsaOaep256, ContentEncryption::A256Gcm);
 
-    assert_eq!(bed.post("X-Order: forged\r\nContent-Type: application/jose\r\n", &sealed(&good, &ours, alg, enc)).status, 200);
+    assert_eq!(
+        bed.post("X-Order: forged\r\nContent-Type: application/jose\r\n", &sealed(&good, &ours, alg, enc)).status,
+        200
+    );
     assert_eq!(serde_json::from_str::<Value>(&bed.seen_body()).unwrap(), json!({"order": 7, "level": 3}));
-    assert_eq!((bed.seen_header("x-order").as_deref(), bed.seen_header("x-signed-by").as_deref()), (Some("7"), Some("sig-1")));
+    assert_eq!(
+        (bed.seen_header("x-order").as_deref(), bed.seen_header("x-signed-by").as_deref()),
+        (Some("7"), Some("sig-1"))
+    );
     assert_eq!(bed.seen_header("content-type").as_deref(), Some("application/json"));
     assert_eq!(bed.seen_header("content-length"), Some(bed.seen_body().len().to_string()));
 
@@ -107,7 +121,9 @@ fn a_detached_signature_covers_the_body_that_goes_on() {
     let key = SigningKey::generate(Algorithm::HS256, "shared").unwrap();
     let steps = "  jose:\n  - name: webhook\n    consume: {from: {body: {}}, verify: {keys: {secretRef: {name: shared}}, algorithms: [HS256], detachedHeader: X-Signature}}\n";
     let bed = bed(Upstream::new(), steps, &secret("shared", "jwks.json", key.reveal_jwk()));
-    let signature = |body: &str| format!("X-Signature: {}\r\n", key.sign_payload(&key.header(), body.as_bytes()).unwrap().detached());
+    let signature = |body: &str| {
+        format!("X-Signature: {}\r\n", key.sign_payload(&key.header(), body.as_bytes()).unwrap().detached())
+    };
     assert_eq!(bed.post(&signature("hello"), "hello").status, 200);
     assert_eq!(bed.seen_body(), "hello");
     bed.upstream.forget();
@@ -142,10 +158,23 @@ fn the_upstream_gets_a_signed_token_that_speaks_of_the_caller() {
     let token = bed.seen_header("x-passport").unwrap();
     let keys = KeySet::parse(key.jwks().to_string().as_bytes(), &[Algorithm::PS256]).unwrap();
     let audiences = ["b".to_owned()];
-    let expected = Expectations { issuer: "https://shop", audiences: &audiences, algorithms: &[Algorithm::PS256], types: &[], skew: Skew::from_seconds(0) };
-    let claims = Unverified::parse(&token).unwrap().verify(&keys, &expected, Timestamp::from_seconds(now())).unwrap().into_claims();
+    let expected = Expectations {
+        issuer: "https://shop",
+        audiences: &audiences,
+        algorithms: &[Algorithm::PS256],
+        types: &[],
+        skew: Skew::from_seconds(0),
+    };
+    let claims = Unverified::parse(&token)
+        .unwrap()
+        .verify(&keys, &expected, Timestamp::from_seconds(now()))
+        .unwrap()
+        .into_claims();
     let number = |name: &str| claims.members()[name].as_u64().unwrap();
-    assert_eq!((claims.text("sub"), claims.text("path"), claims.members().get("none")), (Some("ana"), Some("/x"), None));
+    assert_eq!(
+        (claims.text("sub"), claims.text("path"), claims.members().get("none")),
+        (Some("ana"), Some("/x"), None)
+    );
     assert_eq!(number("exp"), number("iat") + 60);
     assert!(number("iat") <= now() - 4 && claims.text("jti").unwrap().len() == 22);
     assert_eq!(bed.seen_body(), "x", "the body is as it was");
@@ -162,21 +191,35 @@ fn a_body_is_signed_and_encrypted_for_the_upstream_and_the_answer_signed_for_the
     let reply = bed.post("", "{\"a\":1}");
     assert_eq!((reply.status, reply.body.as_str()), (200, "ok"));
     let keys = DecryptionKeys::parse(to.reveal().to_string().as_bytes(), &[KeyManagement::RsaOaep]).unwrap();
-    let expected = JweExpectations { key_management: &[KeyManagement::RsaOaep], content_encryption: &[ContentEncryption::A128CbcHs256], compressed: false };
+    let expected = JweExpectations {
+        key_management: &[KeyManagement::RsaOaep],
+        content_encryption: &[ContentEncryption::A128CbcHs256],
+        compressed: false,
+    };
     let opened = Jwe::parse(&bed.seen_body()).unwrap().decrypt(&keys, &expected).unwrap();
     assert_eq!((opened.header["cty"].as_str(), opened.header["kid"].as_str()), (Some("JOSE"), Some("up")));
     let signers = KeySet::parse(sign.jwks().to_string().as_bytes(), &[Algorithm::ES384]).unwrap();
     let inner = String::from_utf8(opened.payload).unwrap();
     assert_eq!(Jws::parse(&inner).unwrap().verify(&signers, &[Algorithm::ES384]).unwrap().payload, b"{\"a\":1}");
     let form = JwsForm { detached: Some(b"ok"), max_bytes: 0 };
-    assert!(Jws::parse_compact(reply.header("x-receipt").unwrap(), form).unwrap().verify(&signers, &[Algorithm::ES384]).is_ok());
+    assert!(
+        Jws::parse_compact(reply.header("x-receipt").unwrap(), form)
+            .unwrap()
+            .verify(&signers, &[Algorithm::ES384])
+            .is_ok()
+    );
 }
 
 #[test]
 fn the_key_is_chosen_by_a_value_and_no_key_means_no_request() {
-    let (a, b) = (SigningKey::generate(Algorithm::ES256, "a").unwrap(), SigningKey::generate(Algorithm::ES256, "b").unwrap());
+    let (a, b) =
+        (SigningKey::generate(Algorithm::ES256, "a").unwrap(), SigningKey::generate(Algorithm::ES256, "b").unwrap());
     let steps = "  jose:\n  - name: by\n    produce:\n      from: {body: {}}\n      sign: {keyFor: \"request.headers['x-tenant']\", keys: [{value: a, keyRef: {name: ka}}, {value: b, keyRef: {name: kb}}], algorithm: ES256, form: Json}\n      to: {body: {}}\n";
-    let bed = bed(Upstream::new(), steps, &format!("{}{}", secret("ka", "key", a.reveal_jwk()), secret("kb", "key", b.reveal_jwk())));
+    let bed = bed(
+        Upstream::new(),
+        steps,
+        &format!("{}{}", secret("ka", "key", a.reveal_jwk()), secret("kb", "key", b.reveal_jwk())),
+    );
     for (tenant, key) in [("a", &a), ("b", &b)] {
         bed.upstream.forget();
         assert_eq!(bed.post(&format!("X-Tenant: {tenant}\r\n"), "hi").status, 200);
@@ -197,19 +240,29 @@ fn what_cannot_be_done_is_said_before_it_is_served() {
     let upstream = Upstream::new();
     let key = SigningKey::generate(Algorithm::ES256, "k").unwrap();
     let said = |step: &str, rest: &str| {
-        let yaml = format!("{}  jose: [{{name: s, {step}}}]\n{rest}", open_to(&upstream, "    - {name: everyone, anonymous: {}}\n"));
+        let yaml = format!(
+            "{}  jose: [{{name: s, {step}}}]\n{rest}",
+            open_to(&upstream, "    - {name: everyone, anonymous: {}}\n")
+        );
         let (world, _) = read_files(&[("all.yaml".into(), yaml)], Settings::of_a_folder(false)).unwrap();
         let compiled = compile(&world, None);
-        assert!(!format!("{:?}{:?}", compiled.plan, compiled.secrets).contains(&key.reveal_jwk()[60..100]), "no key in what is printed");
+        assert!(
+            !format!("{:?}{:?}", compiled.plan, compiled.secrets).contains(&key.reveal_jwk()[60..100]),
+            "no key in what is printed"
+        );
         compiled.report.findings().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
     let keyed = secret("k", "key", key.reveal_jwk());
-    let sign = |more: &str| format!("produce: {{from: {{body: {{}}}}, sign: {{keyRef: {{name: k}}, {more}}}, to: {{body: {{}}}}}}");
+    let sign = |more: &str| {
+        format!("produce: {{from: {{body: {{}}}}, sign: {{keyRef: {{name: k}}, {more}}}, to: {{body: {{}}}}}}")
+    };
     assert_eq!(said(&sign("algorithm: ES256"), &keyed), "");
     assert!(said(&sign("algorithm: RS256"), &keyed).contains("cannot be used with RS256"));
     assert!(said(&sign("algorithm: ES256"), "").contains("Secret 'k' must exist"));
     assert!(said(&sign("algorithm: ES256, certificate: [x5c]"), &keyed).contains("under `tls.crt`"));
-    let inline = |jwks: &str| format!("consume: {{from: {{body: {{}}}}, verify: {{keys: {{inline: '{jwks}'}}, algorithms: [ES256]}}}}");
+    let inline = |jwks: &str| {
+        format!("consume: {{from: {{body: {{}}}}, verify: {{keys: {{inline: '{jwks}'}}, algorithms: [ES256]}}}}")
+    };
     assert!(
         said(&inline(&json!({"keys": [serde_json::from_str::<Value>(key.reveal_jwk()).unwrap()]}).to_string()), "")
             .contains("holds a private or symmetric key")
@@ -235,14 +288,17 @@ fn a_certificate_in_the_object_counts_only_with_its_chain_its_name_and_its_time(
     others.issue("orders", "DNS:orders.partner.example", "clientAuth", "20400101000000Z");
     partners.revoke("gone");
     let steps = "  jose: [{name: in, consume: {from: {body: {}}, verify: {certificates: {trustBundleRef: {name: ca}, revocationListRef: {name: ca}, names: [{name: DNS, is: orders.partner.example}]}, algorithms: [ES256]}, to: {body: {contentType: application/json}}}}]\n";
-    let bundle = idm_tests::secret("ca", &[("ca.crt", partners.read("ca.crt")), ("ca.crl", partners.revocation_list())]);
+    let bundle =
+        idm_tests::secret("ca", &[("ca.crt", partners.read("ca.crt")), ("ca.crl", partners.revocation_list())]);
     let bed = bed(Upstream::new(), steps, &bundle);
     let der = |authority: &idm_tests::Authority, file: &str| {
         let pem = authority.read(file);
-        STANDARD.encode(STANDARD.decode(pem.lines().filter(|line| !line.starts_with("-----")).collect::<String>()).unwrap())
+        STANDARD
+            .encode(STANDARD.decode(pem.lines().filter(|line| !line.starts_with("-----")).collect::<String>()).unwrap())
     };
     let key = |authority: &idm_tests::Authority, name: &str| {
-        SigningKey::from_jwk(&idm_jose::private_key(&authority.read(&format!("{name}.key"))).unwrap(), Algorithm::ES256).unwrap()
+        SigningKey::from_jwk(&idm_jose::private_key(&authority.read(&format!("{name}.key"))).unwrap(), Algorithm::ES256)
+            .unwrap()
     };
     let sign = |key: &SigningKey, members: Value| {
         let mut header = key.header();
@@ -250,8 +306,10 @@ fn a_certificate_in_the_object_counts_only_with_its_chain_its_name_and_its_time(
         key.sign_payload(&header, b"{\"order\":7}").unwrap().compact()
     };
     let good = key(&partners, "orders");
-    for members in [json!({"x5c": [der(&partners, "orders.crt")]}), json!({"x5c": [der(&partners, "orders.crt"), der(&partners, "ca.crt")], "kid": "any name"})]
-    {
+    for members in [
+        json!({"x5c": [der(&partners, "orders.crt")]}),
+        json!({"x5c": [der(&partners, "orders.crt"), der(&partners, "ca.crt")], "kid": "any name"}),
+    ] {
         assert_eq!(bed.post("", &sign(&good, members)).status, 200);
     }
     assert!(bed.seen_body().starts_with("{\"order\":7}"), "{}", bed.seen_body());
@@ -266,7 +324,11 @@ fn a_certificate_in_the_object_counts_only_with_its_chain_its_name_and_its_time(
         (&key(&partners, "billing"), json!({"x5c": [der(&partners, "billing.crt")]}), "CertificateNotAllowed"),
         (&key(&partners, "billing"), json!({"x5c": [der(&partners, "orders.crt")]}), "BadSignature"),
         (&key(&others, "orders"), json!({"x5c": [der(&others, "orders.crt")]}), "UntrustedCertificate"),
-        (&key(&others, "orders"), json!({"x5c": [der(&others, "orders.crt"), der(&others, "ca.crt")]}), "UntrustedCertificate"),
+        (
+            &key(&others, "orders"),
+            json!({"x5c": [der(&others, "orders.crt"), der(&others, "ca.crt")]}),
+            "UntrustedCertificate",
+        ),
         (&key(&partners, "late"), json!({"x5c": [der(&partners, "late.crt")]}), "CertificateExpired"),
         (&key(&partners, "gone"), json!({"x5c": [der(&partners, "gone.crt")]}), "CertificateRevoked"),
     ] {

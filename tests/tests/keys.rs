@@ -27,8 +27,15 @@ fn refused(gateway: &Gateway, upstream: &Upstream, key: &str, status: u16, reaso
 #[test]
 fn a_key_is_taken_from_header_query_or_cookie_and_goes_no_further() {
     let (upstream, key) = (Upstream::new(), ApiKey::from_random([7; 32]));
-    let yaml = format!("{}{}", open_to(&upstream, SOURCES), credential("batch", &key, ", attributes: [{name: tenant, value: acme}]"));
-    let yaml = yaml.replace("  authentication:\n", "  upstream: {headers: [{name: X-Tenant, value: credential.attributes.tenant}]}\n  authentication:\n");
+    let yaml = format!(
+        "{}{}",
+        open_to(&upstream, SOURCES),
+        credential("batch", &key, ", attributes: [{name: tenant, value: acme}]")
+    );
+    let yaml = yaml.replace(
+        "  authentication:\n",
+        "  upstream: {headers: [{name: X-Tenant, value: credential.attributes.tenant}]}\n  authentication:\n",
+    );
     let gateway = Gateway::start(&[("all.yaml", &yaml)]);
     let text = key.reveal();
     for (target, headers) in [
@@ -41,8 +48,15 @@ fn a_key_is_taken_from_header_query_or_cookie_and_goes_no_further() {
         let reply = send(&gateway, target, &format!("{headers}X-Tenant: evil\r\nx_tenant: evil\r\n"));
         assert_eq!(reply.status, 200, "{target} {headers}");
         let received = upstream.received();
-        assert!(received.contains("x-authenticated-userid: batch\r\n") && received.contains("x-authenticated-userroles: reader\r\n"), "{received}");
-        assert!(received.contains("x-tenant: acme\r\n") && !received.contains("evil") && !received.contains(text), "{received}");
+        assert!(
+            received.contains("x-authenticated-userid: batch\r\n")
+                && received.contains("x-authenticated-userroles: reader\r\n"),
+            "{received}"
+        );
+        assert!(
+            received.contains("x-tenant: acme\r\n") && !received.contains("evil") && !received.contains(text),
+            "{received}"
+        );
     }
     refused(&gateway, &upstream, ApiKey::from_random([8; 32]).reveal(), 401, "UnknownApiKey");
     refused(&gateway, &upstream, &text.replace("idm_", "idm_0")[..53], 401, "MalformedApiKey");
@@ -73,10 +87,20 @@ fn a_credential_named_like_a_user_is_not_that_user() {
     let (upstream, key) = (Upstream::new(), ApiKey::from_random([9; 32]));
     let binding = "---\napiVersion: identity-manager.io/v1alpha1\nkind: RoleBinding\nmetadata: {name: b}\nspec: {role: admin, subjects: [{user: ana}], scope: {project: {}}}\n";
     let rule = "  authorization: {rules: [{name: admins, require: {roles: {all: [admin]}}}]}\n";
-    let gateway = Gateway::start(&[("all.yaml", &format!("{}{rule}{}{binding}", open_to(&upstream, SOURCES), credential("ana", &key, "")))]);
+    let gateway = Gateway::start(&[(
+        "all.yaml",
+        &format!("{}{rule}{}{binding}", open_to(&upstream, SOURCES), credential("ana", &key, "")),
+    )]);
     refused(&gateway, &upstream, key.reveal(), 403, "MissingRole");
-    gateway
-        .write("all.yaml", &format!("{}{rule}{}{}", open_to(&upstream, SOURCES), credential("ana", &key, ""), binding.replace("user: ana", "credential: ana")));
+    gateway.write(
+        "all.yaml",
+        &format!(
+            "{}{rule}{}{}",
+            open_to(&upstream, SOURCES),
+            credential("ana", &key, ""),
+            binding.replace("user: ana", "credential: ana")
+        ),
+    );
     idm_tests::eventually("the credential has the role by its own name", || {
         let status = send(&gateway, "/", &format!("X-Api-Key: {}\r\n", key.reveal())).status;
         if status == 200 { Ok(()) } else { Err(status.to_string()) }

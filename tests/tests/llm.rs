@@ -42,8 +42,7 @@ fn bed(answer: &str, llm: &str) -> Bed {
 
 fn bed_with(answer: &str, llm: &str, arguments: &[&str]) -> Bed {
     let upstream = Upstream::answering(answer);
-    let methods =
-        "    - {name: people, basic: {realm: models}}\n    - {name: sdk, base64: {sources: [{header: {name: X-Api-Key}}], layout: '{username}:{password}'}}\n";
+    let methods = "    - {name: people, basic: {realm: models}}\n    - {name: sdk, base64: {sources: [{header: {name: X-Api-Key}}], layout: '{username}:{password}'}}\n";
     let yaml = format!("{}  llm: {{keyRef: {{name: provider}}, {llm}}}\n{CALLERS}", open_to(&upstream, methods));
     Bed { gateway: Gateway::start_with(&[("all.yaml", &yaml)], arguments), upstream }
 }
@@ -62,7 +61,8 @@ impl Bed {
     /// The usage of the only permitted call so far.
     fn usage(&self) -> Value {
         eventually("the record", || {
-            let found: Vec<Value> = self.gateway.records().into_iter().filter(|record| record["outcome"] == "Permitted").collect();
+            let found: Vec<Value> =
+                self.gateway.records().into_iter().filter(|record| record["outcome"] == "Permitted").collect();
             if found.len() == 1 { Ok(found[0]["usage"].clone()) } else { Err(format!("{} records", found.len())) }
         })
     }
@@ -73,7 +73,8 @@ impl Bed {
     }
 }
 
-const CHAT: &str = "{\"model\":\"m-1\",\"choices\":[],\"usage\":{\"prompt_tokens\":30,\"completion_tokens\":12,\"total_tokens\":42}}";
+const CHAT: &str =
+    "{\"model\":\"m-1\",\"choices\":[],\"usage\":{\"prompt_tokens\":30,\"completion_tokens\":12,\"total_tokens\":42}}";
 
 #[test]
 fn the_providers_key_travels_and_the_callers_does_not() {
@@ -81,7 +82,12 @@ fn the_providers_key_travels_and_the_callers_does_not() {
     let reply = bed.call("ana", "/v1/chat/completions", "{\"model\":\"m-1\",\"messages\":[]}");
     assert_eq!((reply.status, reply.body.as_str()), (200, CHAT));
     let seen = bed.upstream.received().to_ascii_lowercase();
-    assert!(seen.contains("authorization: bearer sk-canary-key\r\n") && !seen.contains("basic ") && !seen.contains("accept-encoding"), "{seen}");
+    assert!(
+        seen.contains("authorization: bearer sk-canary-key\r\n")
+            && !seen.contains("basic ")
+            && !seen.contains("accept-encoding"),
+        "{seen}"
+    );
     assert_eq!(bed.usage(), json!({"model": "m-1", "prompt_tokens": 30, "completion_tokens": 12, "estimated": false}));
     let everything = format!("{}{:?}{}", bed.gateway.log(), bed.gateway.records(), reply.body);
     assert!(!everything.contains("canary"), "the provider's key is told to nobody");
@@ -105,9 +111,16 @@ fn anthropic_gets_its_key_where_it_reads_it() {
 fn a_streamed_answer_is_counted_because_the_gateway_asks_for_the_count() {
     let stream = "data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"hi\"}}],\"usage\":null}\n\ndata: {\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\ndata: [DONE]\n\n";
     let bed = bed(&answer("text/event-stream", stream), "provider: OpenAI");
-    let reply = bed.call("ana", "/v1/chat/completions", "{\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"hé\"}]}");
+    let reply = bed.call(
+        "ana",
+        "/v1/chat/completions",
+        "{\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"hé\"}]}",
+    );
     assert_eq!((reply.status, reply.body.as_str()), (200, stream), "the caller gets what the provider sent");
-    assert_eq!(bed.seen_body(), json!({"stream": true, "stream_options": {"include_usage": true}, "messages": [{"role": "user", "content": "hé"}]}));
+    assert_eq!(
+        bed.seen_body(),
+        json!({"stream": true, "stream_options": {"include_usage": true}, "messages": [{"role": "user", "content": "hé"}]})
+    );
     assert_eq!(bed.usage(), json!({"model": "m", "prompt_tokens": 3, "completion_tokens": 4, "estimated": false}));
     // Two members of one name: gateway and provider could read different ones.
     bed.upstream.forget();
@@ -143,7 +156,13 @@ fn gateways_that_share_a_store_count_a_callers_tokens_together() {
     let mut redis = Redis::start();
     let (password, url) = (redis.password_file(), redis.url());
     let arguments = ["--store", &url, "--store-password-file", password.path().to_str().unwrap()];
-    let start = || bed_with(&answer("application/json", CHAT), "provider: OpenAI, quotas: [{tokens: 80, perSeconds: 86400}]", &arguments);
+    let start = || {
+        bed_with(
+            &answer("application/json", CHAT),
+            "provider: OpenAI, quotas: [{tokens: 80, perSeconds: 86400}]",
+            &arguments,
+        )
+    };
     let (one, two) = (start(), start());
     for bed in [&one, &two] {
         assert_eq!(bed.call("ana", "/v1/chat/completions", "{}").status, 200);
@@ -156,14 +175,20 @@ fn gateways_that_share_a_store_count_a_callers_tokens_together() {
         });
         bed.upstream.forget();
         let reply = bed.call("ana", "/v1/chat/completions", "{}");
-        assert_eq!((bed.gateway.record(reply.decision())["reason"].as_str(), bed.upstream.received().as_str()), (Some("TokenQuotaExceeded"), ""));
+        assert_eq!(
+            (bed.gateway.record(reply.decision())["reason"].as_str(), bed.upstream.received().as_str()),
+            (Some("TokenQuotaExceeded"), "")
+        );
     }
     assert_eq!(one.call("bob", "/v1/chat/completions", "{}").status, 200);
     // Without an answer nobody knows what is left, so nobody gets more.
     redis.kill();
     one.upstream.forget();
     let reply = one.call("bob", "/v1/chat/completions", "{}");
-    assert_eq!((reply.status, one.gateway.record(reply.decision())["reason"].as_str()), (503, Some("StoreUnavailable")));
+    assert_eq!(
+        (reply.status, one.gateway.record(reply.decision())["reason"].as_str()),
+        (503, Some("StoreUnavailable"))
+    );
     assert_eq!(one.upstream.received(), "");
 }
 
@@ -183,11 +208,22 @@ fn the_official_clients_work_with_the_callers_own_credential() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let stream = "data: {\"id\":\"1\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hello\"}}]}\n\ndata: {\"id\":\"1\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,\"total_tokens\":7}}\n\ndata: [DONE]\n\n";
     let message = "{\"id\":\"1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"c\",\"content\":[{\"type\":\"text\",\"text\":\"hello\"}],\"stop_reason\":\"end_turn\",\"usage\":{\"input_tokens\":7,\"output_tokens\":5}}";
-    for (provider, answer, tokens) in [("OpenAI", answer("text/event-stream", stream), 4), ("Anthropic", answer("application/json", message), 5)] {
+    for (provider, answer, tokens) in
+        [("OpenAI", answer("text/event-stream", stream), 4), ("Anthropic", answer("application/json", message), 5)]
+    {
         let bed = bed(&answer, &format!("provider: {provider}"));
         let script = prepare.join("llm.mjs");
-        let output = Command::new("node").arg(script).args([&libraries, provider, &format!("http://{}", bed.gateway.address)]).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "hello", "{provider}: {}", String::from_utf8_lossy(&output.stderr));
+        let output = Command::new("node")
+            .arg(script)
+            .args([&libraries, provider, &format!("http://{}", bed.gateway.address)])
+            .output()
+            .unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout).trim(),
+            "hello",
+            "{provider}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         assert_eq!(bed.usage()["completion_tokens"], tokens, "{provider}");
     }
 }

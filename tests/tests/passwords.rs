@@ -68,7 +68,12 @@ impl Bed {
     fn curl(&self, arguments: &[&str]) -> (String, String) {
         self.upstream.forget();
         let url = format!("http://{}/a?b=c", self.gateway.address);
-        let output = Command::new("curl").args(["-s", "-o", "/dev/null", "-w", "%{http_code}"]).args(arguments).arg(&url).output().expect("curl runs");
+        let output = Command::new("curl")
+            .args(["-s", "-o", "/dev/null", "-w", "%{http_code}"])
+            .args(arguments)
+            .arg(&url)
+            .output()
+            .expect("curl runs");
         (String::from_utf8_lossy(&output.stdout).into_owned(), self.upstream.received())
     }
 }
@@ -81,7 +86,11 @@ fn basic_lets_the_right_password_in_and_tells_the_upstream_who_it_is() {
     let (status, seen) = bed.curl(&["-u", "ana@shop.example:corréct horse"]);
     assert_eq!(status, "200");
     let seen = seen.to_ascii_lowercase();
-    assert!(seen.contains("x-authenticated-userid: ana@shop.example") && seen.contains("x-authenticated-userroles: order-reader"), "{seen}");
+    assert!(
+        seen.contains("x-authenticated-userid: ana@shop.example")
+            && seen.contains("x-authenticated-userroles: order-reader"),
+        "{seen}"
+    );
     assert!(!seen.contains("authorization"), "the password goes no further: {seen}");
     // From the cache, and it is the same answer.
     assert_eq!(bed.curl(&["-u", "ana@shop.example:corréct horse"]).0, "200");
@@ -146,11 +155,20 @@ fn a_flood_of_guesses_does_not_starve_the_valid_caller() {
 fn digest_is_spoken_with_curl_in_each_algorithm() {
     // SHA-512-256 is proven by the vector of RFC 7616 instead: curl before 8.7 computes plain SHA-256 for it.
     for algorithm in ["SHA-256", "MD5"] {
-        let bed = bed(&format!("    - {{name: people, digest: {{realm: shop, algorithms: [{algorithm}], qualities: [auth]}}}}\n"));
+        let bed = bed(&format!(
+            "    - {{name: people, digest: {{realm: shop, algorithms: [{algorithm}], qualities: [auth]}}}}\n"
+        ));
         let (status, seen) = bed.curl(&["--digest", "-u", "ana@shop.example:corréct horse"]);
         assert_eq!(status, "200", "{algorithm}");
-        assert!(seen.to_ascii_lowercase().contains("x-authenticated-userid: ana@shop.example") && !seen.contains("Digest"), "{seen}");
-        assert_eq!(bed.curl(&["--digest", "-u", "ana@shop.example:wrong"]), ("401".into(), String::new()), "{algorithm}");
+        assert!(
+            seen.to_ascii_lowercase().contains("x-authenticated-userid: ana@shop.example") && !seen.contains("Digest"),
+            "{seen}"
+        );
+        assert_eq!(
+            bed.curl(&["--digest", "-u", "ana@shop.example:wrong"]),
+            ("401".into(), String::new()),
+            "{algorithm}"
+        );
         // A hash of another kind cannot be used for Digest, whatever the password.
         assert_eq!(bed.curl(&["--digest", "-u", "hashed:password"]).0, "401");
     }
@@ -160,14 +178,27 @@ fn digest_is_spoken_with_curl_in_each_algorithm() {
 fn a_digest_seen_once_is_worth_nothing_to_whoever_saw_it() {
     let bed = bed("    - {name: people, digest: {realm: shop}}\n");
     let output = Command::new("curl")
-        .args(["-s", "-v", "-o", "/dev/null", "--digest", "-u", "ana@shop.example:corréct horse", &format!("http://{}/a?b=c", bed.gateway.address)])
+        .args([
+            "-s",
+            "-v",
+            "-o",
+            "/dev/null",
+            "--digest",
+            "-u",
+            "ana@shop.example:corréct horse",
+            &format!("http://{}/a?b=c", bed.gateway.address),
+        ])
         .output()
         .unwrap();
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
-    let credential = log.lines().find_map(|line| line.strip_prefix("> Authorization: ")).expect("curl sent one").to_owned();
+    let credential =
+        log.lines().find_map(|line| line.strip_prefix("> Authorization: ")).expect("curl sent one").to_owned();
     bed.upstream.forget();
     bed.refused(&bed.send(&format!("Authorization: {credential}\r\n")), 401, "ReplayedNonce");
-    let elsewhere = raw(bed.gateway.address, format!("GET /b HTTP/1.1\r\nHost: a\r\nAuthorization: {credential}\r\n\r\n").as_bytes());
+    let elsewhere = raw(
+        bed.gateway.address,
+        format!("GET /b HTTP/1.1\r\nHost: a\r\nAuthorization: {credential}\r\n\r\n").as_bytes(),
+    );
     bed.refused(&elsewhere, 401, "MalformedCredential");
     assert_eq!(bed.upstream.received(), "");
     assert!(log.contains("WWW-Authenticate: Digest") || log.contains("www-authenticate: Digest"), "{log}");
@@ -180,7 +211,10 @@ fn a_digest_that_one_gateway_took_is_refused_by_the_next() {
     let (upstream, password, url) = (Upstream::new(), redis.password_file(), redis.url());
     let yaml = format!("{}---{CREDENTIALS}", open_to(&upstream, "    - {name: people, digest: {realm: shop}}\n"));
     let arguments = ["--store", &url, "--store-password-file", password.path().to_str().unwrap()];
-    let (one, two) = (Gateway::start_with(&[("all.yaml", &yaml)], &arguments), Gateway::start_with(&[("all.yaml", &yaml)], &arguments));
+    let (one, two) = (
+        Gateway::start_with(&[("all.yaml", &yaml)], &arguments),
+        Gateway::start_with(&[("all.yaml", &yaml)], &arguments),
+    );
     let curl = |address: std::net::SocketAddr| {
         let user = ["-s", "-v", "-o", "/dev/null", "--digest", "-u", "ana@shop.example:corréct horse"];
         let output = Command::new("curl").args(user).arg(format!("http://{address}/a")).output().unwrap();
@@ -189,8 +223,9 @@ fn a_digest_that_one_gateway_took_is_refused_by_the_next() {
     };
     let credential = curl(one.address);
     upstream.forget();
-    let send =
-        |gateway: &Gateway, credential: &str| raw(gateway.address, format!("GET /a HTTP/1.1\r\nHost: a\r\nAuthorization: {credential}\r\n\r\n").as_bytes());
+    let send = |gateway: &Gateway, credential: &str| {
+        raw(gateway.address, format!("GET /a HTTP/1.1\r\nHost: a\r\nAuthorization: {credential}\r\n\r\n").as_bytes())
+    };
     for gateway in [&two, &one] {
         let reply = send(gateway, &credential);
         assert_eq!((reply.status, gateway.record(reply.decision())["reason"].as_str()), (401, Some("ReplayedNonce")));
@@ -203,7 +238,9 @@ fn a_digest_that_one_gateway_took_is_refused_by_the_next() {
 
 #[test]
 fn base64_of_a_layout_is_read_as_the_policy_says() {
-    let bed = bed("    - {name: devices, base64: {sources: [{header: {name: X-Device}}], layout: 'v1;{username}|{password}'}}\n");
+    let bed = bed(
+        "    - {name: devices, base64: {sources: [{header: {name: X-Device}}], layout: 'v1;{username}|{password}'}}\n",
+    );
     let send = |text: &str| bed.send(&format!("X-Device: {}\r\n", STANDARD.encode(text)));
     assert_eq!(send("v1;ana@shop.example|corréct horse").status, 200);
     assert!(!bed.upstream.received().to_ascii_lowercase().contains("x-device"));
@@ -222,11 +259,17 @@ fn a_broken_layout_or_password_is_a_finding() {
         let (world, _) = read_files(&[("all.yaml".into(), yaml.into())], Settings::of_a_folder(false)).unwrap();
         compile(&world, None).report.findings().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
-    let layout = open_to(&upstream, "    - {name: d, base64: {sources: [{header: {name: X-D}}], layout: '{username}{password}'}}\n");
+    let layout = open_to(
+        &upstream,
+        "    - {name: d, base64: {sources: [{header: {name: X-D}}], layout: '{username}{password}'}}\n",
+    );
     assert!(check(&layout).contains("there must be text between two placeholders"), "{}", check(&layout));
     let md5 = open_to(&upstream, "    - {name: d, digest: {realm: shop, algorithms: [MD5]}}\n");
     assert!(check(&md5).contains("MD5 is broken"), "{}", check(&md5));
-    let twice = CREDENTIALS.replace("password: {}, secretRef: {name: bob}", "password: {username: 'ana@shop.example'}, secretRef: {name: bob}");
+    let twice = CREDENTIALS.replace(
+        "password: {}, secretRef: {name: bob}",
+        "password: {username: 'ana@shop.example'}, secretRef: {name: bob}",
+    );
     assert!(check(&twice).contains("already has the same user name"), "{}", check(&twice));
     let missing = CREDENTIALS.replace("stringData: {password: 'bobs password'}", "stringData: {other: canary}");
     assert!(check(&missing).contains("must have the key 'password'") && !check(&missing).contains("canary"));

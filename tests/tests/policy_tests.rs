@@ -5,8 +5,17 @@ use std::process::Command;
 
 fn run(table: &Path, more: &[&str]) -> (bool, String) {
     let state = tempfile::tempdir().unwrap();
-    let output = Command::new(idm_tests::idm()).args(["policy", "test"]).arg(table).args(more).env("IDM_STATE_DIR", state.path()).output().unwrap();
-    (output.status.success(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+    let output = Command::new(idm_tests::idm())
+        .args(["policy", "test"])
+        .arg(table)
+        .args(more)
+        .env("IDM_STATE_DIR", state.path())
+        .output()
+        .unwrap();
+    (
+        output.status.success(),
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+    )
 }
 
 fn sample() -> std::path::PathBuf {

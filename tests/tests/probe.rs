@@ -46,7 +46,10 @@ fn a_good_provider_is_told_in_full_and_gives_a_federation() {
     ] {
         assert!(said.contains(line), "{line}: {said}");
     }
-    takes(&String::from_utf8(output.stdout).unwrap(), "apiVersion: v1\nkind: Secret\nmetadata: {name: kc-client}\nstringData: {clientSecret: x}\n");
+    takes(
+        &String::from_utf8(output.stdout).unwrap(),
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: kc-client}\nstringData: {clientSecret: x}\n",
+    );
 }
 
 #[test]
@@ -74,9 +77,17 @@ fn what_would_keep_people_out_is_found_beforehand() {
     provider.behave();
     // The redirect URI is asked about as a browser would, without a person.
     let leads = http::serve(|asked| {
-        let known = asked.parameters.get("redirect_uri").is_some_and(|uri| uri == "https://shop.example/_idm/callback/kc");
+        let known =
+            asked.parameters.get("redirect_uri").is_some_and(|uri| uri == "https://shop.example/_idm/callback/kc");
         if known {
-            (302, vec![("Location".into(), "https://shop.example/_idm/callback/kc?error=login_required&state=probe".into())], String::new())
+            (
+                302,
+                vec![(
+                    "Location".into(),
+                    "https://shop.example/_idm/callback/kc?error=login_required&state=probe".into(),
+                )],
+                String::new(),
+            )
         } else {
             (400, vec![], "no".into())
         }
@@ -119,7 +130,12 @@ fn saml_metadata_is_told_from_an_issuer() {
         _ => (404, vec![], String::new()),
     });
     let (output, said) = probe(&[&format!("http://{address}/metadata"), "--name", "kc"]);
-    assert!(output.status.success() && said.contains("✓ certificates   2 for signing") && said.contains("✓ sign-in        redirect, form"), "{said}");
+    assert!(
+        output.status.success()
+            && said.contains("✓ certificates   2 for signing")
+            && said.contains("✓ sign-in        redirect, form"),
+        "{said}"
+    );
     let secret = idm_tests::secret("kc-sp", &[("tls.crt", idp.read("sp.crt")), ("tls.key", idp.read("sp.key"))]);
     takes(&String::from_utf8(output.stdout).unwrap(), secret.trim_start_matches("---\n"));
     let (output, said) = probe(&[&format!("http://{address}/two")]);

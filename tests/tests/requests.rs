@@ -41,7 +41,13 @@ fn assert_refused(gateway: &Gateway, upstream: &Upstream, request: &str, status:
 fn t01_t04_t10_a_path_has_one_reading_and_it_decides() {
     let (gateway, upstream) = guarded();
     for path in ["/admin?x=/public", "/admin", "/publicity", "/"] {
-        assert_refused(&gateway, &upstream, &format!("GET {path} HTTP/1.1\r\nHost: a\r\nUser-Agent: kube-probe/1.30\r\n\r\n"), 401, "NoCredentials");
+        assert_refused(
+            &gateway,
+            &upstream,
+            &format!("GET {path} HTTP/1.1\r\nHost: a\r\nUser-Agent: kube-probe/1.30\r\n\r\n"),
+            401,
+            "NoCredentials",
+        );
     }
     for path in [
         "/public/../admin",
@@ -81,18 +87,39 @@ fn t02_a_fragment_never_widens_what_is_open() {
 #[test]
 fn t03_forwarding_headers_of_the_caller_decide_nothing_and_go_nowhere() {
     let (gateway, upstream) = guarded();
-    for name in ["X-Forwarded-Uri", "X-Forwarded-Path", "X-Forwarded-Prefix", "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Host"] {
-        assert_refused(&gateway, &upstream, &format!("GET /admin HTTP/1.1\r\nHost: a\r\n{name}: /public\r\n\r\n"), 401, "NoCredentials");
+    for name in [
+        "X-Forwarded-Uri",
+        "X-Forwarded-Path",
+        "X-Forwarded-Prefix",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "X-Forwarded-Host",
+    ] {
+        assert_refused(
+            &gateway,
+            &upstream,
+            &format!("GET /admin HTTP/1.1\r\nHost: a\r\n{name}: /public\r\n\r\n"),
+            401,
+            "NoCredentials",
+        );
     }
     upstream.forget();
     let request = "GET /public HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Prefix: /evil\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-HTTP-Method-Override: DELETE\r\nX_Forwarded_For: 6.6.6.6\r\n\r\n";
     assert_eq!(raw(gateway.address, request.as_bytes()).status, 200);
     let received = upstream.received().to_ascii_lowercase();
     assert!(
-        received.contains("x-forwarded-for: 127.0.0.1\r\n") && received.contains("x-forwarded-proto: http\r\n") && received.contains("x-forwarded-host: a\r\n"),
+        received.contains("x-forwarded-for: 127.0.0.1\r\n")
+            && received.contains("x-forwarded-proto: http\r\n")
+            && received.contains("x-forwarded-host: a\r\n"),
         "{received}"
     );
-    assert!(!received.contains("6.6.6.6") && !received.contains("evil") && !received.contains("override") && !received.contains("https"), "{received}");
+    assert!(
+        !received.contains("6.6.6.6")
+            && !received.contains("evil")
+            && !received.contains("override")
+            && !received.contains("https"),
+        "{received}"
+    );
 }
 
 #[test]
@@ -109,10 +136,15 @@ fn t06_t08_nobody_arrives_pre_named() {
     ];
     for name in spellings {
         upstream.forget();
-        let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{name}: root\r\n{name}: admin\r\nConnection: {name}, Host, Authorization\r\n\r\n");
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\n{name}: root\r\n{name}: admin\r\nConnection: {name}, Host, Authorization\r\n\r\n"
+        );
         assert_eq!(raw(gateway.address, request.as_bytes()).status, 200, "{name}");
         let received = upstream.received().to_ascii_lowercase();
-        assert!(!received.contains("root") && !received.contains("admin") && received.contains("host: a"), "{name}: {received}");
+        assert!(
+            !received.contains("root") && !received.contains("admin") && received.contains("host: a"),
+            "{name}: {received}"
+        );
     }
 }
 
@@ -143,11 +175,14 @@ fn t11_a_host_has_one_reading() {
 #[test]
 fn t14_nothing_a_caller_sends_can_forge_a_record() {
     let (gateway, _upstream) = open();
-    let reply = raw(gateway.address, b"GET /x\"},{\"kind\":\"Decision\"} HTTP/1.1\r\nHost: a\r\nUser-Agent: \x1b[31m\r\n\r\n");
+    let reply =
+        raw(gateway.address, b"GET /x\"},{\"kind\":\"Decision\"} HTTP/1.1\r\nHost: a\r\nUser-Agent: \x1b[31m\r\n\r\n");
     assert_eq!(reply.status, 400);
     let before = gateway.records().len();
     assert_eq!(raw(gateway.address, b"GET /%22%7D HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
-    let after = idm_tests::eventually("the record", || Some(gateway.records()).filter(|r| r.len() == before + 1).ok_or_else(|| "not yet".into()));
+    let after = idm_tests::eventually("the record", || {
+        Some(gateway.records()).filter(|r| r.len() == before + 1).ok_or_else(|| "not yet".into())
+    });
     assert_eq!(after.last().unwrap()["request"]["path"], "/%22%7D");
 }
 
@@ -168,14 +203,21 @@ fn t15_an_upgrade_other_than_websocket_is_stripped_and_early_bytes_wait() {
     // If it is forwarded at all, then as a request of its own that was decided on: it has its record.
     if received.contains("/smuggled") {
         idm_tests::eventually("its record", || {
-            gateway.records().iter().any(|r| r["request"]["path"] == "/smuggled").then_some(()).ok_or_else(|| "not yet".into())
+            gateway
+                .records()
+                .iter()
+                .any(|r| r["request"]["path"] == "/smuggled")
+                .then_some(())
+                .ok_or_else(|| "not yet".into())
         });
     }
 }
 
 #[test]
 fn a_websocket_is_a_tunnel_once_both_sides_agree() {
-    let upstream = Upstream::answering("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhello from upstream");
+    let upstream = Upstream::answering(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhello from upstream",
+    );
     let gateway = Gateway::start(&[("all.yaml", &open_to(&upstream, ANONYMOUS))]);
     let mut stream = TcpStream::connect(gateway.address).unwrap();
     stream.write_all(b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").unwrap();
@@ -185,7 +227,9 @@ fn a_websocket_is_a_tunnel_once_both_sides_agree() {
     stream.read_exact(&mut greeting).unwrap();
     assert_eq!(&greeting, b"hello from upstream");
     stream.write_all(b"bytes of any kind").unwrap();
-    idm_tests::eventually("the bytes arrive", || upstream.received().ends_with("bytes of any kind").then_some(()).ok_or_else(|| upstream.received()));
+    idm_tests::eventually("the bytes arrive", || {
+        upstream.received().ends_with("bytes of any kind").then_some(()).ok_or_else(|| upstream.received())
+    });
 }
 
 #[test]
@@ -194,7 +238,11 @@ fn t16_a_refused_body_is_never_read_as_a_request() {
     upstream.forget();
     let mut stream = TcpStream::connect(gateway.address).unwrap();
     let inner = "GET /public HTTP/1.1\r\nHost: a\r\n\r\n";
-    stream.write_all(format!("POST /admin HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{inner}", inner.len()).as_bytes()).unwrap();
+    stream
+        .write_all(
+            format!("POST /admin HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{inner}", inner.len()).as_bytes(),
+        )
+        .unwrap();
     assert_eq!(raw_on(&mut stream).status, 401);
     assert_eq!(raw_on(&mut stream).status, 0, "nothing more is answered on this connection");
     assert_eq!(upstream.received(), "");
@@ -219,7 +267,8 @@ fn framing_that_two_readers_would_read_differently_is_not_forwarded_twice() {
     }
     // With both, Transfer-Encoding alone counts (RFC 9112 §6.3), and only it goes on.
     upstream.forget();
-    let both = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    let both =
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
     let reply = raw(gateway.address, both.as_bytes());
     if reply.status == 200 {
         let received = upstream.received().to_ascii_lowercase();
@@ -239,7 +288,9 @@ fn large_uploads_and_answers_stream() {
     // The head and the first part arrive at the upstream while the rest has not been sent.
     stream.write_all(&vec![b'x'; 1 << 20]).unwrap();
     idm_tests::eventually("the first part streams through", || {
-        (upstream.received().len() > 1 << 20).then_some(()).ok_or_else(|| format!("{} bytes", upstream.received().len()))
+        (upstream.received().len() > 1 << 20)
+            .then_some(())
+            .ok_or_else(|| format!("{} bytes", upstream.received().len()))
     });
     stream.write_all(&vec![b'x'; size - (1 << 20)]).unwrap();
     assert_eq!(raw_on(&mut stream).status, 200);
@@ -248,7 +299,19 @@ fn large_uploads_and_answers_stream() {
 #[test]
 fn t22_nothing_in_authorization_is_a_server_error() {
     let (gateway, upstream) = guarded();
-    for value in ["", "Bearer", "Bearer ", "Basic", "Bearer a b", "\u{7f}", ",", "Bearer\t", "Bearer ....", "Digest username=\"", &"x".repeat(9000)] {
+    for value in [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic",
+        "Bearer a b",
+        "\u{7f}",
+        ",",
+        "Bearer\t",
+        "Bearer ....",
+        "Digest username=\"",
+        &"x".repeat(9000),
+    ] {
         let mut request = b"GET /admin HTTP/1.1\r\nHost: a\r\nX-Api-Key: ".to_vec();
         request.extend(value.as_bytes());
         request.extend(b"\r\n\r\n");

@@ -23,15 +23,46 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-authz", &["idm-authn", "idm-expr", "idm-plan", "idm-types"]),
     ("idm-transform", &["idm-authn", "idm-expr", "idm-jose", "idm-plan", "idm-types"]),
     ("idm-issue", &["idm-authn", "idm-expr", "idm-jose", "idm-plan", "idm-store", "idm-types"]),
-    ("idm-proxy", &["idm-audit", "idm-authn", "idm-authz", "idm-issue", "idm-plan", "idm-sign-in", "idm-store", "idm-transform", "idm-types"]),
-    ("idm-gateway", &["idm-audit", "idm-authn", "idm-compile", "idm-jose", "idm-plan", "idm-proxy", "idm-store", "idm-types"]),
+    (
+        "idm-proxy",
+        &[
+            "idm-audit",
+            "idm-authn",
+            "idm-authz",
+            "idm-issue",
+            "idm-plan",
+            "idm-sign-in",
+            "idm-store",
+            "idm-transform",
+            "idm-types",
+        ],
+    ),
+    (
+        "idm-gateway",
+        &["idm-audit", "idm-authn", "idm-compile", "idm-jose", "idm-plan", "idm-proxy", "idm-store", "idm-types"],
+    ),
     ("idm-operator", &["idm-api", "idm-audit", "idm-compile", "idm-plan", "idm-types"]),
-    ("idm", &["idm-api", "idm-audit", "idm-compile", "idm-gateway", "idm-jose", "idm-operator", "idm-plan", "idm-saml", "idm-store", "idm-types"]),
+    (
+        "idm",
+        &[
+            "idm-api",
+            "idm-audit",
+            "idm-compile",
+            "idm-gateway",
+            "idm-jose",
+            "idm-operator",
+            "idm-plan",
+            "idm-saml",
+            "idm-store",
+            "idm-types",
+        ],
+    ),
     ("idm-tests", &["idm-jose", "idm-types"]),
     ("idm-e2e", &["idm-jose", "idm-types"]),
 ];
 
-/// What must not appear among a room's direct dependencies: IO, clients and runtimes in pure rooms, Kubernetes in the data plane.
+/// What must not appear among a room's direct dependencies: IO, clients and runtimes in pure rooms, Kubernetes in the
+/// data plane.
 const NEVER: &[(&str, &[&str])] = &[
     ("idm-types", &["tokio", "reqwest", "hyper"]),
     ("idm-plan", &["tokio", "reqwest", "hyper", "kube"]),
@@ -51,19 +82,27 @@ const NEVER: &[(&str, &[&str])] = &[
 ];
 
 fn metadata() -> cargo_metadata::Metadata {
-    MetadataCommand::new().manifest_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml")).no_deps().exec().unwrap()
+    MetadataCommand::new()
+        .manifest_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"))
+        .no_deps()
+        .exec()
+        .unwrap()
 }
 
 fn direct(kind: DependencyKind) -> BTreeMap<String, BTreeSet<String>> {
-    let names = |package: &cargo_metadata::Package| package.dependencies.iter().filter(|d| d.kind == kind).map(|d| d.name.clone()).collect();
+    let names = |package: &cargo_metadata::Package| {
+        package.dependencies.iter().filter(|d| d.kind == kind).map(|d| d.name.clone()).collect()
+    };
     metadata().packages.iter().map(|package| (package.name.to_string(), names(package))).collect()
 }
 
 #[test]
 fn rooms_depend_only_on_the_rooms_they_may() {
-    let allowed: BTreeMap<&str, BTreeSet<&str>> = EDGES.iter().map(|(room, edges)| (*room, edges.iter().copied().collect())).collect();
+    let allowed: BTreeMap<&str, BTreeSet<&str>> =
+        EDGES.iter().map(|(room, edges)| (*room, edges.iter().copied().collect())).collect();
     for (room, dependencies) in direct(DependencyKind::Normal) {
-        let ours: BTreeSet<&str> = dependencies.iter().map(String::as_str).filter(|name| allowed.contains_key(name)).collect();
+        let ours: BTreeSet<&str> =
+            dependencies.iter().map(String::as_str).filter(|name| allowed.contains_key(name)).collect();
         let may = allowed.get(room.as_str()).unwrap_or_else(|| panic!("{room} is not in the list of rooms"));
         assert_eq!(&ours, may, "{room}: left what it uses, right what the list says");
     }

@@ -1,12 +1,15 @@
 //! People sign in at a SAML identity provider whose signatures and encryption are those of xmlsec1 and openssl.
 //!
-//! The field's failures, by number: T-57, T-58, T-61, T-62 and T-69 "somebody else's signature", T-60 "where the signature
+//! The field's failures, by number: T-57, T-58, T-61, T-62 and T-69 "somebody else's signature", T-60 "where the
+//! signature
 //! stands", T-63, T-64 and T-70 "metadata cannot be used", T-65 "encrypted assertions", T-67 "counts once"; T-59, T-68
 //! and T-71 are unit tests and fuzz targets of `idm-saml`, T-66 is "suspended" in `sign_in.rs`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use idm_tests::{Browser, Gateway, IDP, Reply, SLO, SSO, SamlIdp, Says, Upstream, eventually, http, open_to, raw, signature_template};
+use idm_tests::{
+    Browser, Gateway, IDP, Reply, SLO, SSO, SamlIdp, Says, Upstream, eventually, http, open_to, raw, signature_template,
+};
 use serde_json::Value;
 
 struct Bed {
@@ -20,8 +23,12 @@ const SIGNED: &str = "    serviceProvider: {keyRef: {name: sp}}\n";
 
 fn bed_with(of_saml: &str, of_sign_in: &str) -> Bed {
     let (upstream, idp) = (Upstream::new(), SamlIdp::new());
-    let method = format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}]{of_sign_in}}}\n{IDENTITY}");
-    let gateway = Gateway::start_with(&[("all.yaml", &format!("{}{}", open_to(&upstream, &method), idp.federation(of_saml)))], &["--danger-insecure-issuers"]);
+    let method =
+        format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}]{of_sign_in}}}\n{IDENTITY}");
+    let gateway = Gateway::start_with(
+        &[("all.yaml", &format!("{}{}", open_to(&upstream, &method), idp.federation(of_saml)))],
+        &["--danger-insecure-issuers"],
+    );
     Bed { gateway, upstream, idp }
 }
 
@@ -68,7 +75,11 @@ impl Bed {
 
     /// The provider's page posts: without our cookies, from another site.
     fn post(&self, response: &str, relay_state: &str) -> Reply {
-        let body = format!("SAMLResponse={}&RelayState={}", http::encoded(&STANDARD.encode(response)), http::encoded(relay_state));
+        let body = format!(
+            "SAMLResponse={}&RelayState={}",
+            http::encoded(&STANDARD.encode(response)),
+            http::encoded(relay_state)
+        );
         raw(
             self.gateway.address,
             format!(
@@ -94,17 +105,33 @@ impl Bed {
 fn a_person_signs_in_with_saml_and_comes_back_to_the_page_first_asked_for() {
     let bed = bed_with(SIGNED, "");
     let mut sent = bed.begin();
-    assert!(sent.request.contains(&format!("AssertionConsumerServiceURL=\"{}\"", bed.consumer())) && sent.request.contains(&bed.entity()), "{}", sent.request);
+    assert!(
+        sent.request.contains(&format!("AssertionConsumerServiceURL=\"{}\"", bed.consumer()))
+            && sent.request.contains(&bed.entity()),
+        "{}",
+        sent.request
+    );
     let back = bed.finish(&bed.idp.signed_assertion(&bed.says(&sent)), &mut sent.browser);
     assert_eq!((back.status, back.header("location")), (303, Some("/orders?x=1")));
     assert_eq!(sent.browser.go("/orders?x=1").status, 200);
     let seen = bed.upstream.received().to_ascii_lowercase();
-    assert!(seen.contains("x-authenticated-userid: ana@shop.example\r\n") && seen.contains("x-authenticated-roles: order-reader,staff\r\n"), "{seen}");
+    assert!(
+        seen.contains("x-authenticated-userid: ana@shop.example\r\n")
+            && seen.contains("x-authenticated-roles: order-reader,staff\r\n"),
+        "{seen}"
+    );
     let brought = eventually("the record", || {
         let records = bed.gateway.records();
-        records.into_iter().find(|record| record["request"]["path"] == "/_idm/saml/consume/idp").ok_or_else(|| "not yet".into())
+        records
+            .into_iter()
+            .find(|record| record["request"]["path"] == "/_idm/saml/consume/idp")
+            .ok_or_else(|| "not yet".into())
     });
-    assert_eq!((brought["outcome"].as_str(), brought["identity"]["username"].as_str()), (Some("Permitted"), Some("ana@shop.example")), "{brought}");
+    assert_eq!(
+        (brought["outcome"].as_str(), brought["identity"]["username"].as_str()),
+        (Some("Permitted"), Some("ana@shop.example")),
+        "{brought}"
+    );
     assert_eq!(brought["identity"]["id"], format!("{IDP}#ana"));
 }
 
@@ -116,20 +143,39 @@ fn requests_are_signed_in_both_bindings_so_that_others_can_verify_them() {
     let query = there.split_once('?').unwrap().1;
     let (covered, signature) = query.split_once("&Signature=").unwrap();
     let signature = STANDARD.decode(&http::parameters(&format!("s={signature}"))["s"]).unwrap();
-    assert!(bed.idp.signed_text(covered, &signature, "sp") && !bed.idp.signed_text(&covered.replace("SAMLRequest=", "SAMLRequest=A"), &signature, "sp"));
+    assert!(
+        bed.idp.signed_text(covered, &signature, "sp")
+            && !bed.idp.signed_text(&covered.replace("SAMLRequest=", "SAMLRequest=A"), &signature, "sp")
+    );
     let request = bed.idp.inflated(&http::parameters(query)["SAMLRequest"]);
-    assert!(request.contains("ForceAuthn=\"true\"") && request.contains("<saml:AuthnContextClassRef>gold</saml:AuthnContextClassRef>"), "{request}");
-    let bed = bed_with("    requestBinding: Post\n    nameIdFormat: EmailAddress\n    serviceProvider: {entityId: 'urn:shop', keyRef: {name: sp}}\n", "");
+    assert!(
+        request.contains("ForceAuthn=\"true\"")
+            && request.contains("<saml:AuthnContextClassRef>gold</saml:AuthnContextClassRef>"),
+        "{request}"
+    );
+    let bed = bed_with(
+        "    requestBinding: Post\n    nameIdFormat: EmailAddress\n    serviceProvider: {entityId: 'urn:shop', keyRef: {name: sp}}\n",
+        "",
+    );
     let mut browser = Browser::new(bed.gateway.address);
     let page = browser.go("/_idm?to=%2Forders");
-    assert!(page.status == 200 && page.body.contains(&format!("action=\"{SSO}\"")) && !page.body.contains("<script"), "{page:?}");
-    assert!(page.header("content-security-policy").unwrap().contains("form-action 'self' https://idp.example"), "{page:?}");
+    assert!(
+        page.status == 200 && page.body.contains(&format!("action=\"{SSO}\"")) && !page.body.contains("<script"),
+        "{page:?}"
+    );
+    assert!(
+        page.header("content-security-policy").unwrap().contains("form-action 'self' https://idp.example"),
+        "{page:?}"
+    );
     let value = page.body.split("name=\"SAMLRequest\" value=\"").nth(1).unwrap().split('"').next().unwrap();
     let request = String::from_utf8(STANDARD.decode(value).unwrap()).unwrap();
     assert!(request.contains("urn:shop") && request.contains("nameid-format:emailAddress"), "{request}");
     let element = "urn:oasis:names:tc:SAML:2.0:protocol:AuthnRequest";
     assert!(bed.idp.verifies(&request, element, "sp"));
-    assert!(!bed.idp.verifies(&request.replace("urn:shop", "urn:evil"), element, "sp") && !bed.idp.verifies(&request, element, "attacker"));
+    assert!(
+        !bed.idp.verifies(&request.replace("urn:shop", "urn:evil"), element, "sp")
+            && !bed.idp.verifies(&request, element, "attacker")
+    );
 }
 
 #[test]
@@ -142,14 +188,25 @@ fn an_answer_counts_once_and_for_the_browser_that_asked() {
     // Somebody else's browser comes for it: it is gone then, for both.
     let anew = other.browser.go(&ticket);
     bed.refused(&anew, 303, "UnknownSignIn");
-    assert_eq!((anew.header("location"), other.browser.jar.contains_key("OIDC_SESSION")), (Some("/_idm?to=%2Forders%3Fx%3D1"), false));
+    assert_eq!(
+        (anew.header("location"), other.browser.jar.contains_key("OIDC_SESSION")),
+        (Some("/_idm?to=%2Forders%3Fx%3D1"), false)
+    );
     let mut sent = sent;
     bed.refused(&sent.browser.go(&ticket), 400, "UnknownSignIn");
     bed.refused(&sent.browser.go("/_idm/callback/idp?ticket=AAAA"), 400, "UnknownSignIn");
     bed.refused(&sent.browser.go("/_idm/callback/idp"), 400, "UnknownSignIn");
     // An answer to a request that was never made, and one that nobody asked for.
-    bed.refused(&bed.post(&bed.idp.signed_assertion(&Says { in_response_to: Some("_never".into()), ..bed.says(&sent) }), ""), 400, "UnknownSignIn");
-    bed.refused(&bed.post(&bed.idp.signed_assertion(&Says { in_response_to: None, ..bed.says(&sent) }), "/orders"), 400, "UnknownSignIn");
+    bed.refused(
+        &bed.post(&bed.idp.signed_assertion(&Says { in_response_to: Some("_never".into()), ..bed.says(&sent) }), ""),
+        400,
+        "UnknownSignIn",
+    );
+    bed.refused(
+        &bed.post(&bed.idp.signed_assertion(&Says { in_response_to: None, ..bed.says(&sent) }), "/orders"),
+        400,
+        "UnknownSignIn",
+    );
     // A second answer to a request that was answered.
     let mut again = bed.begin();
     assert_eq!(bed.finish(&bed.idp.signed_assertion(&bed.says(&again)), &mut again.browser).status, 303);
@@ -162,7 +219,9 @@ fn sign_in_may_begin_at_the_provider_where_that_is_chosen() {
     let bed = bed_with("    unsolicited: DangerAccept\n", "");
     let mut browser = Browser::new(bed.gateway.address);
     let says = Says { in_response_to: None, ..Says::to("", &bed.consumer(), &bed.entity()) };
-    for (relay_state, expected) in [("/orders?x=1", "/orders?x=1"), ("https://evil.example", "/"), ("//evil.example", "/"), ("", "/")] {
+    for (relay_state, expected) in
+        [("/orders?x=1", "/orders?x=1"), ("https://evil.example", "/"), ("//evil.example", "/"), ("", "/")]
+    {
         let says = Says { id: format!("_unsolicited{}", relay_state.len()), ..says.clone() };
         let ticket = browser.location(&bed.post(&bed.idp.signed_assertion(&says), relay_state));
         let back = browser.go(&ticket);
@@ -186,7 +245,10 @@ fn an_answer_that_is_not_for_us_here_and_now_is_refused() {
         ("condition", Box::new(|says| says.conditions = "<x:Odd xmlns:x=\"urn:x\"/>".into()), "not understood"),
         (
             "second audience",
-            Box::new(|says| says.conditions = "<saml:AudienceRestriction><saml:Audience>other</saml:Audience></saml:AudienceRestriction>".into()),
+            Box::new(|says| {
+                says.conditions =
+                    "<saml:AudienceRestriction><saml:Audience>other</saml:Audience></saml:AudienceRestriction>".into()
+            }),
             "`Audience`",
         ),
         ("no name", Box::new(|says| says.name = String::new()), "`NameID`"),
@@ -214,7 +276,8 @@ fn an_answer_that_is_not_for_us_here_and_now_is_refused() {
 fn where_the_signature_stands_decides_as_the_federation_says() {
     let strict = bed_with("", "");
     let sent = strict.begin();
-    let record = strict.refused(&strict.post(&strict.idp.signed_response(&strict.says(&sent)), ""), 403, "UntrustedSignIn");
+    let record =
+        strict.refused(&strict.post(&strict.idp.signed_response(&strict.says(&sent)), ""), 403, "UntrustedSignIn");
     assert!(record["detail"].as_str().unwrap().contains("the assertion itself is not signed"), "{record}");
     let unsigned = |bed: &Bed, says: &Says| bed.idp.response(says, &bed.idp.assertion(says, ""), "");
     let lenient = bed_with("    requireSignedAssertions: false\n", "");
@@ -253,7 +316,11 @@ fn encrypted_assertions_are_opened_and_must_be_signed_inside() {
     let unsigned = bed.idp.response(&evil, &bed.idp.encrypt(&bed.idp.assertion(&evil, ""), &aes, "aes-256", oaep), "");
     bed.refused(&bed.post(&unsigned, ""), 403, "UntrustedSignIn");
     let forged = bed.idp.sign(&bed.idp.assertion(&evil, &signature_template(&evil.id)), "attacker");
-    bed.refused(&bed.post(&bed.idp.response(&evil, &bed.idp.encrypt(&forged, &aes, "aes-256", oaep), ""), ""), 403, "UntrustedSignIn");
+    bed.refused(
+        &bed.post(&bed.idp.response(&evil, &bed.idp.encrypt(&forged, &aes, "aes-256", oaep), ""), ""),
+        403,
+        "UntrustedSignIn",
+    );
     // Algorithms with a history are refused by name, and what does not open is one error whatever is wrong inside.
     let assertion = bed.idp.sign(&bed.idp.assertion(&says, &signature_template(&says.id)), "idp");
     let old = bed.idp.response(&says, &bed.idp.encrypt(&assertion, &aes, "aes-256", &format!("{xenc}rsa-1_5")), "");
@@ -268,12 +335,16 @@ fn encrypted_assertions_are_opened_and_must_be_signed_inside() {
         let changed = format!("{before}<xenc:CipherValue>{}", String::from_utf8(bytes).unwrap());
         let record = bed.refused(&bed.post(&changed, ""), 403, "UntrustedSignIn");
         let detail = record["detail"].as_str().unwrap();
-        assert!(detail == "the encrypted assertion cannot be opened" || detail.starts_with("the signature does not hold"), "{at}: {record}");
+        assert!(
+            detail == "the encrypted assertion cannot be opened" || detail.starts_with("the signature does not hold"),
+            "{at}: {record}"
+        );
     }
     let keyless = bed_with("", "");
     let sent = keyless.begin();
     let says = keyless.says(&sent);
-    let response = keyless.idp.response(&says, &keyless.idp.encrypt(&keyless.idp.assertion(&says, ""), &aes, "aes-256", oaep), "");
+    let response =
+        keyless.idp.response(&says, &keyless.idp.encrypt(&keyless.idp.assertion(&says, ""), &aes, "aes-256", oaep), "");
     let record = keyless.refused(&keyless.post(&response, ""), 403, "UntrustedSignIn");
     assert!(record["detail"].as_str().unwrap().contains("no RSA key to open it"), "{record}");
 }
@@ -297,16 +368,32 @@ fn nobody_gets_in_with_somebody_elses_signature() {
     let evil = bare.replace(">ana<", ">admin<").replace("ana@shop", "admin@shop").replace(&says.id, "_evil");
     let with = |inside: &str| valid.replace(&assertion, inside);
     let signed_evil = |signature: &str| evil.replace("</saml:Issuer>", &format!("</saml:Issuer>{signature}"));
-    let object = |inside: &str| signature.replace("</ds:Signature>", &format!("<ds:Object>{inside}</ds:Object></ds:Signature>"));
+    let object =
+        |inside: &str| signature.replace("</ds:Signature>", &format!("<ds:Object>{inside}</ds:Object></ds:Signature>"));
     let of_response = between(&whole, "<ds:Signature ", "</ds:Signature>");
     let bare_response = whole.replace(&of_response, "");
-    let evil_response = bare_response.replace(">ana<", ">admin<").replace("ana@shop", "admin@shop").replace(&format!("_response{}", says.id), "_evil");
-    let response_with = |signature: &str| evil_response.replacen("</saml:Issuer>", &format!("</saml:Issuer>{signature}"), 1);
-    let forged = bed
-        .idp
-        .sign(&bed.idp.response(&says, &bed.idp.assertion(&Says { name: "admin".into(), ..says.clone() }, &signature_template(&says.id)), ""), "attacker");
+    let evil_response = bare_response
+        .replace(">ana<", ">admin<")
+        .replace("ana@shop", "admin@shop")
+        .replace(&format!("_response{}", says.id), "_evil");
+    let response_with =
+        |signature: &str| evil_response.replacen("</saml:Issuer>", &format!("</saml:Issuer>{signature}"), 1);
+    let forged = bed.idp.sign(
+        &bed.idp.response(
+            &says,
+            &bed.idp.assertion(&Says { name: "admin".into(), ..says.clone() }, &signature_template(&says.id)),
+            "",
+        ),
+        "attacker",
+    );
     let mutants: Vec<(&str, String)> = vec![
-        ("XSW1", response_with(&of_response.replace("</ds:Signature>", &format!("<ds:Object>{bare_response}</ds:Object></ds:Signature>")))),
+        (
+            "XSW1",
+            response_with(
+                &of_response
+                    .replace("</ds:Signature>", &format!("<ds:Object>{bare_response}</ds:Object></ds:Signature>")),
+            ),
+        ),
         ("XSW2", response_with(&format!("{bare_response}{of_response}"))),
         ("XSW3", with(&format!("{evil}{assertion}"))),
         ("XSW3 the other way", with(&format!("{assertion}{evil}"))),
@@ -314,37 +401,105 @@ fn nobody_gets_in_with_somebody_elses_signature() {
         ("XSW5", with(&format!("{}{bare}", signed_evil(&signature)))),
         ("XSW6", with(&signed_evil(&object(&bare)))),
         ("XSW7", with(&format!("<samlp:Extensions>{assertion}</samlp:Extensions>{evil}"))),
-        ("XSW8", with(&signed_evil(&signature.replace("</ds:Signature>", &format!("<ds:Object>{bare}</ds:Object></ds:Signature>"))))),
+        (
+            "XSW8",
+            with(&signed_evil(
+                &signature.replace("</ds:Signature>", &format!("<ds:Object>{bare}</ds:Object></ds:Signature>")),
+            )),
+        ),
         ("same name", with(&format!("{}{assertion}", evil.replace("_evil", &says.id)))),
-        ("name in another case", with(&assertion.replace("<saml:Subject>", &format!("<saml:Subject Id=\"{}\">", says.id)))),
-        ("in the advice", with(&evil.replace("<saml:AuthnStatement", &format!("<saml:Advice>{assertion}</saml:Advice><saml:AuthnStatement")))),
+        (
+            "name in another case",
+            with(&assertion.replace("<saml:Subject>", &format!("<saml:Subject Id=\"{}\">", says.id))),
+        ),
+        (
+            "in the advice",
+            with(&evil.replace(
+                "<saml:AuthnStatement",
+                &format!("<saml:Advice>{assertion}</saml:Advice><saml:AuthnStatement"),
+            )),
+        ),
         ("unsigned", with(&bare)),
-        ("signature elsewhere", valid.replace(&assertion, &bare).replace("<samlp:Status>", &format!("{signature}<samlp:Status>"))),
+        (
+            "signature elsewhere",
+            valid.replace(&assertion, &bare).replace("<samlp:Status>", &format!("{signature}<samlp:Status>")),
+        ),
         ("signature twice", with(&assertion.replace(&signature, &format!("{signature}{signature}")))),
         ("another's key", forged),
         ("changed", valid.replace(">ana<", ">admin<")),
         ("changed attribute", valid.replace(">staff<", ">admins<")),
         ("comment", valid.replace(">ana<", ">an<!-- -->a<")),
         ("comment in the signed text", valid.replace(">ana<", ">ana<!---->.evil<")),
-        ("entity", valid.replace("<samlp:Response", "<!DOCTYPE r [<!ENTITY e \"admin\">]><samlp:Response").replace(">ana<", ">&e;<")),
+        (
+            "entity",
+            valid
+                .replace("<samlp:Response", "<!DOCTYPE r [<!ENTITY e \"admin\">]><samlp:Response")
+                .replace(">ana<", ">&e;<"),
+        ),
         ("document type", format!("<!DOCTYPE r>{valid}")),
         ("processing instruction", valid.replace(">ana<", "><?x y?>ana<")),
         ("CDATA", valid.replace(">ana<", "><![CDATA[ana]]><")),
         ("element in the name", valid.replace(">ana<", ">ana<x/><")),
-        ("two references", with(&assertion.replace("</ds:Reference>", &format!("</ds:Reference>{}", between(&signature, "<ds:Reference", "</ds:Reference>"))))),
+        (
+            "two references",
+            with(&assertion.replace(
+                "</ds:Reference>",
+                &format!("</ds:Reference>{}", between(&signature, "<ds:Reference", "</ds:Reference>")),
+            )),
+        ),
         ("empty reference", with(&assertion.replace(&format!("URI=\"#{}\"", says.id), "URI=\"\""))),
         ("no transforms", with(&assertion.replace(&between(&signature, "<ds:Transforms>", "</ds:Transforms>"), ""))),
         (
             "a transform more",
-            with(&assertion.replace("<ds:Transforms>", "<ds:Transforms><ds:Transform Algorithm=\"http://www.w3.org/TR/1999/REC-xslt-19991116\"/>")),
+            with(&assertion.replace(
+                "<ds:Transforms>",
+                "<ds:Transforms><ds:Transform Algorithm=\"http://www.w3.org/TR/1999/REC-xslt-19991116\"/>",
+            )),
         ),
         ("with comments", with(&assertion.replacen("xml-exc-c14n#\"", "xml-exc-c14n#WithComments\"", 1))),
-        ("inclusive", with(&assertion.replacen("http://www.w3.org/2001/10/xml-exc-c14n#", "http://www.w3.org/TR/2001/REC-xml-c14n-20010315", 1))),
-        ("SHA-1", with(&assertion.replace("http://www.w3.org/2001/04/xmldsig-more#rsa-sha256", "http://www.w3.org/2000/09/xmldsig#rsa-sha1"))),
-        ("HMAC", with(&assertion.replace("http://www.w3.org/2001/04/xmldsig-more#rsa-sha256", "http://www.w3.org/2000/09/xmldsig#hmac-sha1"))),
-        ("SHA-1 digest", with(&assertion.replace("http://www.w3.org/2001/04/xmlenc#sha256", "http://www.w3.org/2000/09/xmldsig#sha1"))),
-        ("no digest", with(&assertion.replace(&between(&signature, "<ds:DigestValue>", "</ds:DigestValue>"), "<ds:DigestValue/>"))),
-        ("no value", with(&assertion.replace(&between(&signature, "<ds:SignatureValue>", "</ds:SignatureValue>"), "<ds:SignatureValue/>"))),
+        (
+            "inclusive",
+            with(&assertion.replacen(
+                "http://www.w3.org/2001/10/xml-exc-c14n#",
+                "http://www.w3.org/TR/2001/REC-xml-c14n-20010315",
+                1,
+            )),
+        ),
+        (
+            "SHA-1",
+            with(&assertion.replace(
+                "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256",
+                "http://www.w3.org/2000/09/xmldsig#rsa-sha1",
+            )),
+        ),
+        (
+            "HMAC",
+            with(&assertion.replace(
+                "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256",
+                "http://www.w3.org/2000/09/xmldsig#hmac-sha1",
+            )),
+        ),
+        (
+            "SHA-1 digest",
+            with(
+                &assertion.replace("http://www.w3.org/2001/04/xmlenc#sha256", "http://www.w3.org/2000/09/xmldsig#sha1"),
+            ),
+        ),
+        (
+            "no digest",
+            with(
+                &assertion.replace(&between(&signature, "<ds:DigestValue>", "</ds:DigestValue>"), "<ds:DigestValue/>"),
+            ),
+        ),
+        (
+            "no value",
+            with(
+                &assertion.replace(
+                    &between(&signature, "<ds:SignatureValue>", "</ds:SignatureValue>"),
+                    "<ds:SignatureValue/>",
+                ),
+            ),
+        ),
         ("SAML 1", valid.replace("SAML:2.0:assertion", "SAML:1.0:assertion")),
         ("version", valid.replacen("Version=\"2.0\"", "Version=\"1.1\"", 1)),
         ("other destination", valid.replacen("Destination=\"http", "Destination=\"https://evil.example/http", 1)),
@@ -359,7 +514,10 @@ fn nobody_gets_in_with_somebody_elses_signature() {
         let record = bed.gateway.record(reply.decision());
         let expected = if mutant.is_empty() { (400, "UnknownSignIn") } else { (403, "UntrustedSignIn") };
         assert_eq!((reply.status, record["reason"].as_str().unwrap()), expected, "{name}: {record}");
-        assert!(!record["detail"].as_str().unwrap().contains("admin") && !reply.body.contains("admin"), "{name}: {record}");
+        assert!(
+            !record["detail"].as_str().unwrap().contains("admin") && !reply.body.contains("admin"),
+            "{name}: {record}"
+        );
     }
     assert_eq!(bed.upstream.received(), "");
     // And the valid one was valid all the time.
@@ -378,11 +536,16 @@ fn a_new_certificate_arrives_by_itself_and_an_old_one_leaves() {
     let federation = format!(
         "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: idp, uid: uid-idp}}\nspec: {{saml: {{entityId: '{IDP}', metadata: {{uri: 'http://{address}/metadata'}}}}}}\n"
     );
-    let gateway = Gateway::start_with(&[("all.yaml", &format!("{}{federation}", open_to(&upstream, &method)))], &["--danger-insecure-issuers"]);
+    let gateway = Gateway::start_with(
+        &[("all.yaml", &format!("{}{federation}", open_to(&upstream, &method)))],
+        &["--danger-insecure-issuers"],
+    );
     let bed = Bed { gateway, upstream, idp };
     let mut sent = bed.begin();
     assert_eq!(bed.finish(&bed.idp.signed_assertion(&bed.says(&sent)), &mut sent.browser).status, 303);
-    let with_next = |says: &Says| bed.idp.sign(&bed.idp.response(says, &bed.idp.assertion(says, &signature_template(&says.id)), ""), "next");
+    let with_next = |says: &Says| {
+        bed.idp.sign(&bed.idp.response(says, &bed.idp.assertion(says, &signature_template(&says.id)), ""), "next")
+    };
     *metadata.lock().unwrap() = bed.idp.metadata(&["next"]);
     // The first signature of an unknown key makes us look; from then on the old key is worth nothing.
     let mut sent = bed.begin();
@@ -408,9 +571,17 @@ fn sessions_end_together_in_both_directions() {
     let (endpoint, query) = to.split_once('?').unwrap();
     assert_eq!(endpoint, SLO);
     let request = bed.idp.inflated(&http::parameters(query)["SAMLRequest"]);
-    assert!(request.contains(&format!("<samlp:SessionIndex>{session}</samlp:SessionIndex>")) && request.contains(">ana</saml:NameID>"), "{request}");
+    assert!(
+        request.contains(&format!("<samlp:SessionIndex>{session}</samlp:SessionIndex>"))
+            && request.contains(">ana</saml:NameID>"),
+        "{request}"
+    );
     let (covered, signature) = query.split_once("&Signature=").unwrap();
-    assert!(bed.idp.signed_text(covered, &STANDARD.decode(&http::parameters(&format!("s={signature}"))["s"]).unwrap(), "sp"));
+    assert!(bed.idp.signed_text(
+        covered,
+        &STANDARD.decode(&http::parameters(&format!("s={signature}"))["s"]).unwrap(),
+        "sp"
+    ));
     let back = browser.go(&format!("/_idm/saml/logout/idp?SAMLResponse={}", http::encoded("x")));
     assert_eq!(browser.location(&back), "/_idm/logged-out");
     // The provider's: one session by its name, in a query and in a form.
@@ -423,8 +594,14 @@ fn sessions_end_together_in_both_directions() {
     for (query, why) in [
         (bed.idp.signed_query("SAMLRequest", &request, "r", "attacker"), "another's key"),
         (bed.idp.signed_query("SAMLRequest", &request, "r", "idp").replace("RelayState=r", "RelayState=s"), "changed"),
-        (bed.idp.signed_query("SAMLRequest", &request, "r", "idp").split("&SigAlg").next().unwrap().to_owned(), "unsigned"),
-        (bed.idp.signed_query("SAMLRequest", &request.replace(IDP, "https://evil.example"), "r", "idp"), "another issuer"),
+        (
+            bed.idp.signed_query("SAMLRequest", &request, "r", "idp").split("&SigAlg").next().unwrap().to_owned(),
+            "unsigned",
+        ),
+        (
+            bed.idp.signed_query("SAMLRequest", &request.replace(IDP, "https://evil.example"), "r", "idp"),
+            "another issuer",
+        ),
         (bed.idp.signed_query("SAMLRequest", &request.replace("/_idm/saml", "/other"), "r", "idp"), "another address"),
     ] {
         let reply = anybody.clone().go(&format!("/_idm/saml/logout/idp?{query}"));
@@ -438,7 +615,10 @@ fn sessions_end_together_in_both_directions() {
     let parameters = http::parameters(to.split_once('?').unwrap().1);
     let response = bed.idp.inflated(&parameters["SAMLResponse"]);
     assert!(
-        to.starts_with(SLO) && parameters["RelayState"] == "state&1" && response.contains("InResponseTo=\"_out1\"") && response.contains("status:Success"),
+        to.starts_with(SLO)
+            && parameters["RelayState"] == "state&1"
+            && response.contains("InResponseTo=\"_out1\"")
+            && response.contains("status:Success"),
         "{to} {response}"
     );
     bed.refused(&one.fetch("/orders"), 401, "SessionEnded");
@@ -450,7 +630,12 @@ fn sessions_end_together_in_both_directions() {
     let signed = bed.idp.sign(&bed.idp.logout_request("_out2", &slo, "ana", &[], &signature_template("_out2")), "idp");
     let post = |message: &str| {
         let body = format!("SAMLRequest={}", http::encoded(&STANDARD.encode(message)));
-        anybody.clone().send("POST", "/_idm/saml/logout/idp", &[("Content-Type", "application/x-www-form-urlencoded")], &body)
+        anybody.clone().send(
+            "POST",
+            "/_idm/saml/logout/idp",
+            &[("Content-Type", "application/x-www-form-urlencoded")],
+            &body,
+        )
     };
     bed.refused(&post(&signed.replace(">ana<", ">bob<")), 400, "InvalidLogoutToken");
     assert_eq!(post(&signed).status, 303);
@@ -500,7 +685,10 @@ fn a_provider_whose_metadata_cannot_be_used_lets_nobody_in() {
     let federation = format!(
         "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: idp, uid: uid-idp}}\nspec: {{saml: {{entityId: '{IDP}', metadata: {{uri: 'http://{address}/metadata'}}}}}}\n"
     );
-    let gateway = Gateway::start_with(&[("all.yaml", &format!("{}{federation}", open_to(&upstream, &method)))], &["--danger-insecure-issuers"]);
+    let gateway = Gateway::start_with(
+        &[("all.yaml", &format!("{}{federation}", open_to(&upstream, &method)))],
+        &["--danger-insecure-issuers"],
+    );
     let bed = Bed { gateway, upstream, idp };
     let record = bed.refused(&Browser::new(bed.gateway.address).go("/_idm"), 503, "ProviderUnavailable");
     assert!(record["detail"].as_str().unwrap().contains("answered 500"), "{record}");
@@ -517,13 +705,19 @@ fn signatures_are_taken_with_rsa_and_on_curves_with_every_sha_2() {
     let keys = ["idp", "P-256", "P-384", "P-521"];
     let method = format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}]}}\n{IDENTITY}");
     let federation = idp.federation("").replace(&idp.metadata(&["idp"]), &idp.metadata(&keys));
-    let gateway = Gateway::start_with(&[("all.yaml", &format!("{}{federation}", open_to(&upstream, &method)))], &["--danger-insecure-issuers"]);
+    let gateway = Gateway::start_with(
+        &[("all.yaml", &format!("{}{federation}", open_to(&upstream, &method)))],
+        &["--danger-insecure-issuers"],
+    );
     let bed = Bed { gateway, upstream, idp };
     let signed = |says: &Says, key: &str, algorithm: &str, digest: &str| {
-        let template = signature_template(&says.id).replace(&of("xmldsig-more", "rsa-sha256"), algorithm).replace(&of("xmlenc", "sha256"), digest);
+        let template = signature_template(&says.id)
+            .replace(&of("xmldsig-more", "rsa-sha256"), algorithm)
+            .replace(&of("xmlenc", "sha256"), digest);
         bed.idp.sign(&bed.idp.response(says, &bed.idp.assertion(says, &template), ""), key)
     };
-    let digests = [("256", of("xmlenc", "sha256")), ("384", of("xmldsig-more", "sha384")), ("512", of("xmlenc", "sha512"))];
+    let digests =
+        [("256", of("xmlenc", "sha256")), ("384", of("xmldsig-more", "sha384")), ("512", of("xmlenc", "sha512"))];
     for (size, digest) in &digests {
         let curve = cases.iter().find(|(_, of)| of == size).unwrap().0;
         for (key, algorithm) in [("idp", format!("rsa-sha{size}")), (curve, format!("ecdsa-sha{size}"))] {
@@ -534,6 +728,10 @@ fn signatures_are_taken_with_rsa_and_on_curves_with_every_sha_2() {
     }
     // A hash that does not belong to the curve is nobody's signature here, though openssl makes it.
     let sent = bed.begin();
-    let record = bed.refused(&bed.post(&signed(&bed.says(&sent), "P-256", &of("xmldsig-more", "ecdsa-sha512"), &digests[0].1), ""), 403, "UntrustedSignIn");
+    let record = bed.refused(
+        &bed.post(&signed(&bed.says(&sent), "P-256", &of("xmldsig-more", "ecdsa-sha512"), &digests[0].1), ""),
+        403,
+        "UntrustedSignIn",
+    );
     assert!(record["detail"].as_str().unwrap().contains("no known key"), "{record}");
 }

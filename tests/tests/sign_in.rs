@@ -1,15 +1,20 @@
 //! People sign in at an OpenID Connect provider, which behaves well or as it is told.
 //!
 //! The field's failures, by number: T-05 "a credential says" (unverified addresses), T-38 "side by side", T-39 and T-47
-//! "an answer counts", T-42 "does not prove", T-43 "never taken for each other", T-44 "refreshed once" and "two gateways",
+//! "an answer counts", T-42 "does not prove", T-43 "never taken for each other", T-44 "refreshed once" and "two
+//! gateways",
 //! T-46 "a restart loses", T-48 "an answer counts" (verifier and challenge), T-51 "no secret", T-52 "a path of the same
-//! host", T-55 "a person signs in" (issuer and subject). T-40 and T-41 have no ground here: nothing is signed into cookies.
+//! host", T-55 "a person signs in" (issuer and subject). T-40 and T-41 have no ground here: nothing is signed into
+//! cookies.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use idm_jose::SigningKey;
-use idm_tests::{Authority, Browser, CLIENT_SECRET, Gateway, Provider, Redis, Reply, Script, Upstream, eventually, now, open_to, raw, secret};
+use idm_tests::{
+    Authority, Browser, CLIENT_SECRET, Gateway, Provider, Redis, Reply, Script, Upstream, eventually, now, open_to,
+    raw, secret,
+};
 use idm_types::Algorithm;
 use serde_json::{Value, json};
 
@@ -28,7 +33,8 @@ fn key() -> SigningKey {
 /// A gateway where people sign in at one provider: with these members of `signIn`, of the policy and of the client.
 fn bed_with(of_sign_in: &str, of_policy: &str, of_client: &str) -> Bed {
     let (upstream, provider) = (Upstream::new(), Provider::new(key()));
-    let method = format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}]{of_sign_in}}}\n{of_policy}");
+    let method =
+        format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}]{of_sign_in}}}\n{of_policy}");
     let yaml = format!("{}{}", open_to(&upstream, &method), provider.federation("idp", of_client));
     let gateway = Gateway::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
     Bed { gateway, upstream, provider }
@@ -72,20 +78,39 @@ fn a_person_signs_in_and_comes_back_to_the_page_first_asked_for() {
     assert!(browser.jar["OIDC_SESSION"].len() == 43, "{:?}", browser.jar);
     assert_eq!(browser.go("/orders?day=1&x=%2F").status, 200);
     let seen = bed.upstream.received().to_ascii_lowercase();
-    assert!(seen.contains("x-authenticated-userid: ana\r\n") && seen.contains("x-authenticated-email: ana@shop.example\r\n"), "{seen}");
+    assert!(
+        seen.contains("x-authenticated-userid: ana\r\n")
+            && seen.contains("x-authenticated-email: ana@shop.example\r\n"),
+        "{seen}"
+    );
     assert!(seen.contains("x-authenticated-roles: order-reader\r\n"), "{seen}");
     assert!(!seen.contains("oidc_") && !seen.contains("planted"), "no cookie of ours goes on: {seen}");
     let record = eventually("the record", || {
         let records = bed.gateway.records();
-        records.iter().find(|record| record["outcome"] == "Permitted" && record["request"]["path"] == "/orders").cloned().ok_or_else(|| format!("{records:?}"))
+        records
+            .iter()
+            .find(|record| record["outcome"] == "Permitted" && record["request"]["path"] == "/orders")
+            .cloned()
+            .ok_or_else(|| format!("{records:?}"))
     });
     assert_eq!(record["identity"]["id"], format!("{}#ana", bed.provider.issuer()), "{record}");
-    assert_eq!((record["identity"]["kind"].as_str(), record["policy"]["method"].as_str()), (Some("signIn"), Some("staff")), "{record}");
+    assert_eq!(
+        (record["identity"]["kind"].as_str(), record["policy"]["method"].as_str()),
+        (Some("signIn"), Some("staff")),
+        "{record}"
+    );
     let callback = eventually("the record", || {
         let records = bed.gateway.records();
-        records.into_iter().find(|record| record["request"]["path"] == "/_idm/callback/idp").ok_or_else(|| "not yet".into())
+        records
+            .into_iter()
+            .find(|record| record["request"]["path"] == "/_idm/callback/idp")
+            .ok_or_else(|| "not yet".into())
     });
-    assert_eq!((callback["outcome"].as_str(), callback["identity"]["username"].as_str()), (Some("Permitted"), Some("ana")), "{callback}");
+    assert_eq!(
+        (callback["outcome"].as_str(), callback["identity"]["username"].as_str()),
+        (Some("Permitted"), Some("ana")),
+        "{callback}"
+    );
     assert_eq!(callback["route"], "IdentityPolicy default/p sign-in: callback idp");
 }
 
@@ -164,7 +189,10 @@ fn an_answer_counts_for_the_browser_that_asked_and_once() {
     another.to_provider("/orders");
     let begins_anew = another.go(&back);
     bed.refused(&begins_anew, 303, "UnknownSignIn");
-    assert_eq!((begins_anew.header("location"), another.jar.contains_key("OIDC_SESSION")), (Some("/_idm?to=%2Forders"), false));
+    assert_eq!(
+        (begins_anew.header("location"), another.jar.contains_key("OIDC_SESSION")),
+        (Some("/_idm?to=%2Forders"), false)
+    );
     bed.refused(&bed.browser().go(&back), 400, "UnknownSignIn");
     for (target, reason) in [
         (format!("{path}?{code}&{iss}"), "UnknownSignIn"),
@@ -180,7 +208,10 @@ fn an_answer_counts_for_the_browser_that_asked_and_once() {
     assert!(bed.provider.asked("/token").is_empty(), "nothing was redeemed");
     bed.refused(&browser.send("POST", &back, &[], ""), 400, "MalformedRequest");
     // A state that was changed on the way counts for nothing but its page, and that only if it is one of ours.
-    for (changed, leads_to) in [(state.replace('.', "A."), "/_idm?to=%2Forders"), (format!("state=x.{}", idm_jose::to_base64url(b"//evil")), "/_idm")] {
+    for (changed, leads_to) in [
+        (state.replace('.', "A."), "/_idm?to=%2Forders"),
+        (format!("state=x.{}", idm_jose::to_base64url(b"//evil")), "/_idm"),
+    ] {
         let reply = browser.go(&format!("{path}?{changed}&{code}&{iss}"));
         bed.refused(&reply, 303, "UnknownSignIn");
         assert_eq!(reply.header("location"), Some(leads_to), "{changed}");
@@ -190,7 +221,11 @@ fn an_answer_counts_for_the_browser_that_asked_and_once() {
     assert_eq!(bed.provider.asked("/token").len(), 1);
     let again = browser.go(&back);
     bed.refused(&again, 303, "UnknownSignIn");
-    assert_eq!(again.header("location"), Some("/_idm?to=%2Forders"), "who goes back in the history ends up at the page");
+    assert_eq!(
+        again.header("location"),
+        Some("/_idm?to=%2Forders"),
+        "who goes back in the history ends up at the page"
+    );
     assert_eq!(bed.provider.asked("/token").len(), 1, "what was used is not redeemed again");
     // A sign-in without a code, and one without both.
     let mut third = bed.browser();
@@ -248,7 +283,10 @@ fn an_answer_that_does_not_prove_who_it_is_lets_nobody_in() {
         let record = bed.refused(&reply, 403, "UntrustedSignIn");
         assert!(record["detail"].as_str().unwrap().contains(found), "{name}: {record}");
         assert!(!browser.jar.contains_key("OIDC_SESSION"), "{name}");
-        assert!(reply.header("content-type").unwrap().starts_with("text/html") && reply.body.contains(reply.decision()), "{name}");
+        assert!(
+            reply.header("content-type").unwrap().starts_with("text/html") && reply.body.contains(reply.decision()),
+            "{name}"
+        );
     }
     bed.provider.behave();
     assert_eq!(bed.come_back(&mut bed.browser()).status, 303);
@@ -282,8 +320,10 @@ fn tabs_that_are_opened_at_once_all_come_back_to_their_pages() {
 #[test]
 fn two_providers_are_never_taken_for_each_other() {
     let (upstream, honest, other) = (Upstream::new(), Provider::new(key()), Provider::new(key()));
-    let method = format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}, {{name: other}}]}}\n{IDENTITY}");
-    let yaml = format!("{}{}{}", open_to(&upstream, &method), honest.federation("idp", ""), other.federation("other", ""));
+    let method =
+        format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}, {{name: other}}]}}\n{IDENTITY}");
+    let yaml =
+        format!("{}{}{}", open_to(&upstream, &method), honest.federation("idp", ""), other.federation("other", ""));
     let gateway = Gateway::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
     let bed = Bed { gateway, upstream, provider: honest };
     let mut browser = bed.browser();
@@ -292,7 +332,8 @@ fn two_providers_are_never_taken_for_each_other() {
     let chooser = browser.go(&start);
     assert_eq!(chooser.status, 200);
     assert!(
-        chooser.body.contains("href=\"/_idm?at=idp&amp;to=%2Forders\"") && chooser.body.contains("href=\"/_idm?at=other&amp;to=%2Forders\""),
+        chooser.body.contains("href=\"/_idm?at=idp&amp;to=%2Forders\"")
+            && chooser.body.contains("href=\"/_idm?at=other&amp;to=%2Forders\""),
         "{}",
         chooser.body
     );
@@ -309,7 +350,8 @@ fn two_providers_are_never_taken_for_each_other() {
     // A code of one with the state of the other.
     let (of_honest, of_other) = (path_of(&bed.provider.sign_in(&to_honest)), path_of(&other.sign_in(&to_other)));
     let part = |url: &str, name: &str| url.split(['?', '&']).find(|pair| pair.starts_with(name)).unwrap().to_owned();
-    let mixed = of_honest.replace(&part(&of_honest, "code="), &part(&of_other, "code=").replace("planted-code-2", "planted-code-9"));
+    let mixed = of_honest
+        .replace(&part(&of_honest, "code="), &part(&of_other, "code=").replace("planted-code-2", "planted-code-9"));
     bed.refused(&browser.go(&mixed), 403, "SignInRefused");
     assert!(bed.provider.asked("/token").iter().all(|asked| !asked.body.contains("redirect_uri=x")));
     bed.refused(&browser.go("/_idm?at=nobody"), 400, "MalformedRequest");
@@ -322,27 +364,42 @@ fn the_client_proves_itself_as_the_federation_says() {
     let bed = bed();
     assert_eq!(bed.come_back(&mut bed.browser()).status, 303);
     let asked = &bed.provider.asked("/token")[0];
-    assert!(asked.headers["authorization"].starts_with("Basic ") && !asked.parameters.contains_key("client_secret"), "{asked:?}");
+    assert!(
+        asked.headers["authorization"].starts_with("Basic ") && !asked.parameters.contains_key("client_secret"),
+        "{asked:?}"
+    );
     assert_eq!(asked.parameters["redirect_uri"], format!("http://{}/_idm/callback/idp", bed.gateway.address));
     let secret_of = |authentication: &str| {
         let (upstream, provider) = (Upstream::new(), Provider::new(key()));
         let method = "    - name: staff\n      signIn: {federationRefs: [{name: idp}]}\n";
-        let federation = provider.federation("idp", "").replace("clientSecretBasic: {name: idp-client}", authentication);
+        let federation =
+            provider.federation("idp", "").replace("clientSecretBasic: {name: idp-client}", authentication);
         let signing = SigningKey::generate(Algorithm::ES256, "client-key").unwrap();
-        let secret = format!("---\napiVersion: v1\nkind: Secret\nmetadata: {{name: signing}}\nstringData: {{key: '{}'}}\n", signing.reveal_jwk());
+        let secret = format!(
+            "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: signing}}\nstringData: {{key: '{}'}}\n",
+            signing.reveal_jwk()
+        );
         let yaml = format!("{}{federation}{secret}", open_to(&upstream, method));
         let gateway = Gateway::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
         assert_eq!(Browser::new(gateway.address).sign_in(&provider, "/").status, 303);
         (provider.asked("/token").remove(0), provider.issuer(), signing)
     };
     let (posted, ..) = secret_of("clientSecretPost: {name: idp-client}");
-    assert_eq!((posted.parameters["client_id"].as_str(), posted.parameters["client_secret"].as_str()), ("shop", CLIENT_SECRET));
+    assert_eq!(
+        (posted.parameters["client_id"].as_str(), posted.parameters["client_secret"].as_str()),
+        ("shop", CLIENT_SECRET)
+    );
     assert!(!posted.headers.contains_key("authorization"));
     let (signed, issuer, key) = secret_of("privateKeyJwt: {keyRef: {name: signing}}");
     let keys = idm_jose::KeySet::parse(key.jwks().to_string().as_bytes(), &[Algorithm::ES256]).unwrap();
     let audiences = [issuer];
-    let expected =
-        idm_jose::Expectations { issuer: "shop", audiences: &audiences, algorithms: &[Algorithm::ES256], types: &[], skew: idm_types::Skew::from_seconds(0) };
+    let expected = idm_jose::Expectations {
+        issuer: "shop",
+        audiences: &audiences,
+        algorithms: &[Algorithm::ES256],
+        types: &[],
+        skew: idm_types::Skew::from_seconds(0),
+    };
     let assertion = idm_jose::Unverified::parse(&signed.parameters["client_assertion"]).unwrap();
     let verified = assertion.verify(&keys, &expected, idm_types::Timestamp::from_seconds(now() + 1)).unwrap();
     assert_eq!((verified.claims().text("sub"), verified.claims().text("jti").map(str::len)), (Some("shop"), Some(22)));
@@ -356,9 +413,18 @@ fn a_request_is_pushed_where_the_provider_offers_it() {
     bed.provider.script(|script| script.metadata = json!({"pushed_authorization_request_endpoint": endpoint}));
     let mut browser = bed.browser();
     let there = browser.to_provider("/orders");
-    assert!(there.contains("request_uri=urn") && there.contains("client_id=shop") && !there.contains("state=") && !there.contains("nonce="), "{there}");
+    assert!(
+        there.contains("request_uri=urn")
+            && there.contains("client_id=shop")
+            && !there.contains("state=")
+            && !there.contains("nonce="),
+        "{there}"
+    );
     let pushed = &bed.provider.asked("/par")[0];
-    assert_eq!((pushed.parameters["kc_idp_hint"].as_str(), pushed.parameters["response_type"].as_str()), ("corp", "code"));
+    assert_eq!(
+        (pushed.parameters["kc_idp_hint"].as_str(), pushed.parameters["response_type"].as_str()),
+        ("corp", "code")
+    );
     assert_eq!(pushed.parameters["client_id"], "shop");
     let back = bed.provider.sign_in(&there);
     assert_eq!(browser.go(back.strip_prefix(&format!("http://{}", browser.host)).unwrap()).status, 303);
@@ -393,13 +459,22 @@ fn a_page_of_another_site_changes_nothing_with_a_persons_session() {
     let mut browser = bed.browser();
     bed.come_back(&mut browser);
     let own = format!("http://{}", browser.host);
-    for headers in [&[("Sec-Fetch-Site", "cross-site")][..], &[("Sec-Fetch-Site", "same-site")], &[("Origin", "https://evil.example")], &[("Origin", "null")]] {
+    for headers in [
+        &[("Sec-Fetch-Site", "cross-site")][..],
+        &[("Sec-Fetch-Site", "same-site")],
+        &[("Origin", "https://evil.example")],
+        &[("Origin", "null")],
+    ] {
         bed.refused(&browser.send("POST", "/orders", headers, ""), 403, "CrossSiteRequest");
     }
     for headers in [&[][..], &[("Origin", own.as_str())], &[("Sec-Fetch-Site", "same-origin")]] {
         assert_eq!(browser.send("POST", "/orders", headers, "").status, 200, "{headers:?}");
     }
-    assert_eq!(browser.send("GET", "/orders", &[("Sec-Fetch-Site", "cross-site")], "").status, 200, "a link from elsewhere");
+    assert_eq!(
+        browser.send("GET", "/orders", &[("Sec-Fetch-Site", "cross-site")], "").status,
+        200,
+        "a link from elsewhere"
+    );
 }
 
 #[test]
@@ -485,22 +560,38 @@ fn nobody_signs_in_at_a_provider_that_is_away_or_suspended() {
     bed.refused(&refused, 403, "FederationSuspended");
     bed.refused(&late.go("/_idm?to=%2Forders"), 403, "FederationSuspended");
     bed.gateway.write("all.yaml", &yaml);
-    eventually("the end of it", || if browser.fetch("/orders").status == 200 { Ok(()) } else { Err("still refused".into()) });
+    eventually("the end of it", || {
+        if browser.fetch("/orders").status == 200 { Ok(()) } else { Err("still refused".into()) }
+    });
     // Ended by the Federation: everyone's, and those of one person.
-    let ended = format!("spec:\n  endedSessions: [{{beforeTime: '{}'}}]\n  oidc:", idm_types::Timestamp::from_seconds(now() + 1).rfc3339());
+    let ended = format!(
+        "spec:\n  endedSessions: [{{beforeTime: '{}'}}]\n  oidc:",
+        idm_types::Timestamp::from_seconds(now() + 1).rfc3339()
+    );
     bed.gateway.write("all.yaml", &yaml.replace("spec:\n  oidc:", &ended));
-    eventually("the end of the session", || if browser.fetch("/orders").status == 401 { Ok(()) } else { Err("still there".into()) });
+    eventually("the end of the session", || {
+        if browser.fetch("/orders").status == 401 { Ok(()) } else { Err("still there".into()) }
+    });
 }
 
 #[test]
 fn claims_that_the_policy_requires_decide() {
-    let bed = bed_with(", requiredClaims: [{claim: hd, values: [shop.example]}, {claim: roles, values: [order-writer, order-reader]}]", IDENTITY, "");
+    let bed = bed_with(
+        ", requiredClaims: [{claim: hd, values: [shop.example]}, {claim: roles, values: [order-writer, order-reader]}]",
+        IDENTITY,
+        "",
+    );
     let mut browser = bed.browser();
     assert_eq!(bed.come_back(&mut browser).status, 303);
     let page = browser.go("/orders");
     let record = bed.refused(&page, 403, "ClaimRequired");
     assert_eq!(record["detail"], "there is no `hd`");
-    assert!(page.body.contains("You have no access") && page.body.contains(page.decision()) && page.header("location").is_none(), "{page:?}");
+    assert!(
+        page.body.contains("You have no access")
+            && page.body.contains(page.decision())
+            && page.header("location").is_none(),
+        "{page:?}"
+    );
     assert_eq!(browser.fetch("/orders").header("content-type"), Some("application/problem+json"));
     bed.provider.script(|script| script.claims = json!({"hd": "shop.example"}));
     bed.come_back_anew(&mut browser);
@@ -604,7 +695,10 @@ fn one_route_takes_sessions_tokens_and_keys_side_by_side() {
     bed.refused(&program.send("GET", "/orders", &[], ""), 401, "SessionEnded");
     program.jar.remove("OIDC_SESSION");
     bed.refused(&program.send("GET", "/orders", &[("Authorization", "Bearer x")], ""), 401, "MalformedToken");
-    let twice = format!("GET /orders HTTP/1.1\r\nHost: a\r\nCookie: OIDC_SESSION={0}; OIDC_SESSION={0}\r\n\r\n", browser.jar["OIDC_SESSION"]);
+    let twice = format!(
+        "GET /orders HTTP/1.1\r\nHost: a\r\nCookie: OIDC_SESSION={0}; OIDC_SESSION={0}\r\n\r\n",
+        browser.jar["OIDC_SESSION"]
+    );
     bed.refused(&raw(bed.gateway.address, twice.as_bytes()), 400, "AmbiguousCredential");
 }
 
@@ -628,7 +722,11 @@ fn whose_session_is_over_sees_what_is_open_to_everyone() {
 #[test]
 fn a_credential_says_what_the_person_may_do() {
     let credentials = ", credentials: {user: token.email}";
-    let bed = bed_with(credentials, &format!("{IDENTITY}  authorization: {{rules: [{{name: write, require: {{roles: {{any: [clerk]}}}}}}]}}\n"), "");
+    let bed = bed_with(
+        credentials,
+        &format!("{IDENTITY}  authorization: {{rules: [{{name: write, require: {{roles: {{any: [clerk]}}}}}}]}}\n"),
+        "",
+    );
     let mut browser = bed.browser();
     bed.come_back(&mut browser);
     let record = bed.refused(&browser.go("/orders"), 403, "NoPersonCredential");
@@ -644,13 +742,18 @@ fn a_credential_says_what_the_person_may_do() {
         eventually("the Credential", || {
             bed.upstream.forget();
             let reply = browser.clone().fetch("/orders");
-            let found = reply.header("x-decision-id").map(|id| bed.gateway.record(id)["reason"].as_str().unwrap_or_default().to_owned());
+            let found = reply
+                .header("x-decision-id")
+                .map(|id| bed.gateway.record(id)["reason"].as_str().unwrap_or_default().to_owned());
             if found.as_deref() == reason { Ok(()) } else { Err(format!("{found:?}")) }
         })
     };
     becomes(person(""), None);
     let seen = bed.upstream.received();
-    assert!(seen.contains("clerk") && !seen.contains("order-reader"), "the Credential's roles, and not the token's: {seen}");
+    assert!(
+        seen.contains("clerk") && !seen.contains("order-reader"),
+        "the Credential's roles, and not the token's: {seen}"
+    );
     becomes(person("") + ", suspend: true", Some("CredentialSuspended"));
     becomes(person(", federationRef: {name: idp}"), None);
     becomes(person("") + ", access: {policies: [another]}", Some("CredentialNotAllowedHere"));
@@ -670,7 +773,12 @@ fn the_upstream_gets_the_persons_token_where_the_policy_says_so() {
     bed.come_back(&mut browser);
     assert_eq!(browser.send("GET", "/orders", &[("Cookie", "theme=dark")], "").status, 200);
     let seen = bed.upstream.received().to_ascii_lowercase();
-    assert!(seen.contains("authorization: bearer planted-access-") && seen.contains("theme=dark") && !seen.contains("oidc_"), "{seen}");
+    assert!(
+        seen.contains("authorization: bearer planted-access-")
+            && seen.contains("theme=dark")
+            && !seen.contains("oidc_"),
+        "{seen}"
+    );
 }
 
 #[test]
@@ -678,7 +786,9 @@ fn the_upstream_is_told_of_person_and_credential_in_a_token_of_ours() {
     let signing = SigningKey::generate(Algorithm::ES256, "ours").unwrap();
     let jose = "  jose:\n  - name: who\n    produce: {to: {header: X-Identity}, sign: {keyRef: {name: ours}, algorithm: ES256, claims: {issuer: shop, audiences: [orders], expireAfterSeconds: 60, subject: identity.id, custom: [{name: roles, value: credential.roles}, {name: mail, value: token.email}]}}}\n";
     let (upstream, provider) = (Upstream::new(), Provider::new(key()));
-    let method = format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}], credentials: {{user: token.email}}}}\n{jose}");
+    let method = format!(
+        "    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}], credentials: {{user: token.email}}}}\n{jose}"
+    );
     let yaml = format!(
         "{}{}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: ours}}\nstringData: {{key: '{}'}}\n---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: ana}}\nspec: {{person: {{user: ana@shop.example}}, roles: [clerk]}}\n",
         open_to(&upstream, &method),
@@ -692,10 +802,21 @@ fn the_upstream_is_told_of_person_and_credential_in_a_token_of_ours() {
     let reply = browser.fetch("/orders");
     assert_eq!(reply.status, 200, "{reply:?}");
     let seen = bed.upstream.received();
-    let token =
-        seen.lines().find_map(|line| line.to_ascii_lowercase().starts_with("x-identity: ").then(|| line["x-identity: ".len()..].trim().to_owned())).unwrap();
-    let payload: Value = serde_json::from_slice(&idm_jose::base64url(token.split('.').nth(1).unwrap()).unwrap()).unwrap();
-    assert_eq!((payload["mail"].as_str(), &payload["roles"]), (Some("ana@shop.example"), &json!(["clerk"])), "{payload}");
+    let token = seen
+        .lines()
+        .find_map(|line| {
+            line.to_ascii_lowercase()
+                .starts_with("x-identity: ")
+                .then(|| line["x-identity: ".len()..].trim().to_owned())
+        })
+        .unwrap();
+    let payload: Value =
+        serde_json::from_slice(&idm_jose::base64url(token.split('.').nth(1).unwrap()).unwrap()).unwrap();
+    assert_eq!(
+        (payload["mail"].as_str(), &payload["roles"]),
+        (Some("ana@shop.example"), &json!(["clerk"])),
+        "{payload}"
+    );
     assert_eq!(payload["sub"], format!("{}#ana", bed.provider.issuer()));
 }
 
@@ -708,10 +829,24 @@ fn signing_out_ends_the_session_here_and_leads_on_to_the_provider() {
     assert_eq!(browser.go("/orders").status, 200);
     // Another site cannot do it; the person is asked.
     let page = browser.go_with("/_idm/logout", &[("Sec-Fetch-Site", "cross-site")]);
-    assert!(page.status == 200 && page.body.contains("Do you want to sign out?") && page.body.contains("action=\"/_idm/logout\""), "{page:?}");
-    assert!(page.header("content-security-policy").unwrap().contains(&format!("form-action 'self' {}", bed.provider.issuer())), "{page:?}");
+    assert!(
+        page.status == 200
+            && page.body.contains("Do you want to sign out?")
+            && page.body.contains("action=\"/_idm/logout\""),
+        "{page:?}"
+    );
+    assert!(
+        page.header("content-security-policy")
+            .unwrap()
+            .contains(&format!("form-action 'self' {}", bed.provider.issuer())),
+        "{page:?}"
+    );
     bed.upstream.forget();
-    bed.refused(&browser.send("POST", "/_idm/logout", &[("Origin", "https://evil.example")], ""), 403, "CrossSiteRequest");
+    bed.refused(
+        &browser.send("POST", "/_idm/logout", &[("Origin", "https://evil.example")], ""),
+        403,
+        "CrossSiteRequest",
+    );
     assert_eq!(browser.go("/orders").status, 200);
     let out = browser.go("/_idm/logout");
     let to = browser.location(&out);
@@ -726,7 +861,12 @@ fn signing_out_ends_the_session_here_and_leads_on_to_the_provider() {
     browser.jar.insert("OIDC_SESSION".into(), session);
     bed.refused(&browser.fetch("/orders"), 401, "SessionEnded");
     // In the language of the browser.
-    assert!(browser.go_with("/_idm/logged-out", &[("Accept-Language", "de-DE,de;q=0.9")]).body.contains("Sie sind abgemeldet"));
+    assert!(
+        browser
+            .go_with("/_idm/logged-out", &[("Accept-Language", "de-DE,de;q=0.9")])
+            .body
+            .contains("Sie sind abgemeldet")
+    );
 }
 
 #[test]
@@ -741,8 +881,12 @@ fn signing_out_everywhere_ends_every_session_of_the_person_and_nobody_elses() {
         assert_eq!(browser.fetch("/orders").status, 200);
     }
     bed.upstream.forget();
-    let posted =
-        phone.send("POST", "/_idm/logout", &[("Sec-Fetch-Site", "same-origin"), ("Content-Type", "application/x-www-form-urlencoded")], "everywhere=1");
+    let posted = phone.send(
+        "POST",
+        "/_idm/logout",
+        &[("Sec-Fetch-Site", "same-origin"), ("Content-Type", "application/x-www-form-urlencoded")],
+        "everywhere=1",
+    );
     assert_eq!(posted.status, 303);
     bed.refused(&laptop.fetch("/orders"), 401, "SessionEnded");
     assert_eq!(other.fetch("/orders").status, 200);
@@ -787,7 +931,10 @@ fn the_provider_ends_sessions_with_a_token_that_proves_it() {
     bed.refused(&post("x.y.z"), 400, "InvalidLogoutToken");
     bed.refused(&post(""), 400, "InvalidLogoutToken");
     bed.refused(
-        &raw(bed.gateway.address, format!("GET /_idm/back-channel-logout/idp HTTP/1.1\r\nHost: {}\r\n\r\n", bed.gateway.address).as_bytes()),
+        &raw(
+            bed.gateway.address,
+            format!("GET /_idm/back-channel-logout/idp HTTP/1.1\r\nHost: {}\r\n\r\n", bed.gateway.address).as_bytes(),
+        ),
         400,
         "MalformedRequest",
     );
@@ -814,12 +961,19 @@ fn a_frame_in_the_providers_page_ends_a_session_that_it_can_name() {
     let mut frame = bed.browser();
     let issuer = idm_tests::http::encoded(&bed.provider.issuer());
     bed.refused(&frame.go("/_idm/front-channel-logout/idp"), 400, "InvalidLogoutToken");
-    bed.refused(&frame.go("/_idm/front-channel-logout/idp?iss=https%3A%2F%2Fevil.example&sid=sid-of-ana"), 400, "InvalidLogoutToken");
+    bed.refused(
+        &frame.go("/_idm/front-channel-logout/idp?iss=https%3A%2F%2Fevil.example&sid=sid-of-ana"),
+        400,
+        "InvalidLogoutToken",
+    );
     assert_eq!(frame.go(&format!("/_idm/front-channel-logout/idp?iss={issuer}&sid=guessed")).status, 200);
     assert_eq!(browser.fetch("/orders").status, 200);
     bed.upstream.forget();
     let reply = frame.go(&format!("/_idm/front-channel-logout/idp?iss={issuer}&sid=sid-of-ana"));
-    assert_eq!(reply.header("content-security-policy"), Some(format!("default-src 'none'; frame-ancestors {}", bed.provider.issuer()).as_str()));
+    assert_eq!(
+        reply.header("content-security-policy"),
+        Some(format!("default-src 'none'; frame-ancestors {}", bed.provider.issuer()).as_str())
+    );
     bed.refused(&browser.fetch("/orders"), 401, "SessionEnded");
 }
 
@@ -831,7 +985,11 @@ fn a_verdict_on_a_session_is_kept_for_a_moment() {
     let asked = bed.provider.asked("/token").len();
     eventually("a kept verdict", || {
         assert_eq!(browser.fetch("/orders").status, 200);
-        if bed.gateway.records().iter().any(|record| record["identity"]["cached"] == true) { Ok(()) } else { Err("no".into()) }
+        if bed.gateway.records().iter().any(|record| record["identity"]["cached"] == true) {
+            Ok(())
+        } else {
+            Err("no".into())
+        }
     });
     assert_eq!(bed.provider.asked("/token").len(), asked, "nothing is asked of the provider for it");
 }
@@ -860,15 +1018,23 @@ fn two(redis: &Redis, of_sign_in: &str) -> (Bed, Bed, String, tempfile::NamedTem
     let (upstream, second, provider) = (Upstream::new(), Upstream::new(), Provider::new(key()));
     let password = redis.password_file();
     let url = redis.url();
-    let arguments = ["--danger-insecure-issuers", "--store", &url, "--store-password-file", password.path().to_str().unwrap()];
+    let arguments =
+        ["--danger-insecure-issuers", "--store", &url, "--store-password-file", password.path().to_str().unwrap()];
     // Browsers reach both under one address.
-    let method = format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}], origins: ['http://localhost']{of_sign_in}}}\n{IDENTITY}");
+    let method = format!(
+        "    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}], origins: ['http://localhost']{of_sign_in}}}\n{IDENTITY}"
+    );
     let start = |upstream: &Upstream| {
         let yaml = format!("{}{}", open_to(upstream, &method), provider.federation("idp", ""));
         Gateway::start_with(&[("all.yaml", &yaml)], &arguments)
     };
     let (first, other) = (start(&upstream), start(&second));
-    (Bed { gateway: first, upstream, provider: provider.clone() }, Bed { gateway: other, upstream: second, provider }, url.clone(), password)
+    (
+        Bed { gateway: first, upstream, provider: provider.clone() },
+        Bed { gateway: other, upstream: second, provider },
+        url.clone(),
+        password,
+    )
 }
 
 /// The same browser at another gateway.
@@ -901,13 +1067,19 @@ fn a_sign_in_goes_on_at_another_gateway_and_its_session_is_known_at_all() {
     let keys = redis.cli(&["KEYS", "*"]);
     let all: String = keys.lines().map(|key| redis.cli(&["GET", key])).collect();
     assert!(!keys.contains("ana") && !all.contains("planted") && !all.contains("shop.example"), "{keys}{all}");
-    let lives: Vec<i64> = keys.lines().filter(|key| !key.contains("revoked")).map(|key| redis.cli(&["PTTL", key]).trim().parse().unwrap()).collect();
+    let lives: Vec<i64> = keys
+        .lines()
+        .filter(|key| !key.contains("revoked"))
+        .map(|key| redis.cli(&["PTTL", key]).trim().parse().unwrap())
+        .collect();
     assert!(lives.iter().all(|ms| *ms > 0) && lives.iter().any(|ms| (50_000..=60_000).contains(ms)), "{lives:?}");
     // Signed out at one: gone at the other within a second, though that had looked a moment ago.
     let start = std::time::Instant::now();
     assert_eq!(moved(&browser, &one).go("/_idm/logout").status, 303);
     let mut late = moved(&browser, &two);
-    eventually("the end at the other gateway", || if late.fetch("/orders").status == 401 { Ok(()) } else { Err("still there".into()) });
+    eventually("the end at the other gateway", || {
+        if late.fetch("/orders").status == 401 { Ok(()) } else { Err("still there".into()) }
+    });
     println!("signed out everywhere {} ms after the request", start.elapsed().as_millis());
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }
@@ -941,12 +1113,15 @@ fn a_restart_loses_no_session_and_a_store_that_is_away_lets_nobody_in() {
     browser.sign_in(&one.provider, "/orders");
     assert_eq!(browser.fetch("/orders").status, 200);
     two.gateway.kill();
-    let arguments = ["--danger-insecure-issuers", "--store", &url, "--store-password-file", password.path().to_str().unwrap()];
+    let arguments =
+        ["--danger-insecure-issuers", "--store", &url, "--store-password-file", password.path().to_str().unwrap()];
     let yaml = std::fs::read_to_string(two.gateway.dir.path().join("all.yaml")).unwrap();
     let again = Gateway::start_with(&[("all.yaml", &yaml)], &arguments);
     two.gateway = again;
     let mut there = moved(&browser, &two);
-    eventually("the session after a restart", || if there.fetch("/orders").status == 200 { Ok(()) } else { Err("not yet".into()) });
+    eventually("the session after a restart", || {
+        if there.fetch("/orders").status == 200 { Ok(()) } else { Err("not yet".into()) }
+    });
     two.upstream.forget();
     // A store that hangs: quick to say so, and nobody is let in that it would have to know.
     redis.pause(true);
@@ -961,7 +1136,9 @@ fn a_restart_loses_no_session_and_a_store_that_is_away_lets_nobody_in() {
     // A store that was emptied knows nobody: people sign in again, and end up where they wanted to go.
     redis.cli(&["FLUSHALL"]);
     let mut fresh = moved(&browser, &two);
-    eventually("the end of every session", || if fresh.fetch("/orders").status == 401 { Ok(()) } else { Err("still there".into()) });
+    eventually("the end of every session", || {
+        if fresh.fetch("/orders").status == 401 { Ok(()) } else { Err("still there".into()) }
+    });
     fresh.jar.remove("OIDC_SESSION");
     fresh.sign_in(&two.provider, "/orders");
     assert_eq!(fresh.fetch("/orders").status, 200);
@@ -974,7 +1151,13 @@ fn a_restart_loses_no_session_and_a_store_that_is_away_lets_nobody_in() {
 
 #[test]
 fn roles_come_and_go_with_what_the_provider_says() {
-    let bed = bed_with("", &format!("{IDENTITY}  authorization: {{rules: [{{name: write, require: {{roles: {{any: [order-writer]}}}}}}]}}\n"), "");
+    let bed = bed_with(
+        "",
+        &format!(
+            "{IDENTITY}  authorization: {{rules: [{{name: write, require: {{roles: {{any: [order-writer]}}}}}}]}}\n"
+        ),
+        "",
+    );
     let yaml = std::fs::read_to_string(bed.gateway.dir.path().join("all.yaml")).unwrap();
     let mapped = "spec:\n  roleMappings: [{claim: realm.groups, value: 'Order Writers', roles: [order-writer, seller]}]\n  oidc:";
     bed.gateway.write("all.yaml", &yaml.replace("spec:\n  oidc:", mapped));
@@ -984,7 +1167,9 @@ fn roles_come_and_go_with_what_the_provider_says() {
     eventually("the mapping", || if browser.fetch("/orders").status == 200 { Ok(()) } else { Err("not yet".into()) });
     assert!(bed.upstream.received().contains("order-reader,order-writer,seller"), "{}", bed.upstream.received());
     bed.upstream.forget();
-    for gone in [json!({"realm": {"groups": ["Order Writers X"]}}), json!({"realm": {"groups": []}}), json!({"realm": null})] {
+    for gone in
+        [json!({"realm": {"groups": ["Order Writers X"]}}), json!({"realm": {"groups": []}}), json!({"realm": null})]
+    {
         bed.provider.script(|script| script.claims = gone.clone());
         bed.come_back_anew(&mut browser);
         bed.refused(&browser.fetch("/orders"), 403, "MissingRole");
@@ -997,9 +1182,13 @@ fn id_tokens_are_taken_in_every_algorithm_that_the_federation_names() {
     for algorithm in [RS256, RS384, RS512, PS256, ES256, ES384, ES512, EdDSA] {
         let (upstream, provider) = (Upstream::new(), Provider::new(SigningKey::generate(algorithm, "k1").unwrap()));
         let method = "    - name: staff\n      signIn: {federationRefs: [{name: idp}]}\n";
-        let named = |list: &str| provider.federation("idp", "").replace("    client:", &format!("    algorithms: [{list}]\n    client:"));
-        let gateway =
-            Gateway::start_with(&[("all.yaml", &format!("{}{}", open_to(&upstream, method), named(algorithm.name())))], &["--danger-insecure-issuers"]);
+        let named = |list: &str| {
+            provider.federation("idp", "").replace("    client:", &format!("    algorithms: [{list}]\n    client:"))
+        };
+        let gateway = Gateway::start_with(
+            &[("all.yaml", &format!("{}{}", open_to(&upstream, method), named(algorithm.name())))],
+            &["--danger-insecure-issuers"],
+        );
         let bed = Bed { gateway, upstream, provider: provider.clone() };
         // With the hash of the access token that belongs to the algorithm, and with one that does not.
         assert_eq!(bed.come_back(&mut bed.browser()).status, 303, "{algorithm}");
@@ -1021,11 +1210,21 @@ fn id_tokens_are_taken_in_every_algorithm_that_the_federation_names() {
 fn endpoints_may_be_written_down_and_then_nothing_is_discovered() {
     let provider = Provider::new(key());
     let at = |path: &str| format!("'{}/{path}'", provider.issuer());
-    let more = format!("      endpoints: {{authorization: {}, token: {}, userinfo: {}}}\n", at("authorize"), at("token"), at("userinfo"));
-    let federation = provider.federation("idp", &more).replace("    client:", &format!("    keys: {{jwksUri: {}}}\n    client:", at("keys")));
+    let more = format!(
+        "      endpoints: {{authorization: {}, token: {}, userinfo: {}}}\n",
+        at("authorize"),
+        at("token"),
+        at("userinfo")
+    );
+    let federation = provider
+        .federation("idp", &more)
+        .replace("    client:", &format!("    keys: {{jwksUri: {}}}\n    client:", at("keys")));
     let upstream = Upstream::new();
     let method = format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}]}}\n{IDENTITY}");
-    let gateway = Gateway::start_with(&[("all.yaml", &format!("{}{federation}", open_to(&upstream, &method)))], &["--danger-insecure-issuers"]);
+    let gateway = Gateway::start_with(
+        &[("all.yaml", &format!("{}{federation}", open_to(&upstream, &method)))],
+        &["--danger-insecure-issuers"],
+    );
     let mut browser = Browser::new(gateway.address);
     assert_eq!(browser.sign_in(&provider, "/orders").status, 303);
     assert_eq!(browser.go("/orders").status, 200);
@@ -1045,8 +1244,18 @@ fn a_client_may_prove_itself_with_its_certificate() {
     let provider = Provider::new(key());
     // TLS that wants a certificate, in front of the scripted provider: Python's, so that it is not ours on both sides.
     let code = "import ssl,socket,sys,threading\nc=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER);c.load_cert_chain(sys.argv[1],sys.argv[2]);c.load_verify_locations(sys.argv[3]);c.verify_mode=ssl.CERT_REQUIRED\ns=socket.create_server(('127.0.0.1',0));print(s.getsockname()[1],flush=True)\ndef pipe(a,b):\n  try:\n    while d:=a.recv(65536): b.sendall(d)\n  except OSError: pass\n  finally:\n    try: b.shutdown(socket.SHUT_WR)\n    except OSError: pass\ndef serve(r):\n  try: t=c.wrap_socket(r,server_side=True)\n  except OSError: return\n  if b'shop' not in repr(t.getpeercert()).encode(): return t.close()\n  u=socket.create_connection(('127.0.0.1',int(sys.argv[4])))\n  threading.Thread(target=pipe,args=(t,u),daemon=True).start(); pipe(u,t)\nwhile True: threading.Thread(target=serve,args=(s.accept()[0],),daemon=True).start()\n";
-    let arguments = [servers.path("localhost.crt"), servers.path("localhost.key"), clients.path("ca.crt"), provider.address.port().to_string()];
-    let mut proxy = std::process::Command::new("python3").args(["-c", code]).args(&arguments).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let arguments = [
+        servers.path("localhost.crt"),
+        servers.path("localhost.key"),
+        clients.path("ca.crt"),
+        provider.address.port().to_string(),
+    ];
+    let mut proxy = std::process::Command::new("python3")
+        .args(["-c", code])
+        .args(&arguments)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut port = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(proxy.stdout.take().unwrap()), &mut port).unwrap();
     let issuer = format!("https://localhost:{}", port.trim());
@@ -1063,10 +1272,18 @@ fn a_client_may_prove_itself_with_its_certificate() {
             .replace(&format!("issuer: {}", provider.issuer()), &format!("issuer: {issuer}"))
             .replace("clientSecretBasic: {name: idp-client}", "tlsClientAuth: {}");
         let secrets = secret("ca", &[("ca.crt", servers.read("ca.crt"))])
-            + &secret("own", &[("tls.crt", clients.read(&format!("{certificate}.crt"))), ("tls.key", clients.read(&format!("{certificate}.key")))]);
+            + &secret(
+                "own",
+                &[
+                    ("tls.crt", clients.read(&format!("{certificate}.crt"))),
+                    ("tls.key", clients.read(&format!("{certificate}.key"))),
+                ],
+            );
         let method = "    - name: staff\n      signIn: {federationRefs: [{name: idp}]}\n";
-        let gateway =
-            Gateway::start_with(&[("all.yaml", &format!("{}{federation}{secrets}", open_to(&Upstream::new(), method)))], &["--danger-insecure-issuers"]);
+        let gateway = Gateway::start_with(
+            &[("all.yaml", &format!("{}{federation}{secrets}", open_to(&Upstream::new(), method)))],
+            &["--danger-insecure-issuers"],
+        );
         let mut browser = Browser::new(gateway.address);
         let start = browser.go("/_idm?to=%2F");
         if start.status != 303 {
@@ -1079,7 +1296,9 @@ fn a_client_may_prove_itself_with_its_certificate() {
     assert_eq!(signs_in("shop"), "303");
     let asked = provider.asked("/token").pop().unwrap();
     assert!(
-        asked.parameters["client_id"] == "shop" && !asked.headers.contains_key("authorization") && !asked.parameters.contains_key("client_secret"),
+        asked.parameters["client_id"] == "shop"
+            && !asked.headers.contains_key("authorization")
+            && !asked.parameters.contains_key("client_secret"),
         "{asked:?}"
     );
     let _ = proxy.kill();
@@ -1090,10 +1309,12 @@ fn a_client_may_prove_itself_with_its_certificate() {
 fn two_policies_do_not_share_doors_that_differ() {
     let (upstream, provider) = (Upstream::new(), Provider::new(key()));
     let one = open_to(&upstream, "    - name: staff\n      signIn: {federationRefs: [{name: idp}]}\n");
-    let second = one.replace("{name: up,", "{name: down,").replace("{name: p}", "{name: q}").replace("name: up}", "name: down}");
+    let second =
+        one.replace("{name: up,", "{name: down,").replace("{name: p}", "{name: q}").replace("name: up}", "name: down}");
     let dir = tempfile::tempdir().unwrap();
     let lint = |second: &str| {
-        let federation = provider.federation("idp", "").replace("http://", "https://").replace("127.0.0.1", "idp.example");
+        let federation =
+            provider.federation("idp", "").replace("http://", "https://").replace("127.0.0.1", "idp.example");
         std::fs::write(dir.path().join("all.yaml"), format!("{one}---\n{second}{federation}")).unwrap();
         let output = std::process::Command::new(idm_tests::idm()).arg("lint").arg(dir.path()).output().unwrap();
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
@@ -1101,7 +1322,8 @@ fn two_policies_do_not_share_doors_that_differ() {
     let hosts = |text: &str| text.replace("hostnames: '*'", "hostnames: 'a.example'");
     let same = hosts(&second);
     assert!(!lint(&same).contains("does not work"), "{}", lint(&same));
-    let other = second.replace("federationRefs: [{name: idp}]", "federationRefs: [{name: idp}], stepUp: {acrValues: [gold]}");
+    let other =
+        second.replace("federationRefs: [{name: idp}]", "federationRefs: [{name: idp}], stepUp: {acrValues: [gold]}");
     let said = lint(&other);
     assert!(said.contains("IdentityPolicy 'default/q' signs people in under the same `basePath` /_idm of the same host with other settings"), "{said}");
     assert!(!lint(&other.replace("stepUp", "basePath: /_gold, stepUp")).contains("does not work"));

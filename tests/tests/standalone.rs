@@ -23,14 +23,19 @@ fn a_change_is_served_without_a_restart_and_a_broken_file_is_refused_by_line() {
     eventually("the change is in force", || (get() == 401).then_some(()).ok_or_else(|| "still open".into()));
     let good = open_to(&upstream, ANONYMOUS);
     for (broken, problem) in [
-        (good.replace("kind: Service", "kind: Servise"), "all.yaml:2: kind 'Servise' of apiVersion 'v1' is not known here"),
+        (
+            good.replace("kind: Service", "kind: Servise"),
+            "all.yaml:2: kind 'Servise' of apiVersion 'v1' is not known here",
+        ),
         (good.replace("anonymous: {}", "anonymus: {}"), "unknown field `anonymus`"),
         (good.replace("metadata: {name: p}", "metadata: {name: p"), "all.yaml:"),
         (good.replace("name: up}]", "name: nowhere}]"), "Service 'nowhere' must exist"),
         (format!("{good}    - {{name: everyone, apiKey: {{}}}}\n"), "method name 'everyone' must be used once"),
     ] {
         gateway.write("all.yaml", &broken);
-        eventually("it is refused by name", || gateway.log().contains(problem).then_some(()).ok_or_else(|| format!("{problem}\n{}", gateway.log())));
+        eventually("it is refused by name", || {
+            gateway.log().contains(problem).then_some(()).ok_or_else(|| format!("{problem}\n{}", gateway.log()))
+        });
         assert_eq!(get(), 401, "the last good configuration keeps serving: {problem}");
     }
     gateway.write("all.yaml", &good);
@@ -64,7 +69,11 @@ fn reloads_drop_no_request() {
         let policy = open_to(&upstream, ANONYMOUS).replace("name: everyone", &format!("name: everyone-{generation}"));
         gateway.write("all.yaml", &policy);
         eventually("the reload", || {
-            gateway.log().contains(&format!("generation={generation}")).then_some(()).ok_or_else(|| gateway.log().lines().last().unwrap_or("").to_owned())
+            gateway
+                .log()
+                .contains(&format!("generation={generation}"))
+                .then_some(())
+                .ok_or_else(|| gateway.log().lines().last().unwrap_or("").to_owned())
         });
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -76,7 +85,8 @@ fn reloads_drop_no_request() {
 fn no_record_is_lost_when_the_gateway_is_killed() {
     let upstream = Upstream::new();
     let mut gateway = Gateway::start(&[("all.yaml", &open_to(&upstream, "    - {name: machines, apiKey: {}}\n"))]);
-    let mut seen: Vec<String> = (0..200).map(|_| raw(gateway.address, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").decision().to_owned()).collect();
+    let mut seen: Vec<String> =
+        (0..200).map(|_| raw(gateway.address, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").decision().to_owned()).collect();
     gateway.kill();
     let mut found: Vec<String> = gateway.records().iter().map(|r| r["id"].as_str().unwrap().to_owned()).collect();
     seen.sort();
@@ -91,13 +101,24 @@ fn what_cannot_start_says_why() {
     let gateway = Gateway::start(&[("all.yaml", &open_to(&upstream, ANONYMOUS))]);
     let dir = gateway.dir.path().to_str().unwrap();
     let taken = run(&["run", "--dir", dir, "--listen", &gateway.address.to_string()], state.path());
-    assert!(!taken.status.success() && text(&taken.stderr).contains("cannot listen on 127.0.0.1"), "{}", text(&taken.stderr));
-    let same_audit = run(&["run", "--dir", dir, "--listen", "127.0.0.1:0", "--audit-dir", gateway.audit.path().to_str().unwrap()], state.path());
+    assert!(
+        !taken.status.success() && text(&taken.stderr).contains("cannot listen on 127.0.0.1"),
+        "{}",
+        text(&taken.stderr)
+    );
+    let same_audit = run(
+        &["run", "--dir", dir, "--listen", "127.0.0.1:0", "--audit-dir", gateway.audit.path().to_str().unwrap()],
+        state.path(),
+    );
     assert!(text(&same_audit.stderr).contains("in use by another idm process"), "{}", text(&same_audit.stderr));
     let empty = run(&["run", "--dir", state.path().to_str().unwrap()], state.path());
     assert!(text(&empty.stderr).contains("at least one .yaml file"), "{}", text(&empty.stderr));
-    let operator =
-        Command::new(idm()).args(["operator", "--gateway-image", "x"]).env("KUBECONFIG", "/nonexistent").env("IDM_AUDIT_DIR", state.path()).output().unwrap();
+    let operator = Command::new(idm())
+        .args(["operator", "--gateway-image", "x"])
+        .env("KUBECONFIG", "/nonexistent")
+        .env("IDM_AUDIT_DIR", state.path())
+        .output()
+        .unwrap();
     assert!(!operator.status.success() && text(&operator.stderr).contains("no cluster"), "{}", text(&operator.stderr));
 }
 
@@ -117,7 +138,10 @@ fn a_secret_that_is_missing_or_wrong_is_named_and_never_shown() {
         std::fs::write(dir.path().join("all.yaml"), &yaml).unwrap();
         let lint = run(&["lint", dir.path().to_str().unwrap()], state.path());
         let out = text(&lint.stdout);
-        assert!(!lint.status.success() && out.contains(problem) && out.starts_with("all.yaml:") && !out.contains("canary"), "{out}");
+        assert!(
+            !lint.status.success() && out.contains(problem) && out.starts_with("all.yaml:") && !out.contains("canary"),
+            "{out}"
+        );
     }
 }
 
@@ -148,24 +172,51 @@ fn every_sample_is_in_order() {
 fn the_demo_is_as_the_readme_says() {
     let state = tempfile::tempdir().unwrap();
     let mut demo = Command::new(idm());
-    demo.args(["demo", "--listen", "127.0.0.1:0", "--echo", "127.0.0.1:0", "--idp", "127.0.0.1:0"]).env("IDM_STATE_DIR", state.path());
+    demo.args(["demo", "--listen", "127.0.0.1:0", "--echo", "127.0.0.1:0", "--idp", "127.0.0.1:0"])
+        .env("IDM_STATE_DIR", state.path());
     let mut demo = demo.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
     let mut out = std::io::BufReader::new(demo.stdout.take().unwrap());
     let mut first = String::new();
     std::io::BufRead::read_line(&mut out, &mut first).unwrap();
-    let address: std::net::SocketAddr = first.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap().parse().unwrap();
+    let address: std::net::SocketAddr =
+        first.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap().parse().unwrap();
     assert_eq!(raw(address, b"GET /open HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
     let refused = raw(address, b"GET /orders HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(refused.status, 401);
     let why = run(&["explain", refused.decision()], state.path());
-    assert!(text(&why.stdout).contains("DENIED 401 NoCredentials") && text(&why.stdout).contains("fix: send a credential"), "{}", text(&why.stdout));
+    assert!(
+        text(&why.stdout).contains("DENIED 401 NoCredentials") && text(&why.stdout).contains("fix: send a credential"),
+        "{}",
+        text(&why.stdout)
+    );
     let token = text(&run(&["token", "mint", "--user", "ana"], state.path()).stdout);
-    let ana = raw(address, format!("POST /orders HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nAuthorization: Bearer {}\r\n\r\n", token.trim()).as_bytes());
+    let ana = raw(
+        address,
+        format!(
+            "POST /orders HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nAuthorization: Bearer {}\r\n\r\n",
+            token.trim()
+        )
+        .as_bytes(),
+    );
     assert!(ana.status == 200 && ana.body.contains("\"x-authenticated-userroles\": \"order-writer\""), "{ana:?}");
     let expired = text(&run(&["token", "mint", "--user", "ana", "--expires-in-seconds", "-100"], state.path()).stdout);
-    assert_eq!(raw(address, format!("GET /orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\n\r\n", expired.trim()).as_bytes()).status, 401);
+    assert_eq!(
+        raw(
+            address,
+            format!("GET /orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\n\r\n", expired.trim()).as_bytes()
+        )
+        .status,
+        401
+    );
     let key = std::fs::read_to_string(state.path().join("demo-api-key")).unwrap();
-    assert_eq!(raw(address, format!("POST /orders HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nX-Api-Key: {key}\r\n\r\n").as_bytes()).status, 403);
+    assert_eq!(
+        raw(
+            address,
+            format!("POST /orders HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nX-Api-Key: {key}\r\n\r\n").as_bytes()
+        )
+        .status,
+        403
+    );
     let tail = run(&["audit", "tail", "--no-follow", "--denied"], state.path());
     assert_eq!(text(&tail.stdout).lines().count(), 3, "{}", text(&tail.stdout));
     demo.kill().unwrap();

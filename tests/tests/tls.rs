@@ -13,7 +13,8 @@ struct Bed {
 }
 
 fn yaml(upstream: &Upstream, servers: &Authority, method: &str, rest: &str) -> String {
-    let certificate = secret("server", &[("tls.crt", servers.read("api.example.crt")), ("tls.key", servers.read("api.example.key"))]);
+    let certificate =
+        secret("server", &[("tls.crt", servers.read("api.example.crt")), ("tls.key", servers.read("api.example.key"))]);
     format!("{}{rest}{certificate}{HTTPS_LISTENER}", idm_tests::open_to(upstream, method))
 }
 
@@ -25,7 +26,10 @@ fn servers() -> Authority {
 
 fn bed(method: &str, rest: &str) -> Bed {
     let (upstream, servers) = (Upstream::new(), servers());
-    let gateway = Gateway::start_with(&[("all.yaml", &yaml(&upstream, &servers, method, rest))], &["--listen-tls", "127.0.0.1:0"]);
+    let gateway = Gateway::start_with(
+        &[("all.yaml", &yaml(&upstream, &servers, method, rest))],
+        &["--listen-tls", "127.0.0.1:0"],
+    );
     Bed { gateway, upstream, servers }
 }
 
@@ -42,12 +46,18 @@ impl Bed {
             .output()
             .expect("curl runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let decision = text.lines().find_map(|line| line.strip_prefix("x-decision-id: ").map(|id| id.trim().to_owned()));
+        let decision =
+            text.lines().find_map(|line| line.strip_prefix("x-decision-id: ").map(|id| id.trim().to_owned()));
         (text.get(text.len().saturating_sub(3)..).unwrap_or_default().to_owned(), decision)
     }
 
     fn with(&self, authority: &Authority, name: &str) -> (String, Option<String>) {
-        self.curl(&["--cert", &authority.path(&format!("{name}.crt")), "--key", &authority.path(&format!("{name}.key"))])
+        self.curl(&[
+            "--cert",
+            &authority.path(&format!("{name}.crt")),
+            "--key",
+            &authority.path(&format!("{name}.key")),
+        ])
     }
 
     fn refused(&self, answer: (String, Option<String>), reason: &str) {
@@ -65,13 +75,20 @@ fn https_is_served_in_both_versions_of_http_and_says_so_to_the_upstream() {
     let bed = bed(OPEN, "");
     for version in ["--http1.1", "--http2"] {
         assert_eq!(bed.curl(&[version]).0, "200", "{version}");
-        assert!(bed.upstream.received().to_ascii_lowercase().contains("x-forwarded-proto: https"), "{}", bed.upstream.received());
+        assert!(
+            bed.upstream.received().to_ascii_lowercase().contains("x-forwarded-proto: https"),
+            "{}",
+            bed.upstream.received()
+        );
     }
     // Old versions of TLS are refused in the handshake.
     assert_eq!(bed.curl(&["--tls-max", "1.1"]).0, "000");
     // A connection for one host is of no use for another.
     let (status, decision) = bed.curl(&["-H", "Host: other.example"]);
-    assert_eq!((status.as_str(), bed.gateway.record(&decision.unwrap())["reason"].as_str()), ("421", Some("MisdirectedRequest")));
+    assert_eq!(
+        (status.as_str(), bed.gateway.record(&decision.unwrap())["reason"].as_str()),
+        ("421", Some("MisdirectedRequest"))
+    );
     assert_eq!(bed.upstream.received(), "");
 }
 
@@ -98,7 +115,11 @@ fn a_certificate_of_the_right_authority_and_name_becomes_the_caller() {
     let bed = bed(DEVICES, &format!("{trust}{grant}"));
     assert_eq!(bed.with(&devices, "good").0, "200");
     let seen = bed.upstream.received().to_ascii_lowercase();
-    assert!(seen.contains("x-authenticated-userid: spiffe://shop/device/7") && seen.contains("x-authenticated-userroles: device"), "{seen}");
+    assert!(
+        seen.contains("x-authenticated-userid: spiffe://shop/device/7")
+            && seen.contains("x-authenticated-userroles: device"),
+        "{seen}"
+    );
 
     bed.refused(bed.curl(&[]), "NoCredentials");
     bed.refused(bed.with(&devices, "foreign"), "CertificateNotAllowed");
@@ -109,7 +130,10 @@ fn a_certificate_of_the_right_authority_and_name_becomes_the_caller() {
         assert_eq!(bed.upstream.received(), "");
     }
     // A header that speaks of a certificate is nobody's.
-    bed.refused(bed.curl(&["-H", "X-Forwarded-Client-Cert: URI=spiffe://shop/device/7", "-H", "X-Client-Cert: x"]), "NoCredentials");
+    bed.refused(
+        bed.curl(&["-H", "X-Forwarded-Client-Cert: URI=spiffe://shop/device/7", "-H", "X-Client-Cert: x"]),
+        "NoCredentials",
+    );
     // On plain HTTP there is no certificate, and the same route asks for one.
     let plain = idm_tests::raw(bed.gateway.address, b"GET /x HTTP/1.1\r\nHost: api.example\r\n\r\n");
     assert_eq!(bed.gateway.record(plain.decision())["reason"], "NoCredentials");
@@ -129,16 +153,28 @@ fn a_name_is_needed_where_it_is_mapped() {
 fn a_proxy_is_believed_only_where_the_policy_names_it() {
     let devices = devices();
     let trust = secret("ca", &[("ca.crt", devices.read("ca.crt"))]);
-    let method = |proxies: &str| format!("    - {{name: devices, mtls: {{trustBundleRef: {{name: ca}}, identity: DNS, trustedProxies: [{proxies}]}}}}\n");
+    let method = |proxies: &str| {
+        format!(
+            "    - {{name: devices, mtls: {{trustBundleRef: {{name: ca}}, identity: DNS, trustedProxies: [{proxies}]}}}}\n"
+        )
+    };
     let header = |name: &str| {
-        let escaped: String =
-            devices.read(name).bytes().map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect();
+        let escaped: String = devices
+            .read(name)
+            .bytes()
+            .map(
+                |byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") },
+            )
+            .collect();
         format!("X-Forwarded-Client-Cert: Hash=x;Cert=\"{escaped}\"")
     };
     let near = bed(&method("127.0.0.0/8"), &trust);
     assert_eq!(near.curl(&["-H", &header("good.crt")]).0, "200");
     let seen = near.upstream.received().to_ascii_lowercase();
-    assert!(seen.contains("x-authenticated-userid: good.example") && !seen.contains("x-forwarded-client-cert"), "{seen}");
+    assert!(
+        seen.contains("x-authenticated-userid: good.example") && !seen.contains("x-forwarded-client-cert"),
+        "{seen}"
+    );
     near.refused(near.curl(&["-H", &header("expired.crt")]), "CertificateExpired");
     let strangers = Authority::new("strangers");
     strangers.issue("good", "DNS:good.example", "clientAuth", LATER);
@@ -196,8 +232,14 @@ fn a_listener_without_a_usable_certificate_is_named() {
     };
     let good = yaml(&upstream, &servers, OPEN, "");
     assert_eq!(said(good.clone()), "");
-    assert!(said(good.replace("certificateRefs: [{name: server}]", "certificateRefs: [{name: none}]")).contains("Secret 'none' must exist"));
-    assert!(said(good.replace("certificateRefs: [{name: server}]", "certificateRefs: []")).contains("exactly one certificateRef"));
+    assert!(
+        said(good.replace("certificateRefs: [{name: server}]", "certificateRefs: [{name: none}]"))
+            .contains("Secret 'none' must exist")
+    );
+    assert!(
+        said(good.replace("certificateRefs: [{name: server}]", "certificateRefs: []"))
+            .contains("exactly one certificateRef")
+    );
     assert!(said(good.replace("protocol: HTTPS", "protocol: TLS")).contains("use HTTP or HTTPS"));
     let key = servers.read("api.example.key");
     let broken = said(good.replace(key.lines().nth(1).unwrap(), "canary"));
@@ -216,23 +258,41 @@ fn keys_come_from_a_server_with_authorities_of_its_own() {
     std::fs::write(dir.path().join("keys"), key.jwks().to_string()).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut server = Command::new("openssl")
-        .args(["s_server", "-quiet", "-WWW", "-accept", &port.to_string(), "-Verify", "2", "-verify_return_error", "-CAfile", &clients.path("ca.crt")])
+        .args([
+            "s_server",
+            "-quiet",
+            "-WWW",
+            "-accept",
+            &port.to_string(),
+            "-Verify",
+            "2",
+            "-verify_return_error",
+            "-CAfile",
+            &clients.path("ca.crt"),
+        ])
         .args(["-cert", &servers.path("localhost.crt"), "-key", &servers.path("localhost.key")])
         .current_dir(dir.path())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    eventually("it listens", || std::net::TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|error| error.to_string()));
+    eventually("it listens", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|error| error.to_string())
+    });
     let upstream = Upstream::new();
-    let token = key.sign(&serde_json::json!({"iss": "https://idp", "aud": "orders", "sub": "ana", "exp": idm_tests::now() + 300})).unwrap();
+    let token = key
+        .sign(&serde_json::json!({"iss": "https://idp", "aud": "orders", "sub": "ana", "exp": idm_tests::now() + 300}))
+        .unwrap();
     let call = |tls: &str, authority: &Authority| {
         let method = format!(
             "    - {{name: m, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [orders], keys: {{jwksUri: 'https://localhost:{port}/keys'{tls}}}}}]}}}}\n"
         );
         let secrets = secret("ca", &[("ca.crt", authority.read("ca.crt"))])
             + &secret("gateway", &[("tls.crt", clients.read("gateway.crt")), ("tls.key", clients.read("gateway.key"))]);
-        let gateway = Gateway::start_with(&[("all.yaml", &format!("{}{secrets}", idm_tests::open_to(&upstream, &method)))], &["--danger-insecure-issuers"]);
+        let gateway = Gateway::start_with(
+            &[("all.yaml", &format!("{}{secrets}", idm_tests::open_to(&upstream, &method)))],
+            &["--danger-insecure-issuers"],
+        );
         let request = format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n");
         let reply = idm_tests::raw(gateway.address, request.as_bytes());
         if reply.status != 200 {
@@ -245,7 +305,11 @@ fn keys_come_from_a_server_with_authorities_of_its_own() {
     assert_eq!(call(", tls: {trustBundleRef: {name: ca}, clientCertificateRef: {name: gateway}}", &servers), 200);
     upstream.forget();
     assert_eq!(call(", tls: {trustBundleRef: {name: ca}}", &servers), 503, "it shows no certificate");
-    assert_eq!(call(", tls: {trustBundleRef: {name: ca}, clientCertificateRef: {name: gateway}}", &others), 503, "another authority");
+    assert_eq!(
+        call(", tls: {trustBundleRef: {name: ca}, clientCertificateRef: {name: gateway}}", &others),
+        503,
+        "another authority"
+    );
     assert_eq!(call(", tls: {clientCertificateRef: {name: gateway}}", &servers), 503, "the system's authorities");
     assert_eq!(upstream.received(), "");
     let _ = server.kill();

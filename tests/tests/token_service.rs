@@ -52,7 +52,11 @@ const USERS: &str = ", grants: [ClientCredentials, RefreshToken, DangerPassword]
 fn all_clients() -> String {
     let user = "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: ana}\nspec: {password: {}, roles: [order-writer], secretRef: {name: ana-password}}\n";
     [
-        with_secret("reports", ", scopes: [orders.read, orders.write], grants: [ClientCredentials, RefreshToken, DangerPassword]", &strong(1)),
+        with_secret(
+            "reports",
+            ", scopes: [orders.read, orders.write], grants: [ClientCredentials, RefreshToken, DangerPassword]",
+            &strong(1),
+        ),
         with_secret("weak", ", scopes: [orders.read]", "a secret that people chose"),
         with_secret("other", ", grants: [RefreshToken, DangerPassword], accessTokenLifetime: {minutes: 2}", &strong(2)),
         with_secret("upstream", ", introspects: All", &strong(3)),
@@ -67,12 +71,19 @@ fn bed(service: &str) -> Bed {
 
 fn bed_with(service: &str, more: &str, arguments: &[&str]) -> Bed {
     let upstream = Upstream::new();
-    let gateway = Gateway::start_with(&[("all.yaml", &format!("{}{more}", policy(&upstream, service, &signing_keys(Algorithm::ES256))))], arguments);
+    let gateway = Gateway::start_with(
+        &[("all.yaml", &format!("{}{more}", policy(&upstream, service, &signing_keys(Algorithm::ES256))))],
+        arguments,
+    );
     Bed { gateway, upstream }
 }
 
 fn encoded(pairs: &[(&str, &str)]) -> String {
-    pairs.iter().map(|(name, value)| format!("{name}={}", value.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>())).collect::<Vec<_>>().join("&")
+    pairs
+        .iter()
+        .map(|(name, value)| format!("{name}={}", value.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>()))
+        .collect::<Vec<_>>()
+        .join("&")
 }
 
 fn post(address: SocketAddr, path: &str, headers: &str, pairs: &[(&str, &str)]) -> Reply {
@@ -126,7 +137,10 @@ impl Bed {
 }
 
 fn call(address: SocketAddr, token: &str) -> Reply {
-    raw(address, format!("GET /orders HTTP/1.1\r\nHost: shop.example\r\nAuthorization: Bearer {token}\r\n\r\n").as_bytes())
+    raw(
+        address,
+        format!("GET /orders HTTP/1.1\r\nHost: shop.example\r\nAuthorization: Bearer {token}\r\n\r\n").as_bytes(),
+    )
 }
 
 const CLIENT: (&str, &str) = ("grant_type", "client_credentials");
@@ -138,8 +152,14 @@ fn a_client_gets_a_token_that_the_policy_takes() {
     );
     let reply = bed.reports(&[CLIENT, ("scope", "orders.read"), ("audience", "orders")]);
     let answer = read(&reply);
-    assert_eq!((reply.header("cache-control"), reply.header("content-type")), (Some("no-store"), Some("application/json")));
-    assert_eq!((&answer["token_type"], &answer["expires_in"], &answer["scope"]), (&json!("Bearer"), &json!(60), &json!("orders.read")));
+    assert_eq!(
+        (reply.header("cache-control"), reply.header("content-type")),
+        (Some("no-store"), Some("application/json"))
+    );
+    assert_eq!(
+        (&answer["token_type"], &answer["expires_in"], &answer["scope"]),
+        (&json!("Bearer"), &json!(60), &json!("orders.read"))
+    );
     let token = bed.access(&reply);
     let said = claims(&token);
     for (name, value) in [
@@ -155,11 +175,14 @@ fn a_client_gets_a_token_that_the_policy_takes() {
         assert_eq!(said[name], value, "{name}");
     }
     assert!(said.get("none").is_none() && said["exp"].as_u64().unwrap() - said["iat"].as_u64().unwrap() == 60);
-    let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap()).unwrap();
+    let header: Value =
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap()).unwrap();
     assert_eq!((&header["typ"], &header["alg"]), (&json!("at+jwt"), &json!("ES256")));
     assert_eq!(bed.call(&token).status, 200);
     assert!(bed.upstream.received().to_ascii_lowercase().contains("x-authenticated-userid: reports"));
-    let issued = eventually("the record", || bed.gateway.records().into_iter().find(|record| record["issued"].is_object()).ok_or_else(|| "none".to_owned()));
+    let issued = eventually("the record", || {
+        bed.gateway.records().into_iter().find(|record| record["issued"].is_object()).ok_or_else(|| "none".to_owned())
+    });
     assert_eq!(
         (&issued["issued"]["grant"], &issued["issued"]["token"], &issued["identity"]["credential"]),
         (&json!("client_credentials"), &said["jti"], &json!("reports"))
@@ -183,11 +206,23 @@ fn what_a_client_may_not_have_is_refused_for_the_right_reason() {
         ("", vec![CLIENT, id], 401, "invalid_client", "InvalidClient"),
         ("", vec![CLIENT, id, ("client_secret", SECRET)], 401, "invalid_client", "InvalidClient"),
         ("", vec![CLIENT, ("client_id", "nobody"), proof], 401, "invalid_client", "InvalidClient"),
-        ("", vec![CLIENT, ("client_id", "ana"), ("client_secret", "correct horse")], 401, "invalid_client", "InvalidClient"),
+        (
+            "",
+            vec![CLIENT, ("client_id", "ana"), ("client_secret", "correct horse")],
+            401,
+            "invalid_client",
+            "InvalidClient",
+        ),
         ("", vec![CLIENT, proof], 400, "invalid_request", "MalformedTokenRequest"),
         ("Authorization: Bearer x\r\n", vec![CLIENT, id, proof], 401, "invalid_client", "InvalidClient"),
         (&basic("reports", &good), vec![CLIENT, id, proof], 400, "invalid_request", "MalformedTokenRequest"),
-        (&basic("reports", &good), vec![CLIENT, ("client_id", "weak")], 400, "invalid_request", "MalformedTokenRequest"),
+        (
+            &basic("reports", &good),
+            vec![CLIENT, ("client_id", "weak")],
+            400,
+            "invalid_request",
+            "MalformedTokenRequest",
+        ),
         ("", vec![id, proof], 400, "invalid_request", "MalformedTokenRequest"),
         ("", vec![CLIENT, CLIENT, id, proof], 400, "invalid_request", "MalformedTokenRequest"),
         (
@@ -198,7 +233,13 @@ fn what_a_client_may_not_have_is_refused_for_the_right_reason() {
             "UnsupportedGrant",
         ),
         ("", vec![("grant_type", "implicit"), id, proof], 400, "unsupported_grant_type", "UnsupportedGrant"),
-        ("", vec![CLIENT, ("client_id", "other"), ("client_secret", &strong(2))], 400, "unauthorized_client", "GrantNotAllowed"),
+        (
+            "",
+            vec![CLIENT, ("client_id", "other"), ("client_secret", &strong(2))],
+            400,
+            "unauthorized_client",
+            "GrantNotAllowed",
+        ),
         ("", vec![CLIENT, id, proof, ("scope", "orders.read admin")], 400, "invalid_scope", "ScopeNotAllowed"),
         ("", vec![CLIENT, id, proof, ("resource", "payroll")], 400, "invalid_target", "AudienceNotAllowed"),
     ] {
@@ -207,10 +248,15 @@ fn what_a_client_may_not_have_is_refused_for_the_right_reason() {
     let get = raw(bed.gateway.address, b"GET /oauth/token HTTP/1.1\r\nHost: a\r\n\r\n");
     bed.refused(&get, 400, "invalid_request", "MalformedTokenRequest");
     let body = encoded(&[CLIENT, id, proof]);
-    for (target, media) in
-        [("token?x=1", "application/x-www-form-urlencoded"), ("token", "application/json"), ("token", "text/plain; application/x-www-form-urlencoded")]
-    {
-        let request = format!("POST /oauth/{target} HTTP/1.1\r\nHost: a\r\nContent-Type: {media}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    for (target, media) in [
+        ("token?x=1", "application/x-www-form-urlencoded"),
+        ("token", "application/json"),
+        ("token", "text/plain; application/x-www-form-urlencoded"),
+    ] {
+        let request = format!(
+            "POST /oauth/{target} HTTP/1.1\r\nHost: a\r\nContent-Type: {media}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
         bed.refused(&raw(bed.gateway.address, request.as_bytes()), 400, "invalid_request", "MalformedTokenRequest");
     }
     // Without a store that is shared there would be nothing to see; in one process there is.
@@ -220,7 +266,8 @@ fn what_a_client_may_not_have_is_refused_for_the_right_reason() {
 #[test]
 fn a_refresh_token_works_once_and_its_reuse_ends_everything_of_its_sign_in() {
     let bed = bed(USERS);
-    let sign_in = |password: &str| bed.reports(&[("grant_type", "password"), ("username", "ana"), ("password", password)]);
+    let sign_in =
+        |password: &str| bed.reports(&[("grant_type", "password"), ("username", "ana"), ("password", password)]);
     bed.refused(&sign_in("wrong"), 400, "invalid_grant", "InvalidGrant");
     let first = read(&sign_in("correct horse"));
     let text = |answer: &Value, name: &str| answer[name].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
@@ -228,12 +275,19 @@ fn a_refresh_token_works_once_and_its_reuse_ends_everything_of_its_sign_in() {
     assert_eq!(claims(&text(&first, "access_token"))["client_id"], "reports");
     let refresh = |token: &str| bed.reports(&[("grant_type", "refresh_token"), ("refresh_token", token)]);
     let second = read(&refresh(&text(&first, "refresh_token")));
-    let narrower = bed.reports(&[("grant_type", "refresh_token"), ("refresh_token", &text(&second, "refresh_token")), ("scope", "orders.read")]);
+    let narrower = bed.reports(&[
+        ("grant_type", "refresh_token"),
+        ("refresh_token", &text(&second, "refresh_token")),
+        ("scope", "orders.read"),
+    ]);
     assert_eq!(read(&narrower)["scope"], "orders.read");
     let third = read(&narrower);
     assert_ne!(text(&first, "refresh_token"), text(&second, "refresh_token"));
     // Another client cannot use it, and does no harm by trying.
-    let stolen = bed.token(&basic("other", &strong(2)), &[("grant_type", "refresh_token"), ("refresh_token", &text(&third, "refresh_token"))]);
+    let stolen = bed.token(
+        &basic("other", &strong(2)),
+        &[("grant_type", "refresh_token"), ("refresh_token", &text(&third, "refresh_token"))],
+    );
     bed.refused(&stolen, 400, "invalid_grant", "InvalidGrant");
     assert_eq!(bed.call(&text(&third, "access_token")).status, 200);
     let _ = bed.upstream.received();
@@ -249,14 +303,23 @@ fn a_refresh_token_works_once_and_its_reuse_ends_everything_of_its_sign_in() {
     }
     assert_eq!(bed.upstream.received().len(), received, "nothing more went on");
     let log = bed.gateway.log();
-    assert!(!log.contains("correct horse") && !log.contains(&text(&third, "refresh_token")) && !log.contains(&text(&third, "access_token")));
+    assert!(
+        !log.contains("correct horse")
+            && !log.contains(&text(&third, "refresh_token"))
+            && !log.contains(&text(&third, "access_token"))
+    );
 }
 
 #[test]
 fn refresh_ends_with_its_count_its_time_and_its_user() {
-    let sign_in = |bed: &Bed| bed.reports(&[("grant_type", "password"), ("username", "ana"), ("password", "correct horse")]);
-    let refresh =
-        |bed: &Bed, answer: &Reply| bed.reports(&[("grant_type", "refresh_token"), ("refresh_token", read(answer)["refresh_token"].as_str().unwrap())]);
+    let sign_in =
+        |bed: &Bed| bed.reports(&[("grant_type", "password"), ("username", "ana"), ("password", "correct horse")]);
+    let refresh = |bed: &Bed, answer: &Reply| {
+        bed.reports(&[
+            ("grant_type", "refresh_token"),
+            ("refresh_token", read(answer)["refresh_token"].as_str().unwrap()),
+        ])
+    };
 
     let counted = bed(&format!("{USERS}, refreshToken: {{maxUses: 1}}"));
     let once = refresh(&counted, &sign_in(&counted));
@@ -271,7 +334,8 @@ fn refresh_ends_with_its_count_its_time_and_its_user() {
     let bed = bed(USERS);
     let before = sign_in(&bed);
     let text = std::fs::read_to_string(bed.gateway.dir.path().join("all.yaml")).unwrap();
-    bed.gateway.write("all.yaml", &text.replace("spec: {password: {}, roles", "spec: {suspend: true, password: {}, roles"));
+    bed.gateway
+        .write("all.yaml", &text.replace("spec: {password: {}, roles", "spec: {suspend: true, password: {}, roles"));
     eventually("the change", || match sign_in(&bed).status {
         400 => Ok(()),
         status => Err(status.to_string()),
@@ -285,7 +349,9 @@ fn refresh_ends_with_its_count_its_time_and_its_user() {
 fn a_revoked_token_is_refused_and_only_its_own_client_revokes_and_asks() {
     let bed = bed("");
     let token = bed.access(&bed.reports(&[CLIENT]));
-    let ask = |id: &str, seed: u8, path: &str| post(bed.gateway.address, path, &basic(id, &strong(seed)), &[("token", &token)]);
+    let ask = |id: &str, seed: u8, path: &str| {
+        post(bed.gateway.address, path, &basic(id, &strong(seed)), &[("token", &token)])
+    };
     assert_eq!(read(&ask("reports", 1, "introspect"))["active"], true);
     assert_eq!(read(&ask("upstream", 3, "introspect"))["scope"], "orders.read orders.write");
     assert_eq!(read(&ask("other", 2, "introspect")), json!({"active": false}), "not its business");
@@ -298,7 +364,10 @@ fn a_revoked_token_is_refused_and_only_its_own_client_revokes_and_asks() {
     assert_eq!((reply.status, &bed.gateway.record(reply.decision())["reason"]), (401, &json!("TokenRevoked")));
     assert_eq!(read(&ask("reports", 1, "introspect")), json!({"active": false}));
     // RFC 7009 §2.2: what is unknown counts as revoked.
-    assert_eq!(post(bed.gateway.address, "revoke", &basic("reports", &strong(1)), &[("token", "nonsense")]).status, 200);
+    assert_eq!(
+        post(bed.gateway.address, "revoke", &basic("reports", &strong(1)), &[("token", "nonsense")]).status,
+        200
+    );
     let other = bed.access(&bed.reports(&[CLIENT]));
     assert_eq!(bed.call(&other).status, 200, "others live on");
 }
@@ -320,22 +389,34 @@ fn a_new_key_is_published_before_it_signs_and_an_old_one_until_its_tokens_ended(
         key(Algorithm::EdDSA, "current", now() - 60, None),
         key(Algorithm::ES256, "next", now() + 600, None),
     ]});
-    let gateway = Gateway::start(&[("all.yaml", &format!("{}{}", policy(&upstream, "", &keys.to_string()), all_clients()))]);
+    let gateway =
+        Gateway::start(&[("all.yaml", &format!("{}{}", policy(&upstream, "", &keys.to_string()), all_clients()))]);
     let bed = Bed { gateway, upstream };
-    let published = raw(bed.gateway.address, b"GET /oauth/.well-known/jwks.json HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+    let published =
+        raw(bed.gateway.address, b"GET /oauth/.well-known/jwks.json HTTP/1.1\r\nHost: shop.example\r\n\r\n");
     assert_eq!(published.header("cache-control"), Some("public, max-age=60"));
-    let kids: Vec<String> = read(&published)["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect();
+    let kids: Vec<String> = read(&published)["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|key| key["kid"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(kids, ["old", "current", "next"]);
     for secret in ["\"d\"", "\"p\"", "\"nbf\""] {
         assert!(!published.body.contains(secret));
     }
     let token = bed.access(&bed.reports(&[CLIENT]));
-    let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap()).unwrap();
+    let header: Value =
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap()).unwrap();
     assert_eq!((&header["kid"], &header["alg"]), (&json!("current"), &json!("EdDSA")));
     assert_eq!(bed.call(&token).status, 200);
     for path in ["/.well-known/oauth-authorization-server/oauth", "/oauth/.well-known/openid-configuration"] {
-        let metadata = read(&raw(bed.gateway.address, format!("GET {path} HTTP/1.1\r\nHost: shop.example\r\n\r\n").as_bytes()));
-        assert_eq!((&metadata["issuer"], &metadata["token_endpoint"]), (&json!(ISSUER), &json!(format!("{ISSUER}/token"))));
+        let metadata =
+            read(&raw(bed.gateway.address, format!("GET {path} HTTP/1.1\r\nHost: shop.example\r\n\r\n").as_bytes()));
+        assert_eq!(
+            (&metadata["issuer"], &metadata["token_endpoint"]),
+            (&json!(ISSUER), &json!(format!("{ISSUER}/token")))
+        );
         assert_eq!(metadata["jwks_uri"], format!("{ISSUER}/.well-known/jwks.json"));
     }
 }
@@ -347,13 +428,20 @@ fn an_assertion_is_good_once_for_this_issuer_and_of_the_clients_own_key() {
     let robot = client("robot", &format!("  oauthClient: {{privateKeyJwt: {{keys: {{inline: '{}'}}}}}}\n", key.jwks()));
     let bed = bed_with("", &format!("{robot}{}", all_clients()), &[]);
     let assertion = |key: &SigningKey, change: &dyn Fn(&mut Value)| {
-        let mut claims =
-            json!({"iss": "robot", "sub": "robot", "aud": ISSUER, "jti": format!("{:?}", std::time::Instant::now()), "iat": now(), "exp": now() + 60});
+        let mut claims = json!({"iss": "robot", "sub": "robot", "aud": ISSUER, "jti": format!("{:?}", std::time::Instant::now()), "iat": now(), "exp": now() + 60});
         change(&mut claims);
         key.sign(&claims).unwrap()
     };
-    let send =
-        |text: &str| bed.token("", &[CLIENT, ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"), ("client_assertion", text)]);
+    let send = |text: &str| {
+        bed.token(
+            "",
+            &[
+                CLIENT,
+                ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+                ("client_assertion", text),
+            ],
+        )
+    };
     let good = assertion(&key, &|_| {});
     assert_eq!(claims(&bed.access(&send(&good)))["sub"], "robot");
     bed.refused(&send(&good), 401, "invalid_client", "InvalidClient");
@@ -393,16 +481,35 @@ fn a_client_with_a_certificate_gets_tokens_that_are_worth_nothing_without_it() {
     servers.issue("shop.example", "DNS:shop.example", "serverAuth", LATER);
     people.issue("robot", "DNS:robot.clients", "clientAuth", LATER);
     people.issue("stranger", "DNS:stranger.clients", "clientAuth", LATER);
-    let robot = client("robot", "  oauthClient: {tlsClientAuth: {trustBundleRef: {name: clients}, names: [{name: DNS, is: robot.clients}]}}\n");
-    let secrets = secret("server", &[("tls.crt", servers.read("shop.example.crt")), ("tls.key", servers.read("shop.example.key"))])
-        + &secret("clients", &[("ca.crt", people.read("ca.crt"))]);
-    let bed = bed_with("", &format!("{robot}{HTTPS_LISTENER}{secrets}{}", all_clients()), &["--listen-tls", "127.0.0.1:0"]);
+    let robot = client(
+        "robot",
+        "  oauthClient: {tlsClientAuth: {trustBundleRef: {name: clients}, names: [{name: DNS, is: robot.clients}]}}\n",
+    );
+    let secrets = secret(
+        "server",
+        &[("tls.crt", servers.read("shop.example.crt")), ("tls.key", servers.read("shop.example.key"))],
+    ) + &secret("clients", &[("ca.crt", people.read("ca.crt"))]);
+    let bed =
+        bed_with("", &format!("{robot}{HTTPS_LISTENER}{secrets}{}", all_clients()), &["--listen-tls", "127.0.0.1:0"]);
     let port = bed.gateway.tls.unwrap().port();
     let curl = |name: Option<&str>, path: &str, more: &[&str]| {
         let mut command = Command::new("curl");
-        command.args(["-sS", "--cacert", &servers.path("ca.crt"), "--connect-to", &format!("shop.example:443:127.0.0.1:{port}"), "-w", "\n%{http_code}"]);
+        command.args([
+            "-sS",
+            "--cacert",
+            &servers.path("ca.crt"),
+            "--connect-to",
+            &format!("shop.example:443:127.0.0.1:{port}"),
+            "-w",
+            "\n%{http_code}",
+        ]);
         if let Some(name) = name {
-            command.args(["--cert", &people.path(&format!("{name}.crt")), "--key", &people.path(&format!("{name}.key"))]);
+            command.args([
+                "--cert",
+                &people.path(&format!("{name}.crt")),
+                "--key",
+                &people.path(&format!("{name}.key")),
+            ]);
         }
         let output = command.args(more).arg(format!("https://shop.example{path}")).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -436,7 +543,12 @@ fn two(redis: &Redis) -> (Bed, Bed, tempfile::NamedTempFile) {
     let password = redis.password_file();
     let url = redis.url();
     let arguments = ["--store", &url, "--store-password-file", password.path().to_str().unwrap()];
-    let start = |upstream: &Upstream| Gateway::start_with(&[("all.yaml", &format!("{}{}", policy(upstream, USERS, &keys), all_clients()))], &arguments);
+    let start = |upstream: &Upstream| {
+        Gateway::start_with(
+            &[("all.yaml", &format!("{}{}", policy(upstream, USERS, &keys), all_clients()))],
+            &arguments,
+        )
+    };
     let (first, other) = (start(&upstream), start(&second));
     (Bed { gateway: first, upstream }, Bed { gateway: other, upstream: second }, password)
 }
@@ -445,11 +557,13 @@ fn two(redis: &Redis) -> (Bed, Bed, tempfile::NamedTempFile) {
 fn what_one_gateway_issues_another_refreshes_and_what_one_revokes_all_refuse() {
     let redis = Redis::start();
     let (one, two, _password) = two(&redis);
-    let mut answer = read(&one.reports(&[("grant_type", "password"), ("username", "ana"), ("password", "correct horse")]));
+    let mut answer =
+        read(&one.reports(&[("grant_type", "password"), ("username", "ana"), ("password", "correct horse")]));
     let mut tokens = vec![answer["access_token"].as_str().unwrap().to_owned()];
     let first = answer["refresh_token"].as_str().unwrap().to_owned();
     for bed in [&two, &one, &two] {
-        let reply = bed.reports(&[("grant_type", "refresh_token"), ("refresh_token", answer["refresh_token"].as_str().unwrap())]);
+        let reply = bed
+            .reports(&[("grant_type", "refresh_token"), ("refresh_token", answer["refresh_token"].as_str().unwrap())]);
         answer = read(&reply);
         tokens.push(bed.access(&reply));
     }
@@ -482,7 +596,8 @@ fn a_refresh_that_two_gateways_get_at_once_is_given_once() {
     let redis = Redis::start();
     let (one, two, _password) = two(&redis);
     for _ in 0..5 {
-        let answer = read(&one.reports(&[("grant_type", "password"), ("username", "ana"), ("password", "correct horse")]));
+        let answer =
+            read(&one.reports(&[("grant_type", "password"), ("username", "ana"), ("password", "correct horse")]));
         let token = answer["refresh_token"].as_str().unwrap().to_owned();
         let outcomes: Vec<u16> = std::thread::scope(|scope| {
             let asked: Vec<_> = [one.gateway.address, two.gateway.address, one.gateway.address, two.gateway.address]
@@ -490,7 +605,13 @@ fn a_refresh_that_two_gateways_get_at_once_is_given_once() {
                 .map(|address| {
                     let token = &token;
                     scope.spawn(move || {
-                        post(address, "token", &basic("reports", &strong(1)), &[("grant_type", "refresh_token"), ("refresh_token", token)]).status
+                        post(
+                            address,
+                            "token",
+                            &basic("reports", &strong(1)),
+                            &[("grant_type", "refresh_token"), ("refresh_token", token)],
+                        )
+                        .status
                     })
                 })
                 .collect();
@@ -508,7 +629,12 @@ fn without_the_store_nothing_passes_that_would_need_it_and_all_is_well_when_it_i
     let sign_in = || one.reports(&[("grant_type", "password"), ("username", "ana"), ("password", "correct horse")]);
     let answer = sign_in();
     let (token, address) = (one.access(&answer), redis.address);
-    let refresh = || one.reports(&[("grant_type", "refresh_token"), ("refresh_token", read(&answer)["refresh_token"].as_str().unwrap())]);
+    let refresh = || {
+        one.reports(&[
+            ("grant_type", "refresh_token"),
+            ("refresh_token", read(&answer)["refresh_token"].as_str().unwrap()),
+        ])
+    };
     // A store that hangs is no better than one that is gone; neither takes long to be told.
     redis.pause(true);
     let start = std::time::Instant::now();
@@ -537,7 +663,8 @@ fn a_store_over_tls_is_believed_only_with_a_good_certificate() {
     let password = redis.password_file();
     let url = format!("rediss://localhost:{}", redis.address.port());
     let sign_in = |more: &[&str]| {
-        let arguments = [&["--store", &url, "--store-password-file", password.path().to_str().unwrap()][..], more].concat();
+        let arguments =
+            [&["--store", &url, "--store-password-file", password.path().to_str().unwrap()][..], more].concat();
         let bed = bed_with(USERS, &all_clients(), &arguments);
         let reply = bed.reports(&[("grant_type", "password"), ("username", "ana"), ("password", "correct horse")]);
         if reply.status != 200 {
@@ -558,7 +685,10 @@ fn a_stock_oauth_client_uses_the_service() {
     let libraries = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let key = SigningKey::generate(Algorithm::ES256, "robot-1").unwrap();
-    let robot = client("robot", &format!("  oauthClient: {{privateKeyJwt: {{keys: {{inline: '{}'}}}}, scopes: [orders.read]}}\n", key.jwks()));
+    let robot = client(
+        "robot",
+        &format!("  oauthClient: {{privateKeyJwt: {{keys: {{inline: '{}'}}}}, scopes: [orders.read]}}\n", key.jwks()),
+    );
     let bed = bed_with(USERS, &format!("{robot}{}", all_clients()), &[]);
     let address = bed.gateway.address.to_string();
     let output = Command::new("node")
@@ -569,7 +699,11 @@ fn a_stock_oauth_client_uses_the_service() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success() && said.trim().ends_with("done"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success() && said.trim().ends_with("done"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
@@ -585,19 +719,49 @@ fn what_cannot_be_a_service_or_a_client_is_said_before_it_is_served() {
     let alone = Settings { remembers_together: false, ..folder };
     assert!(findings(USERS, "", folder).contains("DangerPassword lets clients see the passwords"));
     assert!(findings(USERS, "", alone).contains("RefreshToken needs a store that all gateway pods share"));
-    assert!(findings(", grants: [RefreshToken]", "", folder).contains("RefreshToken needs a grant with a user beside it"));
+    assert!(
+        findings(", grants: [RefreshToken]", "", folder).contains("RefreshToken needs a grant with a user beside it")
+    );
     assert!(findings(", accessToken: {lifetime: {hours: 25}}", "", folder).contains("between 1 second and 24 hours"));
     assert!(findings(", accessToken: {lifetime: {hours: 1, minutes: 1}}", "", folder).contains("exactly one of"));
-    assert!(findings(", accessToken: {claims: [{name: sub, value: identity.id}]}", "", folder).contains("the claim 'sub' must not be replaced"));
-    assert!(findings(", accessToken: {claims: [{name: x, value: token.sub}]}", "", folder).contains("spec.tokenService.accessToken.claims[0].value"));
+    assert!(
+        findings(", accessToken: {claims: [{name: sub, value: identity.id}]}", "", folder)
+            .contains("the claim 'sub' must not be replaced")
+    );
+    assert!(
+        findings(", accessToken: {claims: [{name: x, value: token.sub}]}", "", folder)
+            .contains("spec.tokenService.accessToken.claims[0].value")
+    );
     assert!(findings(", signing: {algorithm: HS256}", "", folder).contains("must be an asymmetric one"));
     assert!(findings(", signing: {secretRef: {name: none}}", "", folder).contains("idm token keys --secret none"));
     let clash = "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: b}\nspec: {password: {username: reports}, secretRef: {name: b}}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: b}\nstringData: {password: x}\n";
-    assert!(findings("", &format!("{}{clash}", with_secret("reports", "", &strong(1))), folder).contains("same user name or client id"));
+    assert!(
+        findings("", &format!("{}{clash}", with_secret("reports", "", &strong(1))), folder)
+            .contains("same user name or client id")
+    );
     assert!(findings("", &with_secret("a", "", "short"), folder).contains("must hold a client secret of 16 to 1024"));
-    assert!(findings("", &client("a", "  oauthClient: {privateKeyJwt: {keys: {inline: '{}'}, algorithms: [HS256]}}\n"), folder).contains("asymmetric"));
-    assert!(findings("", &client("a", "  oauthClient: {tlsClientAuth: {trustBundleRef: {name: t}, names: []}}\n"), folder).contains("at least one name"));
-    assert!(findings("", &client("a", "  oauthClient: {clientSecret: {}}\n"), folder).contains("`secretRef` must be set"));
-    assert!(findings("", &client("a", "  oauthClient: {clientSecret: {}, privateKeyJwt: {keys: {inline: '{}'}}}\n"), folder).contains("exactly one of"));
+    assert!(
+        findings(
+            "",
+            &client("a", "  oauthClient: {privateKeyJwt: {keys: {inline: '{}'}, algorithms: [HS256]}}\n"),
+            folder
+        )
+        .contains("asymmetric")
+    );
+    assert!(
+        findings("", &client("a", "  oauthClient: {tlsClientAuth: {trustBundleRef: {name: t}, names: []}}\n"), folder)
+            .contains("at least one name")
+    );
+    assert!(
+        findings("", &client("a", "  oauthClient: {clientSecret: {}}\n"), folder).contains("`secretRef` must be set")
+    );
+    assert!(
+        findings(
+            "",
+            &client("a", "  oauthClient: {clientSecret: {}, privateKeyJwt: {keys: {inline: '{}'}}}\n"),
+            folder
+        )
+        .contains("exactly one of")
+    );
     assert_eq!(findings("", &all_clients(), alone), "");
 }

@@ -71,16 +71,33 @@ fn bad_tokens_are_refused_for_the_right_reason() {
     bed.refused(&bed.token(|c| drop(c.as_object_mut().unwrap().remove("sub"))), "UnusableClaim");
     bed.refused(&format!("{}.{}.{}", parts[0], part(bed.issuer.claims("root")), parts[2]), "BadSignature");
     bed.refused(&format!("{}.{}.", part(json!({"alg": "none"})), parts[1]), "AlgorithmNotAllowed");
-    bed.refused(&format!("{}.{}.{}", part(json!({"alg": "HS256", "kid": "k1"})), parts[1], parts[2]), "AlgorithmNotAllowed");
-    bed.refused(&format!("{}.{}.{}", part(json!({"alg": "ES256", "kid": "../../etc/passwd"})), parts[1], parts[2]), "UnknownKey");
-    bed.refused(&format!("{}.{}.{}", part(json!({"alg": "ES256", "kid": "k1", "crit": ["x"], "x": 1})), parts[1], parts[2]), "UnsupportedCritical");
-    bed.refused(&format!("{}.{}.{}", part(json!({"alg": "ES256", "kid": "k1", "typ": "dpop+jwt"})), parts[1], parts[2]), "WrongTokenType");
+    bed.refused(
+        &format!("{}.{}.{}", part(json!({"alg": "HS256", "kid": "k1"})), parts[1], parts[2]),
+        "AlgorithmNotAllowed",
+    );
+    bed.refused(
+        &format!("{}.{}.{}", part(json!({"alg": "ES256", "kid": "../../etc/passwd"})), parts[1], parts[2]),
+        "UnknownKey",
+    );
+    bed.refused(
+        &format!("{}.{}.{}", part(json!({"alg": "ES256", "kid": "k1", "crit": ["x"], "x": 1})), parts[1], parts[2]),
+        "UnsupportedCritical",
+    );
+    bed.refused(
+        &format!("{}.{}.{}", part(json!({"alg": "ES256", "kid": "k1", "typ": "dpop+jwt"})), parts[1], parts[2]),
+        "WrongTokenType",
+    );
     bed.refused(&format!("{good}.x.y"), "MalformedToken");
     bed.refused(&format!("{}={}", parts[0], &good[parts[0].len()..]), "MalformedToken");
     bed.refused(&"a".repeat(17_000), "TokenTooLarge");
     let other = SigningKey::generate(idm_types::Algorithm::ES256, "k1").unwrap();
     bed.refused(
-        &other.sign_with_header(&json!({"alg": "ES256", "kid": "k1", "jwk": other.jwks()["keys"][0]}), &bed.issuer.claims("root")).unwrap(),
+        &other
+            .sign_with_header(
+                &json!({"alg": "ES256", "kid": "k1", "jwk": other.jwks()["keys"][0]}),
+                &bed.issuer.claims("root"),
+            )
+            .unwrap(),
         "BadSignature",
     );
 }
@@ -106,7 +123,10 @@ fn t23_one_credential_is_verified_and_nothing_else_goes_on() {
     assert_eq!(raw(bed.gateway.address, request.as_bytes()).status, 200);
     let received = bed.upstream.received();
     assert!(
-        received.starts_with("GET /x?a=1&b=2 HTTP/1.1\r\n") && !received.contains("idm_") && !received.contains(&good) && received.contains("cookie: a=1"),
+        received.starts_with("GET /x?a=1&b=2 HTTP/1.1\r\n")
+            && !received.contains("idm_")
+            && !received.contains(&good)
+            && received.contains("cookie: a=1"),
         "{received}"
     );
 }
@@ -134,7 +154,10 @@ fn a_new_key_is_fetched_when_it_is_met_and_a_removed_one_is_void() {
     // A flood of unknown keys causes no flood of fetches.
     let fetched = bed.issuer.fetches();
     for i in 0..50 {
-        let token = SigningKey::generate(idm_types::Algorithm::ES256, &format!("evil-{i}")).unwrap().sign(&bed.issuer.claims("root")).unwrap();
+        let token = SigningKey::generate(idm_types::Algorithm::ES256, &format!("evil-{i}"))
+            .unwrap()
+            .sign(&bed.issuer.claims("root"))
+            .unwrap();
         assert_eq!(bed.bearer(&token).status, 401);
     }
     assert!(bed.issuer.fetches() <= fetched + 1, "{} fetches", bed.issuer.fetches() - fetched);
@@ -153,7 +176,8 @@ fn a_sick_issuer_harms_nobody_who_was_fine() {
         let bed = bed();
         assert_eq!(bed.bearer(&bed.token(|_| {})).status, 200);
         bed.issuer.serve(status, jwks);
-        let stranger = SigningKey::generate(idm_types::Algorithm::ES256, "k9").unwrap().sign(&bed.issuer.claims("root")).unwrap();
+        let stranger =
+            SigningKey::generate(idm_types::Algorithm::ES256, "k9").unwrap().sign(&bed.issuer.claims("root")).unwrap();
         // This makes the gateway fetch the broken set; the last good keys must survive it.
         assert_eq!(bed.bearer(&stranger).status, 401, "{jwks:.40}");
         assert_eq!(bed.bearer(&bed.token(|c| c["sub"] = json!("bob"))).status, 200, "{jwks:.40}");
@@ -182,7 +206,10 @@ fn secrets_are_in_no_log_and_no_record() {
     bed.bearer(&good);
     bed.bearer(&expired);
     bed.send(&format!("X-Api-Key: {key}\r\n"));
-    raw(bed.gateway.address, format!("GET /q?key={key} HTTP/1.1\r\nHost: a\r\nCookie: token=canary-cookie\r\n\r\n").as_bytes());
+    raw(
+        bed.gateway.address,
+        format!("GET /q?key={key} HTTP/1.1\r\nHost: a\r\nCookie: token=canary-cookie\r\n\r\n").as_bytes(),
+    );
     eventually("four records", || (bed.gateway.records().len() >= 4).then_some(()).ok_or_else(|| "not yet".into()));
     let everything = format!("{}{:?}", bed.gateway.log(), bed.gateway.records());
     for secret in [good.rsplit('.').next().unwrap(), expired.rsplit('.').next().unwrap(), &key[10..], "canary-cookie"] {
@@ -214,9 +241,17 @@ fn http2_meets_the_same_checks() {
             tokio::time::timeout(Duration::from_secs(5), answer).await.unwrap().unwrap().status().as_u16()
         })
     };
-    assert_eq!(send("/a", vec![("authorization", format!("Bearer {token}")), ("x_authenticated_userid", "root".into())]), 200);
+    assert_eq!(
+        send("/a", vec![("authorization", format!("Bearer {token}")), ("x_authenticated_userid", "root".into())]),
+        200
+    );
     let received = bed.upstream.received();
-    assert!(received.contains("host: a.example") && received.contains("x-authenticated-userid: ana") && !received.contains("root"), "{received}");
+    assert!(
+        received.contains("host: a.example")
+            && received.contains("x-authenticated-userid: ana")
+            && !received.contains("root"),
+        "{received}"
+    );
     bed.upstream.forget();
     assert_eq!(send("/a", vec![]), 401);
     assert_eq!(send("/a", vec![("authorization", format!("Bearer {token}")), ("host", "b.example".into())]), 400);

@@ -56,7 +56,8 @@ fn a_key_is_made_shown_named_and_converted() {
         }
         // Through PEM and back it is the same key, and OpenSSL reads it.
         let pem = folder.write("pem", &idm_ok(&["jwk", "convert", &key, "--to", "pem"], ""));
-        let spki = run("openssl", &["pkey", "-in", &pem, "-pubout"], "").unwrap_or_else(|error| panic!("{kind}: {error}"));
+        let spki =
+            run("openssl", &["pkey", "-in", &pem, "-pubout"], "").unwrap_or_else(|error| panic!("{kind}: {error}"));
         let spki = folder.write("spki", &spki);
         for form in [&pem, &spki] {
             assert_eq!(private["kid"], idm_ok(&["jwk", "thumbprint", form], "").trim(), "{kind}");
@@ -64,7 +65,9 @@ fn a_key_is_made_shown_named_and_converted() {
     }
     let pem = run("openssl", &["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"], "").unwrap();
     assert!(idm_ok(&["jwk", "convert", "-", "--to", "jwk"], &pem).contains("\"crv\":\"P-256\""));
-    assert!(run("idm", &["jwk", "public", "-"], "{\"kty\":\"oct\",\"k\":\"AAAA\"}").unwrap_err().contains("no public part"));
+    assert!(
+        run("idm", &["jwk", "public", "-"], "{\"kty\":\"oct\",\"k\":\"AAAA\"}").unwrap_err().contains("no public part")
+    );
     assert!(run("idm", &["jwk", "thumbprint", "-"], "nonsense").unwrap_err().contains("neither a JWK nor PEM"));
 }
 
@@ -75,7 +78,9 @@ fn what_is_signed_verifies_and_what_is_altered_does_not() {
     let public = folder.write("public", &idm_ok(&["jwk", "public", "--set", &key], ""));
     let payload = folder.write("payload", "hello");
     let other = folder.write("other", "hullo");
-    let verify = |object: &str, more: &[&str]| run("idm", &[&["jose", "verify", "--key", &public, "--algorithm", "ES256"], more].concat(), object);
+    let verify = |object: &str, more: &[&str]| {
+        run("idm", &[&["jose", "verify", "--key", &public, "--algorithm", "ES256"], more].concat(), object)
+    };
     for form in [&[][..], &["--json"]] {
         let signed = idm_ok(&[&["jose", "sign", "--key", &key, "--algorithm", "ES256", &payload], form].concat(), "");
         assert_eq!(verify(&signed, &[]).unwrap(), "hello");
@@ -86,19 +91,37 @@ fn what_is_signed_verifies_and_what_is_altered_does_not() {
     assert_eq!(verify(&detached, &["--detached", &payload]).unwrap(), "hello");
     assert!(verify(&detached, &["--detached", &other]).unwrap_err().contains("does not verify"));
     assert!(run("idm", &["jose", "sign", "--key", &public, "--algorithm", "ES256", &payload], "").is_err());
-    assert!(run("idm", &["jose", "sign", "--key", &key, "--algorithm", "RS256", &payload], "").unwrap_err().contains("cannot be used with RS256"));
+    assert!(
+        run("idm", &["jose", "sign", "--key", &key, "--algorithm", "RS256", &payload], "")
+            .unwrap_err()
+            .contains("cannot be used with RS256")
+    );
 }
 
 #[test]
 fn what_is_encrypted_opens_with_the_key_only() {
     let folder = Folder::new();
-    let (key, other) = (folder.write("key", &idm_ok(&["jwk", "new", "rsa"], "")), folder.write("other", &idm_ok(&["jwk", "new", "rsa"], "")));
+    let (key, other) = (
+        folder.write("key", &idm_ok(&["jwk", "new", "rsa"], "")),
+        folder.write("other", &idm_ok(&["jwk", "new", "rsa"], "")),
+    );
     let public = folder.write("public", &idm_ok(&["jwk", "public", &key], ""));
     for form in [&[][..], &["--json"]] {
-        let sealed = idm_ok(&[&["jose", "encrypt", "--key", &public, "--algorithm", "RSA-OAEP-256", "--header", "cty=text/plain"], form].concat(), "secret");
+        let sealed = idm_ok(
+            &[
+                &["jose", "encrypt", "--key", &public, "--algorithm", "RSA-OAEP-256", "--header", "cty=text/plain"],
+                form,
+            ]
+            .concat(),
+            "secret",
+        );
         assert_eq!(idm_ok(&["jose", "decrypt", "--key", &key], &sealed), "secret");
         assert!(run("idm", &["jose", "decrypt", "--key", &other], &sealed).is_err());
-        assert!(run("idm", &["jose", "decrypt", "--key", &key, "--algorithm", "RSA-OAEP"], &sealed).unwrap_err().contains("RSA-OAEP-256"));
+        assert!(
+            run("idm", &["jose", "decrypt", "--key", &key, "--algorithm", "RSA-OAEP"], &sealed)
+                .unwrap_err()
+                .contains("RSA-OAEP-256")
+        );
     }
 }
 
@@ -106,11 +129,42 @@ fn what_is_encrypted_opens_with_the_key_only() {
 fn a_token_is_minted_and_verified_with_a_key_of_ones_own() {
     let folder = Folder::new();
     let key = folder.write("key", &idm_ok(&["jwk", "new", "ed25519"], ""));
-    let mint =
-        ["token", "mint", "--user", "ana", "--key", &key, "--algorithm", "EdDSA", "--issuer", "https://me", "--audience", "orders", "--claim", "level=3"];
+    let mint = [
+        "token",
+        "mint",
+        "--user",
+        "ana",
+        "--key",
+        &key,
+        "--algorithm",
+        "EdDSA",
+        "--issuer",
+        "https://me",
+        "--audience",
+        "orders",
+        "--claim",
+        "level=3",
+    ];
     let token = idm_ok(&mint, "");
-    let verify =
-        |audience: &str| run("idm", &["token", "verify", "-", "--key", &key, "--issuer", "https://me", "--audience", audience, "--algorithm", "EdDSA"], &token);
+    let verify = |audience: &str| {
+        run(
+            "idm",
+            &[
+                "token",
+                "verify",
+                "-",
+                "--key",
+                &key,
+                "--issuer",
+                "https://me",
+                "--audience",
+                audience,
+                "--algorithm",
+                "EdDSA",
+            ],
+            &token,
+        )
+    };
     let claims: Value = serde_json::from_str(&verify("orders").unwrap()).unwrap();
     assert_eq!((claims["sub"].as_str(), claims["level"].as_i64()), (Some("ana"), Some(3)));
     assert!(verify("billing").unwrap_err().contains("WrongAudience"));

@@ -14,7 +14,8 @@ fn route(backends: &[(u16, u32)], extra: &str) -> String {
             format!("apiVersion: v1\nkind: Service\nmetadata: {{name: up-{port}}}\nspec: {{type: ExternalName, externalName: 127.0.0.1, ports: [{{name: http, port: {port}}}]}}\n---\n")
         })
         .collect();
-    let references: Vec<String> = backends.iter().map(|(port, weight)| format!("{{name: up-{port}, port: {port}, weight: {weight}}}")).collect();
+    let references: Vec<String> =
+        backends.iter().map(|(port, weight)| format!("{{name: up-{port}, port: {port}, weight: {weight}}}")).collect();
     format!(
         "{services}apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: g}}\nspec: {{gatewayClassName: idm, listeners: [{{name: http, port: 80, protocol: HTTP}}]}}\n---\n\
          apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r}}\nspec:\n  parentRefs: [{{name: g}}]\n  rules: [{{backendRefs: [{}]{extra}}}]\n---\n\
@@ -28,7 +29,10 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 #[test]
 fn traffic_is_shared_by_weight_and_weight_0_gets_none() {
     let (many, few, none) = (Upstream::new(), Upstream::new(), Upstream::new());
-    let gateway = Gateway::start(&[("all.yaml", &route(&[(many.address.port(), 3), (few.address.port(), 1), (none.address.port(), 0)], ""))]);
+    let gateway = Gateway::start(&[(
+        "all.yaml",
+        &route(&[(many.address.port(), 3), (few.address.port(), 1), (none.address.port(), 0)], ""),
+    )]);
     for _ in 0..400 {
         assert_eq!(raw(gateway.address, GET).status, 200);
     }
@@ -40,7 +44,10 @@ fn traffic_is_shared_by_weight_and_weight_0_gets_none() {
 #[test]
 fn a_silent_upstream_is_given_up_at_the_routes_limit() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let gateway = Gateway::start(&[("all.yaml", &route(&[(silent.local_addr().unwrap().port(), 1)], ", timeouts: {request: 300ms}"))]);
+    let gateway = Gateway::start(&[(
+        "all.yaml",
+        &route(&[(silent.local_addr().unwrap().port(), 1)], ", timeouts: {request: 300ms}"),
+    )]);
     let start = Instant::now();
     let reply = raw(gateway.address, GET);
     assert_eq!(reply.status, 504);
@@ -69,7 +76,9 @@ fn server_sent_events_arrive_one_by_one() {
         let (mut stream, _) = listener.accept().unwrap();
         let mut request = [0; 4096];
         let _ = stream.read(&mut request);
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .unwrap();
         for number in 0..3 {
             let event = format!("data: {number}\n\n");
             stream.write_all(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes()).unwrap();
@@ -115,10 +124,14 @@ fn http2_is_spoken_to_a_backend_that_asks_for_it() {
             });
         }
     });
-    let yaml = route(&[(port, 1)], "").replacen("name: http, port:", "name: http, appProtocol: kubernetes.io/h2c, port:", 1);
+    let yaml =
+        route(&[(port, 1)], "").replacen("name: http, port:", "name: http, appProtocol: kubernetes.io/h2c, port:", 1);
     let gateway = Gateway::start(&[("all.yaml", &yaml)]);
     for _ in 0..3 {
-        assert_eq!(raw(gateway.address, b"GET /x?y=1 HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n").status, 200);
+        assert_eq!(
+            raw(gateway.address, b"GET /x?y=1 HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n").status,
+            200
+        );
         let (uri, source) = requests.recv_timeout(Duration::from_secs(5)).unwrap();
         assert_eq!((uri.as_str(), source.unwrap().to_str().unwrap()), ("http://a.example/x?y=1", "127.0.0.1"));
     }
@@ -144,7 +157,10 @@ fn route_filters_edit_headers_but_never_the_callers_name() {
     let upstream = Upstream::new();
     let filter = ", filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-Set, value: ours}], add: [{name: X-Add, value: b}], remove: [X-Gone]}}]";
     let gateway = Gateway::start(&[("all.yaml", &route(&[(upstream.address.port(), 1)], filter))]);
-    assert_eq!(raw(gateway.address, b"GET / HTTP/1.1\r\nHost: a\r\nX-Set: theirs\r\nX-Add: a\r\nX-Gone: x\r\n\r\n").status, 200);
+    assert_eq!(
+        raw(gateway.address, b"GET / HTTP/1.1\r\nHost: a\r\nX-Set: theirs\r\nX-Add: a\r\nX-Gone: x\r\n\r\n").status,
+        200
+    );
     let received = upstream.received();
     assert!(
         received.contains("x-set: ours")

@@ -7,7 +7,9 @@
 
 pub mod v1alpha1;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 
 /// The API group of our kinds.
@@ -23,5 +25,40 @@ pub const HOSTNAMES_ANNOTATION: &str = "identity-manager.io/hostnames";
 
 /// The manifests of the four kinds, in the order they are documented.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![v1alpha1::IdentityPolicy::crd(), v1alpha1::Credential::crd(), v1alpha1::Federation::crd(), v1alpha1::RoleBinding::crd()]
+    let kinds = [
+        v1alpha1::IdentityPolicy::crd(),
+        v1alpha1::Credential::crd(),
+        v1alpha1::Federation::crd(),
+        v1alpha1::RoleBinding::crd(),
+    ];
+    kinds.into_iter().map(with_plain_descriptions).collect()
+}
+
+/// Joins the lines of each paragraph of a description: where a doc comment breaks its lines is no part of the API.
+fn with_plain_descriptions(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            join_lines(schema);
+        }
+    }
+    crd
+}
+
+fn join_lines(schema: &mut JSONSchemaProps) {
+    if let Some(description) = &mut schema.description {
+        let paragraphs: Vec<String> = description.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
+        *description = paragraphs.join("\n\n");
+    }
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(join_lines);
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => join_lines(items),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(join_lines),
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        join_lines(values);
+    }
+    for schemas in [&mut schema.all_of, &mut schema.any_of, &mut schema.one_of] {
+        schemas.iter_mut().flatten().for_each(join_lines);
+    }
 }

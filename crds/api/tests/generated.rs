@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
 
 fn check(path: &Path, expected: &str) {
     if std::env::var_os("IDM_UPDATE").is_some() {
@@ -25,7 +27,10 @@ fn the_generated_manifests_are_current() {
         let mut kept = crd;
         kept.metadata.annotations = Some([("helm.sh/resource-policy".to_owned(), "keep".to_owned())].into());
         let yaml = serde_yaml_ng::to_string(&kept).unwrap();
-        check(&root.join(format!("charts/idm/templates/crd-{name}.yaml")), &format!("{{{{- if .Values.crds.install }}}}\n{yaml}{{{{- end }}}}\n"));
+        check(
+            &root.join(format!("charts/idm/templates/crd-{name}.yaml")),
+            &format!("{{{{- if .Values.crds.install }}}}\n{yaml}{{{{- end }}}}\n"),
+        );
     }
 }
 
@@ -76,10 +81,18 @@ fn every_kind_shows_its_state_and_its_category() {
     for crd in idm_api::crds() {
         let names = &crd.spec.names;
         assert_eq!(names.categories.as_deref(), Some(&["idm".to_owned()][..]), "{}", names.kind);
-        assert!(names.short_names.as_ref().is_some_and(|short| short.iter().all(|name| name.starts_with("id"))), "{}", names.kind);
+        assert!(
+            names.short_names.as_ref().is_some_and(|short| short.iter().all(|name| name.starts_with("id"))),
+            "{}",
+            names.kind
+        );
         let version = &crd.spec.versions[0];
         let columns = version.additional_printer_columns.as_deref().unwrap_or_default();
-        assert!(columns.iter().any(|column| column.name == "Ready" && column.priority.unwrap_or(0) == 0), "{}", names.kind);
+        assert!(
+            columns.iter().any(|column| column.name == "Ready" && column.priority.unwrap_or(0) == 0),
+            "{}",
+            names.kind
+        );
         assert_eq!(columns.last().map(|column| column.name.as_str()), Some("Age"), "{}", names.kind);
         assert!(version.subresources.as_ref().is_some_and(|s| s.status.is_some()), "{}", names.kind);
     }

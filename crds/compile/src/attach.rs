@@ -98,17 +98,25 @@ impl<'w> Attachments<'w> {
 /// Whether the target exists.
 pub(crate) fn exists(world: &World, target: &Target) -> bool {
     use kube::ResourceExt;
-    let gateway = |name: &str| world.gateways.iter().find(|g| g.name_any() == name && g.spec.gateway_class_name == idm_api::GATEWAY_CLASS);
+    let gateway = |name: &str| {
+        world.gateways.iter().find(|g| g.name_any() == name && g.spec.gateway_class_name == idm_api::GATEWAY_CLASS)
+    };
     let route = |name: &str| world.routes.iter().find(|r| r.name_any() == name);
     let service = |name: &str| world.services.iter().find(|s| s.name_any() == name);
     match target {
         Target::Route(name) => route(name).is_some(),
-        Target::RouteRule(name, rule) => route(name).is_some_and(|r| r.spec.rules.iter().flatten().any(|r| r.name.as_deref() == Some(rule))),
+        Target::RouteRule(name, rule) => {
+            route(name).is_some_and(|r| r.spec.rules.iter().flatten().any(|r| r.name.as_deref() == Some(rule)))
+        }
         Target::Gateway(name) => gateway(name).is_some(),
-        Target::Listener(name, listener) => gateway(name).is_some_and(|g| g.spec.listeners.iter().any(|l| l.name == *listener)),
+        Target::Listener(name, listener) => {
+            gateway(name).is_some_and(|g| g.spec.listeners.iter().any(|l| l.name == *listener))
+        }
         Target::Service(name, None) => service(name).is_some(),
         Target::Service(name, Some(port)) => {
-            let ports = |s: &k8s_openapi::api::core::v1::Service| s.spec.clone().and_then(|spec| spec.ports).unwrap_or_default();
+            let ports = |s: &k8s_openapi::api::core::v1::Service| {
+                s.spec.clone().and_then(|spec| spec.ports).unwrap_or_default()
+            };
             service(name).is_some_and(|s| ports(s).iter().any(|p| p.name.as_deref() == Some(port)))
         }
     }

@@ -3,8 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use gateway_api::apis::standard::gateways::{Gateway, GatewayListeners};
 use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
 use idm_plan::{
-    Bundle, Door, Endpoint, Federation, Handler, Host, MethodKind, PathMatch, Plan, Policy, RouteEntry, RouteRule, Secrets, ServerCertificate, SignInMethod,
-    Timeouts, VirtualHost,
+    Bundle, Door, Endpoint, Federation, Handler, Host, MethodKind, PathMatch, Plan, Policy, RouteEntry, RouteRule,
+    Secrets, ServerCertificate, SignInMethod, Timeouts, VirtualHost,
 };
 use idm_types::Reason;
 use kube::ResourceExt;
@@ -13,11 +13,17 @@ use crate::attach::{Attachments, Candidate, Target, exists};
 use crate::lower::mtls::lower_listener;
 use crate::lower::route::{LoweredMatch, LoweredRule, lower_rule, service_backend};
 use crate::lower::token_service::base_path;
-use crate::lower::{Notes, credential::lower_credentials, federation::lower_federations, policy::lower_policy, role_binding::lower_grants};
+use crate::lower::{
+    Notes, credential::lower_credentials, federation::lower_federations, policy::lower_policy,
+    role_binding::lower_grants,
+};
 use crate::{Cause, Condition, ObjectId, Report, World, previous_policy, service_names};
 
 fn sign_in_of(policy: &Policy) -> Option<&SignInMethod> {
-    policy.methods.iter().find_map(|method| if let MethodKind::SignIn(method) = &method.kind { Some(&**method) } else { None })
+    policy
+        .methods
+        .iter()
+        .find_map(|method| if let MethodKind::SignIn(method) = &method.kind { Some(&**method) } else { None })
 }
 
 /// What came of a namespace.
@@ -65,7 +71,8 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         keeps_previous: false,
     };
     let last = previous.map(|bundle| &bundle.plan);
-    (compiler.federations, compiler.keeps_previous) = lower_federations(world, last, &mut compiler.secrets, &mut compiler.report);
+    (compiler.federations, compiler.keeps_previous) =
+        lower_federations(world, last, &mut compiler.secrets, &mut compiler.report);
     compiler.lower_policies(last);
     if let Some(previous) = previous.filter(|_| compiler.keeps_previous) {
         compiler.secrets.keep_from(&previous.secrets);
@@ -162,14 +169,24 @@ impl<'w> Compiler<'w> {
     fn settle_attachments(&mut self) -> Attachments<'w> {
         let world = self.world;
         let readable = world.policies.iter().map(|p| Candidate { meta: &p.meta, targets: &p.spec.target_refs });
-        let broken = world.broken.iter().filter(|b| b.id.kind == "IdentityPolicy").map(|b| Candidate { meta: &b.meta, targets: &b.targets });
+        let broken = world
+            .broken
+            .iter()
+            .filter(|b| b.id.kind == "IdentityPolicy")
+            .map(|b| Candidate { meta: &b.meta, targets: &b.targets });
         let attachments = Attachments::settle(readable.chain(broken).collect());
         for (loser, target, winner) in &attachments.lost {
             let message = format!(
                 "{target} is already held by IdentityPolicy '{}/{winner}', which is older: attach to something more specific, or remove one",
                 world.namespace
             );
-            self.report.push(&ObjectId::new("IdentityPolicy", &world.namespace, loser), "spec.targetRefs", Condition::Accepted, Cause::Conflicted, message);
+            self.report.push(
+                &ObjectId::new("IdentityPolicy", &world.namespace, loser),
+                "spec.targetRefs",
+                Condition::Accepted,
+                Cause::Conflicted,
+                message,
+            );
         }
         for policy in &world.policies {
             let id = self.id("IdentityPolicy", &policy.meta.name);
@@ -194,7 +211,13 @@ impl<'w> Compiler<'w> {
                 }
             }
             if policy.spec.target_refs.is_empty() {
-                self.report.push(&id, "spec.targetRefs", Condition::Accepted, Cause::Invalid, "at least one target must be given");
+                self.report.push(
+                    &id,
+                    "spec.targetRefs",
+                    Condition::Accepted,
+                    Cause::Invalid,
+                    "at least one target must be given",
+                );
             }
         }
         attachments
@@ -207,17 +230,37 @@ impl<'w> Compiler<'w> {
         for route in &world.routes {
             let mut attached = Vec::new();
             for parent in route.spec.parent_refs.iter().flatten() {
-                let taken: Vec<_> = listeners.iter().filter(|(gateway, listener)| takes(world, gateway, listener, parent)).cloned().collect();
+                let taken: Vec<_> = listeners
+                    .iter()
+                    .filter(|(gateway, listener)| takes(world, gateway, listener, parent))
+                    .cloned()
+                    .collect();
                 if !is_ours(world, parent) {
                     continue;
                 }
-                let hosts: Vec<_> = taken.iter().flat_map(|(g, l)| intersect(l.hostname.as_deref(), route).into_iter().map(move |h| (*g, *l, h))).collect();
+                let hosts: Vec<_> = taken
+                    .iter()
+                    .flat_map(|(g, l)| intersect(l.hostname.as_deref(), route).into_iter().map(move |h| (*g, *l, h)))
+                    .collect();
                 if hosts.is_empty() {
-                    let message = format!("Gateway '{}' must have a listener that takes this route: check sectionName, port and hostnames", parent.name);
-                    self.report.push(&self.id("HTTPRoute", &route.name_any()), "spec.parentRefs", Condition::Accepted, Cause::NoMatchingParent, message);
+                    let message = format!(
+                        "Gateway '{}' must have a listener that takes this route: check sectionName, port and hostnames",
+                        parent.name
+                    );
+                    self.report.push(
+                        &self.id("HTTPRoute", &route.name_any()),
+                        "spec.parentRefs",
+                        Condition::Accepted,
+                        Cause::NoMatchingParent,
+                        message,
+                    );
                 }
                 let names = taken.iter().map(|(_, l)| l.name.clone()).collect();
-                statuses.push(RouteStatus { route: route.name_any(), parent: parent.clone(), listeners: if hosts.is_empty() { vec![] } else { names } });
+                statuses.push(RouteStatus {
+                    route: route.name_any(),
+                    parent: parent.clone(),
+                    listeners: if hosts.is_empty() { vec![] } else { names },
+                });
                 attached.extend(hosts);
             }
             self.lower_route(route, &attached, attachments);
@@ -225,7 +268,12 @@ impl<'w> Compiler<'w> {
         statuses
     }
 
-    fn lower_route(&mut self, route: &HttpRoute, attached: &[(&'w Gateway, &'w GatewayListeners, Host)], attachments: &Attachments<'w>) {
+    fn lower_route(
+        &mut self,
+        route: &HttpRoute,
+        attached: &[(&'w Gateway, &'w GatewayListeners, Host)],
+        attachments: &Attachments<'w>,
+    ) {
         let name = route.name_any();
         let id = self.id("HTTPRoute", &name);
         let created = route.metadata.creation_timestamp.as_ref().map(|t| t.0.to_string()).unwrap_or_default();
@@ -233,7 +281,11 @@ impl<'w> Compiler<'w> {
             let path = format!("spec.rules[{i}]");
             let mut notes = Notes::new(&mut self.report, id.clone());
             let (matches, lowered) = lower_rule(self.world, &path, rule, &mut notes);
-            let title = format!("HTTPRoute {}/{name} rule {}", self.world.namespace, rule.name.clone().unwrap_or_else(|| i.to_string()));
+            let title = format!(
+                "HTTPRoute {}/{name} rule {}",
+                self.world.namespace,
+                rule.name.clone().unwrap_or_else(|| i.to_string())
+            );
             for (gateway, listener, host) in attached {
                 let mut targets = Vec::new();
                 targets.extend(rule.name.as_ref().map(|rule| Target::RouteRule(name.clone(), rule.clone())));
@@ -251,7 +303,13 @@ impl<'w> Compiler<'w> {
     }
 
     /// Decides which policy covers the rule and adds it to the plan once.
-    fn push_rule(&mut self, title: &str, lowered: Option<&LoweredRule>, attachments: &Attachments<'w>, targets: &[Target]) -> usize {
+    fn push_rule(
+        &mut self,
+        title: &str,
+        lowered: Option<&LoweredRule>,
+        attachments: &Attachments<'w>,
+        targets: &[Target],
+    ) -> usize {
         let (winner, others) = attachments.covering(targets);
         if let Some(winner) = winner {
             self.covered.entry(winner.to_owned()).or_default().0 += 1;
@@ -260,8 +318,13 @@ impl<'w> Compiler<'w> {
             }
         }
         let handler = match (winner, lowered) {
-            (_, None) => Handler::Refuse { reason: Reason::RouteInvalid, detail: format!("{title} is not valid: read its status") },
-            (None, Some(_)) => Handler::Refuse { reason: Reason::NoPolicy, detail: format!("no IdentityPolicy covers {title}") },
+            (_, None) => Handler::Refuse {
+                reason: Reason::RouteInvalid,
+                detail: format!("{title} is not valid: read its status"),
+            },
+            (None, Some(_)) => {
+                Handler::Refuse { reason: Reason::NoPolicy, detail: format!("no IdentityPolicy covers {title}") }
+            }
             (Some(policy), Some(rule)) => self.enforce(policy, rule),
         };
         self.add_rule(RouteRule { name: title.to_owned(), handler })
@@ -277,9 +340,18 @@ impl<'w> Compiler<'w> {
 
     fn enforce(&self, policy: &str, rule: &LoweredRule) -> Handler {
         match self.policies.iter().position(|p| p.key.name == policy) {
-            Some(position) => Handler::Enforce { policy: position, backends: rule.backends.clone(), timeouts: rule.timeouts, headers: rule.headers.clone() },
+            Some(position) => Handler::Enforce {
+                policy: position,
+                backends: rule.backends.clone(),
+                timeouts: rule.timeouts,
+                headers: rule.headers.clone(),
+            },
             None => {
-                let detail = self.invalid.get(policy).cloned().unwrap_or_else(|| format!("IdentityPolicy '{policy}' is not in force"));
+                let detail = self
+                    .invalid
+                    .get(policy)
+                    .cloned()
+                    .unwrap_or_else(|| format!("IdentityPolicy '{policy}' is not in force"));
                 Handler::Refuse { reason: Reason::PolicyInvalid, detail }
             }
         }
@@ -289,9 +361,14 @@ impl<'w> Compiler<'w> {
     fn push_endpoints(&mut self, rule: usize, secure: bool, host: &Host) {
         let Some(Handler::Enforce { policy, .. }) = self.rules.get(rule).map(|rule| &rule.handler) else { return };
         let policy = *policy;
-        let Some((key, service)) = self.policies.get(policy).and_then(|policy| Some((policy.key.clone(), policy.token_service.as_ref()?))) else { return };
+        let Some((key, service)) =
+            self.policies.get(policy).and_then(|policy| Some((policy.key.clone(), policy.token_service.as_ref()?)))
+        else {
+            return;
+        };
         let base = base_path(&service.issuer).unwrap_or_default();
-        let endpoints = Endpoint::ALL.into_iter().filter(|endpoint| service.revokes || *endpoint != Endpoint::Revocation);
+        let endpoints =
+            Endpoint::ALL.into_iter().filter(|endpoint| service.revokes || *endpoint != Endpoint::Revocation);
         let endpoints: Vec<_> = endpoints.map(|endpoint| (endpoint, endpoint.paths(&base))).collect();
         for (endpoint, paths) in endpoints {
             let handler = Handler::Issue { policy, endpoint };
@@ -322,26 +399,48 @@ impl<'w> Compiler<'w> {
                 );
                 let id = self.id("IdentityPolicy", &key.name);
                 if !self.report.about(&id).any(|finding| finding.message == message) {
-                    self.report.push(&id, "spec.authentication.methods", Condition::Programmed, Cause::Conflicted, message);
+                    self.report.push(
+                        &id,
+                        "spec.authentication.methods",
+                        Condition::Programmed,
+                        Cause::Conflicted,
+                        message,
+                    );
                 }
             }
             return;
         }
         let common = Door::COMMON.iter().map(|door| (*door, None));
-        let named = method.federations.iter().filter_map(|name| self.federations.iter().find(|federation| federation.key.name == *name));
-        let of_each = named.flat_map(|federation| Door::of(&federation.kind).iter().map(move |door| (*door, Some(federation.key.name.clone()))));
-        let doors: Vec<_> = common.chain(of_each).map(|(door, name)| (door, door.path(&method.base, name.as_deref()), name)).collect();
+        let named = method
+            .federations
+            .iter()
+            .filter_map(|name| self.federations.iter().find(|federation| federation.key.name == *name));
+        let of_each = named.flat_map(|federation| {
+            Door::of(&federation.kind).iter().map(move |door| (*door, Some(federation.key.name.clone())))
+        });
+        let doors: Vec<_> =
+            common.chain(of_each).map(|(door, name)| (door, door.path(&method.base, name.as_deref()), name)).collect();
         for (door, path, federation) in doors {
             let of = federation.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
             let name = format!("IdentityPolicy {key} sign-in: {}{of}", door.name());
-            let rule = self.add_rule(RouteRule { name, handler: Handler::SignIn { policy: position, door, federation } });
+            let rule =
+                self.add_rule(RouteRule { name, handler: Handler::SignIn { policy: position, door, federation } });
             let found = LoweredMatch { path: PathMatch::Exact(path), method: None, headers: vec![] };
             self.push_entry(secure, host.clone(), &found, rule, "", "", 0);
         }
     }
 
     #[allow(clippy::too_many_arguments)] // the parts of an entry and of its rank
-    fn push_entry(&mut self, secure: bool, host: Host, found: &LoweredMatch, rule: usize, created: &str, name: &str, position: usize) {
+    fn push_entry(
+        &mut self,
+        secure: bool,
+        host: Host,
+        found: &LoweredMatch,
+        rule: usize,
+        created: &str,
+        name: &str,
+        position: usize,
+    ) {
         let LoweredMatch { path, method, headers } = found;
         let (not_exact, length) = match path {
             PathMatch::Exact(path) => (false, path.len()),
@@ -368,20 +467,30 @@ impl<'w> Compiler<'w> {
         let names: BTreeSet<String> = attachments.services().map(|(name, _)| name.to_owned()).collect();
         for name in names {
             let Some(service) = world.services.iter().find(|s| s.name_any() == name) else { continue };
-            let ports: BTreeSet<Option<String>> = attachments.services().filter(|(s, _)| *s == name).map(|(_, port)| port.map(str::to_owned)).collect();
+            let ports: BTreeSet<Option<String>> =
+                attachments.services().filter(|(s, _)| *s == name).map(|(_, port)| port.map(str::to_owned)).collect();
             let all: Vec<_> = service.spec.iter().flat_map(|s| s.ports.iter().flatten()).collect();
             let named = ports.iter().find_map(Clone::clone);
             let id = self.id("Service", &name);
             let mut notes = Notes::new(&mut self.report, id);
             let several = all.len() > 1 && named.is_none() || ports.iter().flatten().count() > 1;
             let backend = if several {
-                notes.fail("spec.ports", Cause::UnsupportedValue, "this Service has several ports: the policy's target must name one with `sectionName`")
+                notes.fail(
+                    "spec.ports",
+                    Cause::UnsupportedValue,
+                    "this Service has several ports: the policy's target must name one with `sectionName`",
+                )
             } else {
                 service_backend(world, "spec.ports", service, |p| named.is_none() || p.name == named, 1, &mut notes)
             };
-            let lowered = backend.map(|backend| LoweredRule { backends: vec![backend], timeouts: Timeouts::DEFAULT, headers: vec![] });
+            let lowered = backend.map(|backend| LoweredRule {
+                backends: vec![backend],
+                timeouts: Timeouts::DEFAULT,
+                headers: vec![],
+            });
             let title = format!("Service {}/{name}", world.namespace);
-            let mut targets: Vec<_> = ports.iter().flatten().map(|port| Target::Service(name.clone(), Some(port.clone()))).collect();
+            let mut targets: Vec<_> =
+                ports.iter().flatten().map(|port| Target::Service(name.clone(), Some(port.clone()))).collect();
             targets.push(Target::Service(name.clone(), None));
             let rule = self.push_rule(&title, lowered.as_ref(), attachments, &targets);
             let everything = LoweredMatch { path: PathMatch::Prefix(String::new()), method: None, headers: vec![] };
@@ -423,8 +532,10 @@ impl<'w> Compiler<'w> {
         for (policy, (rules, overridden)) in &self.covered {
             let Some((rule, winner)) = overridden.first() else { continue };
             let id = ObjectId::new("IdentityPolicy", &self.world.namespace, policy);
-            let more = if overridden.len() > 1 { format!(" (and {} more)", overridden.len() - 1) } else { String::new() };
-            let message = format!("IdentityPolicy '{}/{winner}' is more specific and holds {rule}{more}", self.world.namespace);
+            let more =
+                if overridden.len() > 1 { format!(" (and {} more)", overridden.len() - 1) } else { String::new() };
+            let message =
+                format!("IdentityPolicy '{}/{winner}' is more specific and holds {rule}{more}", self.world.namespace);
             let cause = if *rules == 0 { Cause::Overridden } else { Cause::PartiallyProgrammed };
             self.report.push(&id, "", Condition::Programmed, cause, message);
         }
@@ -444,7 +555,10 @@ impl<'w> Compiler<'w> {
                 let message = if !["HTTP", "HTTPS"].contains(&listener.protocol.as_str()) {
                     format!("protocol {} is not supported: use HTTP or HTTPS", listener.protocol)
                 } else if port != listener.port {
-                    format!("all {} listeners of a namespace must share one port, and {port} is taken already", listener.protocol)
+                    format!(
+                        "all {} listeners of a namespace must share one port, and {port} is taken already",
+                        listener.protocol
+                    )
                 } else {
                     if !is_secure(listener) || self.take_certificate(&id, &path, listener) {
                         usable.push((gateway, listener));
@@ -468,7 +582,11 @@ impl<'w> Compiler<'w> {
         let mut notes = Notes::new(&mut self.report, id.clone());
         let lowered = match host {
             Some(host) => lower_listener(self.world, path, listener, host, &mut self.secrets, &mut notes),
-            None => notes.fail(format!("{path}.hostname"), Cause::UnsupportedListener, "the hostname must be a name, or `*.` and a domain"),
+            None => notes.fail(
+                format!("{path}.hostname"),
+                Cause::UnsupportedListener,
+                "the hostname must be a name, or `*.` and a domain",
+            ),
         };
         let usable = lowered.is_some();
         self.certificates.extend(lowered);
@@ -488,7 +606,10 @@ fn is_ours(world: &World, parent: &HttpRouteParentRefs) -> bool {
     let kind = parent.kind.as_deref().unwrap_or("Gateway") == "Gateway"
         && parent.group.as_deref().unwrap_or("gateway.networking.k8s.io") == "gateway.networking.k8s.io";
     kind && parent.namespace.as_deref().unwrap_or(&world.namespace) == world.namespace
-        && world.gateways.iter().any(|g| g.name_any() == parent.name && g.spec.gateway_class_name == idm_api::GATEWAY_CLASS)
+        && world
+            .gateways
+            .iter()
+            .any(|g| g.name_any() == parent.name && g.spec.gateway_class_name == idm_api::GATEWAY_CLASS)
 }
 
 fn takes(world: &World, gateway: &Gateway, listener: &GatewayListeners, parent: &HttpRouteParentRefs) -> bool {
@@ -514,7 +635,9 @@ fn narrower(a: &Host, b: &Host) -> Option<Host> {
     match (a, b) {
         (Host::Any, other) | (other, Host::Any) => Some(other.clone()),
         (Host::Exact(a), Host::Exact(b)) => (a == b).then(|| Host::Exact(a.clone())),
-        (Host::Exact(name), Host::Below(domain)) | (Host::Below(domain), Host::Exact(name)) => below(name, domain).then(|| Host::Exact(name.clone())),
+        (Host::Exact(name), Host::Below(domain)) | (Host::Below(domain), Host::Exact(name)) => {
+            below(name, domain).then(|| Host::Exact(name.clone()))
+        }
         (Host::Below(a), Host::Below(b)) if a == b || below(a, b) => Some(Host::Below(a.clone())),
         (Host::Below(a), Host::Below(b)) => below(b, a).then(|| Host::Below(b.clone())),
     }
@@ -525,8 +648,13 @@ fn parse_host(text: &str) -> Option<Host> {
         return Some(Host::Any);
     }
     let text = text.to_ascii_lowercase();
-    let label =
-        |l: &str| !l.is_empty() && l.len() <= 63 && !l.starts_with('-') && !l.ends_with('-') && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let label = |l: &str| {
+        !l.is_empty()
+            && l.len() <= 63
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
     let valid = |name: &str| name.len() <= 253 && name.split('.').all(label);
     match text.strip_prefix("*.") {
         Some(domain) => valid(domain).then(|| Host::Below(domain.to_owned())),

@@ -26,7 +26,12 @@ use idm_plan::Plan;
 
 /// The names by which in-cluster clients call a Service.
 pub(crate) fn service_names(name: &str, namespace: &str) -> [String; 4] {
-    [name.to_owned(), format!("{name}.{namespace}"), format!("{name}.{namespace}.svc"), format!("{name}.{namespace}.svc.cluster.local")]
+    [
+        name.to_owned(),
+        format!("{name}.{namespace}"),
+        format!("{name}.{namespace}.svc"),
+        format!("{name}.{namespace}.svc.cluster.local"),
+    ]
 }
 
 /// The policy of the last plan with this uid, if it was in force.

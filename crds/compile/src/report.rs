@@ -140,8 +140,21 @@ pub struct Report {
 
 impl Report {
     /// Adds a finding.
-    pub fn push(&mut self, object: &ObjectId, path: impl Into<String>, condition: Condition, cause: Cause, message: impl Into<String>) {
-        self.findings.push(Finding { object: object.clone(), path: path.into(), condition, cause, message: message.into() });
+    pub fn push(
+        &mut self,
+        object: &ObjectId,
+        path: impl Into<String>,
+        condition: Condition,
+        cause: Cause,
+        message: impl Into<String>,
+    ) {
+        self.findings.push(Finding {
+            object: object.clone(),
+            path: path.into(),
+            condition,
+            cause,
+            message: message.into(),
+        });
     }
 
     /// All findings.

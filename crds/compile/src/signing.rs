@@ -51,15 +51,26 @@ pub(crate) fn read(text: &[u8]) -> Result<Vec<TimedKey>, String> {
         let jwk = Jwk::parse(key.to_string().as_bytes()).map_err(|error| format!("has a broken key {i}: {error}"))?;
         let algorithm = jwk.text("alg").and_then(Algorithm::from_name).filter(|algorithm| !algorithm.is_symmetric());
         let algorithm = algorithm.ok_or_else(|| format!("must name an asymmetric `alg` in key {i}"))?;
-        let kid = jwk.kid().map(str::to_owned).or_else(|| jwk.thumbprint()).ok_or_else(|| format!("has a broken key {i}"))?;
+        let kid =
+            jwk.kid().map(str::to_owned).or_else(|| jwk.thumbprint()).ok_or_else(|| format!("has a broken key {i}"))?;
         let jwk = jwk.named(&kid);
         SigningKey::from_jwk(&jwk, algorithm).map_err(|error| format!("has a key {i} that cannot sign: {error}"))?;
         if read.iter().any(|other| other.jwk.kid() == Some(&kid)) {
             return Err(format!("must use the kid `{kid}` once"));
         }
-        let time = |name: &str| key.get(name).map(|value| value.as_u64().ok_or_else(|| format!("must have `{name}` of key {i} as a number"))).transpose();
+        let time = |name: &str| {
+            key.get(name)
+                .map(|value| value.as_u64().ok_or_else(|| format!("must have `{name}` of key {i} as a number")))
+                .transpose()
+        };
         let made = time("iat")?.unwrap_or(0);
-        read.push(TimedKey { made, signs_from: time("nbf")?.unwrap_or(made), published_until: time("exp")?, jwk, algorithm });
+        read.push(TimedKey {
+            made,
+            signs_from: time("nbf")?.unwrap_or(made),
+            published_until: time("exp")?,
+            jwk,
+            algorithm,
+        });
     }
     read.sort_by_key(|key| (key.signs_from, key.made));
     Ok(read)
@@ -111,11 +122,14 @@ pub fn rotated(policy: &Object<IdentityPolicySpec>, current: Option<&[u8]>, now:
     let newest = keys.iter().max_by_key(|key| key.made).map(|key| (key.made, key.algorithm));
     let asked = policy.meta.rotate.as_deref().and_then(Timestamp::parse_rfc3339).map(Timestamp::seconds);
     let age = u64::try_from(rotate_every_days.unwrap_or(30)).unwrap_or(30).max(1) * 86_400;
-    let due = newest.is_none_or(|(made, of)| of != algorithm || now >= made + age || asked.is_some_and(|asked| made < asked && asked <= now));
+    let due = newest.is_none_or(|(made, of)| {
+        of != algorithm || now >= made + age || asked.is_some_and(|asked| made < asked && asked <= now)
+    });
     let before = keys.len();
     keys.retain(|key| key.published_until.is_none_or(|until| now < until));
     if due {
-        let ahead = if newest.is_none() { 0 } else { u64::try_from(publish_ahead_seconds.unwrap_or(300)).unwrap_or(300) };
+        let ahead =
+            if newest.is_none() { 0 } else { u64::try_from(publish_ahead_seconds.unwrap_or(300)).unwrap_or(300) };
         let new = new_key(algorithm, now, ahead)?;
         for key in &mut keys {
             key.published_until = key.published_until.or(Some(now + ahead + MAX_LIFETIME_SECONDS + SLACK_SECONDS));
@@ -131,7 +145,9 @@ mod tests {
     use crate::Meta;
 
     fn policy(signing: &str, rotate: Option<&str>) -> Object<IdentityPolicySpec> {
-        let yaml = format!("{{targetRefs: [], authentication: {{methods: []}}, tokenService: {{issuer: 'https://a', audiences: [a], signing: {signing}}}}}");
+        let yaml = format!(
+            "{{targetRefs: [], authentication: {{methods: []}}, tokenService: {{issuer: 'https://a', audiences: [a], signing: {signing}}}}}"
+        );
         let meta = Meta { name: "p".into(), rotate: rotate.map(str::to_owned), ..Meta::default() };
         Object { meta, spec: serde_yaml_ng::from_str(&yaml).unwrap() }
     }
@@ -156,9 +172,14 @@ mod tests {
 
     #[test]
     fn the_annotation_and_another_algorithm_make_a_new_key_once() {
-        let first = rotated(&policy("{}", None), None, Timestamp::parse_rfc3339("2026-01-01T00:00:00Z").unwrap()).unwrap();
+        let first =
+            rotated(&policy("{}", None), None, Timestamp::parse_rfc3339("2026-01-01T00:00:00Z").unwrap()).unwrap();
         let asked = policy("{publishAheadSeconds: 0}", Some("2026-01-02T00:00:00Z"));
-        assert_eq!(rotated(&asked, Some(first.as_bytes()), Timestamp::parse_rfc3339("2026-01-01T12:00:00Z").unwrap()), None, "not before its time");
+        assert_eq!(
+            rotated(&asked, Some(first.as_bytes()), Timestamp::parse_rfc3339("2026-01-01T12:00:00Z").unwrap()),
+            None,
+            "not before its time"
+        );
         let now = Timestamp::parse_rfc3339("2026-01-02T00:00:01Z").unwrap();
         let second = rotated(&asked, Some(first.as_bytes()), now).unwrap();
         assert_eq!(kids(&second)[1], (now.seconds(), None));
@@ -169,7 +190,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_left_alone() {
-        for broken in ["", "{}", "{\"keys\": []}", "{\"keys\": [{\"kty\": \"oct\", \"k\": \"AAAA\", \"alg\": \"HS256\"}]}"] {
+        for broken in
+            ["", "{}", "{\"keys\": []}", "{\"keys\": [{\"kty\": \"oct\", \"k\": \"AAAA\", \"alg\": \"HS256\"}]}"]
+        {
             assert_eq!(rotated(&policy("{}", None), Some(broken.as_bytes()), Timestamp(0)), None);
             assert!(read(broken.as_bytes()).is_err());
         }

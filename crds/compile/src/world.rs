@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 
 use gateway_api::apis::standard::gateways::Gateway;
 use gateway_api::apis::standard::httproutes::HttpRoute;
-use idm_api::v1alpha1::{Credential, CredentialSpec, Federation, FederationSpec, IdentityPolicy, IdentityPolicySpec, RoleBinding, RoleBindingSpec};
+use idm_api::v1alpha1::{
+    Credential, CredentialSpec, Federation, FederationSpec, IdentityPolicy, IdentityPolicySpec, RoleBinding,
+    RoleBindingSpec,
+};
 use idm_types::Redacted;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
@@ -17,7 +20,8 @@ pub struct Settings {
     pub local_backends: bool,
     /// Key URLs without TLS or on this machine are allowed: only by an explicit, dangerous flag.
     pub danger_insecure_issuers: bool,
-    /// All processes that serve the plan remember together what was used and revoked: true for a folder, which one process serves.
+    /// All processes that serve the plan remember together what was used and revoked: true for a folder, which one
+    /// process serves.
     pub remembers_together: bool,
 }
 
@@ -121,20 +125,25 @@ impl World {
     pub fn insert(&mut self, object: serde_json::Value) -> bool {
         match object.get("kind").and_then(|kind| kind.as_str()) {
             Some("IdentityPolicy") => {
-                let targets = object.pointer("/spec/targetRefs").cloned().and_then(|refs| serde_json::from_value(refs).ok());
-                read::<IdentityPolicy>(object, "IdentityPolicy", targets.unwrap_or_default(), &mut self.broken, |o, meta| {
-                    self.policies.push(Object { meta, spec: o.spec })
-                })
+                let targets =
+                    object.pointer("/spec/targetRefs").cloned().and_then(|refs| serde_json::from_value(refs).ok());
+                read::<IdentityPolicy>(
+                    object,
+                    "IdentityPolicy",
+                    targets.unwrap_or_default(),
+                    &mut self.broken,
+                    |o, meta| self.policies.push(Object { meta, spec: o.spec }),
+                )
             }
-            Some("Credential") => {
-                read::<Credential>(object, "Credential", vec![], &mut self.broken, |o, meta| self.credentials.push(Object { meta, spec: o.spec }))
-            }
-            Some("Federation") => {
-                read::<Federation>(object, "Federation", vec![], &mut self.broken, |o, meta| self.federations.push(Object { meta, spec: o.spec }))
-            }
-            Some("RoleBinding") => {
-                read::<RoleBinding>(object, "RoleBinding", vec![], &mut self.broken, |o, meta| self.role_bindings.push(Object { meta, spec: o.spec }))
-            }
+            Some("Credential") => read::<Credential>(object, "Credential", vec![], &mut self.broken, |o, meta| {
+                self.credentials.push(Object { meta, spec: o.spec })
+            }),
+            Some("Federation") => read::<Federation>(object, "Federation", vec![], &mut self.broken, |o, meta| {
+                self.federations.push(Object { meta, spec: o.spec })
+            }),
+            Some("RoleBinding") => read::<RoleBinding>(object, "RoleBinding", vec![], &mut self.broken, |o, meta| {
+                self.role_bindings.push(Object { meta, spec: o.spec })
+            }),
             _ => return false,
         }
         true
@@ -143,14 +152,27 @@ impl World {
     /// The names of the Secrets that the objects refer to.
     pub fn secret_names(&self) -> Vec<String> {
         let of_policy = |policy: &Object<IdentityPolicySpec>| {
-            let issuers = policy.spec.authentication.methods.iter().filter_map(|m| m.jwt.as_ref()).flat_map(|jwt| &jwt.issuers);
+            let issuers =
+                policy.spec.authentication.methods.iter().filter_map(|m| m.jwt.as_ref()).flat_map(|jwt| &jwt.issuers);
             let of_issuers = issuers.filter_map(|issuer| issuer.keys.as_ref()).flat_map(secrets_of_keys);
-            let asked = policy.spec.authentication.methods.iter().filter_map(|m| Some(m.introspection.as_ref()?.client_secret_ref.name.clone()));
+            let asked = policy
+                .spec
+                .authentication
+                .methods
+                .iter()
+                .filter_map(|m| Some(m.introspection.as_ref()?.client_secret_ref.name.clone()));
             let mtls = policy.spec.authentication.methods.iter().filter_map(|m| m.mtls.as_ref());
-            let bundles = mtls.flat_map(|m| [Some(&m.trust_bundle_ref), m.revocation_list_ref.as_ref()]).flatten().map(|reference| reference.name.clone());
+            let bundles = mtls
+                .flat_map(|m| [Some(&m.trust_bundle_ref), m.revocation_list_ref.as_ref()])
+                .flatten()
+                .map(|reference| reference.name.clone());
             let provider = policy.spec.llm.as_ref().map(|llm| llm.key_ref.name.clone());
-            let exchange =
-                policy.spec.upstream.as_ref().and_then(|upstream| upstream.token_exchange.as_ref()).map(|exchange| exchange.client_secret_ref.name.clone());
+            let exchange = policy
+                .spec
+                .upstream
+                .as_ref()
+                .and_then(|upstream| upstream.token_exchange.as_ref())
+                .map(|exchange| exchange.client_secret_ref.name.clone());
             let signing = crate::signing_secret(policy).map(|(name, _)| name);
             of_issuers
                 .chain(provider)
@@ -162,11 +184,28 @@ impl World {
                 .collect::<Vec<_>>()
         };
         let mut names: Vec<String> = self.policies.iter().flat_map(of_policy).collect();
-        names.extend(self.federations.iter().filter_map(|federation| federation.spec.oidc.as_ref()?.keys.as_ref()).flat_map(secrets_of_keys));
-        names.extend(self.federations.iter().filter_map(|federation| federation.spec.oidc.as_ref()?.client.as_ref()).flat_map(secrets_of_provider));
-        names.extend(self.federations.iter().filter_map(|federation| federation.spec.saml.as_ref()).flat_map(secrets_of_saml));
-        let listeners = self.gateways.iter().filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS).flat_map(|g| &g.spec.listeners);
-        let certificates = listeners.filter_map(|l| l.tls.as_ref()).flat_map(|tls| tls.certificate_refs.iter().flatten());
+        names.extend(
+            self.federations
+                .iter()
+                .filter_map(|federation| federation.spec.oidc.as_ref()?.keys.as_ref())
+                .flat_map(secrets_of_keys),
+        );
+        names.extend(
+            self.federations
+                .iter()
+                .filter_map(|federation| federation.spec.oidc.as_ref()?.client.as_ref())
+                .flat_map(secrets_of_provider),
+        );
+        names.extend(
+            self.federations.iter().filter_map(|federation| federation.spec.saml.as_ref()).flat_map(secrets_of_saml),
+        );
+        let listeners = self
+            .gateways
+            .iter()
+            .filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS)
+            .flat_map(|g| &g.spec.listeners);
+        let certificates =
+            listeners.filter_map(|l| l.tls.as_ref()).flat_map(|tls| tls.certificate_refs.iter().flatten());
         names.extend(certificates.map(|reference| reference.name.clone()));
         names.extend(self.credentials.iter().filter_map(|c| Some(c.spec.secret_ref.as_ref()?.name.clone())));
         names.extend(self.credentials.iter().filter_map(|c| c.spec.oauth_client.as_ref()).flat_map(secrets_of_client));
@@ -195,7 +234,11 @@ fn secrets_of_client(client: &idm_api::v1alpha1::OauthClientCredential) -> Vec<S
 }
 
 fn secrets_of_keys(keys: &idm_api::v1alpha1::KeySources) -> Vec<String> {
-    keys.secret_ref.iter().map(|reference| reference.name.clone()).chain(keys.tls.iter().flat_map(secrets_of_tls)).collect()
+    keys.secret_ref
+        .iter()
+        .map(|reference| reference.name.clone())
+        .chain(keys.tls.iter().flat_map(secrets_of_tls))
+        .collect()
 }
 
 fn secrets_of_tls(tls: &idm_api::v1alpha1::OutgoingTls) -> Vec<String> {
@@ -210,13 +253,24 @@ fn secrets_of_provider(client: &idm_api::v1alpha1::OidcClient) -> Vec<String> {
         authentication.and_then(|authentication| authentication.client_secret_post.as_ref()),
         authentication.and_then(|authentication| Some(&authentication.private_key_jwt.as_ref()?.key_ref)),
     ];
-    references.into_iter().flatten().map(|reference| reference.name.clone()).chain(client.tls.iter().flat_map(secrets_of_tls)).collect()
+    references
+        .into_iter()
+        .flatten()
+        .map(|reference| reference.name.clone())
+        .chain(client.tls.iter().flat_map(secrets_of_tls))
+        .collect()
 }
 
 fn secrets_of_saml(saml: &idm_api::v1alpha1::SamlProvider) -> Vec<String> {
     let metadata = &saml.metadata;
     let key = saml.service_provider.iter().filter_map(|own| Some(own.key_ref.as_ref()?.name.clone()));
-    metadata.secret_ref.iter().map(|reference| reference.name.clone()).chain(metadata.tls.iter().flat_map(secrets_of_tls)).chain(key).collect()
+    metadata
+        .secret_ref
+        .iter()
+        .map(|reference| reference.name.clone())
+        .chain(metadata.tls.iter().flat_map(secrets_of_tls))
+        .chain(key)
+        .collect()
 }
 
 fn secrets_of_step(step: &idm_api::v1alpha1::JoseStep) -> Vec<String> {
@@ -231,12 +285,18 @@ fn secrets_of_step(step: &idm_api::v1alpha1::JoseStep) -> Vec<String> {
         produce.and_then(|produce| produce.encrypt.as_ref()?.key_ref.as_ref()),
     ];
     let chosen = sign.into_iter().flat_map(|sign| sign.keys.iter().flatten()).map(|key| &key.key_ref);
-    let of_keys = consume.and_then(|consume| consume.verify.as_ref()?.keys.as_ref()).map(secrets_of_keys).unwrap_or_default();
+    let of_keys =
+        consume.and_then(|consume| consume.verify.as_ref()?.keys.as_ref()).map(secrets_of_keys).unwrap_or_default();
     references.into_iter().flatten().chain(chosen).map(|reference| reference.name.clone()).chain(of_keys).collect()
 }
 
-fn read<K>(object: serde_json::Value, kind: &str, targets: Vec<idm_api::v1alpha1::TargetReference>, broken: &mut Vec<Broken>, keep: impl FnOnce(K, Meta))
-where
+fn read<K>(
+    object: serde_json::Value,
+    kind: &str,
+    targets: Vec<idm_api::v1alpha1::TargetReference>,
+    broken: &mut Vec<Broken>,
+    keep: impl FnOnce(K, Meta),
+) where
     K: serde::de::DeserializeOwned + kube::Resource<DynamicType = ()>,
 {
     let metadata = object.get("metadata").cloned().unwrap_or_default();
@@ -247,7 +307,11 @@ where
         }
         Err(error) => {
             let meta: ObjectMeta = serde_json::from_value(metadata).unwrap_or_default();
-            let id = ObjectId::new(kind, meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+            let id = ObjectId::new(
+                kind,
+                meta.namespace.as_deref().unwrap_or_default(),
+                meta.name.as_deref().unwrap_or_default(),
+            );
             broken.push(Broken { id, meta: Meta::of(&meta, kind), message: error.to_string(), targets });
         }
     }

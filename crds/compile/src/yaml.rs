@@ -30,10 +30,16 @@ pub struct Origins(BTreeMap<(String, String), (String, usize, String)>);
 impl Origins {
     /// A finding as an error of the file that holds its object.
     pub fn locate(&self, finding: &Finding) -> FileError {
-        let message = if finding.path.is_empty() { finding.message.clone() } else { format!("{}: {}", finding.path, finding.message) };
+        let message = if finding.path.is_empty() {
+            finding.message.clone()
+        } else {
+            format!("{}: {}", finding.path, finding.message)
+        };
         let message = format!("{} '{}': {message}", finding.object.kind, finding.object.name);
         match self.0.get(&(finding.object.kind.clone(), finding.object.name.clone())) {
-            Some((file, before, document)) => FileError { file: file.clone(), line: before + line_of_path(document, &finding.path), message },
+            Some((file, before, document)) => {
+                FileError { file: file.clone(), line: before + line_of_path(document, &finding.path), message }
+            }
             None => FileError { file: "(none)".into(), line: 1, message },
         }
     }
@@ -46,14 +52,29 @@ fn line_of_path(document: &str, path: &str) -> usize {
         let (name, index) = segment.split_once('[').unwrap_or((segment, ""));
         let index: usize = index.trim_end_matches(']').parse().unwrap_or(0);
         let indent = |text: &str| text.len() - text.trim_start().len();
-        let is_key = |text: &str| text.trim_start().trim_start_matches("- ").trim_start_matches(['{', ' ']).starts_with(&format!("{name}:"));
-        let Some(found) = document.lines().enumerate().skip(line).find(|(_, text)| is_key(text) || text.contains(&format!("{name}: "))) else { break };
+        let is_key = |text: &str| {
+            text.trim_start().trim_start_matches("- ").trim_start_matches(['{', ' ']).starts_with(&format!("{name}:"))
+        };
+        let Some(found) = document
+            .lines()
+            .enumerate()
+            .skip(line)
+            .find(|(_, text)| is_key(text) || text.contains(&format!("{name}: ")))
+        else {
+            break;
+        };
         line = found.0;
         // Items of the list below, at the indentation of the first of them.
-        let items: Vec<_> = document.lines().enumerate().skip(line + 1).filter(|(_, text)| text.trim_start().starts_with("- ")).collect();
+        let items: Vec<_> = document
+            .lines()
+            .enumerate()
+            .skip(line + 1)
+            .filter(|(_, text)| text.trim_start().starts_with("- "))
+            .collect();
         if segment.contains('[') {
             let level = items.first().map_or(0, |(_, text)| indent(text));
-            line = items.iter().filter(|(_, text)| indent(text) == level).nth(index).map_or(line, |(number, _)| *number);
+            line =
+                items.iter().filter(|(_, text)| indent(text) == level).nth(index).map_or(line, |(number, _)| *number);
         }
     }
     line + 1
@@ -67,7 +88,8 @@ pub fn read_files(files: &[(String, String)], settings: Settings) -> Result<(Wor
     let mut seen: BTreeMap<(String, String), String> = BTreeMap::new();
     for (file, text) in files {
         for (line, document) in documents(text) {
-            let mut reader = Reader { file, line, document: &document, world: &mut world, seen: &mut seen, origins: &mut origins };
+            let mut reader =
+                Reader { file, line, document: &document, world: &mut world, seen: &mut seen, origins: &mut origins };
             if let Err(error) = reader.read() {
                 errors.push(error);
             }
@@ -91,7 +113,9 @@ fn documents(text: &str) -> Vec<(usize, String)> {
             document.push('\n');
         }
     }
-    out.retain(|(_, document)| document.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')));
+    out.retain(|(_, document)| {
+        document.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
+    });
     out
 }
 
@@ -119,13 +143,17 @@ impl Reader<'_> {
     fn typed<T: DeserializeOwned>(&self) -> Result<T, FileError> {
         let mut unknown = Vec::new();
         let deserializer = serde_yaml_ng::Deserializer::from_str(self.document);
-        let value = serde_ignored::deserialize(deserializer, |path| unknown.push(path.to_string())).map_err(|e| self.yaml_error(&e))?;
+        let value = serde_ignored::deserialize(deserializer, |path| unknown.push(path.to_string()))
+            .map_err(|e| self.yaml_error(&e))?;
         // The kinds' types carry these two as constants.
         match unknown.iter().find(|path| !matches!(path.as_str(), "apiVersion" | "kind" | "status")) {
             None => Ok(value),
             Some(path) => {
                 let key = path.rsplit('.').next().unwrap_or(path);
-                let line = self.document.lines().position(|l| l.trim_start().trim_start_matches("- ").starts_with(&format!("{key}:")));
+                let line = self
+                    .document
+                    .lines()
+                    .position(|l| l.trim_start().trim_start_matches("- ").starts_with(&format!("{key}:")));
                 Err(self.error(line.map_or(1, |l| l + 1), format!("unknown field `{}`", path.trim_start_matches('.'))))
             }
         }
@@ -138,7 +166,8 @@ impl Reader<'_> {
     fn read(&mut self) -> Result<(), FileError> {
         let value: Value = serde_yaml_ng::from_str(self.document).map_err(|e| self.yaml_error(&e))?;
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (api, kind, name, namespace) = (text("/apiVersion"), text("/kind"), text("/metadata/name"), text("/metadata/namespace"));
+        let (api, kind, name, namespace) =
+            (text("/apiVersion"), text("/kind"), text("/metadata/name"), text("/metadata/namespace"));
         if name.is_empty() {
             return Err(self.error(self.line_of("metadata:"), "the object must have a name in `metadata.name`"));
         }
@@ -146,9 +175,13 @@ impl Reader<'_> {
         if let Some(other) = self.seen.insert((kind.clone(), name.clone()), self.file.to_owned()) {
             return Err(self.error(self.line_of("metadata:"), format!("{kind} '{name}' is already in {other}")));
         }
-        self.origins.0.insert((kind.clone(), name.clone()), (self.file.to_owned(), self.line, self.document.to_owned()));
+        self.origins
+            .0
+            .insert((kind.clone(), name.clone()), (self.file.to_owned(), self.line, self.document.to_owned()));
         match (api.as_str(), kind.as_str()) {
-            ("identity-manager.io/v1alpha1", "IdentityPolicy") => drop(self.typed::<idm_api::v1alpha1::IdentityPolicy>()?),
+            ("identity-manager.io/v1alpha1", "IdentityPolicy") => {
+                drop(self.typed::<idm_api::v1alpha1::IdentityPolicy>()?)
+            }
             ("identity-manager.io/v1alpha1", "Credential") => drop(self.typed::<idm_api::v1alpha1::Credential>()?),
             ("identity-manager.io/v1alpha1", "Federation") => drop(self.typed::<idm_api::v1alpha1::Federation>()?),
             ("identity-manager.io/v1alpha1", "RoleBinding") => drop(self.typed::<idm_api::v1alpha1::RoleBinding>()?),
@@ -168,7 +201,12 @@ impl Reader<'_> {
                 return Ok(());
             }
             ("v1", "Secret") => return self.read_secret(name),
-            _ => return Err(self.error(self.line_of("kind:"), format!("kind '{kind}' of apiVersion '{api}' is not known here: use {KINDS}"))),
+            _ => {
+                return Err(self.error(
+                    self.line_of("kind:"),
+                    format!("kind '{kind}' of apiVersion '{api}' is not known here: use {KINDS}"),
+                ));
+            }
         }
         self.world.insert(value);
         Ok(())
@@ -179,7 +217,10 @@ impl Reader<'_> {
         if self.world.namespace.is_empty() {
             self.world.namespace = namespace;
         } else if self.world.namespace != namespace {
-            let message = format!("namespace '{namespace}' differs from '{}' of the other objects: a folder holds one namespace", self.world.namespace);
+            let message = format!(
+                "namespace '{namespace}' differs from '{}' of the other objects: a folder holds one namespace",
+                self.world.namespace
+            );
             return Err(self.error(self.line_of("namespace:"), message));
         }
         Ok(())
@@ -189,7 +230,9 @@ impl Reader<'_> {
         let secret: k8s_openapi::api::core::v1::Secret = self.typed()?;
         let mut values: BTreeMap<String, Redacted<Vec<u8>>> = BTreeMap::new();
         values.extend(secret.data.into_iter().flatten().map(|(key, value)| (key, Redacted::new(value.0))));
-        values.extend(secret.string_data.into_iter().flatten().map(|(key, value)| (key, Redacted::new(value.into_bytes()))));
+        values.extend(
+            secret.string_data.into_iter().flatten().map(|(key, value)| (key, Redacted::new(value.into_bytes()))),
+        );
         self.world.secrets.insert(name, values);
         Ok(())
     }

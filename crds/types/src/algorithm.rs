@@ -84,7 +84,10 @@ names! {
 impl KeyManagement {
     /// Whether the key is made of a password, which costs whoever decrypts as much work as the sender likes.
     pub const fn is_password_based(self) -> bool {
-        matches!(self, KeyManagement::Pbes2Hs256A128Kw | KeyManagement::Pbes2Hs384A192Kw | KeyManagement::Pbes2Hs512A256Kw)
+        matches!(
+            self,
+            KeyManagement::Pbes2Hs256A128Kw | KeyManagement::Pbes2Hs384A192Kw | KeyManagement::Pbes2Hs512A256Kw
+        )
     }
 }
 

@@ -31,7 +31,10 @@ impl ApiKey {
 
     /// Whether form and checksum are right.
     pub fn is_well_formed(text: &str) -> bool {
-        if text.len() != PREFIX.len() + BODY + CHECK || !text.starts_with(PREFIX) || !text.bytes().skip(PREFIX.len()).all(|b| b.is_ascii_alphanumeric()) {
+        if text.len() != PREFIX.len() + BODY + CHECK
+            || !text.starts_with(PREFIX)
+            || !text.bytes().skip(PREFIX.len()).all(|b| b.is_ascii_alphanumeric())
+        {
             return false;
         }
         let (body, check) = text.split_at(PREFIX.len() + BODY);

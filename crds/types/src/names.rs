@@ -63,7 +63,9 @@ macro_rules! restricted_string {
 
 fn dns_label(text: &str) -> bool {
     let edge = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    text.bytes().all(|b| edge(b) || b == b'-') && text.bytes().next().is_some_and(edge) && text.bytes().last().is_some_and(edge)
+    text.bytes().all(|b| edge(b) || b == b'-')
+        && text.bytes().next().is_some_and(edge)
+        && text.bytes().last().is_some_and(edge)
 }
 
 restricted_string! {
@@ -111,7 +113,11 @@ impl fmt::Display for DecisionId {
 impl FromStr for DecisionId {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let wrong = || NameError { kind: "decision id", rule: "the 26 characters printed with the refusal", value: text.chars().take(80).collect() };
+        let wrong = || NameError {
+            kind: "decision id",
+            rule: "the 26 characters printed with the refusal",
+            value: text.chars().take(80).collect(),
+        };
         ulid::Ulid::from_string(text).map(Self).map_err(|_| wrong())
     }
 }

@@ -46,6 +46,16 @@ reasons! {
     InvalidHost = 400, "the request names no host, several hosts, or a malformed one", "send exactly one well-formed Host (or :authority)";
     /// The request cannot be represented in one canonical way.
     MalformedRequest = 400, "the request is not well formed", "send a request that RFC 9110 allows";
+    /// A method that no caller needs from a gateway and that gives away what upstreams see.
+    MethodNotAllowed = 405, "the method is TRACE or CONNECT, which the gateway never forwards", "use another method";
+    /// The head is larger than the gateway reads.
+    HeadTooLarge = 431, "the request's target or headers are larger or more than the gateway reads", "send fewer or shorter headers: 64 KiB and 128 of them in all";
+    /// The body that has to be read first arrives too slowly.
+    BodyTooSlow = 408, "the body has to be read before the request is decided, and it arrived too slowly or not to its end", "send the body at once and at a steady rate";
+    /// As much memory as bodies may have is in use.
+    BodiesBusy = 503, "as many bodies are being held as the gateway, or one address, has memory for", "try again; give the gateway more memory if this lasts";
+    /// One address has too much under way.
+    TooManyRequestsAtOnce = 429, "more requests of this address are under way than the gateway serves at once", "wait for answers before sending more requests";
     /// More than one credential was presented where one is expected.
     AmbiguousCredential = 400, "the request carries more than one credential of the same kind", "send exactly one credential";
     // --- routing
@@ -202,6 +212,8 @@ reasons! {
     InsufficientScope = 403, "the token lacks a scope that the rule requires", "ask the issuer for a token with the scope";
     /// A rule's condition has no value for this request.
     RuleUndecided = 403, "the condition of a rule cannot be decided for this request, so it is refused", "guard the condition with `has(…)` for members that may be missing";
+    /// An expression used up its budget.
+    ExpressionTooCostly = 403, "an expression of the policy costs more on this request than it may, so the request is refused", "shorten what the caller sends, or write the expression without loops over it";
     /// No authorization rule applies to the request.
     NoRuleMatched = 403, "the policy has authorization rules, and none of them covers this request", "add a rule that covers the method and path";
     // --- serving
@@ -230,7 +242,8 @@ impl Reason {
     /// True for reasons that are a verdict about the caller; false for failures of the machinery.
     pub const fn is_denial(self) -> bool {
         let status = self.status();
-        status >= 400 && status < 499 || matches!(self, Reason::PolicyInvalid | Reason::RouteInvalid | Reason::KeysUnavailable)
+        status >= 400 && status < 499
+            || matches!(self, Reason::PolicyInvalid | Reason::RouteInvalid | Reason::KeysUnavailable)
     }
 }
 

@@ -62,7 +62,13 @@ impl Timestamp {
         let (whole, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
         let mut c = whole.splitn(3, ':').map(str::parse::<u64>);
         let (h, m, s) = (c.next()?.ok()?, c.next()?.ok()?, c.next()?.ok()?);
-        if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) || h > 23 || m > 59 || s > 60 {
+        if !(1970..=9999).contains(&year)
+            || !(1..=12).contains(&month)
+            || !(1..=31).contains(&day)
+            || h > 23
+            || m > 59
+            || s > 60
+        {
             return None;
         }
         let millis: u64 = format!("{:0<3}", fraction.get(..fraction.len().min(3))?).parse().ok()?;
@@ -137,7 +143,9 @@ mod tests {
 
     #[test]
     fn what_is_not_a_utc_time_is_not_read() {
-        for text in ["", "yesterday", "2026-13-01T00:00:00Z", "2026-01-01T25:00:00Z", "2026-01-01", "2026-01-01T00:00:00+02:00"] {
+        for text in
+            ["", "yesterday", "2026-13-01T00:00:00Z", "2026-01-01T25:00:00Z", "2026-01-01", "2026-01-01T00:00:00+02:00"]
+        {
             assert_eq!(Timestamp::parse_rfc3339(text), None, "{text}");
         }
         assert_eq!(Timestamp::parse_rfc3339("1970-01-01T00:00:01Z"), Some(Timestamp(1000)));

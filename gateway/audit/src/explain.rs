@@ -58,12 +58,29 @@ pub fn explain(record: &Value) -> String {
         line(stage != Some(Stage::Route), "route", route);
     }
     if !text("/policy/name").is_empty() {
-        let policy = format!("IdentityPolicy {}/{} (generation {})", text("/namespace"), text("/policy/name"), record["policy"]["generation"]);
-        let method = if text("/policy/method").is_empty() { String::new() } else { format!(", method {}", text("/policy/method")) };
+        let policy = format!(
+            "IdentityPolicy {}/{} (generation {})",
+            text("/namespace"),
+            text("/policy/name"),
+            record["policy"]["generation"]
+        );
+        let method = if text("/policy/method").is_empty() {
+            String::new()
+        } else {
+            format!(", method {}", text("/policy/method"))
+        };
         line(stage != Some(Stage::Authenticate), "authenticate", format!("{policy}{method}{}", who(record)));
         if stage != Some(Stage::Authenticate) {
-            let rule = if text("/policy/rule").is_empty() { "being authenticated is enough".to_owned() } else { format!("rule {}", text("/policy/rule")) };
-            let rule = if reason == Some(Reason::CredentialNotAllowedHere) { "the credential's access list".to_owned() } else { rule };
+            let rule = if text("/policy/rule").is_empty() {
+                "being authenticated is enough".to_owned()
+            } else {
+                format!("rule {}", text("/policy/rule"))
+            };
+            let rule = if reason == Some(Reason::CredentialNotAllowedHere) {
+                "the credential's access list".to_owned()
+            } else {
+                rule
+            };
             line(stage != Some(Stage::Authorize), "authorize", rule);
         }
     }
@@ -71,14 +88,31 @@ pub fn explain(record: &Value) -> String {
         line(stage != Some(Stage::Serve), "upstream", text("/upstream").to_owned());
     }
     if record["usage"].is_object() {
-        let estimated = if record["usage"]["estimated"] == true { " (estimated: the provider told nothing)" } else { "" };
+        let estimated =
+            if record["usage"]["estimated"] == true { " (estimated: the provider told nothing)" } else { "" };
         let (prompt, completion) = (&record["usage"]["prompt_tokens"], &record["usage"]["completion_tokens"]);
-        line(true, "usage", format!("{} prompt and completion tokens: {prompt} + {completion}{estimated}", text("/usage/model")));
+        line(
+            true,
+            "usage",
+            format!("{} prompt and completion tokens: {prompt} + {completion}{estimated}", text("/usage/model")),
+        );
     }
     if record["issued"].is_object() {
-        let scopes = record["issued"]["scopes"].as_array().map(|all| all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")).unwrap_or_default();
+        let scopes = record["issued"]["scopes"]
+            .as_array()
+            .map(|all| all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "))
+            .unwrap_or_default();
         let scopes = if scopes.is_empty() { String::new() } else { format!(", scope {scopes}") };
-        line(true, "issued", format!("token {} for {} by {}{scopes}", text("/issued/token"), text("/issued/subject"), text("/issued/grant")));
+        line(
+            true,
+            "issued",
+            format!(
+                "token {} for {} by {}{scopes}",
+                text("/issued/token"),
+                text("/issued/subject"),
+                text("/issued/grant")
+            ),
+        );
     }
     if let Some(reason) = reason {
         let _ = writeln!(out, "\nwhy: {}", reason.plain());
@@ -113,7 +147,15 @@ enum Stage {
 fn stage_of(reason: Reason) -> Stage {
     use Reason::*;
     match reason {
-        AmbiguousPath | InvalidHost | MalformedRequest | MisdirectedRequest => Stage::Request,
+        AmbiguousPath
+        | InvalidHost
+        | MalformedRequest
+        | MisdirectedRequest
+        | MethodNotAllowed
+        | HeadTooLarge
+        | BodyTooSlow
+        | BodiesBusy
+        | TooManyRequestsAtOnce => Stage::Request,
         NoRoute | NotConfigured | NoPolicy | PolicyInvalid | RouteInvalid | NoBackend => Stage::Route,
         AmbiguousCredential
         | NoCredentials
@@ -182,9 +224,9 @@ fn stage_of(reason: Reason) -> Stage {
         | RuleUndecided
         | MissingRole
         | InsufficientScope
+        | ExpressionTooCostly
         | NoRuleMatched => Stage::Authorize,
-        TokenExchangeFailed | TokenExchangeRefused | AuditUnavailable | UpstreamUnreachable | UpstreamFailed | UpstreamTimeout | ClientGone | InternalError => {
-            Stage::Serve
-        }
+        TokenExchangeFailed | TokenExchangeRefused | AuditUnavailable | UpstreamUnreachable | UpstreamFailed
+        | UpstreamTimeout | ClientGone | InternalError => Stage::Serve,
     }
 }

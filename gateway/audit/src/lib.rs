@@ -14,6 +14,7 @@ mod spool;
 pub use explain::explain;
 pub use read::{Follower, find};
 pub use record::{
-    Action, Change, Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionUsage, ObjectName, Outcome, Record, SCHEMA,
+    Action, Change, Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionUsage,
+    ObjectName, Outcome, Record, SCHEMA,
 };
 pub use spool::{Lane, OnFull, Spool, SpoolConfig, SpoolError, SpoolHealth};

@@ -55,7 +55,9 @@ impl Follower {
     pub fn next_lines(&mut self, limit: u64) -> io::Result<Vec<String>> {
         loop {
             let known = segments(&self.dir)?;
-            let Some((first, _)) = known.iter().copied().find(|(sequence, _)| *sequence >= self.sequence) else { return Ok(Vec::new()) };
+            let Some((first, _)) = known.iter().copied().find(|(sequence, _)| *sequence >= self.sequence) else {
+                return Ok(Vec::new());
+            };
             if first > self.sequence {
                 (self.sequence, self.offset) = (first, 0);
             }

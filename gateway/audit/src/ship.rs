@@ -54,7 +54,9 @@ enum ShipError {
 pub async fn run(dir: PathBuf, server: Elasticsearch, health: Arc<SpoolHealth>, mut stop: watch::Receiver<bool>) {
     let client = match client(&server) {
         Ok(client) => client,
-        Err(error) => return tracing::error!(%error, "the Elasticsearch client cannot be made; records stay in the spool"),
+        Err(error) => {
+            return tracing::error!(%error, "the Elasticsearch client cannot be made; records stay in the spool");
+        }
     };
     let mut shipper = Shipper { client, server, follower: read_checkpoint(&dir), dir, health, prepared: false };
     let mut pause = FIRST_RETRY;
@@ -70,7 +72,10 @@ pub async fn run(dir: PathBuf, server: Elasticsearch, health: Arc<SpoolHealth>, 
                 pause = (pause * 2).min(LAST_RETRY);
             }
         }
-        if *stop.borrow() && *deadline.get_or_insert_with(|| tokio::time::Instant::now() + Duration::from_secs(3)) < tokio::time::Instant::now() {
+        if *stop.borrow()
+            && *deadline.get_or_insert_with(|| tokio::time::Instant::now() + Duration::from_secs(3))
+                < tokio::time::Instant::now()
+        {
             return;
         }
     }
@@ -85,8 +90,10 @@ async fn wait(time: Duration, stop: &mut watch::Receiver<bool>) {
 }
 
 fn client(server: &Elasticsearch) -> Result<reqwest::Client, reqwest::Error> {
-    let mut builder =
-        reqwest::Client::builder().timeout(Duration::from_secs(30)).connect_timeout(Duration::from_secs(5)).redirect(reqwest::redirect::Policy::none());
+    let mut builder = reqwest::Client::builder()
+        .timeout(Duration::from_secs(30))
+        .connect_timeout(Duration::from_secs(5))
+        .redirect(reqwest::redirect::Policy::none());
     if let Some(pem) = &server.ca_pem {
         for certificate in reqwest::Certificate::from_pem_bundle(pem)? {
             builder = builder.add_root_certificate(certificate);
@@ -142,10 +149,16 @@ impl Shipper {
     async fn bulk(&self, lines: Vec<String>) -> Result<(), ShipError> {
         let mut body = String::with_capacity(lines.iter().map(|line| line.len() + 80).sum());
         for line in &lines {
-            let id = serde_json::from_str::<Value>(line).ok().and_then(|record| record["id"].as_str().map(str::to_owned)).unwrap_or_default();
+            let id = serde_json::from_str::<Value>(line)
+                .ok()
+                .and_then(|record| record["id"].as_str().map(str::to_owned))
+                .unwrap_or_default();
             body.push_str(&format!("{}\n{line}\n", json!({"create": {"_id": id}})));
         }
-        let request = self.request(reqwest::Method::POST, &format!("{INDEX}/_bulk")).header("content-type", "application/x-ndjson").body(body);
+        let request = self
+            .request(reqwest::Method::POST, &format!("{INDEX}/_bulk"))
+            .header("content-type", "application/x-ndjson")
+            .body(body);
         let answer: Value = checked(request.send().await?).await?.json().await?;
         let items = answer["items"].as_array().cloned().unwrap_or_default();
         if items.len() != lines.len() {
@@ -165,7 +178,11 @@ impl Shipper {
 
     fn bury(&self, line: &str, error: &Value) -> io::Result<()> {
         let mut file = OpenOptions::new().create(true).append(true).open(self.dir.join("dead-letter.ndjson"))?;
-        writeln!(file, "{}", json!({"error": error, "record": serde_json::from_str::<Value>(line).unwrap_or_default()}))?;
+        writeln!(
+            file,
+            "{}",
+            json!({"error": error, "record": serde_json::from_str::<Value>(line).unwrap_or_default()})
+        )?;
         file.sync_data()?;
         self.health.dead.fetch_add(1, Ordering::Relaxed);
         Ok(())

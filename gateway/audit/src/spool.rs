@@ -99,7 +99,8 @@ impl Spool {
     pub fn open(config: SpoolConfig) -> Result<Self, SpoolError> {
         let wrap = |source| SpoolError::Io { dir: config.dir.clone(), source };
         std::fs::create_dir_all(&config.dir).map_err(wrap)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(config.dir.join("lock")).map_err(wrap)?;
+        let lock =
+            OpenOptions::new().create(true).truncate(false).write(true).open(config.dir.join("lock")).map_err(wrap)?;
         if lock.try_lock().is_err() {
             return Err(SpoolError::InUse(config.dir.clone()));
         }
@@ -121,7 +122,12 @@ impl Spool {
 
     /// A lane for one core. It must be flushed every few milliseconds.
     pub fn lane(&self) -> Lane {
-        Lane { pending: RefCell::default(), sender: self.sender.clone(), health: self.health.clone(), on_full: self.on_full }
+        Lane {
+            pending: RefCell::default(),
+            sender: self.sender.clone(),
+            health: self.health.clone(),
+            on_full: self.on_full,
+        }
     }
 
     /// The counters.
@@ -231,7 +237,15 @@ impl Writer {
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
         let length = whole_lines(&mut file)?;
         file.set_len(length)?;
-        Ok(Self { dir: config.dir.clone(), max_bytes: config.max_bytes, shipped: config.shipped, file, sequence, length, room: 0 })
+        Ok(Self {
+            dir: config.dir.clone(),
+            max_bytes: config.max_bytes,
+            shipped: config.shipped,
+            file,
+            sequence,
+            length,
+            room: 0,
+        })
     }
 
     fn run(mut self, receiver: Receiver<Batch>, health: &SpoolHealth) {
@@ -292,7 +306,8 @@ impl Writer {
             self.rotate()?;
         }
         let before = self.length;
-        let written = batches.iter().try_for_each(|batch| self.file.write_all(&batch.lines)).and_then(|()| self.file.sync_data());
+        let written =
+            batches.iter().try_for_each(|batch| self.file.write_all(&batch.lines)).and_then(|()| self.file.sync_data());
         match written {
             Ok(()) => {
                 self.length = before + size;

@@ -17,6 +17,9 @@ pub(crate) fn attempt(through: Through<'_>, key: &str, only: Option<&[String]>) 
     let hash: [u8; 32] = Sha256::digest(key.as_bytes()).into();
     match through.table.by_hash(&hash, only) {
         Some(credential) => admit(through, credential),
-        None => Attempt::Rejected(through.denied(Reason::UnknownApiKey, "the key is well formed, and no Credential that this method accepts has it")),
+        None => Attempt::Rejected(through.denied(
+            Reason::UnknownApiKey,
+            "the key is well formed, and no Credential that this method accepts has it",
+        )),
     }
 }

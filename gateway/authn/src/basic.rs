@@ -10,7 +10,8 @@ use crate::chain::Attempt;
 use crate::credential::{Through, admit};
 
 /// Clients disagree about padding; the bits left over must be zero all the same.
-const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const LENIENT: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 
 /// A user name with a password, as it was presented.
 pub(crate) struct Pair {
@@ -68,7 +69,8 @@ fn split_layout(layout: &[LayoutPart], text: &str) -> Option<Held> {
 }
 
 pub(crate) fn read_any(text: &str) {
-    let layout = [LayoutPart::Literal("v;".into()), LayoutPart::Username, LayoutPart::Literal("|".into()), LayoutPart::Password];
+    let layout =
+        [LayoutPart::Literal("v;".into()), LayoutPart::Username, LayoutPart::Literal("|".into()), LayoutPart::Password];
     let _ = (split_basic(text), split_layout(&layout, text));
 }
 
@@ -81,7 +83,12 @@ pub(crate) async fn attempt(through: Through<'_>, credential: &str, only: Option
 }
 
 /// Verifies base64 in a layout.
-pub(crate) async fn attempt_layout(through: Through<'_>, credential: &str, layout: &[LayoutPart], only: Option<&[String]>) -> Attempt {
+pub(crate) async fn attempt_layout(
+    through: Through<'_>,
+    credential: &str,
+    layout: &[LayoutPart],
+    only: Option<&[String]>,
+) -> Attempt {
     match decoded(credential).and_then(|text| split_layout(layout, Redacted::new(text).reveal())) {
         Some(Held::Pair(pair)) => check(through, pair, only).await,
         Some(Held::ApiKey(key)) => match crate::api_key::attempt(through, key.reveal(), only) {

@@ -48,23 +48,40 @@ pub(crate) async fn check(
     }
     match (jkt, scheme_is_dpop) {
         (Some(jkt), true) => drop(proof(Some(jkt), Some(token), view, memory, now).await?),
-        (Some(_), false) => return Err((Reason::TokenNotBound, "the token is bound to a DPoP key and was sent with another scheme".into())),
+        (Some(_), false) => {
+            return Err((
+                Reason::TokenNotBound,
+                "the token is bound to a DPoP key and was sent with another scheme".into(),
+            ));
+        }
         (None, true) => return Err((Reason::TokenNotBound, "the token is not bound to a DPoP key".into())),
-        (None, false) if confirmation.dpop => return Err((Reason::TokenNotBound, "the policy wants tokens that are bound to a DPoP key".into())),
+        (None, false) if confirmation.dpop => {
+            return Err((Reason::TokenNotBound, "the policy wants tokens that are bound to a DPoP key".into()));
+        }
         (None, false) => {}
     }
     match (x5t, view.certificate) {
         (Some(expected), Some(certificate)) if *expected == certificate.thumbprint => Ok(()),
         (Some(_), Some(_)) => Err((Reason::TokenNotBound, "the token is bound to another certificate".into())),
-        (Some(_), None) => Err((Reason::TokenNotBound, "the token is bound to a certificate, and the connection has none".into())),
-        (None, _) if confirmation.certificate => Err((Reason::TokenNotBound, "the policy wants tokens that are bound to the client's certificate".into())),
+        (Some(_), None) => {
+            Err((Reason::TokenNotBound, "the token is bound to a certificate, and the connection has none".into()))
+        }
+        (None, _) if confirmation.certificate => {
+            Err((Reason::TokenNotBound, "the policy wants tokens that are bound to the client's certificate".into()))
+        }
         (None, _) => Ok(()),
     }
 }
 
 /// RFC 9449 §4.3: the proof of a request, made with the key of this thumbprint and for this token, where there are
 /// any yet. Returns the thumbprint of its key.
-pub(crate) async fn proof(jkt: Option<&str>, token: Option<&str>, view: RequestView<'_>, memory: &Memory, now: Timestamp) -> Result<String, (Reason, String)> {
+pub(crate) async fn proof(
+    jkt: Option<&str>,
+    token: Option<&str>,
+    view: RequestView<'_>,
+    memory: &Memory,
+    now: Timestamp,
+) -> Result<String, (Reason, String)> {
     let invalid = |why: &str| (Reason::InvalidProof, why.to_owned());
     let mut proofs = view.headers.get_all("dpop").iter();
     let text = match (proofs.next().map(http::HeaderValue::to_str), proofs.next()) {
@@ -72,7 +89,8 @@ pub(crate) async fn proof(jkt: Option<&str>, token: Option<&str>, view: RequestV
         (None, _) => return Err(invalid("there is no DPoP header")),
         _ => return Err(invalid("there must be exactly one readable DPoP header")),
     };
-    let Proof { claims, thumbprint } = Proof::verify(text).map_err(|error| (Reason::InvalidProof, error.to_string()))?;
+    let Proof { claims, thumbprint } =
+        Proof::verify(text).map_err(|error| (Reason::InvalidProof, error.to_string()))?;
     if jkt.is_some_and(|jkt| thumbprint != jkt) {
         return Err(invalid("the proof is made with another key than the token is bound to"));
     }
@@ -82,7 +100,8 @@ pub(crate) async fn proof(jkt: Option<&str>, token: Option<&str>, view: RequestV
     if !claims.text("htu").is_some_and(|htu| is_target(htu, view)) {
         return Err(invalid("`htu` is not the URI of the request"));
     }
-    let issued = claims.members().get("iat").and_then(serde_json::Value::as_u64).ok_or_else(|| invalid("`iat` is missing"))?;
+    let issued =
+        claims.members().get("iat").and_then(serde_json::Value::as_u64).ok_or_else(|| invalid("`iat` is missing"))?;
     if issued > now.seconds() + MAX_AHEAD || issued + MAX_AGE < now.seconds() {
         return Err(invalid("the proof is too old, or from the future"));
     }
@@ -92,7 +111,8 @@ pub(crate) async fn proof(jkt: Option<&str>, token: Option<&str>, view: RequestV
             return Err(invalid("`ath` is not the hash of the token"));
         }
     }
-    let id = claims.text("jti").filter(|id| !id.is_empty() && id.len() <= 256).ok_or_else(|| invalid("`jti` is missing"))?;
+    let id =
+        claims.text("jti").filter(|id| !id.is_empty() && id.len() <= 256).ok_or_else(|| invalid("`jti` is missing"))?;
     match memory.store.claim(&Key::of(&["dpop", &thumbprint, id]), (MAX_AGE + MAX_AHEAD + 1) * 1000, now).await {
         Ok(true) => Ok(thumbprint),
         Ok(false) => Err(invalid("the proof was used before")),
@@ -105,7 +125,10 @@ fn is_target(htu: &str, view: RequestView<'_>) -> bool {
     let Ok(uri) = htu.parse::<http::Uri>() else { return false };
     let scheme = uri.scheme_str().is_some_and(|scheme| scheme == "https" || scheme == "http");
     let host = uri.host().map(|host| host.trim_end_matches('.').to_ascii_lowercase());
-    scheme && host.as_deref() == Some(view.host) && uri.query().is_none() && idm_plan::canonical_path(uri.path()).is_ok_and(|path| path == view.path)
+    scheme
+        && host.as_deref() == Some(view.host)
+        && uri.query().is_none()
+        && idm_plan::canonical_path(uri.path()).is_ok_and(|path| path == view.path)
 }
 
 #[cfg(test)]

@@ -45,7 +45,14 @@ impl TokenCache {
     }
 
     /// The identity, if this very credential was verified for this method and is still good.
-    pub(crate) fn get(&mut self, hash: u64, scope: Scope, credential: &str, now_ms: u64, epoch_of: impl Fn(&Identity) -> u64) -> Option<Rc<Identity>> {
+    pub(crate) fn get(
+        &mut self,
+        hash: u64,
+        scope: Scope,
+        credential: &str,
+        now_ms: u64,
+        epoch_of: impl Fn(&Identity) -> u64,
+    ) -> Option<Rc<Identity>> {
         let fits = |entry: &Entry| {
             *entry.credential == *credential
                 && (entry.policy, entry.method) == (scope.policy, scope.method)
@@ -61,7 +68,15 @@ impl TokenCache {
         Some(identity)
     }
 
-    pub(crate) fn put(&mut self, hash: u64, scope: Scope, credential: &str, epoch: u64, until: u64, identity: Rc<Identity>) {
+    pub(crate) fn put(
+        &mut self,
+        hash: u64,
+        scope: Scope,
+        credential: &str,
+        epoch: u64,
+        until: u64,
+        identity: Rc<Identity>,
+    ) {
         let Scope { policy, method } = scope;
         self.keep(hash, Entry { credential: credential.into(), policy, method, epoch, until, identity });
     }

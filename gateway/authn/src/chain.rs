@@ -24,7 +24,10 @@ use crate::outside::Outside;
 use crate::present::{self, Presented, RequestView};
 use crate::revocation::{is_any_revoked, is_revoked};
 use crate::sign_in::ArmedSignIn;
-use crate::{Authenticated, CredentialTable, Denied, Facts, Grants, Identity, IssuerKeys, Memory, NewPerson, TokenCache, api_key, basic, binding};
+use crate::{
+    Authenticated, CredentialTable, Denied, Facts, Grants, Identity, IssuerKeys, Memory, NewPerson, TokenCache,
+    api_key, basic, binding,
+};
 
 /// What one method says about a request. "Not presented" and "not mine" are not "tried and failed".
 pub(crate) enum Attempt {
@@ -163,18 +166,23 @@ impl ArmedPolicy {
         for method in &plan.methods {
             let armed = match &method.kind {
                 MethodKind::Jwt(jwt) => {
-                    let keys = jwt.issuers.iter().map(|issuer| keys_of(plan, issuer, armory)).collect::<Result<_, _>>()?;
+                    let keys =
+                        jwt.issuers.iter().map(|issuer| keys_of(plan, issuer, armory)).collect::<Result<_, _>>()?;
                     Armed::Jwt(ArmedJwt { plan: jwt.clone(), keys })
                 }
                 MethodKind::Introspection(method) => {
                     let secret = |problem| PolicyError::Secret { policy: plan.key.to_string(), problem };
-                    Armed::Introspection(Box::new(ArmedIntrospection::new(method, armory.secrets, armory.outside.clone()).map_err(secret)?))
+                    Armed::Introspection(Box::new(
+                        ArmedIntrospection::new(method, armory.secrets, armory.outside.clone()).map_err(secret)?,
+                    ))
                 }
                 MethodKind::Mtls(method) => {
                     let secret = |problem| PolicyError::Secret { policy: plan.key.to_string(), problem };
                     Armed::Mtls(Box::new(ArmedMtls::new(method).map_err(secret)?))
                 }
-                MethodKind::ApiKey(method) => Armed::ApiKey { sources: method.sources.clone(), only: method.only.clone() },
+                MethodKind::ApiKey(method) => {
+                    Armed::ApiKey { sources: method.sources.clone(), only: method.only.clone() }
+                }
                 MethodKind::Basic(method) => Armed::Basic(method.clone(), scheme("Basic")),
                 MethodKind::Digest(method) => {
                     let secret = |problem| PolicyError::Secret { policy: plan.key.to_string(), problem };
@@ -193,17 +201,36 @@ impl ArmedPolicy {
             methods.push((method.name.clone(), armed));
         }
         let secret = |problem| PolicyError::Secret { policy: plan.key.to_string(), problem };
-        let exchange = plan.upstream.exchange.as_ref().map(|exchange| ArmedExchange::new(exchange, armory.secrets, armory.outside.clone()));
+        let exchange = plan
+            .upstream
+            .exchange
+            .as_ref()
+            .map(|exchange| ArmedExchange::new(exchange, armory.secrets, armory.outside.clone()));
         let exchange = exchange.transpose().map_err(secret)?;
         let Armory { grants, credentials, memory, .. } = armory;
         let expression = |problem| PolicyError::Expression { policy: plan.key.to_string(), problem };
         let mapping = ArmedMapping::arm(plan).map_err(expression)?;
-        Ok(Self { plan: plan.clone(), position, methods, mapping, grants: grants.clone(), credentials: credentials.clone(), memory: memory.clone(), exchange })
+        Ok(Self {
+            plan: plan.clone(),
+            position,
+            methods,
+            mapping,
+            grants: grants.clone(),
+            credentials: credentials.clone(),
+            memory: memory.clone(),
+            exchange,
+        })
     }
 
     /// The `Authorization` header that the upstream gets in exchange for the caller's token; `None` where the policy
     /// exchanges nothing.
-    pub async fn exchange(&self, view: RequestView<'_>, source: Option<&Source>, who: &Identity, now: Timestamp) -> Result<Option<HeaderValue>, Denied> {
+    pub async fn exchange(
+        &self,
+        view: RequestView<'_>,
+        source: Option<&Source>,
+        who: &Identity,
+        now: Timestamp,
+    ) -> Result<Option<HeaderValue>, Denied> {
         let Some(exchange) = &self.exchange else { return Ok(None) };
         let denied = |detail: &str| Denied::new(Reason::TokenExchangeRefused, detail, Some(&who.method));
         if let Some(token) = who.session_token() {
@@ -235,18 +262,27 @@ impl ArmedPolicy {
 
     /// Whether a method must see the whole body before it can judge this request's credential.
     pub fn wants_body(&self, headers: &http::HeaderMap) -> bool {
-        let digest = self.methods.iter().find_map(|(_, armed)| if let Armed::Digest(digest, sources) = armed { Some((digest, sources)) } else { None });
-        digest.is_some_and(|(digest, sources)| present::in_headers(headers, sources).is_some_and(|credential| digest.wants_body(credential)))
+        let digest = self.methods.iter().find_map(|(_, armed)| {
+            if let Armed::Digest(digest, sources) = armed { Some((digest, sources)) } else { None }
+        });
+        digest.is_some_and(|(digest, sources)| {
+            present::in_headers(headers, sources).is_some_and(|credential| digest.wants_body(credential))
+        })
     }
 
     /// The method by which people sign in.
     pub fn sign_in(&self) -> Option<&ArmedSignIn> {
-        self.methods.iter().find_map(|(_, armed)| if let Armed::SignIn(method) = armed { Some(&**method) } else { None })
+        self.methods
+            .iter()
+            .find_map(|(_, armed)| if let Armed::SignIn(method) = armed { Some(&**method) } else { None })
     }
 
     /// Who a session speaks of, for the record of what happened to it; nobody else is made of it.
     pub fn person(&self, session: &Session, view: RequestView<'_>, now: Timestamp) -> Option<Rc<Identity>> {
-        let (name, method) = self.methods.iter().find_map(|(name, armed)| if let Armed::SignIn(method) = armed { Some((name, method)) } else { None })?;
+        let (name, method) = self
+            .methods
+            .iter()
+            .find_map(|(name, armed)| if let Armed::SignIn(method) = armed { Some((name, method)) } else { None })?;
         let through = self.through(name, "signIn", view, now);
         let nameless = || Identity {
             id: format!("{}#{}", session.issuer, session.subject),
@@ -307,15 +343,20 @@ impl ArmedPolicy {
             }
             let presented = match armed {
                 // Not sent in the request, but proven by the connection it came on.
-                Armed::Mtls(_) => view.certificate.map(|certificate| Presented { value: certificate.thumbprint, source: 0 }),
-                Armed::SignIn(method) => present::find(view, method.sources(view)).map_err(|reason| Denied::new(reason, "", Some(name)))?,
+                Armed::Mtls(_) => {
+                    view.certificate.map(|certificate| Presented { value: certificate.thumbprint, source: 0 })
+                }
+                Armed::SignIn(method) => {
+                    present::find(view, method.sources(view)).map_err(|reason| Denied::new(reason, "", Some(name)))?
+                }
                 _ => present::find(view, sources(armed)).map_err(|reason| Denied::new(reason, "", Some(name)))?,
             };
             let Some(presented) = presented else { continue };
             let source = sources(armed).get(presented.source).cloned();
             if let Some(Source::Query { per_minute: Some(per_minute), .. }) = source {
                 let taken = self.memory.in_query.take(view.address, per_minute, now);
-                taken.map_err(|seconds| Denied::new(Reason::TooManyQueryTokens, "", Some(name)).retry_after(seconds))?;
+                taken
+                    .map_err(|seconds| Denied::new(Reason::TooManyQueryTokens, "", Some(name)).retry_after(seconds))?;
             }
             let scope = Scope { policy: self.position, method: position };
             match self.verify(name, armed, presented.value, scope, cache, view, now).await {
@@ -353,10 +394,16 @@ impl ArmedPolicy {
     ) -> Result<(), Denied> {
         // In this process the count is used up already; here, on all the others.
         if let (Armed::Digest(digest, _), true) = (armed, self.memory.store.is_shared()) {
-            let Some((key, for_ms)) = digest.used(token) else { return Err(Denied::new(Reason::MalformedCredential, "", Some(name))) };
+            let Some((key, for_ms)) = digest.used(token) else {
+                return Err(Denied::new(Reason::MalformedCredential, "", Some(name)));
+            };
             return match self.memory.store.claim(&key, for_ms, now).await {
                 Ok(true) => Ok(()),
-                Ok(false) => Err(Denied::new(Reason::ReplayedNonce, "this count of the nonce was used at another gateway", Some(name))),
+                Ok(false) => Err(Denied::new(
+                    Reason::ReplayedNonce,
+                    "this count of the nonce was used at another gateway",
+                    Some(name),
+                )),
                 Err(error) => Err(Denied::new(Reason::StoreUnavailable, error.to_string(), Some(name))),
             };
         }
@@ -380,7 +427,8 @@ impl ArmedPolicy {
                 Err(stale) => return Err(Denied::new(Reason::StoreUnavailable, stale.to_string(), Some(name))),
             }
         }
-        let dpop = matches!(source, Some(Source::Header { scheme: Some(scheme), .. }) if scheme.eq_ignore_ascii_case("dpop"));
+        let dpop =
+            matches!(source, Some(Source::Header { scheme: Some(scheme), .. }) if scheme.eq_ignore_ascii_case("dpop"));
         let checked = binding::check(confirmation, who.identity(), token, dpop, view, &self.memory, now).await;
         checked.map_err(|(reason, detail)| Denied::new(reason, detail, Some(name)))
     }
@@ -399,7 +447,11 @@ impl ArmedPolicy {
     ) -> Result<Authenticated, (Denied, bool)> {
         let key = self.cache_key(armed, credential);
         let Some(key) = key.as_deref() else {
-            return self.attempt(name, armed, credential, view, now).await.verdict().map(|fresh| Authenticated::new(fresh.identity, false));
+            return self
+                .attempt(name, armed, credential, view, now)
+                .await
+                .verdict()
+                .map(|fresh| Authenticated::new(fresh.identity, false));
         };
         let hash = cache.borrow().hash(scope, key);
         let epoch_of = |identity: &Identity| match armed {
@@ -426,17 +478,38 @@ impl ArmedPolicy {
         match armed {
             Armed::Digest(..) => None,
             // No password stays in memory.
-            Armed::Basic(..) | Armed::Base64(_) => Some(Cow::Owned(idm_types::hex(self.memory.fingerprint(&[credential]).as_ref()))),
-            Armed::Jwt(_) | Armed::Introspection(_) | Armed::Mtls(_) | Armed::ApiKey { .. } | Armed::SignIn(_) | Armed::Anonymous => {
-                Some(Cow::Borrowed(credential))
+            Armed::Basic(..) | Armed::Base64(_) => {
+                Some(Cow::Owned(idm_types::hex(self.memory.fingerprint(&[credential]).as_ref())))
             }
+            Armed::Jwt(_)
+            | Armed::Introspection(_)
+            | Armed::Mtls(_)
+            | Armed::ApiKey { .. }
+            | Armed::SignIn(_)
+            | Armed::Anonymous => Some(Cow::Borrowed(credential)),
         }
     }
 
     /// What a method works with.
-    pub(crate) fn through<'a>(&'a self, name: &'a MethodName, kind: &'static str, view: RequestView<'a>, now: Timestamp) -> Through<'a> {
+    pub(crate) fn through<'a>(
+        &'a self,
+        name: &'a MethodName,
+        kind: &'static str,
+        view: RequestView<'a>,
+        now: Timestamp,
+    ) -> Through<'a> {
         let (table, memory) = (&*self.credentials, &*self.memory);
-        Through { name, kind, policy: &self.plan, mapping: &self.mapping, grants: &self.grants, table, memory, view, now }
+        Through {
+            name,
+            kind,
+            policy: &self.plan,
+            mapping: &self.mapping,
+            grants: &self.grants,
+            table,
+            memory,
+            view,
+            now,
+        }
     }
 
     /// What the gateways share, or what this process has for itself.
@@ -452,7 +525,14 @@ impl ArmedPolicy {
         &self.credentials
     }
 
-    async fn attempt(&self, name: &MethodName, armed: &Armed, credential: &str, view: RequestView<'_>, now: Timestamp) -> Attempt {
+    async fn attempt(
+        &self,
+        name: &MethodName,
+        armed: &Armed,
+        credential: &str,
+        view: RequestView<'_>,
+        now: Timestamp,
+    ) -> Attempt {
         let through = |kind| self.through(name, kind, view, now);
         match armed {
             Armed::Jwt(jwt) => jwt.attempt(through("jwt"), credential),
@@ -462,8 +542,12 @@ impl ArmedPolicy {
                 None => Attempt::NotMine(Denied::new(Reason::NoCredentials, "", Some(name))),
             },
             Armed::ApiKey { only, .. } => api_key::attempt(through("apiKey"), credential, only.as_deref()),
-            Armed::Basic(BasicMethod { only, .. }, _) => basic::attempt(through("basic"), credential, only.as_deref()).await,
-            Armed::Base64(Base64Method { layout, only, .. }) => basic::attempt_layout(through("base64"), credential, layout, only.as_deref()).await,
+            Armed::Basic(BasicMethod { only, .. }, _) => {
+                basic::attempt(through("basic"), credential, only.as_deref()).await
+            }
+            Armed::Base64(Base64Method { layout, only, .. }) => {
+                basic::attempt_layout(through("base64"), credential, layout, only.as_deref()).await
+            }
             Armed::Digest(digest, _) => digest.attempt(through("digest"), credential),
             Armed::SignIn(method) => method.attempt(through("signIn"), credential).await,
             Armed::Anonymous => Attempt::Rejected(Denied::new(Reason::InternalError, "", Some(name))),

@@ -14,14 +14,19 @@ impl ArmedPolicy {
         let realm = &self.plan().key;
         let mut texts = Vec::new();
         if reason == Reason::InsufficientScope {
-            texts.push(format!("Bearer realm=\"{realm}\", error=\"insufficient_scope\", scope=\"{}\"", missing_scopes.join(" ")));
+            texts.push(format!(
+                "Bearer realm=\"{realm}\", error=\"insufficient_scope\", scope=\"{}\"",
+                missing_scopes.join(" ")
+            ));
         } else if reason.status() == 401 {
             if self.takes("bearer") {
                 let error = if reason == Reason::NoCredentials { "" } else { ", error=\"invalid_token\"" };
                 texts.push(format!("Bearer realm=\"{realm}\"{error}"));
             }
             // RFC 9449 §7.1.
-            if self.takes("dpop") && [Reason::InvalidProof, Reason::TokenNotBound].contains(&reason) || self.wants_dpop() {
+            if self.takes("dpop") && [Reason::InvalidProof, Reason::TokenNotBound].contains(&reason)
+                || self.wants_dpop()
+            {
                 let algorithms: Vec<_> = PROOF_ALGORITHMS.iter().map(|algorithm| algorithm.name()).collect();
                 let error = if reason == Reason::InvalidProof { ", error=\"invalid_dpop_proof\"" } else { "" };
                 texts.push(format!("DPoP realm=\"{realm}\", algs=\"{}\"{error}", algorithms.join(" ")));

@@ -86,15 +86,22 @@ impl ArmedClients {
             }
             let broken = |problem: &dyn std::fmt::Display| format!("credential {}: {problem}", credential.key);
             let proof = match &plan.authentication {
-                ClientAuthentication::Secret { sha256 } => ArmedProof::Secret(unhex(sha256).ok_or_else(|| broken(&"its hash is not SHA-256"))?),
+                ClientAuthentication::Secret { sha256 } => {
+                    ArmedProof::Secret(unhex(sha256).ok_or_else(|| broken(&"its hash is not SHA-256"))?)
+                }
                 ClientAuthentication::Password { phc } => ArmedProof::Password(phc.clone()),
                 ClientAuthentication::Assertion { keys, algorithms } => {
                     let keys = armory.keys(keys, algorithms).map_err(|error: KeySetError| broken(&error))?;
                     ArmedProof::Assertion(keys, algorithms.clone())
                 }
-                ClientAuthentication::Certificate(method) => ArmedProof::Certificate(Box::new(ArmedMtls::new(method).map_err(|error| broken(&error))?)),
+                ClientAuthentication::Certificate(method) => {
+                    ArmedProof::Certificate(Box::new(ArmedMtls::new(method).map_err(|error| broken(&error))?))
+                }
             };
-            by_id.insert(plan.client_id.clone(), ArmedClient { credential: credential.clone(), plan: (**plan).clone(), proof });
+            by_id.insert(
+                plan.client_id.clone(),
+                ArmedClient { credential: credential.clone(), plan: (**plan).clone(), proof },
+            );
         }
         let name = "token-service".parse().map_err(|_| "the service has no name")?;
         Ok(Self { issuer: [service.issuer.clone()], name, only: service.only.clone(), by_id })
@@ -113,16 +120,32 @@ impl ArmedClients {
         self.denied(Reason::InvalidClient, detail)
     }
 
-    fn through<'a>(&'a self, policy: &'a ArmedPolicy, kind: &'static str, view: RequestView<'a>, now: Timestamp) -> Through<'a> {
+    fn through<'a>(
+        &'a self,
+        policy: &'a ArmedPolicy,
+        kind: &'static str,
+        view: RequestView<'a>,
+        now: Timestamp,
+    ) -> Through<'a> {
         policy.through(&self.name, kind, view, now)
     }
 
     /// The client that a request comes from. Exactly one way of proving itself may be used (RFC 6749 §2.3).
-    pub async fn client<'c>(&'c self, policy: &ArmedPolicy, form: ClientForm<'_>, view: RequestView<'_>, now: Timestamp) -> Result<KnownClient<'c>, Denied> {
+    pub async fn client<'c>(
+        &'c self,
+        policy: &ArmedPolicy,
+        form: ClientForm<'_>,
+        view: RequestView<'_>,
+        now: Timestamp,
+    ) -> Result<KnownClient<'c>, Denied> {
         let presented = self.presented(form, view)?;
         let (client, method, certificate) = match presented {
-            Presented::Secret { method, id, secret } => (self.by_secret(policy, &id, &secret, view, now).await?, method, None),
-            Presented::Assertion { id, assertion } => (self.by_assertion(policy, id, assertion, now).await?, "private_key_jwt", None),
+            Presented::Secret { method, id, secret } => {
+                (self.by_secret(policy, &id, &secret, view, now).await?, method, None)
+            }
+            Presented::Assertion { id, assertion } => {
+                (self.by_assertion(policy, id, assertion, now).await?, "private_key_jwt", None)
+            }
             Presented::Certificate { id } => {
                 let (client, thumbprint) = self.by_certificate(policy, id, view, now)?;
                 (client, "tls_client_auth", Some(thumbprint))
@@ -130,10 +153,17 @@ impl ArmedClients {
         };
         let credential = &client.credential;
         if credential.policies.as_ref().is_some_and(|policies| !policies.contains(&policy.plan().key.name)) {
-            return Err(self.invalid(format!("the access list of Credential {} does not contain this policy", credential.key)));
+            return Err(
+                self.invalid(format!("the access list of Credential {} does not contain this policy", credential.key))
+            );
         }
         match admit(self.through(policy, "oauthClient", view, now), credential) {
-            Attempt::Verified(fresh) => Ok(KnownClient { who: Authenticated::new(fresh.identity, false), plan: &client.plan, method, certificate }),
+            Attempt::Verified(fresh) => Ok(KnownClient {
+                who: Authenticated::new(fresh.identity, false),
+                plan: &client.plan,
+                method,
+                certificate,
+            }),
             Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, denied) => {
                 Err(self.invalid(format!("{}: {}", denied.reason, denied.detail)))
             }
@@ -146,16 +176,25 @@ impl ArmedClients {
         match (basic, secret, assertion) {
             (Some((of_header, secret)), None, None) => {
                 if id.is_some_and(|id| id != of_header) {
-                    return Err(self.denied(Reason::MalformedTokenRequest, "`client_id` and the Authorization header name different clients"));
+                    return Err(self.denied(
+                        Reason::MalformedTokenRequest,
+                        "`client_id` and the Authorization header name different clients",
+                    ));
                 }
                 Ok(Presented::Secret { method: "client_secret_basic", id: of_header, secret })
             }
             (None, Some(secret), None) => {
-                let id = id.ok_or_else(|| self.denied(Reason::MalformedTokenRequest, "`client_secret` needs a `client_id`"))?;
+                let id = id
+                    .ok_or_else(|| self.denied(Reason::MalformedTokenRequest, "`client_secret` needs a `client_id`"))?;
                 Ok(Presented::Secret { method: "client_secret_post", id: id.to_owned(), secret: secret.clone() })
             }
-            (None, None, Some(assertion)) if assertion_type == Some(ASSERTION_TYPE) => Ok(Presented::Assertion { id, assertion }),
-            (None, None, Some(_)) => Err(self.denied(Reason::MalformedTokenRequest, format!("`client_assertion_type` must be {ASSERTION_TYPE}"))),
+            (None, None, Some(assertion)) if assertion_type == Some(ASSERTION_TYPE) => {
+                Ok(Presented::Assertion { id, assertion })
+            }
+            (None, None, Some(_)) => {
+                Err(self
+                    .denied(Reason::MalformedTokenRequest, format!("`client_assertion_type` must be {ASSERTION_TYPE}")))
+            }
             (None, None, None) => match id {
                 Some(id) => Ok(Presented::Certificate { id }),
                 None => Err(self.invalid("the request names no client")),
@@ -168,16 +207,24 @@ impl ArmedClients {
     fn basic(&self, view: RequestView<'_>) -> Result<Option<(String, Redacted<String>)>, Denied> {
         let mut headers = view.headers.get_all(http::header::AUTHORIZATION).iter();
         let Some(header) = headers.next() else { return Ok(None) };
-        let text = header.to_str().ok().and_then(|text| text.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"));
+        let text = header
+            .to_str()
+            .ok()
+            .and_then(|text| text.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"));
         let pair = text.and_then(|(_, credential)| basic::split_basic(credential.trim()));
         let (Some(pair), None) = (pair, headers.next()) else {
             return Err(self.invalid("the Authorization header is not one `Basic` credential"));
         };
-        let decode = |text: &str| form_urlencoded::parse(format!("v={text}").as_bytes()).next().map(|(_, value)| value.into_owned());
+        let decode = |text: &str| {
+            form_urlencoded::parse(format!("v={text}").as_bytes()).next().map(|(_, value)| value.into_owned())
+        };
         // A plain `&` or `=` would end the value; nobody who encodes sends one.
         let decode = |text: &str| if text.contains(['&', '=']) { Some(text.to_owned()) } else { decode(text) };
         let decoded = decode(&pair.username).zip(decode(pair.password.reveal()));
-        decoded.map(|(id, secret)| Some((id, Redacted::new(secret)))).ok_or_else(|| self.invalid("the Authorization header cannot be read"))
+        decoded
+            .map(|(id, secret)| Some((id, Redacted::new(secret))))
+            .ok_or_else(|| self.invalid("the Authorization header cannot be read"))
     }
 
     async fn by_secret(
@@ -207,22 +254,40 @@ impl ArmedClients {
                 let right = right.map_err(|unchecked| unchecked.denied(&format!("client `{id}`"), &self.name))?;
                 right.then_some(client).ok_or_else(wrong)
             }
-            ArmedProof::Assertion(..) | ArmedProof::Certificate(_) => Err(self.invalid(format!("client `{id}` does not prove itself with a secret"))),
+            ArmedProof::Assertion(..) | ArmedProof::Certificate(_) => {
+                Err(self.invalid(format!("client `{id}` does not prove itself with a secret")))
+            }
         }
     }
 
-    /// RFC 7523 §3. The audience is the issuer and nothing else: an assertion made for another server is of no use here.
-    async fn by_assertion(&self, policy: &ArmedPolicy, id: Option<&str>, assertion: &str, now: Timestamp) -> Result<&ArmedClient, Denied> {
+    /// RFC 7523 §3. The audience is the issuer and nothing else: an assertion made for another server is of no use
+    /// here.
+    async fn by_assertion(
+        &self,
+        policy: &ArmedPolicy,
+        id: Option<&str>,
+        assertion: &str,
+        now: Timestamp,
+    ) -> Result<&ArmedClient, Denied> {
         let unverified = || Unverified::parse(assertion).map_err(|error| self.invalid(error.to_string()));
         let claimed = unverified()?.claimed_issuer().unwrap_or_default().to_owned();
         if id.is_some_and(|id| id != claimed) {
             return Err(self.invalid("`client_id` is not the client that signed the assertion"));
         }
-        let client = self.by_id.get(&claimed).ok_or_else(|| self.invalid(format!("client `{}` is not known", bounded(&claimed))))?;
+        let client = self
+            .by_id
+            .get(&claimed)
+            .ok_or_else(|| self.invalid(format!("client `{}` is not known", bounded(&claimed))))?;
         let ArmedProof::Assertion(keys, algorithms) = &client.proof else {
             return Err(self.invalid(format!("client `{claimed}` does not prove itself with an assertion")));
         };
-        let expected = Expectations { issuer: &claimed, audiences: &self.issuer, algorithms, types: &[], skew: Skew::from_seconds(SKEW_SECONDS) };
+        let expected = Expectations {
+            issuer: &claimed,
+            audiences: &self.issuer,
+            algorithms,
+            types: &[],
+            skew: Skew::from_seconds(SKEW_SECONDS),
+        };
         let verify = || -> Result<Option<Verified>, Denied> {
             let Some(set) = keys.load() else { return Ok(None) };
             match unverified()?.verify(&set, &expected, now) {
@@ -236,18 +301,24 @@ impl ArmedClients {
             None if keys.refetch(now).await => verify()?,
             None => None,
         };
-        let verified = verified.ok_or_else(|| self.invalid(format!("client `{claimed}`: no key of it has this `kid`")))?;
+        let verified =
+            verified.ok_or_else(|| self.invalid(format!("client `{claimed}`: no key of it has this `kid`")))?;
         let claims = verified.claims();
         if claims.text("sub") != Some(&claimed) {
             return Err(self.invalid("`sub` of the assertion is not its `iss`"));
         }
-        if !matches!(claims.members().get("aud"), Some(Value::String(_))) && !matches!(claims.members().get("aud"), Some(Value::Array(all)) if all.len() == 1) {
+        if !matches!(claims.members().get("aud"), Some(Value::String(_)))
+            && !matches!(claims.members().get("aud"), Some(Value::Array(all)) if all.len() == 1)
+        {
             return Err(self.invalid("`aud` of the assertion must be this issuer alone"));
         }
         if verified.expires().seconds() > now.seconds() + MAX_ASSERTION_SECONDS {
             return Err(self.invalid(format!("the assertion lives longer than {MAX_ASSERTION_SECONDS} s")));
         }
-        let jti = claims.text("jti").filter(|jti| !jti.is_empty() && jti.len() <= 256).ok_or_else(|| self.invalid("`jti` of the assertion is missing"))?;
+        let jti = claims
+            .text("jti")
+            .filter(|jti| !jti.is_empty() && jti.len() <= 256)
+            .ok_or_else(|| self.invalid("`jti` of the assertion is missing"))?;
         let used = Key::of(&["client assertion", &policy.plan().uid, &claimed, jti]);
         let fresh = policy.memory().store.claim(&used, (MAX_ASSERTION_SECONDS + 2 * SKEW_SECONDS) * 1000, now).await;
         match fresh {
@@ -257,8 +328,17 @@ impl ArmedClients {
         }
     }
 
-    fn by_certificate(&self, policy: &ArmedPolicy, id: &str, view: RequestView<'_>, now: Timestamp) -> Result<(&ArmedClient, String), Denied> {
-        let client = self.by_id.get(id).ok_or_else(|| self.invalid(format!("client `{}` is not known, or does not prove itself", bounded(id))))?;
+    fn by_certificate(
+        &self,
+        policy: &ArmedPolicy,
+        id: &str,
+        view: RequestView<'_>,
+        now: Timestamp,
+    ) -> Result<(&ArmedClient, String), Denied> {
+        let client = self
+            .by_id
+            .get(id)
+            .ok_or_else(|| self.invalid(format!("client `{}` is not known, or does not prove itself", bounded(id))))?;
         let (ArmedProof::Certificate(method), Some(certificate)) = (&client.proof, view.certificate) else {
             return Err(self.invalid(format!("client `{id}` does not prove itself")));
         };
@@ -285,10 +365,18 @@ impl ArmedClients {
     }
 
     /// A user who signed in before: still there, not suspended, not expired.
-    pub fn user_again(&self, policy: &ArmedPolicy, credential: &str, view: RequestView<'_>, now: Timestamp) -> Result<Authenticated, Denied> {
-        let found = policy.credentials().by_name(credential).filter(|found| matches!(found.proof, Proof::Password { .. }));
+    pub fn user_again(
+        &self,
+        policy: &ArmedPolicy,
+        credential: &str,
+        view: RequestView<'_>,
+        now: Timestamp,
+    ) -> Result<Authenticated, Denied> {
+        let found =
+            policy.credentials().by_name(credential).filter(|found| matches!(found.proof, Proof::Password { .. }));
         let found = found.filter(|_| self.only.as_ref().is_none_or(|only| only.iter().any(|name| name == credential)));
-        let found = found.ok_or_else(|| self.denied(Reason::InvalidGrant, format!("Credential {credential} of the user is gone")))?;
+        let found = found
+            .ok_or_else(|| self.denied(Reason::InvalidGrant, format!("Credential {credential} of the user is gone")))?;
         self.admitted(policy, admit(self.through(policy, "password", view, now), found))
     }
 
@@ -298,13 +386,21 @@ impl ArmedClients {
             Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, denied) => return Err(denied),
         };
         if fresh.identity.only_policies.as_ref().is_some_and(|policies| !policies.contains(&policy.plan().key.name)) {
-            return Err(self.denied(Reason::CredentialNotAllowedHere, "the access list of the user's Credential does not contain this policy"));
+            return Err(self.denied(
+                Reason::CredentialNotAllowedHere,
+                "the access list of the user's Credential does not contain this policy",
+            ));
         }
         Ok(Authenticated::new(fresh.identity, false))
     }
 
     /// The thumbprint of the key that the request's DPoP proof is made with (RFC 9449 §5); `None` without a proof.
-    pub async fn proof_key(&self, policy: &ArmedPolicy, view: RequestView<'_>, now: Timestamp) -> Result<Option<String>, Denied> {
+    pub async fn proof_key(
+        &self,
+        policy: &ArmedPolicy,
+        view: RequestView<'_>,
+        now: Timestamp,
+    ) -> Result<Option<String>, Denied> {
         if !view.headers.contains_key("dpop") {
             return Ok(None);
         }

@@ -31,13 +31,16 @@ impl CredentialTable {
             table.by_name.insert(credential.key.name.clone(), position);
             match &credential.proof {
                 Proof::ApiKey { sha256 } => {
-                    let hash = unhex(sha256).ok_or_else(|| format!("credential {} has no SHA-256 hash", credential.key))?;
+                    let hash =
+                        unhex(sha256).ok_or_else(|| format!("credential {} has no SHA-256 hash", credential.key))?;
                     table.by_hash.insert(hash, position);
                 }
                 Proof::Password { username, .. } => drop(table.by_username.insert(username.clone(), position)),
                 // Known to the token services only: see client.rs.
                 Proof::Client(_) => {}
-                Proof::Person { user, federation } => drop(table.by_person.insert((user.clone(), federation.clone()), position)),
+                Proof::Person { user, federation } => {
+                    table.by_person.insert((user.clone(), federation.clone()), position);
+                }
             }
         }
         Ok(table)
@@ -101,10 +104,17 @@ pub(crate) fn admit(through: Through<'_>, credential: &Credential) -> Attempt {
         return rejected(Reason::CredentialSuspended, format!("Credential {} is suspended", credential.key));
     }
     if let Some(expired) = credential.expires.filter(|expires| through.now >= *expires) {
-        return rejected(Reason::CredentialExpired, format!("Credential {} expired at {}", credential.key, expired.rfc3339()));
+        return rejected(
+            Reason::CredentialExpired,
+            format!("Credential {} expired at {}", credential.key, expired.rfc3339()),
+        );
     }
     match identity(through, credential) {
-        Ok(identity) => Attempt::Verified(Fresh { identity: Rc::new(identity), until: credential.expires.map_or(u64::MAX, |t| t.0), epoch: 0 }),
+        Ok(identity) => Attempt::Verified(Fresh {
+            identity: Rc::new(identity),
+            until: credential.expires.map_or(u64::MAX, |t| t.0),
+            epoch: 0,
+        }),
         Err(detail) => rejected(Reason::UnusableClaim, detail),
     }
 }
@@ -131,6 +141,8 @@ fn identity(through: Through<'_>, credential: &Credential) -> Result<Identity, S
         only_policies: credential.policies.clone(),
         ..Identity::nobody(through.name, through.kind)
     };
-    identity.headers = through.mapping.headers(true, &Facts { identity: Some(&identity), policy: Some(&through.policy.key), ..Facts::default() })?;
+    identity.headers = through
+        .mapping
+        .headers(true, &Facts { identity: Some(&identity), policy: Some(&through.policy.key), ..Facts::default() })?;
     Ok(identity)
 }

@@ -73,7 +73,8 @@ impl ArmedDigest {
 
     /// Whether the body has to be there before this credential can be judged.
     pub(crate) fn wants_body(&self, credential: &str) -> bool {
-        self.plan.qualities.contains(&Quality::AuthInt) && parse(credential).is_some_and(|given| given.qop.as_deref() == Some(Quality::AuthInt.name()))
+        self.plan.qualities.contains(&Quality::AuthInt)
+            && parse(credential).is_some_and(|given| given.qop.as_deref() == Some(Quality::AuthInt.name()))
     }
 
     /// One challenge for each algorithm, the preferred one first (RFC 7616 §3.3).
@@ -95,7 +96,10 @@ impl ArmedDigest {
     /// Under which key a count of a nonce is used up on every gateway, and for how long.
     pub(crate) fn used(&self, credential: &str) -> Option<(Key, u64)> {
         let given = parse(credential)?;
-        Some((Key::of(&["digest", given.nonce.as_deref()?, given.nc.as_deref()?]), self.plan.nonce_seconds.saturating_mul(1000)))
+        Some((
+            Key::of(&["digest", given.nonce.as_deref()?, given.nc.as_deref()?]),
+            self.plan.nonce_seconds.saturating_mul(1000),
+        ))
     }
 
     pub(crate) fn attempt(&self, through: Through<'_>, credential: &str) -> Attempt {
@@ -112,8 +116,13 @@ impl ArmedDigest {
             return malformed("it is for another realm");
         }
         let named = given.algorithm.as_deref().unwrap_or("MD5");
-        let Some(which) = self.plan.algorithms.iter().position(|algorithm| algorithm.name().eq_ignore_ascii_case(named)) else {
-            return Attempt::Rejected(denied(Reason::AlgorithmNotAllowed, "the hash algorithm is not one of the policy's"));
+        let Some(which) =
+            self.plan.algorithms.iter().position(|algorithm| algorithm.name().eq_ignore_ascii_case(named))
+        else {
+            return Attempt::Rejected(denied(
+                Reason::AlgorithmNotAllowed,
+                "the hash algorithm is not one of the policy's",
+            ));
         };
         let Some(&algorithm) = self.plan.algorithms.get(which) else { return malformed("no algorithm") };
         let Some(quality) = self.plan.qualities.iter().find(|quality| quality.name() == qop) else {
@@ -130,7 +139,10 @@ impl ArmedDigest {
         let found = self.users.get(&key).and_then(|&position| Some((position, self.plan.users.get(position)?)));
         let person = found.map_or(username.as_str(), |(_, user)| &user.username).to_owned();
         if let Turn::Later { seconds } = memory.lockouts.turn(&person, view.address, now) {
-            return Attempt::Rejected(denied(Reason::TooManyAttempts, &format!("`{person}` or its address must wait {seconds} s")).retry_after(seconds));
+            return Attempt::Rejected(
+                denied(Reason::TooManyAttempts, &format!("`{person}` or its address must wait {seconds} s"))
+                    .retry_after(seconds),
+            );
         }
         // A user who does not exist is compared with a hash that nobody has, in the same steps.
         let nobody = Redacted::new(hex(&[0; 32]));
@@ -142,7 +154,11 @@ impl ArmedDigest {
         let ha2 = digest_of(algorithm, &[view.method.as_bytes(), b":", uri.as_bytes(), body.as_bytes()]);
         let whole = format!("{}:{nonce}:{nc}:{cnonce}:{qop}:{ha2}", ha1.reveal());
         let expected = digest_of(algorithm, &[whole.as_bytes()]);
-        let right = aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_bytes(), response.to_ascii_lowercase().as_bytes()).is_ok();
+        let right = aws_lc_rs::constant_time::verify_slices_are_equal(
+            expected.as_bytes(),
+            response.to_ascii_lowercase().as_bytes(),
+        )
+        .is_ok();
         let right = right && found.is_some();
         memory.lockouts.note(&person, view.address, right, now);
         if !right {

@@ -32,11 +32,22 @@ impl ArmedExchange {
     }
 
     /// The `Authorization` header for the upstream. The caller's token was verified before, on this very request.
-    pub(crate) async fn header(&self, token: &str, identity: &Identity, memory: &Memory, now: Timestamp) -> Result<HeaderValue, Denied> {
+    pub(crate) async fn header(
+        &self,
+        token: &str,
+        identity: &Identity,
+        memory: &Memory,
+        now: Timestamp,
+    ) -> Result<HeaderValue, Denied> {
         let denied = |reason, detail: String| Denied::new(reason, detail, Some(&identity.method));
         let fingerprint = memory.fingerprint(&[token]);
-        let kept =
-            self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&fingerprint).filter(|(_, until)| now.0 < *until).map(|(header, _)| header.clone());
+        let kept = self
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&fingerprint)
+            .filter(|(_, until)| now.0 < *until)
+            .map(|(header, _)| header.clone());
         if let Some(header) = kept {
             return Ok(header);
         }
@@ -53,27 +64,35 @@ impl ArmedExchange {
         let answer = match self.client.ask(form).await {
             Ok(answer) => answer,
             // What is wrong with our own client is not the caller's doing.
-            Err(NoAnswer::Refused { status, error, endpoint }) if (400..500).contains(&status) && status != 401 && status != 429 => {
+            Err(NoAnswer::Refused { status, error, endpoint })
+                if (400..500).contains(&status) && status != 401 && status != 429 =>
+            {
                 let why = NoAnswer::Refused { status, error, endpoint };
                 return Err(denied(Reason::TokenExchangeRefused, why.to_string()));
             }
             Err(why) => return Err(denied(Reason::TokenExchangeFailed, why.to_string())),
         };
-        let unusable = |why: &str| denied(Reason::TokenExchangeFailed, format!("the answer of {endpoint} is not usable: {why}"));
-        let answer = parse_strict(&answer).map_err(|_| unusable("it is not a JSON object that names each member once"))?;
+        let unusable =
+            |why: &str| denied(Reason::TokenExchangeFailed, format!("the answer of {endpoint} is not usable: {why}"));
+        let answer =
+            parse_strict(&answer).map_err(|_| unusable("it is not a JSON object that names each member once"))?;
         let member = |name: &str| answer.get(name).and_then(serde_json::Value::as_str);
         // RFC 8693 §2.2.1: both say how the token is to be used.
         if !member("token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
             return Err(unusable("`token_type` is not Bearer"));
         }
-        if member("issued_token_type").is_some_and(|kind| kind != ACCESS_TOKEN && kind != "urn:ietf:params:oauth:token-type:jwt") {
+        if member("issued_token_type")
+            .is_some_and(|kind| kind != ACCESS_TOKEN && kind != "urn:ietf:params:oauth:token-type:jwt")
+        {
             return Err(unusable("`issued_token_type` is not an access token"));
         }
-        let token = member("access_token").filter(|token| !token.is_empty() && token.bytes().all(|byte| (0x21..0x7f).contains(&byte)));
-        let header = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok()).map(|mut header| {
-            header.set_sensitive(true);
-            header
-        });
+        let token = member("access_token")
+            .filter(|token| !token.is_empty() && token.bytes().all(|byte| (0x21..0x7f).contains(&byte)));
+        let header =
+            token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok()).map(|mut header| {
+                header.set_sensitive(true);
+                header
+            });
         let header = header.ok_or_else(|| unusable("there is no `access_token`"))?;
         let lives = answer.get("expires_in").and_then(serde_json::Value::as_u64).unwrap_or(0);
         let keep = lives.saturating_sub(MARGIN_SECONDS).min(*cache_seconds);

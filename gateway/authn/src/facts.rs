@@ -42,7 +42,9 @@ impl Scope for Facts<'_> {
             Variable::Credential => credential(self.identity?),
             Variable::Request => self.request.map(request),
             Variable::Source => self.request.map(|request| json!({"address": request.address.to_string()})),
-            Variable::Env => self.policy.map(|policy| json!({"namespace": policy.namespace, "policy": policy.name, "gateway": self.gateway})),
+            Variable::Env => self
+                .policy
+                .map(|policy| json!({"namespace": policy.namespace, "policy": policy.name, "gateway": self.gateway})),
             Variable::Jose => self.jose.cloned(),
             Variable::Now => self.now.map(|now| now.seconds().into()),
         }
@@ -52,8 +54,12 @@ impl Scope for Facts<'_> {
         match (variable, path) {
             // The usual ones, without building the whole variable first.
             (Variable::Token, path) => self.claims()?.at(path).cloned(),
-            (Variable::Request, [first, name]) if first == "headers" => header(self.request?.headers, &name.to_ascii_lowercase()),
-            _ => path.iter().try_fold(self.variable(variable)?, |mut value, member| value.get_mut(member).map(Value::take)),
+            (Variable::Request, [first, name]) if first == "headers" => {
+                header(self.request?.headers, &name.to_ascii_lowercase())
+            }
+            _ => path
+                .iter()
+                .try_fold(self.variable(variable)?, |mut value, member| value.get_mut(member).map(Value::take)),
         }
     }
 }
@@ -66,7 +72,12 @@ fn present(members: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
         Value::Array(items) => items.is_empty(),
         _ => false,
     };
-    members.into_iter().filter(|(_, value)| !is_empty(value)).map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>().into()
+    members
+        .into_iter()
+        .filter(|(_, value)| !is_empty(value))
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 fn identity(identity: &Identity) -> Value {
@@ -85,16 +96,29 @@ fn identity(identity: &Identity) -> Value {
 fn credential(identity: &Identity) -> Option<Value> {
     let name = identity.credential.as_deref()?;
     let owner = identity.owner.as_deref();
-    Some(present([("name", name.into()), ("owner", owner.into()), ("roles", identity.roles.as_slice().into()), ("attributes", attributes(identity))]))
+    Some(present([
+        ("name", name.into()),
+        ("owner", owner.into()),
+        ("roles", identity.roles.as_slice().into()),
+        ("attributes", attributes(identity)),
+    ]))
 }
 
 fn attributes(identity: &Identity) -> Value {
-    identity.attributes.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect::<Map<_, _>>().into()
+    identity
+        .attributes
+        .iter()
+        .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 fn request(request: RequestView<'_>) -> Value {
-    let headers: Map<String, Value> =
-        request.headers.keys().filter_map(|name| Some((name.as_str().to_owned(), header(request.headers, name.as_str())?))).collect();
+    let headers: Map<String, Value> = request
+        .headers
+        .keys()
+        .filter_map(|name| Some((name.as_str().to_owned(), header(request.headers, name.as_str())?)))
+        .collect();
     // Of a parameter that is given twice nobody can say which one counts, so it is not there.
     let mut parameters = Map::new();
     let mut twice = Vec::new();

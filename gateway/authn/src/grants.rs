@@ -18,8 +18,12 @@ impl Grants {
             for subject in subjects {
                 let role = role.to_string();
                 match subject {
-                    Subject::User { name, issuer } => out.users.entry(name.clone()).or_default().push((issuer.clone(), role)),
-                    Subject::Group { name, issuer } => out.groups.entry(name.clone()).or_default().push((issuer.clone(), role)),
+                    Subject::User { name, issuer } => {
+                        out.users.entry(name.clone()).or_default().push((issuer.clone(), role))
+                    }
+                    Subject::Group { name, issuer } => {
+                        out.groups.entry(name.clone()).or_default().push((issuer.clone(), role))
+                    }
                     Subject::Credential { name } => out.credentials.entry(name.clone()).or_default().push(role),
                 }
             }
@@ -29,10 +33,18 @@ impl Grants {
 
     /// Roles of a person that `issuer` vouches for. Never asked for API keys: a Credential that happens
     /// to be named like a user is not that user.
-    pub(crate) fn of_user<'g>(&'g self, issuer: &'g str, username: &str, groups: &'g [String]) -> impl Iterator<Item = &'g String> {
+    pub(crate) fn of_user<'g>(
+        &'g self,
+        issuer: &'g str,
+        username: &str,
+        groups: &'g [String],
+    ) -> impl Iterator<Item = &'g String> {
         let users = self.users.get(username).into_iter().flatten();
         let groups = groups.iter().filter_map(|group| self.groups.get(group)).flatten();
-        users.chain(groups).filter(move |(wanted, _)| wanted.as_deref().is_none_or(|wanted| wanted == issuer)).map(|(_, role)| role)
+        users
+            .chain(groups)
+            .filter(move |(wanted, _)| wanted.as_deref().is_none_or(|wanted| wanted == issuer))
+            .map(|(_, role)| role)
     }
 
     pub(crate) fn of_credential(&self, name: &str) -> impl Iterator<Item = &String> {

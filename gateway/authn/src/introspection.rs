@@ -23,7 +23,11 @@ pub(crate) struct ArmedIntrospection {
 }
 
 impl ArmedIntrospection {
-    pub(crate) fn new(plan: &IntrospectionMethod, secrets: &Secrets, outside: Arc<dyn Outside>) -> Result<Self, String> {
+    pub(crate) fn new(
+        plan: &IntrospectionMethod,
+        secrets: &Secrets,
+        outside: Arc<dyn Outside>,
+    ) -> Result<Self, String> {
         let client = OutsideClient::new(&plan.endpoint, &plan.client_id, &plan.client_secret, secrets, outside)?;
         Ok(Self { plan: plan.clone(), client })
     }
@@ -40,13 +44,19 @@ impl ArmedIntrospection {
         if memory.is_inactive(&fingerprint, now) {
             return rejected(Reason::TokenInactive, "the issuer said so a moment ago".into());
         }
-        let form = vec![("token", Redacted::new(token.to_owned())), ("token_type_hint", Redacted::new("access_token".to_owned()))];
+        let form = vec![
+            ("token", Redacted::new(token.to_owned())),
+            ("token_type_hint", Redacted::new("access_token".to_owned())),
+        ];
         let answer = match self.client.ask(form).await {
             Ok(answer) => answer,
             Err(why) => return rejected(Reason::IntrospectionFailed, why.to_string()),
         };
         let Ok(Value::Object(members)) = parse_strict(&answer) else {
-            return rejected(Reason::IntrospectionFailed, "the answer is not a JSON object that names each member once".into());
+            return rejected(
+                Reason::IntrospectionFailed,
+                "the answer is not a JSON object that names each member once".into(),
+            );
         };
         // RFC 7662 §2.2: `active` is a truth value and nothing else.
         match members.get("active") {
@@ -55,7 +65,12 @@ impl ArmedIntrospection {
                 memory.note_inactive(fingerprint, now, INACTIVE_MS);
                 return rejected(Reason::TokenInactive, String::new());
             }
-            _ => return rejected(Reason::IntrospectionFailed, "the answer does not say whether the token is active".into()),
+            _ => {
+                return rejected(
+                    Reason::IntrospectionFailed,
+                    "the answer does not say whether the token is active".into(),
+                );
+            }
         }
         self.active(through, Claims::new(members))
     }
@@ -65,7 +80,10 @@ impl ArmedIntrospection {
         let rejected = |reason, detail: String| Attempt::Rejected(through.denied(reason, detail));
         let now = through.now;
         if let Some(found) = claims.text("iss").filter(|found| found != issuer) {
-            return rejected(Reason::UnknownIssuer, format!("the token was issued by `{found}`, and the policy trusts {issuer}"));
+            return rejected(
+                Reason::UnknownIssuer,
+                format!("the token was issued by `{found}`, and the policy trusts {issuer}"),
+            );
         }
         let accepted = |audience: &str| audiences.iter().any(|wanted| wanted == audience);
         let audience = match claims.members().get("aud") {

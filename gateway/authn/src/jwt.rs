@@ -46,10 +46,18 @@ impl ArmedJwt {
         // Read before the keys: if they change in between, the verdict is filed under the older epoch and void.
         let epoch = keys.epoch();
         let Some(set) = keys.load() else {
-            return Attempt::NeedsKeys(keys.clone(), Denied::new(Reason::KeysUnavailable, format!("no keys of `{claimed}` yet"), Some(name)));
+            return Attempt::NeedsKeys(
+                keys.clone(),
+                Denied::new(Reason::KeysUnavailable, format!("no keys of `{claimed}` yet"), Some(name)),
+            );
         };
-        let expected =
-            Expectations { issuer: &issuer.issuer, audiences: &issuer.audiences, algorithms: &issuer.algorithms, types: &issuer.types, skew: self.plan.skew };
+        let expected = Expectations {
+            issuer: &issuer.issuer,
+            audiences: &issuer.audiences,
+            algorithms: &issuer.algorithms,
+            types: &issuer.types,
+            skew: self.plan.skew,
+        };
         match unverified.verify(&set, &expected, now) {
             Ok(verified) => match of_verified(through, verified, issuer) {
                 Ok(identity) => {
@@ -58,7 +66,9 @@ impl ArmedJwt {
                 }
                 Err(detail) => Attempt::Rejected(Denied::new(Reason::UnusableClaim, detail, Some(name))),
             },
-            Err(error @ TokenError::UnknownKey { .. }) => Attempt::NeedsKeys(keys.clone(), Denied::new(error.reason(), error.to_string(), Some(name))),
+            Err(error @ TokenError::UnknownKey { .. }) => {
+                Attempt::NeedsKeys(keys.clone(), Denied::new(error.reason(), error.to_string(), Some(name)))
+            }
             Err(error) => Attempt::Rejected(Denied::new(error.reason(), error.to_string(), Some(name))),
         }
     }
@@ -68,19 +78,30 @@ fn of_verified(through: Through<'_>, verified: Verified, issuer: &Issuer) -> Res
     let (expires, kid) = (verified.expires(), verified.kid().map(str::to_owned));
     // RFC 9068 §2.2.
     if issuer.rfc9068 {
-        let missing = ["sub", "client_id", "jti"].into_iter().find(|claim| verified.claims().text(claim).is_none_or(str::is_empty));
+        let missing = ["sub", "client_id", "jti"]
+            .into_iter()
+            .find(|claim| verified.claims().text(claim).is_none_or(str::is_empty));
         let missing = missing.or_else(|| (!verified.claims().members().contains_key("iat")).then_some("iat"));
         if let Some(claim) = missing {
             return Err(format!("the token has no usable `{claim}`, which RFC 9068 wants"));
         }
     }
     // What cannot be named cannot be revoked.
-    let token_id = issuer.issued_here.then(|| verified.claims().text("jti").map(str::to_owned).ok_or("the token has no `jti`")).transpose()?;
+    let token_id = issuer
+        .issued_here
+        .then(|| verified.claims().text("jti").map(str::to_owned).ok_or("the token has no `jti`"))
+        .transpose()?;
     Ok(Identity { token_id, ..identity(through, verified.into_claims(), &issuer.issuer, Some(expires), kid)? })
 }
 
 /// The identity that verified claims speak of.
-pub(crate) fn identity(through: Through<'_>, claims: Claims, issuer: &str, expires: Option<Timestamp>, kid: Option<String>) -> Result<Identity, String> {
+pub(crate) fn identity(
+    through: Through<'_>,
+    claims: Claims,
+    issuer: &str,
+    expires: Option<Timestamp>,
+    kid: Option<String>,
+) -> Result<Identity, String> {
     identity_with(through, claims, issuer, expires, kid, Vec::new())
 }
 
@@ -95,10 +116,12 @@ pub(crate) fn identity_with(
 ) -> Result<Identity, String> {
     let Through { mapping, grants, policy, .. } = through;
     let facts = Facts { claims: Some(&claims), policy: Some(&policy.key), ..Facts::default() };
-    let value = |expression: &Option<Expression>| expression.as_ref().and_then(|expression| expression.value(&facts).ok());
+    let value =
+        |expression: &Option<Expression>| expression.as_ref().and_then(|expression| expression.value(&facts).ok());
     let username = match &mapping.username {
         Some(expr) => {
-            let unusable = || format!("the token has no usable `{}`, which the policy maps to the user name", expr.plan());
+            let unusable =
+                || format!("the token has no usable `{}`, which the policy maps to the user name", expr.plan());
             mapping::name(value(&mapping.username)).ok_or_else(unusable)?
         }
         None => claims
@@ -113,7 +136,10 @@ pub(crate) fn identity_with(
     roles.extend(grants.of_user(issuer, &username, &groups).cloned());
     roles.sort();
     roles.dedup();
-    let attributes = mapping.attributes.iter().filter_map(|(name, expr)| Some((name.clone(), mapping::attribute_text(&expr.value(&facts).ok()?)?)));
+    let attributes = mapping
+        .attributes
+        .iter()
+        .filter_map(|(name, expr)| Some((name.clone(), mapping::attribute_text(&expr.value(&facts).ok()?)?)));
     let mut identity = Identity {
         id: format!("{issuer}#{}", claims.text("sub").unwrap_or(&username)),
         issuer: Some(issuer.to_owned()),

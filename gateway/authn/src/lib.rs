@@ -3,7 +3,8 @@
 //! In: headers and query of a request, the armed policy, `now`. Out: [`Authenticated`], or [`Denied`]
 //! with its reason. The only mint of `Authenticated`. Never does IO: issuer keys arrive through
 //! [`IssuerKeys`], which somebody else fills. Start at [`ArmedPolicy::authenticate`]; each method is a
-//! module of one shape (`jwt.rs`, `api_key.rs`, `basic.rs`, `digest.rs`); a new one is a module, a variant of `Armed` in
+//! module of one shape (`jwt.rs`, `api_key.rs`, `basic.rs`, `digest.rs`); a new one is a module, a variant of `Armed`
+//! in
 //! `chain.rs` and a variant of `idm_plan::MethodKind`.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 

@@ -65,7 +65,11 @@ impl Lockouts {
                 of_user.max(state.addresses.get(&address).map_or(0, |failures| failures.until))
             }
         };
-        if now.0 < until { Turn::Later { seconds: (until - now.0).div_ceil(1000) } } else { Turn::Now { known: known.is_some() } }
+        if now.0 < until {
+            Turn::Later { seconds: (until - now.0).div_ceil(1000) }
+        } else {
+            Turn::Now { known: known.is_some() }
+        }
     }
 
     /// Notes the outcome of a guess.
@@ -76,7 +80,9 @@ impl Lockouts {
             state.users.remove(user);
             state.addresses.remove(&address);
             bound(&mut state.known, |known| known.until);
-            state.known.insert((user.to_owned(), address), Known { until: now.0 + KNOWN_MS, failures: Failures::default() });
+            state
+                .known
+                .insert((user.to_owned(), address), Known { until: now.0 + KNOWN_MS, failures: Failures::default() });
         } else if let Some(known) = state.known.get_mut(&(user.to_owned(), address)) {
             fail(&mut known.failures, now);
         } else {

@@ -39,15 +39,24 @@ impl ArmedMapping {
             Ok(ArmedHeader { name, value, of_caller })
         });
         let headers = headers.collect::<Result<Vec<_>, String>>()?;
-        let conditions = policy.rules.iter().filter_map(|rule| rule.when.as_ref()).map(Expression::arm).collect::<Result<Vec<_>, _>>()?;
+        let conditions = policy
+            .rules
+            .iter()
+            .filter_map(|rule| rule.when.as_ref())
+            .map(Expression::arm)
+            .collect::<Result<Vec<_>, _>>()?;
         let later = headers.iter().filter(|header| !header.of_caller).map(|header| &header.value).chain(&conditions);
         Ok(Self {
             username: arm(username)?,
             roles: arm(roles)?,
             groups: arm(groups)?,
-            attributes: attributes.iter().map(|(name, expr)| Ok((name.clone(), Expression::arm(expr)?))).collect::<Result<_, String>>()?,
+            attributes: attributes
+                .iter()
+                .map(|(name, expr)| Ok((name.clone(), Expression::arm(expr)?)))
+                .collect::<Result<_, String>>()?,
             // What JOSE steps sign may speak of the token too.
-            keeps_claims: !policy.jose.is_empty() || later.into_iter().any(|expression| expression.uses(Variable::Token)),
+            keeps_claims: !policy.jose.is_empty()
+                || later.into_iter().any(|expression| expression.uses(Variable::Token)),
             headers,
         })
     }
@@ -63,7 +72,9 @@ impl ArmedMapping {
                 Err(error) => return Err(error.to_string()),
             };
             let Some(text) = attribute_text(&value).filter(|text| !text.is_empty()) else { continue };
-            let unusable = || format!("`{}` holds characters that cannot travel in the header `{}`", header.value.plan(), header.name);
+            let unusable = || {
+                format!("`{}` holds characters that cannot travel in the header `{}`", header.value.plan(), header.name)
+            };
             if text.chars().any(char::is_control) || text.len() > 8192 {
                 return Err(unusable());
             }
@@ -96,7 +107,13 @@ fn is_printable(text: &str) -> bool {
 pub(crate) fn list(value: Option<&Value>) -> Vec<String> {
     match value {
         Some(Value::String(text)) => text.split_ascii_whitespace().take(MAX_ITEMS).map(str::to_owned).collect(),
-        Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).filter(|item| is_printable(item)).take(MAX_ITEMS).map(str::to_owned).collect(),
+        Some(Value::Array(items)) => items
+            .iter()
+            .filter_map(Value::as_str)
+            .filter(|item| is_printable(item))
+            .take(MAX_ITEMS)
+            .map(str::to_owned)
+            .collect(),
         _ => Vec::new(),
     }
 }

@@ -34,10 +34,15 @@ impl Unchecked {
     /// The refusal, where `whose` says who has to wait.
     pub(crate) fn denied(self, whose: &str, method: &MethodName) -> Denied {
         match self {
-            Unchecked::Later { seconds } => {
-                Denied::new(Reason::TooManyAttempts, format!("{whose} or its address must wait {seconds} s"), Some(method)).retry_after(seconds)
+            Unchecked::Later { seconds } => Denied::new(
+                Reason::TooManyAttempts,
+                format!("{whose} or its address must wait {seconds} s"),
+                Some(method),
+            )
+            .retry_after(seconds),
+            Unchecked::Busy => {
+                Denied::new(Reason::PasswordChecksBusy, "too many password checks are waiting", Some(method))
             }
-            Unchecked::Busy => Denied::new(Reason::PasswordChecksBusy, "too many password checks are waiting", Some(method)),
         }
     }
 }
@@ -121,7 +126,11 @@ impl Memory {
 
     /// Whether a token's issuer called it inactive a moment ago.
     pub(crate) fn is_inactive(&self, fingerprint: &[u8; 32], now: Timestamp) -> bool {
-        self.inactive.lock().unwrap_or_else(PoisonError::into_inner).get(fingerprint).is_some_and(|until| now.0 < *until)
+        self.inactive
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(fingerprint)
+            .is_some_and(|until| now.0 < *until)
     }
 
     pub(crate) fn note_person(&self, person: NewPerson) {
@@ -170,7 +179,14 @@ impl Memory {
 
     /// Checks a guess at a password: in its turn, a few at a time, and remembered when it was right. Without a hash it
     /// takes as long and is wrong.
-    pub(crate) async fn guess(&self, name: &str, phc: Option<&str>, password: &str, address: IpAddr, now: Timestamp) -> Result<bool, Unchecked> {
+    pub(crate) async fn guess(
+        &self,
+        name: &str,
+        phc: Option<&str>,
+        password: &str,
+        address: IpAddr,
+        now: Timestamp,
+    ) -> Result<bool, Unchecked> {
         let known = match self.lockouts.turn(name, address, now) {
             Turn::Now { known } => known,
             Turn::Later { seconds } => return Err(Unchecked::Later { seconds }),

@@ -44,10 +44,14 @@ pub(crate) struct ArmedMtls {
 impl ArmedMtls {
     pub(crate) fn new(plan: &MtlsMethod) -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let lists = plan.revocation_lists.iter().flat_map(|pem| CertificateRevocationListDer::pem_slice_iter(pem.as_bytes()));
+        let lists =
+            plan.revocation_lists.iter().flat_map(|pem| CertificateRevocationListDer::pem_slice_iter(pem.as_bytes()));
         let lists = lists.collect::<Result<Vec<_>, _>>().map_err(|_| "the revocation lists are not PEM")?;
-        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&plan.roots)?), provider).with_crls(lists);
-        let verifier = builder.build().map_err(|error| format!("the trust bundle or the revocation lists cannot be used: {error}"))?;
+        let builder =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&plan.roots)?), provider).with_crls(lists);
+        let verifier = builder
+            .build()
+            .map_err(|error| format!("the trust bundle or the revocation lists cannot be used: {error}"))?;
         Ok(Self { plan: plan.clone(), verifier })
     }
 
@@ -55,7 +59,9 @@ impl ArmedMtls {
         match self.trusted(certificate.chain, through.now) {
             Ok(()) => {}
             // Another method of the policy may know its authority.
-            Err((Reason::UntrustedCertificate, detail)) => return Attempt::NotMine(through.denied(Reason::UntrustedCertificate, detail)),
+            Err((Reason::UntrustedCertificate, detail)) => {
+                return Attempt::NotMine(through.denied(Reason::UntrustedCertificate, detail));
+            }
             Err((reason, detail)) => return Attempt::Rejected(through.denied(reason, detail)),
         }
         let Some(own) = certificate.chain.first() else {
@@ -69,11 +75,14 @@ impl ArmedMtls {
 
     /// Whether a chain leads to one of the authorities, at this time, and was not revoked.
     fn trusted(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> Result<(), (Reason, String)> {
-        let (own, rest) = chain.split_first().ok_or_else(|| (Reason::UntrustedCertificate, "there is no certificate".to_owned()))?;
+        let (own, rest) =
+            chain.split_first().ok_or_else(|| (Reason::UntrustedCertificate, "there is no certificate".to_owned()))?;
         let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.seconds()));
         self.verifier.verify_client_cert(own, rest, time).map(drop).map_err(|error| {
             let reason = match &error {
-                Error::InvalidCertificate(CertificateError::Revoked | CertificateError::UnknownRevocationStatus) => Reason::CertificateRevoked,
+                Error::InvalidCertificate(CertificateError::Revoked | CertificateError::UnknownRevocationStatus) => {
+                    Reason::CertificateRevoked
+                }
                 Error::InvalidCertificate(
                     CertificateError::Expired
                     | CertificateError::ExpiredContext { .. }
@@ -110,7 +119,8 @@ impl ArmedMtls {
         let mut roles: Vec<String> = through.grants.of_user(&issuer, username, &[]).cloned().collect();
         roles.sort();
         roles.dedup();
-        let expires = Timestamp::from_seconds(certificate.tbs_certificate.validity.not_after.to_unix_duration().as_secs());
+        let expires =
+            Timestamp::from_seconds(certificate.tbs_certificate.validity.not_after.to_unix_duration().as_secs());
         let mut identity = Identity {
             id: format!("{issuer}#{username}"),
             username: username.to_owned(),
@@ -120,7 +130,10 @@ impl ArmedMtls {
             expires: Some(expires),
             ..Identity::nobody(through.name, through.kind)
         };
-        identity.headers = through.mapping.headers(true, &Facts { identity: Some(&identity), policy: Some(&through.policy.key), ..Facts::default() })?;
+        identity.headers = through.mapping.headers(
+            true,
+            &Facts { identity: Some(&identity), policy: Some(&through.policy.key), ..Facts::default() },
+        )?;
         Ok((identity, expires.0))
     }
 }
@@ -156,7 +169,9 @@ impl Names {
             for name in alternatives {
                 match name {
                     GeneralName::UniformResourceIdentifier(uri) => names.push((CertificateName::Uri, uri.to_string())),
-                    GeneralName::DnsName(name) => names.push((CertificateName::Dns, name.to_string().to_ascii_lowercase())),
+                    GeneralName::DnsName(name) => {
+                        names.push((CertificateName::Dns, name.to_string().to_ascii_lowercase()))
+                    }
                     GeneralName::Rfc822Name(address) => names.push((CertificateName::Email, address.to_string())),
                     _ => {}
                 }
@@ -168,7 +183,9 @@ impl Names {
             let text = value.decode_as::<Utf8StringRef<'_>>().map(|text| text.to_string());
             let text = text.or_else(|_| value.decode_as::<PrintableStringRef<'_>>().map(|text| text.to_string()));
             names.extend(
-                text.or_else(|_| value.decode_as::<Ia5StringRef<'_>>().map(|text| text.to_string())).ok().map(|text| (CertificateName::CommonName, text)),
+                text.or_else(|_| value.decode_as::<Ia5StringRef<'_>>().map(|text| text.to_string()))
+                    .ok()
+                    .map(|text| (CertificateName::CommonName, text)),
             );
         }
         names.push((CertificateName::Subject, certificate.tbs_certificate.subject.to_string()));
@@ -188,7 +205,9 @@ pub fn forwarded_certificate(header: &str) -> Option<CertificateDer<'static>> {
     if header.len() > 16 * 1024 || header.contains(',') {
         return None;
     }
-    let value = header.split(';').find_map(|part| part.trim().strip_prefix("Cert=").or_else(|| part.trim().strip_prefix("cert=")))?;
+    let value = header
+        .split(';')
+        .find_map(|part| part.trim().strip_prefix("Cert=").or_else(|| part.trim().strip_prefix("cert=")))?;
     CertificateDer::from_pem_slice(&percent::decode(value.trim_matches('"'))?).ok()
 }
 

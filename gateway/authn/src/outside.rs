@@ -104,13 +104,30 @@ pub(crate) fn secret_text(handle: &SecretHandle, secrets: &Secrets) -> Result<Re
 
 impl OutsideClient {
     /// The error shows no secret.
-    pub(crate) fn new(endpoint: &str, client_id: &str, handle: &SecretHandle, secrets: &Secrets, outside: Arc<dyn Outside>) -> Result<Self, String> {
-        Ok(Self { endpoint: endpoint.to_owned(), client_id: client_id.to_owned(), secret: secret_text(handle, secrets)?, outside })
+    pub(crate) fn new(
+        endpoint: &str,
+        client_id: &str,
+        handle: &SecretHandle,
+        secrets: &Secrets,
+        outside: Arc<dyn Outside>,
+    ) -> Result<Self, String> {
+        Ok(Self {
+            endpoint: endpoint.to_owned(),
+            client_id: client_id.to_owned(),
+            secret: secret_text(handle, secrets)?,
+            outside,
+        })
     }
 
     pub(crate) fn ask(&self, form: Vec<(&'static str, Redacted<String>)>) -> Answer {
         let authorization = Authorization::Basic { client_id: self.client_id.clone(), secret: self.secret.clone() };
         let form = form.into_iter().map(|(name, value)| (name.into(), value)).collect();
-        self.outside.ask(Question { endpoint: self.endpoint.clone(), authorization, form: Some(form), expected: 200, patience: Patience::Short })
+        self.outside.ask(Question {
+            endpoint: self.endpoint.clone(),
+            authorization,
+            form: Some(form),
+            expected: 200,
+            patience: Patience::Short,
+        })
     }
 }

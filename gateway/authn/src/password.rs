@@ -124,7 +124,10 @@ mod tests {
     use super::*;
 
     fn hash(password: &str) -> String {
-        Argon2::default().hash_password(password.as_bytes(), &SaltString::encode_b64(b"some salt").unwrap()).unwrap().to_string()
+        Argon2::default()
+            .hash_password(password.as_bytes(), &SaltString::encode_b64(b"some salt").unwrap())
+            .unwrap()
+            .to_string()
     }
 
     #[tokio::test]
@@ -142,7 +145,10 @@ mod tests {
         let checker = PasswordChecker::start(1).unwrap();
         let (phc, flood) = (hash("right"), IpAddr::from([192, 0, 2, 1]));
         let checks = (0..20).map(|_| checker.check(Some(&phc), "wrong", flood, false));
-        let (answers, other) = tokio::join!(futures::future::join_all(checks), checker.check(Some(&phc), "right", IpAddr::from([192, 0, 2, 2]), false));
+        let (answers, other) = tokio::join!(
+            futures::future::join_all(checks),
+            checker.check(Some(&phc), "right", IpAddr::from([192, 0, 2, 2]), false)
+        );
         assert_eq!(answers.iter().filter(|answer| answer.is_none()).count(), 16);
         assert_eq!(other, Some(true));
     }

@@ -103,7 +103,8 @@ pub fn cookie<'r>(headers: &'r HeaderMap, name: &str) -> Option<&'r str> {
 }
 
 fn in_cookies<'r>(headers: &'r HeaderMap, name: &str) -> Result<Option<&'r str>, Reason> {
-    let mut values = cookies(headers).filter_map(|pair| pair.split_once('=')).filter(|(n, _)| *n == name).map(|(_, v)| v);
+    let mut values =
+        cookies(headers).filter_map(|pair| pair.split_once('=')).filter(|(n, _)| *n == name).map(|(_, v)| v);
     match (values.next(), values.next()) {
         (found, None) => Ok(found),
         _ => Err(Reason::AmbiguousCredential),
@@ -126,7 +127,8 @@ fn is_name(raw: &str, name: &str) -> bool {
 
 /// Takes a cookie out of the `Cookie` headers, however it is spelled.
 pub fn remove_cookie(headers: &mut HeaderMap, name: &str) {
-    let kept: Vec<&str> = cookies(headers).filter(|pair| pair.split('=').next().is_none_or(|n| n.trim() != name)).collect();
+    let kept: Vec<&str> =
+        cookies(headers).filter(|pair| pair.split('=').next().is_none_or(|n| n.trim() != name)).collect();
     let joined = kept.join("; ");
     headers.remove(header::COOKIE);
     if let Ok(value) = joined.parse() {
@@ -138,7 +140,8 @@ pub fn remove_cookie(headers: &mut HeaderMap, name: &str) {
 
 /// The query without a parameter; `None` when nothing is left.
 pub fn remove_query(query: &str, name: &str) -> Option<String> {
-    let kept: Vec<&str> = query.split('&').filter(|pair| !is_name(pair.split('=').next().unwrap_or_default(), name)).collect();
+    let kept: Vec<&str> =
+        query.split('&').filter(|pair| !is_name(pair.split('=').next().unwrap_or_default(), name)).collect();
     let joined = kept.join("&");
     (!joined.is_empty()).then_some(joined)
 }
@@ -169,7 +172,13 @@ mod tests {
 
     #[test]
     fn a_scheme_is_found_in_any_case_and_only_whole() {
-        for (text, expected) in [("Bearer a", Some("a")), ("bEARER  a ", Some("a")), ("Bearer", Some("")), ("Bearerx a", None), ("Basic a", None)] {
+        for (text, expected) in [
+            ("Bearer a", Some("a")),
+            ("bEARER  a ", Some("a")),
+            ("Bearer", Some("")),
+            ("Bearerx a", None),
+            ("Basic a", None),
+        ] {
             let headers = HeaderMap::from_iter([(header::AUTHORIZATION, text.parse().unwrap())]);
             assert_eq!(find(view(&headers, None), &[bearer()]).unwrap().map(|p| p.value), expected, "{text}");
         }
@@ -177,21 +186,39 @@ mod tests {
 
     #[test]
     fn two_credentials_are_ambiguous() {
-        let twice = HeaderMap::from_iter([(header::AUTHORIZATION, "Bearer a".parse().unwrap()), (header::AUTHORIZATION, "Bearer b".parse().unwrap())]);
+        let twice = HeaderMap::from_iter([
+            (header::AUTHORIZATION, "Bearer a".parse().unwrap()),
+            (header::AUTHORIZATION, "Bearer b".parse().unwrap()),
+        ]);
         assert_eq!(find(view(&twice, None), &[bearer()]), Err(Reason::AmbiguousCredential));
-        let both = HeaderMap::from_iter([(header::AUTHORIZATION, "Bearer a".parse().unwrap()), (header::COOKIE, "t=b".parse().unwrap())]);
-        assert_eq!(find(view(&both, None), &[bearer(), Source::Cookie { name: "t".into() }]), Err(Reason::AmbiguousCredential));
+        let both = HeaderMap::from_iter([
+            (header::AUTHORIZATION, "Bearer a".parse().unwrap()),
+            (header::COOKIE, "t=b".parse().unwrap()),
+        ]);
+        assert_eq!(
+            find(view(&both, None), &[bearer(), Source::Cookie { name: "t".into() }]),
+            Err(Reason::AmbiguousCredential)
+        );
         let cookies = HeaderMap::from_iter([(header::COOKIE, "t=a; t=b".parse().unwrap())]);
-        assert_eq!(find(view(&cookies, None), &[Source::Cookie { name: "t".into() }]), Err(Reason::AmbiguousCredential));
+        assert_eq!(
+            find(view(&cookies, None), &[Source::Cookie { name: "t".into() }]),
+            Err(Reason::AmbiguousCredential)
+        );
         let empty = HeaderMap::new();
-        assert_eq!(find(view(&empty, Some("k=a&x=1&%6b=b")), &[Source::Query { name: "k".into(), per_minute: None }]), Err(Reason::AmbiguousCredential));
+        assert_eq!(
+            find(view(&empty, Some("k=a&x=1&%6b=b")), &[Source::Query { name: "k".into(), per_minute: None }]),
+            Err(Reason::AmbiguousCredential)
+        );
     }
 
     #[test]
     fn what_is_removed_is_gone_in_every_spelling() {
         assert_eq!(remove_query("a=1&key=x&%6Bey=y&b", "key").as_deref(), Some("a=1&b"));
         assert_eq!(remove_query("key=x", "key"), None);
-        let mut headers = HeaderMap::from_iter([(header::COOKIE, "a=1; t=x".parse().unwrap()), (header::COOKIE, "t=y".parse().unwrap())]);
+        let mut headers = HeaderMap::from_iter([
+            (header::COOKIE, "a=1; t=x".parse().unwrap()),
+            (header::COOKIE, "t=y".parse().unwrap()),
+        ]);
         remove_cookie(&mut headers, "t");
         assert_eq!(headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1"]);
     }

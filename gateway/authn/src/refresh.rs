@@ -32,7 +32,14 @@ pub(crate) fn is_due(session: &Session, now: Timestamp) -> bool {
 }
 
 /// Begins, or joins what is under way; the receiver changes when it has ended, whatever came of it.
-pub(crate) fn begin(refreshing: &Refreshing, provider: &Arc<Provider>, store: &Store, id: &SessionId, found: &Found, now: Timestamp) -> watch::Receiver<bool> {
+pub(crate) fn begin(
+    refreshing: &Refreshing,
+    provider: &Arc<Provider>,
+    store: &Store,
+    id: &SessionId,
+    found: &Found,
+    now: Timestamp,
+) -> watch::Receiver<bool> {
     let mut under_way = refreshing.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(receiver) = under_way.get(&id.key()) {
         let mut receiver = receiver.clone();
@@ -41,7 +48,8 @@ pub(crate) fn begin(refreshing: &Refreshing, provider: &Arc<Provider>, store: &S
     }
     let (sender, receiver) = watch::channel(false);
     under_way.insert(id.key(), receiver.clone());
-    let (all, provider, store, id, found) = (refreshing.clone(), provider.clone(), store.clone(), id.clone(), found.clone());
+    let (all, provider, store, id, found) =
+        (refreshing.clone(), provider.clone(), store.clone(), id.clone(), found.clone());
     let outside = provider.outside().clone();
     outside.carry_on(Box::pin(async move {
         refresh(&provider, &store, &id, &found, now).await;
@@ -61,9 +69,16 @@ async fn refresh(provider: &Provider, store: &Store, id: &SessionId, found: &Fou
         Err(error) => return tracing::warn!(%error, "tokens are not refreshed"),
     }
     let sessions = Sessions { store };
-    let person = Person { subject: session.subject.clone(), sid: session.sid.clone(), proved: session.proved, claims: session.claims.clone() };
+    let person = Person {
+        subject: session.subject.clone(),
+        sid: session.sid.clone(),
+        proved: session.proved,
+        claims: session.claims.clone(),
+    };
     let new = match provider.refresh(&session.tokens, &person, now).await {
-        Ok(SignedIn { person, tokens, refresh_at }) => Session { sid: person.sid, claims: person.claims, tokens, refresh_at, ..session.clone() },
+        Ok(SignedIn { person, tokens, refresh_at }) => {
+            Session { sid: person.sid, claims: person.claims, tokens, refresh_at, ..session.clone() }
+        }
         // The provider knows the person, and says no more: the session is over here as it is there.
         Err(error) if matches!(error.reason, Reason::SignInRefused | Reason::UntrustedSignIn) => {
             tracing::info!(federation = %provider.federation().key, reason = %error.reason, detail = error.detail, "a session ended with its refresh token");

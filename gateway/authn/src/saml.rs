@@ -1,4 +1,5 @@
-//! A SAML identity provider: where it is, what it signs with, and what we say to it. What messages mean says `idm-saml`.
+//! A SAML identity provider: where it is, what it signs with, and what we say to it. What messages mean says
+//! `idm-saml`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwapOption;
 use idm_plan::{Federation, SamlMetadata, SamlProvider as Plan, StepUp};
 use idm_saml::{
-    Assertion, AuthnRequest, Carried, Endpoints, Expected, IdentityProvider, LogoutRequest, NameId, OwnKey, OwnMetadata, RedirectMessage, Response, SamlError,
-    authn_request, logout_request, logout_response, own_metadata, post_form_value, redirect_url,
+    Assertion, AuthnRequest, Carried, Endpoints, Expected, IdentityProvider, LogoutRequest, NameId, OwnKey,
+    OwnMetadata, RedirectMessage, Response, SamlError, authn_request, logout_request, logout_response, own_metadata,
+    post_form_value, redirect_url,
 };
 use idm_types::{Reason, Skew, Timestamp};
 
@@ -77,14 +79,24 @@ impl SamlProvider {
             None => None,
             Some((chain, handle)) => {
                 let key = secret_text(handle, armory.secrets)?;
-                Some(OwnKey::from_pem(chain, key.reveal()).map_err(|error| format!("the secret `{}`: {error}", handle.0))?)
+                Some(
+                    OwnKey::from_pem(chain, key.reveal())
+                        .map_err(|error| format!("the secret `{}`: {error}", handle.0))?,
+                )
             }
         };
         let outside = match &plan.metadata {
             SamlMetadata::Url { tls: Some(tls), .. } => armory.outside.reached_by(tls, armory.secrets)?,
             SamlMetadata::Url { tls: None, .. } | SamlMetadata::Inline(_) => armory.outside.clone(),
         };
-        Ok(Self { federation: federation.clone(), plan: plan.clone(), key, outside, metadata: ArcSwapOption::empty(), last_refetch: AtomicU64::new(0) })
+        Ok(Self {
+            federation: federation.clone(),
+            plan: plan.clone(),
+            key,
+            outside,
+            metadata: ArcSwapOption::empty(),
+            last_refetch: AtomicU64::new(0),
+        })
     }
 
     /// The Federation.
@@ -124,26 +136,40 @@ impl SamlProvider {
         let text = match &self.plan.metadata {
             SamlMetadata::Inline(text) => text.clone(),
             SamlMetadata::Url { url, .. } => {
-                let question = Question { endpoint: url.clone(), authorization: Authorization::Nothing, form: None, expected: 200, patience: Patience::Short };
+                let question = Question {
+                    endpoint: url.clone(),
+                    authorization: Authorization::Nothing,
+                    form: None,
+                    expected: 200,
+                    patience: Patience::Short,
+                };
                 let bytes = self.outside.ask(question).await.map_err(|why| unavailable(why.to_string()))?;
                 String::from_utf8(bytes).map_err(|_| unavailable(format!("{url} is not text")))?
             }
         };
-        IdentityProvider::read(&text, &self.plan.entity_id, now).map_err(|error| unavailable(format!("the provider's metadata: {error}")))
+        IdentityProvider::read(&text, &self.plan.entity_id, now)
+            .map_err(|error| unavailable(format!("the provider's metadata: {error}")))
     }
 
     /// Does something with the provider's keys; when none of them fits, once more with those that it has now.
-    async fn with_keys<T>(&self, now: Timestamp, act: impl Fn(&IdentityProvider) -> Result<T, SamlError>) -> Result<T, ProviderError> {
+    async fn with_keys<T>(
+        &self,
+        now: Timestamp,
+        act: impl Fn(&IdentityProvider) -> Result<T, SamlError>,
+    ) -> Result<T, ProviderError> {
         let metadata = self.metadata(now, false).await?;
         match act(&metadata.0) {
-            Err(SamlError::Signature("no known key of the provider made it")) if self.may_refetch(now) => Ok(act(&self.metadata(now, true).await?.0)?),
+            Err(SamlError::Signature("no known key of the provider made it")) if self.may_refetch(now) => {
+                Ok(act(&self.metadata(now, true).await?.0)?)
+            }
             said => Ok(said?),
         }
     }
 
     fn may_refetch(&self, now: Timestamp) -> bool {
         let last = self.last_refetch.load(Ordering::Acquire);
-        now.0 >= last.saturating_add(REFETCH_MS) && self.last_refetch.compare_exchange(last, now.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        now.0 >= last.saturating_add(REFETCH_MS)
+            && self.last_refetch.compare_exchange(last, now.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     fn errand(
@@ -155,24 +181,38 @@ impl SamlProvider {
         message: impl Fn(&str, Option<&OwnKey>) -> Result<String, SamlError>,
     ) -> Result<Errand, ProviderError> {
         match (&to.redirect, &to.post) {
-            (Some(address), post) if !(posts && post.is_some()) => {
-                Ok(Errand::Redirect(redirect_url(address, carried, &message(address, None)?, relay_state, self.key.as_ref())?))
-            }
+            (Some(address), post) if !(posts && post.is_some()) => Ok(Errand::Redirect(redirect_url(
+                address,
+                carried,
+                &message(address, None)?,
+                relay_state,
+                self.key.as_ref(),
+            )?)),
             (_, Some(address)) => Ok(Errand::Form {
                 action: address.clone(),
                 field: carried.parameter(),
                 value: post_form_value(&message(address, self.key.as_ref())?),
                 relay_state: relay_state.map(str::to_owned),
             }),
-            _ => Err(ProviderError { reason: Reason::ProviderUnavailable, detail: "the provider has no address for this message".into() }),
+            _ => Err(ProviderError {
+                reason: Reason::ProviderUnavailable,
+                detail: "the provider has no address for this message".into(),
+            }),
         }
     }
 
     /// How the browser is sent to sign in, with a request of this name.
-    pub async fn request(&self, id: &str, own: &OwnAddresses, step_up: &StepUp, now: Timestamp) -> Result<Errand, ProviderError> {
+    pub async fn request(
+        &self,
+        id: &str,
+        own: &OwnAddresses,
+        step_up: &StepUp,
+        now: Timestamp,
+    ) -> Result<Errand, ProviderError> {
         let metadata = self.metadata(now, false).await?;
         if metadata.0.wants_signed_requests && self.key.is_none() {
-            let detail = "the provider wants signed requests: give the Federation a `serviceProvider.keyRef`".to_owned();
+            let detail =
+                "the provider wants signed requests: give the Federation a `serviceProvider.keyRef`".to_owned();
             return Err(ProviderError { reason: Reason::ProviderUnavailable, detail });
         }
         let message = |destination: &str, key: Option<&OwnKey>| {
@@ -192,7 +232,12 @@ impl SamlProvider {
     }
 
     /// What a posted response says, if it is to be believed.
-    pub async fn assertion(&self, posted: &str, own: &OwnAddresses, now: Timestamp) -> Result<Assertion, ProviderError> {
+    pub async fn assertion(
+        &self,
+        posted: &str,
+        own: &OwnAddresses,
+        now: Timestamp,
+    ) -> Result<Assertion, ProviderError> {
         let response = Response::posted(posted)?;
         self.with_keys(now, |provider| {
             response.accept(&Expected {
@@ -211,33 +256,59 @@ impl SamlProvider {
     }
 
     /// How the browser is sent to end the provider's session too; `None` where the provider has no such place.
-    pub async fn leave(&self, id: &str, own: &OwnAddresses, name: &NameId, session: Option<&str>, now: Timestamp) -> Result<Option<Errand>, ProviderError> {
+    pub async fn leave(
+        &self,
+        id: &str,
+        own: &OwnAddresses,
+        name: &NameId,
+        session: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Option<Errand>, ProviderError> {
         let metadata = self.metadata(now, false).await?;
         if metadata.0.logout == Endpoints::default() {
             return Ok(None);
         }
         // A request in a query carries its signature there; one in a form would need its own, so the query it is.
         let to = Endpoints { post: None, ..metadata.0.logout.clone() };
-        let message = |destination: &str, _: Option<&OwnKey>| Ok(logout_request(id, &own.entity_id, destination, name, session, now));
+        let message = |destination: &str, _: Option<&OwnKey>| {
+            Ok(logout_request(id, &own.entity_id, destination, name, session, now))
+        };
         self.errand(&to, Carried::Request, None, false, message).map(Some)
     }
 
     /// A request of the provider to end sessions, from a query or a form.
-    pub async fn logout_request(&self, query: Option<&str>, posted: Option<&str>, own: &OwnAddresses, now: Timestamp) -> Result<LogoutRequest, ProviderError> {
+    pub async fn logout_request(
+        &self,
+        query: Option<&str>,
+        posted: Option<&str>,
+        own: &OwnAddresses,
+        now: Timestamp,
+    ) -> Result<LogoutRequest, ProviderError> {
         self.with_keys(now, |provider| match (query.and_then(RedirectMessage::of), posted) {
             (Some(message), None) if message.carried() == Carried::Request => {
                 LogoutRequest::read(&message.verified(&provider.keys)?, &self.plan.entity_id, &own.logout, now)
             }
-            (None, Some(posted)) => LogoutRequest::posted(posted, &provider.keys, &self.plan.entity_id, &own.logout, now),
+            (None, Some(posted)) => {
+                LogoutRequest::posted(posted, &provider.keys, &self.plan.entity_id, &own.logout, now)
+            }
             _ => Err(SamlError::Missing("SAMLRequest")),
         })
         .await
     }
 
     /// How the browser brings our answer back.
-    pub async fn logout_answer(&self, id: &str, request: &str, relay_state: Option<&str>, own: &OwnAddresses, now: Timestamp) -> Result<Errand, ProviderError> {
+    pub async fn logout_answer(
+        &self,
+        id: &str,
+        request: &str,
+        relay_state: Option<&str>,
+        own: &OwnAddresses,
+        now: Timestamp,
+    ) -> Result<Errand, ProviderError> {
         let metadata = self.metadata(now, false).await?;
-        let message = |destination: &str, key: Option<&OwnKey>| logout_response(id, &own.entity_id, destination, request, now, key);
+        let message = |destination: &str, key: Option<&OwnKey>| {
+            logout_response(id, &own.entity_id, destination, request, now, key)
+        };
         self.errand(&metadata.0.logout, Carried::Response, relay_state, false, message)
     }
 
@@ -265,7 +336,8 @@ impl SamlProvider {
     pub fn leads_to(&self) -> Vec<String> {
         let origin = |address: &String| Some(url::Url::parse(address).ok()?.origin().ascii_serialization());
         let known = self.metadata.load_full();
-        let addresses = known.iter().flat_map(|known| [&known.0.sign_on, &known.0.logout]).flat_map(|to| [&to.redirect, &to.post]);
+        let addresses =
+            known.iter().flat_map(|known| [&known.0.sign_on, &known.0.logout]).flat_map(|to| [&to.redirect, &to.post]);
         addresses.flatten().filter_map(origin).collect()
     }
 }

@@ -10,7 +10,8 @@ use http::{HeaderMap, Method, header};
 use idm_expr::Expression;
 use idm_jose::Claims;
 use idm_plan::{
-    Federation, LOGIN_COOKIE, RequiredClaim, RoleMapping, SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE, SignInMethod, Source, StepUp,
+    Federation, LOGIN_COOKIE, RequiredClaim, RoleMapping, SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE,
+    SignInMethod, Source, StepUp,
 };
 use idm_session::{Found, Session, SessionId, Sessions, ending_keys};
 use idm_store::Key;
@@ -74,7 +75,11 @@ pub(crate) struct OfSession {
 }
 
 impl ArmedSignIn {
-    pub(crate) fn arm(plan: &SignInMethod, federations: &[Federation], armory: &mut Armory<'_>) -> Result<Self, String> {
+    pub(crate) fn arm(
+        plan: &SignInMethod,
+        federations: &[Federation],
+        armory: &mut Armory<'_>,
+    ) -> Result<Self, String> {
         let mut providers = Vec::new();
         for name in &plan.federations {
             let federation = federations.iter().find(|federation| federation.key.name == *name);
@@ -90,7 +95,13 @@ impl ArmedSignIn {
         }
         let user = plan.credentials.as_ref().map(|credentials| Expression::arm(&credentials.user)).transpose()?;
         let cookie = |name: &str| [Source::Cookie { name: name.to_owned() }];
-        Ok(Self { plan: plan.clone(), providers, user, secure: cookie(SECURE_SESSION_COOKIE), plain: cookie(SESSION_COOKIE) })
+        Ok(Self {
+            plan: plan.clone(),
+            providers,
+            user,
+            secure: cookie(SECURE_SESSION_COOKIE),
+            plain: cookie(SESSION_COOKIE),
+        })
     }
 
     /// The plan behind it.
@@ -124,7 +135,9 @@ impl ArmedSignIn {
     }
 
     fn written(&self, view: RequestView<'_>) -> Option<&String> {
-        self.plan.origins.iter().find(|origin| origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(view.authority)))
+        self.plan.origins.iter().find(|origin| {
+            origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(view.authority))
+        })
     }
 
     /// Where the browser of this request reaches us, if people may sign in there.
@@ -159,8 +172,13 @@ impl ArmedSignIn {
     /// Whether a page of our own origin made the browser ask, as far as the browser says.
     pub fn is_own_page(&self, view: RequestView<'_>) -> Result<(), String> {
         if let Some(from) = one(view.headers, "origin") {
-            let own = self.origin(view).ok().is_some_and(|own| own.text.eq_ignore_ascii_case(from)) || self.plan.origins.iter().any(|own| own == from);
-            return if own { Ok(()) } else { Err(format!("its `Origin` is {:?}", from.chars().take(200).collect::<String>())) };
+            let own = self.origin(view).ok().is_some_and(|own| own.text.eq_ignore_ascii_case(from))
+                || self.plan.origins.iter().any(|own| own == from);
+            return if own {
+                Ok(())
+            } else {
+                Err(format!("its `Origin` is {:?}", from.chars().take(200).collect::<String>()))
+            };
         }
         match one(view.headers, "sec-fetch-site") {
             None | Some("same-origin" | "none") => Ok(()),
@@ -170,12 +188,15 @@ impl ArmedSignIn {
 
     /// Whether a session is one of a provider that people sign in at here, and was not ended by its Federation.
     fn provider_of(&self, session: &Session) -> Result<&Federated, (Reason, &'static str)> {
-        let provider = self.provider_of_session(session).ok_or((Reason::SessionEnded, "it is a session of another Federation"))?;
+        let provider =
+            self.provider_of_session(session).ok_or((Reason::SessionEnded, "it is a session of another Federation"))?;
         let Federation { ended, suspended, .. } = provider.federation();
         if *suspended {
             return Err((Reason::FederationSuspended, ""));
         }
-        if ended.iter().any(|(subject, before)| subject.as_ref().is_none_or(|subject| *subject == session.subject) && session.began < before.0) {
+        if ended.iter().any(|(subject, before)| {
+            subject.as_ref().is_none_or(|subject| *subject == session.subject) && session.began < before.0
+        }) {
             return Err((Reason::SessionEnded, "the Federation's `endedSessions` ended it"));
         }
         Ok(provider)
@@ -198,7 +219,9 @@ impl ArmedSignIn {
         let id = SessionId::parse(cookie).ok_or_else(|| over("the cookie is not one of ours"))?;
         let find = || async {
             let found = sessions.find(&id, self.plan.idle_seconds * 1000, now).await;
-            found.map_err(|error| denied(Reason::StoreUnavailable, &error.to_string()))?.ok_or_else(|| over("it is not known, or was idle too long"))
+            found
+                .map_err(|error| denied(Reason::StoreUnavailable, &error.to_string()))?
+                .ok_or_else(|| over("it is not known, or was idle too long"))
         };
         let mut found = find().await?;
         self.check_end(through, &id, &found.session)?;
@@ -220,7 +243,10 @@ impl ArmedSignIn {
         }
         until = until.min(self.end_of(&session));
         check_claims(&self.plan.required, &session.claims).map_err(|detail| denied(Reason::ClaimRequired, &detail))?;
-        until = until.min(check_strength(&self.plan.step_up, &session, now).map_err(|detail| denied(Reason::StepUpRequired, &detail))?);
+        until = until.min(
+            check_strength(&self.plan.step_up, &session, now)
+                .map_err(|detail| denied(Reason::StepUpRequired, &detail))?,
+        );
         let mut identity = self.identity(through, &session)?;
         // A Credential may end before its person's session does.
         until = until.min(identity.expires.map_or(u64::MAX, |end| end.0));
@@ -254,7 +280,9 @@ impl ArmedSignIn {
 
     /// Whether a new session is strong and recent enough for this policy.
     pub fn is_strong_enough(&self, session: &Session, now: Timestamp) -> Result<(), Denied> {
-        check_strength(&self.plan.step_up, session, now).map(drop).map_err(|detail| Denied::new(Reason::StepUpRequired, detail, None))
+        check_strength(&self.plan.step_up, session, now)
+            .map(drop)
+            .map_err(|detail| Denied::new(Reason::StepUpRequired, detail, None))
     }
 
     /// Who a session speaks of, as policies, upstream and audit see it.
@@ -266,11 +294,15 @@ impl ArmedSignIn {
             let more = self.mapped_roles(session);
             return jwt::identity_with(through, claims, &session.issuer, expires, None, more).map_err(unusable);
         };
-        let name = user.value(&Facts { claims: Some(&claims), policy: Some(&through.policy.key), ..Facts::default() }).ok();
-        let name = mapping::name(name).ok_or_else(|| unusable(format!("the person has no usable `{}`, by which their Credential is found", user.plan())))?;
+        let name =
+            user.value(&Facts { claims: Some(&claims), policy: Some(&through.policy.key), ..Facts::default() }).ok();
+        let name = mapping::name(name).ok_or_else(|| {
+            unusable(format!("the person has no usable `{}`, by which their Credential is found", user.plan()))
+        })?;
         let only = self.plan.credentials.as_ref().and_then(|credentials| credentials.only.as_deref());
         let credential = through.table.by_person(&name, &session.federation, only);
-        let credential = credential.ok_or_else(|| through.denied(Reason::NoPersonCredential, format!("there is none for `{name}`")))?;
+        let credential = credential
+            .ok_or_else(|| through.denied(Reason::NoPersonCredential, format!("there is none for `{name}`")))?;
         // Both are needed: the provider says who it is, and the Credential what they may do.
         let admitted = match admit(through, credential) {
             Attempt::Verified(Fresh { identity, .. }) => identity,
@@ -278,7 +310,13 @@ impl ArmedSignIn {
         };
         let person = jwt::identity(through, claims, &session.issuer, expires, None).map_err(unusable)?;
         let mut attributes = credential.attributes.clone();
-        attributes.extend(person.attributes.iter().filter(|(name, _)| !credential.attributes.iter().any(|(known, _)| known == name)).cloned());
+        attributes.extend(
+            person
+                .attributes
+                .iter()
+                .filter(|(name, _)| !credential.attributes.iter().any(|(known, _)| known == name))
+                .cloned(),
+        );
         let mut identity = Identity {
             roles: admitted.roles.clone(),
             scopes: Vec::new(),
@@ -290,7 +328,12 @@ impl ArmedSignIn {
             ..person
         };
         let claims = Claims::new(session.claims.clone());
-        let facts = Facts { identity: Some(&identity), claims: Some(&claims), policy: Some(&through.policy.key), ..Facts::default() };
+        let facts = Facts {
+            identity: Some(&identity),
+            claims: Some(&claims),
+            policy: Some(&through.policy.key),
+            ..Facts::default()
+        };
         identity.headers = through.mapping.headers(true, &facts).map_err(unusable)?;
         Ok(identity)
     }
@@ -307,13 +350,16 @@ fn one<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 
 /// Whether a request is of a browser that goes to a page, and not of a program or of a script in a page.
 pub fn navigates(view: RequestView<'_>) -> bool {
-    if ![Method::GET.as_str(), Method::HEAD.as_str()].contains(&view.method) || view.headers.contains_key(header::UPGRADE) {
+    if ![Method::GET.as_str(), Method::HEAD.as_str()].contains(&view.method)
+        || view.headers.contains_key(header::UPGRADE)
+    {
         return false;
     }
     if let Some(mode) = one(view.headers, "sec-fetch-mode") {
         return mode == "navigate";
     }
-    let asks_for_pages = one(view.headers, "accept").is_some_and(|accept| accept.to_ascii_lowercase().contains("text/html"));
+    let asks_for_pages =
+        one(view.headers, "accept").is_some_and(|accept| accept.to_ascii_lowercase().contains("text/html"));
     asks_for_pages && !view.headers.contains_key("x-requested-with")
 }
 
@@ -336,7 +382,8 @@ fn check_claims(required: &[RequiredClaim], claims: &Map<String, Value>) -> Resu
             };
             values.contains(&text)
         };
-        let fits = values.is_empty() || is_wanted(found) || found.as_array().is_some_and(|items| items.iter().any(is_wanted));
+        let fits =
+            values.is_empty() || is_wanted(found) || found.as_array().is_some_and(|items| items.iter().any(is_wanted));
         if !fits {
             return Err(format!("`{name}` is none of {}", values.join(", ")));
         }
@@ -377,7 +424,13 @@ mod tests {
             after_logout: None,
             pages: Pages::default(),
         };
-        ArmedSignIn { plan, providers: Vec::new(), user: None, secure: [Source::Cookie { name: "a".into() }], plain: [Source::Cookie { name: "b".into() }] }
+        ArmedSignIn {
+            plan,
+            providers: Vec::new(),
+            user: None,
+            secure: [Source::Cookie { name: "a".into() }],
+            plain: [Source::Cookie { name: "b".into() }],
+        }
     }
 
     fn session() -> Session {
@@ -416,13 +469,30 @@ mod tests {
     fn a_required_claim_must_be_there_and_have_a_wanted_value() {
         let claims = json!({"hd": "shop.example", "groups": ["a", "b"], "n": 7, "ok": true, "none": null, "realm": {"roles": ["x"]}});
         let check = |path: &str, values: &[&str]| {
-            let required = RequiredClaim { path: path.split('.').map(str::to_owned).collect(), values: values.iter().map(|v| (*v).to_owned()).collect() };
+            let required = RequiredClaim {
+                path: path.split('.').map(str::to_owned).collect(),
+                values: values.iter().map(|v| (*v).to_owned()).collect(),
+            };
             check_claims(&[required], claims.as_object().unwrap()).is_ok()
         };
-        for (path, values) in [("hd", &["shop.example"][..]), ("hd", &[]), ("groups", &["b"]), ("n", &["7"]), ("ok", &["true"]), ("realm.roles", &["x"])] {
+        for (path, values) in [
+            ("hd", &["shop.example"][..]),
+            ("hd", &[]),
+            ("groups", &["b"]),
+            ("n", &["7"]),
+            ("ok", &["true"]),
+            ("realm.roles", &["x"]),
+        ] {
             assert!(check(path, values), "{path}");
         }
-        for (path, values) in [("hd", &["shop"][..]), ("none", &[]), ("missing", &[]), ("groups", &["c"]), ("realm", &["x"]), ("realm.roles.x", &[])] {
+        for (path, values) in [
+            ("hd", &["shop"][..]),
+            ("none", &[]),
+            ("missing", &[]),
+            ("groups", &["c"]),
+            ("realm", &["x"]),
+            ("realm.roles.x", &[]),
+        ] {
             assert!(!check(path, values), "{path}");
         }
     }

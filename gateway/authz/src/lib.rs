@@ -58,7 +58,10 @@ impl Rules {
     /// Arms the rules of a policy.
     pub fn arm(policy: &Policy) -> Result<Self, String> {
         let arm = |rule: &Rule| Ok((rule.clone(), rule.when.as_ref().map(Expression::arm).transpose()?));
-        Ok(Self { policy: policy.key.name.clone(), rules: policy.rules.iter().map(arm).collect::<Result<_, String>>()? })
+        Ok(Self {
+            policy: policy.key.name.clone(),
+            rules: policy.rules.iter().map(arm).collect::<Result<_, String>>()?,
+        })
     }
 
     /// Decides. Every rule that covers the request must allow it; with rules and none covering it, deny.
@@ -91,7 +94,10 @@ fn covers(rule: &Rule, when: Option<&Expression>, request_method: &str, facts: &
     if !rule.methods.is_empty() && !rule.methods.iter().any(|method| method == request_method) {
         return Ok(false);
     }
-    let undecided = |error: EvaluationError| Refusal { rule: Some(rule.name.clone()), ..Refusal::new(Reason::RuleUndecided, error.to_string()) };
+    let undecided = |error: EvaluationError| Refusal {
+        rule: Some(rule.name.clone()),
+        ..Refusal::new(Reason::RuleUndecided, error.to_string())
+    };
     when.map_or(Ok(true), |when| when.holds(facts)).map_err(undecided)
 }
 
@@ -100,7 +106,11 @@ fn check(rule: &Rule, identity: &Identity) -> Result<(), Refusal> {
     let refusal = |reason, what: &str, missing: &[String], held: &[String]| Refusal {
         reason,
         rule: Some(rule.name.clone()),
-        detail: format!("needs {what} {}; the caller has {}", missing.join(" or "), if held.is_empty() { "none".to_owned() } else { held.join(", ") }),
+        detail: format!(
+            "needs {what} {}; the caller has {}",
+            missing.join(" or "),
+            if held.is_empty() { "none".to_owned() } else { held.join(", ") }
+        ),
         missing_scopes: if reason == Reason::InsufficientScope { missing.to_vec() } else { vec![] },
     };
     if let Some(missing) = missing(roles, &identity.roles) {

@@ -31,8 +31,12 @@ impl Explain {
             Some(server) => ask(&server, &id.to_string()).await?,
             None => {
                 let dir = self.audit_dir.unwrap_or_else(state::audit_dir);
-                idm_audit::find(&dir, &id.to_string())
-                    .with_context(|| format!("no audit records in {}: name their folder with --audit-dir, or --elasticsearch", dir.display()))?
+                idm_audit::find(&dir, &id.to_string()).with_context(|| {
+                    format!(
+                        "no audit records in {}: name their folder with --audit-dir, or --elasticsearch",
+                        dir.display()
+                    )
+                })?
             }
         };
         match record {
@@ -41,7 +45,9 @@ impl Explain {
                 Ok(ExitCode::SUCCESS)
             }
             None => {
-                eprintln!("error: no decision {id} in these records: it may be somewhere else (--audit-dir, --elasticsearch) or older than what is kept");
+                eprintln!(
+                    "error: no decision {id} in these records: it may be somewhere else (--audit-dir, --elasticsearch) or older than what is kept"
+                );
                 Ok(ExitCode::FAILURE)
             }
         }
@@ -51,9 +57,12 @@ impl Explain {
 async fn ask(server: &idm_audit::ship::Elasticsearch, id: &str) -> anyhow::Result<Option<Value>> {
     let mut builder = reqwest::Client::builder().timeout(Duration::from_secs(10));
     if let Some(pem) = &server.ca_pem {
-        builder = reqwest::Certificate::from_pem_bundle(pem)?.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
+        builder = reqwest::Certificate::from_pem_bundle(pem)?
+            .into_iter()
+            .fold(builder, reqwest::ClientBuilder::add_root_certificate);
     }
-    let mut request = builder.build()?.get(format!("{}/{}/_doc/{id}", server.url.trim_end_matches('/'), idm_audit::ship::INDEX));
+    let mut request =
+        builder.build()?.get(format!("{}/{}/_doc/{id}", server.url.trim_end_matches('/'), idm_audit::ship::INDEX));
     if let Some(authorization) = &server.authorization {
         request = request.header("authorization", authorization.reveal());
     }
@@ -97,7 +106,11 @@ impl Audit {
         let Audit::Tail(tail) = self;
         let dir = tail.audit_dir.clone().unwrap_or_else(state::audit_dir);
         let context = || format!("no audit records in {}: name their folder with --audit-dir", dir.display());
-        let mut follower = if tail.from_start || tail.no_follow { Follower::at(&dir, 0, 0) } else { Follower::at_end(&dir).with_context(context)? };
+        let mut follower = if tail.from_start || tail.no_follow {
+            Follower::at(&dir, 0, 0)
+        } else {
+            Follower::at_end(&dir).with_context(context)?
+        };
         loop {
             let lines = follower.next_lines(1 << 20).with_context(context)?;
             for line in &lines {

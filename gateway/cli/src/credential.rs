@@ -27,7 +27,10 @@ impl Credential {
         let key = state::new_api_key()?;
         match secret {
             None => println!("{}", key.reveal()),
-            Some(name) => println!("apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{{field}: {}}}", key.reveal()),
+            Some(name) => println!(
+                "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{{field}: {}}}",
+                key.reveal()
+            ),
         }
         Ok(())
     }

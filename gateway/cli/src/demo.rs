@@ -67,7 +67,8 @@ impl Demo {
     fn print(&self, gateway: SocketAddr, idp: SocketAddr) {
         let mut out = String::new();
         let idm = std::env::args().next().unwrap_or_else(|| "idm".into());
-        let _ = writeln!(out, "Gateway http://{gateway}   echo upstream behind it   test identity provider http://{idp}\n");
+        let _ =
+            writeln!(out, "Gateway http://{gateway}   echo upstream behind it   test identity provider http://{idp}\n");
         let _ = writeln!(out, "try 1  an open route: 200");
         let _ = writeln!(out, "  curl -i http://{gateway}/open\n");
         let _ = writeln!(out, "try 2  a protected route without a credential: 401, with a decision id");
@@ -75,10 +76,23 @@ impl Demo {
         let _ = writeln!(out, "try 3  why?");
         let _ = writeln!(out, "  {idm} explain DECISION-ID\n");
         let _ = writeln!(out, "try 4  with a token: 200, and the upstream is told who calls");
-        let _ = writeln!(out, "  curl -i -H \"Authorization: Bearer $({idm} token mint --user ana)\" http://{gateway}/orders\n");
-        let _ = writeln!(out, "try 5  with an API key instead; writing needs the role order-writer, which this caller lacks: 403");
-        let _ = writeln!(out, "  curl -i -X POST -H \"X-Api-Key: $(cat {})\" http://{gateway}/orders\n", state::dir().join("demo-api-key").display());
-        let _ = writeln!(out, "The same as YAML: {idm} demo --export DIR.   Every decision: {idm} audit tail.   Stop: Ctrl-C.");
+        let _ = writeln!(
+            out,
+            "  curl -i -H \"Authorization: Bearer $({idm} token mint --user ana)\" http://{gateway}/orders\n"
+        );
+        let _ = writeln!(
+            out,
+            "try 5  with an API key instead; writing needs the role order-writer, which this caller lacks: 403"
+        );
+        let _ = writeln!(
+            out,
+            "  curl -i -X POST -H \"X-Api-Key: $(cat {})\" http://{gateway}/orders\n",
+            state::dir().join("demo-api-key").display()
+        );
+        let _ = writeln!(
+            out,
+            "The same as YAML: {idm} demo --export DIR.   Every decision: {idm} audit tail.   Stop: Ctrl-C."
+        );
         // Whoever started us may have stopped reading; the demo goes on.
         let _ = std::io::stdout().write_all(out.as_bytes());
     }
@@ -92,8 +106,13 @@ pub(crate) const AUDIENCE: &str = "orders";
 fn write_files(dir: &Path, echo: SocketAddr) -> anyhow::Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let jwks = state::demo_key()?.jwks();
-    let upstream = include_str!("demo/upstream.yaml").replace("ECHO_HOST", &echo.ip().to_string()).replace("ECHO_PORT", &echo.port().to_string());
-    let policies = include_str!("demo/policies.yaml").replace("ISSUER", ISSUER).replace("AUDIENCE", AUDIENCE).replace("JWKS", &jwks.to_string());
+    let upstream = include_str!("demo/upstream.yaml")
+        .replace("ECHO_HOST", &echo.ip().to_string())
+        .replace("ECHO_PORT", &echo.port().to_string());
+    let policies = include_str!("demo/policies.yaml")
+        .replace("ISSUER", ISSUER)
+        .replace("AUDIENCE", AUDIENCE)
+        .replace("JWKS", &jwks.to_string());
     let credential = include_str!("demo/credential.yaml").replace("API_KEY", state::demo_api_key()?.reveal());
     for (name, text) in [("upstream.yaml", upstream), ("policies.yaml", policies), ("credential.yaml", credential)] {
         // The last one holds a key, so all are for the owner only.
@@ -105,16 +124,24 @@ fn write_files(dir: &Path, echo: SocketAddr) -> anyhow::Result<()> {
 /// The test identity provider: OpenID configuration, keys, and a token for whoever asks. For the demo only.
 async fn provider(request: Request<Incoming>) -> Response<Full<Bytes>> {
     let answer = match request.uri().path() {
-        "/.well-known/openid-configuration" => Ok(json!({"issuer": ISSUER, "jwks_uri": "/jwks.json", "token_endpoint": "/token"})),
+        "/.well-known/openid-configuration" => {
+            Ok(json!({"issuer": ISSUER, "jwks_uri": "/jwks.json", "token_endpoint": "/token"}))
+        }
         "/jwks.json" => state::demo_key().map(|key| key.jwks()),
         "/token" => {
-            let body = Limited::new(request.into_body(), 4096).collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+            let body =
+                Limited::new(request.into_body(), 4096).collect().await.map(|b| b.to_bytes()).unwrap_or_default();
             let form = String::from_utf8_lossy(&body).into_owned();
             let user = form.split('&').find_map(|pair| pair.strip_prefix("user=")).unwrap_or("ana").to_owned();
             token::mint(&user, &["order-reader".into()], AUDIENCE, 300, Timestamp::now())
                 .map(|token| json!({"access_token": token, "token_type": "Bearer", "expires_in": 300}))
         }
-        _ => return listen::json(404, &json!({"error": "there are /.well-known/openid-configuration, /jwks.json and /token"})),
+        _ => {
+            return listen::json(
+                404,
+                &json!({"error": "there are /.well-known/openid-configuration, /jwks.json and /token"}),
+            );
+        }
     };
     match answer {
         Ok(answer) => listen::json(200, &answer),

@@ -57,7 +57,8 @@ const MAX_BYTES: usize = 1 << 20;
 
 /// Reads an address; a redirect is an answer like any other.
 async fn get(client: &reqwest::Client, url: &str) -> anyhow::Result<Document> {
-    let mut answer = client.get(url).header("accept", "application/json, application/samlmetadata+xml, */*").send().await?;
+    let mut answer =
+        client.get(url).header("accept", "application/json, application/samlmetadata+xml, */*").send().await?;
     let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (status, date, location) = (answer.status().as_u16(), header("date"), header("location"));
     let mut body = Vec::new();
@@ -71,22 +72,33 @@ async fn get(client: &reqwest::Client, url: &str) -> anyhow::Result<Document> {
 impl Idp {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let Idp::Probe(probe) = self;
-        let mut builder = reqwest::Client::builder().timeout(Duration::from_secs(10)).redirect(redirect::Policy::none());
+        let mut builder =
+            reqwest::Client::builder().timeout(Duration::from_secs(10)).redirect(redirect::Policy::none());
         if let Some(path) = &probe.ca_file {
             let pem = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-            builder = reqwest::Certificate::from_pem_bundle(&pem)?.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
+            builder = reqwest::Certificate::from_pem_bundle(&pem)?
+                .into_iter()
+                .fold(builder, reqwest::ClientBuilder::add_root_certificate);
         }
         let client = builder.build()?;
         let mut report = Report::default();
         let is_document = probe.url.ends_with("/.well-known/openid-configuration");
         // A SAML document is at an address of its own; an issuer's is below it.
-        let found = if is_document { None } else { get(&client, &probe.url).await.ok().filter(|found| saml::is_metadata(&found.body)) };
+        let found = if is_document {
+            None
+        } else {
+            get(&client, &probe.url).await.ok().filter(|found| saml::is_metadata(&found.body))
+        };
         let federation = match found {
             Some(found) => saml::probe(&probe, &found, &mut report),
             None => match oidc::probe(&probe, &client, &mut report).await {
                 Ok(federation) => federation,
                 Err(error) => {
-                    report.failed("reached", &format!("{error:#}"), "check the address, the network and the certificate (`--ca-file`)");
+                    report.failed(
+                        "reached",
+                        &format!("{error:#}"),
+                        "check the address, the network and the certificate (`--ca-file`)",
+                    );
                     report.print();
                     return Ok(ExitCode::from(3));
                 }

@@ -35,10 +35,14 @@ pub(crate) fn key(path: &Path) -> anyhow::Result<Jwk> {
         return Jwk::parse(&all).with_context(context);
     }
     let text = std::str::from_utf8(&all).with_context(context)?;
-    let (label, der) = pkcs8::Document::from_pem(text).map_err(|_| anyhow::anyhow!("neither a JWK nor PEM")).with_context(context)?;
+    let (label, der) =
+        pkcs8::Document::from_pem(text).map_err(|_| anyhow::anyhow!("neither a JWK nor PEM")).with_context(context)?;
     match label {
         "PRIVATE KEY" => jwk_of_pkcs8(der.as_bytes()).with_context(context),
         "PUBLIC KEY" => jwk_of_spki(der.as_bytes()).with_context(context),
-        other => bail!("{} is a {other}; a PRIVATE KEY (PKCS#8) or PUBLIC KEY is read: `openssl pkey` converts", path.display()),
+        other => bail!(
+            "{} is a {other}; a PRIVATE KEY (PKCS#8) or PUBLIC KEY is read: `openssl pkey` converts",
+            path.display()
+        ),
     }
 }

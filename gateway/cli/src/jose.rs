@@ -166,7 +166,8 @@ impl Verify {
         let form = JwsForm { detached: payload.as_deref(), max_bytes: MAX_BYTES };
         let text = input::text(&self.object)?;
         let text = text.trim();
-        let all = if text.starts_with('{') { Jws::parse_json(text, form)? } else { vec![Jws::parse_compact(text, form)?] };
+        let all =
+            if text.starts_with('{') { Jws::parse_json(text, form)? } else { vec![Jws::parse_compact(text, form)?] };
         let mut last = None;
         for jws in all {
             match jws.verify(&keys, &self.algorithms) {
@@ -192,15 +193,25 @@ impl Encrypt {
 
 impl Decrypt {
     fn run(self) -> anyhow::Result<Vec<u8>> {
-        let usual: Vec<KeyManagement> = KeyManagement::ALL.iter().copied().filter(|algorithm| !algorithm.is_password_based()).collect();
+        let usual: Vec<KeyManagement> =
+            KeyManagement::ALL.iter().copied().filter(|algorithm| !algorithm.is_password_based()).collect();
         let algorithms = if self.algorithms.is_empty() { usual } else { self.algorithms };
         let all = input::bytes(&self.key)?;
-        let jwk = if all.trim_ascii_start().starts_with(b"{") { all } else { input::key(&self.key)?.reveal().to_string().into_bytes() };
-        let keys = DecryptionKeys::parse(&jwk, &algorithms).with_context(|| format!("{} holds no key for these algorithms", self.key.display()))?;
+        let jwk = if all.trim_ascii_start().starts_with(b"{") {
+            all
+        } else {
+            input::key(&self.key)?.reveal().to_string().into_bytes()
+        };
+        let keys = DecryptionKeys::parse(&jwk, &algorithms)
+            .with_context(|| format!("{} holds no key for these algorithms", self.key.display()))?;
         let text = input::text(&self.object)?;
         let text = text.trim();
         let jwe = if text.starts_with('{') { Jwe::parse_json(text)? } else { Jwe::parse(text)? };
-        let expected = JweExpectations { key_management: &algorithms, content_encryption: ContentEncryption::ALL, compressed: true };
+        let expected = JweExpectations {
+            key_management: &algorithms,
+            content_encryption: ContentEncryption::ALL,
+            compressed: true,
+        };
         Ok(jwe.decrypt(&keys, &expected)?.payload)
     }
 }

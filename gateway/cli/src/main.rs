@@ -132,6 +132,10 @@ fn start_log(json: bool) {
     if json {
         builder.json().flatten_event(true).init();
     } else {
-        builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).without_time().with_target(false).init();
+        builder
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .without_time()
+            .with_target(false)
+            .init();
     }
 }

@@ -43,7 +43,8 @@ pub(crate) struct ElasticsearchArgs {
 /// What gateways remember together
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StoreArgs {
-    /// Redis or Valkey that gateways share, for example redis://valkey:6379 or rediss:// for TLS [default: each remembers for itself]
+    /// Redis or Valkey that gateways share, for example redis://valkey:6379 or rediss:// for TLS [default: each
+    /// remembers for itself]
     #[arg(long, env = "IDM_STORE")]
     store: Option<String>,
     /// The user, where the store has users
@@ -60,12 +61,22 @@ pub(crate) struct StoreArgs {
 impl StoreArgs {
     pub(crate) fn options(&self, namespace: &str) -> anyhow::Result<Option<SharedOptions>> {
         let Some(url) = self.store.clone().filter(|url| !url.is_empty()) else { return Ok(None) };
-        let read =
-            |path: &Option<PathBuf>| path.as_ref().map(|path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))).transpose();
-        let password =
-            read(&self.store_password_file)?.map(|bytes| String::from_utf8(bytes).context("the store's password file must hold text")).transpose()?;
+        let read = |path: &Option<PathBuf>| {
+            path.as_ref()
+                .map(|path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display())))
+                .transpose()
+        };
+        let password = read(&self.store_password_file)?
+            .map(|bytes| String::from_utf8(bytes).context("the store's password file must hold text"))
+            .transpose()?;
         let password = password.map(|text| Redacted::new(text.trim().to_owned()));
-        Ok(Some(SharedOptions { url, username: self.store_username.clone(), password, ca_pem: read(&self.store_ca_file)?, namespace: namespace.to_owned() }))
+        Ok(Some(SharedOptions {
+            url,
+            username: self.store_username.clone(),
+            password,
+            ca_pem: read(&self.store_ca_file)?,
+            namespace: namespace.to_owned(),
+        }))
     }
 }
 
@@ -87,17 +98,26 @@ impl AuditArgs {
             OnFullArg::Refuse => OnFull::Refuse,
             OnFullArg::Shed => OnFull::Shed,
         };
-        Ok(AuditOptions { dir: self.dir(), on_full, max_bytes: self.audit_max_mib << 20, elasticsearch: self.elasticsearch.options()? })
+        Ok(AuditOptions {
+            dir: self.dir(),
+            on_full,
+            max_bytes: self.audit_max_mib << 20,
+            elasticsearch: self.elasticsearch.options()?,
+        })
     }
 }
 
 impl ElasticsearchArgs {
     pub(crate) fn options(&self) -> anyhow::Result<Option<Elasticsearch>> {
         let Some(url) = self.elasticsearch.clone().filter(|url| !url.is_empty()) else { return Ok(None) };
-        let read =
-            |path: &Option<PathBuf>| path.as_ref().map(|path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))).transpose();
-        let authorization =
-            read(&self.elasticsearch_authorization_file)?.map(|bytes| String::from_utf8(bytes).context("the authorization file must hold text")).transpose()?;
+        let read = |path: &Option<PathBuf>| {
+            path.as_ref()
+                .map(|path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display())))
+                .transpose()
+        };
+        let authorization = read(&self.elasticsearch_authorization_file)?
+            .map(|bytes| String::from_utf8(bytes).context("the authorization file must hold text"))
+            .transpose()?;
         let authorization = authorization.map(|text| Redacted::new(text.trim().to_owned()));
         Ok(Some(Elasticsearch { url, authorization, ca_pem: read(&self.elasticsearch_ca_file)? }))
     }

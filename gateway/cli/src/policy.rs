@@ -54,7 +54,11 @@ impl Policy {
                     return Err(error);
                 }
             };
-            for test in table.tests.iter().filter(|test| filter.as_ref().is_none_or(|filter| test.name.contains(filter.as_str()))) {
+            for test in table
+                .tests
+                .iter()
+                .filter(|test| filter.as_ref().is_none_or(|filter| test.name.contains(filter.as_str())))
+            {
                 let problems = one(&stage, test).await.with_context(|| format!("{}: {}", path.display(), test.name))?;
                 if problems.is_empty() {
                     passed += 1;

@@ -28,7 +28,8 @@ pub(crate) struct Run {
     /// Where health and metrics are served [default: nowhere]
     #[arg(long)]
     admin: Option<SocketAddr>,
-    /// Fetch issuer keys over plain http and from this machine. Anyone on the way can then make valid tokens: for tests only
+    /// Fetch issuer keys over plain http and from this machine. Anyone on the way can then make valid tokens: for tests
+    /// only
     #[arg(long)]
     danger_insecure_issuers: bool,
     #[command(flatten)]
@@ -40,9 +41,17 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         if self.danger_insecure_issuers {
-            tracing::warn!("issuer keys may come over plain http and from this machine: tokens can be forged by whoever controls the way");
+            tracing::warn!(
+                "issuer keys may come over plain http and from this machine: tokens can be forged by whoever controls the way"
+            );
         }
-        let options = gateway_options("standalone", self.listen, self.listen_tls, self.audit.options()?, self.danger_insecure_issuers);
+        let options = gateway_options(
+            "standalone",
+            self.listen,
+            self.listen_tls,
+            self.audit.options()?,
+            self.danger_insecure_issuers,
+        );
         let options = GatewayOptions { store: self.store.options("standalone")?, ..options };
         let settings = Settings::of_a_folder(self.danger_insecure_issuers);
         // The folder is checked before the port is taken, so that its errors come first.
@@ -129,7 +138,16 @@ pub(crate) fn gateway_options(
     danger_insecure_issuers: bool,
 ) -> GatewayOptions {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    GatewayOptions { name: name.to_owned(), listen, listen_tls, cores, drain: Duration::from_secs(25), audit, store: None, danger_insecure_issuers }
+    GatewayOptions {
+        name: name.to_owned(),
+        listen,
+        listen_tls,
+        cores,
+        drain: Duration::from_secs(25),
+        audit,
+        store: None,
+        danger_insecure_issuers,
+    }
 }
 
 /// Resolves on SIGTERM or SIGINT.

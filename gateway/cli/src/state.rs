@@ -28,7 +28,9 @@ pub(crate) fn audit_dir() -> PathBuf {
 pub(crate) fn demo_key() -> anyhow::Result<SigningKey> {
     let path = dir().join("demo-key.jwk");
     if let Ok(jwk) = std::fs::read(&path) {
-        let read = Jwk::parse(&jwk).map_err(anyhow::Error::from).and_then(|jwk| Ok(SigningKey::from_jwk(&jwk, Algorithm::ES256)?));
+        let read = Jwk::parse(&jwk)
+            .map_err(anyhow::Error::from)
+            .and_then(|jwk| Ok(SigningKey::from_jwk(&jwk, Algorithm::ES256)?));
         return read.with_context(|| format!("{}: remove it to get a new one", path.display()));
     }
     let key = SigningKey::generate(Algorithm::ES256, "demo")?;
@@ -40,7 +42,8 @@ pub(crate) fn demo_key() -> anyhow::Result<SigningKey> {
 pub(crate) fn demo_api_key() -> anyhow::Result<ApiKey> {
     let path = dir().join("demo-api-key");
     if let Ok(text) = std::fs::read_to_string(&path) {
-        return ApiKey::parse(text.trim_end()).with_context(|| format!("{} holds no API key: remove it to get a new one", path.display()));
+        return ApiKey::parse(text.trim_end())
+            .with_context(|| format!("{} holds no API key: remove it to get a new one", path.display()));
     }
     let key = new_api_key()?;
     write_private(&path, key.reveal().as_bytes())?;
@@ -60,6 +63,7 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).with_context(context)?;
     }
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path).with_context(context)?;
+    let mut file =
+        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path).with_context(context)?;
     file.write_all(bytes).with_context(context)
 }

@@ -69,12 +69,14 @@ pub(crate) struct Keys {
 
 impl Keys {
     fn run(&self) -> anyhow::Result<()> {
-        let keys = idm_compile::new_signing_keys(self.algorithm, Timestamp::now()).context("the algorithm must be an asymmetric one")?;
+        let keys = idm_compile::new_signing_keys(self.algorithm, Timestamp::now())
+            .context("the algorithm must be an asymmetric one")?;
         let (name, field) = match (&self.policy, &self.secret) {
             (Some(policy), _) => (idm_compile::SIGNING_SECRET, format!("{policy}.json")),
             (None, secret) => (secret.as_deref().unwrap_or_default(), "keys.json".into()),
         };
-        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {field: keys}});
+        let secret =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {field: keys}});
         Ok(print!("{}", serde_yaml_ng::to_string(&secret)?))
     }
 }
@@ -141,16 +143,29 @@ impl Verify {
     fn run(self, now: Timestamp) -> anyhow::Result<()> {
         let keys = jose::verification_keys(&self.key, &self.algorithms)?;
         let skew = Skew::from_seconds(self.clock_skew_seconds);
-        let expected = Expectations { issuer: &self.issuer, audiences: &self.audiences, algorithms: &self.algorithms, types: &[], skew };
+        let expected = Expectations {
+            issuer: &self.issuer,
+            audiences: &self.audiences,
+            algorithms: &self.algorithms,
+            types: &[],
+            skew,
+        };
         let token = input::value(&self.token)?;
         let verified = Unverified::parse(&token).and_then(|token| token.verify(&keys, &expected, now));
-        let verified = verified.map_err(|error| anyhow::anyhow!("{}: {error}\n{}", error.reason(), error.reason().fix()))?;
+        let verified =
+            verified.map_err(|error| anyhow::anyhow!("{}: {error}\n{}", error.reason(), error.reason().fix()))?;
         println!("{:#}", Value::Object(verified.claims().members().clone()));
         Ok(())
     }
 }
 
-pub(crate) fn mint(user: &str, roles: &[String], audience: &str, expires_in: i64, now: Timestamp) -> anyhow::Result<String> {
+pub(crate) fn mint(
+    user: &str,
+    roles: &[String],
+    audience: &str,
+    expires_in: i64,
+    now: Timestamp,
+) -> anyhow::Result<String> {
     let now = now.seconds();
     let claims = json!({"iss": demo::ISSUER, "aud": audience, "sub": user, "roles": roles, "iat": now, "exp": now.saturating_add_signed(expires_in)});
     Ok(state::demo_key()?.sign(&claims)?)

@@ -21,7 +21,11 @@ pub fn parse(text: &str, allowed: &[Variable]) -> Result<Expr, String> {
     if let Some(member) = Expr::member(text) {
         let member = member?;
         let Expr::Member { variable, .. } = &member else { return Ok(member) };
-        return if allowed.contains(variable) { Ok(member) } else { Err(format!("`{text}` must use {} here", names())) };
+        return if allowed.contains(variable) {
+            Ok(member)
+        } else {
+            Err(format!("`{text}` must use {} here", names()))
+        };
     }
     for name in program.references().variables() {
         match Variable::from_name(name) {
@@ -29,7 +33,8 @@ pub fn parse(text: &str, allowed: &[Variable]) -> Result<Expr, String> {
             // Names that the expression gives itself in a loop.
             None if declares(program.expression(), name) => {}
             _ => {
-                let dash = if text.contains(&format!("-{name}")) { ", and members with a dash as `[\"a-b\"]`" } else { "" };
+                let dash =
+                    if text.contains(&format!("-{name}")) { ", and members with a dash as `[\"a-b\"]`" } else { "" };
                 return Err(format!("`{name}` is not known here: use {}{dash}", names()));
             }
         }
@@ -54,7 +59,9 @@ pub(crate) fn compile(text: &str) -> Result<Program, String> {
 fn children(node: &Node) -> Vec<&IdedExpr> {
     match node {
         Node::Call(call) => call.target.iter().map(|target| &**target).chain(&call.args).collect(),
-        Node::Comprehension(loop_) => vec![&loop_.iter_range, &loop_.accu_init, &loop_.loop_cond, &loop_.loop_step, &loop_.result],
+        Node::Comprehension(loop_) => {
+            vec![&loop_.iter_range, &loop_.accu_init, &loop_.loop_cond, &loop_.loop_step, &loop_.result]
+        }
         Node::List(list) => list.elements.iter().collect(),
         Node::Map(map) => map.entries.iter().flat_map(|entry| parts(&entry.expr)).collect(),
         Node::Struct(of) => of.entries.iter().flat_map(|entry| parts(&entry.expr)).collect(),
@@ -77,7 +84,9 @@ fn nesting(node: &IdedExpr) -> usize {
 
 fn declares(node: &IdedExpr, name: &str) -> bool {
     let own = match &node.expr {
-        Node::Comprehension(loop_) => loop_.iter_var == name || loop_.accu_var == name || loop_.iter_var2.as_deref() == Some(name),
+        Node::Comprehension(loop_) => {
+            loop_.iter_var == name || loop_.accu_var == name || loop_.iter_var2.as_deref() == Some(name)
+        }
         _ => false,
     };
     own || children(&node.expr).into_iter().any(|child| declares(child, name))

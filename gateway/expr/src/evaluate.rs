@@ -164,7 +164,9 @@ mod tests {
     /// What one request's values are is never seen by another's, however many run at once.
     #[test]
     fn nothing_leaks_between_evaluations() {
-        let expression = Arc::new(Expression::arm(&parse("identity.username + ':' + request.path", Variable::ALL).unwrap()).unwrap());
+        let expression = Arc::new(
+            Expression::arm(&parse("identity.username + ':' + request.path", Variable::ALL).unwrap()).unwrap(),
+        );
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let expression = expression.clone();

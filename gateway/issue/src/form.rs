@@ -28,8 +28,11 @@ impl Form {
             return Err(malformed("parameters must be in the body, not in the URL"));
         }
         let mut types = view.headers.get_all(CONTENT_TYPE).iter();
-        let media = types.next().and_then(|value| value.to_str().ok()).and_then(|value| value.split(';').next()).map(str::trim);
-        if !media.is_some_and(|media| media.eq_ignore_ascii_case("application/x-www-form-urlencoded")) || types.next().is_some() {
+        let media =
+            types.next().and_then(|value| value.to_str().ok()).and_then(|value| value.split(';').next()).map(str::trim);
+        if !media.is_some_and(|media| media.eq_ignore_ascii_case("application/x-www-form-urlencoded"))
+            || types.next().is_some()
+        {
             return Err(malformed("the body must be application/x-www-form-urlencoded"));
         }
         Self::parse(view.body.unwrap_or_default())
@@ -75,7 +78,10 @@ mod tests {
     #[test]
     fn a_parameter_counts_once_and_an_empty_one_not_at_all() {
         let form = Form::parse(b"grant_type=password&scope=&audience=a&resource=b&username=a%2Bb+c").unwrap();
-        assert_eq!((form.text("grant_type"), form.text("scope"), form.text("username")), (Some("password"), None, Some("a+b c")));
+        assert_eq!(
+            (form.text("grant_type"), form.text("scope"), form.text("username")),
+            (Some("password"), None, Some("a+b c"))
+        );
         assert_eq!(form.audiences, ["a", "b"]);
         assert!(Form::parse(b"scope=a&scope=b").is_err());
         assert!(Form::parse("a=1&".repeat(65).as_bytes()).is_err());

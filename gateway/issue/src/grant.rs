@@ -17,9 +17,14 @@ impl TokenIssuer {
     pub(crate) async fn token(&self, form: &Form, client: &KnownClient<'_>, ask: Ask<'_>) -> Result<Answered, Refused> {
         let named = form.wanted("grant_type")?.reveal();
         let grant = TokenGrant::from_name(named).filter(|grant| self.plan.grants.contains(grant));
-        let grant = grant.ok_or_else(|| Refused::new(Reason::UnsupportedGrant, format!("`{}`", named.chars().take(128).collect::<String>())))?;
+        let grant = grant.ok_or_else(|| {
+            Refused::new(Reason::UnsupportedGrant, format!("`{}`", named.chars().take(128).collect::<String>()))
+        })?;
         if !client.plan.grants.contains(&grant) {
-            return Err(Refused::new(Reason::GrantNotAllowed, format!("client `{}`, grant `{}`", client.plan.client_id, grant.name())));
+            return Err(Refused::new(
+                Reason::GrantNotAllowed,
+                format!("client `{}`, grant `{}`", client.plan.client_id, grant.name()),
+            ));
         }
         let dpop = self.clients.proof_key(ask.policy, ask.view, ask.now).await?;
         if grant == TokenGrant::RefreshToken {
@@ -31,8 +36,9 @@ impl TokenIssuer {
             TokenGrant::Password => self.user(form, ask).await?,
             _ => client.who.identity().clone(),
         };
-        let begins =
-            grant == TokenGrant::Password && self.plan.grants.contains(&TokenGrant::RefreshToken) && client.plan.grants.contains(&TokenGrant::RefreshToken);
+        let begins = grant == TokenGrant::Password
+            && self.plan.grants.contains(&TokenGrant::RefreshToken)
+            && client.plan.grants.contains(&TokenGrant::RefreshToken);
         let refresh = if begins {
             let credential = subject.credential.clone().unwrap_or_default();
             Some(self.begin(Family::new(client, credential, &scopes, &audiences, dpop.clone()), ask).await?)
@@ -56,7 +62,10 @@ impl TokenIssuer {
         let mut scopes: Vec<String> = Vec::new();
         for scope in asked.split(' ').filter(|scope| !scope.is_empty()) {
             if !allowed.iter().any(|known| known == scope) {
-                return Err(Refused::new(Reason::ScopeNotAllowed, format!("`{}`", scope.chars().take(128).collect::<String>())));
+                return Err(Refused::new(
+                    Reason::ScopeNotAllowed,
+                    format!("`{}`", scope.chars().take(128).collect::<String>()),
+                ));
             }
             if !scopes.iter().any(|known| known == scope) {
                 scopes.push(scope.to_owned());
@@ -66,12 +75,23 @@ impl TokenIssuer {
     }
 
     /// The audiences that are asked for, if they may be had; all of them when none is named (RFC 8707 §2).
-    pub(crate) fn audiences(&self, form: &Form, client: &KnownClient<'_>, granted: Option<&[String]>) -> Result<Vec<String>, Refused> {
+    pub(crate) fn audiences(
+        &self,
+        form: &Form,
+        client: &KnownClient<'_>,
+        granted: Option<&[String]>,
+    ) -> Result<Vec<String>, Refused> {
         let of_client = client.plan.audiences.as_ref();
-        let may = |audience: &&String| of_client.is_none_or(|own| own.contains(audience)) && granted.is_none_or(|granted| granted.contains(audience));
+        let may = |audience: &&String| {
+            of_client.is_none_or(|own| own.contains(audience))
+                && granted.is_none_or(|granted| granted.contains(audience))
+        };
         let allowed: Vec<String> = self.plan.audiences.iter().filter(may).cloned().collect();
         if let Some(wrong) = form.audiences.iter().find(|asked| !allowed.contains(asked)) {
-            return Err(Refused::new(Reason::AudienceNotAllowed, format!("`{}`", wrong.chars().take(128).collect::<String>())));
+            return Err(Refused::new(
+                Reason::AudienceNotAllowed,
+                format!("`{}`", wrong.chars().take(128).collect::<String>()),
+            ));
         }
         let audiences = if form.audiences.is_empty() { allowed } else { form.audiences.clone() };
         if audiences.is_empty() {
@@ -103,8 +123,10 @@ impl TokenIssuer {
             ("scope", Some(scopes.join(" ").into())),
             ("refresh_token", refresh.map(Value::from)),
         ];
-        let body: Map<String, Value> = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
-        let issued = Issued { grant: grant.name(), subject: subject.username.clone(), id, scopes, audiences, lifetime_seconds };
+        let body: Map<String, Value> =
+            members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+        let issued =
+            Issued { grant: grant.name(), subject: subject.username.clone(), id, scopes, audiences, lifetime_seconds };
         Ok(Answered { body: Some(body.into()), issued: Some(issued), ..Answered::default() })
     }
 }

@@ -23,14 +23,16 @@ impl ServiceKeys {
         let mut keys = Vec::new();
         for ServiceKey { key, algorithm, signs_from, published_until } in plan {
             let missing = || format!("the secret `{}` is missing", key.0);
-            let jwk = Jwk::parse(secrets.get(key).ok_or_else(missing)?.reveal()).map_err(|error| format!("the secret `{}`: {error}", key.0))?;
+            let jwk = Jwk::parse(secrets.get(key).ok_or_else(missing)?.reveal())
+                .map_err(|error| format!("the secret `{}`: {error}", key.0))?;
             let mut public = jwk.public().ok_or("a symmetric key cannot be published")?.reveal();
             // The times are the service's own business, and not members that every reader of a JWKS expects.
             if let Some(members) = public.as_object_mut() {
                 members.retain(|name, _| !matches!(name.as_str(), "iat" | "nbf" | "exp"));
                 members.insert("use".into(), "sig".into());
             }
-            let key = SigningKey::from_jwk(&jwk, *algorithm).map_err(|error| format!("the secret `{}`: {error}", key.0))?;
+            let key =
+                SigningKey::from_jwk(&jwk, *algorithm).map_err(|error| format!("the secret `{}`: {error}", key.0))?;
             keys.push(TimedKey { key, public, signs_from: *signs_from, published_until: *published_until });
         }
         let mut algorithms: Vec<_> = keys.iter().map(|key| key.key.algorithm()).collect();
@@ -58,7 +60,13 @@ impl ServiceKeys {
     /// One of our own tokens, if it is one, has not expired, and its key is still published.
     pub(crate) fn verify(&self, token: &str, issuer: &str, audiences: &[String], now: Timestamp) -> Option<Verified> {
         let types = ["at+jwt".to_owned()];
-        let expected = Expectations { issuer, audiences, algorithms: &self.algorithms, types: &types, skew: Skew::from_seconds(0) };
+        let expected = Expectations {
+            issuer,
+            audiences,
+            algorithms: &self.algorithms,
+            types: &types,
+            skew: Skew::from_seconds(0),
+        };
         let verified = Unverified::parse(token).ok()?.verify(&self.verifying, &expected, now).ok()?;
         self.alive(now).any(|key| key.key.kid() == verified.kid()).then_some(verified)
     }

@@ -107,8 +107,17 @@ pub struct TokenIssuer {
 impl TokenIssuer {
     /// Arms a service. The error shows no secret.
     pub fn arm(plan: &TokenService, credentials: &[Credential], armory: &mut Armory<'_>) -> Result<Self, String> {
-        let claims = plan.claims.iter().map(|(name, expr)| Ok((name.clone(), Expression::arm(expr)?))).collect::<Result<_, String>>()?;
-        Ok(Self { clients: ArmedClients::arm(credentials, plan, armory)?, keys: ServiceKeys::arm(&plan.keys, armory.secrets)?, claims, plan: plan.clone() })
+        let claims = plan
+            .claims
+            .iter()
+            .map(|(name, expr)| Ok((name.clone(), Expression::arm(expr)?)))
+            .collect::<Result<_, String>>()?;
+        Ok(Self {
+            clients: ArmedClients::arm(credentials, plan, armory)?,
+            keys: ServiceKeys::arm(&plan.keys, armory.secrets)?,
+            claims,
+            plan: plan.clone(),
+        })
     }
 
     /// Whether the keys of all clients are there.
@@ -171,9 +180,11 @@ impl TokenIssuer {
             "tls_client_certificate_bound_access_tokens": true,
         });
         if let Some(members) = metadata.as_object_mut() {
-            for of in ["token", "introspection", "revocation"].into_iter().filter(|of| *revokes || *of != "revocation") {
+            for of in ["token", "introspection", "revocation"].into_iter().filter(|of| *revokes || *of != "revocation")
+            {
                 members.insert(format!("{of}_endpoint_auth_methods_supported"), methods.as_slice().into());
-                members.insert(format!("{of}_endpoint_auth_signing_alg_values_supported"), asymmetric.as_slice().into());
+                members
+                    .insert(format!("{of}_endpoint_auth_signing_alg_values_supported"), asymmetric.as_slice().into());
             }
             if *revokes {
                 members.insert("revocation_endpoint".into(), endpoint("revoke"));

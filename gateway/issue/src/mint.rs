@@ -34,7 +34,10 @@ impl TokenIssuer {
     /// Signs a token; returns it with its `jti`.
     pub(crate) fn mint(&self, token: Token<'_>, ask: Ask<'_>) -> Result<(String, String), Refused> {
         let Token { client, subject, scopes, audiences, lifetime_seconds, dpop, certificate, family } = token;
-        let key = self.keys.signing(ask.now).ok_or_else(|| Refused::new(Reason::KeysUnavailable, "no signing key is in its time"))?;
+        let key = self
+            .keys
+            .signing(ask.now)
+            .ok_or_else(|| Refused::new(Reason::KeysUnavailable, "no signing key is in its time"))?;
         let facts = Facts {
             identity: Some(subject),
             request: Some(ask.view),
@@ -49,7 +52,9 @@ impl TokenIssuer {
                 Ok(value) => drop(claims.insert(name.clone(), value)),
                 Err(EvaluationError::Missing(_)) => {}
                 // Half a story about the caller is worse than none.
-                Err(EvaluationError::Failed(_)) => return Err(Refused::new(Reason::ObjectNotMade, format!("the claim `{name}` cannot be evaluated"))),
+                Err(EvaluationError::Failed(_)) => {
+                    return Err(Refused::new(Reason::ObjectNotMade, format!("the claim `{name}` cannot be evaluated")));
+                }
             }
         }
         let id = match family {
@@ -61,8 +66,10 @@ impl TokenIssuer {
             [one] => one.as_str().into(),
             several => Value::from(several),
         };
-        let confirmation: Map<String, Value> =
-            [("jkt", dpop), ("x5t#S256", certificate)].into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect();
+        let confirmation: Map<String, Value> = [("jkt", dpop), ("x5t#S256", certificate)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?.into())))
+            .collect();
         let own: [(&str, Option<Value>); 10] = [
             ("iss", Some(self.plan.issuer.as_str().into())),
             ("sub", Some(subject.username.as_str().into())),

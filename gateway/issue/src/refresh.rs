@@ -38,7 +38,13 @@ pub(crate) struct Family {
 }
 
 impl Family {
-    pub(crate) fn new(client: &KnownClient<'_>, credential: String, scopes: &[String], audiences: &[String], dpop: Option<String>) -> Self {
+    pub(crate) fn new(
+        client: &KnownClient<'_>,
+        credential: String,
+        scopes: &[String],
+        audiences: &[String],
+        dpop: Option<String>,
+    ) -> Self {
         let (client, scopes, audiences) = (client.plan.client_id.clone(), scopes.to_vec(), audiences.to_vec());
         Self { client, credential, scopes, audiences, dpop, until: 0, uses: 0, next: String::new() }
     }
@@ -54,7 +60,9 @@ fn hashed(secret: &str) -> String {
 
 /// The family and the secret of a written refresh token.
 pub(crate) fn split(token: &str) -> Option<(&str, &str)> {
-    let usable = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    let usable = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
     token.split_once('.').filter(|(family, secret)| token.len() <= 128 && usable(family) && usable(secret))
 }
 
@@ -76,7 +84,8 @@ impl TokenIssuer {
     /// What is remembered of a family, as it was read and as it is written.
     pub(crate) async fn family(&self, name: &str, ask: Ask<'_>) -> Result<Option<(Family, Vec<u8>)>, Refused> {
         let Some(bytes) = ask.policy.store().get(&self.family_at(name, ask), ask.now).await? else { return Ok(None) };
-        let family: Family = serde_json::from_slice(&bytes).map_err(|_| Refused::new(Reason::InternalError, "a family in the store cannot be read"))?;
+        let family: Family = serde_json::from_slice(&bytes)
+            .map_err(|_| Refused::new(Reason::InternalError, "a family in the store cannot be read"))?;
         Ok(Some((family, bytes)).filter(|(family, _)| ask.now.0 < family.until))
     }
 
@@ -84,17 +93,28 @@ impl TokenIssuer {
     pub(crate) async fn end(&self, name: &str, ask: Ask<'_>) -> Result<(), Refused> {
         let store = ask.policy.store();
         // Revoked first: if the second step fails, nothing that was issued works any more all the same.
-        store.revoke(&family_key(&self.plan.issuer, name), Timestamp(ask.now.0.saturating_add(MAX_LIFETIME_MS)), ask.now).await?;
+        store
+            .revoke(&family_key(&self.plan.issuer, name), Timestamp(ask.now.0.saturating_add(MAX_LIFETIME_MS)), ask.now)
+            .await?;
         store.remove(&self.family_at(name, ask)).await?;
         Ok(())
     }
 
     /// The grant of RFC 6749 §6.
-    pub(crate) async fn refresh(&self, form: &Form, client: &KnownClient<'_>, dpop: Option<String>, ask: Ask<'_>) -> Result<Answered, Refused> {
+    pub(crate) async fn refresh(
+        &self,
+        form: &Form,
+        client: &KnownClient<'_>,
+        dpop: Option<String>,
+        ask: Ask<'_>,
+    ) -> Result<Answered, Refused> {
         let invalid = |why: &str| Refused::new(Reason::InvalidGrant, why);
         let token = form.wanted("refresh_token")?.reveal();
         let (name, secret) = split(token).ok_or_else(|| invalid("it is not written as a refresh token"))?;
-        let found = self.family(name, ask).await?.ok_or_else(|| invalid("the refresh token is not known, has ended or was revoked"))?;
+        let found = self
+            .family(name, ask)
+            .await?
+            .ok_or_else(|| invalid("the refresh token is not known, has ended or was revoked"))?;
         let (family, written) = found;
         if family.client != client.plan.client_id {
             return Err(invalid("the refresh token was issued to another client"));
@@ -102,7 +122,10 @@ impl TokenIssuer {
         if verify_slices_are_equal(hashed(secret).as_bytes(), family.next.as_bytes()).is_err() {
             // The name of a family is known only to whoever had one of its tokens.
             self.end(name, ask).await?;
-            return Err(Refused::new(Reason::RefreshTokenReused, format!("the sign-in of Credential {}", family.credential)));
+            return Err(Refused::new(
+                Reason::RefreshTokenReused,
+                format!("the sign-in of Credential {}", family.credential),
+            ));
         }
         if family.uses >= self.plan.refresh_uses {
             self.end(name, ask).await?;
@@ -111,8 +134,12 @@ impl TokenIssuer {
         if family.dpop.is_some() && family.dpop != dpop {
             return Err(Refused::new(Reason::InvalidProof, "the refresh token is bound to another DPoP key"));
         }
-        let subject = self.clients.user_again(ask.policy, &family.credential, ask.view, ask.now).map_err(|denied| of_user(denied.into()))?;
-        let still: Vec<String> = family.scopes.iter().filter(|scope| client.plan.scopes.contains(scope)).cloned().collect();
+        let subject = self
+            .clients
+            .user_again(ask.policy, &family.credential, ask.view, ask.now)
+            .map_err(|denied| of_user(denied.into()))?;
+        let still: Vec<String> =
+            family.scopes.iter().filter(|scope| client.plan.scopes.contains(scope)).cloned().collect();
         let scopes = self.scopes(form, &still)?;
         let audiences = self.audiences(form, client, Some(&family.audiences))?;
         let secret = random::<32>()?;
@@ -120,10 +147,17 @@ impl TokenIssuer {
         if !ask.policy.store().replace(&self.family_at(name, ask), &written, next.bytes()?, ask.now).await? {
             // Someone used the same token in the same moment.
             self.end(name, ask).await?;
-            return Err(Refused::new(Reason::RefreshTokenReused, format!("the sign-in of Credential {}", family.credential)));
+            return Err(Refused::new(
+                Reason::RefreshTokenReused,
+                format!("the sign-in of Credential {}", family.credential),
+            ));
         }
         let (subject, refresh) = (subject.identity().clone(), Some(format!("{name}.{secret}")));
-        self.issue(TokenGrant::RefreshToken, Granted { client, subject, scopes, audiences, dpop, family: Some(name.to_owned()), refresh }, ask)
+        self.issue(
+            TokenGrant::RefreshToken,
+            Granted { client, subject, scopes, audiences, dpop, family: Some(name.to_owned()), refresh },
+            ask,
+        )
     }
 }
 

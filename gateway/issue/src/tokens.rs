@@ -10,7 +10,12 @@ use crate::{Answered, Ask, Refused, TokenIssuer};
 
 impl TokenIssuer {
     /// RFC 7009 §2: what is not known counts as revoked.
-    pub(crate) async fn revoke(&self, form: &Form, client: &KnownClient<'_>, ask: Ask<'_>) -> Result<Answered, Refused> {
+    pub(crate) async fn revoke(
+        &self,
+        form: &Form,
+        client: &KnownClient<'_>,
+        ask: Ask<'_>,
+    ) -> Result<Answered, Refused> {
         let token = form.wanted("token")?.reveal();
         let of_another = || Refused::new(Reason::GrantNotAllowed, "the token was issued to another client");
         if let Some((name, _)) = split(token) {
@@ -34,15 +39,24 @@ impl TokenIssuer {
     }
 
     /// RFC 7662 §2. About what is not a client's business it learns no more than that it is not active.
-    pub(crate) async fn introspect(&self, form: &Form, client: &KnownClient<'_>, ask: Ask<'_>) -> Result<Answered, Refused> {
+    pub(crate) async fn introspect(
+        &self,
+        form: &Form,
+        client: &KnownClient<'_>,
+        ask: Ask<'_>,
+    ) -> Result<Answered, Refused> {
         let token = form.wanted("token")?.reveal();
         let own = |id: Option<&str>| client.plan.introspects_all || id == Some(client.plan.client_id.as_str());
         let body = if let Some((name, _)) = split(token) {
-            let family = self.family(name, ask).await?.map(|(family, _)| family).filter(|family| own(Some(&family.client)));
+            let family =
+                self.family(name, ask).await?.map(|(family, _)| family).filter(|family| own(Some(&family.client)));
             family.map(|family| json!({"active": true, "client_id": family.client, "scope": family.scopes.join(" "), "exp": family.until / 1000, "iss": self.plan.issuer}))
         } else {
             match self.keys.verify(token, &self.plan.issuer, &self.plan.audiences, ask.now) {
-                Some(verified) if own(verified.claims().text("client_id")) && !self.is_over(verified.claims().text("jti"), ask)? => {
+                Some(verified)
+                    if own(verified.claims().text("client_id"))
+                        && !self.is_over(verified.claims().text("jti"), ask)? =>
+                {
                     let mut members = verified.into_claims().members().clone();
                     let bound = members.get("cnf").is_some_and(|cnf| cnf.get("jkt").is_some());
                     members.insert("active".into(), true.into());

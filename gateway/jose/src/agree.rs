@@ -63,7 +63,13 @@ pub(crate) fn ephemeral(recipient: &Jwk) -> Result<(PrivateKey, Value), JweError
 }
 
 /// The Concat KDF of RFC 7518 §4.6.2: one-step key derivation with SHA-256.
-pub(crate) fn derive(secret: &[u8], algorithm_id: &str, apu: &[u8], apv: &[u8], bytes: usize) -> Result<Vec<u8>, JweError> {
+pub(crate) fn derive(
+    secret: &[u8],
+    algorithm_id: &str,
+    apu: &[u8],
+    apv: &[u8],
+    bytes: usize,
+) -> Result<Vec<u8>, JweError> {
     let mut info = Vec::new();
     for part in [algorithm_id.as_bytes(), apu, apv] {
         info.extend_from_slice(&(part.len() as u32).to_be_bytes());

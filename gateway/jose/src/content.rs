@@ -2,7 +2,8 @@
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{
-    AES_128, AES_192, AES_256, DecryptionContext, EncryptionContext, PaddedBlockDecryptingKey, PaddedBlockEncryptingKey, UnboundCipherKey,
+    AES_128, AES_192, AES_256, DecryptionContext, EncryptionContext, PaddedBlockDecryptingKey,
+    PaddedBlockEncryptingKey, UnboundCipherKey,
 };
 use aws_lc_rs::hmac;
 use idm_types::ContentEncryption;
@@ -15,12 +16,25 @@ pub(crate) const GCM_TAG: usize = 16;
 type Sealed = (Vec<u8>, Vec<u8>);
 
 /// Encrypts and returns ciphertext and tag.
-pub(crate) fn seal(enc: ContentEncryption, cek: &[u8], iv: &[u8], aad: &[u8], plaintext: &[u8]) -> Result<Sealed, JweError> {
+pub(crate) fn seal(
+    enc: ContentEncryption,
+    cek: &[u8],
+    iv: &[u8],
+    aad: &[u8],
+    plaintext: &[u8],
+) -> Result<Sealed, JweError> {
     if is_gcm(enc) { gcm_seal(cek, iv, aad, plaintext) } else { cbc_seal(cek, iv, aad, plaintext) }
 }
 
 /// Decrypts. Every failure is the same failure: what exactly was wrong helps only attackers.
-pub(crate) fn open(enc: ContentEncryption, cek: &[u8], iv: &[u8], aad: &[u8], ciphertext: &[u8], tag: &[u8]) -> Result<Vec<u8>, JweError> {
+pub(crate) fn open(
+    enc: ContentEncryption,
+    cek: &[u8],
+    iv: &[u8],
+    aad: &[u8],
+    ciphertext: &[u8],
+    tag: &[u8],
+) -> Result<Vec<u8>, JweError> {
     if cek.len() != enc.key_bytes() || iv.len() != enc.iv_bytes() {
         return Err(JweError::CannotDecrypt);
     }
@@ -44,7 +58,9 @@ fn gcm_key(key: &[u8]) -> Result<LessSafeKey, JweError> {
 pub(crate) fn gcm_seal(key: &[u8], iv: &[u8], aad: &[u8], plaintext: &[u8]) -> Result<Sealed, JweError> {
     let nonce = Nonce::try_assume_unique_for_key(iv).map_err(|_| JweError::CannotEncrypt)?;
     let mut data = plaintext.to_vec();
-    let tag = gcm_key(key)?.seal_in_place_separate_tag(nonce, Aad::from(aad), &mut data).map_err(|_| JweError::CannotEncrypt)?;
+    let tag = gcm_key(key)?
+        .seal_in_place_separate_tag(nonce, Aad::from(aad), &mut data)
+        .map_err(|_| JweError::CannotEncrypt)?;
     Ok((data, tag.as_ref().to_vec()))
 }
 
@@ -54,7 +70,8 @@ pub(crate) fn gcm_open(key: &[u8], iv: &[u8], aad: &[u8], ciphertext: &[u8], tag
     }
     let nonce = Nonce::try_assume_unique_for_key(iv).map_err(|_| JweError::CannotDecrypt)?;
     let mut data = [ciphertext, tag].concat();
-    let opened = gcm_key(key)?.open_in_place(nonce, Aad::from(aad), &mut data).map_err(|_| JweError::CannotDecrypt)?.len();
+    let opened =
+        gcm_key(key)?.open_in_place(nonce, Aad::from(aad), &mut data).map_err(|_| JweError::CannotDecrypt)?.len();
     data.truncate(opened);
     Ok(data)
 }
@@ -100,7 +117,8 @@ fn cbc_open(cek: &[u8], iv: &[u8], aad: &[u8], ciphertext: &[u8], tag: &[u8]) ->
     let iv16: [u8; 16] = iv.try_into().map_err(|_| JweError::CannotDecrypt)?;
     let mut data = ciphertext.to_vec();
     let key = PaddedBlockDecryptingKey::cbc_pkcs7(cipher).map_err(|_| JweError::CannotDecrypt)?;
-    let opened = key.decrypt(&mut data, DecryptionContext::Iv128(iv16.into())).map_err(|_| JweError::CannotDecrypt)?.len();
+    let opened =
+        key.decrypt(&mut data, DecryptionContext::Iv128(iv16.into())).map_err(|_| JweError::CannotDecrypt)?.len();
     data.truncate(opened);
     Ok(data)
 }

@@ -5,8 +5,16 @@ use idm_types::Algorithm;
 use crate::{Claims, Jwk, Jws, KeySet, TokenError};
 
 /// Algorithms a proof may be signed with: the asymmetric ones.
-pub const PROOF_ALGORITHMS: &[Algorithm] =
-    &[Algorithm::ES256, Algorithm::ES384, Algorithm::ES512, Algorithm::EdDSA, Algorithm::RS256, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
+pub const PROOF_ALGORITHMS: &[Algorithm] = &[
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::ES512,
+    Algorithm::EdDSA,
+    Algorithm::RS256,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+];
 
 /// A proof whose signature was checked with the key it names. That says who holds the key, and nothing more.
 #[derive(Debug)]
@@ -42,7 +50,8 @@ mod tests {
     use crate::SigningKey;
 
     fn proof(key: &SigningKey, typ: &str, jwk: Value) -> String {
-        key.sign_with_header(&json!({"typ": typ, "alg": key.algorithm().name(), "jwk": jwk}), &json!({"jti": "1"})).unwrap()
+        key.sign_with_header(&json!({"typ": typ, "alg": key.algorithm().name(), "jwk": jwk}), &json!({"jti": "1"}))
+            .unwrap()
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Making a JWE (RFC 7516 §5.1).
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use aws_lc_rs::rsa::{OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepAlgorithm, OaepPublicEncryptingKey, PublicEncryptingKey};
+use aws_lc_rs::rsa::{
+    OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepAlgorithm, OaepPublicEncryptingKey, PublicEncryptingKey,
+};
 use idm_types::{ContentEncryption, KeyManagement};
 use pkcs1::der::Encode;
 use pkcs8::spki;
@@ -57,7 +59,13 @@ impl EncryptionKey {
 
     /// Encrypts. `header` holds further protected members, such as `cty`; `alg`, `enc`, `kid` and what the
     /// algorithm needs are added.
-    pub fn encrypt(&self, enc: ContentEncryption, mut header: Map<String, Value>, plaintext: &[u8], entropy: Entropy<'_>) -> Result<Encrypted, JweError> {
+    pub fn encrypt(
+        &self,
+        enc: ContentEncryption,
+        mut header: Map<String, Value>,
+        plaintext: &[u8],
+        entropy: Entropy<'_>,
+    ) -> Result<Encrypted, JweError> {
         header.insert("alg".into(), self.algorithm.name().into());
         header.insert("enc".into(), enc.name().into());
         if let Some(kid) = self.jwk.kid() {
@@ -72,7 +80,12 @@ impl EncryptionKey {
     }
 
     /// The content key and its wrapped form.
-    fn content_key(&self, enc: ContentEncryption, header: &mut Map<String, Value>, entropy: Entropy<'_>) -> Result<(Vec<u8>, Vec<u8>), JweError> {
+    fn content_key(
+        &self,
+        enc: ContentEncryption,
+        header: &mut Map<String, Value>,
+        entropy: Entropy<'_>,
+    ) -> Result<(Vec<u8>, Vec<u8>), JweError> {
         use KeyManagement::*;
         if self.algorithm == Dir {
             let key = numbers::octets(&self.jwk)?;

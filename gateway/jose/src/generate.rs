@@ -50,7 +50,8 @@ pub fn generate_ec(curve: &str) -> Result<Jwk, SigningError> {
     let d = pair.private_key().as_be_bytes().map_err(|_| SigningError::Crypto)?;
     let point = pair.public_key().as_ref().get(1..).unwrap_or_default();
     let (x, y) = point.split_at(point.len() / 2);
-    let jwk = json!({"kty": "EC", "crv": curve, "x": to_base64url(x), "y": to_base64url(y), "d": to_base64url(d.as_ref())});
+    let jwk =
+        json!({"kty": "EC", "crv": curve, "x": to_base64url(x), "y": to_base64url(y), "d": to_base64url(d.as_ref())});
     Ok(Jwk::from_members(jwk))
 }
 
@@ -69,7 +70,8 @@ pub fn generate_x25519() -> Result<Jwk, SigningError> {
     let key = PrivateKey::generate(&X25519).map_err(|_| SigningError::Crypto)?;
     let public = key.compute_public_key().map_err(|_| SigningError::Crypto)?;
     let seed: Curve25519SeedBin<'_> = key.as_be_bytes().map_err(|_| SigningError::Crypto)?;
-    let jwk = json!({"kty": "OKP", "crv": "X25519", "x": to_base64url(public.as_ref()), "d": to_base64url(seed.as_ref())});
+    let jwk =
+        json!({"kty": "OKP", "crv": "X25519", "x": to_base64url(public.as_ref()), "d": to_base64url(seed.as_ref())});
     Ok(Jwk::from_members(jwk))
 }
 

@@ -102,8 +102,12 @@ impl DecryptionKeys {
         use key_set::KeySetError;
         let mut keys = Vec::new();
         for (position, jwk) in key_set::entries(json, true)?.iter().enumerate() {
-            for &algorithm in allowed.iter().filter(|&&algorithm| fits(jwk, algorithm, &["decrypt", "unwrapKey", "deriveKey", "deriveBits"])) {
-                let unwrapper = load(jwk, algorithm).map_err(|e| KeySetError::BrokenKey { position, problem: e.to_string() })?;
+            for &algorithm in allowed
+                .iter()
+                .filter(|&&algorithm| fits(jwk, algorithm, &["decrypt", "unwrapKey", "deriveKey", "deriveBits"]))
+            {
+                let unwrapper =
+                    load(jwk, algorithm).map_err(|e| KeySetError::BrokenKey { position, problem: e.to_string() })?;
                 keys.push(BoundKey { kid: jwk.kid().map(str::to_owned), algorithm, unwrapper });
             }
         }
@@ -123,7 +127,10 @@ impl DecryptionKeys {
 /// Whether the key may serve `algorithm`: by type, size, `alg`, `use` and `key_ops`.
 pub(crate) fn fits(jwk: &Jwk, algorithm: KeyManagement, operations: &[&str]) -> bool {
     use KeyManagement::*;
-    let octets = |wanted: &[usize]| jwk.text("kty") == Some("oct") && numbers::octets(jwk).is_ok_and(|k| wanted.is_empty() || wanted.contains(&k.len()));
+    let octets = |wanted: &[usize]| {
+        jwk.text("kty") == Some("oct")
+            && numbers::octets(jwk).is_ok_and(|k| wanted.is_empty() || wanted.contains(&k.len()))
+    };
     let kind = match algorithm {
         RsaOaep | RsaOaep256 => jwk.text("kty") == Some("RSA"),
         EcdhEs | EcdhEsA128Kw | EcdhEsA192Kw | EcdhEsA256Kw => agree::is_agreement_key(jwk),
@@ -146,8 +153,11 @@ fn load(jwk: &Jwk, algorithm: KeyManagement) -> Result<Unwrapper, JwkError> {
     match algorithm {
         RsaOaep | RsaOaep256 => {
             let pkcs8 = numbers::pkcs8_of_rsa(&numbers::rsa_private(jwk)?)?;
-            let key = PrivateDecryptingKey::from_pkcs8(&pkcs8).map_err(|_| JwkError::Broken("its numbers are not an RSA key"))?;
-            Ok(Unwrapper::Oaep(OaepPrivateDecryptingKey::new(key).map_err(|_| JwkError::Broken("its numbers are not an RSA key"))?))
+            let key = PrivateDecryptingKey::from_pkcs8(&pkcs8)
+                .map_err(|_| JwkError::Broken("its numbers are not an RSA key"))?;
+            Ok(Unwrapper::Oaep(
+                OaepPrivateDecryptingKey::new(key).map_err(|_| JwkError::Broken("its numbers are not an RSA key"))?,
+            ))
         }
         EcdhEs | EcdhEsA128Kw | EcdhEsA192Kw | EcdhEsA256Kw => agree::private(jwk).map(Unwrapper::Agreement),
         _ => numbers::octets(jwk).map(|k| Unwrapper::Octets(Redacted::new(k))),
@@ -213,11 +223,14 @@ impl Jwe {
             return Err(JweError::TooLarge(text.len()));
         }
         let parts: Vec<&str> = text.split('.').collect();
-        let [protected, key, iv, ciphertext, tag] = parts.as_slice() else { return Err(JweError::Malformed("it must have five parts")) };
+        let [protected, key, iv, ciphertext, tag] = parts.as_slice() else {
+            return Err(JweError::Malformed("it must have five parts"));
+        };
         let recipients = vec![Recipient { header: Map::new(), encrypted_key: part(key)? }];
         let header = object(&part(protected)?)?;
         let aad = protected.as_bytes().to_vec();
-        Self { protected: header, recipients, iv: part(iv)?, ciphertext: part(ciphertext)?, tag: part(tag)?, aad }.checked()
+        Self { protected: header, recipients, iv: part(iv)?, ciphertext: part(ciphertext)?, tag: part(tag)?, aad }
+            .checked()
     }
 
     /// Takes the JSON serialization apart (RFC 7516 §7.2), flattened or with several recipients.
@@ -240,7 +253,9 @@ impl Jwe {
         let shared = map(&whole, "unprotected")?;
         let entries: Vec<&Map<String, Value>> = match whole.get("recipients") {
             None => vec![&whole],
-            Some(Value::Array(all)) if all.len() <= MAX_RECIPIENTS && !whole.contains_key("encrypted_key") => all.iter().filter_map(Value::as_object).collect(),
+            Some(Value::Array(all)) if all.len() <= MAX_RECIPIENTS && !whole.contains_key("encrypted_key") => {
+                all.iter().filter_map(Value::as_object).collect()
+            }
             Some(_) => return Err(Malformed("`recipients` must be a list of up to 8 entries")),
         };
         let mut recipients = Vec::with_capacity(entries.len());
@@ -262,13 +277,16 @@ impl Jwe {
             aad.extend_from_slice(extra.as_bytes());
         }
         let read = |name: &str| member(&whole, name).and_then(|text| part(&text));
-        Self { protected: header, recipients, iv: read("iv")?, ciphertext: read("ciphertext")?, tag: read("tag")?, aad }.checked()
+        Self { protected: header, recipients, iv: read("iv")?, ciphertext: read("ciphertext")?, tag: read("tag")?, aad }
+            .checked()
     }
 
     fn checked(self) -> Result<Self, JweError> {
         for Recipient { header, .. } in &self.recipients {
             if header.keys().any(|name| self.protected.contains_key(name) || name == "zip" || name == "crit") {
-                return Err(JweError::Malformed("headers must not share members, and `zip` and `crit` must be protected"));
+                return Err(JweError::Malformed(
+                    "headers must not share members, and `zip` and `crit` must be protected",
+                ));
             }
         }
         if self.protected.contains_key("crit") {
@@ -305,7 +323,12 @@ impl Jwe {
         Err(missing.unwrap_or(JweError::CannotDecrypt))
     }
 
-    fn decrypt_for(&self, recipient: &Recipient, key: &BoundKey, expected: &JweExpectations<'_>) -> Result<Decrypted, JweError> {
+    fn decrypt_for(
+        &self,
+        recipient: &Recipient,
+        key: &BoundKey,
+        expected: &JweExpectations<'_>,
+    ) -> Result<Decrypted, JweError> {
         let enc = self.text(recipient, "enc").ok_or(JweError::Malformed("`enc` is missing"))?;
         let content_encryption = ContentEncryption::from_name(enc)
             .filter(|enc| expected.content_encryption.contains(enc))
@@ -318,7 +341,13 @@ impl Jwe {
         let cek = self.content_key(recipient, key, content_encryption)?;
         let payload = content::open(content_encryption, &cek, &self.iv, &self.aad, &self.ciphertext, &self.tag)?;
         let payload = if compressed { inflate(&payload)? } else { payload };
-        Ok(Decrypted { payload, kid: key.kid.clone(), algorithm: key.algorithm, content_encryption, header: self.protected.clone() })
+        Ok(Decrypted {
+            payload,
+            kid: key.kid.clone(),
+            algorithm: key.algorithm,
+            content_encryption,
+            header: self.protected.clone(),
+        })
     }
 
     fn content_key(&self, recipient: &Recipient, key: &BoundKey, enc: ContentEncryption) -> Result<Vec<u8>, JweError> {
@@ -329,7 +358,12 @@ impl Jwe {
             (RsaOaep, Unwrapper::Oaep(private)) => oaep(private, &OAEP_SHA1_MGF1SHA1, wrapped),
             (RsaOaep256, Unwrapper::Oaep(private)) => oaep(private, &OAEP_SHA256_MGF1SHA256, wrapped),
             (algorithm, Unwrapper::Agreement(private)) => {
-                let epk = self.protected.get("epk").or_else(|| recipient.header.get("epk")).cloned().and_then(Jwk::from_value);
+                let epk = self
+                    .protected
+                    .get("epk")
+                    .or_else(|| recipient.header.get("epk"))
+                    .cloned()
+                    .and_then(Jwk::from_value);
                 let secret = agree::shared_secret(private, &epk.ok_or(JweError::Malformed("`epk` is missing"))?)?;
                 let party = |name: &str| self.text(recipient, name).map_or(Ok(Vec::new()), part);
                 let (id, size) = agreed(algorithm, enc);
@@ -342,10 +376,14 @@ impl Jwe {
             }
             (Dir, Unwrapper::Octets(key)) if wrapped.is_empty() => Ok(key.reveal().clone()),
             (A128Kw | A192Kw | A256Kw, Unwrapper::Octets(key)) => wrap::unwrap(key.reveal(), wrapped),
-            (A128GcmKw | A192GcmKw | A256GcmKw, Unwrapper::Octets(key)) => content::gcm_open(key.reveal(), &bytes("iv")?, b"", wrapped, &bytes("tag")?),
+            (A128GcmKw | A192GcmKw | A256GcmKw, Unwrapper::Octets(key)) => {
+                content::gcm_open(key.reveal(), &bytes("iv")?, b"", wrapped, &bytes("tag")?)
+            }
             (Pbes2Hs256A128Kw | Pbes2Hs384A192Kw | Pbes2Hs512A256Kw, Unwrapper::Octets(password)) => {
                 let rounds = self.protected.get("p2c").or_else(|| recipient.header.get("p2c")).and_then(Value::as_u64);
-                let rounds = rounds.and_then(|rounds| u32::try_from(rounds).ok()).filter(|rounds| (MIN_ROUNDS..=MAX_ROUNDS).contains(rounds));
+                let rounds = rounds
+                    .and_then(|rounds| u32::try_from(rounds).ok())
+                    .filter(|rounds| (MIN_ROUNDS..=MAX_ROUNDS).contains(rounds));
                 let rounds = rounds.ok_or(JweError::TooMuchWork("`p2c` must be between 1,000 and 100,000"))?;
                 let derived = password_key(key.algorithm, password.reveal(), &bytes("p2s")?, rounds)?;
                 wrap::unwrap(&derived, wrapped)
@@ -355,7 +393,11 @@ impl Jwe {
     }
 }
 
-fn oaep(private: &OaepPrivateDecryptingKey, algorithm: &'static aws_lc_rs::rsa::OaepAlgorithm, wrapped: &[u8]) -> Result<Vec<u8>, JweError> {
+fn oaep(
+    private: &OaepPrivateDecryptingKey,
+    algorithm: &'static aws_lc_rs::rsa::OaepAlgorithm,
+    wrapped: &[u8],
+) -> Result<Vec<u8>, JweError> {
     let mut out = vec![0; private.min_output_size()];
     private.decrypt(algorithm, wrapped, &mut out, None).map(|bytes| bytes.to_vec()).map_err(|_| JweError::CannotDecrypt)
 }
@@ -371,7 +413,12 @@ pub(crate) fn agreed(algorithm: KeyManagement, enc: ContentEncryption) -> (&'sta
 }
 
 /// RFC 7518 §4.8.1.1: the salt is the algorithm's name, a zero byte and `p2s`.
-pub(crate) fn password_key(algorithm: KeyManagement, password: &[u8], p2s: &[u8], rounds: u32) -> Result<Vec<u8>, JweError> {
+pub(crate) fn password_key(
+    algorithm: KeyManagement,
+    password: &[u8],
+    p2s: &[u8],
+    rounds: u32,
+) -> Result<Vec<u8>, JweError> {
     let (prf, size) = match algorithm {
         KeyManagement::Pbes2Hs256A128Kw => (pbkdf2::PBKDF2_HMAC_SHA256, 16),
         KeyManagement::Pbes2Hs384A192Kw => (pbkdf2::PBKDF2_HMAC_SHA384, 24),

@@ -124,7 +124,10 @@ impl Jwk {
             "oct" => &["k", "kty"],
             _ => return None,
         };
-        let members = required.iter().map(|name| Some(format!("{}:{}", json!(name), json!(self.text(name)?)))).collect::<Option<Vec<_>>>()?;
+        let members = required
+            .iter()
+            .map(|name| Some(format!("{}:{}", json!(name), json!(self.text(name)?))))
+            .collect::<Option<Vec<_>>>()?;
         let canonical = format!("{{{}}}", members.join(","));
         Some(to_base64url(digest(&SHA256, canonical.as_bytes()).as_ref()))
     }

@@ -145,14 +145,24 @@ pub struct VerifiedJws {
 
 impl Header {
     /// Reads the merged header. `protected` alone may hold `crit` and `b64` (RFC 7515 §4.1.11, RFC 7797 §3).
-    fn read(protected: Map<String, Value>, unprotected: Map<String, Value>, may_be_unencoded: bool) -> Result<Self, TokenError> {
+    fn read(
+        protected: Map<String, Value>,
+        unprotected: Map<String, Value>,
+        may_be_unencoded: bool,
+    ) -> Result<Self, TokenError> {
         use TokenError::Malformed;
         if unprotected.keys().any(|name| protected.contains_key(name) || name == "crit" || name == "b64") {
-            return Err(Malformed("protected and unprotected header must not share members, and `crit` and `b64` must be protected"));
+            return Err(Malformed(
+                "protected and unprotected header must not share members, and `crit` and `b64` must be protected",
+            ));
         }
         let unencoded = match (protected.get("b64"), protected.get("crit")) {
             (None, None) => false,
-            (Some(Value::Bool(encoded)), Some(Value::Array(crit))) if may_be_unencoded && crit.len() == 1 && crit.iter().all(|name| name == "b64") => !encoded,
+            (Some(Value::Bool(encoded)), Some(Value::Array(crit)))
+                if may_be_unencoded && crit.len() == 1 && crit.iter().all(|name| name == "b64") =>
+            {
+                !encoded
+            }
             (_, Some(_)) => return Err(TokenError::Critical),
             // Unencoded payloads are another reading of the same bytes.
             (Some(_), None) => return Err(Malformed("`b64` is not accepted")),
@@ -169,13 +179,25 @@ impl Header {
         };
         let x5c = match member("x5c") {
             None => None,
-            Some(Value::Array(chain)) => {
-                Some(chain.iter().map(|c| c.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>().ok_or(Malformed("`x5c` must be a list of texts"))?)
-            }
+            Some(Value::Array(chain)) => Some(
+                chain
+                    .iter()
+                    .map(|c| c.as_str().map(str::to_owned))
+                    .collect::<Option<Vec<_>>>()
+                    .ok_or(Malformed("`x5c` must be a list of texts"))?,
+            ),
             Some(_) => return Err(Malformed("`x5c` must be a list of texts")),
         };
         let jwk = protected.get("jwk").cloned();
-        Ok(Self { alg: text("alg")?.ok_or(Malformed("`alg` is missing"))?, jwk, kid: text("kid")?, typ: text("typ")?, x5t: text("x5t#S256")?, x5c, unencoded })
+        Ok(Self {
+            alg: text("alg")?.ok_or(Malformed("`alg` is missing"))?,
+            jwk,
+            kid: text("kid")?,
+            typ: text("typ")?,
+            x5t: text("x5t#S256")?,
+            x5c,
+            unencoded,
+        })
     }
 
     pub(crate) fn check_type(&self, types: &[String]) -> Result<(), TokenError> {
@@ -213,7 +235,9 @@ impl<'t> Jws<'t> {
         let signature = part(signature)?;
         match form.detached {
             None => Ok(Self { signed: Signed::AsWritten(signed), payload: part(payload)?, signature, header }),
-            Some(detached) if payload.is_empty() => Ok(Self { signed: built(protected, detached, &header), payload: detached.to_vec(), signature, header }),
+            Some(detached) if payload.is_empty() => {
+                Ok(Self { signed: built(protected, detached, &header), payload: detached.to_vec(), signature, header })
+            }
             Some(_) => Err(Malformed("the payload must be empty where it travels apart")),
         }
     }
@@ -229,13 +253,20 @@ impl<'t> Jws<'t> {
             _ => return Err(Malformed("`payload` must be text, and absent where it travels apart")),
         };
         let signatures: Vec<&Map<String, Value>> = match (whole.get("signatures"), whole.get("signature")) {
-            (Some(Value::Array(all)), None) if all.len() <= MAX_SIGNATURES => all.iter().filter_map(Value::as_object).collect(),
+            (Some(Value::Array(all)), None) if all.len() <= MAX_SIGNATURES => {
+                all.iter().filter_map(Value::as_object).collect()
+            }
             (None, Some(_)) => vec![&whole],
             _ => return Err(Malformed("there must be `signature`, or `signatures` with up to 8 entries")),
         };
         let mut out = Vec::with_capacity(signatures.len());
         for entry in signatures {
-            let text = |name: &str| entry.get(name).map(|value| value.as_str().ok_or(Malformed("`protected` and `signature` must be texts"))).transpose();
+            let text = |name: &str| {
+                entry
+                    .get(name)
+                    .map(|value| value.as_str().ok_or(Malformed("`protected` and `signature` must be texts")))
+                    .transpose()
+            };
             let protected = text("protected")?.unwrap_or_default();
             let unprotected = match entry.get("header") {
                 None => Map::new(),
@@ -246,7 +277,9 @@ impl<'t> Jws<'t> {
             let header = Header::read(read, unprotected, true)?;
             let signature = part(text("signature")?.ok_or(Malformed("`signature` is missing"))?)?;
             let (signed, payload) = match (payload_text, form.detached) {
-                (Some(payload), _) if header.unencoded => (built(protected, payload.as_bytes(), &header), payload.as_bytes().to_vec()),
+                (Some(payload), _) if header.unencoded => {
+                    (built(protected, payload.as_bytes(), &header), payload.as_bytes().to_vec())
+                }
                 (Some(payload), _) => (Signed::Built(format!("{protected}.{payload}").into_bytes()), part(payload)?),
                 (None, detached) => {
                     let detached = detached.unwrap_or_default();
@@ -291,9 +324,12 @@ impl<'t> Jws<'t> {
     /// of `algorithms`.
     pub fn verify(self, keys: &KeySet, algorithms: &[Algorithm]) -> Result<VerifiedJws, TokenError> {
         let Header { alg, kid, x5t, .. } = &self.header;
-        let algorithm =
-            Algorithm::from_name(alg).filter(|algorithm| algorithms.contains(algorithm)).ok_or_else(|| TokenError::AlgorithmNotAllowed(alg.clone()))?;
-        let key = keys.select(kid.as_deref(), x5t.as_deref(), algorithm).ok_or_else(|| TokenError::UnknownKey { kid: quoted(kid.as_deref()), algorithm })?;
+        let algorithm = Algorithm::from_name(alg)
+            .filter(|algorithm| algorithms.contains(algorithm))
+            .ok_or_else(|| TokenError::AlgorithmNotAllowed(alg.clone()))?;
+        let key = keys
+            .select(kid.as_deref(), x5t.as_deref(), algorithm)
+            .ok_or_else(|| TokenError::UnknownKey { kid: quoted(kid.as_deref()), algorithm })?;
         let signed = match &self.signed {
             Signed::AsWritten(text) => text.as_bytes(),
             Signed::Built(bytes) => bytes,

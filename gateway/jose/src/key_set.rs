@@ -24,7 +24,9 @@ pub enum KeySetError {
     #[error("the key set must be an object with a `keys` list")]
     NotAKeySet,
     /// Someone published a private or symmetric key. Nothing of the set can be trusted any more.
-    #[error("the key set holds a private or symmetric key (key {position}): publish public keys only and replace that key")]
+    #[error(
+        "the key set holds a private or symmetric key (key {position}): publish public keys only and replace that key"
+    )]
     PrivateKey {
         /// Counted from 0.
         position: usize,
@@ -114,7 +116,8 @@ impl KeySet {
                 if kid.is_some() && keys.iter().any(|k| k.kid == kid && k.algorithm == algorithm) {
                     return Err(KeySetError::DuplicateKid(kid.unwrap_or_default()));
                 }
-                let verifier = load(jwk, algorithm).map_err(|e| KeySetError::BrokenKey { position, problem: e.to_string() })?;
+                let verifier =
+                    load(jwk, algorithm).map_err(|e| KeySetError::BrokenKey { position, problem: e.to_string() })?;
                 let x5t = jwk.text("x5t#S256").map(str::to_owned);
                 keys.push(BoundKey { kid, x5t, algorithm, verifier });
             }
@@ -143,7 +146,9 @@ impl KeySet {
         let mut fitting = self.keys.iter().filter(|key| key.algorithm == algorithm);
         match (kid, x5t) {
             (Some(kid), _) => fitting.find(|key| key.kid.as_deref() == Some(kid)),
-            (None, Some(x5t)) if self.keys.iter().any(|key| key.x5t.is_some()) => fitting.find(|key| key.x5t.as_deref() == Some(x5t)),
+            (None, Some(x5t)) if self.keys.iter().any(|key| key.x5t.is_some()) => {
+                fitting.find(|key| key.x5t.as_deref() == Some(x5t))
+            }
             (None, _) => fitting.next().filter(|_| fitting.next().is_none()),
         }
     }

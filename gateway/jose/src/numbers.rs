@@ -22,7 +22,9 @@ pub(crate) fn rsa_public(jwk: &Jwk) -> Result<Vec<u8>, JwkError> {
         return Err(JwkError::Broken("`e` must be an odd number greater than 1"));
     }
     if is_roca(&n) {
-        return Err(JwkError::Broken("the RSA key has the fingerprint of CVE-2017-15361 and can be factored: replace it"));
+        return Err(JwkError::Broken(
+            "the RSA key has the fingerprint of CVE-2017-15361 and can be factored: replace it",
+        ));
     }
     let key = pkcs1::RsaPublicKey { modulus: uint(&n)?, public_exponent: uint(&e)? };
     key.to_der().map_err(|_| BAD_DER)
@@ -81,7 +83,9 @@ pub(crate) fn scalar(jwk: &Jwk, size: usize) -> Result<Vec<u8>, JwkError> {
 
 /// A 32-byte value of an OKP key (RFC 8037 §2).
 pub(crate) fn okp(jwk: &Jwk, name: &'static str) -> Result<Vec<u8>, JwkError> {
-    jwk.bytes(name).filter(|bytes| bytes.len() == 32).ok_or(JwkError::Broken("`x` and `d` must be 32 bytes of base64url"))
+    jwk.bytes(name)
+        .filter(|bytes| bytes.len() == 32)
+        .ok_or(JwkError::Broken("`x` and `d` must be 32 bytes of base64url"))
 }
 
 /// The bytes of a symmetric key.
@@ -95,7 +99,9 @@ fn is_roca(modulus: &[u8]) -> bool {
     const PRIMES: [u32; 17] = [11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157];
     PRIMES.iter().all(|&prime| {
         let remainder = modulus.iter().fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
-        std::iter::successors(Some(1), |power| Some(power * (65_537 % prime) % prime)).take(prime as usize).any(|power| power == remainder)
+        std::iter::successors(Some(1), |power| Some(power * (65_537 % prime) % prime))
+            .take(prime as usize)
+            .any(|power| power == remainder)
     })
 }
 

@@ -1,7 +1,9 @@
 //! AES key wrap (RFC 3394) for 128, 192 and 256 bits, on the crypto library's block cipher: its own
 //! key wrap has no 192 bits.
 
-use aws_lc_rs::cipher::{AES_128, AES_192, AES_256, Algorithm, DecryptingKey, DecryptionContext, EncryptingKey, UnboundCipherKey};
+use aws_lc_rs::cipher::{
+    AES_128, AES_192, AES_256, Algorithm, DecryptingKey, DecryptionContext, EncryptingKey, UnboundCipherKey,
+};
 
 use crate::JweError;
 

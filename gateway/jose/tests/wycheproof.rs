@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 /// The groups of one file; `None` where the vectors are missing.
 fn groups(file: &str) -> Option<Vec<Value>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors/wycheproof/testvectors_v1").join(file);
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors/wycheproof/testvectors_v1").join(file);
     let Ok(text) = std::fs::read_to_string(&path) else {
         assert!(std::env::var_os("CI").is_none(), "CI must have the vectors at {}", path.display());
         println!("skipped: no Wycheproof vectors at {}", path.display());
@@ -40,7 +41,11 @@ fn every_signature_vector_has_the_right_verdict() {
         let symmetric = group["private"]["kty"] == "oct";
         let key = if symmetric { &group["private"] } else { &group["public"] };
         let document = json!({ "keys": [key] }).to_string();
-        let keys = if symmetric { KeySet::parse_secret(document.as_bytes(), Algorithm::ALL) } else { KeySet::parse(document.as_bytes(), Algorithm::ALL) };
+        let keys = if symmetric {
+            KeySet::parse_secret(document.as_bytes(), Algorithm::ALL)
+        } else {
+            KeySet::parse(document.as_bytes(), Algorithm::ALL)
+        };
         for test in tests(&group) {
             let text = text(&test["jws"]);
             let accepted = keys.as_ref().is_ok_and(|keys| verify(keys, &text));
@@ -58,11 +63,21 @@ fn every_signature_vector_has_the_right_verdict() {
             // Ignoring characters outside the alphabet (RFC 2045) gives one token many spellings: refused here.
             let ignorable = comment.starts_with("InvalidCharacterInserted") && !accepted;
             if unpadded || ignorable {
-                skipped.push(format!("{} {comment}: {}", test["tcId"], if unpadded { "it has no padding" } else { "stricter here" }));
+                skipped.push(format!(
+                    "{} {comment}: {}",
+                    test["tcId"],
+                    if unpadded { "it has no padding" } else { "stricter here" }
+                ));
                 continue;
             }
             if accepted != (test["result"] == "valid") {
-                wrong.push(format!("{} {} should be {}: {:?}", test["tcId"], test["comment"], test["result"], keys.as_ref().err()));
+                wrong.push(format!(
+                    "{} {} should be {}: {:?}",
+                    test["tcId"],
+                    test["comment"],
+                    test["result"],
+                    keys.as_ref().err()
+                ));
             }
             checked += 1;
         }
@@ -74,10 +89,15 @@ fn every_signature_vector_has_the_right_verdict() {
 #[test]
 fn every_encryption_vector_has_the_right_verdict() {
     let Some(groups) = groups("json_web_encryption_test.json") else { return };
-    let expected = JweExpectations { key_management: KeyManagement::ALL, content_encryption: ContentEncryption::ALL, compressed: true };
+    let expected = JweExpectations {
+        key_management: KeyManagement::ALL,
+        content_encryption: ContentEncryption::ALL,
+        compressed: true,
+    };
     let (mut checked, mut wrong, mut skipped) = (0, Vec::new(), Vec::new());
     for group in groups {
-        let keys = DecryptionKeys::parse(json!({ "keys": [group["private"]] }).to_string().as_bytes(), KeyManagement::ALL);
+        let keys =
+            DecryptionKeys::parse(json!({ "keys": [group["private"]] }).to_string().as_bytes(), KeyManagement::ALL);
         for test in tests(&group) {
             let parsed = Jwe::parse(&text(&test["jwe"]));
             let opened = keys.as_ref().ok().and_then(|keys| parsed.and_then(|jwe| jwe.decrypt(keys, &expected)).ok());
@@ -87,11 +107,19 @@ fn every_encryption_vector_has_the_right_verdict() {
                 continue;
             }
             let right = match &opened {
-                Some(opened) => test["result"] == "valid" && test["pt"].as_str().is_none_or(|pt| pt == hex(&opened.payload)),
+                Some(opened) => {
+                    test["result"] == "valid" && test["pt"].as_str().is_none_or(|pt| pt == hex(&opened.payload))
+                }
                 None => test["result"] != "valid",
             };
             if !right {
-                wrong.push(format!("{} {} should be {} ({:?})", test["tcId"], test["comment"], test["result"], keys.as_ref().err()));
+                wrong.push(format!(
+                    "{} {} should be {} ({:?})",
+                    test["tcId"],
+                    test["comment"],
+                    test["result"],
+                    keys.as_ref().err()
+                ));
             }
             checked += 1;
         }
@@ -107,16 +135,23 @@ fn hex(bytes: &[u8]) -> String {
 /// Sets of keys that must not be served, and what must not be verified with them.
 #[test]
 fn every_key_vector_has_the_right_verdict() {
-    let expected = JweExpectations { key_management: KeyManagement::ALL, content_encryption: ContentEncryption::ALL, compressed: false };
+    let expected = JweExpectations {
+        key_management: KeyManagement::ALL,
+        content_encryption: ContentEncryption::ALL,
+        compressed: false,
+    };
     let (mut checked, mut wrong) = (0, Vec::new());
     for file in ["json_web_key_test.json", "json_web_crypto_test.json"] {
         let Some(groups) = groups(file) else { return };
         for group in groups {
             for test in tests(&group) {
-                let set = |key: &Value| if key.get("keys").is_some() { key.to_string() } else { json!({ "keys": [key] }).to_string() };
+                let set = |key: &Value| {
+                    if key.get("keys").is_some() { key.to_string() } else { json!({ "keys": [key] }).to_string() }
+                };
                 let (private, public) = (set(&group["private"]), set(&group["public"]));
                 let accepted = if let Some(jws) = test.get("jws").map(text) {
-                    let keys = KeySet::parse(public.as_bytes(), Algorithm::ALL).or_else(|_| KeySet::parse_secret(private.as_bytes(), Algorithm::ALL));
+                    let keys = KeySet::parse(public.as_bytes(), Algorithm::ALL)
+                        .or_else(|_| KeySet::parse_secret(private.as_bytes(), Algorithm::ALL));
                     keys.is_ok_and(|keys| verify(&keys, &jws))
                 } else if let Some(jwe) = test.get("jwe").map(text) {
                     let keys = DecryptionKeys::parse(private.as_bytes(), KeyManagement::ALL);
@@ -125,7 +160,10 @@ fn every_key_vector_has_the_right_verdict() {
                     panic!("a vector of an unknown kind: {test}");
                 };
                 if accepted != (test["result"] == "valid") {
-                    wrong.push(format!("{file} {} {} {} should be {}", test["tcId"], group["comment"], test["comment"], test["result"]));
+                    wrong.push(format!(
+                        "{file} {} {} {} should be {}",
+                        test["tcId"], group["comment"], test["comment"], test["result"]
+                    ));
                 }
                 checked += 1;
             }

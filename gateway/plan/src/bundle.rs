@@ -32,7 +32,9 @@ pub struct Bundle {
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// The packed bundle does not fit a Secret.
-    #[error("the configuration is {0} bytes packed and a Secret holds 1,000,000: split the namespace or remove credentials")]
+    #[error(
+        "the configuration is {0} bytes packed and a Secret holds 1,000,000: split the namespace or remove credentials"
+    )]
     TooLarge(usize),
     /// The bundle was written by a newer operator.
     #[error("the bundle has format {found} and this gateway reads up to {FORMAT}: upgrade the gateway")]

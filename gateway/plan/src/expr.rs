@@ -41,8 +41,16 @@ pub enum Variable {
 
 impl Variable {
     /// Every variable.
-    pub const ALL: &'static [Variable] =
-        &[Variable::Token, Variable::Identity, Variable::Credential, Variable::Request, Variable::Source, Variable::Env, Variable::Jose, Variable::Now];
+    pub const ALL: &'static [Variable] = &[
+        Variable::Token,
+        Variable::Identity,
+        Variable::Credential,
+        Variable::Request,
+        Variable::Source,
+        Variable::Env,
+        Variable::Jose,
+        Variable::Now,
+    ];
 
     /// The name as it is written.
     pub const fn name(self) -> &'static str {
@@ -125,7 +133,8 @@ impl Expr {
 }
 
 fn is_identifier(member: &str) -> bool {
-    member.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_') && member.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    member.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        && member.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 impl fmt::Display for Expr {
@@ -148,9 +157,13 @@ mod tests {
 
     #[test]
     fn a_member_access_reads_back() {
-        for text in
-            ["token.sub", "token.realm_access.roles", "token[\"https://example.com/roles\"].names", "identity.attributes.tenant", "request.headers[\"x-a\"]"]
-        {
+        for text in [
+            "token.sub",
+            "token.realm_access.roles",
+            "token[\"https://example.com/roles\"].names",
+            "identity.attributes.tenant",
+            "request.headers[\"x-a\"]",
+        ] {
             assert_eq!(Expr::member(text).unwrap().unwrap().to_string(), text);
         }
     }

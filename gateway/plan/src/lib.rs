@@ -24,21 +24,27 @@ pub use address::is_local_address;
 pub use bundle::{Bundle, BundleError, FORMAT};
 pub use expr::{Expr, Variable};
 pub use jose::{
-    CertificateHeaders, Consume, Decrypt, Destination, Encrypt, EncryptionKeyRef, ExpectedClaims, JoseStep, JoseStepKind, KeyChoice, MadeClaims, Message,
-    Place, Produce, Sign, SignedForm, SigningKeyRef, VerificationKeys, Verify,
+    CertificateHeaders, Consume, Decrypt, Destination, Encrypt, EncryptionKeyRef, ExpectedClaims, JoseStep,
+    JoseStepKind, KeyChoice, MadeClaims, Message, Place, Produce, Sign, SignedForm, SigningKeyRef, VerificationKeys,
+    Verify,
 };
 pub use llm::{Llm, LlmProvider, TokenQuota};
 pub use path::{PathError, canonical_path};
 pub use policy::{
-    ApiKeyMethod, Base64Method, BasicMethod, Confirmation, Credential, CredentialForwarding, DigestAlgorithm, DigestMethod, DigestUser, Disclosure, Grant,
-    HeaderMapping, IdentityMapping, IntrospectionMethod, Issuer, JwtMethod, KeySource, LayoutPart, Method, MethodKind, NameSet, Policy, Proof, Quality,
-    Require, Rule, Source, Subject, TokenExchange, UpstreamSettings,
+    ApiKeyMethod, Base64Method, BasicMethod, Confirmation, Credential, CredentialForwarding, DigestAlgorithm,
+    DigestMethod, DigestUser, Disclosure, Grant, HeaderMapping, IdentityMapping, IntrospectionMethod, Issuer,
+    JwtMethod, KeySource, LayoutPart, Method, MethodKind, NameSet, Policy, Proof, Quality, Require, Rule, Source,
+    Subject, TokenExchange, UpstreamSettings,
 };
-pub use route::{Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, PathMatch, RouteEntry, RouteRule, Timeouts, VirtualHost};
+pub use route::{
+    Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, PathMatch, RouteEntry, RouteRule, Timeouts,
+    VirtualHost,
+};
 pub use secret::{CONTROL_TOKEN, SecretHandle, Secrets};
 pub use sign_in::{
-    Door, Federation, FederationKind, LOGIN_COOKIE, OidcProvider, Pages, PersonCredentials, ProviderAuthentication, ProviderEndpoints, RequiredClaim,
-    RoleMapping, SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE, SamlMetadata, SamlProvider, SignInMethod, StepUp,
+    Door, Federation, FederationKind, LOGIN_COOKIE, OidcProvider, Pages, PersonCredentials, ProviderAuthentication,
+    ProviderEndpoints, RequiredClaim, RoleMapping, SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE,
+    SamlMetadata, SamlProvider, SignInMethod, StepUp,
 };
 pub use tls::{CertificateName, MtlsMethod, NameRule, Network, OutgoingTls, ServerCertificate};
 pub use token_service::{ClientAuthentication, Endpoint, OauthClient, ServiceKey, TokenGrant, TokenService};

@@ -55,7 +55,9 @@ fn check_characters(bytes: &[u8]) -> Result<bool, PathError> {
     for byte in bytes {
         match byte {
             b'%' => escaped = true,
-            b';' | b'\\' | b'#' | b'?' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' => return Err(PathError::ForbiddenCharacter),
+            b';' | b'\\' | b'#' | b'?' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' => {
+                return Err(PathError::ForbiddenCharacter);
+            }
             0x21..=0x7e => {}
             _ => return Err(PathError::ForbiddenCharacter),
         }
@@ -79,7 +81,9 @@ fn resolve_escapes(path: &str) -> Result<String, PathError> {
         };
         let value = (high << 4 | low) as u8;
         match value {
-            b'/' | b'\\' | b'.' | b';' | b'%' | b'?' | b'#' | 0x00..=0x1f | 0x7f => return Err(PathError::HiddenCharacter),
+            b'/' | b'\\' | b'.' | b';' | b'%' | b'?' | b'#' | 0x00..=0x1f | 0x7f => {
+                return Err(PathError::HiddenCharacter);
+            }
             b'-' | b'_' | b'~' | b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(char::from(value)),
             _ => out.push_str(&format!("%{value:02X}")),
         }
@@ -95,7 +99,17 @@ mod tests {
 
     #[test]
     fn plain_paths_are_their_own_canonical_form() {
-        for path in ["/", "/orders", "/orders/", "/a/b.c/d-e_f~g", "/a%20b", "/caf%C3%A9", "/a:b@c!$&'()*+,=", "/...", "/.well-known/x"] {
+        for path in [
+            "/",
+            "/orders",
+            "/orders/",
+            "/a/b.c/d-e_f~g",
+            "/a%20b",
+            "/caf%C3%A9",
+            "/a:b@c!$&'()*+,=",
+            "/...",
+            "/.well-known/x",
+        ] {
             assert_eq!(canonical_path(path).as_deref(), Ok(path));
         }
     }

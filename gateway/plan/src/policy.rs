@@ -1,7 +1,9 @@
 use idm_types::{Algorithm, MethodName, RoleName, RuleName, Skew, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Expr, JoseStep, Llm, MtlsMethod, OauthClient, ObjectKey, OutgoingTls, SecretHandle, SignInMethod, TokenService};
+use crate::{
+    Expr, JoseStep, Llm, MtlsMethod, OauthClient, ObjectKey, OutgoingTls, SecretHandle, SignInMethod, TokenService,
+};
 
 /// One IdentityPolicy, resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,7 +19,8 @@ pub struct Policy {
     pub methods: Vec<Method>,
     /// How a verified caller becomes attributes.
     pub identity: IdentityMapping,
-    /// Authorization: every rule that applies must allow; with rules and none applying, deny. Empty: authenticated is enough.
+    /// Authorization: every rule that applies must allow; with rules and none applying, deny. Empty: authenticated is
+    /// enough.
     pub rules: Vec<Rule>,
     /// JOSE objects that are opened and made, in order.
     pub jose: Vec<JoseStep>,

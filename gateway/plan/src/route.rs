@@ -45,7 +45,8 @@ pub struct RouteEntry {
 pub enum PathMatch {
     /// The whole path.
     Exact(String),
-    /// Whole segments from the start: `/a` covers `/a` and `/a/b`, not `/ab`. Without a trailing slash; empty: every path.
+    /// Whole segments from the start: `/a` covers `/a` and `/a/b`, not `/ab`. Without a trailing slash; empty: every
+    /// path.
     Prefix(String),
 }
 

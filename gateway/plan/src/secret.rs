@@ -56,7 +56,9 @@ impl Secrets {
 
 impl PartialEq for Secrets {
     fn eq(&self, other: &Self) -> bool {
-        let values = |secrets: &Self| secrets.0.iter().map(|(handle, value)| (handle.clone(), value.reveal().clone())).collect::<Vec<_>>();
+        let values = |secrets: &Self| {
+            secrets.0.iter().map(|(handle, value)| (handle.clone(), value.reveal().clone())).collect::<Vec<_>>()
+        };
         self.0.len() == other.0.len() && values(self) == values(other)
     }
 }

@@ -121,9 +121,17 @@ mod tests {
     #[test]
     fn a_network_holds_its_addresses_and_no_others() {
         let holds = |network: &str, address: &str| Network::parse(network).unwrap().contains(address.parse().unwrap());
-        assert!(holds("10.0.0.0/8", "10.255.0.1") && holds("10.0.0.0/8", "::ffff:10.1.2.3") && !holds("10.0.0.0/8", "11.0.0.1"));
+        assert!(
+            holds("10.0.0.0/8", "10.255.0.1")
+                && holds("10.0.0.0/8", "::ffff:10.1.2.3")
+                && !holds("10.0.0.0/8", "11.0.0.1")
+        );
         assert!(holds("192.0.2.7", "192.0.2.7") && !holds("192.0.2.7", "192.0.2.8"));
-        assert!(holds("2001:db8::/32", "2001:db8:1::1") && !holds("2001:db8::/32", "2001:db9::1") && !holds("0.0.0.0/0", "::1"));
+        assert!(
+            holds("2001:db8::/32", "2001:db8:1::1")
+                && !holds("2001:db8::/32", "2001:db9::1")
+                && !holds("0.0.0.0/0", "::1")
+        );
         for wrong in ["", "10.0.0.1/8", "10.0.0.0/33", "x/8", "10.0.0.0/"] {
             assert_eq!(Network::parse(wrong), None, "{wrong}");
         }

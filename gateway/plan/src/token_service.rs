@@ -108,7 +108,10 @@ impl Endpoint {
             Endpoint::Revocation => vec![format!("{base}/revoke")],
             Endpoint::Introspection => vec![format!("{base}/introspect")],
             Endpoint::Keys => vec![format!("{base}/.well-known/jwks.json")],
-            Endpoint::Metadata => vec![format!("/.well-known/oauth-authorization-server{base}"), format!("{base}/.well-known/openid-configuration")],
+            Endpoint::Metadata => vec![
+                format!("/.well-known/oauth-authorization-server{base}"),
+                format!("{base}/.well-known/openid-configuration"),
+            ],
         }
     }
 }
@@ -162,7 +165,9 @@ impl ClientAuthentication {
     /// The names of RFC 8414 §2 and RFC 8705 §2.1.1.
     pub const fn names(&self) -> &'static [&'static str] {
         match self {
-            ClientAuthentication::Secret { .. } | ClientAuthentication::Password { .. } => &["client_secret_basic", "client_secret_post"],
+            ClientAuthentication::Secret { .. } | ClientAuthentication::Password { .. } => {
+                &["client_secret_basic", "client_secret_post"]
+            }
             ClientAuthentication::Assertion { .. } => &["private_key_jwt"],
             ClientAuthentication::Certificate(_) => &["tls_client_auth"],
         }

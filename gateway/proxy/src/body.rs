@@ -159,7 +159,10 @@ impl ResponseBody {
             let frame = frame.map_err(|error| Stop::new(Reason::UpstreamFailed, error.to_string()))?;
             let Ok(data) = frame.into_data() else { continue };
             if whole.len() + data.len() > MAX_HELD {
-                return Err(Stop::new(Reason::UpstreamFailed, "the response is larger than the 1 MiB that can be signed or encrypted"));
+                return Err(Stop::new(
+                    Reason::UpstreamFailed,
+                    "the response is larger than the 1 MiB that can be signed or encrypted",
+                ));
             }
             whole.extend_from_slice(&data);
         }

@@ -26,7 +26,12 @@ impl Canonical {
     }
 
     /// Reads host and path; the error says what was wrong, for the audit.
-    pub(crate) fn of(method: &http::Method, uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Self, (Reason, &'static str)> {
+    pub(crate) fn of(
+        method: &http::Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        version: Version,
+    ) -> Result<Self, (Reason, &'static str)> {
         if method == http::Method::CONNECT {
             return Err((Reason::MalformedRequest, "CONNECT is for proxies of another kind"));
         }
@@ -58,7 +63,11 @@ fn path_problem(error: idm_plan::PathError) -> &'static str {
 }
 
 /// The one authority a request names. Host header, `:authority` and an absolute target must agree.
-pub(crate) fn authority<'r>(uri: &'r Uri, headers: &'r HeaderMap, version: Version) -> Result<&'r str, (Reason, &'static str)> {
+pub(crate) fn authority<'r>(
+    uri: &'r Uri,
+    headers: &'r HeaderMap,
+    version: Version,
+) -> Result<&'r str, (Reason, &'static str)> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (_, Some(_)) => return Err((Reason::InvalidHost, "there are several Host headers")),
@@ -66,10 +75,14 @@ pub(crate) fn authority<'r>(uri: &'r Uri, headers: &'r HeaderMap, version: Versi
         (None, None) => None,
     };
     match (uri.authority().map(http::uri::Authority::as_str), host) {
-        (Some(target), Some(host)) if !target.eq_ignore_ascii_case(host) => Err((Reason::InvalidHost, "target and Host header name different hosts")),
+        (Some(target), Some(host)) if !target.eq_ignore_ascii_case(host) => {
+            Err((Reason::InvalidHost, "target and Host header name different hosts"))
+        }
         (Some(target), _) => Ok(target),
         (None, Some(host)) => Ok(host),
-        (None, None) if version < Version::HTTP_11 => Err((Reason::InvalidHost, "HTTP/1.0 requests must carry a Host header here")),
+        (None, None) if version < Version::HTTP_11 => {
+            Err((Reason::InvalidHost, "HTTP/1.0 requests must carry a Host header here"))
+        }
         (None, None) => Err((Reason::InvalidHost, "there is no Host header")),
     }
 }
@@ -80,7 +93,10 @@ fn canonical_host(authority: &str) -> Result<String, (Reason, &'static str)> {
         Some(rest) => {
             let (inside, after) = rest.split_once(']').ok_or(malformed)?;
             inside.parse::<std::net::Ipv6Addr>().map_err(|_| malformed)?;
-            (authority.get(..inside.len() + 2).ok_or(malformed)?, after.strip_prefix(':').or(if after.is_empty() { Some("1") } else { None }).ok_or(malformed)?)
+            (
+                authority.get(..inside.len() + 2).ok_or(malformed)?,
+                after.strip_prefix(':').or(if after.is_empty() { Some("1") } else { None }).ok_or(malformed)?,
+            )
         }
         None => authority.split_once(':').unwrap_or((authority, "1")),
     };
@@ -111,12 +127,32 @@ mod tests {
 
     #[test]
     fn a_host_has_one_spelling() {
-        for (text, canonical) in
-            [("A.Example", "a.example"), ("a.example.", "a.example"), ("a.example:8080", "a.example"), ("[::1]:80", "[::1]"), ("127.0.0.1:1", "127.0.0.1")]
-        {
+        for (text, canonical) in [
+            ("A.Example", "a.example"),
+            ("a.example.", "a.example"),
+            ("a.example:8080", "a.example"),
+            ("[::1]:80", "[::1]"),
+            ("127.0.0.1:1", "127.0.0.1"),
+        ] {
             assert_eq!(host(text).as_deref(), Some(canonical), "{text}");
         }
-        for text in ["", ".", "a..b", "a.example..", "a:b", "a:", "a:99999", "a:+80", "user@a", "a b", "a/b", "[::1", "[x]", "é", ":80"] {
+        for text in [
+            "",
+            ".",
+            "a..b",
+            "a.example..",
+            "a:b",
+            "a:",
+            "a:99999",
+            "a:+80",
+            "user@a",
+            "a b",
+            "a/b",
+            "[::1",
+            "[x]",
+            "é",
+            ":80",
+        ] {
             assert_eq!(host(text), None, "{text}");
         }
     }
@@ -125,7 +161,9 @@ mod tests {
     fn contradictory_hosts_are_refused() {
         let headers = |hosts: &[&str]| HeaderMap::from_iter(hosts.iter().map(|h| (header::HOST, h.parse().unwrap())));
         let read = |uri: &str, hosts: &[&str]| {
-            Canonical::of(&http::Method::GET, &uri.parse().unwrap(), &headers(hosts), Version::HTTP_11).map(|c| c.host).map_err(|e| e.0)
+            Canonical::of(&http::Method::GET, &uri.parse().unwrap(), &headers(hosts), Version::HTTP_11)
+                .map(|c| c.host)
+                .map_err(|e| e.0)
         };
         assert_eq!(read("/", &["a"]), Ok("a".into()));
         assert_eq!(read("http://a/", &["A"]), Ok("a".into()));
@@ -137,7 +175,9 @@ mod tests {
     #[test]
     fn what_is_matched_is_what_is_forwarded() {
         let headers = HeaderMap::from_iter([(header::HOST, "a".parse().unwrap())]);
-        let canonical = Canonical::of(&http::Method::GET, &"/%6frders?x=%2e%2e/".parse().unwrap(), &headers, Version::HTTP_11).unwrap();
+        let canonical =
+            Canonical::of(&http::Method::GET, &"/%6frders?x=%2e%2e/".parse().unwrap(), &headers, Version::HTTP_11)
+                .unwrap();
         assert_eq!((canonical.path(), canonical.target.as_str()), ("/orders", "/orders?x=%2e%2e/"));
     }
 }

@@ -84,8 +84,11 @@ impl Pool {
     /// A new HTTP/1.1 connection, driven by a task of this core. `upgrades` for one that may become a tunnel.
     pub(crate) async fn connect(&self) -> Result<Http1, ConnectError> {
         let stream = self.dial().await?;
-        let (sender, connection) =
-            http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await.map_err(|e| ConnectError::Failed(e.to_string()))?;
+        let (sender, connection) = http1::Builder::new()
+            .writev(false)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| ConnectError::Failed(e.to_string()))?;
         tokio::task::spawn_local(async move {
             // An error here is the error of the request that used the connection; idle ones just end.
             let _ = connection.with_upgrades().await;
@@ -100,8 +103,12 @@ impl Pool {
         }
         let stream = self.dial().await?;
         let mut builder = http2::Builder::new(LocalExecutor);
-        builder.timer(hyper_util::rt::TokioTimer::new()).keep_alive_interval(Duration::from_secs(30)).adaptive_window(true);
-        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| ConnectError::Failed(e.to_string()))?;
+        builder
+            .timer(hyper_util::rt::TokioTimer::new())
+            .keep_alive_interval(Duration::from_secs(30))
+            .adaptive_window(true);
+        let (sender, connection) =
+            builder.handshake(TokioIo::new(stream)).await.map_err(|e| ConnectError::Failed(e.to_string()))?;
         tokio::task::spawn_local(async move {
             let _ = connection.await;
         });
@@ -123,7 +130,10 @@ impl Pool {
         let Backend { host, port, local, .. } = &self.backend;
         let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
             Ok(ip) => vec![(ip, *port).into()],
-            Err(_) => tokio::net::lookup_host((host.as_str(), *port)).await.map_err(|e| ConnectError::NoAddress(e.to_string()))?.collect(),
+            Err(_) => tokio::net::lookup_host((host.as_str(), *port))
+                .await
+                .map_err(|e| ConnectError::NoAddress(e.to_string()))?
+                .collect(),
         };
         let mut last = ConnectError::NoAddress("the name has no address that a backend may have".into());
         for address in addresses.into_iter().filter(|address| *local || !is_local_address(address.ip())) {

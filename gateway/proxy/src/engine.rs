@@ -92,8 +92,15 @@ pub(crate) enum ArmedEdit {
 impl Engine {
     /// Arms a bundle and returns the keys it uses. `known` and `memory` keep fetched keys and what
     /// authentication remembers across engines; `metrics` keeps the counters.
-    pub fn arm(bundle: &Bundle, known: &KeyRing, memory: &Arc<Memory>, outside: &Arc<dyn Outside>, metrics: &Metrics) -> Result<(Self, KeyRing), EngineError> {
-        let Plan { namespace, policies, hosts, secure_hosts, certificates: _, rules, credentials, grants, federations } = &bundle.plan;
+    pub fn arm(
+        bundle: &Bundle,
+        known: &KeyRing,
+        memory: &Arc<Memory>,
+        outside: &Arc<dyn Outside>,
+        metrics: &Metrics,
+    ) -> Result<(Self, KeyRing), EngineError> {
+        let Plan { namespace, policies, hosts, secure_hosts, certificates: _, rules, credentials, grants, federations } =
+            &bundle.plan;
         let mut armory = Armory {
             known,
             ring: KeyRing::new(),
@@ -108,18 +115,33 @@ impl Engine {
         let mut armed = Vec::with_capacity(policies.len());
         for (position, policy) in policies.iter().enumerate() {
             let counters = metrics.policy(&policy.key.to_string());
-            let rules = Rules::arm(policy).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
-            let steps = Steps::arm(&policy.jose, &mut armory).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
+            let rules =
+                Rules::arm(policy).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
+            let steps = Steps::arm(&policy.jose, &mut armory)
+                .map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
             let llm = policy.llm.as_ref().map(|llm| ArmedLlm::arm(llm, &bundle.secrets)).transpose();
             let llm = llm.map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
-            let issuer = policy.token_service.as_ref().map(|service| TokenIssuer::arm(service, credentials, &mut armory)).transpose();
+            let issuer = policy
+                .token_service
+                .as_ref()
+                .map(|service| TokenIssuer::arm(service, credentials, &mut armory))
+                .transpose();
             let issuer = issuer.map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
-            armed.push(PolicyInForce { armed: ArmedPolicy::arm(policy, position, &mut armory)?, rules, steps, llm, issuer, counters });
+            armed.push(PolicyInForce {
+                armed: ArmedPolicy::arm(policy, position, &mut armory)?,
+                rules,
+                steps,
+                llm,
+                issuer,
+                counters,
+            });
         }
         let mut backends = Vec::new();
         let rules: Vec<ArmedRule> = rules
             .iter()
-            .map(|rule| Ok(ArmedRule { name: rule.name.clone(), handler: arm_handler(&rule.handler, policies, &mut backends)? }))
+            .map(|rule| {
+                Ok(ArmedRule { name: rule.name.clone(), handler: arm_handler(&rule.handler, policies, &mut backends)? })
+            })
             .collect::<Result<_, EngineError>>()?;
         if hosts.iter().chain(secure_hosts).flat_map(|host| &host.entries).any(|entry| entry.rule >= rules.len()) {
             return Err(EngineError::Plan("an entry points at a rule that does not exist".into()));
@@ -155,7 +177,9 @@ impl Engine {
 
     /// Whether every issuer's keys have been fetched at least once.
     pub fn keys_loaded(&self) -> bool {
-        self.policies.iter().all(|policy| policy.armed.keys_loaded() && policy.issuer.as_ref().is_none_or(TokenIssuer::keys_loaded))
+        self.policies
+            .iter()
+            .all(|policy| policy.armed.keys_loaded() && policy.issuer.as_ref().is_none_or(TokenIssuer::keys_loaded))
     }
 }
 
@@ -165,7 +189,8 @@ fn is_read_from_outside(policies: &[idm_plan::Policy], name: &str) -> bool {
     use idm_plan::{JoseStepKind, Place};
     policies.iter().flat_map(|policy| &policy.jose).any(|step| match &step.kind {
         JoseStepKind::Consume(consume) => {
-            consume.from == Place::Header(name.to_owned()) || consume.verify.as_ref().is_some_and(|v| v.detached.as_deref() == Some(name))
+            consume.from == Place::Header(name.to_owned())
+                || consume.verify.as_ref().is_some_and(|v| v.detached.as_deref() == Some(name))
         }
         JoseStepKind::Produce(_) => false,
     })
@@ -174,12 +199,14 @@ fn is_read_from_outside(policies: &[idm_plan::Policy], name: &str) -> bool {
 fn arm_handler(handler: &Handler, policies: &[Policy], known: &mut Vec<Backend>) -> Result<ArmedHandler, EngineError> {
     match handler {
         Handler::Refuse { reason, detail } => Ok(ArmedHandler::Refuse { reason: *reason, detail: detail.clone() }),
-        Handler::Issue { policy, endpoint } => match policies.get(*policy).map(|policy| policy.token_service.is_some()) {
+        Handler::Issue { policy, endpoint } => match policies.get(*policy).map(|policy| policy.token_service.is_some())
+        {
             Some(true) => Ok(ArmedHandler::Issue { policy: *policy, endpoint: *endpoint }),
             _ => Err(EngineError::Plan("an endpoint points at a policy without a token service".into())),
         },
         Handler::SignIn { policy, door, federation } => {
-            let signs_in = |policy: &Policy| policy.methods.iter().any(|method| matches!(method.kind, MethodKind::SignIn(_)));
+            let signs_in =
+                |policy: &Policy| policy.methods.iter().any(|method| matches!(method.kind, MethodKind::SignIn(_)));
             match policies.get(*policy).map(signs_in) {
                 Some(true) => Ok(ArmedHandler::SignIn { policy: *policy, door: *door, federation: federation.clone() }),
                 _ => Err(EngineError::Plan("a door points at a policy where nobody signs in".into())),
@@ -200,7 +227,10 @@ fn arm_handler(handler: &Handler, policies: &[Policy], known: &mut Vec<Backend>)
                 positions.push((position, sum));
             }
             if positions.is_empty() {
-                return Ok(ArmedHandler::Refuse { reason: Reason::NoBackend, detail: "no backend has a weight above 0".into() });
+                return Ok(ArmedHandler::Refuse {
+                    reason: Reason::NoBackend,
+                    detail: "no backend has a weight above 0".into(),
+                });
             }
             let edits = headers.iter().map(arm_edit).collect::<Result<_, _>>()?;
             Ok(ArmedHandler::Enforce { policy: *policy, backends: positions, timeouts: *timeouts, edits })
@@ -213,8 +243,12 @@ pub(crate) fn same_pool(a: &Backend, b: &Backend) -> bool {
 }
 
 fn arm_edit(edit: &HeaderEdit) -> Result<ArmedEdit, EngineError> {
-    let name = |text: &String| HeaderName::from_bytes(text.as_bytes()).map_err(|_| EngineError::Plan(format!("`{text}` is not a header name")));
-    let value = |text: &String| HeaderValue::from_str(text).map_err(|_| EngineError::Plan("a header value cannot travel".into()));
+    let name = |text: &String| {
+        HeaderName::from_bytes(text.as_bytes()).map_err(|_| EngineError::Plan(format!("`{text}` is not a header name")))
+    };
+    let value = |text: &String| {
+        HeaderValue::from_str(text).map_err(|_| EngineError::Plan("a header value cannot travel".into()))
+    };
     Ok(match edit {
         HeaderEdit::Set(n, v) => ArmedEdit::Set(name(n)?, value(v)?),
         HeaderEdit::Add(n, v) => ArmedEdit::Add(name(n)?, value(v)?),

@@ -47,7 +47,14 @@ pub(crate) fn apply_edits(headers: &mut HeaderMap, edits: &[ArmedEdit]) {
 }
 
 /// Writes who is calling, last of all: whatever is under these names now is ours or absent.
-pub(crate) fn tell_upstream(headers: &mut HeaderMap, policy: &Policy, identity: &Identity, more: &[(HeaderName, HeaderValue)], uri: &Uri, peer: &Peer) {
+pub(crate) fn tell_upstream(
+    headers: &mut HeaderMap,
+    policy: &Policy,
+    identity: &Identity,
+    more: &[(HeaderName, HeaderValue)],
+    uri: &Uri,
+    peer: &Peer,
+) {
     for mapping in &policy.upstream.headers {
         headers.remove(mapping.name.as_str());
     }
@@ -71,12 +78,19 @@ pub(crate) fn tell_upstream(headers: &mut HeaderMap, policy: &Policy, identity: 
 }
 
 /// Sends the request and returns the head of the answer with a body that streams.
-pub(crate) async fn forward(core: &Core, local: &Local, guard: &mut Guard, outbound: Outbound, body: Payload) -> Result<Response<ResponseBody>, Stop> {
+pub(crate) async fn forward(
+    core: &Core,
+    local: &Local,
+    guard: &mut Guard,
+    outbound: Outbound,
+    body: Payload,
+) -> Result<Response<ResponseBody>, Stop> {
     let Outbound { permit, mut parts, target, backends, timeouts, websocket } = outbound;
     // The evidence is used up: one permit, one forwarded request.
     drop(permit);
     let position = pick(&backends, core.random());
-    let pool = position.and_then(|position| local.pools.get(position)).ok_or_else(|| Stop::new(Reason::NoBackend, ""))?;
+    let pool =
+        position.and_then(|position| local.pools.get(position)).ok_or_else(|| Stop::new(Reason::NoBackend, ""))?;
     guard.upstream = position;
     parts.version = Version::HTTP_11;
     let limit = Duration::from_millis(timeouts.response_head_ms);
@@ -85,7 +99,11 @@ pub(crate) async fn forward(core: &Core, local: &Local, guard: &mut Guard, outbo
             return open_tunnel(pool, parts, target, body).await;
         }
         let body = RequestBody::from(body);
-        if pool.speaks_http2() { send_http2(pool, parts, target, body).await } else { send_http1(pool, parts, target, body).await }
+        if pool.speaks_http2() {
+            send_http2(pool, parts, target, body).await
+        } else {
+            send_http1(pool, parts, target, body).await
+        }
     };
     if timeouts.response_head_ms == 0 {
         return answer.await;
@@ -108,7 +126,12 @@ fn pick(backends: &[(usize, u64)], random: u64) -> Option<usize> {
     }
 }
 
-async fn send_http1(pool: &Rc<Pool>, mut parts: Parts, target: PathAndQuery, body: RequestBody) -> Result<Response<ResponseBody>, Stop> {
+async fn send_http1(
+    pool: &Rc<Pool>,
+    mut parts: Parts,
+    target: PathAndQuery,
+    body: RequestBody,
+) -> Result<Response<ResponseBody>, Stop> {
     parts.uri = Uri::from(target);
     let mut request = Request::from_parts(parts, body);
     // An idle connection may have been closed a moment ago; what was not sent is sent again on a new one.
@@ -128,7 +151,12 @@ async fn send_http1(pool: &Rc<Pool>, mut parts: Parts, target: PathAndQuery, bod
     }
 }
 
-async fn send_http2(pool: &Rc<Pool>, mut parts: Parts, target: PathAndQuery, body: RequestBody) -> Result<Response<ResponseBody>, Stop> {
+async fn send_http2(
+    pool: &Rc<Pool>,
+    mut parts: Parts,
+    target: PathAndQuery,
+    body: RequestBody,
+) -> Result<Response<ResponseBody>, Stop> {
     let mut sender = pool.http2().await.map_err(|error| unreachable(pool, error))?;
     let authority = parts.headers.remove(header::HOST);
     let authority = authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or(&pool.name);
@@ -146,17 +174,27 @@ async fn send_http2(pool: &Rc<Pool>, mut parts: Parts, target: PathAndQuery, bod
 }
 
 /// A WebSocket gets a connection of its own, and becomes a tunnel if the upstream agrees.
-async fn open_tunnel(pool: &Rc<Pool>, mut parts: Parts, target: PathAndQuery, body: Payload) -> Result<Response<ResponseBody>, Stop> {
+async fn open_tunnel(
+    pool: &Rc<Pool>,
+    mut parts: Parts,
+    target: PathAndQuery,
+    body: Payload,
+) -> Result<Response<ResponseBody>, Stop> {
     if pool.speaks_http2() {
         return Err(Stop::new(Reason::UpstreamFailed, "a WebSocket needs an HTTP/1.1 backend"));
     }
-    let caller =
-        parts.extensions.remove::<hyper::upgrade::OnUpgrade>().ok_or_else(|| Stop::new(Reason::MalformedRequest, "the connection cannot be upgraded"))?;
+    let caller = parts
+        .extensions
+        .remove::<hyper::upgrade::OnUpgrade>()
+        .ok_or_else(|| Stop::new(Reason::MalformedRequest, "the connection cannot be upgraded"))?;
     drop(body);
     upgrade::set_headers(&mut parts.headers);
     parts.uri = Uri::from(target);
     let mut sender = pool.connect().await.map_err(|error| unreachable(pool, error))?;
-    let mut response = sender.send_request(Request::from_parts(parts, RequestBody::Empty)).await.map_err(|error| broken(pool, &error))?;
+    let mut response = sender
+        .send_request(Request::from_parts(parts, RequestBody::Empty))
+        .await
+        .map_err(|error| broken(pool, &error))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(received(response, Some(Lease { sender, pool: pool.clone() })));
     }
@@ -176,8 +214,12 @@ fn received(response: Response<Incoming>, lease: Option<Lease>) -> Response<Resp
 
 fn unreachable(pool: &Pool, error: ConnectError) -> Stop {
     match error {
-        ConnectError::TimedOut => Stop::new(Reason::UpstreamUnreachable, format!("{}: no connection within 5 s", pool.name)),
-        ConnectError::NoAddress(why) | ConnectError::Failed(why) => Stop::new(Reason::UpstreamUnreachable, format!("{}: {why}", pool.name)),
+        ConnectError::TimedOut => {
+            Stop::new(Reason::UpstreamUnreachable, format!("{}: no connection within 5 s", pool.name))
+        }
+        ConnectError::NoAddress(why) | ConnectError::Failed(why) => {
+            Stop::new(Reason::UpstreamUnreachable, format!("{}: {why}", pool.name))
+        }
     }
 }
 

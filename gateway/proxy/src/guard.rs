@@ -5,7 +5,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::Method;
-use idm_audit::{Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionUsage, Outcome, Record, SCHEMA};
+use idm_audit::{
+    Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionUsage, Outcome, Record, SCHEMA,
+};
 use idm_authn::Identity;
 use idm_issue::Issued;
 use idm_sign_in::Wish;
@@ -95,7 +97,8 @@ impl Guard {
         let took = self.started.elapsed();
         let metrics = &self.core.shared.metrics;
         metrics.observe(took);
-        let counters = self.local.as_ref().zip(self.policy).and_then(|(local, policy)| local.engine.policies.get(policy));
+        let counters =
+            self.local.as_ref().zip(self.policy).and_then(|(local, policy)| local.engine.policies.get(policy));
         counters.map_or(&metrics.nobody, |policy| &policy.counters).count(reason);
         took
     }
@@ -110,7 +113,10 @@ impl Guard {
         record: impl FnOnce(&Core, &Record<'_>) -> T,
     ) -> T {
         let engine = self.local.as_ref().map(|local| &local.engine);
-        let policy = engine.zip(self.policy).and_then(|(engine, policy)| engine.policies.get(policy)).map(|policy| policy.armed.plan());
+        let policy = engine
+            .zip(self.policy)
+            .and_then(|(engine, policy)| engine.policies.get(policy))
+            .map(|policy| policy.armed.plan());
         let rule: Option<&ArmedRule> = engine.zip(self.rule).and_then(|(engine, rule)| engine.rules.get(rule));
         let pool = self.local.as_ref().zip(self.upstream).and_then(|(local, upstream)| local.pools.get(upstream));
         let decision = Decision {
@@ -125,7 +131,12 @@ impl Guard {
             reason,
             detail,
             duration_us: took.as_micros() as u64,
-            request: DecisionRequest { method: self.method.as_str(), host: bounded(&self.host), path: bounded(&self.path), source: self.source },
+            request: DecisionRequest {
+                method: self.method.as_str(),
+                host: bounded(&self.host),
+                path: bounded(&self.path),
+                source: self.source,
+            },
             route: rule.map(|rule| rule.name.as_str()),
             policy: policy.map(|policy| DecisionPolicy {
                 name: &policy.key.name,

@@ -2,7 +2,8 @@
 //!
 //! In: an [`Engine`] (an armed plan) and connections. Out: forwarded requests, refusals, and exactly
 //! one audit record each. The files in the order a request meets them: `server.rs` (accept, HTTP/1.1
-//! and HTTP/2), `tls.rs` (certificates, both ways), `guard.rs` (the record that is written whatever happens), `canonical.rs` (one spelling
+//! and HTTP/2), `tls.rs` (certificates, both ways), `guard.rs` (the record that is written whatever happens),
+//! `canonical.rs` (one spelling
 //! of host and path), `scrub.rs` (nobody arrives pre-named), `router.rs`, `pipeline.rs` (the order of
 //! the checks, in one function), `forward.rs`, `render.rs`. No lock, no `unwrap`, no indexing here.
 //! Start at `pipeline.rs`.

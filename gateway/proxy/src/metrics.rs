@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use idm_types::Reason;
 
-const BUCKETS_US: [u64; 12] = [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000];
+const BUCKETS_US: [u64; 12] =
+    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000];
 
 /// What happened under one policy (or under none).
 #[derive(Debug)]
@@ -75,7 +76,9 @@ impl Metrics {
 
     /// Writes everything in the Prometheus text format.
     pub fn render(&self, out: &mut String) {
-        out.push_str("# HELP idm_decisions_total Decisions by policy, outcome and reason.\n# TYPE idm_decisions_total counter\n");
+        out.push_str(
+            "# HELP idm_decisions_total Decisions by policy, outcome and reason.\n# TYPE idm_decisions_total counter\n",
+        );
         write_policy(out, "", &self.nobody);
         for (name, counters) in self.policies.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             write_policy(out, name, counters);
@@ -87,25 +90,39 @@ impl Metrics {
             let le = limit.map_or_else(|| "+Inf".to_owned(), |us| (*us as f64 / 1e6).to_string());
             let _ = writeln!(out, "idm_request_duration_seconds_bucket{{le=\"{le}\"}} {total}");
         }
-        let _ = writeln!(out, "idm_request_duration_seconds_sum {}\nidm_request_duration_seconds_count {total}", self.duration_us.load(Relaxed) as f64 / 1e6);
-        let _ =
-            writeln!(out, "# HELP idm_connections Open client connections.\n# TYPE idm_connections gauge\nidm_connections {}", self.connections.load(Relaxed));
+        let _ = writeln!(
+            out,
+            "idm_request_duration_seconds_sum {}\nidm_request_duration_seconds_count {total}",
+            self.duration_us.load(Relaxed) as f64 / 1e6
+        );
+        let _ = writeln!(
+            out,
+            "# HELP idm_connections Open client connections.\n# TYPE idm_connections gauge\nidm_connections {}",
+            self.connections.load(Relaxed)
+        );
         let failed = self.handshakes_failed.load(Relaxed);
         let help = "# HELP idm_tls_handshakes_failed_total TLS handshakes that failed, a bad client certificate among the causes.";
-        let _ = writeln!(out, "{help}\n# TYPE idm_tls_handshakes_failed_total counter\nidm_tls_handshakes_failed_total {failed}");
+        let _ = writeln!(
+            out,
+            "{help}\n# TYPE idm_tls_handshakes_failed_total counter\nidm_tls_handshakes_failed_total {failed}"
+        );
     }
 }
 
 fn write_policy(out: &mut String, policy: &str, counters: &PolicyCounters) {
     let permitted = counters.permitted.load(Relaxed);
     if permitted > 0 {
-        let _ = writeln!(out, "idm_decisions_total{{policy=\"{policy}\",outcome=\"Permitted\",reason=\"\"}} {permitted}");
+        let _ =
+            writeln!(out, "idm_decisions_total{{policy=\"{policy}\",outcome=\"Permitted\",reason=\"\"}} {permitted}");
     }
     for (reason, counter) in Reason::ALL.iter().zip(&counters.by_reason) {
         let count = counter.load(Relaxed);
         if count > 0 {
             let outcome = if reason.is_denial() { "Denied" } else { "Failed" };
-            let _ = writeln!(out, "idm_decisions_total{{policy=\"{policy}\",outcome=\"{outcome}\",reason=\"{reason}\"}} {count}");
+            let _ = writeln!(
+                out,
+                "idm_decisions_total{{policy=\"{policy}\",outcome=\"{outcome}\",reason=\"{reason}\"}} {count}"
+            );
         }
     }
 }

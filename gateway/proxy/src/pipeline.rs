@@ -81,7 +81,11 @@ enum Decided {
 }
 
 /// Serves one request. Whatever happens, it leaves exactly one record.
-pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+pub(crate) async fn serve(
+    core: Rc<Core>,
+    peer: Rc<Peer>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
     let now = Timestamp::now();
     // From here on something is recorded, also if the caller leaves or the code panics.
     let mut guard = Guard::open(core.clone(), peer.address, request.method(), now);
@@ -126,11 +130,19 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incom
 }
 
 /// The order of the checks. Each stands where it does for a reason.
-async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, parts: &mut Parts, body: &mut Payload) -> Result<Decided, Stop> {
+async fn decide(
+    core: &Shared,
+    peer: &Peer,
+    guard: &mut Guard,
+    local: &Local,
+    parts: &mut Parts,
+    body: &mut Payload,
+) -> Result<Decided, Stop> {
     let engine = &local.engine;
     // One spelling of host and path from here on: what is judged is what is forwarded.
     guard.path = parts.uri.path().to_owned();
-    let canonical = Canonical::of(&parts.method, &parts.uri, &parts.headers, parts.version).map_err(|(reason, detail)| Stop::new(reason, detail))?;
+    let canonical = Canonical::of(&parts.method, &parts.uri, &parts.headers, parts.version)
+        .map_err(|(reason, detail)| Stop::new(reason, detail))?;
     guard.host.clone_from(&canonical.host);
     canonical.path().clone_into(&mut guard.path);
     // A connection that was opened for one host may not be used for another, which may have other authorities.
@@ -138,7 +150,14 @@ async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, pa
     if let Some(name) = asked_for.filter(|name| *name != canonical.host) {
         return Err(Stop::new(Reason::MisdirectedRequest, format!("the connection is for `{name}`")));
     }
-    let forwarded = parts.headers.get_all(FORWARDED_CERTIFICATE).iter().map(HeaderValue::to_str).collect::<Result<Vec<_>, _>>().unwrap_or_default().join(",");
+    let forwarded = parts
+        .headers
+        .get_all(FORWARDED_CERTIFICATE)
+        .iter()
+        .map(HeaderValue::to_str)
+        .collect::<Result<Vec<_>, _>>()
+        .unwrap_or_default()
+        .join(",");
     // Before routing, because routes may match headers: nobody arrives pre-named.
     engine.reserved.scrub(&mut parts.headers);
     let router = if peer.secured.is_some() { &engine.secure_router } else { &engine.router };
@@ -157,12 +176,22 @@ async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, pa
     };
     guard.policy = Some(policy);
     // A proxy that ends TLS speaks for its clients, and only where the policy says so.
-    let handed_on: Vec<CertificateDer<'static>> =
-        if armed.believes_proxy(peer.address) { forwarded_certificate(&forwarded).into_iter().collect() } else { Vec::new() };
+    let handed_on: Vec<CertificateDer<'static>> = if armed.believes_proxy(peer.address) {
+        forwarded_certificate(&forwarded).into_iter().collect()
+    } else {
+        Vec::new()
+    };
     let handed_on_thumbprint = handed_on.first().map(thumbprint).unwrap_or_default();
-    let own = peer.secured.as_ref().map(|secured| ClientCertificate { chain: &secured.chain, thumbprint: &secured.thumbprint });
+    let own = peer
+        .secured
+        .as_ref()
+        .map(|secured| ClientCertificate { chain: &secured.chain, thumbprint: &secured.thumbprint });
     let certificate = own.filter(|own| !own.chain.is_empty());
-    let certificate = if handed_on.is_empty() { certificate } else { Some(ClientCertificate { chain: &handed_on, thumbprint: &handed_on_thumbprint }) };
+    let certificate = if handed_on.is_empty() {
+        certificate
+    } else {
+        Some(ClientCertificate { chain: &handed_on, thumbprint: &handed_on_thumbprint })
+    };
     if let Some(itself) = itself {
         match itself {
             Own::Endpoint(_) => body.hold(idm_issue::MAX_FORM).await?,
@@ -181,7 +210,11 @@ async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, pa
         method: parts.method.as_str(),
         host: &canonical.host,
         // Read once more instead of kept: only where people sign in somebody asks.
-        authority: if armed.sign_in().is_some() { authority(&parts.uri, &parts.headers, parts.version).unwrap_or_default() } else { "" },
+        authority: if armed.sign_in().is_some() {
+            authority(&parts.uri, &parts.headers, parts.version).unwrap_or_default()
+        } else {
+            ""
+        },
         secure: peer.secured.is_some(),
         path: canonical.path(),
         target: parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
@@ -198,7 +231,9 @@ async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, pa
             let ask = Ask { policy: armed, view, gateway: &core.gateway, now: guard.now };
             return issue(issuer, endpoint, ask, guard).await.map(Decided::Answer);
         }
-        (Some(Own::Endpoint(_)), None) => return Err(Stop::new(Reason::InternalError, "an endpoint without a token service")),
+        (Some(Own::Endpoint(_)), None) => {
+            return Err(Stop::new(Reason::InternalError, "an endpoint without a token service"));
+        }
         (Some(Own::Door(door, federation)), _) => {
             let wish = guard.wish.clone();
             let ask = idm_sign_in::Ask { policy: armed, view, wish: wish.as_ref(), now: guard.now };
@@ -238,11 +273,15 @@ async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, pa
         crate::spent::check(armed.store(), &owner, llm.quotas(), guard.now).await?;
         let spent = core.quotas.check(&owner, llm.quotas(), guard.now);
         spent.map_err(|seconds| Stop { retry_after: Some(seconds), ..Stop::new(Reason::TokenQuotaExceeded, "") })?;
-        let new_body = llm.ask_for_usage(canonical.path(), content.headers, content.body.as_deref().unwrap_or_default())?;
+        let new_body =
+            llm.ask_for_usage(canonical.path(), content.headers, content.body.as_deref().unwrap_or_default())?;
         content.replaced |= new_body.is_some();
         content.body = new_body.or(content.body.take());
     }
-    let exchanged = armed.exchange(view, source.as_ref(), &identity, guard.now).await.map_err(|denied| Stop::new(denied.reason, denied.detail))?;
+    let exchanged = armed
+        .exchange(view, source.as_ref(), &identity, guard.now)
+        .await
+        .map_err(|denied| Stop::new(denied.reason, denied.detail))?;
     steps.make(Message::Request, &mut content, &facts)?;
     let Content { body: new_body, replaced, .. } = content;
     if !untouched {
@@ -255,7 +294,12 @@ async fn decide(core: &Shared, peer: &Peer, guard: &mut Guard, local: &Local, pa
 }
 
 /// Asks the policy's token service, and notes on the record what came of it.
-async fn issue(issuer: &TokenIssuer, endpoint: Endpoint, ask: Ask<'_>, guard: &mut Guard) -> Result<Response<ResponseBody>, Stop> {
+async fn issue(
+    issuer: &TokenIssuer,
+    endpoint: Endpoint,
+    ask: Ask<'_>,
+    guard: &mut Guard,
+) -> Result<Response<ResponseBody>, Stop> {
     match issuer.answer(endpoint, ask).await {
         Ok(Answered { body, public, who, issued }) => {
             guard.identity = who.map(|who| (who, false));
@@ -270,7 +314,12 @@ async fn issue(issuer: &TokenIssuer, endpoint: Endpoint, ask: Ask<'_>, guard: &m
 }
 
 /// Answers at a door of the policy's sign-in method, and notes on the record whose session it was about.
-async fn sign_in(door: Door, federation: Option<&str>, ask: idm_sign_in::Ask<'_>, guard: &mut Guard) -> Result<Response<ResponseBody>, Stop> {
+async fn sign_in(
+    door: Door,
+    federation: Option<&str>,
+    ask: idm_sign_in::Ask<'_>,
+    guard: &mut Guard,
+) -> Result<Response<ResponseBody>, Stop> {
     match idm_sign_in::answer(door, federation, ask).await {
         Ok(answer) => {
             guard.authentication = answer.who.as_ref().map(|who| who.method.clone());
@@ -279,13 +328,23 @@ async fn sign_in(door: Door, federation: Option<&str>, ask: idm_sign_in::Ask<'_>
         }
         Err(refused) => {
             guard.identity = refused.who.map(|who| (who, false));
-            Err(Stop { retry_after: refused.retry_after, again: refused.again, ..Stop::new(refused.reason, refused.detail) })
+            Err(Stop {
+                retry_after: refused.retry_after,
+                again: refused.again,
+                ..Stop::new(refused.reason, refused.detail)
+            })
         }
     }
 }
 
 /// Records a success: at once, or where use is counted when the answer has ended.
-fn recorded(core: &Rc<Core>, local: &Local, mut guard: Guard, request_bytes: u64, response: Response<ResponseBody>) -> Response<ResponseBody> {
+fn recorded(
+    core: &Rc<Core>,
+    local: &Local,
+    mut guard: Guard,
+    request_bytes: u64,
+    response: Response<ResponseBody>,
+) -> Response<ResponseBody> {
     let status = response.status().as_u16();
     let policy = guard.policy.and_then(|policy| local.engine.policies.get(policy));
     let Some(PolicyInForce { armed, llm: Some(llm), .. }) = policy else {
@@ -312,13 +371,23 @@ fn quota_owner(armed: &idm_authn::ArmedPolicy, identity: &idm_authn::Identity) -
 }
 
 /// What the policy makes of the response, for which it has to be there as a whole.
-async fn answer(local: &Local, guard: &Guard, gateway: &str, jose: Option<&Value>, response: Response<ResponseBody>) -> Result<Response<ResponseBody>, Stop> {
-    let policy = guard.policy.and_then(|policy| local.engine.policies.get(policy)).filter(|policy| policy.steps.wants_response());
+async fn answer(
+    local: &Local,
+    guard: &Guard,
+    gateway: &str,
+    jose: Option<&Value>,
+    response: Response<ResponseBody>,
+) -> Result<Response<ResponseBody>, Stop> {
+    let policy = guard
+        .policy
+        .and_then(|policy| local.engine.policies.get(policy))
+        .filter(|policy| policy.steps.wants_response());
     let Some(PolicyInForce { armed, steps, .. }) = policy else { return Ok(response) };
     let (mut parts, body) = response.into_parts();
     let whole = body.whole().await?;
     let identity = guard.identity.as_ref().map(|(identity, _)| &**identity);
-    let facts = Facts { identity, policy: Some(&armed.plan().key), gateway, jose, now: Some(guard.now), ..Facts::default() };
+    let facts =
+        Facts { identity, policy: Some(&armed.plan().key), gateway, jose, now: Some(guard.now), ..Facts::default() };
     let mut content = Content { headers: &mut parts.headers, body: Some(whole), replaced: false };
     steps.make(Message::Response, &mut content, &facts)?;
     let body = content.body.take();
@@ -329,7 +398,11 @@ async fn answer(local: &Local, guard: &Guard, gateway: &str, jose: Option<&Value
 fn prepare(engine: &Engine, allowed: Allowed, mut parts: Parts, peer: &Peer) -> Result<Outbound, Stop> {
     let Allowed { permit, canonical, rule, source: verified_in, headers, exchanged, jose: _ } = allowed;
     let internal = || Stop::new(Reason::InternalError, "no rule at the position that was matched");
-    let Some(ArmedRule { handler: ArmedHandler::Enforce { policy, backends, timeouts, edits }, .. }) = engine.rules.get(rule) else { return Err(internal()) };
+    let Some(ArmedRule { handler: ArmedHandler::Enforce { policy, backends, timeouts, edits }, .. }) =
+        engine.rules.get(rule)
+    else {
+        return Err(internal());
+    };
     let PolicyInForce { armed, llm, .. } = engine.policies.get(*policy).ok_or_else(internal)?;
     let websocket = wants_websocket(&parts);
     let target = take_credentials(armed, verified_in.as_ref(), &canonical, &mut parts.headers);
@@ -342,13 +415,27 @@ fn prepare(engine: &Engine, allowed: Allowed, mut parts: Parts, peer: &Peer) -> 
     }
     crate::scrub::remove_hop_by_hop(&mut parts.headers);
     crate::forward::apply_edits(&mut parts.headers, edits);
-    crate::forward::tell_upstream(&mut parts.headers, armed.plan(), permit.who().identity(), &headers, &parts.uri, peer);
+    crate::forward::tell_upstream(
+        &mut parts.headers,
+        armed.plan(),
+        permit.who().identity(),
+        &headers,
+        &parts.uri,
+        peer,
+    );
     let forwards = armed.plan().upstream.credential == idm_plan::CredentialForwarding::Forward;
     let of_session = permit.who().identity().session_token().filter(|_| forwards);
     if let Some(exchanged) = exchanged.or_else(|| of_session.and_then(|token| render::bearer(token.reveal()))) {
         parts.headers.insert(http::header::AUTHORIZATION, exchanged);
     }
-    Ok(Outbound { permit, parts, target: target.unwrap_or(canonical.target), backends: backends.clone(), timeouts: *timeouts, websocket })
+    Ok(Outbound {
+        permit,
+        parts,
+        target: target.unwrap_or(canonical.target),
+        backends: backends.clone(),
+        timeouts: *timeouts,
+        websocket,
+    })
 }
 
 /// Removes every credential that a method of the policy looks for, wherever it was put; the verified
@@ -365,7 +452,9 @@ fn take_credentials(
         match source {
             // With a scheme, another scheme's credential in the same header is not ours to remove.
             Source::Header { name, scheme } => {
-                let ours = |value: &http::HeaderValue| scheme.as_deref().is_none_or(|scheme| has_scheme(value.as_bytes(), scheme));
+                let ours = |value: &http::HeaderValue| {
+                    scheme.as_deref().is_none_or(|scheme| has_scheme(value.as_bytes(), scheme))
+                };
                 if headers.get(name.as_str()).is_some_and(ours) {
                     headers.remove(name.as_str());
                 }
@@ -398,14 +487,23 @@ fn asks_to_sign_in(reason: Reason) -> bool {
 async fn refuse(guard: Guard, stop: Stop) -> Response<ResponseBody> {
     let Stop { reason, detail, missing_scopes, retry_after, again } = stop;
     let (id, now, local, policy) = (guard.id, guard.now, guard.local.clone(), guard.policy);
-    let handler = local.as_ref().zip(guard.rule).and_then(|(local, rule)| local.engine.rules.get(rule)).map(|rule| &rule.handler);
-    let armed = local.as_ref().zip(policy).and_then(|(local, policy)| local.engine.policies.get(policy)).map(|policy| &policy.armed);
+    let handler =
+        local.as_ref().zip(guard.rule).and_then(|(local, rule)| local.engine.rules.get(rule)).map(|rule| &rule.handler);
+    let armed = local
+        .as_ref()
+        .zip(policy)
+        .and_then(|(local, policy)| local.engine.policies.get(policy))
+        .map(|policy| &policy.armed);
     let refusal = Refusal { reason, id, now, missing_scopes, retry_after };
     let response = match (handler, armed.and_then(|armed| armed.sign_in()), &guard.wish) {
         (Some(ArmedHandler::Issue { .. }), _, _) => render::oauth_refusal(reason, id, retry_after),
         // A person is sent to sign in, or told in words; a program gets what programs get.
-        (Some(ArmedHandler::Enforce { .. }), Some(method), Some(wish)) if asks_to_sign_in(reason) => render::to_sign_in(method, &wish.page, id),
-        (_, Some(method), Some(_)) if again.is_some() => render::to_sign_in(method, again.as_deref().unwrap_or_default(), id),
+        (Some(ArmedHandler::Enforce { .. }), Some(method), Some(wish)) if asks_to_sign_in(reason) => {
+            render::to_sign_in(method, &wish.page, id)
+        }
+        (_, Some(method), Some(_)) if again.is_some() => {
+            render::to_sign_in(method, again.as_deref().unwrap_or_default(), id)
+        }
         (_, Some(method), Some(wish)) => render::page(method, wish, &guard.host, &refusal),
         _ => render::refusal(&refusal, armed),
     };

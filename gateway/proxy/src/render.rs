@@ -64,7 +64,9 @@ fn decided(response: &mut Response<ResponseBody>, id: DecisionId) {
 
 fn wait(response: &mut Response<ResponseBody>, retry_after: Option<u64>) {
     let is_away = response.status() == StatusCode::SERVICE_UNAVAILABLE;
-    response.headers_mut().extend(retry_after.or(is_away.then_some(5)).map(|seconds| (header::RETRY_AFTER, seconds.into())));
+    response
+        .headers_mut()
+        .extend(retry_after.or(is_away.then_some(5)).map(|seconds| (header::RETRY_AFTER, seconds.into())));
 }
 
 /// A document of the gateway's own: the answer of a token service.
@@ -75,7 +77,10 @@ pub(crate) fn document(body: Option<&Value>, public: bool) -> Response<ResponseB
     if body.is_some() {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(if public { "public, max-age=60" } else { "no-store" }));
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static(if public { "public, max-age=60" } else { "no-store" }),
+    );
     response
 }
 
@@ -87,7 +92,9 @@ pub(crate) fn oauth_refusal(reason: Reason, id: DecisionId, retry_after: Option<
     *response.status_mut() = status;
     decided(&mut response, id);
     if status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"token service\""));
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"token service\""));
     }
     wait(&mut response, retry_after);
     response

@@ -71,7 +71,9 @@ impl Table {
     }
 
     fn find(&self, path: &str, method: &Method, headers: &HeaderMap) -> Option<usize> {
-        let fitting = |entries: &Vec<RouteEntry>| entries.iter().find(|entry| fits(entry, method, headers)).map(|entry| entry.rule);
+        let fitting = |entries: &Vec<RouteEntry>| {
+            entries.iter().find(|entry| fits(entry, method, headers)).map(|entry| entry.rule)
+        };
         if let Some(rule) = self.exact.get(path).and_then(fitting) {
             return Some(rule);
         }
@@ -109,16 +111,27 @@ mod tests {
     fn prefixes_end_at_segments() {
         let table = Table::new(&[entry(PathMatch::Prefix("/a".into()), None, 1)]);
         let find = |path| table.find(path, &Method::GET, &HeaderMap::new());
-        assert_eq!((find("/a"), find("/a/"), find("/a/b"), find("/ab"), find("/")), (Some(1), Some(1), Some(1), None, None));
+        assert_eq!(
+            (find("/a"), find("/a/"), find("/a/b"), find("/ab"), find("/")),
+            (Some(1), Some(1), Some(1), None, None)
+        );
     }
 
     #[test]
     fn the_most_specific_host_alone_is_asked() {
         let vhost = |host, rule| VirtualHost { host, entries: vec![entry(PathMatch::Prefix("/x".into()), None, rule)] };
-        let everything = VirtualHost { host: Host::Any, entries: vec![entry(PathMatch::Prefix(String::new()), None, 3)] };
-        let router = Router::new(&[vhost(Host::Exact("a.example".into()), 1), vhost(Host::Below("example".into()), 2), everything]);
+        let everything =
+            VirtualHost { host: Host::Any, entries: vec![entry(PathMatch::Prefix(String::new()), None, 3)] };
+        let router = Router::new(&[
+            vhost(Host::Exact("a.example".into()), 1),
+            vhost(Host::Below("example".into()), 2),
+            everything,
+        ]);
         let find = |host, path| router.find(host, path, &Method::GET, &HeaderMap::new());
-        assert_eq!((find("a.example", "/x"), find("a.example", "/y"), find("b.example", "/x"), find("b.c.example", "/x")), (Some(1), None, Some(2), Some(2)));
+        assert_eq!(
+            (find("a.example", "/x"), find("a.example", "/y"), find("b.example", "/x"), find("b.c.example", "/x")),
+            (Some(1), None, Some(2), Some(2))
+        );
         assert_eq!((find("example", "/x"), find("other", "/y")), (Some(3), Some(3)));
     }
 
@@ -130,7 +143,10 @@ mod tests {
 
     #[test]
     fn a_repeated_header_matches_nothing() {
-        let wanted = RouteEntry { headers: vec![HeaderMatch { name: "x-v".into(), value: "2".into() }], ..entry(PathMatch::Prefix(String::new()), None, 1) };
+        let wanted = RouteEntry {
+            headers: vec![HeaderMatch { name: "x-v".into(), value: "2".into() }],
+            ..entry(PathMatch::Prefix(String::new()), None, 1)
+        };
         let table = Table::new(&[wanted]);
         let mut headers = HeaderMap::new();
         headers.append("x-v", "2".parse().unwrap());

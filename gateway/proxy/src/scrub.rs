@@ -135,9 +135,13 @@ mod tests {
     #[test]
     fn connection_cannot_remove_what_gives_the_request_its_meaning() {
         let mut headers = HeaderMap::new();
-        for (name, value) in
-            [("connection", "close, x-secret, authorization"), ("x-secret", "1"), ("authorization", "a"), ("te", "trailers"), ("keep-alive", "1")]
-        {
+        for (name, value) in [
+            ("connection", "close, x-secret, authorization"),
+            ("x-secret", "1"),
+            ("authorization", "a"),
+            ("te", "trailers"),
+            ("keep-alive", "1"),
+        ] {
             headers.insert(HeaderName::from_static(name), value.parse().unwrap());
         }
         remove_hop_by_hop(&mut headers);

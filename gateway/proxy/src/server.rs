@@ -66,7 +66,8 @@ impl Server {
         let cores = config.cores.max(1);
         let (address, listeners) = bind(config.listen, cores)?;
         let (tls_address, tls_listeners) = match config.listen_tls {
-            Some(wanted) => bind(wanted, cores).map(|(address, listeners)| (Some(address), listeners.into_iter().map(Some).collect()))?,
+            Some(wanted) => bind(wanted, cores)
+                .map(|(address, listeners)| (Some(address), listeners.into_iter().map(Some).collect()))?,
             None => (None, (0..cores).map(|_| None).collect::<Vec<_>>()),
         };
         let stop = watch::Sender::new(false);
@@ -112,7 +113,11 @@ fn bind(wanted: SocketAddr, cores: usize) -> Result<(SocketAddr, Vec<std::net::T
 }
 
 fn socket(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        Some(socket2::Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
@@ -172,7 +177,13 @@ struct Connections {
     ended: Notify,
 }
 
-async fn accept(listener: std::net::TcpListener, secure: bool, core: Rc<Core>, mut stopped: watch::Receiver<bool>, drain: Duration) {
+async fn accept(
+    listener: std::net::TcpListener,
+    secure: bool,
+    core: Rc<Core>,
+    mut stopped: watch::Receiver<bool>,
+    drain: Duration,
+) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "a core could not take its socket"),
@@ -246,8 +257,13 @@ async fn serve_tls(stream: TcpStream, address: IpAddr, core: Rc<Core>, stopped: 
     }
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S, is_http2: bool, peer: Rc<Peer>, core: Rc<Core>, stopped: watch::Receiver<bool>)
-where
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    stream: S,
+    is_http2: bool,
+    peer: Rc<Peer>,
+    core: Rc<Core>,
+    stopped: watch::Receiver<bool>,
+) where
     TokioIo<S>: Send,
 {
     let service = service_fn(move |request| pipeline::serve(core.clone(), peer.clone(), request));
@@ -266,14 +282,23 @@ where
         until_stopped(connection, stopped, |connection| connection.graceful_shutdown()).await;
     } else {
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER_BYTES).max_headers(MAX_HEADERS).writev(false);
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(MAX_HEADER_BYTES)
+            .max_headers(MAX_HEADERS)
+            .writev(false);
         let connection = pin!(builder.serve_connection(io, service).with_upgrades());
         until_stopped(connection, stopped, |connection| connection.graceful_shutdown()).await;
     }
 }
 
 /// Drives a connection; when the server stops, tells it to finish what is under way and no more.
-async fn until_stopped<C: Future>(mut connection: std::pin::Pin<&mut C>, mut stopped: watch::Receiver<bool>, finish: impl FnOnce(std::pin::Pin<&mut C>)) {
+async fn until_stopped<C: Future>(
+    mut connection: std::pin::Pin<&mut C>,
+    mut stopped: watch::Receiver<bool>,
+    finish: impl FnOnce(std::pin::Pin<&mut C>),
+) {
     tokio::select! {
         biased;
         _ = connection.as_mut() => return,

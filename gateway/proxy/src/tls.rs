@@ -24,7 +24,12 @@ pub(crate) struct Secured {
 
 impl Secured {
     pub(crate) fn of(connection: &ServerConnection) -> Self {
-        let chain: Vec<_> = connection.peer_certificates().into_iter().flatten().map(|certificate| certificate.clone().into_owned()).collect();
+        let chain: Vec<_> = connection
+            .peer_certificates()
+            .into_iter()
+            .flatten()
+            .map(|certificate| certificate.clone().into_owned())
+            .collect();
         let thumbprint = chain.first().map(thumbprint).unwrap_or_default();
         Self { server_name: connection.server_name().map(str::to_ascii_lowercase), chain, thumbprint }
     }
@@ -37,7 +42,9 @@ pub(crate) fn arm(plan: &Plan, secrets: &Secrets) -> Result<Option<Arc<ServerCon
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let certificates = Certificates::new(&plan.certificates, secrets, &provider)?;
-    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
     // Whoever shows a certificate must show a good one; whether one is needed is for the policies to say.
     let mut authorities = RootCertStore::empty();
     for method in plan.policies.iter().flat_map(|policy| &policy.methods) {
@@ -55,7 +62,9 @@ pub(crate) fn arm(plan: &Plan, secrets: &Secrets) -> Result<Option<Arc<ServerCon
     let builder = if authorities.is_empty() {
         builder.with_no_client_auth()
     } else {
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider).allow_unauthenticated().build();
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider)
+            .allow_unauthenticated()
+            .build();
         builder.with_client_cert_verifier(verifier.map_err(|error| error.to_string())?)
     };
     let mut config = builder.with_cert_resolver(Arc::new(certificates));
@@ -73,13 +82,21 @@ struct Certificates {
 }
 
 impl Certificates {
-    fn new(certificates: &[ServerCertificate], secrets: &Secrets, provider: &rustls::crypto::CryptoProvider) -> Result<Self, String> {
+    fn new(
+        certificates: &[ServerCertificate],
+        secrets: &Secrets,
+        provider: &rustls::crypto::CryptoProvider,
+    ) -> Result<Self, String> {
         let mut all = Self { exact: HashMap::new(), below: HashMap::new(), any: None };
         for ServerCertificate { host, chain, key } in certificates {
-            let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(|_| "a certificate is not PEM")?;
+            let chain = CertificateDer::pem_slice_iter(chain.as_bytes())
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|_| "a certificate is not PEM")?;
             let secret = secrets.get(key).ok_or_else(|| format!("the secret `{}` is missing", key.0))?;
-            let private = PrivateKeyDer::from_pem_slice(secret.reveal()).map_err(|_| format!("the secret `{}` is not a private key in PEM", key.0))?;
-            let certified = CertifiedKey::from_der(chain, private, provider).map_err(|error| format!("certificate and key of `{}`: {error}", key.0))?;
+            let private = PrivateKeyDer::from_pem_slice(secret.reveal())
+                .map_err(|_| format!("the secret `{}` is not a private key in PEM", key.0))?;
+            let certified = CertifiedKey::from_der(chain, private, provider)
+                .map_err(|error| format!("certificate and key of `{}`: {error}", key.0))?;
             let certified = Arc::new(certified);
             match host {
                 Host::Exact(name) => drop(all.exact.entry(name.clone()).or_insert(certified)),

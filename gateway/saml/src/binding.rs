@@ -34,9 +34,18 @@ fn encoded(text: &str) -> String {
 }
 
 /// The address that carries a message in its query, signed where there is a key.
-pub fn redirect_url(endpoint: &str, carried: Carried, message: &str, relay_state: Option<&str>, key: Option<&OwnKey>) -> Result<String, SamlError> {
+pub fn redirect_url(
+    endpoint: &str,
+    carried: Carried,
+    message: &str,
+    relay_state: Option<&str>,
+    key: Option<&OwnKey>,
+) -> Result<String, SamlError> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
-    let deflated = encoder.write_all(message.as_bytes()).and_then(|()| encoder.finish()).map_err(|_| SamlError::Malformed("it cannot be compressed"))?;
+    let deflated = encoder
+        .write_all(message.as_bytes())
+        .and_then(|()| encoder.finish())
+        .map_err(|_| SamlError::Malformed("it cannot be compressed"))?;
     let mut query = format!("{}={}", carried.parameter(), encoded(&to_base64(&deflated)));
     if let Some(state) = relay_state {
         query.push_str(&format!("&RelayState={}", encoded(state)));
@@ -66,7 +75,10 @@ pub(crate) fn posted(value: &str) -> Result<String, SamlError> {
 /// The text of a compressed message; what grows beyond all measure is cut off while it grows.
 pub(crate) fn inflated(bytes: &[u8]) -> Result<String, SamlError> {
     let mut text = Vec::new();
-    DeflateDecoder::new(bytes).take(MAX_BYTES as u64 + 1).read_to_end(&mut text).map_err(|_| SamlError::Malformed("it is not compressed as it should be"))?;
+    DeflateDecoder::new(bytes)
+        .take(MAX_BYTES as u64 + 1)
+        .read_to_end(&mut text)
+        .map_err(|_| SamlError::Malformed("it is not compressed as it should be"))?;
     if text.len() > MAX_BYTES {
         return Err(SamlError::TooLarge);
     }
@@ -95,7 +107,12 @@ impl<'q> RedirectMessage<'q> {
 
     /// The raw value of a parameter that is there once.
     fn raw(&self, name: &str) -> Result<Option<&'q str>, SamlError> {
-        let mut found = self.query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(n, _)| *n == name).map(|(_, value)| value);
+        let mut found = self
+            .query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .filter(|(n, _)| *n == name)
+            .map(|(_, value)| value);
         match (found.next(), found.next()) {
             (found, None) => Ok(found),
             _ => Err(SamlError::Malformed("a parameter is there twice")),
@@ -104,7 +121,10 @@ impl<'q> RedirectMessage<'q> {
 
     fn value(&self, name: &'static str) -> Result<String, SamlError> {
         let raw = self.raw(name)?.ok_or(SamlError::Missing(name))?;
-        Ok(form_urlencoded::parse(format!("v={raw}").as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default())
+        Ok(form_urlencoded::parse(format!("v={raw}").as_bytes())
+            .next()
+            .map(|(_, value)| value.into_owned())
+            .unwrap_or_default())
     }
 
     /// Its text, if one of the keys signed the query. The signature covers the parameters as they were written.
@@ -136,8 +156,12 @@ mod tests {
 
     #[test]
     fn what_is_carried_in_a_query_reads_back_and_does_not_grow_for_ever() {
-        let url = redirect_url("https://idp/sso?x=1", Carried::Request, "<a>é&amp;</a>", Some("/orders?x=1&y"), None).unwrap();
-        assert!(url.starts_with("https://idp/sso?x=1&SAMLRequest=") && url.ends_with("&RelayState=%2Forders%3Fx%3D1%26y"), "{url}");
+        let url = redirect_url("https://idp/sso?x=1", Carried::Request, "<a>é&amp;</a>", Some("/orders?x=1&y"), None)
+            .unwrap();
+        assert!(
+            url.starts_with("https://idp/sso?x=1&SAMLRequest=") && url.ends_with("&RelayState=%2Forders%3Fx%3D1%26y"),
+            "{url}"
+        );
         let message = RedirectMessage::of(url.split_once('?').unwrap().1).unwrap();
         assert_eq!(inflated(&from_base64(&message.value("SAMLRequest").unwrap()).unwrap()).unwrap(), "<a>é&amp;</a>");
         assert_eq!(message.verified(&[]), Err(SamlError::NotSigned));

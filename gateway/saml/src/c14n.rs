@@ -33,7 +33,8 @@ impl<'w> Writer<'w> {
     fn element(&mut self, node: Node<'_, '_>, rendered: &BTreeMap<String, String>) -> Result<(), SamlError> {
         let broken = || SamlError::Malformed("a name is not where it was read");
         let after = self.source.get(node.range().start.saturating_add(1)..).ok_or_else(broken)?;
-        let qname = after.split([' ', '\t', '\r', '\n', '/', '>']).next().filter(|name| !name.is_empty()).ok_or_else(broken)?;
+        let qname =
+            after.split([' ', '\t', '\r', '\n', '/', '>']).next().filter(|name| !name.is_empty()).ok_or_else(broken)?;
         let mut attributes = Vec::new();
         let mut used = vec![prefix(qname)];
         for attribute in node.attributes() {
@@ -139,7 +140,10 @@ mod tests {
         assert_eq!(of(one, "elem2", &[]), canonical);
         let two = "<n2:pdu xmlns:n1=\"http://example.com\" xmlns:n2=\"http://foo.example\" xmlns:n4=\"http://four\" xml:lang=\"fr\" xml:space=\"retain\"><n1:elem2 xmlns:n1=\"http://example.net\" xml:lang=\"en\"><n3:stuff xmlns:n3=\"ftp://example.org\"/></n1:elem2></n2:pdu>";
         assert_eq!(of(two, "elem2", &[]), canonical);
-        assert!(of(two, "elem2", &["n4", "absent"]).starts_with("<n1:elem2 xmlns:n1=\"http://example.net\" xmlns:n4=\"http://four\" xml:lang=\"en\">"));
+        assert!(
+            of(two, "elem2", &["n4", "absent"])
+                .starts_with("<n1:elem2 xmlns:n1=\"http://example.net\" xmlns:n4=\"http://four\" xml:lang=\"en\">")
+        );
     }
 
     #[test]
@@ -147,8 +151,14 @@ mod tests {
         let text = "<a xmlns=\"u\"><b xmlns=\"\"><c/></b><d/></a>";
         assert_eq!(of(text, "a", &[]), "<a xmlns=\"u\"><b xmlns=\"\"><c></c></b><d></d></a>");
         assert_eq!(of(text, "b", &[]), "<b><c></c></b>");
-        assert_eq!(of("<p:a xmlns:p=\"v\" xmlns=\"u\"><b/></p:a>", "a", &[]), "<p:a xmlns:p=\"v\"><b xmlns=\"u\"></b></p:a>");
-        assert_eq!(of("<p:a xmlns:p=\"v\" xmlns=\"u\"><b/></p:a>", "a", &["#default"]), "<p:a xmlns=\"u\" xmlns:p=\"v\"><b></b></p:a>");
+        assert_eq!(
+            of("<p:a xmlns:p=\"v\" xmlns=\"u\"><b/></p:a>", "a", &[]),
+            "<p:a xmlns:p=\"v\"><b xmlns=\"u\"></b></p:a>"
+        );
+        assert_eq!(
+            of("<p:a xmlns:p=\"v\" xmlns=\"u\"><b/></p:a>", "a", &["#default"]),
+            "<p:a xmlns=\"u\" xmlns:p=\"v\"><b></b></p:a>"
+        );
     }
 
     #[test]

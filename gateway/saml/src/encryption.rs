@@ -38,7 +38,8 @@ impl Content {
 /// Opens an `EncryptedAssertion`; the text inside is XML that nobody has believed yet.
 pub(crate) fn open(encrypted: Node<'_, '_>, key: &OwnKey) -> Result<String, SamlError> {
     let data = wanted(encrypted, XENC, "EncryptedData")?;
-    let content = Content::from_uri(attribute(wanted(data, XENC, "EncryptionMethod")?, "Algorithm").unwrap_or_default())?;
+    let content =
+        Content::from_uri(attribute(wanted(data, XENC, "EncryptionMethod")?, "Algorithm").unwrap_or_default())?;
     // The wrapped key stands in the data's KeyInfo, or beside the data.
     let info = child(data, DSIG, "KeyInfo")?;
     let inside = info.into_iter().flat_map(|info| children(info, XENC, "EncryptedKey"));
@@ -52,14 +53,17 @@ pub(crate) fn open(encrypted: Node<'_, '_>, key: &OwnKey) -> Result<String, Saml
         let sha256 = wrapping(wanted(wrapped, XENC, "EncryptionMethod")?)?;
         opened = opened.or(key.open(&cipher(wrapped)?, sha256));
     }
-    let plain = opened.and_then(|secret| decrypt(content, &secret, &cipher(data).ok()?)).ok_or(SamlError::CannotDecrypt)?;
+    let plain =
+        opened.and_then(|secret| decrypt(content, &secret, &cipher(data).ok()?)).ok_or(SamlError::CannotDecrypt)?;
     String::from_utf8(plain).map_err(|_| SamlError::CannotDecrypt)
 }
 
 /// Whether the wrapping hashes with SHA-256 throughout.
 fn wrapping(method: Node<'_, '_>) -> Result<bool, SamlError> {
     let named = attribute(method, "Algorithm").unwrap_or_default();
-    let of = |namespace: &'static str, name: &'static str| Ok::<_, SamlError>(child(method, namespace, name)?.and_then(|node| attribute(node, "Algorithm")));
+    let of = |namespace: &'static str, name: &'static str| {
+        Ok::<_, SamlError>(child(method, namespace, name)?.and_then(|node| attribute(node, "Algorithm")))
+    };
     let (hash, mask) = (of(DSIG, "DigestMethod")?.unwrap_or(SHA1), of(XENC11, "MGF")?.unwrap_or(MGF_SHA1));
     match (named, hash, mask) {
         (OAEP | OAEP11, SHA1, MGF_SHA1) => Ok(false),

@@ -2,7 +2,9 @@
 
 use aws_lc_rs::digest::{self, SHA256, SHA384, SHA512};
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey};
+use aws_lc_rs::rsa::{
+    KeyPair as RsaKeyPair, OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey,
+};
 use aws_lc_rs::signature::{self as sig, EcdsaKeyPair, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -43,7 +45,11 @@ impl Algorithm {
 
     /// Everything else is refused by its name.
     pub(crate) fn from_uri(uri: &str) -> Result<Self, SamlError> {
-        ALGORITHMS.iter().find(|(_, known)| *known == uri).map(|(algorithm, _)| *algorithm).ok_or_else(|| SamlError::algorithm(uri))
+        ALGORITHMS
+            .iter()
+            .find(|(_, known)| *known == uri)
+            .map(|(algorithm, _)| *algorithm)
+            .ok_or_else(|| SamlError::algorithm(uri))
     }
 }
 
@@ -90,12 +96,21 @@ impl VerifyingKey {
     /// The key of a certificate in DER. Its dates are not looked at: trust comes from where it was written down
     /// (SAML metadata interoperability profile §2.6.1).
     pub fn from_certificate(der: &[u8]) -> Result<Self, SamlError> {
-        let unusable = || SamlError::Key("a certificate cannot be read, or its key is neither RSA with 2048 bits or more nor on P-256, P-384 or P-521");
+        let unusable = || {
+            SamlError::Key(
+                "a certificate cannot be read, or its key is neither RSA with 2048 bits or more nor on P-256, P-384 or P-521",
+            )
+        };
         let certificate = Certificate::from_der(der).map_err(|_| unusable())?;
         let info = &certificate.tbs_certificate.subject_public_key_info;
         let bits = info.subject_public_key.as_bytes().ok_or_else(unusable)?;
-        let curve =
-            || info.algorithm.parameters.as_ref().and_then(|any| any.decode_as::<x509_cert::der::asn1::ObjectIdentifier>().ok()).map(|oid| oid.to_string());
+        let curve = || {
+            info.algorithm
+                .parameters
+                .as_ref()
+                .and_then(|any| any.decode_as::<x509_cert::der::asn1::ObjectIdentifier>().ok())
+                .map(|oid| oid.to_string())
+        };
         let kind = match (info.algorithm.oid.to_string().as_str(), curve().as_deref()) {
             ("1.2.840.113549.1.1.1", _) => Kind::Rsa,
             ("1.2.840.10045.2.1", Some("1.2.840.10045.3.1.7")) => Kind::P256,
@@ -121,9 +136,13 @@ impl VerifyingKey {
             #[cfg(test)]
             (Algorithm::RsaSha1, Kind::Rsa) => &sig::RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY,
             #[cfg(test)]
-            (Algorithm::RsaSha256, Kind::Rsa) if self.key.len() < 256 => &sig::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
+            (Algorithm::RsaSha256, Kind::Rsa) if self.key.len() < 256 => {
+                &sig::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY
+            }
             #[cfg(test)]
-            (Algorithm::RsaSha512, Kind::Rsa) if self.key.len() < 256 => &sig::RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY,
+            (Algorithm::RsaSha512, Kind::Rsa) if self.key.len() < 256 => {
+                &sig::RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY
+            }
             (Algorithm::RsaSha256, Kind::Rsa) => &sig::RSA_PKCS1_2048_8192_SHA256,
             (Algorithm::RsaSha384, Kind::Rsa) => &sig::RSA_PKCS1_2048_8192_SHA384,
             (Algorithm::RsaSha512, Kind::Rsa) => &sig::RSA_PKCS1_2048_8192_SHA512,
@@ -168,19 +187,28 @@ impl std::fmt::Debug for OwnKey {
 impl OwnKey {
     /// A certificate in PEM and its private key, as PKCS#8 in PEM.
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, SamlError> {
-        let unusable = || SamlError::Key("the private key must be PKCS#8 in PEM, RSA with 2048 bits or more or on P-256 or P-384");
-        let body = key.split("-----BEGIN PRIVATE KEY-----").nth(1).and_then(|rest| rest.split("-----END PRIVATE KEY-----").next()).ok_or_else(unusable)?;
+        let unusable =
+            || SamlError::Key("the private key must be PKCS#8 in PEM, RSA with 2048 bits or more or on P-256 or P-384");
+        let body = key
+            .split("-----BEGIN PRIVATE KEY-----")
+            .nth(1)
+            .and_then(|rest| rest.split("-----END PRIVATE KEY-----").next())
+            .ok_or_else(unusable)?;
         let der = from_base64(body)?;
-        let certificate = certificates(certificate)?.into_iter().next().ok_or(SamlError::Key("there is no certificate"))?;
+        let certificate =
+            certificates(certificate)?.into_iter().next().ok_or(SamlError::Key("there is no certificate"))?;
         let public = VerifyingKey::from_certificate(&certificate)?;
-        let ec = |signing, algorithm| EcdsaKeyPair::from_pkcs8(signing, &der).ok().map(|pair| Signer::Ec(Box::new(pair), algorithm));
+        let ec = |signing, algorithm| {
+            EcdsaKeyPair::from_pkcs8(signing, &der).ok().map(|pair| Signer::Ec(Box::new(pair), algorithm))
+        };
         let signer = match public.kind {
             Kind::Rsa => RsaKeyPair::from_pkcs8(&der).ok().map(|pair| Signer::Rsa(Box::new(pair))),
             Kind::P256 => ec(&sig::ECDSA_P256_SHA256_FIXED_SIGNING, Algorithm::EcdsaSha256),
             Kind::P384 => ec(&sig::ECDSA_P384_SHA384_FIXED_SIGNING, Algorithm::EcdsaSha384),
             Kind::P521 => None,
         };
-        let opener = PrivateDecryptingKey::from_pkcs8(&der).ok().and_then(|key| OaepPrivateDecryptingKey::new(key).ok());
+        let opener =
+            PrivateDecryptingKey::from_pkcs8(&der).ok().and_then(|key| OaepPrivateDecryptingKey::new(key).ok());
         let own = Self { signer: signer.ok_or_else(unusable)?, opener, certificate };
         // A key that is not the certificate's would be noticed by the provider only.
         let proof = own.sign(b"proof")?;

@@ -3,7 +3,8 @@
 //! In: bytes that a browser brought, the provider's keys, `now`. Out: an [`Assertion`], or the [`SamlError`] that says
 //! why not. Pure: no IO and no clock. The only room that reads hostile XML. What was verified is what is read: after a
 //! signature was checked, its canonical form is parsed anew and everything is taken from there ([`Response::accept`]).
-//! Signatures are enveloped, with exclusive canonicalization, RSA or ECDSA, and SHA-2; everything else is refused by its
+//! Signatures are enveloped, with exclusive canonicalization, RSA or ECDSA, and SHA-2; everything else is refused by
+//! its
 //! name. Keys come from metadata or configuration, never from a message. Start at [`Response`]; `signature.rs` and
 //! `c14n.rs` are what it stands on.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -95,7 +96,9 @@ pub fn fuzz(text: &str) {
     if let Ok(document) = xml::parse(text) {
         if let Ok(form) = c14n::canonical(document.root_element(), None, &["#default", "a"]) {
             // What is canonical stays so: one text, one reading (and a second time the same).
-            let again = xml::parse(&form).ok().and_then(|document| c14n::canonical(document.root_element(), None, &["#default", "a"]).ok());
+            let again = xml::parse(&form)
+                .ok()
+                .and_then(|document| c14n::canonical(document.root_element(), None, &["#default", "a"]).ok());
             assert!(again.is_none_or(|again| again == form), "canonical form is not stable");
         }
         let _ = signature::verified(document.root_element(), &[]);

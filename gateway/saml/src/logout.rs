@@ -24,7 +24,13 @@ pub struct LogoutRequest {
 
 impl LogoutRequest {
     /// A request that was posted, with a signature of its own.
-    pub fn posted(value: &str, keys: &[VerifyingKey], issuer: &str, destination: &str, now: Timestamp) -> Result<Self, SamlError> {
+    pub fn posted(
+        value: &str,
+        keys: &[VerifyingKey],
+        issuer: &str,
+        destination: &str,
+        now: Timestamp,
+    ) -> Result<Self, SamlError> {
         let message = posted(value)?;
         let document = parse(&message)?;
         let signed = verified(document.root_element(), keys)?;
@@ -45,7 +51,8 @@ impl LogoutRequest {
             return Err(SamlError::NotForUs("`Destination` is another address"));
         }
         check_time(root, now)?;
-        let id = attribute(root, "ID").filter(|id| !id.is_empty() && id.len() <= 256).ok_or(SamlError::Missing("ID"))?;
+        let id =
+            attribute(root, "ID").filter(|id| !id.is_empty() && id.len() <= 256).ok_or(SamlError::Missing("ID"))?;
         let sessions = children(root, PROTOCOL, "SessionIndex").map(text).collect::<Result<_, _>>()?;
         Ok(Self { id: id.to_owned(), name: name_id(wanted(root, ASSERTION, "NameID")?)?, sessions })
     }
@@ -68,11 +75,24 @@ fn check_time(root: Node<'_, '_>, now: Timestamp) -> Result<(), SamlError> {
 }
 
 /// Our own request that the provider end a session of a person.
-pub fn logout_request(id: &str, entity_id: &str, destination: &str, name: &NameId, session: Option<&str>, now: Timestamp) -> String {
+pub fn logout_request(
+    id: &str,
+    entity_id: &str,
+    destination: &str,
+    name: &NameId,
+    session: Option<&str>,
+    now: Timestamp,
+) -> String {
     let NameId { value, format, qualifier, sp_qualifier } = name;
-    let optional = |name: &str, value: &Option<String>| value.as_ref().map(|value| format!(" {name}=\"{}\"", escaped(value))).unwrap_or_default();
-    let attributes = [optional("Format", format), optional("NameQualifier", qualifier), optional("SPNameQualifier", sp_qualifier)].concat();
-    let session = session.map(|session| format!("<samlp:SessionIndex>{}</samlp:SessionIndex>", escaped(session))).unwrap_or_default();
+    let optional = |name: &str, value: &Option<String>| {
+        value.as_ref().map(|value| format!(" {name}=\"{}\"", escaped(value))).unwrap_or_default()
+    };
+    let attributes =
+        [optional("Format", format), optional("NameQualifier", qualifier), optional("SPNameQualifier", sp_qualifier)]
+            .concat();
+    let session = session
+        .map(|session| format!("<samlp:SessionIndex>{}</samlp:SessionIndex>", escaped(session)))
+        .unwrap_or_default();
     format!(
         "<samlp:LogoutRequest xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{}\" Version=\"2.0\" IssueInstant=\"{}\" Destination=\"{}\">\
          <saml:Issuer>{}</saml:Issuer><saml:NameID{attributes}>{}</saml:NameID>{session}</samlp:LogoutRequest>",
@@ -85,7 +105,14 @@ pub fn logout_request(id: &str, entity_id: &str, destination: &str, name: &NameI
 }
 
 /// Our answer to the provider's request; with a key it is signed, for the binding that carries it in a form.
-pub fn logout_response(id: &str, entity_id: &str, destination: &str, request: &str, now: Timestamp, key: Option<&OwnKey>) -> Result<String, SamlError> {
+pub fn logout_response(
+    id: &str,
+    entity_id: &str,
+    destination: &str,
+    request: &str,
+    now: Timestamp,
+    key: Option<&OwnKey>,
+) -> Result<String, SamlError> {
     let text = format!(
         "<samlp:LogoutResponse xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{}\" Version=\"2.0\" IssueInstant=\"{}\" Destination=\"{}\" InResponseTo=\"{}\">\
          <saml:Issuer>{}</saml:Issuer><samlp:Status><samlp:StatusCode Value=\"urn:oasis:names:tc:SAML:2.0:status:Success\"></samlp:StatusCode></samlp:Status></samlp:LogoutResponse>",

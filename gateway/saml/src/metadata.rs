@@ -38,22 +38,32 @@ impl IdentityProvider {
     pub fn read(document: &str, entity_id: &str, now: Timestamp) -> Result<Self, SamlError> {
         let document = parse(document)?;
         let root = document.root_element();
-        let is_entity = |node: &Node<'_, '_>| is(*node, METADATA, "EntityDescriptor") && attribute(*node, "entityID") == Some(entity_id);
+        let is_entity = |node: &Node<'_, '_>| {
+            is(*node, METADATA, "EntityDescriptor") && attribute(*node, "entityID") == Some(entity_id)
+        };
         let mut found = document.descendants().filter(is_entity);
-        let (Some(entity), None) = (found.next(), found.next()) else { return Err(SamlError::Missing("EntityDescriptor of this `entityID`")) };
+        let (Some(entity), None) = (found.next(), found.next()) else {
+            return Err(SamlError::Missing("EntityDescriptor of this `entityID`"));
+        };
         for node in [root, entity] {
-            let until =
-                attribute(node, "validUntil").map(|text| Timestamp::parse_rfc3339(text).ok_or(SamlError::Malformed("a time is not one"))).transpose()?;
+            let until = attribute(node, "validUntil")
+                .map(|text| Timestamp::parse_rfc3339(text).ok_or(SamlError::Malformed("a time is not one")))
+                .transpose()?;
             if until.is_some_and(|until| now.0 >= until.0) {
                 return Err(SamlError::NotNow("the metadata has expired"));
             }
         }
         let role = children(entity, METADATA, "IDPSSODescriptor")
-            .find(|role| attribute(*role, "protocolSupportEnumeration").is_some_and(|all| all.split_ascii_whitespace().any(|one| one == PROTOCOLS)))
+            .find(|role| {
+                attribute(*role, "protocolSupportEnumeration")
+                    .is_some_and(|all| all.split_ascii_whitespace().any(|one| one == PROTOCOLS))
+            })
             .ok_or(SamlError::Missing("IDPSSODescriptor for SAML 2.0"))?;
         // A key without `use` is for both (§2.4.1.1): it must not turn verification off.
         let mut keys = Vec::new();
-        for descriptor in children(role, METADATA, "KeyDescriptor").filter(|node| attribute(*node, "use").is_none_or(|usage| usage == "signing")) {
+        for descriptor in children(role, METADATA, "KeyDescriptor")
+            .filter(|node| attribute(*node, "use").is_none_or(|usage| usage == "signing"))
+        {
             for data in children(wanted(descriptor, DSIG, "KeyInfo")?, DSIG, "X509Data") {
                 for certificate in children(data, DSIG, "X509Certificate") {
                     keys.push(VerifyingKey::from_certificate(&from_base64(&text(certificate)?)?)?);
@@ -74,12 +84,20 @@ impl IdentityProvider {
 
 fn endpoints(role: Node<'_, '_>, name: &str) -> Result<Endpoints, SamlError> {
     let of = |binding: &str| -> Result<Option<String>, SamlError> {
-        let Some(node) = children(role, METADATA, name).find(|node| attribute(*node, "Binding") == Some(binding)) else { return Ok(None) };
+        let Some(node) = children(role, METADATA, name).find(|node| attribute(*node, "Binding") == Some(binding))
+        else {
+            return Ok(None);
+        };
         let location = attribute(node, "Location").unwrap_or_default();
         // Browsers are sent there: nothing but a web address.
-        let plain = location.bytes().all(|byte| (0x21..0x7f).contains(&byte) && !b"\"<>\\".contains(&byte)) && !location.contains('#');
+        let plain = location.bytes().all(|byte| (0x21..0x7f).contains(&byte) && !b"\"<>\\".contains(&byte))
+            && !location.contains('#');
         let is_web = location.starts_with("https://") || location.starts_with("http://");
-        if plain && is_web { Ok(Some(location.to_owned())) } else { Err(SamlError::Malformed("a location is not a web address")) }
+        if plain && is_web {
+            Ok(Some(location.to_owned()))
+        } else {
+            Err(SamlError::Malformed("a location is not a web address"))
+        }
     };
     Ok(Endpoints { redirect: of(REDIRECT)?, post: of(POST)? })
 }
@@ -113,7 +131,8 @@ pub fn own_metadata(own: &OwnMetadata<'_>) -> String {
     };
     let signing = key.map(|key| descriptor("signing", key)).unwrap_or_default();
     let encryption = key.filter(|key| key.opens()).map(|key| descriptor("encryption", key)).unwrap_or_default();
-    let format = name_format.map(|format| format!("<md:NameIDFormat>{}</md:NameIDFormat>", escaped(format))).unwrap_or_default();
+    let format =
+        name_format.map(|format| format!("<md:NameIDFormat>{}</md:NameIDFormat>", escaped(format))).unwrap_or_default();
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<md:EntityDescriptor xmlns:md=\"{METADATA}\" entityID=\"{}\"><md:SPSSODescriptor AuthnRequestsSigned=\"{}\" \
          WantAssertionsSigned=\"{signed_assertions}\" protocolSupportEnumeration=\"{PROTOCOLS}\">{signing}{encryption}\

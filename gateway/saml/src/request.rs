@@ -30,10 +30,18 @@ pub struct AuthnRequest<'a> {
 pub fn authn_request(request: &AuthnRequest<'_>, now: Timestamp, key: Option<&OwnKey>) -> Result<String, SamlError> {
     let AuthnRequest { id, entity_id, destination, consumer, name_format, contexts, force } = request;
     let force = if *force { " ForceAuthn=\"true\"" } else { "" };
-    let policy = name_format.map(|format| format!("<samlp:NameIDPolicy AllowCreate=\"true\" Format=\"{}\"></samlp:NameIDPolicy>", escaped(format)));
-    let classes: String = contexts.iter().map(|class| format!("<saml:AuthnContextClassRef>{}</saml:AuthnContextClassRef>", escaped(class))).collect();
-    let wanted =
-        if classes.is_empty() { String::new() } else { format!("<samlp:RequestedAuthnContext Comparison=\"exact\">{classes}</samlp:RequestedAuthnContext>") };
+    let policy = name_format.map(|format| {
+        format!("<samlp:NameIDPolicy AllowCreate=\"true\" Format=\"{}\"></samlp:NameIDPolicy>", escaped(format))
+    });
+    let classes: String = contexts
+        .iter()
+        .map(|class| format!("<saml:AuthnContextClassRef>{}</saml:AuthnContextClassRef>", escaped(class)))
+        .collect();
+    let wanted = if classes.is_empty() {
+        String::new()
+    } else {
+        format!("<samlp:RequestedAuthnContext Comparison=\"exact\">{classes}</samlp:RequestedAuthnContext>")
+    };
     let text = format!(
         "<samlp:AuthnRequest xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{}\" Version=\"2.0\" IssueInstant=\"{}\" Destination=\"{}\"{force} \
          AssertionConsumerServiceURL=\"{}\" ProtocolBinding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST\"><saml:Issuer>{}</saml:Issuer>{}{wanted}</samlp:AuthnRequest>",

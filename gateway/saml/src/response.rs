@@ -105,7 +105,9 @@ fn open(response: Node<'_, '_>, covered: bool, expected: &Expected<'_>) -> Resul
     }
     // What is not signed here can only make it stricter: the same is asked of the assertion.
     match attribute(response, "Destination") {
-        Some(destination) if destination != expected.consumer => return Err(SamlError::NotForUs("`Destination` is another address")),
+        Some(destination) if destination != expected.consumer => {
+            return Err(SamlError::NotForUs("`Destination` is another address"));
+        }
         None if covered => return Err(SamlError::Missing("Destination")),
         _ => {}
     }
@@ -113,7 +115,8 @@ fn open(response: Node<'_, '_>, covered: bool, expected: &Expected<'_>) -> Resul
         check_issuer(issuer, expected)?;
     }
     check_status(response)?;
-    let (plain, encrypted) = (child(response, ASSERTION, "Assertion")?, child(response, ASSERTION, "EncryptedAssertion")?);
+    let (plain, encrypted) =
+        (child(response, ASSERTION, "Assertion")?, child(response, ASSERTION, "EncryptedAssertion")?);
     // An assertion anywhere else is one that somebody hopes will be read in place of the right one.
     let count = |name: &str| response.descendants().filter(|node| is(*node, ASSERTION, name)).count();
     if count("Assertion") + count("EncryptedAssertion") > 1 {
@@ -122,11 +125,16 @@ fn open(response: Node<'_, '_>, covered: bool, expected: &Expected<'_>) -> Resul
     match (plain, encrypted) {
         (Some(assertion), None) => checked(assertion, covered, expected),
         (None, Some(encrypted)) => {
-            let key = expected.own_key.filter(|key| key.opens()).ok_or(SamlError::Key("the assertion is encrypted, and there is no RSA key to open it"))?;
+            let key = expected
+                .own_key
+                .filter(|key| key.opens())
+                .ok_or(SamlError::Key("the assertion is encrypted, and there is no RSA key to open it"))?;
             let inside = encryption::open(encrypted, key)?;
             let document = parse(&inside).map_err(|_| SamlError::CannotDecrypt)?;
             let assertion = document.root_element();
-            if !is(assertion, ASSERTION, "Assertion") || document.descendants().filter(|node| is(*node, ASSERTION, "Assertion")).count() != 1 {
+            if !is(assertion, ASSERTION, "Assertion")
+                || document.descendants().filter(|node| is(*node, ASSERTION, "Assertion")).count() != 1
+            {
                 return Err(SamlError::CannotDecrypt);
             }
             checked(assertion, covered, expected)
@@ -150,7 +158,8 @@ fn checked(assertion: Node<'_, '_>, covered: bool, expected: &Expected<'_>) -> R
 }
 
 fn check_issuer(issuer: Node<'_, '_>, expected: &Expected<'_>) -> Result<(), SamlError> {
-    let is_entity = attribute(issuer, "Format").is_none_or(|format| format == "urn:oasis:names:tc:SAML:2.0:nameid-format:entity");
+    let is_entity =
+        attribute(issuer, "Format").is_none_or(|format| format == "urn:oasis:names:tc:SAML:2.0:nameid-format:entity");
     if is_entity && text(issuer)? == expected.issuer { Ok(()) } else { Err(SamlError::WrongIssuer) }
 }
 
@@ -186,7 +195,8 @@ fn read(assertion: Node<'_, '_>, expected: &Expected<'_>) -> Result<Assertion, S
         return Err(SamlError::Malformed("the assertion's version is not 2.0"));
     }
     check_issuer(wanted(assertion, ASSERTION, "Issuer")?, expected)?;
-    let id = attribute(assertion, "ID").filter(|id| !id.is_empty() && id.len() <= 256).ok_or(SamlError::Missing("ID"))?;
+    let id =
+        attribute(assertion, "ID").filter(|id| !id.is_empty() && id.len() <= 256).ok_or(SamlError::Missing("ID"))?;
     let issued = time(assertion, "IssueInstant")?.ok_or(SamlError::Missing("IssueInstant"))?;
     if !expected.has_begun(issued) {
         return Err(SamlError::NotNow("it was issued in the future"));
@@ -197,7 +207,8 @@ fn read(assertion: Node<'_, '_>, expected: &Expected<'_>) -> Result<Assertion, S
     }
     let (in_response_to, ends) = confirmed(subject, expected)?;
     check_conditions(wanted(assertion, ASSERTION, "Conditions")?, expected)?;
-    let statement = children(assertion, ASSERTION, "AuthnStatement").next().ok_or(SamlError::Missing("AuthnStatement"))?;
+    let statement =
+        children(assertion, ASSERTION, "AuthnStatement").next().ok_or(SamlError::Missing("AuthnStatement"))?;
     let session_ends = time(statement, "SessionNotOnOrAfter")?;
     if session_ends.is_some_and(|end| expected.has_ended(end)) {
         return Err(SamlError::NotNow("the provider's session has ended"));
@@ -206,13 +217,18 @@ fn read(assertion: Node<'_, '_>, expected: &Expected<'_>) -> Result<Assertion, S
     if !expected.has_begun(proved) {
         return Err(SamlError::NotNow("the person will prove themselves in the future"));
     }
-    let context = child(statement, ASSERTION, "AuthnContext")?.map(|context| child(context, ASSERTION, "AuthnContextClassRef")).transpose()?.flatten();
+    let context = child(statement, ASSERTION, "AuthnContext")?
+        .map(|context| child(context, ASSERTION, "AuthnContextClassRef"))
+        .transpose()?
+        .flatten();
     Ok(Assertion {
         id: id.to_owned(),
         ends,
         name: name_id(wanted(subject, ASSERTION, "NameID")?)?,
         in_response_to,
-        session: attribute(statement, "SessionIndex").filter(|index| !index.is_empty() && index.len() <= 255).map(str::to_owned),
+        session: attribute(statement, "SessionIndex")
+            .filter(|index| !index.is_empty() && index.len() <= 255)
+            .map(str::to_owned),
         session_ends,
         proved,
         context: context.map(text).transpose()?,
@@ -232,7 +248,9 @@ pub(crate) fn name_id(node: Node<'_, '_>) -> Result<NameId, SamlError> {
 /// Which request it answers, and until when it may be brought here: the first bearer confirmation that is for us, now.
 fn confirmed(subject: Node<'_, '_>, expected: &Expected<'_>) -> Result<(Option<String>, Timestamp), SamlError> {
     let mut why = SamlError::Missing("SubjectConfirmation");
-    for confirmation in children(subject, ASSERTION, "SubjectConfirmation").filter(|node| attribute(*node, "Method") == Some(BEARER)) {
+    for confirmation in
+        children(subject, ASSERTION, "SubjectConfirmation").filter(|node| attribute(*node, "Method") == Some(BEARER))
+    {
         match bearer(confirmation, expected) {
             Ok(found) => return Ok(found),
             Err(error) => why = error,
@@ -290,7 +308,9 @@ fn attributes(assertion: Node<'_, '_>) -> Result<Vec<(String, Vec<String>)>, Sam
     let mut count = 0;
     for statement in children(assertion, ASSERTION, "AttributeStatement") {
         for node in children(statement, ASSERTION, "Attribute") {
-            let Some(name) = attribute(node, "Name").filter(|name| !name.is_empty() && name.len() <= 256) else { continue };
+            let Some(name) = attribute(node, "Name").filter(|name| !name.is_empty() && name.len() <= 256) else {
+                continue;
+            };
             let mut values = Vec::new();
             for value in children(node, ASSERTION, "AttributeValue") {
                 count += 1;

@@ -25,16 +25,21 @@ pub(crate) fn verified(element: Node<'_, '_>, keys: &[VerifyingKey]) -> Result<S
         _ => return Err(SamlError::Signature("there are several signatures")),
     };
     // Nothing but what is understood: an `Object` could hold the element that was signed, and this one another.
-    if signature.children().any(|child| child.is_element() && !["SignedInfo", "SignatureValue", "KeyInfo"].iter().any(|name| is(child, DSIG, name))) {
+    if signature.children().any(|child| {
+        child.is_element() && !["SignedInfo", "SignatureValue", "KeyInfo"].iter().any(|name| is(child, DSIG, name))
+    }) {
         return Err(SamlError::Signature("it holds something that is not understood"));
     }
     let info = wanted(signature, DSIG, "SignedInfo")?;
     let method = wanted(info, DSIG, "CanonicalizationMethod")?;
     let info_prefixes = exclusive(method)?;
-    let algorithm = Algorithm::from_uri(attribute(wanted(info, DSIG, "SignatureMethod")?, "Algorithm").unwrap_or_default())?;
-    let reference = wanted(info, DSIG, "Reference").map_err(|_| SamlError::Signature("it has not exactly one reference"))?;
+    let algorithm =
+        Algorithm::from_uri(attribute(wanted(info, DSIG, "SignatureMethod")?, "Algorithm").unwrap_or_default())?;
+    let reference =
+        wanted(info, DSIG, "Reference").map_err(|_| SamlError::Signature("it has not exactly one reference"))?;
     // It must speak of the very element that it stands in, and nothing else may bear that name.
-    let id = attribute(element, "ID").filter(|id| !id.is_empty()).ok_or(SamlError::Signature("the element has no `ID`"))?;
+    let id =
+        attribute(element, "ID").filter(|id| !id.is_empty()).ok_or(SamlError::Signature("the element has no `ID`"))?;
     if attribute(reference, "URI").and_then(|uri| uri.strip_prefix('#')) != Some(id) {
         return Err(SamlError::Signature("it signs another element than the one it stands in"));
     }
@@ -50,7 +55,11 @@ pub(crate) fn verified(element: Node<'_, '_>, keys: &[VerifyingKey]) -> Result<S
     let transforms: Vec<Node<'_, '_>> = transforms.children().filter(Node::is_element).collect();
     let prefixes = match transforms.as_slice() {
         [first, second] if attribute(*first, "Algorithm") == Some(ENVELOPED) => exclusive(*second)?,
-        _ => return Err(SamlError::Signature("its transforms are not those of an enveloped signature and exclusive canonicalization")),
+        _ => {
+            return Err(SamlError::Signature(
+                "its transforms are not those of an enveloped signature and exclusive canonicalization",
+            ));
+        }
     };
     let hash = hash(attribute(wanted(reference, DSIG, "DigestMethod")?, "Algorithm").unwrap_or_default())?;
     // The signature first: what is not signed by a known key is not worth a look.

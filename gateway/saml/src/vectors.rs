@@ -53,10 +53,13 @@ fn verdict(message: &str, known: &[VerifyingKey]) -> String {
     };
     let brought = || {
         let certificates = document.descendants().filter(|node| is(*node, DSIG, "X509Certificate"));
-        certificates.filter_map(|node| VerifyingKey::from_certificate(&from_base64(&text(node).ok()?).ok()?).ok()).collect::<Vec<_>>()
+        certificates
+            .filter_map(|node| VerifyingKey::from_certificate(&from_base64(&text(node).ok()?).ok()?).ok())
+            .collect::<Vec<_>>()
     };
     let keys = [known, &brought()].concat();
-    let signed = document.descendants().filter(|node| is(*node, PROTOCOL, "Response") || is(*node, ASSERTION, "Assertion"));
+    let signed =
+        document.descendants().filter(|node| is(*node, PROTOCOL, "Response") || is(*node, ASSERTION, "Assertion"));
     let verdicts: Vec<String> = signed
         .map(|node| {
             let said = match (is_signed(node), verified(node, &keys)) {
@@ -73,9 +76,15 @@ fn verdict(message: &str, known: &[VerifyingKey]) -> String {
 #[test]
 fn every_message_of_the_field_has_its_verdict() {
     let Some(root) = folder() else { return };
-    let certificates = ["saml-node/test/static/cert.pem", "saml-node/test/static/acme_tools_com.cert", "saml-ruby/test/certificates/ruby-saml.crt"];
-    let known: Vec<VerifyingKey> =
-        certificates.iter().flat_map(|name| VerifyingKey::from_pem(&std::fs::read_to_string(root.join(name)).unwrap()).unwrap_or_default()).collect();
+    let certificates = [
+        "saml-node/test/static/cert.pem",
+        "saml-node/test/static/acme_tools_com.cert",
+        "saml-ruby/test/certificates/ruby-saml.crt",
+    ];
+    let known: Vec<VerifyingKey> = certificates
+        .iter()
+        .flat_map(|name| VerifyingKey::from_pem(&std::fs::read_to_string(root.join(name)).unwrap()).unwrap_or_default())
+        .collect();
     let mut found = String::new();
     for dir in ["saml-node/test/static", "saml-ruby/test/responses"] {
         let mut all = Vec::new();
@@ -107,8 +116,10 @@ fn every_message_of_the_field_has_its_verdict() {
 fn the_example_of_exclusive_canonicalization_has_its_digests() {
     use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
     let Some(root) = folder() else { return };
-    let text = std::fs::read_to_string(root.join("xmldsig-xmlsec/tests/merlin-exc-c14n-one/exc-signature.xml")).unwrap();
-    // The document has a comment in what is signed, which canonical form leaves out, and which our reader of messages refuses.
+    let text =
+        std::fs::read_to_string(root.join("xmldsig-xmlsec/tests/merlin-exc-c14n-one/exc-signature.xml")).unwrap();
+    // The document has a comment in what is signed, which canonical form leaves out, and which our reader of messages
+    // refuses.
     let document = roxmltree::Document::parse(&text).unwrap();
     let signed = document.descendants().find(|node| node.attribute("Id") == Some("to-be-signed")).unwrap();
     let mut checked = 0;
@@ -121,7 +132,11 @@ fn the_example_of_exclusive_canonicalization_has_its_digests() {
         let prefixes: Vec<&str> = list.split_ascii_whitespace().collect();
         let form = crate::c14n::canonical(signed, None, &prefixes).unwrap();
         let wanted = reference.descendants().find(|node| is(*node, DSIG, "DigestValue")).unwrap();
-        assert_eq!(digest(&SHA1_FOR_LEGACY_USE_ONLY, form.as_bytes()).as_ref(), from_base64(&text_of(wanted)).unwrap(), "{prefixes:?}: {form}");
+        assert_eq!(
+            digest(&SHA1_FOR_LEGACY_USE_ONLY, form.as_bytes()).as_ref(),
+            from_base64(&text_of(wanted)).unwrap(),
+            "{prefixes:?}: {form}"
+        );
         checked += 1;
     }
     assert_eq!(checked, 2);

@@ -37,7 +37,12 @@ fn look_over(text: &str) -> Result<(), SamlError> {
     if rest.starts_with("<?xml ") {
         rest = rest.split_once("?>").ok_or(SamlError::Malformed("its declaration does not end"))?.1;
     }
-    for (mark, what) in [("<!DOCTYPE", "a document type"), ("<!ENTITY", "an entity"), ("<!--", "a comment"), ("<![CDATA[", "a CDATA section")] {
+    for (mark, what) in [
+        ("<!DOCTYPE", "a document type"),
+        ("<!ENTITY", "an entity"),
+        ("<!--", "a comment"),
+        ("<![CDATA[", "a CDATA section"),
+    ] {
         if rest.contains(mark) {
             return Err(SamlError::Forbidden(what));
         }
@@ -87,12 +92,20 @@ pub(crate) fn is(node: Node<'_, '_>, namespace: &str, name: &str) -> bool {
 }
 
 /// The child elements of this name.
-pub(crate) fn children<'a, 'i>(node: Node<'a, 'i>, namespace: &'a str, name: &'a str) -> impl Iterator<Item = Node<'a, 'i>> {
+pub(crate) fn children<'a, 'i>(
+    node: Node<'a, 'i>,
+    namespace: &'a str,
+    name: &'a str,
+) -> impl Iterator<Item = Node<'a, 'i>> {
     node.children().filter(move |child| is(*child, namespace, name))
 }
 
 /// The one child of this name; `None` where there is none, an error where there are several.
-pub(crate) fn child<'a, 'i>(node: Node<'a, 'i>, namespace: &'a str, name: &'a str) -> Result<Option<Node<'a, 'i>>, SamlError> {
+pub(crate) fn child<'a, 'i>(
+    node: Node<'a, 'i>,
+    namespace: &'a str,
+    name: &'a str,
+) -> Result<Option<Node<'a, 'i>>, SamlError> {
     let mut found = children(node, namespace, name);
     match (found.next(), found.next()) {
         (found, None) => Ok(found),
@@ -101,7 +114,11 @@ pub(crate) fn child<'a, 'i>(node: Node<'a, 'i>, namespace: &'a str, name: &'a st
 }
 
 /// The one child of this name, which must be there.
-pub(crate) fn wanted<'a, 'i>(node: Node<'a, 'i>, namespace: &'a str, name: &'static str) -> Result<Node<'a, 'i>, SamlError> {
+pub(crate) fn wanted<'a, 'i>(
+    node: Node<'a, 'i>,
+    namespace: &'a str,
+    name: &'static str,
+) -> Result<Node<'a, 'i>, SamlError> {
     child(node, namespace, name)?.ok_or(SamlError::Missing(name))
 }
 
@@ -115,7 +132,9 @@ pub(crate) fn text(node: Node<'_, '_>) -> Result<String, SamlError> {
 
 /// An attribute without a prefix.
 pub(crate) fn attribute<'a>(node: Node<'a, '_>, name: &str) -> Option<&'a str> {
-    node.attributes().find(|attribute| attribute.namespace().is_none() && attribute.name() == name).map(|attribute| attribute.value())
+    node.attributes()
+        .find(|attribute| attribute.namespace().is_none() && attribute.name() == name)
+        .map(|attribute| attribute.value())
 }
 
 /// Text that is text, wherever it stands in XML.
@@ -161,7 +180,10 @@ mod tests {
         assert_eq!(parse(&wide).map(drop), Err(SamlError::Malformed("an element has too many attributes")));
         let names = format!("<a {}/>", (0..9_000).map(|i| format!("xmlns:a{i}='u' ")).collect::<String>());
         assert_eq!(parse(&names).map(drop), Err(SamlError::Malformed("an element has too many attributes")));
-        assert_eq!(parse(&"<a>".repeat(50_000)).map(drop), Err(SamlError::Malformed("its elements are nested too deeply")));
+        assert_eq!(
+            parse(&"<a>".repeat(50_000)).map(drop),
+            Err(SamlError::Malformed("its elements are nested too deeply"))
+        );
         assert_eq!(parse(&format!("<a>{}</a>", "x".repeat(MAX_BYTES))).map(drop), Err(SamlError::TooLarge));
         assert!(start.elapsed().as_millis() < 500, "{:?}", start.elapsed());
     }

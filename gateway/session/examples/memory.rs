@@ -32,7 +32,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let before = resident_kib();
     let start = std::time::Instant::now();
     for seed in 0..SESSIONS {
-        let tokens = Tokens { id_token: token(1024, seed), access: token(1200, seed), access_until: Some(now.0 + 300_000), refresh: token(800, seed) };
+        let tokens = Tokens {
+            id_token: token(1024, seed),
+            access: token(1200, seed),
+            access_until: Some(now.0 + 300_000),
+            refresh: token(800, seed),
+        };
         let session = Session {
             federation: "uid".into(),
             issuer: "https://idp.example/realms/shop".into(),

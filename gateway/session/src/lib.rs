@@ -12,4 +12,6 @@ mod seal;
 mod session;
 
 pub use login::{Browser, Login};
-pub use session::{Ended, Found, Parked, Session, SessionError, SessionId, Sessions, Tokens, ending_keys, person_key, sid_key};
+pub use session::{
+    Ended, Found, Parked, Session, SessionError, SessionId, Sessions, Tokens, ending_keys, person_key, sid_key,
+};

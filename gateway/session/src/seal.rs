@@ -64,7 +64,11 @@ impl Secret {
     pub(crate) fn open(&self, purpose: &str, belongs_to: &str, sealed: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>()?;
         let mut bytes = sealed.to_vec();
-        let opened = self.key(purpose)?.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(belongs_to), &mut bytes).ok()?.len();
+        let opened = self
+            .key(purpose)?
+            .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(belongs_to), &mut bytes)
+            .ok()?
+            .len();
         bytes.truncate(opened);
         Some(bytes)
     }

@@ -121,8 +121,22 @@ impl Session {
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
-        let Written { federation, issuer, subject, sid, claims, began, until, proved, era, id_token, access, access_until, refresh, refresh_at } =
-            serde_json::from_slice(bytes).ok()?;
+        let Written {
+            federation,
+            issuer,
+            subject,
+            sid,
+            claims,
+            began,
+            until,
+            proved,
+            era,
+            id_token,
+            access,
+            access_until,
+            refresh,
+            refresh_at,
+        } = serde_json::from_slice(bytes).ok()?;
         let [id_token, access, refresh] = [id_token, access, refresh].map(|token| token.map(Redacted::new));
         let tokens = Tokens { id_token, access, access_until, refresh };
         Some(Self { federation, issuer, subject, sid, claims, began, until, proved, era, tokens, refresh_at })
@@ -199,7 +213,8 @@ impl Sessions<'_> {
     pub async fn era(&self, federation: &str, subject: &str, now: Timestamp) -> Result<String, SessionError> {
         let new = random_text::<16>().ok_or(SessionError::NoEntropy)?;
         let kept = self.store.settle(&person_key(federation, subject), new.into_bytes(), PERSON_MS, now).await?;
-        String::from_utf8(kept).map_err(|_| StoreError::new("the store has something else under a person's name").into())
+        String::from_utf8(kept)
+            .map_err(|_| StoreError::new("the store has something else under a person's name").into())
     }
 
     /// Keeps a new session; it ends when it was not found for `idle_ms`.
@@ -208,7 +223,9 @@ impl Sessions<'_> {
         let sealed = self.seal(&id, session)?;
         if let Some(sid) = &session.sid {
             let for_ms = session.until.saturating_sub(now.0);
-            self.store.put(&known_sid(&session.federation, sid), session.until.to_string().into_bytes(), for_ms, now).await?;
+            self.store
+                .put(&known_sid(&session.federation, sid), session.until.to_string().into_bytes(), for_ms, now)
+                .await?;
         }
         self.store.put(&id.key(), sealed, idle_ms, now).await?;
         Ok(id)
@@ -227,14 +244,21 @@ impl Sessions<'_> {
     }
 
     /// Replaces a session, unless someone else did so meanwhile (false).
-    pub async fn replace(&self, id: &SessionId, found: &Found, session: &Session, now: Timestamp) -> Result<bool, SessionError> {
+    pub async fn replace(
+        &self,
+        id: &SessionId,
+        found: &Found,
+        session: &Session,
+        now: Timestamp,
+    ) -> Result<bool, SessionError> {
         let sealed = self.seal(id, session)?;
         Ok(self.store.replace(&id.key(), &found.written, sealed, now).await?)
     }
 
     /// Ends a session, or all of the person's, on every gateway.
     pub async fn end(&self, id: &SessionId, session: &Session, what: Ended, now: Timestamp) -> Result<(), StoreError> {
-        // A session that is gone needs to stand on the list only while some gateway may keep a verdict on it: the list is
+        // A session that is gone needs to stand on the list only while some gateway may keep a verdict on it: the list
+        // is
         // copied by all of them, and should stay short.
         self.store.revoke(&id.key(), Timestamp(now.0.saturating_add(VERDICT_MS)), now).await?;
         let gone = match what {
@@ -262,7 +286,10 @@ impl Sessions<'_> {
     pub async fn end_sid(&self, federation: &str, sid: &str, now: Timestamp) -> Result<bool, StoreError> {
         // Only what is known: nobody makes our list of what was revoked long by guessing.
         let Some(until) = self.store.get(&known_sid(federation, sid), now).await? else { return Ok(false) };
-        let until = String::from_utf8(until).ok().and_then(|until| until.parse().ok()).unwrap_or(now.0.saturating_add(PERSON_MS));
+        let until = String::from_utf8(until)
+            .ok()
+            .and_then(|until| until.parse().ok())
+            .unwrap_or(now.0.saturating_add(PERSON_MS));
         self.store.revoke(&sid_key(federation, sid), Timestamp(until), now).await?;
         Ok(true)
     }
@@ -308,7 +335,8 @@ impl Sessions<'_> {
         }
         self.store.remove(&key).await?;
         let read = |bytes: Vec<u8>| {
-            let (session, request, state, to): (String, Option<String>, Option<String>, Option<String>) = serde_json::from_slice(&bytes).ok()?;
+            let (session, request, state, to): (String, Option<String>, Option<String>, Option<String>) =
+                serde_json::from_slice(&bytes).ok()?;
             Some(Parked { session: Session::read(session.as_bytes())?, request, state, to })
         };
         Ok(secret.open(PARKED, "", &sealed).and_then(read))
@@ -350,7 +378,9 @@ mod tests {
         let store = Store::here();
         let sessions = Sessions { store: &store };
         let id = block_on(sessions.begin(&session("e"), 1000, NOW)).unwrap();
-        let find = |ms: u64| block_on(sessions.find(&SessionId::parse(id.text()).unwrap(), 1000, Timestamp(NOW.0 + ms))).unwrap();
+        let find = |ms: u64| {
+            block_on(sessions.find(&SessionId::parse(id.text()).unwrap(), 1000, Timestamp(NOW.0 + ms))).unwrap()
+        };
         let found = find(900).unwrap();
         assert_eq!(found.session.tokens.refresh.as_ref().unwrap().reveal(), "planted-refresh-token");
         assert!(find(1800).is_some(), "each look begins the idle time anew");
@@ -389,12 +419,17 @@ mod tests {
             let id = block_on(sessions.begin(&session, 1000, NOW)).unwrap();
             (id, session)
         };
-        let is_over = |(id, session): &(SessionId, Session)| ending_keys(id, session).iter().any(|key| store.revocations().contains(key, NOW).unwrap());
+        let is_over = |(id, session): &(SessionId, Session)| {
+            ending_keys(id, session).iter().any(|key| store.revocations().contains(key, NOW).unwrap())
+        };
         let (one, two) = (begin(), begin());
         assert_eq!(one.1.era, two.1.era);
         block_on(sessions.end(&one.0, &one.1, Ended::This, NOW)).unwrap();
         assert_eq!((is_over(&one), is_over(&two)), (true, false));
-        assert!(block_on(sessions.find(&one.0, 1000, NOW)).unwrap().is_none(), "and it is gone, so that the list need not know it for long");
+        assert!(
+            block_on(sessions.find(&one.0, 1000, NOW)).unwrap().is_none(),
+            "and it is gone, so that the list need not know it for long"
+        );
         block_on(sessions.end_person("f", "ana", NOW)).unwrap();
         assert!(is_over(&two));
         let three = begin();
@@ -412,7 +447,10 @@ mod tests {
         let ticket = block_on(sessions.park(&parked, NOW)).unwrap();
         assert!(block_on(sessions.unpark(&"A".repeat(43), NOW)).unwrap().is_none());
         let found = block_on(sessions.unpark(&ticket, NOW)).unwrap().unwrap();
-        assert_eq!((found.session.subject.as_str(), found.request.as_deref(), found.state.as_deref()), ("ana", Some("_r"), Some("s")));
+        assert_eq!(
+            (found.session.subject.as_str(), found.request.as_deref(), found.state.as_deref()),
+            ("ana", Some("_r"), Some("s"))
+        );
         assert!(block_on(sessions.unpark(&ticket, NOW)).unwrap().is_none());
     }
 
@@ -421,6 +459,9 @@ mod tests {
         let store = Store::here();
         let mut large = session("e");
         large.claims.insert("x".into(), "y".repeat(MAX_BYTES).into());
-        assert_eq!(block_on(Sessions { store: &store }.begin(&large, 1000, NOW)).map(drop), Err(SessionError::TooLarge));
+        assert_eq!(
+            block_on(Sessions { store: &store }.begin(&large, 1000, NOW)).map(drop),
+            Err(SessionError::TooLarge)
+        );
     }
 }

@@ -29,7 +29,10 @@ pub(crate) async fn callback(method: &ArmedSignIn, provider: &Arc<Provider>, ask
     let way = OnTheWay::read(view, &origin).ok_or_else(|| unknown("the browser did not bring its cookie back"))?;
     let login = way.browser.login(state, &federation.uid, now);
     // Tabs that were opened at once each got a secret, and the last one stayed: the others begin anew.
-    let lost = || Refused { again: Browser::hint(state), ..unknown("`state` is not of this browser and provider, or is older than 15 minutes") };
+    let lost = || Refused {
+        again: Browser::hint(state),
+        ..unknown("`state` is not of this browser and provider, or is older than 15 minutes")
+    };
     let login = login.ok_or_else(lost)?;
     provider.answered(parameters.text("iss"), now).await?;
     if !policy.store().claim(&Key::of(&["sign-in", &federation.uid, &login.id]), USED_MS, now).await? {
@@ -37,13 +40,19 @@ pub(crate) async fn callback(method: &ArmedSignIn, provider: &Arc<Provider>, ask
     }
     if let Some(error) = parameters.text("error") {
         // RFC 6749 §4.1.2.1: a code of printable characters; whatever else was written there stays out of the records.
-        let code = if error.len() <= 64 && error.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') { error } else { "an error" };
+        let code = if error.len() <= 64 && error.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            error
+        } else {
+            "an error"
+        };
         return Err(Refused::new(Reason::SignInRefused, format!("the provider answered `{code}`")));
     }
-    let code = parameters.text("code").filter(|code| code.len() <= MAX_CODE).ok_or_else(|| unknown("there is no `code`"))?;
+    let code =
+        parameters.text("code").filter(|code| code.len() <= MAX_CODE).ok_or_else(|| unknown("there is no `code`"))?;
     let (nonce, verifier) = (way.browser.nonce(&login), way.browser.verifier(&login));
     let expected = Expected { nonce: Some(&nonce), subject: None, step_up: Some(&method.plan().step_up) };
-    let signed_in = provider.redeem(code, &redirect_uri(method, provider, &origin.text), &verifier, &expected, now).await?;
+    let signed_in =
+        provider.redeem(code, &redirect_uri(method, provider, &origin.text), &verifier, &expected, now).await?;
     let SignedIn { person, tokens, refresh_at } = signed_in;
     let session = Session {
         federation: federation.uid.clone(),
@@ -62,12 +71,21 @@ pub(crate) async fn callback(method: &ArmedSignIn, provider: &Arc<Provider>, ask
 }
 
 /// Begins a session, ends the one before, and sends the browser to its page.
-pub(crate) async fn begin(method: &ArmedSignIn, session: Session, to: &str, origin: &Origin, ask: Ask<'_>) -> Result<Answer, Refused> {
+pub(crate) async fn begin(
+    method: &ArmedSignIn,
+    session: Session,
+    to: &str,
+    origin: &Origin,
+    ask: Ask<'_>,
+) -> Result<Answer, Refused> {
     let Ask { policy, view, now, .. } = ask;
     let sessions = Sessions { store: policy.store() };
     let session = Session { era: sessions.era(&session.federation, &session.subject, now).await?, ..session };
     let who = policy.person(&session, view, now);
-    let id = sessions.begin(&session, method.plan().idle_seconds * 1000, now).await.map_err(|error| Refused { who: who.clone(), ..error.into() })?;
+    let id = sessions
+        .begin(&session, method.plan().idle_seconds * 1000, now)
+        .await
+        .map_err(|error| Refused { who: who.clone(), ..error.into() })?;
     // Who signs in gets a new session, and the one before is over (ASVS 7.2.4).
     if let Some(old) = cookie::session(view, origin) {
         if let Some(found) = sessions.find(&old, 1, now).await? {

@@ -12,7 +12,8 @@ const LOOP_MS: u64 = 30_000;
 
 fn set(name: &str, value: &str, origin: &Origin, life: &str) -> Option<HeaderValue> {
     let secure = if origin.secure { "; Secure" } else { "" };
-    let mut value = HeaderValue::from_str(&format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{life}")).ok()?;
+    let mut value =
+        HeaderValue::from_str(&format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{life}")).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
@@ -84,7 +85,10 @@ mod tests {
     fn the_same_page_over_and_over_is_counted_and_another_is_not() {
         let mut way = OnTheWay::new().unwrap();
         let at = |ms: u64| Timestamp(1_000_000 + ms);
-        assert_eq!((way.count("a", at(0)), way.count("a", at(1)), way.count("b", at(2)), way.count("a", at(3))), (1, 2, 1, 1));
+        assert_eq!(
+            (way.count("a", at(0)), way.count("a", at(1)), way.count("b", at(2)), way.count("a", at(3))),
+            (1, 2, 1, 1)
+        );
         assert_eq!(way.count("a", at(LOOP_MS + 3)), 1);
     }
 
@@ -95,7 +99,11 @@ mod tests {
         way.count("page", Timestamp(5));
         let set = way.give(&origin).unwrap();
         let text = set.to_str().unwrap();
-        assert!(text.starts_with("__Host-OIDC_LOGIN=") && text.contains("; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age="), "{text}");
+        assert!(
+            text.starts_with("__Host-OIDC_LOGIN=")
+                && text.contains("; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age="),
+            "{text}"
+        );
         let headers = HeaderMap::from_iter([(header::COOKIE, text.split(';').next().unwrap().parse().unwrap())]);
         let view = RequestView {
             headers: &headers,

@@ -69,7 +69,8 @@ impl Answer {
     /// Sends the browser on. What follows must not learn where it came from: the address may hold a code.
     fn redirect(to: &str) -> Result<Self, Refused> {
         let mut answer = Self::empty(303);
-        let to = HeaderValue::from_str(to).map_err(|_| Refused::new(Reason::InternalError, "an address cannot travel in a header"))?;
+        let to = HeaderValue::from_str(to)
+            .map_err(|_| Refused::new(Reason::InternalError, "an address cannot travel in a header"))?;
         answer.headers.insert(header::LOCATION, to);
         answer.headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         Ok(answer)
@@ -102,7 +103,10 @@ pub async fn answer(door: Door, federation: Option<&str>, ask: Ask<'_>) -> Resul
         Door::BackChannel | Door::SamlConsumer => writes,
     };
     if !fits {
-        return Err(Refused::new(Reason::MalformedRequest, format!("{} is not asked with {}", door.name(), ask.view.method)));
+        return Err(Refused::new(
+            Reason::MalformedRequest,
+            format!("{} is not asked with {}", door.name(), ask.view.method),
+        ));
     }
     let provider = federation.and_then(|name| method.provider(name));
     match (door, provider) {
@@ -122,7 +126,11 @@ pub async fn answer(door: Door, federation: Option<&str>, ask: Ask<'_>) -> Resul
 
 /// Nobody signs in where the Federation is suspended.
 fn check_open(federation: &Federation) -> Result<(), Refused> {
-    if federation.suspended { Err(Refused::new(Reason::FederationSuspended, format!("Federation {}", federation.key))) } else { Ok(()) }
+    if federation.suspended {
+        Err(Refused::new(Reason::FederationSuspended, format!("Federation {}", federation.key)))
+    } else {
+        Ok(())
+    }
 }
 
 /// The address of a door below the policy's base.

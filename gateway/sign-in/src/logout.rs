@@ -28,12 +28,18 @@ pub(crate) async fn logout(method: &ArmedSignIn, ask: Ask<'_>) -> Result<Answer,
     } else if !came_by_itself(ask) {
         return Ok(pages::confirm_logout(method, ask));
     }
-    let parameters = Parameters::read(if posted { view.body.unwrap_or_default() } else { view.query.unwrap_or_default().as_bytes() })?;
+    let parameters = Parameters::read(if posted {
+        view.body.unwrap_or_default()
+    } else {
+        view.query.unwrap_or_default().as_bytes()
+    })?;
     let what = if parameters.text("everywhere").is_some() { Ended::Everywhere } else { Ended::This };
     let sessions = Sessions { store: policy.store() };
     let mut found = None;
     if let Some(id) = cookie::session(view, &origin) {
-        if let Some(session) = sessions.find(&id, method.plan().idle_seconds * 1000, now).await?.map(|found| found.session) {
+        if let Some(session) =
+            sessions.find(&id, method.plan().idle_seconds * 1000, now).await?.map(|found| found.session)
+        {
             sessions.end(&id, &session, what, now).await?;
             found = Some(session);
         }
@@ -58,8 +64,12 @@ async fn leave(method: &ArmedSignIn, session: &Session, origin: &Origin, ask: As
     let back = address(method, &origin.text, Door::LoggedOut, None);
     let Some(provider) = method.provider_of_session(session) else { return back };
     let there = match provider {
-        Federated::Oidc(provider) => provider.end_session_url(&session.tokens, &back, "out", ask.now).await.ok().flatten(),
-        Federated::Saml(provider) => saml::leave(provider, session, &provider.own(origin, &method.plan().base), ask).await,
+        Federated::Oidc(provider) => {
+            provider.end_session_url(&session.tokens, &back, "out", ask.now).await.ok().flatten()
+        }
+        Federated::Saml(provider) => {
+            saml::leave(provider, session, &provider.own(origin, &method.plan().base), ask).await
+        }
     };
     there.unwrap_or(back)
 }
@@ -107,7 +117,10 @@ pub(crate) async fn front_channel(provider: &Arc<Provider>, ask: Ask<'_>) -> Res
     if parameters.text("iss").is_some_and(|iss| iss != provider.issuer()) {
         return Err(invalid("`iss` names another provider"));
     }
-    let sid = parameters.text("sid").filter(|sid| sid.len() <= 255).ok_or_else(|| invalid("there is no `sid`: let the provider send it"))?;
+    let sid = parameters
+        .text("sid")
+        .filter(|sid| sid.len() <= 255)
+        .ok_or_else(|| invalid("there is no `sid`: let the provider send it"))?;
     Sessions { store: policy.store() }.end_sid(&provider.federation().uid, sid, now).await?;
     let mut answer = Answer::empty(200);
     answer.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));

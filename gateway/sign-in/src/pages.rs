@@ -77,7 +77,8 @@ impl Page<'_> {
         let Self { pages, host, texts, heading, content, leads_to } = self;
         let title = pages.title.as_deref().unwrap_or(host);
         let style = format!(":root{{--a:{}}}{STYLE}", pages.accent.as_deref().unwrap_or(ACCENT));
-        let logo = pages.logo.as_deref().map(|logo| format!("<img src=\"{}\" alt=\"\">", escaped(logo))).unwrap_or_default();
+        let logo =
+            pages.logo.as_deref().map(|logo| format!("<img src=\"{}\" alt=\"\">", escaped(logo))).unwrap_or_default();
         let body = format!(
             "<!doctype html>\n<html lang=\"{}\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
              <meta name=\"robots\" content=\"noindex\"><title>{} – {}</title><style>{style}</style></head>\n<body><main>{logo}<h1>{}</h1>\n{content}</main></body></html>\n",
@@ -105,7 +106,11 @@ impl Page<'_> {
             (header::REFERRER_POLICY, "no-referrer"),
             (header::CONTENT_LANGUAGE, texts.tag),
         ];
-        answer.headers.extend(headers.into_iter().filter_map(|(name, value): (HeaderName, &str)| Some((name, HeaderValue::from_str(value).ok()?))));
+        answer.headers.extend(
+            headers
+                .into_iter()
+                .filter_map(|(name, value): (HeaderName, &str)| Some((name, HeaderValue::from_str(value).ok()?))),
+        );
         answer.body = Bytes::from(body);
         answer
     }
@@ -118,19 +123,28 @@ fn page<'p>(
     content: impl FnOnce(&'static Texts) -> String,
 ) -> Page<'p> {
     let texts = Texts::of(ask.wish.map_or("", |wish| &wish.languages));
-    Page { pages: &method.plan().pages, host: ask.view.host, texts, heading: heading(texts), content: content(texts), leads_to: Vec::new() }
+    Page {
+        pages: &method.plan().pages,
+        host: ask.view.host,
+        texts,
+        heading: heading(texts),
+        content: content(texts),
+        leads_to: Vec::new(),
+    }
 }
 
 /// Where the person chooses among providers.
 pub(crate) fn chooser(method: &ArmedSignIn, ask: Ask<'_>, to: &str) -> Answer {
     let base = &method.plan().base;
-    let open = method.providers().iter().map(|provider| provider.federation()).filter(|federation| !federation.suspended);
+    let open =
+        method.providers().iter().map(|provider| provider.federation()).filter(|federation| !federation.suspended);
     let link = |name: &str, title: &str| {
         let address = format!("{base}?at={}&to={}", encoded(name), encoded(to));
         format!("<li><a class=\"b\" href=\"{}\">{}</a></li>\n", escaped(&address), escaped(title))
     };
     let links: String = open.map(|federation| link(&federation.key.name, &federation.title)).collect();
-    page(method, ask, |texts| texts.sign_in, |texts| format!("<p>{}</p>\n<ul>{links}</ul>", escaped(texts.choose))).answer(200)
+    page(method, ask, |texts| texts.sign_in, |texts| format!("<p>{}</p>\n<ul>{links}</ul>", escaped(texts.choose)))
+        .answer(200)
 }
 
 /// Where the person says that they want to sign out.
@@ -153,8 +167,17 @@ pub(crate) fn confirm_logout(method: &ArmedSignIn, ask: Ask<'_>) -> Answer {
 }
 
 /// Where the person presses a button that carries a message on, for no page here runs a script.
-pub(crate) fn onward(method: &ArmedSignIn, ask: Ask<'_>, action: &str, field: &str, value: &str, relay_state: Option<&str>) -> Answer {
-    let hidden = |name: &str, value: &str| format!("<input type=\"hidden\" name=\"{}\" value=\"{}\">", escaped(name), escaped(value));
+pub(crate) fn onward(
+    method: &ArmedSignIn,
+    ask: Ask<'_>,
+    action: &str,
+    field: &str,
+    value: &str,
+    relay_state: Option<&str>,
+) -> Answer {
+    let hidden = |name: &str, value: &str| {
+        format!("<input type=\"hidden\" name=\"{}\" value=\"{}\">", escaped(name), escaped(value))
+    };
     let state = relay_state.map(|state| hidden("RelayState", state)).unwrap_or_default();
     let content = |texts: &'static Texts| {
         format!(
@@ -171,17 +194,30 @@ pub(crate) fn onward(method: &ArmedSignIn, ask: Ask<'_>, action: &str, field: &s
 
 /// Where the person ends up after signing out.
 pub(crate) fn logged_out(method: &ArmedSignIn, ask: Ask<'_>) -> Answer {
-    let content = |texts: &'static Texts| format!("<p>{}</p>\n<a class=\"b q\" href=\"/\">{}</a>", escaped(texts.signed_out_more), escaped(texts.again));
+    let content = |texts: &'static Texts| {
+        format!("<p>{}</p>\n<a class=\"b q\" href=\"/\">{}</a>", escaped(texts.signed_out_more), escaped(texts.again))
+    };
     page(method, ask, |texts| texts.signed_out, content).answer(200)
 }
 
 /// A refusal for people: what they can do, and the number under which it is on record.
-pub fn refusal_page(method: &ArmedSignIn, wish: &Wish, host: &str, reason: Reason, status: u16, id: DecisionId) -> Answer {
+pub fn refusal_page(
+    method: &ArmedSignIn,
+    wish: &Wish,
+    host: &str,
+    reason: Reason,
+    status: u16,
+    id: DecisionId,
+) -> Answer {
     let texts = Texts::of(&wish.languages);
     let [heading, sentence] = texts.refusal(reason);
     // Whoever has no access does not get it by signing in again as the same person; to everyone else it is offered.
     let again = match reason {
-        Reason::UnknownSignIn | Reason::SignInRefused | Reason::UntrustedSignIn | Reason::StepUpRequired | Reason::ProviderUnavailable => {
+        Reason::UnknownSignIn
+        | Reason::SignInRefused
+        | Reason::UntrustedSignIn
+        | Reason::StepUpRequired
+        | Reason::ProviderUnavailable => {
             format!("<a class=\"b\" href=\"/\">{}</a>", escaped(texts.again))
         }
         reason if reason.status() == 403 => {
@@ -190,7 +226,8 @@ pub fn refusal_page(method: &ArmedSignIn, wish: &Wish, host: &str, reason: Reaso
         }
         _ => String::new(),
     };
-    let content = format!("<p>{}</p>\n{again}<p class=\"d\">{} <code>{id}</code></p>", escaped(sentence), escaped(texts.support));
+    let content =
+        format!("<p>{}</p>\n{again}<p class=\"d\">{} <code>{id}</code></p>", escaped(sentence), escaped(texts.support));
     Page { pages: &method.plan().pages, host, texts, heading, content, leads_to: Vec::new() }.answer(status)
 }
 
@@ -205,15 +242,38 @@ mod tests {
 
     #[test]
     fn a_page_allows_its_own_style_and_nothing_else() {
-        let pages = Pages { title: Some("<Shop>".into()), logo: Some("https://cdn.example/l.svg".into()), accent: Some("#112233".into()) };
-        let page = Page { pages: &pages, host: "a", texts: Texts::of("de"), heading: "<b>", content: "<p>ok</p>".into(), leads_to: vec!["https://idp".into()] };
+        let pages = Pages {
+            title: Some("<Shop>".into()),
+            logo: Some("https://cdn.example/l.svg".into()),
+            accent: Some("#112233".into()),
+        };
+        let page = Page {
+            pages: &pages,
+            host: "a",
+            texts: Texts::of("de"),
+            heading: "<b>",
+            content: "<p>ok</p>".into(),
+            leads_to: vec!["https://idp".into()],
+        };
         let answer = page.answer(403);
         let body = String::from_utf8(answer.body.to_vec()).unwrap();
         let style = body.split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
         let policy = answer.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
-        assert!(policy.contains(&format!("'sha256-{}'", STANDARD.encode(digest(&SHA256, style.as_bytes())))), "{policy}");
-        assert!(policy.contains("img-src https://cdn.example;") && policy.contains("form-action 'self' https://idp;"), "{policy}");
-        assert!(body.contains("&lt;Shop&gt;") && body.contains("lang=\"de\"") && body.contains("--a:#112233") && !body.contains("<script"), "{body}");
+        assert!(
+            policy.contains(&format!("'sha256-{}'", STANDARD.encode(digest(&SHA256, style.as_bytes())))),
+            "{policy}"
+        );
+        assert!(
+            policy.contains("img-src https://cdn.example;") && policy.contains("form-action 'self' https://idp;"),
+            "{policy}"
+        );
+        assert!(
+            body.contains("&lt;Shop&gt;")
+                && body.contains("lang=\"de\"")
+                && body.contains("--a:#112233")
+                && !body.contains("<script"),
+            "{body}"
+        );
         assert_eq!(answer.status, 403);
     }
 }

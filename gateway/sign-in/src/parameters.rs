@@ -12,7 +12,12 @@ const MAX_PARAMETERS: usize = 32;
 
 /// Whether a request says that it carries a form.
 pub(crate) fn is_form(view: RequestView<'_>) -> bool {
-    let media = view.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).and_then(|value| value.split(';').next()).map(str::trim);
+    let media = view
+        .headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .map(str::trim);
     media.is_some_and(|media| media.eq_ignore_ascii_case("application/x-www-form-urlencoded"))
 }
 
@@ -25,7 +30,10 @@ impl Parameters {
         for (name, value) in form_urlencoded::parse(text) {
             let is_twice = all.insert(name.to_string(), Redacted::new(value.into_owned())).is_some();
             if is_twice || all.len() > MAX_PARAMETERS {
-                return Err(Refused::new(Reason::MalformedRequest, "a parameter is there twice, or there are too many"));
+                return Err(Refused::new(
+                    Reason::MalformedRequest,
+                    "a parameter is there twice, or there are too many",
+                ));
             }
         }
         Ok(Self(all))

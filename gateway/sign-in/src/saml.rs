@@ -27,7 +27,8 @@ const REQUEST_MS: u64 = 15 * 60_000;
 /// What was used once is remembered longer than it could be taken.
 const MARGIN_MS: u64 = 10 * 60_000;
 /// Claims that are ours to make, whatever attributes are called.
-const OWN_CLAIMS: &[&str] = &["iss", "sub", "sid", "acr", "auth_time", "nameId", "exp", "iat", "nbf", "aud", "cnf", "scope", "scp"];
+const OWN_CLAIMS: &[&str] =
+    &["iss", "sub", "sid", "acr", "auth_time", "nameId", "exp", "iat", "nbf", "aud", "cnf", "scope", "scp"];
 
 fn request_key(provider: &SamlProvider, id: &str) -> Key {
     Key::of(&["saml request", &provider.federation().uid, id])
@@ -43,7 +44,9 @@ pub(crate) async fn start(
     ask: Ask<'_>,
 ) -> Result<Answer, Refused> {
     let (own, id) = (provider.own(origin, &method.plan().base), format!("_{}", login.id));
-    let state = browser.state(login, &provider.federation().uid).ok_or_else(|| Refused::new(Reason::InternalError, "there are no random bits"))?;
+    let state = browser
+        .state(login, &provider.federation().uid)
+        .ok_or_else(|| Refused::new(Reason::InternalError, "there are no random bits"))?;
     let errand = provider.request(&id, &own, &method.plan().step_up, ask.now).await?;
     ask.policy.store().put(&request_key(provider, &id), state.into_bytes(), REQUEST_MS, ask.now).await?;
     run(method, errand, ask)
@@ -52,7 +55,9 @@ pub(crate) async fn start(
 fn run(method: &ArmedSignIn, errand: Errand, ask: Ask<'_>) -> Result<Answer, Refused> {
     match errand {
         Errand::Redirect(to) => Answer::redirect(&to),
-        Errand::Form { action, field, value, relay_state } => Ok(pages::onward(method, ask, &action, field, &value, relay_state.as_deref())),
+        Errand::Form { action, field, value, relay_state } => {
+            Ok(pages::onward(method, ask, &action, field, &value, relay_state.as_deref()))
+        }
     }
 }
 
@@ -65,7 +70,11 @@ fn form(ask: Ask<'_>) -> Result<Parameters, Refused> {
 }
 
 /// Where a response is brought.
-pub(crate) async fn consumer(method: &ArmedSignIn, provider: &Arc<SamlProvider>, ask: Ask<'_>) -> Result<Answer, Refused> {
+pub(crate) async fn consumer(
+    method: &ArmedSignIn,
+    provider: &Arc<SamlProvider>,
+    ask: Ask<'_>,
+) -> Result<Answer, Refused> {
     let Ask { policy, view, now, .. } = ask;
     let origin = method.origin(view)?;
     let federation = provider.federation();
@@ -83,15 +92,22 @@ pub(crate) async fn consumer(method: &ArmedSignIn, provider: &Arc<SamlProvider>,
     let state = match &assertion.in_response_to {
         None => None,
         Some(id) => {
-            let state = store.get(&request_key(provider, id), now).await?.and_then(|state| String::from_utf8(state).ok());
+            let state =
+                store.get(&request_key(provider, id), now).await?.and_then(|state| String::from_utf8(state).ok());
             Some(state.ok_or_else(|| unknown("it answers no request that was made here in the last 15 minutes"))?)
         }
     };
-    let to = parameters.text("RelayState").filter(|to| assertion.in_response_to.is_none() && is_local_target(to)).map(str::to_owned);
+    let to = parameters
+        .text("RelayState")
+        .filter(|to| assertion.in_response_to.is_none() && is_local_target(to))
+        .map(str::to_owned);
     let request = assertion.in_response_to.clone();
     let session = session(method, provider, assertion, now.0);
     let who = policy.person(&session, view, now);
-    let ticket = Sessions { store }.park(&Parked { session, request, state, to }, now).await.map_err(|error| Refused { who: who.clone(), ..error.into() })?;
+    let ticket = Sessions { store }
+        .park(&Parked { session, request, state, to }, now)
+        .await
+        .map_err(|error| Refused { who: who.clone(), ..error.into() })?;
     let callback = address(method, &origin.text, Door::Callback, Some(&federation.key.name));
     Ok(Answer::redirect(&format!("{callback}?ticket={ticket}"))?.of(who))
 }
@@ -108,7 +124,10 @@ fn session(method: &ArmedSignIn, provider: &SamlProvider, assertion: Assertion, 
     let NameId { value, format, qualifier, sp_qualifier } = name;
     claims.insert("iss".into(), provider.issuer().into());
     claims.insert("sub".into(), value.as_str().into());
-    claims.insert("nameId".into(), json!({"value": value, "format": format, "qualifier": qualifier, "spQualifier": sp_qualifier}));
+    claims.insert(
+        "nameId".into(),
+        json!({"value": value, "format": format, "qualifier": qualifier, "spQualifier": sp_qualifier}),
+    );
     claims.extend(context.map(|context| ("acr".to_owned(), context.into())));
     let until = now.saturating_add(method.plan().absolute_seconds * 1000);
     Session {
@@ -127,7 +146,11 @@ fn session(method: &ArmedSignIn, provider: &SamlProvider, assertion: Assertion, 
 }
 
 /// Where the browser comes for what the provider said of its person.
-pub(crate) async fn finish(method: &ArmedSignIn, provider: &Arc<SamlProvider>, ask: Ask<'_>) -> Result<Answer, Refused> {
+pub(crate) async fn finish(
+    method: &ArmedSignIn,
+    provider: &Arc<SamlProvider>,
+    ask: Ask<'_>,
+) -> Result<Answer, Refused> {
     let Ask { policy, view, now, .. } = ask;
     let origin = method.origin(view)?;
     let federation = provider.federation();
@@ -136,19 +159,28 @@ pub(crate) async fn finish(method: &ArmedSignIn, provider: &Arc<SamlProvider>, a
     let unknown = |why: &str| Refused::new(Reason::UnknownSignIn, why);
     let ticket = parameters.text("ticket").ok_or_else(|| unknown("there is no `ticket`"))?;
     let parked = Sessions { store: policy.store() }.unpark(ticket, now).await?;
-    let Parked { session, request, state, to } = parked.ok_or_else(|| unknown("the ticket is not known, or was used before"))?;
+    let Parked { session, request, state, to } =
+        parked.ok_or_else(|| unknown("the ticket is not known, or was used before"))?;
     if session.federation != federation.uid {
         return Err(unknown("the ticket is of another provider"));
     }
     let to = match (request, state) {
         (None, _) => to,
         (Some(request), state) => {
-            let way = OnTheWay::read(view, &origin).ok_or_else(|| unknown("the browser did not bring its cookie back"))?;
+            let way =
+                OnTheWay::read(view, &origin).ok_or_else(|| unknown("the browser did not bring its cookie back"))?;
             let again = state.as_deref().and_then(Browser::hint);
             let login = state.and_then(|state| way.browser.login(&state, &federation.uid, now));
             let login = login.filter(|login| request.strip_prefix('_') == Some(login.id.as_str()));
-            let login = login.ok_or_else(|| Refused { again, ..unknown("another browser began this sign-in, or more than 15 minutes ago") })?;
-            if !policy.store().claim(&Key::of(&["sign-in", &federation.uid, &login.id]), REQUEST_MS + MARGIN_MS, now).await? {
+            let login = login.ok_or_else(|| Refused {
+                again,
+                ..unknown("another browser began this sign-in, or more than 15 minutes ago")
+            })?;
+            if !policy
+                .store()
+                .claim(&Key::of(&["sign-in", &federation.uid, &login.id]), REQUEST_MS + MARGIN_MS, now)
+                .await?
+            {
                 return Err(Refused { again: Some(login.to), ..unknown("the sign-in was finished before") });
             }
             Some(login.to)
@@ -170,9 +202,21 @@ pub(crate) fn metadata(method: &ArmedSignIn, provider: &SamlProvider, ask: Ask<'
 }
 
 /// How the browser goes on to end the provider's session of a person too.
-pub(crate) async fn leave(provider: &SamlProvider, session: &Session, own: &OwnAddresses, ask: Ask<'_>) -> Option<String> {
-    let of = |name: &str| session.claims.get("nameId").and_then(|name_id| name_id.get(name)).and_then(Value::as_str).map(str::to_owned);
-    let name = NameId { value: of("value")?, format: of("format"), qualifier: of("qualifier"), sp_qualifier: of("spQualifier") };
+pub(crate) async fn leave(
+    provider: &SamlProvider,
+    session: &Session,
+    own: &OwnAddresses,
+    ask: Ask<'_>,
+) -> Option<String> {
+    let of = |name: &str| {
+        session.claims.get("nameId").and_then(|name_id| name_id.get(name)).and_then(Value::as_str).map(str::to_owned)
+    };
+    let name = NameId {
+        value: of("value")?,
+        format: of("format"),
+        qualifier: of("qualifier"),
+        sp_qualifier: of("spQualifier"),
+    };
     let id = format!("_{}", Login::begin("", ask.now)?.id);
     match provider.leave(&id, own, &name, session.sid.as_deref(), ask.now).await {
         Ok(Some(Errand::Redirect(to))) => Some(to),
@@ -181,7 +225,11 @@ pub(crate) async fn leave(provider: &SamlProvider, session: &Session, own: &OwnA
 }
 
 /// Where the provider's requests to end sessions are brought, and its answers to ours.
-pub(crate) async fn logout(method: &ArmedSignIn, provider: &Arc<SamlProvider>, ask: Ask<'_>) -> Result<Answer, Refused> {
+pub(crate) async fn logout(
+    method: &ArmedSignIn,
+    provider: &Arc<SamlProvider>,
+    ask: Ask<'_>,
+) -> Result<Answer, Refused> {
     let Ask { policy, view, now, .. } = ask;
     let origin = method.origin(view)?;
     let posted = if view.method == "POST" { Some(form(ask)?) } else { None };
@@ -211,7 +259,8 @@ pub(crate) async fn logout(method: &ArmedSignIn, provider: &Arc<SamlProvider>, a
     for session in &sessions {
         kept.end_sid(federation, session, now).await?;
     }
-    let answer = Login::begin("", now).ok_or_else(|| Refused::new(Reason::InternalError, "there are no random bits"))?.id;
+    let answer =
+        Login::begin("", now).ok_or_else(|| Refused::new(Reason::InternalError, "there are no random bits"))?.id;
     let errand = provider.logout_answer(&format!("_{answer}"), &id, parameters.text("RelayState"), &own, now).await?;
     Ok(run(method, errand, ask)?.with_cookie(crate::cookie::take_session(&origin)))
 }

@@ -40,7 +40,9 @@ pub(crate) async fn start(method: &ArmedSignIn, ask: Ask<'_>) -> Result<Answer, 
     let taken = policy.take_sign_in(view.address, PER_MINUTE, now);
     taken.map_err(|seconds| Refused { retry_after: Some(seconds), ..Refused::new(Reason::TooManySignIns, "") })?;
     let provider = match (parameters.text("at"), method.providers()) {
-        (Some(name), _) => method.provider(name).ok_or_else(|| Refused::new(Reason::MalformedRequest, "nobody signs in there"))?,
+        (Some(name), _) => {
+            method.provider(name).ok_or_else(|| Refused::new(Reason::MalformedRequest, "nobody signs in there"))?
+        }
         (None, [only]) => only,
         (None, _) => return Ok(pages::chooser(method, ask, to)),
     };
@@ -53,7 +55,11 @@ pub(crate) async fn start(method: &ArmedSignIn, ask: Ask<'_>) -> Result<Answer, 
     }
     let login = Login::begin(to, now).ok_or_else(no_random)?;
     let provider = match provider {
-        Federated::Saml(provider) => return Ok(saml::start(method, provider, &origin, &way.browser, &login, ask).await?.with_cookie(way.give(&origin))),
+        Federated::Saml(provider) => {
+            return Ok(saml::start(method, provider, &origin, &way.browser, &login, ask)
+                .await?
+                .with_cookie(way.give(&origin)));
+        }
         Federated::Oidc(provider) => provider,
     };
     let state = way.browser.state(&login, &provider.federation().uid).ok_or_else(no_random)?;

@@ -65,7 +65,8 @@ mod tests {
     /// Whatever browsers do with a text, it must not lead away: the inputs of the web platform's own tests of URLs.
     #[test]
     fn no_input_of_the_web_platform_tests_leads_away() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors/url-wpt/urltestdata.json");
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors/url-wpt/urltestdata.json");
         let Ok(text) = std::fs::read_to_string(&path) else {
             assert!(std::env::var_os("CI").is_none(), "CI must have the vectors at {}", path.display());
             return println!("skipped: no URL vectors at {}", path.display());

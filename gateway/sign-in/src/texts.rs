@@ -45,12 +45,18 @@ const ENGLISH: Texts = Texts {
     onward: "You go on to the sign-in service.",
     go_on: "Continue",
     no_access: ["You have no access to this page", "You are signed in, but this page is not for your account."],
-    unfinished: ["Signing in was not finished", "It took too long, was finished before, or your browser keeps no cookies. Please start again."],
+    unfinished: [
+        "Signing in was not finished",
+        "It took too long, was finished before, or your browser keeps no cookies. Please start again.",
+    ],
     refused: ["You were not signed in", "The sign-in service did not let you in."],
     untrusted: ["You were not signed in", "The answer of the sign-in service could not be verified."],
     unavailable: ["Signing in is not possible right now", "A service does not answer. Please try again in a moment."],
     stronger: ["Please sign in more strongly", "This page needs a more recent or stronger sign-in than yours."],
-    looping: ["Signing in goes round in circles", "Your browser was sent to sign in for the same page again and again, so we stopped."],
+    looping: [
+        "Signing in goes round in circles",
+        "Your browser was sent to sign in for the same page again and again, so we stopped.",
+    ],
     too_many: ["Too many attempts", "Please wait a minute and try again."],
     not_found: ["There is no such page", "Check the address."],
     failed: ["That did not work", "The request could not be answered."],
@@ -70,16 +76,28 @@ const GERMAN: Texts = Texts {
     support: "Wenn Sie Hilfe brauchen, nennen Sie diese Nummer:",
     onward: "Sie gehen weiter zum Anmeldedienst.",
     go_on: "Weiter",
-    no_access: ["Sie haben keinen Zugriff auf diese Seite", "Sie sind angemeldet, aber diese Seite ist nicht für Ihr Konto bestimmt."],
+    no_access: [
+        "Sie haben keinen Zugriff auf diese Seite",
+        "Sie sind angemeldet, aber diese Seite ist nicht für Ihr Konto bestimmt.",
+    ],
     unfinished: [
         "Die Anmeldung wurde nicht abgeschlossen",
         "Sie dauerte zu lange, war schon abgeschlossen, oder Ihr Browser behält keine Cookies. Bitte beginnen Sie noch einmal.",
     ],
     refused: ["Sie wurden nicht angemeldet", "Der Anmeldedienst hat Sie nicht eingelassen."],
     untrusted: ["Sie wurden nicht angemeldet", "Die Antwort des Anmeldedienstes konnte nicht geprüft werden."],
-    unavailable: ["Die Anmeldung ist zurzeit nicht möglich", "Ein Dienst antwortet nicht. Bitte versuchen Sie es gleich noch einmal."],
-    stronger: ["Bitte melden Sie sich stärker an", "Diese Seite verlangt eine neuere oder stärkere Anmeldung als Ihre."],
-    looping: ["Die Anmeldung dreht sich im Kreis", "Ihr Browser wurde für dieselbe Seite immer wieder zur Anmeldung geschickt; deshalb haben wir angehalten."],
+    unavailable: [
+        "Die Anmeldung ist zurzeit nicht möglich",
+        "Ein Dienst antwortet nicht. Bitte versuchen Sie es gleich noch einmal.",
+    ],
+    stronger: [
+        "Bitte melden Sie sich stärker an",
+        "Diese Seite verlangt eine neuere oder stärkere Anmeldung als Ihre.",
+    ],
+    looping: [
+        "Die Anmeldung dreht sich im Kreis",
+        "Ihr Browser wurde für dieselbe Seite immer wieder zur Anmeldung geschickt; deshalb haben wir angehalten.",
+    ],
     too_many: ["Zu viele Versuche", "Bitte warten Sie eine Minute und versuchen Sie es erneut."],
     not_found: ["Diese Seite gibt es nicht", "Prüfen Sie die Adresse."],
     failed: ["Das hat nicht geklappt", "Die Anfrage konnte nicht beantwortet werden."],
@@ -100,12 +118,18 @@ const TURKISH: Texts = Texts {
     onward: "Oturum açma hizmetine geçiyorsunuz.",
     go_on: "Devam",
     no_access: ["Bu sayfaya erişiminiz yok", "Oturumunuz açık, ancak bu sayfa hesabınız için değil."],
-    unfinished: ["Oturum açma tamamlanmadı", "Çok uzun sürdü, daha önce tamamlandı ya da tarayıcınız çerezleri saklamıyor. Lütfen yeniden başlayın."],
+    unfinished: [
+        "Oturum açma tamamlanmadı",
+        "Çok uzun sürdü, daha önce tamamlandı ya da tarayıcınız çerezleri saklamıyor. Lütfen yeniden başlayın.",
+    ],
     refused: ["Oturum açılmadı", "Oturum açma hizmeti girişe izin vermedi."],
     untrusted: ["Oturum açılmadı", "Oturum açma hizmetinin yanıtı doğrulanamadı."],
     unavailable: ["Şu anda oturum açılamıyor", "Bir hizmet yanıt vermiyor. Lütfen biraz sonra yeniden deneyin."],
     stronger: ["Daha güçlü bir oturum gerekiyor", "Bu sayfa daha yeni ya da daha güçlü bir oturum açma istiyor."],
-    looping: ["Oturum açma döngüye girdi", "Tarayıcınız aynı sayfa için tekrar tekrar oturum açmaya gönderildi; bu yüzden durdurduk."],
+    looping: [
+        "Oturum açma döngüye girdi",
+        "Tarayıcınız aynı sayfa için tekrar tekrar oturum açmaya gönderildi; bu yüzden durdurduk.",
+    ],
     too_many: ["Çok fazla deneme", "Lütfen bir dakika bekleyip yeniden deneyin."],
     not_found: ["Böyle bir sayfa yok", "Adresi denetleyin."],
     failed: ["Olmadı", "İstek yanıtlanamadı."],
@@ -116,7 +140,9 @@ impl Texts {
     pub(crate) fn of(accepted: &str) -> &'static Texts {
         let known = [&ENGLISH, &GERMAN, &TURKISH];
         let tags = accepted.split(',').filter_map(|item| item.split([';', '-']).next()).map(str::trim).take(16);
-        tags.filter_map(|tag| known.into_iter().find(|texts| texts.tag.eq_ignore_ascii_case(tag))).next().unwrap_or(&ENGLISH)
+        tags.filter_map(|tag| known.into_iter().find(|texts| texts.tag.eq_ignore_ascii_case(tag)))
+            .next()
+            .unwrap_or(&ENGLISH)
     }
 
     /// Heading and sentence for a refusal. People learn what they can do about it, and no more.
@@ -145,7 +171,14 @@ mod tests {
 
     #[test]
     fn the_first_language_that_we_have_is_taken() {
-        for (accepted, tag) in [("de-AT,de;q=0.9,en;q=0.8", "de"), ("fr, tr;q=0.5", "tr"), ("EN-gb", "en"), ("", "en"), ("*", "en"), ("xx;;--,,", "en")] {
+        for (accepted, tag) in [
+            ("de-AT,de;q=0.9,en;q=0.8", "de"),
+            ("fr, tr;q=0.5", "tr"),
+            ("EN-gb", "en"),
+            ("", "en"),
+            ("*", "en"),
+            ("xx;;--,,", "en"),
+        ] {
             assert_eq!(Texts::of(accepted).tag, tag, "{accepted}");
         }
     }

@@ -26,11 +26,16 @@ pub async fn follow_file(path: PathBuf, gateway: Arc<Gateway>, mut stop: watch::
     loop {
         match std::fs::read(&path) {
             Ok(packed) if packed != seen => {
-                apply(&packed, &gateway, |bundle| gateway.generation().is_none_or(|current| bundle.generation > current)).await;
+                apply(&packed, &gateway, |bundle| {
+                    gateway.generation().is_none_or(|current| bundle.generation > current)
+                })
+                .await;
                 seen = packed;
             }
             Ok(_) => {}
-            Err(error) if seen.is_empty() => tracing::warn!(path = %path.display(), %error, "no mounted configuration yet"),
+            Err(error) if seen.is_empty() => {
+                tracing::warn!(path = %path.display(), %error, "no mounted configuration yet")
+            }
             Err(_) => {}
         }
         if tokio::time::timeout(POLL, stop.wait_for(|stop| *stop)).await.is_ok() {
@@ -58,7 +63,9 @@ pub async fn follow_secret(namespace: String, name: String, gateway: Arc<Gateway
             if let Event::Apply(secret) | Event::InitApply(secret) = event {
                 if let Some(packed) = secret.data.as_ref().and_then(|data| data.get(BUNDLE_KEY)) {
                     apply(&packed.0, &gateway, |bundle| {
-                        gateway.version().is_none_or(|(generation, digest)| (bundle.generation, bundle.digest.as_str()) != (generation, &*digest))
+                        gateway.version().is_none_or(|(generation, digest)| {
+                            (bundle.generation, bundle.digest.as_str()) != (generation, &*digest)
+                        })
                     })
                     .await;
                 }

@@ -74,7 +74,11 @@ pub struct DirSource {
 
 impl DirSource {
     /// Loads the folder for the first time; an unusable one is an error.
-    pub async fn start(dir: &Path, settings: Settings, gateway: &Gateway) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    pub async fn start(
+        dir: &Path,
+        settings: Settings,
+        gateway: &Gateway,
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let files = read(dir)?;
         let compiled = load(&files, settings)?;
         gateway.apply(&Bundle::seal(compiled.plan, compiled.secrets, 1)).await?;

@@ -88,7 +88,11 @@ fn make_room(entries: &mut HashMap<Key, Entry>, now: Timestamp) -> Result<(), St
     if entries.len() >= MAX_ENTRIES {
         entries.retain(|_, entry| now.0 < entry.until);
     }
-    if entries.len() < MAX_ENTRIES { Ok(()) } else { Err(StoreError("the memory of this process is full; use a shared store".into())) }
+    if entries.len() < MAX_ENTRIES {
+        Ok(())
+    } else {
+        Err(StoreError("the memory of this process is full; use a shared store".into()))
+    }
 }
 
 #[cfg(test)]

@@ -144,7 +144,13 @@ impl Store {
     }
 
     /// Replaces exactly this value by another, in one step; false when something else is there. The end stays.
-    pub async fn replace(&self, key: &Key, expected: &[u8], value: Vec<u8>, now: Timestamp) -> Result<bool, StoreError> {
+    pub async fn replace(
+        &self,
+        key: &Key,
+        expected: &[u8],
+        value: Vec<u8>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         match &self.kind {
             Kind::Here(here) => Ok(here.replace(key, expected, value, now)),
             Kind::Shared(shared) => shared.clone().replace(*key, expected.to_vec(), value).await,
@@ -159,7 +165,8 @@ impl Store {
         }
     }
 
-    /// What was added to a counter at all gateways. A store of this process has no counters: who counts here, counts itself.
+    /// What was added to a counter at all gateways. A store of this process has no counters: who counts here, counts
+    /// itself.
     pub async fn count(&self, key: &Key) -> Result<u64, StoreError> {
         match &self.kind {
             Kind::Here(_) => Ok(0),

@@ -22,10 +22,10 @@ const REPLACE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call(
 /// What is there, or else this from now on; it lives on either way.
 const SETTLE: &str = "local kept = redis.call('GET', KEYS[1]) if not kept then kept = ARGV[1] end redis.call('SET', KEYS[1], kept, 'PX', ARGV[2]) return kept";
 /// Adds to a counter, and lets it end.
-const ADD: &str = "local sum = redis.call('INCRBY', KEYS[1], ARGV[1]) redis.call('PEXPIRE', KEYS[1], ARGV[2]) return sum";
+const ADD: &str =
+    "local sum = redis.call('INCRBY', KEYS[1], ARGV[1]) redis.call('PEXPIRE', KEYS[1], ARGV[2]) return sum";
 /// Adds to the list, forgets what has ended, and says that something changed.
-const REVOKE: &str =
-    "redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3]) redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1]) return redis.call('INCR', KEYS[2])";
+const REVOKE: &str = "redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3]) redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1]) return redis.call('INCR', KEYS[2])";
 
 pub(crate) struct Shared {
     client: Client,
@@ -56,11 +56,19 @@ impl Shared {
         }
         let info = info.set_redis_settings(settings);
         let client = match ca_pem {
-            Some(root_cert) => Client::build_with_tls(info, TlsCertificates { client_tls: None::<ClientTlsConfig>, root_cert: Some(root_cert) }),
+            Some(root_cert) => Client::build_with_tls(
+                info,
+                TlsCertificates { client_tls: None::<ClientTlsConfig>, root_cert: Some(root_cert) },
+            ),
             None => Client::open(info),
         };
         let client = client.map_err(|error| wrong(&error))?;
-        Ok(Self { client, connection: OnceCell::new(), runtime: Handle::current(), prefix: format!("idm:{namespace}:") })
+        Ok(Self {
+            client,
+            connection: OnceCell::new(),
+            runtime: Handle::current(),
+            prefix: format!("idm:{namespace}:"),
+        })
     }
 
     async fn connection(&self) -> Result<ConnectionManager, StoreError> {
@@ -69,19 +77,25 @@ impl Shared {
             .set_response_timeout(Some(TIME_LIMIT))
             .set_number_of_retries(1)
             .set_max_delay(Duration::from_millis(100));
-        let connect = || async { self.client.get_connection_manager_with_config(config).await.map_err(|error| failed(&error)) };
+        let connect =
+            || async { self.client.get_connection_manager_with_config(config).await.map_err(|error| failed(&error)) };
         self.connection.get_or_try_init(connect).await.cloned()
     }
 
     /// Asks on the runtime that the connection belongs to; the serving cores only wait.
-    async fn ask<T: redis::FromRedisValue + Send + 'static>(self: Arc<Self>, command: redis::Cmd) -> Result<T, StoreError> {
+    async fn ask<T: redis::FromRedisValue + Send + 'static>(
+        self: Arc<Self>,
+        command: redis::Cmd,
+    ) -> Result<T, StoreError> {
         let runtime = self.runtime.clone();
         let asked = runtime.spawn(async move {
             let answer = async {
                 let mut connection = self.connection().await?;
                 command.query_async(&mut connection).await.map_err(|error| failed(&error))
             };
-            tokio::time::timeout(TIME_LIMIT, answer).await.unwrap_or_else(|_| Err(StoreError("no answer from the store in time".into())))
+            tokio::time::timeout(TIME_LIMIT, answer)
+                .await
+                .unwrap_or_else(|_| Err(StoreError("no answer from the store in time".into())))
         });
         asked.await.unwrap_or_else(|_| Err(StoreError("the question to the store was dropped".into())))
     }
@@ -120,7 +134,12 @@ impl Shared {
         self.ask(command).await
     }
 
-    pub(crate) async fn replace(self: Arc<Self>, key: Key, expected: Vec<u8>, value: Vec<u8>) -> Result<bool, StoreError> {
+    pub(crate) async fn replace(
+        self: Arc<Self>,
+        key: Key,
+        expected: Vec<u8>,
+        value: Vec<u8>,
+    ) -> Result<bool, StoreError> {
         let mut command = redis::cmd("EVAL");
         command.arg(REPLACE).arg(1).arg(self.name(&key)).arg(expected).arg(value);
         self.ask(command).await
@@ -204,7 +223,8 @@ impl Shared {
         let mut command = redis::cmd("ZRANGE");
         command.arg(self.list()).arg(0).arg(-1).arg("WITHSCORES");
         let entries: Vec<(String, f64)> = self.ask(command).await?;
-        let keys: HashMap<Key, u64> = entries.into_iter().filter_map(|(key, until)| Some((Key::from_hex(&key)?, until as u64))).collect();
+        let keys: HashMap<Key, u64> =
+            entries.into_iter().filter_map(|(key, until)| Some((Key::from_hex(&key)?, until as u64))).collect();
         copy.merge(&keys, asked);
         *seen = Some(version);
         Ok(())

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use idm_authn::{Armory, Facts, Signers, thumbprint};
-use idm_jose::{DecryptionKeys, Expectations, Jwe, JweExpectations, Jws, JwsForm, KeySet, Unverified, jwk_of_spki, parse_strict};
+use idm_jose::{
+    DecryptionKeys, Expectations, Jwe, JweExpectations, Jws, JwsForm, KeySet, Unverified, jwk_of_spki, parse_strict,
+};
 use idm_plan::{Consume, Decrypt, Destination, ExpectedClaims, Verify};
 use idm_types::{Reason, Timestamp};
 use serde_json::{Map, Value, json};
@@ -34,7 +36,8 @@ impl ArmedConsume {
             None => None,
             Some(plan) => {
                 let text = keys::text(armory.secrets, &plan.keys)?;
-                let keys = DecryptionKeys::parse(text.as_bytes(), &plan.algorithms).map_err(|error| error.to_string())?;
+                let keys =
+                    DecryptionKeys::parse(text.as_bytes(), &plan.algorithms).map_err(|error| error.to_string())?;
                 Some((plan.clone(), keys))
             }
         };
@@ -48,7 +51,11 @@ impl ArmedConsume {
     /// Opens the object and returns what the variable `jose` says of it.
     pub(crate) async fn run(&self, step: &str, content: &mut Content<'_>, facts: &Facts<'_>) -> Result<Value, Refused> {
         let missing = |what| Refused::new(step, Reason::MissingObject, what);
-        let bytes = self.from.read(content, facts).filter(|bytes| !bytes.is_empty()).ok_or_else(|| missing("there is nothing where the object should be"))?;
+        let bytes = self
+            .from
+            .read(content, facts)
+            .filter(|bytes| !bytes.is_empty())
+            .ok_or_else(|| missing("there is nothing where the object should be"))?;
         let mut payload = bytes.to_vec();
         let mut found = Map::new();
         if let Some((plan, keys)) = &self.decrypt {
@@ -65,7 +72,9 @@ impl ArmedConsume {
             return Err(Refused::new(step, Reason::MissingObject, "the payload cannot travel where it should go"));
         }
         // The object itself goes no further.
-        if let (ArmedPlace::Header(name), true) = (&self.from, !matches!(&self.to, Destination::Header(to) if self.is_from(to))) {
+        if let (ArmedPlace::Header(name), true) =
+            (&self.from, !matches!(&self.to, Destination::Header(to) if self.is_from(to)))
+        {
             content.headers.remove(name.as_str());
         }
         if let Some(name) = self.verify.as_ref().and_then(|(plan, _)| plan.detached.as_ref()).filter(|_| to_body) {
@@ -79,15 +88,32 @@ impl ArmedConsume {
     }
 
     fn text<'b>(step: &str, bytes: &'b [u8]) -> Result<&'b str, Refused> {
-        std::str::from_utf8(bytes).map(str::trim).map_err(|_| Refused::new(step, Reason::MalformedToken, "the object is not text"))
+        std::str::from_utf8(bytes)
+            .map(str::trim)
+            .map_err(|_| Refused::new(step, Reason::MalformedToken, "the object is not text"))
     }
 
-    fn decrypted(&self, step: &str, bytes: &[u8], plan: &Decrypt, keys: &DecryptionKeys, found: &mut Map<String, Value>) -> Result<Vec<u8>, Refused> {
+    fn decrypted(
+        &self,
+        step: &str,
+        bytes: &[u8],
+        plan: &Decrypt,
+        keys: &DecryptionKeys,
+        found: &mut Map<String, Value>,
+    ) -> Result<Vec<u8>, Refused> {
         let text = Self::text(step, bytes)?;
-        let expected = JweExpectations { key_management: &plan.algorithms, content_encryption: &plan.encryptions, compressed: false };
-        let opened = if self.json { Jwe::parse_json(text) } else { Jwe::parse(text) }.and_then(|jwe| jwe.decrypt(keys, &expected));
+        let expected = JweExpectations {
+            key_management: &plan.algorithms,
+            content_encryption: &plan.encryptions,
+            compressed: false,
+        };
+        let opened = if self.json { Jwe::parse_json(text) } else { Jwe::parse(text) }
+            .and_then(|jwe| jwe.decrypt(keys, &expected));
         let opened = opened.map_err(|error| Refused::new(step, error.reason(), &error))?;
-        found.insert("encryption".into(), json!({"alg": opened.algorithm.name(), "enc": opened.content_encryption.name(), "kid": opened.kid}));
+        found.insert(
+            "encryption".into(),
+            json!({"alg": opened.algorithm.name(), "enc": opened.content_encryption.name(), "kid": opened.kid}),
+        );
         Ok(opened.payload)
     }
 
@@ -104,12 +130,21 @@ impl ArmedConsume {
     ) -> Result<Vec<u8>, Refused> {
         let signature = match &plan.detached {
             None => None,
-            Some(name) => Some(content.headers.get(name).cloned().ok_or_else(|| Refused::new(step, Reason::MissingObject, "there is no detached signature"))?),
+            Some(name) => Some(
+                content
+                    .headers
+                    .get(name)
+                    .cloned()
+                    .ok_or_else(|| Refused::new(step, Reason::MissingObject, "there is no detached signature"))?,
+            ),
         };
         let now = facts.now.unwrap_or(Timestamp(0));
-        let attempt = || self.try_verify(step, &bytes, signature.as_ref().map(http::HeaderValue::as_bytes), plan, keys, now);
+        let attempt =
+            || self.try_verify(step, &bytes, signature.as_ref().map(http::HeaderValue::as_bytes), plan, keys, now);
         let mut outcome = attempt();
-        if let (Verifiers::Keys(keys), Err(Refused { reason: Reason::UnknownKey | Reason::KeysUnavailable, .. })) = (keys, &outcome) {
+        if let (Verifiers::Keys(keys), Err(Refused { reason: Reason::UnknownKey | Reason::KeysUnavailable, .. })) =
+            (keys, &outcome)
+        {
             if keys.refetch(now).await {
                 outcome = attempt();
             }
@@ -130,8 +165,12 @@ impl ArmedConsume {
     ) -> Result<(Vec<u8>, Value), Refused> {
         let refused = |error: idm_jose::TokenError| Refused::new(step, error.reason(), &error);
         let set_for = |jws: &Jws<'_>| match keys {
-            Verifiers::Keys(keys) => keys.load().ok_or_else(|| Refused::new(step, Reason::KeysUnavailable, "no keys yet")),
-            Verifiers::Certificates(signers) => of_certificate(signers, jws, plan, now).map_err(|(reason, detail)| Refused::new(step, reason, detail)),
+            Verifiers::Keys(keys) => {
+                keys.load().ok_or_else(|| Refused::new(step, Reason::KeysUnavailable, "no keys yet"))
+            }
+            Verifiers::Certificates(signers) => {
+                of_certificate(signers, jws, plan, now).map_err(|(reason, detail)| Refused::new(step, reason, detail))
+            }
         };
         let object = match detached {
             Some(signature) => Self::text(step, signature)?,
@@ -147,7 +186,11 @@ impl ArmedConsume {
             return Ok((payload.into_bytes(), by));
         }
         let form = JwsForm { detached: detached.map(|_| bytes), max_bytes: MAX_BYTES };
-        let all = if self.json { Jws::parse_json(object, form) } else { Jws::parse_compact(object, form).map(|one| vec![one]) };
+        let all = if self.json {
+            Jws::parse_json(object, form)
+        } else {
+            Jws::parse_compact(object, form).map(|one| vec![one])
+        };
         let mut last = Refused::new(step, Reason::MalformedToken, "there is no signature");
         for jws in all.map_err(refused)? {
             let set = match set_for(&jws) {
@@ -158,7 +201,9 @@ impl ArmedConsume {
                 }
             };
             match jws.verify(&set, &plan.algorithms) {
-                Ok(verified) => return Ok((verified.payload, json!({"alg": verified.algorithm.name(), "kid": verified.kid}))),
+                Ok(verified) => {
+                    return Ok((verified.payload, json!({"alg": verified.algorithm.name(), "kid": verified.kid})));
+                }
                 Err(error) => last = refused(error),
             }
         }
@@ -167,7 +212,12 @@ impl ArmedConsume {
 }
 
 /// The key of the certificate that an object brings (RFC 7515 §4.1.6): believed only for its chain and its names.
-fn of_certificate(signers: &Signers, jws: &Jws<'_>, plan: &Verify, now: Timestamp) -> Result<Arc<KeySet>, (Reason, String)> {
+fn of_certificate(
+    signers: &Signers,
+    jws: &Jws<'_>,
+    plan: &Verify,
+    now: Timestamp,
+) -> Result<Arc<KeySet>, (Reason, String)> {
     let chain = jws
         .x5c()
         .filter(|chain| !chain.is_empty() && chain.len() <= MAX_CHAIN)

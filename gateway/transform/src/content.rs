@@ -59,7 +59,11 @@ impl Content<'_> {
             Destination::Nowhere => true,
             Destination::Header(name) => {
                 let printable = bytes.len() <= MAX_HEADER && bytes.iter().all(|byte| (0x20..0x7f).contains(byte));
-                let (true, Ok(name), Ok(value)) = (printable, HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(bytes)) else { return false };
+                let (true, Ok(name), Ok(value)) =
+                    (printable, HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(bytes))
+                else {
+                    return false;
+                };
                 self.headers.insert(name, value);
                 true
             }

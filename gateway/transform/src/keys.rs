@@ -15,7 +15,8 @@ pub(crate) fn text<'s>(secrets: &'s Secrets, handle: &SecretHandle) -> Result<&'
 
 /// One private key: a JWK, or PEM with PKCS#8.
 pub(crate) fn private(secrets: &Secrets, handle: &SecretHandle) -> Result<Jwk, String> {
-    private_key(text(secrets, handle)?).ok_or_else(|| format!("the secret `{}` is neither a JWK nor PEM with PKCS#8", handle.0))
+    private_key(text(secrets, handle)?)
+        .ok_or_else(|| format!("the secret `{}` is neither a JWK nor PEM with PKCS#8", handle.0))
 }
 
 /// What signatures are verified with.
@@ -27,9 +28,15 @@ pub(crate) enum Verifiers {
 }
 
 /// Live keys to verify with.
-pub(crate) fn verification(keys: &VerificationKeys, algorithms: &[Algorithm], armory: &mut Armory<'_>) -> Result<Verifiers, String> {
+pub(crate) fn verification(
+    keys: &VerificationKeys,
+    algorithms: &[Algorithm],
+    armory: &mut Armory<'_>,
+) -> Result<Verifiers, String> {
     let keys = match keys {
-        VerificationKeys::Certificates(trusted) => return Ok(Verifiers::Certificates(Box::new(Signers::new(trusted)?))),
+        VerificationKeys::Certificates(trusted) => {
+            return Ok(Verifiers::Certificates(Box::new(Signers::new(trusted)?)));
+        }
         VerificationKeys::Published(source) => armory.keys(source, algorithms).map_err(|error| error.to_string()),
         VerificationKeys::Secret(handle) => {
             let text = text(armory.secrets, handle)?;

@@ -57,10 +57,18 @@ impl Steps {
             let (body, to) = match kind {
                 JoseStepKind::Consume(step) => {
                     armed.consume.push((name.to_string(), ArmedConsume::arm(step, armory).map_err(of_step)?));
-                    (step.from == Place::Body || step.verify.as_ref().is_some_and(|verify| verify.detached.is_some()), &step.to)
+                    (
+                        step.from == Place::Body
+                            || step.verify.as_ref().is_some_and(|verify| verify.detached.is_some()),
+                        &step.to,
+                    )
                 }
                 JoseStepKind::Produce(step) => {
-                    armed.produce.push((name.to_string(), step.message, ArmedProduce::arm(step, armory.secrets).map_err(of_step)?));
+                    armed.produce.push((
+                        name.to_string(),
+                        step.message,
+                        ArmedProduce::arm(step, armory.secrets).map_err(of_step)?,
+                    ));
                     (step.message == Message::Request && step.from == Some(Place::Body), &step.to)
                 }
             };

@@ -47,7 +47,8 @@ impl ArmedLlm {
             LlmProvider::OpenAi => (AUTHORIZATION, format!("Bearer {key}")),
             LlmProvider::Anthropic => (API_KEY, key.to_owned()),
         };
-        let mut value = HeaderValue::from_str(&text).map_err(|_| format!("the secret `{}` cannot travel in a header", plan.key.0))?;
+        let mut value = HeaderValue::from_str(&text)
+            .map_err(|_| format!("the secret `{}` cannot travel in a header", plan.key.0))?;
         value.set_sensitive(true);
         Ok(Self { plan: plan.clone(), header: (name, value) })
     }
@@ -57,7 +58,8 @@ impl ArmedLlm {
         &self.plan.quotas
     }
 
-    /// Makes the request the gateway's own: no credential of the caller stays, in whichever header a provider reads one.
+    /// Makes the request the gateway's own: no credential of the caller stays, in whichever header a provider reads
+    /// one.
     pub fn prepare(&self, headers: &mut HeaderMap) {
         headers.remove(AUTHORIZATION);
         headers.remove(API_KEY);
@@ -73,7 +75,11 @@ impl ArmedLlm {
         }
         // Two readers of one body must not disagree about whether it is streamed.
         let Ok(Value::Object(mut members)) = idm_jose::parse_strict(body) else {
-            return Err(Refused::new("llm", Reason::MalformedRequest, "the body is not a JSON object that names each member once"));
+            return Err(Refused::new(
+                "llm",
+                Reason::MalformedRequest,
+                "the body is not a JSON object that names each member once",
+            ));
         };
         if members.get("stream") != Some(&Value::Bool(true)) {
             return Ok(None);
@@ -104,7 +110,15 @@ impl Meter {
     pub fn new(status: u16, headers: &HeaderMap, request_bytes: u64) -> Self {
         let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let streamed = kind.starts_with("text/event-stream");
-        Self { streamed, succeeded: (200..300).contains(&status), kept: Vec::new(), request_bytes, seen: 0, usage: Usage::default(), told: false }
+        Self {
+            streamed,
+            succeeded: (200..300).contains(&status),
+            kept: Vec::new(),
+            request_bytes,
+            seen: 0,
+            usage: Usage::default(),
+            told: false,
+        }
     }
 
     /// Looks at a part of the answer.
@@ -149,7 +163,8 @@ impl Meter {
                 self.usage.model = Some(model.chars().take(128).collect());
             }
             let number = |names: [&str; 2]| names.iter().find_map(|name| place.get("usage")?.get(name)?.as_u64());
-            let (prompt, completion) = (number(["prompt_tokens", "input_tokens"]), number(["completion_tokens", "output_tokens"]));
+            let (prompt, completion) =
+                (number(["prompt_tokens", "input_tokens"]), number(["completion_tokens", "output_tokens"]));
             // Later events repeat or raise what earlier ones told.
             self.usage.prompt = self.usage.prompt.max(prompt.unwrap_or(0));
             self.usage.completion = self.usage.completion.max(completion.unwrap_or(0));
@@ -163,12 +178,16 @@ impl Meter {
 pub struct Quotas(Mutex<HashMap<(String, u64), (u64, u64)>>);
 
 impl Quotas {
-    /// Whether a caller may begin another call; otherwise seconds until the span ends. `owner` is the policy and the caller.
+    /// Whether a caller may begin another call; otherwise seconds until the span ends. `owner` is the policy and the
+    /// caller.
     pub fn check(&self, owner: &str, quotas: &[TokenQuota], now: Timestamp) -> Result<(), u64> {
         let used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for quota in quotas {
             let span = now.seconds() / quota.per_seconds;
-            let spent = used.get(&(owner.to_owned(), quota.per_seconds)).filter(|(of, _)| *of == span).map_or(0, |(_, spent)| *spent);
+            let spent = used
+                .get(&(owner.to_owned(), quota.per_seconds))
+                .filter(|(of, _)| *of == span)
+                .map_or(0, |(_, spent)| *spent);
             if spent >= quota.tokens {
                 return Err((span + 1) * quota.per_seconds - now.seconds());
             }
@@ -203,9 +222,19 @@ mod tests {
 
     #[test]
     fn usage_is_found_in_every_form_it_is_told() {
-        let told = |model: &str, prompt, completion| Usage { model: Some(model.into()), prompt, completion, estimated: false };
-        assert_eq!(usage("application/json", &["{\"model\":\"m\",\"usage\":{\"prompt_tokens\":3,\"compl", "etion_tokens\":4}}"]), told("m", 3, 4));
-        assert_eq!(usage("application/json", &["{\"model\":\"m\",\"usage\":{\"input_tokens\":3,\"output_tokens\":4}}"]), told("m", 3, 4));
+        let told =
+            |model: &str, prompt, completion| Usage { model: Some(model.into()), prompt, completion, estimated: false };
+        assert_eq!(
+            usage(
+                "application/json",
+                &["{\"model\":\"m\",\"usage\":{\"prompt_tokens\":3,\"compl", "etion_tokens\":4}}"]
+            ),
+            told("m", 3, 4)
+        );
+        assert_eq!(
+            usage("application/json", &["{\"model\":\"m\",\"usage\":{\"input_tokens\":3,\"output_tokens\":4}}"]),
+            told("m", 3, 4)
+        );
         let chat = [
             "data: {\"model\":\"m\",\"usage\":null}\n\n",
             "data: {\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_to",
@@ -217,19 +246,27 @@ mod tests {
             "event: message_delta\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":15}}\n\n",
         ];
         assert_eq!(usage("text/event-stream; charset=utf-8", &messages), told("c", 9, 15));
-        let responses = ["data: {\"type\":\"response.completed\",\"response\":{\"model\":\"r\",\"usage\":{\"input_tokens\":5,\"output_tokens\":6}}}\n\n"];
+        let responses = [
+            "data: {\"type\":\"response.completed\",\"response\":{\"model\":\"r\",\"usage\":{\"input_tokens\":5,\"output_tokens\":6}}}\n\n",
+        ];
         assert_eq!(usage("text/event-stream", &responses), told("r", 5, 6));
     }
 
     #[test]
     fn what_is_not_told_is_estimated() {
-        assert_eq!(usage("text/plain", &["12345678"]), Usage { model: None, prompt: 10, completion: 2, estimated: true });
+        assert_eq!(
+            usage("text/plain", &["12345678"]),
+            Usage { model: None, prompt: 10, completion: 2, estimated: true }
+        );
         assert_eq!(Meter::new(500, &HeaderMap::new(), 40).usage(), Usage::default());
     }
 
     #[test]
     fn a_quota_ends_with_its_span_and_is_each_callers_own() {
-        let (quotas, limits) = (Quotas::default(), [TokenQuota { tokens: 10, per_seconds: 60 }, TokenQuota { tokens: 15, per_seconds: 3600 }]);
+        let (quotas, limits) = (
+            Quotas::default(),
+            [TokenQuota { tokens: 10, per_seconds: 60 }, TokenQuota { tokens: 15, per_seconds: 3600 }],
+        );
         let at = Timestamp::from_seconds;
         quotas.add("a", &limits, 9, at(3600));
         assert_eq!(quotas.check("a", &limits, at(3600)), Ok(()));

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use idm_authn::Facts;
 use idm_expr::Expression;
 use idm_jose::{EncryptionKey, Jwk, SigningKey, system_entropy, to_base64url};
-use idm_plan::{CertificateHeaders, Destination, Encrypt, EncryptionKeyRef, KeyChoice, MadeClaims, Produce, Secrets, Sign, SignedForm, SigningKeyRef};
+use idm_plan::{
+    CertificateHeaders, Destination, Encrypt, EncryptionKeyRef, KeyChoice, MadeClaims, Produce, Secrets, Sign,
+    SignedForm, SigningKeyRef,
+};
 use idm_types::Reason;
 use serde_json::{Map, Value};
 
@@ -77,7 +80,9 @@ impl ArmedProduce {
         if let Some((plan, key)) = &self.encrypt {
             let cty = plan.cty.as_deref().or(is_jwt.then_some("JWT"));
             let header = cty.map(|cty| ("cty".to_owned(), Value::from(cty))).into_iter().collect();
-            let sealed = key.encrypt(plan.encryption, header, &bytes, &mut system_entropy).map_err(|_| failed("it cannot be encrypted"))?;
+            let sealed = key
+                .encrypt(plan.encryption, header, &bytes, &mut system_entropy)
+                .map_err(|_| failed("it cannot be encrypted"))?;
             bytes = if plan.json { sealed.flattened().to_string() } else { sealed.compact() }.into();
         }
         if content.put(&self.to, &bytes) { Ok(()) } else { Err(failed("the object is too large for a header")) }
@@ -90,13 +95,24 @@ impl ArmedSign {
         let key = match &plan.key {
             KeyChoice::One(reference) => ArmedChoice::One(Box::new(arm(reference)?)),
             KeyChoice::By { value, keys } => {
-                let keys = keys.iter().map(|(value, reference)| Ok((value.clone(), arm(reference)?))).collect::<Result<_, String>>()?;
+                let keys = keys
+                    .iter()
+                    .map(|(value, reference)| Ok((value.clone(), arm(reference)?)))
+                    .collect::<Result<_, String>>()?;
                 ArmedChoice::By(Box::new(Expression::arm(value)?), keys)
             }
         };
         let claims = plan.claims.as_ref().map(|claims| {
-            let custom = claims.custom.iter().map(|(name, expr)| Ok((name.clone(), Expression::arm(expr)?))).collect::<Result<_, String>>()?;
-            Ok::<_, String>(ArmedClaims { subject: claims.subject.as_ref().map(Expression::arm).transpose()?, custom, plan: claims.clone() })
+            let custom = claims
+                .custom
+                .iter()
+                .map(|(name, expr)| Ok((name.clone(), Expression::arm(expr)?)))
+                .collect::<Result<_, String>>()?;
+            Ok::<_, String>(ArmedClaims {
+                subject: claims.subject.as_ref().map(Expression::arm).transpose()?,
+                custom,
+                plan: claims.clone(),
+            })
         });
         Ok(Self { plan: plan.clone(), key, claims: claims.transpose()? })
     }
@@ -125,9 +141,12 @@ impl ArmedSign {
 
 impl ArmedKey {
     fn arm(reference: &SigningKeyRef, plan: &Sign, secrets: &Secrets) -> Result<Self, String> {
-        let key = SigningKey::from_jwk(&keys::private(secrets, &reference.key)?, plan.algorithm).map_err(|error| error.to_string())?;
+        let key = SigningKey::from_jwk(&keys::private(secrets, &reference.key)?, plan.algorithm)
+            .map_err(|error| error.to_string())?;
         let mut header = key.header();
-        for (name, value) in [("typ", plan.typ.as_deref().or(plan.claims.is_some().then_some("JWT"))), ("cty", plan.cty.as_deref())] {
+        for (name, value) in
+            [("typ", plan.typ.as_deref().or(plan.claims.is_some().then_some("JWT"))), ("cty", plan.cty.as_deref())]
+        {
             if let Some(value) = value {
                 header.insert(name.into(), value.into());
             }

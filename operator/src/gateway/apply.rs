@@ -31,7 +31,11 @@ fn api(client: &Client, namespace: &str, kind: &str) -> Option<Api<DynamicObject
 pub(crate) async fn current_bundle(client: &Client, namespace: &str) -> Result<Option<Bundle>, kube::Error> {
     let secret = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(NAME).await?;
     let packed = secret.and_then(|secret| secret.data?.remove("bundle"));
-    Ok(packed.and_then(|packed| Bundle::unpack(&packed.0).inspect_err(|error| tracing::warn!(namespace, %error, "the stored bundle is replaced")).ok()))
+    Ok(packed.and_then(|packed| {
+        Bundle::unpack(&packed.0)
+            .inspect_err(|error| tracing::warn!(namespace, %error, "the stored bundle is replaced"))
+            .ok()
+    }))
 }
 
 /// Writes everything. Applying the same twice changes nothing.
@@ -55,7 +59,9 @@ pub(crate) async fn remove(client: &Client, namespace: &str) -> Result<(), kube:
             ignore_absent(api.delete(NAME, &DeleteParams::background()).await.map(drop))?;
         }
     }
-    ignore_absent(Api::<Secret>::namespaced(client.clone(), namespace).delete(NAME, &DeleteParams::default()).await.map(drop))
+    ignore_absent(
+        Api::<Secret>::namespaced(client.clone(), namespace).delete(NAME, &DeleteParams::default()).await.map(drop),
+    )
 }
 
 fn ignore_absent(outcome: Result<(), kube::Error>) -> Result<(), kube::Error> {

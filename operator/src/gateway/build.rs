@@ -28,7 +28,9 @@ pub(crate) fn build(world: &World, bundle: Bundle, settings: &GatewaySettings) -
     let namespace = &world.namespace;
     // The gateway goes when the last of its policies and Gateways goes, with or without an operator.
     let mut owners: Vec<_> = world.policies.iter().map(|p| owner("IdentityPolicy", &p.meta)).collect();
-    owners.extend(world.broken.iter().filter(|b| b.id.kind == "IdentityPolicy").map(|b| owner("IdentityPolicy", &b.meta)));
+    owners.extend(
+        world.broken.iter().filter(|b| b.id.kind == "IdentityPolicy").map(|b| owner("IdentityPolicy", &b.meta)),
+    );
     owners.extend(world.gateways.iter().filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS).map(|g| {
         let mut reference = owner("Gateway", &idm_compile::Meta::of(&g.metadata, "Gateway"));
         reference.api_version = "gateway.networking.k8s.io/v1".into();
@@ -79,7 +81,9 @@ fn service_ports(world: &World) -> Value {
     let https = port_of("HTTPS");
     // Beside an HTTPS listener, plain HTTP is served only where a listener asks for it.
     let http = port_of("HTTP").or(https.is_none().then_some(80));
-    let port = |name: &str, port: Option<i32>| port.map(|port| json!({"name": name, "port": port, "targetPort": name, "protocol": "TCP", "appProtocol": name}));
+    let port = |name: &str, port: Option<i32>| {
+        port.map(|port| json!({"name": name, "port": port, "targetPort": name, "protocol": "TCP", "appProtocol": name}))
+    };
     [port("http", http), port("https", https)].into_iter().flatten().collect()
 }
 
@@ -169,5 +173,8 @@ fn deployment(settings: &GatewaySettings, selector: &Value) -> Value {
 pub(crate) fn wanted(world: &World) -> bool {
     !world.policies.is_empty()
         || world.broken.iter().any(|b| b.id.kind == "IdentityPolicy")
-        || world.gateways.iter().any(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS && g.metadata.deletion_timestamp.is_none())
+        || world
+            .gateways
+            .iter()
+            .any(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS && g.metadata.deletion_timestamp.is_none())
 }

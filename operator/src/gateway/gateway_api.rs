@@ -11,7 +11,12 @@ use super::{NAME, Observed};
 use crate::Context;
 use crate::objects::Kind;
 
-pub(super) async fn publish(context: &Context, world: &World, compiled: &Compiled, observed: &Observed) -> Result<(), kube::Error> {
+pub(super) async fn publish(
+    context: &Context,
+    world: &World,
+    compiled: &Compiled,
+    observed: &Observed,
+) -> Result<(), kube::Error> {
     accept_class(context).await?;
     for gateway in world.gateways.iter().filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS) {
         write_gateway(context, world, compiled, gateway, observed).await?;
@@ -28,15 +33,25 @@ async fn accept_class(context: &Context) -> Result<(), kube::Error> {
         return Ok(());
     }
     let old = class.data.pointer("/status/conditions");
-    let new =
-        conditions(old, class.metadata.generation.unwrap_or(0), [("Accepted", "True", "Accepted", "taken by idm".to_owned())].into_iter(), Timestamp::now());
+    let new = conditions(
+        old,
+        class.metadata.generation.unwrap_or(0),
+        [("Accepted", "True", "Accepted", "taken by idm".to_owned())].into_iter(),
+        Timestamp::now(),
+    );
     if old == Some(&new) {
         return Ok(());
     }
     patch_status(context, Kind::GatewayClass, &class, &json!({"conditions": new})).await
 }
 
-async fn write_gateway(context: &Context, world: &World, compiled: &Compiled, gateway: &Gateway, observed: &Observed) -> Result<(), kube::Error> {
+async fn write_gateway(
+    context: &Context,
+    world: &World,
+    compiled: &Compiled,
+    gateway: &Gateway,
+    observed: &Observed,
+) -> Result<(), kube::Error> {
     let name = gateway.name_any();
     let Some(object) = context.store.find(Kind::Gateway, &world.namespace, &name) else { return Ok(()) };
     let (generation, now) = (gateway.metadata.generation.unwrap_or(0), Timestamp::now());
@@ -83,25 +98,42 @@ async fn write_gateway(context: &Context, world: &World, compiled: &Compiled, ga
 async fn write_route(context: &Context, world: &World, compiled: &Compiled, name: &str) -> Result<(), kube::Error> {
     let Some(object) = context.store.find(Kind::HttpRoute, &world.namespace, name) else { return Ok(()) };
     let old = object.data.pointer("/status/parents").and_then(Value::as_array).cloned().unwrap_or_default();
-    let mut parents: Vec<Value> = old.iter().filter(|p| p["controllerName"] != idm_api::CONTROLLER_NAME).cloned().collect();
+    let mut parents: Vec<Value> =
+        old.iter().filter(|p| p["controllerName"] != idm_api::CONTROLLER_NAME).cloned().collect();
     let id = ObjectId::new("HTTPRoute", &world.namespace, name);
-    let first = |condition: Condition| compiled.report.about(&id).find(|f| f.condition == condition && f.path.starts_with("spec.rules"));
+    let first = |condition: Condition| {
+        compiled.report.about(&id).find(|f| f.condition == condition && f.path.starts_with("spec.rules"))
+    };
     for status in compiled.routes.iter().filter(|status| status.route == name) {
         let parent = serde_json::to_value(&status.parent).unwrap_or_default();
-        let before = old.iter().find(|p| p["controllerName"] == idm_api::CONTROLLER_NAME && p["parentRef"] == parent).and_then(|p| p.get("conditions"));
+        let before = old
+            .iter()
+            .find(|p| p["controllerName"] == idm_api::CONTROLLER_NAME && p["parentRef"] == parent)
+            .and_then(|p| p.get("conditions"));
         let accepted = match (status.listeners.is_empty(), first(Condition::Accepted)) {
-            (true, _) => ("Accepted", "False", "NoMatchingParent", "no listener of the Gateway takes this route".to_owned()),
-            (_, Some(finding)) => ("Accepted", "False", "UnsupportedValue", format!("{}: {}", finding.path, finding.message)),
+            (true, _) => {
+                ("Accepted", "False", "NoMatchingParent", "no listener of the Gateway takes this route".to_owned())
+            }
+            (_, Some(finding)) => {
+                ("Accepted", "False", "UnsupportedValue", format!("{}: {}", finding.path, finding.message))
+            }
             _ => ("Accepted", "True", "Accepted", String::new()),
         };
         let resolved = match first(Condition::ResolvedRefs) {
             Some(finding) if finding.cause.name() == "RefNotFound" => {
                 ("ResolvedRefs", "False", "BackendNotFound", format!("{}: {}", finding.path, finding.message))
             }
-            Some(finding) => ("ResolvedRefs", "False", finding.cause.name(), format!("{}: {}", finding.path, finding.message)),
+            Some(finding) => {
+                ("ResolvedRefs", "False", finding.cause.name(), format!("{}: {}", finding.path, finding.message))
+            }
             None => ("ResolvedRefs", "True", "ResolvedRefs", String::new()),
         };
-        let new = conditions(before, object.metadata.generation.unwrap_or(0), [accepted, resolved].into_iter(), Timestamp::now());
+        let new = conditions(
+            before,
+            object.metadata.generation.unwrap_or(0),
+            [accepted, resolved].into_iter(),
+            Timestamp::now(),
+        );
         parents.push(json!({"parentRef": parent, "controllerName": idm_api::CONTROLLER_NAME, "conditions": new}));
     }
     if parents == old {

@@ -33,7 +33,8 @@ pub(crate) async fn observe(context: &Context, namespace: &str, digest: &str) ->
     let pods = context.store.list(Kind::Pod, namespace);
     let ready: Vec<_> = pods.iter().filter(|pod| is_ready(pod)).collect();
     let answers = join_all(ready.iter().map(|pod| ask(context, pod))).await;
-    let mut observed = Observed { ready: ready.len(), wanted: context.settings.replicas as usize, ..Observed::default() };
+    let mut observed =
+        Observed { ready: ready.len(), wanted: context.settings.replicas as usize, ..Observed::default() };
     for (pod, answer) in ready.iter().zip(answers) {
         match answer {
             Some(answer) if answer["digest"] == digest => observed.current += 1,
@@ -50,7 +51,8 @@ pub(crate) async fn observe(context: &Context, namespace: &str, digest: &str) ->
 
 fn is_ready(pod: &DynamicObject) -> bool {
     let conditions = pod.data.pointer("/status/conditions").and_then(Value::as_array);
-    pod.metadata.deletion_timestamp.is_none() && conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
 
 async fn ask(context: &Context, pod: &DynamicObject) -> Option<Value> {

@@ -25,7 +25,13 @@ struct Verdict {
 }
 
 /// Writes the status of every object of ours in the namespace, and of Gateways and HTTPRoutes.
-pub(crate) async fn publish(context: &Context, world: &World, compiled: &Compiled, generation: u64, observed: &Observed) -> Result<(), kube::Error> {
+pub(crate) async fn publish(
+    context: &Context,
+    world: &World,
+    compiled: &Compiled,
+    generation: u64,
+    observed: &Observed,
+) -> Result<(), kube::Error> {
     let prefixes = credential_prefixes(world);
     for &kind in Kind::OURS {
         for object in context.store.list(kind, &world.namespace) {
@@ -76,11 +82,15 @@ fn credential_prefixes(world: &World) -> BTreeMap<String, String> {
 fn judge(kind: Kind, findings: &[&Finding], generation: u64, observed: &Observed) -> Vec<Verdict> {
     let first = |aspect: Aspect| findings.iter().find(|f| f.condition == aspect && !f.is_note());
     let from = |aspect: Aspect, good: &'static str, message: &str| match first(aspect) {
-        Some(finding) => Verdict { kind: aspect.name(), status: "False", reason: finding.cause.name(), message: text(finding) },
+        Some(finding) => {
+            Verdict { kind: aspect.name(), status: "False", reason: finding.cause.name(), message: text(finding) }
+        }
         None => Verdict { kind: aspect.name(), status: "True", reason: good, message: message.into() },
     };
-    let mut verdicts =
-        vec![from(Aspect::Accepted, "Accepted", "the spec is valid"), from(Aspect::ResolvedRefs, "ResolvedRefs", "everything it refers to is usable")];
+    let mut verdicts = vec![
+        from(Aspect::Accepted, "Accepted", "the spec is valid"),
+        from(Aspect::ResolvedRefs, "ResolvedRefs", "everything it refers to is usable"),
+    ];
     if kind == Kind::IdentityPolicy {
         verdicts.push(programmed(findings, &verdicts, generation, observed));
     }
@@ -88,7 +98,10 @@ fn judge(kind: Kind, findings: &[&Finding], generation: u64, observed: &Observed
     verdicts.push(match bad {
         Some(bad) => Verdict { kind: "Ready", ..bad },
         None => {
-            let message = verdicts.iter().find(|v| v.kind == "Programmed").map_or_else(|| "in order".to_owned(), |v| v.message.clone());
+            let message = verdicts
+                .iter()
+                .find(|v| v.kind == "Programmed")
+                .map_or_else(|| "in order".to_owned(), |v| v.message.clone());
             Verdict { kind: "Ready", status: "True", reason: "Ready", message }
         }
     });
@@ -103,9 +116,14 @@ fn programmed(findings: &[&Finding], before: &[Verdict], generation: u64, observ
     if let Some(bad) = before.iter().find(|v| v.status != "True") {
         return verdict("False", bad.reason, format!("not in force, its requests are refused: {}", bad.message));
     }
-    let counted = format!("{}/{} gateways at generation {generation}", observed.current, observed.wanted.max(observed.ready));
+    let counted =
+        format!("{}/{} gateways at generation {generation}", observed.current, observed.wanted.max(observed.ready));
     if !observed.is_programmed() {
-        let laggards = if observed.laggards.is_empty() { "no gateway pod is ready yet".to_owned() } else { observed.laggards.join("; ") };
+        let laggards = if observed.laggards.is_empty() {
+            "no gateway pod is ready yet".to_owned()
+        } else {
+            observed.laggards.join("; ")
+        };
         return verdict("False", "Reconciling", format!("{counted}: {laggards}"));
     }
     match findings.iter().find(|f| f.is_note()) {
@@ -115,7 +133,11 @@ fn programmed(findings: &[&Finding], before: &[Verdict], generation: u64, observ
 }
 
 fn text(finding: &Finding) -> String {
-    let text = if finding.path.is_empty() { finding.message.clone() } else { format!("{}: {}", finding.path, finding.message) };
+    let text = if finding.path.is_empty() {
+        finding.message.clone()
+    } else {
+        format!("{}: {}", finding.path, finding.message)
+    };
     text.chars().take(1024).collect()
 }
 
@@ -135,7 +157,13 @@ pub(super) fn conditions(
     verdicts.collect()
 }
 
-async fn write(context: &Context, kind: Kind, object: &DynamicObject, verdicts: &[Verdict], extra: Value) -> Result<(), kube::Error> {
+async fn write(
+    context: &Context,
+    kind: Kind,
+    object: &DynamicObject,
+    verdicts: &[Verdict],
+    extra: Value,
+) -> Result<(), kube::Error> {
     let old = object.data.get("status");
     let generation = object.metadata.generation.unwrap_or(0);
     let tuples = verdicts.iter().map(|v| (v.kind, v.status, v.reason, v.message.clone()));
@@ -146,7 +174,11 @@ async fn write(context: &Context, kind: Kind, object: &DynamicObject, verdicts: 
         return Ok(());
     }
     // A merge leaves alone what it does not name.
-    let gone = old.and_then(Value::as_object).into_iter().flat_map(|old| old.keys()).filter(|name| status.get(name.as_str()).is_none());
+    let gone = old
+        .and_then(Value::as_object)
+        .into_iter()
+        .flat_map(|old| old.keys())
+        .filter(|name| status.get(name.as_str()).is_none());
     let gone: Vec<String> = gone.cloned().collect();
     for name in gone {
         status[name] = Value::Null;
@@ -156,7 +188,12 @@ async fn write(context: &Context, kind: Kind, object: &DynamicObject, verdicts: 
     Ok(())
 }
 
-pub(super) async fn patch_status(context: &Context, kind: Kind, object: &DynamicObject, status: &Value) -> Result<(), kube::Error> {
+pub(super) async fn patch_status(
+    context: &Context,
+    kind: Kind,
+    object: &DynamicObject,
+    status: &Value,
+) -> Result<(), kube::Error> {
     let namespace = object.namespace().unwrap_or_default();
     let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
     let patch = Patch::Merge(json!({"status": status}));
@@ -170,8 +207,16 @@ pub(super) async fn patch_status(context: &Context, kind: Kind, object: &Dynamic
 /// One event when the summary changes, for the people who look there first.
 async fn announce(context: &Context, kind: Kind, object: &DynamicObject, verdicts: &[Verdict]) {
     let Some(ready) = verdicts.iter().find(|v| v.kind == "Ready") else { return };
-    let before = object.data.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten().find(|c| c["type"] == "Ready");
-    if ready.reason == "Reconciling" || before.is_some_and(|c| c["status"] == ready.status && c["reason"] == ready.reason) {
+    let before = object
+        .data
+        .pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .find(|c| c["type"] == "Ready");
+    if ready.reason == "Reconciling"
+        || before.is_some_and(|c| c["status"] == ready.status && c["reason"] == ready.reason)
+    {
         return;
     }
     let reference = ObjectReference {
@@ -184,7 +229,11 @@ async fn announce(context: &Context, kind: Kind, object: &DynamicObject, verdict
     };
     let event = Event {
         type_: if ready.status == "True" { EventType::Normal } else { EventType::Warning },
-        reason: if ready.status == "True" && kind == Kind::IdentityPolicy { "Programmed".into() } else { ready.reason.into() },
+        reason: if ready.status == "True" && kind == Kind::IdentityPolicy {
+            "Programmed".into()
+        } else {
+            ready.reason.into()
+        },
         note: Some(ready.message.chars().take(1000).collect()),
         action: "Reconcile".into(),
         secondary: None,
@@ -201,12 +250,21 @@ mod tests {
     use super::*;
 
     fn finding(condition: Aspect, cause: Cause) -> Finding {
-        Finding { object: ObjectId::new("IdentityPolicy", "shop", "a"), path: "spec.x".into(), condition, cause, message: "must be y".into() }
+        Finding {
+            object: ObjectId::new("IdentityPolicy", "shop", "a"),
+            path: "spec.x".into(),
+            condition,
+            cause,
+            message: "must be y".into(),
+        }
     }
 
     fn ready(findings: &[&Finding], observed: &Observed) -> (&'static str, &'static str, String) {
         let verdicts = judge(Kind::IdentityPolicy, findings, 7, observed);
-        assert_eq!(verdicts.iter().map(|v| v.kind).collect::<Vec<_>>(), ["Accepted", "ResolvedRefs", "Programmed", "Ready"]);
+        assert_eq!(
+            verdicts.iter().map(|v| v.kind).collect::<Vec<_>>(),
+            ["Accepted", "ResolvedRefs", "Programmed", "Ready"]
+        );
         let v = verdicts.into_iter().last().unwrap();
         (v.status, v.reason, v.message)
     }
@@ -216,7 +274,10 @@ mod tests {
         let all = Observed { ready: 3, current: 3, wanted: 3, laggards: vec![] };
         assert_eq!(ready(&[], &all), ("True", "Ready", "3/3 gateways at generation 7".into()));
         let some = Observed { current: 2, laggards: vec!["b is at generation 6".into()], ..all.clone() };
-        assert_eq!(ready(&[], &some), ("False", "Reconciling", "2/3 gateways at generation 7: b is at generation 6".into()));
+        assert_eq!(
+            ready(&[], &some),
+            ("False", "Reconciling", "2/3 gateways at generation 7: b is at generation 6".into())
+        );
         assert_eq!(ready(&[], &Observed { wanted: 3, ..Observed::default() }).0, "False");
         let invalid = finding(Aspect::Accepted, Cause::Invalid);
         assert_eq!(ready(&[&invalid], &all), ("False", "Invalid", "spec.x: must be y".into()));

@@ -19,7 +19,8 @@ pub struct TargetReference {
     /// Name of the target.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Part of the target: the name of a rule of an HTTPRoute, of a listener of a Gateway, or of a port of a Service. Unset means all of it.
+    /// Part of the target: the name of a rule of an HTTPRoute, of a listener of a Gateway, or of a port of a Service.
+    /// Unset means all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub section_name: Option<String>,
@@ -55,10 +56,12 @@ pub struct KeyReference {
      "message": "keys must have exactly one of `discovery`, `jwksUri`, `inline`, `secretRef`"},
     {"rule": "!has(self.tls) || has(self.discovery) || has(self.jwksUri)", "message": "`tls` must be set only with `discovery` or `jwksUri`: nothing else is fetched"}]))]
 pub struct KeySources {
-    /// Read the issuer's OpenID configuration (`{issuer}/.well-known/openid-configuration`) and fetch the keys it names.
+    /// Read the issuer's OpenID configuration (`{issuer}/.well-known/openid-configuration`) and fetch the keys it
+    /// names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discovery: Option<Discovery>,
-    /// Fetch the keys from this URL, for example `https://idp.example/keys`. Refreshed in the background every 30 seconds.
+    /// Fetch the keys from this URL, for example `https://idp.example/keys`. Refreshed in the background every 30
+    /// seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 2048), extend("x-kubernetes-validations" = [
         {"rule": "self.startsWith('https://') || self.startsWith('http://')", "message": "jwksUri must be an http or https URL"}]))]
@@ -70,7 +73,8 @@ pub struct KeySources {
     /// A Secret that holds the JWKS; the key is `jwks.json` unless named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<KeyReference>,
-    /// How the server is reached, where it is not one of the public web. Unset trusts the system's authorities and shows no certificate.
+    /// How the server is reached, where it is not one of the public web. Unset trusts the system's authorities and
+    /// shows no certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<OutgoingTls>,
 }
@@ -101,7 +105,8 @@ pub struct HeaderSource {
     /// Name of the header, for example `Authorization`.
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9-]+$"))]
     pub name: String,
-    /// Scheme before the value, for example `Bearer`; compared without regard to case. Unset means that the header holds the credential alone.
+    /// Scheme before the value, for example `Bearer`; compared without regard to case. Unset means that the header
+    /// holds the credential alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), regex(pattern = "^[A-Za-z0-9-]+$"))]
     pub scheme: Option<String>,
@@ -154,7 +159,8 @@ pub struct ObjectStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub signing_keys: Vec<SigningKeyStatus>,
-    /// Standard conditions, all of positive polarity: Accepted, ResolvedRefs, Programmed (where it applies) and their summary Ready.
+    /// Standard conditions, all of positive polarity: Accepted, ResolvedRefs, Programmed (where it applies) and their
+    /// summary Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,

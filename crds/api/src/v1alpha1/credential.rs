@@ -16,8 +16,18 @@ use super::{Attribute, KeyReference, OauthClientCredential, ObjectReference};
 #[kube(printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend"))]
 #[kube(printcolumn(name = "Expires", type_ = "string", json_path = ".spec.expireTime"))]
 #[kube(printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"))]
-#[kube(printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1))]
-#[kube(printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1))]
+#[kube(printcolumn(
+    name = "Reason",
+    type_ = "string",
+    json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+    priority = 1
+))]
+#[kube(printcolumn(
+    name = "Message",
+    type_ = "string",
+    json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+    priority = 1
+))]
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -39,7 +49,9 @@ pub struct CredentialSpec {
     /// A person who signs in at a Federation, for the method `signIn` with `credentials`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person: Option<PersonCredential>,
-    /// The Secret with the API key (in its key `key` unless named), the password (`password` unless named; an argon2id hash in PHC form is taken too) or the client secret (`clientSecret` unless named; a hash is taken too). The operator writes it when it does not exist; one that exists is read and never changed.
+    /// The Secret with the API key (in its key `key` unless named), the password (`password` unless named; an argon2id
+    /// hash in PHC form is taken too) or the client secret (`clientSecret` unless named; a hash is taken too). The
+    /// operator writes it when it does not exist; one that exists is read and never changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<KeyReference>,
     /// Roles the caller has.
@@ -55,7 +67,10 @@ pub struct CredentialSpec {
     pub access: Option<Access>,
     /// From this time on it is refused, in RFC 3339 UTC, for example `2027-01-01T00:00:00Z`. Unset means never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 20, max = 30), regex(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?Z$"))]
+    #[schemars(
+        length(min = 20, max = 30),
+        regex(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?Z$")
+    )]
     pub expire_time: Option<String>,
     /// Refuse it for now, without forgetting it. Unset means false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,7 +89,8 @@ pub struct PersonCredential {
     /// What the policy's `signIn.credentials.user` must yield, for example an e-mail address.
     #[schemars(length(min = 1, max = 512))]
     pub user: String,
-    /// The Federation that must vouch for the person. Unset takes every Federation of the policy: then make sure that they mean the same person by the same name.
+    /// The Federation that must vouch for the person. Unset takes every Federation of the policy: then make sure that
+    /// they mean the same person by the same name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub federation_ref: Option<ObjectReference>,
 }

@@ -10,10 +10,24 @@ use super::{KeyReference, KeySources, ObjectStatus, OutgoingTls, SamlProvider};
 #[kube(group = "identity-manager.io", version = "v1alpha1", kind = "Federation", plural = "federations", namespaced)]
 #[kube(status = "ObjectStatus", shortname = "idfed", category = "idm", derive = "PartialEq")]
 #[kube(printcolumn(name = "Issuer", type_ = "string", json_path = ".spec.oidc.issuer"))]
-#[kube(printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status"))]
+#[kube(printcolumn(
+    name = "Accepted",
+    type_ = "string",
+    json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+))]
 #[kube(printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"))]
-#[kube(printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1))]
-#[kube(printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1))]
+#[kube(printcolumn(
+    name = "Reason",
+    type_ = "string",
+    json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+    priority = 1
+))]
+#[kube(printcolumn(
+    name = "Message",
+    type_ = "string",
+    json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+    priority = 1
+))]
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.oidc) != has(self.saml)", "message": "federation must have exactly one of `oidc`, `saml`"}]))]
@@ -28,7 +42,8 @@ pub struct FederationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub display_name: Option<String>,
-    /// Roles that people who sign in get for what their provider says of them, anew at every sign-in and refresh: a group that is gone takes its roles along. Where a policy uses `credentials`, roles come from those alone.
+    /// Roles that people who sign in get for what their provider says of them, anew at every sign-in and refresh: a
+    /// group that is gone takes its roles along. Where a policy uses `credentials`, roles come from those alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub role_mappings: Option<Vec<RoleMapping>>,
@@ -63,7 +78,9 @@ pub struct RoleMapping {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Provisioning {
-    /// The operator makes a RoleBinding that gives the person this role in the project. It is labelled `identity-manager.io/provisioned-by` and goes with the Federation; whoever removes it by hand sees it again when the person signs in again. Without a cluster nothing is made.
+    /// The operator makes a RoleBinding that gives the person this role in the project. It is labelled
+    /// `identity-manager.io/provisioned-by` and goes with the Federation; whoever removes it by hand sees it again when
+    /// the person signs in again. Without a cluster nothing is made.
     pub role: RoleName,
 }
 
@@ -76,7 +93,10 @@ pub struct EndedSessions {
     #[schemars(length(min = 1, max = 255))]
     pub subject: Option<String>,
     /// Sessions that began before this time are ended, in RFC 3339 UTC, for example `2027-01-01T00:00:00Z`.
-    #[schemars(length(min = 20, max = 30), regex(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?Z$"))]
+    #[schemars(
+        length(min = 20, max = 30),
+        regex(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?Z$")
+    )]
     pub before_time: String,
 }
 
@@ -94,7 +114,8 @@ pub struct OidcProvider {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 13), extend("x-kubernetes-list-type" = "set"))]
     pub algorithms: Option<Vec<Algorithm>>,
-    /// The client that the gateway is there, with which people can sign in. Unset: policies accept its tokens, and nobody signs in.
+    /// The client that the gateway is there, with which people can sign in. Unset: policies accept its tokens, and
+    /// nobody signs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<OidcClient>,
 }
@@ -113,7 +134,8 @@ pub struct OidcClient {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128), regex(pattern = "^[!#-\\[\\]-~]+$")), extend("x-kubernetes-list-type" = "set"))]
     pub scopes: Option<Vec<String>>,
-    /// Endpoints that differ from what discovery says, or that are not discovered. With `authorization` and `token`, and `keys` other than `discovery`, nothing is discovered.
+    /// Endpoints that differ from what discovery says, or that are not discovered. With `authorization` and `token`,
+    /// and `keys` other than `discovery`, nothing is discovered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<OidcEndpoints>,
     /// How the provider is reached, where it is not one of the public web.

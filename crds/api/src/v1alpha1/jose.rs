@@ -120,7 +120,8 @@ pub struct JoseVerify {
     /// The keys; in a Secret they may be symmetric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<KeySources>,
-    /// The key is that of the certificate in the object's `x5c`, if its chain leads to one of these authorities and it has one of these names. A certificate that says what it may be used for must name client authentication.
+    /// The key is that of the certificate in the object's `x5c`, if its chain leads to one of these authorities and it
+    /// has one of these names. A certificate that says what it may be used for must name client authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificates: Option<TrustedCertificates>,
     /// Accepted algorithms.
@@ -194,10 +195,12 @@ pub struct JoseProduce {
     {"rule": "has(self.keyRef) != has(self.keys)", "message": "sign must have exactly one of `keyRef` and `keys`"},
     {"rule": "has(self.keys) == has(self.keyFor)", "message": "`keys` and `keyFor` belong together"}]))]
 pub struct JoseSign {
-    /// The Secret with the private key as JWK or PKCS#8 PEM, in its key `key` unless named; its certificate chain, where one is wanted, in `tls.crt`.
+    /// The Secret with the private key as JWK or PKCS#8 PEM, in its key `key` unless named; its certificate chain,
+    /// where one is wanted, in `tls.crt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_ref: Option<KeyReference>,
-    /// A CEL expression whose value chooses among `keys`, for example `identity.issuer`. A value without a key refuses the request.
+    /// A CEL expression whose value chooses among `keys`, for example `identity.issuer`. A value without a key refuses
+    /// the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub key_for: Option<String>,

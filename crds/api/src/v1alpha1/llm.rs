@@ -3,15 +3,18 @@ use serde::{Deserialize, Serialize};
 
 use super::KeyReference;
 
-/// The upstream is a language model's API: callers come with their own credentials and use the provider's key without ever seeing it.
+/// The upstream is a language model's API: callers come with their own credentials and use the provider's key without
+/// ever seeing it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Llm {
-    /// Whose API the upstream speaks: `OpenAI` (chat completions and responses, also of compatible servers) or `Anthropic` (messages).
+    /// Whose API the upstream speaks: `OpenAI` (chat completions and responses, also of compatible servers) or
+    /// `Anthropic` (messages).
     pub provider: LlmProvider,
     /// The Secret with the provider's key; the key is `apiKey` unless named.
     pub key_ref: KeyReference,
-    /// How many tokens each caller may use; all must allow. Counted from what the provider reports, streamed or not, by all gateway pods together where they share a store. Unset counts without a limit.
+    /// How many tokens each caller may use; all must allow. Counted from what the provider reports, streamed or not, by
+    /// all gateway pods together where they share a store. Unset counts without a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub quotas: Option<Vec<TokenQuota>>,

@@ -9,7 +9,8 @@ use super::KeyReference;
 pub struct MtlsMethod {
     /// The Secret with the trusted authorities in PEM; the key is `ca.crt` unless named.
     pub trust_bundle_ref: KeyReference,
-    /// The Secret with revocation lists in PEM, one for each authority; the key is `ca.crl` unless named. With it, a certificate whose status no list tells is refused.
+    /// The Secret with revocation lists in PEM, one for each authority; the key is `ca.crl` unless named. With it, a
+    /// certificate whose status no list tells is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation_list_ref: Option<KeyReference>,
     /// The certificate needs one name that fits one of these. Unset takes every certificate of the authorities.
@@ -18,7 +19,9 @@ pub struct MtlsMethod {
     pub names: Option<Vec<CertificateNameRule>>,
     /// What becomes the user name. A certificate without it is refused.
     pub identity: CertificateName,
-    /// Networks (for example `10.0.0.0/8`) of proxies in front of the gateway that end TLS and hand the certificate on in `X-Forwarded-Client-Cert` with `Cert=`. Whoever sends from there can be anyone: name your own proxies only. Unset believes nobody.
+    /// Networks (for example `10.0.0.0/8`) of proxies in front of the gateway that end TLS and hand the certificate on
+    /// in `X-Forwarded-Client-Cert` with `Cert=`. Whoever sends from there can be anyone: name your own proxies only.
+    /// Unset believes nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), inner(length(min = 2, max = 43)), extend("x-kubernetes-list-type" = "set"))]
     pub trusted_proxies: Option<Vec<String>>,
@@ -30,7 +33,8 @@ pub struct MtlsMethod {
 pub struct TrustedCertificates {
     /// The Secret with the trusted authorities in PEM; the key is `ca.crt` unless named.
     pub trust_bundle_ref: KeyReference,
-    /// The Secret with revocation lists in PEM; the key is `ca.crl` unless named. With it, a certificate whose status no list tells is refused.
+    /// The Secret with revocation lists in PEM; the key is `ca.crl` unless named. With it, a certificate whose status
+    /// no list tells is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation_list_ref: Option<KeyReference>,
     /// The certificate needs one name that fits one of these.

@@ -10,7 +10,8 @@ pub struct BasicMethod {
     /// What the password is for, as callers are asked for it.
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[ !#-\\[\\]-~]+$"))]
     pub realm: String,
-    /// Which Credentials are accepted, by label. Unset accepts every Credential with a password whose own access list allows the policy.
+    /// Which Credentials are accepted, by label. Unset accepts every Credential with a password whose own access list
+    /// allows the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_selector: Option<CredentialSelector>,
 }
@@ -19,14 +20,17 @@ pub struct BasicMethod {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DigestMethod {
-    /// What the password is for, as callers are asked for it. Part of every hash: a change voids what clients have stored.
+    /// What the password is for, as callers are asked for it. Part of every hash: a change voids what clients have
+    /// stored.
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[ !#-\\[\\]-~]+$"))]
     pub realm: String,
-    /// Accepted hash algorithms, the preferred one first. Unset means SHA-256. MD5 is broken: name it only for clients that know nothing else.
+    /// Accepted hash algorithms, the preferred one first. Unset means SHA-256. MD5 is broken: name it only for clients
+    /// that know nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub algorithms: Option<Vec<DigestAlgorithm>>,
-    /// Accepted qualities of protection: `auth` covers method and target, `auth-int` also the body, which is then held until it was checked (1 MiB at most). Unset means `auth`.
+    /// Accepted qualities of protection: `auth` covers method and target, `auth-int` also the body, which is then held
+    /// until it was checked (1 MiB at most). Unset means `auth`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
     pub qualities: Option<Vec<Quality>>,
@@ -34,7 +38,8 @@ pub struct DigestMethod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 3600))]
     pub nonce_seconds: Option<i64>,
-    /// Which Credentials are accepted, by label. Unset accepts every Credential with a password in clear whose own access list allows the policy.
+    /// Which Credentials are accepted, by label. Unset accepts every Credential with a password in clear whose own
+    /// access list allows the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_selector: Option<CredentialSelector>,
 }
@@ -71,10 +76,12 @@ pub struct Base64Method {
     /// Where it travels.
     #[schemars(length(min = 1, max = 4), extend("x-kubernetes-list-type" = "atomic"))]
     pub sources: Vec<TokenSource>,
-    /// What the decoded text looks like: `{username}` with `{password}`, or `{apiKey}`, with any text around them; `{ignored}` stands for a part that does not matter. For example `{username}|{password}`.
+    /// What the decoded text looks like: `{username}` with `{password}`, or `{apiKey}`, with any text around them;
+    /// `{ignored}` stands for a part that does not matter. For example `{username}|{password}`.
     #[schemars(length(min = 8, max = 128))]
     pub layout: String,
-    /// Which Credentials are accepted, by label. Unset accepts every Credential whose own access list allows the policy.
+    /// Which Credentials are accepted, by label. Unset accepts every Credential whose own access list allows the
+    /// policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_selector: Option<CredentialSelector>,
 }

@@ -6,24 +6,52 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Base64Method, BasicMethod, Confirmation, DigestMethod, HeaderSource, IntrospectionMethod, JoseStep, KeySources, Llm, MtlsMethod, NamedSource,
-    ObjectReference, ObjectStatus, QueryTokenSource, SignInMethod, TargetReference, TokenExchange, TokenProfile, TokenService,
+    Base64Method, BasicMethod, Confirmation, DigestMethod, HeaderSource, IntrospectionMethod, JoseStep, KeySources,
+    Llm, MtlsMethod, NamedSource, ObjectReference, ObjectStatus, QueryTokenSource, SignInMethod, TargetReference,
+    TokenExchange, TokenProfile, TokenService,
 };
 
-/// IdentityPolicy says how callers of its targets authenticate, what they may do, and what the upstream is told about them.
+/// IdentityPolicy says how callers of its targets authenticate, what they may do, and what the upstream is told about
+/// them.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[kube(group = "identity-manager.io", version = "v1alpha1", kind = "IdentityPolicy", plural = "identitypolicies", singular = "identitypolicy", namespaced)]
+#[kube(
+    group = "identity-manager.io",
+    version = "v1alpha1",
+    kind = "IdentityPolicy",
+    plural = "identitypolicies",
+    singular = "identitypolicy",
+    namespaced
+)]
 #[kube(status = "ObjectStatus", shortname = "idpol", category = "idm", derive = "PartialEq")]
 #[kube(printcolumn(name = "Target", type_ = "string", json_path = ".spec.targetRefs[0].name"))]
-#[kube(printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status"))]
-#[kube(printcolumn(name = "Programmed", type_ = "string", json_path = ".status.conditions[?(@.type==\"Programmed\")].status"))]
+#[kube(printcolumn(
+    name = "Accepted",
+    type_ = "string",
+    json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+))]
+#[kube(printcolumn(
+    name = "Programmed",
+    type_ = "string",
+    json_path = ".status.conditions[?(@.type==\"Programmed\")].status"
+))]
 #[kube(printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"))]
-#[kube(printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1))]
-#[kube(printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1))]
+#[kube(printcolumn(
+    name = "Reason",
+    type_ = "string",
+    json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+    priority = 1
+))]
+#[kube(printcolumn(
+    name = "Message",
+    type_ = "string",
+    json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+    priority = 1
+))]
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IdentityPolicySpec {
-    /// What the policy covers. An HTTPRoute wins over a Gateway, and a rule or listener over the whole object; between equals the older policy wins and the other's status names it.
+    /// What the policy covers. An HTTPRoute wins over a Gateway, and a rule or listener over the whole object; between
+    /// equals the older policy wins and the other's status names it.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub target_refs: Vec<TargetReference>,
     /// How callers authenticate.
@@ -31,20 +59,25 @@ pub struct IdentityPolicySpec {
     /// What authenticated callers may do. Unset means that being authenticated is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization: Option<Authorization>,
-    /// JOSE objects that are opened before a request is authorized, and made before a message goes on. The steps run in their order.
+    /// JOSE objects that are opened before a request is authorized, and made before a message goes on. The steps run in
+    /// their order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub jose: Option<Vec<JoseStep>>,
-    /// The upstream is a language model's API: the provider's key replaces the caller's credential, and tokens are counted.
+    /// The upstream is a language model's API: the provider's key replaces the caller's credential, and tokens are
+    /// counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub llm: Option<Llm>,
-    /// Issues tokens beside the targets. Its endpoints need no route of their own and are not covered by `authentication`.
+    /// Issues tokens beside the targets. Its endpoints need no route of their own and are not covered by
+    /// `authentication`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_service: Option<TokenService>,
-    /// What the upstream is told. Unset sends `X-Authenticated-UserId` and `X-Authenticated-UserRoles` and removes the caller's credential.
+    /// What the upstream is told. Unset sends `X-Authenticated-UserId` and `X-Authenticated-UserRoles` and removes the
+    /// caller's credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Upstream>,
-    /// What a refused caller may learn: `Minimal` (what the standards need) or `Detailed` (also the reason). Unset means `Minimal`.
+    /// What a refused caller may learn: `Minimal` (what the standards need) or `Detailed` (also the reason). Unset
+    /// means `Minimal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disclosure: Option<Disclosure>,
 }
@@ -62,7 +95,8 @@ pub enum Disclosure {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Authentication {
-    /// The methods in order. The first that recognises its credential decides; a credential that it refuses is not tried elsewhere.
+    /// The methods in order. The first that recognises its credential decides; a credential that it refuses is not
+    /// tried elsewhere.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub methods: Vec<Method>,
     /// How a verified caller becomes attributes, the same for all methods.
@@ -97,7 +131,8 @@ pub struct Method {
     /// Accept passwords of Credentials with the `Digest` scheme (RFC 7616), which proves a password without sending it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<DigestMethod>,
-    /// Accept a header or cookie that holds base64 of a user name and password, or of an API key, in a layout of your own.
+    /// Accept a header or cookie that holds base64 of a user name and password, or of an API key, in a layout of your
+    /// own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base64: Option<Base64Method>,
     /// Let people sign in with their browser.
@@ -128,7 +163,8 @@ pub struct JwtMethod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 300))]
     pub clock_skew_seconds: Option<i64>,
-    /// What tokens must be bound to. A token that is bound is refused without what it is bound to, also when this is unset.
+    /// What tokens must be bound to. A token that is bound is refused without what it is bound to, also when this is
+    /// unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmation: Option<Confirmation>,
 }
@@ -148,7 +184,8 @@ pub struct JwtIssuer {
     /// A Federation of type `oidc` that describes the issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub federation_ref: Option<ObjectReference>,
-    /// An IdentityPolicy of this namespace whose token service issues the tokens; it may be this one. What was revoked there is refused here.
+    /// An IdentityPolicy of this namespace whose token service issues the tokens; it may be this one. What was revoked
+    /// there is refused here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_service_ref: Option<ObjectReference>,
     /// Accepted audiences; a token needs one of them in `aud`.
@@ -161,7 +198,8 @@ pub struct JwtIssuer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 13), extend("x-kubernetes-list-type" = "set"))]
     pub algorithms: Option<Vec<Algorithm>>,
-    /// Accepted `typ` header values, for example `at+jwt`; then a token must carry one of them. Unset accepts tokens without `typ`, with `JWT` and with `at+jwt`, and no other.
+    /// Accepted `typ` header values, for example `at+jwt`; then a token must carry one of them. Unset accepts tokens
+    /// without `typ`, with `JWT` and with `at+jwt`, and no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 64)), extend("x-kubernetes-list-type" = "set"))]
     pub types: Option<Vec<String>>,
@@ -195,7 +233,8 @@ pub struct ApiKeyMethod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4), extend("x-kubernetes-list-type" = "atomic"))]
     pub sources: Option<Vec<CredentialSource>>,
-    /// Which Credentials are accepted, by label. Unset accepts every Credential of the namespace whose own access list allows the policy.
+    /// Which Credentials are accepted, by label. Unset accepts every Credential of the namespace whose own access list
+    /// allows the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_selector: Option<CredentialSelector>,
 }
@@ -222,12 +261,14 @@ pub struct CredentialSource {
     /// A cookie.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cookie: Option<NamedSource>,
-    /// A query parameter. It is removed before the request goes on, but may stay in logs of machines in front of the gateway.
+    /// A query parameter. It is removed before the request goes on, but may stay in logs of machines in front of the
+    /// gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<NamedSource>,
 }
 
-/// How a verified caller becomes attributes. Values are CEL expressions over `token`, mostly member accesses such as `token.preferred_username` or `token["https://example.com/roles"]`.
+/// How a verified caller becomes attributes. Values are CEL expressions over `token`, mostly member accesses such as
+/// `token.preferred_username` or `token["https://example.com/roles"]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IdentityMapping {
@@ -280,7 +321,9 @@ pub struct AuthorizationRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 9), extend("x-kubernetes-list-type" = "set"))]
     pub methods: Option<Vec<RequestMethod>>,
-    /// A CEL condition: the rule covers only requests for which it is true, for example `request.path.startsWith('/admin')`. It may use `identity`, `token`, `credential`, `request`, `source`, `env` and `now`. A condition that cannot be decided refuses the request. Unset means that it always holds.
+    /// A CEL condition: the rule covers only requests for which it is true, for example
+    /// `request.path.startsWith('/admin')`. It may use `identity`, `token`, `credential`, `request`, `source`, `env`
+    /// and `now`. A condition that cannot be decided refuses the request. Unset means that it always holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub when: Option<String>,
@@ -338,7 +381,8 @@ pub struct NameSet {
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "!has(self.tokenExchange) || !has(self.credential) || self.credential != 'Forward'", "message": "`tokenExchange` must not be set with `credential: Forward`: the upstream would get two tokens"}]))]
 pub struct Upstream {
-    /// Further headers made from the identity, besides `X-Authenticated-UserId` and `X-Authenticated-UserRoles`. Every spelling of their names is removed from what the caller sends.
+    /// Further headers made from the identity, besides `X-Authenticated-UserId` and `X-Authenticated-UserRoles`. Every
+    /// spelling of their names is removed from what the caller sends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub headers: Option<Vec<HeaderMapping>>,
@@ -366,7 +410,8 @@ pub struct HeaderMapping {
     /// Name of the header.
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9-]+$"))]
     pub name: String,
-    /// Where its value comes from, for example `identity.attributes.tenant` or `token.email`. Lists are joined with commas; a missing value sends no header.
+    /// Where its value comes from, for example `identity.attributes.tenant` or `token.email`. Lists are joined with
+    /// commas; a missing value sends no header.
     #[schemars(length(min = 1, max = 512))]
     pub value: String,
 }

@@ -10,10 +10,24 @@ use super::ObjectStatus;
 #[kube(group = "identity-manager.io", version = "v1alpha1", kind = "RoleBinding", plural = "rolebindings", namespaced)]
 #[kube(status = "ObjectStatus", shortname = "idrb", category = "idm", derive = "PartialEq")]
 #[kube(printcolumn(name = "Role", type_ = "string", json_path = ".spec.role"))]
-#[kube(printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status"))]
+#[kube(printcolumn(
+    name = "Accepted",
+    type_ = "string",
+    json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+))]
 #[kube(printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"))]
-#[kube(printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1))]
-#[kube(printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1))]
+#[kube(printcolumn(
+    name = "Reason",
+    type_ = "string",
+    json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+    priority = 1
+))]
+#[kube(printcolumn(
+    name = "Message",
+    type_ = "string",
+    json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+    priority = 1
+))]
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RoleBindingSpec {
@@ -46,7 +60,8 @@ pub struct Subject {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub credential: Option<String>,
-    /// The issuer that must vouch for the user or group. Unset means any issuer that the policy trusts; set it where a policy trusts several.
+    /// The issuer that must vouch for the user or group. Unset means any issuer that the policy trusts; set it where a
+    /// policy trusts several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub issuer: Option<String>,

@@ -12,7 +12,8 @@ pub struct SamlProvider {
     pub entity_id: String,
     /// Where the provider's endpoints and certificates come from.
     pub metadata: SamlMetadata,
-    /// What the gateway is at the provider. Unset means an entity id of `{origin}{basePath}/saml/metadata/{federation}`, unsigned requests and no encryption.
+    /// What the gateway is at the provider. Unset means an entity id of
+    /// `{origin}{basePath}/saml/metadata/{federation}`, unsigned requests and no encryption.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_provider: Option<SamlServiceProvider>,
     /// The assertion itself must be signed, and not only the response around it. Unset means true.
@@ -60,7 +61,8 @@ pub struct SamlServiceProvider {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub entity_id: Option<String>,
-    /// A Secret of type `kubernetes.io/tls`: requests are signed with it, and assertions that are encrypted for it are opened.
+    /// A Secret of type `kubernetes.io/tls`: requests are signed with it, and assertions that are encrypted for it are
+    /// opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_ref: Option<ObjectReference>,
 }

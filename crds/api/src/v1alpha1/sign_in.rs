@@ -3,18 +3,23 @@ use serde::{Deserialize, Serialize};
 
 use super::{CredentialSelector, ObjectReference};
 
-/// People who sign in with a browser at one of these Federations, and their sessions. A browser is sent to sign in; every other client without a session gets 401.
+/// People who sign in with a browser at one of these Federations, and their sessions. A browser is sent to sign in;
+/// every other client without a session gets 401.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SignInMethod {
     /// Federations of this namespace where people can sign in. With several, a page lets them choose.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub federation_refs: Vec<ObjectReference>,
-    /// The path below which the gateway answers itself, on every host of the targets: `{basePath}/callback/{federation}` is the redirect URI to register, and `{basePath}/logout` signs out. Unset means `/_idm`.
+    /// The path below which the gateway answers itself, on every host of the targets:
+    /// `{basePath}/callback/{federation}` is the redirect URI to register, and `{basePath}/logout` signs out. Unset
+    /// means `/_idm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 128), regex(pattern = "^(/[A-Za-z0-9_-]+)+$"))]
     pub base_path: Option<String>,
-    /// Under which origins browsers reach the targets, for example `https://shop.example`, where TLS ends in front of the gateway. Unset means the scheme of the connection and the host of the request; sign-in over plain http then works for `localhost` only.
+    /// Under which origins browsers reach the targets, for example `https://shop.example`, where TLS ends in front of
+    /// the gateway. Unset means the scheme of the connection and the host of the request; sign-in over plain http then
+    /// works for `localhost` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), inner(length(min = 8, max = 260)), extend("x-kubernetes-list-type" = "set"))]
     pub origins: Option<Vec<String>>,
@@ -28,7 +33,8 @@ pub struct SignInMethod {
     /// How strong and how recent a sign-in must be; a weaker one is asked to sign in again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_up: Option<StepUp>,
-    /// The provider says who the person is, and a Credential with `person` says what they may do: its roles and its access list replace what the token says. A person without one is refused.
+    /// The provider says who the person is, and a Credential with `person` says what they may do: its roles and its
+    /// access list replace what the token says. A person without one is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<PersonCredentials>,
     /// Signing out.
@@ -89,7 +95,8 @@ pub struct PersonCredentials {
     /// What is compared with the Credential's `person.user`: CEL over `token`, for example `token.email`.
     #[schemars(length(min = 1, max = 512))]
     pub user: String,
-    /// Which Credentials are accepted, by label. Unset accepts every Credential of the namespace whose own access list allows the policy.
+    /// Which Credentials are accepted, by label. Unset accepts every Credential of the namespace whose own access list
+    /// allows the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<CredentialSelector>,
 }
@@ -98,7 +105,8 @@ pub struct PersonCredentials {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LogoutSettings {
-    /// Where a browser goes after it signed out: an https URL or a path. Unset shows a page. `{origin}{basePath}/logged-out` is what to register as post logout redirect URI.
+    /// Where a browser goes after it signed out: an https URL or a path. Unset shows a page.
+    /// `{origin}{basePath}/logged-out` is what to register as post logout redirect URI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048), regex(pattern = "^(https://|/)"))]
     pub return_to: Option<String>,

@@ -3,7 +3,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{KeyReference, TokenSource};
 
-/// A query parameter that carries a token (RFC 6750 §2.3): it stays in logs and histories, so use it only for clients that can do no better, such as links and browsers' event streams.
+/// A query parameter that carries a token (RFC 6750 §2.3): it stays in logs and histories, so use it only for clients
+/// that can do no better, such as links and browsers' event streams.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QueryTokenSource {
@@ -37,7 +38,8 @@ pub struct TokenExchange {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128), regex(pattern = "^[!#-\\[\\]-~]+$")), extend("x-kubernetes-list-type" = "set"))]
     pub scopes: Option<Vec<String>>,
-    /// How long an exchanged token may be used again for the same caller's token, in seconds (0 to 3600), and never in the last 10 seconds of its life. Unset means 60.
+    /// How long an exchanged token may be used again for the same caller's token, in seconds (0 to 3600), and never in
+    /// the last 10 seconds of its life. Unset means 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3600))]
     pub cache_seconds: Option<i64>,
@@ -88,7 +90,8 @@ pub struct IntrospectionMethod {
     pub client_id: String,
     /// The Secret with the client's secret; the key is `clientSecret` unless named.
     pub client_secret_ref: KeyReference,
-    /// One of these must be in the answer's `aud`. Unset accepts any: the issuer's word that the token is active is enough.
+    /// One of these must be in the answer's `aud`. Unset accepts any: the issuer's word that the token is active is
+    /// enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)), extend("x-kubernetes-list-type" = "set"))]
     pub audiences: Option<Vec<String>>,
@@ -96,11 +99,13 @@ pub struct IntrospectionMethod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4), extend("x-kubernetes-list-type" = "atomic"))]
     pub sources: Option<Vec<TokenSource>>,
-    /// How long a good answer may be used, in seconds (0 to 300), and never beyond the token's `exp`. A token that is revoked meanwhile passes that long. Unset means 15.
+    /// How long a good answer may be used, in seconds (0 to 300), and never beyond the token's `exp`. A token that is
+    /// revoked meanwhile passes that long. Unset means 15.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 300))]
     pub cache_seconds: Option<i64>,
-    /// What tokens must be bound to. A token that is bound is refused without what it is bound to, also when this is unset.
+    /// What tokens must be bound to. A token that is bound is refused without what it is bound to, also when this is
+    /// unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmation: Option<Confirmation>,
 }

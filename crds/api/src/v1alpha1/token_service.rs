@@ -4,11 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{CredentialSelector, KeyReference, KeySources, TrustedCertificates};
 
-/// Issues access tokens (RFC 6749, RFC 9068) to Credentials of the kind `oauthClient`, on every host of the policy's targets.
+/// Issues access tokens (RFC 6749, RFC 9068) to Credentials of the kind `oauthClient`, on every host of the policy's
+/// targets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TokenService {
-    /// The URL under which clients reach the service, without a slash at its end; it is the `iss` of the tokens. Its path says where the endpoints are: `https://shop.example/oauth` gives `/oauth/token`, `/oauth/revoke`, `/oauth/introspect`, `/oauth/.well-known/jwks.json` and `/.well-known/oauth-authorization-server/oauth`.
+    /// The URL under which clients reach the service, without a slash at its end; it is the `iss` of the tokens. Its
+    /// path says where the endpoints are: `https://shop.example/oauth` gives `/oauth/token`, `/oauth/revoke`,
+    /// `/oauth/introspect`, `/oauth/.well-known/jwks.json` and `/.well-known/oauth-authorization-server/oauth`.
     #[schemars(length(min = 8, max = 512), extend("x-kubernetes-validations" = [
         {"rule": "(self.startsWith('https://') || self.startsWith('http://')) && !self.endsWith('/')", "message": "issuer must be an http or https URL without a slash at its end"}]))]
     pub issuer: String,
@@ -19,7 +22,8 @@ pub struct TokenService {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub grants: Option<Vec<TokenGrant>>,
-    /// Which Credentials may use the service, by label: clients, and users of the password grant. Unset takes every one whose own access list allows the policy.
+    /// Which Credentials may use the service, by label: clients, and users of the password grant. Unset takes every one
+    /// whose own access list allows the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_selector: Option<CredentialSelector>,
     /// What access tokens are like. Unset means five minutes, without further claims.
@@ -40,7 +44,8 @@ pub enum TokenGrant {
     ClientCredentials,
     /// Anew with a refresh token, which works once (RFC 6749 §6, RFC 9700 §4.14.2).
     RefreshToken,
-    /// With the password of a user that the client asked for it (RFC 6749 §4.3). RFC 9700 forbids it: the client sees the password, and the user gets used to typing it anywhere.
+    /// With the password of a user that the client asked for it (RFC 6749 §4.3). RFC 9700 forbids it: the client sees
+    /// the password, and the user gets used to typing it anywhere.
     DangerPassword,
 }
 
@@ -121,14 +126,18 @@ pub struct SigningSettings {
     /// The algorithm of new keys: an asymmetric one. Unset means ES256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<Algorithm>,
-    /// A Secret of yours with the private keys as a JWK set; its key is `keys.json` unless named. Each key needs `alg`, and may have `nbf` (it signs from then on) and `exp` (it is published until then), in seconds. Unset means keys that the operator makes and replaces, in the Secret `idm-signing-keys` under the policy's name with `.json`.
+    /// A Secret of yours with the private keys as a JWK set; its key is `keys.json` unless named. Each key needs `alg`,
+    /// and may have `nbf` (it signs from then on) and `exp` (it is published until then), in seconds. Unset means keys
+    /// that the operator makes and replaces, in the Secret `idm-signing-keys` under the policy's name with `.json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<KeyReference>,
-    /// How old a key gets. Unset means 30 days. At any time, the annotation `identity-manager.io/rotate` with a new time makes a new key.
+    /// How old a key gets. Unset means 30 days. At any time, the annotation `identity-manager.io/rotate` with a new
+    /// time makes a new key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 3650))]
     pub rotate_every_days: Option<i64>,
-    /// How long a new key is published before it signs, so that whoever verifies knows it by then. Unset means 300 seconds.
+    /// How long a new key is published before it signs, so that whoever verifies knows it by then. Unset means 300
+    /// seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86400))]
     pub publish_ahead_seconds: Option<i64>,
@@ -144,13 +153,15 @@ pub struct OauthClientCredential {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), regex(pattern = "^[A-Za-z0-9._~:/@-]+$"))]
     pub client_id: Option<String>,
-    /// It proves itself with a secret (`client_secret_basic` and `client_secret_post`), from the Credential's Secret: 256 random bits that the operator makes, unless you supply one.
+    /// It proves itself with a secret (`client_secret_basic` and `client_secret_post`), from the Credential's Secret:
+    /// 256 random bits that the operator makes, unless you supply one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_secret: Option<ClientSecret>,
     /// It proves itself by signing (`private_key_jwt`, RFC 7523).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key_jwt: Option<PrivateKeyJwt>,
-    /// It proves itself with its certificate (`tls_client_auth`, RFC 8705), over HTTPS listeners. Its tokens are bound to the certificate.
+    /// It proves itself with its certificate (`tls_client_auth`, RFC 8705), over HTTPS listeners. Its tokens are bound
+    /// to the certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_client_auth: Option<TrustedCertificates>,
     /// The grants it may use. Unset means `ClientCredentials`.

@@ -21,9 +21,15 @@ pub(crate) fn lower_credentials(world: &World, secrets: &mut Secrets, report: &m
         let (id, path, what) = match &credential.proof {
             Proof::ApiKey { sha256 } => (format!("key:{sha256}"), "spec.secretRef", "key: give each its own Secret"),
             // RFC 9068 §5: both become the `sub` of tokens, so no client may be taken for a user.
-            Proof::Password { username, .. } => (format!("name:{username}"), "spec.password.username", "user name or client id"),
-            Proof::Person { user, federation } => (format!("person:{}:{user}", federation.as_deref().unwrap_or_default()), "spec.person.user", "person"),
-            Proof::Client(client) => (format!("name:{}", client.client_id), "spec.oauthClient.clientId", "user name or client id"),
+            Proof::Password { username, .. } => {
+                (format!("name:{username}"), "spec.password.username", "user name or client id")
+            }
+            Proof::Person { user, federation } => {
+                (format!("person:{}:{user}", federation.as_deref().unwrap_or_default()), "spec.person.user", "person")
+            }
+            Proof::Client(client) => {
+                (format!("name:{}", client.client_id), "spec.oauthClient.clientId", "user name or client id")
+            }
         };
         match known.get(&id) {
             Some(first) => {
@@ -38,18 +44,43 @@ pub(crate) fn lower_credentials(world: &World, secrets: &mut Secrets, report: &m
     all
 }
 
-fn lower(world: &World, object: &Object<CredentialSpec>, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<Credential> {
-    let CredentialSpec { owner, api_key, password, oauth_client, person, secret_ref, roles, attributes, access, expire_time, suspend } = &object.spec;
+fn lower(
+    world: &World,
+    object: &Object<CredentialSpec>,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<Credential> {
+    let CredentialSpec {
+        owner,
+        api_key,
+        password,
+        oauth_client,
+        person,
+        secret_ref,
+        roles,
+        attributes,
+        access,
+        expire_time,
+        suspend,
+    } = &object.spec;
     let owner = match owner.as_ref().map(|owner| (&owner.user, &owner.application)) {
         None => None,
         Some((Some(user), None)) => Some(format!("user:{user}")),
         Some((None, Some(application))) => Some(format!("application:{application}")),
-        Some(_) => return notes.fail("spec.owner", Cause::Invalid, "owner must have exactly one of `user` and `application`"),
+        Some(_) => {
+            return notes.fail("spec.owner", Cause::Invalid, "owner must have exactly one of `user` and `application`");
+        }
     };
     let expires = match expire_time.as_deref().map(|text| (text, Timestamp::parse_rfc3339(text))) {
         None => None,
         Some((_, Some(time))) => Some(time),
-        Some((text, None)) => return notes.fail("spec.expireTime", Cause::Invalid, format!("'{text}' must be a time in UTC such as 2027-01-01T00:00:00Z")),
+        Some((text, None)) => {
+            return notes.fail(
+                "spec.expireTime",
+                Cause::Invalid,
+                format!("'{text}' must be a time in UTC such as 2027-01-01T00:00:00Z"),
+            );
+        }
     };
     let proof = match (api_key, password, oauth_client, person) {
         (Some(ApiKeyCredential {}), None, None, None) => match secret_ref {
@@ -58,8 +89,16 @@ fn lower(world: &World, object: &Object<CredentialSpec>, secrets: &mut Secrets, 
         },
         (None, Some(_), None, None) => lower_password(world, object, notes)?,
         (None, None, None, Some(person)) => lower_person(world, person, notes)?,
-        (None, None, Some(client), None) => Proof::Client(Box::new(lower_client(world, object, client, secrets, notes)?)),
-        _ => return notes.fail("spec", Cause::Invalid, "credential must have exactly one of `apiKey`, `password`, `oauthClient`, `person`"),
+        (None, None, Some(client), None) => {
+            Proof::Client(Box::new(lower_client(world, object, client, secrets, notes)?))
+        }
+        _ => {
+            return notes.fail(
+                "spec",
+                Cause::Invalid,
+                "credential must have exactly one of `apiKey`, `password`, `oauthClient`, `person`",
+            );
+        }
     };
     Some(Credential {
         key: ObjectKey::new(&world.namespace, &object.meta.name),
@@ -80,7 +119,11 @@ fn lower_person(world: &World, person: &PersonCredential, notes: &mut Notes<'_>)
         Some(reference) => match world.federations.iter().find(|federation| federation.meta.name == reference.name) {
             Some(found) => Some(found.meta.uid.clone()),
             None => {
-                return notes.fail("spec.person.federationRef", Cause::RefNotFound, format!("Federation '{}' must exist in this namespace", reference.name));
+                return notes.fail(
+                    "spec.person.federationRef",
+                    Cause::RefNotFound,
+                    format!("Federation '{}' must exist in this namespace", reference.name),
+                );
             }
         },
     };
@@ -105,15 +148,26 @@ fn lower_password(world: &World, object: &Object<CredentialSpec>, notes: &mut No
 fn lower_key(world: &World, secret_ref: &KeyReference, notes: &mut Notes<'_>) -> Option<Proof> {
     let field = secret_ref.key.as_deref().unwrap_or("key");
     let Some(secret) = world.secrets.get(&secret_ref.name) else {
-        return notes.fail("spec.secretRef", Cause::RefNotFound, format!("Secret '{}' must exist in this namespace", secret_ref.name));
+        return notes.fail(
+            "spec.secretRef",
+            Cause::RefNotFound,
+            format!("Secret '{}' must exist in this namespace", secret_ref.name),
+        );
     };
     let Some(value) = secret.get(field) else {
-        return notes.fail("spec.secretRef", Cause::InvalidRef, format!("Secret '{}' must have the key '{field}'", secret_ref.name));
+        return notes.fail(
+            "spec.secretRef",
+            Cause::InvalidRef,
+            format!("Secret '{}' must have the key '{field}'", secret_ref.name),
+        );
     };
     // The value itself must not get into the message.
     let text = std::str::from_utf8(value.reveal()).map(str::trim_end).unwrap_or_default();
     if !ApiKey::is_well_formed(text) {
-        let message = format!("Secret '{}', key '{field}', must hold an API key made by `idm credential new` (idm_ and a checksum)", secret_ref.name);
+        let message = format!(
+            "Secret '{}', key '{field}', must hold an API key made by `idm credential new` (idm_ and a checksum)",
+            secret_ref.name
+        );
         return notes.fail("spec.secretRef", Cause::InvalidRef, message);
     }
     Some(Proof::ApiKey { sha256: hex(&Sha256::digest(text.as_bytes())) })

@@ -3,7 +3,8 @@
 use idm_api::v1alpha1 as wire;
 use idm_jose::{SigningKey, private_key};
 use idm_plan::{
-    Federation, FederationKind, KeySource, ObjectKey, OidcProvider, Plan, ProviderAuthentication, ProviderEndpoints, RequiredClaim, RoleMapping, Secrets,
+    Federation, FederationKind, KeySource, ObjectKey, OidcProvider, Plan, ProviderAuthentication, ProviderEndpoints,
+    RequiredClaim, RoleMapping, Secrets,
 };
 use idm_types::{Algorithm, Timestamp};
 
@@ -34,13 +35,23 @@ const OWN_PARAMETERS: &[&str] = &[
 
 /// The Federations where people can sign in, by name. One that became invalid keeps its version in `previous`; the
 /// flag tells whether one does.
-pub(crate) fn lower_federations(world: &World, previous: Option<&Plan>, secrets: &mut Secrets, report: &mut Report) -> (Vec<Federation>, bool) {
+pub(crate) fn lower_federations(
+    world: &World,
+    previous: Option<&Plan>,
+    secrets: &mut Secrets,
+    report: &mut Report,
+) -> (Vec<Federation>, bool) {
     let (mut lowered, mut keeps_previous) = (Vec::new(), false);
     for object in &world.federations {
         let mut notes = Notes::new(report, ObjectId::new("Federation", &world.namespace, &object.meta.name));
         let federation = lower(world, object, secrets, &mut notes);
         let failed = notes.failed;
-        let last_good = || previous.and_then(|plan| plan.federations.iter().find(|known| known.uid == object.meta.uid)).filter(|_| failed).cloned();
+        let last_good = || {
+            previous
+                .and_then(|plan| plan.federations.iter().find(|known| known.uid == object.meta.uid))
+                .filter(|_| failed)
+                .cloned()
+        };
         lowered.extend(federation.or_else(|| {
             let kept = last_good();
             keeps_previous |= kept.is_some();
@@ -51,8 +62,14 @@ pub(crate) fn lower_federations(world: &World, previous: Option<&Plan>, secrets:
     (lowered, keeps_previous)
 }
 
-fn lower(world: &World, object: &Object<wire::FederationSpec>, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<Federation> {
-    let wire::FederationSpec { oidc, saml, display_name, role_mappings, provisioning, ended_sessions, suspend } = &object.spec;
+fn lower(
+    world: &World,
+    object: &Object<wire::FederationSpec>,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<Federation> {
+    let wire::FederationSpec { oidc, saml, display_name, role_mappings, provisioning, ended_sessions, suspend } =
+        &object.spec;
     let kind = match (oidc, saml) {
         (Some(oidc), None) => FederationKind::Oidc(Box::new(lower_provider(world, oidc, secrets, notes)?)),
         (None, Some(saml)) => FederationKind::Saml(Box::new(lower_saml(world, saml, secrets, notes)?)),
@@ -83,17 +100,34 @@ fn lower(world: &World, object: &Object<wire::FederationSpec>, secrets: &mut Sec
     })
 }
 
-fn lower_provider(world: &World, oidc: &wire::OidcProvider, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<OidcProvider> {
+fn lower_provider(
+    world: &World,
+    oidc: &wire::OidcProvider,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<OidcProvider> {
     let wire::OidcProvider { issuer, keys, algorithms, client } = oidc;
     // Without a client nobody signs in there: policies that take its tokens lower the rest.
-    let wire::OidcClient { client_id, authentication, scopes, endpoints, tls, claims_from, emails, parameters } = client.as_ref()?;
+    let wire::OidcClient { client_id, authentication, scopes, endpoints, tls, claims_from, emails, parameters } =
+        client.as_ref()?;
     let path = "spec.oidc.client";
     let algorithms = lower_algorithms("spec.oidc", algorithms.as_deref(), notes)?;
     if algorithms.iter().any(|algorithm| algorithm.is_symmetric()) {
-        return notes.fail("spec.oidc.algorithms", Cause::Invalid, "the algorithms must be asymmetric ones where people sign in");
+        return notes.fail(
+            "spec.oidc.algorithms",
+            Cause::Invalid,
+            "the algorithms must be asymmetric ones where people sign in",
+        );
     }
-    let discovered = wire::KeySources { discovery: Some(wire::Discovery {}), jwks_uri: None, inline: None, secret_ref: None, tls: tls.clone() };
-    let keys = lower_keys(world, "spec.oidc.keys", issuer, keys.as_ref().unwrap_or(&discovered), &algorithms, secrets, notes)?;
+    let discovered = wire::KeySources {
+        discovery: Some(wire::Discovery {}),
+        jwks_uri: None,
+        inline: None,
+        secret_ref: None,
+        tls: tls.clone(),
+    };
+    let keys =
+        lower_keys(world, "spec.oidc.keys", issuer, keys.as_ref().unwrap_or(&discovered), &algorithms, secrets, notes)?;
     let tls = match tls {
         Some(tls) => Some(lower_outgoing(world, &format!("{path}.tls"), tls, secrets, notes)?),
         None => None,
@@ -109,8 +143,10 @@ fn lower_provider(world: &World, oidc: &wire::OidcProvider, secrets: &mut Secret
             Some(url)
         }
     };
-    let authentication = lower_authentication(world, &format!("{path}.authentication"), authentication.as_ref(), secrets, notes)?;
-    if authentication == ProviderAuthentication::Certificate && tls.as_ref().is_none_or(|tls| tls.certificate.is_none()) {
+    let authentication =
+        lower_authentication(world, &format!("{path}.authentication"), authentication.as_ref(), secrets, notes)?;
+    if authentication == ProviderAuthentication::Certificate && tls.as_ref().is_none_or(|tls| tls.certificate.is_none())
+    {
         let message = "`tlsClientAuth` needs the certificate of `tls.clientCertificateRef`";
         return notes.fail(format!("{path}.authentication.tlsClientAuth"), Cause::Invalid, message);
     }
@@ -124,7 +160,13 @@ fn lower_provider(world: &World, oidc: &wire::OidcProvider, secrets: &mut Secret
     }
     if *emails == Some(wire::Emails::DangerAll) {
         let message = "DangerAll believes e-mail addresses that the provider has not verified: whoever may choose an address there can be anyone here";
-        notes.report.push(&notes.object, format!("{path}.emails"), Condition::Programmed, Cause::DangerousOption, message);
+        notes.report.push(
+            &notes.object,
+            format!("{path}.emails"),
+            Condition::Programmed,
+            Cause::DangerousOption,
+            message,
+        );
     }
     let usual = || vec!["profile".to_owned(), "email".to_owned()];
     let mut all = vec!["openid".to_owned()];
@@ -145,7 +187,12 @@ fn lower_provider(world: &World, oidc: &wire::OidcProvider, secrets: &mut Secret
     })
 }
 
-fn lower_endpoints(world: &World, path: &str, endpoints: wire::OidcEndpoints, notes: &mut Notes<'_>) -> Option<ProviderEndpoints> {
+fn lower_endpoints(
+    world: &World,
+    path: &str,
+    endpoints: wire::OidcEndpoints,
+    notes: &mut Notes<'_>,
+) -> Option<ProviderEndpoints> {
     let wire::OidcEndpoints { authorization, token, userinfo, end_session, pushed_authorization } = endpoints;
     let named = [
         ("authorization", &authorization),
@@ -170,7 +217,8 @@ fn lower_authentication(
     notes: &mut Notes<'_>,
 ) -> Option<ProviderAuthentication> {
     let Some(authentication) = authentication else { return Some(ProviderAuthentication::Nothing) };
-    let wire::OidcClientAuthentication { client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth } = authentication;
+    let wire::OidcClientAuthentication { client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth } =
+        authentication;
     match (client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth) {
         (Some(reference), None, None, None) => {
             let (secret, _) = secret_text(world, &format!("{path}.clientSecretBasic"), reference, "clientSecret", secrets, notes)?;

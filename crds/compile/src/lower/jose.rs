@@ -3,8 +3,9 @@ use std::collections::BTreeSet;
 use idm_api::v1alpha1 as wire;
 use idm_jose::{DecryptionKeys, EncryptionKey, Jwk, KeySet, SigningKey, private_key};
 use idm_plan::{
-    CertificateHeaders, Consume, Decrypt, Destination, Encrypt, EncryptionKeyRef, ExpectedClaims, JoseStep, JoseStepKind, KeyChoice, MadeClaims, Message,
-    Place, Produce, SecretHandle, Secrets, Sign, SignedForm, SigningKeyRef, Variable, VerificationKeys, Verify,
+    CertificateHeaders, Consume, Decrypt, Destination, Encrypt, EncryptionKeyRef, ExpectedClaims, JoseStep,
+    JoseStepKind, KeyChoice, MadeClaims, Message, Place, Produce, SecretHandle, Secrets, Sign, SignedForm,
+    SigningKeyRef, Variable, VerificationKeys, Verify,
 };
 use idm_types::Skew;
 
@@ -15,7 +16,8 @@ use super::policy::{expr, header_name};
 use crate::{Cause, Condition, World};
 
 /// What is known of a response when it is signed: its request is gone.
-const RESPONSE: &[Variable] = &[Variable::Token, Variable::Identity, Variable::Credential, Variable::Env, Variable::Jose, Variable::Now];
+const RESPONSE: &[Variable] =
+    &[Variable::Token, Variable::Identity, Variable::Credential, Variable::Env, Variable::Jose, Variable::Now];
 
 struct Lowering<'a, 'r> {
     world: &'a World,
@@ -23,19 +25,30 @@ struct Lowering<'a, 'r> {
     notes: &'a mut Notes<'r>,
 }
 
-pub(crate) fn lower_steps(world: &World, steps: Option<&[wire::JoseStep]>, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Vec<JoseStep> {
+pub(crate) fn lower_steps(
+    world: &World,
+    steps: Option<&[wire::JoseStep]>,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Vec<JoseStep> {
     let mut lowering = Lowering { world, secrets, notes };
     let mut names = BTreeSet::new();
     let mut lowered = Vec::new();
     for (i, wire::JoseStep { name, consume, produce }) in steps.into_iter().flatten().enumerate() {
         let path = format!("spec.jose[{i}]");
         if !names.insert(name) {
-            lowering.notes.fail::<()>(format!("{path}.name"), Cause::Invalid, format!("step name '{name}' must be used once"));
+            lowering.notes.fail::<()>(
+                format!("{path}.name"),
+                Cause::Invalid,
+                format!("step name '{name}' must be used once"),
+            );
         }
         let kind = match (consume, produce) {
             (Some(consume), None) => lowering.consume(&format!("{path}.consume"), consume).map(JoseStepKind::Consume),
             (None, Some(produce)) => lowering.produce(&format!("{path}.produce"), produce).map(JoseStepKind::Produce),
-            _ => lowering.notes.fail(path, Cause::Invalid, "jose step must have exactly one of `consume` and `produce`"),
+            _ => {
+                lowering.notes.fail(path, Cause::Invalid, "jose step must have exactly one of `consume` and `produce`")
+            }
         };
         lowered.extend(kind.map(|kind| JoseStep { name: name.clone(), kind }));
     }
@@ -46,7 +59,9 @@ impl Lowering<'_, '_> {
     fn place(&mut self, path: &str, source: &wire::ContentSource, variables: &[Variable]) -> Option<Place> {
         match source {
             wire::ContentSource { body: Some(wire::WholeBody {}), header: None, value: None } => Some(Place::Body),
-            wire::ContentSource { body: None, header: Some(name), value: None } => header_name(&format!("{path}.header"), name, self.notes).map(Place::Header),
+            wire::ContentSource { body: None, header: Some(name), value: None } => {
+                header_name(&format!("{path}.header"), name, self.notes).map(Place::Header)
+            }
             wire::ContentSource { body: None, header: None, value: Some(text) } => {
                 expr(&format!("{path}.value"), text, variables, self.notes).map(Place::Value)
             }
@@ -58,16 +73,23 @@ impl Lowering<'_, '_> {
         match to {
             wire::ContentDestination { body: Some(wire::NewBody { content_type }), header: None } => {
                 if content_type.as_ref().is_some_and(|text| !text.bytes().all(|byte| (0x20..0x7f).contains(&byte))) {
-                    return self.notes.fail(format!("{path}.body.contentType"), Cause::Invalid, "contentType must be printable ASCII");
+                    return self.notes.fail(
+                        format!("{path}.body.contentType"),
+                        Cause::Invalid,
+                        "contentType must be printable ASCII",
+                    );
                 }
                 Some(Destination::Body { content_type: content_type.clone() })
             }
-            wire::ContentDestination { body: None, header: Some(name) } => header_name(&format!("{path}.header"), name, self.notes).map(Destination::Header),
+            wire::ContentDestination { body: None, header: Some(name) } => {
+                header_name(&format!("{path}.header"), name, self.notes).map(Destination::Header)
+            }
             _ => self.notes.fail(path, Cause::Invalid, "set exactly one of `body` and `header`"),
         }
     }
 
-    /// Takes one key of a Secret into the bundle and returns its text for checks. The text must not get into any message.
+    /// Takes one key of a Secret into the bundle and returns its text for checks. The text must not get into any
+    /// message.
     fn secret(&mut self, path: &str, reference: &wire::KeyReference, usual: &str) -> Option<(SecretHandle, String)> {
         secret_text(self.world, path, reference, usual, self.secrets, self.notes)
     }
@@ -100,7 +122,13 @@ impl Lowering<'_, '_> {
         }
         if algorithms.iter().any(|algorithm| algorithm.is_password_based()) {
             let message = "password-based encryption lets a sender choose how hard the gateway works: use it only where nothing else is possible";
-            self.notes.report.push(&self.notes.object, format!("{path}.algorithms"), Condition::Programmed, Cause::DangerousOption, message);
+            self.notes.report.push(
+                &self.notes.object,
+                format!("{path}.algorithms"),
+                Condition::Programmed,
+                Cause::DangerousOption,
+                message,
+            );
         }
         let path = format!("{path}.secretRef");
         let (keys, text) = self.secret(&path, secret_ref, "jwks.json")?;
@@ -113,24 +141,42 @@ impl Lowering<'_, '_> {
     fn verify(&mut self, path: &str, step: &wire::JoseVerify) -> Option<Verify> {
         let wire::JoseVerify { keys, certificates, algorithms, detached_header, claims } = step;
         if algorithms.is_empty() {
-            return self.notes.fail(format!("{path}.algorithms"), Cause::Invalid, "at least one algorithm must be given");
+            return self.notes.fail(
+                format!("{path}.algorithms"),
+                Cause::Invalid,
+                "at least one algorithm must be given",
+            );
         }
         let issuer = claims.as_ref().map(|claims| claims.issuer.as_str());
         if keys.as_ref().is_some_and(|keys| keys.discovery.is_some()) && issuer.is_none() {
-            return self.notes.fail(format!("{path}.keys.discovery"), Cause::Invalid, "discovery needs `claims.issuer`");
+            return self.notes.fail(
+                format!("{path}.keys.discovery"),
+                Cause::Invalid,
+                "discovery needs `claims.issuer`",
+            );
         }
         let keys_path = format!("{path}.keys");
         let keys = match (keys, certificates) {
             (Some(keys), None) => keys,
             (None, Some(trusted)) => {
                 if algorithms.iter().any(|algorithm| algorithm.is_symmetric()) {
-                    return self.notes.fail(format!("{path}.algorithms"), Cause::Invalid, "certificates hold asymmetric keys: name no HS algorithm");
+                    return self.notes.fail(
+                        format!("{path}.algorithms"),
+                        Cause::Invalid,
+                        "certificates hold asymmetric keys: name no HS algorithm",
+                    );
                 }
                 let trusted = lower_trusted(self.world, &format!("{path}.certificates"), trusted, self.notes)?;
                 let keys = VerificationKeys::Certificates(Box::new(trusted));
                 return self.verification(path, keys, algorithms, detached_header.as_deref(), claims.as_ref());
             }
-            _ => return self.notes.fail(path, Cause::Invalid, "verify must have exactly one of `keys` and `certificates`"),
+            _ => {
+                return self.notes.fail(
+                    path,
+                    Cause::Invalid,
+                    "verify must have exactly one of `keys` and `certificates`",
+                );
+            }
         };
         let keys = match &keys.secret_ref {
             Some(reference) => {
@@ -141,7 +187,15 @@ impl Lowering<'_, '_> {
                 }
                 VerificationKeys::Secret(handle)
             }
-            None => VerificationKeys::Published(lower_keys(self.world, &keys_path, issuer.unwrap_or_default(), keys, algorithms, self.secrets, self.notes)?),
+            None => VerificationKeys::Published(lower_keys(
+                self.world,
+                &keys_path,
+                issuer.unwrap_or_default(),
+                keys,
+                algorithms,
+                self.secrets,
+                self.notes,
+            )?),
         };
         self.verification(path, keys, algorithms, detached_header.as_deref(), claims.as_ref())
     }
@@ -159,17 +213,34 @@ impl Lowering<'_, '_> {
             None => None,
         };
         if detached.is_some() && claims.is_some() {
-            return self.notes.fail(format!("{path}.detachedHeader"), Cause::Invalid, "a JWT is never detached: remove `detachedHeader` or `claims`");
+            return self.notes.fail(
+                format!("{path}.detachedHeader"),
+                Cause::Invalid,
+                "a JWT is never detached: remove `detachedHeader` or `claims`",
+            );
         }
         let claims = match claims {
             None => None,
             Some(wire::ExpectedClaims { issuer, audiences, types, clock_skew_seconds }) => {
                 let seconds = clock_skew_seconds.unwrap_or(30);
                 if audiences.is_empty() || !(0..=300).contains(&seconds) {
-                    return self.notes.fail(format!("{path}.claims"), Cause::Invalid, "`audiences` must not be empty and `clockSkewSeconds` between 0 and 300");
+                    return self.notes.fail(
+                        format!("{path}.claims"),
+                        Cause::Invalid,
+                        "`audiences` must not be empty and `clockSkewSeconds` between 0 and 300",
+                    );
                 }
-                let types = types.iter().flatten().map(|typ| typ.to_ascii_lowercase().trim_start_matches("application/").to_owned()).collect();
-                Some(ExpectedClaims { issuer: issuer.clone(), audiences: audiences.clone(), types, skew: Skew::from_seconds(seconds as u64) })
+                let types = types
+                    .iter()
+                    .flatten()
+                    .map(|typ| typ.to_ascii_lowercase().trim_start_matches("application/").to_owned())
+                    .collect();
+                Some(ExpectedClaims {
+                    issuer: issuer.clone(),
+                    audiences: audiences.clone(),
+                    types,
+                    skew: Skew::from_seconds(seconds as u64),
+                })
             }
         };
         Some(Verify { keys, algorithms: algorithms.to_vec(), detached, claims })
@@ -181,8 +252,14 @@ impl Lowering<'_, '_> {
             None | Some(wire::JoseMessage::Request) => (Message::Request, Variable::ALL),
             Some(wire::JoseMessage::Response) => (Message::Response, RESPONSE),
         };
-        if sign.is_none() && encrypt.is_none() || from.is_none() && sign.as_ref().is_none_or(|sign| sign.claims.is_none()) {
-            return self.notes.fail(path, Cause::Invalid, "produce must `sign`, `encrypt` or both, and needs `from` unless `sign.claims` make the payload");
+        if sign.is_none() && encrypt.is_none()
+            || from.is_none() && sign.as_ref().is_none_or(|sign| sign.claims.is_none())
+        {
+            return self.notes.fail(
+                path,
+                Cause::Invalid,
+                "produce must `sign`, `encrypt` or both, and needs `from` unless `sign.claims` make the payload",
+            );
         }
         let from = match from {
             Some(from) => Some(self.place(&format!("{path}.from"), from, variables)?),
@@ -211,12 +288,17 @@ impl Lowering<'_, '_> {
         };
         let wants_chain = certificate != CertificateHeaders::default();
         let key = match (key_ref, key_for, keys) {
-            (Some(reference), None, None) => KeyChoice::One(self.signing_key(&format!("{path}.keyRef"), reference, *algorithm, wants_chain)?),
+            (Some(reference), None, None) => {
+                KeyChoice::One(self.signing_key(&format!("{path}.keyRef"), reference, *algorithm, wants_chain)?)
+            }
             (None, Some(text), Some(keys)) => {
                 let value = expr(&format!("{path}.keyFor"), text, variables, self.notes)?;
                 let mut chosen = Vec::new();
                 for (i, wire::ChosenKey { value, key_ref }) in keys.iter().enumerate() {
-                    chosen.push((value.clone(), self.signing_key(&format!("{path}.keys[{i}].keyRef"), key_ref, *algorithm, wants_chain)?));
+                    chosen.push((
+                        value.clone(),
+                        self.signing_key(&format!("{path}.keys[{i}].keyRef"), key_ref, *algorithm, wants_chain)?,
+                    ));
                 }
                 KeyChoice::By { value, keys: chosen }
             }
@@ -235,7 +317,16 @@ impl Lowering<'_, '_> {
     }
 
     fn claims(&mut self, path: &str, claims: &wire::MadeClaims, variables: &[Variable]) -> Option<MadeClaims> {
-        let wire::MadeClaims { issuer, audiences, subject, expire_after_seconds, expire_from_now, issued_at_offset_seconds, id, custom } = claims;
+        let wire::MadeClaims {
+            issuer,
+            audiences,
+            subject,
+            expire_after_seconds,
+            expire_from_now,
+            issued_at_offset_seconds,
+            id,
+            custom,
+        } = claims;
         let subject = match subject {
             Some(text) => Some(expr(&format!("{path}.subject"), text, variables, self.notes)?),
             None => None,
@@ -243,7 +334,11 @@ impl Lowering<'_, '_> {
         let mut lowered = Vec::new();
         for (i, wire::CustomClaim { name, value }) in custom.iter().flatten().enumerate() {
             if ["iss", "aud", "sub", "exp", "nbf", "iat", "jti"].contains(&name.as_str()) {
-                return self.notes.fail(format!("{path}.custom[{i}].name"), Cause::Invalid, "a custom claim must not have the name of a registered one");
+                return self.notes.fail(
+                    format!("{path}.custom[{i}].name"),
+                    Cause::Invalid,
+                    "a custom claim must not have the name of a registered one",
+                );
             }
             lowered.push((name.clone(), expr(&format!("{path}.custom[{i}].value"), value, variables, self.notes)?));
         }
@@ -260,12 +355,27 @@ impl Lowering<'_, '_> {
         })
     }
 
-    fn signing_key(&mut self, path: &str, reference: &wire::KeyReference, algorithm: idm_types::Algorithm, wants_chain: bool) -> Option<SigningKeyRef> {
+    fn signing_key(
+        &mut self,
+        path: &str,
+        reference: &wire::KeyReference,
+        algorithm: idm_types::Algorithm,
+        wants_chain: bool,
+    ) -> Option<SigningKeyRef> {
         let (key, text) = self.secret(path, reference, "key")?;
-        let usable = private_key(&text).map(|jwk| SigningKey::from_jwk(&jwk, algorithm).map_err(|error| error.to_string()));
+        let usable =
+            private_key(&text).map(|jwk| SigningKey::from_jwk(&jwk, algorithm).map_err(|error| error.to_string()));
         match usable {
-            None => return self.notes.fail(path, Cause::InvalidRef, format!("Secret '{}' must hold a private JWK, or PEM with PKCS#8", reference.name)),
-            Some(Err(error)) => return self.notes.fail(path, Cause::InvalidRef, format!("Secret '{}': {error}", reference.name)),
+            None => {
+                return self.notes.fail(
+                    path,
+                    Cause::InvalidRef,
+                    format!("Secret '{}' must hold a private JWK, or PEM with PKCS#8", reference.name),
+                );
+            }
+            Some(Err(error)) => {
+                return self.notes.fail(path, Cause::InvalidRef, format!("Secret '{}': {error}", reference.name));
+            }
             Some(Ok(_)) => {}
         }
         let chain = if wants_chain { self.chain(path, reference)? } else { Vec::new() };
@@ -274,12 +384,23 @@ impl Lowering<'_, '_> {
 
     /// The certificates of `tls.crt` in base64 of DER: public, so they stand in the plan.
     fn chain(&mut self, path: &str, reference: &wire::KeyReference) -> Option<Vec<String>> {
-        let text = self.world.secrets.get(&reference.name).and_then(|secret| secret.get("tls.crt")).and_then(|value| std::str::from_utf8(value.reveal()).ok());
+        let text = self
+            .world
+            .secrets
+            .get(&reference.name)
+            .and_then(|secret| secret.get("tls.crt"))
+            .and_then(|value| std::str::from_utf8(value.reveal()).ok());
         let blocks = text.into_iter().flat_map(|text| text.split("-----BEGIN CERTIFICATE-----").skip(1));
-        let chain: Vec<String> =
-            blocks.filter_map(|block| Some(block.split("-----END").next()?.split_whitespace().collect::<String>())).filter(|block| !block.is_empty()).collect();
+        let chain: Vec<String> = blocks
+            .filter_map(|block| Some(block.split("-----END").next()?.split_whitespace().collect::<String>()))
+            .filter(|block| !block.is_empty())
+            .collect();
         if chain.is_empty() {
-            return self.notes.fail(path, Cause::InvalidRef, format!("Secret '{}' must hold the certificate in PEM under `tls.crt`", reference.name));
+            return self.notes.fail(
+                path,
+                Cause::InvalidRef,
+                format!("Secret '{}' must hold the certificate in PEM under `tls.crt`", reference.name),
+            );
         }
         Some(chain)
     }
@@ -287,7 +408,9 @@ impl Lowering<'_, '_> {
     fn encrypt(&mut self, path: &str, step: &wire::JoseEncrypt) -> Option<Encrypt> {
         let wire::JoseEncrypt { jwk, key_ref, algorithm, encryption, cty, serialization } = step;
         let (key, jwk, path) = match (jwk, key_ref) {
-            (Some(text), None) => (EncryptionKeyRef::Public(text.clone()), Jwk::parse(text.as_bytes()).ok(), format!("{path}.jwk")),
+            (Some(text), None) => {
+                (EncryptionKeyRef::Public(text.clone()), Jwk::parse(text.as_bytes()).ok(), format!("{path}.jwk"))
+            }
             (None, Some(reference)) => {
                 let path = format!("{path}.keyRef");
                 let (handle, text) = self.secret(&path, reference, "key")?;
@@ -295,9 +418,15 @@ impl Lowering<'_, '_> {
             }
             _ => return self.notes.fail(path, Cause::Invalid, "encrypt must have exactly one of `jwk` and `keyRef`"),
         };
-        let Some(jwk) = jwk else { return self.notes.fail(path, Cause::InvalidRef, "there must be a JWK, or PEM with PKCS#8") };
+        let Some(jwk) = jwk else {
+            return self.notes.fail(path, Cause::InvalidRef, "there must be a JWK, or PEM with PKCS#8");
+        };
         if matches!(key, EncryptionKeyRef::Public(_)) && jwk.is_secret() {
-            return self.notes.fail(path, Cause::Invalid, "`jwk` must be a public key: a secret one belongs into a Secret, and this one is known now");
+            return self.notes.fail(
+                path,
+                Cause::Invalid,
+                "`jwk` must be a public key: a secret one belongs into a Secret, and this one is known now",
+            );
         }
         if let Err(error) = EncryptionKey::from_jwk(&jwk, *algorithm) {
             return self.notes.fail(path, Cause::InvalidRef, error.to_string());

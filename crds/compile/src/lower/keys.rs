@@ -27,7 +27,11 @@ pub(crate) fn lower_keys(
     // No `..`: a member users can set and we ignore is a green light that does nothing.
     let KeySources { discovery, jwks_uri, inline, secret_ref, tls } = keys;
     if tls.is_some() && discovery.is_none() && jwks_uri.is_none() {
-        return notes.fail(format!("{path}.tls"), Cause::Invalid, "`tls` must be set only with `discovery` or `jwksUri`: nothing else is fetched");
+        return notes.fail(
+            format!("{path}.tls"),
+            Cause::Invalid,
+            "`tls` must be set only with `discovery` or `jwksUri`: nothing else is fetched",
+        );
     }
     let tls = match tls {
         Some(tls) => Some(lower_outgoing(world, &format!("{path}.tls"), tls, secrets, notes)?),
@@ -43,22 +47,40 @@ pub(crate) fn lower_keys(
             check_url(world, &format!("{path}.jwksUri"), url, notes)?;
             Some(KeySource::Url { url: url.clone(), tls })
         }
-        (None, None, Some(jwks), None) => checked_jwks(&format!("{path}.inline"), jwks.clone(), algorithms, Cause::Invalid, notes),
+        (None, None, Some(jwks), None) => {
+            checked_jwks(&format!("{path}.inline"), jwks.clone(), algorithms, Cause::Invalid, notes)
+        }
         (None, None, None, Some(reference)) => {
             let path = format!("{path}.secretRef");
             let key = reference.key.as_deref().unwrap_or("jwks.json");
             let Some(secret) = world.secrets.get(&reference.name) else {
-                return notes.fail(path, Cause::RefNotFound, format!("Secret '{}' must exist in this namespace", reference.name));
+                return notes.fail(
+                    path,
+                    Cause::RefNotFound,
+                    format!("Secret '{}' must exist in this namespace", reference.name),
+                );
             };
             let Some(value) = secret.get(key) else {
-                return notes.fail(path, Cause::InvalidRef, format!("Secret '{}' must have the key '{key}'", reference.name));
+                return notes.fail(
+                    path,
+                    Cause::InvalidRef,
+                    format!("Secret '{}' must have the key '{key}'", reference.name),
+                );
             };
             let Ok(jwks) = String::from_utf8(value.reveal().clone()) else {
-                return notes.fail(path, Cause::InvalidRef, format!("Secret '{}', key '{key}', must hold JSON text", reference.name));
+                return notes.fail(
+                    path,
+                    Cause::InvalidRef,
+                    format!("Secret '{}', key '{key}', must hold JSON text", reference.name),
+                );
             };
             checked_jwks(&path, jwks, algorithms, Cause::InvalidRef, notes)
         }
-        _ => notes.fail(path, Cause::Invalid, "keys must have exactly one of `discovery`, `jwksUri`, `inline`, `secretRef`"),
+        _ => notes.fail(
+            path,
+            Cause::Invalid,
+            "keys must have exactly one of `discovery`, `jwksUri`, `inline`, `secretRef`",
+        ),
     }
 }
 
@@ -73,20 +95,34 @@ pub(crate) fn secret_text(
 ) -> Option<(SecretHandle, String)> {
     let key = reference.key.as_deref().unwrap_or(usual);
     let Some(secret) = world.secrets.get(&reference.name) else {
-        return notes.fail(path, Cause::RefNotFound, format!("Secret '{}' must exist in this namespace", reference.name));
+        return notes.fail(
+            path,
+            Cause::RefNotFound,
+            format!("Secret '{}' must exist in this namespace", reference.name),
+        );
     };
     let Some(value) = secret.get(key) else {
         return notes.fail(path, Cause::InvalidRef, format!("Secret '{}' must have the key '{key}'", reference.name));
     };
     let Ok(text) = String::from_utf8(value.reveal().clone()) else {
-        return notes.fail(path, Cause::InvalidRef, format!("Secret '{}', key '{key}', must hold text", reference.name));
+        return notes.fail(
+            path,
+            Cause::InvalidRef,
+            format!("Secret '{}', key '{key}', must hold text", reference.name),
+        );
     };
     let handle = SecretHandle::of_secret(&reference.name, key);
     secrets.put(handle.clone(), Redacted::new(text.clone().into_bytes()));
     Some((handle, text))
 }
 
-fn checked_jwks(path: &str, jwks: String, algorithms: &[Algorithm], cause: Cause, notes: &mut Notes<'_>) -> Option<KeySource> {
+fn checked_jwks(
+    path: &str,
+    jwks: String,
+    algorithms: &[Algorithm],
+    cause: Cause,
+    notes: &mut Notes<'_>,
+) -> Option<KeySource> {
     match KeySet::parse(jwks.as_bytes(), algorithms) {
         Ok(_) => Some(KeySource::Inline { jwks }),
         Err(error) => notes.fail(path, cause, error.to_string()),

@@ -3,17 +3,27 @@
 use gateway_api::apis::standard::gateways::GatewayListeners;
 use idm_api::v1alpha1 as wire;
 use idm_jose::private_key;
-use idm_plan::{CertificateName, Host, MtlsMethod, NameRule, Network, OutgoingTls, SecretHandle, Secrets, ServerCertificate};
+use idm_plan::{
+    CertificateName, Host, MtlsMethod, NameRule, Network, OutgoingTls, SecretHandle, Secrets, ServerCertificate,
+};
 
 use super::Notes;
 use super::keys::secret_text;
 use crate::{Cause, World};
 
-pub(crate) fn lower_mtls(world: &World, path: &str, method: &wire::MtlsMethod, notes: &mut Notes<'_>) -> Option<MtlsMethod> {
+pub(crate) fn lower_mtls(
+    world: &World,
+    path: &str,
+    method: &wire::MtlsMethod,
+    notes: &mut Notes<'_>,
+) -> Option<MtlsMethod> {
     let wire::MtlsMethod { trust_bundle_ref, revocation_list_ref, names, identity, trusted_proxies } = method;
-    let roots = public_text(world, &format!("{path}.trustBundleRef"), trust_bundle_ref, "ca.crt", "CERTIFICATE", notes)?;
+    let roots =
+        public_text(world, &format!("{path}.trustBundleRef"), trust_bundle_ref, "ca.crt", "CERTIFICATE", notes)?;
     let revocation_lists = match revocation_list_ref {
-        Some(reference) => Some(public_text(world, &format!("{path}.revocationListRef"), reference, "ca.crl", "X509 CRL", notes)?),
+        Some(reference) => {
+            Some(public_text(world, &format!("{path}.revocationListRef"), reference, "ca.crl", "X509 CRL", notes)?)
+        }
         None => None,
     };
     let mut rules = Vec::new();
@@ -21,7 +31,13 @@ pub(crate) fn lower_mtls(world: &World, path: &str, method: &wire::MtlsMethod, n
         let (value, prefix) = match (is, starts_with) {
             (Some(value), None) => (value.clone(), false),
             (None, Some(value)) => (value.clone(), true),
-            _ => return notes.fail(format!("{path}.names[{i}]"), Cause::Invalid, "a name must have exactly one of `is` and `startsWith`"),
+            _ => {
+                return notes.fail(
+                    format!("{path}.names[{i}]"),
+                    Cause::Invalid,
+                    "a name must have exactly one of `is` and `startsWith`",
+                );
+            }
         };
         rules.push(NameRule { kind: kind(*name), value, prefix });
     }
@@ -29,17 +45,32 @@ pub(crate) fn lower_mtls(world: &World, path: &str, method: &wire::MtlsMethod, n
     for (i, text) in trusted_proxies.iter().flatten().enumerate() {
         match Network::parse(text) {
             Some(network) => networks.push(network),
-            None => return notes.fail(format!("{path}.trustedProxies[{i}]"), Cause::Invalid, format!("'{text}' must be a network such as 10.0.0.0/8")),
+            None => {
+                return notes.fail(
+                    format!("{path}.trustedProxies[{i}]"),
+                    Cause::Invalid,
+                    format!("'{text}' must be a network such as 10.0.0.0/8"),
+                );
+            }
         }
     }
     Some(MtlsMethod { roots, revocation_lists, names: rules, identity: kind(*identity), trusted_proxies: networks })
 }
 
 /// Certificates that are trusted for one purpose: every one needs a name.
-pub(crate) fn lower_trusted(world: &World, path: &str, trusted: &wire::TrustedCertificates, notes: &mut Notes<'_>) -> Option<MtlsMethod> {
+pub(crate) fn lower_trusted(
+    world: &World,
+    path: &str,
+    trusted: &wire::TrustedCertificates,
+    notes: &mut Notes<'_>,
+) -> Option<MtlsMethod> {
     let wire::TrustedCertificates { trust_bundle_ref, revocation_list_ref, names } = trusted;
     if names.is_empty() {
-        return notes.fail(format!("{path}.names"), Cause::Invalid, "at least one name must be given: without it every certificate would do");
+        return notes.fail(
+            format!("{path}.names"),
+            Cause::Invalid,
+            "at least one name must be given: without it every certificate would do",
+        );
     }
     let method = wire::MtlsMethod {
         trust_bundle_ref: trust_bundle_ref.clone(),
@@ -62,18 +93,30 @@ fn kind(name: wire::CertificateName) -> CertificateName {
 }
 
 /// PEM that is public and may stand in the plan. A private key beside it does not get there.
-fn public_text(world: &World, path: &str, reference: &wire::KeyReference, usual: &str, label: &str, notes: &mut Notes<'_>) -> Option<String> {
+fn public_text(
+    world: &World,
+    path: &str,
+    reference: &wire::KeyReference,
+    usual: &str,
+    label: &str,
+    notes: &mut Notes<'_>,
+) -> Option<String> {
     let (_, text) = secret_text(world, path, reference, usual, &mut Secrets::default(), notes)?;
     let blocks: Vec<String> = pem_blocks(&text, label);
     if blocks.is_empty() {
-        return notes.fail(path, Cause::InvalidRef, format!("Secret '{}' must hold at least one `{label}` in PEM", reference.name));
+        return notes.fail(
+            path,
+            Cause::InvalidRef,
+            format!("Secret '{}' must hold at least one `{label}` in PEM", reference.name),
+        );
     }
     Some(blocks.concat())
 }
 
 fn pem_blocks(text: &str, label: &str) -> Vec<String> {
     let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
-    let blocks = text.split(&begin).skip(1).filter_map(|rest| Some(format!("{begin}{}{end}\n", rest.split_once(&end)?.0)));
+    let blocks =
+        text.split(&begin).skip(1).filter_map(|rest| Some(format!("{begin}{}{end}\n", rest.split_once(&end)?.0)));
     blocks.collect()
 }
 
@@ -89,43 +132,68 @@ pub(crate) fn lower_listener(
     let tls = listener.tls.as_ref();
     let references = tls.and_then(|tls| tls.certificate_refs.as_deref()).unwrap_or_default();
     let [reference] = references else {
-        return notes.fail(format!("{path}.tls"), Cause::UnsupportedListener, "an HTTPS listener must have exactly one certificateRef");
+        return notes.fail(
+            format!("{path}.tls"),
+            Cause::UnsupportedListener,
+            "an HTTPS listener must have exactly one certificateRef",
+        );
     };
     if tls.and_then(|tls| tls.mode.as_ref()).is_some_and(|mode| format!("{mode:?}") != "Terminate") {
         return notes.fail(format!("{path}.tls.mode"), Cause::UnsupportedListener, "the TLS mode must be Terminate");
     }
     if reference.namespace.as_deref().is_some_and(|namespace| namespace != world.namespace) {
-        return notes.fail(format!("{path}.tls"), Cause::RefNotPermitted, "the certificate must be in the namespace of its Gateway");
+        return notes.fail(
+            format!("{path}.tls"),
+            Cause::RefNotPermitted,
+            "the certificate must be in the namespace of its Gateway",
+        );
     }
     let (chain, key) = certificate(world, &format!("{path}.tls.certificateRefs[0]"), &reference.name, secrets, notes)?;
     Some(ServerCertificate { host, chain, key })
 }
 
 /// A certificate with its key, from a Secret of type `kubernetes.io/tls`: the chain, and the handle of the key.
-pub(crate) fn certificate(world: &World, path: &str, name: &str, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<(String, SecretHandle)> {
+pub(crate) fn certificate(
+    world: &World,
+    path: &str,
+    name: &str,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<(String, SecretHandle)> {
     let of = |key: &str| wire::KeyReference { name: name.to_owned(), key: Some(key.into()) };
     let (_, chain) = secret_text(world, path, &of("tls.crt"), "tls.crt", &mut Secrets::default(), notes)?;
     let chain = pem_blocks(&chain, "CERTIFICATE").concat();
     let (key, text) = secret_text(world, path, &of("tls.key"), "tls.key", secrets, notes)?;
     if chain.is_empty() || private_key(text.trim()).is_none() {
-        let message = format!("Secret '{name}' must hold certificates in PEM (`tls.crt`) and their key as PKCS#8 (`tls.key`)");
+        let message =
+            format!("Secret '{name}' must hold certificates in PEM (`tls.crt`) and their key as PKCS#8 (`tls.key`)");
         return notes.fail(path, Cause::InvalidRef, message);
     }
     Some((chain, key))
 }
 
 /// How a server with authorities of its own is reached.
-pub(crate) fn lower_outgoing(world: &World, path: &str, tls: &wire::OutgoingTls, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<OutgoingTls> {
+pub(crate) fn lower_outgoing(
+    world: &World,
+    path: &str,
+    tls: &wire::OutgoingTls,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<OutgoingTls> {
     let wire::OutgoingTls { trust_bundle_ref, client_certificate_ref } = tls;
     if trust_bundle_ref.is_none() && client_certificate_ref.is_none() {
         return notes.fail(path, Cause::Invalid, "tls must have `trustBundleRef`, `clientCertificateRef` or both");
     }
     let roots = match trust_bundle_ref {
-        Some(reference) => Some(public_text(world, &format!("{path}.trustBundleRef"), reference, "ca.crt", "CERTIFICATE", notes)?),
+        Some(reference) => {
+            Some(public_text(world, &format!("{path}.trustBundleRef"), reference, "ca.crt", "CERTIFICATE", notes)?)
+        }
         None => None,
     };
     let certificate = match client_certificate_ref {
-        Some(reference) => Some(certificate(world, &format!("{path}.clientCertificateRef"), &reference.name, secrets, notes)?),
+        Some(reference) => {
+            Some(certificate(world, &format!("{path}.clientCertificateRef"), &reference.name, secrets, notes)?)
+        }
         None => None,
     };
     Some(OutgoingTls { roots, certificate })

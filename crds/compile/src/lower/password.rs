@@ -1,7 +1,9 @@
 //! Passwords: in Secrets in clear or hashed, and what the methods that use them need of them.
 
 use idm_api::v1alpha1 as wire;
-use idm_plan::{Base64Method, BasicMethod, DigestAlgorithm, DigestMethod, DigestUser, LayoutPart, Quality, SecretHandle, Secrets};
+use idm_plan::{
+    Base64Method, BasicMethod, DigestAlgorithm, DigestMethod, DigestUser, LayoutPart, Quality, SecretHandle, Secrets,
+};
 use idm_types::{Redacted, hex};
 use sha2::{Digest, Sha256, Sha512_256};
 
@@ -18,18 +20,28 @@ pub(crate) enum Stored {
 pub(crate) const NO_SECRET: &str = "`secretRef` must be set: it names the Secret with the key or password";
 
 /// The user name and password of a Credential. The value itself must not get into any message.
-pub(crate) fn stored(world: &World, object: &Object<wire::CredentialSpec>) -> Result<(String, Stored), (Cause, String)> {
+pub(crate) fn stored(
+    world: &World,
+    object: &Object<wire::CredentialSpec>,
+) -> Result<(String, Stored), (Cause, String)> {
     let wire::CredentialSpec { password, secret_ref, .. } = &object.spec;
-    let username = password.as_ref().and_then(|password| password.username.clone()).unwrap_or_else(|| object.meta.name.clone());
+    let username =
+        password.as_ref().and_then(|password| password.username.clone()).unwrap_or_else(|| object.meta.name.clone());
     let secret_ref = secret_ref.as_ref().ok_or_else(|| (Cause::Invalid, NO_SECRET.to_owned()))?;
     let field = secret_ref.key.as_deref().unwrap_or("password");
-    let secret =
-        world.secrets.get(&secret_ref.name).ok_or_else(|| (Cause::RefNotFound, format!("Secret '{}' must exist in this namespace", secret_ref.name)))?;
-    let value = secret.get(field).ok_or_else(|| (Cause::InvalidRef, format!("Secret '{}' must have the key '{field}'", secret_ref.name)))?;
+    let secret = world
+        .secrets
+        .get(&secret_ref.name)
+        .ok_or_else(|| (Cause::RefNotFound, format!("Secret '{}' must exist in this namespace", secret_ref.name)))?;
+    let value = secret
+        .get(field)
+        .ok_or_else(|| (Cause::InvalidRef, format!("Secret '{}' must have the key '{field}'", secret_ref.name)))?;
     let unusable = |why: &str| (Cause::InvalidRef, format!("Secret '{}', key '{field}', {why}", secret_ref.name));
-    let text = std::str::from_utf8(value.reveal()).map_err(|_| unusable("must hold text"))?.trim_end_matches(['\r', '\n']);
+    let text =
+        std::str::from_utf8(value.reveal()).map_err(|_| unusable("must hold text"))?.trim_end_matches(['\r', '\n']);
     if text.starts_with("$argon2id$") {
-        argon2::PasswordHash::new(text).map_err(|_| unusable("must hold an argon2id hash in PHC form, or a password"))?;
+        argon2::PasswordHash::new(text)
+            .map_err(|_| unusable("must hold an argon2id hash in PHC form, or a password"))?;
         return Ok((username, Stored::Hash(text.to_owned())));
     }
     if text.is_empty() || text.len() > 1024 || text.chars().any(char::is_control) {
@@ -43,7 +55,13 @@ pub(crate) fn lower_basic(world: &World, method: &wire::BasicMethod) -> BasicMet
     BasicMethod { realm: realm.clone(), only: selected(world, credential_selector.as_ref()) }
 }
 
-pub(crate) fn lower_digest(world: &World, path: &str, method: &wire::DigestMethod, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<DigestMethod> {
+pub(crate) fn lower_digest(
+    world: &World,
+    path: &str,
+    method: &wire::DigestMethod,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<DigestMethod> {
     let wire::DigestMethod { realm, algorithms, qualities, nonce_seconds, credential_selector } = method;
     let algorithms: Vec<DigestAlgorithm> = match algorithms.as_deref() {
         None => vec![DigestAlgorithm::Sha256],
@@ -51,28 +69,48 @@ pub(crate) fn lower_digest(world: &World, path: &str, method: &wire::DigestMetho
     };
     let qualities: Vec<Quality> = match qualities.as_deref() {
         None => vec![Quality::Auth],
-        Some(given) => given.iter().map(|quality| if *quality == wire::Quality::Auth { Quality::Auth } else { Quality::AuthInt }).collect(),
+        Some(given) => given
+            .iter()
+            .map(|quality| if *quality == wire::Quality::Auth { Quality::Auth } else { Quality::AuthInt })
+            .collect(),
     };
     if algorithms.is_empty() || qualities.is_empty() {
-        return notes.fail(path, Cause::Invalid, "`algorithms` and `qualities` must not be empty; leave them out for SHA-256 and auth");
+        return notes.fail(
+            path,
+            Cause::Invalid,
+            "`algorithms` and `qualities` must not be empty; leave them out for SHA-256 and auth",
+        );
     }
     if algorithms.contains(&DigestAlgorithm::Md5) {
         let message = "MD5 is broken: whoever records one exchange can search for the password; use it only for clients that know nothing else";
-        notes.report.push(&notes.object, format!("{path}.algorithms"), Condition::Programmed, Cause::DangerousOption, message);
+        notes.report.push(
+            &notes.object,
+            format!("{path}.algorithms"),
+            Condition::Programmed,
+            Cause::DangerousOption,
+            message,
+        );
     }
     let nonce_seconds = nonce_seconds.unwrap_or(60);
     if !(10..=3600).contains(&nonce_seconds) {
         return notes.fail(format!("{path}.nonceSeconds"), Cause::Invalid, "nonceSeconds must be between 10 and 3600");
     }
     let only = selected(world, credential_selector.as_ref());
-    let accepted = |object: &&Object<wire::CredentialSpec>| only.as_ref().is_none_or(|only| only.contains(&object.meta.name));
+    let accepted =
+        |object: &&Object<wire::CredentialSpec>| only.as_ref().is_none_or(|only| only.contains(&object.meta.name));
     let mut users: Vec<DigestUser> = Vec::new();
     for object in world.credentials.iter().filter(|object| object.spec.password.is_some()).filter(accepted) {
-        // A hashed password cannot be used here: Digest needs a hash of its own. What is broken is said at the Credential.
+        // A hashed password cannot be used here: Digest needs a hash of its own. What is broken is said at the
+        // Credential.
         let Ok((username, Stored::Clear(password))) = stored(world, object) else { continue };
         let handles = algorithms.iter().map(|&algorithm| {
             let value = ha1(algorithm, &username, realm, password.reveal());
-            let handle = SecretHandle(format!("digest/{}/{}/{}", object.meta.name, algorithm.name(), hex(&Sha256::digest(realm.as_bytes()))));
+            let handle = SecretHandle(format!(
+                "digest/{}/{}/{}",
+                object.meta.name,
+                algorithm.name(),
+                hex(&Sha256::digest(realm.as_bytes()))
+            ));
             secrets.put(handle.clone(), Redacted::new(value.into_bytes()));
             handle
         });
@@ -100,12 +138,21 @@ fn ha1(algorithm: DigestAlgorithm, username: &str, realm: &str, password: &str) 
     }
 }
 
-pub(crate) fn lower_base64(world: &World, path: &str, method: &wire::Base64Method, notes: &mut Notes<'_>) -> Option<Base64Method> {
+pub(crate) fn lower_base64(
+    world: &World,
+    path: &str,
+    method: &wire::Base64Method,
+    notes: &mut Notes<'_>,
+) -> Option<Base64Method> {
     let wire::Base64Method { sources, layout, credential_selector } = method;
     let mut lowered = Vec::new();
     for (i, wire::TokenSource { header, cookie, query }) in sources.iter().enumerate() {
         if query.is_some() {
-            return notes.fail(format!("{path}.sources[{i}].query"), Cause::Invalid, "a password must not travel in a URL: use `header` or `cookie`");
+            return notes.fail(
+                format!("{path}.sources[{i}].query"),
+                Cause::Invalid,
+                "a password must not travel in a URL: use `header` or `cookie`",
+            );
         }
         lowered.push(lower_source(&format!("{path}.sources[{i}]"), header.as_ref(), cookie.as_ref(), None, notes)?);
     }
@@ -160,10 +207,20 @@ mod tests {
     fn a_layout_says_where_each_part_ends() {
         use LayoutPart::*;
         assert_eq!(parse_layout("{username}|{password}"), Ok(vec![Username, Literal("|".into()), Password]));
-        assert_eq!(parse_layout("v1/{ignored}/{apiKey}"), Ok(vec![Literal("v1/".into()), Ignored, Literal("/".into()), ApiKey]));
-        for wrong in
-            ["", "plain", "{username}", "{username}{password}", "{username}:{username}", "{user}:{password}", "{username:{password}", "{apiKey}:{password}"]
-        {
+        assert_eq!(
+            parse_layout("v1/{ignored}/{apiKey}"),
+            Ok(vec![Literal("v1/".into()), Ignored, Literal("/".into()), ApiKey])
+        );
+        for wrong in [
+            "",
+            "plain",
+            "{username}",
+            "{username}{password}",
+            "{username}:{username}",
+            "{user}:{password}",
+            "{username:{password}",
+            "{apiKey}:{password}",
+        ] {
             assert!(parse_layout(wrong).is_err(), "{wrong}");
         }
     }
@@ -171,6 +228,9 @@ mod tests {
     #[test]
     fn ha1_is_the_one_of_the_rfcs() {
         // RFC 7616 §3.9.1, with its intermediate value computed from the text.
-        assert_eq!(ha1(DigestAlgorithm::Md5, "Mufasa", "http-auth@example.org", "Circle of Life"), "3d78807defe7de2157e2b0b6573a855f");
+        assert_eq!(
+            ha1(DigestAlgorithm::Md5, "Mufasa", "http-auth@example.org", "Circle of Life"),
+            "3d78807defe7de2157e2b0b6573a855f"
+        );
     }
 }

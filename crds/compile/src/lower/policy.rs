@@ -2,9 +2,9 @@ use std::collections::BTreeSet;
 
 use idm_api::v1alpha1 as wire;
 use idm_plan::{
-    ApiKeyMethod, Confirmation, CredentialForwarding, Disclosure, Expr, Federation, HeaderMapping, IdentityMapping, IntrospectionMethod, Issuer, JwtMethod,
-    KeySource, Llm, LlmProvider, Method, MethodKind, NameSet, ObjectKey, Policy, Require, Rule, Secrets, Source, TokenExchange, TokenQuota, UpstreamSettings,
-    Variable,
+    ApiKeyMethod, Confirmation, CredentialForwarding, Disclosure, Expr, Federation, HeaderMapping, IdentityMapping,
+    IntrospectionMethod, Issuer, JwtMethod, KeySource, Llm, LlmProvider, Method, MethodKind, NameSet, ObjectKey,
+    Policy, Require, Rule, Secrets, Source, TokenExchange, TokenQuota, UpstreamSettings, Variable,
 };
 use idm_types::Skew;
 
@@ -19,8 +19,16 @@ use crate::{Cause, Condition, Object, World};
 
 const DEFAULT_SKEW_SECONDS: i64 = 30;
 /// What is known when a caller is authorized.
-const CONDITION: &[Variable] =
-    &[Variable::Token, Variable::Identity, Variable::Credential, Variable::Request, Variable::Source, Variable::Env, Variable::Jose, Variable::Now];
+const CONDITION: &[Variable] = &[
+    Variable::Token,
+    Variable::Identity,
+    Variable::Credential,
+    Variable::Request,
+    Variable::Source,
+    Variable::Env,
+    Variable::Jose,
+    Variable::Now,
+];
 
 pub(crate) fn lower_policy(
     world: &World,
@@ -30,14 +38,24 @@ pub(crate) fn lower_policy(
     notes: &mut Notes<'_>,
 ) -> Option<Policy> {
     // `target_refs` is read by attach.rs.
-    let wire::IdentityPolicySpec { target_refs: _, authentication, authorization, jose, llm, token_service, upstream, disclosure } = &object.spec;
+    let wire::IdentityPolicySpec {
+        target_refs: _,
+        authentication,
+        authorization,
+        jose,
+        llm,
+        token_service,
+        upstream,
+        disclosure,
+    } = &object.spec;
     let wire::Authentication { methods, identity } = authentication;
     let methods = lower_methods(world, federations, methods, secrets, notes);
     let identity = lower_identity(identity.as_ref(), notes);
     let rules = lower_rules(authorization.as_ref(), notes);
     let jose = lower_steps(world, jose.as_deref(), secrets, notes);
     let llm = llm.as_ref().and_then(|llm| lower_llm(world, llm, secrets, notes));
-    let token_service = token_service.as_ref().and_then(|service| lower_service(world, object, service, secrets, notes));
+    let token_service =
+        token_service.as_ref().and_then(|service| lower_service(world, object, service, secrets, notes));
     let upstream = lower_upstream(world, upstream.as_ref(), secrets, notes);
     if notes.failed {
         return None;
@@ -64,7 +82,11 @@ fn lower_llm(world: &World, llm: &wire::Llm, secrets: &mut Secrets, notes: &mut 
     let wire::Llm { provider, key_ref, quotas } = llm;
     let (key, text) = secret_text(world, "spec.llm.keyRef", key_ref, "apiKey", secrets, notes)?;
     if text.trim().is_empty() || !text.trim().bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
-        return notes.fail("spec.llm.keyRef", Cause::InvalidRef, format!("Secret '{}' must hold the provider's key: printable, without spaces", key_ref.name));
+        return notes.fail(
+            "spec.llm.keyRef",
+            Cause::InvalidRef,
+            format!("Secret '{}' must hold the provider's key: printable, without spaces", key_ref.name),
+        );
     }
     let provider = match provider {
         wire::LlmProvider::OpenAI => LlmProvider::OpenAi,
@@ -74,19 +96,37 @@ fn lower_llm(world: &World, llm: &wire::Llm, secrets: &mut Secrets, notes: &mut 
     for (i, wire::TokenQuota { tokens, per_seconds }) in quotas.iter().flatten().enumerate() {
         match (u64::try_from(*tokens), u64::try_from(*per_seconds)) {
             (Ok(tokens @ 1..), Ok(per_seconds @ 1..)) => lowered.push(TokenQuota { tokens, per_seconds }),
-            _ => return notes.fail(format!("spec.llm.quotas[{i}]"), Cause::Invalid, "`tokens` and `perSeconds` must be greater than 0"),
+            _ => {
+                return notes.fail(
+                    format!("spec.llm.quotas[{i}]"),
+                    Cause::Invalid,
+                    "`tokens` and `perSeconds` must be greater than 0",
+                );
+            }
         }
     }
     Some(Llm { provider, key, quotas: lowered })
 }
 
-fn lower_methods(world: &World, federations: &[Federation], methods: &[wire::Method], secrets: &mut Secrets, notes: &mut Notes<'_>) -> Vec<Method> {
+fn lower_methods(
+    world: &World,
+    federations: &[Federation],
+    methods: &[wire::Method],
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Vec<Method> {
     let mut names = BTreeSet::new();
     let mut lowered = Vec::new();
     if methods.is_empty() {
-        notes.fail::<()>("spec.authentication.methods", Cause::Invalid, "at least one method must be given; write `anonymous: {}` to open the route");
+        notes.fail::<()>(
+            "spec.authentication.methods",
+            Cause::Invalid,
+            "at least one method must be given; write `anonymous: {}` to open the route",
+        );
     }
-    for (i, wire::Method { name, jwt, introspection, api_key, mtls, basic, digest, base64, sign_in, anonymous }) in methods.iter().enumerate() {
+    for (i, wire::Method { name, jwt, introspection, api_key, mtls, basic, digest, base64, sign_in, anonymous }) in
+        methods.iter().enumerate()
+    {
         let path = format!("spec.authentication.methods[{i}]");
         if !names.insert(name) {
             notes.fail::<()>(format!("{path}.name"), Cause::Invalid, format!("method name '{name}' must be used once"));
@@ -113,7 +153,8 @@ fn lower_methods(world: &World, federations: &[Federation], methods: &[wire::Met
         let kind = if let Some(jwt) = jwt {
             lower_jwt(world, &format!("{path}.jwt"), jwt, secrets, notes).map(MethodKind::Jwt)
         } else if let Some(method) = introspection {
-            lower_introspection(world, &format!("{path}.introspection"), method, secrets, notes).map(MethodKind::Introspection)
+            lower_introspection(world, &format!("{path}.introspection"), method, secrets, notes)
+                .map(MethodKind::Introspection)
         } else if let Some(key) = api_key {
             lower_api_key(world, &format!("{path}.apiKey"), key, notes).map(MethodKind::ApiKey)
         } else if let Some(method) = mtls {
@@ -129,7 +170,8 @@ fn lower_methods(world: &World, federations: &[Federation], methods: &[wire::Met
                 notes.fail::<()>(path, Cause::Invalid, "`signIn` must be used once: list all Federations there");
                 continue;
             }
-            lower_sign_in(world, federations, &format!("{path}.signIn"), method, notes).map(|method| MethodKind::SignIn(Box::new(method)))
+            lower_sign_in(world, federations, &format!("{path}.signIn"), method, notes)
+                .map(|method| MethodKind::SignIn(Box::new(method)))
         } else {
             Some(MethodKind::Anonymous)
         };
@@ -138,7 +180,13 @@ fn lower_methods(world: &World, federations: &[Federation], methods: &[wire::Met
     lowered
 }
 
-fn lower_jwt(world: &World, path: &str, jwt: &wire::JwtMethod, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<JwtMethod> {
+fn lower_jwt(
+    world: &World,
+    path: &str,
+    jwt: &wire::JwtMethod,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<JwtMethod> {
     let wire::JwtMethod { issuers, sources, clock_skew_seconds, confirmation } = jwt;
     let mut lowered: Vec<Issuer> = Vec::new();
     for (i, issuer) in issuers.iter().enumerate() {
@@ -149,7 +197,11 @@ fn lower_jwt(world: &World, path: &str, jwt: &wire::JwtMethod, secrets: &mut Sec
         }
         let issuer = lower_issuer(world, &path, issuer, secrets, notes)?;
         if lowered.iter().any(|other| other.issuer == issuer.issuer) {
-            return notes.fail(path, Cause::Invalid, format!("issuer '{}' must be listed once; give it all its audiences there", issuer.issuer));
+            return notes.fail(
+                path,
+                Cause::Invalid,
+                format!("issuer '{}' must be listed once; give it all its audiences there", issuer.issuer),
+            );
         }
         lowered.push(issuer);
     }
@@ -158,10 +210,19 @@ fn lower_jwt(world: &World, path: &str, jwt: &wire::JwtMethod, secrets: &mut Sec
     }
     let seconds = clock_skew_seconds.unwrap_or(DEFAULT_SKEW_SECONDS);
     if !(0..=Skew::MAX_SECONDS as i64).contains(&seconds) {
-        return notes.fail(format!("{path}.clockSkewSeconds"), Cause::Invalid, "clockSkewSeconds must be between 0 and 300");
+        return notes.fail(
+            format!("{path}.clockSkewSeconds"),
+            Cause::Invalid,
+            "clockSkewSeconds must be between 0 and 300",
+        );
     }
     let sources = token_sources(path, sources.as_deref(), notes)?;
-    Some(JwtMethod { issuers: lowered, sources, skew: Skew::from_seconds(seconds as u64), confirmation: lower_confirmation(confirmation.as_ref()) })
+    Some(JwtMethod {
+        issuers: lowered,
+        sources,
+        skew: Skew::from_seconds(seconds as u64),
+        confirmation: lower_confirmation(confirmation.as_ref()),
+    })
 }
 
 fn is_suspended(world: &World, federation: &str) -> bool {
@@ -170,7 +231,11 @@ fn is_suspended(world: &World, federation: &str) -> bool {
 
 fn token_sources(path: &str, sources: Option<&[wire::TokenSource]>, notes: &mut Notes<'_>) -> Option<Vec<Source>> {
     let Some(given) = sources else {
-        return Some(["Bearer", "DPoP"].map(|scheme| Source::Header { name: "authorization".into(), scheme: Some(scheme.into()) }).to_vec());
+        return Some(
+            ["Bearer", "DPoP"]
+                .map(|scheme| Source::Header { name: "authorization".into(), scheme: Some(scheme.into()) })
+                .to_vec(),
+        );
     };
     let mut lowered = Vec::new();
     for (i, wire::TokenSource { header, cookie, query }) in given.iter().enumerate() {
@@ -181,10 +246,22 @@ fn token_sources(path: &str, sources: Option<&[wire::TokenSource]>, notes: &mut 
             lowered.push(source);
             continue;
         };
-        let message = format!("tokens in the query parameter '{name}' stay in logs, histories and referrers: use it only for clients that can do no better");
-        notes.report.push(&notes.object, format!("{path}.query"), Condition::Programmed, Cause::DangerousOption, message);
+        let message = format!(
+            "tokens in the query parameter '{name}' stay in logs, histories and referrers: use it only for clients that can do no better"
+        );
+        notes.report.push(
+            &notes.object,
+            format!("{path}.query"),
+            Condition::Programmed,
+            Cause::DangerousOption,
+            message,
+        );
         let Ok(per_minute @ 1..=6000) = u32::try_from(requests_per_minute.unwrap_or(60)) else {
-            return notes.fail(format!("{path}.query.requestsPerMinute"), Cause::Invalid, "requestsPerMinute must be between 1 and 6000");
+            return notes.fail(
+                format!("{path}.query.requestsPerMinute"),
+                Cause::Invalid,
+                "requestsPerMinute must be between 1 and 6000",
+            );
         };
         lowered.push(Source::Query { name: name.clone(), per_minute: Some(per_minute) });
     }
@@ -206,9 +283,19 @@ fn lower_introspection(
     secrets: &mut Secrets,
     notes: &mut Notes<'_>,
 ) -> Option<IntrospectionMethod> {
-    let wire::IntrospectionMethod { issuer, endpoint, client_id, client_secret_ref, audiences, sources, cache_seconds, confirmation } = method;
+    let wire::IntrospectionMethod {
+        issuer,
+        endpoint,
+        client_id,
+        client_secret_ref,
+        audiences,
+        sources,
+        cache_seconds,
+        confirmation,
+    } = method;
     check_url(world, &format!("{path}.endpoint"), endpoint, notes)?;
-    let (client_secret, _) = secret_text(world, &format!("{path}.clientSecretRef"), client_secret_ref, "clientSecret", secrets, notes)?;
+    let (client_secret, _) =
+        secret_text(world, &format!("{path}.clientSecretRef"), client_secret_ref, "clientSecret", secrets, notes)?;
     let cache_seconds = cache_seconds.unwrap_or(15);
     if !(0..=300).contains(&cache_seconds) {
         return notes.fail(format!("{path}.cacheSeconds"), Cause::Invalid, "cacheSeconds must be between 0 and 300");
@@ -227,18 +314,37 @@ fn lower_introspection(
 
 fn non_empty(path: &str, sources: Vec<Source>, notes: &mut Notes<'_>) -> Option<Vec<Source>> {
     if sources.is_empty() {
-        return notes.fail(format!("{path}.sources"), Cause::Invalid, "at least one source must be given; leave `sources` out for the default");
+        return notes.fail(
+            format!("{path}.sources"),
+            Cause::Invalid,
+            "at least one source must be given; leave `sources` out for the default",
+        );
     }
     Some(sources)
 }
 
-fn lower_issuer(world: &World, path: &str, entry: &wire::JwtIssuer, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<Issuer> {
-    let wire::JwtIssuer { issuer, federation_ref, token_service_ref, audiences, keys, algorithms, types, profile } = entry;
+fn lower_issuer(
+    world: &World,
+    path: &str,
+    entry: &wire::JwtIssuer,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<Issuer> {
+    let wire::JwtIssuer { issuer, federation_ref, token_service_ref, audiences, keys, algorithms, types, profile } =
+        entry;
     if audiences.is_empty() {
-        return notes.fail(format!("{path}.audiences"), Cause::Invalid, "at least one audience must be given: without it every token of the issuer would do");
+        return notes.fail(
+            format!("{path}.audiences"),
+            Cause::Invalid,
+            "at least one audience must be given: without it every token of the issuer would do",
+        );
     }
-    let types: Vec<String> =
-        types.iter().flatten().map(|t| t.to_ascii_lowercase()).map(|t| t.strip_prefix("application/").map(str::to_owned).unwrap_or(t)).collect();
+    let types: Vec<String> = types
+        .iter()
+        .flatten()
+        .map(|t| t.to_ascii_lowercase())
+        .map(|t| t.strip_prefix("application/").map(str::to_owned).unwrap_or(t))
+        .collect();
     let (issuer, keys, algorithms) = match (issuer, keys, federation_ref, token_service_ref) {
         (Some(issuer), Some(keys), None, None) => {
             let algorithms = lower_algorithms(path, algorithms.as_deref(), notes)?;
@@ -246,21 +352,35 @@ fn lower_issuer(world: &World, path: &str, entry: &wire::JwtIssuer, secrets: &mu
             (issuer.clone(), keys, algorithms)
         }
         (None, None, None, Some(reference)) if algorithms.is_none() => {
-            let (issuer, jwks, algorithms) = published(world, &format!("{path}.tokenServiceRef"), &reference.name, notes)?;
+            let (issuer, jwks, algorithms) =
+                published(world, &format!("{path}.tokenServiceRef"), &reference.name, notes)?;
             (issuer, KeySource::Inline { jwks }, algorithms)
         }
         (None, None, Some(reference), None) if algorithms.is_none() => {
             let path = format!("{path}.federationRef");
             let Some(federation) = world.federations.iter().find(|f| f.meta.name == reference.name) else {
-                return notes.fail(path, Cause::RefNotFound, format!("Federation '{}' must exist in this namespace and be readable", reference.name));
+                return notes.fail(
+                    path,
+                    Cause::RefNotFound,
+                    format!("Federation '{}' must exist in this namespace and be readable", reference.name),
+                );
             };
             // `client` is read by federation.rs.
             let Some(wire::OidcProvider { issuer, keys, algorithms, client: _ }) = &federation.spec.oidc else {
-                return notes.fail(path, Cause::InvalidRef, format!("Federation '{}' must be of type `oidc`", reference.name));
+                return notes.fail(
+                    path,
+                    Cause::InvalidRef,
+                    format!("Federation '{}' must be of type `oidc`", reference.name),
+                );
             };
             let algorithms = lower_algorithms(&path, algorithms.as_deref(), notes)?;
-            let keys =
-                keys.clone().unwrap_or(wire::KeySources { discovery: Some(wire::Discovery {}), jwks_uri: None, inline: None, secret_ref: None, tls: None });
+            let keys = keys.clone().unwrap_or(wire::KeySources {
+                discovery: Some(wire::Discovery {}),
+                jwks_uri: None,
+                inline: None,
+                secret_ref: None,
+                tls: None,
+            });
             let keys = lower_keys(world, &path, issuer, &keys, &algorithms, secrets, notes)?;
             (issuer.clone(), keys, algorithms)
         }
@@ -277,40 +397,67 @@ fn lower_issuer(world: &World, path: &str, entry: &wire::JwtIssuer, secrets: &mu
     let rfc9068 = *profile == Some(wire::TokenProfile::Rfc9068);
     let types = if (issued_here || rfc9068) && types.is_empty() { vec!["at+jwt".to_owned()] } else { types };
     if rfc9068 && types != ["at+jwt"] {
-        return notes.fail(format!("{path}.types"), Cause::Invalid, "`types` must be left out, or be `at+jwt`, with the profile RFC9068");
+        return notes.fail(
+            format!("{path}.types"),
+            Cause::Invalid,
+            "`types` must be left out, or be `at+jwt`, with the profile RFC9068",
+        );
     }
     Some(Issuer { issuer, audiences: audiences.clone(), keys, algorithms, types, rfc9068, issued_here })
 }
 
-pub(crate) fn lower_algorithms(path: &str, algorithms: Option<&[idm_types::Algorithm]>, notes: &mut Notes<'_>) -> Option<Vec<idm_types::Algorithm>> {
+pub(crate) fn lower_algorithms(
+    path: &str,
+    algorithms: Option<&[idm_types::Algorithm]>,
+    notes: &mut Notes<'_>,
+) -> Option<Vec<idm_types::Algorithm>> {
     match algorithms {
         None => Some(DEFAULT_ALGORITHMS.to_vec()),
-        Some([]) => {
-            notes.fail(format!("{path}.algorithms"), Cause::Invalid, "at least one algorithm must be given; leave `algorithms` out for RS256 and ES256")
-        }
+        Some([]) => notes.fail(
+            format!("{path}.algorithms"),
+            Cause::Invalid,
+            "at least one algorithm must be given; leave `algorithms` out for RS256 and ES256",
+        ),
         Some(given) => Some(given.to_vec()),
     }
 }
 
-fn lower_api_key(world: &World, path: &str, method: &wire::ApiKeyMethod, notes: &mut Notes<'_>) -> Option<ApiKeyMethod> {
+fn lower_api_key(
+    world: &World,
+    path: &str,
+    method: &wire::ApiKeyMethod,
+    notes: &mut Notes<'_>,
+) -> Option<ApiKeyMethod> {
     let wire::ApiKeyMethod { sources, credential_selector } = method;
     let sources = match sources {
         None => vec![Source::Header { name: "x-api-key".into(), scheme: None }],
         Some(given) => {
             let mut lowered = Vec::new();
             for (i, wire::CredentialSource { header, cookie, query }) in given.iter().enumerate() {
-                lowered.push(lower_source(&format!("{path}.sources[{i}]"), header.as_ref(), cookie.as_ref(), query.as_ref(), notes)?);
+                lowered.push(lower_source(
+                    &format!("{path}.sources[{i}]"),
+                    header.as_ref(),
+                    cookie.as_ref(),
+                    query.as_ref(),
+                    notes,
+                )?);
             }
             lowered
         }
     };
-    Some(ApiKeyMethod { sources: non_empty(path, sources, notes)?, only: selected(world, credential_selector.as_ref()) })
+    Some(ApiKeyMethod {
+        sources: non_empty(path, sources, notes)?,
+        only: selected(world, credential_selector.as_ref()),
+    })
 }
 
 /// The names of the Credentials that a selector picks; `None` when there is no selector.
 pub(crate) fn selected(world: &World, selector: Option<&wire::CredentialSelector>) -> Option<Vec<String>> {
     let wire::CredentialSelector { match_labels } = selector?;
-    let selected = world.credentials.iter().filter(|c| match_labels.iter().all(|(name, value)| c.meta.labels.get(name) == Some(value)));
+    let selected = world
+        .credentials
+        .iter()
+        .filter(|c| match_labels.iter().all(|(name, value)| c.meta.labels.get(name) == Some(value)));
     Some(selected.map(|c| c.meta.name.clone()).collect())
 }
 
@@ -358,7 +505,11 @@ pub(crate) fn header_name(path: &str, name: &str, notes: &mut Notes<'_>) -> Opti
         "x-forwarded-proto",
     ];
     if OWNED.contains(&name.as_str()) {
-        return notes.fail(path, Cause::Invalid, format!("header '{name}' must not be used: the gateway sets it itself"));
+        return notes.fail(
+            path,
+            Cause::Invalid,
+            format!("header '{name}' must not be used: the gateway sets it itself"),
+        );
     }
     Some(name)
 }
@@ -371,12 +522,17 @@ fn lower_identity(identity: Option<&wire::IdentityMapping>, notes: &mut Notes<'_
     let default = wire::IdentityMapping::default();
     let wire::IdentityMapping { username, roles, groups, attributes } = identity.unwrap_or(&default);
     let token = &[Variable::Token];
-    let mut one =
-        |field: &str, text: &Option<String>| text.as_ref().and_then(|text| expr(&format!("spec.authentication.identity.{field}"), text, token, notes));
+    let mut one = |field: &str, text: &Option<String>| {
+        text.as_ref().and_then(|text| expr(&format!("spec.authentication.identity.{field}"), text, token, notes))
+    };
     let (username, roles, groups) = (one("username", username), one("roles", roles), one("groups", groups));
-    let attributes = attributes.iter().flatten().enumerate().filter_map(|(i, wire::AttributeMapping { name, value })| {
-        Some((name.clone(), expr(&format!("spec.authentication.identity.attributes[{i}].value"), value, token, notes)?))
-    });
+    let attributes =
+        attributes.iter().flatten().enumerate().filter_map(|(i, wire::AttributeMapping { name, value })| {
+            Some((
+                name.clone(),
+                expr(&format!("spec.authentication.identity.attributes[{i}].value"), value, token, notes)?,
+            ))
+        });
     IdentityMapping { attributes: attributes.collect(), username, roles, groups }
 }
 
@@ -401,22 +557,40 @@ fn lower_rules(authorization: Option<&wire::Authorization>, notes: &mut Notes<'_
             notes.fail::<()>(format!("{path}.name"), Cause::Invalid, format!("rule name '{name}' must be used once"));
         }
         let wire::Require { roles, scopes } = require.clone().unwrap_or_default();
-        if [&roles, &scopes].into_iter().flatten().any(|set| set.any.as_ref().is_none_or(Vec::is_empty) && set.all.as_ref().is_none_or(Vec::is_empty)) {
+        if [&roles, &scopes]
+            .into_iter()
+            .flatten()
+            .any(|set| set.any.as_ref().is_none_or(Vec::is_empty) && set.all.as_ref().is_none_or(Vec::is_empty))
+        {
             notes.fail::<()>(format!("{path}.require"), Cause::Invalid, "set `any`, `all` or both");
         }
         let methods = methods.iter().flatten().map(|m| format!("{m:?}").to_ascii_uppercase()).collect();
         let when = when.as_ref().and_then(|text| expr(&format!("{path}.when"), text, CONDITION, notes));
-        lowered.push(Rule { name: name.clone(), methods, when, require: Require { roles: names(&roles), scopes: names(&scopes) } });
+        lowered.push(Rule {
+            name: name.clone(),
+            methods,
+            when,
+            require: Require { roles: names(&roles), scopes: names(&scopes) },
+        });
     }
     lowered
 }
 
-fn lower_upstream(world: &World, upstream: Option<&wire::Upstream>, secrets: &mut Secrets, notes: &mut Notes<'_>) -> UpstreamSettings {
+fn lower_upstream(
+    world: &World,
+    upstream: Option<&wire::Upstream>,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> UpstreamSettings {
     let default = wire::Upstream::default();
     let wire::Upstream { headers, credential, token_exchange } = upstream.unwrap_or(&default);
     let exchange = token_exchange.as_ref().and_then(|exchange| lower_exchange(world, exchange, secrets, notes));
     if exchange.is_some() && *credential == Some(wire::CredentialForwarding::Forward) {
-        notes.fail::<()>("spec.upstream", Cause::Invalid, "`tokenExchange` must not be set with `credential: Forward`: the upstream would get two tokens");
+        notes.fail::<()>(
+            "spec.upstream",
+            Cause::Invalid,
+            "`tokenExchange` must not be set with `credential: Forward`: the upstream would get two tokens",
+        );
     }
     let mut lowered: Vec<HeaderMapping> = Vec::new();
     for (i, wire::HeaderMapping { name, value }) in headers.iter().flatten().enumerate() {
@@ -426,15 +600,24 @@ fn lower_upstream(world: &World, upstream: Option<&wire::Upstream>, secrets: &mu
             notes.fail::<()>(format!("{path}.name"), Cause::Invalid, format!("header '{name}' must be listed once"));
         }
         if matches!(name.as_str(), "authorization" | "cookie") {
-            notes.fail::<()>(format!("{path}.name"), Cause::Invalid, format!("header '{name}' must not be made from identity values"));
+            notes.fail::<()>(
+                format!("{path}.name"),
+                Cause::Invalid,
+                format!("header '{name}' must not be made from identity values"),
+            );
         }
-        lowered.extend(expr(&format!("{path}.value"), value, Variable::ALL, notes).map(|value| HeaderMapping { name, value }));
+        lowered.extend(
+            expr(&format!("{path}.value"), value, Variable::ALL, notes).map(|value| HeaderMapping { name, value }),
+        );
     }
     // The two that every upstream can rely on, unless the policy maps them itself.
     let standard = [("x-authenticated-userid", "username"), ("x-authenticated-userroles", "roles")];
     for (name, member) in standard {
         if !lowered.iter().any(|header| header.name == name) {
-            lowered.push(HeaderMapping { name: name.into(), value: Expr::Member { variable: Variable::Identity, path: vec![member.into()] } });
+            lowered.push(HeaderMapping {
+                name: name.into(),
+                value: Expr::Member { variable: Variable::Identity, path: vec![member.into()] },
+            });
         }
     }
     let credential = match credential {
@@ -444,14 +627,27 @@ fn lower_upstream(world: &World, upstream: Option<&wire::Upstream>, secrets: &mu
     UpstreamSettings { headers: lowered, credential, exchange }
 }
 
-fn lower_exchange(world: &World, exchange: &wire::TokenExchange, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<TokenExchange> {
+fn lower_exchange(
+    world: &World,
+    exchange: &wire::TokenExchange,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<TokenExchange> {
     let wire::TokenExchange { endpoint, client_id, client_secret_ref, audience, scopes, cache_seconds } = exchange;
     let path = "spec.upstream.tokenExchange";
     check_url(world, &format!("{path}.endpoint"), endpoint, notes)?;
-    let (client_secret, _) = secret_text(world, &format!("{path}.clientSecretRef"), client_secret_ref, "clientSecret", secrets, notes)?;
+    let (client_secret, _) =
+        secret_text(world, &format!("{path}.clientSecretRef"), client_secret_ref, "clientSecret", secrets, notes)?;
     let Ok(cache_seconds @ 0..=3600) = u64::try_from(cache_seconds.unwrap_or(60)) else {
         return notes.fail(format!("{path}.cacheSeconds"), Cause::Invalid, "cacheSeconds must be between 0 and 3600");
     };
     let scopes = scopes.clone().unwrap_or_default();
-    Some(TokenExchange { endpoint: endpoint.clone(), client_id: client_id.clone(), client_secret, audience: audience.clone(), scopes, cache_seconds })
+    Some(TokenExchange {
+        endpoint: endpoint.clone(),
+        client_id: client_id.clone(),
+        client_secret,
+        audience: audience.clone(),
+        scopes,
+        cache_seconds,
+    })
 }

@@ -25,8 +25,20 @@ fn lower(world: &World, object: &Object<RoleBindingSpec>, notes: &mut Notes<'_>)
             (Some(name), None, None) => Subject::User { name: name.clone(), issuer },
             (None, Some(name), None) => Subject::Group { name: name.clone(), issuer },
             (None, None, Some(name)) if issuer.is_none() => Subject::Credential { name: name.clone() },
-            (None, None, Some(_)) => return notes.fail(format!("spec.subjects[{i}].issuer"), Cause::Invalid, "`issuer` must not be set with `credential`"),
-            _ => return notes.fail(format!("spec.subjects[{i}]"), Cause::Invalid, "subject must have exactly one of `user`, `group`, `credential`"),
+            (None, None, Some(_)) => {
+                return notes.fail(
+                    format!("spec.subjects[{i}].issuer"),
+                    Cause::Invalid,
+                    "`issuer` must not be set with `credential`",
+                );
+            }
+            _ => {
+                return notes.fail(
+                    format!("spec.subjects[{i}]"),
+                    Cause::Invalid,
+                    "subject must have exactly one of `user`, `group`, `credential`",
+                );
+            }
         });
     }
     Some(Grant { key: ObjectKey::new(&world.namespace, &object.meta.name), role: role.clone(), subjects: lowered })

@@ -1,7 +1,9 @@
 //! HTTPRoute rules and Services become backends, matches and timeouts.
 
 use gateway_api::apis::standard::httproutes as hr;
-use idm_plan::{Backend, BackendProtocol, HeaderEdit, HeaderMatch, PathMatch, Timeouts, canonical_path, is_local_address};
+use idm_plan::{
+    Backend, BackendProtocol, HeaderEdit, HeaderMatch, PathMatch, Timeouts, canonical_path, is_local_address,
+};
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use kube::ResourceExt;
 
@@ -23,7 +25,12 @@ pub(crate) struct LoweredMatch {
 }
 
 /// The matches are lowered even if the rest fails, so that a broken rule still refuses what it covers.
-pub(crate) fn lower_rule(world: &World, path: &str, rule: &hr::HttpRouteRules, notes: &mut Notes<'_>) -> (Vec<LoweredMatch>, Option<LoweredRule>) {
+pub(crate) fn lower_rule(
+    world: &World,
+    path: &str,
+    rule: &hr::HttpRouteRules,
+    notes: &mut Notes<'_>,
+) -> (Vec<LoweredMatch>, Option<LoweredRule>) {
     let hr::HttpRouteRules { backend_refs, filters, matches, name: _, timeouts } = rule;
     let before = std::mem::take(&mut notes.failed);
     let lowered = lower_matches(path, matches.as_deref().unwrap_or_default(), notes);
@@ -81,18 +88,30 @@ fn lower_path(path: &str, given: Option<&hr::HttpRouteRulesMatchesPath>, notes: 
         Exact => PathMatch::Exact(canonical),
         PathPrefix => PathMatch::Prefix(canonical.trim_end_matches('/').to_owned()),
         RegularExpression => {
-            notes.fail::<()>(format!("{path}.path.type"), Cause::UnsupportedValue, "regular expressions are not supported: use Exact or PathPrefix");
+            notes.fail::<()>(
+                format!("{path}.path.type"),
+                Cause::UnsupportedValue,
+                "regular expressions are not supported: use Exact or PathPrefix",
+            );
             everything
         }
     }
 }
 
-fn lower_header_matches(path: &str, headers: &[hr::HttpRouteRulesMatchesHeaders], notes: &mut Notes<'_>) -> Vec<HeaderMatch> {
+fn lower_header_matches(
+    path: &str,
+    headers: &[hr::HttpRouteRulesMatchesHeaders],
+    notes: &mut Notes<'_>,
+) -> Vec<HeaderMatch> {
     let mut lowered: Vec<HeaderMatch> = Vec::new();
     for (i, hr::HttpRouteRulesMatchesHeaders { name, r#type, value }) in headers.iter().enumerate() {
         let path = format!("{path}.headers[{i}]");
         if matches!(r#type, Some(hr::HttpRouteRulesMatchesHeadersType::RegularExpression)) {
-            notes.fail::<()>(format!("{path}.type"), Cause::UnsupportedValue, "regular expressions are not supported: use Exact");
+            notes.fail::<()>(
+                format!("{path}.type"),
+                Cause::UnsupportedValue,
+                "regular expressions are not supported: use Exact",
+            );
         }
         let name = name.to_ascii_lowercase();
         // Gateway API: of several entries with one name only the first counts.
@@ -103,13 +122,22 @@ fn lower_header_matches(path: &str, headers: &[hr::HttpRouteRulesMatchesHeaders]
     lowered
 }
 
-fn lower_backends(world: &World, path: &str, refs: &[hr::HttpRouteRulesBackendRefs], notes: &mut Notes<'_>) -> Option<Vec<Backend>> {
+fn lower_backends(
+    world: &World,
+    path: &str,
+    refs: &[hr::HttpRouteRulesBackendRefs],
+    notes: &mut Notes<'_>,
+) -> Option<Vec<Backend>> {
     let mut backends = Vec::new();
     for (i, reference) in refs.iter().enumerate() {
         let path = format!("{path}.backendRefs[{i}]");
         let hr::HttpRouteRulesBackendRefs { filters, group, kind, name, namespace, port, weight } = reference;
         if filters.as_ref().is_some_and(|f| !f.is_empty()) {
-            notes.fail::<()>(format!("{path}.filters"), Cause::UnsupportedValue, "filters of a backend are not supported: put them on the rule");
+            notes.fail::<()>(
+                format!("{path}.filters"),
+                Cause::UnsupportedValue,
+                "filters of a backend are not supported: put them on the rule",
+            );
         }
         if group.as_deref().unwrap_or_default() != "" || kind.as_deref().unwrap_or("Service") != "Service" {
             return notes.fail(path, Cause::InvalidRef, "a backend must be a Service");
@@ -127,7 +155,11 @@ fn lower_backends(world: &World, path: &str, refs: &[hr::HttpRouteRulesBackendRe
         backends.push(service_backend(world, &path, service, |p| p.port == *wanted, weight, notes)?);
     }
     if backends.iter().all(|backend| backend.weight == 0) {
-        return notes.fail(format!("{path}.backendRefs"), Cause::UnsupportedValue, "at least one backend with a weight above 0 must be given");
+        return notes.fail(
+            format!("{path}.backendRefs"),
+            Cause::UnsupportedValue,
+            "at least one backend with a weight above 0 must be given",
+        );
     }
     Some(backends)
 }
@@ -158,18 +190,29 @@ pub(crate) fn service_backend(
         }
     };
     let Ok(number) = u16::try_from(port.port) else {
-        return notes.fail(path, Cause::InvalidRef, format!("port {} of Service '{name}' must be between 1 and 65535", port.port));
+        return notes.fail(
+            path,
+            Cause::InvalidRef,
+            format!("port {} of Service '{name}' must be between 1 and 65535", port.port),
+        );
     };
     let local = world.settings.local_backends;
     let host = match (spec.type_.as_deref(), spec.external_name) {
         (Some("ExternalName"), Some(host)) => {
-            let literal = host.parse().is_ok_and(is_local_address) || host == "localhost" || host.ends_with(".localhost");
+            let literal =
+                host.parse().is_ok_and(is_local_address) || host == "localhost" || host.ends_with(".localhost");
             if literal && !local {
-                return notes.fail(path, Cause::RefNotPermitted, format!("Service '{name}' must not point at the gateway's own machine"));
+                return notes.fail(
+                    path,
+                    Cause::RefNotPermitted,
+                    format!("Service '{name}' must not point at the gateway's own machine"),
+                );
             }
             host
         }
-        (Some("ExternalName"), None) => return notes.fail(path, Cause::InvalidRef, format!("Service '{name}' must have an externalName")),
+        (Some("ExternalName"), None) => {
+            return notes.fail(path, Cause::InvalidRef, format!("Service '{name}' must have an externalName"));
+        }
         _ => format!("{name}.{}.svc", world.namespace),
     };
     Some(Backend { host, port: number, protocol, weight, local })
@@ -180,14 +223,22 @@ fn lower_filters(path: &str, filters: &[hr::HttpRouteRulesFilters], notes: &mut 
     for (i, filter) in filters.iter().enumerate() {
         let path = format!("{path}.filters[{i}]");
         let Some(modifier) = &filter.request_header_modifier else {
-            notes.fail::<()>(path, Cause::UnsupportedValue, format!("filter {:?} is not supported: use RequestHeaderModifier", filter.r#type));
+            notes.fail::<()>(
+                path,
+                Cause::UnsupportedValue,
+                format!("filter {:?} is not supported: use RequestHeaderModifier", filter.r#type),
+            );
             continue;
         };
         let hr::HttpRouteRulesFiltersRequestHeaderModifier { add, remove, set } = modifier;
         let mut name = |name: &str| {
             let name = header_name(&path, name, notes)?;
             if name.starts_with("x-authenticated-") {
-                return notes.fail(path.clone(), Cause::Invalid, format!("header '{name}' must be made by the policy's `upstream.headers`"));
+                return notes.fail(
+                    path.clone(),
+                    Cause::Invalid,
+                    format!("header '{name}' must be made by the policy's `upstream.headers`"),
+                );
             }
             Some(name)
         };
@@ -206,7 +257,11 @@ fn lower_timeouts(path: &str, timeouts: Option<&hr::HttpRouteRulesTimeouts>, not
         match duration_ms(text) {
             Some(ms) => given.push(ms),
             None => {
-                notes.fail::<()>(format!("{path}.timeouts.{field}"), Cause::Invalid, format!("'{text}' must be a duration such as 500ms, 10s or 1m30s"));
+                notes.fail::<()>(
+                    format!("{path}.timeouts.{field}"),
+                    Cause::Invalid,
+                    format!("'{text}' must be a duration such as 500ms, 10s or 1m30s"),
+                );
             }
         }
     }
@@ -247,9 +302,16 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_the_gateway_api_writes_them() {
-        for (text, ms) in
-            [("0s", Some(0)), ("500ms", Some(500)), ("1m30s", Some(90_000)), ("1h", Some(3_600_000)), ("", None), ("10", None), ("-1s", None), ("1.5s", None)]
-        {
+        for (text, ms) in [
+            ("0s", Some(0)),
+            ("500ms", Some(500)),
+            ("1m30s", Some(90_000)),
+            ("1h", Some(3_600_000)),
+            ("", None),
+            ("10", None),
+            ("-1s", None),
+            ("1.5s", None),
+        ] {
             assert_eq!(duration_ms(text), ms, "{text}");
         }
     }

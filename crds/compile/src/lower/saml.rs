@@ -10,8 +10,21 @@ use super::keys::{check_url, secret_text};
 use super::mtls::{certificate, lower_outgoing};
 use crate::{Cause, Condition, World};
 
-pub(crate) fn lower_saml(world: &World, saml: &wire::SamlProvider, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<SamlProvider> {
-    let wire::SamlProvider { entity_id, metadata, service_provider, require_signed_assertions, name_id_format, request_binding, unsolicited } = saml;
+pub(crate) fn lower_saml(
+    world: &World,
+    saml: &wire::SamlProvider,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<SamlProvider> {
+    let wire::SamlProvider {
+        entity_id,
+        metadata,
+        service_provider,
+        require_signed_assertions,
+        name_id_format,
+        request_binding,
+        unsolicited,
+    } = saml;
     let metadata = lower_metadata(world, entity_id, metadata, secrets, notes)?;
     let wire::SamlServiceProvider { entity_id: own_entity_id, key_ref } = service_provider.clone().unwrap_or_default();
     let key = match key_ref {
@@ -19,7 +32,8 @@ pub(crate) fn lower_saml(world: &World, saml: &wire::SamlProvider, secrets: &mut
         Some(reference) => {
             let path = "spec.saml.serviceProvider.keyRef";
             let (chain, handle) = certificate(world, path, &reference.name, secrets, notes)?;
-            let key = secrets.get(&handle).map(|key| String::from_utf8_lossy(key.reveal()).into_owned()).unwrap_or_default();
+            let key =
+                secrets.get(&handle).map(|key| String::from_utf8_lossy(key.reveal()).into_owned()).unwrap_or_default();
             if let Err(error) = OwnKey::from_pem(&chain, &key) {
                 return notes.fail(path, Cause::InvalidRef, format!("Secret '{}': {error}", reference.name));
             }
@@ -28,9 +42,14 @@ pub(crate) fn lower_saml(world: &World, saml: &wire::SamlProvider, secrets: &mut
     };
     let unsolicited = *unsolicited == Some(wire::Unsolicited::DangerAccept);
     if unsolicited {
-        let message =
-            "DangerAccept takes answers that nobody asked for: anyone with an account at the provider can sign another person's browser in as themselves";
-        notes.report.push(&notes.object, "spec.saml.unsolicited", Condition::Programmed, Cause::DangerousOption, message);
+        let message = "DangerAccept takes answers that nobody asked for: anyone with an account at the provider can sign another person's browser in as themselves";
+        notes.report.push(
+            &notes.object,
+            "spec.saml.unsolicited",
+            Condition::Programmed,
+            Cause::DangerousOption,
+            message,
+        );
     }
     Some(SamlProvider {
         entity_id: entity_id.clone(),
@@ -53,14 +72,29 @@ const fn uri(format: wire::NameIdFormat) -> &'static str {
     }
 }
 
-fn lower_metadata(world: &World, entity_id: &str, metadata: &wire::SamlMetadata, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<SamlMetadata> {
+fn lower_metadata(
+    world: &World,
+    entity_id: &str,
+    metadata: &wire::SamlMetadata,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<SamlMetadata> {
     let wire::SamlMetadata { uri, inline, secret_ref, tls } = metadata;
     let path = "spec.saml.metadata";
     if tls.is_some() && uri.is_none() {
-        return notes.fail(format!("{path}.tls"), Cause::Invalid, "`tls` must be set only with `uri`: nothing else is fetched");
+        return notes.fail(
+            format!("{path}.tls"),
+            Cause::Invalid,
+            "`tls` must be set only with `uri`: nothing else is fetched",
+        );
     }
-    // What is written down is read once here, so that a broken one is a finding. When it ends is asked where time passes.
-    let checked = |text: String, path: String, cause, notes: &mut Notes<'_>| match IdentityProvider::read(&text, entity_id, Timestamp(0)) {
+    // What is written down is read once here, so that a broken one is a finding. When it ends is asked where time
+    // passes.
+    let checked = |text: String, path: String, cause, notes: &mut Notes<'_>| match IdentityProvider::read(
+        &text,
+        entity_id,
+        Timestamp(0),
+    ) {
         Ok(_) => Some(SamlMetadata::Inline(text)),
         Err(error @ SamlError::Missing("EntityDescriptor of this `entityID`")) => {
             notes.fail(path, cause, format!("{error}: '{entity_id}' must stand there once"))

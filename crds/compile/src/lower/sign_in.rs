@@ -12,23 +12,56 @@ const DEFAULT_BASE: &str = "/_idm";
 const DEFAULT_IDLE_SECONDS: i64 = 1800;
 const DEFAULT_ABSOLUTE_SECONDS: i64 = 36_000;
 
-pub(crate) fn lower_sign_in(world: &World, federations: &[Federation], path: &str, method: &wire::SignInMethod, notes: &mut Notes<'_>) -> Option<SignInMethod> {
-    let wire::SignInMethod { federation_refs, base_path, origins, session, required_claims, step_up, credentials, logout, pages } = method;
+pub(crate) fn lower_sign_in(
+    world: &World,
+    federations: &[Federation],
+    path: &str,
+    method: &wire::SignInMethod,
+    notes: &mut Notes<'_>,
+) -> Option<SignInMethod> {
+    let wire::SignInMethod {
+        federation_refs,
+        base_path,
+        origins,
+        session,
+        required_claims,
+        step_up,
+        credentials,
+        logout,
+        pages,
+    } = method;
     if !world.settings.remembers_together {
         let message = "signIn needs a store that all gateway pods share: set `gateway.store.url` in the chart's values";
         return notes.fail(path, Cause::UnsupportedValue, message);
     }
     let base = base_path.clone().unwrap_or_else(|| DEFAULT_BASE.into());
-    if !base.starts_with('/') || base.len() < 2 || !canonical_path(&base).is_ok_and(|canonical| canonical == base) || base.ends_with('/') {
-        return notes.fail(format!("{path}.basePath"), Cause::Invalid, "basePath must be a path such as /_idm, without a slash at its end");
+    if !base.starts_with('/')
+        || base.len() < 2
+        || !canonical_path(&base).is_ok_and(|canonical| canonical == base)
+        || base.ends_with('/')
+    {
+        return notes.fail(
+            format!("{path}.basePath"),
+            Cause::Invalid,
+            "basePath must be a path such as /_idm, without a slash at its end",
+        );
     }
     let wire::SessionSettings { idle_seconds, absolute_seconds } = session.clone().unwrap_or_default();
-    let (idle, absolute) = (idle_seconds.unwrap_or(DEFAULT_IDLE_SECONDS), absolute_seconds.unwrap_or(DEFAULT_ABSOLUTE_SECONDS));
+    let (idle, absolute) =
+        (idle_seconds.unwrap_or(DEFAULT_IDLE_SECONDS), absolute_seconds.unwrap_or(DEFAULT_ABSOLUTE_SECONDS));
     if !(60..=604_800).contains(&idle) {
-        return notes.fail(format!("{path}.session.idleSeconds"), Cause::Invalid, "idleSeconds must be between 60 and 604800");
+        return notes.fail(
+            format!("{path}.session.idleSeconds"),
+            Cause::Invalid,
+            "idleSeconds must be between 60 and 604800",
+        );
     }
     if !(60..=2_592_000).contains(&absolute) {
-        return notes.fail(format!("{path}.session.absoluteSeconds"), Cause::Invalid, "absoluteSeconds must be between 60 and 2592000");
+        return notes.fail(
+            format!("{path}.session.absoluteSeconds"),
+            Cause::Invalid,
+            "absoluteSeconds must be between 60 and 2592000",
+        );
     }
     let credentials = match credentials {
         Some(wire::PersonCredentials { user, selector }) => Some(PersonCredentials {
@@ -43,7 +76,11 @@ pub(crate) fn lower_sign_in(world: &World, federations: &[Federation], path: &st
         origins: lower_origins(world, &format!("{path}.origins"), origins.as_deref().unwrap_or_default(), notes)?,
         idle_seconds: idle.unsigned_abs(),
         absolute_seconds: absolute.unsigned_abs(),
-        required: lower_required(&format!("{path}.requiredClaims"), required_claims.as_deref().unwrap_or_default(), notes)?,
+        required: lower_required(
+            &format!("{path}.requiredClaims"),
+            required_claims.as_deref().unwrap_or_default(),
+            notes,
+        )?,
         step_up: lower_step_up(&format!("{path}.stepUp"), step_up.as_ref(), notes)?,
         credentials,
         after_logout: lower_return(&format!("{path}.logout.returnTo"), logout.as_ref(), notes)?,
@@ -51,18 +88,30 @@ pub(crate) fn lower_sign_in(world: &World, federations: &[Federation], path: &st
     })
 }
 
-fn lower_refs(world: &World, federations: &[Federation], path: &str, references: &[wire::ObjectReference], notes: &mut Notes<'_>) -> Option<Vec<String>> {
+fn lower_refs(
+    world: &World,
+    federations: &[Federation],
+    path: &str,
+    references: &[wire::ObjectReference],
+    notes: &mut Notes<'_>,
+) -> Option<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
     for (i, wire::ObjectReference { name }) in references.iter().enumerate() {
         let path = format!("{path}[{i}]");
         let Some(object) = world.federations.iter().find(|federation| federation.meta.name == *name) else {
-            return notes.fail(path, Cause::RefNotFound, format!("Federation '{name}' must exist in this namespace and be readable"));
+            return notes.fail(
+                path,
+                Cause::RefNotFound,
+                format!("Federation '{name}' must exist in this namespace and be readable"),
+            );
         };
         if object.spec.saml.is_none() && object.spec.oidc.as_ref().is_none_or(|oidc| oidc.client.is_none()) {
             return notes.fail(
                 path,
                 Cause::InvalidRef,
-                format!("Federation '{name}' must have an `oidc.client` with which people sign in, or be of type `saml`"),
+                format!(
+                    "Federation '{name}' must have an `oidc.client` with which people sign in, or be of type `saml`"
+                ),
             );
         }
         if !federations.iter().any(|federation| federation.key.name == *name) {
@@ -84,9 +133,16 @@ fn lower_origins(world: &World, path: &str, origins: &[String], notes: &mut Note
     let mut lowered: Vec<String> = Vec::new();
     for (i, text) in origins.iter().enumerate() {
         let path = format!("{path}[{i}]");
-        let url = Url::parse(text).ok().filter(|url| url.path() == "/" && url.query().is_none() && url.fragment().is_none() && !text.ends_with('/'));
-        let Some(url) = url.filter(|url| url.username().is_empty() && url.password().is_none() && url.host().is_some()) else {
-            return notes.fail(path, Cause::Invalid, format!("'{text}' must be an origin such as https://shop.example, without a path"));
+        let url = Url::parse(text).ok().filter(|url| {
+            url.path() == "/" && url.query().is_none() && url.fragment().is_none() && !text.ends_with('/')
+        });
+        let Some(url) = url.filter(|url| url.username().is_empty() && url.password().is_none() && url.host().is_some())
+        else {
+            return notes.fail(
+                path,
+                Cause::Invalid,
+                format!("'{text}' must be an origin such as https://shop.example, without a path"),
+            );
         };
         let here = match url.host() {
             Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
@@ -97,7 +153,13 @@ fn lower_origins(world: &World, path: &str, origins: &[String], notes: &mut Note
         match url.scheme() {
             "https" => {}
             "http" if here || world.settings.danger_insecure_issuers => {}
-            _ => return notes.fail(path, Cause::Invalid, "an origin must be https: over plain http anyone on the way could take the session"),
+            _ => {
+                return notes.fail(
+                    path,
+                    Cause::Invalid,
+                    "an origin must be https: over plain http anyone on the way could take the session",
+                );
+            }
         }
         lowered.push(url.origin().ascii_serialization());
     }
@@ -109,7 +171,11 @@ fn lower_required(path: &str, required: &[wire::RequiredClaim], notes: &mut Note
     for (i, wire::RequiredClaim { claim, values }) in required.iter().enumerate() {
         let members = claim_path(&format!("{path}[{i}].claim"), claim, notes)?;
         if values.as_ref().is_some_and(Vec::is_empty) {
-            return notes.fail(format!("{path}[{i}].values"), Cause::Invalid, "at least one value must be given; leave `values` out to take any");
+            return notes.fail(
+                format!("{path}[{i}].values"),
+                Cause::Invalid,
+                "at least one value must be given; leave `values` out to take any",
+            );
         }
         lowered.push(RequiredClaim { path: members, values: values.clone().unwrap_or_default() });
     }
@@ -138,7 +204,13 @@ fn lower_step_up(path: &str, step_up: Option<&wire::StepUp>, notes: &mut Notes<'
     let max_age_seconds = match max_age_seconds.map(u64::try_from) {
         None => None,
         Some(Ok(seconds @ 60..=604_800)) => Some(seconds),
-        Some(_) => return notes.fail(format!("{path}.maxAgeSeconds"), Cause::Invalid, "maxAgeSeconds must be between 60 and 604800"),
+        Some(_) => {
+            return notes.fail(
+                format!("{path}.maxAgeSeconds"),
+                Cause::Invalid,
+                "maxAgeSeconds must be between 60 and 604800",
+            );
+        }
     };
     Some(StepUp { acr, max_age_seconds })
 }
@@ -146,7 +218,8 @@ fn lower_step_up(path: &str, step_up: Option<&wire::StepUp>, notes: &mut Notes<'
 fn lower_return(path: &str, logout: Option<&wire::LogoutSettings>, notes: &mut Notes<'_>) -> Option<Option<String>> {
     let Some(wire::LogoutSettings { return_to: Some(text) }) = logout else { return Some(None) };
     let local = text.starts_with('/') && !text.starts_with("//") && !text.contains('\\');
-    let elsewhere = Url::parse(text).is_ok_and(|url| url.scheme() == "https" && url.username().is_empty() && url.password().is_none());
+    let elsewhere = Url::parse(text)
+        .is_ok_and(|url| url.scheme() == "https" && url.username().is_empty() && url.password().is_none());
     if !(local || elsewhere) || text.chars().any(|c| c.is_control() || c == ' ') {
         return notes.fail(path, Cause::Invalid, "returnTo must be an https URL or a path");
     }
@@ -156,13 +229,23 @@ fn lower_return(path: &str, logout: Option<&wire::LogoutSettings>, notes: &mut N
 fn lower_pages(path: &str, pages: Option<&wire::Pages>, notes: &mut Notes<'_>) -> Option<Pages> {
     let Some(wire::Pages { title, logo_uri, accent_color }) = pages else { return Some(Pages::default()) };
     let plain = |text: &str| !text.chars().any(|c| c.is_control() || c.is_whitespace() || "\"'<>\\;,".contains(c));
-    let is_logo = |text: &str| plain(text) && ((text.starts_with('/') && !text.starts_with("//")) || Url::parse(text).is_ok_and(|url| url.scheme() == "https"));
+    let is_logo = |text: &str| {
+        plain(text)
+            && ((text.starts_with('/') && !text.starts_with("//"))
+                || Url::parse(text).is_ok_and(|url| url.scheme() == "https"))
+    };
     if logo_uri.as_deref().is_some_and(|logo| !is_logo(logo)) {
         return notes.fail(format!("{path}.logoUri"), Cause::Invalid, "logoUri must be an https URL or a path");
     }
-    let is_colour = |text: &str| text.len() == 7 && text.starts_with('#') && text.bytes().skip(1).all(|byte| byte.is_ascii_hexdigit());
+    let is_colour = |text: &str| {
+        text.len() == 7 && text.starts_with('#') && text.bytes().skip(1).all(|byte| byte.is_ascii_hexdigit())
+    };
     if accent_color.as_deref().is_some_and(|colour| !is_colour(colour)) {
-        return notes.fail(format!("{path}.accentColor"), Cause::Invalid, "accentColor must be a colour such as #0b5fff");
+        return notes.fail(
+            format!("{path}.accentColor"),
+            Cause::Invalid,
+            "accentColor must be a colour such as #0b5fff",
+        );
     }
     Some(Pages { title: title.clone(), logo: logo_uri.clone(), accent: accent_color.clone() })
 }

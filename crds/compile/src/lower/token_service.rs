@@ -1,7 +1,10 @@
 //! Token services of policies, and the OAuth clients that use them.
 
 use idm_api::v1alpha1 as wire;
-use idm_plan::{ClientAuthentication, OauthClient, SecretHandle, Secrets, ServiceKey, TokenGrant, TokenService, Variable, canonical_path};
+use idm_plan::{
+    ClientAuthentication, OauthClient, SecretHandle, Secrets, ServiceKey, TokenGrant, TokenService, Variable,
+    canonical_path,
+};
 use idm_types::{Algorithm, ApiKey, Redacted, Timestamp, hex};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -19,9 +22,11 @@ const DEFAULT_REFRESH_SECONDS: u64 = 86_400;
 const MAX_REFRESH_SECONDS: u64 = 366 * 86_400;
 const DEFAULT_REFRESH_USES: i64 = 1000;
 /// What is known when a token is issued.
-const KNOWN: &[Variable] = &[Variable::Identity, Variable::Credential, Variable::Request, Variable::Source, Variable::Env, Variable::Now];
+const KNOWN: &[Variable] =
+    &[Variable::Identity, Variable::Credential, Variable::Request, Variable::Source, Variable::Env, Variable::Now];
 /// Claims that only the service itself may write (RFC 9068 §2.2, RFC 7800, RFC 8693).
-const OWN_CLAIMS: &[&str] = &["iss", "sub", "aud", "client_id", "exp", "nbf", "iat", "jti", "scope", "roles", "cnf", "act", "may_act"];
+const OWN_CLAIMS: &[&str] =
+    &["iss", "sub", "aud", "client_id", "exp", "nbf", "iat", "jti", "scope", "roles", "cnf", "act", "may_act"];
 
 /// The path of an issuer's URL, where its endpoints are: empty, or with a leading slash and none at its end.
 pub(crate) fn base_path(issuer: &str) -> Option<String> {
@@ -38,16 +43,24 @@ pub(crate) fn lower_service(
     notes: &mut Notes<'_>,
 ) -> Option<TokenService> {
     // `signing` is read by signing.rs.
-    let wire::TokenService { issuer, audiences, grants, credential_selector, access_token, refresh_token, signing: _ } = service;
+    let wire::TokenService { issuer, audiences, grants, credential_selector, access_token, refresh_token, signing: _ } =
+        service;
     let path = "spec.tokenService";
     check_url(world, &format!("{path}.issuer"), issuer, notes)?;
     if issuer.ends_with('/') || base_path(issuer).is_none() {
-        let message = format!("'{issuer}' must be a URL without query, fragment, slash at its end, or anything in its path that has two readings");
+        let message = format!(
+            "'{issuer}' must be a URL without query, fragment, slash at its end, or anything in its path that has two readings"
+        );
         return notes.fail(format!("{path}.issuer"), Cause::Invalid, message);
     }
-    let others =
-        world.policies.iter().filter(|other| other.meta.name != object.meta.name).filter_map(|other| Some((other, other.spec.token_service.as_ref()?)));
-    if let Some((other, _)) = others.filter(|(_, theirs)| theirs.issuer == *issuer).find(|(other, _)| other.meta.name < object.meta.name) {
+    let others = world
+        .policies
+        .iter()
+        .filter(|other| other.meta.name != object.meta.name)
+        .filter_map(|other| Some((other, other.spec.token_service.as_ref()?)));
+    if let Some((other, _)) =
+        others.filter(|(_, theirs)| theirs.issuer == *issuer).find(|(other, _)| other.meta.name < object.meta.name)
+    {
         return notes.fail(
             format!("{path}.issuer"),
             Cause::Conflicted,
@@ -59,47 +72,71 @@ pub(crate) fn lower_service(
     }
     let grants = lower_grants(grants.as_deref());
     if grants.is_empty() {
-        return notes.fail(format!("{path}.grants"), Cause::Invalid, "at least one grant must be given; leave `grants` out for ClientCredentials");
+        return notes.fail(
+            format!("{path}.grants"),
+            Cause::Invalid,
+            "at least one grant must be given; leave `grants` out for ClientCredentials",
+        );
     }
     let password = grants.contains(&TokenGrant::Password);
     if grants.contains(&TokenGrant::RefreshToken) {
         if !password {
-            let message =
-                "RefreshToken needs a grant with a user beside it, such as DangerPassword: clients get tokens for themselves at any time (RFC 6749 §4.4.3)";
+            let message = "RefreshToken needs a grant with a user beside it, such as DangerPassword: clients get tokens for themselves at any time (RFC 6749 §4.4.3)";
             return notes.fail(format!("{path}.grants"), Cause::Invalid, message);
         }
         if !world.settings.remembers_together {
-            let message = "RefreshToken needs a store that all gateway pods share: set `gateway.store.url` in the chart's values";
+            let message =
+                "RefreshToken needs a store that all gateway pods share: set `gateway.store.url` in the chart's values";
             return notes.fail(format!("{path}.grants"), Cause::UnsupportedValue, message);
         }
     }
     if password {
-        let message =
-            "DangerPassword lets clients see the passwords of users, which RFC 9700 forbids: use it only for clients of your own that cannot do better";
-        notes.report.push(&notes.object, format!("{path}.grants"), Condition::Programmed, Cause::DangerousOption, message);
+        let message = "DangerPassword lets clients see the passwords of users, which RFC 9700 forbids: use it only for clients of your own that cannot do better";
+        notes.report.push(
+            &notes.object,
+            format!("{path}.grants"),
+            Condition::Programmed,
+            Cause::DangerousOption,
+            message,
+        );
     }
     let default = wire::AccessTokenSettings::default();
     let wire::AccessTokenSettings { lifetime, claims } = access_token.as_ref().unwrap_or(&default);
-    let lifetime_seconds = lower_lifetime(&format!("{path}.accessToken.lifetime"), lifetime.as_ref(), MAX_LIFETIME_SECONDS, notes)?;
+    let lifetime_seconds =
+        lower_lifetime(&format!("{path}.accessToken.lifetime"), lifetime.as_ref(), MAX_LIFETIME_SECONDS, notes)?;
     let mut lowered = Vec::new();
     for (i, wire::TokenClaim { name, value }) in claims.iter().flatten().enumerate() {
         let path = format!("{path}.accessToken.claims[{i}]");
         if OWN_CLAIMS.contains(&name.as_str()) {
-            return notes.fail(format!("{path}.name"), Cause::Invalid, format!("the claim '{name}' must not be replaced: the service writes it itself"));
+            return notes.fail(
+                format!("{path}.name"),
+                Cause::Invalid,
+                format!("the claim '{name}' must not be replaced: the service writes it itself"),
+            );
         }
         lowered.push((name.clone(), expr(&format!("{path}.value"), value, KNOWN, notes)?));
     }
     let default = wire::RefreshTokenSettings::default();
     let wire::RefreshTokenSettings { lifetime, max_uses } = refresh_token.as_ref().unwrap_or(&default);
-    let refresh_seconds = lower_lifetime(&format!("{path}.refreshToken.lifetime"), lifetime.as_ref(), MAX_REFRESH_SECONDS, notes)?;
+    let refresh_seconds =
+        lower_lifetime(&format!("{path}.refreshToken.lifetime"), lifetime.as_ref(), MAX_REFRESH_SECONDS, notes)?;
     let Ok(refresh_uses @ 1..=100_000) = u64::try_from(max_uses.unwrap_or(DEFAULT_REFRESH_USES)) else {
-        return notes.fail(format!("{path}.refreshToken.maxUses"), Cause::Invalid, "maxUses must be between 1 and 100000");
+        return notes.fail(
+            format!("{path}.refreshToken.maxUses"),
+            Cause::Invalid,
+            "maxUses must be between 1 and 100000",
+        );
     };
     let (secret, keys) = service_keys(world, object, &format!("{path}.signing"), notes)?;
     let keys = keys.into_iter().map(|TimedKey { jwk, algorithm, signs_from, published_until, .. }| {
         let handle = SecretHandle(format!("signing/{secret}/{}", jwk.kid().unwrap_or_default()));
         secrets.put(handle.clone(), Redacted::new(jwk.reveal().to_string().into_bytes()));
-        ServiceKey { key: handle, algorithm, signs_from: Timestamp::from_seconds(signs_from), published_until: published_until.map(Timestamp::from_seconds) }
+        ServiceKey {
+            key: handle,
+            algorithm,
+            signs_from: Timestamp::from_seconds(signs_from),
+            published_until: published_until.map(Timestamp::from_seconds),
+        }
     });
     Some(TokenService {
         issuer: issuer.clone(),
@@ -124,30 +161,56 @@ fn lower_grants(grants: Option<&[wire::TokenGrant]>) -> Vec<TokenGrant> {
     lowered.collect()
 }
 
-fn lower_lifetime(path: &str, lifetime: Option<&wire::Lifetime>, max: u64, notes: &mut Notes<'_>) -> Option<Option<u64>> {
+fn lower_lifetime(
+    path: &str,
+    lifetime: Option<&wire::Lifetime>,
+    max: u64,
+    notes: &mut Notes<'_>,
+) -> Option<Option<u64>> {
     let Some(lifetime) = lifetime else { return Some(None) };
     match lifetime.in_seconds().and_then(|seconds| u64::try_from(seconds).ok()) {
         Some(seconds) if (1..=max).contains(&seconds) => Some(Some(seconds)),
-        Some(_) => notes.fail(path, Cause::Invalid, format!("the lifetime must be between 1 second and {} hours", max / 3600)),
+        Some(_) => {
+            notes.fail(path, Cause::Invalid, format!("the lifetime must be between 1 second and {} hours", max / 3600))
+        }
         None => notes.fail(path, Cause::Invalid, "lifetime must have exactly one of `seconds`, `minutes`, `hours`"),
     }
 }
 
 /// The signing keys of a policy's token service, and the name of their Secret.
-fn service_keys(world: &World, object: &Object<wire::IdentityPolicySpec>, path: &str, notes: &mut Notes<'_>) -> Option<(String, Vec<TimedKey>)> {
+fn service_keys(
+    world: &World,
+    object: &Object<wire::IdentityPolicySpec>,
+    path: &str,
+    notes: &mut Notes<'_>,
+) -> Option<(String, Vec<TimedKey>)> {
     let (name, field) = signing_secret(object)?;
     let path = format!("{path}.secretRef");
     let algorithm = object.spec.token_service.as_ref().and_then(|service| service.signing.as_ref()?.algorithm);
     if algorithm.is_some_and(Algorithm::is_symmetric) {
-        return notes.fail(path, Cause::Invalid, "the algorithm must be an asymmetric one: with HS256 whoever verifies tokens could also make them");
+        return notes.fail(
+            path,
+            Cause::Invalid,
+            "the algorithm must be an asymmetric one: with HS256 whoever verifies tokens could also make them",
+        );
     }
-    let make = if name == signing::SIGNING_SECRET { format!("--policy {}", object.meta.name) } else { format!("--secret {name}") };
+    let make = if name == signing::SIGNING_SECRET {
+        format!("--policy {}", object.meta.name)
+    } else {
+        format!("--secret {name}")
+    };
     let Some(secret) = world.secrets.get(&name) else {
-        let message = format!("Secret '{name}' must exist in this namespace; without an operator, make it with `idm token keys {make}`");
+        let message = format!(
+            "Secret '{name}' must exist in this namespace; without an operator, make it with `idm token keys {make}`"
+        );
         return notes.fail(path, Cause::RefNotFound, message);
     };
     let Some(value) = secret.get(&field) else {
-        return notes.fail(path, Cause::InvalidRef, format!("Secret '{name}' must have the key '{field}': `idm token keys {make}` shows one"));
+        return notes.fail(
+            path,
+            Cause::InvalidRef,
+            format!("Secret '{name}' must have the key '{field}': `idm token keys {make}` shows one"),
+        );
     };
     match signing::read(value.reveal()) {
         Ok(keys) => Some((name, keys)),
@@ -156,10 +219,19 @@ fn service_keys(world: &World, object: &Object<wire::IdentityPolicySpec>, path: 
 }
 
 /// Issuer, public keys as a JWKS, and algorithms of the token service of a policy of this namespace.
-pub(crate) fn published(world: &World, path: &str, policy: &str, notes: &mut Notes<'_>) -> Option<(String, String, Vec<Algorithm>)> {
+pub(crate) fn published(
+    world: &World,
+    path: &str,
+    policy: &str,
+    notes: &mut Notes<'_>,
+) -> Option<(String, String, Vec<Algorithm>)> {
     let found = world.policies.iter().find(|object| object.meta.name == policy);
     let Some((object, service)) = found.and_then(|object| Some((object, object.spec.token_service.as_ref()?))) else {
-        return notes.fail(path, Cause::RefNotFound, format!("IdentityPolicy '{policy}' must exist in this namespace and have a `tokenService`"));
+        return notes.fail(
+            path,
+            Cause::RefNotFound,
+            format!("IdentityPolicy '{policy}' must exist in this namespace and have a `tokenService`"),
+        );
     };
     let (_, keys) = service_keys(world, object, path, notes)?;
     let public: Vec<Value> = keys.iter().filter_map(|key| Some(key.jwk.public()?.reveal())).collect();
@@ -193,20 +265,46 @@ pub(crate) fn lower_client(
         (None, Some(wire::PrivateKeyJwt { keys, algorithms }), None) => {
             let algorithms = algorithms.clone().unwrap_or_else(|| DEFAULT_ALGORITHMS.to_vec());
             if algorithms.is_empty() || algorithms.iter().any(|algorithm| algorithm.is_symmetric()) {
-                return notes.fail(format!("{path}.privateKeyJwt.algorithms"), Cause::Invalid, "the algorithms must be asymmetric ones");
+                return notes.fail(
+                    format!("{path}.privateKeyJwt.algorithms"),
+                    Cause::Invalid,
+                    "the algorithms must be asymmetric ones",
+                );
             }
             if keys.discovery.is_some() {
-                return notes.fail(format!("{path}.privateKeyJwt.keys"), Cause::Invalid, "a client has no discovery: use `inline`, `secretRef` or `jwksUri`");
+                return notes.fail(
+                    format!("{path}.privateKeyJwt.keys"),
+                    Cause::Invalid,
+                    "a client has no discovery: use `inline`, `secretRef` or `jwksUri`",
+                );
             }
             let keys = lower_keys(world, &format!("{path}.privateKeyJwt.keys"), "", keys, &algorithms, secrets, notes)?;
             ClientAuthentication::Assertion { keys, algorithms }
         }
-        (None, None, Some(trusted)) => ClientAuthentication::Certificate(Box::new(lower_trusted(world, &format!("{path}.tlsClientAuth"), trusted, notes)?)),
-        _ => return notes.fail(path, Cause::Invalid, "oauthClient must have exactly one of `clientSecret`, `privateKeyJwt`, `tlsClientAuth`"),
+        (None, None, Some(trusted)) => ClientAuthentication::Certificate(Box::new(lower_trusted(
+            world,
+            &format!("{path}.tlsClientAuth"),
+            trusted,
+            notes,
+        )?)),
+        _ => {
+            return notes.fail(
+                path,
+                Cause::Invalid,
+                "oauthClient must have exactly one of `clientSecret`, `privateKeyJwt`, `tlsClientAuth`",
+            );
+        }
     };
-    let lifetime_seconds = lower_lifetime(&format!("{path}.accessTokenLifetime"), access_token_lifetime.as_ref(), MAX_LIFETIME_SECONDS, notes)?;
+    let lifetime_seconds = lower_lifetime(
+        &format!("{path}.accessTokenLifetime"),
+        access_token_lifetime.as_ref(),
+        MAX_LIFETIME_SECONDS,
+        notes,
+    )?;
     // RFC 6749 §3.3.
-    let is_scope = |scope: &String| !scope.is_empty() && scope.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e));
+    let is_scope = |scope: &String| {
+        !scope.is_empty() && scope.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
+    };
     if let Some(wrong) = scopes.iter().flatten().find(|scope| !is_scope(scope)) {
         return notes.fail(
             format!("{path}.scopes"),
@@ -225,14 +323,22 @@ pub(crate) fn lower_client(
     })
 }
 
-fn lower_secret(world: &World, object: &Object<wire::CredentialSpec>, notes: &mut Notes<'_>) -> Option<ClientAuthentication> {
+fn lower_secret(
+    world: &World,
+    object: &Object<wire::CredentialSpec>,
+    notes: &mut Notes<'_>,
+) -> Option<ClientAuthentication> {
     let path = "spec.secretRef";
     let Some(reference) = &object.spec.secret_ref else {
         return notes.fail(path, Cause::Invalid, "`secretRef` must be set for a client with `clientSecret`");
     };
     let field = reference.key.as_deref().unwrap_or("clientSecret");
     let Some(secret) = world.secrets.get(&reference.name) else {
-        return notes.fail(path, Cause::RefNotFound, format!("Secret '{}' must exist in this namespace", reference.name));
+        return notes.fail(
+            path,
+            Cause::RefNotFound,
+            format!("Secret '{}' must exist in this namespace", reference.name),
+        );
     };
     let Some(value) = secret.get(field) else {
         return notes.fail(path, Cause::InvalidRef, format!("Secret '{}' must have the key '{field}'", reference.name));

@@ -9,12 +9,27 @@ fn config(dir: &Path) -> SpoolConfig {
 
 fn change(name: &str) -> Record<'_> {
     let object = ObjectName { kind: "IdentityPolicy", namespace: "shop", name, uid: "u", generation: 1 };
-    Record::Change(Change { time: Timestamp(0), id: name, schema: SCHEMA, action: Action::Created, object, actor: "kubectl", diff: &[] })
+    Record::Change(Change {
+        time: Timestamp(0),
+        id: name,
+        schema: SCHEMA,
+        action: Action::Created,
+        object,
+        actor: "kubectl",
+        diff: &[],
+    })
 }
 
 fn lines(dir: &Path) -> Vec<serde_json::Value> {
     let read = |(sequence, _): &(u64, u64)| std::fs::read_to_string(segment_path(dir, *sequence)).unwrap();
-    segments(dir).unwrap().iter().map(read).collect::<String>().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    segments(dir)
+        .unwrap()
+        .iter()
+        .map(read)
+        .collect::<String>()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -72,7 +87,10 @@ async fn a_full_spool_refuses_and_recovers() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(lane.is_open());
-    assert!(lines(dir.path()).iter().any(|line| line["id"] == "third"), "what was taken while full is stored afterwards");
+    assert!(
+        lines(dir.path()).iter().any(|line| line["id"] == "third"),
+        "what was taken while full is stored afterwards"
+    );
     drop(lane);
     spool.close();
 }

@@ -23,9 +23,11 @@ impl Case {
         let ha1 = digest_of(algorithm, &[user.as_bytes(), b":", realm.as_bytes(), b":", password.as_bytes()]);
         let mut secrets = Secrets::default();
         secrets.put(SecretHandle("h".into()), Redacted::new(ha1.into_bytes()));
-        let users = vec![DigestUser { username: user.into(), credential: "c".into(), secrets: vec![SecretHandle("h".into())] }];
+        let users =
+            vec![DigestUser { username: user.into(), credential: "c".into(), secrets: vec![SecretHandle("h".into())] }];
         let qualities = vec![Quality::Auth, Quality::AuthInt];
-        let plan = DigestMethod { realm: realm.into(), algorithms: vec![algorithm], qualities, nonce_seconds: 60, users };
+        let plan =
+            DigestMethod { realm: realm.into(), algorithms: vec![algorithm], qualities, nonce_seconds: 60, users };
         let credential = Credential {
             key: ObjectKey::new("shop", "c"),
             proof: Proof::Password { username: user.into(), phc: String::new() },
@@ -85,7 +87,18 @@ impl Case {
 
     /// A credential as a client would make it.
     #[allow(clippy::too_many_arguments)] // the parts of a Digest credential are that many
-    fn credential(&self, algorithm: DigestAlgorithm, ha1: &str, nonce: &str, nc: u32, qop: &str, method: &str, uri: &str, body: &[u8], more: &str) -> String {
+    fn credential(
+        &self,
+        algorithm: DigestAlgorithm,
+        ha1: &str,
+        nonce: &str,
+        nc: u32,
+        qop: &str,
+        method: &str,
+        uri: &str,
+        body: &[u8],
+        more: &str,
+    ) -> String {
         let tail = if qop == "auth-int" { format!(":{}", digest_of(algorithm, &[body])) } else { String::new() };
         let ha2 = digest_of(algorithm, &[format!("{method}:{uri}{tail}").as_bytes()]);
         let response = digest_of(algorithm, &[format!("{ha1}:{nonce}:{nc:08x}:xyz:{qop}:{ha2}").as_bytes()]);
@@ -114,7 +127,10 @@ fn the_responses_of_the_rfcs_are_right() {
             _ => DigestAlgorithm::Sha512_256,
         };
         let case = Case::new(algorithm, field("realm"), field("username"), field("password"));
-        let names = [format!("username=\"{}\"", field("username")), format!("username=\"{}\", userhash=true", field("userhash"))];
+        let names = [
+            format!("username=\"{}\"", field("username")),
+            format!("username=\"{}\", userhash=true", field("userhash")),
+        ];
         for name in names.iter().filter(|name| !name.contains("\"\"")) {
             let with = |response: &str| {
                 format!(
@@ -128,9 +144,17 @@ fn the_responses_of_the_rfcs_are_right() {
                     field("nc")
                 )
             };
-            assert_eq!(case.attempt(&with(field("response")), field("method"), field("uri"), None), Err(Reason::StaleNonce), "{}", field("id"));
+            assert_eq!(
+                case.attempt(&with(field("response")), field("method"), field("uri"), None),
+                Err(Reason::StaleNonce),
+                "{}",
+                field("id")
+            );
             if !field("rfc_printed_response").is_empty() {
-                assert_eq!(case.attempt(&with(field("rfc_printed_response")), field("method"), field("uri"), None), Err(Reason::WrongPassword));
+                assert_eq!(
+                    case.attempt(&with(field("rfc_printed_response")), field("method"), field("uri"), None),
+                    Err(Reason::WrongPassword)
+                );
             }
         }
     }
@@ -142,13 +166,27 @@ fn a_response_is_good_for_one_request_and_nothing_else() {
     let case = Case::new(algorithm, "r", "ana", "secret");
     let ha1 = digest_of(algorithm, &[b"ana:r:secret"]);
     let nonce = nonce::make(&case.digest.nonce_key, NOW).unwrap();
-    let good = |nc, qop: &str, body: &[u8]| case.credential(algorithm, &ha1, &nonce, nc, qop, "POST", "/a?b=c", body, "username=\"ana\"");
+    let good = |nc, qop: &str, body: &[u8]| {
+        case.credential(algorithm, &ha1, &nonce, nc, qop, "POST", "/a?b=c", body, "username=\"ana\"")
+    };
     assert_eq!(case.attempt(&good(1, "auth", b""), "POST", "/a?b=c", None), Ok(()));
     assert_eq!(case.attempt(&good(1, "auth", b""), "POST", "/a?b=c", None), Err(Reason::ReplayedNonce));
-    assert_eq!(case.attempt(&good(2, "auth", b""), "POST", "/a?b=d", None), Err(Reason::MalformedCredential), "another target");
-    assert_eq!(case.attempt(&good(2, "auth", b""), "PUT", "/a?b=c", None), Err(Reason::WrongPassword), "another method");
+    assert_eq!(
+        case.attempt(&good(2, "auth", b""), "POST", "/a?b=d", None),
+        Err(Reason::MalformedCredential),
+        "another target"
+    );
+    assert_eq!(
+        case.attempt(&good(2, "auth", b""), "PUT", "/a?b=c", None),
+        Err(Reason::WrongPassword),
+        "another method"
+    );
     assert_eq!(case.attempt(&good(3, "auth-int", b"body"), "POST", "/a?b=c", Some(b"body")), Ok(()));
-    assert_eq!(case.attempt(&good(4, "auth-int", b"body"), "POST", "/a?b=c", Some(b"bodY")), Err(Reason::WrongPassword), "another body");
+    assert_eq!(
+        case.attempt(&good(4, "auth-int", b"body"), "POST", "/a?b=c", Some(b"bodY")),
+        Err(Reason::WrongPassword),
+        "another body"
+    );
     assert!(case.digest.wants_body(&good(4, "auth-int", b"")) && !case.digest.wants_body(&good(4, "auth", b"")));
     let old = nonce::make(&case.digest.nonce_key, Timestamp(NOW.0 - 60_000)).unwrap();
     let late = case.credential(algorithm, &ha1, &old, 1, "auth", "GET", "/", b"", "username=\"ana\"");
@@ -162,7 +200,16 @@ fn a_response_is_good_for_one_request_and_nothing_else() {
 #[test]
 fn what_is_not_a_list_of_parameters_is_refused() {
     let case = Case::new(DigestAlgorithm::Sha256, "r", "ana", "secret");
-    for text in ["", "=", "username", "username=\"ana", "username=\"ana\" realm=\"r\"", "username=\"a\", username=\"b\"", "username*=latin1''a", "a=b, c"] {
+    for text in [
+        "",
+        "=",
+        "username",
+        "username=\"ana",
+        "username=\"ana\" realm=\"r\"",
+        "username=\"a\", username=\"b\"",
+        "username*=latin1''a",
+        "a=b, c",
+    ] {
         assert_eq!(case.attempt(text, "GET", "/", None), Err(Reason::MalformedCredential), "{text}");
     }
 }

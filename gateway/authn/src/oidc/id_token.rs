@@ -36,11 +36,17 @@ pub struct Expected<'a> {
 
 impl Provider {
     /// The claims of a token of this provider for our client, whatever it is for.
-    pub(super) async fn verify(&self, token: &str, types: &[String], now: Timestamp) -> Result<Verified, ProviderError> {
+    pub(super) async fn verify(
+        &self,
+        token: &str,
+        types: &[String],
+        now: Timestamp,
+    ) -> Result<Verified, ProviderError> {
         let untrusted = |error: TokenError| ProviderError::untrusted(format!("{}: {error}", error.reason()));
         let audiences = std::slice::from_ref(&self.oidc.client_id);
         let skew = Skew::from_seconds(SKEW_SECONDS);
-        let expected = Expectations { issuer: &self.oidc.issuer, audiences, algorithms: &self.oidc.algorithms, types, skew };
+        let expected =
+            Expectations { issuer: &self.oidc.issuer, audiences, algorithms: &self.oidc.algorithms, types, skew };
         let attempt = || -> Result<Option<Verified>, ProviderError> {
             let Some(keys) = self.keys.load() else { return Ok(None) };
             match Unverified::parse(token).and_then(|token| token.verify(&keys, &expected, now)) {
@@ -56,7 +62,9 @@ impl Provider {
         self.keys.refetch(now).await;
         match attempt()? {
             Some(verified) => Ok(verified),
-            None if self.keys.is_loaded() => Err(ProviderError::untrusted("UnknownKey: the provider publishes no key that fits the token")),
+            None if self.keys.is_loaded() => {
+                Err(ProviderError::untrusted("UnknownKey: the provider publishes no key that fits the token"))
+            }
             None => Err(ProviderError::unavailable(format!("no keys of `{}` yet", self.oidc.issuer))),
         }
     }
@@ -86,7 +94,8 @@ fn check(
     let untrusted = |why: &str| Err(ProviderError::untrusted(why));
     let members = claims.members();
     let seconds = |name: &str| members.get(name).and_then(Value::as_u64);
-    let subject = claims.text("sub").filter(|sub| !sub.is_empty() && sub.len() <= 255 && !sub.chars().any(char::is_control));
+    let subject =
+        claims.text("sub").filter(|sub| !sub.is_empty() && sub.len() <= 255 && !sub.chars().any(char::is_control));
     let Some(subject) = subject else { return untrusted("the id token has no usable `sub`") };
     if expected.subject.is_some_and(|known| known != subject) {
         return untrusted("the id token speaks of another person");
@@ -116,10 +125,16 @@ fn check(
     if let Some(StepUp { acr, max_age_seconds }) = expected.step_up {
         let weak = |why: String| Err(ProviderError { reason: Reason::StepUpRequired, detail: why });
         if !acr.is_empty() && !claims.text("acr").is_some_and(|found| acr.iter().any(|wanted| wanted == found)) {
-            return weak(format!("`acr` is {:?}, and the policy wants one of {}", claims.text("acr").unwrap_or_default(), acr.join(", ")));
+            return weak(format!(
+                "`acr` is {:?}, and the policy wants one of {}",
+                claims.text("acr").unwrap_or_default(),
+                acr.join(", ")
+            ));
         }
         if let Some(max_age) = max_age_seconds {
-            let Some(proved) = proved else { return untrusted("the provider does not say when the person proved themselves (`auth_time`)") };
+            let Some(proved) = proved else {
+                return untrusted("the provider does not say when the person proved themselves (`auth_time`)");
+            };
             if now.seconds() > proved.saturating_add(*max_age).saturating_add(SKEW_SECONDS) {
                 return weak(format!("the person proved themselves {} s ago", now.seconds().saturating_sub(proved)));
             }
@@ -150,21 +165,29 @@ mod tests {
     fn claims(change: Value) -> Claims {
         let mut claims = json!({"sub": "ana", "aud": "me", "iat": 1_700_000_000u64, "nonce": "n", "auth_time": 1_699_999_000u64, "acr": "gold"});
         for (name, value) in change.as_object().unwrap() {
-            if value.is_null() { drop(claims.as_object_mut().unwrap().remove(name)) } else { claims[name] = value.clone() }
+            if value.is_null() {
+                drop(claims.as_object_mut().unwrap().remove(name))
+            } else {
+                claims[name] = value.clone()
+            }
         }
         Claims::new(claims.as_object().unwrap().clone())
     }
 
     fn refused(change: Value, expected: Expected<'_>) -> Option<(Reason, String)> {
         let access = Redacted::new("token".to_owned());
-        check(&claims(change), Algorithm::RS256, "me", Some(&access), &expected, NOW).err().map(|error| (error.reason, error.detail))
+        check(&claims(change), Algorithm::RS256, "me", Some(&access), &expected, NOW)
+            .err()
+            .map(|error| (error.reason, error.detail))
     }
 
     #[test]
     fn each_check_refuses_by_its_name() {
         let usual = Expected { nonce: Some("n"), ..Expected::default() };
         let half = to_base64url(&digest(&SHA256, b"token").as_ref()[..16]);
-        for good in [json!({}), json!({"azp": "me"}), json!({"aud": ["me", "you"], "azp": "me"}), json!({"at_hash": half})] {
+        for good in
+            [json!({}), json!({"azp": "me"}), json!({"aud": ["me", "you"], "azp": "me"}), json!({"at_hash": half})]
+        {
             assert_eq!(refused(good.clone(), usual), None, "{good}");
         }
         for (change, why) in [

@@ -27,15 +27,25 @@ pub struct LogoutToken {
 
 impl Provider {
     /// Where a browser is sent to sign out there; `None` where the provider has no such place.
-    pub async fn end_session_url(&self, tokens: &Tokens, back: &str, state: &str, now: Timestamp) -> Result<Option<String>, ProviderError> {
+    pub async fn end_session_url(
+        &self,
+        tokens: &Tokens,
+        back: &str,
+        state: &str,
+        now: Timestamp,
+    ) -> Result<Option<String>, ProviderError> {
         let Some(endpoint) = self.metadata(now).await?.end_session.clone() else { return Ok(None) };
-        let mut url = Url::parse(&endpoint).map_err(|_| ProviderError::unavailable("the end session endpoint is not a URL"))?;
+        let mut url =
+            Url::parse(&endpoint).map_err(|_| ProviderError::unavailable("the end session endpoint is not a URL"))?;
         {
             let mut query = url.query_pairs_mut();
             if let Some(hint) = tokens.id_token.as_ref().filter(|token| token.reveal().len() <= MAX_HINT) {
                 query.append_pair("id_token_hint", hint.reveal());
             }
-            query.append_pair("client_id", &self.oidc.client_id).append_pair("post_logout_redirect_uri", back).append_pair("state", state);
+            query
+                .append_pair("client_id", &self.oidc.client_id)
+                .append_pair("post_logout_redirect_uri", back)
+                .append_pair("state", state);
         }
         Ok(Some(url.into()))
     }
@@ -61,11 +71,14 @@ impl Provider {
         if !claims.members().get("events").and_then(|events| events.get(EVENT)).is_some_and(Value::is_object) {
             return untrusted("the logout token has no event that ends sessions");
         }
-        let Some(issued) = claims.members().get("iat").and_then(Value::as_u64) else { return untrusted("the logout token has no `iat`") };
+        let Some(issued) = claims.members().get("iat").and_then(Value::as_u64) else {
+            return untrusted("the logout token has no `iat`");
+        };
         if now.seconds() > issued.saturating_add(MAX_AGE_SECONDS) {
             return untrusted("the logout token is too old");
         }
-        let text = |name: &str| claims.text(name).filter(|text| !text.is_empty() && text.len() <= 255).map(str::to_owned);
+        let text =
+            |name: &str| claims.text(name).filter(|text| !text.is_empty() && text.len() <= 255).map(str::to_owned);
         let Some(id) = text("jti") else { return untrusted("the logout token has no `jti`") };
         let (subject, sid) = (text("sub"), text("sid"));
         if subject.is_none() && sid.is_none() {

@@ -49,14 +49,26 @@ impl Provider {
         let document = match &self.oidc.discovery {
             None => Map::new(),
             Some(url) => {
-                let question = Question { endpoint: url.clone(), authorization: Authorization::Nothing, form: None, expected: 200, patience: Patience::Short };
-                let text = self.outside.ask(question).await.map_err(|why| ProviderError::unavailable(why.to_string()))?;
+                let question = Question {
+                    endpoint: url.clone(),
+                    authorization: Authorization::Nothing,
+                    form: None,
+                    expected: 200,
+                    patience: Patience::Short,
+                };
+                let text =
+                    self.outside.ask(question).await.map_err(|why| ProviderError::unavailable(why.to_string()))?;
                 let Ok(Value::Object(document)) = parse_strict(&text) else {
-                    return Err(ProviderError::unavailable(format!("{url} is not a JSON object that names each member once")));
+                    return Err(ProviderError::unavailable(format!(
+                        "{url} is not a JSON object that names each member once"
+                    )));
                 };
                 // Discovery §4.3: a document that speaks of another issuer leads its clients there.
                 if document.get("issuer").and_then(Value::as_str) != Some(&self.oidc.issuer) {
-                    return Err(ProviderError::untrusted(format!("{url} does not speak of the issuer `{}`", self.oidc.issuer)));
+                    return Err(ProviderError::untrusted(format!(
+                        "{url} does not speak of the issuer `{}`",
+                        self.oidc.issuer
+                    )));
                 }
                 document
             }
@@ -65,16 +77,26 @@ impl Provider {
     }
 
     fn endpoints(&self, document: &Map<String, Value>, now: Timestamp) -> Result<Metadata, ProviderError> {
-        let ProviderEndpoints { authorization, token, userinfo, end_session, pushed_authorization } = &self.oidc.endpoints;
+        let ProviderEndpoints { authorization, token, userinfo, end_session, pushed_authorization } =
+            &self.oidc.endpoints;
         let find = |written: &Option<String>, name: &str| -> Result<Option<String>, ProviderError> {
-            let Some(found) = written.clone().or_else(|| document.get(name).and_then(Value::as_str).map(str::to_owned)) else { return Ok(None) };
+            let Some(found) = written.clone().or_else(|| document.get(name).and_then(Value::as_str).map(str::to_owned))
+            else {
+                return Ok(None);
+            };
             // Browsers are sent there: nothing but a web address.
-            let is_web = Url::parse(&found).is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.fragment().is_none());
-            if is_web { Ok(Some(found)) } else { Err(ProviderError::untrusted(format!("`{name}` of the provider is not a web address"))) }
+            let is_web = Url::parse(&found)
+                .is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.fragment().is_none());
+            if is_web {
+                Ok(Some(found))
+            } else {
+                Err(ProviderError::untrusted(format!("`{name}` of the provider is not a web address")))
+            }
         };
         let missing = |name: &str| ProviderError::unavailable(format!("the provider names no `{name}`"));
         Ok(Metadata {
-            authorization: find(authorization, "authorization_endpoint")?.ok_or_else(|| missing("authorization_endpoint"))?,
+            authorization: find(authorization, "authorization_endpoint")?
+                .ok_or_else(|| missing("authorization_endpoint"))?,
             token: find(token, "token_endpoint")?.ok_or_else(|| missing("token_endpoint"))?,
             userinfo: find(userinfo, "userinfo_endpoint")?.filter(|_| self.oidc.userinfo),
             end_session: find(end_session, "end_session_endpoint")?,

@@ -85,12 +85,25 @@ impl Provider {
             ProviderAuthentication::Certificate => ClientProof::Certificate,
             ProviderAuthentication::Assertion { key, algorithm } => {
                 let text = secret_text(key, armory.secrets)?;
-                let jwk: Jwk = private_key(text.reveal()).ok_or_else(|| format!("the secret `{}` is not a private key", key.0))?;
-                ClientProof::Assertion(Box::new(SigningKey::from_jwk(&jwk, *algorithm).map_err(|error| format!("the secret `{}`: {error}", key.0))?))
+                let jwk: Jwk =
+                    private_key(text.reveal()).ok_or_else(|| format!("the secret `{}` is not a private key", key.0))?;
+                ClientProof::Assertion(Box::new(
+                    SigningKey::from_jwk(&jwk, *algorithm)
+                        .map_err(|error| format!("the secret `{}`: {error}", key.0))?,
+                ))
             }
         };
-        let keys = armory.keys(&oidc.keys, &oidc.algorithms).map_err(|error| format!("the keys of `{}`: {error}", oidc.issuer))?;
-        Ok(Self { federation: federation.clone(), oidc: oidc.clone(), proof, keys, outside, metadata: ArcSwapOption::empty() })
+        let keys = armory
+            .keys(&oidc.keys, &oidc.algorithms)
+            .map_err(|error| format!("the keys of `{}`: {error}", oidc.issuer))?;
+        Ok(Self {
+            federation: federation.clone(),
+            oidc: oidc.clone(),
+            proof,
+            keys,
+            outside,
+            metadata: ArcSwapOption::empty(),
+        })
     }
 
     /// The Federation.
@@ -114,16 +127,29 @@ impl Provider {
     }
 
     /// A form to one of its endpoints, as our client.
-    async fn post(&self, endpoint: &str, mut form: Form, expected: u16, patience: Patience, now: Timestamp) -> Result<Vec<u8>, NoAnswer> {
+    async fn post(
+        &self,
+        endpoint: &str,
+        mut form: Form,
+        expected: u16,
+        patience: Patience,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, NoAnswer> {
         let text = |text: &str| Redacted::new(text.to_owned());
         let client_id = self.oidc.client_id.as_str();
         let mut authorization = Authorization::Nothing;
         match &self.proof {
-            ClientProof::Basic(secret) => authorization = Authorization::Basic { client_id: client_id.to_owned(), secret: secret.clone() },
-            ClientProof::Post(secret) => form.extend([("client_id".into(), text(client_id)), ("client_secret".into(), secret.clone())]),
+            ClientProof::Basic(secret) => {
+                authorization = Authorization::Basic { client_id: client_id.to_owned(), secret: secret.clone() }
+            }
+            ClientProof::Post(secret) => {
+                form.extend([("client_id".into(), text(client_id)), ("client_secret".into(), secret.clone())])
+            }
             ClientProof::Nothing | ClientProof::Certificate => form.push(("client_id".into(), text(client_id))),
             ClientProof::Assertion(key) => {
-                let assertion = self.assertion(key, now).ok_or_else(|| NoAnswer::Failed("the client assertion cannot be signed".into()))?;
+                let assertion = self
+                    .assertion(key, now)
+                    .ok_or_else(|| NoAnswer::Failed("the client assertion cannot be signed".into()))?;
                 form.extend([
                     ("client_id".into(), text(client_id)),
                     ("client_assertion_type".into(), text("urn:ietf:params:oauth:client-assertion-type:jwt-bearer")),
@@ -131,7 +157,9 @@ impl Provider {
                 ]);
             }
         }
-        self.outside.ask(Question { endpoint: endpoint.to_owned(), authorization, form: Some(form), expected, patience }).await
+        self.outside
+            .ask(Question { endpoint: endpoint.to_owned(), authorization, form: Some(form), expected, patience })
+            .await
     }
 
     /// RFC 7523 §3. The audience is the issuer alone: no other server can use it.

@@ -50,7 +50,8 @@ impl Provider {
         if let Some(seconds) = step_up.max_age_seconds {
             parameters.push(("max_age", seconds.to_string()));
         }
-        let mut url = Url::parse(&metadata.authorization).map_err(|_| ProviderError::unavailable("the authorization endpoint is not a URL"))?;
+        let mut url = Url::parse(&metadata.authorization)
+            .map_err(|_| ProviderError::unavailable("the authorization endpoint is not a URL"))?;
         url.query_pairs_mut().append_pair("client_id", &self.oidc.client_id);
         match &metadata.pushed {
             None => {
@@ -67,16 +68,29 @@ impl Provider {
     }
 
     /// RFC 9126 §2: the request goes from server to server, and the browser carries a reference to it.
-    async fn push(&self, endpoint: &str, parameters: Vec<(&'static str, String)>, now: Timestamp) -> Result<String, ProviderError> {
+    async fn push(
+        &self,
+        endpoint: &str,
+        parameters: Vec<(&'static str, String)>,
+        now: Timestamp,
+    ) -> Result<String, ProviderError> {
         let more = self.oidc.parameters.iter().map(|(name, value)| (Cow::Owned(name.clone()), value.clone()));
         let form = parameters.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).chain(more);
         // RFC 9126 §2.1: the client names itself in the request too, however it proves itself.
-        let own = matches!(self.proof, ClientProof::Basic(_)).then(|| (Cow::Borrowed("client_id"), self.oidc.client_id.clone()));
+        let own = matches!(self.proof, ClientProof::Basic(_))
+            .then(|| (Cow::Borrowed("client_id"), self.oidc.client_id.clone()));
         let form = form.chain(own).map(|(name, value)| (name, Redacted::new(value))).collect();
-        let answer = self.post(endpoint, form, 201, Patience::Short, now).await.map_err(|why| ProviderError::unavailable(why.to_string()))?;
-        let answer = parse_strict(&answer).map_err(|_| ProviderError::unavailable(format!("{endpoint} did not answer with a JSON object")))?;
-        let reference = answer.get("request_uri").and_then(Value::as_str).filter(|uri| !uri.is_empty() && uri.len() <= 512);
-        reference.map(str::to_owned).ok_or_else(|| ProviderError::unavailable(format!("{endpoint} gave no `request_uri`")))
+        let answer = self
+            .post(endpoint, form, 201, Patience::Short, now)
+            .await
+            .map_err(|why| ProviderError::unavailable(why.to_string()))?;
+        let answer = parse_strict(&answer)
+            .map_err(|_| ProviderError::unavailable(format!("{endpoint} did not answer with a JSON object")))?;
+        let reference =
+            answer.get("request_uri").and_then(Value::as_str).filter(|uri| !uri.is_empty() && uri.len() <= 512);
+        reference
+            .map(str::to_owned)
+            .ok_or_else(|| ProviderError::unavailable(format!("{endpoint} gave no `request_uri`")))
     }
 
     /// Whether an answer that says it is of `named` is one of this provider (RFC 9207 §2.4).

@@ -30,10 +30,23 @@ struct Answered {
 
 impl Provider {
     /// Redeems the code of a sign-in.
-    pub async fn redeem(&self, code: &str, redirect_uri: &str, verifier: &str, expected: &Expected<'_>, now: Timestamp) -> Result<SignedIn, ProviderError> {
-        let form = form(&[("grant_type", "authorization_code"), ("code", code), ("redirect_uri", redirect_uri), ("code_verifier", verifier)]);
+    pub async fn redeem(
+        &self,
+        code: &str,
+        redirect_uri: &str,
+        verifier: &str,
+        expected: &Expected<'_>,
+        now: Timestamp,
+    ) -> Result<SignedIn, ProviderError> {
+        let form = form(&[
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", redirect_uri),
+            ("code_verifier", verifier),
+        ]);
         let Answered { tokens, refresh_at } = self.tokens(form, now).await?;
-        let id_token = tokens.id_token.as_ref().ok_or_else(|| ProviderError::untrusted("the provider gave no id token"))?;
+        let id_token =
+            tokens.id_token.as_ref().ok_or_else(|| ProviderError::untrusted("the provider gave no id token"))?;
         let mut person = self.check_id_token(id_token.reveal(), tokens.access.as_ref(), expected, now).await?;
         self.complete(&mut person, tokens.access.as_ref(), now).await?;
         Ok(SignedIn { person, tokens, refresh_at })
@@ -64,13 +77,20 @@ impl Provider {
         let answer = match self.post(endpoint, form, 200, Patience::Long, now).await {
             Ok(answer) => answer,
             // 401 is about our own client, and 429 about how often we ask.
-            Err(why @ NoAnswer::Refused { status: 400 | 403, .. }) => return Err(ProviderError::refused(why.to_string())),
+            Err(why @ NoAnswer::Refused { status: 400 | 403, .. }) => {
+                return Err(ProviderError::refused(why.to_string()));
+            }
             Err(why) => return Err(ProviderError::unavailable(why.to_string())),
         };
         let unusable = |why: &str| ProviderError::untrusted(format!("the answer of {endpoint} is not usable: {why}"));
-        let answer = parse_strict(&answer).map_err(|_| unusable("it is not a JSON object that names each member once"))?;
-        let text =
-            |name: &str| answer.get(name).and_then(Value::as_str).filter(|text| !text.is_empty() && text.bytes().all(|byte| (0x21..0x7f).contains(&byte)));
+        let answer =
+            parse_strict(&answer).map_err(|_| unusable("it is not a JSON object that names each member once"))?;
+        let text = |name: &str| {
+            answer
+                .get(name)
+                .and_then(Value::as_str)
+                .filter(|text| !text.is_empty() && text.bytes().all(|byte| (0x21..0x7f).contains(&byte)))
+        };
         if !answer.get("token_type").and_then(Value::as_str).is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
             return Err(unusable("`token_type` is not Bearer"));
         }
@@ -87,7 +107,12 @@ impl Provider {
     }
 
     /// Adds what the userinfo endpoint says, and takes away what is not to be believed.
-    async fn complete(&self, person: &mut Person, access: Option<&Redacted<String>>, now: Timestamp) -> Result<(), ProviderError> {
+    async fn complete(
+        &self,
+        person: &mut Person,
+        access: Option<&Redacted<String>>,
+        now: Timestamp,
+    ) -> Result<(), ProviderError> {
         if let (Some(endpoint), Some(access)) = (&self.metadata(now).await?.userinfo, access) {
             let more = self.userinfo(endpoint, access, &person.subject).await?;
             let mut claims = more;
@@ -106,12 +131,25 @@ impl Provider {
         Ok(())
     }
 
-    async fn userinfo(&self, endpoint: &str, access: &Redacted<String>, subject: &str) -> Result<Map<String, Value>, ProviderError> {
+    async fn userinfo(
+        &self,
+        endpoint: &str,
+        access: &Redacted<String>,
+        subject: &str,
+    ) -> Result<Map<String, Value>, ProviderError> {
         let authorization = Authorization::Bearer(access.clone());
-        let question = Question { endpoint: endpoint.to_owned(), authorization, form: None, expected: 200, patience: Patience::Short };
+        let question = Question {
+            endpoint: endpoint.to_owned(),
+            authorization,
+            form: None,
+            expected: 200,
+            patience: Patience::Short,
+        };
         let answer = self.outside.ask(question).await.map_err(|why| ProviderError::unavailable(why.to_string()))?;
         let Ok(Value::Object(members)) = parse_strict(&answer) else {
-            return Err(ProviderError::untrusted(format!("the answer of {endpoint} is not a JSON object that names each member once")));
+            return Err(ProviderError::untrusted(format!(
+                "the answer of {endpoint} is not a JSON object that names each member once"
+            )));
         };
         // OpenID Connect Core §5.3.2: without this, one person's token could bring another one's claims.
         if members.get("sub").and_then(Value::as_str) != Some(subject) {

@@ -13,7 +13,11 @@ const SKEW_SECONDS: u64 = 30;
 const DOCUMENT: &str = "/.well-known/openid-configuration";
 
 /// Checks a provider; the error is that it could not be reached at all.
-pub(super) async fn probe(probe: &Probe, client: &reqwest::Client, report: &mut Report) -> anyhow::Result<Option<String>> {
+pub(super) async fn probe(
+    probe: &Probe,
+    client: &reqwest::Client,
+    report: &mut Report,
+) -> anyhow::Result<Option<String>> {
     let asked = probe.url.strip_suffix(DOCUMENT).unwrap_or(&probe.url);
     let url = format!("{}{DOCUMENT}", asked.trim_end_matches('/'));
     let found = get(client, &url).await.with_context(|| url.clone())?;
@@ -21,7 +25,11 @@ pub(super) async fn probe(probe: &Probe, client: &reqwest::Client, report: &mut 
         report.notable("transport", "plain http: gateways take that from Services of their own cluster only");
     }
     if found.status != 200 {
-        report.failed("discovery", &format!("{url} answers {}", found.status), "give the issuer exactly as the provider's tokens have it");
+        report.failed(
+            "discovery",
+            &format!("{url} answers {}", found.status),
+            "give the issuer exactly as the provider's tokens have it",
+        );
         return Ok(None);
     }
     let Ok(Value::Object(document)) = parse_strict(&found.body) else {
@@ -33,7 +41,9 @@ pub(super) async fn probe(probe: &Probe, client: &reqwest::Client, report: &mut 
         return Ok(None);
     };
     let text = |name: &str| document.get(name).and_then(Value::as_str);
-    let list = |name: &str| -> Vec<&str> { document.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect() };
+    let list = |name: &str| -> Vec<&str> {
+        document.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+    };
     let issuer = text("issuer").unwrap_or_default();
     if issuer != asked && issuer.trim_end_matches('/') != asked.trim_end_matches('/') {
         report.failed(
@@ -48,16 +58,27 @@ pub(super) async fn probe(probe: &Probe, client: &reqwest::Client, report: &mut 
     let mut complete = true;
     for name in ["authorization_endpoint", "token_endpoint", "jwks_uri"] {
         if text(name).is_none() {
-            report.failed("endpoints", &format!("there is no `{name}`"), "write it into `oidc.client.endpoints`, or ask the provider's administrator");
+            report.failed(
+                "endpoints",
+                &format!("there is no `{name}`"),
+                "write it into `oidc.client.endpoints`, or ask the provider's administrator",
+            );
             complete = false;
         }
     }
     if !complete {
         return Ok(None);
     }
-    let optional = [("userinfo_endpoint", "userinfo"), ("end_session_endpoint", "sign-out"), ("pushed_authorization_request_endpoint", "pushed requests")];
+    let optional = [
+        ("userinfo_endpoint", "userinfo"),
+        ("end_session_endpoint", "sign-out"),
+        ("pushed_authorization_request_endpoint", "pushed requests"),
+    ];
     let has: Vec<&str> = optional.iter().filter(|(name, _)| text(name).is_some()).map(|(_, what)| *what).collect();
-    report.good("endpoints", format!("authorization, token, keys{}{}", if has.is_empty() { "" } else { ", " }, has.join(", ")));
+    report.good(
+        "endpoints",
+        format!("authorization, token, keys{}{}", if has.is_empty() { "" } else { ", " }, has.join(", ")),
+    );
     let algorithms = check_algorithms(&list("id_token_signing_alg_values_supported"), report);
     check_keys(client, text("jwks_uri").unwrap_or_default(), &algorithms, report).await;
     if list("code_challenge_methods_supported").contains(&"S256") {
@@ -66,16 +87,33 @@ pub(super) async fn probe(probe: &Probe, client: &reqwest::Client, report: &mut 
         report.notable("PKCE", "the document does not offer S256; it is sent all the same, and ignored by a provider that does not know it");
     }
     let methods = list("token_endpoint_auth_methods_supported");
-    report.good("client proof", if methods.is_empty() { "client_secret_basic (the default)".into() } else { methods.join(", ") });
+    report.good(
+        "client proof",
+        if methods.is_empty() { "client_secret_basic (the default)".into() } else { methods.join(", ") },
+    );
     let names_itself = document.get("authorization_response_iss_parameter_supported") == Some(&Value::Bool(true));
-    report.good("mix-up", if names_itself { "the provider names itself in its answers (RFC 9207)" } else { "each provider has a redirect URI of its own" });
+    report.good(
+        "mix-up",
+        if names_itself {
+            "the provider names itself in its answers (RFC 9207)"
+        } else {
+            "each provider has a redirect URI of its own"
+        },
+    );
     let back = document.get("backchannel_logout_supported") == Some(&Value::Bool(true));
     let front = document.get("frontchannel_logout_supported") == Some(&Value::Bool(true));
     match (back, front) {
-        (false, false) => report.notable("logout", "the provider cannot end sessions here; `endedSessions` of the Federation can"),
+        (false, false) => {
+            report.notable("logout", "the provider cannot end sessions here; `endedSessions` of the Federation can")
+        }
         (back, front) => report.good(
             "logout",
-            [(back, "back-channel"), (front, "front-channel")].iter().filter(|(has, _)| *has).map(|(_, what)| *what).collect::<Vec<_>>().join(", "),
+            [(back, "back-channel"), (front, "front-channel")]
+                .iter()
+                .filter(|(has, _)| *has)
+                .map(|(_, what)| *what)
+                .collect::<Vec<_>>()
+                .join(", "),
         ),
     }
     check_redirect_uri(probe, client, text("authorization_endpoint").unwrap_or_default(), report).await;
@@ -84,11 +122,14 @@ pub(super) async fn probe(probe: &Probe, client: &reqwest::Client, report: &mut 
 
 /// By the `Date` of the answer: tokens are judged by the gateway's clock.
 fn check_clock(date: Option<&str>, report: &mut Report) {
-    let Some(there) = date.and_then(http_date) else { return report.notable("clock", "the answer has no `Date`, so clocks cannot be compared") };
+    let Some(there) = date.and_then(http_date) else {
+        return report.notable("clock", "the answer has no `Date`, so clocks cannot be compared");
+    };
     let apart = Timestamp::now().seconds().abs_diff(there);
     match apart {
         0..=5 => report.good("clock", "the same as here"),
-        6..=SKEW_SECONDS => report.notable("clock", format!("{apart} s apart from here; more than {SKEW_SECONDS} s would refuse tokens")),
+        6..=SKEW_SECONDS => report
+            .notable("clock", format!("{apart} s apart from here; more than {SKEW_SECONDS} s would refuse tokens")),
         _ => report.failed(
             "clock",
             &format!("{apart} s apart from here"),
@@ -107,10 +148,14 @@ fn http_date(text: &str) -> Option<u64> {
 }
 
 fn check_algorithms(offered: &[&str], report: &mut Report) -> Vec<Algorithm> {
-    let known: Vec<Algorithm> = offered.iter().filter_map(|name| Algorithm::ALL.iter().copied().find(|known| known.name() == *name)).collect();
+    let known: Vec<Algorithm> =
+        offered.iter().filter_map(|name| Algorithm::ALL.iter().copied().find(|known| known.name() == *name)).collect();
     let usable: Vec<Algorithm> = known.into_iter().filter(|algorithm| !algorithm.is_symmetric()).collect();
     if usable.is_empty() {
-        let found = format!("id tokens are signed with {}", if offered.is_empty() { "nothing that the document names".into() } else { offered.join(", ") });
+        let found = format!(
+            "id tokens are signed with {}",
+            if offered.is_empty() { "nothing that the document names".into() } else { offered.join(", ") }
+        );
         report.failed("algorithms", &found, "let the provider sign with RS256, ES256 or another asymmetric algorithm");
     } else {
         report.good("algorithms", usable.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>().join(", "));
@@ -137,7 +182,11 @@ async fn check_redirect_uri(probe: &Probe, client: &reqwest::Client, endpoint: &
         return report.notable("redirect URI", "not checked: give `--client-id` and `--redirect-uri`");
     };
     let Ok(mut url) = reqwest::Url::parse(endpoint) else {
-        return report.failed("redirect URI", "the authorization endpoint is not a URL", "ask the provider's administrator");
+        return report.failed(
+            "redirect URI",
+            "the authorization endpoint is not a URL",
+            "ask the provider's administrator",
+        );
     };
     // The challenge is that of RFC 7636 appendix B; no code is redeemed.
     url.query_pairs_mut().extend_pairs([
@@ -153,12 +202,22 @@ async fn check_redirect_uri(probe: &Probe, client: &reqwest::Client, endpoint: &
     ]);
     match get(client, url.as_str()).await {
         Ok(found) if found.location.as_deref().is_some_and(|to| to.starts_with(redirect_uri.as_str())) => {
-            let error = found.location.as_deref().and_then(|to| to.split(['?', '&', '#']).find_map(|pair| pair.strip_prefix("error="))).unwrap_or("nothing");
+            let error = found
+                .location
+                .as_deref()
+                .and_then(|to| to.split(['?', '&', '#']).find_map(|pair| pair.strip_prefix("error=")))
+                .unwrap_or("nothing");
             match error {
-                "login_required" | "interaction_required" | "consent_required" | "account_selection_required" | "nothing" => {
-                    report.good("redirect URI", "known to the provider")
-                }
-                other => report.failed("redirect URI", &format!("the provider answers there with `{other}`"), "read the client's settings at the provider"),
+                "login_required"
+                | "interaction_required"
+                | "consent_required"
+                | "account_selection_required"
+                | "nothing" => report.good("redirect URI", "known to the provider"),
+                other => report.failed(
+                    "redirect URI",
+                    &format!("the provider answers there with `{other}`"),
+                    "read the client's settings at the provider",
+                ),
             }
         }
         Ok(found) => report.failed(
@@ -174,8 +233,13 @@ fn federation(probe: &Probe, issuer: &str, algorithms: &[Algorithm]) -> String {
     let client_id = probe.client_id.as_deref().unwrap_or("CLIENT-ID");
     // The usual ones need no line.
     let usual = [Algorithm::RS256, Algorithm::ES256];
-    let needed = if algorithms.iter().any(|algorithm| usual.contains(algorithm)) { Vec::new() } else { algorithms.iter().map(|a| a.name()).collect() };
-    let algorithms = if needed.is_empty() { String::new() } else { format!("    algorithms: [{}]\n", needed.join(", ")) };
+    let needed = if algorithms.iter().any(|algorithm| usual.contains(algorithm)) {
+        Vec::new()
+    } else {
+        algorithms.iter().map(|a| a.name()).collect()
+    };
+    let algorithms =
+        if needed.is_empty() { String::new() } else { format!("    algorithms: [{}]\n", needed.join(", ")) };
     format!(
         "apiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata:\n  name: {name}\nspec:\n  oidc:\n    issuer: {issuer}\n{algorithms}    client:\n      clientId: {client_id}\n      authentication:\n        clientSecretBasic: {{name: {name}-client}}   # a Secret with the key clientSecret\n",
         name = probe.name,

@@ -24,7 +24,11 @@ pub(super) fn probe(probe: &Probe, found: &Document, report: &mut Report) -> Opt
         (Some(wanted), _) => wanted.clone(),
         (None, [only]) => (*only).to_owned(),
         (None, several) => {
-            report.failed("entity", &format!("the document describes {} providers: {}", several.len(), several.join(", ")), "choose one with `--entity-id`");
+            report.failed(
+                "entity",
+                &format!("the document describes {} providers: {}", several.len(), several.join(", ")),
+                "choose one with `--entity-id`",
+            );
             return None;
         }
     };
@@ -36,7 +40,12 @@ pub(super) fn probe(probe: &Probe, found: &Document, report: &mut Report) -> Opt
         Ok(provider) => {
             report.good("entity", &entity_id);
             let bindings = |redirect: bool, post: bool| {
-                [(redirect, "redirect"), (post, "form")].iter().filter(|(has, _)| *has).map(|(_, what)| *what).collect::<Vec<_>>().join(", ")
+                [(redirect, "redirect"), (post, "form")]
+                    .iter()
+                    .filter(|(has, _)| *has)
+                    .map(|(_, what)| *what)
+                    .collect::<Vec<_>>()
+                    .join(", ")
             };
             report.good("sign-in", bindings(provider.sign_on.redirect.is_some(), provider.sign_on.post.is_some()));
             match bindings(provider.logout.redirect.is_some(), provider.logout.post.is_some()).as_str() {

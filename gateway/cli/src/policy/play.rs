@@ -43,13 +43,26 @@ impl Stage {
         let key = SigningKey::generate(Algorithm::ES256, "policy-test")?;
         let mut plan = compiled.plan;
         replace(&mut plan, &key, upstream);
-        let audit = std::env::temp_dir().join(format!("idm-policy-test-{}-{:x}", std::process::id(), idm_gateway::random_seed()));
-        let options = AuditOptions { dir: audit.clone(), on_full: idm_audit::OnFull::Refuse, max_bytes: 256 << 20, elasticsearch: None };
+        let audit = std::env::temp_dir().join(format!(
+            "idm-policy-test-{}-{:x}",
+            std::process::id(),
+            idm_gateway::random_seed()
+        ));
+        let options = AuditOptions {
+            dir: audit.clone(),
+            on_full: idm_audit::OnFull::Refuse,
+            max_bytes: 256 << 20,
+            elasticsearch: None,
+        };
         let mut options = serve::gateway_options("policy-test", ([127, 0, 0, 1], 0).into(), None, options, false);
         options.cores = 1;
         let gateway = Gateway::start(&options)?;
         gateway.apply(&Bundle::seal(plan.clone(), compiled.secrets, 1)).await?;
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(10))
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
         Ok(Self { gateway, audit, key, plan, world, client })
     }
 
@@ -62,8 +75,13 @@ impl Stage {
     pub(crate) async fn play(&self, test: &Test) -> anyhow::Result<Got> {
         let mut follower = Follower::at_end(&self.audit)?;
         let url = format!("http://{}{}", self.gateway.address(), test.request.path);
-        let method = test.request.method.parse().with_context(|| format!("'{}' is not a request method", test.request.method))?;
-        let mut request = self.client.request(method, url).header("host", &test.request.host).body(test.request.body.clone());
+        let method = test
+            .request
+            .method
+            .parse()
+            .with_context(|| format!("'{}' is not a request method", test.request.method))?;
+        let mut request =
+            self.client.request(method, url).header("host", &test.request.host).body(test.request.body.clone());
         for (name, value) in &test.request.headers {
             request = request.header(name, value);
         }
@@ -83,7 +101,8 @@ impl Stage {
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         };
-        let upstream = body.get("headers").and_then(Value::as_object).cloned().filter(|_| record["outcome"] == "Permitted");
+        let upstream =
+            body.get("headers").and_then(Value::as_object).cloned().filter(|_| record["outcome"] == "Permitted");
         Ok(Got { record, upstream })
     }
 
@@ -92,8 +111,11 @@ impl Stage {
         let methods = || self.plan.policies.iter().flat_map(|policy| &policy.methods);
         match (&caller.token, &caller.api_key, &caller.password) {
             (Some(TokenCaller { issuer, claims }), None, None) => {
-                let known = methods().filter_map(|method| if let MethodKind::Jwt(jwt) = &method.kind { Some(jwt) } else { None });
-                let found = known.flat_map(|jwt| jwt.issuers.iter().map(move |known| (jwt, known))).find(|(_, known)| known.issuer == *issuer);
+                let known = methods()
+                    .filter_map(|method| if let MethodKind::Jwt(jwt) = &method.kind { Some(jwt) } else { None });
+                let found = known
+                    .flat_map(|jwt| jwt.issuers.iter().map(move |known| (jwt, known)))
+                    .find(|(_, known)| known.issuer == *issuer);
                 let now = Timestamp::now().seconds();
                 let mut all = json!({"iss": issuer, "sub": "test", "iat": now, "exp": now + 300});
                 if let Some((_, known)) = found {
@@ -103,18 +125,26 @@ impl Stage {
                     members.extend(claims.clone());
                 }
                 let typ = found.and_then(|(_, known)| known.types.first().cloned()).unwrap_or_else(|| "JWT".into());
-                let token = self.key.sign_with_header(&json!({"alg": "ES256", "typ": typ, "kid": "policy-test"}), &all)?;
+                let token =
+                    self.key.sign_with_header(&json!({"alg": "ES256", "typ": typ, "kid": "policy-test"}), &all)?;
                 let sources = found.map(|(jwt, _)| jwt.sources.as_slice()).unwrap_or_default();
                 Ok(in_header(sources, &token).unwrap_or_else(|| ("authorization".into(), format!("Bearer {token}"))))
             }
             (None, Some(name), None) => {
                 let key = self.secret_of(name, "key")?;
-                let sources = methods().filter_map(|method| if let MethodKind::ApiKey(method) = &method.kind { Some(method.sources.as_slice()) } else { None });
-                Ok(sources.filter_map(|sources| in_header(sources, &key)).next().unwrap_or_else(|| ("x-api-key".into(), key.clone())))
+                let sources = methods().filter_map(|method| {
+                    if let MethodKind::ApiKey(method) = &method.kind { Some(method.sources.as_slice()) } else { None }
+                });
+                Ok(sources
+                    .filter_map(|sources| in_header(sources, &key))
+                    .next()
+                    .unwrap_or_else(|| ("x-api-key".into(), key.clone())))
             }
             (None, None, Some(name)) => {
                 let credential = self.world.credentials.iter().find(|credential| credential.meta.name == *name);
-                let username = credential.and_then(|credential| credential.spec.password.as_ref()?.username.clone()).unwrap_or_else(|| name.clone());
+                let username = credential
+                    .and_then(|credential| credential.spec.password.as_ref()?.username.clone())
+                    .unwrap_or_else(|| name.clone());
                 let pair = format!("{username}:{}", self.secret_of(name, "password")?);
                 Ok(("authorization".into(), format!("Basic {}", STANDARD.encode(pair))))
             }
@@ -123,10 +153,21 @@ impl Stage {
     }
 
     fn secret_of(&self, credential: &str, usual: &str) -> anyhow::Result<String> {
-        let credential = self.world.credentials.iter().find(|c| c.meta.name == credential).with_context(|| format!("there is no Credential '{credential}'"))?;
+        let credential = self
+            .world
+            .credentials
+            .iter()
+            .find(|c| c.meta.name == credential)
+            .with_context(|| format!("there is no Credential '{credential}'"))?;
         let reference = credential.spec.secret_ref.as_ref().context("the Credential names no Secret")?;
-        let value = self.world.secrets.get(&reference.name).and_then(|secret| secret.get(reference.key.as_deref().unwrap_or(usual)));
-        Ok(String::from_utf8(value.context("the Credential's Secret has no such key")?.reveal().clone())?.trim_end().to_owned())
+        let value = self
+            .world
+            .secrets
+            .get(&reference.name)
+            .and_then(|secret| secret.get(reference.key.as_deref().unwrap_or(usual)));
+        Ok(String::from_utf8(value.context("the Credential's Secret has no such key")?.reveal().clone())?
+            .trim_end()
+            .to_owned())
     }
 }
 
@@ -145,7 +186,9 @@ fn supply_secrets(world: &mut World) -> anyhow::Result<()> {
         let value = Redacted::new(missing.value(&state::new_api_key()?).into_bytes());
         world.secrets.insert(missing.secret.clone(), BTreeMap::from([(missing.field.clone(), value)]));
     }
-    for (policy, (name, field)) in world.policies.clone().iter().filter_map(|policy| Some((policy, signing_secret(policy)?))) {
+    for (policy, (name, field)) in
+        world.policies.clone().iter().filter_map(|policy| Some((policy, signing_secret(policy)?)))
+    {
         if world.secrets.contains_key(&name) {
             continue;
         }
@@ -175,7 +218,13 @@ fn replace(plan: &mut Plan, key: &SigningKey, upstream: std::net::SocketAddr) {
     }
     for rule in &mut plan.rules {
         if let Handler::Enforce { backends, .. } = &mut rule.handler {
-            *backends = vec![Backend { host: upstream.ip().to_string(), port: upstream.port(), protocol: BackendProtocol::Http1, weight: 1, local: true }];
+            *backends = vec![Backend {
+                host: upstream.ip().to_string(),
+                port: upstream.port(),
+                protocol: BackendProtocol::Http1,
+                weight: 1,
+                local: true,
+            }];
         }
     }
 }

@@ -105,10 +105,18 @@ impl Expect {
         check("method", self.method.as_ref(), text("/policy/method"));
         check("rule", self.rule.as_ref(), text("/policy/rule"));
         for (name, expected) in &self.upstream {
-            let header = got.upstream.as_ref().and_then(|headers| headers.get(&name.to_ascii_lowercase())).and_then(Value::as_str);
+            let header = got
+                .upstream
+                .as_ref()
+                .and_then(|headers| headers.get(&name.to_ascii_lowercase()))
+                .and_then(Value::as_str);
             let shown = |value: Option<&str>| value.map_or_else(|| "none".to_owned(), |value| format!("`{value}`"));
             if header != expected.as_deref() {
-                problems.push(format!("upstream header {name}: expected {}, got {}", shown(expected.as_deref()), shown(header)));
+                problems.push(format!(
+                    "upstream header {name}: expected {}, got {}",
+                    shown(expected.as_deref()),
+                    shown(header)
+                ));
             }
         }
         if !problems.is_empty() && !text("/detail").is_empty() && text("/detail") != "none" {

@@ -50,7 +50,10 @@ fn a_good_token_yields_its_claims() {
 fn a_token_is_refused_from_exp_plus_skew_on() {
     let case = Case::new();
     assert!(case.check(&case.token(|c| c["exp"] = json!(NOW.seconds() - 29))).is_ok());
-    assert_eq!(case.check(&case.token(|c| c["exp"] = json!(NOW.seconds() - 30))).unwrap_err(), TokenError::Expired { seconds_ago: 30 });
+    assert_eq!(
+        case.check(&case.token(|c| c["exp"] = json!(NOW.seconds() - 30))).unwrap_err(),
+        TokenError::Expired { seconds_ago: 30 }
+    );
 }
 
 #[test]
@@ -76,11 +79,15 @@ fn an_altered_token_is_refused() {
     let good = case.token(|_| {});
     let (signed, signature) = good.rsplit_once('.').unwrap();
     let (header, _) = signed.split_once('.').unwrap();
-    let other = crate::to_base64url(json!({"iss": "https://idp", "aud": "orders", "sub": "root", "exp": NOW.seconds() + 60}).to_string().as_bytes());
+    let other = crate::to_base64url(
+        json!({"iss": "https://idp", "aud": "orders", "sub": "root", "exp": NOW.seconds() + 60}).to_string().as_bytes(),
+    );
     assert_eq!(case.check(&format!("{header}.{other}.{signature}")).unwrap_err().reason(), Reason::BadSignature);
     assert_eq!(case.check(&format!("{signed}.")).unwrap_err().reason(), Reason::BadSignature);
-    let stranger =
-        SigningKey::generate(Algorithm::ES256, "k1").unwrap().sign(&json!({"iss": "https://idp", "aud": "orders", "exp": NOW.seconds() + 60})).unwrap();
+    let stranger = SigningKey::generate(Algorithm::ES256, "k1")
+        .unwrap()
+        .sign(&json!({"iss": "https://idp", "aud": "orders", "exp": NOW.seconds() + 60}))
+        .unwrap();
     assert_eq!(case.check(&stranger).unwrap_err().reason(), Reason::BadSignature);
 }
 
@@ -108,7 +115,9 @@ fn headers_that_change_the_meaning_are_refused() {
     let own = SigningKey::generate(Algorithm::ES256, "k1").unwrap();
     let jwk = own.jwks()["keys"][0].clone();
     let claims = json!({"iss": "https://idp", "aud": "orders", "exp": NOW.seconds() + 60});
-    let token = own.sign_with_header(&json!({"alg": "ES256", "kid": "k1", "jwk": jwk, "jku": "https://evil"}), &claims).unwrap();
+    let token = own
+        .sign_with_header(&json!({"alg": "ES256", "kid": "k1", "jwk": jwk, "jku": "https://evil"}), &claims)
+        .unwrap();
     assert_eq!(case.check(&token).unwrap_err().reason(), Reason::BadSignature);
 }
 
@@ -116,7 +125,9 @@ fn headers_that_change_the_meaning_are_refused() {
 fn a_pinned_type_must_be_there() {
     let case = Case { types: vec!["at+jwt".into()], ..Case::new() };
     let claims = json!({"iss": "https://idp", "aud": "orders", "exp": NOW.seconds() + 60});
-    let with = |header: Value| case.check(&case.key.sign_with_header(&header, &claims).unwrap()).map(drop).map_err(|e| e.reason());
+    let with = |header: Value| {
+        case.check(&case.key.sign_with_header(&header, &claims).unwrap()).map(drop).map_err(|e| e.reason())
+    };
     assert_eq!(with(json!({"alg": "ES256", "typ": "at+jwt"})), Ok(()));
     assert_eq!(with(json!({"alg": "ES256"})), Err(Reason::WrongTokenType));
     assert_eq!(with(json!({"alg": "ES256", "typ": "JWT"})), Err(Reason::WrongTokenType));

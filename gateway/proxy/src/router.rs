@@ -13,10 +13,23 @@ pub(crate) struct Router {
     any: Option<Table>,
 }
 
+/// The entries of one host.
 #[derive(Debug, Default)]
 struct Table {
     exact: HashMap<String, Vec<RouteEntry>>,
-    prefix: HashMap<String, Vec<RouteEntry>>,
+    /// The prefixes, one level for each segment.
+    prefixes: Node,
+    /// The number of segments of the longest prefix.
+    depth: usize,
+}
+
+/// The prefixes that begin with the same segments.
+#[derive(Debug, Default)]
+struct Node {
+    /// The entries whose prefix ends here.
+    entries: Vec<RouteEntry>,
+    /// By the next segment.
+    children: HashMap<String, Node>,
 }
 
 impl Router {
@@ -64,27 +77,43 @@ impl Table {
         for entry in entries {
             match &entry.path {
                 PathMatch::Exact(path) => table.exact.entry(path.clone()).or_default().push(entry.clone()),
-                PathMatch::Prefix(path) => table.prefix.entry(path.clone()).or_default().push(entry.clone()),
+                PathMatch::Prefix(path) => {
+                    let mut node = &mut table.prefixes;
+                    let mut depth = 0;
+                    for segment in segments(path) {
+                        node = node.children.entry(segment.to_owned()).or_default();
+                        depth += 1;
+                    }
+                    node.entries.push(entry.clone());
+                    table.depth = table.depth.max(depth);
+                }
             }
         }
         table
     }
 
+    /// The path is read once: its cost is linear in the path, and bounded by the plan's deepest prefix.
     fn find(&self, path: &str, method: &Method, headers: &HeaderMap) -> Option<usize> {
-        let fitting = |entries: &Vec<RouteEntry>| {
-            entries.iter().find(|entry| fits(entry, method, headers)).map(|entry| entry.rule)
-        };
-        if let Some(rule) = self.exact.get(path).and_then(fitting) {
+        let fitting = |entries: &[RouteEntry]| entries.iter().find(|e| fits(e, method, headers)).map(|e| e.rule);
+        if let Some(rule) = self.exact.get(path).and_then(|entries| fitting(entries)) {
             return Some(rule);
         }
-        let mut prefix = path.strip_suffix('/').unwrap_or(path);
-        loop {
-            if let Some(rule) = self.prefix.get(prefix).and_then(fitting) {
-                return Some(rule);
-            }
-            prefix = prefix.rsplit_once('/')?.0;
+        let mut node = &self.prefixes;
+        let mut found = fitting(&node.entries);
+        for segment in segments(path).take(self.depth) {
+            let Some(child) = node.children.get(segment) else { break };
+            node = child;
+            // A longer prefix wins over a shorter one.
+            found = fitting(&node.entries).or(found);
         }
+        found
     }
+}
+
+/// The segments of a path or prefix; one slash at its end says nothing.
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    path.strip_prefix('/').into_iter().flat_map(|path| path.split('/'))
 }
 
 fn fits(entry: &RouteEntry, method: &Method, headers: &HeaderMap) -> bool {
@@ -133,6 +162,16 @@ mod tests {
             (Some(1), None, Some(2), Some(2))
         );
         assert_eq!((find("example", "/x"), find("other", "/y")), (Some(3), Some(3)));
+    }
+
+    /// The number of steps does not depend on how long the path is beyond the deepest prefix.
+    #[test]
+    fn a_path_of_many_segments_is_read_no_further_than_the_deepest_prefix() {
+        let table = Table::new(&[entry(PathMatch::Prefix("/a/a".into()), None, 1)]);
+        assert_eq!(table.depth, 2);
+        let long = "/a".repeat(31_000);
+        assert_eq!(table.find(&long, &Method::GET, &HeaderMap::new()), Some(1));
+        assert_eq!(table.find(&format!("/b{long}"), &Method::GET, &HeaderMap::new()), None);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Bodies stream through; one is held only where it has to be checked before it may pass.
 
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -12,7 +11,7 @@ use hyper::body::Incoming;
 use idm_transform::{Meter, Usage};
 use idm_types::Reason;
 
-use crate::connect::{Http1, Pool};
+use crate::exchange::{AnswerBody, Written};
 use crate::pipeline::Stop;
 
 /// The largest body that is held.
@@ -64,15 +63,25 @@ impl Payload {
 /// past every check that was made on the head.
 pub(crate) enum RequestBody {
     Empty,
-    Streaming(Incoming),
+    Streaming { incoming: Incoming, written: Written },
     Held(Option<Bytes>),
+}
+
+impl RequestBody {
+    /// Tells when a body that streams was written to its end; `None` for one that goes out in one piece.
+    pub(crate) fn written(&self) -> Option<&Written> {
+        match self {
+            RequestBody::Empty | RequestBody::Held(_) => None,
+            RequestBody::Streaming { written, .. } => Some(written),
+        }
+    }
 }
 
 impl From<Payload> for RequestBody {
     fn from(payload: Payload) -> Self {
         match payload {
             Payload::Streaming(incoming) if incoming.is_end_stream() => RequestBody::Empty,
-            Payload::Streaming(incoming) => RequestBody::Streaming(incoming),
+            Payload::Streaming(incoming) => RequestBody::Streaming { incoming, written: Written::not_yet() },
             Payload::Held(bytes) if bytes.is_empty() => RequestBody::Empty,
             Payload::Held(bytes) => RequestBody::Held(Some(bytes)),
         }
@@ -84,13 +93,18 @@ impl Body for RequestBody {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let incoming = match &mut *self {
+        let (incoming, written) = match &mut *self {
             RequestBody::Empty => return Poll::Ready(None),
             RequestBody::Held(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            RequestBody::Streaming(incoming) => incoming,
+            RequestBody::Streaming { incoming, written } => (incoming, written),
         };
         loop {
-            match Pin::new(&mut *incoming).poll_frame(cx) {
+            let polled = Pin::new(&mut *incoming).poll_frame(cx);
+            // The library asks for no more once the announced length is there.
+            if matches!(polled, Poll::Ready(None)) || incoming.is_end_stream() {
+                written.complete();
+            }
+            match polled {
                 Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {}
                 other => return other,
             }
@@ -101,7 +115,7 @@ impl Body for RequestBody {
         match self {
             RequestBody::Empty => true,
             RequestBody::Held(bytes) => bytes.is_none(),
-            RequestBody::Streaming(incoming) => incoming.is_end_stream(),
+            RequestBody::Streaming { incoming, .. } => incoming.is_end_stream(),
         }
     }
 
@@ -109,7 +123,7 @@ impl Body for RequestBody {
         match self {
             RequestBody::Empty => SizeHint::with_exact(0),
             RequestBody::Held(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            RequestBody::Streaming(incoming) => incoming.size_hint(),
+            RequestBody::Streaming { incoming, .. } => incoming.size_hint(),
         }
     }
 }
@@ -119,7 +133,7 @@ pub(crate) enum ResponseBody {
     /// Our own words.
     Text(Option<Bytes>),
     /// The upstream's, with the connection that goes back to its pool when the body has ended.
-    Upstream { body: Incoming, lease: Option<Lease> },
+    Upstream(AnswerBody),
     /// The answer of a language model, counted while it passes.
     Metered(Box<Metered>),
 }
@@ -170,18 +184,6 @@ impl ResponseBody {
     }
 }
 
-/// A connection in use by one response.
-pub(crate) struct Lease {
-    pub(crate) sender: Http1,
-    pub(crate) pool: Rc<Pool>,
-}
-
-impl Lease {
-    fn end(self) {
-        self.pool.give_back(self.sender);
-    }
-}
-
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = hyper::Error;
@@ -189,13 +191,7 @@ impl Body for ResponseBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             ResponseBody::Text(text) => Poll::Ready(text.take().map(|bytes| Ok(Frame::data(bytes)))),
-            ResponseBody::Upstream { body, lease } => {
-                let polled = Pin::new(body).poll_frame(cx);
-                if let Poll::Ready(None) = polled {
-                    lease.take().into_iter().for_each(Lease::end);
-                }
-                polled
-            }
+            ResponseBody::Upstream(body) => Pin::new(body).poll_frame(cx),
             ResponseBody::Metered(metered) => {
                 let polled = Pin::new(&mut metered.body).poll_frame(cx);
                 match &polled {
@@ -215,7 +211,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             ResponseBody::Text(text) => text.is_none(),
-            ResponseBody::Upstream { body, .. } => body.is_end_stream(),
+            ResponseBody::Upstream(body) => body.is_end_stream(),
             ResponseBody::Metered(metered) => metered.body.is_end_stream(),
         }
     }
@@ -223,19 +219,8 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             ResponseBody::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            ResponseBody::Upstream { body, .. } => body.size_hint(),
+            ResponseBody::Upstream(body) => body.size_hint(),
             ResponseBody::Metered(metered) => metered.body.size_hint(),
-        }
-    }
-}
-
-impl Drop for ResponseBody {
-    fn drop(&mut self) {
-        // hyper stops polling at the announced length; a body dropped before its end takes its connection along.
-        if let ResponseBody::Upstream { body, lease } = self {
-            if body.is_end_stream() {
-                lease.take().into_iter().for_each(Lease::end);
-            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Uri, Version, header};
 use idm_plan::canonical_path;
 use idm_types::Reason;
 
@@ -12,6 +12,8 @@ use idm_types::Reason;
 pub(crate) struct Canonical {
     /// Lower case, without port and trailing dot.
     pub(crate) host: String,
+    /// The host with the port that the caller named, for the upstream's `Host`.
+    pub(crate) authority: HeaderValue,
     /// Canonical path and the query as it came.
     pub(crate) target: PathAndQuery,
 }
@@ -32,20 +34,29 @@ impl Canonical {
         headers: &HeaderMap,
         version: Version,
     ) -> Result<Self, (Reason, &'static str)> {
-        if method == http::Method::CONNECT {
-            return Err((Reason::MalformedRequest, "CONNECT is for proxies of another kind"));
+        // TRACE would show the caller what the gateway tells the upstream (RFC 9110 §9.3.8); CONNECT is for proxies of
+        // another kind.
+        if method == http::Method::CONNECT || method == http::Method::TRACE {
+            return Err((Reason::MethodNotAllowed, "TRACE and CONNECT are never forwarded"));
         }
-        let host = canonical_host(authority(uri, headers, version)?)?;
-        let given = uri.path_and_query().ok_or((Reason::AmbiguousPath, "the request has no path"))?;
-        let path = canonical_path(given.path()).map_err(|error| (Reason::AmbiguousPath, path_problem(error)))?;
+        let given = authority(uri, headers, version)?;
+        let (host, port) = canonical_host(given)?;
+        let authority = match (headers.get(header::HOST), port) {
+            // Nearly always it came in its canonical spelling, and is shared instead of made anew.
+            (Some(sent), None) if sent.as_bytes() == host.as_bytes() => sent.clone(),
+            (_, None) => header_value(&host)?,
+            (_, Some(port)) => header_value(&format!("{host}:{port}"))?,
+        };
+        let asked = uri.path_and_query().ok_or((Reason::AmbiguousPath, "the request has no path"))?;
+        let path = canonical_path(asked.path()).map_err(|error| (Reason::AmbiguousPath, path_problem(error)))?;
         let target = match path {
-            Cow::Borrowed(_) => given.clone(),
+            Cow::Borrowed(_) => asked.clone(),
             Cow::Owned(path) => {
-                let text = given.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+                let text = asked.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
                 text.parse().map_err(|_| (Reason::AmbiguousPath, "the path has no canonical form"))?
             }
         };
-        Ok(Self { host, target })
+        Ok(Self { host, authority, target })
     }
 }
 
@@ -87,22 +98,27 @@ pub(crate) fn authority<'r>(
     }
 }
 
-fn canonical_host(authority: &str) -> Result<String, (Reason, &'static str)> {
+fn header_value(text: &str) -> Result<HeaderValue, (Reason, &'static str)> {
+    HeaderValue::from_str(text).map_err(|_| (Reason::InvalidHost, "the host is malformed"))
+}
+
+/// The host in lower case without a trailing dot, and the port where one is named.
+fn canonical_host(authority: &str) -> Result<(String, Option<u16>), (Reason, &'static str)> {
     let malformed = (Reason::InvalidHost, "the host is malformed");
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (inside, after) = rest.split_once(']').ok_or(malformed)?;
             inside.parse::<std::net::Ipv6Addr>().map_err(|_| malformed)?;
-            (
-                authority.get(..inside.len() + 2).ok_or(malformed)?,
-                after.strip_prefix(':').or(if after.is_empty() { Some("1") } else { None }).ok_or(malformed)?,
-            )
+            let port = if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or(malformed)?) };
+            (authority.get(..inside.len() + 2).ok_or(malformed)?, port)
         }
-        None => authority.split_once(':').unwrap_or((authority, "1")),
+        None => authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
     };
-    if port.parse::<u16>().is_err() || !port.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(malformed);
-    }
+    let port = match port {
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().map_err(|_| malformed)?),
+        Some(_) => return Err(malformed),
+        None => None,
+    };
     let host = host.strip_suffix('.').unwrap_or(host);
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.' || b == b'_';
     if host.is_empty()
@@ -114,7 +130,7 @@ fn canonical_host(authority: &str) -> Result<String, (Reason, &'static str)> {
     {
         return Err(malformed);
     }
-    Ok(host.to_ascii_lowercase())
+    Ok((host.to_ascii_lowercase(), port))
 }
 
 #[cfg(test)]
@@ -122,7 +138,7 @@ mod tests {
     use super::*;
 
     fn host(text: &str) -> Option<String> {
-        canonical_host(text).ok()
+        canonical_host(text).ok().map(|(host, _)| host)
     }
 
     #[test]
@@ -170,6 +186,17 @@ mod tests {
         assert_eq!(read("http://a/", &["b"]), Err(Reason::InvalidHost));
         assert_eq!(read("/", &["a", "a"]), Err(Reason::InvalidHost));
         assert_eq!(read("/", &[]), Err(Reason::InvalidHost));
+    }
+
+    #[test]
+    fn the_authority_for_the_upstream_is_the_host_that_was_judged() {
+        for (sent, forwarded) in
+            [("a.example", "a.example"), ("A.Example.", "a.example"), ("A:080", "a:80"), ("[::1]:8080", "[::1]:8080")]
+        {
+            let headers = HeaderMap::from_iter([(header::HOST, sent.parse().unwrap())]);
+            let canonical = Canonical::of(&http::Method::GET, &"/".parse().unwrap(), &headers, Version::HTTP_11);
+            assert_eq!(canonical.unwrap().authority, forwarded);
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use idm_plan::{Backend, BackendProtocol, is_local_address};
 use tokio::net::TcpStream;
 
 use crate::body::RequestBody;
+use crate::exchange::{Connection, Tunnel};
 use crate::server::LocalExecutor;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,7 +20,6 @@ const MAX_IDLE: usize = 256;
 /// Shorter than the 60 to 75 seconds after which servers close idle connections.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(50);
 
-pub(crate) type Http1 = http1::SendRequest<RequestBody>;
 pub(crate) type Http2 = http2::SendRequest<RequestBody>;
 
 /// Why there is no connection.
@@ -35,7 +35,7 @@ pub(crate) struct Pool {
     backend: Backend,
     /// `host:port`, for the audit.
     pub(crate) name: String,
-    idle: RefCell<VecDeque<(Http1, Instant)>>,
+    idle: RefCell<VecDeque<(Connection, Instant)>>,
     shared: RefCell<Option<Http2>>,
 }
 
@@ -50,20 +50,20 @@ impl Pool {
     }
 
     /// An idle connection that is still open, the most recently used first.
-    pub(crate) fn idle(&self) -> Option<Http1> {
+    pub(crate) fn idle(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let mut busy = None;
         let mut found = None;
-        while let Some((sender, since)) = idle.pop_back() {
-            if sender.is_closed() || since.elapsed() > MAX_IDLE_TIME {
+        while let Some((connection, since)) = idle.pop_back() {
+            if connection.is_closed() || since.elapsed() > MAX_IDLE_TIME {
                 continue;
             }
-            if sender.is_ready() {
-                found = Some(sender);
+            if connection.is_ready() {
+                found = Some(connection);
                 break;
             }
             // Its last response has just ended and the connection was not polled since.
-            if busy.replace((sender, since)).is_some() {
+            if busy.replace((connection, since)).is_some() {
                 break;
             }
         }
@@ -73,22 +73,32 @@ impl Pool {
         found
     }
 
-    /// Gives a connection back after its response ended.
-    pub(crate) fn give_back(&self, sender: Http1) {
+    /// Takes a connection back whose exchange was complete.
+    pub(crate) fn give_back(&self, connection: Connection) {
         let mut idle = self.idle.borrow_mut();
-        if !sender.is_closed() && idle.len() < MAX_IDLE {
-            idle.push_back((sender, Instant::now()));
+        if !connection.is_closed() && idle.len() < MAX_IDLE {
+            idle.push_back((connection, Instant::now()));
         }
     }
 
-    /// A new HTTP/1.1 connection, driven by a task of this core. `upgrades` for one that may become a tunnel.
-    pub(crate) async fn connect(&self) -> Result<Http1, ConnectError> {
+    /// A new HTTP/1.1 connection, driven by a task of this core.
+    pub(crate) async fn connect(&self) -> Result<Connection, ConnectError> {
+        self.handshake().await.map(Connection::new)
+    }
+
+    /// A new HTTP/1.1 connection for one upgrade.
+    pub(crate) async fn tunnel(&self) -> Result<Tunnel, ConnectError> {
+        self.handshake().await.map(Tunnel::new)
+    }
+
+    async fn handshake<B>(&self) -> Result<http1::SendRequest<B>, ConnectError>
+    where
+        B: http_body::Body<Data = bytes::Bytes> + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let stream = self.dial().await?;
-        let (sender, connection) = http1::Builder::new()
-            .writev(false)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|e| ConnectError::Failed(e.to_string()))?;
+        let handshake = http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.map_err(|error| ConnectError::Failed(error.to_string()))?;
         tokio::task::spawn_local(async move {
             // An error here is the error of the request that used the connection; idle ones just end.
             let _ = connection.with_upgrades().await;

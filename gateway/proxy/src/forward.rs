@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version, header};
+use http_body_util::Empty;
 use idm_authn::Identity;
 use idm_authz::Permit;
 use idm_plan::{Policy, Timeouts};
 use idm_types::Reason;
 
-use crate::body::{Lease, Payload, RequestBody, ResponseBody};
+use crate::body::{Payload, RequestBody, ResponseBody};
 use crate::connect::{ConnectError, Pool};
 use crate::core::{Core, Local};
 use crate::engine::ArmedEdit;
+use crate::exchange::{self, AnswerBody, SendError, Upgraded};
+use crate::framing::Framing;
 use crate::guard::Guard;
 use crate::pipeline::Stop;
 use crate::scrub::remove_hop_by_hop;
@@ -52,7 +54,7 @@ pub(crate) fn tell_upstream(
     policy: &Policy,
     identity: &Identity,
     more: &[(HeaderName, HeaderValue)],
-    uri: &Uri,
+    authority: &HeaderValue,
     peer: &Peer,
 ) {
     for mapping in &policy.upstream.headers {
@@ -61,14 +63,10 @@ pub(crate) fn tell_upstream(
     for (name, value) in identity.headers.iter().chain(more) {
         headers.insert(name.clone(), value.clone());
     }
-    // HTTP/2 carries the host in `:authority`; HTTP/1.1 upstreams want the header.
-    if let Some(host) = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
-        headers.insert(header::HOST, host);
-    }
+    // The host that was judged, in its one spelling: HTTP/2 has it in `:authority`, HTTP/1.1 upstreams want the header.
+    headers.insert(header::HOST, authority.clone());
     // The whole set is rebuilt: what stood there before was scrubbed.
-    if let Some(host) = headers.get(header::HOST).cloned() {
-        headers.insert(FORWARDED_HOST, host);
-    }
+    headers.insert(FORWARDED_HOST, authority.clone());
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if peer.secured.is_some() { "https" } else { "http" }));
     if let Some(value) = &peer.header {
         headers.insert(FORWARDED_FOR, value.clone());
@@ -133,22 +131,18 @@ async fn send_http1(
     body: RequestBody,
 ) -> Result<Response<ResponseBody>, Stop> {
     parts.uri = Uri::from(target);
+    Framing::of(&body).announce(&parts.method, &mut parts.headers);
     let mut request = Request::from_parts(parts, body);
     // An idle connection may have been closed a moment ago; what was not sent is sent again on a new one.
-    if let Some(mut sender) = pool.idle() {
-        match sender.try_send_request(request).await {
-            Ok(response) => return Ok(received(response, Some(Lease { sender, pool: pool.clone() }))),
-            Err(mut error) => match error.take_message() {
-                Some(unsent) => request = unsent,
-                None => return Err(broken(pool, &error.into_error())),
-            },
+    if let Some(connection) = pool.idle() {
+        match connection.send(pool, request).await {
+            Ok(response) => return Ok(received(response)),
+            Err(SendError::Unsent(unsent)) => request = *unsent,
+            Err(error) => return Err(broken(pool, error)),
         }
     }
-    let mut sender = pool.connect().await.map_err(|error| unreachable(pool, error))?;
-    match sender.send_request(request).await {
-        Ok(response) => Ok(received(response, Some(Lease { sender, pool: pool.clone() }))),
-        Err(error) => Err(broken(pool, &error)),
-    }
+    let connection = pool.connect().await.map_err(|error| unreachable(pool, error))?;
+    connection.send(pool, request).await.map(received).map_err(|error| broken(pool, error))
 }
 
 async fn send_http2(
@@ -157,7 +151,7 @@ async fn send_http2(
     target: PathAndQuery,
     body: RequestBody,
 ) -> Result<Response<ResponseBody>, Stop> {
-    let mut sender = pool.http2().await.map_err(|error| unreachable(pool, error))?;
+    let sender = pool.http2().await.map_err(|error| unreachable(pool, error))?;
     let authority = parts.headers.remove(header::HOST);
     let authority = authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or(&pool.name);
     parts.uri = Uri::builder()
@@ -167,10 +161,9 @@ async fn send_http2(
         .build()
         .map_err(|_| Stop::new(Reason::MalformedRequest, "the host cannot be an authority"))?;
     parts.version = Version::HTTP_2;
-    match sender.send_request(Request::from_parts(parts, body)).await {
-        Ok(response) => Ok(received(response, None)),
-        Err(error) => Err(broken(pool, &error)),
-    }
+    Framing::of(&body).announce_http2(&parts.method, &mut parts.headers);
+    let answered = exchange::send_http2(sender, Request::from_parts(parts, body)).await;
+    answered.map(received).map_err(|error| broken(pool, SendError::Broken(error)))
 }
 
 /// A WebSocket gets a connection of its own, and becomes a tunnel if the upstream agrees.
@@ -190,26 +183,30 @@ async fn open_tunnel(
     drop(body);
     upgrade::set_headers(&mut parts.headers);
     parts.uri = Uri::from(target);
-    let mut sender = pool.connect().await.map_err(|error| unreachable(pool, error))?;
-    let mut response = sender
-        .send_request(Request::from_parts(parts, RequestBody::Empty))
-        .await
-        .map_err(|error| broken(pool, &error))?;
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(received(response, Some(Lease { sender, pool: pool.clone() })));
+    let tunnel = pool.tunnel().await.map_err(|error| unreachable(pool, error))?;
+    let request = Request::from_parts(parts, Empty::new());
+    match tunnel.open(request).await.map_err(|error| broken(pool, error))? {
+        Upgraded::Declined(response) => Ok(received(response)),
+        Upgraded::Switched(response, upstream) => {
+            upgrade::tunnel(caller, upstream);
+            let (mut parts, ()) = response.into_parts();
+            own_the_connection(&mut parts);
+            upgrade::set_headers(&mut parts.headers);
+            Ok(Response::from_parts(parts, ResponseBody::Text(None)))
+        }
     }
-    upgrade::tunnel(caller, hyper::upgrade::on(&mut response));
-    let mut response = received(response, None);
-    upgrade::set_headers(response.headers_mut());
-    Ok(response)
 }
 
 /// The upstream's answer without what concerns its connection only.
-fn received(response: Response<Incoming>, lease: Option<Lease>) -> Response<ResponseBody> {
+fn received(response: Response<AnswerBody>) -> Response<ResponseBody> {
     let (mut parts, body) = response.into_parts();
+    own_the_connection(&mut parts);
+    Response::from_parts(parts, ResponseBody::Upstream(body))
+}
+
+fn own_the_connection(parts: &mut http::response::Parts) {
     remove_hop_by_hop(&mut parts.headers);
     parts.version = Version::default();
-    Response::from_parts(parts, ResponseBody::Upstream { body, lease })
 }
 
 fn unreachable(pool: &Pool, error: ConnectError) -> Stop {
@@ -223,6 +220,12 @@ fn unreachable(pool: &Pool, error: ConnectError) -> Stop {
     }
 }
 
-fn broken(pool: &Pool, error: &hyper::Error) -> Stop {
-    Stop::new(Reason::UpstreamFailed, format!("{}: {error}", pool.name))
+fn broken(pool: &Pool, error: SendError) -> Stop {
+    let name = &pool.name;
+    let detail = match error {
+        SendError::Broken(error) => format!("{name}: {error}"),
+        SendError::Switched => format!("{name}: it switched to a protocol that it was not asked for"),
+        SendError::Unsent(_) => format!("{name}: the connection was closed before the request was sent"),
+    };
+    Stop::new(Reason::UpstreamFailed, detail)
 }

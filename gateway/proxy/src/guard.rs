@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{Method, Version};
 use idm_audit::{
     Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionUsage, Outcome, Record, SCHEMA,
 };
@@ -29,6 +29,7 @@ pub(crate) struct Guard {
     started: Instant,
     pub(crate) source: IpAddr,
     method: Method,
+    pub(crate) version: Version,
     pub(crate) host: String,
     pub(crate) path: String,
     pub(crate) rule: Option<usize>,
@@ -59,6 +60,7 @@ impl Guard {
             started: Instant::now(),
             source,
             method: method.clone(),
+            version: Version::HTTP_11,
             host: String::new(),
             path: String::new(),
             rule: None,

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use idm_authn::{ClientCertificate, Facts, RequestView, forwarded_certificate, thumbprint};
 use idm_authz::Permit;
@@ -21,6 +21,7 @@ use crate::canonical::{Canonical, authority};
 use crate::core::{Core, Local};
 use crate::engine::{ArmedHandler, ArmedRule, Engine, PolicyInForce, Shared};
 use crate::forward::{Outbound, forward};
+use crate::framing;
 use crate::guard::Guard;
 use crate::render::{self, Refusal};
 use crate::server::Peer;
@@ -89,6 +90,7 @@ pub(crate) async fn serve(
     let now = Timestamp::now();
     // From here on something is recorded, also if the caller leaves or the code panics.
     let mut guard = Guard::open(core.clone(), peer.address, request.method(), now);
+    guard.version = request.version();
     let Some(local) = guard.local.clone() else {
         return Ok(refuse(guard, Stop::new(Reason::NotConfigured, "")).await);
     };
@@ -145,6 +147,9 @@ async fn decide(
         .map_err(|(reason, detail)| Stop::new(reason, detail))?;
     guard.host.clone_from(&canonical.host);
     canonical.path().clone_into(&mut guard.path);
+    if let Payload::Streaming(incoming) = body {
+        framing::check(parts, incoming).map_err(|(reason, detail)| Stop::new(reason, detail))?;
+    }
     // A connection that was opened for one host may not be used for another, which may have other authorities.
     let asked_for = peer.secured.as_ref().and_then(|secured| secured.server_name.as_deref());
     if let Some(name) = asked_for.filter(|name| *name != canonical.host) {
@@ -420,7 +425,7 @@ fn prepare(engine: &Engine, allowed: Allowed, mut parts: Parts, peer: &Peer) -> 
         armed.plan(),
         permit.who().identity(),
         &headers,
-        &parts.uri,
+        &canonical.authority,
         peer,
     );
     let forwards = armed.plan().upstream.credential == idm_plan::CredentialForwarding::Forward;
@@ -484,6 +489,12 @@ fn asks_to_sign_in(reason: Reason) -> bool {
     matches!(reason, Reason::NoCredentials | Reason::SessionEnded | Reason::StepUpRequired)
 }
 
+/// Whether the framing of the request can no longer be trusted, or its body was left unread: then the connection ends.
+fn ends_connection(reason: Reason) -> bool {
+    use Reason::*;
+    matches!(reason, MalformedRequest | MethodNotAllowed | HeadTooLarge | BodyTooSlow | PayloadTooLarge)
+}
+
 async fn refuse(guard: Guard, stop: Stop) -> Response<ResponseBody> {
     let Stop { reason, detail, missing_scopes, retry_after, again } = stop;
     let (id, now, local, policy) = (guard.id, guard.now, guard.local.clone(), guard.policy);
@@ -495,7 +506,7 @@ async fn refuse(guard: Guard, stop: Stop) -> Response<ResponseBody> {
         .and_then(|(local, policy)| local.engine.policies.get(policy))
         .map(|policy| &policy.armed);
     let refusal = Refusal { reason, id, now, missing_scopes, retry_after };
-    let response = match (handler, armed.and_then(|armed| armed.sign_in()), &guard.wish) {
+    let mut response = match (handler, armed.and_then(|armed| armed.sign_in()), &guard.wish) {
         (Some(ArmedHandler::Issue { .. }), _, _) => render::oauth_refusal(reason, id, retry_after),
         // A person is sent to sign in, or told in words; a program gets what programs get.
         (Some(ArmedHandler::Enforce { .. }), Some(method), Some(wish)) if asks_to_sign_in(reason) => {
@@ -507,6 +518,9 @@ async fn refuse(guard: Guard, stop: Stop) -> Response<ResponseBody> {
         (_, Some(method), Some(wish)) => render::page(method, wish, &guard.host, &refusal),
         _ => render::refusal(&refusal, armed),
     };
+    if guard.version < Version::HTTP_2 && ends_connection(reason) {
+        response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
     // The answer waits for the disk: a caller who was refused can always be told why.
     guard.refused(reason, response.status().as_u16(), &detail).await;
     response

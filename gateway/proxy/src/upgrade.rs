@@ -1,9 +1,18 @@
 //! WebSocket (RFC 6455): the one upgrade that is let through.
 
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Version, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 /// Whether the caller asks for a WebSocket in the one well-formed way. Other upgrades (h2c above all,
 /// which would carry requests past the gateway) are stripped like any hop-by-hop header.
@@ -24,12 +33,81 @@ pub(crate) fn set_headers(headers: &mut HeaderMap) {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// Copies bytes both ways until either side ends. Nothing the caller sent early reaches the upstream
-/// before it agreed to the upgrade: hyper holds it until then.
+/// A tunnel that was silent in both directions for so long is closed; both ends of a WebSocket can ping (RFC 6455 §5.5.2).
+const MAX_SILENCE: Duration = Duration::from_secs(15 * 60);
+
+/// Copies bytes both ways until either side ends or both are silent for too long. Nothing the caller sent early
+/// reaches the upstream before it agreed to the upgrade: hyper holds it until then.
 pub(crate) fn tunnel(caller: OnUpgrade, upstream: OnUpgrade) {
     tokio::task::spawn_local(async move {
         if let (Ok(caller), Ok(upstream)) = tokio::join!(caller, upstream) {
-            let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(caller), &mut TokioIo::new(upstream)).await;
+            let heard = Rc::new(Cell::new(Instant::now()));
+            let mut caller = Heard { io: TokioIo::new(caller), heard: heard.clone() };
+            let mut upstream = Heard { io: TokioIo::new(upstream), heard: heard.clone() };
+            tokio::select! {
+                _ = tokio::io::copy_bidirectional(&mut caller, &mut upstream) => {}
+                () = silence(&heard, MAX_SILENCE) => {}
+            }
         }
     });
+}
+
+/// Resolves when nothing was heard for so long.
+async fn silence(heard: &Cell<Instant>, limit: Duration) {
+    loop {
+        let end = heard.get() + limit;
+        if Instant::now() >= end {
+            return;
+        }
+        tokio::time::sleep_until(end).await;
+    }
+}
+
+/// Notes when bytes were last read.
+struct Heard<S> {
+    io: S,
+    heard: Rc<Cell<Instant>>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.io).poll_read(cx, into);
+        if polled.is_ready() {
+            self.heard.set(Instant::now());
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_ends_only_after_silence() {
+        let heard = Rc::new(Cell::new(Instant::now()));
+        let started = Instant::now();
+        let speaker = async {
+            for _ in 0..3 {
+                tokio::time::sleep(Duration::from_secs(50)).await;
+                heard.set(Instant::now());
+            }
+        };
+        tokio::join!(speaker, silence(&heard, Duration::from_secs(60)));
+        assert_eq!(started.elapsed().as_secs(), 210);
+    }
 }

@@ -1,0 +1,196 @@
+//! One exchange on one connection to an upstream. The types say whether the connection may be used again.
+//!
+//! A [`Connection`] has nothing under way and nothing left over. Sending a request uses it up and yields an [`Answer`];
+//! only an answer that was read to its end, to a request that was written to its end, puts it back into the pool. A
+//! [`Tunnel`] is a connection of another type, which no pool takes.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper::upgrade::OnUpgrade;
+
+use crate::body::RequestBody;
+use crate::connect::Pool;
+
+/// Whether a request's body was handed to the connection to its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Written(Rc<Cell<bool>>);
+
+impl Written {
+    /// For a body that goes out in one piece with its head.
+    fn at_once() -> Self {
+        Self(Rc::new(Cell::new(true)))
+    }
+
+    /// For a body that is still on its way.
+    pub(crate) fn not_yet() -> Self {
+        Self(Rc::new(Cell::new(false)))
+    }
+
+    /// The last byte was handed over.
+    pub(crate) fn complete(&self) {
+        self.0.set(true);
+    }
+}
+
+/// An HTTP/1.1 connection on which nothing is under way: a new one, or one whose exchanges were all complete.
+pub(crate) struct Connection(http1::SendRequest<RequestBody>);
+
+/// Why there is no answer.
+pub(crate) enum SendError {
+    /// Nothing was sent: the connection was closed before. The request is as it was.
+    Unsent(Box<Request<RequestBody>>),
+    /// Nobody knows how much of it arrived.
+    Broken(hyper::Error),
+    /// The upstream changed the protocol, which it was not asked to.
+    Switched,
+}
+
+impl Connection {
+    /// A connection on which nothing was sent yet.
+    pub(crate) fn new(sender: http1::SendRequest<RequestBody>) -> Self {
+        Self(sender)
+    }
+
+    /// Whether the upstream has closed it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    /// Whether its last exchange was seen to its end and nothing unexpected arrived since.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.0.is_ready()
+    }
+
+    /// Sends a request, whose framing must have been announced, and waits for the head of the answer.
+    pub(crate) async fn send(
+        mut self,
+        pool: &Rc<Pool>,
+        request: Request<RequestBody>,
+    ) -> Result<Response<AnswerBody>, SendError> {
+        let written = request.body().written().cloned().unwrap_or_else(Written::at_once);
+        match self.0.try_send_request(request).await {
+            // The bytes that follow are no HTTP. The connection ends with its sender.
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(SendError::Switched),
+            Ok(response) => Ok(response.map(|incoming| {
+                let lease = Lease { connection: self, pool: pool.clone(), written };
+                AnswerBody { incoming, lease: Some(lease) }
+            })),
+            Err(mut error) => match error.take_message() {
+                Some(unsent) => Err(SendError::Unsent(Box::new(unsent))),
+                None => Err(SendError::Broken(error.into_error())),
+            },
+        }
+    }
+}
+
+/// A connection in use by one exchange. Dropping it closes the connection.
+struct Lease {
+    connection: Connection,
+    pool: Rc<Pool>,
+    written: Written,
+}
+
+/// The body of an upstream's answer, with the connection that it comes on.
+pub(crate) struct AnswerBody {
+    incoming: Incoming,
+    lease: Option<Lease>,
+}
+
+impl AnswerBody {
+    /// The answer was read to its end. Its connection goes back unless a part of the request is still unwritten: the
+    /// upstream answered early, and would read the rest as the beginning of the next request.
+    fn ended(&mut self) {
+        if let Some(Lease { connection, pool, written }) = self.lease.take() {
+            if written.0.get() {
+                pool.give_back(connection);
+            }
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.incoming).poll_frame(cx);
+        match &polled {
+            Poll::Ready(None) => this.ended(),
+            Poll::Ready(Some(Err(_))) => this.lease = None,
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        // The server stops polling at the announced length. A body that is dropped before its end takes its
+        // connection along.
+        if self.incoming.is_end_stream() {
+            self.ended();
+        }
+    }
+}
+
+/// Sends a request over HTTP/2, where streams need no lease.
+pub(crate) async fn send_http2(
+    mut sender: http2::SendRequest<RequestBody>,
+    request: Request<RequestBody>,
+) -> Result<Response<AnswerBody>, hyper::Error> {
+    Ok(sender.send_request(request).await?.map(|incoming| AnswerBody { incoming, lease: None }))
+}
+
+/// A connection of its own for one upgrade. It carries no body and is never used again.
+pub(crate) struct Tunnel(http1::SendRequest<Empty<Bytes>>);
+
+/// The answer to an upgrade.
+pub(crate) enum Upgraded {
+    /// The upstream agreed: what follows on the connection is the other protocol.
+    Switched(Response<()>, OnUpgrade),
+    /// It answered as it answers other requests; the connection ends with the answer.
+    Declined(Response<AnswerBody>),
+}
+
+impl Tunnel {
+    /// For a connection on which nothing was sent yet.
+    pub(crate) fn new(sender: http1::SendRequest<Empty<Bytes>>) -> Self {
+        Self(sender)
+    }
+
+    /// Asks for a WebSocket. The request is sent without a body and without any announcement of one.
+    pub(crate) async fn open(mut self, mut request: Request<Empty<Bytes>>) -> Result<Upgraded, SendError> {
+        request.headers_mut().remove(header::CONTENT_LENGTH);
+        request.headers_mut().remove(header::TRANSFER_ENCODING);
+        let mut response = self.0.send_request(request).await.map_err(SendError::Broken)?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Upgraded::Declined(response.map(|incoming| AnswerBody { incoming, lease: None })));
+        }
+        let mut protocols = response.headers().get_all(header::UPGRADE).iter();
+        let is_websocket = matches!((protocols.next(), protocols.next()),
+            (Some(protocol), None) if protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        if !is_websocket {
+            return Err(SendError::Switched);
+        }
+        let upgrade = hyper::upgrade::on(&mut response);
+        Ok(Upgraded::Switched(response.map(drop), upgrade))
+    }
+}

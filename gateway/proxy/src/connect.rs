@@ -86,6 +86,8 @@ impl Pool {
         let stream = self.dial().await?;
         let (sender, connection) = http1::Builder::new()
             .writev(false)
+            // One read of a fast upstream is what a slow caller makes us hold.
+            .max_buf_size(64 << 10)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|e| ConnectError::Failed(e.to_string()))?;

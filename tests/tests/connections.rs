@@ -251,7 +251,7 @@ fn a21_an_answer_that_nobody_reads_ends_its_connection() {
 #[test]
 fn a21_a_full_address_gives_up_its_own_idle_connections_and_no_other_address_loses_one() {
     let upstream = Upstream::new();
-    let gateway = gateway(&upstream, &["--max-connections", "40", "--max-connections-per-address", "10"]);
+    let gateway = gateway(&upstream, &["--max-connections", "120", "--max-connections-per-address", "40"]);
     let mut other = connect_from([127, 0, 0, 2], gateway.address);
     other.write_all(GET).expect("sent");
     assert_eq!(raw_on(&mut other).status, 200);

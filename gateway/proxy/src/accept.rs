@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::connection;
 use crate::core::Core;
-use crate::limits::Table;
+use crate::limits::{Full, Table};
 use crate::server::BindError;
 use crate::stream::Stream;
 use crate::watch::{Cause, Connections};
@@ -65,7 +65,12 @@ impl Listener {
                 _ = stopped.wait_for(|stop| *stop) => break,
             };
             match accepted {
-                Ok((stream, peer)) => open(stream, peer, secure, &core, &connections, &table),
+                Ok((stream, peer)) => {
+                    if open(stream, peer, secure, &core, &connections, &table).is_some() {
+                        // Who came just now gets to read a head before the next one may take the place.
+                        tokio::task::yield_now().await;
+                    }
+                }
                 // Out of file descriptors or the like: wait for some to be freed instead of spinning.
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -79,7 +84,7 @@ impl Listener {
     }
 }
 
-/// Serves a connection, unless there is no room for it and none can be made.
+/// Serves a connection, unless there is no room for it and none can be made. Tells which limit was reached.
 fn open(
     stream: TcpStream,
     peer: SocketAddr,
@@ -87,14 +92,14 @@ fn open(
     core: &Rc<Core>,
     connections: &Rc<Connections>,
     table: &Arc<Table>,
-) {
+) -> Option<Full> {
     let (place, full) = table.open(peer.ip());
     if let Some(full) = full {
         let displaced = connections.displace(full, place.address());
         core.shared.metrics.connections_closed(if displaced { Cause::Displaced } else { Cause::NoRoom }, 1);
         if !displaced {
             tracing::debug!(address = %peer.ip(), ?full, "a connection was closed: there is no room for it");
-            return;
+            return Some(full);
         }
     }
     let _ = stream.set_nodelay(true);
@@ -109,4 +114,5 @@ fn open(
             member.connection.live(connection::serve(stream, peer.ip(), core, connection)).await;
         }
     });
+    full
 }

@@ -84,7 +84,7 @@ impl StoreArgs {
 /// How many callers there may be, and how long they may take
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CallerArgs {
-    /// Most connections of callers in sum [default: one for each 64 KiB of the memory limit, and no more than half the
+    /// Most connections of callers in sum [default: one for each 128 KiB of the memory limit, and no more than half the
     /// file descriptors]
     #[arg(long, env = "IDM_MAX_CONNECTIONS", value_parser = positive)]
     max_connections: Option<usize>,

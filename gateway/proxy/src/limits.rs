@@ -15,11 +15,11 @@ use crate::engine::Shared;
 
 /// What is assumed where no limit of memory is set: the chart's default.
 const USUAL_MEMORY: u64 = 256 << 20;
-/// What a connection without a request costs at most: its buffers, its task and its state of TLS. A fourth of the
-/// memory is for them at the worst; most of them cost half of this.
-const MEMORY_OF_CONNECTION: u64 = 64 << 10;
-/// What a request costs at most whose answer cannot be written: a read of the upstream's connection (64 KiB), buffers of both
-/// connections and the state of the request. With three quarters of the memory for them, all of it is spoken for.
+/// A connection without a request costs 50 KiB when its head drips: buffers, its task, its state of TLS. So many of
+/// this size fit into the memory that all of them together take less than half of it.
+const MEMORY_OF_CONNECTION: u64 = 128 << 10;
+/// A request whose answer cannot be written holds one read of the upstream's connection (64 KiB) and two frames. So
+/// many of this size fit that all of them together take about half of the memory.
 const MEMORY_OF_REQUEST: u64 = 170 << 10;
 /// Descriptors for the audit, configuration, the store and requests of our own.
 const OTHER_DESCRIPTORS: u64 = 128;
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn limits_follow_from_memory_and_descriptors() {
         let chart = Limits::of(256 << 20, Some(1 << 20));
-        assert_eq!((chart.connections, chart.requests), (4096, 1542));
+        assert_eq!((chart.connections, chart.requests), (2048, 1542));
         assert_eq!(Limits::of(256 << 20, Some(1024)).connections, 448);
         assert_eq!(
             descriptors("Limit  Soft\nMax open files            1024                 524288   files\n"),

@@ -1,9 +1,11 @@
 //! The control port: health, metrics and the acknowledgement. It tells nothing about callers or
 //! policies and changes nothing; only the operator, who proves itself, learns who signed in for the first time.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -12,9 +14,16 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::Gateway;
+
+/// Connections at once: probes, a scraper and the operator need a few.
+const MAX_CONNECTIONS: usize = 64;
+/// For a head, and between requests.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a connection as a whole: who scrapes every minute connects anew.
+const LIFETIME: Duration = Duration::from_secs(60);
 
 /// A running control port; ends when dropped.
 pub struct AdminServer {
@@ -29,13 +38,31 @@ impl AdminServer {
             TcpListener::bind(address).await.map_err(|error| anyhow::anyhow!("cannot listen on {address}: {error}"))?;
         let address = listener.local_addr()?;
         let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            // The oldest first: who comes new finds room, and the oldest had the longest time.
+            let mut open: VecDeque<AbortHandle> = VecDeque::new();
+            loop {
+                let stream = match listener.accept().await {
+                    Ok((stream, _)) => stream,
+                    // Out of file descriptors or the like: wait for some to be freed. The port itself stays.
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection to the control port could not be accepted");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        continue;
+                    }
+                };
+                open.retain(|connection| !connection.is_finished());
+                if open.len() >= MAX_CONNECTIONS {
+                    open.pop_front().iter().for_each(AbortHandle::abort);
+                }
                 let gateway = gateway.clone();
-                tokio::spawn(async move {
+                let connection = tokio::spawn(async move {
                     let service = service_fn(move |request| answer(gateway.clone(), request));
                     let mut builder = hyper::server::conn::http1::Builder::new();
-                    let _ = builder.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
+                    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(16 << 10);
+                    let connection = builder.serve_connection(TokioIo::new(stream), service);
+                    let _ = tokio::time::timeout(LIFETIME, connection).await;
                 });
+                open.push_back(connection.abort_handle());
             }
         });
         Ok(Self { address, task })

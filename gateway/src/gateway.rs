@@ -10,7 +10,7 @@ use idm_audit::ship::{self, Elasticsearch};
 use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth};
 use idm_authn::{KeyRing, Memory, NewPerson, Outside, PasswordChecker};
 use idm_plan::{Bundle, CONTROL_TOKEN, KeySource, SecretHandle, Secrets};
-use idm_proxy::{Engine, EngineError, Server, ServerConfig, Shared};
+use idm_proxy::{Deadlines, Engine, EngineError, Limits, Server, ServerConfig, Shared};
 use idm_store::{SharedOptions, Store};
 use idm_types::Redacted;
 use tokio::sync::watch;
@@ -49,6 +49,10 @@ pub struct GatewayOptions {
     pub cores: usize,
     /// How long connections may take to finish after a stop.
     pub drain: Duration,
+    /// How many connections and requests there may be.
+    pub limits: Limits,
+    /// How long callers may take.
+    pub deadlines: Deadlines,
     /// Records.
     pub audit: AuditOptions,
     /// What this gateway shares with others; `None`: it remembers for itself.
@@ -92,6 +96,8 @@ impl Gateway {
             listen_tls: options.listen_tls,
             cores: options.cores,
             drain: options.drain,
+            limits: options.limits,
+            deadlines: options.deadlines,
         };
         let server = Server::start(&config, &shared, &spool, random_seed())?;
         let passwords = PasswordChecker::start((options.cores / 2).max(1))

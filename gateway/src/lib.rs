@@ -12,3 +12,4 @@ pub mod source;
 
 pub use admin::AdminServer;
 pub use gateway::{AuditOptions, Gateway, GatewayOptions, random_seed};
+pub use idm_proxy::{Deadlines, Limits};

@@ -1,12 +1,13 @@
 //! Flags that several verbs share.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use idm_audit::OnFull;
 use idm_audit::ship::Elasticsearch;
-use idm_gateway::AuditOptions;
+use idm_gateway::{AuditOptions, Deadlines, Limits};
 use idm_store::SharedOptions;
 use idm_types::Redacted;
 
@@ -77,6 +78,62 @@ impl StoreArgs {
             ca_pem: read(&self.store_ca_file)?,
             namespace: namespace.to_owned(),
         }))
+    }
+}
+
+/// How many callers there may be, and how long they may take
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CallerArgs {
+    /// Most connections of callers in sum [default: one for each 128 KiB of the memory limit, and no more than half the
+    /// file descriptors]
+    #[arg(long, env = "IDM_MAX_CONNECTIONS", value_parser = positive)]
+    max_connections: Option<usize>,
+    /// Most connections of one address (IPv6: one /64), for example of a balancer that speaks for all callers [default:
+    /// three quarters of what others have left]
+    #[arg(long, env = "IDM_MAX_CONNECTIONS_PER_ADDRESS", value_parser = positive)]
+    max_connections_per_address: Option<usize>,
+    /// Most requests under way in sum [default: one for each 170 KiB of the memory limit]
+    #[arg(long, env = "IDM_MAX_REQUESTS", value_parser = positive)]
+    max_requests: Option<usize>,
+    /// Most requests under way of one address (IPv6: one /64) [default: three quarters of what others have left]
+    #[arg(long, env = "IDM_MAX_REQUESTS_PER_ADDRESS", value_parser = positive)]
+    max_requests_per_address: Option<usize>,
+    /// Milliseconds for a whole head, and for the handshake before the first
+    #[arg(long, env = "IDM_HEAD_TIMEOUT_MS", default_value_t = 15_000, value_parser = milliseconds())]
+    head_timeout_ms: u64,
+    /// Milliseconds that a connection may wait for its next request
+    #[arg(long, env = "IDM_IDLE_TIMEOUT_MS", default_value_t = 75_000, value_parser = milliseconds())]
+    idle_timeout_ms: u64,
+    /// Milliseconds that an answer may wait for its caller to take any of it
+    #[arg(long, env = "IDM_WRITE_TIMEOUT_MS", default_value_t = 30_000, value_parser = milliseconds())]
+    write_timeout_ms: u64,
+}
+
+fn milliseconds() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(100..=86_400_000)
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "give a number from 1 up".to_owned())
+}
+
+impl CallerArgs {
+    pub(crate) fn limits(&self) -> Limits {
+        let usual = Limits::of_this_process();
+        Limits {
+            connections: self.max_connections.unwrap_or(usual.connections),
+            connections_per_address: self.max_connections_per_address,
+            requests: self.max_requests.unwrap_or(usual.requests),
+            requests_per_address: self.max_requests_per_address,
+        }
+    }
+
+    pub(crate) fn deadlines(&self) -> Deadlines {
+        Deadlines {
+            head: Duration::from_millis(self.head_timeout_ms),
+            idle: Duration::from_millis(self.idle_timeout_ms),
+            write: Duration::from_millis(self.write_timeout_ms),
+        }
     }
 }
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 use clap::Args;
 use idm_compile::Settings;
 use idm_gateway::source::{bundle, dir::DirSource};
-use idm_gateway::{AdminServer, AuditOptions, Gateway, GatewayOptions};
+use idm_gateway::{AdminServer, AuditOptions, Deadlines, Gateway, GatewayOptions, Limits};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::options::{AuditArgs, StoreArgs};
+use crate::options::{AuditArgs, CallerArgs, StoreArgs};
 
 /// Serve the policies of a folder, without a cluster
 #[derive(Args)]
@@ -33,6 +33,8 @@ pub(crate) struct Run {
     #[arg(long)]
     danger_insecure_issuers: bool,
     #[command(flatten)]
+    callers: CallerArgs,
+    #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
     audit: AuditArgs,
@@ -52,7 +54,12 @@ impl Run {
             self.audit.options()?,
             self.danger_insecure_issuers,
         );
-        let options = GatewayOptions { store: self.store.options("standalone")?, ..options };
+        let options = GatewayOptions {
+            store: self.store.options("standalone")?,
+            limits: self.callers.limits(),
+            deadlines: self.callers.deadlines(),
+            ..options
+        };
         let settings = Settings::of_a_folder(self.danger_insecure_issuers);
         // The folder is checked before the port is taken, so that its errors come first.
         idm_gateway::source::dir::load(&idm_gateway::source::dir::read(&self.dir)?, settings)?;
@@ -107,6 +114,8 @@ pub(crate) struct GatewayPod {
     #[arg(long, default_value_t = 5)]
     drain_delay_seconds: u64,
     #[command(flatten)]
+    callers: CallerArgs,
+    #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
     audit: AuditArgs,
@@ -115,7 +124,13 @@ pub(crate) struct GatewayPod {
 impl GatewayPod {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let options = gateway_options(&self.name, self.listen, Some(self.listen_tls), self.audit.options()?, false);
-        let gateway = Gateway::start(&GatewayOptions { store: self.store.options(&self.namespace)?, ..options })?;
+        let options = GatewayOptions {
+            store: self.store.options(&self.namespace)?,
+            limits: self.callers.limits(),
+            deadlines: self.callers.deadlines(),
+            ..options
+        };
+        let gateway = Gateway::start(&options)?;
         let _admin = AdminServer::start(self.admin, gateway.clone()).await?;
         let (stop, stopping) = watch::channel(false);
         let file = tokio::spawn(bundle::follow_file(self.config_file, gateway.clone(), stopping.clone()));
@@ -144,6 +159,8 @@ pub(crate) fn gateway_options(
         listen_tls,
         cores,
         drain: Duration::from_secs(25),
+        limits: Limits::of_this_process(),
+        deadlines: Deadlines::default(),
         audit,
         store: None,
         danger_insecure_issuers,

@@ -97,7 +97,9 @@ impl Pool {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let stream = self.dial().await?;
-        let handshake = http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await;
+        // One read of a fast upstream is what a slow caller makes us hold.
+        let mut builder = http1::Builder::new();
+        let handshake = builder.writev(false).max_buf_size(64 << 10).handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| ConnectError::Failed(error.to_string()))?;
         tokio::task::spawn_local(async move {
             // An error here is the error of the request that used the connection; idle ones just end.

@@ -93,6 +93,15 @@ impl Guard {
         self.with_record(took, outcome, status, Some(reason), detail, |core, record| core.lane.record_durably(record))
     }
 
+    /// Records a refusal that was answered already, by the HTTP library; it reaches the disk within milliseconds.
+    pub(crate) fn answered(mut self, reason: Reason, status: u16, detail: &str) {
+        let took = self.count(Some(reason));
+        self.with_record(took, Outcome::Denied, status, Some(reason), detail, |core, record| {
+            core.lane.record(record);
+            core.recorded();
+        });
+    }
+
     /// Counts the decision and returns how long it took.
     fn count(&mut self, reason: Option<Reason>) -> Duration {
         self.open = false;

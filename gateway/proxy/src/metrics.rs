@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use idm_types::Reason;
 
+use crate::watch::Cause;
+
 const BUCKETS_US: [u64; 12] =
     [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000];
 
@@ -43,6 +45,8 @@ pub struct Metrics {
     duration_us: AtomicU64,
     buckets: [AtomicU64; BUCKETS_US.len() + 1],
     pub(crate) connections: AtomicU64,
+    /// By cause, in the order of [`Cause::ALL`].
+    closed: [AtomicU64; Cause::ALL.len()],
     pub(crate) handshakes_failed: AtomicU64,
 }
 
@@ -54,6 +58,7 @@ impl Default for Metrics {
             duration_us: AtomicU64::new(0),
             buckets: Default::default(),
             connections: AtomicU64::new(0),
+            closed: Default::default(),
             handshakes_failed: AtomicU64::new(0),
         }
     }
@@ -71,6 +76,12 @@ impl Metrics {
         let position = BUCKETS_US.iter().position(|limit| us <= *limit).unwrap_or(BUCKETS_US.len());
         if let Some(bucket) = self.buckets.get(position) {
             bucket.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(crate) fn connections_closed(&self, cause: Cause, count: u64) {
+        if let Some(counter) = self.closed.get(cause as usize) {
+            counter.fetch_add(count, Relaxed);
         }
     }
 
@@ -100,6 +111,13 @@ impl Metrics {
             "# HELP idm_connections Open client connections.\n# TYPE idm_connections gauge\nidm_connections {}",
             self.connections.load(Relaxed)
         );
+        out.push_str(
+            "# HELP idm_connections_closed_total Connections and HTTP/2 streams that the gateway ended, by cause.\n# TYPE idm_connections_closed_total counter\n",
+        );
+        for (cause, counter) in Cause::ALL.iter().zip(&self.closed) {
+            let _ =
+                writeln!(out, "idm_connections_closed_total{{cause=\"{}\"}} {}", cause.label(), counter.load(Relaxed));
+        }
         let failed = self.handshakes_failed.load(Relaxed);
         let help = "# HELP idm_tls_handshakes_failed_total TLS handshakes that failed, a bad client certificate among the causes.";
         let _ = writeln!(

@@ -131,6 +131,22 @@ pub(crate) async fn serve(
     }
 }
 
+/// Refuses a request that is not looked into any further. It leaves exactly one record, too.
+pub(crate) async fn turn_away(
+    core: Rc<Core>,
+    peer: &Peer,
+    request: &Request<Incoming>,
+    stop: Stop,
+) -> Response<ResponseBody> {
+    let mut guard = Guard::open(core, peer.address, request.method(), Timestamp::now());
+    guard.path = request.uri().path().to_owned();
+    if let Ok(host) = authority(request.uri(), request.headers(), request.version()) {
+        host.clone_into(&mut guard.host);
+    }
+    let retry_after = stop.retry_after.or((stop.reason == Reason::TooManyRequestsAtOnce).then_some(1));
+    refuse(guard, Stop { retry_after, ..stop }).await
+}
+
 /// The order of the checks. Each stands where it does for a reason.
 async fn decide(
     core: &Shared,

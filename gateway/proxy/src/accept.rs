@@ -1,0 +1,118 @@
+//! Listening and accepting: each core has its own sockets, and the kernel spreads callers over them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::connection;
+use crate::core::Core;
+use crate::limits::{Full, Table};
+use crate::server::BindError;
+use crate::stream::Stream;
+use crate::watch::{Cause, Connections};
+
+/// One listening socket for each core, on one address.
+pub(crate) fn bind(wanted: SocketAddr, cores: usize) -> Result<(SocketAddr, Vec<std::net::TcpListener>), BindError> {
+    let failed = |source| BindError { address: wanted, source };
+    // SO_REUSEPORT would let a second process share the port unnoticed; a plain bind first finds out.
+    let address = {
+        let probe = socket(wanted, false).map_err(failed)?;
+        probe.local_addr().map_err(failed)?
+    };
+    let listeners = (0..cores).map(|_| socket(address, true).map_err(failed)).collect::<Result<_, _>>()?;
+    Ok((address, listeners))
+}
+
+fn socket(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        Some(socket2::Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
+/// One listener of a core, and what its connections are counted in.
+pub(crate) struct Listener {
+    pub(crate) socket: std::net::TcpListener,
+    pub(crate) secure: bool,
+    pub(crate) core: Rc<Core>,
+    pub(crate) connections: Rc<Connections>,
+    pub(crate) table: Arc<Table>,
+}
+
+impl Listener {
+    /// Accepts until the server stops, and then gives what is under way `drain` to finish.
+    pub(crate) async fn accept(self, mut stopped: watch::Receiver<bool>, drain: Duration) {
+        let Self { socket, secure, core, connections, table } = self;
+        let socket = match TcpListener::from_std(socket) {
+            Ok(socket) => socket,
+            Err(error) => return tracing::error!(%error, "a core could not take its socket"),
+        };
+        loop {
+            let accepted = tokio::select! {
+                accepted = socket.accept() => accepted,
+                _ = stopped.wait_for(|stop| *stop) => break,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    if open(stream, peer, secure, &core, &connections, &table).is_some() {
+                        // Who came just now gets to read a head before the next one may take the place.
+                        tokio::task::yield_now().await;
+                    }
+                }
+                // Out of file descriptors or the like: wait for some to be freed instead of spinning.
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        drop(socket);
+        connections.finish();
+        let _ = tokio::time::timeout(drain, connections.none()).await;
+    }
+}
+
+/// Serves a connection, unless there is no room for it and none can be made. Tells which limit was reached.
+fn open(
+    stream: TcpStream,
+    peer: SocketAddr,
+    secure: bool,
+    core: &Rc<Core>,
+    connections: &Rc<Connections>,
+    table: &Arc<Table>,
+) -> Option<Full> {
+    let (place, full) = table.open(peer.ip());
+    if let Some(full) = full {
+        let displaced = connections.displace(full, place.address());
+        core.shared.metrics.connections_closed(if displaced { Cause::Displaced } else { Cause::NoRoom }, 1);
+        if !displaced {
+            tracing::debug!(address = %peer.ip(), ?full, "a connection was closed: there is no room for it");
+            return Some(full);
+        }
+    }
+    let _ = stream.set_nodelay(true);
+    let member = connections.add(&place);
+    let stream = Stream::new(stream, member.connection.progress.clone(), place);
+    let core = core.clone();
+    tokio::task::spawn_local(async move {
+        let connection = member.connection.clone();
+        if secure {
+            member.connection.live(connection::serve_tls(stream, peer.ip(), core, connection)).await;
+        } else {
+            member.connection.live(connection::serve(stream, peer.ip(), core, connection)).await;
+        }
+    });
+    full
+}

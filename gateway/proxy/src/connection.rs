@@ -1,0 +1,312 @@
+//! One connection of a caller: what it speaks, the requests on it, and what is recorded of heads that are none.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use idm_types::{Reason, Timestamp};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::body::ResponseBody;
+use crate::core::Core;
+use crate::frames::Framed;
+use crate::guard::Guard;
+use crate::pipeline::{self, Stop};
+use crate::stream::{Spoken, Stream};
+use crate::tls::Secured;
+use crate::watch::{Connection, UnderWay};
+
+/// The largest head, on either protocol.
+const MAX_HEADER_BYTES: usize = 64 << 10;
+const MAX_HEADERS: usize = 128;
+/// What a header costs beside its bytes, as HTTP/2 counts (RFC 9113 §6.5.2).
+const HEADER_OVERHEAD: usize = 32;
+/// What a caller may send of one body, and of all on its connection, before we have read it: what is not read is held.
+/// With 50 ms to the caller that is 1.3 MB/s for a body.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 128 << 10;
+/// What is held of one answer that the caller does not take: two frames, so that one is written while the next is read.
+const SEND_BUFFER: usize = 32 << 10;
+/// Browsers open about a hundred streams.
+const MAX_STREAMS: u32 = 128;
+
+/// Who is at the other end of a connection, as address and as the header value made of it.
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    pub(crate) header: Option<http::HeaderValue>,
+    /// What TLS proved; `None` on a plain connection.
+    pub(crate) secured: Option<Secured>,
+}
+
+impl Peer {
+    fn new(address: IpAddr, secured: Option<Secured>) -> Rc<Self> {
+        let address = address.to_canonical();
+        Rc::new(Self { address, header: http::HeaderValue::from_str(&address.to_string()).ok(), secured })
+    }
+}
+
+/// Finds out what a plain connection speaks, and serves it. Each kind has its memory of its own: a connection that
+/// waits for its first byte holds none of it.
+pub(crate) async fn serve(mut stream: Stream, address: IpAddr, core: Rc<Core>, connection: Rc<Connection>) {
+    let Some(spoken) = stream.spoken().await else { return };
+    serve_as(spoken, stream, Peer::new(address, None), core, connection).await;
+}
+
+/// Shakes hands under the configuration in force, and serves what was agreed on.
+pub(crate) async fn serve_tls(stream: Stream, address: IpAddr, core: Rc<Core>, connection: Rc<Connection>) {
+    // Without a certificate there is nothing to say: the connection is closed.
+    let Some(config) = core.local().and_then(|local| local.engine.tls.clone()) else { return };
+    match Box::pin(tokio_rustls::TlsAcceptor::from(config).accept(stream)).await {
+        Ok(stream) => {
+            let tls = stream.get_ref().1;
+            let spoken = if tls.alpn_protocol() == Some(b"h2") { Spoken::Http2 } else { Spoken::Http1 };
+            let peer = Peer::new(address, Some(Secured::of(tls)));
+            serve_as(spoken, stream, peer, core, connection).await;
+        }
+        Err(error) => {
+            core.shared.metrics.handshakes_failed.fetch_add(1, Relaxed);
+            tracing::debug!(%address, %error, "a TLS handshake failed");
+        }
+    }
+}
+
+async fn serve_as<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    spoken: Spoken,
+    stream: S,
+    peer: Rc<Peer>,
+    core: Rc<Core>,
+    connection: Rc<Connection>,
+) {
+    match spoken {
+        Spoken::Http1 => Box::pin(serve_http1(stream, peer, core, connection)).await,
+        Spoken::Http2 => Box::pin(serve_http2(stream, peer, core, connection)).await,
+    }
+}
+
+async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: Rc<Peer>,
+    core: Rc<Core>,
+    connection: Rc<Connection>,
+) {
+    let service = service_fn(|request| {
+        let begun = connection.begin().map_err(|_| Stop::new(Reason::TooManyRequestsAtOnce, ""));
+        answer(core.clone(), peer.clone(), begun, request)
+    });
+    // The deadlines of heads and of idle connections are not hyper's: one sweep looks at all connections of a core.
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .max_headers(MAX_HEADERS)
+        .writev(false);
+    let mut http = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let mut finishing = false;
+    let served = poll_fn(|cx| {
+        if connection.is_finishing() && !std::mem::replace(&mut finishing, true) {
+            http.as_mut().graceful_shutdown();
+        }
+        http.as_mut().poll(cx)
+    });
+    let Err(error) = served.await else { return };
+    // hyper has answered by itself: 431 where the head is too large, 400 else.
+    if error.is_parse_too_large() {
+        malformed(&core, &peer, Reason::HeadTooLarge, 431, &error.to_string());
+    } else if error.is_parse() {
+        let status = if error.is_parse_version_h2() { 0 } else { 400 };
+        malformed(&core, &peer, Reason::MalformedRequest, status, &error.to_string());
+    }
+}
+
+async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    stream: S,
+    peer: Rc<Peer>,
+    core: Rc<Core>,
+    connection: Rc<Connection>,
+) {
+    let seen = connection.seen.clone();
+    let stream = Framed::new(stream, seen.clone(), connection.progress.clone());
+    let calls = Cell::new(0);
+    let service = service_fn(|request: Request<Incoming>| {
+        calls.set(calls.get() + 1);
+        let begun = if is_too_large(request.headers()) {
+            Err(Stop::new(Reason::HeadTooLarge, ""))
+        } else {
+            connection.begin_stream().map_err(|_| Stop::new(Reason::TooManyRequestsAtOnce, ""))
+        };
+        answer(core.clone(), peer.clone(), begun, request)
+    });
+    let mut builder = http2::Builder::new(StreamExecutor(connection.clone()));
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        // A head between this and ours is refused by us, with a record and a decision id.
+        .max_header_list_size(2 * MAX_HEADER_BYTES as u32)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(32)
+        .max_local_error_reset_streams(64)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+    let mut http = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let (mut finishing, mut told) = (false, false);
+    let tell = |told: &mut bool, detail: &str| {
+        if !std::mem::replace(told, true) {
+            let too_large = seen.largest_head() > MAX_HEADER_BYTES;
+            let reason = if too_large { Reason::HeadTooLarge } else { Reason::MalformedRequest };
+            malformed(&core, &peer, reason, 0, detail);
+        }
+    };
+    poll_fn(|cx| {
+        if connection.is_finishing() && !std::mem::replace(&mut finishing, true) {
+            http.as_mut().graceful_shutdown();
+        }
+        let polled = http.as_mut().poll(cx);
+        connection.settle();
+        match &polled {
+            Poll::Pending => {
+                // Every head that came has been handed to the service by now, but those that hyper refused.
+                if !finishing && seen.heads() > calls.get() {
+                    tell(&mut told, "HTTP/2: the head of a stream is malformed");
+                    connection.finish();
+                }
+            }
+            Poll::Ready(_) => {
+                if let Some(code) = seen.error() {
+                    tell(
+                        &mut told,
+                        &format!("HTTP/2: the connection was ended with error {code} (RFC 9113 section 7)"),
+                    );
+                }
+            }
+        }
+        polled.map(drop)
+    })
+    .await;
+}
+
+/// The size as RFC 9113 §6.5.2 counts it; the names of pseudo headers are not counted.
+fn is_too_large(headers: &HeaderMap) -> bool {
+    let bytes =
+        |(name, value): (&http::HeaderName, &http::HeaderValue)| name.as_str().len() + value.len() + HEADER_OVERHEAD;
+    headers.len() > MAX_HEADERS || headers.iter().map(bytes).sum::<usize>() > MAX_HEADER_BYTES
+}
+
+/// Serves a request that was begun, or refuses the one that could not be; either leaves one record.
+async fn answer(
+    core: Rc<Core>,
+    peer: Rc<Peer>,
+    begun: Result<UnderWay, Stop>,
+    request: Request<Incoming>,
+) -> Result<Response<Served>, Infallible> {
+    let (response, under_way) = match begun {
+        Ok(under_way) => {
+            let response = pipeline::serve(core, peer, request).await?;
+            if response.status().as_u16() < 400 {
+                under_way.prove();
+            }
+            (response, Some(under_way))
+        }
+        Err(stop) => (pipeline::turn_away(core, &peer, &request, stop).await, None),
+    };
+    Ok(response.map(|body| Served { body, rest: Bytes::new(), under_way }))
+}
+
+/// Records a head that hyper refused: it has answered already, so the answer carries no decision id.
+fn malformed(core: &Rc<Core>, peer: &Peer, reason: Reason, status: u16, detail: &str) {
+    // Neither method nor path are known; `-` stands for the method.
+    let method = http::Method::from_bytes(b"-").unwrap_or_default();
+    Guard::open(core.clone(), peer.address, &method, Timestamp::now()).answered(reason, status, detail);
+}
+
+/// An answer under way.
+pub(crate) struct Served {
+    body: ResponseBody,
+    /// What of a part was not handed over yet.
+    rest: Bytes,
+    under_way: Option<UnderWay>,
+}
+
+impl Body for Served {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Self { body, rest, under_way } = &mut *self;
+        let Some(under_way) = under_way else { return Pin::new(body).poll_frame(cx) };
+        if rest.is_empty() {
+            let polled = Pin::new(body).poll_frame(cx);
+            match polled {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => *rest = data,
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                other => {
+                    under_way.handed(false);
+                    return other;
+                }
+            }
+        }
+        under_way.handed(true);
+        let part = rest.split_to(rest.len().min(under_way.part()));
+        Poll::Ready(Some(Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.body.size_hint();
+        let rest = self.rest.len() as u64;
+        if rest > 0 {
+            let (lower, upper) = (hint.lower(), hint.upper());
+            hint = SizeHint::new();
+            hint.set_lower(lower.saturating_add(rest));
+            upper.into_iter().for_each(|upper| hint.set_upper(upper.saturating_add(rest)));
+        }
+        hint
+    }
+}
+
+/// Runs the tasks of an HTTP/2 connection on its core. hyper starts the task of a request right after it handed the
+/// request to the service: so the one that began last is the one that is started. Should that ever change, an answer
+/// that nobody takes ends with its connection instead of alone.
+#[derive(Clone)]
+struct StreamExecutor(Rc<Connection>);
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for StreamExecutor {
+    fn execute(&self, future: F) {
+        let task = tokio::task::spawn_local(async move {
+            future.await;
+        });
+        self.0.runs(task.abort_handle());
+    }
+}
+
+/// Runs hyper's tasks on the core that made them.
+#[derive(Clone, Copy)]
+pub(crate) struct LocalExecutor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}

@@ -1,0 +1,369 @@
+//! The frames of an HTTP/2 connection (RFC 9113 §4.1) as they pass, both ways: nothing is held or changed.
+//!
+//! Seen here is what hyper does not tell: heads that have begun and do not end, heads it refused by itself, streams
+//! that have not ended though their answer was handed over, and why it ended a connection.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::progress::Progress;
+use crate::stream::PREFACE;
+
+use std::cell::{Cell, RefCell};
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+/// RFC 9113 §7: the request was not looked at and may be sent again.
+const REFUSED_STREAM: u32 = 7;
+
+/// What was seen of one connection.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// Heads of requests that came as a whole.
+    heads: Cell<u64>,
+    /// Those that hyper turned away for being too many at once: the caller may send them again.
+    turned_away: Cell<u64>,
+    /// The largest of them, as it was encoded.
+    largest_head: Cell<usize>,
+    /// Streams whose answer is not at its end.
+    open: RefCell<Vec<u32>>,
+    /// When a byte of an answer was last written.
+    data: Cell<u64>,
+    /// The error code of a GOAWAY that we sent, other than NO_ERROR.
+    error: Cell<u32>,
+    bad_preface: Cell<bool>,
+}
+
+impl Seen {
+    /// Heads that came and were not turned away.
+    pub(crate) fn heads(&self) -> u64 {
+        self.heads.get().saturating_sub(self.turned_away.get())
+    }
+
+    pub(crate) fn largest_head(&self) -> usize {
+        self.largest_head.get()
+    }
+
+    /// How many streams have not ended.
+    pub(crate) fn open(&self) -> usize {
+        self.open.borrow().len()
+    }
+
+    pub(crate) fn data(&self) -> u64 {
+        self.data.get()
+    }
+
+    /// Why we ended the connection, if the caller broke the protocol.
+    pub(crate) fn error(&self) -> Option<u32> {
+        match (self.error.get(), self.bad_preface.get()) {
+            (0, false) => None,
+            // PROTOCOL_ERROR.
+            (0, true) => Some(1),
+            (code, _) => Some(code),
+        }
+    }
+
+    fn ended(&self, stream: u32) {
+        let mut open = self.open.borrow_mut();
+        if let Some(position) = open.iter().position(|id| *id == stream) {
+            open.swap_remove(position);
+        }
+    }
+}
+
+/// One frame, without its payload.
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    length: usize,
+    /// The first bytes of the payload.
+    begin: [u8; 8],
+}
+
+impl Frame {
+    fn number_at(&self, position: usize) -> u32 {
+        let bytes = self.begin.get(position..position + 4).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u32::from_be_bytes)
+    }
+}
+
+/// Finds the frames in a stream of bytes that comes in any pieces.
+#[derive(Default)]
+struct Walker {
+    header: [u8; 9],
+    /// How much of the header is there.
+    have: usize,
+    begin: [u8; 8],
+    /// How much of the payload passed.
+    passed: usize,
+}
+
+impl Walker {
+    fn feed(&mut self, mut bytes: &[u8], mut seen: impl FnMut(&Frame)) {
+        loop {
+            if self.have < self.header.len() {
+                let Some((byte, rest)) = bytes.split_first() else { return };
+                if let Some(place) = self.header.get_mut(self.have) {
+                    *place = *byte;
+                }
+                self.have += 1;
+                bytes = rest;
+                if self.have < self.header.len() {
+                    continue;
+                }
+            }
+            let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = self.header;
+            let length = u32::from_be_bytes([0, l0, l1, l2]) as usize;
+            let left = length - self.passed.min(length);
+            let (part, rest) = bytes.split_at(left.min(bytes.len()));
+            for (place, byte) in self.begin.iter_mut().skip(self.passed).zip(part) {
+                *place = *byte;
+            }
+            self.passed += part.len();
+            bytes = rest;
+            if self.passed < length {
+                return;
+            }
+            let stream = u32::from_be_bytes([s0, s1, s2, s3]) & (u32::MAX >> 1);
+            seen(&Frame { kind, flags, stream, length, begin: self.begin });
+            *self = Self::default();
+        }
+    }
+
+    /// Whether a frame has begun that is not a piece of a body.
+    fn is_within_a_head(&self) -> bool {
+        self.have > 0 && (self.have < self.header.len() || self.header.get(3) != Some(&DATA))
+    }
+}
+
+/// A connection whose frames are seen.
+pub(crate) struct Framed<S> {
+    inner: S,
+    seen: Rc<Seen>,
+    progress: Arc<Progress>,
+    preface: usize,
+    read: Walker,
+    written: Walker,
+    /// A header block has begun and not ended; its length so far.
+    block: Option<usize>,
+    newest: u32,
+}
+
+impl<S> Framed<S> {
+    pub(crate) fn new(inner: S, seen: Rc<Seen>, progress: Arc<Progress>) -> Self {
+        progress.set_framed();
+        Self {
+            inner,
+            seen,
+            progress,
+            preface: 0,
+            read: Walker::default(),
+            written: Walker::default(),
+            block: None,
+            newest: 0,
+        }
+    }
+
+    fn came(&mut self, bytes: &[u8]) {
+        let Self { seen, progress, preface, read, block, newest, .. } = self;
+        let expected = PREFACE.get(*preface..).unwrap_or_default();
+        let (begin, frames) = bytes.split_at(expected.len().min(bytes.len()));
+        if !expected.starts_with(begin) {
+            seen.bad_preface.set(true);
+        }
+        *preface += begin.len();
+        read.feed(frames, |frame| {
+            // Whatever came as a whole ended the wait for it; only a block goes on over frames.
+            match frame.kind {
+                HEADERS => {
+                    if frame.stream > *newest {
+                        *newest = frame.stream;
+                        seen.heads.set(seen.heads.get() + 1);
+                        seen.open.borrow_mut().push(frame.stream);
+                    }
+                    *block = Some(frame.length);
+                }
+                CONTINUATION => *block = block.map(|length| length + frame.length),
+                RST_STREAM => seen.ended(frame.stream),
+                _ => {}
+            }
+            if let Some(length) = block.filter(|_| frame.flags & END_HEADERS != 0 || frame.kind == RST_STREAM) {
+                seen.largest_head.set(seen.largest_head.get().max(length));
+                *block = None;
+            }
+            if block.is_none() {
+                progress.head_ended();
+            }
+        });
+        if *preface < PREFACE.len() || block.is_some() || read.is_within_a_head() {
+            progress.head_begins();
+        }
+    }
+
+    fn went(&mut self, bytes: &[u8]) {
+        let Self { seen, progress, written, .. } = self;
+        written.feed(bytes, |frame| {
+            match frame.kind {
+                DATA => seen.data.set(progress.now()),
+                RST_STREAM => {
+                    if frame.number_at(0) == REFUSED_STREAM {
+                        seen.turned_away.set(seen.turned_away.get() + 1);
+                    }
+                    seen.ended(frame.stream);
+                }
+                GOAWAY => seen.error.set(frame.number_at(4)),
+                _ => {}
+            }
+            if matches!(frame.kind, DATA | HEADERS) && frame.flags & END_STREAM != 0 {
+                seen.ended(frame.stream);
+            }
+        });
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Framed<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        self.came(buf.filled().get(before..).unwrap_or_default());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
+        self.went(bytes.get(..written).unwrap_or_default());
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, slices))?;
+        let mut left = written;
+        for slice in slices {
+            let part = slice.get(..left).unwrap_or(slice);
+            self.went(part);
+            left -= part.len();
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use super::*;
+    use crate::progress::Clock;
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = (payload.len() as u32).to_be_bytes();
+        let mut bytes = length[1..].to_vec();
+        bytes.extend([kind, flags]);
+        bytes.extend(stream.to_be_bytes());
+        bytes.extend(payload);
+        bytes
+    }
+
+    fn framed(clock: &Clock) -> Framed<()> {
+        Framed::new((), Rc::default(), Progress::new(clock.clone()))
+    }
+
+    #[test]
+    fn frames_are_found_in_any_pieces() {
+        let mut bytes = PREFACE.to_vec();
+        bytes.extend(frame(4, 0, 0, &[]));
+        bytes.extend(frame(HEADERS, END_STREAM, 1, b"begin"));
+        bytes.extend(frame(CONTINUATION, END_HEADERS, 1, b"rest"));
+        bytes.extend(frame(HEADERS, END_HEADERS, 3, b"x"));
+        bytes.extend(frame(DATA, END_STREAM, 3, &[7; 300]));
+        bytes.extend(frame(RST_STREAM, 0, 3, &8u32.to_be_bytes()));
+        for size in [1, 2, 7, 50, bytes.len()] {
+            let mut framed = framed(&Clock::new(AtomicU64::new(1)));
+            bytes.chunks(size).for_each(|piece| framed.came(piece));
+            let seen = framed.seen.clone();
+            assert_eq!((seen.heads(), seen.open(), seen.largest_head()), (2, 1, 9), "pieces of {size}");
+            assert_eq!(framed.progress.head_for(), None);
+            assert_eq!(seen.error(), None);
+        }
+    }
+
+    #[test]
+    fn a_block_that_goes_on_over_frames_is_one_head() {
+        let clock = Clock::new(AtomicU64::new(1));
+        let mut framed = framed(&clock);
+        framed.came(PREFACE);
+        framed.came(&frame(4, 0, 0, &[]));
+        assert_eq!(framed.progress.head_for(), None, "the wait for the first request is an idle one");
+        clock.store(10, Relaxed);
+        framed.came(&frame(HEADERS, END_STREAM, 1, b"begin"));
+        for now in 11..20 {
+            clock.store(now, Relaxed);
+            framed.came(&frame(CONTINUATION, 0, 1, b"x"));
+        }
+        assert_eq!(framed.progress.head_for(), Some(9));
+        framed.came(&frame(CONTINUATION, END_HEADERS, 1, b"x"));
+        assert_eq!(framed.progress.head_for(), None);
+    }
+
+    #[test]
+    fn a_body_that_drips_is_no_head() {
+        let mut framed = framed(&Clock::new(AtomicU64::new(1)));
+        framed.came(PREFACE);
+        framed.came(&frame(HEADERS, END_HEADERS, 1, b"x"));
+        framed.came(&frame(DATA, 0, 1, &[0; 100])[..50]);
+        assert_eq!(framed.progress.head_for(), None);
+    }
+
+    #[test]
+    fn what_was_sent_ends_streams_and_tells_errors() {
+        let mut framed = framed(&Clock::new(AtomicU64::new(3)));
+        framed.came(PREFACE);
+        for stream in [1, 3, 5] {
+            framed.came(&frame(HEADERS, END_HEADERS | END_STREAM, stream, b"x"));
+        }
+        framed.went(&frame(HEADERS, END_HEADERS, 1, b"x"));
+        framed.went(&frame(DATA, 0, 1, b"x"));
+        assert_eq!((framed.seen.open(), framed.seen.data()), (3, 3));
+        framed.went(&frame(DATA, END_STREAM, 1, b""));
+        framed.went(&frame(RST_STREAM, 0, 3, &REFUSED_STREAM.to_be_bytes()));
+        assert_eq!((framed.seen.open(), framed.seen.heads()), (1, 2));
+        framed.went(&frame(GOAWAY, 0, 0, &[0, 0, 0, 5, 0, 0, 0, 9]));
+        assert_eq!(framed.seen.error(), Some(9));
+    }
+
+    #[test]
+    fn another_preface_is_an_error() {
+        let mut framed = framed(&Clock::new(AtomicU64::new(1)));
+        framed.came(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n");
+        assert_eq!(framed.seen.error(), Some(1));
+    }
+}

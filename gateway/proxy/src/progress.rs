@@ -1,0 +1,145 @@
+//! What a connection does, as its deadlines see it.
+//!
+//! A socket may move into a tunnel, which hyper wants to be `Send`; so these are atomics, though one core alone touches
+//! them: relaxed loads and stores, which cost what plain ones do. Times are milliseconds of the core's own clock, which
+//! goes on by the tick of its sweep, so that nothing here asks the system for the time.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+/// The core's clock: milliseconds since its start, never 0.
+pub(crate) type Clock = Arc<AtomicU64>;
+
+/// Not since any time.
+const NOT: u64 = 0;
+
+/// Since when a connection waits, and for what.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    clock: Clock,
+    /// For the rest of a head, or for the first one.
+    head: AtomicU64,
+    /// For the next request.
+    idle: AtomicU64,
+    /// For the caller to take what is written.
+    blocked: AtomicU64,
+    /// HTTP/2: where a head begins and ends is seen in frames and not in bytes.
+    framed: AtomicBool,
+}
+
+impl Progress {
+    /// A connection that was opened now: its first head, or its handshake, is awaited.
+    pub(crate) fn new(clock: Clock) -> Arc<Self> {
+        let now = clock.load(Relaxed);
+        let [idle, blocked] = [NOT, NOT].map(AtomicU64::new);
+        Arc::new(Self { clock, head: AtomicU64::new(now), idle, blocked, framed: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.load(Relaxed)
+    }
+
+    pub(crate) fn set_framed(&self) {
+        self.framed.store(true, Relaxed);
+    }
+
+    /// Bytes came: between requests they begin a head.
+    pub(crate) fn read(&self) {
+        if self.idle.load(Relaxed) != NOT && !self.framed.load(Relaxed) {
+            self.head_begins();
+        }
+    }
+
+    /// A head has begun; one that had begun before goes on.
+    pub(crate) fn head_begins(&self) {
+        if self.head.load(Relaxed) == NOT {
+            self.head.store(self.now(), Relaxed);
+        }
+    }
+
+    /// No head is awaited.
+    pub(crate) fn head_ended(&self) {
+        self.head.store(NOT, Relaxed);
+    }
+
+    /// A request is under way.
+    pub(crate) fn busy(&self) {
+        self.idle.store(NOT, Relaxed);
+    }
+
+    /// The last request has ended.
+    pub(crate) fn idle(&self) {
+        if self.idle.load(Relaxed) == NOT {
+            self.idle.store(self.now(), Relaxed);
+        }
+    }
+
+    pub(crate) fn blocked(&self) {
+        if self.blocked.load(Relaxed) == NOT {
+            self.blocked.store(self.now(), Relaxed);
+        }
+    }
+
+    pub(crate) fn unblocked(&self) {
+        if self.blocked.load(Relaxed) != NOT {
+            self.blocked.store(NOT, Relaxed);
+        }
+    }
+
+    pub(crate) fn head_for(&self) -> Option<u64> {
+        self.since(&self.head)
+    }
+
+    pub(crate) fn idle_for(&self) -> Option<u64> {
+        self.since(&self.idle)
+    }
+
+    pub(crate) fn blocked_for(&self) -> Option<u64> {
+        self.since(&self.blocked)
+    }
+
+    fn since(&self, time: &AtomicU64) -> Option<u64> {
+        let time = time.load(Relaxed);
+        (time != NOT).then(|| self.now().saturating_sub(time))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drip_does_not_extend_the_time_of_a_head() {
+        let clock = Clock::new(AtomicU64::new(1));
+        let progress = Progress::new(clock.clone());
+        for now in 2..10 {
+            clock.store(now, Relaxed);
+            progress.read();
+        }
+        assert_eq!(progress.head_for(), Some(8), "the first one counts from the start");
+        progress.head_ended();
+        progress.busy();
+        progress.read();
+        assert_eq!(progress.head_for(), None, "a body is no head");
+        progress.idle();
+        for now in 10..20 {
+            clock.store(now, Relaxed);
+            progress.read();
+        }
+        assert_eq!(progress.head_for(), Some(9), "a later one counts from its first byte");
+        assert_eq!(progress.idle_for(), Some(10));
+    }
+
+    #[test]
+    fn any_progress_ends_the_time_of_a_write() {
+        let clock = Clock::new(AtomicU64::new(1));
+        let progress = Progress::new(clock.clone());
+        progress.blocked();
+        clock.store(5, Relaxed);
+        progress.blocked();
+        assert_eq!(progress.blocked_for(), Some(4));
+        progress.unblocked();
+        assert_eq!(progress.blocked_for(), None);
+    }
+}

@@ -64,9 +64,7 @@ async fn leave(method: &ArmedSignIn, session: &Session, origin: &Origin, ask: As
     let back = address(method, &origin.text, Door::LoggedOut, None);
     let Some(provider) = method.provider_of_session(session) else { return back };
     let there = match provider {
-        Federated::Oidc(provider) => {
-            provider.end_session_url(&session.tokens, &back, "out").await.ok().flatten()
-        }
+        Federated::Oidc(provider) => provider.end_session_url(&session.tokens, &back, "out").await.ok().flatten(),
         Federated::Saml(provider) => {
             saml::leave(provider, session, &provider.own(origin, &method.plan().base), ask).await
         }

@@ -208,12 +208,6 @@ impl Bulkhead {
         change
     }
 
-    /// A place that nobody used.
-    pub(crate) fn give_back(&mut self, place: Place) {
-        self.release(place);
-        self.fill();
-    }
-
     fn release(&mut self, place: Place) {
         self.total = self.total.saturating_sub(1);
         if let Some(own) = self.under_way.get_mut(&place.asker) {
@@ -398,7 +392,7 @@ mod tests {
         }
         assert!(granted.is_some() && bulkhead.is_open());
         assert_eq!(bulkhead.under_way(), 1, "the one that was let in");
-        bulkhead.give_back(granted.unwrap());
+        bulkhead.finish(granted.unwrap(), true, later, later, 0.5);
         assert_eq!(bulkhead.under_way(), 0);
     }
 }

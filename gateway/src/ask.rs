@@ -1,45 +1,220 @@
-//! Questions to outside servers on behalf of requests: a few at a time, each with an end.
+//! Questions to outside servers on behalf of requests: each server behind its own bulkhead, each question with an end.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use idm_authn::{Answer, Authorization, NoAnswer, Outside, Patience, Question, Work};
 use idm_plan::{OutgoingTls, Secrets};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use url::Url;
 
+use crate::bulkhead::{self, Admission, Bulkhead, Change, NotAsked, Place, QUEUE_WAIT};
 use crate::fetch::Fetcher;
 
-/// Questions under way; one more is refused instead of queued, so that a sick server holds no requests up.
-const MAX_UNDER_WAY: usize = 128;
 const SHORT: Duration = Duration::from_secs(3);
 const LONG: Duration = Duration::from_secs(20);
 /// Larger answers are refused.
 const MAX_ANSWER: usize = 256 * 1024;
+/// Servers with a bulkhead. Only configuration and the documents of configured providers name any, so that more are a
+/// provider that names others all the time; idle ones give way.
+const MAX_SERVERS: usize = 1024;
+
+/// A server: one endpoint, and how it is reached. An endpoint that hangs is not felt by those who need another one of
+/// the same host, and a certificate that a server does not take is felt by nobody who shows another one.
+type ServerKey = (String, Option<OutgoingTls>);
+
+/// The bulkheads of all servers, which outlive changes of the configuration.
+#[derive(Default)]
+pub(crate) struct Servers(Mutex<HashMap<ServerKey, Arc<Server>>>);
+
+struct Server {
+    endpoint: String,
+    bulkhead: Mutex<Bulkhead>,
+    jitter: RandomState,
+}
+
+impl Servers {
+    fn of(&self, endpoint: &str, tls: Option<&OutgoingTls>, now: Instant) -> Result<Arc<Server>, NotAsked> {
+        let key = (server_name(endpoint), tls.cloned());
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(server) = all.get(&key) {
+            return Ok(server.clone());
+        }
+        if all.len() >= MAX_SERVERS {
+            let idle = all.iter().filter(|(_, server)| Arc::strong_count(server) == 1 && server.lock().is_idle());
+            let oldest = idle.min_by_key(|(_, server)| server.lock().last_used).map(|(key, _)| key.clone());
+            let Some(oldest) = oldest else {
+                return Err(NotAsked { why: "too many outside servers are asked at once".into(), seconds: 1 });
+            };
+            all.remove(&oldest);
+        }
+        let (bulkhead, jitter) = (Mutex::new(Bulkhead::new(now)), RandomState::new());
+        let server = Arc::new(Server { endpoint: key.0.clone(), bulkhead, jitter });
+        all.insert(key, server.clone());
+        Ok(server)
+    }
+
+    /// Metrics in the Prometheus text format, one line for each server and number.
+    pub(crate) fn render(&self, out: &mut String) {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows: std::collections::BTreeMap<&str, (bulkhead::Counts, bool, usize)> = Default::default();
+        for ((endpoint, _), server) in all.iter() {
+            let bulkhead = server.lock();
+            let (counts, open, under_way) = rows.entry(endpoint).or_default();
+            counts.answered += bulkhead.counts.answered;
+            counts.failed += bulkhead.counts.failed;
+            counts.not_asked += bulkhead.counts.not_asked;
+            *open |= bulkhead.is_open();
+            *under_way += bulkhead.under_way();
+        }
+        let label = |endpoint: &str| endpoint.replace('\\', "\\\\").replace('"', "\\\"");
+        out.push_str(
+            "# HELP idm_outside_questions_total Questions to outside servers by what came of them.\n\
+             # TYPE idm_outside_questions_total counter\n",
+        );
+        for (endpoint, (counts, ..)) in &rows {
+            for (outcome, count) in
+                [("answered", counts.answered), ("failed", counts.failed), ("not_asked", counts.not_asked)]
+            {
+                let _ = writeln!(
+                    out,
+                    "idm_outside_questions_total{{server=\"{}\",outcome=\"{outcome}\"}} {count}",
+                    label(endpoint)
+                );
+            }
+        }
+        out.push_str(
+            "# HELP idm_outside_circuit_open 1 while a server is not asked because it did not answer.\n\
+             # TYPE idm_outside_circuit_open gauge\n",
+        );
+        for (endpoint, (_, open, _)) in &rows {
+            let _ = writeln!(out, "idm_outside_circuit_open{{server=\"{}\"}} {}", label(endpoint), u8::from(*open));
+        }
+        out.push_str(
+            "# HELP idm_outside_under_way Questions to outside servers that wait for an answer.\n\
+             # TYPE idm_outside_under_way gauge\n",
+        );
+        for (endpoint, (.., under_way)) in &rows {
+            let _ = writeln!(out, "idm_outside_under_way{{server=\"{}\"}} {under_way}", label(endpoint));
+        }
+    }
+}
+
+/// Scheme, host, port and path, without anything that may be secret.
+fn server_name(endpoint: &str) -> String {
+    let Ok(mut url) = Url::parse(endpoint) else { return "no URL".into() };
+    url.set_query(None);
+    url.set_fragment(None);
+    let _ = (url.set_username(""), url.set_password(None));
+    url.as_str().chars().filter(|c| !c.is_control()).take(256).collect()
+}
+
+impl Server {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Bulkhead> {
+        self.bulkhead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn not_asked(&self, NotAsked { why, seconds }: NotAsked) -> NoAnswer {
+        NoAnswer::NotAsked { why: format!("{} is not asked: {why}", self.endpoint), seconds }
+    }
+
+    /// A place, after some time in the queue perhaps.
+    async fn place(self: &Arc<Self>, admission: Admission) -> Result<Held, NoAnswer> {
+        let place = match admission {
+            Admission::Now(place) => place,
+            Admission::Wait(mut receiver) => match tokio::time::timeout(QUEUE_WAIT, &mut receiver).await {
+                Ok(Ok(place)) => place,
+                Ok(Err(_)) => {
+                    let bulkhead = self.lock();
+                    let why = if bulkhead.is_open() {
+                        bulkhead.shut(Instant::now())
+                    } else {
+                        NotAsked { why: "too many questions to it are waiting".into(), seconds: 1 }
+                    };
+                    return Err(self.not_asked(why));
+                }
+                Err(_) => {
+                    receiver.close();
+                    // A place that was given in the very last moment is ours all the same.
+                    receiver.try_recv().map_err(|_| {
+                        self.lock().counts.not_asked += 1;
+                        let why = "questions before this one took too long".into();
+                        self.not_asked(NotAsked { why, seconds: 1 })
+                    })?
+                }
+            },
+        };
+        Ok(Held { server: self.clone(), place, began: Instant::now(), answered: false })
+    }
+}
+
+/// A place in use; without a word it counts as a question without an answer.
+struct Held {
+    server: Arc<Server>,
+    place: Place,
+    began: Instant,
+    answered: bool,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let jitter = (self.server.jitter.hash_one(now) % 1001) as f64 / 1000.0;
+        let change = self.server.lock().finish(self.place, self.answered, self.began, now, jitter);
+        let server = &self.server.endpoint;
+        match change {
+            Some(Change::Opened { next_try }) => {
+                tracing::warn!(
+                    server,
+                    next_try_ms = next_try.as_millis() as u64,
+                    "an outside server does not answer: its circuit is open"
+                );
+            }
+            Some(Change::Closed { after }) => {
+                tracing::info!(
+                    server,
+                    after_s = after.as_secs(),
+                    "an outside server answers again: its circuit is closed"
+                );
+            }
+            None => {}
+        }
+    }
+}
 
 /// Asks over HTTP, from the runtime that made it: the serving cores only wait.
 pub(crate) struct Asker {
     fetcher: Fetcher,
+    tls: Option<OutgoingTls>,
     runtime: Handle,
-    under_way: Arc<Semaphore>,
+    servers: Arc<Servers>,
 }
 
 impl Asker {
-    pub(crate) fn new(fetcher: &Fetcher) -> Self {
-        Self {
-            fetcher: fetcher.clone(),
-            runtime: Handle::current(),
-            under_way: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
-        }
+    pub(crate) fn new(fetcher: &Fetcher, servers: &Arc<Servers>) -> Self {
+        Self { fetcher: fetcher.clone(), tls: None, runtime: Handle::current(), servers: servers.clone() }
     }
 }
 
 impl Outside for Asker {
     fn ask(&self, question: Question) -> Answer {
-        let Ok(place) = self.under_way.clone().try_acquire_owned() else {
-            return Box::pin(async {
-                Err(NoAnswer::Failed("too many questions to outside servers are under way".into()))
-            });
+        let now = Instant::now();
+        let refused = |why: NoAnswer| -> Answer { Box::pin(std::future::ready(Err(why))) };
+        let server = match self.servers.of(&question.endpoint, self.tls.as_ref(), now) {
+            Ok(server) => server,
+            Err(NotAsked { why, seconds }) => return refused(NoAnswer::NotAsked { why, seconds }),
+        };
+        // Checked before it counts: what may not be asked says nothing about the server.
+        if let Err(error) = self.fetcher.check(&question.endpoint) {
+            return refused(NoAnswer::Failed(error.to_string()));
+        }
+        let admitted = server.lock().admit(bulkhead::Asker::of(question.caller), now);
+        let admission = match admitted {
+            Ok(admission) => admission,
+            Err(why) => return refused(server.not_asked(why)),
         };
         let fetcher = self.fetcher.clone();
         let limit = match question.patience {
@@ -47,17 +222,25 @@ impl Outside for Asker {
             Patience::Long => LONG,
         };
         let task = self.runtime.spawn(async move {
-            let _place = place;
-            tokio::time::timeout(limit, ask(&fetcher, &question, limit))
+            let mut held = server.place(admission).await?;
+            let answer = tokio::time::timeout(limit, ask(&fetcher, &question, limit))
                 .await
-                .unwrap_or_else(|_| Err(NoAnswer::Failed("no answer in time".into())))
+                .unwrap_or_else(|_| Err(NoAnswer::Failed("no answer in time".into())));
+            // Any status is an answer: callers must not be able to shut a server off by what they send.
+            held.answered = matches!(answer, Ok(_) | Err(NoAnswer::Refused { .. }));
+            answer
         });
         Box::pin(async move { task.await.unwrap_or_else(|_| Err(NoAnswer::Failed("the question was dropped".into()))) })
     }
 
+    fn check(&self, url: &str) -> Result<(), String> {
+        self.fetcher.check(url).map_err(|error| error.to_string())
+    }
+
     fn reached_by(&self, tls: &OutgoingTls, secrets: &Secrets) -> Result<Arc<dyn Outside>, String> {
         let fetcher = self.fetcher.reached_by(tls, secrets)?;
-        Ok(Arc::new(Self { fetcher, runtime: self.runtime.clone(), under_way: self.under_way.clone() }))
+        let (runtime, servers) = (self.runtime.clone(), self.servers.clone());
+        Ok(Arc::new(Self { fetcher, tls: Some(tls.clone()), runtime, servers }))
     }
 
     fn carry_on(&self, work: Work) {
@@ -67,7 +250,7 @@ impl Outside for Asker {
 
 /// A form or a look at a document, with whatever proves us.
 async fn ask(fetcher: &Fetcher, question: &Question, limit: Duration) -> Result<Vec<u8>, NoAnswer> {
-    let Question { endpoint, authorization, form, expected, patience: _ } = question;
+    let Question { endpoint, authorization, form, expected, patience: _, caller: _ } = question;
     let failed = NoAnswer::Failed;
     fetcher.check(endpoint).map_err(|error| failed(error.to_string()))?;
     let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();

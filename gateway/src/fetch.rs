@@ -1,9 +1,12 @@
 //! Issuer keys from the network.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use idm_authn::IssuerKeys;
 use idm_jose::{KeySet, KeySetError, MAX_JWKS_BYTES, parse_strict};
 use idm_plan::{KeySource, OutgoingTls, Secrets, is_local_address};
@@ -40,14 +43,14 @@ pub(crate) enum FetchError {
     },
 }
 
-fn builder(insecure: bool) -> reqwest::ClientBuilder {
+fn builder(insecure: bool, lookups: &Lookups) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .timeout(Duration::from_secs(4))
         .connect_timeout(Duration::from_secs(2))
         // A redirect could lead where the URL itself may not.
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
-        .dns_resolver(Arc::new(GuardedResolver { insecure }))
+        .dns_resolver(Arc::new(GuardedResolver { insecure, lookups: lookups.clone() }))
         .user_agent("idm-gateway")
 }
 
@@ -56,12 +59,14 @@ fn builder(insecure: bool) -> reqwest::ClientBuilder {
 pub(crate) struct Fetcher {
     client: reqwest::Client,
     insecure: bool,
+    lookups: Lookups,
 }
 
 impl Fetcher {
     /// `insecure`: plain http and local addresses are allowed, for demos and tests.
     pub(crate) fn new(insecure: bool) -> Result<Self, reqwest::Error> {
-        Ok(Self { client: builder(insecure).build()?, insecure })
+        let lookups = Lookups::default();
+        Ok(Self { client: builder(insecure, &lookups).build()?, insecure, lookups })
     }
 
     /// The same, for a server with authorities of its own. The error shows no key.
@@ -79,7 +84,7 @@ impl Fetcher {
     /// The same, with these settings.
     pub(crate) fn reached_by(&self, tls: &OutgoingTls, secrets: &Secrets) -> Result<Self, String> {
         let OutgoingTls { roots, certificate } = tls;
-        let mut builder = builder(self.insecure);
+        let mut builder = builder(self.insecure, &self.lookups);
         if let Some(roots) = roots {
             let roots = reqwest::Certificate::from_pem_bundle(roots.as_bytes())
                 .map_err(|_| "the trust bundle cannot be read")?;
@@ -91,7 +96,8 @@ impl Fetcher {
             builder =
                 builder.identity(identity.map_err(|_| format!("certificate and key of `{}` do not fit", handle.0))?);
         }
-        Ok(Self { client: builder.build().map_err(|_| "the TLS settings cannot be used")?, insecure: self.insecure })
+        let client = builder.build().map_err(|_| "the TLS settings cannot be used")?;
+        Ok(Self { client, insecure: self.insecure, lookups: self.lookups.clone() })
     }
 
     /// The client that only goes where a tenant's URL may lead.
@@ -110,9 +116,13 @@ impl Fetcher {
         let mut retry = FIRST_RETRY;
         loop {
             let Some(strong) = keys.upgrade() else { return };
+            strong.begin();
             match self.fetch(&source).await.and_then(|(url, jwks)| parse(url, &jwks, &algorithms, &last)) {
                 Ok(None) => strong.confirm(Timestamp::now()),
                 Ok(Some((set, text))) => {
+                    for left_out in set.left_out() {
+                        tracing::warn!(source = ?source_name(&source), "an issuer key is left out: {left_out}");
+                    }
                     tracing::info!(source = ?source_name(&source), keys = set.len(), "issuer keys in force");
                     strong.publish(set, Timestamp::now());
                     last = text;
@@ -120,7 +130,7 @@ impl Fetcher {
                 Err(error) => {
                     let kept = if strong.is_loaded() { "the last good keys stay in force" } else { "no keys yet" };
                     tracing::warn!(error = &error as &dyn std::error::Error, "issuer keys: {kept}");
-                    strong.failed();
+                    strong.fail();
                 }
             }
             let pause = if strong.is_loaded() { REFRESH } else { retry };
@@ -223,19 +233,53 @@ fn is_forbidden(ip: IpAddr) -> bool {
     is_local_address(ip) || api_server == Some(ip)
 }
 
+/// Names that are looked up at the same time; each holds a thread of the system's resolver, which may hang.
+const MAX_LOOKUPS: usize = 256;
+
+type Found = Result<Vec<SocketAddr>, String>;
+type Lookup = Shared<BoxFuture<'static, Found>>;
+
+/// The lookups under way: one for each name, however many wait for it, so that a name that hangs holds one thread.
+#[derive(Clone, Default)]
+struct Lookups(Arc<Mutex<HashMap<String, Lookup>>>);
+
+impl Lookups {
+    fn of(&self, name: &str) -> Option<Lookup> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lookup) = all.get(name) {
+            return Some(lookup.clone());
+        }
+        if all.len() >= MAX_LOOKUPS {
+            return None;
+        }
+        let (lookups, wanted) = (self.clone(), name.to_owned());
+        // A task of its own: it goes on, and clears up, when those who wait have gone.
+        let task = tokio::spawn(async move {
+            let found = tokio::net::lookup_host((wanted.as_str(), 0)).await;
+            lookups.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&wanted);
+            found.map(Iterator::collect).map_err(|error| error.to_string())
+        });
+        let lookup =
+            async move { task.await.unwrap_or_else(|_| Err("the lookup was dropped".into())) }.boxed().shared();
+        all.insert(name.to_owned(), lookup.clone());
+        Some(lookup)
+    }
+}
+
 /// Resolves names and drops the addresses that a tenant's URL must not reach, after every answer.
 struct GuardedResolver {
     insecure: bool,
+    lookups: Lookups,
 }
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let insecure = self.insecure;
+        let lookup = self.lookups.of(name.as_str());
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0))
-                .await?
-                .filter(|address| insecure || !is_forbidden(address.ip()))
-                .collect();
+            let lookup = lookup.ok_or("too many names are being looked up")?;
+            let found: Vec<SocketAddr> =
+                lookup.await?.into_iter().filter(|address| insecure || !is_forbidden(address.ip())).collect();
             if found.is_empty() {
                 return Err("the name has no address that may be fetched from".into());
             }

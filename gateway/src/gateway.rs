@@ -16,7 +16,7 @@ use idm_types::Redacted;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::ask::Asker;
+use crate::ask::{Asker, Servers};
 use crate::fetch::Fetcher;
 
 /// How long a change waits for the keys of issuers it brings: long enough that a healthy issuer's
@@ -66,6 +66,7 @@ pub struct Gateway {
     shared: Arc<Shared>,
     fetcher: Fetcher,
     outside: Arc<dyn Outside>,
+    servers: Arc<Servers>,
     ring: Mutex<KeyRing>,
     memory: Arc<Memory>,
     ready: AtomicBool,
@@ -111,9 +112,11 @@ impl Gateway {
         let shipper = elasticsearch
             .map(|server| tokio::spawn(ship::run(spool.dir().to_owned(), server, spool.health(), stopped)));
         let fetcher = Fetcher::new(options.danger_insecure_issuers)?;
+        let servers = Arc::new(Servers::default());
         Ok(Arc::new(Self {
             shared,
-            outside: Arc::new(Asker::new(&fetcher)),
+            outside: Arc::new(Asker::new(&fetcher, &servers)),
+            servers,
             fetcher,
             ring: Mutex::default(),
             memory,
@@ -141,9 +144,12 @@ impl Gateway {
     pub async fn apply(&self, bundle: &Bundle) -> Result<(), EngineError> {
         let known = self.ring.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (engine, ring) = Engine::arm(bundle, &known, &self.memory, &self.outside, self.shared.metrics())?;
+        // An issuer that was away before holds up no change: only keys that are new here are waited for.
+        let new: Vec<_> =
+            ring.iter().filter(|(id, _)| !known.contains_key(*id)).map(|(_, keys)| keys.clone()).collect();
         self.fetch_new(ring, &bundle.secrets);
         let deadline = tokio::time::Instant::now() + KEYS_WAIT;
-        while !engine.keys_loaded() && tokio::time::Instant::now() < deadline {
+        while !new.iter().all(|keys| keys.is_loaded()) && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let control = bundle.secrets.get(&SecretHandle(CONTROL_TOKEN.into())).cloned();
@@ -212,6 +218,7 @@ impl Gateway {
     pub fn metrics(&self) -> String {
         let mut out = String::new();
         self.shared.metrics().render(&mut out);
+        self.servers.render(&mut out);
         let health = &self.health;
         let generation = self.generation().unwrap_or(0);
         let ages = self
@@ -222,6 +229,14 @@ impl Gateway {
             .filter_map(|keys| keys.fetched_at())
             .map(|t| t.0)
             .min();
+        let left_out = self
+            .ring
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .filter_map(|keys| keys.load())
+            .map(|set| set.left_out().len() as u64)
+            .sum();
         let age = ages.map_or(0, |oldest| idm_types::Timestamp::now().0.saturating_sub(oldest) / 1000);
         for (name, kind, help, value) in [
             ("idm_config_generation", "gauge", "Generation of the configuration in force.", generation),
@@ -232,6 +247,12 @@ impl Gateway {
                 u64::from(self.error().is_some()),
             ),
             ("idm_issuer_keys_age_seconds", "gauge", "Age of the issuer keys that were confirmed longest ago.", age),
+            (
+                "idm_issuer_keys_left_out",
+                "gauge",
+                "Published keys that cannot be used and were left out; the log names them.",
+                left_out,
+            ),
             ("idm_audit_recorded_total", "counter", "Audit records on disk.", health.recorded.load(Ordering::Relaxed)),
             (
                 "idm_audit_lost_total",

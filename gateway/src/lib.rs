@@ -6,6 +6,7 @@
 
 mod admin;
 mod ask;
+mod bulkhead;
 mod fetch;
 mod gateway;
 pub mod source;

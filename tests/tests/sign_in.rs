@@ -961,6 +961,7 @@ fn a_frame_in_the_providers_page_ends_a_session_that_it_can_name() {
     let mut frame = bed.browser();
     let issuer = idm_tests::http::encoded(&bed.provider.issuer());
     bed.refused(&frame.go("/_idm/front-channel-logout/idp"), 400, "InvalidLogoutToken");
+    bed.refused(&frame.go("/_idm/front-channel-logout/idp?sid=sid-of-ana"), 400, "InvalidLogoutToken");
     bed.refused(
         &frame.go("/_idm/front-channel-logout/idp?iss=https%3A%2F%2Fevil.example&sid=sid-of-ana"),
         400,

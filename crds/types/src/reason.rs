@@ -85,7 +85,7 @@ reasons! {
     /// A critical header parameter is not understood.
     UnsupportedCritical = 401, "the token marks a header parameter as critical that this gateway does not know", "issue tokens without `crit`";
     /// No key of the issuer fits the token.
-    UnknownKey = 401, "the issuer publishes no key that fits the token's `kid` and algorithm", "check the issuer's JWKS; a newly published key is fetched at most every 10 seconds";
+    UnknownKey = 401, "the issuer publishes no key that fits the token's `kid` and algorithm", "check the issuer's JWKS; a key is known 5 seconds after it was published, so let it sign no sooner";
     /// The signature does not verify.
     BadSignature = 401, "the token's signature does not verify under the issuer's key", "the token was altered or signed by someone else";
     /// The encrypted object does not open under our key.

@@ -37,8 +37,8 @@ pub(crate) enum Attempt {
     Verified(Fresh),
     /// Of its kind, and refused. A bad key does not get to try the next door.
     Rejected(Denied),
-    /// Keys are missing; after a fetch the same attempt may succeed.
-    NeedsKeys(Arc<IssuerKeys>, Denied),
+    /// Those of this epoch have no key for it; after a fetch the same attempt may succeed.
+    NeedsKeys(Arc<IssuerKeys>, u64, Denied),
 }
 
 impl Armory<'_> {
@@ -63,7 +63,7 @@ impl Attempt {
     fn verdict(self) -> Result<Fresh, (Denied, bool)> {
         match self {
             Attempt::Verified(fresh) => Ok(fresh),
-            Attempt::Rejected(denied) | Attempt::NeedsKeys(_, denied) => Err((denied, true)),
+            Attempt::Rejected(denied) | Attempt::NeedsKeys(_, _, denied) => Err((denied, true)),
             Attempt::NotMine(denied) => Err((denied, false)),
         }
     }
@@ -234,14 +234,14 @@ impl ArmedPolicy {
         let Some(exchange) = &self.exchange else { return Ok(None) };
         let denied = |detail: &str| Denied::new(Reason::TokenExchangeRefused, detail, Some(&who.method));
         if let Some(token) = who.session_token() {
-            return exchange.header(token.reveal(), who, &self.memory, now).await.map(Some);
+            return exchange.header(token.reveal(), who, &self.memory, view.address, now).await.map(Some);
         }
         if !matches!(who.kind, "jwt" | "introspection") {
             return Err(denied("the caller came without a token that could be exchanged"));
         }
         let presented = source.and_then(|source| present::find(view, std::slice::from_ref(source)).ok().flatten());
         let presented = presented.ok_or_else(|| denied("the caller's token is not where it was"))?;
-        exchange.header(presented.value, who, &self.memory, now).await.map(Some)
+        exchange.header(presented.value, who, &self.memory, view.address, now).await.map(Some)
     }
 
     /// The upstream's headers that depend on the request, and not on the caller alone.
@@ -462,8 +462,8 @@ impl ArmedPolicy {
             return Ok(Authenticated::new(identity, true));
         }
         let mut attempt = self.attempt(name, armed, credential, view, now).await;
-        if let Attempt::NeedsKeys(keys, denied) = attempt {
-            if !keys.refetch(now).await {
+        if let Attempt::NeedsKeys(keys, judged, denied) = attempt {
+            if !keys.refetch(judged).await {
                 return Err((denied, true));
             }
             attempt = self.attempt(name, armed, credential, view, now).await;

@@ -164,7 +164,7 @@ impl ArmedClients {
                 method,
                 certificate,
             }),
-            Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, denied) => {
+            Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, _, denied) => {
                 Err(self.invalid(format!("{}: {}", denied.reason, denied.detail)))
             }
         }
@@ -296,9 +296,10 @@ impl ArmedClients {
                 Err(error) => Err(self.invalid(format!("client `{claimed}`: {error}"))),
             }
         };
+        let judged = keys.epoch();
         let verified = match verify()? {
             Some(verified) => Some(verified),
-            None if keys.refetch(now).await => verify()?,
+            None if keys.refetch(judged).await => verify()?,
             None => None,
         };
         let verified =
@@ -344,7 +345,7 @@ impl ArmedClients {
         };
         match method.attempt(self.through(policy, "oauthClient", view, now), certificate) {
             Attempt::Verified(_) => Ok((client, certificate.thumbprint.to_owned())),
-            Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, denied) => {
+            Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, _, denied) => {
                 Err(self.invalid(format!("client `{id}`: {}: {}", denied.reason, denied.detail)))
             }
         }
@@ -383,7 +384,9 @@ impl ArmedClients {
     fn admitted(&self, policy: &ArmedPolicy, attempt: Attempt) -> Result<Authenticated, Denied> {
         let fresh = match attempt {
             Attempt::Verified(fresh) => fresh,
-            Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, denied) => return Err(denied),
+            Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, _, denied) => {
+                return Err(denied);
+            }
         };
         if fresh.identity.only_policies.as_ref().is_some_and(|policies| !policies.contains(&policy.plan().key.name)) {
             return Err(self.denied(

@@ -1,6 +1,7 @@
 //! A token for the upstream in exchange for the caller's (RFC 8693).
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderValue;
@@ -37,6 +38,7 @@ impl ArmedExchange {
         token: &str,
         identity: &Identity,
         memory: &Memory,
+        caller: IpAddr,
         now: Timestamp,
     ) -> Result<HeaderValue, Denied> {
         let denied = |reason, detail: String| Denied::new(reason, detail, Some(&identity.method));
@@ -61,7 +63,7 @@ impl ArmedExchange {
         ];
         form.extend(audience.as_deref().map(|audience| ("audience", text(audience))));
         form.extend((!scopes.is_empty()).then(|| ("scope", Redacted::new(scopes.join(" ")))));
-        let answer = match self.client.ask(form).await {
+        let answer = match self.client.ask(form, caller).await {
             Ok(answer) => answer,
             // What is wrong with our own client is not the caller's doing.
             Err(NoAnswer::Refused { status, error, endpoint })
@@ -70,7 +72,10 @@ impl ArmedExchange {
                 let why = NoAnswer::Refused { status, error, endpoint };
                 return Err(denied(Reason::TokenExchangeRefused, why.to_string()));
             }
-            Err(why) => return Err(denied(Reason::TokenExchangeFailed, why.to_string())),
+            Err(why) => {
+                let wait = why.retry_after();
+                return Err(Denied { retry_after: wait, ..denied(Reason::TokenExchangeFailed, why.to_string()) });
+            }
         };
         let unusable =
             |why: &str| denied(Reason::TokenExchangeFailed, format!("the answer of {endpoint} is not usable: {why}"));

@@ -1,25 +1,34 @@
 //! Opaque tokens: their issuer is asked (RFC 7662).
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::FutureExt;
+use futures::future::{Shared, WeakShared};
 use idm_jose::{Claims, parse_strict};
 use idm_plan::{IntrospectionMethod, Secrets};
 use idm_types::{Reason, Redacted, Timestamp};
 use serde_json::Value;
 
+use crate::Denied;
 use crate::chain::{Attempt, Fresh};
 use crate::credential::Through;
 use crate::jwt;
-use crate::outside::{Outside, OutsideClient};
+use crate::outside::{Answer, NoAnswer, Outside, OutsideClient};
 
 /// Longer tokens are refused unasked.
 const MAX_BYTES: usize = 16 * 1024;
 /// How long a token that is not active is refused unasked.
 const INACTIVE_MS: u64 = 10_000;
+/// Questions that others may join; when there are more, each asks for itself.
+const MAX_SHARED: usize = 4096;
 
 pub(crate) struct ArmedIntrospection {
     pub(crate) plan: IntrospectionMethod,
     client: OutsideClient,
+    /// The questions under way, by a fingerprint of their token.
+    under_way: Mutex<HashMap<[u8; 32], WeakShared<Answer>>>,
 }
 
 impl ArmedIntrospection {
@@ -29,7 +38,7 @@ impl ArmedIntrospection {
         outside: Arc<dyn Outside>,
     ) -> Result<Self, String> {
         let client = OutsideClient::new(&plan.endpoint, &plan.client_id, &plan.client_secret, secrets, outside)?;
-        Ok(Self { plan: plan.clone(), client })
+        Ok(Self { plan: plan.clone(), client, under_way: Mutex::default() })
     }
 
     pub(crate) async fn attempt(&self, through: Through<'_>, token: &str) -> Attempt {
@@ -44,13 +53,12 @@ impl ArmedIntrospection {
         if memory.is_inactive(&fingerprint, now) {
             return rejected(Reason::TokenInactive, "the issuer said so a moment ago".into());
         }
-        let form = vec![
-            ("token", Redacted::new(token.to_owned())),
-            ("token_type_hint", Redacted::new("access_token".to_owned())),
-        ];
-        let answer = match self.client.ask(form).await {
+        let answer = match self.ask(token, fingerprint, through.view.address).await {
             Ok(answer) => answer,
-            Err(why) => return rejected(Reason::IntrospectionFailed, why.to_string()),
+            Err(why) => {
+                let denied = through.denied(Reason::IntrospectionFailed, why.to_string());
+                return Attempt::Rejected(Denied { retry_after: why.retry_after(), ..denied });
+            }
         };
         let Ok(Value::Object(members)) = parse_strict(&answer) else {
             return rejected(
@@ -73,6 +81,43 @@ impl ArmedIntrospection {
             }
         }
         self.active(through, Claims::new(members))
+    }
+
+    /// Asks, or joins a question about the same token that is under way: where answers are kept for a while, one that is
+    /// on its way is as good as one that came. Where they are not kept, each request has its own.
+    async fn ask(&self, token: &str, fingerprint: [u8; 32], caller: IpAddr) -> Result<Vec<u8>, NoAnswer> {
+        let begin = || {
+            self.client.ask(
+                vec![
+                    ("token", Redacted::new(token.to_owned())),
+                    ("token_type_hint", Redacted::new("access_token".to_owned())),
+                ],
+                caller,
+            )
+        };
+        if self.plan.cache_seconds == 0 {
+            return begin().await;
+        }
+        let shared: Shared<Answer> = {
+            let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+            match under_way.get(&fingerprint).and_then(WeakShared::upgrade) {
+                Some(shared) => shared,
+                None => {
+                    let shared = begin().shared();
+                    if under_way.len() >= MAX_SHARED {
+                        under_way.retain(|_, weak| weak.upgrade().is_some());
+                    }
+                    if let Some(weak) = shared.downgrade().filter(|_| under_way.len() < MAX_SHARED) {
+                        under_way.insert(fingerprint, weak);
+                    }
+                    shared
+                }
+            }
+        };
+        let answer = shared.await;
+        // Whoever comes later asks anew.
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&fingerprint);
+        answer
     }
 
     fn active(&self, through: Through<'_>, claims: Claims) -> Attempt {

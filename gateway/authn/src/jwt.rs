@@ -48,7 +48,8 @@ impl ArmedJwt {
         let Some(set) = keys.load() else {
             return Attempt::NeedsKeys(
                 keys.clone(),
-                Denied::new(Reason::KeysUnavailable, format!("no keys of `{claimed}` yet"), Some(name)),
+                epoch,
+                Denied::new(Reason::KeysUnavailable, format!("no keys of `{claimed}` yet"), Some(name)).retry_after(5),
             );
         };
         let expected = Expectations {
@@ -67,7 +68,7 @@ impl ArmedJwt {
                 Err(detail) => Attempt::Rejected(Denied::new(Reason::UnusableClaim, detail, Some(name))),
             },
             Err(error @ TokenError::UnknownKey { .. }) => {
-                Attempt::NeedsKeys(keys.clone(), Denied::new(error.reason(), error.to_string(), Some(name)))
+                Attempt::NeedsKeys(keys.clone(), epoch, Denied::new(error.reason(), error.to_string(), Some(name)))
             }
             Err(error) => Attempt::Rejected(Denied::new(error.reason(), error.to_string(), Some(name))),
         }

@@ -1,18 +1,71 @@
 //! The current keys of one issuer, shared by all cores.
+//!
+//! A token that names an unknown key is judged by how old the keys are: a fetch holds every key that was published
+//! before the fetch began. Keys from a fetch that began less than [`RECENT`] ago settle the question at once; older
+//! ones do not, and one fetch is made for everybody who waits. Nothing is remembered of the unknown names themselves,
+//! so that no number of them decides about another one, and fetches begin at least [`RECENT`] apart.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use idm_jose::KeySet;
 use idm_types::Timestamp;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
-/// An unknown `kid` causes at most one fetch per issuer in this time.
-const REFETCH_INTERVAL_MS: u64 = 10_000;
-/// How long a request waits for such a fetch.
+/// A key that is published this long before it signs is never refused while its issuer answers.
+#[cfg(test)]
+pub(crate) const PUBLISHED_AHEAD: Duration = Duration::from_secs(5);
+/// Keys are recent when their fetch began no longer ago. A second less than a key has to be
+/// published ahead of its first token, for issuers whose own
+/// servers learn of a new key one after the other. It is also the least time between the beginnings of two fetches that
+/// callers cause: 15 in a minute.
+pub(crate) const RECENT: Duration = Duration::from_secs(4);
+/// How long a request waits for a fetch.
 const REFETCH_WAIT: Duration = Duration::from_secs(5);
+
+/// Times in milliseconds since the keys were made, plus one; 0 is "never".
+type Moment = u64;
+
+/// What a token with an unknown key gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outlook {
+    /// Other keys are in force than those that it was judged by.
+    LookAgain,
+    /// The keys are recent, and its key is not among them.
+    Settled,
+    /// The issuer was asked recently, and gave no keys.
+    Unanswered,
+    /// A fetch is needed.
+    Wait,
+}
+
+/// What is known of fetches.
+#[derive(Clone, Copy, Debug)]
+struct Fetches {
+    /// When the last good one began.
+    good: Moment,
+    /// When the last failed one began.
+    failed: Moment,
+}
+
+impl Fetches {
+    /// What they mean for a token that came at `came`, to keys that changed since then or not.
+    fn outlook(self, came: Moment, changed: bool) -> Outlook {
+        let needed = came.saturating_sub(RECENT.as_millis() as u64).max(1);
+        if changed {
+            Outlook::LookAgain
+        } else if self.good >= needed {
+            Outlook::Settled
+        } else if self.failed >= needed {
+            Outlook::Unanswered
+        } else {
+            Outlook::Wait
+        }
+    }
+}
 
 /// The keys of one issuer. Readers load them without a lock; a fetcher publishes new ones.
 pub struct IssuerKeys {
@@ -21,8 +74,13 @@ pub struct IssuerKeys {
     epoch: AtomicU64,
     fetched_at: AtomicU64,
     remote: bool,
-    last_asked: AtomicU64,
-    in_flight: AtomicBool,
+    born: Instant,
+    /// When the last fetch began, the last good one, and the last failed one.
+    began: AtomicU64,
+    good: AtomicU64,
+    failed: AtomicU64,
+    /// Somebody needs keys of a fetch that begins after this.
+    needed: AtomicU64,
     wanted: Notify,
     answered: watch::Sender<u64>,
 }
@@ -44,8 +102,11 @@ impl IssuerKeys {
             epoch: AtomicU64::new(1),
             fetched_at: AtomicU64::new(0),
             remote,
-            last_asked: AtomicU64::new(0),
-            in_flight: AtomicBool::new(false),
+            born: Instant::now(),
+            began: AtomicU64::new(0),
+            good: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            needed: AtomicU64::new(0),
             wanted: Notify::new(),
             answered: watch::Sender::new(0),
         }
@@ -61,7 +122,7 @@ impl IssuerKeys {
         self.current.load().is_some()
     }
 
-    /// Counts the changes of the keys.
+    /// Counts the changes of the keys. Read it before [`Self::load`].
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
@@ -71,92 +132,74 @@ impl IssuerKeys {
         Some(self.fetched_at.load(Ordering::Relaxed)).filter(|ms| *ms > 0).map(Timestamp)
     }
 
-    /// The fetcher confirms that the keys are unchanged.
-    pub fn confirm(&self, now: Timestamp) {
-        self.fetched_at.store(now.0, Ordering::Relaxed);
-        self.finish();
+    fn moment(&self) -> Moment {
+        self.born.elapsed().as_millis() as u64 + 1
     }
 
-    /// The fetcher publishes new keys; every verdict given under the old ones is void from here on.
+    /// The fetcher begins a fetch.
+    pub fn begin(&self) {
+        self.began.store(self.moment(), Ordering::Release);
+    }
+
+    /// The fetch that began last confirms that the keys are unchanged.
+    pub fn confirm(&self, now: Timestamp) {
+        self.fetched_at.store(now.0, Ordering::Relaxed);
+        self.good.store(self.began.load(Ordering::Acquire), Ordering::Release);
+        self.answered.send_modify(|count| *count += 1);
+    }
+
+    /// The fetch that began last brought new keys; every verdict given under the old ones is void from here on.
     pub fn publish(&self, keys: KeySet, now: Timestamp) {
         self.current.store(Some(Arc::new(keys)));
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.confirm(now);
     }
 
-    /// The fetcher failed: the last good keys stay.
-    pub fn failed(&self) {
-        self.finish();
-    }
-
-    fn finish(&self) {
-        self.in_flight.store(false, Ordering::Release);
+    /// The fetch that began last failed: the last good keys stay.
+    pub fn fail(&self) {
+        self.failed.store(self.began.load(Ordering::Acquire), Ordering::Release);
         self.answered.send_modify(|count| *count += 1);
     }
 
-    /// The fetcher waits here for someone who met an unknown `kid`.
+    /// The fetcher waits here until somebody needs newer keys, and for at least [`RECENT`] after its last fetch began.
     pub async fn wanted(&self) {
-        self.wanted.notified().await;
+        while self.needed.load(Ordering::Acquire) <= self.good.load(Ordering::Acquire) {
+            self.wanted.notified().await;
+        }
+        let began = Duration::from_millis(self.began.load(Ordering::Acquire).saturating_sub(1));
+        tokio::time::sleep_until(self.born + began + RECENT).await;
     }
 
-    /// Asks for fresh keys because a token names an unknown one, and waits for the answer. Returns
+    /// Asks for newer keys because those of `judged` (the epoch) have none for a token, and waits for them. Returns
     /// whether looking again may help.
-    pub async fn refetch(&self, now: Timestamp) -> bool {
+    pub async fn refetch(&self, judged: u64) -> bool {
         if !self.remote {
             return false;
         }
+        let came = self.moment();
         let mut answered = self.answered.subscribe();
-        answered.mark_unchanged();
-        if !self.in_flight.load(Ordering::Acquire) {
-            let last = self.last_asked.load(Ordering::Acquire);
-            let due = now.0.saturating_sub(last) >= REFETCH_INTERVAL_MS;
-            if !due || self.last_asked.compare_exchange(last, now.0, Ordering::AcqRel, Ordering::Acquire).is_err() {
-                // Someone else asked just now: wait with them only while the fetch is running.
-                if !self.in_flight.load(Ordering::Acquire) {
+        let newer = async {
+            loop {
+                answered.mark_unchanged();
+                // In this order: what is published in between is seen as a change.
+                let fetches =
+                    Fetches { failed: self.failed.load(Ordering::Acquire), good: self.good.load(Ordering::Acquire) };
+                match fetches.outlook(came, self.epoch() != judged) {
+                    Outlook::LookAgain => return true,
+                    Outlook::Settled | Outlook::Unanswered => return false,
+                    Outlook::Wait => {}
+                }
+                let needed = came.saturating_sub(RECENT.as_millis() as u64).max(1);
+                self.needed.fetch_max(needed, Ordering::AcqRel);
+                self.wanted.notify_one();
+                if answered.changed().await.is_err() {
                     return false;
                 }
-            } else {
-                self.in_flight.store(true, Ordering::Release);
-                self.wanted.notify_one();
             }
-        }
-        tokio::time::timeout(REFETCH_WAIT, answered.changed()).await.is_ok()
+        };
+        tokio::time::timeout(REFETCH_WAIT, newer).await.unwrap_or(false)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use idm_jose::SigningKey;
-    use idm_types::Algorithm;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn an_unknown_kid_causes_one_fetch_per_ten_seconds() {
-        let keys = IssuerKeys::remote();
-        let fetcher = {
-            let keys = keys.clone();
-            tokio::spawn(async move {
-                let mut fetches = 0;
-                while tokio::time::timeout(Duration::from_millis(200), keys.wanted()).await.is_ok() {
-                    fetches += 1;
-                    let jwks = SigningKey::generate(Algorithm::ES256, "k").unwrap().jwks().to_string();
-                    keys.publish(KeySet::parse(jwks.as_bytes(), &[Algorithm::ES256]).unwrap(), Timestamp(1));
-                }
-                fetches
-            })
-        };
-        assert!(keys.refetch(Timestamp(100_000)).await);
-        assert!(!keys.refetch(Timestamp(109_999)).await);
-        assert!(keys.refetch(Timestamp(110_000)).await);
-        assert_eq!(keys.epoch(), 3);
-        assert_eq!(fetcher.await.unwrap(), 2);
-    }
-
-    #[tokio::test]
-    async fn fixed_keys_are_never_fetched() {
-        let jwks = SigningKey::generate(Algorithm::ES256, "k").unwrap().jwks().to_string();
-        let keys = IssuerKeys::fixed(KeySet::parse(jwks.as_bytes(), &[Algorithm::ES256]).unwrap());
-        assert!(!keys.refetch(Timestamp(1_000_000)).await);
-    }
-}
+mod tests;

@@ -24,6 +24,7 @@ mod grants;
 mod identity;
 mod introspection;
 mod jwt;
+mod kept;
 mod keys;
 mod lockout;
 mod mapping;

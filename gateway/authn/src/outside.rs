@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub struct Question {
     pub expected: u16,
     /// How long it may take.
     pub patience: Patience,
+    /// For whom it is asked, so that one caller cannot take every place; `None`: for the gateway itself.
+    pub caller: Option<IpAddr>,
 }
 
 /// What stands in `Authorization`.
@@ -64,9 +67,24 @@ pub enum NoAnswer {
         /// The `error` of RFC 6749 §5.2.
         error: Option<String>,
     },
+    /// The server was not asked: too many questions wait, or it did not answer those before (its circuit is open).
+    #[error("{why}")]
+    NotAsked {
+        /// Which server, and why.
+        why: String,
+        /// When the next try may be worth it.
+        seconds: u64,
+    },
     /// There is none.
     #[error("{0}")]
     Failed(String),
+}
+
+impl NoAnswer {
+    /// Seconds until the next try, where they are known.
+    pub fn retry_after(&self) -> Option<u64> {
+        if let NoAnswer::NotAsked { seconds, .. } = self { Some(*seconds) } else { None }
+    }
 }
 
 /// The body of a good response.
@@ -75,10 +93,14 @@ pub type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>, NoAnswer>> + Send>
 /// Work that goes on whether or not the request that began it is still there.
 pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Asks outside servers; lives where IO is allowed. Bounded in time and number.
+/// Asks outside servers; lives where IO is allowed. Bounded in time, and in number for each server.
 pub trait Outside: Send + Sync {
     /// Asks.
     fn ask(&self, question: Question) -> Answer;
+
+    /// Whether a URL that the network gave us may be used: https, and not this machine or its link, unless the operator
+    /// allowed it. The error says why not.
+    fn check(&self, url: &str) -> Result<(), String>;
 
     /// The same, for a server that is reached with these settings. The error shows no key.
     fn reached_by(&self, tls: &OutgoingTls, secrets: &Secrets) -> Result<Arc<dyn Outside>, String>;
@@ -119,7 +141,7 @@ impl OutsideClient {
         })
     }
 
-    pub(crate) fn ask(&self, form: Vec<(&'static str, Redacted<String>)>) -> Answer {
+    pub(crate) fn ask(&self, form: Vec<(&'static str, Redacted<String>)>, caller: IpAddr) -> Answer {
         let authorization = Authorization::Basic { client_id: self.client_id.clone(), secret: self.secret.clone() };
         let form = form.into_iter().map(|(name, value)| (name.into(), value)).collect();
         self.outside.ask(Question {
@@ -128,6 +150,7 @@ impl OutsideClient {
             form: Some(form),
             expected: 200,
             patience: Patience::Short,
+            caller: Some(caller),
         })
     }
 }

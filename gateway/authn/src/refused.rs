@@ -38,7 +38,7 @@ impl From<Denied> for Refused {
 
 impl From<ProviderError> for Refused {
     fn from(error: ProviderError) -> Self {
-        Self::new(error.reason, error.detail)
+        Self { retry_after: error.retry_after, ..Self::new(error.reason, error.detail) }
     }
 }
 

@@ -2,26 +2,25 @@
 //! `idm-saml`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use idm_plan::{Federation, SamlMetadata, SamlProvider as Plan, StepUp};
 use idm_saml::{
     Assertion, AuthnRequest, Carried, Endpoints, Expected, IdentityProvider, LogoutRequest, NameId, OwnKey,
-    OwnMetadata, RedirectMessage, Response, SamlError, authn_request, logout_request, logout_response, own_metadata,
-    post_form_value, redirect_url,
+    OwnMetadata, RedirectMessage, Response, SamlError, authn_request, document_text, logout_request, logout_response,
+    own_metadata, post_form_value, redirect_url,
 };
 use idm_types::{Reason, Skew, Timestamp};
 
+use crate::kept::Kept;
+use crate::keys::RECENT;
 use crate::oidc::ProviderError;
 use crate::outside::{Authorization, Outside, Patience, Question, secret_text};
 use crate::{Armory, Origin};
 
 const SKEW_SECONDS: u64 = 30;
 /// Metadata is asked for again after this time.
-const FRESH_MS: u64 = 5 * 60_000;
-/// A signature of an unknown key causes at most one look at the metadata in this time.
-const REFETCH_MS: u64 = 10_000;
+const FRESH: Duration = Duration::from_secs(5 * 60);
 
 /// A message on its way through the browser.
 #[derive(Debug)]
@@ -58,8 +57,7 @@ pub struct SamlProvider {
     plan: Plan,
     key: Option<OwnKey>,
     outside: Arc<dyn Outside>,
-    metadata: ArcSwapOption<(IdentityProvider, u64)>,
-    last_refetch: AtomicU64,
+    metadata: Kept<IdentityProvider>,
 }
 
 impl From<SamlError> for ProviderError {
@@ -69,7 +67,7 @@ impl From<SamlError> for ProviderError {
             SamlError::Unsolicited => Reason::UnknownSignIn,
             _ => Reason::UntrustedSignIn,
         };
-        Self { reason, detail: error.to_string() }
+        Self::new(reason, error.to_string())
     }
 }
 
@@ -89,14 +87,7 @@ impl SamlProvider {
             SamlMetadata::Url { tls: Some(tls), .. } => armory.outside.reached_by(tls, armory.secrets)?,
             SamlMetadata::Url { tls: None, .. } | SamlMetadata::Inline(_) => armory.outside.clone(),
         };
-        Ok(Self {
-            federation: federation.clone(),
-            plan: plan.clone(),
-            key,
-            outside,
-            metadata: ArcSwapOption::empty(),
-            last_refetch: AtomicU64::new(0),
-        })
+        Ok(Self { federation: federation.clone(), plan: plan.clone(), key, outside, metadata: Kept::default() })
     }
 
     /// The Federation.
@@ -114,25 +105,12 @@ impl SamlProvider {
         self.plan.own_entity_id.as_deref()
     }
 
-    async fn metadata(&self, now: Timestamp, anew: bool) -> Result<Arc<(IdentityProvider, u64)>, ProviderError> {
-        let known = self.metadata.load_full();
-        if let Some(known) = known.as_ref().filter(|known| !anew && now.0 < known.1.saturating_add(FRESH_MS)) {
-            return Ok(known.clone());
-        }
-        match (self.read(now).await, known) {
-            (Ok(read), _) => {
-                let read = Arc::new((read, now.0));
-                self.metadata.store(Some(read.clone()));
-                Ok(read)
-            }
-            // A document that cannot be had again stays in force.
-            (Err(_), Some(known)) => Ok(known),
-            (Err(error), None) => Err(error),
-        }
+    async fn metadata(&self, now: Timestamp) -> Result<Arc<IdentityProvider>, ProviderError> {
+        self.metadata.get(FRESH, self.read(now)).await
     }
 
     async fn read(&self, now: Timestamp) -> Result<IdentityProvider, ProviderError> {
-        let unavailable = |detail: String| ProviderError { reason: Reason::ProviderUnavailable, detail };
+        let unavailable = |detail: String| ProviderError::new(Reason::ProviderUnavailable, detail);
         let text = match &self.plan.metadata {
             SamlMetadata::Inline(text) => text.clone(),
             SamlMetadata::Url { url, .. } => {
@@ -142,9 +120,10 @@ impl SamlProvider {
                     form: None,
                     expected: 200,
                     patience: Patience::Short,
+                    caller: None,
                 };
-                let bytes = self.outside.ask(question).await.map_err(|why| unavailable(why.to_string()))?;
-                String::from_utf8(bytes).map_err(|_| unavailable(format!("{url} is not text")))?
+                let bytes = self.outside.ask(question).await.map_err(ProviderError::from)?;
+                document_text(bytes).map_err(|error| unavailable(format!("{url}: {error}")))?
             }
         };
         IdentityProvider::read(&text, &self.plan.entity_id, now)
@@ -157,19 +136,11 @@ impl SamlProvider {
         now: Timestamp,
         act: impl Fn(&IdentityProvider) -> Result<T, SamlError>,
     ) -> Result<T, ProviderError> {
-        let metadata = self.metadata(now, false).await?;
-        match act(&metadata.0) {
-            Err(SamlError::Signature("no known key of the provider made it")) if self.may_refetch(now) => {
-                Ok(act(&self.metadata(now, true).await?.0)?)
-            }
+        match act(&*self.metadata(now).await?) {
+            // No more often than every few seconds, and with a document that is newer than a key published ahead.
+            Err(SamlError::UnknownSigner) => Ok(act(&*self.metadata.get(RECENT, self.read(now)).await?)?),
             said => Ok(said?),
         }
-    }
-
-    fn may_refetch(&self, now: Timestamp) -> bool {
-        let last = self.last_refetch.load(Ordering::Acquire);
-        now.0 >= last.saturating_add(REFETCH_MS)
-            && self.last_refetch.compare_exchange(last, now.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     fn errand(
@@ -194,10 +165,7 @@ impl SamlProvider {
                 value: post_form_value(&message(address, self.key.as_ref())?),
                 relay_state: relay_state.map(str::to_owned),
             }),
-            _ => Err(ProviderError {
-                reason: Reason::ProviderUnavailable,
-                detail: "the provider has no address for this message".into(),
-            }),
+            _ => Err(ProviderError::new(Reason::ProviderUnavailable, "the provider has no address for this message")),
         }
     }
 
@@ -209,11 +177,11 @@ impl SamlProvider {
         step_up: &StepUp,
         now: Timestamp,
     ) -> Result<Errand, ProviderError> {
-        let metadata = self.metadata(now, false).await?;
-        if metadata.0.wants_signed_requests && self.key.is_none() {
+        let metadata = self.metadata(now).await?;
+        if metadata.wants_signed_requests && self.key.is_none() {
             let detail =
                 "the provider wants signed requests: give the Federation a `serviceProvider.keyRef`".to_owned();
-            return Err(ProviderError { reason: Reason::ProviderUnavailable, detail });
+            return Err(ProviderError::new(Reason::ProviderUnavailable, detail));
         }
         let message = |destination: &str, key: Option<&OwnKey>| {
             let request = AuthnRequest {
@@ -228,7 +196,7 @@ impl SamlProvider {
             };
             authn_request(&request, now, key)
         };
-        self.errand(&metadata.0.sign_on, Carried::Request, None, self.plan.posts_requests, message)
+        self.errand(&metadata.sign_on, Carried::Request, None, self.plan.posts_requests, message)
     }
 
     /// What a posted response says, if it is to be believed.
@@ -264,12 +232,12 @@ impl SamlProvider {
         session: Option<&str>,
         now: Timestamp,
     ) -> Result<Option<Errand>, ProviderError> {
-        let metadata = self.metadata(now, false).await?;
-        if metadata.0.logout == Endpoints::default() {
+        let metadata = self.metadata(now).await?;
+        if metadata.logout == Endpoints::default() {
             return Ok(None);
         }
         // A request in a query carries its signature there; one in a form would need its own, so the query it is.
-        let to = Endpoints { post: None, ..metadata.0.logout.clone() };
+        let to = Endpoints { post: None, ..metadata.logout.clone() };
         let message = |destination: &str, _: Option<&OwnKey>| {
             Ok(logout_request(id, &own.entity_id, destination, name, session, now))
         };
@@ -305,11 +273,11 @@ impl SamlProvider {
         own: &OwnAddresses,
         now: Timestamp,
     ) -> Result<Errand, ProviderError> {
-        let metadata = self.metadata(now, false).await?;
+        let metadata = self.metadata(now).await?;
         let message = |destination: &str, key: Option<&OwnKey>| {
             logout_response(id, &own.entity_id, destination, request, now, key)
         };
-        self.errand(&metadata.0.logout, Carried::Response, relay_state, false, message)
+        self.errand(&metadata.logout, Carried::Response, relay_state, false, message)
     }
 
     /// Our own metadata.
@@ -335,9 +303,9 @@ impl SamlProvider {
     /// The origins to which signing in and out may lead a browser.
     pub fn leads_to(&self) -> Vec<String> {
         let origin = |address: &String| Some(url::Url::parse(address).ok()?.origin().ascii_serialization());
-        let known = self.metadata.load_full();
+        let known = self.metadata.last();
         let addresses =
-            known.iter().flat_map(|known| [&known.0.sign_on, &known.0.logout]).flat_map(|to| [&to.redirect, &to.post]);
+            known.iter().flat_map(|known| [&known.sign_on, &known.logout]).flat_map(|to| [&to.redirect, &to.post]);
         addresses.flatten().filter_map(origin).collect()
     }
 }

@@ -306,7 +306,9 @@ impl ArmedSignIn {
         // Both are needed: the provider says who it is, and the Credential what they may do.
         let admitted = match admit(through, credential) {
             Attempt::Verified(Fresh { identity, .. }) => identity,
-            Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, denied) => return Err(denied),
+            Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, _, denied) => {
+                return Err(denied);
+            }
         };
         let person = jwt::identity(through, claims, &session.issuer, expires, None).map_err(unusable)?;
         let mut attributes = credential.attributes.clone();

@@ -40,6 +40,10 @@ impl ServiceKeys {
         algorithms.dedup();
         let all = json!({"keys": keys.iter().map(|key| &key.public).collect::<Vec<_>>()}).to_string();
         let verifying = KeySet::parse(all.as_bytes(), &algorithms).map_err(|error| error.to_string())?;
+        // Our own keys are written here: what is wrong with one is not passed over.
+        if let Some(left_out) = verifying.left_out().first() {
+            return Err(left_out.to_string());
+        }
         Ok(Self { keys, verifying, algorithms })
     }
 

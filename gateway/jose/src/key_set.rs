@@ -1,5 +1,7 @@
 //! Key sets (RFC 7517 §5). Every key leaves here bound to the algorithms it may verify.
 
+use std::fmt;
+
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{self as sig, ParsedPublicKey, VerificationAlgorithm};
 use idm_types::Algorithm;
@@ -11,8 +13,8 @@ use crate::{Jwk, JwkError, numbers, parse_strict};
 pub const MAX_JWKS_BYTES: usize = 512 * 1024;
 const MAX_KEYS: usize = 256;
 
-/// Why a key set was refused as a whole. The last good one stays in use.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+/// Why a key set was refused as a whole, so that the last good one stays in use; or why a key was left out.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum KeySetError {
     /// Too many bytes or keys.
     #[error("the key set is larger than 512 KiB or 256 keys")]
@@ -23,7 +25,7 @@ pub enum KeySetError {
     /// JSON, but not a JWKS.
     #[error("the key set must be an object with a `keys` list")]
     NotAKeySet,
-    /// Someone published a private or symmetric key. Nothing of the set can be trusted any more.
+    /// Someone published a private or symmetric key, which is everybody's from then on.
     #[error(
         "the key set holds a private or symmetric key (key {position}): publish public keys only and replace that key"
     )]
@@ -82,19 +84,49 @@ impl BoundKey {
 #[derive(Debug)]
 pub struct KeySet {
     keys: Vec<BoundKey>,
+    left_out: Vec<LeftOut>,
+}
+
+/// A published key that cannot be used. Shown bounded and without control characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Counted from 0.
+    pub position: usize,
+    /// Its name, as it was written.
+    pub kid: Option<String>,
+    /// Why.
+    pub problem: KeySetError,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kid {
+            Some(kid) => write!(f, "kid `{}`: {}", shown(kid), self.problem),
+            None => write!(f, "key {} without a kid: {}", self.position, self.problem),
+        }
+    }
+}
+
+/// A name that somebody else wrote, for people to read.
+fn shown(kid: &str) -> String {
+    kid.chars().take(64).flat_map(char::escape_debug).collect()
 }
 
 impl KeySet {
     /// Reads a published JWKS and binds each key to the `allowed` algorithms it fits.
     ///
-    /// Keys for other purposes or of unknown types are skipped, as RFC 7517 §5 asks; a private or
-    /// symmetric key, a duplicate `kid`, or a broken key refuses the whole set.
+    /// Keys for other purposes or of unknown types are skipped, and one that cannot be used does not take the others
+    /// along, as RFC 7517 §5 asks: a broken or weak key, a private key together with its public twin, a symmetric key,
+    /// and all keys of an algorithm that share a `kid` are left out and named ([`Self::left_out`]). A set of which
+    /// nothing is left is refused, with the first of these problems.
     pub fn parse(json: &[u8], allowed: &[Algorithm]) -> Result<Self, KeySetError> {
         let entries = entries(json, false)?;
-        if let Some(position) = entries.iter().position(Jwk::is_secret) {
-            return Err(KeySetError::PrivateKey { position });
-        }
-        Self::bind(&entries, allowed)
+        // The key itself is everybody's now, and so is its public twin, if that is in the set too.
+        let known: Vec<_> = entries.iter().filter(|jwk| jwk.is_secret()).filter_map(Jwk::thumbprint).collect();
+        let is_known = |jwk: &Jwk| jwk.is_secret() || jwk.thumbprint().is_some_and(|own| known.contains(&own));
+        let secret: Vec<_> =
+            entries.iter().enumerate().filter(|(_, jwk)| is_known(jwk)).map(|(position, _)| position).collect();
+        Self::bind_usable(&entries, allowed, &secret)
     }
 
     /// Reads keys that are kept secret: a JWKS or one JWK, with symmetric keys, or with private keys of
@@ -108,21 +140,62 @@ impl KeySet {
         Self::bind(&entries, allowed)
     }
 
+    /// Every key that fits, or the first problem: for keys that somebody here wrote.
     fn bind(entries: &[Jwk], allowed: &[Algorithm]) -> Result<Self, KeySetError> {
+        let set = Self::bind_usable(entries, allowed, &[])?;
+        match set.left_out.into_iter().next() {
+            Some(LeftOut { problem, .. }) => Err(problem),
+            None => Ok(Self { keys: set.keys, left_out: Vec::new() }),
+        }
+    }
+
+    /// What can be used, without the `secret` positions.
+    fn bind_usable(entries: &[Jwk], allowed: &[Algorithm], secret: &[usize]) -> Result<Self, KeySetError> {
         let mut keys: Vec<BoundKey> = Vec::new();
+        let mut left_out: Vec<LeftOut> = Vec::new();
         for (position, jwk) in entries.iter().enumerate() {
-            for &algorithm in allowed.iter().filter(|&&a| fits(jwk, a, "verify")) {
+            let mut leave_out =
+                |problem| left_out.push(LeftOut { position, kid: jwk.kid().map(str::to_owned), problem });
+            if secret.contains(&position) {
+                leave_out(KeySetError::PrivateKey { position });
+                continue;
+            }
+            // Ambiguous only where two of them could serve the same algorithm.
+            let rival = |other: &Jwk, algorithm| fits(other, algorithm, "verify") && other.kid() == jwk.kid();
+            let is_rivalled = |algorithm| {
+                entries
+                    .iter()
+                    .enumerate()
+                    .any(|(other, entry)| other != position && !secret.contains(&other) && rival(entry, algorithm))
+            };
+            for &algorithm in allowed.iter().filter(|&&algorithm| fits(jwk, algorithm, "verify")) {
                 let kid = jwk.kid().map(str::to_owned);
-                if kid.is_some() && keys.iter().any(|k| k.kid == kid && k.algorithm == algorithm) {
-                    return Err(KeySetError::DuplicateKid(kid.unwrap_or_default()));
+                if let Some(kid) = kid.clone().filter(|_| is_rivalled(algorithm)) {
+                    leave_out(KeySetError::DuplicateKid(shown(&kid)));
+                    break;
                 }
-                let verifier =
-                    load(jwk, algorithm).map_err(|e| KeySetError::BrokenKey { position, problem: e.to_string() })?;
-                let x5t = jwk.text("x5t#S256").map(str::to_owned);
-                keys.push(BoundKey { kid, x5t, algorithm, verifier });
+                match load(jwk, algorithm) {
+                    Ok(verifier) => {
+                        let x5t = jwk.text("x5t#S256").map(str::to_owned);
+                        keys.push(BoundKey { kid, x5t, algorithm, verifier });
+                    }
+                    Err(error) => {
+                        leave_out(KeySetError::BrokenKey { position, problem: error.to_string() });
+                        break;
+                    }
+                }
             }
         }
-        if keys.is_empty() { Err(KeySetError::NoUsableKey) } else { Ok(Self { keys }) }
+        match (keys.is_empty(), left_out.first()) {
+            (true, Some(first)) => Err(first.problem.clone()),
+            (true, None) => Err(KeySetError::NoUsableKey),
+            (false, _) => Ok(Self { keys, left_out }),
+        }
+    }
+
+    /// What was published and cannot be used.
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
     }
 
     /// The set of one key, whatever its purpose and name: for keys that proved their place otherwise.

@@ -64,12 +64,21 @@ pub fn post_form_value(message: &str) -> String {
     to_base64(message.as_bytes())
 }
 
+/// The text of a document. UTF-8 and nothing else: with several encodings there are several readings.
+pub fn document_text(bytes: Vec<u8>) -> Result<String, SamlError> {
+    let utf16 = matches!(bytes.get(..2), Some([0xff, 0xfe] | [0xfe, 0xff] | [0, b'<'] | [b'<', 0]));
+    if utf16 {
+        return Err(SamlError::Malformed("it is written in UTF-16: let the provider send UTF-8"));
+    }
+    String::from_utf8(bytes).map_err(|_| SamlError::Malformed("it is not UTF-8"))
+}
+
 /// The text of a posted message.
 pub(crate) fn posted(value: &str) -> Result<String, SamlError> {
     if value.len() > MAX_BYTES * 2 {
         return Err(SamlError::TooLarge);
     }
-    String::from_utf8(from_base64(value)?).map_err(|_| SamlError::Malformed("it is not UTF-8"))
+    document_text(from_base64(value)?)
 }
 
 /// The text of a compressed message; what grows beyond all measure is cut off while it grows.
@@ -82,7 +91,7 @@ pub(crate) fn inflated(bytes: &[u8]) -> Result<String, SamlError> {
     if text.len() > MAX_BYTES {
         return Err(SamlError::TooLarge);
     }
-    String::from_utf8(text).map_err(|_| SamlError::Malformed("it is not UTF-8"))
+    document_text(text)
 }
 
 /// A message that came in a query.
@@ -139,7 +148,7 @@ impl<'q> RedirectMessage<'q> {
             }
         }
         if !keys.iter().any(|key| key.verifies(algorithm, covered.as_bytes(), &signature)) {
-            return Err(SamlError::Signature("no known key of the provider made it"));
+            return Err(SamlError::UnknownSigner);
         }
         inflated(&from_base64(&self.value(name)?)?)
     }

@@ -20,9 +20,10 @@ mod response;
 mod signature;
 #[cfg(test)]
 mod vectors;
+mod well_formed;
 mod xml;
 
-pub use binding::{Carried, RedirectMessage, post_form_value, redirect_url};
+pub use binding::{Carried, RedirectMessage, document_text, post_form_value, redirect_url};
 pub use key::{OwnKey, VerifyingKey};
 pub use logout::{LogoutRequest, logout_request, logout_response};
 pub use metadata::{Endpoints, IdentityProvider, OwnMetadata, own_metadata};
@@ -56,6 +57,9 @@ pub enum SamlError {
     /// A signature that does not hold.
     #[error("the signature does not hold: {0}")]
     Signature(&'static str),
+    /// A signature of another key than the provider's known ones: its metadata may have a newer one.
+    #[error("the signature does not hold: no known key of the provider made it")]
+    UnknownSigner,
     /// Nothing more is said about it.
     #[error("the encrypted assertion cannot be opened")]
     CannotDecrypt,

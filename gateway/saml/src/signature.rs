@@ -66,7 +66,7 @@ pub(crate) fn verified(element: Node<'_, '_>, keys: &[VerifyingKey]) -> Result<S
     let signed_info = canonical(info, None, &info_prefixes)?;
     let value = from_base64(&text(wanted(signature, DSIG, "SignatureValue")?)?)?;
     if !keys.iter().any(|key| key.verifies(algorithm, signed_info.as_bytes(), &value)) {
-        return Err(SamlError::Signature("no known key of the provider made it"));
+        return Err(SamlError::UnknownSigner);
     }
     let signed = canonical(element, Some(signature.id()), &prefixes)?;
     let expected = from_base64(&text(wanted(reference, DSIG, "DigestValue")?)?)?;

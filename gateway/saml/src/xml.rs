@@ -5,7 +5,7 @@
 
 use roxmltree::{Document, Node, ParsingOptions};
 
-use crate::SamlError;
+use crate::{SamlError, well_formed};
 
 /// Larger messages are refused; those of real providers have a few KiB.
 pub(crate) const MAX_BYTES: usize = 256 * 1024;
@@ -25,6 +25,8 @@ pub(crate) const EXC_C14N: &str = "http://www.w3.org/2001/10/xml-exc-c14n#";
 pub(crate) fn parse(text: &str) -> Result<Document<'_>, SamlError> {
     look_over(text)?;
     let options = ParsingOptions { allow_dtd: false, nodes_limit: MAX_NODES, ..ParsingOptions::default() };
+    // The reader takes what the specification does not: the grammar is checked first, by name.
+    well_formed::check(text).map_err(SamlError::Malformed)?;
     Document::parse_with_options(text, options).map_err(|_| SamlError::Malformed("it is not well-formed XML"))
 }
 

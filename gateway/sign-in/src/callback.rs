@@ -34,7 +34,7 @@ pub(crate) async fn callback(method: &ArmedSignIn, provider: &Arc<Provider>, ask
         ..unknown("`state` is not of this browser and provider, or is older than 15 minutes")
     };
     let login = login.ok_or_else(lost)?;
-    provider.answered(parameters.text("iss"), now).await?;
+    provider.answered(parameters.text("iss")).await?;
     if !policy.store().claim(&Key::of(&["sign-in", &federation.uid, &login.id]), USED_MS, now).await? {
         return Err(Refused { again: Some(login.to), ..unknown("`state` was used before") });
     }

@@ -64,9 +64,7 @@ async fn leave(method: &ArmedSignIn, session: &Session, origin: &Origin, ask: As
     let back = address(method, &origin.text, Door::LoggedOut, None);
     let Some(provider) = method.provider_of_session(session) else { return back };
     let there = match provider {
-        Federated::Oidc(provider) => {
-            provider.end_session_url(&session.tokens, &back, "out", ask.now).await.ok().flatten()
-        }
+        Federated::Oidc(provider) => provider.end_session_url(&session.tokens, &back, "out").await.ok().flatten(),
         Federated::Saml(provider) => {
             saml::leave(provider, session, &provider.own(origin, &method.plan().base), ask).await
         }
@@ -114,8 +112,11 @@ pub(crate) async fn front_channel(provider: &Arc<Provider>, ask: Ask<'_>) -> Res
     let Ask { policy, view, now, .. } = ask;
     let parameters = Parameters::read(view.query.unwrap_or_default().as_bytes())?;
     let invalid = |why: &str| Refused::new(Reason::InvalidLogoutToken, why);
-    if parameters.text("iss").is_some_and(|iss| iss != provider.issuer()) {
-        return Err(invalid("`iss` names another provider"));
+    // §3: a provider that sends one of them sends both. Without `iss` it could be another one's page.
+    match parameters.text("iss") {
+        Some(iss) if iss == provider.issuer() => {}
+        Some(_) => return Err(invalid("`iss` names another provider")),
+        None => return Err(invalid("there is no `iss`: register the client with a session that is required")),
     }
     let sid = parameters
         .text("sid")

@@ -141,11 +141,13 @@ impl ArmedConsume {
         let now = facts.now.unwrap_or(Timestamp(0));
         let attempt =
             || self.try_verify(step, &bytes, signature.as_ref().map(http::HeaderValue::as_bytes), plan, keys, now);
+        // Before the first look: keys that come in between are worth a second one.
+        let judged = if let Verifiers::Keys(keys) = keys { keys.epoch() } else { 0 };
         let mut outcome = attempt();
         if let (Verifiers::Keys(keys), Err(Refused { reason: Reason::UnknownKey | Reason::KeysUnavailable, .. })) =
             (keys, &outcome)
         {
-            if keys.refetch(now).await {
+            if keys.refetch(judged).await {
                 outcome = attempt();
             }
         }

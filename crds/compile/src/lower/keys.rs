@@ -124,7 +124,11 @@ fn checked_jwks(
     notes: &mut Notes<'_>,
 ) -> Option<KeySource> {
     match KeySet::parse(jwks.as_bytes(), algorithms) {
-        Ok(_) => Some(KeySource::Inline { jwks }),
+        // Written by hand, so it is told by hand: a key that will never verify is a mistake in the object.
+        Ok(set) => match set.left_out().first() {
+            Some(left_out) => notes.fail(path, cause, left_out.to_string()),
+            None => Some(KeySource::Inline { jwks }),
+        },
         Err(error) => notes.fail(path, cause, error.to_string()),
     }
 }

@@ -81,7 +81,9 @@ impl Case {
         let through = Through { name, kind: "digest", mapping, policy, grants, table, memory, view, now: NOW };
         match self.digest.attempt(through, credential) {
             Attempt::Verified(_) => Ok(()),
-            Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, denied) => Err(denied.reason),
+            Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, _, denied) => {
+                Err(denied.reason)
+            }
         }
     }
 

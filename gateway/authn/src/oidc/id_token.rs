@@ -55,11 +55,13 @@ impl Provider {
                 Err(error) => Err(untrusted(error)),
             }
         };
+        // Before the first look: keys that come in between are worth a second one.
+        let judged = self.keys.epoch();
         if let Some(verified) = attempt()? {
             return Ok(verified);
         }
         // The provider may have changed its keys a moment ago.
-        self.keys.refetch(now).await;
+        self.keys.refetch(judged).await;
         match attempt()? {
             Some(verified) => Ok(verified),
             None if self.keys.is_loaded() => {
@@ -123,7 +125,7 @@ fn check(
     }
     let proved = seconds("auth_time");
     if let Some(StepUp { acr, max_age_seconds }) = expected.step_up {
-        let weak = |why: String| Err(ProviderError { reason: Reason::StepUpRequired, detail: why });
+        let weak = |why: String| Err(ProviderError::new(Reason::StepUpRequired, why));
         if !acr.is_empty() && !claims.text("acr").is_some_and(|found| acr.iter().any(|wanted| wanted == found)) {
             return weak(format!(
                 "`acr` is {:?}, and the policy wants one of {}",

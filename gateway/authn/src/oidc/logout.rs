@@ -32,9 +32,8 @@ impl Provider {
         tokens: &Tokens,
         back: &str,
         state: &str,
-        now: Timestamp,
     ) -> Result<Option<String>, ProviderError> {
-        let Some(endpoint) = self.metadata(now).await?.end_session.clone() else { return Ok(None) };
+        let Some(endpoint) = self.metadata().await?.end_session.clone() else { return Ok(None) };
         let mut url =
             Url::parse(&endpoint).map_err(|_| ProviderError::unavailable("the end session endpoint is not a URL"))?;
         {
@@ -52,7 +51,7 @@ impl Provider {
 
     /// The origins to which signing out may lead a browser.
     pub fn leads_to(&self) -> Option<String> {
-        let endpoint = self.metadata.load().as_ref()?.end_session.clone()?;
+        let endpoint = self.metadata.last()?.end_session.clone()?;
         Some(Url::parse(&endpoint).ok()?.origin().ascii_serialization())
     }
 

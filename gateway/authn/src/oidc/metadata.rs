@@ -1,10 +1,10 @@
 //! Where a provider is asked (OpenID Connect Discovery §3, RFC 8414).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use idm_jose::parse_strict;
 use idm_plan::ProviderEndpoints;
-use idm_types::Timestamp;
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -12,7 +12,7 @@ use super::{Provider, ProviderError};
 use crate::outside::{Authorization, Patience, Question};
 
 /// A document is asked for again after this time.
-const FRESH_MS: u64 = 5 * 60_000;
+const FRESH: Duration = Duration::from_secs(5 * 60);
 
 /// Its endpoints, and what it says of itself.
 #[derive(Clone, Debug)]
@@ -24,28 +24,15 @@ pub(super) struct Metadata {
     pub(super) pushed: Option<String>,
     /// It names itself in its answers (RFC 9207): then an answer without is not one of its own.
     pub(super) names_itself: bool,
-    read_at: u64,
 }
 
 impl Provider {
-    /// The endpoints; a document that cannot be read again stays in force.
-    pub(super) async fn metadata(&self, now: Timestamp) -> Result<Arc<Metadata>, ProviderError> {
-        let known = self.metadata.load_full();
-        if let Some(known) = known.as_ref().filter(|known| now.0 < known.read_at.saturating_add(FRESH_MS)) {
-            return Ok(known.clone());
-        }
-        match (self.read(now).await, known) {
-            (Ok(read), _) => {
-                let read = Arc::new(read);
-                self.metadata.store(Some(read.clone()));
-                Ok(read)
-            }
-            (Err(_), Some(known)) => Ok(known),
-            (Err(error), None) => Err(error),
-        }
+    /// The endpoints; a document that cannot be read again stays in force. Read once, however many need it.
+    pub(super) async fn metadata(&self) -> Result<Arc<Metadata>, ProviderError> {
+        self.metadata.get(FRESH, self.read()).await
     }
 
-    async fn read(&self, now: Timestamp) -> Result<Metadata, ProviderError> {
+    async fn read(&self) -> Result<Metadata, ProviderError> {
         let document = match &self.oidc.discovery {
             None => Map::new(),
             Some(url) => {
@@ -55,9 +42,9 @@ impl Provider {
                     form: None,
                     expected: 200,
                     patience: Patience::Short,
+                    caller: None,
                 };
-                let text =
-                    self.outside.ask(question).await.map_err(|why| ProviderError::unavailable(why.to_string()))?;
+                let text = self.outside.ask(question).await.map_err(ProviderError::from)?;
                 let Ok(Value::Object(document)) = parse_strict(&text) else {
                     return Err(ProviderError::unavailable(format!(
                         "{url} is not a JSON object that names each member once"
@@ -73,10 +60,10 @@ impl Provider {
                 document
             }
         };
-        self.endpoints(&document, now)
+        self.endpoints(&document)
     }
 
-    fn endpoints(&self, document: &Map<String, Value>, now: Timestamp) -> Result<Metadata, ProviderError> {
+    fn endpoints(&self, document: &Map<String, Value>) -> Result<Metadata, ProviderError> {
         let ProviderEndpoints { authorization, token, userinfo, end_session, pushed_authorization } =
             &self.oidc.endpoints;
         let find = |written: &Option<String>, name: &str| -> Result<Option<String>, ProviderError> {
@@ -87,11 +74,14 @@ impl Provider {
             // Browsers are sent there: nothing but a web address.
             let is_web = Url::parse(&found)
                 .is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.fragment().is_none());
-            if is_web {
-                Ok(Some(found))
-            } else {
-                Err(ProviderError::untrusted(format!("`{name}` of the provider is not a web address")))
+            if !is_web {
+                return Err(ProviderError::untrusted(format!("`{name}` of the provider is not a web address")));
             }
+            // Codes, tokens and people's passwords travel there: the rules are those of every URL.
+            self.outside
+                .check(&found)
+                .map_err(|why| ProviderError::untrusted(format!("`{name}` of the provider: {why}")))?;
+            Ok(Some(found))
         };
         let missing = |name: &str| ProviderError::unavailable(format!("the provider names no `{name}`"));
         Ok(Metadata {
@@ -102,7 +92,6 @@ impl Provider {
             end_session: find(end_session, "end_session_endpoint")?,
             pushed: find(pushed_authorization, "pushed_authorization_request_endpoint")?,
             names_itself: document.get("authorization_response_iss_parameter_supported") == Some(&Value::Bool(true)),
-            read_at: now.0,
         })
     }
 }

@@ -12,12 +12,12 @@ mod tokens;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use idm_jose::{Jwk, SigningKey, private_key, system_entropy, to_base64url};
 use idm_plan::{Federation, OidcProvider, ProviderAuthentication};
 use idm_types::{Reason, Redacted, Timestamp};
 use serde_json::json;
 
+use crate::kept::Kept;
 use crate::outside::{Authorization, Form, NoAnswer, Outside, Patience, Question, secret_text};
 use crate::{Armory, IssuerKeys};
 
@@ -37,19 +37,31 @@ pub struct ProviderError {
     pub reason: Reason,
     /// For the audit. Never holds a token or secret.
     pub detail: String,
+    /// Seconds until the next try, where they are known.
+    pub retry_after: Option<u64>,
+}
+
+impl From<NoAnswer> for ProviderError {
+    fn from(why: NoAnswer) -> Self {
+        Self { retry_after: why.retry_after(), ..Self::unavailable(why.to_string()) }
+    }
 }
 
 impl ProviderError {
+    pub(crate) fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), retry_after: None }
+    }
+
     fn unavailable(detail: impl Into<String>) -> Self {
-        Self { reason: Reason::ProviderUnavailable, detail: detail.into() }
+        Self::new(Reason::ProviderUnavailable, detail)
     }
 
     fn untrusted(detail: impl Into<String>) -> Self {
-        Self { reason: Reason::UntrustedSignIn, detail: detail.into() }
+        Self::new(Reason::UntrustedSignIn, detail)
     }
 
     fn refused(detail: impl Into<String>) -> Self {
-        Self { reason: Reason::SignInRefused, detail: detail.into() }
+        Self::new(Reason::SignInRefused, detail)
     }
 }
 
@@ -68,7 +80,7 @@ pub struct Provider {
     proof: ClientProof,
     keys: Arc<IssuerKeys>,
     outside: Arc<dyn Outside>,
-    metadata: ArcSwapOption<Metadata>,
+    metadata: Kept<Metadata>,
 }
 
 impl Provider {
@@ -96,14 +108,7 @@ impl Provider {
         let keys = armory
             .keys(&oidc.keys, &oidc.algorithms)
             .map_err(|error| format!("the keys of `{}`: {error}", oidc.issuer))?;
-        Ok(Self {
-            federation: federation.clone(),
-            oidc: oidc.clone(),
-            proof,
-            keys,
-            outside,
-            metadata: ArcSwapOption::empty(),
-        })
+        Ok(Self { federation: federation.clone(), oidc: oidc.clone(), proof, keys, outside, metadata: Kept::default() })
     }
 
     /// The Federation.
@@ -158,7 +163,14 @@ impl Provider {
             }
         }
         self.outside
-            .ask(Question { endpoint: endpoint.to_owned(), authorization, form: Some(form), expected, patience })
+            .ask(Question {
+                endpoint: endpoint.to_owned(),
+                authorization,
+                form: Some(form),
+                expected,
+                patience,
+                caller: None,
+            })
             .await
     }
 

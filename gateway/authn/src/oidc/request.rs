@@ -29,7 +29,7 @@ pub struct Asked<'a> {
 impl Provider {
     /// Where the browser is sent.
     pub async fn authorization_url(&self, asked: &Asked<'_>, now: Timestamp) -> Result<String, ProviderError> {
-        let metadata = self.metadata(now).await?;
+        let metadata = self.metadata().await?;
         let Asked { redirect_uri, state, nonce, verifier, step_up } = asked;
         let challenge = to_base64url(digest(&SHA256, verifier.as_bytes()).as_ref());
         let scope = self.oidc.scopes.join(" ");
@@ -80,10 +80,7 @@ impl Provider {
         let own = matches!(self.proof, ClientProof::Basic(_))
             .then(|| (Cow::Borrowed("client_id"), self.oidc.client_id.clone()));
         let form = form.chain(own).map(|(name, value)| (name, Redacted::new(value))).collect();
-        let answer = self
-            .post(endpoint, form, 201, Patience::Short, now)
-            .await
-            .map_err(|why| ProviderError::unavailable(why.to_string()))?;
+        let answer = self.post(endpoint, form, 201, Patience::Short, now).await.map_err(ProviderError::from)?;
         let answer = parse_strict(&answer)
             .map_err(|_| ProviderError::unavailable(format!("{endpoint} did not answer with a JSON object")))?;
         let reference =
@@ -94,11 +91,11 @@ impl Provider {
     }
 
     /// Whether an answer that says it is of `named` is one of this provider (RFC 9207 §2.4).
-    pub async fn answered(&self, named: Option<&str>, now: Timestamp) -> Result<(), ProviderError> {
+    pub async fn answered(&self, named: Option<&str>) -> Result<(), ProviderError> {
         match named {
             Some(named) if named == self.oidc.issuer => Ok(()),
             Some(_) => Err(ProviderError::untrusted("`iss` of the answer names another provider")),
-            None if self.metadata(now).await?.names_itself => {
+            None if self.metadata().await?.names_itself => {
                 Err(ProviderError::untrusted("the provider names itself in its answers, and this one has no `iss`"))
             }
             None => Ok(()),

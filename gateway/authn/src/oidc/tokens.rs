@@ -48,7 +48,7 @@ impl Provider {
         let id_token =
             tokens.id_token.as_ref().ok_or_else(|| ProviderError::untrusted("the provider gave no id token"))?;
         let mut person = self.check_id_token(id_token.reveal(), tokens.access.as_ref(), expected, now).await?;
-        self.complete(&mut person, tokens.access.as_ref(), now).await?;
+        self.complete(&mut person, tokens.access.as_ref()).await?;
         Ok(SignedIn { person, tokens, refresh_at })
     }
 
@@ -66,21 +66,21 @@ impl Provider {
             }
             None => person.clone(),
         };
-        self.complete(&mut new, tokens.access.as_ref(), now).await?;
+        self.complete(&mut new, tokens.access.as_ref()).await?;
         tokens.refresh = tokens.refresh.or_else(|| old.refresh.clone());
         tokens.id_token = tokens.id_token.or_else(|| old.id_token.clone());
         Ok(SignedIn { person: new, tokens, refresh_at })
     }
 
     async fn tokens(&self, form: Form, now: Timestamp) -> Result<Answered, ProviderError> {
-        let endpoint = &self.metadata(now).await?.token;
+        let endpoint = &self.metadata().await?.token;
         let answer = match self.post(endpoint, form, 200, Patience::Long, now).await {
             Ok(answer) => answer,
             // 401 is about our own client, and 429 about how often we ask.
             Err(why @ NoAnswer::Refused { status: 400 | 403, .. }) => {
                 return Err(ProviderError::refused(why.to_string()));
             }
-            Err(why) => return Err(ProviderError::unavailable(why.to_string())),
+            Err(why) => return Err(why.into()),
         };
         let unusable = |why: &str| ProviderError::untrusted(format!("the answer of {endpoint} is not usable: {why}"));
         let answer =
@@ -107,13 +107,8 @@ impl Provider {
     }
 
     /// Adds what the userinfo endpoint says, and takes away what is not to be believed.
-    async fn complete(
-        &self,
-        person: &mut Person,
-        access: Option<&Redacted<String>>,
-        now: Timestamp,
-    ) -> Result<(), ProviderError> {
-        if let (Some(endpoint), Some(access)) = (&self.metadata(now).await?.userinfo, access) {
+    async fn complete(&self, person: &mut Person, access: Option<&Redacted<String>>) -> Result<(), ProviderError> {
+        if let (Some(endpoint), Some(access)) = (&self.metadata().await?.userinfo, access) {
             let more = self.userinfo(endpoint, access, &person.subject).await?;
             let mut claims = more;
             // What was signed counts before what was not.
@@ -144,8 +139,9 @@ impl Provider {
             form: None,
             expected: 200,
             patience: Patience::Short,
+            caller: None,
         };
-        let answer = self.outside.ask(question).await.map_err(|why| ProviderError::unavailable(why.to_string()))?;
+        let answer = self.outside.ask(question).await.map_err(ProviderError::from)?;
         let Ok(Value::Object(members)) = parse_strict(&answer) else {
             return Err(ProviderError::untrusted(format!(
                 "the answer of {endpoint} is not a JSON object that names each member once"

@@ -167,7 +167,12 @@ async fn check_keys(client: &reqwest::Client, url: &str, algorithms: &[Algorithm
     let fix = "the keys must be public, each with a `kid` of its own";
     match get(client, url).await {
         Ok(found) if found.status == 200 => match KeySet::parse(&found.body, algorithms) {
-            Ok(keys) => report.good("keys", format!("{} usable", keys.len())),
+            Ok(keys) => {
+                report.good("keys", format!("{} usable", keys.len()));
+                for left_out in keys.left_out() {
+                    report.failed("keys", &format!("left out: {left_out}"), fix);
+                }
+            }
             Err(error) => report.failed("keys", &error.to_string(), fix),
         },
         Ok(found) => report.failed("keys", &format!("{url} answers {}", found.status), fix),

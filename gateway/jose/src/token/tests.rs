@@ -143,7 +143,7 @@ fn what_is_no_token_is_refused_unread() {
 }
 
 #[test]
-fn a_key_set_that_cannot_be_trusted_is_refused_whole() {
+fn a_key_set_of_which_nothing_can_be_used_is_refused_whole() {
     let allowed = &[Algorithm::ES256, Algorithm::RS256];
     let parse = |keys: Value| KeySet::parse(json!({ "keys": keys }).to_string().as_bytes(), allowed).map(|k| k.len());
     let good = SigningKey::generate(Algorithm::ES256, "a").unwrap().jwks()["keys"][0].clone();
@@ -152,8 +152,9 @@ fn a_key_set_that_cannot_be_trusted_is_refused_whole() {
     let mut off_curve = good.clone();
     off_curve["x"] = off_curve["y"].clone();
     assert_eq!(parse(json!([good])), Ok(1));
-    assert_eq!(parse(json!([good, private])), Err(KeySetError::PrivateKey { position: 1 }));
-    assert_eq!(parse(json!([good, {"kty": "oct", "k": "AAAA"}])), Err(KeySetError::PrivateKey { position: 1 }));
+    // The public twin of a published private key is no better than that.
+    assert_eq!(parse(json!([good, private])), Err(KeySetError::PrivateKey { position: 0 }));
+    assert_eq!(parse(json!([{"kty": "oct", "k": "AAAA"}])), Err(KeySetError::PrivateKey { position: 0 }));
     assert_eq!(parse(json!([good, good])), Err(KeySetError::DuplicateKid("a".into())));
     assert!(matches!(parse(json!([off_curve])), Err(KeySetError::BrokenKey { position: 0, .. })));
     assert!(matches!(parse(json!([{"kty": "RSA", "n": "AQAB", "e": "AQAB"}])), Err(KeySetError::BrokenKey { .. })));
@@ -164,4 +165,48 @@ fn a_key_set_that_cannot_be_trusted_is_refused_whole() {
     assert!(matches!(KeySet::parse(b"<html>", allowed), Err(KeySetError::NotJson(_))));
     assert_eq!(KeySet::parse(b"[]", allowed).unwrap_err(), KeySetError::NotAKeySet);
     assert_eq!(KeySet::parse(&vec![b' '; MAX_TOKEN_BYTES * 64], allowed).unwrap_err(), KeySetError::TooLarge);
+}
+
+#[test]
+fn a10_what_cannot_be_used_is_left_out_and_named_and_the_rest_serves() {
+    let allowed = &[Algorithm::ES256, Algorithm::RS256];
+    let public = |kid: &str| SigningKey::generate(Algorithm::ES256, kid).unwrap().jwks()["keys"][0].clone();
+    let good = public("good");
+    let mut off_curve = public("off");
+    off_curve["x"] = off_curve["y"].clone();
+    let mut private = public("private");
+    private["d"] = json!("AAAA");
+    let twin = public("private");
+    let weak = json!({"kty": "RSA", "kid": "weak\u{1b}[31m", "n": "AQAB", "e": "AQAB"});
+    let (one, two) = (public("twice"), public("twice"));
+    for (others, left_out, usable) in [
+        (json!([off_curve]), "kid `off`", 1),
+        (json!([weak]), "kid `weak\\u{1b}[31m`", 1),
+        (json!([private]), "kid `private`", 1),
+        (json!([private, twin]), "kid `private`", 2),
+        (json!([{"kty": "oct", "k": "AAAA", "kid": "shared"}]), "kid `shared`", 1),
+        (json!([one, two]), "two keys of the key set have the kid `twice`", 1),
+    ] {
+        let mut all = vec![good.clone()];
+        all.extend(others.as_array().unwrap().iter().cloned());
+        let set = KeySet::parse(json!({ "keys": all }).to_string().as_bytes(), allowed).unwrap();
+        assert_eq!(set.len(), usable, "{others}");
+        assert!(set.left_out()[0].to_string().contains(left_out), "{}", set.left_out()[0]);
+        assert!(set.select(Some("good"), None, Algorithm::ES256).is_some());
+        assert!(set.select(Some("twice"), None, Algorithm::ES256).is_none());
+    }
+    // Other uses and algorithms are no mistake, and say nothing.
+    let mut encrypts = public("enc");
+    encrypts["use"] = json!("enc");
+    let mut signs_only = public("ops");
+    signs_only["key_ops"] = json!(["deriveBits"]);
+    let mut other = public("alg");
+    other["alg"] = json!("ES384");
+    let all = json!({"keys": [good, encrypts, signs_only, other, 1, "x"]}).to_string();
+    let set = KeySet::parse(all.as_bytes(), allowed).unwrap();
+    assert_eq!((set.len(), set.left_out().len()), (1, 0));
+    // The operator's own keys are strict as ever.
+    assert!(KeySet::parse_secret(json!({"keys": [good, off_curve]}).to_string().as_bytes(), allowed).is_err());
+    let many = json!({"keys": (0..257).map(|_| good.clone()).collect::<Vec<_>>()}).to_string();
+    assert_eq!(KeySet::parse(many.as_bytes(), allowed).unwrap_err(), KeySetError::TooLarge);
 }

@@ -1,0 +1,398 @@
+//! A bulkhead for each outside server: its own places, its own queue, its own circuit breaker, so that one that hangs is
+//! felt by nobody who does not need it.
+//!
+//! Pure: the clock and the jitter are arguments, and who waits is told by a channel. `ask.rs` puts it to use.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+/// Questions under way at one server.
+pub(crate) const PLACES: usize = 64;
+/// Of these, one address of callers has no more, so that others find a place at once.
+pub(crate) const PLACES_OF_ONE: usize = 48;
+/// Questions that wait for a place.
+pub(crate) const QUEUE: usize = 256;
+/// How long they wait.
+pub(crate) const QUEUE_WAIT: Duration = Duration::from_secs(1);
+/// So many questions in a row without any answer open the circuit.
+const FAILURES: u32 = 5;
+/// How long the circuit is open the first time; each further time twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// For whom a question is asked: an address, where a /64 of IPv6 counts as one, or the gateway itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Asker {
+    Gateway,
+    V4([u8; 4]),
+    V6([u16; 4]),
+}
+
+impl Asker {
+    pub(crate) fn of(address: Option<IpAddr>) -> Self {
+        match address.map(|address| address.to_canonical()) {
+            None => Asker::Gateway,
+            Some(IpAddr::V4(ip)) => Asker::V4(ip.octets()),
+            Some(IpAddr::V6(ip)) => {
+                let [a, b, c, d, ..] = ip.segments();
+                Asker::V6([a, b, c, d])
+            }
+        }
+    }
+}
+
+/// Why a question is not asked, and after how many seconds the next one may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NotAsked {
+    pub(crate) why: String,
+    pub(crate) seconds: u64,
+}
+
+/// What became of the circuit, to be logged once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Opened { next_try: Duration },
+    Closed { after: Duration },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Circuit {
+    Closed,
+    /// Nothing is asked until then.
+    Open {
+        since: Instant,
+        until: Instant,
+    },
+    /// One question is under way, and everything hangs on it.
+    Probing {
+        since: Instant,
+    },
+}
+
+/// How a place was got.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    Now(Place),
+    Wait(oneshot::Receiver<Place>),
+}
+
+/// A question that may be asked. It must be given back with [`Bulkhead::finish`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    asker: Asker,
+    probes: bool,
+}
+
+/// One server's. See the module.
+#[derive(Debug)]
+pub(crate) struct Bulkhead {
+    circuit: Circuit,
+    failures: u32,
+    /// How often the circuit opened without an answer in between.
+    opened: u32,
+    last_answer: Option<Instant>,
+    under_way: HashMap<Asker, usize>,
+    total: usize,
+    waiting: VecDeque<(Asker, oneshot::Sender<Place>)>,
+    pub(crate) last_used: Instant,
+    pub(crate) counts: Counts,
+}
+
+/// For the metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) answered: u64,
+    pub(crate) failed: u64,
+    pub(crate) not_asked: u64,
+}
+
+impl Bulkhead {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            circuit: Circuit::Closed,
+            failures: 0,
+            opened: 0,
+            last_answer: None,
+            under_way: HashMap::new(),
+            total: 0,
+            waiting: VecDeque::new(),
+            last_used: now,
+            counts: Counts::default(),
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        !matches!(self.circuit, Circuit::Closed)
+    }
+
+    pub(crate) fn under_way(&self) -> usize {
+        self.total
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.total == 0 && self.waiting.is_empty() && !self.is_open()
+    }
+
+    /// Gives a question a place, or one in the queue.
+    pub(crate) fn admit(&mut self, asker: Asker, now: Instant) -> Result<Admission, NotAsked> {
+        self.last_used = now;
+        match self.circuit {
+            Circuit::Closed => {}
+            Circuit::Open { since, until } if now >= until => {
+                self.circuit = Circuit::Probing { since };
+                return Ok(Admission::Now(self.seat(asker, true)));
+            }
+            Circuit::Open { .. } | Circuit::Probing { .. } => {
+                self.counts.not_asked += 1;
+                return Err(self.shut(now));
+            }
+        }
+        if self.has_place(asker) {
+            return Ok(Admission::Now(self.seat(asker, false)));
+        }
+        if self.waiting.len() >= QUEUE && !self.make_room(asker) {
+            self.counts.not_asked += 1;
+            return Err(NotAsked { why: "too many questions to it are waiting".into(), seconds: 1 });
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.push_back((asker, sender));
+        Ok(Admission::Wait(receiver))
+    }
+
+    fn has_place(&self, asker: Asker) -> bool {
+        let own = self.under_way.get(&asker).copied().unwrap_or(0);
+        self.total < PLACES && (own < PLACES_OF_ONE || asker == Asker::Gateway)
+    }
+
+    fn seat(&mut self, asker: Asker, probes: bool) -> Place {
+        *self.under_way.entry(asker).or_insert(0) += 1;
+        self.total += 1;
+        Place { asker, probes }
+    }
+
+    /// In a full queue, the newest question of the one with most gives way to one with fewer.
+    fn make_room(&mut self, asker: Asker) -> bool {
+        self.waiting.retain(|(_, sender)| !sender.is_closed());
+        if self.waiting.len() < QUEUE {
+            return true;
+        }
+        let mut counts: HashMap<Asker, usize> = HashMap::new();
+        for (waiting, _) in &self.waiting {
+            *counts.entry(*waiting).or_insert(0) += 1;
+        }
+        let own = counts.get(&asker).copied().unwrap_or(0);
+        let Some((greedy, most)) = counts.into_iter().max_by_key(|(_, count)| *count) else { return false };
+        if most <= own + 1 {
+            return false;
+        }
+        let newest = self.waiting.iter().rposition(|(waiting, _)| *waiting == greedy);
+        newest.and_then(|newest| self.waiting.remove(newest)).is_some()
+    }
+
+    /// A question has ended, with an answer of whatever status or without one. It began at `began`.
+    /// `jitter`: from 0 to 1, so that gateways do not all come back at once.
+    pub(crate) fn finish(
+        &mut self,
+        place: Place,
+        answered: bool,
+        began: Instant,
+        now: Instant,
+        jitter: f64,
+    ) -> Option<Change> {
+        self.release(place);
+        let change = if answered { self.answer(now) } else { self.failure(place, began, now, jitter) };
+        self.fill();
+        change
+    }
+
+    fn release(&mut self, place: Place) {
+        self.total = self.total.saturating_sub(1);
+        if let Some(own) = self.under_way.get_mut(&place.asker) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                self.under_way.remove(&place.asker);
+            }
+        }
+    }
+
+    fn answer(&mut self, now: Instant) -> Option<Change> {
+        self.counts.answered += 1;
+        (self.failures, self.opened, self.last_answer) = (0, 0, Some(now));
+        match std::mem::replace(&mut self.circuit, Circuit::Closed) {
+            Circuit::Closed => None,
+            Circuit::Open { since, .. } | Circuit::Probing { since } => Some(Change::Closed { after: now - since }),
+        }
+    }
+
+    fn failure(&mut self, place: Place, began: Instant, now: Instant, jitter: f64) -> Option<Change> {
+        self.counts.failed += 1;
+        // A server that answered somebody in the meantime is there, and only this question was not to its liking.
+        if self.last_answer.is_some_and(|answer| answer >= began) {
+            return None;
+        }
+        self.failures = self.failures.saturating_add(1);
+        let since = match self.circuit {
+            Circuit::Probing { since } if place.probes => since,
+            Circuit::Closed if self.failures >= FAILURES => now,
+            _ => return None,
+        };
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.opened.min(8)).min(LONGEST_PAUSE);
+        let pause = pause.mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0));
+        let first = self.opened == 0;
+        self.opened = self.opened.saturating_add(1);
+        self.circuit = Circuit::Open { since, until: now + pause };
+        // Who waits learns it now: a dropped sender is a refusal.
+        self.waiting.clear();
+        first.then_some(Change::Opened { next_try: pause })
+    }
+
+    /// Free places go to those whose address has the fewest, and among them to who waits longest.
+    fn fill(&mut self) {
+        while !self.is_open() {
+            self.waiting.retain(|(_, sender)| !sender.is_closed());
+            let own = |asker: &Asker| self.under_way.get(asker).copied().unwrap_or(0);
+            let next = self.waiting.iter().enumerate().filter(|(_, (asker, _))| self.has_place(*asker));
+            let Some(next) = next.min_by_key(|(_, (asker, _))| own(asker)).map(|(position, _)| position) else {
+                return;
+            };
+            let Some((asker, sender)) = self.waiting.remove(next) else { return };
+            let place = self.seat(asker, false);
+            if let Err(place) = sender.send(place) {
+                self.release(place);
+            }
+        }
+    }
+
+    /// Why nothing is asked, while the circuit is not closed.
+    pub(crate) fn shut(&self, now: Instant) -> NotAsked {
+        let (since, next) = match self.circuit {
+            Circuit::Open { since, until } => (since, until.saturating_duration_since(now)),
+            Circuit::Probing { since } => (since, FIRST_PAUSE),
+            Circuit::Closed => (now, Duration::ZERO),
+        };
+        let seconds = (next.as_millis() as u64).div_ceil(1000).max(1);
+        let open = now.saturating_duration_since(since).as_secs();
+        NotAsked { why: format!("the circuit has been open for {open} s, next try in {seconds} s"), seconds }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(last: u8) -> Asker {
+        Asker::of(Some(IpAddr::from([192, 0, 2, last])))
+    }
+
+    fn place(bulkhead: &mut Bulkhead, asker: Asker, now: Instant) -> Place {
+        match bulkhead.admit(asker, now) {
+            Ok(Admission::Now(place)) => place,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn open(bulkhead: &mut Bulkhead, now: Instant) -> Instant {
+        let mut last = None;
+        let later = now + Duration::from_secs(3);
+        for _ in 0..FAILURES {
+            assert_eq!(last, None);
+            let place = place(bulkhead, ip(1), now);
+            last = bulkhead.finish(place, false, now, later, 0.5);
+        }
+        assert_eq!(last, Some(Change::Opened { next_try: FIRST_PAUSE }));
+        later
+    }
+
+    #[test]
+    fn questions_without_any_answer_open_the_circuit_and_one_probe_closes_it() {
+        let start = Instant::now();
+        let mut bulkhead = Bulkhead::new(start);
+        let opened = open(&mut bulkhead, start);
+        let refused = bulkhead.admit(ip(2), opened + Duration::from_millis(100)).unwrap_err();
+        assert_eq!(refused.seconds, 1);
+        assert!(refused.why.contains("circuit has been open for 0 s, next try in 1 s"), "{refused:?}");
+        let probe = place(&mut bulkhead, ip(2), opened + FIRST_PAUSE);
+        assert!(bulkhead.admit(ip(3), opened + FIRST_PAUSE).is_err(), "one probe at a time");
+        let later = opened + Duration::from_secs(4);
+        assert_eq!(bulkhead.finish(probe, false, opened + FIRST_PAUSE, later, 0.5), None, "told once");
+        assert_eq!(bulkhead.admit(ip(2), later).unwrap_err().seconds, 2, "twice as long");
+        let again = later + Duration::from_secs(2);
+        let probe = place(&mut bulkhead, ip(2), again);
+        let change = bulkhead.finish(probe, true, again, again, 0.5);
+        assert_eq!(change, Some(Change::Closed { after: again - opened }));
+        assert!(bulkhead.is_idle());
+    }
+
+    #[test]
+    fn a_server_that_answers_others_is_not_shut_off_by_questions_that_it_does_not_answer() {
+        let start = Instant::now();
+        let mut bulkhead = Bulkhead::new(start);
+        for round in 0..50 {
+            let began = start + Duration::from_secs(round);
+            let (bad, good) = (place(&mut bulkhead, ip(1), began), place(&mut bulkhead, ip(2), began));
+            assert_eq!(bulkhead.finish(good, true, began, began + Duration::from_millis(5), 0.5), None);
+            assert_eq!(bulkhead.finish(bad, false, began, began + Duration::from_millis(900), 0.5), None);
+        }
+        assert!(!bulkhead.is_open());
+    }
+
+    #[test]
+    fn a_late_failure_of_an_old_question_does_not_end_a_probe() {
+        let start = Instant::now();
+        let mut bulkhead = Bulkhead::new(start);
+        let old = place(&mut bulkhead, ip(9), start);
+        let opened = open(&mut bulkhead, start);
+        let probing = opened + FIRST_PAUSE;
+        let probe = place(&mut bulkhead, ip(2), probing);
+        assert_eq!(bulkhead.finish(old, false, start, probing, 0.5), None);
+        assert!(matches!(bulkhead.circuit, Circuit::Probing { .. }));
+        assert!(bulkhead.finish(probe, true, probing, probing, 0.5).is_some());
+    }
+
+    #[test]
+    fn one_address_leaves_places_to_others_and_shares_the_queue() {
+        let now = Instant::now();
+        let mut bulkhead = Bulkhead::new(now);
+        let held: Vec<Place> = (0..PLACES_OF_ONE).map(|_| place(&mut bulkhead, ip(1), now)).collect();
+        let greedy: Vec<_> = (0..QUEUE).map(|_| bulkhead.admit(ip(1), now).unwrap()).collect();
+        assert!(bulkhead.admit(ip(1), now).is_err(), "its own queue is full");
+        let others: Vec<Place> = (PLACES_OF_ONE..PLACES).map(|_| place(&mut bulkhead, ip(2), now)).collect();
+        // No place is left: the newcomer waits, the newest of the greedy gives way, and the next place is the newcomer's.
+        let Ok(Admission::Wait(mut newcomer)) = bulkhead.admit(ip(3), now) else { panic!("it should wait") };
+        bulkhead.finish(*held.first().unwrap(), true, now, now, 0.5);
+        assert!(newcomer.try_recv().is_ok());
+        let refused =
+            greedy.into_iter().filter_map(|one| if let Admission::Wait(wait) = one { Some(wait) } else { None });
+        let refused = refused
+            .map(|mut wait| wait.try_recv())
+            .filter(|got| *got.as_ref().err().unwrap() == oneshot::error::TryRecvError::Closed);
+        assert_eq!(refused.count(), 1);
+        assert_eq!(others.len(), PLACES - PLACES_OF_ONE);
+        let net = |text: &str| Asker::of(Some(text.parse().unwrap()));
+        assert_eq!(net("2001:db8::1"), net("2001:db8::ffff:2"), "a /64 is one");
+        assert_ne!(net("2001:db8::1"), net("2001:db8:0:1::1"));
+        assert_eq!(net("::ffff:192.0.2.1"), ip(1));
+    }
+
+    #[test]
+    fn who_waits_is_refused_when_the_circuit_opens() {
+        let now = Instant::now();
+        let mut bulkhead = Bulkhead::new(now);
+        let held: Vec<Place> = (0..PLACES_OF_ONE).map(|_| place(&mut bulkhead, ip(1), now)).collect();
+        let Ok(Admission::Wait(mut waits)) = bulkhead.admit(ip(1), now) else { panic!("it should wait") };
+        let later = now + Duration::from_secs(3);
+        // The first failures free places; the last one opens the circuit.
+        let mut granted = None;
+        for place in held {
+            bulkhead.finish(place, false, now, later, 0.5);
+            granted = granted.or(waits.try_recv().ok());
+        }
+        assert!(granted.is_some() && bulkhead.is_open());
+        assert_eq!(bulkhead.under_way(), 1, "the one that was let in");
+        bulkhead.finish(granted.unwrap(), true, later, later, 0.5);
+        assert_eq!(bulkhead.under_way(), 0);
+    }
+}

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::ops::Range;
 use std::rc::Rc;
 
 use foldhash::quality::RandomState;
@@ -26,8 +27,8 @@ struct Entry {
     policy: usize,
     method: usize,
     epoch: u64,
-    /// Refused from this millisecond on.
-    until: u64,
+    /// When it is good: a clock that steps back before its beginning must not make it last.
+    good: Range<u64>,
     identity: Rc<Identity>,
 }
 
@@ -56,7 +57,7 @@ impl TokenCache {
         let fits = |entry: &Entry| {
             *entry.credential == *credential
                 && (entry.policy, entry.method) == (scope.policy, scope.method)
-                && now_ms < entry.until
+                && entry.good.contains(&now_ms)
                 && entry.epoch == epoch_of(&entry.identity)
         };
         if let Some(entry) = self.young.get(&hash) {
@@ -74,11 +75,11 @@ impl TokenCache {
         scope: Scope,
         credential: &str,
         epoch: u64,
-        until: u64,
+        good: Range<u64>,
         identity: Rc<Identity>,
     ) {
         let Scope { policy, method } = scope;
-        self.keep(hash, Entry { credential: credential.into(), policy, method, epoch, until, identity });
+        self.keep(hash, Entry { credential: credential.into(), policy, method, epoch, good, identity });
     }
 
     fn keep(&mut self, hash: u64, entry: Entry) {

@@ -95,3 +95,19 @@ impl TokenCache {
         self.old.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_is_good_for_its_time_and_not_for_a_clock_that_stepped_back() {
+        let (mut cache, scope) = (TokenCache::default(), Scope { policy: 0, method: 0 });
+        let hash = cache.hash(scope, "token");
+        let who = Rc::new(Identity::nobody(&"m".parse().unwrap(), "jwt"));
+        cache.put(hash, scope, "token", 0, 1000..2000, who);
+        for (now, good) in [(999, false), (1000, true), (1999, true), (2000, false)] {
+            assert_eq!(cache.get(hash, scope, "token", now, |_| 0).is_some(), good, "{now}");
+        }
+    }
+}

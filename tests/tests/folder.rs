@@ -36,7 +36,7 @@ fn a13_aliases_that_multiply_and_files_without_end_are_refused() {
 
 /// A policy that lets nobody in but administrators.
 fn closed(upstream: &Upstream) -> String {
-    let authorization = "  authorization: {rules: [{name: admins, roles: {anyOf: [admin]}}]}\n";
+    let authorization = "  authorization: {rules: [{name: admins, require: {roles: {all: [admin]}}}]}\n";
     format!("{}{authorization}", open_to(upstream, ANONYMOUS))
 }
 

@@ -86,6 +86,11 @@ impl Gateway {
 
     /// Serves these files with further arguments.
     pub fn start_with(files: &[(&str, &str)], arguments: &[&str]) -> Self {
+        Self::start_in(files, arguments, &[])
+    }
+
+    /// Serves these files with further arguments, in an environment that has these variables too.
+    pub fn start_in(files: &[(&str, &str)], arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let (dir, audit) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         for (name, text) in files {
             std::fs::write(dir.path().join(name), text).expect("written");
@@ -96,7 +101,8 @@ impl Gateway {
             .arg(dir.path())
             .arg("--audit-dir")
             .arg(audit.path())
-            .args(arguments);
+            .args(arguments)
+            .envs(environment.iter().copied());
         let mut child =
             command.env("IDM_LOG", "trace").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("idm starts");
         let log = std::sync::Arc::new(std::sync::Mutex::new(String::new()));

@@ -1,5 +1,7 @@
 //! Reads a folder's YAML documents into a [`World`], with errors that name the line.
 
+mod bounds;
+
 use std::collections::BTreeMap;
 
 use idm_types::Redacted;
@@ -87,6 +89,11 @@ pub fn read_files(files: &[(String, String)], settings: Settings) -> Result<(Wor
     let mut world = World::new("", settings);
     let mut seen: BTreeMap<(String, String), String> = BTreeMap::new();
     for (file, text) in files {
+        if text.len() > bounds::MAX_FILE {
+            let message = format!("the file is larger than {} bytes: split it", bounds::MAX_FILE);
+            errors.push(FileError { file: file.clone(), line: 1, message });
+            continue;
+        }
         for (line, document) in documents(text) {
             let mut reader =
                 Reader { file, line, document: &document, world: &mut world, seen: &mut seen, origins: &mut origins };
@@ -164,6 +171,7 @@ impl Reader<'_> {
     }
 
     fn read(&mut self) -> Result<(), FileError> {
+        bounds::check(self.document).map_err(|over| self.error(over.line, over.message))?;
         let value: Value = serde_yaml_ng::from_str(self.document).map_err(|e| self.yaml_error(&e))?;
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (api, kind, name, namespace) =

@@ -6,14 +6,18 @@
 
 mod algorithm;
 mod api_key;
+mod clock;
 mod names;
+mod network;
 mod reason;
 mod redacted;
 mod time;
 
 pub use algorithm::{Algorithm, ContentEncryption, KeyManagement};
 pub use api_key::ApiKey;
+pub use clock::{Clock, Moment, Uptime};
 pub use names::{DecisionId, MethodName, NameError, RoleName, RuleName};
+pub use network::network;
 pub use reason::Reason;
 pub use redacted::Redacted;
 pub use time::{Skew, Timestamp};

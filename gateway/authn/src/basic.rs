@@ -107,7 +107,7 @@ fn malformed(through: Through<'_>, why: &str) -> Attempt {
 /// Verifies a user name with a password.
 pub(crate) async fn check(through: Through<'_>, pair: Pair, only: Option<&[String]>) -> Attempt {
     let Pair { username, password } = pair;
-    let Through { table, memory, view, now, .. } = through;
+    let Through { table, memory, view, .. } = through;
     let rejected = |reason, detail: String| Attempt::Rejected(through.denied(reason, detail));
     // An empty password is "anonymous" to some directories, and nobody's password here.
     if username.is_empty() || password.reveal().is_empty() || username.len() > 256 || password.reveal().len() > 1024 {
@@ -116,17 +116,23 @@ pub(crate) async fn check(through: Through<'_>, pair: Pair, only: Option<&[Strin
     let found = table.by_username(&username, only);
     // Proven before, on whichever core: neither a delay nor another check is due.
     if let Some((credential, phc)) = found {
-        if memory.is_proven(phc, password.reveal(), now) {
+        if memory.is_proven(phc, password.reveal()) {
             return admit(through, credential);
         }
     }
-    let guess = memory.guess(&username, found.map(|(_, phc)| phc), password.reveal(), view.address, now).await;
+    let guess = memory.guess(&username, found.map(|(_, phc)| phc), password.reveal(), view.address).await;
     let right = match guess {
         Ok(right) => right,
         Err(unchecked) => return Attempt::Rejected(unchecked.denied(&format!("`{username}`"), through.name)),
     };
-    match found.filter(|_| right) {
-        Some((credential, _)) => admit(through, credential),
+    match found.zip(right) {
+        Some(((credential, _), right)) => {
+            let attempt = admit(through, credential);
+            if matches!(attempt, Attempt::Verified(_)) {
+                memory.admitted(right);
+            }
+            attempt
+        }
         // The same words whether the user exists or not.
         None => rejected(Reason::WrongPassword, format!("user `{username}`")),
     }

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::ops::Range;
 use std::rc::Rc;
 
 use foldhash::quality::RandomState;
@@ -26,8 +27,8 @@ struct Entry {
     policy: usize,
     method: usize,
     epoch: u64,
-    /// Refused from this millisecond on.
-    until: u64,
+    /// When it is good: a clock that steps back before its beginning must not make it last.
+    good: Range<u64>,
     identity: Rc<Identity>,
 }
 
@@ -56,7 +57,7 @@ impl TokenCache {
         let fits = |entry: &Entry| {
             *entry.credential == *credential
                 && (entry.policy, entry.method) == (scope.policy, scope.method)
-                && now_ms < entry.until
+                && entry.good.contains(&now_ms)
                 && entry.epoch == epoch_of(&entry.identity)
         };
         if let Some(entry) = self.young.get(&hash) {
@@ -74,11 +75,11 @@ impl TokenCache {
         scope: Scope,
         credential: &str,
         epoch: u64,
-        until: u64,
+        good: Range<u64>,
         identity: Rc<Identity>,
     ) {
         let Scope { policy, method } = scope;
-        self.keep(hash, Entry { credential: credential.into(), policy, method, epoch, until, identity });
+        self.keep(hash, Entry { credential: credential.into(), policy, method, epoch, good, identity });
     }
 
     fn keep(&mut self, hash: u64, entry: Entry) {
@@ -92,5 +93,21 @@ impl TokenCache {
     pub fn clear(&mut self) {
         self.young.clear();
         self.old.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_is_good_for_its_time_and_not_for_a_clock_that_stepped_back() {
+        let (mut cache, scope) = (TokenCache::default(), Scope { policy: 0, method: 0 });
+        let hash = cache.hash(scope, "token");
+        let who = Rc::new(Identity::nobody(&"m".parse().unwrap(), "jwt"));
+        cache.put(hash, scope, "token", 0, 1000..2000, who);
+        for (now, good) in [(999, false), (1000, true), (1999, true), (2000, false)] {
+            assert_eq!(cache.get(hash, scope, "token", now, |_| 0).is_some(), good, "{now}");
+        }
     }
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use idm_jose::{KeySet, KeySetError};
-use idm_plan::{Base64Method, BasicMethod, Federation, Issuer, KeySource, MethodKind, Policy, Secrets, Source};
+use idm_plan::{
+    Base64Method, BasicMethod, Confirmation, Federation, Issuer, KeySource, MethodKind, Policy, Secrets, Source,
+};
 use idm_session::Session;
 use idm_types::{Algorithm, MethodName, Reason, Timestamp};
 
@@ -16,6 +18,7 @@ use crate::credential::Through;
 use crate::digest::ArmedDigest;
 use crate::exchange::ArmedExchange;
 use crate::federated::Federated;
+use crate::identity::IssuedTo;
 use crate::introspection::ArmedIntrospection;
 use crate::jwt::ArmedJwt;
 use crate::mapping::ArmedMapping;
@@ -302,8 +305,8 @@ impl ArmedPolicy {
     }
 
     /// Counts a sign-in that is begun; the error is the seconds after which the next is taken.
-    pub fn take_sign_in(&self, address: std::net::IpAddr, per_minute: u32, now: Timestamp) -> Result<(), u64> {
-        self.memory.take_sign_in(address, per_minute, now)
+    pub fn take_sign_in(&self, address: std::net::IpAddr, per_minute: u32) -> Result<(), u64> {
+        self.memory.take_sign_in(address, per_minute)
     }
 
     /// The plan behind it.
@@ -354,7 +357,7 @@ impl ArmedPolicy {
             let Some(presented) = presented else { continue };
             let source = sources(armed).get(presented.source).cloned();
             if let Some(Source::Query { per_minute: Some(per_minute), .. }) = source {
-                let taken = self.memory.in_query.take(view.address, per_minute, now);
+                let taken = self.memory.in_query.take(view.address, per_minute, self.memory.uptime());
                 taken
                     .map_err(|seconds| Denied::new(Reason::TooManyQueryTokens, "", Some(name)).retry_after(seconds))?;
             }
@@ -379,8 +382,9 @@ impl ArmedPolicy {
         }
     }
 
-    /// Whether the caller holds what its token is bound to, and the token was not revoked. Asked anew for every
-    /// request, also when the verdict on the token itself is kept.
+    /// What no kept verdict can answer: whether the Credential behind it still stands, whether the token or session
+    /// was ended, and whether the caller holds what the token is bound to. Asked for every request; a method that is
+    /// added has to say here what it needs.
     #[allow(clippy::too_many_arguments)] // each is a different thing, and there is one caller
     async fn confirm(
         &self,
@@ -392,45 +396,81 @@ impl ArmedPolicy {
         view: RequestView<'_>,
         now: Timestamp,
     ) -> Result<(), Denied> {
-        // In this process the count is used up already; here, on all the others.
-        if let (Armed::Digest(digest, _), true) = (armed, self.memory.store.is_shared()) {
-            let Some((key, for_ms)) = digest.used(token) else {
-                return Err(Denied::new(Reason::MalformedCredential, "", Some(name)));
-            };
-            return match self.memory.store.claim(&key, for_ms, now).await {
-                Ok(true) => Ok(()),
-                Ok(false) => Err(Denied::new(
-                    Reason::ReplayedNonce,
-                    "this count of the nonce was used at another gateway",
-                    Some(name),
-                )),
-                Err(error) => Err(Denied::new(Reason::StoreUnavailable, error.to_string(), Some(name))),
-            };
+        let denied = |(reason, detail): (Reason, String)| Denied::new(reason, detail, Some(name));
+        if let Some(credential) = &who.identity().credential {
+            self.credentials.stands(credential, now).map_err(denied)?;
         }
-        if let (Armed::SignIn(method), Some(session)) = (armed, &who.identity().session) {
-            match is_any_revoked(self.memory.store.revocations(), &session.keys, now) {
-                Ok(false) => {}
-                Ok(true) => return Err(Denied::new(Reason::SessionEnded, "it was ended a moment ago", Some(name))),
-                Err(stale) => return Err(Denied::new(Reason::StoreUnavailable, stale.to_string(), Some(name))),
+        match armed {
+            Armed::Jwt(jwt) => {
+                let bound = jwt.plan.confirmation;
+                self.confirm_token(bound, token, source, who, view, now).await.map_err(denied)
             }
-            return method.check_site(view).map_err(|why| Denied::new(Reason::CrossSiteRequest, why, Some(name)));
+            Armed::Introspection(method) => {
+                let bound = method.plan.confirmation;
+                self.confirm_token(bound, token, source, who, view, now).await.map_err(denied)
+            }
+            Armed::Digest(digest, _) => {
+                self.confirm_count(digest, token, now).await.map_err(denied)?;
+                digest.admitted(token, view, &self.memory);
+                Ok(())
+            }
+            Armed::SignIn(method) => {
+                let Some(session) = &who.identity().session else {
+                    return Err(denied((Reason::InternalError, "a person without a session".into())));
+                };
+                match is_any_revoked(&self.memory.store, &session.keys, now) {
+                    Ok(false) => method.check_site(view).map_err(|why| denied((Reason::CrossSiteRequest, why))),
+                    Ok(true) => Err(denied((Reason::SessionEnded, "it was ended a moment ago".into()))),
+                    Err(stale) => Err(denied((Reason::StoreUnavailable, stale.to_string()))),
+                }
+            }
+            // Nothing ends these but their Credential or certificate, which was asked already.
+            Armed::ApiKey { .. } | Armed::Basic(..) | Armed::Base64(_) | Armed::Mtls(_) | Armed::Anonymous => Ok(()),
         }
-        let confirmation = match armed {
-            Armed::Jwt(jwt) => jwt.plan.confirmation,
-            Armed::Introspection(method) => method.plan.confirmation,
-            _ => return Ok(()),
-        };
-        if let (Some(jti), Some(issuer)) = (&who.identity().token_id, &who.identity().issuer) {
-            match is_revoked(self.memory.store.revocations(), issuer, jti, now) {
+    }
+
+    /// Uses up a count of a nonce on all gateways; in this process it is used up already.
+    async fn confirm_count(&self, digest: &ArmedDigest, token: &str, now: Timestamp) -> Result<(), (Reason, String)> {
+        if !self.memory.store.is_shared() {
+            return Ok(());
+        }
+        let (key, for_ms) = digest.used(token).ok_or((Reason::MalformedCredential, String::new()))?;
+        match self.memory.store.claim(&key, for_ms, now).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err((Reason::ReplayedNonce, "this count of the nonce was used at another gateway".into())),
+            Err(error) => Err((Reason::StoreUnavailable, error.to_string())),
+        }
+    }
+
+    async fn confirm_token(
+        &self,
+        confirmation: Confirmation,
+        token: &str,
+        source: Option<&Source>,
+        who: &Authenticated,
+        view: RequestView<'_>,
+        now: Timestamp,
+    ) -> Result<(), (Reason, String)> {
+        let identity = who.identity();
+        if let (Some(jti), Some(issuer)) = (&identity.token_id, &identity.issuer) {
+            match is_revoked(&self.memory.store, issuer, jti, now) {
                 Ok(false) => {}
-                Ok(true) => return Err(Denied::new(Reason::TokenRevoked, "", Some(name))),
-                Err(stale) => return Err(Denied::new(Reason::StoreUnavailable, stale.to_string(), Some(name))),
+                Ok(true) => return Err((Reason::TokenRevoked, String::new())),
+                Err(stale) => return Err((Reason::StoreUnavailable, stale.to_string())),
             }
+        }
+        if let Some(to) = &identity.issued_to {
+            self.credentials.token_stands(to, &self.plan.key.name, now)?;
         }
         let dpop =
             matches!(source, Some(Source::Header { scheme: Some(scheme), .. }) if scheme.eq_ignore_ascii_case("dpop"));
-        let checked = binding::check(confirmation, who.identity(), token, dpop, view, &self.memory, now).await;
-        checked.map_err(|(reason, detail)| Denied::new(reason, detail, Some(name)))
+        binding::check(confirmation, identity, token, dpop, view, &self.memory, now).await
+    }
+
+    /// Whether a token of this policy's service still stands with the Credentials that it was issued to.
+    pub fn issued_token_stands(&self, client: &str, subject: &str, now: Timestamp) -> bool {
+        let to = IssuedTo { client: client.to_owned(), subject: subject.to_owned() };
+        self.credentials.token_stands(&to, &self.plan.key.name, now).is_ok()
     }
 
     /// One method's verdict; the flag tells whether it is final.
@@ -469,7 +509,7 @@ impl ArmedPolicy {
             attempt = self.attempt(name, armed, credential, view, now).await;
         }
         let Fresh { identity, until, epoch } = attempt.verdict()?;
-        cache.borrow_mut().put(hash, scope, key, epoch, until, identity.clone());
+        cache.borrow_mut().put(hash, scope, key, epoch, now.0..until, identity.clone());
         Ok(Authenticated::new(identity, false))
     }
 

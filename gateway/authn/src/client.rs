@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::chain::Attempt;
 use crate::credential::{Through, admit};
+use crate::memory::RightGuess;
 use crate::mtls::ArmedMtls;
 use crate::{ArmedPolicy, Armory, Authenticated, Denied, IssuerKeys, RequestView, basic, binding};
 
@@ -139,9 +140,12 @@ impl ArmedClients {
         now: Timestamp,
     ) -> Result<KnownClient<'c>, Denied> {
         let presented = self.presented(form, view)?;
+        let mut guess = None;
         let (client, method, certificate) = match presented {
             Presented::Secret { method, id, secret } => {
-                (self.by_secret(policy, &id, &secret, view, now).await?, method, None)
+                let (client, right) = self.by_secret(policy, &id, &secret, view).await?;
+                guess = right;
+                (client, method, None)
             }
             Presented::Assertion { id, assertion } => {
                 (self.by_assertion(policy, id, assertion, now).await?, "private_key_jwt", None)
@@ -158,12 +162,13 @@ impl ArmedClients {
             );
         }
         match admit(self.through(policy, "oauthClient", view, now), credential) {
-            Attempt::Verified(fresh) => Ok(KnownClient {
-                who: Authenticated::new(fresh.identity, false),
-                plan: &client.plan,
-                method,
-                certificate,
-            }),
+            Attempt::Verified(fresh) => {
+                if let Some(right) = guess {
+                    policy.memory().admitted(right);
+                }
+                let who = Authenticated::new(fresh.identity, false);
+                Ok(KnownClient { who, plan: &client.plan, method, certificate })
+            }
             Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, _, denied) => {
                 Err(self.invalid(format!("{}: {}", denied.reason, denied.detail)))
             }
@@ -233,26 +238,25 @@ impl ArmedClients {
         id: &str,
         secret: &Redacted<String>,
         view: RequestView<'_>,
-        now: Timestamp,
-    ) -> Result<&ArmedClient, Denied> {
+    ) -> Result<(&ArmedClient, Option<RightGuess>), Denied> {
         let wrong = || self.invalid(format!("client `{}`: unknown, or another secret", bounded(id)));
         let client = self.by_id.get(id).ok_or_else(wrong)?;
         match &client.proof {
             ArmedProof::Secret(expected) => {
                 let given = digest::digest(&digest::SHA256, secret.reveal().as_bytes());
                 constant_time::verify_slices_are_equal(given.as_ref(), expected).map_err(|_| wrong())?;
-                Ok(client)
+                Ok((client, None))
             }
             ArmedProof::Password(phc) => {
                 let memory = policy.memory();
-                if memory.is_proven(phc, secret.reveal(), now) {
-                    return Ok(client);
+                if memory.is_proven(phc, secret.reveal()) {
+                    return Ok((client, None));
                 }
                 // Clients have their own names here, so that guesses at a client never lock a user out.
                 let name = format!("client {id}");
-                let right = memory.guess(&name, Some(phc), secret.reveal(), view.address, now).await;
+                let right = memory.guess(&name, Some(phc), secret.reveal(), view.address).await;
                 let right = right.map_err(|unchecked| unchecked.denied(&format!("client `{id}`"), &self.name))?;
-                right.then_some(client).ok_or_else(wrong)
+                right.map(|right| (client, Some(right))).ok_or_else(wrong)
             }
             ArmedProof::Assertion(..) | ArmedProof::Certificate(_) => {
                 Err(self.invalid(format!("client `{id}` does not prove itself with a secret")))

@@ -7,6 +7,7 @@ use idm_plan::{Credential, Policy, Proof};
 use idm_types::{MethodName, Reason, Timestamp, unhex};
 
 use crate::chain::{Attempt, Fresh};
+use crate::identity::IssuedTo;
 use crate::mapping::ArmedMapping;
 use crate::present::RequestView;
 use crate::{Denied, Facts, Grants, Identity, Memory};
@@ -19,6 +20,7 @@ pub struct CredentialTable {
     by_hash: HashMap<[u8; 32], usize>,
     by_username: HashMap<String, usize>,
     by_name: HashMap<String, usize>,
+    by_client: HashMap<String, usize>,
     /// By what the sign-in method compares, and the federation's uid where one is named.
     by_person: HashMap<(String, Option<String>), usize>,
 }
@@ -36,8 +38,8 @@ impl CredentialTable {
                     table.by_hash.insert(hash, position);
                 }
                 Proof::Password { username, .. } => drop(table.by_username.insert(username.clone(), position)),
-                // Known to the token services only: see client.rs.
-                Proof::Client(_) => {}
+                // They prove themselves to the token services only: see client.rs.
+                Proof::Client(client) => drop(table.by_client.insert(client.client_id.clone(), position)),
                 Proof::Person { user, federation } => {
                     table.by_person.insert((user.clone(), federation.clone()), position);
                 }
@@ -64,6 +66,36 @@ impl CredentialTable {
     pub(crate) fn by_person(&self, user: &str, federation: &str, only: Option<&[String]>) -> Option<&Credential> {
         let of = |federation: Option<&str>| self.by_person.get(&(user.to_owned(), federation.map(str::to_owned)));
         self.picked(of(Some(federation)), only).or_else(|| self.picked(of(None), only))
+    }
+
+    /// Whether the Credential of an identity still is there, and may be used now.
+    pub(crate) fn stands(&self, name: &str, now: Timestamp) -> Result<(), (Reason, String)> {
+        match self.by_name(name) {
+            Some(credential) => stands(credential, now),
+            None => Err((Reason::TokenRevoked, format!("Credential {name} is gone"))),
+        }
+    }
+
+    /// Whether the Credentials that a token was issued to still are there, and may be used now and with this policy.
+    pub(crate) fn token_stands(&self, to: &IssuedTo, policy: &str, now: Timestamp) -> Result<(), (Reason, String)> {
+        let IssuedTo { client, subject } = to;
+        let gone =
+            |kind: &str| (Reason::TokenRevoked, format!("the Credential of the {kind} it was issued to is gone"));
+        let of_client = self.picked(self.by_client.get(client), None).ok_or_else(|| gone("client"))?;
+        let of_user = self.by_username(subject, None).map(|(credential, _)| credential);
+        if client != subject && of_user.is_none() {
+            return Err(gone("user"));
+        }
+        for credential in [Some(of_client), of_user].into_iter().flatten() {
+            stands(credential, now)?;
+            if credential.policies.as_ref().is_some_and(|policies| !policies.iter().any(|name| name == policy)) {
+                return Err((
+                    Reason::CredentialNotAllowedHere,
+                    format!("the access list of Credential {} does not contain this policy", credential.key),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The Credential of this name.
@@ -97,17 +129,24 @@ impl Through<'_> {
     }
 }
 
+/// Whether a Credential may be used now.
+fn stands(credential: &Credential, now: Timestamp) -> Result<(), (Reason, String)> {
+    if credential.suspended {
+        return Err((Reason::CredentialSuspended, format!("Credential {} is suspended", credential.key)));
+    }
+    match credential.expires.filter(|expires| now >= *expires) {
+        Some(at) => {
+            Err((Reason::CredentialExpired, format!("Credential {} expired at {}", credential.key, at.rfc3339())))
+        }
+        None => Ok(()),
+    }
+}
+
 /// A Credential whose proof was right: admitted unless it is suspended, expired or unusable.
 pub(crate) fn admit(through: Through<'_>, credential: &Credential) -> Attempt {
     let rejected = |reason, detail: String| Attempt::Rejected(through.denied(reason, detail));
-    if credential.suspended {
-        return rejected(Reason::CredentialSuspended, format!("Credential {} is suspended", credential.key));
-    }
-    if let Some(expired) = credential.expires.filter(|expires| through.now >= *expires) {
-        return rejected(
-            Reason::CredentialExpired,
-            format!("Credential {} expired at {}", credential.key, expired.rfc3339()),
-        );
+    if let Err((reason, detail)) = stands(credential, through.now) {
+        return rejected(reason, detail);
     }
     match identity(through, credential) {
         Ok(identity) => Attempt::Verified(Fresh {

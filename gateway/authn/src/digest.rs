@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use aws_lc_rs::{digest as hash, hmac};
-use idm_plan::{DigestAlgorithm, DigestMethod, Quality, Secrets};
+use idm_plan::{DigestAlgorithm, DigestMethod, DigestUser, Quality, Secrets};
 use idm_store::Key;
 use idm_types::{Reason, Redacted, Timestamp, hex};
 use md5::Digest as _;
@@ -11,8 +11,8 @@ use md5::Digest as _;
 use crate::chain::Attempt;
 use crate::credential::{Through, admit};
 use crate::lockout::Turn;
-use crate::nonce;
-use crate::percent;
+use crate::nonce::{self, Taken};
+use crate::{Memory, RequestView, percent};
 
 /// The method with its users' hashes.
 pub(crate) struct ArmedDigest {
@@ -93,6 +93,21 @@ impl ArmedDigest {
         self.plan.algorithms.iter().map(challenge).collect()
     }
 
+    /// Notes that the user of a credential was let in: its nonce was ours, in time, and new at every gateway. A header
+    /// that somebody captured never comes this far, and forgives nothing.
+    pub(crate) fn admitted(&self, credential: &str, view: RequestView<'_>, memory: &Memory) {
+        let Some(given) = parse(credential) else { return };
+        if let Some((_, user)) = given.username.as_deref().and_then(|username| self.found(username, given.userhash)) {
+            memory.lockouts.admitted(&user.username, view.address, memory.uptime());
+        }
+    }
+
+    /// A user by the name that was given, and the position of the hashes.
+    fn found(&self, username: &str, hidden: bool) -> Option<(usize, &DigestUser)> {
+        let position = if hidden { self.users.get(username) } else { self.users.get(&format!("={username}")) };
+        position.and_then(|&position| Some((position, self.plan.users.get(position)?)))
+    }
+
     /// Under which key a count of a nonce is used up on every gateway, and for how long.
     pub(crate) fn used(&self, credential: &str) -> Option<(Key, u64)> {
         let given = parse(credential)?;
@@ -135,10 +150,9 @@ impl ArmedDigest {
         let Some(count) = Some(nc).filter(|nc| nc.len() == 8).and_then(|nc| u32::from_str_radix(nc, 16).ok()) else {
             return malformed("`nc` must be eight hexadecimal digits");
         };
-        let key = if given.userhash { username.clone() } else { format!("={username}") };
-        let found = self.users.get(&key).and_then(|&position| Some((position, self.plan.users.get(position)?)));
+        let found = self.found(username, given.userhash);
         let person = found.map_or(username.as_str(), |(_, user)| &user.username).to_owned();
-        if let Turn::Later { seconds } = memory.lockouts.turn(&person, view.address, now) {
+        if let Turn::Later { seconds } = memory.lockouts.turn(&person, view.address, memory.uptime()) {
             return Attempt::Rejected(
                 denied(Reason::TooManyAttempts, &format!("`{person}` or its address must wait {seconds} s"))
                     .retry_after(seconds),
@@ -159,9 +173,8 @@ impl ArmedDigest {
             response.to_ascii_lowercase().as_bytes(),
         )
         .is_ok();
-        let right = right && found.is_some();
-        memory.lockouts.note(&person, view.address, right, now);
-        if !right {
+        if !right || found.is_none() {
+            memory.lockouts.wrong(&person, view.address, memory.uptime());
             return Attempt::Rejected(denied(Reason::WrongPassword, &format!("user `{person}`")));
         }
         let made = nonce::made_at(&self.nonce_key, nonce);
@@ -169,8 +182,12 @@ impl ArmedDigest {
         if now >= ends || made.is_some_and(|made| made.0 > now.0.saturating_add(60_000)) {
             return Attempt::Rejected(denied(Reason::StaleNonce, "the nonce is not one of ours, or too old"));
         }
-        if !memory.nonces.take(nonce, count, ends, now) {
-            return Attempt::Rejected(denied(Reason::ReplayedNonce, "this count of the nonce was used before"));
+        match memory.nonces.take(nonce, count, ends) {
+            Taken::Fresh => {}
+            Taken::Replayed => {
+                return Attempt::Rejected(denied(Reason::ReplayedNonce, "this count of the nonce was used before"));
+            }
+            Taken::Void => return Attempt::Rejected(denied(Reason::StaleNonce, "too many nonces came after it")),
         }
         match found.and_then(|(_, user)| table.by_name(&user.credential)) {
             Some(credential) => admit(through, credential),

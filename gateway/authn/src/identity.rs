@@ -42,6 +42,8 @@ pub struct Identity {
     pub only_policies: Option<Vec<String>>,
     /// The `jti` of a token that a service of this namespace issued, which may revoke it.
     pub token_id: Option<String>,
+    /// Whom that service issued it to.
+    pub(crate) issued_to: Option<IssuedTo>,
     /// What the token is bound to.
     pub binding: Binding,
     /// The session that it is of.
@@ -70,6 +72,7 @@ impl Identity {
             headers: Vec::new(),
             only_policies: None,
             token_id: None,
+            issued_to: None,
             binding: Binding::default(),
             session: None,
             claims: None,
@@ -82,6 +85,15 @@ impl Identity {
     pub fn session_token(&self) -> Option<&Redacted<String>> {
         self.session.as_ref()?.access.as_ref()
     }
+}
+
+/// Whose Credentials gave rise to a token of a service of this namespace: it ends with either of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IssuedTo {
+    /// The `client_id`.
+    pub(crate) client: String,
+    /// The `sub`: a user, or the client itself.
+    pub(crate) subject: String,
 }
 
 /// Evidence that a caller was verified by one of the policy's methods. Only this room makes one.

@@ -42,7 +42,7 @@ impl ArmedIntrospection {
     }
 
     pub(crate) async fn attempt(&self, through: Through<'_>, token: &str) -> Attempt {
-        let Through { memory, now, .. } = through;
+        let Through { memory, .. } = through;
         let rejected = |reason, detail: String| Attempt::Rejected(through.denied(reason, detail));
         // RFC 6750 §2.1: the characters a token may have.
         let usable = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
@@ -50,7 +50,7 @@ impl ArmedIntrospection {
             return Attempt::NotMine(through.denied(Reason::MalformedToken, "it is not written as a bearer token"));
         }
         let fingerprint = memory.fingerprint(&[&self.plan.endpoint, &self.plan.client_id, token]);
-        if memory.is_inactive(&fingerprint, now) {
+        if memory.is_inactive(&fingerprint) {
             return rejected(Reason::TokenInactive, "the issuer said so a moment ago".into());
         }
         let answer = match self.ask(token, fingerprint, through.view.address).await {
@@ -70,7 +70,7 @@ impl ArmedIntrospection {
         match members.get("active") {
             Some(Value::Bool(true)) => {}
             Some(Value::Bool(false)) => {
-                memory.note_inactive(fingerprint, now, INACTIVE_MS);
+                memory.note_inactive(fingerprint, INACTIVE_MS);
                 return rejected(Reason::TokenInactive, String::new());
             }
             _ => {

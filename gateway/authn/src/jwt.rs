@@ -11,6 +11,7 @@ use idm_types::{Reason, Timestamp};
 use crate::binding::Binding;
 use crate::chain::{Attempt, Fresh};
 use crate::credential::Through;
+use crate::identity::IssuedTo;
 use crate::mapping;
 use crate::{Denied, Facts, Identity, IssuerKeys};
 
@@ -92,7 +93,15 @@ fn of_verified(through: Through<'_>, verified: Verified, issuer: &Issuer) -> Res
         .issued_here
         .then(|| verified.claims().text("jti").map(str::to_owned).ok_or("the token has no `jti`"))
         .transpose()?;
-    Ok(Identity { token_id, ..identity(through, verified.into_claims(), &issuer.issuer, Some(expires), kid)? })
+    let issued_to = issuer.issued_here.then(|| {
+        let text = |claim| verified.claims().text(claim).unwrap_or_default().to_owned();
+        IssuedTo { client: text("client_id"), subject: text("sub") }
+    });
+    Ok(Identity {
+        token_id,
+        issued_to,
+        ..identity(through, verified.into_claims(), &issuer.issuer, Some(expires), kid)?
+    })
 }
 
 /// The identity that verified claims speak of.

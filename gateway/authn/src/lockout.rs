@@ -5,13 +5,14 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use idm_types::Timestamp;
+use idm_types::{Uptime, network};
 
 /// Wrong guesses that cost nothing: people mistype.
 const FREE: u32 = 5;
 const FIRST_DELAY_MS: u64 = 1_000;
 const LAST_DELAY_MS: u64 = 15 * 60_000;
-/// Entries per table; the oldest half goes when it is full, so that an attacker cannot take all memory.
+/// Entries per table; when it is full the least suspicious half goes, so that an attacker can neither take all memory
+/// nor make the gateway forget who guesses.
 const MAX_ENTRIES: usize = 65_536;
 /// How long a proven password makes an address known for its user.
 const KNOWN_MS: u64 = 24 * 3_600_000;
@@ -53,7 +54,7 @@ pub(crate) enum Turn {
 impl Lockouts {
     /// Whether a guess for this user from this address is looked at. A user who is known at an address is
     /// not kept out by guesses that others make elsewhere.
-    pub(crate) fn turn(&self, user: &str, address: IpAddr, now: Timestamp) -> Turn {
+    pub(crate) fn turn(&self, user: &str, address: IpAddr, now: Uptime) -> Turn {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let address = network(address);
         let known = state.known.get(&(user.to_owned(), address)).filter(|known| now.0 < known.until);
@@ -72,29 +73,39 @@ impl Lockouts {
         }
     }
 
-    /// Notes the outcome of a guess.
-    pub(crate) fn note(&self, user: &str, address: IpAddr, right: bool, now: Timestamp) {
+    /// Notes that a guess was wrong.
+    pub(crate) fn wrong(&self, user: &str, address: IpAddr, now: Uptime) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let address = network(address);
-        if right {
-            state.users.remove(user);
-            state.addresses.remove(&address);
-            bound(&mut state.known, |known| known.until);
-            state
-                .known
-                .insert((user.to_owned(), address), Known { until: now.0 + KNOWN_MS, failures: Failures::default() });
-        } else if let Some(known) = state.known.get_mut(&(user.to_owned(), address)) {
-            fail(&mut known.failures, now);
-        } else {
-            bound(&mut state.users, |failures| failures.last);
-            bound(&mut state.addresses, |failures| failures.last);
-            fail(state.users.entry(user.to_owned()).or_default(), now);
-            fail(state.addresses.entry(address).or_default(), now);
+        if let Some(known) = state.known.get_mut(&(user.to_owned(), address)).filter(|known| now.0 < known.until) {
+            return fail(&mut known.failures, now);
         }
+        bound(&mut state.users, |failures| (failures.count, failures.last));
+        bound(&mut state.addresses, |failures| (failures.count, failures.last));
+        fail(state.users.entry(user.to_owned()).or_default(), now);
+        fail(state.addresses.entry(address).or_default(), now);
+    }
+
+    /// Notes that a user proved a password and was let in. Their own mistakes are forgiven, also to the address; those
+    /// that others made there are not, or whoever has one account could guess at all others.
+    pub(crate) fn admitted(&self, user: &str, address: IpAddr, now: Uptime) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = network(address);
+        let forgiven = state.users.remove(user).map_or(0, |failures| failures.count);
+        if let Some(failures) = state.addresses.get_mut(&address) {
+            failures.count = failures.count.saturating_sub(forgiven);
+            if failures.count < FREE {
+                failures.until = 0;
+            }
+        }
+        bound(&mut state.known, |known| known.until);
+        state
+            .known
+            .insert((user.to_owned(), address), Known { until: now.0 + KNOWN_MS, failures: Failures::default() });
     }
 }
 
-fn fail(failures: &mut Failures, now: Timestamp) {
+fn fail(failures: &mut Failures, now: Uptime) {
     // Forgiven after a quiet hour.
     if now.0.saturating_sub(failures.last.max(failures.until)) > 3_600_000 {
         failures.count = 0;
@@ -106,23 +117,16 @@ fn fail(failures: &mut Failures, now: Timestamp) {
     }
 }
 
-/// An IPv6 caller owns a whole /64, so that is what is counted.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),
-        v4 => v4,
-    }
-}
-
-fn bound<K: Eq + Hash + Clone, V>(table: &mut HashMap<K, V>, age: impl Fn(&V) -> u64) {
+/// Keeps the half that ranks highest when a table is full.
+fn bound<K: Eq + Hash, V, R: Ord + Copy>(table: &mut HashMap<K, V>, rank: impl Fn(&V) -> R) {
     if table.len() < MAX_ENTRIES {
         return;
     }
-    let mut ages: Vec<u64> = table.values().map(&age).collect();
-    let middle = ages.len() / 2;
-    let (_, median, _) = ages.select_nth_unstable(middle);
+    let mut ranks: Vec<R> = table.values().map(&rank).collect();
+    let middle = ranks.len() / 2;
+    let (_, median, _) = ranks.select_nth_unstable(middle);
     let median = *median;
-    table.retain(|_, value| age(value) > median);
+    table.retain(|_, value| rank(value) > median);
 }
 
 #[cfg(test)]
@@ -135,30 +139,30 @@ mod tests {
     #[test]
     fn delays_grow_after_five_mistakes_and_end_with_the_right_password() {
         let lockouts = Lockouts::default();
-        let mut now = Timestamp(10_000_000);
+        let mut now = Uptime(10_000_000);
         for _ in 0..4 {
-            lockouts.note("ana", ADDRESS, false, now);
+            lockouts.wrong("ana", ADDRESS, now);
             assert_eq!(lockouts.turn("ana", ADDRESS, now), Turn::Now { known: false });
         }
         for seconds in [1, 2, 4, 8, 16] {
-            lockouts.note("ana", ADDRESS, false, now);
+            lockouts.wrong("ana", ADDRESS, now);
             assert_eq!(lockouts.turn("ana", ADDRESS, now), Turn::Later { seconds });
             assert_eq!(lockouts.turn("ana", OTHER, now), Turn::Later { seconds }, "the user waits everywhere");
             assert_eq!(lockouts.turn("bob", ADDRESS, now), Turn::Later { seconds }, "the address waits for everyone");
             assert_eq!(lockouts.turn("bob", OTHER, now), Turn::Now { known: false });
-            now = Timestamp(now.0 + seconds * 1000);
+            now = Uptime(now.0 + seconds * 1000);
         }
-        lockouts.note("ana", ADDRESS, true, now);
+        lockouts.admitted("ana", ADDRESS, now);
         assert_eq!(lockouts.turn("ana", ADDRESS, now), Turn::Now { known: true });
     }
 
     #[test]
     fn a_victim_is_not_kept_out_where_it_is_known() {
         let lockouts = Lockouts::default();
-        let now = Timestamp(10_000_000);
-        lockouts.note("ana", ADDRESS, true, now);
+        let now = Uptime(10_000_000);
+        lockouts.admitted("ana", ADDRESS, now);
         for _ in 0..50 {
-            lockouts.note("ana", OTHER, false, now);
+            lockouts.wrong("ana", OTHER, now);
         }
         assert_eq!(lockouts.turn("ana", ADDRESS, now), Turn::Now { known: true });
         assert_eq!(lockouts.turn("ana", OTHER, now), Turn::Later { seconds: 900 });
@@ -168,9 +172,37 @@ mod tests {
     fn the_tables_are_bounded() {
         let lockouts = Lockouts::default();
         for i in 0..200_000u32 {
-            lockouts.note(&format!("user{i}"), IpAddr::from(i.to_be_bytes()), false, Timestamp(u64::from(i)));
+            lockouts.wrong(&format!("user{i}"), IpAddr::from(i.to_be_bytes()), Uptime(u64::from(i)));
         }
         let state = lockouts.0.lock().unwrap();
         assert!(state.users.len() <= MAX_ENTRIES && state.addresses.len() <= MAX_ENTRIES);
+    }
+
+    #[test]
+    fn who_has_one_account_cannot_guess_at_all_others() {
+        let (lockouts, now) = (Lockouts::default(), Uptime(0));
+        for victim in 0..5 {
+            lockouts.wrong(&format!("user{victim}"), ADDRESS, now);
+            lockouts.admitted("mallory", ADDRESS, now);
+        }
+        assert_eq!(lockouts.turn("user9", ADDRESS, now), Turn::Later { seconds: 1 });
+        let office = Lockouts::default();
+        for user in 0..9 {
+            office.wrong(&format!("user{user}"), ADDRESS, now);
+            office.admitted(&format!("user{user}"), ADDRESS, now);
+        }
+        assert_eq!(office.turn("user9", ADDRESS, now), Turn::Now { known: false }, "mistakes that were mended");
+    }
+
+    #[test]
+    fn a_flood_of_strangers_does_not_unlock_a_user() {
+        let (lockouts, now) = (Lockouts::default(), Uptime(0));
+        for _ in 0..50 {
+            lockouts.wrong("ana", OTHER, now);
+        }
+        for i in 0..200_000u32 {
+            lockouts.wrong(&format!("user{i}"), IpAddr::from((i | 1 << 30).to_be_bytes()), Uptime(1));
+        }
+        assert_eq!(lockouts.turn("ana", ADDRESS, Uptime(1)), Turn::Later { seconds: 900 });
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use idm_store::Store;
-use idm_types::{MethodName, Reason, Timestamp};
+use idm_types::{Clock, MethodName, Reason, Uptime};
 
 use crate::lockout::{Lockouts, Turn};
 use crate::nonce::Nonces;
@@ -28,6 +28,14 @@ pub(crate) enum Unchecked {
     },
     /// Too many are waiting.
     Busy,
+}
+
+/// A password that was right, of somebody who is not let in yet. What is not accepted is not noted.
+#[must_use]
+pub(crate) struct RightGuess {
+    name: String,
+    address: IpAddr,
+    fingerprint: [u8; 32],
 }
 
 impl Unchecked {
@@ -54,12 +62,14 @@ pub struct Memory {
     pub(crate) nonces: Nonces,
     /// Makes fingerprints that are of use in this process only, so that no password has to be kept.
     key: hmac::Key,
-    proven: Mutex<HashMap<[u8; 32], u64>>,
+    proven: Mutex<HashMap<[u8; 32], Uptime>>,
     /// Requests with tokens in their query.
     pub(crate) in_query: Rates,
     /// What the gateways share, or what this process has for itself.
     pub(crate) store: Store,
-    inactive: Mutex<HashMap<[u8; 32], u64>>,
+    inactive: Mutex<HashMap<[u8; 32], Uptime>>,
+    /// What all of it lives by.
+    clock: Clock,
     /// Tokens of sessions that are being asked for.
     pub(crate) refreshing: Refreshing,
     /// Sign-ins that were begun.
@@ -93,6 +103,7 @@ impl Memory {
     /// An empty memory. `None` where the system gives no random bits.
     pub fn new(passwords: Arc<PasswordChecker>, store: Store) -> Option<Arc<Self>> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok()?;
+        let clock = store.clock().clone();
         Some(Arc::new(Self {
             passwords,
             lockouts: Lockouts::default(),
@@ -102,6 +113,7 @@ impl Memory {
             in_query: Rates::default(),
             store,
             inactive: Mutex::default(),
+            clock,
             refreshing: Refreshing::default(),
             sign_ins: Rates::default(),
             people: Mutex::default(),
@@ -113,24 +125,29 @@ impl Memory {
         &self.store
     }
 
+    /// The time that guesses, counts and limits live by: the wall clock has no say in them.
+    pub(crate) fn uptime(&self) -> Uptime {
+        self.clock.uptime()
+    }
+
     /// Notes that a token's issuer called it inactive.
-    pub(crate) fn note_inactive(&self, fingerprint: [u8; 32], now: Timestamp, for_ms: u64) {
+    pub(crate) fn note_inactive(&self, fingerprint: [u8; 32], for_ms: u64) {
+        let now = self.uptime();
         let mut inactive = self.inactive.lock().unwrap_or_else(PoisonError::into_inner);
         if inactive.len() >= MAX_PROVEN {
-            inactive.retain(|_, until| now.0 < *until);
+            inactive.retain(|_, until| now < *until);
         }
-        if inactive.len() < MAX_PROVEN {
-            inactive.insert(fingerprint, now.0 + for_ms);
+        // Anyone can bring tokens that are nothing: what they fill is emptied, and their issuer is asked again.
+        if inactive.len() >= MAX_PROVEN {
+            inactive.clear();
         }
+        inactive.insert(fingerprint, now.after(for_ms));
     }
 
     /// Whether a token's issuer called it inactive a moment ago.
-    pub(crate) fn is_inactive(&self, fingerprint: &[u8; 32], now: Timestamp) -> bool {
-        self.inactive
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(fingerprint)
-            .is_some_and(|until| now.0 < *until)
+    pub(crate) fn is_inactive(&self, fingerprint: &[u8; 32]) -> bool {
+        let now = self.uptime();
+        self.inactive.lock().unwrap_or_else(PoisonError::into_inner).get(fingerprint).is_some_and(|until| now < *until)
     }
 
     pub(crate) fn note_person(&self, person: NewPerson) {
@@ -151,8 +168,8 @@ impl Memory {
     }
 
     /// Counts a sign-in that is begun.
-    pub(crate) fn take_sign_in(&self, address: IpAddr, per_minute: u32, now: Timestamp) -> Result<(), u64> {
-        self.sign_ins.take(address, per_minute, now)
+    pub(crate) fn take_sign_in(&self, address: IpAddr, per_minute: u32) -> Result<(), u64> {
+        self.sign_ins.take(address, per_minute, self.uptime())
     }
 
     /// A keyed hash over texts, each with its length.
@@ -165,44 +182,46 @@ impl Memory {
         context.sign().as_ref().try_into().unwrap_or_default()
     }
 
-    /// Notes that this password belongs to this hash. A changed password has another hash.
-    fn proved(&self, phc: &str, password: &str, now: Timestamp) {
-        let fingerprint = self.fingerprint(&[phc, password]);
-        let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
-        if proven.len() >= MAX_PROVEN {
-            proven.retain(|_, until| now.0 < *until);
-        }
-        if proven.len() < MAX_PROVEN {
-            proven.insert(fingerprint, now.0 + PROVEN_MS);
-        }
-    }
-
-    /// Checks a guess at a password: in its turn, a few at a time, and remembered when it was right. Without a hash it
-    /// takes as long and is wrong.
+    /// Checks a guess at a password: in its turn, and a few at a time. Without a hash it takes as long and is wrong. A
+    /// wrong one is noted; a right one only by [`Self::admitted`], once its owner was let in.
     pub(crate) async fn guess(
         &self,
         name: &str,
         phc: Option<&str>,
         password: &str,
         address: IpAddr,
-        now: Timestamp,
-    ) -> Result<bool, Unchecked> {
-        let known = match self.lockouts.turn(name, address, now) {
+    ) -> Result<Option<RightGuess>, Unchecked> {
+        let known = match self.lockouts.turn(name, address, self.uptime()) {
             Turn::Now { known } => known,
             Turn::Later { seconds } => return Err(Unchecked::Later { seconds }),
         };
         let right = self.passwords.check(phc, password, address, known).await.ok_or(Unchecked::Busy)?;
-        self.lockouts.note(name, address, right, now);
-        if let Some(phc) = phc.filter(|_| right) {
-            self.proved(phc, password, now);
+        let Some(phc) = phc.filter(|_| right) else {
+            self.lockouts.wrong(name, address, self.uptime());
+            return Ok(None);
+        };
+        Ok(Some(RightGuess { name: name.to_owned(), address, fingerprint: self.fingerprint(&[phc, password]) }))
+    }
+
+    /// Notes that the owner of a right password was let in: it needs no further check for a while, and earlier mistakes
+    /// are forgiven. A changed password has another hash.
+    pub(crate) fn admitted(&self, guess: RightGuess) {
+        let RightGuess { name, address, fingerprint } = guess;
+        let now = self.uptime();
+        self.lockouts.admitted(&name, address, now);
+        let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        if proven.len() >= MAX_PROVEN {
+            proven.retain(|_, until| now < *until);
         }
-        Ok(right)
+        if proven.len() < MAX_PROVEN {
+            proven.insert(fingerprint, now.after(PROVEN_MS));
+        }
     }
 
     /// Whether this password was found to belong to this hash lately.
-    pub(crate) fn is_proven(&self, phc: &str, password: &str, now: Timestamp) -> bool {
-        let fingerprint = self.fingerprint(&[phc, password]);
-        self.proven.lock().unwrap_or_else(PoisonError::into_inner).get(&fingerprint).is_some_and(|until| now.0 < *until)
+    pub(crate) fn is_proven(&self, phc: &str, password: &str) -> bool {
+        let (fingerprint, now) = (self.fingerprint(&[phc, password]), self.uptime());
+        self.proven.lock().unwrap_or_else(PoisonError::into_inner).get(&fingerprint).is_some_and(|until| now < *until)
     }
 }
 

@@ -41,18 +41,44 @@ struct Counts {
     used: u128,
 }
 
-/// Which counts of which nonces were used. Kept across configurations; each pod has its own.
 #[derive(Default)]
-pub(crate) struct Nonces(Mutex<HashMap<String, Counts>>);
+struct State {
+    counts: HashMap<String, Counts>,
+    /// Nonces that end no later were forgotten, and are void.
+    void: u64,
+}
+
+/// What became of a count of a nonce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is used up now.
+    Fresh,
+    /// It was used before, or is too far behind.
+    Replayed,
+    /// Nobody remembers the nonce any more; the caller gets another.
+    Void,
+}
+
+/// Which counts of which nonces were used. Kept across configurations; each pod has its own. No clock empties it: what
+/// has to go for others is void from then on, so a clock that was wrong for a moment brings no count back.
+#[derive(Default)]
+pub(crate) struct Nonces(Mutex<State>);
 
 impl Nonces {
-    /// Uses a count of a nonce; false when it was used before or is too far behind.
-    pub(crate) fn take(&self, nonce: &str, count: u32, ends: Timestamp, now: Timestamp) -> bool {
-        let mut nonces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if nonces.len() >= MAX_NONCES && !nonces.contains_key(nonce) {
-            nonces.retain(|_, counts| now.0 < counts.ends);
+    /// Uses a count of a nonce that ends at `ends`.
+    pub(crate) fn take(&self, nonce: &str, count: u32, ends: Timestamp) -> Taken {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { counts: nonces, void } = &mut *state;
+        if !nonces.contains_key(nonce) {
             if nonces.len() >= MAX_NONCES {
-                return false;
+                let mut all: Vec<u64> = nonces.values().map(|counts| counts.ends).collect();
+                let middle = all.len() / 2;
+                let (_, median, _) = all.select_nth_unstable(middle);
+                *void = (*void).max(*median);
+                nonces.retain(|_, counts| counts.ends > *void);
+            }
+            if ends.0 <= *void {
+                return Taken::Void;
             }
         }
         let counts = nonces.entry(nonce.to_owned()).or_default();
@@ -62,13 +88,13 @@ impl Nonces {
             counts.used = if ahead >= WINDOW { 0 } else { counts.used << ahead };
             counts.used |= 1;
             counts.highest = count;
-            return true;
+            return Taken::Fresh;
         }
         let behind = counts.highest - count;
         let bit = if behind < WINDOW { 1u128 << behind } else { 0 };
         let fresh = bit != 0 && counts.used & bit == 0 && count > 0;
         counts.used |= bit;
-        fresh
+        if fresh { Taken::Fresh } else { Taken::Replayed }
     }
 }
 
@@ -88,12 +114,23 @@ mod tests {
 
     #[test]
     fn each_count_is_used_once_also_out_of_order() {
-        let (nonces, now, ends) = (Nonces::default(), Timestamp(0), Timestamp(10));
-        let take = |count| nonces.take("n", count, ends, now);
+        let (nonces, ends) = (Nonces::default(), Timestamp(10));
+        let take = |count| nonces.take("n", count, ends) == Taken::Fresh;
         assert!(!take(0));
         assert!(take(1) && take(3) && take(2));
         assert!(!take(1) && !take(2) && !take(3));
         assert!(take(200) && !take(72) && take(73) && !take(73));
-        assert!(nonces.take("m", 1, ends, now));
+        assert_eq!(nonces.take("m", 1, ends), Taken::Fresh);
+    }
+
+    #[test]
+    fn what_a_full_table_forgets_is_void_and_not_fresh_again() {
+        let nonces = Nonces::default();
+        for ends in 1..=MAX_NONCES as u64 + 1 {
+            assert_eq!(nonces.take(&ends.to_string(), 1, Timestamp(ends)), Taken::Fresh);
+        }
+        assert_eq!(nonces.take("1", 1, Timestamp(1)), Taken::Void);
+        let last = MAX_NONCES as u64;
+        assert_eq!(nonces.take(&last.to_string(), 1, Timestamp(last)), Taken::Replayed);
     }
 }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use argon2::{Argon2, PasswordHash, PasswordVerifier};
-use idm_types::Redacted;
+use idm_types::{Redacted, network};
 use tokio::sync::oneshot;
 
 /// Checks that may wait; beyond it callers are told to come back.
@@ -58,6 +58,7 @@ impl PasswordChecker {
 
     /// Checks a password against a hash; without one, takes as long and says no. `None`: too much is waiting already.
     pub(crate) async fn check(&self, phc: Option<&str>, password: &str, address: IpAddr, known: bool) -> Option<bool> {
+        let address = network(address);
         let (answer, answered) = oneshot::channel();
         let job = Job { phc: phc.map(str::to_owned), password: Redacted::new(password.to_owned()), address, answer };
         {

@@ -4,36 +4,53 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use idm_types::Timestamp;
+use idm_types::{Uptime, network};
 
 const MINUTE_MS: u64 = 60_000;
-/// Addresses that are counted; when there are more, new ones wait until old ones are forgotten.
-const MAX_ADDRESSES: usize = 65_536;
+/// Networks that are counted. When there are more, those that asked least are forgotten: they may ask a little more
+/// often than they should, and nobody is shut out because others came.
+const MAX_NETWORKS: usize = 65_536;
 
-/// Counts by address, shared by all cores.
+struct Count {
+    began: Uptime,
+    taken: u32,
+}
+
+/// Counts by network, shared by all cores.
 #[derive(Default)]
-pub(crate) struct Rates(Mutex<HashMap<IpAddr, (u64, u32)>>);
+pub(crate) struct Rates(Mutex<HashMap<IpAddr, Count>>);
 
 impl Rates {
     /// Counts one; the error is the seconds after which the next is taken.
-    pub(crate) fn take(&self, address: IpAddr, per_minute: u32, now: Timestamp) -> Result<(), u64> {
+    pub(crate) fn take(&self, address: IpAddr, per_minute: u32, now: Uptime) -> Result<(), u64> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.len() >= MAX_ADDRESSES && !counts.contains_key(&address) {
-            counts.retain(|_, (began, _)| now.0 < *began + MINUTE_MS);
-            if counts.len() >= MAX_ADDRESSES {
-                return Err(MINUTE_MS / 1000);
-            }
+        let network = network(address);
+        if counts.len() >= MAX_NETWORKS && !counts.contains_key(&network) {
+            make_room(&mut counts, now);
         }
-        let (began, count) = counts.entry(address).or_insert((now.0, 0));
-        if now.0 >= *began + MINUTE_MS {
-            (*began, *count) = (now.0, 0);
+        let count = counts.entry(network).or_insert(Count { began: now, taken: 0 });
+        if now.since(count.began) >= MINUTE_MS {
+            *count = Count { began: now, taken: 0 };
         }
-        if *count >= per_minute {
-            return Err((*began + MINUTE_MS - now.0).div_ceil(1000));
+        if count.taken >= per_minute {
+            return Err((MINUTE_MS - now.since(count.began)).div_ceil(1000));
         }
-        *count += 1;
+        count.taken += 1;
         Ok(())
     }
+}
+
+/// Forgets whose minute is over, and if that is too little the half that asked least.
+fn make_room(counts: &mut HashMap<IpAddr, Count>, now: Uptime) {
+    counts.retain(|_, count| now.since(count.began) < MINUTE_MS);
+    if counts.len() < MAX_NETWORKS / 2 {
+        return;
+    }
+    let mut ranks: Vec<(u32, Uptime)> = counts.values().map(|count| (count.taken, count.began)).collect();
+    let middle = ranks.len() / 2;
+    let (_, median, _) = ranks.select_nth_unstable(middle);
+    let median = *median;
+    counts.retain(|_, count| (count.taken, count.began) > median);
 }
 
 #[cfg(test)]
@@ -43,11 +60,33 @@ mod tests {
     #[test]
     fn an_address_has_its_count_in_each_minute() {
         let (rates, address, other) = (Rates::default(), IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        let at = |ms: u64| Timestamp(1_000_000 + ms);
+        let at = |ms: u64| Uptime(1_000_000 + ms);
         assert_eq!(rates.take(address, 2, at(0)), Ok(()));
         assert_eq!(rates.take(address, 2, at(100)), Ok(()));
         assert_eq!(rates.take(address, 2, at(30_000)), Err(30));
         assert_eq!(rates.take(other, 2, at(30_000)), Ok(()));
         assert_eq!(rates.take(address, 2, at(60_000)), Ok(()));
+    }
+
+    #[test]
+    fn a_flood_from_everywhere_shuts_nobody_out_and_frees_nobody() {
+        let (rates, busy) = (Rates::default(), IpAddr::from([192, 0, 2, 1]));
+        for _ in 0..10 {
+            rates.take(busy, 10, Uptime(0)).unwrap();
+        }
+        for i in 0..200_000u32 {
+            assert_eq!(rates.take(IpAddr::from((i | 1 << 30).to_be_bytes()), 10, Uptime(1)), Ok(()));
+        }
+        assert_eq!(rates.take(busy, 10, Uptime(2)), Err(60), "who asks most is remembered longest");
+        assert!(rates.0.lock().unwrap().len() <= MAX_NETWORKS);
+    }
+
+    #[test]
+    fn the_addresses_of_one_network_count_together() {
+        let rates = Rates::default();
+        let address = |last: u128| IpAddr::from(((0x2001_0db8 << 96) | last).to_be_bytes());
+        assert_eq!(rates.take(address(1), 1, Uptime(0)), Ok(()));
+        assert_eq!(rates.take(address(2), 1, Uptime(0)), Err(60));
+        assert_eq!(rates.take(address(1 << 64), 1, Uptime(0)), Ok(()));
     }
 }

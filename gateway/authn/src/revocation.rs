@@ -1,6 +1,6 @@
 //! Under which keys the tokens of the namespace's own services are revoked.
 
-use idm_store::{Key, Revocations, Stale};
+use idm_store::{Key, Stale, Store};
 use idm_types::Timestamp;
 
 /// The key of one token of an issuer, by its `jti`.
@@ -15,9 +15,10 @@ pub fn family_key(issuer: &str, family: &str) -> Key {
 
 /// Whether a token was revoked, by itself or with its sign-in. What is known to be revoked stays so, also when nobody
 /// knows the rest.
-pub fn is_revoked(list: &Revocations, issuer: &str, jti: &str, now: Timestamp) -> Result<bool, Stale> {
-    let token = list.contains(&token_key(issuer, jti), now);
-    let family = jti.split_once('.').map_or(Ok(false), |(family, _)| list.contains(&family_key(issuer, family), now));
+pub fn is_revoked(store: &Store, issuer: &str, jti: &str, now: Timestamp) -> Result<bool, Stale> {
+    let token = store.is_revoked(&token_key(issuer, jti), now);
+    let family =
+        jti.split_once('.').map_or(Ok(false), |(family, _)| store.is_revoked(&family_key(issuer, family), now));
     match (token, family) {
         (Ok(true), _) | (_, Ok(true)) => Ok(true),
         (Err(stale), _) | (_, Err(stale)) => Err(stale),
@@ -26,9 +27,9 @@ pub fn is_revoked(list: &Revocations, issuer: &str, jti: &str, now: Timestamp) -
 }
 
 /// Whether one of these keys is revoked. The first that nobody can tell of decides, as the first that is revoked does.
-pub(crate) fn is_any_revoked(list: &Revocations, keys: &[Key], now: Timestamp) -> Result<bool, Stale> {
+pub(crate) fn is_any_revoked(store: &Store, keys: &[Key], now: Timestamp) -> Result<bool, Stale> {
     for key in keys {
-        if list.contains(key, now)? {
+        if store.is_revoked(key, now)? {
             return Ok(true);
         }
     }

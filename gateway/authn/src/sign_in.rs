@@ -263,7 +263,7 @@ impl ArmedSignIn {
         if now.0 >= self.end_of(session) {
             return Err(through.denied(Reason::SessionEnded, "it is older than sessions get here"));
         }
-        match is_any_revoked(memory.store.revocations(), &ending_keys(id, session), now) {
+        match is_any_revoked(&memory.store, &ending_keys(id, session), now) {
             Ok(false) => Ok(()),
             Ok(true) => Err(through.denied(Reason::SessionEnded, "it was ended")),
             Err(stale) => Err(through.denied(Reason::StoreUnavailable, stale.to_string())),

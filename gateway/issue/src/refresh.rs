@@ -24,7 +24,7 @@ pub(crate) struct Family {
     /// The client that it was issued to.
     pub(crate) client: String,
     /// The Credential of the user.
-    credential: String,
+    pub(crate) credential: String,
     pub(crate) scopes: Vec<String>,
     audiences: Vec<String>,
     /// The DPoP key that it is bound to.

@@ -1,6 +1,7 @@
 //! Revocation (RFC 7009) and introspection (RFC 7662) of tokens that were issued here.
 
 use idm_authn::{KnownClient, is_revoked, token_key};
+use idm_jose::Claims;
 use idm_types::{Reason, Timestamp};
 use serde_json::{Value, json};
 
@@ -25,7 +26,7 @@ impl TokenIssuer {
                 }
                 self.end(name, ask).await?;
             }
-        } else if let Some(verified) = self.keys.verify(token, &self.plan.issuer, &self.plan.audiences, ask.now) {
+        } else if let Some(verified) = self.keys.verify_at_any_time(token, &self.plan.issuer, &self.plan.audiences) {
             let claims = verified.claims();
             if claims.text("client_id") != Some(client.plan.client_id.as_str()) {
                 return Err(of_another());
@@ -46,15 +47,29 @@ impl TokenIssuer {
         ask: Ask<'_>,
     ) -> Result<Answered, Refused> {
         let token = form.wanted("token")?.reveal();
+        // What it was issued to may have ended since.
+        let stands = |claims: &Claims| {
+            let (client, subject) = (claims.text("client_id"), claims.text("sub"));
+            client
+                .zip(subject)
+                .is_some_and(|(client, subject)| ask.policy.issued_token_stands(client, subject, ask.now))
+        };
         let own = |id: Option<&str>| client.plan.introspects_all || id == Some(client.plan.client_id.as_str());
         let body = if let Some((name, _)) = split(token) {
             let family =
                 self.family(name, ask).await?.map(|(family, _)| family).filter(|family| own(Some(&family.client)));
+            let family = family.filter(|family| {
+                let user = self.clients.user_again(ask.policy, &family.credential, ask.view, ask.now);
+                user.is_ok_and(|user| {
+                    ask.policy.issued_token_stands(&family.client, &user.identity().username, ask.now)
+                })
+            });
             family.map(|family| json!({"active": true, "client_id": family.client, "scope": family.scopes.join(" "), "exp": family.until / 1000, "iss": self.plan.issuer}))
         } else {
             match self.keys.verify(token, &self.plan.issuer, &self.plan.audiences, ask.now) {
                 Some(verified)
                     if own(verified.claims().text("client_id"))
+                        && stands(verified.claims())
                         && !self.is_over(verified.claims().text("jti"), ask)? =>
                 {
                     let mut members = verified.into_claims().members().clone();
@@ -71,7 +86,7 @@ impl TokenIssuer {
 
     fn is_over(&self, jti: Option<&str>, ask: Ask<'_>) -> Result<bool, Refused> {
         let Some(jti) = jti else { return Ok(true) };
-        let revoked = is_revoked(ask.policy.store().revocations(), &self.plan.issuer, jti, ask.now);
+        let revoked = is_revoked(ask.policy.store(), &self.plan.issuer, jti, ask.now);
         revoked.map_err(|stale| Refused::new(Reason::StoreUnavailable, stale.to_string()))
     }
 }

@@ -77,6 +77,11 @@ impl<'t> Unverified<'t> {
         self.claims.text("iss")
     }
 
+    /// When it claims to have been issued (`iat`): whoever wrote it may lie.
+    pub fn claimed_issue_time(&self) -> Option<Timestamp> {
+        self.claims.members().get("iat")?.as_u64().map(Timestamp::from_seconds)
+    }
+
     /// The signed object, of which nothing is believed yet.
     pub fn jws(&self) -> &Jws<'t> {
         &self.jws

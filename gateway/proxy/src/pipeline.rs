@@ -291,8 +291,8 @@ async fn decide(
     let headers = armed.request_headers(&facts).map_err(|problem| Stop::new(Reason::UnusableClaim, problem))?;
     if let Some(llm) = llm {
         let owner = quota_owner(armed, &identity);
-        crate::spent::check(armed.store(), &owner, llm.quotas(), guard.now).await?;
-        let spent = core.quotas.check(&owner, llm.quotas(), guard.now);
+        crate::spent::check(armed.store(), &owner, llm.quotas()).await?;
+        let spent = core.quotas.check(&owner, llm.quotas(), armed.store().moment(guard.now));
         spent.map_err(|seconds| Stop { retry_after: Some(seconds), ..Stop::new(Reason::TokenQuotaExceeded, "") })?;
         let new_body =
             llm.ask_for_usage(canonical.path(), content.headers, content.body.as_deref().unwrap_or_default())?;
@@ -378,8 +378,8 @@ fn recorded(
     let (parts, body) = response.into_parts();
     let ended = move |usage: Usage| {
         let tokens = usage.prompt.saturating_add(usage.completion);
-        core.shared.quotas.add(&owner, &quotas, tokens, guard.now);
-        crate::spent::add(&store, &owner, &quotas, tokens, guard.now);
+        core.shared.quotas.add(&owner, &quotas, tokens, store.moment(guard.now));
+        crate::spent::add(&store, &owner, &quotas, tokens);
         guard.usage = Some(usage);
         guard.permitted(status);
     };

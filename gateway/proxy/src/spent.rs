@@ -2,38 +2,33 @@
 
 use idm_plan::TokenQuota;
 use idm_store::{Key, Store};
-use idm_types::{Reason, Timestamp};
+use idm_types::Reason;
 
 use crate::pipeline::Stop;
 
-/// Where a span of a quota is counted.
-fn key(owner: &str, quota: &TokenQuota, span: u64) -> Key {
-    Key::of(&["tokens", owner, &quota.per_seconds.to_string(), &span.to_string()])
+/// Where a quota is counted. Its spans are the store's: no gateway's clock can begin another.
+fn key(owner: &str, quota: &TokenQuota) -> Key {
+    Key::of(&["tokens", owner, &quota.per_seconds.to_string()])
 }
 
 /// Whether a caller may begin another call. Without an answer of the store nobody knows, and nobody may.
-pub(crate) async fn check(store: &Store, owner: &str, quotas: &[TokenQuota], now: Timestamp) -> Result<(), Stop> {
+pub(crate) async fn check(store: &Store, owner: &str, quotas: &[TokenQuota]) -> Result<(), Stop> {
     for quota in quotas.iter().filter(|_| store.is_shared()) {
-        let span = now.seconds() / quota.per_seconds;
-        let spent = store
-            .count(&key(owner, quota, span))
+        let (spent, left_ms) = store
+            .count(&key(owner, quota))
             .await
             .map_err(|error| Stop::new(Reason::StoreUnavailable, error.to_string()))?;
         if spent >= quota.tokens {
-            let seconds = (span + 1) * quota.per_seconds - now.seconds();
-            return Err(Stop { retry_after: Some(seconds), ..Stop::new(Reason::TokenQuotaExceeded, "") });
+            let retry_after = Some(left_ms.div_ceil(1000).max(1));
+            return Err(Stop { retry_after, ..Stop::new(Reason::TokenQuotaExceeded, "") });
         }
     }
     Ok(())
 }
 
 /// Tells the others what a call used. The answer has ended; nobody waits for this.
-pub(crate) fn add(store: &Store, owner: &str, quotas: &[TokenQuota], tokens: u64, now: Timestamp) {
+pub(crate) fn add(store: &Store, owner: &str, quotas: &[TokenQuota], tokens: u64) {
     for quota in quotas {
-        store.add_soon(
-            &key(owner, quota, now.seconds() / quota.per_seconds),
-            tokens,
-            quota.per_seconds.saturating_mul(1000),
-        );
+        store.add_soon(&key(owner, quota), tokens, quota.per_seconds.saturating_mul(1000));
     }
 }

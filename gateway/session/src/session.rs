@@ -420,7 +420,7 @@ mod tests {
             (id, session)
         };
         let is_over = |(id, session): &(SessionId, Session)| {
-            ending_keys(id, session).iter().any(|key| store.revocations().contains(key, NOW).unwrap())
+            ending_keys(id, session).iter().any(|key| store.is_revoked(key, NOW).unwrap())
         };
         let (one, two) = (begin(), begin());
         assert_eq!(one.1.era, two.1.era);

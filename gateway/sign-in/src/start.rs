@@ -37,7 +37,7 @@ pub(crate) async fn start(method: &ArmedSignIn, ask: Ask<'_>) -> Result<Answer, 
     let origin = method.origin(view)?;
     let parameters = Parameters::read(view.query.unwrap_or_default().as_bytes())?;
     let to = or_front_page(parameters.text("to"), &method.plan().base);
-    let taken = policy.take_sign_in(view.address, PER_MINUTE, now);
+    let taken = policy.take_sign_in(view.address, PER_MINUTE);
     taken.map_err(|seconds| Refused { retry_after: Some(seconds), ..Refused::new(Reason::TooManySignIns, "") })?;
     let provider = match (parameters.text("at"), method.providers()) {
         (Some(name), _) => {

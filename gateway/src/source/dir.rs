@@ -8,12 +8,46 @@ use std::time::Duration;
 
 use idm_compile::yaml::{FileError, read_files};
 use idm_compile::{Compiled, Settings, compile};
-use idm_plan::Bundle;
+use idm_plan::{Bundle, Plan};
+use idm_types::{Clock, Uptime};
 use tokio::sync::watch;
 
+use super::losses::losses;
 use crate::Gateway;
 
-const POLL: Duration = Duration::from_millis(250);
+const POLL: Duration = Duration::from_millis(125);
+/// A folder is taken when nothing in it has changed for this long: who writes a file in two steps, or several files one
+/// after the other, is let finish.
+const QUIET_MS: u64 = 400;
+/// How long a start waits for a folder that goes on changing.
+const START_WAIT_MS: u64 = 10_000;
+/// The largest file; larger ones are not even read.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+type Files = Vec<(String, String)>;
+
+/// Waits for a folder to be quiet.
+#[derive(Default)]
+struct Quiet {
+    seen: Option<(Files, Uptime)>,
+}
+
+impl Quiet {
+    /// The files, once they have been the same for a while. A look that failed counts as a change.
+    fn look(&mut self, files: Option<Files>, now: Uptime) -> Option<Files> {
+        let Some(files) = files else {
+            self.seen = None;
+            return None;
+        };
+        match &self.seen {
+            Some((seen, since)) if *seen == files => (now.since(*since) >= QUIET_MS).then_some(files),
+            _ => {
+                self.seen = Some((files, now));
+                None
+            }
+        }
+    }
+}
 
 /// Why a folder cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +60,9 @@ pub enum DirError {
         /// Why.
         source: io::Error,
     },
+    /// A file is larger than any policy.
+    #[error("{0}: the file is larger than 4 MiB: split it")]
+    TooLarge(PathBuf),
     /// There is nothing in it.
     #[error("{0}: the folder must hold at least one .yaml file")]
     Empty(PathBuf),
@@ -45,6 +82,9 @@ pub fn read(dir: &Path) -> Result<Vec<(String, String)>, DirError> {
         let path = entry.map_err(failed(dir))?.path();
         let is_yaml = path.extension().is_some_and(|e| e == "yaml" || e == "yml");
         if is_yaml && path.is_file() {
+            if std::fs::metadata(&path).map_err(failed(&path))?.len() > MAX_FILE_BYTES {
+                return Err(DirError::TooLarge(path));
+            }
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             files.insert(name, std::fs::read_to_string(&path).map_err(failed(&path))?);
         }
@@ -64,11 +104,39 @@ pub fn load(files: &[(String, String)], settings: Settings) -> Result<Compiled, 
     if errors.is_empty() { Ok(compiled) } else { Err(DirError::Files(errors)) }
 }
 
+/// Reads a folder that was changed a moment ago when it has come to rest; an older one at once.
+async fn read_when_quiet(dir: &Path) -> Result<Files, DirError> {
+    let (mut quiet, clock) = (Quiet::default(), Clock::of_process());
+    let began = clock.uptime();
+    loop {
+        let files = read(dir)?;
+        if !changed_lately(dir) || clock.uptime().since(began) > START_WAIT_MS {
+            return Ok(files);
+        }
+        if let Some(files) = quiet.look(Some(files), clock.uptime()) {
+            return Ok(files);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Whether something in a folder was written within the last moment. A time in the future says nothing.
+fn changed_lately(dir: &Path) -> bool {
+    let young = |path: &Path| {
+        let modified = std::fs::metadata(path).and_then(|data| data.modified()).ok();
+        let age = modified.and_then(|modified| modified.elapsed().ok());
+        age.is_some_and(|age| age < Duration::from_millis(QUIET_MS))
+    };
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    young(dir) || entries.into_iter().any(|entry| young(&entry.path()))
+}
+
 /// A folder being served.
 pub struct DirSource {
     dir: PathBuf,
     settings: Settings,
-    files: Vec<(String, String)>,
+    files: Files,
+    plan: Plan,
     generation: u64,
 }
 
@@ -79,19 +147,26 @@ impl DirSource {
         settings: Settings,
         gateway: &Gateway,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let files = read(dir)?;
+        let files = read_when_quiet(dir).await?;
         let compiled = load(&files, settings)?;
+        let plan = compiled.plan.clone();
         gateway.apply(&Bundle::seal(compiled.plan, compiled.secrets, 1)).await?;
-        Ok(Self { dir: dir.to_owned(), settings, files, generation: 1 })
+        Ok(Self { dir: dir.to_owned(), settings, files, plan, generation: 1 })
     }
 
     /// Watches the folder until `stop` turns true. A change that is not usable is reported, and the
     /// last good configuration keeps serving.
     pub async fn watch(mut self, gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
+        let (mut quiet, clock) = (Quiet::default(), Clock::of_process());
         while tokio::time::timeout(POLL, stop.wait_for(|stop| *stop)).await.is_err() {
-            let files = match read(&self.dir) {
+            let read = read(&self.dir);
+            let settled = quiet.look(read.as_ref().ok().cloned(), clock.uptime());
+            let files = match read {
                 Ok(files) if files == self.files => continue,
-                Ok(files) => files,
+                Ok(_) => match settled {
+                    Some(files) => files,
+                    None => continue,
+                },
                 // Editors replace files in two steps; what stays unreadable is reported once it changed.
                 Err(DirError::Io { .. }) => continue,
                 Err(error) => {
@@ -106,13 +181,36 @@ impl DirSource {
             match load(&self.files, self.settings) {
                 Ok(compiled) => {
                     self.generation += 1;
+                    losses(&self.plan, &compiled.plan).iter().for_each(|loss| tracing::warn!("{loss}"));
+                    let plan = compiled.plan.clone();
                     match gateway.apply(&Bundle::seal(compiled.plan, compiled.secrets, self.generation)).await {
-                        Ok(()) => tracing::info!(generation = self.generation, "configuration in force"),
+                        Ok(()) => {
+                            self.plan = plan;
+                            tracing::info!(generation = self.generation, "configuration in force");
+                        }
                         Err(error) => tracing::error!("{error}; the last good configuration keeps serving"),
                     }
                 }
                 Err(error) => tracing::error!("{error}\nthe last good configuration keeps serving"),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_taken_when_it_has_been_the_same_for_a_while() {
+        let files = |text: &str| Some(vec![("a.yaml".to_owned(), text.to_owned())]);
+        let mut quiet = Quiet::default();
+        assert_eq!(quiet.look(files("half"), Uptime(0)), None);
+        assert_eq!(quiet.look(files("half"), Uptime(QUIET_MS - 1)), None);
+        assert_eq!(quiet.look(files("whole"), Uptime(QUIET_MS)), None, "it was not finished");
+        assert_eq!(quiet.look(files("whole"), Uptime(2 * QUIET_MS - 1)), None);
+        assert_eq!(quiet.look(None, Uptime(2 * QUIET_MS)), None);
+        assert_eq!(quiet.look(files("whole"), Uptime(2 * QUIET_MS)), None, "it was away");
+        assert_eq!(quiet.look(files("whole"), Uptime(3 * QUIET_MS)), files("whole"));
     }
 }

@@ -1,9 +1,12 @@
 //! A memory in this process.
+//!
+//! A value ends by the clock that does not jump. A claim ends only when the wall clock agrees as well: it keeps out
+//! what was used before for as long as its times could still be right.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use idm_types::Timestamp;
+use idm_types::{Moment, Timestamp, Uptime};
 
 use crate::{Key, StoreError};
 
@@ -12,7 +15,23 @@ const MAX_ENTRIES: usize = 500_000;
 
 struct Entry {
     value: Vec<u8>,
-    until: u64,
+    until: Uptime,
+    /// For a claim, what the wall clock must have passed too.
+    until_wall: Timestamp,
+}
+
+impl Entry {
+    fn value(value: Vec<u8>, for_ms: u64, now: Moment) -> Self {
+        Self { value, until: now.uptime.after(for_ms), until_wall: Timestamp(0) }
+    }
+
+    fn claim(for_ms: u64, now: Moment) -> Self {
+        Self { until_wall: Timestamp(now.wall.0.saturating_add(for_ms)), ..Self::value(Vec::new(), for_ms, now) }
+    }
+
+    fn lives(&self, now: Moment) -> bool {
+        now.uptime < self.until || now.wall < self.until_wall
+    }
 }
 
 #[derive(Default)]
@@ -23,55 +42,52 @@ impl Here {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn claim(&self, key: &Key, for_ms: u64, now: Timestamp) -> Result<bool, StoreError> {
+    pub(crate) fn claim(&self, key: &Key, for_ms: u64, now: Moment) -> Result<bool, StoreError> {
         self.with(|entries| {
-            if entries.get(key).is_some_and(|entry| now.0 < entry.until) {
+            if entries.get(key).is_some_and(|entry| entry.lives(now)) {
                 return Ok(false);
             }
-            make_room(entries, now)?;
-            entries.insert(*key, Entry { value: Vec::new(), until: now.0.saturating_add(for_ms) });
+            make_room(entries, key, now)?;
+            entries.insert(*key, Entry::claim(for_ms, now));
             Ok(true)
         })
     }
 
-    pub(crate) fn get(&self, key: &Key, now: Timestamp) -> Option<Vec<u8>> {
-        self.with(|entries| entries.get(key).filter(|entry| now.0 < entry.until).map(|entry| entry.value.clone()))
+    pub(crate) fn get(&self, key: &Key, now: Moment) -> Option<Vec<u8>> {
+        self.with(|entries| entries.get(key).filter(|entry| entry.lives(now)).map(|entry| entry.value.clone()))
     }
 
-    pub(crate) fn renew(&self, key: &Key, for_ms: u64, now: Timestamp) -> Option<Vec<u8>> {
+    pub(crate) fn renew(&self, key: &Key, for_ms: u64, now: Moment) -> Option<Vec<u8>> {
         self.with(|entries| {
-            let entry = entries.get_mut(key).filter(|entry| now.0 < entry.until)?;
-            entry.until = now.0.saturating_add(for_ms);
+            let entry = entries.get_mut(key).filter(|entry| entry.lives(now))?;
+            entry.until = now.uptime.after(for_ms);
             Some(entry.value.clone())
         })
     }
 
-    pub(crate) fn settle(&self, key: &Key, value: Vec<u8>, for_ms: u64, now: Timestamp) -> Result<Vec<u8>, StoreError> {
-        if let Some(kept) = self.renew(key, for_ms, now) {
-            return Ok(kept);
-        }
+    pub(crate) fn settle(&self, key: &Key, value: Vec<u8>, for_ms: u64, now: Moment) -> Result<Vec<u8>, StoreError> {
         self.with(|entries| {
-            make_room(entries, now)?;
-            // Someone may have come between the two looks.
-            let entry = entries.entry(*key).or_insert_with(|| Entry { value: Vec::new(), until: 0 });
-            if now.0 >= entry.until {
-                *entry = Entry { value, until: now.0.saturating_add(for_ms) };
+            if let Some(entry) = entries.get_mut(key).filter(|entry| entry.lives(now)) {
+                entry.until = now.uptime.after(for_ms);
+                return Ok(entry.value.clone());
             }
-            Ok(entry.value.clone())
+            make_room(entries, key, now)?;
+            entries.insert(*key, Entry::value(value.clone(), for_ms, now));
+            Ok(value)
         })
     }
 
-    pub(crate) fn put(&self, key: &Key, value: Vec<u8>, for_ms: u64, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) fn put(&self, key: &Key, value: Vec<u8>, for_ms: u64, now: Moment) -> Result<(), StoreError> {
         self.with(|entries| {
-            make_room(entries, now)?;
-            entries.insert(*key, Entry { value, until: now.0.saturating_add(for_ms) });
+            make_room(entries, key, now)?;
+            entries.insert(*key, Entry::value(value, for_ms, now));
             Ok(())
         })
     }
 
-    pub(crate) fn replace(&self, key: &Key, expected: &[u8], value: Vec<u8>, now: Timestamp) -> bool {
+    pub(crate) fn replace(&self, key: &Key, expected: &[u8], value: Vec<u8>, now: Moment) -> bool {
         self.with(|entries| match entries.get_mut(key) {
-            Some(entry) if now.0 < entry.until && entry.value == expected => {
+            Some(entry) if entry.lives(now) && entry.value == expected => {
                 entry.value = value;
                 true
             }
@@ -84,10 +100,11 @@ impl Here {
     }
 }
 
-fn make_room(entries: &mut HashMap<Key, Entry>, now: Timestamp) -> Result<(), StoreError> {
-    if entries.len() >= MAX_ENTRIES {
-        entries.retain(|_, entry| now.0 < entry.until);
+fn make_room(entries: &mut HashMap<Key, Entry>, key: &Key, now: Moment) -> Result<(), StoreError> {
+    if entries.len() < MAX_ENTRIES || entries.contains_key(key) {
+        return Ok(());
     }
+    entries.retain(|_, entry| entry.lives(now));
     if entries.len() < MAX_ENTRIES {
         Ok(())
     } else {
@@ -99,38 +116,67 @@ fn make_room(entries: &mut HashMap<Key, Entry>, now: Timestamp) -> Result<(), St
 mod tests {
     use super::*;
 
-    const T0: Timestamp = Timestamp(1_000_000);
-    const LATER: Timestamp = Timestamp(1_000_100);
+    fn at(wall: u64, uptime: u64) -> Moment {
+        Moment { wall: Timestamp(wall), uptime: Uptime(uptime) }
+    }
+
+    fn t0() -> Moment {
+        at(1_000_000, 0)
+    }
+
+    fn later(ms: u64) -> Moment {
+        at(1_000_000 + ms, ms)
+    }
 
     #[test]
     fn a_claim_is_given_once_until_it_ends() {
         let here = Here::default();
         let key = Key::of(&["k"]);
-        assert_eq!(here.claim(&key, 100, T0), Ok(true));
-        assert_eq!(here.claim(&key, 100, T0), Ok(false));
-        assert_eq!(here.claim(&key, 100, LATER), Ok(true));
+        assert_eq!(here.claim(&key, 100, t0()), Ok(true));
+        assert_eq!(here.claim(&key, 100, t0()), Ok(false));
+        assert_eq!(here.claim(&key, 100, later(100)), Ok(true));
+    }
+
+    #[test]
+    fn a_claim_outlives_a_clock_that_jumps_either_way() {
+        let here = Here::default();
+        let (early, late) = (Key::of(&["early"]), Key::of(&["late"]));
+        assert_eq!(here.claim(&early, 100, t0()), Ok(true));
+        assert_eq!(here.claim(&early, 100, at(9_000_000, 50)), Ok(false), "the wall clock ran ahead");
+        assert_eq!(here.claim(&late, 100, at(9_000_000, 50)), Ok(true));
+        assert_eq!(here.claim(&late, 100, at(1_000_500, 500)), Ok(false), "what it names lies ahead all the same");
+        assert_eq!(here.claim(&late, 100, at(9_000_100, 8_000_150)), Ok(true));
+    }
+
+    #[test]
+    fn a_value_lives_as_long_as_it_should_whatever_the_wall_clock_says() {
+        let here = Here::default();
+        let key = Key::of(&["k"]);
+        here.put(&key, b"a".to_vec(), 100, at(9_000_000, 0)).unwrap();
+        assert_eq!(here.get(&key, at(90_000_000, 99)).as_deref(), Some(&b"a"[..]));
+        assert_eq!(here.get(&key, at(1_000_000, 100)), None);
     }
 
     #[test]
     fn what_is_settled_stays_and_what_is_renewed_lives_longer() {
         let here = Here::default();
         let key = Key::of(&["k"]);
-        assert_eq!(here.renew(&key, 100, T0), None);
-        assert_eq!(here.settle(&key, b"a".to_vec(), 60, T0).as_deref(), Ok(&b"a"[..]));
-        assert_eq!(here.settle(&key, b"b".to_vec(), 60, Timestamp(T0.0 + 50)).as_deref(), Ok(&b"a"[..]));
-        assert_eq!(here.renew(&key, 60, Timestamp(T0.0 + 100)).as_deref(), Some(&b"a"[..]));
-        assert_eq!(here.settle(&key, b"c".to_vec(), 60, Timestamp(T0.0 + 160)).as_deref(), Ok(&b"c"[..]));
+        assert_eq!(here.renew(&key, 100, t0()), None);
+        assert_eq!(here.settle(&key, b"a".to_vec(), 60, t0()).as_deref(), Ok(&b"a"[..]));
+        assert_eq!(here.settle(&key, b"b".to_vec(), 60, later(50)).as_deref(), Ok(&b"a"[..]));
+        assert_eq!(here.renew(&key, 60, later(100)).as_deref(), Some(&b"a"[..]));
+        assert_eq!(here.settle(&key, b"c".to_vec(), 60, later(160)).as_deref(), Ok(&b"c"[..]));
     }
 
     #[test]
     fn a_value_is_replaced_only_by_who_knows_it() {
         let here = Here::default();
         let key = Key::of(&["k"]);
-        here.put(&key, b"a".to_vec(), 100, T0).unwrap();
-        assert!(!here.replace(&key, b"x", b"b".to_vec(), T0));
-        assert!(here.replace(&key, b"a", b"b".to_vec(), T0));
-        assert_eq!(here.get(&key, T0).as_deref(), Some(&b"b"[..]));
-        assert_eq!(here.get(&key, LATER), None);
-        assert!(!here.replace(&key, b"b", b"c".to_vec(), LATER));
+        here.put(&key, b"a".to_vec(), 100, t0()).unwrap();
+        assert!(!here.replace(&key, b"x", b"b".to_vec(), t0()));
+        assert!(here.replace(&key, b"a", b"b".to_vec(), t0()));
+        assert_eq!(here.get(&key, t0()).as_deref(), Some(&b"b"[..]));
+        assert_eq!(here.get(&key, later(100)), None);
+        assert!(!here.replace(&key, b"b", b"c".to_vec(), later(100)));
     }
 }

@@ -13,10 +13,11 @@ mod shared;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use idm_types::{Redacted, Timestamp};
+use idm_types::{Clock, Moment, Redacted, Timestamp};
 
 use here::Here;
-pub use revoked::{Revocations, Stale};
+use revoked::Revocations;
+pub use revoked::Stale;
 use shared::Shared;
 
 /// The store could not answer.
@@ -75,6 +76,7 @@ pub struct SharedOptions {
 pub struct Store {
     kind: Kind,
     revocations: Arc<Revocations>,
+    clock: Clock,
 }
 
 #[derive(Clone)]
@@ -86,7 +88,12 @@ enum Kind {
 impl Store {
     /// Kept in this process, and gone with it.
     pub fn here() -> Self {
-        Self { kind: Kind::Here(Arc::default()), revocations: Arc::new(Revocations::own()) }
+        Self::here_by(Clock::of_process())
+    }
+
+    /// The same by another clock, for tests.
+    pub fn here_by(clock: Clock) -> Self {
+        Self { kind: Kind::Here(Arc::default()), revocations: Arc::new(Revocations::own()), clock }
     }
 
     /// Kept on a server. Does not wait for it: until it answers, every question is an error. Must be called on the
@@ -94,8 +101,19 @@ impl Store {
     pub fn shared(options: SharedOptions) -> Result<Self, StoreError> {
         let revocations = Arc::new(Revocations::of_others());
         let shared = Arc::new(Shared::connect(options)?);
-        tokio::spawn(shared.clone().follow(Arc::downgrade(&revocations)));
-        Ok(Self { kind: Kind::Shared(shared), revocations })
+        let clock = Clock::of_process();
+        tokio::spawn(shared.clone().follow(Arc::downgrade(&revocations), clock.clone()));
+        Ok(Self { kind: Kind::Shared(shared), revocations, clock })
+    }
+
+    /// This moment, where the wall clock shows `now`: what is remembered lives by a clock that does not jump.
+    pub fn moment(&self, now: Timestamp) -> Moment {
+        self.clock.at(now)
+    }
+
+    /// The clock that memories live by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Whether other gateways see the same.
@@ -106,7 +124,7 @@ impl Store {
     /// Claims a key for a while: true for the first who does, false for everyone else until it ends.
     pub async fn claim(&self, key: &Key, for_ms: u64, now: Timestamp) -> Result<bool, StoreError> {
         match &self.kind {
-            Kind::Here(here) => here.claim(key, for_ms, now),
+            Kind::Here(here) => here.claim(key, for_ms, self.moment(now)),
             Kind::Shared(shared) => shared.clone().claim(*key, for_ms).await,
         }
     }
@@ -114,7 +132,7 @@ impl Store {
     /// What is remembered under a key.
     pub async fn get(&self, key: &Key, now: Timestamp) -> Result<Option<Vec<u8>>, StoreError> {
         match &self.kind {
-            Kind::Here(here) => Ok(here.get(key, now)),
+            Kind::Here(here) => Ok(here.get(key, self.moment(now))),
             Kind::Shared(shared) => shared.clone().get(*key).await,
         }
     }
@@ -122,7 +140,7 @@ impl Store {
     /// What is remembered under a key, which from now on ends after this time.
     pub async fn renew(&self, key: &Key, for_ms: u64, now: Timestamp) -> Result<Option<Vec<u8>>, StoreError> {
         match &self.kind {
-            Kind::Here(here) => Ok(here.renew(key, for_ms, now)),
+            Kind::Here(here) => Ok(here.renew(key, for_ms, self.moment(now))),
             Kind::Shared(shared) => shared.clone().renew(*key, for_ms).await,
         }
     }
@@ -130,7 +148,7 @@ impl Store {
     /// What is remembered under a key; if nothing is, this value from now on. It ends after this time either way.
     pub async fn settle(&self, key: &Key, value: Vec<u8>, for_ms: u64, now: Timestamp) -> Result<Vec<u8>, StoreError> {
         match &self.kind {
-            Kind::Here(here) => here.settle(key, value, for_ms, now),
+            Kind::Here(here) => here.settle(key, value, for_ms, self.moment(now)),
             Kind::Shared(shared) => shared.clone().settle(*key, value, for_ms).await,
         }
     }
@@ -138,7 +156,7 @@ impl Store {
     /// Remembers a value for a while, in place of any other.
     pub async fn put(&self, key: &Key, value: Vec<u8>, for_ms: u64, now: Timestamp) -> Result<(), StoreError> {
         match &self.kind {
-            Kind::Here(here) => here.put(key, value, for_ms, now),
+            Kind::Here(here) => here.put(key, value, for_ms, self.moment(now)),
             Kind::Shared(shared) => shared.clone().put(*key, value, for_ms).await,
         }
     }
@@ -152,7 +170,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         match &self.kind {
-            Kind::Here(here) => Ok(here.replace(key, expected, value, now)),
+            Kind::Here(here) => Ok(here.replace(key, expected, value, self.moment(now))),
             Kind::Shared(shared) => shared.clone().replace(*key, expected.to_vec(), value).await,
         }
     }
@@ -165,34 +183,35 @@ impl Store {
         }
     }
 
-    /// What was added to a counter at all gateways. A store of this process has no counters: who counts here, counts
-    /// itself.
-    pub async fn count(&self, key: &Key) -> Result<u64, StoreError> {
+    /// What was added to a counter at all gateways in the span that runs, and the milliseconds until it ends. A store
+    /// of this process has no counters: who counts here, counts itself.
+    pub async fn count(&self, key: &Key) -> Result<(u64, u64), StoreError> {
         match &self.kind {
-            Kind::Here(_) => Ok(0),
+            Kind::Here(_) => Ok((0, 0)),
             Kind::Shared(shared) => shared.clone().count(*key).await,
         }
     }
 
-    /// Adds to a counter, which ends so long after the last addition, without anybody waiting for it.
-    pub fn add_soon(&self, key: &Key, number: u64, for_ms: u64) {
+    /// Adds to a counter, without anybody waiting for it. It begins anew with each span of this length, as the server's
+    /// clock has it; the gateways' clocks do not matter.
+    pub fn add_soon(&self, key: &Key, number: u64, span_ms: u64) {
         if let Kind::Shared(shared) = &self.kind {
-            shared.clone().add_soon(*key, number, for_ms);
+            shared.clone().add_soon(*key, number, span_ms);
         }
     }
 
-    /// Revokes a key until `until`, on every gateway within a second.
+    /// Revokes a key until `until` at least, on every gateway within a second.
     pub async fn revoke(&self, key: &Key, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
         if let Kind::Shared(shared) = &self.kind {
             shared.clone().revoke(*key, until, now).await?;
         }
-        self.revocations.add(*key, until, now);
+        self.revocations.add(*key, until, self.moment(now));
         Ok(())
     }
 
-    /// What was revoked.
-    pub fn revocations(&self) -> &Revocations {
-        &self.revocations
+    /// Whether a key was revoked. Answers at once.
+    pub fn is_revoked(&self, key: &Key, now: Timestamp) -> Result<bool, Stale> {
+        self.revocations.contains(key, self.moment(now))
     }
 }
 

@@ -1,16 +1,16 @@
 //! A memory on a Redis or Valkey server.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use idm_types::Timestamp;
+use idm_types::{Clock, Timestamp};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, ClientTlsConfig, IntoConnectionInfo, RedisError, TlsCertificates};
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
-use crate::{Key, Revocations, SharedOptions, StoreError};
+use crate::revoked::{MARGIN_MS, Revocations};
+use crate::{Key, SharedOptions, StoreError};
 
 /// A question that takes longer is an error: requests wait for it.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
@@ -21,11 +21,19 @@ const POLL: Duration = Duration::from_millis(200);
 const REPLACE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') return 1 end return 0";
 /// What is there, or else this from now on; it lives on either way.
 const SETTLE: &str = "local kept = redis.call('GET', KEYS[1]) if not kept then kept = ARGV[1] end redis.call('SET', KEYS[1], kept, 'PX', ARGV[2]) return kept";
-/// Adds to a counter, and lets it end.
-const ADD: &str =
-    "local sum = redis.call('INCRBY', KEYS[1], ARGV[1]) redis.call('PEXPIRE', KEYS[1], ARGV[2]) return sum";
-/// Adds to the list, forgets what has ended, and says that something changed.
-const REVOKE: &str = "redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3]) redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1]) return redis.call('INCR', KEYS[2])";
+/// Adds to a counter, which ends with the span that runs by the server's clock.
+const ADD: &str = "local sum = redis.call('INCRBY', KEYS[1], ARGV[1]) \
+    if redis.call('PTTL', KEYS[1]) < 0 then local time = redis.call('TIME') \
+    local ms = time[1] * 1000 + math.floor(time[2] / 1000) \
+    redis.call('PEXPIRE', KEYS[1], ARGV[2] - ms % ARGV[2]) end return sum";
+/// A counter, and when it ends.
+const COUNT: &str = "return {tonumber(redis.call('GET', KEYS[1]) or '0'), redis.call('PTTL', KEYS[1])}";
+/// Adds to the list, forgets what has ended by the server's clock and a margin, and says that something changed. A pod
+/// whose clock is wrong takes nothing off the list, and what it adds stays for as long as it meant at least.
+const REVOKE: &str = "local time = redis.call('TIME') local now = time[1] * 1000 \
+    redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[4]) \
+    redis.call('ZADD', KEYS[1], 'GT', string.format('%.0f', math.max(ARGV[2], now + ARGV[3])), ARGV[1]) \
+    return redis.call('INCR', KEYS[2])";
 
 pub(crate) struct Shared {
     client: Client,
@@ -151,19 +159,20 @@ impl Shared {
         self.ask::<i64>(command).await.map(drop)
     }
 
-    pub(crate) async fn count(self: Arc<Self>, key: Key) -> Result<u64, StoreError> {
-        let mut command = redis::cmd("GET");
-        command.arg(self.name(&key));
-        self.ask::<Option<u64>>(command).await.map(Option::unwrap_or_default)
+    pub(crate) async fn count(self: Arc<Self>, key: Key) -> Result<(u64, u64), StoreError> {
+        let mut command = redis::cmd("EVAL");
+        command.arg(COUNT).arg(1).arg(self.name(&key));
+        let (sum, left) = self.ask::<(u64, i64)>(command).await?;
+        Ok((sum, u64::try_from(left).unwrap_or_default()))
     }
 
-    pub(crate) fn add_soon(self: Arc<Self>, key: Key, number: u64, for_ms: u64) {
+    pub(crate) fn add_soon(self: Arc<Self>, key: Key, number: u64, span_ms: u64) {
         let runtime = self.runtime.clone();
         runtime.spawn(async move {
             // What cannot be told now is told later; a store that stays away is refused by whoever asks it.
             for attempt in 0..5u32 {
                 let mut command = redis::cmd("EVAL");
-                command.arg(ADD).arg(1).arg(self.name(&key)).arg(number).arg(for_ms.max(1));
+                command.arg(ADD).arg(1).arg(self.name(&key)).arg(number).arg(span_ms.max(1));
                 match self.clone().ask::<i64>(command).await {
                     Ok(_) => return,
                     Err(_) => tokio::time::sleep(TIME_LIMIT * 2u32.pow(attempt)).await,
@@ -183,17 +192,18 @@ impl Shared {
 
     pub(crate) async fn revoke(self: Arc<Self>, key: Key, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
         let mut command = redis::cmd("EVAL");
-        command.arg(REVOKE).arg(2).arg(self.list()).arg(self.version()).arg(key.hex()).arg(until.0).arg(now.0);
+        command.arg(REVOKE).arg(2).arg(self.list()).arg(self.version()).arg(key.hex());
+        command.arg(until.0).arg(until.0.saturating_sub(now.0)).arg(MARGIN_MS);
         self.ask::<i64>(command).await.map(drop)
     }
 
     /// Keeps the copy of the list fresh for as long as somebody holds it.
-    pub(crate) async fn follow(self: Arc<Self>, copy: Weak<Revocations>) {
+    pub(crate) async fn follow(self: Arc<Self>, copy: Weak<Revocations>, clock: Clock) {
         let mut seen: Option<Option<i64>> = None;
         let mut failing = false;
         loop {
             let Some(copy) = copy.upgrade() else { return };
-            match self.clone().look(&mut seen, &copy).await {
+            match self.clone().look(&mut seen, &copy, &clock).await {
                 Ok(()) if failing => {
                     failing = false;
                     tracing::info!("the store answers again");
@@ -210,9 +220,14 @@ impl Shared {
         }
     }
 
-    async fn look(self: Arc<Self>, seen: &mut Option<Option<i64>>, copy: &Revocations) -> Result<(), StoreError> {
+    async fn look(
+        self: Arc<Self>,
+        seen: &mut Option<Option<i64>>,
+        copy: &Revocations,
+        clock: &Clock,
+    ) -> Result<(), StoreError> {
         // The time before the question: what is revoked while it travels comes with the next one.
-        let asked = Timestamp::now();
+        let asked = clock.at(Timestamp::now());
         let mut command = redis::cmd("GET");
         command.arg(self.version());
         let version: Option<i64> = self.clone().ask(command).await?;
@@ -223,8 +238,9 @@ impl Shared {
         let mut command = redis::cmd("ZRANGE");
         command.arg(self.list()).arg(0).arg(-1).arg("WITHSCORES");
         let entries: Vec<(String, f64)> = self.ask(command).await?;
-        let keys: HashMap<Key, u64> =
-            entries.into_iter().filter_map(|(key, until)| Some((Key::from_hex(&key)?, until as u64))).collect();
+        let until = |until: f64| Timestamp(until as u64);
+        let keys: Vec<(Key, Timestamp)> =
+            entries.into_iter().filter_map(|(key, end)| Some((Key::from_hex(&key)?, until(end)))).collect();
         copy.merge(&keys, asked);
         *seen = Some(version);
         Ok(())

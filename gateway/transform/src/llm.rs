@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use idm_plan::{Llm, LlmProvider, Secrets, TokenQuota};
-use idm_types::{Reason, Timestamp};
+use idm_types::{Moment, Reason};
 use serde_json::{Value, json};
 
 use crate::{Refused, keys};
@@ -173,45 +173,68 @@ impl Meter {
     }
 }
 
-/// What callers used in the current spans. One for each gateway process, kept across configurations.
+/// What callers used in the current spans. One for each gateway process, kept across configurations. Spans begin where
+/// the wall clock had them when the first was asked for; from then on they follow a clock that does not jump, so that no
+/// span is ever begun twice.
 #[derive(Default)]
-pub struct Quotas(Mutex<HashMap<(String, u64), (u64, u64)>>);
+pub struct Quotas(Mutex<Spent>);
+
+#[derive(Default)]
+struct Spent {
+    /// Wall time less uptime, in milliseconds, when the first span was asked for.
+    ahead: Option<u64>,
+    used: HashMap<(String, u64), (u64, u64)>,
+}
+
+impl Spent {
+    /// Seconds on the clock that spans are cut from.
+    fn seconds(&mut self, now: Moment) -> u64 {
+        let ahead = *self.ahead.get_or_insert(now.wall.0.saturating_sub(now.uptime.0));
+        now.uptime.after(ahead).0 / 1000
+    }
+}
 
 impl Quotas {
     /// Whether a caller may begin another call; otherwise seconds until the span ends. `owner` is the policy and the
     /// caller.
-    pub fn check(&self, owner: &str, quotas: &[TokenQuota], now: Timestamp) -> Result<(), u64> {
-        let used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn check(&self, owner: &str, quotas: &[TokenQuota], now: Moment) -> Result<(), u64> {
+        let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seconds = spent.seconds(now);
         for quota in quotas {
-            let span = now.seconds() / quota.per_seconds;
-            let spent = used
-                .get(&(owner.to_owned(), quota.per_seconds))
-                .filter(|(of, _)| *of == span)
-                .map_or(0, |(_, spent)| *spent);
-            if spent >= quota.tokens {
-                return Err((span + 1) * quota.per_seconds - now.seconds());
+            let span = seconds / quota.per_seconds;
+            let of_span = spent.used.get(&(owner.to_owned(), quota.per_seconds)).filter(|(of, _)| *of >= span);
+            if of_span.is_some_and(|(_, spent)| *spent >= quota.tokens) {
+                return Err((span + 1) * quota.per_seconds - seconds);
             }
         }
         Ok(())
     }
 
     /// Adds what a call used.
-    pub fn add(&self, owner: &str, quotas: &[TokenQuota], tokens: u64, now: Timestamp) {
-        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.len() >= MAX_CALLERS {
-            used.retain(|(_, per_seconds), (span, _)| *span == now.seconds() / per_seconds);
+    pub fn add(&self, owner: &str, quotas: &[TokenQuota], tokens: u64, now: Moment) {
+        let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seconds = spent.seconds(now);
+        if spent.used.len() >= MAX_CALLERS {
+            spent.used.retain(|(_, per_seconds), (span, _)| *span >= seconds / per_seconds);
         }
         for quota in quotas {
-            let span = now.seconds() / quota.per_seconds;
-            let entry = used.entry((owner.to_owned(), quota.per_seconds)).or_insert((span, 0));
-            *entry = if entry.0 == span { (span, entry.1.saturating_add(tokens)) } else { (span, tokens) };
+            let span = seconds / quota.per_seconds;
+            let entry = spent.used.entry((owner.to_owned(), quota.per_seconds)).or_insert((span, 0));
+            *entry = if entry.0 >= span { (entry.0, entry.1.saturating_add(tokens)) } else { (span, tokens) };
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use idm_types::{Timestamp, Uptime};
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn moment(wall_seconds: u64, uptime_seconds: u64) -> Moment {
+        Moment { wall: Timestamp::from_seconds(wall_seconds), uptime: Uptime(uptime_seconds * 1000) }
+    }
 
     fn usage(kind: &str, parts: &[&str]) -> Usage {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_str(kind).unwrap())]);
@@ -267,7 +290,7 @@ mod tests {
             Quotas::default(),
             [TokenQuota { tokens: 10, per_seconds: 60 }, TokenQuota { tokens: 15, per_seconds: 3600 }],
         );
-        let at = Timestamp::from_seconds;
+        let at = |seconds: u64| moment(seconds, seconds);
         quotas.add("a", &limits, 9, at(3600));
         assert_eq!(quotas.check("a", &limits, at(3600)), Ok(()));
         quotas.add("a", &limits, 2, at(3601));
@@ -276,5 +299,28 @@ mod tests {
         assert_eq!(quotas.check("a", &limits, at(3660)), Ok(()));
         quotas.add("a", &limits, 4, at(3660));
         assert_eq!(quotas.check("a", &limits, at(3720)), Err(3480), "the longer span is used up");
+    }
+
+    proptest! {
+        /// However the wall clock jumps, a caller gets its quota once in each span of true time.
+        #[test]
+        fn no_jump_of_the_clock_gives_a_quota_twice(
+            steps in proptest::collection::vec((0..90u64, -7200..7200i64, 1..5u64), 1..80),
+        ) {
+            let (quotas, limits) = (Quotas::default(), [TokenQuota { tokens: 10, per_seconds: 60 }]);
+            let (mut elapsed, mut spans) = (0, HashMap::new());
+            let first = quotas.check("a", &limits, moment(600_000, 0));
+            prop_assert_eq!(first, Ok(()));
+            for (wait, off, tokens) in steps {
+                elapsed += wait;
+                let now = moment((600_000 + elapsed).saturating_add_signed(off), elapsed);
+                let spent: &mut u64 = spans.entry(elapsed / 60).or_default();
+                prop_assert_eq!(quotas.check("a", &limits, now).is_ok(), *spent < 10);
+                if *spent < 10 {
+                    quotas.add("a", &limits, tokens, now);
+                    *spent += tokens;
+                }
+            }
+        }
     }
 }

@@ -215,3 +215,22 @@ fn what_is_not_a_list_of_parameters_is_refused() {
         assert_eq!(case.attempt(text, "GET", "/", None), Err(Reason::MalformedCredential), "{text}");
     }
 }
+
+/// A header that somebody captured is right for ever, and is let in never: it must not make guesses free.
+#[test]
+fn a16_a_captured_header_forgives_no_guess() {
+    let algorithm = DigestAlgorithm::Sha256;
+    let case = Case::new(algorithm, "r", "ana", "secret");
+    let (right, wrong) = (digest_of(algorithm, &[b"ana:r:secret"]), digest_of(algorithm, &[b"ana:r:guess"]));
+    let written = |ha1: &str, nonce: &str, nc| {
+        case.credential(algorithm, ha1, nonce, nc, "auth", "GET", "/", b"", "username=\"ana\"")
+    };
+    let fresh = nonce::make(&case.digest.nonce_key, NOW).unwrap();
+    let old = nonce::make(&case.digest.nonce_key, Timestamp(NOW.0 - 60_000)).unwrap();
+    assert_eq!(case.attempt(&written(&right, &fresh, 1), "GET", "/", None), Ok(()));
+    for nc in 2..7 {
+        assert_eq!(case.attempt(&written(&wrong, &fresh, nc), "GET", "/", None), Err(Reason::WrongPassword));
+        let captured = if nc < 6 { (&old, Reason::StaleNonce) } else { (&fresh, Reason::TooManyAttempts) };
+        assert_eq!(case.attempt(&written(&right, captured.0, 1), "GET", "/", None), Err(captured.1), "guess {nc}");
+    }
+}

@@ -86,6 +86,11 @@ impl Gateway {
 
     /// Serves these files with further arguments.
     pub fn start_with(files: &[(&str, &str)], arguments: &[&str]) -> Self {
+        Self::start_in(files, arguments, &[("IDM_LOG", "trace")])
+    }
+
+    /// Serves these files with further arguments and this added to the environment.
+    pub fn start_in(files: &[(&str, &str)], arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let (dir, audit) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         for (name, text) in files {
             std::fs::write(dir.path().join(name), text).expect("written");
@@ -97,8 +102,12 @@ impl Gateway {
             .arg("--audit-dir")
             .arg(audit.path())
             .args(arguments);
-        let mut child =
-            command.env("IDM_LOG", "trace").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("idm starts");
+        let mut child = command
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("idm starts");
         let log = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
         let errors = child.stderr.take().expect("piped");
         std::thread::spawn({

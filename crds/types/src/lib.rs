@@ -10,6 +10,7 @@ mod names;
 mod reason;
 mod redacted;
 mod time;
+mod visible;
 
 pub use algorithm::{Algorithm, ContentEncryption, KeyManagement};
 pub use api_key::ApiKey;
@@ -17,6 +18,7 @@ pub use names::{DecisionId, MethodName, NameError, RoleName, RuleName};
 pub use reason::Reason;
 pub use redacted::Redacted;
 pub use time::{Skew, Timestamp};
+pub use visible::{Visible, is_hidden, visible, visible_json, visible_lines};
 
 /// Bytes in lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {

@@ -1,7 +1,6 @@
 //! `idm demo`: the whole product in one process, in a minute, without a cluster.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use idm_audit::ship::{self, Elasticsearch};
-use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth};
+use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth, Successes};
 use idm_authn::{KeyRing, Memory, NewPerson, Outside, PasswordChecker};
 use idm_plan::{Bundle, CONTROL_TOKEN, KeySource, SecretHandle, Secrets};
 use idm_proxy::{Deadlines, Engine, EngineError, Limits, Server, ServerConfig, Shared};
@@ -30,6 +30,8 @@ pub struct AuditOptions {
     pub dir: PathBuf,
     /// What happens when it is full.
     pub on_full: OnFull,
+    /// When the record of a success is on disk.
+    pub successes: Successes,
     /// Its size limit.
     pub max_bytes: u64,
     /// Ship to this server; `None` keeps files only.
@@ -89,8 +91,8 @@ struct Running {
 impl Gateway {
     /// Opens the spool, binds the port and serves; every request is refused until the first [`Self::apply`].
     pub fn start(options: &GatewayOptions) -> anyhow::Result<Arc<Self>> {
-        let AuditOptions { dir, on_full, max_bytes, elasticsearch } = options.audit.clone();
-        let spool = Spool::open(SpoolConfig { dir, on_full, max_bytes, shipped: elasticsearch.is_some() })?;
+        let AuditOptions { dir, on_full, successes, max_bytes, elasticsearch } = options.audit.clone();
+        let spool = Spool::open(SpoolConfig { dir, on_full, successes, max_bytes, shipped: elasticsearch.is_some() })?;
         let shared = Shared::new(options.name.clone());
         let config = ServerConfig {
             listen: options.listen,

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use idm_audit::ship::{self, Elasticsearch};
-use idm_audit::{OnFull, Spool, SpoolConfig};
+use idm_audit::{OnFull, Spool, SpoolConfig, Successes};
 use idm_types::Redacted;
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
@@ -63,6 +63,9 @@ pub struct Options {
     /// What gateways do with requests while records cannot be stored
     #[arg(long, default_value = "refuse", value_parser = ["refuse", "shed"])]
     gateway_audit_on_full: String,
+    /// When gateways have the record of a success on disk
+    #[arg(long, default_value = "within-moments", value_parser = ["within-moments", "before-answer"])]
+    gateway_audit_successes: String,
     /// Redis or Valkey that gateways share, for example redis://valkey.idm-system:6379
     #[arg(long, env = "IDM_GATEWAY_STORE")]
     gateway_store: Option<String>,
@@ -117,6 +120,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let spool = Spool::open(SpoolConfig {
         dir: options.audit_dir.clone(),
         on_full: OnFull::Refuse,
+        successes: Successes::WithinMoments,
         max_bytes: 1 << 30,
         shipped: elasticsearch.is_some(),
     })?;
@@ -139,6 +143,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         cpu_request: options.gateway_cpu_request.clone(),
         memory_limit: options.gateway_memory_limit.clone(),
         audit_on_full: options.gateway_audit_on_full.clone(),
+        audit_successes: options.gateway_audit_successes.clone(),
         store: options.gateway_store.clone().filter(|url| !url.is_empty()),
         store_password: store_password.map(Redacted::new),
         elasticsearch,

@@ -89,7 +89,8 @@ impl Gateway {
         Self::start_in(files, arguments, &[])
     }
 
-    /// Serves these files with further arguments, in an environment that has these variables too.
+    /// Serves these files with further arguments and this added to the environment; it logs at trace level unless
+    /// `IDM_LOG` is among it.
     pub fn start_in(files: &[(&str, &str)], arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let (dir, audit) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         for (name, text) in files {
@@ -102,9 +103,9 @@ impl Gateway {
             .arg("--audit-dir")
             .arg(audit.path())
             .args(arguments)
+            .env("IDM_LOG", "trace")
             .envs(environment.iter().copied());
-        let mut child =
-            command.env("IDM_LOG", "trace").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("idm starts");
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("idm starts");
         let log = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
         let errors = child.stderr.take().expect("piped");
         std::thread::spawn({

@@ -128,7 +128,7 @@ impl fmt::Display for Finding {
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }
-        write!(f, "{} ({})", self.message, self.cause.name())
+        write!(f, "{} ({})", idm_types::Visible(&self.message), self.cause.name())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{Finding, Settings, World};
 
 /// One thing wrong in one file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}: {message}")]
+#[error("{}:{line}: {}", idm_types::Visible(file), idm_types::Visible(message))]
 pub struct FileError {
     /// The file's name.
     pub file: String,

@@ -12,6 +12,7 @@ mod network;
 mod reason;
 mod redacted;
 mod time;
+mod visible;
 
 pub use algorithm::{Algorithm, ContentEncryption, KeyManagement};
 pub use api_key::ApiKey;
@@ -21,6 +22,7 @@ pub use network::network;
 pub use reason::Reason;
 pub use redacted::Redacted;
 pub use time::{Skew, Timestamp};
+pub use visible::{Visible, is_hidden, visible, visible_json, visible_lines};
 
 /// Bytes in lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {

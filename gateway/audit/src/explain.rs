@@ -3,10 +3,13 @@
 use std::fmt::Write;
 
 use idm_types::Reason;
+use serde::Deserialize;
 use serde_json::Value;
 
-/// The verdict, then what was checked in order, then what to do.
-pub fn explain(record: &Value) -> String {
+use crate::Stage;
+
+/// The verdict, then what was checked in order, then what to do. For records whose texts were made visible.
+pub(crate) fn explain(record: &Value) -> String {
     let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let mut out = String::new();
     if record["kind"] == "Change" {
@@ -51,13 +54,16 @@ pub fn explain(record: &Value) -> String {
         step += 1;
         let _ = writeln!(out, " {step} {} {name:<13} {what}", if good { "✓" } else { "✗" });
     };
-    let stage = reason.map(stage_of);
-    line(stage != Some(Stage::Request), "request", format!("from {}", text("/request/source")));
-    if stage != Some(Stage::Request) {
+    let failed = failed_at(record);
+    // Whether it came to this stage, and whether that went well.
+    let came_to = |stage: Stage| failed.is_none_or(|failed| failed >= stage);
+    let good = |stage: Stage| failed != Some(stage);
+    line(good(Stage::Request), "request", format!("from {}", text("/request/source")));
+    if came_to(Stage::Route) {
         let route = if text("/route").is_empty() { "none".to_owned() } else { text("/route").to_owned() };
-        line(stage != Some(Stage::Route), "route", route);
+        line(good(Stage::Route), "route", route);
     }
-    if !text("/policy/name").is_empty() {
+    if came_to(Stage::Authenticate) && !text("/policy/name").is_empty() {
         let policy = format!(
             "IdentityPolicy {}/{} (generation {})",
             text("/namespace"),
@@ -69,23 +75,32 @@ pub fn explain(record: &Value) -> String {
         } else {
             format!(", method {}", text("/policy/method"))
         };
-        line(stage != Some(Stage::Authenticate), "authenticate", format!("{policy}{method}{}", who(record)));
-        if stage != Some(Stage::Authenticate) {
-            let rule = if text("/policy/rule").is_empty() {
+        line(good(Stage::Authenticate), "authenticate", format!("{policy}{method}{}", who(record)));
+        if !good(Stage::Open) {
+            line(false, "open", "what the JOSE steps of the policy name".to_owned());
+        }
+        if came_to(Stage::Authorize) {
+            let rule = if reason == Some(Reason::CredentialNotAllowedHere) {
+                "the credential's access list".to_owned()
+            } else if text("/policy/rule").is_empty() {
                 "being authenticated is enough".to_owned()
             } else {
                 format!("rule {}", text("/policy/rule"))
             };
-            let rule = if reason == Some(Reason::CredentialNotAllowedHere) {
-                "the credential's access list".to_owned()
-            } else {
-                rule
-            };
-            line(stage != Some(Stage::Authorize), "authorize", rule);
+            line(good(Stage::Authorize), "authorize", rule);
+        }
+        if !good(Stage::Limit) {
+            line(false, "limit", "the caller's quota of tokens".to_owned());
+        }
+        if !good(Stage::Prepare) {
+            line(false, "prepare", "what the upstream gets".to_owned());
         }
     }
-    if record["upstream"].is_string() {
-        line(stage != Some(Stage::Serve), "upstream", text("/upstream").to_owned());
+    if came_to(Stage::Upstream) && record["upstream"].is_string() {
+        line(good(Stage::Upstream), "upstream", text("/upstream").to_owned());
+    }
+    if !good(Stage::Answer) {
+        line(false, "answer", "what the policy makes of the upstream's answer".to_owned());
     }
     if record["usage"].is_object() {
         let estimated =
@@ -135,98 +150,25 @@ fn who(record: &Value) -> String {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Request,
-    Route,
-    Authenticate,
-    Authorize,
-    Serve,
+/// Where a request that was not let through ended. Records of gateways before the stage was told are judged by what
+/// is in them: each step leaves its mark.
+fn failed_at(record: &Value) -> Option<Stage> {
+    record.get("reason").filter(|reason| !reason.is_null())?;
+    let told = record.get("stage").and_then(|stage| Stage::deserialize(stage).ok());
+    Some(told.unwrap_or_else(|| {
+        if record["upstream"].is_string() {
+            Stage::Upstream
+        } else if record.pointer("/policy/rule").is_some() || record["identity"].is_object() {
+            Stage::Authorize
+        } else if record["policy"].is_object() {
+            Stage::Authenticate
+        } else if record["route"].is_string() {
+            Stage::Route
+        } else {
+            Stage::Request
+        }
+    }))
 }
 
-fn stage_of(reason: Reason) -> Stage {
-    use Reason::*;
-    match reason {
-        AmbiguousPath
-        | InvalidHost
-        | MalformedRequest
-        | MisdirectedRequest
-        | MethodNotAllowed
-        | HeadTooLarge
-        | BodyTooSlow
-        | BodiesBusy
-        | TooManyRequestsAtOnce => Stage::Request,
-        NoRoute | NotConfigured | NoPolicy | PolicyInvalid | RouteInvalid | NoBackend => Stage::Route,
-        AmbiguousCredential
-        | NoCredentials
-        | MalformedToken
-        | TokenTooLarge
-        | UnknownIssuer
-        | AlgorithmNotAllowed
-        | WrongTokenType
-        | UnsupportedCritical
-        | UnknownKey
-        | BadSignature
-        | TokenExpired
-        | TokenNotYetValid
-        | WrongAudience
-        | UnusableClaim
-        | KeysUnavailable
-        | UnknownApiKey
-        | MalformedApiKey
-        | CredentialSuspended
-        | CredentialExpired
-        | CannotDecrypt
-        | MalformedCredential
-        | WrongPassword
-        | TooManyAttempts
-        | UntrustedCertificate
-        | CertificateExpired
-        | CertificateRevoked
-        | CertificateNotAllowed
-        | TokenInactive
-        | IntrospectionFailed
-        | TokenNotBound
-        | InvalidProof
-        | MissingObject
-        | ObjectNotMade
-        | PasswordChecksBusy
-        | StaleNonce
-        | ReplayedNonce
-        | PayloadTooLarge
-        | MalformedTokenRequest
-        | InvalidClient
-        | InvalidGrant
-        | RefreshTokenReused
-        | TokenRevoked
-        | TooManyQueryTokens
-        | SessionEnded
-        | StepUpRequired
-        | OriginNotAllowed
-        | UnknownSignIn
-        | SignInRefused
-        | UntrustedSignIn
-        | ProviderUnavailable
-        | SignInLoop
-        | TooManySignIns
-        | FederationSuspended
-        | InvalidLogoutToken
-        | StoreUnavailable => Stage::Authenticate,
-        CredentialNotAllowedHere
-        | ClaimRequired
-        | NoPersonCredential
-        | CrossSiteRequest
-        | UnsupportedGrant
-        | GrantNotAllowed
-        | ScopeNotAllowed
-        | AudienceNotAllowed
-        | TokenQuotaExceeded
-        | RuleUndecided
-        | MissingRole
-        | InsufficientScope
-        | ExpressionTooCostly
-        | NoRuleMatched => Stage::Authorize,
-        TokenExchangeFailed | TokenExchangeRefused | AuditUnavailable | UpstreamUnreachable | UpstreamFailed
-        | UpstreamTimeout | ClientGone | InternalError => Stage::Serve,
-    }
-}
+#[cfg(test)]
+mod tests;

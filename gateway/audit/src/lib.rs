@@ -6,15 +6,21 @@
 //! it. Never prints a record to a log. Start at [`Record`], then `spool.rs`, then `ship.rs`.
 
 mod explain;
+mod lane;
+mod order;
 mod read;
 mod record;
 pub mod ship;
 mod spool;
+mod stored;
+mod writer;
 
-pub use explain::explain;
+pub use lane::{Lane, Storing};
+pub use order::InOrder;
 pub use read::{Follower, find};
 pub use record::{
     Action, Change, Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionUsage,
-    ObjectName, Outcome, Record, SCHEMA,
+    ObjectName, Outcome, Record, SCHEMA, Stage,
 };
-pub use spool::{Lane, OnFull, Spool, SpoolConfig, SpoolError, SpoolHealth};
+pub use spool::{NotStored, OnFull, Spool, SpoolConfig, SpoolError, SpoolHealth, Successes};
+pub use stored::StoredRecord;

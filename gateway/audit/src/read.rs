@@ -4,21 +4,18 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
+use crate::StoredRecord;
 use crate::spool::{segment_path, segments};
 
 /// The record with this id, newest segment first.
-pub fn find(dir: &Path, id: &str) -> io::Result<Option<Value>> {
+pub fn find(dir: &Path, id: &str) -> io::Result<Option<StoredRecord>> {
     for (sequence, _) in segments(dir)?.into_iter().rev() {
         for line in BufReader::new(File::open(segment_path(dir, sequence))?).lines() {
             let line = line?;
             // The cheap test first: most lines are someone else's.
             if line.contains(id) {
-                if let Ok(record) = serde_json::from_str::<Value>(&line) {
-                    if record["id"] == id {
-                        return Ok(Some(record));
-                    }
+                if let Some(record) = StoredRecord::parse(&line).filter(|record| record.id() == id) {
+                    return Ok(Some(record));
                 }
             }
         }

@@ -1,5 +1,5 @@
 use idm_types::{DecisionId, Reason, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Version of the record's fields; grows when one changes its meaning.
 pub const SCHEMA: u32 = 1;
@@ -26,6 +26,30 @@ pub enum Outcome {
     Failed,
 }
 
+/// How far a request came. Ordered: what is before the stage on record went well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Stage {
+    /// Reading it: its head, its one spelling, the limits that need no configuration.
+    Request,
+    /// Finding its route.
+    Route,
+    /// Finding out who calls. The doors of a sign-in method and the endpoints of a token service end here.
+    Authenticate,
+    /// Opening what the policy's JOSE steps name.
+    Open,
+    /// Asking the rules.
+    Authorize,
+    /// Asking what the caller has left of a quota.
+    Limit,
+    /// Making what the upstream gets: an exchanged token, signed and encrypted content.
+    Prepare,
+    /// The upstream.
+    Upstream,
+    /// What the policy makes of the upstream's answer.
+    Answer,
+}
+
 /// A decision.
 #[derive(Serialize)]
 pub struct Decision<'r> {
@@ -46,6 +70,8 @@ pub struct Decision<'r> {
     pub outcome: Outcome,
     /// The status the caller got; 0 when it was gone.
     pub status: u16,
+    /// How far it came.
+    pub stage: Stage,
     /// Why it was refused or failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,

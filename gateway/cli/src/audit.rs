@@ -1,16 +1,15 @@
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use idm_audit::Follower;
+use idm_audit::{Follower, InOrder, StoredRecord};
 use idm_types::DecisionId;
 use serde_json::Value;
 
 use crate::options::ElasticsearchArgs;
-use crate::state;
+use crate::{print, state};
 
 /// Say in plain words why a request was decided as it was
 #[derive(Args)]
@@ -41,11 +40,11 @@ impl Explain {
         };
         match record {
             Some(record) => {
-                print!("{}", idm_audit::explain(&record));
+                print::lines(&record.explain());
                 Ok(ExitCode::SUCCESS)
             }
             None => {
-                eprintln!(
+                complain!(
                     "error: no decision {id} in these records: it may be somewhere else (--audit-dir, --elasticsearch) or older than what is kept"
                 );
                 Ok(ExitCode::FAILURE)
@@ -54,7 +53,7 @@ impl Explain {
     }
 }
 
-async fn ask(server: &idm_audit::ship::Elasticsearch, id: &str) -> anyhow::Result<Option<Value>> {
+async fn ask(server: &idm_audit::ship::Elasticsearch, id: &str) -> anyhow::Result<Option<StoredRecord>> {
     let mut builder = reqwest::Client::builder().timeout(Duration::from_secs(10));
     if let Some(pem) = &server.ca_pem {
         builder = reqwest::Certificate::from_pem_bundle(pem)?
@@ -71,7 +70,7 @@ async fn ask(server: &idm_audit::ship::Elasticsearch, id: &str) -> anyhow::Resul
         return Ok(None);
     }
     let document: Value = answer.error_for_status()?.json().await?;
-    Ok(document.get("_source").cloned())
+    Ok(document.get("_source").cloned().map(StoredRecord::of))
 }
 
 /// Read the audit
@@ -111,60 +110,31 @@ impl Audit {
         } else {
             Follower::at_end(&dir).with_context(context)?
         };
+        let mut order = InOrder::default();
         loop {
             let lines = follower.next_lines(1 << 20).with_context(context)?;
-            for line in &lines {
-                // Whoever reads us may have seen enough.
-                if tail.print(line).is_err() {
-                    return Ok(ExitCode::SUCCESS);
-                }
+            let now = Instant::now();
+            let records = lines.iter().filter_map(|line| StoredRecord::parse(line));
+            records.filter(|record| tail.wants(record)).for_each(|record| order.add(record, now));
+            let is_last = lines.is_empty() && tail.no_follow;
+            let due = if is_last { order.rest() } else { order.due(now) };
+            // Whoever reads us may have seen enough.
+            if due.iter().try_for_each(|record| tail.print(record)).is_err() || is_last {
+                return Ok(ExitCode::SUCCESS);
             }
             if lines.is_empty() {
-                if tail.no_follow {
-                    return Ok(ExitCode::SUCCESS);
-                }
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
 }
 
 impl Tail {
-    fn print(&self, line: &str) -> std::io::Result<()> {
-        let mut out = std::io::stdout().lock();
-        let Ok(record) = serde_json::from_str::<Value>(line) else { return Ok(()) };
-        if self.denied && record["outcome"] == "Permitted" {
-            return Ok(());
-        }
-        if self.output == "json" {
-            return writeln!(out, "{line}");
-        }
-        let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str).unwrap_or("-");
-        if record["kind"] == "Change" {
-            writeln!(
-                out,
-                "{} {:<9} {} {}/{} by {}",
-                text("/@timestamp"),
-                text("/action"),
-                text("/object/kind"),
-                text("/object/namespace"),
-                text("/object/name"),
-                text("/actor")
-            )
-        } else {
-            let reason = record["reason"].as_str().map(|reason| format!(" {reason}")).unwrap_or_default();
-            let who = record.pointer("/identity/username").and_then(Value::as_str).unwrap_or("-");
-            writeln!(
-                out,
-                "{} {:<9} {}{reason} {} {}{} {who} {}",
-                text("/@timestamp"),
-                text("/outcome"),
-                record["status"],
-                text("/request/method"),
-                text("/request/host"),
-                text("/request/path"),
-                text("/id")
-            )
-        }
+    fn wants(&self, record: &StoredRecord) -> bool {
+        !(self.denied && record.is_permitted())
+    }
+
+    fn print(&self, record: &StoredRecord) -> std::io::Result<()> {
+        if self.output == "json" { print::line(record.json()) } else { print::line(record.short()) }
     }
 }

@@ -26,11 +26,11 @@ impl Credential {
         let field = if client { "clientSecret" } else { "key" };
         let key = state::new_api_key()?;
         match secret {
-            None => println!("{}", key.reveal()),
-            Some(name) => println!(
-                "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{{field}: {}}}",
+            None => say!("{}", key.reveal()),
+            Some(name) => crate::print::lines(&format!(
+                "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{{field}: {}}}\n",
                 key.reveal()
-            ),
+            )),
         }
         Ok(())
     }

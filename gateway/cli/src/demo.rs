@@ -1,7 +1,6 @@
 //! `idm demo`: the whole product in one process, in a minute, without a cluster.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -43,10 +42,10 @@ impl Demo {
         if let Some(dir) = &self.export {
             write_files(dir, self.echo)?;
             let dir = dir.display();
-            println!(
-                "The demo's configuration is in {dir}. Serve it with\n\n  idm echo --listen {} &\n  idm run --dir {dir} --listen {}\n",
+            crate::print::lines(&format!(
+                "The demo's configuration is in {dir}. Serve it with\n\n  idm echo --listen {} &\n  idm run --dir {dir} --listen {}\n\n",
                 self.echo, self.listen
-            );
+            ));
             return Ok(());
         }
         let echo = listen::serve(self.echo, echo::answer).await?;
@@ -94,7 +93,7 @@ impl Demo {
             "The same as YAML: {idm} demo --export DIR.   Every decision: {idm} audit tail.   Stop: Ctrl-C."
         );
         // Whoever started us may have stopped reading; the demo goes on.
-        let _ = std::io::stdout().write_all(out.as_bytes());
+        crate::print::lines(&out);
     }
 }
 

@@ -1,4 +1,3 @@
-use std::io::Write;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -21,7 +20,7 @@ pub(crate) struct Echo {
 impl Echo {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let address = crate::listen::serve(self.listen, logged).await?;
-        println!("echo listens on http://{address}");
+        say!("echo listens on http://{address}");
         crate::serve::stopped().await;
         Ok(())
     }
@@ -29,7 +28,7 @@ impl Echo {
 
 /// One line per request on standard output, for whoever wants to know what arrived.
 async fn logged(request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let _ = writeln!(std::io::stdout(), "{} {}", request.method(), request.uri());
+    say!("{} {}", request.method(), request.uri());
     answer(request).await
 }
 

@@ -108,7 +108,7 @@ impl Idp {
         if report.has_failed() {
             return Ok(ExitCode::FAILURE);
         }
-        print!("{}", federation.unwrap_or_default());
+        crate::print::lines(&federation.unwrap_or_default());
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,4 +1,3 @@
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -125,10 +124,10 @@ pub(crate) fn member(text: &str) -> Result<(String, Value), String> {
 impl Jose {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
-            Jose::Sign(sign) => println!("{}", sign.run()?),
-            Jose::Encrypt(encrypt) => println!("{}", encrypt.run()?),
-            Jose::Verify(verify) => std::io::stdout().write_all(&verify.run()?)?,
-            Jose::Decrypt(decrypt) => std::io::stdout().write_all(&decrypt.run()?)?,
+            Jose::Sign(sign) => say!("{}", sign.run()?),
+            Jose::Encrypt(encrypt) => say!("{}", encrypt.run()?),
+            Jose::Verify(verify) => crate::print::content(&verify.run()?)?,
+            Jose::Decrypt(decrypt) => crate::print::content(&decrypt.run()?)?,
         }
         Ok(())
     }

@@ -92,23 +92,22 @@ enum Form {
 impl JwkCommand {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
-            JwkCommand::New(new) => println!("{}", new.key()?.reveal()),
+            JwkCommand::New(new) => say!("{}", new.key()?.reveal()),
             JwkCommand::Public(Public { key, set }) => {
                 let public = input::key(&key)?.public().context("a symmetric key has no public part")?.reveal();
-                println!("{}", if set { serde_json::json!({ "keys": [public] }) } else { public });
+                say!("{}", if set { serde_json::json!({ "keys": [public] }) } else { public });
             }
             JwkCommand::Thumbprint(OneKey { key }) => {
-                println!(
-                    "{}",
-                    input::key(&key)?.thumbprint().context("the key lacks members that its thumbprint needs")?
-                )
+                say!("{}", input::key(&key)?.thumbprint().context("the key lacks members that its thumbprint needs")?)
             }
-            JwkCommand::Convert(Convert { key, to: Form::Jwk }) => println!("{}", input::key(&key)?.reveal()),
+            JwkCommand::Convert(Convert { key, to: Form::Jwk }) => say!("{}", input::key(&key)?.reveal()),
             JwkCommand::Convert(Convert { key, to: Form::Pem }) => {
                 let der = pkcs8_of_jwk(&input::key(&key)?).context("only a private key can be written as PKCS#8")?;
                 let pem =
                     pkcs8::der::pem::encode_string(pkcs8::PrivateKeyInfo::PEM_LABEL, LineEnding::LF, der.reveal());
-                print!("{}", pem.map_err(|error| anyhow::anyhow!("the key cannot be written as PEM: {error}"))?);
+                crate::print::lines(
+                    &pem.map_err(|error| anyhow::anyhow!("the key cannot be written as PEM: {error}"))?,
+                );
             }
         }
         Ok(())

@@ -18,10 +18,10 @@ impl Lint {
         match dir::load(&dir::read(&self.dir)?, settings) {
             Ok(compiled) => {
                 for note in compiled.report.findings() {
-                    println!("note: {note}");
+                    say!("note: {note}");
                 }
                 let plan = &compiled.plan;
-                println!(
+                say!(
                     "{}: {} policies, {} route rules, {} credentials: in order",
                     self.dir.display(),
                     plan.policies.len(),
@@ -31,7 +31,7 @@ impl Lint {
                 Ok(ExitCode::SUCCESS)
             }
             Err(DirError::Files(errors)) => {
-                errors.iter().for_each(|error| println!("{error}"));
+                errors.iter().for_each(|error| say!("{error}"));
                 Ok(ExitCode::FAILURE)
             }
             Err(error) => Err(error.into()),

@@ -2,6 +2,11 @@
 //!
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 cannot connect.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+#[macro_use]
+mod print;
+
 mod audit;
 mod credential;
 mod demo;
@@ -77,7 +82,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
-        eprintln!("error: the crypto provider could not be installed");
+        complain!("error: the crypto provider could not be installed");
         return ExitCode::FAILURE;
     }
     let json = matches!(cli.command, Command::Gateway(_) | Command::Operator(_));
@@ -85,14 +90,14 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: no runtime: {error}");
+            complain!("error: no runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(run(cli.command)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            complain!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -120,7 +125,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 fn crds() -> anyhow::Result<()> {
     for crd in idm_api::crds() {
-        print!("---\n{}", serde_yaml_ng::to_string(&crd)?);
+        print::lines(&format!("---\n{}", serde_yaml_ng::to_string(&crd)?));
     }
     Ok(())
 }
@@ -128,14 +133,11 @@ fn crds() -> anyhow::Result<()> {
 /// Logs go to stderr; JSON in pods. `IDM_LOG` sets the level, for example `IDM_LOG=debug`.
 fn start_log(json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("IDM_LOG").unwrap_or_else(|_| "info,kube=warn".into());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // No colors: what would let ours through would let a caller's through, too.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(print::Log::new).with_ansi(false);
     if json {
         builder.json().flatten_event(true).init();
     } else {
-        builder
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .without_time()
-            .with_target(false)
-            .init();
+        builder.without_time().with_target(false).init();
     }
 }

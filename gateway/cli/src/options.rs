@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use idm_audit::OnFull;
 use idm_audit::ship::Elasticsearch;
+use idm_audit::{OnFull, Successes};
 use idm_gateway::{AuditOptions, Deadlines, Limits};
 use idm_store::SharedOptions;
 use idm_types::Redacted;
@@ -20,6 +20,9 @@ pub(crate) struct AuditArgs {
     /// What happens to requests while records cannot be stored
     #[arg(long, value_enum, default_value = "refuse", env = "IDM_AUDIT_ON_FULL")]
     audit_on_full: OnFullArg,
+    /// When the record of a success is on disk; that of a refusal always is before the answer
+    #[arg(long, value_enum, default_value = "within-moments", env = "IDM_AUDIT_SUCCESSES")]
+    audit_successes: SuccessesArg,
     /// Most disk space for records, in MiB
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1_048_576), env = "IDM_AUDIT_MAX_MIB")]
     audit_max_mib: u64,
@@ -145,6 +148,14 @@ enum OnFullArg {
     Shed,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SuccessesArg {
+    /// Moments after the answer: what a killed process answered last may have no record
+    WithinMoments,
+    /// Before the answer: every success waits for the disk
+    BeforeAnswer,
+}
+
 impl AuditArgs {
     pub(crate) fn dir(&self) -> PathBuf {
         self.audit_dir.clone().unwrap_or_else(crate::state::audit_dir)
@@ -158,6 +169,10 @@ impl AuditArgs {
         Ok(AuditOptions {
             dir: self.dir(),
             on_full,
+            successes: match self.audit_successes {
+                SuccessesArg::WithinMoments => Successes::WithinMoments,
+                SuccessesArg::BeforeAnswer => Successes::BeforeAnswer,
+            },
             max_bytes: self.audit_max_mib << 20,
             elasticsearch: self.elasticsearch.options()?,
         })

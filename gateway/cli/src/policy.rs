@@ -48,7 +48,7 @@ impl Policy {
                 Ok(stage) => stage,
                 Err(error) => {
                     if let Some(DirError::Files(errors)) = error.downcast_ref() {
-                        errors.iter().for_each(|error| println!("{error}"));
+                        errors.iter().for_each(|error| say!("{error}"));
                         return Ok(ExitCode::FAILURE);
                     }
                     return Err(error);
@@ -62,16 +62,17 @@ impl Policy {
                 let problems = one(&stage, test).await.with_context(|| format!("{}: {}", path.display(), test.name))?;
                 if problems.is_empty() {
                     passed += 1;
-                    println!("ok      {}", test.name);
+                    say!("ok      {}", test.name);
                 } else {
                     failed += 1;
-                    println!("FAILED  {}", test.name);
-                    problems.iter().for_each(|problem| println!("        {problem}"));
+                    say!("FAILED  {}", test.name);
+                    problems.iter().for_each(|problem| say!("        {problem}"));
                 }
             }
             stage.stop().await;
         }
-        println!("\n{passed} passed, {failed} failed");
+        say!("");
+        say!("{passed} passed, {failed} failed");
         // Nothing that was tested is nothing that was shown.
         Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

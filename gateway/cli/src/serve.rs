@@ -69,12 +69,12 @@ impl Run {
             Some(address) => Some(AdminServer::start(address, gateway.clone()).await?),
             None => None,
         };
-        println!("idm serves {} on http://{}", self.dir.display(), gateway.address());
+        say!("idm serves {} on http://{}", self.dir.display(), gateway.address());
         if let Some(address) = gateway.tls_address() {
-            println!("and on https://{address}");
+            say!("and on https://{address}");
         }
         if let Some(admin) = &admin {
-            println!("health and metrics on http://{}/-/", admin.address());
+            say!("health and metrics on http://{}/-/", admin.address());
         }
         let (stop, watching) = watch::channel(false);
         let watcher = tokio::spawn(source.watch(gateway.clone(), watching));

@@ -77,7 +77,7 @@ impl Keys {
         };
         let secret =
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {field: keys}});
-        Ok(print!("{}", serde_yaml_ng::to_string(&secret)?))
+        Ok(crate::print::lines(&serde_yaml_ng::to_string(&secret)?))
     }
 }
 
@@ -114,7 +114,7 @@ impl Token {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
             Token::Mint(mint) => {
-                println!("{}", mint.run(Timestamp::now())?);
+                say!("{}", mint.run(Timestamp::now())?);
                 Ok(())
             }
             Token::Keys(keys) => keys.run(),
@@ -154,7 +154,7 @@ impl Verify {
         let verified = Unverified::parse(&token).and_then(|token| token.verify(&keys, &expected, now));
         let verified =
             verified.map_err(|error| anyhow::anyhow!("{}: {error}\n{}", error.reason(), error.reason().fix()))?;
-        println!("{:#}", Value::Object(verified.claims().members().clone()));
+        crate::print::json("", &Value::Object(verified.claims().members().clone()));
         Ok(())
     }
 }
@@ -182,8 +182,8 @@ fn decode(token: &str) -> anyhow::Result<()> {
     for (name, part) in readable {
         let bytes = URL_SAFE_NO_PAD.decode(part).with_context(|| format!("the {name} is not base64url"))?;
         let value: Value = serde_json::from_slice(&bytes).with_context(|| format!("the {name} is not JSON"))?;
-        println!("{name}: {value:#}");
+        crate::print::json(&format!("{name}: "), &value);
     }
-    println!("not verified: anyone could have written this");
+    say!("not verified: anyone could have written this");
     Ok(())
 }

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::connect::Pool;
 use crate::engine::{Engine, Shared, same_pool};
 
-/// Successes reach the disk within this time.
+/// Successes are handed to the writer within this time.
 const FLUSH: Duration = Duration::from_millis(10);
 
 pub(crate) struct Core {

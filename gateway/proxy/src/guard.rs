@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use http::{Method, Version};
 use idm_audit::{
-    Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionUsage, Outcome, Record, SCHEMA,
+    Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionUsage, Outcome, Record,
+    SCHEMA, Stage, Storing,
 };
 use idm_authn::Identity;
 use idm_issue::Issued;
@@ -32,6 +33,8 @@ pub(crate) struct Guard {
     pub(crate) version: Version,
     pub(crate) host: String,
     pub(crate) path: String,
+    /// How far the request came.
+    pub(crate) stage: Stage,
     pub(crate) rule: Option<usize>,
     pub(crate) policy: Option<usize>,
     pub(crate) authentication: Option<MethodName>,
@@ -63,6 +66,7 @@ impl Guard {
             version: Version::HTTP_11,
             host: String::new(),
             path: String::new(),
+            stage: Stage::Request,
             rule: None,
             policy: None,
             authentication: None,
@@ -77,20 +81,29 @@ impl Guard {
         }
     }
 
-    /// Records a success; it reaches the disk within milliseconds.
-    pub(crate) fn permitted(mut self, status: u16) {
-        let took = self.count(None);
-        self.with_record(took, Outcome::Permitted, status, None, "", |core, record| {
-            core.lane.record(record);
-            core.recorded();
-        });
+    pub(crate) fn core(&self) -> &Rc<Core> {
+        &self.core
     }
 
-    /// Records a refusal or failure and resolves when it is on disk.
-    pub(crate) fn refused(mut self, reason: Reason, status: u16, detail: &str) -> impl Future<Output = bool> + use<> {
+    /// Records a success. What is returned resolves at once, or when the record is on disk where that was chosen.
+    pub(crate) fn permitted(mut self, status: u16) -> Storing {
+        let took = self.count(None);
+        self.with_record(took, Outcome::Permitted, status, None, "", |core, record| {
+            let stored = core.lane.record_success(record);
+            core.recorded();
+            stored
+        })
+    }
+
+    /// Records a refusal or failure and resolves when it is on disk, or could not be stored now.
+    pub(crate) fn refused(mut self, reason: Reason, status: u16, detail: &str) -> Storing {
         let took = self.count(Some(reason));
         let outcome = if reason.is_denial() { Outcome::Denied } else { Outcome::Failed };
-        self.with_record(took, outcome, status, Some(reason), detail, |core, record| core.lane.record_durably(record))
+        self.with_record(took, outcome, status, Some(reason), detail, |core, record| {
+            let stored = core.lane.record_durably(record);
+            core.recorded();
+            stored
+        })
     }
 
     /// Records a refusal that was answered already, by the HTTP library; it reaches the disk within milliseconds.
@@ -139,6 +152,7 @@ impl Guard {
             generation: engine.map_or(0, |engine| engine.generation),
             outcome,
             status,
+            stage: self.stage,
             reason,
             detail,
             duration_us: took.as_micros() as u64,

@@ -6,13 +6,14 @@ use std::rc::Rc;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
+use idm_audit::{NotStored, Stage};
 use idm_authn::{ClientCertificate, Facts, RequestView, forwarded_certificate, thumbprint};
 use idm_authz::Permit;
 use idm_issue::{Answered, Ask, TokenIssuer};
 use idm_plan::{Door, Endpoint, Message, Source};
 use idm_sign_in::Wish;
 use idm_transform::{Content, MAX_REQUEST, Meter, Refused, Usage};
-use idm_types::{Reason, Timestamp};
+use idm_types::{DecisionId, Reason, Timestamp};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
@@ -87,6 +88,8 @@ pub(crate) async fn serve(
     peer: Rc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
+    // A disk that is behind is waited for before anything is done or held for the request.
+    core.lane.room().await;
     let now = Timestamp::now();
     // From here on something is recorded, also if the caller leaves or the code panics.
     let mut guard = Guard::open(core.clone(), peer.address, request.method(), now);
@@ -100,10 +103,11 @@ pub(crate) async fn serve(
     }
     let (mut parts, body) = request.into_parts();
     let mut body = Payload::Streaming(body);
+    let id = guard.id;
     match decide(&core.shared, &peer, &mut guard, &local, &mut parts, &mut body).await {
         Ok(Decided::Answer(response)) => {
-            guard.permitted(response.status().as_u16());
-            Ok(response)
+            let stored = guard.permitted(response.status().as_u16()).await;
+            Ok(told(&core, id, stored, response))
         }
         Ok(Decided::Forward(mut allowed)) => {
             let jose = allowed.jose.take();
@@ -112,18 +116,20 @@ pub(crate) async fn serve(
                 Ok(outbound) => outbound,
                 Err(stop) => return Ok(refuse(guard, stop).await),
             };
+            guard.stage = Stage::Upstream;
             let answered = match forward(&core, &local, &mut guard, outbound, body).await {
                 Ok(mut response) => {
                     // RFC 6750 §2.3: an answer to a URL with a token in it is for its sender alone.
                     if guard.in_query {
                         response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("private"));
                     }
+                    guard.stage = Stage::Answer;
                     answer(&local, &guard, &core.shared.gateway, jose.as_ref(), response).await
                 }
                 Err(stop) => Err(stop),
             };
             match answered {
-                Ok(response) => Ok(recorded(&core, &local, guard, request_bytes, response)),
+                Ok(response) => Ok(recorded(&core, &local, guard, request_bytes, response).await),
                 Err(stop) => Ok(refuse(guard, stop).await),
             }
         }
@@ -179,6 +185,7 @@ async fn decide(
         .collect::<Result<Vec<_>, _>>()
         .unwrap_or_default()
         .join(",");
+    guard.stage = Stage::Route;
     // Before routing, because routes may match headers: nobody arrives pre-named.
     engine.reserved.scrub(&mut parts.headers);
     let router = if peer.secured.is_some() { &engine.secure_router } else { &engine.router };
@@ -196,6 +203,7 @@ async fn decide(
         return Err(Stop::new(Reason::InternalError, "no policy at the rule's position"));
     };
     guard.policy = Some(policy);
+    guard.stage = Stage::Authenticate;
     // A proxy that ends TLS speaks for its clients, and only where the policy says so.
     let handed_on: Vec<CertificateDer<'static>> = if armed.believes_proxy(peer.address) {
         forwarded_certificate(&forwarded).into_iter().collect()
@@ -277,12 +285,14 @@ async fn decide(
         now: Some(guard.now),
         ..Facts::default()
     };
+    guard.stage = Stage::Open;
     // The steps work on a copy: conditions and mappings go on seeing what the caller sent.
     let untouched = steps.is_empty() && llm.is_none();
     let mut changed = untouched.then(HeaderMap::new).unwrap_or_else(|| parts.headers.clone());
     let mut content = Content { headers: &mut changed, body: body.held_bytes(), replaced: false };
     let jose = if steps.opens() { Some(steps.open(&mut content, &facts).await?) } else { None };
     let facts = Facts { jose: jose.as_ref(), ..facts };
+    guard.stage = Stage::Authorize;
     let permit = rules.decide(parts.method.as_str(), &facts, who).map_err(|refusal| {
         guard.authorization = refusal.rule;
         Stop { missing_scopes: refusal.missing_scopes, ..Stop::new(refusal.reason, refusal.detail) }
@@ -290,6 +300,7 @@ async fn decide(
     guard.authorization = permit.rule().cloned();
     let headers = armed.request_headers(&facts).map_err(|problem| Stop::new(Reason::UnusableClaim, problem))?;
     if let Some(llm) = llm {
+        guard.stage = Stage::Limit;
         let owner = quota_owner(armed, &identity);
         crate::spent::check(armed.store(), &owner, llm.quotas()).await?;
         let spent = core.quotas.check(&owner, llm.quotas(), armed.store().moment(guard.now));
@@ -299,6 +310,7 @@ async fn decide(
         content.replaced |= new_body.is_some();
         content.body = new_body.or(content.body.take());
     }
+    guard.stage = Stage::Prepare;
     let exchanged = armed
         .exchange(view, source.as_ref(), &identity, guard.now)
         .await
@@ -359,7 +371,7 @@ async fn sign_in(
 }
 
 /// Records a success: at once, or where use is counted when the answer has ended.
-fn recorded(
+async fn recorded(
     core: &Rc<Core>,
     local: &Local,
     mut guard: Guard,
@@ -369,8 +381,9 @@ fn recorded(
     let status = response.status().as_u16();
     let policy = guard.policy.and_then(|policy| local.engine.policies.get(policy));
     let Some(PolicyInForce { armed, llm: Some(llm), .. }) = policy else {
-        guard.permitted(status);
-        return response;
+        let id = guard.id;
+        let stored = guard.permitted(status).await;
+        return told(core, id, stored, response);
     };
     let owner = guard.identity.as_ref().map(|(identity, _)| quota_owner(armed, identity)).unwrap_or_default();
     let (core, quotas, store) = (core.clone(), llm.quotas().to_vec(), armed.store().clone());
@@ -381,7 +394,8 @@ fn recorded(
         core.shared.quotas.add(&owner, &quotas, tokens, store.moment(guard.now));
         crate::spent::add(&store, &owner, &quotas, tokens);
         guard.usage = Some(usage);
-        guard.permitted(status);
+        // The answer has passed: nothing is left that could wait.
+        drop(guard.permitted(status));
     };
     Response::from_parts(parts, Metered::around(body, meter, ended))
 }
@@ -513,7 +527,8 @@ fn ends_connection(reason: Reason) -> bool {
 
 async fn refuse(guard: Guard, stop: Stop) -> Response<ResponseBody> {
     let Stop { reason, detail, missing_scopes, retry_after, again } = stop;
-    let (id, now, local, policy) = (guard.id, guard.now, guard.local.clone(), guard.policy);
+    let (core, id, now) = (guard.core().clone(), guard.id, guard.now);
+    let (local, policy) = (guard.local.clone(), guard.policy);
     let handler =
         local.as_ref().zip(guard.rule).and_then(|(local, rule)| local.engine.rules.get(rule)).map(|rule| &rule.handler);
     let armed = local
@@ -538,6 +553,21 @@ async fn refuse(guard: Guard, stop: Stop) -> Response<ResponseBody> {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
     // The answer waits for the disk: a caller who was refused can always be told why.
-    guard.refused(reason, response.status().as_u16(), &detail).await;
-    response
+    let stored = guard.refused(reason, response.status().as_u16(), &detail).await;
+    told(&core, id, stored, response)
+}
+
+/// The answer, whose record is on disk, or may be lost. Otherwise the caller learns that nothing is answered
+/// unrecorded; what was decided stays in memory until the disk takes it.
+fn told(
+    core: &Core,
+    id: DecisionId,
+    stored: Result<(), NotStored>,
+    response: Response<ResponseBody>,
+) -> Response<ResponseBody> {
+    if stored.is_ok() || core.lane.may_lose() {
+        return response;
+    }
+    let (reason, now) = (Reason::AuditUnavailable, Timestamp::now());
+    render::refusal(&Refusal { reason, id, now, missing_scopes: Vec::new(), retry_after: None }, None)
 }

@@ -191,7 +191,11 @@ impl DirSource {
                         Err(error) => tracing::error!("{error}; the last good configuration keeps serving"),
                     }
                 }
-                Err(error) => tracing::error!("{error}\nthe last good configuration keeps serving"),
+                Err(DirError::Files(errors)) => {
+                    errors.iter().for_each(|error| tracing::error!("{error}"));
+                    tracing::error!("the last good configuration keeps serving");
+                }
+                Err(error) => tracing::error!("{error}; the last good configuration keeps serving"),
             }
         }
     }

@@ -108,6 +108,7 @@ fn deployment(settings: &GatewaySettings, selector: &Value) -> Value {
         "--config-file=/config/bundle".into(),
         "--audit-dir=/var/lib/idm/audit".into(),
         format!("--audit-on-full={}", settings.audit_on_full),
+        format!("--audit-successes={}", settings.audit_successes),
         "--audit-max-mib=400".into(),
     ];
     args.extend(settings.elasticsearch.iter().map(|url| format!("--elasticsearch={url}")));

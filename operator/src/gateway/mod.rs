@@ -35,6 +35,8 @@ pub struct GatewaySettings {
     pub memory_limit: String,
     /// `refuse` or `shed`.
     pub audit_on_full: String,
+    /// `within-moments` or `before-answer`.
+    pub audit_successes: String,
     /// The store that the gateways share.
     pub store: Option<String>,
     /// The password for it.

@@ -1,10 +1,19 @@
+use std::io::Write;
+use std::time::Duration;
+
 use idm_types::Timestamp;
 
 use super::*;
-use crate::{Action, Change, ObjectName, SCHEMA};
+use crate::{Action, Change, ObjectName, Record, SCHEMA};
 
 fn config(dir: &Path) -> SpoolConfig {
-    SpoolConfig { dir: dir.to_owned(), on_full: OnFull::Refuse, max_bytes: 1 << 30, shipped: false }
+    SpoolConfig {
+        dir: dir.to_owned(),
+        on_full: OnFull::Refuse,
+        successes: Successes::WithinMoments,
+        max_bytes: 1 << 30,
+        shipped: false,
+    }
 }
 
 fn change(name: &str) -> Record<'_> {
@@ -37,7 +46,7 @@ async fn an_acknowledged_record_is_on_disk() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(config(dir.path())).unwrap();
     let lane = spool.lane();
-    assert!(lane.record_durably(&change("a")).await);
+    assert_eq!(lane.record_durably(&change("a")).await, Ok(()));
     assert_eq!(lines(dir.path())[0]["id"], "a");
     drop(lane);
     spool.close();
@@ -74,9 +83,9 @@ async fn a_full_spool_refuses_and_recovers() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(SpoolConfig { max_bytes: 300, shipped: true, ..config(dir.path()) }).unwrap();
     let lane = spool.lane();
-    assert!(lane.record_durably(&change("first")).await);
-    assert!(lane.record_durably(&change("second")).await);
-    assert!(!lane.record_durably(&change("third")).await);
+    assert_eq!(lane.record_durably(&change("first")).await, Ok(()));
+    assert_eq!(lane.record_durably(&change("second")).await, Ok(()));
+    assert_eq!(lane.record_durably(&change("third")).await, Err(NotStored));
     assert!(!lane.is_open());
     // The shipper removes what it shipped; here the segment is emptied in its stead.
     OpenOptions::new().write(true).open(segment_path(dir.path(), 1)).unwrap().set_len(0).unwrap();

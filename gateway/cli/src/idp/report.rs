@@ -1,5 +1,7 @@
 //! What was found, a line each.
 
+use idm_types::Visible;
+
 enum Mark {
     Good,
     Notable,
@@ -8,20 +10,20 @@ enum Mark {
 
 /// Findings in the order they were made.
 #[derive(Default)]
-pub(super) struct Report(Vec<(Mark, String, String)>);
+pub(super) struct Report(Vec<(Mark, String, (String, Option<String>))>);
 
 impl Report {
     pub(super) fn good(&mut self, what: &str, found: impl Into<String>) {
-        self.0.push((Mark::Good, what.into(), found.into()));
+        self.0.push((Mark::Good, what.into(), (found.into(), None)));
     }
 
     /// It works, and somebody should know.
     pub(super) fn notable(&mut self, what: &str, found: impl Into<String>) {
-        self.0.push((Mark::Notable, what.into(), found.into()));
+        self.0.push((Mark::Notable, what.into(), (found.into(), None)));
     }
 
     pub(super) fn failed(&mut self, what: &str, found: &str, fix: &str) {
-        self.0.push((Mark::Bad, what.into(), format!("{found}\n                  fix: {fix}")));
+        self.0.push((Mark::Bad, what.into(), (found.into(), Some(fix.into()))));
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -35,7 +37,11 @@ impl Report {
                 Mark::Notable => '‼',
                 Mark::Bad => '✗',
             };
-            eprintln!(" {mark} {what:<14} {found}");
+            let (found, fix) = found;
+            complain!(" {mark} {what:<14} {}", Visible(found));
+            if let Some(fix) = fix {
+                complain!("                  fix: {}", Visible(fix));
+            }
         }
     }
 }

@@ -51,6 +51,7 @@ impl Stage {
         let options = AuditOptions {
             dir: audit.clone(),
             on_full: idm_audit::OnFull::Refuse,
+            successes: idm_audit::Successes::WithinMoments,
             max_bytes: 256 << 20,
             elasticsearch: None,
         };

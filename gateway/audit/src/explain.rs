@@ -221,6 +221,7 @@ fn stage_of(reason: Reason) -> Stage {
         | ScopeNotAllowed
         | AudienceNotAllowed
         | TokenQuotaExceeded
+        | UpgradeNotAllowed
         | RuleUndecided
         | MissingRole
         | InsufficientScope

@@ -34,6 +34,8 @@ pub(crate) struct Outbound {
     pub(crate) backends: Vec<(usize, u64)>,
     pub(crate) timeouts: Timeouts,
     pub(crate) websocket: bool,
+    /// `Host` is the backend's own name, and not the one that the caller asked for.
+    pub(crate) own_host: bool,
 }
 
 pub(crate) fn apply_edits(headers: &mut HeaderMap, edits: &[ArmedEdit]) {
@@ -52,8 +54,6 @@ pub(crate) fn tell_upstream(
     policy: &Policy,
     identity: &Identity,
     more: &[(HeaderName, HeaderValue)],
-    uri: &Uri,
-    peer: &Peer,
 ) {
     for mapping in &policy.upstream.headers {
         headers.remove(mapping.name.as_str());
@@ -61,6 +61,12 @@ pub(crate) fn tell_upstream(
     for (name, value) in identity.headers.iter().chain(more) {
         headers.insert(name.clone(), value.clone());
     }
+    headers.remove(header::EXPECT);
+    headers.remove(header::PROXY_AUTHORIZATION);
+}
+
+/// Writes for which host and from where the caller asked.
+pub(crate) fn tell_way(headers: &mut HeaderMap, uri: &Uri, peer: &Peer) {
     // HTTP/2 carries the host in `:authority`; HTTP/1.1 upstreams want the header.
     if let Some(host) = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
         headers.insert(header::HOST, host);
@@ -73,8 +79,6 @@ pub(crate) fn tell_upstream(
     if let Some(value) = &peer.header {
         headers.insert(FORWARDED_FOR, value.clone());
     }
-    headers.remove(header::EXPECT);
-    headers.remove(header::PROXY_AUTHORIZATION);
 }
 
 /// Sends the request and returns the head of the answer with a body that streams.
@@ -85,7 +89,7 @@ pub(crate) async fn forward(
     outbound: Outbound,
     body: Payload,
 ) -> Result<Response<ResponseBody>, Stop> {
-    let Outbound { permit, mut parts, target, backends, timeouts, websocket } = outbound;
+    let Outbound { permit, mut parts, target, backends, timeouts, websocket, own_host } = outbound;
     // The evidence is used up: one permit, one forwarded request.
     drop(permit);
     let position = pick(&backends, core.random());
@@ -93,6 +97,10 @@ pub(crate) async fn forward(
         position.and_then(|position| local.pools.get(position)).ok_or_else(|| Stop::new(Reason::NoBackend, ""))?;
     guard.upstream = position;
     parts.version = Version::HTTP_11;
+    if own_host {
+        let host = HeaderValue::from_str(&pool.authority()).map_err(|_| Stop::new(Reason::NoBackend, "its name"))?;
+        parts.headers.insert(header::HOST, host);
+    }
     let limit = Duration::from_millis(timeouts.response_head_ms);
     let answer = async {
         if websocket {

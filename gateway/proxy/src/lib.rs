@@ -4,7 +4,7 @@
 //! one audit record each. The files in the order a request meets them: `server.rs` (accept, HTTP/1.1
 //! and HTTP/2), `tls.rs` (certificates, both ways), `guard.rs` (the record that is written whatever happens),
 //! `canonical.rs` (one spelling
-//! of host and path), `scrub.rs` (nobody arrives pre-named), `router.rs`, `pipeline.rs` (the order of
+//! of host and path), `scrub.rs` and `reserved.rs` (nobody arrives pre-named), `router.rs`, `pipeline.rs` (the order of
 //! the checks, in one function), `forward.rs`, `render.rs`. No lock, no `unwrap`, no indexing here.
 //! Start at `pipeline.rs`.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -19,6 +19,7 @@ mod guard;
 mod metrics;
 mod pipeline;
 mod render;
+mod reserved;
 mod router;
 mod scrub;
 mod server;

@@ -166,7 +166,7 @@ fn a_proxy_is_believed_only_where_the_policy_names_it() {
                 |byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") },
             )
             .collect();
-        format!("X-Forwarded-Client-Cert: Hash=x;Cert=\"{escaped}\"")
+        format!("X-Forwarded-Client-Cert: By=spiffe://shop/edge;Cert=\"{escaped}\"")
     };
     let near = bed(&method("127.0.0.0/8"), &trust);
     assert_eq!(near.curl(&["-H", &header("good.crt")]).0, "200");
@@ -180,7 +180,8 @@ fn a_proxy_is_believed_only_where_the_policy_names_it() {
     strangers.issue("good", "DNS:good.example", "clientAuth", LATER);
     let escaped: String = strangers.read("good.crt").bytes().map(|byte| format!("%{byte:02x}")).collect();
     near.refused(near.curl(&["-H", &format!("X-Forwarded-Client-Cert: Cert={escaped}")]), "UntrustedCertificate");
-    near.refused(near.curl(&["-H", &format!("{},{}", header("good.crt"), header("good.crt"))]), "NoCredentials");
+    let twice = [header("good.crt"), header("good.crt")];
+    near.refused(near.curl(&["-H", &twice[0], "-H", &twice[1]]), "MalformedCredential");
     let far = bed(&method("192.0.2.0/24"), &trust);
     far.refused(far.curl(&["-H", &header("good.crt")]), "NoCredentials");
 }

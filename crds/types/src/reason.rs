@@ -201,6 +201,8 @@ reasons! {
     MissingObject = 400, "the request lacks the signed or encrypted object that a JOSE step of the policy opens", "send the object where the step looks for it";
     /// The caller used up its tokens.
     TokenQuotaExceeded = 429, "the caller has used the language model tokens that the policy allows in this span of time", "wait as long as Retry-After says, or raise `llm.quotas`";
+    /// A WebSocket where tokens are counted.
+    UpgradeNotAllowed = 403, "a WebSocket was asked for where the tokens of a language model are counted, and what passes a tunnel cannot be counted", "use the provider's HTTP endpoints";
     /// The JOSE object that the policy makes could not be made.
     ObjectNotMade = 500, "a JOSE step of the policy could not sign or encrypt", "the detail names the step; compare its `from`, `keyFor` and `claims` with the request";
     // --- authorization

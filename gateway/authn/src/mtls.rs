@@ -20,7 +20,6 @@ use x509_cert::ext::pkix::name::GeneralName;
 
 use crate::chain::{Attempt, Fresh};
 use crate::credential::Through;
-use crate::percent;
 use crate::present::ClientCertificate;
 use crate::{Facts, Identity};
 
@@ -196,19 +195,6 @@ impl Names {
     fn of_kind(&self, kind: CertificateName) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(of, _)| *of == kind).map(|(_, name)| name.as_str())
     }
-}
-
-/// The certificate that a proxy handed on: the `Cert` of the only element of `X-Forwarded-Client-Cert`, in PEM with
-/// percent escapes, as Envoy writes it.
-pub fn forwarded_certificate(header: &str) -> Option<CertificateDer<'static>> {
-    // Several elements mean several proxies; which of them to believe nobody has said.
-    if header.len() > 16 * 1024 || header.contains(',') {
-        return None;
-    }
-    let value = header
-        .split(';')
-        .find_map(|part| part.trim().strip_prefix("Cert=").or_else(|| part.trim().strip_prefix("cert=")))?;
-    CertificateDer::from_pem_slice(&percent::decode(value.trim_matches('"'))?).ok()
 }
 
 /// SHA-256 of a certificate in base64url: `x5t#S256`.

@@ -56,7 +56,7 @@ pub(crate) fn compile(text: &str) -> Result<Program, String> {
     Err(format!("`{text}` is not a CEL expression: {problem}"))
 }
 
-fn children(node: &Node) -> Vec<&IdedExpr> {
+pub(crate) fn children(node: &Node) -> Vec<&IdedExpr> {
     match node {
         Node::Call(call) => call.target.iter().map(|target| &**target).chain(&call.args).collect(),
         Node::Comprehension(loop_) => {

@@ -8,6 +8,8 @@
 
 mod check;
 mod evaluate;
+mod headers;
 
 pub use check::parse;
 pub use evaluate::{EvaluationError, Expression, Scope};
+pub use headers::HeadersRead;

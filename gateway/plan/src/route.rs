@@ -111,7 +111,7 @@ pub enum Handler {
 }
 
 /// An edit of a request header, from the route's `RequestHeaderModifier`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum HeaderEdit {
     /// Replace.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue};
-use idm_authn::{ArmedPolicy, Armory, CredentialTable, Grants, KeyRing, Memory, Outside, PolicyError};
+use idm_authn::{ArmedPolicy, Armory, CredentialTable, Grants, KeyRing, Memory, Outside, PolicyError, PolicyHeaders};
 use idm_authz::Rules;
 use idm_issue::TokenIssuer;
 use idm_plan::{Backend, Bundle, Door, Endpoint, Handler, HeaderEdit, MethodKind, Plan, Policy, Timeouts};
@@ -15,6 +15,7 @@ use idm_types::Reason;
 
 use crate::Metrics;
 use crate::metrics::PolicyCounters;
+use crate::reserved::UsedHeaders;
 use crate::router::Router;
 use crate::scrub::Reserved;
 
@@ -40,7 +41,10 @@ pub struct Engine {
     pub(crate) rules: Vec<ArmedRule>,
     pub(crate) policies: Vec<PolicyInForce>,
     pub(crate) backends: Vec<Backend>,
+    /// What no caller may send, whatever the route.
     pub(crate) reserved: Reserved,
+    /// What `Connection` cannot name.
+    pub(crate) used: Reserved,
     /// Whether people sign in at some policy: then cookies of ours may be among the others.
     pub(crate) signs_in: bool,
 }
@@ -67,6 +71,8 @@ pub(crate) enum ArmedHandler {
         backends: Vec<(usize, u64)>,
         timeouts: Timeouts,
         edits: Vec<ArmedEdit>,
+        /// What its callers may not send.
+        reserved: Arc<Reserved>,
     },
     Issue {
         policy: usize,
@@ -136,11 +142,18 @@ impl Engine {
                 counters,
             });
         }
+        let read = policies.iter().map(|policy| {
+            PolicyHeaders::of(policy).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))
+        });
+        let matches = hosts.iter().chain(secure_hosts).flat_map(|host| &host.entries).flat_map(|entry| &entry.headers);
+        let mut headers =
+            RuleHeaders { used: UsedHeaders::new(read.collect::<Result<_, _>>()?, matches), known: HashMap::new() };
         let mut backends = Vec::new();
         let rules: Vec<ArmedRule> = rules
             .iter()
             .map(|rule| {
-                Ok(ArmedRule { name: rule.name.clone(), handler: arm_handler(&rule.handler, policies, &mut backends)? })
+                let handler = arm_handler(&rule.handler, policies, &mut backends, &mut headers)?;
+                Ok(ArmedRule { name: rule.name.clone(), handler })
             })
             .collect::<Result<_, EngineError>>()?;
         if hosts.iter().chain(secure_hosts).flat_map(|host| &host.entries).any(|entry| entry.rule >= rules.len()) {
@@ -149,9 +162,7 @@ impl Engine {
         let router = Router::new(hosts);
         let secure_router = Router::new(secure_hosts);
         let tls = crate::tls::arm(&bundle.plan, &bundle.secrets).map_err(EngineError::Plan)?;
-        let mapped = policies.iter().flat_map(|policy| &policy.upstream.headers).map(|header| header.name.as_str());
-        let made = armed.iter().flat_map(|policy| policy.steps.headers());
-        let reserved = Reserved::new(mapped.chain(made.filter(|name| !is_read_from_outside(policies, name))));
+        let (reserved, used) = (headers.used.everywhere(), headers.used.used());
         let signs_in = armed.iter().any(|policy| policy.armed.sign_in().is_some());
         let Bundle { generation, digest, .. } = bundle;
         let engine = Self {
@@ -165,6 +176,7 @@ impl Engine {
             policies: armed,
             backends,
             reserved,
+            used,
             signs_in,
         };
         Ok((engine, armory.ring))
@@ -183,20 +195,25 @@ impl Engine {
     }
 }
 
-/// Whether some step reads this header as the caller sent it: then it cannot be scrubbed, and the step that
-/// reads it decides what it is worth.
-fn is_read_from_outside(policies: &[idm_plan::Policy], name: &str) -> bool {
-    use idm_plan::{JoseStepKind, Place};
-    policies.iter().flat_map(|policy| &policy.jose).any(|step| match &step.kind {
-        JoseStepKind::Consume(consume) => {
-            consume.from == Place::Header(name.to_owned())
-                || consume.verify.as_ref().is_some_and(|v| v.detached.as_deref() == Some(name))
-        }
-        JoseStepKind::Produce(_) => false,
-    })
+/// What is reserved on each rule; many rules share one set.
+struct RuleHeaders<'p> {
+    used: UsedHeaders<'p>,
+    known: HashMap<(usize, Vec<HeaderEdit>), Arc<Reserved>>,
 }
 
-fn arm_handler(handler: &Handler, policies: &[Policy], known: &mut Vec<Backend>) -> Result<ArmedHandler, EngineError> {
+impl RuleHeaders<'_> {
+    fn of(&mut self, policy: usize, edits: &[HeaderEdit]) -> Arc<Reserved> {
+        let Self { used, known } = self;
+        known.entry((policy, edits.to_vec())).or_insert_with(|| Arc::new(used.of_rule(policy, edits))).clone()
+    }
+}
+
+fn arm_handler(
+    handler: &Handler,
+    policies: &[Policy],
+    known: &mut Vec<Backend>,
+    used: &mut RuleHeaders<'_>,
+) -> Result<ArmedHandler, EngineError> {
     match handler {
         Handler::Refuse { reason, detail } => Ok(ArmedHandler::Refuse { reason: *reason, detail: detail.clone() }),
         Handler::Issue { policy, endpoint } => match policies.get(*policy).map(|policy| policy.token_service.is_some())
@@ -232,8 +249,11 @@ fn arm_handler(handler: &Handler, policies: &[Policy], known: &mut Vec<Backend>)
                     detail: "no backend has a weight above 0".into(),
                 });
             }
-            let edits = headers.iter().map(arm_edit).collect::<Result<_, _>>()?;
-            Ok(ArmedHandler::Enforce { policy: *policy, backends: positions, timeouts: *timeouts, edits })
+            let reserved = used.of(*policy, headers);
+            // What the policy writes has the policy's value, whatever the route's filters say.
+            let edits = headers.iter().filter(|edit| !used.used.is_written_by(*policy, edit));
+            let edits = edits.map(arm_edit).collect::<Result<_, _>>()?;
+            Ok(ArmedHandler::Enforce { policy: *policy, backends: positions, timeouts: *timeouts, edits, reserved })
         }
     }
 }

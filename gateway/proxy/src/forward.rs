@@ -36,6 +36,8 @@ pub(crate) struct Outbound {
     pub(crate) backends: Vec<(usize, u64)>,
     pub(crate) timeouts: Timeouts,
     pub(crate) websocket: bool,
+    /// `Host` is the backend's own name, and not the one that the caller asked for.
+    pub(crate) own_host: bool,
 }
 
 pub(crate) fn apply_edits(headers: &mut HeaderMap, edits: &[ArmedEdit]) {
@@ -54,8 +56,6 @@ pub(crate) fn tell_upstream(
     policy: &Policy,
     identity: &Identity,
     more: &[(HeaderName, HeaderValue)],
-    authority: &HeaderValue,
-    peer: &Peer,
 ) {
     for mapping in &policy.upstream.headers {
         headers.remove(mapping.name.as_str());
@@ -63,6 +63,12 @@ pub(crate) fn tell_upstream(
     for (name, value) in identity.headers.iter().chain(more) {
         headers.insert(name.clone(), value.clone());
     }
+    headers.remove(header::EXPECT);
+    headers.remove(header::PROXY_AUTHORIZATION);
+}
+
+/// Writes for which host and from where the caller asked.
+pub(crate) fn tell_way(headers: &mut HeaderMap, authority: &HeaderValue, peer: &Peer) {
     // The host that was judged, in its one spelling: HTTP/2 has it in `:authority`, HTTP/1.1 upstreams want the header.
     headers.insert(header::HOST, authority.clone());
     // The whole set is rebuilt: what stood there before was scrubbed.
@@ -71,8 +77,6 @@ pub(crate) fn tell_upstream(
     if let Some(value) = &peer.header {
         headers.insert(FORWARDED_FOR, value.clone());
     }
-    headers.remove(header::EXPECT);
-    headers.remove(header::PROXY_AUTHORIZATION);
 }
 
 /// Sends the request and returns the head of the answer with a body that streams.
@@ -83,7 +87,7 @@ pub(crate) async fn forward(
     outbound: Outbound,
     body: Payload,
 ) -> Result<Response<ResponseBody>, Stop> {
-    let Outbound { permit, mut parts, target, backends, timeouts, websocket } = outbound;
+    let Outbound { permit, mut parts, target, backends, timeouts, websocket, own_host } = outbound;
     // The evidence is used up: one permit, one forwarded request.
     drop(permit);
     let position = pick(&backends, core.random());
@@ -91,6 +95,10 @@ pub(crate) async fn forward(
         position.and_then(|position| local.pools.get(position)).ok_or_else(|| Stop::new(Reason::NoBackend, ""))?;
     guard.upstream = position;
     parts.version = Version::HTTP_11;
+    if own_host {
+        let host = HeaderValue::from_str(&pool.authority()).map_err(|_| Stop::new(Reason::NoBackend, "its name"))?;
+        parts.headers.insert(header::HOST, host);
+    }
     let limit = Duration::from_millis(timeouts.response_head_ms);
     let answer = async {
         if websocket {

@@ -4,7 +4,7 @@
 //! one audit record each. The files in the order a request meets them: `server.rs` and `accept.rs`, `limits.rs`
 //! (how many), `watch.rs` (how long), `connection.rs` (HTTP/1.1 and HTTP/2), `tls.rs` (certificates, both ways), `guard.rs` (the record that is written whatever happens),
 //! `canonical.rs` (one spelling
-//! of host and path), `scrub.rs` (nobody arrives pre-named), `router.rs`, `pipeline.rs` (the order of
+//! of host and path), `scrub.rs` and `reserved.rs` (nobody arrives pre-named), `router.rs`, `pipeline.rs` (the order of
 //! the checks, in one function), `forward.rs`, `render.rs`. No lock, no `unwrap`, no indexing here.
 //! Start at `pipeline.rs`.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -18,14 +18,15 @@ mod core;
 mod engine;
 mod exchange;
 mod forward;
-mod framing;
 mod frames;
+mod framing;
 mod guard;
 mod limits;
 mod metrics;
 mod pipeline;
 mod progress;
 mod render;
+mod reserved;
 mod router;
 mod scrub;
 mod server;

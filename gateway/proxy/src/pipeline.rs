@@ -12,7 +12,7 @@ use idm_authz::Permit;
 use idm_issue::{Answered, Ask, TokenIssuer};
 use idm_plan::{Door, Endpoint, Message, Source};
 use idm_sign_in::Wish;
-use idm_transform::{Content, MAX_REQUEST, Meter, Refused, Usage};
+use idm_transform::{Content, MAX_REQUEST, Meter, Refused, Steps, Usage};
 use idm_types::{DecisionId, Reason, Timestamp};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
@@ -21,10 +21,11 @@ use crate::body::{MAX_HELD, Metered, Payload, ResponseBody};
 use crate::canonical::{Canonical, authority};
 use crate::core::{Core, Local};
 use crate::engine::{ArmedHandler, ArmedRule, Engine, PolicyInForce, Shared};
-use crate::forward::{Outbound, forward};
+use crate::forward::{Outbound, apply_edits, forward, tell_upstream, tell_way};
 use crate::framing;
 use crate::guard::Guard;
 use crate::render::{self, Refusal};
+use crate::scrub::{remove_connections_own, remove_listed};
 use crate::server::Peer;
 use crate::upgrade::wants_websocket;
 
@@ -117,7 +118,12 @@ pub(crate) async fn serve(
                 Err(stop) => return Ok(refuse(guard, stop).await),
             };
             guard.stage = Stage::Upstream;
-            let answered = match forward(&core, &local, &mut guard, outbound, body).await {
+            let asked = Asked::of(&core, &local, &mut guard, request_bytes);
+            let forwarded = forward(&core, &local, &mut guard, outbound, body).await;
+            if let Some(asked) = asked {
+                asked.answered(&mut guard);
+            }
+            let answered = match forwarded {
                 Ok(mut response) => {
                     // RFC 6750 §2.3: an answer to a URL with a token in it is for its sender alone.
                     if guard.in_query {
@@ -177,15 +183,10 @@ async fn decide(
     if let Some(name) = asked_for.filter(|name| *name != canonical.host) {
         return Err(Stop::new(Reason::MisdirectedRequest, format!("the connection is for `{name}`")));
     }
-    let forwarded = parts
-        .headers
-        .get_all(FORWARDED_CERTIFICATE)
-        .iter()
-        .map(HeaderValue::to_str)
-        .collect::<Result<Vec<_>, _>>()
-        .unwrap_or_default()
-        .join(",");
     guard.stage = Stage::Route;
+    // Before anything reads a header: what is judged is what is forwarded, and what is written later stays.
+    remove_listed(&mut parts.headers, |name| engine.used.holds(name));
+    let forwarded: Vec<HeaderValue> = parts.headers.get_all(FORWARDED_CERTIFICATE).iter().cloned().collect();
     // Before routing, because routes may match headers: nobody arrives pre-named.
     engine.reserved.scrub(&mut parts.headers);
     let router = if peer.secured.is_some() { &engine.secure_router } else { &engine.router };
@@ -195,7 +196,10 @@ async fn decide(
     guard.rule = Some(position);
     let (policy, itself) = match &rule.handler {
         ArmedHandler::Refuse { reason, detail } => return Err(Stop::new(*reason, detail)),
-        ArmedHandler::Enforce { policy, .. } => (*policy, None),
+        ArmedHandler::Enforce { policy, reserved, .. } => {
+            reserved.scrub(&mut parts.headers);
+            (*policy, None)
+        }
         ArmedHandler::Issue { policy, endpoint } => (*policy, Some(Own::Endpoint(*endpoint))),
         ArmedHandler::SignIn { policy, door, federation } => (*policy, Some(Own::Door(*door, federation.as_deref()))),
     };
@@ -206,7 +210,10 @@ async fn decide(
     guard.stage = Stage::Authenticate;
     // A proxy that ends TLS speaks for its clients, and only where the policy says so.
     let handed_on: Vec<CertificateDer<'static>> = if armed.believes_proxy(peer.address) {
-        forwarded_certificate(&forwarded).into_iter().collect()
+        // One that cannot be read is not none: no other credential may then decide in its place.
+        let lines = forwarded.iter().map(HeaderValue::as_bytes);
+        let malformed = |why| Stop::new(Reason::MalformedCredential, format!("X-Forwarded-Client-Cert: {why}"));
+        forwarded_certificate(lines).map_err(malformed)?.into_iter().collect()
     } else {
         Vec::new()
     };
@@ -277,6 +284,10 @@ async fn decide(
     guard.in_query = matches!(source, Some(Source::Query { .. }));
     guard.identity = Some((who.identity().clone(), who.cached()));
     let identity = who.identity().clone();
+    // It would carry the provider's key, and nothing that passes a tunnel is counted.
+    if llm.is_some() && wants_websocket(parts) {
+        return Err(Stop::new(Reason::UpgradeNotAllowed, ""));
+    }
     let facts = Facts {
         identity: Some(&identity),
         request: Some(view),
@@ -400,6 +411,45 @@ async fn recorded(
     Response::from_parts(parts, Metered::around(body, meter, ended))
 }
 
+/// A prompt that a language model got and did not answer yet. A caller who leaves now has used it.
+struct Asked {
+    core: Rc<Core>,
+    local: Rc<Local>,
+    policy: usize,
+    owner: String,
+    tokens: u64,
+    now: Timestamp,
+    open: bool,
+}
+
+impl Asked {
+    fn of(core: &Rc<Core>, local: &Rc<Local>, guard: &mut Guard, request_bytes: u64) -> Option<Self> {
+        let policy = guard.policy?;
+        let PolicyInForce { armed, llm: Some(_), .. } = local.engine.policies.get(policy)? else { return None };
+        let owner = guard.identity.as_ref().map(|(identity, _)| quota_owner(armed, identity)).unwrap_or_default();
+        let usage = Usage::of_prompt(request_bytes);
+        let tokens = usage.prompt;
+        guard.usage = Some(usage);
+        Some(Self { core: core.clone(), local: local.clone(), policy, owner, tokens, now: guard.now, open: true })
+    }
+
+    /// From here on the answer is counted, or there is none.
+    fn answered(mut self, guard: &mut Guard) {
+        self.open = false;
+        guard.usage = None;
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let policy = self.local.engine.policies.get(self.policy).filter(|_| self.open);
+        let Some(PolicyInForce { armed, llm: Some(llm), .. }) = policy else { return };
+        let moment = armed.store().moment(self.now);
+        self.core.shared.quotas.add(&self.owner, llm.quotas(), self.tokens, moment);
+        crate::spent::add(armed.store(), &self.owner, llm.quotas(), self.tokens);
+    }
+}
+
 /// Whose tokens are counted together: one caller under one policy.
 fn quota_owner(armed: &idm_authn::ArmedPolicy, identity: &idm_authn::Identity) -> String {
     format!("{}#{}", armed.plan().uid, identity.id)
@@ -433,35 +483,36 @@ async fn answer(
 fn prepare(engine: &Engine, allowed: Allowed, mut parts: Parts, peer: &Peer) -> Result<Outbound, Stop> {
     let Allowed { permit, canonical, rule, source: verified_in, headers, exchanged, jose: _ } = allowed;
     let internal = || Stop::new(Reason::InternalError, "no rule at the position that was matched");
-    let Some(ArmedRule { handler: ArmedHandler::Enforce { policy, backends, timeouts, edits }, .. }) =
+    let Some(ArmedRule { handler: ArmedHandler::Enforce { policy, backends, timeouts, edits, reserved: _ }, .. }) =
         engine.rules.get(rule)
     else {
         return Err(internal());
     };
-    let PolicyInForce { armed, llm, .. } = engine.policies.get(*policy).ok_or_else(internal)?;
+    let PolicyInForce { armed, steps, llm, .. } = engine.policies.get(*policy).ok_or_else(internal)?;
     let websocket = wants_websocket(&parts);
-    let target = take_credentials(armed, verified_in.as_ref(), &canonical, &mut parts.headers);
+    // First everything that callers had a hand in goes, then what the gateway says is written.
+    let target = take_credentials(armed, steps, verified_in.as_ref(), &canonical, &mut parts.headers);
     // A browser sends its session to every route of the host: no upstream is to see one.
     if engine.signs_in && parts.headers.contains_key(http::header::COOKIE) {
         idm_authn::COOKIES.iter().for_each(|name| idm_authn::remove_cookie(&mut parts.headers, name));
     }
+    remove_connections_own(&mut parts.headers);
     if let Some(llm) = llm {
-        llm.prepare(&mut parts.headers);
+        llm.keep_only_what_it_needs(&mut parts.headers, |name| steps.headers().any(|made| made == name));
     }
-    crate::scrub::remove_hop_by_hop(&mut parts.headers);
-    crate::forward::apply_edits(&mut parts.headers, edits);
-    crate::forward::tell_upstream(
-        &mut parts.headers,
-        armed.plan(),
-        permit.who().identity(),
-        &headers,
-        &canonical.authority,
-        peer,
-    );
+    apply_edits(&mut parts.headers, edits);
+    tell_upstream(&mut parts.headers, armed.plan(), permit.who().identity(), &headers);
+    // A provider is a stranger: for which of our hosts and from where it was asked is not its business.
+    if llm.is_none() {
+        tell_way(&mut parts.headers, &canonical.authority, peer);
+    }
     let forwards = armed.plan().upstream.credential == idm_plan::CredentialForwarding::Forward;
     let of_session = permit.who().identity().session_token().filter(|_| forwards);
     if let Some(exchanged) = exchanged.or_else(|| of_session.and_then(|token| render::bearer(token.reveal()))) {
         parts.headers.insert(http::header::AUTHORIZATION, exchanged);
+    }
+    if let Some(llm) = llm {
+        llm.sign(&mut parts.headers);
     }
     Ok(Outbound {
         permit,
@@ -470,13 +521,16 @@ fn prepare(engine: &Engine, allowed: Allowed, mut parts: Parts, peer: &Peer) -> 
         backends: backends.clone(),
         timeouts: *timeouts,
         websocket,
+        own_host: llm.is_some(),
     })
 }
 
 /// Removes every credential that a method of the policy looks for, wherever it was put; the verified
-/// one stays only if the policy forwards it. Returns a new target when the query changed.
+/// one stays only if the policy forwards it. What a step of the policy wrote replaced the caller's value already.
+/// Returns a new target when the query changed.
 fn take_credentials(
     armed: &idm_authn::ArmedPolicy,
+    steps: &Steps,
     verified_in: Option<&Source>,
     canonical: &Canonical,
     headers: &mut HeaderMap,
@@ -486,7 +540,7 @@ fn take_credentials(
     for source in armed.sources().filter(|source| !(forwards && Some(*source) == verified_in)) {
         match source {
             // With a scheme, another scheme's credential in the same header is not ours to remove.
-            Source::Header { name, scheme } => {
+            Source::Header { name, scheme } if !steps.headers().any(|made| made == name) => {
                 let ours = |value: &http::HeaderValue| {
                     scheme.as_deref().is_none_or(|scheme| has_scheme(value.as_bytes(), scheme))
                 };
@@ -498,6 +552,7 @@ fn take_credentials(
                     headers.remove("dpop");
                 }
             }
+            Source::Header { .. } => {}
             Source::Cookie { name } => idm_authn::remove_cookie(headers, name),
             Source::Query { name, .. } => {
                 let current = query.take().unwrap_or_else(|| canonical.query().map(str::to_owned));

@@ -11,10 +11,12 @@ mod consume;
 mod content;
 mod keys;
 mod llm;
+mod meter;
 mod produce;
 
 pub use content::Content;
-pub use llm::{ArmedLlm, MAX_REQUEST, Meter, Quotas, Usage};
+pub use llm::{ArmedLlm, MAX_REQUEST, Quotas};
+pub use meter::{Meter, Usage};
 
 use idm_authn::{Armory, Facts};
 use idm_plan::{Destination, JoseStep, JoseStepKind, Message, Place};
@@ -54,13 +56,14 @@ impl Steps {
         let mut armed = Self::default();
         for JoseStep { name, kind } in steps {
             let of_step = |problem: String| format!("jose step `{name}`: {problem}");
-            let (body, to) = match kind {
+            let (body, to, is_request) = match kind {
                 JoseStepKind::Consume(step) => {
                     armed.consume.push((name.to_string(), ArmedConsume::arm(step, armory).map_err(of_step)?));
                     (
                         step.from == Place::Body
                             || step.verify.as_ref().is_some_and(|verify| verify.detached.is_some()),
                         &step.to,
+                        true,
                     )
                 }
                 JoseStepKind::Produce(step) => {
@@ -69,11 +72,12 @@ impl Steps {
                         step.message,
                         ArmedProduce::arm(step, armory.secrets).map_err(of_step)?,
                     ));
-                    (step.message == Message::Request && step.from == Some(Place::Body), &step.to)
+                    let is_request = step.message == Message::Request;
+                    (is_request && step.from == Some(Place::Body), &step.to, is_request)
                 }
             };
             armed.request_body |= body || matches!(to, Destination::Body { .. });
-            if let Destination::Header(name) = to {
+            if let (Destination::Header(name), true) = (to, is_request) {
                 armed.headers.push(name.clone());
             }
         }
@@ -95,7 +99,7 @@ impl Steps {
         self.produce.iter().any(|(_, message, _)| *message == Message::Response)
     }
 
-    /// Headers that only these steps may set, in lower case.
+    /// Headers of the request that these steps write, in lower case.
     pub fn headers(&self) -> impl Iterator<Item = &str> {
         self.headers.iter().map(String::as_str)
     }

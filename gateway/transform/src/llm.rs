@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use idm_plan::{Llm, LlmProvider, Secrets, TokenQuota};
 use idm_types::{Moment, Reason};
@@ -14,29 +14,16 @@ use crate::{Refused, keys};
 
 /// The largest request that is read; prompts with pictures are large.
 pub const MAX_REQUEST: usize = 16 << 20;
-/// What is kept of a response to find the usage in.
-const MAX_KEPT: usize = 4 << 20;
 /// Callers whose use is remembered; the ones of past spans go first.
 const MAX_CALLERS: usize = 100_000;
+/// Headers of a call that say how to read it and how to answer it.
+const NEEDED: &[&str] = &["accept", "content-type", "content-length", "content-encoding", "idempotency-key"];
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// The provider's side of a policy.
 pub struct ArmedLlm {
     plan: Llm,
     header: (HeaderName, HeaderValue),
-}
-
-/// What one call used.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// The model, as the provider names it.
-    pub model: Option<String>,
-    /// Tokens of the prompt.
-    pub prompt: u64,
-    /// Tokens of the answer.
-    pub completion: u64,
-    /// The provider told nothing: a quarter of the bytes was taken instead.
-    pub estimated: bool,
 }
 
 impl ArmedLlm {
@@ -58,13 +45,26 @@ impl ArmedLlm {
         &self.plan.quotas
     }
 
-    /// Makes the request the gateway's own: no credential of the caller stays, in whichever header a provider reads
+    /// Makes the request the gateway's own: of the caller's headers only those stay that say how to read the request
+    /// and how to answer it, and those that the policy's steps made. No credential, cookie or address of a caller
+    /// reaches the provider, and none of its names for an account (`OpenAI-Organization`) chooses whom the gateway's
+    /// key is charged to. Usage is read from the answer, so it must come as it is, without an encoding.
+    pub fn keep_only_what_it_needs(&self, headers: &mut HeaderMap, is_made: impl Fn(&str) -> bool) {
+        let versions: &[&str] = match self.plan.provider {
+            LlmProvider::OpenAi => &["openai-beta"],
+            LlmProvider::Anthropic => &["anthropic-version", "anthropic-beta"],
+        };
+        let stays = |name: &str| NEEDED.contains(&name) || versions.contains(&name) || is_made(name);
+        let others: Vec<HeaderName> = headers.keys().filter(|name| !stays(name.as_str())).cloned().collect();
+        others.iter().for_each(|name| drop(headers.remove(name)));
+        headers.insert(USER_AGENT, HeaderValue::from_static("idm"));
+    }
+
+    /// Puts the provider's key on, last of all, and takes every other key away, in whichever header a provider reads
     /// one.
-    pub fn prepare(&self, headers: &mut HeaderMap) {
+    pub fn sign(&self, headers: &mut HeaderMap) {
         headers.remove(AUTHORIZATION);
         headers.remove(API_KEY);
-        // Usage is read from the answer, so it must come as it is.
-        headers.remove(ACCEPT_ENCODING);
         headers.insert(self.header.0.clone(), self.header.1.clone());
     }
 
@@ -94,88 +94,6 @@ impl ArmedLlm {
     }
 }
 
-/// Reads what an answer used while it passes by.
-pub struct Meter {
-    streamed: bool,
-    succeeded: bool,
-    kept: Vec<u8>,
-    request_bytes: u64,
-    seen: u64,
-    usage: Usage,
-    told: bool,
-}
-
-impl Meter {
-    /// For an answer with this status and these headers to a request of this size.
-    pub fn new(status: u16, headers: &HeaderMap, request_bytes: u64) -> Self {
-        let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let streamed = kind.starts_with("text/event-stream");
-        Self {
-            streamed,
-            succeeded: (200..300).contains(&status),
-            kept: Vec::new(),
-            request_bytes,
-            seen: 0,
-            usage: Usage::default(),
-            told: false,
-        }
-    }
-
-    /// Looks at a part of the answer.
-    pub fn see(&mut self, part: &[u8]) {
-        self.seen += part.len() as u64;
-        if self.kept.len() + part.len() <= MAX_KEPT {
-            self.kept.extend_from_slice(part);
-        }
-        if self.streamed {
-            // Whole lines only; the rest waits for its end.
-            while let Some(end) = self.kept.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.kept.drain(..=end).collect();
-                let data = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii);
-                // Most events are text; only those that speak of usage are parsed.
-                if let Some(data) = data.filter(|data| data.windows(7).any(|window| window == b"\"usage\"")) {
-                    self.read(data);
-                }
-            }
-        }
-    }
-
-    /// What was used, once the answer has ended.
-    pub fn usage(mut self) -> Usage {
-        if !self.streamed {
-            let whole = std::mem::take(&mut self.kept);
-            self.read(&whole);
-        }
-        // Whoever hides the usage from the gateway (or leaves before it is told) does not use for nothing.
-        if !self.told && self.succeeded {
-            self.usage.estimated = true;
-            self.usage.prompt = self.request_bytes.div_ceil(4);
-            self.usage.completion = self.seen.div_ceil(4);
-        }
-        self.usage
-    }
-
-    fn read(&mut self, json: &[u8]) {
-        let Ok(event) = serde_json::from_slice::<Value>(json) else { return };
-        // Anthropic's first event has it under `message`, the last event of OpenAI's responses under `response`.
-        for place in [Some(&event), event.get("message"), event.get("response")].into_iter().flatten() {
-            if let Some(model) = place.get("model").and_then(Value::as_str) {
-                self.usage.model = Some(model.chars().take(128).collect());
-            }
-            let number = |names: [&str; 2]| names.iter().find_map(|name| place.get("usage")?.get(name)?.as_u64());
-            let (prompt, completion) =
-                (number(["prompt_tokens", "input_tokens"]), number(["completion_tokens", "output_tokens"]));
-            // Later events repeat or raise what earlier ones told.
-            self.usage.prompt = self.usage.prompt.max(prompt.unwrap_or(0));
-            self.usage.completion = self.usage.completion.max(completion.unwrap_or(0));
-            self.told |= prompt.is_some() || completion.is_some();
-        }
-    }
-}
-
-/// What callers used in the current spans. One for each gateway process, kept across configurations. Spans begin where
-/// the wall clock had them when the first was asked for; from then on they follow a clock that does not jump, so that no
-/// span is ever begun twice.
 #[derive(Default)]
 pub struct Quotas(Mutex<Spent>);
 
@@ -234,54 +152,6 @@ mod tests {
 
     fn moment(wall_seconds: u64, uptime_seconds: u64) -> Moment {
         Moment { wall: Timestamp::from_seconds(wall_seconds), uptime: Uptime(uptime_seconds * 1000) }
-    }
-
-    fn usage(kind: &str, parts: &[&str]) -> Usage {
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_str(kind).unwrap())]);
-        let mut meter = Meter::new(200, &headers, 40);
-        parts.iter().for_each(|part| meter.see(part.as_bytes()));
-        meter.usage()
-    }
-
-    #[test]
-    fn usage_is_found_in_every_form_it_is_told() {
-        let told =
-            |model: &str, prompt, completion| Usage { model: Some(model.into()), prompt, completion, estimated: false };
-        assert_eq!(
-            usage(
-                "application/json",
-                &["{\"model\":\"m\",\"usage\":{\"prompt_tokens\":3,\"compl", "etion_tokens\":4}}"]
-            ),
-            told("m", 3, 4)
-        );
-        assert_eq!(
-            usage("application/json", &["{\"model\":\"m\",\"usage\":{\"input_tokens\":3,\"output_tokens\":4}}"]),
-            told("m", 3, 4)
-        );
-        let chat = [
-            "data: {\"model\":\"m\",\"usage\":null}\n\n",
-            "data: {\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_to",
-            "kens\":3,\"completion_tokens\":4}}\n\ndata: [DONE]\n\n",
-        ];
-        assert_eq!(usage("text/event-stream", &chat), told("m", 3, 4));
-        let messages = [
-            "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"c\",\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n",
-            "event: message_delta\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":15}}\n\n",
-        ];
-        assert_eq!(usage("text/event-stream; charset=utf-8", &messages), told("c", 9, 15));
-        let responses = [
-            "data: {\"type\":\"response.completed\",\"response\":{\"model\":\"r\",\"usage\":{\"input_tokens\":5,\"output_tokens\":6}}}\n\n",
-        ];
-        assert_eq!(usage("text/event-stream", &responses), told("r", 5, 6));
-    }
-
-    #[test]
-    fn what_is_not_told_is_estimated() {
-        assert_eq!(
-            usage("text/plain", &["12345678"]),
-            Usage { model: None, prompt: 10, completion: 2, estimated: true }
-        );
-        assert_eq!(Meter::new(500, &HeaderMap::new(), 40).usage(), Usage::default());
     }
 
     #[test]

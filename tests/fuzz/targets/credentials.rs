@@ -1,11 +1,10 @@
 //! What callers send as credentials: headers with any bytes against every method that reads text.
 #![no_main]
 
-use idm_authn::{forwarded_certificate, remove_cookie, remove_query, roots};
+use idm_authn::{remove_cookie, remove_query, roots};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    let _ = forwarded_certificate(text);
     let _ = roots(text);
     idm_authn::fuzz_credential(text);
     if let Some(rest) = remove_query(text, "key") {

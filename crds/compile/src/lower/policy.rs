@@ -56,7 +56,7 @@ pub(crate) fn lower_policy(
     let llm = llm.as_ref().and_then(|llm| lower_llm(world, llm, secrets, notes));
     let token_service =
         token_service.as_ref().and_then(|service| lower_service(world, object, service, secrets, notes));
-    let upstream = lower_upstream(world, upstream.as_ref(), secrets, notes);
+    let upstream = lower_upstream(world, upstream.as_ref(), object.spec.llm.is_some(), secrets, notes);
     if notes.failed {
         return None;
     }
@@ -579,6 +579,7 @@ fn lower_rules(authorization: Option<&wire::Authorization>, notes: &mut Notes<'_
 fn lower_upstream(
     world: &World,
     upstream: Option<&wire::Upstream>,
+    is_provider: bool,
     secrets: &mut Secrets,
     notes: &mut Notes<'_>,
 ) -> UpstreamSettings {
@@ -610,9 +611,10 @@ fn lower_upstream(
             expr(&format!("{path}.value"), value, Variable::ALL, notes).map(|value| HeaderMapping { name, value }),
         );
     }
-    // The two that every upstream can rely on, unless the policy maps them itself.
+    // The two that every upstream can rely on, unless the policy maps them itself. A language model's provider is a
+    // stranger: it learns of the caller only what the policy says.
     let standard = [("x-authenticated-userid", "username"), ("x-authenticated-userroles", "roles")];
-    for (name, member) in standard {
+    for (name, member) in standard.into_iter().filter(|_| !is_provider) {
         if !lowered.iter().any(|header| header.name == name) {
             lowered.push(HeaderMapping {
                 name: name.into(),

@@ -1,0 +1,106 @@
+//! Which headers a policy reads from callers, and which it writes for the upstream.
+
+use std::collections::BTreeSet;
+
+pub use idm_expr::HeadersRead;
+use idm_plan::{
+    Consume, Destination, HeaderMapping, IdentityMapping, JoseStepKind, KeyChoice, MadeClaims, Message, MethodKind,
+    Place, Policy, Produce, Source, UpstreamSettings,
+};
+
+/// The headers of a request that one policy is about, by their lower-case names.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyHeaders {
+    /// Decides by what a caller wrote there: conditions, mappings, JOSE steps, credentials.
+    pub read: HeadersRead,
+    /// The upstream believes that the gateway wrote them.
+    pub written: BTreeSet<String>,
+}
+
+impl PolicyHeaders {
+    /// Those of a policy. The error names an expression that cannot be read.
+    pub fn of(policy: &Policy) -> Result<Self, String> {
+        // A member that is added has to be looked at here. What a token service and a language model write is not
+        // for an upstream that callers reach with headers of their own.
+        let Policy {
+            key: _,
+            uid: _,
+            generation: _,
+            methods,
+            identity: IdentityMapping { username, roles, groups, attributes },
+            rules,
+            jose,
+            llm: _,
+            token_service: _,
+            upstream: UpstreamSettings { headers, credential: _, exchange: _ },
+            disclosure: _,
+        } = policy;
+        let mut of = Self::default();
+        methods.iter().flat_map(|method| sources(&method.kind)).for_each(|source| of.credential(source));
+        let mapped = [username, roles, groups].into_iter().flatten();
+        let conditions = rules.iter().filter_map(|rule| rule.when.as_ref());
+        for expr in mapped.chain(attributes.iter().map(|(_, expr)| expr)).chain(conditions) {
+            of.read.add(expr)?;
+        }
+        for HeaderMapping { name, value } in headers {
+            of.read.add(value)?;
+            of.written.insert(name.clone());
+        }
+        for step in jose {
+            of.step(&step.kind)?;
+        }
+        Ok(of)
+    }
+
+    fn credential(&mut self, source: &Source) {
+        if let Source::Header { name, scheme: _ } = source {
+            self.read.names.insert(name.clone());
+        }
+    }
+
+    fn step(&mut self, step: &JoseStepKind) -> Result<(), String> {
+        let (from, to, is_request) = match step {
+            JoseStepKind::Consume(Consume { from, json: _, decrypt: _, verify, to }) => {
+                self.read.names.extend(verify.iter().filter_map(|verify| verify.detached.clone()));
+                (Some(from), to, true)
+            }
+            JoseStepKind::Produce(Produce { message, from, sign, encrypt: _, to }) => {
+                if let Some(sign) = sign {
+                    if let KeyChoice::By { value, keys: _ } = &sign.key {
+                        self.read.add(value)?;
+                    }
+                    if let Some(MadeClaims { subject, custom, .. }) = &sign.claims {
+                        for expr in subject.iter().chain(custom.iter().map(|(_, expr)| expr)) {
+                            self.read.add(expr)?;
+                        }
+                    }
+                }
+                (from.as_ref(), to, *message == Message::Request)
+            }
+        };
+        match from.filter(|_| is_request) {
+            Some(Place::Header(name)) => drop(self.read.names.insert(name.clone())),
+            Some(Place::Value(expr)) => self.read.add(expr)?,
+            Some(Place::Body) | None => {}
+        }
+        if let (Destination::Header(name), true) = (to, is_request) {
+            self.written.insert(name.clone());
+        }
+        Ok(())
+    }
+}
+
+fn sources(method: &MethodKind) -> &[Source] {
+    match method {
+        MethodKind::Jwt(method) => &method.sources,
+        MethodKind::Introspection(method) => &method.sources,
+        MethodKind::ApiKey(method) => &method.sources,
+        MethodKind::Base64(method) => &method.sources,
+        // `Authorization` has one spelling; the others look at the connection or at cookies.
+        MethodKind::Mtls(_)
+        | MethodKind::SignIn(_)
+        | MethodKind::Basic(_)
+        | MethodKind::Digest(_)
+        | MethodKind::Anonymous => &[],
+    }
+}

@@ -1,0 +1,445 @@
+//! What an answer of a language model used, read while it passes by.
+//!
+//! Nothing of the answer is kept: a reader of JSON follows the members on its way to the numbers, with a fixed amount
+//! of memory, each byte looked at once.
+
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+
+/// Deeper values are looked through without knowing objects from lists.
+const MAX_DEPTH: usize = 127;
+/// What is kept of one text: enough for the name of a member, a number, and the name of a model.
+const MAX_TEXT: usize = 128;
+/// Bytes that make a token, where none is counted: English has four letters to a token.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// What one call used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// The model, as the provider names it.
+    pub model: Option<String>,
+    /// Tokens of the prompt.
+    pub prompt: u64,
+    /// Tokens of the answer.
+    pub completion: u64,
+    /// The provider did not tell all of it: what is missing was taken from the size of what passed.
+    pub estimated: bool,
+}
+
+impl Usage {
+    /// That of a prompt of this size which was sent and not answered.
+    pub fn of_prompt(bytes: u64) -> Self {
+        Self { prompt: bytes.div_ceil(BYTES_PER_TOKEN), estimated: true, ..Self::default() }
+    }
+}
+
+/// Reads what an answer used while it passes by.
+pub struct Meter {
+    streamed: bool,
+    succeeded: bool,
+    request_bytes: u64,
+    seen: u64,
+    line: Line,
+    reader: Reader,
+    told: Told,
+}
+
+/// Where in a line of an event stream the next byte stands.
+#[derive(Clone, Copy)]
+enum Line {
+    /// This many bytes of `data:` were there.
+    Start(usize),
+    Data,
+    Other,
+}
+
+impl Meter {
+    /// For an answer with this status and these headers to a request of this size.
+    pub fn new(status: u16, headers: &HeaderMap, request_bytes: u64) -> Self {
+        let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        Self {
+            streamed: kind.to_ascii_lowercase().starts_with("text/event-stream"),
+            succeeded: (200..300).contains(&status),
+            request_bytes,
+            seen: 0,
+            line: Line::Start(0),
+            reader: Reader::default(),
+            told: Told::default(),
+        }
+    }
+
+    /// Looks at a part of the answer.
+    pub fn see(&mut self, part: &[u8]) {
+        const DATA: &[u8] = b"data:";
+        self.seen += part.len() as u64;
+        for &byte in part {
+            if !self.streamed {
+                self.reader.see(byte, &mut self.told);
+                continue;
+            }
+            self.line = match (self.line, byte) {
+                (_, b'\n' | b'\r') => {
+                    self.reader.restart();
+                    self.told.event_has_text = false;
+                    Line::Start(0)
+                }
+                (Line::Start(at), byte) if DATA.get(at) == Some(&byte) => {
+                    if at + 1 == DATA.len() {
+                        Line::Data
+                    } else {
+                        Line::Start(at + 1)
+                    }
+                }
+                (Line::Start(_) | Line::Other, _) => Line::Other,
+                (Line::Data, byte) => {
+                    self.reader.see(byte, &mut self.told);
+                    Line::Data
+                }
+            };
+        }
+    }
+
+    /// What was used, once the answer has ended or the caller has left.
+    pub fn usage(self) -> Usage {
+        let Told { model, prompt, completion, so_far, is_final, texts, text_bytes, event_has_text: _ } = self.told;
+        if !self.succeeded {
+            let completion = completion.or(so_far).unwrap_or(0);
+            return Usage { model, prompt: prompt.unwrap_or(0), completion, estimated: false };
+        }
+        // Whoever hides the usage from the gateway (or leaves before it is told) does not use for nothing. In a stream
+        // the text is counted and not what wraps it, and an event with text is a token at least.
+        let of_text = text_bytes.div_ceil(BYTES_PER_TOKEN).max(texts);
+        let estimate = if self.streamed && texts > 0 { of_text } else { self.seen.div_ceil(BYTES_PER_TOKEN) };
+        Usage {
+            model,
+            prompt: prompt.unwrap_or_else(|| self.request_bytes.div_ceil(BYTES_PER_TOKEN)),
+            completion: match (completion, is_final) {
+                (Some(told), _) => told,
+                // Embeddings have no answer that is counted.
+                (None, true) => so_far.unwrap_or(0),
+                (None, false) => so_far.unwrap_or(0).max(estimate),
+            },
+            estimated: prompt.is_none() || !is_final,
+        }
+    }
+}
+
+/// What the answer told so far.
+#[derive(Default)]
+struct Told {
+    model: Option<String>,
+    prompt: Option<u64>,
+    completion: Option<u64>,
+    /// What Anthropic's first event says of an answer that has only begun.
+    so_far: Option<u64>,
+    /// The usage of the whole answer was told.
+    is_final: bool,
+    /// Events that have a text, and the bytes of all texts.
+    texts: u64,
+    text_bytes: u64,
+    event_has_text: bool,
+}
+
+/// Members by what they say of use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Name {
+    Model,
+    Usage,
+    /// Anthropic's first event has its usage under `message`.
+    Message,
+    /// The last event of OpenAI's responses has it under `response`.
+    Response,
+    Prompt,
+    Completion,
+    /// Says something about the answer, and is not part of it.
+    About,
+    #[default]
+    Other,
+}
+
+impl Name {
+    fn of(text: &[u8]) -> Self {
+        match text {
+            b"model" => Name::Model,
+            b"usage" => Name::Usage,
+            b"message" => Name::Message,
+            b"response" => Name::Response,
+            b"prompt_tokens" | b"input_tokens" => Name::Prompt,
+            b"completion_tokens" | b"output_tokens" => Name::Completion,
+            b"id"
+            | b"item_id"
+            | b"call_id"
+            | b"object"
+            | b"type"
+            | b"role"
+            | b"status"
+            | b"system_fingerprint"
+            | b"service_tier"
+            | b"finish_reason"
+            | b"stop_reason"
+            | b"obfuscation" => Name::About,
+            _ => Name::Other,
+        }
+    }
+}
+
+/// Where in a JSON text the next byte stands.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum At {
+    #[default]
+    Between,
+    Text,
+    Escape,
+    /// A number, or a literal.
+    Plain,
+}
+
+/// Follows a JSON text. What is not JSON tells nothing.
+#[derive(Default)]
+struct Reader {
+    at: At,
+    depth: usize,
+    /// Bit n is set when the value at depth n is an object.
+    objects: u128,
+    /// The member that the value at each depth belongs to, for the depths where use is told.
+    path: [Name; 4],
+    /// The member before the next value.
+    name: Name,
+    wants_name: bool,
+    kept: Vec<u8>,
+    length: u64,
+}
+
+impl Reader {
+    fn see(&mut self, byte: u8, told: &mut Told) {
+        match (self.at, byte) {
+            (At::Text, b'"') => {
+                self.at = At::Between;
+                self.text(told);
+            }
+            (At::Text, b'\\') => {
+                self.at = At::Escape;
+                self.keep(byte);
+            }
+            (At::Text, _) => self.keep(byte),
+            (At::Escape, _) => {
+                self.at = At::Text;
+                self.keep(byte);
+            }
+            (At::Plain, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'.' | b'+' | b'-') => self.keep(byte),
+            (At::Plain, _) => {
+                self.at = At::Between;
+                self.number(told);
+                self.between(byte);
+            }
+            (At::Between, _) => self.between(byte),
+        }
+    }
+
+    /// Begins a new text and keeps the memory.
+    fn restart(&mut self) {
+        let kept = std::mem::take(&mut self.kept);
+        *self = Self { kept, ..Self::default() };
+    }
+
+    fn keep(&mut self, byte: u8) {
+        self.length += 1;
+        if self.kept.len() < MAX_TEXT {
+            self.kept.push(byte);
+        }
+    }
+
+    fn between(&mut self, byte: u8) {
+        match byte {
+            b'{' | b'[' => {
+                // A list breaks the path: what is inside belongs to none of its members.
+                let name = if self.depth == 0 || self.in_object() { self.name } else { Name::Other };
+                if let Some(place) = self.path.get_mut(self.depth) {
+                    *place = name;
+                }
+                self.depth = self.depth.saturating_add(1);
+                let bit = 1 << self.depth.min(MAX_DEPTH);
+                self.objects = if byte == b'{' { self.objects | bit } else { self.objects & !bit };
+                self.wants_name = byte == b'{';
+                self.name = Name::Other;
+            }
+            b'}' | b']' => {
+                self.depth = self.depth.saturating_sub(1);
+                self.wants_name = false;
+                self.name = Name::Other;
+            }
+            b',' => {
+                self.wants_name = self.in_object();
+                self.name = Name::Other;
+            }
+            b':' => self.wants_name = false,
+            b'"' => self.begin(At::Text),
+            b' ' | b'\t' | b'\n' | b'\r' => {}
+            first => {
+                self.begin(At::Plain);
+                self.keep(first);
+            }
+        }
+    }
+
+    fn begin(&mut self, at: At) {
+        self.at = at;
+        self.kept.clear();
+        self.length = 0;
+    }
+
+    fn in_object(&self) -> bool {
+        self.objects >> self.depth.min(MAX_DEPTH) & 1 == 1
+    }
+
+    fn text(&mut self, told: &mut Told) {
+        if self.wants_name {
+            let whole = self.length == self.kept.len() as u64;
+            self.name = if whole { Name::of(&self.kept) } else { Name::Other };
+            self.wants_name = false;
+            return;
+        }
+        match self.name {
+            Name::Model if matches!(self.above(), Some([] | [Name::Message | Name::Response])) => {
+                let text = String::from_utf8_lossy(&self.kept);
+                told.model = Some(text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect());
+            }
+            Name::Model | Name::About => {}
+            _ if self.length > 0 => {
+                told.text_bytes = told.text_bytes.saturating_add(self.length);
+                told.texts += u64::from(!std::mem::replace(&mut told.event_has_text, true));
+            }
+            _ => {}
+        }
+    }
+
+    /// The members above the one that is read; `None` where it lies deeper than use is told.
+    fn above(&self) -> Option<&[Name]> {
+        self.path.get(1..self.depth)
+    }
+
+    fn number(&mut self, told: &mut Told) {
+        let text = std::str::from_utf8(&self.kept).ok().filter(|text| text.len() as u64 == self.length);
+        let Some(number) = text.and_then(|text| text.parse::<u64>().ok()) else { return };
+        let begun = match self.above() {
+            Some([Name::Usage] | [Name::Response, Name::Usage]) => false,
+            Some([Name::Message, Name::Usage]) => true,
+            _ => return,
+        };
+        let place = match self.name {
+            Name::Prompt => &mut told.prompt,
+            Name::Completion if begun => &mut told.so_far,
+            Name::Completion => &mut told.completion,
+            _ => return,
+        };
+        told.is_final |= !begun;
+        // Later events repeat or raise what earlier ones told.
+        *place = (*place).max(Some(number));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn usage(kind: &str, parts: &[&str]) -> Usage {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_str(kind).unwrap())]);
+        let mut meter = Meter::new(200, &headers, 40);
+        parts.iter().for_each(|part| meter.see(part.as_bytes()));
+        meter.usage()
+    }
+
+    fn told(model: &str, prompt: u64, completion: u64) -> Usage {
+        Usage { model: Some(model.into()), prompt, completion, estimated: false }
+    }
+
+    const BEGUN: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"c\",\"content\":[],\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n";
+
+    fn delta(text: &str) -> String {
+        format!(
+            "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"text_delta\",\"text\":\"{text}\"}}}}\n\n"
+        )
+    }
+
+    #[test]
+    fn usage_is_found_in_every_form_it_is_told() {
+        let chat = "{\"model\":\"m\",\"usage\":{\"prompt_tokens\":3,\"compl";
+        assert_eq!(usage("application/json", &[chat, "etion_tokens\":4}}"]), told("m", 3, 4));
+        let messages = "{\"model\":\"m\",\"usage\" : {\"input_tokens\":3, \"output_tokens\": 4 }}";
+        assert_eq!(usage("application/json", &[messages]), told("m", 3, 4));
+        let chat = [
+            "data: {\"model\":\"m\",\"usage\":null}\n\n",
+            "data: {\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_to",
+            "kens\":3,\"completion_tokens\":4}}\n\ndata: [DONE]\n\n",
+        ];
+        assert_eq!(usage("text/event-stream", &chat), told("m", 3, 4));
+        let end = "event: message_delta\r\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":15}}\r\n\r\n";
+        assert_eq!(usage("text/event-stream; charset=utf-8", &[BEGUN, end]), told("c", 9, 15));
+        let embeddings = "{\"data\":[{\"embedding\":[0.1,-2e-3]}],\"model\":\"e\",\"usage\":{\"prompt_tokens\":8,\"total_tokens\":8}}";
+        assert_eq!(usage("application/json", &[embeddings]), told("e", 8, 0));
+        let responses = "data: {\"type\":\"response.completed\",\"response\":{\"model\":\"r\",\"usage\":{\"input_tokens\":5,\"output_tokens\":6}}}\n\n";
+        assert_eq!(usage("text/event-stream", &[responses]), told("r", 5, 6));
+    }
+
+    #[test]
+    fn what_is_not_told_is_estimated() {
+        let estimated = |prompt, completion| Usage { model: None, prompt, completion, estimated: true };
+        assert_eq!(usage("text/plain", &["12345678"]), estimated(10, 2));
+        assert_eq!(Meter::new(500, &HeaderMap::new(), 40).usage(), Usage::default());
+        assert_eq!(Usage::of_prompt(41), estimated(11, 0));
+    }
+
+    #[test]
+    fn a_caller_who_leaves_before_the_usage_is_told_pays_for_what_passed() {
+        let deltas: String = (0..10).map(|_| delta("12345678")).collect();
+        let begun = Usage { model: Some("c".into()), prompt: 9, completion: 20, estimated: true };
+        assert_eq!(usage("text/event-stream", &[BEGUN, &deltas]), begun);
+        // Each event is a token at least, whatever its letters.
+        let short: String = (0..10).map(|_| delta("a")).collect();
+        assert_eq!(usage("text/event-stream", &[BEGUN, &short]).completion, 10);
+        // What was told is not raised by an estimate.
+        let end = "data: {\"usage\":{\"output_tokens\":2}}\n\n";
+        assert_eq!(usage("text/event-stream", &[BEGUN, &deltas, end]), told("c", 9, 2));
+    }
+
+    #[test]
+    fn what_the_model_says_about_usage_is_not_the_providers_word() {
+        for content in [
+            "{\"content\":[{\"input\":{\"usage\":{\"output_tokens\":0,\"input_tokens\":0}}}],\"model\":\"m\"}",
+            "{\"x\":{\"usage\":{\"output_tokens\":0,\"input_tokens\":0}},\"model\":\"m\"}",
+            "{\"text\":\"\\\"usage\\\":{\\\"output_tokens\\\":0}\",\"model\":\"m\"}",
+            "[{\"usage\":{\"output_tokens\":0,\"input_tokens\":0}}]",
+        ] {
+            let found = usage("application/json", &[content]);
+            assert!(found.estimated && found.completion == content.len().div_ceil(4) as u64, "{content}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_large_answer_is_read_in_one_pass_without_keeping_it() {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"))]);
+        let mut meter = Meter::new(200, &headers, 0);
+        meter.see(b"data: {\"choices\":[{\"delta\":{\"content\":\"");
+        (0..1000).for_each(|_| meter.see(&[b'a'; 16384]));
+        assert!(meter.reader.kept.capacity() <= 2 * MAX_TEXT);
+        meter.see(b"\"}}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n");
+        let Usage { prompt, completion, estimated, .. } = meter.usage();
+        assert_eq!((prompt, completion, estimated), (1, 2, false));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_pieces_do_not_matter(bytes in proptest::collection::vec(0_u8..128, 0..300), size in 1_usize..40, streamed: bool) {
+            let kind = if streamed { "text/event-stream" } else { "application/json" };
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
+            let usage = |size: usize| {
+                let mut meter = Meter::new(200, &headers, 10);
+                bytes.chunks(size).for_each(|part| meter.see(part));
+                meter.usage()
+            };
+            proptest::prop_assert_eq!(usage(300), usage(size));
+        }
+    }
+}

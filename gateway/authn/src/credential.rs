@@ -9,7 +9,7 @@ use idm_types::{MethodName, Reason, Timestamp, unhex};
 use crate::chain::{Attempt, Fresh};
 use crate::mapping::ArmedMapping;
 use crate::present::RequestView;
-use crate::{Denied, Facts, Grants, Identity, Memory, Shared, Unusable};
+use crate::{Denied, Facts, Grants, Identity, Memory, SharedFacts, Unusable};
 
 /// The Credentials of a namespace. Looking up the hash of a key leaks nothing about the keys: an
 /// attacker who could steer it would have to invert SHA-256 first.
@@ -141,7 +141,7 @@ fn identity(through: Through<'_>, credential: &Credential) -> Result<Identity, U
         only_policies: credential.policies.clone(),
         ..Identity::nobody(through.name, through.kind)
     };
-    let shared = Shared::default();
+    let shared = SharedFacts::default();
     let facts = Facts {
         identity: Some(&identity),
         policy: Some(&through.policy.key),

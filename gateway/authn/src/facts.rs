@@ -30,13 +30,13 @@ pub struct Facts<'r> {
     /// The time of the request.
     pub now: Option<Timestamp>,
     /// What its expressions share; without it, each makes what it asks for and has a budget of its own.
-    pub shared: Option<&'r Shared>,
+    pub shared: Option<&'r SharedFacts>,
 }
 
 /// What all expressions of one request share: the values that are costly to make, made once and only where one asks
 /// for them, and the budget. Never to be handed on to another request.
 #[derive(Default)]
-pub struct Shared {
+pub struct SharedFacts {
     headers: OnceCell<Value>,
     parameters: OnceCell<Value>,
     budget: Budget,

@@ -12,7 +12,7 @@ use crate::binding::Binding;
 use crate::chain::{Attempt, Fresh};
 use crate::credential::Through;
 use crate::mapping;
-use crate::{Denied, Facts, Identity, IssuerKeys, Shared, Unusable};
+use crate::{Denied, Facts, Identity, IssuerKeys, SharedFacts, Unusable};
 
 /// The method, with the live keys of its issuers.
 pub(crate) struct ArmedJwt {
@@ -115,7 +115,7 @@ pub(crate) fn identity_with(
     more: Vec<String>,
 ) -> Result<Identity, Unusable> {
     let Through { mapping, grants, policy, .. } = through;
-    let shared = Shared::default();
+    let shared = SharedFacts::default();
     let facts = Facts { claims: Some(&claims), policy: Some(&policy.key), shared: Some(&shared), ..Facts::default() };
     // A role or a group that is not there is one that the caller has not; one that would cost too much refuses.
     let value = |expression: &Option<Expression>| match expression {

@@ -46,7 +46,7 @@ pub use cache::TokenCache;
 pub use chain::{ArmedPolicy, Armory, KeyRing, PolicyError};
 pub use client::{ArmedClients, ClientForm, KnownClient};
 pub use credential::CredentialTable;
-pub use facts::{Facts, Shared};
+pub use facts::{Facts, SharedFacts};
 pub use federated::Federated;
 pub use grants::Grants;
 pub use identity::{Authenticated, Denied, Identity, Unusable};

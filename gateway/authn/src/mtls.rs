@@ -22,7 +22,7 @@ use crate::chain::{Attempt, Fresh};
 use crate::credential::Through;
 use crate::percent;
 use crate::present::ClientCertificate;
-use crate::{Facts, Identity, Shared, Unusable};
+use crate::{Facts, Identity, SharedFacts, Unusable};
 
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
@@ -133,7 +133,7 @@ impl ArmedMtls {
             expires: Some(expires),
             ..Identity::nobody(through.name, through.kind)
         };
-        let shared = Shared::default();
+        let shared = SharedFacts::default();
         let facts = Facts {
             identity: Some(&identity),
             policy: Some(&through.policy.key),

@@ -23,7 +23,7 @@ use crate::credential::{Through, admit};
 use crate::federated::Federated;
 use crate::refresh;
 use crate::revocation::is_any_revoked;
-use crate::{Armory, Denied, Facts, Identity, RequestView, Shared, Unusable, jwt, mapping};
+use crate::{Armory, Denied, Facts, Identity, RequestView, SharedFacts, Unusable, jwt, mapping};
 
 /// A verdict on a session is used for this long, and no longer than a tenth of its idle time.
 const KEEP_MS: u64 = 30_000;
@@ -288,7 +288,7 @@ impl ArmedSignIn {
     /// Who a session speaks of, as policies, upstream and audit see it.
     pub(crate) fn identity(&self, through: Through<'_>, session: &Session) -> Result<Identity, Denied> {
         let unusable = |problem: Unusable| through.denied(problem.reason, problem.detail);
-        let shared = Shared::default();
+        let shared = SharedFacts::default();
         let claims = Claims::new(session.claims.clone());
         let expires = Some(Timestamp(self.end_of(session)));
         let Some(user) = &self.user else {

@@ -1,6 +1,6 @@
 //! Access tokens as RFC 9068 writes them.
 
-use idm_authn::{Facts, Identity, Shared};
+use idm_authn::{Facts, Identity, SharedFacts};
 use idm_expr::EvaluationError;
 use idm_jose::{system_entropy, to_base64url};
 use idm_types::Reason;
@@ -38,7 +38,7 @@ impl TokenIssuer {
             .keys
             .signing(ask.now)
             .ok_or_else(|| Refused::new(Reason::KeysUnavailable, "no signing key is in its time"))?;
-        let shared = Shared::default();
+        let shared = SharedFacts::default();
         let facts = Facts {
             identity: Some(subject),
             request: Some(ask.view),

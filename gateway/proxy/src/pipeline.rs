@@ -6,7 +6,7 @@ use std::rc::Rc;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use idm_authn::{ClientCertificate, Facts, RequestView, Shared, forwarded_certificate, thumbprint};
+use idm_authn::{ClientCertificate, Facts, RequestView, SharedFacts, forwarded_certificate, thumbprint};
 use idm_authz::Permit;
 use idm_issue::{Answered, Ask, TokenIssuer};
 use idm_plan::{Door, Endpoint, Message, Source};
@@ -248,7 +248,7 @@ async fn decide(
     guard.in_query = matches!(source, Some(Source::Query { .. }));
     guard.identity = Some((who.identity().clone(), who.cached()));
     let identity = who.identity().clone();
-    let shared = Shared::default();
+    let shared = SharedFacts::default();
     let facts = Facts {
         shared: Some(&shared),
         identity: Some(&identity),
@@ -388,7 +388,7 @@ async fn answer(
     let (mut parts, body) = response.into_parts();
     let whole = body.whole().await?;
     let identity = guard.identity.as_ref().map(|(identity, _)| &**identity);
-    let shared = Shared::default();
+    let shared = SharedFacts::default();
     let facts = Facts {
         identity,
         policy: Some(&armed.plan().key),

@@ -350,7 +350,6 @@ fn the_corners_have_the_same_result() {
         "[].join(',')",
         "token.l == [1, 'a', 2, null, [1], {'a': 1.0}]",
         "0.0 / 0.0",
-        "1e400",
         "18446744073709551615u",
         "token.big",
         "token.big + 1u",

@@ -11,7 +11,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-api", &["idm-types"]),
     ("idm-plan", &["idm-types"]),
     ("idm-jose", &["idm-types"]),
-    ("idm-expr", &["idm-plan"]),
+    ("idm-expr", &["idm-plan", "idm-types"]),
     ("idm-saml", &["idm-types"]),
     // compile reads key sets and metadata, so that a broken one is a finding and not a surprise in the gateway.
     ("idm-compile", &["idm-api", "idm-expr", "idm-jose", "idm-plan", "idm-saml", "idm-types"]),

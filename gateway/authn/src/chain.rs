@@ -29,7 +29,7 @@ use crate::revocation::{is_any_revoked, is_revoked};
 use crate::sign_in::ArmedSignIn;
 use crate::{
     Authenticated, CredentialTable, Denied, Facts, Grants, Identity, IssuerKeys, Memory, NewPerson, TokenCache,
-    api_key, basic, binding,
+    Unusable, api_key, basic, binding,
 };
 
 /// What one method says about a request. "Not presented" and "not mine" are not "tried and failed".
@@ -248,7 +248,7 @@ impl ArmedPolicy {
     }
 
     /// The upstream's headers that depend on the request, and not on the caller alone.
-    pub fn request_headers(&self, facts: &Facts<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+    pub fn request_headers(&self, facts: &Facts<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, Unusable> {
         self.mapping.headers(false, facts)
     }
 

@@ -10,7 +10,7 @@ use crate::chain::{Attempt, Fresh};
 use crate::identity::IssuedTo;
 use crate::mapping::ArmedMapping;
 use crate::present::RequestView;
-use crate::{Denied, Facts, Grants, Identity, Memory};
+use crate::{Denied, Facts, Grants, Identity, Memory, SharedFacts, Unusable};
 
 /// The Credentials of a namespace. Looking up the hash of a key leaks nothing about the keys: an
 /// attacker who could steer it would have to invert SHA-256 first.
@@ -154,11 +154,11 @@ pub(crate) fn admit(through: Through<'_>, credential: &Credential) -> Attempt {
             until: credential.expires.map_or(u64::MAX, |t| t.0),
             epoch: 0,
         }),
-        Err(detail) => rejected(Reason::UnusableClaim, detail),
+        Err(problem) => rejected(problem.reason, problem.detail),
     }
 }
 
-fn identity(through: Through<'_>, credential: &Credential) -> Result<Identity, String> {
+fn identity(through: Through<'_>, credential: &Credential) -> Result<Identity, Unusable> {
     let mut roles: Vec<String> = credential.roles.iter().map(ToString::to_string).collect();
     roles.extend(through.grants.of_credential(&credential.key.name).cloned());
     roles.sort();
@@ -180,8 +180,13 @@ fn identity(through: Through<'_>, credential: &Credential) -> Result<Identity, S
         only_policies: credential.policies.clone(),
         ..Identity::nobody(through.name, through.kind)
     };
-    identity.headers = through
-        .mapping
-        .headers(true, &Facts { identity: Some(&identity), policy: Some(&through.policy.key), ..Facts::default() })?;
+    let shared = SharedFacts::default();
+    let facts = Facts {
+        identity: Some(&identity),
+        policy: Some(&through.policy.key),
+        shared: Some(&shared),
+        ..Facts::default()
+    };
+    identity.headers = through.mapping.headers(true, &facts)?;
     Ok(identity)
 }

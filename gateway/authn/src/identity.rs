@@ -1,6 +1,7 @@
 use std::rc::Rc;
 
 use http::{HeaderName, HeaderValue};
+use idm_expr::EvaluationError;
 use idm_jose::Claims;
 use idm_types::{MethodName, Reason, Redacted, Timestamp};
 
@@ -116,6 +117,33 @@ impl Authenticated {
     /// Whether the verdict came from the cache.
     pub fn cached(&self) -> bool {
         self.cached
+    }
+}
+
+/// Why a mapping of the policy gives nothing that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// The reason.
+    pub reason: Reason,
+    /// For the audit: which expression, and never its value.
+    pub detail: String,
+}
+
+impl From<String> for Unusable {
+    fn from(detail: String) -> Self {
+        Self { reason: Reason::UnusableClaim, detail }
+    }
+}
+
+impl From<&str> for Unusable {
+    fn from(detail: &str) -> Self {
+        detail.to_owned().into()
+    }
+}
+
+impl From<EvaluationError> for Unusable {
+    fn from(error: EvaluationError) -> Self {
+        Self { reason: error.reason(Reason::UnusableClaim), detail: error.to_string() }
     }
 }
 

@@ -156,7 +156,7 @@ impl ArmedIntrospection {
                 let until = (now.0 + cache_seconds * 1000).min(expires.map_or(u64::MAX, |expires| expires.0));
                 Attempt::Verified(Fresh { identity: identity.into(), until, epoch: 0 })
             }
-            Err(detail) => rejected(Reason::UnusableClaim, detail),
+            Err(problem) => rejected(problem.reason, problem.detail),
         }
     }
 }

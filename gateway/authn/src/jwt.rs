@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use idm_expr::Expression;
+use idm_expr::{EvaluationError, Expression};
 use idm_jose::{Claims, Expectations, TokenError, Unverified, Verified};
 use idm_plan::{Issuer, JwtMethod};
 use idm_types::{Reason, Timestamp};
@@ -13,7 +13,7 @@ use crate::chain::{Attempt, Fresh};
 use crate::credential::Through;
 use crate::identity::IssuedTo;
 use crate::mapping;
-use crate::{Denied, Facts, Identity, IssuerKeys};
+use crate::{Denied, Facts, Identity, IssuerKeys, SharedFacts, Unusable};
 
 /// The method, with the live keys of its issuers.
 pub(crate) struct ArmedJwt {
@@ -66,7 +66,7 @@ impl ArmedJwt {
                     let until = identity.expires.map_or(0, |exp| exp.0.saturating_add(self.plan.skew.seconds() * 1000));
                     Attempt::Verified(Fresh { identity: Rc::new(identity), until, epoch })
                 }
-                Err(detail) => Attempt::Rejected(Denied::new(Reason::UnusableClaim, detail, Some(name))),
+                Err(problem) => Attempt::Rejected(Denied::new(problem.reason, problem.detail, Some(name))),
             },
             Err(error @ TokenError::UnknownKey { .. }) => {
                 Attempt::NeedsKeys(keys.clone(), epoch, Denied::new(error.reason(), error.to_string(), Some(name)))
@@ -76,7 +76,7 @@ impl ArmedJwt {
     }
 }
 
-fn of_verified(through: Through<'_>, verified: Verified, issuer: &Issuer) -> Result<Identity, String> {
+fn of_verified(through: Through<'_>, verified: Verified, issuer: &Issuer) -> Result<Identity, Unusable> {
     let (expires, kid) = (verified.expires(), verified.kid().map(str::to_owned));
     // RFC 9068 §2.2.
     if issuer.rfc9068 {
@@ -85,7 +85,7 @@ fn of_verified(through: Through<'_>, verified: Verified, issuer: &Issuer) -> Res
             .find(|claim| verified.claims().text(claim).is_none_or(str::is_empty));
         let missing = missing.or_else(|| (!verified.claims().members().contains_key("iat")).then_some("iat"));
         if let Some(claim) = missing {
-            return Err(format!("the token has no usable `{claim}`, which RFC 9068 wants"));
+            return Err(format!("the token has no usable `{claim}`, which RFC 9068 wants").into());
         }
     }
     // What cannot be named cannot be revoked.
@@ -111,7 +111,7 @@ pub(crate) fn identity(
     issuer: &str,
     expires: Option<Timestamp>,
     kid: Option<String>,
-) -> Result<Identity, String> {
+) -> Result<Identity, Unusable> {
     identity_with(through, claims, issuer, expires, kid, Vec::new())
 }
 
@@ -123,16 +123,20 @@ pub(crate) fn identity_with(
     expires: Option<Timestamp>,
     kid: Option<String>,
     more: Vec<String>,
-) -> Result<Identity, String> {
+) -> Result<Identity, Unusable> {
     let Through { mapping, grants, policy, .. } = through;
-    let facts = Facts { claims: Some(&claims), policy: Some(&policy.key), ..Facts::default() };
-    let value =
-        |expression: &Option<Expression>| expression.as_ref().and_then(|expression| expression.value(&facts).ok());
+    let shared = SharedFacts::default();
+    let facts = Facts { claims: Some(&claims), policy: Some(&policy.key), shared: Some(&shared), ..Facts::default() };
+    // A role or a group that is not there is one that the caller has not; one that would cost too much refuses.
+    let value = |expression: &Option<Expression>| match expression {
+        Some(expression) => EvaluationError::absent(expression.value(&facts)),
+        None => Ok(None),
+    };
     let username = match &mapping.username {
         Some(expr) => {
             let unusable =
                 || format!("the token has no usable `{}`, which the policy maps to the user name", expr.plan());
-            mapping::name(value(&mapping.username)).ok_or_else(unusable)?
+            mapping::name(value(&mapping.username)?).ok_or_else(unusable)?
         }
         None => claims
             .text("sub")
@@ -140,23 +144,24 @@ pub(crate) fn identity_with(
             .ok_or("the token has no usable `sub`")?
             .to_owned(),
     };
-    let groups = mapping::list(value(&mapping.groups).as_ref());
-    let mut roles = mapping::roles(mapping::list(value(&mapping.roles).as_ref()));
+    let groups = mapping::list(value(&mapping.groups)?.as_ref());
+    let mut roles = mapping::roles(mapping::list(value(&mapping.roles)?.as_ref()));
     roles.extend(more);
     roles.extend(grants.of_user(issuer, &username, &groups).cloned());
     roles.sort();
     roles.dedup();
-    let attributes = mapping
-        .attributes
-        .iter()
-        .filter_map(|(name, expr)| Some((name.clone(), mapping::attribute_text(&expr.value(&facts).ok()?)?)));
+    let mut attributes = Vec::with_capacity(mapping.attributes.len());
+    for (name, expression) in &mapping.attributes {
+        let value = EvaluationError::absent(expression.value(&facts))?;
+        attributes.extend(value.and_then(|value| Some((name.clone(), mapping::attribute_text(&value)?))));
+    }
     let mut identity = Identity {
         id: format!("{issuer}#{}", claims.text("sub").unwrap_or(&username)),
         issuer: Some(issuer.to_owned()),
         roles,
         groups,
         scopes: scopes(&claims),
-        attributes: attributes.collect(),
+        attributes,
         kid,
         expires,
         binding: Binding::of(&claims),

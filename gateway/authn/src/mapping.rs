@@ -6,7 +6,7 @@ use idm_plan::{HeaderMapping, IdentityMapping, Policy, Variable};
 use idm_types::RoleName;
 use serde_json::Value;
 
-use crate::Facts;
+use crate::{Facts, Unusable};
 
 const MAX_ITEMS: usize = 1000;
 
@@ -63,20 +63,24 @@ impl ArmedMapping {
 
     /// The headers that are the same for every request of a caller, or those that are not. A value that cannot
     /// be made or cannot travel in a header is an error, for half a story about the caller is worse than none.
-    pub(crate) fn headers(&self, of_caller: bool, facts: &Facts<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+    pub(crate) fn headers(
+        &self,
+        of_caller: bool,
+        facts: &Facts<'_>,
+    ) -> Result<Vec<(HeaderName, HeaderValue)>, Unusable> {
         let mut out = Vec::new();
         for header in self.headers.iter().filter(|header| header.of_caller == of_caller) {
             let value = match header.value.value(facts) {
                 Ok(value) => value,
                 Err(EvaluationError::Missing(_)) => continue,
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(error.into()),
             };
             let Some(text) = attribute_text(&value).filter(|text| !text.is_empty()) else { continue };
             let unusable = || {
                 format!("`{}` holds characters that cannot travel in the header `{}`", header.value.plan(), header.name)
             };
             if text.chars().any(char::is_control) || text.len() > 8192 {
-                return Err(unusable());
+                return Err(unusable().into());
             }
             out.push((header.name.clone(), HeaderValue::from_bytes(text.as_bytes()).map_err(|_| unusable())?));
         }

@@ -21,7 +21,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 use crate::chain::{Attempt, Fresh};
 use crate::credential::Through;
 use crate::present::ClientCertificate;
-use crate::{Facts, Identity};
+use crate::{Facts, Identity, SharedFacts, Unusable};
 
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
@@ -68,7 +68,7 @@ impl ArmedMtls {
         };
         match self.identity(through, own) {
             Ok((identity, until)) => Attempt::Verified(Fresh { identity: identity.into(), until, epoch: 0 }),
-            Err(detail) => Attempt::Rejected(through.denied(Reason::CertificateNotAllowed, detail)),
+            Err(problem) => Attempt::Rejected(through.denied(problem.reason, problem.detail)),
         }
     }
 
@@ -106,13 +106,16 @@ impl ArmedMtls {
         }
     }
 
-    fn identity(&self, through: Through<'_>, der: &CertificateDer<'_>) -> Result<(Identity, u64), String> {
-        let certificate = Certificate::from_der(der).map_err(|_| "the certificate cannot be read")?;
+    fn identity(&self, through: Through<'_>, der: &CertificateDer<'_>) -> Result<(Identity, u64), Unusable> {
+        let not_allowed = |detail: String| Unusable { reason: Reason::CertificateNotAllowed, detail };
+        let certificate =
+            Certificate::from_der(der).map_err(|_| not_allowed("the certificate cannot be read".into()))?;
         let names = Names::of(&certificate);
-        self.has_a_name(&names)?;
+        self.has_a_name(&names).map_err(not_allowed)?;
         let mut mapped = names.of_kind(self.plan.identity);
         let (Some(username), None) = (mapped.next(), mapped.next()) else {
-            return Err(format!("the certificate must have exactly one {:?} name to be a user", self.plan.identity));
+            let kind = self.plan.identity;
+            return Err(not_allowed(format!("the certificate must have exactly one {kind:?} name to be a user")));
         };
         let issuer = format!("x509:{}", certificate.tbs_certificate.issuer);
         let mut roles: Vec<String> = through.grants.of_user(&issuer, username, &[]).cloned().collect();
@@ -129,10 +132,14 @@ impl ArmedMtls {
             expires: Some(expires),
             ..Identity::nobody(through.name, through.kind)
         };
-        identity.headers = through.mapping.headers(
-            true,
-            &Facts { identity: Some(&identity), policy: Some(&through.policy.key), ..Facts::default() },
-        )?;
+        let shared = SharedFacts::default();
+        let facts = Facts {
+            identity: Some(&identity),
+            policy: Some(&through.policy.key),
+            shared: Some(&shared),
+            ..Facts::default()
+        };
+        identity.headers = through.mapping.headers(true, &facts)?;
         Ok((identity, expires.0))
     }
 }

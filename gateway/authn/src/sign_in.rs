@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, header};
-use idm_expr::Expression;
+use idm_expr::{EvaluationError, Expression};
 use idm_jose::Claims;
 use idm_plan::{
     Federation, LOGIN_COOKIE, RequiredClaim, RoleMapping, SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE,
@@ -23,7 +23,7 @@ use crate::credential::{Through, admit};
 use crate::federated::Federated;
 use crate::refresh;
 use crate::revocation::is_any_revoked;
-use crate::{Armory, Denied, Facts, Identity, RequestView, jwt, mapping};
+use crate::{Armory, Denied, Facts, Identity, RequestView, SharedFacts, Unusable, jwt, mapping};
 
 /// A verdict on a session is used for this long, and no longer than a tenth of its idle time.
 const KEEP_MS: u64 = 30_000;
@@ -287,17 +287,23 @@ impl ArmedSignIn {
 
     /// Who a session speaks of, as policies, upstream and audit see it.
     pub(crate) fn identity(&self, through: Through<'_>, session: &Session) -> Result<Identity, Denied> {
-        let unusable = |detail: String| through.denied(Reason::UnusableClaim, detail);
+        let unusable = |problem: Unusable| through.denied(problem.reason, problem.detail);
+        let shared = SharedFacts::default();
         let claims = Claims::new(session.claims.clone());
         let expires = Some(Timestamp(self.end_of(session)));
         let Some(user) = &self.user else {
             let more = self.mapped_roles(session);
             return jwt::identity_with(through, claims, &session.issuer, expires, None, more).map_err(unusable);
         };
-        let name =
-            user.value(&Facts { claims: Some(&claims), policy: Some(&through.policy.key), ..Facts::default() }).ok();
+        let facts = Facts {
+            claims: Some(&claims),
+            policy: Some(&through.policy.key),
+            shared: Some(&shared),
+            ..Facts::default()
+        };
+        let name = EvaluationError::absent(user.value(&facts)).map_err(|error| unusable(error.into()))?;
         let name = mapping::name(name).ok_or_else(|| {
-            unusable(format!("the person has no usable `{}`, by which their Credential is found", user.plan()))
+            unusable(format!("the person has no usable `{}`, by which their Credential is found", user.plan()).into())
         })?;
         let only = self.plan.credentials.as_ref().and_then(|credentials| credentials.only.as_deref());
         let credential = through.table.by_person(&name, &session.federation, only);
@@ -334,6 +340,7 @@ impl ArmedSignIn {
             identity: Some(&identity),
             claims: Some(&claims),
             policy: Some(&through.policy.key),
+            shared: Some(&shared),
             ..Facts::default()
         };
         identity.headers = through.mapping.headers(true, &facts).map_err(unusable)?;

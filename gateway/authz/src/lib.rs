@@ -96,7 +96,7 @@ fn covers(rule: &Rule, when: Option<&Expression>, request_method: &str, facts: &
     }
     let undecided = |error: EvaluationError| Refusal {
         rule: Some(rule.name.clone()),
-        ..Refusal::new(Reason::RuleUndecided, error.to_string())
+        ..Refusal::new(error.reason(Reason::RuleUndecided), error.to_string())
     };
     when.map_or(Ok(true), |when| when.holds(facts)).map_err(undecided)
 }

@@ -2,8 +2,8 @@
 
 use std::panic::catch_unwind;
 
-use cel::Program;
 use cel::common::ast::{EntryExpr, Expr as Node, IdedExpr};
+use cel::{Env, Program};
 use idm_plan::{Expr, Variable};
 
 /// Longer texts are refused.
@@ -42,12 +42,13 @@ pub fn parse(text: &str, allowed: &[Variable]) -> Result<Expr, String> {
     if nesting(program.expression()) > MAX_NESTED_LOOPS {
         return Err(format!("loops must not be nested deeper than {MAX_NESTED_LOOPS}"));
     }
+    crate::lower::lower(program.expression()).map_err(|problem| format!("`{text}`: {problem}"))?;
     Ok(Expr::Cel(text.to_owned()))
 }
 
 /// The parser is generated code that has panicked on odd input before; a panic here is a finding, not an end.
 pub(crate) fn compile(text: &str) -> Result<Program, String> {
-    let compiled = catch_unwind(|| crate::evaluate::environment().compile(text).map_err(|errors| errors.to_string()));
+    let compiled = catch_unwind(|| Env::stdlib().compile(text).map_err(|errors| errors.to_string()));
     let problem = match compiled {
         Ok(Ok(program)) => return Ok(program),
         Ok(Err(errors)) => errors.lines().next().unwrap_or_default().to_owned(),
@@ -80,6 +81,29 @@ fn parts(entry: &EntryExpr) -> Vec<&IdedExpr> {
 fn nesting(node: &IdedExpr) -> usize {
     let inner = children(&node.expr).into_iter().map(nesting).max().unwrap_or(0);
     inner + usize::from(matches!(node.expr, Node::Comprehension(_)))
+}
+
+/// What is to be said about an expression that was read: a warning where its cost grows faster than what the caller
+/// sends, since a caller who sends much is refused then ([`crate::EvaluationError::TooCostly`]).
+pub fn advice(expr: &Expr) -> Option<String> {
+    let Expr::Cel(text) = expr else { return None };
+    let program = compile(text).ok()?;
+    (sent_loops(program.expression()) > 1).then(|| {
+        "a loop within a loop, both over what callers send: a caller who sends much is refused with \
+         ExpressionTooCostly; prefer `in`, a lookup by key or one loop"
+            .to_owned()
+    })
+}
+
+/// How deep loops over values of a request are nested. A loop over a literal list has a length that the policy wrote.
+fn sent_loops(node: &IdedExpr) -> usize {
+    let Node::Comprehension(each) = &node.expr else {
+        return children(&node.expr).into_iter().map(sent_loops).max().unwrap_or(0);
+    };
+    let is_sent = !matches!(&each.iter_range.expr, Node::List(_) | Node::Map(_));
+    // `in` and `contains` look at every item too, but they do so fast: they are not counted.
+    let body = sent_loops(&each.loop_step) + usize::from(is_sent);
+    body.max(sent_loops(&each.iter_range))
 }
 
 fn declares(node: &IdedExpr, name: &str) -> bool {
@@ -132,6 +156,17 @@ mod tests {
         assert!(parse("request.path", &[Variable::Token]).unwrap_err().contains("`token`"));
         assert!(parse("request.path == '/'", &[Variable::Token]).unwrap_err().contains("`token`"));
         assert!(parse(&"1+".repeat(1000), ALL).unwrap_err().contains("longer"));
+    }
+
+    #[test]
+    fn a_loop_within_a_loop_over_what_callers_send_is_pointed_at() {
+        let advised = |text: &str| advice(&parse(text, ALL).unwrap()).is_some();
+        assert!(advised("request.parameters.all(a, request.headers.exists(b, a == b))"));
+        assert!(advised("token.a.all(a, a.all(b, b == 1))"));
+        assert!(!advised("token.a.all(a, ['x', 'y'].exists(b, a == b))"));
+        assert!(!advised("token.a.filter(a, a != 'x').all(a, a == 'y')"));
+        assert!(!advised("'a' in identity.roles"));
+        assert!(!advised("token.a"));
     }
 
     proptest::proptest! {

@@ -1,33 +1,50 @@
 //! An expression over the values of one request.
 
-use std::sync::{Arc, OnceLock};
+use std::borrow::Cow;
 
-use cel::{Context, Env, ExecutionError, Program};
 use idm_plan::{Expr, Variable};
-use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::check;
-
-/// The functions there are: CEL's own, and those on strings.
-pub(crate) fn environment() -> &'static Arc<Env> {
-    static ENVIRONMENT: OnceLock<Arc<Env>> = OnceLock::new();
-    ENVIRONMENT.get_or_init(|| {
-        let mut env = Env::stdlib();
-        // Fails only when a function is declared twice, which the tests would show.
-        let _ = env.add_extension(cel::extensions::strings);
-        Arc::new(env)
-    })
-}
+use crate::budget::{Budget, Meter, UNITS_OF_AN_EXPRESSION};
+use crate::interpret::{self, Known};
+use crate::lower::Lowered;
+use crate::value::Stop;
+use crate::{check, lower};
 
 /// Knows the values of the variables of one request.
 pub trait Scope {
     /// The whole value of a variable; `None` where there is none.
-    fn variable(&self, variable: Variable) -> Option<Value>;
+    fn variable(&self, variable: Variable) -> Option<Known<'_>>;
+
+    /// One member of a variable. Expressions ask for members where they can, so that the rest need not be made.
+    fn member(&self, variable: Variable, name: &str) -> Option<Known<'_>> {
+        match self.variable(variable)? {
+            Known::Text(_) => None,
+            Known::Members(members) => members.get(name).map(|value| Known::Value(Cow::Borrowed(value))),
+            Known::Value(Cow::Borrowed(value)) => value.get(name).map(|value| Known::Value(Cow::Borrowed(value))),
+            Known::Value(Cow::Owned(mut value)) => value.get_mut(name).map(|value| value.take().into()),
+        }
+    }
 
     /// The value at a path below a variable.
     fn at(&self, variable: Variable, path: &[String]) -> Option<Value> {
-        path.iter().try_fold(self.variable(variable)?, |mut value, member| value.get_mut(member).map(Value::take))
+        let Some((first, rest)) = path.split_first() else { return self.variable(variable).map(Known::into_value) };
+        match self.member(variable, first)? {
+            Known::Value(Cow::Owned(mut value)) => {
+                rest.iter().try_fold(&mut value, |value, member| value.get_mut(member)).map(Value::take)
+            }
+            Known::Value(Cow::Borrowed(value)) => rest.iter().try_fold(value, |value, name| value.get(name)).cloned(),
+            Known::Text(text) => rest.is_empty().then(|| text.into()),
+            Known::Members(members) => {
+                let Some((second, rest)) = rest.split_first() else { return Some(Value::Object(members.clone())) };
+                rest.iter().try_fold(members.get(second)?, |value, name| value.get(name)).cloned()
+            }
+        }
+    }
+
+    /// What all expressions of the request may do together; `None` bounds each one alone.
+    fn budget(&self) -> Option<&Budget> {
+        None
     }
 }
 
@@ -40,21 +57,26 @@ pub enum EvaluationError {
     /// It cannot be evaluated on these values. Says nothing about the values.
     #[error("`{0}` cannot be evaluated on these values")]
     Failed(String),
+    /// It, or all expressions of the request together, did all the work that they may do. Never to be taken for a
+    /// value that is missing: the request is to be refused.
+    #[error("`{0}` costs more on these values than an expression may")]
+    TooCostly(String),
 }
 
-/// Whole numbers as CEL's `int`: to JSON there is one kind of number, and `now + 60` should just work.
-struct Signed<'v>(&'v Value);
+impl EvaluationError {
+    /// The value, or nothing where there is none; a budget that is used up stays an error.
+    pub fn absent<T>(outcome: Result<T, Self>) -> Result<Option<T>, Self> {
+        match outcome {
+            Err(error @ Self::TooCostly(_)) => Err(error),
+            other => Ok(other.ok()),
+        }
+    }
 
-impl Serialize for Signed<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Number(number) => match number.as_i64() {
-                Some(whole) => serializer.serialize_i64(whole),
-                None => number.serialize(serializer),
-            },
-            Value::Array(items) => serializer.collect_seq(items.iter().map(Signed)),
-            Value::Object(members) => serializer.collect_map(members.iter().map(|(name, value)| (name, Signed(value)))),
-            plain => plain.serialize(serializer),
+    /// The reason that the request is refused for, where `otherwise` is the one for what has no value.
+    pub fn reason(&self, otherwise: idm_types::Reason) -> idm_types::Reason {
+        match self {
+            Self::TooCostly(_) => idm_types::Reason::ExpressionTooCostly,
+            Self::Missing(_) | Self::Failed(_) => otherwise,
         }
     }
 }
@@ -63,22 +85,23 @@ impl Serialize for Signed<'_> {
 #[derive(Debug)]
 pub struct Expression {
     plan: Expr,
-    program: Option<Program>,
+    lowered: Option<Lowered>,
     uses: Vec<Variable>,
 }
 
 impl Expression {
     /// Arms an expression that [`check::parse`] let through.
     pub fn arm(plan: &Expr) -> Result<Self, String> {
-        let (program, uses) = match plan {
+        let (lowered, uses) = match plan {
             Expr::Member { variable, .. } => (None, vec![*variable]),
             Expr::Cel(text) => {
-                let program = check::compile(text)?;
-                let uses = program.references().variables().into_iter().filter_map(Variable::from_name).collect();
-                (Some(program), uses)
+                let lowered = lower::lower(check::compile(text)?.expression())?;
+                let mut uses: Vec<_> = lowered.roots.iter().map(|root| root.variable).collect();
+                uses.dedup();
+                (Some(lowered), uses)
             }
         };
-        Ok(Self { plan: plan.clone(), program, uses })
+        Ok(Self { plan: plan.clone(), lowered, uses })
     }
 
     /// As it was written.
@@ -91,25 +114,25 @@ impl Expression {
         self.uses.contains(&variable)
     }
 
-    /// Its value for one request.
+    /// Its value for one request. The work is bounded: see [`Budget`].
     pub fn value(&self, scope: &dyn Scope) -> Result<Value, EvaluationError> {
         let missing = || EvaluationError::Missing(self.plan.to_string());
-        let program = match (&self.plan, &self.program) {
+        let lowered = match (&self.plan, &self.lowered) {
             (Expr::Member { variable, path }, _) => return scope.at(*variable, path).ok_or_else(missing),
-            (Expr::Cel(_), Some(program)) => program,
+            (Expr::Cel(_), Some(lowered)) => lowered,
             (Expr::Cel(_), None) => return Err(missing()),
         };
-        let failed = || EvaluationError::Failed(self.plan.to_string());
-        let mut context = Context::with_env(environment().clone());
-        for &variable in &self.uses {
-            let value = scope.variable(variable).unwrap_or_else(|| Value::Object(Default::default()));
-            context.add_variable(variable.name(), Signed(&value)).map_err(|_| failed())?;
+        let budget = scope.budget();
+        let meter = Meter::new(budget.map_or(UNITS_OF_AN_EXPRESSION, |all| all.left().min(UNITS_OF_AN_EXPRESSION)));
+        let outcome = interpret::run(lowered, scope, &meter);
+        if let Some(budget) = budget {
+            budget.take(meter.used());
         }
-        match program.execute(&context) {
-            Ok(value) => value.json().map_err(|_| failed()),
-            Err(ExecutionError::NoSuchKey(_)) => Err(missing()),
-            Err(_) => Err(failed()),
-        }
+        outcome.map_err(|stop| match stop {
+            Stop::Missing => missing(),
+            Stop::Failed => EvaluationError::Failed(self.plan.to_string()),
+            Stop::Costly => EvaluationError::TooCostly(self.plan.to_string()),
+        })
     }
 
     /// Whether a condition holds. What has no value, or one that is not a truth value, is an error: a
@@ -121,6 +144,8 @@ impl Expression {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
@@ -129,8 +154,8 @@ mod tests {
     struct Given(Value);
 
     impl Scope for Given {
-        fn variable(&self, variable: Variable) -> Option<Value> {
-            self.0.get(variable.name()).cloned()
+        fn variable(&self, variable: Variable) -> Option<Known<'_>> {
+            self.0.get(variable.name()).map(|value| Known::Value(Cow::Borrowed(value)))
         }
     }
 

@@ -1,6 +1,6 @@
 //! Access tokens as RFC 9068 writes them.
 
-use idm_authn::{Facts, Identity};
+use idm_authn::{Facts, Identity, SharedFacts};
 use idm_expr::EvaluationError;
 use idm_jose::{system_entropy, to_base64url};
 use idm_types::Reason;
@@ -38,12 +38,14 @@ impl TokenIssuer {
             .keys
             .signing(ask.now)
             .ok_or_else(|| Refused::new(Reason::KeysUnavailable, "no signing key is in its time"))?;
+        let shared = SharedFacts::default();
         let facts = Facts {
             identity: Some(subject),
             request: Some(ask.view),
             policy: Some(&ask.policy.plan().key),
             gateway: ask.gateway,
             now: Some(ask.now),
+            shared: Some(&shared),
             ..Facts::default()
         };
         let mut claims = Map::new();
@@ -52,8 +54,9 @@ impl TokenIssuer {
                 Ok(value) => drop(claims.insert(name.clone(), value)),
                 Err(EvaluationError::Missing(_)) => {}
                 // Half a story about the caller is worse than none.
-                Err(EvaluationError::Failed(_)) => {
-                    return Err(Refused::new(Reason::ObjectNotMade, format!("the claim `{name}` cannot be evaluated")));
+                Err(error @ (EvaluationError::Failed(_) | EvaluationError::TooCostly(_))) => {
+                    let reason = error.reason(Reason::ObjectNotMade);
+                    return Err(Refused::new(reason, format!("the claim `{name}` cannot be made: {error}")));
                 }
             }
         }

@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use idm_audit::{NotStored, Stage};
-use idm_authn::{ClientCertificate, Facts, RequestView, forwarded_certificate, thumbprint};
+use idm_authn::{ClientCertificate, Facts, RequestView, SharedFacts, forwarded_certificate, thumbprint};
 use idm_authz::Permit;
 use idm_issue::{Answered, Ask, TokenIssuer};
 use idm_plan::{Door, Endpoint, Message, Source};
@@ -288,7 +288,9 @@ async fn decide(
     if llm.is_some() && wants_websocket(parts) {
         return Err(Stop::new(Reason::UpgradeNotAllowed, ""));
     }
+    let shared = SharedFacts::default();
     let facts = Facts {
+        shared: Some(&shared),
         identity: Some(&identity),
         request: Some(view),
         policy: Some(&armed.plan().key),
@@ -309,7 +311,7 @@ async fn decide(
         Stop { missing_scopes: refusal.missing_scopes, ..Stop::new(refusal.reason, refusal.detail) }
     })?;
     guard.authorization = permit.rule().cloned();
-    let headers = armed.request_headers(&facts).map_err(|problem| Stop::new(Reason::UnusableClaim, problem))?;
+    let headers = armed.request_headers(&facts).map_err(|problem| Stop::new(problem.reason, problem.detail))?;
     if let Some(llm) = llm {
         guard.stage = Stage::Limit;
         let owner = quota_owner(armed, &identity);
@@ -471,8 +473,16 @@ async fn answer(
     let (mut parts, body) = response.into_parts();
     let whole = body.whole().await?;
     let identity = guard.identity.as_ref().map(|(identity, _)| &**identity);
-    let facts =
-        Facts { identity, policy: Some(&armed.plan().key), gateway, jose, now: Some(guard.now), ..Facts::default() };
+    let shared = SharedFacts::default();
+    let facts = Facts {
+        identity,
+        policy: Some(&armed.plan().key),
+        gateway,
+        jose,
+        now: Some(guard.now),
+        shared: Some(&shared),
+        ..Facts::default()
+    };
     let mut content = Content { headers: &mut parts.headers, body: Some(whole), replaced: false };
     steps.make(Message::Response, &mut content, &facts)?;
     let body = content.body.take();

@@ -54,6 +54,7 @@ impl ArmedConsume {
         let bytes = self
             .from
             .read(content, facts)
+            .map_err(|error| Refused::new(step, error.reason(Reason::MissingObject), error))?
             .filter(|bytes| !bytes.is_empty())
             .ok_or_else(|| missing("there is nothing where the object should be"))?;
         let mut payload = bytes.to_vec();

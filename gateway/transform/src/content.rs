@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use idm_expr::{Expression, Scope};
+use idm_expr::{EvaluationError, Expression, Scope};
 use idm_plan::{Destination, Place};
 use serde_json::Value;
 
@@ -34,21 +34,22 @@ impl ArmedPlace {
         })
     }
 
-    /// What is there; `None` when nothing is. A header that is there twice is nothing that can be relied on.
-    pub(crate) fn read(&self, content: &Content<'_>, facts: &dyn Scope) -> Option<Bytes> {
-        match self {
+    /// What is there; `None` when nothing is. A header that is there twice is nothing that can be relied on. An
+    /// expression that costs too much is an error.
+    pub(crate) fn read(&self, content: &Content<'_>, facts: &dyn Scope) -> Result<Option<Bytes>, EvaluationError> {
+        Ok(match self {
             ArmedPlace::Body => content.body.clone(),
             ArmedPlace::Header(name) => {
                 let mut values = content.headers.get_all(name).iter();
-                let value = values.next()?;
-                values.next().is_none().then(|| Bytes::copy_from_slice(value.as_bytes()))
+                let value = values.next();
+                value.filter(|_| values.next().is_none()).map(|value| Bytes::copy_from_slice(value.as_bytes()))
             }
-            ArmedPlace::Value(expression) => match expression.value(facts).ok()? {
-                Value::String(text) => Some(text.into()),
-                Value::Null => None,
-                other => Some(other.to_string().into()),
+            ArmedPlace::Value(expression) => match EvaluationError::absent(expression.value(facts))? {
+                Some(Value::String(text)) => Some(text.into()),
+                Some(Value::Null) | None => None,
+                Some(other) => Some(other.to_string().into()),
             },
-        }
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use idm_authn::Facts;
-use idm_expr::Expression;
+use idm_expr::{EvaluationError, Expression};
 use idm_jose::{EncryptionKey, Jwk, SigningKey, system_entropy, to_base64url};
 use idm_plan::{
     CertificateHeaders, Destination, Encrypt, EncryptionKeyRef, KeyChoice, MadeClaims, Produce, Secrets, Sign,
@@ -69,7 +69,10 @@ impl ArmedProduce {
     pub(crate) fn run(&self, step: &str, content: &mut Content<'_>, facts: &Facts<'_>) -> Result<(), Refused> {
         let failed = |why: &str| Refused::new(step, Reason::ObjectNotMade, why);
         let mut bytes = match &self.from {
-            Some(place) => place.read(content, facts).ok_or_else(|| failed("there is nothing to sign or encrypt"))?,
+            Some(place) => {
+                let read = place.read(content, facts).map_err(|error| not_made(step, &error))?;
+                read.ok_or_else(|| failed("there is nothing to sign or encrypt"))?
+            }
             None => Bytes::new(),
         };
         let mut is_jwt = false;
@@ -122,12 +125,13 @@ impl ArmedSign {
         let ArmedKey { key, header } = match &self.key {
             ArmedChoice::One(key) => &**key,
             ArmedChoice::By(value, keys) => {
-                let value = value.value(facts).ok().and_then(|value| value.as_str().map(str::to_owned));
+                let value = EvaluationError::absent(value.value(facts)).map_err(|error| not_made(step, &error))?;
+                let value = value.and_then(|value| value.as_str().map(str::to_owned));
                 value.and_then(|value| keys.get(&value)).ok_or_else(|| failed("no key is meant for this value"))?
             }
         };
         let payload = match &self.claims {
-            Some(claims) => claims.run(payload, facts).map_err(failed)?,
+            Some(claims) => claims.run(step, payload, facts)?,
             None => payload.to_vec(),
         };
         let signed = key.sign_payload(header, &payload).map_err(|_| failed("it cannot be signed"))?;
@@ -137,6 +141,11 @@ impl ArmedSign {
             SignedForm::Json => signed.flattened().to_string(),
         })
     }
+}
+
+/// An expression without a value makes no object.
+fn not_made(step: &str, error: &EvaluationError) -> Refused {
+    Refused::new(step, error.reason(Reason::ObjectNotMade), error)
 }
 
 impl ArmedKey {
@@ -169,16 +178,17 @@ impl ArmedKey {
 
 impl ArmedClaims {
     /// The payload's members, with the claims over them: what a caller sent cannot speak for us.
-    fn run(&self, payload: &[u8], facts: &Facts<'_>) -> Result<Vec<u8>, &'static str> {
+    fn run(&self, step: &str, payload: &[u8], facts: &Facts<'_>) -> Result<Vec<u8>, Refused> {
+        let failed = |why: &str| Refused::new(step, Reason::ObjectNotMade, why);
         let mut claims = match payload {
             [] => Map::new(),
             some => match idm_jose::parse_strict(some) {
                 Ok(Value::Object(members)) => members,
-                _ => return Err("claims can only be added to a JSON object"),
+                _ => return Err(failed("claims can only be added to a JSON object")),
             },
         };
         let MadeClaims { issuer, audiences, expires_after, expires_from_now, issued_at_offset, id, .. } = &self.plan;
-        let now = facts.now.ok_or("there is no time")?.seconds();
+        let now = facts.now.ok_or_else(|| failed("there is no time"))?.seconds();
         let issued = now.saturating_add_signed(*issued_at_offset);
         claims.insert("iat".into(), issued.into());
         if let Some(after) = expires_after {
@@ -195,17 +205,17 @@ impl ArmedClaims {
         }
         if *id {
             let mut random = [0; 16];
-            system_entropy(&mut random).map_err(|_| "there are no random bits")?;
+            system_entropy(&mut random).map_err(|_| failed("there are no random bits"))?;
             claims.insert("jti".into(), to_base64url(&random).into());
         }
         if let Some(subject) = &self.subject {
-            claims.insert("sub".into(), subject.value(facts).map_err(|_| "the subject has no value")?);
+            claims.insert("sub".into(), subject.value(facts).map_err(|error| not_made(step, &error))?);
         }
         for (name, expression) in &self.custom {
             match expression.value(facts) {
                 Ok(value) => drop(claims.insert(name.clone(), value)),
-                Err(idm_expr::EvaluationError::Missing(_)) => {}
-                Err(idm_expr::EvaluationError::Failed(_)) => return Err("a claim cannot be evaluated"),
+                Err(EvaluationError::Missing(_)) => {}
+                Err(error) => return Err(not_made(step, &error)),
             }
         }
         Ok(Value::Object(claims).to_string().into_bytes())

@@ -515,7 +515,14 @@ pub(crate) fn header_name(path: &str, name: &str, notes: &mut Notes<'_>) -> Opti
 }
 
 pub(crate) fn expr(path: &str, text: &str, allowed: &[Variable], notes: &mut Notes<'_>) -> Option<Expr> {
-    idm_expr::parse(text, allowed).map_or_else(|message| notes.fail(path, Cause::Invalid, message), Some)
+    let expr = match idm_expr::parse(text, allowed) {
+        Ok(expr) => expr,
+        Err(message) => return notes.fail(path, Cause::Invalid, message),
+    };
+    if let Some(advice) = idm_expr::advice(&expr) {
+        notes.report.push(&notes.object, path, Condition::Programmed, Cause::DangerousOption, advice);
+    }
+    Some(expr)
 }
 
 fn lower_identity(identity: Option<&wire::IdentityMapping>, notes: &mut Notes<'_>) -> IdentityMapping {

@@ -1,0 +1,392 @@
+//! Evaluates a lowered expression: each step is paid for before it is taken.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use serde_json::{Map, Value};
+
+use crate::budget::Meter;
+use crate::evaluate::Scope;
+use crate::lower::{Loop, LoopKind, Lowered, Node, Operator, Root};
+use crate::value::{Dict, Outcome, Stop, Text, Val};
+
+/// A value of a [`Scope`], borrowed where it can be.
+pub enum Known<'r> {
+    /// A value.
+    Value(Cow<'r, Value>),
+    /// An object, of which there are the members.
+    Members(&'r Map<String, Value>),
+    /// A text.
+    Text(&'r str),
+}
+
+impl Known<'_> {
+    /// As a value of its own.
+    pub fn into_value(self) -> Value {
+        match self {
+            Known::Value(value) => value.into_owned(),
+            Known::Members(members) => Value::Object(members.clone()),
+            Known::Text(text) => text.into(),
+        }
+    }
+
+    fn val(&self) -> Val<'_> {
+        match self {
+            Known::Value(value) => Val::of(value),
+            Known::Members(members) => Val::Dict(Dict::Of(members)),
+            Known::Text(text) => Val::Text(Text::Of(text)),
+        }
+    }
+}
+
+impl From<Value> for Known<'_> {
+    fn from(value: Value) -> Self {
+        Known::Value(Cow::Owned(value))
+    }
+}
+
+/// The value of an expression.
+pub(crate) fn run(lowered: &Lowered, scope: &dyn Scope, meter: &Meter) -> Outcome<Value> {
+    let known: Vec<_> = lowered.roots.iter().map(|_| OnceCell::new()).collect();
+    let mut run = Run { roots: &lowered.roots, known: &known, scope, meter, slots: Vec::new() };
+    run.node(&lowered.node)?.json(meter)
+}
+
+struct Run<'v, 's> {
+    roots: &'v [Root],
+    known: &'v [OnceCell<Option<Known<'s>>>],
+    scope: &'s dyn Scope,
+    meter: &'v Meter,
+    /// The variables of the loops that run, outermost first.
+    slots: Vec<Val<'v>>,
+}
+
+impl<'v, 's: 'v> Run<'v, 's> {
+    fn node(&mut self, node: &'v Node) -> Outcome<Val<'v>> {
+        self.meter.spend(1)?;
+        Ok(match node {
+            Node::Null => Val::Null,
+            Node::Bool(truth) => Val::Bool(*truth),
+            Node::Int(number) => Val::Int(*number),
+            Node::UInt(number) => Val::UInt(*number),
+            Node::Double(number) => Val::Double(*number),
+            Node::Text(text) => Val::Text(Text::Of(text)),
+            Node::Bytes(bytes) => Val::Bytes(bytes.as_slice().into()),
+            Node::Root(at) => return self.root(*at),
+            Node::HasRoot(at) => Val::Bool(match self.root(*at) {
+                Err(Stop::Missing) => false,
+                other => other.map(|_| true)?,
+            }),
+            Node::Slot(at) => self.slots.get(*at).cloned().ok_or(Stop::Failed)?,
+            Node::Select(operand, field) => return select(self.node(operand)?, field),
+            Node::Has(operand, field) => return has(&self.node(operand)?, field),
+            Node::OptionalSelect(operand, field) | Node::OptionalIndex(operand, field) => {
+                let Some(operand) = unwrap(self.node(operand)?) else { return Ok(Val::optional(None)) };
+                let key = self.node(field)?;
+                optional(self.index(&operand, &key))?
+            }
+            Node::Index(operand, key) => match self.node(operand)? {
+                // What begins with an optional stays one.
+                Val::Optional(None) => Val::Optional(None),
+                Val::Optional(Some(operand)) => {
+                    let key = self.node(key)?;
+                    optional(self.index(&operand, &key))?
+                }
+                operand => {
+                    let key = self.node(key)?;
+                    return self.index(&operand, &key);
+                }
+            },
+            Node::And(one, other) => Val::Bool(self.logical(one, other, false)?),
+            Node::Or(one, other) => Val::Bool(self.logical(one, other, true)?),
+            Node::Not(operand) => Val::Bool(!self.node(operand)?.truth()?),
+            Node::Negate(operand) => match self.node(operand)? {
+                Val::Int(number) => Val::Int(number.checked_neg().ok_or(Stop::Failed)?),
+                Val::Double(number) => Val::Double(-number),
+                _ => return Err(Stop::Failed),
+            },
+            Node::Conditional(all) => {
+                let [condition, yes, no] = &**all;
+                let truth = self.node(condition)?.truth()?;
+                return self.node(if truth { yes } else { no });
+            }
+            Node::Binary(operator, one, other) => {
+                let (one, other) = (self.node(one)?, self.node(other)?);
+                return self.binary(*operator, &one, &other);
+            }
+            Node::Call(function, on, given) => {
+                let mut given = given.iter().map(|one| self.node(one)).collect::<Outcome<Vec<_>>>()?;
+                if let Some(on) = on {
+                    given.insert(0, self.node(on)?);
+                }
+                return function.call(&given, self.meter);
+            }
+            Node::List(elements) => {
+                let mut items = Vec::with_capacity(elements.len());
+                for (element, is_optional) in elements {
+                    let value = self.node(element)?;
+                    items.extend(if *is_optional { unwrap(value) } else { Some(value) });
+                }
+                Val::list(items)
+            }
+            Node::Map(entries) => return self.map(entries),
+            Node::Loop(each) => return self.each(each),
+        })
+    }
+
+    /// What the scope knows, asked for once. A variable that there is not has no members.
+    fn root(&self, at: usize) -> Outcome<Val<'v>> {
+        let (Some(root), Some(cell)) = (self.roots.get(at), self.known.get(at)) else { return Err(Stop::Failed) };
+        let known = cell.get_or_init(|| match &root.member {
+            Some(member) => self.scope.member(root.variable, member),
+            None => self.scope.variable(root.variable),
+        });
+        match (known, &root.member) {
+            (Some(known), _) => Ok(known.val()),
+            (None, Some(_)) => Err(Stop::Missing),
+            (None, None) => Ok(Val::Dict(Dict::Empty)),
+        }
+    }
+
+    /// `&&` (decided by `false`) and `||` (decided by `true`). What decides does so also beside an error, but not
+    /// beside a budget that is used up.
+    fn logical(&mut self, one: &'v Node, other: &'v Node, decides: bool) -> Outcome<bool> {
+        let first = self.node(one).and_then(|value| value.truth());
+        match first {
+            Ok(truth) if truth == decides => return Ok(decides),
+            Err(Stop::Costly) => return Err(Stop::Costly),
+            _ => {}
+        }
+        match (first, self.node(other)?) {
+            (_, Val::Bool(truth)) if truth == decides => Ok(decides),
+            (Ok(_), value) => value.truth(),
+            (Err(stop), _) => Err(stop),
+        }
+    }
+
+    fn index(&self, operand: &Val<'v>, key: &Val<'v>) -> Outcome<Val<'v>> {
+        self.meter.bytes(key.size())?;
+        match operand {
+            Val::Dict(dict) => dict.get(key)?.ok_or(Stop::Missing),
+            Val::List(list) => {
+                let at = match key {
+                    Val::Int(at) => usize::try_from(*at).ok(),
+                    Val::UInt(at) => usize::try_from(*at).ok(),
+                    Val::Double(at) => crate::value::whole(*at).and_then(|at| usize::try_from(at).ok()),
+                    _ => None,
+                };
+                at.and_then(|at| list.get(at)).ok_or(Stop::Failed)
+            }
+            _ => Err(Stop::Failed),
+        }
+    }
+
+    fn binary(&self, operator: Operator, one: &Val<'v>, other: &Val<'v>) -> Outcome<Val<'v>> {
+        let compared = || one.compare(other, self.meter);
+        Ok(match operator {
+            Operator::Equals => Val::Bool(one.equals(other, self.meter)?),
+            Operator::NotEquals => Val::Bool(!one.equals(other, self.meter)?),
+            Operator::Less => Val::Bool(compared()? == Ordering::Less),
+            Operator::LessEquals => Val::Bool(compared()? != Ordering::Greater),
+            Operator::Greater => Val::Bool(compared()? == Ordering::Greater),
+            Operator::GreaterEquals => Val::Bool(compared()? != Ordering::Less),
+            Operator::In => Val::Bool(self.is_in(one, other)?),
+            Operator::Add => match (one, other) {
+                (Val::Text(one), Val::Text(other)) => {
+                    self.meter.bytes(one.len() + other.len())?;
+                    Val::made([&**one, &**other].concat())
+                }
+                (Val::Bytes(one), Val::Bytes(other)) => {
+                    self.meter.bytes(one.len() + other.len())?;
+                    Val::Bytes([&**one, &**other].concat().into())
+                }
+                (Val::List(one), other) => {
+                    let other = other.items()?;
+                    let mut items = Vec::new();
+                    for item in one.iter().chain(other.iter()) {
+                        self.meter.spend(1)?;
+                        items.push(item);
+                    }
+                    Val::list(items)
+                }
+                _ => return arithmetic(operator, one, other),
+            },
+            _ => return arithmetic(operator, one, other),
+        })
+    }
+
+    fn is_in(&self, one: &Val<'v>, container: &Val<'v>) -> Outcome<bool> {
+        match container {
+            Val::List(list) => {
+                for item in list.iter() {
+                    if item.equals(one, self.meter)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            Val::Dict(dict) => {
+                self.meter.bytes(one.size())?;
+                dict.get(one).map(|value| value.is_some())
+            }
+            _ => Err(Stop::Failed),
+        }
+    }
+
+    fn map(&mut self, entries: &'v [(Node, Node, bool)]) -> Outcome<Val<'v>> {
+        let mut map = BTreeMap::new();
+        for (key, value, is_optional) in entries {
+            let name = self.node(key)?;
+            self.meter.bytes(name.size())?;
+            let key = name.key()?;
+            let value = self.node(value)?;
+            let value = if *is_optional { unwrap(value) } else { Some(value) };
+            if let Some(value) = value
+                && map.insert(key, (name, value)).is_some()
+            {
+                return Err(Stop::Failed);
+            }
+        }
+        Ok(Val::Dict(Dict::Made(Rc::new(map))))
+    }
+
+    fn each(&mut self, each: &'v Loop) -> Outcome<Val<'v>> {
+        let range = self.node(&each.range)?;
+        let items = range.items()?;
+        self.slots.truncate(each.slot);
+        let result = match &each.kind {
+            LoopKind::All(body) => Val::Bool(self.decide(each, items.iter(), body, false)?),
+            LoopKind::Exists(body) => Val::Bool(self.decide(each, items.iter(), body, true)?),
+            LoopKind::ExistsOne(body) => {
+                let mut found = 0_usize;
+                for item in items.iter() {
+                    self.enter(each, item)?;
+                    found += usize::from(self.node(body)?.truth()?);
+                }
+                Val::Bool(found == 1)
+            }
+            LoopKind::Collect { guard, item: made } => {
+                let mut collected = Vec::new();
+                for item in items.iter() {
+                    self.enter(each, item)?;
+                    let passes = match guard {
+                        Some(guard) => self.node(guard)?.truth()?,
+                        None => true,
+                    };
+                    if passes {
+                        collected.push(self.node(made)?);
+                    }
+                }
+                Val::list(collected)
+            }
+        };
+        self.slots.truncate(each.slot);
+        Ok(result)
+    }
+
+    fn enter(&mut self, each: &Loop, item: Val<'v>) -> Outcome<()> {
+        self.meter.spend(1)?;
+        self.slots.truncate(each.slot);
+        self.slots.push(item);
+        Ok(())
+    }
+
+    /// `all` and `exists`: the element that decides does so also where another cannot be decided.
+    fn decide(
+        &mut self,
+        each: &Loop,
+        items: impl Iterator<Item = Val<'v>>,
+        body: &'v Node,
+        decides: bool,
+    ) -> Outcome<bool> {
+        let mut undecided = None;
+        for item in items {
+            self.enter(each, item)?;
+            match self.node(body).and_then(|value| value.truth()) {
+                Ok(truth) if truth == decides => return Ok(decides),
+                Ok(_) => {}
+                Err(Stop::Costly) => return Err(Stop::Costly),
+                Err(stop) => undecided = Some(stop),
+            }
+        }
+        undecided.map_or(Ok(!decides), Err)
+    }
+}
+
+fn unwrap(value: Val<'_>) -> Option<Val<'_>> {
+    match value {
+        Val::Optional(value) => value.map(|value| (*value).clone()),
+        value => Some(value),
+    }
+}
+
+/// What is not there as an optional without a value.
+fn optional(outcome: Outcome<Val<'_>>) -> Outcome<Val<'_>> {
+    match outcome {
+        Err(Stop::Costly) => Err(Stop::Costly),
+        other => Ok(Val::optional(other.ok())),
+    }
+}
+
+fn select<'v>(operand: Val<'v>, field: &str) -> Outcome<Val<'v>> {
+    match operand {
+        Val::Dict(dict) => dict.member(field).ok_or(Stop::Missing),
+        Val::Optional(None) => Ok(Val::Optional(None)),
+        Val::Optional(Some(operand)) => match &*operand {
+            Val::Dict(dict) => Ok(Val::optional(dict.member(field))),
+            Val::List(_) => Ok(Val::optional(None)),
+            _ => Err(Stop::Missing),
+        },
+        _ => Err(Stop::Failed),
+    }
+}
+
+fn has<'v>(operand: &Val<'v>, field: &str) -> Outcome<Val<'v>> {
+    match operand {
+        Val::Dict(dict) => Ok(Val::Bool(dict.member(field).is_some())),
+        Val::Optional(None) => Ok(Val::Bool(false)),
+        Val::Optional(Some(operand)) => match &**operand {
+            Val::Dict(dict) => Ok(Val::Bool(dict.member(field).is_some())),
+            Val::List(_) => Ok(Val::Bool(false)),
+            _ => Err(Stop::Missing),
+        },
+        _ => Err(Stop::Failed),
+    }
+}
+
+/// Arithmetic within one type. What leaves its range is an error.
+fn arithmetic<'v>(operator: Operator, one: &Val<'v>, other: &Val<'v>) -> Outcome<Val<'v>> {
+    match (one, other) {
+        (Val::Int(one), Val::Int(other)) => match operator {
+            Operator::Add => one.checked_add(*other),
+            Operator::Subtract => one.checked_sub(*other),
+            Operator::Multiply => one.checked_mul(*other),
+            Operator::Divide => one.checked_div(*other),
+            Operator::Modulo => one.checked_rem(*other),
+            _ => None,
+        }
+        .map(Val::Int)
+        .ok_or(Stop::Failed),
+        (Val::UInt(one), Val::UInt(other)) => match operator {
+            Operator::Add => one.checked_add(*other),
+            Operator::Subtract => one.checked_sub(*other),
+            Operator::Multiply => one.checked_mul(*other),
+            Operator::Divide => one.checked_div(*other),
+            Operator::Modulo => one.checked_rem(*other),
+            _ => None,
+        }
+        .map(Val::UInt)
+        .ok_or(Stop::Failed),
+        (Val::Double(one), Val::Double(other)) => Ok(Val::Double(match operator {
+            Operator::Add => one + other,
+            Operator::Subtract => one - other,
+            Operator::Multiply => one * other,
+            Operator::Divide => one / other,
+            _ => return Err(Stop::Failed),
+        })),
+        _ => Err(Stop::Failed),
+    }
+}

@@ -94,6 +94,9 @@ impl ArmedLlm {
     }
 }
 
+/// What callers used in the current spans. One for each gateway process, kept across configurations. Spans begin where
+/// the wall clock had them when the first was asked for; from then on they follow a clock that does not jump, so that no
+/// span is ever begun twice.
 #[derive(Default)]
 pub struct Quotas(Mutex<Spent>);
 

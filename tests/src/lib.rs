@@ -8,6 +8,7 @@ mod authority;
 mod browser;
 pub mod http;
 mod issuer;
+pub mod play;
 mod provider;
 mod raw;
 mod redis;
@@ -217,10 +218,15 @@ pub fn records(dir: &Path) -> Vec<Value> {
 
 /// A Service for the upstream that answers under every host, and a policy with these methods.
 pub fn open_to(upstream: &Upstream, methods: &str) -> String {
+    open_to_address(upstream.address, methods)
+}
+
+/// The same for an upstream at an address of this machine.
+pub fn open_to_address(upstream: SocketAddr, methods: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: up, annotations: {{identity-manager.io/hostnames: '*'}}}}\nspec: {{type: ExternalName, externalName: 127.0.0.1, ports: [{{name: http, port: {}}}]}}\n---\n\
          apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: p}}\nspec:\n  targetRefs: [{{group: '', kind: Service, name: up}}]\n  authentication:\n    methods:\n{methods}",
-        upstream.address.port()
+        upstream.port()
     )
 }
 

@@ -1,0 +1,228 @@
+#!/usr/bin/env python3
+"""A valid caller beside floods of strangers: success, median and 99th percentile, and the gateway's memory.
+
+  tests/bench/floods.py IDM-BINARY [SECONDS]
+
+The gateway runs on core 1 alone; the caller, the floods and the upstream run on core 0. Everything is on loopback and
+bounded: each flood has a fixed number of connections and ends with its time. Needs nothing but Python 3.
+"""
+import base64, json, os, shutil, socket, struct, subprocess, sys, tempfile, threading, time
+
+SECONDS = float(sys.argv[2]) if len(sys.argv) > 2 else 6
+BINARY = sys.argv[1]
+
+
+def serve(answer):
+    """A server on a free port: `answer(connection)` in a thread for each connection."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+
+    def accept():
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+    threading.Thread(target=accept, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+def upstream(connection):
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    pending = b""
+    while data := connection.recv(65536):
+        pending += data
+        while b"\r\n\r\n" in pending:
+            pending = pending.split(b"\r\n\r\n", 1)[1]
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+def hang(connection):
+    while connection.recv(65536):
+        pass
+
+
+def objects(port, hanging):
+    api = "identity-manager.io/v1alpha1"
+    def service(name):
+        return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "annotations": {"identity-manager.io/hostnames": name}},
+                "spec": {"type": "ExternalName", "externalName": "127.0.0.1", "ports": [{"name": "http", "port": port}]}}
+    def policy(name, methods, **more):
+        return {"apiVersion": api, "kind": "IdentityPolicy", "metadata": {"name": name},
+                "spec": {"targetRefs": [{"group": "", "kind": "Service", "name": name}], "authentication": {"methods": methods}, **more}}
+    def secret(name, **data):
+        return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
+    loops = "request.parameters.all(a, request.parameters.all(b, a != 'x' || b != 'y'))"
+    yield from (service(name) for name in ("valid", "llm", "costly", "opaque", "people", "tokens"))
+    yield policy("valid", [{"name": "key", "basic": {"realm": "r"}}])
+    yield policy("llm", [{"name": "key", "basic": {"realm": "r"}}], llm={"keyRef": {"name": "provider"}, "provider": "OpenAI"})
+    yield policy("costly", [{"name": "all", "anonymous": {}}], authorization={"rules": [{"name": "r", "when": loops}]})
+    yield policy("opaque", [{"name": "ask", "introspection": {"issuer": "https://idp", "endpoint": f"http://127.0.0.1:{hanging}/ask", "clientId": "c",
+                                                              "clientSecretRef": {"name": "idp"}}}])
+    yield policy("people", [{"name": "basic", "basic": {"realm": "r"}}])
+    yield policy("tokens", [{"name": "jwt", "jwt": {"issuers": [{"issuer": "https://idp", "audiences": ["a"], "keys": {
+        "jwksUri": f"http://127.0.0.1:{hanging}/jwks"}}]}}])
+    yield {"apiVersion": api, "kind": "Credential", "metadata": {"name": "ana"}, "spec": {"password": {}, "secretRef": {"name": "ana"}}}
+    yield secret("ana", password="secret")
+    yield secret("provider", apiKey="sk-x")
+    yield secret("idp", clientSecret="s")
+
+
+class Gateway:
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="idm-floods-")
+        port, hanging = serve(upstream), serve(hang)
+        os.makedirs(self.folder + "/config")
+        with open(self.folder + "/config/all.yaml", "w") as file:
+            file.write("\n---\n".join(json.dumps(o) for o in objects(port, hanging)))
+        log = open(self.folder + "/log", "w")
+        command = ["taskset", "-c", "1", BINARY, "run", "--dir", self.folder + "/config", "--listen", "127.0.0.1:0",
+                   "--audit-dir", self.folder + "/audit", "--danger-insecure-issuers"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        self.port = None
+        line = self.process.stdout.readline()
+        if "http://" not in line:
+            sys.exit(f"idm did not start: {line}{open(self.folder + '/log').read()}")
+        self.port = int(line.strip().rsplit(":", 1)[1])
+        threading.Thread(target=lambda: [None for _ in self.process.stdout], daemon=True).start()
+
+    def memory(self):
+        with open(f"/proc/{self.process.pid}/status") as file:
+            return next(int(line.split()[1]) // 1024 for line in file if line.startswith("VmRSS"))
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def head(method, host, path="/", *headers):
+    return "".join([f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n", *(h + "\r\n" for h in headers), "\r\n"]).encode()
+
+
+def basic(user, password):
+    return "Authorization: Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def ask(connection, request):
+    """Sends a request and returns the status of its answer; 0 at the connection's end."""
+    connection.sendall(request)
+    read = b""
+    while b"\r\n\r\n" not in read:
+        part = connection.recv(65536)
+        if not part:
+            return 0
+        read += part
+    top, rest = read.split(b"\r\n\r\n", 1)
+    length = next((int(line.split(b":")[1]) for line in top.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
+    while len(rest) < length:
+        part = connection.recv(65536)
+        if not part:
+            return 0
+        rest += part
+    return int(top.split(b" ")[1])
+
+
+def connect(port):
+    connection = socket.create_connection(("127.0.0.1", port), 10)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def caller(port, seconds):
+    """One valid request every 5 ms: the share of 200 and the times in milliseconds."""
+    request, times, good, end = head("GET", "valid", "/", basic("ana", "secret")), [], 0, time.monotonic() + seconds
+    connection = None
+    while time.monotonic() < end:
+        started = time.monotonic()
+        try:
+            connection = connection or connect(port)
+            status = ask(connection, request)
+        except OSError:
+            status = 0
+        times.append((time.monotonic() - started) * 1000)
+        good += status == 200
+        if status != 200:
+            connection = None
+        time.sleep(max(0, 0.005 - (time.monotonic() - started)))
+    times.sort()
+    return good / len(times), times[len(times) // 2], times[int(len(times) * 0.99)]
+
+
+def repeated(port, connections, make, pause, seconds):
+    """Keeps `connections` busy with requests, each after a pause; connections that end are opened anew."""
+    end = time.monotonic() + seconds
+
+    def one(number):
+        connection = None
+        while time.monotonic() < end:
+            try:
+                connection = connection or connect(port)
+                if ask(connection, make(number)) == 0:
+                    connection = None
+            except OSError:
+                connection = None
+            time.sleep(pause)
+    for number in range(connections):
+        threading.Thread(target=one, args=(number,), daemon=True).start()
+
+
+def held(port, connections, beginning, seconds):
+    """Opens connections, sends a beginning on each, and keeps them until the end."""
+    def hold():
+        kept = []
+        for _ in range(connections):
+            try:
+                connection = connect(port)
+                connection.settimeout(1)
+                connection.sendall(beginning)
+                kept.append(connection)
+            except OSError:
+                pass
+        time.sleep(seconds)
+        for connection in kept:
+            connection.close()
+    threading.Thread(target=hold, daemon=True).start()
+
+
+def windows(port, connections, streams, seconds):
+    """HTTP/2 connections whose streams may not be answered: a window of 0."""
+    frame = lambda kind, flags, stream, payload: struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+    block = b"\x82\x86\x84\x41\x05valid" + b"\x0f\x08" + bytes([len(basic("ana", "secret")) - 15]) + basic("ana", "secret")[15:].encode()
+    text = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, struct.pack(">HI", 4, 0))
+    text += b"".join(frame(1, 5, 1 + 2 * n, block) for n in range(streams))
+    held(port, connections, text, seconds)
+
+
+def token(number):
+    part = lambda value: base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+    kid = f"{number}-{time.monotonic_ns()}"
+    return f"Authorization: Bearer {part({'alg': 'RS256', 'kid': kid})}.{part({'iss': 'https://idp', 'aud': 'a', 'exp': 9999999999})}.c2ln"
+
+
+FLOODS = {
+    "nothing (quiet)": lambda port: None,
+    "40 bodies of 16 MiB that stop": lambda port: held(port, 40, head("POST", "llm", "/v1/chat/completions", "Content-Length: 16777216") + b"x" * (15 << 20), SECONDS),
+    "300 bodies of 1 MiB that stop": lambda port: held(port, 300, head("POST", "people", "/", "Content-Length: 1048576") + b"x" * 900_000, SECONDS),
+    "nested loops over 5 KiB": lambda port: repeated(port, 4, lambda _: head("GET", "costly", "/?" + "&".join(f"p{i}=" for i in range(800))), 0.01, SECONDS),
+    "300 connections without a credential": lambda port: repeated(port, 300, lambda _: head("GET", "valid"), 0.1, SECONDS),
+    "opaque tokens, a server that hangs": lambda port: repeated(port, 150, lambda n: head("GET", "opaque", "/", f"Authorization: Bearer {n}-{time.monotonic_ns()}"), 0.1, SECONDS),
+    "1500 half prefaces": lambda port: held(port, 1500, b"PRI * HTTP/2", SECONDS),
+    "31,000 segments": lambda port: repeated(port, 4, lambda _: head("GET", "valid", "/a" * 31_000), 0.01, SECONDS),
+    "windows of 0: 60 x 120 streams": lambda port: windows(port, 60, 120, SECONDS),
+    "1500 dripping heads": lambda port: held(port, 1500, b"GET / HTTP/1.1\r\nX", SECONDS),
+    "wrong passwords": lambda port: repeated(port, 50, lambda n: head("GET", "people", "/", basic(f"user{n}", "wrong")), 0.05, SECONDS),
+    "wrong tokens, unknown key ids": lambda port: repeated(port, 50, lambda n: head("GET", "tokens", "/", token(n)), 0.05, SECONDS),
+}
+
+threading.excepthook = lambda _: None  # a connection that the gateway ends is expected
+os.sched_setaffinity(0, {0})
+print(f"{'beside':<40} {'200s':>7} {'median ms':>10} {'p99 ms':>8} {'MiB':>5}")
+for name, flood in FLOODS.items():
+    gateway = Gateway()
+    try:
+        caller(gateway.port, 0.5)
+        flood(gateway.port)
+        time.sleep(0.3)
+        success, median, last = caller(gateway.port, SECONDS - 0.5)
+        print(f"{name:<40} {success:>7.2%} {median:>10.2f} {last:>8.2f} {gateway.memory():>5}", flush=True)
+    finally:
+        gateway.stop()
+    time.sleep(0.5)

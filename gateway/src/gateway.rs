@@ -10,7 +10,7 @@ use idm_audit::ship::{self, Elasticsearch};
 use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth, Successes};
 use idm_authn::{KeyRing, Memory, NewPerson, Outside, PasswordChecker};
 use idm_plan::{Bundle, CONTROL_TOKEN, KeySource, SecretHandle, Secrets};
-use idm_proxy::{Deadlines, Engine, EngineError, Limits, Server, ServerConfig, Shared};
+use idm_proxy::{BodyLimits, Deadlines, Engine, EngineError, Limits, Server, ServerConfig, Shared};
 use idm_store::{SharedOptions, Store};
 use idm_types::Redacted;
 use tokio::sync::watch;
@@ -55,6 +55,8 @@ pub struct GatewayOptions {
     pub limits: Limits,
     /// How long callers may take.
     pub deadlines: Deadlines,
+    /// What bodies may cost that have to be there as a whole.
+    pub bodies: BodyLimits,
     /// Records.
     pub audit: AuditOptions,
     /// What this gateway shares with others; `None`: it remembers for itself.
@@ -93,7 +95,7 @@ impl Gateway {
     pub fn start(options: &GatewayOptions) -> anyhow::Result<Arc<Self>> {
         let AuditOptions { dir, on_full, successes, max_bytes, elasticsearch } = options.audit.clone();
         let spool = Spool::open(SpoolConfig { dir, on_full, successes, max_bytes, shipped: elasticsearch.is_some() })?;
-        let shared = Shared::new(options.name.clone());
+        let shared = Shared::new(options.name.clone(), options.bodies);
         let config = ServerConfig {
             listen: options.listen,
             listen_tls: options.listen_tls,
@@ -277,6 +279,13 @@ impl Gateway {
             ("idm_audit_failing", "gauge", "1 while audit records cannot be stored.", u64::from(health.is_failing())),
         ] {
             out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));
+        }
+        let (known, strangers) = self.shared.bodies_held();
+        out.push_str(
+            "# HELP idm_bodies_held_bytes Memory of the bodies that are held.\n# TYPE idm_bodies_held_bytes gauge\n",
+        );
+        for (callers, bytes) in [("known", known), ("strangers", strangers)] {
+            out.push_str(&format!("idm_bodies_held_bytes{{callers=\"{callers}\"}} {bytes}\n"));
         }
         out
     }

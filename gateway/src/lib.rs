@@ -13,4 +13,4 @@ pub mod source;
 
 pub use admin::AdminServer;
 pub use gateway::{AuditOptions, Gateway, GatewayOptions, random_seed};
-pub use idm_proxy::{Deadlines, Limits};
+pub use idm_proxy::{BodyLimits, Deadlines, Limits, memory_limit};

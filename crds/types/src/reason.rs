@@ -199,6 +199,8 @@ reasons! {
     // --- content
     /// The JOSE object that the policy wants is not there.
     MissingObject = 400, "the request lacks the signed or encrypted object that a JOSE step of the policy opens", "send the object where the step looks for it";
+    /// Too many slow decryptions.
+    DecryptionsBusy = 503, "more objects whose key is made of a password (PBES2) wait to be decrypted than the gateway takes at once, or takes of one address", "try again; encrypt for a key of the policy instead of a password";
     /// The caller used up its tokens.
     TokenQuotaExceeded = 429, "the caller has used the language model tokens that the policy allows in this span of time", "wait as long as Retry-After says, or raise `llm.quotas`";
     /// A WebSocket where tokens are counted.

@@ -263,13 +263,15 @@ impl ArmedPolicy {
         self.methods.iter()
     }
 
-    /// Whether a method must see the whole body before it can judge this request's credential.
-    pub fn wants_body(&self, headers: &http::HeaderMap) -> bool {
+    /// Whether a method must see the whole body before it can judge this request's credential, and everything about
+    /// the credential that can be judged without is right.
+    pub fn wants_body(&self, view: RequestView<'_>, now: Timestamp) -> bool {
         let digest = self.methods.iter().find_map(|(_, armed)| {
             if let Armed::Digest(digest, sources) = armed { Some((digest, sources)) } else { None }
         });
         digest.is_some_and(|(digest, sources)| {
-            present::in_headers(headers, sources).is_some_and(|credential| digest.wants_body(credential))
+            present::in_headers(view.headers, sources)
+                .is_some_and(|credential| digest.wants_body(credential, view.target, now))
         })
     }
 

@@ -71,10 +71,26 @@ impl ArmedDigest {
         Ok(Self { plan: plan.clone(), users, secrets: armed, nonce_key })
     }
 
-    /// Whether the body has to be there before this credential can be judged.
-    pub(crate) fn wants_body(&self, credential: &str) -> bool {
+    /// Whether the body has to be there before this credential can be judged. It is not waited for when the
+    /// credential is refused without it: a stranger needs a nonce of ours to make us hold anything. Whether the user
+    /// exists is not asked, or the time of the answer would tell.
+    pub(crate) fn wants_body(&self, credential: &str, target: &str, now: Timestamp) -> bool {
         self.plan.qualities.contains(&Quality::AuthInt)
-            && parse(credential).is_some_and(|given| given.qop.as_deref() == Some(Quality::AuthInt.name()))
+            && parse(credential).is_some_and(|given| {
+                given.qop.as_deref() == Some(Quality::AuthInt.name())
+                    && given.realm.as_deref() == Some(self.plan.realm.as_str())
+                    && given.uri.as_deref() == Some(target)
+                    && given.username.is_some()
+                    && given.response.is_some()
+                    && given.nonce.is_some_and(|nonce| self.ends(&nonce, now).is_some())
+            })
+    }
+
+    /// When a nonce ends; `None` when it is not one of ours, or has ended.
+    fn ends(&self, nonce: &str, now: Timestamp) -> Option<Timestamp> {
+        let made = nonce::made_at(&self.nonce_key, nonce)?;
+        let ends = Timestamp(made.0.saturating_add(self.plan.nonce_seconds.saturating_mul(1000)));
+        (now < ends && made.0 <= now.0.saturating_add(60_000)).then_some(ends)
     }
 
     /// One challenge for each algorithm, the preferred one first (RFC 7616 §3.3).
@@ -158,6 +174,10 @@ impl ArmedDigest {
                     .retry_after(seconds),
             );
         }
+        // The body was not waited for, because the nonce is void: there is nothing to compare yet.
+        if *quality == Quality::AuthInt && view.body.is_none() {
+            return Attempt::Rejected(denied(Reason::StaleNonce, "the nonce is not one of ours, or too old"));
+        }
         // A user who does not exist is compared with a hash that nobody has, in the same steps.
         let nobody = Redacted::new(hex(&[0; 32]));
         let ha1 = found.and_then(|(position, _)| self.secrets.get(position)?.get(which)).unwrap_or(&nobody);
@@ -177,11 +197,9 @@ impl ArmedDigest {
             memory.lockouts.wrong(&person, view.address, memory.uptime());
             return Attempt::Rejected(denied(Reason::WrongPassword, &format!("user `{person}`")));
         }
-        let made = nonce::made_at(&self.nonce_key, nonce);
-        let ends = made.map_or(Timestamp(0), |made| Timestamp(made.0.saturating_add(self.plan.nonce_seconds * 1000)));
-        if now >= ends || made.is_some_and(|made| made.0 > now.0.saturating_add(60_000)) {
+        let Some(ends) = self.ends(nonce, now) else {
             return Attempt::Rejected(denied(Reason::StaleNonce, "the nonce is not one of ours, or too old"));
-        }
+        };
         match memory.nonces.take(nonce, count, ends) {
             Taken::Fresh => {}
             Taken::Replayed => {

@@ -10,6 +10,7 @@
 
 mod api_key;
 mod basic;
+mod beside;
 mod binding;
 mod cache;
 mod chain;
@@ -45,6 +46,7 @@ mod revocation;
 mod saml;
 mod sign_in;
 
+pub use beside::Beside;
 pub use cache::TokenCache;
 pub use chain::{ArmedPolicy, Armory, KeyRing, PolicyError};
 pub use client::{ArmedClients, ClientForm, KnownClient};

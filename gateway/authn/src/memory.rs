@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
@@ -13,7 +13,7 @@ use crate::lockout::{Lockouts, Turn};
 use crate::nonce::Nonces;
 use crate::rate::Rates;
 use crate::refresh::Refreshing;
-use crate::{Denied, PasswordChecker};
+use crate::{Beside, Denied, PasswordChecker};
 
 /// How long a proven password needs no further check.
 const PROVEN_MS: u64 = 10 * 60_000;
@@ -76,6 +76,8 @@ pub struct Memory {
     sign_ins: Rates,
     /// People who signed in where the operator wants to know.
     people: Mutex<People>,
+    /// Threads for slow work; started when a policy first needs them.
+    beside: OnceLock<Option<Arc<Beside>>>,
 }
 
 /// A person who signed in at a Federation that provisions.
@@ -117,7 +119,14 @@ impl Memory {
             refreshing: Refreshing::default(),
             sign_ins: Rates::default(),
             people: Mutex::default(),
+            beside: OnceLock::new(),
         }))
+    }
+
+    /// Threads for work that is too slow for the serving cores; `None` where the system gives none.
+    pub fn beside(&self) -> Option<Arc<Beside>> {
+        let threads = || std::thread::available_parallelism().map_or(1, usize::from) / 2;
+        self.beside.get_or_init(|| Beside::start(threads())).clone()
     }
 
     /// What the gateways share, or what this process has for itself.

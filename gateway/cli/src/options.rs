@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use idm_audit::ship::Elasticsearch;
 use idm_audit::{OnFull, Successes};
-use idm_gateway::{AuditOptions, Deadlines, Limits};
+use idm_gateway::{AuditOptions, BodyLimits, Deadlines, Limits, memory_limit};
 use idm_store::SharedOptions;
 use idm_types::Redacted;
 
@@ -136,6 +136,36 @@ impl CallerArgs {
             head: Duration::from_millis(self.head_timeout_ms),
             idle: Duration::from_millis(self.idle_timeout_ms),
             write: Duration::from_millis(self.write_timeout_ms),
+        }
+    }
+}
+
+/// What bodies may cost that have to be there as a whole: forms, JOSE objects, calls to language models
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BodyArgs {
+    /// Memory for all of them, in MiB; a quarter of it for callers who are not known yet [default: a quarter of the
+    /// memory that the process may have]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_048_576), env = "IDM_BODIES_MAX_MIB")]
+    bodies_max_mib: Option<u32>,
+    /// Seconds that one may take
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600), env = "IDM_BODY_DEADLINE_SECONDS")]
+    body_deadline_seconds: u32,
+    /// Seconds that a request's body may fall behind the least rate
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600), env = "IDM_BODY_PAUSE_SECONDS")]
+    body_pause_seconds: u32,
+    /// The least rate of a request's body, in KiB a second
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_048_576), env = "IDM_BODY_LEAST_KIB")]
+    body_least_kib: u32,
+}
+
+impl BodyArgs {
+    pub(crate) fn limits(&self) -> BodyLimits {
+        let memory = self.bodies_max_mib.map_or_else(|| memory_limit() / 4, |mib| u64::from(mib) << 20);
+        BodyLimits {
+            memory: usize::try_from(memory).unwrap_or(usize::MAX),
+            deadline: Duration::from_secs(self.body_deadline_seconds.into()),
+            pause: Duration::from_secs(self.body_pause_seconds.into()),
+            least_rate: self.body_least_kib << 10,
         }
     }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use clap::Args;
 use idm_compile::Settings;
 use idm_gateway::source::{bundle, dir::DirSource};
-use idm_gateway::{AdminServer, AuditOptions, Deadlines, Gateway, GatewayOptions, Limits};
+use idm_gateway::{AdminServer, AuditOptions, BodyLimits, Deadlines, Gateway, GatewayOptions, Limits};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::options::{AuditArgs, CallerArgs, StoreArgs};
+use crate::options::{AuditArgs, BodyArgs, CallerArgs, StoreArgs};
 
 /// Serve the policies of a folder, without a cluster
 #[derive(Args)]
@@ -37,6 +37,8 @@ pub(crate) struct Run {
     #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
+    bodies: BodyArgs,
+    #[command(flatten)]
     audit: AuditArgs,
 }
 
@@ -58,6 +60,7 @@ impl Run {
             store: self.store.options("standalone")?,
             limits: self.callers.limits(),
             deadlines: self.callers.deadlines(),
+            bodies: self.bodies.limits(),
             ..options
         };
         let settings = Settings::of_a_folder(self.danger_insecure_issuers);
@@ -118,6 +121,8 @@ pub(crate) struct GatewayPod {
     #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
+    bodies: BodyArgs,
+    #[command(flatten)]
     audit: AuditArgs,
 }
 
@@ -128,6 +133,7 @@ impl GatewayPod {
             store: self.store.options(&self.namespace)?,
             limits: self.callers.limits(),
             deadlines: self.callers.deadlines(),
+            bodies: self.bodies.limits(),
             ..options
         };
         let gateway = Gateway::start(&options)?;
@@ -161,6 +167,7 @@ pub(crate) fn gateway_options(
         drain: Duration::from_secs(25),
         limits: Limits::of_this_process(),
         deadlines: Deadlines::default(),
+        bodies: BodyLimits::default(),
         audit,
         store: None,
         danger_insecure_issuers,

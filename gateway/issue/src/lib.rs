@@ -72,6 +72,11 @@ pub struct Issued {
     pub lifetime_seconds: u64,
 }
 
+/// Whether an endpoint reads a form.
+pub fn wants_form(endpoint: Endpoint) -> bool {
+    matches!(endpoint, Endpoint::Token | Endpoint::Revocation | Endpoint::Introspection)
+}
+
 /// The error code that a client is told (RFC 6749 §5.2, RFC 7009 §2.2.1, RFC 8707 §2, RFC 9449 §5).
 pub fn error_code(reason: Reason) -> &'static str {
     match reason {

@@ -304,6 +304,13 @@ impl Jwe {
         self.recipients.first().and_then(|recipient| self.text(recipient, "kid"))
     }
 
+    /// Whether decrypting derives a key from a password (RFC 7518 §4.8): tens of milliseconds of a core, by the
+    /// sender's choice.
+    pub fn is_slow(&self) -> bool {
+        let derives = |recipient| self.text(recipient, "alg").is_some_and(|alg| alg.starts_with("PBES2-"));
+        self.recipients.iter().any(derives)
+    }
+
     /// Decrypts with the key that the header selects among `keys`, if its algorithms are allowed.
     pub fn decrypt(&self, keys: &DecryptionKeys, expected: &JweExpectations<'_>) -> Result<Decrypted, JweError> {
         let mut missing = None;

@@ -1,44 +1,58 @@
 //! Bodies stream through; one is held only where it has to be checked before it may pass.
 
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use idm_transform::{Meter, Usage};
-use idm_types::Reason;
 
 use crate::exchange::{AnswerBody, Written};
+use crate::held::{Caller, Held, Holding, Pace, Share, Unheld};
 use crate::pipeline::Stop;
 
 /// The largest body that is held.
 pub(crate) const MAX_HELD: usize = 1 << 20;
+
+/// What is read and thrown away of a body after its request was answered.
+const LINGER_BYTES: u64 = 1 << 20;
+/// For how long.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// A request's body before it is forwarded.
 pub(crate) enum Payload {
     /// Still on its way.
     Streaming(Incoming),
     /// Here as a whole.
-    Held(Bytes),
+    Held(Held),
 }
 
 impl Payload {
-    /// Waits for the whole body, up to `limit` bytes.
-    pub(crate) async fn hold(&mut self, limit: usize) -> Result<(), Stop> {
+    /// Waits for the whole body, up to `limit` bytes, in the memory of this address. A body that came too slowly is
+    /// given up, and its connection with it.
+    pub(crate) async fn hold(
+        &mut self,
+        holding: &Arc<Holding>,
+        limit: usize,
+        address: IpAddr,
+        caller: Caller,
+    ) -> Result<(), Stop> {
         let Payload::Streaming(incoming) = self else { return Ok(()) };
-        let mut whole = BytesMut::new();
-        while let Some(frame) = incoming.frame().await {
-            let frame = frame.map_err(|_| Stop::new(Reason::ClientGone, "the body ended early"))?;
-            let Ok(data) = frame.into_data() else { continue };
-            if whole.len() + data.len() > limit {
-                return Err(Stop::new(Reason::PayloadTooLarge, format!("more than {limit} bytes")));
+        match holding.read(incoming, limit, Pace::Steady, holding.share(address, caller)).await {
+            Ok(held) => *self = Payload::Held(held),
+            Err(why) => {
+                if matches!(why, Unheld::TooSlow { .. }) {
+                    *self = Payload::Held(Held::nothing(holding.share(address, caller)));
+                }
+                return Err(why.of_request(limit));
             }
-            whole.extend_from_slice(&data);
         }
-        *self = Payload::Held(whole.freeze());
         Ok(())
     }
 
@@ -46,7 +60,7 @@ impl Payload {
     pub(crate) fn held_bytes(&self) -> Option<Bytes> {
         match self {
             Payload::Streaming(_) => None,
-            Payload::Held(bytes) => Some(bytes.clone()),
+            Payload::Held(held) => Some(held.bytes().clone()),
         }
     }
 
@@ -54,8 +68,38 @@ impl Payload {
     pub(crate) fn held(&self) -> Option<&[u8]> {
         match self {
             Payload::Streaming(_) => None,
-            Payload::Held(bytes) => Some(bytes),
+            Payload::Held(held) => Some(held.bytes()),
         }
+    }
+
+    /// What is held is the memory of a caller who is known.
+    pub(crate) fn now_known(&self) {
+        if let Payload::Held(held) = self {
+            held.now_known();
+        }
+    }
+
+    /// Lets go of a body after its request was answered. Closing a connection while its client still sends would
+    /// destroy the answer on its way, so what comes in a moment is read and thrown away. Returns whether more was
+    /// announced than that, so that the connection ends.
+    pub(crate) fn let_go(self) -> bool {
+        let Payload::Streaming(mut incoming) = self else { return false };
+        if incoming.is_end_stream() {
+            return false;
+        }
+        let ends = incoming.size_hint().lower() > LINGER_BYTES;
+        tokio::task::spawn_local(async move {
+            let mut left = LINGER_BYTES;
+            let discard = async {
+                while let Some(Ok(frame)) = incoming.frame().await {
+                    let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                    let Some(rest) = left.checked_sub(bytes) else { break };
+                    left = rest;
+                }
+            };
+            let _ = tokio::time::timeout(LINGER, discard).await;
+        });
+        ends
     }
 }
 
@@ -82,8 +126,8 @@ impl From<Payload> for RequestBody {
         match payload {
             Payload::Streaming(incoming) if incoming.is_end_stream() => RequestBody::Empty,
             Payload::Streaming(incoming) => RequestBody::Streaming { incoming, written: Written::not_yet() },
-            Payload::Held(bytes) if bytes.is_empty() => RequestBody::Empty,
-            Payload::Held(bytes) => RequestBody::Held(Some(bytes)),
+            Payload::Held(held) if held.bytes().is_empty() => RequestBody::Empty,
+            Payload::Held(held) => RequestBody::Held(Some(held.bytes().clone())),
         }
     }
 }
@@ -167,20 +211,9 @@ impl Drop for Metered {
 
 impl ResponseBody {
     /// The whole body, up to [`MAX_HELD`]: for what has to be signed before anyone sees it.
-    pub(crate) async fn whole(mut self) -> Result<Bytes, Stop> {
-        let mut whole = BytesMut::new();
-        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await {
-            let frame = frame.map_err(|error| Stop::new(Reason::UpstreamFailed, error.to_string()))?;
-            let Ok(data) = frame.into_data() else { continue };
-            if whole.len() + data.len() > MAX_HELD {
-                return Err(Stop::new(
-                    Reason::UpstreamFailed,
-                    "the response is larger than the 1 MiB that can be signed or encrypted",
-                ));
-            }
-            whole.extend_from_slice(&data);
-        }
-        Ok(whole.freeze())
+    pub(crate) async fn whole(mut self, holding: &Holding, share: Share) -> Result<Bytes, Stop> {
+        let held = holding.read(&mut self, MAX_HELD, Pace::Any, share).await;
+        held.map(|held| held.bytes().clone()).map_err(Unheld::of_response)
     }
 }
 

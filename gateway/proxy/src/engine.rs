@@ -14,6 +14,7 @@ use idm_transform::{ArmedLlm, Quotas, Steps};
 use idm_types::Reason;
 
 use crate::Metrics;
+use crate::held::{BodyLimits, Holding};
 use crate::metrics::PolicyCounters;
 use crate::reserved::UsedHeaders;
 use crate::router::Router;
@@ -282,17 +283,19 @@ pub struct Shared {
     version: AtomicU64,
     pub(crate) metrics: Metrics,
     pub(crate) quotas: Quotas,
+    pub(crate) holding: Arc<Holding>,
     pub(crate) gateway: String,
 }
 
 impl Shared {
     /// No engine yet: every request is refused as `NotConfigured`.
-    pub fn new(gateway: impl Into<String>) -> Arc<Self> {
+    pub fn new(gateway: impl Into<String>, bodies: BodyLimits) -> Arc<Self> {
         Arc::new(Self {
             engine: ArcSwapOption::empty(),
             version: AtomicU64::new(0),
             metrics: Metrics::default(),
             quotas: Quotas::default(),
+            holding: Holding::new(bodies),
             gateway: gateway.into(),
         })
     }
@@ -311,6 +314,11 @@ impl Shared {
     /// The counters.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Bytes of bodies that are held for callers who are known, and for all others.
+    pub fn bodies_held(&self) -> (usize, usize) {
+        self.holding.held()
     }
 
     pub(crate) fn version(&self) -> u64 {

@@ -5,7 +5,8 @@
 //! (how many), `watch.rs` (how long), `connection.rs` (HTTP/1.1 and HTTP/2), `tls.rs` (certificates, both ways), `guard.rs` (the record that is written whatever happens),
 //! `canonical.rs` (one spelling
 //! of host and path), `scrub.rs` and `reserved.rs` (nobody arrives pre-named), `router.rs`, `pipeline.rs` (the order of
-//! the checks, in one function), `forward.rs`, `render.rs`. No lock, no `unwrap`, no indexing here.
+//! the checks, in one function), `held.rs` (bodies that have to be there as a whole), `forward.rs`, `render.rs`. No lock,
+//! no `unwrap`, no indexing here.
 //! Start at `pipeline.rs`.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -21,6 +22,7 @@ mod forward;
 mod frames;
 mod framing;
 mod guard;
+mod held;
 mod limits;
 mod metrics;
 mod pipeline;
@@ -37,7 +39,8 @@ mod upgrade;
 mod watch;
 
 pub use engine::{Engine, EngineError, Shared};
-pub use limits::Limits;
+pub use held::BodyLimits;
+pub use limits::{Limits, memory_limit};
 pub use metrics::Metrics;
 pub use server::{BindError, Server, ServerConfig};
 pub use watch::Deadlines;

@@ -42,13 +42,8 @@ impl Limits {
     /// What the memory limit of the control group and the limit of file descriptors allow. Where no memory limit is
     /// set, the chart's 256 MiB are assumed: a larger number is for the operator to choose.
     pub fn of_this_process() -> Self {
-        let memory = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
-            .iter()
-            .filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok())
-            // Version 1 says "none" as a number near the largest.
-            .find(|bytes: &u64| *bytes < 1 << 50);
         let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-        Self::of(memory.unwrap_or(USUAL_MEMORY), descriptors(&limits))
+        Self::of(memory_limit(), descriptors(&limits))
     }
 
     /// What this many bytes and file descriptors allow.
@@ -63,6 +58,16 @@ impl Limits {
             requests_per_address: None,
         }
     }
+}
+
+/// The memory limit of the process's control group in bytes, or the chart's 256 MiB where none is set.
+pub fn memory_limit() -> u64 {
+    ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        .iter()
+        .filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok())
+        // Version 1 says "none" as a number near the largest.
+        .find(|bytes: &u64| *bytes < 1 << 50)
+        .unwrap_or(USUAL_MEMORY)
 }
 
 /// The soft limit in the text of `/proc/self/limits`.

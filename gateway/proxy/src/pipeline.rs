@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 use idm_audit::{NotStored, Stage};
-use idm_authn::{ClientCertificate, Facts, RequestView, SharedFacts, forwarded_certificate, thumbprint};
+use idm_authn::{Authenticated, ClientCertificate, Facts, RequestView, SharedFacts, forwarded_certificate, thumbprint};
 use idm_authz::Permit;
 use idm_issue::{Answered, Ask, TokenIssuer};
 use idm_plan::{Door, Endpoint, Message, Source};
@@ -24,6 +24,7 @@ use crate::engine::{ArmedHandler, ArmedRule, Engine, PolicyInForce, Shared};
 use crate::forward::{Outbound, apply_edits, forward, tell_upstream, tell_way};
 use crate::framing;
 use crate::guard::Guard;
+use crate::held::{Caller, Held};
 use crate::render::{self, Refusal};
 use crate::scrub::{remove_connections_own, remove_listed};
 use crate::server::Peer;
@@ -104,18 +105,18 @@ pub(crate) async fn serve(
     }
     let (mut parts, body) = request.into_parts();
     let mut body = Payload::Streaming(body);
-    let id = guard.id;
+    let (id, version) = (guard.id, guard.version);
     match decide(&core.shared, &peer, &mut guard, &local, &mut parts, &mut body).await {
         Ok(Decided::Answer(response)) => {
             let stored = guard.permitted(response.status().as_u16()).await;
-            Ok(told(&core, id, stored, response))
+            Ok(without(body, version, told(&core, id, stored, response)))
         }
         Ok(Decided::Forward(mut allowed)) => {
             let jose = allowed.jose.take();
             let request_bytes = body.held().map_or(0, <[u8]>::len) as u64;
             let outbound = match prepare(&local.engine, allowed, parts, &peer) {
                 Ok(outbound) => outbound,
-                Err(stop) => return Ok(refuse(guard, stop).await),
+                Err(stop) => return Ok(without(body, version, refuse(guard, stop).await)),
             };
             guard.stage = Stage::Upstream;
             let asked = Asked::of(&core, &local, &mut guard, request_bytes);
@@ -130,7 +131,7 @@ pub(crate) async fn serve(
                         response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("private"));
                     }
                     guard.stage = Stage::Answer;
-                    answer(&local, &guard, &core.shared.gateway, jose.as_ref(), response).await
+                    answer(&core.shared, &local, &guard, jose.as_ref(), response).await
                 }
                 Err(stop) => Err(stop),
             };
@@ -139,8 +140,17 @@ pub(crate) async fn serve(
                 Err(stop) => Ok(refuse(guard, stop).await),
             }
         }
-        Err(stop) => Ok(refuse(guard, stop).await),
+        Err(stop) => Ok(without(body, version, refuse(guard, stop).await)),
     }
+}
+
+/// An answer that does not need the request's body, of which some may be on its way still.
+fn without(body: Payload, version: Version, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    // In HTTP/2 the stream alone ends.
+    if body.let_go() && version < Version::HTTP_2 {
+        response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// Refuses a request that is not looked into any further. It leaves exactly one record, too.
@@ -203,9 +213,10 @@ async fn decide(
         ArmedHandler::Issue { policy, endpoint } => (*policy, Some(Own::Endpoint(*endpoint))),
         ArmedHandler::SignIn { policy, door, federation } => (*policy, Some(Own::Door(*door, federation.as_deref()))),
     };
-    let Some(PolicyInForce { armed, rules, steps, llm, issuer, .. }) = engine.policies.get(policy) else {
+    let Some(in_force) = engine.policies.get(policy) else {
         return Err(Stop::new(Reason::InternalError, "no policy at the rule's position"));
     };
+    let PolicyInForce { armed, steps, llm, issuer, .. } = in_force;
     guard.policy = Some(policy);
     guard.stage = Stage::Authenticate;
     // A proxy that ends TLS speaks for its clients, and only where the policy says so.
@@ -228,18 +239,7 @@ async fn decide(
     } else {
         Some(ClientCertificate { chain: &handed_on, thumbprint: &handed_on_thumbprint })
     };
-    if let Some(itself) = itself {
-        match itself {
-            Own::Endpoint(_) => body.hold(idm_issue::MAX_FORM).await?,
-            Own::Door(door, _) if idm_sign_in::wants_form(door) => body.hold(idm_sign_in::MAX_FORM).await?,
-            Own::Door(..) => {}
-        }
-    } else if llm.is_some() {
-        body.hold(MAX_REQUEST).await?;
-    }
-    if steps.wants_request_body() || armed.wants_body(&parts.headers) {
-        body.hold(MAX_HELD).await?;
-    }
+    let largest = if llm.is_some() { MAX_REQUEST } else { MAX_HELD };
     let view = RequestView {
         headers: &parts.headers,
         query: canonical.query(),
@@ -255,9 +255,22 @@ async fn decide(
         path: canonical.path(),
         target: parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
         address: guard.source,
-        body: body.held(),
+        body: None,
         certificate,
     };
+    // Before the caller is known, a body is held only where it says who the caller is: in a form that is posted, or in
+    // a digest that covers it.
+    let posted = parts.method == Method::POST;
+    let limit = match itself {
+        Some(Own::Endpoint(endpoint)) => (posted && idm_issue::wants_form(endpoint)).then_some(idm_issue::MAX_FORM),
+        Some(Own::Door(door, _)) => (posted && idm_sign_in::wants_form(door)).then_some(idm_sign_in::MAX_FORM),
+        None => armed.wants_body(view, guard.now).then_some(largest),
+    };
+    if let Some(limit) = limit {
+        body.hold(&core.holding, limit, guard.source, Caller::Stranger).await?;
+    }
+    let shown = body.held_bytes();
+    let view = RequestView { body: shown.as_deref(), ..view };
     if armed.sign_in().is_some() {
         guard.wish = Wish::of(view);
     }
@@ -284,6 +297,10 @@ async fn decide(
     guard.in_query = matches!(source, Some(Source::Query { .. }));
     guard.identity = Some((who.identity().clone(), who.cached()));
     let identity = who.identity().clone();
+    let caller = Caller::of(&identity);
+    if caller == Caller::Known {
+        body.now_known();
+    }
     // It would carry the provider's key, and nothing that passes a tunnel is counted.
     if llm.is_some() && wants_websocket(parts) {
         return Err(Stop::new(Reason::UpgradeNotAllowed, ""));
@@ -298,26 +315,31 @@ async fn decide(
         now: Some(guard.now),
         ..Facts::default()
     };
+    // Opened objects tell the rules more. Without them the rules say first whether the body is worth holding.
+    let (permit, who) = if steps.opens() {
+        (None, Some(who))
+    } else {
+        (Some(admit(core, in_force, parts, &facts, who, guard).await?), None)
+    };
     guard.stage = Stage::Open;
+    if llm.is_some() || steps.wants_request_body() {
+        body.hold(&core.holding, largest, guard.source, caller).await?;
+    }
     // The steps work on a copy: conditions and mappings go on seeing what the caller sent.
     let untouched = steps.is_empty() && llm.is_none();
     let mut changed = untouched.then(HeaderMap::new).unwrap_or_else(|| parts.headers.clone());
     let mut content = Content { headers: &mut changed, body: body.held_bytes(), replaced: false };
     let jose = if steps.opens() { Some(steps.open(&mut content, &facts).await?) } else { None };
     let facts = Facts { jose: jose.as_ref(), ..facts };
+    let permit = match (permit, who) {
+        (Some(permit), _) => permit,
+        (None, Some(who)) => admit(core, in_force, parts, &facts, who, guard).await?,
+        (None, None) => return Err(Stop::new(Reason::InternalError, "no permit, and nobody to ask one for")),
+    };
     guard.stage = Stage::Authorize;
-    let permit = rules.decide(parts.method.as_str(), &facts, who).map_err(|refusal| {
-        guard.authorization = refusal.rule;
-        Stop { missing_scopes: refusal.missing_scopes, ..Stop::new(refusal.reason, refusal.detail) }
-    })?;
-    guard.authorization = permit.rule().cloned();
     let headers = armed.request_headers(&facts).map_err(|problem| Stop::new(problem.reason, problem.detail))?;
     if let Some(llm) = llm {
         guard.stage = Stage::Limit;
-        let owner = quota_owner(armed, &identity);
-        crate::spent::check(armed.store(), &owner, llm.quotas()).await?;
-        let spent = core.quotas.check(&owner, llm.quotas(), armed.store().moment(guard.now));
-        spent.map_err(|seconds| Stop { retry_after: Some(seconds), ..Stop::new(Reason::TokenQuotaExceeded, "") })?;
         let new_body =
             llm.ask_for_usage(canonical.path(), content.headers, content.body.as_deref().unwrap_or_default())?;
         content.replaced |= new_body.is_some();
@@ -334,9 +356,35 @@ async fn decide(
         parts.headers = changed;
     }
     if let (true, Some(new_body)) = (replaced, new_body) {
-        *body = Payload::Held(new_body);
+        *body = Payload::Held(Held::made(new_body, core.holding.share(guard.source, caller)));
     }
     Ok(Decided::Forward(Allowed { permit, canonical, rule: position, source, headers, exchanged, jose }))
+}
+
+/// Whether the rules permit it, and the caller has tokens left where tokens are counted.
+async fn admit(
+    core: &Shared,
+    policy: &PolicyInForce,
+    parts: &Parts,
+    facts: &Facts<'_>,
+    who: Authenticated,
+    guard: &mut Guard,
+) -> Result<Permit, Stop> {
+    guard.stage = Stage::Authorize;
+    let identity = who.identity().clone();
+    let permit = policy.rules.decide(parts.method.as_str(), facts, who).map_err(|refusal| {
+        guard.authorization = refusal.rule;
+        Stop { missing_scopes: refusal.missing_scopes, ..Stop::new(refusal.reason, refusal.detail) }
+    })?;
+    guard.authorization = permit.rule().cloned();
+    if let Some(llm) = &policy.llm {
+        guard.stage = Stage::Limit;
+        let (store, owner) = (policy.armed.store(), quota_owner(&policy.armed, &identity));
+        crate::spent::check(store, &owner, llm.quotas()).await?;
+        let spent = core.quotas.check(&owner, llm.quotas(), store.moment(guard.now));
+        spent.map_err(|seconds| Stop { retry_after: Some(seconds), ..Stop::new(Reason::TokenQuotaExceeded, "") })?;
+    }
+    Ok(permit)
 }
 
 /// Asks the policy's token service, and notes on the record what came of it.
@@ -459,9 +507,9 @@ fn quota_owner(armed: &idm_authn::ArmedPolicy, identity: &idm_authn::Identity) -
 
 /// What the policy makes of the response, for which it has to be there as a whole.
 async fn answer(
+    core: &Shared,
     local: &Local,
     guard: &Guard,
-    gateway: &str,
     jose: Option<&Value>,
     response: Response<ResponseBody>,
 ) -> Result<Response<ResponseBody>, Stop> {
@@ -471,13 +519,15 @@ async fn answer(
         .filter(|policy| policy.steps.wants_response());
     let Some(PolicyInForce { armed, steps, .. }) = policy else { return Ok(response) };
     let (mut parts, body) = response.into_parts();
-    let whole = body.whole().await?;
     let identity = guard.identity.as_ref().map(|(identity, _)| &**identity);
+    let caller = identity.map_or(Caller::Stranger, Caller::of);
+    let share = || core.holding.share(guard.source, caller);
+    let whole = body.whole(&core.holding, share()).await?;
     let shared = SharedFacts::default();
     let facts = Facts {
         identity,
         policy: Some(&armed.plan().key),
-        gateway,
+        gateway: &core.gateway,
         jose,
         now: Some(guard.now),
         shared: Some(&shared),
@@ -485,7 +535,8 @@ async fn answer(
     };
     let mut content = Content { headers: &mut parts.headers, body: Some(whole), replaced: false };
     steps.make(Message::Response, &mut content, &facts)?;
-    let body = content.body.take();
+    // A slow reader keeps it for a while.
+    let body = content.body.take().map(|made| Held::made(made, share()).bytes().clone());
     Ok(Response::from_parts(parts, ResponseBody::Text(body)))
 }
 

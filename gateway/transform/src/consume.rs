@@ -1,12 +1,14 @@
 //! Opening what a caller sent: decrypt, verify, hand the plain payload on.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use idm_authn::{Armory, Facts, Signers, thumbprint};
+use idm_authn::{Armory, Beside, Facts, Signers, thumbprint};
 use idm_jose::{
-    DecryptionKeys, Expectations, Jwe, JweExpectations, Jws, JwsForm, KeySet, Unverified, jwk_of_spki, parse_strict,
+    Decrypted, DecryptionKeys, Expectations, Jwe, JweError, JweExpectations, Jws, JwsForm, KeySet, Unverified,
+    jwk_of_spki, parse_strict,
 };
 use idm_plan::{Consume, Decrypt, Destination, ExpectedClaims, Verify};
 use idm_types::{Reason, Timestamp};
@@ -21,10 +23,28 @@ const MAX_BYTES: usize = 1 << 20;
 /// Longer chains are nobody's.
 const MAX_CHAIN: usize = 8;
 
+struct ArmedDecrypt {
+    plan: Decrypt,
+    keys: DecryptionKeys,
+    /// Where keys are derived from passwords; `None` where that is not allowed.
+    beside: Option<Arc<Beside>>,
+}
+
+impl ArmedDecrypt {
+    fn open(&self, jwe: &Jwe) -> Result<Decrypted, JweError> {
+        let expected = JweExpectations {
+            key_management: &self.plan.algorithms,
+            content_encryption: &self.plan.encryptions,
+            compressed: false,
+        };
+        jwe.decrypt(&self.keys, &expected)
+    }
+}
+
 pub(crate) struct ArmedConsume {
     from: ArmedPlace,
     json: bool,
-    decrypt: Option<(Decrypt, DecryptionKeys)>,
+    decrypt: Option<Arc<ArmedDecrypt>>,
     verify: Option<(Verify, Verifiers)>,
     to: Destination,
 }
@@ -38,7 +58,10 @@ impl ArmedConsume {
                 let text = keys::text(armory.secrets, &plan.keys)?;
                 let keys =
                     DecryptionKeys::parse(text.as_bytes(), &plan.algorithms).map_err(|error| error.to_string())?;
-                Some((plan.clone(), keys))
+                let derives = plan.algorithms.iter().any(|algorithm| algorithm.name().starts_with("PBES2-"));
+                let no_threads = "the system gives no threads for keys that are made of passwords";
+                let beside = derives.then(|| armory.memory.beside().ok_or(no_threads)).transpose()?;
+                Some(Arc::new(ArmedDecrypt { plan: plan.clone(), keys, beside }))
             }
         };
         let verify = match verify {
@@ -59,8 +82,8 @@ impl ArmedConsume {
             .ok_or_else(|| missing("there is nothing where the object should be"))?;
         let mut payload = bytes.to_vec();
         let mut found = Map::new();
-        if let Some((plan, keys)) = &self.decrypt {
-            payload = self.decrypted(step, &payload, plan, keys, &mut found)?;
+        if let Some(decrypt) = &self.decrypt {
+            payload = self.decrypted(step, &payload, decrypt, facts, &mut found).await?;
         }
         if let Some((plan, keys)) = &self.verify {
             payload = self.verified(step, payload, plan, keys, content, facts, &mut found).await?;
@@ -94,23 +117,27 @@ impl ArmedConsume {
             .map_err(|_| Refused::new(step, Reason::MalformedToken, "the object is not text"))
     }
 
-    fn decrypted(
+    async fn decrypted(
         &self,
         step: &str,
         bytes: &[u8],
-        plan: &Decrypt,
-        keys: &DecryptionKeys,
+        decrypt: &Arc<ArmedDecrypt>,
+        facts: &Facts<'_>,
         found: &mut Map<String, Value>,
     ) -> Result<Vec<u8>, Refused> {
         let text = Self::text(step, bytes)?;
-        let expected = JweExpectations {
-            key_management: &plan.algorithms,
-            content_encryption: &plan.encryptions,
-            compressed: false,
+        let refused = |error: JweError| Refused::new(step, error.reason(), &error);
+        let jwe = if self.json { Jwe::parse_json(text) } else { Jwe::parse(text) }.map_err(refused)?;
+        let opened = match decrypt.beside.as_ref().filter(|_| jwe.is_slow()) {
+            None => decrypt.open(&jwe),
+            Some(beside) => {
+                let address = facts.request.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |request| request.address);
+                let decrypt = decrypt.clone();
+                let busy = || Refused::new(step, Reason::DecryptionsBusy, "too many are waiting");
+                beside.run(address, move || decrypt.open(&jwe)).await.ok_or_else(busy)?
+            }
         };
-        let opened = if self.json { Jwe::parse_json(text) } else { Jwe::parse(text) }
-            .and_then(|jwe| jwe.decrypt(keys, &expected));
-        let opened = opened.map_err(|error| Refused::new(step, error.reason(), &error))?;
+        let opened = opened.map_err(refused)?;
         found.insert(
             "encryption".into(),
             json!({"alg": opened.algorithm.name(), "enc": opened.content_encryption.name(), "kid": opened.kid}),

@@ -3,7 +3,7 @@
 //!
 //! In: an armed policy's steps, the facts of a request, headers and body. Out: changed headers and body and what
 //! was found in them, or a [`Refused`] with its reason. Never does IO: bodies arrive whole, keys of issuers
-//! through [`idm_authn::IssuerKeys`]. What was verified is what goes on: the payload that is handed out is the
+//! through [`idm_authn::IssuerKeys`]. Keys that are made of passwords are made beside the serving cores. What was verified is what goes on: the payload that is handed out is the
 //! one that the signature covered. Start at [`Steps`].
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 

@@ -189,7 +189,14 @@ fn a_response_is_good_for_one_request_and_nothing_else() {
         Err(Reason::WrongPassword),
         "another body"
     );
-    assert!(case.digest.wants_body(&good(4, "auth-int", b"")) && !case.digest.wants_body(&good(4, "auth", b"")));
+    // A body is held only where everything else is right: the target, and a nonce of ours that has not ended.
+    let wants = |credential: &str, target| case.digest.wants_body(credential, target, NOW);
+    assert!(wants(&good(4, "auth-int", b""), "/a?b=c") && !wants(&good(4, "auth", b""), "/a?b=c"));
+    assert!(!wants(&good(4, "auth-int", b""), "/a?b=d"));
+    assert!(!case.digest.wants_body(&good(4, "auth-int", b""), "/a?b=c", Timestamp(NOW.0 + 60_000_000)));
+    assert!(!wants(&good(4, "auth-int", b"").replace(&nonce, "AAAA"), "/a?b=c"));
+    let unread = case.attempt(&good(4, "auth-int", b"body"), "POST", "/a?b=c", None);
+    assert_eq!(unread, Err(Reason::StaleNonce), "nothing is compared, and nothing is held against the user");
     let old = nonce::make(&case.digest.nonce_key, Timestamp(NOW.0 - 60_000)).unwrap();
     let late = case.credential(algorithm, &ha1, &old, 1, "auth", "GET", "/", b"", "username=\"ana\"");
     assert_eq!(case.attempt(&late, "GET", "/", None), Err(Reason::StaleNonce));

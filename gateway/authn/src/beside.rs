@@ -127,7 +127,9 @@ mod tests {
         let gate = Arc::new(Mutex::new(gate));
         let wait = || {
             let gate = gate.clone();
-            beside.run(FLOOD, move || drop(gate.lock().unwrap().recv()))
+            beside.run(FLOOD, move || {
+                let _ = gate.lock().unwrap().recv();
+            })
         };
         let flood = futures::future::join_all((0..20).map(|_| wait()));
         let rest = async {

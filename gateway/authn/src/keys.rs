@@ -3,10 +3,11 @@
 //! A token that names an unknown key is judged by how old the keys are: a fetch holds every key that was published
 //! before the fetch began. Keys from a fetch that began less than [`RECENT`] ago settle the question at once; older
 //! ones do not, and one fetch is made for everybody who waits. Nothing is remembered of the unknown names themselves,
-//! so that no number of them decides about another one, and fetches begin at least [`RECENT`] apart.
+//! so that no number of them decides about another one, and fetches begin at least [`RECENT`] apart. A few fetches in
+//! hand may begin earlier, so that in quiet times a key is taken at once that signs as soon as it is published.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -18,11 +19,14 @@ use tokio::time::Instant;
 /// A key that is published this long before it signs is never refused while its issuer answers.
 #[cfg(test)]
 pub(crate) const PUBLISHED_AHEAD: Duration = Duration::from_secs(5);
-/// Keys are recent when their fetch began no longer ago. A second less than a key has to be
-/// published ahead of its first token, for issuers whose own
-/// servers learn of a new key one after the other. It is also the least time between the beginnings of two fetches that
-/// callers cause: 15 in a minute.
+/// Keys are recent when their fetch began no longer ago. It is a second less than a key has to be published ahead of its
+/// first token, for issuers whose own servers learn of a new key one after the other. It is also the least time between
+/// the beginnings of two regular fetches that callers cause: 15 in a minute.
 pub(crate) const RECENT: Duration = Duration::from_secs(4);
+/// Fetches in hand that may begin before the keys are older than [`RECENT`].
+const EARLY: u64 = 3;
+/// The time after which there is one more of them in hand. With the regular ones it makes 20 in a minute at most.
+const EARLY_EVERY: Duration = Duration::from_secs(30);
 /// How long a request waits for a fetch.
 const REFETCH_WAIT: Duration = Duration::from_secs(5);
 
@@ -52,9 +56,9 @@ struct Fetches {
 }
 
 impl Fetches {
-    /// What they mean for a token that came at `came`, to keys that changed since then or not.
-    fn outlook(self, came: Moment, changed: bool) -> Outlook {
-        let needed = came.saturating_sub(RECENT.as_millis() as u64).max(1);
+    /// What they mean for a token that needs keys of a fetch that began at `needed` or later, and whether the keys
+    /// changed since it was judged.
+    fn outlook(self, needed: Moment, changed: bool) -> Outlook {
         if changed {
             Outlook::LookAgain
         } else if self.good >= needed {
@@ -65,6 +69,19 @@ impl Fetches {
             Outlook::Wait
         }
     }
+}
+
+/// When the oldest fetch began that settles the question for a token that came at `came`.
+fn needed_at(came: Moment) -> Moment {
+    came.saturating_sub(RECENT.as_millis() as u64).max(1)
+}
+
+/// Takes one of the early fetches in hand, if there is one. `taken` is the moment until which they are spent, the
+/// state of a generic cell rate algorithm; the result is its next state.
+fn early(taken: Moment, now: Moment) -> Option<Moment> {
+    let every = EARLY_EVERY.as_millis() as u64;
+    let next = taken.max(now) + every;
+    (next <= now + EARLY * every).then_some(next)
 }
 
 /// The keys of one issuer. Readers load them without a lock; a fetcher publishes new ones.
@@ -81,6 +98,10 @@ pub struct IssuerKeys {
     failed: AtomicU64,
     /// Somebody needs keys of a fetch that begins after this.
     needed: AtomicU64,
+    /// Until when the early fetches are spent.
+    early: AtomicU64,
+    /// The next fetch is an early one.
+    hurry: AtomicBool,
     wanted: Notify,
     answered: watch::Sender<u64>,
 }
@@ -107,6 +128,8 @@ impl IssuerKeys {
             good: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             needed: AtomicU64::new(0),
+            early: AtomicU64::new(0),
+            hurry: AtomicBool::new(false),
             wanted: Notify::new(),
             answered: watch::Sender::new(0),
         }
@@ -161,10 +184,14 @@ impl IssuerKeys {
         self.answered.send_modify(|count| *count += 1);
     }
 
-    /// The fetcher waits here until somebody needs newer keys, and for at least [`RECENT`] after its last fetch began.
+    /// The fetcher waits here until somebody needs newer keys, and for at least [`RECENT`] after its last fetch began
+    /// unless an early fetch was taken.
     pub async fn wanted(&self) {
         while self.needed.load(Ordering::Acquire) <= self.good.load(Ordering::Acquire) {
             self.wanted.notified().await;
+        }
+        if self.hurry.swap(false, Ordering::AcqRel) {
+            return;
         }
         let began = Duration::from_millis(self.began.load(Ordering::Acquire).saturating_sub(1));
         tokio::time::sleep_until(self.born + began + RECENT).await;
@@ -177,6 +204,15 @@ impl IssuerKeys {
             return false;
         }
         let came = self.moment();
+        let mut needed = needed_at(came);
+        // The keys are recent, and there may be newer ones.
+        let is_settled = self.good.load(Ordering::Acquire) >= needed && self.epoch() == judged;
+        if is_settled
+            && self.early.fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| early(taken, came)).is_ok()
+        {
+            needed = came;
+            self.hurry.store(true, Ordering::Release);
+        }
         let mut answered = self.answered.subscribe();
         let newer = async {
             loop {
@@ -184,12 +220,11 @@ impl IssuerKeys {
                 // In this order: what is published in between is seen as a change.
                 let fetches =
                     Fetches { failed: self.failed.load(Ordering::Acquire), good: self.good.load(Ordering::Acquire) };
-                match fetches.outlook(came, self.epoch() != judged) {
+                match fetches.outlook(needed, self.epoch() != judged) {
                     Outlook::LookAgain => return true,
                     Outlook::Settled | Outlook::Unanswered => return false,
                     Outlook::Wait => {}
                 }
-                let needed = came.saturating_sub(RECENT.as_millis() as u64).max(1);
                 self.needed.fetch_max(needed, Ordering::AcqRel);
                 self.wanted.notify_one();
                 if answered.changed().await.is_err() {

@@ -349,7 +349,11 @@ fn known_sid(federation: &str, sid: &str) -> Key {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use futures::executor::block_on;
+    use idm_types::Clock;
 
     use super::*;
 
@@ -375,10 +379,12 @@ mod tests {
 
     #[test]
     fn a_session_is_found_by_its_cookie_until_it_was_idle_too_long() {
-        let store = Store::here();
+        let uptime = Arc::new(AtomicU64::new(5_000));
+        let store = Store::here_by(Clock::set_by(uptime.clone()));
         let sessions = Sessions { store: &store };
         let id = block_on(sessions.begin(&session("e"), 1000, NOW)).unwrap();
         let find = |ms: u64| {
+            uptime.store(5_000 + ms, Ordering::Relaxed);
             block_on(sessions.find(&SessionId::parse(id.text()).unwrap(), 1000, Timestamp(NOW.0 + ms))).unwrap()
         };
         let found = find(900).unwrap();

@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn what_only_looks_deep_is_read() {
         let quoted =
-            (0..300).map(|n| format!("- 'it''s [ {n}'\n- \"[ \\\" {{\"\n- don't [\n- a b: c # [ {{\n")).collect();
+            (0..200).map(|n| format!("- 'it''s [ {n}'\n- \"[ \\\" {{\"\n- don't [\n- a b: c # [ {{\n")).collect();
         let scalar: String =
             ["a: |\n".to_owned(), "  [ { \" '\n".repeat(60), "b: >-\n  x\nc: [d]\n".to_owned()].concat();
         let siblings = (0..5000).map(|n| format!("k{n}:\n  - a: [b, {{c: d}}]\n    e: f\n")).collect();

@@ -37,7 +37,7 @@ fn a11_a_key_published_5_s_before_it_signs_is_known_in_a_flood_of_unknown_ones()
                 good = under_way.take().unwrap_or(good);
             }
             // The flood: one unknown name in each millisecond, and nothing is settled by older keys than it needs.
-            let outlook = Fetches { good, failed: 0 }.outlook(now, false);
+            let outlook = Fetches { good, failed: 0 }.outlook(needed_at(now), false);
             // A good token: its key was published exactly five seconds ago.
             let ahead = PUBLISHED_AHEAD.as_millis() as u64;
             if now > ahead && published.binary_search(&(now - ahead)).is_ok() {
@@ -59,8 +59,18 @@ fn a11_a_key_published_5_s_before_it_signs_is_known_in_a_flood_of_unknown_ones()
 }
 
 #[test]
+fn early_fetches_are_few_and_come_back_slowly() {
+    let mut taken = 0;
+    let mut take = |now| early(taken, now).map(|next| taken = next).is_some();
+    assert_eq!([take(1), take(1), take(1), take(1)], [true, true, true, false]);
+    assert!(!take(30_000) && take(30_001) && !take(30_002) && take(60_001));
+    // In any minute 5 at most: 3 in hand and 2 more.
+    assert!(take(300_000) && take(300_001) && take(300_002) && !take(320_000) && take(330_000) && take(360_000));
+}
+
+#[test]
 fn what_a_fetch_means_for_a_token() {
-    let outlook = |good, failed, came, changed| Fetches { good, failed }.outlook(came, changed);
+    let outlook = |good, failed, came, changed| Fetches { good, failed }.outlook(needed_at(came), changed);
     assert_eq!(outlook(6_001, 0, 10_001, false), Outlook::Settled);
     assert_eq!(outlook(6_000, 0, 10_001, false), Outlook::Wait);
     assert_eq!(outlook(6_001, 0, 10_001, true), Outlook::LookAgain);
@@ -75,7 +85,8 @@ async fn those_who_wait_share_one_fetch_and_fetches_begin_apart() {
     keys.begin();
     keys.publish(set("k"), Timestamp(1));
     let judged = keys.epoch();
-    assert!(!keys.refetch(judged).await, "the keys are recent");
+    keys.early.store(u64::MAX / 2, Ordering::Relaxed);
+    assert!(!keys.refetch(judged).await, "the keys are recent, and no early fetch is in hand");
     tokio::time::advance(RECENT + Duration::from_millis(1)).await;
     let fetcher = tokio::spawn({
         let keys = keys.clone();

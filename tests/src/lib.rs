@@ -176,6 +176,16 @@ impl Gateway {
         [11, 12].iter().map(|field| fields[*field].parse::<u64>().expect("a number")).sum()
     }
 
+    /// The CPU time that all threads of the process have used, to the nanosecond.
+    pub fn cpu_time(&self) -> Duration {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        let used = |thread: std::fs::DirEntry| -> Option<u64> {
+            let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse().ok()
+        };
+        Duration::from_nanos(threads.flatten().filter_map(used).sum())
+    }
+
     /// The memory the process has resident, in KiB.
     pub fn memory_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");

@@ -189,8 +189,8 @@ fn a_provider_learns_nothing_of_the_caller() {
     assert!(seen.contains("accept: text/plain\r\n") && seen.contains("user-agent: idm\r\n"), "{seen}");
     assert_eq!(seen.matches("canary").count(), 1, "{seen}");
     assert!(!seen.contains("x-forwarded") && !seen.contains("x-authenticated"), "{seen}");
-    let bed = provider(Upstream::new(), "  upstream: {headers: [{name: X-Caller, value: identity.method}]}\n");
-    assert!(bed.passed("").contains("x-caller: everyone\r\n"), "what the policy says is told");
+    let bed = provider(Upstream::new(), "  upstream: {headers: [{name: X-Asked, value: request.method}]}\n");
+    assert!(bed.passed("").contains("x-asked: get\r\n"), "what the policy says is told");
 }
 
 #[test]

@@ -274,8 +274,7 @@ enum Whole {
 /// The bytes of a request; whether the connection may be used again; how much of the body they hold.
 fn written(path: &str, body: &str, framing: u8) -> (Vec<u8>, bool, Whole) {
     let length = body.len();
-    let chunked = format!("{length:x}\r\n{body}\r\n{}0\r\n\r\n", if length == 0 { "" } else { "" });
-    let chunks = if length == 0 { "0\r\n\r\n".to_owned() } else { chunked };
+    let chunks = if length == 0 { "0\r\n\r\n".to_owned() } else { format!("{length:x}\r\n{body}\r\n0\r\n\r\n") };
     let head = |method: &str, more: &str| format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{more}");
     let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let (text, keeps, whole) = match framing % 14 {

@@ -670,7 +670,7 @@ fn a_provider_whose_metadata_cannot_be_used_lets_nobody_in() {
         (good.replace(IDP, "https://other.example"), "must stand there once"),
         (good.replace(SSO, "javascript:alert(1)"), "not a web address"),
         (good.replace("<EntityDescriptor ", "<!DOCTYPE x><EntityDescriptor "), "document type"),
-        ("hello there, not XML".into(), "well-formed"),
+        ("hello there, not XML".into(), "text outside of its element"),
     ] {
         let federation = idp.federation("").replace(&good, &change);
         assert!(federation.contains(&change), "{why}");

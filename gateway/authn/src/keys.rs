@@ -76,12 +76,20 @@ fn needed_at(came: Moment) -> Moment {
     came.saturating_sub(RECENT.as_millis() as u64).max(1)
 }
 
-/// Takes one of the early fetches in hand, if there is one. `taken` is the moment until which they are spent, the
-/// state of a generic cell rate algorithm; the result is its next state.
-fn early(taken: Moment, now: Moment) -> Option<Moment> {
-    let every = EARLY_EVERY.as_millis() as u64;
-    let next = taken.max(now) + every;
-    (next <= now + EARLY * every).then_some(next)
+/// The early fetches of one server: [`EARLY`] in hand, and one more each [`EARLY_EVERY`].
+#[derive(Debug, Default)]
+pub(crate) struct EarlyFetches {
+    /// Until when they are spent, in milliseconds: the state of a generic cell rate algorithm.
+    spent_until: AtomicU64,
+}
+
+impl EarlyFetches {
+    /// Takes one, if there is one. `now` is in milliseconds of a clock that does not jump.
+    pub(crate) fn take(&self, now: u64) -> bool {
+        let every = EARLY_EVERY.as_millis() as u64;
+        let next = |spent: u64| Some(spent.max(now) + every).filter(|next| *next <= now + EARLY * every);
+        self.spent_until.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).is_ok()
+    }
 }
 
 /// The keys of one issuer. Readers load them without a lock; a fetcher publishes new ones.
@@ -98,8 +106,7 @@ pub struct IssuerKeys {
     failed: AtomicU64,
     /// Somebody needs keys of a fetch that begins after this.
     needed: AtomicU64,
-    /// Until when the early fetches are spent.
-    early: AtomicU64,
+    early: EarlyFetches,
     /// The next fetch is an early one.
     hurry: AtomicBool,
     wanted: Notify,
@@ -128,7 +135,7 @@ impl IssuerKeys {
             good: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             needed: AtomicU64::new(0),
-            early: AtomicU64::new(0),
+            early: EarlyFetches::default(),
             hurry: AtomicBool::new(false),
             wanted: Notify::new(),
             answered: watch::Sender::new(0),

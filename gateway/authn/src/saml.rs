@@ -11,9 +11,10 @@ use idm_saml::{
     own_metadata, post_form_value, redirect_url,
 };
 use idm_types::{Reason, Skew, Timestamp};
+use tokio::time::Instant;
 
 use crate::kept::Kept;
-use crate::keys::RECENT;
+use crate::keys::{EarlyFetches, RECENT};
 use crate::oidc::ProviderError;
 use crate::outside::{Authorization, Outside, Patience, Question, secret_text};
 use crate::{Armory, Origin};
@@ -58,6 +59,8 @@ pub struct SamlProvider {
     key: Option<OwnKey>,
     outside: Arc<dyn Outside>,
     metadata: Kept<IdentityProvider>,
+    early: EarlyFetches,
+    born: Instant,
 }
 
 impl From<SamlError> for ProviderError {
@@ -87,7 +90,15 @@ impl SamlProvider {
             SamlMetadata::Url { tls: Some(tls), .. } => armory.outside.reached_by(tls, armory.secrets)?,
             SamlMetadata::Url { tls: None, .. } | SamlMetadata::Inline(_) => armory.outside.clone(),
         };
-        Ok(Self { federation: federation.clone(), plan: plan.clone(), key, outside, metadata: Kept::default() })
+        Ok(Self {
+            federation: federation.clone(),
+            plan: plan.clone(),
+            key,
+            outside,
+            metadata: Kept::default(),
+            early: EarlyFetches::default(),
+            born: Instant::now(),
+        })
     }
 
     /// The Federation.
@@ -137,8 +148,13 @@ impl SamlProvider {
         act: impl Fn(&IdentityProvider) -> Result<T, SamlError>,
     ) -> Result<T, ProviderError> {
         match act(&*self.metadata(now).await?) {
-            // No more often than every few seconds, and with a document that is newer than a key published ahead.
-            Err(SamlError::UnknownSigner) => Ok(act(&*self.metadata.get(RECENT, self.read(now)).await?)?),
+            // A few times at once, then no more often than every few seconds, with a document that is newer than a key
+            // published ahead: anybody can make a signature of an unknown key.
+            Err(SamlError::UnknownSigner) => {
+                let at_once = self.early.take(self.born.elapsed().as_millis() as u64);
+                let age = if at_once { Duration::ZERO } else { RECENT };
+                Ok(act(&*self.metadata.get(age, self.read(now)).await?)?)
+            }
             said => Ok(said?),
         }
     }

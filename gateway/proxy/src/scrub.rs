@@ -131,7 +131,7 @@ impl Reserved {
         if self.prefixes && name.len() > SHORTEST_PREFIX && name.starts_with('x') {
             let starts =
                 |prefix: &&str| prefix.len() <= name.len() && prefix.bytes().eq(spelled(name).take(prefix.len()));
-            if PREFIXES.iter().any(|prefix| starts(prefix)) {
+            if PREFIXES.iter().any(starts) {
                 return true;
             }
         }

@@ -60,8 +60,8 @@ fn a11_a_key_published_5_s_before_it_signs_is_known_in_a_flood_of_unknown_ones()
 
 #[test]
 fn early_fetches_are_few_and_come_back_slowly() {
-    let mut taken = 0;
-    let mut take = |now| early(taken, now).map(|next| taken = next).is_some();
+    let early = EarlyFetches::default();
+    let take = |now| early.take(now);
     assert_eq!([take(1), take(1), take(1), take(1)], [true, true, true, false]);
     assert!(!take(30_000) && take(30_001) && !take(30_002) && take(60_001));
     // In any minute 5 at most: 3 in hand and 2 more.
@@ -85,7 +85,7 @@ async fn those_who_wait_share_one_fetch_and_fetches_begin_apart() {
     keys.begin();
     keys.publish(set("k"), Timestamp(1));
     let judged = keys.epoch();
-    keys.early.store(u64::MAX / 2, Ordering::Relaxed);
+    while keys.early.take(keys.moment()) {}
     assert!(!keys.refetch(judged).await, "the keys are recent, and no early fetch is in hand");
     tokio::time::advance(RECENT + Duration::from_millis(1)).await;
     let fetcher = tokio::spawn({

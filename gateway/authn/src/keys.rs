@@ -214,9 +214,7 @@ impl IssuerKeys {
         let mut needed = needed_at(came);
         // The keys are recent, and there may be newer ones.
         let is_settled = self.good.load(Ordering::Acquire) >= needed && self.epoch() == judged;
-        if is_settled
-            && self.early.fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| early(taken, came)).is_ok()
-        {
+        if is_settled && self.early.take(came) {
             needed = came;
             self.hurry.store(true, Ordering::Release);
         }

@@ -174,7 +174,11 @@ fn a06_a_body_that_stops_is_given_up_with_its_connection() {
 
 #[test]
 fn a06_what_announces_too_much_or_may_not_go_on_is_refused_before_its_body() {
-    let bed = bed(BASIC, &format!("{MODELS}  authorization: {{rules: [{{name: admins, roles: [admin]}}]}}\n"), SHORT);
+    let bed = bed(
+        BASIC,
+        &format!("{MODELS}  authorization: {{rules: [{{name: admins, require: {{roles: {{all: [admin]}}}}}}]}}\n"),
+        SHORT,
+    );
     // Nothing of the body is ever sent: whoever waited for it would wait for the pause.
     let mut stream = begin(bed.gateway.address, &head("/v1/chat/completions", &basic(), 1000), 0);
     bed.refused(&raw_on(&mut stream), 403, "MissingRole");

@@ -7,8 +7,8 @@ use idm_jose::SigningKey;
 use idm_tests::{Gateway, Upstream, open_to, raw_on};
 use idm_types::Algorithm;
 
-/// Processor time for a request of 60 KiB. A build without optimization takes about twenty times as long.
-const MOST_MICROSECONDS: f64 = if cfg!(debug_assertions) { 20_000.0 } else { 1_000.0 };
+/// Processor time for a request of 60 KiB. A build without optimization takes twenty to forty times as long.
+const MOST_MICROSECONDS: f64 = if cfg!(debug_assertions) { 40_000.0 } else { 1_000.0 };
 const REQUESTS: usize = 40;
 const SIZES: [usize; 4] = [7 << 10, 15 << 10, 30 << 10, 60 << 10];
 
@@ -86,15 +86,18 @@ fn a20_the_cost_of_a_stranger_grows_at_most_with_the_size_of_the_request() {
         ("an API key", one("X-Api-Key", "a")),
         ("certificates", one("X-Forwarded-Client-Cert", "By=a;URI=\"b\",")),
     ];
+    let mut costly = Vec::new();
     for (name, request) in dimensions {
         let request = |size| request(size).replacen(": Bearer a: ", ": Bearer a", 1).replacen("YTph: ", "YTph", 1);
         let request = |size| request(size).replacen("Digest a=1: ", "Digest a=1", 1);
         let points: Vec<(f64, f64)> = SIZES.iter().map(|&size| (size as f64, cost(&gateway, &request(size)))).collect();
         let (exponent, most) = (exponent(&points), points.last().unwrap().1);
         println!("{name}: exponent {exponent:.2}, {most:.0} µs at 60 KiB");
-        assert!(exponent < 1.5, "{name}: {points:?}");
-        assert!(most < MOST_MICROSECONDS, "{name}: {points:?}");
+        if exponent >= 1.5 || most >= MOST_MICROSECONDS {
+            costly.push(format!("{name}: {points:?}"));
+        }
     }
+    assert!(costly.is_empty(), "{costly:#?}");
     assert_eq!(upstream.received(), "");
 }
 

@@ -25,6 +25,9 @@ pub(crate) struct ArmedDigest {
     nonce_key: hmac::Key,
 }
 
+/// RFC 7616 has eleven; a credential with more than this is not read to its end.
+const MAX_PARAMETERS: usize = 32;
+
 /// The parameters of one `Authorization` header. Everything is the caller's word.
 #[derive(Default)]
 struct Parameters {
@@ -222,7 +225,9 @@ pub(crate) fn read_any(text: &str) {
 fn parse(credential: &str) -> Option<Parameters> {
     let mut given = Parameters::default();
     let mut rest = credential.trim();
+    let mut left = MAX_PARAMETERS;
     while !rest.is_empty() {
+        left = usize::checked_sub(left, 1)?;
         let (name, after) = rest.split_once('=')?;
         let (value, after) = value(after.trim_start())?;
         let name = name.trim().to_ascii_lowercase();

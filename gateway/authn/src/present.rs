@@ -103,8 +103,16 @@ pub fn cookie<'r>(headers: &'r HeaderMap, name: &str) -> Option<&'r str> {
 }
 
 fn in_cookies<'r>(headers: &'r HeaderMap, name: &str) -> Result<Option<&'r str>, Reason> {
-    let mut values =
-        cookies(headers).filter_map(|pair| pair.split_once('=')).filter(|(n, _)| *n == name).map(|(_, v)| v);
+    let texts = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut values = texts.flat_map(|text| {
+        // The name is looked for instead of every pair: most callers bring many cookies that are not ours.
+        text.match_indices(name).filter_map(|(at, _)| {
+            let before = text.get(..at)?.trim_end();
+            let value = text.get(at..)?.strip_prefix(name)?.strip_prefix('=')?;
+            let begins = before.is_empty() || before.ends_with(';');
+            begins.then(|| value.split(';').next().unwrap_or_default().trim_end())
+        })
+    });
     match (values.next(), values.next()) {
         (found, None) => Ok(found),
         _ => Err(Reason::AmbiguousCredential),
@@ -209,6 +217,10 @@ mod tests {
             find(view(&cookies, None), &[Source::Cookie { name: "t".into() }]),
             Err(Reason::AmbiguousCredential)
         );
+        // A name is one only at the beginning of a pair, and before its value.
+        let others = "xt=1; t; t =2; ;\tt=a=t= ;u=t=3;t2=4;;";
+        let cookies = HeaderMap::from_iter([(header::COOKIE, others.parse().unwrap())]);
+        assert_eq!(cookie(&cookies, "t"), Some("a=t="));
         let empty = HeaderMap::new();
         assert_eq!(
             find(view(&empty, Some("k=a&x=1&%6b=b")), &[Source::Query { name: "k".into(), per_minute: None }]),

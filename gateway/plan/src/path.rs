@@ -85,7 +85,10 @@ fn resolve_escapes(path: &str) -> Result<String, PathError> {
                 return Err(PathError::HiddenCharacter);
             }
             b'-' | b'_' | b'~' | b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(char::from(value)),
-            _ => out.push_str(&format!("%{value:02X}")),
+            _ => {
+                let digit = |four| char::from_digit(four, 16).unwrap_or('0').to_ascii_uppercase();
+                out.extend(['%', digit(high), digit(low)]);
+            }
         }
         decoded.push(value);
     }

@@ -203,6 +203,8 @@ pub(crate) fn remove_listed(headers: &mut HeaderMap, is_used: impl Fn(&str) -> b
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        // A list may name thousands of headers, but only those that are there matter.
+        .filter(|name| headers.contains_key(name))
         // Whether a WebSocket is asked for is judged later, by the headers themselves.
         .filter(|name| !is_end_to_end(name) && !HOP_BY_HOP.contains(name) && !is_used(name.as_str()))
         .collect();

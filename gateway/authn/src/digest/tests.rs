@@ -218,6 +218,7 @@ fn what_is_not_a_list_of_parameters_is_refused() {
         "username=\"a\", username=\"b\"",
         "username*=latin1''a",
         "a=b, c",
+        &"a=b,".repeat(33),
     ] {
         assert_eq!(case.attempt(text, "GET", "/", None), Err(Reason::MalformedCredential), "{text}");
     }

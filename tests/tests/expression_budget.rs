@@ -1,5 +1,6 @@
 //! An expression of a policy costs a bounded time, whatever a caller sends: over it, the request is refused by name.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use idm_tests::{Gateway, Reply, Upstream, open_to, raw};
@@ -41,9 +42,58 @@ fn a07_nested_loops_over_what_a_caller_sends_are_cut_off() {
         let took = begun.elapsed();
         assert_refused(&gateway, &upstream, &reply);
         assert!(took < BOUND, "{count} parameters took {took:?}");
-        // Whoever sends little is served, by the same cores.
+        // A caller that sends little is served.
         assert_eq!(get(&gateway, "/?a=1&b=2", "").status, 200);
     }
+}
+
+/// Sixteen connections, more than there are cores here, ask for what costs most while another caller is served.
+#[test]
+fn a07_a_valid_caller_is_served_beside_costly_ones() {
+    let (gateway, _upstream) = bed(NESTED);
+    let costly = format!("/?{}", parameters(4_000));
+    let is_done = AtomicBool::new(false);
+    let begun = std::sync::Barrier::new(17);
+    let (served, refused) = std::thread::scope(|scope| {
+        let costly_ones: Vec<_> = (0..16)
+            .map(|_| {
+                scope.spawn(|| {
+                    begun.wait();
+                    let mut statuses = Vec::new();
+                    while statuses.len() < 200 && (statuses.is_empty() || !is_done.load(Ordering::Relaxed)) {
+                        statuses.push(get(&gateway, &costly, "").status);
+                    }
+                    statuses
+                })
+            })
+            .collect();
+        begun.wait();
+        let served: Vec<_> = (0..20)
+            .map(|_| {
+                let begun = Instant::now();
+                (get(&gateway, "/?a=1&b=2", "").status, begun.elapsed())
+            })
+            .collect();
+        is_done.store(true, Ordering::Relaxed);
+        let refused: Vec<_> = costly_ones.into_iter().flat_map(|one| one.join().expect("it ends")).collect();
+        (served, refused)
+    });
+    assert!(served.iter().all(|(status, _)| *status == 200), "{served:?}");
+    let longest = served.iter().map(|(_, took)| *took).max();
+    // Each waits for the one budget of each costly request before it, and never for minutes.
+    assert!(longest < Some(2 * BOUND), "{served:?}");
+    assert!(refused.len() >= 16 && refused.iter().all(|status| *status == 403), "{refused:?}");
+}
+
+#[test]
+fn a07_a_plain_copy_of_much_is_paid_for() {
+    let copies: String =
+        (0..40).map(|at| format!("    - {{name: X-Copy{at}, value: 'request.headers[\"x-much\"]'}}\n")).collect();
+    let (gateway, upstream) = bed(&format!("  upstream:\n    headers:\n{copies}"));
+    assert_eq!(get(&gateway, "/", "X-Much: little\r\n").status, 200);
+    upstream.forget();
+    let reply = get(&gateway, "/", &format!("X-Much: {}\r\n", "a".repeat(24 * 1024)));
+    assert_refused(&gateway, &upstream, &reply);
 }
 
 #[test]

@@ -282,12 +282,19 @@ impl ArmedPolicy {
             .find_map(|(_, armed)| if let Armed::SignIn(method) = armed { Some(&**method) } else { None })
     }
 
-    /// Who a session speaks of, for the record of what happened to it; nobody else is made of it.
-    pub fn person(&self, session: &Session, view: RequestView<'_>, now: Timestamp) -> Option<Rc<Identity>> {
-        let (name, method) = self
+    /// Who a session speaks of, for the record of what happened to it; nobody else is made of it. A person of whom no
+    /// identity can be made is on record by the issuer's name for them. The error is an expression over its budget.
+    pub fn person(
+        &self,
+        session: &Session,
+        view: RequestView<'_>,
+        now: Timestamp,
+    ) -> Result<Option<Rc<Identity>>, Denied> {
+        let method = self
             .methods
             .iter()
-            .find_map(|(name, armed)| if let Armed::SignIn(method) = armed { Some((name, method)) } else { None })?;
+            .find_map(|(name, armed)| if let Armed::SignIn(method) = armed { Some((name, method)) } else { None });
+        let Some((name, method)) = method else { return Ok(None) };
         let through = self.through(name, "signIn", view, now);
         let nameless = || Identity {
             id: format!("{}#{}", session.issuer, session.subject),
@@ -295,7 +302,10 @@ impl ArmedPolicy {
             issuer: Some(session.issuer.clone()),
             ..Identity::nobody(name, "signIn")
         };
-        Some(Rc::new(method.identity(through, session).unwrap_or_else(|_| nameless())))
+        match method.identity(through, session) {
+            Err(denied) if denied.reason == Reason::ExpressionTooCostly => Err(denied),
+            identity => Ok(Some(Rc::new(identity.unwrap_or_else(|_| nameless())))),
+        }
     }
 
     /// Notes that a person signed in, where the Federation provisions.

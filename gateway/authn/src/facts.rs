@@ -19,8 +19,6 @@ pub struct Facts<'r> {
     pub identity: Option<&'r Identity>,
     /// The claims of its token; unless given, those that the identity kept.
     pub claims: Option<&'r Claims>,
-    /// The request.
-    pub request: Option<RequestView<'r>>,
     /// The policy that decides.
     pub policy: Option<&'r ObjectKey>,
     /// The gateway's name.
@@ -29,40 +27,75 @@ pub struct Facts<'r> {
     pub jose: Option<&'r Value>,
     /// The time of the request.
     pub now: Option<Timestamp>,
-    /// What its expressions share; without it, each makes what it asks for and has a budget of its own.
-    pub shared: Option<&'r SharedFacts>,
+    /// The request and what its expressions share; without it, there is no request, and each has a budget of its own.
+    pub shared: Option<&'r SharedFacts<'r>>,
 }
 
-/// What all expressions of one request share: the values that are costly to make, made once and only where one asks
-/// for them, and the budget. Never to be handed on to another request.
+/// A request and what all its expressions share: the values that are costly to make, made once and only where one asks
+/// for them, and the budget. Borrows its request, so that it cannot be taken for what belongs to another.
 #[derive(Default)]
-pub struct SharedFacts {
+pub struct SharedFacts<'r> {
+    request: Option<RequestView<'r>>,
     headers: OnceCell<Value>,
     parameters: OnceCell<Value>,
     budget: Budget,
 }
+
+impl<'r> SharedFacts<'r> {
+    /// For the expressions of this request; `default` is for those that see none.
+    pub fn of(request: RequestView<'r>) -> Self {
+        Self { request: Some(request), ..Self::default() }
+    }
+}
+
+/// Units for a member of an object that is made: its place, its name and its value.
+const MEMBER: usize = 25;
 
 impl Facts<'_> {
     fn claims(&self) -> Option<&Claims> {
         self.claims.or_else(|| self.identity?.claims.as_ref())
     }
 
-    fn of_request(&self, request: RequestView<'_>, name: &str) -> Option<Known<'_>> {
-        let make = |request: RequestView<'_>| match name {
-            "headers" => headers(request.headers),
-            _ => parameters(request.query.unwrap_or_default()),
-        };
-        match (name, self.shared) {
-            ("headers", Some(shared)) => {
-                Some(Known::Value(Cow::Borrowed(shared.headers.get_or_init(|| make(request)))))
-            }
-            ("parameters", Some(shared)) => {
-                Some(Known::Value(Cow::Borrowed(shared.parameters.get_or_init(|| make(request)))))
-            }
-            ("headers" | "parameters", None) => Some(make(request).into()),
-            _ => None,
-        }
+    fn request(&self) -> Option<RequestView<'_>> {
+        self.shared?.request
     }
+
+    fn of_request(&self, name: &str) -> Option<Known<'_>> {
+        let shared = self.shared?;
+        let request = shared.request?;
+        let value = match name {
+            "headers" => shared.headers.get_or_init(|| headers(request.headers)),
+            "parameters" => shared.parameters.get_or_init(|| parameters(request.query.unwrap_or_default())),
+            _ => return None,
+        };
+        Some(Known::Value(Cow::Borrowed(value)))
+    }
+
+    /// The units for the headers, and those for the parameters: as an object, whether it is made or copied.
+    fn headers_cost(&self) -> usize {
+        let headers = self.request().map(|request| request.headers);
+        headers.into_iter().flatten().map(|(name, value)| member_cost(name.as_str().len() + value.len())).sum()
+    }
+
+    fn parameters_cost(&self) -> usize {
+        let query = self.request().and_then(|request| request.query).unwrap_or_default();
+        query.split('&').map(|parameter| member_cost(parameter.len())).sum()
+    }
+}
+
+fn member_cost(bytes: usize) -> usize {
+    // Each byte is decoded and then copied.
+    MEMBER + bytes / 4
+}
+
+fn list_cost(items: &[String]) -> usize {
+    items.iter().map(|item| item.len() / 8 + 5).sum()
+}
+
+fn identity_cost(identity: &Identity) -> usize {
+    let Identity { roles, groups, scopes, attributes, .. } = identity;
+    let attributes: usize = attributes.iter().map(|(name, value)| member_cost(name.len() + value.len())).sum();
+    8 * MEMBER + [roles, groups, scopes].map(|items| list_cost(items)).iter().sum::<usize>() + attributes
 }
 
 impl Scope for Facts<'_> {
@@ -72,12 +105,12 @@ impl Scope for Facts<'_> {
             Variable::Identity => identity(self.identity?).into(),
             Variable::Credential => credential(self.identity?)?.into(),
             Variable::Request => {
-                self.request?;
+                self.request()?;
                 let members = ["method", "host", "path", "query", "headers", "parameters"];
                 let values = members.iter().filter_map(|name| Some((*name, self.member(variable, name)?.into_value())));
                 Value::Object(values.map(|(name, value)| (name.to_owned(), value)).collect()).into()
             }
-            Variable::Source => json!({"address": self.request?.address.to_string()}).into(),
+            Variable::Source => json!({"address": self.request()?.address.to_string()}).into(),
             Variable::Env => {
                 let policy = self.policy?;
                 json!({"namespace": policy.namespace, "policy": policy.name, "gateway": self.gateway}).into()
@@ -101,11 +134,11 @@ impl Scope for Facts<'_> {
             (Variable::Identity, "roles") => list(&self.identity?.roles),
             (Variable::Identity, "groups") => list(&self.identity?.groups),
             (Variable::Identity, "scopes") => list(&self.identity?.scopes),
-            (Variable::Request, "method") => text(self.request?.method),
-            (Variable::Request, "host") => text(self.request?.host),
-            (Variable::Request, "path") => text(self.request?.path),
-            (Variable::Request, "query") => text(self.request?.query.unwrap_or_default()),
-            (Variable::Request, name) => self.of_request(self.request?, name),
+            (Variable::Request, "method") => text(self.request()?.method),
+            (Variable::Request, "host") => text(self.request()?.host),
+            (Variable::Request, "path") => text(self.request()?.path),
+            (Variable::Request, "query") => text(self.request()?.query.unwrap_or_default()),
+            (Variable::Request, name) => self.of_request(name),
             (variable, name) => match self.variable(variable)?.into_value() {
                 Value::Object(mut members) => members.remove(name).map(Known::from),
                 _ => None,
@@ -113,22 +146,45 @@ impl Scope for Facts<'_> {
         }
     }
 
-    fn at(&self, variable: Variable, path: &[String]) -> Option<Value> {
+    fn at(&self, variable: Variable, path: &[String]) -> Option<Known<'_>> {
         match (variable, path) {
             // The usual ones, without making more than what is asked for.
-            (Variable::Token, path) => self.claims()?.at(path).cloned(),
+            (Variable::Token, path) => self.claims()?.at(path).map(|value| Known::Value(Cow::Borrowed(value))),
             (Variable::Request, [first, name]) if first == "headers" => {
-                header(self.request?.headers, &name.to_ascii_lowercase())
+                header(self.request()?.headers, &name.to_ascii_lowercase()).map(Known::from)
             }
-            (variable, [first, rest @ ..]) => match self.member(variable, first)? {
-                Known::Value(Cow::Borrowed(value)) => {
-                    rest.iter().try_fold(value, |value, name| value.get(name)).cloned()
-                }
-                other => {
-                    rest.iter().try_fold(other.into_value(), |mut value, member| value.get_mut(member).map(Value::take))
-                }
-            },
-            (variable, []) => self.variable(variable).map(Known::into_value),
+            (variable, [first, rest @ ..]) => self.member(variable, first)?.below(rest),
+            (variable, []) => self.variable(variable),
+        }
+    }
+
+    fn cost(&self, variable: Variable, path: &[String]) -> usize {
+        let once = |made: bool, cost: usize| if made { 0 } else { cost };
+        let headers = || once(self.shared.is_some_and(|shared| shared.headers.get().is_some()), self.headers_cost());
+        let parameters =
+            || once(self.shared.is_some_and(|shared| shared.parameters.get().is_some()), self.parameters_cost());
+        let items =
+            |items: fn(&Identity) -> &Vec<String>| self.identity.map_or(0, |identity| list_cost(items(identity)));
+        let path = [path.first(), path.get(1)].map(|name| name.map(String::as_str));
+        match (variable, path) {
+            (Variable::Token | Variable::Jose | Variable::Now, _) => 0,
+            (Variable::Request, [Some("headers"), Some(name)]) => {
+                let values = self.request().map(|request| request.headers.get_all(name));
+                values.into_iter().flatten().map(|value| value.len() / 4 + 1).sum()
+            }
+            (Variable::Request, [Some("headers"), None]) => headers(),
+            (Variable::Request, [Some("parameters"), _]) => parameters(),
+            (Variable::Request, [Some(_), _]) => 0,
+            // They are made once, and copied into the whole.
+            (Variable::Request, [None, _]) => {
+                headers() + parameters() + self.headers_cost() + self.parameters_cost() + 6 * MEMBER
+            }
+            (Variable::Identity, [Some("username"), _]) => 0,
+            (Variable::Identity, [Some("roles"), _]) => items(|identity| &identity.roles),
+            (Variable::Identity, [Some("groups"), _]) => items(|identity| &identity.groups),
+            (Variable::Identity, [Some("scopes"), _]) => items(|identity| &identity.scopes),
+            (Variable::Identity | Variable::Credential, _) => self.identity.map_or(0, identity_cost),
+            (Variable::Source | Variable::Env, _) => 3 * MEMBER,
         }
     }
 

@@ -26,20 +26,16 @@ pub trait Scope {
         }
     }
 
+    /// The units that making the value at a path below a variable costs; none where it is there already. Asked before
+    /// the value is asked for, so that what cannot be paid for is not made.
+    fn cost(&self, _variable: Variable, _path: &[String]) -> usize {
+        0
+    }
+
     /// The value at a path below a variable.
-    fn at(&self, variable: Variable, path: &[String]) -> Option<Value> {
-        let Some((first, rest)) = path.split_first() else { return self.variable(variable).map(Known::into_value) };
-        match self.member(variable, first)? {
-            Known::Value(Cow::Owned(mut value)) => {
-                rest.iter().try_fold(&mut value, |value, member| value.get_mut(member)).map(Value::take)
-            }
-            Known::Value(Cow::Borrowed(value)) => rest.iter().try_fold(value, |value, name| value.get(name)).cloned(),
-            Known::Text(text) => rest.is_empty().then(|| text.into()),
-            Known::Members(members) => {
-                let Some((second, rest)) = rest.split_first() else { return Some(Value::Object(members.clone())) };
-                rest.iter().try_fold(members.get(second)?, |value, name| value.get(name)).cloned()
-            }
-        }
+    fn at(&self, variable: Variable, path: &[String]) -> Option<Known<'_>> {
+        let Some((first, rest)) = path.split_first() else { return self.variable(variable) };
+        self.member(variable, first)?.below(rest)
     }
 
     /// What all expressions of the request may do together; `None` bounds each one alone.
@@ -116,20 +112,18 @@ impl Expression {
 
     /// Its value for one request. The work is bounded: see [`Budget`].
     pub fn value(&self, scope: &dyn Scope) -> Result<Value, EvaluationError> {
-        let missing = || EvaluationError::Missing(self.plan.to_string());
-        let lowered = match (&self.plan, &self.lowered) {
-            (Expr::Member { variable, path }, _) => return scope.at(*variable, path).ok_or_else(missing),
-            (Expr::Cel(_), Some(lowered)) => lowered,
-            (Expr::Cel(_), None) => return Err(missing()),
-        };
         let budget = scope.budget();
         let meter = Meter::new(budget.map_or(UNITS_OF_AN_EXPRESSION, |all| all.left().min(UNITS_OF_AN_EXPRESSION)));
-        let outcome = interpret::run(lowered, scope, &meter);
+        let outcome = match (&self.plan, &self.lowered) {
+            (Expr::Member { variable, path }, _) => interpret::member(*variable, path, scope, &meter),
+            (Expr::Cel(_), Some(lowered)) => interpret::run(lowered, scope, &meter),
+            (Expr::Cel(_), None) => Err(Stop::Missing),
+        };
         if let Some(budget) = budget {
             budget.take(meter.used());
         }
         outcome.map_err(|stop| match stop {
-            Stop::Missing => missing(),
+            Stop::Missing => EvaluationError::Missing(self.plan.to_string()),
             Stop::Failed => EvaluationError::Failed(self.plan.to_string()),
             Stop::Costly => EvaluationError::TooCostly(self.plan.to_string()),
         })

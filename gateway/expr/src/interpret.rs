@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use idm_plan::Variable;
 use serde_json::{Map, Value};
 
 use crate::budget::Meter;
@@ -23,7 +24,25 @@ pub enum Known<'r> {
     Text(&'r str),
 }
 
-impl Known<'_> {
+impl<'r> Known<'r> {
+    /// What is at a path below it.
+    pub fn below(self, path: &[String]) -> Option<Known<'r>> {
+        match self {
+            Known::Value(Cow::Owned(mut value)) => {
+                path.iter().try_fold(&mut value, |value, name| value.get_mut(name)).map(|value| value.take().into())
+            }
+            Known::Value(Cow::Borrowed(value)) => path
+                .iter()
+                .try_fold(value, |value, name| value.get(name))
+                .map(|value| Known::Value(Cow::Borrowed(value))),
+            Known::Text(_) => path.is_empty().then_some(self),
+            Known::Members(members) => match path.split_first() {
+                Some((first, rest)) => Known::Value(Cow::Borrowed(members.get(first)?)).below(rest),
+                None => Some(self),
+            },
+        }
+    }
+
     /// As a value of its own.
     pub fn into_value(self) -> Value {
         match self {
@@ -45,6 +64,16 @@ impl Known<'_> {
 impl From<Value> for Known<'_> {
     fn from(value: Value) -> Self {
         Known::Value(Cow::Owned(value))
+    }
+}
+
+/// The value of an expression that names a member: what is long is paid for before it is copied.
+pub(crate) fn member(variable: Variable, path: &[String], scope: &dyn Scope, meter: &Meter) -> Outcome<Value> {
+    meter.spend(scope.cost(variable, path))?;
+    match scope.at(variable, path).ok_or(Stop::Missing)? {
+        // It was made, and paid for.
+        Known::Value(Cow::Owned(value)) => Ok(value),
+        known => known.val().json(meter),
     }
 }
 
@@ -140,6 +169,9 @@ impl<'v, 's: 'v> Run<'v, 's> {
     /// What the scope knows, asked for once. A variable that there is not has no members.
     fn root(&self, at: usize) -> Outcome<Val<'v>> {
         let (Some(root), Some(cell)) = (self.roots.get(at), self.known.get(at)) else { return Err(Stop::Failed) };
+        if cell.get().is_none() {
+            self.meter.spend(self.scope.cost(root.variable, root.member.as_slice()))?;
+        }
         let known = cell.get_or_init(|| match &root.member {
             Some(member) => self.scope.member(root.variable, member),
             None => self.scope.variable(root.variable),

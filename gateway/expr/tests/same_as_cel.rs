@@ -217,13 +217,48 @@ fn bound(text: &str) -> String {
     format!("[[1, 'a'], 'ab', 2].map(x, ['b', 3].map(y, {text}))")
 }
 
+/// Some seconds' worth, or as many as `PROPTEST_CASES` says.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1_000)
+}
+
 fn agree(text: &str) {
     let given = given();
-    assert_eq!(ours(text, &given), theirs(text, &given), "{text}");
+    let (ours, theirs_now) = (ours(text, &given), theirs(text, &given));
+    if ours == theirs_now || has_no_result_of_its_own(text, &given, &theirs_now) {
+        return;
+    }
+    assert_eq!(ours, theirs_now, "{text}");
+}
+
+/// CEL leaves open in which order a loop goes through the keys of a map; `cel` takes them at random, so that what
+/// depends on it differs from one of its runs to the next. Nothing else does.
+fn has_no_result_of_its_own(text: &str, given: &Value, first: &Outcome) -> bool {
+    (0..24).any(|_| theirs(text, given) != *first)
+}
+
+/// The order that CEL leaves open is ours to choose: the same for every request.
+#[test]
+fn the_keys_of_a_map_are_gone_through_in_order() {
+    for (text, expected) in [
+        ("{'b': 1, 'a': 2}.map(k, k)", json!(["a", "b"])),
+        ("{2u: 'y', 1: 'x', true: 'z'}.map(k, k)", json!([true, 1, 2])),
+        ("token.m.map(k, k)", json!(["a", "b", "ñ"])),
+    ] {
+        assert_eq!(ours(text, &given()), Outcome::Value(expected), "{text}");
+    }
+}
+
+/// What `cel` offers and we do not: its cost cannot be told from what it is given.
+#[test]
+fn format_is_refused_when_a_policy_is_read() {
+    let refused = parse("'%s'.format(['a']) == 'a'", Variable::ALL).unwrap_err();
+    assert!(refused.contains("there is no function `format`"), "{refused}");
+    assert_eq!(theirs("'%s'.format(['a']) == 'a'", &given()), Outcome::Value(json!(true)));
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_expression_has_the_same_result(text in expression()) {

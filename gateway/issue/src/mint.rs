@@ -38,10 +38,9 @@ impl TokenIssuer {
             .keys
             .signing(ask.now)
             .ok_or_else(|| Refused::new(Reason::KeysUnavailable, "no signing key is in its time"))?;
-        let shared = SharedFacts::default();
+        let shared = SharedFacts::of(ask.view);
         let facts = Facts {
             identity: Some(subject),
-            request: Some(ask.view),
             policy: Some(&ask.policy.plan().key),
             gateway: ask.gateway,
             now: Some(ask.now),

@@ -305,11 +305,10 @@ async fn decide(
     if llm.is_some() && wants_websocket(parts) {
         return Err(Stop::new(Reason::UpgradeNotAllowed, ""));
     }
-    let shared = SharedFacts::default();
+    let shared = SharedFacts::of(view);
     let facts = Facts {
         shared: Some(&shared),
         identity: Some(&identity),
-        request: Some(view),
         policy: Some(&armed.plan().key),
         gateway: &core.gateway,
         now: Some(guard.now),

@@ -81,7 +81,7 @@ pub(crate) async fn begin(
     let Ask { policy, view, now, .. } = ask;
     let sessions = Sessions { store: policy.store() };
     let session = Session { era: sessions.era(&session.federation, &session.subject, now).await?, ..session };
-    let who = policy.person(&session, view, now);
+    let who = policy.person(&session, view, now)?;
     let id = sessions
         .begin(&session, method.plan().idle_seconds * 1000, now)
         .await

@@ -56,7 +56,8 @@ impl Facts<'_> {
         self.claims.or_else(|| self.identity?.claims.as_ref())
     }
 
-    fn request(&self) -> Option<RequestView<'_>> {
+    /// The request, where there is one.
+    pub fn request(&self) -> Option<RequestView<'_>> {
         self.shared?.request
     }
 

@@ -131,7 +131,7 @@ impl ArmedConsume {
         let opened = match decrypt.beside.as_ref().filter(|_| jwe.is_slow()) {
             None => decrypt.open(&jwe),
             Some(beside) => {
-                let address = facts.request.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |request| request.address);
+                let address = facts.request().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |request| request.address);
                 let decrypt = decrypt.clone();
                 let busy = || Refused::new(step, Reason::DecryptionsBusy, "too many are waiting");
                 beside.run(address, move || decrypt.open(&jwe)).await.ok_or_else(busy)?

@@ -82,8 +82,8 @@ impl Function {
             [Val::Optional(value), other] => match (self, value) {
                 (Self::Or, Some(_)) => Ok(Val::Optional(value.clone())),
                 (Self::OrValue, Some(value)) => Ok((**value).clone()),
-                (Self::OrValue, None) => Ok(other.clone()),
-                (Self::Or, None) if matches!(other, Val::Optional(_)) => Ok(other.clone()),
+                // The other is given as it is, also where it is no optional value: types are not checked before.
+                (Self::OrValue | Self::Or, None) => Ok(other.clone()),
                 _ => Err(Stop::Failed),
             },
             _ => Err(Stop::Failed),

@@ -66,6 +66,16 @@ metadata: {name: kc-client}
 stringData: {clientSecret: people-secret}
 ";
 
+/// A script that ends with the test, however the test ends.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A certificate as a Secret; returns the certificate in base64 of DER.
 fn certificate(space: &Space, name: &str) -> Result<String> {
     let dir = std::env::var("E2E_WORK")?;
@@ -141,6 +151,7 @@ async fn people_sign_in_with_a_real_browser_and_nothing_that_happens_in_between_
     space.kubectl(&["rollout", "status", "deployment/echo", "--timeout=90s"])?;
     space.wait_ready("identitypolicy", "people")?;
     space.wait_ready("federation", "kc")?;
+    space.wait_ready("federation", "kc-saml")?;
     let gateway = space.gateway()?.to_string();
     let person = prepare_keycloak(&bed, &gateway, &service_provider).await?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -150,9 +161,15 @@ async fn people_sign_in_with_a_real_browser_and_nothing_that_happens_in_between_
         .args([libraries.trim(), &gateway, &std::env::var("E2E_HOST_IP")?])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()?;
     let (mut answers, questions) =
         (browser.stdin.take().context("piped")?, BufReader::new(browser.stdout.take().context("piped")?));
+    // The script's account of a failure, for the test's own error: elsewhere nobody would find it.
+    let problems = browser.stderr.take().context("piped")?;
+    let problems =
+        std::thread::spawn(move || std::io::read_to_string(problems).unwrap_or_else(|error| error.to_string()));
+    let mut browser = Ended(browser);
     let mut said = String::new();
     for line in questions.lines() {
         let line = line?;
@@ -185,12 +202,21 @@ async fn people_sign_in_with_a_real_browser_and_nothing_that_happens_in_between_
             None => {
                 println!("{line}");
                 said.push_str(&line);
+                said.push('\n');
                 continue;
             }
         }
-        writeln!(answers, "done")?;
+        // A script that has ended asks for nothing more; its status and its words follow.
+        if writeln!(answers, "done").is_err() {
+            break;
+        }
     }
-    ensure!(browser.wait()?.success() && said.contains("done: 9 steps"), "{said}");
+    let status = browser.0.wait()?;
+    let problems = problems.join().unwrap_or_default();
+    ensure!(
+        status.success() && said.contains("done: 9 steps"),
+        "the browser's script ended with {status} and said:\n{said}\n{problems}"
+    );
     // The first sign-in made a membership, and the Federation's name is on it.
     let members = eventually("the membership", async || {
         let all: Value = serde_json::from_str(&space.kubectl(&[

@@ -86,17 +86,6 @@ fn a07_a_valid_caller_is_served_beside_costly_ones() {
 }
 
 #[test]
-fn a07_a_plain_copy_of_much_is_paid_for() {
-    let copies: String =
-        (0..40).map(|at| format!("    - {{name: X-Copy{at}, value: 'request.headers[\"x-much\"]'}}\n")).collect();
-    let (gateway, upstream) = bed(&format!("  upstream:\n    headers:\n{copies}"));
-    assert_eq!(get(&gateway, "/", "X-Much: little\r\n").status, 200);
-    upstream.forget();
-    let reply = get(&gateway, "/", &format!("X-Much: {}\r\n", "a".repeat(24 * 1024)));
-    assert_refused(&gateway, &upstream, &reply);
-}
-
-#[test]
 fn a07_what_is_sent_in_headers_is_cut_off_too() {
     let (gateway, upstream) = bed(
         "  authorization:\n    rules:\n    - name: nested\n      when: \"request.headers['x-many'].split(',').all(a, request.headers['x-many'].split(',').exists(b, a == b))\"\n",

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 /// Pieces of work that may wait; beyond it callers are told to come back.
 const MAX_WAITING: usize = 64;
-/// Of one address, waiting or being done.
+/// Of one address (IPv6: of one /64), waiting or being done.
 const MAX_PER_ADDRESS: usize = 4;
 
 struct Job {
@@ -65,6 +65,7 @@ impl Beside {
         address: IpAddr,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
+        let address = idm_types::network(address);
         let (answer, answered) = oneshot::channel();
         let work = Box::new(move || {
             // Who gave up meanwhile costs nothing any more.

@@ -1,7 +1,8 @@
 //! Work beside the serving cores: what one request may ask for and what takes longer than a moment.
 //!
 //! On a serving core it would stop everyone else's requests; without a bound a flood of it would take all memory and
-//! every answer would come late. So a few threads do it, the queue is short, and no address may fill it.
+//! every answer would come late. So a few threads do it, the queue is short, no address may fill it, and the work of
+//! callers who are known goes first where the caller of [`Beside::run`] says so.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -9,24 +10,59 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// Pieces of work that may wait; beyond it callers are told to come back.
-const MAX_WAITING: usize = 64;
-/// Of one address (IPv6: of one /64), waiting or being done.
-const MAX_PER_ADDRESS: usize = 4;
+/// How much may wait for the threads of one kind of work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Pieces of work in the queue; beyond it callers are told to come back.
+    pub(crate) waiting: usize,
+    /// Of one address (IPv6: of one /64), waiting or being done.
+    pub(crate) of_address: usize,
+}
+
+/// Where in the queue a piece of work waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Before all that is [`Turn::InLine`], and without the bound of its address.
+    First,
+    /// Behind what came before.
+    InLine,
+}
+
+/// Hands the result to the request that waits for it.
+type Reply = Box<dyn FnOnce() + Send>;
 
 struct Job {
-    work: Box<dyn FnOnce() + Send>,
+    work: Box<dyn FnOnce() -> Option<Reply> + Send>,
     address: IpAddr,
 }
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Job>,
+    first: VecDeque<Job>,
+    in_line: VecDeque<Job>,
     by_address: HashMap<IpAddr, usize>,
     closed: bool,
 }
 
 impl Queue {
+    fn has_room(&self, address: IpAddr, turn: Turn, bounds: Bounds) -> bool {
+        match turn {
+            Turn::First => self.first.len() < bounds.waiting,
+            Turn::InLine => {
+                let of_address = self.by_address.get(&address).copied().unwrap_or_default();
+                self.first.len() + self.in_line.len() < bounds.waiting && of_address < bounds.of_address
+            }
+        }
+    }
+
+    fn add(&mut self, job: Job, turn: Turn) {
+        *self.by_address.entry(job.address).or_default() += 1;
+        match turn {
+            Turn::First => self.first.push_back(job),
+            Turn::InLine => self.in_line.push_back(job),
+        }
+    }
+
     fn done(&mut self, address: IpAddr) {
         if let Some(count) = self.by_address.get_mut(&address) {
             *count -= 1;
@@ -43,44 +79,47 @@ struct Shared {
     wanted: Condvar,
 }
 
-/// The threads; they end when this is dropped.
+/// The threads for one kind of work; they end when this is dropped.
 pub struct Beside {
     shared: Arc<Shared>,
+    bounds: Bounds,
 }
 
 impl Beside {
-    /// Starts this many threads. `None` where the system gives no threads.
-    pub fn start(threads: usize) -> Option<Arc<Self>> {
+    /// Starts this many threads of this name. `None` where the system gives no threads.
+    pub(crate) fn start(name: &str, threads: usize, bounds: Bounds) -> Option<Arc<Self>> {
         let shared = Arc::new(Shared::default());
         for number in 0..threads.max(1) {
             let shared = shared.clone();
-            std::thread::Builder::new().name(format!("beside-{number}")).spawn(move || work(&shared)).ok()?;
+            std::thread::Builder::new().name(format!("{name}-{number}")).spawn(move || work(&shared)).ok()?;
         }
-        Some(Arc::new(Self { shared }))
+        Some(Arc::new(Self { shared, bounds }))
     }
 
     /// Does this work for a caller at an address. `None`: too much is waiting already, or the work panicked.
     pub async fn run<T: Send + 'static>(
         &self,
         address: IpAddr,
+        turn: Turn,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let address = idm_types::network(address);
         let (answer, answered) = oneshot::channel();
         let work = Box::new(move || {
-            // Who gave up meanwhile costs nothing any more.
-            if !answer.is_closed() {
-                let _ = answer.send(work());
+            // A request that is gone meanwhile costs nothing any more.
+            if answer.is_closed() {
+                return None;
             }
+            let result = work();
+            let reply: Reply = Box::new(move || drop(answer.send(result)));
+            Some(reply)
         });
         {
             let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            let of_address = queue.by_address.get(&address).copied().unwrap_or_default();
-            if queue.closed || queue.waiting.len() >= MAX_WAITING || of_address >= MAX_PER_ADDRESS {
+            if queue.closed || !queue.has_room(address, turn, self.bounds) {
                 return None;
             }
-            queue.by_address.insert(address, of_address + 1);
-            queue.waiting.push_back(Job { work, address });
+            queue.add(Job { work, address }, turn);
         }
         self.shared.wanted.notify_one();
         answered.await.ok()
@@ -102,15 +141,19 @@ fn work(shared: &Shared) {
                 if queue.closed {
                     return;
                 }
-                if let Some(job) = queue.waiting.pop_front() {
+                if let Some(job) = queue.first.pop_front().or_else(|| queue.in_line.pop_front()) {
                     break job;
                 }
                 queue = shared.wanted.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
         };
-        // A panic is the caller's problem, and must not end the thread.
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        // A panic concerns its own request, and must not end the thread.
+        let reply = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        // Before the reply, so that the address may send its next piece of work as soon as it has this one.
         shared.queue.lock().unwrap_or_else(PoisonError::into_inner).done(address);
+        if let Ok(Some(reply)) = reply {
+            reply();
+        }
     }
 }
 
@@ -123,18 +166,18 @@ mod tests {
 
     #[tokio::test]
     async fn one_address_cannot_fill_the_queue_and_a_panic_ends_nothing() {
-        let beside = Beside::start(1).unwrap();
+        let beside = Beside::start("test", 1, Bounds { waiting: 64, of_address: 4 }).unwrap();
         let (go, gate) = std::sync::mpsc::channel::<()>();
         let gate = Arc::new(Mutex::new(gate));
         let wait = || {
             let gate = gate.clone();
-            beside.run(FLOOD, move || {
+            beside.run(FLOOD, Turn::InLine, move || {
                 let _ = gate.lock().unwrap().recv();
             })
         };
         let flood = futures::future::join_all((0..20).map(|_| wait()));
         let rest = async {
-            let other = beside.run(OTHER, || 7);
+            let other = beside.run(OTHER, Turn::InLine, || 7);
             // All are in the queue before the first is let go.
             drop(go);
             other.await
@@ -142,7 +185,7 @@ mod tests {
         let (answers, other) = tokio::join!(flood, rest);
         assert_eq!(answers.iter().filter(|answer| answer.is_none()).count(), 16);
         assert_eq!(other, Some(7));
-        assert_eq!(beside.run(OTHER, || -> u8 { panic!("inside") }).await, None);
-        assert_eq!(beside.run(OTHER, || 8).await, Some(8));
+        assert_eq!(beside.run(OTHER, Turn::InLine, || -> u8 { panic!("inside") }).await, None);
+        assert_eq!(beside.run(OTHER, Turn::InLine, || 8).await, Some(8));
     }
 }

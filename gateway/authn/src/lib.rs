@@ -12,6 +12,7 @@ mod api_key;
 mod basic;
 mod beside;
 mod binding;
+mod bounded;
 mod cache;
 mod chain;
 mod challenge;
@@ -46,7 +47,7 @@ mod revocation;
 mod saml;
 mod sign_in;
 
-pub use beside::Beside;
+pub use beside::{Beside, Turn};
 pub use cache::TokenCache;
 pub use chain::{ArmedPolicy, Armory, KeyRing, PolicyError};
 pub use client::{ArmedClients, ClientForm, KnownClient};

@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use idm_types::{Uptime, network};
 
+use crate::bounded::keep_upper_half;
+
 /// Wrong guesses that cost nothing: people mistype.
 const FREE: u32 = 5;
 const FIRST_DELAY_MS: u64 = 1_000;
@@ -119,14 +121,9 @@ fn fail(failures: &mut Failures, now: Uptime) {
 
 /// Keeps the half that ranks highest when a table is full.
 fn bound<K: Eq + Hash, V, R: Ord + Copy>(table: &mut HashMap<K, V>, rank: impl Fn(&V) -> R) {
-    if table.len() < MAX_ENTRIES {
-        return;
+    if table.len() >= MAX_ENTRIES {
+        keep_upper_half(table, rank);
     }
-    let mut ranks: Vec<R> = table.values().map(&rank).collect();
-    let middle = ranks.len() / 2;
-    let (_, median, _) = ranks.select_nth_unstable(middle);
-    let median = *median;
-    table.retain(|_, value| rank(value) > median);
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use aws_lc_rs::rand::SystemRandom;
 use idm_store::Store;
 use idm_types::{Clock, MethodName, Reason, Uptime};
 
+use crate::beside::Bounds;
 use crate::lockout::{Lockouts, Turn};
 use crate::nonce::Nonces;
 use crate::rate::Rates;
@@ -125,8 +126,11 @@ impl Memory {
 
     /// Threads for work that is too slow for the serving cores; `None` where the system gives none.
     pub fn beside(&self) -> Option<Arc<Beside>> {
-        let threads = || std::thread::available_parallelism().map_or(1, usize::from) / 2;
-        self.beside.get_or_init(|| Beside::start(threads())).clone()
+        let start = || {
+            let threads = std::thread::available_parallelism().map_or(1, usize::from) / 2;
+            Beside::start("beside", threads, Bounds { waiting: 64, of_address: 4 })
+        };
+        self.beside.get_or_init(start).clone()
     }
 
     /// What the gateways share, or what this process has for itself.

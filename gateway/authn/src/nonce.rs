@@ -9,6 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use idm_types::Timestamp;
 
+use crate::bounded::median;
+
 /// Nonces that are remembered; when there are more, the ones that end first are forgotten, and void.
 const MAX_NONCES: usize = 100_000;
 /// How far behind the highest count a late request may come.
@@ -71,10 +73,7 @@ impl Nonces {
         let State { counts: nonces, void } = &mut *state;
         if !nonces.contains_key(nonce) {
             if nonces.len() >= MAX_NONCES {
-                let mut all: Vec<u64> = nonces.values().map(|counts| counts.ends).collect();
-                let middle = all.len() / 2;
-                let (_, median, _) = all.select_nth_unstable(middle);
-                *void = (*void).max(*median);
+                *void = (*void).max(median(nonces.values().map(|counts| counts.ends)).unwrap_or(0));
                 nonces.retain(|_, counts| counts.ends > *void);
             }
             if ends.0 <= *void {

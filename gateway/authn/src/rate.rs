@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use idm_types::{Uptime, network};
 
+use crate::bounded::keep_upper_half;
+
 const MINUTE_MS: u64 = 60_000;
 /// Networks that are counted. When there are more, those that asked least are forgotten: they may ask a little more
 /// often than they should, and nobody is shut out because others came.
@@ -43,14 +45,9 @@ impl Rates {
 /// Forgets whose minute is over, and if that is too little the half that asked least.
 fn make_room(counts: &mut HashMap<IpAddr, Count>, now: Uptime) {
     counts.retain(|_, count| now.since(count.began) < MINUTE_MS);
-    if counts.len() < MAX_NETWORKS / 2 {
-        return;
+    if counts.len() >= MAX_NETWORKS / 2 {
+        keep_upper_half(counts, |count| (count.taken, count.began));
     }
-    let mut ranks: Vec<(u32, Uptime)> = counts.values().map(|count| (count.taken, count.began)).collect();
-    let middle = ranks.len() / 2;
-    let (_, median, _) = ranks.select_nth_unstable(middle);
-    let median = *median;
-    counts.retain(|_, count| (count.taken, count.began) > median);
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use idm_authn::{Armory, Beside, Facts, Signers, thumbprint};
+use idm_authn::{Armory, Beside, Facts, Signers, Turn, thumbprint};
 use idm_jose::{
     Decrypted, DecryptionKeys, Expectations, Jwe, JweError, JweExpectations, Jws, JwsForm, KeySet, Unverified,
     jwk_of_spki, parse_strict,
@@ -134,7 +134,7 @@ impl ArmedConsume {
                 let address = facts.request().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |request| request.address);
                 let decrypt = decrypt.clone();
                 let busy = || Refused::new(step, Reason::DecryptionsBusy, "too many are waiting");
-                beside.run(address, move || decrypt.open(&jwe)).await.ok_or_else(busy)?
+                beside.run(address, Turn::InLine, move || decrypt.open(&jwe)).await.ok_or_else(busy)?
             }
         };
         let opened = opened.map_err(refused)?;

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use idm_types::network;
 use tokio::sync::oneshot;
 
 /// Questions under way at one server.
@@ -27,20 +28,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Asker {
     Gateway,
-    V4([u8; 4]),
-    V6([u16; 4]),
+    Network(IpAddr),
 }
 
 impl Asker {
     pub(crate) fn of(address: Option<IpAddr>) -> Self {
-        match address.map(|address| address.to_canonical()) {
-            None => Asker::Gateway,
-            Some(IpAddr::V4(ip)) => Asker::V4(ip.octets()),
-            Some(IpAddr::V6(ip)) => {
-                let [a, b, c, d, ..] = ip.segments();
-                Asker::V6([a, b, c, d])
-            }
-        }
+        address.map_or(Asker::Gateway, |address| Asker::Network(network(address)))
     }
 }
 

@@ -6,7 +6,7 @@
 //! something is always left for the next one. Nothing is locked: addresses are counted in places found by a keyed hash.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::Body;
 use idm_authn::Identity;
-use idm_types::Reason;
+use idm_types::{Reason, network};
 use tokio::time::Instant;
 
 use crate::pipeline::Stop;
@@ -220,14 +220,6 @@ pub(crate) enum Pace {
     Steady,
     /// Whole before the deadline.
     Any,
-}
-
-/// The part of an address that counts: a host of IPv6 has a /64 to itself.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) >> 64 << 64)),
-    }
 }
 
 /// Why a body is not held.

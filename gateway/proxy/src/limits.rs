@@ -6,10 +6,12 @@
 //! an address can be set to a number.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use idm_types::network;
 
 use crate::engine::Shared;
 
@@ -122,7 +124,7 @@ impl Table {
     /// Takes a place for a connection, also where none is free: what is returned beside it says so, and the caller
     /// ends another one, or this one.
     pub(crate) fn open(self: &Arc<Self>, address: IpAddr) -> (Place, Option<Full>) {
-        let address = counted_as(address);
+        let address = network(address);
         let counted = {
             let mut shard = self.shard(address).lock().unwrap_or_else(PoisonError::into_inner);
             let counted = shard.entry(address).or_default().clone();
@@ -153,14 +155,6 @@ impl Table {
         let position = (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as usize % SHARDS;
         let [first, ..] = &self.shards;
         self.shards.get(position).unwrap_or(first)
-    }
-}
-
-/// As what an address is counted: an IPv6 network of /64 is one subscriber.
-fn counted_as(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 => v4,
     }
 }
 
@@ -253,7 +247,7 @@ mod tests {
         assert_eq!((one.requests().connections(), other.requests().connections()), (2, 1));
         drop(two);
         assert_eq!(one.requests().connections(), 1);
-        assert_eq!(counted_as("::ffff:192.0.2.1".parse().unwrap()), v4(1));
+        assert_eq!(network("::ffff:192.0.2.1".parse().unwrap()), v4(1));
     }
 
     #[test]

@@ -25,11 +25,6 @@ use crate::connect::Pool;
 pub(crate) struct Written(Rc<Cell<bool>>);
 
 impl Written {
-    /// For a body that goes out in one piece with its head.
-    fn at_once() -> Self {
-        Self(Rc::new(Cell::new(true)))
-    }
-
     /// For a body that is still on its way.
     pub(crate) fn not_yet() -> Self {
         Self(Rc::new(Cell::new(false)))
@@ -76,7 +71,7 @@ impl Connection {
         pool: &Rc<Pool>,
         request: Request<RequestBody>,
     ) -> Result<Response<AnswerBody>, SendError> {
-        let written = request.body().written().cloned().unwrap_or_else(Written::at_once);
+        let written = request.body().written().cloned();
         match self.0.try_send_request(request).await {
             // The bytes that follow are no HTTP. The connection ends with its sender.
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(SendError::Switched),
@@ -96,7 +91,8 @@ impl Connection {
 struct Lease {
     connection: Connection,
     pool: Rc<Pool>,
-    written: Written,
+    /// `None` for a body that went out in one piece with its head.
+    written: Option<Written>,
 }
 
 /// The body of an upstream's answer, with the connection that it comes on.
@@ -110,7 +106,7 @@ impl AnswerBody {
     /// upstream answered early, and would read the rest as the beginning of the next request.
     fn ended(&mut self) {
         if let Some(Lease { connection, pool, written }) = self.lease.take() {
-            if written.0.get() {
+            if written.is_none_or(|written| written.0.get()) {
                 pool.give_back(connection);
             }
         }

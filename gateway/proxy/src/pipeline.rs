@@ -10,8 +10,9 @@ use idm_audit::{NotStored, Stage};
 use idm_authn::{Authenticated, ClientCertificate, Facts, RequestView, SharedFacts, forwarded_certificate, thumbprint};
 use idm_authz::Permit;
 use idm_issue::{Answered, Ask, TokenIssuer};
-use idm_plan::{Door, Endpoint, Message, Source};
+use idm_plan::{Door, Endpoint, Message, Source, TokenQuota};
 use idm_sign_in::Wish;
+use idm_store::Store;
 use idm_transform::{Content, MAX_REQUEST, Meter, Refused, Steps, Usage};
 use idm_types::{DecisionId, Reason, Timestamp};
 use rustls::pki_types::CertificateDer;
@@ -146,11 +147,17 @@ pub(crate) async fn serve(
 
 /// An answer that does not need the request's body, of which some may be on its way still.
 fn without(body: Payload, version: Version, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
-    // In HTTP/2 the stream alone ends.
-    if body.let_go() && version < Version::HTTP_2 {
-        response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    if body.let_go() {
+        end_connection(&mut response, version);
     }
     response
+}
+
+/// Ends the connection with this answer; in HTTP/2 the stream alone ends.
+fn end_connection(response: &mut Response<ResponseBody>, version: Version) {
+    if version < Version::HTTP_2 {
+        response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 /// Refuses a request that is not looked into any further. It leaves exactly one record, too.
@@ -451,8 +458,7 @@ async fn recorded(
     let (parts, body) = response.into_parts();
     let ended = move |usage: Usage| {
         let tokens = usage.prompt.saturating_add(usage.completion);
-        core.shared.quotas.add(&owner, &quotas, tokens, store.moment(guard.now));
-        crate::spent::add(&store, &owner, &quotas, tokens);
+        charge(&core, &store, &owner, &quotas, tokens, guard.now);
         guard.usage = Some(usage);
         // The answer has passed: nothing is left that could wait.
         drop(guard.permitted(status));
@@ -493,10 +499,14 @@ impl Drop for Asked {
     fn drop(&mut self) {
         let policy = self.local.engine.policies.get(self.policy).filter(|_| self.open);
         let Some(PolicyInForce { armed, llm: Some(llm), .. }) = policy else { return };
-        let moment = armed.store().moment(self.now);
-        self.core.shared.quotas.add(&self.owner, llm.quotas(), self.tokens, moment);
-        crate::spent::add(armed.store(), &self.owner, llm.quotas(), self.tokens);
+        charge(&self.core, armed.store(), &self.owner, llm.quotas(), self.tokens, self.now);
     }
+}
+
+/// Counts tokens that a caller used, here and where gateways share a store.
+fn charge(core: &Core, store: &Store, owner: &str, quotas: &[TokenQuota], tokens: u64, now: Timestamp) {
+    core.shared.quotas.add(owner, quotas, tokens, store.moment(now));
+    crate::spent::add(store, owner, quotas, tokens);
 }
 
 /// Whose tokens are counted together: one caller under one policy.
@@ -664,8 +674,8 @@ async fn refuse(guard: Guard, stop: Stop) -> Response<ResponseBody> {
         (_, Some(method), Some(wish)) => render::page(method, wish, &guard.host, &refusal),
         _ => render::refusal(&refusal, armed),
     };
-    if guard.version < Version::HTTP_2 && ends_connection(reason) {
-        response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    if ends_connection(reason) {
+        end_connection(&mut response, guard.version);
     }
     // The answer waits for the disk: a caller who was refused can always be told why.
     let stored = guard.refused(reason, response.status().as_u16(), &detail).await;

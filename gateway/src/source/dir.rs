@@ -159,24 +159,20 @@ impl DirSource {
     pub async fn watch(mut self, gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
         let (mut quiet, clock) = (Quiet::default(), Clock::of_process());
         while tokio::time::timeout(POLL, stop.wait_for(|stop| *stop)).await.is_err() {
-            let read = read(&self.dir);
-            let settled = quiet.look(read.as_ref().ok().cloned(), clock.uptime());
-            let files = match read {
-                Ok(files) if files == self.files => continue,
-                Ok(_) => match settled {
-                    Some(files) => files,
-                    None => continue,
-                },
+            let changed = match read(&self.dir) {
+                Ok(files) => Some(files).filter(|files| *files != self.files),
                 // Editors replace files in two steps; what stays unreadable is reported once it changed.
-                Err(DirError::Io { .. }) => continue,
+                Err(DirError::Io { .. }) => None,
                 Err(error) => {
                     if !self.files.is_empty() {
                         tracing::error!("{error}; the last good configuration keeps serving");
                         self.files.clear();
                     }
-                    continue;
+                    None
                 }
             };
+            // What is in force already, or cannot be read, interrupts the quiet of a change.
+            let Some(files) = quiet.look(changed, clock.uptime()) else { continue };
             self.files = files;
             match load(&self.files, self.settings) {
                 Ok(compiled) => {

@@ -38,6 +38,14 @@ pub struct AuditOptions {
     pub elasticsearch: Option<Elasticsearch>,
 }
 
+impl AuditOptions {
+    /// In this folder alone, up to this many bytes. Unrecorded requests are not served.
+    pub fn in_folder(dir: PathBuf, max_bytes: u64) -> Self {
+        let (on_full, successes) = (OnFull::default(), Successes::default());
+        Self { dir, on_full, successes, max_bytes, elasticsearch: None }
+    }
+}
+
 /// How a gateway runs.
 #[derive(Clone, Debug)]
 pub struct GatewayOptions {
@@ -63,6 +71,25 @@ pub struct GatewayOptions {
     pub store: Option<SharedOptions>,
     /// Issuers may be reached over plain http and on this machine.
     pub danger_insecure_issuers: bool,
+}
+
+impl GatewayOptions {
+    /// On all cores of the machine, over plain HTTP, remembering for itself, with the limits of this process.
+    pub fn new(name: &str, listen: SocketAddr, audit: AuditOptions) -> Self {
+        Self {
+            name: name.to_owned(),
+            listen,
+            listen_tls: None,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            drain: Duration::from_secs(25),
+            limits: Limits::of_this_process(),
+            deadlines: Deadlines::default(),
+            bodies: BodyLimits::default(),
+            audit,
+            store: None,
+            danger_insecure_issuers: false,
+        }
+    }
 }
 
 /// A serving gateway.

@@ -50,7 +50,7 @@ impl Demo {
         }
         let echo = listen::serve(self.echo, echo::answer).await?;
         let idp = listen::serve(self.idp, provider).await?;
-        let options = serve::gateway_options("demo", self.listen, None, self.audit.options()?, false);
+        let options = idm_gateway::GatewayOptions::new("demo", self.listen, self.audit.options()?);
         let gateway = idm_gateway::Gateway::start(&options)?;
         // The demo runs from the very files that --export writes.
         let dir = state::dir().join("demo");

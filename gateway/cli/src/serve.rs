@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use idm_compile::Settings;
 use idm_gateway::source::{bundle, dir::DirSource};
-use idm_gateway::{AdminServer, AuditOptions, BodyLimits, Deadlines, Gateway, GatewayOptions, Limits};
+use idm_gateway::{AdminServer, Gateway, GatewayOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -49,19 +49,14 @@ impl Run {
                 "issuer keys may come over plain http and from this machine: tokens can be forged by whoever controls the way"
             );
         }
-        let options = gateway_options(
-            "standalone",
-            self.listen,
-            self.listen_tls,
-            self.audit.options()?,
-            self.danger_insecure_issuers,
-        );
         let options = GatewayOptions {
+            listen_tls: self.listen_tls,
+            danger_insecure_issuers: self.danger_insecure_issuers,
             store: self.store.options("standalone")?,
             limits: self.callers.limits(),
             deadlines: self.callers.deadlines(),
             bodies: self.bodies.limits(),
-            ..options
+            ..GatewayOptions::new("standalone", self.listen, self.audit.options()?)
         };
         let settings = Settings::of_a_folder(self.danger_insecure_issuers);
         // The folder is checked before the port is taken, so that its errors come first.
@@ -128,13 +123,13 @@ pub(crate) struct GatewayPod {
 
 impl GatewayPod {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let options = gateway_options(&self.name, self.listen, Some(self.listen_tls), self.audit.options()?, false);
         let options = GatewayOptions {
+            listen_tls: Some(self.listen_tls),
             store: self.store.options(&self.namespace)?,
             limits: self.callers.limits(),
             deadlines: self.callers.deadlines(),
             bodies: self.bodies.limits(),
-            ..options
+            ..GatewayOptions::new(&self.name, self.listen, self.audit.options()?)
         };
         let gateway = Gateway::start(&options)?;
         let _admin = AdminServer::start(self.admin, gateway.clone()).await?;
@@ -148,29 +143,6 @@ impl GatewayPod {
         let _ = tokio::join!(file, secret);
         gateway.stop().await;
         Ok(())
-    }
-}
-
-pub(crate) fn gateway_options(
-    name: &str,
-    listen: SocketAddr,
-    listen_tls: Option<SocketAddr>,
-    audit: AuditOptions,
-    danger_insecure_issuers: bool,
-) -> GatewayOptions {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    GatewayOptions {
-        name: name.to_owned(),
-        listen,
-        listen_tls,
-        cores,
-        drain: Duration::from_secs(25),
-        limits: Limits::of_this_process(),
-        deadlines: Deadlines::default(),
-        bodies: BodyLimits::default(),
-        audit,
-        store: None,
-        danger_insecure_issuers,
     }
 }
 

@@ -5,11 +5,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
 
-use idm_audit::{OnFull, Successes};
 use idm_compile::{Settings, compile, yaml::read_files};
-use idm_gateway::{AuditOptions, BodyLimits, Deadlines, Gateway, GatewayOptions, Limits};
+use idm_gateway::{AuditOptions, Gateway, GatewayOptions};
 use idm_plan::Bundle;
 use idm_tests::play::{StrictUpstream, client, differences};
 use idm_tests::{ANONYMOUS, open_to_address};
@@ -26,26 +24,8 @@ fn bed() -> &'static (StrictUpstream, SocketAddr) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let folder = std::env::temp_dir().join(format!("idm-fuzz-pool-{}", std::process::id()));
-        let audit = AuditOptions {
-            dir: folder,
-            on_full: OnFull::Refuse,
-            successes: Successes::WithinMoments,
-            max_bytes: 16 << 20,
-            elasticsearch: None,
-        };
-        let options = GatewayOptions {
-            name: "fuzz".into(),
-            listen: ([127, 0, 0, 1], 0).into(),
-            listen_tls: None,
-            cores: 1,
-            drain: Duration::from_secs(1),
-            limits: Limits::of_this_process(),
-            deadlines: Deadlines::default(),
-            bodies: BodyLimits::default(),
-            audit,
-            store: None,
-            danger_insecure_issuers: false,
-        };
+        let audit = AuditOptions::in_folder(folder, 16 << 20);
+        let options = GatewayOptions { cores: 1, ..GatewayOptions::new("fuzz", ([127, 0, 0, 1], 0).into(), audit) };
         let address = runtime.block_on(async {
             let gateway = Gateway::start(&options).expect("it starts");
             gateway.apply(&Bundle::seal(compiled.plan, compiled.secrets, 1)).await.expect("the plan is good");

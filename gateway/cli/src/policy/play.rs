@@ -10,14 +10,14 @@ use base64::engine::general_purpose::STANDARD;
 use idm_audit::Follower;
 use idm_compile::{Settings, World, compile, missing_secrets, rotated, signing_secret, yaml};
 use idm_gateway::source::dir::DirError;
-use idm_gateway::{AuditOptions, Gateway};
+use idm_gateway::{AuditOptions, Gateway, GatewayOptions};
 use idm_jose::SigningKey;
 use idm_plan::{Backend, BackendProtocol, Bundle, FederationKind, Handler, KeySource, MethodKind, Plan, Source};
 use idm_types::{Algorithm, Redacted, Timestamp};
 use serde_json::{Value, json};
 
 use super::table::{Caller, Got, Test, TokenCaller};
-use crate::{echo, listen, serve, state};
+use crate::{echo, listen, state};
 
 pub(crate) struct Stage {
     gateway: std::sync::Arc<Gateway>,
@@ -48,15 +48,9 @@ impl Stage {
             std::process::id(),
             idm_gateway::random_seed()
         ));
-        let options = AuditOptions {
-            dir: audit.clone(),
-            on_full: idm_audit::OnFull::Refuse,
-            successes: idm_audit::Successes::WithinMoments,
-            max_bytes: 256 << 20,
-            elasticsearch: None,
-        };
-        let mut options = serve::gateway_options("policy-test", ([127, 0, 0, 1], 0).into(), None, options, false);
-        options.cores = 1;
+        let records = AuditOptions::in_folder(audit.clone(), 256 << 20);
+        let listen = ([127, 0, 0, 1], 0).into();
+        let options = GatewayOptions { cores: 1, ..GatewayOptions::new("policy-test", listen, records) };
         let gateway = Gateway::start(&options)?;
         gateway.apply(&Bundle::seal(plan.clone(), compiled.secrets, 1)).await?;
         let client = reqwest::Client::builder()

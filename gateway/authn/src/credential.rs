@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use http::{HeaderName, HeaderValue};
 use idm_plan::{Credential, Policy, Proof};
 use idm_types::{MethodName, Reason, Timestamp, unhex};
 
@@ -124,6 +125,14 @@ pub(crate) struct Through<'a> {
 }
 
 impl Through<'_> {
+    /// The upstream's headers that depend on the caller alone, for a caller without a token.
+    pub(crate) fn headers(&self, identity: &Identity) -> Result<Vec<(HeaderName, HeaderValue)>, Unusable> {
+        let shared = SharedFacts::default();
+        let policy = Some(&self.policy.key);
+        self.mapping
+            .headers(true, &Facts { identity: Some(identity), policy, shared: Some(&shared), ..Facts::default() })
+    }
+
     pub(crate) fn denied(&self, reason: Reason, detail: impl Into<String>) -> Denied {
         Denied::new(reason, detail, Some(self.name))
     }
@@ -180,13 +189,6 @@ fn identity(through: Through<'_>, credential: &Credential) -> Result<Identity, U
         only_policies: credential.policies.clone(),
         ..Identity::nobody(through.name, through.kind)
     };
-    let shared = SharedFacts::default();
-    let facts = Facts {
-        identity: Some(&identity),
-        policy: Some(&through.policy.key),
-        shared: Some(&shared),
-        ..Facts::default()
-    };
-    identity.headers = through.mapping.headers(true, &facts)?;
+    identity.headers = through.headers(&identity)?;
     Ok(identity)
 }

@@ -160,10 +160,16 @@ impl Scope for Facts<'_> {
     }
 
     fn cost(&self, variable: Variable, path: &[String]) -> usize {
-        let once = |made: bool, cost: usize| if made { 0 } else { cost };
-        let headers = || once(self.shared.is_some_and(|shared| shared.headers.get().is_some()), self.headers_cost());
-        let parameters =
-            || once(self.shared.is_some_and(|shared| shared.parameters.get().is_some()), self.parameters_cost());
+        // They are made once; whatever asks for them later finds them there.
+        let shared = self.shared;
+        let headers = || match shared.and_then(|shared| shared.headers.get()) {
+            Some(_) => 0,
+            None => self.headers_cost(),
+        };
+        let parameters = || match shared.and_then(|shared| shared.parameters.get()) {
+            Some(_) => 0,
+            None => self.parameters_cost(),
+        };
         let items =
             |items: fn(&Identity) -> &Vec<String>| self.identity.map_or(0, |identity| list_cost(items(identity)));
         let path = [path.first(), path.get(1)].map(|name| name.map(String::as_str));

@@ -21,7 +21,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 use crate::chain::{Attempt, Fresh};
 use crate::credential::Through;
 use crate::present::ClientCertificate;
-use crate::{Facts, Identity, SharedFacts, Unusable};
+use crate::{Identity, Unusable};
 
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
@@ -132,14 +132,7 @@ impl ArmedMtls {
             expires: Some(expires),
             ..Identity::nobody(through.name, through.kind)
         };
-        let shared = SharedFacts::default();
-        let facts = Facts {
-            identity: Some(&identity),
-            policy: Some(&through.policy.key),
-            shared: Some(&shared),
-            ..Facts::default()
-        };
-        identity.headers = through.mapping.headers(true, &facts)?;
+        identity.headers = through.headers(&identity)?;
         Ok((identity, expires.0))
     }
 }

@@ -29,6 +29,20 @@ pub struct Question {
     pub caller: Option<IpAddr>,
 }
 
+impl Question {
+    /// A public document, read with GET for a request that waits.
+    pub(crate) fn document(url: &str) -> Self {
+        Self {
+            endpoint: url.to_owned(),
+            authorization: Authorization::Nothing,
+            form: None,
+            expected: 200,
+            patience: Patience::Short,
+            caller: None,
+        }
+    }
+}
+
 /// What stands in `Authorization`.
 #[derive(Clone, Debug)]
 pub enum Authorization {

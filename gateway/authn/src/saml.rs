@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::kept::Kept;
 use crate::keys::{EarlyFetches, RECENT};
 use crate::oidc::ProviderError;
-use crate::outside::{Authorization, Outside, Patience, Question, secret_text};
+use crate::outside::{Outside, Question, secret_text};
 use crate::{Armory, Origin};
 
 const SKEW_SECONDS: u64 = 30;
@@ -125,15 +125,7 @@ impl SamlProvider {
         let text = match &self.plan.metadata {
             SamlMetadata::Inline(text) => text.clone(),
             SamlMetadata::Url { url, .. } => {
-                let question = Question {
-                    endpoint: url.clone(),
-                    authorization: Authorization::Nothing,
-                    form: None,
-                    expected: 200,
-                    patience: Patience::Short,
-                    caller: None,
-                };
-                let bytes = self.outside.ask(question).await.map_err(ProviderError::from)?;
+                let bytes = self.outside.ask(Question::document(url)).await.map_err(ProviderError::from)?;
                 document_text(bytes).map_err(|error| unavailable(format!("{url}: {error}")))?
             }
         };

@@ -389,29 +389,25 @@ fn has<'v>(operand: &Val<'v>, field: &str) -> Outcome<Val<'v>> {
     }
 }
 
-/// Arithmetic within one type. What leaves its range is an error.
+/// One operation of whole numbers of either type; `None` for what leaves the range and for what is no arithmetic.
+macro_rules! checked {
+    ($operator:expr, $one:expr, $other:expr) => {
+        match $operator {
+            Operator::Add => $one.checked_add(*$other),
+            Operator::Subtract => $one.checked_sub(*$other),
+            Operator::Multiply => $one.checked_mul(*$other),
+            Operator::Divide => $one.checked_div(*$other),
+            Operator::Modulo => $one.checked_rem(*$other),
+            _ => None,
+        }
+    };
+}
+
+/// Arithmetic within one type. A result outside its range is an error.
 fn arithmetic<'v>(operator: Operator, one: &Val<'v>, other: &Val<'v>) -> Outcome<Val<'v>> {
     match (one, other) {
-        (Val::Int(one), Val::Int(other)) => match operator {
-            Operator::Add => one.checked_add(*other),
-            Operator::Subtract => one.checked_sub(*other),
-            Operator::Multiply => one.checked_mul(*other),
-            Operator::Divide => one.checked_div(*other),
-            Operator::Modulo => one.checked_rem(*other),
-            _ => None,
-        }
-        .map(Val::Int)
-        .ok_or(Stop::Failed),
-        (Val::UInt(one), Val::UInt(other)) => match operator {
-            Operator::Add => one.checked_add(*other),
-            Operator::Subtract => one.checked_sub(*other),
-            Operator::Multiply => one.checked_mul(*other),
-            Operator::Divide => one.checked_div(*other),
-            Operator::Modulo => one.checked_rem(*other),
-            _ => None,
-        }
-        .map(Val::UInt)
-        .ok_or(Stop::Failed),
+        (Val::Int(one), Val::Int(other)) => checked!(operator, one, other).map(Val::Int).ok_or(Stop::Failed),
+        (Val::UInt(one), Val::UInt(other)) => checked!(operator, one, other).map(Val::UInt).ok_or(Stop::Failed),
         (Val::Double(one), Val::Double(other)) => Ok(Val::Double(match operator {
             Operator::Add => one + other,
             Operator::Subtract => one - other,

@@ -19,16 +19,7 @@ use crate::{Cause, Condition, Object, World};
 
 const DEFAULT_SKEW_SECONDS: i64 = 30;
 /// What is known when a caller is authorized.
-const CONDITION: &[Variable] = &[
-    Variable::Token,
-    Variable::Identity,
-    Variable::Credential,
-    Variable::Request,
-    Variable::Source,
-    Variable::Env,
-    Variable::Jose,
-    Variable::Now,
-];
+const CONDITION: &[Variable] = Variable::ALL;
 
 pub(crate) fn lower_policy(
     world: &World,

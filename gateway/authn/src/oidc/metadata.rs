@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{Provider, ProviderError};
-use crate::outside::{Authorization, Patience, Question};
+use crate::outside::Question;
 
 /// A document is asked for again after this time.
 const FRESH: Duration = Duration::from_secs(5 * 60);
@@ -36,15 +36,7 @@ impl Provider {
         let document = match &self.oidc.discovery {
             None => Map::new(),
             Some(url) => {
-                let question = Question {
-                    endpoint: url.clone(),
-                    authorization: Authorization::Nothing,
-                    form: None,
-                    expected: 200,
-                    patience: Patience::Short,
-                    caller: None,
-                };
-                let text = self.outside.ask(question).await.map_err(ProviderError::from)?;
+                let text = self.outside.ask(Question::document(url)).await.map_err(ProviderError::from)?;
                 let Ok(Value::Object(document)) = parse_strict(&text) else {
                     return Err(ProviderError::unavailable(format!(
                         "{url} is not a JSON object that names each member once"

@@ -1,7 +1,7 @@
-//! A bulkhead for each outside server: its own places, its own queue, its own circuit breaker, so that one that hangs is
-//! felt by nobody who does not need it.
+//! A bulkhead for each outside server: its own places, queue and circuit breaker, so that a server that hangs affects
+//! only the requests that need it.
 //!
-//! Pure: the clock and the jitter are arguments, and who waits is told by a channel. `ask.rs` puts it to use.
+//! Pure: the clock and the jitter are arguments, and waiting requests are notified through a channel. `ask.rs` uses it.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -51,7 +51,7 @@ pub(crate) struct NotAsked {
     pub(crate) seconds: u64,
 }
 
-/// What became of the circuit, to be logged once.
+/// A change of the circuit breaker, to be logged once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Opened { next_try: Duration },
@@ -61,12 +61,12 @@ pub(crate) enum Change {
 #[derive(Clone, Copy, Debug)]
 enum Circuit {
     Closed,
-    /// Nothing is asked until then.
+    /// No request is sent before `until`.
     Open {
         since: Instant,
         until: Instant,
     },
-    /// One question is under way, and everything hangs on it.
+    /// One request is under way, and its result closes the circuit or opens it again.
     Probing {
         since: Instant,
     },
@@ -229,7 +229,7 @@ impl Bulkhead {
 
     fn failure(&mut self, place: Place, began: Instant, now: Instant, jitter: f64) -> Option<Change> {
         self.counts.failed += 1;
-        // A server that answered somebody in the meantime is there, and only this question was not to its liking.
+        // A server that answered another request in the meantime is available: this failure does not count.
         if self.last_answer.is_some_and(|answer| answer >= began) {
             return None;
         }
@@ -244,12 +244,12 @@ impl Bulkhead {
         let first = self.opened == 0;
         self.opened = self.opened.saturating_add(1);
         self.circuit = Circuit::Open { since, until: now + pause };
-        // Who waits learns it now: a dropped sender is a refusal.
+        // This refuses the requests that wait for a place: a dropped sender is a refusal.
         self.waiting.clear();
         first.then_some(Change::Opened { next_try: pause })
     }
 
-    /// Free places go to those whose address has the fewest, and among them to who waits longest.
+    /// Gives free places to the addresses with the fewest requests under way, and among these to the longest waiting.
     fn fill(&mut self) {
         while !self.is_open() {
             self.waiting.retain(|(_, sender)| !sender.is_closed());

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A request that a client never sent as one: it stands in bodies only.
+/// A request that clients send only inside of bodies, never as a request.
 const SMUGGLED: &str = "GET /smuggled/admin HTTP/1.1\r\nHost: a\r\nX-Authenticated-UserId: admin\r\n\r\n";
-/// An answer to no request, after the answer to another.
+/// A response to no request, sent after the response to another request.
 const UNASKED: &str = "HTTP/1.1 200 OK\r\nX-Echo: unasked\r\nContent-Length: 4\r\n\r\nevil";
 
-/// An upstream that reads requests strictly by RFC 9112, answers as their path says, and keeps an account.
+/// An upstream that reads requests strictly by RFC 9112, answers as their path says, and records what it received.
 pub struct StrictUpstream {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
     account: Arc<Mutex<Account>>,
 }

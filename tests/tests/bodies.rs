@@ -44,7 +44,7 @@ fn begin(address: SocketAddr, head: &str, part: usize) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
     stream.write_all(head.as_bytes()).unwrap();
-    // Whoever is refused at once is not read to the end.
+    // The gateway may refuse the request at once and not read the body, so this write may fail.
     let _ = stream.write_all(&vec![b'a'; part]);
     stream
 }

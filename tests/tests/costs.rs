@@ -1,4 +1,4 @@
-//! What a request costs before its caller is known: at most in proportion to its size, in every dimension.
+//! Before its caller is authenticated, a request costs at most in proportion to its size, in every dimension.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -36,7 +36,7 @@ fn cost(gateway: &Gateway, request: &str) -> f64 {
         let reply = raw_on(&mut stream);
         assert!((400..500).contains(&reply.status), "{} {reply:?}", &request[..60]);
     };
-    // What is allocated once is not counted.
+    // The first requests are not measured: they allocate memory that later ones use again.
     (0..3).for_each(|_| send());
     let before = gateway.cpu_time();
     (0..REQUESTS).for_each(|_| send());

@@ -1,4 +1,4 @@
-//! What a Credential gave rise to ends with it: tokens of clients and users, at the gateway and at introspection.
+//! Tokens of clients and users end with their Credential, at the gateway and at introspection.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

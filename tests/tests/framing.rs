@@ -1,4 +1,4 @@
-//! What is between two requests on a connection to an upstream: nothing, whatever callers and upstreams do.
+//! An upstream never receives bytes between two requests of a connection, whatever callers and upstreams send.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

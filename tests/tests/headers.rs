@@ -20,7 +20,7 @@ impl Bed {
         Self { gateway, upstream }
     }
 
-    /// What the upstream got, in lower case.
+    /// Sends a request with these headers and returns what the upstream received, in lower case.
     fn passed(&self, headers: &str) -> String {
         self.upstream.forget();
         let reply = raw(self.gateway.address, format!("GET /x HTTP/1.1\r\nHost: a\r\n{headers}\r\n").as_bytes());
@@ -28,7 +28,7 @@ impl Bed {
         self.upstream.received().to_ascii_lowercase()
     }
 
-    /// This reason, one record, and nothing at the upstream.
+    /// Expects this status, a record with this reason, and no request at the upstream.
     fn refused(&self, headers: &str, status: u16, reason: &str) {
         self.upstream.forget();
         let reply = raw(self.gateway.address, format!("GET /x HTTP/1.1\r\nHost: a\r\n{headers}\r\n").as_bytes());

@@ -68,7 +68,7 @@ impl Beside {
         let address = idm_types::network(address);
         let (answer, answered) = oneshot::channel();
         let work = Box::new(move || {
-            // Who gave up meanwhile costs nothing any more.
+            // The work is skipped for a request that gave up while it was queued.
             if !answer.is_closed() {
                 let _ = answer.send(work());
             }

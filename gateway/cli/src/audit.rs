@@ -118,7 +118,7 @@ impl Audit {
             records.filter(|record| tail.wants(record)).for_each(|record| order.add(record, now));
             let is_last = lines.is_empty() && tail.no_follow;
             let due = if is_last { order.rest() } else { order.due(now) };
-            // Whoever reads us may have seen enough.
+            // A write fails when the reader of the pipe has closed it: that is a normal end.
             if due.iter().try_for_each(|record| tail.print(record)).is_err() || is_last {
                 return Ok(ExitCode::SUCCESS);
             }

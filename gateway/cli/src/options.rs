@@ -140,7 +140,7 @@ impl CallerArgs {
     }
 }
 
-/// What bodies may cost that have to be there as a whole: forms, JOSE objects, calls to language models
+/// Limits on bodies that are buffered in whole: forms, JOSE objects, calls to language models
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BodyArgs {
     /// Memory for all of them, in MiB; a quarter of it for callers who are not known yet [default: a quarter of the

@@ -256,7 +256,7 @@ fn the_keys_of_a_map_are_gone_through_in_order() {
     }
 }
 
-/// What `cel` offers and we do not: its cost cannot be told from what it is given.
+/// `cel` has `format`, this crate does not: its cost cannot be bounded by the size of its arguments.
 #[test]
 fn format_is_refused_when_a_policy_is_read() {
     let refused = parse("'%s'.format(['a']) == 'a'", Variable::ALL).unwrap_err();

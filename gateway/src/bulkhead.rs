@@ -360,7 +360,8 @@ mod tests {
         let greedy: Vec<_> = (0..QUEUE).map(|_| bulkhead.admit(ip(1), now).unwrap()).collect();
         assert!(bulkhead.admit(ip(1), now).is_err(), "its own queue is full");
         let others: Vec<Place> = (PLACES_OF_ONE..PLACES).map(|_| place(&mut bulkhead, ip(2), now)).collect();
-        // No place is left: the newcomer waits, the newest of the greedy gives way, and the next place is the newcomer's.
+        // No place is left: the new request waits, the newest waiting request of address 1 is refused to make room, and
+        // the new one gets the next free place.
         let Ok(Admission::Wait(mut newcomer)) = bulkhead.admit(ip(3), now) else { panic!("it should wait") };
         bulkhead.finish(*held.first().unwrap(), true, now, now, 0.5);
         assert!(newcomer.try_recv().is_ok());

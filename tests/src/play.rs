@@ -276,7 +276,8 @@ fn written(path: &str, body: &str, framing: u8) -> (Vec<u8>, bool, Whole) {
     let length = body.len();
     let chunks = if length == 0 { "0\r\n\r\n".to_owned() } else { format!("{length:x}\r\n{body}\r\n0\r\n\r\n") };
     let head = |method: &str, more: &str| format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{more}");
-    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let (text, keeps, whole) = match framing % 14 {
         0 => (head("GET", "\r\n"), true, Whole::Nothing),
         1 => (format!("{}{body}", head("POST", &format!("Content-Length: {length}\r\n\r\n"))), true, Whole::All),

@@ -19,8 +19,8 @@ use tokio::time::Instant;
 /// A key that is published this long before it signs is never refused while its issuer answers.
 #[cfg(test)]
 pub(crate) const PUBLISHED_AHEAD: Duration = Duration::from_secs(5);
-/// Keys are recent when their fetch began no longer ago. It is a second less than a key has to be published ahead of its
-/// first token, for issuers whose own servers learn of a new key one after the other. It is also the least time between
+/// Keys are recent when their fetch began no longer ago. It is a second less than a key has to be published ahead of
+/// its first token, for issuers whose servers learn of a new key one after the other. It is also the least time between
 /// the beginnings of two regular fetches that callers cause: 15 in a minute.
 pub(crate) const RECENT: Duration = Duration::from_secs(4);
 /// Fetches in hand that may begin before the keys are older than [`RECENT`].

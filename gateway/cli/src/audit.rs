@@ -45,7 +45,8 @@ impl Explain {
             }
             None => {
                 complain!(
-                    "error: no decision {id} in these records: it may be somewhere else (--audit-dir, --elasticsearch) or older than what is kept"
+                    "error: no decision {id} in these records: it may be somewhere else (--audit-dir, --elasticsearch) \
+                     or older than what is kept"
                 );
                 Ok(ExitCode::FAILURE)
             }

@@ -355,11 +355,13 @@ mod tests {
         Usage { model: Some(model.into()), prompt, completion, estimated: false }
     }
 
-    const BEGUN: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"c\",\"content\":[],\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n";
+    const BEGUN: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"c\",\
+                         \"content\":[],\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n";
 
     fn delta(text: &str) -> String {
         format!(
-            "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"text_delta\",\"text\":\"{text}\"}}}}\n\n"
+            "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":0,\
+             \"delta\":{{\"type\":\"text_delta\",\"text\":\"{text}\"}}}}\n\n"
         )
     }
 
@@ -377,9 +379,11 @@ mod tests {
         assert_eq!(usage("text/event-stream", &chat), told("m", 3, 4));
         let end = "event: message_delta\r\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":15}}\r\n\r\n";
         assert_eq!(usage("text/event-stream; charset=utf-8", &[BEGUN, end]), told("c", 9, 15));
-        let embeddings = "{\"data\":[{\"embedding\":[0.1,-2e-3]}],\"model\":\"e\",\"usage\":{\"prompt_tokens\":8,\"total_tokens\":8}}";
+        let embeddings = "{\"data\":[{\"embedding\":[0.1,-2e-3]}],\"model\":\"e\",\"usage\":{\"prompt_tokens\":8,\
+                          \"total_tokens\":8}}";
         assert_eq!(usage("application/json", &[embeddings]), told("e", 8, 0));
-        let responses = "data: {\"type\":\"response.completed\",\"response\":{\"model\":\"r\",\"usage\":{\"input_tokens\":5,\"output_tokens\":6}}}\n\n";
+        let responses = "data: {\"type\":\"response.completed\",\"response\":{\"model\":\"r\",\
+                         \"usage\":{\"input_tokens\":5,\"output_tokens\":6}}}\n\n";
         assert_eq!(usage("text/event-stream", &[responses]), told("r", 5, 6));
     }
 
@@ -431,7 +435,11 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn the_pieces_do_not_matter(bytes in proptest::collection::vec(0_u8..128, 0..300), size in 1_usize..40, streamed: bool) {
+        fn the_pieces_do_not_matter(
+            bytes in proptest::collection::vec(0_u8..128, 0..300),
+            size in 1_usize..40,
+            streamed: bool,
+        ) {
             let kind = if streamed { "text/event-stream" } else { "application/json" };
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
             let usage = |size: usize| {

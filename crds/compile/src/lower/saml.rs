@@ -42,7 +42,8 @@ pub(crate) fn lower_saml(
     };
     let unsolicited = *unsolicited == Some(wire::Unsolicited::DangerAccept);
     if unsolicited {
-        let message = "DangerAccept takes answers that nobody asked for: anyone with an account at the provider can sign another person's browser in as themselves";
+        let message = "DangerAccept takes answers that nobody asked for: anyone with an account at the provider can \
+                       sign another person's browser in as themselves";
         notes.report.push(
             &notes.object,
             "spec.saml.unsolicited",

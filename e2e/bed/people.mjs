@@ -51,9 +51,11 @@ const prove = async (page) => {
   await page.click("#kc-login");
 };
 const at = (page, path) => page.waitForURL(`${shop}${path}`);
-// A connection to a pod that was killed a moment ago may still be open in the browser: no answer is a state to wait over.
+// The browser may still hold a connection to a pod that was killed a moment ago; the status is then `no answer`.
 const status = (page) =>
-  page.evaluate(() => fetch("/orders", { redirect: "manual" }).then((answer) => answer.status, (error) => `no answer (${error})`));
+  page.evaluate(() =>
+    fetch("/orders", { redirect: "manual" }).then((answer) => answer.status, (error) => `no answer (${error})`),
+  );
 const signIn = async (page, path, name) => {
   await choose(page, path, name);
   await prove(page);

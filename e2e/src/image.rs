@@ -108,7 +108,10 @@ fn write_archive(args: &Args, layer: &[u8]) -> anyhow::Result<()> {
     let config = json!({"architecture": architecture, "os": "linux", "config": {"Entrypoint": [args.entrypoint], "User": "65532:65532"},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digest(layer))]}});
     let config_descriptor = blob(config.to_string().into_bytes(), "config.v1+json");
-    let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config_descriptor, "layers": [layer_descriptor]});
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": config_descriptor, "layers": [layer_descriptor],
+    });
     let mut manifest_descriptor: Value = blob(manifest.to_string().into_bytes(), "manifest.v1+json");
     manifest_descriptor["annotations"] =
         json!({"io.containerd.image.name": args.reference, "org.opencontainers.image.ref.name": args.reference});

@@ -35,7 +35,8 @@ fn issuer(entry: &str) -> String {
 
 fn jose(step: &str) -> String {
     format!(
-        "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, jose: [{{name: s, {step}}}]}}"
+        "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, \
+         jose: [{{name: s, {step}}}]}}"
     )
 }
 

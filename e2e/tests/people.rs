@@ -233,7 +233,10 @@ async fn people_sign_in_with_a_real_browser_and_nothing_that_happens_in_between_
     .await?;
     ensure!(
         members["spec"]
-            == json!({"role": "member", "subjects": [{"user": "ana@shop.example", "issuer": KEYCLOAK}], "scope": {"project": {}}}),
+            == json!({
+                "role": "member", "subjects": [{"user": "ana@shop.example", "issuer": KEYCLOAK}],
+                "scope": {"project": {}},
+            }),
         "{members}"
     );
     ensure!(members["metadata"]["ownerReferences"][0]["kind"] == "Federation", "{members}");

@@ -33,7 +33,10 @@ fn now() -> u64 {
 
 /// A DPoP proof; `token` when it goes with one.
 fn proof(key: &SigningKey, method: &str, uri: &str, token: Option<&str>) -> Result<String> {
-    let mut claims = json!({"jti": format!("{:x}", std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), uri)), "htm": method, "htu": uri, "iat": now()});
+    let mut claims = json!({
+        "jti": format!("{:x}", std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), uri)),
+        "htm": method, "htu": uri, "iat": now(),
+    });
     if let Some(token) = token {
         claims["ath"] = to_base64url(&<sha2::Sha256 as sha2::Digest>::digest(token.as_bytes())).into();
     }
@@ -104,7 +107,8 @@ async fn keycloak_is_asked_about_tokens_and_its_bound_tokens_need_their_key() ->
 async fn keycloak_gives_the_upstream_a_narrower_token_in_exchange() -> Result<()> {
     let bed = Bed::new()?;
     let methods = format!(
-        "    - {{name: people, jwt: {{issuers: [{{issuer: '{REALM}', audiences: [orders], keys: {{discovery: {{}}}}}}]}}}}\n"
+        "    - {{name: people, jwt: {{issuers: [{{issuer: '{REALM}', audiences: [orders], \
+         keys: {{discovery: {{}}}}}}]}}}}\n"
     );
     let exchange = |audience: &str| {
         format!(
@@ -175,13 +179,15 @@ async fn https_with_client_certificates_is_served_and_a_new_authority_is_in_forc
         openssl(
             &dir,
             &format!(
-                "req {ec} -keyout {name}.key -out {name}.csr -subj /CN={name} -addext subjectAltName={alternative} -addext extendedKeyUsage={usage}"
+                "req {ec} -keyout {name}.key -out {name}.csr -subj /CN={name} -addext subjectAltName={alternative} \
+                 -addext extendedKeyUsage={usage}"
             ),
         )?;
         openssl(
             &dir,
             &format!(
-                "x509 -req -in {name}.csr -CA {ca}.crt -CAkey {ca}.key -CAcreateserial -days 2 -copy_extensions copy -out {name}.crt"
+                "x509 -req -in {name}.csr -CA {ca}.crt -CAkey {ca}.key -CAcreateserial -days 2 -copy_extensions copy \
+                 -out {name}.crt"
             ),
         )?;
     }

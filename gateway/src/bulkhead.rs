@@ -1,7 +1,7 @@
-//! A bulkhead for each outside server: its own places, its own queue, its own circuit breaker, so that one that hangs is
-//! felt by nobody who does not need it.
+//! A bulkhead for each outside server: its own places, queue and circuit breaker, so that a server that hangs affects
+//! only the requests that need it.
 //!
-//! Pure: the clock and the jitter are arguments, and who waits is told by a channel. `ask.rs` puts it to use.
+//! Pure: the clock and the jitter are arguments, and waiting requests are notified through a channel. `ask.rs` uses it.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -44,7 +44,7 @@ pub(crate) struct NotAsked {
     pub(crate) seconds: u64,
 }
 
-/// What became of the circuit, to be logged once.
+/// A change of the circuit breaker, to be logged once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Opened { next_try: Duration },
@@ -54,12 +54,12 @@ pub(crate) enum Change {
 #[derive(Clone, Copy, Debug)]
 enum Circuit {
     Closed,
-    /// Nothing is asked until then.
+    /// No request is sent before `until`.
     Open {
         since: Instant,
         until: Instant,
     },
-    /// One question is under way, and everything hangs on it.
+    /// One request is under way, and its result closes the circuit or opens it again.
     Probing {
         since: Instant,
     },
@@ -222,7 +222,7 @@ impl Bulkhead {
 
     fn failure(&mut self, place: Place, began: Instant, now: Instant, jitter: f64) -> Option<Change> {
         self.counts.failed += 1;
-        // A server that answered somebody in the meantime is there, and only this question was not to its liking.
+        // A server that answered another request in the meantime is available: this failure does not count.
         if self.last_answer.is_some_and(|answer| answer >= began) {
             return None;
         }
@@ -237,12 +237,12 @@ impl Bulkhead {
         let first = self.opened == 0;
         self.opened = self.opened.saturating_add(1);
         self.circuit = Circuit::Open { since, until: now + pause };
-        // Who waits learns it now: a dropped sender is a refusal.
+        // This refuses the requests that wait for a place: a dropped sender is a refusal.
         self.waiting.clear();
         first.then_some(Change::Opened { next_try: pause })
     }
 
-    /// Free places go to those whose address has the fewest, and among them to who waits longest.
+    /// Gives free places to the addresses with the fewest requests under way, and among these to the longest waiting.
     fn fill(&mut self) {
         while !self.is_open() {
             self.waiting.retain(|(_, sender)| !sender.is_closed());
@@ -353,7 +353,8 @@ mod tests {
         let greedy: Vec<_> = (0..QUEUE).map(|_| bulkhead.admit(ip(1), now).unwrap()).collect();
         assert!(bulkhead.admit(ip(1), now).is_err(), "its own queue is full");
         let others: Vec<Place> = (PLACES_OF_ONE..PLACES).map(|_| place(&mut bulkhead, ip(2), now)).collect();
-        // No place is left: the newcomer waits, the newest of the greedy gives way, and the next place is the newcomer's.
+        // No place is left: the new request waits, the newest waiting request of address 1 is refused to make room, and
+        // the new one gets the next free place.
         let Ok(Admission::Wait(mut newcomer)) = bulkhead.admit(ip(3), now) else { panic!("it should wait") };
         bulkhead.finish(*held.first().unwrap(), true, now, now, 0.5);
         assert!(newcomer.try_recv().is_ok());

@@ -63,11 +63,11 @@ pub struct GatewayOptions {
     pub limits: Limits,
     /// How long callers may take.
     pub deadlines: Deadlines,
-    /// What bodies may cost that have to be there as a whole.
+    /// Limits on bodies that are buffered in whole.
     pub bodies: BodyLimits,
     /// Records.
     pub audit: AuditOptions,
-    /// What this gateway shares with others; `None`: it remembers for itself.
+    /// The store that this gateway shares with others; `None`: it keeps its state in its own memory.
     pub store: Option<SharedOptions>,
     /// Issuers may be reached over plain http and on this machine.
     pub danger_insecure_issuers: bool,

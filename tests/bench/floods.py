@@ -42,24 +42,30 @@ def hang(connection):
 def objects(port, hanging):
     api = "identity-manager.io/v1alpha1"
     def service(name):
-        return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "annotations": {"identity-manager.io/hostnames": name}},
-                "spec": {"type": "ExternalName", "externalName": "127.0.0.1", "ports": [{"name": "http", "port": port}]}}
+        return {"apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": name, "annotations": {"identity-manager.io/hostnames": name}},
+                "spec": {"type": "ExternalName", "externalName": "127.0.0.1",
+                         "ports": [{"name": "http", "port": port}]}}
     def policy(name, methods, **more):
         return {"apiVersion": api, "kind": "IdentityPolicy", "metadata": {"name": name},
-                "spec": {"targetRefs": [{"group": "", "kind": "Service", "name": name}], "authentication": {"methods": methods}, **more}}
+                "spec": {"targetRefs": [{"group": "", "kind": "Service", "name": name}],
+                         "authentication": {"methods": methods}, **more}}
     def secret(name, **data):
         return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
     loops = "request.parameters.all(a, request.parameters.all(b, a != 'x' || b != 'y'))"
     yield from (service(name) for name in ("valid", "llm", "costly", "opaque", "people", "tokens"))
     yield policy("valid", [{"name": "key", "basic": {"realm": "r"}}])
-    yield policy("llm", [{"name": "key", "basic": {"realm": "r"}}], llm={"keyRef": {"name": "provider"}, "provider": "OpenAI"})
+    yield policy("llm", [{"name": "key", "basic": {"realm": "r"}}],
+                 llm={"keyRef": {"name": "provider"}, "provider": "OpenAI"})
     yield policy("costly", [{"name": "all", "anonymous": {}}], authorization={"rules": [{"name": "r", "when": loops}]})
-    yield policy("opaque", [{"name": "ask", "introspection": {"issuer": "https://idp", "endpoint": f"http://127.0.0.1:{hanging}/ask", "clientId": "c",
-                                                              "clientSecretRef": {"name": "idp"}}}])
+    yield policy("opaque", [{"name": "ask", "introspection": {
+        "issuer": "https://idp", "endpoint": f"http://127.0.0.1:{hanging}/ask", "clientId": "c",
+        "clientSecretRef": {"name": "idp"}}}])
     yield policy("people", [{"name": "basic", "basic": {"realm": "r"}}])
     yield policy("tokens", [{"name": "jwt", "jwt": {"issuers": [{"issuer": "https://idp", "audiences": ["a"], "keys": {
         "jwksUri": f"http://127.0.0.1:{hanging}/jwks"}}]}}])
-    yield {"apiVersion": api, "kind": "Credential", "metadata": {"name": "ana"}, "spec": {"password": {}, "secretRef": {"name": "ana"}}}
+    yield {"apiVersion": api, "kind": "Credential", "metadata": {"name": "ana"},
+           "spec": {"password": {}, "secretRef": {"name": "ana"}}}
     yield secret("ana", password="secret")
     yield secret("provider", apiKey="sk-x")
     yield secret("idp", clientSecret="s")
@@ -111,7 +117,8 @@ def ask(connection, request):
             return 0
         read += part
     top, rest = read.split(b"\r\n\r\n", 1)
-    length = next((int(line.split(b":")[1]) for line in top.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
+    length = next((int(line.split(b":")[1]) for line in top.lower().split(b"\r\n")
+                   if line.startswith(b"content-length:")), 0)
     while len(rest) < length:
         part = connection.recv(65536)
         if not part:
@@ -184,8 +191,10 @@ def held(port, connections, beginning, seconds):
 
 def windows(port, connections, streams, seconds):
     """HTTP/2 connections whose streams may not be answered: a window of 0."""
-    frame = lambda kind, flags, stream, payload: struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-    block = b"\x82\x86\x84\x41\x05valid" + b"\x0f\x08" + bytes([len(basic("ana", "secret")) - 15]) + basic("ana", "secret")[15:].encode()
+    frame = lambda kind, flags, stream, payload: (
+        struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload)
+    block = (b"\x82\x86\x84\x41\x05valid" + b"\x0f\x08" + bytes([len(basic("ana", "secret")) - 15])
+             + basic("ana", "secret")[15:].encode())
     text = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, struct.pack(">HI", 4, 0))
     text += b"".join(frame(1, 5, 1 + 2 * n, block) for n in range(streams))
     held(port, connections, text, seconds)
@@ -194,22 +203,31 @@ def windows(port, connections, streams, seconds):
 def token(number):
     part = lambda value: base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
     kid = f"{number}-{time.monotonic_ns()}"
-    return f"Authorization: Bearer {part({'alg': 'RS256', 'kid': kid})}.{part({'iss': 'https://idp', 'aud': 'a', 'exp': 9999999999})}.c2ln"
+    return (f"Authorization: Bearer {part({'alg': 'RS256', 'kid': kid})}."
+            f"{part({'iss': 'https://idp', 'aud': 'a', 'exp': 9999999999})}.c2ln")
 
 
 FLOODS = {
     "nothing (quiet)": lambda port: None,
-    "40 bodies of 16 MiB that stop": lambda port: held(port, 40, head("POST", "llm", "/v1/chat/completions", "Content-Length: 16777216") + b"x" * (15 << 20), SECONDS),
-    "300 bodies of 1 MiB that stop": lambda port: held(port, 300, head("POST", "people", "/", "Content-Length: 1048576") + b"x" * 900_000, SECONDS),
-    "nested loops over 5 KiB": lambda port: repeated(port, 4, lambda _: head("GET", "costly", "/?" + "&".join(f"p{i}=" for i in range(800))), 0.01, SECONDS),
-    "300 connections without a credential": lambda port: repeated(port, 300, lambda _: head("GET", "valid"), 0.1, SECONDS),
-    "opaque tokens, a server that hangs": lambda port: repeated(port, 150, lambda n: head("GET", "opaque", "/", f"Authorization: Bearer {n}-{time.monotonic_ns()}"), 0.1, SECONDS),
+    "40 bodies of 16 MiB that stop": lambda port: held(
+        port, 40, head("POST", "llm", "/v1/chat/completions", "Content-Length: 16777216") + b"x" * (15 << 20), SECONDS),
+    "300 bodies of 1 MiB that stop": lambda port: held(
+        port, 300, head("POST", "people", "/", "Content-Length: 1048576") + b"x" * 900_000, SECONDS),
+    "nested loops over 5 KiB": lambda port: repeated(
+        port, 4, lambda _: head("GET", "costly", "/?" + "&".join(f"p{i}=" for i in range(800))), 0.01, SECONDS),
+    "300 connections without a credential": lambda port: repeated(
+        port, 300, lambda _: head("GET", "valid"), 0.1, SECONDS),
+    "opaque tokens, a server that hangs": lambda port: repeated(
+        port, 150, lambda n: head("GET", "opaque", "/", f"Authorization: Bearer {n}-{time.monotonic_ns()}"), 0.1,
+        SECONDS),
     "1500 half prefaces": lambda port: held(port, 1500, b"PRI * HTTP/2", SECONDS),
     "31,000 segments": lambda port: repeated(port, 4, lambda _: head("GET", "valid", "/a" * 31_000), 0.01, SECONDS),
     "windows of 0: 60 x 120 streams": lambda port: windows(port, 60, 120, SECONDS),
     "1500 dripping heads": lambda port: held(port, 1500, b"GET / HTTP/1.1\r\nX", SECONDS),
-    "wrong passwords": lambda port: repeated(port, 50, lambda n: head("GET", "people", "/", basic(f"user{n}", "wrong")), 0.05, SECONDS),
-    "wrong tokens, unknown key ids": lambda port: repeated(port, 50, lambda n: head("GET", "tokens", "/", token(n)), 0.05, SECONDS),
+    "wrong passwords": lambda port: repeated(
+        port, 50, lambda n: head("GET", "people", "/", basic(f"user{n}", "wrong")), 0.05, SECONDS),
+    "wrong tokens, unknown key ids": lambda port: repeated(
+        port, 50, lambda n: head("GET", "tokens", "/", token(n)), 0.05, SECONDS),
 }
 
 threading.excepthook = lambda _: None  # a connection that the gateway ends is expected

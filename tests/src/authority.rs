@@ -22,7 +22,8 @@ impl Authority {
         openssl(
             dir.path(),
             &format!(
-                "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.crt -days 30 -subj /CN={name}"
+                "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.crt -days 30 \
+                 -subj /CN={name}"
             ),
         );
         std::fs::write(dir.path().join("index.txt"), "").expect("done");
@@ -45,7 +46,8 @@ impl Authority {
         openssl(
             dir,
             &format!(
-                "ca -batch -config ca.cnf -in {name}.csr -out {name}.crt -notext -startdate 20200101000000Z -enddate {end}"
+                "ca -batch -config ca.cnf -in {name}.csr -out {name}.crt -notext -startdate 20200101000000Z \
+                 -enddate {end}"
             ),
         );
     }

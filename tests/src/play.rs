@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A request that a client never sent as one: it stands in bodies only.
+/// A request that clients send only inside of bodies, never as a request.
 const SMUGGLED: &str = "GET /smuggled/admin HTTP/1.1\r\nHost: a\r\nX-Authenticated-UserId: admin\r\n\r\n";
-/// An answer to no request, after the answer to another.
+/// A response to no request, sent after the response to another request.
 const UNASKED: &str = "HTTP/1.1 200 OK\r\nX-Echo: unasked\r\nContent-Length: 4\r\n\r\nevil";
 
-/// An upstream that reads requests strictly by RFC 9112, answers as their path says, and keeps an account.
+/// An upstream that reads requests strictly by RFC 9112, answers as their path says, and records what it received.
 pub struct StrictUpstream {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
     account: Arc<Mutex<Account>>,
 }
@@ -276,7 +276,8 @@ fn written(path: &str, body: &str, framing: u8) -> (Vec<u8>, bool, Whole) {
     let length = body.len();
     let chunks = if length == 0 { "0\r\n\r\n".to_owned() } else { format!("{length:x}\r\n{body}\r\n0\r\n\r\n") };
     let head = |method: &str, more: &str| format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{more}");
-    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let (text, keeps, whole) = match framing % 14 {
         0 => (head("GET", "\r\n"), true, Whole::Nothing),
         1 => (format!("{}{body}", head("POST", &format!("Content-Length: {length}\r\n\r\n"))), true, Whole::All),

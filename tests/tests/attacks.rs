@@ -245,7 +245,8 @@ fn t29_who_asks_a_server_that_hangs_holds_up_nobody_else() {
         )
     };
     let slow = format!(
-        "introspection: {{issuer: 'https://idp', endpoint: 'http://{endpoint}/ask', clientId: c, clientSecretRef: {{name: idp}}}}"
+        "introspection: {{issuer: 'https://idp', endpoint: 'http://{endpoint}/ask', clientId: c, \
+         clientSecretRef: {{name: idp}}}}"
     );
     let text = format!(
         "{}{}{}",
@@ -421,7 +422,8 @@ fn t31_a_name_that_resolves_to_the_inside_leads_nowhere() {
     let port = listener.local_addr().unwrap().port();
     listener.set_nonblocking(true).unwrap();
     let method = format!(
-        "    - {{name: m, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [orders], keys: {{jwksUri: 'https://{name}:{port}/keys'}}}}]}}}}\n"
+        "    - {{name: m, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [orders], \
+         keys: {{jwksUri: 'https://{name}:{port}/keys'}}}}]}}}}\n"
     );
     let bed = Bed::new(&method, "", &[]);
     bed.refused(&bed.bearer(&key.sign(&claims()).unwrap()), &["KeysUnavailable"]);
@@ -530,7 +532,8 @@ fn service(key: &SigningKey, client: &str, rest: &str, arguments: &[&str]) -> Be
     );
     let credential = |name: &str, spec: &str| {
         format!(
-            "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"
+            "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: {name}}}\n\
+             spec: {{{spec}}}\n"
         )
     };
     let more = [
@@ -854,7 +857,8 @@ fn t53_an_issuer_with_a_certificate_of_nobody_has_no_keys() {
         std::net::TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|error| error.to_string())
     });
     let method = format!(
-        "    - {{name: m, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [orders], keys: {{jwksUri: 'https://localhost:{port}/keys'}}}}]}}}}\n"
+        "    - {{name: m, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [orders], \
+         keys: {{jwksUri: 'https://localhost:{port}/keys'}}}}]}}}}\n"
     );
     // Even with the switch that allows plain http, a certificate that is shown has to be good.
     let bed = Bed::new(&method, "", INSECURE);

@@ -206,7 +206,8 @@ fn a05_nothing_that_a_caller_wrote_controls_a_terminal() {
     let header = URL_SAFE_NO_PAD.encode(b"{\"alg\":\"RS256\",\"kid\":\"\\u001b\\n\\u202e\"}");
     let mut stream = TcpStream::connect(gateway.address).expect("connects");
     let request = format!(
-        "GET /%1B%0A%E2%80%AE HTTP/1.1\r\nhost: closed.test\r\nuser-agent: \u{202e}\r\nauthorization: Bearer {header}.{claims}.AAAA\r\nx-api-key: \u{9b}2J\r\nconnection: close\r\n\r\n"
+        "GET /%1B%0A%E2%80%AE HTTP/1.1\r\nhost: closed.test\r\nuser-agent: \u{202e}\r\n\
+         authorization: Bearer {header}.{claims}.AAAA\r\nx-api-key: \u{9b}2J\r\nconnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).expect("sent");
     let mut answer = String::new();

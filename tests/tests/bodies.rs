@@ -11,7 +11,10 @@ use idm_tests::{ANONYMOUS, Gateway, Reply, Upstream, now, open_to, raw, raw_on, 
 use idm_types::{Algorithm, Timestamp};
 use serde_json::json;
 
-const ANA: &str = "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: ana}\nspec: {password: {}, secretRef: {name: ana}}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: ana}\nstringData: {password: secret}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: provider}\nstringData: {apiKey: sk}\n";
+const ANA: &str = "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: ana}\n\
+                   spec: {password: {}, secretRef: {name: ana}}\n---\napiVersion: v1\nkind: Secret\n\
+                   metadata: {name: ana}\nstringData: {password: secret}\n---\napiVersion: v1\nkind: Secret\n\
+                   metadata: {name: provider}\nstringData: {apiKey: sk}\n";
 const BASIC: &str = "    - {name: people, basic: {realm: shop}}\n";
 const MODELS: &str = "  llm: {provider: OpenAI, keyRef: {name: provider}}\n";
 /// A second for a pause, and 16 MiB, of which strangers have 4 and one address of them 2.
@@ -44,7 +47,7 @@ fn begin(address: SocketAddr, head: &str, part: usize) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
     stream.write_all(head.as_bytes()).unwrap();
-    // Whoever is refused at once is not read to the end.
+    // The gateway may refuse the request at once and not read the body, so this write may fail.
     let _ = stream.write_all(&vec![b'a'; part]);
     stream
 }
@@ -206,7 +209,8 @@ fn a06_a_digest_of_the_body_holds_it_only_with_a_nonce_of_ours() {
     let bed = bed(digest, "", SHORT);
     let claim = |nonce: &str| {
         format!(
-            "Authorization: Digest username=\"ana\", realm=\"shop\", nonce=\"{nonce}\", uri=\"/x\", response=\"00\", algorithm=SHA-256, cnonce=\"c\", qop=auth-int, nc=00000001\r\n"
+            "Authorization: Digest username=\"ana\", realm=\"shop\", nonce=\"{nonce}\", uri=\"/x\", response=\"00\", \
+             algorithm=SHA-256, cnonce=\"c\", qop=auth-int, nc=00000001\r\n"
         )
     };
     let mut stream = begin(bed.gateway.address, &head("/x", &claim("AAAA"), 1000), 0);
@@ -222,7 +226,8 @@ fn a06_a_digest_of_the_body_holds_it_only_with_a_nonce_of_ours() {
 #[test]
 fn a06_a_response_that_is_held_has_a_deadline() {
     let key = SigningKey::generate(Algorithm::ES256, "k").unwrap();
-    let steps = "  jose: [{name: out, produce: {message: Response, from: {body: {}}, sign: {keyRef: {name: k}, algorithm: ES256}, to: {body: {}}}}]\n";
+    let steps = "  jose: [{name: out, produce: {message: Response, from: {body: {}}, \
+                 sign: {keyRef: {name: k}, algorithm: ES256}, to: {body: {}}}}]\n";
     let stuck = Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nok");
     let keys = secret("k", &[("key", key.reveal_jwk().to_owned())]);
     let bed = bed_before(stuck, BASIC, &format!("{steps}{keys}"), &["--body-deadline-seconds", "1"]);
@@ -234,7 +239,8 @@ fn a06_a_response_that_is_held_has_a_deadline() {
 
 #[test]
 fn a06_keys_that_are_made_of_passwords_are_made_beside_the_cores_and_few_at_once() {
-    let steps = "  jose: [{name: s, consume: {from: {body: {}}, decrypt: {secretRef: {name: enc}, algorithms: [PBES2-HS256+A128KW], encryptions: [A128GCM]}, to: {body: {}}}}]\n";
+    let steps = "  jose: [{name: s, consume: {from: {body: {}}, decrypt: {secretRef: {name: enc}, \
+                 algorithms: [PBES2-HS256+A128KW], encryptions: [A128GCM]}, to: {body: {}}}}]\n";
     let password = URL_SAFE_NO_PAD.encode("a password of some length, for wrapping");
     let jwks = json!({"keys": [{"kty": "oct", "k": password, "alg": "PBES2-HS256+A128KW"}]});
     let bed = bed(ANONYMOUS, &format!("{steps}{}", secret("enc", &[("jwks.json", jwks.to_string())])), &[]);

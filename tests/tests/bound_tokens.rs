@@ -33,7 +33,10 @@ fn bearer(gateway: &Gateway, token: &str) -> Reply {
 
 #[test]
 fn an_active_token_is_asked_about_once_and_makes_an_identity() {
-    let body = json!({"active": true, "iss": "https://idp", "sub": "7", "username": "ana", "roles": ["reader"], "aud": ["orders"], "scope": "a b", "exp": now() + 60});
+    let body = json!({
+        "active": true, "iss": "https://idp", "sub": "7", "username": "ana", "roles": ["reader"],
+        "aud": ["orders"], "scope": "a b", "exp": now() + 60,
+    });
     let server = Upstream::answering(&answer(200, &body.to_string()));
     let (gateway, upstream) = asking(&server, ", audiences: [orders]");
     // Sixteen requests may meet each core for the first time, and then no more questions are asked.

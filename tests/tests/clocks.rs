@@ -69,7 +69,9 @@ impl Bed {
             open_to(&upstream, methods),
             "  tokenService: {issuer: 'https://shop.example/oauth', audiences: [orders]}\n".into(),
             secret("idm-signing-keys", &[("p.json", keys.unwrap())]),
-            "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: reports}\nspec: {oauthClient: {clientSecret: {}}, secretRef: {name: s}}\n".into(),
+            "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: reports}\n\
+             spec: {oauthClient: {clientSecret: {}}, secretRef: {name: s}}\n"
+                .into(),
             secret("s", &[("clientSecret", SECRET.to_owned())]),
         ];
         let (library, hand_text) = (library.to_str().unwrap(), hand.to_str().unwrap());
@@ -88,7 +90,8 @@ impl Bed {
     fn post(&self, path: &str, body: &str) -> Reply {
         let basic = STANDARD.encode(format!("reports:{SECRET}"));
         let head = format!(
-            "POST /oauth/{path} HTTP/1.1\r\nHost: shop.example\r\nAuthorization: Basic {basic}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",
+            "POST /oauth/{path} HTTP/1.1\r\nHost: shop.example\r\nAuthorization: Basic {basic}\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         raw(self.gateway.address, format!("{head}{body}").as_bytes())

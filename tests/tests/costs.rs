@@ -1,4 +1,4 @@
-//! What a request costs before its caller is known: at most in proportion to its size, in every dimension.
+//! Before its caller is authenticated, a request costs at most in proportion to its size, in every dimension.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -15,14 +15,23 @@ const SIZES: [usize; 4] = [7 << 10, 15 << 10, 30 << 10, 60 << 10];
 fn gateway(upstream: &Upstream, routes: usize) -> Gateway {
     let key = SigningKey::generate(Algorithm::ES256, "k").unwrap();
     let methods = format!(
-        "    - {{name: tokens, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [a], algorithms: [ES256], keys: {{inline: '{}'}}}}], sources: [{{header: {{name: Authorization, scheme: Bearer}}}}, {{cookie: {{name: token}}}}]}}}}\n\
-         \x20   - {{name: keys, apiKey: {{sources: [{{query: {{name: key}}}}, {{header: {{name: X-Api-Key}}}}, {{cookie: {{name: key}}}}]}}}}\n\
+        "    - {{name: tokens, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [a], algorithms: [ES256], \
+         keys: {{inline: '{}'}}}}], sources: [{{header: {{name: Authorization, scheme: Bearer}}}}, \
+         {{cookie: {{name: token}}}}]}}}}\n\
+         \x20   - {{name: keys, apiKey: {{sources: [{{query: {{name: key}}}}, {{header: {{name: X-Api-Key}}}}, \
+         {{cookie: {{name: key}}}}]}}}}\n\
          \x20   - {{name: people, basic: {{realm: shop}}}}\n    - {{name: others, digest: {{realm: shop}}}}\n",
         key.jwks()
     );
     let rules = "  authorization: {rules: [{name: r, when: 'request.headers.exists(h, h == \"x\")'}]}\n";
     let more: String = (0..routes)
-        .map(|n| format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{n}, annotations: {{identity-manager.io/hostnames: 'h{n}.example'}}}}\nspec: {{type: ExternalName, externalName: 127.0.0.1, ports: [{{name: http, port: 1}}]}}\n"))
+        .map(|n| {
+            format!(
+                "---\napiVersion: v1\nkind: Service\n\
+                 metadata: {{name: s{n}, annotations: {{identity-manager.io/hostnames: 'h{n}.example'}}}}\n\
+                 spec: {{type: ExternalName, externalName: 127.0.0.1, ports: [{{name: http, port: 1}}]}}\n"
+            )
+        })
         .collect();
     let yaml = format!("{}{rules}{more}", open_to(upstream, &methods));
     Gateway::start_in(&[("all.yaml", &yaml)], &[], &[("IDM_LOG", "error")])
@@ -36,7 +45,7 @@ fn cost(gateway: &Gateway, request: &str) -> f64 {
         let reply = raw_on(&mut stream);
         assert!((400..500).contains(&reply.status), "{} {reply:?}", &request[..60]);
     };
-    // What is allocated once is not counted.
+    // The first requests are not measured: they allocate memory that later ones use again.
     (0..3).for_each(|_| send());
     let before = gateway.cpu_time();
     (0..REQUESTS).for_each(|_| send());

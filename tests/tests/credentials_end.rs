@@ -1,4 +1,4 @@
-//! What a Credential gave rise to ends with it: tokens of clients and users, at the gateway and at introspection.
+//! Tokens of clients and users end with their Credential, at the gateway and at introspection.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +15,8 @@ fn credentials(client: Option<&str>, user: Option<&str>) -> String {
     };
     let oauth = |scope: &str| {
         format!(
-            "  oauthClient: {{clientSecret: {{}}, grants: [ClientCredentials, RefreshToken, DangerPassword]{scope}}}\n  secretRef: {{name: s}}\n"
+            "  oauthClient: {{clientSecret: {{}}, \
+             grants: [ClientCredentials, RefreshToken, DangerPassword]{scope}}}\n  secretRef: {{name: s}}\n"
         )
     };
     let mut out = format!("{}{}", head("upstream"), oauth(", introspects: All"));
@@ -42,7 +43,8 @@ impl Bed {
         let upstream = Upstream::new();
         let methods = "    - {name: tokens, jwt: {issuers: [{tokenServiceRef: {name: p}, audiences: [orders]}]}}\n";
         let keys = idm_compile::new_signing_keys(Algorithm::ES256, Timestamp::from_seconds(now() - 10)).unwrap();
-        let service = "  tokenService: {issuer: 'https://shop.example/oauth', audiences: [orders], grants: [ClientCredentials, RefreshToken, DangerPassword]}\n";
+        let service = "  tokenService: {issuer: 'https://shop.example/oauth', audiences: [orders], \
+                       grants: [ClientCredentials, RefreshToken, DangerPassword]}\n";
         let policy =
             format!("{}{service}{}", open_to(&upstream, methods), secret("idm-signing-keys", &[("p.json", keys)]));
         let credentials = credentials(Some(""), Some(""));
@@ -53,7 +55,8 @@ impl Bed {
     fn post(&self, client: &str, path: &str, body: &str) -> Value {
         let basic = STANDARD.encode(format!("{client}:{SECRET}"));
         let head = format!(
-            "POST /oauth/{path} HTTP/1.1\r\nHost: shop.example\r\nAuthorization: Basic {basic}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",
+            "POST /oauth/{path} HTTP/1.1\r\nHost: shop.example\r\nAuthorization: Basic {basic}\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         let reply = raw(self.gateway.address, format!("{head}{body}").as_bytes());

@@ -11,7 +11,8 @@ fn bed(rest: &str) -> (Gateway, Upstream) {
     (Gateway::start(&[("all.yaml", &yaml)]), upstream)
 }
 
-const NESTED: &str = "  authorization:\n    rules:\n    - name: nested\n      when: \"!request.parameters.exists(a, request.parameters.exists(b, a + b == 'zz'))\"\n";
+const NESTED: &str = "  authorization:\n    rules:\n    - name: nested\n      \
+                      when: \"!request.parameters.exists(a, request.parameters.exists(b, a + b == 'zz'))\"\n";
 
 fn parameters(count: usize) -> String {
     (0..count).map(|at| format!("p{at}=1")).collect::<Vec<_>>().join("&")
@@ -87,9 +88,9 @@ fn a07_a_valid_caller_is_served_beside_costly_ones() {
 
 #[test]
 fn a07_what_is_sent_in_headers_is_cut_off_too() {
-    let (gateway, upstream) = bed(
-        "  authorization:\n    rules:\n    - name: nested\n      when: \"request.headers['x-many'].split(',').all(a, request.headers['x-many'].split(',').exists(b, a == b))\"\n",
-    );
+    let (gateway, upstream) = bed("  authorization:\n    rules:\n    - name: nested\n      \
+                                   when: \"request.headers['x-many'].split(',').all(a, \
+                                   request.headers['x-many'].split(',').exists(b, a == b))\"\n");
     assert_eq!(get(&gateway, "/", "X-Many: a,b,c\r\n").status, 200);
     upstream.forget();
     let reply = get(&gateway, "/", &format!("X-Many: {}\r\n", "a,".repeat(2_500)));
@@ -113,9 +114,9 @@ fn a07_twenty_conditions_have_one_budget() {
 
 #[test]
 fn a07_a_header_for_the_upstream_that_costs_too_much_refuses() {
-    let (gateway, upstream) = bed(
-        "  upstream:\n    headers:\n    - {name: X-Many, value: \"request.parameters.map(a, request.parameters.map(b, a + b).join()).join()\"}\n",
-    );
+    let (gateway, upstream) =
+        bed("  upstream:\n    headers:\n    - {name: X-Many, value: \"request.parameters.map(a, \
+             request.parameters.map(b, a + b).join()).join()\"}\n");
     assert_eq!(get(&gateway, "/?a=1", "").status, 200);
     upstream.forget();
     let reply = get(&gateway, &format!("/?{}", parameters(700)), "");

@@ -1,4 +1,4 @@
-//! What is between two requests on a connection to an upstream: nothing, whatever callers and upstreams do.
+//! An upstream never receives bytes between two requests of a connection, whatever callers and upstreams send.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -8,7 +8,8 @@ use std::time::Duration;
 use idm_tests::play::{StrictUpstream, client, differences};
 use idm_tests::{ANONYMOUS, Gateway, Upstream, eventually, open_to, open_to_address, raw, raw_on};
 
-const UPGRADE: &str = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+const UPGRADE: &str = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 fn gateway(upstream: &Upstream) -> Gateway {
     Gateway::start(&[("all.yaml", &open_to(upstream, ANONYMOUS))])

@@ -20,7 +20,7 @@ impl Bed {
         Self { gateway, upstream }
     }
 
-    /// What the upstream got, in lower case.
+    /// Sends a request with these headers and returns what the upstream received, in lower case.
     fn passed(&self, headers: &str) -> String {
         self.upstream.forget();
         let reply = raw(self.gateway.address, format!("GET /x HTTP/1.1\r\nHost: a\r\n{headers}\r\n").as_bytes());
@@ -28,7 +28,7 @@ impl Bed {
         self.upstream.received().to_ascii_lowercase()
     }
 
-    /// This reason, one record, and nothing at the upstream.
+    /// Expects this status, a record with this reason, and no request at the upstream.
     fn refused(&self, headers: &str, status: u16, reason: &str) {
         self.upstream.forget();
         let reply = raw(self.gateway.address, format!("GET /x HTTP/1.1\r\nHost: a\r\n{headers}\r\n").as_bytes());
@@ -43,8 +43,10 @@ fn steps() -> (Bed, String) {
     let (orders, passports) =
         (SigningKey::generate(Algorithm::EdDSA, "o").unwrap(), SigningKey::generate(Algorithm::ES256, "p").unwrap());
     let rest = format!(
-        "  jose:\n  - name: order\n    consume: {{from: {{header: X-Order}}, verify: {{keys: {{inline: '{}'}}, algorithms: [EdDSA]}}, to: {{header: X-Order}}}}\n  \
-         - name: passport\n    produce: {{sign: {{keyRef: {{name: out}}, algorithm: ES256, claims: {{issuer: me}}}}, to: {{header: X-Passport}}}}\n{}",
+        "  jose:\n  - name: order\n    consume: {{from: {{header: X-Order}}, verify: {{keys: {{inline: '{}'}}, \
+         algorithms: [EdDSA]}}, to: {{header: X-Order}}}}\n  \
+         - name: passport\n    produce: {{sign: {{keyRef: {{name: out}}, algorithm: ES256, claims: {{issuer: me}}}}, \
+         to: {{header: X-Passport}}}}\n{}",
         orders.jwks(),
         secret("out", &[("key", passports.reveal_jwk().to_string())]),
     );
@@ -67,7 +69,8 @@ fn a03_connection_removes_nothing_that_the_gateway_writes_or_reads() {
 fn a04_what_a_step_verifies_or_writes_arrives_in_one_spelling() {
     let (bed, order) = steps();
     let seen = bed.passed(&format!(
-        "X-Order: {order}\r\nX_Order: forged\r\nX.Order: forged\r\nX-Passport: forged\r\nX_Passport: forged\r\nx~passport: forged\r\nX-Orders: mine\r\n"
+        "X-Order: {order}\r\nX_Order: forged\r\nX.Order: forged\r\nX-Passport: forged\r\nX_Passport: forged\r\n\
+         x~passport: forged\r\nX-Orders: mine\r\n"
     ));
     assert!(!seen.contains("forged") && seen.contains("x-orders: mine\r\n"), "{seen}");
     assert_eq!((seen.matches("order: ").count(), seen.matches("passport: ").count()), (1, 1), "{seen}");
@@ -93,7 +96,8 @@ fn a04_a_credentials_header_has_no_twin_at_the_upstream() {
     let methods =
         "    - {name: sdk, base64: {sources: [{header: {name: X-Login}}], layout: '{username}:{password}'}}\n";
     let rest = format!(
-        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: ana}}\nspec: {{password: {{}}, secretRef: {{name: ana}}}}\n{}",
+        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: ana}}\n\
+         spec: {{password: {{}}, secretRef: {{name: ana}}}}\n{}",
         secret("ana", &[("password", "secret".to_owned())])
     );
     let bed = Bed::new(Upstream::new(), methods, &rest);
@@ -130,7 +134,8 @@ fn a02_a_forwarded_certificate_is_read_by_its_grammar_or_refused() {
     for name in ["alice", "mallory"] {
         devices.issue(name, &format!("DNS:{name}.example"), "clientAuth", "20400101000000Z");
     }
-    let methods = "    - {name: devices, mtls: {trustBundleRef: {name: ca}, identity: DNS, trustedProxies: [127.0.0.0/8]}}\n    - {name: everyone, anonymous: {}}\n";
+    let methods = "    - {name: devices, mtls: {trustBundleRef: {name: ca}, identity: DNS, \
+                   trustedProxies: [127.0.0.0/8]}}\n    - {name: everyone, anonymous: {}}\n";
     let servers = Authority::new("servers");
     servers.issue("api.example", "DNS:api.example", "serverAuth", "20400101000000Z");
     let rest = format!(
@@ -181,7 +186,8 @@ fn provider(upstream: Upstream, more: &str) -> Bed {
 fn a_provider_learns_nothing_of_the_caller() {
     let bed = provider(Upstream::new(), "");
     let seen = bed.passed(
-        "Cookie: a=canary\r\nReferer: http://canary\r\nOrigin: http://canary\r\nOpenAI-Organization: canary\r\nOpenAI-Beta: v2\r\nX-Api-Key: canary\r\nUser-Agent: canary\r\nAccept: text/plain\r\n",
+        "Cookie: a=canary\r\nReferer: http://canary\r\nOrigin: http://canary\r\nOpenAI-Organization: canary\r\n\
+         OpenAI-Beta: v2\r\nX-Api-Key: canary\r\nUser-Agent: canary\r\nAccept: text/plain\r\n",
     );
     let port = bed.upstream.address.port();
     assert!(seen.contains(&format!("\r\nhost: 127.0.0.1:{port}\r\n")), "{seen}");

@@ -42,7 +42,8 @@ fn bed(answer: &str, llm: &str) -> Bed {
 
 fn bed_with(answer: &str, llm: &str, arguments: &[&str]) -> Bed {
     let upstream = Upstream::answering(answer);
-    let methods = "    - {name: people, basic: {realm: models}}\n    - {name: sdk, base64: {sources: [{header: {name: X-Api-Key}}], layout: '{username}:{password}'}}\n";
+    let methods = "    - {name: people, basic: {realm: models}}\n    \
+                   - {name: sdk, base64: {sources: [{header: {name: X-Api-Key}}], layout: '{username}:{password}'}}\n";
     let yaml = format!("{}  llm: {{keyRef: {{name: provider}}, {llm}}}\n{CALLERS}", open_to(&upstream, methods));
     Bed { gateway: Gateway::start_with(&[("all.yaml", &yaml)], arguments), upstream }
 }
@@ -119,7 +120,10 @@ fn a_streamed_answer_is_counted_because_the_gateway_asks_for_the_count() {
     assert_eq!((reply.status, reply.body.as_str()), (200, stream), "the caller gets what the provider sent");
     assert_eq!(
         bed.seen_body(),
-        json!({"stream": true, "stream_options": {"include_usage": true}, "messages": [{"role": "user", "content": "hé"}]})
+        json!({
+            "stream": true, "stream_options": {"include_usage": true},
+            "messages": [{"role": "user", "content": "hé"}],
+        })
     );
     assert_eq!(bed.usage(), json!({"model": "m", "prompt_tokens": 3, "completion_tokens": 4, "estimated": false}));
     // Two members of one name: gateway and provider could read different ones.

@@ -37,13 +37,18 @@ fn active() -> Upstream {
 
 fn introspects(name: &str, server: SocketAddr) -> String {
     format!(
-        "apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: {name}}}\nspec:\n  targetRefs: [{{group: '', kind: Service, name: {name}}}]\n  authentication:\n    methods:\n    - name: opaque\n      introspection: {{issuer: 'https://idp', endpoint: 'http://{server}/introspect', clientId: c, clientSecretRef: {{name: idp}}}}\n"
+        "apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: {name}}}\nspec:\n  \
+         targetRefs: [{{group: '', kind: Service, name: {name}}}]\n  authentication:\n    methods:\n    \
+         - name: opaque\n      introspection: {{issuer: 'https://idp', endpoint: 'http://{server}/introspect', \
+         clientId: c, clientSecretRef: {{name: idp}}}}\n"
     )
 }
 
 fn service(name: &str, upstream: &Upstream) -> String {
     format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, annotations: {{identity-manager.io/hostnames: '{name}.example'}}}}\nspec: {{type: ExternalName, externalName: 127.0.0.1, ports: [{{name: http, port: {}}}]}}\n",
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, \
+         annotations: {{identity-manager.io/hostnames: '{name}.example'}}}}\n\
+         spec: {{type: ExternalName, externalName: 127.0.0.1, ports: [{{name: http, port: {}}}]}}\n",
         upstream.address.port()
     )
 }
@@ -138,7 +143,8 @@ fn jwt(upstream: &Upstream, issuer: &Issuer) -> String {
     open_to(
         upstream,
         &format!(
-            "    - name: people\n      jwt: {{issuers: [{{issuer: '{}', audiences: [orders], algorithms: [ES256, RS256], keys: {{discovery: {{}}}}}}]}}\n",
+            "    - name: people\n      jwt: {{issuers: [{{issuer: '{}', audiences: [orders], \
+             algorithms: [ES256, RS256], keys: {{discovery: {{}}}}}}]}}\n",
             issuer.name()
         ),
     )

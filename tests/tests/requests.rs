@@ -137,7 +137,8 @@ fn t06_t08_nobody_arrives_pre_named() {
     for name in spellings {
         upstream.forget();
         let request = format!(
-            "GET / HTTP/1.1\r\nHost: a\r\n{name}: root\r\n{name}: admin\r\nConnection: {name}, Host, Authorization\r\n\r\n"
+            "GET / HTTP/1.1\r\nHost: a\r\n{name}: root\r\n{name}: admin\r\n\
+             Connection: {name}, Host, Authorization\r\n\r\n"
         );
         assert_eq!(raw(gateway.address, request.as_bytes()).status, 200, "{name}");
         let received = upstream.received().to_ascii_lowercase();

@@ -61,7 +61,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-e2e", &["idm-jose", "idm-types"]),
 ];
 
-/// What must not appear among a room's direct dependencies: IO, clients and runtimes in pure rooms, Kubernetes in the
+/// The crates that must not be direct dependencies of a room: IO, clients and runtimes in pure rooms, Kubernetes in the
 /// data plane.
 const NEVER: &[(&str, &[&str])] = &[
     ("idm-types", &["tokio", "reqwest", "hyper"]),

@@ -154,7 +154,8 @@ fn requests_are_signed_in_both_bindings_so_that_others_can_verify_them() {
         "{request}"
     );
     let bed = bed_with(
-        "    requestBinding: Post\n    nameIdFormat: EmailAddress\n    serviceProvider: {entityId: 'urn:shop', keyRef: {name: sp}}\n",
+        "    requestBinding: Post\n    nameIdFormat: EmailAddress\n    \
+         serviceProvider: {entityId: 'urn:shop', keyRef: {name: sp}}\n",
         "",
     );
     let mut browser = Browser::new(bed.gateway.address);

@@ -787,7 +787,8 @@ fn the_upstream_is_told_of_person_and_credential_in_a_token_of_ours() {
     let jose = "  jose:\n  - name: who\n    produce: {to: {header: X-Identity}, sign: {keyRef: {name: ours}, algorithm: ES256, claims: {issuer: shop, audiences: [orders], expireAfterSeconds: 60, subject: identity.id, custom: [{name: roles, value: credential.roles}, {name: mail, value: token.email}]}}}\n";
     let (upstream, provider) = (Upstream::new(), Provider::new(key()));
     let method = format!(
-        "    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}], credentials: {{user: token.email}}}}\n{jose}"
+        "    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}], credentials: {{user: token.email}}}}\n\
+         {jose}"
     );
     let yaml = format!(
         "{}{}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: ours}}\nstringData: {{key: '{}'}}\n---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: ana}}\nspec: {{person: {{user: ana@shop.example}}, roles: [clerk]}}\n",
@@ -1023,7 +1024,8 @@ fn two(redis: &Redis, of_sign_in: &str) -> (Bed, Bed, String, tempfile::NamedTem
         ["--danger-insecure-issuers", "--store", &url, "--store-password-file", password.path().to_str().unwrap()];
     // Browsers reach both under one address.
     let method = format!(
-        "    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}], origins: ['http://localhost']{of_sign_in}}}\n{IDENTITY}"
+        "    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}], \
+         origins: ['http://localhost']{of_sign_in}}}\n{IDENTITY}"
     );
     let start = |upstream: &Upstream| {
         let yaml = format!("{}{}", open_to(upstream, &method), provider.federation("idp", ""));

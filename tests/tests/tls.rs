@@ -155,7 +155,8 @@ fn a_proxy_is_believed_only_where_the_policy_names_it() {
     let trust = secret("ca", &[("ca.crt", devices.read("ca.crt"))]);
     let method = |proxies: &str| {
         format!(
-            "    - {{name: devices, mtls: {{trustBundleRef: {{name: ca}}, identity: DNS, trustedProxies: [{proxies}]}}}}\n"
+            "    - {{name: devices, mtls: {{trustBundleRef: {{name: ca}}, identity: DNS, \
+             trustedProxies: [{proxies}]}}}}\n"
         )
     };
     let header = |name: &str| {

@@ -428,7 +428,10 @@ fn an_assertion_is_good_once_for_this_issuer_and_of_the_clients_own_key() {
     let robot = client("robot", &format!("  oauthClient: {{privateKeyJwt: {{keys: {{inline: '{}'}}}}}}\n", key.jwks()));
     let bed = bed_with("", &format!("{robot}{}", all_clients()), &[]);
     let assertion = |key: &SigningKey, change: &dyn Fn(&mut Value)| {
-        let mut claims = json!({"iss": "robot", "sub": "robot", "aud": ISSUER, "jti": format!("{:?}", std::time::Instant::now()), "iat": now(), "exp": now() + 60});
+        let mut claims = json!({
+            "iss": "robot", "sub": "robot", "aud": ISSUER, "jti": format!("{:?}", std::time::Instant::now()),
+            "iat": now(), "exp": now() + 60,
+        });
         change(&mut claims);
         key.sign(&claims).unwrap()
     };

@@ -244,7 +244,8 @@ impl<'w> Compiler<'w> {
                     .collect();
                 if hosts.is_empty() {
                     let message = format!(
-                        "Gateway '{}' must have a listener that takes this route: check sectionName, port and hostnames",
+                        "Gateway '{}' must have a listener that takes this route: check sectionName, port and \
+                         hostnames",
                         parent.name
                     );
                     self.report.push(

@@ -146,7 +146,8 @@ mod tests {
 
     fn policy(signing: &str, rotate: Option<&str>) -> Object<IdentityPolicySpec> {
         let yaml = format!(
-            "{{targetRefs: [], authentication: {{methods: []}}, tokenService: {{issuer: 'https://a', audiences: [a], signing: {signing}}}}}"
+            "{{targetRefs: [], authentication: {{methods: []}}, tokenService: {{issuer: 'https://a', audiences: [a], \
+             signing: {signing}}}}}"
         );
         let meta = Meta { name: "p".into(), rotate: rotate.map(str::to_owned), ..Meta::default() };
         Object { meta, spec: serde_yaml_ng::from_str(&yaml).unwrap() }

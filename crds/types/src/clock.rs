@@ -35,7 +35,7 @@ pub struct Moment {
     pub uptime: Uptime,
 }
 
-/// Where a memory gets its [`Uptime`] from: this process, or whoever tests it.
+/// The source of an [`Uptime`]: the monotonic clock of this process, or a number that a test sets.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Option<Arc<AtomicU64>>);
 

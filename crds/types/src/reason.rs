@@ -49,13 +49,21 @@ reasons! {
     /// A method that no caller needs from a gateway and that gives away what upstreams see.
     MethodNotAllowed = 405, "the method is TRACE or CONNECT, which the gateway never forwards", "use another method";
     /// The head is larger than the gateway reads.
-    HeadTooLarge = 431, "the request's target or headers are larger or more than the gateway reads", "send fewer or shorter headers: 64 KiB and 128 of them in all";
+    HeadTooLarge = 431,
+        "the request's target or headers are larger or more than the gateway reads",
+        "send fewer or shorter headers: 64 KiB and 128 of them in all";
     /// The body that has to be read first arrives too slowly.
-    BodyTooSlow = 408, "the body has to be read before the request is decided, and it arrived too slowly or not to its end", "send the body at once and at a steady rate";
+    BodyTooSlow = 408,
+        "the body has to be read before the request is decided, and it arrived too slowly or not to its end",
+        "send the body at once and at a steady rate";
     /// As much memory as bodies may have is in use.
-    BodiesBusy = 503, "as many bodies are being held as the gateway, or one address, has memory for", "try again; give the gateway more memory if this lasts";
+    BodiesBusy = 503,
+        "as many bodies are being held as the gateway, or one address, has memory for",
+        "try again; give the gateway more memory if this lasts";
     /// One address has too much under way.
-    TooManyRequestsAtOnce = 429, "more requests of this address are under way than the gateway serves at once", "wait for answers before sending more requests";
+    TooManyRequestsAtOnce = 429,
+        "more requests of this address are under way than the gateway serves at once",
+        "wait for answers before sending more requests";
     /// More than one credential was presented where one is expected.
     AmbiguousCredential = 400, "the request carries more than one credential of the same kind", "send exactly one credential";
     // --- routing
@@ -85,7 +93,9 @@ reasons! {
     /// A critical header parameter is not understood.
     UnsupportedCritical = 401, "the token marks a header parameter as critical that this gateway does not know", "issue tokens without `crit`";
     /// No key of the issuer fits the token.
-    UnknownKey = 401, "the issuer publishes no key that fits the token's `kid` and algorithm", "check the issuer's JWKS; a key is known 5 seconds after it was published, so let it sign no sooner";
+    UnknownKey = 401,
+        "the issuer publishes no key that fits the token's `kid` and algorithm",
+        "check the issuer's JWKS; a key is known 5 seconds after it was published, so let it sign no sooner";
     /// The signature does not verify.
     BadSignature = 401, "the token's signature does not verify under the issuer's key", "the token was altered or signed by someone else";
     /// The encrypted object does not open under our key.
@@ -200,11 +210,17 @@ reasons! {
     /// The JOSE object that the policy wants is not there.
     MissingObject = 400, "the request lacks the signed or encrypted object that a JOSE step of the policy opens", "send the object where the step looks for it";
     /// Too many slow decryptions.
-    DecryptionsBusy = 503, "more objects whose key is made of a password (PBES2) wait to be decrypted than the gateway takes at once, or takes of one address", "try again; encrypt for a key of the policy instead of a password";
+    DecryptionsBusy = 503,
+        "more objects whose key is made of a password (PBES2) wait to be decrypted than the gateway takes at once, or \
+         takes of one address",
+        "try again; encrypt for a key of the policy instead of a password";
     /// The caller used up its tokens.
     TokenQuotaExceeded = 429, "the caller has used the language model tokens that the policy allows in this span of time", "wait as long as Retry-After says, or raise `llm.quotas`";
     /// A WebSocket where tokens are counted.
-    UpgradeNotAllowed = 403, "a WebSocket was asked for where the tokens of a language model are counted, and what passes a tunnel cannot be counted", "use the provider's HTTP endpoints";
+    UpgradeNotAllowed = 403,
+        "a WebSocket was asked for where the tokens of a language model are counted, and what passes a tunnel cannot \
+         be counted",
+        "use the provider's HTTP endpoints";
     /// The JOSE object that the policy makes could not be made.
     ObjectNotMade = 500, "a JOSE step of the policy could not sign or encrypt", "the detail names the step; compare its `from`, `keyFor` and `claims` with the request";
     // --- authorization
@@ -217,7 +233,9 @@ reasons! {
     /// A rule's condition has no value for this request.
     RuleUndecided = 403, "the condition of a rule cannot be decided for this request, so it is refused", "guard the condition with `has(…)` for members that may be missing";
     /// An expression used up its budget.
-    ExpressionTooCostly = 403, "an expression of the policy costs more on this request than it may, so the request is refused", "shorten what the caller sends, or write the expression without loops over it";
+    ExpressionTooCostly = 403,
+        "an expression of the policy costs more on this request than it may, so the request is refused",
+        "shorten what the caller sends, or write the expression without loops over it";
     /// No authorization rule applies to the request.
     NoRuleMatched = 403, "the policy has authorization rules, and none of them covers this request", "add a rule that covers the method and path";
     // --- serving

@@ -43,10 +43,10 @@ pub fn visible_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Shows what it holds as [`visible`] does.
+/// Shows the value that it holds, escaped as by [`visible`].
 #[derive(Clone, Copy, Debug)]
 pub struct Visible<T>(
-    /// What is shown.
+    /// The value to show.
     pub T,
 );
 

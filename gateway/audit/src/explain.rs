@@ -150,8 +150,8 @@ fn who(record: &Value) -> String {
     }
 }
 
-/// Where a request that was not let through ended. Records of gateways before the stage was told are judged by what
-/// is in them: each step leaves its mark.
+/// The stage that refused the request; `None` for a request that was let through. Older records have no `stage`: for
+/// these it is derived from the fields that the steps before it wrote.
 fn failed_at(record: &Value) -> Option<Stage> {
     record.get("reason").filter(|reason| !reason.is_null())?;
     let told = record.get("stage").and_then(|stage| Stage::deserialize(stage).ok());

@@ -14,12 +14,12 @@ use crate::{NotStored, Record};
 
 /// Records of one core that may wait for the disk, in bytes. Beyond it new requests wait, too.
 pub(crate) const BACKLOG: usize = 4 << 20;
-/// What has gathered is handed over early at this size.
+/// A batch of this size is handed over at once.
 const HAND_OVER: usize = 256 << 10;
 
 type Stored = Result<(), NotStored>;
 
-/// Records as lines, and those who wait for them.
+/// Records as lines, and the senders that report to the requests waiting for them.
 #[derive(Default)]
 pub(crate) struct Batch {
     pub(crate) lines: Vec<u8>,
@@ -27,8 +27,8 @@ pub(crate) struct Batch {
     pub(crate) waiting: Vec<oneshot::Sender<Stored>>,
 }
 
-/// What a lane has handed over and the writer has not yet taken. It is locked by that one lane and the writer, for
-/// as long as it takes to move a batch.
+/// The batch that a lane has handed over and the writer has not yet taken. Only that lane and the writer lock it, while
+/// they move a batch.
 #[derive(Default)]
 pub(crate) struct Slot {
     handed: Mutex<Handed>,
@@ -62,7 +62,7 @@ impl Slot {
     }
 }
 
-/// Where the writer looks for batches.
+/// The slots of all lanes, from which the writer takes batches.
 #[derive(Default)]
 pub(crate) struct Desk {
     slots: Mutex<Vec<Arc<Slot>>>,

@@ -46,7 +46,7 @@ pub enum Stage {
     Prepare,
     /// The upstream.
     Upstream,
-    /// What the policy makes of the upstream's answer.
+    /// Applying the policy's steps to the upstream's response.
     Answer,
 }
 

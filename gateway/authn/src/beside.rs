@@ -106,7 +106,7 @@ impl Beside {
         let address = idm_types::network(address);
         let (answer, answered) = oneshot::channel();
         let work = Box::new(move || {
-            // A request that is gone meanwhile costs nothing any more.
+            // The work is skipped for a request that gave up while it was queued.
             if answer.is_closed() {
                 return None;
             }

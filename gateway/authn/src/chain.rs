@@ -282,8 +282,9 @@ impl ArmedPolicy {
             .find_map(|(_, armed)| if let Armed::SignIn(method) = armed { Some(&**method) } else { None })
     }
 
-    /// Who a session speaks of, for the record of what happened to it; nobody else is made of it. A person of whom no
-    /// identity can be made is on record by the issuer's name for them. The error is an expression over its budget.
+    /// The identity of a session's user, for the audit record only: it authenticates nobody. If the policy's
+    /// expressions make no identity of the session, it is named by `iss` and `sub`. `None` without a sign-in method.
+    /// The error is an expression that exceeds its budget.
     pub fn person(
         &self,
         session: &Session,
@@ -394,9 +395,9 @@ impl ArmedPolicy {
         }
     }
 
-    /// What no kept verdict can answer: whether the Credential behind it still stands, whether the token or session
-    /// was ended, and whether the caller holds what the token is bound to. Asked for every request; a method that is
-    /// added has to say here what it needs.
+    /// Checks on every request what a cached verdict cannot answer: whether the Credential is still valid, whether the
+    /// token or session was revoked, and whether the caller proves possession of the key that the token is bound to. A
+    /// new method must state here which of these checks it needs.
     #[allow(clippy::too_many_arguments)] // each is a different thing, and there is one caller
     async fn confirm(
         &self,
@@ -436,7 +437,7 @@ impl ArmedPolicy {
                     Err(stale) => Err(denied((Reason::StoreUnavailable, stale.to_string()))),
                 }
             }
-            // Nothing ends these but their Credential or certificate, which was asked already.
+            // These end only with their Credential or certificate, which was checked already.
             Armed::ApiKey { .. } | Armed::Basic(..) | Armed::Base64(_) | Armed::Mtls(_) | Armed::Anonymous => Ok(()),
         }
     }

@@ -42,7 +42,7 @@ fn is_hash_of(hex: &[u8], certificate: &CertificateDer<'_>) -> bool {
     given.is_some_and(|given| given == digest(&SHA256, certificate).as_ref())
 }
 
-/// What is used of an element, as it stands there, without the quotes.
+/// The parts of an element that are used, as they are in the header, without the quotes.
 #[derive(Clone, Copy, Default)]
 struct Element<'h> {
     hash: Option<&'h [u8]>,
@@ -89,7 +89,7 @@ fn own_element(header: &[u8]) -> Result<Element<'_>, &'static str> {
             Some((b';', more)) => more,
             Some((b',', more)) => {
                 element = Element::default();
-                // Who joins header lines writes a space (RFC 9110 §5.3).
+                // Recipients that combine field lines put a space after the comma (RFC 9110 §5.3).
                 more.trim_ascii_start()
             }
             Some(_) => return Err("something follows the end of a quoted value"),

@@ -88,7 +88,8 @@ impl Identity {
     }
 }
 
-/// Whose Credentials gave rise to a token of a service of this namespace: it ends with either of them.
+/// The client and the subject of a token that a token service of this namespace issued. The token ends when the
+/// Credential of either ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IssuedTo {
     /// The `client_id`.

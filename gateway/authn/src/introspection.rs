@@ -83,8 +83,8 @@ impl ArmedIntrospection {
         self.active(through, Claims::new(members))
     }
 
-    /// Asks, or joins a question about the same token that is under way: where answers are kept for a while, one that is
-    /// on its way is as good as one that came. Where they are not kept, each request has its own.
+    /// Sends an introspection request, or, where responses are cached, waits for one about the same token that is under
+    /// way. Where responses are not cached, each request of a caller sends its own.
     async fn ask(&self, token: &str, fingerprint: [u8; 32], caller: IpAddr) -> Result<Vec<u8>, NoAnswer> {
         let begin = || {
             self.client.ask(
@@ -115,7 +115,7 @@ impl ArmedIntrospection {
             }
         };
         let answer = shared.await;
-        // Whoever comes later asks anew.
+        // A later request for this token sends a new introspection request.
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&fingerprint);
         answer
     }

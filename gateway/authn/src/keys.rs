@@ -19,8 +19,8 @@ use tokio::time::Instant;
 /// A key that is published this long before it signs is never refused while its issuer answers.
 #[cfg(test)]
 pub(crate) const PUBLISHED_AHEAD: Duration = Duration::from_secs(5);
-/// Keys are recent when their fetch began no longer ago. It is a second less than a key has to be published ahead of its
-/// first token, for issuers whose own servers learn of a new key one after the other. It is also the least time between
+/// Keys are recent when their fetch began no longer ago. It is a second less than a key has to be published ahead of
+/// its first token, for issuers whose servers learn of a new key one after the other. It is also the least time between
 /// the beginnings of two regular fetches that callers cause: 15 in a minute.
 pub(crate) const RECENT: Duration = Duration::from_secs(4);
 /// Fetches in hand that may begin before the keys are older than [`RECENT`].
@@ -33,31 +33,31 @@ const REFETCH_WAIT: Duration = Duration::from_secs(5);
 /// Times in milliseconds since the keys were made, plus one; 0 is "never".
 type Moment = u64;
 
-/// What a token with an unknown key gets.
+/// How to proceed with a token whose key is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outlook {
-    /// Other keys are in force than those that it was judged by.
+    /// The keys changed since the token was verified: verify it again.
     LookAgain,
-    /// The keys are recent, and its key is not among them.
+    /// The keys are recent, and the token's key is not among them.
     Settled,
-    /// The issuer was asked recently, and gave no keys.
+    /// A recent fetch from the issuer failed.
     Unanswered,
     /// A fetch is needed.
     Wait,
 }
 
-/// What is known of fetches.
+/// The times of the last fetches from the issuer.
 #[derive(Clone, Copy, Debug)]
 struct Fetches {
-    /// When the last good one began.
+    /// When the last successful fetch began.
     good: Moment,
-    /// When the last failed one began.
+    /// When the last failed fetch began.
     failed: Moment,
 }
 
 impl Fetches {
-    /// What they mean for a token that needs keys of a fetch that began at `needed` or later, and whether the keys
-    /// changed since it was judged.
+    /// The outlook for a token that needs keys of a fetch that began at `needed` or later. `changed` says that the keys
+    /// changed since the token was verified.
     fn outlook(self, needed: Moment, changed: bool) -> Outlook {
         if changed {
             Outlook::LookAgain

@@ -69,7 +69,7 @@ pub struct Memory {
     /// What the gateways share, or what this process has for itself.
     pub(crate) store: Store,
     inactive: Mutex<HashMap<[u8; 32], Uptime>>,
-    /// What all of it lives by.
+    /// The clock by which entries expire.
     clock: Clock,
     /// Tokens of sessions that are being asked for.
     pub(crate) refreshing: Refreshing,

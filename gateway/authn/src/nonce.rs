@@ -50,19 +50,20 @@ struct State {
     void: u64,
 }
 
-/// What became of a count of a nonce.
+/// The result of using a count of a nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// It is used up now.
+    /// The count was unused, and is used up now.
     Fresh,
-    /// It was used before, or is too far behind.
+    /// The count was used before, or is too far behind the highest one.
     Replayed,
-    /// Nobody remembers the nonce any more; the caller gets another.
+    /// The counts of this nonce were forgotten; the caller gets another nonce.
     Void,
 }
 
-/// Which counts of which nonces were used. Kept across configurations; each pod has its own. No clock empties it: what
-/// has to go for others is void from then on, so a clock that was wrong for a moment brings no count back.
+/// Which counts of which nonces were used. Kept across configurations; each pod has its own. Entries do not expire by a
+/// clock: when there are too many, the nonces that end first are removed and void from then on, so that a clock that
+/// was wrong for a moment makes no count usable again.
 #[derive(Default)]
 pub(crate) struct Nonces(Mutex<State>);
 

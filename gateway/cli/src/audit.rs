@@ -45,7 +45,8 @@ impl Explain {
             }
             None => {
                 complain!(
-                    "error: no decision {id} in these records: it may be somewhere else (--audit-dir, --elasticsearch) or older than what is kept"
+                    "error: no decision {id} in these records: it may be somewhere else (--audit-dir, --elasticsearch) \
+                     or older than what is kept"
                 );
                 Ok(ExitCode::FAILURE)
             }
@@ -118,7 +119,7 @@ impl Audit {
             records.filter(|record| tail.wants(record)).for_each(|record| order.add(record, now));
             let is_last = lines.is_empty() && tail.no_follow;
             let due = if is_last { order.rest() } else { order.due(now) };
-            // Whoever reads us may have seen enough.
+            // A write fails when the reader of the pipe has closed it: that is a normal end.
             if due.iter().try_for_each(|record| tail.print(record)).is_err() || is_last {
                 return Ok(ExitCode::SUCCESS);
             }

@@ -43,7 +43,8 @@ impl Demo {
             write_files(dir, self.echo)?;
             let dir = dir.display();
             crate::print::lines(&format!(
-                "The demo's configuration is in {dir}. Serve it with\n\n  idm echo --listen {} &\n  idm run --dir {dir} --listen {}\n\n",
+                "The demo's configuration is in {dir}. Serve it with\n\n  idm echo --listen {} &\n  \
+                 idm run --dir {dir} --listen {}\n\n",
                 self.echo, self.listen
             ));
             return Ok(());

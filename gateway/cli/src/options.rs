@@ -140,7 +140,7 @@ impl CallerArgs {
     }
 }
 
-/// What bodies may cost that have to be there as a whole: forms, JOSE objects, calls to language models
+/// Limits on bodies that are buffered in whole: forms, JOSE objects, calls to language models
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BodyArgs {
     /// Memory for all of them, in MiB; a quarter of it for callers who are not known yet [default: a quarter of the
@@ -148,13 +148,28 @@ pub(crate) struct BodyArgs {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_048_576), env = "IDM_BODIES_MAX_MIB")]
     bodies_max_mib: Option<u32>,
     /// Seconds that one may take
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600), env = "IDM_BODY_DEADLINE_SECONDS")]
+    #[arg(
+        long,
+        default_value_t = 60,
+        value_parser = clap::value_parser!(u32).range(1..=3600),
+        env = "IDM_BODY_DEADLINE_SECONDS"
+    )]
     body_deadline_seconds: u32,
     /// Seconds that a request's body may fall behind the least rate
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600), env = "IDM_BODY_PAUSE_SECONDS")]
+    #[arg(
+        long,
+        default_value_t = 5,
+        value_parser = clap::value_parser!(u32).range(1..=3600),
+        env = "IDM_BODY_PAUSE_SECONDS"
+    )]
     body_pause_seconds: u32,
     /// The least rate of a request's body, in KiB a second
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_048_576), env = "IDM_BODY_LEAST_KIB")]
+    #[arg(
+        long,
+        default_value_t = 16,
+        value_parser = clap::value_parser!(u32).range(1..=1_048_576),
+        env = "IDM_BODY_LEAST_KIB"
+    )]
     body_least_kib: u32,
 }
 

@@ -46,7 +46,8 @@ impl Run {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         if self.danger_insecure_issuers {
             tracing::warn!(
-                "issuer keys may come over plain http and from this machine: tokens can be forged by whoever controls the way"
+                "issuer keys may come over plain http and from this machine: tokens can be forged by whoever controls \
+                 the way"
             );
         }
         let options = GatewayOptions {

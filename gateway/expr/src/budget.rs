@@ -9,12 +9,12 @@ use std::cell::Cell;
 
 use crate::value::Stop;
 
-/// What one expression may do: about a millisecond, by the estimate above.
+/// The units that one expression may use: about a millisecond, by the estimate above.
 pub const UNITS_OF_AN_EXPRESSION: u64 = 100_000;
-/// What all expressions may do together for one request.
+/// The units that all expressions together may use for one request.
 pub const UNITS_OF_A_REQUEST: u64 = 200_000;
 
-/// What the expressions of one request may still do together. Begins full, and is never filled again.
+/// The units that the expressions of one request may still use. Begins full, and is never refilled.
 #[derive(Debug)]
 pub struct Budget {
     left: Cell<u64>,
@@ -48,7 +48,7 @@ impl Meter {
         Self { limit, left: Cell::new(limit) }
     }
 
-    /// What was used so far.
+    /// The units used so far.
     pub(crate) fn used(&self) -> u64 {
         self.limit - self.left.get()
     }

@@ -83,8 +83,8 @@ fn nesting(node: &IdedExpr) -> usize {
     inner + usize::from(matches!(node.expr, Node::Comprehension(_)))
 }
 
-/// What is to be said about an expression that was read: a warning where its cost grows faster than what the caller
-/// sends, since a caller who sends much is refused then ([`crate::EvaluationError::TooCostly`]).
+/// A warning about an expression whose cost grows faster than the size of the request: a caller that sends a large
+/// request is refused then ([`crate::EvaluationError::TooCostly`]). `None` for other expressions.
 pub fn advice(expr: &Expr) -> Option<String> {
     let Expr::Cel(text) = expr else { return None };
     let program = compile(text).ok()?;

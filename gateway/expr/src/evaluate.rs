@@ -38,7 +38,7 @@ pub trait Scope {
         self.member(variable, first)?.below(rest)
     }
 
-    /// What all expressions of the request may do together; `None` bounds each one alone.
+    /// The budget that all expressions of the request share; `None` bounds each expression alone.
     fn budget(&self) -> Option<&Budget> {
         None
     }

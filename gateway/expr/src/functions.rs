@@ -220,12 +220,12 @@ fn count<'v>(number: usize) -> Val<'v> {
     Val::Int(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-/// A place in bytes as a place in characters; -1 where there is none.
+/// Converts a byte offset to a character offset; `None` becomes -1.
 fn index<'v>(text: &str, at: Option<usize>) -> Val<'v> {
     at.and_then(|at| text.get(..at)).map_or(Val::Int(-1), |before| count(before.chars().count()))
 }
 
-/// Where a character begins; the end of the text is a place too.
+/// The byte offset of a character, counted from 0. The number of characters gives the end of the text.
 fn byte_at(text: &str, character: i64) -> Option<usize> {
     let character = usize::try_from(character).ok()?;
     text.char_indices().map(|(at, _)| at).chain([text.len()]).nth(character)

@@ -60,7 +60,7 @@ impl HeadersRead {
     }
 }
 
-/// What a node selects of what: `a.b`, `a["b"]`, and both where `b` may be missing.
+/// The operand and the member name of a selection: `a.b`, `a["b"]`, and the optional forms of both.
 fn member(node: &IdedExpr) -> Option<(&IdedExpr, &str)> {
     match &node.expr {
         Node::Select(SelectExpr { operand, field, test: _ }) => Some((operand, field)),

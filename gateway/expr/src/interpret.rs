@@ -25,7 +25,7 @@ pub enum Known<'r> {
 }
 
 impl<'r> Known<'r> {
-    /// What is at a path below it.
+    /// The value at a path below this one.
     pub fn below(self, path: &[String]) -> Option<Known<'r>> {
         match self {
             Known::Value(Cow::Owned(mut value)) => {
@@ -118,7 +118,7 @@ impl<'v, 's: 'v> Run<'v, 's> {
                 optional(self.index(&operand, &key))?
             }
             Node::Index(operand, key) => match self.node(operand)? {
-                // What begins with an optional stays one.
+                // Indexing an optional gives an optional.
                 Val::Optional(None) => Val::Optional(None),
                 Val::Optional(Some(operand)) => {
                     let key = self.node(key)?;
@@ -166,7 +166,8 @@ impl<'v, 's: 'v> Run<'v, 's> {
         })
     }
 
-    /// What the scope knows, asked for once. A variable that there is not has no members.
+    /// A value of the scope, looked up at most once for each evaluation. A missing variable is an empty map; a missing
+    /// member is an error.
     fn root(&self, at: usize) -> Outcome<Val<'v>> {
         let (Some(root), Some(cell)) = (self.roots.get(at), self.known.get(at)) else { return Err(Stop::Failed) };
         if cell.get().is_none() {
@@ -355,7 +356,7 @@ fn unwrap(value: Val<'_>) -> Option<Val<'_>> {
     }
 }
 
-/// What is not there as an optional without a value.
+/// The value as an optional: empty where it is missing or failed. An exceeded budget stays an error.
 fn optional(outcome: Outcome<Val<'_>>) -> Outcome<Val<'_>> {
     match outcome {
         Err(Stop::Costly) => Err(Stop::Costly),

@@ -69,7 +69,7 @@ pub(crate) struct Loop {
     pub(crate) kind: LoopKind,
 }
 
-/// What a loop makes.
+/// The result of a loop.
 #[derive(Debug)]
 pub(crate) enum LoopKind {
     All(Node),

@@ -210,7 +210,7 @@ impl<'v> Val<'v> {
         }
     }
 
-    /// What a loop goes through: the items of a list, or the keys of a map.
+    /// The items that a loop iterates over: the items of a list, or the keys of a map.
     pub(crate) fn items(&self) -> Outcome<Items<'_, 'v>> {
         match self {
             Val::List(list) => Ok(Items::List(list)),
@@ -355,7 +355,7 @@ impl<'v> Val<'v> {
     }
 }
 
-/// What a loop goes through.
+/// The items that a loop iterates over.
 pub(crate) enum Items<'l, 'v> {
     List(&'l List<'v>),
     Keys(&'l Dict<'v>),

@@ -256,7 +256,7 @@ fn the_keys_of_a_map_are_gone_through_in_order() {
     }
 }
 
-/// What `cel` offers and we do not: its cost cannot be told from what it is given.
+/// `cel` has `format`, this crate does not: its cost cannot be bounded by the size of its arguments.
 #[test]
 fn format_is_refused_when_a_policy_is_read() {
     let refused = parse("'%s'.format(['a']) == 'a'", Variable::ALL).unwrap_err();
@@ -265,7 +265,12 @@ fn format_is_refused_when_a_policy_is_read() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), rng_seed: seed(), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: cases(),
+        rng_seed: seed(),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn any_expression_has_the_same_result(text in expression()) {

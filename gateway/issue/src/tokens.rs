@@ -47,7 +47,7 @@ impl TokenIssuer {
         ask: Ask<'_>,
     ) -> Result<Answered, Refused> {
         let token = form.wanted("token")?.reveal();
-        // What it was issued to may have ended since.
+        // The Credential of the client or of the user may have ended since the token was issued.
         let stands = |claims: &Claims| {
             let (client, subject) = (claims.text("client_id"), claims.text("sub"));
             client

@@ -66,9 +66,10 @@ pub fn jwk_of_spki(der: &[u8]) -> Result<Jwk, JwkError> {
     let key = info.subject_public_key.as_bytes().ok_or(UNFIT)?;
     if info.algorithm.oid == pkcs1::ALGORITHM_OID {
         let key = pkcs1::RsaPublicKey::from_der(key).map_err(|_| UNFIT)?;
-        return Ok(Jwk::from_members(
-            json!({"kty": "RSA", "n": to_base64url(key.modulus.as_bytes()), "e": to_base64url(key.public_exponent.as_bytes())}),
-        ));
+        return Ok(Jwk::from_members(json!({
+            "kty": "RSA",
+            "n": to_base64url(key.modulus.as_bytes()), "e": to_base64url(key.public_exponent.as_bytes()),
+        })));
     }
     if info.algorithm.oid == ED25519 {
         return Ok(Jwk::from_members(json!({"kty": "OKP", "crv": "Ed25519", "x": to_base64url(key)})));
@@ -102,14 +103,16 @@ pub fn jwk_of_pkcs8(der: &[u8]) -> Result<Jwk, JwkError> {
             let d = pair.private_key().as_be_bytes().map_err(|_| NOT_PKCS8)?;
             let point = pair.public_key().as_ref().get(1..).unwrap_or_default();
             let (x, y) = point.split_at(point.len() / 2);
-            return Ok(Jwk::from_members(
-                json!({"kty": "EC", "crv": curve, "x": to_base64url(x), "y": to_base64url(y), "d": to_base64url(d.as_ref())}),
-            ));
+            return Ok(Jwk::from_members(json!({
+                "kty": "EC", "crv": curve,
+                "x": to_base64url(x), "y": to_base64url(y), "d": to_base64url(d.as_ref()),
+            })));
         }
     }
     let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|_| NOT_PKCS8)?;
     let seed = pair.seed().and_then(|seed| seed.as_be_bytes()).map_err(|_| NOT_PKCS8)?;
-    Ok(Jwk::from_members(
-        json!({"kty": "OKP", "crv": "Ed25519", "x": to_base64url(pair.public_key().as_ref()), "d": to_base64url(seed.as_ref())}),
-    ))
+    Ok(Jwk::from_members(json!({
+        "kty": "OKP", "crv": "Ed25519",
+        "x": to_base64url(pair.public_key().as_ref()), "d": to_base64url(seed.as_ref()),
+    })))
 }

@@ -107,7 +107,7 @@ impl fmt::Display for LeftOut {
     }
 }
 
-/// A name that somebody else wrote, for people to read.
+/// A name from a published key set, shortened and escaped for messages.
 fn shown(kid: &str) -> String {
     kid.chars().take(64).flat_map(char::escape_debug).collect()
 }
@@ -121,7 +121,7 @@ impl KeySet {
     /// nothing is left is refused, with the first of these problems.
     pub fn parse(json: &[u8], allowed: &[Algorithm]) -> Result<Self, KeySetError> {
         let entries = entries(json, false)?;
-        // The key itself is everybody's now, and so is its public twin, if that is in the set too.
+        // A published private key is compromised, and so is its public counterpart, if the set holds that too.
         let known: Vec<_> = entries.iter().filter(|jwk| jwk.is_secret()).filter_map(Jwk::thumbprint).collect();
         let is_known = |jwk: &Jwk| jwk.is_secret() || jwk.thumbprint().is_some_and(|own| known.contains(&own));
         let secret: Vec<_> =
@@ -140,7 +140,7 @@ impl KeySet {
         Self::bind(&entries, allowed)
     }
 
-    /// Every key that fits, or the first problem: for keys that somebody here wrote.
+    /// Binds every key that fits, or returns the first problem: for keys that the operator configured.
     fn bind(entries: &[Jwk], allowed: &[Algorithm]) -> Result<Self, KeySetError> {
         let set = Self::bind_usable(entries, allowed, &[])?;
         match set.left_out.into_iter().next() {
@@ -149,7 +149,8 @@ impl KeySet {
         }
     }
 
-    /// What can be used, without the `secret` positions.
+    /// Binds the usable keys and lists the others as left out, as it does all keys at the positions in `secret`, whose
+    /// private part was published. A set without any usable key is an error.
     fn bind_usable(entries: &[Jwk], allowed: &[Algorithm], secret: &[usize]) -> Result<Self, KeySetError> {
         let mut keys: Vec<BoundKey> = Vec::new();
         let mut left_out: Vec<LeftOut> = Vec::new();
@@ -193,7 +194,7 @@ impl KeySet {
         }
     }
 
-    /// What was published and cannot be used.
+    /// The published keys that cannot be used.
     pub fn left_out(&self) -> &[LeftOut] {
         &self.left_out
     }

@@ -67,7 +67,7 @@ impl Listener {
             match accepted {
                 Ok((stream, peer)) => {
                     if open(stream, peer, secure, &core, &connections, &table).is_some() {
-                        // Who came just now gets to read a head before the next one may take the place.
+                        // This connection gets a turn to read its head before the next one may displace it.
                         tokio::task::yield_now().await;
                     }
                 }

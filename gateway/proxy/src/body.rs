@@ -20,9 +20,9 @@ use crate::pipeline::Stop;
 /// The largest body that is held.
 pub(crate) const MAX_HELD: usize = 1 << 20;
 
-/// What is read and thrown away of a body after its request was answered.
+/// The bytes of a body that are read and discarded after its request was answered.
 const LINGER_BYTES: u64 = 1 << 20;
-/// For how long.
+/// How long they are read.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// A request's body before it is forwarded.
@@ -72,7 +72,7 @@ impl Payload {
         }
     }
 
-    /// What is held is the memory of a caller who is known.
+    /// The caller was authenticated: a buffered body counts against the budget of known callers from now on.
     pub(crate) fn now_known(&self) {
         if let Payload::Held(held) = self {
             held.now_known();

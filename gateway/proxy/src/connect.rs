@@ -45,7 +45,7 @@ impl Pool {
         Rc::new(Self { backend, name, idle: RefCell::default(), shared: RefCell::default() })
     }
 
-    /// What `Host` calls the backend: the port is left out where it is HTTP's own (RFC 9110 §7.2).
+    /// The backend's value of `Host`. It omits the default port of `http` (RFC 9110 §7.2).
     pub(crate) fn authority(&self) -> String {
         let Backend { host, port, .. } = &self.backend;
         let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.clone() };

@@ -32,22 +32,22 @@ use crate::watch::{Connection, UnderWay};
 /// The largest head, on either protocol.
 const MAX_HEADER_BYTES: usize = 64 << 10;
 const MAX_HEADERS: usize = 128;
-/// What a header costs beside its bytes, as HTTP/2 counts (RFC 9113 §6.5.2).
+/// The overhead that HTTP/2 counts for each header field beside its bytes (RFC 9113 §6.5.2).
 const HEADER_OVERHEAD: usize = 32;
-/// What a caller may send of one body, and of all on its connection, before we have read it: what is not read is held.
-/// With 50 ms to the caller that is 1.3 MB/s for a body.
+/// The flow-control windows of one stream and of a connection: bytes that a caller may send before they are read, and
+/// that are held in memory until then. With a round trip of 50 ms this is 1.3 MB/s for a body.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 128 << 10;
-/// What is held of one answer that the caller does not take: two frames, so that one is written while the next is read.
+/// Bytes held of a response that the caller does not read: two frames, so that one is written while the next is read.
 const SEND_BUFFER: usize = 32 << 10;
 /// Browsers open about a hundred streams.
 const MAX_STREAMS: u32 = 128;
 
-/// Who is at the other end of a connection, as address and as the header value made of it.
+/// The caller of a connection: its address, and the header value made of it.
 pub(crate) struct Peer {
     pub(crate) address: IpAddr,
     pub(crate) header: Option<http::HeaderValue>,
-    /// What TLS proved; `None` on a plain connection.
+    /// The server name and the client certificate of the TLS handshake; `None` on a plain connection.
     pub(crate) secured: Option<Secured>,
 }
 
@@ -234,10 +234,10 @@ fn malformed(core: &Rc<Core>, peer: &Peer, reason: Reason, status: u16, detail: 
     Guard::open(core.clone(), peer.address, &method, Timestamp::now()).answered(reason, status, detail);
 }
 
-/// An answer under way.
+/// A response that is being sent.
 pub(crate) struct Served {
     body: ResponseBody,
-    /// What of a part was not handed over yet.
+    /// The rest of a part of the body that was not handed over yet.
     rest: Bytes,
     under_way: Option<UnderWay>,
 }

@@ -42,11 +42,11 @@ pub struct Engine {
     pub(crate) rules: Vec<ArmedRule>,
     pub(crate) policies: Vec<PolicyInForce>,
     pub(crate) backends: Vec<Backend>,
-    /// What no caller may send, whatever the route.
+    /// Headers that no caller may send, on any route.
     pub(crate) reserved: Reserved,
-    /// What `Connection` cannot name.
+    /// Headers that stay in the request even if `Connection` lists them.
     pub(crate) used: Reserved,
-    /// Whether people sign in at some policy: then cookies of ours may be among the others.
+    /// Whether some policy has a sign-in method: then callers may send session cookies of the gateway.
     pub(crate) signs_in: bool,
 }
 
@@ -72,7 +72,7 @@ pub(crate) enum ArmedHandler {
         backends: Vec<(usize, u64)>,
         timeouts: Timeouts,
         edits: Vec<ArmedEdit>,
-        /// What its callers may not send.
+        /// Headers that callers of this rule may not send.
         reserved: Arc<Reserved>,
     },
     Issue {
@@ -196,7 +196,7 @@ impl Engine {
     }
 }
 
-/// What is reserved on each rule; many rules share one set.
+/// The reserved headers of each rule; many rules share one set.
 struct RuleHeaders<'p> {
     used: UsedHeaders<'p>,
     known: HashMap<(usize, Vec<HeaderEdit>), Arc<Reserved>>,
@@ -251,7 +251,7 @@ fn arm_handler(
                 });
             }
             let reserved = used.of(*policy, headers);
-            // What the policy writes has the policy's value, whatever the route's filters say.
+            // A header that the policy writes keeps the policy's value: edits of it by the route's filters are ignored.
             let edits = headers.iter().filter(|edit| !used.used.is_written_by(*policy, edit));
             let edits = edits.map(arm_edit).collect::<Result<_, _>>()?;
             Ok(ArmedHandler::Enforce { policy: *policy, backends: positions, timeouts: *timeouts, edits, reserved })

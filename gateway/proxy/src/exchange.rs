@@ -41,11 +41,11 @@ pub(crate) struct Connection(http1::SendRequest<RequestBody>);
 
 /// Why there is no answer.
 pub(crate) enum SendError {
-    /// Nothing was sent: the connection was closed before. The request is as it was.
+    /// Nothing was sent: the connection was closed before. The request is returned unchanged.
     Unsent(Box<Request<RequestBody>>),
-    /// Nobody knows how much of it arrived.
+    /// The connection failed while the request was under way; the upstream may have received any part of it.
     Broken(hyper::Error),
-    /// The upstream changed the protocol, which it was not asked to.
+    /// The upstream switched protocols, which the request did not ask for.
     Switched,
 }
 

@@ -26,16 +26,16 @@ const END_HEADERS: u8 = 4;
 /// RFC 9113 §7: the request was not looked at and may be sent again.
 const REFUSED_STREAM: u32 = 7;
 
-/// What was seen of one connection.
+/// The state of one connection, as its frames show it.
 #[derive(Default)]
 pub(crate) struct Seen {
-    /// Heads of requests that came as a whole.
+    /// Request heads that were received completely.
     heads: Cell<u64>,
-    /// Those that hyper turned away for being too many at once: the caller may send them again.
+    /// Heads that hyper refused because too many streams were open: the caller may send them again.
     turned_away: Cell<u64>,
-    /// The largest of them, as it was encoded.
+    /// The encoded size of the largest head.
     largest_head: Cell<usize>,
-    /// Streams whose answer is not at its end.
+    /// Streams whose response has not ended.
     open: RefCell<Vec<u32>>,
     /// When a byte of an answer was last written.
     data: Cell<u64>,

@@ -25,12 +25,12 @@ const PLACES: usize = 4096;
 /// Of the memory for bodies, strangers have one part in this many.
 const PART_OF_STRANGERS: usize = 4;
 
-/// What bodies may cost that have to be there as a whole.
+/// Limits on bodies that are buffered in whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyLimits {
-    /// Bytes that all of them may have together: three quarters for callers who are known, one for all others.
+    /// Bytes for all bodies together: three quarters for authenticated callers, one quarter for all others.
     pub memory: usize,
-    /// How long one may take.
+    /// How long reading one body may take.
     pub deadline: Duration,
     /// How long a request's body may fall behind the least rate.
     pub pause: Duration,
@@ -50,17 +50,17 @@ impl Default for BodyLimits {
     }
 }
 
-/// Whose body it is.
+/// The kind of caller that sent a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
-    /// Not known yet, or let in without being known.
+    /// Not authenticated yet, or anonymous.
     Stranger,
-    /// Proved who they are.
+    /// Authenticated.
     Known,
 }
 
 impl Caller {
-    /// Who was let in without being known is a stranger still.
+    /// The kind of an identity's caller: an anonymous caller stays a stranger.
     pub(crate) fn of(identity: &Identity) -> Self {
         if identity.kind == "anonymous" { Caller::Stranger } else { Caller::Known }
     }
@@ -173,7 +173,7 @@ impl Holding {
                 return Err(Unheld::TooLarge);
             }
             if length > held.capacity() {
-                // What is counted is what is allocated, and that is never more than twice what arrived.
+                // The budget counts allocated bytes: never more than twice the bytes that arrived.
                 let capacity = held.capacity().saturating_mul(2).min(bound).max(length);
                 if !share.grow(capacity - held.capacity()) {
                     return Err(Unheld::Busy { bytes: held.len() });
@@ -288,7 +288,7 @@ impl Share {
         fits
     }
 
-    /// The caller proved who they are: from now on it is their memory, if they may have as much.
+    /// The caller was authenticated: moves the bytes to the budget of known callers, if they fit there.
     fn now_known(&self) {
         let Holding { known, strangers, .. } = &*self.holding;
         if !self.known.load(Relaxed) && known.take(self.place, self.bytes) {
@@ -311,7 +311,7 @@ pub(crate) struct Held {
     share: Arc<Share>,
 }
 
-/// What the bytes belong to: every copy of them keeps the share.
+/// The owner of the bytes: it keeps the share until the last copy of them is dropped.
 struct Owner {
     bytes: Bytes,
     _share: Arc<Share>,
@@ -324,12 +324,12 @@ impl AsRef<[u8]> for Owner {
 }
 
 impl Held {
-    /// Nothing.
+    /// An empty body.
     pub(crate) fn nothing(share: Share) -> Self {
         Self::new(Bytes::new(), share)
     }
 
-    /// What the gateway made of a body that it held. It is there already, so it is counted and not refused.
+    /// A body that the gateway made of a buffered one. Its memory is in use already, so it is counted, not refused.
     pub(crate) fn made(bytes: Bytes, mut share: Share) -> Self {
         share.holding.budget(share.caller()).add(share.place, bytes.len());
         share.bytes += bytes.len();
@@ -479,7 +479,7 @@ mod tests {
         let (mut stranger, mut other) = (holding.share(ONE, Caller::Stranger), holding.share(OTHER, Caller::Stranger));
         assert!(stranger.grow(500) && !stranger.grow(1) && other.grow(250), "a quarter is theirs");
         assert_eq!(holding.held(), (2250, 750));
-        // Who is known now no longer uses what strangers have, as far as the others' budget goes.
+        // Bytes of a caller that is authenticated now move out of the strangers' budget, if the other one has room.
         other.now_known();
         assert_eq!(holding.held(), (2250, 750), "the address has its share already");
         drop(second);

@@ -15,7 +15,7 @@ use idm_types::network;
 
 use crate::engine::Shared;
 
-/// What is assumed where no limit of memory is set: the chart's default.
+/// The memory limit that is assumed where none is set: the chart's default.
 const USUAL_MEMORY: u64 = 256 << 20;
 /// A connection without a request costs 50 KiB when its head drips: buffers, its task, its state of TLS. So many of
 /// this size fit into the memory that all of them together take less than half of it.
@@ -41,14 +41,14 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What the memory limit of the control group and the limit of file descriptors allow. Where no memory limit is
-    /// set, the chart's 256 MiB are assumed: a larger number is for the operator to choose.
+    /// The limits that fit the memory limit of the control group and the limit of file descriptors. Where no memory
+    /// limit is set, the chart's 256 MiB are assumed; the operator may configure more.
     pub fn of_this_process() -> Self {
         let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
         Self::of(memory_limit(), descriptors(&limits))
     }
 
-    /// What this many bytes and file descriptors allow.
+    /// The limits that fit this many bytes of memory and file descriptors.
     fn of(memory: u64, descriptors: Option<u64>) -> Self {
         // Each connection is a descriptor, and each request may need one towards its upstream.
         let of_descriptors = descriptors.map_or(u64::MAX, |all| all.saturating_sub(OTHER_DESCRIPTORS) / 2);
@@ -78,14 +78,15 @@ fn descriptors(limits: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// What of `limit` one address may have, where others have `others`.
+/// The part of `limit` that one address may use while other addresses use `others`: three quarters of the rest, or
+/// `fixed`, as far as the rest allows it.
 fn share_of_address(limit: usize, others: usize, fixed: Option<usize>) -> usize {
     let left = limit.saturating_sub(others);
     fixed.map_or((left * 3).div_ceil(4), |fixed| fixed.min(left))
 }
 
-/// The addresses with connections, shared by all cores: it is touched when a connection opens and when it ends. What
-/// a request touches are the counters of its own address and the sum.
+/// The addresses with connections, shared by all cores. Its locks are taken when a connection opens and when it ends; a
+/// request changes only the counters of its own address and the sum.
 pub(crate) struct Table {
     limits: Limits,
     shared: Arc<Shared>,
@@ -104,9 +105,9 @@ struct Counted {
 /// Which limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
-    /// That of the address.
+    /// The limit of the address.
     Address,
-    /// That of all.
+    /// The limit of all addresses together.
     Sum,
 }
 

@@ -112,7 +112,8 @@ impl Metrics {
             self.connections.load(Relaxed)
         );
         out.push_str(
-            "# HELP idm_connections_closed_total Connections and HTTP/2 streams that the gateway ended, by cause.\n# TYPE idm_connections_closed_total counter\n",
+            "# HELP idm_connections_closed_total Connections and HTTP/2 streams that the gateway ended, by cause.\n\
+             # TYPE idm_connections_closed_total counter\n",
         );
         for (cause, counter) in Cause::ALL.iter().zip(&self.closed) {
             let _ =

@@ -1,8 +1,8 @@
-//! What a connection does, as its deadlines see it.
+//! The state of a connection that its deadlines depend on.
 //!
-//! A socket may move into a tunnel, which hyper wants to be `Send`; so these are atomics, though one core alone touches
-//! them: relaxed loads and stores, which cost what plain ones do. Times are milliseconds of the core's own clock, which
-//! goes on by the tick of its sweep, so that nothing here asks the system for the time.
+//! A socket may move into a tunnel, which hyper requires to be `Send`. The fields are therefore atomics, though only
+//! one core uses them: relaxed loads and stores, as cheap as plain ones. Times are milliseconds of the core's own
+//! clock, which advances with each tick of its sweep, so that nothing here asks the system for the time.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 /// The core's clock: milliseconds since its start, never 0.
 pub(crate) type Clock = Arc<AtomicU64>;
 
-/// Not since any time.
+/// The connection does not wait for this.
 const NOT: u64 = 0;
 
 /// Since when a connection waits, and for what.

@@ -31,23 +31,24 @@ impl<'p> UsedHeaders<'p> {
         self.written().any(|written| is_same(written, name))
     }
 
-    /// What no caller may send, known before the route is: also on the routes of other policies, for they may lead to
-    /// an upstream that knows these headers as the gateway's word.
+    /// Headers that no caller may send, removed before the route is known: also on the routes of other policies,
+    /// because these may lead to an upstream that trusts the headers as written by the gateway.
     pub(crate) fn everywhere(&self) -> Reserved {
         Reserved::everywhere(self.written().filter(|name| !self.read().any(|read| is_same(read, name))))
     }
 
-    /// What `Connection` cannot name: whatever some policy or route uses.
+    /// Headers that stay in the request even if `Connection` lists them: those that some policy or route uses.
     pub(crate) fn used(&self) -> Reserved {
         Reserved::new(self.read().chain(self.written()).chain(self.matched.iter().copied()), std::iter::empty(), false)
     }
 
-    /// What callers of one rule may not send, beyond that: what some policy writes and this one does not read, and
-    /// every other spelling of what its policy reads, what its filters edit, and what routes are found by.
+    /// Headers that callers of one rule may not send, beyond [`Self::everywhere`]: those that some policy writes and
+    /// the rule's policy does not read, and every other spelling of those that its policy reads, its filters edit or
+    /// routes match.
     pub(crate) fn of_rule(&self, policy: usize, edits: &[HeaderEdit]) -> Reserved {
         let nothing = PolicyHeaders::default();
         let PolicyHeaders { read, .. } = self.policies.get(policy).unwrap_or(&nothing);
-        // What the policy reads has the spelling that the policy gives it.
+        // A header that the policy reads is allowed only in the policy's spelling.
         let is_free = |name: &&str| !self.is_written(name) && !read.names.iter().any(|read| is_same(read, name));
         let others = edits.iter().map(edited).chain(self.matched.iter().copied()).filter(is_free);
         let kept = read.names.iter().map(String::as_str).chain(others);
@@ -55,7 +56,7 @@ impl<'p> UsedHeaders<'p> {
         Reserved::new(written, kept, read.any)
     }
 
-    /// Whether a filter's edit would change what the policy writes: the policy has the last word.
+    /// Whether a filter edits a header that the policy writes: the policy's value wins.
     pub(crate) fn is_written_by(&self, policy: usize, edit: &HeaderEdit) -> bool {
         let written = self.policies.get(policy).map(|policy| &policy.written);
         written.is_some_and(|written| written.iter().any(|name| is_same(name, edited(edit))))

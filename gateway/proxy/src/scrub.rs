@@ -98,7 +98,7 @@ struct Name {
 }
 
 impl Reserved {
-    /// What no caller may send to any route: the fixed names, and `written`.
+    /// The headers that no caller may send to any route: the fixed names, and `written`.
     pub(crate) fn everywhere<'a>(written: impl Iterator<Item = &'a str>) -> Self {
         let all = written.chain(NAMES.iter().copied());
         Self { prefixes: true, ..Self::new(all, PLAIN_ONLY.iter().copied(), false) }

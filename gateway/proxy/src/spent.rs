@@ -6,12 +6,12 @@ use idm_types::Reason;
 
 use crate::pipeline::Stop;
 
-/// Where a quota is counted. Its spans are the store's: no gateway's clock can begin another.
+/// The key of a quota's counter. The store's clock delimits its spans, so that no gateway's clock can begin a new one.
 fn key(owner: &str, quota: &TokenQuota) -> Key {
     Key::of(&["tokens", owner, &quota.per_seconds.to_string()])
 }
 
-/// Whether a caller may begin another call. Without an answer of the store nobody knows, and nobody may.
+/// Refuses a caller whose quota is used up, and every caller while the store does not answer.
 pub(crate) async fn check(store: &Store, owner: &str, quotas: &[TokenQuota]) -> Result<(), Stop> {
     for quota in quotas.iter().filter(|_| store.is_shared()) {
         let (spent, left_ms) = store
@@ -26,7 +26,7 @@ pub(crate) async fn check(store: &Store, owner: &str, quotas: &[TokenQuota]) -> 
     Ok(())
 }
 
-/// Tells the others what a call used. The answer has ended; nobody waits for this.
+/// Adds the tokens of a call to the shared counters. The response has ended, so no request waits for this.
 pub(crate) fn add(store: &Store, owner: &str, quotas: &[TokenQuota], tokens: u64) {
     for quota in quotas {
         store.add_soon(&key(owner, quota), tokens, quota.per_seconds.saturating_mul(1000));

@@ -16,7 +16,7 @@ pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// So much of it tells HTTP/2 from HTTP/1.1: no method `PRI` can ask for `*` in another version.
 const TELLING: usize = 14;
 
-/// What a connection speaks.
+/// The protocol that a connection uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spoken {
     Http1,
@@ -26,7 +26,7 @@ pub(crate) enum Spoken {
 /// A socket with its place in the table: the place is free when the socket is closed, be it as a tunnel.
 pub(crate) struct Stream {
     tcp: TcpStream,
-    /// Read to find out what is spoken, and not yet given to the reader.
+    /// Bytes that were read to find out the protocol; the reader has got the first `given` of them.
     ahead: [u8; PREFACE.len()],
     given: usize,
     filled: usize,
@@ -39,8 +39,8 @@ impl Stream {
         Self { tcp, ahead: [0; PREFACE.len()], given: 0, filled: 0, progress, _place: place }
     }
 
-    /// Reads until the first bytes tell what is spoken; the reader gets them all the same. `None` when the caller left
-    /// before. A part of a preface waits for the rest: how long is for the deadline of heads to say.
+    /// Reads until the first bytes tell the protocol; the reader gets these bytes too. `None` when the caller closed
+    /// the connection before. A part of a preface waits for the rest until the deadline of heads.
     pub(crate) async fn spoken(&mut self) -> Option<Spoken> {
         loop {
             let room = self.ahead.get_mut(self.filled..)?;

@@ -33,7 +33,8 @@ pub(crate) fn set_headers(headers: &mut HeaderMap) {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// A tunnel that was silent in both directions for so long is closed; both ends of a WebSocket can ping (RFC 6455 §5.5.2).
+/// The longest silence in both directions before a tunnel is closed; both ends of a WebSocket can send pings (RFC 6455
+/// §5.5.2).
 const MAX_SILENCE: Duration = Duration::from_secs(15 * 60);
 
 /// Copies bytes both ways until either side ends or both are silent for too long. Nothing the caller sent early

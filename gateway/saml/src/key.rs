@@ -98,7 +98,8 @@ impl VerifyingKey {
     pub fn from_certificate(der: &[u8]) -> Result<Self, SamlError> {
         let unusable = || {
             SamlError::Key(
-                "a certificate cannot be read, or its key is neither RSA with 2048 bits or more nor on P-256, P-384 or P-521",
+                "a certificate cannot be read, or its key is neither RSA with 2048 bits or more nor on P-256, P-384 \
+                 or P-521",
             )
         };
         let certificate = Certificate::from_der(der).map_err(|_| unusable())?;

@@ -1,9 +1,9 @@
 //! The grammar of XML 1.0 and of its namespaces, for documents of elements and text alone.
 //!
 //! The reader behind [`crate::xml::parse`] takes more than the specification does: other versions, undeclared prefixes.
-//! What two readers may read differently is refused here, by name. Document types, comments, CDATA and processing
-//! instructions are gone before (`xml.rs`), so that little is left of the grammar. References: XML 1.0 (fifth edition),
-//! Namespaces in XML 1.0 (third edition).
+//! This module refuses documents that two parsers may read differently, and names the error. `xml.rs` has refused
+//! document types, comments, CDATA and processing instructions before, so that little is left of the grammar.
+//! References: XML 1.0 (fifth edition), Namespaces in XML 1.0 (third edition).
 
 use std::collections::HashSet;
 

@@ -1,5 +1,5 @@
-//! What a change takes away from policies in force. A file that was written halfway is a valid file: whoever reads the
-//! log must see that a policy checks less than before.
+//! Finds the checks that a change removes from the policies in force. A partly written file can be a valid file, so the
+//! log must show that a policy checks less than before.
 
 use idm_plan::{Plan, Policy};
 

@@ -183,8 +183,8 @@ impl Store {
         }
     }
 
-    /// What was added to a counter at all gateways in the span that runs, and the milliseconds until it ends. A store
-    /// of this process has no counters: who counts here, counts itself.
+    /// The sum that all gateways added to a counter in the current span, and the milliseconds until the span ends. A
+    /// store of this process has no counters and returns zeros: its users must count for themselves.
     pub async fn count(&self, key: &Key) -> Result<(u64, u64), StoreError> {
         match &self.kind {
             Kind::Here(_) => Ok((0, 0)),

@@ -34,7 +34,7 @@ impl Kept {
         Self { wall: until.0.saturating_add(MARGIN_MS), uptime: now.uptime.after(lifetime.saturating_add(MARGIN_MS)) }
     }
 
-    /// What ends later on each clock: a revocation is never shortened.
+    /// The later end on each clock, so that a revocation is never shortened.
     fn or_longer(self, other: Self) -> Self {
         Self { wall: self.wall.max(other.wall), uptime: self.uptime.max(other.uptime) }
     }
@@ -47,7 +47,7 @@ impl Kept {
 /// The keys that are revoked.
 pub(crate) struct Revocations {
     keys: ArcSwap<HashMap<Key, Kept>>,
-    /// When the copy was last known to be whole, on both clocks; `None` for a list that is nobody's copy.
+    /// When the copy was last known to be complete, on both clocks; `None` for a list that is not a copy.
     confirmed: Option<Confirmed>,
 }
 

@@ -20,13 +20,13 @@ use crate::{Content, Refused, keys};
 
 /// The largest object that is read.
 const MAX_BYTES: usize = 1 << 20;
-/// Longer chains are nobody's.
+/// The longest `x5c` chain that is accepted.
 const MAX_CHAIN: usize = 8;
 
 struct ArmedDecrypt {
     plan: Decrypt,
     keys: DecryptionKeys,
-    /// Where keys are derived from passwords; `None` where that is not allowed.
+    /// The threads that derive keys from passwords; `None` if no algorithm of the step does so.
     beside: Option<Arc<Beside>>,
 }
 

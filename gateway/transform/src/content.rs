@@ -34,8 +34,8 @@ impl ArmedPlace {
         })
     }
 
-    /// What is there; `None` when nothing is. A header that is there twice is nothing that can be relied on. An
-    /// expression that costs too much is an error.
+    /// Reads the content at this place; `None` if there is none. A header that occurs more than once counts as absent,
+    /// because its value is ambiguous. An expression that exceeds its budget is an error.
     pub(crate) fn read(&self, content: &Content<'_>, facts: &dyn Scope) -> Result<Option<Bytes>, EvaluationError> {
         Ok(match self {
             ArmedPlace::Body => content.body.clone(),

@@ -1,10 +1,9 @@
-//! What is done to the content of a message: JOSE objects opened and made as a policy says, calls to language
-//! models metered.
+//! Changes the content of messages as a policy says: opens and makes JOSE objects, and meters calls to language models.
 //!
-//! In: an armed policy's steps, the facts of a request, headers and body. Out: changed headers and body and what
-//! was found in them, or a [`Refused`] with its reason. Never does IO: bodies arrive whole, keys of issuers
-//! through [`idm_authn::IssuerKeys`]. Keys that are made of passwords are made beside the serving cores. What was verified is what goes on: the payload that is handed out is the
-//! one that the signature covered. Start at [`Steps`].
+//! In: an armed policy's steps, the facts of a request, headers and body. Out: changed headers and body and what was
+//! found in them, or a [`Refused`] with its reason. Never does IO: bodies arrive whole, keys of issuers through
+//! [`idm_authn::IssuerKeys`]. Keys are derived from passwords on threads beside the serving cores. The payload that is
+//! handed out is the one that the signature covered. Start at [`Steps`].
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod consume;

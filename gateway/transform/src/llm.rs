@@ -94,9 +94,9 @@ impl ArmedLlm {
     }
 }
 
-/// What callers used in the current spans. One for each gateway process, kept across configurations. Spans begin where
-/// the wall clock had them when the first was asked for; from then on they follow a clock that does not jump, so that no
-/// span is ever begun twice.
+/// The tokens that callers used in the current spans. One for each gateway process, kept across configurations. The
+/// wall clock sets the boundaries of the spans when the first one is needed; from then on they follow a clock that does
+/// not jump, so that no span begins twice.
 #[derive(Default)]
 pub struct Quotas(Mutex<Spent>);
 

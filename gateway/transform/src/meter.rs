@@ -1,39 +1,39 @@
-//! What an answer of a language model used, read while it passes by.
+//! Reads the usage that a language model's response reports, while the response is forwarded.
 //!
-//! Nothing of the answer is kept: a reader of JSON follows the members on its way to the numbers, with a fixed amount
-//! of memory, each byte looked at once.
+//! The response is not kept: a JSON reader follows its members to the numbers, with a fixed amount of memory, and looks
+//! at each byte once.
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
-/// Deeper values are looked through without knowing objects from lists.
+/// Below this depth the reader does not distinguish objects from lists.
 const MAX_DEPTH: usize = 127;
-/// What is kept of one text: enough for the name of a member, a number, and the name of a model.
+/// The bytes that are kept of one text: enough for the name of a member, a number, or the name of a model.
 const MAX_TEXT: usize = 128;
-/// Bytes that make a token, where none is counted: English has four letters to a token.
+/// Bytes per token for estimates: English has about four letters to a token.
 const BYTES_PER_TOKEN: u64 = 4;
 
-/// What one call used.
+/// The tokens that one call used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// The model, as the provider names it.
     pub model: Option<String>,
     /// Tokens of the prompt.
     pub prompt: u64,
-    /// Tokens of the answer.
+    /// Tokens of the response.
     pub completion: u64,
-    /// The provider did not tell all of it: what is missing was taken from the size of what passed.
+    /// The provider did not report all numbers; the missing ones were estimated from the bytes that were forwarded.
     pub estimated: bool,
 }
 
 impl Usage {
-    /// That of a prompt of this size which was sent and not answered.
+    /// The estimated usage of a prompt of this size that was sent and got no response.
     pub fn of_prompt(bytes: u64) -> Self {
         Self { prompt: bytes.div_ceil(BYTES_PER_TOKEN), estimated: true, ..Self::default() }
     }
 }
 
-/// Reads what an answer used while it passes by.
+/// Reads the usage from a response while it is forwarded.
 pub struct Meter {
     streamed: bool,
     succeeded: bool,
@@ -44,17 +44,17 @@ pub struct Meter {
     told: Told,
 }
 
-/// Where in a line of an event stream the next byte stands.
+/// The position of the next byte in a line of an event stream.
 #[derive(Clone, Copy)]
 enum Line {
-    /// This many bytes of `data:` were there.
+    /// The line so far is this many bytes of `data:`.
     Start(usize),
     Data,
     Other,
 }
 
 impl Meter {
-    /// For an answer with this status and these headers to a request of this size.
+    /// A meter for a response with this status and these headers to a request of this size.
     pub fn new(status: u16, headers: &HeaderMap, request_bytes: u64) -> Self {
         let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         Self {
@@ -68,7 +68,7 @@ impl Meter {
         }
     }
 
-    /// Looks at a part of the answer.
+    /// Reads a part of the response.
     pub fn see(&mut self, part: &[u8]) {
         const DATA: &[u8] = b"data:";
         self.seen += part.len() as u64;
@@ -99,15 +99,15 @@ impl Meter {
         }
     }
 
-    /// What was used, once the answer has ended or the caller has left.
+    /// The usage of the call, once the response has ended or the caller has disconnected.
     pub fn usage(self) -> Usage {
         let Told { model, prompt, completion, so_far, is_final, texts, text_bytes, event_has_text: _ } = self.told;
         if !self.succeeded {
             let completion = completion.or(so_far).unwrap_or(0);
             return Usage { model, prompt: prompt.unwrap_or(0), completion, estimated: false };
         }
-        // Whoever hides the usage from the gateway (or leaves before it is told) does not use for nothing. In a stream
-        // the text is counted and not what wraps it, and an event with text is a token at least.
+        // Usage that was not reported is estimated, so that a caller that hides it, or disconnects before it is
+        // reported, is charged too. In a stream only the text counts, and each event with text is one token at least.
         let of_text = text_bytes.div_ceil(BYTES_PER_TOKEN).max(texts);
         let estimate = if self.streamed && texts > 0 { of_text } else { self.seen.div_ceil(BYTES_PER_TOKEN) };
         Usage {
@@ -115,7 +115,7 @@ impl Meter {
             prompt: prompt.unwrap_or_else(|| self.request_bytes.div_ceil(BYTES_PER_TOKEN)),
             completion: match (completion, is_final) {
                 (Some(told), _) => told,
-                // Embeddings have no answer that is counted.
+                // Embeddings report no completion tokens.
                 (None, true) => so_far.unwrap_or(0),
                 (None, false) => so_far.unwrap_or(0).max(estimate),
             },
@@ -124,23 +124,23 @@ impl Meter {
     }
 }
 
-/// What the answer told so far.
+/// The usage that the response has reported so far.
 #[derive(Default)]
 struct Told {
     model: Option<String>,
     prompt: Option<u64>,
     completion: Option<u64>,
-    /// What Anthropic's first event says of an answer that has only begun.
+    /// The number that Anthropic's first event reports for a response that has only begun.
     so_far: Option<u64>,
-    /// The usage of the whole answer was told.
+    /// The usage of the whole response was reported.
     is_final: bool,
-    /// Events that have a text, and the bytes of all texts.
+    /// The number of events that have a text, and the bytes of all texts.
     texts: u64,
     text_bytes: u64,
     event_has_text: bool,
 }
 
-/// Members by what they say of use.
+/// The members that matter for the usage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Name {
     Model,
@@ -183,7 +183,7 @@ impl Name {
     }
 }
 
-/// Where in a JSON text the next byte stands.
+/// The position of the next byte in a JSON text.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum At {
     #[default]
@@ -194,14 +194,14 @@ enum At {
     Plain,
 }
 
-/// Follows a JSON text. What is not JSON tells nothing.
+/// Reads a JSON text byte by byte. Text that is not JSON reports no usage.
 #[derive(Default)]
 struct Reader {
     at: At,
     depth: usize,
     /// Bit n is set when the value at depth n is an object.
     objects: u128,
-    /// The member that the value at each depth belongs to, for the depths where use is told.
+    /// The member that the value at each depth belongs to, for the depths where usage is reported.
     path: [Name; 4],
     /// The member before the next value.
     name: Name,
@@ -355,11 +355,13 @@ mod tests {
         Usage { model: Some(model.into()), prompt, completion, estimated: false }
     }
 
-    const BEGUN: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"c\",\"content\":[],\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n";
+    const BEGUN: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"c\",\
+                         \"content\":[],\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n";
 
     fn delta(text: &str) -> String {
         format!(
-            "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"text_delta\",\"text\":\"{text}\"}}}}\n\n"
+            "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":0,\
+             \"delta\":{{\"type\":\"text_delta\",\"text\":\"{text}\"}}}}\n\n"
         )
     }
 
@@ -377,9 +379,11 @@ mod tests {
         assert_eq!(usage("text/event-stream", &chat), told("m", 3, 4));
         let end = "event: message_delta\r\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":15}}\r\n\r\n";
         assert_eq!(usage("text/event-stream; charset=utf-8", &[BEGUN, end]), told("c", 9, 15));
-        let embeddings = "{\"data\":[{\"embedding\":[0.1,-2e-3]}],\"model\":\"e\",\"usage\":{\"prompt_tokens\":8,\"total_tokens\":8}}";
+        let embeddings = "{\"data\":[{\"embedding\":[0.1,-2e-3]}],\"model\":\"e\",\"usage\":{\"prompt_tokens\":8,\
+                          \"total_tokens\":8}}";
         assert_eq!(usage("application/json", &[embeddings]), told("e", 8, 0));
-        let responses = "data: {\"type\":\"response.completed\",\"response\":{\"model\":\"r\",\"usage\":{\"input_tokens\":5,\"output_tokens\":6}}}\n\n";
+        let responses = "data: {\"type\":\"response.completed\",\"response\":{\"model\":\"r\",\
+                         \"usage\":{\"input_tokens\":5,\"output_tokens\":6}}}\n\n";
         assert_eq!(usage("text/event-stream", &[responses]), told("r", 5, 6));
     }
 
@@ -396,10 +400,10 @@ mod tests {
         let deltas: String = (0..10).map(|_| delta("12345678")).collect();
         let begun = Usage { model: Some("c".into()), prompt: 9, completion: 20, estimated: true };
         assert_eq!(usage("text/event-stream", &[BEGUN, &deltas]), begun);
-        // Each event is a token at least, whatever its letters.
+        // Each event counts as one token at least, however short its text.
         let short: String = (0..10).map(|_| delta("a")).collect();
         assert_eq!(usage("text/event-stream", &[BEGUN, &short]).completion, 10);
-        // What was told is not raised by an estimate.
+        // An estimate never raises a reported number.
         let end = "data: {\"usage\":{\"output_tokens\":2}}\n\n";
         assert_eq!(usage("text/event-stream", &[BEGUN, &deltas, end]), told("c", 9, 2));
     }
@@ -431,7 +435,11 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn the_pieces_do_not_matter(bytes in proptest::collection::vec(0_u8..128, 0..300), size in 1_usize..40, streamed: bool) {
+        fn the_pieces_do_not_matter(
+            bytes in proptest::collection::vec(0_u8..128, 0..300),
+            size in 1_usize..40,
+            streamed: bool,
+        ) {
             let kind = if streamed { "text/event-stream" } else { "application/json" };
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
             let usage = |size: usize| {

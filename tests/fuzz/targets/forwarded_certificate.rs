@@ -5,7 +5,8 @@
 use idm_authn::forwarded_certificate;
 use libfuzzer_sys::fuzz_target;
 
-const OWN: &[u8] = b",By=spiffe://a;Cert=\"-----BEGIN%20CERTIFICATE-----%0AAQEB%0A-----END%20CERTIFICATE-----%0A\";Subject=\"CN=a\"";
+const OWN: &[u8] = b",By=spiffe://a;Cert=\"-----BEGIN%20CERTIFICATE-----%0AAQEB%0A-----END%20CERTIFICATE-----%0A\";\
+                     Subject=\"CN=a\"";
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = forwarded_certificate([bytes].into_iter());

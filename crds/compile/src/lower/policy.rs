@@ -238,7 +238,8 @@ fn token_sources(path: &str, sources: Option<&[wire::TokenSource]>, notes: &mut 
             continue;
         };
         let message = format!(
-            "tokens in the query parameter '{name}' stay in logs, histories and referrers: use it only for clients that can do no better"
+            "tokens in the query parameter '{name}' stay in logs, histories and referrers: use it only for clients \
+             that can do no better"
         );
         notes.report.push(
             &notes.object,

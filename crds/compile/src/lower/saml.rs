@@ -42,7 +42,8 @@ pub(crate) fn lower_saml(
     };
     let unsolicited = *unsolicited == Some(wire::Unsolicited::DangerAccept);
     if unsolicited {
-        let message = "DangerAccept takes answers that nobody asked for: anyone with an account at the provider can sign another person's browser in as themselves";
+        let message = "DangerAccept takes answers that nobody asked for: anyone with an account at the provider can \
+                       sign another person's browser in as themselves";
         notes.report.push(
             &notes.object,
             "spec.saml.unsolicited",
@@ -88,8 +89,8 @@ fn lower_metadata(
             "`tls` must be set only with `uri`: nothing else is fetched",
         );
     }
-    // What is written down is read once here, so that a broken one is a finding. When it ends is asked where time
-    // passes.
+    // Metadata in the document or its Secret is parsed once here, so that invalid metadata becomes a finding. The
+    // gateway checks its validity period (`validUntil`), because that depends on the time.
     let checked = |text: String, path: String, cause, notes: &mut Notes<'_>| match IdentityProvider::read(
         &text,
         entity_id,

@@ -49,7 +49,8 @@ pub(crate) fn lower_service(
     check_url(world, &format!("{path}.issuer"), issuer, notes)?;
     if issuer.ends_with('/') || base_path(issuer).is_none() {
         let message = format!(
-            "'{issuer}' must be a URL without query, fragment, slash at its end, or anything in its path that has two readings"
+            "'{issuer}' must be a URL without query, fragment, slash at its end, or anything in its path that has two \
+             readings"
         );
         return notes.fail(format!("{path}.issuer"), Cause::Invalid, message);
     }
@@ -81,7 +82,8 @@ pub(crate) fn lower_service(
     let password = grants.contains(&TokenGrant::Password);
     if grants.contains(&TokenGrant::RefreshToken) {
         if !password {
-            let message = "RefreshToken needs a grant with a user beside it, such as DangerPassword: clients get tokens for themselves at any time (RFC 6749 §4.4.3)";
+            let message = "RefreshToken needs a grant with a user beside it, such as DangerPassword: clients get \
+                           tokens for themselves at any time (RFC 6749 §4.4.3)";
             return notes.fail(format!("{path}.grants"), Cause::Invalid, message);
         }
         if !world.settings.remembers_together {
@@ -91,7 +93,8 @@ pub(crate) fn lower_service(
         }
     }
     if password {
-        let message = "DangerPassword lets clients see the passwords of users, which RFC 9700 forbids: use it only for clients of your own that cannot do better";
+        let message = "DangerPassword lets clients see the passwords of users, which RFC 9700 forbids: use it only \
+                       for clients of your own that cannot do better";
         notes.report.push(
             &notes.object,
             format!("{path}.grants"),

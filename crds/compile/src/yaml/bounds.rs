@@ -1,7 +1,7 @@
-//! What a document may cost, judged before it is parsed: one linear look at its characters.
+//! Limits on the cost of a document, checked before it is parsed: one linear pass over its characters.
 //!
 //! Nesting is counted as a YAML reader sees it: brackets outside quotes, comments and block scalars, and the steps of
-//! indentation. No object of ours nests deeper than twenty.
+//! indentation. No object of these CRDs nests deeper than twenty levels.
 
 /// The largest file.
 pub(crate) const MAX_FILE: usize = 4 << 20;
@@ -11,7 +11,7 @@ const MAX_DOCUMENT: usize = 3 << 19;
 const MAX_DEPTH: usize = 64;
 /// `*name`: each can stand for everything before it.
 const MAX_ALIASES: usize = 32;
-/// The largest document that has any.
+/// The largest document that has aliases.
 const MAX_WITH_ALIASES: usize = 64 << 10;
 
 /// A limit that a document is over, and the line within it, counted from 1.
@@ -117,7 +117,7 @@ impl Scan {
 
     fn characters(&mut self, line: &str) {
         let mut before = ' ';
-        // Where a value can begin: elsewhere in block context quotes and brackets are text.
+        // True at positions where a value can begin. At other positions of block context, quotes and brackets are text.
         let mut begins = true;
         let mut characters = line.chars().peekable();
         while let Some(c) = characters.next() {

@@ -87,7 +87,10 @@ proptest! {
                     let key = Key::of(&[&name.to_string()]);
                     prop_assert_eq!(list.contains(&key, at(NOON + elapsed, elapsed)), Ok(true));
                     // Also when the clock goes on being wrong.
-                    prop_assert_eq!(list.contains(&key, at((NOON + elapsed).saturating_add_signed(off), elapsed)), Ok(true));
+                    prop_assert_eq!(
+                        list.contains(&key, at((NOON + elapsed).saturating_add_signed(off), elapsed)),
+                        Ok(true)
+                    );
                 }
             }
         }

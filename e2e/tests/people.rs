@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use idm_e2e::{Bed, Space, eventually, keycloak_service, run};
@@ -74,6 +75,24 @@ impl Drop for Ended {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Waits until no interface of this machine has come or gone for two seconds: a form that the browser sends while one
+/// does is lost (`ERR_NETWORK_CHANGED`), and those of killed pods go a while after them.
+async fn quiet_network() -> Result<()> {
+    let interfaces = || -> Result<std::collections::BTreeSet<_>> {
+        Ok(std::fs::read_dir("/sys/class/net")?.flatten().map(|entry| entry.file_name()).collect())
+    };
+    let mut seen = (interfaces()?, Instant::now());
+    eventually("the network is quiet", async || {
+        let now = interfaces()?;
+        if now != seen.0 {
+            seen = (now, Instant::now());
+        }
+        ensure!(seen.1.elapsed() > Duration::from_secs(2), "the interfaces changed {:?} ago", seen.1.elapsed());
+        Ok(())
+    })
+    .await
 }
 
 /// A certificate as a Secret; returns the certificate in base64 of DER.
@@ -156,6 +175,8 @@ async fn people_sign_in_with_a_real_browser_and_nothing_that_happens_in_between_
     let person = prepare_keycloak(&bed, &gateway, &service_provider).await?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let libraries = run(root.join("../tests/interop/prepare").to_str().context("a path")?, &[], None)?;
+    // Pods of the tests before this one may still be going.
+    quiet_network().await?;
     let mut browser = Command::new("node")
         .arg(root.join("bed/people.mjs"))
         .args([libraries.trim(), &gateway, &std::env::var("E2E_HOST_IP")?])
@@ -190,6 +211,7 @@ async fn people_sign_in_with_a_real_browser_and_nothing_that_happens_in_between_
                     Ok(())
                 })
                 .await?;
+                quiet_network().await?;
             }
             Some("rotate") => bed.rotate_keys(500).await?,
             Some("logout") => drop(bed.keycloak_admin("POST", &format!("users/{person}/logout"), &Value::Null).await?),

@@ -174,8 +174,12 @@ pause_image() {
 load() { ctr -a $socket -n k8s.io images import "$1" >/dev/null; }
 
 stop() { # NAME…: ask, and insist after two seconds
-  local pids=()
-  for name; do [ -f "$BED/pids/$name" ] && pids+=("$(cat "$BED/pids/$name")"); done
+  local pids=() pid
+  for name; do
+    pid=$(cat "$BED/pids/$name" 2>/dev/null) || continue
+    # After a machine was restarted, the number may be that of a stranger's process.
+    grep -qE "$BED/|$run/" "/proc/$pid/cmdline" 2>/dev/null && pids+=("$pid")
+  done
   [ ${#pids[@]} -gt 0 ] || return 0
   kill "${pids[@]}" 2>/dev/null || true
   for _ in $(seq 20); do kill -0 "${pids[@]}" 2>/dev/null || break; sleep 0.1; done
@@ -185,7 +189,9 @@ stop() { # NAME…: ask, and insist after two seconds
 down() {
   stop kubelet coredns kube-proxy kube-scheduler kube-controller-manager kube-apiserver etcd
   if [ -S $socket ]; then
-    ctr -a $socket -n k8s.io tasks ls -q 2>/dev/null | while read -r task; do ctr -a $socket -n k8s.io tasks rm -f "$task" >/dev/null 2>&1 || true; done
+    # The socket of a containerd that was killed is still there: nobody answers, and nothing is left to remove.
+    { timeout 10 ctr -a $socket -n k8s.io tasks ls -q 2>/dev/null || true; } |
+      while read -r task; do ctr -a $socket -n k8s.io tasks rm -f "$task" >/dev/null 2>&1 || true; done
   fi
   stop containerd
   awk -v bed="$BED/" -v run="$run" 'index($2, bed) == 1 || index($2, run) == 1 {print $2}' /proc/mounts | sort -r | xargs -r umount -l 2>/dev/null || true

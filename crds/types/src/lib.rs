@@ -11,6 +11,7 @@ mod names;
 mod network;
 mod reason;
 mod redacted;
+mod refusal;
 mod time;
 mod visible;
 
@@ -21,6 +22,7 @@ pub use names::{DecisionId, MethodName, NameError, RoleName, RuleName};
 pub use network::network;
 pub use reason::Reason;
 pub use redacted::Redacted;
+pub use refusal::{Decider, Refusal};
 pub use time::{Skew, Timestamp};
 pub use visible::{Visible, is_hidden, visible, visible_json, visible_lines};
 

@@ -4,7 +4,7 @@ use aws_lc_rs::digest;
 use idm_jose::{Claims, Proof, to_base64url};
 use idm_plan::Confirmation;
 use idm_store::Key;
-use idm_types::{Reason, Timestamp};
+use idm_types::{Reason, Refusal, Timestamp};
 
 use crate::present::RequestView;
 use crate::{Identity, Memory};
@@ -41,34 +41,35 @@ pub(crate) async fn check(
     view: RequestView<'_>,
     memory: &Memory,
     now: Timestamp,
-) -> Result<(), (Reason, String)> {
+) -> Result<(), Refusal> {
     let Binding { jkt, x5t, other } = &identity.binding;
     if *other {
-        return Err((Reason::TokenNotBound, "the token is bound in a way that is not known here".into()));
+        return Err(Refusal::new(Reason::TokenNotBound, "the token is bound in a way that is not known here"));
     }
     match (jkt, scheme_is_dpop) {
         (Some(jkt), true) => drop(proof(Some(jkt), Some(token), view, memory, now).await?),
         (Some(_), false) => {
-            return Err((
+            return Err(Refusal::new(
                 Reason::TokenNotBound,
-                "the token is bound to a DPoP key and was sent with another scheme".into(),
+                "the token is bound to a DPoP key and was sent with another scheme",
             ));
         }
-        (None, true) => return Err((Reason::TokenNotBound, "the token is not bound to a DPoP key".into())),
+        (None, true) => return Err(Refusal::new(Reason::TokenNotBound, "the token is not bound to a DPoP key")),
         (None, false) if confirmation.dpop => {
-            return Err((Reason::TokenNotBound, "the policy wants tokens that are bound to a DPoP key".into()));
+            return Err(Refusal::new(Reason::TokenNotBound, "the policy wants tokens that are bound to a DPoP key"));
         }
         (None, false) => {}
     }
     match (x5t, view.certificate) {
         (Some(expected), Some(certificate)) if *expected == certificate.thumbprint => Ok(()),
-        (Some(_), Some(_)) => Err((Reason::TokenNotBound, "the token is bound to another certificate".into())),
+        (Some(_), Some(_)) => Err(Refusal::new(Reason::TokenNotBound, "the token is bound to another certificate")),
         (Some(_), None) => {
-            Err((Reason::TokenNotBound, "the token is bound to a certificate, and the connection has none".into()))
+            Err(Refusal::new(Reason::TokenNotBound, "the token is bound to a certificate, and the connection has none"))
         }
-        (None, _) if confirmation.certificate => {
-            Err((Reason::TokenNotBound, "the policy wants tokens that are bound to the client's certificate".into()))
-        }
+        (None, _) if confirmation.certificate => Err(Refusal::new(
+            Reason::TokenNotBound,
+            "the policy wants tokens that are bound to the client's certificate",
+        )),
         (None, _) => Ok(()),
     }
 }
@@ -81,8 +82,8 @@ pub(crate) async fn proof(
     view: RequestView<'_>,
     memory: &Memory,
     now: Timestamp,
-) -> Result<String, (Reason, String)> {
-    let invalid = |why: &str| (Reason::InvalidProof, why.to_owned());
+) -> Result<String, Refusal> {
+    let invalid = |why: &str| Refusal::new(Reason::InvalidProof, why.to_owned());
     let mut proofs = view.headers.get_all("dpop").iter();
     let text = match (proofs.next().map(http::HeaderValue::to_str), proofs.next()) {
         (Some(Ok(text)), None) => text,
@@ -90,7 +91,7 @@ pub(crate) async fn proof(
         _ => return Err(invalid("there must be exactly one readable DPoP header")),
     };
     let Proof { claims, thumbprint } =
-        Proof::verify(text).map_err(|error| (Reason::InvalidProof, error.to_string()))?;
+        Proof::verify(text).map_err(|error| Refusal::new(Reason::InvalidProof, error.to_string()))?;
     if jkt.is_some_and(|jkt| thumbprint != jkt) {
         return Err(invalid("the proof is made with another key than the token is bound to"));
     }
@@ -116,7 +117,7 @@ pub(crate) async fn proof(
     match memory.store.claim(&Key::of(&["dpop", &thumbprint, id]), (MAX_AGE + MAX_AHEAD + 1) * 1000, now).await {
         Ok(true) => Ok(thumbprint),
         Ok(false) => Err(invalid("the proof was used before")),
-        Err(error) => Err((Reason::StoreUnavailable, error.to_string())),
+        Err(error) => Err(Refusal::new(Reason::StoreUnavailable, error.to_string())),
     }
 }
 

@@ -11,7 +11,7 @@ use idm_plan::{
     Base64Method, BasicMethod, Confirmation, Federation, Issuer, KeySource, MethodKind, Policy, Secrets, Source,
 };
 use idm_session::Session;
-use idm_types::{Algorithm, MethodName, Reason, Timestamp};
+use idm_types::{Algorithm, MethodName, Reason, Refusal, Timestamp};
 
 use crate::cache::Scope;
 use crate::credential::Through;
@@ -28,20 +28,20 @@ use crate::present::{self, Presented, RequestView};
 use crate::revocation::{is_any_revoked, is_revoked};
 use crate::sign_in::ArmedSignIn;
 use crate::{
-    Authenticated, CredentialTable, Denied, Facts, Grants, Identity, IssuerKeys, Memory, NewPerson, TokenCache,
-    Unusable, api_key, basic, binding,
+    Authenticated, CredentialTable, Facts, Grants, Identity, IssuerKeys, Memory, NewPerson, TokenCache, api_key, basic,
+    binding,
 };
 
 /// What one method says about a request. "Not presented" and "not mine" are not "tried and failed".
 pub(crate) enum Attempt {
     /// Presented where this method looks, but not of its kind: another method may know it.
-    NotMine(Denied),
+    NotMine(Refusal),
     /// Verified.
     Verified(Fresh),
     /// Of its kind, and refused. A bad key does not get to try the next door.
-    Rejected(Denied),
+    Rejected(Refusal),
     /// Those of this epoch have no key for it; after a fetch the same attempt may succeed.
-    NeedsKeys(Arc<IssuerKeys>, u64, Denied),
+    NeedsKeys(Arc<IssuerKeys>, u64, Refusal),
 }
 
 impl Armory<'_> {
@@ -63,7 +63,7 @@ impl Armory<'_> {
 
 impl Attempt {
     /// The end of it: verified, or why not and whether that is final.
-    fn verdict(self) -> Result<Fresh, (Denied, bool)> {
+    fn verdict(self) -> Result<Fresh, (Refusal, bool)> {
         match self {
             Attempt::Verified(fresh) => Ok(fresh),
             Attempt::Rejected(denied) | Attempt::NeedsKeys(_, _, denied) => Err((denied, true)),
@@ -233,9 +233,9 @@ impl ArmedPolicy {
         source: Option<&Source>,
         who: &Identity,
         now: Timestamp,
-    ) -> Result<Option<HeaderValue>, Denied> {
+    ) -> Result<Option<HeaderValue>, Refusal> {
         let Some(exchange) = &self.exchange else { return Ok(None) };
-        let denied = |detail: &str| Denied::new(Reason::TokenExchangeRefused, detail, Some(&who.method));
+        let denied = |detail: &str| Refusal::new(Reason::TokenExchangeRefused, detail).by_method(&who.method);
         if let Some(token) = who.session_token() {
             return exchange.header(token.reveal(), who, &self.memory, view.address, now).await.map(Some);
         }
@@ -248,8 +248,8 @@ impl ArmedPolicy {
     }
 
     /// The upstream's headers that depend on the request, and not on the caller alone.
-    pub fn request_headers(&self, facts: &Facts<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, Unusable> {
-        self.mapping.headers(false, facts)
+    pub fn request_headers(&self, facts: &Facts<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
+        self.mapping.headers(false, facts).map_err(Refusal::from)
     }
 
     /// Whether an address is one of the proxies whose word about client certificates the policy believes.
@@ -290,7 +290,7 @@ impl ArmedPolicy {
         session: &Session,
         view: RequestView<'_>,
         now: Timestamp,
-    ) -> Result<Option<Rc<Identity>>, Denied> {
+    ) -> Result<Option<Rc<Identity>>, Refusal> {
         let method = self
             .methods
             .iter()
@@ -348,9 +348,9 @@ impl ArmedPolicy {
         view: RequestView<'_>,
         cache: &std::cell::RefCell<TokenCache>,
         now: Timestamp,
-    ) -> Result<(Authenticated, Option<Source>), Denied> {
-        let mut not_mine: Option<Denied> = None;
-        let is_over = |denied: &Denied| denied.reason == Reason::SessionEnded;
+    ) -> Result<(Authenticated, Option<Source>), Refusal> {
+        let mut not_mine: Option<Refusal> = None;
+        let is_over = |denied: &Refusal| denied.reason == Reason::SessionEnded;
         let mut anonymous = None;
         for (position, (name, armed)) in self.methods.iter().enumerate() {
             if matches!(armed, Armed::Anonymous) {
@@ -362,17 +362,17 @@ impl ArmedPolicy {
                 Armed::Mtls(_) => {
                     view.certificate.map(|certificate| Presented { value: certificate.thumbprint, source: 0 })
                 }
-                Armed::SignIn(method) => {
-                    present::find(view, method.sources(view)).map_err(|reason| Denied::new(reason, "", Some(name)))?
-                }
-                _ => present::find(view, sources(armed)).map_err(|reason| Denied::new(reason, "", Some(name)))?,
+                Armed::SignIn(method) => present::find(view, method.sources(view))
+                    .map_err(|reason| Refusal::new(reason, "").by_method(name))?,
+                _ => present::find(view, sources(armed)).map_err(|reason| Refusal::new(reason, "").by_method(name))?,
             };
             let Some(presented) = presented else { continue };
             let source = sources(armed).get(presented.source).cloned();
             if let Some(Source::Query { per_minute: Some(per_minute), .. }) = source {
                 let taken = self.memory.in_query.take(view.address, per_minute, self.memory.uptime());
-                taken
-                    .map_err(|seconds| Denied::new(Reason::TooManyQueryTokens, "", Some(name)).retry_after(seconds))?;
+                taken.map_err(|seconds| {
+                    Refusal::new(Reason::TooManyQueryTokens, "").by_method(name).retry_after(seconds)
+                })?;
             }
             let scope = Scope { policy: self.position, method: position };
             match self.verify(name, armed, presented.value, scope, cache, view, now).await {
@@ -391,7 +391,7 @@ impl ArmedPolicy {
         match (not_mine.filter(|denied| anonymous.is_none() || !is_over(denied)), anonymous) {
             (Some(denied), _) => Err(denied),
             (None, Some(name)) => Ok((Authenticated::new(Rc::new(Identity::nobody(name, "anonymous")), false), None)),
-            (None, None) => Err(Denied::new(Reason::NoCredentials, self.expectation(), None)),
+            (None, None) => Err(Refusal::new(Reason::NoCredentials, self.expectation())),
         }
     }
 
@@ -408,8 +408,8 @@ impl ArmedPolicy {
         who: &Authenticated,
         view: RequestView<'_>,
         now: Timestamp,
-    ) -> Result<(), Denied> {
-        let denied = |(reason, detail): (Reason, String)| Denied::new(reason, detail, Some(name));
+    ) -> Result<(), Refusal> {
+        let denied = |refusal: Refusal| refusal.by_method(name);
         if let Some(credential) = &who.identity().credential {
             self.credentials.stands(credential, now).map_err(denied)?;
         }
@@ -429,12 +429,14 @@ impl ArmedPolicy {
             }
             Armed::SignIn(method) => {
                 let Some(session) = &who.identity().session else {
-                    return Err(denied((Reason::InternalError, "a person without a session".into())));
+                    return Err(denied(Refusal::new(Reason::InternalError, "a person without a session")));
                 };
                 match is_any_revoked(&self.memory.store, &session.keys, now) {
-                    Ok(false) => method.check_site(view).map_err(|why| denied((Reason::CrossSiteRequest, why))),
-                    Ok(true) => Err(denied((Reason::SessionEnded, "it was ended a moment ago".into()))),
-                    Err(stale) => Err(denied((Reason::StoreUnavailable, stale.to_string()))),
+                    Ok(false) => {
+                        method.check_site(view).map_err(|why| denied(Refusal::new(Reason::CrossSiteRequest, why)))
+                    }
+                    Ok(true) => Err(denied(Refusal::new(Reason::SessionEnded, "it was ended a moment ago"))),
+                    Err(stale) => Err(denied(Refusal::new(Reason::StoreUnavailable, stale.to_string()))),
                 }
             }
             // These end only with their Credential or certificate, which was checked already.
@@ -443,15 +445,17 @@ impl ArmedPolicy {
     }
 
     /// Uses up a count of a nonce on all gateways; in this process it is used up already.
-    async fn confirm_count(&self, digest: &ArmedDigest, token: &str, now: Timestamp) -> Result<(), (Reason, String)> {
+    async fn confirm_count(&self, digest: &ArmedDigest, token: &str, now: Timestamp) -> Result<(), Refusal> {
         if !self.memory.store.is_shared() {
             return Ok(());
         }
-        let (key, for_ms) = digest.used(token).ok_or((Reason::MalformedCredential, String::new()))?;
+        let (key, for_ms) = digest.used(token).ok_or_else(|| Refusal::new(Reason::MalformedCredential, ""))?;
         match self.memory.store.claim(&key, for_ms, now).await {
             Ok(true) => Ok(()),
-            Ok(false) => Err((Reason::ReplayedNonce, "this count of the nonce was used at another gateway".into())),
-            Err(error) => Err((Reason::StoreUnavailable, error.to_string())),
+            Ok(false) => {
+                Err(Refusal::new(Reason::ReplayedNonce, "this count of the nonce was used at another gateway"))
+            }
+            Err(error) => Err(Refusal::new(Reason::StoreUnavailable, error.to_string())),
         }
     }
 
@@ -463,13 +467,13 @@ impl ArmedPolicy {
         who: &Authenticated,
         view: RequestView<'_>,
         now: Timestamp,
-    ) -> Result<(), (Reason, String)> {
+    ) -> Result<(), Refusal> {
         let identity = who.identity();
         if let (Some(jti), Some(issuer)) = (&identity.token_id, &identity.issuer) {
             match is_revoked(&self.memory.store, issuer, jti, now) {
                 Ok(false) => {}
-                Ok(true) => return Err((Reason::TokenRevoked, String::new())),
-                Err(stale) => return Err((Reason::StoreUnavailable, stale.to_string())),
+                Ok(true) => return Err(Refusal::new(Reason::TokenRevoked, "")),
+                Err(stale) => return Err(Refusal::new(Reason::StoreUnavailable, stale.to_string())),
             }
         }
         if let Some(to) = &identity.issued_to {
@@ -497,7 +501,7 @@ impl ArmedPolicy {
         cache: &std::cell::RefCell<TokenCache>,
         view: RequestView<'_>,
         now: Timestamp,
-    ) -> Result<Authenticated, (Denied, bool)> {
+    ) -> Result<Authenticated, (Refusal, bool)> {
         let key = self.cache_key(armed, credential);
         let Some(key) = key.as_deref() else {
             return self
@@ -592,7 +596,7 @@ impl ArmedPolicy {
             Armed::Introspection(method) => method.attempt(through("introspection"), credential).await,
             Armed::Mtls(method) => match view.certificate {
                 Some(certificate) => method.attempt(through("mtls"), certificate),
-                None => Attempt::NotMine(Denied::new(Reason::NoCredentials, "", Some(name))),
+                None => Attempt::NotMine(Refusal::new(Reason::NoCredentials, "").by_method(name)),
             },
             Armed::ApiKey { only, .. } => api_key::attempt(through("apiKey"), credential, only.as_deref()),
             Armed::Basic(BasicMethod { only, .. }, _) => {
@@ -603,7 +607,7 @@ impl ArmedPolicy {
             }
             Armed::Digest(digest, _) => digest.attempt(through("digest"), credential),
             Armed::SignIn(method) => method.attempt(through("signIn"), credential).await,
-            Armed::Anonymous => Attempt::Rejected(Denied::new(Reason::InternalError, "", Some(name))),
+            Armed::Anonymous => Attempt::Rejected(Refusal::new(Reason::InternalError, "").by_method(name)),
         }
     }
 

@@ -7,14 +7,14 @@ use aws_lc_rs::{constant_time, digest};
 use idm_jose::{Expectations, KeySetError, Unverified, Verified};
 use idm_plan::{ClientAuthentication, Credential, OauthClient, Proof, TokenService};
 use idm_store::Key;
-use idm_types::{Algorithm, MethodName, Reason, Redacted, Skew, Timestamp, unhex};
+use idm_types::{Algorithm, MethodName, Reason, Redacted, Refusal, Skew, Timestamp, unhex};
 use serde_json::Value;
 
 use crate::chain::Attempt;
 use crate::credential::{Through, admit};
 use crate::memory::RightGuess;
 use crate::mtls::ArmedMtls;
-use crate::{ArmedPolicy, Armory, Authenticated, Denied, IssuerKeys, RequestView, basic, binding};
+use crate::{ArmedPolicy, Armory, Authenticated, IssuerKeys, RequestView, basic, binding};
 
 /// The only type of assertion (RFC 7523 §2.2).
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -113,11 +113,11 @@ impl ArmedClients {
         self.by_id.values().all(|client| !matches!(&client.proof, ArmedProof::Assertion(keys, _) if !keys.is_loaded()))
     }
 
-    fn denied(&self, reason: Reason, detail: impl Into<String>) -> Denied {
-        Denied::new(reason, detail, Some(&self.name))
+    fn denied(&self, reason: Reason, detail: impl Into<String>) -> Refusal {
+        Refusal::new(reason, detail).by_method(&self.name)
     }
 
-    fn invalid(&self, detail: impl Into<String>) -> Denied {
+    fn invalid(&self, detail: impl Into<String>) -> Refusal {
         self.denied(Reason::InvalidClient, detail)
     }
 
@@ -138,7 +138,7 @@ impl ArmedClients {
         form: ClientForm<'_>,
         view: RequestView<'_>,
         now: Timestamp,
-    ) -> Result<KnownClient<'c>, Denied> {
+    ) -> Result<KnownClient<'c>, Refusal> {
         let presented = self.presented(form, view)?;
         let mut guess = None;
         let (client, method, certificate) = match presented {
@@ -175,7 +175,7 @@ impl ArmedClients {
         }
     }
 
-    fn presented<'f>(&self, form: ClientForm<'f>, view: RequestView<'_>) -> Result<Presented<'f>, Denied> {
+    fn presented<'f>(&self, form: ClientForm<'f>, view: RequestView<'_>) -> Result<Presented<'f>, Refusal> {
         let basic = self.basic(view)?;
         let ClientForm { id, secret, assertion, assertion_type } = form;
         match (basic, secret, assertion) {
@@ -209,7 +209,7 @@ impl ArmedClients {
     }
 
     /// `Authorization: Basic`, whose halves are form-encoded (RFC 6749 §2.3.1).
-    fn basic(&self, view: RequestView<'_>) -> Result<Option<(String, Redacted<String>)>, Denied> {
+    fn basic(&self, view: RequestView<'_>) -> Result<Option<(String, Redacted<String>)>, Refusal> {
         let mut headers = view.headers.get_all(http::header::AUTHORIZATION).iter();
         let Some(header) = headers.next() else { return Ok(None) };
         let text = header
@@ -238,7 +238,7 @@ impl ArmedClients {
         id: &str,
         secret: &Redacted<String>,
         view: RequestView<'_>,
-    ) -> Result<(&ArmedClient, Option<RightGuess>), Denied> {
+    ) -> Result<(&ArmedClient, Option<RightGuess>), Refusal> {
         let wrong = || self.invalid(format!("client `{}`: unknown, or another secret", bounded(id)));
         let client = self.by_id.get(id).ok_or_else(wrong)?;
         match &client.proof {
@@ -272,7 +272,7 @@ impl ArmedClients {
         id: Option<&str>,
         assertion: &str,
         now: Timestamp,
-    ) -> Result<&ArmedClient, Denied> {
+    ) -> Result<&ArmedClient, Refusal> {
         let unverified = || Unverified::parse(assertion).map_err(|error| self.invalid(error.to_string()));
         let claimed = unverified()?.claimed_issuer().unwrap_or_default().to_owned();
         if id.is_some_and(|id| id != claimed) {
@@ -292,7 +292,7 @@ impl ArmedClients {
             types: &[],
             skew: Skew::from_seconds(SKEW_SECONDS),
         };
-        let verify = || -> Result<Option<Verified>, Denied> {
+        let verify = || -> Result<Option<Verified>, Refusal> {
             let Some(set) = keys.load() else { return Ok(None) };
             match unverified()?.verify(&set, &expected, now) {
                 Ok(verified) => Ok(Some(verified)),
@@ -339,7 +339,7 @@ impl ArmedClients {
         id: &str,
         view: RequestView<'_>,
         now: Timestamp,
-    ) -> Result<(&ArmedClient, String), Denied> {
+    ) -> Result<(&ArmedClient, String), Refusal> {
         let client = self
             .by_id
             .get(id)
@@ -363,7 +363,7 @@ impl ArmedClients {
         password: Redacted<String>,
         view: RequestView<'_>,
         now: Timestamp,
-    ) -> Result<Authenticated, Denied> {
+    ) -> Result<Authenticated, Refusal> {
         let pair = basic::Pair { username: username.to_owned(), password };
         let attempt = basic::check(self.through(policy, "password", view, now), pair, self.only.as_deref()).await;
         self.admitted(policy, attempt)
@@ -376,7 +376,7 @@ impl ArmedClients {
         credential: &str,
         view: RequestView<'_>,
         now: Timestamp,
-    ) -> Result<Authenticated, Denied> {
+    ) -> Result<Authenticated, Refusal> {
         let found =
             policy.credentials().by_name(credential).filter(|found| matches!(found.proof, Proof::Password { .. }));
         let found = found.filter(|_| self.only.as_ref().is_none_or(|only| only.iter().any(|name| name == credential)));
@@ -385,7 +385,7 @@ impl ArmedClients {
         self.admitted(policy, admit(self.through(policy, "password", view, now), found))
     }
 
-    fn admitted(&self, policy: &ArmedPolicy, attempt: Attempt) -> Result<Authenticated, Denied> {
+    fn admitted(&self, policy: &ArmedPolicy, attempt: Attempt) -> Result<Authenticated, Refusal> {
         let fresh = match attempt {
             Attempt::Verified(fresh) => fresh,
             Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, _, denied) => {
@@ -407,12 +407,12 @@ impl ArmedClients {
         policy: &ArmedPolicy,
         view: RequestView<'_>,
         now: Timestamp,
-    ) -> Result<Option<String>, Denied> {
+    ) -> Result<Option<String>, Refusal> {
         if !view.headers.contains_key("dpop") {
             return Ok(None);
         }
         let proved = binding::proof(None, None, view, policy.memory(), now).await;
-        proved.map(Some).map_err(|(reason, detail)| self.denied(reason, detail))
+        proved.map(Some).map_err(|refusal| refusal.by_method(&self.name))
     }
 }
 

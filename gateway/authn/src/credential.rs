@@ -5,13 +5,13 @@ use std::rc::Rc;
 
 use http::{HeaderName, HeaderValue};
 use idm_plan::{Credential, Policy, Proof};
-use idm_types::{MethodName, Reason, Timestamp, unhex};
+use idm_types::{MethodName, Reason, Refusal, Timestamp, unhex};
 
 use crate::chain::{Attempt, Fresh};
 use crate::identity::IssuedTo;
 use crate::mapping::ArmedMapping;
 use crate::present::RequestView;
-use crate::{Denied, Facts, Grants, Identity, Memory, SharedFacts, Unusable};
+use crate::{Facts, Grants, Identity, Memory, SharedFacts, Unusable};
 
 /// The Credentials of a namespace. Looking up the hash of a key leaks nothing about the keys: an
 /// attacker who could steer it would have to invert SHA-256 first.
@@ -70,18 +70,19 @@ impl CredentialTable {
     }
 
     /// Whether the Credential of an identity still is there, and may be used now.
-    pub(crate) fn stands(&self, name: &str, now: Timestamp) -> Result<(), (Reason, String)> {
+    pub(crate) fn stands(&self, name: &str, now: Timestamp) -> Result<(), Refusal> {
         match self.by_name(name) {
             Some(credential) => stands(credential, now),
-            None => Err((Reason::TokenRevoked, format!("Credential {name} is gone"))),
+            None => Err(Refusal::new(Reason::TokenRevoked, format!("Credential {name} is gone"))),
         }
     }
 
     /// Whether the Credentials that a token was issued to still are there, and may be used now and with this policy.
-    pub(crate) fn token_stands(&self, to: &IssuedTo, policy: &str, now: Timestamp) -> Result<(), (Reason, String)> {
+    pub(crate) fn token_stands(&self, to: &IssuedTo, policy: &str, now: Timestamp) -> Result<(), Refusal> {
         let IssuedTo { client, subject } = to;
-        let gone =
-            |kind: &str| (Reason::TokenRevoked, format!("the Credential of the {kind} it was issued to is gone"));
+        let gone = |kind: &str| {
+            Refusal::new(Reason::TokenRevoked, format!("the Credential of the {kind} it was issued to is gone"))
+        };
         let of_client = self.picked(self.by_client.get(client), None).ok_or_else(|| gone("client"))?;
         let of_user = self.by_username(subject, None).map(|(credential, _)| credential);
         if client != subject && of_user.is_none() {
@@ -90,7 +91,7 @@ impl CredentialTable {
         for credential in [Some(of_client), of_user].into_iter().flatten() {
             stands(credential, now)?;
             if credential.policies.as_ref().is_some_and(|policies| !policies.iter().any(|name| name == policy)) {
-                return Err((
+                return Err(Refusal::new(
                     Reason::CredentialNotAllowedHere,
                     format!("the access list of Credential {} does not contain this policy", credential.key),
                 ));
@@ -133,20 +134,21 @@ impl Through<'_> {
             .headers(true, &Facts { identity: Some(identity), policy, shared: Some(&shared), ..Facts::default() })
     }
 
-    pub(crate) fn denied(&self, reason: Reason, detail: impl Into<String>) -> Denied {
-        Denied::new(reason, detail, Some(self.name))
+    pub(crate) fn denied(&self, reason: Reason, detail: impl Into<String>) -> Refusal {
+        Refusal::new(reason, detail).by_method(self.name)
     }
 }
 
 /// Whether a Credential may be used now.
-fn stands(credential: &Credential, now: Timestamp) -> Result<(), (Reason, String)> {
+fn stands(credential: &Credential, now: Timestamp) -> Result<(), Refusal> {
     if credential.suspended {
-        return Err((Reason::CredentialSuspended, format!("Credential {} is suspended", credential.key)));
+        return Err(Refusal::new(Reason::CredentialSuspended, format!("Credential {} is suspended", credential.key)));
     }
     match credential.expires.filter(|expires| now >= *expires) {
-        Some(at) => {
-            Err((Reason::CredentialExpired, format!("Credential {} expired at {}", credential.key, at.rfc3339())))
-        }
+        Some(at) => Err(Refusal::new(
+            Reason::CredentialExpired,
+            format!("Credential {} expired at {}", credential.key, at.rfc3339()),
+        )),
         None => Ok(()),
     }
 }
@@ -154,8 +156,8 @@ fn stands(credential: &Credential, now: Timestamp) -> Result<(), (Reason, String
 /// A Credential whose proof was right: admitted unless it is suspended, expired or unusable.
 pub(crate) fn admit(through: Through<'_>, credential: &Credential) -> Attempt {
     let rejected = |reason, detail: String| Attempt::Rejected(through.denied(reason, detail));
-    if let Err((reason, detail)) = stands(credential, through.now) {
-        return rejected(reason, detail);
+    if let Err(refusal) = stands(credential, through.now) {
+        return Attempt::Rejected(refusal.by_method(through.name));
     }
     match identity(through, credential) {
         Ok(identity) => Attempt::Verified(Fresh {

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::HeaderValue;
 use idm_jose::parse_strict;
 use idm_plan::{Secrets, TokenExchange};
-use idm_types::{Reason, Redacted, Timestamp};
+use idm_types::{Reason, Redacted, Refusal, Timestamp};
 
 use crate::outside::{NoAnswer, Outside, OutsideClient};
-use crate::{Denied, Identity, Memory};
+use crate::{Identity, Memory};
 
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -40,8 +40,8 @@ impl ArmedExchange {
         memory: &Memory,
         caller: IpAddr,
         now: Timestamp,
-    ) -> Result<HeaderValue, Denied> {
-        let denied = |reason, detail: String| Denied::new(reason, detail, Some(&identity.method));
+    ) -> Result<HeaderValue, Refusal> {
+        let denied = |reason, detail: String| Refusal::new(reason, detail).by_method(&identity.method);
         let fingerprint = memory.fingerprint(&[token]);
         let kept = self
             .kept
@@ -74,7 +74,7 @@ impl ArmedExchange {
             }
             Err(why) => {
                 let wait = why.retry_after();
-                return Err(Denied { retry_after: wait, ..denied(Reason::TokenExchangeFailed, why.to_string()) });
+                return Err(denied(Reason::TokenExchangeFailed, why.to_string()).retry_after(wait));
             }
         };
         let unusable =

@@ -3,7 +3,7 @@ use std::rc::Rc;
 use http::{HeaderName, HeaderValue};
 use idm_expr::EvaluationError;
 use idm_jose::Claims;
-use idm_types::{MethodName, Reason, Redacted, Timestamp};
+use idm_types::{MethodName, Reason, Redacted, Refusal, Timestamp};
 
 use crate::binding::Binding;
 use crate::sign_in::OfSession;
@@ -123,11 +123,10 @@ impl Authenticated {
 
 /// Why a mapping of the policy gives nothing that can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unusable {
-    /// The reason.
-    pub reason: Reason,
+pub(crate) struct Unusable {
+    pub(crate) reason: Reason,
     /// For the audit: which expression, and never its value.
-    pub detail: String,
+    pub(crate) detail: String,
 }
 
 impl From<String> for Unusable {
@@ -142,36 +141,14 @@ impl From<&str> for Unusable {
     }
 }
 
+impl From<Unusable> for Refusal {
+    fn from(unusable: Unusable) -> Self {
+        Refusal::new(unusable.reason, unusable.detail)
+    }
+}
+
 impl From<EvaluationError> for Unusable {
     fn from(error: EvaluationError) -> Self {
         Self { reason: error.reason(Reason::UnusableClaim), detail: error.to_string() }
-    }
-}
-
-/// Why nobody was authenticated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denied {
-    /// The reason.
-    pub reason: Reason,
-    /// For the audit: what was compared. Never holds a credential.
-    pub detail: String,
-    /// The method that decided, if one did.
-    pub method: Option<MethodName>,
-    /// Seconds until another attempt is looked at.
-    pub retry_after: Option<u64>,
-}
-
-impl Denied {
-    pub(crate) fn new(reason: Reason, detail: impl Into<String>, method: Option<&MethodName>) -> Self {
-        let mut detail: String = detail.into();
-        if let Some((end, _)) = detail.char_indices().nth(512) {
-            detail.truncate(end);
-        }
-        Self { reason, detail, method: method.cloned(), retry_after: None }
-    }
-
-    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after = Some(seconds);
-        self
     }
 }

@@ -11,7 +11,6 @@ use idm_plan::{IntrospectionMethod, Secrets};
 use idm_types::{Reason, Redacted, Timestamp};
 use serde_json::Value;
 
-use crate::Denied;
 use crate::chain::{Attempt, Fresh};
 use crate::credential::Through;
 use crate::jwt;
@@ -57,7 +56,7 @@ impl ArmedIntrospection {
             Ok(answer) => answer,
             Err(why) => {
                 let denied = through.denied(Reason::IntrospectionFailed, why.to_string());
-                return Attempt::Rejected(Denied { retry_after: why.retry_after(), ..denied });
+                return Attempt::Rejected(denied.retry_after(why.retry_after()));
             }
         };
         let Ok(Value::Object(members)) = parse_strict(&answer) else {

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use idm_expr::{EvaluationError, Expression};
 use idm_jose::{Claims, Expectations, TokenError, Unverified, Verified};
 use idm_plan::{Issuer, JwtMethod};
-use idm_types::{Reason, Timestamp};
+use idm_types::{Reason, Refusal, Timestamp};
 
 use crate::binding::Binding;
 use crate::chain::{Attempt, Fresh};
 use crate::credential::Through;
 use crate::identity::IssuedTo;
 use crate::mapping;
-use crate::{Denied, Facts, Identity, IssuerKeys, SharedFacts, Unusable};
+use crate::{Facts, Identity, IssuerKeys, SharedFacts, Unusable};
 
 /// The method, with the live keys of its issuers.
 pub(crate) struct ArmedJwt {
@@ -36,13 +36,13 @@ impl ArmedJwt {
         let Through { name, now, .. } = through;
         let unverified = match Unverified::parse(token) {
             Ok(unverified) => unverified,
-            Err(error) => return Attempt::NotMine(Denied::new(error.reason(), error.to_string(), Some(name))),
+            Err(error) => return Attempt::NotMine(Refusal::new(error.reason(), error.to_string()).by_method(name)),
         };
         let claimed = unverified.claimed_issuer().unwrap_or_default().to_owned();
         let Some((issuer, keys)) = self.issuer(&claimed) else {
             let trusted: Vec<_> = self.plan.issuers.iter().map(|i| i.issuer.as_str()).collect();
             let detail = format!("the token's issuer is `{claimed}`; the policy trusts {}", trusted.join(", "));
-            return Attempt::NotMine(Denied::new(Reason::UnknownIssuer, detail, Some(name)));
+            return Attempt::NotMine(Refusal::new(Reason::UnknownIssuer, detail).by_method(name));
         };
         // Read before the keys: if they change in between, the verdict is filed under the older epoch and void.
         let epoch = keys.epoch();
@@ -50,7 +50,9 @@ impl ArmedJwt {
             return Attempt::NeedsKeys(
                 keys.clone(),
                 epoch,
-                Denied::new(Reason::KeysUnavailable, format!("no keys of `{claimed}` yet"), Some(name)).retry_after(5),
+                Refusal::new(Reason::KeysUnavailable, format!("no keys of `{claimed}` yet"))
+                    .by_method(name)
+                    .retry_after(5),
             );
         };
         let expected = Expectations {
@@ -66,12 +68,12 @@ impl ArmedJwt {
                     let until = identity.expires.map_or(0, |exp| exp.0.saturating_add(self.plan.skew.seconds() * 1000));
                     Attempt::Verified(Fresh { identity: Rc::new(identity), until, epoch })
                 }
-                Err(problem) => Attempt::Rejected(Denied::new(problem.reason, problem.detail, Some(name))),
+                Err(problem) => Attempt::Rejected(Refusal::new(problem.reason, problem.detail).by_method(name)),
             },
             Err(error @ TokenError::UnknownKey { .. }) => {
-                Attempt::NeedsKeys(keys.clone(), epoch, Denied::new(error.reason(), error.to_string(), Some(name)))
+                Attempt::NeedsKeys(keys.clone(), epoch, Refusal::new(error.reason(), error.to_string()).by_method(name))
             }
-            Err(error) => Attempt::Rejected(Denied::new(error.reason(), error.to_string(), Some(name))),
+            Err(error) => Attempt::Rejected(Refusal::new(error.reason(), error.to_string()).by_method(name)),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A document of a provider that is kept for a while, and read once however many need it.
 
+use idm_types::Refusal;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +9,6 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::ProviderError;
-
 /// After a reading that failed, the next one waits; whoever comes in between shares the failure.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -17,7 +16,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Kept<T> {
     current: ArcSwapOption<(Arc<T>, Instant)>,
     /// Held by whoever reads. The last failure, and when it was.
-    turn: Mutex<Option<(Instant, ProviderError)>>,
+    turn: Mutex<Option<(Instant, Refusal)>>,
 }
 
 impl<T> Default for Kept<T> {
@@ -40,8 +39,8 @@ impl<T> Kept<T> {
     pub(crate) async fn get(
         &self,
         age: Duration,
-        read: impl Future<Output = Result<T, ProviderError>>,
-    ) -> Result<Arc<T>, ProviderError> {
+        read: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<Arc<T>, Refusal> {
         if let Some(kept) = self.recent(age) {
             return Ok(kept);
         }
@@ -87,7 +86,7 @@ mod tests {
             async move {
                 let number = reads.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(500)).await;
-                let error = || ProviderError::new(Reason::ProviderUnavailable, "away");
+                let error = || Refusal::new(Reason::ProviderUnavailable, "away");
                 if works { Ok(number) } else { Err(error()) }
             }
         };

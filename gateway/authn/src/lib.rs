@@ -1,7 +1,7 @@
 //! Who is calling? Verifies the credential a request carries and makes an identity of it.
 //!
-//! In: headers and query of a request, the armed policy, `now`. Out: [`Authenticated`], or [`Denied`]
-//! with its reason. The only mint of `Authenticated`. Never does IO: issuer keys arrive through
+//! In: headers and query of a request, the armed policy, `now`. Out: [`Authenticated`], or a
+//! [`Refusal`](idm_types::Refusal) with its reason. The only mint of `Authenticated`. Never does IO: issuer keys arrive through
 //! [`IssuerKeys`], which somebody else fills. Start at [`ArmedPolicy::authenticate`]; each method is a
 //! module of one shape (`jwt.rs`, `api_key.rs`, `basic.rs`, `digest.rs`); a new one is a module, a variant of `Armed`
 //! in
@@ -57,11 +57,12 @@ pub use federated::Federated;
 pub use forwarded_certificate::forwarded_certificate;
 pub use grants::Grants;
 pub use headers::{HeadersRead, PolicyHeaders};
-pub use identity::{Authenticated, Denied, Identity, Unusable};
+use identity::Unusable;
+pub use identity::{Authenticated, Identity};
 pub use keys::IssuerKeys;
 pub use memory::{Memory, NewPerson};
 pub use mtls::{Signers, roots, thumbprint};
-pub use oidc::{Asked, Expected, LogoutToken, Person, Provider, ProviderError, SignedIn};
+pub use oidc::{Asked, Expected, LogoutToken, Person, Provider, SignedIn};
 pub use outside::{Answer, Authorization, Form, NoAnswer, Outside, Patience, Question, Work};
 pub use password::PasswordChecker;
 pub use present::{ClientCertificate, Presented, RequestView, cookie, remove_cookie, remove_query};

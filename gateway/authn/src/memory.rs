@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use idm_store::Store;
-use idm_types::{Clock, MethodName, Reason, Uptime};
+use idm_types::{Clock, MethodName, Reason, Refusal, Uptime};
 
 use crate::beside::Bounds;
 use crate::lockout::{Lockouts, Turn};
 use crate::nonce::Nonces;
 use crate::rate::Rates;
 use crate::refresh::Refreshing;
-use crate::{Beside, Denied, PasswordChecker};
+use crate::{Beside, PasswordChecker};
 
 /// How long a proven password needs no further check.
 const PROVEN_MS: u64 = 10 * 60_000;
@@ -41,16 +41,15 @@ pub(crate) struct RightGuess {
 
 impl Unchecked {
     /// The refusal, where `whose` says who has to wait.
-    pub(crate) fn denied(self, whose: &str, method: &MethodName) -> Denied {
+    pub(crate) fn denied(self, whose: &str, method: &MethodName) -> Refusal {
         match self {
-            Unchecked::Later { seconds } => Denied::new(
-                Reason::TooManyAttempts,
-                format!("{whose} or its address must wait {seconds} s"),
-                Some(method),
-            )
-            .retry_after(seconds),
+            Unchecked::Later { seconds } => {
+                Refusal::new(Reason::TooManyAttempts, format!("{whose} or its address must wait {seconds} s"))
+                    .by_method(method)
+                    .retry_after(seconds)
+            }
             Unchecked::Busy => {
-                Denied::new(Reason::PasswordChecksBusy, "too many password checks are waiting", Some(method))
+                Refusal::new(Reason::PasswordChecksBusy, "too many password checks are waiting").by_method(method)
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use idm_plan::{CertificateName, MtlsMethod, NameRule};
-use idm_types::{Reason, Timestamp};
+use idm_types::{Reason, Refusal, Timestamp};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
@@ -55,13 +55,11 @@ impl ArmedMtls {
     }
 
     pub(crate) fn attempt(&self, through: Through<'_>, certificate: ClientCertificate<'_>) -> Attempt {
-        match self.trusted(certificate.chain, through.now) {
-            Ok(()) => {}
+        if let Err(refusal) = self.trusted(certificate.chain, through.now) {
+            let refusal = refusal.by_method(through.name);
             // Another method of the policy may know its authority.
-            Err((Reason::UntrustedCertificate, detail)) => {
-                return Attempt::NotMine(through.denied(Reason::UntrustedCertificate, detail));
-            }
-            Err((reason, detail)) => return Attempt::Rejected(through.denied(reason, detail)),
+            let not_mine = refusal.reason == Reason::UntrustedCertificate;
+            return if not_mine { Attempt::NotMine(refusal) } else { Attempt::Rejected(refusal) };
         }
         let Some(own) = certificate.chain.first() else {
             return Attempt::NotMine(through.denied(Reason::UntrustedCertificate, "there is no certificate"));
@@ -73,9 +71,9 @@ impl ArmedMtls {
     }
 
     /// Whether a chain leads to one of the authorities, at this time, and was not revoked.
-    fn trusted(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> Result<(), (Reason, String)> {
+    fn trusted(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> Result<(), Refusal> {
         let (own, rest) =
-            chain.split_first().ok_or_else(|| (Reason::UntrustedCertificate, "there is no certificate".to_owned()))?;
+            chain.split_first().ok_or_else(|| Refusal::new(Reason::UntrustedCertificate, "there is no certificate"))?;
         let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.seconds()));
         self.verifier.verify_client_cert(own, rest, time).map(drop).map_err(|error| {
             let reason = match &error {
@@ -90,7 +88,7 @@ impl ArmedMtls {
                 ) => Reason::CertificateExpired,
                 _ => Reason::UntrustedCertificate,
             };
-            (reason, error.to_string())
+            Refusal::new(reason, error.to_string())
         })
     }
 
@@ -148,12 +146,14 @@ impl Signers {
 
     /// The public key (SubjectPublicKeyInfo in DER) of the first certificate of a chain in DER, if the chain and its
     /// names are good.
-    pub fn key(&self, chain: Vec<Vec<u8>>, now: Timestamp) -> Result<Vec<u8>, (Reason, String)> {
+    pub fn key(&self, chain: Vec<Vec<u8>>, now: Timestamp) -> Result<Vec<u8>, Refusal> {
         let chain: Vec<CertificateDer<'static>> = chain.into_iter().map(CertificateDer::from).collect();
         self.0.trusted(&chain, now)?;
-        let unreadable = || (Reason::UntrustedCertificate, "the certificate cannot be read".to_owned());
+        let unreadable = || Refusal::new(Reason::UntrustedCertificate, "the certificate cannot be read");
         let certificate = chain.first().and_then(|own| Certificate::from_der(own).ok()).ok_or_else(unreadable)?;
-        self.0.has_a_name(&Names::of(&certificate)).map_err(|detail| (Reason::CertificateNotAllowed, detail))?;
+        self.0
+            .has_a_name(&Names::of(&certificate))
+            .map_err(|detail| Refusal::new(Reason::CertificateNotAllowed, detail))?;
         certificate.tbs_certificate.subject_public_key_info.to_der().map_err(|_| unreadable())
     }
 }

@@ -4,41 +4,31 @@ use std::rc::Rc;
 
 use idm_session::SessionError;
 use idm_store::StoreError;
-use idm_types::Reason;
+use idm_types::{Reason, Refusal};
 
-use crate::{Denied, Identity, ProviderError};
+use crate::Identity;
 
 /// Why a request got nothing.
 #[derive(Debug)]
 pub struct Refused {
-    /// The reason.
-    pub reason: Reason,
-    /// For the audit. Never holds a secret or a token.
-    pub detail: String,
-    /// Seconds until another attempt is looked at.
-    pub retry_after: Option<u64>,
+    /// Why.
+    pub refusal: Refusal,
     /// Who it was, where somebody had proved themselves.
     pub who: Option<Rc<Identity>>,
     /// The page for which a browser may begin its sign-in anew.
-    pub again: Option<String>,
+    pub again: Option<Box<str>>,
 }
 
 impl Refused {
     /// Nobody had proved themselves.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), retry_after: None, who: None, again: None }
+        Refusal::new(reason, detail).into()
     }
 }
 
-impl From<Denied> for Refused {
-    fn from(denied: Denied) -> Self {
-        Self { retry_after: denied.retry_after, ..Self::new(denied.reason, denied.detail) }
-    }
-}
-
-impl From<ProviderError> for Refused {
-    fn from(error: ProviderError) -> Self {
-        Self { retry_after: error.retry_after, ..Self::new(error.reason, error.detail) }
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, who: None, again: None }
     }
 }
 

@@ -10,12 +10,11 @@ use idm_saml::{
     OwnMetadata, RedirectMessage, Response, SamlError, authn_request, document_text, logout_request, logout_response,
     own_metadata, post_form_value, redirect_url,
 };
-use idm_types::{Reason, Skew, Timestamp};
+use idm_types::{Reason, Refusal, Skew, Timestamp};
 use tokio::time::Instant;
 
 use crate::kept::Kept;
 use crate::keys::{EarlyFetches, RECENT};
-use crate::oidc::ProviderError;
 use crate::outside::{Outside, Question, secret_text};
 use crate::{Armory, Origin};
 
@@ -63,17 +62,6 @@ pub struct SamlProvider {
     born: Instant,
 }
 
-impl From<SamlError> for ProviderError {
-    fn from(error: SamlError) -> Self {
-        let reason = match &error {
-            SamlError::Status(_) => Reason::SignInRefused,
-            SamlError::Unsolicited => Reason::UnknownSignIn,
-            _ => Reason::UntrustedSignIn,
-        };
-        Self::new(reason, error.to_string())
-    }
-}
-
 impl SamlProvider {
     pub(crate) fn arm(federation: &Federation, plan: &Plan, armory: &Armory<'_>) -> Result<Self, String> {
         let key = match &plan.key {
@@ -116,16 +104,16 @@ impl SamlProvider {
         self.plan.own_entity_id.as_deref()
     }
 
-    async fn metadata(&self, now: Timestamp) -> Result<Arc<IdentityProvider>, ProviderError> {
+    async fn metadata(&self, now: Timestamp) -> Result<Arc<IdentityProvider>, Refusal> {
         self.metadata.get(FRESH, self.read(now)).await
     }
 
-    async fn read(&self, now: Timestamp) -> Result<IdentityProvider, ProviderError> {
-        let unavailable = |detail: String| ProviderError::new(Reason::ProviderUnavailable, detail);
+    async fn read(&self, now: Timestamp) -> Result<IdentityProvider, Refusal> {
+        let unavailable = |detail: String| Refusal::new(Reason::ProviderUnavailable, detail);
         let text = match &self.plan.metadata {
             SamlMetadata::Inline(text) => text.clone(),
             SamlMetadata::Url { url, .. } => {
-                let bytes = self.outside.ask(Question::document(url)).await.map_err(ProviderError::from)?;
+                let bytes = self.outside.ask(Question::document(url)).await.map_err(Refusal::from)?;
                 document_text(bytes).map_err(|error| unavailable(format!("{url}: {error}")))?
             }
         };
@@ -138,7 +126,7 @@ impl SamlProvider {
         &self,
         now: Timestamp,
         act: impl Fn(&IdentityProvider) -> Result<T, SamlError>,
-    ) -> Result<T, ProviderError> {
+    ) -> Result<T, Refusal> {
         match act(&*self.metadata(now).await?) {
             // A few times at once, then no more often than every few seconds, with a document that is newer than a key
             // published ahead: anybody can make a signature of an unknown key.
@@ -158,7 +146,7 @@ impl SamlProvider {
         relay_state: Option<&str>,
         posts: bool,
         message: impl Fn(&str, Option<&OwnKey>) -> Result<String, SamlError>,
-    ) -> Result<Errand, ProviderError> {
+    ) -> Result<Errand, Refusal> {
         match (&to.redirect, &to.post) {
             (Some(address), post) if !(posts && post.is_some()) => Ok(Errand::Redirect(redirect_url(
                 address,
@@ -173,7 +161,7 @@ impl SamlProvider {
                 value: post_form_value(&message(address, self.key.as_ref())?),
                 relay_state: relay_state.map(str::to_owned),
             }),
-            _ => Err(ProviderError::new(Reason::ProviderUnavailable, "the provider has no address for this message")),
+            _ => Err(Refusal::new(Reason::ProviderUnavailable, "the provider has no address for this message")),
         }
     }
 
@@ -184,12 +172,12 @@ impl SamlProvider {
         own: &OwnAddresses,
         step_up: &StepUp,
         now: Timestamp,
-    ) -> Result<Errand, ProviderError> {
+    ) -> Result<Errand, Refusal> {
         let metadata = self.metadata(now).await?;
         if metadata.wants_signed_requests && self.key.is_none() {
             let detail =
                 "the provider wants signed requests: give the Federation a `serviceProvider.keyRef`".to_owned();
-            return Err(ProviderError::new(Reason::ProviderUnavailable, detail));
+            return Err(Refusal::new(Reason::ProviderUnavailable, detail));
         }
         let message = |destination: &str, key: Option<&OwnKey>| {
             let request = AuthnRequest {
@@ -208,12 +196,7 @@ impl SamlProvider {
     }
 
     /// What a posted response says, if it is to be believed.
-    pub async fn assertion(
-        &self,
-        posted: &str,
-        own: &OwnAddresses,
-        now: Timestamp,
-    ) -> Result<Assertion, ProviderError> {
+    pub async fn assertion(&self, posted: &str, own: &OwnAddresses, now: Timestamp) -> Result<Assertion, Refusal> {
         let response = Response::posted(posted)?;
         self.with_keys(now, |provider| {
             response.accept(&Expected {
@@ -239,7 +222,7 @@ impl SamlProvider {
         name: &NameId,
         session: Option<&str>,
         now: Timestamp,
-    ) -> Result<Option<Errand>, ProviderError> {
+    ) -> Result<Option<Errand>, Refusal> {
         let metadata = self.metadata(now).await?;
         if metadata.logout == Endpoints::default() {
             return Ok(None);
@@ -259,7 +242,7 @@ impl SamlProvider {
         posted: Option<&str>,
         own: &OwnAddresses,
         now: Timestamp,
-    ) -> Result<LogoutRequest, ProviderError> {
+    ) -> Result<LogoutRequest, Refusal> {
         self.with_keys(now, |provider| match (query.and_then(RedirectMessage::of), posted) {
             (Some(message), None) if message.carried() == Carried::Request => {
                 LogoutRequest::read(&message.verified(&provider.keys)?, &self.plan.entity_id, &own.logout, now)
@@ -280,7 +263,7 @@ impl SamlProvider {
         relay_state: Option<&str>,
         own: &OwnAddresses,
         now: Timestamp,
-    ) -> Result<Errand, ProviderError> {
+    ) -> Result<Errand, Refusal> {
         let metadata = self.metadata(now).await?;
         let message = |destination: &str, key: Option<&OwnKey>| {
             logout_response(id, &own.entity_id, destination, request, now, key)

@@ -15,7 +15,7 @@ use idm_plan::{
 };
 use idm_session::{Found, Session, SessionId, Sessions, ending_keys};
 use idm_store::Key;
-use idm_types::{Reason, Redacted, Timestamp};
+use idm_types::{Reason, Redacted, Refusal, Timestamp};
 use serde_json::{Map, Value};
 
 use crate::chain::{Attempt, Fresh};
@@ -23,7 +23,7 @@ use crate::credential::{Through, admit};
 use crate::federated::Federated;
 use crate::refresh;
 use crate::revocation::is_any_revoked;
-use crate::{Armory, Denied, Facts, Identity, RequestView, SharedFacts, Unusable, jwt, mapping};
+use crate::{Armory, Facts, Identity, RequestView, SharedFacts, Unusable, jwt, mapping};
 
 /// A verdict on a session is used for this long, and no longer than a tenth of its idle time.
 const KEEP_MS: u64 = 30_000;
@@ -141,8 +141,8 @@ impl ArmedSignIn {
     }
 
     /// Where the browser of this request reaches us, if people may sign in there.
-    pub fn origin(&self, view: RequestView<'_>) -> Result<Origin, Denied> {
-        let denied = |why: String| Denied::new(Reason::OriginNotAllowed, why, None);
+    pub fn origin(&self, view: RequestView<'_>) -> Result<Origin, Refusal> {
+        let denied = |why: String| Refusal::new(Reason::OriginNotAllowed, why);
         if let Some(written) = self.written(view) {
             return Ok(Origin { text: written.clone(), secure: written.starts_with("https:") });
         }
@@ -187,17 +187,18 @@ impl ArmedSignIn {
     }
 
     /// Whether a session is one of a provider that people sign in at here, and was not ended by its Federation.
-    fn provider_of(&self, session: &Session) -> Result<&Federated, (Reason, &'static str)> {
-        let provider =
-            self.provider_of_session(session).ok_or((Reason::SessionEnded, "it is a session of another Federation"))?;
+    fn provider_of(&self, session: &Session) -> Result<&Federated, Refusal> {
+        let provider = self
+            .provider_of_session(session)
+            .ok_or_else(|| Refusal::new(Reason::SessionEnded, "it is a session of another Federation"))?;
         let Federation { ended, suspended, .. } = provider.federation();
         if *suspended {
-            return Err((Reason::FederationSuspended, ""));
+            return Err(Refusal::new(Reason::FederationSuspended, ""));
         }
         if ended.iter().any(|(subject, before)| {
             subject.as_ref().is_none_or(|subject| *subject == session.subject) && session.began < before.0
         }) {
-            return Err((Reason::SessionEnded, "the Federation's `endedSessions` ended it"));
+            return Err(Refusal::new(Reason::SessionEnded, "the Federation's `endedSessions` ended it"));
         }
         Ok(provider)
     }
@@ -211,7 +212,7 @@ impl ArmedSignIn {
         }
     }
 
-    async fn look(&self, through: Through<'_>, cookie: &str) -> Result<Fresh, Denied> {
+    async fn look(&self, through: Through<'_>, cookie: &str) -> Result<Fresh, Refusal> {
         let Through { memory, now, .. } = through;
         let denied = |reason, detail: &str| through.denied(reason, detail);
         let over = |detail: &str| denied(Reason::SessionEnded, detail);
@@ -225,7 +226,7 @@ impl ArmedSignIn {
         };
         let mut found = find().await?;
         self.check_end(through, &id, &found.session)?;
-        let provider = self.provider_of(&found.session).map_err(|(reason, detail)| denied(reason, detail))?;
+        let provider = self.provider_of(&found.session).map_err(|refusal| refusal.by_method(through.name))?;
         let mut until = now.0.saturating_add(KEEP_MS.min(self.plan.idle_seconds * 100));
         if let (Federated::Oidc(provider), true) = (provider, refresh::is_due(&found.session, now)) {
             until = until.min(now.0.saturating_add(SOON_MS));
@@ -258,7 +259,7 @@ impl ArmedSignIn {
         session.until.min(session.began.saturating_add(self.plan.absolute_seconds * 1000))
     }
 
-    fn check_end(&self, through: Through<'_>, id: &SessionId, session: &Session) -> Result<(), Denied> {
+    fn check_end(&self, through: Through<'_>, id: &SessionId, session: &Session) -> Result<(), Refusal> {
         let Through { memory, now, .. } = through;
         if now.0 >= self.end_of(session) {
             return Err(through.denied(Reason::SessionEnded, "it is older than sessions get here"));
@@ -279,14 +280,14 @@ impl ArmedSignIn {
     }
 
     /// Whether a new session is strong and recent enough for this policy.
-    pub fn is_strong_enough(&self, session: &Session, now: Timestamp) -> Result<(), Denied> {
+    pub fn is_strong_enough(&self, session: &Session, now: Timestamp) -> Result<(), Refusal> {
         check_strength(&self.plan.step_up, session, now)
             .map(drop)
-            .map_err(|detail| Denied::new(Reason::StepUpRequired, detail, None))
+            .map_err(|detail| Refusal::new(Reason::StepUpRequired, detail))
     }
 
     /// Who a session speaks of, as policies, upstream and audit see it.
-    pub(crate) fn identity(&self, through: Through<'_>, session: &Session) -> Result<Identity, Denied> {
+    pub(crate) fn identity(&self, through: Through<'_>, session: &Session) -> Result<Identity, Refusal> {
         let unusable = |problem: Unusable| through.denied(problem.reason, problem.detail);
         let shared = SharedFacts::default();
         let claims = Claims::new(session.claims.clone());

@@ -1,14 +1,14 @@
 //! Decides whether an authenticated caller may pass.
 //!
 //! In: an [`Authenticated`] caller, the policy's rules and the facts of the request. Out: a [`Permit`], or
-//! the [`Refusal`] with its reason. Pure: no IO, no clock, so the same question always gets the same
+//! the [`Refusal`] with its reason and rule. Pure: no IO, no clock, so the same question always gets the same
 //! answer. The only mint of `Permit`; each one carries the rules that granted it. Start at [`Rules::decide`].
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 use idm_authn::{Authenticated, Facts, Identity};
 use idm_expr::{EvaluationError, Expression};
 use idm_plan::{NameSet, Policy, Require, Rule};
-use idm_types::{Reason, RuleName};
+use idm_types::{Reason, Refusal, RuleName};
 
 /// Evidence that one request was allowed. The proxy forwards nothing without one.
 #[derive(Clone, Debug)]
@@ -26,25 +26,6 @@ impl Permit {
     /// The first rule that granted it; `None` when the policy asks for authentication only.
     pub fn rule(&self) -> Option<&RuleName> {
         self.rule.as_ref()
-    }
-}
-
-/// Why an authenticated caller may not pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The reason.
-    pub reason: Reason,
-    /// The rule that refused.
-    pub rule: Option<RuleName>,
-    /// For the audit: what was compared.
-    pub detail: String,
-    /// The scopes that were missing, for the challenge (RFC 6750 §3.1).
-    pub missing_scopes: Vec<String>,
-}
-
-impl Refusal {
-    fn new(reason: Reason, detail: String) -> Self {
-        Self { reason, rule: None, detail, missing_scopes: Vec::new() }
     }
 }
 
@@ -94,30 +75,25 @@ fn covers(rule: &Rule, when: Option<&Expression>, request_method: &str, facts: &
     if !rule.methods.is_empty() && !rule.methods.iter().any(|method| method == request_method) {
         return Ok(false);
     }
-    let undecided = |error: EvaluationError| Refusal {
-        rule: Some(rule.name.clone()),
-        ..Refusal::new(error.reason(Reason::RuleUndecided), error.to_string())
+    let undecided = |error: EvaluationError| {
+        Refusal::new(error.reason(Reason::RuleUndecided), error.to_string()).by_rule(&rule.name)
     };
     when.map_or(Ok(true), |when| when.holds(facts)).map_err(undecided)
 }
 
 fn check(rule: &Rule, identity: &Identity) -> Result<(), Refusal> {
     let Require { roles, scopes } = &rule.require;
-    let refusal = |reason, what: &str, missing: &[String], held: &[String]| Refusal {
-        reason,
-        rule: Some(rule.name.clone()),
-        detail: format!(
-            "needs {what} {}; the caller has {}",
-            missing.join(" or "),
-            if held.is_empty() { "none".to_owned() } else { held.join(", ") }
-        ),
-        missing_scopes: if reason == Reason::InsufficientScope { missing.to_vec() } else { vec![] },
+    let refusal = |reason, what: &str, missing: &[String], held: &[String]| {
+        let held = if held.is_empty() { "none".to_owned() } else { held.join(", ") };
+        let detail = format!("needs {what} {}; the caller has {held}", missing.join(" or "));
+        Refusal::new(reason, detail).by_rule(&rule.name)
     };
     if let Some(missing) = missing(roles, &identity.roles) {
         return Err(refusal(Reason::MissingRole, "role", &missing, &identity.roles));
     }
     if let Some(missing) = missing(scopes, &identity.scopes) {
-        return Err(refusal(Reason::InsufficientScope, "scope", &missing, &identity.scopes));
+        let refusal = refusal(Reason::InsufficientScope, "scope", &missing, &identity.scopes);
+        return Err(Refusal { missing_scopes: missing.into(), ..refusal });
     }
     Ok(())
 }

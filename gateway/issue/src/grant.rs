@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use idm_authn::{Identity, KnownClient};
 use idm_plan::TokenGrant;
-use idm_types::Reason;
+use idm_types::{Reason, Refusal};
 use serde_json::{Map, Value};
 
 use crate::form::Form;
@@ -144,8 +144,11 @@ pub(crate) struct Granted<'g> {
 
 /// What is wrong with a user makes the grant invalid; what keeps us from looking does not.
 pub(crate) fn of_user(refused: Refused) -> Refused {
-    match refused.reason {
+    match refused.refusal.reason {
         Reason::TooManyAttempts | Reason::PasswordChecksBusy | Reason::StoreUnavailable => refused,
-        reason => Refused { reason: Reason::InvalidGrant, detail: format!("{reason}: {}", refused.detail), ..refused },
+        reason => {
+            let detail = format!("{reason}: {}", refused.refusal.detail);
+            Refused { refusal: Refusal { reason: Reason::InvalidGrant, detail, ..refused.refusal }, ..refused }
+        }
     }
 }

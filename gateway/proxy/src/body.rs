@@ -15,7 +15,7 @@ use idm_transform::{Meter, Usage};
 
 use crate::exchange::{AnswerBody, Written};
 use crate::held::{Caller, Held, Holding, Pace, Share, Unheld};
-use crate::pipeline::Stop;
+use idm_types::Refusal;
 
 /// The largest body that is held.
 pub(crate) const MAX_HELD: usize = 1 << 20;
@@ -42,7 +42,7 @@ impl Payload {
         limit: usize,
         address: IpAddr,
         caller: Caller,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Refusal> {
         let Payload::Streaming(incoming) = self else { return Ok(()) };
         match holding.read(incoming, limit, Pace::Steady, holding.share(address, caller)).await {
             Ok(held) => *self = Payload::Held(held),
@@ -211,7 +211,7 @@ impl Drop for Metered {
 
 impl ResponseBody {
     /// The whole body, up to [`MAX_HELD`]: for what has to be signed before anyone sees it.
-    pub(crate) async fn whole(mut self, holding: &Holding, share: Share) -> Result<Bytes, Stop> {
+    pub(crate) async fn whole(mut self, holding: &Holding, share: Share) -> Result<Bytes, Refusal> {
         let held = holding.read(&mut self, MAX_HELD, Pace::Any, share).await;
         held.map(|held| held.bytes().clone()).map_err(Unheld::of_response)
     }

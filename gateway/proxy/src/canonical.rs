@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Uri, Version, header};
 use idm_plan::canonical_path;
-use idm_types::Reason;
+use idm_types::{Reason, Refusal};
 
 /// The parts of a request that routing, rules, audit and forwarding agree on.
 #[derive(Debug)]
@@ -28,16 +28,11 @@ impl Canonical {
     }
 
     /// Reads host and path; the error says what was wrong, for the audit.
-    pub(crate) fn of(
-        method: &http::Method,
-        uri: &Uri,
-        headers: &HeaderMap,
-        version: Version,
-    ) -> Result<Self, (Reason, &'static str)> {
+    pub(crate) fn of(method: &http::Method, uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Self, Refusal> {
         // TRACE would show the caller what the gateway tells the upstream (RFC 9110 §9.3.8); CONNECT is for proxies of
         // another kind.
         if method == http::Method::CONNECT || method == http::Method::TRACE {
-            return Err((Reason::MethodNotAllowed, "TRACE and CONNECT are never forwarded"));
+            return Err(Refusal::new(Reason::MethodNotAllowed, "TRACE and CONNECT are never forwarded"));
         }
         let given = authority(uri, headers, version)?;
         let (host, port) = canonical_host(given)?;
@@ -47,13 +42,15 @@ impl Canonical {
             (_, None) => header_value(&host)?,
             (_, Some(port)) => header_value(&format!("{host}:{port}"))?,
         };
-        let asked = uri.path_and_query().ok_or((Reason::AmbiguousPath, "the request has no path"))?;
-        let path = canonical_path(asked.path()).map_err(|error| (Reason::AmbiguousPath, path_problem(error)))?;
+        let asked =
+            uri.path_and_query().ok_or_else(|| Refusal::new(Reason::AmbiguousPath, "the request has no path"))?;
+        let path =
+            canonical_path(asked.path()).map_err(|error| Refusal::new(Reason::AmbiguousPath, path_problem(error)))?;
         let target = match path {
             Cow::Borrowed(_) => asked.clone(),
             Cow::Owned(path) => {
                 let text = asked.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
-                text.parse().map_err(|_| (Reason::AmbiguousPath, "the path has no canonical form"))?
+                text.parse().map_err(|_| Refusal::new(Reason::AmbiguousPath, "the path has no canonical form"))?
             }
         };
         Ok(Self { host, authority, target })
@@ -74,49 +71,47 @@ fn path_problem(error: idm_plan::PathError) -> &'static str {
 }
 
 /// The one authority a request names. Host header, `:authority` and an absolute target must agree.
-pub(crate) fn authority<'r>(
-    uri: &'r Uri,
-    headers: &'r HeaderMap,
-    version: Version,
-) -> Result<&'r str, (Reason, &'static str)> {
+pub(crate) fn authority<'r>(uri: &'r Uri, headers: &'r HeaderMap, version: Version) -> Result<&'r str, Refusal> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
-        (_, Some(_)) => return Err((Reason::InvalidHost, "there are several Host headers")),
-        (Some(value), None) => Some(value.to_str().map_err(|_| (Reason::InvalidHost, "the Host header is not ASCII"))?),
+        (_, Some(_)) => return Err(Refusal::new(Reason::InvalidHost, "there are several Host headers")),
+        (Some(value), None) => {
+            Some(value.to_str().map_err(|_| Refusal::new(Reason::InvalidHost, "the Host header is not ASCII"))?)
+        }
         (None, None) => None,
     };
     match (uri.authority().map(http::uri::Authority::as_str), host) {
         (Some(target), Some(host)) if !target.eq_ignore_ascii_case(host) => {
-            Err((Reason::InvalidHost, "target and Host header name different hosts"))
+            Err(Refusal::new(Reason::InvalidHost, "target and Host header name different hosts"))
         }
         (Some(target), _) => Ok(target),
         (None, Some(host)) => Ok(host),
         (None, None) if version < Version::HTTP_11 => {
-            Err((Reason::InvalidHost, "HTTP/1.0 requests must carry a Host header here"))
+            Err(Refusal::new(Reason::InvalidHost, "HTTP/1.0 requests must carry a Host header here"))
         }
-        (None, None) => Err((Reason::InvalidHost, "there is no Host header")),
+        (None, None) => Err(Refusal::new(Reason::InvalidHost, "there is no Host header")),
     }
 }
 
-fn header_value(text: &str) -> Result<HeaderValue, (Reason, &'static str)> {
-    HeaderValue::from_str(text).map_err(|_| (Reason::InvalidHost, "the host is malformed"))
+fn header_value(text: &str) -> Result<HeaderValue, Refusal> {
+    HeaderValue::from_str(text).map_err(|_| Refusal::new(Reason::InvalidHost, "the host is malformed"))
 }
 
 /// The host in lower case without a trailing dot, and the port where one is named.
-fn canonical_host(authority: &str) -> Result<(String, Option<u16>), (Reason, &'static str)> {
-    let malformed = (Reason::InvalidHost, "the host is malformed");
+fn canonical_host(authority: &str) -> Result<(String, Option<u16>), Refusal> {
+    let malformed = || Refusal::new(Reason::InvalidHost, "the host is malformed");
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
-            let (inside, after) = rest.split_once(']').ok_or(malformed)?;
-            inside.parse::<std::net::Ipv6Addr>().map_err(|_| malformed)?;
-            let port = if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or(malformed)?) };
-            (authority.get(..inside.len() + 2).ok_or(malformed)?, port)
+            let (inside, after) = rest.split_once(']').ok_or_else(malformed)?;
+            inside.parse::<std::net::Ipv6Addr>().map_err(|_| malformed())?;
+            let port = if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or_else(malformed)?) };
+            (authority.get(..inside.len() + 2).ok_or_else(malformed)?, port)
         }
         None => authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
     };
     let port = match port {
-        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().map_err(|_| malformed)?),
-        Some(_) => return Err(malformed),
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().map_err(|_| malformed())?),
+        Some(_) => return Err(malformed()),
         None => None,
     };
     let host = host.strip_suffix('.').unwrap_or(host);
@@ -128,7 +123,7 @@ fn canonical_host(authority: &str) -> Result<(String, Option<u16>), (Reason, &'s
         || host.ends_with('.')
         || !(host.starts_with('[') || host.bytes().all(plain))
     {
-        return Err(malformed);
+        return Err(malformed());
     }
     Ok((host.to_ascii_lowercase(), port))
 }
@@ -179,7 +174,7 @@ mod tests {
         let read = |uri: &str, hosts: &[&str]| {
             Canonical::of(&http::Method::GET, &uri.parse().unwrap(), &headers(hosts), Version::HTTP_11)
                 .map(|c| c.host)
-                .map_err(|e| e.0)
+                .map_err(|e| e.reason)
         };
         assert_eq!(read("/", &["a"]), Ok("a".into()));
         assert_eq!(read("http://a/", &["A"]), Ok("a".into()));

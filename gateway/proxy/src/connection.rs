@@ -17,14 +17,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use idm_types::{Reason, Timestamp};
+use idm_types::{Reason, Refusal, Timestamp};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::body::ResponseBody;
 use crate::core::Core;
 use crate::frames::Framed;
 use crate::guard::Guard;
-use crate::pipeline::{self, Stop};
+use crate::pipeline;
 use crate::stream::{Spoken, Stream};
 use crate::tls::Secured;
 use crate::watch::{Connection, UnderWay};
@@ -103,7 +103,7 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     connection: Rc<Connection>,
 ) {
     let service = service_fn(|request| {
-        let begun = connection.begin().map_err(|_| Stop::new(Reason::TooManyRequestsAtOnce, ""));
+        let begun = connection.begin().map_err(|_| Refusal::new(Reason::TooManyRequestsAtOnce, ""));
         answer(core.clone(), peer.clone(), begun, request)
     });
     // The deadlines of heads and of idle connections are not hyper's: one sweep looks at all connections of a core.
@@ -144,9 +144,9 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     let service = service_fn(|request: Request<Incoming>| {
         calls.set(calls.get() + 1);
         let begun = if is_too_large(request.headers()) {
-            Err(Stop::new(Reason::HeadTooLarge, ""))
+            Err(Refusal::new(Reason::HeadTooLarge, ""))
         } else {
-            connection.begin_stream().map_err(|_| Stop::new(Reason::TooManyRequestsAtOnce, ""))
+            connection.begin_stream().map_err(|_| Refusal::new(Reason::TooManyRequestsAtOnce, ""))
         };
         answer(core.clone(), peer.clone(), begun, request)
     });
@@ -211,7 +211,7 @@ fn is_too_large(headers: &HeaderMap) -> bool {
 async fn answer(
     core: Rc<Core>,
     peer: Rc<Peer>,
-    begun: Result<UnderWay, Stop>,
+    begun: Result<UnderWay, Refusal>,
     request: Request<Incoming>,
 ) -> Result<Response<Served>, Infallible> {
     let (response, under_way) = match begun {

@@ -10,7 +10,7 @@ use http_body_util::Empty;
 use idm_authn::Identity;
 use idm_authz::Permit;
 use idm_plan::{Policy, Timeouts};
-use idm_types::Reason;
+use idm_types::{Reason, Refusal};
 
 use crate::body::{Payload, RequestBody, ResponseBody};
 use crate::connect::{ConnectError, Pool};
@@ -19,7 +19,6 @@ use crate::engine::ArmedEdit;
 use crate::exchange::{self, AnswerBody, SendError, Upgraded};
 use crate::framing::Framing;
 use crate::guard::Guard;
-use crate::pipeline::Stop;
 use crate::scrub::remove_hop_by_hop;
 use crate::server::Peer;
 use crate::upgrade;
@@ -86,17 +85,17 @@ pub(crate) async fn forward(
     guard: &mut Guard,
     outbound: Outbound,
     body: Payload,
-) -> Result<Response<ResponseBody>, Stop> {
+) -> Result<Response<ResponseBody>, Refusal> {
     let Outbound { permit, mut parts, target, backends, timeouts, websocket, own_host } = outbound;
     // The evidence is used up: one permit, one forwarded request.
     drop(permit);
     let position = pick(&backends, core.random());
     let pool =
-        position.and_then(|position| local.pools.get(position)).ok_or_else(|| Stop::new(Reason::NoBackend, ""))?;
+        position.and_then(|position| local.pools.get(position)).ok_or_else(|| Refusal::new(Reason::NoBackend, ""))?;
     guard.upstream = position;
     parts.version = Version::HTTP_11;
     if own_host {
-        let host = HeaderValue::from_str(&pool.authority()).map_err(|_| Stop::new(Reason::NoBackend, "its name"))?;
+        let host = HeaderValue::from_str(&pool.authority()).map_err(|_| Refusal::new(Reason::NoBackend, "its name"))?;
         parts.headers.insert(header::HOST, host);
     }
     let limit = Duration::from_millis(timeouts.response_head_ms);
@@ -116,7 +115,7 @@ pub(crate) async fn forward(
     }
     match tokio::time::timeout(limit, answer).await {
         Ok(answer) => answer,
-        Err(_) => Err(Stop::new(Reason::UpstreamTimeout, format!("no answer from {} within {limit:?}", pool.name))),
+        Err(_) => Err(Refusal::new(Reason::UpstreamTimeout, format!("no answer from {} within {limit:?}", pool.name))),
     }
 }
 
@@ -137,7 +136,7 @@ async fn send_http1(
     mut parts: Parts,
     target: PathAndQuery,
     body: RequestBody,
-) -> Result<Response<ResponseBody>, Stop> {
+) -> Result<Response<ResponseBody>, Refusal> {
     parts.uri = Uri::from(target);
     Framing::of(&body).announce(&parts.method, &mut parts.headers);
     let mut request = Request::from_parts(parts, body);
@@ -158,7 +157,7 @@ async fn send_http2(
     mut parts: Parts,
     target: PathAndQuery,
     body: RequestBody,
-) -> Result<Response<ResponseBody>, Stop> {
+) -> Result<Response<ResponseBody>, Refusal> {
     let sender = pool.http2().await.map_err(|error| unreachable(pool, error))?;
     let authority = parts.headers.remove(header::HOST);
     let authority = authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or(&pool.name);
@@ -167,7 +166,7 @@ async fn send_http2(
         .authority(authority)
         .path_and_query(target)
         .build()
-        .map_err(|_| Stop::new(Reason::MalformedRequest, "the host cannot be an authority"))?;
+        .map_err(|_| Refusal::new(Reason::MalformedRequest, "the host cannot be an authority"))?;
     parts.version = Version::HTTP_2;
     Framing::of(&body).announce_http2(&parts.method, &mut parts.headers);
     let answered = exchange::send_http2(sender, Request::from_parts(parts, body)).await;
@@ -180,14 +179,14 @@ async fn open_tunnel(
     mut parts: Parts,
     target: PathAndQuery,
     body: Payload,
-) -> Result<Response<ResponseBody>, Stop> {
+) -> Result<Response<ResponseBody>, Refusal> {
     if pool.speaks_http2() {
-        return Err(Stop::new(Reason::UpstreamFailed, "a WebSocket needs an HTTP/1.1 backend"));
+        return Err(Refusal::new(Reason::UpstreamFailed, "a WebSocket needs an HTTP/1.1 backend"));
     }
     let caller = parts
         .extensions
         .remove::<hyper::upgrade::OnUpgrade>()
-        .ok_or_else(|| Stop::new(Reason::MalformedRequest, "the connection cannot be upgraded"))?;
+        .ok_or_else(|| Refusal::new(Reason::MalformedRequest, "the connection cannot be upgraded"))?;
     drop(body);
     upgrade::set_headers(&mut parts.headers);
     parts.uri = Uri::from(target);
@@ -217,23 +216,23 @@ fn own_the_connection(parts: &mut http::response::Parts) {
     parts.version = Version::default();
 }
 
-fn unreachable(pool: &Pool, error: ConnectError) -> Stop {
+fn unreachable(pool: &Pool, error: ConnectError) -> Refusal {
     match error {
         ConnectError::TimedOut => {
-            Stop::new(Reason::UpstreamUnreachable, format!("{}: no connection within 5 s", pool.name))
+            Refusal::new(Reason::UpstreamUnreachable, format!("{}: no connection within 5 s", pool.name))
         }
         ConnectError::NoAddress(why) | ConnectError::Failed(why) => {
-            Stop::new(Reason::UpstreamUnreachable, format!("{}: {why}", pool.name))
+            Refusal::new(Reason::UpstreamUnreachable, format!("{}: {why}", pool.name))
         }
     }
 }
 
-fn broken(pool: &Pool, error: SendError) -> Stop {
+fn broken(pool: &Pool, error: SendError) -> Refusal {
     let name = &pool.name;
     let detail = match error {
         SendError::Broken(error) => format!("{name}: {error}"),
         SendError::Switched => format!("{name}: it switched to a protocol that it was not asked for"),
         SendError::Unsent(_) => format!("{name}: the connection was closed before the request was sent"),
     };
-    Stop::new(Reason::UpstreamFailed, detail)
+    Refusal::new(Reason::UpstreamFailed, detail)
 }

@@ -3,7 +3,7 @@
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body::Body;
-use idm_types::Reason;
+use idm_types::{Reason, Refusal};
 
 use crate::upgrade::wants_websocket;
 
@@ -12,16 +12,21 @@ use crate::upgrade::wants_websocket;
 ///
 /// The HTTP library takes any list of codings that ends in `chunked` and forgets the others, so an upstream would get
 /// a content that is still encoded without being told (RFC 9112 §6.1 asks for a refusal of unknown codings).
-pub(crate) fn check(parts: &Parts, body: &impl Body) -> Result<(), (Reason, &'static str)> {
+pub(crate) fn check(parts: &Parts, body: &impl Body) -> Result<(), Refusal> {
     let mut codings = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => {}
         (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => {}
-        _ => return Err((Reason::MalformedRequest, "the only transfer coding that is taken is `chunked`, once")),
+        _ => {
+            return Err(Refusal::new(
+                Reason::MalformedRequest,
+                "the only transfer coding that is taken is `chunked`, once",
+            ));
+        }
     }
     // An upstream that does not upgrade would read the announced body from what follows on the connection.
     if wants_websocket(parts) && announces_body(&parts.headers, body) {
-        return Err((Reason::MalformedRequest, "a WebSocket handshake must not have a body"));
+        return Err(Refusal::new(Reason::MalformedRequest, "a WebSocket handshake must not have a body"));
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use idm_authn::Identity;
 use idm_issue::Issued;
 use idm_sign_in::Wish;
 use idm_transform::Usage;
-use idm_types::{DecisionId, MethodName, Reason, RuleName, Timestamp};
+use idm_types::{Decider, DecisionId, MethodName, Reason, Refusal, RuleName, Timestamp};
 
 use crate::core::{Core, Local};
 use crate::engine::ArmedRule;
@@ -49,6 +49,8 @@ pub(crate) struct Guard {
     pub(crate) issued: Option<Issued>,
     /// The caller is a browser that wants a page.
     pub(crate) wish: Option<Wish>,
+    /// The page for which a browser may begin its sign-in anew.
+    pub(crate) again: Option<Box<str>>,
     open: bool,
 }
 
@@ -77,12 +79,22 @@ impl Guard {
             usage: None,
             issued: None,
             wish: None,
+            again: None,
             open: true,
         }
     }
 
     pub(crate) fn core(&self) -> &Rc<Core> {
         &self.core
+    }
+
+    /// Notes which part of the policy refused.
+    pub(crate) fn decided_by(&mut self, refusal: &Refusal) {
+        match &refusal.by {
+            Some(Decider::Method(method)) => self.authentication = Some(method.clone()),
+            Some(Decider::Rule(rule)) => self.authorization = Some(rule.clone()),
+            None => {}
+        }
     }
 
     /// Records a success. What is returned resolves at once, or when the record is on disk where that was chosen.

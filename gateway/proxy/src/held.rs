@@ -15,10 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::Body;
 use idm_authn::Identity;
-use idm_types::{Reason, network};
+use idm_types::{Reason, Refusal, network};
 use tokio::time::Instant;
-
-use crate::pipeline::Stop;
 
 /// Addresses share a place with a chance of one in this many; which ones do cannot be known outside.
 const PLACES: usize = 4096;
@@ -237,34 +235,34 @@ pub(crate) enum Unheld<E> {
 
 impl<E> Unheld<E> {
     /// For a request's body.
-    pub(crate) fn of_request(self, limit: usize) -> Stop {
+    pub(crate) fn of_request(self, limit: usize) -> Refusal {
         match self {
-            Unheld::TooLarge => Stop::new(Reason::PayloadTooLarge, format!("more than {limit} bytes")),
+            Unheld::TooLarge => Refusal::new(Reason::PayloadTooLarge, format!("more than {limit} bytes")),
             Unheld::TooSlow { bytes, after } => {
-                Stop::new(Reason::BodyTooSlow, format!("{bytes} bytes came in {:.1} s", after.as_secs_f64()))
+                Refusal::new(Reason::BodyTooSlow, format!("{bytes} bytes came in {:.1} s", after.as_secs_f64()))
             }
-            Unheld::Busy { bytes } => Stop::new(Reason::BodiesBusy, format!("after {bytes} bytes")),
-            Unheld::Broken(_) => Stop::new(Reason::ClientGone, "the body ended early"),
+            Unheld::Busy { bytes } => Refusal::new(Reason::BodiesBusy, format!("after {bytes} bytes")),
+            Unheld::Broken(_) => Refusal::new(Reason::ClientGone, "the body ended early"),
         }
     }
 }
 
 impl<E: std::fmt::Display> Unheld<E> {
     /// For an upstream's answer.
-    pub(crate) fn of_response(self) -> Stop {
+    pub(crate) fn of_response(self) -> Refusal {
         match self {
-            Unheld::TooLarge => Stop::new(
+            Unheld::TooLarge => Refusal::new(
                 Reason::UpstreamFailed,
                 "the response is larger than the 1 MiB that can be signed or encrypted",
             ),
-            Unheld::TooSlow { bytes, after } => Stop::new(
+            Unheld::TooSlow { bytes, after } => Refusal::new(
                 Reason::UpstreamTimeout,
                 format!("{bytes} bytes of the response came in {:.1} s", after.as_secs_f64()),
             ),
             Unheld::Busy { bytes } => {
-                Stop::new(Reason::BodiesBusy, format!("after {bytes} bytes of the upstream's response"))
+                Refusal::new(Reason::BodiesBusy, format!("after {bytes} bytes of the upstream's response"))
             }
-            Unheld::Broken(error) => Stop::new(Reason::UpstreamFailed, error.to_string()),
+            Unheld::Broken(error) => Refusal::new(Reason::UpstreamFailed, error.to_string()),
         }
     }
 }

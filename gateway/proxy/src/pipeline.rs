@@ -11,10 +11,10 @@ use idm_authn::{Authenticated, ClientCertificate, Facts, RequestView, SharedFact
 use idm_authz::Permit;
 use idm_issue::{Answered, Ask, TokenIssuer};
 use idm_plan::{Door, Endpoint, Message, Source, TokenQuota};
-use idm_sign_in::Wish;
+use idm_sign_in::{Refused, Wish};
 use idm_store::Store;
-use idm_transform::{Content, MAX_REQUEST, Meter, Refused, Steps, Usage};
-use idm_types::{DecisionId, Reason, Timestamp};
+use idm_transform::{Content, MAX_REQUEST, Meter, Steps, Usage};
+use idm_types::{DecisionId, Reason, Refusal, Timestamp};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
@@ -26,34 +26,12 @@ use crate::forward::{Outbound, apply_edits, forward, tell_upstream, tell_way};
 use crate::framing;
 use crate::guard::Guard;
 use crate::held::{Caller, Held};
-use crate::render::{self, Refusal};
+use crate::render;
 use crate::scrub::{remove_connections_own, remove_listed};
 use crate::server::Peer;
 use crate::upgrade::wants_websocket;
 
 const FORWARDED_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
-
-/// Why a request goes no further.
-pub(crate) struct Stop {
-    pub(crate) reason: Reason,
-    pub(crate) detail: String,
-    pub(crate) missing_scopes: Vec<String>,
-    pub(crate) retry_after: Option<u64>,
-    /// The page for which a browser may begin its sign-in anew.
-    pub(crate) again: Option<String>,
-}
-
-impl Stop {
-    pub(crate) fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), missing_scopes: Vec::new(), retry_after: None, again: None }
-    }
-}
-
-impl From<Refused> for Stop {
-    fn from(refused: Refused) -> Self {
-        Self::new(refused.reason, refused.detail)
-    }
-}
 
 /// One request that may be forwarded: only a [`Permit`] makes one.
 struct Allowed {
@@ -98,11 +76,11 @@ pub(crate) async fn serve(
     let mut guard = Guard::open(core.clone(), peer.address, request.method(), now);
     guard.version = request.version();
     let Some(local) = guard.local.clone() else {
-        return Ok(refuse(guard, Stop::new(Reason::NotConfigured, "")).await);
+        return Ok(refuse(guard, Refusal::new(Reason::NotConfigured, "")).await);
     };
     // An unrecorded request is not served, unless losing records was chosen.
     if !core.lane.is_open() {
-        return Ok(refuse(guard, Stop::new(Reason::AuditUnavailable, "")).await);
+        return Ok(refuse(guard, Refusal::new(Reason::AuditUnavailable, "")).await);
     }
     let (mut parts, body) = request.into_parts();
     let mut body = Payload::Streaming(body);
@@ -117,7 +95,7 @@ pub(crate) async fn serve(
             let request_bytes = body.held().map_or(0, <[u8]>::len) as u64;
             let outbound = match prepare(&local.engine, allowed, parts, &peer) {
                 Ok(outbound) => outbound,
-                Err(stop) => return Ok(without(body, version, refuse(guard, stop).await)),
+                Err(refusal) => return Ok(without(body, version, refuse(guard, refusal).await)),
             };
             guard.stage = Stage::Upstream;
             let asked = Asked::of(&core, &local, &mut guard, request_bytes);
@@ -134,14 +112,14 @@ pub(crate) async fn serve(
                     guard.stage = Stage::Answer;
                     answer(&core.shared, &local, &guard, jose.as_ref(), response).await
                 }
-                Err(stop) => Err(stop),
+                Err(refusal) => Err(refusal),
             };
             match answered {
                 Ok(response) => Ok(recorded(&core, &local, guard, request_bytes, response).await),
-                Err(stop) => Ok(refuse(guard, stop).await),
+                Err(refusal) => Ok(refuse(guard, refusal).await),
             }
         }
-        Err(stop) => Ok(without(body, version, refuse(guard, stop).await)),
+        Err(refusal) => Ok(without(body, version, refuse(guard, refusal).await)),
     }
 }
 
@@ -165,15 +143,15 @@ pub(crate) async fn turn_away(
     core: Rc<Core>,
     peer: &Peer,
     request: &Request<Incoming>,
-    stop: Stop,
+    refusal: Refusal,
 ) -> Response<ResponseBody> {
     let mut guard = Guard::open(core, peer.address, request.method(), Timestamp::now());
     guard.path = request.uri().path().to_owned();
     if let Ok(host) = authority(request.uri(), request.headers(), request.version()) {
         host.clone_into(&mut guard.host);
     }
-    let retry_after = stop.retry_after.or((stop.reason == Reason::TooManyRequestsAtOnce).then_some(1));
-    refuse(guard, Stop { retry_after, ..stop }).await
+    let retry_after = refusal.retry_after.or((refusal.reason == Reason::TooManyRequestsAtOnce).then_some(1));
+    refuse(guard, Refusal { retry_after, ..refusal }).await
 }
 
 /// The order of the checks. Each stands where it does for a reason.
@@ -184,21 +162,20 @@ async fn decide(
     local: &Local,
     parts: &mut Parts,
     body: &mut Payload,
-) -> Result<Decided, Stop> {
+) -> Result<Decided, Refusal> {
     let engine = &local.engine;
     // One spelling of host and path from here on: what is judged is what is forwarded.
     guard.path = parts.uri.path().to_owned();
-    let canonical = Canonical::of(&parts.method, &parts.uri, &parts.headers, parts.version)
-        .map_err(|(reason, detail)| Stop::new(reason, detail))?;
+    let canonical = Canonical::of(&parts.method, &parts.uri, &parts.headers, parts.version)?;
     guard.host.clone_from(&canonical.host);
     canonical.path().clone_into(&mut guard.path);
     if let Payload::Streaming(incoming) = body {
-        framing::check(parts, incoming).map_err(|(reason, detail)| Stop::new(reason, detail))?;
+        framing::check(parts, incoming)?;
     }
     // A connection that was opened for one host may not be used for another, which may have other authorities.
     let asked_for = peer.secured.as_ref().and_then(|secured| secured.server_name.as_deref());
     if let Some(name) = asked_for.filter(|name| *name != canonical.host) {
-        return Err(Stop::new(Reason::MisdirectedRequest, format!("the connection is for `{name}`")));
+        return Err(Refusal::new(Reason::MisdirectedRequest, format!("the connection is for `{name}`")));
     }
     guard.stage = Stage::Route;
     // Before anything reads a header: what is judged is what is forwarded, and what is written later stays.
@@ -209,10 +186,10 @@ async fn decide(
     let router = if peer.secured.is_some() { &engine.secure_router } else { &engine.router };
     let position = router.find(&canonical.host, canonical.path(), &parts.method, &parts.headers);
     let rule = position.and_then(|position| engine.rules.get(position).map(|rule| (position, rule)));
-    let Some((position, rule)) = rule else { return Err(Stop::new(Reason::NoRoute, "")) };
+    let Some((position, rule)) = rule else { return Err(Refusal::new(Reason::NoRoute, "")) };
     guard.rule = Some(position);
     let (policy, itself) = match &rule.handler {
-        ArmedHandler::Refuse { reason, detail } => return Err(Stop::new(*reason, detail)),
+        ArmedHandler::Refuse { reason, detail } => return Err(Refusal::new(*reason, detail)),
         ArmedHandler::Enforce { policy, reserved, .. } => {
             reserved.scrub(&mut parts.headers);
             (*policy, None)
@@ -221,7 +198,7 @@ async fn decide(
         ArmedHandler::SignIn { policy, door, federation } => (*policy, Some(Own::Door(*door, federation.as_deref()))),
     };
     let Some(in_force) = engine.policies.get(policy) else {
-        return Err(Stop::new(Reason::InternalError, "no policy at the rule's position"));
+        return Err(Refusal::new(Reason::InternalError, "no policy at the rule's position"));
     };
     let PolicyInForce { armed, steps, llm, issuer, .. } = in_force;
     guard.policy = Some(policy);
@@ -230,7 +207,7 @@ async fn decide(
     let handed_on: Vec<CertificateDer<'static>> = if armed.believes_proxy(peer.address) {
         // One that cannot be read is not none: no other credential may then decide in its place.
         let lines = forwarded.iter().map(HeaderValue::as_bytes);
-        let malformed = |why| Stop::new(Reason::MalformedCredential, format!("X-Forwarded-Client-Cert: {why}"));
+        let malformed = |why| Refusal::new(Reason::MalformedCredential, format!("X-Forwarded-Client-Cert: {why}"));
         forwarded_certificate(lines).map_err(malformed)?.into_iter().collect()
     } else {
         Vec::new()
@@ -288,7 +265,7 @@ async fn decide(
             return issue(issuer, endpoint, ask, guard).await.map(Decided::Answer);
         }
         (Some(Own::Endpoint(_)), None) => {
-            return Err(Stop::new(Reason::InternalError, "an endpoint without a token service"));
+            return Err(Refusal::new(Reason::InternalError, "an endpoint without a token service"));
         }
         (Some(Own::Door(door, federation)), _) => {
             let wish = guard.wish.clone();
@@ -296,10 +273,8 @@ async fn decide(
             return sign_in(door, federation, ask, guard).await.map(Decided::Answer);
         }
     }
-    let (who, source) = armed.authenticate(view, &local.cache, guard.now).await.map_err(|denied| {
-        guard.authentication = denied.method;
-        Stop { retry_after: denied.retry_after, ..Stop::new(denied.reason, denied.detail) }
-    })?;
+    let (who, source) =
+        armed.authenticate(view, &local.cache, guard.now).await.inspect_err(|refusal| guard.decided_by(refusal))?;
     guard.authentication = Some(who.identity().method.clone());
     guard.in_query = matches!(source, Some(Source::Query { .. }));
     guard.identity = Some((who.identity().clone(), who.cached()));
@@ -310,7 +285,7 @@ async fn decide(
     }
     // It would carry the provider's key, and nothing that passes a tunnel is counted.
     if llm.is_some() && wants_websocket(parts) {
-        return Err(Stop::new(Reason::UpgradeNotAllowed, ""));
+        return Err(Refusal::new(Reason::UpgradeNotAllowed, ""));
     }
     let shared = SharedFacts::of(view);
     let facts = Facts {
@@ -340,10 +315,10 @@ async fn decide(
     let permit = match (permit, who) {
         (Some(permit), _) => permit,
         (None, Some(who)) => admit(core, in_force, parts, &facts, who, guard).await?,
-        (None, None) => return Err(Stop::new(Reason::InternalError, "no permit, and nobody to ask one for")),
+        (None, None) => return Err(Refusal::new(Reason::InternalError, "no permit, and nobody to ask one for")),
     };
     guard.stage = Stage::Authorize;
-    let headers = armed.request_headers(&facts).map_err(|problem| Stop::new(problem.reason, problem.detail))?;
+    let headers = armed.request_headers(&facts)?;
     if let Some(llm) = llm {
         guard.stage = Stage::Limit;
         let new_body =
@@ -352,10 +327,7 @@ async fn decide(
         content.body = new_body.or(content.body.take());
     }
     guard.stage = Stage::Prepare;
-    let exchanged = armed
-        .exchange(view, source.as_ref(), &identity, guard.now)
-        .await
-        .map_err(|denied| Stop::new(denied.reason, denied.detail))?;
+    let exchanged = armed.exchange(view, source.as_ref(), &identity, guard.now).await?;
     steps.make(Message::Request, &mut content, &facts)?;
     let Content { body: new_body, replaced, .. } = content;
     if !untouched {
@@ -375,20 +347,18 @@ async fn admit(
     facts: &Facts<'_>,
     who: Authenticated,
     guard: &mut Guard,
-) -> Result<Permit, Stop> {
+) -> Result<Permit, Refusal> {
     guard.stage = Stage::Authorize;
     let identity = who.identity().clone();
-    let permit = policy.rules.decide(parts.method.as_str(), facts, who).map_err(|refusal| {
-        guard.authorization = refusal.rule;
-        Stop { missing_scopes: refusal.missing_scopes, ..Stop::new(refusal.reason, refusal.detail) }
-    })?;
+    let permit = policy.rules.decide(parts.method.as_str(), facts, who);
+    let permit = permit.inspect_err(|refusal| guard.decided_by(refusal))?;
     guard.authorization = permit.rule().cloned();
     if let Some(llm) = &policy.llm {
         guard.stage = Stage::Limit;
         let (store, owner) = (policy.armed.store(), quota_owner(&policy.armed, &identity));
         crate::spent::check(store, &owner, llm.quotas()).await?;
         let spent = core.quotas.check(&owner, llm.quotas(), store.moment(guard.now));
-        spent.map_err(|seconds| Stop { retry_after: Some(seconds), ..Stop::new(Reason::TokenQuotaExceeded, "") })?;
+        spent.map_err(|seconds| Refusal::new(Reason::TokenQuotaExceeded, "").retry_after(seconds))?;
     }
     Ok(permit)
 }
@@ -399,17 +369,14 @@ async fn issue(
     endpoint: Endpoint,
     ask: Ask<'_>,
     guard: &mut Guard,
-) -> Result<Response<ResponseBody>, Stop> {
+) -> Result<Response<ResponseBody>, Refusal> {
     match issuer.answer(endpoint, ask).await {
         Ok(Answered { body, public, who, issued }) => {
             guard.identity = who.map(|who| (who, false));
             guard.issued = issued;
             Ok(render::document(body.as_ref(), public))
         }
-        Err(refused) => {
-            guard.identity = refused.who.map(|who| (who, false));
-            Err(Stop { retry_after: refused.retry_after, ..Stop::new(refused.reason, refused.detail) })
-        }
+        Err(refused) => Err(noted(refused, guard)),
     }
 }
 
@@ -419,22 +386,23 @@ async fn sign_in(
     federation: Option<&str>,
     ask: idm_sign_in::Ask<'_>,
     guard: &mut Guard,
-) -> Result<Response<ResponseBody>, Stop> {
+) -> Result<Response<ResponseBody>, Refusal> {
     match idm_sign_in::answer(door, federation, ask).await {
         Ok(answer) => {
             guard.authentication = answer.who.as_ref().map(|who| who.method.clone());
             guard.identity = answer.who.clone().map(|who| (who, false));
             Ok(render::answer(answer))
         }
-        Err(refused) => {
-            guard.identity = refused.who.map(|who| (who, false));
-            Err(Stop {
-                retry_after: refused.retry_after,
-                again: refused.again,
-                ..Stop::new(refused.reason, refused.detail)
-            })
-        }
+        Err(refused) => Err(noted(refused, guard)),
     }
+}
+
+/// Notes whom a refusal of the gateway's own answers was about, and where the browser may begin anew.
+fn noted(refused: Refused, guard: &mut Guard) -> Refusal {
+    let Refused { refusal, who, again } = refused;
+    guard.identity = who.map(|who| (who, false));
+    guard.again = again;
+    refusal
 }
 
 /// Records a success: at once, or where use is counted when the answer has ended.
@@ -521,7 +489,7 @@ async fn answer(
     guard: &Guard,
     jose: Option<&Value>,
     response: Response<ResponseBody>,
-) -> Result<Response<ResponseBody>, Stop> {
+) -> Result<Response<ResponseBody>, Refusal> {
     let policy = guard
         .policy
         .and_then(|policy| local.engine.policies.get(policy))
@@ -550,9 +518,9 @@ async fn answer(
 }
 
 /// Makes the upstream's request of the caller's: only after a permit.
-fn prepare(engine: &Engine, allowed: Allowed, mut parts: Parts, peer: &Peer) -> Result<Outbound, Stop> {
+fn prepare(engine: &Engine, allowed: Allowed, mut parts: Parts, peer: &Peer) -> Result<Outbound, Refusal> {
     let Allowed { permit, canonical, rule, source: verified_in, headers, exchanged, jose: _ } = allowed;
-    let internal = || Stop::new(Reason::InternalError, "no rule at the position that was matched");
+    let internal = || Refusal::new(Reason::InternalError, "no rule at the position that was matched");
     let Some(ArmedRule { handler: ArmedHandler::Enforce { policy, backends, timeouts, edits, reserved: _ }, .. }) =
         engine.rules.get(rule)
     else {
@@ -650,8 +618,8 @@ fn ends_connection(reason: Reason) -> bool {
     matches!(reason, MalformedRequest | MethodNotAllowed | HeadTooLarge | BodyTooSlow | PayloadTooLarge)
 }
 
-async fn refuse(guard: Guard, stop: Stop) -> Response<ResponseBody> {
-    let Stop { reason, detail, missing_scopes, retry_after, again } = stop;
+async fn refuse(guard: Guard, refusal: Refusal) -> Response<ResponseBody> {
+    let Refusal { reason, retry_after, .. } = refusal;
     let (core, id, now) = (guard.core().clone(), guard.id, guard.now);
     let (local, policy) = (guard.local.clone(), guard.policy);
     let handler =
@@ -661,24 +629,23 @@ async fn refuse(guard: Guard, stop: Stop) -> Response<ResponseBody> {
         .zip(policy)
         .and_then(|(local, policy)| local.engine.policies.get(policy))
         .map(|policy| &policy.armed);
-    let refusal = Refusal { reason, id, now, missing_scopes, retry_after };
     let mut response = match (handler, armed.and_then(|armed| armed.sign_in()), &guard.wish) {
         (Some(ArmedHandler::Issue { .. }), _, _) => render::oauth_refusal(reason, id, retry_after),
         // A person is sent to sign in, or told in words; a program gets what programs get.
         (Some(ArmedHandler::Enforce { .. }), Some(method), Some(wish)) if asks_to_sign_in(reason) => {
             render::to_sign_in(method, &wish.page, id)
         }
-        (_, Some(method), Some(_)) if again.is_some() => {
-            render::to_sign_in(method, again.as_deref().unwrap_or_default(), id)
-        }
-        (_, Some(method), Some(wish)) => render::page(method, wish, &guard.host, &refusal),
-        _ => render::refusal(&refusal, armed),
+        (_, Some(method), Some(wish)) => match &guard.again {
+            Some(page) => render::to_sign_in(method, page, id),
+            None => render::page(method, wish, &guard.host, &refusal, id),
+        },
+        _ => render::refusal(&refusal, armed, id, now),
     };
     if ends_connection(reason) {
         end_connection(&mut response, guard.version);
     }
     // The answer waits for the disk: a caller who was refused can always be told why.
-    let stored = guard.refused(reason, response.status().as_u16(), &detail).await;
+    let stored = guard.refused(reason, response.status().as_u16(), &refusal.detail).await;
     told(&core, id, stored, response)
 }
 
@@ -693,6 +660,5 @@ fn told(
     if stored.is_ok() || core.lane.may_lose() {
         return response;
     }
-    let (reason, now) = (Reason::AuditUnavailable, Timestamp::now());
-    render::refusal(&Refusal { reason, id, now, missing_scopes: Vec::new(), retry_after: None }, None)
+    render::refusal(&Refusal::new(Reason::AuditUnavailable, ""), None, id, Timestamp::now())
 }

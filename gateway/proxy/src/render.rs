@@ -5,21 +5,12 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use idm_authn::{ArmedPolicy, ArmedSignIn};
 use idm_plan::Disclosure;
 use idm_sign_in::Wish;
-use idm_types::{DecisionId, Reason, Timestamp};
+use idm_types::{DecisionId, Reason, Refusal, Timestamp};
 use serde_json::Value;
 
 use crate::body::ResponseBody;
 
 const DECISION: HeaderName = HeaderName::from_static("x-decision-id");
-
-/// A refusal, as far as the caller may learn of it.
-pub(crate) struct Refusal {
-    pub(crate) reason: Reason,
-    pub(crate) id: DecisionId,
-    pub(crate) now: Timestamp,
-    pub(crate) missing_scopes: Vec<String>,
-    pub(crate) retry_after: Option<u64>,
-}
 
 /// What a door answers.
 pub(crate) fn answer(answer: idm_sign_in::Answer) -> Response<ResponseBody> {
@@ -42,11 +33,17 @@ pub(crate) fn to_sign_in(method: &ArmedSignIn, page: &str, id: DecisionId) -> Re
 }
 
 /// A refusal for people.
-pub(crate) fn page(method: &ArmedSignIn, wish: &Wish, host: &str, refusal: &Refusal) -> Response<ResponseBody> {
-    let Refusal { reason, id, retry_after, .. } = refusal;
-    let mut response = answer(idm_sign_in::refusal_page(method, wish, host, *reason, reason.status(), *id));
-    decided(&mut response, *id);
-    wait(&mut response, *retry_after);
+pub(crate) fn page(
+    method: &ArmedSignIn,
+    wish: &Wish,
+    host: &str,
+    refusal: &Refusal,
+    id: DecisionId,
+) -> Response<ResponseBody> {
+    let reason = refusal.reason;
+    let mut response = answer(idm_sign_in::refusal_page(method, wish, host, reason, reason.status(), id));
+    decided(&mut response, id);
+    wait(&mut response, refusal.retry_after);
     response
 }
 
@@ -102,8 +99,13 @@ pub(crate) fn oauth_refusal(reason: Reason, id: DecisionId, retry_after: Option<
 
 /// What a refused caller gets: a problem document (RFC 9457) with the decision id, and for 401 and
 /// 403 the challenge that RFC 6750 §3 asks for. The reason itself only where the policy discloses it.
-pub(crate) fn refusal(refusal: &Refusal, armed: Option<&ArmedPolicy>) -> Response<ResponseBody> {
-    let Refusal { reason, id, now, missing_scopes, retry_after } = refusal;
+pub(crate) fn refusal(
+    refusal: &Refusal,
+    armed: Option<&ArmedPolicy>,
+    id: DecisionId,
+    now: Timestamp,
+) -> Response<ResponseBody> {
+    let Refusal { reason, missing_scopes, retry_after, detail: _, by: _ } = refusal;
     let policy = armed.map(ArmedPolicy::plan);
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut problem = serde_json::json!({
@@ -127,7 +129,7 @@ pub(crate) fn refusal(refusal: &Refusal, armed: Option<&ArmedPolicy>) -> Respons
     // To a caller who proved who they are, RFC 6750 lets us say which scope is missing.
     if !missing_scopes.is_empty() {
         if let Some(members) = problem.as_object_mut() {
-            members.insert("missingScopes".into(), missing_scopes.as_slice().into());
+            members.insert("missingScopes".into(), missing_scopes.to_vec().into());
         }
     }
     let mut response = Response::new(ResponseBody::Text(Some(Bytes::from(format!("{problem}\n")))));
@@ -135,10 +137,10 @@ pub(crate) fn refusal(refusal: &Refusal, armed: Option<&ArmedPolicy>) -> Respons
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    for value in armed.into_iter().flat_map(|armed| armed.challenges(*reason, missing_scopes, *now)) {
+    for value in armed.into_iter().flat_map(|armed| armed.challenges(*reason, missing_scopes, now)) {
         headers.append(header::WWW_AUTHENTICATE, value);
     }
-    decided(&mut response, *id);
+    decided(&mut response, id);
     wait(&mut response, *retry_after);
     response
 }

@@ -2,9 +2,7 @@
 
 use idm_plan::TokenQuota;
 use idm_store::{Key, Store};
-use idm_types::Reason;
-
-use crate::pipeline::Stop;
+use idm_types::{Reason, Refusal};
 
 /// The key of a quota's counter. The store's clock delimits its spans, so that no gateway's clock can begin a new one.
 fn key(owner: &str, quota: &TokenQuota) -> Key {
@@ -12,15 +10,15 @@ fn key(owner: &str, quota: &TokenQuota) -> Key {
 }
 
 /// Refuses a caller whose quota is used up, and every caller while the store does not answer.
-pub(crate) async fn check(store: &Store, owner: &str, quotas: &[TokenQuota]) -> Result<(), Stop> {
+pub(crate) async fn check(store: &Store, owner: &str, quotas: &[TokenQuota]) -> Result<(), Refusal> {
     for quota in quotas.iter().filter(|_| store.is_shared()) {
         let (spent, left_ms) = store
             .count(&key(owner, quota))
             .await
-            .map_err(|error| Stop::new(Reason::StoreUnavailable, error.to_string()))?;
+            .map_err(|error| Refusal::new(Reason::StoreUnavailable, error.to_string()))?;
         if spent >= quota.tokens {
-            let retry_after = Some(left_ms.div_ceil(1000).max(1));
-            return Err(Stop { retry_after, ..Stop::new(Reason::TokenQuotaExceeded, "") });
+            let seconds = left_ms.div_ceil(1000).max(1);
+            return Err(Refusal::new(Reason::TokenQuotaExceeded, "").retry_after(seconds));
         }
     }
     Ok(())

@@ -23,6 +23,8 @@ mod vectors;
 mod well_formed;
 mod xml;
 
+use idm_types::{Reason, Refusal};
+
 pub use binding::{Carried, RedirectMessage, document_text, post_form_value, redirect_url};
 pub use key::{OwnKey, VerifyingKey};
 pub use logout::{LogoutRequest, logout_request, logout_response};
@@ -89,6 +91,21 @@ pub enum SamlError {
 impl SamlError {
     pub(crate) fn algorithm(uri: &str) -> Self {
         Self::Algorithm(uri.chars().filter(|c| c.is_ascii_graphic()).take(128).collect())
+    }
+
+    /// The reason of the catalogue.
+    pub fn reason(&self) -> Reason {
+        match self {
+            SamlError::Status(_) => Reason::SignInRefused,
+            SamlError::Unsolicited => Reason::UnknownSignIn,
+            _ => Reason::UntrustedSignIn,
+        }
+    }
+}
+
+impl From<SamlError> for Refusal {
+    fn from(error: SamlError) -> Self {
+        Refusal::new(error.reason(), error.to_string())
     }
 }
 

@@ -30,13 +30,13 @@ pub(crate) async fn callback(method: &ArmedSignIn, provider: &Arc<Provider>, ask
     let login = way.browser.login(state, &federation.uid, now);
     // Tabs that were opened at once each got a secret, and the last one stayed: the others begin anew.
     let lost = || Refused {
-        again: Browser::hint(state),
+        again: Browser::hint(state).map(Into::into),
         ..unknown("`state` is not of this browser and provider, or is older than 15 minutes")
     };
     let login = login.ok_or_else(lost)?;
     provider.answered(parameters.text("iss")).await?;
     if !policy.store().claim(&Key::of(&["sign-in", &federation.uid, &login.id]), USED_MS, now).await? {
-        return Err(Refused { again: Some(login.to), ..unknown("`state` was used before") });
+        return Err(Refused { again: Some(login.to.into()), ..unknown("`state` was used before") });
     }
     if let Some(error) = parameters.text("error") {
         // RFC 6749 §4.1.2.1: a code of printable characters; whatever else was written there stays out of the records.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, header};
-use idm_authn::{ArmedSignIn, Federated, LogoutToken, Origin, Provider, ProviderError};
+use idm_authn::{ArmedSignIn, Federated, LogoutToken, Origin, Provider};
 use idm_plan::Door;
 use idm_session::{Ended, Session, Sessions};
 use idm_store::Key;
-use idm_types::Reason;
+use idm_types::{Reason, Refusal};
 use url::Url;
 
 use crate::parameters::{Parameters, is_form};
@@ -90,8 +90,8 @@ pub(crate) async fn back_channel(provider: &Arc<Provider>, ask: Ask<'_>) -> Resu
     let parameters = Parameters::read(view.body.unwrap_or_default())?;
     let token = parameters.text("logout_token").ok_or_else(|| invalid("there is no `logout_token`"))?;
     let LogoutToken { subject, sid, id } = provider.logout_token(token, now).await.map_err(|error| match error {
-        ProviderError { reason: Reason::ProviderUnavailable, .. } => error.into(),
-        ProviderError { detail, .. } => invalid(&detail),
+        Refusal { reason: Reason::ProviderUnavailable, .. } => error.into(),
+        Refusal { detail, .. } => invalid(&detail),
     })?;
     let federation = &provider.federation().uid;
     if !policy.store().claim(&Key::of(&["logout token", federation, &id]), USED_MS, now).await? {

@@ -173,7 +173,7 @@ pub(crate) async fn finish(
             let login = state.and_then(|state| way.browser.login(&state, &federation.uid, now));
             let login = login.filter(|login| request.strip_prefix('_') == Some(login.id.as_str()));
             let login = login.ok_or_else(|| Refused {
-                again,
+                again: again.map(Into::into),
                 ..unknown("another browser began this sign-in, or more than 15 minutes ago")
             })?;
             if !policy
@@ -181,7 +181,7 @@ pub(crate) async fn finish(
                 .claim(&Key::of(&["sign-in", &federation.uid, &login.id]), REQUEST_MS + MARGIN_MS, now)
                 .await?
             {
-                return Err(Refused { again: Some(login.to), ..unknown("the sign-in was finished before") });
+                return Err(Refused { again: Some(login.to.into()), ..unknown("the sign-in was finished before") });
             }
             Some(login.to)
         }

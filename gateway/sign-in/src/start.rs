@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use idm_authn::{ArmedSignIn, Asked, Federated, Provider};
 use idm_plan::Door;
 use idm_session::Login;
-use idm_types::Reason;
+use idm_types::{Reason, Refusal};
 
 use crate::cookie::OnTheWay;
 use crate::parameters::Parameters;
@@ -38,7 +38,7 @@ pub(crate) async fn start(method: &ArmedSignIn, ask: Ask<'_>) -> Result<Answer, 
     let parameters = Parameters::read(view.query.unwrap_or_default().as_bytes())?;
     let to = or_front_page(parameters.text("to"), &method.plan().base);
     let taken = policy.take_sign_in(view.address, PER_MINUTE);
-    taken.map_err(|seconds| Refused { retry_after: Some(seconds), ..Refused::new(Reason::TooManySignIns, "") })?;
+    taken.map_err(|seconds| Refusal::new(Reason::TooManySignIns, "").retry_after(seconds))?;
     let provider = match (parameters.text("at"), method.providers()) {
         (Some(name), _) => {
             method.provider(name).ok_or_else(|| Refused::new(Reason::MalformedRequest, "nobody signs in there"))?

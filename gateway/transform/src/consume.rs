@@ -11,12 +11,12 @@ use idm_jose::{
     jwk_of_spki, parse_strict,
 };
 use idm_plan::{Consume, Decrypt, Destination, ExpectedClaims, Verify};
-use idm_types::{Reason, Timestamp};
+use idm_types::{Reason, Refusal, Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::content::ArmedPlace;
 use crate::keys::Verifiers;
-use crate::{Content, Refused, keys};
+use crate::{Content, keys, refusal};
 
 /// The largest object that is read.
 const MAX_BYTES: usize = 1 << 20;
@@ -72,12 +72,12 @@ impl ArmedConsume {
     }
 
     /// Opens the object and returns what the variable `jose` says of it.
-    pub(crate) async fn run(&self, step: &str, content: &mut Content<'_>, facts: &Facts<'_>) -> Result<Value, Refused> {
-        let missing = |what| Refused::new(step, Reason::MissingObject, what);
+    pub(crate) async fn run(&self, step: &str, content: &mut Content<'_>, facts: &Facts<'_>) -> Result<Value, Refusal> {
+        let missing = |what| refusal(step, Reason::MissingObject, what);
         let bytes = self
             .from
             .read(content, facts)
-            .map_err(|error| Refused::new(step, error.reason(Reason::MissingObject), error))?
+            .map_err(|error| refusal(step, error.reason(Reason::MissingObject), error))?
             .filter(|bytes| !bytes.is_empty())
             .ok_or_else(|| missing("there is nothing where the object should be"))?;
         let mut payload = bytes.to_vec();
@@ -93,7 +93,7 @@ impl ArmedConsume {
         }
         let to_body = matches!(self.to, Destination::Body { .. });
         if !content.put(&self.to, &payload) {
-            return Err(Refused::new(step, Reason::MissingObject, "the payload cannot travel where it should go"));
+            return Err(refusal(step, Reason::MissingObject, "the payload cannot travel where it should go"));
         }
         // The object itself goes no further.
         if let (ArmedPlace::Header(name), true) =
@@ -111,10 +111,10 @@ impl ArmedConsume {
         matches!(&self.from, ArmedPlace::Header(name) if name == header)
     }
 
-    fn text<'b>(step: &str, bytes: &'b [u8]) -> Result<&'b str, Refused> {
+    fn text<'b>(step: &str, bytes: &'b [u8]) -> Result<&'b str, Refusal> {
         std::str::from_utf8(bytes)
             .map(str::trim)
-            .map_err(|_| Refused::new(step, Reason::MalformedToken, "the object is not text"))
+            .map_err(|_| refusal(step, Reason::MalformedToken, "the object is not text"))
     }
 
     async fn decrypted(
@@ -124,16 +124,16 @@ impl ArmedConsume {
         decrypt: &Arc<ArmedDecrypt>,
         facts: &Facts<'_>,
         found: &mut Map<String, Value>,
-    ) -> Result<Vec<u8>, Refused> {
+    ) -> Result<Vec<u8>, Refusal> {
         let text = Self::text(step, bytes)?;
-        let refused = |error: JweError| Refused::new(step, error.reason(), &error);
+        let refused = |error: JweError| refusal(step, error.reason(), &error);
         let jwe = if self.json { Jwe::parse_json(text) } else { Jwe::parse(text) }.map_err(refused)?;
         let opened = match decrypt.beside.as_ref().filter(|_| jwe.is_slow()) {
             None => decrypt.open(&jwe),
             Some(beside) => {
                 let address = facts.request().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |request| request.address);
                 let decrypt = decrypt.clone();
-                let busy = || Refused::new(step, Reason::DecryptionsBusy, "too many are waiting");
+                let busy = || refusal(step, Reason::DecryptionsBusy, "too many are waiting");
                 beside.run(address, Turn::InLine, move || decrypt.open(&jwe)).await.ok_or_else(busy)?
             }
         };
@@ -155,7 +155,7 @@ impl ArmedConsume {
         content: &Content<'_>,
         facts: &Facts<'_>,
         found: &mut Map<String, Value>,
-    ) -> Result<Vec<u8>, Refused> {
+    ) -> Result<Vec<u8>, Refusal> {
         let signature = match &plan.detached {
             None => None,
             Some(name) => Some(
@@ -163,7 +163,7 @@ impl ArmedConsume {
                     .headers
                     .get(name)
                     .cloned()
-                    .ok_or_else(|| Refused::new(step, Reason::MissingObject, "there is no detached signature"))?,
+                    .ok_or_else(|| refusal(step, Reason::MissingObject, "there is no detached signature"))?,
             ),
         };
         let now = facts.now.unwrap_or(Timestamp(0));
@@ -172,7 +172,7 @@ impl ArmedConsume {
         // Before the first look: keys that come in between are worth a second one.
         let judged = if let Verifiers::Keys(keys) = keys { keys.epoch() } else { 0 };
         let mut outcome = attempt();
-        if let (Verifiers::Keys(keys), Err(Refused { reason: Reason::UnknownKey | Reason::KeysUnavailable, .. })) =
+        if let (Verifiers::Keys(keys), Err(Refusal { reason: Reason::UnknownKey | Reason::KeysUnavailable, .. })) =
             (keys, &outcome)
         {
             if keys.refetch(judged).await {
@@ -192,14 +192,12 @@ impl ArmedConsume {
         plan: &Verify,
         keys: &Verifiers,
         now: Timestamp,
-    ) -> Result<(Vec<u8>, Value), Refused> {
-        let refused = |error: idm_jose::TokenError| Refused::new(step, error.reason(), &error);
+    ) -> Result<(Vec<u8>, Value), Refusal> {
+        let refused = |error: idm_jose::TokenError| refusal(step, error.reason(), &error);
         let set_for = |jws: &Jws<'_>| match keys {
-            Verifiers::Keys(keys) => {
-                keys.load().ok_or_else(|| Refused::new(step, Reason::KeysUnavailable, "no keys yet"))
-            }
+            Verifiers::Keys(keys) => keys.load().ok_or_else(|| refusal(step, Reason::KeysUnavailable, "no keys yet")),
             Verifiers::Certificates(signers) => {
-                of_certificate(signers, jws, plan, now).map_err(|(reason, detail)| Refused::new(step, reason, detail))
+                of_certificate(signers, jws, plan, now).map_err(|refused| refusal(step, refused.reason, refused.detail))
             }
         };
         let object = match detached {
@@ -221,7 +219,7 @@ impl ArmedConsume {
         } else {
             Jws::parse_compact(object, form).map(|one| vec![one])
         };
-        let mut last = Refused::new(step, Reason::MalformedToken, "there is no signature");
+        let mut last = refusal(step, Reason::MalformedToken, "there is no signature");
         for jws in all.map_err(refused)? {
             let set = match set_for(&jws) {
                 Ok(set) => set,
@@ -242,24 +240,19 @@ impl ArmedConsume {
 }
 
 /// The key of the certificate that an object brings (RFC 7515 §4.1.6): believed only for its chain and its names.
-fn of_certificate(
-    signers: &Signers,
-    jws: &Jws<'_>,
-    plan: &Verify,
-    now: Timestamp,
-) -> Result<Arc<KeySet>, (Reason, String)> {
+fn of_certificate(signers: &Signers, jws: &Jws<'_>, plan: &Verify, now: Timestamp) -> Result<Arc<KeySet>, Refusal> {
     let chain = jws
         .x5c()
         .filter(|chain| !chain.is_empty() && chain.len() <= MAX_CHAIN)
-        .ok_or_else(|| (Reason::UntrustedCertificate, "the object has no usable `x5c`".to_owned()))?;
+        .ok_or_else(|| Refusal::new(Reason::UntrustedCertificate, "the object has no usable `x5c`"))?;
     let chain = chain.iter().map(|text| STANDARD.decode(text)).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(|_| (Reason::UntrustedCertificate, "`x5c` is not base64".to_owned()))?;
+    let chain = chain.map_err(|_| Refusal::new(Reason::UntrustedCertificate, "`x5c` is not base64"))?;
     let own = chain.first().map(|der| thumbprint(&der.as_slice().into()));
     if jws.x5t().is_some_and(|x5t| own.as_deref() != Some(x5t)) {
-        return Err((Reason::UntrustedCertificate, "`x5t#S256` speaks of another certificate".to_owned()));
+        return Err(Refusal::new(Reason::UntrustedCertificate, "`x5t#S256` speaks of another certificate"));
     }
     let key = signers.key(chain, now)?;
-    let unfit = |why: String| (Reason::AlgorithmNotAllowed, why);
+    let unfit = |why: String| Refusal::new(Reason::AlgorithmNotAllowed, why);
     let jwk = jwk_of_spki(&key).map_err(|error| unfit(error.to_string()))?;
     // Whatever the signer calls its key, it is the one of the certificate.
     let jwk = jws.kid().map_or_else(|| jwk.clone(), |kid| jwk.clone().named(kid));

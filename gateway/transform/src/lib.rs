@@ -1,7 +1,7 @@
 //! Changes the content of messages as a policy says: opens and makes JOSE objects, and meters calls to language models.
 //!
 //! In: an armed policy's steps, the facts of a request, headers and body. Out: changed headers and body and what was
-//! found in them, or a [`Refused`] with its reason. Never does IO: bodies arrive whole, keys of issuers through
+//! found in them, or a [`Refusal`] with its reason. Never does IO: bodies arrive whole, keys of issuers through
 //! [`idm_authn::IssuerKeys`]. Keys are derived from passwords on threads beside the serving cores. The payload that is
 //! handed out is the one that the signature covered. Start at [`Steps`].
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -19,25 +19,15 @@ pub use meter::{Meter, Usage};
 
 use idm_authn::{Armory, Facts};
 use idm_plan::{Destination, JoseStep, JoseStepKind, Message, Place};
-use idm_types::Reason;
+use idm_types::{Reason, Refusal};
 use serde_json::{Map, Value};
 
 use consume::ArmedConsume;
 use produce::ArmedProduce;
 
-/// Why a message goes no further.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The reason.
-    pub reason: Reason,
-    /// For the audit. Never holds content or keys.
-    pub detail: String,
-}
-
-impl Refused {
-    fn new(step: &str, reason: Reason, detail: impl std::fmt::Display) -> Self {
-        Self { reason, detail: format!("{step}: {detail}").chars().take(512).collect() }
-    }
+/// Why a message goes no further at this step.
+fn refusal(step: &str, reason: Reason, detail: impl std::fmt::Display) -> Refusal {
+    Refusal::new(reason, format!("{step}: {detail}"))
 }
 
 /// The JOSE steps of one policy, with their keys.
@@ -109,7 +99,7 @@ impl Steps {
     }
 
     /// Opens what the request carries. Returns what was found, for the variable `jose`.
-    pub async fn open(&self, content: &mut Content<'_>, facts: &Facts<'_>) -> Result<Value, Refused> {
+    pub async fn open(&self, content: &mut Content<'_>, facts: &Facts<'_>) -> Result<Value, Refusal> {
         let mut found = Map::new();
         for (name, step) in &self.consume {
             let so_far = Value::Object(found.clone());
@@ -120,7 +110,7 @@ impl Steps {
     }
 
     /// Makes what goes into a message.
-    pub fn make(&self, message: Message, content: &mut Content<'_>, facts: &Facts<'_>) -> Result<(), Refused> {
+    pub fn make(&self, message: Message, content: &mut Content<'_>, facts: &Facts<'_>) -> Result<(), Refusal> {
         for (name, _, step) in self.produce.iter().filter(|(_, of, _)| *of == message) {
             step.run(name, content, facts)?;
         }

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use idm_plan::{Llm, LlmProvider, Secrets, TokenQuota};
-use idm_types::{Moment, Reason};
+use idm_types::{Moment, Reason, Refusal};
 use serde_json::{Value, json};
 
-use crate::{Refused, keys};
+use crate::{keys, refusal};
 
 /// The largest request that is read; prompts with pictures are large.
 pub const MAX_REQUEST: usize = 16 << 20;
@@ -69,13 +69,13 @@ impl ArmedLlm {
     }
 
     /// Asks for usage where a streamed answer would not tell it. Returns the new body, when it changed.
-    pub fn ask_for_usage(&self, path: &str, headers: &mut HeaderMap, body: &[u8]) -> Result<Option<Bytes>, Refused> {
+    pub fn ask_for_usage(&self, path: &str, headers: &mut HeaderMap, body: &[u8]) -> Result<Option<Bytes>, Refusal> {
         if self.plan.provider != LlmProvider::OpenAi || !path.ends_with("/chat/completions") {
             return Ok(None);
         }
         // Two readers of one body must not disagree about whether it is streamed.
         let Ok(Value::Object(mut members)) = idm_jose::parse_strict(body) else {
-            return Err(Refused::new(
+            return Err(refusal(
                 "llm",
                 Reason::MalformedRequest,
                 "the body is not a JSON object that names each member once",

@@ -13,11 +13,11 @@ use idm_plan::{
     CertificateHeaders, Destination, Encrypt, EncryptionKeyRef, KeyChoice, MadeClaims, Produce, Secrets, Sign,
     SignedForm, SigningKeyRef,
 };
-use idm_types::Reason;
+use idm_types::{Reason, Refusal};
 use serde_json::{Map, Value};
 
 use crate::content::ArmedPlace;
-use crate::{Content, Refused, keys};
+use crate::{Content, keys, refusal};
 
 pub(crate) struct ArmedProduce {
     from: Option<ArmedPlace>,
@@ -66,8 +66,8 @@ impl ArmedProduce {
         Ok(Self { from: from.as_ref().map(ArmedPlace::arm).transpose()?, sign, encrypt, to: to.clone() })
     }
 
-    pub(crate) fn run(&self, step: &str, content: &mut Content<'_>, facts: &Facts<'_>) -> Result<(), Refused> {
-        let failed = |why: &str| Refused::new(step, Reason::ObjectNotMade, why);
+    pub(crate) fn run(&self, step: &str, content: &mut Content<'_>, facts: &Facts<'_>) -> Result<(), Refusal> {
+        let failed = |why: &str| refusal(step, Reason::ObjectNotMade, why);
         let mut bytes = match &self.from {
             Some(place) => {
                 let read = place.read(content, facts).map_err(|error| not_made(step, &error))?;
@@ -120,8 +120,8 @@ impl ArmedSign {
         Ok(Self { plan: plan.clone(), key, claims: claims.transpose()? })
     }
 
-    fn run(&self, step: &str, payload: &[u8], facts: &Facts<'_>) -> Result<String, Refused> {
-        let failed = |why: &str| Refused::new(step, Reason::ObjectNotMade, why);
+    fn run(&self, step: &str, payload: &[u8], facts: &Facts<'_>) -> Result<String, Refusal> {
+        let failed = |why: &str| refusal(step, Reason::ObjectNotMade, why);
         let ArmedKey { key, header } = match &self.key {
             ArmedChoice::One(key) => &**key,
             ArmedChoice::By(value, keys) => {
@@ -144,8 +144,8 @@ impl ArmedSign {
 }
 
 /// An expression without a value makes no object.
-fn not_made(step: &str, error: &EvaluationError) -> Refused {
-    Refused::new(step, error.reason(Reason::ObjectNotMade), error)
+fn not_made(step: &str, error: &EvaluationError) -> Refusal {
+    refusal(step, error.reason(Reason::ObjectNotMade), error)
 }
 
 impl ArmedKey {
@@ -178,8 +178,8 @@ impl ArmedKey {
 
 impl ArmedClaims {
     /// The payload's members, with the claims over them: what a caller sent cannot speak for us.
-    fn run(&self, step: &str, payload: &[u8], facts: &Facts<'_>) -> Result<Vec<u8>, Refused> {
-        let failed = |why: &str| Refused::new(step, Reason::ObjectNotMade, why);
+    fn run(&self, step: &str, payload: &[u8], facts: &Facts<'_>) -> Result<Vec<u8>, Refusal> {
+        let failed = |why: &str| refusal(step, Reason::ObjectNotMade, why);
         let mut claims = match payload {
             [] => Map::new(),
             some => match idm_jose::parse_strict(some) {

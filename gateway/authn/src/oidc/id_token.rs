@@ -3,10 +3,10 @@
 use aws_lc_rs::digest::{Algorithm as Hash, SHA256, SHA384, SHA512, digest};
 use idm_jose::{Claims, Expectations, TokenError, Unverified, Verified, to_base64url};
 use idm_plan::StepUp;
-use idm_types::{Algorithm, Reason, Redacted, Skew, Timestamp};
+use idm_types::{Algorithm, Reason, Redacted, Refusal, Skew, Timestamp};
 use serde_json::{Map, Value};
 
-use super::{Provider, ProviderError};
+use super::Provider;
 
 const SKEW_SECONDS: u64 = 30;
 
@@ -36,18 +36,13 @@ pub struct Expected<'a> {
 
 impl Provider {
     /// The claims of a token of this provider for our client, whatever it is for.
-    pub(super) async fn verify(
-        &self,
-        token: &str,
-        types: &[String],
-        now: Timestamp,
-    ) -> Result<Verified, ProviderError> {
-        let untrusted = |error: TokenError| ProviderError::untrusted(format!("{}: {error}", error.reason()));
+    pub(super) async fn verify(&self, token: &str, types: &[String], now: Timestamp) -> Result<Verified, Refusal> {
+        let untrusted = |error: TokenError| super::untrusted(format!("{}: {error}", error.reason()));
         let audiences = std::slice::from_ref(&self.oidc.client_id);
         let skew = Skew::from_seconds(SKEW_SECONDS);
         let expected =
             Expectations { issuer: &self.oidc.issuer, audiences, algorithms: &self.oidc.algorithms, types, skew };
-        let attempt = || -> Result<Option<Verified>, ProviderError> {
+        let attempt = || -> Result<Option<Verified>, Refusal> {
             let Some(keys) = self.keys.load() else { return Ok(None) };
             match Unverified::parse(token).and_then(|token| token.verify(&keys, &expected, now)) {
                 Ok(verified) => Ok(Some(verified)),
@@ -65,9 +60,9 @@ impl Provider {
         match attempt()? {
             Some(verified) => Ok(verified),
             None if self.keys.is_loaded() => {
-                Err(ProviderError::untrusted("UnknownKey: the provider publishes no key that fits the token"))
+                Err(super::untrusted("UnknownKey: the provider publishes no key that fits the token"))
             }
-            None => Err(ProviderError::unavailable(format!("no keys of `{}` yet", self.oidc.issuer))),
+            None => Err(super::unavailable(format!("no keys of `{}` yet", self.oidc.issuer))),
         }
     }
 
@@ -77,7 +72,7 @@ impl Provider {
         access: Option<&Redacted<String>>,
         expected: &Expected<'_>,
         now: Timestamp,
-    ) -> Result<Person, ProviderError> {
+    ) -> Result<Person, Refusal> {
         let verified = self.verify(token, &[], now).await?;
         let algorithm = verified.algorithm();
         let person = check(verified.claims(), algorithm, &self.oidc.client_id, access, expected, now)?;
@@ -92,8 +87,8 @@ fn check(
     access: Option<&Redacted<String>>,
     expected: &Expected<'_>,
     now: Timestamp,
-) -> Result<Person, ProviderError> {
-    let untrusted = |why: &str| Err(ProviderError::untrusted(why));
+) -> Result<Person, Refusal> {
+    let untrusted = |why: &str| Err(super::untrusted(why));
     let members = claims.members();
     let seconds = |name: &str| members.get(name).and_then(Value::as_u64);
     let subject =
@@ -125,7 +120,7 @@ fn check(
     }
     let proved = seconds("auth_time");
     if let Some(StepUp { acr, max_age_seconds }) = expected.step_up {
-        let weak = |why: String| Err(ProviderError::new(Reason::StepUpRequired, why));
+        let weak = |why: String| Err(Refusal::new(Reason::StepUpRequired, why));
         if !acr.is_empty() && !claims.text("acr").is_some_and(|found| acr.iter().any(|wanted| wanted == found)) {
             return weak(format!(
                 "`acr` is {:?}, and the policy wants one of {}",

@@ -2,11 +2,11 @@
 //! Back-Channel and Front-Channel Logout).
 
 use idm_session::Tokens;
-use idm_types::Timestamp;
+use idm_types::{Refusal, Timestamp};
 use serde_json::Value;
 use url::Url;
 
-use super::{Provider, ProviderError};
+use super::Provider;
 
 /// Longer URLs are cut off by proxies on the way.
 const MAX_HINT: usize = 4096;
@@ -27,15 +27,9 @@ pub struct LogoutToken {
 
 impl Provider {
     /// Where a browser is sent to sign out there; `None` where the provider has no such place.
-    pub async fn end_session_url(
-        &self,
-        tokens: &Tokens,
-        back: &str,
-        state: &str,
-    ) -> Result<Option<String>, ProviderError> {
+    pub async fn end_session_url(&self, tokens: &Tokens, back: &str, state: &str) -> Result<Option<String>, Refusal> {
         let Some(endpoint) = self.metadata().await?.end_session.clone() else { return Ok(None) };
-        let mut url =
-            Url::parse(&endpoint).map_err(|_| ProviderError::unavailable("the end session endpoint is not a URL"))?;
+        let mut url = Url::parse(&endpoint).map_err(|_| super::unavailable("the end session endpoint is not a URL"))?;
         {
             let mut query = url.query_pairs_mut();
             if let Some(hint) = tokens.id_token.as_ref().filter(|token| token.reveal().len() <= MAX_HINT) {
@@ -56,8 +50,8 @@ impl Provider {
     }
 
     /// What a logout token says (Back-Channel Logout §2.6).
-    pub async fn logout_token(&self, token: &str, now: Timestamp) -> Result<LogoutToken, ProviderError> {
-        let untrusted = |why: &str| Err(ProviderError::untrusted(why));
+    pub async fn logout_token(&self, token: &str, now: Timestamp) -> Result<LogoutToken, Refusal> {
+        let untrusted = |why: &str| Err(super::untrusted(why));
         // Explicitly typed, or a plain JWT of a provider that is older than the type.
         let verified = match self.verify(token, &["logout+jwt".to_owned()], now).await {
             Ok(verified) => verified,

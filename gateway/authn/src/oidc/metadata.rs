@@ -1,5 +1,6 @@
 //! Where a provider is asked (OpenID Connect Discovery §3, RFC 8414).
 
+use idm_types::Refusal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use idm_plan::ProviderEndpoints;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Provider, ProviderError};
+use super::Provider;
 use crate::outside::Question;
 
 /// A document is asked for again after this time.
@@ -28,26 +29,21 @@ pub(super) struct Metadata {
 
 impl Provider {
     /// The endpoints; a document that cannot be read again stays in force. Read once, however many need it.
-    pub(super) async fn metadata(&self) -> Result<Arc<Metadata>, ProviderError> {
+    pub(super) async fn metadata(&self) -> Result<Arc<Metadata>, Refusal> {
         self.metadata.get(FRESH, self.read()).await
     }
 
-    async fn read(&self) -> Result<Metadata, ProviderError> {
+    async fn read(&self) -> Result<Metadata, Refusal> {
         let document = match &self.oidc.discovery {
             None => Map::new(),
             Some(url) => {
-                let text = self.outside.ask(Question::document(url)).await.map_err(ProviderError::from)?;
+                let text = self.outside.ask(Question::document(url)).await.map_err(Refusal::from)?;
                 let Ok(Value::Object(document)) = parse_strict(&text) else {
-                    return Err(ProviderError::unavailable(format!(
-                        "{url} is not a JSON object that names each member once"
-                    )));
+                    return Err(super::unavailable(format!("{url} is not a JSON object that names each member once")));
                 };
                 // Discovery §4.3: a document that speaks of another issuer leads its clients there.
                 if document.get("issuer").and_then(Value::as_str) != Some(&self.oidc.issuer) {
-                    return Err(ProviderError::untrusted(format!(
-                        "{url} does not speak of the issuer `{}`",
-                        self.oidc.issuer
-                    )));
+                    return Err(super::untrusted(format!("{url} does not speak of the issuer `{}`", self.oidc.issuer)));
                 }
                 document
             }
@@ -55,10 +51,10 @@ impl Provider {
         self.endpoints(&document)
     }
 
-    fn endpoints(&self, document: &Map<String, Value>) -> Result<Metadata, ProviderError> {
+    fn endpoints(&self, document: &Map<String, Value>) -> Result<Metadata, Refusal> {
         let ProviderEndpoints { authorization, token, userinfo, end_session, pushed_authorization } =
             &self.oidc.endpoints;
-        let find = |written: &Option<String>, name: &str| -> Result<Option<String>, ProviderError> {
+        let find = |written: &Option<String>, name: &str| -> Result<Option<String>, Refusal> {
             let Some(found) = written.clone().or_else(|| document.get(name).and_then(Value::as_str).map(str::to_owned))
             else {
                 return Ok(None);
@@ -67,15 +63,13 @@ impl Provider {
             let is_web = Url::parse(&found)
                 .is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.fragment().is_none());
             if !is_web {
-                return Err(ProviderError::untrusted(format!("`{name}` of the provider is not a web address")));
+                return Err(super::untrusted(format!("`{name}` of the provider is not a web address")));
             }
             // Codes, tokens and people's passwords travel there: the rules are those of every URL.
-            self.outside
-                .check(&found)
-                .map_err(|why| ProviderError::untrusted(format!("`{name}` of the provider: {why}")))?;
+            self.outside.check(&found).map_err(|why| super::untrusted(format!("`{name}` of the provider: {why}")))?;
             Ok(Some(found))
         };
-        let missing = |name: &str| ProviderError::unavailable(format!("the provider names no `{name}`"));
+        let missing = |name: &str| super::unavailable(format!("the provider names no `{name}`"));
         Ok(Metadata {
             authorization: find(authorization, "authorization_endpoint")?
                 .ok_or_else(|| missing("authorization_endpoint"))?,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use idm_jose::{Jwk, SigningKey, private_key, system_entropy, to_base64url};
 use idm_plan::{Federation, OidcProvider, ProviderAuthentication};
-use idm_types::{Reason, Redacted, Timestamp};
+use idm_types::{Reason, Redacted, Refusal, Timestamp};
 use serde_json::json;
 
 use crate::kept::Kept;
@@ -30,38 +30,24 @@ pub use tokens::SignedIn;
 /// How long an assertion of ours is good for.
 const ASSERTION_SECONDS: u64 = 60;
 
-/// Why a provider's answer is none, or is not believed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProviderError {
-    /// The reason.
-    pub reason: Reason,
-    /// For the audit. Never holds a token or secret.
-    pub detail: String,
-    /// Seconds until the next try, where they are known.
-    pub retry_after: Option<u64>,
+/// The provider does not answer.
+fn unavailable(detail: impl Into<String>) -> Refusal {
+    Refusal::new(Reason::ProviderUnavailable, detail)
 }
 
-impl From<NoAnswer> for ProviderError {
+/// The provider's answer is not believed.
+fn untrusted(detail: impl Into<String>) -> Refusal {
+    Refusal::new(Reason::UntrustedSignIn, detail)
+}
+
+/// The provider says no.
+fn refused(detail: impl Into<String>) -> Refusal {
+    Refusal::new(Reason::SignInRefused, detail)
+}
+
+impl From<NoAnswer> for Refusal {
     fn from(why: NoAnswer) -> Self {
-        Self { retry_after: why.retry_after(), ..Self::unavailable(why.to_string()) }
-    }
-}
-
-impl ProviderError {
-    pub(crate) fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), retry_after: None }
-    }
-
-    fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(Reason::ProviderUnavailable, detail)
-    }
-
-    fn untrusted(detail: impl Into<String>) -> Self {
-        Self::new(Reason::UntrustedSignIn, detail)
-    }
-
-    fn refused(detail: impl Into<String>) -> Self {
-        Self::new(Reason::SignInRefused, detail)
+        unavailable(why.to_string()).retry_after(why.retry_after())
     }
 }
 

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use aws_lc_rs::digest::{SHA256, digest};
 use idm_jose::{parse_strict, to_base64url};
 use idm_plan::StepUp;
-use idm_types::{Redacted, Timestamp};
+use idm_types::{Redacted, Refusal, Timestamp};
 use serde_json::Value;
 use url::Url;
 
-use super::{ClientProof, Provider, ProviderError};
+use super::{ClientProof, Provider};
 use crate::outside::Patience;
 
 /// What a browser is sent to ask for.
@@ -28,7 +28,7 @@ pub struct Asked<'a> {
 
 impl Provider {
     /// Where the browser is sent.
-    pub async fn authorization_url(&self, asked: &Asked<'_>, now: Timestamp) -> Result<String, ProviderError> {
+    pub async fn authorization_url(&self, asked: &Asked<'_>, now: Timestamp) -> Result<String, Refusal> {
         let metadata = self.metadata().await?;
         let Asked { redirect_uri, state, nonce, verifier, step_up } = asked;
         let challenge = to_base64url(digest(&SHA256, verifier.as_bytes()).as_ref());
@@ -51,7 +51,7 @@ impl Provider {
             parameters.push(("max_age", seconds.to_string()));
         }
         let mut url = Url::parse(&metadata.authorization)
-            .map_err(|_| ProviderError::unavailable("the authorization endpoint is not a URL"))?;
+            .map_err(|_| super::unavailable("the authorization endpoint is not a URL"))?;
         url.query_pairs_mut().append_pair("client_id", &self.oidc.client_id);
         match &metadata.pushed {
             None => {
@@ -73,30 +73,28 @@ impl Provider {
         endpoint: &str,
         parameters: Vec<(&'static str, String)>,
         now: Timestamp,
-    ) -> Result<String, ProviderError> {
+    ) -> Result<String, Refusal> {
         let more = self.oidc.parameters.iter().map(|(name, value)| (Cow::Owned(name.clone()), value.clone()));
         let form = parameters.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).chain(more);
         // RFC 9126 §2.1: the client names itself in the request too, however it proves itself.
         let own = matches!(self.proof, ClientProof::Basic(_))
             .then(|| (Cow::Borrowed("client_id"), self.oidc.client_id.clone()));
         let form = form.chain(own).map(|(name, value)| (name, Redacted::new(value))).collect();
-        let answer = self.post(endpoint, form, 201, Patience::Short, now).await.map_err(ProviderError::from)?;
+        let answer = self.post(endpoint, form, 201, Patience::Short, now).await.map_err(Refusal::from)?;
         let answer = parse_strict(&answer)
-            .map_err(|_| ProviderError::unavailable(format!("{endpoint} did not answer with a JSON object")))?;
+            .map_err(|_| super::unavailable(format!("{endpoint} did not answer with a JSON object")))?;
         let reference =
             answer.get("request_uri").and_then(Value::as_str).filter(|uri| !uri.is_empty() && uri.len() <= 512);
-        reference
-            .map(str::to_owned)
-            .ok_or_else(|| ProviderError::unavailable(format!("{endpoint} gave no `request_uri`")))
+        reference.map(str::to_owned).ok_or_else(|| super::unavailable(format!("{endpoint} gave no `request_uri`")))
     }
 
     /// Whether an answer that says it is of `named` is one of this provider (RFC 9207 §2.4).
-    pub async fn answered(&self, named: Option<&str>) -> Result<(), ProviderError> {
+    pub async fn answered(&self, named: Option<&str>) -> Result<(), Refusal> {
         match named {
             Some(named) if named == self.oidc.issuer => Ok(()),
-            Some(_) => Err(ProviderError::untrusted("`iss` of the answer names another provider")),
+            Some(_) => Err(super::untrusted("`iss` of the answer names another provider")),
             None if self.metadata().await?.names_itself => {
-                Err(ProviderError::untrusted("the provider names itself in its answers, and this one has no `iss`"))
+                Err(super::untrusted("the provider names itself in its answers, and this one has no `iss`"))
             }
             None => Ok(()),
         }

@@ -2,11 +2,11 @@
 
 use idm_jose::parse_strict;
 use idm_session::Tokens;
-use idm_types::{Redacted, Timestamp};
+use idm_types::{Redacted, Refusal, Timestamp};
 use serde_json::{Map, Value};
 
+use super::Provider;
 use super::id_token::{Expected, Person};
-use super::{Provider, ProviderError};
 use crate::outside::{Authorization, Form, NoAnswer, Patience, Question};
 
 /// Tokens are asked for again this long before they end, or in the last quarter of a shorter life.
@@ -37,7 +37,7 @@ impl Provider {
         verifier: &str,
         expected: &Expected<'_>,
         now: Timestamp,
-    ) -> Result<SignedIn, ProviderError> {
+    ) -> Result<SignedIn, Refusal> {
         let form = form(&[
             ("grant_type", "authorization_code"),
             ("code", code),
@@ -45,16 +45,15 @@ impl Provider {
             ("code_verifier", verifier),
         ]);
         let Answered { tokens, refresh_at } = self.tokens(form, now).await?;
-        let id_token =
-            tokens.id_token.as_ref().ok_or_else(|| ProviderError::untrusted("the provider gave no id token"))?;
+        let id_token = tokens.id_token.as_ref().ok_or_else(|| super::untrusted("the provider gave no id token"))?;
         let mut person = self.check_id_token(id_token.reveal(), tokens.access.as_ref(), expected, now).await?;
         self.complete(&mut person, tokens.access.as_ref()).await?;
         Ok(SignedIn { person, tokens, refresh_at })
     }
 
     /// New tokens for a refresh token of a person; what the provider does not say anew stays as it was.
-    pub async fn refresh(&self, old: &Tokens, person: &Person, now: Timestamp) -> Result<SignedIn, ProviderError> {
-        let Some(refresh) = &old.refresh else { return Err(ProviderError::refused("there is no refresh token")) };
+    pub async fn refresh(&self, old: &Tokens, person: &Person, now: Timestamp) -> Result<SignedIn, Refusal> {
+        let Some(refresh) = &old.refresh else { return Err(super::refused("there is no refresh token")) };
         let form = form(&[("grant_type", "refresh_token"), ("refresh_token", refresh.reveal())]);
         let Answered { mut tokens, refresh_at } = self.tokens(form, now).await?;
         let mut new = match &tokens.id_token {
@@ -72,17 +71,17 @@ impl Provider {
         Ok(SignedIn { person: new, tokens, refresh_at })
     }
 
-    async fn tokens(&self, form: Form, now: Timestamp) -> Result<Answered, ProviderError> {
+    async fn tokens(&self, form: Form, now: Timestamp) -> Result<Answered, Refusal> {
         let endpoint = &self.metadata().await?.token;
         let answer = match self.post(endpoint, form, 200, Patience::Long, now).await {
             Ok(answer) => answer,
             // 401 is about our own client, and 429 about how often we ask.
             Err(why @ NoAnswer::Refused { status: 400 | 403, .. }) => {
-                return Err(ProviderError::refused(why.to_string()));
+                return Err(super::refused(why.to_string()));
             }
             Err(why) => return Err(why.into()),
         };
-        let unusable = |why: &str| ProviderError::untrusted(format!("the answer of {endpoint} is not usable: {why}"));
+        let unusable = |why: &str| super::untrusted(format!("the answer of {endpoint} is not usable: {why}"));
         let answer =
             parse_strict(&answer).map_err(|_| unusable("it is not a JSON object that names each member once"))?;
         let text = |name: &str| {
@@ -107,7 +106,7 @@ impl Provider {
     }
 
     /// Adds what the userinfo endpoint says, and takes away what is not to be believed.
-    async fn complete(&self, person: &mut Person, access: Option<&Redacted<String>>) -> Result<(), ProviderError> {
+    async fn complete(&self, person: &mut Person, access: Option<&Redacted<String>>) -> Result<(), Refusal> {
         if let (Some(endpoint), Some(access)) = (&self.metadata().await?.userinfo, access) {
             let more = self.userinfo(endpoint, access, &person.subject).await?;
             let mut claims = more;
@@ -131,7 +130,7 @@ impl Provider {
         endpoint: &str,
         access: &Redacted<String>,
         subject: &str,
-    ) -> Result<Map<String, Value>, ProviderError> {
+    ) -> Result<Map<String, Value>, Refusal> {
         let authorization = Authorization::Bearer(access.clone());
         let question = Question {
             endpoint: endpoint.to_owned(),
@@ -141,15 +140,15 @@ impl Provider {
             patience: Patience::Short,
             caller: None,
         };
-        let answer = self.outside.ask(question).await.map_err(ProviderError::from)?;
+        let answer = self.outside.ask(question).await.map_err(Refusal::from)?;
         let Ok(Value::Object(members)) = parse_strict(&answer) else {
-            return Err(ProviderError::untrusted(format!(
+            return Err(super::untrusted(format!(
                 "the answer of {endpoint} is not a JSON object that names each member once"
             )));
         };
         // OpenID Connect Core §5.3.2: without this, one person's token could bring another one's claims.
         if members.get("sub").and_then(Value::as_str) != Some(subject) {
-            return Err(ProviderError::untrusted("`sub` of the userinfo is not the `sub` of the id token"));
+            return Err(super::untrusted("`sub` of the userinfo is not the `sub` of the id token"));
         }
         Ok(members)
     }

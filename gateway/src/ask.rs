@@ -6,8 +6,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use idm_authn::{Answer, Authorization, NoAnswer, Outside, Patience, Question, Work};
 use idm_plan::{OutgoingTls, Secrets};
+use idm_trust::{Answer, Authorization, NoAnswer, Outside, Patience, Question, Work};
 use tokio::runtime::Handle;
 use url::Url;
 

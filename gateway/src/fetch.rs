@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use idm_authn::IssuerKeys;
 use idm_jose::{KeySet, KeySetError, MAX_JWKS_BYTES, parse_strict};
 use idm_plan::{KeySource, OutgoingTls, Secrets, is_local_address};
+use idm_trust::IssuerKeys;
 use idm_types::{Algorithm, Timestamp};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::Url;

@@ -1,35 +1,17 @@
 //! Tokens that are worth something only together with a key: DPoP (RFC 9449) and certificates (RFC 8705 §3).
 
 use aws_lc_rs::digest;
-use idm_jose::{Claims, Proof, to_base64url};
+use idm_jose::{Proof, to_base64url};
 use idm_plan::Confirmation;
+use idm_request::{Binding, Identity, RequestView};
 use idm_store::Key;
 use idm_types::{Reason, Refusal, Timestamp};
 
-use crate::present::RequestView;
-use crate::{Identity, Memory};
+use crate::Memory;
 
 /// How old a proof may be, and how far ahead the clock of its maker, in seconds (RFC 9449 §11.1).
 const MAX_AGE: u64 = 60;
 const MAX_AHEAD: u64 = 10;
-
-/// What a token is bound to (`cnf`, RFC 7800).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Binding {
-    jkt: Option<String>,
-    x5t: Option<String>,
-    /// It is bound to something else, which is not known here.
-    other: bool,
-}
-
-impl Binding {
-    pub(crate) fn of(claims: &Claims) -> Self {
-        let Some(cnf) = claims.members().get("cnf") else { return Self::default() };
-        let text = |name: &str| cnf.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
-        let (jkt, x5t) = (text("jkt"), text("x5t#S256"));
-        Self { other: jkt.is_none() && x5t.is_none(), jkt, x5t }
-    }
-}
 
 /// Checks that whoever sent the token also holds what it is bound to. A bound token is never taken unbound,
 /// whatever the policy says; the policy may demand that tokens are bound.

@@ -1,11 +1,10 @@
+use idm_request::Identity;
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::ops::Range;
 use std::rc::Rc;
 
 use foldhash::quality::RandomState;
-
-use crate::Identity;
 
 /// Entries of one generation; at most two generations are kept.
 const GENERATION: usize = 8192;

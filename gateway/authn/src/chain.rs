@@ -1,36 +1,29 @@
 //! The methods of one policy, in order.
 
+use idm_request::{ArmedMapping, Facts, Identity, IssuedTo, Presented, RequestView};
+use idm_trust::{IssuerKeys, Trust};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
-use idm_jose::{KeySet, KeySetError};
-use idm_plan::{
-    Base64Method, BasicMethod, Confirmation, Federation, Issuer, KeySource, MethodKind, Policy, Secrets, Source,
-};
+use idm_jose::KeySetError;
+use idm_plan::{Base64Method, BasicMethod, Confirmation, Federation, Issuer, MethodKind, Policy, Source};
 use idm_session::Session;
-use idm_types::{Algorithm, MethodName, Reason, Refusal, Timestamp};
+use idm_types::{MethodName, Reason, Refusal, Timestamp};
 
 use crate::cache::Scope;
 use crate::credential::Through;
 use crate::digest::ArmedDigest;
 use crate::exchange::ArmedExchange;
 use crate::federated::Federated;
-use crate::identity::IssuedTo;
 use crate::introspection::ArmedIntrospection;
 use crate::jwt::ArmedJwt;
-use crate::mapping::ArmedMapping;
 use crate::mtls::ArmedMtls;
-use crate::outside::Outside;
-use crate::present::{self, Presented, RequestView};
 use crate::revocation::{is_any_revoked, is_revoked};
 use crate::sign_in::ArmedSignIn;
-use crate::{
-    Authenticated, CredentialTable, Facts, Grants, Identity, IssuerKeys, Memory, NewPerson, TokenCache, api_key, basic,
-    binding,
-};
+use crate::{Authenticated, CredentialTable, Grants, Memory, NewPerson, TokenCache, api_key, basic, binding};
 
 /// What one method says about a request. "Not presented" and "not mine" are not "tried and failed".
 pub(crate) enum Attempt {
@@ -42,23 +35,6 @@ pub(crate) enum Attempt {
     Rejected(Refusal),
     /// Those of this epoch have no key for it; after a fetch the same attempt may succeed.
     NeedsKeys(Arc<IssuerKeys>, u64, Refusal),
-}
-
-impl Armory<'_> {
-    /// The live keys of a source, bound to these algorithms: those of the engine before, if it had them.
-    pub fn keys(&mut self, source: &KeySource, algorithms: &[Algorithm]) -> Result<Arc<IssuerKeys>, KeySetError> {
-        let id = (source.clone(), algorithms.to_vec());
-        if let Some(keys) = self.ring.get(&id).or_else(|| self.known.get(&id)).cloned() {
-            self.ring.insert(id, keys.clone());
-            return Ok(keys);
-        }
-        let keys = match source {
-            KeySource::Inline { jwks } => IssuerKeys::fixed(KeySet::parse(jwks.as_bytes(), algorithms)?),
-            KeySource::Discovery { .. } | KeySource::Url { .. } => IssuerKeys::remote(),
-        };
-        self.ring.insert(id, keys.clone());
-        Ok(keys)
-    }
 }
 
 impl Attempt {
@@ -93,28 +69,19 @@ pub(crate) enum Armed {
 
 /// What a policy is armed with, besides itself.
 pub struct Armory<'a> {
-    /// Keys that the engine before this one has.
-    pub known: &'a KeyRing,
-    /// Keys that this one uses.
-    pub ring: KeyRing,
+    /// Keys of issuers, secrets, and who asks outside servers.
+    pub trust: Trust<'a>,
     /// The RoleBindings.
     pub grants: Arc<Grants>,
     /// The Credentials.
     pub credentials: Arc<CredentialTable>,
-    /// The secrets that the plan speaks of.
-    pub secrets: &'a Secrets,
     /// What is remembered across configurations.
     pub memory: Arc<Memory>,
-    /// Who asks outside servers.
-    pub outside: Arc<dyn Outside>,
     /// Where people sign in.
     pub federations: &'a [Federation],
     /// Those that are armed already, by name: policies share them.
     pub providers: HashMap<String, Federated>,
 }
-
-/// Where armed issuers' keys live, so that a reload finds the fetched keys of the engine before it.
-pub type KeyRing = HashMap<(KeySource, Vec<Algorithm>), Arc<IssuerKeys>>;
 
 /// Why a policy of a plan could not be armed.
 #[derive(Debug, thiserror::Error)]
@@ -176,7 +143,8 @@ impl ArmedPolicy {
                 MethodKind::Introspection(method) => {
                     let secret = |problem| PolicyError::Secret { policy: plan.key.to_string(), problem };
                     Armed::Introspection(Box::new(
-                        ArmedIntrospection::new(method, armory.secrets, armory.outside.clone()).map_err(secret)?,
+                        ArmedIntrospection::new(method, armory.trust.secrets, armory.trust.outside.clone())
+                            .map_err(secret)?,
                     ))
                 }
                 MethodKind::Mtls(method) => {
@@ -189,7 +157,10 @@ impl ArmedPolicy {
                 MethodKind::Basic(method) => Armed::Basic(method.clone(), scheme("Basic")),
                 MethodKind::Digest(method) => {
                     let secret = |problem| PolicyError::Secret { policy: plan.key.to_string(), problem };
-                    Armed::Digest(Box::new(ArmedDigest::new(method, armory.secrets).map_err(secret)?), scheme("Digest"))
+                    Armed::Digest(
+                        Box::new(ArmedDigest::new(method, armory.trust.secrets).map_err(secret)?),
+                        scheme("Digest"),
+                    )
                 }
                 MethodKind::Base64(method) => Armed::Base64(method.clone()),
                 MethodKind::SignIn(method) => {
@@ -208,7 +179,7 @@ impl ArmedPolicy {
             .upstream
             .exchange
             .as_ref()
-            .map(|exchange| ArmedExchange::new(exchange, armory.secrets, armory.outside.clone()));
+            .map(|exchange| ArmedExchange::new(exchange, armory.trust.secrets, armory.trust.outside.clone()));
         let exchange = exchange.transpose().map_err(secret)?;
         let Armory { grants, credentials, memory, .. } = armory;
         let expression = |problem| PolicyError::Expression { policy: plan.key.to_string(), problem };
@@ -242,7 +213,7 @@ impl ArmedPolicy {
         if !matches!(who.kind, "jwt" | "introspection") {
             return Err(denied("the caller came without a token that could be exchanged"));
         }
-        let presented = source.and_then(|source| present::find(view, std::slice::from_ref(source)).ok().flatten());
+        let presented = source.and_then(|source| idm_request::find(view, std::slice::from_ref(source)).ok().flatten());
         let presented = presented.ok_or_else(|| denied("the caller's token is not where it was"))?;
         exchange.header(presented.value, who, &self.memory, view.address, now).await.map(Some)
     }
@@ -256,7 +227,7 @@ impl ArmedPolicy {
     pub fn believes_proxy(&self, address: std::net::IpAddr) -> bool {
         self.methods
             .iter()
-            .any(|(_, armed)| matches!(armed, Armed::Mtls(method) if method.plan.trusted_proxies.iter().any(|network| network.contains(address))))
+            .any(|(_, armed)| matches!(armed, Armed::Mtls(method) if method.plan().trusted_proxies.iter().any(|network| network.contains(address))))
     }
 
     pub(crate) fn methods(&self) -> impl Iterator<Item = &(MethodName, Armed)> {
@@ -270,7 +241,7 @@ impl ArmedPolicy {
             if let Armed::Digest(digest, sources) = armed { Some((digest, sources)) } else { None }
         });
         digest.is_some_and(|(digest, sources)| {
-            present::in_headers(view.headers, sources)
+            idm_request::in_headers(view.headers, sources)
                 .is_some_and(|credential| digest.wants_body(credential, view.target, now))
         })
     }
@@ -362,9 +333,10 @@ impl ArmedPolicy {
                 Armed::Mtls(_) => {
                     view.certificate.map(|certificate| Presented { value: certificate.thumbprint, source: 0 })
                 }
-                Armed::SignIn(method) => present::find(view, method.sources(view))
+                Armed::SignIn(method) => idm_request::find(view, method.sources(view))
                     .map_err(|reason| Refusal::new(reason, "").by_method(name))?,
-                _ => present::find(view, sources(armed)).map_err(|reason| Refusal::new(reason, "").by_method(name))?,
+                _ => idm_request::find(view, sources(armed))
+                    .map_err(|reason| Refusal::new(reason, "").by_method(name))?,
             };
             let Some(presented) = presented else { continue };
             let source = sources(armed).get(presented.source).cloned();
@@ -645,5 +617,5 @@ fn describe(source: &Source) -> String {
 
 fn keys_of(policy: &Policy, issuer: &Issuer, armory: &mut Armory<'_>) -> Result<Arc<IssuerKeys>, PolicyError> {
     let broken = |source| PolicyError::Keys { policy: policy.key.to_string(), issuer: issuer.issuer.clone(), source };
-    armory.keys(&issuer.keys, &issuer.algorithms).map_err(broken)
+    armory.trust.keys(&issuer.keys, &issuer.algorithms).map_err(broken)
 }

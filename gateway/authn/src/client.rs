@@ -1,5 +1,7 @@
 //! OAuth clients of a token service, and the users that they bring (RFC 6749 §2.3 and §4.3, RFC 7523, RFC 8705).
 
+use idm_request::RequestView;
+use idm_trust::IssuerKeys;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -14,7 +16,7 @@ use crate::chain::Attempt;
 use crate::credential::{Through, admit};
 use crate::memory::RightGuess;
 use crate::mtls::ArmedMtls;
-use crate::{ArmedPolicy, Armory, Authenticated, IssuerKeys, RequestView, basic, binding};
+use crate::{ArmedPolicy, Armory, Authenticated, basic, binding};
 
 /// The only type of assertion (RFC 7523 §2.2).
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -92,7 +94,7 @@ impl ArmedClients {
                 }
                 ClientAuthentication::Password { phc } => ArmedProof::Password(phc.clone()),
                 ClientAuthentication::Assertion { keys, algorithms } => {
-                    let keys = armory.keys(keys, algorithms).map_err(|error: KeySetError| broken(&error))?;
+                    let keys = armory.trust.keys(keys, algorithms).map_err(|error: KeySetError| broken(&error))?;
                     ArmedProof::Assertion(keys, algorithms.clone())
                 }
                 ClientAuthentication::Certificate(method) => {

@@ -1,5 +1,6 @@
 //! Credentials of the namespace: found by what they prove themselves with, and made into identities.
 
+use idm_request::{ArmedMapping, Facts, Identity, IssuedTo, RequestView, SharedFacts, Unusable};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -8,10 +9,7 @@ use idm_plan::{Credential, Policy, Proof};
 use idm_types::{MethodName, Reason, Refusal, Timestamp, unhex};
 
 use crate::chain::{Attempt, Fresh};
-use crate::identity::IssuedTo;
-use crate::mapping::ArmedMapping;
-use crate::present::RequestView;
-use crate::{Facts, Grants, Identity, Memory, SharedFacts, Unusable};
+use crate::{Grants, Memory};
 
 /// The Credentials of a namespace. Looking up the hash of a key leaks nothing about the keys: an
 /// attacker who could steer it would have to invert SHA-256 first.

@@ -1,5 +1,8 @@
 //! The `Digest` scheme (RFC 7616): a password is proven without being sent.
 
+use idm_limit::Guess;
+use idm_request::RequestView;
+use idm_request::percent;
 use std::collections::HashMap;
 
 use aws_lc_rs::{digest as hash, hmac};
@@ -8,11 +11,10 @@ use idm_store::Key;
 use idm_types::{Reason, Redacted, Timestamp, hex};
 use md5::Digest as _;
 
+use crate::Memory;
 use crate::chain::Attempt;
 use crate::credential::{Through, admit};
-use crate::lockout::Turn;
 use crate::nonce::{self, Taken};
-use crate::{Memory, RequestView, percent};
 
 /// The method with its users' hashes.
 pub(crate) struct ArmedDigest {
@@ -171,7 +173,7 @@ impl ArmedDigest {
         };
         let found = self.found(username, given.userhash);
         let person = found.map_or(username.as_str(), |(_, user)| &user.username).to_owned();
-        if let Turn::Later { seconds } = memory.lockouts.turn(&person, view.address, memory.uptime()) {
+        if let Guess::Later { seconds } = memory.lockouts.turn(&person, view.address, memory.uptime()) {
             return Attempt::Rejected(
                 denied(Reason::TooManyAttempts, &format!("`{person}` or its address must wait {seconds} s"))
                     .retry_after(seconds),

@@ -1,5 +1,7 @@
 //! A token for the upstream in exchange for the caller's (RFC 8693).
 
+use idm_request::Identity;
+use idm_trust::{NoAnswer, Outside, OutsideClient};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,8 +11,7 @@ use idm_jose::parse_strict;
 use idm_plan::{Secrets, TokenExchange};
 use idm_types::{Reason, Redacted, Refusal, Timestamp};
 
-use crate::outside::{NoAnswer, Outside, OutsideClient};
-use crate::{Identity, Memory};
+use crate::Memory;
 
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";

@@ -1,5 +1,6 @@
 //! Opaque tokens: their issuer is asked (RFC 7662).
 
+use idm_trust::{Answer, NoAnswer, Outside, OutsideClient};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,6 @@ use serde_json::Value;
 use crate::chain::{Attempt, Fresh};
 use crate::credential::Through;
 use crate::jwt;
-use crate::outside::{Answer, NoAnswer, Outside, OutsideClient};
 
 /// Longer tokens are refused unasked.
 const MAX_BYTES: usize = 16 * 1024;

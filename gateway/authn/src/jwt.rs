@@ -1,5 +1,7 @@
 //! Bearer tokens: signed JWTs of the policy's issuers.
 
+use idm_request::{Binding, Facts, Identity, IssuedTo, SharedFacts, Unusable, mapping};
+use idm_trust::IssuerKeys;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,12 +10,8 @@ use idm_jose::{Claims, Expectations, TokenError, Unverified, Verified};
 use idm_plan::{Issuer, JwtMethod};
 use idm_types::{Reason, Refusal, Timestamp};
 
-use crate::binding::Binding;
 use crate::chain::{Attempt, Fresh};
 use crate::credential::Through;
-use crate::identity::IssuedTo;
-use crate::mapping;
-use crate::{Facts, Identity, IssuerKeys, SharedFacts, Unusable};
 
 /// The method, with the live keys of its issuers.
 pub(crate) struct ArmedJwt {

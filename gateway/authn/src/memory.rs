@@ -1,5 +1,6 @@
 //! What authentication remembers across configurations and cores: guesses, nonces, and passwords that were right.
 
+use idm_limit::{Bounds, Guess, Lockouts, Rates, WorkerPool};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -9,12 +10,9 @@ use aws_lc_rs::rand::SystemRandom;
 use idm_store::Store;
 use idm_types::{Clock, MethodName, Reason, Refusal, Uptime};
 
-use crate::beside::Bounds;
-use crate::lockout::{Lockouts, Turn};
+use crate::PasswordChecker;
 use crate::nonce::Nonces;
-use crate::rate::Rates;
 use crate::refresh::Refreshing;
-use crate::{Beside, PasswordChecker};
 
 /// How long a proven password needs no further check.
 const PROVEN_MS: u64 = 10 * 60_000;
@@ -77,7 +75,7 @@ pub struct Memory {
     /// People who signed in where the operator wants to know.
     people: Mutex<People>,
     /// Threads for slow work; started when a policy first needs them.
-    beside: OnceLock<Option<Arc<Beside>>>,
+    workers: OnceLock<Option<Arc<WorkerPool>>>,
 }
 
 /// A person who signed in at a Federation that provisions.
@@ -119,17 +117,17 @@ impl Memory {
             refreshing: Refreshing::default(),
             sign_ins: Rates::default(),
             people: Mutex::default(),
-            beside: OnceLock::new(),
+            workers: OnceLock::new(),
         }))
     }
 
     /// Threads for work that is too slow for the serving cores; `None` where the system gives none.
-    pub fn beside(&self) -> Option<Arc<Beside>> {
+    pub fn workers(&self) -> Option<Arc<WorkerPool>> {
         let start = || {
             let threads = std::thread::available_parallelism().map_or(1, usize::from) / 2;
-            Beside::start("beside", threads, Bounds { waiting: 64, of_address: 4 })
+            WorkerPool::start("slow-work", threads, Bounds { waiting: 64, of_address: 4 })
         };
-        self.beside.get_or_init(start).clone()
+        self.workers.get_or_init(start).clone()
     }
 
     /// What the gateways share, or what this process has for itself.
@@ -204,8 +202,8 @@ impl Memory {
         address: IpAddr,
     ) -> Result<Option<RightGuess>, Unchecked> {
         let known = match self.lockouts.turn(name, address, self.uptime()) {
-            Turn::Now { known } => known,
-            Turn::Later { seconds } => return Err(Unchecked::Later { seconds }),
+            Guess::Now { known } => known,
+            Guess::Later { seconds } => return Err(Unchecked::Later { seconds }),
         };
         let right = self.passwords.check(phc, password, address, known).await.ok_or(Unchecked::Busy)?;
         let Some(phc) = phc.filter(|_| right) else {

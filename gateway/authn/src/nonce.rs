@@ -1,5 +1,6 @@
 //! Nonces of the `Digest` scheme: made without memory, used at most once per count.
 
+use idm_limit::median;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -8,8 +9,6 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use idm_types::Timestamp;
-
-use crate::bounded::median;
 
 /// Nonces that are remembered; when there are more, the ones that end first are forgotten, and void.
 const MAX_NONCES: usize = 100_000;

@@ -4,13 +4,12 @@
 //! without a bound a flood of guesses would take all memory. So a few threads check, the queue is short,
 //! no address may fill it, and who proved a password lately goes first.
 
+use idm_limit::{Bounds, Priority, WorkerPool};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use argon2::{Argon2, PasswordHash, PasswordVerifier};
 use idm_types::Redacted;
-
-use crate::beside::{Beside, Bounds, Turn};
 
 /// Checks that may wait, and those of one address that may wait or run.
 const BOUNDS: Bounds = Bounds { waiting: 256, of_address: 4 };
@@ -18,18 +17,18 @@ const BOUNDS: Bounds = Bounds { waiting: 256, of_address: 4 };
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$aWRtLW5vYm9keS1zYWx0$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// The threads that check passwords; they end when this is dropped.
-pub struct PasswordChecker(Arc<Beside>);
+pub struct PasswordChecker(Arc<WorkerPool>);
 
 impl PasswordChecker {
     /// Starts this many threads. `None` where the system gives no threads.
     pub fn start(threads: usize) -> Option<Arc<Self>> {
-        Beside::start("password", threads, BOUNDS).map(|threads| Arc::new(Self(threads)))
+        WorkerPool::start("password", threads, BOUNDS).map(|threads| Arc::new(Self(threads)))
     }
 
     /// Checks a password against a hash; without one, takes as long and says no. `None`: too much is waiting already.
     pub(crate) async fn check(&self, phc: Option<&str>, password: &str, address: IpAddr, known: bool) -> Option<bool> {
         let (phc, password) = (phc.map(str::to_owned), Redacted::new(password.to_owned()));
-        let turn = if known { Turn::First } else { Turn::InLine };
+        let turn = if known { Priority::First } else { Priority::InLine };
         self.0.run(address, turn, move || verify(phc.as_deref(), password.reveal())).await
     }
 }

@@ -1,12 +1,11 @@
 //! Why a request that the gateway answers itself got nothing.
 
+use idm_request::Identity;
 use std::rc::Rc;
 
 use idm_session::SessionError;
 use idm_store::StoreError;
 use idm_types::{Reason, Refusal};
-
-use crate::Identity;
 
 /// Why a request got nothing.
 #[derive(Debug)]

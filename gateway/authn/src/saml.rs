@@ -1,6 +1,7 @@
 //! A SAML identity provider: where it is, what it signs with, and what we say to it. What messages mean says
 //! `idm-saml`.
 
+use idm_trust::{EarlyFetches, Kept, Outside, Question, RECENT, secret_text};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +14,6 @@ use idm_saml::{
 use idm_types::{Reason, Refusal, Skew, Timestamp};
 use tokio::time::Instant;
 
-use crate::kept::Kept;
-use crate::keys::{EarlyFetches, RECENT};
-use crate::outside::{Outside, Question, secret_text};
 use crate::{Armory, Origin};
 
 const SKEW_SECONDS: u64 = 30;
@@ -67,7 +65,7 @@ impl SamlProvider {
         let key = match &plan.key {
             None => None,
             Some((chain, handle)) => {
-                let key = secret_text(handle, armory.secrets)?;
+                let key = secret_text(handle, armory.trust.secrets)?;
                 Some(
                     OwnKey::from_pem(chain, key.reveal())
                         .map_err(|error| format!("the secret `{}`: {error}", handle.0))?,
@@ -75,8 +73,8 @@ impl SamlProvider {
             }
         };
         let outside = match &plan.metadata {
-            SamlMetadata::Url { tls: Some(tls), .. } => armory.outside.reached_by(tls, armory.secrets)?,
-            SamlMetadata::Url { tls: None, .. } | SamlMetadata::Inline(_) => armory.outside.clone(),
+            SamlMetadata::Url { tls: Some(tls), .. } => armory.trust.outside.reached_by(tls, armory.trust.secrets)?,
+            SamlMetadata::Url { tls: None, .. } | SamlMetadata::Inline(_) => armory.trust.outside.clone(),
         };
         Ok(Self {
             federation: federation.clone(),
@@ -113,7 +111,7 @@ impl SamlProvider {
         let text = match &self.plan.metadata {
             SamlMetadata::Inline(text) => text.clone(),
             SamlMetadata::Url { url, .. } => {
-                let bytes = self.outside.ask(Question::document(url)).await.map_err(Refusal::from)?;
+                let bytes = self.outside.ask(Question::document(url)).await.map_err(crate::oidc::no_answer)?;
                 document_text(bytes).map_err(|error| unavailable(format!("{url}: {error}")))?
             }
         };

@@ -3,6 +3,7 @@
 //! The cookie opens the session; whether the session is good enough for this policy is asked here, on every look. A
 //! verdict is kept for a moment like any other, and what ends sessions is asked anew for every request.
 
+use idm_request::{Facts, Identity, OfSession, RequestView, SharedFacts, Unusable, mapping};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,8 +15,7 @@ use idm_plan::{
     SignInMethod, Source, StepUp,
 };
 use idm_session::{Found, Session, SessionId, Sessions, ending_keys};
-use idm_store::Key;
-use idm_types::{Reason, Redacted, Refusal, Timestamp};
+use idm_types::{Reason, Refusal, Timestamp};
 use serde_json::{Map, Value};
 
 use crate::chain::{Attempt, Fresh};
@@ -23,7 +23,7 @@ use crate::credential::{Through, admit};
 use crate::federated::Federated;
 use crate::refresh;
 use crate::revocation::is_any_revoked;
-use crate::{Armory, Facts, Identity, RequestView, SharedFacts, Unusable, jwt, mapping};
+use crate::{Armory, jwt};
 
 /// A verdict on a session is used for this long, and no longer than a tenth of its idle time.
 const KEEP_MS: u64 = 30_000;
@@ -63,15 +63,6 @@ impl Origin {
     pub fn login_cookie(&self) -> &'static str {
         if self.secure { SECURE_LOGIN_COOKIE } else { LOGIN_COOKIE }
     }
-}
-
-/// What is remembered of a session with the identity that it gave.
-#[derive(Debug)]
-pub(crate) struct OfSession {
-    /// Each of them ends it when it is revoked.
-    pub(crate) keys: Vec<Key>,
-    /// What the upstream gets where the policy forwards credentials.
-    pub(crate) access: Option<Redacted<String>>,
 }
 
 impl ArmedSignIn {

@@ -5,9 +5,10 @@
 //! answer. The only mint of `Permit`; each one carries the rules that granted it. Start at [`Rules::decide`].
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
-use idm_authn::{Authenticated, Facts, Identity};
+use idm_authn::Authenticated;
 use idm_expr::{EvaluationError, Expression};
 use idm_plan::{NameSet, Policy, Require, Rule};
+use idm_request::{Facts, Identity};
 use idm_types::{Reason, Refusal, RuleName};
 
 /// Evidence that one request was allowed. The proxy forwards nothing without one.

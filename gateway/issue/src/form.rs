@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::header::CONTENT_TYPE;
-use idm_authn::RequestView;
+use idm_request::RequestView;
 use idm_types::{Reason, Redacted};
 
 use crate::Refused;

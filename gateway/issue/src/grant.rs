@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
-use idm_authn::{Identity, KnownClient};
+use idm_authn::KnownClient;
 use idm_plan::TokenGrant;
+use idm_request::Identity;
 use idm_types::{Reason, Refusal};
 use serde_json::{Map, Value};
 

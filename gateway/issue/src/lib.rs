@@ -16,10 +16,11 @@ mod tokens;
 use std::rc::Rc;
 
 pub use idm_authn::Refused;
-use idm_authn::{ArmedClients, ArmedPolicy, Armory, ClientForm, Identity, KnownClient, RequestView};
+use idm_authn::{ArmedClients, ArmedPolicy, Armory, ClientForm, KnownClient};
 use idm_expr::Expression;
 use idm_jose::PROOF_ALGORITHMS;
 use idm_plan::{Credential, Endpoint, TokenGrant, TokenService};
+use idm_request::{Identity, RequestView};
 use idm_types::{Reason, Timestamp};
 use serde_json::{Value, json};
 
@@ -119,7 +120,7 @@ impl TokenIssuer {
             .collect::<Result<_, String>>()?;
         Ok(Self {
             clients: ArmedClients::arm(credentials, plan, armory)?,
-            keys: ServiceKeys::arm(&plan.keys, armory.secrets)?,
+            keys: ServiceKeys::arm(&plan.keys, armory.trust.secrets)?,
             claims,
             plan: plan.clone(),
         })

@@ -1,8 +1,8 @@
 //! Access tokens as RFC 9068 writes them.
 
-use idm_authn::{Facts, Identity, SharedFacts};
 use idm_expr::EvaluationError;
 use idm_jose::{system_entropy, to_base64url};
+use idm_request::{Facts, Identity, SharedFacts};
 use idm_types::Reason;
 use serde_json::{Map, Value};
 

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue};
-use idm_authn::{ArmedPolicy, Armory, CredentialTable, Grants, KeyRing, Memory, Outside, PolicyError, PolicyHeaders};
+use idm_authn::{ArmedPolicy, Armory, CredentialTable, Grants, Memory, PolicyError};
 use idm_authz::Rules;
 use idm_issue::TokenIssuer;
 use idm_plan::{Backend, Bundle, Door, Endpoint, Handler, HeaderEdit, MethodKind, Plan, Policy, Timeouts};
+use idm_request::PolicyHeaders;
 use idm_transform::{ArmedLlm, Quotas, Steps};
+use idm_trust::{KeyRing, Outside, Trust};
 use idm_types::Reason;
 
 use crate::Metrics;
@@ -109,13 +111,10 @@ impl Engine {
         let Plan { namespace, policies, hosts, secure_hosts, certificates: _, rules, credentials, grants, federations } =
             &bundle.plan;
         let mut armory = Armory {
-            known,
-            ring: KeyRing::new(),
+            trust: Trust { known, ring: KeyRing::new(), secrets: &bundle.secrets, outside: outside.clone() },
             grants: Arc::new(Grants::new(grants)),
             credentials: Arc::new(CredentialTable::new(credentials).map_err(EngineError::Plan)?),
-            secrets: &bundle.secrets,
             memory: memory.clone(),
-            outside: outside.clone(),
             federations,
             providers: HashMap::new(),
         };
@@ -124,7 +123,7 @@ impl Engine {
             let counters = metrics.policy(&policy.key.to_string());
             let rules =
                 Rules::arm(policy).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
-            let steps = Steps::arm(&policy.jose, &mut armory)
+            let steps = Steps::arm(&policy.jose, &mut armory.trust, &|| memory.workers())
                 .map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
             let llm = policy.llm.as_ref().map(|llm| ArmedLlm::arm(llm, &bundle.secrets)).transpose();
             let llm = llm.map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
@@ -180,7 +179,7 @@ impl Engine {
             used,
             signs_in,
         };
-        Ok((engine, armory.ring))
+        Ok((engine, armory.trust.ring))
     }
 
     /// Generation and digest of the plan, for the acknowledgement.

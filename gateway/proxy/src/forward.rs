@@ -7,9 +7,9 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version, header};
 use http_body_util::Empty;
-use idm_authn::Identity;
 use idm_authz::Permit;
 use idm_plan::{Policy, Timeouts};
+use idm_request::Identity;
 use idm_types::{Reason, Refusal};
 
 use crate::body::{Payload, RequestBody, ResponseBody};

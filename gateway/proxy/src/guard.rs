@@ -9,8 +9,8 @@ use idm_audit::{
     Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionUsage, Outcome, Record,
     SCHEMA, Stage, Storing,
 };
-use idm_authn::Identity;
 use idm_issue::Issued;
+use idm_request::Identity;
 use idm_sign_in::Wish;
 use idm_transform::Usage;
 use idm_types::{Decider, DecisionId, MethodName, Reason, Refusal, RuleName, Timestamp};

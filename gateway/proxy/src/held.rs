@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
-use idm_authn::Identity;
+use idm_request::Identity;
 use idm_types::{Reason, Refusal, network};
 use tokio::time::Instant;
 

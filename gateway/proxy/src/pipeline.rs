@@ -7,13 +7,15 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 use idm_audit::{NotStored, Stage};
-use idm_authn::{Authenticated, ClientCertificate, Facts, RequestView, SharedFacts, forwarded_certificate, thumbprint};
+use idm_authn::Authenticated;
 use idm_authz::Permit;
 use idm_issue::{Answered, Ask, TokenIssuer};
 use idm_plan::{Door, Endpoint, Message, Source, TokenQuota};
+use idm_request::{ClientCertificate, Facts, RequestView, SharedFacts, forwarded_certificate};
 use idm_sign_in::{Refused, Wish};
 use idm_store::Store;
 use idm_transform::{Content, MAX_REQUEST, Meter, Steps, Usage};
+use idm_trust::thumbprint;
 use idm_types::{DecisionId, Reason, Refusal, Timestamp};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
@@ -478,7 +480,7 @@ fn charge(core: &Core, store: &Store, owner: &str, quotas: &[TokenQuota], tokens
 }
 
 /// Whose tokens are counted together: one caller under one policy.
-fn quota_owner(armed: &idm_authn::ArmedPolicy, identity: &idm_authn::Identity) -> String {
+fn quota_owner(armed: &idm_authn::ArmedPolicy, identity: &idm_request::Identity) -> String {
     format!("{}#{}", armed.plan().uid, identity.id)
 }
 
@@ -532,7 +534,7 @@ fn prepare(engine: &Engine, allowed: Allowed, mut parts: Parts, peer: &Peer) -> 
     let target = take_credentials(armed, steps, verified_in.as_ref(), &canonical, &mut parts.headers);
     // A browser sends its session to every route of the host: no upstream is to see one.
     if engine.signs_in && parts.headers.contains_key(http::header::COOKIE) {
-        idm_authn::COOKIES.iter().for_each(|name| idm_authn::remove_cookie(&mut parts.headers, name));
+        idm_authn::COOKIES.iter().for_each(|name| idm_request::remove_cookie(&mut parts.headers, name));
     }
     remove_connections_own(&mut parts.headers);
     if let Some(llm) = llm {
@@ -591,10 +593,10 @@ fn take_credentials(
                 }
             }
             Source::Header { .. } => {}
-            Source::Cookie { name } => idm_authn::remove_cookie(headers, name),
+            Source::Cookie { name } => idm_request::remove_cookie(headers, name),
             Source::Query { name, .. } => {
                 let current = query.take().unwrap_or_else(|| canonical.query().map(str::to_owned));
-                query = Some(current.and_then(|current| idm_authn::remove_query(&current, name)));
+                query = Some(current.and_then(|current| idm_request::remove_query(&current, name)));
             }
         }
     }

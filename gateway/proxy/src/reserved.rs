@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use idm_authn::PolicyHeaders;
 use idm_plan::{HeaderEdit, HeaderMatch};
+use idm_request::PolicyHeaders;
 
 use crate::scrub::{Reserved, is_same};
 
@@ -71,7 +71,7 @@ fn edited(edit: &HeaderEdit) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use idm_authn::HeadersRead;
+    use idm_request::HeadersRead;
 
     use super::*;
 

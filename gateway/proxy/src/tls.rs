@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use idm_authn::{roots, thumbprint};
 use idm_plan::{ClientAuthentication, Host, MethodKind, Plan, Proof, Secrets, ServerCertificate};
+use idm_trust::{roots, thumbprint};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};

@@ -1,7 +1,8 @@
 //! Our cookies: small, opaque, for this host alone, out of reach of scripts.
 
 use http::HeaderValue;
-use idm_authn::{Origin, RequestView, cookie};
+use idm_authn::Origin;
+use idm_request::{RequestView, cookie};
 use idm_session::{Browser, SessionId};
 use idm_types::Timestamp;
 

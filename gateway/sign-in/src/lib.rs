@@ -23,8 +23,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 pub use idm_authn::Refused;
-use idm_authn::{ArmedPolicy, ArmedSignIn, Federated, Identity, RequestView};
+use idm_authn::{ArmedPolicy, ArmedSignIn, Federated};
 use idm_plan::{Door, Federation};
+use idm_request::{Identity, RequestView};
 use idm_types::{Reason, Timestamp};
 
 pub use pages::{Wish, refusal_page};

@@ -5,8 +5,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use idm_authn::{ArmedSignIn, RequestView, navigates};
+use idm_authn::{ArmedSignIn, navigates};
 use idm_plan::{Door, Pages};
+use idm_request::RequestView;
 use idm_types::{DecisionId, Reason};
 use url::Url;
 

@@ -5,18 +5,20 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use idm_authn::{Armory, Beside, Facts, Signers, Turn, thumbprint};
 use idm_jose::{
     Decrypted, DecryptionKeys, Expectations, Jwe, JweError, JweExpectations, Jws, JwsForm, KeySet, Unverified,
     jwk_of_spki, parse_strict,
 };
+use idm_limit::{Priority, WorkerPool};
 use idm_plan::{Consume, Decrypt, Destination, ExpectedClaims, Verify};
+use idm_request::Facts;
+use idm_trust::{Signers, Trust, thumbprint};
 use idm_types::{Reason, Refusal, Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::content::ArmedPlace;
 use crate::keys::Verifiers;
-use crate::{Content, keys, refusal};
+use crate::{Content, Workers, keys, refusal};
 
 /// The largest object that is read.
 const MAX_BYTES: usize = 1 << 20;
@@ -27,7 +29,7 @@ struct ArmedDecrypt {
     plan: Decrypt,
     keys: DecryptionKeys,
     /// The threads that derive keys from passwords; `None` if no algorithm of the step does so.
-    beside: Option<Arc<Beside>>,
+    workers: Option<Arc<WorkerPool>>,
 }
 
 impl ArmedDecrypt {
@@ -50,23 +52,23 @@ pub(crate) struct ArmedConsume {
 }
 
 impl ArmedConsume {
-    pub(crate) fn arm(step: &Consume, armory: &mut Armory<'_>) -> Result<Self, String> {
+    pub(crate) fn arm(step: &Consume, trust: &mut Trust<'_>, workers: Workers<'_>) -> Result<Self, String> {
         let Consume { from, json, decrypt, verify, to } = step;
         let decrypt = match decrypt {
             None => None,
             Some(plan) => {
-                let text = keys::text(armory.secrets, &plan.keys)?;
+                let text = keys::text(trust.secrets, &plan.keys)?;
                 let keys =
                     DecryptionKeys::parse(text.as_bytes(), &plan.algorithms).map_err(|error| error.to_string())?;
                 let derives = plan.algorithms.iter().any(|algorithm| algorithm.name().starts_with("PBES2-"));
                 let no_threads = "the system gives no threads for keys that are made of passwords";
-                let beside = derives.then(|| armory.memory.beside().ok_or(no_threads)).transpose()?;
-                Some(Arc::new(ArmedDecrypt { plan: plan.clone(), keys, beside }))
+                let workers = derives.then(|| workers().ok_or(no_threads)).transpose()?;
+                Some(Arc::new(ArmedDecrypt { plan: plan.clone(), keys, workers }))
             }
         };
         let verify = match verify {
             None => None,
-            Some(plan) => Some((plan.clone(), keys::verification(&plan.keys, &plan.algorithms, armory)?)),
+            Some(plan) => Some((plan.clone(), keys::verification(&plan.keys, &plan.algorithms, trust)?)),
         };
         Ok(Self { from: ArmedPlace::arm(from)?, json: *json, decrypt, verify, to: to.clone() })
     }
@@ -128,13 +130,13 @@ impl ArmedConsume {
         let text = Self::text(step, bytes)?;
         let refused = |error: JweError| refusal(step, error.reason(), &error);
         let jwe = if self.json { Jwe::parse_json(text) } else { Jwe::parse(text) }.map_err(refused)?;
-        let opened = match decrypt.beside.as_ref().filter(|_| jwe.is_slow()) {
+        let opened = match decrypt.workers.as_ref().filter(|_| jwe.is_slow()) {
             None => decrypt.open(&jwe),
-            Some(beside) => {
+            Some(workers) => {
                 let address = facts.request().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |request| request.address);
                 let decrypt = decrypt.clone();
                 let busy = || refusal(step, Reason::DecryptionsBusy, "too many are waiting");
-                beside.run(address, Turn::InLine, move || decrypt.open(&jwe)).await.ok_or_else(busy)?
+                workers.run(address, Priority::InLine, move || decrypt.open(&jwe)).await.ok_or_else(busy)?
             }
         };
         let opened = opened.map_err(refused)?;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use idm_authn::{Armory, IssuerKeys, Signers};
 use idm_jose::{Jwk, KeySet, private_key};
 use idm_plan::{SecretHandle, Secrets, VerificationKeys};
+use idm_trust::{IssuerKeys, Signers, Trust};
 use idm_types::Algorithm;
 
 /// The text behind a handle.
@@ -31,15 +31,15 @@ pub(crate) enum Verifiers {
 pub(crate) fn verification(
     keys: &VerificationKeys,
     algorithms: &[Algorithm],
-    armory: &mut Armory<'_>,
+    trust: &mut Trust<'_>,
 ) -> Result<Verifiers, String> {
     let keys = match keys {
         VerificationKeys::Certificates(trusted) => {
             return Ok(Verifiers::Certificates(Box::new(Signers::new(trusted)?)));
         }
-        VerificationKeys::Published(source) => armory.keys(source, algorithms).map_err(|error| error.to_string()),
+        VerificationKeys::Published(source) => trust.keys(source, algorithms).map_err(|error| error.to_string()),
         VerificationKeys::Secret(handle) => {
-            let text = text(armory.secrets, handle)?;
+            let text = text(trust.secrets, handle)?;
             KeySet::parse_secret(text.as_bytes(), algorithms).map(IssuerKeys::fixed).map_err(|error| error.to_string())
         }
     };

@@ -2,7 +2,7 @@
 //!
 //! In: an armed policy's steps, the facts of a request, headers and body. Out: changed headers and body and what was
 //! found in them, or a [`Refusal`] with its reason. Never does IO: bodies arrive whole, keys of issuers through
-//! [`idm_authn::IssuerKeys`]. Keys are derived from passwords on threads beside the serving cores. The payload that is
+//! [`idm_trust::IssuerKeys`]. Keys are derived from passwords on threads beside the serving cores. The payload that is
 //! handed out is the one that the signature covered. Start at [`Steps`].
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -17,13 +17,20 @@ pub use content::Content;
 pub use llm::{ArmedLlm, MAX_REQUEST, Quotas};
 pub use meter::{Meter, Usage};
 
-use idm_authn::{Armory, Facts};
 use idm_plan::{Destination, JoseStep, JoseStepKind, Message, Place};
+use idm_request::Facts;
+use std::sync::Arc;
+
+use idm_limit::WorkerPool;
+use idm_trust::Trust;
 use idm_types::{Reason, Refusal};
 use serde_json::{Map, Value};
 
 use consume::ArmedConsume;
 use produce::ArmedProduce;
+
+/// Starts, or finds, the threads for slow decryption; `None` where the system gives none.
+pub type Workers<'a> = &'a dyn Fn() -> Option<Arc<WorkerPool>>;
 
 /// Why a message goes no further at this step.
 fn refusal(step: &str, reason: Reason, detail: impl std::fmt::Display) -> Refusal {
@@ -41,13 +48,13 @@ pub struct Steps {
 
 impl Steps {
     /// Arms the steps of a policy. The error names the step, and no secret.
-    pub fn arm(steps: &[JoseStep], armory: &mut Armory<'_>) -> Result<Self, String> {
+    pub fn arm(steps: &[JoseStep], trust: &mut Trust<'_>, workers: Workers<'_>) -> Result<Self, String> {
         let mut armed = Self::default();
         for JoseStep { name, kind } in steps {
             let of_step = |problem: String| format!("jose step `{name}`: {problem}");
             let (body, to, is_request) = match kind {
                 JoseStepKind::Consume(step) => {
-                    armed.consume.push((name.to_string(), ArmedConsume::arm(step, armory).map_err(of_step)?));
+                    armed.consume.push((name.to_string(), ArmedConsume::arm(step, trust, workers).map_err(of_step)?));
                     (
                         step.from == Place::Body
                             || step.verify.as_ref().is_some_and(|verify| verify.detached.is_some()),
@@ -59,7 +66,7 @@ impl Steps {
                     armed.produce.push((
                         name.to_string(),
                         step.message,
-                        ArmedProduce::arm(step, armory.secrets).map_err(of_step)?,
+                        ArmedProduce::arm(step, trust.secrets).map_err(of_step)?,
                     ));
                     let is_request = step.message == Message::Request;
                     (is_request && step.from == Some(Place::Body), &step.to, is_request)

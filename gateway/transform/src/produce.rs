@@ -6,13 +6,13 @@ use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use idm_authn::Facts;
 use idm_expr::{EvaluationError, Expression};
 use idm_jose::{EncryptionKey, Jwk, SigningKey, system_entropy, to_base64url};
 use idm_plan::{
     CertificateHeaders, Destination, Encrypt, EncryptionKeyRef, KeyChoice, MadeClaims, Produce, Secrets, Sign,
     SignedForm, SigningKeyRef,
 };
+use idm_request::Facts;
 use idm_types::{Reason, Refusal};
 use serde_json::{Map, Value};
 

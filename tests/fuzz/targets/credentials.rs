@@ -1,7 +1,8 @@
 //! What callers send as credentials: headers with any bytes against every method that reads text.
 #![no_main]
 
-use idm_authn::{remove_cookie, remove_query, roots};
+use idm_request::{remove_cookie, remove_query};
+use idm_trust::roots;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -2,7 +2,7 @@
 //! element never becomes another certificate.
 #![no_main]
 
-use idm_authn::forwarded_certificate;
+use idm_request::forwarded_certificate;
 use libfuzzer_sys::fuzz_target;
 
 const OWN: &[u8] = b",By=spiffe://a;Cert=\"-----BEGIN%20CERTIFICATE-----%0AAQEB%0A-----END%20CERTIFICATE-----%0A\";\

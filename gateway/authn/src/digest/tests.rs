@@ -1,3 +1,4 @@
+use idm_request::RequestView;
 use std::path::Path;
 
 use idm_plan::{Credential, DigestUser, ObjectKey, Policy, Proof, SecretHandle, UpstreamSettings};
@@ -5,7 +6,7 @@ use idm_types::MethodName;
 use serde_json::Value;
 
 use super::*;
-use crate::{CredentialTable, Grants, Memory, PasswordChecker, RequestView};
+use crate::{CredentialTable, Grants, Memory, PasswordChecker};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
@@ -77,7 +78,7 @@ impl Case {
             certificate: None,
         };
         let Self { name, policy, grants, table, memory, .. } = self;
-        let mapping = &crate::mapping::ArmedMapping::arm(policy).unwrap();
+        let mapping = &idm_request::ArmedMapping::arm(policy).unwrap();
         let through = Through { name, kind: "digest", mapping, policy, grants, table, memory, view, now: NOW };
         match self.digest.attempt(through, credential) {
             Attempt::Verified(_) => Ok(()),

@@ -1,5 +1,6 @@
 //! Where a provider is asked (OpenID Connect Discovery §3, RFC 8414).
 
+use idm_trust::Question;
 use idm_types::Refusal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,6 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::Provider;
-use crate::outside::Question;
 
 /// A document is asked for again after this time.
 const FRESH: Duration = Duration::from_secs(5 * 60);
@@ -37,7 +37,7 @@ impl Provider {
         let document = match &self.oidc.discovery {
             None => Map::new(),
             Some(url) => {
-                let text = self.outside.ask(Question::document(url)).await.map_err(Refusal::from)?;
+                let text = self.outside.ask(Question::document(url)).await.map_err(super::no_answer)?;
                 let Ok(Value::Object(document)) = parse_strict(&text) else {
                     return Err(super::unavailable(format!("{url} is not a JSON object that names each member once")));
                 };

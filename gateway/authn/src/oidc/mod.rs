@@ -10,6 +10,7 @@ mod metadata;
 mod request;
 mod tokens;
 
+use idm_trust::{Authorization, Form, IssuerKeys, Kept, NoAnswer, Outside, Patience, Question, secret_text};
 use std::sync::Arc;
 
 use idm_jose::{Jwk, SigningKey, private_key, system_entropy, to_base64url};
@@ -17,9 +18,7 @@ use idm_plan::{Federation, OidcProvider, ProviderAuthentication};
 use idm_types::{Reason, Redacted, Refusal, Timestamp};
 use serde_json::json;
 
-use crate::kept::Kept;
-use crate::outside::{Authorization, Form, NoAnswer, Outside, Patience, Question, secret_text};
-use crate::{Armory, IssuerKeys};
+use crate::Armory;
 
 pub use id_token::{Expected, Person};
 pub use logout::LogoutToken;
@@ -45,10 +44,9 @@ fn refused(detail: impl Into<String>) -> Refusal {
     Refusal::new(Reason::SignInRefused, detail)
 }
 
-impl From<NoAnswer> for Refusal {
-    fn from(why: NoAnswer) -> Self {
-        unavailable(why.to_string()).retry_after(why.retry_after())
-    }
+/// The refusal of whoever needed an answer of a provider.
+pub(crate) fn no_answer(why: NoAnswer) -> Refusal {
+    unavailable(why.to_string()).retry_after(why.retry_after())
 }
 
 enum ClientProof {
@@ -73,16 +71,16 @@ impl Provider {
     /// Arms a provider. The error shows no secret.
     pub(crate) fn arm(federation: &Federation, oidc: &OidcProvider, armory: &mut Armory<'_>) -> Result<Self, String> {
         let outside = match &oidc.tls {
-            Some(tls) => armory.outside.reached_by(tls, armory.secrets)?,
-            None => armory.outside.clone(),
+            Some(tls) => armory.trust.outside.reached_by(tls, armory.trust.secrets)?,
+            None => armory.trust.outside.clone(),
         };
         let proof = match &oidc.authentication {
             ProviderAuthentication::Nothing => ClientProof::Nothing,
-            ProviderAuthentication::Basic(secret) => ClientProof::Basic(secret_text(secret, armory.secrets)?),
-            ProviderAuthentication::Post(secret) => ClientProof::Post(secret_text(secret, armory.secrets)?),
+            ProviderAuthentication::Basic(secret) => ClientProof::Basic(secret_text(secret, armory.trust.secrets)?),
+            ProviderAuthentication::Post(secret) => ClientProof::Post(secret_text(secret, armory.trust.secrets)?),
             ProviderAuthentication::Certificate => ClientProof::Certificate,
             ProviderAuthentication::Assertion { key, algorithm } => {
-                let text = secret_text(key, armory.secrets)?;
+                let text = secret_text(key, armory.trust.secrets)?;
                 let jwk: Jwk =
                     private_key(text.reveal()).ok_or_else(|| format!("the secret `{}` is not a private key", key.0))?;
                 ClientProof::Assertion(Box::new(
@@ -92,6 +90,7 @@ impl Provider {
             }
         };
         let keys = armory
+            .trust
             .keys(&oidc.keys, &oidc.algorithms)
             .map_err(|error| format!("the keys of `{}`: {error}", oidc.issuer))?;
         Ok(Self { federation: federation.clone(), oidc: oidc.clone(), proof, keys, outside, metadata: Kept::default() })

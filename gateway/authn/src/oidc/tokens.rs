@@ -2,12 +2,12 @@
 
 use idm_jose::parse_strict;
 use idm_session::Tokens;
+use idm_trust::{Authorization, Form, NoAnswer, Patience, Question};
 use idm_types::{Redacted, Refusal, Timestamp};
 use serde_json::{Map, Value};
 
 use super::Provider;
 use super::id_token::{Expected, Person};
-use crate::outside::{Authorization, Form, NoAnswer, Patience, Question};
 
 /// Tokens are asked for again this long before they end, or in the last quarter of a shorter life.
 const AHEAD_MS: u64 = 30_000;
@@ -79,7 +79,7 @@ impl Provider {
             Err(why @ NoAnswer::Refused { status: 400 | 403, .. }) => {
                 return Err(super::refused(why.to_string()));
             }
-            Err(why) => return Err(why.into()),
+            Err(why) => return Err(super::no_answer(why)),
         };
         let unusable = |why: &str| super::untrusted(format!("the answer of {endpoint} is not usable: {why}"));
         let answer =
@@ -140,7 +140,7 @@ impl Provider {
             patience: Patience::Short,
             caller: None,
         };
-        let answer = self.outside.ask(question).await.map_err(Refusal::from)?;
+        let answer = self.outside.ask(question).await.map_err(super::no_answer)?;
         let Ok(Value::Object(members)) = parse_strict(&answer) else {
             return Err(super::untrusted(format!(
                 "the answer of {endpoint} is not a JSON object that names each member once"

@@ -22,7 +22,7 @@ pub(crate) const PUBLISHED_AHEAD: Duration = Duration::from_secs(5);
 /// Keys are recent when their fetch began no longer ago. It is a second less than a key has to be published ahead of
 /// its first token, for issuers whose servers learn of a new key one after the other. It is also the least time between
 /// the beginnings of two regular fetches that callers cause: 15 in a minute.
-pub(crate) const RECENT: Duration = Duration::from_secs(4);
+pub const RECENT: Duration = Duration::from_secs(4);
 /// Fetches in hand that may begin before the keys are older than [`RECENT`].
 const EARLY: u64 = 3;
 /// The time after which there is one more of them in hand. With the regular ones it makes 20 in a minute at most.
@@ -78,14 +78,14 @@ fn needed_at(came: Moment) -> Moment {
 
 /// The early fetches of one server: [`EARLY`] in hand, and one more each [`EARLY_EVERY`].
 #[derive(Debug, Default)]
-pub(crate) struct EarlyFetches {
+pub struct EarlyFetches {
     /// Until when they are spent, in milliseconds: the state of a generic cell rate algorithm.
     spent_until: AtomicU64,
 }
 
 impl EarlyFetches {
     /// Takes one, if there is one. `now` is in milliseconds of a clock that does not jump.
-    pub(crate) fn take(&self, now: u64) -> bool {
+    pub fn take(&self, now: u64) -> bool {
         let every = EARLY_EVERY.as_millis() as u64;
         let next = |spent: u64| Some(spent.max(now) + every).filter(|next| *next <= now + EARLY * every);
         self.spent_until.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).is_ok()

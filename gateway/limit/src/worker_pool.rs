@@ -2,7 +2,7 @@
 //!
 //! On a serving core it would stop everyone else's requests; without a bound a flood of it would take all memory and
 //! every answer would come late. So a few threads do it, the queue is short, no address may fill it, and the work of
-//! callers who are known goes first where the caller of [`Beside::run`] says so.
+//! callers who are known goes first where the caller of [`WorkerPool::run`] says so.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -12,17 +12,17 @@ use tokio::sync::oneshot;
 
 /// How much may wait for the threads of one kind of work.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
+pub struct Bounds {
     /// Pieces of work in the queue; beyond it callers are told to come back.
-    pub(crate) waiting: usize,
+    pub waiting: usize,
     /// Of one address (IPv6: of one /64), waiting or being done.
-    pub(crate) of_address: usize,
+    pub of_address: usize,
 }
 
 /// Where in the queue a piece of work waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// Before all that is [`Turn::InLine`], and without the bound of its address.
+pub enum Priority {
+    /// Before all that is [`Priority::InLine`], and without the bound of its address.
     First,
     /// Behind what came before.
     InLine,
@@ -45,21 +45,21 @@ struct Queue {
 }
 
 impl Queue {
-    fn has_room(&self, address: IpAddr, turn: Turn, bounds: Bounds) -> bool {
-        match turn {
-            Turn::First => self.first.len() < bounds.waiting,
-            Turn::InLine => {
+    fn has_room(&self, address: IpAddr, priority: Priority, bounds: Bounds) -> bool {
+        match priority {
+            Priority::First => self.first.len() < bounds.waiting,
+            Priority::InLine => {
                 let of_address = self.by_address.get(&address).copied().unwrap_or_default();
                 self.first.len() + self.in_line.len() < bounds.waiting && of_address < bounds.of_address
             }
         }
     }
 
-    fn add(&mut self, job: Job, turn: Turn) {
+    fn add(&mut self, job: Job, priority: Priority) {
         *self.by_address.entry(job.address).or_default() += 1;
-        match turn {
-            Turn::First => self.first.push_back(job),
-            Turn::InLine => self.in_line.push_back(job),
+        match priority {
+            Priority::First => self.first.push_back(job),
+            Priority::InLine => self.in_line.push_back(job),
         }
     }
 
@@ -80,14 +80,14 @@ struct Shared {
 }
 
 /// The threads for one kind of work; they end when this is dropped.
-pub struct Beside {
+pub struct WorkerPool {
     shared: Arc<Shared>,
     bounds: Bounds,
 }
 
-impl Beside {
+impl WorkerPool {
     /// Starts this many threads of this name. `None` where the system gives no threads.
-    pub(crate) fn start(name: &str, threads: usize, bounds: Bounds) -> Option<Arc<Self>> {
+    pub fn start(name: &str, threads: usize, bounds: Bounds) -> Option<Arc<Self>> {
         let shared = Arc::new(Shared::default());
         for number in 0..threads.max(1) {
             let shared = shared.clone();
@@ -100,7 +100,7 @@ impl Beside {
     pub async fn run<T: Send + 'static>(
         &self,
         address: IpAddr,
-        turn: Turn,
+        priority: Priority,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let address = idm_types::network(address);
@@ -116,17 +116,17 @@ impl Beside {
         });
         {
             let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            if queue.closed || !queue.has_room(address, turn, self.bounds) {
+            if queue.closed || !queue.has_room(address, priority, self.bounds) {
                 return None;
             }
-            queue.add(Job { work, address }, turn);
+            queue.add(Job { work, address }, priority);
         }
         self.shared.wanted.notify_one();
         answered.await.ok()
     }
 }
 
-impl Drop for Beside {
+impl Drop for WorkerPool {
     fn drop(&mut self) {
         self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
         self.shared.wanted.notify_all();
@@ -166,18 +166,18 @@ mod tests {
 
     #[tokio::test]
     async fn one_address_cannot_fill_the_queue_and_a_panic_ends_nothing() {
-        let beside = Beside::start("test", 1, Bounds { waiting: 64, of_address: 4 }).unwrap();
+        let beside = WorkerPool::start("test", 1, Bounds { waiting: 64, of_address: 4 }).unwrap();
         let (go, gate) = std::sync::mpsc::channel::<()>();
         let gate = Arc::new(Mutex::new(gate));
         let wait = || {
             let gate = gate.clone();
-            beside.run(FLOOD, Turn::InLine, move || {
+            beside.run(FLOOD, Priority::InLine, move || {
                 let _ = gate.lock().unwrap().recv();
             })
         };
         let flood = futures::future::join_all((0..20).map(|_| wait()));
         let rest = async {
-            let other = beside.run(OTHER, Turn::InLine, || 7);
+            let other = beside.run(OTHER, Priority::InLine, || 7);
             // All are in the queue before the first is let go.
             drop(go);
             other.await
@@ -185,7 +185,7 @@ mod tests {
         let (answers, other) = tokio::join!(flood, rest);
         assert_eq!(answers.iter().filter(|answer| answer.is_none()).count(), 16);
         assert_eq!(other, Some(7));
-        assert_eq!(beside.run(OTHER, Turn::InLine, || -> u8 { panic!("inside") }).await, None);
-        assert_eq!(beside.run(OTHER, Turn::InLine, || 8).await, Some(8));
+        assert_eq!(beside.run(OTHER, Priority::InLine, || -> u8 { panic!("inside") }).await, None);
+        assert_eq!(beside.run(OTHER, Priority::InLine, || 8).await, Some(8));
     }
 }

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 /// The rank in the middle; `None` of nothing.
-pub(crate) fn median<R: Ord + Copy>(ranks: impl Iterator<Item = R>) -> Option<R> {
+pub fn median<R: Ord + Copy>(ranks: impl Iterator<Item = R>) -> Option<R> {
     let mut ranks: Vec<R> = ranks.collect();
     let middle = ranks.len() / 2;
     (middle < ranks.len()).then(|| *ranks.select_nth_unstable(middle).1)
 }
 
 /// Forgets the entries that rank no higher than the middle one.
-pub(crate) fn keep_upper_half<K: Eq + Hash, V, R: Ord + Copy>(table: &mut HashMap<K, V>, rank: impl Fn(&V) -> R) {
+pub fn keep_upper_half<K: Eq + Hash, V, R: Ord + Copy>(table: &mut HashMap<K, V>, rank: impl Fn(&V) -> R) {
     let median = median(table.values().map(&rank));
     table.retain(|_, value| median.is_none_or(|median| rank(value) > median));
 }

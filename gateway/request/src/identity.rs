@@ -1,12 +1,8 @@
-use std::rc::Rc;
-
 use http::{HeaderName, HeaderValue};
 use idm_expr::EvaluationError;
 use idm_jose::Claims;
+use idm_store::Key;
 use idm_types::{MethodName, Reason, Redacted, Refusal, Timestamp};
-
-use crate::binding::Binding;
-use crate::sign_in::OfSession;
 
 /// A verified caller, as rules, upstream and audit see it.
 #[derive(Debug)]
@@ -44,18 +40,18 @@ pub struct Identity {
     /// The `jti` of a token that a service of this namespace issued, which may revoke it.
     pub token_id: Option<String>,
     /// Whom that service issued it to.
-    pub(crate) issued_to: Option<IssuedTo>,
+    pub issued_to: Option<IssuedTo>,
     /// What the token is bound to.
     pub binding: Binding,
     /// The session that it is of.
-    pub(crate) session: Option<OfSession>,
+    pub session: Option<OfSession>,
     /// The token's claims, where an expression of the policy asks for them later.
     pub claims: Option<Claims>,
 }
 
 impl Identity {
     /// Someone of whom nothing is known, seen by this method.
-    pub(crate) fn nobody(method: &MethodName, kind: &'static str) -> Self {
+    pub fn nobody(method: &MethodName, kind: &'static str) -> Self {
         Self {
             method: method.clone(),
             kind,
@@ -91,42 +87,50 @@ impl Identity {
 /// The client and the subject of a token that a token service of this namespace issued. The token ends when the
 /// Credential of either ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct IssuedTo {
+pub struct IssuedTo {
     /// The `client_id`.
-    pub(crate) client: String,
+    pub client: String,
     /// The `sub`: a user, or the client itself.
-    pub(crate) subject: String,
+    pub subject: String,
 }
 
-/// Evidence that a caller was verified by one of the policy's methods. Only this room makes one.
-#[derive(Clone, Debug)]
-pub struct Authenticated {
-    identity: Rc<Identity>,
-    cached: bool,
+/// What a token is bound to (`cnf`, RFC 7800).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Binding {
+    /// The thumbprint of a DPoP key (RFC 9449 §6).
+    pub jkt: Option<String>,
+    /// The thumbprint of a certificate (RFC 8705 §3.1).
+    pub x5t: Option<String>,
+    /// It is bound in a way that is not known here.
+    pub other: bool,
 }
 
-impl Authenticated {
-    pub(crate) fn new(identity: Rc<Identity>, cached: bool) -> Self {
-        Self { identity, cached }
+impl Binding {
+    /// The binding that a token's claims name.
+    pub fn of(claims: &Claims) -> Self {
+        let Some(cnf) = claims.members().get("cnf") else { return Self::default() };
+        let text = |name: &str| cnf.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
+        let (jkt, x5t) = (text("jkt"), text("x5t#S256"));
+        Self { other: jkt.is_none() && x5t.is_none(), jkt, x5t }
     }
+}
 
-    /// The caller.
-    pub fn identity(&self) -> &Rc<Identity> {
-        &self.identity
-    }
-
-    /// Whether the verdict came from the cache.
-    pub fn cached(&self) -> bool {
-        self.cached
-    }
+/// The session that an identity was read from.
+#[derive(Debug)]
+pub struct OfSession {
+    /// Each of them ends the session when it is revoked.
+    pub keys: Vec<Key>,
+    /// The provider's token, for the upstream where the policy forwards credentials.
+    pub access: Option<Redacted<String>>,
 }
 
 /// Why a mapping of the policy gives nothing that can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Unusable {
-    pub(crate) reason: Reason,
+pub struct Unusable {
+    /// The reason.
+    pub reason: Reason,
     /// For the audit: which expression, and never its value.
-    pub(crate) detail: String,
+    pub detail: String,
 }
 
 impl From<String> for Unusable {

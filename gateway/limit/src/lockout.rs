@@ -42,21 +42,27 @@ struct Known {
 
 /// Who has to wait. Shared by all cores of a gateway and kept across configurations.
 #[derive(Default)]
-pub(crate) struct Lockouts(Mutex<State>);
+pub struct Lockouts(Mutex<State>);
 
 /// What a guess may expect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// It is checked. `known`: this user proved a password from this address lately.
-    Now { known: bool },
+pub enum Guess {
+    /// It is checked.
+    Now {
+        /// Whether this user proved a password from this address lately.
+        known: bool,
+    },
     /// Not before this many seconds have passed.
-    Later { seconds: u64 },
+    Later {
+        /// The seconds.
+        seconds: u64,
+    },
 }
 
 impl Lockouts {
     /// Whether a guess for this user from this address is looked at. A user who is known at an address is
     /// not kept out by guesses that others make elsewhere.
-    pub(crate) fn turn(&self, user: &str, address: IpAddr, now: Uptime) -> Turn {
+    pub fn turn(&self, user: &str, address: IpAddr, now: Uptime) -> Guess {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let address = network(address);
         let known = state.known.get(&(user.to_owned(), address)).filter(|known| now.0 < known.until);
@@ -69,14 +75,14 @@ impl Lockouts {
             }
         };
         if now.0 < until {
-            Turn::Later { seconds: (until - now.0).div_ceil(1000) }
+            Guess::Later { seconds: (until - now.0).div_ceil(1000) }
         } else {
-            Turn::Now { known: known.is_some() }
+            Guess::Now { known: known.is_some() }
         }
     }
 
     /// Notes that a guess was wrong.
-    pub(crate) fn wrong(&self, user: &str, address: IpAddr, now: Uptime) {
+    pub fn wrong(&self, user: &str, address: IpAddr, now: Uptime) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let address = network(address);
         if let Some(known) = state.known.get_mut(&(user.to_owned(), address)).filter(|known| now.0 < known.until) {
@@ -90,7 +96,7 @@ impl Lockouts {
 
     /// Notes that a user proved a password and was let in. Their own mistakes are forgiven, also to the address; those
     /// that others made there are not, or whoever has one account could guess at all others.
-    pub(crate) fn admitted(&self, user: &str, address: IpAddr, now: Uptime) {
+    pub fn admitted(&self, user: &str, address: IpAddr, now: Uptime) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let address = network(address);
         let forgiven = state.users.remove(user).map_or(0, |failures| failures.count);
@@ -139,18 +145,18 @@ mod tests {
         let mut now = Uptime(10_000_000);
         for _ in 0..4 {
             lockouts.wrong("ana", ADDRESS, now);
-            assert_eq!(lockouts.turn("ana", ADDRESS, now), Turn::Now { known: false });
+            assert_eq!(lockouts.turn("ana", ADDRESS, now), Guess::Now { known: false });
         }
         for seconds in [1, 2, 4, 8, 16] {
             lockouts.wrong("ana", ADDRESS, now);
-            assert_eq!(lockouts.turn("ana", ADDRESS, now), Turn::Later { seconds });
-            assert_eq!(lockouts.turn("ana", OTHER, now), Turn::Later { seconds }, "the user waits everywhere");
-            assert_eq!(lockouts.turn("bob", ADDRESS, now), Turn::Later { seconds }, "the address waits for everyone");
-            assert_eq!(lockouts.turn("bob", OTHER, now), Turn::Now { known: false });
+            assert_eq!(lockouts.turn("ana", ADDRESS, now), Guess::Later { seconds });
+            assert_eq!(lockouts.turn("ana", OTHER, now), Guess::Later { seconds }, "the user waits everywhere");
+            assert_eq!(lockouts.turn("bob", ADDRESS, now), Guess::Later { seconds }, "the address waits for everyone");
+            assert_eq!(lockouts.turn("bob", OTHER, now), Guess::Now { known: false });
             now = Uptime(now.0 + seconds * 1000);
         }
         lockouts.admitted("ana", ADDRESS, now);
-        assert_eq!(lockouts.turn("ana", ADDRESS, now), Turn::Now { known: true });
+        assert_eq!(lockouts.turn("ana", ADDRESS, now), Guess::Now { known: true });
     }
 
     #[test]
@@ -161,8 +167,8 @@ mod tests {
         for _ in 0..50 {
             lockouts.wrong("ana", OTHER, now);
         }
-        assert_eq!(lockouts.turn("ana", ADDRESS, now), Turn::Now { known: true });
-        assert_eq!(lockouts.turn("ana", OTHER, now), Turn::Later { seconds: 900 });
+        assert_eq!(lockouts.turn("ana", ADDRESS, now), Guess::Now { known: true });
+        assert_eq!(lockouts.turn("ana", OTHER, now), Guess::Later { seconds: 900 });
     }
 
     #[test]
@@ -182,13 +188,13 @@ mod tests {
             lockouts.wrong(&format!("user{victim}"), ADDRESS, now);
             lockouts.admitted("mallory", ADDRESS, now);
         }
-        assert_eq!(lockouts.turn("user9", ADDRESS, now), Turn::Later { seconds: 1 });
+        assert_eq!(lockouts.turn("user9", ADDRESS, now), Guess::Later { seconds: 1 });
         let office = Lockouts::default();
         for user in 0..9 {
             office.wrong(&format!("user{user}"), ADDRESS, now);
             office.admitted(&format!("user{user}"), ADDRESS, now);
         }
-        assert_eq!(office.turn("user9", ADDRESS, now), Turn::Now { known: false }, "mistakes that were mended");
+        assert_eq!(office.turn("user9", ADDRESS, now), Guess::Now { known: false }, "mistakes that were mended");
     }
 
     #[test]
@@ -200,6 +206,6 @@ mod tests {
         for i in 0..200_000u32 {
             lockouts.wrong(&format!("user{i}"), IpAddr::from((i | 1 << 30).to_be_bytes()), Uptime(1));
         }
-        assert_eq!(lockouts.turn("ana", ADDRESS, Uptime(1)), Turn::Later { seconds: 900 });
+        assert_eq!(lockouts.turn("ana", ADDRESS, Uptime(1)), Guess::Later { seconds: 900 });
     }
 }

@@ -20,11 +20,11 @@ struct Count {
 
 /// Counts by network, shared by all cores.
 #[derive(Default)]
-pub(crate) struct Rates(Mutex<HashMap<IpAddr, Count>>);
+pub struct Rates(Mutex<HashMap<IpAddr, Count>>);
 
 impl Rates {
     /// Counts one; the error is the seconds after which the next is taken.
-    pub(crate) fn take(&self, address: IpAddr, per_minute: u32, now: Uptime) -> Result<(), u64> {
+    pub fn take(&self, address: IpAddr, per_minute: u32, now: Uptime) -> Result<(), u64> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let network = network(address);
         if counts.len() >= MAX_NETWORKS && !counts.contains_key(&network) {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The document, and when it was read.
-pub(crate) struct Kept<T> {
+pub struct Kept<T> {
     current: ArcSwapOption<(Arc<T>, Instant)>,
     /// Held by whoever reads. The last failure, and when it was.
     turn: Mutex<Option<(Instant, Refusal)>>,
@@ -27,7 +27,7 @@ impl<T> Default for Kept<T> {
 
 impl<T> Kept<T> {
     /// The last that was read, however old.
-    pub(crate) fn last(&self) -> Option<Arc<T>> {
+    pub fn last(&self) -> Option<Arc<T>> {
         self.current.load().as_ref().map(|kept| kept.0.clone())
     }
 
@@ -36,11 +36,7 @@ impl<T> Kept<T> {
     }
 
     /// The document, not older than `age` where it can be read; one that cannot be read again stays in force.
-    pub(crate) async fn get(
-        &self,
-        age: Duration,
-        read: impl Future<Output = Result<T, Refusal>>,
-    ) -> Result<Arc<T>, Refusal> {
+    pub async fn get(&self, age: Duration, read: impl Future<Output = Result<T, Refusal>>) -> Result<Arc<T>, Refusal> {
         if let Some(kept) = self.recent(age) {
             return Ok(kept);
         }

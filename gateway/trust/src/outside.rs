@@ -31,7 +31,7 @@ pub struct Question {
 
 impl Question {
     /// A public document, read with GET for a request that waits.
-    pub(crate) fn document(url: &str) -> Self {
+    pub fn document(url: &str) -> Self {
         Self {
             endpoint: url.to_owned(),
             authorization: Authorization::Nothing,
@@ -124,7 +124,7 @@ pub trait Outside: Send + Sync {
 }
 
 /// As whom, and where, one method asks.
-pub(crate) struct OutsideClient {
+pub struct OutsideClient {
     endpoint: String,
     client_id: String,
     secret: Redacted<String>,
@@ -132,7 +132,7 @@ pub(crate) struct OutsideClient {
 }
 
 /// A secret that is text. The error shows no secret.
-pub(crate) fn secret_text(handle: &SecretHandle, secrets: &Secrets) -> Result<Redacted<String>, String> {
+pub fn secret_text(handle: &SecretHandle, secrets: &Secrets) -> Result<Redacted<String>, String> {
     let secret = secrets.get(handle).and_then(|value| String::from_utf8(value.reveal().clone()).ok());
     let secret = secret.ok_or_else(|| format!("the secret `{}` is missing", handle.0))?;
     Ok(Redacted::new(secret.trim_end().to_owned()))
@@ -140,7 +140,7 @@ pub(crate) fn secret_text(handle: &SecretHandle, secrets: &Secrets) -> Result<Re
 
 impl OutsideClient {
     /// The error shows no secret.
-    pub(crate) fn new(
+    pub fn new(
         endpoint: &str,
         client_id: &str,
         handle: &SecretHandle,
@@ -155,7 +155,8 @@ impl OutsideClient {
         })
     }
 
-    pub(crate) fn ask(&self, form: Vec<(&'static str, Redacted<String>)>, caller: IpAddr) -> Answer {
+    /// Posts a form for a caller at this address.
+    pub fn ask(&self, form: Vec<(&'static str, Redacted<String>)>, caller: IpAddr) -> Answer {
         let authorization = Authorization::Basic { client_id: self.client_id.clone(), secret: self.secret.clone() };
         let form = form.into_iter().map(|(name, value)| (name.into(), value)).collect();
         self.outside.ask(Question {

@@ -53,7 +53,7 @@ pub struct Presented<'r> {
 
 /// The one credential in the given sources. More than one, or one that cannot be read, is an error:
 /// a gateway that verifies the first and an upstream that believes the second would disagree.
-pub(crate) fn find<'r>(view: RequestView<'r>, sources: &[Source]) -> Result<Option<Presented<'r>>, Reason> {
+pub fn find<'r>(view: RequestView<'r>, sources: &[Source]) -> Result<Option<Presented<'r>>, Reason> {
     let mut found: Option<Presented<'r>> = None;
     for (source, wanted) in sources.iter().enumerate() {
         let value = match wanted {
@@ -70,7 +70,7 @@ pub(crate) fn find<'r>(view: RequestView<'r>, sources: &[Source]) -> Result<Opti
 }
 
 /// A single credential in one of these headers, for a first look; what is ambiguous is found later.
-pub(crate) fn in_headers<'r>(headers: &'r HeaderMap, sources: &[Source]) -> Option<&'r str> {
+pub fn in_headers<'r>(headers: &'r HeaderMap, sources: &[Source]) -> Option<&'r str> {
     sources.iter().find_map(|source| match source {
         Source::Header { name, scheme } => in_header(headers, name, scheme.as_deref()).ok().flatten(),
         Source::Cookie { .. } | Source::Query { .. } => None,

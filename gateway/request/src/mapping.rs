@@ -11,14 +11,18 @@ use crate::{Facts, Unusable};
 const MAX_ITEMS: usize = 1000;
 
 /// The mappings of one policy, ready to be evaluated.
-pub(crate) struct ArmedMapping {
-    pub(crate) username: Option<Expression>,
-    pub(crate) roles: Option<Expression>,
-    pub(crate) groups: Option<Expression>,
-    pub(crate) attributes: Vec<(String, Expression)>,
+pub struct ArmedMapping {
+    /// The name that people know.
+    pub username: Option<Expression>,
+    /// Roles.
+    pub roles: Option<Expression>,
+    /// Groups.
+    pub groups: Option<Expression>,
+    /// Further attributes, by name.
+    pub attributes: Vec<(String, Expression)>,
     headers: Vec<ArmedHeader>,
     /// Whether anything asks for claims after the identity was made.
-    pub(crate) keeps_claims: bool,
+    pub keeps_claims: bool,
 }
 
 struct ArmedHeader {
@@ -29,7 +33,8 @@ struct ArmedHeader {
 }
 
 impl ArmedMapping {
-    pub(crate) fn arm(policy: &Policy) -> Result<Self, String> {
+    /// Arms the mappings of a policy. The error names the expression that cannot be used.
+    pub fn arm(policy: &Policy) -> Result<Self, String> {
         let IdentityMapping { username, roles, groups, attributes } = &policy.identity;
         let arm = |expr: &Option<_>| expr.as_ref().map(Expression::arm).transpose();
         let headers = policy.upstream.headers.iter().map(|HeaderMapping { name, value }| {
@@ -63,11 +68,7 @@ impl ArmedMapping {
 
     /// The headers that are the same for every request of a caller, or those that are not. A value that cannot
     /// be made or cannot travel in a header is an error, for half a story about the caller is worse than none.
-    pub(crate) fn headers(
-        &self,
-        of_caller: bool,
-        facts: &Facts<'_>,
-    ) -> Result<Vec<(HeaderName, HeaderValue)>, Unusable> {
+    pub fn headers(&self, of_caller: bool, facts: &Facts<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, Unusable> {
         let mut out = Vec::new();
         for header in self.headers.iter().filter(|header| header.of_caller == of_caller) {
             let value = match header.value.value(facts) {
@@ -89,7 +90,7 @@ impl ArmedMapping {
 }
 
 /// A value that is safe to use as a name: not empty, bounded, without control characters.
-pub(crate) fn name(value: Option<Value>) -> Option<String> {
+pub fn name(value: Option<Value>) -> Option<String> {
     let text = match value? {
         // Some sources have nothing but lists, also where there can only be one.
         Value::Array(items) => match <[Value; 1]>::try_from(items) {
@@ -108,7 +109,7 @@ fn is_printable(text: &str) -> bool {
 }
 
 /// A list of texts, or one text split at spaces.
-pub(crate) fn list(value: Option<&Value>) -> Vec<String> {
+pub fn list(value: Option<&Value>) -> Vec<String> {
     match value {
         Some(Value::String(text)) => text.split_ascii_whitespace().take(MAX_ITEMS).map(str::to_owned).collect(),
         Some(Value::Array(items)) => items
@@ -123,11 +124,12 @@ pub(crate) fn list(value: Option<&Value>) -> Vec<String> {
 }
 
 /// The usable roles among `names`: what is not a role name grants nothing.
-pub(crate) fn roles(names: Vec<String>) -> Vec<String> {
+pub fn roles(names: Vec<String>) -> Vec<String> {
     names.into_iter().filter(|name| name.parse::<RoleName>().is_ok()).collect()
 }
 
-pub(crate) fn attribute_text(value: &Value) -> Option<String> {
+/// A value as the text of a header or an attribute; `None` for what has no text.
+pub fn attribute_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),

@@ -1,0 +1,22 @@
+//! A request and its caller, as authentication, authorization and expressions see them.
+//!
+//! In: the head of a request ([`RequestView`]), and the [`Identity`] that a method made of its credential. Out: the
+//! credentials that a request carries ([`find`]), the [`Facts`] that expressions read, and the headers that tell the
+//! upstream about the caller. Never verifies anything and never does IO: an [`Identity`] is a description, and the
+//! evidence that it was verified is made elsewhere. Start at [`RequestView`].
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod facts;
+mod forwarded_certificate;
+mod headers;
+mod identity;
+pub mod mapping;
+pub mod percent;
+mod view;
+
+pub use facts::{Facts, SharedFacts};
+pub use forwarded_certificate::forwarded_certificate;
+pub use headers::{HeadersRead, PolicyHeaders};
+pub use identity::{Binding, Identity, IssuedTo, OfSession, Unusable};
+pub use mapping::ArmedMapping;
+pub use view::{ClientCertificate, Presented, RequestView, cookie, find, in_headers, remove_cookie, remove_query};

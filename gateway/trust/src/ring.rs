@@ -1,0 +1,40 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use idm_jose::{KeySet, KeySetError};
+use idm_plan::{KeySource, Secrets};
+use idm_types::Algorithm;
+
+use crate::{IssuerKeys, Outside};
+
+/// The keys of armed issuers, so that a reload finds the keys that were fetched before it.
+pub type KeyRing = HashMap<(KeySource, Vec<Algorithm>), Arc<IssuerKeys>>;
+
+/// What a policy's trust in others is armed with.
+pub struct Trust<'a> {
+    /// Keys of the configuration before this one.
+    pub known: &'a KeyRing,
+    /// Keys that this one uses.
+    pub ring: KeyRing,
+    /// The secrets that the plan speaks of.
+    pub secrets: &'a Secrets,
+    /// Who asks outside servers.
+    pub outside: Arc<dyn Outside>,
+}
+
+impl Trust<'_> {
+    /// The live keys of a source, bound to these algorithms: those of the configuration before, if it had them.
+    pub fn keys(&mut self, source: &KeySource, algorithms: &[Algorithm]) -> Result<Arc<IssuerKeys>, KeySetError> {
+        let id = (source.clone(), algorithms.to_vec());
+        if let Some(keys) = self.ring.get(&id).or_else(|| self.known.get(&id)).cloned() {
+            self.ring.insert(id, keys.clone());
+            return Ok(keys);
+        }
+        let keys = match source {
+            KeySource::Inline { jwks } => IssuerKeys::fixed(KeySet::parse(jwks.as_bytes(), algorithms)?),
+            KeySource::Discovery { .. } | KeySource::Url { .. } => IssuerKeys::remote(),
+        };
+        self.ring.insert(id, keys.clone());
+        Ok(keys)
+    }
+}

@@ -9,8 +9,9 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use idm_audit::ship::{self, Elasticsearch};
 use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth, Successes};
 use idm_authn::{Memory, NewPerson, PasswordChecker};
+use idm_decide::{BodyLimits, Engine, EngineError};
 use idm_plan::{Bundle, CONTROL_TOKEN, KeySource, SecretHandle, Secrets};
-use idm_proxy::{BodyLimits, Deadlines, Engine, EngineError, Limits, Server, ServerConfig, Shared};
+use idm_proxy::{Configuration, Deadlines, Limits, Server, ServerConfig, Shared};
 use idm_store::{SharedOptions, Store};
 use idm_trust::{KeyRing, Outside};
 use idm_types::Redacted;
@@ -175,7 +176,8 @@ impl Gateway {
     /// Arms a bundle and puts it in force on every core. On error the engine before it keeps serving.
     pub async fn apply(&self, bundle: &Bundle) -> Result<(), EngineError> {
         let known = self.ring.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (engine, ring) = Engine::arm(bundle, &known, &self.memory, &self.outside, self.shared.metrics())?;
+        let (engine, ring) = Engine::arm(bundle, &known, &self.memory, &self.outside)?;
+        let configuration = Configuration::new(engine, bundle, self.shared.metrics())?;
         // An issuer that was away before holds up no change: only keys that are new here are waited for.
         let new: Vec<_> =
             ring.iter().filter(|(id, _)| !known.contains_key(*id)).map(|(_, keys)| keys.clone()).collect();
@@ -186,7 +188,7 @@ impl Gateway {
         }
         let control = bundle.secrets.get(&SecretHandle(CONTROL_TOKEN.into())).cloned();
         *self.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
-        self.shared.swap(engine);
+        self.shared.swap(configuration);
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
@@ -222,7 +224,10 @@ impl Gateway {
 
     /// Generation and digest in force.
     pub fn version(&self) -> Option<(u64, String)> {
-        self.shared.engine().map(|engine| (engine.version().0, engine.version().1.to_owned()))
+        self.shared.configuration().map(|configuration| {
+            let (generation, digest) = configuration.engine().version();
+            (generation, digest.to_owned())
+        })
     }
 
     /// Generation in force.
@@ -238,7 +243,7 @@ impl Gateway {
 
     /// Whether traffic should be sent here.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed) && self.shared.engine().is_some() && !self.health.is_failing()
+        self.ready.load(Ordering::Relaxed) && self.shared.configuration().is_some() && !self.health.is_failing()
     }
 
     /// Turns readiness off, so that nobody sends new traffic while the old is finished.

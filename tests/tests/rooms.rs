@@ -42,9 +42,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-transform", &["idm-expr", "idm-jose", "idm-limit", "idm-plan", "idm-request", "idm-trust", "idm-types"]),
     ("idm-issue", &["idm-authn", "idm-expr", "idm-jose", "idm-plan", "idm-request", "idm-store", "idm-types"]),
     (
-        "idm-proxy",
+        "idm-decide",
         &[
-            "idm-audit",
             "idm-authn",
             "idm-authz",
             "idm-issue",
@@ -57,12 +56,15 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-types",
         ],
     ),
+    // proxy performs decisions: what it knows of the rooms behind them is how use is counted and which roots are there.
+    ("idm-proxy", &["idm-audit", "idm-decide", "idm-plan", "idm-transform", "idm-trust", "idm-types"]),
     (
         "idm-gateway",
         &[
             "idm-audit",
             "idm-authn",
             "idm-compile",
+            "idm-decide",
             "idm-jose",
             "idm-plan",
             "idm-proxy",
@@ -78,6 +80,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-api",
             "idm-audit",
             "idm-compile",
+            "idm-decide",
             "idm-gateway",
             "idm-jose",
             "idm-operator",
@@ -110,6 +113,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("idm-sign-in", &["tokio", "reqwest", "hyper", "kube", "redis"]),
     ("idm-session", &["tokio", "reqwest", "hyper", "kube", "redis"]),
     ("idm-store", &["hyper", "kube"]),
+    ("idm-decide", &["reqwest", "hyper", "hyper-util", "kube", "k8s-openapi", "redis"]),
     ("idm-proxy", &["reqwest", "kube", "k8s-openapi"]),
     ("idm-audit", &["kube", "hyper"]),
 ];

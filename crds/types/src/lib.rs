@@ -12,6 +12,7 @@ mod network;
 mod reason;
 mod redacted;
 mod refusal;
+mod stage;
 mod time;
 mod visible;
 
@@ -23,6 +24,7 @@ pub use network::network;
 pub use reason::Reason;
 pub use redacted::Redacted;
 pub use refusal::{Decider, Refusal};
+pub use stage::Stage;
 pub use time::{Skew, Timestamp};
 pub use visible::{Visible, is_hidden, visible, visible_json, visible_lines};
 

@@ -2,11 +2,9 @@
 
 use std::fmt::Write;
 
-use idm_types::Reason;
+use idm_types::{Reason, Stage};
 use serde::Deserialize;
 use serde_json::Value;
-
-use crate::Stage;
 
 /// The verdict, then what was checked in order, then what to do. For records whose texts were made visible.
 pub(crate) fn explain(record: &Value) -> String {

@@ -20,7 +20,7 @@ pub use order::InOrder;
 pub use read::{Follower, find};
 pub use record::{
     Action, Change, Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionUsage,
-    ObjectName, Outcome, Record, SCHEMA, Stage,
+    ObjectName, Outcome, Record, SCHEMA,
 };
 pub use spool::{NotStored, OnFull, Spool, SpoolConfig, SpoolError, SpoolHealth, Successes};
 pub use stored::StoredRecord;

@@ -1,5 +1,5 @@
-use idm_types::{DecisionId, Reason, Timestamp};
-use serde::{Deserialize, Serialize};
+use idm_types::{DecisionId, Reason, Stage, Timestamp};
+use serde::Serialize;
 
 /// Version of the record's fields; grows when one changes its meaning.
 pub const SCHEMA: u32 = 1;
@@ -24,30 +24,6 @@ pub enum Outcome {
     Denied,
     /// Let through, and then something broke.
     Failed,
-}
-
-/// How far a request came. Ordered: what is before the stage on record went well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Stage {
-    /// Reading it: its head, its one spelling, the limits that need no configuration.
-    Request,
-    /// Finding its route.
-    Route,
-    /// Finding out who calls. The doors of a sign-in method and the endpoints of a token service end here.
-    Authenticate,
-    /// Opening what the policy's JOSE steps name.
-    Open,
-    /// Asking the rules.
-    Authorize,
-    /// Asking what the caller has left of a quota.
-    Limit,
-    /// Making what the upstream gets: an exchanged token, signed and encrypted content.
-    Prepare,
-    /// The upstream.
-    Upstream,
-    /// Applying the policy's steps to the upstream's response.
-    Answer,
 }
 
 /// A decision.

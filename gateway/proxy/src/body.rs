@@ -1,8 +1,6 @@
 //! Bodies stream through; one is held only where it has to be checked before it may pass.
 
-use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,97 +8,38 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-
+use idm_decide::{Holding, MAX_HELD, Pace, Payload, Share, Unheld};
 use idm_transform::{Meter, Usage};
-
-use crate::exchange::{AnswerBody, Written};
-use crate::held::{Caller, Held, Holding, Pace, Share, Unheld};
 use idm_types::Refusal;
 
-/// The largest body that is held.
-pub(crate) const MAX_HELD: usize = 1 << 20;
+use crate::exchange::{AnswerBody, Written};
 
 /// The bytes of a body that are read and discarded after its request was answered.
 const LINGER_BYTES: u64 = 1 << 20;
 /// How long they are read.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A request's body before it is forwarded.
-pub(crate) enum Payload {
-    /// Still on its way.
-    Streaming(Incoming),
-    /// Here as a whole.
-    Held(Held),
-}
-
-impl Payload {
-    /// Waits for the whole body, up to `limit` bytes, in the memory of this address. A body that came too slowly is
-    /// given up, and its connection with it.
-    pub(crate) async fn hold(
-        &mut self,
-        holding: &Arc<Holding>,
-        limit: usize,
-        address: IpAddr,
-        caller: Caller,
-    ) -> Result<(), Refusal> {
-        let Payload::Streaming(incoming) = self else { return Ok(()) };
-        match holding.read(incoming, limit, Pace::Steady, holding.share(address, caller)).await {
-            Ok(held) => *self = Payload::Held(held),
-            Err(why) => {
-                if matches!(why, Unheld::TooSlow { .. }) {
-                    *self = Payload::Held(Held::nothing(holding.share(address, caller)));
-                }
-                return Err(why.of_request(limit));
+/// Lets go of a body after its request was answered. Closing a connection while its client still sends would
+/// destroy the answer on its way, so what comes in a moment is read and thrown away. Returns whether more was
+/// announced than that, so that the connection ends.
+pub(crate) fn let_go(body: Payload<Incoming>) -> bool {
+    let Payload::Streaming(mut incoming) = body else { return false };
+    if incoming.is_end_stream() {
+        return false;
+    }
+    let ends = incoming.size_hint().lower() > LINGER_BYTES;
+    tokio::task::spawn_local(async move {
+        let mut left = LINGER_BYTES;
+        let discard = async {
+            while let Some(Ok(frame)) = incoming.frame().await {
+                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                let Some(rest) = left.checked_sub(bytes) else { break };
+                left = rest;
             }
-        }
-        Ok(())
-    }
-
-    /// The body as a copy that shares its bytes, once it is held.
-    pub(crate) fn held_bytes(&self) -> Option<Bytes> {
-        match self {
-            Payload::Streaming(_) => None,
-            Payload::Held(held) => Some(held.bytes().clone()),
-        }
-    }
-
-    /// The body, once it is held.
-    pub(crate) fn held(&self) -> Option<&[u8]> {
-        match self {
-            Payload::Streaming(_) => None,
-            Payload::Held(held) => Some(held.bytes()),
-        }
-    }
-
-    /// The caller was authenticated: a buffered body counts against the budget of known callers from now on.
-    pub(crate) fn now_known(&self) {
-        if let Payload::Held(held) = self {
-            held.now_known();
-        }
-    }
-
-    /// Lets go of a body after its request was answered. Closing a connection while its client still sends would
-    /// destroy the answer on its way, so what comes in a moment is read and thrown away. Returns whether more was
-    /// announced than that, so that the connection ends.
-    pub(crate) fn let_go(self) -> bool {
-        let Payload::Streaming(mut incoming) = self else { return false };
-        if incoming.is_end_stream() {
-            return false;
-        }
-        let ends = incoming.size_hint().lower() > LINGER_BYTES;
-        tokio::task::spawn_local(async move {
-            let mut left = LINGER_BYTES;
-            let discard = async {
-                while let Some(Ok(frame)) = incoming.frame().await {
-                    let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
-                    let Some(rest) = left.checked_sub(bytes) else { break };
-                    left = rest;
-                }
-            };
-            let _ = tokio::time::timeout(LINGER, discard).await;
-        });
-        ends
-    }
+        };
+        let _ = tokio::time::timeout(LINGER, discard).await;
+    });
+    ends
 }
 
 /// A request's body on its way to the upstream, without trailers: a trailer can carry any header name
@@ -121,8 +60,8 @@ impl RequestBody {
     }
 }
 
-impl From<Payload> for RequestBody {
-    fn from(payload: Payload) -> Self {
+impl From<Payload<Incoming>> for RequestBody {
+    fn from(payload: Payload<Incoming>) -> Self {
         match payload {
             Payload::Streaming(incoming) if incoming.is_end_stream() => RequestBody::Empty,
             Payload::Streaming(incoming) => RequestBody::Streaming { incoming, written: Written::not_yet() },

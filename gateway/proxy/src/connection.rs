@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use idm_decide::{Peer, Secured};
 use idm_types::{Reason, Refusal, Timestamp};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -26,7 +27,7 @@ use crate::frames::Framed;
 use crate::guard::Guard;
 use crate::pipeline;
 use crate::stream::{Spoken, Stream};
-use crate::tls::Secured;
+use crate::tls::secured;
 use crate::watch::{Connection, UnderWay};
 
 /// The largest head, on either protocol.
@@ -43,37 +44,27 @@ const SEND_BUFFER: usize = 32 << 10;
 /// Browsers open about a hundred streams.
 const MAX_STREAMS: u32 = 128;
 
-/// The caller of a connection: its address, and the header value made of it.
-pub(crate) struct Peer {
-    pub(crate) address: IpAddr,
-    pub(crate) header: Option<http::HeaderValue>,
-    /// The server name and the client certificate of the TLS handshake; `None` on a plain connection.
-    pub(crate) secured: Option<Secured>,
-}
-
-impl Peer {
-    fn new(address: IpAddr, secured: Option<Secured>) -> Rc<Self> {
-        let address = address.to_canonical();
-        Rc::new(Self { address, header: http::HeaderValue::from_str(&address.to_string()).ok(), secured })
-    }
+/// The caller of a connection.
+fn peer(address: IpAddr, secured: Option<Secured>) -> Rc<Peer> {
+    Rc::new(Peer { secured, ..Peer::plain(address.to_canonical()) })
 }
 
 /// Finds out what a plain connection speaks, and serves it. Each kind has its memory of its own: a connection that
 /// waits for its first byte holds none of it.
 pub(crate) async fn serve(mut stream: Stream, address: IpAddr, core: Rc<Core>, connection: Rc<Connection>) {
     let Some(spoken) = stream.spoken().await else { return };
-    serve_as(spoken, stream, Peer::new(address, None), core, connection).await;
+    serve_as(spoken, stream, peer(address, None), core, connection).await;
 }
 
 /// Shakes hands under the configuration in force, and serves what was agreed on.
 pub(crate) async fn serve_tls(stream: Stream, address: IpAddr, core: Rc<Core>, connection: Rc<Connection>) {
     // Without a certificate there is nothing to say: the connection is closed.
-    let Some(config) = core.local().and_then(|local| local.engine.tls.clone()) else { return };
+    let Some(config) = core.local().and_then(|local| local.configuration.tls.clone()) else { return };
     match Box::pin(tokio_rustls::TlsAcceptor::from(config).accept(stream)).await {
         Ok(stream) => {
             let tls = stream.get_ref().1;
             let spoken = if tls.alpn_protocol() == Some(b"h2") { Spoken::Http2 } else { Spoken::Http1 };
-            let peer = Peer::new(address, Some(Secured::of(tls)));
+            let peer = peer(address, Some(secured(tls)));
             serve_as(spoken, stream, peer, core, connection).await;
         }
         Err(error) => {

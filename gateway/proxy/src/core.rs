@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idm_audit::Lane;
-use idm_authn::TokenCache;
+use idm_decide::{Context, Peer, TokenCache, same_pool};
 use idm_types::{DecisionId, Timestamp};
 use tokio::sync::Notify;
 
 use crate::connect::Pool;
-use crate::engine::{Engine, Shared, same_pool};
+use crate::shared::{Configuration, Shared};
 
 /// Successes are handed to the writer within this time.
 const FLUSH: Duration = Duration::from_millis(10);
@@ -26,10 +26,18 @@ pub(crate) struct Core {
 
 /// One engine as one core sees it: its own cache and its own connections.
 pub(crate) struct Local {
-    pub(crate) engine: Arc<Engine>,
+    pub(crate) configuration: Arc<Configuration>,
     version: u64,
     pub(crate) cache: RefCell<TokenCache>,
     pub(crate) pools: Vec<Rc<Pool>>,
+}
+
+impl Local {
+    /// What decides about a request that came on this connection at this time.
+    pub(crate) fn context<'c>(&'c self, core: &'c Core, peer: &'c Peer, now: Timestamp) -> Context<'c> {
+        let (engine, process) = (&self.configuration.engine, &core.shared.process);
+        Context { engine, cache: &self.cache, process, peer, now }
+    }
 }
 
 impl Core {
@@ -44,13 +52,13 @@ impl Core {
         if let Some(local) = self.local.borrow().as_ref().filter(|local| local.version == version) {
             return Some(local.clone());
         }
-        let engine = self.shared.engine()?;
+        let configuration = self.shared.configuration()?;
         let before = self.local.borrow_mut().take();
-        let pools = engine.backends.iter().map(|backend| {
+        let pools = configuration.engine.backends().iter().map(|backend| {
             let kept = before.iter().flat_map(|local| &local.pools).find(|pool| same_pool(pool.backend(), backend));
             kept.cloned().unwrap_or_else(|| Pool::new(backend.clone()))
         });
-        let local = Rc::new(Local { pools: pools.collect(), engine, version, cache: RefCell::default() });
+        let local = Rc::new(Local { pools: pools.collect(), configuration, version, cache: RefCell::default() });
         *self.local.borrow_mut() = Some(local.clone());
         Some(local)
     }

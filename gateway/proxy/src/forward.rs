@@ -5,77 +5,24 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version, header};
+use http::{HeaderValue, Request, Response, Uri, Version, header};
 use http_body_util::Empty;
-use idm_authz::Permit;
-use idm_plan::{Policy, Timeouts};
-use idm_request::Identity;
+use hyper::body::Incoming;
+use idm_decide::{Forward, Payload, remove_hop_by_hop};
 use idm_types::{Reason, Refusal};
 
-use crate::body::{Payload, RequestBody, ResponseBody};
+use crate::body::{RequestBody, ResponseBody};
 use crate::connect::{ConnectError, Pool};
 use crate::core::{Core, Local};
-use crate::engine::ArmedEdit;
 use crate::exchange::{self, AnswerBody, SendError, Upgraded};
 use crate::framing::Framing;
 use crate::guard::Guard;
-use crate::scrub::remove_hop_by_hop;
-use crate::server::Peer;
 use crate::upgrade;
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-/// A request that was permitted and made ready. It cannot be made without a [`Permit`].
+/// A request that was permitted, with its head as the upstream gets it.
 pub(crate) struct Outbound {
-    pub(crate) permit: Permit,
-    pub(crate) parts: Parts,
-    pub(crate) target: PathAndQuery,
-    pub(crate) backends: Vec<(usize, u64)>,
-    pub(crate) timeouts: Timeouts,
-    pub(crate) websocket: bool,
-    /// `Host` is the backend's own name, and not the one that the caller asked for.
-    pub(crate) own_host: bool,
-}
-
-pub(crate) fn apply_edits(headers: &mut HeaderMap, edits: &[ArmedEdit]) {
-    for edit in edits {
-        match edit {
-            ArmedEdit::Set(name, value) => drop(headers.insert(name.clone(), value.clone())),
-            ArmedEdit::Add(name, value) => drop(headers.append(name.clone(), value.clone())),
-            ArmedEdit::Remove(name) => drop(headers.remove(name)),
-        }
-    }
-}
-
-/// Writes who is calling, last of all: whatever is under these names now is ours or absent.
-pub(crate) fn tell_upstream(
-    headers: &mut HeaderMap,
-    policy: &Policy,
-    identity: &Identity,
-    more: &[(HeaderName, HeaderValue)],
-) {
-    for mapping in &policy.upstream.headers {
-        headers.remove(mapping.name.as_str());
-    }
-    for (name, value) in identity.headers.iter().chain(more) {
-        headers.insert(name.clone(), value.clone());
-    }
-    headers.remove(header::EXPECT);
-    headers.remove(header::PROXY_AUTHORIZATION);
-}
-
-/// Writes for which host and from where the caller asked.
-pub(crate) fn tell_way(headers: &mut HeaderMap, authority: &HeaderValue, peer: &Peer) {
-    // The host that was judged, in its one spelling: HTTP/2 has it in `:authority`, HTTP/1.1 upstreams want the header.
-    headers.insert(header::HOST, authority.clone());
-    // The whole set is rebuilt: what stood there before was scrubbed.
-    headers.insert(FORWARDED_HOST, authority.clone());
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if peer.secured.is_some() { "https" } else { "http" }));
-    if let Some(value) = &peer.header {
-        headers.insert(FORWARDED_FOR, value.clone());
-    }
+    pub(crate) forward: Forward,
+    pub(crate) head: Parts,
 }
 
 /// Sends the request and returns the head of the answer with a body that streams.
@@ -84,11 +31,11 @@ pub(crate) async fn forward(
     local: &Local,
     guard: &mut Guard,
     outbound: Outbound,
-    body: Payload,
+    body: Payload<Incoming>,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    let Outbound { permit, mut parts, target, backends, timeouts, websocket, own_host } = outbound;
     // The evidence is used up: one permit, one forwarded request.
-    drop(permit);
+    let Outbound { forward, head: mut parts } = outbound;
+    let Forward { target, backends, timeouts, websocket, own_host, .. } = forward;
     let position = pick(&backends, core.random());
     let pool =
         position.and_then(|position| local.pools.get(position)).ok_or_else(|| Refusal::new(Reason::NoBackend, ""))?;
@@ -178,7 +125,7 @@ async fn open_tunnel(
     pool: &Rc<Pool>,
     mut parts: Parts,
     target: PathAndQuery,
-    body: Payload,
+    body: Payload<Incoming>,
 ) -> Result<Response<ResponseBody>, Refusal> {
     if pool.speaks_http2() {
         return Err(Refusal::new(Reason::UpstreamFailed, "a WebSocket needs an HTTP/1.1 backend"));

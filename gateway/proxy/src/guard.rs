@@ -7,16 +7,13 @@ use std::time::{Duration, Instant};
 use http::{Method, Version};
 use idm_audit::{
     Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionUsage, Outcome, Record,
-    SCHEMA, Stage, Storing,
+    SCHEMA, Storing,
 };
-use idm_issue::Issued;
-use idm_request::Identity;
-use idm_sign_in::Wish;
+use idm_decide::Trace;
 use idm_transform::Usage;
-use idm_types::{Decider, DecisionId, MethodName, Reason, Refusal, RuleName, Timestamp};
+use idm_types::{DecisionId, MethodName, Reason, RuleName, Timestamp};
 
 use crate::core::{Core, Local};
-use crate::engine::ArmedRule;
 
 /// Longer paths and hosts are cut in the record; the request itself is bounded elsewhere.
 const MAX_TEXT: usize = 2048;
@@ -31,26 +28,11 @@ pub(crate) struct Guard {
     pub(crate) source: IpAddr,
     method: Method,
     pub(crate) version: Version,
-    pub(crate) host: String,
-    pub(crate) path: String,
-    /// How far the request came.
-    pub(crate) stage: Stage,
-    pub(crate) rule: Option<usize>,
-    pub(crate) policy: Option<usize>,
-    pub(crate) authentication: Option<MethodName>,
-    /// The credential was in the query.
-    pub(crate) in_query: bool,
-    pub(crate) authorization: Option<RuleName>,
-    pub(crate) identity: Option<(Rc<Identity>, bool)>,
+    /// How far the request came, and what was found out about it.
+    pub(crate) trace: Trace,
     pub(crate) upstream: Option<usize>,
     /// What a call to a language model used.
     pub(crate) usage: Option<Usage>,
-    /// The token that was issued.
-    pub(crate) issued: Option<Issued>,
-    /// The caller is a browser that wants a page.
-    pub(crate) wish: Option<Wish>,
-    /// The page for which a browser may begin its sign-in anew.
-    pub(crate) again: Option<Box<str>>,
     open: bool,
 }
 
@@ -66,35 +48,15 @@ impl Guard {
             source,
             method: method.clone(),
             version: Version::HTTP_11,
-            host: String::new(),
-            path: String::new(),
-            stage: Stage::Request,
-            rule: None,
-            policy: None,
-            authentication: None,
-            in_query: false,
-            authorization: None,
-            identity: None,
+            trace: Trace::default(),
             upstream: None,
             usage: None,
-            issued: None,
-            wish: None,
-            again: None,
             open: true,
         }
     }
 
     pub(crate) fn core(&self) -> &Rc<Core> {
         &self.core
-    }
-
-    /// Notes which part of the policy refused.
-    pub(crate) fn decided_by(&mut self, refusal: &Refusal) {
-        match &refusal.by {
-            Some(Decider::Method(method)) => self.authentication = Some(method.clone()),
-            Some(Decider::Rule(rule)) => self.authorization = Some(rule.clone()),
-            None => {}
-        }
     }
 
     /// Records a success. What is returned resolves at once, or when the record is on disk where that was chosen.
@@ -133,9 +95,9 @@ impl Guard {
         let took = self.started.elapsed();
         let metrics = &self.core.shared.metrics;
         metrics.observe(took);
-        let counters =
-            self.local.as_ref().zip(self.policy).and_then(|(local, policy)| local.engine.policies.get(policy));
-        counters.map_or(&metrics.nobody, |policy| &policy.counters).count(reason);
+        let policy = self.local.as_ref().zip(self.trace.policy);
+        let counters = policy.and_then(|(local, policy)| local.configuration.counters.get(policy));
+        counters.unwrap_or(&metrics.nobody).count(reason);
         took
     }
 
@@ -148,41 +110,38 @@ impl Guard {
         detail: &str,
         record: impl FnOnce(&Core, &Record<'_>) -> T,
     ) -> T {
-        let engine = self.local.as_ref().map(|local| &local.engine);
-        let policy = engine
-            .zip(self.policy)
-            .and_then(|(engine, policy)| engine.policies.get(policy))
-            .map(|policy| policy.armed.plan());
-        let rule: Option<&ArmedRule> = engine.zip(self.rule).and_then(|(engine, rule)| engine.rules.get(rule));
+        let engine = self.local.as_ref().map(|local| &local.configuration.engine);
+        let trace = &self.trace;
+        let policy = engine.zip(trace.policy).and_then(|(engine, policy)| engine.policy(policy));
         let pool = self.local.as_ref().zip(self.upstream).and_then(|(local, upstream)| local.pools.get(upstream));
         let decision = Decision {
             time: self.now,
             id: self.id,
             schema: SCHEMA,
-            namespace: engine.map_or("", |engine| &engine.namespace),
-            gateway: &self.core.shared.gateway,
-            generation: engine.map_or(0, |engine| engine.generation),
+            namespace: engine.map_or("", |engine| engine.namespace()),
+            gateway: &self.core.shared.process.gateway,
+            generation: engine.map_or(0, |engine| engine.version().0),
             outcome,
             status,
-            stage: self.stage,
+            stage: trace.stage,
             reason,
             detail,
             duration_us: took.as_micros() as u64,
             request: DecisionRequest {
                 method: self.method.as_str(),
-                host: bounded(&self.host),
-                path: bounded(&self.path),
+                host: bounded(&trace.host),
+                path: bounded(&trace.path),
                 source: self.source,
             },
-            route: rule.map(|rule| rule.name.as_str()),
+            route: engine.zip(trace.rule).and_then(|(engine, rule)| engine.rule_name(rule)),
             policy: policy.map(|policy| DecisionPolicy {
                 name: &policy.key.name,
                 generation: policy.generation,
-                method: self.authentication.as_ref().map(MethodName::as_str),
-                rule: self.authorization.as_ref().map(RuleName::as_str),
-                in_query: self.in_query,
+                method: trace.authentication.as_ref().map(MethodName::as_str),
+                rule: trace.authorization.as_ref().map(RuleName::as_str),
+                in_query: trace.in_query,
             }),
-            identity: self.identity.as_ref().map(|(identity, cached)| DecisionIdentity {
+            identity: trace.identity.as_ref().map(|(identity, cached)| DecisionIdentity {
                 kind: identity.kind,
                 id: &identity.id,
                 username: &identity.username,
@@ -200,7 +159,7 @@ impl Guard {
                 completion_tokens: usage.completion,
                 estimated: usage.estimated,
             }),
-            issued: self.issued.as_ref().map(|issued| DecisionIssued {
+            issued: trace.issued.as_ref().map(|issued| DecisionIssued {
                 grant: issued.grant,
                 subject: &issued.subject,
                 token: &issued.id,

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use idm_types::network;
 
-use crate::engine::Shared;
+use crate::shared::Shared;
 
 /// The memory limit that is assumed where none is set: the chart's default.
 const USUAL_MEMORY: u64 = 256 << 20;
@@ -232,7 +232,7 @@ mod tests {
 
     fn table(connections: usize, requests: usize) -> Arc<Table> {
         let limits = Limits { connections, connections_per_address: None, requests, requests_per_address: None };
-        Table::new(limits, Shared::new("test", crate::held::BodyLimits::default()))
+        Table::new(limits, Shared::new("test", idm_decide::BodyLimits::default()))
     }
 
     fn v4(last: u8) -> IpAddr {

@@ -11,10 +11,10 @@ use idm_audit::Spool;
 use tokio::sync::watch;
 
 use crate::accept::{Listener, bind};
-pub(crate) use crate::connection::{LocalExecutor, Peer};
+pub(crate) use crate::connection::LocalExecutor;
 use crate::core::Core;
-use crate::engine::Shared;
 use crate::limits::{Limits, Table};
+use crate::shared::Shared;
 use crate::watch::{Connections, Deadlines};
 
 /// How to serve.

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use idm_decide::Secured;
 use idm_plan::{ClientAuthentication, Host, MethodKind, Plan, Proof, Secrets, ServerCertificate};
 use idm_trust::{roots, thumbprint};
 use rustls::pki_types::pem::PemObject;
@@ -13,26 +14,15 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 
 /// What TLS proved about one connection.
-pub(crate) struct Secured {
-    /// The host the client asked for, in lower case.
-    pub(crate) server_name: Option<String>,
-    /// The client's certificate and what came with it.
-    pub(crate) chain: Vec<CertificateDer<'static>>,
-    /// SHA-256 of the certificate, in base64url.
-    pub(crate) thumbprint: String,
-}
-
-impl Secured {
-    pub(crate) fn of(connection: &ServerConnection) -> Self {
-        let chain: Vec<_> = connection
-            .peer_certificates()
-            .into_iter()
-            .flatten()
-            .map(|certificate| certificate.clone().into_owned())
-            .collect();
-        let thumbprint = chain.first().map(thumbprint).unwrap_or_default();
-        Self { server_name: connection.server_name().map(str::to_ascii_lowercase), chain, thumbprint }
-    }
+pub(crate) fn secured(connection: &ServerConnection) -> Secured {
+    let chain: Vec<_> = connection
+        .peer_certificates()
+        .into_iter()
+        .flatten()
+        .map(|certificate| certificate.clone().into_owned())
+        .collect();
+    let thumbprint = chain.first().map(thumbprint).unwrap_or_default();
+    Secured { server_name: connection.server_name().map(str::to_ascii_lowercase), chain, thumbprint }
 }
 
 /// Arms the TLS of a plan; `None` when it has no HTTPS listener.

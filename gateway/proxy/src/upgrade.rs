@@ -7,25 +7,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Version, header};
+use http::{HeaderMap, HeaderValue, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
-
-/// Whether the caller asks for a WebSocket in the one well-formed way. Other upgrades (h2c above all,
-/// which would carry requests past the gateway) are stripped like any hop-by-hop header.
-pub(crate) fn wants_websocket(parts: &Parts) -> bool {
-    let mut upgrades = parts.headers.get_all(header::UPGRADE).iter();
-    let websocket = matches!((upgrades.next(), upgrades.next()), (Some(value), None) if value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    websocket && parts.version == Version::HTTP_11 && parts.method == Method::GET && lists_upgrade(&parts.headers)
-}
-
-fn lists_upgrade(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
-}
 
 /// Puts the upgrade headers on, towards either side.
 pub(crate) fn set_headers(headers: &mut HeaderMap) {

@@ -1,35 +1,34 @@
-//! The stage: a gateway with the policies' plan, an echo behind it, and keys to play any caller.
+//! The stage: the decision by the policies' plan, and keys to play any caller.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use idm_audit::Follower;
+use bytes::Bytes;
+use http::{HeaderMap, Method};
 use idm_compile::{Settings, World, compile, missing_secrets, rotated, signing_secret, yaml};
+use idm_decide::{Decided, Decision, Offline, Peer};
 use idm_gateway::source::dir::DirError;
-use idm_gateway::{AuditOptions, Gateway, GatewayOptions};
 use idm_jose::SigningKey;
-use idm_plan::{Backend, BackendProtocol, Bundle, FederationKind, Handler, KeySource, MethodKind, Plan, Source};
-use idm_types::{Algorithm, Redacted, Timestamp};
-use serde_json::{Value, json};
+use idm_plan::{Bundle, FederationKind, KeySource, MethodKind, Plan, Source};
+use idm_types::{Algorithm, Redacted, Refusal, Timestamp};
+use serde_json::json;
 
-use super::table::{Caller, Got, Test, TokenCaller};
-use crate::{echo, listen, state};
+use super::table::{Caller, Got, Request, Test, TokenCaller};
+use crate::state;
 
 pub(crate) struct Stage {
-    gateway: std::sync::Arc<Gateway>,
-    audit: std::path::PathBuf,
+    decisions: Offline,
     key: SigningKey,
     plan: Plan,
     world: World,
-    client: reqwest::Client,
 }
 
 impl Stage {
-    pub(crate) async fn new(folder: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn new(folder: &Path) -> anyhow::Result<Self> {
         let files = super::read(folder)?;
         let settings = Settings::of_a_folder(false);
         let (mut world, origins) = yaml::read_files(&files, settings).map_err(DirError::Files)?;
@@ -39,66 +38,47 @@ impl Stage {
         if !errors.is_empty() {
             return Err(DirError::Files(errors).into());
         }
-        let upstream = listen::serve(([127, 0, 0, 1], 0).into(), echo::answer).await?;
         let key = SigningKey::generate(Algorithm::ES256, "policy-test")?;
         let mut plan = compiled.plan;
-        replace(&mut plan, &key, upstream);
-        let audit = std::env::temp_dir().join(format!(
-            "idm-policy-test-{}-{:x}",
-            std::process::id(),
-            idm_gateway::random_seed()
-        ));
-        let records = AuditOptions::in_folder(audit.clone(), 256 << 20);
-        let listen = ([127, 0, 0, 1], 0).into();
-        let options = GatewayOptions { cores: 1, ..GatewayOptions::new("policy-test", listen, records) };
-        let gateway = Gateway::start(&options)?;
-        gateway.apply(&Bundle::seal(plan.clone(), compiled.secrets, 1)).await?;
-        let client = reqwest::Client::builder()
-            .timeout(Duration::from_secs(10))
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
-        Ok(Self { gateway, audit, key, plan, world, client })
+        replace_keys(&mut plan, &key);
+        let decisions = Offline::arm(&Bundle::seal(plan.clone(), compiled.secrets, 1), "policy-test")?;
+        Ok(Self { decisions, key, plan, world })
     }
 
-    pub(crate) async fn stop(&self) {
-        self.gateway.stop().await;
-        let _ = std::fs::remove_dir_all(&self.audit);
-    }
-
-    /// Sends the request and waits for its record.
+    /// Decides about the request.
     pub(crate) async fn play(&self, test: &Test) -> anyhow::Result<Got> {
-        let mut follower = Follower::at_end(&self.audit)?;
-        let url = format!("http://{}{}", self.gateway.address(), test.request.path);
-        let method = test
-            .request
-            .method
-            .parse()
-            .with_context(|| format!("'{}' is not a request method", test.request.method))?;
-        let mut request =
-            self.client.request(method, url).header("host", &test.request.host).body(test.request.body.clone());
-        for (name, value) in &test.request.headers {
+        let Request { method, host, path, headers, body } = &test.request;
+        let method: Method = method.parse().with_context(|| format!("'{method}' is not a request method"))?;
+        let mut request = http::Request::builder().method(method).uri(path).header("host", host);
+        if !body.is_empty() {
+            request = request.header("content-length", body.len());
+        }
+        for (name, value) in headers {
             request = request.header(name, value);
         }
         if let Some(caller) = &test.caller {
             let (name, value) = self.credential(caller)?;
             request = request.header(name, value);
         }
-        let answer = request.send().await?;
-        let body: Value = serde_json::from_slice(&answer.bytes().await?).unwrap_or_default();
-        let started = Instant::now();
-        let record = loop {
-            if let Some(line) = follower.next_lines(1)?.into_iter().next() {
-                break serde_json::from_str::<Value>(&line)?;
-            }
-            if started.elapsed() > Duration::from_secs(5) {
-                bail!("the gateway wrote no record");
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
+        let request = request.body(Bytes::from(body.clone())).context("the request cannot be sent")?;
+        let peer = Peer::plain(Ipv4Addr::LOCALHOST.into());
+        let Decision { trace, outcome } = self.decisions.decide(&peer, request, Timestamp::now()).await;
+        let policy = trace.policy.and_then(|position| self.decisions.engine().policy(position));
+        let got = Got {
+            decision: "Permitted",
+            policy: policy.map(|policy| policy.key.name.clone()),
+            method: trace.authentication.map(|name| name.to_string()),
+            rule: trace.authorization.map(|name| name.to_string()),
+            ..Got::default()
         };
-        let upstream =
-            body.get("headers").and_then(Value::as_object).cloned().filter(|_| record["outcome"] == "Permitted");
-        Ok(Got { record, upstream })
+        Ok(match outcome {
+            Ok(Decided::Forward { head, .. }) => Got { upstream: texts(&head.headers), ..got },
+            Ok(Decided::Answer(_)) => got,
+            Err(Refusal { reason, detail, .. }) => {
+                let decision = if reason.is_denial() { "Denied" } else { "Failed" };
+                Got { decision, reason: Some(reason.to_string()), detail, ..got }
+            }
+        })
     }
 
     /// The header that makes the request the caller's.
@@ -166,6 +146,16 @@ impl Stage {
     }
 }
 
+/// The headers by name, several lines of one name in one text.
+fn texts(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let mut texts = BTreeMap::<String, String>::new();
+    for (name, value) in headers {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        texts.entry(name.to_string()).and_modify(|text| *text += &format!(", {value}")).or_insert(value.into_owned());
+    }
+    texts
+}
+
 fn in_header(sources: &[Source], value: &str) -> Option<(String, String)> {
     sources.iter().find_map(|source| match source {
         Source::Header { name, scheme: Some(scheme) } => Some((name.clone(), format!("{scheme} {value}"))),
@@ -193,8 +183,8 @@ fn supply_secrets(world: &mut World) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Issuers are trusted by the test's key alone, and every backend is the echo.
-fn replace(plan: &mut Plan, key: &SigningKey, upstream: std::net::SocketAddr) {
+/// Issuers are trusted by the test's key alone.
+fn replace_keys(plan: &mut Plan, key: &SigningKey) {
     for method in plan.policies.iter_mut().flat_map(|policy| &mut policy.methods) {
         if let MethodKind::Jwt(jwt) = &mut method.kind {
             for issuer in &mut jwt.issuers {
@@ -209,17 +199,6 @@ fn replace(plan: &mut Plan, key: &SigningKey, upstream: std::net::SocketAddr) {
         if let FederationKind::Oidc(provider) = &mut federation.kind {
             provider.keys = KeySource::Inline { jwks: key.jwks().to_string() };
             provider.algorithms = vec![Algorithm::ES256];
-        }
-    }
-    for rule in &mut plan.rules {
-        if let Handler::Enforce { backends, .. } = &mut rule.handler {
-            *backends = vec![Backend {
-                host: upstream.ip().to_string(),
-                port: upstream.port(),
-                protocol: BackendProtocol::Http1,
-                weight: 1,
-                local: true,
-            }];
         }
     }
 }

@@ -50,7 +50,7 @@ impl Default for BodyLimits {
 
 /// The kind of caller that sent a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Caller {
+pub enum Caller {
     /// Not authenticated yet, or anonymous.
     Stranger,
     /// Authenticated.
@@ -59,7 +59,7 @@ pub(crate) enum Caller {
 
 impl Caller {
     /// The kind of an identity's caller: an anonymous caller stays a stranger.
-    pub(crate) fn of(identity: &Identity) -> Self {
+    pub fn of(identity: &Identity) -> Self {
         if identity.kind == "anonymous" { Caller::Stranger } else { Caller::Known }
     }
 }
@@ -101,7 +101,7 @@ impl Budget {
 }
 
 /// The memory of all bodies that a process holds, and the pace at which they have to come.
-pub(crate) struct Holding {
+pub struct Holding {
     limits: BodyLimits,
     known: Budget,
     strangers: Budget,
@@ -109,7 +109,8 @@ pub(crate) struct Holding {
 }
 
 impl Holding {
-    pub(crate) fn new(limits: BodyLimits) -> Arc<Self> {
+    /// Memory of which nothing is used yet.
+    pub fn new(limits: BodyLimits) -> Arc<Self> {
         let of_strangers = limits.memory / PART_OF_STRANGERS;
         Arc::new(Self {
             limits,
@@ -120,7 +121,7 @@ impl Holding {
     }
 
     /// Bytes held for callers who are known, and for all others.
-    pub(crate) fn held(&self) -> (usize, usize) {
+    pub fn held(&self) -> (usize, usize) {
         (self.known.used.load(Relaxed), self.strangers.used.load(Relaxed))
     }
 
@@ -132,13 +133,13 @@ impl Holding {
     }
 
     /// A share of nothing yet, for what this address sends.
-    pub(crate) fn share(self: &Arc<Self>, address: IpAddr, caller: Caller) -> Share {
+    pub fn share(self: &Arc<Self>, address: IpAddr, caller: Caller) -> Share {
         let place = self.keys.hash_one(network(address)) as usize % PLACES;
         Share { holding: self.clone(), place, known: AtomicBool::new(caller == Caller::Known), bytes: 0 }
     }
 
     /// Reads a body to its end, up to `limit` bytes. A body that announces more is refused unread.
-    pub(crate) async fn read<B>(
+    pub async fn read<B>(
         &self,
         body: &mut B,
         limit: usize,
@@ -213,7 +214,7 @@ impl Allowance {
 
 /// How a body has to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pace {
+pub enum Pace {
     /// At the least rate, and whole before the deadline.
     Steady,
     /// Whole before the deadline.
@@ -222,20 +223,28 @@ pub(crate) enum Pace {
 
 /// Why a body is not held.
 #[derive(Debug)]
-pub(crate) enum Unheld<E> {
+pub enum Unheld<E> {
     /// It has more bytes than are read.
     TooLarge,
     /// It did not come in time.
-    TooSlow { bytes: usize, after: Duration },
+    TooSlow {
+        /// The bytes that came.
+        bytes: usize,
+        /// The time that they took.
+        after: Duration,
+    },
     /// No memory is left for it.
-    Busy { bytes: usize },
+    Busy {
+        /// The bytes that came.
+        bytes: usize,
+    },
     /// It ended early.
     Broken(E),
 }
 
 impl<E> Unheld<E> {
     /// For a request's body.
-    pub(crate) fn of_request(self, limit: usize) -> Refusal {
+    pub fn of_request(self, limit: usize) -> Refusal {
         match self {
             Unheld::TooLarge => Refusal::new(Reason::PayloadTooLarge, format!("more than {limit} bytes")),
             Unheld::TooSlow { bytes, after } => {
@@ -249,7 +258,7 @@ impl<E> Unheld<E> {
 
 impl<E: std::fmt::Display> Unheld<E> {
     /// For an upstream's answer.
-    pub(crate) fn of_response(self) -> Refusal {
+    pub fn of_response(self) -> Refusal {
         match self {
             Unheld::TooLarge => Refusal::new(
                 Reason::UpstreamFailed,
@@ -268,7 +277,7 @@ impl<E: std::fmt::Display> Unheld<E> {
 }
 
 /// Memory that was taken from a budget; given back when it is dropped.
-pub(crate) struct Share {
+pub struct Share {
     holding: Arc<Holding>,
     place: usize,
     known: AtomicBool,
@@ -304,7 +313,7 @@ impl Drop for Share {
 
 /// A whole body with the memory that it was given.
 #[derive(Clone)]
-pub(crate) struct Held {
+pub struct Held {
     bytes: Bytes,
     share: Arc<Share>,
 }
@@ -323,12 +332,12 @@ impl AsRef<[u8]> for Owner {
 
 impl Held {
     /// An empty body.
-    pub(crate) fn nothing(share: Share) -> Self {
+    pub fn nothing(share: Share) -> Self {
         Self::new(Bytes::new(), share)
     }
 
     /// A body that the gateway made of a buffered one. Its memory is in use already, so it is counted, not refused.
-    pub(crate) fn made(bytes: Bytes, mut share: Share) -> Self {
+    pub fn made(bytes: Bytes, mut share: Share) -> Self {
         share.holding.budget(share.caller()).add(share.place, bytes.len());
         share.bytes += bytes.len();
         Self::new(bytes, share)
@@ -342,12 +351,12 @@ impl Held {
     }
 
     /// The bytes; whoever keeps a copy keeps the memory taken.
-    pub(crate) fn bytes(&self) -> &Bytes {
+    pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
     /// The caller proved who they are.
-    pub(crate) fn now_known(&self) {
+    pub fn now_known(&self) {
         self.share.now_known();
     }
 }

@@ -218,7 +218,7 @@ pub(crate) fn remove_connections_own(headers: &mut HeaderMap) {
 }
 
 /// Removes what concerns one connection only (RFC 9110 §7.6.1), so that none of it crosses.
-pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     remove_listed(headers, |_| false);
     remove_connections_own(headers);
 }

@@ -6,24 +6,46 @@ use idm_authn::{ArmedPolicy, ArmedSignIn};
 use idm_plan::Disclosure;
 use idm_sign_in::Wish;
 use idm_types::{DecisionId, Reason, Refusal, Timestamp};
-use serde_json::Value;
 
-use crate::body::ResponseBody;
+use crate::Trace;
+use crate::engine::{ArmedHandler, Engine};
+use crate::own::{document, page as written};
+
+/// What a refused caller gets: a person is sent to sign in, or told in words; a client of a token service gets its error
+/// document (RFC 6749 §5.2), and every other program a problem document (RFC 9457).
+pub fn refusal(
+    engine: Option<&Engine>,
+    trace: &Trace,
+    refusal: &Refusal,
+    id: DecisionId,
+    now: Timestamp,
+) -> Response<Bytes> {
+    let handler = engine.zip(trace.rule).and_then(|(engine, rule)| engine.rules.get(rule)).map(|rule| &rule.handler);
+    let policy = engine.zip(trace.policy).and_then(|(engine, policy)| engine.policies.get(policy));
+    let armed = policy.map(|policy| &policy.armed);
+    match (handler, armed.and_then(|armed| armed.sign_in()), &trace.wish) {
+        (Some(ArmedHandler::Issue { .. }), _, _) => oauth_refusal(refusal.reason, id, refusal.retry_after),
+        (Some(ArmedHandler::Enforce { .. }), Some(method), Some(wish)) if asks_to_sign_in(refusal.reason) => {
+            to_sign_in(method, &wish.page, id)
+        }
+        (_, Some(method), Some(wish)) => match &trace.again {
+            Some(page) => to_sign_in(method, page, id),
+            None => page(method, wish, &trace.host, refusal, id),
+        },
+        _ => problem(refusal, armed, id, now),
+    }
+}
+
+/// Whether signing in, or doing it again, may be what a person lacks.
+fn asks_to_sign_in(reason: Reason) -> bool {
+    matches!(reason, Reason::NoCredentials | Reason::SessionEnded | Reason::StepUpRequired)
+}
 
 const DECISION: HeaderName = HeaderName::from_static("x-decision-id");
 
-/// What a door answers.
-pub(crate) fn answer(answer: idm_sign_in::Answer) -> Response<ResponseBody> {
-    let idm_sign_in::Answer { status, headers, body, who: _ } = answer;
-    let mut response = Response::new(ResponseBody::Text(Some(body)));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    *response.headers_mut() = headers;
-    response
-}
-
 /// Sends a browser to sign in, and back to its page afterwards.
-pub(crate) fn to_sign_in(method: &ArmedSignIn, page: &str, id: DecisionId) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::Text(Some(Bytes::new())));
+fn to_sign_in(method: &ArmedSignIn, page: &str, id: DecisionId) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::SEE_OTHER;
     let to = HeaderValue::from_str(&idm_sign_in::start_target(method, page));
     response.headers_mut().extend(to.ok().map(|to| (header::LOCATION, to)));
@@ -33,56 +55,28 @@ pub(crate) fn to_sign_in(method: &ArmedSignIn, page: &str, id: DecisionId) -> Re
 }
 
 /// A refusal for people.
-pub(crate) fn page(
-    method: &ArmedSignIn,
-    wish: &Wish,
-    host: &str,
-    refusal: &Refusal,
-    id: DecisionId,
-) -> Response<ResponseBody> {
+fn page(method: &ArmedSignIn, wish: &Wish, host: &str, refusal: &Refusal, id: DecisionId) -> Response<Bytes> {
     let reason = refusal.reason;
-    let mut response = answer(idm_sign_in::refusal_page(method, wish, host, reason, reason.status(), id));
+    let mut response = written(idm_sign_in::refusal_page(method, wish, host, reason, reason.status(), id));
     decided(&mut response, id);
     wait(&mut response, refusal.retry_after);
     response
 }
 
-/// The header for a token that goes on.
-pub(crate) fn bearer(token: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-fn decided(response: &mut Response<ResponseBody>, id: DecisionId) {
+fn decided(response: &mut Response<Bytes>, id: DecisionId) {
     let value = HeaderValue::from_str(&id.to_string());
     response.headers_mut().extend(value.ok().map(|value| (DECISION, value)));
 }
 
-fn wait(response: &mut Response<ResponseBody>, retry_after: Option<u64>) {
+fn wait(response: &mut Response<Bytes>, retry_after: Option<u64>) {
     let is_away = response.status() == StatusCode::SERVICE_UNAVAILABLE;
     response
         .headers_mut()
         .extend(retry_after.or(is_away.then_some(5)).map(|seconds| (header::RETRY_AFTER, seconds.into())));
 }
 
-/// A document of the gateway's own: the answer of a token service.
-pub(crate) fn document(body: Option<&Value>, public: bool) -> Response<ResponseBody> {
-    let text = body.map(ToString::to_string).unwrap_or_default();
-    let mut response = Response::new(ResponseBody::Text(Some(Bytes::from(text))));
-    let headers = response.headers_mut();
-    if body.is_some() {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    }
-    headers.insert(
-        header::CACHE_CONTROL,
-        HeaderValue::from_static(if public { "public, max-age=60" } else { "no-store" }),
-    );
-    response
-}
-
 /// What a client gets that the token service refused (RFC 6749 §5.2).
-pub(crate) fn oauth_refusal(reason: Reason, id: DecisionId, retry_after: Option<u64>) -> Response<ResponseBody> {
+fn oauth_refusal(reason: Reason, id: DecisionId, retry_after: Option<u64>) -> Response<Bytes> {
     let body = serde_json::json!({"error": idm_issue::error_code(reason), "error_description": reason.plain(), "decision": id});
     let mut response = document(Some(&body), false);
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -99,12 +93,7 @@ pub(crate) fn oauth_refusal(reason: Reason, id: DecisionId, retry_after: Option<
 
 /// What a refused caller gets: a problem document (RFC 9457) with the decision id, and for 401 and
 /// 403 the challenge that RFC 6750 §3 asks for. The reason itself only where the policy discloses it.
-pub(crate) fn refusal(
-    refusal: &Refusal,
-    armed: Option<&ArmedPolicy>,
-    id: DecisionId,
-    now: Timestamp,
-) -> Response<ResponseBody> {
+fn problem(refusal: &Refusal, armed: Option<&ArmedPolicy>, id: DecisionId, now: Timestamp) -> Response<Bytes> {
     let Refusal { reason, missing_scopes, retry_after, detail: _, by: _ } = refusal;
     let policy = armed.map(ArmedPolicy::plan);
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -132,7 +121,7 @@ pub(crate) fn refusal(
             members.insert("missingScopes".into(), missing_scopes.to_vec().into());
         }
     }
-    let mut response = Response::new(ResponseBody::Text(Some(Bytes::from(format!("{problem}\n")))));
+    let mut response = Response::new(Bytes::from(format!("{problem}\n")));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

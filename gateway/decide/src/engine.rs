@@ -2,22 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue};
 use idm_authn::{ArmedPolicy, Armory, CredentialTable, Grants, Memory, PolicyError};
 use idm_authz::Rules;
 use idm_issue::TokenIssuer;
 use idm_plan::{Backend, Bundle, Door, Endpoint, Handler, HeaderEdit, MethodKind, Plan, Policy, Timeouts};
 use idm_request::PolicyHeaders;
-use idm_transform::{ArmedLlm, Quotas, Steps};
+use idm_transform::{ArmedLlm, Steps};
 use idm_trust::{KeyRing, Outside, Trust};
 use idm_types::Reason;
 
-use crate::Metrics;
-use crate::held::{BodyLimits, Holding};
-use crate::metrics::PolicyCounters;
 use crate::reserved::UsedHeaders;
 use crate::router::Router;
 use crate::scrub::Reserved;
@@ -40,7 +35,6 @@ pub struct Engine {
     pub(crate) digest: String,
     pub(crate) router: Router,
     pub(crate) secure_router: Router,
-    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     pub(crate) rules: Vec<ArmedRule>,
     pub(crate) policies: Vec<PolicyInForce>,
     pub(crate) backends: Vec<Backend>,
@@ -59,7 +53,6 @@ pub(crate) struct PolicyInForce {
     pub(crate) steps: Steps,
     pub(crate) llm: Option<ArmedLlm>,
     pub(crate) issuer: Option<TokenIssuer>,
-    pub(crate) counters: Arc<PolicyCounters>,
 }
 
 pub(crate) struct ArmedRule {
@@ -100,13 +93,12 @@ pub(crate) enum ArmedEdit {
 
 impl Engine {
     /// Arms a bundle and returns the keys it uses. `known` and `memory` keep fetched keys and what
-    /// authentication remembers across engines; `metrics` keeps the counters.
+    /// authentication remembers across engines.
     pub fn arm(
         bundle: &Bundle,
         known: &KeyRing,
         memory: &Arc<Memory>,
         outside: &Arc<dyn Outside>,
-        metrics: &Metrics,
     ) -> Result<(Self, KeyRing), EngineError> {
         let Plan { namespace, policies, hosts, secure_hosts, certificates: _, rules, credentials, grants, federations } =
             &bundle.plan;
@@ -120,7 +112,6 @@ impl Engine {
         };
         let mut armed = Vec::with_capacity(policies.len());
         for (position, policy) in policies.iter().enumerate() {
-            let counters = metrics.policy(&policy.key.to_string());
             let rules =
                 Rules::arm(policy).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
             let steps = Steps::arm(&policy.jose, &mut armory.trust, &|| memory.workers())
@@ -139,7 +130,6 @@ impl Engine {
                 steps,
                 llm,
                 issuer,
-                counters,
             });
         }
         let read = policies.iter().map(|policy| {
@@ -161,7 +151,6 @@ impl Engine {
         }
         let router = Router::new(hosts);
         let secure_router = Router::new(secure_hosts);
-        let tls = crate::tls::arm(&bundle.plan, &bundle.secrets).map_err(EngineError::Plan)?;
         let (reserved, used) = (headers.used.everywhere(), headers.used.used());
         let signs_in = armed.iter().any(|policy| policy.armed.sign_in().is_some());
         let Bundle { generation, digest, .. } = bundle;
@@ -171,7 +160,6 @@ impl Engine {
             digest: digest.clone(),
             router,
             secure_router,
-            tls,
             rules,
             policies: armed,
             backends,
@@ -185,6 +173,31 @@ impl Engine {
     /// Generation and digest of the plan, for the acknowledgement.
     pub fn version(&self) -> (u64, &str) {
         (self.generation, &self.digest)
+    }
+
+    /// The namespace that it serves.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The backends that requests are forwarded to; [`Forward`](crate::Forward) names them by position.
+    pub fn backends(&self) -> &[Backend] {
+        &self.backends
+    }
+
+    /// The plan of the policy at a position of [`Trace::policy`](crate::Trace::policy).
+    pub fn policy(&self, position: usize) -> Option<&Policy> {
+        self.policies.get(position).map(|policy| policy.armed.plan())
+    }
+
+    /// The plans of all policies, in the order of their positions.
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.policies.iter().map(|policy| policy.armed.plan())
+    }
+
+    /// The name of the rule at a position of [`Trace::rule`](crate::Trace::rule).
+    pub fn rule_name(&self, position: usize) -> Option<&str> {
+        self.rules.get(position).map(|rule| rule.name.as_str())
     }
 
     /// Whether every issuer's keys have been fetched at least once.
@@ -258,7 +271,8 @@ fn arm_handler(
     }
 }
 
-pub(crate) fn same_pool(a: &Backend, b: &Backend) -> bool {
+/// Whether two backends share one pool of connections.
+pub fn same_pool(a: &Backend, b: &Backend) -> bool {
     (&a.host, a.port, a.protocol, a.local) == (&b.host, b.port, b.protocol, b.local)
 }
 
@@ -274,53 +288,4 @@ fn arm_edit(edit: &HeaderEdit) -> Result<ArmedEdit, EngineError> {
         HeaderEdit::Add(n, v) => ArmedEdit::Add(name(n)?, value(v)?),
         HeaderEdit::Remove(n) => ArmedEdit::Remove(name(n)?),
     })
-}
-
-/// What all cores share: the current engine and the counters.
-pub struct Shared {
-    engine: ArcSwapOption<Engine>,
-    version: AtomicU64,
-    pub(crate) metrics: Metrics,
-    pub(crate) quotas: Quotas,
-    pub(crate) holding: Arc<Holding>,
-    pub(crate) gateway: String,
-}
-
-impl Shared {
-    /// No engine yet: every request is refused as `NotConfigured`.
-    pub fn new(gateway: impl Into<String>, bodies: BodyLimits) -> Arc<Self> {
-        Arc::new(Self {
-            engine: ArcSwapOption::empty(),
-            version: AtomicU64::new(0),
-            metrics: Metrics::default(),
-            quotas: Quotas::default(),
-            holding: Holding::new(bodies),
-            gateway: gateway.into(),
-        })
-    }
-
-    /// Puts a new engine in force on every core; requests under way finish under the old one.
-    pub fn swap(&self, engine: Engine) {
-        self.engine.store(Some(Arc::new(engine)));
-        self.version.fetch_add(1, Ordering::Release);
-    }
-
-    /// The engine in force.
-    pub fn engine(&self) -> Option<Arc<Engine>> {
-        self.engine.load_full()
-    }
-
-    /// The counters.
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    /// Bytes of bodies that are held for callers who are known, and for all others.
-    pub fn bodies_held(&self) -> (usize, usize) {
-        self.holding.held()
-    }
-
-    pub(crate) fn version(&self) -> u64 {
-        self.version.load(Ordering::Acquire)
-    }
 }

@@ -71,7 +71,7 @@ fn path_problem(error: idm_plan::PathError) -> &'static str {
 }
 
 /// The one authority a request names. Host header, `:authority` and an absolute target must agree.
-pub(crate) fn authority<'r>(uri: &'r Uri, headers: &'r HeaderMap, version: Version) -> Result<&'r str, Refusal> {
+pub fn authority<'r>(uri: &'r Uri, headers: &'r HeaderMap, version: Version) -> Result<&'r str, Refusal> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (_, Some(_)) => return Err(Refusal::new(Reason::InvalidHost, "there are several Host headers")),

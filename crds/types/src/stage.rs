@@ -1,0 +1,26 @@
+use serde::{Deserialize, Serialize};
+
+/// How far a request came. Ordered: what is before the stage on record went well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Stage {
+    /// Reading it: its head, its one spelling, the limits that need no configuration.
+    #[default]
+    Request,
+    /// Finding its route.
+    Route,
+    /// Finding out who calls. The doors of a sign-in method and the endpoints of a token service end here.
+    Authenticate,
+    /// Opening what the policy's JOSE steps name.
+    Open,
+    /// Asking the rules.
+    Authorize,
+    /// Asking what the caller has left of a quota.
+    Limit,
+    /// Making what the upstream gets: an exchanged token, signed and encrypted content.
+    Prepare,
+    /// The upstream.
+    Upstream,
+    /// Applying the policy's steps to the upstream's response.
+    Answer,
+}

@@ -1,0 +1,68 @@
+//! The body of a request while it is decided: it streams, and is held only where it must be checked before it may pass.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body::Body;
+use idm_types::Refusal;
+
+use crate::held::{Caller, Held, Holding, Pace, Unheld};
+
+/// The largest body that is held.
+pub const MAX_HELD: usize = 1 << 20;
+
+/// A request's body before it is forwarded.
+pub enum Payload<B> {
+    /// Still on its way.
+    Streaming(B),
+    /// Here as a whole.
+    Held(Held),
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Payload<B> {
+    /// Waits for the whole body, up to `limit` bytes, in the memory of this address. A body that came too slowly is
+    /// given up, and its connection with it.
+    pub async fn hold(
+        &mut self,
+        holding: &Arc<Holding>,
+        limit: usize,
+        address: IpAddr,
+        caller: Caller,
+    ) -> Result<(), Refusal> {
+        let Payload::Streaming(incoming) = self else { return Ok(()) };
+        match holding.read(incoming, limit, Pace::Steady, holding.share(address, caller)).await {
+            Ok(held) => *self = Payload::Held(held),
+            Err(why) => {
+                if matches!(why, Unheld::TooSlow { .. }) {
+                    *self = Payload::Held(Held::nothing(holding.share(address, caller)));
+                }
+                return Err(why.of_request(limit));
+            }
+        }
+        Ok(())
+    }
+
+    /// The body as a copy that shares its bytes, once it is held.
+    pub fn held_bytes(&self) -> Option<Bytes> {
+        match self {
+            Payload::Streaming(_) => None,
+            Payload::Held(held) => Some(held.bytes().clone()),
+        }
+    }
+
+    /// The body, once it is held.
+    pub fn held(&self) -> Option<&[u8]> {
+        match self {
+            Payload::Streaming(_) => None,
+            Payload::Held(held) => Some(held.bytes()),
+        }
+    }
+
+    /// The caller was authenticated: a buffered body counts against the budget of known callers from now on.
+    pub fn now_known(&self) {
+        if let Payload::Held(held) = self {
+            held.now_known();
+        }
+    }
+}

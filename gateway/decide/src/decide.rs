@@ -1,0 +1,395 @@
+//! The order of the checks. Each stands where it does for a reason.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use http_body::Body;
+use idm_authn::{Authenticated, TokenCache};
+use idm_authz::Permit;
+use idm_plan::{Message, Source};
+use idm_request::{ClientCertificate, Facts, Identity, RequestView, SharedFacts, forwarded_certificate};
+use idm_sign_in::Wish;
+use idm_transform::{Content, MAX_REQUEST};
+use idm_trust::thumbprint;
+use idm_types::{Reason, Refusal, Stage, Timestamp};
+use rustls::pki_types::CertificateDer;
+use serde_json::Value;
+
+use crate::account::Account;
+use crate::body::{MAX_HELD, Payload};
+use crate::canonical::{Canonical, authority};
+use crate::engine::{ArmedHandler, Engine, PolicyInForce};
+use crate::held::{Caller, Held};
+use crate::own::{self, Own};
+use crate::prepare::{self, Forward};
+use crate::scrub::remove_listed;
+use crate::websocket::wants_websocket;
+use crate::{Peer, Process, Trace, framing};
+
+const FORWARDED_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
+/// What a decision is made with, besides the request.
+#[derive(Clone, Copy)]
+pub struct Context<'c> {
+    /// The armed plan.
+    pub engine: &'c Engine,
+    /// Verdicts on credentials that were verified under this engine.
+    pub cache: &'c RefCell<TokenCache>,
+    /// What the decisions of the process share.
+    pub process: &'c Process,
+    /// The connection that the request came on.
+    pub peer: &'c Peer,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What becomes of a request that was not refused.
+pub enum Verdict {
+    /// It goes to the upstream, with the head as it is now.
+    Forward(Forward),
+    /// The gateway answers itself.
+    Answer(Response<Bytes>),
+}
+
+/// Decides about one request.
+///
+/// With [`Verdict::Forward`], `head` is what the upstream gets but for its target, and `body` is what it gets; what was
+/// verified before goes nowhere else. The trace is filled in as the decision goes on, also where it ends early.
+pub async fn decide<B>(
+    context: Context<'_>,
+    head: &mut Parts,
+    body: &mut Payload<B>,
+    trace: &mut Trace,
+) -> Result<Verdict, Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let Context { engine, peer, now, .. } = context;
+    let canonical = read(context, head, body, trace)?;
+    trace.stage = Stage::Route;
+    let forwarded = scrub(engine, &mut head.headers);
+    let Routed { rule, policy, own } = route(context, head, &canonical, trace)?;
+    trace.stage = Stage::Authenticate;
+    let certificates = Certificates::of(peer, policy, &forwarded)?;
+    let websocket = wants_websocket(head);
+    let view = view(context, policy, head, &canonical, certificates.of_caller(peer));
+    if let Some(limit) = held_before_authentication(own, policy, view, now) {
+        body.hold(&context.process.holding, limit, peer.address, Caller::Stranger).await?;
+    }
+    let shown = body.held_bytes();
+    let view = RequestView { body: shown.as_deref(), ..view };
+    if policy.armed.sign_in().is_some() {
+        trace.wish = Wish::of(view);
+    }
+    if let Some(own) = own {
+        return own::answer(own, policy, view, context, trace).await.map(Verdict::Answer);
+    }
+    let (who, source) = authenticate(context, policy, view, trace).await?;
+    let caller = Caller::of(who.identity());
+    if caller == Caller::Known {
+        body.now_known();
+    }
+    // It would carry the provider's key, and nothing that passes a tunnel is counted.
+    if policy.llm.is_some() && websocket {
+        return Err(Refusal::new(Reason::UpgradeNotAllowed, ""));
+    }
+    let asked = Asked { context, policy, view, source, caller };
+    let Granted { permit, source, headers, exchanged, jose, changed, replaced } =
+        permit(asked, who, body, &canonical, trace).await?;
+    if let Some(changed) = changed {
+        head.headers = changed;
+    }
+    if let Some(replaced) = replaced {
+        *body = Payload::Held(Held::made(replaced, context.process.holding.share(peer.address, caller)));
+    }
+    let allowed = prepare::Allowed { permit, canonical, rule, source, headers, exchanged, jose, websocket };
+    prepare::forward(context, policy, allowed, &mut head.headers).map(Verdict::Forward)
+}
+
+/// The one spelling of host and path: the value that is judged is the value that is forwarded.
+fn read<B: Body>(
+    context: Context<'_>,
+    head: &Parts,
+    body: &Payload<B>,
+    trace: &mut Trace,
+) -> Result<Canonical, Refusal> {
+    trace.path = head.uri.path().to_owned();
+    let canonical = Canonical::of(&head.method, &head.uri, &head.headers, head.version)?;
+    trace.host.clone_from(&canonical.host);
+    canonical.path().clone_into(&mut trace.path);
+    if let Payload::Streaming(incoming) = body {
+        framing::check(head, incoming)?;
+    }
+    // A connection that was opened for one host may not be used for another, which may have other authorities.
+    let asked_for = context.peer.secured.as_ref().and_then(|secured| secured.server_name.as_deref());
+    match asked_for.filter(|name| *name != canonical.host) {
+        Some(name) => Err(Refusal::new(Reason::MisdirectedRequest, format!("the connection is for `{name}`"))),
+        None => Ok(canonical),
+    }
+}
+
+/// Removes what no caller may send on any route, before anything reads a header: routes may match headers. Returns the
+/// forwarded client certificate, which only some policies believe.
+fn scrub(engine: &Engine, headers: &mut HeaderMap) -> Vec<HeaderValue> {
+    remove_listed(headers, |name| engine.used.holds(name));
+    let forwarded = headers.get_all(FORWARDED_CERTIFICATE).iter().cloned().collect();
+    engine.reserved.scrub(headers);
+    forwarded
+}
+
+/// The rule of a request and its policy.
+struct Routed<'e> {
+    rule: usize,
+    policy: &'e PolicyInForce,
+    /// What the gateway answers itself.
+    own: Option<Own<'e>>,
+}
+
+fn route<'e>(
+    context: Context<'e>,
+    head: &mut Parts,
+    canonical: &Canonical,
+    trace: &mut Trace,
+) -> Result<Routed<'e>, Refusal> {
+    let engine = context.engine;
+    let router = if context.peer.secured.is_some() { &engine.secure_router } else { &engine.router };
+    let found = router.find(&canonical.host, canonical.path(), &head.method, &head.headers);
+    let found = found.and_then(|position| engine.rules.get(position).map(|rule| (position, rule)));
+    let Some((position, rule)) = found else { return Err(Refusal::new(Reason::NoRoute, "")) };
+    trace.rule = Some(position);
+    let (policy, own) = match &rule.handler {
+        ArmedHandler::Refuse { reason, detail } => return Err(Refusal::new(*reason, detail.as_str())),
+        ArmedHandler::Enforce { policy, reserved, .. } => {
+            reserved.scrub(&mut head.headers);
+            (*policy, None)
+        }
+        ArmedHandler::Issue { policy, endpoint } => (*policy, Some(Own::Endpoint(*endpoint))),
+        ArmedHandler::SignIn { policy, door, federation } => (*policy, Some(Own::Door(*door, federation.as_deref()))),
+    };
+    let Some(in_force) = engine.policies.get(policy) else {
+        return Err(Refusal::new(Reason::InternalError, "no policy at the rule's position"));
+    };
+    trace.policy = Some(policy);
+    Ok(Routed { rule: position, policy: in_force, own })
+}
+
+/// The client certificate that a proxy handed on, where the policy believes the proxy.
+#[derive(Default)]
+struct Certificates {
+    handed_on: Vec<CertificateDer<'static>>,
+    thumbprint: String,
+}
+
+impl Certificates {
+    fn of(peer: &Peer, policy: &PolicyInForce, forwarded: &[HeaderValue]) -> Result<Self, Refusal> {
+        if forwarded.is_empty() || !policy.armed.believes_proxy(peer.address) {
+            return Ok(Self::default());
+        }
+        // One that cannot be read is not none: no other credential may then decide in its place.
+        let malformed = |why| Refusal::new(Reason::MalformedCredential, format!("X-Forwarded-Client-Cert: {why}"));
+        let lines = forwarded.iter().map(HeaderValue::as_bytes);
+        let handed_on: Vec<_> = forwarded_certificate(lines).map_err(malformed)?.into_iter().collect();
+        Ok(Self { thumbprint: handed_on.first().map(thumbprint).unwrap_or_default(), handed_on })
+    }
+
+    fn of_caller<'a>(&'a self, peer: &'a Peer) -> Option<ClientCertificate<'a>> {
+        if !self.handed_on.is_empty() {
+            return Some(ClientCertificate { chain: &self.handed_on, thumbprint: &self.thumbprint });
+        }
+        let own = peer.secured.as_ref().filter(|secured| !secured.chain.is_empty());
+        own.map(|secured| ClientCertificate { chain: &secured.chain, thumbprint: &secured.thumbprint })
+    }
+}
+
+fn view<'r>(
+    context: Context<'r>,
+    policy: &PolicyInForce,
+    head: &'r Parts,
+    canonical: &'r Canonical,
+    certificate: Option<ClientCertificate<'r>>,
+) -> RequestView<'r> {
+    RequestView {
+        headers: &head.headers,
+        query: canonical.query(),
+        method: head.method.as_str(),
+        host: &canonical.host,
+        // Read once more instead of kept: it is asked for only where people sign in.
+        authority: if policy.armed.sign_in().is_some() {
+            authority(&head.uri, &head.headers, head.version).unwrap_or_default()
+        } else {
+            ""
+        },
+        secure: context.peer.secured.is_some(),
+        path: canonical.path(),
+        target: head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
+        address: context.peer.address,
+        body: None,
+        certificate,
+    }
+}
+
+/// Before the caller is known, a body is held only where it says who the caller is: in a form that is posted, or in a
+/// digest that covers it. Returns the most bytes that are held.
+fn held_before_authentication(
+    own: Option<Own<'_>>,
+    policy: &PolicyInForce,
+    view: RequestView<'_>,
+    now: Timestamp,
+) -> Option<usize> {
+    let posted = view.method == Method::POST.as_str();
+    match own {
+        Some(own) => own.form().filter(|_| posted),
+        None => policy.armed.wants_body(view, now).then_some(largest_body(policy)),
+    }
+}
+
+fn largest_body(policy: &PolicyInForce) -> usize {
+    if policy.llm.is_some() { MAX_REQUEST } else { MAX_HELD }
+}
+
+async fn authenticate(
+    context: Context<'_>,
+    policy: &PolicyInForce,
+    view: RequestView<'_>,
+    trace: &mut Trace,
+) -> Result<(Authenticated, Option<Source>), Refusal> {
+    let found = policy.armed.authenticate(view, context.cache, context.now).await;
+    let (who, source) = found.inspect_err(|refusal| trace.decided_by(refusal))?;
+    trace.authentication = Some(who.identity().method.clone());
+    trace.in_query = matches!(source, Some(Source::Query { .. }));
+    trace.identity = Some((who.identity().clone(), who.cached()));
+    Ok((who, source))
+}
+
+/// An authenticated request.
+struct Asked<'a> {
+    context: Context<'a>,
+    policy: &'a PolicyInForce,
+    view: RequestView<'a>,
+    /// Where the credential was found.
+    source: Option<Source>,
+    caller: Caller,
+}
+
+/// A request that the rules permit, with what the policy's steps made of it.
+struct Granted {
+    permit: Permit,
+    source: Option<Source>,
+    /// For the upstream: what depends on the request, and not on the caller alone.
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// The upstream's own token in exchange for the caller's.
+    exchanged: Option<HeaderValue>,
+    /// What JOSE steps found in the request.
+    jose: Option<Value>,
+    /// The headers where a step may have changed them.
+    changed: Option<HeaderMap>,
+    /// A body that replaces the caller's.
+    replaced: Option<Bytes>,
+}
+
+/// Asks the rules, and lets the policy's steps open what the request carries and make what the upstream gets.
+async fn permit<B>(
+    asked: Asked<'_>,
+    who: Authenticated,
+    body: &mut Payload<B>,
+    canonical: &Canonical,
+    trace: &mut Trace,
+) -> Result<Granted, Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let Asked { context, policy, view, source, caller } = asked;
+    let PolicyInForce { armed, steps, llm, .. } = policy;
+    let identity: Rc<Identity> = who.identity().clone();
+    let shared = SharedFacts::of(view);
+    let facts = Facts {
+        shared: Some(&shared),
+        identity: Some(&identity),
+        policy: Some(&armed.plan().key),
+        gateway: &context.process.gateway,
+        now: Some(context.now),
+        ..Facts::default()
+    };
+    // Opened objects tell the rules more. Without them the rules say first whether the body is worth holding.
+    let mut asking = Asking::Later(who);
+    if !steps.opens() {
+        asking = asking.ask(context, policy, view.method, &facts, trace).await?;
+    }
+    trace.stage = Stage::Open;
+    if llm.is_some() || steps.wants_request_body() {
+        body.hold(&context.process.holding, largest_body(policy), view.address, caller).await?;
+    }
+    // The steps work on a copy: conditions and mappings go on seeing what the caller sent.
+    let untouched = steps.is_empty() && llm.is_none();
+    let mut changed = untouched.then(HeaderMap::new).unwrap_or_else(|| view.headers.clone());
+    let mut content = Content { headers: &mut changed, body: body.held_bytes(), replaced: false };
+    let jose = if steps.opens() { Some(steps.open(&mut content, &facts).await?) } else { None };
+    let facts = Facts { jose: jose.as_ref(), ..facts };
+    let permit = asking.ask(context, policy, view.method, &facts, trace).await?.granted()?;
+    trace.stage = Stage::Authorize;
+    let headers = armed.request_headers(&facts)?;
+    if let Some(llm) = llm {
+        trace.stage = Stage::Limit;
+        let asks = llm.ask_for_usage(canonical.path(), content.headers, content.body.as_deref().unwrap_or_default())?;
+        content.replaced |= asks.is_some();
+        content.body = asks.or(content.body.take());
+    }
+    trace.stage = Stage::Prepare;
+    let exchanged = armed.exchange(view, source.as_ref(), &identity, context.now).await?;
+    steps.make(Message::Request, &mut content, &facts)?;
+    let Content { body: made, replaced, .. } = content;
+    let changed = (!untouched).then_some(changed);
+    Ok(Granted { permit, source, headers, exchanged, jose, changed, replaced: made.filter(|_| replaced) })
+}
+
+/// The rules are asked once: before the body is held, or after the objects in the request were opened.
+enum Asking {
+    Later(Authenticated),
+    Done(Permit),
+}
+
+impl Asking {
+    async fn ask(
+        self,
+        context: Context<'_>,
+        policy: &PolicyInForce,
+        method: &str,
+        facts: &Facts<'_>,
+        trace: &mut Trace,
+    ) -> Result<Self, Refusal> {
+        match self {
+            Asking::Later(who) => admit(context, policy, method, facts, who, trace).await.map(Asking::Done),
+            done => Ok(done),
+        }
+    }
+
+    fn granted(self) -> Result<Permit, Refusal> {
+        match self {
+            Asking::Done(permit) => Ok(permit),
+            Asking::Later(_) => Err(Refusal::new(Reason::InternalError, "the rules were not asked")),
+        }
+    }
+}
+
+/// Whether the rules permit it, and the caller has tokens left where tokens are counted.
+async fn admit(
+    context: Context<'_>,
+    policy: &PolicyInForce,
+    method: &str,
+    facts: &Facts<'_>,
+    who: Authenticated,
+    trace: &mut Trace,
+) -> Result<Permit, Refusal> {
+    trace.stage = Stage::Authorize;
+    let identity = who.identity().clone();
+    let permit = policy.rules.decide(method, facts, who).inspect_err(|refusal| trace.decided_by(refusal))?;
+    trace.authorization = permit.rule().cloned();
+    if let Some(account) = Account::of_policy(policy, Some(&identity)) {
+        trace.stage = Stage::Limit;
+        account.check(context.process, context.now).await?;
+    }
+    Ok(permit)
+}

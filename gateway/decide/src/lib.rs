@@ -1,0 +1,46 @@
+//! The decision about one request, without a socket.
+//!
+//! In: an armed plan ([`Engine`]), the head and the body of a request, what is known of its connection, and `now`.
+//! Out: a [`Verdict`], or a [`Refusal`](idm_types::Refusal), and a [`Trace`] of how far the request came. A request may
+//! be forwarded only with the [`Forward`] of a verdict, and no other code makes one. Nothing here listens, connects or
+//! writes records: the proxy, `idm policy test` and every other door call [`decide()`] and perform what it says. Start
+//! at `decide.rs`; `engine.rs` says what a decision is made with, `prepare.rs` what the upstream gets, `render.rs` what
+//! a refused caller sees.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod account;
+mod body;
+mod canonical;
+mod decide;
+mod engine;
+mod framing;
+mod held;
+mod offline;
+mod own;
+mod peer;
+mod prepare;
+mod process;
+mod render;
+mod reserved;
+mod response;
+mod router;
+mod scrub;
+mod spent;
+mod trace;
+mod websocket;
+
+pub use account::Account;
+pub use body::{MAX_HELD, Payload};
+pub use canonical::authority;
+pub use decide::{Context, Verdict, decide};
+pub use engine::{Engine, EngineError, same_pool};
+pub use held::{BodyLimits, Caller, Held, Holding, Pace, Share, Unheld};
+pub use idm_authn::TokenCache;
+pub use offline::{Decided, Decision, Offline};
+pub use peer::{Peer, Secured};
+pub use prepare::Forward;
+pub use process::Process;
+pub use render::refusal;
+pub use response::{make_response, wants_response};
+pub use scrub::remove_hop_by_hop;
+pub use trace::Trace;

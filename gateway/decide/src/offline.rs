@@ -1,0 +1,101 @@
+//! Decisions without a gateway: nothing listens, nothing is forwarded, and no outside server is asked.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body_util::Full;
+use idm_authn::{Memory, PasswordChecker, TokenCache};
+use idm_plan::{Bundle, OutgoingTls, Secrets};
+use idm_store::Store;
+use idm_trust::{Answer, KeyRing, NoAnswer, Outside, Question, Work};
+use idm_types::{Refusal, Timestamp};
+
+use crate::{BodyLimits, Context, Engine, EngineError, Forward, Payload, Peer, Process, Trace, Verdict, decide};
+
+/// An engine with what it needs to decide in this process alone.
+pub struct Offline {
+    engine: Engine,
+    cache: RefCell<TokenCache>,
+    process: Process,
+}
+
+/// A decision, and the request as it left it.
+pub struct Decision {
+    /// How far the request came, and what was found out about it.
+    pub trace: Trace,
+    /// What became of it.
+    pub outcome: Result<Decided, Refusal>,
+}
+
+/// What becomes of a request that was not refused.
+pub enum Decided {
+    /// It would go to the upstream.
+    Forward {
+        /// Where to, and on what evidence.
+        forward: Forward,
+        /// The head that the upstream would get, but for its target.
+        head: Box<Parts>,
+        /// The body that the upstream would get.
+        body: Bytes,
+    },
+    /// The gateway would answer itself.
+    Answer(Response<Bytes>),
+}
+
+impl Offline {
+    /// Arms a bundle for a gateway of this name. What is remembered and counted begins empty.
+    pub fn arm(bundle: &Bundle, gateway: &str) -> Result<Self, EngineError> {
+        let memory = PasswordChecker::start(1).and_then(|passwords| Memory::new(passwords, Store::here()));
+        let memory = memory.ok_or_else(|| EngineError::Plan("the system gives no threads or no random bits".into()))?;
+        let outside: Arc<dyn Outside> = Arc::new(NobodyIsAsked);
+        let (engine, _) = Engine::arm(bundle, &KeyRing::new(), &memory, &outside)?;
+        Ok(Self { engine, cache: RefCell::default(), process: Process::new(gateway, BodyLimits::default()) })
+    }
+
+    /// The armed plan.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Decides about a request that is here as a whole.
+    pub async fn decide(&self, peer: &Peer, request: Request<Bytes>, now: Timestamp) -> Decision {
+        let (mut head, body) = request.into_parts();
+        let mut payload = Payload::Streaming(Full::new(body.clone()));
+        let mut trace = Trace::default();
+        let Self { engine, cache, process } = self;
+        let verdict = decide(Context { engine, cache, process, peer, now }, &mut head, &mut payload, &mut trace).await;
+        let outcome = verdict.map(|verdict| match verdict {
+            Verdict::Answer(answer) => Decided::Answer(answer),
+            Verdict::Forward(forward) => {
+                let body = payload.held_bytes().unwrap_or(body);
+                Decided::Forward { forward, head: Box::new(head), body }
+            }
+        });
+        Decision { trace, outcome }
+    }
+}
+
+/// Stands for every outside server.
+struct NobodyIsAsked;
+
+impl Outside for NobodyIsAsked {
+    fn ask(&self, question: Question) -> Answer {
+        let why = format!("{} is not asked: decisions are made offline", question.endpoint);
+        Box::pin(std::future::ready(Err(NoAnswer::Failed(why))))
+    }
+
+    fn check(&self, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn reached_by(&self, _: &OutgoingTls, _: &Secrets) -> Result<Arc<dyn Outside>, String> {
+        Ok(Arc::new(NobodyIsAsked))
+    }
+
+    fn carry_on(&self, work: Work) {
+        drop(work);
+    }
+}

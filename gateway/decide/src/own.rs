@@ -1,0 +1,95 @@
+//! What the gateway answers itself: endpoints of a token service, and the addresses of a sign-in method.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use idm_issue::{Answered, Ask};
+use idm_plan::{Door, Endpoint};
+use idm_request::RequestView;
+use idm_sign_in::Refused;
+use idm_types::{Reason, Refusal};
+use serde_json::Value;
+
+use crate::engine::PolicyInForce;
+use crate::{Context, Trace};
+
+/// What the gateway answers itself.
+#[derive(Clone, Copy)]
+pub(crate) enum Own<'e> {
+    /// An endpoint of a token service.
+    Endpoint(Endpoint),
+    /// An address of a sign-in method, and the Federation whose it is.
+    Door(Door, Option<&'e str>),
+}
+
+impl Own<'_> {
+    /// The most bytes of the form that is read here; `None` where none is.
+    pub(crate) fn form(self) -> Option<usize> {
+        match self {
+            Own::Endpoint(endpoint) => idm_issue::wants_form(endpoint).then_some(idm_issue::MAX_FORM),
+            Own::Door(door, _) => idm_sign_in::wants_form(door).then_some(idm_sign_in::MAX_FORM),
+        }
+    }
+}
+
+/// Answers, and notes on the trace whom it was about.
+pub(crate) async fn answer(
+    own: Own<'_>,
+    policy: &PolicyInForce,
+    view: RequestView<'_>,
+    context: Context<'_>,
+    trace: &mut Trace,
+) -> Result<Response<Bytes>, Refusal> {
+    let Context { now, .. } = context;
+    match own {
+        Own::Endpoint(endpoint) => {
+            let issuer = policy.issuer.as_ref();
+            let issuer =
+                issuer.ok_or_else(|| Refusal::new(Reason::InternalError, "an endpoint without a token service"))?;
+            let ask = Ask { policy: &policy.armed, view, gateway: &context.process.gateway, now };
+            let answered = issuer.answer(endpoint, ask).await.map_err(|refused| noted(refused, trace))?;
+            let Answered { body, public, who, issued } = answered;
+            trace.identity = who.map(|who| (who, false));
+            trace.issued = issued;
+            Ok(document(body.as_ref(), public))
+        }
+        Own::Door(door, federation) => {
+            let wish = trace.wish.clone();
+            let ask = idm_sign_in::Ask { policy: &policy.armed, view, wish: wish.as_ref(), now };
+            let answered = idm_sign_in::answer(door, federation, ask).await;
+            let answer = answered.map_err(|refused| noted(refused, trace))?;
+            trace.authentication = answer.who.as_ref().map(|who| who.method.clone());
+            trace.identity = answer.who.clone().map(|who| (who, false));
+            Ok(page(answer))
+        }
+    }
+}
+
+/// Notes whom a refusal was about, and where the browser may begin anew.
+fn noted(refused: Refused, trace: &mut Trace) -> Refusal {
+    let Refused { refusal, who, again } = refused;
+    trace.identity = who.map(|who| (who, false));
+    trace.again = again;
+    refusal
+}
+
+/// A document of the gateway's own: the answer of a token service.
+pub(crate) fn document(body: Option<&Value>, public: bool) -> Response<Bytes> {
+    let text = body.map(ToString::to_string).unwrap_or_default();
+    let mut response = Response::new(Bytes::from(text));
+    let headers = response.headers_mut();
+    if body.is_some() {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    let kept = if public { "public, max-age=60" } else { "no-store" };
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(kept));
+    response
+}
+
+/// An answer to a browser or a provider.
+pub(crate) fn page(answer: idm_sign_in::Answer) -> Response<Bytes> {
+    let idm_sign_in::Answer { status, headers, body, who: _ } = answer;
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.headers_mut() = headers;
+    response
+}

@@ -1,0 +1,47 @@
+use std::rc::Rc;
+
+use idm_issue::Issued;
+use idm_request::Identity;
+use idm_sign_in::Wish;
+use idm_types::{Decider, MethodName, Refusal, RuleName, Stage};
+
+/// How far a request came and what was found out about it, for the record. It is filled in as the decision goes on, so
+/// that it says the same of a request whose caller leaves in between.
+#[derive(Debug, Default)]
+pub struct Trace {
+    /// How far the request came.
+    pub stage: Stage,
+    /// The host, in its one spelling once there is one.
+    pub host: String,
+    /// The path, in its one spelling once there is one.
+    pub path: String,
+    /// The position of the route's rule.
+    pub rule: Option<usize>,
+    /// The position of the policy.
+    pub policy: Option<usize>,
+    /// The method that decided who calls.
+    pub authentication: Option<MethodName>,
+    /// The credential was in the query.
+    pub in_query: bool,
+    /// The rule that granted or refused.
+    pub authorization: Option<RuleName>,
+    /// The caller, and whether the verdict on the credential came from the cache.
+    pub identity: Option<(Rc<Identity>, bool)>,
+    /// The token that was issued.
+    pub issued: Option<Issued>,
+    /// The caller is a browser that wants a page.
+    pub wish: Option<Wish>,
+    /// The page for which a browser may begin its sign-in anew.
+    pub again: Option<Box<str>>,
+}
+
+impl Trace {
+    /// Notes which part of the policy refused.
+    pub(crate) fn decided_by(&mut self, refusal: &Refusal) {
+        match &refusal.by {
+            Some(Decider::Method(method)) => self.authentication = Some(method.clone()),
+            Some(Decider::Rule(rule)) => self.authorization = Some(rule.clone()),
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The configuration in force, swapped as one pointer, and what all cores share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use idm_decide::{BodyLimits, Engine, EngineError, Process};
+use idm_plan::Bundle;
+
+use crate::Metrics;
+use crate::metrics::PolicyCounters;
+
+/// An engine with what the sockets need beside it. Immutable; shared by all cores.
+pub struct Configuration {
+    pub(crate) engine: Engine,
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// One for each policy, in the order of the engine's policies.
+    pub(crate) counters: Vec<Arc<PolicyCounters>>,
+}
+
+impl Configuration {
+    /// Adds certificates and counters to an engine that was armed with this bundle.
+    pub fn new(engine: Engine, bundle: &Bundle, metrics: &Metrics) -> Result<Self, EngineError> {
+        let tls = crate::tls::arm(&bundle.plan, &bundle.secrets).map_err(EngineError::Plan)?;
+        let counters = engine.policies().map(|policy| metrics.policy(&policy.key.to_string())).collect();
+        Ok(Self { engine, tls, counters })
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+/// What all cores share: the configuration in force and the counters.
+pub struct Shared {
+    current: ArcSwapOption<Configuration>,
+    version: AtomicU64,
+    pub(crate) metrics: Metrics,
+    pub(crate) process: Process,
+}
+
+impl Shared {
+    /// No configuration yet: every request is refused as `NotConfigured`.
+    pub fn new(gateway: impl Into<String>, bodies: BodyLimits) -> Arc<Self> {
+        Arc::new(Self {
+            current: ArcSwapOption::empty(),
+            version: AtomicU64::new(0),
+            metrics: Metrics::default(),
+            process: Process::new(gateway, bodies),
+        })
+    }
+
+    /// Puts a new configuration in force on every core; requests under way finish under the old one.
+    pub fn swap(&self, configuration: Configuration) {
+        self.current.store(Some(Arc::new(configuration)));
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// The configuration in force.
+    pub fn configuration(&self) -> Option<Arc<Configuration>> {
+        self.current.load_full()
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Bytes of bodies that are held for callers who are known, and for all others.
+    pub fn bodies_held(&self) -> (usize, usize) {
+        self.process.holding.held()
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+}

@@ -27,7 +27,7 @@ use crate::framing;
 use crate::guard::Guard;
 use crate::held::{Caller, Held};
 use crate::render::{self, Refusal};
-use crate::scrub::{remove_connections_own, remove_listed};
+use crate::scrub::{lists_too_many, remove_connections_own, remove_listed};
 use crate::server::Peer;
 use crate::upgrade::wants_websocket;
 
@@ -192,6 +192,9 @@ async fn decide(
         .map_err(|(reason, detail)| Stop::new(reason, detail))?;
     guard.host.clone_from(&canonical.host);
     canonical.path().clone_into(&mut guard.path);
+    if lists_too_many(&parts.headers) {
+        return Err(Stop::new(Reason::MalformedRequest, "`Connection` lists more names than a request has headers"));
+    }
     if let Payload::Streaming(incoming) = body {
         framing::check(parts, incoming).map_err(|(reason, detail)| Stop::new(reason, detail))?;
     }

@@ -12,6 +12,7 @@ use idm_issue::TokenIssuer;
 use idm_plan::{Backend, Bundle, Door, Endpoint, Handler, HeaderEdit, MethodKind, Plan, Policy, Timeouts};
 use idm_transform::{ArmedLlm, Quotas, Steps};
 use idm_types::Reason;
+use tokio::sync::watch;
 
 use crate::Metrics;
 use crate::held::{BodyLimits, Holding};
@@ -281,6 +282,7 @@ fn arm_edit(edit: &HeaderEdit) -> Result<ArmedEdit, EngineError> {
 pub struct Shared {
     engine: ArcSwapOption<Engine>,
     version: AtomicU64,
+    swapped: watch::Sender<()>,
     pub(crate) metrics: Metrics,
     pub(crate) quotas: Quotas,
     pub(crate) holding: Arc<Holding>,
@@ -293,6 +295,7 @@ impl Shared {
         Arc::new(Self {
             engine: ArcSwapOption::empty(),
             version: AtomicU64::new(0),
+            swapped: watch::Sender::new(()),
             metrics: Metrics::default(),
             quotas: Quotas::default(),
             holding: Holding::new(bodies),
@@ -304,6 +307,12 @@ impl Shared {
     pub fn swap(&self, engine: Engine) {
         self.engine.store(Some(Arc::new(engine)));
         self.version.fetch_add(1, Ordering::Release);
+        self.swapped.send_replace(());
+    }
+
+    /// Tells of each engine that is put in force.
+    pub(crate) fn swapped(&self) -> watch::Receiver<()> {
+        self.swapped.subscribe()
     }
 
     /// The engine in force.

@@ -31,7 +31,7 @@ use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 use tokio::signal::unix::{SignalKind, signal};
 
-pub use gateway::GatewaySettings;
+pub use gateway::{CallerLimits, GatewaySettings};
 
 /// The field manager and event reporter.
 pub(crate) const MANAGER: &str = "idm-operator";
@@ -60,6 +60,8 @@ pub struct Options {
     /// Memory limit of a gateway pod
     #[arg(long, default_value = "256Mi")]
     gateway_memory_limit: String,
+    #[command(flatten)]
+    limits: CallerLimits,
     /// What gateways do with requests while records cannot be stored
     #[arg(long, default_value = "refuse", value_parser = ["refuse", "shed"])]
     gateway_audit_on_full: String,
@@ -142,6 +144,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         replicas: options.gateway_replicas as i32,
         cpu_request: options.gateway_cpu_request.clone(),
         memory_limit: options.gateway_memory_limit.clone(),
+        limits: options.limits.clone(),
         audit_on_full: options.gateway_audit_on_full.clone(),
         audit_successes: options.gateway_audit_successes.clone(),
         store: options.gateway_store.clone().filter(|url| !url.is_empty()),

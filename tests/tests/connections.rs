@@ -362,11 +362,27 @@ fn a21_requests_over_the_limit_of_an_address_are_refused_on_record_and_another_a
 fn a_head_that_is_too_large_is_on_record_once() {
     let upstream = Upstream::new();
     let gateway = gateway(&upstream, &[]);
+    // The HTTP library answers by itself, without a decision id.
+    let many: String = (0..300).map(|number| format!("X-{number}: y\r\n")).collect();
+    let reply = raw(gateway.address, format!("GET / HTTP/1.1\r\nHost: a.example\r\n{many}\r\n").as_bytes());
+    assert_eq!((reply.status, reply.header("x-decision-id")), (431, None));
+    let record = one_refusal(&gateway, "HeadTooLarge");
+    assert_eq!((&record["status"], &record["request"]["source"]), (&431.into(), &"127.0.0.1".into()));
+    assert!(upstream.received().is_empty());
+    assert_eq!(gateway.records().len(), 1);
+    gateway.stop();
+}
+
+#[test]
+fn a_head_with_too_many_headers_is_answered_with_a_decision() {
+    let upstream = Upstream::new();
+    let gateway = gateway(&upstream, &[]);
     let many: String = (0..200).map(|number| format!("X-{number}: y\r\n")).collect();
     let reply = raw(gateway.address, format!("GET / HTTP/1.1\r\nHost: a.example\r\n{many}\r\n").as_bytes());
     assert_eq!(reply.status, 431);
-    let record = one_refusal(&gateway, "HeadTooLarge");
-    assert_eq!((&record["status"], &record["request"]["source"]), (&431.into(), &"127.0.0.1".into()));
+    assert!(reply.body.contains(reply.decision()), "{reply:?}");
+    let record = gateway.record(reply.decision());
+    assert_eq!((&record["reason"], &record["request"]["host"]), (&"HeadTooLarge".into(), &"a.example".into()));
     assert!(upstream.received().is_empty());
     assert_eq!(gateway.records().len(), 1);
     gateway.stop();

@@ -77,6 +77,23 @@ fn a01_a_websocket_handshake_with_a_body_is_refused() {
     }
 }
 
+/// Each name that `Connection` lists is looked up: a head full of them would cost as much as many requests.
+#[test]
+fn a_connection_header_lists_no_more_names_than_a_request_has_headers() {
+    let upstream = Upstream::new();
+    let gateway = gateway(&upstream);
+    for (names, lines) in [(129, 1), (60, 3), (15_000, 1)] {
+        let line = format!("Connection: x{}\r\n", ",x".repeat(names - 1));
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n{}\r\n", line.repeat(lines));
+        let reply = raw(gateway.address, request.as_bytes());
+        assert_eq!(reply.status, 400, "{names}");
+        assert_eq!(gateway.record(reply.decision())["reason"], "MalformedRequest");
+    }
+    assert_eq!((upstream.received(), gateway.records().len()), (String::new(), 3));
+    let request = format!("GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\nConnection: x{}\r\n\r\n", ",x".repeat(127));
+    assert_eq!(raw(gateway.address, request.as_bytes()).status, 200);
+}
+
 /// A handshake that the upstream declines leaves its connection to nobody.
 #[test]
 fn a01_a_declined_upgrade_ends_its_connection() {

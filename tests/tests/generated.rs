@@ -20,7 +20,7 @@ fn check(name: &str, expected: &str) {
 #[test]
 fn the_page_of_reasons_is_current() {
     let mut page = String::from(
-        "# Reasons for refusals\n\nWritten from the catalogue in `crds/types/src/reason.rs`. A reason is a metric label, a field of the audit record and\nthe title of a section here. Callers see the status; only a policy with `disclosure: Detailed` shows them the reason.\n",
+        "# Reasons for refusals\n\nWritten from the catalogue in `crds/types/src/reason.rs`. A reason is a metric label, a field of the audit record and\nthe title of a section here. Callers see the status; only a policy with `disclosure: Detailed` shows them the reason.\n\nAn answer has its decision id in the header `X-Decision-Id`, except where the HTTP library answers before the gateway\nsees a request: to a head on HTTP/1.1 that is malformed (400), larger than 64 KiB or of more than 256 fields (431), and\nto a head on HTTP/2 for which the stream or the connection is reset. Each of them leaves one record with the method `-`:\n`idm audit tail --no-follow --denied` shows its id with the caller's address and the time.\n",
     );
     for &reason in Reason::ALL {
         write!(

@@ -670,6 +670,10 @@ fn a_provider_whose_metadata_cannot_be_used_lets_nobody_in() {
         (keyless, "certificate for signing"),
         (good.replace(IDP, "https://other.example"), "must stand there once"),
         (good.replace(SSO, "javascript:alert(1)"), "not a web address"),
+        (good.replace(SLO, "data:text/html,x"), "not a web address"),
+        (good.replace(SSO, "http://idp.example/sso"), "`SingleSignOnService`: the URL must be https"),
+        (good.replace(SLO, "http://idp.example/slo"), "`SingleLogoutService`: the URL must be https"),
+        (good.replace(SLO, "https://localhost/slo"), "`SingleLogoutService`: the URL must not point at"),
         (good.replace("<EntityDescriptor ", "<!DOCTYPE x><EntityDescriptor "), "document type"),
         ("hello there, not XML".into(), "text outside of its element"),
     ] {
@@ -693,6 +697,31 @@ fn a_provider_whose_metadata_cannot_be_used_lets_nobody_in() {
     let bed = Bed { gateway, upstream, idp };
     let record = bed.refused(&Browser::new(bed.gateway.address).go("/_idm"), 503, "ProviderUnavailable");
     assert!(record["detail"].as_str().unwrap().contains("answered 500"), "{record}");
+}
+
+/// Metadata that comes over the network is judged when it came: nobody is sent to what is no web address.
+#[test]
+fn fetched_metadata_sends_nobody_to_a_script() {
+    for (from, to) in [(SSO, "javascript:alert(document.cookie)"), (SLO, "data:text/html,x"), (SSO, "//evil.example/")]
+    {
+        let (upstream, idp) = (Upstream::new(), SamlIdp::new());
+        let metadata = idp.metadata(&["idp"]).replace(from, to);
+        let address = http::serve(move |_| (200, vec![], metadata.clone()));
+        let method = format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}]}}\n{IDENTITY}");
+        let federation = format!(
+            "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: idp, uid: uid-idp}}\n\
+             spec: {{saml: {{entityId: '{IDP}', metadata: {{uri: 'http://{address}/metadata'}}}}}}\n"
+        );
+        let gateway = Gateway::start_with(
+            &[("all.yaml", &format!("{}{federation}", open_to(&upstream, &method)))],
+            &["--danger-insecure-issuers"],
+        );
+        let bed = Bed { gateway, upstream, idp };
+        let reply = Browser::new(bed.gateway.address).go("/_idm");
+        let record = bed.refused(&reply, 503, "ProviderUnavailable");
+        assert!(record["detail"].as_str().unwrap().contains("not a web address"), "{record}");
+        assert!(!format!("{reply:?}").contains(to), "{reply:?}");
+    }
 }
 
 #[test]

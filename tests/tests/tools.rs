@@ -169,3 +169,25 @@ fn a_token_is_minted_and_verified_with_a_key_of_ones_own() {
     assert_eq!((claims["sub"].as_str(), claims["level"].as_i64()), (Some("ana"), Some(3)));
     assert!(verify("billing").unwrap_err().contains("WrongAudience"));
 }
+
+/// The chart's values reach the operator, and the operator's options the gateways, by the same names.
+#[test]
+fn every_limit_of_the_chart_is_an_option_of_operator_and_gateway() {
+    let chart = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/idm");
+    let template = std::fs::read_to_string(chart.join("templates/operator.yaml")).unwrap();
+    let schema: Value =
+        serde_json::from_str(&std::fs::read_to_string(chart.join("values.schema.json")).unwrap()).unwrap();
+    let (operator, gateway) = (idm_ok(&["operator", "--help"], ""), idm_ok(&["gateway", "--help"], ""));
+    let mut options = 0;
+    for group in ["limits", "bodies"] {
+        for name in schema["properties"]["gateway"]["properties"][group]["properties"].as_object().unwrap().keys() {
+            let value = format!(" .Values.gateway.{group}.{name}");
+            let line = template.lines().find_map(|line| line.trim().strip_suffix(&value)).expect(name);
+            let option = line.trim_matches('"');
+            assert!(operator.contains(&format!("--gateway-{option} <")), "operator: {option}");
+            assert!(gateway.contains(&format!("--{option} <")), "gateway: {option}");
+            options += 1;
+        }
+    }
+    assert_eq!(options, 11);
+}

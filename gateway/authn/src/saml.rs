@@ -115,8 +115,15 @@ impl SamlProvider {
                 document_text(bytes).map_err(|error| unavailable(format!("{url}: {error}")))?
             }
         };
-        IdentityProvider::read(&text, &self.plan.entity_id, now)
-            .map_err(|error| unavailable(format!("the provider's metadata: {error}")))
+        let provider = IdentityProvider::read(&text, &self.plan.entity_id, now)
+            .map_err(|error| unavailable(format!("the provider's metadata: {error}")))?;
+        // People's browsers, their passwords and our requests go there: the rules are those of every URL.
+        for (name, address) in provider.locations() {
+            self.outside
+                .check(address)
+                .map_err(|why| Refusal::new(Reason::UntrustedSignIn, format!("`{name}` of the provider: {why}")))?;
+        }
+        Ok(provider)
     }
 
     /// Does something with the provider's keys; when none of them fits, once more with those that it has now.
@@ -291,10 +298,8 @@ impl SamlProvider {
 
     /// The origins to which signing in and out may lead a browser.
     pub fn leads_to(&self) -> Vec<String> {
-        let origin = |address: &String| Some(url::Url::parse(address).ok()?.origin().ascii_serialization());
+        let origin = |address: &str| Some(url::Url::parse(address).ok()?.origin().ascii_serialization());
         let known = self.metadata.last();
-        let addresses =
-            known.iter().flat_map(|known| [&known.sign_on, &known.logout]).flat_map(|to| [&to.redirect, &to.post]);
-        addresses.flatten().filter_map(origin).collect()
+        known.iter().flat_map(|known| known.locations()).filter_map(|(_, address)| origin(address)).collect()
     }
 }

@@ -27,8 +27,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Memory is wiped when it is given back: a secret passes through parsers, decoders and buffers that no type of ours
+/// reaches, and none of them leaves a copy.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<mimalloc::MiMalloc> = zeroizing_alloc::ZeroAlloc(mimalloc::MiMalloc);
 
 /// Identity manager for Kubernetes: policies in, authenticated traffic out, every decision on record.
 #[derive(Parser)]

@@ -25,7 +25,7 @@ use crate::engine::{ArmedHandler, Engine, PolicyInForce};
 use crate::held::{Caller, Held};
 use crate::own::{self, Own};
 use crate::prepare::{self, Forward};
-use crate::scrub::remove_listed;
+use crate::scrub::{lists_too_many, remove_listed};
 use crate::websocket::wants_websocket;
 use crate::{Peer, Process, Trace, framing};
 
@@ -120,6 +120,10 @@ fn read<B: Body>(
     let canonical = Canonical::of(&head.method, &head.uri, &head.headers, head.version)?;
     trace.host.clone_from(&canonical.host);
     canonical.path().clone_into(&mut trace.path);
+    if lists_too_many(&head.headers) {
+        let why = "`Connection` lists more names than a request has headers";
+        return Err(Refusal::new(Reason::MalformedRequest, why));
+    }
     if let Payload::Streaming(incoming) = body {
         framing::check(head, incoming)?;
     }

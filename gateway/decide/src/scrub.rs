@@ -189,6 +189,16 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
+/// The most names that `Connection` may list: more headers than this no request has.
+const MOST_LISTED: usize = 128;
+
+/// Whether `Connection` lists more names than a request has headers. Each name is parsed and looked up, so that a list
+/// that fills a head would cost as much as many requests.
+pub(crate) fn lists_too_many(headers: &HeaderMap) -> bool {
+    let names = |value: &http::HeaderValue| 1 + value.as_bytes().iter().filter(|byte| **byte == b',').count();
+    headers.get_all(header::CONNECTION).iter().map(names).sum::<usize>() > MOST_LISTED
+}
+
 /// Removes what `Connection` names (RFC 9110 §7.6.1), before anything reads or writes headers: nothing that is decided
 /// by is gone later, and nothing that is written later is named by the caller. A name for which `is_used` holds stays:
 /// no client has a reason to call it a matter of one connection, and a policy must not be made blind to what an honest
@@ -203,7 +213,7 @@ pub(crate) fn remove_listed(headers: &mut HeaderMap, is_used: impl Fn(&str) -> b
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-        // A list may name thousands of headers, but only those that are there matter.
+        // Only those that are there matter.
         .filter(|name| headers.contains_key(name))
         // Whether a WebSocket is asked for is judged later, by the headers themselves.
         .filter(|name| !is_end_to_end(name) && !HOP_BY_HOP.contains(name) && !is_used(name.as_str()))

@@ -100,7 +100,10 @@ impl Function {
             (Self::LowerAscii, Val::Text(text)) => Val::made(text.to_ascii_lowercase()),
             (Self::UpperAscii, Val::Text(text)) => Val::made(text.to_ascii_uppercase()),
             (Self::Trim, Val::Text(text)) => part(text, |text| Some(text.trim()))?,
-            (Self::Reverse, Val::Text(text)) => Val::made(text.chars().rev().collect()),
+            (Self::Reverse, Val::Text(text)) => {
+                meter.bytes(text.len())?;
+                Val::made(text.chars().rev().collect())
+            }
             (Self::HasValue, Val::Optional(value)) => Val::Bool(value.is_some()),
             (Self::Value, Val::Optional(Some(value))) => (**value).clone(),
             (Self::Dyn, value) => value.clone(),
@@ -244,6 +247,7 @@ fn join<'v>(list: &List<'v>, separator: &str, meter: &Meter) -> Outcome<Val<'v>>
     let mut joined = String::new();
     for (at, item) in list.iter().enumerate() {
         let Val::Text(text) = item else { return Err(Stop::Failed) };
+        meter.spend(1)?;
         meter.bytes(text.len() + separator.len())?;
         if at > 0 {
             joined.push_str(separator);
@@ -262,10 +266,12 @@ fn replace<'v>(text: &str, from: &str, to: &str, times: usize, meter: &Meter) ->
 }
 
 fn split<'v>(text: &Text<'v>, separator: &str, parts: usize, meter: &Meter) -> Outcome<Val<'v>> {
-    let made = |part: &str| Val::made(part.to_owned());
     match text {
-        Text::Of(text) => split_into(text, separator, parts, meter, |part| Val::Text(Text::Of(part))),
-        Text::Made(text) => split_into(text, separator, parts, meter, made),
+        Text::Of(text) => split_into(text, separator, parts, meter, |part| Ok(Val::Text(Text::Of(part)))),
+        Text::Made(text) => split_into(text, separator, parts, meter, |part| {
+            meter.allocated()?;
+            Ok(Val::made(part.to_owned()))
+        }),
     }
 }
 
@@ -275,7 +281,7 @@ fn split_into<'t, 'v>(
     separator: &str,
     parts: usize,
     meter: &Meter,
-    make: impl Fn(&'t str) -> Val<'v>,
+    make: impl Fn(&'t str) -> Outcome<Val<'v>>,
 ) -> Outcome<Val<'v>> {
     let mut out = Vec::new();
     let mut rest = Some(text).filter(|_| parts > 0);
@@ -290,9 +296,9 @@ fn split_into<'t, 'v>(
             Some((part, after)) => (part, Some(after)),
             None => (text, None),
         };
-        meter.spend(4)?;
+        meter.made(1)?;
         meter.bytes(part.len())?;
-        out.push(make(part));
+        out.push(make(part)?);
         rest = after;
     }
     Ok(Val::list(out))

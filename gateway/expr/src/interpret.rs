@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use idm_plan::Variable;
@@ -12,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::budget::Meter;
 use crate::evaluate::Scope;
 use crate::lower::{Loop, LoopKind, Lowered, Node, Operator, Root};
-use crate::value::{Dict, Outcome, Stop, Text, Val};
+use crate::value::{Dict, Key, Outcome, Stop, Text, Val};
 
 /// A value of a [`Scope`], borrowed where it can be.
 pub enum Known<'r> {
@@ -110,8 +109,8 @@ impl<'v, 's: 'v> Run<'v, 's> {
                 other => other.map(|_| true)?,
             }),
             Node::Slot(at) => self.slots.get(*at).cloned().ok_or(Stop::Failed)?,
-            Node::Select(operand, field) => return select(self.node(operand)?, field),
-            Node::Has(operand, field) => return has(&self.node(operand)?, field),
+            Node::Select(operand, field) => return select(self.node(operand)?, field, self.meter),
+            Node::Has(operand, field) => return has(&self.node(operand)?, field, self.meter),
             Node::OptionalSelect(operand, field) | Node::OptionalIndex(operand, field) => {
                 let Some(operand) = unwrap(self.node(operand)?) else { return Ok(Val::optional(None)) };
                 let key = self.node(field)?;
@@ -147,6 +146,8 @@ impl<'v, 's: 'v> Run<'v, 's> {
                 return self.binary(*operator, &one, &other);
             }
             Node::Call(function, on, given) => {
+                // The list of what is given is memory that is taken, too.
+                self.meter.allocated()?;
                 let mut given = given.iter().map(|one| self.node(one)).collect::<Outcome<Vec<_>>>()?;
                 if let Some(on) = on {
                     given.insert(0, self.node(on)?);
@@ -154,6 +155,8 @@ impl<'v, 's: 'v> Run<'v, 's> {
                 return function.call(&given, self.meter);
             }
             Node::List(elements) => {
+                self.meter.allocated()?;
+                self.meter.made(elements.len())?;
                 let mut items = Vec::with_capacity(elements.len());
                 for (element, is_optional) in elements {
                     let value = self.node(element)?;
@@ -201,9 +204,8 @@ impl<'v, 's: 'v> Run<'v, 's> {
     }
 
     fn index(&self, operand: &Val<'v>, key: &Val<'v>) -> Outcome<Val<'v>> {
-        self.meter.bytes(key.size())?;
         match operand {
-            Val::Dict(dict) => dict.get(key)?.ok_or(Stop::Missing),
+            Val::Dict(dict) => dict.get(key, self.meter)?.ok_or(Stop::Missing),
             Val::List(list) => {
                 let at = match key {
                     Val::Int(at) => usize::try_from(*at).ok(),
@@ -229,6 +231,7 @@ impl<'v, 's: 'v> Run<'v, 's> {
             Operator::In => Val::Bool(self.is_in(one, other)?),
             Operator::Add => match (one, other) {
                 (Val::Text(one), Val::Text(other)) => {
+                    self.meter.allocated()?;
                     self.meter.bytes(one.len() + other.len())?;
                     Val::made([&**one, &**other].concat())
                 }
@@ -240,7 +243,7 @@ impl<'v, 's: 'v> Run<'v, 's> {
                     let other = other.items()?;
                     let mut items = Vec::new();
                     for item in one.iter().chain(other.iter()) {
-                        self.meter.spend(1)?;
+                        self.meter.made(1)?;
                         items.push(item);
                     }
                     Val::list(items)
@@ -255,32 +258,36 @@ impl<'v, 's: 'v> Run<'v, 's> {
         match container {
             Val::List(list) => {
                 for item in list.iter() {
+                    self.meter.spend(1)?;
                     if item.equals(one, self.meter)? {
                         return Ok(true);
                     }
                 }
                 Ok(false)
             }
-            Val::Dict(dict) => {
-                self.meter.bytes(one.size())?;
-                dict.get(one).map(|value| value.is_some())
-            }
+            Val::Dict(dict) => dict.get(one, self.meter).map(|value| value.is_some()),
             _ => Err(Stop::Failed),
         }
     }
 
     fn map(&mut self, entries: &'v [(Node, Node, bool)]) -> Outcome<Val<'v>> {
-        let mut map = BTreeMap::new();
+        self.meter.allocated()?;
+        let mut map: Vec<(Key, (Val<'v>, Val<'v>))> = Vec::with_capacity(entries.len());
         for (key, value, is_optional) in entries {
             let name = self.node(key)?;
+            // Its key is a copy of its name.
+            self.meter.allocated()?;
+            self.meter.made(3)?;
             self.meter.bytes(name.size())?;
             let key = name.key()?;
             let value = self.node(value)?;
             let value = if *is_optional { unwrap(value) } else { Some(value) };
-            if let Some(value) = value
-                && map.insert(key, (name, value)).is_some()
-            {
-                return Err(Stop::Failed);
+            if let Some(value) = value {
+                // A map has few entries: they are written in the expression.
+                match map.binary_search_by(|(other, _)| other.cmp(&key)) {
+                    Ok(_) => return Err(Stop::Failed),
+                    Err(at) => map.insert(at, (key, (name, value))),
+                }
             }
         }
         Ok(Val::Dict(Dict::Made(Rc::new(map))))
@@ -310,6 +317,7 @@ impl<'v, 's: 'v> Run<'v, 's> {
                         None => true,
                     };
                     if passes {
+                        self.meter.made(1)?;
                         collected.push(self.node(made)?);
                     }
                 }
@@ -364,12 +372,12 @@ fn optional(outcome: Outcome<Val<'_>>) -> Outcome<Val<'_>> {
     }
 }
 
-fn select<'v>(operand: Val<'v>, field: &str) -> Outcome<Val<'v>> {
+fn select<'v>(operand: Val<'v>, field: &str, meter: &Meter) -> Outcome<Val<'v>> {
     match operand {
-        Val::Dict(dict) => dict.member(field).ok_or(Stop::Missing),
+        Val::Dict(dict) => dict.member(field, meter)?.ok_or(Stop::Missing),
         Val::Optional(None) => Ok(Val::Optional(None)),
         Val::Optional(Some(operand)) => match &*operand {
-            Val::Dict(dict) => Ok(Val::optional(dict.member(field))),
+            Val::Dict(dict) => Ok(Val::optional(dict.member(field, meter)?)),
             Val::List(_) => Ok(Val::optional(None)),
             _ => Err(Stop::Missing),
         },
@@ -377,12 +385,12 @@ fn select<'v>(operand: Val<'v>, field: &str) -> Outcome<Val<'v>> {
     }
 }
 
-fn has<'v>(operand: &Val<'v>, field: &str) -> Outcome<Val<'v>> {
+fn has<'v>(operand: &Val<'v>, field: &str, meter: &Meter) -> Outcome<Val<'v>> {
     match operand {
-        Val::Dict(dict) => Ok(Val::Bool(dict.member(field).is_some())),
+        Val::Dict(dict) => Ok(Val::Bool(dict.member(field, meter)?.is_some())),
         Val::Optional(None) => Ok(Val::Bool(false)),
         Val::Optional(Some(operand)) => match &**operand {
-            Val::Dict(dict) => Ok(Val::Bool(dict.member(field).is_some())),
+            Val::Dict(dict) => Ok(Val::Bool(dict.member(field, meter)?.is_some())),
             Val::List(_) => Ok(Val::Bool(false)),
             _ => Err(Stop::Missing),
         },

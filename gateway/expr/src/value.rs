@@ -1,7 +1,6 @@
 //! The values of CEL, borrowed from the request where they can be.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::rc::Rc;
 
@@ -82,7 +81,8 @@ pub(crate) enum Key {
 pub(crate) enum Dict<'v> {
     Empty,
     Of(&'v Map<String, Value>),
-    Made(Rc<BTreeMap<Key, (Val<'v>, Val<'v>)>>),
+    /// Sorted by key.
+    Made(Rc<Vec<(Key, (Val<'v>, Val<'v>))>>),
 }
 
 impl<'v> Dict<'v> {
@@ -94,27 +94,36 @@ impl<'v> Dict<'v> {
         }
     }
 
-    pub(crate) fn member(&self, name: &str) -> Option<Val<'v>> {
-        match self {
+    /// The value of a member, where there is one.
+    pub(crate) fn member(&self, name: &str, meter: &Meter) -> Outcome<Option<Val<'v>>> {
+        self.pay(name.len(), meter)?;
+        Ok(match self {
             Dict::Empty => None,
             Dict::Of(members) => members.get(name).map(Val::of),
-            Dict::Made(entries) => entries.get(&Key::Text(name.into())).map(|(_, value)| value.clone()),
-        }
+            Dict::Made(entries) => found(entries, &Key::Text(name.into())),
+        })
     }
 
     /// The value of a key; `Failed` where the key is of a type that no map has.
-    pub(crate) fn get(&self, key: &Val<'v>) -> Outcome<Option<Val<'v>>> {
+    pub(crate) fn get(&self, key: &Val<'v>, meter: &Meter) -> Outcome<Option<Val<'v>>> {
         if let Val::Text(name) = key {
-            return Ok(self.member(name));
+            return self.member(name, meter);
         }
+        self.pay(0, meter)?;
         let key = match key {
             Val::Double(number) => whole(*number).map(Key::Number),
             other => Some(other.key()?),
         };
         Ok(match (self, key) {
-            (Dict::Made(entries), Some(key)) => entries.get(&key).map(|(_, value)| value.clone()),
+            (Dict::Made(entries), Some(key)) => found(entries, &key),
             _ => None,
         })
+    }
+
+    /// Pays for looking up a key of this many bytes: each step halves what is left to search.
+    fn pay(&self, bytes: usize, meter: &Meter) -> Outcome<()> {
+        meter.spend(self.len().checked_ilog2().map_or(0, |steps| steps as usize + 1))?;
+        meter.bytes(bytes)
     }
 
     pub(crate) fn entries(&self) -> Box<dyn Iterator<Item = (Val<'v>, Val<'v>)> + '_> {
@@ -123,9 +132,14 @@ impl<'v> Dict<'v> {
             Dict::Of(members) => {
                 Box::new(members.iter().map(|(name, value)| (Val::Text(Text::Of(name)), Val::of(value))))
             }
-            Dict::Made(entries) => Box::new(entries.values().cloned()),
+            Dict::Made(entries) => Box::new(entries.iter().map(|(_, entry)| entry.clone())),
         }
     }
+}
+
+fn found<'v>(entries: &[(Key, (Val<'v>, Val<'v>))], key: &Key) -> Option<Val<'v>> {
+    let at = entries.binary_search_by(|(other, _)| other.cmp(key)).ok()?;
+    entries.get(at).map(|(_, (_, value))| value.clone())
 }
 
 /// A double that is a whole number within the range of `int` or `uint`.
@@ -221,6 +235,7 @@ impl<'v> Val<'v> {
 
     /// Order, where there is one.
     pub(crate) fn compare(&self, other: &Self, meter: &Meter) -> Outcome<Ordering> {
+        meter.spend(1)?;
         if let (Val::Text(a), Val::Text(b)) = (self, other) {
             meter.bytes(a.len().min(b.len()))?;
             return Ok((**a).cmp(&**b));
@@ -283,6 +298,7 @@ impl<'v> Val<'v> {
                     return Ok(false);
                 }
                 for (one, other) in a.iter().zip(b.iter()) {
+                    meter.spend(2)?;
                     if !one.equals(&other, meter)? {
                         return Ok(false);
                     }
@@ -294,8 +310,7 @@ impl<'v> Val<'v> {
                     return Ok(false);
                 }
                 for (key, one) in a.entries() {
-                    meter.bytes(key.size())?;
-                    let Some(other) = b.get(&key)? else { return Ok(false) };
+                    let Some(other) = b.get(&key, meter)? else { return Ok(false) };
                     if !one.equals(&other, meter)? {
                         return Ok(false);
                     }
@@ -321,6 +336,7 @@ impl<'v> Val<'v> {
             Val::UInt(number) => (*number).into(),
             Val::Double(number) => (*number).into(),
             Val::Text(text) => {
+                meter.allocated()?;
                 meter.bytes(text.len())?;
                 (**text).into()
             }
@@ -331,13 +347,16 @@ impl<'v> Val<'v> {
             Val::List(list) => {
                 let mut items = Vec::new();
                 for item in list.iter() {
+                    meter.made(1)?;
                     items.push(item.json(meter)?);
                 }
                 Value::Array(items)
             }
             Val::Dict(dict) => {
+                meter.allocated()?;
                 let mut members = Map::new();
                 for (key, value) in dict.entries() {
+                    meter.allocated()?;
                     meter.bytes(key.size())?;
                     let name = match key {
                         Val::Text(text) => text.to_string(),

@@ -93,8 +93,12 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     core: Rc<Core>,
     connection: Rc<Connection>,
 ) {
-    let service = service_fn(|request| {
-        let begun = connection.begin().map_err(|_| Refusal::new(Reason::TooManyRequestsAtOnce, ""));
+    let service = service_fn(|request: Request<Incoming>| {
+        let begun = if has_too_many(request.headers()) {
+            Err(Refusal::new(Reason::HeadTooLarge, ""))
+        } else {
+            connection.begin().map_err(|_| Refusal::new(Reason::TooManyRequestsAtOnce, ""))
+        };
         answer(core.clone(), peer.clone(), begun, request)
     });
     // The deadlines of heads and of idle connections are not hyper's: one sweep looks at all connections of a core.
@@ -103,7 +107,8 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .timer(TokioTimer::new())
         .header_read_timeout(None)
         .max_buf_size(MAX_HEADER_BYTES)
-        .max_headers(MAX_HEADERS)
+        // As on HTTP/2: a head between this and ours is refused by us, with a record and a decision id.
+        .max_headers(2 * MAX_HEADERS)
         .writev(false);
     let mut http = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let mut finishing = false;
@@ -191,11 +196,15 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     .await;
 }
 
+fn has_too_many(headers: &HeaderMap) -> bool {
+    headers.len() > MAX_HEADERS
+}
+
 /// The size as RFC 9113 §6.5.2 counts it; the names of pseudo headers are not counted.
 fn is_too_large(headers: &HeaderMap) -> bool {
     let bytes =
         |(name, value): (&http::HeaderName, &http::HeaderValue)| name.as_str().len() + value.len() + HEADER_OVERHEAD;
-    headers.len() > MAX_HEADERS || headers.iter().map(bytes).sum::<usize>() > MAX_HEADER_BYTES
+    has_too_many(headers) || headers.iter().map(bytes).sum::<usize>() > MAX_HEADER_BYTES
 }
 
 /// Serves a request that was begun, or refuses the one that could not be; either leaves one record.

@@ -63,6 +63,15 @@ impl Core {
         Some(local)
     }
 
+    /// Takes up each engine when it is put in force, for ever: without it a core that nobody calls would keep the secrets
+    /// of the one before.
+    pub(crate) async fn follow(&self) {
+        let mut swapped = self.shared.swapped();
+        while swapped.changed().await.is_ok() {
+            self.local();
+        }
+    }
+
     /// xorshift64*: spreads load and makes ids unique; nothing secret depends on it.
     pub(crate) fn random(&self) -> u64 {
         let mut x = self.random.get();

@@ -109,6 +109,10 @@ fn run_core(
             let core = core.clone();
             async move { core.flush().await }
         });
+        let follower = tokio::task::spawn_local({
+            let core = core.clone();
+            async move { core.follow().await }
+        });
         let connections = Connections::new(config.deadlines);
         let sweeper = tokio::task::spawn_local({
             let (core, connections) = (core.clone(), connections.clone());
@@ -126,6 +130,7 @@ fn run_core(
         });
         tokio::join!(plain, tls);
         sweeper.abort();
+        follower.abort();
         flusher.abort();
     });
 }

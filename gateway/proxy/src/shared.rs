@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwapOption;
 use idm_decide::{BodyLimits, Engine, EngineError, Process};
 use idm_plan::Bundle;
+use tokio::sync::watch;
 
 use crate::Metrics;
 use crate::metrics::PolicyCounters;
@@ -36,6 +37,7 @@ impl Configuration {
 pub struct Shared {
     current: ArcSwapOption<Configuration>,
     version: AtomicU64,
+    swapped: watch::Sender<()>,
     pub(crate) metrics: Metrics,
     pub(crate) process: Process,
 }
@@ -46,6 +48,7 @@ impl Shared {
         Arc::new(Self {
             current: ArcSwapOption::empty(),
             version: AtomicU64::new(0),
+            swapped: watch::Sender::new(()),
             metrics: Metrics::default(),
             process: Process::new(gateway, bodies),
         })
@@ -55,6 +58,12 @@ impl Shared {
     pub fn swap(&self, configuration: Configuration) {
         self.current.store(Some(Arc::new(configuration)));
         self.version.fetch_add(1, Ordering::Release);
+        self.swapped.send_replace(());
+    }
+
+    /// Tells of each configuration that is put in force.
+    pub(crate) fn swapped(&self) -> watch::Receiver<()> {
+        self.swapped.subscribe()
     }
 
     /// The configuration in force.

@@ -80,6 +80,15 @@ impl IdentityProvider {
         let wants_signed_requests = matches!(attribute(role, "WantAuthnRequestsSigned"), Some("true" | "1"));
         Ok(Self { sign_on, logout: endpoints(role, "SingleLogoutService")?, keys, wants_signed_requests })
     }
+
+    /// Every address that browsers are sent to, with the element that names it. Each is http or https; which of them may
+    /// be used, the caller judges.
+    pub fn locations(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let kinds = [("SingleSignOnService", &self.sign_on), ("SingleLogoutService", &self.logout)];
+        kinds.into_iter().flat_map(|(name, Endpoints { redirect, post })| {
+            [redirect, post].into_iter().flatten().map(move |address| (name, address.as_str()))
+        })
+    }
 }
 
 fn endpoints(role: Node<'_, '_>, name: &str) -> Result<Endpoints, SamlError> {
@@ -143,4 +152,59 @@ pub fn own_metadata(own: &OwnMetadata<'_>) -> String {
         logout = escaped(logout),
         consumer = escaped(consumer),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of no one: its key was thrown away.
+    const CERTIFICATE: &str = "MIIBcjCCARmgAwIBAgIUJb7UXOEUEgHkWVwsmAn1L3SnbO4wCgYIKoZIzj0EAwIwDjEMMAoGA1UEAwwDaWRwMCAXDTI2MTEyNjEy\
+        MzI1MloYDzIxMjYxMTAyMTIzMjUyWjAOMQwwCgYDVQQDDANpZHAwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATVFJUKQMgz6van\
+        cyHaZBDZTH7U+zHVlVYhiywAn35Bq/PjmjOZJh8h/4PO50fCJdPvXcOqlDIHnVZsPWCZq8VGo1MwUTAdBgNVHQ4EFgQUnwFTf5/l\
+        64O+m2mtAsGMXw7VdsAwHwYDVR0jBBgwFoAUnwFTf5/l64O+m2mtAsGMXw7VdsAwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQD\
+        AgNHADBEAiAab1aTPAnSfvSBTn5w8OmjVh1e9Qd440F9YL9tNB9ZNQIgTKlymV2mx119xa8mZ8MP8P1V74bDS5B6Pvnbnc7tuZo=";
+
+    fn read(sign_on: &str, logout: &str) -> Result<IdentityProvider, SamlError> {
+        let document = format!(
+            "<EntityDescriptor xmlns='{METADATA}' entityID='x'><IDPSSODescriptor protocolSupportEnumeration='{PROTOCOLS}'>\
+             <KeyDescriptor><KeyInfo xmlns='{DSIG}'><X509Data><X509Certificate>{CERTIFICATE}</X509Certificate></X509Data></KeyInfo>\
+             </KeyDescriptor><SingleLogoutService Binding='{REDIRECT}' Location='{logout}'/>\
+             <SingleSignOnService Binding='{REDIRECT}' Location='{sign_on}'/></IDPSSODescriptor></EntityDescriptor>"
+        );
+        IdentityProvider::read(&document, "x", Timestamp(0))
+    }
+
+    #[test]
+    fn browsers_are_sent_to_web_addresses_alone() {
+        let found = read("https://idp/in?a=b", "http://idp/out").unwrap();
+        assert_eq!(
+            found.locations().collect::<Vec<_>>(),
+            [("SingleSignOnService", "https://idp/in?a=b"), ("SingleLogoutService", "http://idp/out")]
+        );
+        let good = "https://idp/";
+        for bad in [
+            "javascript:alert(1)",
+            "JavaScript:alert(1)",
+            " javascript:alert(1)",
+            "data:text/html,x",
+            "vbscript:x",
+            "file:///etc/passwd",
+            "ftp://idp/",
+            "//idp/",
+            "/in",
+            "",
+            "https:idp",
+            "https://idp/#x",
+            "https://idp/&#10;x",
+            "https://idp/&#x202E;x",
+            "https://idp/&quot;x",
+            "https://idp\\x",
+        ] {
+            for (sign_on, logout) in [(bad, good), (good, bad)] {
+                let error = read(sign_on, logout).unwrap_err();
+                assert_eq!(error, SamlError::Malformed("a location is not a web address"), "{bad}");
+            }
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! What people see: plain pages that need no script, load nothing from elsewhere, and can be read by everyone.
 
+use std::fmt::Write;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use idm_authn::{ArmedSignIn, navigates};
 use idm_plan::{Door, Pages};
 use idm_request::RequestView;
-use idm_types::{DecisionId, Reason};
+use idm_types::{DecisionId, Reason, is_hidden, visible};
 use url::Url;
 
 use crate::start::encoded;
@@ -45,8 +47,27 @@ impl Wish {
     }
 }
 
-/// Text that is text, wherever it stands.
-fn escaped(text: &str) -> String {
+/// Text for people: no markup, and what a browser would obey without showing it (bidirectional controls, line
+/// separators) is shown.
+fn shown(text: &str) -> String {
+    markup(&visible(text))
+}
+
+/// The value of an attribute, which must come back as it was: what is not seen is written as a reference. Controls,
+/// which HTML cannot carry, are left out.
+fn attribute(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for c in value.chars().filter(|c| !c.is_control()) {
+        if is_hidden(c) {
+            let _ = write!(out, "&#x{:x};", u32::from(c));
+        } else {
+            out.push_str(&markup(c.encode_utf8(&mut [0; 4])));
+        }
+    }
+    out
+}
+
+fn markup(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -55,7 +76,6 @@ fn escaped(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            c if c.is_control() => {}
             c => out.push(c),
         }
     }
@@ -79,14 +99,14 @@ impl Page<'_> {
         let title = pages.title.as_deref().unwrap_or(host);
         let style = format!(":root{{--a:{}}}{STYLE}", pages.accent.as_deref().unwrap_or(ACCENT));
         let logo =
-            pages.logo.as_deref().map(|logo| format!("<img src=\"{}\" alt=\"\">", escaped(logo))).unwrap_or_default();
+            pages.logo.as_deref().map(|logo| format!("<img src=\"{}\" alt=\"\">", attribute(logo))).unwrap_or_default();
         let body = format!(
             "<!doctype html>\n<html lang=\"{}\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
              <meta name=\"robots\" content=\"noindex\"><title>{} – {}</title><style>{style}</style></head>\n<body><main>{logo}<h1>{}</h1>\n{content}</main></body></html>\n",
             texts.tag,
-            escaped(heading),
-            escaped(title),
-            escaped(heading),
+            shown(heading),
+            shown(title),
+            shown(heading),
         );
         let hash = STANDARD.encode(digest(&SHA256, style.as_bytes()));
         let image = match pages.logo.as_deref().map(Url::parse) {
@@ -141,10 +161,10 @@ pub(crate) fn chooser(method: &ArmedSignIn, ask: Ask<'_>, to: &str) -> Answer {
         method.providers().iter().map(|provider| provider.federation()).filter(|federation| !federation.suspended);
     let link = |name: &str, title: &str| {
         let address = format!("{base}?at={}&to={}", encoded(name), encoded(to));
-        format!("<li><a class=\"b\" href=\"{}\">{}</a></li>\n", escaped(&address), escaped(title))
+        format!("<li><a class=\"b\" href=\"{}\">{}</a></li>\n", attribute(&address), shown(title))
     };
     let links: String = open.map(|federation| link(&federation.key.name, &federation.title)).collect();
-    page(method, ask, |texts| texts.sign_in, |texts| format!("<p>{}</p>\n<ul>{links}</ul>", escaped(texts.choose)))
+    page(method, ask, |texts| texts.sign_in, |texts| format!("<p>{}</p>\n<ul>{links}</ul>", shown(texts.choose)))
         .answer(200)
 }
 
@@ -155,11 +175,11 @@ pub(crate) fn confirm_logout(method: &ArmedSignIn, ask: Ask<'_>) -> Answer {
         format!(
             "<p>{}</p>\n<form method=\"post\" action=\"{}\"><button>{}</button><button class=\"q\" name=\"everywhere\" value=\"1\">{}</button></form>\n\
              <a class=\"b q\" href=\"/\">{}</a>",
-            escaped(texts.sign_out_question),
-            escaped(&action),
-            escaped(texts.sign_out),
-            escaped(texts.sign_out_everywhere),
-            escaped(texts.stay)
+            shown(texts.sign_out_question),
+            attribute(&action),
+            shown(texts.sign_out),
+            shown(texts.sign_out_everywhere),
+            shown(texts.stay)
         )
     };
     // The form's answer leads on to the provider, where that has a place to sign out.
@@ -177,16 +197,16 @@ pub(crate) fn onward(
     relay_state: Option<&str>,
 ) -> Answer {
     let hidden = |name: &str, value: &str| {
-        format!("<input type=\"hidden\" name=\"{}\" value=\"{}\">", escaped(name), escaped(value))
+        format!("<input type=\"hidden\" name=\"{}\" value=\"{}\">", attribute(name), attribute(value))
     };
     let state = relay_state.map(|state| hidden("RelayState", state)).unwrap_or_default();
     let content = |texts: &'static Texts| {
         format!(
             "<p>{}</p>\n<form method=\"post\" action=\"{}\">{}{state}<button autofocus>{}</button></form>",
-            escaped(texts.onward),
-            escaped(action),
+            shown(texts.onward),
+            attribute(action),
             hidden(field, value),
-            escaped(texts.go_on)
+            shown(texts.go_on)
         )
     };
     let leads_to = method.providers().iter().flat_map(|provider| provider.leads_to()).collect();
@@ -196,7 +216,7 @@ pub(crate) fn onward(
 /// Where the person ends up after signing out.
 pub(crate) fn logged_out(method: &ArmedSignIn, ask: Ask<'_>) -> Answer {
     let content = |texts: &'static Texts| {
-        format!("<p>{}</p>\n<a class=\"b q\" href=\"/\">{}</a>", escaped(texts.signed_out_more), escaped(texts.again))
+        format!("<p>{}</p>\n<a class=\"b q\" href=\"/\">{}</a>", shown(texts.signed_out_more), shown(texts.again))
     };
     page(method, ask, |texts| texts.signed_out, content).answer(200)
 }
@@ -219,16 +239,16 @@ pub fn refusal_page(
         | Reason::UntrustedSignIn
         | Reason::StepUpRequired
         | Reason::ProviderUnavailable => {
-            format!("<a class=\"b\" href=\"/\">{}</a>", escaped(texts.again))
+            format!("<a class=\"b\" href=\"/\">{}</a>", shown(texts.again))
         }
         reason if reason.status() == 403 => {
             let leave = Door::Logout.path(&method.plan().base, None);
-            format!("<a class=\"b q\" href=\"{}\">{}</a>", escaped(&leave), escaped(texts.sign_out))
+            format!("<a class=\"b q\" href=\"{}\">{}</a>", attribute(&leave), shown(texts.sign_out))
         }
         _ => String::new(),
     };
     let content =
-        format!("<p>{}</p>\n{again}<p class=\"d\">{} <code>{id}</code></p>", escaped(sentence), escaped(texts.support));
+        format!("<p>{}</p>\n{again}<p class=\"d\">{} <code>{id}</code></p>", shown(sentence), shown(texts.support));
     Page { pages: &method.plan().pages, host, texts, heading, content, leads_to: Vec::new() }.answer(status)
 }
 
@@ -238,7 +258,27 @@ mod tests {
 
     #[test]
     fn nothing_that_is_text_becomes_markup() {
-        assert_eq!(escaped("<script>'\"&\u{7}x"), "&lt;script&gt;&#39;&quot;&amp;x");
+        assert_eq!(shown("<script>'\"&x"), "&lt;script&gt;&#39;&quot;&amp;x");
+        assert_eq!(attribute("<script>'\"&x"), "&lt;script&gt;&#39;&quot;&amp;x");
+    }
+
+    #[test]
+    fn nothing_that_others_wrote_is_obeyed_unseen() {
+        let planted = "a\u{1b}[2J\u{7}\n\u{9b}\u{202e}b\u{2066}\u{2028}\u{200f}";
+        assert_eq!(shown(planted), "a\\u{1b}[2J\\u{7}\\u{a}\\u{9b}\\u{202e}b\\u{2066}\\u{2028}\\u{200f}");
+        assert_eq!(attribute(planted), "a[2J&#x202e;b&#x2066;&#x2028;&#x200f;");
+        let pages = Pages { title: Some(planted.into()), ..Pages::default() };
+        let page = Page {
+            pages: &pages,
+            host: "a",
+            texts: Texts::of("de"),
+            heading: planted,
+            content: String::new(),
+            leads_to: Vec::new(),
+        };
+        let body = String::from_utf8(page.answer(200).body.to_vec()).unwrap();
+        assert!(!body.chars().any(|c| is_hidden(c) && c != '\n'), "{body}");
+        assert_eq!(body.matches("\\u{202e}").count(), 3, "{body}");
     }
 
     #[test]

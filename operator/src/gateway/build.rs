@@ -111,6 +111,7 @@ fn deployment(settings: &GatewaySettings, selector: &Value) -> Value {
         format!("--audit-successes={}", settings.audit_successes),
         "--audit-max-mib=400".into(),
     ];
+    args.extend(settings.limits.arguments());
     args.extend(settings.elasticsearch.iter().map(|url| format!("--elasticsearch={url}")));
     if settings.elasticsearch_authorization.is_some() {
         args.push("--elasticsearch-authorization-file=/config/elasticsearch-authorization".into());
@@ -178,4 +179,82 @@ pub(crate) fn wanted(world: &World) -> bool {
             .gateways
             .iter()
             .any(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS && g.metadata.deletion_timestamp.is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::CallerLimits;
+    use super::*;
+
+    #[derive(Parser)]
+    struct Given {
+        #[command(flatten)]
+        limits: CallerLimits,
+    }
+
+    fn arguments(given: &[&str]) -> Vec<String> {
+        let Given { limits } = Given::try_parse_from([&["operator"], given].concat()).unwrap();
+        let settings = GatewaySettings {
+            operator_namespace: "idm-system".into(),
+            image: "idm".into(),
+            pull_policy: "Always".into(),
+            replicas: 1,
+            cpu_request: "100m".into(),
+            memory_limit: "256Mi".into(),
+            limits,
+            audit_on_full: "refuse".into(),
+            audit_successes: "within-moments".into(),
+            store: None,
+            store_password: None,
+            elasticsearch: None,
+            elasticsearch_authorization: None,
+        };
+        let deployment = deployment(&settings, &labels());
+        serde_json::from_value(deployment["template"]["spec"]["containers"][0]["args"].clone()).unwrap()
+    }
+
+    const USUAL: [&str; 7] = [
+        "gateway",
+        "--config-secret=idm-gateway",
+        "--config-file=/config/bundle",
+        "--audit-dir=/var/lib/idm/audit",
+        "--audit-on-full=refuse",
+        "--audit-successes=within-moments",
+        "--audit-max-mib=400",
+    ];
+
+    #[test]
+    fn limits_that_are_not_given_are_left_to_the_gateway() {
+        assert_eq!(arguments(&[]), USUAL);
+    }
+
+    #[test]
+    fn every_limit_reaches_the_gateway_pods() {
+        let limits = [
+            "max-connections=4000",
+            "max-connections-per-address=4000",
+            "max-requests=1500",
+            "max-requests-per-address=1500",
+            "head-timeout-ms=5000",
+            "idle-timeout-ms=350000",
+            "write-timeout-ms=60000",
+            "bodies-max-mib=128",
+            "body-deadline-seconds=120",
+            "body-pause-seconds=10",
+            "body-least-kib=4",
+        ];
+        let given = limits.map(|limit| format!("--gateway-{limit}"));
+        let expected: Vec<String> =
+            USUAL.map(str::to_owned).into_iter().chain(limits.map(|limit| format!("--{limit}"))).collect();
+        assert_eq!(arguments(&given.each_ref().map(String::as_str)), expected);
+    }
+
+    #[test]
+    fn a_limit_that_no_gateway_would_take_stops_the_operator() {
+        for given in ["max-requests=0", "head-timeout-ms=99", "body-pause-seconds=3601", "bodies-max-mib=1048577"] {
+            assert!(Given::try_parse_from(["operator", &format!("--gateway-{given}")]).is_err(), "{given}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 mod apply;
 mod build;
 mod gateway_api;
+mod limits;
 mod observe;
 mod status;
 
@@ -12,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 pub(crate) use apply::{apply, current_bundle, remove};
 pub(crate) use build::{Built, build, wanted};
+pub use limits::CallerLimits;
 pub(crate) use observe::{Observed, observe};
 pub(crate) use status::publish;
 
@@ -33,6 +35,8 @@ pub struct GatewaySettings {
     pub cpu_request: String,
     /// Memory limit.
     pub memory_limit: String,
+    /// What callers may take.
+    pub limits: CallerLimits,
     /// `refuse` or `shed`.
     pub audit_on_full: String,
     /// `within-moments` or `before-answer`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use idm_compile::{Compiled, Condition as Aspect, Finding, ObjectId, World};
-use idm_types::Timestamp;
+use idm_types::{Timestamp, visible};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
@@ -141,7 +141,8 @@ fn text(finding: &Finding) -> String {
     text.chars().take(1024).collect()
 }
 
-/// Conditions as JSON; one that keeps its status keeps its transition time.
+/// Conditions as JSON; one that keeps its status keeps its transition time. What pods, providers and the authors of
+/// objects wrote into a message controls no terminal.
 pub(super) fn conditions(
     old: Option<&Value>,
     generation: i64,
@@ -152,7 +153,7 @@ pub(super) fn conditions(
         let before = old.and_then(Value::as_array).into_iter().flatten().find(|c| c["type"] == kind);
         let since = before.filter(|c| c["status"] == status).and_then(|c| c["lastTransitionTime"].as_str()).map(str::to_owned);
         let since = since.unwrap_or_else(|| format!("{}Z", &now.rfc3339()[..19]));
-        json!({"type": kind, "status": status, "reason": reason, "message": message, "observedGeneration": generation, "lastTransitionTime": since})
+        json!({"type": kind, "status": status, "reason": reason, "message": visible(&message), "observedGeneration": generation, "lastTransitionTime": since})
     });
     verdicts.collect()
 }
@@ -204,6 +205,18 @@ pub(super) async fn patch_status(
     }
 }
 
+/// A message as an event has it: at most 1,024 bytes, or the API server refuses it.
+fn note(message: &str) -> String {
+    let mut note = String::new();
+    for c in visible(message).chars() {
+        if note.len() + c.len_utf8() > 1024 {
+            break;
+        }
+        note.push(c);
+    }
+    note
+}
+
 /// One event when the summary changes, for the people who look there first.
 async fn announce(context: &Context, kind: Kind, object: &DynamicObject, verdicts: &[Verdict]) {
     let Some(ready) = verdicts.iter().find(|v| v.kind == "Ready") else { return };
@@ -234,7 +247,7 @@ async fn announce(context: &Context, kind: Kind, object: &DynamicObject, verdict
         } else {
             ready.reason.into()
         },
-        note: Some(ready.message.chars().take(1000).collect()),
+        note: Some(note(&ready.message)),
         action: "Reconcile".into(),
         secondary: None,
     };
@@ -283,6 +296,33 @@ mod tests {
         assert_eq!(ready(&[&invalid], &all), ("False", "Invalid", "spec.x: must be y".into()));
         let note = finding(Aspect::Programmed, Cause::PartiallyProgrammed);
         assert_eq!(ready(&[&note], &all).0, "True");
+    }
+
+    #[test]
+    fn what_others_wrote_controls_no_terminal_of_who_reads_conditions_and_events() {
+        let planted = "\u{1b}[2J\u{7}\n\u{202e}x\u{2028}";
+        let shown = "\\u{1b}[2J\\u{7}\\u{a}\\u{202e}x\\u{2028}";
+        // One text comes from an object's author, the other from a pod.
+        let bad = Finding { message: planted.into(), ..finding(Aspect::Accepted, Cause::Invalid) };
+        let laggard = Observed { ready: 1, wanted: 1, laggards: vec![planted.into()], ..Observed::default() };
+        for (findings, observed) in [(vec![&bad], Observed::default()), (vec![], laggard)] {
+            let verdicts = judge(Kind::IdentityPolicy, &findings, 7, &observed);
+            let tuples = verdicts.iter().map(|v| (v.kind, v.status, v.reason, v.message.clone()));
+            for condition in conditions(None, 1, tuples, Timestamp(0)).as_array().unwrap() {
+                let message = condition["message"].as_str().unwrap();
+                assert!(!message.chars().any(idm_types::is_hidden), "{message:?}");
+                if condition["type"] == "Ready" {
+                    assert!(message.contains(shown), "{message:?}");
+                }
+            }
+        }
+        assert_eq!(note(planted), shown);
+    }
+
+    #[test]
+    fn a_note_has_room_in_an_event() {
+        assert_eq!(note(&"\u{202e}".repeat(1000)).len(), 1024);
+        assert_eq!(note(&"日".repeat(1000)), "日".repeat(341));
     }
 
     #[test]

@@ -136,32 +136,37 @@ fn checked_jwks(
 /// A URL that a tenant wrote is fetched by the gateway, so it must not reach what only the gateway can
 /// reach. Names are checked again after every DNS answer, by the fetcher.
 pub(crate) fn check_url(world: &World, path: &str, text: &str, notes: &mut Notes<'_>) -> Option<()> {
-    let Ok(url) = Url::parse(text) else {
-        return notes.fail(path, Cause::Invalid, format!("'{text}' must be a URL"));
-    };
-    let insecure_allowed = world.settings.danger_insecure_issuers;
-    if !url.username().is_empty() || url.password().is_some() {
-        return notes.fail(path, Cause::Invalid, "the URL must not contain a user name or password");
-    }
-    match (url.scheme(), url.host()) {
-        (_, None) => notes.fail(path, Cause::Invalid, format!("'{text}' must name a host")),
-        ("https" | "http", Some(Host::Ipv4(ip))) if !insecure_allowed && is_local(ip.into()) => forbidden(path, notes),
-        ("https" | "http", Some(Host::Ipv6(ip))) if !insecure_allowed && is_local(ip.into()) => forbidden(path, notes),
-        ("https" | "http", Some(Host::Domain(name))) if !insecure_allowed && (name == "localhost" || name.ends_with(".localhost")) => forbidden(path, notes),
-        ("https", _) => Some(()),
-        ("http", _) if insecure_allowed => Some(()),
-        ("http", Some(Host::Domain(name))) if name.ends_with(".svc") || name.ends_with(".svc.cluster.local") => Some(()),
-        ("http", _) => notes.fail(
-            path,
-            Cause::Invalid,
-            "the URL must be https: over plain http anyone on the way can replace the keys (only Services of the cluster may use http)",
-        ),
-        _ => notes.fail(path, Cause::Invalid, format!("'{text}' must be an http or https URL")),
+    match judge_url(world, text) {
+        Ok(()) => Some(()),
+        Err(why) => notes.fail(path, Cause::Invalid, why),
     }
 }
 
-fn forbidden(path: &str, notes: &mut Notes<'_>) -> Option<()> {
-    notes.fail(path, Cause::Invalid, "the URL must not point at the gateway's own machine or at link-local addresses")
+/// The same, for a URL that stands within a field; the error says why it may not be used.
+pub(crate) fn judge_url(world: &World, text: &str) -> Result<(), String> {
+    let url = Url::parse(text).map_err(|_| format!("'{text}' must be a URL"))?;
+    let insecure_allowed = world.settings.danger_insecure_issuers;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("the URL must not contain a user name or password".into());
+    }
+    let local = match url.host() {
+        None => return Err(format!("'{text}' must name a host")),
+        Some(Host::Ipv4(ip)) => is_local(ip.into()),
+        Some(Host::Ipv6(ip)) => is_local(ip.into()),
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+    };
+    let in_cluster = url.host_str().is_some_and(|name| name.ends_with(".svc") || name.ends_with(".svc.cluster.local"));
+    match url.scheme() {
+        "https" | "http" if local && !insecure_allowed => {
+            Err("the URL must not point at the gateway's own machine or at link-local addresses".into())
+        }
+        "https" => Ok(()),
+        "http" if insecure_allowed || in_cluster => Ok(()),
+        "http" => Err("the URL must be https: over plain http anyone on the way can replace what comes from there \
+                       (only Services of the cluster may use http)"
+            .into()),
+        _ => Err(format!("'{text}' must be an http or https URL")),
+    }
 }
 
 fn is_local(ip: IpAddr) -> bool {

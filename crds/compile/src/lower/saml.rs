@@ -6,7 +6,7 @@ use idm_saml::{IdentityProvider, OwnKey, SamlError};
 use idm_types::Timestamp;
 
 use super::Notes;
-use super::keys::{check_url, secret_text};
+use super::keys::{check_url, judge_url, secret_text};
 use super::mtls::{certificate, lower_outgoing};
 use crate::{Cause, Condition, World};
 
@@ -96,7 +96,14 @@ fn lower_metadata(
         entity_id,
         Timestamp(0),
     ) {
-        Ok(_) => Some(SamlMetadata::Inline(text)),
+        Ok(provider) => {
+            for (name, address) in provider.locations() {
+                if let Err(why) = judge_url(world, address) {
+                    return notes.fail(path, cause, format!("`{name}`: {why}"));
+                }
+            }
+            Some(SamlMetadata::Inline(text))
+        }
         Err(error @ SamlError::Missing("EntityDescriptor of this `entityID`")) => {
             notes.fail(path, cause, format!("{error}: '{entity_id}' must stand there once"))
         }

@@ -1,0 +1,94 @@
+//! What callers of the gateways may take. The gateways know the defaults, so nothing is passed on that is not given.
+
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+
+/// Limits of the gateways; each is an option of `idm gateway` of the same name, without `gateway-`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct CallerLimits {
+    /// Most connections of callers in sum, of a gateway pod
+    #[arg(long, value_parser = count())]
+    gateway_max_connections: Option<u32>,
+    /// Most connections of one address
+    #[arg(long, value_parser = count())]
+    gateway_max_connections_per_address: Option<u32>,
+    /// Most requests under way in sum, of a gateway pod
+    #[arg(long, value_parser = count())]
+    gateway_max_requests: Option<u32>,
+    /// Most requests under way of one address
+    #[arg(long, value_parser = count())]
+    gateway_max_requests_per_address: Option<u32>,
+    /// Milliseconds for a whole head
+    #[arg(long, value_parser = milliseconds())]
+    gateway_head_timeout_ms: Option<u32>,
+    /// Milliseconds that a connection may wait for its next request
+    #[arg(long, value_parser = milliseconds())]
+    gateway_idle_timeout_ms: Option<u32>,
+    /// Milliseconds that an answer may wait for its caller
+    #[arg(long, value_parser = milliseconds())]
+    gateway_write_timeout_ms: Option<u32>,
+    /// Memory of a gateway pod for bodies that are held, in MiB
+    #[arg(long, value_parser = binary())]
+    gateway_bodies_max_mib: Option<u32>,
+    /// Seconds that a held body may take
+    #[arg(long, value_parser = seconds())]
+    gateway_body_deadline_seconds: Option<u32>,
+    /// Seconds that a held body may fall behind the least rate
+    #[arg(long, value_parser = seconds())]
+    gateway_body_pause_seconds: Option<u32>,
+    /// The least rate of a held body, in KiB a second
+    #[arg(long, value_parser = binary())]
+    gateway_body_least_kib: Option<u32>,
+}
+
+fn count() -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+fn milliseconds() -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(100..=86_400_000)
+}
+
+fn seconds() -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(1..=3600)
+}
+
+fn binary() -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(1..=1_048_576)
+}
+
+impl CallerLimits {
+    /// The arguments of a gateway pod.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        // No `..`: a limit that users can set and no gateway gets would be a promise that nobody keeps.
+        let Self {
+            gateway_max_connections,
+            gateway_max_connections_per_address,
+            gateway_max_requests,
+            gateway_max_requests_per_address,
+            gateway_head_timeout_ms,
+            gateway_idle_timeout_ms,
+            gateway_write_timeout_ms,
+            gateway_bodies_max_mib,
+            gateway_body_deadline_seconds,
+            gateway_body_pause_seconds,
+            gateway_body_least_kib,
+        } = self;
+        [
+            ("max-connections", gateway_max_connections),
+            ("max-connections-per-address", gateway_max_connections_per_address),
+            ("max-requests", gateway_max_requests),
+            ("max-requests-per-address", gateway_max_requests_per_address),
+            ("head-timeout-ms", gateway_head_timeout_ms),
+            ("idle-timeout-ms", gateway_idle_timeout_ms),
+            ("write-timeout-ms", gateway_write_timeout_ms),
+            ("bodies-max-mib", gateway_bodies_max_mib),
+            ("body-deadline-seconds", gateway_body_deadline_seconds),
+            ("body-pause-seconds", gateway_body_pause_seconds),
+            ("body-least-kib", gateway_body_least_kib),
+        ]
+        .into_iter()
+        .filter_map(|(option, value)| Some(format!("--{option}={}", value.as_ref()?)))
+        .collect()
+    }
+}

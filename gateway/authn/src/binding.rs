@@ -8,6 +8,7 @@ use idm_store::Key;
 use idm_types::{Reason, Refusal, Timestamp};
 
 use crate::Memory;
+use crate::method::{MethodContext, Recheck};
 
 /// How old a proof may be, and how far ahead the clock of its maker, in seconds (RFC 9449 §11.1).
 const MAX_AGE: u64 = 60;
@@ -15,43 +16,41 @@ const MAX_AHEAD: u64 = 10;
 
 /// Checks that whoever sent the token also holds what it is bound to. A bound token is never taken unbound,
 /// whatever the policy says; the policy may demand that tokens are bound.
-pub(crate) async fn check(
+pub(crate) fn check<'a>(
     confirmation: Confirmation,
-    identity: &Identity,
-    token: &str,
+    identity: &'a Identity,
+    token: &'a str,
     scheme_is_dpop: bool,
-    view: RequestView<'_>,
-    memory: &Memory,
-    now: Timestamp,
-) -> Result<(), Refusal> {
-    let Binding { jkt, x5t, other } = &identity.binding;
+    context: MethodContext<'a>,
+) -> Recheck<'a> {
+    let MethodContext { view, memory, now, .. } = context;
+    let not_bound = |why: &str| Recheck::Done(Err(Refusal::new(Reason::TokenNotBound, why)));
+    let Binding { jkt, x5t: _, other } = &identity.binding;
     if *other {
-        return Err(Refusal::new(Reason::TokenNotBound, "the token is bound in a way that is not known here"));
+        return not_bound("the token is bound in a way that is not known here");
     }
     match (jkt, scheme_is_dpop) {
-        (Some(jkt), true) => drop(proof(Some(jkt), Some(token), view, memory, now).await?),
-        (Some(_), false) => {
-            return Err(Refusal::new(
-                Reason::TokenNotBound,
-                "the token is bound to a DPoP key and was sent with another scheme",
-            ));
-        }
-        (None, true) => return Err(Refusal::new(Reason::TokenNotBound, "the token is not bound to a DPoP key")),
-        (None, false) if confirmation.dpop => {
-            return Err(Refusal::new(Reason::TokenNotBound, "the policy wants tokens that are bound to a DPoP key"));
-        }
-        (None, false) => {}
+        (Some(jkt), true) => Recheck::Wait(Box::pin(async move {
+            proof(Some(jkt), Some(token), view, memory, now).await?;
+            certificate(confirmation, identity, view)
+        })),
+        (Some(_), false) => not_bound("the token is bound to a DPoP key and was sent with another scheme"),
+        (None, true) => not_bound("the token is not bound to a DPoP key"),
+        (None, false) if confirmation.dpop => not_bound("the policy wants tokens that are bound to a DPoP key"),
+        (None, false) => Recheck::Done(certificate(confirmation, identity, view)),
     }
-    match (x5t, view.certificate) {
+}
+
+/// RFC 8705 §3: a token that is bound to a certificate is of use on a connection with this certificate alone.
+fn certificate(confirmation: Confirmation, identity: &Identity, view: RequestView<'_>) -> Result<(), Refusal> {
+    let not_bound = |why: &str| Err(Refusal::new(Reason::TokenNotBound, why));
+    match (&identity.binding.x5t, view.certificate) {
         (Some(expected), Some(certificate)) if *expected == certificate.thumbprint => Ok(()),
-        (Some(_), Some(_)) => Err(Refusal::new(Reason::TokenNotBound, "the token is bound to another certificate")),
-        (Some(_), None) => {
-            Err(Refusal::new(Reason::TokenNotBound, "the token is bound to a certificate, and the connection has none"))
+        (Some(_), Some(_)) => not_bound("the token is bound to another certificate"),
+        (Some(_), None) => not_bound("the token is bound to a certificate, and the connection has none"),
+        (None, _) if confirmation.certificate => {
+            not_bound("the policy wants tokens that are bound to the client's certificate")
         }
-        (None, _) if confirmation.certificate => Err(Refusal::new(
-            Reason::TokenNotBound,
-            "the policy wants tokens that are bound to the client's certificate",
-        )),
         (None, _) => Ok(()),
     }
 }

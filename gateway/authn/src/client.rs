@@ -12,11 +12,12 @@ use idm_store::Key;
 use idm_types::{Algorithm, MethodName, Reason, Redacted, Refusal, Skew, Timestamp, unhex};
 use serde_json::Value;
 
-use crate::chain::Attempt;
-use crate::credential::{Through, admit};
+use crate::credential::admit;
 use crate::memory::RightGuess;
-use crate::mtls::ArmedMtls;
-use crate::{ArmedPolicy, Armory, Authenticated, basic, binding};
+use crate::method::{Attempt, MethodContext};
+use crate::methods::basic;
+use crate::methods::mtls::ArmedMtls;
+use crate::{ArmedPolicy, Armory, Authenticated, binding};
 
 /// The only type of assertion (RFC 7523 §2.2).
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -123,14 +124,14 @@ impl ArmedClients {
         self.denied(Reason::InvalidClient, detail)
     }
 
-    fn through<'a>(
+    fn context<'a>(
         &'a self,
         policy: &'a ArmedPolicy,
         kind: &'static str,
         view: RequestView<'a>,
         now: Timestamp,
-    ) -> Through<'a> {
-        policy.through(&self.name, kind, view, now)
+    ) -> MethodContext<'a> {
+        policy.context(&self.name, kind, view, now)
     }
 
     /// The client that a request comes from. Exactly one way of proving itself may be used (RFC 6749 §2.3).
@@ -163,18 +164,13 @@ impl ArmedClients {
                 self.invalid(format!("the access list of Credential {} does not contain this policy", credential.key))
             );
         }
-        match admit(self.through(policy, "oauthClient", view, now), credential) {
-            Attempt::Verified(fresh) => {
-                if let Some(right) = guess {
-                    policy.memory().admitted(right);
-                }
-                let who = Authenticated::new(fresh.identity, false);
-                Ok(KnownClient { who, plan: &client.plan, method, certificate })
-            }
-            Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, _, denied) => {
-                Err(self.invalid(format!("{}: {}", denied.reason, denied.detail)))
-            }
+        let fresh = admit(self.context(policy, "oauthClient", view, now), credential).accepted();
+        let fresh = fresh.map_err(|refusal| self.invalid(format!("{}: {}", refusal.reason, refusal.detail)))?;
+        if let Some(right) = guess {
+            policy.memory().admitted(right);
         }
+        let who = Authenticated::new(fresh.identity, false);
+        Ok(KnownClient { who, plan: &client.plan, method, certificate })
     }
 
     fn presented<'f>(&self, form: ClientForm<'f>, view: RequestView<'_>) -> Result<Presented<'f>, Refusal> {
@@ -349,12 +345,9 @@ impl ArmedClients {
         let (ArmedProof::Certificate(method), Some(certificate)) = (&client.proof, view.certificate) else {
             return Err(self.invalid(format!("client `{id}` does not prove itself")));
         };
-        match method.attempt(self.through(policy, "oauthClient", view, now), certificate) {
-            Attempt::Verified(_) => Ok((client, certificate.thumbprint.to_owned())),
-            Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, _, denied) => {
-                Err(self.invalid(format!("client `{id}`: {}: {}", denied.reason, denied.detail)))
-            }
-        }
+        let attempt = method.attempt(self.context(policy, "oauthClient", view, now), certificate);
+        let invalid = |refusal: Refusal| self.invalid(format!("client `{id}`: {}: {}", refusal.reason, refusal.detail));
+        attempt.accepted().map(|_| (client, certificate.thumbprint.to_owned())).map_err(invalid)
     }
 
     /// A user by name and password (RFC 6749 §4.3): guesses are bounded as they are for `Basic`.
@@ -367,7 +360,7 @@ impl ArmedClients {
         now: Timestamp,
     ) -> Result<Authenticated, Refusal> {
         let pair = basic::Pair { username: username.to_owned(), password };
-        let attempt = basic::check(self.through(policy, "password", view, now), pair, self.only.as_deref()).await;
+        let attempt = basic::check(self.context(policy, "password", view, now), pair, self.only.as_deref()).await;
         self.admitted(policy, attempt)
     }
 
@@ -384,16 +377,11 @@ impl ArmedClients {
         let found = found.filter(|_| self.only.as_ref().is_none_or(|only| only.iter().any(|name| name == credential)));
         let found = found
             .ok_or_else(|| self.denied(Reason::InvalidGrant, format!("Credential {credential} of the user is gone")))?;
-        self.admitted(policy, admit(self.through(policy, "password", view, now), found))
+        self.admitted(policy, admit(self.context(policy, "password", view, now), found))
     }
 
     fn admitted(&self, policy: &ArmedPolicy, attempt: Attempt) -> Result<Authenticated, Refusal> {
-        let fresh = match attempt {
-            Attempt::Verified(fresh) => fresh,
-            Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, _, denied) => {
-                return Err(denied);
-            }
-        };
+        let fresh = attempt.accepted()?;
         if fresh.identity.only_policies.as_ref().is_some_and(|policies| !policies.contains(&policy.plan().key.name)) {
             return Err(self.denied(
                 Reason::CredentialNotAllowedHere,

@@ -1,15 +1,13 @@
 //! Credentials of the namespace: found by what they prove themselves with, and made into identities.
 
-use idm_request::{ArmedMapping, Facts, Identity, IssuedTo, RequestView, SharedFacts, Unusable};
+use idm_request::{Identity, IssuedTo, Unusable};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use http::{HeaderName, HeaderValue};
-use idm_plan::{Credential, Policy, Proof};
-use idm_types::{MethodName, Reason, Refusal, Timestamp, unhex};
+use idm_plan::{Credential, Proof};
+use idm_types::{Reason, Refusal, Timestamp, unhex};
 
-use crate::chain::{Attempt, Fresh};
-use crate::{Grants, Memory};
+use crate::method::{Attempt, Fresh, MethodContext};
 
 /// The Credentials of a namespace. Looking up the hash of a key leaks nothing about the keys: an
 /// attacker who could steer it would have to invert SHA-256 first.
@@ -109,34 +107,6 @@ impl CredentialTable {
     }
 }
 
-/// What a method that proves Credentials works with: itself, its policy, and the request.
-#[derive(Clone, Copy)]
-pub(crate) struct Through<'a> {
-    pub(crate) name: &'a MethodName,
-    pub(crate) kind: &'static str,
-    pub(crate) policy: &'a Policy,
-    pub(crate) mapping: &'a ArmedMapping,
-    pub(crate) grants: &'a Grants,
-    pub(crate) table: &'a CredentialTable,
-    pub(crate) memory: &'a Memory,
-    pub(crate) view: RequestView<'a>,
-    pub(crate) now: Timestamp,
-}
-
-impl Through<'_> {
-    /// The upstream's headers that depend on the caller alone, for a caller without a token.
-    pub(crate) fn headers(&self, identity: &Identity) -> Result<Vec<(HeaderName, HeaderValue)>, Unusable> {
-        let shared = SharedFacts::default();
-        let policy = Some(&self.policy.key);
-        self.mapping
-            .headers(true, &Facts { identity: Some(identity), policy, shared: Some(&shared), ..Facts::default() })
-    }
-
-    pub(crate) fn denied(&self, reason: Reason, detail: impl Into<String>) -> Refusal {
-        Refusal::new(reason, detail).by_method(self.name)
-    }
-}
-
 /// Whether a Credential may be used now.
 fn stands(credential: &Credential, now: Timestamp) -> Result<(), Refusal> {
     if credential.suspended {
@@ -152,12 +122,12 @@ fn stands(credential: &Credential, now: Timestamp) -> Result<(), Refusal> {
 }
 
 /// A Credential whose proof was right: admitted unless it is suspended, expired or unusable.
-pub(crate) fn admit(through: Through<'_>, credential: &Credential) -> Attempt {
-    let rejected = |reason, detail: String| Attempt::Rejected(through.denied(reason, detail));
-    if let Err(refusal) = stands(credential, through.now) {
-        return Attempt::Rejected(refusal.by_method(through.name));
+pub(crate) fn admit(context: MethodContext<'_>, credential: &Credential) -> Attempt {
+    let rejected = |reason, detail: String| Attempt::Rejected(context.denied(reason, detail));
+    if let Err(refusal) = stands(credential, context.now) {
+        return Attempt::Rejected(refusal.by_method(context.name));
     }
-    match identity(through, credential) {
+    match identity(context, credential) {
         Ok(identity) => Attempt::Verified(Fresh {
             identity: Rc::new(identity),
             until: credential.expires.map_or(u64::MAX, |t| t.0),
@@ -167,9 +137,9 @@ pub(crate) fn admit(through: Through<'_>, credential: &Credential) -> Attempt {
     }
 }
 
-fn identity(through: Through<'_>, credential: &Credential) -> Result<Identity, Unusable> {
+fn identity(context: MethodContext<'_>, credential: &Credential) -> Result<Identity, Unusable> {
     let mut roles: Vec<String> = credential.roles.iter().map(ToString::to_string).collect();
-    roles.extend(through.grants.of_credential(&credential.key.name).cloned());
+    roles.extend(context.grants.of_credential(&credential.key.name).cloned());
     roles.sort();
     roles.dedup();
     let username = match &credential.proof {
@@ -187,8 +157,8 @@ fn identity(through: Through<'_>, credential: &Credential) -> Result<Identity, U
         owner: credential.owner.clone(),
         expires: credential.expires,
         only_policies: credential.policies.clone(),
-        ..Identity::nobody(through.name, through.kind)
+        ..Identity::nobody(context.name, context.kind)
     };
-    identity.headers = through.headers(&identity)?;
+    identity.headers = context.headers(&identity)?;
     Ok(identity)
 }

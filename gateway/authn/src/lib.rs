@@ -1,30 +1,25 @@
 //! Who is calling? Verifies the credential a request carries and makes an identity of it.
 //!
 //! In: headers and query of a request, the armed policy, `now`. Out: [`Authenticated`], or a
-//! [`Refusal`](idm_types::Refusal) with its reason. The only mint of `Authenticated`. Never does IO: issuer keys arrive through
-//! [`IssuerKeys`], which somebody else fills. Start at [`ArmedPolicy::authenticate`]; each method is a
-//! module of one shape (`jwt.rs`, `api_key.rs`, `basic.rs`, `digest.rs`); a new one is a module, a variant of `Armed`
-//! in
-//! `chain.rs` and a variant of `idm_plan::MethodKind`.
+//! [`Refusal`](idm_types::Refusal) with its reason. The only mint of `Authenticated`. Never does IO: keys of issuers are in
+//! `idm-trust`, and somebody else fetches them. Start at [`ArmedPolicy::authenticate`] in `chain.rs`, which asks
+//! the methods of a policy in order. `method.rs` has the shape of a method, and `methods/` a file for each; a new one is
+//! a file there and a line in `methods/mod.rs`.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
-mod api_key;
 mod authenticated;
-mod basic;
 mod binding;
 mod cache;
 mod chain;
 mod challenge;
 mod client;
 mod credential;
-mod digest;
 mod exchange;
 mod federated;
 mod grants;
-mod introspection;
-mod jwt;
 mod memory;
-mod mtls;
+mod method;
+mod methods;
 mod nonce;
 mod oidc;
 mod password;
@@ -32,7 +27,6 @@ mod refresh;
 mod refused;
 mod revocation;
 mod saml;
-mod sign_in;
 
 pub use authenticated::Authenticated;
 pub use cache::TokenCache;
@@ -42,16 +36,16 @@ pub use credential::CredentialTable;
 pub use federated::Federated;
 pub use grants::Grants;
 pub use memory::{Memory, NewPerson};
+pub use methods::sign_in::{ArmedSignIn, COOKIES, Origin, navigates};
 pub use oidc::{Asked, Expected, LogoutToken, Person, Provider, SignedIn};
 pub use password::PasswordChecker;
 pub use refused::Refused;
 pub use revocation::{family_key, is_revoked, token_key};
 pub use saml::{Errand, OwnAddresses, SamlProvider};
-pub use sign_in::{ArmedSignIn, COOKIES, Origin, navigates};
 
 /// Every reader of credentials that takes text, for the fuzzer: it must not panic.
 #[doc(hidden)]
 pub fn fuzz_credential(text: &str) {
-    basic::read_any(text);
-    digest::read_any(text);
+    methods::basic::read_any(text);
+    methods::read_digest(text);
 }

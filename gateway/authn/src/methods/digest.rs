@@ -1,24 +1,26 @@
 //! The `Digest` scheme (RFC 7616): a password is proven without being sent.
 
 use idm_limit::Guess;
-use idm_request::RequestView;
 use idm_request::percent;
+use idm_request::{Identity, Presented, RequestView};
 use std::collections::HashMap;
 
 use aws_lc_rs::{digest as hash, hmac};
-use idm_plan::{DigestAlgorithm, DigestMethod, DigestUser, Quality, Secrets};
+use idm_plan::{DigestAlgorithm, DigestMethod, DigestUser, Quality, Secrets, Source};
 use idm_store::Key;
-use idm_types::{Reason, Redacted, Timestamp, hex};
+use idm_types::{Reason, Redacted, Refusal, Timestamp, hex};
 use md5::Digest as _;
 
+use super::scheme;
 use crate::Memory;
-use crate::chain::Attempt;
-use crate::credential::{Through, admit};
+use crate::credential::admit;
+use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, Proven, Recheck, Verifying, at_once};
 use crate::nonce::{self, Taken};
 
 /// The method with its users' hashes.
-pub(crate) struct ArmedDigest {
+pub(super) struct ArmedDigest {
     plan: DigestMethod,
+    sources: [Source; 1],
     /// By user name, and by `H(username:realm)` for callers who hide it: position in the plan, and the hash of the
     /// algorithm at the same position.
     users: HashMap<String, usize>,
@@ -54,8 +56,69 @@ fn digest_of(algorithm: DigestAlgorithm, parts: &[&[u8]]) -> String {
     }
 }
 
+impl Method for ArmedDigest {
+    fn kind(&self) -> &'static str {
+        "digest"
+    }
+
+    fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    fn find<'r>(&self, view: RequestView<'r>) -> Result<Option<Presented<'r>>, Reason> {
+        idm_request::find(view, &self.sources)
+    }
+
+    fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
+        at_once(self.attempt(context, credential))
+    }
+
+    /// Each response is good once.
+    fn caching(&self) -> Caching {
+        Caching::Never
+    }
+
+    fn epoch(&self, _: &Identity) -> u64 {
+        0
+    }
+
+    /// Uses up the count of the nonce on all gateways; in this process it is used up already.
+    fn recheck<'a>(&'a self, context: MethodContext<'a>, proven: Proven<'a>) -> Recheck<'a> {
+        let MethodContext { memory, view, now, .. } = context;
+        let credential = proven.credential;
+        if !memory.store.is_shared() {
+            self.admitted(credential, view, memory);
+            return Recheck::Done(Ok(()));
+        }
+        Recheck::Wait(Box::pin(async move {
+            let used = self.used(credential).ok_or_else(|| Refusal::new(Reason::MalformedCredential, ""));
+            let (key, for_ms) = used?;
+            match memory.store.claim(&key, for_ms, now).await {
+                Ok(true) => {
+                    self.admitted(credential, view, memory);
+                    Ok(())
+                }
+                Ok(false) => {
+                    let why = "this count of the nonce was used at another gateway";
+                    Err(Refusal::new(Reason::ReplayedNonce, why))
+                }
+                Err(error) => Err(Refusal::new(Reason::StoreUnavailable, error.to_string())),
+            }
+        }))
+    }
+
+    fn challenge(&self, asked: &Challenged<'_>) -> Vec<String> {
+        self.challenges(asked.reason == Reason::StaleNonce, asked.now)
+    }
+
+    fn wants_body(&self, view: RequestView<'_>, now: Timestamp) -> bool {
+        idm_request::in_headers(view.headers, &self.sources)
+            .is_some_and(|credential| self.needs_body(credential, view.target, now))
+    }
+}
+
 impl ArmedDigest {
-    pub(crate) fn new(plan: &DigestMethod, secrets: &Secrets) -> Result<Self, String> {
+    pub(super) fn new(plan: &DigestMethod, secrets: &Secrets) -> Result<Self, String> {
         let mut users = HashMap::new();
         let mut armed = Vec::with_capacity(plan.users.len());
         let mut all = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, b"idm digest nonce"));
@@ -73,13 +136,13 @@ impl ArmedDigest {
             armed.push(hashes);
         }
         let nonce_key = hmac::Key::new(hmac::HMAC_SHA256, all.sign().as_ref());
-        Ok(Self { plan: plan.clone(), users, secrets: armed, nonce_key })
+        Ok(Self { plan: plan.clone(), sources: scheme("Digest"), users, secrets: armed, nonce_key })
     }
 
     /// Whether the body has to be there before this credential can be judged. It is not waited for when the
     /// credential is refused without it: a stranger needs a nonce of ours to make us hold anything. Whether the user
     /// exists is not asked, or the time of the answer would tell.
-    pub(crate) fn wants_body(&self, credential: &str, target: &str, now: Timestamp) -> bool {
+    fn needs_body(&self, credential: &str, target: &str, now: Timestamp) -> bool {
         self.plan.qualities.contains(&Quality::AuthInt)
             && parse(credential).is_some_and(|given| {
                 given.qop.as_deref() == Some(Quality::AuthInt.name())
@@ -99,7 +162,7 @@ impl ArmedDigest {
     }
 
     /// One challenge for each algorithm, the preferred one first (RFC 7616 §3.3).
-    pub(crate) fn challenges(&self, stale: bool, now: Timestamp) -> Vec<String> {
+    fn challenges(&self, stale: bool, now: Timestamp) -> Vec<String> {
         let Some(nonce) = nonce::make(&self.nonce_key, now) else { return Vec::new() };
         let qualities: Vec<&str> = self.plan.qualities.iter().map(|quality| quality.name()).collect();
         let stale = if stale { ", stale=true" } else { "" };
@@ -116,7 +179,7 @@ impl ArmedDigest {
 
     /// Notes that the user of a credential was let in: its nonce was ours, in time, and new at every gateway. A header
     /// that somebody captured never comes this far, and forgives nothing.
-    pub(crate) fn admitted(&self, credential: &str, view: RequestView<'_>, memory: &Memory) {
+    fn admitted(&self, credential: &str, view: RequestView<'_>, memory: &Memory) {
         let Some(given) = parse(credential) else { return };
         if let Some((_, user)) = given.username.as_deref().and_then(|username| self.found(username, given.userhash)) {
             memory.lockouts.admitted(&user.username, view.address, memory.uptime());
@@ -130,7 +193,7 @@ impl ArmedDigest {
     }
 
     /// Under which key a count of a nonce is used up on every gateway, and for how long.
-    pub(crate) fn used(&self, credential: &str) -> Option<(Key, u64)> {
+    fn used(&self, credential: &str) -> Option<(Key, u64)> {
         let given = parse(credential)?;
         Some((
             Key::of(&["digest", given.nonce.as_deref()?, given.nc.as_deref()?]),
@@ -138,9 +201,9 @@ impl ArmedDigest {
         ))
     }
 
-    pub(crate) fn attempt(&self, through: Through<'_>, credential: &str) -> Attempt {
-        let Through { table, memory, view, now, .. } = through;
-        let denied = |reason, detail: &str| through.denied(reason, detail);
+    fn attempt(&self, context: MethodContext<'_>, credential: &str) -> Attempt {
+        let MethodContext { table, memory, view, now, .. } = context;
+        let denied = |reason, detail: &str| context.denied(reason, detail);
         let malformed = |why: &str| Attempt::Rejected(denied(Reason::MalformedCredential, why));
         let Some(given) = parse(credential) else { return malformed("it is not a list of Digest parameters") };
         let (Some(username), Some(nonce), Some(uri), Some(response), Some(cnonce), Some(qop), Some(nc)) =
@@ -213,7 +276,7 @@ impl ArmedDigest {
             Taken::Void => return Attempt::Rejected(denied(Reason::StaleNonce, "too many nonces came after it")),
         }
         match found.and_then(|(_, user)| table.by_name(&user.credential)) {
-            Some(credential) => admit(through, credential),
+            Some(credential) => admit(context, credential),
             None => Attempt::Rejected(denied(Reason::WrongPassword, "the Credential is gone")),
         }
     }

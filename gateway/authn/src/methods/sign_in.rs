@@ -3,11 +3,11 @@
 //! The cookie opens the session; whether the session is good enough for this policy is asked here, on every look. A
 //! verdict is kept for a moment like any other, and what ends sessions is asked anew for every request.
 
-use idm_request::{Facts, Identity, OfSession, RequestView, SharedFacts, Unusable, mapping};
+use idm_request::{Facts, Identity, OfSession, Presented, RequestView, SharedFacts, Unusable, mapping};
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, header};
 use idm_expr::{EvaluationError, Expression};
 use idm_jose::Claims;
 use idm_plan::{
@@ -18,12 +18,12 @@ use idm_session::{Found, Session, SessionId, Sessions, ending_keys};
 use idm_types::{Reason, Refusal, Timestamp};
 use serde_json::{Map, Value};
 
-use crate::chain::{Attempt, Fresh};
-use crate::credential::{Through, admit};
+use super::jwt;
+use crate::credential::admit;
 use crate::federated::Federated;
-use crate::refresh;
+use crate::method::{Attempt, Caching, Challenged, Fresh, Method, MethodContext, Proven, Recheck, Verifying};
 use crate::revocation::is_any_revoked;
-use crate::{Armory, jwt};
+use crate::{Armory, refresh};
 
 /// A verdict on a session is used for this long, and no longer than a tenth of its idle time.
 const KEEP_MS: u64 = 30_000;
@@ -62,6 +62,56 @@ impl Origin {
     /// The name of the cookie that ties sign-ins to their browser.
     pub fn login_cookie(&self) -> &'static str {
         if self.secure { SECURE_LOGIN_COOKIE } else { LOGIN_COOKIE }
+    }
+}
+
+impl Method for ArmedSignIn {
+    fn kind(&self) -> &'static str {
+        "signIn"
+    }
+
+    /// The session's cookie depends on the address that the browser uses; the decision removes every one of them.
+    fn sources(&self) -> &[Source] {
+        &[]
+    }
+
+    fn find<'r>(&self, view: RequestView<'r>) -> Result<Option<Presented<'r>>, Reason> {
+        idm_request::find(view, if self.is_secure(view) { &self.secure } else { &self.plain })
+    }
+
+    fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
+        Box::pin(self.attempt(context, credential))
+    }
+
+    fn caching(&self) -> Caching {
+        Caching::ByCredential
+    }
+
+    fn epoch(&self, _: &Identity) -> u64 {
+        0
+    }
+
+    /// A session that was ended is over at once, and another site cannot use it to change anything.
+    fn recheck<'a>(&'a self, context: MethodContext<'a>, proven: Proven<'a>) -> Recheck<'a> {
+        let MethodContext { memory, view, now, .. } = context;
+        let refused = |reason, why: String| Err(Refusal::new(reason, why));
+        let Some(session) = &proven.identity.session else {
+            return Recheck::Done(refused(Reason::InternalError, "a person without a session".into()));
+        };
+        Recheck::Done(match is_any_revoked(&memory.store, &session.keys, now) {
+            Ok(false) => self.check_site(view).or_else(|why| refused(Reason::CrossSiteRequest, why)),
+            Ok(true) => refused(Reason::SessionEnded, "it was ended a moment ago".into()),
+            Err(stale) => refused(Reason::StoreUnavailable, stale.to_string()),
+        })
+    }
+
+    /// No registered scheme; the name says what kind of credential it is.
+    fn challenge(&self, asked: &Challenged<'_>) -> Vec<String> {
+        vec![format!("Cookie realm=\"{}\"", asked.realm)]
+    }
+
+    fn keys_loaded(&self) -> bool {
+        self.providers.iter().all(Federated::keys_loaded)
     }
 }
 
@@ -115,11 +165,6 @@ impl ArmedSignIn {
         self.providers.iter().find(|provider| provider.federation().uid == session.federation)
     }
 
-    /// The place of the session's cookie.
-    pub(crate) fn sources(&self, view: RequestView<'_>) -> &[Source] {
-        if self.is_secure(view) { &self.secure } else { &self.plain }
-    }
-
     /// Whether browsers see https: said by the policy, or by the connection.
     fn is_secure(&self, view: RequestView<'_>) -> bool {
         self.written(view).map_or(view.secure, |origin| origin.starts_with("https:"))
@@ -152,7 +197,7 @@ impl ArmedSignIn {
     }
 
     /// Whether a page of another site makes the browser ask. What changes nothing may come from anywhere.
-    pub(crate) fn check_site(&self, view: RequestView<'_>) -> Result<(), String> {
+    fn check_site(&self, view: RequestView<'_>) -> Result<(), String> {
         let changes = !matches!(view.method, "GET" | "HEAD" | "OPTIONS") || view.headers.contains_key(header::UPGRADE);
         if !changes {
             return Ok(());
@@ -194,8 +239,8 @@ impl ArmedSignIn {
         Ok(provider)
     }
 
-    pub(crate) async fn attempt(&self, through: Through<'_>, cookie: &str) -> Attempt {
-        match self.look(through, cookie).await {
+    async fn attempt(&self, context: MethodContext<'_>, cookie: &str) -> Attempt {
+        match self.look(context, cookie).await {
             Ok(fresh) => Attempt::Verified(fresh),
             // A session that is over is nothing: another method may know the caller.
             Err(denied) if denied.reason == Reason::SessionEnded => Attempt::NotMine(denied),
@@ -203,9 +248,9 @@ impl ArmedSignIn {
         }
     }
 
-    async fn look(&self, through: Through<'_>, cookie: &str) -> Result<Fresh, Refusal> {
-        let Through { memory, now, .. } = through;
-        let denied = |reason, detail: &str| through.denied(reason, detail);
+    async fn look(&self, context: MethodContext<'_>, cookie: &str) -> Result<Fresh, Refusal> {
+        let MethodContext { memory, now, .. } = context;
+        let denied = |reason, detail: &str| context.denied(reason, detail);
         let over = |detail: &str| denied(Reason::SessionEnded, detail);
         let sessions = Sessions { store: &memory.store };
         let id = SessionId::parse(cookie).ok_or_else(|| over("the cookie is not one of ours"))?;
@@ -216,8 +261,8 @@ impl ArmedSignIn {
                 .ok_or_else(|| over("it is not known, or was idle too long"))
         };
         let mut found = find().await?;
-        self.check_end(through, &id, &found.session)?;
-        let provider = self.provider_of(&found.session).map_err(|refusal| refusal.by_method(through.name))?;
+        self.check_end(context, &id, &found.session)?;
+        let provider = self.provider_of(&found.session).map_err(|refusal| refusal.by_method(context.name))?;
         let mut until = now.0.saturating_add(KEEP_MS.min(self.plan.idle_seconds * 100));
         if let (Federated::Oidc(provider), true) = (provider, refresh::is_due(&found.session, now)) {
             until = until.min(now.0.saturating_add(SOON_MS));
@@ -226,7 +271,7 @@ impl ArmedSignIn {
                 // Without good tokens nobody knows whether the person still may: the answer is waited for.
                 let _ = tokio::time::timeout(REFRESH_WAIT, done.changed()).await;
                 found = find().await?;
-                self.check_end(through, &id, &found.session)?;
+                self.check_end(context, &id, &found.session)?;
             }
         }
         let Found { session, .. } = found;
@@ -239,7 +284,7 @@ impl ArmedSignIn {
             check_strength(&self.plan.step_up, &session, now)
                 .map_err(|detail| denied(Reason::StepUpRequired, &detail))?,
         );
-        let mut identity = self.identity(through, &session)?;
+        let mut identity = self.identity(context, &session)?;
         // A Credential may end before its person's session does.
         until = until.min(identity.expires.map_or(u64::MAX, |end| end.0));
         identity.session = Some(OfSession { keys: ending_keys(&id, &session), access: session.tokens.access.clone() });
@@ -250,15 +295,15 @@ impl ArmedSignIn {
         session.until.min(session.began.saturating_add(self.plan.absolute_seconds * 1000))
     }
 
-    fn check_end(&self, through: Through<'_>, id: &SessionId, session: &Session) -> Result<(), Refusal> {
-        let Through { memory, now, .. } = through;
+    fn check_end(&self, context: MethodContext<'_>, id: &SessionId, session: &Session) -> Result<(), Refusal> {
+        let MethodContext { memory, now, .. } = context;
         if now.0 >= self.end_of(session) {
-            return Err(through.denied(Reason::SessionEnded, "it is older than sessions get here"));
+            return Err(context.denied(Reason::SessionEnded, "it is older than sessions get here"));
         }
         match is_any_revoked(&memory.store, &ending_keys(id, session), now) {
             Ok(false) => Ok(()),
-            Ok(true) => Err(through.denied(Reason::SessionEnded, "it was ended")),
-            Err(stale) => Err(through.denied(Reason::StoreUnavailable, stale.to_string())),
+            Ok(true) => Err(context.denied(Reason::SessionEnded, "it was ended")),
+            Err(stale) => Err(context.denied(Reason::StoreUnavailable, stale.to_string())),
         }
     }
 
@@ -278,18 +323,18 @@ impl ArmedSignIn {
     }
 
     /// Who a session speaks of, as policies, upstream and audit see it.
-    pub(crate) fn identity(&self, through: Through<'_>, session: &Session) -> Result<Identity, Refusal> {
-        let unusable = |problem: Unusable| through.denied(problem.reason, problem.detail);
+    pub(crate) fn identity(&self, context: MethodContext<'_>, session: &Session) -> Result<Identity, Refusal> {
+        let unusable = |problem: Unusable| context.denied(problem.reason, problem.detail);
         let shared = SharedFacts::default();
         let claims = Claims::new(session.claims.clone());
         let expires = Some(Timestamp(self.end_of(session)));
         let Some(user) = &self.user else {
             let more = self.mapped_roles(session);
-            return jwt::identity_with(through, claims, &session.issuer, expires, None, more).map_err(unusable);
+            return jwt::identity_with(context, claims, &session.issuer, expires, None, more).map_err(unusable);
         };
         let facts = Facts {
             claims: Some(&claims),
-            policy: Some(&through.policy.key),
+            policy: Some(&context.policy.key),
             shared: Some(&shared),
             ..Facts::default()
         };
@@ -298,17 +343,12 @@ impl ArmedSignIn {
             unusable(format!("the person has no usable `{}`, by which their Credential is found", user.plan()).into())
         })?;
         let only = self.plan.credentials.as_ref().and_then(|credentials| credentials.only.as_deref());
-        let credential = through.table.by_person(&name, &session.federation, only);
+        let credential = context.table.by_person(&name, &session.federation, only);
         let credential = credential
-            .ok_or_else(|| through.denied(Reason::NoPersonCredential, format!("there is none for `{name}`")))?;
+            .ok_or_else(|| context.denied(Reason::NoPersonCredential, format!("there is none for `{name}`")))?;
         // Both are needed: the provider says who it is, and the Credential what they may do.
-        let admitted = match admit(through, credential) {
-            Attempt::Verified(Fresh { identity, .. }) => identity,
-            Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, _, denied) => {
-                return Err(denied);
-            }
-        };
-        let person = jwt::identity(through, claims, &session.issuer, expires, None).map_err(unusable)?;
+        let admitted = admit(context, credential).accepted()?.identity;
+        let person = jwt::identity(context, claims, &session.issuer, expires, None).map_err(unusable)?;
         let mut attributes = credential.attributes.clone();
         attributes.extend(
             person
@@ -331,11 +371,11 @@ impl ArmedSignIn {
         let facts = Facts {
             identity: Some(&identity),
             claims: Some(&claims),
-            policy: Some(&through.policy.key),
+            policy: Some(&context.policy.key),
             shared: Some(&shared),
             ..Facts::default()
         };
-        identity.headers = through.mapping.headers(true, &facts).map_err(unusable)?;
+        identity.headers = context.mapping.headers(true, &facts).map_err(unusable)?;
         Ok(identity)
     }
 }
@@ -351,7 +391,7 @@ fn one<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 
 /// Whether a request is of a browser that goes to a page, and not of a program or of a script in a page.
 pub fn navigates(view: RequestView<'_>) -> bool {
-    if ![Method::GET.as_str(), Method::HEAD.as_str()].contains(&view.method)
+    if ![http::Method::GET.as_str(), http::Method::HEAD.as_str()].contains(&view.method)
         || view.headers.contains_key(header::UPGRADE)
     {
         return false;

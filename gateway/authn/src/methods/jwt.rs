@@ -1,37 +1,81 @@
 //! Bearer tokens: signed JWTs of the policy's issuers.
 
-use idm_request::{Binding, Facts, Identity, IssuedTo, SharedFacts, Unusable, mapping};
-use idm_trust::IssuerKeys;
+use idm_request::{Binding, Facts, Identity, IssuedTo, Presented, RequestView, SharedFacts, Unusable, mapping};
+use idm_trust::{IssuerKeys, Trust};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use idm_expr::{EvaluationError, Expression};
 use idm_jose::{Claims, Expectations, TokenError, Unverified, Verified};
-use idm_plan::{Issuer, JwtMethod};
+use idm_plan::{Issuer, JwtMethod, Policy, Source};
 use idm_types::{Reason, Refusal, Timestamp};
 
-use crate::chain::{Attempt, Fresh};
-use crate::credential::Through;
+use super::bearer;
+use crate::PolicyError;
+use crate::method::{Attempt, Caching, Challenged, Fresh, Method, MethodContext, Proven, Recheck, Verifying, at_once};
 
 /// The method, with the live keys of its issuers.
-pub(crate) struct ArmedJwt {
-    pub(crate) plan: JwtMethod,
-    pub(crate) keys: Vec<Arc<IssuerKeys>>,
+pub(super) struct ArmedJwt {
+    plan: JwtMethod,
+    keys: Vec<Arc<IssuerKeys>>,
+}
+
+impl Method for ArmedJwt {
+    fn kind(&self) -> &'static str {
+        "jwt"
+    }
+
+    fn sources(&self) -> &[Source] {
+        &self.plan.sources
+    }
+
+    fn find<'r>(&self, view: RequestView<'r>) -> Result<Option<Presented<'r>>, Reason> {
+        idm_request::find(view, self.sources())
+    }
+
+    fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
+        at_once(self.attempt(context, credential))
+    }
+
+    fn caching(&self) -> Caching {
+        Caching::ByCredential
+    }
+
+    fn epoch(&self, identity: &Identity) -> u64 {
+        identity.issuer.as_deref().and_then(|name| self.issuer(name)).map_or(0, |(_, keys)| keys.epoch())
+    }
+
+    fn recheck<'a>(&'a self, context: MethodContext<'a>, proven: Proven<'a>) -> Recheck<'a> {
+        bearer::recheck(self.plan.confirmation, context, proven)
+    }
+
+    fn challenge(&self, asked: &Challenged<'_>) -> Vec<String> {
+        bearer::challenge(self.sources(), self.plan.confirmation, asked)
+    }
+
+    fn keys_loaded(&self) -> bool {
+        self.keys.iter().all(|keys| keys.is_loaded())
+    }
 }
 
 impl ArmedJwt {
+    pub(super) fn arm(policy: &Policy, plan: &JwtMethod, trust: &mut Trust<'_>) -> Result<Self, PolicyError> {
+        let keys_of = |issuer: &Issuer| {
+            let broken =
+                |source| PolicyError::Keys { policy: policy.key.to_string(), issuer: issuer.issuer.clone(), source };
+            trust.keys(&issuer.keys, &issuer.algorithms).map_err(broken)
+        };
+        let keys = plan.issuers.iter().map(keys_of).collect::<Result<_, _>>()?;
+        Ok(Self { plan: plan.clone(), keys })
+    }
+
     fn issuer(&self, name: &str) -> Option<(&Issuer, &Arc<IssuerKeys>)> {
         self.plan.issuers.iter().zip(&self.keys).find(|(issuer, _)| issuer.issuer == name)
     }
 
-    /// The epoch of the keys of an identity's issuer.
-    pub(crate) fn epoch(&self, identity: &Identity) -> u64 {
-        identity.issuer.as_deref().and_then(|name| self.issuer(name)).map_or(0, |(_, keys)| keys.epoch())
-    }
-
     /// Verifies a token. The method recognises tokens of its issuers; another method may know the rest.
-    pub(crate) fn attempt(&self, through: Through<'_>, token: &str) -> Attempt {
-        let Through { name, now, .. } = through;
+    fn attempt(&self, context: MethodContext<'_>, token: &str) -> Attempt {
+        let MethodContext { name, now, .. } = context;
         let unverified = match Unverified::parse(token) {
             Ok(unverified) => unverified,
             Err(error) => return Attempt::NotMine(Refusal::new(error.reason(), error.to_string()).by_method(name)),
@@ -61,7 +105,7 @@ impl ArmedJwt {
             skew: self.plan.skew,
         };
         match unverified.verify(&set, &expected, now) {
-            Ok(verified) => match of_verified(through, verified, issuer) {
+            Ok(verified) => match of_verified(context, verified, issuer) {
                 Ok(identity) => {
                     let until = identity.expires.map_or(0, |exp| exp.0.saturating_add(self.plan.skew.seconds() * 1000));
                     Attempt::Verified(Fresh { identity: Rc::new(identity), until, epoch })
@@ -76,7 +120,7 @@ impl ArmedJwt {
     }
 }
 
-fn of_verified(through: Through<'_>, verified: Verified, issuer: &Issuer) -> Result<Identity, Unusable> {
+fn of_verified(context: MethodContext<'_>, verified: Verified, issuer: &Issuer) -> Result<Identity, Unusable> {
     let (expires, kid) = (verified.expires(), verified.kid().map(str::to_owned));
     // RFC 9068 §2.2.
     if issuer.rfc9068 {
@@ -100,31 +144,31 @@ fn of_verified(through: Through<'_>, verified: Verified, issuer: &Issuer) -> Res
     Ok(Identity {
         token_id,
         issued_to,
-        ..identity(through, verified.into_claims(), &issuer.issuer, Some(expires), kid)?
+        ..identity(context, verified.into_claims(), &issuer.issuer, Some(expires), kid)?
     })
 }
 
 /// The identity that verified claims speak of.
-pub(crate) fn identity(
-    through: Through<'_>,
+pub(super) fn identity(
+    context: MethodContext<'_>,
     claims: Claims,
     issuer: &str,
     expires: Option<Timestamp>,
     kid: Option<String>,
 ) -> Result<Identity, Unusable> {
-    identity_with(through, claims, issuer, expires, kid, Vec::new())
+    identity_with(context, claims, issuer, expires, kid, Vec::new())
 }
 
 /// The same with further roles.
-pub(crate) fn identity_with(
-    through: Through<'_>,
+pub(super) fn identity_with(
+    context: MethodContext<'_>,
     claims: Claims,
     issuer: &str,
     expires: Option<Timestamp>,
     kid: Option<String>,
     more: Vec<String>,
 ) -> Result<Identity, Unusable> {
-    let Through { mapping, grants, policy, .. } = through;
+    let MethodContext { mapping, grants, policy, .. } = context;
     let shared = SharedFacts::default();
     let facts = Facts { claims: Some(&claims), policy: Some(&policy.key), shared: Some(&shared), ..Facts::default() };
     // A role or a group that is not there is one that the caller has not; one that would cost too much refuses.
@@ -166,7 +210,7 @@ pub(crate) fn identity_with(
         expires,
         binding: Binding::of(&claims),
         username,
-        ..Identity::nobody(through.name, through.kind)
+        ..Identity::nobody(context.name, context.kind)
     };
     identity.headers = mapping.headers(true, &Facts { identity: Some(&identity), ..facts })?;
     identity.claims = mapping.keeps_claims.then_some(claims);

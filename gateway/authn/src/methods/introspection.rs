@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::FutureExt;
 use futures::future::{Shared, WeakShared};
 use idm_jose::{Claims, parse_strict};
-use idm_plan::{IntrospectionMethod, Secrets};
+use idm_plan::{IntrospectionMethod, Secrets, Source};
+use idm_request::{Identity, Presented, RequestView};
 use idm_types::{Reason, Redacted, Timestamp};
 use serde_json::Value;
 
-use crate::chain::{Attempt, Fresh};
-use crate::credential::Through;
-use crate::jwt;
+use super::{bearer, jwt};
+use crate::method::{Attempt, Caching, Challenged, Fresh, Method, MethodContext, Proven, Recheck, Verifying};
 
 /// Longer tokens are refused unasked.
 const MAX_BYTES: usize = 16 * 1024;
@@ -23,15 +23,49 @@ const INACTIVE_MS: u64 = 10_000;
 /// Questions that others may join; when there are more, each asks for itself.
 const MAX_SHARED: usize = 4096;
 
-pub(crate) struct ArmedIntrospection {
-    pub(crate) plan: IntrospectionMethod,
+pub(super) struct ArmedIntrospection {
+    plan: IntrospectionMethod,
     client: OutsideClient,
     /// The questions under way, by a fingerprint of their token.
     under_way: Mutex<HashMap<[u8; 32], WeakShared<Answer>>>,
 }
 
+impl Method for ArmedIntrospection {
+    fn kind(&self) -> &'static str {
+        "introspection"
+    }
+
+    fn sources(&self) -> &[Source] {
+        &self.plan.sources
+    }
+
+    fn find<'r>(&self, view: RequestView<'r>) -> Result<Option<Presented<'r>>, Reason> {
+        idm_request::find(view, self.sources())
+    }
+
+    fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
+        Box::pin(self.attempt(context, credential))
+    }
+
+    fn caching(&self) -> Caching {
+        Caching::ByCredential
+    }
+
+    fn epoch(&self, _: &Identity) -> u64 {
+        0
+    }
+
+    fn recheck<'a>(&'a self, context: MethodContext<'a>, proven: Proven<'a>) -> Recheck<'a> {
+        bearer::recheck(self.plan.confirmation, context, proven)
+    }
+
+    fn challenge(&self, asked: &Challenged<'_>) -> Vec<String> {
+        bearer::challenge(self.sources(), self.plan.confirmation, asked)
+    }
+}
+
 impl ArmedIntrospection {
-    pub(crate) fn new(
+    pub(super) fn new(
         plan: &IntrospectionMethod,
         secrets: &Secrets,
         outside: Arc<dyn Outside>,
@@ -40,22 +74,22 @@ impl ArmedIntrospection {
         Ok(Self { plan: plan.clone(), client, under_way: Mutex::default() })
     }
 
-    pub(crate) async fn attempt(&self, through: Through<'_>, token: &str) -> Attempt {
-        let Through { memory, .. } = through;
-        let rejected = |reason, detail: String| Attempt::Rejected(through.denied(reason, detail));
+    async fn attempt(&self, context: MethodContext<'_>, token: &str) -> Attempt {
+        let MethodContext { memory, .. } = context;
+        let rejected = |reason, detail: String| Attempt::Rejected(context.denied(reason, detail));
         // RFC 6750 §2.1: the characters a token may have.
         let usable = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
         if token.is_empty() || token.len() > MAX_BYTES || !token.bytes().all(usable) {
-            return Attempt::NotMine(through.denied(Reason::MalformedToken, "it is not written as a bearer token"));
+            return Attempt::NotMine(context.denied(Reason::MalformedToken, "it is not written as a bearer token"));
         }
         let fingerprint = memory.fingerprint(&[&self.plan.endpoint, &self.plan.client_id, token]);
         if memory.is_inactive(&fingerprint) {
             return rejected(Reason::TokenInactive, "the issuer said so a moment ago".into());
         }
-        let answer = match self.ask(token, fingerprint, through.view.address).await {
+        let answer = match self.ask(token, fingerprint, context.view.address).await {
             Ok(answer) => answer,
             Err(why) => {
-                let denied = through.denied(Reason::IntrospectionFailed, why.to_string());
+                let denied = context.denied(Reason::IntrospectionFailed, why.to_string());
                 return Attempt::Rejected(denied.retry_after(why.retry_after()));
             }
         };
@@ -79,7 +113,7 @@ impl ArmedIntrospection {
                 );
             }
         }
-        self.active(through, Claims::new(members))
+        self.active(context, Claims::new(members))
     }
 
     /// Sends an introspection request, or, where responses are cached, waits for one about the same token that is under
@@ -119,10 +153,10 @@ impl ArmedIntrospection {
         answer
     }
 
-    fn active(&self, through: Through<'_>, claims: Claims) -> Attempt {
+    fn active(&self, context: MethodContext<'_>, claims: Claims) -> Attempt {
         let IntrospectionMethod { issuer, audiences, cache_seconds, .. } = &self.plan;
-        let rejected = |reason, detail: String| Attempt::Rejected(through.denied(reason, detail));
-        let now = through.now;
+        let rejected = |reason, detail: String| Attempt::Rejected(context.denied(reason, detail));
+        let now = context.now;
         if let Some(found) = claims.text("iss").filter(|found| found != issuer) {
             return rejected(
                 Reason::UnknownIssuer,
@@ -150,7 +184,7 @@ impl ArmedIntrospection {
             return rejected(Reason::TokenNotYetValid, String::new());
         }
         let expires = exp.map(Timestamp::from_seconds);
-        match jwt::identity(through, claims, issuer, expires, None) {
+        match jwt::identity(context, claims, issuer, expires, None) {
             Ok(identity) => {
                 let until = (now.0 + cache_seconds * 1000).min(expires.map_or(u64::MAX, |expires| expires.0));
                 Attempt::Verified(Fresh { identity: identity.into(), until, epoch: 0 })

@@ -79,8 +79,8 @@ impl Case {
         };
         let Self { name, policy, grants, table, memory, .. } = self;
         let mapping = &idm_request::ArmedMapping::arm(policy).unwrap();
-        let through = Through { name, kind: "digest", mapping, policy, grants, table, memory, view, now: NOW };
-        match self.digest.attempt(through, credential) {
+        let context = MethodContext { name, kind: "digest", mapping, policy, grants, table, memory, view, now: NOW };
+        match self.digest.attempt(context, credential) {
             Attempt::Verified(_) => Ok(()),
             Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, _, denied) => {
                 Err(denied.reason)
@@ -191,10 +191,10 @@ fn a_response_is_good_for_one_request_and_nothing_else() {
         "another body"
     );
     // A body is held only where everything else is right: the target, and a nonce of ours that has not ended.
-    let wants = |credential: &str, target| case.digest.wants_body(credential, target, NOW);
+    let wants = |credential: &str, target| case.digest.needs_body(credential, target, NOW);
     assert!(wants(&good(4, "auth-int", b""), "/a?b=c") && !wants(&good(4, "auth", b""), "/a?b=c"));
     assert!(!wants(&good(4, "auth-int", b""), "/a?b=d"));
-    assert!(!case.digest.wants_body(&good(4, "auth-int", b""), "/a?b=c", Timestamp(NOW.0 + 60_000_000)));
+    assert!(!case.digest.needs_body(&good(4, "auth-int", b""), "/a?b=c", Timestamp(NOW.0 + 60_000_000)));
     assert!(!wants(&good(4, "auth-int", b"").replace(&nonce, "AAAA"), "/a?b=c"));
     let unread = case.attempt(&good(4, "auth-int", b"body"), "POST", "/a?b=c", None);
     assert_eq!(unread, Err(Reason::StaleNonce), "nothing is compared, and nothing is held against the user");

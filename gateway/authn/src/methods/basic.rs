@@ -3,15 +3,110 @@
 use base64::Engine;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
-use idm_plan::LayoutPart;
+use idm_plan::{Base64Method, BasicMethod, LayoutPart, Source};
+use idm_request::{Identity, Presented, RequestView};
 use idm_types::{Reason, Redacted};
 
-use crate::chain::Attempt;
-use crate::credential::{Through, admit};
+use super::{bearer, scheme};
+use crate::credential::admit;
+use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, Proven, Recheck, Verifying};
 
 /// Clients disagree about padding; the bits left over must be zero all the same.
 const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+
+/// The `Basic` scheme.
+pub(super) struct Basic {
+    plan: BasicMethod,
+    sources: [Source; 1],
+}
+
+impl Basic {
+    pub(super) fn new(plan: &BasicMethod) -> Self {
+        Self { plan: plan.clone(), sources: scheme("Basic") }
+    }
+}
+
+impl Method for Basic {
+    fn kind(&self) -> &'static str {
+        "basic"
+    }
+
+    fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    fn find<'r>(&self, view: RequestView<'r>) -> Result<Option<Presented<'r>>, Reason> {
+        idm_request::find(view, self.sources())
+    }
+
+    fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
+        Box::pin(attempt(context, credential, self.plan.only.as_deref()))
+    }
+
+    /// No password stays in memory.
+    fn caching(&self) -> Caching {
+        Caching::ByFingerprint
+    }
+
+    fn epoch(&self, _: &Identity) -> u64 {
+        0
+    }
+
+    /// A password ends with its Credential alone.
+    fn recheck<'a>(&'a self, _: MethodContext<'a>, _: Proven<'a>) -> Recheck<'a> {
+        Recheck::Done(Ok(()))
+    }
+
+    fn challenge(&self, _: &Challenged<'_>) -> Vec<String> {
+        vec![format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.plan.realm)]
+    }
+}
+
+/// Base64 in a layout of the policy's own.
+pub(super) struct Base64(Base64Method);
+
+impl Base64 {
+    pub(super) fn new(plan: &Base64Method) -> Self {
+        Self(plan.clone())
+    }
+}
+
+impl Method for Base64 {
+    fn kind(&self) -> &'static str {
+        "base64"
+    }
+
+    fn sources(&self) -> &[Source] {
+        &self.0.sources
+    }
+
+    fn find<'r>(&self, view: RequestView<'r>) -> Result<Option<Presented<'r>>, Reason> {
+        idm_request::find(view, self.sources())
+    }
+
+    fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
+        Box::pin(attempt_layout(context, credential, &self.0.layout, self.0.only.as_deref()))
+    }
+
+    /// No password stays in memory.
+    fn caching(&self) -> Caching {
+        Caching::ByFingerprint
+    }
+
+    fn epoch(&self, _: &Identity) -> u64 {
+        0
+    }
+
+    /// A password ends with its Credential alone.
+    fn recheck<'a>(&'a self, _: MethodContext<'a>, _: Proven<'a>) -> Recheck<'a> {
+        Recheck::Done(Ok(()))
+    }
+
+    fn challenge(&self, asked: &Challenged<'_>) -> Vec<String> {
+        bearer::takes_bearer(self.sources(), asked).into_iter().collect()
+    }
+}
 
 /// A user name with a password, as it was presented.
 pub(crate) struct Pair {
@@ -75,59 +170,59 @@ pub(crate) fn read_any(text: &str) {
 }
 
 /// Verifies an `Authorization: Basic` credential.
-pub(crate) async fn attempt(through: Through<'_>, credential: &str, only: Option<&[String]>) -> Attempt {
+async fn attempt(context: MethodContext<'_>, credential: &str, only: Option<&[String]>) -> Attempt {
     match split_basic(credential) {
-        Some(pair) => check(through, pair, only).await,
-        None => malformed(through, "it must be base64 of `user:password`"),
+        Some(pair) => check(context, pair, only).await,
+        None => malformed(context, "it must be base64 of `user:password`"),
     }
 }
 
 /// Verifies base64 in a layout.
-pub(crate) async fn attempt_layout(
-    through: Through<'_>,
+async fn attempt_layout(
+    context: MethodContext<'_>,
     credential: &str,
     layout: &[LayoutPart],
     only: Option<&[String]>,
 ) -> Attempt {
     match decoded(credential).and_then(|text| split_layout(layout, Redacted::new(text).reveal())) {
-        Some(Held::Pair(pair)) => check(through, pair, only).await,
-        Some(Held::ApiKey(key)) => match crate::api_key::attempt(through, key.reveal(), only) {
+        Some(Held::Pair(pair)) => check(context, pair, only).await,
+        Some(Held::ApiKey(key)) => match super::api_key::attempt(context, key.reveal(), only) {
             // What stands in the right place and is no key of ours is refused here, not handed on.
             Attempt::NotMine(denied) => Attempt::Rejected(denied),
             other => other,
         },
-        None => malformed(through, "it must be base64 of a text with the policy's layout"),
+        None => malformed(context, "it must be base64 of a text with the policy's layout"),
     }
 }
 
-fn malformed(through: Through<'_>, why: &str) -> Attempt {
-    Attempt::Rejected(through.denied(Reason::MalformedCredential, why))
+fn malformed(context: MethodContext<'_>, why: &str) -> Attempt {
+    Attempt::Rejected(context.denied(Reason::MalformedCredential, why))
 }
 
 /// Verifies a user name with a password.
-pub(crate) async fn check(through: Through<'_>, pair: Pair, only: Option<&[String]>) -> Attempt {
+pub(crate) async fn check(context: MethodContext<'_>, pair: Pair, only: Option<&[String]>) -> Attempt {
     let Pair { username, password } = pair;
-    let Through { table, memory, view, .. } = through;
-    let rejected = |reason, detail: String| Attempt::Rejected(through.denied(reason, detail));
+    let MethodContext { table, memory, view, .. } = context;
+    let rejected = |reason, detail: String| Attempt::Rejected(context.denied(reason, detail));
     // An empty password is "anonymous" to some directories, and nobody's password here.
     if username.is_empty() || password.reveal().is_empty() || username.len() > 256 || password.reveal().len() > 1024 {
-        return malformed(through, "user name and password must not be empty, nor longer than 256 and 1024 bytes");
+        return malformed(context, "user name and password must not be empty, nor longer than 256 and 1024 bytes");
     }
     let found = table.by_username(&username, only);
     // Proven before, on whichever core: neither a delay nor another check is due.
     if let Some((credential, phc)) = found {
         if memory.is_proven(phc, password.reveal()) {
-            return admit(through, credential);
+            return admit(context, credential);
         }
     }
     let guess = memory.guess(&username, found.map(|(_, phc)| phc), password.reveal(), view.address).await;
     let right = match guess {
         Ok(right) => right,
-        Err(unchecked) => return Attempt::Rejected(unchecked.denied(&format!("`{username}`"), through.name)),
+        Err(unchecked) => return Attempt::Rejected(unchecked.denied(&format!("`{username}`"), context.name)),
     };
     match found.zip(right) {
         Some(((credential, _), right)) => {
-            let attempt = admit(through, credential);
+            let attempt = admit(context, credential);
             if matches!(attempt, Attempt::Verified(_)) {
                 memory.admitted(right);
             }

@@ -1,0 +1,168 @@
+//! The shape of a method of authentication. Each method is one file in `methods/`.
+//!
+//! The parts that decide about security have no default: a new method does not compile until it says how its verdicts
+//! may be kept, what is checked on every request, and how a refused caller is asked.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+use idm_plan::{ObjectKey, Policy, Source};
+use idm_request::{ArmedMapping, Facts, Identity, Presented, RequestView, SharedFacts, Unusable};
+use idm_trust::IssuerKeys;
+use idm_types::{MethodName, Reason, Refusal, Timestamp};
+
+use crate::{CredentialTable, Grants, Memory};
+
+/// One way of finding out who calls, armed with the keys and settings of its policy.
+pub(crate) trait Method: Send + Sync {
+    /// The name of its kind in records and expressions: the one place that says `jwt`.
+    fn kind(&self) -> &'static str;
+
+    /// Where it looks for credentials. None of them reaches the upstream, unless the policy forwards the verified one.
+    fn sources(&self) -> &[Source];
+
+    /// The credential that a request carries for it; a request with two of them is refused.
+    fn find<'r>(&self, view: RequestView<'r>) -> Result<Option<Presented<'r>>, Reason>;
+
+    /// Verifies a credential. The future is made on a cache miss only.
+    fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a>;
+
+    /// Whether a verdict may be used again for the same credential.
+    fn caching(&self) -> Caching;
+
+    /// The epoch of the keys behind an identity: a verdict is void when it changes. 0 where no keys are fetched.
+    fn epoch(&self, identity: &Identity) -> u64;
+
+    /// The checks of every request, whether the verdict is new or kept: proof of possession, revocation, single use.
+    /// Whether the Credential of an identity still stands is checked for all methods, before this.
+    fn recheck<'a>(&'a self, context: MethodContext<'a>, proven: Proven<'a>) -> Recheck<'a>;
+
+    /// The `WWW-Authenticate` values for a refusal with status 401; none where the method has no scheme.
+    fn challenge(&self, asked: &Challenged<'_>) -> Vec<String>;
+
+    /// Whether the whole body must be there before this request's credential can be verified, and everything about the
+    /// credential that can be judged without it is right.
+    fn wants_body(&self, _view: RequestView<'_>, _now: Timestamp) -> bool {
+        false
+    }
+
+    /// Whether the keys that it needs have been fetched at least once.
+    fn keys_loaded(&self) -> bool {
+        true
+    }
+
+    /// Whether the proxy at this address is believed about client certificates.
+    fn believes_proxy(&self, _address: IpAddr) -> bool {
+        false
+    }
+}
+
+/// A verdict that is on its way.
+pub(crate) type Verifying<'a> = Pin<Box<dyn Future<Output = Attempt> + 'a>>;
+
+/// A verdict that needs nothing to be waited for.
+pub(crate) fn at_once<'a>(attempt: Attempt) -> Verifying<'a> {
+    Box::pin(std::future::ready(attempt))
+}
+
+/// Whether a verdict may be used again for the same credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caching {
+    /// Every request needs a verdict of its own.
+    Never,
+    /// It is kept under the credential.
+    ByCredential,
+    /// It is kept under a keyed hash of the credential, so that no password stays in memory.
+    ByFingerprint,
+}
+
+/// The result of the checks of every request.
+pub(crate) enum Recheck<'a> {
+    /// Nothing had to be waited for: the usual case, which allocates nothing.
+    Done(Result<(), Refusal>),
+    /// Something is waited for.
+    Wait(Pin<Box<dyn Future<Output = Result<(), Refusal>> + 'a>>),
+}
+
+/// A credential with the identity that it was verified to have.
+#[derive(Clone, Copy)]
+pub(crate) struct Proven<'a> {
+    pub(crate) credential: &'a str,
+    /// Where it was found; `None` where the method does not read it from a place of its own.
+    pub(crate) source: Option<&'a Source>,
+    pub(crate) identity: &'a Identity,
+}
+
+/// A refusal that is answered with challenges.
+pub(crate) struct Challenged<'a> {
+    pub(crate) realm: &'a ObjectKey,
+    pub(crate) reason: Reason,
+    pub(crate) now: Timestamp,
+}
+
+/// What one method says about a credential. "Not mine" is not "tried and failed".
+pub(crate) enum Attempt {
+    /// It was found where this method looks, but is not of its kind: another method may know it.
+    NotMine(Refusal),
+    /// Verified.
+    Verified(Fresh),
+    /// Of its kind, and refused. A bad credential does not get to try the next method.
+    Rejected(Refusal),
+    /// The keys of this epoch have none for it; after a fetch the same attempt may succeed.
+    NeedsKeys(Arc<IssuerKeys>, u64, Refusal),
+}
+
+impl Attempt {
+    /// The end of it: verified, or why not and whether that is final.
+    pub(crate) fn verdict(self) -> Result<Fresh, (Refusal, bool)> {
+        match self {
+            Attempt::Verified(fresh) => Ok(fresh),
+            Attempt::Rejected(refusal) | Attempt::NeedsKeys(_, _, refusal) => Err((refusal, true)),
+            Attempt::NotMine(refusal) => Err((refusal, false)),
+        }
+    }
+
+    /// The same where no other method is asked.
+    pub(crate) fn accepted(self) -> Result<Fresh, Refusal> {
+        self.verdict().map_err(|(refusal, _)| refusal)
+    }
+}
+
+/// What a verified credential yields: the identity, and until when and under which keys it may be reused.
+pub(crate) struct Fresh {
+    pub(crate) identity: Rc<Identity>,
+    pub(crate) until: u64,
+    pub(crate) epoch: u64,
+}
+
+/// What a method works with: its name, its policy, and the request.
+#[derive(Clone, Copy)]
+pub(crate) struct MethodContext<'a> {
+    pub(crate) name: &'a MethodName,
+    pub(crate) kind: &'static str,
+    pub(crate) policy: &'a Policy,
+    pub(crate) mapping: &'a ArmedMapping,
+    pub(crate) grants: &'a Grants,
+    pub(crate) table: &'a CredentialTable,
+    pub(crate) memory: &'a Memory,
+    pub(crate) view: RequestView<'a>,
+    pub(crate) now: Timestamp,
+}
+
+impl MethodContext<'_> {
+    /// The upstream's headers that depend on the caller alone, for a caller without a token.
+    pub(crate) fn headers(&self, identity: &Identity) -> Result<Vec<(HeaderName, HeaderValue)>, Unusable> {
+        let shared = SharedFacts::default();
+        let policy = Some(&self.policy.key);
+        self.mapping
+            .headers(true, &Facts { identity: Some(identity), policy, shared: Some(&shared), ..Facts::default() })
+    }
+
+    pub(crate) fn denied(&self, reason: Reason, detail: impl Into<String>) -> Refusal {
+        Refusal::new(reason, detail).by_method(self.name)
+    }
+}

@@ -1,0 +1,75 @@
+//! API keys of the namespace's Credentials.
+
+use idm_plan::{ApiKeyMethod, Source};
+use idm_request::{Identity, Presented, RequestView};
+use idm_types::{ApiKey, Reason};
+use sha2::{Digest, Sha256};
+
+use super::bearer;
+use crate::credential::admit;
+use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, Proven, Recheck, Verifying, at_once};
+
+/// The method.
+pub(super) struct ApiKeys {
+    sources: Vec<Source>,
+    only: Option<Vec<String>>,
+}
+
+impl ApiKeys {
+    pub(super) fn new(plan: &ApiKeyMethod) -> Self {
+        Self { sources: plan.sources.clone(), only: plan.only.clone() }
+    }
+}
+
+impl Method for ApiKeys {
+    fn kind(&self) -> &'static str {
+        "apiKey"
+    }
+
+    fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    fn find<'r>(&self, view: RequestView<'r>) -> Result<Option<Presented<'r>>, Reason> {
+        idm_request::find(view, &self.sources)
+    }
+
+    fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
+        at_once(attempt(context, credential, self.only.as_deref()))
+    }
+
+    fn caching(&self) -> Caching {
+        Caching::ByCredential
+    }
+
+    fn epoch(&self, _: &Identity) -> u64 {
+        0
+    }
+
+    /// A key ends with its Credential alone.
+    fn recheck<'a>(&'a self, _: MethodContext<'a>, _: Proven<'a>) -> Recheck<'a> {
+        Recheck::Done(Ok(()))
+    }
+
+    fn challenge(&self, asked: &Challenged<'_>) -> Vec<String> {
+        bearer::takes_bearer(&self.sources, asked).into_iter().collect()
+    }
+}
+
+/// Verifies an API key. A key whose Credential the method's selector does not pick is unknown here.
+pub(crate) fn attempt(context: MethodContext<'_>, key: &str, only: Option<&[String]>) -> Attempt {
+    if !key.starts_with("idm_") {
+        return Attempt::NotMine(context.denied(Reason::UnknownApiKey, "the key does not start with `idm_`"));
+    }
+    if !ApiKey::is_well_formed(key) {
+        return Attempt::Rejected(context.denied(Reason::MalformedApiKey, "the checksum of the key does not match"));
+    }
+    let hash: [u8; 32] = Sha256::digest(key.as_bytes()).into();
+    match context.table.by_hash(&hash, only) {
+        Some(credential) => admit(context, credential),
+        None => Attempt::Rejected(context.denied(
+            Reason::UnknownApiKey,
+            "the key is well formed, and no Credential that this method accepts has it",
+        )),
+    }
+}

@@ -1,0 +1,58 @@
+//! The methods of authentication, one file each. A new one is a file here and a line in [`arm`].
+
+pub(crate) mod api_key;
+pub(crate) mod basic;
+mod bearer;
+mod digest;
+mod introspection;
+mod jwt;
+pub(crate) mod mtls;
+pub(crate) mod sign_in;
+
+use std::sync::Arc;
+
+use idm_plan::{MethodKind, Policy, Source};
+
+use crate::method::Method;
+use crate::{Armory, PolicyError};
+
+pub(crate) use digest::read_any as read_digest;
+
+/// A method that is armed.
+pub(crate) enum Armed {
+    /// It looks for credentials.
+    Method(Arc<dyn Method>),
+    /// The same, for people with a browser: its endpoints need it as what it is.
+    SignIn(Arc<sign_in::ArmedSignIn>),
+    /// A caller without any credential is let in.
+    Anonymous,
+}
+
+/// Arms one method of a policy.
+pub(crate) fn arm(policy: &Policy, kind: &MethodKind, armory: &mut Armory<'_>) -> Result<Armed, PolicyError> {
+    let secret = |problem| PolicyError::Secret { policy: policy.key.to_string(), problem };
+    let outside = armory.trust.outside.clone();
+    let method: Arc<dyn Method> = match kind {
+        MethodKind::Jwt(method) => Arc::new(jwt::ArmedJwt::arm(policy, method, &mut armory.trust)?),
+        MethodKind::Introspection(method) => {
+            let armed = introspection::ArmedIntrospection::new(method, armory.trust.secrets, outside);
+            Arc::new(armed.map_err(secret)?)
+        }
+        MethodKind::Mtls(method) => Arc::new(mtls::ArmedMtls::new(method).map_err(secret)?),
+        MethodKind::ApiKey(method) => Arc::new(api_key::ApiKeys::new(method)),
+        MethodKind::Basic(method) => Arc::new(basic::Basic::new(method)),
+        MethodKind::Base64(method) => Arc::new(basic::Base64::new(method)),
+        MethodKind::Digest(method) => Arc::new(digest::ArmedDigest::new(method, armory.trust.secrets).map_err(secret)?),
+        MethodKind::SignIn(method) => {
+            let armed = sign_in::ArmedSignIn::arm(method, armory.federations, armory).map_err(secret)?;
+            return Ok(Armed::SignIn(Arc::new(armed)));
+        }
+        MethodKind::Anonymous => return Ok(Armed::Anonymous),
+    };
+    Ok(Armed::Method(method))
+}
+
+/// The place of a scheme in `Authorization`.
+fn scheme(name: &str) -> [Source; 1] {
+    [Source::Header { name: "authorization".into(), scheme: Some(name.into()) }]
+}

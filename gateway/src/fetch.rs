@@ -91,7 +91,7 @@ impl Fetcher {
             builder = builder.tls_certs_only(roots);
         }
         if let Some((chain, handle)) = certificate {
-            let key = secrets.get(handle).ok_or_else(|| format!("the secret `{}` is missing", handle.0))?;
+            let key = secrets.wanted(handle)?;
             let identity = reqwest::Identity::from_pem(&[chain.as_bytes(), b"\n", key.reveal()].concat());
             builder =
                 builder.identity(identity.map_err(|_| format!("certificate and key of `{}` do not fit", handle.0))?);

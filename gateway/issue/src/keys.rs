@@ -22,8 +22,7 @@ impl ServiceKeys {
     pub(crate) fn arm(plan: &[ServiceKey], secrets: &Secrets) -> Result<Self, String> {
         let mut keys = Vec::new();
         for ServiceKey { key, algorithm, signs_from, published_until } in plan {
-            let missing = || format!("the secret `{}` is missing", key.0);
-            let jwk = Jwk::parse(secrets.get(key).ok_or_else(missing)?.reveal())
+            let jwk = Jwk::parse(secrets.wanted(key)?.reveal())
                 .map_err(|error| format!("the secret `{}`: {error}", key.0))?;
             let mut public = jwk.public().ok_or("a symmetric key cannot be published")?.reveal();
             // The times are the service's own business, and not members that every reader of a JWKS expects.

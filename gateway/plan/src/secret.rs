@@ -36,6 +36,16 @@ impl Secrets {
         self.0.get(handle)
     }
 
+    /// The value behind a handle, which must be here. The error shows no secret.
+    pub fn wanted(&self, handle: &SecretHandle) -> Result<&Redacted<Vec<u8>>, String> {
+        self.get(handle).ok_or_else(|| format!("the secret `{}` is missing", handle.0))
+    }
+
+    /// The text behind a handle, which must be here. The error shows no secret.
+    pub fn text(&self, handle: &SecretHandle) -> Result<&str, String> {
+        std::str::from_utf8(self.wanted(handle)?.reveal()).map_err(|_| format!("the secret `{}` is not text", handle.0))
+    }
+
     /// Takes over what is not here yet: secrets of policies that stay in force although their change is not valid.
     pub fn keep_from(&mut self, older: &Secrets) {
         for (handle, value) in &older.0 {

@@ -82,7 +82,7 @@ impl Certificates {
             let chain = CertificateDer::pem_slice_iter(chain.as_bytes())
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(|_| "a certificate is not PEM")?;
-            let secret = secrets.get(key).ok_or_else(|| format!("the secret `{}` is missing", key.0))?;
+            let secret = secrets.wanted(key)?;
             let private = PrivateKeyDer::from_pem_slice(secret.reveal())
                 .map_err(|_| format!("the secret `{}` is not a private key in PEM", key.0))?;
             let certified = CertifiedKey::from_der(chain, private, provider)

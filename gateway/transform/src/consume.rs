@@ -57,7 +57,7 @@ impl ArmedConsume {
         let decrypt = match decrypt {
             None => None,
             Some(plan) => {
-                let text = keys::text(trust.secrets, &plan.keys)?;
+                let text = trust.secrets.text(&plan.keys)?;
                 let keys =
                     DecryptionKeys::parse(text.as_bytes(), &plan.algorithms).map_err(|error| error.to_string())?;
                 let derives = plan.algorithms.iter().any(|algorithm| algorithm.name().starts_with("PBES2-"));

@@ -7,15 +7,9 @@ use idm_plan::{SecretHandle, Secrets, VerificationKeys};
 use idm_trust::{IssuerKeys, Signers, Trust};
 use idm_types::Algorithm;
 
-/// The text behind a handle.
-pub(crate) fn text<'s>(secrets: &'s Secrets, handle: &SecretHandle) -> Result<&'s str, String> {
-    let value = secrets.get(handle).ok_or_else(|| format!("the secret `{}` is missing", handle.0))?;
-    std::str::from_utf8(value.reveal()).map_err(|_| format!("the secret `{}` is not text", handle.0))
-}
-
 /// One private key: a JWK, or PEM with PKCS#8.
 pub(crate) fn private(secrets: &Secrets, handle: &SecretHandle) -> Result<Jwk, String> {
-    private_key(text(secrets, handle)?)
+    private_key(secrets.text(handle)?)
         .ok_or_else(|| format!("the secret `{}` is neither a JWK nor PEM with PKCS#8", handle.0))
 }
 
@@ -39,7 +33,7 @@ pub(crate) fn verification(
         }
         VerificationKeys::Published(source) => trust.keys(source, algorithms).map_err(|error| error.to_string()),
         VerificationKeys::Secret(handle) => {
-            let text = text(trust.secrets, handle)?;
+            let text = trust.secrets.text(handle)?;
             KeySet::parse_secret(text.as_bytes(), algorithms).map(IssuerKeys::fixed).map_err(|error| error.to_string())
         }
     };

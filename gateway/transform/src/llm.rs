@@ -10,7 +10,7 @@ use idm_plan::{Llm, LlmProvider, Secrets, TokenQuota};
 use idm_types::{Moment, Reason, Refusal};
 use serde_json::{Value, json};
 
-use crate::{keys, refusal};
+use crate::refusal;
 
 /// The largest request that is read; prompts with pictures are large.
 pub const MAX_REQUEST: usize = 16 << 20;
@@ -29,7 +29,7 @@ pub struct ArmedLlm {
 impl ArmedLlm {
     /// Arms the provider's key. The error holds no secret.
     pub fn arm(plan: &Llm, secrets: &Secrets) -> Result<Self, String> {
-        let key = keys::text(secrets, &plan.key)?.trim();
+        let key = secrets.text(&plan.key)?.trim();
         let (name, text) = match plan.provider {
             LlmProvider::OpenAi => (AUTHORIZATION, format!("Bearer {key}")),
             LlmProvider::Anthropic => (API_KEY, key.to_owned()),

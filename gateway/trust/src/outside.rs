@@ -133,9 +133,7 @@ pub struct OutsideClient {
 
 /// A secret that is text. The error shows no secret.
 pub fn secret_text(handle: &SecretHandle, secrets: &Secrets) -> Result<Redacted<String>, String> {
-    let secret = secrets.get(handle).and_then(|value| String::from_utf8(value.reveal().clone()).ok());
-    let secret = secret.ok_or_else(|| format!("the secret `{}` is missing", handle.0))?;
-    Ok(Redacted::new(secret.trim_end().to_owned()))
+    Ok(Redacted::new(secrets.text(handle)?.trim_end().to_owned()))
 }
 
 impl OutsideClient {

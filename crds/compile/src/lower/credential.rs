@@ -5,9 +5,9 @@ use idm_plan::{Credential, ObjectKey, Proof, Secrets};
 use idm_types::{ApiKey, Timestamp, hex};
 use sha2::{Digest, Sha256};
 
-use super::Notes;
 use super::password::{NO_SECRET, Stored, stored};
 use super::token_service::lower_client;
+use super::{Notes, secret};
 use crate::{Cause, Object, ObjectId, Report, World};
 
 /// All usable credentials, ordered by name. Two Credentials with the same key or user name refuse the younger one.
@@ -147,19 +147,9 @@ fn lower_password(world: &World, object: &Object<CredentialSpec>, notes: &mut No
 
 fn lower_key(world: &World, secret_ref: &KeyReference, notes: &mut Notes<'_>) -> Option<Proof> {
     let field = secret_ref.key.as_deref().unwrap_or("key");
-    let Some(secret) = world.secrets.get(&secret_ref.name) else {
-        return notes.fail(
-            "spec.secretRef",
-            Cause::RefNotFound,
-            format!("Secret '{}' must exist in this namespace", secret_ref.name),
-        );
-    };
-    let Some(value) = secret.get(field) else {
-        return notes.fail(
-            "spec.secretRef",
-            Cause::InvalidRef,
-            format!("Secret '{}' must have the key '{field}'", secret_ref.name),
-        );
+    let value = match secret::value(world, &secret_ref.name, field) {
+        Ok(value) => value,
+        Err((cause, why)) => return notes.fail("spec.secretRef", cause, why),
     };
     // The value itself must not get into the message.
     let text = std::str::from_utf8(value.reveal()).map(str::trim_end).unwrap_or_default();

@@ -8,8 +8,8 @@ use idm_plan::{KeySource, SecretHandle, Secrets};
 use idm_types::{Algorithm, Redacted};
 use url::{Host, Url};
 
-use super::Notes;
 use super::mtls::lower_outgoing;
+use super::{Notes, secret};
 use crate::{Cause, World};
 
 /// When a policy names no algorithms.
@@ -53,19 +53,9 @@ pub(crate) fn lower_keys(
         (None, None, None, Some(reference)) => {
             let path = format!("{path}.secretRef");
             let key = reference.key.as_deref().unwrap_or("jwks.json");
-            let Some(secret) = world.secrets.get(&reference.name) else {
-                return notes.fail(
-                    path,
-                    Cause::RefNotFound,
-                    format!("Secret '{}' must exist in this namespace", reference.name),
-                );
-            };
-            let Some(value) = secret.get(key) else {
-                return notes.fail(
-                    path,
-                    Cause::InvalidRef,
-                    format!("Secret '{}' must have the key '{key}'", reference.name),
-                );
+            let value = match secret::value(world, &reference.name, key) {
+                Ok(value) => value,
+                Err((cause, why)) => return notes.fail(path, cause, why),
             };
             let Ok(jwks) = String::from_utf8(value.reveal().clone()) else {
                 return notes.fail(
@@ -94,15 +84,9 @@ pub(crate) fn secret_text(
     notes: &mut Notes<'_>,
 ) -> Option<(SecretHandle, String)> {
     let key = reference.key.as_deref().unwrap_or(usual);
-    let Some(secret) = world.secrets.get(&reference.name) else {
-        return notes.fail(
-            path,
-            Cause::RefNotFound,
-            format!("Secret '{}' must exist in this namespace", reference.name),
-        );
-    };
-    let Some(value) = secret.get(key) else {
-        return notes.fail(path, Cause::InvalidRef, format!("Secret '{}' must have the key '{key}'", reference.name));
+    let value = match secret::value(world, &reference.name, key) {
+        Ok(value) => value,
+        Err((cause, why)) => return notes.fail(path, cause, why),
     };
     let Ok(text) = String::from_utf8(value.reveal().clone()) else {
         return notes.fail(

@@ -10,6 +10,7 @@ pub(crate) mod policy;
 pub(crate) mod role_binding;
 pub(crate) mod route;
 pub(crate) mod saml;
+pub(crate) mod secret;
 pub(crate) mod sign_in;
 pub(crate) mod token_service;
 

@@ -7,8 +7,8 @@ use idm_plan::{
 use idm_types::{Redacted, hex};
 use sha2::{Digest, Sha256, Sha512_256};
 
-use super::Notes;
 use super::policy::{lower_source, selected};
+use super::{Notes, secret};
 use crate::{Cause, Condition, Object, World};
 
 /// A password in clear, or its argon2id hash.
@@ -29,13 +29,7 @@ pub(crate) fn stored(
         password.as_ref().and_then(|password| password.username.clone()).unwrap_or_else(|| object.meta.name.clone());
     let secret_ref = secret_ref.as_ref().ok_or_else(|| (Cause::Invalid, NO_SECRET.to_owned()))?;
     let field = secret_ref.key.as_deref().unwrap_or("password");
-    let secret = world
-        .secrets
-        .get(&secret_ref.name)
-        .ok_or_else(|| (Cause::RefNotFound, format!("Secret '{}' must exist in this namespace", secret_ref.name)))?;
-    let value = secret
-        .get(field)
-        .ok_or_else(|| (Cause::InvalidRef, format!("Secret '{}' must have the key '{field}'", secret_ref.name)))?;
+    let value = secret::value(world, &secret_ref.name, field)?;
     let unusable = |why: &str| (Cause::InvalidRef, format!("Secret '{}', key '{field}', {why}", secret_ref.name));
     let text =
         std::str::from_utf8(value.reveal()).map_err(|_| unusable("must hold text"))?.trim_end_matches(['\r', '\n']);

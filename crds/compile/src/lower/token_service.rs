@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::Notes;
 use super::keys::{DEFAULT_ALGORITHMS, check_url, lower_keys};
 use super::mtls::lower_trusted;
 use super::policy::{expr, selected};
+use super::{Notes, secret};
 use crate::signing::{self, MAX_LIFETIME_SECONDS, TimedKey, signing_secret};
 use crate::{Cause, Condition, Object, World};
 
@@ -202,18 +202,12 @@ fn service_keys(
     } else {
         format!("--secret {name}")
     };
-    let Some(secret) = world.secrets.get(&name) else {
-        let message = format!(
-            "Secret '{name}' must exist in this namespace; without an operator, make it with `idm token keys {make}`"
-        );
-        return notes.fail(path, Cause::RefNotFound, message);
-    };
-    let Some(value) = secret.get(&field) else {
-        return notes.fail(
-            path,
-            Cause::InvalidRef,
-            format!("Secret '{name}' must have the key '{field}': `idm token keys {make}` shows one"),
-        );
+    let value = match secret::value(world, &name, &field) {
+        Ok(value) => value,
+        Err((cause, why)) => {
+            let how = format!("without an operator, `idm token keys {make}` makes it");
+            return notes.fail(path, cause, format!("{why}; {how}"));
+        }
     };
     match signing::read(value.reveal()) {
         Ok(keys) => Some((name, keys)),
@@ -336,15 +330,9 @@ fn lower_secret(
         return notes.fail(path, Cause::Invalid, "`secretRef` must be set for a client with `clientSecret`");
     };
     let field = reference.key.as_deref().unwrap_or("clientSecret");
-    let Some(secret) = world.secrets.get(&reference.name) else {
-        return notes.fail(
-            path,
-            Cause::RefNotFound,
-            format!("Secret '{}' must exist in this namespace", reference.name),
-        );
-    };
-    let Some(value) = secret.get(field) else {
-        return notes.fail(path, Cause::InvalidRef, format!("Secret '{}' must have the key '{field}'", reference.name));
+    let value = match secret::value(world, &reference.name, field) {
+        Ok(value) => value,
+        Err((cause, why)) => return notes.fail(path, cause, why),
     };
     // The value itself must not get into the message.
     let text = std::str::from_utf8(value.reveal()).map(|text| text.trim_end_matches(['\r', '\n'])).unwrap_or_default();

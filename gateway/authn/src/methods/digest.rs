@@ -124,8 +124,8 @@ impl ArmedDigest {
         let mut all = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, b"idm digest nonce"));
         for (position, user) in plan.users.iter().enumerate() {
             let read = |handle| -> Result<Redacted<String>, String> {
-                let value = secrets.get(handle).and_then(|value| String::from_utf8(value.reveal().clone()).ok());
-                Ok(Redacted::new(value.ok_or_else(|| format!("the hash of user `{}` is missing", user.username))?))
+                let hash = secrets.text(handle).map_err(|why| format!("user `{}`: {why}", user.username))?;
+                Ok(Redacted::new(hash.to_owned()))
             };
             let hashes = user.secrets.iter().map(read).collect::<Result<Vec<_>, _>>()?;
             hashes.iter().for_each(|hash| all.update(hash.reveal().as_bytes()));

@@ -3,9 +3,11 @@
 //! In: a [`Key`] and a few bytes. Out: whether it was there, or that nobody can say ([`StoreError`]); it is never
 //! guessed. Two kinds: in this process ([`Store::here`]), or in Redis or Valkey ([`Store::shared`]), where every pod
 //! sees the same. Nothing is kept under its own name or in clear: keys are hashes, and what is secret is hashed by
-//! whoever brings it. Start at [`Store`]; `revoked.rs` is the part that is asked on every request, without waiting.
+//! whoever brings it. A server that hangs holds up few questions, for a second at most (`gate.rs`). Start at [`Store`];
+//! `revoked.rs` is the part that is asked on every request, without waiting.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod gate;
 mod here;
 mod revoked;
 mod shared;
@@ -18,7 +20,7 @@ use idm_types::{Clock, Moment, Redacted, Timestamp};
 use here::Here;
 use revoked::Revocations;
 pub use revoked::Stale;
-use shared::Shared;
+use shared::{Manner, Shared};
 
 /// The store could not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,7 +102,7 @@ impl Store {
     /// runtime that is to talk to the server; questions may come from any.
     pub fn shared(options: SharedOptions) -> Result<Self, StoreError> {
         let revocations = Arc::new(Revocations::of_others());
-        let shared = Arc::new(Shared::connect(options)?);
+        let shared = Arc::new(Shared::connect(options, Manner::USUAL)?);
         let clock = Clock::of_process();
         tokio::spawn(shared.clone().follow(Arc::downgrade(&revocations), clock.clone()));
         Ok(Self { kind: Kind::Shared(shared), revocations, clock })

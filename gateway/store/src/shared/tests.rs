@@ -31,6 +31,7 @@ impl Fake {
     }
 
     async fn serve(self: Arc<Self>, stream: TcpStream) -> Option<()> {
+        stream.set_nodelay(true).ok()?;
         let (reader, mut writer) = stream.into_split();
         let mut lines = BufReader::new(reader).lines();
         let mut mute = false;
@@ -161,5 +162,6 @@ async fn looks_are_not_refused_and_find_a_store_that_never_answered_before() {
 async fn who_waits_gets_a_place() {
     let bed = bed(false, Bounds { places: 2, ..BOUNDS }).await;
     bed.until_it_answers().await;
-    assert!(bed.claims(300).await.into_iter().all(|answer| answer == Ok(true)));
+    let answers = bed.claims(300).await;
+    assert!(answers.iter().all(|answer| *answer == Ok(true)), "{answers:?}");
 }

@@ -12,7 +12,7 @@ use idm_types::{Uptime, network};
 use crate::Key;
 
 /// Entries; each may have a page of a kilobyte in it.
-const CAPACITY: usize = 32_768;
+pub(crate) const CAPACITY: usize = 32_768;
 /// How often a full table is searched for what has ended.
 const SWEEP_MS: u64 = 10_000;
 
@@ -21,8 +21,8 @@ struct Entry {
     until: Uptime,
 }
 
-#[derive(Default)]
 pub(crate) struct Begun {
+    capacity: usize,
     entries: HashMap<Key, Entry>,
     /// The keys of each network, the oldest first.
     of: HashMap<IpAddr, VecDeque<Key>>,
@@ -32,6 +32,10 @@ pub(crate) struct Begun {
 }
 
 impl Begun {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { capacity, entries: HashMap::new(), of: HashMap::new(), most: BTreeSet::new(), swept: Uptime(0) }
+    }
+
     pub(crate) fn get(&self, key: &Key, now: Uptime) -> Option<Vec<u8>> {
         self.entries.get(key).filter(|entry| now < entry.until).map(|entry| entry.value.clone())
     }
@@ -43,10 +47,10 @@ impl Begun {
             *entry = Entry { value, until };
             return None;
         }
-        if self.entries.len() >= CAPACITY && now.since(self.swept) >= SWEEP_MS {
+        if self.entries.len() >= self.capacity && now.since(self.swept) >= SWEEP_MS {
             self.sweep(now);
         }
-        let forgotten = if self.entries.len() >= CAPACITY { self.forget() } else { None };
+        let forgotten = if self.entries.len() >= self.capacity { self.forget() } else { None };
         self.entries.insert(key, Entry { value, until });
         let keys = self.of.entry(from).or_default();
         self.most.remove(&(keys.len(), from));
@@ -95,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_flood_forgets_its_own_oldest_and_nothing_of_others() {
-        let mut begun = Begun::default();
+        let mut begun = Begun::new(CAPACITY);
         let (now, until) = (Uptime(0), Uptime(900_000));
         let ana = Key::of(&["ana"]);
         assert_eq!(begun.put(ANA, ana, b"a".to_vec(), until, now), None);
@@ -116,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_has_ended_makes_room_before_anything_is_forgotten() {
-        let mut begun = Begun::default();
+        let mut begun = Begun::new(CAPACITY);
         for number in 0..CAPACITY {
             begun.put(FLOOD, key(number), Vec::new(), Uptime(100), Uptime(0));
         }

@@ -76,6 +76,10 @@ pub struct SharedOptions {
     pub namespace: String,
 }
 
+fn begun(capacity: usize) -> Arc<Mutex<Begun>> {
+    Arc::new(Mutex::new(Begun::new(capacity)))
+}
+
 /// A memory; cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -101,7 +105,7 @@ impl Store {
     /// The same by another clock, for tests.
     pub fn here_by(clock: Clock) -> Self {
         let revocations = Arc::new(Revocations::own());
-        Self { kind: Kind::Here(Arc::default()), begun: Arc::default(), revocations, clock }
+        Self { kind: Kind::Here(Arc::default()), begun: begun(begun::CAPACITY), revocations, clock }
     }
 
     /// Kept on a server. Does not wait for it: until it answers, every question is an error. Must be called on the
@@ -111,7 +115,7 @@ impl Store {
         let shared = Arc::new(Shared::connect(options, Manner::USUAL)?);
         let clock = Clock::of_process();
         tokio::spawn(shared.clone().follow(Arc::downgrade(&revocations), clock.clone()));
-        Ok(Self { kind: Kind::Shared(shared), begun: Arc::default(), revocations, clock })
+        Ok(Self { kind: Kind::Shared(shared), begun: begun(begun::CAPACITY), revocations, clock })
     }
 
     /// This moment, where the wall clock shows `now`: what is remembered lives by a clock that does not jump.

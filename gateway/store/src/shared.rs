@@ -110,8 +110,8 @@ impl Shared {
         let mut connection = ConnectionManager::clone(&self.connection.load());
         match command.query_async(&mut connection).await {
             Ok(answer) => Outcome::Answered(Ok(answer)),
-            Err(error) if error.code().is_some() => Outcome::Answered(Err(failed(&error))),
-            Err(error) => Outcome::Silent(failed(&error)),
+            Err(error) if error.is_io_error() => Outcome::Silent(failed(&error)),
+            Err(error) => Outcome::Answered(Err(failed(&error))),
         }
     }
 

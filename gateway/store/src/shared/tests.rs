@@ -15,6 +15,7 @@ struct Fake {
     mute: AtomicBool,
     claims: AtomicUsize,
     looks: AtomicUsize,
+    removed: std::sync::Mutex<Vec<String>>,
 }
 
 impl Fake {
@@ -38,16 +39,19 @@ impl Fake {
         loop {
             // `*N`, and then a length and a text for each of N words.
             let words: usize = lines.next_line().await.ok()??.strip_prefix('*')?.parse().ok()?;
-            let mut command = String::new();
+            let (mut command, mut key) = (String::new(), String::new());
             for word in 0..words {
                 lines.next_line().await.ok()??;
                 let text = lines.next_line().await.ok()??;
-                if word == 0 {
-                    command = text;
+                match word {
+                    0 => command = text,
+                    1 => key = text,
+                    _ => {}
                 }
             }
             match command.as_str() {
                 "SET" => drop(self.claims.fetch_add(1, Ordering::Relaxed)),
+                "DEL" => self.removed.lock().unwrap().push(key),
                 "GET" => drop(self.looks.fetch_add(1, Ordering::Relaxed)),
                 _ => {}
             }
@@ -56,6 +60,7 @@ impl Fake {
                 _ if mute => b"",
                 "GET" => b"$-1\r\n",
                 "ZRANGE" => b"*0\r\n",
+                "DEL" => b":1\r\n",
                 _ => b"+OK\r\n",
             };
             writer.write_all(answer).await.ok()?;
@@ -67,7 +72,7 @@ struct Bed {
     fake: Arc<Fake>,
     shared: Arc<Shared>,
     /// Whoever follows ends with this.
-    _revocations: Arc<Revocations>,
+    revocations: Arc<Revocations>,
 }
 
 /// So long that no request tries by itself in these tests.
@@ -89,7 +94,7 @@ async fn bed(mute: bool, bounds: Bounds) -> Bed {
     let shared = Arc::new(Shared::connect(options, manner).unwrap());
     let revocations = Arc::new(Revocations::of_others());
     tokio::spawn(shared.clone().follow(Arc::downgrade(&revocations), Clock::of_process()));
-    Bed { fake, shared, _revocations: revocations }
+    Bed { fake, shared, revocations }
 }
 
 impl Bed {
@@ -164,4 +169,22 @@ async fn who_waits_gets_a_place() {
     bed.until_it_answers().await;
     let answers = bed.claims(300).await;
     assert!(answers.iter().all(|answer| *answer == Ok(true)), "{answers:?}");
+}
+
+#[tokio::test]
+async fn what_strangers_begin_beyond_the_capacity_of_a_gateway_is_removed_from_the_server() {
+    let bed = bed(false, BOUNDS).await;
+    bed.until_it_answers().await;
+    let (kind, revocations) = (crate::Kind::Shared(bed.shared.clone()), bed.revocations.clone());
+    let store = crate::Store { kind, begun: crate::begun(3), revocations, clock: Clock::of_process() };
+    let (flood, honest) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+    let key = |name: &str| Key::of(&[name]);
+    let now = Timestamp(1_000_000);
+    store.begin(honest, &key("honest"), b"state".to_vec(), 900_000, now).await.unwrap();
+    for name in ["a", "b", "c"] {
+        store.begin(flood, &key(name), Vec::new(), 900_000, now).await.unwrap();
+    }
+    assert_eq!(store.claim_begun(flood, &key("d"), 900_000, now).await, Ok(true));
+    let removed = bed.fake.removed.lock().unwrap().clone();
+    assert_eq!(removed, [bed.shared.name(&key("a")), bed.shared.name(&key("b"))]);
 }

@@ -238,7 +238,8 @@ fn a_store_that_hangs_is_felt_by_those_who_need_it_alone_and_not_for_long() {
     let other = open_to(
         &other_upstream,
         &format!(
-            "    - name: people\n      jwt: {{issuers: [{{issuer: '{}', audiences: [orders], keys: {{discovery: {{}}}}}}]}}\n",
+            "    - name: people\n      jwt: {{issuers: [{{issuer: '{}', audiences: [orders], \
+             keys: {{discovery: {{}}}}}}]}}\n",
             bed.issuer.name()
         ),
     );

@@ -202,8 +202,8 @@ impl Store {
         Ok(())
     }
 
-    /// Claims a key for a while for somebody at this address who is not known yet: as [`Store::claim`], but it is begun,
-    /// and may be forgotten before its time. Whoever then proves who they are claims for good.
+    /// Claims a key for a while for somebody at this address who is not known yet: as [`Store::claim`], but it may be
+    /// forgotten before its time, as what is begun. Whoever then proves who they are claims for good.
     pub async fn claim_begun(&self, from: IpAddr, key: &Key, for_ms: u64, now: Timestamp) -> Result<bool, StoreError> {
         match &self.kind {
             Kind::Here(_) => {

@@ -6,16 +6,25 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use idm_bulkhead::{Admission, Bounds, Bulkhead, Change, Counts, NotAsked, Place};
 use idm_plan::{OutgoingTls, Secrets};
 use idm_trust::{Answer, Authorization, NoAnswer, Outside, Patience, Question, Work};
 use tokio::runtime::Handle;
 use url::Url;
 
-use crate::bulkhead::{self, Admission, Bulkhead, Change, NotAsked, Place, QUEUE_WAIT};
 use crate::fetch::Fetcher;
 
 const SHORT: Duration = Duration::from_secs(3);
 const LONG: Duration = Duration::from_secs(20);
+/// How long a question waits for a place.
+const QUEUE_WAIT: Duration = Duration::from_secs(1);
+const BOUNDS: Bounds = Bounds {
+    places: 64,
+    places_of_one: 48,
+    queue: 256,
+    first_pause: Duration::from_secs(1),
+    longest_pause: Duration::from_secs(30),
+};
 /// Larger answers are refused.
 const MAX_ANSWER: usize = 256 * 1024;
 /// Servers with a bulkhead. Only configuration and the documents of configured providers name any, so that more are a
@@ -51,7 +60,7 @@ impl Servers {
             };
             all.remove(&oldest);
         }
-        let (bulkhead, jitter) = (Mutex::new(Bulkhead::new(now)), RandomState::new());
+        let (bulkhead, jitter) = (Mutex::new(Bulkhead::new(BOUNDS, now)), RandomState::new());
         let server = Arc::new(Server { endpoint: key.0.clone(), bulkhead, jitter });
         all.insert(key, server.clone());
         Ok(server)
@@ -60,7 +69,7 @@ impl Servers {
     /// Metrics in the Prometheus text format, one line for each server and number.
     pub(crate) fn render(&self, out: &mut String) {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rows: std::collections::BTreeMap<&str, (bulkhead::Counts, bool, usize)> = Default::default();
+        let mut rows: std::collections::BTreeMap<&str, (Counts, bool, usize)> = Default::default();
         for ((endpoint, _), server) in all.iter() {
             let bulkhead = server.lock();
             let (counts, open, under_way) = rows.entry(endpoint).or_default();
@@ -211,7 +220,7 @@ impl Outside for Asker {
         if let Err(error) = self.fetcher.check(&question.endpoint) {
             return refused(NoAnswer::Failed(error.to_string()));
         }
-        let admitted = server.lock().admit(bulkhead::Asker::of(question.caller), now);
+        let admitted = server.lock().admit(idm_bulkhead::Asker::of(question.caller), now);
         let admission = match admitted {
             Ok(admission) => admission,
             Err(why) => return refused(server.not_asked(why)),

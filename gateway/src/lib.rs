@@ -6,7 +6,6 @@
 
 mod admin;
 mod ask;
-mod bulkhead;
 mod fetch;
 mod gateway;
 pub mod source;

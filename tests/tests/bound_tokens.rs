@@ -1,9 +1,11 @@
 //! Opaque tokens that are asked about, and tokens that are worth something only with their key.
 
+use std::time::{Duration, Instant};
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use idm_jose::SigningKey;
-use idm_tests::{Gateway, Issuer, Redis, Reply, Upstream, now, open_to, raw};
+use idm_tests::{Gateway, Issuer, Redis, Reply, Upstream, eventually, now, open_to, raw};
 use idm_types::Algorithm;
 use serde_json::{Value, json};
 
@@ -223,6 +225,86 @@ fn a_proof_that_one_gateway_took_is_refused_by_the_next() {
     );
     assert_eq!((again.status, other.record(again.decision())["reason"].as_str()), (401, Some("InvalidProof")));
     assert_eq!(one.upstream.received(), "");
+}
+
+#[test]
+fn a_store_that_hangs_is_felt_by_those_who_need_it_alone_and_not_for_long() {
+    let redis = Redis::start();
+    let (password, url) = (redis.password_file(), redis.url());
+    let arguments =
+        ["--danger-insecure-issuers", "--store", &url, "--store-password-file", password.path().to_str().unwrap()];
+    let (bed, other_upstream) = (Dpop::with("", &arguments), Upstream::new());
+    // A policy that takes tokens which are bound to nothing.
+    let other = open_to(
+        &other_upstream,
+        &format!(
+            "    - name: people\n      jwt: {{issuers: [{{issuer: '{}', audiences: [orders], \
+             keys: {{discovery: {{}}}}}}]}}\n",
+            bed.issuer.name()
+        ),
+    );
+    let other = other.replace("hostnames: '*'", "hostnames: 'other.example'").replace("name: up", "name: other");
+    bed.gateway.write("other.yaml", &other.replace("metadata: {name: p}", "metadata: {name: other}"));
+    let address = bed.gateway.address;
+    let ask_other = |token: &str| {
+        raw(
+            address,
+            format!("GET / HTTP/1.1\r\nHost: other.example\r\nAuthorization: Bearer {token}\r\n\r\n").as_bytes(),
+        )
+    };
+    eventually("the other policy is in force", || {
+        let status = ask_other(&bed.token(false)).status;
+        if status == 200 && other_upstream.received().contains("GET / ") { Ok(()) } else { Err(status.to_string()) }
+    });
+    let token = bed.token(true);
+    eventually("the store is connected", || match bed.send("DPoP", &token, Some(&bed.proof(&token, |_| {}))).status {
+        200 => Ok(()),
+        status => Err(status.to_string()),
+    });
+    bed.upstream.forget();
+    let refused_before = store_refusals(&bed.gateway);
+    let proofs: Vec<String> = (0..100).map(|_| bed.proof(&token, |_| {})).collect();
+
+    redis.pause(true);
+    let send = |proof: String| bed.send("DPoP", &token, Some(&proof));
+    let replies: Vec<Reply> = std::thread::scope(|threads| {
+        let send = &send;
+        let flood: Vec<_> = proofs.into_iter().map(|proof| threads.spawn(move || send(proof))).collect();
+        for number in 0..20 {
+            let mut claims = bed.issuer.claims("ana");
+            claims["jti"] = json!(number);
+            let (fresh, start) = (bed.signer.sign(&claims).unwrap(), Instant::now());
+            assert_eq!(ask_other(&fresh).status, 200);
+            assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        }
+        flood.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert!(replies.iter().all(|reply| reply.status == 503));
+    // Its circuit is open: refused at once, with a word about when.
+    let proof = bed.proof(&token, |_| {});
+    let (start, reply) = (Instant::now(), bed.send("DPoP", &token, Some(&proof)));
+    assert!(start.elapsed() < Duration::from_millis(800), "{:?}", start.elapsed());
+    let record = bed.gateway.record(reply.decision());
+    assert_eq!((reply.status, &record["reason"]), (503, &json!("StoreUnavailable")), "{record}");
+    assert!(record.to_string().contains("the store does not answer; it is asked again in "), "{record}");
+    assert!(reply.header("retry-after").is_some(), "{:?}", reply.headers);
+    assert_eq!(bed.upstream.received(), "");
+    for reply in &replies {
+        assert_eq!(bed.gateway.record(reply.decision())["reason"], "StoreUnavailable");
+    }
+    assert_eq!(store_refusals(&bed.gateway) - refused_before, replies.len() + 1, "one record each");
+    assert_eq!(bed.gateway.log().matches("its circuit is open").count(), 1, "told once");
+
+    redis.pause(false);
+    eventually("the store is back", || match bed.send("DPoP", &token, Some(&bed.proof(&token, |_| {}))).status {
+        200 => Ok(()),
+        status => Err(status.to_string()),
+    });
+    assert_eq!(bed.gateway.log().matches("its circuit is closed").count(), 1, "told once");
+}
+
+fn store_refusals(gateway: &Gateway) -> usize {
+    gateway.records().iter().filter(|record| record["reason"] == "StoreUnavailable").count()
 }
 
 #[test]

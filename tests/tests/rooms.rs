@@ -16,7 +16,8 @@ const EDGES: &[(&str, &[&str])] = &[
     // compile reads key sets and metadata, so that a broken one is a finding and not a surprise in the gateway.
     ("idm-compile", &["idm-api", "idm-expr", "idm-jose", "idm-plan", "idm-saml", "idm-types"]),
     ("idm-audit", &["idm-types"]),
-    ("idm-store", &["idm-types"]),
+    ("idm-bulkhead", &["idm-types"]),
+    ("idm-store", &["idm-bulkhead", "idm-types"]),
     ("idm-session", &["idm-store", "idm-types"]),
     // request names the keys under which an identity's session is revoked.
     ("idm-request", &["idm-expr", "idm-jose", "idm-plan", "idm-store", "idm-types"]),
@@ -63,6 +64,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "idm-audit",
             "idm-authn",
+            "idm-bulkhead",
             "idm-compile",
             "idm-decide",
             "idm-jose",
@@ -107,6 +109,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("idm-request", &["tokio", "reqwest", "hyper", "kube", "redis"]),
     ("idm-trust", &["reqwest", "hyper", "kube", "redis"]),
     ("idm-limit", &["reqwest", "hyper", "kube", "redis"]),
+    ("idm-bulkhead", &["reqwest", "hyper", "kube", "redis"]),
     ("idm-authn", &["reqwest", "hyper", "kube", "redis"]),
     ("idm-transform", &["tokio", "reqwest", "hyper", "kube"]),
     ("idm-issue", &["tokio", "reqwest", "hyper", "kube", "redis"]),

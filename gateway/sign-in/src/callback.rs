@@ -35,7 +35,9 @@ pub(crate) async fn callback(method: &ArmedSignIn, provider: &Arc<Provider>, ask
     };
     let login = login.ok_or_else(lost)?;
     provider.answered(parameters.text("iss")).await?;
-    if !policy.store().claim(&Key::of(&["sign-in", &federation.uid, &login.id]), USED_MS, now).await? {
+    // Nobody is known yet, and strangers can bring as many answers as they begin sign-ins.
+    let asked = Key::of(&["answer", &federation.uid, &login.id]);
+    if !policy.store().claim_begun(view.address, &asked, USED_MS, now).await? {
         return Err(Refused { again: Some(login.to.into()), ..unknown("`state` was used before") });
     }
     if let Some(error) = parameters.text("error") {
@@ -53,6 +55,9 @@ pub(crate) async fn callback(method: &ArmedSignIn, provider: &Arc<Provider>, ask
     let expected = Expected { nonce: Some(&nonce), subject: None, step_up: Some(&method.plan().step_up) };
     let signed_in =
         provider.redeem(code, &redirect_uri(method, provider, &origin.text), &verifier, &expected, now).await?;
+    if !policy.store().claim(&Key::of(&["sign-in", &federation.uid, &login.id]), USED_MS, now).await? {
+        return Err(Refused { again: Some(login.to.into()), ..unknown("`state` was used before") });
+    }
     let SignedIn { person, tokens, refresh_at } = signed_in;
     let session = Session {
         federation: federation.uid.clone(),

@@ -48,7 +48,8 @@ pub(crate) async fn start(
         .state(login, &provider.federation().uid)
         .ok_or_else(|| Refused::new(Reason::InternalError, "there are no random bits"))?;
     let errand = provider.request(&id, &own, &method.plan().step_up, ask.now).await?;
-    ask.policy.store().put(&request_key(provider, &id), state.into_bytes(), REQUEST_MS, ask.now).await?;
+    let (key, from) = (request_key(provider, &id), ask.view.address);
+    ask.policy.store().begin(from, &key, state.into_bytes(), REQUEST_MS, ask.now).await?;
     run(method, errand, ask)
 }
 
@@ -93,7 +94,7 @@ pub(crate) async fn consumer(
         None => None,
         Some(id) => {
             let state =
-                store.get(&request_key(provider, id), now).await?.and_then(|state| String::from_utf8(state).ok());
+                store.begun(&request_key(provider, id), now).await?.and_then(|state| String::from_utf8(state).ok());
             Some(state.ok_or_else(|| unknown("it answers no request that was made here in the last 15 minutes"))?)
         }
     };

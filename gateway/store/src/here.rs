@@ -10,8 +10,9 @@ use idm_types::{Moment, Timestamp, Uptime};
 
 use crate::{Key, StoreError};
 
-/// Entries; when there are more, new ones are refused until old ones end. Forgetting would let something in twice.
-const MAX_ENTRIES: usize = 500_000;
+/// Entries of callers who proved who they are; when there are more, new ones are refused until old ones end. Forgetting
+/// would let something in twice. What strangers begin is in `begun.rs`.
+pub(crate) const MAX_ENTRIES: usize = 500_000;
 
 struct Entry {
     value: Vec<u8>,

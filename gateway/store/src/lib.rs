@@ -3,22 +3,27 @@
 //! In: a [`Key`] and a few bytes. Out: whether it was there, or that nobody can say ([`StoreError`]); it is never
 //! guessed. Two kinds: in this process ([`Store::here`]), or in Redis or Valkey ([`Store::shared`]), where every pod
 //! sees the same. Nothing is kept under its own name or in clear: keys are hashes, and what is secret is hashed by
-//! whoever brings it. Start at [`Store`]; `revoked.rs` is the part that is asked on every request, without waiting.
+//! whoever brings it. A server that hangs holds up few questions, for a second at most (`gate.rs`). Start at [`Store`];
+//! `revoked.rs` is the part that is asked on every request, without waiting.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod begun;
+mod gate;
 mod here;
 mod revoked;
 mod shared;
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use idm_types::{Clock, Moment, Redacted, Timestamp};
 
+use begun::Begun;
 use here::Here;
 use revoked::Revocations;
 pub use revoked::Stale;
-use shared::Shared;
+use shared::{Manner, Shared};
 
 /// The store could not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,10 +76,16 @@ pub struct SharedOptions {
     pub namespace: String,
 }
 
+fn begun(capacity: usize) -> Arc<Mutex<Begun>> {
+    Arc::new(Mutex::new(Begun::new(capacity)))
+}
+
 /// A memory; cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     kind: Kind,
+    /// What people who are not known began here; in a shared store, only which of it this pod put there.
+    begun: Arc<Mutex<Begun>>,
     revocations: Arc<Revocations>,
     clock: Clock,
 }
@@ -93,17 +104,18 @@ impl Store {
 
     /// The same by another clock, for tests.
     pub fn here_by(clock: Clock) -> Self {
-        Self { kind: Kind::Here(Arc::default()), revocations: Arc::new(Revocations::own()), clock }
+        let revocations = Arc::new(Revocations::own());
+        Self { kind: Kind::Here(Arc::default()), begun: begun(begun::CAPACITY), revocations, clock }
     }
 
     /// Kept on a server. Does not wait for it: until it answers, every question is an error. Must be called on the
     /// runtime that is to talk to the server; questions may come from any.
     pub fn shared(options: SharedOptions) -> Result<Self, StoreError> {
         let revocations = Arc::new(Revocations::of_others());
-        let shared = Arc::new(Shared::connect(options)?);
+        let shared = Arc::new(Shared::connect(options, Manner::USUAL)?);
         let clock = Clock::of_process();
         tokio::spawn(shared.clone().follow(Arc::downgrade(&revocations), clock.clone()));
-        Ok(Self { kind: Kind::Shared(shared), revocations, clock })
+        Ok(Self { kind: Kind::Shared(shared), begun: begun(begun::CAPACITY), revocations, clock })
     }
 
     /// This moment, where the wall clock shows `now`: what is remembered lives by a clock that does not jump.
@@ -158,6 +170,68 @@ impl Store {
         match &self.kind {
             Kind::Here(here) => here.put(key, value, for_ms, self.moment(now)),
             Kind::Shared(shared) => shared.clone().put(*key, value, for_ms).await,
+        }
+    }
+
+    fn note_begun(&self, from: IpAddr, key: &Key, value: Vec<u8>, for_ms: u64, now: Timestamp) -> Option<Key> {
+        let now = self.moment(now).uptime;
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.put(from, *key, value, now.after(for_ms), now)
+    }
+
+    /// Remembers for a while what somebody at this address began who is not known yet. Strangers can begin as much as
+    /// they like: of what is begun, each gateway keeps so much, and forgets the oldest of the network with the most.
+    /// It is found with [`Store::begun`] alone.
+    pub async fn begin(
+        &self,
+        from: IpAddr,
+        key: &Key,
+        value: Vec<u8>,
+        for_ms: u64,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        match &self.kind {
+            Kind::Here(_) => drop(self.note_begun(from, key, value, for_ms, now)),
+            Kind::Shared(shared) => {
+                if let Some(forgotten) = self.note_begun(from, key, Vec::new(), for_ms, now) {
+                    shared.clone().remove(forgotten).await?;
+                }
+                shared.clone().put(*key, value, for_ms).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Claims a key for a while for somebody at this address who is not known yet: as [`Store::claim`], but it may be
+    /// forgotten before its time, as what is begun. Whoever then proves who they are claims for good.
+    pub async fn claim_begun(&self, from: IpAddr, key: &Key, for_ms: u64, now: Timestamp) -> Result<bool, StoreError> {
+        match &self.kind {
+            Kind::Here(_) => {
+                let uptime = self.moment(now).uptime;
+                let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+                if begun.get(key, uptime).is_some() {
+                    return Ok(false);
+                }
+                begun.put(from, *key, Vec::new(), uptime.after(for_ms), uptime);
+                Ok(true)
+            }
+            Kind::Shared(shared) => {
+                if let Some(forgotten) = self.note_begun(from, key, Vec::new(), for_ms, now) {
+                    shared.clone().remove(forgotten).await?;
+                }
+                shared.clone().claim(*key, for_ms).await
+            }
+        }
+    }
+
+    /// What was begun under a key, unless it was forgotten.
+    pub async fn begun(&self, key: &Key, now: Timestamp) -> Result<Option<Vec<u8>>, StoreError> {
+        match &self.kind {
+            Kind::Here(_) => {
+                let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(begun.get(key, self.moment(now).uptime))
+            }
+            Kind::Shared(shared) => shared.clone().get(*key).await,
         }
     }
 
@@ -218,6 +292,37 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// More than all of this process's memory has room for.
+    #[tokio::test]
+    async fn a_flood_of_what_strangers_begin_refuses_no_visitor_no_claim_and_no_refresh_token() {
+        let (store, now) = (Store::here(), Timestamp(1_000_000));
+        let at = |number: usize| IpAddr::V4(u32::try_from(number).unwrap().into());
+        let (honest, early) = (at(0), Key::of(&["early"]));
+        store.begin(honest, &early, b"early".to_vec(), 900_000, now).await.unwrap();
+        let family = Key::of(&["family"]);
+        store.put(&family, b"1".to_vec(), 900_000, now).await.unwrap();
+        assert_eq!(store.claim(&Key::of(&["proof"]), 900_000, now).await, Ok(true));
+        for number in 1..=here::MAX_ENTRIES + 1 {
+            // A few networks with much each.
+            let (from, key) = (at(1 + number % 1000), Key::of(&["flood", &number.to_string()]));
+            if number % 2 == 0 {
+                store.begin(from, &key, Vec::new(), 900_000, now).await.unwrap();
+            } else {
+                assert_eq!(store.claim_begun(from, &key, 900_000, now).await, Ok(true));
+            }
+        }
+        assert_eq!(store.begun(&early, now).await.unwrap().as_deref(), Some(&b"early"[..]), "who came before");
+        let late = Key::of(&["late"]);
+        store.begin(honest, &late, b"late".to_vec(), 900_000, now).await.unwrap();
+        assert_eq!(store.begun(&late, now).await.unwrap().as_deref(), Some(&b"late"[..]), "who comes now");
+        assert_eq!(store.claim_begun(honest, &Key::of(&["state"]), 900_000, now).await, Ok(true));
+        assert_eq!(store.claim_begun(honest, &Key::of(&["state"]), 900_000, now).await, Ok(false));
+        assert_eq!(store.claim(&Key::of(&["proof"]), 900_000, now).await, Ok(false), "what was used is not forgotten");
+        assert_eq!(store.claim(&Key::of(&["another proof"]), 900_000, now).await, Ok(true));
+        assert_eq!(store.replace(&family, b"1", b"2".to_vec(), now).await, Ok(true));
+        store.put(&Key::of(&["another family"]), b"1".to_vec(), 900_000, now).await.unwrap();
+    }
 
     #[test]
     fn keys_of_different_parts_differ_and_read_back() {

@@ -3,19 +3,31 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use idm_bulkhead::Bounds;
 use idm_types::{Clock, Timestamp};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, ClientTlsConfig, IntoConnectionInfo, RedisError, TlsCertificates};
 use tokio::runtime::Handle;
-use tokio::sync::OnceCell;
 
+use crate::gate::{BOUNDS, Gate, Outcome};
 use crate::revoked::{MARGIN_MS, Revocations};
 use crate::{Key, SharedOptions, StoreError};
 
-/// A question that takes longer is an error: requests wait for it.
-const TIME_LIMIT: Duration = Duration::from_secs(1);
-/// How soon every gateway knows of a revocation.
-const POLL: Duration = Duration::from_millis(200);
+/// How a store is asked.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner {
+    /// A question that takes longer is an error: requests wait for it.
+    time_limit: Duration,
+    /// How soon every gateway knows of a revocation.
+    poll: Duration,
+    bounds: Bounds,
+}
+
+impl Manner {
+    pub(crate) const USUAL: Self =
+        Self { time_limit: Duration::from_secs(1), poll: Duration::from_millis(200), bounds: BOUNDS };
+}
 
 /// Replaces a value only if it is the expected one, and leaves its end alone.
 const REPLACE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') return 1 end return 0";
@@ -37,7 +49,9 @@ const REVOKE: &str = "local time = redis.call('TIME') local now = time[1] * 1000
 
 pub(crate) struct Shared {
     client: Client,
-    connection: OnceCell<ConnectionManager>,
+    connection: ArcSwap<ConnectionManager>,
+    gate: Gate,
+    manner: Manner,
     runtime: Handle,
     prefix: String,
 }
@@ -50,8 +64,18 @@ fn failed(error: &RedisError) -> StoreError {
     })
 }
 
+/// Connects when it is first asked, and again when a connection ended.
+fn manager(client: &Client, manner: Manner) -> Result<ConnectionManager, RedisError> {
+    let config = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(manner.time_limit))
+        .set_response_timeout(Some(manner.time_limit))
+        .set_number_of_retries(1)
+        .set_max_delay(Duration::from_millis(100));
+    client.get_connection_manager_lazy(config)
+}
+
 impl Shared {
-    pub(crate) fn connect(options: SharedOptions) -> Result<Self, StoreError> {
+    pub(crate) fn connect(options: SharedOptions, manner: Manner) -> Result<Self, StoreError> {
         let SharedOptions { url, username, password, ca_pem, namespace } = options;
         let wrong = |error: &RedisError| StoreError(format!("the store's URL cannot be used: {}", error.category()));
         let info = url.as_str().into_connection_info().map_err(|error| wrong(&error))?;
@@ -72,22 +96,23 @@ impl Shared {
         };
         let client = client.map_err(|error| wrong(&error))?;
         Ok(Self {
+            connection: ArcSwap::from_pointee(manager(&client, manner).map_err(|error| wrong(&error))?),
             client,
-            connection: OnceCell::new(),
+            gate: Gate::new(manner.bounds, manner.time_limit),
+            manner,
             runtime: Handle::current(),
             prefix: format!("idm:{namespace}:"),
         })
     }
 
-    async fn connection(&self) -> Result<ConnectionManager, StoreError> {
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(TIME_LIMIT))
-            .set_response_timeout(Some(TIME_LIMIT))
-            .set_number_of_retries(1)
-            .set_max_delay(Duration::from_millis(100));
-        let connect =
-            || async { self.client.get_connection_manager_with_config(config).await.map_err(|error| failed(&error)) };
-        self.connection.get_or_try_init(connect).await.cloned()
+    /// One question, without an end.
+    async fn query<T: redis::FromRedisValue>(&self, command: redis::Cmd) -> Outcome<T> {
+        let mut connection = ConnectionManager::clone(&self.connection.load());
+        match command.query_async(&mut connection).await {
+            Ok(answer) => Outcome::Answered(Ok(answer)),
+            Err(error) if error.is_io_error() => Outcome::Silent(failed(&error)),
+            Err(error) => Outcome::Answered(Err(failed(&error))),
+        }
     }
 
     /// Asks on the runtime that the connection belongs to; the serving cores only wait.
@@ -95,16 +120,9 @@ impl Shared {
         self: Arc<Self>,
         command: redis::Cmd,
     ) -> Result<T, StoreError> {
+        let admission = self.gate.admit()?;
         let runtime = self.runtime.clone();
-        let asked = runtime.spawn(async move {
-            let answer = async {
-                let mut connection = self.connection().await?;
-                command.query_async(&mut connection).await.map_err(|error| failed(&error))
-            };
-            tokio::time::timeout(TIME_LIMIT, answer)
-                .await
-                .unwrap_or_else(|_| Err(StoreError("no answer from the store in time".into())))
-        });
+        let asked = runtime.spawn(async move { self.gate.ask(admission, self.query(command)).await });
         asked.await.unwrap_or_else(|_| Err(StoreError("the question to the store was dropped".into())))
     }
 
@@ -175,7 +193,7 @@ impl Shared {
                 command.arg(ADD).arg(1).arg(self.name(&key)).arg(number).arg(span_ms.max(1));
                 match self.clone().ask::<i64>(command).await {
                     Ok(_) => return,
-                    Err(_) => tokio::time::sleep(TIME_LIMIT * 2u32.pow(attempt)).await,
+                    Err(_) => tokio::time::sleep(self.manner.time_limit * 2u32.pow(attempt)).await,
                 }
             }
             tracing::error!("the store could not be told what a caller used");
@@ -203,41 +221,46 @@ impl Shared {
         let mut failing = false;
         loop {
             let Some(copy) = copy.upgrade() else { return };
-            match self.clone().look(&mut seen, &copy, &clock).await {
+            match self.look(&mut seen, &copy, &clock).await {
                 Ok(()) if failing => {
                     failing = false;
                     tracing::info!("the store answers again");
                 }
                 Ok(()) => {}
-                Err(error) if !failing => {
-                    failing = true;
-                    tracing::error!(%error, "the store cannot be asked; what depends on it is refused");
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::error!(%error, "the store cannot be asked; what depends on it is refused");
+                    }
+                    self.connect_anew();
                 }
-                Err(_) => {}
             }
             drop(copy);
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(self.manner.poll).await;
         }
     }
 
-    async fn look(
-        self: Arc<Self>,
-        seen: &mut Option<Option<i64>>,
-        copy: &Revocations,
-        clock: &Clock,
-    ) -> Result<(), StoreError> {
+    /// A connection that carries nothing any more may take many minutes to end, and one that was refused is not tried
+    /// again by the client.
+    fn connect_anew(&self) {
+        match manager(&self.client, self.manner) {
+            Ok(manager) => self.connection.store(Arc::new(manager)),
+            Err(error) => tracing::error!(error = error.category(), "the store cannot be connected to anew"),
+        }
+    }
+
+    async fn look(&self, seen: &mut Option<Option<i64>>, copy: &Revocations, clock: &Clock) -> Result<(), StoreError> {
         // The time before the question: what is revoked while it travels comes with the next one.
         let asked = clock.at(Timestamp::now());
         let mut command = redis::cmd("GET");
         command.arg(self.version());
-        let version: Option<i64> = self.clone().ask(command).await?;
+        let version: Option<i64> = self.gate.probe(self.query(command)).await?;
         if *seen == Some(version) {
             copy.confirm(asked);
             return Ok(());
         }
         let mut command = redis::cmd("ZRANGE");
         command.arg(self.list()).arg(0).arg(-1).arg("WITHSCORES");
-        let entries: Vec<(String, f64)> = self.ask(command).await?;
+        let entries: Vec<(String, f64)> = self.gate.probe(self.query(command)).await?;
         let until = |until: f64| Timestamp(until as u64);
         let keys: Vec<(Key, Timestamp)> =
             entries.into_iter().filter_map(|(key, end)| Some((Key::from_hex(&key)?, until(end)))).collect();
@@ -246,3 +269,6 @@ impl Shared {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

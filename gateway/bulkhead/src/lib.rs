@@ -1,7 +1,10 @@
 //! A bulkhead for each outside server: its own places, queue and circuit breaker, so that a server that hangs affects
 //! only the requests that need it.
 //!
-//! Pure: the clock and the jitter are arguments, and waiting requests are notified through a channel. `ask.rs` uses it.
+//! In: an [`Asker`], and later whether its question was answered. Out: a [`Place`], a place in the queue, or
+//! [`NotAsked`]. Pure: the clock and the jitter are arguments, and waiting requests are notified through a channel.
+//! Start at [`Bulkhead`]. The gateway's outgoing HTTP and the shared store use it, each with its own [`Bounds`].
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -10,45 +13,62 @@ use std::time::{Duration, Instant};
 use idm_types::network;
 use tokio::sync::oneshot;
 
-/// Questions under way at one server.
-pub(crate) const PLACES: usize = 64;
-/// Of these, one address of callers has no more, so that others find a place at once.
-pub(crate) const PLACES_OF_ONE: usize = 48;
-/// Questions that wait for a place.
-pub(crate) const QUEUE: usize = 256;
-/// How long they wait.
-pub(crate) const QUEUE_WAIT: Duration = Duration::from_secs(1);
 /// So many questions in a row without any answer open the circuit.
 const FAILURES: u32 = 5;
-/// How long the circuit is open the first time; each further time twice as long.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How much one server is asked at once, and how long it is left alone when it does not answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Questions under way.
+    pub places: usize,
+    /// Of these, one address of callers has no more, so that others find a place at once.
+    pub places_of_one: usize,
+    /// Questions that wait for a place.
+    pub queue: usize,
+    /// How long the circuit is open the first time; each further time twice as long.
+    pub first_pause: Duration,
+    /// How long it is open at most.
+    pub longest_pause: Duration,
+}
 
 /// For whom a question is asked: an address, where a /64 of IPv6 counts as one, or the gateway itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Asker {
+pub enum Asker {
+    /// The gateway, for itself or for all callers together; its places have no limit but that of all.
     Gateway,
+    /// An address, or the network of it.
     Network(IpAddr),
 }
 
 impl Asker {
-    pub(crate) fn of(address: Option<IpAddr>) -> Self {
+    /// The one who asks for a caller, if there is one.
+    pub fn of(address: Option<IpAddr>) -> Self {
         address.map_or(Asker::Gateway, |address| Asker::Network(network(address)))
     }
 }
 
 /// Why a question is not asked, and after how many seconds the next one may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct NotAsked {
-    pub(crate) why: String,
-    pub(crate) seconds: u64,
+pub struct NotAsked {
+    /// Why, as a part of a sentence.
+    pub why: String,
+    /// Seconds, at least one.
+    pub seconds: u64,
 }
 
 /// A change of the circuit breaker, to be logged once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    Opened { next_try: Duration },
-    Closed { after: Duration },
+pub enum Change {
+    /// The server does not answer, and is left alone for a while.
+    Opened {
+        /// How long.
+        next_try: Duration,
+    },
+    /// It answers again.
+    Closed {
+        /// How long it did not.
+        after: Duration,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -67,21 +87,24 @@ enum Circuit {
 
 /// How a place was got.
 #[derive(Debug)]
-pub(crate) enum Admission {
+pub enum Admission {
+    /// There is a place.
     Now(Place),
+    /// A place comes, or the sender is dropped: then there will be none.
     Wait(oneshot::Receiver<Place>),
 }
 
 /// A question that may be asked. It must be given back with [`Bulkhead::finish`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub struct Place {
     asker: Asker,
     probes: bool,
 }
 
 /// One server's. See the module.
 #[derive(Debug)]
-pub(crate) struct Bulkhead {
+pub struct Bulkhead {
+    bounds: Bounds,
     circuit: Circuit,
     failures: u32,
     /// How often the circuit opened without an answer in between.
@@ -90,21 +113,28 @@ pub(crate) struct Bulkhead {
     under_way: HashMap<Asker, usize>,
     total: usize,
     waiting: VecDeque<(Asker, oneshot::Sender<Place>)>,
-    pub(crate) last_used: Instant,
-    pub(crate) counts: Counts,
+    /// When a question was last brought.
+    pub last_used: Instant,
+    /// What came of all questions.
+    pub counts: Counts,
 }
 
 /// For the metrics.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) answered: u64,
-    pub(crate) failed: u64,
-    pub(crate) not_asked: u64,
+pub struct Counts {
+    /// Answered, with whatever status.
+    pub answered: u64,
+    /// Asked, and not answered.
+    pub failed: u64,
+    /// Refused without being asked.
+    pub not_asked: u64,
 }
 
 impl Bulkhead {
-    pub(crate) fn new(now: Instant) -> Self {
+    /// For a server that was not asked yet.
+    pub fn new(bounds: Bounds, now: Instant) -> Self {
         Self {
+            bounds,
             circuit: Circuit::Closed,
             failures: 0,
             opened: 0,
@@ -117,20 +147,23 @@ impl Bulkhead {
         }
     }
 
-    pub(crate) fn is_open(&self) -> bool {
+    /// Whether the server is left alone.
+    pub fn is_open(&self) -> bool {
         !matches!(self.circuit, Circuit::Closed)
     }
 
-    pub(crate) fn under_way(&self) -> usize {
+    /// Questions that wait for an answer.
+    pub fn under_way(&self) -> usize {
         self.total
     }
 
-    pub(crate) fn is_idle(&self) -> bool {
+    /// Whether nothing is lost when it is forgotten.
+    pub fn is_idle(&self) -> bool {
         self.total == 0 && self.waiting.is_empty() && !self.is_open()
     }
 
     /// Gives a question a place, or one in the queue.
-    pub(crate) fn admit(&mut self, asker: Asker, now: Instant) -> Result<Admission, NotAsked> {
+    pub fn admit(&mut self, asker: Asker, now: Instant) -> Result<Admission, NotAsked> {
         self.last_used = now;
         match self.circuit {
             Circuit::Closed => {}
@@ -146,7 +179,7 @@ impl Bulkhead {
         if self.has_place(asker) {
             return Ok(Admission::Now(self.seat(asker, false)));
         }
-        if self.waiting.len() >= QUEUE && !self.make_room(asker) {
+        if self.waiting.len() >= self.bounds.queue && !self.make_room(asker) {
             self.counts.not_asked += 1;
             return Err(NotAsked { why: "too many questions to it are waiting".into(), seconds: 1 });
         }
@@ -157,7 +190,7 @@ impl Bulkhead {
 
     fn has_place(&self, asker: Asker) -> bool {
         let own = self.under_way.get(&asker).copied().unwrap_or(0);
-        self.total < PLACES && (own < PLACES_OF_ONE || asker == Asker::Gateway)
+        self.total < self.bounds.places && (own < self.bounds.places_of_one || asker == Asker::Gateway)
     }
 
     fn seat(&mut self, asker: Asker, probes: bool) -> Place {
@@ -169,7 +202,7 @@ impl Bulkhead {
     /// In a full queue, the newest question of the one with most gives way to one with fewer.
     fn make_room(&mut self, asker: Asker) -> bool {
         self.waiting.retain(|(_, sender)| !sender.is_closed());
-        if self.waiting.len() < QUEUE {
+        if self.waiting.len() < self.bounds.queue {
             return true;
         }
         let mut counts: HashMap<Asker, usize> = HashMap::new();
@@ -187,7 +220,7 @@ impl Bulkhead {
 
     /// A question has ended, with an answer of whatever status or without one. It began at `began`.
     /// `jitter`: from 0 to 1, so that gateways do not all come back at once.
-    pub(crate) fn finish(
+    pub fn finish(
         &mut self,
         place: Place,
         answered: bool,
@@ -196,7 +229,16 @@ impl Bulkhead {
         jitter: f64,
     ) -> Option<Change> {
         self.release(place);
-        let change = if answered { self.answer(now) } else { self.failure(place, began, now, jitter) };
+        let change = if answered { self.answer(now) } else { self.failure(place.probes, began, now, jitter) };
+        self.fill();
+        change
+    }
+
+    /// A question that took no place has ended: that of somebody who asks all the time, also while the circuit is open.
+    /// It probes: an answer closes the circuit, and without one an open circuit stays open for another pause, so that
+    /// no request has to try. `began` and `jitter` as in [`Bulkhead::finish`].
+    pub fn observe(&mut self, answered: bool, began: Instant, now: Instant, jitter: f64) -> Option<Change> {
+        let change = if answered { self.answer(now) } else { self.failure(true, began, now, jitter) };
         self.fill();
         change
     }
@@ -220,7 +262,7 @@ impl Bulkhead {
         }
     }
 
-    fn failure(&mut self, place: Place, began: Instant, now: Instant, jitter: f64) -> Option<Change> {
+    fn failure(&mut self, probes: bool, began: Instant, now: Instant, jitter: f64) -> Option<Change> {
         self.counts.failed += 1;
         // A server that answered another request in the meantime is available: this failure does not count.
         if self.last_answer.is_some_and(|answer| answer >= began) {
@@ -228,11 +270,12 @@ impl Bulkhead {
         }
         self.failures = self.failures.saturating_add(1);
         let since = match self.circuit {
-            Circuit::Probing { since } if place.probes => since,
+            Circuit::Probing { since } | Circuit::Open { since, .. } if probes => since,
             Circuit::Closed if self.failures >= FAILURES => now,
             _ => return None,
         };
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.opened.min(8)).min(LONGEST_PAUSE);
+        let Bounds { first_pause, longest_pause, .. } = self.bounds;
+        let pause = first_pause.saturating_mul(1 << self.opened.min(8)).min(longest_pause);
         let pause = pause.mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0));
         let first = self.opened == 0;
         self.opened = self.opened.saturating_add(1);
@@ -260,10 +303,10 @@ impl Bulkhead {
     }
 
     /// Why nothing is asked, while the circuit is not closed.
-    pub(crate) fn shut(&self, now: Instant) -> NotAsked {
+    pub fn shut(&self, now: Instant) -> NotAsked {
         let (since, next) = match self.circuit {
             Circuit::Open { since, until } => (since, until.saturating_duration_since(now)),
-            Circuit::Probing { since } => (since, FIRST_PAUSE),
+            Circuit::Probing { since } => (since, self.bounds.first_pause),
             Circuit::Closed => (now, Duration::ZERO),
         };
         let seconds = (next.as_millis() as u64).div_ceil(1000).max(1);
@@ -275,6 +318,14 @@ impl Bulkhead {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const BOUNDS: Bounds = Bounds {
+        places: 64,
+        places_of_one: 48,
+        queue: 256,
+        first_pause: Duration::from_secs(1),
+        longest_pause: Duration::from_secs(30),
+    };
 
     fn ip(last: u8) -> Asker {
         Asker::of(Some(IpAddr::from([192, 0, 2, last])))
@@ -295,22 +346,22 @@ mod tests {
             let place = place(bulkhead, ip(1), now);
             last = bulkhead.finish(place, false, now, later, 0.5);
         }
-        assert_eq!(last, Some(Change::Opened { next_try: FIRST_PAUSE }));
+        assert_eq!(last, Some(Change::Opened { next_try: BOUNDS.first_pause }));
         later
     }
 
     #[test]
     fn questions_without_any_answer_open_the_circuit_and_one_probe_closes_it() {
         let start = Instant::now();
-        let mut bulkhead = Bulkhead::new(start);
+        let mut bulkhead = Bulkhead::new(BOUNDS, start);
         let opened = open(&mut bulkhead, start);
         let refused = bulkhead.admit(ip(2), opened + Duration::from_millis(100)).unwrap_err();
         assert_eq!(refused.seconds, 1);
         assert!(refused.why.contains("circuit has been open for 0 s, next try in 1 s"), "{refused:?}");
-        let probe = place(&mut bulkhead, ip(2), opened + FIRST_PAUSE);
-        assert!(bulkhead.admit(ip(3), opened + FIRST_PAUSE).is_err(), "one probe at a time");
+        let probe = place(&mut bulkhead, ip(2), opened + BOUNDS.first_pause);
+        assert!(bulkhead.admit(ip(3), opened + BOUNDS.first_pause).is_err(), "one probe at a time");
         let later = opened + Duration::from_secs(4);
-        assert_eq!(bulkhead.finish(probe, false, opened + FIRST_PAUSE, later, 0.5), None, "told once");
+        assert_eq!(bulkhead.finish(probe, false, opened + BOUNDS.first_pause, later, 0.5), None, "told once");
         assert_eq!(bulkhead.admit(ip(2), later).unwrap_err().seconds, 2, "twice as long");
         let again = later + Duration::from_secs(2);
         let probe = place(&mut bulkhead, ip(2), again);
@@ -322,7 +373,7 @@ mod tests {
     #[test]
     fn a_server_that_answers_others_is_not_shut_off_by_questions_that_it_does_not_answer() {
         let start = Instant::now();
-        let mut bulkhead = Bulkhead::new(start);
+        let mut bulkhead = Bulkhead::new(BOUNDS, start);
         for round in 0..50 {
             let began = start + Duration::from_secs(round);
             let (bad, good) = (place(&mut bulkhead, ip(1), began), place(&mut bulkhead, ip(2), began));
@@ -335,10 +386,10 @@ mod tests {
     #[test]
     fn a_late_failure_of_an_old_question_does_not_end_a_probe() {
         let start = Instant::now();
-        let mut bulkhead = Bulkhead::new(start);
+        let mut bulkhead = Bulkhead::new(BOUNDS, start);
         let old = place(&mut bulkhead, ip(9), start);
         let opened = open(&mut bulkhead, start);
-        let probing = opened + FIRST_PAUSE;
+        let probing = opened + BOUNDS.first_pause;
         let probe = place(&mut bulkhead, ip(2), probing);
         assert_eq!(bulkhead.finish(old, false, start, probing, 0.5), None);
         assert!(matches!(bulkhead.circuit, Circuit::Probing { .. }));
@@ -348,11 +399,12 @@ mod tests {
     #[test]
     fn one_address_leaves_places_to_others_and_shares_the_queue() {
         let now = Instant::now();
-        let mut bulkhead = Bulkhead::new(now);
-        let held: Vec<Place> = (0..PLACES_OF_ONE).map(|_| place(&mut bulkhead, ip(1), now)).collect();
-        let greedy: Vec<_> = (0..QUEUE).map(|_| bulkhead.admit(ip(1), now).unwrap()).collect();
+        let mut bulkhead = Bulkhead::new(BOUNDS, now);
+        let held: Vec<Place> = (0..BOUNDS.places_of_one).map(|_| place(&mut bulkhead, ip(1), now)).collect();
+        let greedy: Vec<_> = (0..BOUNDS.queue).map(|_| bulkhead.admit(ip(1), now).unwrap()).collect();
         assert!(bulkhead.admit(ip(1), now).is_err(), "its own queue is full");
-        let others: Vec<Place> = (PLACES_OF_ONE..PLACES).map(|_| place(&mut bulkhead, ip(2), now)).collect();
+        let others: Vec<Place> =
+            (BOUNDS.places_of_one..BOUNDS.places).map(|_| place(&mut bulkhead, ip(2), now)).collect();
         // No place is left: the new request waits, the newest waiting request of address 1 is refused to make room, and
         // the new one gets the next free place.
         let Ok(Admission::Wait(mut newcomer)) = bulkhead.admit(ip(3), now) else { panic!("it should wait") };
@@ -364,7 +416,7 @@ mod tests {
             .map(|mut wait| wait.try_recv())
             .filter(|got| *got.as_ref().err().unwrap() == oneshot::error::TryRecvError::Closed);
         assert_eq!(refused.count(), 1);
-        assert_eq!(others.len(), PLACES - PLACES_OF_ONE);
+        assert_eq!(others.len(), BOUNDS.places - BOUNDS.places_of_one);
         let net = |text: &str| Asker::of(Some(text.parse().unwrap()));
         assert_eq!(net("2001:db8::1"), net("2001:db8::ffff:2"), "a /64 is one");
         assert_ne!(net("2001:db8::1"), net("2001:db8:0:1::1"));
@@ -374,8 +426,8 @@ mod tests {
     #[test]
     fn who_waits_is_refused_when_the_circuit_opens() {
         let now = Instant::now();
-        let mut bulkhead = Bulkhead::new(now);
-        let held: Vec<Place> = (0..PLACES_OF_ONE).map(|_| place(&mut bulkhead, ip(1), now)).collect();
+        let mut bulkhead = Bulkhead::new(BOUNDS, now);
+        let held: Vec<Place> = (0..BOUNDS.places_of_one).map(|_| place(&mut bulkhead, ip(1), now)).collect();
         let Ok(Admission::Wait(mut waits)) = bulkhead.admit(ip(1), now) else { panic!("it should wait") };
         let later = now + Duration::from_secs(3);
         // The first failures free places; the last one opens the circuit.
@@ -388,5 +440,34 @@ mod tests {
         assert_eq!(bulkhead.under_way(), 1, "the one that was let in");
         bulkhead.finish(granted.unwrap(), true, later, later, 0.5);
         assert_eq!(bulkhead.under_way(), 0);
+    }
+
+    #[test]
+    fn who_asks_all_the_time_keeps_requests_from_trying_and_closes_the_circuit() {
+        let start = Instant::now();
+        let mut bulkhead = Bulkhead::new(BOUNDS, start);
+        let mut now = open(&mut bulkhead, start);
+        for _ in 0..10 {
+            let began = now;
+            now += Duration::from_millis(700);
+            assert!(bulkhead.admit(ip(2), now).is_err());
+            assert_eq!(bulkhead.observe(false, began, now, 0.5), None, "told once");
+        }
+        let change = bulkhead.observe(true, now, now, 0.5);
+        assert_eq!(change, Some(Change::Closed { after: Duration::from_secs(7) }));
+        place(&mut bulkhead, ip(2), now);
+    }
+
+    #[test]
+    fn who_asks_all_the_time_opens_the_circuit_and_a_request_tries_when_it_is_gone() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let mut bulkhead = Bulkhead::new(BOUNDS, now);
+        let changes: Vec<_> = (0..FAILURES).filter_map(|_| bulkhead.observe(false, now, later, 0.5)).collect();
+        assert_eq!(changes, [Change::Opened { next_try: BOUNDS.first_pause }]);
+        assert!(bulkhead.admit(ip(1), later).is_err());
+        // It is gone: a request tries instead.
+        let probe = place(&mut bulkhead, ip(1), later + BOUNDS.first_pause);
+        assert!(bulkhead.finish(probe, true, later, later + BOUNDS.first_pause, 0.5).is_some());
     }
 }

@@ -4,7 +4,9 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use idm_jose::SigningKey;
 use idm_tests::{ANONYMOUS, Gateway, Upstream, open_to, raw, raw_on};
+use idm_types::Algorithm;
 
 fn open() -> (Gateway, Upstream) {
     let upstream = Upstream::new();
@@ -303,7 +305,14 @@ fn large_uploads_and_answers_stream() {
 
 #[test]
 fn t22_nothing_in_authorization_is_a_server_error() {
-    let (gateway, upstream) = guarded();
+    let jwks = SigningKey::generate(Algorithm::ES256, "k").unwrap().jwks();
+    let methods = format!(
+        "    - {{name: tokens, jwt: {{issuers: [{{issuer: 'https://idp.example', audiences: [a], \
+         keys: {{inline: '{jwks}'}}}}]}}}}\n    \
+         - {{name: people, basic: {{realm: shop}}}}\n    - {{name: readers, digest: {{realm: shop}}}}\n"
+    );
+    let upstream = Upstream::new();
+    let gateway = Gateway::start(&[("all.yaml", &open_to(&upstream, &methods))]);
     for value in [
         "",
         "Bearer",
@@ -315,9 +324,14 @@ fn t22_nothing_in_authorization_is_a_server_error() {
         "Bearer\t",
         "Bearer ....",
         "Digest username=\"",
+        "Digest username=\"a\", realm=\"shop\", nonce=\"\", uri=\"/admin\", response=\"\", cnonce=\"\", qop=auth, nc=zzzzzzzz",
+        "Basic !!!",
+        "Basic Og==",
+        "basic YTo",
         &"x".repeat(9000),
+        &format!("Bearer {}", "x".repeat(9000)),
     ] {
-        let mut request = b"GET /admin HTTP/1.1\r\nHost: a\r\nX-Api-Key: ".to_vec();
+        let mut request = b"GET /admin HTTP/1.1\r\nHost: a\r\nAuthorization: ".to_vec();
         request.extend(value.as_bytes());
         request.extend(b"\r\n\r\n");
         upstream.forget();

@@ -8,134 +8,152 @@ use serde_json::Value;
 
 /// The verdict, then what was checked in order, then what to do. For records whose texts were made visible.
 pub(crate) fn explain(record: &Value) -> String {
-    let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let mut out = String::new();
     if record["kind"] == "Change" {
-        let _ = writeln!(
-            out,
-            "{} {} {}/{} by {} at {}",
-            text("/action"),
-            text("/object/kind"),
-            text("/object/namespace"),
-            text("/object/name"),
-            text("/actor"),
-            text("/@timestamp")
-        );
-        for line in record["diff"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            let _ = writeln!(out, "  {line}");
-        }
-        return out;
+        return change(record);
     }
-    let reason = Reason::from_code(text("/reason"));
-    let verdict = text("/outcome").to_ascii_uppercase();
-    let _ = writeln!(
-        out,
-        "{verdict} {}{}   {} {}{}",
-        record["status"],
-        reason.map(|r| format!(" {r}")).unwrap_or_default(),
-        text("/request/method"),
-        text("/request/host"),
-        text("/request/path")
-    );
-    let _ = writeln!(
-        out,
-        "decision {} at {} by gateway {} in namespace {} (configuration {})",
-        text("/id"),
-        text("/@timestamp"),
-        text("/gateway"),
-        text("/namespace"),
-        record["generation"]
-    );
-    let _ = writeln!(out);
-    let mut step = 0;
-    let mut line = |good: bool, name: &str, what: String| {
-        step += 1;
-        let _ = writeln!(out, " {step} {} {name:<13} {what}", if good { "✓" } else { "✗" });
-    };
-    let failed = failed_at(record);
-    // Whether it came to this stage, and whether that went well.
-    let came_to = |stage: Stage| failed.is_none_or(|failed| failed >= stage);
-    let good = |stage: Stage| failed != Some(stage);
-    line(good(Stage::Request), "request", format!("from {}", text("/request/source")));
-    if came_to(Stage::Route) {
-        let route = if text("/route").is_empty() { "none".to_owned() } else { text("/route").to_owned() };
-        line(good(Stage::Route), "route", route);
+    let mut out = verdict(record);
+    let mut steps = Steps { out: &mut out, failed: failed_at(record), count: 0 };
+    steps.until_authentication(record);
+    if steps.came_to(Stage::Authenticate) && !text(record, "/policy/name").is_empty() {
+        steps.by_policy(record);
     }
-    if came_to(Stage::Authenticate) && !text("/policy/name").is_empty() {
-        let policy = format!(
-            "IdentityPolicy {}/{} (generation {})",
-            text("/namespace"),
-            text("/policy/name"),
-            record["policy"]["generation"]
-        );
-        let method = if text("/policy/method").is_empty() {
-            String::new()
-        } else {
-            format!(", method {}", text("/policy/method"))
-        };
-        line(good(Stage::Authenticate), "authenticate", format!("{policy}{method}{}", who(record)));
-        if !good(Stage::Open) {
-            line(false, "open", "what the JOSE steps of the policy name".to_owned());
+    steps.upstream(record);
+    steps.outcome(record);
+    advice(record, &mut out);
+    out
+}
+
+fn text<'r>(record: &'r Value, pointer: &str) -> &'r str {
+    record.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn change(record: &Value) -> String {
+    let text = |pointer: &str| text(record, pointer);
+    let (kind, namespace, name) = (text("/object/kind"), text("/object/namespace"), text("/object/name"));
+    let (action, actor, time) = (text("/action"), text("/actor"), text("/@timestamp"));
+    let mut out = format!("{action} {kind} {namespace}/{name} by {actor} at {time}\n");
+    for line in record["diff"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let _ = writeln!(out, "  {line}");
+    }
+    out
+}
+
+fn reason(record: &Value) -> Option<Reason> {
+    Reason::from_code(text(record, "/reason"))
+}
+
+fn verdict(record: &Value) -> String {
+    let text = |pointer: &str| text(record, pointer);
+    let outcome = text("/outcome").to_ascii_uppercase();
+    let reason = reason(record).map(|reason| format!(" {reason}")).unwrap_or_default();
+    let (method, host, path) = (text("/request/method"), text("/request/host"), text("/request/path"));
+    let (id, time, gateway, namespace) = (text("/id"), text("/@timestamp"), text("/gateway"), text("/namespace"));
+    let (status, generation) = (&record["status"], &record["generation"]);
+    format!(
+        "{outcome} {status}{reason}   {method} {host}{path}\n\
+         decision {id} at {time} by gateway {gateway} in namespace {namespace} (configuration {generation})\n\n"
+    )
+}
+
+/// The lines of what was checked, numbered.
+struct Steps<'o> {
+    out: &'o mut String,
+    failed: Option<Stage>,
+    count: usize,
+}
+
+impl Steps<'_> {
+    /// Whether the request came to this stage.
+    fn came_to(&self, stage: Stage) -> bool {
+        self.failed.is_none_or(|failed| failed >= stage)
+    }
+
+    fn line(&mut self, good: bool, name: &str, what: impl std::fmt::Display) {
+        self.count += 1;
+        let (count, mark) = (self.count, if good { "✓" } else { "✗" });
+        let _ = writeln!(self.out, " {count} {mark} {name:<13} {what}");
+    }
+
+    /// A stage that every request comes to, or this one did.
+    fn stage(&mut self, stage: Stage, name: &str, what: impl std::fmt::Display) {
+        self.line(self.failed != Some(stage), name, what);
+    }
+
+    /// A stage that is of interest only where it refused.
+    fn refused_at(&mut self, stage: Stage, name: &str, what: &str) {
+        if self.failed == Some(stage) {
+            self.line(false, name, what);
         }
-        if came_to(Stage::Authorize) {
-            let rule = if reason == Some(Reason::CredentialNotAllowedHere) {
+    }
+
+    fn until_authentication(&mut self, record: &Value) {
+        self.stage(Stage::Request, "request", format_args!("from {}", text(record, "/request/source")));
+        if self.came_to(Stage::Route) {
+            let route = Some(text(record, "/route")).filter(|route| !route.is_empty());
+            self.stage(Stage::Route, "route", route.unwrap_or("none"));
+        }
+    }
+
+    fn by_policy(&mut self, record: &Value) {
+        let text = |pointer: &str| text(record, pointer);
+        let (namespace, name, generation) = (text("/namespace"), text("/policy/name"), &record["policy"]["generation"]);
+        let method = Some(text("/policy/method")).filter(|method| !method.is_empty());
+        let method = method.map(|method| format!(", method {method}")).unwrap_or_default();
+        let policy = format!("IdentityPolicy {namespace}/{name} (generation {generation}){method}{}", who(record));
+        self.stage(Stage::Authenticate, "authenticate", policy);
+        self.refused_at(Stage::Open, "open", "what the JOSE steps of the policy name");
+        if self.came_to(Stage::Authorize) {
+            let rule = if reason(record) == Some(Reason::CredentialNotAllowedHere) {
                 "the credential's access list".to_owned()
             } else if text("/policy/rule").is_empty() {
                 "being authenticated is enough".to_owned()
             } else {
                 format!("rule {}", text("/policy/rule"))
             };
-            line(good(Stage::Authorize), "authorize", rule);
+            self.stage(Stage::Authorize, "authorize", rule);
         }
-        if !good(Stage::Limit) {
-            line(false, "limit", "the caller's quota of tokens".to_owned());
+        self.refused_at(Stage::Limit, "limit", "the caller's quota of tokens");
+        self.refused_at(Stage::Prepare, "prepare", "what the upstream gets");
+    }
+
+    fn upstream(&mut self, record: &Value) {
+        if self.came_to(Stage::Upstream) && record["upstream"].is_string() {
+            self.stage(Stage::Upstream, "upstream", text(record, "/upstream"));
         }
-        if !good(Stage::Prepare) {
-            line(false, "prepare", "what the upstream gets".to_owned());
+        self.refused_at(Stage::Answer, "answer", "what the policy makes of the upstream's answer");
+    }
+
+    /// Tokens that were used or issued.
+    fn outcome(&mut self, record: &Value) {
+        let text = |pointer: &str| text(record, pointer);
+        let usage = &record["usage"];
+        if usage.is_object() {
+            let estimated = if usage["estimated"] == true { " (estimated: the provider told nothing)" } else { "" };
+            let (model, prompt, completion) =
+                (text("/usage/model"), &usage["prompt_tokens"], &usage["completion_tokens"]);
+            let used = format!("{model} prompt and completion tokens: {prompt} + {completion}{estimated}");
+            self.line(true, "usage", used);
+        }
+        if record["issued"].is_object() {
+            let scopes = record["issued"]["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let scopes = scopes.collect::<Vec<_>>().join(" ");
+            let scopes = if scopes.is_empty() { scopes } else { format!(", scope {scopes}") };
+            let (token, subject, grant) = (text("/issued/token"), text("/issued/subject"), text("/issued/grant"));
+            self.line(true, "issued", format!("token {token} for {subject} by {grant}{scopes}"));
         }
     }
-    if came_to(Stage::Upstream) && record["upstream"].is_string() {
-        line(good(Stage::Upstream), "upstream", text("/upstream").to_owned());
+}
+
+/// Why it was refused, and what to do about it.
+fn advice(record: &Value, out: &mut String) {
+    let Some(reason) = reason(record) else { return };
+    let _ = writeln!(out, "\nwhy: {}", reason.plain());
+    let detail = text(record, "/detail");
+    if !detail.is_empty() {
+        let _ = writeln!(out, "     {detail}");
     }
-    if !good(Stage::Answer) {
-        line(false, "answer", "what the policy makes of the upstream's answer".to_owned());
-    }
-    if record["usage"].is_object() {
-        let estimated =
-            if record["usage"]["estimated"] == true { " (estimated: the provider told nothing)" } else { "" };
-        let (prompt, completion) = (&record["usage"]["prompt_tokens"], &record["usage"]["completion_tokens"]);
-        line(
-            true,
-            "usage",
-            format!("{} prompt and completion tokens: {prompt} + {completion}{estimated}", text("/usage/model")),
-        );
-    }
-    if record["issued"].is_object() {
-        let scopes = record["issued"]["scopes"]
-            .as_array()
-            .map(|all| all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "))
-            .unwrap_or_default();
-        let scopes = if scopes.is_empty() { String::new() } else { format!(", scope {scopes}") };
-        line(
-            true,
-            "issued",
-            format!(
-                "token {} for {} by {}{scopes}",
-                text("/issued/token"),
-                text("/issued/subject"),
-                text("/issued/grant")
-            ),
-        );
-    }
-    if let Some(reason) = reason {
-        let _ = writeln!(out, "\nwhy: {}", reason.plain());
-        if !text("/detail").is_empty() {
-            let _ = writeln!(out, "     {}", text("/detail"));
-        }
-        let _ = writeln!(out, "fix: {}", reason.fix());
-        let _ = writeln!(out, "see: docs/reasons.md#{}", reason.code().to_ascii_lowercase());
-    }
-    out
+    let _ = writeln!(out, "fix: {}", reason.fix());
+    let _ = writeln!(out, "see: docs/reasons.md#{}", reason.code().to_ascii_lowercase());
 }
 
 fn who(record: &Value) -> String {

@@ -2,7 +2,7 @@
 
 use idm_api::v1alpha1 as wire;
 use idm_plan::{
-    ClientAuthentication, OauthClient, SecretHandle, Secrets, ServiceKey, TokenGrant, TokenService, Variable,
+    ClientAuthentication, Expr, OauthClient, SecretHandle, Secrets, ServiceKey, TokenGrant, TokenService, Variable,
     canonical_path,
 };
 use idm_types::{Algorithm, ApiKey, Redacted, Timestamp, hex};
@@ -46,79 +46,16 @@ pub(crate) fn lower_service(
     let wire::TokenService { issuer, audiences, grants, credential_selector, access_token, refresh_token, signing: _ } =
         service;
     let path = "spec.tokenService";
-    check_url(world, &format!("{path}.issuer"), issuer, notes)?;
-    if issuer.ends_with('/') || base_path(issuer).is_none() {
-        let message = format!(
-            "'{issuer}' must be a URL without query, fragment, slash at its end, or anything in its path that has two \
-             readings"
-        );
-        return notes.fail(format!("{path}.issuer"), Cause::Invalid, message);
-    }
-    let others = world
-        .policies
-        .iter()
-        .filter(|other| other.meta.name != object.meta.name)
-        .filter_map(|other| Some((other, other.spec.token_service.as_ref()?)));
-    if let Some((other, _)) =
-        others.filter(|(_, theirs)| theirs.issuer == *issuer).find(|(other, _)| other.meta.name < object.meta.name)
-    {
-        return notes.fail(
-            format!("{path}.issuer"),
-            Cause::Conflicted,
-            format!("IdentityPolicy '{}' has the same issuer: give each service its own", other.meta.name),
-        );
-    }
+    check_issuer(world, object, issuer, notes)?;
     if audiences.is_empty() {
         return notes.fail(format!("{path}.audiences"), Cause::Invalid, "at least one audience must be given");
     }
-    let grants = lower_grants(grants.as_deref());
-    if grants.is_empty() {
-        return notes.fail(
-            format!("{path}.grants"),
-            Cause::Invalid,
-            "at least one grant must be given; leave `grants` out for ClientCredentials",
-        );
-    }
-    let password = grants.contains(&TokenGrant::Password);
-    if grants.contains(&TokenGrant::RefreshToken) {
-        if !password {
-            let message = "RefreshToken needs a grant with a user beside it, such as DangerPassword: clients get \
-                           tokens for themselves at any time (RFC 6749 §4.4.3)";
-            return notes.fail(format!("{path}.grants"), Cause::Invalid, message);
-        }
-        if !world.settings.remembers_together {
-            let message =
-                "RefreshToken needs a store that all gateway pods share: set `gateway.store.url` in the chart's values";
-            return notes.fail(format!("{path}.grants"), Cause::UnsupportedValue, message);
-        }
-    }
-    if password {
-        let message = "DangerPassword lets clients see the passwords of users, which RFC 9700 forbids: use it only \
-                       for clients of your own that cannot do better";
-        notes.report.push(
-            &notes.object,
-            format!("{path}.grants"),
-            Condition::Programmed,
-            Cause::DangerousOption,
-            message,
-        );
-    }
+    let grants = checked_grants(world, grants.as_deref(), notes)?;
     let default = wire::AccessTokenSettings::default();
     let wire::AccessTokenSettings { lifetime, claims } = access_token.as_ref().unwrap_or(&default);
     let lifetime_seconds =
         lower_lifetime(&format!("{path}.accessToken.lifetime"), lifetime.as_ref(), MAX_LIFETIME_SECONDS, notes)?;
-    let mut lowered = Vec::new();
-    for (i, wire::TokenClaim { name, value }) in claims.iter().flatten().enumerate() {
-        let path = format!("{path}.accessToken.claims[{i}]");
-        if OWN_CLAIMS.contains(&name.as_str()) {
-            return notes.fail(
-                format!("{path}.name"),
-                Cause::Invalid,
-                format!("the claim '{name}' must not be replaced: the service writes it itself"),
-            );
-        }
-        lowered.push((name.clone(), expr(&format!("{path}.value"), value, KNOWN, notes)?));
-    }
+    let claims = lower_claims(claims.as_deref(), notes)?;
     let default = wire::RefreshTokenSettings::default();
     let wire::RefreshTokenSettings { lifetime, max_uses } = refresh_token.as_ref().unwrap_or(&default);
     let refresh_seconds =
@@ -147,12 +84,98 @@ pub(crate) fn lower_service(
         grants,
         only: selected(world, credential_selector.as_ref()),
         lifetime_seconds: lifetime_seconds.unwrap_or(DEFAULT_LIFETIME_SECONDS),
-        claims: lowered,
+        claims,
         refresh_seconds: refresh_seconds.unwrap_or(DEFAULT_REFRESH_SECONDS),
         refresh_uses,
         revokes: world.settings.remembers_together,
         keys: keys.collect(),
     })
+}
+
+/// The issuer is a plain URL, and no other service of the namespace has it.
+fn check_issuer(
+    world: &World,
+    object: &Object<wire::IdentityPolicySpec>,
+    issuer: &str,
+    notes: &mut Notes<'_>,
+) -> Option<()> {
+    let path = "spec.tokenService.issuer";
+    check_url(world, path, issuer, notes)?;
+    if issuer.ends_with('/') || base_path(issuer).is_none() {
+        let message = format!(
+            "'{issuer}' must be a URL without query, fragment, slash at its end, or anything in its path that has two \
+             readings"
+        );
+        return notes.fail(path, Cause::Invalid, message);
+    }
+    let others = world
+        .policies
+        .iter()
+        .filter(|other| other.meta.name != object.meta.name)
+        .filter_map(|other| Some((other, other.spec.token_service.as_ref()?)));
+    if let Some((other, _)) =
+        others.filter(|(_, theirs)| theirs.issuer == issuer).find(|(other, _)| other.meta.name < object.meta.name)
+    {
+        return notes.fail(
+            path,
+            Cause::Conflicted,
+            format!("IdentityPolicy '{}' has the same issuer: give each service its own", other.meta.name),
+        );
+    }
+    Some(())
+}
+
+/// The grants, none of which needs another that is missing.
+fn checked_grants(
+    world: &World,
+    grants: Option<&[wire::TokenGrant]>,
+    notes: &mut Notes<'_>,
+) -> Option<Vec<TokenGrant>> {
+    let path = "spec.tokenService.grants";
+    let grants = lower_grants(grants);
+    if grants.is_empty() {
+        return notes.fail(
+            path,
+            Cause::Invalid,
+            "at least one grant must be given; leave `grants` out for ClientCredentials",
+        );
+    }
+    let password = grants.contains(&TokenGrant::Password);
+    if grants.contains(&TokenGrant::RefreshToken) {
+        if !password {
+            let message = "RefreshToken needs a grant with a user beside it, such as DangerPassword: clients get \
+                           tokens for themselves at any time (RFC 6749 §4.4.3)";
+            return notes.fail(path, Cause::Invalid, message);
+        }
+        if !world.settings.remembers_together {
+            let message =
+                "RefreshToken needs a store that all gateway pods share: set `gateway.store.url` in the chart's values";
+            return notes.fail(path, Cause::UnsupportedValue, message);
+        }
+    }
+    if password {
+        let message = "DangerPassword lets clients see the passwords of users, which RFC 9700 forbids: use it only \
+                       for clients of your own that cannot do better";
+        notes.report.push(&notes.object, path, Condition::Programmed, Cause::DangerousOption, message);
+    }
+    Some(grants)
+}
+
+/// The claims that the policy adds to access tokens.
+fn lower_claims(claims: Option<&[wire::TokenClaim]>, notes: &mut Notes<'_>) -> Option<Vec<(String, Expr)>> {
+    let mut lowered = Vec::new();
+    for (i, wire::TokenClaim { name, value }) in claims.into_iter().flatten().enumerate() {
+        let path = format!("spec.tokenService.accessToken.claims[{i}]");
+        if OWN_CLAIMS.contains(&name.as_str()) {
+            return notes.fail(
+                format!("{path}.name"),
+                Cause::Invalid,
+                format!("the claim '{name}' must not be replaced: the service writes it itself"),
+            );
+        }
+        lowered.push((name.clone(), expr(&format!("{path}.value"), value, KNOWN, notes)?));
+    }
+    Some(lowered)
 }
 
 fn lower_grants(grants: Option<&[wire::TokenGrant]>) -> Vec<TokenGrant> {

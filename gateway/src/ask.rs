@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use idm_bulkhead::{Admission, Bounds, Bulkhead, Change, Counts, NotAsked, Place};
 use idm_plan::{OutgoingTls, Secrets};
-use idm_trust::{Answer, Authorization, NoAnswer, Outside, Patience, Question, Work};
+use idm_trust::{Answer, Authorization, Deadline, HttpClient, NoAnswer, OutboundRequest, Work};
 use tokio::runtime::Handle;
 use url::Url;
 
@@ -208,8 +208,8 @@ impl Asker {
     }
 }
 
-impl Outside for Asker {
-    fn ask(&self, question: Question) -> Answer {
+impl HttpClient for Asker {
+    fn ask(&self, question: OutboundRequest) -> Answer {
         let now = Instant::now();
         let refused = |why: NoAnswer| -> Answer { Box::pin(std::future::ready(Err(why))) };
         let server = match self.servers.of(&question.endpoint, self.tls.as_ref(), now) {
@@ -226,9 +226,9 @@ impl Outside for Asker {
             Err(why) => return refused(server.not_asked(why)),
         };
         let fetcher = self.fetcher.clone();
-        let limit = match question.patience {
-            Patience::Short => SHORT,
-            Patience::Long => LONG,
+        let limit = match question.deadline {
+            Deadline::Short => SHORT,
+            Deadline::Long => LONG,
         };
         let task = self.runtime.spawn(async move {
             let mut held = server.place(admission).await?;
@@ -246,7 +246,7 @@ impl Outside for Asker {
         self.fetcher.check(url).map_err(|error| error.to_string())
     }
 
-    fn reached_by(&self, tls: &OutgoingTls, secrets: &Secrets) -> Result<Arc<dyn Outside>, String> {
+    fn reached_by(&self, tls: &OutgoingTls, secrets: &Secrets) -> Result<Arc<dyn HttpClient>, String> {
         let fetcher = self.fetcher.reached_by(tls, secrets)?;
         let (runtime, servers) = (self.runtime.clone(), self.servers.clone());
         Ok(Arc::new(Self { fetcher, tls: Some(tls.clone()), runtime, servers }))
@@ -258,8 +258,8 @@ impl Outside for Asker {
 }
 
 /// A form or a look at a document, with whatever proves us.
-async fn ask(fetcher: &Fetcher, question: &Question, limit: Duration) -> Result<Vec<u8>, NoAnswer> {
-    let Question { endpoint, authorization, form, expected, patience: _, caller: _ } = question;
+async fn ask(fetcher: &Fetcher, question: &OutboundRequest, limit: Duration) -> Result<Vec<u8>, NoAnswer> {
+    let OutboundRequest { endpoint, authorization, form, expected, deadline: _, caller: _ } = question;
     let failed = NoAnswer::Failed;
     let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let request = match form {

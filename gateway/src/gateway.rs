@@ -13,7 +13,7 @@ use idm_decide::{BodyLimits, Engine, EngineError};
 use idm_plan::{Bundle, CONTROL_TOKEN, KeySource, SecretHandle, Secrets};
 use idm_proxy::{Configuration, Deadlines, Limits, Server, ServerConfig, Shared};
 use idm_store::{SharedOptions, Store};
-use idm_trust::{KeyRing, Outside};
+use idm_trust::{HttpClient, KeyRing};
 use idm_types::Redacted;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -98,7 +98,7 @@ impl GatewayOptions {
 pub struct Gateway {
     shared: Arc<Shared>,
     fetcher: Fetcher,
-    outside: Arc<dyn Outside>,
+    http: Arc<dyn HttpClient>,
     servers: Arc<Servers>,
     ring: Mutex<KeyRing>,
     memory: Arc<Memory>,
@@ -138,7 +138,7 @@ impl Gateway {
             .context("the system gives no threads for password checks")?;
         let store = match options.store.clone() {
             Some(shared) => Store::shared(shared)?,
-            None => Store::here(),
+            None => Store::in_process(),
         };
         let memory = Memory::new(passwords, store).context("the system gives no random bits")?;
         let (stop_shipper, stopped) = watch::channel(false);
@@ -148,7 +148,7 @@ impl Gateway {
         let servers = Arc::new(Servers::default());
         Ok(Arc::new(Self {
             shared,
-            outside: Arc::new(Asker::new(&fetcher, &servers)),
+            http: Arc::new(Asker::new(&fetcher, &servers)),
             servers,
             fetcher,
             ring: Mutex::default(),
@@ -176,7 +176,7 @@ impl Gateway {
     /// Arms a bundle and puts it in force on every core. On error the engine before it keeps serving.
     pub async fn apply(&self, bundle: &Bundle) -> Result<(), EngineError> {
         let known = self.ring.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (engine, ring) = Engine::arm(bundle, &known, &self.memory, &self.outside)?;
+        let (engine, ring) = Engine::arm(bundle, &known, &self.memory, &self.http)?;
         let configuration = Configuration::new(engine, bundle, self.shared.metrics())?;
         // An issuer that was away before holds up no change: only keys that are new here are waited for.
         let new: Vec<_> =

@@ -60,7 +60,7 @@ fn holders(plan: &Plan) -> BTreeMap<String, String> {
     let holder = |handler: &Handler| match handler {
         Handler::Enforce { policy, .. } => plan.policies[*policy].key.name.clone(),
         Handler::Issue { endpoint, .. } => endpoint.name().to_owned(),
-        Handler::SignIn { door, .. } => door.name().to_owned(),
+        Handler::SignIn { endpoint, .. } => endpoint.name().to_owned(),
         Handler::Refuse { reason, .. } => reason.to_string(),
     };
     plan.rules.iter().map(|rule| (rule.name.clone(), holder(&rule.handler))).collect()

@@ -343,7 +343,7 @@ fn two_providers_are_never_taken_for_each_other() {
     };
     let (to_honest, to_other) = (there("idp"), there("other"));
     let path_of = |url: &str| url.strip_prefix(&format!("http://{}", bed.gateway.address)).unwrap().to_owned();
-    // The answer of one is brought to the door of the other (mix-up, RFC 9700 §4.4).
+    // The answer of one is brought to the endpoint of the other (mix-up, RFC 9700 §4.4).
     let swapped = path_of(&other.sign_in(&to_other)).replace("/callback/other", "/callback/idp");
     bed.refused(&browser.go(&swapped), 303, "UnknownSignIn");
     assert!(bed.provider.asked("/token").is_empty());
@@ -690,7 +690,7 @@ fn one_route_takes_sessions_tokens_and_keys_side_by_side() {
     program.jar.insert("OIDC_SESSION".into(), "A".repeat(43));
     assert_eq!(program.send("GET", "/orders", &[("Authorization", &bearer)], "").status, 200);
     bed.upstream.forget();
-    // No token opens the door of sessions (T-38), and two sessions are not one.
+    // No token is taken for a session (T-38), and two sessions are not one.
     bed.refused(&program.send("GET", "/orders", &[("Authorization", "Bearer x")], ""), 401, "MalformedToken");
     bed.refused(&program.send("GET", "/orders", &[], ""), 401, "SessionEnded");
     program.jar.remove("OIDC_SESSION");

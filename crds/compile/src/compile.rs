@@ -3,8 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use gateway_api::apis::standard::gateways::{Gateway, GatewayListeners};
 use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
 use idm_plan::{
-    Bundle, Door, Endpoint, Federation, Handler, Host, MethodKind, PathMatch, Plan, Policy, RouteEntry, RouteRule,
-    Secrets, ServerCertificate, SignInMethod, Timeouts, VirtualHost,
+    Bundle, Endpoint, Federation, Handler, Host, MethodKind, PathMatch, Plan, Policy, RouteEntry, RouteRule, Secrets,
+    ServerCertificate, SignInEndpoint, SignInMethod, Timeouts, VirtualHost,
 };
 use idm_types::Reason;
 use kube::ResourceExt;
@@ -61,7 +61,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         policies: Vec::new(),
         federations: Vec::new(),
         secrets: Secrets::default(),
-        doors: BTreeMap::new(),
+        endpoints: BTreeMap::new(),
         invalid: BTreeMap::new(),
         rules: Vec::new(),
         hosts: BTreeMap::new(),
@@ -109,8 +109,8 @@ struct Compiler<'w> {
     policies: Vec<Policy>,
     federations: Vec<Federation>,
     secrets: Secrets,
-    /// Which policy's doors stand where: encrypted or not, host, base path.
-    doors: BTreeMap<(bool, Host, String), usize>,
+    /// Which policy's endpoints stand where: encrypted or not, host, base path.
+    endpoints: BTreeMap<(bool, Host, String), usize>,
     /// Whether a policy of the previous plan stays in force.
     keeps_previous: bool,
     /// Policies that cannot be enforced, with the message their requests are refused with.
@@ -295,7 +295,7 @@ impl<'w> Compiler<'w> {
                 targets.push(Target::Gateway(gateway.name_any()));
                 let rule = self.push_rule(&title, lowered.as_ref(), attachments, &targets);
                 self.push_endpoints(rule, is_secure(listener), host);
-                self.push_doors(rule, is_secure(listener), host);
+                self.push_sign_in_endpoints(rule, is_secure(listener), host);
                 for (j, found) in matches.iter().enumerate() {
                     self.push_entry(is_secure(listener), host.clone(), found, rule, &created, &name, i * 64 + j);
                 }
@@ -382,15 +382,15 @@ impl<'w> Compiler<'w> {
         }
     }
 
-    /// The doors of the sign-in method of the rule's policy, on this host. Two policies may share doors if they agree
+    /// The endpoints of the sign-in method of the rule's policy, on this host. Two policies may share endpoints if they agree
     /// on everything that is decided there.
-    fn push_doors(&mut self, rule: usize, secure: bool, host: &Host) {
+    fn push_sign_in_endpoints(&mut self, rule: usize, secure: bool, host: &Host) {
         let Some(Handler::Enforce { policy, .. }) = self.rules.get(rule).map(|rule| &rule.handler) else { return };
         let position = *policy;
         let Some(policy) = self.policies.get(position) else { return };
         let Some(method) = sign_in_of(policy) else { return };
         let (key, at) = (policy.key.clone(), (secure, host.clone(), method.base.clone()));
-        let holder = *self.doors.entry(at).or_insert(position);
+        let holder = *self.endpoints.entry(at).or_insert(position);
         if holder != position {
             let other = self.policies.get(holder).filter(|other| sign_in_of(other) != Some(method));
             if let Some(other) = other {
@@ -411,21 +411,25 @@ impl<'w> Compiler<'w> {
             }
             return;
         }
-        let common = Door::COMMON.iter().map(|door| (*door, None));
+        let common = SignInEndpoint::COMMON.iter().map(|endpoint| (*endpoint, None));
         let named = method
             .federations
             .iter()
             .filter_map(|name| self.federations.iter().find(|federation| federation.key.name == *name));
         let of_each = named.flat_map(|federation| {
-            Door::of(&federation.kind).iter().map(move |door| (*door, Some(federation.key.name.clone())))
+            SignInEndpoint::of(&federation.kind)
+                .iter()
+                .map(move |endpoint| (*endpoint, Some(federation.key.name.clone())))
         });
-        let doors: Vec<_> =
-            common.chain(of_each).map(|(door, name)| (door, door.path(&method.base, name.as_deref()), name)).collect();
-        for (door, path, federation) in doors {
+        let endpoints: Vec<_> = common
+            .chain(of_each)
+            .map(|(endpoint, name)| (endpoint, endpoint.path(&method.base, name.as_deref()), name))
+            .collect();
+        for (endpoint, path, federation) in endpoints {
             let of = federation.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
-            let name = format!("IdentityPolicy {key} sign-in: {}{of}", door.name());
+            let name = format!("IdentityPolicy {key} sign-in: {}{of}", endpoint.name());
             let rule =
-                self.add_rule(RouteRule { name, handler: Handler::SignIn { policy: position, door, federation } });
+                self.add_rule(RouteRule { name, handler: Handler::SignIn { policy: position, endpoint, federation } });
             let found = LoweredMatch { path: PathMatch::Exact(path), method: None, headers: vec![] };
             self.push_entry(secure, host.clone(), &found, rule, "", "", 0);
         }
@@ -497,10 +501,10 @@ impl<'w> Compiler<'w> {
             let everything = LoweredMatch { path: PathMatch::Prefix(String::new()), method: None, headers: vec![] };
             for host in self.service_hosts(service, &name) {
                 self.push_endpoints(rule, false, &host);
-                self.push_doors(rule, false, &host);
+                self.push_sign_in_endpoints(rule, false, &host);
                 if !self.certificates.is_empty() {
                     self.push_endpoints(rule, true, &host);
-                    self.push_doors(rule, true, &host);
+                    self.push_sign_in_endpoints(rule, true, &host);
                     self.push_entry(true, host.clone(), &everything, rule, "", &name, 0);
                 }
                 self.push_entry(false, host, &everything, rule, "", &name, 0);

@@ -64,12 +64,12 @@ impl Slot {
 
 /// The slots of all lanes, from which the writer takes batches.
 #[derive(Default)]
-pub(crate) struct Desk {
+pub(crate) struct LaneSlots {
     slots: Mutex<Vec<Arc<Slot>>>,
     pub(crate) closing: AtomicBool,
 }
 
-impl Desk {
+impl LaneSlots {
     pub(crate) fn add(&self) -> Arc<Slot> {
         let slot = Arc::new(Slot::default());
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).push(slot.clone());

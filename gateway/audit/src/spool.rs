@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use crate::lane::{Desk, Lane};
+use crate::lane::{Lane, LaneSlots};
 use crate::writer::Writer;
 
 /// What happens to requests while records cannot be stored.
@@ -95,7 +95,7 @@ impl SpoolHealth {
 
 /// The spool: hands out a [`Lane`] per core and owns the writing thread.
 pub struct Spool {
-    desk: Arc<Desk>,
+    desk: Arc<LaneSlots>,
     health: Arc<SpoolHealth>,
     on_full: OnFull,
     successes: Successes,
@@ -116,7 +116,7 @@ impl Spool {
         }
         let writer = Writer::open(&config).map_err(wrap)?;
         let health = Arc::new(SpoolHealth::default());
-        let desk = Arc::new(Desk::default());
+        let desk = Arc::new(LaneSlots::default());
         let thread = {
             let (desk, health) = (desk.clone(), health.clone());
             let body = move || {

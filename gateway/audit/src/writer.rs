@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::NotStored;
-use crate::lane::{Batch, Desk, Slot};
+use crate::lane::{Batch, LaneSlots, Slot};
 use crate::spool::{SpoolConfig, SpoolHealth, segment_path, segments};
 
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -54,7 +54,7 @@ impl Writer {
 
     /// Group commit: whatever the lanes gathered during one sync shares the next. Ends when the spool is closing
     /// and the last lane is gone.
-    pub(crate) fn run(mut self, desk: &Desk, health: &SpoolHealth) {
+    pub(crate) fn run(mut self, desk: &LaneSlots, health: &SpoolHealth) {
         let mut waiting = Vec::new();
         let mut last_attempts = 0;
         loop {

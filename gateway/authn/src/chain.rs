@@ -22,7 +22,7 @@ use crate::methods::{self, Armed};
 use crate::{ArmedSignIn, Authenticated, CredentialTable, Grants, Memory, NewPerson, TokenCache};
 
 /// What a policy is armed with, besides itself.
-pub struct Armory<'a> {
+pub struct Resources<'a> {
     /// Keys of issuers, secrets, and who asks outside servers.
     pub trust: Trust<'a>,
     /// The RoleBindings.
@@ -85,12 +85,12 @@ pub struct ArmedPolicy {
 }
 
 impl ArmedPolicy {
-    /// Arms a policy. Keys are looked up in the armory's ring, and added there when they are new.
-    pub fn arm(plan: &Policy, position: usize, armory: &mut Armory<'_>) -> Result<Self, PolicyError> {
+    /// Arms a policy. Keys are looked up in the resources's ring, and added there when they are new.
+    pub fn arm(plan: &Policy, position: usize, resources: &mut Resources<'_>) -> Result<Self, PolicyError> {
         let mut methods: Vec<(MethodName, Arc<dyn Method>)> = Vec::with_capacity(plan.methods.len());
         let (mut sign_in, mut anonymous) = (None, None);
         for idm_plan::Method { name, kind } in &plan.methods {
-            match methods::arm(plan, kind, armory)? {
+            match methods::arm(plan, kind, resources)? {
                 Armed::Method(method) => methods.push((name.clone(), method)),
                 Armed::SignIn(method) => {
                     sign_in.get_or_insert_with(|| (name.clone(), method.clone()));
@@ -100,10 +100,10 @@ impl ArmedPolicy {
             }
         }
         let secret = |problem| PolicyError::Secret { policy: plan.key.to_string(), problem };
-        let trust = &armory.trust;
+        let trust = &resources.trust;
         let exchange = plan.upstream.exchange.as_ref();
         let exchange =
-            exchange.map(|exchange| ArmedExchange::new(exchange, trust.secrets, trust.outside.clone())).transpose();
+            exchange.map(|exchange| ArmedExchange::new(exchange, trust.secrets, trust.http.clone())).transpose();
         let expression = |problem| PolicyError::Expression { policy: plan.key.to_string(), problem };
         Ok(Self {
             plan: plan.clone(),
@@ -112,9 +112,9 @@ impl ArmedPolicy {
             sign_in,
             anonymous,
             mapping: ArmedMapping::arm(plan).map_err(expression)?,
-            grants: armory.grants.clone(),
-            credentials: armory.credentials.clone(),
-            memory: armory.memory.clone(),
+            grants: resources.grants.clone(),
+            credentials: resources.credentials.clone(),
+            memory: resources.memory.clone(),
             exchange: exchange.map_err(secret)?,
         })
     }

@@ -17,7 +17,7 @@ use crate::memory::RightGuess;
 use crate::method::{Attempt, MethodContext};
 use crate::methods::basic;
 use crate::methods::mtls::ArmedMtls;
-use crate::{ArmedPolicy, Armory, Authenticated, binding};
+use crate::{ArmedPolicy, Authenticated, Resources, binding};
 
 /// The only type of assertion (RFC 7523 §2.2).
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -81,7 +81,11 @@ enum Presented<'f> {
 
 impl ArmedClients {
     /// Arms the clients that a service knows. The error names the client, and no secret.
-    pub fn arm(credentials: &[Credential], service: &TokenService, armory: &mut Armory<'_>) -> Result<Self, String> {
+    pub fn arm(
+        credentials: &[Credential],
+        service: &TokenService,
+        resources: &mut Resources<'_>,
+    ) -> Result<Self, String> {
         let mut by_id = HashMap::new();
         for credential in credentials {
             let Proof::Client(plan) = &credential.proof else { continue };
@@ -95,7 +99,7 @@ impl ArmedClients {
                 }
                 ClientAuthentication::Password { phc } => ArmedProof::Password(phc.clone()),
                 ClientAuthentication::Assertion { keys, algorithms } => {
-                    let keys = armory.trust.keys(keys, algorithms).map_err(|error: KeySetError| broken(&error))?;
+                    let keys = resources.trust.keys(keys, algorithms).map_err(|error: KeySetError| broken(&error))?;
                     ArmedProof::Assertion(keys, algorithms.clone())
                 }
                 ClientAuthentication::Certificate(method) => {

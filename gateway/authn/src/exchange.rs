@@ -1,7 +1,7 @@
 //! A token for the upstream in exchange for the caller's (RFC 8693).
 
 use idm_request::Identity;
-use idm_trust::{NoAnswer, Outside, OutsideClient};
+use idm_trust::{HttpClient, NoAnswer, OutboundClient};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,14 +22,14 @@ const MARGIN_SECONDS: u64 = 10;
 
 pub(crate) struct ArmedExchange {
     plan: TokenExchange,
-    client: OutsideClient,
+    client: OutboundClient,
     /// By a fingerprint of the caller's token: the header, and until when it is used again.
     kept: Mutex<HashMap<[u8; 32], (HeaderValue, u64)>>,
 }
 
 impl ArmedExchange {
-    pub(crate) fn new(plan: &TokenExchange, secrets: &Secrets, outside: Arc<dyn Outside>) -> Result<Self, String> {
-        let client = OutsideClient::new(&plan.endpoint, &plan.client_id, &plan.client_secret, secrets, outside)?;
+    pub(crate) fn new(plan: &TokenExchange, secrets: &Secrets, http: Arc<dyn HttpClient>) -> Result<Self, String> {
+        let client = OutboundClient::new(&plan.endpoint, &plan.client_id, &plan.client_secret, secrets, http)?;
         Ok(Self { plan: plan.clone(), client, kept: Mutex::default() })
     }
 

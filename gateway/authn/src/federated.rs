@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use idm_plan::{Federation, FederationKind};
 
-use crate::Armory;
+use crate::Resources;
 use crate::oidc::Provider;
 use crate::saml::SamlProvider;
 
@@ -18,10 +18,10 @@ pub enum Federated {
 }
 
 impl Federated {
-    pub(crate) fn arm(federation: &Federation, armory: &mut Armory<'_>) -> Result<Self, String> {
+    pub(crate) fn arm(federation: &Federation, resources: &mut Resources<'_>) -> Result<Self, String> {
         Ok(match &federation.kind {
-            FederationKind::Oidc(oidc) => Federated::Oidc(Arc::new(Provider::arm(federation, oidc, armory)?)),
-            FederationKind::Saml(saml) => Federated::Saml(Arc::new(SamlProvider::arm(federation, saml, armory)?)),
+            FederationKind::Oidc(oidc) => Federated::Oidc(Arc::new(Provider::arm(federation, oidc, resources)?)),
+            FederationKind::Saml(saml) => Federated::Saml(Arc::new(SamlProvider::arm(federation, saml, resources)?)),
         })
     }
 

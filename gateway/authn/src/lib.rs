@@ -30,7 +30,7 @@ mod saml;
 
 pub use authenticated::Authenticated;
 pub use cache::TokenCache;
-pub use chain::{ArmedPolicy, Armory, PolicyError};
+pub use chain::{ArmedPolicy, PolicyError, Resources};
 pub use client::{ArmedClients, ClientForm, KnownClient};
 pub use credential::CredentialTable;
 pub use federated::Federated;
@@ -41,7 +41,7 @@ pub use oidc::{Asked, Expected, LogoutToken, Person, Provider, SignedIn};
 pub use password::PasswordChecker;
 pub use refused::Refused;
 pub use revocation::{family_key, is_revoked, token_key};
-pub use saml::{Errand, OwnAddresses, SamlProvider};
+pub use saml::{BrowserMessage, OwnAddresses, SamlProvider};
 
 /// Every reader of credentials that takes text, for the fuzzer: it must not panic.
 #[doc(hidden)]

@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn who_signed_in_is_told_until_it_was_heard() {
-        let memory = Memory::new(PasswordChecker::start(1).unwrap(), Store::here()).unwrap();
+        let memory = Memory::new(PasswordChecker::start(1).unwrap(), Store::in_process()).unwrap();
         let person = |name: &str| NewPerson { federation: "f".into(), issuer: "i".into(), username: name.into() };
         memory.note_person(person("ana"));
         memory.note_person(person("bob"));

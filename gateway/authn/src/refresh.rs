@@ -50,8 +50,8 @@ pub(crate) fn begin(
     under_way.insert(id.key(), receiver.clone());
     let (all, provider, store, id, found) =
         (refreshing.clone(), provider.clone(), store.clone(), id.clone(), found.clone());
-    let outside = provider.outside().clone();
-    outside.carry_on(Box::pin(async move {
+    let http = provider.http().clone();
+    http.carry_on(Box::pin(async move {
         refresh(&provider, &store, &id, &found, now).await;
         all.lock().unwrap_or_else(PoisonError::into_inner).remove(&id.key());
         sender.send_replace(true);

@@ -1,7 +1,7 @@
 //! A SAML identity provider: where it is, what it signs with, and what we say to it. What messages mean says
 //! `idm-saml`.
 
-use idm_trust::{EarlyFetches, Kept, Outside, Question, RECENT, secret_text};
+use idm_trust::{EarlyFetches, HttpClient, Kept, OutboundRequest, RECENT, secret_text};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use idm_saml::{
 use idm_types::{Reason, Refusal, Skew, Timestamp};
 use tokio::time::Instant;
 
-use crate::{Armory, Origin};
+use crate::{Origin, Resources};
 
 const SKEW_SECONDS: u64 = 30;
 /// Metadata is asked for again after this time.
@@ -22,7 +22,7 @@ const FRESH: Duration = Duration::from_secs(5 * 60);
 
 /// A message on its way through the browser.
 #[derive(Debug)]
-pub enum Errand {
+pub enum BrowserMessage {
     /// The browser is sent to this address.
     Redirect(String),
     /// The browser is given a form for this address.
@@ -54,33 +54,35 @@ pub struct SamlProvider {
     federation: Federation,
     plan: Plan,
     key: Option<OwnKey>,
-    outside: Arc<dyn Outside>,
+    http: Arc<dyn HttpClient>,
     metadata: Kept<IdentityProvider>,
     early: EarlyFetches,
     born: Instant,
 }
 
 impl SamlProvider {
-    pub(crate) fn arm(federation: &Federation, plan: &Plan, armory: &Armory<'_>) -> Result<Self, String> {
+    pub(crate) fn arm(federation: &Federation, plan: &Plan, resources: &Resources<'_>) -> Result<Self, String> {
         let key = match &plan.key {
             None => None,
             Some((chain, handle)) => {
-                let key = secret_text(handle, armory.trust.secrets)?;
+                let key = secret_text(handle, resources.trust.secrets)?;
                 Some(
                     OwnKey::from_pem(chain, key.reveal())
                         .map_err(|error| format!("the secret `{}`: {error}", handle.0))?,
                 )
             }
         };
-        let outside = match &plan.metadata {
-            SamlMetadata::Url { tls: Some(tls), .. } => armory.trust.outside.reached_by(tls, armory.trust.secrets)?,
-            SamlMetadata::Url { tls: None, .. } | SamlMetadata::Inline(_) => armory.trust.outside.clone(),
+        let http = match &plan.metadata {
+            SamlMetadata::Url { tls: Some(tls), .. } => {
+                resources.trust.http.reached_by(tls, resources.trust.secrets)?
+            }
+            SamlMetadata::Url { tls: None, .. } | SamlMetadata::Inline(_) => resources.trust.http.clone(),
         };
         Ok(Self {
             federation: federation.clone(),
             plan: plan.clone(),
             key,
-            outside,
+            http,
             metadata: Kept::default(),
             early: EarlyFetches::default(),
             born: Instant::now(),
@@ -111,7 +113,7 @@ impl SamlProvider {
         let text = match &self.plan.metadata {
             SamlMetadata::Inline(text) => text.clone(),
             SamlMetadata::Url { url, .. } => {
-                let bytes = self.outside.ask(Question::document(url)).await.map_err(crate::oidc::no_answer)?;
+                let bytes = self.http.ask(OutboundRequest::document(url)).await.map_err(crate::oidc::no_answer)?;
                 document_text(bytes).map_err(|error| unavailable(format!("{url}: {error}")))?
             }
         };
@@ -119,7 +121,7 @@ impl SamlProvider {
             .map_err(|error| unavailable(format!("the provider's metadata: {error}")))?;
         // People's browsers, their passwords and our requests go there: the rules are those of every URL.
         for (name, address) in provider.locations() {
-            self.outside
+            self.http
                 .check(address)
                 .map_err(|why| Refusal::new(Reason::UntrustedSignIn, format!("`{name}` of the provider: {why}")))?;
         }
@@ -144,23 +146,23 @@ impl SamlProvider {
         }
     }
 
-    fn errand(
+    fn message(
         &self,
         to: &Endpoints,
         carried: Carried,
         relay_state: Option<&str>,
         posts: bool,
         message: impl Fn(&str, Option<&OwnKey>) -> Result<String, SamlError>,
-    ) -> Result<Errand, Refusal> {
+    ) -> Result<BrowserMessage, Refusal> {
         match (&to.redirect, &to.post) {
-            (Some(address), post) if !(posts && post.is_some()) => Ok(Errand::Redirect(redirect_url(
+            (Some(address), post) if !(posts && post.is_some()) => Ok(BrowserMessage::Redirect(redirect_url(
                 address,
                 carried,
                 &message(address, None)?,
                 relay_state,
                 self.key.as_ref(),
             )?)),
-            (_, Some(address)) => Ok(Errand::Form {
+            (_, Some(address)) => Ok(BrowserMessage::Form {
                 action: address.clone(),
                 field: carried.parameter(),
                 value: post_form_value(&message(address, self.key.as_ref())?),
@@ -177,7 +179,7 @@ impl SamlProvider {
         own: &OwnAddresses,
         step_up: &StepUp,
         now: Timestamp,
-    ) -> Result<Errand, Refusal> {
+    ) -> Result<BrowserMessage, Refusal> {
         let metadata = self.metadata(now).await?;
         if metadata.wants_signed_requests && self.key.is_none() {
             let detail =
@@ -197,7 +199,7 @@ impl SamlProvider {
             };
             authn_request(&request, now, key)
         };
-        self.errand(&metadata.sign_on, Carried::Request, None, self.plan.posts_requests, message)
+        self.message(&metadata.sign_on, Carried::Request, None, self.plan.posts_requests, message)
     }
 
     /// What a posted response says, if it is to be believed.
@@ -227,7 +229,7 @@ impl SamlProvider {
         name: &NameId,
         session: Option<&str>,
         now: Timestamp,
-    ) -> Result<Option<Errand>, Refusal> {
+    ) -> Result<Option<BrowserMessage>, Refusal> {
         let metadata = self.metadata(now).await?;
         if metadata.logout == Endpoints::default() {
             return Ok(None);
@@ -237,7 +239,7 @@ impl SamlProvider {
         let message = |destination: &str, _: Option<&OwnKey>| {
             Ok(logout_request(id, &own.entity_id, destination, name, session, now))
         };
-        self.errand(&to, Carried::Request, None, false, message).map(Some)
+        self.message(&to, Carried::Request, None, false, message).map(Some)
     }
 
     /// A request of the provider to end sessions, from a query or a form.
@@ -268,12 +270,12 @@ impl SamlProvider {
         relay_state: Option<&str>,
         own: &OwnAddresses,
         now: Timestamp,
-    ) -> Result<Errand, Refusal> {
+    ) -> Result<BrowserMessage, Refusal> {
         let metadata = self.metadata(now).await?;
         let message = |destination: &str, key: Option<&OwnKey>| {
             logout_response(id, &own.entity_id, destination, request, now, key)
         };
-        self.errand(&metadata.logout, Carried::Response, relay_state, false, message)
+        self.message(&metadata.logout, Carried::Response, relay_state, false, message)
     }
 
     /// Our own metadata.
@@ -290,10 +292,12 @@ impl SamlProvider {
 
     /// Our addresses at an origin, below a base path.
     pub fn own(&self, origin: &Origin, base: &str) -> OwnAddresses {
-        use idm_plan::Door;
-        let at = |door: Door| format!("{}{}", origin.text, door.path(base, Some(&self.federation.key.name)));
-        let entity_id = self.plan.own_entity_id.clone().unwrap_or_else(|| at(Door::SamlMetadata));
-        OwnAddresses { consumer: at(Door::SamlConsumer), logout: at(Door::SamlLogout), entity_id }
+        use idm_plan::SignInEndpoint;
+        let at = |endpoint: SignInEndpoint| {
+            format!("{}{}", origin.text, endpoint.path(base, Some(&self.federation.key.name)))
+        };
+        let entity_id = self.plan.own_entity_id.clone().unwrap_or_else(|| at(SignInEndpoint::SamlMetadata));
+        OwnAddresses { consumer: at(SignInEndpoint::SamlConsumer), logout: at(SignInEndpoint::SamlLogout), entity_id }
     }
 
     /// The origins to which signing in and out may lead a browser.

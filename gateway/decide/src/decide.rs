@@ -11,7 +11,7 @@ use idm_authn::{Authenticated, TokenCache};
 use idm_authz::Permit;
 use idm_plan::{Message, Source};
 use idm_request::{ClientCertificate, Facts, Identity, RequestView, SharedFacts, forwarded_certificate};
-use idm_sign_in::Wish;
+use idm_sign_in::PageRequest;
 use idm_transform::{Content, MAX_REQUEST};
 use idm_trust::thumbprint;
 use idm_types::{Reason, Refusal, Stage, Timestamp};
@@ -82,7 +82,7 @@ where
     let shown = body.held_bytes();
     let view = RequestView { body: shown.as_deref(), ..view };
     if policy.armed.sign_in().is_some() {
-        trace.wish = Wish::of(view);
+        trace.page_request = PageRequest::of(view);
     }
     if let Some(own) = own {
         return own::answer(own, policy, view, context, trace).await.map(Verdict::Answer);
@@ -171,7 +171,9 @@ fn route<'e>(
             (*policy, None)
         }
         ArmedHandler::Issue { policy, endpoint } => (*policy, Some(Own::Endpoint(*endpoint))),
-        ArmedHandler::SignIn { policy, door, federation } => (*policy, Some(Own::Door(*door, federation.as_deref()))),
+        ArmedHandler::SignIn { policy, endpoint, federation } => {
+            (*policy, Some(Own::SignInEndpoint(*endpoint, federation.as_deref())))
+        }
     };
     let Some(in_force) = engine.policies.get(policy) else {
         return Err(Refusal::new(Reason::InternalError, "no policy at the rule's position"));

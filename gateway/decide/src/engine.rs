@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
-use idm_authn::{ArmedPolicy, Armory, CredentialTable, Grants, Memory, PolicyError};
+use idm_authn::{ArmedPolicy, CredentialTable, Grants, Memory, PolicyError, Resources};
 use idm_authz::Rules;
 use idm_issue::TokenIssuer;
-use idm_plan::{Backend, Bundle, Door, Endpoint, Handler, HeaderEdit, MethodKind, Plan, Policy, Timeouts};
+use idm_plan::{Backend, Bundle, Endpoint, Handler, HeaderEdit, MethodKind, Plan, Policy, SignInEndpoint, Timeouts};
 use idm_request::PolicyHeaders;
 use idm_transform::{ArmedLlm, Steps};
-use idm_trust::{KeyRing, Outside, Trust};
+use idm_trust::{HttpClient, KeyRing, Trust};
 use idm_types::Reason;
 
 use crate::reserved::UsedHeaders;
@@ -76,7 +76,7 @@ pub(crate) enum ArmedHandler {
     },
     SignIn {
         policy: usize,
-        door: Door,
+        endpoint: SignInEndpoint,
         federation: Option<String>,
     },
     Refuse {
@@ -98,12 +98,12 @@ impl Engine {
         bundle: &Bundle,
         known: &KeyRing,
         memory: &Arc<Memory>,
-        outside: &Arc<dyn Outside>,
+        http: &Arc<dyn HttpClient>,
     ) -> Result<(Self, KeyRing), EngineError> {
         let Plan { namespace, policies, hosts, secure_hosts, certificates: _, rules, credentials, grants, federations } =
             &bundle.plan;
-        let mut armory = Armory {
-            trust: Trust { known, ring: KeyRing::new(), secrets: &bundle.secrets, outside: outside.clone() },
+        let mut resources = Resources {
+            trust: Trust { known, ring: KeyRing::new(), secrets: &bundle.secrets, http: http.clone() },
             grants: Arc::new(Grants::new(grants)),
             credentials: Arc::new(CredentialTable::new(credentials).map_err(EngineError::Plan)?),
             memory: memory.clone(),
@@ -114,18 +114,18 @@ impl Engine {
         for (position, policy) in policies.iter().enumerate() {
             let rules =
                 Rules::arm(policy).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
-            let steps = Steps::arm(&policy.jose, &mut armory.trust, &|| memory.workers())
+            let steps = Steps::arm(&policy.jose, &mut resources.trust, &|| memory.workers())
                 .map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
             let llm = policy.llm.as_ref().map(|llm| ArmedLlm::arm(llm, &bundle.secrets)).transpose();
             let llm = llm.map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
             let issuer = policy
                 .token_service
                 .as_ref()
-                .map(|service| TokenIssuer::arm(service, credentials, &mut armory))
+                .map(|service| TokenIssuer::arm(service, credentials, &mut resources))
                 .transpose();
             let issuer = issuer.map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
             armed.push(PolicyInForce {
-                armed: ArmedPolicy::arm(policy, position, &mut armory)?,
+                armed: ArmedPolicy::arm(policy, position, &mut resources)?,
                 rules,
                 steps,
                 llm,
@@ -167,7 +167,7 @@ impl Engine {
             used,
             signs_in,
         };
-        Ok((engine, armory.trust.ring))
+        Ok((engine, resources.trust.ring))
     }
 
     /// Generation and digest of the plan, for the acknowledgement.
@@ -234,12 +234,14 @@ fn arm_handler(
             Some(true) => Ok(ArmedHandler::Issue { policy: *policy, endpoint: *endpoint }),
             _ => Err(EngineError::Plan("an endpoint points at a policy without a token service".into())),
         },
-        Handler::SignIn { policy, door, federation } => {
+        Handler::SignIn { policy, endpoint, federation } => {
             let signs_in =
                 |policy: &Policy| policy.methods.iter().any(|method| matches!(method.kind, MethodKind::SignIn(_)));
             match policies.get(*policy).map(signs_in) {
-                Some(true) => Ok(ArmedHandler::SignIn { policy: *policy, door: *door, federation: federation.clone() }),
-                _ => Err(EngineError::Plan("a door points at a policy where nobody signs in".into())),
+                Some(true) => {
+                    Ok(ArmedHandler::SignIn { policy: *policy, endpoint: *endpoint, federation: federation.clone() })
+                }
+                _ => Err(EngineError::Plan("an endpoint points at a policy where nobody signs in".into())),
             }
         }
         Handler::Enforce { policy, backends, timeouts, headers } => {

@@ -10,7 +10,7 @@ use http_body_util::Full;
 use idm_authn::{Memory, PasswordChecker, TokenCache};
 use idm_plan::{Bundle, OutgoingTls, Secrets};
 use idm_store::Store;
-use idm_trust::{Answer, KeyRing, NoAnswer, Outside, Question, Work};
+use idm_trust::{Answer, HttpClient, KeyRing, NoAnswer, OutboundRequest, Work};
 use idm_types::{Refusal, Timestamp};
 
 use crate::{BodyLimits, Context, Engine, EngineError, Forward, Payload, Peer, Process, Trace, Verdict, decide};
@@ -48,10 +48,10 @@ pub enum Decided {
 impl Offline {
     /// Arms a bundle for a gateway of this name. What is remembered and counted begins empty.
     pub fn arm(bundle: &Bundle, gateway: &str) -> Result<Self, EngineError> {
-        let memory = PasswordChecker::start(1).and_then(|passwords| Memory::new(passwords, Store::here()));
+        let memory = PasswordChecker::start(1).and_then(|passwords| Memory::new(passwords, Store::in_process()));
         let memory = memory.ok_or_else(|| EngineError::Plan("the system gives no threads or no random bits".into()))?;
-        let outside: Arc<dyn Outside> = Arc::new(NobodyIsAsked);
-        let (engine, _) = Engine::arm(bundle, &KeyRing::new(), &memory, &outside)?;
+        let http: Arc<dyn HttpClient> = Arc::new(NoHttpClient);
+        let (engine, _) = Engine::arm(bundle, &KeyRing::new(), &memory, &http)?;
         Ok(Self { engine, cache: RefCell::default(), process: Process::new(gateway, BodyLimits::default()) })
     }
 
@@ -79,10 +79,10 @@ impl Offline {
 }
 
 /// Stands for every outside server.
-struct NobodyIsAsked;
+struct NoHttpClient;
 
-impl Outside for NobodyIsAsked {
-    fn ask(&self, question: Question) -> Answer {
+impl HttpClient for NoHttpClient {
+    fn ask(&self, question: OutboundRequest) -> Answer {
         let why = format!("{} is not asked: decisions are made offline", question.endpoint);
         Box::pin(std::future::ready(Err(NoAnswer::Failed(why))))
     }
@@ -91,8 +91,8 @@ impl Outside for NobodyIsAsked {
         Ok(())
     }
 
-    fn reached_by(&self, _: &OutgoingTls, _: &Secrets) -> Result<Arc<dyn Outside>, String> {
-        Ok(Arc::new(NobodyIsAsked))
+    fn reached_by(&self, _: &OutgoingTls, _: &Secrets) -> Result<Arc<dyn HttpClient>, String> {
+        Ok(Arc::new(NoHttpClient))
     }
 
     fn carry_on(&self, work: Work) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use idm_issue::{Answered, Ask};
-use idm_plan::{Door, Endpoint};
+use idm_plan::{Endpoint, SignInEndpoint};
 use idm_request::RequestView;
 use idm_sign_in::Refused;
 use idm_types::{Reason, Refusal};
@@ -18,7 +18,7 @@ pub(crate) enum Own<'e> {
     /// An endpoint of a token service.
     Endpoint(Endpoint),
     /// An address of a sign-in method, and the Federation whose it is.
-    Door(Door, Option<&'e str>),
+    SignInEndpoint(SignInEndpoint, Option<&'e str>),
 }
 
 impl Own<'_> {
@@ -26,7 +26,7 @@ impl Own<'_> {
     pub(crate) fn form(self) -> Option<usize> {
         match self {
             Own::Endpoint(endpoint) => idm_issue::wants_form(endpoint).then_some(idm_issue::MAX_FORM),
-            Own::Door(door, _) => idm_sign_in::wants_form(door).then_some(idm_sign_in::MAX_FORM),
+            Own::SignInEndpoint(endpoint, _) => idm_sign_in::wants_form(endpoint).then_some(idm_sign_in::MAX_FORM),
         }
     }
 }
@@ -52,10 +52,10 @@ pub(crate) async fn answer(
             trace.issued = issued;
             Ok(document(body.as_ref(), public))
         }
-        Own::Door(door, federation) => {
-            let wish = trace.wish.clone();
-            let ask = idm_sign_in::Ask { policy: &policy.armed, view, wish: wish.as_ref(), now };
-            let answered = idm_sign_in::answer(door, federation, ask).await;
+        Own::SignInEndpoint(endpoint, federation) => {
+            let page_request = trace.page_request.clone();
+            let ask = idm_sign_in::Ask { policy: &policy.armed, view, page_request: page_request.as_ref(), now };
+            let answered = idm_sign_in::answer(endpoint, federation, ask).await;
             let answer = answered.map_err(|refused| noted(refused, trace))?;
             trace.authentication = answer.who.as_ref().map(|who| who.method.clone());
             trace.identity = answer.who.clone().map(|who| (who, false));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use idm_authn::{ArmedPolicy, ArmedSignIn};
 use idm_plan::Disclosure;
-use idm_sign_in::Wish;
+use idm_sign_in::PageRequest;
 use idm_types::{DecisionId, Reason, Refusal, Timestamp};
 
 use crate::Trace;
@@ -23,14 +23,14 @@ pub fn refusal(
     let handler = engine.zip(trace.rule).and_then(|(engine, rule)| engine.rules.get(rule)).map(|rule| &rule.handler);
     let policy = engine.zip(trace.policy).and_then(|(engine, policy)| engine.policies.get(policy));
     let armed = policy.map(|policy| &policy.armed);
-    match (handler, armed.and_then(|armed| armed.sign_in()), &trace.wish) {
+    match (handler, armed.and_then(|armed| armed.sign_in()), &trace.page_request) {
         (Some(ArmedHandler::Issue { .. }), _, _) => oauth_refusal(refusal.reason, id, refusal.retry_after),
-        (Some(ArmedHandler::Enforce { .. }), Some(method), Some(wish)) if asks_to_sign_in(refusal.reason) => {
-            to_sign_in(method, &wish.page, id)
+        (Some(ArmedHandler::Enforce { .. }), Some(method), Some(page_request)) if asks_to_sign_in(refusal.reason) => {
+            to_sign_in(method, &page_request.page, id)
         }
-        (_, Some(method), Some(wish)) => match &trace.again {
+        (_, Some(method), Some(page_request)) => match &trace.again {
             Some(page) => to_sign_in(method, page, id),
-            None => page(method, wish, &trace.host, refusal, id),
+            None => page(method, page_request, &trace.host, refusal, id),
         },
         _ => problem(refusal, armed, id, now),
     }
@@ -55,9 +55,15 @@ fn to_sign_in(method: &ArmedSignIn, page: &str, id: DecisionId) -> Response<Byte
 }
 
 /// A refusal for people.
-fn page(method: &ArmedSignIn, wish: &Wish, host: &str, refusal: &Refusal, id: DecisionId) -> Response<Bytes> {
+fn page(
+    method: &ArmedSignIn,
+    page_request: &PageRequest,
+    host: &str,
+    refusal: &Refusal,
+    id: DecisionId,
+) -> Response<Bytes> {
     let reason = refusal.reason;
-    let mut response = written(idm_sign_in::refusal_page(method, wish, host, reason, reason.status(), id));
+    let mut response = written(idm_sign_in::refusal_page(method, page_request, host, reason, reason.status(), id));
     decided(&mut response, id);
     wait(&mut response, refusal.retry_after);
     response

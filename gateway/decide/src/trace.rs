@@ -2,7 +2,7 @@ use std::rc::Rc;
 
 use idm_issue::Issued;
 use idm_request::Identity;
-use idm_sign_in::Wish;
+use idm_sign_in::PageRequest;
 use idm_types::{Decider, MethodName, Refusal, RuleName, Stage};
 
 /// How far a request came and what was found out about it, for the record. It is filled in as the decision goes on, so
@@ -30,7 +30,7 @@ pub struct Trace {
     /// The token that was issued.
     pub issued: Option<Issued>,
     /// The caller is a browser that wants a page.
-    pub wish: Option<Wish>,
+    pub page_request: Option<PageRequest>,
     /// The page for which a browser may begin its sign-in anew.
     pub again: Option<Box<str>>,
 }

@@ -12,7 +12,7 @@
 
 use std::cell::Cell;
 
-use crate::value::Stop;
+use crate::value::Abort;
 
 /// The units that one expression may use: less than a millisecond, as measured above.
 pub const UNITS_OF_AN_EXPRESSION: u64 = 80_000;
@@ -59,7 +59,7 @@ impl Meter {
     }
 
     /// Pays for work before it is done.
-    pub(crate) fn spend(&self, units: usize) -> Result<(), Stop> {
+    pub(crate) fn spend(&self, units: usize) -> Result<(), Abort> {
         match self.left.get().checked_sub(units as u64) {
             Some(left) => {
                 self.left.set(left);
@@ -67,23 +67,23 @@ impl Meter {
             }
             None => {
                 self.left.set(0);
-                Err(Stop::Costly)
+                Err(Abort::Costly)
             }
         }
     }
 
     /// Pays for reading or making this many bytes.
-    pub(crate) fn bytes(&self, bytes: usize) -> Result<(), Stop> {
+    pub(crate) fn bytes(&self, bytes: usize) -> Result<(), Abort> {
         self.spend(bytes / 8 + 1)
     }
 
     /// Pays for this many values that are put into a list or map: each takes some thirty bytes there.
-    pub(crate) fn made(&self, values: usize) -> Result<(), Stop> {
+    pub(crate) fn made(&self, values: usize) -> Result<(), Abort> {
         self.spend(values.saturating_mul(3))
     }
 
     /// Pays for memory that is taken and given back, beside the bytes that are put there.
-    pub(crate) fn allocated(&self) -> Result<(), Stop> {
+    pub(crate) fn allocated(&self) -> Result<(), Abort> {
         self.spend(4)
     }
 }

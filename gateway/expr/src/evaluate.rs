@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::budget::{Budget, Meter, UNITS_OF_AN_EXPRESSION};
 use crate::interpret::{self, Known};
 use crate::lower::Lowered;
-use crate::value::Stop;
+use crate::value::Abort;
 use crate::{check, lower};
 
 /// Knows the values of the variables of one request.
@@ -117,15 +117,15 @@ impl Expression {
         let outcome = match (&self.plan, &self.lowered) {
             (Expr::Member { variable, path }, _) => interpret::member(*variable, path, scope, &meter),
             (Expr::Cel(_), Some(lowered)) => interpret::run(lowered, scope, &meter),
-            (Expr::Cel(_), None) => Err(Stop::Missing),
+            (Expr::Cel(_), None) => Err(Abort::Missing),
         };
         if let Some(budget) = budget {
             budget.take(meter.used());
         }
         outcome.map_err(|stop| match stop {
-            Stop::Missing => EvaluationError::Missing(self.plan.to_string()),
-            Stop::Failed => EvaluationError::Failed(self.plan.to_string()),
-            Stop::Costly => EvaluationError::TooCostly(self.plan.to_string()),
+            Abort::Missing => EvaluationError::Missing(self.plan.to_string()),
+            Abort::Failed => EvaluationError::Failed(self.plan.to_string()),
+            Abort::Costly => EvaluationError::TooCostly(self.plan.to_string()),
         })
     }
 

@@ -2,7 +2,7 @@
 //! makes before it makes it.
 
 use crate::budget::Meter;
-use crate::value::{List, Outcome, Stop, Text, Val};
+use crate::value::{Abort, List, Outcome, Text, Val};
 
 /// A function, by its name and by how it is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,9 +84,9 @@ impl Function {
                 (Self::OrValue, Some(value)) => Ok((**value).clone()),
                 // The other is given as it is, also where it is no optional value: types are not checked before.
                 (Self::OrValue | Self::Or, None) => Ok(other.clone()),
-                _ => Err(Stop::Failed),
+                _ => Err(Abort::Failed),
             },
-            _ => Err(Stop::Failed),
+            _ => Err(Abort::Failed),
         }
     }
 
@@ -113,7 +113,7 @@ impl Function {
     }
 
     fn convert<'v>(self, value: &Val<'v>, meter: &Meter) -> Outcome<Val<'v>> {
-        let number = |text: &str| text.parse::<f64>().map_err(|_| Stop::Failed);
+        let number = |text: &str| text.parse::<f64>().map_err(|_| Abort::Failed);
         Ok(match (self, value) {
             (Self::Bool, Val::Bool(_))
             | (Self::Int, Val::Int(_))
@@ -124,18 +124,18 @@ impl Function {
             (Self::Bool, Val::Text(text)) => Val::Bool(match &**text {
                 "1" | "t" | "true" | "TRUE" | "True" => true,
                 "0" | "f" | "false" | "FALSE" | "False" => false,
-                _ => return Err(Stop::Failed),
+                _ => return Err(Abort::Failed),
             }),
-            (Self::Int, Val::UInt(number)) => Val::Int(i64::try_from(*number).map_err(|_| Stop::Failed)?),
+            (Self::Int, Val::UInt(number)) => Val::Int(i64::try_from(*number).map_err(|_| Abort::Failed)?),
             (Self::Int, Val::Double(number)) if *number > i64::MIN as f64 && *number < i64::MAX as f64 => {
                 Val::Int(*number as i64)
             }
-            (Self::Int, Val::Text(text)) => Val::Int(text.parse().map_err(|_| Stop::Failed)?),
-            (Self::UInt, Val::Int(number)) => Val::UInt(u64::try_from(*number).map_err(|_| Stop::Failed)?),
+            (Self::Int, Val::Text(text)) => Val::Int(text.parse().map_err(|_| Abort::Failed)?),
+            (Self::UInt, Val::Int(number)) => Val::UInt(u64::try_from(*number).map_err(|_| Abort::Failed)?),
             (Self::UInt, Val::Double(number)) if *number >= 0.0 && *number < u64::MAX as f64 => {
                 Val::UInt(*number as u64)
             }
-            (Self::UInt, Val::Text(text)) => Val::UInt(text.parse().map_err(|_| Stop::Failed)?),
+            (Self::UInt, Val::Text(text)) => Val::UInt(text.parse().map_err(|_| Abort::Failed)?),
             (Self::Double, Val::Int(number)) => Val::Double(*number as f64),
             (Self::Double, Val::UInt(number)) => Val::Double(*number as f64),
             (Self::Double, Val::Text(text)) => Val::Double(number(text)?),
@@ -149,10 +149,10 @@ impl Function {
             }
             (Self::String, Val::Bytes(bytes)) => {
                 meter.bytes(bytes.len())?;
-                Val::made(std::str::from_utf8(bytes).map_err(|_| Stop::Failed)?.to_owned())
+                Val::made(std::str::from_utf8(bytes).map_err(|_| Abort::Failed)?.to_owned())
             }
             (Self::Bytes, Val::Text(text)) => Val::Bytes(text.as_bytes().into()),
-            _ => return Err(Stop::Failed),
+            _ => return Err(Abort::Failed),
         })
     }
 
@@ -162,7 +162,7 @@ impl Function {
             (Self::StartsWith, [Val::Text(other)]) => Val::Bool(text.starts_with(&**other)),
             (Self::EndsWith, [Val::Text(other)]) => Val::Bool(text.ends_with(&**other)),
             (Self::CharAt, [Val::Int(at)]) => {
-                let at = byte_at(text, *at).ok_or(Stop::Failed)?;
+                let at = byte_at(text, *at).ok_or(Abort::Failed)?;
                 part(text, |text| {
                     let rest = text.get(at..)?;
                     rest.get(..rest.chars().next().map_or(0, char::len_utf8))
@@ -182,29 +182,29 @@ impl Function {
                 split(text, separator, usize::try_from(*parts).unwrap_or(usize::MAX), meter)?
             }
             (Self::Substring, [Val::Int(from)]) => {
-                let from = byte_at(text, *from).ok_or(Stop::Failed)?;
+                let from = byte_at(text, *from).ok_or(Abort::Failed)?;
                 part(text, |text| text.get(from..))?
             }
             (Self::Substring, [Val::Int(from), Val::Int(to)]) => {
-                let from = byte_at(text, *from).ok_or(Stop::Failed)?;
-                let to = byte_at(text, *to).ok_or(Stop::Failed)?;
+                let from = byte_at(text, *from).ok_or(Abort::Failed)?;
+                let to = byte_at(text, *to).ok_or(Abort::Failed)?;
                 part(text, |text| text.get(from..to))?
             }
-            _ => return Err(Stop::Failed),
+            _ => return Err(Abort::Failed),
         })
     }
 
     /// `indexOf` and `lastIndexOf` from a character on.
     fn index_from<'v>(self, text: &str, other: &str, from: i64) -> Outcome<Val<'v>> {
         let length = text.chars().count();
-        let from = usize::try_from(from).map_err(|_| Stop::Failed)?;
+        let from = usize::try_from(from).map_err(|_| Abort::Failed)?;
         if other.is_empty() {
             return Ok(count(from.min(length)));
         }
         if from >= length {
-            return Err(Stop::Failed);
+            return Err(Abort::Failed);
         }
-        let start = byte_at(text, i64::try_from(from).unwrap_or(i64::MAX)).ok_or(Stop::Failed)?;
+        let start = byte_at(text, i64::try_from(from).unwrap_or(i64::MAX)).ok_or(Abort::Failed)?;
         let found = if self == Self::IndexOf {
             text.get(start..).and_then(|rest| rest.find(other)).map(|at| at + start)
         } else {
@@ -240,13 +240,13 @@ fn part<'v>(text: &Text<'v>, of: impl for<'t> Fn(&'t str) -> Option<&'t str>) ->
         Text::Of(text) => of(text).map(|text| Val::Text(Text::Of(text))),
         Text::Made(text) => of(text).map(|text| Val::made(text.to_owned())),
     }
-    .ok_or(Stop::Failed)
+    .ok_or(Abort::Failed)
 }
 
 fn join<'v>(list: &List<'v>, separator: &str, meter: &Meter) -> Outcome<Val<'v>> {
     let mut joined = String::new();
     for (at, item) in list.iter().enumerate() {
-        let Val::Text(text) = item else { return Err(Stop::Failed) };
+        let Val::Text(text) = item else { return Err(Abort::Failed) };
         meter.spend(1)?;
         meter.bytes(text.len() + separator.len())?;
         if at > 0 {

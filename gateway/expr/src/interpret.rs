@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::budget::Meter;
 use crate::evaluate::Scope;
 use crate::lower::{Loop, LoopKind, Lowered, Node, Operator, Root};
-use crate::value::{Dict, Key, Outcome, Stop, Text, Val};
+use crate::value::{Abort, Dict, Key, Outcome, Text, Val};
 
 /// A value of a [`Scope`], borrowed where it can be.
 pub enum Known<'r> {
@@ -69,7 +69,7 @@ impl From<Value> for Known<'_> {
 /// The value of an expression that names a member: what is long is paid for before it is copied.
 pub(crate) fn member(variable: Variable, path: &[String], scope: &dyn Scope, meter: &Meter) -> Outcome<Value> {
     meter.spend(scope.cost(variable, path))?;
-    match scope.at(variable, path).ok_or(Stop::Missing)? {
+    match scope.at(variable, path).ok_or(Abort::Missing)? {
         // It was made, and paid for.
         Known::Value(Cow::Owned(value)) => Ok(value),
         known => known.val().json(meter),
@@ -105,10 +105,10 @@ impl<'v, 's: 'v> Run<'v, 's> {
             Node::Bytes(bytes) => Val::Bytes(bytes.as_slice().into()),
             Node::Root(at) => return self.root(*at),
             Node::HasRoot(at) => Val::Bool(match self.root(*at) {
-                Err(Stop::Missing) => false,
+                Err(Abort::Missing) => false,
                 other => other.map(|_| true)?,
             }),
-            Node::Slot(at) => self.slots.get(*at).cloned().ok_or(Stop::Failed)?,
+            Node::Slot(at) => self.slots.get(*at).cloned().ok_or(Abort::Failed)?,
             Node::Select(operand, field) => return select(self.node(operand)?, field, self.meter),
             Node::Has(operand, field) => return has(&self.node(operand)?, field, self.meter),
             Node::OptionalSelect(operand, field) | Node::OptionalIndex(operand, field) => {
@@ -132,9 +132,9 @@ impl<'v, 's: 'v> Run<'v, 's> {
             Node::Or(one, other) => Val::Bool(self.logical(one, other, true)?),
             Node::Not(operand) => Val::Bool(!self.node(operand)?.truth()?),
             Node::Negate(operand) => match self.node(operand)? {
-                Val::Int(number) => Val::Int(number.checked_neg().ok_or(Stop::Failed)?),
+                Val::Int(number) => Val::Int(number.checked_neg().ok_or(Abort::Failed)?),
                 Val::Double(number) => Val::Double(-number),
-                _ => return Err(Stop::Failed),
+                _ => return Err(Abort::Failed),
             },
             Node::Conditional(all) => {
                 let [condition, yes, no] = &**all;
@@ -172,7 +172,7 @@ impl<'v, 's: 'v> Run<'v, 's> {
     /// A value of the scope, looked up at most once for each evaluation. A missing variable is an empty map; a missing
     /// member is an error.
     fn root(&self, at: usize) -> Outcome<Val<'v>> {
-        let (Some(root), Some(cell)) = (self.roots.get(at), self.known.get(at)) else { return Err(Stop::Failed) };
+        let (Some(root), Some(cell)) = (self.roots.get(at), self.known.get(at)) else { return Err(Abort::Failed) };
         if cell.get().is_none() {
             self.meter.spend(self.scope.cost(root.variable, root.member.as_slice()))?;
         }
@@ -182,7 +182,7 @@ impl<'v, 's: 'v> Run<'v, 's> {
         });
         match (known, &root.member) {
             (Some(known), _) => Ok(known.val()),
-            (None, Some(_)) => Err(Stop::Missing),
+            (None, Some(_)) => Err(Abort::Missing),
             (None, None) => Ok(Val::Dict(Dict::Empty)),
         }
     }
@@ -193,7 +193,7 @@ impl<'v, 's: 'v> Run<'v, 's> {
         let first = self.node(one).and_then(|value| value.truth());
         match first {
             Ok(truth) if truth == decides => return Ok(decides),
-            Err(Stop::Costly) => return Err(Stop::Costly),
+            Err(Abort::Costly) => return Err(Abort::Costly),
             _ => {}
         }
         match (first, self.node(other)?) {
@@ -205,7 +205,7 @@ impl<'v, 's: 'v> Run<'v, 's> {
 
     fn index(&self, operand: &Val<'v>, key: &Val<'v>) -> Outcome<Val<'v>> {
         match operand {
-            Val::Dict(dict) => dict.get(key, self.meter)?.ok_or(Stop::Missing),
+            Val::Dict(dict) => dict.get(key, self.meter)?.ok_or(Abort::Missing),
             Val::List(list) => {
                 let at = match key {
                     Val::Int(at) => usize::try_from(*at).ok(),
@@ -213,9 +213,9 @@ impl<'v, 's: 'v> Run<'v, 's> {
                     Val::Double(at) => crate::value::whole(*at).and_then(|at| usize::try_from(at).ok()),
                     _ => None,
                 };
-                at.and_then(|at| list.get(at)).ok_or(Stop::Failed)
+                at.and_then(|at| list.get(at)).ok_or(Abort::Failed)
             }
-            _ => Err(Stop::Failed),
+            _ => Err(Abort::Failed),
         }
     }
 
@@ -266,7 +266,7 @@ impl<'v, 's: 'v> Run<'v, 's> {
                 Ok(false)
             }
             Val::Dict(dict) => dict.get(one, self.meter).map(|value| value.is_some()),
-            _ => Err(Stop::Failed),
+            _ => Err(Abort::Failed),
         }
     }
 
@@ -285,7 +285,7 @@ impl<'v, 's: 'v> Run<'v, 's> {
             if let Some(value) = value {
                 // A map has few entries: they are written in the expression.
                 match map.binary_search_by(|(other, _)| other.cmp(&key)) {
-                    Ok(_) => return Err(Stop::Failed),
+                    Ok(_) => return Err(Abort::Failed),
                     Err(at) => map.insert(at, (key, (name, value))),
                 }
             }
@@ -349,7 +349,7 @@ impl<'v, 's: 'v> Run<'v, 's> {
             match self.node(body).and_then(|value| value.truth()) {
                 Ok(truth) if truth == decides => return Ok(decides),
                 Ok(_) => {}
-                Err(Stop::Costly) => return Err(Stop::Costly),
+                Err(Abort::Costly) => return Err(Abort::Costly),
                 Err(stop) => undecided = Some(stop),
             }
         }
@@ -367,21 +367,21 @@ fn unwrap(value: Val<'_>) -> Option<Val<'_>> {
 /// The value as an optional: empty where it is missing or failed. An exceeded budget stays an error.
 fn optional(outcome: Outcome<Val<'_>>) -> Outcome<Val<'_>> {
     match outcome {
-        Err(Stop::Costly) => Err(Stop::Costly),
+        Err(Abort::Costly) => Err(Abort::Costly),
         other => Ok(Val::optional(other.ok())),
     }
 }
 
 fn select<'v>(operand: Val<'v>, field: &str, meter: &Meter) -> Outcome<Val<'v>> {
     match operand {
-        Val::Dict(dict) => dict.member(field, meter)?.ok_or(Stop::Missing),
+        Val::Dict(dict) => dict.member(field, meter)?.ok_or(Abort::Missing),
         Val::Optional(None) => Ok(Val::Optional(None)),
         Val::Optional(Some(operand)) => match &*operand {
             Val::Dict(dict) => Ok(Val::optional(dict.member(field, meter)?)),
             Val::List(_) => Ok(Val::optional(None)),
-            _ => Err(Stop::Missing),
+            _ => Err(Abort::Missing),
         },
-        _ => Err(Stop::Failed),
+        _ => Err(Abort::Failed),
     }
 }
 
@@ -392,9 +392,9 @@ fn has<'v>(operand: &Val<'v>, field: &str, meter: &Meter) -> Outcome<Val<'v>> {
         Val::Optional(Some(operand)) => match &**operand {
             Val::Dict(dict) => Ok(Val::Bool(dict.member(field, meter)?.is_some())),
             Val::List(_) => Ok(Val::Bool(false)),
-            _ => Err(Stop::Missing),
+            _ => Err(Abort::Missing),
         },
-        _ => Err(Stop::Failed),
+        _ => Err(Abort::Failed),
     }
 }
 
@@ -415,15 +415,15 @@ macro_rules! checked {
 /// Arithmetic within one type. A result outside its range is an error.
 fn arithmetic<'v>(operator: Operator, one: &Val<'v>, other: &Val<'v>) -> Outcome<Val<'v>> {
     match (one, other) {
-        (Val::Int(one), Val::Int(other)) => checked!(operator, one, other).map(Val::Int).ok_or(Stop::Failed),
-        (Val::UInt(one), Val::UInt(other)) => checked!(operator, one, other).map(Val::UInt).ok_or(Stop::Failed),
+        (Val::Int(one), Val::Int(other)) => checked!(operator, one, other).map(Val::Int).ok_or(Abort::Failed),
+        (Val::UInt(one), Val::UInt(other)) => checked!(operator, one, other).map(Val::UInt).ok_or(Abort::Failed),
         (Val::Double(one), Val::Double(other)) => Ok(Val::Double(match operator {
             Operator::Add => one + other,
             Operator::Subtract => one - other,
             Operator::Multiply => one * other,
             Operator::Divide => one / other,
-            _ => return Err(Stop::Failed),
+            _ => return Err(Abort::Failed),
         })),
-        _ => Err(Stop::Failed),
+        _ => Err(Abort::Failed),
     }
 }

@@ -12,7 +12,7 @@ use crate::budget::Meter;
 
 /// Why an evaluation ends without a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
+pub(crate) enum Abort {
     /// A member is not there.
     Missing,
     /// The operation has no result on these values.
@@ -21,7 +21,7 @@ pub(crate) enum Stop {
     Costly,
 }
 
-pub(crate) type Outcome<T> = Result<T, Stop>;
+pub(crate) type Outcome<T> = Result<T, Abort>;
 
 /// A text of the request or of the expression, or one that was made.
 #[derive(Clone, Debug)]
@@ -210,7 +210,7 @@ impl<'v> Val<'v> {
     }
 
     pub(crate) fn truth(&self) -> Outcome<bool> {
-        if let Val::Bool(truth) = self { Ok(*truth) } else { Err(Stop::Failed) }
+        if let Val::Bool(truth) = self { Ok(*truth) } else { Err(Abort::Failed) }
     }
 
     /// As the key of a map.
@@ -220,7 +220,7 @@ impl<'v> Val<'v> {
             Val::Int(number) => Ok(Key::Number((*number).into())),
             Val::UInt(number) => Ok(Key::Number((*number).into())),
             Val::Text(text) => Ok(Key::Text((**text).into())),
-            _ => Err(Stop::Failed),
+            _ => Err(Abort::Failed),
         }
     }
 
@@ -229,7 +229,7 @@ impl<'v> Val<'v> {
         match self {
             Val::List(list) => Ok(Items::List(list)),
             Val::Dict(dict) => Ok(Items::Keys(dict)),
-            _ => Err(Stop::Failed),
+            _ => Err(Abort::Failed),
         }
     }
 
@@ -246,7 +246,7 @@ impl<'v> Val<'v> {
                 meter.bytes(a.len().min(b.len()))?;
                 Ok(a.cmp(b))
             }
-            _ => self.compare_numbers(other).ok_or(Stop::Failed),
+            _ => self.compare_numbers(other).ok_or(Abort::Failed),
         }
     }
 
@@ -363,7 +363,7 @@ impl<'v> Val<'v> {
                         Val::Bool(truth) => truth.to_string(),
                         Val::Int(number) => number.to_string(),
                         Val::UInt(number) => number.to_string(),
-                        _ => return Err(Stop::Failed),
+                        _ => return Err(Abort::Failed),
                     };
                     members.insert(name, value.json(meter)?);
                 }

@@ -16,7 +16,7 @@ mod tokens;
 use std::rc::Rc;
 
 pub use idm_authn::Refused;
-use idm_authn::{ArmedClients, ArmedPolicy, Armory, ClientForm, KnownClient};
+use idm_authn::{ArmedClients, ArmedPolicy, ClientForm, KnownClient, Resources};
 use idm_expr::Expression;
 use idm_jose::PROOF_ALGORITHMS;
 use idm_plan::{Credential, Endpoint, TokenGrant, TokenService};
@@ -112,15 +112,15 @@ pub struct TokenIssuer {
 
 impl TokenIssuer {
     /// Arms a service. The error shows no secret.
-    pub fn arm(plan: &TokenService, credentials: &[Credential], armory: &mut Armory<'_>) -> Result<Self, String> {
+    pub fn arm(plan: &TokenService, credentials: &[Credential], resources: &mut Resources<'_>) -> Result<Self, String> {
         let claims = plan
             .claims
             .iter()
             .map(|(name, expr)| Ok((name.clone(), Expression::arm(expr)?)))
             .collect::<Result<_, String>>()?;
         Ok(Self {
-            clients: ArmedClients::arm(credentials, plan, armory)?,
-            keys: ServiceKeys::arm(&plan.keys, armory.trust.secrets)?,
+            clients: ArmedClients::arm(credentials, plan, resources)?,
+            keys: ServiceKeys::arm(&plan.keys, resources.trust.secrets)?,
             claims,
             plan: plan.clone(),
         })

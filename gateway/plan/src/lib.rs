@@ -42,9 +42,9 @@ pub use route::{
 };
 pub use secret::{CONTROL_TOKEN, SecretHandle, Secrets};
 pub use sign_in::{
-    Door, Federation, FederationKind, LOGIN_COOKIE, OidcProvider, Pages, PersonCredentials, ProviderAuthentication,
+    Federation, FederationKind, LOGIN_COOKIE, OidcProvider, Pages, PersonCredentials, ProviderAuthentication,
     ProviderEndpoints, RequiredClaim, RoleMapping, SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE,
-    SamlMetadata, SamlProvider, SignInMethod, StepUp,
+    SamlMetadata, SamlProvider, SignInEndpoint, SignInMethod, StepUp,
 };
 pub use tls::{CertificateName, MtlsMethod, NameRule, Network, OutgoingTls, ServerCertificate};
 pub use token_service::{ClientAuthentication, Endpoint, OauthClient, ServiceKey, TokenGrant, TokenService};

@@ -1,7 +1,7 @@
 use idm_types::Reason;
 use serde::{Deserialize, Serialize};
 
-use crate::{Door, Endpoint};
+use crate::{Endpoint, SignInEndpoint};
 
 /// A set of hostnames and the entries that serve them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,13 +92,13 @@ pub enum Handler {
         /// What is asked for.
         endpoint: Endpoint,
     },
-    /// Answer at a door of the policy's sign-in method; nothing is forwarded.
+    /// Answer at an endpoint of the policy's sign-in method; nothing is forwarded.
     SignIn {
         /// Position of the policy in [`crate::Plan::policies`].
         policy: usize,
-        /// Which door.
-        door: Door,
-        /// The federation's name, for the doors that each has.
+        /// Which endpoint.
+        endpoint: SignInEndpoint,
+        /// The federation's name, for the endpoints that each has.
         federation: Option<String>,
     },
     /// Refuse every request.

@@ -155,7 +155,7 @@ pub enum ProviderAuthentication {
 pub struct SignInMethod {
     /// Names of [`crate::Plan::federations`]. Never empty.
     pub federations: Vec<String>,
-    /// Below this path are the doors: with a leading slash and none at its end.
+    /// Below this path are the endpoints: with a leading slash and none at its end.
     pub base: String,
     /// Under which origins browsers reach the targets; empty: as the connection and its host say.
     pub origins: Vec<String>,
@@ -217,9 +217,9 @@ pub struct Pages {
     pub accent: Option<String>,
 }
 
-/// A door of a sign-in method: requests that the gateway answers itself.
+/// A endpoint of a sign-in method: requests that the gateway answers itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Door {
+pub enum SignInEndpoint {
     /// Choose a provider, and go there.
     Start,
     /// Come back from one.
@@ -240,11 +240,11 @@ pub enum Door {
     SamlLogout,
 }
 
-impl Door {
-    /// The doors that there are once.
+impl SignInEndpoint {
+    /// The endpoints that there are once.
     pub const COMMON: &'static [Self] = &[Self::Start, Self::Logout, Self::LoggedOut];
 
-    /// The doors that a federation has.
+    /// The endpoints that a federation has.
     pub const fn of(kind: &FederationKind) -> &'static [Self] {
         match kind {
             FederationKind::Oidc(_) => &[Self::Callback, Self::BackChannel, Self::FrontChannel],
@@ -255,24 +255,24 @@ impl Door {
     /// What it is called, which is also its path below the base.
     pub const fn name(self) -> &'static str {
         match self {
-            Door::Start => "start",
-            Door::Callback => "callback",
-            Door::Logout => "logout",
-            Door::LoggedOut => "logged-out",
-            Door::BackChannel => "back-channel-logout",
-            Door::FrontChannel => "front-channel-logout",
-            Door::SamlConsumer => "saml/consume",
-            Door::SamlMetadata => "saml/metadata",
-            Door::SamlLogout => "saml/logout",
+            SignInEndpoint::Start => "start",
+            SignInEndpoint::Callback => "callback",
+            SignInEndpoint::Logout => "logout",
+            SignInEndpoint::LoggedOut => "logged-out",
+            SignInEndpoint::BackChannel => "back-channel-logout",
+            SignInEndpoint::FrontChannel => "front-channel-logout",
+            SignInEndpoint::SamlConsumer => "saml/consume",
+            SignInEndpoint::SamlMetadata => "saml/metadata",
+            SignInEndpoint::SamlLogout => "saml/logout",
         }
     }
 
     /// Its path, for a federation where it has one.
     pub fn path(self, base: &str, federation: Option<&str>) -> String {
         match (self, federation) {
-            (Door::Start, _) => base.to_owned(),
-            (door, Some(federation)) => format!("{base}/{}/{federation}", door.name()),
-            (door, None) => format!("{base}/{}", door.name()),
+            (SignInEndpoint::Start, _) => base.to_owned(),
+            (endpoint, Some(federation)) => format!("{base}/{}/{federation}", endpoint.name()),
+            (endpoint, None) => format!("{base}/{}", endpoint.name()),
         }
     }
 }

@@ -18,7 +18,7 @@ fn resident_kib() -> u64 {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (store, now) = (Store::here(), Timestamp(1_800_000_000_000));
+    let (store, now) = (Store::in_process(), Timestamp(1_800_000_000_000));
     let sessions = Sessions { store: &store };
     let token = |size: usize, seed: u64| Some(Redacted::new(format!("{seed:08}").repeat(size / 8)));
     let claims: Map<String, serde_json::Value> = json!({
@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             began: now.0,
             until: now.0 + 36_000_000,
             proved: now.seconds(),
-            era: block_on(sessions.era("uid", &format!("person-{seed}"), now))?,
+            generation: block_on(sessions.generation("uid", &format!("person-{seed}"), now))?,
             tokens,
             refresh_at: now.0 + 270_000,
         };

@@ -69,7 +69,7 @@ pub struct Session {
     /// When they proved themselves to the provider, in seconds.
     pub proved: u64,
     /// All sessions of the person since they were last ended together have the same.
-    pub era: String,
+    pub generation: String,
     /// Tokens.
     pub tokens: Tokens,
     /// When tokens are to be asked for again, in milliseconds.
@@ -88,7 +88,7 @@ struct Written {
     began: u64,
     until: u64,
     proved: u64,
-    era: String,
+    generation: String,
     id_token: Option<String>,
     access: Option<String>,
     access_until: Option<u64>,
@@ -98,7 +98,8 @@ struct Written {
 
 impl Session {
     fn write(&self) -> Option<Vec<u8>> {
-        let Self { federation, issuer, subject, sid, claims, began, until, proved, era, tokens, refresh_at } = self;
+        let Self { federation, issuer, subject, sid, claims, began, until, proved, generation, tokens, refresh_at } =
+            self;
         let Tokens { id_token, access, access_until, refresh } = tokens;
         let reveal = |token: &Option<Redacted<String>>| token.as_ref().map(|token| token.reveal().clone());
         let written = Written {
@@ -110,7 +111,7 @@ impl Session {
             began: *began,
             until: *until,
             proved: *proved,
-            era: era.clone(),
+            generation: generation.clone(),
             id_token: reveal(id_token),
             access: reveal(access),
             access_until: *access_until,
@@ -130,7 +131,7 @@ impl Session {
             began,
             until,
             proved,
-            era,
+            generation,
             id_token,
             access,
             access_until,
@@ -139,7 +140,7 @@ impl Session {
         } = serde_json::from_slice(bytes).ok()?;
         let [id_token, access, refresh] = [id_token, access, refresh].map(|token| token.map(Redacted::new));
         let tokens = Tokens { id_token, access, access_until, refresh };
-        Some(Self { federation, issuer, subject, sid, claims, began, until, proved, era, tokens, refresh_at })
+        Some(Self { federation, issuer, subject, sid, claims, began, until, proved, generation, tokens, refresh_at })
     }
 }
 
@@ -193,24 +194,24 @@ pub fn sid_key(federation: &str, sid: &str) -> Key {
     Key::of(&["sid", federation, sid])
 }
 
-/// The key under which it is kept which era a person's sessions have.
+/// The key under which it is kept which generation a person's sessions have.
 pub fn person_key(federation: &str, subject: &str) -> Key {
-    Key::of(&["era of", federation, subject])
+    Key::of(&["generation of", federation, subject])
 }
 
-fn era_key(era: &str) -> Key {
-    Key::of(&["era", era])
+fn era_key(generation: &str) -> Key {
+    Key::of(&["generation", generation])
 }
 
 /// The keys that end a session when one of them is revoked.
 pub fn ending_keys(id: &SessionId, session: &Session) -> Vec<Key> {
     let sid = session.sid.as_deref().map(|sid| sid_key(&session.federation, sid));
-    [id.key(), era_key(&session.era)].into_iter().chain(sid).collect()
+    [id.key(), era_key(&session.generation)].into_iter().chain(sid).collect()
 }
 
 impl Sessions<'_> {
-    /// The era of a person's sessions: the present one, or a new one.
-    pub async fn era(&self, federation: &str, subject: &str, now: Timestamp) -> Result<String, SessionError> {
+    /// The generation of a person's sessions: the present one, or a new one.
+    pub async fn generation(&self, federation: &str, subject: &str, now: Timestamp) -> Result<String, SessionError> {
         let new = random_text::<16>().ok_or(SessionError::NoEntropy)?;
         let kept = self.store.settle(&person_key(federation, subject), new.into_bytes(), PERSON_MS, now).await?;
         String::from_utf8(kept)
@@ -276,9 +277,9 @@ impl Sessions<'_> {
     /// Ends all sessions of a person.
     pub async fn end_person(&self, federation: &str, subject: &str, now: Timestamp) -> Result<(), StoreError> {
         let key = person_key(federation, subject);
-        let Some(era) = self.store.get(&key, now).await? else { return Ok(()) };
-        let era = String::from_utf8(era).unwrap_or_default();
-        self.store.revoke(&era_key(&era), Timestamp(now.0.saturating_add(PERSON_MS)), now).await?;
+        let Some(generation) = self.store.get(&key, now).await? else { return Ok(()) };
+        let generation = String::from_utf8(generation).unwrap_or_default();
+        self.store.revoke(&era_key(&generation), Timestamp(now.0.saturating_add(PERSON_MS)), now).await?;
         self.store.remove(&key).await
     }
 
@@ -359,7 +360,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_000_000_000);
 
-    fn session(era: &str) -> Session {
+    fn session(generation: &str) -> Session {
         let claims = Map::from_iter([("sub".to_owned(), Value::from("ana"))]);
         let tokens = Tokens { refresh: Some(Redacted::new("planted-refresh-token".into())), ..Tokens::default() };
         Session {
@@ -371,7 +372,7 @@ mod tests {
             began: NOW.0,
             until: NOW.0 + 100_000,
             proved: NOW.seconds(),
-            era: era.into(),
+            generation: generation.into(),
             tokens,
             refresh_at: 0,
         }
@@ -395,7 +396,7 @@ mod tests {
 
     #[test]
     fn what_the_store_has_says_nothing() {
-        let store = Store::here();
+        let store = Store::in_process();
         let id = block_on(Sessions { store: &store }.begin(&session("e"), 1000, NOW)).unwrap();
         let kept = block_on(store.get(&id.key(), NOW)).unwrap().unwrap();
         let text = String::from_utf8_lossy(&kept);
@@ -405,7 +406,7 @@ mod tests {
 
     #[test]
     fn of_two_who_replace_one_wins() {
-        let store = Store::here();
+        let store = Store::in_process();
         let sessions = Sessions { store: &store };
         let id = block_on(sessions.begin(&session("e"), 1000, NOW)).unwrap();
         let find = || block_on(sessions.find(&id, 1000, NOW)).unwrap().unwrap();
@@ -417,11 +418,11 @@ mod tests {
 
     #[test]
     fn every_way_to_end_a_session_is_seen_by_its_keys() {
-        let store = Store::here();
+        let store = Store::in_process();
         let sessions = Sessions { store: &store };
         let begin = || {
-            let era = block_on(sessions.era("f", "ana", NOW)).unwrap();
-            let session = session(&era);
+            let generation = block_on(sessions.generation("f", "ana", NOW)).unwrap();
+            let session = session(&generation);
             let id = block_on(sessions.begin(&session, 1000, NOW)).unwrap();
             (id, session)
         };
@@ -429,7 +430,7 @@ mod tests {
             ending_keys(id, session).iter().any(|key| store.is_revoked(key, NOW).unwrap())
         };
         let (one, two) = (begin(), begin());
-        assert_eq!(one.1.era, two.1.era);
+        assert_eq!(one.1.generation, two.1.generation);
         block_on(sessions.end(&one.0, &one.1, Ended::This, NOW)).unwrap();
         assert_eq!((is_over(&one), is_over(&two)), (true, false));
         assert!(
@@ -447,7 +448,7 @@ mod tests {
 
     #[test]
     fn what_is_parked_is_had_once() {
-        let store = Store::here();
+        let store = Store::in_process();
         let sessions = Sessions { store: &store };
         let parked = Parked { session: session("e"), request: Some("_r".into()), state: Some("s".into()), to: None };
         let ticket = block_on(sessions.park(&parked, NOW)).unwrap();
@@ -462,7 +463,7 @@ mod tests {
 
     #[test]
     fn too_much_is_refused() {
-        let store = Store::here();
+        let store = Store::in_process();
         let mut large = session("e");
         large.claims.insert("x".into(), "y".repeat(MAX_BYTES).into());
         assert_eq!(

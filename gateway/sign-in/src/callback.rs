@@ -62,7 +62,7 @@ pub(crate) async fn callback(method: &ArmedSignIn, provider: &Arc<Provider>, ask
     let session = Session {
         federation: federation.uid.clone(),
         issuer: provider.issuer().to_owned(),
-        era: String::new(),
+        generation: String::new(),
         subject: person.subject,
         sid: person.sid,
         claims: person.claims,
@@ -85,7 +85,8 @@ pub(crate) async fn begin(
 ) -> Result<Answer, Refused> {
     let Ask { policy, view, now, .. } = ask;
     let sessions = Sessions { store: policy.store() };
-    let session = Session { era: sessions.era(&session.federation, &session.subject, now).await?, ..session };
+    let session =
+        Session { generation: sessions.generation(&session.federation, &session.subject, now).await?, ..session };
     let who = policy.person(&session, view, now)?;
     let id = sessions
         .begin(&session, method.plan().idle_seconds * 1000, now)

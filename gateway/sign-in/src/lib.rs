@@ -1,6 +1,6 @@
-//! The doors of a sign-in method: what the gateway itself answers to browsers and providers.
+//! The endpoints of a sign-in method: what the gateway itself answers to browsers and providers.
 //!
-//! In: a request to a door, as [`Ask`]. Out: an [`Answer`], or [`Refused`] with its reason. Who a person is says the
+//! In: a request to an endpoint, as [`Ask`]. Out: an [`Answer`], or [`Refused`] with its reason. Who a person is says the
 //! provider, whose answers `idm-authn` checks; sessions are kept by `idm-session`. Never does IO of its own, and
 //! never sends a browser anywhere but to a path of its own host, to a provider, or where the policy says. Start at
 //! [`answer`]; `callback.rs` is where a session begins,
@@ -24,26 +24,26 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 pub use idm_authn::Refused;
 use idm_authn::{ArmedPolicy, ArmedSignIn, Federated};
-use idm_plan::{Door, Federation};
+use idm_plan::{Federation, SignInEndpoint};
 use idm_request::{Identity, RequestView};
 use idm_types::{Reason, Timestamp};
 
-pub use pages::{Wish, refusal_page};
+pub use pages::{PageRequest, refusal_page};
 pub use start::start_target;
 pub use target::is_local_target;
 
 /// The largest form that is read: a SAML response with many attributes.
 pub const MAX_FORM: usize = 512 * 1024;
 
-/// A request to a door.
+/// A request to an endpoint.
 #[derive(Clone, Copy)]
 pub struct Ask<'r> {
-    /// The policy whose door it is.
+    /// The policy whose endpoint it is.
     pub policy: &'r ArmedPolicy,
     /// The request; where it has a form, that is there as a whole.
     pub view: RequestView<'r>,
     /// What the browser can show.
-    pub wish: Option<&'r Wish>,
+    pub page_request: Option<&'r PageRequest>,
     /// The time.
     pub now: Timestamp,
 }
@@ -87,40 +87,51 @@ impl Answer {
     }
 }
 
-/// Whether a door reads a form.
-pub fn wants_form(door: Door) -> bool {
-    matches!(door, Door::Logout | Door::BackChannel | Door::SamlConsumer | Door::SamlLogout)
+/// Whether an endpoint reads a form.
+pub fn wants_form(endpoint: SignInEndpoint) -> bool {
+    matches!(
+        endpoint,
+        SignInEndpoint::Logout
+            | SignInEndpoint::BackChannel
+            | SignInEndpoint::SamlConsumer
+            | SignInEndpoint::SamlLogout
+    )
 }
 
-/// Answers at a door; `federation` is whose it is, for the doors that each has.
-pub async fn answer(door: Door, federation: Option<&str>, ask: Ask<'_>) -> Result<Answer, Refused> {
-    let internal = || Refused::new(Reason::InternalError, "a door without a sign-in method or Federation behind it");
+/// Answers at an endpoint; `federation` is whose it is, for the endpoints that each has.
+pub async fn answer(endpoint: SignInEndpoint, federation: Option<&str>, ask: Ask<'_>) -> Result<Answer, Refused> {
+    let internal =
+        || Refused::new(Reason::InternalError, "an endpoint without a sign-in method or Federation behind it");
     let method = ask.policy.sign_in().ok_or_else(internal)?;
     let reads = matches!(ask.view.method, "GET" | "HEAD");
     let writes = ask.view.method == "POST";
-    let fits = match door {
-        Door::Start | Door::Callback | Door::LoggedOut | Door::FrontChannel | Door::SamlMetadata => reads,
-        Door::Logout | Door::SamlLogout => reads || writes,
-        Door::BackChannel | Door::SamlConsumer => writes,
+    let fits = match endpoint {
+        SignInEndpoint::Start
+        | SignInEndpoint::Callback
+        | SignInEndpoint::LoggedOut
+        | SignInEndpoint::FrontChannel
+        | SignInEndpoint::SamlMetadata => reads,
+        SignInEndpoint::Logout | SignInEndpoint::SamlLogout => reads || writes,
+        SignInEndpoint::BackChannel | SignInEndpoint::SamlConsumer => writes,
     };
     if !fits {
         return Err(Refused::new(
             Reason::MalformedRequest,
-            format!("{} is not asked with {}", door.name(), ask.view.method),
+            format!("{} is not asked with {}", endpoint.name(), ask.view.method),
         ));
     }
     let provider = federation.and_then(|name| method.provider(name));
-    match (door, provider) {
-        (Door::Start, _) => start::start(method, ask).await,
-        (Door::Logout, _) => logout::logout(method, ask).await,
-        (Door::LoggedOut, _) => logout::logged_out(method, ask),
-        (Door::Callback, Some(Federated::Oidc(provider))) => callback::callback(method, provider, ask).await,
-        (Door::BackChannel, Some(Federated::Oidc(provider))) => logout::back_channel(provider, ask).await,
-        (Door::FrontChannel, Some(Federated::Oidc(provider))) => logout::front_channel(provider, ask).await,
-        (Door::Callback, Some(Federated::Saml(provider))) => saml::finish(method, provider, ask).await,
-        (Door::SamlConsumer, Some(Federated::Saml(provider))) => saml::consumer(method, provider, ask).await,
-        (Door::SamlMetadata, Some(Federated::Saml(provider))) => saml::metadata(method, provider, ask),
-        (Door::SamlLogout, Some(Federated::Saml(provider))) => saml::logout(method, provider, ask).await,
+    match (endpoint, provider) {
+        (SignInEndpoint::Start, _) => start::start(method, ask).await,
+        (SignInEndpoint::Logout, _) => logout::logout(method, ask).await,
+        (SignInEndpoint::LoggedOut, _) => logout::logged_out(method, ask),
+        (SignInEndpoint::Callback, Some(Federated::Oidc(provider))) => callback::callback(method, provider, ask).await,
+        (SignInEndpoint::BackChannel, Some(Federated::Oidc(provider))) => logout::back_channel(provider, ask).await,
+        (SignInEndpoint::FrontChannel, Some(Federated::Oidc(provider))) => logout::front_channel(provider, ask).await,
+        (SignInEndpoint::Callback, Some(Federated::Saml(provider))) => saml::finish(method, provider, ask).await,
+        (SignInEndpoint::SamlConsumer, Some(Federated::Saml(provider))) => saml::consumer(method, provider, ask).await,
+        (SignInEndpoint::SamlMetadata, Some(Federated::Saml(provider))) => saml::metadata(method, provider, ask),
+        (SignInEndpoint::SamlLogout, Some(Federated::Saml(provider))) => saml::logout(method, provider, ask).await,
         _ => Err(internal()),
     }
 }
@@ -134,7 +145,7 @@ fn check_open(federation: &Federation) -> Result<(), Refused> {
     }
 }
 
-/// The address of a door below the policy's base.
-fn address(method: &ArmedSignIn, origin: &str, door: Door, federation: Option<&str>) -> String {
-    format!("{origin}{}", door.path(&method.plan().base, federation))
+/// The address of an endpoint below the policy's base.
+fn address(method: &ArmedSignIn, origin: &str, endpoint: SignInEndpoint, federation: Option<&str>) -> String {
+    format!("{origin}{}", endpoint.path(&method.plan().base, federation))
 }

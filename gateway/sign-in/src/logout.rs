@@ -1,4 +1,4 @@
-//! Where sessions end: at the person's wish, and at the provider's.
+//! Where sessions end: at the person's page_request, and at the provider's.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, header};
 use idm_authn::{ArmedSignIn, Federated, LogoutToken, Origin, Provider};
-use idm_plan::Door;
+use idm_plan::SignInEndpoint;
 use idm_session::{Ended, Session, Sessions};
 use idm_store::Key;
 use idm_types::{Reason, Refusal};
@@ -46,7 +46,7 @@ pub(crate) async fn logout(method: &ArmedSignIn, ask: Ask<'_>) -> Result<Answer,
     }
     let to = match &found {
         Some(session) => leave(method, session, &origin, ask).await,
-        None => address(method, &origin.text, Door::LoggedOut, None),
+        None => address(method, &origin.text, SignInEndpoint::LoggedOut, None),
     };
     let who = found.as_ref().map(|session| policy.person(session, view, now)).transpose()?.flatten();
     Ok(Answer::redirect(&to)?.with_cookie(cookie::take_session(&origin)).of(who))
@@ -61,7 +61,7 @@ fn came_by_itself(ask: Ask<'_>) -> bool {
 /// Where the browser goes next: to the provider, so that the session there ends too. A provider that cannot be asked
 /// keeps nobody signed in here.
 async fn leave(method: &ArmedSignIn, session: &Session, origin: &Origin, ask: Ask<'_>) -> String {
-    let back = address(method, &origin.text, Door::LoggedOut, None);
+    let back = address(method, &origin.text, SignInEndpoint::LoggedOut, None);
     let Some(provider) = method.provider_of_session(session) else { return back };
     let there = match provider {
         Federated::Oidc(provider) => provider.end_session_url(&session.tokens, &back, "out").await.ok().flatten(),

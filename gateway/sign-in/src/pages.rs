@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use idm_authn::{ArmedSignIn, navigates};
-use idm_plan::{Door, Pages};
+use idm_plan::{Pages, SignInEndpoint};
 use idm_request::RequestView;
 use idm_types::{DecisionId, Reason, is_hidden, visible};
 use url::Url;
@@ -29,13 +29,13 @@ border-color:#7d8590!important}a.b:focus-visible,button:focus-visible{outline:2p
 
 /// That a browser wants a page, and in which language.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct PageRequest {
     languages: String,
     /// What it asked for, to come back to.
     pub page: String,
 }
 
-impl Wish {
+impl PageRequest {
     /// `None` for programs and for scripts in pages.
     pub fn of(view: RequestView<'_>) -> Option<Self> {
         navigates(view).then(|| Self::speaking(view.headers, view.target))
@@ -143,7 +143,7 @@ fn page<'p>(
     heading: impl FnOnce(&'static Texts) -> &'static str,
     content: impl FnOnce(&'static Texts) -> String,
 ) -> Page<'p> {
-    let texts = Texts::of(ask.wish.map_or("", |wish| &wish.languages));
+    let texts = Texts::of(ask.page_request.map_or("", |page_request| &page_request.languages));
     Page {
         pages: &method.plan().pages,
         host: ask.view.host,
@@ -170,7 +170,7 @@ pub(crate) fn chooser(method: &ArmedSignIn, ask: Ask<'_>, to: &str) -> Answer {
 
 /// Where the person says that they want to sign out.
 pub(crate) fn confirm_logout(method: &ArmedSignIn, ask: Ask<'_>) -> Answer {
-    let action = Door::Logout.path(&method.plan().base, None);
+    let action = SignInEndpoint::Logout.path(&method.plan().base, None);
     let content = |texts: &'static Texts| {
         format!(
             "<p>{}</p>\n<form method=\"post\" action=\"{}\"><button>{}</button><button class=\"q\" name=\"everywhere\" value=\"1\">{}</button></form>\n\
@@ -224,13 +224,13 @@ pub(crate) fn logged_out(method: &ArmedSignIn, ask: Ask<'_>) -> Answer {
 /// A refusal for people: what they can do, and the number under which it is on record.
 pub fn refusal_page(
     method: &ArmedSignIn,
-    wish: &Wish,
+    page_request: &PageRequest,
     host: &str,
     reason: Reason,
     status: u16,
     id: DecisionId,
 ) -> Answer {
-    let texts = Texts::of(&wish.languages);
+    let texts = Texts::of(&page_request.languages);
     let [heading, sentence] = texts.refusal(reason);
     // Whoever has no access does not get it by signing in again as the same person; to everyone else it is offered.
     let again = match reason {
@@ -242,7 +242,7 @@ pub fn refusal_page(
             format!("<a class=\"b\" href=\"/\">{}</a>", shown(texts.again))
         }
         reason if reason.status() == 403 => {
-            let leave = Door::Logout.path(&method.plan().base, None);
+            let leave = SignInEndpoint::Logout.path(&method.plan().base, None);
             format!("<a class=\"b q\" href=\"{}\">{}</a>", attribute(&leave), shown(texts.sign_out))
         }
         _ => String::new(),

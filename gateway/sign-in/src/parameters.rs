@@ -1,4 +1,4 @@
-//! The parameters of a request to a door: each is there once.
+//! The parameters of a request to an endpoint: each is there once.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The doors of a SAML service provider.
+//! The endpoints of a SAML service provider.
 //!
 //! A response is posted from the provider's page, where the browser does not send our cookies along. So it is checked
 //! without them, and parked for a moment; the browser comes for it by a link of ours, with its cookie, and only the
@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
-use idm_authn::{ArmedSignIn, Errand, Origin, OwnAddresses, SamlProvider};
-use idm_plan::Door;
+use idm_authn::{ArmedSignIn, BrowserMessage, Origin, OwnAddresses, SamlProvider};
+use idm_plan::SignInEndpoint;
 use idm_saml::{Assertion, LogoutRequest, NameId};
 use idm_session::{Browser, Login, Parked, Session, Sessions, Tokens};
 use idm_store::Key;
@@ -47,16 +47,16 @@ pub(crate) async fn start(
     let state = browser
         .state(login, &provider.federation().uid)
         .ok_or_else(|| Refused::new(Reason::InternalError, "there are no random bits"))?;
-    let errand = provider.request(&id, &own, &method.plan().step_up, ask.now).await?;
+    let message = provider.request(&id, &own, &method.plan().step_up, ask.now).await?;
     let (key, from) = (request_key(provider, &id), ask.view.address);
     ask.policy.store().begin(from, &key, state.into_bytes(), REQUEST_MS, ask.now).await?;
-    run(method, errand, ask)
+    run(method, message, ask)
 }
 
-fn run(method: &ArmedSignIn, errand: Errand, ask: Ask<'_>) -> Result<Answer, Refused> {
-    match errand {
-        Errand::Redirect(to) => Answer::redirect(&to),
-        Errand::Form { action, field, value, relay_state } => {
+fn run(method: &ArmedSignIn, message: BrowserMessage, ask: Ask<'_>) -> Result<Answer, Refused> {
+    match message {
+        BrowserMessage::Redirect(to) => Answer::redirect(&to),
+        BrowserMessage::Form { action, field, value, relay_state } => {
             Ok(pages::onward(method, ask, &action, field, &value, relay_state.as_deref()))
         }
     }
@@ -109,7 +109,7 @@ pub(crate) async fn consumer(
         .park(&Parked { session, request, state, to }, now)
         .await
         .map_err(|error| Refused { who: who.clone(), ..error.into() })?;
-    let callback = address(method, &origin.text, Door::Callback, Some(&federation.key.name));
+    let callback = address(method, &origin.text, SignInEndpoint::Callback, Some(&federation.key.name));
     Ok(Answer::redirect(&format!("{callback}?ticket={ticket}"))?.of(who))
 }
 
@@ -140,7 +140,7 @@ fn session(method: &ArmedSignIn, provider: &SamlProvider, assertion: Assertion, 
         began: now,
         until: session_ends.map_or(until, |ends| until.min(ends.0)),
         proved: proved.seconds(),
-        era: String::new(),
+        generation: String::new(),
         tokens: Tokens::default(),
         refresh_at: u64::MAX,
     }
@@ -220,7 +220,7 @@ pub(crate) async fn leave(
     };
     let id = format!("_{}", Login::begin("", ask.now)?.id);
     match provider.leave(&id, own, &name, session.sid.as_deref(), ask.now).await {
-        Ok(Some(Errand::Redirect(to))) => Some(to),
+        Ok(Some(BrowserMessage::Redirect(to))) => Some(to),
         _ => None,
     }
 }
@@ -238,7 +238,7 @@ pub(crate) async fn logout(
     let parameters = posted.as_ref().unwrap_or(&query);
     if parameters.text("SAMLResponse").is_some() {
         // The provider's session has ended, or has not; ours had before we asked.
-        return Answer::redirect(&address(method, &origin.text, Door::LoggedOut, None));
+        return Answer::redirect(&address(method, &origin.text, SignInEndpoint::LoggedOut, None));
     }
     let own = provider.own(&origin, &method.plan().base);
     let invalid = |detail: String| Refused::new(Reason::InvalidLogoutToken, detail);
@@ -262,6 +262,6 @@ pub(crate) async fn logout(
     }
     let answer =
         Login::begin("", now).ok_or_else(|| Refused::new(Reason::InternalError, "there are no random bits"))?.id;
-    let errand = provider.logout_answer(&format!("_{answer}"), &id, parameters.text("RelayState"), &own, now).await?;
-    Ok(run(method, errand, ask)?.with_cookie(crate::cookie::take_session(&origin)))
+    let message = provider.logout_answer(&format!("_{answer}"), &id, parameters.text("RelayState"), &own, now).await?;
+    Ok(run(method, message, ask)?.with_cookie(crate::cookie::take_session(&origin)))
 }

@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use idm_authn::{ArmedSignIn, Asked, Federated, Provider};
-use idm_plan::Door;
+use idm_plan::SignInEndpoint;
 use idm_session::Login;
 use idm_types::{Reason, Refusal};
 
@@ -76,5 +76,5 @@ pub(crate) async fn start(method: &ArmedSignIn, ask: Ask<'_>) -> Result<Answer, 
 
 /// Where a provider sends the browser back to; each provider has its own, so that no answer counts for another.
 pub(crate) fn redirect_uri(method: &ArmedSignIn, provider: &Provider, origin: &str) -> String {
-    address(method, origin, Door::Callback, Some(&provider.federation().key.name))
+    address(method, origin, SignInEndpoint::Callback, Some(&provider.federation().key.name))
 }

@@ -19,12 +19,12 @@ pub fn is_local_target(text: &str) -> bool {
     base.join(text).is_ok_and(|url| url.origin() == base.origin() && url.username().is_empty())
 }
 
-/// The target, or the front page where it is none; never a door, where it would go round in circles.
+/// The target, or the front page where it is none; never an endpoint, where it would go round in circles.
 pub(crate) fn or_front_page<'t>(text: Option<&'t str>, base: &str) -> &'t str {
     let text = text.filter(|text| is_local_target(text)).unwrap_or(FRONT_PAGE);
     let path = text.split(['?', '#']).next().unwrap_or_default();
-    let is_door = path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    if is_door { FRONT_PAGE } else { text }
+    let is_endpoint = path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if is_endpoint { FRONT_PAGE } else { text }
 }
 
 #[cfg(test)]
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_door_is_no_target() {
+    fn an_endpoint_is_no_target() {
         assert_eq!(or_front_page(Some("/_idm/logout?x"), "/_idm"), "/");
         assert_eq!(or_front_page(Some("/_idm"), "/_idm"), "/");
         assert_eq!(or_front_page(Some("/_idmx"), "/_idm"), "/_idmx");

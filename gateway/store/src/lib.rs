@@ -9,7 +9,7 @@
 
 mod begun;
 mod gate;
-mod here;
+mod in_process;
 mod revoked;
 mod shared;
 
@@ -20,7 +20,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use idm_types::{Clock, Moment, Redacted, Timestamp};
 
 use begun::Begun;
-use here::Here;
+use in_process::InProcess;
 use revoked::Revocations;
 pub use revoked::Stale;
 use shared::{Manner, Shared};
@@ -92,20 +92,20 @@ pub struct Store {
 
 #[derive(Clone)]
 enum Kind {
-    Here(Arc<Here>),
+    InProcess(Arc<InProcess>),
     Shared(Arc<Shared>),
 }
 
 impl Store {
     /// Kept in this process, and gone with it.
-    pub fn here() -> Self {
+    pub fn in_process() -> Self {
         Self::here_by(Clock::of_process())
     }
 
     /// The same by another clock, for tests.
     pub fn here_by(clock: Clock) -> Self {
         let revocations = Arc::new(Revocations::own());
-        Self { kind: Kind::Here(Arc::default()), begun: begun(begun::CAPACITY), revocations, clock }
+        Self { kind: Kind::InProcess(Arc::default()), begun: begun(begun::CAPACITY), revocations, clock }
     }
 
     /// Kept on a server. Does not wait for it: until it answers, every question is an error. Must be called on the
@@ -136,7 +136,7 @@ impl Store {
     /// Claims a key for a while: true for the first who does, false for everyone else until it ends.
     pub async fn claim(&self, key: &Key, for_ms: u64, now: Timestamp) -> Result<bool, StoreError> {
         match &self.kind {
-            Kind::Here(here) => here.claim(key, for_ms, self.moment(now)),
+            Kind::InProcess(here) => here.claim(key, for_ms, self.moment(now)),
             Kind::Shared(shared) => shared.clone().claim(*key, for_ms).await,
         }
     }
@@ -144,7 +144,7 @@ impl Store {
     /// What is remembered under a key.
     pub async fn get(&self, key: &Key, now: Timestamp) -> Result<Option<Vec<u8>>, StoreError> {
         match &self.kind {
-            Kind::Here(here) => Ok(here.get(key, self.moment(now))),
+            Kind::InProcess(here) => Ok(here.get(key, self.moment(now))),
             Kind::Shared(shared) => shared.clone().get(*key).await,
         }
     }
@@ -152,7 +152,7 @@ impl Store {
     /// What is remembered under a key, which from now on ends after this time.
     pub async fn renew(&self, key: &Key, for_ms: u64, now: Timestamp) -> Result<Option<Vec<u8>>, StoreError> {
         match &self.kind {
-            Kind::Here(here) => Ok(here.renew(key, for_ms, self.moment(now))),
+            Kind::InProcess(here) => Ok(here.renew(key, for_ms, self.moment(now))),
             Kind::Shared(shared) => shared.clone().renew(*key, for_ms).await,
         }
     }
@@ -160,7 +160,7 @@ impl Store {
     /// What is remembered under a key; if nothing is, this value from now on. It ends after this time either way.
     pub async fn settle(&self, key: &Key, value: Vec<u8>, for_ms: u64, now: Timestamp) -> Result<Vec<u8>, StoreError> {
         match &self.kind {
-            Kind::Here(here) => here.settle(key, value, for_ms, self.moment(now)),
+            Kind::InProcess(here) => here.settle(key, value, for_ms, self.moment(now)),
             Kind::Shared(shared) => shared.clone().settle(*key, value, for_ms).await,
         }
     }
@@ -168,7 +168,7 @@ impl Store {
     /// Remembers a value for a while, in place of any other.
     pub async fn put(&self, key: &Key, value: Vec<u8>, for_ms: u64, now: Timestamp) -> Result<(), StoreError> {
         match &self.kind {
-            Kind::Here(here) => here.put(key, value, for_ms, self.moment(now)),
+            Kind::InProcess(here) => here.put(key, value, for_ms, self.moment(now)),
             Kind::Shared(shared) => shared.clone().put(*key, value, for_ms).await,
         }
     }
@@ -191,7 +191,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         match &self.kind {
-            Kind::Here(_) => drop(self.note_begun(from, key, value, for_ms, now)),
+            Kind::InProcess(_) => drop(self.note_begun(from, key, value, for_ms, now)),
             Kind::Shared(shared) => {
                 if let Some(forgotten) = self.note_begun(from, key, Vec::new(), for_ms, now) {
                     shared.clone().remove(forgotten).await?;
@@ -206,7 +206,7 @@ impl Store {
     /// forgotten before its time, as what is begun. Whoever then proves who they are claims for good.
     pub async fn claim_begun(&self, from: IpAddr, key: &Key, for_ms: u64, now: Timestamp) -> Result<bool, StoreError> {
         match &self.kind {
-            Kind::Here(_) => {
+            Kind::InProcess(_) => {
                 let uptime = self.moment(now).uptime;
                 let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
                 if begun.get(key, uptime).is_some() {
@@ -227,7 +227,7 @@ impl Store {
     /// What was begun under a key, unless it was forgotten.
     pub async fn begun(&self, key: &Key, now: Timestamp) -> Result<Option<Vec<u8>>, StoreError> {
         match &self.kind {
-            Kind::Here(_) => {
+            Kind::InProcess(_) => {
                 let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
                 Ok(begun.get(key, self.moment(now).uptime))
             }
@@ -244,7 +244,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         match &self.kind {
-            Kind::Here(here) => Ok(here.replace(key, expected, value, self.moment(now))),
+            Kind::InProcess(here) => Ok(here.replace(key, expected, value, self.moment(now))),
             Kind::Shared(shared) => shared.clone().replace(*key, expected.to_vec(), value).await,
         }
     }
@@ -252,7 +252,7 @@ impl Store {
     /// Forgets a key.
     pub async fn remove(&self, key: &Key) -> Result<(), StoreError> {
         match &self.kind {
-            Kind::Here(here) => Ok(here.remove(key)),
+            Kind::InProcess(here) => Ok(here.remove(key)),
             Kind::Shared(shared) => shared.clone().remove(*key).await,
         }
     }
@@ -261,7 +261,7 @@ impl Store {
     /// store of this process has no counters and returns zeros: its users must count for themselves.
     pub async fn count(&self, key: &Key) -> Result<(u64, u64), StoreError> {
         match &self.kind {
-            Kind::Here(_) => Ok((0, 0)),
+            Kind::InProcess(_) => Ok((0, 0)),
             Kind::Shared(shared) => shared.clone().count(*key).await,
         }
     }
@@ -296,14 +296,14 @@ mod tests {
     /// More than all of this process's memory has room for.
     #[tokio::test]
     async fn a_flood_of_what_strangers_begin_refuses_no_visitor_no_claim_and_no_refresh_token() {
-        let (store, now) = (Store::here(), Timestamp(1_000_000));
+        let (store, now) = (Store::in_process(), Timestamp(1_000_000));
         let at = |number: usize| IpAddr::V4(u32::try_from(number).unwrap().into());
         let (honest, early) = (at(0), Key::of(&["early"]));
         store.begin(honest, &early, b"early".to_vec(), 900_000, now).await.unwrap();
         let family = Key::of(&["family"]);
         store.put(&family, b"1".to_vec(), 900_000, now).await.unwrap();
         assert_eq!(store.claim(&Key::of(&["proof"]), 900_000, now).await, Ok(true));
-        for number in 1..=here::MAX_ENTRIES + 1 {
+        for number in 1..=in_process::MAX_ENTRIES + 1 {
             // A few networks with much each.
             let (from, key) = (at(1 + number % 1000), Key::of(&["flood", &number.to_string()]));
             if number % 2 == 0 {

@@ -5,7 +5,7 @@ use idm_jose::{KeySet, KeySetError};
 use idm_plan::{KeySource, Secrets};
 use idm_types::Algorithm;
 
-use crate::{IssuerKeys, Outside};
+use crate::{HttpClient, IssuerKeys};
 
 /// The keys of armed issuers, so that a reload finds the keys that were fetched before it.
 pub type KeyRing = HashMap<(KeySource, Vec<Algorithm>), Arc<IssuerKeys>>;
@@ -19,7 +19,7 @@ pub struct Trust<'a> {
     /// The secrets that the plan speaks of.
     pub secrets: &'a Secrets,
     /// Who asks outside servers.
-    pub outside: Arc<dyn Outside>,
+    pub http: Arc<dyn HttpClient>,
 }
 
 impl Trust<'_> {

@@ -1,4 +1,4 @@
-//! What a browser brings to the doors of a sign-in: cookies, `state`, tickets, and where it wants to go.
+//! What a browser brings to the endpoints of a sign-in: cookies, `state`, tickets, and where it wants to go.
 #![no_main]
 
 use idm_session::{Browser, Login, SessionId};

@@ -182,7 +182,7 @@ fn lower_jwt(
     let mut lowered: Vec<Issuer> = Vec::new();
     for (i, issuer) in issuers.iter().enumerate() {
         let path = format!("{path}.issuers[{i}]");
-        // Whoever is suspended vouches for nobody, at this door neither.
+        // Whoever is suspended vouches for nobody, at this endpoint neither.
         if issuer.federation_ref.as_ref().is_some_and(|reference| is_suspended(world, &reference.name)) {
             continue;
         }

@@ -16,7 +16,7 @@ const MAX_WITH_ALIASES: usize = 64 << 10;
 
 /// A limit that a document is over, and the line within it, counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Over {
+pub(crate) struct Excess {
     pub(crate) line: usize,
     pub(crate) message: String,
 }
@@ -36,8 +36,8 @@ struct Scan {
 }
 
 /// Whether a document may be parsed.
-pub(crate) fn check(document: &str) -> Result<(), Over> {
-    let over = |line, message: String| Err(Over { line, message });
+pub(crate) fn check(document: &str) -> Result<(), Excess> {
+    let over = |line, message: String| Err(Excess { line, message });
     if document.len() > MAX_DOCUMENT {
         return over(1, format!("the document is larger than {MAX_DOCUMENT} bytes: split it"));
     }

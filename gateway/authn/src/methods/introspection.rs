@@ -1,6 +1,6 @@
 //! Opaque tokens: their issuer is asked (RFC 7662).
 
-use idm_trust::{Answer, NoAnswer, Outside, OutsideClient};
+use idm_trust::{Answer, HttpClient, NoAnswer, OutboundClient};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +25,7 @@ const MAX_SHARED: usize = 4096;
 
 pub(super) struct ArmedIntrospection {
     plan: IntrospectionMethod,
-    client: OutsideClient,
+    client: OutboundClient,
     /// The questions under way, by a fingerprint of their token.
     under_way: Mutex<HashMap<[u8; 32], WeakShared<Answer>>>,
 }
@@ -68,9 +68,9 @@ impl ArmedIntrospection {
     pub(super) fn new(
         plan: &IntrospectionMethod,
         secrets: &Secrets,
-        outside: Arc<dyn Outside>,
+        http: Arc<dyn HttpClient>,
     ) -> Result<Self, String> {
-        let client = OutsideClient::new(&plan.endpoint, &plan.client_id, &plan.client_secret, secrets, outside)?;
+        let client = OutboundClient::new(&plan.endpoint, &plan.client_id, &plan.client_secret, secrets, http)?;
         Ok(Self { plan: plan.clone(), client, under_way: Mutex::default() })
     }
 

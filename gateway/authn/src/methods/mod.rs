@@ -14,7 +14,7 @@ use std::sync::Arc;
 use idm_plan::{MethodKind, Policy, Source};
 
 use crate::method::Method;
-use crate::{Armory, PolicyError};
+use crate::{PolicyError, Resources};
 
 pub(crate) use digest::read_any as read_digest;
 
@@ -29,22 +29,24 @@ pub(crate) enum Armed {
 }
 
 /// Arms one method of a policy.
-pub(crate) fn arm(policy: &Policy, kind: &MethodKind, armory: &mut Armory<'_>) -> Result<Armed, PolicyError> {
+pub(crate) fn arm(policy: &Policy, kind: &MethodKind, resources: &mut Resources<'_>) -> Result<Armed, PolicyError> {
     let secret = |problem| PolicyError::Secret { policy: policy.key.to_string(), problem };
-    let outside = armory.trust.outside.clone();
+    let http = resources.trust.http.clone();
     let method: Arc<dyn Method> = match kind {
-        MethodKind::Jwt(method) => Arc::new(jwt::ArmedJwt::arm(policy, method, &mut armory.trust)?),
+        MethodKind::Jwt(method) => Arc::new(jwt::ArmedJwt::arm(policy, method, &mut resources.trust)?),
         MethodKind::Introspection(method) => {
-            let armed = introspection::ArmedIntrospection::new(method, armory.trust.secrets, outside);
+            let armed = introspection::ArmedIntrospection::new(method, resources.trust.secrets, http);
             Arc::new(armed.map_err(secret)?)
         }
         MethodKind::Mtls(method) => Arc::new(mtls::ArmedMtls::new(method).map_err(secret)?),
         MethodKind::ApiKey(method) => Arc::new(api_key::ApiKeys::new(method)),
         MethodKind::Basic(method) => Arc::new(basic::Basic::new(method)),
         MethodKind::Base64(method) => Arc::new(basic::Base64::new(method)),
-        MethodKind::Digest(method) => Arc::new(digest::ArmedDigest::new(method, armory.trust.secrets).map_err(secret)?),
+        MethodKind::Digest(method) => {
+            Arc::new(digest::ArmedDigest::new(method, resources.trust.secrets).map_err(secret)?)
+        }
         MethodKind::SignIn(method) => {
-            let armed = sign_in::ArmedSignIn::arm(method, armory.federations, armory).map_err(secret)?;
+            let armed = sign_in::ArmedSignIn::arm(method, resources.federations, resources).map_err(secret)?;
             return Ok(Armed::SignIn(Arc::new(armed)));
         }
         MethodKind::Anonymous => return Ok(Armed::Anonymous),

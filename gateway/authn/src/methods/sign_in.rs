@@ -23,7 +23,7 @@ use crate::credential::admit;
 use crate::federated::Federated;
 use crate::method::{Attempt, Caching, Challenged, Fresh, Method, MethodContext, Proven, Recheck, Verifying};
 use crate::revocation::is_any_revoked;
-use crate::{Armory, refresh};
+use crate::{Resources, refresh};
 
 /// A verdict on a session is used for this long, and no longer than a tenth of its idle time.
 const KEEP_MS: u64 = 30_000;
@@ -119,17 +119,17 @@ impl ArmedSignIn {
     pub(crate) fn arm(
         plan: &SignInMethod,
         federations: &[Federation],
-        armory: &mut Armory<'_>,
+        resources: &mut Resources<'_>,
     ) -> Result<Self, String> {
         let mut providers = Vec::new();
         for name in &plan.federations {
             let federation = federations.iter().find(|federation| federation.key.name == *name);
             let federation = federation.ok_or_else(|| format!("Federation `{name}` is not in the plan"))?;
-            providers.push(match armory.providers.get(name) {
+            providers.push(match resources.providers.get(name) {
                 Some(known) => known.clone(),
                 None => {
-                    let armed = Federated::arm(federation, armory)?;
-                    armory.providers.insert(name.clone(), armed.clone());
+                    let armed = Federated::arm(federation, resources)?;
+                    resources.providers.insert(name.clone(), armed.clone());
                     armed
                 }
             });
@@ -484,7 +484,7 @@ mod tests {
             began: 1_000_000,
             until: 1_900_000,
             proved: 1000,
-            era: "e".into(),
+            generation: "e".into(),
             tokens: Tokens::default(),
             refresh_at: u64::MAX,
         }

@@ -1,6 +1,6 @@
 //! Where a provider is asked (OpenID Connect Discovery §3, RFC 8414).
 
-use idm_trust::Question;
+use idm_trust::OutboundRequest;
 use idm_types::Refusal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl Provider {
         let document = match &self.oidc.discovery {
             None => Map::new(),
             Some(url) => {
-                let text = self.outside.ask(Question::document(url)).await.map_err(super::no_answer)?;
+                let text = self.http.ask(OutboundRequest::document(url)).await.map_err(super::no_answer)?;
                 let Ok(Value::Object(document)) = parse_strict(&text) else {
                     return Err(super::unavailable(format!("{url} is not a JSON object that names each member once")));
                 };
@@ -66,7 +66,7 @@ impl Provider {
                 return Err(super::untrusted(format!("`{name}` of the provider is not a web address")));
             }
             // Codes, tokens and people's passwords travel there: the rules are those of every URL.
-            self.outside.check(&found).map_err(|why| super::untrusted(format!("`{name}` of the provider: {why}")))?;
+            self.http.check(&found).map_err(|why| super::untrusted(format!("`{name}` of the provider: {why}")))?;
             Ok(Some(found))
         };
         let missing = |name: &str| super::unavailable(format!("the provider names no `{name}`"));

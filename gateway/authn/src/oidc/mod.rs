@@ -2,7 +2,7 @@
 //!
 //! `metadata.rs` is where it is asked, `request.rs` how a browser is sent there, `tokens.rs` what comes for a code,
 //! `id_token.rs` what makes an id token one, `logout.rs` how sessions end. Every question goes through
-//! [`crate::Outside`]; every id token through `idm-jose`.
+//! [`crate::HttpClient`]; every id token through `idm-jose`.
 
 mod id_token;
 mod logout;
@@ -10,7 +10,7 @@ mod metadata;
 mod request;
 mod tokens;
 
-use idm_trust::{Authorization, Form, IssuerKeys, Kept, NoAnswer, Outside, Patience, Question, secret_text};
+use idm_trust::{Authorization, Deadline, Form, HttpClient, IssuerKeys, Kept, NoAnswer, OutboundRequest, secret_text};
 use std::sync::Arc;
 
 use idm_jose::{Jwk, SigningKey, private_key, system_entropy, to_base64url};
@@ -18,7 +18,7 @@ use idm_plan::{Federation, OidcProvider, ProviderAuthentication};
 use idm_types::{Reason, Redacted, Refusal, Timestamp};
 use serde_json::json;
 
-use crate::Armory;
+use crate::Resources;
 
 pub use id_token::{Expected, Person};
 pub use logout::LogoutToken;
@@ -63,24 +63,28 @@ pub struct Provider {
     oidc: OidcProvider,
     proof: ClientProof,
     keys: Arc<IssuerKeys>,
-    outside: Arc<dyn Outside>,
+    http: Arc<dyn HttpClient>,
     metadata: Kept<Metadata>,
 }
 
 impl Provider {
     /// Arms a provider. The error shows no secret.
-    pub(crate) fn arm(federation: &Federation, oidc: &OidcProvider, armory: &mut Armory<'_>) -> Result<Self, String> {
-        let outside = match &oidc.tls {
-            Some(tls) => armory.trust.outside.reached_by(tls, armory.trust.secrets)?,
-            None => armory.trust.outside.clone(),
+    pub(crate) fn arm(
+        federation: &Federation,
+        oidc: &OidcProvider,
+        resources: &mut Resources<'_>,
+    ) -> Result<Self, String> {
+        let http = match &oidc.tls {
+            Some(tls) => resources.trust.http.reached_by(tls, resources.trust.secrets)?,
+            None => resources.trust.http.clone(),
         };
         let proof = match &oidc.authentication {
             ProviderAuthentication::Nothing => ClientProof::Nothing,
-            ProviderAuthentication::Basic(secret) => ClientProof::Basic(secret_text(secret, armory.trust.secrets)?),
-            ProviderAuthentication::Post(secret) => ClientProof::Post(secret_text(secret, armory.trust.secrets)?),
+            ProviderAuthentication::Basic(secret) => ClientProof::Basic(secret_text(secret, resources.trust.secrets)?),
+            ProviderAuthentication::Post(secret) => ClientProof::Post(secret_text(secret, resources.trust.secrets)?),
             ProviderAuthentication::Certificate => ClientProof::Certificate,
             ProviderAuthentication::Assertion { key, algorithm } => {
-                let text = secret_text(key, armory.trust.secrets)?;
+                let text = secret_text(key, resources.trust.secrets)?;
                 let jwk: Jwk =
                     private_key(text.reveal()).ok_or_else(|| format!("the secret `{}` is not a private key", key.0))?;
                 ClientProof::Assertion(Box::new(
@@ -89,11 +93,11 @@ impl Provider {
                 ))
             }
         };
-        let keys = armory
+        let keys = resources
             .trust
             .keys(&oidc.keys, &oidc.algorithms)
             .map_err(|error| format!("the keys of `{}`: {error}", oidc.issuer))?;
-        Ok(Self { federation: federation.clone(), oidc: oidc.clone(), proof, keys, outside, metadata: Kept::default() })
+        Ok(Self { federation: federation.clone(), oidc: oidc.clone(), proof, keys, http, metadata: Kept::default() })
     }
 
     /// The Federation.
@@ -107,8 +111,8 @@ impl Provider {
     }
 
     /// Who does work that nobody waits for.
-    pub fn outside(&self) -> &Arc<dyn Outside> {
-        &self.outside
+    pub fn http(&self) -> &Arc<dyn HttpClient> {
+        &self.http
     }
 
     /// Whether its keys are there.
@@ -122,7 +126,7 @@ impl Provider {
         endpoint: &str,
         mut form: Form,
         expected: u16,
-        patience: Patience,
+        deadline: Deadline,
         now: Timestamp,
     ) -> Result<Vec<u8>, NoAnswer> {
         let text = |text: &str| Redacted::new(text.to_owned());
@@ -147,13 +151,13 @@ impl Provider {
                 ]);
             }
         }
-        self.outside
-            .ask(Question {
+        self.http
+            .ask(OutboundRequest {
                 endpoint: endpoint.to_owned(),
                 authorization,
                 form: Some(form),
                 expected,
-                patience,
+                deadline,
                 caller: None,
             })
             .await

@@ -1,6 +1,6 @@
 //! How a browser is sent to a provider, and comes back (RFC 6749 §4.1, RFC 7636, RFC 9126, RFC 9207).
 
-use idm_trust::Patience;
+use idm_trust::Deadline;
 use std::borrow::Cow;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -80,7 +80,7 @@ impl Provider {
         let own = matches!(self.proof, ClientProof::Basic(_))
             .then(|| (Cow::Borrowed("client_id"), self.oidc.client_id.clone()));
         let form = form.chain(own).map(|(name, value)| (name, Redacted::new(value))).collect();
-        let answer = self.post(endpoint, form, 201, Patience::Short, now).await.map_err(super::no_answer)?;
+        let answer = self.post(endpoint, form, 201, Deadline::Short, now).await.map_err(super::no_answer)?;
         let answer = parse_strict(&answer)
             .map_err(|_| super::unavailable(format!("{endpoint} did not answer with a JSON object")))?;
         let reference =

@@ -2,7 +2,7 @@
 
 use idm_jose::parse_strict;
 use idm_session::Tokens;
-use idm_trust::{Authorization, Form, NoAnswer, Patience, Question};
+use idm_trust::{Authorization, Deadline, Form, NoAnswer, OutboundRequest};
 use idm_types::{Redacted, Refusal, Timestamp};
 use serde_json::{Map, Value};
 
@@ -73,7 +73,7 @@ impl Provider {
 
     async fn tokens(&self, form: Form, now: Timestamp) -> Result<Answered, Refusal> {
         let endpoint = &self.metadata().await?.token;
-        let answer = match self.post(endpoint, form, 200, Patience::Long, now).await {
+        let answer = match self.post(endpoint, form, 200, Deadline::Long, now).await {
             Ok(answer) => answer,
             // 401 is about our own client, and 429 about how often we ask.
             Err(why @ NoAnswer::Refused { status: 400 | 403, .. }) => {
@@ -132,15 +132,15 @@ impl Provider {
         subject: &str,
     ) -> Result<Map<String, Value>, Refusal> {
         let authorization = Authorization::Bearer(access.clone());
-        let question = Question {
+        let question = OutboundRequest {
             endpoint: endpoint.to_owned(),
             authorization,
             form: None,
             expected: 200,
-            patience: Patience::Short,
+            deadline: Deadline::Short,
             caller: None,
         };
-        let answer = self.outside.ask(question).await.map_err(super::no_answer)?;
+        let answer = self.http.ask(question).await.map_err(super::no_answer)?;
         let Ok(Value::Object(members)) = parse_strict(&answer) else {
             return Err(super::untrusted(format!(
                 "the answer of {endpoint} is not a JSON object that names each member once"

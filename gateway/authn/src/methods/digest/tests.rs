@@ -55,7 +55,7 @@ impl Case {
         Self {
             digest: ArmedDigest::new(&plan, &secrets).unwrap(),
             table: CredentialTable::new(&[credential]).unwrap(),
-            memory: Memory::new(PasswordChecker::start(1).unwrap(), idm_store::Store::here()).unwrap(),
+            memory: Memory::new(PasswordChecker::start(1).unwrap(), idm_store::Store::in_process()).unwrap(),
             policy,
             grants: Grants::default(),
             name: "digest".parse().unwrap(),

@@ -36,9 +36,9 @@ impl Entry {
 }
 
 #[derive(Default)]
-pub(crate) struct Here(Mutex<HashMap<Key, Entry>>);
+pub(crate) struct InProcess(Mutex<HashMap<Key, Entry>>);
 
-impl Here {
+impl InProcess {
     fn with<T>(&self, act: impl FnOnce(&mut HashMap<Key, Entry>) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_claim_is_given_once_until_it_ends() {
-        let here = Here::default();
+        let here = InProcess::default();
         let key = Key::of(&["k"]);
         assert_eq!(here.claim(&key, 100, t0()), Ok(true));
         assert_eq!(here.claim(&key, 100, t0()), Ok(false));
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_claim_outlives_a_clock_that_jumps_either_way() {
-        let here = Here::default();
+        let here = InProcess::default();
         let (early, late) = (Key::of(&["early"]), Key::of(&["late"]));
         assert_eq!(here.claim(&early, 100, t0()), Ok(true));
         assert_eq!(here.claim(&early, 100, at(9_000_000, 50)), Ok(false), "the wall clock ran ahead");
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_value_lives_as_long_as_it_should_whatever_the_wall_clock_says() {
-        let here = Here::default();
+        let here = InProcess::default();
         let key = Key::of(&["k"]);
         here.put(&key, b"a".to_vec(), 100, at(9_000_000, 0)).unwrap();
         assert_eq!(here.get(&key, at(90_000_000, 99)).as_deref(), Some(&b"a"[..]));
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn what_is_settled_stays_and_what_is_renewed_lives_longer() {
-        let here = Here::default();
+        let here = InProcess::default();
         let key = Key::of(&["k"]);
         assert_eq!(here.renew(&key, 100, t0()), None);
         assert_eq!(here.settle(&key, b"a".to_vec(), 60, t0()).as_deref(), Ok(&b"a"[..]));
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_value_is_replaced_only_by_who_knows_it() {
-        let here = Here::default();
+        let here = InProcess::default();
         let key = Key::of(&["k"]);
         here.put(&key, b"a".to_vec(), 100, t0()).unwrap();
         assert!(!here.replace(&key, b"x", b"b".to_vec(), t0()));

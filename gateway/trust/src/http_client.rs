@@ -14,7 +14,7 @@ pub type Form = Vec<(Cow<'static, str>, Redacted<String>)>;
 
 /// A question to an outside server.
 #[derive(Clone, Debug)]
-pub struct Question {
+pub struct OutboundRequest {
     /// Where to ask.
     pub endpoint: String,
     /// How we prove ourselves in `Authorization`.
@@ -24,12 +24,12 @@ pub struct Question {
     /// The status of a good answer.
     pub expected: u16,
     /// How long it may take.
-    pub patience: Patience,
+    pub deadline: Deadline,
     /// For whom it is asked, so that one caller cannot take every place; `None`: for the gateway itself.
     pub caller: Option<IpAddr>,
 }
 
-impl Question {
+impl OutboundRequest {
     /// A public document, read with GET for a request that waits.
     pub fn document(url: &str) -> Self {
         Self {
@@ -37,7 +37,7 @@ impl Question {
             authorization: Authorization::Nothing,
             form: None,
             expected: 200,
-            patience: Patience::Short,
+            deadline: Deadline::Short,
             caller: None,
         }
     }
@@ -61,7 +61,7 @@ pub enum Authorization {
 
 /// How long an answer may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
+pub enum Deadline {
     /// A few seconds: a request waits, and asking again costs nothing.
     Short,
     /// Longer: what was asked for is given once, and an answer that is not waited for is lost.
@@ -108,27 +108,27 @@ pub type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>, NoAnswer>> + Send>
 pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Asks outside servers; lives where IO is allowed. Bounded in time, and in number for each server.
-pub trait Outside: Send + Sync {
+pub trait HttpClient: Send + Sync {
     /// Asks.
-    fn ask(&self, question: Question) -> Answer;
+    fn ask(&self, question: OutboundRequest) -> Answer;
 
     /// Whether a URL that the network gave us may be used: https, and not this machine or its link, unless the operator
     /// allowed it. The error says why not.
     fn check(&self, url: &str) -> Result<(), String>;
 
     /// The same, for a server that is reached with these settings. The error shows no key.
-    fn reached_by(&self, tls: &OutgoingTls, secrets: &Secrets) -> Result<Arc<dyn Outside>, String>;
+    fn reached_by(&self, tls: &OutgoingTls, secrets: &Secrets) -> Result<Arc<dyn HttpClient>, String>;
 
     /// Does work to its end, and does not wait for it.
     fn carry_on(&self, work: Work);
 }
 
 /// As whom, and where, one method asks.
-pub struct OutsideClient {
+pub struct OutboundClient {
     endpoint: String,
     client_id: String,
     secret: Redacted<String>,
-    outside: Arc<dyn Outside>,
+    http: Arc<dyn HttpClient>,
 }
 
 /// A secret that is text. The error shows no secret.
@@ -136,20 +136,20 @@ pub fn secret_text(handle: &SecretHandle, secrets: &Secrets) -> Result<Redacted<
     Ok(Redacted::new(secrets.text(handle)?.trim_end().to_owned()))
 }
 
-impl OutsideClient {
+impl OutboundClient {
     /// The error shows no secret.
     pub fn new(
         endpoint: &str,
         client_id: &str,
         handle: &SecretHandle,
         secrets: &Secrets,
-        outside: Arc<dyn Outside>,
+        http: Arc<dyn HttpClient>,
     ) -> Result<Self, String> {
         Ok(Self {
             endpoint: endpoint.to_owned(),
             client_id: client_id.to_owned(),
             secret: secret_text(handle, secrets)?,
-            outside,
+            http,
         })
     }
 
@@ -157,12 +157,12 @@ impl OutsideClient {
     pub fn ask(&self, form: Vec<(&'static str, Redacted<String>)>, caller: IpAddr) -> Answer {
         let authorization = Authorization::Basic { client_id: self.client_id.clone(), secret: self.secret.clone() };
         let form = form.into_iter().map(|(name, value)| (name.into(), value)).collect();
-        self.outside.ask(Question {
+        self.http.ask(OutboundRequest {
             endpoint: self.endpoint.clone(),
             authorization,
             form: Some(form),
             expected: 200,
-            patience: Patience::Short,
+            deadline: Deadline::Short,
             caller: Some(caller),
         })
     }

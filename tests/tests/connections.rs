@@ -232,6 +232,35 @@ fn a21_streams_whose_window_is_closed_end_and_memory_stays_bounded() {
 }
 
 #[test]
+fn a21_answers_that_are_not_taken_give_way_to_requests_of_the_same_address() {
+    let body = "x".repeat(100_000);
+    let upstream = Upstream::answering(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+    let gateway = gateway(&upstream, &["--max-requests-per-address", "60"]);
+    let _flood: Vec<TcpStream> = (0..16)
+        .map(|_| {
+            let mut stream = TcpStream::connect(gateway.address).expect("it listens");
+            let mut bytes = begin_http2(0);
+            (0..20).for_each(|number| bytes.extend(get_http2(2 * number + 1)));
+            stream.write_all(&bytes).expect("sent");
+            stream
+        })
+        .collect();
+    eventually("the address is full", || {
+        let there = upstream.received().matches("GET /").count();
+        if there >= 60 { Ok(()) } else { Err(format!("{there} requests")) }
+    });
+    // The deadline of writes is half a minute: nobody of the address waits for it.
+    eventually("one gives way", || {
+        let reply = raw(gateway.address, GET);
+        if reply.status == 200 { Ok(()) } else { Err(format!("{}", reply.status)) }
+    });
+    for number in 0..20 {
+        assert_eq!(raw(gateway.address, GET).status, 200, "request {number}");
+    }
+    gateway.stop();
+}
+
+#[test]
 fn a21_an_answer_that_nobody_reads_ends_its_connection() {
     let body = "x".repeat(30_000_000);
     let upstream = Upstream::answering(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));

@@ -17,6 +17,8 @@ pub(crate) struct Router {
 #[derive(Debug, Default)]
 struct Table {
     exact: HashMap<String, Vec<RouteEntry>>,
+    /// The length of the longest of them: a longer path is not hashed.
+    longest: usize,
     /// The prefixes, one level for each segment.
     prefixes: Node,
     /// The number of segments of the longest prefix.
@@ -76,7 +78,10 @@ impl Table {
         let mut table = Self::default();
         for entry in entries {
             match &entry.path {
-                PathMatch::Exact(path) => table.exact.entry(path.clone()).or_default().push(entry.clone()),
+                PathMatch::Exact(path) => {
+                    table.longest = table.longest.max(path.len());
+                    table.exact.entry(path.clone()).or_default().push(entry.clone());
+                }
                 PathMatch::Prefix(path) => {
                     let mut node = &mut table.prefixes;
                     let mut depth = 0;
@@ -95,7 +100,8 @@ impl Table {
     /// The path is read once: its cost is linear in the path, and bounded by the plan's deepest prefix.
     fn find(&self, path: &str, method: &Method, headers: &HeaderMap) -> Option<usize> {
         let fitting = |entries: &[RouteEntry]| entries.iter().find(|e| fits(e, method, headers)).map(|e| e.rule);
-        if let Some(rule) = self.exact.get(path).and_then(|entries| fitting(entries)) {
+        let exact = if path.len() <= self.longest { self.exact.get(path) } else { None };
+        if let Some(rule) = exact.and_then(|entries| fitting(entries)) {
             return Some(rule);
         }
         let mut node = &self.prefixes;

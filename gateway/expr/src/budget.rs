@@ -7,17 +7,18 @@
 //! A unit is at most about ten nanoseconds in a release build. `a_whole_budget_takes_no_more_than_a_millisecond` in
 //! `tests/budget.rs` measures some sixty kinds of work, each until the budget is used up. On one core of an AMD EPYC
 //! the costliest kinds (comparing texts in two loops, searching for a text that almost matches
-//! everywhere, comparing lists of maps) take 10.5 ns for a unit, and so 0.84 ms for the budget of an expression; half
+//! everywhere, comparing lists of maps) take 10.5 ns for a unit, and so 0.42 ms for the budget of an expression; half
 //! of the kinds take less than 7 ns.
 
 use std::cell::Cell;
 
 use crate::value::Abort;
 
-/// The units that one expression may use: less than a millisecond, as measured above.
-pub const UNITS_OF_AN_EXPRESSION: u64 = 80_000;
-/// The units that all expressions together may use for one request.
-pub const UNITS_OF_A_REQUEST: u64 = 160_000;
+/// The units that one expression may use: less than half a millisecond, as measured above. Another caller may have to
+/// wait for as long.
+pub const UNITS_OF_AN_EXPRESSION: u64 = 40_000;
+/// The units that all expressions together may use for one request: less than a millisecond.
+pub const UNITS_OF_A_REQUEST: u64 = 80_000;
 
 /// The units that the expressions of one request may still use. Begins full, and is never refilled.
 #[derive(Debug)]

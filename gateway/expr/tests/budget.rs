@@ -115,7 +115,7 @@ fn ordinary_loops_over_much_are_served() {
 /// Twenty conditions of a policy do not cost twenty times what one may.
 #[test]
 fn the_expressions_of_a_request_have_one_budget() {
-    let given = sent(31 * 1024);
+    let given = sent(16 * 1024);
     let one = expression("request.parameters.all(name, name.startsWith('p'))");
     let outcomes: Vec<_> = (0..20).map(|_| one.holds(&given)).collect();
     assert_eq!(outcomes.first(), Some(&Ok(true)));

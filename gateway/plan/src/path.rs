@@ -38,31 +38,52 @@ pub fn canonical_path(path: &str) -> Result<Cow<'_, str>, PathError> {
     }
     let escaped = check_characters(bytes)?;
     let canonical = if escaped { Cow::Owned(resolve_escapes(path)?) } else { Cow::Borrowed(path) };
-    let mut segments = canonical.split('/').skip(1).peekable();
-    while let Some(segment) = segments.next() {
-        match segment {
-            "." | ".." => return Err(PathError::DotSegment),
-            "" if segments.peek().is_some() => return Err(PathError::EmptySegment),
-            _ => {}
-        }
-    }
+    check_segments(canonical.as_bytes())?;
     Ok(canonical)
+}
+
+/// Refuses dot segments, and empty ones but the last: byte by byte, because a stranger chooses how many there are.
+fn check_segments(path: &[u8]) -> Result<(), PathError> {
+    let (mut length, mut dots) = (0, 0);
+    let is_dot_segment = |length: usize, dots: usize| dots == length && (length == 1 || length == 2);
+    for byte in path.iter().skip(1) {
+        if *byte != b'/' {
+            length += 1;
+            dots += usize::from(*byte == b'.');
+            continue;
+        }
+        if length == 0 {
+            return Err(PathError::EmptySegment);
+        }
+        if is_dot_segment(length, dots) {
+            return Err(PathError::DotSegment);
+        }
+        (length, dots) = (0, 0);
+    }
+    if is_dot_segment(length, dots) { Err(PathError::DotSegment) } else { Ok(()) }
 }
 
 /// Refuses characters that never belong in a path; tells whether there are escapes to resolve.
 fn check_characters(bytes: &[u8]) -> Result<bool, PathError> {
-    let mut escaped = false;
-    for byte in bytes {
-        match byte {
-            b'%' => escaped = true,
-            b';' | b'\\' | b'#' | b'?' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' => {
-                return Err(PathError::ForbiddenCharacter);
-            }
-            0x21..=0x7e => {}
-            _ => return Err(PathError::ForbiddenCharacter),
+    const ALLOWED: [bool; 256] = {
+        let mut allowed = [false; 256];
+        let mut byte = 0x21;
+        while byte <= 0x7e {
+            allowed[byte] = !matches!(
+                byte as u8,
+                b';' | b'\\' | b'#' | b'?' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}'
+            );
+            byte += 1;
         }
+        allowed
+    };
+    // Without an early end the loop has no branches.
+    let (mut allowed, mut escaped) = (true, false);
+    for byte in bytes {
+        allowed &= ALLOWED.get(usize::from(*byte)).is_some_and(|allowed| *allowed);
+        escaped |= *byte == b'%';
     }
-    Ok(escaped)
+    if allowed { Ok(escaped) } else { Err(PathError::ForbiddenCharacter) }
 }
 
 fn resolve_escapes(path: &str) -> Result<String, PathError> {

@@ -1,7 +1,7 @@
 //! Listening and accepting: each core has its own sockets, and the kernel spreads callers over them.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use tokio::sync::watch;
 
 use crate::connection;
 use crate::core::Core;
-use crate::limits::{Full, Table};
+use crate::give_way::Need;
+use crate::limits::{Place, Table};
 use crate::server::BindError;
 use crate::stream::Stream;
 use crate::watch::{Cause, Connections};
@@ -66,7 +67,7 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    if open(stream, peer, secure, &core, &connections, &table).is_some() {
+                    if open(stream, peer, secure, &core, &connections, &table) {
                         // This connection gets a turn to read its head before the next one may displace it.
                         tokio::task::yield_now().await;
                     }
@@ -84,7 +85,7 @@ impl Listener {
     }
 }
 
-/// Serves a connection, unless there is no room for it and none can be made. Tells which limit was reached.
+/// Serves a connection, or closes it where there is no room and none can be made. Whether a limit was reached.
 fn open(
     stream: TcpStream,
     peer: SocketAddr,
@@ -92,27 +93,51 @@ fn open(
     core: &Rc<Core>,
     connections: &Rc<Connections>,
     table: &Arc<Table>,
-) -> Option<Full> {
+) -> bool {
     let (place, full) = table.open(peer.ip());
-    if let Some(full) = full {
-        let displaced = connections.displace(full, place.address());
-        core.shared.metrics.connections_closed(if displaced { Cause::Displaced } else { Cause::NoRoom }, 1);
-        if !displaced {
-            tracing::debug!(address = %peer.ip(), ?full, "a connection was closed: there is no room for it");
-            return Some(full);
-        }
-    }
     let _ = stream.set_nodelay(true);
-    let member = connections.add(&place);
-    let stream = Stream::new(stream, member.connection.progress.clone(), place);
-    let core = core.clone();
+    let newcomer = Newcomer { stream, address: peer.ip(), secure, place };
+    let Some(full) = full else {
+        newcomer.serve(core, connections);
+        return false;
+    };
+    let (core, connections, address) = (core.clone(), connections.clone(), newcomer.place.address());
+    if core.room.give(Need::OfStranger, full, address) {
+        newcomer.serve(&core, &connections);
+        return true;
+    }
     tokio::task::spawn_local(async move {
-        let connection = member.connection.clone();
-        if secure {
-            member.connection.live(connection::serve_tls(stream, peer.ip(), core, connection)).await;
+        if core.room.for_connection(full, address).await {
+            newcomer.serve(&core, &connections);
         } else {
-            member.connection.live(connection::serve(stream, peer.ip(), core, connection)).await;
+            core.shared.metrics.connections_closed(Cause::NoRoom, 1);
+            tracing::debug!(address = %newcomer.address, ?full, "a connection was closed: there is no room for it");
         }
     });
-    full
+    true
+}
+
+/// A connection that was accepted and is not served yet.
+struct Newcomer {
+    stream: TcpStream,
+    address: IpAddr,
+    secure: bool,
+    place: Place,
+}
+
+impl Newcomer {
+    fn serve(self, core: &Rc<Core>, connections: &Rc<Connections>) {
+        let Self { stream, address, secure, place } = self;
+        let member = connections.add(&place);
+        let stream = Stream::new(stream, member.connection.progress.clone(), place);
+        let core = core.clone();
+        tokio::task::spawn_local(async move {
+            let connection = member.connection.clone();
+            if secure {
+                member.connection.live(connection::serve_tls(stream, address, core, connection)).await;
+            } else {
+                member.connection.live(connection::serve(stream, address, core, connection)).await;
+            }
+        });
+    }
 }

@@ -8,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -22,13 +22,13 @@ use idm_types::{Reason, Refusal, Timestamp};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::body::ResponseBody;
+use crate::caller::{Arrived, Connection, UnderWay};
 use crate::core::Core;
 use crate::frames::Framed;
 use crate::guard::Guard;
 use crate::pipeline;
 use crate::stream::{Spoken, Stream};
 use crate::tls::secured;
-use crate::watch::{Connection, UnderWay};
 
 /// The largest head, on either protocol.
 const MAX_HEADER_BYTES: usize = 64 << 10;
@@ -94,12 +94,12 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     connection: Rc<Connection>,
 ) {
     let service = service_fn(|request: Request<Incoming>| {
-        let begun = if has_too_many(request.headers()) {
+        let arrived = if has_too_many(request.headers()) {
             Err(Refusal::new(Reason::HeadTooLarge, ""))
         } else {
-            connection.begin().map_err(|_| Refusal::new(Reason::TooManyRequestsAtOnce, ""))
+            Ok(connection.arrived())
         };
-        answer(core.clone(), peer.clone(), begun, request)
+        answer(core.clone(), peer.clone(), arrived, request)
     });
     // The deadlines of heads and of idle connections are not hyper's: one sweep looks at all connections of a core.
     let mut builder = http1::Builder::new();
@@ -139,12 +139,12 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     let calls = Cell::new(0);
     let service = service_fn(|request: Request<Incoming>| {
         calls.set(calls.get() + 1);
-        let begun = if is_too_large(request.headers()) {
+        let arrived = if is_too_large(request.headers()) {
             Err(Refusal::new(Reason::HeadTooLarge, ""))
         } else {
-            connection.begin_stream().map_err(|_| Refusal::new(Reason::TooManyRequestsAtOnce, ""))
+            Ok(connection.arrived_on_stream())
         };
-        answer(core.clone(), peer.clone(), begun, request)
+        answer(core.clone(), peer.clone(), arrived, request)
     });
     let mut builder = http2::Builder::new(StreamExecutor(connection.clone()));
     builder
@@ -207,19 +207,29 @@ fn is_too_large(headers: &HeaderMap) -> bool {
     has_too_many(headers) || headers.iter().map(bytes).sum::<usize>() > MAX_HEADER_BYTES
 }
 
-/// Serves a request that was begun, or refuses the one that could not be; either leaves one record.
+/// Serves a request when it is its turn, or refuses the one that may not begin; either leaves one record.
 async fn answer(
     core: Rc<Core>,
     peer: Rc<Peer>,
-    begun: Result<UnderWay, Refusal>,
+    arrived: Result<Arrived, Refusal>,
     request: Request<Incoming>,
 ) -> Result<Response<Served>, Infallible> {
+    let begun = match arrived {
+        Ok(arrived) => arrived.begin(&core).await.map_err(|_| Refusal::new(Reason::TooManyRequestsAtOnce, "")),
+        Err(refusal) => Err(refusal),
+    };
     let (response, under_way) = match begun {
         Ok(under_way) => {
-            let response = pipeline::serve(core, peer, request).await?;
-            if response.status().as_u16() < 400 {
-                under_way.prove();
-            }
+            let mut used = Duration::ZERO;
+            let mut serving = pin!(pipeline::serve(core, peer, request));
+            let response = poll_fn(|cx| {
+                let started = Instant::now();
+                let polled = serving.as_mut().poll(cx);
+                used += started.elapsed();
+                polled
+            })
+            .await?;
+            under_way.decided(used, response.status().as_u16() < 400);
             (response, Some(under_way))
         }
         Err(stop) => (pipeline::turn_away(core, &peer, &request, stop).await, None),

@@ -11,7 +11,9 @@ use idm_types::{DecisionId, Timestamp};
 use tokio::sync::Notify;
 
 use crate::connect::Pool;
+use crate::give_way::Room;
 use crate::shared::{Configuration, Shared};
+use crate::turns::Turns;
 
 /// Successes are handed to the writer within this time.
 const FLUSH: Duration = Duration::from_millis(10);
@@ -19,6 +21,8 @@ const FLUSH: Duration = Duration::from_millis(10);
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     pub(crate) lane: Lane,
+    pub(crate) room: Rc<Room>,
+    pub(crate) turns: Turns,
     local: RefCell<Option<Rc<Local>>>,
     random: Cell<u64>,
     unflushed: Notify,
@@ -41,8 +45,16 @@ impl Local {
 }
 
 impl Core {
-    pub(crate) fn new(shared: Arc<Shared>, lane: Lane, seed: u64) -> Rc<Self> {
-        Rc::new(Self { shared, lane, local: RefCell::default(), random: Cell::new(seed | 1), unflushed: Notify::new() })
+    pub(crate) fn new(shared: Arc<Shared>, lane: Lane, room: Rc<Room>, seed: u64) -> Rc<Self> {
+        Rc::new(Self {
+            shared,
+            lane,
+            room,
+            turns: Turns::default(),
+            local: RefCell::default(),
+            random: Cell::new(seed | 1),
+            unflushed: Notify::new(),
+        })
     }
 
     /// The engine in force. A swapped one starts with an empty cache and inherits the connections to

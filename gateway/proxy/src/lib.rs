@@ -2,14 +2,15 @@
 //!
 //! In: a [`Configuration`] (an armed plan and its certificates) and connections. Out: forwarded requests, refusals, and
 //! exactly one audit record each. What becomes of a request says `idm-decide`; this room performs it. The files in the
-//! order a request meets them: `server.rs` and `accept.rs`, `limits.rs` (how many), `watch.rs` (how long),
-//! `connection.rs` (HTTP/1.1 and HTTP/2), `tls.rs` (certificates, both ways), `guard.rs` (the record that is written
+//! order a request meets them: `server.rs` and `accept.rs`, `limits.rs` (how many), `give_way.rs` (who makes room),
+//! `caller.rs` and `watch.rs` (how long), `connection.rs` (HTTP/1.1 and HTTP/2), `turns.rs` (who goes first), `tls.rs` (certificates, both ways), `guard.rs` (the record that is written
 //! whatever happens), `pipeline.rs` (decide, forward, answer), `forward.rs` and `exchange.rs` (the upstream). No lock,
 //! no `unwrap`, no indexing here. Start at `pipeline.rs`.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod accept;
 mod body;
+mod caller;
 mod connect;
 mod connection;
 mod core;
@@ -17,6 +18,7 @@ mod exchange;
 mod forward;
 mod frames;
 mod framing;
+mod give_way;
 mod guard;
 mod limits;
 mod metrics;
@@ -26,6 +28,7 @@ mod server;
 mod shared;
 mod stream;
 mod tls;
+mod turns;
 mod upgrade;
 mod watch;
 

@@ -7,8 +7,8 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use idm_types::network;
@@ -100,6 +100,8 @@ pub(crate) struct Table {
 struct Counted {
     connections: AtomicUsize,
     requests: AtomicUsize,
+    /// When room was last looked for in vain, in milliseconds.
+    in_vain: AtomicU64,
 }
 
 /// Which limit is reached.
@@ -217,6 +219,18 @@ impl Requests {
         self.table.requests.fetch_add(1, Relaxed);
         self.counted.requests.fetch_add(1, Relaxed);
         Ok(())
+    }
+
+    /// Whether to look for room again, at a time in milliseconds: looking at all connections costs more than a refusal,
+    /// so a flood of refusals does it ten times a second.
+    pub(crate) fn may_look(&self, now: u64) -> bool {
+        let last = self.counted.in_vain.load(Relaxed);
+        last == 0 || now.saturating_sub(last) >= 100
+    }
+
+    /// Room was looked for in vain.
+    pub(crate) fn looked_in_vain(&self, now: u64) {
+        self.counted.in_vain.store(now, Relaxed);
     }
 
     /// Counts `ended` fewer.

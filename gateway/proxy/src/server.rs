@@ -8,11 +8,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use idm_audit::Spool;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::accept::{Listener, bind};
 pub(crate) use crate::connection::LocalExecutor;
 use crate::core::Core;
+use crate::give_way::{Plea, Room, cores};
 use crate::limits::{Limits, Table};
 use crate::shared::Shared;
 use crate::watch::{Connections, Deadlines};
@@ -54,21 +55,27 @@ impl Server {
     /// Binds and serves until [`Self::stop`].
     pub fn start(config: &ServerConfig, shared: &Arc<Shared>, spool: &Spool, seed: u64) -> Result<Self, BindError> {
         let failed = |source| BindError { address: config.listen, source };
-        let cores = config.cores.max(1);
-        let (address, listeners) = bind(config.listen, cores)?;
+        let count = config.cores.max(1);
+        let (address, listeners) = bind(config.listen, count)?;
         let (tls_address, tls_listeners) = match config.listen_tls {
-            Some(wanted) => bind(wanted, cores)
+            Some(wanted) => bind(wanted, count)
                 .map(|(address, listeners)| (Some(address), listeners.into_iter().map(Some).collect()))?,
-            None => (None, (0..cores).map(|_| None).collect::<Vec<_>>()),
+            None => (None, (0..count).map(|_| None).collect::<Vec<_>>()),
         };
         let stop = watch::Sender::new(false);
         let table = Table::new(config.limits, shared.clone());
+        let (cores, pleas) = cores(count);
         let mut threads = Vec::new();
-        for (number, (listener, tls)) in listeners.into_iter().zip(tls_listeners).enumerate() {
+        for (number, ((listener, tls), pleas)) in listeners.into_iter().zip(tls_listeners).zip(pleas).enumerate() {
             let seed = seed.wrapping_add((number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let (listeners, lane) = ([(Some(listener), false), (tls, true)], spool.lane());
             let (shared, table, config, stopped) = (shared.clone(), table.clone(), config.clone(), stop.subscribe());
-            let run = move || run_core(listeners, Core::new(shared, lane, seed), table, &config, stopped);
+            let cores = cores.clone();
+            let run = move || {
+                let connections = Connections::new(config.deadlines);
+                let room = Room::new(number, cores, connections.clone(), shared.clone());
+                run_core(listeners, Core::new(shared, lane, room, seed), connections, table, pleas, &config, stopped);
+            };
             threads.push(std::thread::Builder::new().name(format!("core-{number}")).spawn(run).map_err(failed)?);
         }
         Ok(Self { address, tls_address, stop, threads })
@@ -96,7 +103,9 @@ impl Server {
 fn run_core(
     listeners: [(Option<std::net::TcpListener>, bool); 2],
     core: Rc<Core>,
+    connections: Rc<Connections>,
     table: Arc<Table>,
+    pleas: mpsc::UnboundedReceiver<Plea>,
     config: &ServerConfig,
     stopped: watch::Receiver<bool>,
 ) {
@@ -113,7 +122,14 @@ fn run_core(
             let core = core.clone();
             async move { core.follow().await }
         });
-        let connections = Connections::new(config.deadlines);
+        let usher = tokio::task::spawn_local({
+            let core = core.clone();
+            async move { core.turns.give().await }
+        });
+        let giver = tokio::task::spawn_local({
+            let room = core.room.clone();
+            async move { room.answer(pleas).await }
+        });
         let sweeper = tokio::task::spawn_local({
             let (core, connections) = (core.clone(), connections.clone());
             async move { connections.sweep(|cause, count| core.shared.metrics.connections_closed(cause, count)).await }
@@ -129,6 +145,8 @@ fn run_core(
             }
         });
         tokio::join!(plain, tls);
+        giver.abort();
+        usher.abort();
         sweeper.abort();
         follower.abort();
         flusher.abort();

@@ -2,23 +2,18 @@
 //!
 //! One task looks at all of them once in a while. A connection has no timer of its own, so waiting costs it nothing.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::cell::RefCell;
 use std::net::IpAddr;
-use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 
-use crate::frames::Seen;
-use crate::limits::{Full, Place, Requests};
-use crate::progress::{Clock, Progress};
+use crate::caller::Connection;
+use crate::limits::{Full, Place};
+use crate::progress::Clock;
 
 /// How long callers may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,213 +61,9 @@ impl Cause {
     }
 }
 
-/// One connection.
-pub(crate) struct Connection {
-    pub(crate) progress: Arc<Progress>,
-    address: IpAddr,
-    of_address: Requests,
-    requests: Cell<usize>,
-    /// HTTP/2: what passes in frames.
-    pub(crate) seen: Rc<Seen>,
-    /// HTTP/2: the answers that are under way.
-    streams: RefCell<Vec<Rc<Answer>>>,
-    /// HTTP/2: the request that hyper is about to start a task for.
-    next: RefCell<Option<Rc<Answer>>>,
-    /// It had an answer that was no refusal.
-    proven: Cell<bool>,
-    ended: Cell<Option<Cause>>,
-    /// Since when it is to finish and take nothing new.
-    finishing: Cell<Option<u64>>,
-    waker: RefCell<Option<Waker>>,
-    opened: u64,
-    /// HTTP/2: since when answers wait that were handed over to the last byte; 0 while none does.
-    stuck: Cell<u64>,
-}
-
-/// One answer on an HTTP/2 connection.
-#[derive(Default)]
-pub(crate) struct Answer {
-    /// When a part of it was handed over that was not asked beyond: 0 while the upstream is waited for.
-    handed: Cell<u64>,
-    task: RefCell<Option<AbortHandle>>,
-}
-
-/// A request under way on a connection; it has ended when this is dropped.
-pub(crate) struct UnderWay {
-    connection: Rc<Connection>,
-    answer: Option<Rc<Answer>>,
-}
-
-impl Connection {
-    /// Begins a request on HTTP/1.1: one at a time.
-    pub(crate) fn begin(self: &Rc<Self>) -> Result<UnderWay, Full> {
-        self.progress.head_ended();
-        self.progress.busy();
-        let counted = self.count();
-        if counted.is_err() {
-            self.progress.idle();
-        }
-        counted.map(|()| UnderWay { connection: self.clone(), answer: None })
-    }
-
-    /// Begins a request on HTTP/2.
-    pub(crate) fn begin_stream(self: &Rc<Self>) -> Result<UnderWay, Full> {
-        self.count()?;
-        self.progress.busy();
-        let answer = Rc::new(Answer::default());
-        self.streams.borrow_mut().push(answer.clone());
-        *self.next.borrow_mut() = Some(answer.clone());
-        Ok(UnderWay { connection: self.clone(), answer: Some(answer) })
-    }
-
-    fn count(&self) -> Result<(), Full> {
-        self.of_address.begin(self.requests.get())?;
-        self.requests.set(self.requests.get() + 1);
-        Ok(())
-    }
-
-    /// The task of the request that began last.
-    pub(crate) fn runs(&self, task: AbortHandle) {
-        if let Some(answer) = self.next.borrow_mut().take() {
-            *answer.task.borrow_mut() = Some(task);
-        }
-    }
-
-    fn end_requests(&self, ended: usize) {
-        let left = self.requests.get().saturating_sub(ended);
-        self.of_address.end(self.requests.get() - left);
-        self.requests.set(left);
-        if left == 0 {
-            self.progress.idle();
-        }
-    }
-
-    /// HTTP/2: a request has ended when its stream has, not when its answer was handed over.
-    pub(crate) fn settle(&self) {
-        let open = self.seen.open();
-        if self.requests.get() > open {
-            self.end_requests(self.requests.get() - open);
-        } else if self.requests.get() == 0 && open == 0 {
-            self.progress.idle();
-        }
-    }
-
-    /// Lets it finish what is under way, and take nothing new.
-    pub(crate) fn finish(&self) {
-        if self.finishing.get().is_none() {
-            self.finishing.set(Some(self.progress.now()));
-            self.wake();
-        }
-    }
-
-    pub(crate) fn is_finishing(&self) -> bool {
-        self.finishing.get().is_some()
-    }
-
-    /// Ends it now.
-    fn end(&self, cause: Cause) {
-        if self.ended.get().is_none() {
-            self.ended.set(Some(cause));
-            self.wake();
-        }
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
-        }
-    }
-
-    /// Does the work of the connection until it is done or ended; everything of it is dropped then.
-    pub(crate) async fn live(&self, work: impl Future<Output = ()>) {
-        let mut work = pin!(work);
-        poll_fn(|cx| {
-            if self.ended.get().is_some() {
-                return Poll::Ready(());
-            }
-            let mut waker = self.waker.borrow_mut();
-            if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                *waker = Some(cx.waker().clone());
-            }
-            drop(waker);
-            work.as_mut().poll(cx)
-        })
-        .await;
-    }
-
-    /// Whether this connection has to end now, and why; ends answers that nobody takes.
-    fn overdue(&self, deadlines: &Deadlines) -> Option<Cause> {
-        let over = |waited: Option<u64>, limit: Duration| waited.is_some_and(|ms| ms >= limit.as_millis() as u64);
-        if over(self.progress.head_for(), deadlines.head) {
-            return Some(Cause::SlowHead);
-        }
-        (over(self.progress.blocked_for(), deadlines.write) || over(self.stuck_for(), deadlines.write))
-            .then_some(Cause::SlowWrite)
-    }
-
-    /// HTTP/2: how long answers that were handed over to the last byte have waited for the caller to take any of it.
-    fn stuck_for(&self) -> Option<u64> {
-        let now = self.progress.now();
-        if self.requests.get() <= self.streams.borrow().len() {
-            self.stuck.set(0);
-            return None;
-        }
-        if self.stuck.get() == 0 {
-            self.stuck.set(now);
-        }
-        Some(now.saturating_sub(self.stuck.get().max(self.seen.data())))
-    }
-
-    /// HTTP/2: ends the answers that were handed over in part, and of which the rest was not asked for; how many.
-    fn reset_answers(&self, limit: Duration) -> u64 {
-        let (now, limit) = (self.progress.now(), limit.as_millis() as u64);
-        let streams = self.streams.borrow();
-        let untaken = streams.iter().filter(|answer| {
-            let handed = answer.handed.get();
-            handed != 0 && now.saturating_sub(handed) >= limit
-        });
-        let tasks: Vec<AbortHandle> = untaken.filter_map(|answer| answer.task.borrow_mut().take()).collect();
-        drop(streams);
-        tasks.iter().for_each(AbortHandle::abort);
-        tasks.len() as u64
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.of_address.end(self.requests.get());
-    }
-}
-
-impl UnderWay {
-    /// Notes whether a part of the answer was handed over, or is waited for. Only on HTTP/2: on HTTP/1.1 the socket
-    /// tells all there is.
-    pub(crate) fn handed(&self, handed: bool) {
-        if let Some(answer) = &self.answer {
-            answer.handed.set(if handed { self.connection.progress.now() } else { 0 });
-        }
-    }
-
-    /// The largest part that is handed over at once.
-    pub(crate) fn part(&self) -> usize {
-        // On HTTP/2 the last part is let go before it is written: it is as small as a frame.
-        if self.answer.is_some() { 16 << 10 } else { usize::MAX }
-    }
-
-    pub(crate) fn prove(&self) {
-        self.connection.proven.set(true);
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        let Some(answer) = &self.answer else { return self.connection.end_requests(1) };
-        let mut streams = self.connection.streams.borrow_mut();
-        if let Some(position) = streams.iter().position(|other| Rc::ptr_eq(other, answer)) {
-            streams.swap_remove(position);
-        }
-    }
-}
+/// How long an answer that its caller does not take keeps its place while another request needs one. The time at which
+/// it began may be up to a tick of the sweep too early: it keeps its place for a second at least.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// How long a connection that is to finish, and has nothing to do, may take to say goodbye.
 const FAREWELL: u64 = 2_000;
@@ -302,45 +93,34 @@ impl Connections {
     pub(crate) fn add(self: &Rc<Self>, place: &Place) -> Member {
         // While there are none, nobody keeps the clock going.
         self.tell_time();
-        let connection = Rc::new(Connection {
-            progress: Progress::new(self.clock.clone()),
-            address: place.address(),
-            of_address: place.requests(),
-            requests: Cell::new(0),
-            seen: Rc::default(),
-            streams: RefCell::default(),
-            next: RefCell::default(),
-            proven: Cell::new(false),
-            ended: Cell::new(None),
-            finishing: Cell::new(None),
-            waker: RefCell::default(),
-            opened: self.clock.load(Relaxed),
-            stuck: Cell::new(0),
-        });
+        let connection = Connection::new(place, self.clock.clone());
         self.all.borrow_mut().push(connection.clone());
         self.changed.notify_one();
         Member { connections: self.clone(), connection }
     }
 
     /// Ends a connection without a request, so that another one may have its place: of the same address where that one
-    /// is full. First those that never had an answer but refusals, then those that wait for their next request; of them
-    /// the ones whose address has the most, and of these the one that has waited longest. Whether there was one.
-    pub(crate) fn displace(&self, full: Full, address: IpAddr) -> bool {
+    /// is full. It is one that never had an answer but refusals or, where `proven` says so, another one; of them one
+    /// whose address has the most, and of these the one that has waited longest. Whether there was one.
+    pub(crate) fn displace(&self, full: Full, address: IpAddr, proven: bool) -> bool {
         let all = self.all.borrow();
-        let without_request = all.iter().filter(|connection| {
-            connection.requests.get() == 0
-                && connection.ended.get().is_none()
-                && (full == Full::Sum || connection.address == address)
-        });
-        let least = without_request.min_by_key(|connection| {
-            let since = connection.opened.max(connection.progress.now() - connection.progress.idle_for().unwrap_or(0));
-            let since = if connection.proven.get() { since } else { connection.opened };
-            (connection.proven.get(), std::cmp::Reverse(connection.of_address.connections()), since)
-        });
+        let without_request =
+            all.iter().filter(|connection| connection.is_without_request(proven) && connection.may_give(full, address));
+        let least = without_request.min_by_key(|connection| connection.worth());
         least.is_some_and(|least| {
             least.end(Cause::Displaced);
             true
         })
+    }
+
+    /// Ends the answers that one connection's caller has not taken for a while, so that another request may have the
+    /// place: of the same address where that one is full. It is the connection with the most of them. How many.
+    pub(crate) fn end_stalled(&self, full: Full, address: IpAddr) -> u64 {
+        self.tell_time();
+        let all = self.all.borrow();
+        let giving = all.iter().filter(|connection| connection.may_give(full, address));
+        let most = giving.max_by_key(|connection| connection.stalled(GRACE));
+        most.map_or(0, |connection| connection.end_stalled(GRACE))
     }
 
     /// Lets all finish.
@@ -371,7 +151,7 @@ impl Connections {
             }
             tokio::time::sleep(tick).await;
             self.tell_time();
-            for connection in self.all.borrow().iter().filter(|connection| connection.ended.get().is_none()) {
+            for connection in self.all.borrow().iter().filter(|connection| !connection.is_ended()) {
                 if let Some(cause) = connection.overdue(&self.deadlines) {
                     connection.end(cause);
                     ended(cause, 1);
@@ -383,7 +163,7 @@ impl Connections {
                 }
                 let Some(idle_for) = connection.progress.idle_for() else { continue };
                 let now = connection.progress.now();
-                match connection.finishing.get() {
+                match connection.finishing_since() {
                     None if idle_for >= idle.as_millis() as u64 => {
                         connection.finish();
                         ended(Cause::Idle, 1);

@@ -1,0 +1,212 @@
+//! Who gives way when a limit is reached: a connection without a request to a new connection, and an answer that its
+//! caller does not take to a new request. What this core cannot give, the other cores are asked for.
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::limits::Full;
+use crate::shared::Shared;
+use crate::watch::{Cause, Connections};
+
+/// So many newcomers of a core may wait for what other cores say.
+const MAX_WAITING: usize = 256;
+
+/// What a newcomer needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// The place of a connection that never had an answer but refusals.
+    OfStranger,
+    /// The place of a connection that waits for its next request.
+    OfIdle,
+    /// The place of a request whose answer is not taken.
+    OfStalled,
+}
+
+/// A newcomer of another core needs something.
+pub(crate) struct Plea {
+    need: Need,
+    full: Full,
+    address: IpAddr,
+    given: oneshot::Sender<bool>,
+}
+
+/// How the cores reach each other, by number.
+pub(crate) type Cores = Arc<[mpsc::UnboundedSender<Plea>]>;
+
+/// Makes the means for so many cores.
+pub(crate) fn cores(count: usize) -> (Cores, Vec<mpsc::UnboundedReceiver<Plea>>) {
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+    (senders.into(), receivers)
+}
+
+/// Makes room for newcomers of one core.
+pub(crate) struct Room {
+    number: usize,
+    cores: Cores,
+    connections: Rc<Connections>,
+    shared: Arc<Shared>,
+    waiting: Cell<usize>,
+}
+
+impl Room {
+    pub(crate) fn new(number: usize, cores: Cores, connections: Rc<Connections>, shared: Arc<Shared>) -> Rc<Self> {
+        Rc::new(Self { number, cores, connections, shared, waiting: Cell::new(0) })
+    }
+
+    /// Ends something of this core. Whether there was something to end.
+    pub(crate) fn give(&self, need: Need, full: Full, address: IpAddr) -> bool {
+        let (cause, ended) = match need {
+            Need::OfStranger => (Cause::Displaced, u64::from(self.connections.displace(full, address, false))),
+            Need::OfIdle => (Cause::Displaced, u64::from(self.connections.displace(full, address, true))),
+            Need::OfStalled => (Cause::SlowWrite, self.connections.end_stalled(full, address)),
+        };
+        self.shared.metrics.connections_closed(cause, ended);
+        ended > 0
+    }
+
+    /// Room for a connection for which this core has no stranger's: another core's stranger gives way, or else a
+    /// connection that is idle.
+    pub(crate) async fn for_connection(&self, full: Full, address: IpAddr) -> bool {
+        self.ask(Need::OfStranger, full, address).await
+            || self.give(Need::OfIdle, full, address)
+            || self.ask(Need::OfIdle, full, address).await
+    }
+
+    /// Room for a request.
+    pub(crate) async fn for_request(&self, full: Full, address: IpAddr) -> bool {
+        if self.give(Need::OfStalled, full, address) {
+            // Its place is free when its task has been dropped.
+            tokio::task::yield_now().await;
+            return true;
+        }
+        self.ask(Need::OfStalled, full, address).await
+    }
+
+    /// Asks the other cores, one after the other.
+    async fn ask(&self, need: Need, full: Full, address: IpAddr) -> bool {
+        if self.waiting.get() >= MAX_WAITING {
+            return false;
+        }
+        let _one = Waits::new(&self.waiting);
+        for (_, core) in self.cores.iter().enumerate().filter(|(number, _)| *number != self.number) {
+            let (given, answer) = oneshot::channel();
+            // A core that has stopped gives nothing.
+            if core.send(Plea { need, full, address, given }).is_ok() && answer.await == Ok(true) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Answers the other cores until the server stops.
+    pub(crate) async fn answer(&self, mut pleas: mpsc::UnboundedReceiver<Plea>) {
+        while let Some(Plea { need, full, address, given }) = pleas.recv().await {
+            let gave = self.give(need, full, address);
+            if gave {
+                tokio::task::yield_now().await;
+            }
+            let _ = given.send(gave);
+        }
+    }
+}
+
+/// One that waits; also one whose caller left has waited.
+struct Waits<'a>(&'a Cell<usize>);
+
+impl<'a> Waits<'a> {
+    fn new(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use super::*;
+    use crate::limits::{Limits, Place, Table};
+    use crate::watch::{Deadlines, Member};
+
+    /// Two cores of one server, both on this thread.
+    struct Server {
+        shared: Arc<Shared>,
+        table: Arc<Table>,
+        rooms: [Rc<Room>; 2],
+        connections: [Rc<Connections>; 2],
+    }
+
+    fn on_two_cores<F: Future<Output = ()>>(limit: usize, test: impl FnOnce(Server) -> F) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let shared = Shared::new("test", idm_decide::BodyLimits::default());
+            let limits = Limits {
+                connections: limit,
+                connections_per_address: None,
+                requests: limit,
+                requests_per_address: None,
+            };
+            let (cores, pleas) = cores(2);
+            let connections = [0, 1].map(|_| Connections::new(Deadlines::default()));
+            let rooms = [0, 1].map(|n| Room::new(n, cores.clone(), connections[n].clone(), shared.clone()));
+            for (room, pleas) in rooms.iter().cloned().zip(pleas) {
+                tokio::task::spawn_local(async move { room.answer(pleas).await });
+            }
+            test(Server { table: Table::new(limits, shared.clone()), shared, rooms, connections }).await;
+        });
+    }
+
+    impl Server {
+        /// A connection on one core that lives until it is ended.
+        fn connect(&self, core: usize, last: u8) -> (tokio::task::JoinHandle<()>, Option<Full>) {
+            let (place, full) = self.table.open([192, 0, 2, last].into());
+            let member = self.connections[core].add(&place);
+            (tokio::task::spawn_local(live(member, place)), full)
+        }
+    }
+
+    async fn live(member: Member, place: Place) {
+        member.connection.live(std::future::pending()).await;
+        drop(place);
+    }
+
+    #[test]
+    fn a_flood_on_one_core_gives_way_to_a_newcomer_on_another() {
+        on_two_cores(4, |server| async move {
+            let flood: Vec<_> = (0..3).map(|_| server.connect(0, 1)).collect();
+            assert!(flood.iter().all(|(_, full)| full.is_none()));
+            let (place, full) = server.table.open([192, 0, 2, 1].into());
+            let full = full.expect("its address is full");
+            assert!(!server.rooms[1].give(Need::OfStranger, full, place.address()), "this core has none");
+            assert!(server.rooms[1].for_connection(full, place.address()).await);
+            let mut flood = flood.into_iter();
+            flood.next().expect("there is one").0.await.expect("the oldest was ended");
+            assert!(flood.all(|(task, _)| !task.is_finished()));
+            assert_eq!(place.requests().connections(), 3);
+            let mut metrics = String::new();
+            server.shared.metrics.render(&mut metrics);
+            assert!(metrics.contains("cause=\"displaced\"} 1"));
+        });
+    }
+
+    #[test]
+    fn another_address_gives_nothing_up_for_a_full_one() {
+        on_two_cores(100, |server| async move {
+            let (other, _) = server.connect(0, 2);
+            let (place, _) = server.table.open([192, 0, 2, 1].into());
+            assert!(!server.rooms[1].for_connection(Full::Address, place.address()).await);
+            assert!(!server.rooms[1].for_request(Full::Address, place.address()).await);
+            assert!(!other.is_finished());
+        });
+    }
+}

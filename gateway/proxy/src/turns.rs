@@ -1,0 +1,198 @@
+//! Turns at the core: callers who are not known yet, and connections that ask for much, let the others go first.
+//!
+//! A request that gets a turn at once is decided when its head is read. One that waits for its turn is decided after
+//! everything that is ready now has been done and the sockets were looked at again; addresses are served in rotation,
+//! one request each. So a flood adds at most one of its own requests to what another caller waits for.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+
+/// The CPU time that a request may use without asking its connection to let others go first.
+const ALLOWANCE: Duration = Duration::from_micros(100);
+/// A connection is not kept back for more than this.
+const MOST_OWED: Duration = Duration::from_millis(10);
+
+/// The turns of one core.
+#[derive(Default)]
+pub(crate) struct Turns {
+    waiting: RefCell<Waiting>,
+    /// Somebody had a turn since the sockets were looked at.
+    taken: Cell<bool>,
+    wanted: Notify,
+}
+
+/// Requests that wait, by address, and the addresses in rotation.
+#[derive(Default)]
+struct Waiting {
+    requests: HashMap<IpAddr, VecDeque<oneshot::Sender<()>>>,
+    rotation: VecDeque<IpAddr>,
+}
+
+impl Waiting {
+    fn push(&mut self, address: IpAddr) -> oneshot::Receiver<()> {
+        let (turn, waits) = oneshot::channel();
+        let requests = self.requests.entry(address).or_default();
+        if requests.is_empty() {
+            self.rotation.push_back(address);
+        }
+        requests.push_back(turn);
+        waits
+    }
+
+    /// The next request of the address whose turn it is.
+    fn pop(&mut self) -> Option<oneshot::Sender<()>> {
+        let address = self.rotation.pop_front()?;
+        let requests = self.requests.get_mut(&address)?;
+        let turn = requests.pop_front();
+        if requests.is_empty() {
+            self.requests.remove(&address);
+        } else {
+            self.rotation.push_back(address);
+        }
+        turn
+    }
+}
+
+impl Turns {
+    /// Resolves when a request of this address has its turn: at once where none was given since the sockets were
+    /// looked at.
+    pub(crate) async fn turn(&self, address: IpAddr) {
+        self.wanted.notify_one();
+        if !self.taken.replace(true) {
+            return;
+        }
+        let waits = self.waiting.borrow_mut().push(address);
+        // The other end is dropped with the core alone.
+        let _ = waits.await;
+    }
+
+    /// Gives the turns, one at a time, for ever.
+    pub(crate) async fn give(&self) {
+        loop {
+            self.wanted.notified().await;
+            while self.taken.get() {
+                // Back only after what is ready now was done, and after a look at the sockets.
+                tokio::task::yield_now().await;
+                self.next();
+            }
+        }
+    }
+
+    /// Gives the next turn to a request that still waits for it.
+    fn next(&self) {
+        let mut waiting = self.waiting.borrow_mut();
+        let given = std::iter::from_fn(|| waiting.pop()).any(|turn| turn.send(()).is_ok());
+        self.taken.set(given);
+    }
+}
+
+/// The CPU time that a connection used beyond its allowance, and did not work off yet.
+#[derive(Default)]
+pub(crate) struct Owed(Cell<Duration>);
+
+impl Owed {
+    /// Takes account of a request that used so much.
+    pub(crate) fn add(&self, used: Duration) {
+        self.0.set((self.0.get() + used).saturating_sub(ALLOWANCE).min(MOST_OWED));
+    }
+
+    /// Whether others go first.
+    pub(crate) fn is_due(&self) -> bool {
+        !self.0.get().is_zero()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+
+    fn v4(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    #[tokio::test]
+    async fn addresses_take_turns_and_who_left_takes_none() {
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                let (turns, order) = (Rc::new(Turns::default()), Rc::new(RefCell::new(Vec::new())));
+                let giving = tokio::task::spawn_local({
+                    let turns = turns.clone();
+                    async move { turns.give().await }
+                });
+                let request = |last: u8| {
+                    let (turns, order) = (turns.clone(), order.clone());
+                    tokio::task::spawn_local(async move {
+                        turns.turn(v4(last)).await;
+                        order.borrow_mut().push(last);
+                    })
+                };
+                let flood: Vec<_> = (0..5).map(|_| request(1)).collect();
+                tokio::task::yield_now().await;
+                let other = request(2);
+                flood[4].abort();
+                other.await.expect("it had its turn");
+                for task in flood {
+                    let _ = task.await;
+                }
+                assert_eq!(order.borrow().iter().filter(|last| **last == 1).count(), 4);
+                let place = order.borrow().iter().position(|last| *last == 2).expect("it had a turn");
+                assert!(place <= 3, "{:?}", order.borrow());
+                // Where nobody waits, a turn is given at once.
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+                tokio::time::timeout(Duration::from_millis(100), turns.turn(v4(1))).await.expect("at once");
+                giving.abort();
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn what_is_ready_is_done_before_the_next_turn() {
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                let turns = Rc::new(Turns::default());
+                let giving = tokio::task::spawn_local({
+                    let turns = turns.clone();
+                    async move { turns.give().await }
+                });
+                let done = Rc::new(Cell::new(0));
+                turns.turn(v4(1)).await;
+                let ready: Vec<_> = (0..50)
+                    .map(|_| {
+                        let done = done.clone();
+                        tokio::task::spawn_local(async move { done.set(done.get() + 1) })
+                    })
+                    .collect();
+                turns.turn(v4(1)).await;
+                assert_eq!(done.get(), 50);
+                drop(ready);
+                giving.abort();
+            })
+            .await;
+    }
+
+    #[test]
+    fn what_a_request_costs_beyond_its_allowance_is_worked_off() {
+        let owed = Owed::default();
+        owed.add(Duration::from_micros(40));
+        assert!(!owed.is_due());
+        owed.add(Duration::from_micros(350));
+        for _ in 0..2 {
+            assert!(owed.is_due());
+            owed.add(Duration::ZERO);
+        }
+        owed.add(Duration::ZERO);
+        assert!(!owed.is_due());
+        owed.add(Duration::from_secs(5));
+        (0..100).for_each(|_| owed.add(Duration::ZERO));
+        assert!(!owed.is_due(), "nobody is kept back for ever");
+    }
+}

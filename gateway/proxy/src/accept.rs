@@ -134,9 +134,11 @@ impl Newcomer {
         tokio::task::spawn_local(async move {
             let connection = member.connection.clone();
             if secure {
-                member.connection.live(connection::serve_tls(stream, address, core, connection)).await;
+                let work = connection::serve_tls(stream, address, core.clone(), connection);
+                member.connection.live(&core.turns, work).await;
             } else {
-                member.connection.live(connection::serve(stream, address, core, connection)).await;
+                let work = connection::serve(stream, address, core.clone(), connection);
+                member.connection.live(&core.turns, work).await;
             }
         });
     }

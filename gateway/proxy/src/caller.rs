@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
@@ -16,7 +16,7 @@ use crate::core::Core;
 use crate::frames::Seen;
 use crate::limits::{Full, Place, Requests};
 use crate::progress::{Clock, Progress};
-use crate::turns::Owed;
+use crate::turns::{Owed, Turns, Wait};
 use crate::watch::{Cause, Deadlines};
 
 /// One connection.
@@ -59,8 +59,7 @@ pub(crate) struct Arrived {
 }
 
 impl Arrived {
-    /// Begins the request, if there is room or some can be made, and when it is its turn: connections that never had
-    /// an answer but refusals, or ask for more than their allowance, let others go first.
+    /// Begins the request, if there is room or some can be made.
     pub(crate) async fn begin(self, core: &Core) -> Result<UnderWay, Full> {
         let Self { connection, answer } = self;
         if let Err(full) = connection.count() {
@@ -74,12 +73,7 @@ impl Arrived {
         if let Some(answer) = &answer {
             connection.streams.borrow_mut().push(answer.clone());
         }
-        let under_way = UnderWay { connection, answer };
-        let connection = &under_way.connection;
-        if !connection.proven.get() || connection.owed.is_due() {
-            core.turns.turn(connection.address).await;
-        }
-        Ok(under_way)
+        Ok(UnderWay { connection, answer })
     }
 }
 
@@ -195,9 +189,23 @@ impl Connection {
         }
     }
 
-    /// Does the work of the connection until it is done or ended; everything of it is dropped then.
-    pub(crate) async fn live(&self, work: impl Future<Output = ()>) {
+    /// Whether it need not wait for its turn: it had an answer that was no refusal, and stays within its allowance.
+    fn goes_first(&self) -> bool {
+        self.proven.get() && !self.owed.is_due()
+    }
+
+    /// Resolves when a stream of HTTP/2 has its turn: it is a task of its own. On HTTP/1.1 the connection has its turn.
+    pub(crate) async fn turn(&self, core: &Core) {
+        if self.progress.is_framed() && !self.goes_first() {
+            core.turns.turn(self.address).await;
+        }
+    }
+
+    /// Does the work of the connection, each part when it is its turn, until it is done or ended; everything of it is
+    /// dropped then.
+    pub(crate) async fn live(&self, turns: &Turns, work: impl Future<Output = ()>) {
         let mut work = pin!(work);
+        let mut waiting = Wait::default();
         poll_fn(|cx| {
             if self.ended.get().is_some() {
                 return Poll::Ready(());
@@ -207,6 +215,9 @@ impl Connection {
                 *waker = Some(cx.waker().clone());
             }
             drop(waker);
+            if !self.goes_first() {
+                ready!(turns.poll(self.address, &mut waiting, cx));
+            }
             work.as_mut().poll(cx)
         })
         .await;

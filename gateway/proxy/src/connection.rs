@@ -99,7 +99,7 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         } else {
             Ok(connection.arrived())
         };
-        answer(core.clone(), peer.clone(), arrived, request)
+        answer(core.clone(), peer.clone(), connection.clone(), arrived, request)
     });
     // The deadlines of heads and of idle connections are not hyper's: one sweep looks at all connections of a core.
     let mut builder = http1::Builder::new();
@@ -144,7 +144,7 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         } else {
             Ok(connection.arrived_on_stream())
         };
-        answer(core.clone(), peer.clone(), arrived, request)
+        answer(core.clone(), peer.clone(), connection.clone(), arrived, request)
     });
     let mut builder = http2::Builder::new(StreamExecutor(connection.clone()));
     builder
@@ -211,6 +211,7 @@ fn is_too_large(headers: &HeaderMap) -> bool {
 async fn answer(
     core: Rc<Core>,
     peer: Rc<Peer>,
+    connection: Rc<Connection>,
     arrived: Result<Arrived, Refusal>,
     request: Request<Incoming>,
 ) -> Result<Response<Served>, Infallible> {
@@ -220,8 +221,9 @@ async fn answer(
     };
     let (response, under_way) = match begun {
         Ok(under_way) => {
+            connection.turn(&core).await;
             let mut used = Duration::ZERO;
-            let mut serving = pin!(pipeline::serve(core, peer, request));
+            let mut serving = pin!(pipeline::serve(core.clone(), peer, request));
             let response = poll_fn(|cx| {
                 let started = Instant::now();
                 let polled = serving.as_mut().poll(cx);
@@ -232,7 +234,10 @@ async fn answer(
             under_way.decided(used, response.status().as_u16() < 400);
             (response, Some(under_way))
         }
-        Err(stop) => (pipeline::turn_away(core, &peer, &request, stop).await, None),
+        Err(refusal) => {
+            let turn = connection.turn(&core);
+            (pipeline::turn_away(core.clone(), &peer, request, refusal, turn).await, None)
+        }
     };
     Ok(response.map(|body| Served { body, rest: Bytes::new(), under_way }))
 }

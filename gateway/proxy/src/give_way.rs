@@ -136,6 +136,7 @@ mod tests {
 
     use super::*;
     use crate::limits::{Limits, Place, Table};
+    use crate::turns::Turns;
     use crate::watch::{Deadlines, Member};
 
     /// Two cores of one server, both on this thread.
@@ -176,7 +177,7 @@ mod tests {
     }
 
     async fn live(member: Member, place: Place) {
-        member.connection.live(std::future::pending()).await;
+        member.connection.live(&Turns::default(), std::future::pending()).await;
         drop(place);
     }
 

@@ -16,7 +16,7 @@ use idm_types::{DecisionId, MethodName, Reason, RuleName, Timestamp};
 use crate::core::{Core, Local};
 
 /// Longer paths and hosts are cut in the record; the request itself is bounded elsewhere.
-const MAX_TEXT: usize = 2048;
+pub(crate) const MAX_TEXT: usize = 2048;
 
 /// Opened when a request arrives; closed by a verdict, or by being dropped (the caller left, or a panic).
 pub(crate) struct Guard {

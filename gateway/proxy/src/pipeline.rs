@@ -1,6 +1,7 @@
 //! The life of a request, in order: decide, forward, answer.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use serde_json::Value;
 use crate::body::{Metered, ResponseBody, let_go};
 use crate::core::{Core, Local};
 use crate::forward::{Outbound, forward};
-use crate::guard::Guard;
+use crate::guard::{Guard, MAX_TEXT};
 
 /// Serves one request. Whatever happens, it leaves exactly one record.
 pub(crate) async fn serve(
@@ -98,18 +99,23 @@ fn end_connection(response: &mut Response<ResponseBody>, version: Version) {
     }
 }
 
-/// Refuses a request that is not looked into any further. It leaves exactly one record, too.
+/// Refuses a request that is not looked into any further, when it is its turn; it is not held until then. It leaves
+/// exactly one record, too.
 pub(crate) async fn turn_away(
     core: Rc<Core>,
     peer: &Peer,
-    request: &Request<Incoming>,
+    request: Request<Incoming>,
     refusal: Refusal,
+    turn: impl Future<Output = ()>,
 ) -> Response<ResponseBody> {
     let mut guard = Guard::open(core, peer.address, request.method(), Timestamp::now());
-    guard.trace.path = request.uri().path().to_owned();
+    let path = request.uri().path();
+    guard.trace.path = path.get(..path.floor_char_boundary(MAX_TEXT + 1)).unwrap_or_default().to_owned();
     if let Ok(host) = authority(request.uri(), request.headers(), request.version()) {
         host.clone_into(&mut guard.trace.host);
     }
+    drop(request);
+    turn.await;
     let seconds = refusal.retry_after.or((refusal.reason == Reason::TooManyRequestsAtOnce).then_some(1));
     refuse(guard, refusal.retry_after(seconds)).await
 }

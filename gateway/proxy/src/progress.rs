@@ -44,6 +44,10 @@ impl Progress {
         self.framed.store(true, Relaxed);
     }
 
+    pub(crate) fn is_framed(&self) -> bool {
+        self.framed.load(Relaxed)
+    }
+
     /// Bytes came: between requests they begin a head.
     pub(crate) fn read(&self) {
         if self.idle.load(Relaxed) != NOT && !self.framed.load(Relaxed) {

@@ -1,12 +1,16 @@
 //! Turns at the core: callers who are not known yet, and connections that ask for much, let the others go first.
 //!
-//! A request that gets a turn at once is decided when its head is read. One that waits for its turn is decided after
-//! everything that is ready now has been done and the sockets were looked at again; addresses are served in rotation,
-//! one request each. So a flood adds at most one of its own requests to what another caller waits for.
+//! What takes turns are tasks: the one of a connection, which shakes hands, reads heads and decides on HTTP/1.1, and the
+//! one of each stream of HTTP/2. A task that waits for its turn goes on after everything that is ready now has been done
+//! and the sockets were looked at again; addresses are served in rotation, one task each. So a flood adds at most one
+//! step of one of its connections to what another caller waits for.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::future::{Future as _, poll_fn};
 use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
@@ -25,31 +29,35 @@ pub(crate) struct Turns {
     wanted: Notify,
 }
 
-/// Requests that wait, by address, and the addresses in rotation.
+/// The wait of one task for its turn.
+#[derive(Default)]
+pub(crate) struct Wait(Option<oneshot::Receiver<()>>);
+
+/// Tasks that wait, by address, and the addresses in rotation.
 #[derive(Default)]
 struct Waiting {
-    requests: HashMap<IpAddr, VecDeque<oneshot::Sender<()>>>,
+    tasks: HashMap<IpAddr, VecDeque<oneshot::Sender<()>>>,
     rotation: VecDeque<IpAddr>,
 }
 
 impl Waiting {
     fn push(&mut self, address: IpAddr) -> oneshot::Receiver<()> {
         let (turn, waits) = oneshot::channel();
-        let requests = self.requests.entry(address).or_default();
-        if requests.is_empty() {
+        let tasks = self.tasks.entry(address).or_default();
+        if tasks.is_empty() {
             self.rotation.push_back(address);
         }
-        requests.push_back(turn);
+        tasks.push_back(turn);
         waits
     }
 
-    /// The next request of the address whose turn it is.
+    /// The next task of the address whose turn it is.
     fn pop(&mut self) -> Option<oneshot::Sender<()>> {
         let address = self.rotation.pop_front()?;
-        let requests = self.requests.get_mut(&address)?;
-        let turn = requests.pop_front();
-        if requests.is_empty() {
-            self.requests.remove(&address);
+        let tasks = self.tasks.get_mut(&address)?;
+        let turn = tasks.pop_front();
+        if tasks.is_empty() {
+            self.tasks.remove(&address);
         } else {
             self.rotation.push_back(address);
         }
@@ -58,16 +66,25 @@ impl Waiting {
 }
 
 impl Turns {
-    /// Resolves when a request of this address has its turn: at once where none was given since the sockets were
-    /// looked at.
+    /// Resolves when a task of this address has its turn: at once where none was given since the sockets were looked at.
     pub(crate) async fn turn(&self, address: IpAddr) {
-        self.wanted.notify_one();
-        if !self.taken.replace(true) {
-            return;
+        let mut wait = Wait::default();
+        poll_fn(|cx| self.poll(address, &mut wait, cx)).await;
+    }
+
+    /// As `turn`; afterwards `wait` can wait for another one.
+    pub(crate) fn poll(&self, address: IpAddr, wait: &mut Wait, cx: &mut Context<'_>) -> Poll<()> {
+        if wait.0.is_none() {
+            self.wanted.notify_one();
+            if !self.taken.replace(true) {
+                return Poll::Ready(());
+            }
         }
-        let waits = self.waiting.borrow_mut().push(address);
+        let turn = wait.0.get_or_insert_with(|| self.waiting.borrow_mut().push(address));
         // The other end is dropped with the core alone.
-        let _ = waits.await;
+        let _ = ready!(Pin::new(turn).poll(cx));
+        wait.0 = None;
+        Poll::Ready(())
     }
 
     /// Gives the turns, one at a time, for ever.
@@ -82,7 +99,7 @@ impl Turns {
         }
     }
 
-    /// Gives the next turn to a request that still waits for it.
+    /// Gives the next turn to a task that still waits for it.
     fn next(&self) {
         let mut waiting = self.waiting.borrow_mut();
         let given = std::iter::from_fn(|| waiting.pop()).any(|turn| turn.send(()).is_ok());

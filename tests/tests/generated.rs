@@ -1,4 +1,4 @@
-//! Reference pages are written from the code. `just generate` writes them anew.
+//! Reference pages and the README's picture are written from the code. `just generate` writes them anew.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -56,6 +56,14 @@ fn the_page_of_reasons_is_current() {
         .unwrap();
     }
     check("docs/reasons.md", &page);
+}
+
+#[test]
+fn the_picture_in_the_readme_is_what_the_demo_prints() {
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/picture");
+    let output = Command::new(tool).arg(idm_tests::idm()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    check("docs/denied-explained-allowed.svg", &String::from_utf8(output.stdout).unwrap());
 }
 
 /// The verbs of each `idm …` in the text: `audit tail` of "`idm audit tail --denied`".

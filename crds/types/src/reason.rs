@@ -32,7 +32,8 @@ macro_rules! reasons {
                 match self { $(Reason::$name => $status,)* }
             }
 
-            /// What happened, in one plain sentence for the operator. Never shown to the caller.
+            /// The cause, in one plain sentence. Callers see it with `disclosure: Detailed`, and clients of a token
+            /// service as `error_description`.
             pub const fn plain(self) -> &'static str {
                 match self { $(Reason::$name => $plain,)* }
             }
@@ -43,7 +44,7 @@ macro_rules! reasons {
                 match self { $(Reason::$name => $confirm,)* }
             }
 
-            /// What to do about it.
+            /// The next step for whoever wants the request to pass.
             pub const fn fix(self) -> &'static str {
                 match self { $(Reason::$name => $fix,)* }
             }
@@ -489,7 +490,7 @@ reasons! {
         confirm: "the browser's developer tools show `Sec-Fetch-Site: cross-site` or another `Origin` on the request",
         fix: "send it from a page of the same origin; list further origins of the same service in `signIn.origins`",
     }
-    /// Nobody signs in at this address.
+    /// The address is none of the policy's origins.
     OriginNotAllowed {
         status: 400,
         plain: "people do not sign in under this address: it is not one of the policy's origins, or it is plain http",
@@ -497,7 +498,7 @@ reasons! {
         fix: "use an address of `signIn.origins`, or list the one that browsers see there; over plain http only \
             localhost is taken",
     }
-    /// What came back to us belongs to no sign-in of this browser.
+    /// The provider's answer belongs to no sign-in of this browser.
     UnknownSignIn {
         status: 400,
         plain: "the answer of the provider belongs to no sign-in that this browser began in the last 15 minutes, or \
@@ -658,7 +659,7 @@ reasons! {
             itself was revoked",
         fix: "get a new token; if a Credential is gone, create it again first",
     }
-    /// What gateways remember together cannot be asked.
+    /// The store that the gateways share cannot be asked.
     StoreUnavailable {
         status: 503,
         plain: "the store that the gateways share cannot be reached, so nobody can say what was used or revoked",

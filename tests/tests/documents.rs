@@ -82,7 +82,8 @@ fn every_sample_of_a_page_is_in_order() {
 
 /// The anchors that a page's headings make: lower case, spaces as dashes, other marks left out.
 fn anchors(text: &str) -> HashSet<String> {
-    let headings = text.lines().filter_map(|line| line.strip_prefix('#')).map(|line| line.trim_start_matches('#').trim());
+    let headings =
+        text.lines().filter_map(|line| line.strip_prefix('#')).map(|line| line.trim_start_matches('#').trim());
     let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
     headings.map(|heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")).collect()
 }

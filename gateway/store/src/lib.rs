@@ -1,8 +1,8 @@
 //! The shared memory of a namespace's gateways: identifiers that were used once, refresh tokens, revocations.
 //!
 //! In: a [`Key`] and a few bytes. Out: whether it was there, or that nobody can say ([`StoreError`]); it is never
-//! guessed. Two kinds: in this process ([`Store::in_process`]), or in Redis or Valkey ([`Store::shared`]), where every pod
-//! sees the same. Nothing is kept under its own name or in clear: keys are hashes, and what is secret is hashed by
+//! guessed. Two kinds: in this process ([`Store::in_process`]), or in Redis or Valkey ([`Store::shared`]), where every
+//! pod sees the same. Nothing is kept under its own name or in clear: keys are hashes, and what is secret is hashed by
 //! whoever brings it. A server that hangs holds up few questions, for a second at most (`gate.rs`). Start at [`Store`];
 //! `revoked.rs` is the part that is asked on every request, without waiting.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]

@@ -288,7 +288,8 @@ reasons! {
         status: 503,
         plain: "the issuer's keys could not be fetched yet, so no token of it can be verified",
         confirm: "`kubectl logs deploy/idm-gateway` has a line that begins with `issuer keys`, with the error: no \
-            connection, the status of the answer, or what is wrong with the set",
+            connection, the status of the answer, or what is wrong with the set. For a token service of idm, the \
+            policy's `status.signingKeys` tells from when its keys sign",
         fix: "for no connection, open the way from the gateway's pods to the issuer and set `keys.tls` for an \
             authority of your own; for another status, correct `issuer` or `jwksUri` (a redirect is not followed); for \
             a bad set, correct it at the issuer",
@@ -297,7 +298,7 @@ reasons! {
     UnknownApiKey {
         status: 401,
         plain: "the API key is not known here",
-        confirm: "`kubectl get idcred` shows the prefix of each key; compare it with the characters after `idm_`",
+        confirm: "`kubectl get idcred` shows the prefix of each key; compare it with the first 8 characters",
         fix: "send the key of a Credential of the policy's namespace whose labels and access list this method accepts",
     }
     /// The API key has a wrong checksum.

@@ -844,7 +844,7 @@ mod tests {
     }
 
     #[test]
-    fn every_text_is_one_sentence_without_its_end() {
+    fn texts_end_without_a_period_and_close_their_quotes() {
         for &reason in Reason::ALL {
             for text in [reason.plain(), reason.confirm(), reason.fix()] {
                 assert!(text.len() >= 10 && !text.ends_with('.') && !text.contains("  "), "{reason}: {text}");
@@ -854,7 +854,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_causes_are_told_apart_by_the_same_words() {
+    fn no_two_reasons_have_the_same_cause() {
         for (i, a) in Reason::ALL.iter().enumerate() {
             for b in &Reason::ALL[i + 1..] {
                 assert_ne!(a.plain(), b.plain());

@@ -19,7 +19,7 @@ struct Args {
     /// Name of the image, for example idm.local/idm:1.0
     #[arg(long)]
     reference: String,
-    /// What the container runs
+    /// The command of the container
     #[arg(long)]
     entrypoint: String,
     /// An executable, put at the entrypoint with everything it needs

@@ -202,7 +202,7 @@ impl Bed {
     }
 }
 
-/// What the gateway answered.
+/// The gateway's answer.
 #[derive(Debug)]
 pub struct Answer {
     /// The status.

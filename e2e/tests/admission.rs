@@ -1,4 +1,4 @@
-//! What the API server itself refuses: every validation rule of every kind has an object that breaks it,
+//! Refusals of the API server itself: every validation rule of every kind has an object that breaks it,
 //! and the message says what to do.
 
 use anyhow::{Result, ensure};

@@ -1,4 +1,4 @@
-//! What holds while the operator is away. A file of its own: it stops the operator that the other
+//! Promises that hold while the operator is away. A file of its own: it stops the operator that the other
 //! promises need, and cargo runs test files one after the other.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What holds when the operator dies in the middle of its work. A file of its own, like `operator_down.rs`.
+//! Promises that hold when the operator dies in the middle of its work. A file of its own, like `operator_down.rs`.
 
 use std::time::Duration;
 

@@ -262,7 +262,7 @@ async fn people_sign_in_with_a_real_browser_and_nothing_that_happens_in_between_
         "{members}"
     );
     ensure!(members["metadata"]["ownerReferences"][0]["kind"] == "Federation", "{members}");
-    // Who came, who left, and why somebody was refused: all of it is in Elasticsearch.
+    // Sign-ins, sign-outs and refusals are all in Elasticsearch.
     let of_space = |field: &str, value: &str| json!({"bool": {"must": [{"term": {"namespace": SPACE}}, {"term": {field: value}}]}});
     eventually("the records", async || {
         ensure!(!bed.records(of_space("reason", "SessionEnded")).await?.is_empty(), "no ended session yet");

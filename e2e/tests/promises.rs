@@ -1,4 +1,4 @@
-//! What is promised to users, on a real cluster with real peers. Run by `e2e/run`.
+//! Promises to users, on a real cluster with real peers. Run by `e2e/run`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -203,7 +203,7 @@ async fn a_changed_policy_is_enforced_and_a_broken_one_is_denied_and_named() -> 
     })
     .await?;
 
-    // What the API server can know is refused before it is stored, with advice.
+    // The API server refuses mistakes that it can know before it stores them, with advice.
     let both = policy("both", "").replace("apiKey: {}", "apiKey: {}, anonymous: {}");
     let error = space.apply(&both).unwrap_err().to_string();
     ensure!(error.contains("method must have exactly one of `jwt`, "), "{error}");

@@ -183,7 +183,7 @@ async fn keys_are_replaced_without_a_refused_token() -> Result<()> {
     let status = shop.space.object("identitypolicy", "orders")?;
     let told = status["status"]["signingKeys"].as_array().context("the keys are in the status")?;
     ensure!(told.len() == 2 && told[1]["kid"] == new.as_str() && told[0]["publishedUntil"].is_string(), "{told:?}");
-    // Who reads policies does not read keys.
+    // A reader of policies does not read keys.
     let secret = shop.space.object("secret", "idm-signing-keys")?;
     ensure!(secret["metadata"]["ownerReferences"][0]["name"] == "orders", "{}", secret["metadata"]);
     let status = shop.space.kubectl(&["get", "identitypolicy,credential,event", "-o", "yaml"])?;

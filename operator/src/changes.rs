@@ -56,7 +56,7 @@ pub(crate) fn record(seen: &Seen, lane: &Lane, now: Timestamp) {
             uid: &uid,
             generation,
         },
-        // Who deletes an object leaves no trace in it.
+        // A deletion leaves no field manager in the object.
         actor: &if action == Action::Deleted { "unknown".to_owned() } else { actor(object) },
         diff: &diff,
     });

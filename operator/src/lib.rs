@@ -62,7 +62,7 @@ pub struct Options {
     gateway_memory_limit: String,
     #[command(flatten)]
     limits: CallerLimits,
-    /// What gateways do with requests while records cannot be stored
+    /// Whether gateways serve requests while records cannot be stored
     #[arg(long, default_value = "refuse", value_parser = ["refuse", "shed"])]
     gateway_audit_on_full: String,
     /// When gateways have the record of a success on disk
@@ -88,7 +88,7 @@ pub struct Options {
     admin: SocketAddr,
 }
 
-/// What every reconcile needs.
+/// The dependencies of every reconcile.
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) store: watch::Store,

@@ -18,10 +18,10 @@ use serde::Deserialize;
 use crate::objects::Kind;
 use crate::{Context, MANAGER, gateway};
 
-/// Who made a membership, as a label and for the Federation's name.
+/// The label with the name of the Federation that a membership was made for.
 const PROVISIONED_BY: &str = "identity-manager.io/provisioned-by";
 
-/// What a gateway says.
+/// The answer of a gateway.
 #[derive(Deserialize)]
 struct Told {
     people: Vec<Person>,

@@ -81,7 +81,7 @@ async fn attempt(context: &Context, queue: &Queue, namespace: &str) {
     let failures = queue.failed(namespace);
     let delay = (FIRST_RETRY * 2u32.saturating_pow(failures.min(10))).min(LAST_RETRY);
     match outcome {
-        // What is being deleted takes nothing new; its end is the next event.
+        // A namespace that is being deleted takes nothing new; its end is the next event.
         Ok(Err(error)) if is_terminating(&error) => tracing::debug!(namespace, "the namespace is being deleted"),
         Ok(Err(error)) => {
             tracing::warn!(namespace, error = format!("{error:#}"), "reconcile failed; it is tried again")

@@ -1,4 +1,4 @@
-//! What the cluster looks like now, and which namespaces changed.
+//! The state of the cluster now, and the namespaces that changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +21,7 @@ pub(crate) struct Store {
     synced: Mutex<BTreeSet<Kind>>,
 }
 
-/// What a watch saw. `before` is what the store held.
+/// An event of a watch. `before` is the object that the store held.
 pub(crate) struct Seen {
     pub(crate) kind: Kind,
     pub(crate) before: Option<Arc<DynamicObject>>,

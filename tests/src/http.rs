@@ -20,7 +20,7 @@ pub struct Asked {
     pub body: String,
 }
 
-/// What it answers: status, headers, body.
+/// An answer: status, headers, body.
 pub type Said = (u16, Vec<(String, String)>, String);
 
 /// Serves with a function, one thread for each connection.

@@ -140,7 +140,7 @@ impl Gateway {
         Self { address, tls, dir, audit, child, log }
     }
 
-    /// What it logged so far, at trace level.
+    /// The log so far, at trace level.
     pub fn log(&self) -> String {
         self.log.lock().expect("no panic inside").clone()
     }

@@ -12,7 +12,7 @@ use crate::now;
 /// How a provider behaves. Patches change members; `null` removes one.
 #[derive(Clone)]
 pub struct Script {
-    /// Who signs in.
+    /// The subject who signs in.
     pub subject: String,
     /// Changes the claims of id tokens.
     pub claims: Value,
@@ -133,7 +133,7 @@ impl Provider {
         self.script(|script| *script = Script::default());
     }
 
-    /// What it was asked at this path.
+    /// The requests that came to this path.
     pub fn asked(&self, path: &str) -> Vec<Asked> {
         self.inside.lock().expect("no panic inside").asked.iter().filter(|asked| asked.path == path).cloned().collect()
     }
@@ -146,7 +146,7 @@ impl Provider {
         )
     }
 
-    /// What a browser that is sent to `url` is sent back to, when the person signs in.
+    /// Signs the person in at `url`, and gives the address that the browser is sent back to.
     pub fn sign_in(&self, url: &str) -> String {
         let query = url.split_once('?').map_or("", |(_, query)| query);
         let mut inside = self.inside.lock().expect("no panic inside");

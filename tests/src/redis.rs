@@ -93,7 +93,7 @@ impl Redis {
         file
     }
 
-    /// What `redis-cli` answers to a command.
+    /// Runs a command of `redis-cli` and gives its answer.
     pub fn cli(&self, arguments: &[&str]) -> String {
         let output = Command::new("redis-cli")
             .args(["-p", &self.address.port().to_string(), "-a", PASSWORD, "--no-auth-warning"])

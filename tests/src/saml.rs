@@ -16,10 +16,10 @@ pub const SSO: &str = "https://idp.example/sso";
 /// Where sessions end.
 pub const SLO: &str = "https://idp.example/slo";
 
-/// What a response says. Change it before it is signed.
+/// The content of a response. Change it before it is signed.
 #[derive(Clone, Debug)]
 pub struct Says {
-    /// Who.
+    /// The subject's name.
     pub name: String,
     /// The request that it answers.
     pub in_response_to: Option<String>,

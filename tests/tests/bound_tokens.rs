@@ -108,7 +108,7 @@ fn a_token_that_is_not_active_is_not_asked_about_again_at_once() {
         assert_eq!(bearer(&gateway, "dead").status, 401);
     }
     assert_eq!(server.received().matches("POST /introspect").count(), 1);
-    // What cannot be a token is not worth a question.
+    // The issuer is not asked about text that cannot be a token.
     assert_eq!(bearer(&gateway, "a b").status, 401);
     assert_eq!(server.received().matches("POST /introspect").count(), 1);
 }

@@ -1,4 +1,4 @@
-//! What policies mean: who covers what, what is refused, and what is said about it.
+//! The meaning of policies: which policy covers which target, which are refused, and the findings about them.
 
 use std::collections::BTreeMap;
 

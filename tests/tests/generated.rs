@@ -1,7 +1,9 @@
-//! Reference pages are written from the code. `just generate` writes them anew.
+//! Reference pages and the README's picture are written from the code. `just generate` writes them anew.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
+use std::process::Command;
 
 use idm_types::Reason;
 use serde_json::Value;
@@ -17,22 +19,72 @@ fn check(name: &str, expected: &str) {
     );
 }
 
+/// The head of the page of reasons.
+const REASONS: &str = "\
+# Reasons for refusals
+
+Written from the catalogue in `crds/types/src/reason.rs`. A reason is a metric label, a field of the audit record and
+the title of a section here. Callers see the status; only a policy with `disclosure: Detailed` shows them the reason.
+
+Begin with the decision id, which an answer has in its body and in the header `X-Decision-Id`. `ID` stands for it below:
+
+- `idm explain ID` where `idm demo` or `idm run` has its records (`--audit-dir`, or the default folder);
+- `idm explain ID --elasticsearch URL` where records are shipped there;
+- `kubectl exec deploy/idm-gateway -- /idm explain ID --audit-dir /var/lib/idm/audit` in the pod that decided.
+
+It prints what was checked, `why:` with a line of what was compared, and `fix:`. Log and metrics are those of the
+gateway: `kubectl logs deploy/idm-gateway`, and `/-/metrics` on port 8081.
+
+An answer has no decision id where the HTTP library answers before the gateway sees a request: to a head on HTTP/1.1
+that is malformed (400), larger than 64 KiB or of more than 256 fields (431), and to a head on HTTP/2 for which the
+stream or the connection is reset. Each of them leaves one record with the method `-`: `idm audit tail --no-follow
+--denied` shows its id with the caller's address and the time.
+";
+
 #[test]
 fn the_page_of_reasons_is_current() {
-    let mut page = String::from(
-        "# Reasons for refusals\n\nWritten from the catalogue in `crds/types/src/reason.rs`. A reason is a metric label, a field of the audit record and\nthe title of a section here. Callers see the status; only a policy with `disclosure: Detailed` shows them the reason.\n\nAn answer has its decision id in the header `X-Decision-Id`, except where the HTTP library answers before the gateway\nsees a request: to a head on HTTP/1.1 that is malformed (400), larger than 64 KiB or of more than 256 fields (431), and\nto a head on HTTP/2 for which the stream or the connection is reset. Each of them leaves one record with the method `-`:\n`idm audit tail --no-follow --denied` shows its id with the caller's address and the time.\n",
-    );
+    let mut page = String::from(REASONS);
     for &reason in Reason::ALL {
         write!(
             page,
-            "\n## {reason}\n\nStatus {}. Cause: {}.\n\nConfirm: `idm explain DECISION-ID` shows what was compared.\n\nFix: {}.\n",
+            "\n## {reason}\n\nStatus {}. Cause: {}.\n\nConfirm: {}.\n\nFix: {}.\n",
             reason.status(),
             reason.plain(),
+            reason.confirm(),
             reason.fix()
         )
         .unwrap();
     }
     check("docs/reasons.md", &page);
+}
+
+#[test]
+fn the_picture_in_the_readme_is_what_the_demo_prints() {
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/picture");
+    let output = Command::new(tool).arg(idm_tests::idm()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    check("docs/denied-explained-allowed.svg", &String::from_utf8(output.stdout).unwrap());
+}
+
+/// The verbs of each `idm …` in the text: `audit tail` of "`idm audit tail --denied`".
+fn verbs(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    let commands = text.split('`').skip(1).step_by(2).filter_map(|code| code.strip_prefix("idm "));
+    commands.map(|command| {
+        let is_verb = |word: &&str| word.bytes().all(|byte| byte.is_ascii_lowercase());
+        command.split_whitespace().take_while(is_verb).collect()
+    })
+}
+
+#[test]
+fn the_commands_that_reasons_name_exist() {
+    let texts = Reason::ALL.iter().flat_map(|reason| [reason.confirm(), reason.fix()]);
+    let commands: BTreeSet<Vec<&str>> = texts.flat_map(verbs).collect();
+    assert!(commands.contains(&vec!["audit", "tail"]) && commands.contains(&vec!["explain"]), "{commands:?}");
+    for command in commands {
+        let help = Command::new(idm_tests::idm()).args(&command).arg("--help").output().unwrap();
+        let usage = format!("Usage: idm {}", command.join(" "));
+        assert!(String::from_utf8_lossy(&help.stdout).contains(&usage), "`idm {}`", command.join(" "));
+    }
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn the_providers_key_travels_and_the_callers_does_not() {
     assert_eq!(bed.usage(), json!({"model": "m-1", "prompt_tokens": 30, "completion_tokens": 12, "estimated": false}));
     let everything = format!("{}{:?}{}", bed.gateway.log(), bed.gateway.records(), reply.body);
     assert!(!everything.contains("canary"), "the provider's key is told to nobody");
-    // Whoever is not let in costs nothing.
+    // A caller who is not let in costs nothing.
     bed.upstream.forget();
     assert_eq!(bed.call("mallory", "/v1/chat/completions", "{}").status, 401);
     assert_eq!(bed.upstream.received(), "");

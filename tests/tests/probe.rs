@@ -17,7 +17,7 @@ fn probe(arguments: &[&str]) -> (Output, String) {
     (output, said)
 }
 
-/// What is printed is a Federation that a gateway takes.
+/// A gateway takes the Federation that is printed.
 fn takes(federation: &str, secret: &str) {
     let method = "    - name: staff\n      signIn: {federationRefs: [{name: kc}]}\n";
     let yaml = format!("{}---\n{federation}---\n{secret}", open_to(&Upstream::new(), method));

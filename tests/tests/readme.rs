@@ -10,7 +10,7 @@ use idm_tests::idm;
 fn the_readmes_lines_do_what_they_say() {
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
     assert!(
-        readme.contains("```sh\ncargo build --release && target/release/idm demo\n```")
+        readme.contains("```sh\ncargo build --profile demo -p idm && target/demo/idm demo\n```")
             && readme.contains("```sh\n./test\n```"),
         "the two commands"
     );
@@ -34,7 +34,7 @@ fn the_readmes_lines_do_what_they_say() {
         let (command, expected) = line.split_once("# => ").expect("each line says what it shows");
         let command = command
             .replace("127.0.0.1:8000", &address)
-            .replace("target/release/idm", idm().to_str().unwrap())
+            .replace("target/demo/idm", idm().to_str().unwrap())
             .replace("DECISION-ID", &decision);
         let output = Command::new("sh").args(["-c", &command]).env("IDM_STATE_DIR", state.path()).output().unwrap();
         let shown = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -57,7 +57,7 @@ fn the_readmes_policy_test_passes() {
     let line = readme.split("```sh policy-test\n").nth(1).and_then(|rest| rest.lines().next()).expect("the block");
     let (command, expected) = line.split_once("# => ").expect("the line says what it shows");
     let state = tempfile::tempdir().unwrap();
-    let command = command.replace("target/release/idm", idm().to_str().unwrap());
+    let command = command.replace("target/demo/idm", idm().to_str().unwrap());
     let output = Command::new("sh")
         .args(["-c", &command])
         .current_dir(&root)

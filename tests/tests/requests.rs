@@ -71,7 +71,7 @@ fn t01_t04_t10_a_path_has_one_reading_and_it_decides() {
     ] {
         assert_refused(&gateway, &upstream, &format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"), 400, "AmbiguousPath");
     }
-    // What is allowed arrives in the one spelling that was judged.
+    // An allowed request arrives in the one spelling that was judged.
     upstream.forget();
     assert_eq!(raw(gateway.address, b"GET /%70ublic/a%20b?q=%2e%2e/ HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
     assert!(upstream.received().starts_with("GET /public/a%20b?q=%2e%2e/ HTTP/1.1\r\n"), "{}", upstream.received());

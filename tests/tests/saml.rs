@@ -231,7 +231,7 @@ fn sign_in_may_begin_at_the_provider_where_that_is_chosen() {
     assert_eq!(browser.go("/orders").status, 200);
 }
 
-/// What is signed and wrong all the same: by its reason.
+/// Answers that are signed and wrong all the same, by their reason.
 #[test]
 fn an_answer_that_is_not_for_us_here_and_now_is_refused() {
     let bed = bed_with("", "");

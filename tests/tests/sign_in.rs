@@ -57,7 +57,7 @@ impl Bed {
         record
     }
 
-    /// What a browser gets that comes back from the provider.
+    /// Signs in at the provider, and gives the gateway's answer to the browser that comes back.
     fn come_back(&self, browser: &mut Browser) -> Reply {
         browser.sign_in(&self.provider, "/orders")
     }
@@ -184,7 +184,7 @@ fn an_answer_counts_for_the_browser_that_asked_and_once() {
     let of = |name: &str| query.split('&').find(|pair| pair.starts_with(&format!("{name}="))).unwrap().to_owned();
     let (state, code, iss) = (of("state"), of("code"), of("iss"));
     let path = "/_idm/callback/idp";
-    // Nobody else's browser, and nothing that was changed on the way.
+    // An answer counts for no other browser, and not when it was changed on the way.
     let mut another = bed.browser();
     another.to_provider("/orders");
     let begins_anew = another.go(&back);
@@ -290,7 +290,7 @@ fn an_answer_that_does_not_prove_who_it_is_lets_nobody_in() {
     }
     bed.provider.behave();
     assert_eq!(bed.come_back(&mut bed.browser()).status, 303);
-    // What an honest provider may do all the same.
+    // Deviations that an honest provider may have.
     let skipped = json!({"keys": [
         {"kty": "AKP", "alg": "ML-DSA-44", "kid": "a", "pub": "AA"}, {"kty": "made-up", "kid": "b"}, {"kty": "EC", "crv": "P-999", "x": "AA", "y": "AA", "kid": "c"},
         bed.provider.key().jwks()["keys"][0],
@@ -1066,7 +1066,7 @@ fn a_sign_in_goes_on_at_another_gateway_and_its_session_is_known_at_all() {
     assert_eq!((reply.status, reply.header("location")), (303, Some("/orders")));
     assert_eq!(browser.fetch("/orders").status, 200);
     assert_eq!(moved(&browser, &one).fetch("/orders").status, 200);
-    // What lies in the store says nothing, and ends by itself.
+    // The content of the store tells nothing, and ends by itself.
     let keys = redis.cli(&["KEYS", "*"]);
     let all: String = keys.lines().map(|key| redis.cli(&["GET", key])).collect();
     assert!(!keys.contains("ana") && !all.contains("planted") && !all.contains("shop.example"), "{keys}{all}");

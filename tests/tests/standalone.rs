@@ -156,7 +156,7 @@ fn every_sample_is_in_order() {
             std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
         }
     }
-    // What the operator would make.
+    // Secrets that the operator would make.
     for (file, command) in [
         ("key.yaml", &["credential", "new", "--secret", "nightly-key"][..]),
         ("client.yaml", &["credential", "new", "--secret", "monthly-report-client", "--client"]),

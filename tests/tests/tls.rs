@@ -124,7 +124,7 @@ fn a_certificate_of_the_right_authority_and_name_becomes_the_caller() {
     bed.refused(bed.curl(&[]), "NoCredentials");
     bed.refused(bed.with(&devices, "foreign"), "CertificateNotAllowed");
     bed.refused(bed.with(&devices, "revoked"), "CertificateRevoked");
-    // What no authority of the gateway vouches for does not get through the handshake.
+    // A certificate of no authority of the gateway does not get through the handshake.
     for (authority, name) in [(&strangers, "good"), (&devices, "expired"), (&devices, "server")] {
         assert_eq!(bed.with(authority, name).0, "000", "{name}");
         assert_eq!(bed.upstream.received(), "");

@@ -584,7 +584,7 @@ fn what_one_gateway_issues_another_refreshes_and_what_one_revokes_all_refuse() {
     }
     // A fifth of a second where nothing else runs; the bound leaves room for a busy machine.
     assert!(start.elapsed().as_millis() < 2000, "{:?}", start.elapsed());
-    // What the store holds is of no use to whoever reads it.
+    // The content of the store is of no use to a reader.
     let keys = redis.cli(&["KEYS", "*"]);
     assert!(!keys.is_empty() && keys.lines().all(|key| key.starts_with("idm:standalone:")), "{keys}");
     let all: String = keys.lines().map(|key| redis.cli(&["GET", key])).collect();

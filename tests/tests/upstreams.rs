@@ -1,4 +1,4 @@
-//! What the gateway does with upstreams: shares, limits, streams, HTTP/2, failures.
+//! Upstreams: shares, limits, streams, HTTP/2, failures.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! What users write: the four kinds of `identity-manager.io/v1alpha1`, as Rust types.
+//! The wire format: the four kinds of `identity-manager.io/v1alpha1`, as Rust types.
 //!
 //! In: YAML or JSON. Out: typed specs and the CRD manifests made from them ([`crds`]). No behaviour:
 //! what a spec means is decided in `idm-compile`. Every field here is read there; a field that is not
@@ -16,7 +16,7 @@ use kube::CustomResourceExt;
 pub const GROUP: &str = "identity-manager.io";
 /// The name of our GatewayClass.
 pub const GATEWAY_CLASS: &str = "idm";
-/// What we call ourselves in Gateway API statuses.
+/// The controller's name in Gateway API statuses.
 pub const CONTROLLER_NAME: &str = "identity-manager.io/gateway-controller";
 /// On an IdentityPolicy with a token service: a time in RFC 3339 UTC; a signing key that is older is replaced.
 pub const ROTATE_ANNOTATION: &str = "identity-manager.io/rotate";

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
-/// Whom an address is counted as: an IPv6 caller owns a whole /64, and an IPv4 address in IPv6 writing is the IPv4
-/// address.
+/// The address that a caller is counted under: an IPv6 caller owns a whole /64, and an IPv4 address in IPv6 writing is
+/// the IPv4 address.
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),

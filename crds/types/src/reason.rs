@@ -1,9 +1,16 @@
+//! The catalogue of reasons. One table, and longer than other files for that.
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $status:literal, $plain:literal, $fix:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident {
+        status: $status:literal,
+        plain: $plain:literal,
+        confirm: $confirm:literal,
+        fix: $fix:literal,
+    })*) => {
         /// Why a request was refused or could not be served: one closed catalogue.
         ///
         /// A reason's text form is stable API: metrics, audit records and status conditions carry it,
@@ -25,12 +32,19 @@ macro_rules! reasons {
                 match self { $(Reason::$name => $status,)* }
             }
 
-            /// What happened, in one plain sentence for the operator. Never shown to the caller.
+            /// The cause, in one plain sentence. Callers see it with `disclosure: Detailed`, and clients of a token
+            /// service as `error_description`.
             pub const fn plain(self) -> &'static str {
                 match self { $(Reason::$name => $plain,)* }
             }
 
-            /// What to do about it.
+            /// How an operator makes sure that this is the cause: a command, or where to look. `ID` stands for the
+            /// decision id.
+            pub const fn confirm(self) -> &'static str {
+                match self { $(Reason::$name => $confirm,)* }
+            }
+
+            /// The next step for whoever wants the request to pass.
             pub const fn fix(self) -> &'static str {
                 match self { $(Reason::$name => $fix,)* }
             }
@@ -41,218 +55,760 @@ macro_rules! reasons {
 reasons! {
     // --- the request itself
     /// The path has more than one reading.
-    AmbiguousPath = 400, "the path can be read in more than one way (dot segments, `//`, `;`, `\\`, encoded slashes or double encoding)", "send the path in its plain form";
+    AmbiguousPath {
+        status: 400,
+        plain: "the path can be read in more than one way: it has dot segments, `//`, an escaped separator, or a \
+            character that RFC 3986 does not allow there",
+        confirm: "`idm explain ID`: the line under `why:` says which of them the path has, and the first line shows \
+            the path",
+        fix: "write each segment in its plain form, escape what RFC 3986 does not allow in a path (`{` as `%7B`), and \
+            send a value with `/`, `%`, `;` or `?` in the query or the body: no setting takes them in the path",
+    }
     /// The host is missing, repeated, malformed or contradictory.
-    InvalidHost = 400, "the request names no host, several hosts, or a malformed one", "send exactly one well-formed Host (or :authority)";
+    InvalidHost {
+        status: 400,
+        plain: "the request names no host, several hosts, or a malformed one",
+        confirm: "`idm explain ID`: the line under `why:` says what is wrong with it; `curl -v` shows the Host that a \
+            client sends",
+        fix: "send exactly one well-formed Host (or :authority)",
+    }
     /// The request cannot be represented in one canonical way.
-    MalformedRequest = 400, "the request is not well formed", "send a request that RFC 9110 allows";
+    MalformedRequest {
+        status: 400,
+        plain: "the request is not well formed",
+        confirm: "`idm explain ID`: the line under `why:` says which part is not well formed",
+        fix: "correct the part that `why:` names; where a proxy stands in front, send the same request to the gateway \
+            itself to see which of the two wrote it",
+    }
     /// A method that no caller needs from a gateway and that gives away what upstreams see.
-    MethodNotAllowed = 405, "the method is TRACE or CONNECT, which the gateway never forwards", "use another method";
+    MethodNotAllowed {
+        status: 405,
+        plain: "the method is TRACE or CONNECT, which the gateway never forwards",
+        confirm: "`idm explain ID`: the first line shows the method",
+        fix: "use another method",
+    }
     /// The head is larger than the gateway reads.
-    HeadTooLarge = 431,
-        "the request's target or headers are larger or more than the gateway reads",
-        "send fewer or shorter headers: 64 KiB and 128 of them in all";
+    HeadTooLarge {
+        status: 431,
+        plain: "the request has more or longer headers, or a longer target, than the gateway reads",
+        confirm: "`curl -v` prints the headers that a client sends; add up their bytes, cookies above all",
+        fix: "send fewer or shorter headers: 64 KiB and 128 of them in all",
+    }
     /// The body that has to be read first arrives too slowly.
-    BodyTooSlow = 408,
-        "the body has to be read before the request is decided, and it arrived too slowly or not to its end",
-        "send the body at once and at a steady rate";
+    BodyTooSlow {
+        status: 408,
+        plain: "the body has to be read before the request is decided, and it arrived too slowly or not to its end",
+        confirm: "`idm explain ID`: the line under `why:` tells how many bytes came in which time",
+        fix: "send the body at once and at a steady rate; for callers on slow networks raise \
+            `gateway.bodies.pauseSeconds` and lower `gateway.bodies.leastKib` of the chart",
+    }
     /// As much memory as bodies may have is in use.
-    BodiesBusy = 503,
-        "as many bodies are being held as the gateway, or one address, has memory for",
-        "try again; give the gateway more memory if this lasts";
+    BodiesBusy {
+        status: 503,
+        plain: "as many bodies are being held as the gateway, or one address, has memory for",
+        confirm: "the metric `idm_bodies_held_bytes` stands near its limit: `gateway.bodies.maxMib` of the chart, or a \
+            quarter of the memory",
+        fix: "try again; raise `gateway.bodies.maxMib` and the memory limit if this lasts",
+    }
     /// One address has too much under way.
-    TooManyRequestsAtOnce = 429,
-        "more requests of this address are under way than the gateway serves at once",
-        "wait for answers before sending more requests";
+    TooManyRequestsAtOnce {
+        status: 429,
+        plain: "more requests of this address are under way than the gateway serves at once",
+        confirm: "`idm audit tail --no-follow --denied` shows many lines with this reason and one address",
+        fix: "wait for answers before sending more requests; behind a balancer that hides the callers' addresses, set \
+            `gateway.limits.maxRequestsPerAddress` to `maxRequests`",
+    }
     /// More than one credential was presented where one is expected.
-    AmbiguousCredential = 400, "the request carries more than one credential of the same kind", "send exactly one credential";
+    AmbiguousCredential {
+        status: 400,
+        plain: "the request carries more than one credential of the same kind",
+        confirm: "`curl -v` prints the headers that a client sends; look for a second Authorization, API key, token \
+            parameter or cookie of the same name",
+        fix: "send exactly one credential",
+    }
     // --- routing
     /// No route matches host, path, method and headers.
-    NoRoute = 404, "no route matches this host, path, method and headers", "check the hostnames and matches of the HTTPRoute, or the Service's names";
+    NoRoute {
+        status: 404,
+        plain: "no route matches this host, path, method and headers",
+        confirm: "compare the first line of `idm explain ID` with `kubectl get httproute -A -o wide` and the rules' \
+            `matches`",
+        fix: "add the host to the HTTPRoute's `hostnames` or the path to its `matches`; a Service that is a target \
+            answers to its own names and those in its annotation `identity-manager.io/hostnames`",
+    }
     /// The gateway has not been configured yet.
-    NotConfigured = 503, "the gateway has no configuration yet", "wait for the operator, or read the gateway's log";
+    NotConfigured {
+        status: 503,
+        plain: "the gateway has no configuration yet",
+        confirm: "`kubectl get secret,pods -l app.kubernetes.io/name=idm-gateway` and `kubectl logs \
+            deploy/idm-gateway`; under `idm run`, its own log",
+        fix: "under `idm run`, correct the file that the log names; in a cluster, see that the operator runs and that \
+            its log has no error for this namespace",
+    }
     /// A route exists, but no policy covers it: the default is to deny.
-    NoPolicy = 403, "a route matches, but no IdentityPolicy covers it, and what is not covered is denied", "attach an IdentityPolicy to the route; write `anonymous: {}` to open it on purpose";
+    NoPolicy {
+        status: 403,
+        plain: "a route matches, but no IdentityPolicy covers it, and what is not covered is denied",
+        confirm: "`kubectl get idpol -o wide`: none is Ready whose target is the route that `idm explain ID` names, \
+            its rule, or its Gateway",
+        fix: "attach an IdentityPolicy to the route; write `anonymous: {}` to open it on purpose",
+    }
     /// The policy covering the route could not be compiled and none was serving before.
-    PolicyInvalid = 503, "the IdentityPolicy on this route is not valid, so the route is closed", "read the policy's status: the message names the field";
+    PolicyInvalid {
+        status: 503,
+        plain: "the IdentityPolicy on this route is not valid, so the route is closed",
+        confirm: "`kubectl get idpol NAME -o wide` shows reason and message; without a cluster, `idm lint DIR`",
+        fix: "correct the field that the message names",
+    }
     /// The route itself could not be compiled.
-    RouteInvalid = 500, "the route is not valid or uses a feature this gateway does not have, so it is closed", "read the HTTPRoute's status";
+    RouteInvalid {
+        status: 500,
+        plain: "the route is not valid or uses a feature this gateway does not have, so it is closed",
+        confirm: "`kubectl get httproute NAME -o yaml`: the conditions in `status.parents` name what is wrong; without \
+            a cluster, `idm lint DIR`",
+        fix: "remove or replace what the condition names",
+    }
     // --- authentication
     /// Nothing was presented that any method recognises.
-    NoCredentials = 401, "the request carries no credential that any method of the policy recognises", "send a credential of one of the policy's methods";
+    NoCredentials {
+        status: 401,
+        plain: "the request carries no credential that any method of the policy recognises",
+        confirm: "`idm explain ID`: the line under `why:` lists what the policy looks for; `curl -v` prints what was \
+            sent",
+        fix: "send a credential of one of the policy's methods",
+    }
     /// The bearer token is not a well-formed signed JWT.
-    MalformedToken = 401, "the bearer token is not a well-formed signed JWT", "send the token exactly as the issuer returned it";
+    MalformedToken {
+        status: 401,
+        plain: "the bearer token is not a well-formed signed JWT",
+        confirm: "`idm token decode -` with the token on its standard input fails in the same way",
+        fix: "send the token exactly as the issuer returned it; a token that is not a JWT needs the method \
+            `introspection`",
+    }
     /// The token is larger than the gateway reads.
-    TokenTooLarge = 401, "the token is larger than 16 KiB", "ask the issuer for fewer claims";
+    TokenTooLarge {
+        status: 401,
+        plain: "the token is larger than 16 KiB",
+        confirm: "count the token's bytes: `printf %s \"$TOKEN\" | wc -c`",
+        fix: "ask the issuer for fewer claims",
+    }
     /// The token's issuer is not one the policy trusts.
-    UnknownIssuer = 401, "the token's issuer is not one that the policy trusts", "compare the token's `iss` with the policy's issuers, character by character";
+    UnknownIssuer {
+        status: 401,
+        plain: "the token's issuer is not one that the policy trusts",
+        confirm: "`idm token decode -` shows the token's `iss`; the line under `why:` of `idm explain ID` lists those \
+            that the policy trusts",
+        fix: "write `issuer` in the policy exactly as `iss` has it, a slash at its end included, or get the token from \
+            a trusted issuer",
+    }
     /// The algorithm of the token is not allowed.
-    AlgorithmNotAllowed = 401, "the token is signed with an algorithm that the policy does not allow", "sign with one of the policy's algorithms";
+    AlgorithmNotAllowed {
+        status: 401,
+        plain: "the token is signed with an algorithm that the policy does not allow",
+        confirm: "`idm token decode -` shows the header's `alg`; compare it with the policy's `algorithms`",
+        fix: "let the issuer sign with one of the policy's `algorithms`, or add the one that it uses",
+    }
     /// The `typ` of the token is not one the policy pins.
-    WrongTokenType = 401, "the token's `typ` is not one that the policy accepts", "send an access token, not another kind of token";
+    WrongTokenType {
+        status: 401,
+        plain: "the token's `typ` is not one that the policy accepts",
+        confirm: "`idm token decode -` shows the header's `typ`; `profile: RFC9068` takes `at+jwt` only",
+        fix: "send an access token; where the issuer writes another `typ` into its access tokens, leave `profile` out",
+    }
     /// A critical header parameter is not understood.
-    UnsupportedCritical = 401, "the token marks a header parameter as critical that this gateway does not know", "issue tokens without `crit`";
+    UnsupportedCritical {
+        status: 401,
+        plain: "the token marks a header parameter as critical that this gateway does not know",
+        confirm: "`idm token decode -` shows the header's `crit`",
+        fix: "issue tokens without `crit`",
+    }
     /// No key of the issuer fits the token.
-    UnknownKey = 401,
-        "the issuer publishes no key that fits the token's `kid` and algorithm",
-        "check the issuer's JWKS; a key is known 5 seconds after it was published, so let it sign no sooner";
+    UnknownKey {
+        status: 401,
+        plain: "the issuer publishes no key that fits the token's `kid` and algorithm",
+        confirm: "`idm token decode -` shows `kid` and `alg`; compare them with what `curl` gets from the issuer's \
+            JWKS. A token without `kid` is taken only where one key fits",
+        fix: "let the issuer write the `kid` of a key that it publishes; it should publish a key at least 5 seconds \
+            before it signs with it. If the key is in the JWKS, `kubectl logs deploy/idm-gateway` says why it was left \
+            out",
+    }
     /// The signature does not verify.
-    BadSignature = 401, "the token's signature does not verify under the issuer's key", "the token was altered or signed by someone else";
+    BadSignature {
+        status: 401,
+        plain: "the token's signature does not verify under the issuer's key",
+        confirm: "`idm token verify` with `--key` and the issuer's JWKS fails in the same way",
+        fix: "get a new token and send it unaltered; if that fails too, the issuer signs with another key than it \
+            publishes under this `kid`",
+    }
     /// The encrypted object does not open under our key.
-    CannotDecrypt = 401, "the encrypted token or content cannot be decrypted with the policy's keys", "encrypt for the current public key of the policy";
+    CannotDecrypt {
+        status: 401,
+        plain: "the encrypted token or content cannot be decrypted with the policy's keys",
+        confirm: "`idm jose decrypt --key` with the key in the policy's Secret fails in the same way",
+        fix: "encrypt for the current public key of the policy (`idm jwk public` prints it), with one of its \
+            `algorithms` and `encryptions`",
+    }
     /// The token is past its `exp`.
-    TokenExpired = 401, "the token has expired", "get a new token";
+    TokenExpired {
+        status: 401,
+        plain: "the token has expired",
+        confirm: "`idm token decode -` shows `exp`; the line under `why:` of `idm explain ID` tells how long it is \
+            over",
+        fix: "get a new token; if it is new, compare the clocks of issuer and gateway",
+    }
     /// The token's `nbf` or `iat` is in the future.
-    TokenNotYetValid = 401, "the token is not valid yet", "check the clocks of issuer and gateway";
+    TokenNotYetValid {
+        status: 401,
+        plain: "the token is not valid yet",
+        confirm: "`idm token decode -` shows `nbf` and `iat`; the line under `why:` of `idm explain ID` tells the \
+            seconds that are missing",
+        fix: "set the clocks of issuer and gateway, or allow for the difference with `clockSkewSeconds`",
+    }
     /// The token is for someone else.
-    WrongAudience = 401, "the token is meant for another audience", "ask the issuer for a token with one of the policy's audiences";
+    WrongAudience {
+        status: 401,
+        plain: "the token is meant for another audience",
+        confirm: "`idm token decode -` shows `aud`; the line under `why:` of `idm explain ID` shows both sides",
+        fix: "get a token for one of the policy's `audiences`, or add its `aud` there if it means this service; where \
+            an issuer writes no `aud` at all and offers introspection, use the method `introspection` without \
+            `audiences`",
+    }
     /// A claim that the policy needs is missing or unusable.
-    UnusableClaim = 401, "a claim that the policy maps or requires is missing or not usable", "compare the token's claims with the policy's identity section";
+    UnusableClaim {
+        status: 401,
+        plain: "a claim that the policy maps or requires is missing or not usable",
+        confirm: "`idm explain ID`: the line under `why:` names the claim or the expression; `idm token decode -` \
+            shows what the token has",
+        fix: "`exp`, `iat` and `nbf` must be numbers and `sub` a text; for other claims correct the expression in \
+            `authentication.identity` or let the issuer write the claim. `email` of a sign-in counts only when the \
+            provider calls it verified, unless the Federation's `oidc.client.emails` says otherwise",
+    }
     /// The issuer's keys have never been fetched.
-    KeysUnavailable = 503, "the issuer's keys could not be fetched yet, so no token of it can be verified", "check that the gateway can reach the issuer; the issuer's log line names the error";
+    KeysUnavailable {
+        status: 503,
+        plain: "the issuer's keys could not be fetched yet, so no token of it can be verified",
+        confirm: "`kubectl logs deploy/idm-gateway` has a line that begins with `issuer keys`, with the error: no \
+            connection, the status of the answer, or what is wrong with the set. For a token service of idm, the \
+            policy's `status.signingKeys` tells from when its keys sign",
+        fix: "for no connection, open the way from the gateway's pods to the issuer and set `keys.tls` for an \
+            authority of your own; for another status, correct `issuer` or `jwksUri` (a redirect is not followed); for \
+            a bad set, correct it at the issuer",
+    }
     /// The API key is not one of ours.
-    UnknownApiKey = 401, "the API key is not known here", "check the key; its checksum tells a typing error from a revoked key";
+    UnknownApiKey {
+        status: 401,
+        plain: "the API key is not known here",
+        confirm: "`kubectl get idcred` shows the prefix of each key; compare it with the first 8 characters",
+        fix: "send the key of a Credential of the policy's namespace whose labels and access list this method accepts",
+    }
     /// The API key has a wrong checksum.
-    MalformedApiKey = 401, "the API key is not well formed: its checksum does not match", "copy the key again, whole";
+    MalformedApiKey {
+        status: 401,
+        plain: "the API key is not well formed: its checksum does not match",
+        confirm: "a key is `idm_` with 49 more characters; compare its length with that in the Secret",
+        fix: "copy the key again, whole",
+    }
     /// The issuer calls the token inactive.
-    TokenInactive = 401, "the token's issuer says that the token is not active", "get a new token; the issuer's own log says why it ended";
+    TokenInactive {
+        status: 401,
+        plain: "the token's issuer says that the token is not active",
+        confirm: "ask the issuer's introspection endpoint about the token with `curl`: it answers `\"active\": false`",
+        fix: "get a new token; the issuer's own log says why it ended",
+    }
     /// The issuer could not be asked.
-    IntrospectionFailed = 503, "the token's issuer could not be asked about the token", "check endpoint, client and secret of the method's introspection, and that the gateway can reach it";
+    IntrospectionFailed {
+        status: 503,
+        plain: "the token's issuer could not be asked about the token",
+        confirm: "`idm explain ID`: the line under `why:` has the endpoint's answer or error",
+        fix: "correct `endpoint`, `clientId` or the Secret of the method's `introspection`, or open the way from the \
+            gateway's pods to it",
+    }
     /// A bound token without what it is bound to.
-    TokenNotBound = 401, "the token is bound to a key or certificate that the request does not prove, or the policy wants a bound token", "send the token with its DPoP proof, or over a connection with its certificate";
+    TokenNotBound {
+        status: 401,
+        plain: "the token is bound to a key or certificate that the request does not prove, or the policy wants a \
+            bound token",
+        confirm: "`idm token decode -` shows `cnf`: `jkt` needs a DPoP proof, `x5t#S256` a client certificate; without \
+            `cnf`, the policy's `confirmation` demands it",
+        fix: "send the token with its DPoP proof, or over a connection with its certificate",
+    }
     /// The DPoP proof is wrong.
-    InvalidProof = 401, "the DPoP proof does not fit this request, token and time", "make a new proof for each request, with `htm`, `htu`, `iat`, `jti` and `ath`";
+    InvalidProof {
+        status: 401,
+        plain: "the DPoP proof does not fit this request, token and time",
+        confirm: "`idm explain ID`: the line under `why:` says which check failed; `idm token decode -` shows the \
+            proof's claims",
+        fix: "make a new proof for each request, with `htm`, `htu`, `iat`, `jti` and `ath`; `htu` is the URL as the \
+            caller sees it, without query",
+    }
     /// The certificate is not of the policy's authorities.
-    UntrustedCertificate = 401, "the client's certificate was not issued by an authority of the policy, or is not for clients", "compare the certificate's chain with the policy's trust bundle";
+    UntrustedCertificate {
+        status: 401,
+        plain: "the client's certificate was not issued by an authority of the policy, or is not for clients",
+        confirm: "`openssl verify -purpose sslclient -CAfile ca.pem client.pem` with the policy's trust bundle fails \
+            in the same way",
+        fix: "use a certificate of one of the policy's authorities with the usage clientAuth, or add its authority to \
+            the trust bundle",
+    }
     /// The certificate is outside its time.
-    CertificateExpired = 401, "the client's certificate has expired or is not valid yet", "renew the certificate, or check the clocks";
+    CertificateExpired {
+        status: 401,
+        plain: "the client's certificate has expired or is not valid yet",
+        confirm: "`openssl x509 -noout -dates -in client.pem`",
+        fix: "renew the certificate; if its dates are right, set the clock of the gateway's node",
+    }
     /// The certificate is revoked, or nobody knows.
-    CertificateRevoked = 401, "the client's certificate is revoked, or no revocation list of the policy speaks of it", "issue a new certificate, or publish current lists";
+    CertificateRevoked {
+        status: 401,
+        plain: "the client's certificate is revoked, or no revocation list of the policy speaks of it",
+        confirm: "`openssl crl -noout -text -in ca.crl` with the policy's list: it has the serial number, or is of \
+            another authority, or `Next Update` is over",
+        fix: "issue a new certificate, or put current lists of every authority into the Secret of `revocationListRef`",
+    }
     /// The certificate has no name that the policy takes.
-    CertificateNotAllowed = 401, "the client's certificate has no name that the policy accepts or maps to a user", "compare the names in the certificate with the method's `names` and `identity`";
+    CertificateNotAllowed {
+        status: 401,
+        plain: "the client's certificate has no name that the policy accepts or maps to a user",
+        confirm: "`openssl x509 -noout -subject -ext subjectAltName -in client.pem` shows the names; compare them with \
+            `names` of the method",
+        fix: "issue the certificate with a name that `names` accepts, or add its name there",
+    }
     /// The request is for another host than the TLS connection.
-    MisdirectedRequest = 421, "the request names another host than the TLS connection was opened for", "open a connection for each host";
+    MisdirectedRequest {
+        status: 421,
+        plain: "the request names another host than the TLS connection was opened for",
+        confirm: "`idm explain ID`: the line under `why:` names the host of the connection, and the first line that of \
+            the request",
+        fix: "open a connection for each host",
+    }
     /// A password or token credential that cannot be read.
-    MalformedCredential = 401, "the credential is not written as its method wants it", "compare the request's credential with the method's form";
+    MalformedCredential {
+        status: 401,
+        plain: "the credential is not written as its method wants it",
+        confirm: "`idm explain ID`: the line under `why:` says what was expected",
+        fix: "write the credential as `why:` says; user name and password of `Basic` must be UTF-8 before they become \
+            base64",
+    }
     /// User name or password is wrong.
-    WrongPassword = 401, "the user name or the password is wrong", "check both; the audit names the user that was tried";
+    WrongPassword {
+        status: 401,
+        plain: "the user name or the password is wrong",
+        confirm: "`idm explain ID`: the line under `why:` has the user that was tried; `kubectl get idcred` shows \
+            whether there is one",
+        fix: "send the password in the Secret of the user's Credential; a byte order mark in the Secret is a part of \
+            the password",
+    }
     /// Too many wrong passwords.
-    TooManyAttempts = 429, "too many wrong passwords were tried for this user or from this address", "wait as long as Retry-After says; a right password ends the delay";
+    TooManyAttempts {
+        status: 429,
+        plain: "too many wrong passwords were tried for this user or from this address",
+        confirm: "`idm audit tail --no-follow --denied` shows the wrong passwords before it, with user and address",
+        fix: "wait as long as Retry-After says; a right password ends the delay",
+    }
     /// All places for password checks are taken.
-    PasswordChecksBusy = 503, "more passwords wait to be checked than the gateway takes at once", "try again; callers who proved a password lately go first";
+    PasswordChecksBusy {
+        status: 503,
+        plain: "more passwords wait to be checked than the gateway takes at once",
+        confirm: "`idm_decisions_total` with this reason grows on one pod, whose CPU is at its limit",
+        fix: "try again; callers who proved a password lately go first. If this lasts, give the gateway more CPU or \
+            pods",
+    }
     /// The Digest nonce is too old or not ours.
-    StaleNonce = 401, "the nonce of the Digest credential is too old or was not made here", "answer the new challenge";
+    StaleNonce {
+        status: 401,
+        plain: "the nonce of the Digest credential is too old or was not made here",
+        confirm: "`curl -i --digest` with the same user succeeds: it answers the new challenge by itself",
+        fix: "answer the new challenge",
+    }
     /// The Digest nonce was used with this count before.
-    ReplayedNonce = 401, "the nonce of the Digest credential was used with this count before", "count `nc` up with every request";
+    ReplayedNonce {
+        status: 401,
+        plain: "the nonce of the Digest credential was used with this count before",
+        confirm: "`idm explain ID`: the line under `why:` says whether this pod or another saw the count",
+        fix: "count `nc` up with every request",
+    }
     /// The body is larger than what may be held.
-    PayloadTooLarge = 413, "the body has to be checked before it is passed on, and it is larger than 1 MiB", "send a smaller body, or use a method that does not cover the body";
+    PayloadTooLarge {
+        status: 413,
+        plain: "the body has to be read as a whole before it is passed on, and it is larger than the gateway holds",
+        confirm: "`idm explain ID`: the line under `why:` has the limit in bytes; the request's Content-Length is \
+            above it",
+        fix: "send a smaller body: 1 MiB for forms, Digest `auth-int` and JOSE steps, 16 MiB for language models. \
+            Bodies that no method, step or model has to read have no limit",
+    }
     /// The credential is suspended.
-    CredentialSuspended = 401, "the credential is suspended", "set `spec.suspend: false` on the Credential to let it in again";
+    CredentialSuspended {
+        status: 401,
+        plain: "the credential is suspended",
+        confirm: "`kubectl get idcred NAME -o yaml` has `suspend: true`; the line under `why:` of `idm explain ID` \
+            names it",
+        fix: "set `spec.suspend: false` on the Credential to let it in again",
+    }
     /// The credential is past its expiry.
-    CredentialExpired = 401, "the credential has expired", "extend `spec.expireTime` or hand out a new Credential";
+    CredentialExpired {
+        status: 401,
+        plain: "the credential has expired",
+        confirm: "`kubectl get idcred NAME -o yaml` shows `expireTime`; the line under `why:` of `idm explain ID` \
+            names both",
+        fix: "extend `spec.expireTime` or hand out a new Credential",
+    }
     // --- people who sign in
     /// The browser's session is not one, or is over.
-    SessionEnded = 401, "the browser's session has ended, was ended, or is not known here", "sign in again";
+    SessionEnded {
+        status: 401,
+        plain: "the browser's session has ended, was ended, or is not known here",
+        confirm: "`idm explain ID`: the line under `why:` says whether it was idle, ended, too old or of another \
+            Federation",
+        fix: "sign in again; for sessions that end too early raise `signIn.session.idleSeconds` or `absoluteSeconds`",
+    }
     /// The sign-in is too weak or too old for the policy.
-    StepUpRequired = 401, "the person has not proved themselves as strongly or as recently as the policy wants", "sign in again; compare the token's `acr` and `auth_time` with `signIn.stepUp`";
+    StepUpRequired {
+        status: 401,
+        plain: "the person has not proved themselves as strongly or as recently as the policy wants",
+        confirm: "`idm explain ID`: the line under `why:` names what is missing: an `acr` or a recent `auth_time`",
+        fix: "sign in again; if that does not help, let the provider send `acr` or `auth_time`, or change \
+            `signIn.stepUp`",
+    }
     /// A claim that the policy requires of sign-ins is missing.
-    ClaimRequired = 403, "the provider does not say of the person what the policy requires", "compare the person's claims at the provider with `signIn.requiredClaims`";
+    ClaimRequired {
+        status: 403,
+        plain: "the provider does not say of the person what the policy requires",
+        confirm: "`idm explain ID`: the line under `why:` names the claim",
+        fix: "give the person the claim at the provider, or change `signIn.requiredClaims`",
+    }
     /// There is no Credential for the person.
-    NoPersonCredential = 403, "the person is known to the provider, and no Credential here says what they may do", "create a Credential with `person`, or compare its `user` with the claim that `signIn.credentials.user` takes";
+    NoPersonCredential {
+        status: 403,
+        plain: "the person is known to the provider, and no Credential here says what they may do",
+        confirm: "`idm explain ID`: the line under `why:` has the user that was looked for; `kubectl get idcred -o \
+            yaml` shows each `person.user`",
+        fix: "create a Credential with `person.user` of that name, or change the expression `signIn.credentials.user`",
+    }
     /// A page of another site sent the browser here to change something.
-    CrossSiteRequest = 403, "a page of another site made the browser send this request with the person's session", "send it from a page of the same origin; list further origins of the same service in `signIn.origins`";
-    /// Nobody signs in at this address.
-    OriginNotAllowed = 400, "people do not sign in under this address: it is not one of the policy's origins, or it is plain http", "use an address of `signIn.origins`; over plain http only localhost is taken";
-    /// What came back to us belongs to no sign-in of this browser.
-    UnknownSignIn = 400, "the answer of the provider belongs to no sign-in that this browser began in the last 15 minutes, or was used before", "begin again at the page first asked for; the browser must keep cookies";
+    CrossSiteRequest {
+        status: 403,
+        plain: "a page of another site made the browser send this request with the person's session",
+        confirm: "the browser's developer tools show `Sec-Fetch-Site: cross-site` or another `Origin` on the request",
+        fix: "send it from a page of the same origin; list further origins of the same service in `signIn.origins`",
+    }
+    /// The address is none of the policy's origins.
+    OriginNotAllowed {
+        status: 400,
+        plain: "people do not sign in under this address: it is not one of the policy's origins, or it is plain http",
+        confirm: "`idm explain ID`: the line under `why:` shows the origin; compare it with `signIn.origins`",
+        fix: "use an address of `signIn.origins`, or list the one that browsers see there; over plain http only \
+            localhost is taken",
+    }
+    /// The provider's answer belongs to no sign-in of this browser.
+    UnknownSignIn {
+        status: 400,
+        plain: "the answer of the provider belongs to no sign-in that this browser began in the last 15 minutes, or \
+            was used before",
+        confirm: "`idm explain ID`: the line under `why:` says which: no cookie, an unknown or old `state`, a second \
+            use, or an answer that nobody asked for",
+        fix: "for a cookie, let the browser keep cookies and reach the gateway under the same origin all along; for \
+            `state`, begin again at the page first asked for; for SAML sign-ins that begin at the provider, set the \
+            Federation's `saml.unsolicited`",
+    }
     /// The provider did not let the person in.
-    SignInRefused = 403, "the provider did not sign the person in", "the audit has the provider's error code; its own log says more";
+    SignInRefused {
+        status: 403,
+        plain: "the provider did not sign the person in",
+        confirm: "`idm explain ID`: the line under `why:` has the provider's error code",
+        fix: "look the code and the time up in the provider's own log; `access_denied` means that it did not let the \
+            person in, other codes that the client is registered otherwise than the Federation says",
+    }
     /// The provider's answer is not to be believed.
-    UntrustedSignIn = 403, "the provider's answer does not prove who the person is", "the audit says which check failed; compare issuer, client id, keys and clocks";
+    UntrustedSignIn {
+        status: 403,
+        plain: "the provider's answer does not prove who the person is",
+        confirm: "`idm explain ID`: the line under `why:` names the check that failed; `idm idp probe URL` shows what \
+            the provider publishes",
+        fix: "make what `why:` names agree in the provider and the Federation: issuer or entity id, client id, keys or \
+            certificates; for a time, set the clocks",
+    }
     /// The provider cannot be asked.
-    ProviderUnavailable = 503, "the provider could not be asked, so nobody can sign in there for now", "check that the gateway can reach the provider; `idm idp probe` shows each step";
+    ProviderUnavailable {
+        status: 503,
+        plain: "the provider could not be asked, so nobody can sign in there for now",
+        confirm: "`idm idp probe URL` from the network of the gateway's pods shows the step that fails",
+        fix: "open the way to the provider, or set `tls` in the Federation for an authority of your own",
+    }
     /// The same page sent the browser to sign in over and over.
-    SignInLoop = 508, "the browser was sent to sign in for the same page again and again", "another policy on this host uses the same `basePath`, or something removes the session's cookie on its way";
+    SignInLoop {
+        status: 508,
+        plain: "the browser was sent to sign in for the same page again and again",
+        confirm: "`kubectl get idpol -o wide` shows another policy on the host with the same `basePath`, or the \
+            browser's developer tools show that no session cookie arrives",
+        fix: "give each policy its own `basePath`, or let proxies in front pass `Set-Cookie` and `Cookie`",
+    }
     /// Too many sign-ins from one address.
-    TooManySignIns = 429, "more sign-ins were begun from this address than the gateway takes in a minute", "wait as long as Retry-After says";
+    TooManySignIns {
+        status: 429,
+        plain: "more sign-ins were begun from this address than the gateway takes in a minute",
+        confirm: "`idm audit tail --no-follow --denied` shows many lines with this reason and one address",
+        fix: "wait as long as Retry-After says; behind a proxy, see whether it hides the addresses of the callers",
+    }
     /// The Federation is suspended.
-    FederationSuspended = 403, "the Federation is suspended, and what it vouches for is refused", "set `spec.suspend: false` on the Federation";
+    FederationSuspended {
+        status: 403,
+        plain: "the Federation is suspended, and what it vouches for is refused",
+        confirm: "`kubectl get idfed NAME -o yaml` has `suspend: true`",
+        fix: "set `spec.suspend: false` on the Federation",
+    }
     /// A provider asked to end sessions, and did not prove it.
-    InvalidLogoutToken = 400, "the logout token does not prove that the provider wants sessions ended", "the audit says which check failed";
+    InvalidLogoutToken {
+        status: 400,
+        plain: "the logout token does not prove that the provider wants sessions ended",
+        confirm: "`idm explain ID`: the line under `why:` names the check that failed",
+        fix: "make issuer, client id and keys agree in the provider and the Federation; the provider must send the \
+            token as the form parameter `logout_token`",
+    }
     // --- token service
     /// A request to the token service that is not one.
-    MalformedTokenRequest = 400, "the request to the token service lacks a parameter, has one twice, or is not a form", "send one `application/x-www-form-urlencoded` body with POST, and each parameter once";
+    MalformedTokenRequest {
+        status: 400,
+        plain: "the request to the token service lacks a parameter, has one twice, or is not a form",
+        confirm: "`idm explain ID`: the line under `why:` names the parameter; `curl -v` prints what was sent",
+        fix: "send one `application/x-www-form-urlencoded` body with POST, and each parameter once",
+    }
     /// The client is unknown, or its proof is wrong.
-    InvalidClient = 401, "the OAuth client is unknown, suspended or expired, or its secret, assertion or certificate is wrong", "compare the client with its Credential; the audit names the client that was tried";
+    InvalidClient {
+        status: 401,
+        plain: "the OAuth client is unknown, suspended or expired, or its secret, assertion or certificate is wrong",
+        confirm: "`idm explain ID`: the line under `why:` has the client that was tried and what is wrong; `kubectl \
+            get idcred` shows whether there is one",
+        fix: "send the client id of the Credential and the secret in its Secret, or prove the client in the one way \
+            that its `oauthClient` names",
+    }
     /// The service does not have this grant.
-    UnsupportedGrant = 400, "the token service does not have this grant", "use one of the metadata's `grant_types_supported`, or add it to `tokenService.grants`";
+    UnsupportedGrant {
+        status: 400,
+        plain: "the token service does not have this grant",
+        confirm: "`curl` the service's metadata at `/.well-known/oauth-authorization-server` before its path: \
+            `grant_types_supported` lists them",
+        fix: "use one of them, or add the grant to `tokenService.grants`",
+    }
     /// The client may not use this grant.
-    GrantNotAllowed = 400, "the client may not use this grant", "add it to `oauthClient.grants` of the Credential";
+    GrantNotAllowed {
+        status: 400,
+        plain: "the client may not use this grant",
+        confirm: "`kubectl get idcred NAME -o yaml` shows `oauthClient.grants`; the line under `why:` of `idm explain \
+            ID` names client and grant",
+        fix: "add it to `oauthClient.grants` of the Credential",
+    }
     /// User, password or refresh token is not good.
-    InvalidGrant = 400, "the user's password or the refresh token is wrong, expired, used up or revoked", "sign in anew; the audit says which";
+    InvalidGrant {
+        status: 400,
+        plain: "the user's password or the refresh token is wrong, expired, used up or revoked",
+        confirm: "`idm explain ID`: the line under `why:` says which of them it was",
+        fix: "sign in anew, and send the newest refresh token only",
+    }
     /// A refresh token was used twice, so someone else has it.
-    RefreshTokenReused = 400, "the refresh token was used before: someone else may hold it, so all tokens of its sign-in are revoked", "sign in anew, and find out who used the token";
+    RefreshTokenReused {
+        status: 400,
+        plain: "the refresh token was used before: someone else may hold it, so all tokens of its sign-in are revoked",
+        confirm: "`idm audit tail --no-follow --denied` shows the uses with their addresses; the line under `why:` of \
+            `idm explain ID` names the Credential",
+        fix: "sign in anew, and find out who used the token: a client that repeats a request after a lost answer does \
+            this, and so does a thief",
+    }
     /// A scope that the client may not have.
-    ScopeNotAllowed = 400, "the client asked for a scope that it may not have", "add it to `oauthClient.scopes` of the Credential, or ask for less";
+    ScopeNotAllowed {
+        status: 400,
+        plain: "the client asked for a scope that it may not have",
+        confirm: "`kubectl get idcred NAME -o yaml` shows `oauthClient.scopes`; the line under `why:` of `idm explain \
+            ID` names the scope",
+        fix: "add it to `oauthClient.scopes` of the Credential, or ask for less",
+    }
     /// An audience that the client may not ask for.
-    AudienceNotAllowed = 400, "the client asked for an audience that the service or the client does not have", "compare `audience` or `resource` with `tokenService.audiences` and the Credential";
+    AudienceNotAllowed {
+        status: 400,
+        plain: "the client asked for an audience that the service or the client does not have",
+        confirm: "`idm explain ID`: the line under `why:` names the audience; compare it with `tokenService.audiences` \
+            and `oauthClient.audiences`",
+        fix: "ask for one that both lists have, or add it to them",
+    }
     /// The token for the upstream could not be asked for.
-    TokenExchangeFailed = 503, "the server that exchanges the caller's token for the upstream's gave no usable answer", "check endpoint, client and secret of `upstream.tokenExchange`, and that the gateway can reach it";
+    TokenExchangeFailed {
+        status: 503,
+        plain: "the server that exchanges the caller's token for the upstream's gave no usable answer",
+        confirm: "`idm explain ID`: the line under `why:` has the server's answer or error",
+        fix: "correct `endpoint`, `clientId` or the Secret of `upstream.tokenExchange`, or open the way from the \
+            gateway's pods to it",
+    }
     /// The token for the upstream was refused.
-    TokenExchangeRefused = 403, "the server that exchanges tokens refused to give the upstream one for this caller", "the detail holds the server's error; its own log says more";
+    TokenExchangeRefused {
+        status: 403,
+        plain: "the server that exchanges tokens refused to give the upstream one for this caller",
+        confirm: "`idm explain ID`: the line under `why:` has the server's error code",
+        fix: "allow the exchange at that server for the gateway's client, the caller and the audience; its own log \
+            says which of them it refused",
+    }
     /// Too many tokens in the query.
-    TooManyQueryTokens = 429, "more tokens were sent in the query from this address than the policy allows", "send the token in the Authorization header";
+    TooManyQueryTokens {
+        status: 429,
+        plain: "more tokens were sent in the query from this address than the policy allows",
+        confirm: "`idm audit tail --no-follow --denied` shows many lines with this reason and one address",
+        fix: "send the token in the Authorization header, or raise `requestsPerMinute` of the source `query`",
+    }
     /// The token was revoked.
-    TokenRevoked = 401, "the token was revoked at the service that issued it", "get a new token";
-    /// What gateways remember together cannot be asked.
-    StoreUnavailable = 503, "the store that the gateways share cannot be reached, so nobody can say what was used or revoked", "check the store's address, password and health";
+    TokenRevoked {
+        status: 401,
+        plain: "the token was revoked at the service that issued it",
+        confirm: "`idm explain ID`: the line under `why:` names the Credential that is gone; without a line, the token \
+            itself was revoked",
+        fix: "get a new token; if a Credential is gone, create it again first",
+    }
+    /// The store that the gateways share cannot be asked.
+    StoreUnavailable {
+        status: 503,
+        plain: "the store that the gateways share cannot be reached, so nobody can say what was used or revoked",
+        confirm: "`kubectl logs deploy/idm-gateway` has a line with `the store` and the error",
+        fix: "correct `gateway.store.url` or the password's Secret, or let the store run again",
+    }
     // --- content
     /// The JOSE object that the policy wants is not there.
-    MissingObject = 400, "the request lacks the signed or encrypted object that a JOSE step of the policy opens", "send the object where the step looks for it";
+    MissingObject {
+        status: 400,
+        plain: "the request lacks the signed or encrypted object that a JOSE step of the policy opens",
+        confirm: "`idm explain ID`: the line under `why:` names the step; compare its `from` with the request",
+        fix: "send the object where the step looks for it",
+    }
     /// Too many slow decryptions.
-    DecryptionsBusy = 503,
-        "more objects whose key is made of a password (PBES2) wait to be decrypted than the gateway takes at once, or \
-         takes of one address",
-        "try again; encrypt for a key of the policy instead of a password";
+    DecryptionsBusy {
+        status: 503,
+        plain: "more objects whose key is made of a password (PBES2) wait to be decrypted than the gateway takes at \
+            once, or takes of one address",
+        confirm: "`idm token decode -` shows `PBES2` in the object's `alg`",
+        fix: "try again; encrypt for a key of the policy instead of a password",
+    }
     /// The caller used up its tokens.
-    TokenQuotaExceeded = 429, "the caller has used the language model tokens that the policy allows in this span of time", "wait as long as Retry-After says, or raise `llm.quotas`";
+    TokenQuotaExceeded {
+        status: 429,
+        plain: "the caller has used the language model tokens that the policy allows in this span of time",
+        confirm: "`idm audit tail --no-follow -o json` has `usage` in each record of the caller",
+        fix: "wait as long as Retry-After says, or raise `llm.quotas`",
+    }
     /// A WebSocket where tokens are counted.
-    UpgradeNotAllowed = 403,
-        "a WebSocket was asked for where the tokens of a language model are counted, and what passes a tunnel cannot \
-         be counted",
-        "use the provider's HTTP endpoints";
+    UpgradeNotAllowed {
+        status: 403,
+        plain: "a WebSocket was asked for where the tokens of a language model are counted, and what passes a tunnel \
+            cannot be counted",
+        confirm: "the request has `Upgrade: websocket`, and the policy `llm`",
+        fix: "use the provider's HTTP endpoints",
+    }
     /// The JOSE object that the policy makes could not be made.
-    ObjectNotMade = 500, "a JOSE step of the policy could not sign or encrypt", "the detail names the step; compare its `from`, `keyFor` and `claims` with the request";
+    ObjectNotMade {
+        status: 500,
+        plain: "a JOSE step of the policy could not sign or encrypt",
+        confirm: "`idm explain ID`: the line under `why:` names the step and the expression",
+        fix: "let the step's `from`, `keyFor` and `claims` name what every request has, or give the missing key",
+    }
     // --- authorization
     /// The credential may not be used on this policy's targets.
-    CredentialNotAllowedHere = 403, "the credential's access list does not contain this policy", "add the policy to `spec.access.policies` of the Credential";
+    CredentialNotAllowedHere {
+        status: 403,
+        plain: "the credential's access list does not contain this policy",
+        confirm: "`idm explain ID`: the line under `why:` lists the policies that it may be used with",
+        fix: "add the policy to `spec.access.policies` of the Credential",
+    }
     /// A required role is missing.
-    MissingRole = 403, "the caller lacks a role that the rule requires", "grant the role with a RoleBinding, the token's claims or the Credential";
+    MissingRole {
+        status: 403,
+        plain: "the caller lacks a role that the rule requires",
+        confirm: "`idm explain ID`: the line under `why:` has the role that is needed and those of the caller. A name \
+            that begins with another character than a letter or digit, or has one besides letters, digits and \
+            `._:/@+-`, is no role and is left out",
+        fix: "grant the role with a RoleBinding, the token's claims or the Credential; map a claim with such names to \
+            `groups` and bind these with a RoleBinding",
+    }
     /// A required scope is missing.
-    InsufficientScope = 403, "the token lacks a scope that the rule requires", "ask the issuer for a token with the scope";
+    InsufficientScope {
+        status: 403,
+        plain: "the token lacks a scope that the rule requires",
+        confirm: "`idm explain ID`: the line under `why:` has the scope that is needed and those of the token",
+        fix: "ask the issuer for a token with the scope",
+    }
     /// A rule's condition has no value for this request.
-    RuleUndecided = 403, "the condition of a rule cannot be decided for this request, so it is refused", "guard the condition with `has(…)` for members that may be missing";
+    RuleUndecided {
+        status: 403,
+        plain: "the condition of a rule cannot be decided for this request, so it is refused",
+        confirm: "`idm explain ID`: the line under `why:` names the rule and what could not be found; `idm policy \
+            test` decides the same request without a cluster",
+        fix: "guard the condition with `has(…)` for members that may be missing",
+    }
     /// An expression used up its budget.
-    ExpressionTooCostly = 403,
-        "an expression of the policy costs more on this request than it may, so the request is refused",
-        "shorten what the caller sends, or write the expression without loops over it";
+    ExpressionTooCostly {
+        status: 403,
+        plain: "an expression of the policy costs more on this request than it may, so the request is refused",
+        confirm: "`idm explain ID`: the line under `why:` names the expression",
+        fix: "shorten what the caller sends, or write the expression without loops over it: `'a' in identity.roles`, \
+            or a lookup by key",
+    }
     /// No authorization rule applies to the request.
-    NoRuleMatched = 403, "the policy has authorization rules, and none of them covers this request", "add a rule that covers the method and path";
+    NoRuleMatched {
+        status: 403,
+        plain: "the policy has authorization rules, and none of them covers this request",
+        confirm: "`idm explain ID`: the line under `why:` has the method; compare `methods` and `when` of each rule, \
+            or run `idm policy test`",
+        fix: "add a rule that covers the method and path",
+    }
     // --- serving
     /// The audit spool cannot take the record.
-    AuditUnavailable = 503, "the audit spool cannot be written, and an unrecorded request is not served", "free disk space for the audit folder, or choose `--audit-on-full shed`";
+    AuditUnavailable {
+        status: 503,
+        plain: "the audit spool cannot be written, and an unrecorded request is not served",
+        confirm: "the gateway's log has a line with `audit records`; `df` of the audit folder shows whether it is full",
+        fix: "free disk space for the audit folder, let Elasticsearch run again where it is the shipper that waits, or \
+            choose `--audit-on-full shed`",
+    }
     /// The upstream cannot be reached.
-    UpstreamUnreachable = 502, "no connection to the upstream could be made", "check that the backend is running and its address and port are right";
+    UpstreamUnreachable {
+        status: 502,
+        plain: "no connection to the upstream could be made",
+        confirm: "`kubectl get endpointslices -l kubernetes.io/service-name=NAME` shows whether the backend has ready \
+            pods; the line under `why:` of `idm explain ID` has the address and the error",
+        fix: "let the backend run, and correct name and port in `backendRefs`; a NetworkPolicy must let the gateway's \
+            pods in",
+    }
     /// The upstream broke the exchange.
-    UpstreamFailed = 502, "the upstream closed the connection or answered with something that is not HTTP", "read the upstream's log";
+    UpstreamFailed {
+        status: 502,
+        plain: "the upstream closed the connection or answered with something that is not HTTP",
+        confirm: "`idm explain ID`: the line under `why:` has the error; the upstream's log has the same time",
+        fix: "correct what the upstream's log shows; a backend that speaks HTTP/2 only needs `appProtocol: \
+            kubernetes.io/h2c` on its Service port",
+    }
     /// The upstream took too long.
-    UpstreamTimeout = 504, "the upstream did not answer in time", "raise the route's timeout or look at the upstream";
+    UpstreamTimeout {
+        status: 504,
+        plain: "the upstream did not answer in time",
+        confirm: "`idm explain ID`: the line under `why:` has the upstream and the time that it had",
+        fix: "raise `timeouts` of the route's rule, or make the upstream answer sooner",
+    }
     /// No backend of the route can take traffic.
-    NoBackend = 500, "the route has no backend that can take traffic", "read the HTTPRoute's status";
+    NoBackend {
+        status: 500,
+        plain: "the route has no backend that can take traffic",
+        confirm: "`kubectl get httproute NAME -o yaml`: the condition `ResolvedRefs`, and the `weight` of each backend",
+        fix: "name a Service of the route's namespace with a weight above 0 in `backendRefs`",
+    }
     /// The caller went away before the answer.
-    ClientGone = 499, "the caller closed the connection before the answer", "nothing to do";
+    ClientGone {
+        status: 499,
+        plain: "the caller closed the connection before the answer",
+        confirm: "`idm explain ID` shows the steps that were done; the caller's own log has a timeout or a cancelled \
+            call",
+        fix: "nothing in the gateway; if callers give up too early, raise their timeout",
+    }
     /// A defect in the gateway, caught before anything was let through.
-    InternalError = 500, "the gateway failed inside; nothing was let through", "report it with the decision id";
+    InternalError {
+        status: 500,
+        plain: "the gateway failed inside; nothing was let through",
+        confirm: "`idm explain ID` shows the step; the gateway's log has an error of the same time",
+        fix: "report it with the decision id and the lines of the gateway's log",
+    }
 }
 
 impl Reason {
@@ -284,6 +840,25 @@ mod tests {
         for &reason in Reason::ALL {
             assert_eq!(Reason::from_code(reason.code()), Some(reason));
             assert!((400..600).contains(&reason.status()), "{reason}");
+        }
+    }
+
+    #[test]
+    fn texts_end_without_a_period_and_close_their_quotes() {
+        for &reason in Reason::ALL {
+            for text in [reason.plain(), reason.confirm(), reason.fix()] {
+                assert!(text.len() >= 10 && !text.ends_with('.') && !text.contains("  "), "{reason}: {text}");
+                assert!(text.matches('`').count() % 2 == 0, "{reason}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_reasons_have_the_same_cause() {
+        for (i, a) in Reason::ALL.iter().enumerate() {
+            for b in &Reason::ALL[i + 1..] {
+                assert_ne!(a.plain(), b.plain());
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ pub struct Refusal {
     pub reason: Reason,
     /// For the audit: what was compared. Never holds a credential, a key or content.
     pub detail: String,
-    /// What decided, if a part of the policy did.
+    /// The method or rule that refused, if one did.
     pub by: Option<Decider>,
     /// Seconds until another attempt is looked at.
     pub retry_after: Option<u64>,

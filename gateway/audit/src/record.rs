@@ -9,9 +9,9 @@ pub const SCHEMA: u32 = 1;
 #[serde(tag = "kind")]
 #[expect(clippy::large_enum_variant, reason = "it lives on the stack for as long as it takes to write it")]
 pub enum Record<'r> {
-    /// What a gateway decided about one request.
+    /// A gateway's decision about one request.
     Decision(Decision<'r>),
-    /// What became of one of our objects.
+    /// A change of one of our objects.
     Change(Change<'r>),
 }
 
@@ -51,7 +51,7 @@ pub struct Decision<'r> {
     /// Why it was refused or failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// What was compared.
+    /// The values that were compared.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub detail: &'r str,
     /// From arrival to the head of the answer, in microseconds.
@@ -70,7 +70,7 @@ pub struct Decision<'r> {
     /// The backend.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<&'r str>,
-    /// What a call to a language model used.
+    /// The tokens that a call to a language model used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<DecisionUsage<'r>>,
     /// The token that was issued.
@@ -83,7 +83,7 @@ pub struct Decision<'r> {
 pub struct DecisionIssued<'r> {
     /// The `grant_type`.
     pub grant: &'r str,
-    /// Whom it speaks of.
+    /// The subject of the token.
     pub subject: &'r str,
     /// Its `jti`.
     pub token: &'r str,
@@ -96,7 +96,7 @@ pub struct DecisionIssued<'r> {
     pub lifetime_seconds: u64,
 }
 
-/// What a call to a language model used.
+/// The tokens that a call to a language model used.
 #[derive(Serialize)]
 pub struct DecisionUsage<'r> {
     /// The model, as the provider names it.
@@ -152,7 +152,7 @@ pub struct DecisionIdentity<'r> {
     /// The name that people know.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub username: &'r str,
-    /// Who vouches for it.
+    /// The issuer that vouches for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer: Option<&'r str>,
     /// Its roles.
@@ -161,7 +161,7 @@ pub struct DecisionIdentity<'r> {
     /// The Credential.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<&'r str>,
-    /// Who the Credential was handed to.
+    /// The owner that the Credential names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<&'r str>,
     /// The key that verified the token.
@@ -171,7 +171,7 @@ pub struct DecisionIdentity<'r> {
     pub cached: bool,
 }
 
-/// What happened to an object.
+/// The kind of change of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Action {
     /// It appeared.
@@ -192,11 +192,11 @@ pub struct Change<'r> {
     pub id: &'r str,
     /// See [`SCHEMA`].
     pub schema: u32,
-    /// What happened.
+    /// The kind of change.
     pub action: Action,
     /// The object.
     pub object: ObjectName<'r>,
-    /// Who wrote it, as far as the API server tells: the field manager.
+    /// The field manager that wrote it, as the API server tells it.
     pub actor: &'r str,
     /// The fields that changed, as `path: old -> new`. Our kinds hold no secret, only references.
     pub diff: &'r [String],

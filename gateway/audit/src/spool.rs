@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use crate::lane::{Lane, LaneSlots};
 use crate::writer::Writer;
 
-/// What happens to requests while records cannot be stored.
+/// The treatment of requests while records cannot be stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFull {
     /// Unrecorded requests are not served.
@@ -40,7 +40,7 @@ pub struct NotStored;
 pub struct SpoolConfig {
     /// The folder; made when missing, used by one process at a time.
     pub dir: PathBuf,
-    /// What happens when it is full.
+    /// The treatment of requests when it is full.
     pub on_full: OnFull,
     /// When the record of a success is on disk.
     pub successes: Successes,
@@ -66,7 +66,7 @@ pub enum SpoolError {
     },
 }
 
-/// What the spool counts; shared with metrics and readiness.
+/// Counters and state of the spool, shared with metrics and readiness.
 #[derive(Debug, Default)]
 pub struct SpoolHealth {
     failing: AtomicBool,

@@ -115,7 +115,7 @@ pub struct Bulkhead {
     waiting: VecDeque<(Asker, oneshot::Sender<Place>)>,
     /// When a question was last brought.
     pub last_used: Instant,
-    /// What came of all questions.
+    /// The outcomes of all questions.
     pub counts: Counts,
 }
 

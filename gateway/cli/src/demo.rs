@@ -93,7 +93,7 @@ impl Demo {
             out,
             "The same as YAML: {idm} demo --export DIR.   Every decision: {idm} audit tail.   Stop: Ctrl-C."
         );
-        // Whoever started us may have stopped reading; the demo goes on.
+        // The reader of our output may be gone; the demo goes on.
         crate::print::lines(&out);
     }
 }

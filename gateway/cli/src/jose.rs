@@ -32,7 +32,7 @@ pub(crate) struct Sign {
     /// The algorithm, for example ES256
     #[arg(long, value_parser = algorithm)]
     algorithm: Algorithm,
-    /// What to sign: a file, or `-` for standard input
+    /// The payload: a file, or `-` for standard input
     #[arg(default_value = "-")]
     payload: PathBuf,
     /// A further protected header member, as NAME=VALUE (JSON or plain text); may be repeated
@@ -75,7 +75,7 @@ pub(crate) struct Encrypt {
     /// How the content is encrypted
     #[arg(long, value_parser = content_encryption, default_value = "A256GCM")]
     encryption: ContentEncryption,
-    /// What to encrypt: a file, or `-` for standard input
+    /// The plaintext: a file, or `-` for standard input
     #[arg(default_value = "-")]
     payload: PathBuf,
     /// A further protected header member, as NAME=VALUE (JSON or plain text); may be repeated

@@ -35,7 +35,7 @@ pub(crate) struct New {
     /// Name of the key [default: its thumbprint, or none for symmetric keys]
     #[arg(long)]
     kid: Option<String>,
-    /// What it is for: `sig` or `enc`
+    /// Its purpose: `sig` or `enc`
     #[arg(long = "use", value_parser = ["sig", "enc"])]
     purpose: Option<String>,
     /// The only algorithm it is for, for example ES256 or RSA-OAEP-256

@@ -17,7 +17,7 @@ pub(crate) struct AuditArgs {
     /// Folder for audit records [default: audit in the idm state folder]
     #[arg(long, env = "IDM_AUDIT_DIR")]
     audit_dir: Option<PathBuf>,
-    /// What happens to requests while records cannot be stored
+    /// Whether requests are served while records cannot be stored
     #[arg(long, value_enum, default_value = "refuse", env = "IDM_AUDIT_ON_FULL")]
     audit_on_full: OnFullArg,
     /// When the record of a success is on disk; that of a refusal always is before the answer
@@ -44,7 +44,7 @@ pub(crate) struct ElasticsearchArgs {
     elasticsearch_ca_file: Option<PathBuf>,
 }
 
-/// What gateways remember together
+/// The store that gateways share
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StoreArgs {
     /// Redis or Valkey that gateways share, for example redis://valkey:6379 or rediss:// for TLS [default: each

@@ -76,7 +76,7 @@ impl Policy {
     }
 }
 
-/// What differs, as `expected … got …`.
+/// Plays one test and lists the differences, as `expected … got …`.
 async fn one(stage: &Stage, test: &Test) -> anyhow::Result<Vec<String>> {
     let got = stage.play(test).await?;
     Ok(test.expect.compare(&got))

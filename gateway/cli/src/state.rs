@@ -1,4 +1,4 @@
-//! What the demo keeps between runs, in the user's state folder: readable by its owner only.
+//! Files that the demo keeps between runs, in the user's state folder: readable by their owner only.
 
 use std::fs::OpenOptions;
 use std::io::Write;

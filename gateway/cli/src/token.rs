@@ -62,7 +62,7 @@ pub(crate) struct Keys {
     /// A Secret of this name, for a policy that names it
     #[arg(long, group = "place")]
     secret: Option<String>,
-    /// What the key signs with
+    /// The algorithm that the key signs with
     #[arg(long, value_parser = jose::algorithm, default_value = "ES256")]
     algorithm: Algorithm,
 }

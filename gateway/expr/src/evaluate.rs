@@ -180,7 +180,7 @@ mod tests {
         assert!(condition.holds(&Given(given)).is_err(), "a text is not a truth value");
     }
 
-    /// What one request's values are is never seen by another's, however many run at once.
+    /// No evaluation sees values of another request, however many run at once.
     #[test]
     fn nothing_leaks_between_evaluations() {
         let expression = Arc::new(

@@ -1,4 +1,4 @@
-//! Who gets which token.
+//! The grants: which client gets which token.
 
 use std::rc::Rc;
 
@@ -132,7 +132,7 @@ impl TokenIssuer {
     }
 }
 
-/// What was found to be right to issue.
+/// The result of a grant: client, subject, scopes and audiences to issue for.
 pub(crate) struct Granted<'g> {
     pub(crate) client: &'g KnownClient<'g>,
     pub(crate) subject: Rc<Identity>,
@@ -143,7 +143,7 @@ pub(crate) struct Granted<'g> {
     pub(crate) refresh: Option<String>,
 }
 
-/// What is wrong with a user makes the grant invalid; what keeps us from looking does not.
+/// A user who is refused makes the grant invalid; a check that could not be made does not.
 pub(crate) fn of_user(refused: Refused) -> Refused {
     match refused.refusal.reason {
         Reason::TooManyAttempts | Reason::PasswordChecksBusy | Reason::StoreUnavailable => refused,

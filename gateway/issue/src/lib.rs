@@ -1,9 +1,9 @@
 //! The token service of a policy: clients prove themselves, tokens come out (RFC 6749, RFC 9068).
 //!
 //! In: a request to one of its endpoints, as [`Ask`]. Out: an [`Answered`] document, or [`Refused`] with its reason.
-//! Who a client or user is says `idm-authn`; what can be used once and what is revoked knows `idm-store`. Never does
+//! `idm-authn` says who a client or user is, and `idm-store` knows used and revoked identifiers. This crate never does
 //! IO of its own, and never shows a key: what it publishes is made of public parts. Start at [`TokenIssuer::answer`];
-//! `grant.rs` is who gets what, `mint.rs` writes tokens, `refresh.rs` lets them be had again.
+//! `grant.rs` decides who gets what, `mint.rs` writes tokens, `refresh.rs` lets them be had again.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod form;
@@ -43,7 +43,7 @@ pub struct Ask<'r> {
     pub now: Timestamp,
 }
 
-/// What a request got.
+/// The answer to a request.
 #[derive(Debug, Default)]
 pub struct Answered {
     /// The document; `None`: an empty one.
@@ -61,7 +61,7 @@ pub struct Answered {
 pub struct Issued {
     /// The `grant_type`.
     pub grant: &'static str,
-    /// Whom it speaks of.
+    /// The subject of the token.
     pub subject: String,
     /// Its `jti`.
     pub id: String,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::{Ask, Refused, TokenIssuer};
 
-/// What a token shall say.
+/// The content of a token.
 pub(crate) struct Token<'t> {
     pub(crate) client: &'t str,
     pub(crate) subject: &'t Identity,

@@ -81,7 +81,7 @@ impl TokenIssuer {
         Ok((name, token))
     }
 
-    /// What is remembered of a family, as it was read and as it is written.
+    /// Reads a family, as a value and as the bytes in the store.
     pub(crate) async fn family(&self, name: &str, ask: Ask<'_>) -> Result<Option<(Family, Vec<u8>)>, Refused> {
         let Some(bytes) = ask.policy.store().get(&self.family_at(name, ask), ask.now).await? else { return Ok(None) };
         let family: Family = serde_json::from_slice(&bytes)

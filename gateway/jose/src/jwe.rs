@@ -17,7 +17,7 @@ const MAX_RECIPIENTS: usize = 8;
 /// Rounds of PBKDF2 a sender may ask for: more would let one message keep a core busy.
 pub(crate) const MAX_ROUNDS: u32 = 100_000;
 const MIN_ROUNDS: u32 = 1_000;
-/// What a compressed payload may grow to, in bytes and relative to what was sent.
+/// The most that a compressed payload may grow to, in bytes and relative to its compressed size.
 const MAX_INFLATED: usize = 250 * 1024;
 const MAX_RATIO: usize = 10;
 
@@ -164,7 +164,7 @@ fn load(jwk: &Jwk, algorithm: KeyManagement) -> Result<Unwrapper, JwkError> {
     }
 }
 
-/// What a policy accepts.
+/// The algorithms that a policy accepts.
 #[derive(Clone, Copy, Debug)]
 pub struct JweExpectations<'a> {
     /// Allowed `alg` values.
@@ -190,7 +190,7 @@ pub struct Jwe {
     aad: Vec<u8>,
 }
 
-/// What was inside, and how it came.
+/// The plaintext and the headers of a decrypted object.
 #[derive(Debug)]
 pub struct Decrypted {
     /// The plaintext.

@@ -24,7 +24,7 @@ pub enum JwkError {
     Unfit {
         /// Its type and curve.
         key: String,
-        /// What it was wanted for.
+        /// The algorithm that the key was wanted for.
         algorithm: &'static str,
     },
     /// Only the public part is there.

@@ -46,9 +46,9 @@ pub enum TokenError {
     /// `aud` is missing or names others only.
     #[error("the token's audience is {found}, expected one of {expected}")]
     WrongAudience {
-        /// What the token says.
+        /// The value in the token.
         found: String,
-        /// What the policy accepts.
+        /// The values that the policy accepts.
         expected: String,
     },
     /// Past `exp` plus skew.
@@ -106,7 +106,7 @@ pub(crate) struct Header {
     unencoded: bool,
 }
 
-/// What a signature may look like beyond the compact form that tokens have.
+/// The forms that are accepted beyond the compact serialization of tokens.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct JwsForm<'p> {
     /// The payload that travels apart from the signature (RFC 7515 appendix F).

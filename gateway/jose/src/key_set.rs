@@ -44,7 +44,7 @@ pub enum KeySetError {
     BrokenKey {
         /// Counted from 0.
         position: usize,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// Nothing to verify with.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::jws::{object, quoted};
 use crate::{Claims, Jws, KeySet, TokenError, VerifiedJws};
 
-/// What a policy expects of a token of one issuer.
+/// The values that a policy expects in a token of one issuer.
 #[derive(Clone, Copy, Debug)]
 pub struct Expectations<'a> {
     /// The exact `iss`.

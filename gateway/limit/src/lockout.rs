@@ -40,11 +40,11 @@ struct Known {
     failures: Failures,
 }
 
-/// Who has to wait. Shared by all cores of a gateway and kept across configurations.
+/// Users and addresses that have to wait. Shared by all cores of a gateway and kept across configurations.
 #[derive(Default)]
 pub struct Lockouts(Mutex<State>);
 
-/// What a guess may expect.
+/// The verdict on a guess before it is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guess {
     /// It is checked.
@@ -67,7 +67,7 @@ impl Lockouts {
         let address = network(address);
         let known = state.known.get(&(user.to_owned(), address)).filter(|known| now.0 < known.until);
         let until = match known {
-            // What others do elsewhere, or with other names from here, is not this user's fault.
+            // Failures at other addresses, or with other names from this one, do not count against this user.
             Some(known) => known.failures.until,
             None => {
                 let of_user = state.users.get(user).map_or(0, |failures| failures.until);

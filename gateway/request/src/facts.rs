@@ -1,4 +1,4 @@
-//! What expressions may know about one request: borrowed from it, gone with it.
+//! Variables of expressions about one request: borrowed from it, gone with it.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -23,7 +23,7 @@ pub struct Facts<'r> {
     pub policy: Option<&'r ObjectKey>,
     /// The gateway's name.
     pub gateway: &'r str,
-    /// What JOSE steps found, by their names.
+    /// The results of JOSE steps, by their names.
     pub jose: Option<&'r Value>,
     /// The time of the request.
     pub now: Option<Timestamp>,

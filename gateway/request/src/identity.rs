@@ -15,7 +15,7 @@ pub struct Identity {
     pub id: String,
     /// The name that people know.
     pub username: String,
-    /// Who vouches for it; `None` for API keys and anonymous callers.
+    /// The issuer that vouches for it; `None` for API keys and anonymous callers.
     pub issuer: Option<String>,
     /// Roles, sorted and distinct.
     pub roles: Vec<String>,
@@ -27,7 +27,7 @@ pub struct Identity {
     pub attributes: Vec<(String, String)>,
     /// The Credential object, by name.
     pub credential: Option<String>,
-    /// Who the Credential was handed to.
+    /// The owner that the Credential names.
     pub owner: Option<String>,
     /// The key that verified the token.
     pub kid: Option<String>,
@@ -39,9 +39,9 @@ pub struct Identity {
     pub only_policies: Option<Vec<String>>,
     /// The `jti` of a token that a service of this namespace issued, which may revoke it.
     pub token_id: Option<String>,
-    /// Whom that service issued it to.
+    /// The client or user that the service issued it to.
     pub issued_to: Option<IssuedTo>,
-    /// What the token is bound to.
+    /// The keys that the token is bound to.
     pub binding: Binding,
     /// The session that it is of.
     pub session: Option<OfSession>,
@@ -94,7 +94,7 @@ pub struct IssuedTo {
     pub subject: String,
 }
 
-/// What a token is bound to (`cnf`, RFC 7800).
+/// The keys that a token is bound to (`cnf`, RFC 7800).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Binding {
     /// The thumbprint of a DPoP key (RFC 9449 §6).

@@ -59,7 +59,7 @@ impl ArmedMapping {
                 .iter()
                 .map(|(name, expr)| Ok((name.clone(), Expression::arm(expr)?)))
                 .collect::<Result<_, String>>()?,
-            // What JOSE steps sign may speak of the token too.
+            // JOSE steps may sign claims of the token too.
             keeps_claims: !policy.jose.is_empty()
                 || later.into_iter().any(|expression| expression.uses(Variable::Token)),
             headers,

@@ -6,7 +6,7 @@ use idm_types::Reason;
 
 use crate::percent;
 
-/// What authentication may see of a request.
+/// The parts of a request that authentication may see.
 #[derive(Clone, Copy)]
 pub struct RequestView<'r> {
     /// All headers.

@@ -10,7 +10,7 @@ use crate::SamlError;
 use crate::key::{Algorithm, OwnKey, VerifyingKey, from_base64, to_base64};
 use crate::xml::MAX_BYTES;
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carried {
     /// A request.
@@ -109,7 +109,7 @@ impl<'q> RedirectMessage<'q> {
         Some(Self { query, carried })
     }
 
-    /// What it is.
+    /// Its kind.
     pub fn carried(&self) -> Carried {
         self.carried
     }

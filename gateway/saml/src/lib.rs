@@ -116,7 +116,7 @@ pub fn fuzz(text: &str) {
     let _ = binding::inflated(text.as_bytes());
     if let Ok(document) = xml::parse(text) {
         if let Ok(form) = c14n::canonical(document.root_element(), None, &["#default", "a"]) {
-            // What is canonical stays so: one text, one reading (and a second time the same).
+            // A canonical text is its own canonical form.
             let again = xml::parse(&form)
                 .ok()
                 .and_then(|document| c14n::canonical(document.root_element(), None, &["#default", "a"]).ok());

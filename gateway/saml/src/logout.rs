@@ -16,7 +16,7 @@ use crate::xml::{ASSERTION, PROTOCOL, attribute, children, escaped, is, parse, t
 pub struct LogoutRequest {
     /// Its unique name, for the answer and because it is good once.
     pub id: String,
-    /// Whose sessions.
+    /// The subject whose sessions end.
     pub name: NameId,
     /// Which of them; empty: all.
     pub sessions: Vec<String>,

@@ -1,4 +1,4 @@
-//! What a provider and a service say of themselves (SAML Metadata §2).
+//! Metadata of a provider, and our own (SAML Metadata §2).
 
 use idm_types::Timestamp;
 use roxmltree::Node;
@@ -27,7 +27,7 @@ pub struct IdentityProvider {
     pub sign_on: Endpoints,
     /// Where sessions end.
     pub logout: Endpoints,
-    /// What it signs with: the present key and the next one. Never empty.
+    /// The keys that it signs with: the present one and the next. Never empty.
     pub keys: Vec<VerifyingKey>,
     /// It wants requests signed.
     pub wants_signed_requests: bool,
@@ -111,7 +111,7 @@ fn endpoints(role: Node<'_, '_>, name: &str) -> Result<Endpoints, SamlError> {
     Ok(Endpoints { redirect: of(REDIRECT)?, post: of(POST)? })
 }
 
-/// What our own metadata says.
+/// The content of our own metadata.
 #[derive(Debug)]
 pub struct OwnMetadata<'a> {
     /// Our entity id.
@@ -120,7 +120,7 @@ pub struct OwnMetadata<'a> {
     pub consumer: &'a str,
     /// Where sessions end.
     pub logout: &'a str,
-    /// What signs our requests, and opens what is encrypted for us.
+    /// The key that signs our requests and decrypts assertions.
     pub key: Option<&'a OwnKey>,
     /// Assertions must be signed by themselves.
     pub signed_assertions: bool,

@@ -1,4 +1,4 @@
-//! What a browser carries to the provider to sign in (SAML Core §3.4.1).
+//! Authentication requests, which a browser carries to the provider (SAML Core §3.4.1).
 
 use idm_types::Timestamp;
 

@@ -1,4 +1,4 @@
-//! What a browser brings from the provider (SAML Core §3.3.3, §2; SAML Profiles §4.1.4).
+//! Responses, which a browser carries from the provider (SAML Core §3.3.3, §2; SAML Profiles §4.1.4).
 
 use idm_types::{Skew, Timestamp};
 use roxmltree::Node;
@@ -12,18 +12,18 @@ const BEARER: &str = "urn:oasis:names:tc:SAML:2.0:cm:bearer";
 const SUCCESS: &str = "urn:oasis:names:tc:SAML:2.0:status:Success";
 const MAX_VALUES: usize = 2000;
 
-/// What a response must say.
+/// The values that a response must have.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected<'a> {
     /// The provider's entity id.
     pub issuer: &'a str,
-    /// What it signs with.
+    /// The keys that it signs with.
     pub keys: &'a [VerifyingKey],
     /// Our entity id.
     pub audience: &'a str,
     /// Where the response was brought.
     pub consumer: &'a str,
-    /// What opens encrypted assertions.
+    /// The key that decrypts assertions.
     pub own_key: Option<&'a OwnKey>,
     /// The assertion itself must be signed, and not only the response around it.
     pub signed_assertions: bool,
@@ -48,14 +48,14 @@ pub struct NameId {
     pub sp_qualifier: Option<String>,
 }
 
-/// What a provider vouches for. Everything in it was covered by a verified signature.
+/// A verified assertion. Everything in it was covered by a verified signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assertion {
     /// Its unique name, which is good once.
     pub id: String,
     /// From then on it is worthless, so that its name need be remembered no longer.
     pub ends: Timestamp,
-    /// Who.
+    /// The subject's name.
     pub name: NameId,
     /// The request that it answers.
     pub in_response_to: Option<String>,
@@ -103,7 +103,8 @@ fn open(response: Node<'_, '_>, covered: bool, expected: &Expected<'_>) -> Resul
     if attribute(response, "Version") != Some("2.0") {
         return Err(SamlError::Malformed("its version is not 2.0"));
     }
-    // What is not signed here can only make it stricter: the same is asked of the assertion.
+    // The response itself may be unsigned. Its attributes can only make the check stricter: the assertion is asked the
+    // same.
     match attribute(response, "Destination") {
         Some(destination) if destination != expected.consumer => {
             return Err(SamlError::NotForUs("`Destination` is another address"));

@@ -45,7 +45,7 @@ fn message(path: &Path) -> String {
     if once.trim_start().starts_with('<') { once } else { decoded(&once).unwrap_or(once) }
 }
 
-/// What is found of each signed response and assertion in a message, with these keys and those that it brings.
+/// The verdict on each signed response and assertion in a message, by these keys and by those that it brings.
 fn verdict(message: &str, known: &[VerifyingKey]) -> String {
     let document = match parse(message) {
         Ok(document) => document,

@@ -1,4 +1,4 @@
-//! What 100,000 live sessions weigh: `cargo run --release -p idm-session --example memory`.
+//! Measures the memory of 100,000 live sessions: `cargo run --release -p idm-session --example memory`.
 //!
 //! Each holds what a provider gives for a person: an id token of 1 KiB, an access token of 1.2 KiB, a refresh token of
 //! 0.8 KiB, and a dozen claims.

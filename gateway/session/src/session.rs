@@ -12,10 +12,10 @@ const PURPOSE: &str = "session";
 const MAX_BYTES: usize = 128 * 1024;
 /// No gateway keeps a verdict on a session longer than this, by far.
 const VERDICT_MS: u64 = 120_000;
-/// What is known of a person's sessions is kept longer than any of them lives.
+/// The list of a person's sessions is kept longer than any of them lives.
 const PERSON_MS: u64 = 31 * 86_400_000;
 
-/// What a browser's cookie says: 256 random bits.
+/// The value of a browser's cookie: 256 random bits.
 #[derive(Clone, Debug)]
 pub struct SessionId(Secret);
 
@@ -36,7 +36,7 @@ impl SessionId {
     }
 }
 
-/// What the provider gave us for the person. Never printed.
+/// The tokens that the provider issued for the person. Never printed.
 #[derive(Clone, Debug, Default)]
 pub struct Tokens {
     /// The id token, which says whom to sign out.
@@ -60,7 +60,7 @@ pub struct Session {
     pub subject: String,
     /// The provider's own name of its session.
     pub sid: Option<String>,
-    /// What the provider says of them.
+    /// The claims of the provider.
     pub claims: Map<String, Value>,
     /// When they signed in, in milliseconds.
     pub began: u64,
@@ -173,7 +173,7 @@ pub enum SessionError {
     NoEntropy,
 }
 
-/// What of a session is to be ended.
+/// The sessions that are to be ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// This one.
@@ -296,7 +296,7 @@ impl Sessions<'_> {
     }
 }
 
-/// What a provider said of a person, until the browser that asked for it has shown itself.
+/// The answer of a provider about a person, until the browser that asked for it has shown itself.
 #[derive(Debug)]
 pub struct Parked {
     /// The session that is to begin.
@@ -326,7 +326,7 @@ impl Sessions<'_> {
         Ok(secret.text().to_owned())
     }
 
-    /// What was kept, once.
+    /// Takes the parked answer out of the store, once.
     pub async fn unpark(&self, ticket: &str, now: Timestamp) -> Result<Option<Parked>, StoreError> {
         let Some(secret) = Secret::parse(ticket) else { return Ok(None) };
         let key = Key::of(&[PARKED, secret.text()]);

@@ -13,7 +13,7 @@ use crate::start::redirect_uri;
 use crate::target::or_front_page;
 use crate::{Answer, Ask, Refused, check_open};
 
-/// What was used once is remembered longer than any sign-in may take.
+/// A `state` that was used is remembered longer than any sign-in may take.
 const USED_MS: u64 = 30 * 60_000;
 const MAX_CODE: usize = 4096;
 
@@ -35,7 +35,7 @@ pub(crate) async fn callback(method: &ArmedSignIn, provider: &Arc<Provider>, ask
     };
     let login = login.ok_or_else(lost)?;
     provider.answered(parameters.text("iss")).await?;
-    // Nobody is known yet, and strangers can bring as many answers as they begin sign-ins.
+    // The caller is not known yet, and strangers can bring as many answers as they begin sign-ins.
     let asked = Key::of(&["answer", &federation.uid, &login.id]);
     if !policy.store().claim_begun(view.address, &asked, USED_MS, now).await? {
         return Err(Refused { again: Some(login.to.into()), ..unknown("`state` was used before") });
@@ -92,7 +92,7 @@ pub(crate) async fn begin(
         .begin(&session, method.plan().idle_seconds * 1000, now)
         .await
         .map_err(|error| Refused { who: who.clone(), ..error.into() })?;
-    // Who signs in gets a new session, and the one before is over (ASVS 7.2.4).
+    // A sign-in makes a new session and ends the one before (ASVS 7.2.4).
     if let Some(old) = cookie::session(view, origin) {
         if let Some(found) = sessions.find(&old, 1, now).await? {
             sessions.end(&old, &found.session, Ended::This, now).await?;

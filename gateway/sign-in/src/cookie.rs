@@ -43,7 +43,7 @@ pub(crate) struct OnTheWay {
 }
 
 impl OnTheWay {
-    /// What the browser's cookie says; a new one where it has none.
+    /// Reads the browser's cookie.
     pub(crate) fn read(view: RequestView<'_>, origin: &Origin) -> Option<Self> {
         let text = cookie(view.headers, origin.login_cookie())?;
         let mut parts = text.split('.');

@@ -42,13 +42,13 @@ pub struct Ask<'r> {
     pub policy: &'r ArmedPolicy,
     /// The request; where it has a form, that is there as a whole.
     pub view: RequestView<'r>,
-    /// What the browser can show.
+    /// The page request, where a browser can show an answer.
     pub page_request: Option<&'r PageRequest>,
     /// The time.
     pub now: Timestamp,
 }
 
-/// What a request got.
+/// The answer to a request.
 #[derive(Debug)]
 pub struct Answer {
     /// The status.
@@ -57,7 +57,7 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
-    /// Whose session began or ended.
+    /// The person whose session began or ended.
     pub who: Option<Rc<Identity>>,
 }
 
@@ -136,7 +136,7 @@ pub async fn answer(endpoint: SignInEndpoint, federation: Option<&str>, ask: Ask
     }
 }
 
-/// Nobody signs in where the Federation is suspended.
+/// A suspended Federation refuses every sign-in.
 fn check_open(federation: &Federation) -> Result<(), Refused> {
     if federation.suspended {
         Err(Refused::new(Reason::FederationSuspended, format!("Federation {}", federation.key)))

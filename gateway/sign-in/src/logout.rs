@@ -15,7 +15,7 @@ use url::Url;
 use crate::parameters::{Parameters, is_form};
 use crate::{Answer, Ask, Refused, address, cookie, pages, saml};
 
-/// What was used once is remembered longer than any logout token is taken.
+/// The `jti` of a logout token is remembered longer than the token is taken.
 const USED_MS: u64 = 30 * 60_000;
 
 /// Signs a person out, here and at the provider. Where another site sent the browser, the person is asked first.

@@ -1,4 +1,4 @@
-//! What people see: plain pages that need no script, load nothing from elsewhere, and can be read by everyone.
+//! Pages for people: plain ones that need no script, load nothing from elsewhere, and can be read by everyone.
 
 use std::fmt::Write;
 
@@ -31,7 +31,7 @@ border-color:#7d8590!important}a.b:focus-visible,button:focus-visible{outline:2p
 #[derive(Clone, Debug)]
 pub struct PageRequest {
     languages: String,
-    /// What it asked for, to come back to.
+    /// The page that it asked for, to come back to.
     pub page: String,
 }
 
@@ -232,7 +232,7 @@ pub fn refusal_page(
 ) -> Answer {
     let texts = Texts::of(&page_request.languages);
     let [heading, sentence] = texts.refusal(reason);
-    // Whoever has no access does not get it by signing in again as the same person; to everyone else it is offered.
+    // A person without access does not get it by signing in again; for the other reasons that is offered.
     let again = match reason {
         Reason::UnknownSignIn
         | Reason::SignInRefused

@@ -24,7 +24,7 @@ use crate::{Answer, Ask, Refused, address, callback, check_open, pages};
 
 /// How long a person may take at the provider.
 const REQUEST_MS: u64 = 15 * 60_000;
-/// What was used once is remembered longer than it could be taken.
+/// A used assertion is remembered this much longer than it could be taken.
 const MARGIN_MS: u64 = 10 * 60_000;
 /// Claims that are ours to make, whatever attributes are called.
 const OWN_CLAIMS: &[&str] =

@@ -1,4 +1,5 @@
-//! What people read, in their language. A further language is one more constant and one more line in [`Texts::of`].
+//! Texts of the pages, in the person's language. A further language is one more constant and one more line in
+//! [`Texts::of`].
 
 use idm_types::Reason;
 

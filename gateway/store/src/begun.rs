@@ -1,4 +1,4 @@
-//! What people began who are not known yet, in a table of its own: strangers can fill it, and push out nobody but
+//! Sign-ins of callers who are not known yet, in a table of their own: strangers can fill it, and push out nobody but
 //! themselves.
 //!
 //! When it is full, the network that has the most in it loses its oldest entry. So a flood of one network forgets its

@@ -24,7 +24,7 @@ pub(crate) const BOUNDS: Bounds = Bounds {
     longest_pause: Duration::from_secs(2),
 };
 
-/// What came of a question.
+/// The outcome of a question to the server.
 pub(crate) enum Outcome<T> {
     /// The server said something, be it an error.
     Answered(Result<T, StoreError>),

@@ -1,8 +1,8 @@
-//! What the gateways of a namespace remember together: what was used once, what can be refreshed, what was revoked.
+//! The shared memory of a namespace's gateways: identifiers that were used once, refresh tokens, revocations.
 //!
 //! In: a [`Key`] and a few bytes. Out: whether it was there, or that nobody can say ([`StoreError`]); it is never
-//! guessed. Two kinds: in this process ([`Store::here`]), or in Redis or Valkey ([`Store::shared`]), where every pod
-//! sees the same. Nothing is kept under its own name or in clear: keys are hashes, and what is secret is hashed by
+//! guessed. Two kinds: in this process ([`Store::in_process`]), or in Redis or Valkey ([`Store::shared`]), where every
+//! pod sees the same. Nothing is kept under its own name or in clear: keys are hashes, and what is secret is hashed by
 //! whoever brings it. A server that hangs holds up few questions, for a second at most (`gate.rs`). Start at [`Store`];
 //! `revoked.rs` is the part that is asked on every request, without waiting.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -72,7 +72,7 @@ pub struct SharedOptions {
     pub password: Option<Redacted<String>>,
     /// Certificates to trust besides the system's, in PEM.
     pub ca_pem: Option<Vec<u8>>,
-    /// Whose memory it is: stores of several namespaces do not meet on one server.
+    /// The namespace that the keys belong to: namespaces do not share keys on one server.
     pub namespace: String,
 }
 
@@ -84,7 +84,7 @@ fn begun(capacity: usize) -> Arc<Mutex<Begun>> {
 #[derive(Clone)]
 pub struct Store {
     kind: Kind,
-    /// What people who are not known began here; in a shared store, only which of it this pod put there.
+    /// Entries of callers who are not known; with a shared store, only the keys of those that this pod put there.
     begun: Arc<Mutex<Begun>>,
     revocations: Arc<Revocations>,
     clock: Clock,
@@ -141,7 +141,7 @@ impl Store {
         }
     }
 
-    /// What is remembered under a key.
+    /// Reads the value of a key.
     pub async fn get(&self, key: &Key, now: Timestamp) -> Result<Option<Vec<u8>>, StoreError> {
         match &self.kind {
             Kind::InProcess(here) => Ok(here.get(key, self.moment(now))),
@@ -149,7 +149,7 @@ impl Store {
         }
     }
 
-    /// What is remembered under a key, which from now on ends after this time.
+    /// Reads the value of a key, and lets it end after this time from now.
     pub async fn renew(&self, key: &Key, for_ms: u64, now: Timestamp) -> Result<Option<Vec<u8>>, StoreError> {
         match &self.kind {
             Kind::InProcess(here) => Ok(here.renew(key, for_ms, self.moment(now))),
@@ -157,7 +157,7 @@ impl Store {
         }
     }
 
-    /// What is remembered under a key; if nothing is, this value from now on. It ends after this time either way.
+    /// Reads the value of a key, or sets this one where there is none. It ends after this time either way.
     pub async fn settle(&self, key: &Key, value: Vec<u8>, for_ms: u64, now: Timestamp) -> Result<Vec<u8>, StoreError> {
         match &self.kind {
             Kind::InProcess(here) => here.settle(key, value, for_ms, self.moment(now)),
@@ -224,7 +224,7 @@ impl Store {
         }
     }
 
-    /// What was begun under a key, unless it was forgotten.
+    /// Reads the entry of a caller who is not known, unless it was pushed out.
     pub async fn begun(&self, key: &Key, now: Timestamp) -> Result<Option<Vec<u8>>, StoreError> {
         match &self.kind {
             Kind::InProcess(_) => {

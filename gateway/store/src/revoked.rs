@@ -1,4 +1,4 @@
-//! What was revoked, as a copy in this process: asked on every request, so it never waits.
+//! A copy of the revocations in this process: every request asks it, so it never waits.
 
 use std::collections::HashMap;
 use std::sync::Arc;

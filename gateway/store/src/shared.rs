@@ -31,7 +31,7 @@ impl Manner {
 
 /// Replaces a value only if it is the expected one, and leaves its end alone.
 const REPLACE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') return 1 end return 0";
-/// What is there, or else this from now on; it lives on either way.
+/// Reads a value or sets this one where there is none, and renews its time either way.
 const SETTLE: &str = "local kept = redis.call('GET', KEYS[1]) if not kept then kept = ARGV[1] end redis.call('SET', KEYS[1], kept, 'PX', ARGV[2]) return kept";
 /// Adds to a counter, which ends with the span that runs by the server's clock.
 const ADD: &str = "local sum = redis.call('INCRBY', KEYS[1], ARGV[1]) \
@@ -56,7 +56,7 @@ pub(crate) struct Shared {
     prefix: String,
 }
 
-/// What the server said, without what it was asked: values stay out of every message.
+/// The server's error without the command: values stay out of every message.
 fn failed(error: &RedisError) -> StoreError {
     StoreError(match error.code() {
         Some(code) => format!("the store answered {code}"),
@@ -187,7 +187,7 @@ impl Shared {
     pub(crate) fn add_soon(self: Arc<Self>, key: Key, number: u64, span_ms: u64) {
         let runtime = self.runtime.clone();
         runtime.spawn(async move {
-            // What cannot be told now is told later; a store that stays away is refused by whoever asks it.
+            // A failed write is tried again; while the store stays away, requests that need it are refused.
             for attempt in 0..5u32 {
                 let mut command = redis::cmd("EVAL");
                 command.arg(ADD).arg(1).arg(self.name(&key)).arg(number).arg(span_ms.max(1));

@@ -13,7 +13,7 @@ pub(crate) fn private(secrets: &Secrets, handle: &SecretHandle) -> Result<Jwk, S
         .ok_or_else(|| format!("the secret `{}` is neither a JWK nor PEM with PKCS#8", handle.0))
 }
 
-/// What signatures are verified with.
+/// The keys that verify signatures.
 pub(crate) enum Verifiers {
     /// Keys that are known before.
     Keys(Arc<IssuerKeys>),

@@ -40,7 +40,7 @@ impl ArmedLlm {
         Ok(Self { plan: plan.clone(), header: (name, value) })
     }
 
-    /// What each caller may use.
+    /// The quotas of each caller.
     pub fn quotas(&self) -> &[TokenQuota] {
         &self.plan.quotas
     }

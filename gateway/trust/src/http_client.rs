@@ -43,14 +43,14 @@ impl OutboundRequest {
     }
 }
 
-/// What stands in `Authorization`.
+/// The `Authorization` header of a request.
 #[derive(Clone, Debug)]
 pub enum Authorization {
     /// Nothing.
     Nothing,
     /// `client_secret_basic` (RFC 6749 §2.3.1).
     Basic {
-        /// Who asks.
+        /// The client's id.
         client_id: String,
         /// The client's secret.
         secret: Redacted<String>,

@@ -10,7 +10,7 @@ use crate::{HttpClient, IssuerKeys};
 /// The keys of armed issuers, so that a reload finds the keys that were fetched before it.
 pub type KeyRing = HashMap<(KeySource, Vec<Algorithm>), Arc<IssuerKeys>>;
 
-/// What a policy's trust in others is armed with.
+/// The means to arm the trust of a policy in others.
 pub struct Trust<'a> {
     /// Keys of the configuration before this one.
     pub known: &'a KeyRing,
@@ -18,7 +18,7 @@ pub struct Trust<'a> {
     pub ring: KeyRing,
     /// The secrets that the plan speaks of.
     pub secrets: &'a Secrets,
-    /// Who asks outside servers.
+    /// The client for outside servers.
     pub http: Arc<dyn HttpClient>,
 }
 

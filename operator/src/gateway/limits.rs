@@ -1,4 +1,4 @@
-//! What callers of the gateways may take. The gateways know the defaults, so nothing is passed on that is not given.
+//! The limits of the gateways' callers. The gateways know the defaults, so nothing is passed on that is not given.
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;

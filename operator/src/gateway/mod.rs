@@ -35,7 +35,7 @@ pub struct GatewaySettings {
     pub cpu_request: String,
     /// Memory limit.
     pub memory_limit: String,
-    /// What callers may take.
+    /// The limits of callers.
     pub limits: CallerLimits,
     /// `refuse` or `shed`.
     pub audit_on_full: String,

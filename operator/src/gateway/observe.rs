@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::Context;
 use crate::objects::Kind;
 
-/// What is seen of a namespace's gateway pods.
+/// The observed state of a namespace's gateway pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Observed {
     /// Pods that take traffic.

@@ -1,4 +1,4 @@
-//! What users read: a chain of pure rules from findings and observations to conditions.
+//! Conditions: a chain of pure rules from findings and observations.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What callers send as credentials: headers with any bytes against every method that reads text.
+//! Credentials of callers: headers with any bytes against every method that reads text.
 #![no_main]
 
 use idm_request::{remove_cookie, remove_query};

@@ -1,4 +1,4 @@
-//! What clients send to a token service.
+//! Requests of clients to a token service.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

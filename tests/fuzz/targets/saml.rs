@@ -1,4 +1,4 @@
-//! What a browser brings from a SAML provider: XML, metadata, compressed messages. Without a key nothing is believed.
+//! Messages of a SAML provider: XML, metadata, compressed messages. Without a key nothing is believed.
 #![no_main]
 
 use idm_saml::{Expected, LogoutRequest, RedirectMessage, Response, post_form_value};

@@ -1,4 +1,4 @@
-//! What a browser brings to the endpoints of a sign-in: cookies, `state`, tickets, and where it wants to go.
+//! Input of browsers to the endpoints of a sign-in: cookies, `state`, tickets, and the page to go to.
 #![no_main]
 
 use idm_session::{Browser, Login, SessionId};

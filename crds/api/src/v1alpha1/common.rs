@@ -139,7 +139,7 @@ pub struct Attribute {
 pub struct SigningKeyStatus {
     /// Its name in tokens and in the published keys.
     pub kid: String,
-    /// What it signs with.
+    /// The algorithm that it signs with.
     pub algorithm: String,
     /// From this time on it signs, until a newer one does.
     pub signs_from: String,
@@ -148,7 +148,7 @@ pub struct SigningKeyStatus {
     pub published_until: Option<String>,
 }
 
-/// What the operator reports about an object.
+/// The state of an object, as the operator reports it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectStatus {

@@ -34,7 +34,7 @@ use super::{Attribute, KeyReference, OauthClientCredential, ObjectReference};
     {"rule": "[has(self.apiKey), has(self.password), has(self.oauthClient), has(self.person)].filter(is, is).size() == 1", "message": "credential must have exactly one of `apiKey`, `password`, `oauthClient`, `person`"},
     {"rule": "has(self.secretRef) != (has(self.person) || (has(self.oauthClient) && !has(self.oauthClient.clientSecret)))", "message": "`secretRef` must be set, except for a `person` and for clients with `privateKeyJwt` or `tlsClientAuth`, which have no secret"}]))]
 pub struct CredentialSpec {
-    /// Who the credential was handed to; shown in the audit.
+    /// The owner of the credential; shown in the audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
     /// An API key: 256 random bits as `idm_…` with a checksum.
@@ -86,7 +86,7 @@ pub struct ApiKeyCredential {}
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PersonCredential {
-    /// What the policy's `signIn.credentials.user` must yield, for example an e-mail address.
+    /// The value that the policy's `signIn.credentials.user` must yield, for example an e-mail address.
     #[schemars(length(min = 1, max = 512))]
     pub user: String,
     /// The Federation that must vouch for the person. Unset takes every Federation of the policy: then make sure that
@@ -105,7 +105,7 @@ pub struct PasswordCredential {
     pub username: Option<String>,
 }
 
-/// Who a credential was handed to: exactly one of the members.
+/// The owner of a credential: exactly one of the members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -130,7 +130,7 @@ pub struct Access {
     pub policies: Vec<String>,
 }
 
-/// What the operator reports about a Credential.
+/// The state of a Credential, as the operator reports it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialStatus {

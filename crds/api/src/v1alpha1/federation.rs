@@ -38,7 +38,7 @@ pub struct FederationSpec {
     /// A SAML 2.0 identity provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saml: Option<SamlProvider>,
-    /// What people see where they choose a provider. Unset means the object's name.
+    /// The name that people see where they choose a provider. Unset means the object's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub display_name: Option<String>,
@@ -47,7 +47,7 @@ pub struct FederationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub role_mappings: Option<Vec<RoleMapping>>,
-    /// What is made for a person who signs in for the first time.
+    /// The RoleBinding that is made for a person who signs in for the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provisioning: Option<Provisioning>,
     /// Sessions that are ended whatever else they say: of one person, or of all.
@@ -66,7 +66,7 @@ pub struct RoleMapping {
     /// The claim or attribute, for example `groups`; members inside it after dots, for example `realm_access.roles`.
     #[schemars(length(min = 1, max = 256))]
     pub claim: String,
-    /// What must be its value, or among its values where it is a list.
+    /// The text that must be its value, or among its values where it is a list.
     #[schemars(length(min = 1, max = 512))]
     pub value: String,
     /// The roles.
@@ -74,7 +74,7 @@ pub struct RoleMapping {
     pub roles: Vec<RoleName>,
 }
 
-/// What is made for a person who signs in for the first time.
+/// The RoleBinding that is made for a person who signs in for the first time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Provisioning {
@@ -88,7 +88,7 @@ pub struct Provisioning {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EndedSessions {
-    /// Whose: the `sub` of the person. Unset means everyone's.
+    /// The `sub` of the person. Unset means everyone's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub subject: Option<String>,
@@ -130,7 +130,7 @@ pub struct OidcClient {
     /// How the gateway proves itself. Unset means as a public client, with PKCE alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authentication: Option<OidcClientAuthentication>,
-    /// What is asked for besides `openid`. Unset means `profile` and `email`.
+    /// The scopes that are asked for besides `openid`. Unset means `profile` and `email`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128), regex(pattern = "^[!#-\\[\\]-~]+$")), extend("x-kubernetes-list-type" = "set"))]
     pub scopes: Option<Vec<String>>,
@@ -185,7 +185,7 @@ pub struct TlsClientAuth {}
 pub struct OidcAssertion {
     /// The Secret with the private key, as a JWK or as PKCS#8 in PEM; the key is `key` unless named.
     pub key_ref: KeyReference,
-    /// What it signs with. Unset means ES256.
+    /// The algorithm that it signs with. Unset means ES256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<Algorithm>,
 }

@@ -136,7 +136,7 @@ pub struct JoseVerify {
     pub claims: Option<ExpectedClaims>,
 }
 
-/// What a JWT must say.
+/// The claims that a JWT must have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExpectedClaims {
@@ -175,7 +175,7 @@ pub struct JoseProduce {
     /// The message that changes. Unset means `Request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<JoseMessage>,
-    /// What is signed or encrypted. Unset: the claims alone.
+    /// The content that is signed or encrypted. Unset: the claims alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<ContentSource>,
     /// Sign it, first.

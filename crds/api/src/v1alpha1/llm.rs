@@ -8,7 +8,7 @@ use super::KeyReference;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Llm {
-    /// Whose API the upstream speaks: `OpenAI` (chat completions and responses, also of compatible servers) or
+    /// The API that the upstream speaks: `OpenAI` (chat completions and responses, also of compatible servers) or
     /// `Anthropic` (messages).
     pub provider: LlmProvider,
     /// The Secret with the provider's key; the key is `apiKey` unless named.
@@ -20,7 +20,7 @@ pub struct Llm {
     pub quotas: Option<Vec<TokenQuota>>,
 }
 
-/// Whose API it is.
+/// The API of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LlmProvider {
     /// Chat completions and responses.

@@ -17,7 +17,7 @@ pub struct MtlsMethod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub names: Option<Vec<CertificateNameRule>>,
-    /// What becomes the user name. A certificate without it is refused.
+    /// The name that becomes the user name. A certificate without it is refused.
     pub identity: CertificateName,
     /// Networks (for example `10.0.0.0/8`) of proxies in front of the gateway that end TLS and hand the certificate on
     /// in `X-Forwarded-Client-Cert` with `Cert=`. Whoever sends from there can be anyone: name your own proxies only.

@@ -7,7 +7,7 @@ use super::{CredentialSelector, TokenSource};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BasicMethod {
-    /// What the password is for, as callers are asked for it.
+    /// The name of the protected space, which callers see when they are asked for the password.
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[ !#-\\[\\]-~]+$"))]
     pub realm: String,
     /// Which Credentials are accepted, by label. Unset accepts every Credential with a password whose own access list
@@ -20,8 +20,8 @@ pub struct BasicMethod {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DigestMethod {
-    /// What the password is for, as callers are asked for it. Part of every hash: a change voids what clients have
-    /// stored.
+    /// The name of the protected space, which callers see when they are asked for the password. Part of every hash: a
+    /// change voids what clients have stored.
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[ !#-\\[\\]-~]+$"))]
     pub realm: String,
     /// Accepted hash algorithms, the preferred one first. Unset means SHA-256. MD5 is broken: name it only for clients
@@ -58,7 +58,7 @@ pub enum DigestAlgorithm {
     Md5,
 }
 
-/// What a `Digest` response protects.
+/// The part of a request that a `Digest` response protects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Quality {
     /// Method and target.
@@ -76,7 +76,7 @@ pub struct Base64Method {
     /// Where it travels.
     #[schemars(length(min = 1, max = 4), extend("x-kubernetes-list-type" = "atomic"))]
     pub sources: Vec<TokenSource>,
-    /// What the decoded text looks like: `{username}` with `{password}`, or `{apiKey}`, with any text around them;
+    /// The form of the decoded text: `{username}` with `{password}`, or `{apiKey}`, with any text around them;
     /// `{ignored}` stands for a part that does not matter. For example `{username}|{password}`.
     #[schemars(length(min = 8, max = 128))]
     pub layout: String,

@@ -50,13 +50,13 @@ use super::{
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IdentityPolicySpec {
-    /// What the policy covers. An HTTPRoute wins over a Gateway, and a rule or listener over the whole object; between
-    /// equals the older policy wins and the other's status names it.
+    /// The targets that the policy covers. An HTTPRoute wins over a Gateway, and a rule or listener over the whole
+    /// object; between equals the older policy wins and the other's status names it.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub target_refs: Vec<TargetReference>,
     /// How callers authenticate.
     pub authentication: Authentication,
-    /// What authenticated callers may do. Unset means that being authenticated is enough.
+    /// The rules for authenticated callers. Unset means that being authenticated is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization: Option<Authorization>,
     /// JOSE objects that are opened before a request is authorized, and made before a message goes on. The steps run in
@@ -72,17 +72,17 @@ pub struct IdentityPolicySpec {
     /// `authentication`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_service: Option<TokenService>,
-    /// What the upstream is told. Unset sends `X-Authenticated-UserId` and `X-Authenticated-UserRoles` and removes the
-    /// caller's credential.
+    /// The headers and credential that the upstream gets. Unset sends `X-Authenticated-UserId` and
+    /// `X-Authenticated-UserRoles` and removes the caller's credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Upstream>,
-    /// What a refused caller may learn: `Minimal` (what the standards need) or `Detailed` (also the reason). Unset
-    /// means `Minimal`.
+    /// The details that a refused caller may learn: `Minimal` (what the standards need) or `Detailed` (also the
+    /// reason). Unset means `Minimal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disclosure: Option<Disclosure>,
 }
 
-/// What a refused caller may learn.
+/// The details that a refused caller may learn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Disclosure {
     /// Status, standard challenge and decision id.
@@ -163,8 +163,8 @@ pub struct JwtMethod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 300))]
     pub clock_skew_seconds: Option<i64>,
-    /// What tokens must be bound to. A token that is bound is refused without what it is bound to, also when this is
-    /// unset.
+    /// The keys that tokens must be bound to. A token that is bound is refused without what it is bound to, also when
+    /// this is unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmation: Option<Confirmation>,
 }
@@ -203,7 +203,7 @@ pub struct JwtIssuer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 64)), extend("x-kubernetes-list-type" = "set"))]
     pub types: Option<Vec<String>>,
-    /// What the issuer promises about its tokens; one that breaks it is refused. Unset promises nothing.
+    /// The profile that the issuer's tokens follow; one that breaks it is refused. Unset holds them to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<TokenProfile>,
 }
@@ -302,7 +302,7 @@ pub struct AttributeMapping {
     pub value: String,
 }
 
-/// What authenticated callers may do.
+/// The rules for authenticated callers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Authorization {
@@ -327,7 +327,7 @@ pub struct AuthorizationRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub when: Option<String>,
-    /// What the caller must hold. Unset means nothing beyond being authenticated.
+    /// The roles and scopes that the caller must hold. Unset means nothing beyond being authenticated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require: Option<Require>,
 }
@@ -348,7 +348,7 @@ pub enum RequestMethod {
     Connect,
 }
 
-/// What a caller must hold.
+/// The roles and scopes that a caller must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Require {
@@ -375,7 +375,7 @@ pub struct NameSet {
     pub all: Option<Vec<String>>,
 }
 
-/// What the upstream is told.
+/// The headers and credential that the upstream gets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -386,7 +386,7 @@ pub struct Upstream {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub headers: Option<Vec<HeaderMapping>>,
-    /// What becomes of the caller's credential: `Remove` or `Forward`. Unset means `Remove`.
+    /// The treatment of the caller's credential: `Remove` or `Forward`. Unset means `Remove`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialForwarding>,
     /// The upstream gets a token of its own, in exchange for the caller's, in `Authorization: Bearer`.
@@ -394,7 +394,7 @@ pub struct Upstream {
     pub token_exchange: Option<TokenExchange>,
 }
 
-/// What becomes of the caller's credential.
+/// The treatment of the caller's credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CredentialForwarding {
     /// It stays at the gateway.

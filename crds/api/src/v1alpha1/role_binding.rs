@@ -33,14 +33,14 @@ use super::ObjectStatus;
 pub struct RoleBindingSpec {
     /// The role, as rules and upstreams see it.
     pub role: RoleName,
-    /// Who gets it.
+    /// The subjects that get it.
     #[schemars(length(min = 1, max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub subjects: Vec<Subject>,
     /// Where it holds.
     pub scope: Scope,
 }
 
-/// Who gets a role: exactly one of `user`, `group`, `credential`.
+/// A subject that gets a role: exactly one of `user`, `group`, `credential`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [

@@ -12,7 +12,7 @@ pub struct SamlProvider {
     pub entity_id: String,
     /// Where the provider's endpoints and certificates come from.
     pub metadata: SamlMetadata,
-    /// What the gateway is at the provider. Unset means an entity id of
+    /// The gateway as a service provider. Unset means an entity id of
     /// `{origin}{basePath}/saml/metadata/{federation}`, unsigned requests and no encryption.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_provider: Option<SamlServiceProvider>,
@@ -25,7 +25,7 @@ pub struct SamlProvider {
     /// How requests travel. Unset means `Redirect` where the provider takes that, and otherwise `Post`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_binding: Option<SamlBinding>,
-    /// What becomes of answers that nobody asked for (sign-in that begins at the provider). Unset means `Refuse`.
+    /// The treatment of unsolicited responses (sign-in that begins at the provider). Unset means `Refuse`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsolicited: Option<Unsolicited>,
 }
@@ -53,7 +53,7 @@ pub struct SamlMetadata {
     pub tls: Option<OutgoingTls>,
 }
 
-/// What the gateway is at a SAML provider.
+/// The gateway as a service provider of SAML.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SamlServiceProvider {
@@ -89,7 +89,7 @@ pub enum SamlBinding {
     Post,
 }
 
-/// What becomes of answers that nobody asked for.
+/// The treatment of unsolicited responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Unsolicited {
     /// They are refused.

@@ -92,7 +92,7 @@ pub struct StepUp {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PersonCredentials {
-    /// What is compared with the Credential's `person.user`: CEL over `token`, for example `token.email`.
+    /// The value that is compared with the Credential's `person.user`: CEL over `token`, for example `token.email`.
     #[schemars(length(min = 1, max = 512))]
     pub user: String,
     /// Which Credentials are accepted, by label. Unset accepts every Credential of the namespace whose own access list

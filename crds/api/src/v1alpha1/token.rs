@@ -45,7 +45,7 @@ pub struct TokenExchange {
     pub cache_seconds: Option<i64>,
 }
 
-/// What a token's issuer promises about its form.
+/// The profile that an issuer's tokens follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TokenProfile {
     /// Access tokens of RFC 9068: `typ` is `at+jwt`, and `sub`, `client_id`, `iat` and `jti` are there.
@@ -53,7 +53,7 @@ pub enum TokenProfile {
     Rfc9068,
 }
 
-/// What tokens must be bound to.
+/// The keys that tokens must be bound to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Confirmation {
@@ -104,8 +104,8 @@ pub struct IntrospectionMethod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 300))]
     pub cache_seconds: Option<i64>,
-    /// What tokens must be bound to. A token that is bound is refused without what it is bound to, also when this is
-    /// unset.
+    /// The keys that tokens must be bound to. A token that is bound is refused without what it is bound to, also when
+    /// this is unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmation: Option<Confirmation>,
 }

@@ -15,7 +15,7 @@ pub struct TokenService {
     #[schemars(length(min = 8, max = 512), extend("x-kubernetes-validations" = [
         {"rule": "(self.startsWith('https://') || self.startsWith('http://')) && !self.endsWith('/')", "message": "issuer must be an http or https URL without a slash at its end"}]))]
     pub issuer: String,
-    /// What the tokens are for: the `aud` of tokens whose client asks for no less.
+    /// The audiences of the tokens: the `aud` of tokens whose client asks for no less.
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)), extend("x-kubernetes-list-type" = "set"))]
     pub audiences: Vec<String>,
     /// How tokens can be got. Unset means `ClientCredentials`.
@@ -26,10 +26,10 @@ pub struct TokenService {
     /// whose own access list allows the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_selector: Option<CredentialSelector>,
-    /// What access tokens are like. Unset means five minutes, without further claims.
+    /// Settings of access tokens. Unset means five minutes, without further claims.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_token: Option<AccessTokenSettings>,
-    /// What refresh tokens are like. Unset means 24 hours and 1000 uses.
+    /// Settings of refresh tokens. Unset means 24 hours and 1000 uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<RefreshTokenSettings>,
     /// The keys that sign. Unset means ES256 keys that the operator makes, and replaces every 30 days.
@@ -81,7 +81,7 @@ impl Lifetime {
     }
 }
 
-/// What access tokens are like.
+/// Settings of access tokens.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AccessTokenSettings {
@@ -106,7 +106,7 @@ pub struct TokenClaim {
     pub value: String,
 }
 
-/// What refresh tokens are like.
+/// Settings of refresh tokens.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RefreshTokenSettings {
@@ -179,7 +179,7 @@ pub struct OauthClientCredential {
     /// How long its access tokens live, up to 24 hours. Unset means as long as the service says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_token_lifetime: Option<Lifetime>,
-    /// Whose tokens it may ask about (RFC 7662). Unset means its own.
+    /// The tokens that it may ask about (RFC 7662). Unset means its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub introspects: Option<Introspects>,
 }
@@ -201,7 +201,7 @@ pub struct PrivateKeyJwt {
     pub algorithms: Option<Vec<Algorithm>>,
 }
 
-/// Whose tokens a client may ask about.
+/// The tokens that a client may ask about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Introspects {
     /// Those that were issued to it.

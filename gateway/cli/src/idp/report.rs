@@ -1,4 +1,4 @@
-//! What was found, a line each.
+//! Findings of a probe, a line each.
 
 use idm_types::Visible;
 

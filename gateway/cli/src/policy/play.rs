@@ -194,7 +194,7 @@ fn replace_keys(plan: &mut Plan, key: &SigningKey) {
             }
         }
     }
-    // Nobody signs in here, and nothing is asked of a provider.
+    // No provider is asked: its keys are made here.
     for federation in &mut plan.federations {
         if let FederationKind::Oidc(provider) = &mut federation.kind {
             provider.keys = KeySource::Inline { jwks: key.jwks().to_string() };

@@ -20,7 +20,7 @@ pub(crate) struct Table {
 pub(crate) struct Test {
     pub(crate) name: String,
     pub(crate) request: Request,
-    /// Who sends it; nobody in particular unless given.
+    /// The caller who sends it. Unset sends no credential.
     #[serde(default, rename = "as")]
     pub(crate) caller: Option<Caller>,
     pub(crate) expect: Expect,
@@ -64,7 +64,7 @@ pub(crate) struct TokenCaller {
     pub(crate) claims: Map<String, Value>,
 }
 
-/// What is expected; what is not named is not compared.
+/// The expected outcome. Members that are unset are not compared.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Expect {
@@ -83,7 +83,7 @@ pub(crate) struct Expect {
     pub(crate) upstream: BTreeMap<String, Option<String>>,
 }
 
-/// What happened.
+/// The outcome of a request.
 #[derive(Debug, Default)]
 pub(crate) struct Got {
     /// `Permitted`, `Denied` or `Failed`.
@@ -92,7 +92,7 @@ pub(crate) struct Got {
     pub(crate) policy: Option<String>,
     pub(crate) method: Option<String>,
     pub(crate) rule: Option<String>,
-    /// What was compared.
+    /// The values that were compared.
     pub(crate) detail: String,
     /// The headers of the upstream's request; none where nothing is forwarded.
     pub(crate) upstream: BTreeMap<String, String>,

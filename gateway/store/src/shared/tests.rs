@@ -71,7 +71,7 @@ impl Fake {
 struct Bed {
     fake: Arc<Fake>,
     shared: Arc<Shared>,
-    /// Whoever follows ends with this.
+    /// The task that follows the store ends when this is dropped.
     revocations: Arc<Revocations>,
 }
 

@@ -14,10 +14,11 @@ fast:
 fmt:
     cargo fmt --all
 
-# Write the generated files anew: CRDs, chart CRDs, reference pages, config/default
+# Write the generated files anew: CRDs, chart CRDs, reference pages, config/default, golden plans
 generate:
     cargo build --quiet -p idm
     IDM_UPDATE=1 cargo test --quiet -p idm-api -p idm-tests --test generated
+    IDM_UPDATE=1 cargo test --quiet -p idm-compile --test golden
 
 # A container image as an OCI archive: just image idm.local/idm:dev idm.tar
 image reference output:

@@ -154,3 +154,8 @@ fn next(current: Option<Bundle>, compiled: &Compiled) -> Bundle {
         current => Bundle::seal(plan.clone(), secrets.clone(), current.map_or(1, |current| current.generation + 1)),
     }
 }
+
+#[cfg(test)]
+mod api_server;
+#[cfg(test)]
+mod parity;

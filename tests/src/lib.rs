@@ -109,7 +109,7 @@ impl Gateway {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("idm starts");
         let log = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
         let errors = child.stderr.take().expect("piped");
-        std::thread::spawn({
+        let logged = std::thread::spawn({
             let log = log.clone();
             move || {
                 BufReader::new(errors)
@@ -134,7 +134,8 @@ impl Gateway {
         std::thread::spawn(move || out.lines().for_each(drop));
         let Some(address) = address else {
             let _ = child.wait();
-            std::thread::sleep(Duration::from_millis(100));
+            // The process has ended, and so its log does.
+            let _ = logged.join();
             panic!("idm did not start: {line}{}", log.lock().expect("no panic inside"));
         };
         Self { address, tls, dir, audit, child, log }

@@ -41,7 +41,6 @@ fn policy(name: &str, target: &str) -> String {
 const ROUTE: &str = "{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r}";
 const RULE: &str = "{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r, sectionName: first}";
 const GATEWAY: &str = "{group: gateway.networking.k8s.io, kind: Gateway, name: g}";
-const SERVICE: &str = "{group: '', kind: Service, name: up}";
 
 fn world(yaml: &str) -> World {
     read_files(&[("all.yaml".into(), yaml.into())], Settings::default()).unwrap().0
@@ -260,18 +259,4 @@ fn a_route_on_a_second_port_is_not_exposed_on_the_first() {
     assert!(said(&compiled, "g")[0].contains("must share one port"), "{:?}", said(&compiled, "g"));
     let private = yaml.replace("parentRefs: [{name: g}]", "parentRefs: [{name: g, sectionName: two}]");
     assert_eq!(compile(&world(&private), None).plan.hosts, []);
-}
-
-#[test]
-fn a_folder_and_a_cluster_give_the_same_plan() {
-    let yaml = format!("{BASE}{}{}", policy("p", ROUTE), policy("s", SERVICE));
-    let from_folder = compiled(&yaml);
-    // As the operator sees them: JSON documents in any order.
-    let mut world = world(BASE);
-    for document in yaml.split("---\n").filter(|d| d.contains("IdentityPolicy")).collect::<Vec<_>>().into_iter().rev() {
-        assert!(world.insert(serde_yaml_ng::from_str(document).unwrap()));
-    }
-    world.sort();
-    let from_cluster = compile(&world, None);
-    assert_eq!(sealed(&from_folder).digest, sealed(&from_cluster).digest);
 }

@@ -161,7 +161,8 @@ fn files(dir: &Path, extension: &str, out: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap().flatten() {
         let path = entry.path();
         let name = entry.file_name();
-        if path.is_dir() && name != "target" && name != ".git" && name != "state" && name != "fuzz" {
+        let apart = ["target", ".git", "state", "fuzz", "witnesses"];
+        if path.is_dir() && !apart.iter().any(|other| name == *other) {
             files(&path, extension, out);
         } else if path.extension().is_some_and(|e| e == extension) {
             out.push(path);

@@ -48,13 +48,23 @@ impl Rules {
 
     /// Decides. Every rule that covers the request must allow it; with rules and none covering it, deny.
     pub fn decide(&self, request_method: &str, facts: &Facts<'_>, who: Authenticated) -> Result<Permit, Refusal> {
-        let identity = who.identity();
+        let rule = self.granting(request_method, facts, who.identity())?.cloned();
+        Ok(Permit { who, rule })
+    }
+
+    /// The first rule that grants; `None` when the policy has no rules.
+    fn granting(
+        &self,
+        request_method: &str,
+        facts: &Facts<'_>,
+        identity: &Identity,
+    ) -> Result<Option<&RuleName>, Refusal> {
         if let Some(only) = identity.only_policies.as_ref().filter(|only| !only.contains(&self.policy)) {
             let detail = format!("the credential may be used with {}; this is `{}`", only.join(", "), self.policy);
             return Err(Refusal::new(Reason::CredentialNotAllowedHere, detail));
         }
         if self.rules.is_empty() {
-            return Ok(Permit { who, rule: None });
+            return Ok(None);
         }
         let facts = Facts { identity: Some(identity), ..*facts };
         let mut granted = None;
@@ -64,10 +74,8 @@ impl Rules {
                 granted.get_or_insert(&rule.name);
             }
         }
-        match granted {
-            Some(rule) => Ok(Permit { rule: Some(rule.clone()), who }),
-            None => Err(Refusal::new(Reason::NoRuleMatched, format!("no rule covers this {request_method}"))),
-        }
+        let none = || Refusal::new(Reason::NoRuleMatched, format!("no rule covers this {request_method}"));
+        granted.map(Some).ok_or_else(none)
     }
 }
 
@@ -107,3 +115,6 @@ fn missing(wanted: &NameSet, held: &[String]) -> Option<Vec<String>> {
     let none_held = !wanted.any.is_empty() && !wanted.any.iter().any(|name| held.contains(name));
     none_held.then(|| wanted.any.clone())
 }
+
+#[cfg(test)]
+mod tests;

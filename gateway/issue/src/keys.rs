@@ -85,3 +85,101 @@ impl ServiceKeys {
         Unverified::parse(token).ok()?.verify(&self.verifying, &expected, now).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use idm_plan::SecretHandle;
+    use idm_types::Redacted;
+
+    use super::*;
+
+    const ISSUER: &str = "https://shop.example";
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_seconds(seconds)
+    }
+
+    /// Keys by name, each with the times from which it signs and until which it is published.
+    fn keys(times: &[(&str, u64, Option<u64>)]) -> ServiceKeys {
+        let mut secrets = Secrets::default();
+        let mut plan = Vec::new();
+        for &(kid, signs_from, until) in times {
+            let made = SigningKey::generate(Algorithm::ES256, kid).unwrap();
+            let mut jwk: Value = serde_json::from_str(made.reveal_jwk()).unwrap();
+            jwk["nbf"] = signs_from.into();
+            let key = SecretHandle(kid.into());
+            secrets.put(key.clone(), Redacted::new(jwk.to_string().into_bytes()));
+            let published_until = until.map(at);
+            plan.push(ServiceKey { key, algorithm: Algorithm::ES256, signs_from: at(signs_from), published_until });
+        }
+        ServiceKeys::arm(&plan, &secrets).unwrap()
+    }
+
+    fn signer(keys: &ServiceKeys, now: u64) -> Option<&str> {
+        keys.signing(at(now)).and_then(SigningKey::kid)
+    }
+
+    fn token(keys: &ServiceKeys, now: u64) -> String {
+        let key = keys.signing(at(now)).unwrap();
+        let mut header = key.header();
+        header.insert("typ".into(), "at+jwt".into());
+        let claims = json!({"iss": ISSUER, "aud": "orders", "sub": "ana", "iat": now, "exp": now + 300});
+        key.sign_with_header(&Value::Object(header), &claims).unwrap()
+    }
+
+    #[test]
+    fn the_key_that_began_last_signs_and_one_that_is_coming_is_published_before() {
+        let keys = keys(&[("old", 100, Some(900)), ("present", 500, None), ("next", 800, None)]);
+        for (now, kid) in
+            [(99, None), (100, Some("old")), (499, Some("old")), (500, Some("present")), (800, Some("next"))]
+        {
+            assert_eq!(signer(&keys, now), kid, "{now}");
+        }
+        let published = |now| {
+            let all = keys.published(at(now));
+            all["keys"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|key| key["kid"].as_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(published(0), ["old", "present", "next"]);
+        assert_eq!(published(900), ["present", "next"]);
+    }
+
+    #[test]
+    fn only_public_members_are_published_and_no_times() {
+        let published = keys(&[("k", 100, None)]).published(at(200));
+        let key = published["keys"][0].as_object().unwrap();
+        let names: Vec<&str> = key.keys().map(String::as_str).collect();
+        assert!(["d", "nbf"].iter().all(|name| !names.contains(name)), "{names:?}");
+        assert_eq!((&key["use"], &key["alg"], &key["kid"]), (&json!("sig"), &json!("ES256"), &json!("k")));
+    }
+
+    #[test]
+    fn a_token_is_ours_while_it_lives_and_its_key_is_published() {
+        let keys = keys(&[("k", 100, Some(350))]);
+        let token = token(&keys, 100);
+        let audiences = ["orders".to_owned()];
+        let is_ours = |now| keys.verify(&token, ISSUER, &audiences, at(now)).is_some();
+        assert!(is_ours(100) && is_ours(349));
+        assert!(!is_ours(350), "its key is withdrawn");
+        assert!(!is_ours(400), "it has expired");
+        assert!(keys.verify_at_any_time(&token, ISSUER, &audiences).is_some(), "to be revoked it need not live");
+        assert!(keys.verify(&token, "https://other.example", &audiences, at(100)).is_none());
+        assert!(keys.verify(&token, ISSUER, &["billing".to_owned()], at(100)).is_none());
+        let others = self::keys(&[("k", 100, None)]);
+        assert!(others.verify_at_any_time(&token, ISSUER, &audiences).is_none(), "another key of the same name");
+    }
+
+    #[test]
+    fn a_shared_secret_is_never_published() {
+        let made = SigningKey::generate(Algorithm::HS256, "k").unwrap();
+        let mut secrets = Secrets::default();
+        let key = SecretHandle("k".into());
+        secrets.put(key.clone(), Redacted::new(made.reveal_jwk().as_bytes().to_vec()));
+        let plan = [ServiceKey { key, algorithm: Algorithm::HS256, signs_from: at(0), published_until: None }];
+        assert_eq!(ServiceKeys::arm(&plan, &secrets).err().as_deref(), Some("a symmetric key cannot be published"));
+    }
+}

@@ -124,3 +124,6 @@ impl Steps {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

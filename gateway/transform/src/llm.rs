@@ -148,13 +148,95 @@ impl Quotas {
 
 #[cfg(test)]
 mod tests {
-    use idm_types::{Timestamp, Uptime};
+    use idm_plan::SecretHandle;
+    use idm_types::{Redacted, Timestamp, Uptime};
     use proptest::prelude::*;
 
     use super::*;
 
     fn moment(wall_seconds: u64, uptime_seconds: u64) -> Moment {
         Moment { wall: Timestamp::from_seconds(wall_seconds), uptime: Uptime(uptime_seconds * 1000) }
+    }
+
+    fn armed(provider: LlmProvider, key: &str) -> Result<ArmedLlm, String> {
+        let handle = SecretHandle("provider".into());
+        let mut secrets = Secrets::default();
+        secrets.put(handle.clone(), Redacted::new(key.as_bytes().to_vec()));
+        ArmedLlm::arm(&Llm { provider, key: handle, quotas: Vec::new() }, &secrets)
+    }
+
+    fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        list.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn the_providers_key_takes_the_place_of_every_other() {
+        for (provider, name, value) in
+            [(LlmProvider::OpenAi, "authorization", "Bearer sk-1"), (LlmProvider::Anthropic, "x-api-key", "sk-1")]
+        {
+            let mut sent = headers(&[("authorization", "Bearer caller"), ("x-api-key", "caller"), ("accept", "*/*")]);
+            armed(provider, " sk-1\n").unwrap().sign(&mut sent);
+            assert_eq!(sent, headers(&[("accept", "*/*"), (name, value)]));
+            assert!(sent[name].is_sensitive());
+        }
+        let error = armed(LlmProvider::OpenAi, "sk\n1").err().unwrap();
+        assert_eq!(error, "the secret `provider` cannot travel in a header");
+    }
+
+    #[test]
+    fn only_what_the_provider_needs_of_a_caller_goes_to_it() {
+        let sent = [
+            ("accept", "*/*"),
+            ("content-type", "application/json"),
+            ("cookie", "a=b"),
+            ("openai-organization", "org-of-the-caller"),
+            ("openai-beta", "assistants=v2"),
+            ("anthropic-version", "2023-06-01"),
+            ("accept-encoding", "gzip"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-made", "by a step"),
+            ("user-agent", "curl"),
+        ];
+        let common =
+            [("accept", "*/*"), ("content-type", "application/json"), ("x-made", "by a step"), ("user-agent", "idm")];
+        for (provider, own) in [
+            (LlmProvider::OpenAi, ("openai-beta", "assistants=v2")),
+            (LlmProvider::Anthropic, ("anthropic-version", "2023-06-01")),
+        ] {
+            let mut kept = headers(&sent);
+            armed(provider, "sk-1").unwrap().keep_only_what_it_needs(&mut kept, |name| name == "x-made");
+            assert_eq!(kept, headers(&[&common[..], &[own]].concat()));
+        }
+    }
+
+    #[test]
+    fn usage_is_asked_for_where_a_streamed_answer_would_not_tell_it() {
+        let ask = |provider, path: &str, body: &str| {
+            let mut sent = HeaderMap::new();
+            let changed = armed(provider, "sk-1").unwrap().ask_for_usage(path, &mut sent, body.as_bytes());
+            let changed = changed.map_err(|refusal| refusal.reason)?;
+            let length = sent.get(CONTENT_LENGTH).map(|value| value.to_str().unwrap().parse::<usize>().unwrap());
+            assert_eq!(length, changed.as_ref().map(Bytes::len), "the length is that of the new body");
+            Ok::<_, Reason>(changed.map(|body| serde_json::from_slice::<Value>(&body).unwrap()))
+        };
+        let (openai, chat) = (LlmProvider::OpenAi, "/v1/chat/completions");
+        let options = |options: Value| Some(json!({"stream": true, "stream_options": options}));
+        assert_eq!(ask(openai, chat, r#"{"stream": true}"#), Ok(options(json!({"include_usage": true}))));
+        let refused_by_caller = r#"{"stream": true, "stream_options": {"include_usage": false, "x": 1}}"#;
+        assert_eq!(ask(openai, chat, refused_by_caller), Ok(options(json!({"include_usage": true, "x": 1}))));
+        let no_object = r#"{"stream": true, "stream_options": 7}"#;
+        assert_eq!(ask(openai, chat, no_object), Ok(options(json!({"include_usage": true}))));
+        for body in [r#"{"stream": false}"#, "{}", r#"{"stream": "true"}"#] {
+            assert_eq!(ask(openai, chat, body), Ok(None), "{body}: the answer is whole, and tells it");
+        }
+        for body in ["", "[]", r#"{"stream": false, "stream": true}"#] {
+            assert_eq!(ask(openai, chat, body), Err(Reason::MalformedRequest), "{body}");
+        }
+        assert_eq!(ask(openai, "/v1/responses", r#"{"stream": true}"#), Ok(None));
+        assert_eq!(ask(LlmProvider::Anthropic, chat, r#"{"stream": true}"#), Ok(None));
     }
 
     #[test]

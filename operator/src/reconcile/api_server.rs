@@ -1,0 +1,180 @@
+//! An API server's stand-in, as far as the operator asks one: it lists, watches, and keeps what is written.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
+use hyper::{Method, Request, Response, StatusCode};
+use idm_plan::Bundle;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::gateway;
+use crate::objects::Kind;
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// The namespace of all objects.
+pub(super) const NAMESPACE: &str = "shop";
+
+/// Objects as an API server stores them. Every second one of a kind is not there yet when the kind is listed and
+/// arrives by the watch; an object that was listed is deleted meanwhile.
+pub(super) struct ApiServer {
+    objects: Vec<Value>,
+    deleted: Value,
+    secrets: Mutex<Vec<Value>>,
+    bundle: watch::Sender<Option<Bundle>>,
+}
+
+fn is_of(object: &Value, kind: Kind) -> bool {
+    object["kind"] == kind.name()
+}
+
+impl ApiServer {
+    /// Takes in what users wrote, as `kubectl apply` does. `deleted` goes while the operator watches.
+    pub(super) fn new(yaml: &str, deleted: &str) -> Arc<Self> {
+        let parse = |text: &str| serde_yaml_ng::from_str::<Value>(text).expect("it is YAML");
+        let stored: Vec<Value> = yaml.split("\n---\n").enumerate().map(|(i, text)| stored(parse(text), i)).collect();
+        let (secrets, objects) = stored.into_iter().partition(|object| object["kind"] == "Secret");
+        Arc::new(Self {
+            objects,
+            deleted: self::stored(parse(deleted), 1000),
+            secrets: Mutex::new(secrets),
+            bundle: watch::Sender::new(None),
+        })
+    }
+
+    /// Its client.
+    pub(super) fn client(self: &Arc<Self>) -> Client {
+        let server = self.clone();
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let server = server.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await?.to_bytes();
+                Ok::<_, kube::Error>(server.answer(&head.method, head.uri.path(), head.uri.query(), &body))
+            }
+        });
+        Client::new(service, NAMESPACE)
+    }
+
+    /// The last bundle that the operator wrote.
+    pub(super) fn bundle(&self) -> watch::Receiver<Option<Bundle>> {
+        self.bundle.subscribe()
+    }
+
+    /// All objects of users and their Secrets, as `kubectl get --output yaml` shows them.
+    pub(super) fn exported(&self) -> String {
+        let secrets = self.secrets.lock().unwrap();
+        let all =
+            self.objects.iter().chain(secrets.iter().filter(|secret| secret["metadata"]["name"] != gateway::NAME));
+        all.map(|object| serde_yaml_ng::to_string(object).expect("it is YAML")).collect::<Vec<_>>().join("---\n")
+    }
+
+    fn answer(&self, method: &Method, path: &str, query: Option<&str>, body: &[u8]) -> Response<Body> {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        if let Some(kind) = Kind::ALL.iter().copied().find(|kind| path == all_of(*kind)) {
+            let watches = query.is_some_and(|query| query.contains("watch=true"));
+            return if watches { self.watched(kind) } else { self.listed(kind) };
+        }
+        let secrets = format!("/api/v1/namespaces/{NAMESPACE}/secrets");
+        match path.strip_prefix(&secrets) {
+            Some("") => self.keep_secret(body),
+            Some(_) if method == Method::GET => self.secret(name),
+            Some(_) => self.keep_secret(body),
+            // The gateway's other objects, statuses and events: nothing reads them here.
+            None => {
+                let mut written: Value = serde_json::from_slice(body).unwrap_or_default();
+                written["metadata"]["name"] = name.into();
+                answered(StatusCode::OK, &written)
+            }
+        }
+    }
+
+    fn listed(&self, kind: Kind) -> Response<Body> {
+        let present = self.objects.iter().filter(|object| is_of(object, kind)).step_by(2);
+        let gone = Some(&self.deleted).filter(|object| is_of(object, kind));
+        // Items of a list do not repeat what they are.
+        let item = |object: &Value| {
+            let mut object = object.clone();
+            object.as_object_mut().expect("an object").retain(|member, _| member != "kind" && member != "apiVersion");
+            object
+        };
+        let mut items: Vec<Value> = present.chain(gone).map(item).collect();
+        items.reverse();
+        let resource = kind.resource();
+        let list = json!({"apiVersion": resource.api_version, "kind": format!("{}List", kind.name()), "metadata": {"resourceVersion": "2000"}, "items": items});
+        answered(StatusCode::OK, &list)
+    }
+
+    fn watched(&self, kind: Kind) -> Response<Body> {
+        let late = self.objects.iter().filter(|object| is_of(object, kind)).skip(1).step_by(2);
+        let added = late.map(|object| json!({"type": "ADDED", "object": object}));
+        let gone = Some(&self.deleted).filter(|object| is_of(object, kind));
+        let events = added.chain(gone.map(|object| json!({"type": "DELETED", "object": object})));
+        let frames: Vec<_> = events.map(|event| Ok(Frame::data(Bytes::from(format!("{event}\n"))))).collect();
+        let body = StreamBody::new(futures::StreamExt::chain(stream::iter(frames), stream::pending()));
+        Response::new(body.boxed_unsync())
+    }
+
+    fn secret(&self, name: &str) -> Response<Body> {
+        match self.secrets.lock().unwrap().iter().find(|secret| secret["metadata"]["name"] == name) {
+            Some(secret) => answered(StatusCode::OK, secret),
+            None => answered(
+                StatusCode::NOT_FOUND,
+                &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}),
+            ),
+        }
+    }
+
+    fn keep_secret(&self, body: &[u8]) -> Response<Body> {
+        let written: Value = serde_json::from_slice(body).expect("it is JSON");
+        let mut secrets = self.secrets.lock().unwrap();
+        secrets.retain(|secret| secret["metadata"]["name"] != written["metadata"]["name"]);
+        let kept = stored(written, secrets.len());
+        secrets.push(kept.clone());
+        if kept["metadata"]["name"] == gateway::NAME {
+            let secret: Secret = serde_json::from_value(kept.clone()).expect("it is a Secret");
+            let packed = secret.data.and_then(|mut data| data.remove("bundle")).expect("it holds a bundle");
+            self.bundle.send_replace(Some(Bundle::unpack(&packed.0).expect("it is a bundle")));
+        }
+        answered(StatusCode::OK, &kept)
+    }
+}
+
+fn all_of(kind: Kind) -> String {
+    let resource = kind.resource();
+    let root = if resource.group.is_empty() { "/api" } else { "/apis" };
+    format!("{root}/{}/{}", resource.api_version, resource.plural)
+}
+
+fn answered(status: StatusCode, document: &Value) -> Response<Body> {
+    let body = Full::new(Bytes::from(document.to_string())).boxed_unsync();
+    Response::builder().status(status).body(body).expect("it has no headers")
+}
+
+/// What an API server makes of an object: with the metadata that only it sets, and a Secret's values encoded.
+fn stored(mut object: Value, number: usize) -> Value {
+    let metadata = &mut object["metadata"];
+    metadata["namespace"] = NAMESPACE.into();
+    metadata["uid"] = format!("00000000-0000-4000-8000-{number:012}").into();
+    metadata["generation"] = 1.into();
+    metadata["resourceVersion"] = (1000 + number).to_string().into();
+    metadata["creationTimestamp"] = format!("2026-01-01T00:{:02}:{:02}Z", number / 60, number % 60).into();
+    if object["kind"] == "Secret" || object.get("stringData").is_some() {
+        object["apiVersion"] = "v1".into();
+        object["kind"] = "Secret".into();
+        let mut secret: Secret = serde_json::from_value(object).expect("it is a Secret");
+        let written = secret.string_data.take().into_iter().flatten();
+        let values = written.map(|(name, value)| (name, k8s_openapi::ByteString(value.into_bytes())));
+        secret.data.get_or_insert_default().extend(values);
+        object = serde_json::to_value(secret).expect("it is JSON");
+    }
+    object
+}

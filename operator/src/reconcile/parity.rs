@@ -1,0 +1,159 @@
+//! The operator's way and a folder's way to a configuration give the same: what is watched in an API server, and what is
+//! exported of it into files.
+
+use std::time::Duration;
+
+use idm_audit::{OnFull, Spool, SpoolConfig, Successes};
+use idm_compile::{Settings, compile, yaml::read_files};
+use idm_plan::{CONTROL_TOKEN, SecretHandle};
+use kube::runtime::events::{Recorder, Reporter};
+
+use super::api_server::{ApiServer, NAMESPACE};
+use super::*;
+use crate::{CallerLimits, GatewaySettings};
+
+const SAMPLES: &str = concat!(
+    include_str!("../../../config/samples/orders.yaml"),
+    "---\n",
+    include_str!("../../../config/samples/people.yaml"),
+    "---\n",
+    include_str!("../../../config/samples/tokens.yaml"),
+);
+
+/// More than the samples have: keys in a Secret, a password, and a Gateway of another class.
+const MORE: &str = "---
+apiVersion: v1
+kind: Service
+metadata: {name: inner, annotations: {identity-manager.io/hostnames: 'inner.example'}}
+spec: {ports: [{name: http, port: 8080}]}
+---
+apiVersion: identity-manager.io/v1alpha1
+kind: IdentityPolicy
+metadata: {name: inner}
+spec:
+  targetRefs: [{group: '', kind: Service, name: inner}]
+  authentication:
+    methods:
+    - name: machines
+      jwt:
+        issuers:
+        - {issuer: 'https://idp.example', audiences: [inner], algorithms: [ES256], keys: {secretRef: {name: shared}}}
+    - {name: people, basic: {realm: inner}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: shared}
+stringData:
+  jwks.json: '{\"keys\": [{\"kty\": \"EC\", \"crv\": \"P-256\", \"x\": \"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU\",
+    \"y\": \"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0\"}]}'
+---
+apiVersion: identity-manager.io/v1alpha1
+kind: Credential
+metadata: {name: ana}
+spec: {password: {}, roles: [order-writer], secretRef: {name: ana-password}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: ana-password}
+stringData: {password: correct horse}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: of-another-class}
+spec: {gatewayClassName: other, listeners: [{name: http, port: 80, protocol: HTTP}]}
+";
+
+/// A rival for a Service that another policy holds, and older than it: while it is there, the plan is another one.
+const DELETED: &str = "
+apiVersion: identity-manager.io/v1alpha1
+kind: IdentityPolicy
+metadata: {name: a-rival}
+spec:
+  targetRefs: [{group: '', kind: Service, name: inner}]
+  authentication: {methods: [{name: everyone, anonymous: {}}]}
+";
+
+const POLICIES: &[&str] = &["health", "inner", "orders", "people", "reports"];
+
+fn context(server: &Arc<ApiServer>) -> Context {
+    let settings = GatewaySettings {
+        operator_namespace: "idm-system".into(),
+        image: "idm".into(),
+        pull_policy: "Never".into(),
+        replicas: 1,
+        cpu_request: "1m".into(),
+        memory_limit: "1Mi".into(),
+        limits: CallerLimits::default(),
+        audit_on_full: "refuse".into(),
+        audit_successes: "within-moments".into(),
+        store: Some("redis://store".into()),
+        store_password: None,
+        elasticsearch: None,
+        elasticsearch_authorization: None,
+    };
+    let reporter = Reporter { controller: crate::MANAGER.into(), instance: None };
+    Context {
+        recorder: Recorder::new(server.client(), reporter),
+        store: watch::Store::default(),
+        settings,
+        http: reqwest::Client::new(),
+        client: server.client(),
+        hashes: idm_compile::PasswordHashes::default(),
+        heard: tokio::sync::Mutex::default(),
+    }
+}
+
+/// What a folder with the exported objects compiles to. `made` is the operator's: its token for the control port is
+/// nobody else's.
+fn from_folder(exported: String, made: &Bundle) -> Bundle {
+    // As far as the operator trusts those who write the objects, whose gateways share a store.
+    let settings = Settings { remembers_together: true, ..Settings::default() };
+    let (world, _) = read_files(&[("all.yaml".into(), exported)], settings).expect("a folder reads it");
+    let Compiled { plan, mut secrets, report, .. } = compile(&world, None);
+    let errors: Vec<_> = report.errors().collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+    let token = SecretHandle(CONTROL_TOKEN.into());
+    if let Some(value) = made.secrets.get(&token) {
+        secrets.put(token, value.clone());
+    }
+    Bundle::seal(plan, secrets, made.generation)
+}
+
+/// Runs the operator against the server until its bundle is what a folder with the same objects gives; otherwise the
+/// last bundle and what it should have been.
+async fn agreed(server: &Arc<ApiServer>, lane: Lane) -> Result<Bundle, String> {
+    let mut bundles = server.bundle();
+    tokio::spawn(run(Arc::new(context(server)), lane));
+    // Objects arrive one by one; the last of them makes the two equal, whatever came of the moments before.
+    let agreed = bundles
+        .wait_for(|made| made.as_ref().is_some_and(|made| made.digest == from_folder(server.exported(), made).digest));
+    if let Ok(made) = tokio::time::timeout(Duration::from_secs(60), agreed).await {
+        return Ok(made.expect("the server is there").clone().expect("it was looked at"));
+    }
+    let made = server.bundle().borrow().clone().ok_or("the operator wrote no bundle")?;
+    let expected = from_folder(server.exported(), &made);
+    Err(format!("operator: {:#?}\nfolder: {:#?}", made.plan, expected.plan))
+}
+
+#[test]
+fn what_the_operator_watches_and_what_a_folder_holds_give_the_same_digest() {
+    let server = ApiServer::new(&format!("{SAMPLES}{MORE}"), DELETED);
+    let audit = tempfile::tempdir().unwrap();
+    let spool = Spool::open(SpoolConfig {
+        dir: audit.path().to_owned(),
+        on_full: OnFull::Refuse,
+        successes: Successes::WithinMoments,
+        max_bytes: 1 << 20,
+        shipped: false,
+    })
+    .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let agreed = runtime.block_on(agreed(&server, spool.lane()));
+    // Its tasks end first: the spool waits for their records.
+    drop(runtime);
+    spool.close();
+    let made = agreed.unwrap_or_else(|different| panic!("{different}"));
+    let names: Vec<&str> = made.plan.policies.iter().map(|policy| policy.key.name.as_str()).collect();
+    assert_eq!((names.as_slice(), made.plan.namespace.as_str()), (POLICIES, NAMESPACE));
+    assert!(!made.secrets.is_empty() && !made.plan.hosts.is_empty());
+}

@@ -91,7 +91,7 @@ impl Bed {
         self.gateway.write("credentials.yaml", &credentials(client, user));
         let reply = eventually("the change", || {
             let reply = self.call(token);
-            if reply.status == 200 { Err(format!("{}", self.gateway.log())) } else { Ok(reply) }
+            if reply.status == 200 { Err(self.gateway.log()) } else { Ok(reply) }
         });
         assert_eq!(self.gateway.record(reply.decision())["reason"], reason);
         let before = self.upstream.received();

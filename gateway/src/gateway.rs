@@ -203,8 +203,8 @@ impl Gateway {
         Ok(true)
     }
 
-    /// Starts a fetcher for all keys that are not `known`, and returns them. Fetchers of keys that nothing uses any more
-    /// end by themselves.
+    /// Starts a fetcher for all keys that are not `known`, and returns them. Fetchers of keys that nothing uses any
+    /// more end by themselves.
     fn fetch_new(&self, known: &KeyRing, armed: &Armed, bundle: &Bundle) -> Vec<Arc<IssuerKeys>> {
         let of_engine = armed.engine().keys().iter().map(|(id, keys)| (id, keys, &bundle.secrets));
         let of_clients = armed.credentials().keys().iter().filter(|(id, _)| !armed.engine().keys().contains_key(*id));

@@ -13,8 +13,8 @@ use crate::client::ArmedClient;
 use crate::method::{Attempt, Fresh, MethodContext};
 
 /// The Credentials of a namespace. Immutable: a change makes a new table, in which a Credential that did not change
-/// keeps its epoch. Looking up the hash of a key leaks nothing about the keys: an attacker who could steer it would have
-/// to invert SHA-256 first.
+/// keeps its epoch. Looking up the hash of a key leaks nothing about the keys: an attacker who could steer it would
+/// have to invert SHA-256 first.
 #[derive(Default)]
 pub struct CredentialTable {
     all: Vec<Entry>,
@@ -38,8 +38,8 @@ struct Entry {
 }
 
 impl CredentialTable {
-    /// Arms Credentials, with keys that are `known` and the table in force `before`. The error names the Credential, and
-    /// no secret.
+    /// Arms Credentials, with keys that are `known` and the table in force `before`. The error names the Credential,
+    /// and no secret.
     pub fn arm(all: &[Credential], known: &KeyRing, before: Option<&Self>) -> Result<Self, String> {
         let mut keys = Keys::new(known);
         let mut table = Self::default();

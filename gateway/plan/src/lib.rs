@@ -4,8 +4,9 @@
 //! compared, printed and drawn: every reference is resolved, every default is filled in, nothing that
 //! matters is optional, and there is no secret inside: a plan names each by its [`SecretHandle`], and the values are
 //! beside it in [`Secrets`]. Who may call is beside it, too, in [`Credentials`], where API keys are present as SHA-256
-//! hashes of 256-bit random values and passwords as argon2id hashes. A [`Bundle`] holds all three. Never does IO. Start at [`Plan`], then [`Handler`]: a rule enforces a
-//! policy, refuses, or is answered by the gateway itself; none forwards without a policy.
+//! hashes of 256-bit random values and passwords as argon2id hashes. A [`Bundle`] holds all three. Never does IO. Start
+//! at [`Plan`], then [`Handler`]: a rule enforces a policy, refuses, or is answered by the gateway itself; none
+//! forwards without a policy.
 
 mod address;
 mod bundle;

@@ -47,8 +47,8 @@ impl Secrets {
         std::str::from_utf8(self.wanted(handle)?.reveal()).map_err(|_| format!("the secret `{}` is not text", handle.0))
     }
 
-    /// The secrets that plain data speaks of: each whose handle is one of its texts. A text that only looks like a handle
-    /// brings one too many, and never one too few.
+    /// The secrets that plain data speaks of: each whose handle is one of its texts. A text that only looks like a
+    /// handle brings one too many, and never one too few.
     pub fn named_by(&self, data: &Value) -> Self {
         let mut named = Self::default();
         self.collect(data, &mut named);

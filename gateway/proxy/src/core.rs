@@ -67,8 +67,8 @@ impl Core {
         Some(local)
     }
 
-    /// Takes up each configuration when it is put in force, for ever: without it a core that nobody calls would keep the secrets
-    /// of the one before.
+    /// Takes up each configuration when it is put in force, for ever: without it a core that nobody calls would keep
+    /// the secrets of the one before.
     pub(crate) async fn follow(&self) {
         let mut swapped = self.shared.swapped();
         while swapped.changed().await.is_ok() {

@@ -9,11 +9,11 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use idm_audit::ship::{self, Elasticsearch};
 use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth, Successes};
 use idm_authn::{Memory, NewPerson, PasswordChecker};
-use idm_decide::{BodyLimits, Engine, EngineError};
-use idm_plan::{Bundle, CONTROL_TOKEN, KeySource, SecretHandle, Secrets};
+use idm_decide::{Armed, BodyLimits, EngineError};
+use idm_plan::{Bundle, CONTROL_TOKEN, KeySource, SecretHandle};
 use idm_proxy::{Configuration, Deadlines, Limits, Server, ServerConfig, Shared};
 use idm_store::{SharedOptions, Store};
-use idm_trust::{HttpClient, KeyRing};
+use idm_trust::{HttpClient, IssuerKeys, KeyRing};
 use idm_types::Redacted;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -100,7 +100,8 @@ pub struct Gateway {
     fetcher: Fetcher,
     http: Arc<dyn HttpClient>,
     servers: Arc<Servers>,
-    ring: Mutex<KeyRing>,
+    /// Held while a bundle is put in force: each is compared with the one before.
+    turn: tokio::sync::Mutex<()>,
     memory: Arc<Memory>,
     ready: AtomicBool,
     error: Mutex<Option<String>>,
@@ -151,7 +152,7 @@ impl Gateway {
             http: Arc::new(Asker::new(&fetcher, &servers)),
             servers,
             fetcher,
-            ring: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
             memory,
             ready: AtomicBool::new(true),
             error: Mutex::default(),
@@ -173,15 +174,24 @@ impl Gateway {
         self.tls_address
     }
 
-    /// Arms a bundle and puts it in force on every core. On error the engine before it keeps serving.
+    /// Arms a bundle and puts it in force on every core. On error the one before keeps serving.
     pub async fn apply(&self, bundle: &Bundle) -> Result<(), EngineError> {
-        let known = self.ring.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (engine, ring) = Engine::arm(bundle, &known, &self.memory, &self.http)?;
-        let configuration = Configuration::new(engine, bundle, self.shared.metrics())?;
+        self.apply_if(bundle, || true).await.map(drop)
+    }
+
+    /// The same, if the bundle still is `wanted` when it is its turn. Returns whether it was.
+    pub async fn apply_if(&self, bundle: &Bundle, wanted: impl FnOnce() -> bool) -> Result<bool, EngineError> {
+        let _turn = self.turn.lock().await;
+        if !wanted() {
+            return Ok(false);
+        }
+        let before = self.shared.configuration();
+        let before = before.as_deref();
+        let armed = Armed::arm(bundle, before.map(Configuration::armed), &self.memory, &self.http)?;
+        let configuration = Configuration::new(armed, bundle, self.shared.metrics(), before)?;
+        let known = before.map(|before| before.armed().keys()).unwrap_or_default();
         // An issuer that was away before holds up no change: only keys that are new here are waited for.
-        let new: Vec<_> =
-            ring.iter().filter(|(id, _)| !known.contains_key(*id)).map(|(_, keys)| keys.clone()).collect();
-        self.fetch_new(ring, &bundle.secrets);
+        let new = self.fetch_new(&known, configuration.armed(), bundle);
         let deadline = tokio::time::Instant::now() + KEYS_WAIT;
         while !new.iter().all(|keys| keys.is_loaded()) && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -190,14 +200,17 @@ impl Gateway {
         *self.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
         self.shared.swap(configuration);
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        Ok(())
+        Ok(true)
     }
 
-    /// Starts a fetcher for each issuer that is new and forgets those no policy names any more; their
-    /// fetchers end by themselves.
-    fn fetch_new(&self, ring: KeyRing, secrets: &Secrets) {
-        let mut known = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((source, algorithms), keys) in ring.iter().filter(|(id, _)| !known.contains_key(*id)) {
+    /// Starts a fetcher for all keys that are not `known`, and returns them. Fetchers of keys that nothing uses any
+    /// more end by themselves.
+    fn fetch_new(&self, known: &KeyRing, armed: &Armed, bundle: &Bundle) -> Vec<Arc<IssuerKeys>> {
+        let of_engine = armed.engine().keys().iter().map(|(id, keys)| (id, keys, &bundle.secrets));
+        let of_clients = armed.credentials().keys().iter().filter(|(id, _)| !armed.engine().keys().contains_key(*id));
+        let of_clients = of_clients.map(|(id, keys)| (id, keys, &bundle.credentials.secrets));
+        let new = of_engine.chain(of_clients).filter(|(id, ..)| !known.contains_key(*id));
+        let started = new.map(|((source, algorithms), keys, secrets)| {
             if !matches!(source, KeySource::Inline { .. }) {
                 match self.fetcher.for_source(source, secrets) {
                     Ok(fetcher) => {
@@ -207,8 +220,9 @@ impl Gateway {
                     Err(problem) => tracing::error!("issuer keys cannot be fetched: {problem}"),
                 }
             }
-        }
-        *known = ring;
+            keys.clone()
+        });
+        started.collect()
     }
 
     /// Notes that a configuration could not be put in force; shown by `/-/bundle`.
@@ -225,7 +239,7 @@ impl Gateway {
     /// Generation and digest in force.
     pub fn version(&self) -> Option<(u64, String)> {
         self.shared.configuration().map(|configuration| {
-            let (generation, digest) = configuration.engine().version();
+            let (generation, digest) = configuration.armed().version();
             (generation, digest.to_owned())
         })
     }
@@ -258,22 +272,10 @@ impl Gateway {
         self.servers.render(&mut out);
         let health = &self.health;
         let generation = self.generation().unwrap_or(0);
-        let ages = self
-            .ring
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .filter_map(|keys| keys.fetched_at())
-            .map(|t| t.0)
-            .min();
-        let left_out = self
-            .ring
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .filter_map(|keys| keys.load())
-            .map(|set| set.left_out().len() as u64)
-            .sum();
+        let keys = self.shared.configuration().map(|configuration| configuration.armed().keys()).unwrap_or_default();
+        let ages = keys.values().filter_map(|keys| keys.fetched_at()).map(|t| t.0).min();
+        let sets = keys.values().filter_map(|keys| keys.load());
+        let left_out = sets.map(|set| set.left_out().len() as u64).sum();
         let age = ages.map_or(0, |oldest| idm_types::Timestamp::now().0.saturating_sub(oldest) / 1000);
         for (name, kind, help, value) in [
             ("idm_config_generation", "gauge", "Generation of the configuration in force.", generation),

@@ -157,7 +157,7 @@ mod tests {
             .unwrap()
             .0;
         prepare(&world, None, &mut secrets);
-        let bundle = Bundle::seal(Default::default(), secrets.clone(), 1);
+        let bundle = Bundle::seal(Default::default(), secrets.clone(), Default::default(), 1);
         let mut again = Secrets::default();
         prepare(&world, Some(&bundle), &mut again);
         assert!(secrets == again && secrets.len() == 1);

@@ -146,13 +146,10 @@ async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<
     Ok(Some(if observed.is_programmed() { RESYNC } else { UNPROGRAMMED }))
 }
 
-/// The same plan keeps its generation, so that nothing is announced when nothing changed.
+/// The same content keeps its generation, so that nothing is announced when nothing changed.
 fn next(current: Option<Bundle>, compiled: &Compiled) -> Bundle {
-    let Compiled { plan, secrets, .. } = compiled;
-    match current {
-        Some(current) if current.plan == *plan && current.secrets == *secrets => current,
-        current => Bundle::seal(plan.clone(), secrets.clone(), current.map_or(1, |current| current.generation + 1)),
-    }
+    let next = compiled.seal(current.as_ref().map_or(1, |current| current.generation + 1));
+    current.filter(|current| current.digest == next.digest).unwrap_or(next)
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ fn compiled(yaml: &str) -> Compiled {
 }
 
 fn sealed(compiled: &Compiled) -> idm_plan::Bundle {
-    idm_plan::Bundle::seal(compiled.plan.clone(), compiled.secrets.clone(), 1)
+    compiled.seal(1)
 }
 
 /// Which policy (or refusal) each rule of the route got.

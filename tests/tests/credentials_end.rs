@@ -91,11 +91,7 @@ impl Bed {
         self.gateway.write("credentials.yaml", &credentials(client, user));
         let reply = eventually("the change", || {
             let reply = self.call(token);
-            if reply.status == 200 {
-                Err(self.gateway.log().lines().last().unwrap_or("").to_owned())
-            } else {
-                Ok(reply)
-            }
+            if reply.status == 200 { Err(self.gateway.log()) } else { Ok(reply) }
         });
         assert_eq!(self.gateway.record(reply.decision())["reason"], reason);
         let before = self.upstream.received();

@@ -247,7 +247,8 @@ fn what_cannot_be_done_is_said_before_it_is_served() {
         let (world, _) = read_files(&[("all.yaml".into(), yaml)], Settings::of_a_folder(false)).unwrap();
         let compiled = compile(&world, None);
         assert!(
-            !format!("{:?}{:?}", compiled.plan, compiled.secrets).contains(&key.reveal_jwk()[60..100]),
+            !format!("{:?}{:?}{:?}", compiled.plan, compiled.secrets, compiled.credentials)
+                .contains(&key.reveal_jwk()[60..100]),
             "no key in what is printed"
         );
         compiled.report.findings().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")

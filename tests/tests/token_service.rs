@@ -484,18 +484,24 @@ fn a_client_with_a_certificate_gets_tokens_that_are_worth_nothing_without_it() {
     servers.issue("shop.example", "DNS:shop.example", "serverAuth", LATER);
     people.issue("robot", "DNS:robot.clients", "clientAuth", LATER);
     people.issue("stranger", "DNS:stranger.clients", "clientAuth", LATER);
+    let others = Authority::new("others");
+    others.issue("robot", "DNS:robot.clients", "clientAuth", LATER);
     let robot = client(
         "robot",
         "  oauthClient: {tlsClientAuth: {trustBundleRef: {name: clients}, names: [{name: DNS, is: robot.clients}]}}\n",
     );
-    let secrets = secret(
+    let server = secret(
         "server",
         &[("tls.crt", servers.read("shop.example.crt")), ("tls.key", servers.read("shop.example.key"))],
-    ) + &secret("clients", &[("ca.crt", people.read("ca.crt"))]);
-    let bed =
-        bed_with("", &format!("{robot}{HTTPS_LISTENER}{secrets}{}", all_clients()), &["--listen-tls", "127.0.0.1:0"]);
+    );
+    let authority = |of: &Authority| secret("clients", &[("ca.crt", of.read("ca.crt"))]);
+    let more = format!("{robot}{HTTPS_LISTENER}{server}{}", all_clients());
+    let upstream = Upstream::new();
+    let all = format!("{}{more}", policy(&upstream, "", &signing_keys(Algorithm::ES256)));
+    let files = [("all.yaml", all.as_str()), ("authority.yaml", &authority(&people))];
+    let bed = Bed { gateway: Gateway::start_with(&files, &["--listen-tls", "127.0.0.1:0"]), upstream };
     let port = bed.gateway.tls.unwrap().port();
-    let curl = |name: Option<&str>, path: &str, more: &[&str]| {
+    let curl_of = |people: &Authority, name: Option<&str>, path: &str, more: &[&str]| {
         let mut command = Command::new("curl");
         command.args([
             "-sS",
@@ -515,11 +521,14 @@ fn a_client_with_a_certificate_gets_tokens_that_are_worth_nothing_without_it() {
             ]);
         }
         let output = command.args(more).arg(format!("https://shop.example{path}")).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let (body, status) = text.rsplit_once('\n').unwrap();
-        (status.to_owned(), body.to_owned())
+        Ok((status.to_owned(), body.to_owned()))
     };
+    let curl = |name: Option<&str>, path: &str, more: &[&str]| curl_of(&people, name, path, more).expect("an answer");
     let form = ["-d", "grant_type=client_credentials&client_id=robot"];
     let (status, body) = curl(Some("robot"), "/oauth/token", &form);
     assert_eq!(status, "200", "{body}");
@@ -537,6 +546,16 @@ fn a_client_with_a_certificate_gets_tokens_that_are_worth_nothing_without_it() {
     let reply = bed.call(&token);
     assert_eq!(bed.gateway.record(reply.decision())["reason"], "TokenNotBound");
     assert_eq!(bed.upstream.received().len(), received);
+    // The authority is a part of the Credential: handshakes follow it, although the plan stays what it is.
+    bed.gateway.write("authority.yaml", &authority(&others));
+    idm_tests::eventually("the other authority is believed", || {
+        match curl_of(&others, Some("robot"), "/oauth/token", &form) {
+            Ok((status, _)) if status == "200" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    let of_the_one_before = curl_of(&people, Some("robot"), "/oauth/token", &form);
+    assert!(of_the_one_before.is_err(), "{of_the_one_before:?}");
 }
 
 /// Two gateways with the same configuration and one Redis.

@@ -7,7 +7,6 @@ use std::process::{Command, Stdio};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use idm_compile::{Settings, compile, yaml::read_files};
-use idm_plan::Bundle;
 use idm_tests::{Gateway, Upstream, eventually, idm, now, open_to, raw};
 use serde_json::json;
 
@@ -112,7 +111,7 @@ fn a_secret_of_a_bundle_that_was_replaced_is_gone() {
         let files = [("all.yaml".to_owned(), format!("{policy}---\n{}", secrets(client, "a-password-of-bob")))];
         let (world, _) = read_files(&files, Settings::of_a_folder(true)).unwrap();
         let compiled = compile(&world, None);
-        Bundle::seal(compiled.plan, compiled.secrets, generation).pack().unwrap()
+        compiled.seal(generation).pack().unwrap()
     };
     let dir = tempfile::tempdir().unwrap();
     let bundle = dir.path().join("bundle");

@@ -3,8 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use gateway_api::apis::standard::gateways::{Gateway, GatewayListeners};
 use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
 use idm_plan::{
-    Bundle, Endpoint, Federation, Handler, Host, MethodKind, PathMatch, Plan, Policy, RouteEntry, RouteRule, Secrets,
-    ServerCertificate, SignInEndpoint, SignInMethod, Timeouts, VirtualHost,
+    Bundle, Credentials, Endpoint, Federation, Handler, Host, MethodKind, PathMatch, Plan, Policy, RouteEntry,
+    RouteRule, Secrets, ServerCertificate, SignInEndpoint, SignInMethod, Timeouts, VirtualHost,
 };
 use idm_types::Reason;
 use kube::ResourceExt;
@@ -33,10 +33,20 @@ pub struct Compiled {
     pub plan: Plan,
     /// The secrets that the plan speaks of.
     pub secrets: Secrets,
+    /// The callers that are known by a Credential.
+    pub credentials: Credentials,
     /// What its users shall know.
     pub report: Report,
     /// How each HTTPRoute and its parents fared, for Gateway API statuses.
     pub routes: Vec<RouteStatus>,
+}
+
+impl Compiled {
+    /// Seals what the gateway needs of it as the given generation.
+    pub fn seal(&self, generation: u64) -> Bundle {
+        let Self { plan, secrets, credentials, report: _, routes: _ } = self;
+        Bundle::seal(plan.clone(), secrets.clone(), credentials.clone(), generation)
+    }
 }
 
 /// One route under one parent.
@@ -81,7 +91,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     let routes = compiler.lower_routes(&attachments);
     compiler.lower_services(&attachments);
     compiler.report_overridden();
-    let credentials = lower_credentials(world, &mut compiler.secrets, &mut compiler.report);
+    let credentials = lower_credentials(world, &mut compiler.report);
     let grants = lower_grants(world, &mut compiler.report);
     for broken in &world.broken {
         compiler.report.push(&broken.id, "", Condition::Accepted, Cause::Invalid, broken.message.clone());
@@ -94,11 +104,10 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         secure_hosts: sorted_hosts(compiler.secure_hosts),
         certificates: compiler.certificates,
         rules: compiler.rules,
-        credentials,
         grants,
         federations: compiler.federations,
     };
-    Compiled { plan, secrets: compiler.secrets, report: compiler.report, routes }
+    Compiled { plan, secrets: compiler.secrets, credentials, report: compiler.report, routes }
 }
 
 type Hosts = BTreeMap<Host, Vec<(Rank, RouteEntry)>>;

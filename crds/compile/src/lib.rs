@@ -1,8 +1,8 @@
 //! Turns what users wrote into what a gateway enforces.
 //!
 //! In: a [`World`], one consistent snapshot of a namespace's objects and the Secrets they name. Out: a
-//! [`Plan`] and a [`Report`] of findings. Pure: no IO, no clock, no client; the operator and the folder
-//! reader share every line of it. What cannot be compiled refuses its requests; it never disappears.
+//! [`Plan`], its secrets, the Credentials, and a [`Report`] of findings. Pure: no IO, no clock, no client; the operator
+//! and the folder reader share every line of it. What cannot be compiled refuses its requests; it never disappears.
 //! Start at [`compile`]; then `attach.rs` (who covers what), `lower/` (one file per kind).
 
 mod attach;

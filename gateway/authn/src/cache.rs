@@ -6,13 +6,15 @@ use std::rc::Rc;
 
 use foldhash::quality::RandomState;
 
+use crate::{ArmedPolicy, CredentialTable};
+
 /// Entries of one generation; at most two generations are kept.
 const GENERATION: usize = 8192;
 
 /// Verified credentials of one core.
 ///
-/// Lives as long as one engine, so a changed policy starts with an empty cache by construction; an
-/// entry also names its policy, and the epoch of the keys that verified it. Bounded: when the young
+/// It outlives engines and tables of Credentials. An entry names the basis of its policy and the epoch of the keys or
+/// Credentials that verified it, and is void as soon as one of them is not in force any more. Bounded: when the young
 /// generation is full it becomes the old one, and what was not used since is dropped.
 #[derive(Default)]
 pub struct TokenCache {
@@ -23,8 +25,7 @@ pub struct TokenCache {
 
 struct Entry {
     credential: Box<str>,
-    policy: usize,
-    method: usize,
+    scope: Scope,
     epoch: u64,
     /// When it is good: a clock that steps back before its beginning must not make it last.
     good: Range<u64>,
@@ -32,16 +33,18 @@ struct Entry {
 }
 
 /// What a cached verdict depends on besides the credential itself.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Scope {
-    pub(crate) policy: usize,
+    /// The id of its policy's basis.
+    pub(crate) basis: u64,
+    /// The position of its method.
     pub(crate) method: usize,
 }
 
 impl TokenCache {
     /// The hash under which a credential is kept; keyed, so that callers cannot aim for collisions.
     pub(crate) fn hash(&self, scope: Scope, credential: &str) -> u64 {
-        self.hasher.hash_one((scope.policy, scope.method, credential))
+        self.hasher.hash_one((scope, credential))
     }
 
     /// The identity, if this very credential was verified for this method and is still good.
@@ -55,7 +58,7 @@ impl TokenCache {
     ) -> Option<Rc<Identity>> {
         let fits = |entry: &Entry| {
             *entry.credential == *credential
-                && (entry.policy, entry.method) == (scope.policy, scope.method)
+                && entry.scope == scope
                 && entry.good.contains(&now_ms)
                 && entry.epoch == epoch_of(&entry.identity)
         };
@@ -77,8 +80,7 @@ impl TokenCache {
         good: Range<u64>,
         identity: Rc<Identity>,
     ) {
-        let Scope { policy, method } = scope;
-        self.keep(hash, Entry { credential: credential.into(), policy, method, epoch, good, identity });
+        self.keep(hash, Entry { credential: credential.into(), scope, epoch, good, identity });
     }
 
     fn keep(&mut self, hash: u64, entry: Entry) {
@@ -88,10 +90,15 @@ impl TokenCache {
         self.young.insert(hash, entry);
     }
 
-    /// Forgets everything: called when the engine is swapped.
-    pub fn clear(&mut self) {
-        self.young.clear();
-        self.old.clear();
+    /// Forgets what is void under these policies and Credentials, so that what was replaced is not in memory any more.
+    pub fn follow<'p>(&mut self, policies: impl Iterator<Item = &'p ArmedPolicy>, table: &CredentialTable) {
+        let policies: HashMap<u64, &ArmedPolicy> = policies.map(|policy| (policy.basis().id(), policy)).collect();
+        let stands = |_: &u64, entry: &mut Entry| {
+            let policy = policies.get(&entry.scope.basis);
+            policy.and_then(|policy| policy.epoch(entry.scope.method, &entry.identity, table)) == Some(entry.epoch)
+        };
+        self.young.retain(stands);
+        self.old.retain(stands);
     }
 }
 
@@ -101,12 +108,28 @@ mod tests {
 
     #[test]
     fn a_verdict_is_good_for_its_time_and_not_for_a_clock_that_stepped_back() {
-        let (mut cache, scope) = (TokenCache::default(), Scope { policy: 0, method: 0 });
+        let (mut cache, scope) = (TokenCache::default(), Scope { basis: 1, method: 0 });
         let hash = cache.hash(scope, "token");
         let who = Rc::new(Identity::nobody(&"m".parse().unwrap(), "jwt"));
         cache.put(hash, scope, "token", 0, 1000..2000, who);
         for (now, good) in [(999, false), (1000, true), (1999, true), (2000, false)] {
             assert_eq!(cache.get(hash, scope, "token", now, |_| 0).is_some(), good, "{now}");
         }
+    }
+
+    #[test]
+    fn a_verdict_is_void_under_another_epoch_or_basis() {
+        let (mut cache, scope) = (TokenCache::default(), Scope { basis: 1, method: 0 });
+        let who = Rc::new(Identity::nobody(&"m".parse().unwrap(), "jwt"));
+        let hash = cache.hash(scope, "token");
+        cache.put(hash, scope, "token", 7, 0..2000, who);
+        assert!(cache.get(hash, scope, "token", 1, |_| 7).is_some());
+        assert!(cache.get(hash, scope, "token", 1, |_| 8).is_none());
+        for other in [Scope { basis: 2, ..scope }, Scope { method: 1, ..scope }] {
+            assert!(cache.get(cache.hash(other, "token"), other, "token", 1, |_| 7).is_none());
+            assert!(cache.get(hash, other, "token", 1, |_| 7).is_none(), "also where the hashes collide");
+        }
+        cache.follow([].into_iter(), &CredentialTable::default());
+        assert!(cache.get(hash, scope, "token", 1, |_| 7).is_none(), "its policy is gone");
     }
 }

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use idm_jose::KeySetError;
-use idm_plan::{Federation, Policy, Source};
+use idm_plan::{Federation, Plan, Policy, Source};
 use idm_request::{ArmedMapping, Facts, Identity, IssuedTo, RequestView};
 use idm_session::Session;
 use idm_trust::Trust;
 use idm_types::{MethodName, Reason, Refusal, Timestamp};
 
+use crate::basis::Basis;
 use crate::cache::Scope;
 use crate::exchange::ArmedExchange;
 use crate::federated::Federated;
@@ -25,15 +26,15 @@ use crate::{ArmedSignIn, Authenticated, CredentialTable, Grants, Memory, NewPers
 pub struct Resources<'a> {
     /// Keys of issuers, secrets, and who asks outside servers.
     pub trust: Trust<'a>,
-    /// The RoleBindings.
+    /// The plan whose policies are armed.
+    pub plan: &'a Plan,
+    /// Its RoleBindings.
     pub grants: Arc<Grants>,
-    /// The Credentials.
-    pub credentials: Arc<CredentialTable>,
     /// What is remembered across configurations.
     pub memory: Arc<Memory>,
-    /// Where people sign in.
-    pub federations: &'a [Federation],
-    /// Those that are armed already, by name: policies share them.
+    /// What the policies of the configuration before rest on.
+    pub before: Vec<Basis>,
+    /// Federations that are armed already, by name: policies share them.
     pub providers: HashMap<String, Federated>,
 }
 
@@ -71,7 +72,7 @@ pub enum PolicyError {
 /// One policy with its live keys, shared by all cores.
 pub struct ArmedPolicy {
     plan: Policy,
-    position: usize,
+    basis: Basis,
     methods: Vec<(MethodName, Arc<dyn Method>)>,
     /// The method by which people sign in; it is one of the methods, too.
     sign_in: Option<(MethodName, Arc<ArmedSignIn>)>,
@@ -79,14 +80,13 @@ pub struct ArmedPolicy {
     anonymous: Option<MethodName>,
     mapping: ArmedMapping,
     grants: Arc<Grants>,
-    credentials: Arc<CredentialTable>,
     memory: Arc<Memory>,
     exchange: Option<ArmedExchange>,
 }
 
 impl ArmedPolicy {
     /// Arms a policy. Keys are looked up in the resources's ring, and added there when they are new.
-    pub fn arm(plan: &Policy, position: usize, resources: &mut Resources<'_>) -> Result<Self, PolicyError> {
+    pub fn arm(plan: &Policy, resources: &mut Resources<'_>) -> Result<Self, PolicyError> {
         let mut methods: Vec<(MethodName, Arc<dyn Method>)> = Vec::with_capacity(plan.methods.len());
         let (mut sign_in, mut anonymous) = (None, None);
         for idm_plan::Method { name, kind } in &plan.methods {
@@ -107,13 +107,12 @@ impl ArmedPolicy {
         let expression = |problem| PolicyError::Expression { policy: plan.key.to_string(), problem };
         Ok(Self {
             plan: plan.clone(),
-            position,
+            basis: Basis::of(plan, resources.plan, trust.secrets, resources.before.iter()),
             methods,
             sign_in,
             anonymous,
             mapping: ArmedMapping::arm(plan).map_err(expression)?,
             grants: resources.grants.clone(),
-            credentials: resources.credentials.clone(),
             memory: resources.memory.clone(),
             exchange: exchange.map_err(secret)?,
         })
@@ -172,11 +171,12 @@ impl ArmedPolicy {
     pub fn person(
         &self,
         session: &Session,
+        table: &CredentialTable,
         view: RequestView<'_>,
         now: Timestamp,
     ) -> Result<Option<Rc<Identity>>, Refusal> {
         let Some((name, method)) = &self.sign_in else { return Ok(None) };
-        let context = self.context(name, method.kind(), view, now);
+        let context = self.context(name, method.kind(), table, view, now);
         let nameless = || Identity {
             id: format!("{}#{}", session.issuer, session.subject),
             username: session.subject.clone(),
@@ -212,9 +212,14 @@ impl ArmedPolicy {
         self.methods.iter().flat_map(|(_, method)| method.sources())
     }
 
-    /// Whether keys of all issuers are there.
-    pub fn keys_loaded(&self) -> bool {
-        self.methods.iter().all(|(_, method)| method.keys_loaded())
+    /// What its verdicts rest on.
+    pub fn basis(&self) -> &Basis {
+        &self.basis
+    }
+
+    /// The epoch that a verdict of the method at this position needs to stand; `None` where there is no such method.
+    pub(crate) fn epoch(&self, method: usize, identity: &Identity, table: &CredentialTable) -> Option<u64> {
+        self.methods.get(method).map(|(_, method)| method.epoch(identity, table))
     }
 
     /// Asks the methods in order; the first that recognises its credential decides. Without any
@@ -222,6 +227,7 @@ impl ArmedPolicy {
     pub async fn authenticate(
         &self,
         view: RequestView<'_>,
+        table: &CredentialTable,
         cache: &RefCell<TokenCache>,
         now: Timestamp,
     ) -> Result<(Authenticated, Option<Source>), Refusal> {
@@ -232,8 +238,8 @@ impl ArmedPolicy {
             let Some(presented) = found else { continue };
             let source = method.sources().get(presented.source);
             self.count_in_query(name, source, view)?;
-            let context = self.context(name, method.kind(), view, now);
-            let scope = Scope { policy: self.position, method: position };
+            let context = self.context(name, method.kind(), table, view, now);
+            let scope = Scope { basis: self.basis.id(), method: position };
             let verdict = self.verify(&**method, context, presented.value, scope, cache).await;
             let refusal = match verdict {
                 Ok(who) => {
@@ -277,7 +283,7 @@ impl ArmedPolicy {
     ) -> Result<(), Refusal> {
         let refused = |refusal: Refusal| refusal.by_method(context.name);
         if let Some(credential) = &proven.identity.credential {
-            self.credentials.stands(credential, context.now).map_err(refused)?;
+            context.table.stands(credential, context.now).map_err(refused)?;
         }
         let checked = match method.recheck(context, proven) {
             Recheck::Done(checked) => checked,
@@ -287,9 +293,9 @@ impl ArmedPolicy {
     }
 
     /// Whether a token of this policy's service still stands with the Credentials that it was issued to.
-    pub fn issued_token_stands(&self, client: &str, subject: &str, now: Timestamp) -> bool {
+    pub fn issued_token_stands(&self, client: &str, subject: &str, table: &CredentialTable, now: Timestamp) -> bool {
         let to = IssuedTo { client: client.to_owned(), subject: subject.to_owned() };
-        self.credentials.token_stands(&to, &self.plan.key.name, now).is_ok()
+        table.token_stands(&to, &self.plan.key.name, now).is_ok()
     }
 
     /// One method's verdict, kept or new; the flag tells whether a refusal is final.
@@ -311,7 +317,7 @@ impl ArmedPolicy {
         };
         let now = context.now.0;
         let hash = cache.borrow().hash(scope, &key);
-        let kept = cache.borrow_mut().get(hash, scope, &key, now, |identity| method.epoch(identity));
+        let kept = cache.borrow_mut().get(hash, scope, &key, now, |identity| method.epoch(identity, context.table));
         if let Some(identity) = kept {
             return Ok(Authenticated::new(identity, true));
         }
@@ -332,10 +338,10 @@ impl ArmedPolicy {
         &'a self,
         name: &'a MethodName,
         kind: &'static str,
+        table: &'a CredentialTable,
         view: RequestView<'a>,
         now: Timestamp,
     ) -> MethodContext<'a> {
-        let (table, memory) = (&*self.credentials, &*self.memory);
         MethodContext {
             name,
             kind,
@@ -343,7 +349,7 @@ impl ArmedPolicy {
             mapping: &self.mapping,
             grants: &self.grants,
             table,
-            memory,
+            memory: &self.memory,
             view,
             now,
         }
@@ -356,10 +362,6 @@ impl ArmedPolicy {
 
     pub(crate) fn memory(&self) -> &Memory {
         &self.memory
-    }
-
-    pub(crate) fn credentials(&self) -> &CredentialTable {
-        &self.credentials
     }
 
     /// Where credentials are looked for, in words.

@@ -1,12 +1,11 @@
 //! OAuth clients of a token service, and the users that they bring (RFC 6749 §2.3 and §4.3, RFC 7523, RFC 8705).
 
 use idm_request::RequestView;
-use idm_trust::IssuerKeys;
-use std::collections::HashMap;
+use idm_trust::{IssuerKeys, Keys};
 use std::sync::Arc;
 
 use aws_lc_rs::{constant_time, digest};
-use idm_jose::{Expectations, KeySetError, Unverified, Verified};
+use idm_jose::{Expectations, Unverified, Verified};
 use idm_plan::{ClientAuthentication, Credential, OauthClient, Proof, TokenService};
 use idm_store::Key;
 use idm_types::{Algorithm, MethodName, Reason, Redacted, Refusal, Skew, Timestamp, unhex};
@@ -17,13 +16,26 @@ use crate::memory::RightGuess;
 use crate::method::{Attempt, MethodContext};
 use crate::methods::basic;
 use crate::methods::mtls::ArmedMtls;
-use crate::{ArmedPolicy, Authenticated, Resources, binding};
+use crate::{ArmedPolicy, Authenticated, CredentialTable, binding};
 
 /// The only type of assertion (RFC 7523 §2.2).
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// An assertion may live this long: it is remembered until it ends.
 const MAX_ASSERTION_SECONDS: u64 = 600;
 const SKEW_SECONDS: u64 = 30;
+
+/// What a client or user is known by: the policy, the Credentials in force, the request and the time.
+#[derive(Clone, Copy)]
+pub struct Asking<'a> {
+    /// The policy whose token service is asked.
+    pub policy: &'a ArmedPolicy,
+    /// The Credentials in force.
+    pub table: &'a CredentialTable,
+    /// The request.
+    pub view: RequestView<'a>,
+    /// The time.
+    pub now: Timestamp,
+}
 
 /// What a client put into the form to prove itself.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,16 +63,15 @@ pub struct KnownClient<'c> {
     pub certificate: Option<String>,
 }
 
-/// The clients of one token service, with their live keys.
-pub struct ArmedClients {
+/// How one token service knows its clients, which are among the Credentials.
+pub struct Clients {
     issuer: [String; 1],
     name: MethodName,
     only: Option<Vec<String>>,
-    by_id: HashMap<String, ArmedClient>,
 }
 
-struct ArmedClient {
-    credential: Credential,
+/// What a client proves itself with, and what it may do.
+pub(crate) struct ArmedClient {
     plan: OauthClient,
     proof: ArmedProof,
 }
@@ -72,6 +83,27 @@ enum ArmedProof {
     Certificate(Box<ArmedMtls>),
 }
 
+impl ArmedClient {
+    /// Arms a client. The error shows no secret.
+    pub(crate) fn arm(plan: &OauthClient, known: &mut Keys<'_>) -> Result<Self, String> {
+        let proof = match &plan.authentication {
+            ClientAuthentication::Secret { sha256 } => {
+                ArmedProof::Secret(unhex(sha256).ok_or("its hash is not SHA-256")?)
+            }
+            ClientAuthentication::Password { phc } => ArmedProof::Password(phc.clone()),
+            ClientAuthentication::Assertion { keys, algorithms } => {
+                let keys = known.of(keys, algorithms).map_err(|error| error.to_string())?;
+                ArmedProof::Assertion(keys, algorithms.clone())
+            }
+            ClientAuthentication::Certificate(method) => ArmedProof::Certificate(Box::new(ArmedMtls::new(method)?)),
+        };
+        Ok(Self { plan: plan.clone(), proof })
+    }
+}
+
+/// A client of the table.
+type Found<'c> = (&'c Credential, &'c ArmedClient);
+
 /// How a client presented itself, before anything is believed.
 enum Presented<'f> {
     Secret { method: &'static str, id: String, secret: Redacted<String> },
@@ -79,45 +111,15 @@ enum Presented<'f> {
     Certificate { id: &'f str },
 }
 
-impl ArmedClients {
-    /// Arms the clients that a service knows. The error names the client, and no secret.
-    pub fn arm(
-        credentials: &[Credential],
-        service: &TokenService,
-        resources: &mut Resources<'_>,
-    ) -> Result<Self, String> {
-        let mut by_id = HashMap::new();
-        for credential in credentials {
-            let Proof::Client(plan) = &credential.proof else { continue };
-            if service.only.as_ref().is_some_and(|only| !only.contains(&credential.key.name)) {
-                continue;
-            }
-            let broken = |problem: &dyn std::fmt::Display| format!("credential {}: {problem}", credential.key);
-            let proof = match &plan.authentication {
-                ClientAuthentication::Secret { sha256 } => {
-                    ArmedProof::Secret(unhex(sha256).ok_or_else(|| broken(&"its hash is not SHA-256"))?)
-                }
-                ClientAuthentication::Password { phc } => ArmedProof::Password(phc.clone()),
-                ClientAuthentication::Assertion { keys, algorithms } => {
-                    let keys = resources.trust.keys(keys, algorithms).map_err(|error: KeySetError| broken(&error))?;
-                    ArmedProof::Assertion(keys, algorithms.clone())
-                }
-                ClientAuthentication::Certificate(method) => {
-                    ArmedProof::Certificate(Box::new(ArmedMtls::new(method).map_err(|error| broken(&error))?))
-                }
-            };
-            by_id.insert(
-                plan.client_id.clone(),
-                ArmedClient { credential: credential.clone(), plan: (**plan).clone(), proof },
-            );
-        }
+impl Clients {
+    /// The clients of this service.
+    pub fn of(service: &TokenService) -> Result<Self, String> {
         let name = "token-service".parse().map_err(|_| "the service has no name")?;
-        Ok(Self { issuer: [service.issuer.clone()], name, only: service.only.clone(), by_id })
+        Ok(Self { issuer: [service.issuer.clone()], name, only: service.only.clone() })
     }
 
-    /// Whether keys of all clients are there.
-    pub fn keys_loaded(&self) -> bool {
-        self.by_id.values().all(|client| !matches!(&client.proof, ArmedProof::Assertion(keys, _) if !keys.is_loaded()))
+    fn find<'c>(&self, asked: Asking<'c>, id: &str) -> Option<Found<'c>> {
+        asked.table.client(id, self.only.as_deref())
     }
 
     fn denied(&self, reason: Reason, detail: impl Into<String>) -> Refusal {
@@ -128,47 +130,36 @@ impl ArmedClients {
         self.denied(Reason::InvalidClient, detail)
     }
 
-    fn context<'a>(
-        &'a self,
-        policy: &'a ArmedPolicy,
-        kind: &'static str,
-        view: RequestView<'a>,
-        now: Timestamp,
-    ) -> MethodContext<'a> {
-        policy.context(&self.name, kind, view, now)
+    fn context<'a>(&'a self, asked: Asking<'a>, kind: &'static str) -> MethodContext<'a> {
+        let Asking { policy, table, view, now } = asked;
+        policy.context(&self.name, kind, table, view, now)
     }
 
     /// The client that a request comes from. Exactly one way of proving itself may be used (RFC 6749 §2.3).
-    pub async fn client<'c>(
-        &'c self,
-        policy: &ArmedPolicy,
-        form: ClientForm<'_>,
-        view: RequestView<'_>,
-        now: Timestamp,
-    ) -> Result<KnownClient<'c>, Refusal> {
+    pub async fn client<'c>(&self, asked: Asking<'c>, form: ClientForm<'_>) -> Result<KnownClient<'c>, Refusal> {
+        let Asking { policy, view, .. } = asked;
         let presented = self.presented(form, view)?;
         let mut guess = None;
-        let (client, method, certificate) = match presented {
+        let ((credential, client), method, certificate) = match presented {
             Presented::Secret { method, id, secret } => {
-                let (client, right) = self.by_secret(policy, &id, &secret, view).await?;
+                let (found, right) = self.by_secret(asked, &id, &secret).await?;
                 guess = right;
-                (client, method, None)
+                (found, method, None)
             }
             Presented::Assertion { id, assertion } => {
-                (self.by_assertion(policy, id, assertion, now).await?, "private_key_jwt", None)
+                (self.by_assertion(asked, id, assertion).await?, "private_key_jwt", None)
             }
             Presented::Certificate { id } => {
-                let (client, thumbprint) = self.by_certificate(policy, id, view, now)?;
-                (client, "tls_client_auth", Some(thumbprint))
+                let (found, thumbprint) = self.by_certificate(asked, id)?;
+                (found, "tls_client_auth", Some(thumbprint))
             }
         };
-        let credential = &client.credential;
         if credential.policies.as_ref().is_some_and(|policies| !policies.contains(&policy.plan().key.name)) {
             return Err(
                 self.invalid(format!("the access list of Credential {} does not contain this policy", credential.key))
             );
         }
-        let fresh = admit(self.context(policy, "oauthClient", view, now), credential).accepted();
+        let fresh = admit(self.context(asked, "oauthClient"), credential).accepted();
         let fresh = fresh.map_err(|refusal| self.invalid(format!("{}: {}", refusal.reason, refusal.detail)))?;
         if let Some(right) = guess {
             policy.memory().admitted(right);
@@ -234,31 +225,31 @@ impl ArmedClients {
             .ok_or_else(|| self.invalid("the Authorization header cannot be read"))
     }
 
-    async fn by_secret(
+    async fn by_secret<'c>(
         &self,
-        policy: &ArmedPolicy,
+        asked: Asking<'c>,
         id: &str,
         secret: &Redacted<String>,
-        view: RequestView<'_>,
-    ) -> Result<(&ArmedClient, Option<RightGuess>), Refusal> {
+    ) -> Result<(Found<'c>, Option<RightGuess>), Refusal> {
+        let Asking { policy, view, .. } = asked;
         let wrong = || self.invalid(format!("client `{}`: unknown, or another secret", bounded(id)));
-        let client = self.by_id.get(id).ok_or_else(wrong)?;
-        match &client.proof {
+        let found = self.find(asked, id).ok_or_else(wrong)?;
+        match &found.1.proof {
             ArmedProof::Secret(expected) => {
                 let given = digest::digest(&digest::SHA256, secret.reveal().as_bytes());
                 constant_time::verify_slices_are_equal(given.as_ref(), expected).map_err(|_| wrong())?;
-                Ok((client, None))
+                Ok((found, None))
             }
             ArmedProof::Password(phc) => {
                 let memory = policy.memory();
                 if memory.is_proven(phc, secret.reveal()) {
-                    return Ok((client, None));
+                    return Ok((found, None));
                 }
                 // Clients have their own names here, so that guesses at a client never lock a user out.
                 let name = format!("client {id}");
                 let right = memory.guess(&name, Some(phc), secret.reveal(), view.address).await;
                 let right = right.map_err(|unchecked| unchecked.denied(&format!("client `{id}`"), &self.name))?;
-                right.map(|right| (client, Some(right))).ok_or_else(wrong)
+                right.map(|right| (found, Some(right))).ok_or_else(wrong)
             }
             ArmedProof::Assertion(..) | ArmedProof::Certificate(_) => {
                 Err(self.invalid(format!("client `{id}` does not prove itself with a secret")))
@@ -268,23 +259,22 @@ impl ArmedClients {
 
     /// RFC 7523 §3. The audience is the issuer and nothing else: an assertion made for another server is of no use
     /// here.
-    async fn by_assertion(
+    async fn by_assertion<'c>(
         &self,
-        policy: &ArmedPolicy,
+        asked: Asking<'c>,
         id: Option<&str>,
         assertion: &str,
-        now: Timestamp,
-    ) -> Result<&ArmedClient, Refusal> {
+    ) -> Result<Found<'c>, Refusal> {
+        let Asking { policy, now, .. } = asked;
         let unverified = || Unverified::parse(assertion).map_err(|error| self.invalid(error.to_string()));
         let claimed = unverified()?.claimed_issuer().unwrap_or_default().to_owned();
         if id.is_some_and(|id| id != claimed) {
             return Err(self.invalid("`client_id` is not the client that signed the assertion"));
         }
-        let client = self
-            .by_id
-            .get(&claimed)
+        let found = self
+            .find(asked, &claimed)
             .ok_or_else(|| self.invalid(format!("client `{}` is not known", bounded(&claimed))))?;
-        let ArmedProof::Assertion(keys, algorithms) = &client.proof else {
+        let ArmedProof::Assertion(keys, algorithms) = &found.1.proof else {
             return Err(self.invalid(format!("client `{claimed}` does not prove itself with an assertion")));
         };
         let expected = Expectations {
@@ -329,59 +319,43 @@ impl ArmedClients {
         let used = Key::of(&["client assertion", &policy.plan().uid, &claimed, jti]);
         let fresh = policy.memory().store.claim(&used, (MAX_ASSERTION_SECONDS + 2 * SKEW_SECONDS) * 1000, now).await;
         match fresh {
-            Ok(true) => Ok(client),
+            Ok(true) => Ok(found),
             Ok(false) => Err(self.invalid("the assertion was used before")),
             Err(error) => Err(self.denied(Reason::StoreUnavailable, error.to_string())),
         }
     }
 
-    fn by_certificate(
-        &self,
-        policy: &ArmedPolicy,
-        id: &str,
-        view: RequestView<'_>,
-        now: Timestamp,
-    ) -> Result<(&ArmedClient, String), Refusal> {
-        let client = self
-            .by_id
-            .get(id)
+    fn by_certificate<'c>(&self, asked: Asking<'c>, id: &str) -> Result<(Found<'c>, String), Refusal> {
+        let found = self
+            .find(asked, id)
             .ok_or_else(|| self.invalid(format!("client `{}` is not known, or does not prove itself", bounded(id))))?;
-        let (ArmedProof::Certificate(method), Some(certificate)) = (&client.proof, view.certificate) else {
+        let (ArmedProof::Certificate(method), Some(certificate)) = (&found.1.proof, asked.view.certificate) else {
             return Err(self.invalid(format!("client `{id}` does not prove itself")));
         };
-        let attempt = method.attempt(self.context(policy, "oauthClient", view, now), certificate);
+        let attempt = method.attempt(self.context(asked, "oauthClient"), certificate);
         let invalid = |refusal: Refusal| self.invalid(format!("client `{id}`: {}: {}", refusal.reason, refusal.detail));
-        attempt.accepted().map(|_| (client, certificate.thumbprint.to_owned())).map_err(invalid)
+        attempt.accepted().map(|_| (found, certificate.thumbprint.to_owned())).map_err(invalid)
     }
 
     /// A user by name and password (RFC 6749 §4.3): guesses are bounded as they are for `Basic`.
     pub async fn user(
         &self,
-        policy: &ArmedPolicy,
+        asked: Asking<'_>,
         username: &str,
         password: Redacted<String>,
-        view: RequestView<'_>,
-        now: Timestamp,
     ) -> Result<Authenticated, Refusal> {
         let pair = basic::Pair { username: username.to_owned(), password };
-        let attempt = basic::check(self.context(policy, "password", view, now), pair, self.only.as_deref()).await;
-        self.admitted(policy, attempt)
+        let attempt = basic::check(self.context(asked, "password"), pair, self.only.as_deref()).await;
+        self.admitted(asked.policy, attempt)
     }
 
     /// A user who signed in before: still there, not suspended, not expired.
-    pub fn user_again(
-        &self,
-        policy: &ArmedPolicy,
-        credential: &str,
-        view: RequestView<'_>,
-        now: Timestamp,
-    ) -> Result<Authenticated, Refusal> {
-        let found =
-            policy.credentials().by_name(credential).filter(|found| matches!(found.proof, Proof::Password { .. }));
+    pub fn user_again(&self, asked: Asking<'_>, credential: &str) -> Result<Authenticated, Refusal> {
+        let found = asked.table.by_name(credential).filter(|found| matches!(found.proof, Proof::Password { .. }));
         let found = found.filter(|_| self.only.as_ref().is_none_or(|only| only.iter().any(|name| name == credential)));
         let found = found
             .ok_or_else(|| self.denied(Reason::InvalidGrant, format!("Credential {credential} of the user is gone")))?;
-        self.admitted(policy, admit(self.context(policy, "password", view, now), found))
+        self.admitted(asked.policy, admit(self.context(asked, "password"), found))
     }
 
     fn admitted(&self, policy: &ArmedPolicy, attempt: Attempt) -> Result<Authenticated, Refusal> {
@@ -396,12 +370,8 @@ impl ArmedClients {
     }
 
     /// The thumbprint of the key that the request's DPoP proof is made with (RFC 9449 §5); `None` without a proof.
-    pub async fn proof_key(
-        &self,
-        policy: &ArmedPolicy,
-        view: RequestView<'_>,
-        now: Timestamp,
-    ) -> Result<Option<String>, Refusal> {
+    pub async fn proof_key(&self, asked: Asking<'_>) -> Result<Option<String>, Refusal> {
+        let Asking { policy, view, now, .. } = asked;
         if !view.headers.contains_key("dpop") {
             return Ok(None);
         }

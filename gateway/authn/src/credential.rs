@@ -1,48 +1,99 @@
 //! Credentials of the namespace: found by what they prove themselves with, and made into identities.
 
 use idm_request::{Identity, IssuedTo, Unusable};
-use std::collections::HashMap;
 use std::rc::Rc;
 
+use foldhash::HashMap;
 use idm_plan::{Credential, Proof};
+use idm_trust::{KeyRing, Keys};
 use idm_types::{Reason, Refusal, Timestamp, unhex};
 
+use crate::basis::unique;
+use crate::client::ArmedClient;
 use crate::method::{Attempt, Fresh, MethodContext};
 
-/// The Credentials of a namespace. Looking up the hash of a key leaks nothing about the keys: an
-/// attacker who could steer it would have to invert SHA-256 first.
-#[derive(Debug, Default)]
+/// The Credentials of a namespace. Immutable: a change makes a new table, in which a Credential that did not change
+/// keeps its epoch. Looking up the hash of a key leaks nothing about the keys: an attacker who could steer it would
+/// have to invert SHA-256 first.
+#[derive(Default)]
 pub struct CredentialTable {
-    all: Vec<Credential>,
+    all: Vec<Entry>,
     by_hash: HashMap<[u8; 32], usize>,
     by_username: HashMap<String, usize>,
     by_name: HashMap<String, usize>,
-    by_client: HashMap<String, usize>,
+    /// With what they prove themselves: see client.rs.
+    by_client: HashMap<String, (usize, ArmedClient)>,
     /// By what the sign-in method compares, and the federation's uid where one is named.
     by_person: HashMap<(String, Option<String>), usize>,
+    /// Changes with the Credentials of people.
+    people_epoch: u64,
+    /// Keys of clients.
+    keys: KeyRing,
+}
+
+struct Entry {
+    credential: Credential,
+    /// Unique to this value of the Credential: a verdict by another value is void.
+    epoch: u64,
 }
 
 impl CredentialTable {
-    /// Arms the plan's credentials; an entry whose hash is not one is an error with its name.
-    pub fn new(credentials: &[Credential]) -> Result<Self, String> {
-        let mut table = Self { all: credentials.to_vec(), ..Self::default() };
-        for (position, credential) in credentials.iter().enumerate() {
-            table.by_name.insert(credential.key.name.clone(), position);
+    /// Arms Credentials, with keys that are `known` and the table in force `before`. The error names the Credential,
+    /// and no secret.
+    pub fn arm(all: &[Credential], known: &KeyRing, before: Option<&Self>) -> Result<Self, String> {
+        let mut keys = Keys::new(known);
+        let mut table = Self::default();
+        for (position, credential) in all.iter().enumerate() {
+            let broken = |problem: String| format!("credential {}: {problem}", credential.key);
             match &credential.proof {
                 Proof::ApiKey { sha256 } => {
-                    let hash =
-                        unhex(sha256).ok_or_else(|| format!("credential {} has no SHA-256 hash", credential.key))?;
+                    let hash = unhex(sha256).ok_or_else(|| broken("its hash is not SHA-256".into()))?;
                     table.by_hash.insert(hash, position);
                 }
                 Proof::Password { username, .. } => drop(table.by_username.insert(username.clone(), position)),
-                // They prove themselves to the token services only: see client.rs.
-                Proof::Client(client) => drop(table.by_client.insert(client.client_id.clone(), position)),
+                // They prove themselves to the token services only.
+                Proof::Client(client) => {
+                    let armed = ArmedClient::arm(client, &mut keys).map_err(broken)?;
+                    table.by_client.insert(client.client_id.clone(), (position, armed));
+                }
                 Proof::Person { user, federation } => {
                     table.by_person.insert((user.clone(), federation.clone()), position);
                 }
             }
+            let same = before.and_then(|before| before.entry(&credential.key.name));
+            let same = same.filter(|same| same.credential == *credential);
+            let epoch = same.map_or_else(unique, |same| same.epoch);
+            table.by_name.insert(credential.key.name.clone(), position);
+            table.all.push(Entry { credential: credential.clone(), epoch });
         }
+        let same = before.filter(|before| before.people().eq(table.people()));
+        table.people_epoch = same.map_or_else(unique, |same| same.people_epoch);
+        table.keys = keys.used();
         Ok(table)
+    }
+
+    /// The keys of clients that it uses.
+    pub fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+
+    /// The epoch of the Credential behind an identity: 0, which is nobody's, where it is gone.
+    pub(crate) fn epoch_of(&self, identity: &Identity) -> u64 {
+        identity.credential.as_deref().and_then(|name| self.entry(name)).map_or(0, |entry| entry.epoch)
+    }
+
+    /// The epoch of all Credentials of people.
+    pub(crate) fn people_epoch(&self) -> u64 {
+        self.people_epoch
+    }
+
+    fn people(&self) -> impl Iterator<Item = &Credential> {
+        let all = self.all.iter().map(|entry| &entry.credential);
+        all.filter(|credential| matches!(credential.proof, Proof::Person { .. }))
+    }
+
+    fn entry(&self, name: &str) -> Option<&Entry> {
+        self.all.get(*self.by_name.get(name)?)
     }
 
     /// The Credential with this API key hash, if the method accepts it.
@@ -79,7 +130,7 @@ impl CredentialTable {
         let gone = |kind: &str| {
             Refusal::new(Reason::TokenRevoked, format!("the Credential of the {kind} it was issued to is gone"))
         };
-        let of_client = self.picked(self.by_client.get(client), None).ok_or_else(|| gone("client"))?;
+        let (of_client, _) = self.client(client, None).ok_or_else(|| gone("client"))?;
         let of_user = self.by_username(subject, None).map(|(credential, _)| credential);
         if client != subject && of_user.is_none() {
             return Err(gone("user"));
@@ -98,11 +149,17 @@ impl CredentialTable {
 
     /// The Credential of this name.
     pub(crate) fn by_name(&self, name: &str) -> Option<&Credential> {
-        self.picked(self.by_name.get(name), None)
+        self.entry(name).map(|entry| &entry.credential)
+    }
+
+    /// The client with this id and with what it proves itself, if the service knows it.
+    pub(crate) fn client(&self, id: &str, only: Option<&[String]>) -> Option<(&Credential, &ArmedClient)> {
+        let (position, armed) = self.by_client.get(id)?;
+        Some((self.picked(Some(position), only)?, armed))
     }
 
     fn picked(&self, position: Option<&usize>, only: Option<&[String]>) -> Option<&Credential> {
-        let credential = self.all.get(*position?)?;
+        let Entry { credential, .. } = self.all.get(*position?)?;
         only.is_none_or(|only| only.contains(&credential.key.name)).then_some(credential)
     }
 }
@@ -129,9 +186,9 @@ pub(crate) fn admit(context: MethodContext<'_>, credential: &Credential) -> Atte
     }
     match identity(context, credential) {
         Ok(identity) => Attempt::Verified(Fresh {
-            identity: Rc::new(identity),
             until: credential.expires.map_or(u64::MAX, |t| t.0),
-            epoch: 0,
+            epoch: context.table.epoch_of(&identity),
+            identity: Rc::new(identity),
         }),
         Err(problem) => rejected(problem.reason, problem.detail),
     }
@@ -161,4 +218,62 @@ fn identity(context: MethodContext<'_>, credential: &Credential) -> Result<Ident
     };
     identity.headers = context.headers(&identity)?;
     Ok(identity)
+}
+
+#[cfg(test)]
+mod tests {
+    use idm_plan::ObjectKey;
+
+    use super::*;
+
+    fn credential(name: &str, proof: Proof) -> Credential {
+        let key = ObjectKey::new("shop", name);
+        let (owner, roles, attributes, policies) = (None, vec![], vec![], None);
+        Credential { key, proof, owner, roles, attributes, policies, expires: None, suspended: false }
+    }
+
+    fn robot(name: &str) -> Credential {
+        credential(name, Proof::ApiKey { sha256: idm_types::hex(&[name.len() as u8; 32]) })
+    }
+
+    fn person(name: &str) -> Credential {
+        credential(name, Proof::Person { user: name.into(), federation: None })
+    }
+
+    fn after(before: Option<&CredentialTable>, all: &[Credential]) -> CredentialTable {
+        CredentialTable::arm(all, &KeyRing::new(), before).unwrap()
+    }
+
+    fn epoch(table: &CredentialTable, name: &str) -> u64 {
+        let nobody = Identity::nobody(&"m".parse().unwrap(), "apiKey");
+        table.epoch_of(&Identity { credential: Some(name.into()), ..nobody })
+    }
+
+    #[test]
+    fn an_epoch_is_that_of_one_value_of_a_credential() {
+        let first = after(None, &[robot("a"), robot("of b")]);
+        assert_eq!(epoch(&first, "gone"), 0);
+        let suspended = Credential { suspended: true, ..robot("a") };
+        let next = after(Some(&first), &[robot("of b"), suspended]);
+        assert_eq!(epoch(&next, "of b"), epoch(&first, "of b"), "whatever its position");
+        let gone = after(Some(&next), &[robot("of b")]);
+        assert_eq!((epoch(&gone, "a"), epoch(&gone, "of b")), (0, epoch(&first, "of b")));
+        let back = after(Some(&gone), &[robot("a")]);
+        let mut all = [epoch(&first, "a"), epoch(&next, "a"), epoch(&back, "a"), 0];
+        all.sort_unstable();
+        assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "{all:?}: also when the old value is back");
+    }
+
+    #[test]
+    fn people_have_one_epoch_together() {
+        let first = after(None, &[person("ana"), robot("a")]);
+        assert_eq!(after(Some(&first), &[person("ana")]).people_epoch(), first.people_epoch());
+        let more = after(Some(&first), &[person("ana"), person("bob")]);
+        assert_ne!(more.people_epoch(), first.people_epoch());
+        assert_ne!(
+            after(Some(&more), &[person("ana")]).people_epoch(),
+            first.people_epoch(),
+            "also when it is as it was"
+        );
+    }
 }

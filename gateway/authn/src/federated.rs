@@ -48,12 +48,4 @@ impl Federated {
             Federated::Saml(provider) => provider.leads_to(),
         }
     }
-
-    pub(crate) fn keys_loaded(&self) -> bool {
-        match self {
-            Federated::Oidc(provider) => provider.keys_loaded(),
-            // Metadata is read when somebody signs in.
-            Federated::Saml(_) => true,
-        }
-    }
 }

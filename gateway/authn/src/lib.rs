@@ -8,6 +8,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod authenticated;
+mod basis;
 mod binding;
 mod cache;
 mod chain;
@@ -29,9 +30,10 @@ mod revocation;
 mod saml;
 
 pub use authenticated::Authenticated;
+pub use basis::Basis;
 pub use cache::TokenCache;
 pub use chain::{ArmedPolicy, PolicyError, Resources};
-pub use client::{ArmedClients, ClientForm, KnownClient};
+pub use client::{Asking, ClientForm, Clients, KnownClient};
 pub use credential::CredentialTable;
 pub use federated::Federated;
 pub use grants::Grants;

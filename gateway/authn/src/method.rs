@@ -34,8 +34,9 @@ pub(crate) trait Method: Send + Sync {
     /// Whether a verdict may be used again for the same credential.
     fn caching(&self) -> Caching;
 
-    /// The epoch of the keys behind an identity: a verdict is void when it changes. 0 where no keys are fetched.
-    fn epoch(&self, identity: &Identity) -> u64;
+    /// The epoch of the keys or Credentials behind an identity: a verdict is void when it changes. 0 where there are
+    /// neither.
+    fn epoch(&self, identity: &Identity, table: &CredentialTable) -> u64;
 
     /// The checks of every request, whether the verdict is new or kept: proof of possession, revocation, single use.
     /// Whether the Credential of an identity still stands is checked for all methods, before this.
@@ -48,11 +49,6 @@ pub(crate) trait Method: Send + Sync {
     /// credential that can be judged without it is right.
     fn wants_body(&self, _view: RequestView<'_>, _now: Timestamp) -> bool {
         false
-    }
-
-    /// Whether the keys that it needs have been fetched at least once.
-    fn keys_loaded(&self) -> bool {
-        true
     }
 
     /// Whether the proxy at this address is believed about client certificates.
@@ -132,7 +128,8 @@ impl Attempt {
     }
 }
 
-/// What a verified credential yields: the identity, and until when and under which keys it may be reused.
+/// What a verified credential yields: the identity, and until when and under which keys or Credentials it may be
+/// reused.
 pub(crate) struct Fresh {
     pub(crate) identity: Rc<Identity>,
     pub(crate) until: u64,

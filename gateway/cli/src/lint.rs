@@ -26,7 +26,7 @@ impl Lint {
                     self.dir.display(),
                     plan.policies.len(),
                     plan.rules.len(),
-                    plan.credentials.len()
+                    compiled.credentials.all.len()
                 );
                 Ok(ExitCode::SUCCESS)
             }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use http_body::Body;
-use idm_authn::{Authenticated, TokenCache};
+use idm_authn::{Authenticated, CredentialTable, TokenCache};
 use idm_authz::Permit;
 use idm_plan::{Message, Source};
 use idm_request::{ClientCertificate, Facts, Identity, RequestView, SharedFacts, forwarded_certificate};
@@ -36,7 +36,9 @@ const FORWARDED_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-c
 pub struct Context<'c> {
     /// The armed plan.
     pub engine: &'c Engine,
-    /// Verdicts on credentials that were verified under this engine.
+    /// The Credentials in force.
+    pub credentials: &'c CredentialTable,
+    /// Verdicts on credentials that were verified before.
     pub cache: &'c RefCell<TokenCache>,
     /// What the decisions of the process share.
     pub process: &'c Process,
@@ -262,7 +264,7 @@ async fn authenticate(
     view: RequestView<'_>,
     trace: &mut Trace,
 ) -> Result<(Authenticated, Option<Source>), Refusal> {
-    let found = policy.armed.authenticate(view, context.cache, context.now).await;
+    let found = policy.armed.authenticate(view, context.credentials, context.cache, context.now).await;
     let (who, source) = found.inspect_err(|refusal| trace.decided_by(refusal))?;
     trace.authentication = Some(who.identity().method.clone());
     trace.in_query = matches!(source, Some(Source::Query { .. }));

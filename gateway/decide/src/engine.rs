@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
-use idm_authn::{ArmedPolicy, CredentialTable, Grants, Memory, PolicyError, Resources};
+use idm_authn::{ArmedPolicy, Grants, Memory, PolicyError, Resources};
 use idm_authz::Rules;
 use idm_issue::TokenIssuer;
 use idm_plan::{Backend, Bundle, Endpoint, Handler, HeaderEdit, MethodKind, Plan, Policy, SignInEndpoint, Timeouts};
 use idm_request::PolicyHeaders;
 use idm_transform::{ArmedLlm, Steps};
-use idm_trust::{HttpClient, KeyRing, Trust};
+use idm_trust::{HttpClient, KeyRing, Keys, Trust};
 use idm_types::Reason;
 
 use crate::reserved::UsedHeaders;
@@ -26,13 +26,18 @@ pub enum EngineError {
     /// Something in the plan that compile would not have written.
     #[error("the plan is not usable: {0}")]
     Plan(String),
+    /// The same, in the Credentials.
+    #[error("the Credentials are not usable: {0}")]
+    Credentials(String),
 }
 
 /// An armed plan. Immutable; shared by all cores.
 pub struct Engine {
     pub(crate) namespace: String,
-    pub(crate) generation: u64,
-    pub(crate) digest: String,
+    /// Of the plan that it was armed with.
+    digest: [u8; 32],
+    /// The keys of issuers that it uses.
+    keys: KeyRing,
     pub(crate) router: Router,
     pub(crate) secure_router: Router,
     pub(crate) rules: Vec<ArmedRule>,
@@ -92,45 +97,37 @@ pub(crate) enum ArmedEdit {
 }
 
 impl Engine {
-    /// Arms a bundle and returns the keys it uses. `known` and `memory` keep fetched keys and what
+    /// Arms a bundle's plan. `known` are the keys of `before`, the engine in force until now; `memory` keeps what
     /// authentication remembers across engines.
-    pub fn arm(
+    pub(crate) fn arm(
         bundle: &Bundle,
+        before: Option<&Self>,
         known: &KeyRing,
         memory: &Arc<Memory>,
         http: &Arc<dyn HttpClient>,
-    ) -> Result<(Self, KeyRing), EngineError> {
-        let Plan { namespace, policies, hosts, secure_hosts, certificates: _, rules, credentials, grants, federations } =
+    ) -> Result<Self, EngineError> {
+        let Plan { namespace, policies, hosts, secure_hosts, certificates: _, rules, grants, federations: _ } =
             &bundle.plan;
         let mut resources = Resources {
-            trust: Trust { known, ring: KeyRing::new(), secrets: &bundle.secrets, http: http.clone() },
+            trust: Trust { keys: Keys::new(known), secrets: &bundle.secrets, http: http.clone() },
+            plan: &bundle.plan,
             grants: Arc::new(Grants::new(grants)),
-            credentials: Arc::new(CredentialTable::new(credentials).map_err(EngineError::Plan)?),
             memory: memory.clone(),
-            federations,
+            before: before.into_iter().flat_map(|engine| &engine.policies).map(|of| of.armed.basis().clone()).collect(),
             providers: HashMap::new(),
         };
         let mut armed = Vec::with_capacity(policies.len());
-        for (position, policy) in policies.iter().enumerate() {
+        for policy in policies {
             let rules =
                 Rules::arm(policy).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
             let steps = Steps::arm(&policy.jose, &mut resources.trust, &|| memory.workers())
                 .map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
             let llm = policy.llm.as_ref().map(|llm| ArmedLlm::arm(llm, &bundle.secrets)).transpose();
             let llm = llm.map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
-            let issuer = policy
-                .token_service
-                .as_ref()
-                .map(|service| TokenIssuer::arm(service, credentials, &mut resources))
-                .transpose();
+            let service = policy.token_service.as_ref();
+            let issuer = service.map(|service| TokenIssuer::arm(service, &bundle.secrets)).transpose();
             let issuer = issuer.map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
-            armed.push(PolicyInForce {
-                armed: ArmedPolicy::arm(policy, position, &mut resources)?,
-                rules,
-                steps,
-                llm,
-                issuer,
-            });
+            armed.push(PolicyInForce { armed: ArmedPolicy::arm(policy, &mut resources)?, rules, steps, llm, issuer });
         }
         let read = policies.iter().map(|policy| {
             PolicyHeaders::of(policy).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))
@@ -153,11 +150,10 @@ impl Engine {
         let secure_router = Router::new(secure_hosts);
         let (reserved, used) = (headers.used.everywhere(), headers.used.used());
         let signs_in = armed.iter().any(|policy| policy.armed.sign_in().is_some());
-        let Bundle { generation, digest, .. } = bundle;
-        let engine = Self {
+        Ok(Self {
             namespace: namespace.clone(),
-            generation: *generation,
-            digest: digest.clone(),
+            digest: bundle.plan_digest(),
+            keys: resources.trust.keys.used(),
             router,
             secure_router,
             rules,
@@ -166,13 +162,17 @@ impl Engine {
             reserved,
             used,
             signs_in,
-        };
-        Ok((engine, resources.trust.ring))
+        })
     }
 
-    /// Generation and digest of the plan, for the acknowledgement.
-    pub fn version(&self) -> (u64, &str) {
-        (self.generation, &self.digest)
+    /// Whether it is what a bundle's plan would be armed as.
+    pub(crate) fn is_of(&self, bundle: &Bundle) -> bool {
+        self.digest == bundle.plan_digest()
+    }
+
+    /// The keys of issuers that it uses.
+    pub fn keys(&self) -> &KeyRing {
+        &self.keys
     }
 
     /// The namespace that it serves.
@@ -190,6 +190,11 @@ impl Engine {
         self.policies.get(position).map(|policy| policy.armed.plan())
     }
 
+    /// All policies with what authenticates for them.
+    pub(crate) fn armed_policies(&self) -> impl Iterator<Item = &ArmedPolicy> {
+        self.policies.iter().map(|policy| &policy.armed)
+    }
+
     /// The plans of all policies, in the order of their positions.
     pub fn policies(&self) -> impl Iterator<Item = &Policy> {
         self.policies.iter().map(|policy| policy.armed.plan())
@@ -198,13 +203,6 @@ impl Engine {
     /// The name of the rule at a position of [`Trace::rule`](crate::Trace::rule).
     pub fn rule_name(&self, position: usize) -> Option<&str> {
         self.rules.get(position).map(|rule| rule.name.as_str())
-    }
-
-    /// Whether every issuer's keys have been fetched at least once.
-    pub fn keys_loaded(&self) -> bool {
-        self.policies
-            .iter()
-            .all(|policy| policy.armed.keys_loaded() && policy.issuer.as_ref().is_none_or(TokenIssuer::keys_loaded))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The decision about one request, without a socket.
 //!
-//! In: an armed plan ([`Engine`]), the head and the body of a request, what is known of its connection, and `now`.
+//! In: an armed bundle ([`Armed`]), the head and the body of a request, what is known of its connection, and `now`.
 //! Out: a [`Verdict`], or a [`Refusal`](idm_types::Refusal), and a [`Trace`] of how far the request came. A request may
 //! be forwarded only with the [`Forward`] of a verdict, and no other code makes one. Nothing here listens, connects or
 //! writes records: the proxy, `idm policy test` and every other front end calls [`decide()`] and perform what it says. Start
@@ -9,6 +9,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod account;
+mod armed;
 mod body;
 mod canonical;
 mod decide;
@@ -30,6 +31,7 @@ mod trace;
 mod websocket;
 
 pub use account::Account;
+pub use armed::Armed;
 pub use body::{MAX_HELD, Payload};
 pub use canonical::authority;
 pub use decide::{Context, Verdict, decide};

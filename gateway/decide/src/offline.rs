@@ -10,14 +10,16 @@ use http_body_util::Full;
 use idm_authn::{Memory, PasswordChecker, TokenCache};
 use idm_plan::{Bundle, OutgoingTls, Secrets};
 use idm_store::Store;
-use idm_trust::{Answer, HttpClient, KeyRing, NoAnswer, OutboundRequest, Work};
+use idm_trust::{Answer, HttpClient, NoAnswer, OutboundRequest, Work};
 use idm_types::{Refusal, Timestamp};
 
-use crate::{BodyLimits, Context, Engine, EngineError, Forward, Payload, Peer, Process, Trace, Verdict, decide};
+use crate::{Armed, BodyLimits, Context, Engine, EngineError, Forward, Payload, Peer, Process, Trace, Verdict, decide};
 
-/// An engine with what it needs to decide in this process alone.
+/// An armed bundle with what it needs to decide in this process alone.
 pub struct Offline {
-    engine: Engine,
+    armed: Armed,
+    memory: Arc<Memory>,
+    http: Arc<dyn HttpClient>,
     cache: RefCell<TokenCache>,
     process: Process,
 }
@@ -51,13 +53,26 @@ impl Offline {
         let memory = PasswordChecker::start(1).and_then(|passwords| Memory::new(passwords, Store::in_process()));
         let memory = memory.ok_or_else(|| EngineError::Plan("the system gives no threads or no random bits".into()))?;
         let http: Arc<dyn HttpClient> = Arc::new(NoHttpClient);
-        let (engine, _) = Engine::arm(bundle, &KeyRing::new(), &memory, &http)?;
-        Ok(Self { engine, cache: RefCell::default(), process: Process::new(gateway, BodyLimits::default()) })
+        let armed = Armed::arm(bundle, None, &memory, &http)?;
+        let process = Process::new(gateway, BodyLimits::default());
+        Ok(Self { armed, memory, http, cache: RefCell::default(), process })
+    }
+
+    /// Puts another bundle in force. On error the one before stays.
+    pub fn swap(&mut self, bundle: &Bundle) -> Result<(), EngineError> {
+        self.armed = Armed::arm(bundle, Some(&self.armed), &self.memory, &self.http)?;
+        self.armed.take_over(&mut self.cache.borrow_mut());
+        Ok(())
     }
 
     /// The armed plan.
     pub fn engine(&self) -> &Engine {
-        &self.engine
+        self.armed.engine()
+    }
+
+    /// The armed bundle.
+    pub fn armed(&self) -> &Armed {
+        &self.armed
     }
 
     /// Decides about a request that is here as a whole.
@@ -65,8 +80,10 @@ impl Offline {
         let (mut head, body) = request.into_parts();
         let mut payload = Payload::Streaming(Full::new(body.clone()));
         let mut trace = Trace::default();
-        let Self { engine, cache, process } = self;
-        let verdict = decide(Context { engine, cache, process, peer, now }, &mut head, &mut payload, &mut trace).await;
+        let Self { armed, cache, process, .. } = self;
+        let (engine, credentials) = (armed.engine(), armed.credentials());
+        let context = Context { engine, credentials, cache, process, peer, now };
+        let verdict = decide(context, &mut head, &mut payload, &mut trace).await;
         let outcome = verdict.map(|verdict| match verdict {
             Verdict::Answer(answer) => Decided::Answer(answer),
             Verdict::Forward(forward) => {

@@ -39,13 +39,13 @@ pub(crate) async fn answer(
     context: Context<'_>,
     trace: &mut Trace,
 ) -> Result<Response<Bytes>, Refusal> {
-    let Context { now, .. } = context;
+    let Context { credentials, now, .. } = context;
     match own {
         Own::Endpoint(endpoint) => {
             let issuer = policy.issuer.as_ref();
             let issuer =
                 issuer.ok_or_else(|| Refusal::new(Reason::InternalError, "an endpoint without a token service"))?;
-            let ask = Ask { policy: &policy.armed, view, gateway: &context.process.gateway, now };
+            let ask = Ask { policy: &policy.armed, credentials, view, gateway: &context.process.gateway, now };
             let answered = issuer.answer(endpoint, ask).await.map_err(|refused| noted(refused, trace))?;
             let Answered { body, public, who, issued } = answered;
             trace.identity = who.map(|who| (who, false));
@@ -54,7 +54,8 @@ pub(crate) async fn answer(
         }
         Own::SignInEndpoint(endpoint, federation) => {
             let page_request = trace.page_request.clone();
-            let ask = idm_sign_in::Ask { policy: &policy.armed, view, page_request: page_request.as_ref(), now };
+            let page_request = page_request.as_ref();
+            let ask = idm_sign_in::Ask { policy: &policy.armed, credentials, view, page_request, now };
             let answered = idm_sign_in::answer(endpoint, federation, ask).await;
             let answer = answered.map_err(|refused| noted(refused, trace))?;
             trace.authentication = answer.who.as_ref().map(|who| who.method.clone());

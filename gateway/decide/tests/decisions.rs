@@ -1,82 +1,12 @@
 //! Decisions about whole requests, made in this process: from YAML to the verdict and its trace.
 
+mod bed;
+
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
-use bytes::Bytes;
-use http::{HeaderMap, Request};
-use idm_compile::{Settings, compile, yaml};
-use idm_decide::{Decided, Decision, Offline, Peer};
-use idm_plan::Bundle;
-use idm_types::{ApiKey, Reason, Stage, Timestamp};
-
-const NOW: Timestamp = Timestamp(1_800_000_000_000);
-
-/// An API key that stays the same.
-fn key() -> String {
-    ApiKey::from_random([7; 32]).reveal().to_owned()
-}
-
-/// A Service under the host `up` with a policy of these methods and further lines of its spec.
-fn policy(name: &str, methods: &str, rest: &str) -> String {
-    format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, annotations: {{identity-manager.io/hostnames: {name}}}}}\n\
-         spec: {{type: ExternalName, externalName: 127.0.0.1, ports: [{{name: http, port: 80}}]}}\n---\n\
-         apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: {name}}}\n\
-         spec:\n  targetRefs: [{{group: '', kind: Service, name: {name}}}]\n  authentication: {{methods: [{methods}]}}\n{rest}---\n"
-    )
-}
-
-const API_KEY: &str = "{name: machines, apiKey: {}}";
-const ANYONE: &str = "{name: anyone, anonymous: {}}";
-
-/// The Credential of [`key`], with these roles.
-fn robot(roles: &str) -> String {
-    format!(
-        "apiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: robot}}\n\
-         spec: {{apiKey: {{}}, secretRef: {{name: robot}}, roles: [{roles}]}}\n---\n\
-         apiVersion: v1\nkind: Secret\nmetadata: {{name: robot}}\nstringData: {{key: {}}}\n",
-        key()
-    )
-}
-
-struct Bed(Offline);
-
-impl Bed {
-    fn new(yaml: &str) -> Self {
-        let files = [("all.yaml".to_owned(), yaml.to_owned())];
-        let (world, _) = yaml::read_files(&files, Settings::of_a_folder(false)).expect("the YAML is read");
-        let compiled = compile(&world, None);
-        let errors: Vec<_> = compiled.report.errors().map(|finding| finding.message.clone()).collect();
-        assert!(errors.is_empty(), "{errors:?}");
-        let bundle = Bundle::seal(compiled.plan, compiled.secrets, 1);
-        Self(Offline::arm(&bundle, "test").expect("the plan is armed"))
-    }
-
-    async fn ask(&self, method: &str, host: &str, path: &str, headers: &[(&str, &str)]) -> Decision {
-        let mut request = Request::builder().method(method).uri(path).header("host", host);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Bytes::new()).expect("a request");
-        self.0.decide(&Peer::plain(Ipv4Addr::LOCALHOST.into()), request, NOW).await
-    }
-
-    /// The headers of the upstream's request.
-    async fn forwarded(&self, host: &str, headers: &[(&str, &str)]) -> HeaderMap {
-        match self.ask("GET", host, "/x", headers).await.outcome {
-            Ok(Decided::Forward { head, .. }) => head.headers,
-            Ok(Decided::Answer(_)) => panic!("the gateway answers itself"),
-            Err(refusal) => panic!("{refusal:?}"),
-        }
-    }
-
-    /// The reason of a refusal, and the stage that it came to.
-    async fn refused(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> (Reason, Stage) {
-        let Decision { trace, outcome } = self.ask("GET", host, path, headers).await;
-        (outcome.err().expect("it is refused").reason, trace.stage)
-    }
-}
+use bed::{ANYONE, API_KEY, Bed, key, policy, robot};
+use idm_decide::{Decided, Decision};
+use idm_types::{ApiKey, Reason, Stage};
 
 #[tokio::test]
 async fn a_request_is_refused_at_the_stage_where_it_fails() {

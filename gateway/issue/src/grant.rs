@@ -27,7 +27,7 @@ impl TokenIssuer {
                 format!("client `{}`, grant `{}`", client.plan.client_id, grant.name()),
             ));
         }
-        let dpop = self.clients.proof_key(ask.policy, ask.view, ask.now).await?;
+        let dpop = self.clients.proof_key(ask.for_clients()).await?;
         if grant == TokenGrant::RefreshToken {
             return self.refresh(form, client, dpop, ask).await;
         }
@@ -53,7 +53,7 @@ impl TokenIssuer {
     async fn user(&self, form: &Form, ask: Ask<'_>) -> Result<Rc<Identity>, Refused> {
         let username = form.wanted("username")?.reveal().clone();
         let password = form.wanted("password")?.clone();
-        let user = self.clients.user(ask.policy, &username, password, ask.view, ask.now).await;
+        let user = self.clients.user(ask.for_clients(), &username, password).await;
         user.map(|user| user.identity().clone()).map_err(|denied| of_user(denied.into()))
     }
 

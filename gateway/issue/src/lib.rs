@@ -16,10 +16,10 @@ mod tokens;
 use std::rc::Rc;
 
 pub use idm_authn::Refused;
-use idm_authn::{ArmedClients, ArmedPolicy, ClientForm, KnownClient, Resources};
+use idm_authn::{ArmedPolicy, Asking, ClientForm, Clients, CredentialTable, KnownClient};
 use idm_expr::Expression;
 use idm_jose::PROOF_ALGORITHMS;
-use idm_plan::{Credential, Endpoint, TokenGrant, TokenService};
+use idm_plan::{Endpoint, Secrets, TokenGrant, TokenService};
 use idm_request::{Identity, RequestView};
 use idm_types::{Reason, Timestamp};
 use serde_json::{Value, json};
@@ -35,12 +35,22 @@ pub const MAX_FORM: usize = 64 * 1024;
 pub struct Ask<'r> {
     /// The policy whose service it is.
     pub policy: &'r ArmedPolicy,
+    /// The Credentials in force.
+    pub credentials: &'r CredentialTable,
     /// The request; its body is there as a whole.
     pub view: RequestView<'r>,
     /// The gateway's name.
     pub gateway: &'r str,
     /// The time.
     pub now: Timestamp,
+}
+
+impl<'r> Ask<'r> {
+    /// What clients and users are known by.
+    fn for_clients(self) -> Asking<'r> {
+        let Self { policy, credentials: table, view, gateway: _, now } = self;
+        Asking { policy, table, view, now }
+    }
 }
 
 /// The answer to a request.
@@ -105,30 +115,25 @@ pub fn fuzz_form(body: &[u8]) {
 /// One policy's token service with its live keys, shared by all cores.
 pub struct TokenIssuer {
     plan: TokenService,
-    clients: ArmedClients,
+    clients: Clients,
     keys: ServiceKeys,
     claims: Vec<(String, Expression)>,
 }
 
 impl TokenIssuer {
     /// Arms a service. The error shows no secret.
-    pub fn arm(plan: &TokenService, credentials: &[Credential], resources: &mut Resources<'_>) -> Result<Self, String> {
+    pub fn arm(plan: &TokenService, secrets: &Secrets) -> Result<Self, String> {
         let claims = plan
             .claims
             .iter()
             .map(|(name, expr)| Ok((name.clone(), Expression::arm(expr)?)))
             .collect::<Result<_, String>>()?;
         Ok(Self {
-            clients: ArmedClients::arm(credentials, plan, resources)?,
-            keys: ServiceKeys::arm(&plan.keys, resources.trust.secrets)?,
+            clients: Clients::of(plan)?,
+            keys: ServiceKeys::arm(&plan.keys, secrets)?,
             claims,
             plan: plan.clone(),
         })
-    }
-
-    /// Whether the keys of all clients are there.
-    pub fn keys_loaded(&self) -> bool {
-        self.clients.keys_loaded()
     }
 
     /// Answers a request.
@@ -159,14 +164,14 @@ impl TokenIssuer {
         }
     }
 
-    async fn client(&self, form: &Form, ask: Ask<'_>) -> Result<KnownClient<'_>, Refused> {
+    async fn client<'c>(&self, form: &Form, ask: Ask<'c>) -> Result<KnownClient<'c>, Refused> {
         let presented = ClientForm {
             id: form.text("client_id"),
             secret: form.secret("client_secret"),
             assertion: form.text("client_assertion"),
             assertion_type: form.text("client_assertion_type"),
         };
-        Ok(self.clients.client(ask.policy, presented, ask.view, ask.now).await?)
+        Ok(self.clients.client(ask.for_clients(), presented).await?)
     }
 
     /// RFC 8414 §2.

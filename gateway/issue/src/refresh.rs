@@ -134,10 +134,8 @@ impl TokenIssuer {
         if family.dpop.is_some() && family.dpop != dpop {
             return Err(Refused::new(Reason::InvalidProof, "the refresh token is bound to another DPoP key"));
         }
-        let subject = self
-            .clients
-            .user_again(ask.policy, &family.credential, ask.view, ask.now)
-            .map_err(|denied| of_user(denied.into()))?;
+        let subject =
+            self.clients.user_again(ask.for_clients(), &family.credential).map_err(|denied| of_user(denied.into()))?;
         let still: Vec<String> =
             family.scopes.iter().filter(|scope| client.plan.scopes.contains(scope)).cloned().collect();
         let scopes = self.scopes(form, &still)?;

@@ -50,18 +50,18 @@ impl TokenIssuer {
         // The Credential of the client or of the user may have ended since the token was issued.
         let stands = |claims: &Claims| {
             let (client, subject) = (claims.text("client_id"), claims.text("sub"));
-            client
-                .zip(subject)
-                .is_some_and(|(client, subject)| ask.policy.issued_token_stands(client, subject, ask.now))
+            client.zip(subject).is_some_and(|(client, subject)| {
+                ask.policy.issued_token_stands(client, subject, ask.credentials, ask.now)
+            })
         };
         let own = |id: Option<&str>| client.plan.introspects_all || id == Some(client.plan.client_id.as_str());
         let body = if let Some((name, _)) = split(token) {
             let family =
                 self.family(name, ask).await?.map(|(family, _)| family).filter(|family| own(Some(&family.client)));
             let family = family.filter(|family| {
-                let user = self.clients.user_again(ask.policy, &family.credential, ask.view, ask.now);
+                let user = self.clients.user_again(ask.for_clients(), &family.credential);
                 user.is_ok_and(|user| {
-                    ask.policy.issued_token_stands(&family.client, &user.identity().username, ask.now)
+                    ask.policy.issued_token_stands(&family.client, &user.identity().username, ask.credentials, ask.now)
                 })
             });
             family.map(|family| json!({"active": true, "client_id": family.client, "scope": family.scopes.join(" "), "exp": family.until / 1000, "iss": self.plan.issuer}))

@@ -3,16 +3,17 @@ use std::io::{Read, Write};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Plan, Secrets};
+use crate::{Credentials, Plan, Secrets};
 
 /// The format of the bundle. A gateway refuses a newer one and keeps what it has.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Larger bundles do not fit a Kubernetes Secret (1 MiB with everything around it).
 const MAX_PACKED: usize = 1_000_000;
 const MAX_UNPACKED: u64 = 256 << 20;
 
-/// What the operator hands to a gateway: a plan with its digest and the generation it was made at.
+/// What the operator hands to a gateway: a plan, its secrets and the Credentials, with one digest over all of it
+/// and the generation it was made at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bundle {
@@ -20,12 +21,14 @@ pub struct Bundle {
     pub format: u32,
     /// Counts the changes of this namespace's plan; shown in status and by `/-/bundle`.
     pub generation: u64,
-    /// SHA-256 of plan and secrets as JSON, in hexadecimal.
+    /// SHA-256 of plan, secrets and Credentials as JSON, in hexadecimal.
     pub digest: String,
     /// The plan.
     pub plan: Plan,
     /// The secrets it speaks of.
     pub secrets: Secrets,
+    /// The callers it admits.
+    pub credentials: Credentials,
 }
 
 /// Why a bundle could not be packed or unpacked.
@@ -51,9 +54,15 @@ pub enum BundleError {
 }
 
 impl Bundle {
-    /// Seals a plan and its secrets as the given generation.
-    pub fn seal(plan: Plan, secrets: Secrets, generation: u64) -> Self {
-        Self { format: FORMAT, generation, digest: digest_of(&plan, &secrets), plan, secrets }
+    /// Seals a plan, its secrets and the Credentials as the given generation.
+    pub fn seal(plan: Plan, secrets: Secrets, credentials: Credentials, generation: u64) -> Self {
+        let digest = idm_types::hex(&digest_of(&(&plan, &secrets, &credentials)));
+        Self { format: FORMAT, generation, digest, plan, secrets, credentials }
+    }
+
+    /// SHA-256 of plan and secrets: bundles that have the same one differ in their Credentials at most.
+    pub fn plan_digest(&self) -> [u8; 32] {
+        digest_of(&(&self.plan, &self.secrets))
     }
 
     /// The bundle as compressed bytes for a Secret or a file.
@@ -79,34 +88,40 @@ impl Bundle {
             return Err(BundleError::NewerFormat { found: format });
         }
         let bundle: Self = serde_json::from_slice(&json).map_err(|e| BundleError::Unreadable(e.into()))?;
-        if digest_of(&bundle.plan, &bundle.secrets) != bundle.digest {
+        let digest = digest_of(&(&bundle.plan, &bundle.secrets, &bundle.credentials));
+        if idm_types::hex(&digest) != bundle.digest {
             return Err(BundleError::DigestMismatch);
         }
         Ok(bundle)
     }
 }
 
-fn digest_of(plan: &Plan, secrets: &Secrets) -> String {
-    // Both are plain data with string keys, so writing them as JSON cannot fail; an empty text would
-    // only make the digest of a broken plan equal to nothing else.
-    let json = serde_json::to_vec(&(plan, secrets)).unwrap_or_default();
-    idm_types::hex(&Sha256::digest(&json))
+/// The digest of plain data. It has string keys, so writing it as JSON cannot fail; an empty text would only make the
+/// digest of something broken equal to nothing else.
+fn digest_of(data: &impl Serialize) -> [u8; 32] {
+    Sha256::digest(serde_json::to_vec(data).unwrap_or_default()).into()
 }
 
 #[cfg(test)]
 mod tests {
+    use idm_types::Redacted;
+
     use super::*;
+    use crate::{Credential, ObjectKey, Proof, SecretHandle};
 
     #[test]
     fn a_bundle_reads_back() {
-        let bundle = Bundle::seal(Plan { namespace: "shop".into(), ..Plan::default() }, Secrets::default(), 7);
+        let plan = Plan { namespace: "shop".into(), ..Plan::default() };
+        let bundle = Bundle::seal(plan, Secrets::default(), Credentials::default(), 7);
         assert_eq!(Bundle::unpack(&bundle.pack().unwrap()).unwrap(), bundle);
     }
 
     #[test]
     fn a_damaged_newer_or_unknown_bundle_is_refused() {
-        let good = Bundle::seal(Plan::default(), Secrets::default(), 1);
+        let good = Bundle::seal(Plan::default(), Secrets::default(), Credentials::default(), 1);
         let edited = Bundle { plan: Plan { namespace: "other".into(), ..Plan::default() }, ..good.clone() };
+        assert!(matches!(Bundle::unpack(&edited.pack().unwrap()), Err(BundleError::DigestMismatch)));
+        let edited = Bundle { credentials: robot(), ..good.clone() };
         assert!(matches!(Bundle::unpack(&edited.pack().unwrap()), Err(BundleError::DigestMismatch)));
         let newer = Bundle { format: FORMAT + 1, ..good.clone() };
         assert!(matches!(Bundle::unpack(&newer.pack().unwrap()), Err(BundleError::NewerFormat { .. })));
@@ -117,5 +132,28 @@ mod tests {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(&serde_json::to_vec(&value).unwrap()).unwrap();
         assert!(matches!(Bundle::unpack(&gzip.finish().unwrap()), Err(BundleError::Unreadable(_))));
+    }
+
+    fn robot() -> Credentials {
+        let key = ObjectKey::new("shop", "robot");
+        let proof = Proof::ApiKey { sha256: "00".repeat(32) };
+        let (owner, roles, attributes, policies) = (None, vec![], vec![], None);
+        let robot = Credential { key, proof, owner, roles, attributes, policies, expires: None, suspended: false };
+        Credentials { all: vec![robot], ..Credentials::default() }
+    }
+
+    #[test]
+    fn credentials_change_the_digest_and_not_that_of_the_plan() {
+        let sealed = |secrets: &Secrets, credentials| Bundle::seal(Plan::default(), secrets.clone(), credentials, 1);
+        let none = Secrets::default();
+        let (without, with) = (sealed(&none, Credentials::default()), sealed(&none, robot()));
+        assert_eq!(without.plan_digest(), with.plan_digest());
+        assert_ne!(without.digest, with.digest);
+        let mut secrets = Secrets::default();
+        secrets.put(SecretHandle::of_secret("a", "key"), Redacted::new(b"1".to_vec()));
+        let of_credentials = sealed(&none, Credentials { secrets: secrets.clone(), ..robot() });
+        assert_eq!(of_credentials.plan_digest(), with.plan_digest());
+        assert_ne!(of_credentials.digest, with.digest);
+        assert_ne!(sealed(&secrets, robot()).plan_digest(), with.plan_digest());
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! In: nothing; `idm-compile` makes a [`Plan`] and `idm-gateway` arms it. Out: a value that can be
 //! compared, printed and drawn: every reference is resolved, every default is filled in, nothing that
-//! matters is optional, and there is no secret inside: API keys are present as SHA-256 hashes of 256-bit
-//! random values, passwords as argon2id hashes, and everything else by its [`SecretHandle`], with the
-//! values beside the plan in [`Secrets`]. Never does IO. Start at [`Plan`], then [`Handler`]: a rule enforces a
-//! policy, refuses, or is answered by the gateway itself; none forwards without a policy.
+//! matters is optional, and there is no secret inside: a plan names each by its [`SecretHandle`], and the values are
+//! beside it in [`Secrets`]. Who may call is beside it, too, in [`Credentials`], where API keys are present as SHA-256
+//! hashes of 256-bit random values and passwords as argon2id hashes. A [`Bundle`] holds all three. Never does IO. Start
+//! at [`Plan`], then [`Handler`]: a rule enforces a policy, refuses, or is answered by the gateway itself; none
+//! forwards without a policy.
 
 mod address;
 mod bundle;
+mod credential;
 mod expr;
 mod jose;
 mod llm;
@@ -22,6 +24,7 @@ mod token_service;
 
 pub use address::is_local_address;
 pub use bundle::{Bundle, BundleError, FORMAT};
+pub use credential::{Credential, Credentials, Proof};
 pub use expr::{Expr, Variable};
 pub use jose::{
     CertificateHeaders, Consume, Decrypt, Destination, Encrypt, EncryptionKeyRef, ExpectedClaims, JoseStep,
@@ -31,10 +34,10 @@ pub use jose::{
 pub use llm::{Llm, LlmProvider, TokenQuota};
 pub use path::{PathError, canonical_path};
 pub use policy::{
-    ApiKeyMethod, Base64Method, BasicMethod, Confirmation, Credential, CredentialForwarding, DigestAlgorithm,
-    DigestMethod, DigestUser, Disclosure, Grant, HeaderMapping, IdentityMapping, IntrospectionMethod, Issuer,
-    JwtMethod, KeySource, LayoutPart, Method, MethodKind, NameSet, Policy, Proof, Quality, Require, Rule, Source,
-    Subject, TokenExchange, UpstreamSettings,
+    ApiKeyMethod, Base64Method, BasicMethod, Confirmation, CredentialForwarding, DigestAlgorithm, DigestMethod,
+    DigestUser, Disclosure, Grant, HeaderMapping, IdentityMapping, IntrospectionMethod, Issuer, JwtMethod, KeySource,
+    LayoutPart, Method, MethodKind, NameSet, Policy, Quality, Require, Rule, Source, Subject, TokenExchange,
+    UpstreamSettings,
 };
 pub use route::{
     Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, PathMatch, RouteEntry, RouteRule, Timeouts,
@@ -93,8 +96,6 @@ pub struct Plan {
     pub certificates: Vec<ServerCertificate>,
     /// The rules that the hosts' entries point into.
     pub rules: Vec<RouteRule>,
-    /// Callers known by a Credential, ordered by name.
-    pub credentials: Vec<Credential>,
     /// Roles granted to users, groups and credentials of this project.
     pub grants: Vec<Grant>,
     /// Where people sign in, ordered by name.

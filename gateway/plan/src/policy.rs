@@ -1,9 +1,7 @@
-use idm_types::{Algorithm, MethodName, RoleName, RuleName, Skew, Timestamp};
+use idm_types::{Algorithm, MethodName, RoleName, RuleName, Skew};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Expr, JoseStep, Llm, MtlsMethod, OauthClient, ObjectKey, OutgoingTls, SecretHandle, SignInMethod, TokenService,
-};
+use crate::{Expr, JoseStep, Llm, MtlsMethod, ObjectKey, OutgoingTls, SecretHandle, SignInMethod, TokenService};
 
 /// One IdentityPolicy, resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -326,55 +324,6 @@ pub enum LayoutPart {
     ApiKey,
     /// Something that is not looked at.
     Ignored,
-}
-
-/// A caller known by a Credential.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Credential {
-    /// The Credential object.
-    pub key: ObjectKey,
-    /// How it proves itself.
-    pub proof: Proof,
-    /// Who it was handed to.
-    pub owner: Option<String>,
-    /// Roles it carries.
-    pub roles: Vec<RoleName>,
-    /// Attributes it carries.
-    pub attributes: Vec<(String, String)>,
-    /// The policies it may be used with; `None`: all of the namespace.
-    pub policies: Option<Vec<String>>,
-    /// From then on it is refused.
-    pub expires: Option<Timestamp>,
-    /// It is refused for now.
-    pub suspended: bool,
-}
-
-/// How a Credential proves itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub enum Proof {
-    /// An API key.
-    ApiKey {
-        /// SHA-256 of the whole key, in lower-case hexadecimal.
-        sha256: String,
-    },
-    /// A user name with a password.
-    Password {
-        /// The user name.
-        username: String,
-        /// The argon2id hash in PHC form.
-        phc: String,
-    },
-    /// An OAuth client of the namespace's token services.
-    Client(Box<OauthClient>),
-    /// A person whom a federation vouches for.
-    Person {
-        /// What the sign-in method compares.
-        user: String,
-        /// The federation's uid; `None`: any.
-        federation: Option<String>,
-    },
 }
 
 /// How a verified caller becomes attributes.

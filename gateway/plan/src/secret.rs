@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use idm_types::Redacted;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 /// The name under which a plan speaks of a secret. The value travels beside the plan, in the bundle.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,6 +45,32 @@ impl Secrets {
     /// The text behind a handle, which must be here. The error shows no secret.
     pub fn text(&self, handle: &SecretHandle) -> Result<&str, String> {
         std::str::from_utf8(self.wanted(handle)?.reveal()).map_err(|_| format!("the secret `{}` is not text", handle.0))
+    }
+
+    /// The secrets that plain data speaks of: each whose handle is one of its texts. A text that only looks like a
+    /// handle brings one too many, and never one too few.
+    pub fn named_by(&self, data: &Value) -> Self {
+        let mut named = Self::default();
+        self.collect(data, &mut named);
+        named
+    }
+
+    fn collect(&self, data: &Value, named: &mut Self) {
+        match data {
+            Value::String(text) => self.collect_text(text, named),
+            Value::Array(items) => items.iter().for_each(|item| self.collect(item, named)),
+            Value::Object(members) => members.iter().for_each(|(name, member)| {
+                self.collect_text(name, named);
+                self.collect(member, named);
+            }),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn collect_text(&self, text: &str, named: &mut Self) {
+        if let Some((handle, value)) = self.0.get_key_value(&SecretHandle(text.to_owned())) {
+            named.put(handle.clone(), value.clone());
+        }
     }
 
     /// Takes over what is not here yet: secrets of policies that stay in force although their change is not valid.
@@ -107,5 +134,17 @@ mod tests {
         let back: Secrets = serde_json::from_str(&serde_json::to_string(&secrets).unwrap()).unwrap();
         assert_eq!(back, secrets);
         assert_eq!(format!("{secrets:?}"), "{\"secret/a/key\"}");
+    }
+
+    #[test]
+    fn data_names_its_secrets_at_any_depth() {
+        let mut secrets = Secrets::default();
+        for name in ["a", "b"] {
+            secrets.put(SecretHandle::of_secret(name, "key"), Redacted::new(name.into()));
+        }
+        let data = serde_json::json!([{"of": ["secret/a/key", "secret/c/key"]}, null, 1]);
+        assert_eq!(format!("{:?}", secrets.named_by(&data)), "{\"secret/a/key\"}");
+        assert_eq!(format!("{:?}", secrets.named_by(&serde_json::json!({"secret/b/key": 1}))), "{\"secret/b/key\"}");
+        assert!(secrets.named_by(&"secret/b".into()).is_empty());
     }
 }

@@ -24,23 +24,25 @@ pub(crate) struct Core {
     pub(crate) room: Rc<Room>,
     pub(crate) turns: Turns,
     local: RefCell<Option<Rc<Local>>>,
+    /// Kept verdicts; each says itself under what it stands, so that they outlive configurations.
+    cache: RefCell<TokenCache>,
     random: Cell<u64>,
     unflushed: Notify,
 }
 
-/// One engine as one core sees it: its own cache and its own connections.
+/// One configuration as one core sees it, with the core's own connections.
 pub(crate) struct Local {
     pub(crate) configuration: Arc<Configuration>,
     version: u64,
-    pub(crate) cache: RefCell<TokenCache>,
     pub(crate) pools: Vec<Rc<Pool>>,
 }
 
 impl Local {
     /// What decides about a request that came on this connection at this time.
     pub(crate) fn context<'c>(&'c self, core: &'c Core, peer: &'c Peer, now: Timestamp) -> Context<'c> {
-        let (engine, process) = (&self.configuration.engine, &core.shared.process);
-        Context { engine, cache: &self.cache, process, peer, now }
+        let armed = &self.configuration.armed;
+        let (engine, credentials) = (armed.engine(), armed.credentials());
+        Context { engine, credentials, cache: &core.cache, process: &core.shared.process, peer, now }
     }
 }
 
@@ -52,12 +54,13 @@ impl Core {
             room,
             turns: Turns::default(),
             local: RefCell::default(),
+            cache: RefCell::default(),
             random: Cell::new(seed | 1),
             unflushed: Notify::new(),
         })
     }
 
-    /// The engine in force. A swapped one starts with an empty cache and inherits the connections to
+    /// The configuration in force. A swapped one inherits the verdicts that stand under it, and the connections to
     /// backends that stay.
     pub(crate) fn local(&self) -> Option<Rc<Local>> {
         let version = self.shared.version();
@@ -66,17 +69,18 @@ impl Core {
         }
         let configuration = self.shared.configuration()?;
         let before = self.local.borrow_mut().take();
-        let pools = configuration.engine.backends().iter().map(|backend| {
+        let pools = configuration.engine().backends().iter().map(|backend| {
             let kept = before.iter().flat_map(|local| &local.pools).find(|pool| same_pool(pool.backend(), backend));
             kept.cloned().unwrap_or_else(|| Pool::new(backend.clone()))
         });
-        let local = Rc::new(Local { pools: pools.collect(), configuration, version, cache: RefCell::default() });
+        configuration.armed.take_over(&mut self.cache.borrow_mut());
+        let local = Rc::new(Local { pools: pools.collect(), configuration, version });
         *self.local.borrow_mut() = Some(local.clone());
         Some(local)
     }
 
-    /// Takes up each engine when it is put in force, for ever: without it a core that nobody calls would keep the secrets
-    /// of the one before.
+    /// Takes up each configuration when it is put in force, for ever: without it a core that nobody calls would keep
+    /// the secrets of the one before.
     pub(crate) async fn follow(&self) {
         let mut swapped = self.shared.swapped();
         while swapped.changed().await.is_ok() {

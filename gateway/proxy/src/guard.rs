@@ -110,7 +110,8 @@ impl Guard {
         detail: &str,
         record: impl FnOnce(&Core, &Record<'_>) -> T,
     ) -> T {
-        let engine = self.local.as_ref().map(|local| &local.configuration.engine);
+        let armed = self.local.as_ref().map(|local| &local.configuration.armed);
+        let engine = armed.map(|armed| armed.engine());
         let trace = &self.trace;
         let policy = engine.zip(trace.policy).and_then(|(engine, policy)| engine.policy(policy));
         let pool = self.local.as_ref().zip(self.upstream).and_then(|(local, upstream)| local.pools.get(upstream));
@@ -120,7 +121,7 @@ impl Guard {
             schema: SCHEMA,
             namespace: engine.map_or("", |engine| engine.namespace()),
             gateway: &self.core.shared.process.gateway,
-            generation: engine.map_or(0, |engine| engine.version().0),
+            generation: armed.map_or(0, |armed| armed.version().0),
             outcome,
             status,
             stage: trace.stage,

@@ -129,7 +129,7 @@ async fn recorded(
     response: Response<ResponseBody>,
 ) -> Response<ResponseBody> {
     let status = response.status().as_u16();
-    let Some(account) = Account::of(&local.configuration.engine, &guard.trace) else {
+    let Some(account) = Account::of(local.configuration.engine(), &guard.trace) else {
         let id = guard.id;
         let stored = guard.permitted(status).await;
         return told(core, id, stored, response);
@@ -158,7 +158,7 @@ struct Asked {
 
 impl Asked {
     fn of(core: &Rc<Core>, local: &Local, guard: &mut Guard, request_bytes: u64) -> Option<Self> {
-        let account = Account::of(&local.configuration.engine, &guard.trace)?;
+        let account = Account::of(local.configuration.engine(), &guard.trace)?;
         let usage = Usage::of_prompt(request_bytes);
         let tokens = usage.prompt;
         guard.usage = Some(usage);
@@ -188,7 +188,7 @@ async fn answer(
     jose: Option<&Value>,
     response: Response<ResponseBody>,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    let engine = &local.configuration.engine;
+    let engine = local.configuration.engine();
     if !idm_decide::wants_response(engine, &guard.trace) {
         return Ok(response);
     }
@@ -212,7 +212,7 @@ fn ends_connection(reason: Reason) -> bool {
 
 async fn refuse(guard: Guard, refusal: Refusal) -> Response<ResponseBody> {
     let (core, id, now) = (guard.core().clone(), guard.id, guard.now);
-    let engine = guard.local.as_ref().map(|local| &local.configuration.engine);
+    let engine = guard.local.as_ref().map(|local| local.configuration.engine());
     let mut response = own(idm_decide::refusal(engine, &guard.trace, &refusal, id, now));
     if ends_connection(refusal.reason) {
         end_connection(&mut response, guard.version);

@@ -4,32 +4,45 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
-use idm_decide::{BodyLimits, Engine, EngineError, Process};
+use idm_decide::{Armed, BodyLimits, Engine, EngineError, Process};
 use idm_plan::Bundle;
 use tokio::sync::watch;
 
 use crate::Metrics;
 use crate::metrics::PolicyCounters;
 
-/// An engine with what the sockets need beside it. Immutable; shared by all cores.
+/// An armed bundle with what the sockets need beside it. Immutable; shared by all cores.
 pub struct Configuration {
-    pub(crate) engine: Engine,
+    pub(crate) armed: Armed,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// The authorities of the clients, which `tls` believes beside those of the policies.
+    authorities: Vec<String>,
     /// One for each policy, in the order of the engine's policies.
     pub(crate) counters: Vec<Arc<PolicyCounters>>,
 }
 
 impl Configuration {
-    /// Adds certificates and counters to an engine that was armed with this bundle.
-    pub fn new(engine: Engine, bundle: &Bundle, metrics: &Metrics) -> Result<Self, EngineError> {
-        let tls = crate::tls::arm(&bundle.plan, &bundle.secrets).map_err(EngineError::Plan)?;
-        let counters = engine.policies().map(|policy| metrics.policy(&policy.key.to_string())).collect();
-        Ok(Self { engine, tls, counters })
+    /// Adds certificates and counters to what this bundle was armed as. TLS stays as it was `before` where neither the
+    /// plan nor an authority changed: callers resume their sessions although some Credential is another one now.
+    pub fn new(armed: Armed, bundle: &Bundle, metrics: &Metrics, before: Option<&Self>) -> Result<Self, EngineError> {
+        let authorities = crate::tls::authorities_of_clients(&bundle.credentials);
+        let same = before.filter(|before| before.armed.has_engine_of(&armed) && before.authorities == authorities);
+        let tls = match same {
+            Some(before) => before.tls.clone(),
+            None => crate::tls::arm(&bundle.plan, &bundle.secrets, &authorities).map_err(EngineError::Plan)?,
+        };
+        let counters = armed.engine().policies().map(|policy| metrics.policy(&policy.key.to_string())).collect();
+        Ok(Self { armed, tls, authorities, counters })
     }
 
-    /// The engine.
+    /// The armed bundle.
+    pub fn armed(&self) -> &Armed {
+        &self.armed
+    }
+
+    /// Its engine.
     pub fn engine(&self) -> &Engine {
-        &self.engine
+        self.armed.engine()
     }
 }
 

@@ -1,11 +1,12 @@
-//! TLS of the HTTPS listeners: made anew with every configuration, so that no session and no ticket outlives
+//! TLS of the HTTPS listeners: made anew with every plan and every change of the
+//! clients' authorities, so that no session and no ticket outlives
 //! the authorities and certificates it was made under. Connections that are open stay open.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use idm_decide::Secured;
-use idm_plan::{ClientAuthentication, Host, MethodKind, Plan, Proof, Secrets, ServerCertificate};
+use idm_plan::{ClientAuthentication, Credentials, Host, MethodKind, Plan, Proof, Secrets, ServerCertificate};
 use idm_trust::{roots, thumbprint};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -25,8 +26,24 @@ pub(crate) fn secured(connection: &ServerConnection) -> Secured {
     Secured { server_name: connection.server_name().map(str::to_ascii_lowercase), chain, thumbprint }
 }
 
+/// The authorities of the clients that prove themselves with a certificate, as PEM, each once.
+pub(crate) fn authorities_of_clients(credentials: &Credentials) -> Vec<String> {
+    let roots = credentials.all.iter().filter_map(|credential| match &credential.proof {
+        Proof::Client(client) => match &client.authentication {
+            ClientAuthentication::Certificate(method) => Some(method.roots.clone()),
+            _ => None,
+        },
+        _ => None,
+    });
+    roots.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// Arms the TLS of a plan; `None` when it has no HTTPS listener.
-pub(crate) fn arm(plan: &Plan, secrets: &Secrets) -> Result<Option<Arc<ServerConfig>>, String> {
+pub(crate) fn arm(
+    plan: &Plan,
+    secrets: &Secrets,
+    authorities_of_clients: &[String],
+) -> Result<Option<Arc<ServerConfig>>, String> {
     if plan.certificates.is_empty() {
         return Ok(None);
     }
@@ -42,12 +59,8 @@ pub(crate) fn arm(plan: &Plan, secrets: &Secrets) -> Result<Option<Arc<ServerCon
             authorities.extend(roots(&mtls.roots)?.roots);
         }
     }
-    for credential in &plan.credentials {
-        if let Proof::Client(client) = &credential.proof {
-            if let ClientAuthentication::Certificate(method) = &client.authentication {
-                authorities.extend(roots(&method.roots)?.roots);
-            }
-        }
+    for pem in authorities_of_clients {
+        authorities.extend(roots(pem)?.roots);
     }
     let builder = if authorities.is_empty() {
         builder.with_no_client_auth()

@@ -87,7 +87,7 @@ pub(crate) async fn begin(
     let sessions = Sessions { store: policy.store() };
     let session =
         Session { generation: sessions.generation(&session.federation, &session.subject, now).await?, ..session };
-    let who = policy.person(&session, view, now)?;
+    let who = policy.person(&session, ask.credentials, view, now)?;
     let id = sessions
         .begin(&session, method.plan().idle_seconds * 1000, now)
         .await

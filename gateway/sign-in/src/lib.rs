@@ -23,7 +23,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 pub use idm_authn::Refused;
-use idm_authn::{ArmedPolicy, ArmedSignIn, Federated};
+use idm_authn::{ArmedPolicy, ArmedSignIn, CredentialTable, Federated};
 use idm_plan::{Federation, SignInEndpoint};
 use idm_request::{Identity, RequestView};
 use idm_types::{Reason, Timestamp};
@@ -40,6 +40,8 @@ pub const MAX_FORM: usize = 512 * 1024;
 pub struct Ask<'r> {
     /// The policy whose endpoint it is.
     pub policy: &'r ArmedPolicy,
+    /// The Credentials in force.
+    pub credentials: &'r CredentialTable,
     /// The request; where it has a form, that is there as a whole.
     pub view: RequestView<'r>,
     /// The page request, where a browser can show an answer.

@@ -48,7 +48,7 @@ pub(crate) async fn logout(method: &ArmedSignIn, ask: Ask<'_>) -> Result<Answer,
         Some(session) => leave(method, session, &origin, ask).await,
         None => address(method, &origin.text, SignInEndpoint::LoggedOut, None),
     };
-    let who = found.as_ref().map(|session| policy.person(session, view, now)).transpose()?.flatten();
+    let who = found.as_ref().map(|session| policy.person(session, ask.credentials, view, now)).transpose()?.flatten();
     Ok(Answer::redirect(&to)?.with_cookie(cookie::take_session(&origin)).of(who))
 }
 

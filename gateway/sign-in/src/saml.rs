@@ -104,7 +104,7 @@ pub(crate) async fn consumer(
         .map(str::to_owned);
     let request = assertion.in_response_to.clone();
     let session = session(method, provider, assertion, now.0);
-    let who = policy.person(&session, view, now)?;
+    let who = policy.person(&session, ask.credentials, view, now)?;
     let ticket = Sessions { store }
         .park(&Parked { session, request, state, to }, now)
         .await
@@ -187,7 +187,7 @@ pub(crate) async fn finish(
             Some(login.to)
         }
     };
-    let who = policy.person(&session, view, now)?;
+    let who = policy.person(&session, ask.credentials, view, now)?;
     method.is_strong_enough(&session, now).map_err(|denied| Refused { who, ..denied.into() })?;
     let to = or_front_page(to.as_deref(), &method.plan().base).to_owned();
     callback::begin(method, session, &to, &origin, ask).await

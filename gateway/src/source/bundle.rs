@@ -91,11 +91,11 @@ pub async fn follow_secret(namespace: String, name: String, gateway: Arc<Gateway
 
 async fn apply(packed: &[u8], gateway: &Gateway, wanted: impl Fn(&Bundle) -> bool) {
     match Bundle::unpack(packed) {
-        Ok(bundle) if wanted(&bundle) => match gateway.apply(&bundle).await {
-            Ok(()) => tracing::info!(generation = bundle.generation, "configuration in force"),
+        Ok(bundle) => match gateway.apply_if(&bundle, || wanted(&bundle)).await {
+            Ok(true) => tracing::info!(generation = bundle.generation, "configuration in force"),
+            Ok(false) => {}
             Err(error) => gateway.refused(&error.to_string()),
         },
-        Ok(_) => {}
         Err(error) => gateway.refused(&error.to_string()),
     }
 }

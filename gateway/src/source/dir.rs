@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use idm_compile::yaml::{FileError, read_files};
 use idm_compile::{Compiled, Settings, compile};
-use idm_plan::{Bundle, Plan};
+use idm_plan::Plan;
 use idm_types::{Clock, Uptime};
 use tokio::sync::watch;
 
@@ -149,9 +149,8 @@ impl DirSource {
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let files = read_when_quiet(dir).await?;
         let compiled = load(&files, settings)?;
-        let plan = compiled.plan.clone();
-        gateway.apply(&Bundle::seal(compiled.plan, compiled.secrets, 1)).await?;
-        Ok(Self { dir: dir.to_owned(), settings, files, plan, generation: 1 })
+        gateway.apply(&compiled.seal(1)).await?;
+        Ok(Self { dir: dir.to_owned(), settings, files, plan: compiled.plan, generation: 1 })
     }
 
     /// Watches the folder until `stop` turns true. A change that is not usable is reported, and the
@@ -178,10 +177,9 @@ impl DirSource {
                 Ok(compiled) => {
                     self.generation += 1;
                     losses(&self.plan, &compiled.plan).iter().for_each(|loss| tracing::warn!("{loss}"));
-                    let plan = compiled.plan.clone();
-                    match gateway.apply(&Bundle::seal(compiled.plan, compiled.secrets, self.generation)).await {
+                    match gateway.apply(&compiled.seal(self.generation)).await {
                         Ok(()) => {
-                            self.plan = plan;
+                            self.plan = compiled.plan;
                             tracing::info!(generation = self.generation, "configuration in force");
                         }
                         Err(error) => tracing::error!("{error}; the last good configuration keeps serving"),

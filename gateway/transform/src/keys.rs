@@ -31,7 +31,7 @@ pub(crate) fn verification(
         VerificationKeys::Certificates(trusted) => {
             return Ok(Verifiers::Certificates(Box::new(Signers::new(trusted)?)));
         }
-        VerificationKeys::Published(source) => trust.keys(source, algorithms).map_err(|error| error.to_string()),
+        VerificationKeys::Published(source) => trust.keys.of(source, algorithms).map_err(|error| error.to_string()),
         VerificationKeys::Secret(handle) => {
             let text = trust.secrets.text(handle)?;
             KeySet::parse_secret(text.as_bytes(), algorithms).map(IssuerKeys::fixed).map_err(|error| error.to_string())

@@ -17,4 +17,4 @@ pub use http_client::{
 };
 pub use kept::Kept;
 pub use keys::{EarlyFetches, IssuerKeys, RECENT};
-pub use ring::{KeyRing, Trust};
+pub use ring::{KeyRing, Keys, Trust};

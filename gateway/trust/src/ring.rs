@@ -12,19 +12,30 @@ pub type KeyRing = HashMap<(KeySource, Vec<Algorithm>), Arc<IssuerKeys>>;
 
 /// The means to arm the trust of a policy in others.
 pub struct Trust<'a> {
-    /// Keys of the configuration before this one.
-    pub known: &'a KeyRing,
-    /// Keys that this one uses.
-    pub ring: KeyRing,
+    /// Keys of issuers.
+    pub keys: Keys<'a>,
     /// The secrets that the plan speaks of.
     pub secrets: &'a Secrets,
     /// The client for outside servers.
     pub http: Arc<dyn HttpClient>,
 }
 
-impl Trust<'_> {
+/// The keys of a configuration while it is armed.
+pub struct Keys<'a> {
+    /// Keys of the configuration before this one.
+    known: &'a KeyRing,
+    /// Keys that this one uses.
+    ring: KeyRing,
+}
+
+impl<'a> Keys<'a> {
+    /// None yet; what is `known` is used again.
+    pub fn new(known: &'a KeyRing) -> Self {
+        Self { known, ring: KeyRing::new() }
+    }
+
     /// The live keys of a source, bound to these algorithms: those of the configuration before, if it had them.
-    pub fn keys(&mut self, source: &KeySource, algorithms: &[Algorithm]) -> Result<Arc<IssuerKeys>, KeySetError> {
+    pub fn of(&mut self, source: &KeySource, algorithms: &[Algorithm]) -> Result<Arc<IssuerKeys>, KeySetError> {
         let id = (source.clone(), algorithms.to_vec());
         if let Some(keys) = self.ring.get(&id).or_else(|| self.known.get(&id)).cloned() {
             self.ring.insert(id, keys.clone());
@@ -36,5 +47,10 @@ impl Trust<'_> {
         };
         self.ring.insert(id, keys.clone());
         Ok(keys)
+    }
+
+    /// All that were asked for.
+    pub fn used(self) -> KeyRing {
+        self.ring
     }
 }

@@ -10,7 +10,7 @@ fuzz_target!(|text: &str| {
     if let Ok((world, origins)) = read_files(&files, Settings::default()) {
         let compiled = compile(&world, None);
         compiled.report.findings().iter().for_each(|finding| drop(origins.locate(finding)));
-        let bundle = Bundle::seal(compiled.plan, compiled.secrets, 1);
+        let bundle = compiled.seal(1);
         assert!(Bundle::unpack(&bundle.pack().expect("it is small")).is_ok_and(|back| back == bundle));
     }
     let _ = Bundle::unpack(text.as_bytes());

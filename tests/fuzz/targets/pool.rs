@@ -8,7 +8,6 @@ use std::sync::{Mutex, OnceLock};
 
 use idm_compile::{Settings, compile, yaml::read_files};
 use idm_gateway::{AuditOptions, Gateway, GatewayOptions};
-use idm_plan::Bundle;
 use idm_tests::play::{StrictUpstream, client, differences};
 use idm_tests::{ANONYMOUS, open_to_address};
 use libfuzzer_sys::fuzz_target;
@@ -28,7 +27,7 @@ fn bed() -> &'static (StrictUpstream, SocketAddr) {
         let options = GatewayOptions { cores: 1, ..GatewayOptions::new("fuzz", ([127, 0, 0, 1], 0).into(), audit) };
         let address = runtime.block_on(async {
             let gateway = Gateway::start(&options).expect("it starts");
-            gateway.apply(&Bundle::seal(compiled.plan, compiled.secrets, 1)).await.expect("the plan is good");
+            gateway.apply(&compiled.seal(1)).await.expect("the plan is good");
             let address = gateway.address();
             std::mem::forget(gateway);
             address

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use idm_api::v1alpha1::{ApiKeyCredential, CredentialSpec, KeyReference, PersonCredential};
-use idm_plan::{Credential, ObjectKey, Proof, Secrets};
+use idm_plan::{Credential, Credentials, ObjectKey, Proof, Secrets};
 use idm_types::{ApiKey, Timestamp, hex};
 use sha2::{Digest, Sha256};
 
@@ -10,14 +10,15 @@ use super::token_service::lower_client;
 use super::{Notes, secret};
 use crate::{Cause, Object, ObjectId, Report, World};
 
-/// All usable credentials, ordered by name. Two Credentials with the same key or user name refuse the younger one.
-pub(crate) fn lower_credentials(world: &World, secrets: &mut Secrets, report: &mut Report) -> Vec<Credential> {
+/// All usable Credentials. Two with the same key or user name refuse the younger one.
+pub(crate) fn lower_credentials(world: &World, report: &mut Report) -> Credentials {
+    let mut secrets = Secrets::default();
     let mut known: BTreeMap<String, Credential> = BTreeMap::new();
     let mut objects: Vec<_> = world.credentials.iter().collect();
     objects.sort_by_key(|object| (object.meta.created.clone(), object.meta.name.clone()));
     for object in objects {
         let mut notes = Notes::new(report, ObjectId::new("Credential", &world.namespace, &object.meta.name));
-        let Some(credential) = lower(world, object, secrets, &mut notes) else { continue };
+        let Some(credential) = lower(world, object, &mut secrets, &mut notes) else { continue };
         let (id, path, what) = match &credential.proof {
             Proof::ApiKey { sha256 } => (format!("key:{sha256}"), "spec.secretRef", "key: give each its own Secret"),
             // RFC 9068 §5: both become the `sub` of tokens, so no client may be taken for a user.
@@ -41,7 +42,7 @@ pub(crate) fn lower_credentials(world: &World, secrets: &mut Secrets, report: &m
     }
     let mut all: Vec<Credential> = known.into_values().collect();
     all.sort_by(|a, b| a.key.cmp(&b.key));
-    all
+    Credentials { all, secrets }
 }
 
 fn lower(

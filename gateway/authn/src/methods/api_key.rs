@@ -6,6 +6,7 @@ use idm_types::{ApiKey, Reason};
 use sha2::{Digest, Sha256};
 
 use super::bearer;
+use crate::CredentialTable;
 use crate::credential::admit;
 use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, Proven, Recheck, Verifying, at_once};
 
@@ -42,8 +43,8 @@ impl Method for ApiKeys {
         Caching::ByCredential
     }
 
-    fn epoch(&self, _: &Identity) -> u64 {
-        0
+    fn epoch(&self, identity: &Identity, table: &CredentialTable) -> u64 {
+        table.epoch_of(identity)
     }
 
     /// A key ends with its Credential alone.

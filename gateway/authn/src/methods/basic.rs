@@ -8,6 +8,7 @@ use idm_request::{Identity, Presented, RequestView};
 use idm_types::{Reason, Redacted};
 
 use super::{bearer, scheme};
+use crate::CredentialTable;
 use crate::credential::admit;
 use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, Proven, Recheck, Verifying};
 
@@ -49,8 +50,8 @@ impl Method for Basic {
         Caching::ByFingerprint
     }
 
-    fn epoch(&self, _: &Identity) -> u64 {
-        0
+    fn epoch(&self, identity: &Identity, table: &CredentialTable) -> u64 {
+        table.epoch_of(identity)
     }
 
     /// A password ends with its Credential alone.
@@ -94,8 +95,8 @@ impl Method for Base64 {
         Caching::ByFingerprint
     }
 
-    fn epoch(&self, _: &Identity) -> u64 {
-        0
+    fn epoch(&self, identity: &Identity, table: &CredentialTable) -> u64 {
+        table.epoch_of(identity)
     }
 
     /// A password ends with its Credential alone.

@@ -12,10 +12,10 @@ use idm_types::{Reason, Redacted, Refusal, Timestamp, hex};
 use md5::Digest as _;
 
 use super::scheme;
-use crate::Memory;
 use crate::credential::admit;
 use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, Proven, Recheck, Verifying, at_once};
 use crate::nonce::{self, Taken};
+use crate::{CredentialTable, Memory};
 
 /// The method with its users' hashes.
 pub(super) struct ArmedDigest {
@@ -78,7 +78,7 @@ impl Method for ArmedDigest {
         Caching::Never
     }
 
-    fn epoch(&self, _: &Identity) -> u64 {
+    fn epoch(&self, _: &Identity, _: &CredentialTable) -> u64 {
         0
     }
 

@@ -14,6 +14,7 @@ use idm_types::{Reason, Redacted, Timestamp};
 use serde_json::Value;
 
 use super::{bearer, jwt};
+use crate::CredentialTable;
 use crate::method::{Attempt, Caching, Challenged, Fresh, Method, MethodContext, Proven, Recheck, Verifying};
 
 /// Longer tokens are refused unasked.
@@ -51,7 +52,7 @@ impl Method for ArmedIntrospection {
         Caching::ByCredential
     }
 
-    fn epoch(&self, _: &Identity) -> u64 {
+    fn epoch(&self, _: &Identity, _: &CredentialTable) -> u64 {
         0
     }
 

@@ -11,8 +11,8 @@ use idm_plan::{Issuer, JwtMethod, Policy, Source};
 use idm_types::{Reason, Refusal, Timestamp};
 
 use super::bearer;
-use crate::PolicyError;
 use crate::method::{Attempt, Caching, Challenged, Fresh, Method, MethodContext, Proven, Recheck, Verifying, at_once};
+use crate::{CredentialTable, PolicyError};
 
 /// The method, with the live keys of its issuers.
 pub(super) struct ArmedJwt {
@@ -41,7 +41,7 @@ impl Method for ArmedJwt {
         Caching::ByCredential
     }
 
-    fn epoch(&self, identity: &Identity) -> u64 {
+    fn epoch(&self, identity: &Identity, _: &CredentialTable) -> u64 {
         identity.issuer.as_deref().and_then(|name| self.issuer(name)).map_or(0, |(_, keys)| keys.epoch())
     }
 
@@ -52,10 +52,6 @@ impl Method for ArmedJwt {
     fn challenge(&self, asked: &Challenged<'_>) -> Vec<String> {
         bearer::challenge(self.sources(), self.plan.confirmation, asked)
     }
-
-    fn keys_loaded(&self) -> bool {
-        self.keys.iter().all(|keys| keys.is_loaded())
-    }
 }
 
 impl ArmedJwt {
@@ -63,7 +59,7 @@ impl ArmedJwt {
         let keys_of = |issuer: &Issuer| {
             let broken =
                 |source| PolicyError::Keys { policy: policy.key.to_string(), issuer: issuer.issuer.clone(), source };
-            trust.keys(&issuer.keys, &issuer.algorithms).map_err(broken)
+            trust.keys.of(&issuer.keys, &issuer.algorithms).map_err(broken)
         };
         let keys = plan.issuers.iter().map(keys_of).collect::<Result<_, _>>()?;
         Ok(Self { plan: plan.clone(), keys })

@@ -9,6 +9,7 @@ use idm_trust::CertificateCheck;
 use idm_types::{Reason, Refusal};
 use rustls::pki_types::CertificateDer;
 
+use crate::CredentialTable;
 use crate::method::{Attempt, Caching, Challenged, Fresh, Method, MethodContext, Proven, Recheck, Verifying, at_once};
 
 pub(crate) struct ArmedMtls(CertificateCheck);
@@ -38,7 +39,7 @@ impl Method for ArmedMtls {
         Caching::ByCredential
     }
 
-    fn epoch(&self, _: &Identity) -> u64 {
+    fn epoch(&self, _: &Identity, _: &CredentialTable) -> u64 {
         0
     }
 

@@ -23,7 +23,7 @@ use crate::credential::admit;
 use crate::federated::Federated;
 use crate::method::{Attempt, Caching, Challenged, Fresh, Method, MethodContext, Proven, Recheck, Verifying};
 use crate::revocation::is_any_revoked;
-use crate::{Resources, refresh};
+use crate::{CredentialTable, Resources, refresh};
 
 /// A verdict on a session is used for this long, and no longer than a tenth of its idle time.
 const KEEP_MS: u64 = 30_000;
@@ -87,8 +87,9 @@ impl Method for ArmedSignIn {
         Caching::ByCredential
     }
 
-    fn epoch(&self, _: &Identity) -> u64 {
-        0
+    /// Which Credential a person has depends on all Credentials of people.
+    fn epoch(&self, _: &Identity, table: &CredentialTable) -> u64 {
+        if self.user.is_some() { table.people_epoch() } else { 0 }
     }
 
     /// A session that was ended is over at once, and another site cannot use it to change anything.
@@ -108,10 +109,6 @@ impl Method for ArmedSignIn {
     /// No registered scheme; the name says what kind of credential it is.
     fn challenge(&self, asked: &Challenged<'_>) -> Vec<String> {
         vec![format!("Cookie realm=\"{}\"", asked.realm)]
-    }
-
-    fn keys_loaded(&self) -> bool {
-        self.providers.iter().all(Federated::keys_loaded)
     }
 }
 
@@ -288,7 +285,8 @@ impl ArmedSignIn {
         // A Credential may end before its person's session does.
         until = until.min(identity.expires.map_or(u64::MAX, |end| end.0));
         identity.session = Some(OfSession { keys: ending_keys(&id, &session), access: session.tokens.access.clone() });
-        Ok(Fresh { identity: Rc::new(identity), until, epoch: 0 })
+        let epoch = self.epoch(&identity, context.table);
+        Ok(Fresh { identity: Rc::new(identity), until, epoch })
     }
 
     fn end_of(&self, session: &Session) -> u64 {

@@ -95,7 +95,8 @@ impl Provider {
         };
         let keys = resources
             .trust
-            .keys(&oidc.keys, &oidc.algorithms)
+            .keys
+            .of(&oidc.keys, &oidc.algorithms)
             .map_err(|error| format!("the keys of `{}`: {error}", oidc.issuer))?;
         Ok(Self { federation: federation.clone(), oidc: oidc.clone(), proof, keys, http, metadata: Kept::default() })
     }
@@ -113,11 +114,6 @@ impl Provider {
     /// Who does work that nobody waits for.
     pub fn http(&self) -> &Arc<dyn HttpClient> {
         &self.http
-    }
-
-    /// Whether its keys are there.
-    pub fn keys_loaded(&self) -> bool {
-        self.keys.is_loaded()
     }
 
     /// A form to one of its endpoints, as our client.

@@ -13,7 +13,7 @@ use idm_compile::{Settings, World, compile, missing_secrets, rotated, signing_se
 use idm_decide::{Decided, Decision, Offline, Peer};
 use idm_gateway::source::dir::DirError;
 use idm_jose::SigningKey;
-use idm_plan::{Bundle, FederationKind, KeySource, MethodKind, Plan, Source};
+use idm_plan::{FederationKind, KeySource, MethodKind, Plan, Source};
 use idm_types::{Algorithm, Redacted, Refusal, Timestamp};
 use serde_json::json;
 
@@ -33,16 +33,15 @@ impl Stage {
         let settings = Settings::of_a_folder(false);
         let (mut world, origins) = yaml::read_files(&files, settings).map_err(DirError::Files)?;
         supply_secrets(&mut world)?;
-        let compiled = compile(&world, None);
+        let mut compiled = compile(&world, None);
         let errors: Vec<_> = compiled.report.errors().map(|finding| origins.locate(finding)).collect();
         if !errors.is_empty() {
             return Err(DirError::Files(errors).into());
         }
         let key = SigningKey::generate(Algorithm::ES256, "policy-test")?;
-        let mut plan = compiled.plan;
-        replace_keys(&mut plan, &key);
-        let decisions = Offline::arm(&Bundle::seal(plan.clone(), compiled.secrets, 1), "policy-test")?;
-        Ok(Self { decisions, key, plan, world })
+        replace_keys(&mut compiled.plan, &key);
+        let decisions = Offline::arm(&compiled.seal(1), "policy-test")?;
+        Ok(Self { decisions, key, plan: compiled.plan, world })
     }
 
     /// Decides about the request.

@@ -109,14 +109,14 @@ fn from_folder(exported: String, made: &Bundle) -> Bundle {
     // As far as the operator trusts those who write the objects, whose gateways share a store.
     let settings = Settings { remembers_together: true, ..Settings::default() };
     let (world, _) = read_files(&[("all.yaml".into(), exported)], settings).expect("a folder reads it");
-    let Compiled { plan, mut secrets, report, .. } = compile(&world, None);
+    let Compiled { plan, mut secrets, credentials, report, .. } = compile(&world, None);
     let errors: Vec<_> = report.errors().collect();
     assert!(errors.is_empty(), "{errors:#?}");
     let token = SecretHandle(CONTROL_TOKEN.into());
     if let Some(value) = made.secrets.get(&token) {
         secrets.put(token, value.clone());
     }
-    Bundle::seal(plan, secrets, made.generation)
+    Bundle::seal(plan, secrets, credentials, made.generation)
 }
 
 /// Runs the operator against the server until its bundle is what a folder with the same objects gives; otherwise the

@@ -194,11 +194,31 @@ impl Connection {
         self.proven.get() && !self.owed.is_due()
     }
 
-    /// Resolves when a stream of HTTP/2 has its turn: it is a task of its own. On HTTP/1.1 the connection has its turn.
-    pub(crate) async fn turn(&self, core: &Core) {
-        if self.progress.is_framed() && !self.goes_first() {
-            core.turns.turn(self.address).await;
-        }
+    /// Ends a part of a stream's work: what follows it is done when it is its turn. On HTTP/1.1 the connection has its
+    /// turn.
+    pub(crate) async fn turn(&self) {
+        let mut waited = !self.progress.is_framed() || self.goes_first();
+        poll_fn(|cx| {
+            if std::mem::replace(&mut waited, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Does the work of a stream of HTTP/2, which is a task of its own: each part when it is its turn, but the first one,
+    /// which finds out whether there is room for the request at all.
+    pub(crate) async fn run_stream<T>(&self, turns: &Turns, work: impl Future<Output = T>) {
+        let (mut work, mut waiting, mut begun) = (pin!(work), Wait::default(), false);
+        poll_fn(|cx| {
+            if std::mem::replace(&mut begun, true) && !self.goes_first() {
+                ready!(turns.poll(self.address, &mut waiting, cx));
+            }
+            work.as_mut().poll(cx).map(drop)
+        })
+        .await;
     }
 
     /// Does the work of the connection, each part when it is its turn, until it is done or ended; everything of it is

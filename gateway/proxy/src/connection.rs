@@ -99,7 +99,7 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         } else {
             Ok(connection.arrived())
         };
-        answer(core.clone(), peer.clone(), connection.clone(), arrived, request)
+        answer(core.clone(), peer.clone(), connection.clone(), arrived, request, pipeline::serve)
     });
     // The deadlines of heads and of idle connections are not hyper's: one sweep looks at all connections of a core.
     let mut builder = http1::Builder::new();
@@ -144,9 +144,9 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         } else {
             Ok(connection.arrived_on_stream())
         };
-        answer(core.clone(), peer.clone(), connection.clone(), arrived, request)
+        answer(core.clone(), peer.clone(), connection.clone(), arrived, request, serve_boxed)
     });
-    let mut builder = http2::Builder::new(StreamExecutor(connection.clone()));
+    let mut builder = http2::Builder::new(StreamExecutor { core: core.clone(), connection: connection.clone() });
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
@@ -208,12 +208,13 @@ fn is_too_large(headers: &HeaderMap) -> bool {
 }
 
 /// Serves a request when it is its turn, or refuses the one that may not begin; either leaves one record.
-async fn answer(
+async fn answer<F: Future<Output = Result<Response<ResponseBody>, Infallible>>>(
     core: Rc<Core>,
     peer: Rc<Peer>,
     connection: Rc<Connection>,
     arrived: Result<Arrived, Refusal>,
     request: Request<Incoming>,
+    serve: fn(Rc<Core>, Rc<Peer>, Request<Incoming>) -> F,
 ) -> Result<Response<Served>, Infallible> {
     let begun = match arrived {
         Ok(arrived) => arrived.begin(&core).await.map_err(|_| Refusal::new(Reason::TooManyRequestsAtOnce, "")),
@@ -221,9 +222,9 @@ async fn answer(
     };
     let (response, under_way) = match begun {
         Ok(under_way) => {
-            connection.turn(&core).await;
+            connection.turn().await;
             let mut used = Duration::ZERO;
-            let mut serving = pin!(pipeline::serve(core.clone(), peer, request));
+            let mut serving = pin!(serve(core.clone(), peer, request));
             let response = poll_fn(|cx| {
                 let started = Instant::now();
                 let polled = serving.as_mut().poll(cx);
@@ -234,12 +235,15 @@ async fn answer(
             under_way.decided(used, response.status().as_u16() < 400);
             (response, Some(under_way))
         }
-        Err(refusal) => {
-            let turn = connection.turn(&core);
-            (pipeline::turn_away(core.clone(), &peer, request, refusal, turn).await, None)
-        }
+        Err(refusal) => (pipeline::turn_away(core.clone(), &peer, request, refusal, connection.turn()).await, None),
     };
     Ok(response.map(|body| Served { body, rest: Bytes::new(), under_way }))
+}
+
+/// Serves in memory that is taken when it is the request's turn: hyper makes a task for each stream at once, and what
+/// serving needs is most of it.
+fn serve_boxed(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incoming>) -> Pin<Box<Serving>> {
+    Box::pin(pipeline::serve(core, peer, request))
 }
 
 /// Records a head that hyper refused: it has answered already, so the answer carries no decision id.
@@ -248,6 +252,8 @@ fn malformed(core: &Rc<Core>, peer: &Peer, reason: Reason, status: u16, detail: 
     let method = http::Method::from_bytes(b"-").unwrap_or_default();
     Guard::open(core.clone(), peer.address, &method, Timestamp::now()).answered(reason, status, detail);
 }
+
+type Serving = dyn Future<Output = Result<Response<ResponseBody>, Infallible>>;
 
 /// A response that is being sent.
 pub(crate) struct Served {
@@ -299,18 +305,20 @@ impl Body for Served {
     }
 }
 
-/// Runs the tasks of an HTTP/2 connection on its core. hyper starts the task of a request right after it handed the
+/// Runs the tasks of an HTTP/2 connection on its core, each part when it is its turn. hyper starts the task of a request right after it handed the
 /// request to the service: so the one that began last is the one that is started. Should that ever change, an answer
 /// that nobody takes ends with its connection instead of alone.
 #[derive(Clone)]
-struct StreamExecutor(Rc<Connection>);
+struct StreamExecutor {
+    core: Rc<Core>,
+    connection: Rc<Connection>,
+}
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for StreamExecutor {
     fn execute(&self, future: F) {
-        let task = tokio::task::spawn_local(async move {
-            future.await;
-        });
-        self.0.runs(task.abort_handle());
+        let Self { core, connection } = self.clone();
+        let task = tokio::task::spawn_local(async move { connection.run_stream(&core.turns, future).await });
+        self.connection.runs(task.abort_handle());
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::future::{Future as _, poll_fn};
+use std::future::Future as _;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -66,13 +66,8 @@ impl Waiting {
 }
 
 impl Turns {
-    /// Resolves when a task of this address has its turn: at once where none was given since the sockets were looked at.
-    pub(crate) async fn turn(&self, address: IpAddr) {
-        let mut wait = Wait::default();
-        poll_fn(|cx| self.poll(address, &mut wait, cx)).await;
-    }
-
-    /// As `turn`; afterwards `wait` can wait for another one.
+    /// Ready when a task of this address has its turn: at once where none was given since the sockets were looked at.
+    /// Afterwards `wait` can wait for another one.
     pub(crate) fn poll(&self, address: IpAddr, wait: &mut Wait, cx: &mut Context<'_>) -> Poll<()> {
         if wait.0.is_none() {
             self.wanted.notify_one();
@@ -129,6 +124,11 @@ mod tests {
 
     use super::*;
 
+    async fn turn(turns: &Turns, address: IpAddr) {
+        let mut wait = Wait::default();
+        std::future::poll_fn(|cx| turns.poll(address, &mut wait, cx)).await;
+    }
+
     fn v4(last: u8) -> IpAddr {
         [192, 0, 2, last].into()
     }
@@ -146,7 +146,7 @@ mod tests {
                 let request = |last: u8| {
                     let (turns, order) = (turns.clone(), order.clone());
                     tokio::task::spawn_local(async move {
-                        turns.turn(v4(last)).await;
+                        turn(&turns, v4(last)).await;
                         order.borrow_mut().push(last);
                     })
                 };
@@ -164,7 +164,7 @@ mod tests {
                 // Where nobody waits, a turn is given at once.
                 tokio::task::yield_now().await;
                 tokio::task::yield_now().await;
-                tokio::time::timeout(Duration::from_millis(100), turns.turn(v4(1))).await.expect("at once");
+                tokio::time::timeout(Duration::from_millis(100), turn(&turns, v4(1))).await.expect("at once");
                 giving.abort();
             })
             .await;
@@ -181,14 +181,14 @@ mod tests {
                     async move { turns.give().await }
                 });
                 let done = Rc::new(Cell::new(0));
-                turns.turn(v4(1)).await;
+                turn(&turns, v4(1)).await;
                 let ready: Vec<_> = (0..50)
                     .map(|_| {
                         let done = done.clone();
                         tokio::task::spawn_local(async move { done.set(done.get() + 1) })
                     })
                     .collect();
-                turns.turn(v4(1)).await;
+                turn(&turns, v4(1)).await;
                 assert_eq!(done.get(), 50);
                 drop(ready);
                 giving.abort();

@@ -102,7 +102,7 @@ fn open(
         return false;
     };
     let (core, connections, address) = (core.clone(), connections.clone(), newcomer.place.address());
-    if core.room.give(Need::OfStranger, full, address) {
+    if core.room.give(Need::Stranger, full, address) {
         newcomer.serve(&core, &connections);
         return true;
     }

@@ -19,11 +19,11 @@ const MAX_WAITING: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     /// The place of a connection that never had an answer but refusals.
-    OfStranger,
+    Stranger,
     /// The place of a connection that waits for its next request.
-    OfIdle,
+    Idle,
     /// The place of a request whose answer is not taken.
-    OfStalled,
+    Stalled,
 }
 
 /// A newcomer of another core needs something.
@@ -60,9 +60,9 @@ impl Room {
     /// Ends something of this core. Whether there was something to end.
     pub(crate) fn give(&self, need: Need, full: Full, address: IpAddr) -> bool {
         let (cause, ended) = match need {
-            Need::OfStranger => (Cause::Displaced, u64::from(self.connections.displace(full, address, false))),
-            Need::OfIdle => (Cause::Displaced, u64::from(self.connections.displace(full, address, true))),
-            Need::OfStalled => (Cause::SlowWrite, self.connections.end_stalled(full, address)),
+            Need::Stranger => (Cause::Displaced, u64::from(self.connections.displace(full, address, false))),
+            Need::Idle => (Cause::Displaced, u64::from(self.connections.displace(full, address, true))),
+            Need::Stalled => (Cause::SlowWrite, self.connections.end_stalled(full, address)),
         };
         self.shared.metrics.connections_closed(cause, ended);
         ended > 0
@@ -71,19 +71,19 @@ impl Room {
     /// Room for a connection for which this core has no stranger's: another core's stranger gives way, or else a
     /// connection that is idle.
     pub(crate) async fn for_connection(&self, full: Full, address: IpAddr) -> bool {
-        self.ask(Need::OfStranger, full, address).await
-            || self.give(Need::OfIdle, full, address)
-            || self.ask(Need::OfIdle, full, address).await
+        self.ask(Need::Stranger, full, address).await
+            || self.give(Need::Idle, full, address)
+            || self.ask(Need::Idle, full, address).await
     }
 
     /// Room for a request.
     pub(crate) async fn for_request(&self, full: Full, address: IpAddr) -> bool {
-        if self.give(Need::OfStalled, full, address) {
+        if self.give(Need::Stalled, full, address) {
             // Its place is free when its task has been dropped.
             tokio::task::yield_now().await;
             return true;
         }
-        self.ask(Need::OfStalled, full, address).await
+        self.ask(Need::Stalled, full, address).await
     }
 
     /// Asks the other cores, one after the other.
@@ -188,7 +188,7 @@ mod tests {
             assert!(flood.iter().all(|(_, full)| full.is_none()));
             let (place, full) = server.table.open([192, 0, 2, 1].into());
             let full = full.expect("its address is full");
-            assert!(!server.rooms[1].give(Need::OfStranger, full, place.address()), "this core has none");
+            assert!(!server.rooms[1].give(Need::Stranger, full, place.address()), "this core has none");
             assert!(server.rooms[1].for_connection(full, place.address()).await);
             let mut flood = flood.into_iter();
             flood.next().expect("there is one").0.await.expect("the oldest was ended");

@@ -66,11 +66,8 @@ mod tests {
     #[test]
     fn no_input_of_the_web_platform_tests_leads_away() {
         let path =
-            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors/url-wpt/urltestdata.json");
-        let Ok(text) = std::fs::read_to_string(&path) else {
-            assert!(std::env::var_os("CI").is_none(), "CI must have the vectors at {}", path.display());
-            return println!("skipped: no URL vectors at {}", path.display());
-        };
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/url-wpt/urltestdata.json");
+        let text = std::fs::read_to_string(&path).unwrap();
         let base = Url::parse("https://shop.example/page").unwrap();
         let (mut taken, mut seen) = (0, 0);
         for case in serde_json::from_str::<Vec<serde_json::Value>>(&text).unwrap() {

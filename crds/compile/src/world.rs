@@ -4,7 +4,7 @@ use gateway_api::apis::standard::gateways::Gateway;
 use gateway_api::apis::standard::httproutes::HttpRoute;
 use idm_api::v1alpha1::{
     Credential, CredentialSpec, Federation, FederationSpec, IdentityPolicy, IdentityPolicySpec, RoleBinding,
-    RoleBindingSpec,
+    RoleBindingSpec, SecretReferences,
 };
 use idm_types::Redacted;
 use k8s_openapi::api::core::v1::Service;
@@ -151,54 +151,13 @@ impl World {
 
     /// The names of the Secrets that the objects refer to.
     pub fn secret_names(&self) -> Vec<String> {
-        let of_policy = |policy: &Object<IdentityPolicySpec>| {
-            let issuers =
-                policy.spec.authentication.methods.iter().filter_map(|m| m.jwt.as_ref()).flat_map(|jwt| &jwt.issuers);
-            let of_issuers = issuers.filter_map(|issuer| issuer.keys.as_ref()).flat_map(secrets_of_keys);
-            let asked = policy
-                .spec
-                .authentication
-                .methods
-                .iter()
-                .filter_map(|m| Some(m.introspection.as_ref()?.client_secret_ref.name.clone()));
-            let mtls = policy.spec.authentication.methods.iter().filter_map(|m| m.mtls.as_ref());
-            let bundles = mtls
-                .flat_map(|m| [Some(&m.trust_bundle_ref), m.revocation_list_ref.as_ref()])
-                .flatten()
-                .map(|reference| reference.name.clone());
-            let provider = policy.spec.llm.as_ref().map(|llm| llm.key_ref.name.clone());
-            let exchange = policy
-                .spec
-                .upstream
-                .as_ref()
-                .and_then(|upstream| upstream.token_exchange.as_ref())
-                .map(|exchange| exchange.client_secret_ref.name.clone());
-            let signing = crate::signing_secret(policy).map(|(name, _)| name);
-            of_issuers
-                .chain(provider)
-                .chain(signing)
-                .chain(exchange)
-                .chain(asked)
-                .chain(bundles)
-                .chain(policy.spec.jose.iter().flatten().flat_map(secrets_of_step))
-                .collect::<Vec<_>>()
-        };
-        let mut names: Vec<String> = self.policies.iter().flat_map(of_policy).collect();
-        names.extend(
-            self.federations
-                .iter()
-                .filter_map(|federation| federation.spec.oidc.as_ref()?.keys.as_ref())
-                .flat_map(secrets_of_keys),
-        );
-        names.extend(
-            self.federations
-                .iter()
-                .filter_map(|federation| federation.spec.oidc.as_ref()?.client.as_ref())
-                .flat_map(secrets_of_provider),
-        );
-        names.extend(
-            self.federations.iter().filter_map(|federation| federation.spec.saml.as_ref()).flat_map(secrets_of_saml),
-        );
+        let mut found: Vec<&str> = Vec::new();
+        self.policies.iter().for_each(|policy| policy.spec.secrets(&mut found));
+        self.federations.iter().for_each(|federation| federation.spec.secrets(&mut found));
+        self.credentials.iter().for_each(|credential| credential.spec.secrets(&mut found));
+        let mut names: Vec<String> = found.into_iter().map(str::to_owned).collect();
+        // Where a token service names no Secret, its keys are in the operator's.
+        names.extend(self.policies.iter().filter_map(|policy| Some(crate::signing_secret(policy)?.0)));
         let listeners = self
             .gateways
             .iter()
@@ -207,8 +166,6 @@ impl World {
         let certificates =
             listeners.filter_map(|l| l.tls.as_ref()).flat_map(|tls| tls.certificate_refs.iter().flatten());
         names.extend(certificates.map(|reference| reference.name.clone()));
-        names.extend(self.credentials.iter().filter_map(|c| Some(c.spec.secret_ref.as_ref()?.name.clone())));
-        names.extend(self.credentials.iter().filter_map(|c| c.spec.oauth_client.as_ref()).flat_map(secrets_of_client));
         names.sort();
         names.dedup();
         names
@@ -224,70 +181,6 @@ impl World {
         self.gateways.sort_by_key(|g| g.name_any());
         self.services.sort_by_key(|s| s.name_any());
     }
-}
-
-fn secrets_of_client(client: &idm_api::v1alpha1::OauthClientCredential) -> Vec<String> {
-    let tls = client.tls_client_auth.as_ref();
-    let references = [tls.map(|tls| &tls.trust_bundle_ref), tls.and_then(|tls| tls.revocation_list_ref.as_ref())];
-    let of_keys = client.private_key_jwt.iter().flat_map(|jwt| secrets_of_keys(&jwt.keys));
-    references.into_iter().flatten().map(|reference| reference.name.clone()).chain(of_keys).collect()
-}
-
-fn secrets_of_keys(keys: &idm_api::v1alpha1::KeySources) -> Vec<String> {
-    keys.secret_ref
-        .iter()
-        .map(|reference| reference.name.clone())
-        .chain(keys.tls.iter().flat_map(secrets_of_tls))
-        .collect()
-}
-
-fn secrets_of_tls(tls: &idm_api::v1alpha1::OutgoingTls) -> Vec<String> {
-    let shown = tls.client_certificate_ref.iter().map(|reference| reference.name.clone());
-    tls.trust_bundle_ref.iter().map(|reference| reference.name.clone()).chain(shown).collect()
-}
-
-fn secrets_of_provider(client: &idm_api::v1alpha1::OidcClient) -> Vec<String> {
-    let authentication = client.authentication.as_ref();
-    let references = [
-        authentication.and_then(|authentication| authentication.client_secret_basic.as_ref()),
-        authentication.and_then(|authentication| authentication.client_secret_post.as_ref()),
-        authentication.and_then(|authentication| Some(&authentication.private_key_jwt.as_ref()?.key_ref)),
-    ];
-    references
-        .into_iter()
-        .flatten()
-        .map(|reference| reference.name.clone())
-        .chain(client.tls.iter().flat_map(secrets_of_tls))
-        .collect()
-}
-
-fn secrets_of_saml(saml: &idm_api::v1alpha1::SamlProvider) -> Vec<String> {
-    let metadata = &saml.metadata;
-    let key = saml.service_provider.iter().filter_map(|own| Some(own.key_ref.as_ref()?.name.clone()));
-    metadata
-        .secret_ref
-        .iter()
-        .map(|reference| reference.name.clone())
-        .chain(metadata.tls.iter().flat_map(secrets_of_tls))
-        .chain(key)
-        .collect()
-}
-
-fn secrets_of_step(step: &idm_api::v1alpha1::JoseStep) -> Vec<String> {
-    let consume = step.consume.as_ref();
-    let produce = step.produce.as_ref();
-    let sign = produce.and_then(|produce| produce.sign.as_ref());
-    let references = [
-        consume.and_then(|consume| Some(&consume.decrypt.as_ref()?.secret_ref)),
-        consume.and_then(|consume| Some(&consume.verify.as_ref()?.certificates.as_ref()?.trust_bundle_ref)),
-        consume.and_then(|consume| consume.verify.as_ref()?.certificates.as_ref()?.revocation_list_ref.as_ref()),
-        sign.and_then(|sign| sign.key_ref.as_ref()),
-        produce.and_then(|produce| produce.encrypt.as_ref()?.key_ref.as_ref()),
-    ];
-    let chosen = sign.into_iter().flat_map(|sign| sign.keys.iter().flatten()).map(|key| &key.key_ref);
-    let of_keys =
-        consume.and_then(|consume| consume.verify.as_ref()?.keys.as_ref()).map(secrets_of_keys).unwrap_or_default();
-    references.into_iter().flatten().chain(chosen).map(|reference| reference.name.clone()).chain(of_keys).collect()
 }
 
 fn read<K>(

@@ -5,9 +5,11 @@ mod credential;
 mod federation;
 mod jose;
 mod llm;
+mod method;
 mod mtls;
 mod password;
 mod policy;
+mod references;
 mod role_binding;
 mod saml;
 mod sign_in;
@@ -31,14 +33,15 @@ pub use jose::{
     Serialization, SignedForm, WholeBody,
 };
 pub use llm::{Llm, LlmProvider, TokenQuota};
+pub use method::{Method, MethodKind};
 pub use mtls::{CertificateName, CertificateNameRule, MtlsMethod, TrustedCertificates};
 pub use password::{Base64Method, BasicMethod, DigestAlgorithm, DigestMethod, Quality};
 pub use policy::{
     AnonymousMethod, ApiKeyMethod, AttributeMapping, Authentication, Authorization, AuthorizationRule,
     CredentialForwarding, CredentialSelector, CredentialSource, Disclosure, HeaderMapping, IdentityMapping,
-    IdentityPolicy, IdentityPolicySpec, JwtIssuer, JwtMethod, Method, NameSet, RequestMethod, Require, TokenSource,
-    Upstream,
+    IdentityPolicy, IdentityPolicySpec, JwtIssuer, JwtMethod, NameSet, RequestMethod, Require, TokenSource, Upstream,
 };
+pub use references::SecretReferences;
 pub use role_binding::{ProjectScope, RoleBinding, RoleBindingSpec, Scope, Subject};
 pub use saml::{NameIdFormat, SamlBinding, SamlMetadata, SamlProvider, SamlServiceProvider, Unsolicited};
 pub use sign_in::{LogoutSettings, Pages, PersonCredentials, RequiredClaim, SessionSettings, SignInMethod, StepUp};

@@ -1,14 +1,13 @@
 use std::collections::BTreeMap;
 
-use idm_types::{Algorithm, MethodName, RuleName};
+use idm_types::{Algorithm, RuleName};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Base64Method, BasicMethod, Confirmation, DigestMethod, HeaderSource, IntrospectionMethod, JoseStep, KeySources,
-    Llm, MtlsMethod, NamedSource, ObjectReference, ObjectStatus, QueryTokenSource, SignInMethod, TargetReference,
-    TokenExchange, TokenProfile, TokenService,
+    Confirmation, HeaderSource, JoseStep, KeySources, Llm, Method, NamedSource, ObjectReference, ObjectStatus,
+    QueryTokenSource, TargetReference, TokenExchange, TokenProfile, TokenService,
 };
 
 /// IdentityPolicy says how callers of its targets authenticate, what they may do, and what the upstream is told about
@@ -102,45 +101,6 @@ pub struct Authentication {
     /// How a verified caller becomes attributes, the same for all methods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityMapping>,
-}
-
-/// One authentication method: a name and exactly one kind.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.jwt), has(self.introspection), has(self.apiKey), has(self.mtls), has(self.basic), has(self.digest), has(self.base64), has(self.signIn), has(self.anonymous)].filter(is, is).size() == 1",
-     "message": "method must have exactly one of `jwt`, `introspection`, `apiKey`, `mtls`, `basic`, `digest`, `base64`, `signIn`, `anonymous`"}]))]
-pub struct Method {
-    /// Name of the method in audit records, metrics and `idm explain`.
-    pub name: MethodName,
-    /// Accept signed JWTs (RFC 7519).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jwt: Option<JwtMethod>,
-    /// Accept opaque tokens, about which their issuer is asked (RFC 7662).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub introspection: Option<IntrospectionMethod>,
-    /// Accept API keys of Credentials in this namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub api_key: Option<ApiKeyMethod>,
-    /// Accept client certificates of HTTPS connections.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mtls: Option<MtlsMethod>,
-    /// Accept user names and passwords of Credentials with the `Basic` scheme (RFC 7617).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub basic: Option<BasicMethod>,
-    /// Accept passwords of Credentials with the `Digest` scheme (RFC 7616), which proves a password without sending it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<DigestMethod>,
-    /// Accept a header or cookie that holds base64 of a user name and password, or of an API key, in a layout of your
-    /// own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub base64: Option<Base64Method>,
-    /// Let people sign in with their browser.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sign_in: Option<SignInMethod>,
-    /// Let callers without any credential in. A credential that is presented is still checked by the other methods.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub anonymous: Option<AnonymousMethod>,
 }
 
 /// Anonymous access needs no settings: write `anonymous: {}`.

@@ -115,56 +115,45 @@ fn lower_methods(
             "at least one method must be given; write `anonymous: {}` to open the route",
         );
     }
-    for (i, wire::Method { name, jwt, introspection, api_key, mtls, basic, digest, base64, sign_in, anonymous }) in
-        methods.iter().enumerate()
-    {
-        let path = format!("spec.authentication.methods[{i}]");
+    for (i, method) in methods.iter().enumerate() {
+        let (path, name) = (format!("spec.authentication.methods[{i}]"), &method.name);
         if !names.insert(name) {
             notes.fail::<()>(format!("{path}.name"), Cause::Invalid, format!("method name '{name}' must be used once"));
         }
-        let given = [
-            jwt.is_some(),
-            introspection.is_some(),
-            api_key.is_some(),
-            mtls.is_some(),
-            basic.is_some(),
-            digest.is_some(),
-            base64.is_some(),
-            sign_in.is_some(),
-            anonymous.is_some(),
-        ];
-        if given.iter().filter(|given| **given).count() != 1 {
-            notes.fail::<()>(
-                path,
-                Cause::Invalid,
-                "method must have exactly one of `jwt`, `introspection`, `apiKey`, `mtls`, `basic`, `digest`, `base64`, `signIn`, `anonymous`",
-            );
+        let Some(kind) = method.kind() else {
+            notes.fail::<()>(path, Cause::Invalid, wire::Method::exactly_one_kind());
             continue;
-        }
-        let kind = if let Some(jwt) = jwt {
-            lower_jwt(world, &format!("{path}.jwt"), jwt, secrets, notes).map(MethodKind::Jwt)
-        } else if let Some(method) = introspection {
-            lower_introspection(world, &format!("{path}.introspection"), method, secrets, notes)
-                .map(MethodKind::Introspection)
-        } else if let Some(key) = api_key {
-            lower_api_key(world, &format!("{path}.apiKey"), key, notes).map(MethodKind::ApiKey)
-        } else if let Some(method) = mtls {
-            lower_mtls(world, &format!("{path}.mtls"), method, notes).map(MethodKind::Mtls)
-        } else if let Some(basic) = basic {
-            Some(MethodKind::Basic(lower_basic(world, basic)))
-        } else if let Some(digest) = digest {
-            lower_digest(world, &format!("{path}.digest"), digest, secrets, notes).map(MethodKind::Digest)
-        } else if let Some(base64) = base64 {
-            lower_base64(world, &format!("{path}.base64"), base64, notes).map(MethodKind::Base64)
-        } else if let Some(method) = sign_in {
-            if lowered.iter().any(|other: &Method| matches!(other.kind, MethodKind::SignIn(_))) {
-                notes.fail::<()>(path, Cause::Invalid, "`signIn` must be used once: list all Federations there");
-                continue;
+        };
+        let kind = match kind {
+            wire::MethodKind::Jwt(jwt) => {
+                lower_jwt(world, &format!("{path}.jwt"), jwt, secrets, notes).map(MethodKind::Jwt)
             }
-            lower_sign_in(world, federations, &format!("{path}.signIn"), method, notes)
-                .map(|method| MethodKind::SignIn(Box::new(method)))
-        } else {
-            Some(MethodKind::Anonymous)
+            wire::MethodKind::Introspection(method) => {
+                lower_introspection(world, &format!("{path}.introspection"), method, secrets, notes)
+                    .map(MethodKind::Introspection)
+            }
+            wire::MethodKind::ApiKey(key) => {
+                lower_api_key(world, &format!("{path}.apiKey"), key, notes).map(MethodKind::ApiKey)
+            }
+            wire::MethodKind::Mtls(method) => {
+                lower_mtls(world, &format!("{path}.mtls"), method, notes).map(MethodKind::Mtls)
+            }
+            wire::MethodKind::Basic(basic) => Some(MethodKind::Basic(lower_basic(world, basic))),
+            wire::MethodKind::Digest(digest) => {
+                lower_digest(world, &format!("{path}.digest"), digest, secrets, notes).map(MethodKind::Digest)
+            }
+            wire::MethodKind::Base64(base64) => {
+                lower_base64(world, &format!("{path}.base64"), base64, notes).map(MethodKind::Base64)
+            }
+            wire::MethodKind::SignIn(method) => {
+                if lowered.iter().any(|other: &Method| matches!(other.kind, MethodKind::SignIn(_))) {
+                    notes.fail::<()>(path, Cause::Invalid, "`signIn` must be used once: list all Federations there");
+                    continue;
+                }
+                lower_sign_in(world, federations, &format!("{path}.signIn"), method, notes)
+                    .map(|method| MethodKind::SignIn(Box::new(method)))
+            }
+            wire::MethodKind::Anonymous(_) => Some(MethodKind::Anonymous),
         };
         lowered.extend(kind.map(|kind| Method { name: name.clone(), kind }));
     }

@@ -1,0 +1,120 @@
+//! The Secrets that objects refer to.
+//!
+//! Each type is taken apart without `..`: a field that is added does not compile until it is known here whether it refers
+//! to a Secret.
+
+use super::{
+    Authentication, ChosenKey, CredentialSpec, FederationSpec, IdentityPolicySpec, IntrospectionMethod, JoseConsume,
+    JoseDecrypt, JoseEncrypt, JoseProduce, JoseSign, JoseStep, JoseVerify, JwtIssuer, JwtMethod, KeyReference,
+    KeySources, Llm, Method, MtlsMethod, OauthClientCredential, ObjectReference, OidcAssertion, OidcClient,
+    OidcClientAuthentication, OidcProvider, OutgoingTls, PrivateKeyJwt, SamlMetadata, SamlProvider,
+    SamlServiceProvider, SigningSettings, TokenExchange, TokenService, TrustedCertificates, Upstream,
+};
+
+/// Refers to Secrets of its own namespace.
+pub trait SecretReferences {
+    /// Adds the names of the Secrets, in the order of the fields; a name may come more than once.
+    fn secrets<'a>(&'a self, names: &mut Vec<&'a str>);
+}
+
+impl<T: SecretReferences> SecretReferences for Option<T> {
+    fn secrets<'a>(&'a self, names: &mut Vec<&'a str>) {
+        self.iter().for_each(|one| one.secrets(names));
+    }
+}
+
+impl<T: SecretReferences> SecretReferences for Vec<T> {
+    fn secrets<'a>(&'a self, names: &mut Vec<&'a str>) {
+        self.iter().for_each(|one| one.secrets(names));
+    }
+}
+
+impl SecretReferences for KeyReference {
+    fn secrets<'a>(&'a self, names: &mut Vec<&'a str>) {
+        let Self { name, key: _ } = self;
+        names.push(name);
+    }
+}
+
+/// The name of an object that is a Secret.
+fn secret<'a>(reference: &'a ObjectReference, names: &mut Vec<&'a str>) {
+    let ObjectReference { name } = reference;
+    names.push(name);
+}
+
+/// Says of each type which fields refer to Secrets, and which do not.
+macro_rules! refer {
+    ($($type:ident { $($field:ident),* ; $($none:ident),* })*) => {
+        $(impl SecretReferences for $type {
+            fn secrets<'a>(&'a self, names: &mut Vec<&'a str>) {
+                let Self { $($field,)* $($none: _,)* } = self;
+                $($field.secrets(names);)*
+            }
+        })*
+    };
+}
+
+refer! {
+    IdentityPolicySpec {
+        authentication, jose, llm, token_service, upstream;
+        target_refs, authorization, disclosure
+    }
+    Authentication { methods; identity }
+    Method { jwt, introspection, mtls; name, api_key, basic, digest, base64, sign_in, anonymous }
+    JwtMethod { issuers; sources, clock_skew_seconds, confirmation }
+    JwtIssuer { keys; issuer, federation_ref, token_service_ref, audiences, algorithms, types, profile }
+    KeySources { secret_ref, tls; discovery, jwks_uri, inline }
+    IntrospectionMethod {
+        client_secret_ref;
+        issuer, endpoint, client_id, audiences, sources, cache_seconds, confirmation
+    }
+    MtlsMethod { trust_bundle_ref, revocation_list_ref; names, identity, trusted_proxies }
+    TrustedCertificates { trust_bundle_ref, revocation_list_ref; names }
+    Upstream { token_exchange; headers, credential }
+    TokenExchange { client_secret_ref; endpoint, client_id, audience, scopes, cache_seconds }
+    Llm { key_ref; provider, quotas }
+    TokenService { signing; issuer, audiences, grants, credential_selector, access_token, refresh_token }
+    SigningSettings { secret_ref; algorithm, rotate_every_days, publish_ahead_seconds }
+    JoseStep { consume, produce; name }
+    JoseConsume { decrypt, verify; from, serialization, to }
+    JoseDecrypt { secret_ref; algorithms, encryptions }
+    JoseVerify { keys, certificates; algorithms, detached_header, claims }
+    JoseProduce { sign, encrypt; message, from, to }
+    JoseSign { key_ref, keys; key_for, algorithm, form, typ, cty, certificate, claims }
+    ChosenKey { key_ref; value }
+    JoseEncrypt { key_ref; jwk, algorithm, encryption, cty, serialization }
+    CredentialSpec {
+        oauth_client, secret_ref;
+        owner, api_key, password, person, roles, attributes, access, expire_time, suspend
+    }
+    OauthClientCredential {
+        private_key_jwt, tls_client_auth;
+        client_id, client_secret, grants, scopes, audiences, access_token_lifetime, introspects
+    }
+    PrivateKeyJwt { keys; algorithms }
+    FederationSpec { oidc, saml; display_name, role_mappings, provisioning, ended_sessions, suspend }
+    OidcProvider { keys, client; issuer, algorithms }
+    OidcClient { authentication, tls; client_id, scopes, endpoints, claims_from, emails, parameters }
+    OidcClientAuthentication { client_secret_basic, client_secret_post, private_key_jwt; tls_client_auth }
+    OidcAssertion { key_ref; algorithm }
+    SamlProvider {
+        metadata, service_provider;
+        entity_id, require_signed_assertions, name_id_format, request_binding, unsolicited
+    }
+    SamlMetadata { secret_ref, tls; uri, inline }
+}
+
+impl SecretReferences for OutgoingTls {
+    fn secrets<'a>(&'a self, names: &mut Vec<&'a str>) {
+        let Self { trust_bundle_ref, client_certificate_ref } = self;
+        trust_bundle_ref.secrets(names);
+        client_certificate_ref.iter().for_each(|reference| secret(reference, names));
+    }
+}
+
+impl SecretReferences for SamlServiceProvider {
+    fn secrets<'a>(&'a self, names: &mut Vec<&'a str>) {
+        let Self { entity_id: _, key_ref } = self;
+        key_ref.iter().for_each(|reference| secret(reference, names));
+    }
+}

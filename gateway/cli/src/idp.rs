@@ -46,7 +46,7 @@ pub(crate) struct Probe {
 }
 
 /// A document as it was got.
-struct Document {
+struct Found {
     status: u16,
     date: Option<String>,
     location: Option<String>,
@@ -56,7 +56,7 @@ struct Document {
 const MAX_BYTES: usize = 1 << 20;
 
 /// Reads an address; a redirect is an answer like any other.
-async fn get(client: &reqwest::Client, url: &str) -> anyhow::Result<Document> {
+async fn get(client: &reqwest::Client, url: &str) -> anyhow::Result<Found> {
     let mut answer =
         client.get(url).header("accept", "application/json, application/samlmetadata+xml, */*").send().await?;
     let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -66,7 +66,7 @@ async fn get(client: &reqwest::Client, url: &str) -> anyhow::Result<Document> {
         anyhow::ensure!(body.len() + chunk.len() <= MAX_BYTES, "{url} answers with more than 1 MiB");
         body.extend_from_slice(&chunk);
     }
-    Ok(Document { status, date, location, body })
+    Ok(Found { status, date, location, body })
 }
 
 impl Idp {

@@ -79,6 +79,13 @@ pub struct KeySources {
     pub tls: Option<OutgoingTls>,
 }
 
+impl KeySources {
+    /// The keys that the issuer's own discovery document names.
+    pub fn discovered(tls: Option<OutgoingTls>) -> Self {
+        Self { discovery: Some(Discovery {}), jwks_uri: None, inline: None, secret_ref: None, tls }
+    }
+}
+
 /// TLS towards a server with authorities of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -119,15 +119,8 @@ fn lower_provider(
             "the algorithms must be asymmetric ones where people sign in",
         );
     }
-    let discovered = wire::KeySources {
-        discovery: Some(wire::Discovery {}),
-        jwks_uri: None,
-        inline: None,
-        secret_ref: None,
-        tls: tls.clone(),
-    };
-    let keys =
-        lower_keys(world, "spec.oidc.keys", issuer, keys.as_ref().unwrap_or(&discovered), &algorithms, secrets, notes)?;
+    let keys = keys.clone().unwrap_or_else(|| wire::KeySources::discovered(tls.clone()));
+    let keys = lower_keys(world, "spec.oidc.keys", issuer, &keys, &algorithms, secrets, notes)?;
     let tls = match tls {
         Some(tls) => Some(lower_outgoing(world, &format!("{path}.tls"), tls, secrets, notes)?),
         None => None,
@@ -150,14 +143,7 @@ fn lower_provider(
         let message = "`tlsClientAuth` needs the certificate of `tls.clientCertificateRef`";
         return notes.fail(format!("{path}.authentication.tlsClientAuth"), Cause::Invalid, message);
     }
-    let mut lowered = Vec::new();
-    for (i, wire::AuthorizationParameter { name, value }) in parameters.iter().flatten().enumerate() {
-        if OWN_PARAMETERS.contains(&name.as_str()) {
-            let message = format!("the parameter '{name}' must not be replaced: the gateway sets it itself");
-            return notes.fail(format!("{path}.parameters[{i}].name"), Cause::Invalid, message);
-        }
-        lowered.push((name.clone(), value.clone()));
-    }
+    let parameters = lower_parameters(&format!("{path}.parameters"), parameters.as_deref(), notes)?;
     if *emails == Some(wire::Emails::DangerAll) {
         let message = "DangerAll believes e-mail addresses that the provider has not verified: whoever may choose an address there can be anyone here";
         notes.report.push(
@@ -181,10 +167,27 @@ fn lower_provider(
         client_id: client_id.clone(),
         authentication,
         scopes: all,
-        parameters: lowered,
+        parameters,
         userinfo: *claims_from != Some(wire::ClaimsFrom::IdToken),
         takes_unverified_emails: *emails == Some(wire::Emails::DangerAll),
     })
+}
+
+/// Parameters of authorization requests beside those that the gateway makes.
+fn lower_parameters(
+    path: &str,
+    parameters: Option<&[wire::AuthorizationParameter]>,
+    notes: &mut Notes<'_>,
+) -> Option<Vec<(String, String)>> {
+    let mut lowered = Vec::new();
+    for (i, wire::AuthorizationParameter { name, value }) in parameters.into_iter().flatten().enumerate() {
+        if OWN_PARAMETERS.contains(&name.as_str()) {
+            let message = format!("the parameter '{name}' must not be replaced: the gateway sets it itself");
+            return notes.fail(format!("{path}[{i}].name"), Cause::Invalid, message);
+        }
+        lowered.push((name.clone(), value.clone()));
+    }
+    Some(lowered)
 }
 
 fn lower_endpoints(

@@ -6,7 +6,7 @@ use idm_plan::{
     IntrospectionMethod, Issuer, JwtMethod, KeySource, Llm, LlmProvider, Method, MethodKind, NameSet, ObjectKey,
     Policy, Require, Rule, Secrets, Source, TokenExchange, TokenQuota, UpstreamSettings, Variable,
 };
-use idm_types::Skew;
+use idm_types::{Algorithm, Skew};
 
 use super::Notes;
 use super::jose::lower_steps;
@@ -338,32 +338,7 @@ fn lower_issuer(
             (issuer, KeySource::Inline { jwks }, algorithms)
         }
         (None, None, Some(reference), None) if algorithms.is_none() => {
-            let path = format!("{path}.federationRef");
-            let Some(federation) = world.federations.iter().find(|f| f.meta.name == reference.name) else {
-                return notes.fail(
-                    path,
-                    Cause::RefNotFound,
-                    format!("Federation '{}' must exist in this namespace and be readable", reference.name),
-                );
-            };
-            // `client` is read by federation.rs.
-            let Some(wire::OidcProvider { issuer, keys, algorithms, client: _ }) = &federation.spec.oidc else {
-                return notes.fail(
-                    path,
-                    Cause::InvalidRef,
-                    format!("Federation '{}' must be of type `oidc`", reference.name),
-                );
-            };
-            let algorithms = lower_algorithms(&path, algorithms.as_deref(), notes)?;
-            let keys = keys.clone().unwrap_or(wire::KeySources {
-                discovery: Some(wire::Discovery {}),
-                jwks_uri: None,
-                inline: None,
-                secret_ref: None,
-                tls: None,
-            });
-            let keys = lower_keys(world, &path, issuer, &keys, &algorithms, secrets, notes)?;
-            (issuer.clone(), keys, algorithms)
+            lower_federated(world, &format!("{path}.federationRef"), &reference.name, secrets, notes)?
         }
         _ => {
             return notes.fail(
@@ -387,11 +362,36 @@ fn lower_issuer(
     Some(Issuer { issuer, audiences: audiences.clone(), keys, algorithms, types, rfc9068, issued_here })
 }
 
+/// The issuer, its keys and algorithms as a Federation has them.
+fn lower_federated(
+    world: &World,
+    path: &str,
+    name: &str,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<(String, KeySource, Vec<Algorithm>)> {
+    let Some(federation) = world.federations.iter().find(|federation| federation.meta.name == name) else {
+        return notes.fail(
+            path,
+            Cause::RefNotFound,
+            format!("Federation '{name}' must exist in this namespace and be readable"),
+        );
+    };
+    // `client` is read by federation.rs.
+    let Some(wire::OidcProvider { issuer, keys, algorithms, client: _ }) = &federation.spec.oidc else {
+        return notes.fail(path, Cause::InvalidRef, format!("Federation '{name}' must be of type `oidc`"));
+    };
+    let algorithms = lower_algorithms(path, algorithms.as_deref(), notes)?;
+    let keys = keys.clone().unwrap_or_else(|| wire::KeySources::discovered(None));
+    let keys = lower_keys(world, path, issuer, &keys, &algorithms, secrets, notes)?;
+    Some((issuer.clone(), keys, algorithms))
+}
+
 pub(crate) fn lower_algorithms(
     path: &str,
     algorithms: Option<&[idm_types::Algorithm]>,
     notes: &mut Notes<'_>,
-) -> Option<Vec<idm_types::Algorithm>> {
+) -> Option<Vec<Algorithm>> {
     match algorithms {
         None => Some(DEFAULT_ALGORITHMS.to_vec()),
         Some([]) => notes.fail(

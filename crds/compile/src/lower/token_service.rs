@@ -282,31 +282,11 @@ pub(crate) fn lower_client(
     let path = "spec.oauthClient";
     let authentication = match (client_secret, private_key_jwt, tls_client_auth) {
         (Some(wire::ClientSecret {}), None, None) => lower_secret(world, object, notes)?,
-        (None, Some(wire::PrivateKeyJwt { keys, algorithms }), None) => {
-            let algorithms = algorithms.clone().unwrap_or_else(|| DEFAULT_ALGORITHMS.to_vec());
-            if algorithms.is_empty() || algorithms.iter().any(|algorithm| algorithm.is_symmetric()) {
-                return notes.fail(
-                    format!("{path}.privateKeyJwt.algorithms"),
-                    Cause::Invalid,
-                    "the algorithms must be asymmetric ones",
-                );
-            }
-            if keys.discovery.is_some() {
-                return notes.fail(
-                    format!("{path}.privateKeyJwt.keys"),
-                    Cause::Invalid,
-                    "a client has no discovery: use `inline`, `secretRef` or `jwksUri`",
-                );
-            }
-            let keys = lower_keys(world, &format!("{path}.privateKeyJwt.keys"), "", keys, &algorithms, secrets, notes)?;
-            ClientAuthentication::Assertion { keys, algorithms }
+        (None, Some(jwt), None) => lower_private_key_jwt(world, &format!("{path}.privateKeyJwt"), jwt, secrets, notes)?,
+        (None, None, Some(trusted)) => {
+            let trusted = lower_trusted(world, &format!("{path}.tlsClientAuth"), trusted, notes)?;
+            ClientAuthentication::Certificate(Box::new(trusted))
         }
-        (None, None, Some(trusted)) => ClientAuthentication::Certificate(Box::new(lower_trusted(
-            world,
-            &format!("{path}.tlsClientAuth"),
-            trusted,
-            notes,
-        )?)),
         _ => {
             return notes.fail(
                 path,
@@ -341,6 +321,30 @@ pub(crate) fn lower_client(
         lifetime_seconds,
         introspects_all: *introspects == Some(wire::Introspects::All),
     })
+}
+
+/// Assertions that a client signs (RFC 7523).
+fn lower_private_key_jwt(
+    world: &World,
+    path: &str,
+    jwt: &wire::PrivateKeyJwt,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<ClientAuthentication> {
+    let wire::PrivateKeyJwt { keys, algorithms } = jwt;
+    let algorithms = algorithms.clone().unwrap_or_else(|| DEFAULT_ALGORITHMS.to_vec());
+    if algorithms.is_empty() || algorithms.iter().any(|algorithm| algorithm.is_symmetric()) {
+        return notes.fail(format!("{path}.algorithms"), Cause::Invalid, "the algorithms must be asymmetric ones");
+    }
+    if keys.discovery.is_some() {
+        return notes.fail(
+            format!("{path}.keys"),
+            Cause::Invalid,
+            "a client has no discovery: use `inline`, `secretRef` or `jwksUri`",
+        );
+    }
+    let keys = lower_keys(world, &format!("{path}.keys"), "", keys, &algorithms, secrets, notes)?;
+    Some(ClientAuthentication::Assertion { keys, algorithms })
 }
 
 fn lower_secret(

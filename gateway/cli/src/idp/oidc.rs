@@ -3,10 +3,10 @@
 use anyhow::Context;
 use idm_jose::{KeySet, parse_strict};
 use idm_types::{Algorithm, Timestamp};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::report::Report;
-use super::{Probe, get};
+use super::{Found, Probe, get};
 
 /// The clocks of provider and gateway may differ by so much.
 const SKEW_SECONDS: u64 = 30;
@@ -24,27 +24,8 @@ pub(super) async fn probe(
     if asked.starts_with("http://") {
         report.notable("transport", "plain http: gateways take that from Services of their own cluster only");
     }
-    if found.status != 200 {
-        report.failed(
-            "discovery",
-            &format!("{url} answers {}", found.status),
-            "give the issuer exactly as the provider's tokens have it",
-        );
-        return Ok(None);
-    }
-    let Ok(Value::Object(document)) = parse_strict(&found.body) else {
-        report.failed(
-            "discovery",
-            &format!("{url} is not a JSON object that names each member once"),
-            "give the address of an OpenID provider or of SAML metadata",
-        );
-        return Ok(None);
-    };
-    let text = |name: &str| document.get(name).and_then(Value::as_str);
-    let list = |name: &str| -> Vec<&str> {
-        document.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
-    };
-    let issuer = text("issuer").unwrap_or_default();
+    let Some(document) = read(&found, &url, report) else { return Ok(None) };
+    let issuer = document.text("issuer").unwrap_or_default();
     if issuer != asked && issuer.trim_end_matches('/') != asked.trim_end_matches('/') {
         report.failed(
             "issuer",
@@ -55,69 +36,112 @@ pub(super) async fn probe(
     }
     report.good("issuer", issuer);
     check_clock(found.date.as_deref(), report);
-    let mut complete = true;
-    for name in ["authorization_endpoint", "token_endpoint", "jwks_uri"] {
-        if text(name).is_none() {
-            report.failed(
-                "endpoints",
-                &format!("there is no `{name}`"),
-                "write it into `oidc.client.endpoints`, or ask the provider's administrator",
-            );
-            complete = false;
-        }
-    }
-    if !complete {
+    if !check_endpoints(&document, report) {
         return Ok(None);
+    }
+    let algorithms = check_algorithms(&document.list("id_token_signing_alg_values_supported"), report);
+    check_keys(client, document.text("jwks_uri").unwrap_or_default(), &algorithms, report).await;
+    check_code_flow(&document, report);
+    check_logout(&document, report);
+    check_redirect_uri(probe, client, document.text("authorization_endpoint").unwrap_or_default(), report).await;
+    Ok(Some(federation(probe, issuer, &algorithms)))
+}
+
+/// A provider's metadata (OpenID Connect Discovery §3).
+struct Document(Map<String, Value>);
+
+impl Document {
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).and_then(Value::as_str)
+    }
+
+    fn list(&self, name: &str) -> Vec<&str> {
+        self.0.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    fn says(&self, name: &str) -> bool {
+        self.0.get(name) == Some(&Value::Bool(true))
+    }
+}
+
+fn read(found: &Found, url: &str, report: &mut Report) -> Option<Document> {
+    if found.status != 200 {
+        report.failed(
+            "discovery",
+            &format!("{url} answers {}", found.status),
+            "give the issuer exactly as the provider's tokens have it",
+        );
+        return None;
+    }
+    let Ok(Value::Object(document)) = parse_strict(&found.body) else {
+        report.failed(
+            "discovery",
+            &format!("{url} is not a JSON object that names each member once"),
+            "give the address of an OpenID provider or of SAML metadata",
+        );
+        return None;
+    };
+    Some(Document(document))
+}
+
+/// Whether there are the endpoints that signing in needs.
+fn check_endpoints(document: &Document, report: &mut Report) -> bool {
+    let needed = ["authorization_endpoint", "token_endpoint", "jwks_uri"];
+    let missing: Vec<_> = needed.into_iter().filter(|name| document.text(name).is_none()).collect();
+    for name in &missing {
+        report.failed(
+            "endpoints",
+            &format!("there is no `{name}`"),
+            "write it into `oidc.client.endpoints`, or ask the provider's administrator",
+        );
+    }
+    if !missing.is_empty() {
+        return false;
     }
     let optional = [
         ("userinfo_endpoint", "userinfo"),
         ("end_session_endpoint", "sign-out"),
         ("pushed_authorization_request_endpoint", "pushed requests"),
     ];
-    let has: Vec<&str> = optional.iter().filter(|(name, _)| text(name).is_some()).map(|(_, what)| *what).collect();
-    report.good(
-        "endpoints",
-        format!("authorization, token, keys{}{}", if has.is_empty() { "" } else { ", " }, has.join(", ")),
-    );
-    let algorithms = check_algorithms(&list("id_token_signing_alg_values_supported"), report);
-    check_keys(client, text("jwks_uri").unwrap_or_default(), &algorithms, report).await;
-    if list("code_challenge_methods_supported").contains(&"S256") {
+    let offered = optional.iter().filter(|(name, _)| document.text(name).is_some()).map(|(_, offer)| *offer);
+    let all: Vec<&str> = ["authorization", "token", "keys"].into_iter().chain(offered).collect();
+    report.good("endpoints", all.join(", "));
+    true
+}
+
+/// PKCE, the proof of the client, and the defence against mix-up (RFC 9700 §4.4).
+fn check_code_flow(document: &Document, report: &mut Report) {
+    if document.list("code_challenge_methods_supported").contains(&"S256") {
         report.good("PKCE", "S256");
     } else {
-        report.notable("PKCE", "the document does not offer S256; it is sent all the same, and ignored by a provider that does not know it");
+        let message = "the document does not offer S256; it is sent all the same, and ignored by a provider that \
+                       does not know it";
+        report.notable("PKCE", message);
     }
-    let methods = list("token_endpoint_auth_methods_supported");
+    let methods = document.list("token_endpoint_auth_methods_supported");
     report.good(
         "client proof",
         if methods.is_empty() { "client_secret_basic (the default)".into() } else { methods.join(", ") },
     );
-    let names_itself = document.get("authorization_response_iss_parameter_supported") == Some(&Value::Bool(true));
     report.good(
         "mix-up",
-        if names_itself {
+        if document.says("authorization_response_iss_parameter_supported") {
             "the provider names itself in its answers (RFC 9207)"
         } else {
             "each provider has a redirect URI of its own"
         },
     );
-    let back = document.get("backchannel_logout_supported") == Some(&Value::Bool(true));
-    let front = document.get("frontchannel_logout_supported") == Some(&Value::Bool(true));
-    match (back, front) {
-        (false, false) => {
-            report.notable("logout", "the provider cannot end sessions here; `endedSessions` of the Federation can")
-        }
-        (back, front) => report.good(
-            "logout",
-            [(back, "back-channel"), (front, "front-channel")]
-                .iter()
-                .filter(|(has, _)| *has)
-                .map(|(_, what)| *what)
-                .collect::<Vec<_>>()
-                .join(", "),
-        ),
+}
+
+/// How the provider can end sessions here.
+fn check_logout(document: &Document, report: &mut Report) {
+    let ways = [("backchannel_logout_supported", "back-channel"), ("frontchannel_logout_supported", "front-channel")];
+    let offered: Vec<&str> = ways.iter().filter(|(name, _)| document.says(name)).map(|(_, way)| *way).collect();
+    if offered.is_empty() {
+        report.notable("logout", "the provider cannot end sessions here; `endedSessions` of the Federation can");
+    } else {
+        report.good("logout", offered.join(", "));
     }
-    check_redirect_uri(probe, client, text("authorization_endpoint").unwrap_or_default(), report).await;
-    Ok(Some(federation(probe, issuer, &algorithms)))
 }
 
 /// By the `Date` of the answer: tokens are judged by the gateway's clock.

@@ -4,7 +4,7 @@ use idm_saml::IdentityProvider;
 use idm_types::Timestamp;
 
 use super::report::Report;
-use super::{Document, Probe};
+use super::{Found, Probe};
 
 /// Whether a body looks like metadata.
 pub(super) fn is_metadata(body: &[u8]) -> bool {
@@ -17,7 +17,7 @@ fn entities(text: &str) -> Vec<&str> {
     text.split("entityID=").skip(1).filter_map(|rest| rest.get(1..)?.split(['"', '\'']).next()).collect()
 }
 
-pub(super) fn probe(probe: &Probe, found: &Document, report: &mut Report) -> Option<String> {
+pub(super) fn probe(probe: &Probe, found: &Found, report: &mut Report) -> Option<String> {
     let text = String::from_utf8_lossy(&found.body).into_owned();
     let names = entities(&text);
     let entity_id = match (&probe.entity_id, names.as_slice()) {

@@ -1,4 +1,5 @@
-//! argon2id hashes of the passwords in Secrets, remembered, because each one costs tens of milliseconds.
+//! argon2id hashes of the passwords in Secrets, remembered, because each one costs tens of milliseconds. Whoever makes a
+//! world makes them; compiling looks them up.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,16 +8,32 @@ use argon2::password_hash::{PasswordHasher, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
 use sha2::{Digest, Sha256};
 
+use crate::World;
+use crate::lower::credential::clear_password;
+
 /// Memory in KiB, passes and lanes, as OWASP recommends for argon2id.
 const COST: (u32, u32, u32) = (19_456, 2, 1);
 
-/// Hashes made so far, by what they were made of. Shared by the compilations of one process.
+impl World {
+    /// Hashes the passwords of its Credentials that are in clear; those that are `known` are not made again. To be done
+    /// when the Secrets were read: without it a Credential with such a password is of no use.
+    pub fn hash_passwords(&mut self, known: &PasswordHashes) {
+        let of_credentials = self.credentials.iter().filter_map(|credential| {
+            let password = clear_password(self, credential)?;
+            let hash = known.of(&credential.meta.uid, password.reveal().as_bytes())?;
+            Some((credential.meta.name.clone(), hash))
+        });
+        self.password_hashes = of_credentials.collect();
+    }
+}
+
+/// Hashes made so far, by what they were made of. Shared by the worlds of one process.
 #[derive(Clone, Debug, Default)]
 pub struct PasswordHashes(Arc<Mutex<HashMap<[u8; 32], String>>>);
 
 impl PasswordHashes {
     /// The hash in PHC form. The salt is made of the Credential's uid: distinct for each, and the same
-    /// each time, so that compiling twice gives the same plan. `None` when argon2 refuses the password's length.
+    /// each time, so that one world made twice gives the same plan. `None` when argon2 refuses the password's length.
     pub fn of(&self, uid: &str, password: &[u8]) -> Option<String> {
         let salt = Sha256::digest([b"idm password salt\0", uid.as_bytes()].concat());
         let made_of: [u8; 32] = Sha256::new().chain_update(salt).chain_update(password).finalize().into();
@@ -43,5 +60,29 @@ mod tests {
         assert!(first.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{first}");
         assert_eq!(PasswordHashes::default().of("a", b"secret").unwrap(), first);
         assert_ne!(hashes.of("b", b"secret").unwrap(), first);
+    }
+
+    /// Compiling does nothing slow: it takes the hashes that are there.
+    #[test]
+    fn compiling_looks_hashes_up_and_makes_none() {
+        let mut world = World::new("shop", crate::Settings::default());
+        world.insert(serde_json::json!({
+            "apiVersion": "identity-manager.io/v1alpha1", "kind": "Credential",
+            "metadata": {"name": "ana", "namespace": "shop", "uid": "u"},
+            "spec": {"password": {}, "secretRef": {"name": "ana"}},
+        }));
+        let password = idm_types::Redacted::new(b"correct horse".to_vec());
+        world.secrets.insert("ana".into(), [("password".to_owned(), password)].into());
+        let without = crate::compile(&world, None);
+        assert!(without.credentials.all.is_empty());
+        let told: Vec<_> = without.report.errors().map(|finding| finding.message.clone()).collect();
+        assert_eq!(told, ["the password cannot be hashed"]);
+
+        let known = PasswordHashes::default();
+        world.hash_passwords(&known);
+        let compiled = crate::compile(&world, None);
+        let wanted = known.of("u", b"correct horse").unwrap();
+        let proof = compiled.credentials.all.first().map(|credential| &credential.proof);
+        assert!(matches!(proof, Some(idm_plan::Proof::Password { phc, .. }) if *phc == wanted));
     }
 }

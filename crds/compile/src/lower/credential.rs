@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 
 use idm_api::v1alpha1::{ApiKeyCredential, CredentialSpec, KeyReference, PersonCredential};
 use idm_plan::{Credential, Credentials, ObjectKey, Proof, Secrets};
-use idm_types::{ApiKey, Timestamp, hex};
+use idm_types::{ApiKey, Redacted, Timestamp, hex};
 use sha2::{Digest, Sha256};
 
 use super::password::{NO_SECRET, Stored, stored};
-use super::token_service::lower_client;
+use super::token_service::{StoredSecret, lower_client, stored_secret};
 use super::{Notes, secret};
 use crate::{Cause, Object, ObjectId, Report, World};
 
@@ -113,6 +113,21 @@ fn lower(
     })
 }
 
+/// The password of a Credential whose Secret holds it in clear.
+pub(crate) fn clear_password(world: &World, object: &Object<CredentialSpec>) -> Option<Redacted<String>> {
+    if object.spec.password.is_some() {
+        return match stored(world, object) {
+            Ok((_, Stored::Clear(password))) => Some(password),
+            _ => None,
+        };
+    }
+    object.spec.oauth_client.as_ref()?.client_secret.as_ref()?;
+    match stored_secret(world, object) {
+        Ok(StoredSecret::Clear(secret)) => Some(secret),
+        _ => None,
+    }
+}
+
 fn lower_person(world: &World, person: &PersonCredential, notes: &mut Notes<'_>) -> Option<Proof> {
     let PersonCredential { user, federation_ref } = person;
     let federation = match federation_ref {
@@ -138,7 +153,7 @@ fn lower_password(world: &World, object: &Object<CredentialSpec>, notes: &mut No
     };
     let phc = match stored {
         Stored::Hash(phc) => Some(phc),
-        Stored::Clear(password) => world.hashes.of(&object.meta.uid, password.reveal().as_bytes()),
+        Stored::Clear(_) => world.password_hashes.get(&object.meta.name).cloned(),
     };
     match phc {
         Some(phc) => Some(Proof::Password { username, phc }),

@@ -347,41 +347,58 @@ fn lower_private_key_jwt(
     Some(ClientAuthentication::Assertion { keys, algorithms })
 }
 
+/// The secret of a client.
+pub(crate) enum StoredSecret {
+    /// 256 random bits, as their hash.
+    Random { sha256: String },
+    /// An argon2id hash.
+    Hash(String),
+    /// What somebody thought of.
+    Clear(Redacted<String>),
+}
+
+/// Reads the secret of a client. The value itself must not get into any message.
+pub(crate) fn stored_secret(
+    world: &World,
+    object: &Object<wire::CredentialSpec>,
+) -> Result<StoredSecret, (Cause, String)> {
+    let Some(reference) = &object.spec.secret_ref else {
+        return Err((Cause::Invalid, "`secretRef` must be set for a client with `clientSecret`".to_owned()));
+    };
+    let field = reference.key.as_deref().unwrap_or("clientSecret");
+    let value = secret::value(world, &reference.name, field)?;
+    let text = std::str::from_utf8(value.reveal()).map(|text| text.trim_end_matches(['\r', '\n'])).unwrap_or_default();
+    if ApiKey::is_well_formed(text) {
+        // 256 random bits: nobody guesses them, so the hash need not be slow.
+        return Ok(StoredSecret::Random { sha256: hex(&Sha256::digest(text.as_bytes())) });
+    }
+    if text.starts_with("$argon2id$") && argon2::PasswordHash::new(text).is_ok() {
+        return Ok(StoredSecret::Hash(text.to_owned()));
+    }
+    let usable = (16..=1024).contains(&text.len()) && !text.chars().any(char::is_control);
+    if usable && !text.starts_with("$argon2id$") {
+        return Ok(StoredSecret::Clear(Redacted::new(text.to_owned())));
+    }
+    let message = format!(
+        "Secret '{}', key '{field}', must hold a client secret of 16 to 1024 printable characters, or its argon2id hash in PHC form",
+        reference.name
+    );
+    Err((Cause::InvalidRef, message))
+}
+
 fn lower_secret(
     world: &World,
     object: &Object<wire::CredentialSpec>,
     notes: &mut Notes<'_>,
 ) -> Option<ClientAuthentication> {
     let path = "spec.secretRef";
-    let Some(reference) = &object.spec.secret_ref else {
-        return notes.fail(path, Cause::Invalid, "`secretRef` must be set for a client with `clientSecret`");
-    };
-    let field = reference.key.as_deref().unwrap_or("clientSecret");
-    let value = match secret::value(world, &reference.name, field) {
-        Ok(value) => value,
-        Err((cause, why)) => return notes.fail(path, cause, why),
-    };
-    // The value itself must not get into the message.
-    let text = std::str::from_utf8(value.reveal()).map(|text| text.trim_end_matches(['\r', '\n'])).unwrap_or_default();
-    if ApiKey::is_well_formed(text) {
-        // 256 random bits: nobody guesses them, so the hash need not be slow.
-        return Some(ClientAuthentication::Secret { sha256: hex(&Sha256::digest(text.as_bytes())) });
-    }
-    let usable = (16..=1024).contains(&text.len()) && !text.chars().any(char::is_control);
-    let phc = if text.starts_with("$argon2id$") {
-        argon2::PasswordHash::new(text).ok().map(|_| text.to_owned())
-    } else {
-        usable.then(|| world.hashes.of(&object.meta.uid, text.as_bytes())).flatten()
-    };
-    match phc {
-        Some(phc) => Some(ClientAuthentication::Password { phc }),
-        None => notes.fail(
-            path,
-            Cause::InvalidRef,
-            format!(
-                "Secret '{}', key '{field}', must hold a client secret of 16 to 1024 printable characters, or its argon2id hash in PHC form",
-                reference.name
-            ),
-        ),
+    match stored_secret(world, object) {
+        Ok(StoredSecret::Random { sha256 }) => Some(ClientAuthentication::Secret { sha256 }),
+        Ok(StoredSecret::Hash(phc)) => Some(ClientAuthentication::Password { phc }),
+        Ok(StoredSecret::Clear(_)) => match world.password_hashes.get(&object.meta.name) {
+            Some(phc) => Some(ClientAuthentication::Password { phc: phc.clone() }),
+            None => notes.fail(path, Cause::InvalidRef, "the client secret cannot be hashed"),
+        },
+        Err((cause, message)) => notes.fail(path, cause, message),
     }
 }

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use idm_compile::{Settings, World, compile, missing_secrets, rotated, signing_secret, yaml};
+use idm_compile::{PasswordHashes, Settings, World, compile, missing_secrets, rotated, signing_secret, yaml};
 use idm_decide::{Decided, Decision, Offline, Peer};
 use idm_gateway::source::dir::DirError;
 use idm_jose::SigningKey;

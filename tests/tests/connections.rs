@@ -417,6 +417,33 @@ fn a_head_with_too_many_headers_is_answered_with_a_decision() {
     gateway.stop();
 }
 
+/// A head that is larger than a frame goes on in another one (RFC 9113 §6.10), which may come in a packet of its own.
+#[test]
+fn a_head_of_http2_whose_frames_come_apart_is_served() {
+    let upstream = Upstream::new();
+    let gateway = gateway(&upstream, &[]);
+    let mut stream = TcpStream::connect(gateway.address).expect("it listens");
+    stream.set_nodelay(true).expect("set");
+    let block = &get_http2(1)[9..];
+    let (begin, rest) = block.split_at(4);
+    stream.write_all(&[begin_http2(65_535), frame(1, 1, 1, begin)].concat()).expect("sent");
+    // The gateway answers the settings: it has read all that was sent.
+    let mut answered = [0; 9];
+    stream.read_exact(&mut answered).expect("an answer");
+    std::thread::sleep(Duration::from_millis(100));
+    stream.write_all(&frame(9, 4, 1, rest)).expect("sent");
+    eventually("it is served", || {
+        let records = gateway.records();
+        match records.iter().find(|record| record["outcome"] == "Permitted") {
+            Some(_) => Ok(()),
+            None => Err(format!("{records:?}")),
+        }
+    });
+    assert!(upstream.received().starts_with("GET / "), "{}", upstream.received());
+    assert_eq!(gateway.records().len(), 1);
+    gateway.stop();
+}
+
 #[test]
 fn a_malformed_head_is_on_record_once() {
     let upstream = Upstream::new();

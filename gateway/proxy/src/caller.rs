@@ -235,9 +235,11 @@ impl Connection {
                 *waker = Some(cx.waker().clone());
             }
             drop(waker);
-            if !self.goes_first() {
+            let takes_turns = !self.goes_first();
+            if takes_turns {
                 ready!(turns.poll(self.address, &mut waiting, cx));
             }
+            self.seen.begin_turn(takes_turns);
             work.as_mut().poll(cx)
         })
         .await;

@@ -42,9 +42,20 @@ pub(crate) struct Seen {
     /// The error code of a GOAWAY that we sent, other than NO_ERROR.
     error: Cell<u32>,
     bad_preface: Cell<bool>,
+    /// How many bytes may still be read in this turn; `None`: as many as come.
+    slice: Cell<Option<usize>>,
 }
 
+/// So much is read in one turn of a connection that takes turns: one or a few heads of the usual size, and never so many
+/// small ones that others wait long.
+const SLICE: usize = 512;
+
 impl Seen {
+    /// A turn begins: a short one where the connection takes turns.
+    pub(crate) fn begin_turn(&self, takes_turns: bool) {
+        self.slice.set(takes_turns.then_some(SLICE));
+    }
+
     /// Heads that came and were not turned away.
     pub(crate) fn heads(&self) -> u64 {
         self.heads.get().saturating_sub(self.turned_away.get())
@@ -147,6 +158,14 @@ impl Walker {
     }
 }
 
+/// A header block in one frame or several.
+struct Block {
+    /// So far.
+    length: usize,
+    /// It is the head of a request.
+    begins: bool,
+}
+
 /// A connection whose frames are seen.
 pub(crate) struct Framed<S> {
     inner: S,
@@ -155,8 +174,8 @@ pub(crate) struct Framed<S> {
     preface: usize,
     read: Walker,
     written: Walker,
-    /// A header block has begun and not ended; its length so far.
-    block: Option<usize>,
+    /// A header block has begun and not ended.
+    block: Option<Block>,
     newest: u32,
 }
 
@@ -187,20 +206,26 @@ impl<S> Framed<S> {
             // Whatever came as a whole ended the wait for it; only a block goes on over frames.
             match frame.kind {
                 HEADERS => {
-                    if frame.stream > *newest {
+                    // Trailers come on a stream that has begun.
+                    let begins = frame.stream > *newest;
+                    if begins {
                         *newest = frame.stream;
-                        seen.heads.set(seen.heads.get() + 1);
                         seen.open.borrow_mut().push(frame.stream);
                     }
-                    *block = Some(frame.length);
+                    *block = Some(Block { length: frame.length, begins });
                 }
-                CONTINUATION => *block = block.map(|length| length + frame.length),
+                CONTINUATION => {
+                    if let Some(block) = block {
+                        block.length += frame.length;
+                    }
+                }
                 RST_STREAM => seen.ended(frame.stream),
                 _ => {}
             }
-            if let Some(length) = block.filter(|_| frame.flags & END_HEADERS != 0 || frame.kind == RST_STREAM) {
+            let ends = frame.flags & END_HEADERS != 0 || frame.kind == RST_STREAM;
+            if let Some(Block { length, begins }) = block.take_if(|_| ends) {
                 seen.largest_head.set(seen.largest_head.get().max(length));
-                *block = None;
+                seen.heads.set(seen.heads.get() + u64::from(begins));
             }
             if block.is_none() {
                 progress.head_ended();
@@ -232,8 +257,29 @@ impl<S> Framed<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Framed<S> {
+    /// Reads what is left of the slice of this turn; the rest waits for the next turn.
+    fn poll_read_slice(&mut self, left: usize, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if left == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut bytes = [0; SLICE];
+        let room = left.min(buf.remaining()).min(SLICE);
+        let mut part = ReadBuf::new(bytes.get_mut(..room).unwrap_or_default());
+        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut part))?;
+        self.seen.slice.set(Some(left - part.filled().len()));
+        self.came(part.filled());
+        buf.put_slice(part.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Framed<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(left) = self.seen.slice.get() {
+            return self.poll_read_slice(left, cx, buf);
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
         self.came(buf.filled().get(before..).unwrap_or_default());
@@ -332,6 +378,46 @@ mod tests {
         assert_eq!(framed.progress.head_for(), Some(9));
         framed.came(&frame(CONTINUATION, END_HEADERS, 1, b"x"));
         assert_eq!(framed.progress.head_for(), None);
+    }
+
+    #[test]
+    fn a_head_is_counted_when_it_is_complete() {
+        let mut framed = framed(&Clock::new(AtomicU64::new(1)));
+        framed.came(PREFACE);
+        framed.came(&frame(HEADERS, END_STREAM, 1, b"begin"));
+        assert_eq!(framed.seen.heads(), 0, "the rest may come in another packet");
+        framed.came(&frame(CONTINUATION, END_HEADERS, 1, b"rest"));
+        assert_eq!(framed.seen.heads(), 1);
+        framed.came(&frame(HEADERS, END_HEADERS, 3, b"x"));
+        framed.came(&frame(HEADERS, END_HEADERS | END_STREAM, 3, b"trailers"));
+        assert_eq!(framed.seen.heads(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_turn_reads_a_slice_and_the_next_one_goes_on() {
+        use tokio::io::AsyncReadExt;
+        let bytes = [PREFACE, &[0; 3 * SLICE][..]].concat();
+        let seen = Rc::new(Seen::default());
+        let mut framed = Framed::new(&bytes[..], seen.clone(), Progress::new(Clock::new(AtomicU64::new(1))));
+        let mut buffer = vec![0; bytes.len()];
+        let mut have = 0;
+        for turn in 1..=4 {
+            seen.begin_turn(true);
+            while let Poll::Ready(n) = futures_now(framed.read(&mut buffer[have..])) {
+                have += n;
+                if n == 0 {
+                    break;
+                }
+            }
+            assert_eq!(have, (turn * SLICE).min(bytes.len()));
+        }
+        assert_eq!(buffer, bytes);
+    }
+
+    /// One poll.
+    fn futures_now(future: impl Future<Output = io::Result<usize>>) -> Poll<usize> {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        std::pin::pin!(future).poll(&mut context).map(|read| read.expect("read"))
     }
 
     #[test]

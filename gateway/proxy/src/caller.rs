@@ -235,11 +235,10 @@ impl Connection {
                 *waker = Some(cx.waker().clone());
             }
             drop(waker);
-            let takes_turns = !self.goes_first();
-            if takes_turns {
+            if !self.goes_first() {
                 ready!(turns.poll(self.address, &mut waiting, cx));
             }
-            self.seen.begin_turn(takes_turns);
+            self.seen.begin_turn(self.proven.get());
             work.as_mut().poll(cx)
         })
         .await;

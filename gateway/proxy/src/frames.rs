@@ -42,18 +42,30 @@ pub(crate) struct Seen {
     /// The error code of a GOAWAY that we sent, other than NO_ERROR.
     error: Cell<u32>,
     bad_preface: Cell<bool>,
-    /// How many bytes may still be read in this turn; `None`: as many as come.
-    slice: Cell<Option<usize>>,
+    /// What may still be read in this turn; `None`: all that comes.
+    turn: Cell<Option<Turn>>,
 }
 
-/// So much is read in one turn of a connection that takes turns: one or a few heads of the usual size, and never so many
-/// small ones that others wait long.
-const SLICE: usize = 512;
+/// One turn of a connection whose caller is not known.
+#[derive(Clone, Copy)]
+struct Turn {
+    /// It ends when so many heads have come in sum.
+    heads: u64,
+    /// Or when nothing is left of this.
+    bytes: usize,
+}
+
+/// What is worked through before others are served.
+const HEADS_OF_TURN: u64 = 4;
+const BYTES_OF_TURN: usize = 64 << 10;
+/// So much is read at once in such a turn: a few heads at most.
+const SLICE: usize = 256;
 
 impl Seen {
-    /// A turn begins: a short one where the connection takes turns.
-    pub(crate) fn begin_turn(&self, takes_turns: bool) {
-        self.slice.set(takes_turns.then_some(SLICE));
+    /// A turn begins: a short one where the caller is not known.
+    pub(crate) fn begin_turn(&self, known: bool) {
+        let turn = Turn { heads: self.heads.get() + HEADS_OF_TURN, bytes: BYTES_OF_TURN };
+        self.turn.set((!known).then_some(turn));
     }
 
     /// Heads that came and were not turned away.
@@ -258,17 +270,17 @@ impl<S> Framed<S> {
 }
 
 impl<S: AsyncRead + Unpin> Framed<S> {
-    /// Reads what is left of the slice of this turn; the rest waits for the next turn.
-    fn poll_read_slice(&mut self, left: usize, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if left == 0 {
+    /// Reads a slice, unless the turn is over; the rest waits for the next turn.
+    fn poll_read_slice(&mut self, turn: Turn, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if turn.bytes == 0 || self.seen.heads.get() >= turn.heads {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let mut bytes = [0; SLICE];
-        let room = left.min(buf.remaining()).min(SLICE);
+        let room = turn.bytes.min(buf.remaining()).min(SLICE);
         let mut part = ReadBuf::new(bytes.get_mut(..room).unwrap_or_default());
         ready!(Pin::new(&mut self.inner).poll_read(cx, &mut part))?;
-        self.seen.slice.set(Some(left - part.filled().len()));
+        self.seen.turn.set(Some(Turn { bytes: turn.bytes - part.filled().len(), ..turn }));
         self.came(part.filled());
         buf.put_slice(part.filled());
         Poll::Ready(Ok(()))
@@ -277,8 +289,8 @@ impl<S: AsyncRead + Unpin> Framed<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Framed<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Some(left) = self.seen.slice.get() {
-            return self.poll_read_slice(left, cx, buf);
+        if let Some(turn) = self.seen.turn.get() {
+            return self.poll_read_slice(turn, cx, buf);
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
@@ -394,23 +406,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_turn_reads_a_slice_and_the_next_one_goes_on() {
+    async fn a_turn_ends_after_some_heads_and_the_next_one_goes_on() {
         use tokio::io::AsyncReadExt;
-        let bytes = [PREFACE, &[0; 3 * SLICE][..]].concat();
+        let head = |number: u32| frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, &[b'x'; 200]);
+        let bytes = [PREFACE.to_vec(), (0..20).flat_map(head).collect()].concat();
         let seen = Rc::new(Seen::default());
         let mut framed = Framed::new(&bytes[..], seen.clone(), Progress::new(Clock::new(AtomicU64::new(1))));
         let mut buffer = vec![0; bytes.len()];
         let mut have = 0;
-        for turn in 1..=4 {
-            seen.begin_turn(true);
+        for turn in 1..=5 {
+            seen.begin_turn(false);
             while let Poll::Ready(n) = futures_now(framed.read(&mut buffer[have..])) {
                 have += n;
                 if n == 0 {
                     break;
                 }
             }
-            assert_eq!(have, (turn * SLICE).min(bytes.len()));
+            assert!((4 * turn..=4 * turn + 1).contains(&seen.heads()), "{} heads in turn {turn}", seen.heads());
         }
+        seen.begin_turn(true);
+        assert!(futures_now(framed.read(&mut buffer[have..])).is_ready());
         assert_eq!(buffer, bytes);
     }
 

@@ -124,3 +124,22 @@ fn rows(path: &str, schema: &Value, page: &mut String) {
         rows(&path, if list { &property["items"] } else { property }, page);
     }
 }
+
+/// The plain manifests have the chart's CRDs. The rest of them is compared with the chart where helm is at hand, by the
+/// end-to-end suite.
+#[test]
+fn the_plain_manifests_have_the_charts_crds() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let manifests = std::fs::read_to_string(root.join("config/default/install.yaml")).unwrap();
+    let mut documents: Vec<String> = manifests.split("---\n").map(str::to_owned).collect();
+    for kind in ["credentials", "federations", "identitypolicies", "rolebindings"] {
+        let name = format!("crd-{kind}.yaml");
+        let template = std::fs::read_to_string(root.join("charts/idm/templates").join(&name)).unwrap();
+        let lines = template.lines().filter(|line| !line.starts_with("{{"));
+        let source = format!("# Source: idm/templates/{name}\n");
+        let crd = lines.fold(source.clone(), |text, line| text + line + "\n");
+        let document = documents.iter_mut().find(|document| document.starts_with(&source));
+        *document.unwrap_or_else(|| panic!("install.yaml has no {name}")) = crd;
+    }
+    check("config/default/install.yaml", &documents.join("---\n"));
+}

@@ -15,7 +15,7 @@ use crate::give_way::Need;
 use crate::limits::{Place, Table};
 use crate::server::BindError;
 use crate::stream::Stream;
-use crate::watch::{Cause, Connections};
+use crate::watch::Cause;
 
 /// One listening socket for each core, on one address.
 pub(crate) fn bind(wanted: SocketAddr, cores: usize) -> Result<(SocketAddr, Vec<std::net::TcpListener>), BindError> {
@@ -48,14 +48,13 @@ pub(crate) struct Listener {
     pub(crate) socket: std::net::TcpListener,
     pub(crate) secure: bool,
     pub(crate) core: Rc<Core>,
-    pub(crate) connections: Rc<Connections>,
     pub(crate) table: Arc<Table>,
 }
 
 impl Listener {
     /// Accepts until the server stops, and then gives what is under way `drain` to finish.
     pub(crate) async fn accept(self, mut stopped: watch::Receiver<bool>, drain: Duration) {
-        let Self { socket, secure, core, connections, table } = self;
+        let Self { socket, secure, core, table } = self;
         let socket = match TcpListener::from_std(socket) {
             Ok(socket) => socket,
             Err(error) => return tracing::error!(%error, "a core could not take its socket"),
@@ -67,7 +66,7 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    if open(stream, peer, secure, &core, &connections, &table) {
+                    if open(stream, peer, secure, &core, &table) {
                         // This connection gets a turn to read its head before the next one may displace it.
                         tokio::task::yield_now().await;
                     }
@@ -80,35 +79,28 @@ impl Listener {
             }
         }
         drop(socket);
-        connections.finish();
-        let _ = tokio::time::timeout(drain, connections.none()).await;
+        core.room.connections.finish();
+        let _ = tokio::time::timeout(drain, core.room.connections.none()).await;
     }
 }
 
 /// Serves a connection, or closes it where there is no room and none can be made. Whether a limit was reached.
-fn open(
-    stream: TcpStream,
-    peer: SocketAddr,
-    secure: bool,
-    core: &Rc<Core>,
-    connections: &Rc<Connections>,
-    table: &Arc<Table>,
-) -> bool {
+fn open(stream: TcpStream, peer: SocketAddr, secure: bool, core: &Rc<Core>, table: &Arc<Table>) -> bool {
     let (place, full) = table.open(peer.ip());
     let _ = stream.set_nodelay(true);
     let newcomer = Newcomer { stream, address: peer.ip(), secure, place };
     let Some(full) = full else {
-        newcomer.serve(core, connections);
+        newcomer.serve(core);
         return false;
     };
-    let (core, connections, address) = (core.clone(), connections.clone(), newcomer.place.address());
+    let (core, address) = (core.clone(), newcomer.place.address());
     if core.room.give(Need::Stranger, full, address) {
-        newcomer.serve(&core, &connections);
+        newcomer.serve(&core);
         return true;
     }
     tokio::task::spawn_local(async move {
         if core.room.for_connection(full, address).await {
-            newcomer.serve(&core, &connections);
+            newcomer.serve(&core);
         } else {
             core.shared.metrics.connections_closed(Cause::NoRoom, 1);
             tracing::debug!(address = %newcomer.address, ?full, "a connection was closed: there is no room for it");
@@ -126,9 +118,9 @@ struct Newcomer {
 }
 
 impl Newcomer {
-    fn serve(self, core: &Rc<Core>, connections: &Rc<Connections>) {
+    fn serve(self, core: &Rc<Core>) {
         let Self { stream, address, secure, place } = self;
-        let member = connections.add(&place);
+        let member = core.room.connections.add(&place);
         let stream = Stream::new(stream, member.connection.progress.clone(), place);
         let core = core.clone();
         tokio::task::spawn_local(async move {

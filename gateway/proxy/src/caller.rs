@@ -197,15 +197,9 @@ impl Connection {
     /// Ends a part of a stream's work: what follows it is done when it is its turn. On HTTP/1.1 the connection has its
     /// turn.
     pub(crate) async fn turn(&self) {
-        let mut waited = !self.progress.is_framed() || self.goes_first();
-        poll_fn(|cx| {
-            if std::mem::replace(&mut waited, true) {
-                return Poll::Ready(());
-            }
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
+        if self.progress.is_framed() && !self.goes_first() {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Does the work of a stream of HTTP/2, which is a task of its own: each part when it is its turn, but the first one,

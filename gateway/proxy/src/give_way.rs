@@ -47,7 +47,7 @@ pub(crate) fn cores(count: usize) -> (Cores, Vec<mpsc::UnboundedReceiver<Plea>>)
 pub(crate) struct Room {
     number: usize,
     cores: Cores,
-    connections: Rc<Connections>,
+    pub(crate) connections: Rc<Connections>,
     shared: Arc<Shared>,
     waiting: Cell<usize>,
 }

@@ -73,8 +73,8 @@ impl Server {
             let cores = cores.clone();
             let run = move || {
                 let connections = Connections::new(config.deadlines);
-                let room = Room::new(number, cores, connections.clone(), shared.clone());
-                run_core(listeners, Core::new(shared, lane, room, seed), connections, table, pleas, &config, stopped);
+                let room = Room::new(number, cores, connections, shared.clone());
+                run_core(listeners, Core::new(shared, lane, room, seed), table, pleas, &config, stopped);
             };
             threads.push(std::thread::Builder::new().name(format!("core-{number}")).spawn(run).map_err(failed)?);
         }
@@ -103,7 +103,6 @@ impl Server {
 fn run_core(
     listeners: [(Option<std::net::TcpListener>, bool); 2],
     core: Rc<Core>,
-    connections: Rc<Connections>,
     table: Arc<Table>,
     pleas: mpsc::UnboundedReceiver<Plea>,
     config: &ServerConfig,
@@ -131,12 +130,15 @@ fn run_core(
             async move { room.answer(pleas).await }
         });
         let sweeper = tokio::task::spawn_local({
-            let (core, connections) = (core.clone(), connections.clone());
-            async move { connections.sweep(|cause, count| core.shared.metrics.connections_closed(cause, count)).await }
+            let core = core.clone();
+            async move {
+                let ended = |cause, count| core.shared.metrics.connections_closed(cause, count);
+                core.room.connections.sweep(ended).await;
+            }
         });
         let [plain, tls] = listeners.map(|(socket, secure)| {
-            let (core, connections, table) = (core.clone(), connections.clone(), table.clone());
-            let listener = socket.map(|socket| Listener { socket, secure, core, connections, table });
+            let (core, table) = (core.clone(), table.clone());
+            let listener = socket.map(|socket| Listener { socket, secure, core, table });
             let stopped = stopped.clone();
             async move {
                 if let Some(listener) = listener {

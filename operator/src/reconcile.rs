@@ -100,6 +100,7 @@ fn is_terminating(error: &anyhow::Error) -> bool {
 async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<Duration>> {
     let client = &context.client;
     let mut world = world::objects(&context.store, namespace);
+    world.hashes = context.hashes.clone();
     world.settings.remembers_together = context.settings.store.is_some();
     let ours = !world.policies.is_empty()
         || !world.credentials.is_empty()
@@ -117,7 +118,7 @@ async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<
     world::read_secrets(&mut world, client).await?;
     credentials::supply(&mut world, client).await?;
     credentials::rotate(&mut world, client, Timestamp::now()).await?;
-    world.hash_passwords(&context.hashes);
+    world.hash_passwords();
     let current = if wanted { gateway::current_bundle(client, namespace).await? } else { None };
     let mut compiled = compile(&world, current.as_ref());
     if !wanted {

@@ -59,3 +59,46 @@ fn a_wrong_expectation_says_expected_and_got() {
     let (passed, said) = run(&write("- {name: x, request: {host: a, path: /}, expect: {decison: Denied}}\n"), &[]);
     assert!(!passed && said.contains("unknown field `decison`"), "{said}");
 }
+
+/// Passwords are not kept beside policies: the Secret of one is made up, like that of a key.
+#[test]
+fn a_password_whose_secret_is_missing_is_made_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    std::fs::create_dir(dir.path().join("policies")).unwrap();
+    write(
+        "policies/people.yaml",
+        "apiVersion: v1
+kind: Service
+metadata: {name: people, annotations: {identity-manager.io/hostnames: people.example}}
+spec: {ports: [{name: http, port: 80}]}
+---
+apiVersion: identity-manager.io/v1alpha1
+kind: IdentityPolicy
+metadata: {name: people}
+spec:
+  targetRefs: [{group: '', kind: Service, name: people}]
+  authentication: {methods: [{name: passwords, basic: {realm: people}}]}
+---
+apiVersion: identity-manager.io/v1alpha1
+kind: Credential
+metadata: {name: ana}
+spec: {password: {}, secretRef: {name: ana-password}}
+",
+    );
+    write(
+        "t.yaml",
+        "policies: policies
+tests:
+- name: a stranger
+  request: {host: people.example, path: /}
+  expect: {decision: Denied, reason: NoCredentials}
+- name: somebody with a password
+  as: {password: ana}
+  request: {host: people.example, path: /}
+  expect: {decision: Permitted}
+",
+    );
+    let (passed, said) = run(&dir.path().join("t.yaml"), &[]);
+    assert!(passed && said.ends_with("2 passed, 0 failed\n"), "{said}");
+}

@@ -1,5 +1,5 @@
-//! argon2id hashes of the passwords in Secrets, remembered, because each one costs tens of milliseconds. Whoever makes a
-//! world makes them; compiling looks them up.
+//! argon2id hashes of the passwords in Secrets, remembered, because each one costs tens of milliseconds. They are made
+//! when the Secrets of a world were read; compiling looks them up.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,12 +15,12 @@ use crate::lower::credential::clear_password;
 const COST: (u32, u32, u32) = (19_456, 2, 1);
 
 impl World {
-    /// Hashes the passwords of its Credentials that are in clear; those that are `known` are not made again. To be done
-    /// when the Secrets were read: without it a Credential with such a password is of no use.
-    pub fn hash_passwords(&mut self, known: &PasswordHashes) {
+    /// Hashes the passwords of its Credentials that are in clear; those among [`World::hashes`] are not made again. To be
+    /// done when the Secrets were read: without it a Credential with such a password is of no use.
+    pub fn hash_passwords(&mut self) {
         let of_credentials = self.credentials.iter().filter_map(|credential| {
             let password = clear_password(self, credential)?;
-            let hash = known.of(&credential.meta.uid, password.reveal().as_bytes())?;
+            let hash = self.hashes.of(&credential.meta.uid, password.reveal().as_bytes())?;
             Some((credential.meta.name.clone(), hash))
         });
         self.password_hashes = of_credentials.collect();
@@ -78,10 +78,9 @@ mod tests {
         let told: Vec<_> = without.report.errors().map(|finding| finding.message.clone()).collect();
         assert_eq!(told, ["the password cannot be hashed"]);
 
-        let known = PasswordHashes::default();
-        world.hash_passwords(&known);
+        world.hash_passwords();
         let compiled = crate::compile(&world, None);
-        let wanted = known.of("u", b"correct horse").unwrap();
+        let wanted = world.hashes.of("u", b"correct horse").unwrap();
         let proof = compiled.credentials.all.first().map(|credential| &credential.proof);
         assert!(matches!(proof, Some(idm_plan::Proof::Password { phc, .. }) if *phc == wanted));
     }

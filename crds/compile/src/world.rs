@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
 
-use crate::ObjectId;
+use crate::{ObjectId, PasswordHashes};
 
 /// How far the writers of the objects are trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,6 +109,8 @@ pub struct World {
     pub gateways: Vec<Gateway>,
     /// Services of the namespace.
     pub services: Vec<Service>,
+    /// Hashes of passwords that were made before.
+    pub hashes: PasswordHashes,
     /// The hashes of passwords that Secrets hold in clear, by the name of their Credential.
     pub(crate) password_hashes: BTreeMap<String, String>,
     /// The Secrets that the objects name, by name and key.

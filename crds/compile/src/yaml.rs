@@ -8,7 +8,7 @@ use idm_types::Redacted;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Finding, PasswordHashes, Settings, World};
+use crate::{Finding, Settings, World};
 
 /// One thing wrong in one file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -106,7 +106,7 @@ pub fn read_files(files: &[(String, String)], settings: Settings) -> Result<(Wor
         world.namespace = "default".into();
     }
     world.sort();
-    world.hash_passwords(&PasswordHashes::default());
+    world.hash_passwords();
     if errors.is_empty() { Ok((world, origins)) } else { Err(errors) }
 }
 

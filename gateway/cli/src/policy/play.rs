@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use idm_compile::{PasswordHashes, Settings, World, compile, missing_secrets, rotated, signing_secret, yaml};
+use idm_compile::{Settings, World, compile, missing_secrets, rotated, signing_secret, yaml};
 use idm_decide::{Decided, Decision, Offline, Peer};
 use idm_gateway::source::dir::DirError;
 use idm_jose::SigningKey;
@@ -33,6 +33,7 @@ impl Stage {
         let settings = Settings::of_a_folder(false);
         let (mut world, origins) = yaml::read_files(&files, settings).map_err(DirError::Files)?;
         supply_secrets(&mut world)?;
+        world.hash_passwords();
         let mut compiled = compile(&world, None);
         let errors: Vec<_> = compiled.report.errors().map(|finding| origins.locate(finding)).collect();
         if !errors.is_empty() {

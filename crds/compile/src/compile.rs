@@ -118,7 +118,7 @@ struct Compiler<'w> {
     policies: Vec<Policy>,
     federations: Vec<Federation>,
     secrets: Secrets,
-    /// Which policy's endpoints stand where: encrypted or not, host, base path.
+    /// The position of the policy whose sign-in endpoints are at a place: encrypted or not, host, base path.
     endpoints: BTreeMap<(bool, Host, String), usize>,
     /// Whether a policy of the previous plan stays in force.
     keeps_previous: bool,
@@ -391,8 +391,8 @@ impl<'w> Compiler<'w> {
         }
     }
 
-    /// The endpoints of the sign-in method of the rule's policy, on this host. Two policies may share endpoints if they agree
-    /// on everything that is decided there.
+    /// The endpoints of the sign-in method of the rule's policy, on this host. Two policies may share them if they
+    /// agree on everything that is decided there.
     fn push_sign_in_endpoints(&mut self, rule: usize, secure: bool, host: &Host) {
         let Some(Handler::Enforce { policy, .. }) = self.rules.get(rule).map(|rule| &rule.handler) else { return };
         let position = *policy;

@@ -15,8 +15,8 @@ use crate::lower::credential::clear_password;
 const COST: (u32, u32, u32) = (19_456, 2, 1);
 
 impl World {
-    /// Hashes the passwords of its Credentials that are in clear; those among [`World::hashes`] are not made again. To be
-    /// done when the Secrets were read: without it a Credential with such a password is of no use.
+    /// Hashes the passwords of its Credentials that are in clear; those among [`World::hashes`] are not made again. To
+    /// be done when the Secrets were read: without it a Credential with such a password is of no use.
     pub fn hash_passwords(&mut self) {
         let of_credentials = self.credentials.iter().filter_map(|credential| {
             let password = clear_password(self, credential)?;

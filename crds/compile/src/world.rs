@@ -158,7 +158,7 @@ impl World {
         self.federations.iter().for_each(|federation| federation.spec.secrets(&mut found));
         self.credentials.iter().for_each(|credential| credential.spec.secrets(&mut found));
         let mut names: Vec<String> = found.into_iter().map(str::to_owned).collect();
-        // Where a token service names no Secret, its keys are in the operator's.
+        // A token service that names no Secret has its keys in the operator's.
         names.extend(self.policies.iter().filter_map(|policy| Some(crate::signing_secret(policy)?.0)));
         let listeners = self
             .gateways

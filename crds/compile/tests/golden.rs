@@ -44,7 +44,7 @@ fn check(name: &str) {
     assert!(differences.is_empty(), "{name}.yaml compiles to another plan:\n{}", differences.join("\n"));
 }
 
-/// Where two documents differ, by JSON pointer.
+/// The places at which two documents differ, by JSON pointer.
 fn differences(at: &str, kept: &Value, found: &Value) -> Vec<String> {
     match (kept, found) {
         (Value::Object(one), Value::Object(other)) => {

@@ -9,7 +9,7 @@ pub enum Stage {
     Request,
     /// Finding its route.
     Route,
-    /// Finding out who calls. The endpoints of a sign-in method and the endpoints of a token service end here.
+    /// Finding out who calls. Endpoints of a sign-in method and of a token service end here.
     Authenticate,
     /// Opening what the policy's JOSE steps name.
     Open,

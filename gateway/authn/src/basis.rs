@@ -1,4 +1,4 @@
-//! What the kept verdicts of a policy rest on.
+//! The basis of the kept verdicts of a policy.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +11,7 @@ pub(crate) fn unique() -> u64 {
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-/// What the verdicts of one policy rest on, besides the credential and the epochs of keys and Credentials: the policy
+/// The verdicts of one policy rest on this, besides the credential and the epochs of keys and Credentials: the policy
 /// itself, the RoleBindings, its Federations, and the values of the secrets that these name.
 ///
 /// It has the id of the configuration before as long as nothing of that changes. What comes back after it was away has

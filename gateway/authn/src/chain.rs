@@ -22,7 +22,7 @@ use crate::method::{Attempt, Caching, Fresh, Method, MethodContext, Proven, Rech
 use crate::methods::{self, Armed};
 use crate::{ArmedSignIn, Authenticated, CredentialTable, Grants, Memory, NewPerson, TokenCache};
 
-/// What a policy is armed with, besides itself.
+/// The means to arm a policy.
 pub struct Resources<'a> {
     /// Keys of issuers, secrets, and who asks outside servers.
     pub trust: Trust<'a>,
@@ -32,7 +32,7 @@ pub struct Resources<'a> {
     pub grants: Arc<Grants>,
     /// What is remembered across configurations.
     pub memory: Arc<Memory>,
-    /// What the policies of the configuration before rest on.
+    /// The bases of the policies of the configuration before.
     pub before: Vec<Basis>,
     /// Federations that are armed already, by name: policies share them.
     pub providers: HashMap<String, Federated>,
@@ -85,7 +85,7 @@ pub struct ArmedPolicy {
 }
 
 impl ArmedPolicy {
-    /// Arms a policy. Keys are looked up in the resources's ring, and added there when they are new.
+    /// Arms a policy. Keys are looked up in the ring of the resources, and added there when they are new.
     pub fn arm(plan: &Policy, resources: &mut Resources<'_>) -> Result<Self, PolicyError> {
         let mut methods: Vec<(MethodName, Arc<dyn Method>)> = Vec::with_capacity(plan.methods.len());
         let (mut sign_in, mut anonymous) = (None, None);
@@ -212,7 +212,7 @@ impl ArmedPolicy {
         self.methods.iter().flat_map(|(_, method)| method.sources())
     }
 
-    /// What its verdicts rest on.
+    /// The basis of its verdicts.
     pub fn basis(&self) -> &Basis {
         &self.basis
     }

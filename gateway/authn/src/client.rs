@@ -24,7 +24,8 @@ const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-be
 const MAX_ASSERTION_SECONDS: u64 = 600;
 const SKEW_SECONDS: u64 = 30;
 
-/// What a client or user is known by: the policy, the Credentials in force, the request and the time.
+/// The circumstances under which a client or user is known: the policy, the Credentials in force, the request and the
+/// time.
 #[derive(Clone, Copy)]
 pub struct Asking<'a> {
     /// The policy whose token service is asked.
@@ -70,7 +71,7 @@ pub struct Clients {
     only: Option<Vec<String>>,
 }
 
-/// What a client proves itself with, and what it may do.
+/// A client with its proof and its grants.
 pub(crate) struct ArmedClient {
     plan: OauthClient,
     proof: ArmedProof,

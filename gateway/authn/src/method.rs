@@ -128,7 +128,7 @@ impl Attempt {
     }
 }
 
-/// What a verified credential yields: the identity, and until when and under which keys or Credentials it may be
+/// The yield of a verified credential: the identity, and until when and under which keys or Credentials it may be
 /// reused.
 pub(crate) struct Fresh {
     pub(crate) identity: Rc<Identity>,

@@ -3,9 +3,9 @@
 //! In: an armed bundle ([`Armed`]), the head and the body of a request, what is known of its connection, and `now`.
 //! Out: a [`Verdict`], or a [`Refusal`](idm_types::Refusal), and a [`Trace`] of how far the request came. A request may
 //! be forwarded only with the [`Forward`] of a verdict, and no other code makes one. Nothing here listens, connects or
-//! writes records: the proxy, `idm policy test` and every other front end calls [`decide()`] and perform what it says. Start
-//! at `decide.rs`; `engine.rs` says what a decision is made with, `prepare.rs` what the upstream gets, `render.rs` what
-//! a refused caller sees.
+//! writes records: the proxy, `idm policy test` and every other front end call [`decide()`] and perform what it says.
+//! Start at `decide.rs`; `engine.rs` says what a decision is made with, `prepare.rs` what the upstream gets,
+//! `render.rs` what a refused caller sees.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod account;

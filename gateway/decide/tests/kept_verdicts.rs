@@ -95,7 +95,7 @@ async fn a_verdict_outlives_an_engine_as_long_as_all_that_it_rests_on_is_the_sam
             let expected = if yaml.contains(&format!("hostnames: {host}")) { Ok(kept) } else { Err(Reason::NoRoute) };
             assert_eq!(asked(&bed, host, &key()).await, expected, "{what}: {host}");
         }
-        // What was void, or away, stays void when everything is as it was.
+        // A verdict that was void, or away, stays void when everything is as it was.
         bed.change(&both);
         for (host, kept) in ["up", "side"].into_iter().zip(kept) {
             assert_eq!(asked(&bed, host, &key()).await, Ok(kept), "{what}, and back: {host}");

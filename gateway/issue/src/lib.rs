@@ -46,7 +46,7 @@ pub struct Ask<'r> {
 }
 
 impl<'r> Ask<'r> {
-    /// What clients and users are known by.
+    /// The same for the check of clients and users.
     fn for_clients(self) -> Asking<'r> {
         let Self { policy, credentials: table, view, gateway: _, now } = self;
         Asking { policy, table, view, now }

@@ -12,7 +12,7 @@ pub const FORMAT: u32 = 3;
 const MAX_PACKED: usize = 1_000_000;
 const MAX_UNPACKED: u64 = 256 << 20;
 
-/// What the operator hands to a gateway: a plan, its secrets and the Credentials, with one digest over all of it
+/// The operator hands this to a gateway: a plan, its secrets and the Credentials, with one digest over all of it
 /// and the generation it was made at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

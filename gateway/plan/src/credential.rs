@@ -22,7 +22,7 @@ pub struct Credential {
     pub key: ObjectKey,
     /// How it proves itself.
     pub proof: Proof,
-    /// Who it was handed to.
+    /// The user or application that it was handed to.
     pub owner: Option<String>,
     /// Roles it carries.
     pub roles: Vec<RoleName>,
@@ -56,7 +56,7 @@ pub enum Proof {
     Client(Box<OauthClient>),
     /// A person whom a federation vouches for.
     Person {
-        /// What the sign-in method compares.
+        /// The value that the sign-in method compares.
         user: String,
         /// The federation's uid; `None`: any.
         federation: Option<String>,

@@ -217,7 +217,7 @@ pub struct Pages {
     pub accent: Option<String>,
 }
 
-/// A endpoint of a sign-in method: requests that the gateway answers itself.
+/// An endpoint of a sign-in method: requests that the gateway answers itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SignInEndpoint {
     /// Choose a provider, and go there.

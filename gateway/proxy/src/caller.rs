@@ -202,8 +202,8 @@ impl Connection {
         }
     }
 
-    /// Does the work of a stream of HTTP/2, which is a task of its own: each part when it is its turn, but the first one,
-    /// which finds out whether there is room for the request at all.
+    /// Does the work of a stream of HTTP/2, which is a task of its own: each part when it is its turn, but the first
+    /// one, which finds out whether there is room for the request at all.
     pub(crate) async fn run_stream<T>(&self, turns: &Turns, work: impl Future<Output = T>) {
         let (mut work, mut waiting, mut begun) = (pin!(work), Wait::default(), false);
         poll_fn(|cx| {

@@ -305,9 +305,9 @@ impl Body for Served {
     }
 }
 
-/// Runs the tasks of an HTTP/2 connection on its core, each part when it is its turn. hyper starts the task of a request right after it handed the
-/// request to the service: so the one that began last is the one that is started. Should that ever change, an answer
-/// that nobody takes ends with its connection instead of alone.
+/// Runs the tasks of an HTTP/2 connection on its core, each part when it is its turn. hyper starts the task of a
+/// request right after it handed the request to the service: so the one that began last is the one that is started.
+/// Should that ever change, an answer that nobody takes ends with its connection instead of alone.
 #[derive(Clone)]
 struct StreamExecutor {
     core: Rc<Core>,

@@ -42,7 +42,7 @@ pub(crate) struct Seen {
     /// The error code of a GOAWAY that we sent, other than NO_ERROR.
     error: Cell<u32>,
     bad_preface: Cell<bool>,
-    /// What may still be read in this turn; `None`: all that comes.
+    /// The bytes and heads that may still be read in this turn; `None`: all that comes.
     turn: Cell<Option<Turn>>,
 }
 
@@ -55,7 +55,7 @@ struct Turn {
     bytes: usize,
 }
 
-/// What is worked through before others are served.
+/// An unknown caller may send so many before others are served.
 const HEADS_OF_TURN: u64 = 4;
 const BYTES_OF_TURN: usize = 64 << 10;
 /// So much is read at once in such a turn: a few heads at most.

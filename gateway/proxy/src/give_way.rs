@@ -1,5 +1,5 @@
-//! Who gives way when a limit is reached: a connection without a request to a new connection, and an answer that its
-//! caller does not take to a new request. What this core cannot give, the other cores are asked for.
+//! When a limit is reached, a connection without a request gives way to a new connection, and an answer that its caller
+//! does not take to a new request. The other cores are asked for what this core cannot give.
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use crate::watch::{Cause, Connections};
 /// So many newcomers of a core may wait for what other cores say.
 const MAX_WAITING: usize = 256;
 
-/// What a newcomer needs.
+/// The need of a newcomer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     /// The place of a connection that never had an answer but refusals.

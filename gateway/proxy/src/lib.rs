@@ -1,11 +1,12 @@
 //! The data plane: one request at a time, from the socket to the upstream and back.
 //!
 //! In: a [`Configuration`] (an armed plan and its certificates) and connections. Out: forwarded requests, refusals, and
-//! exactly one audit record each. What becomes of a request says `idm-decide`; this room performs it. The files in the
+//! exactly one audit record each. `idm-decide` says what becomes of a request; this room performs it. The files in the
 //! order a request meets them: `server.rs` and `accept.rs`, `limits.rs` (how many), `give_way.rs` (who makes room),
-//! `caller.rs` and `watch.rs` (how long), `connection.rs` (HTTP/1.1 and HTTP/2), `turns.rs` (who goes first), `tls.rs` (certificates, both ways), `guard.rs` (the record that is written
-//! whatever happens), `pipeline.rs` (decide, forward, answer), `forward.rs` and `exchange.rs` (the upstream). No lock,
-//! no `unwrap`, no indexing here. Start at `pipeline.rs`.
+//! `caller.rs` and `watch.rs` (how long), `connection.rs` (HTTP/1.1 and HTTP/2), `turns.rs` (who goes first), `tls.rs`
+//! (certificates, both ways), `guard.rs` (the record that is written whatever happens), `pipeline.rs` (decide, forward,
+//! answer), `forward.rs` and `exchange.rs` (the upstream). No lock, no `unwrap`, no indexing here. Start at
+//! `pipeline.rs`.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod accept;

@@ -1,9 +1,9 @@
 //! Turns at the core: callers who are not known yet, and connections that ask for much, let the others go first.
 //!
-//! What takes turns are tasks: the one of a connection, which shakes hands, reads heads and decides on HTTP/1.1, and the
-//! one of each stream of HTTP/2. A task that waits for its turn goes on after everything that is ready now has been done
-//! and the sockets were looked at again; addresses are served in rotation, one task each. So a flood adds at most one
-//! step of one of its connections to what another caller waits for.
+//! Tasks take turns: the one of a connection, which shakes hands, reads heads and decides on HTTP/1.1, and the one of
+//! each stream of HTTP/2. A task that waits for its turn goes on after everything that is ready now has been done and
+//! the sockets were looked at again; addresses are served in rotation, one task each. So a flood adds at most one step
+//! of one of its connections to what another caller waits for.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -161,7 +161,7 @@ mod tests {
                 assert_eq!(order.borrow().iter().filter(|last| **last == 1).count(), 4);
                 let place = order.borrow().iter().position(|last| *last == 2).expect("it had a turn");
                 assert!(place <= 3, "{:?}", order.borrow());
-                // Where nobody waits, a turn is given at once.
+                // A turn is given at once while nobody waits.
                 tokio::task::yield_now().await;
                 tokio::task::yield_now().await;
                 tokio::time::timeout(Duration::from_millis(100), turn(&turns, v4(1))).await.expect("at once");

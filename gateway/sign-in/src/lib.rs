@@ -1,11 +1,10 @@
 //! The endpoints of a sign-in method: what the gateway itself answers to browsers and providers.
 //!
-//! In: a request to an endpoint, as [`Ask`]. Out: an [`Answer`], or [`Refused`] with its reason. Who a person is says the
-//! provider, whose answers `idm-authn` checks; sessions are kept by `idm-session`. Never does IO of its own, and
-//! never sends a browser anywhere but to a path of its own host, to a provider, or where the policy says. Start at
-//! [`answer`]; `callback.rs` is where a session begins,
-//! `saml.rs` the same in another language,
-//! `logout.rs` where it ends, `pages.rs` what people see.
+//! In: a request to an endpoint, as [`Ask`]. Out: an [`Answer`], or [`Refused`] with its reason. The provider says who
+//! a person is, and `idm-authn` checks its answers; `idm-session` keeps sessions. Never does IO of its own, and never
+//! sends a browser anywhere but to a path of its own host, to a provider, or where the policy says. Start at
+//! [`answer`]; a session begins in `callback.rs`, with SAML in `saml.rs`, and ends in `logout.rs`; `pages.rs` has the
+//! pages.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod callback;

@@ -1,4 +1,4 @@
-//! Where sessions end: at the person's page_request, and at the provider's.
+//! Sessions end here: at the person's request, and at the provider's.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Keys and certificates of others: the current keys of issuers, authorities, signers, and the servers that are asked.
 //!
 //! In: the plan's sources of keys, bundles of authorities, and documents that somebody else fetched. Out: key sets that
-//! all cores share ([`IssuerKeys`]) and checks of certificates. Never does IO: [`HttpClient`] is implemented where IO is
-//! allowed. Start at [`Trust`].
+//! all cores share ([`IssuerKeys`]) and checks of certificates. Never does IO: [`HttpClient`] is implemented where IO
+//! is allowed. Start at [`Trust`].
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod certificate;

@@ -109,7 +109,10 @@ impl ApiServer {
         let mut items: Vec<Value> = present.chain(gone).map(item).collect();
         items.reverse();
         let resource = kind.resource();
-        let list = json!({"apiVersion": resource.api_version, "kind": format!("{}List", kind.name()), "metadata": {"resourceVersion": "2000"}, "items": items});
+        let list = json!({
+            "apiVersion": resource.api_version, "kind": format!("{}List", kind.name()),
+            "metadata": {"resourceVersion": "2000"}, "items": items,
+        });
         answered(StatusCode::OK, &list)
     }
 
@@ -159,7 +162,7 @@ fn answered(status: StatusCode, document: &Value) -> Response<Body> {
     Response::builder().status(status).body(body).expect("it has no headers")
 }
 
-/// What an API server makes of an object: with the metadata that only it sets, and a Secret's values encoded.
+/// An object as an API server keeps it: with the metadata that only it sets, and a Secret's values encoded.
 fn stored(mut object: Value, number: usize) -> Value {
     let metadata = &mut object["metadata"];
     metadata["namespace"] = NAMESPACE.into();

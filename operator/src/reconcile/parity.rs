@@ -1,5 +1,5 @@
-//! The operator's way and a folder's way to a configuration give the same: what is watched in an API server, and what is
-//! exported of it into files.
+//! The operator's way and a folder's way to a configuration give the same: objects that are watched in an API server,
+//! and the same objects exported into files.
 
 use std::time::Duration;
 
@@ -103,7 +103,7 @@ fn context(server: &Arc<ApiServer>) -> Context {
     }
 }
 
-/// What a folder with the exported objects compiles to. `made` is the operator's: its token for the control port is
+/// The bundle of a folder with the exported objects. `made` is the operator's: its token for the control port is
 /// nobody else's.
 fn from_folder(exported: String, made: &Bundle) -> Bundle {
     // As far as the operator trusts those who write the objects, whose gateways share a store.

@@ -1,4 +1,4 @@
-//! SAML and `samael`: the messages and metadata of each are read by the other, and signatures in queries hold both ways.
+//! SAML and `samael`: each reads the messages and metadata of the other, and signatures in queries hold both ways.
 //! Its XML signatures want libraries that are not everywhere; `xmlsec1` makes them here, as it does in the black-box
 //! tests, where signed and encrypted XML of others is checked both ways.
 

@@ -45,7 +45,7 @@ enum Lie {
 struct Provider {
     key: CoreRsaPrivateSigningKey,
     other_key: CoreRsaPrivateSigningKey,
-    /// What each code was given for.
+    /// The request that each code was given for.
     codes: Mutex<BTreeMap<String, BTreeMap<String, String>>>,
     lie: Mutex<Lie>,
     address: OnceLock<SocketAddr>,
@@ -73,7 +73,7 @@ impl Provider {
         IssuerUrl::new(self.url("")).unwrap()
     }
 
-    /// Where a browser that was sent here is sent back to, when the person signed in.
+    /// The address to which a browser goes back when the person has signed in.
     fn sign_in(&self, url: &str) -> String {
         let asked = parameters(url.split_once('?').expect("a query").1);
         let mut codes = self.codes.lock().unwrap();
@@ -147,7 +147,8 @@ impl Provider {
         let algorithm = CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256;
         let id_token = CoreIdToken::new(claims, key, algorithm, Some(&vouched), Some(&code)).unwrap();
         let answer = json!({
-            "access_token": access.secret(), "token_type": "Bearer", "expires_in": 300, "id_token": id_token.to_string(),
+            "access_token": access.secret(), "token_type": "Bearer", "expires_in": 300,
+            "id_token": id_token.to_string(),
         });
         Some(answer.to_string())
     }

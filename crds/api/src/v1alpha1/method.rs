@@ -50,7 +50,7 @@ pub struct Method {
 /// Says once which kinds there are: field, name on the wire, variant, type.
 macro_rules! kinds {
     ($($field:ident $name:literal $variant:ident $type:ident;)*) => {
-        /// What a method is.
+        /// The kind of a method, with its settings.
         #[derive(Clone, Copy, Debug)]
         pub enum MethodKind<'m> {
             $(#[doc = concat!("`", $name, "`.")] $variant(&'m $type),)*
@@ -60,7 +60,7 @@ macro_rules! kinds {
             /// The names of the kinds, as they are written.
             pub const KINDS: &'static [&'static str] = &[$($name),*];
 
-            /// What it is; `None` unless exactly one kind is written.
+            /// Its kind; `None` unless exactly one is written.
             pub fn kind(&self) -> Option<MethodKind<'_>> {
                 let Self { name: _, $($field),* } = self;
                 let mut kinds = [$($field.as_ref().map(MethodKind::$variant)),*].into_iter().flatten();

@@ -1,6 +1,6 @@
 //! The Secrets that objects refer to.
 //!
-//! Each type is taken apart without `..`: a field that is added does not compile until it is known here whether it refers
+//! Each type is taken apart without `..`: a field that is added does not compile until this file says whether it refers
 //! to a Secret.
 
 use super::{

@@ -171,7 +171,7 @@ fn lower_jwt(
     let mut lowered: Vec<Issuer> = Vec::new();
     for (i, issuer) in issuers.iter().enumerate() {
         let path = format!("{path}.issuers[{i}]");
-        // Whoever is suspended vouches for nobody, at this endpoint neither.
+        // A suspended Federation vouches for nobody, also where its tokens are presented.
         if issuer.federation_ref.as_ref().is_some_and(|reference| is_suspended(world, &reference.name)) {
             continue;
         }

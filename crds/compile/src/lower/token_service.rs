@@ -353,7 +353,7 @@ pub(crate) enum StoredSecret {
     Random { sha256: String },
     /// An argon2id hash.
     Hash(String),
-    /// What somebody thought of.
+    /// A secret that a person chose.
     Clear(Redacted<String>),
 }
 
@@ -380,7 +380,8 @@ pub(crate) fn stored_secret(
         return Ok(StoredSecret::Clear(Redacted::new(text.to_owned())));
     }
     let message = format!(
-        "Secret '{}', key '{field}', must hold a client secret of 16 to 1024 printable characters, or its argon2id hash in PHC form",
+        "Secret '{}', key '{field}', must hold a client secret of 16 to 1024 printable characters, or its argon2id \
+         hash in PHC form",
         reference.name
     );
     Err((Cause::InvalidRef, message))

@@ -19,10 +19,12 @@ pub(crate) fn key() -> String {
 /// A Service under the host `up` with a policy of these methods and further lines of its spec.
 pub(crate) fn policy(name: &str, methods: &str, rest: &str) -> String {
     format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, annotations: {{identity-manager.io/hostnames: {name}}}}}\n\
+        "apiVersion: v1\nkind: Service\n\
+         metadata: {{name: {name}, annotations: {{identity-manager.io/hostnames: {name}}}}}\n\
          spec: {{type: ExternalName, externalName: 127.0.0.1, ports: [{{name: http, port: 80}}]}}\n---\n\
          apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: {name}}}\n\
-         spec:\n  targetRefs: [{{group: '', kind: Service, name: {name}}}]\n  authentication: {{methods: [{methods}]}}\n{rest}---\n"
+         spec:\n  targetRefs: [{{group: '', kind: Service, name: {name}}}]\n\
+         \x20 authentication: {{methods: [{methods}]}}\n{rest}---\n"
     )
 }
 

@@ -436,8 +436,7 @@ async fn no_record_is_lost_or_doubled_when_elasticsearch_is_killed() -> Result<(
     run(&format!("{work}/start-elasticsearch"), &[], None)?;
     sent.sort();
     let path = format!("/audit/{run_id}/");
-    let query =
-        json!({"bool": {"filter": [{"term": {"namespace": space.name}}, {"prefix": {"request.path": path}}]}});
+    let query = json!({"bool": {"filter": [{"term": {"namespace": space.name}}, {"prefix": {"request.path": path}}]}});
     eventually("every record is there, once", async || {
         let mut found: Vec<String> =
             bed.records(query.clone()).await?.iter().filter_map(|r| r["id"].as_str().map(str::to_owned)).collect();

@@ -16,7 +16,7 @@ use crate::core::Core;
 use crate::frames::Seen;
 use crate::limits::{Full, Place, Requests};
 use crate::progress::{Clock, Progress};
-use crate::turns::{Owed, Turns, Wait};
+use crate::turns::{Owed, Turn, Turns, Wait};
 use crate::watch::{Cause, Deadlines};
 
 /// One connection.
@@ -189,9 +189,15 @@ impl Connection {
         }
     }
 
-    /// Whether it need not wait for its turn: it had an answer that was no refusal, and stays within its allowance.
+    /// Whether it need not wait for its turn: it had an answer that was no refusal, stays within its allowance, and has
+    /// one request under way at most. Of many streams, each would be one more that others wait for.
     fn goes_first(&self) -> bool {
-        self.proven.get() && !self.owed.is_due()
+        self.proven.get() && !self.owed.is_due() && self.requests.get() <= 1
+    }
+
+    /// The turn of one of its streams.
+    fn turn_of_stream(&self) -> Turn {
+        if self.proven.get() && !self.owed.is_due() { Turn::Share } else { Turn::Whole }
     }
 
     /// Ends a part of a stream's work: what follows it is done when it is its turn. On HTTP/1.1 the connection has its
@@ -202,17 +208,21 @@ impl Connection {
         }
     }
 
-    /// Does the work of a stream of HTTP/2, which is a task of its own: each part when it is its turn, but the first
+    /// The work of a stream of HTTP/2, which is a task of its own: each part is done when it is its turn, but the first
     /// one, which finds out whether there is room for the request at all.
-    pub(crate) async fn run_stream<T>(&self, turns: &Turns, work: impl Future<Output = T>) {
-        let (mut work, mut waiting, mut begun) = (pin!(work), Wait::default(), false);
-        poll_fn(|cx| {
+    pub(crate) fn stream_work<T>(
+        self: Rc<Self>,
+        core: Rc<Core>,
+        work: impl Future<Output = T> + 'static,
+    ) -> impl Future<Output = ()> {
+        // Its memory is the work's alone: an async block would keep room for it once more for each move.
+        let (mut work, mut waiting, mut begun) = (Box::pin(work), Wait::default(), false);
+        poll_fn(move |cx| {
             if std::mem::replace(&mut begun, true) && !self.goes_first() {
-                ready!(turns.poll(self.address, &mut waiting, cx));
+                ready!(core.turns.poll(self.address, self.turn_of_stream(), &mut waiting, cx));
             }
             work.as_mut().poll(cx).map(drop)
         })
-        .await;
     }
 
     /// Does the work of the connection, each part when it is its turn, until it is done or ended; everything of it is
@@ -230,7 +240,7 @@ impl Connection {
             }
             drop(waker);
             if !self.goes_first() {
-                ready!(turns.poll(self.address, &mut waiting, cx));
+                ready!(turns.poll(self.address, Turn::Whole, &mut waiting, cx));
             }
             self.seen.begin_turn(self.proven.get());
             work.as_mut().poll(cx)

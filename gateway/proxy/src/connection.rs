@@ -317,7 +317,7 @@ struct StreamExecutor {
 impl<F: Future + 'static> hyper::rt::Executor<F> for StreamExecutor {
     fn execute(&self, future: F) {
         let Self { core, connection } = self.clone();
-        let task = tokio::task::spawn_local(async move { connection.run_stream(&core.turns, future).await });
+        let task = tokio::task::spawn_local(connection.stream_work(core, future));
         self.connection.runs(task.abort_handle());
     }
 }

@@ -42,11 +42,11 @@ pub(crate) struct Seen {
     /// The error code of a GOAWAY that we sent, other than NO_ERROR.
     error: Cell<u32>,
     bad_preface: Cell<bool>,
-    /// The bytes and heads that may still be read in this turn; `None`: all that comes.
-    turn: Cell<Option<Turn>>,
+    /// The heads and bytes that may still be read in this turn.
+    turn: Cell<Turn>,
 }
 
-/// One turn of a connection whose caller is not known.
+/// One turn of a connection.
 #[derive(Clone, Copy)]
 struct Turn {
     /// It ends when so many heads have come in sum.
@@ -55,17 +55,25 @@ struct Turn {
     bytes: usize,
 }
 
-/// An unknown caller may send so many before others are served.
-const HEADS_OF_TURN: u64 = 4;
-const BYTES_OF_TURN: usize = 64 << 10;
-/// So much is read at once in such a turn: a few heads at most.
+impl Default for Turn {
+    fn default() -> Self {
+        Self { heads: u64::MAX, bytes: usize::MAX }
+    }
+}
+
+/// An unknown caller may send so many heads and bytes before others are served.
+const HEADS_OF_STRANGER: u64 = 4;
+const BYTES_OF_STRANGER: usize = 64 << 10;
+/// A known caller may send so many heads: each makes a task and takes memory.
+const HEADS_OF_TURN: u64 = 16;
+/// So much is read at once, a few heads at most, or else the rest of a frame that has begun.
 const SLICE: usize = 256;
 
 impl Seen {
-    /// A turn begins: a short one where the caller is not known.
+    /// A turn begins: a shorter one where the caller is not known.
     pub(crate) fn begin_turn(&self, known: bool) {
-        let turn = Turn { heads: self.heads.get() + HEADS_OF_TURN, bytes: BYTES_OF_TURN };
-        self.turn.set((!known).then_some(turn));
+        let (heads, bytes) = if known { (HEADS_OF_TURN, usize::MAX) } else { (HEADS_OF_STRANGER, BYTES_OF_STRANGER) };
+        self.turn.set(Turn { heads: self.heads.get() + heads, bytes });
     }
 
     /// Heads that came and were not turned away.
@@ -148,8 +156,7 @@ impl Walker {
             }
             let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = self.header;
             let length = u32::from_be_bytes([0, l0, l1, l2]) as usize;
-            let left = length - self.passed.min(length);
-            let (part, rest) = bytes.split_at(left.min(bytes.len()));
+            let (part, rest) = bytes.split_at(self.rest().min(bytes.len()));
             for (place, byte) in self.begin.iter_mut().skip(self.passed).zip(part) {
                 *place = *byte;
             }
@@ -162,6 +169,13 @@ impl Walker {
             seen(&Frame { kind, flags, stream, length, begin: self.begin });
             *self = Self::default();
         }
+    }
+
+    /// How much of the payload of the frame that has begun is still to come.
+    fn rest(&self) -> usize {
+        let [l0, l1, l2, ..] = self.header;
+        let length = u32::from_be_bytes([0, l0, l1, l2]) as usize;
+        if self.have < self.header.len() { 0 } else { length - self.passed.min(length) }
     }
 
     /// Whether a frame has begun that is not a piece of a body.
@@ -269,32 +283,21 @@ impl<S> Framed<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Framed<S> {
-    /// Reads a slice, unless the turn is over; the rest waits for the next turn.
-    fn poll_read_slice(&mut self, turn: Turn, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if turn.bytes == 0 || self.seen.heads.get() >= turn.heads {
+impl<S: AsyncRead + Unpin> AsyncRead for Framed<S> {
+    /// Reads a part, unless the turn is over; the rest waits for the next turn.
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Turn { heads, bytes } = self.seen.turn.get();
+        if bytes == 0 || self.seen.heads.get() >= heads {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let mut bytes = [0; SLICE];
-        let room = turn.bytes.min(buf.remaining()).min(SLICE);
-        let mut part = ReadBuf::new(bytes.get_mut(..room).unwrap_or_default());
+        let wanted = self.read.rest().max(SLICE).min(bytes).min(buf.remaining());
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(wanted));
         ready!(Pin::new(&mut self.inner).poll_read(cx, &mut part))?;
-        self.seen.turn.set(Some(Turn { bytes: turn.bytes - part.filled().len(), ..turn }));
         self.came(part.filled());
-        buf.put_slice(part.filled());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Framed<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Some(turn) = self.seen.turn.get() {
-            return self.poll_read_slice(turn, cx, buf);
-        }
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        self.came(buf.filled().get(before..).unwrap_or_default());
+        let came = part.filled().len();
+        buf.advance(came);
+        self.seen.turn.set(Turn { heads, bytes: bytes.saturating_sub(came) });
         Poll::Ready(Ok(()))
     }
 }
@@ -409,24 +412,42 @@ mod tests {
     async fn a_turn_ends_after_some_heads_and_the_next_one_goes_on() {
         use tokio::io::AsyncReadExt;
         let head = |number: u32| frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, &[b'x'; 200]);
-        let bytes = [PREFACE.to_vec(), (0..20).flat_map(head).collect()].concat();
+        let bytes = [PREFACE.to_vec(), (0..50).flat_map(head).collect()].concat();
         let seen = Rc::new(Seen::default());
         let mut framed = Framed::new(&bytes[..], seen.clone(), Progress::new(Clock::new(AtomicU64::new(1))));
         let mut buffer = vec![0; bytes.len()];
         let mut have = 0;
-        for turn in 1..=5 {
-            seen.begin_turn(false);
+        for (known, total) in [(false, 4), (false, 8), (true, 24), (true, 40), (false, 44)] {
+            seen.begin_turn(known);
             while let Poll::Ready(n) = futures_now(framed.read(&mut buffer[have..])) {
                 have += n;
                 if n == 0 {
                     break;
                 }
             }
-            assert!((4 * turn..=4 * turn + 1).contains(&seen.heads()), "{} heads in turn {turn}", seen.heads());
+            assert!((total..=total + 1).contains(&seen.heads()), "{} heads instead of {total}", seen.heads());
         }
         seen.begin_turn(true);
-        assert!(futures_now(framed.read(&mut buffer[have..])).is_ready());
-        assert_eq!(buffer, bytes);
+        while let Poll::Ready(n @ 1..) = futures_now(framed.read(&mut buffer[have..])) {
+            have += n;
+        }
+        assert_eq!((buffer, seen.heads()), (bytes, 50));
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_a_frame_at_a_time() {
+        use tokio::io::AsyncReadExt;
+        let bytes =
+            [PREFACE.to_vec(), frame(HEADERS, END_HEADERS, 1, b"x"), frame(DATA, 0, 1, &[b'x'; 16_000])].concat();
+        let seen = Rc::new(Seen::default());
+        let mut framed = Framed::new(&bytes[..], seen.clone(), Progress::new(Clock::new(AtomicU64::new(1))));
+        let mut buffer = vec![0; bytes.len()];
+        let (mut have, mut reads) = (0, 0);
+        seen.begin_turn(true);
+        while let Poll::Ready(n @ 1..) = futures_now(framed.read(&mut buffer[have..])) {
+            (have, reads) = (have + n, reads + 1);
+        }
+        assert_eq!((buffer, reads), (bytes, 2));
     }
 
     /// One poll.

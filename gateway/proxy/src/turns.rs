@@ -2,8 +2,9 @@
 //!
 //! Tasks take turns: the one of a connection, which shakes hands, reads heads and decides on HTTP/1.1, and the one of
 //! each stream of HTTP/2. A task that waits for its turn goes on after everything that is ready now has been done and
-//! the sockets were looked at again; addresses are served in rotation, one task each. So a flood adds at most one step
-//! of one of its connections to what another caller waits for.
+//! the sockets were looked at again; addresses are served in rotation, one task each. Between two looks there is time
+//! for one step of a caller who is not known, or for a few streams of known callers who have several requests under way.
+//! So a flood adds at most that to what another caller waits for.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -20,12 +21,33 @@ const ALLOWANCE: Duration = Duration::from_micros(100);
 /// A connection is not kept back for more than this.
 const MOST_OWED: Duration = Duration::from_millis(10);
 
+/// The shares of the time between two looks at the sockets.
+const SHARES: usize = 8;
+
+/// How much of the time between two looks at the sockets a turn takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Turn {
+    /// All of it.
+    Whole,
+    /// One of eight shares: a stream of a known caller costs tens of microseconds.
+    Share,
+}
+
+impl Turn {
+    fn shares(self) -> usize {
+        match self {
+            Turn::Whole => SHARES,
+            Turn::Share => 1,
+        }
+    }
+}
+
 /// The turns of one core.
 #[derive(Default)]
 pub(crate) struct Turns {
     waiting: RefCell<Waiting>,
-    /// Somebody had a turn since the sockets were looked at.
-    taken: Cell<bool>,
+    /// The shares that were given since the sockets were looked at.
+    taken: Cell<usize>,
     wanted: Notify,
 }
 
@@ -36,57 +58,58 @@ pub(crate) struct Wait(Option<oneshot::Receiver<()>>);
 /// Tasks that wait, by address, and the addresses in rotation.
 #[derive(Default)]
 struct Waiting {
-    tasks: HashMap<IpAddr, VecDeque<oneshot::Sender<()>>>,
+    tasks: HashMap<IpAddr, VecDeque<(Turn, oneshot::Sender<()>)>>,
     rotation: VecDeque<IpAddr>,
 }
 
 impl Waiting {
-    fn push(&mut self, address: IpAddr) -> oneshot::Receiver<()> {
-        let (turn, waits) = oneshot::channel();
+    fn push(&mut self, address: IpAddr, turn: Turn) -> oneshot::Receiver<()> {
+        let (given, waits) = oneshot::channel();
         let tasks = self.tasks.entry(address).or_default();
         if tasks.is_empty() {
             self.rotation.push_back(address);
         }
-        tasks.push_back(turn);
+        tasks.push_back((turn, given));
         waits
     }
 
     /// The next task of the address whose turn it is.
-    fn pop(&mut self) -> Option<oneshot::Sender<()>> {
+    fn pop(&mut self) -> Option<(Turn, oneshot::Sender<()>)> {
         let address = self.rotation.pop_front()?;
         let tasks = self.tasks.get_mut(&address)?;
-        let turn = tasks.pop_front();
+        let next = tasks.pop_front();
         if tasks.is_empty() {
             self.tasks.remove(&address);
         } else {
             self.rotation.push_back(address);
         }
-        turn
+        next
     }
 }
 
 impl Turns {
-    /// Ready when a task of this address has its turn: at once where none was given since the sockets were looked at.
+    /// Ready when a task of this address has its turn: at once where there is time since the sockets were looked at.
     /// Afterwards `wait` can wait for another one.
-    pub(crate) fn poll(&self, address: IpAddr, wait: &mut Wait, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&self, address: IpAddr, turn: Turn, wait: &mut Wait, cx: &mut Context<'_>) -> Poll<()> {
         if wait.0.is_none() {
             self.wanted.notify_one();
-            if !self.taken.replace(true) {
+            if self.taken.get() + turn.shares() <= SHARES {
+                self.taken.set(self.taken.get() + turn.shares());
                 return Poll::Ready(());
             }
         }
-        let turn = wait.0.get_or_insert_with(|| self.waiting.borrow_mut().push(address));
+        let given = wait.0.get_or_insert_with(|| self.waiting.borrow_mut().push(address, turn));
         // The other end is dropped with the core alone.
-        let _ = ready!(Pin::new(turn).poll(cx));
+        let _ = ready!(Pin::new(given).poll(cx));
         wait.0 = None;
         Poll::Ready(())
     }
 
-    /// Gives the turns, one at a time, for ever.
+    /// Gives the turns, as many as there is time for between two looks at the sockets, for ever.
     pub(crate) async fn give(&self) {
         loop {
             self.wanted.notified().await;
-            while self.taken.get() {
+            while self.taken.get() > 0 {
                 // Back only after what is ready now was done, and after a look at the sockets.
                 tokio::task::yield_now().await;
                 self.next();
@@ -94,11 +117,17 @@ impl Turns {
         }
     }
 
-    /// Gives the next turn to a task that still waits for it.
+    /// Gives the next turns to tasks that still wait for them. The last one may take more than what is left, once.
     fn next(&self) {
         let mut waiting = self.waiting.borrow_mut();
-        let given = std::iter::from_fn(|| waiting.pop()).any(|turn| turn.send(()).is_ok());
-        self.taken.set(given);
+        let mut taken = 0;
+        while taken < SHARES {
+            let Some((turn, given)) = waiting.pop() else { break };
+            if given.send(()).is_ok() {
+                taken += turn.shares();
+            }
+        }
+        self.taken.set(taken);
     }
 }
 
@@ -126,7 +155,7 @@ mod tests {
 
     async fn turn(turns: &Turns, address: IpAddr) {
         let mut wait = Wait::default();
-        std::future::poll_fn(|cx| turns.poll(address, &mut wait, cx)).await;
+        std::future::poll_fn(|cx| turns.poll(address, Turn::Whole, &mut wait, cx)).await;
     }
 
     fn v4(last: u8) -> IpAddr {
@@ -194,6 +223,28 @@ mod tests {
                 giving.abort();
             })
             .await;
+    }
+
+    #[tokio::test]
+    async fn known_callers_share_the_time_between_two_looks() {
+        let turns = Turns::default();
+        let context = &mut Context::from_waker(std::task::Waker::noop());
+        let mut waits: Vec<_> = (0..20).map(|_| Wait::default()).collect();
+        let poll = |wait: &mut Wait, turn, context: &mut Context<'_>| turns.poll(v4(1), turn, wait, context).is_ready();
+        let ready = waits.iter_mut().filter_map(|wait| poll(wait, Turn::Share, context).then_some(())).count();
+        assert_eq!(ready, SHARES, "the rest waits");
+        let mut stranger = Wait::default();
+        assert!(!poll(&mut stranger, Turn::Whole, context));
+        turns.next();
+        let ready =
+            waits[SHARES..].iter_mut().filter_map(|wait| poll(wait, Turn::Share, context).then_some(())).count();
+        assert_eq!(ready, SHARES);
+        assert!(!poll(&mut stranger, Turn::Whole, context), "it came after them");
+        turns.next();
+        assert!(poll(&mut stranger, Turn::Whole, context));
+        turns.next();
+        assert_eq!(turns.taken.get(), 0);
+        assert!(poll(&mut stranger, Turn::Whole, context), "at once while nobody waits");
     }
 
     #[test]

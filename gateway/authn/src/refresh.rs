@@ -101,7 +101,7 @@ async fn refresh(provider: &Provider, store: &Store, id: &SessionId, found: &Fou
     }
 }
 
-/// Another gateway refreshes: returns when it has finished, or when its claim has ended.
+/// Another gateway refreshes: returns when the session has changed, or after the longest time that it may take.
 async fn wait_for_another(store: &Store, id: &SessionId, found: &Found, now: Timestamp) {
     for _ in 0..POLLS {
         tokio::time::sleep(POLL).await;

@@ -194,7 +194,8 @@ impl ArmedSignIn {
         Ok(Origin { text: here, secure: view.secure })
     }
 
-    /// Refuses a request that a page of another site makes the browser send. A safe method may come from any site.
+    /// Refuses a request that a page of another site makes the browser send. One that changes nothing may come
+    /// from any site.
     fn check_site(&self, view: RequestView<'_>) -> Result<(), String> {
         let changes = !matches!(view.method, "GET" | "HEAD" | "OPTIONS") || view.headers.contains_key(header::UPGRADE);
         if !changes {

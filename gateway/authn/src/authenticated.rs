@@ -2,7 +2,7 @@ use std::rc::Rc;
 
 use idm_request::Identity;
 
-/// Evidence that a caller was verified by one of the policy's methods. Only this room makes one.
+/// Evidence that one of the policy's methods verified the caller. Only this crate makes one.
 #[derive(Clone, Debug)]
 pub struct Authenticated {
     identity: Rc<Identity>,

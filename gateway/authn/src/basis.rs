@@ -5,26 +5,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use idm_plan::{MethodKind, Plan, Policy, Secrets};
 use sha2::{Digest, Sha256};
 
-/// A number that this process never gave out before, and never 0: two things that have the same one are the same.
+/// A number that this process never gave out before, and never 0: two values with the same number are the same value.
 pub(crate) fn unique() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-/// The verdicts of one policy rest on this, besides the credential and the epochs of keys and Credentials: the policy
-/// itself, the RoleBindings, its Federations, and the values of the secrets that these name.
+/// Identifies the configuration that the verdicts of one policy depend on, besides the credential and the epochs of
+/// keys and Credentials: the policy itself, the RoleBindings, its Federations, and the values of the secrets that these
+/// name.
 ///
-/// It has the id of the configuration before as long as nothing of that changes. What comes back after it was away has
-/// a new id: keys of issuers may have been forgotten in between.
+/// It keeps the id that it had in the configuration before, as long as none of these changes. A configuration that was
+/// removed and comes back has a new id: keys of issuers may have been forgotten in between.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Basis {
     id: u64,
-    /// SHA-256 of all of it; `None` equals nothing.
+    /// SHA-256 of this configuration; `None` equals no other basis.
     fingerprint: Option<[u8; 32]>,
 }
 
 impl Basis {
-    /// The basis of a policy, where `before` are those of the configuration before.
+    /// The basis of a policy; `before` are the bases of the previous configuration.
     pub(crate) fn of<'b>(
         policy: &Policy,
         plan: &Plan,
@@ -36,7 +37,7 @@ impl Basis {
         same.cloned().unwrap_or_else(|| Self { id: unique(), fingerprint })
     }
 
-    /// The same for the same basis only.
+    /// The id, which is equal for the same basis only.
     pub(crate) fn id(&self) -> u64 {
         self.id
     }

@@ -1,4 +1,4 @@
-//! Tokens that are worth something only together with a key: DPoP (RFC 9449) and certificates (RFC 8705 §3).
+//! Tokens that are valid only together with a key: DPoP (RFC 9449) and certificates (RFC 8705 §3).
 
 use aws_lc_rs::digest;
 use idm_jose::{Proof, to_base64url};
@@ -10,12 +10,12 @@ use idm_types::{Reason, Refusal, Timestamp};
 use crate::Memory;
 use crate::method::{MethodContext, Recheck};
 
-/// How old a proof may be, and how far ahead the clock of its maker, in seconds (RFC 9449 §11.1).
+/// The greatest age of a proof, and the greatest lead of its maker's clock, in seconds (RFC 9449 §11.1).
 const MAX_AGE: u64 = 60;
 const MAX_AHEAD: u64 = 10;
 
-/// Checks that whoever sent the token also holds what it is bound to. A bound token is never taken unbound,
-/// whatever the policy says; the policy may demand that tokens are bound.
+/// Checks that the sender of the token also holds the key that it is bound to. A bound token is never accepted without
+/// its key, whatever the policy says; the policy may demand that tokens are bound.
 pub(crate) fn check<'a>(
     confirmation: Confirmation,
     identity: &'a Identity,
@@ -41,7 +41,7 @@ pub(crate) fn check<'a>(
     }
 }
 
-/// RFC 8705 §3: a token that is bound to a certificate is of use on a connection with this certificate alone.
+/// RFC 8705 §3: a token that is bound to a certificate is accepted only on a connection with this certificate.
 fn certificate(confirmation: Confirmation, identity: &Identity, view: RequestView<'_>) -> Result<(), Refusal> {
     let not_bound = |why: &str| Err(Refusal::new(Reason::TokenNotBound, why));
     match (&identity.binding.x5t, view.certificate) {
@@ -55,8 +55,8 @@ fn certificate(confirmation: Confirmation, identity: &Identity, view: RequestVie
     }
 }
 
-/// RFC 9449 §4.3: the proof of a request, made with the key of this thumbprint and for this token, where there are
-/// any yet. Returns the thumbprint of its key.
+/// RFC 9449 §4.3: checks the proof of a request, made with the key of this thumbprint and for this token, where they
+/// are given. Returns the thumbprint of the proof's key.
 pub(crate) async fn proof(
     jkt: Option<&str>,
     token: Option<&str>,

@@ -15,7 +15,7 @@ const GENERATION: usize = 8192;
 ///
 /// It outlives engines and tables of Credentials. An entry names the basis of its policy and the epoch of the keys or
 /// Credentials that verified it, and is void as soon as one of them is not in force any more. Bounded: when the young
-/// generation is full it becomes the old one, and what was not used since is dropped.
+/// generation is full it becomes the old one, and entries that were not used since are dropped.
 #[derive(Default)]
 pub struct TokenCache {
     hasher: RandomState,
@@ -27,12 +27,12 @@ struct Entry {
     credential: Box<str>,
     scope: Scope,
     epoch: u64,
-    /// When it is good: a clock that steps back before its beginning must not make it last.
+    /// The time in which it is valid: a clock that steps back before the beginning must not prolong it.
     good: Range<u64>,
     identity: Rc<Identity>,
 }
 
-/// What a cached verdict depends on besides the credential itself.
+/// The values that a cached verdict depends on besides the credential itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Scope {
     /// The id of its policy's basis.
@@ -90,7 +90,8 @@ impl TokenCache {
         self.young.insert(hash, entry);
     }
 
-    /// Forgets what is void under these policies and Credentials, so that what was replaced is not in memory any more.
+    /// Drops entries that are void under these policies and Credentials, so that replaced secrets do not stay in
+    /// memory.
     pub fn follow<'p>(&mut self, policies: impl Iterator<Item = &'p ArmedPolicy>, table: &CredentialTable) {
         let policies: HashMap<u64, &ArmedPolicy> = policies.map(|policy| (policy.basis().id(), policy)).collect();
         let stands = |_: &u64, entry: &mut Entry| {

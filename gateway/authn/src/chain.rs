@@ -22,23 +22,23 @@ use crate::method::{Attempt, Caching, Fresh, Method, MethodContext, Proven, Rech
 use crate::methods::{self, Armed};
 use crate::{ArmedSignIn, Authenticated, CredentialTable, Grants, Memory, NewPerson, TokenCache};
 
-/// The means to arm a policy.
+/// The values that are needed to arm a policy.
 pub struct Resources<'a> {
-    /// Keys of issuers, secrets, and who asks outside servers.
+    /// Keys of issuers, secrets, and the client for requests to outside servers.
     pub trust: Trust<'a>,
     /// The plan whose policies are armed.
     pub plan: &'a Plan,
     /// Its RoleBindings.
     pub grants: Arc<Grants>,
-    /// What is remembered across configurations.
+    /// The state that is kept across configurations.
     pub memory: Arc<Memory>,
-    /// The bases of the policies of the configuration before.
+    /// The bases of the policies of the previous configuration.
     pub before: Vec<Basis>,
     /// Federations that are armed already, by name: policies share them.
     pub providers: HashMap<String, Federated>,
 }
 
-/// Why a policy of a plan could not be armed.
+/// The reason why a policy of a plan could not be armed.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
     /// Inline keys that compile let through cannot be read here.
@@ -48,7 +48,7 @@ pub enum PolicyError {
         policy: String,
         /// The issuer.
         issuer: String,
-        /// Why.
+        /// The cause.
         source: KeySetError,
     },
     /// An expression that compile let through cannot be armed.
@@ -56,7 +56,7 @@ pub enum PolicyError {
     Expression {
         /// The policy.
         policy: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// A secret that compile wrote is missing or unusable.
@@ -64,7 +64,7 @@ pub enum PolicyError {
     Secret {
         /// The policy.
         policy: String,
-        /// What is wrong, without the secret.
+        /// The problem, without the secret.
         problem: String,
     },
 }
@@ -74,9 +74,9 @@ pub struct ArmedPolicy {
     plan: Policy,
     basis: Basis,
     methods: Vec<(MethodName, Arc<dyn Method>)>,
-    /// The method by which people sign in; it is one of the methods, too.
+    /// The method by which people sign in; it is one of `methods`, too.
     sign_in: Option<(MethodName, Arc<ArmedSignIn>)>,
-    /// The method that lets callers in who bring no credential.
+    /// The method that admits callers without a credential.
     anonymous: Option<MethodName>,
     mapping: ArmedMapping,
     grants: Arc<Grants>,
@@ -145,7 +145,7 @@ impl ArmedPolicy {
         self.mapping.headers(false, facts).map_err(Refusal::from)
     }
 
-    /// Whether an address is one of the proxies whose word about client certificates the policy believes.
+    /// Whether an address is one of the proxies whose forwarded client certificates the policy trusts.
     pub fn believes_proxy(&self, address: std::net::IpAddr) -> bool {
         self.methods.iter().any(|(_, method)| method.believes_proxy(address))
     }
@@ -154,8 +154,8 @@ impl ArmedPolicy {
         self.methods.iter()
     }
 
-    /// Whether a method must see the whole body before it can judge this request's credential, and everything about
-    /// the credential that can be judged without is right.
+    /// Whether a method needs the whole body before it can verify this request's credential, and everything about the
+    /// credential that can be checked without the body is right.
     pub fn wants_body(&self, view: RequestView<'_>, now: Timestamp) -> bool {
         self.methods.iter().any(|(_, method)| method.wants_body(view, now))
     }
@@ -197,12 +197,12 @@ impl ArmedPolicy {
         }
     }
 
-    /// Counts a sign-in that is begun; the error is the seconds after which the next is taken.
+    /// Counts a sign-in that begins; the error is the number of seconds after which the next one is accepted.
     pub fn take_sign_in(&self, address: std::net::IpAddr, per_minute: u32) -> Result<(), u64> {
         self.memory.take_sign_in(address, per_minute)
     }
 
-    /// The plan behind it.
+    /// The plan of the policy.
     pub fn plan(&self) -> &Policy {
         &self.plan
     }
@@ -217,7 +217,8 @@ impl ArmedPolicy {
         &self.basis
     }
 
-    /// The epoch that a verdict of the method at this position needs to stand; `None` where there is no such method.
+    /// The epoch that a verdict of the method at this position must have to be valid; `None` where there is no such
+    /// method.
     pub(crate) fn epoch(&self, method: usize, identity: &Identity, table: &CredentialTable) -> Option<u64> {
         self.methods.get(method).map(|(_, method)| method.epoch(identity, table))
     }
@@ -258,7 +259,7 @@ impl ArmedPolicy {
                 not_mine = Some(refusal);
             }
         }
-        // A caller whose session is over has none: what is open to everyone is open to them, too.
+        // A caller whose session is over has no session: a route that is open to everyone is open to this caller, too.
         match (not_mine.filter(|refusal| self.anonymous.is_none() || !is_over(refusal)), &self.anonymous) {
             (Some(refusal), _) => Err(refusal),
             (None, Some(name)) => Ok((Authenticated::new(Rc::new(Identity::nobody(name, "anonymous")), false), None)),
@@ -292,7 +293,7 @@ impl ArmedPolicy {
         checked.map_err(refused)
     }
 
-    /// Whether a token of this policy's service still stands with the Credentials that it was issued to.
+    /// Whether the Credentials that a token of this policy's service was issued to are still valid.
     pub fn issued_token_stands(&self, client: &str, subject: &str, table: &CredentialTable, now: Timestamp) -> bool {
         let to = IssuedTo { client: client.to_owned(), subject: subject.to_owned() };
         table.token_stands(&to, &self.plan.key.name, now).is_ok()
@@ -333,7 +334,7 @@ impl ArmedPolicy {
         Ok(Authenticated::new(identity, false))
     }
 
-    /// What a method works with.
+    /// The context in which a method verifies a credential.
     pub(crate) fn context<'a>(
         &'a self,
         name: &'a MethodName,
@@ -355,7 +356,7 @@ impl ArmedPolicy {
         }
     }
 
-    /// What the gateways share, or what this process has for itself.
+    /// The store that the gateways share, or that this process has for itself.
     pub fn store(&self) -> &idm_store::Store {
         self.memory.store()
     }

@@ -1,4 +1,4 @@
-//! How a refused caller is asked for what the policy wants (RFC 9110 §11.6.1, RFC 6750 §3).
+//! The challenges that tell a refused caller which credentials the policy accepts (RFC 9110 §11.6.1, RFC 6750 §3).
 
 use http::HeaderValue;
 use idm_types::{Reason, Timestamp};
@@ -7,7 +7,8 @@ use crate::ArmedPolicy;
 use crate::method::Challenged;
 
 impl ArmedPolicy {
-    /// The `WWW-Authenticate` values for a refusal, in the order of the policy's methods; empty where none belongs.
+    /// The `WWW-Authenticate` values for a refusal, in the order of the policy's methods; empty where the status needs
+    /// none.
     pub fn challenges(&self, reason: Reason, missing_scopes: &[String], now: Timestamp) -> Vec<HeaderValue> {
         let realm = &self.plan().key;
         let mut texts: Vec<String> = Vec::new();
@@ -21,7 +22,7 @@ impl ArmedPolicy {
                     texts.push(text);
                 }
             }
-            // RFC 9110 §15.5.2 wants a challenge with every 401; API keys have no registered scheme.
+            // RFC 9110 §15.5.2 requires a challenge with every 401; API keys have no registered scheme.
             if texts.is_empty() {
                 texts.push(format!("ApiKey realm=\"{realm}\""));
             }

@@ -1,4 +1,4 @@
-//! OAuth clients of a token service, and the users that they bring (RFC 6749 §2.3 and §4.3, RFC 7523, RFC 8705).
+//! OAuth clients of a token service, and the users for whom they ask (RFC 6749 §2.3 and §4.3, RFC 7523, RFC 8705).
 
 use idm_request::RequestView;
 use idm_trust::{IssuerKeys, Keys};
@@ -18,14 +18,14 @@ use crate::methods::basic;
 use crate::methods::mtls::ArmedMtls;
 use crate::{ArmedPolicy, Authenticated, CredentialTable, binding};
 
-/// The only type of assertion (RFC 7523 §2.2).
+/// The only accepted type of assertion (RFC 7523 §2.2).
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// An assertion may live this long: it is remembered until it ends.
+/// The longest lifetime of an assertion: its `jti` is remembered until it ends.
 const MAX_ASSERTION_SECONDS: u64 = 600;
 const SKEW_SECONDS: u64 = 30;
 
-/// The circumstances under which a client or user is known: the policy, the Credentials in force, the request and the
-/// time.
+/// The circumstances under which a client or user is authenticated: the policy, the Credentials in force, the request
+/// and the time.
 #[derive(Clone, Copy)]
 pub struct Asking<'a> {
     /// The policy whose token service is asked.
@@ -38,7 +38,7 @@ pub struct Asking<'a> {
     pub now: Timestamp,
 }
 
-/// What a client put into the form to prove itself.
+/// The parameters of the form by which a client authenticates.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClientForm<'f> {
     /// `client_id`.
@@ -51,20 +51,20 @@ pub struct ClientForm<'f> {
     pub assertion_type: Option<&'f str>,
 }
 
-/// A client that proved itself.
+/// A client that authenticated.
 #[derive(Debug)]
 pub struct KnownClient<'c> {
     /// The client as a caller: its Credential's roles and attributes.
     pub who: Authenticated,
-    /// What it may do.
+    /// The grants, scopes and audiences of the client.
     pub plan: &'c OauthClient,
-    /// How it proved itself, as RFC 8414 names it.
+    /// Its method of authentication, as RFC 8414 names it.
     pub method: &'static str,
-    /// The `x5t#S256` of the certificate that it proved itself with.
+    /// The `x5t#S256` of the certificate by which it authenticated.
     pub certificate: Option<String>,
 }
 
-/// How one token service knows its clients, which are among the Credentials.
+/// Authenticates the clients of one token service, which are among the Credentials.
 pub struct Clients {
     issuer: [String; 1],
     name: MethodName,
@@ -105,7 +105,7 @@ impl ArmedClient {
 /// A client of the table.
 type Found<'c> = (&'c Credential, &'c ArmedClient);
 
-/// How a client presented itself, before anything is believed.
+/// The credential that a client presented, before it is verified.
 enum Presented<'f> {
     Secret { method: &'static str, id: String, secret: Redacted<String> },
     Assertion { id: Option<&'f str>, assertion: &'f str },
@@ -136,7 +136,7 @@ impl Clients {
         policy.context(&self.name, kind, table, view, now)
     }
 
-    /// The client that a request comes from. Exactly one way of proving itself may be used (RFC 6749 §2.3).
+    /// Authenticates the client of a request. A client must use exactly one method of authentication (RFC 6749 §2.3).
     pub async fn client<'c>(&self, asked: Asking<'c>, form: ClientForm<'_>) -> Result<KnownClient<'c>, Refusal> {
         let Asking { policy, view, .. } = asked;
         let presented = self.presented(form, view)?;
@@ -218,7 +218,7 @@ impl Clients {
         let decode = |text: &str| {
             form_urlencoded::parse(format!("v={text}").as_bytes()).next().map(|(_, value)| value.into_owned())
         };
-        // A plain `&` or `=` would end the value; nobody who encodes sends one.
+        // A plain `&` or `=` would end the value; a client that encodes its credentials sends neither.
         let decode = |text: &str| if text.contains(['&', '=']) { Some(text.to_owned()) } else { decode(text) };
         let decoded = decode(&pair.username).zip(decode(pair.password.reveal()));
         decoded
@@ -246,7 +246,7 @@ impl Clients {
                 if memory.is_proven(phc, secret.reveal()) {
                     return Ok((found, None));
                 }
-                // Clients have their own names here, so that guesses at a client never lock a user out.
+                // Clients have their own names here, so that wrong guesses at a client's secret never lock a user out.
                 let name = format!("client {id}");
                 let right = memory.guess(&name, Some(phc), secret.reveal(), view.address).await;
                 let right = right.map_err(|unchecked| unchecked.denied(&format!("client `{id}`"), &self.name))?;
@@ -258,8 +258,7 @@ impl Clients {
         }
     }
 
-    /// RFC 7523 §3. The audience is the issuer and nothing else: an assertion made for another server is of no use
-    /// here.
+    /// RFC 7523 §3. The audience must be the issuer alone: an assertion made for another server is not accepted here.
     async fn by_assertion<'c>(
         &self,
         asked: Asking<'c>,
@@ -338,7 +337,7 @@ impl Clients {
         attempt.accepted().map(|_| (found, certificate.thumbprint.to_owned())).map_err(invalid)
     }
 
-    /// A user by name and password (RFC 6749 §4.3): guesses are bounded as they are for `Basic`.
+    /// Authenticates a user by name and password (RFC 6749 §4.3): guesses are bounded as they are for `Basic`.
     pub async fn user(
         &self,
         asked: Asking<'_>,
@@ -350,7 +349,7 @@ impl Clients {
         self.admitted(asked.policy, attempt)
     }
 
-    /// A user who signed in before: still there, not suspended, not expired.
+    /// A user who signed in before: the Credential must still exist, and be neither suspended nor expired.
     pub fn user_again(&self, asked: Asking<'_>, credential: &str) -> Result<Authenticated, Refusal> {
         let found = asked.table.by_name(credential).filter(|found| matches!(found.proof, Proof::Password { .. }));
         let found = found.filter(|_| self.only.as_ref().is_none_or(|only| only.iter().any(|name| name == credential)));
@@ -370,7 +369,7 @@ impl Clients {
         Ok(Authenticated::new(fresh.identity, false))
     }
 
-    /// The thumbprint of the key that the request's DPoP proof is made with (RFC 9449 §5); `None` without a proof.
+    /// The thumbprint of the key of the request's DPoP proof (RFC 9449 §5); `None` without a proof.
     pub async fn proof_key(&self, asked: Asking<'_>) -> Result<Option<String>, Refusal> {
         let Asking { policy, view, now, .. } = asked;
         if !view.headers.contains_key("dpop") {

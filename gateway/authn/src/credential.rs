@@ -1,4 +1,4 @@
-//! Credentials of the namespace: found by what they prove themselves with, and made into identities.
+//! Credentials of the namespace: found by their proofs, and made into identities.
 
 use idm_request::{Identity, IssuedTo, Unusable};
 use std::rc::Rc;
@@ -13,19 +13,19 @@ use crate::client::ArmedClient;
 use crate::method::{Attempt, Fresh, MethodContext};
 
 /// The Credentials of a namespace. Immutable: a change makes a new table, in which a Credential that did not change
-/// keeps its epoch. Looking up the hash of a key leaks nothing about the keys: an attacker who could steer it would
-/// have to invert SHA-256 first.
+/// keeps its epoch. Looking up the hash of a key tells an attacker nothing about the keys: to choose the hash, an
+/// attacker would have to invert SHA-256 first.
 #[derive(Default)]
 pub struct CredentialTable {
     all: Vec<Entry>,
     by_hash: HashMap<[u8; 32], usize>,
     by_username: HashMap<String, usize>,
     by_name: HashMap<String, usize>,
-    /// With what they prove themselves: see client.rs.
+    /// The index of each client, with its armed proof: see client.rs.
     by_client: HashMap<String, (usize, ArmedClient)>,
-    /// By what the sign-in method compares, and the federation's uid where one is named.
+    /// By the value that the sign-in method compares, and the Federation's uid where the Credential names one.
     by_person: HashMap<(String, Option<String>), usize>,
-    /// Changes with the Credentials of people.
+    /// Changes whenever a Credential of a person changes.
     people_epoch: u64,
     /// Keys of clients.
     keys: KeyRing,
@@ -33,12 +33,12 @@ pub struct CredentialTable {
 
 struct Entry {
     credential: Credential,
-    /// Unique to this value of the Credential: a verdict by another value is void.
+    /// Unique to this value of the Credential: a verdict that rests on another value is void.
     epoch: u64,
 }
 
 impl CredentialTable {
-    /// Arms Credentials, with keys that are `known` and the table in force `before`. The error names the Credential,
+    /// Arms Credentials with the keys that are `known`; `before` is the table in force. The error names the Credential,
     /// and no secret.
     pub fn arm(all: &[Credential], known: &KeyRing, before: Option<&Self>) -> Result<Self, String> {
         let mut keys = Keys::new(known);
@@ -51,7 +51,7 @@ impl CredentialTable {
                     table.by_hash.insert(hash, position);
                 }
                 Proof::Password { username, .. } => drop(table.by_username.insert(username.clone(), position)),
-                // They prove themselves to the token services only.
+                // Clients authenticate at token services only.
                 Proof::Client(client) => {
                     let armed = ArmedClient::arm(client, &mut keys).map_err(broken)?;
                     table.by_client.insert(client.client_id.clone(), (position, armed));
@@ -77,7 +77,7 @@ impl CredentialTable {
         &self.keys
     }
 
-    /// The epoch of the Credential behind an identity: 0, which is nobody's, where it is gone.
+    /// The epoch of the Credential behind an identity; 0, which no Credential has, if it was removed.
     pub(crate) fn epoch_of(&self, identity: &Identity) -> u64 {
         identity.credential.as_deref().and_then(|name| self.entry(name)).map_or(0, |entry| entry.epoch)
     }
@@ -116,7 +116,7 @@ impl CredentialTable {
         self.picked(of(Some(federation)), only).or_else(|| self.picked(of(None), only))
     }
 
-    /// Whether the Credential of an identity still is there, and may be used now.
+    /// Checks that the Credential of an identity still exists and may be used now.
     pub(crate) fn stands(&self, name: &str, now: Timestamp) -> Result<(), Refusal> {
         match self.by_name(name) {
             Some(credential) => stands(credential, now),
@@ -124,7 +124,7 @@ impl CredentialTable {
         }
     }
 
-    /// Whether the Credentials that a token was issued to still are there, and may be used now and with this policy.
+    /// Checks that the Credentials that a token was issued to still exist, and may be used now and with this policy.
     pub(crate) fn token_stands(&self, to: &IssuedTo, policy: &str, now: Timestamp) -> Result<(), Refusal> {
         let IssuedTo { client, subject } = to;
         let gone = |kind: &str| {
@@ -152,7 +152,7 @@ impl CredentialTable {
         self.entry(name).map(|entry| &entry.credential)
     }
 
-    /// The client with this id and with what it proves itself, if the service knows it.
+    /// The client with this id and its armed proof, if the service accepts it.
     pub(crate) fn client(&self, id: &str, only: Option<&[String]>) -> Option<(&Credential, &ArmedClient)> {
         let (position, armed) = self.by_client.get(id)?;
         Some((self.picked(Some(position), only)?, armed))
@@ -164,7 +164,7 @@ impl CredentialTable {
     }
 }
 
-/// Whether a Credential may be used now.
+/// Checks that a Credential may be used now.
 fn stands(credential: &Credential, now: Timestamp) -> Result<(), Refusal> {
     if credential.suspended {
         return Err(Refusal::new(Reason::CredentialSuspended, format!("Credential {} is suspended", credential.key)));
@@ -178,7 +178,7 @@ fn stands(credential: &Credential, now: Timestamp) -> Result<(), Refusal> {
     }
 }
 
-/// A Credential whose proof was right: admitted unless it is suspended, expired or unusable.
+/// Admits the caller of a Credential whose proof was right, unless the Credential is suspended, expired or unusable.
 pub(crate) fn admit(context: MethodContext<'_>, credential: &Credential) -> Attempt {
     let rejected = |reason, detail: String| Attempt::Rejected(context.denied(reason, detail));
     if let Err(refusal) = stands(credential, context.now) {

@@ -15,15 +15,15 @@ use crate::Memory;
 
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
-/// Tokens that are kept; when there are more, those that have ended go, and then no more are kept.
+/// The most tokens that are kept; at this number those that have ended are dropped, and if none has, no more are kept.
 const MAX_KEPT: usize = 20_000;
-/// In the last seconds of its life a token might end on its way.
+/// A token that ends within this time could expire before it arrives.
 const MARGIN_SECONDS: u64 = 10;
 
 pub(crate) struct ArmedExchange {
     plan: TokenExchange,
     client: OutboundClient,
-    /// By a fingerprint of the caller's token: the header, and until when it is used again.
+    /// By a fingerprint of the caller's token: the header, and the time until which it is reused.
     kept: Mutex<HashMap<[u8; 32], (HeaderValue, u64)>>,
 }
 
@@ -66,7 +66,7 @@ impl ArmedExchange {
         form.extend((!scopes.is_empty()).then(|| ("scope", Redacted::new(scopes.join(" ")))));
         let answer = match self.client.ask(form, caller).await {
             Ok(answer) => answer,
-            // What is wrong with our own client is not the caller's doing.
+            // An error of our own client is not the caller's fault.
             Err(NoAnswer::Refused { status, error, endpoint })
                 if (400..500).contains(&status) && status != 401 && status != 429 =>
             {
@@ -83,7 +83,7 @@ impl ArmedExchange {
         let answer =
             parse_strict(&answer).map_err(|_| unusable("it is not a JSON object that names each member once"))?;
         let member = |name: &str| answer.get(name).and_then(serde_json::Value::as_str);
-        // RFC 8693 §2.2.1: both say how the token is to be used.
+        // RFC 8693 §2.2.1: both members say how the token must be used.
         if !member("token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
             return Err(unusable("`token_type` is not Bearer"));
         }

@@ -1,4 +1,4 @@
-//! Where people sign in, whatever it speaks.
+//! The outside servers where people sign in, independent of their protocol.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl Federated {
         }
     }
 
-    /// Who vouches for people, as it calls itself.
+    /// The issuer or entity id by which the provider names itself.
     pub fn issuer(&self) -> &str {
         match self {
             Federated::Oidc(provider) => provider.issuer(),

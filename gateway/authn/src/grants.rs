@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use idm_plan::{Grant, Subject};
 
-/// RoleBindings, ready to be asked.
+/// RoleBindings in the form in which they are looked up.
 #[derive(Debug, Default)]
 pub struct Grants {
     users: HashMap<String, Vec<(Option<String>, String)>>,
@@ -31,8 +31,8 @@ impl Grants {
         out
     }
 
-    /// Roles of a person that `issuer` vouches for. Never asked for API keys: a Credential that happens
-    /// to be named like a user is not that user.
+    /// Roles of a person whom `issuer` authenticated. Never used for API keys: a Credential that has the name of a user
+    /// is not that user.
     pub(crate) fn of_user<'g>(
         &'g self,
         issuer: &'g str,

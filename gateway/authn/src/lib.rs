@@ -1,10 +1,10 @@
-//! Who is calling? Verifies the credential a request carries and makes an identity of it.
+//! Authenticates callers: verifies the credential that a request carries and makes an identity of it.
 //!
 //! In: headers and query of a request, the armed policy, `now`. Out: [`Authenticated`], or a
-//! [`Refusal`](idm_types::Refusal) with its reason. The only mint of `Authenticated`. Never does IO: keys of issuers
-//! are in `idm-trust`, and somebody else fetches them. Start at [`ArmedPolicy::authenticate`] in `chain.rs`, which asks
-//! the methods of a policy in order. `method.rs` has the shape of a method, and `methods/` a file for each; a new one
-//! is a file there and a line in `methods/mod.rs`.
+//! [`Refusal`](idm_types::Refusal) with its reason. No other crate makes an `Authenticated`. Never does IO: keys of
+//! issuers are in `idm-trust`, and `idm-gateway` fetches them. Start at [`ArmedPolicy::authenticate`] in `chain.rs`,
+//! which asks the methods of a policy in order. `method.rs` has the trait of a method, and `methods/` a file for each;
+//! a new one is a file there and a line in `methods/mod.rs`.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod authenticated;
@@ -45,7 +45,7 @@ pub use refused::Refused;
 pub use revocation::{family_key, is_revoked, token_key};
 pub use saml::{BrowserMessage, OwnAddresses, SamlProvider};
 
-/// Every reader of credentials that takes text, for the fuzzer: it must not panic.
+/// Calls every parser of credentials that takes text, for the fuzzer: none of them may panic.
 #[doc(hidden)]
 pub fn fuzz_credential(text: &str) {
     methods::basic::read_any(text);

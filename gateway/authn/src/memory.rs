@@ -1,4 +1,4 @@
-//! What authentication remembers across configurations and cores: guesses, nonces, and passwords that were right.
+//! The state that authentication keeps across configurations and cores: guesses, nonces, and verified passwords.
 
 use idm_limit::{Bounds, Guess, Lockouts, Rates, WorkerPool};
 use std::collections::HashMap;
@@ -14,22 +14,22 @@ use crate::PasswordChecker;
 use crate::nonce::Nonces;
 use crate::refresh::Refreshing;
 
-/// How long a proven password needs no further check.
+/// The time for which a verified password is not checked again.
 const PROVEN_MS: u64 = 10 * 60_000;
 const MAX_PROVEN: usize = 65_536;
 
-/// Why a guess was not looked at.
+/// The reason why a guess was not checked.
 pub(crate) enum Unchecked {
-    /// Too many wrong ones came before.
+    /// Too many wrong guesses came before.
     Later {
-        /// How long the next one has to wait.
+        /// The time until the next guess is checked.
         seconds: u64,
     },
-    /// Too many are waiting.
+    /// Too many guesses are waiting.
     Busy,
 }
 
-/// A password that was right, of somebody who is not let in yet. What is not accepted is not noted.
+/// A right password whose owner is not admitted yet. A guess that is not admitted is not noted.
 #[must_use]
 pub(crate) struct RightGuess {
     name: String,
@@ -38,7 +38,7 @@ pub(crate) struct RightGuess {
 }
 
 impl Unchecked {
-    /// The refusal, where `whose` says who has to wait.
+    /// The refusal, where `whose` names the caller who has to wait.
     pub(crate) fn denied(self, whose: &str, method: &MethodName) -> Refusal {
         match self {
             Unchecked::Later { seconds } => {
@@ -58,21 +58,21 @@ pub struct Memory {
     pub(crate) passwords: Arc<PasswordChecker>,
     pub(crate) lockouts: Lockouts,
     pub(crate) nonces: Nonces,
-    /// Makes fingerprints that are of use in this process only, so that no password has to be kept.
+    /// Makes fingerprints that are useful in this process only, so that no password has to be kept.
     key: hmac::Key,
     proven: Mutex<HashMap<[u8; 32], Uptime>>,
     /// Requests with tokens in their query.
     pub(crate) in_query: Rates,
-    /// What the gateways share, or what this process has for itself.
+    /// The store that the gateways share, or that this process has for itself.
     pub(crate) store: Store,
     inactive: Mutex<HashMap<[u8; 32], Uptime>>,
     /// The clock by which entries expire.
     clock: Clock,
-    /// Tokens of sessions that are being asked for.
+    /// Sessions whose tokens are being refreshed.
     pub(crate) refreshing: Refreshing,
     /// Sign-ins that were begun.
     sign_ins: Rates,
-    /// People who signed in where the operator wants to know.
+    /// People who signed in at a Federation that provisions RoleBindings.
     people: Mutex<People>,
     /// Threads for slow work; started when a policy first needs them.
     workers: OnceLock<Option<Arc<WorkerPool>>>,
@@ -83,16 +83,16 @@ pub struct Memory {
 pub struct NewPerson {
     /// The Federation, by name.
     pub federation: String,
-    /// Who vouches for them.
+    /// The issuer that authenticated the person.
     pub issuer: String,
-    /// The name that RoleBindings know.
+    /// The name that RoleBindings use.
     pub username: String,
 }
 
-/// When more wait to be told, those that were not are told when they sign in again.
+/// The most people who wait to be reported; others are reported when they sign in again.
 const MAX_PEOPLE: usize = 10_000;
 
-/// Who signed in, each with the number under which it was noted last.
+/// People who signed in, each with the number under which the last sign-in was noted.
 #[derive(Default)]
 struct People {
     last: u64,
@@ -121,7 +121,7 @@ impl Memory {
         }))
     }
 
-    /// Threads for work that is too slow for the serving cores; `None` where the system gives none.
+    /// Threads for work that is too slow for the serving cores; `None` where the system cannot start them.
     pub fn workers(&self) -> Option<Arc<WorkerPool>> {
         let start = || {
             let threads = std::thread::available_parallelism().map_or(1, usize::from) / 2;
@@ -130,31 +130,31 @@ impl Memory {
         self.workers.get_or_init(start).clone()
     }
 
-    /// What the gateways share, or what this process has for itself.
+    /// The store that the gateways share, or that this process has for itself.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// The time that guesses, counts and limits live by: the wall clock has no say in them.
+    /// The time by which guesses, counts and limits expire: it is independent of the wall clock.
     pub(crate) fn uptime(&self) -> Uptime {
         self.clock.uptime()
     }
 
-    /// Notes that a token's issuer called it inactive.
+    /// Notes that the issuer of a token called it inactive.
     pub(crate) fn note_inactive(&self, fingerprint: [u8; 32], for_ms: u64) {
         let now = self.uptime();
         let mut inactive = self.inactive.lock().unwrap_or_else(PoisonError::into_inner);
         if inactive.len() >= MAX_PROVEN {
             inactive.retain(|_, until| now < *until);
         }
-        // Anyone can bring tokens that are nothing: what they fill is emptied, and their issuer is asked again.
+        // Anyone can send tokens that are not valid: a full table is emptied, and issuers are asked again.
         if inactive.len() >= MAX_PROVEN {
             inactive.clear();
         }
         inactive.insert(fingerprint, now.after(for_ms));
     }
 
-    /// Whether a token's issuer called it inactive a moment ago.
+    /// Whether the issuer of a token called it inactive a moment ago.
     pub(crate) fn is_inactive(&self, fingerprint: &[u8; 32]) -> bool {
         let now = self.uptime();
         self.inactive.lock().unwrap_or_else(PoisonError::into_inner).get(fingerprint).is_some_and(|until| now < *until)
@@ -169,20 +169,20 @@ impl Memory {
         }
     }
 
-    /// Who signed in after the first `seen`, which are forgotten, and the number of the last. Asked twice with the same
-    /// number it tells the same, so that who asks loses nobody.
+    /// The people who signed in after the number `seen`, and the number of the last one; those up to `seen` are
+    /// forgotten. A second call with the same number returns the same people, so that no report is lost.
     pub fn people_after(&self, seen: u64) -> (Vec<NewPerson>, u64) {
         let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
         people.noted.retain(|_, number| *number > seen);
         (people.noted.keys().cloned().collect(), people.last)
     }
 
-    /// Counts a sign-in that is begun.
+    /// Counts a sign-in that begins.
     pub(crate) fn take_sign_in(&self, address: IpAddr, per_minute: u32) -> Result<(), u64> {
         self.sign_ins.take(address, per_minute, self.uptime())
     }
 
-    /// A keyed hash over texts, each with its length.
+    /// A keyed hash of several texts, each with its length.
     pub(crate) fn fingerprint(&self, texts: &[&str]) -> [u8; 32] {
         let mut context = hmac::Context::with_key(&self.key);
         for text in texts {
@@ -192,8 +192,8 @@ impl Memory {
         context.sign().as_ref().try_into().unwrap_or_default()
     }
 
-    /// Checks a guess at a password: in its turn, and a few at a time. Without a hash it takes as long and is wrong. A
-    /// wrong one is noted; a right one only by [`Self::admitted`], once its owner was let in.
+    /// Checks a guess at a password, in its turn and a few at a time. Without a hash the check takes as long and fails.
+    /// A wrong guess is noted at once; a right one only by [`Self::admitted`], after its owner was admitted.
     pub(crate) async fn guess(
         &self,
         name: &str,
@@ -213,8 +213,8 @@ impl Memory {
         Ok(Some(RightGuess { name: name.to_owned(), address, fingerprint: self.fingerprint(&[phc, password]) }))
     }
 
-    /// Notes that the owner of a right password was let in: it needs no further check for a while, and earlier mistakes
-    /// are forgiven. A changed password has another hash.
+    /// Notes that the owner of a right password was admitted: it needs no further check for a while, and earlier wrong
+    /// guesses are forgiven. A changed password has another hash.
     pub(crate) fn admitted(&self, guess: RightGuess) {
         let RightGuess { name, address, fingerprint } = guess;
         let now = self.uptime();
@@ -228,7 +228,7 @@ impl Memory {
         }
     }
 
-    /// Whether this password was found to belong to this hash lately.
+    /// Whether this password was verified against this hash a short time ago.
     pub(crate) fn is_proven(&self, phc: &str, password: &str) -> bool {
         let (fingerprint, now) = (self.fingerprint(&[phc, password]), self.uptime());
         self.proven.lock().unwrap_or_else(PoisonError::into_inner).get(&fingerprint).is_some_and(|until| now < *until)

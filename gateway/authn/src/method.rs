@@ -1,7 +1,7 @@
-//! The shape of a method of authentication. Each method is one file in `methods/`.
+//! The trait of a method of authentication. Each method is one file in `methods/`.
 //!
-//! The parts that decide about security have no default: a new method does not compile until it says how its verdicts
-//! may be kept, what is checked on every request, and how a refused caller is asked.
+//! The functions that decide about security have no default: a new method does not compile until it defines how its
+//! verdicts may be kept, what is checked on every request, and which challenges a refused caller gets.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -17,50 +17,51 @@ use idm_types::{MethodName, Reason, Refusal, Timestamp};
 
 use crate::{CredentialTable, Grants, Memory};
 
-/// One way of finding out who calls, armed with the keys and settings of its policy.
+/// One way of authenticating callers, armed with the keys and settings of its policy.
 pub(crate) trait Method: Send + Sync {
-    /// The name of its kind in records and expressions: the one place that says `jwt`.
+    /// The name of its kind in records and expressions.
     fn kind(&self) -> &'static str;
 
-    /// Where it looks for credentials. None of them reaches the upstream, unless the policy forwards the verified one.
+    /// The places where it looks for credentials. No credential reaches the upstream from there, unless the policy
+    /// forwards the verified one.
     fn sources(&self) -> &[Source];
 
-    /// The credential that a request carries for it; a request with two of them is refused.
+    /// The credential that a request carries for this method; a request with two of them is refused.
     fn find<'r>(&self, view: RequestView<'r>) -> Result<Option<Presented<'r>>, Reason>;
 
-    /// Verifies a credential. The future is made on a cache miss only.
+    /// Verifies a credential. The future is made only if no verdict is kept.
     fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a>;
 
     /// Whether a verdict may be used again for the same credential.
     fn caching(&self) -> Caching;
 
-    /// The epoch of the keys or Credentials behind an identity: a verdict is void when it changes. 0 where there are
-    /// neither.
+    /// The epoch of the keys or Credentials behind an identity: a verdict is void when it changes. 0 where it depends
+    /// on neither.
     fn epoch(&self, identity: &Identity, table: &CredentialTable) -> u64;
 
-    /// The checks of every request, whether the verdict is new or kept: proof of possession, revocation, single use.
-    /// Whether the Credential of an identity still stands is checked for all methods, before this.
+    /// Checks every request, whether the verdict is new or kept: proof of possession, revocation, single use. That the
+    /// Credential of an identity is still valid is checked before, for all methods.
     fn recheck<'a>(&'a self, context: MethodContext<'a>, proven: Proven<'a>) -> Recheck<'a>;
 
     /// The `WWW-Authenticate` values for a refusal with status 401; none where the method has no scheme.
     fn challenge(&self, asked: &Challenged<'_>) -> Vec<String>;
 
-    /// Whether the whole body must be there before this request's credential can be verified, and everything about the
-    /// credential that can be judged without it is right.
+    /// Whether this method needs the whole body before it can verify this request's credential, and everything about
+    /// the credential that can be checked without the body is right.
     fn wants_body(&self, _view: RequestView<'_>, _now: Timestamp) -> bool {
         false
     }
 
-    /// Whether the proxy at this address is believed about client certificates.
+    /// Whether forwarded client certificates of the proxy at this address are trusted.
     fn believes_proxy(&self, _address: IpAddr) -> bool {
         false
     }
 }
 
-/// A verdict that is on its way.
+/// The future of a verdict.
 pub(crate) type Verifying<'a> = Pin<Box<dyn Future<Output = Attempt> + 'a>>;
 
-/// A verdict that needs nothing to be waited for.
+/// A verdict that is ready at once.
 pub(crate) fn at_once<'a>(attempt: Attempt) -> Verifying<'a> {
     Box::pin(std::future::ready(attempt))
 }
@@ -68,19 +69,19 @@ pub(crate) fn at_once<'a>(attempt: Attempt) -> Verifying<'a> {
 /// Whether a verdict may be used again for the same credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caching {
-    /// Every request needs a verdict of its own.
+    /// Every request needs its own verdict.
     Never,
-    /// It is kept under the credential.
+    /// The verdict is kept under the credential.
     ByCredential,
-    /// It is kept under a keyed hash of the credential, so that no password stays in memory.
+    /// The verdict is kept under a keyed hash of the credential, so that no password stays in memory.
     ByFingerprint,
 }
 
 /// The result of the checks of every request.
 pub(crate) enum Recheck<'a> {
-    /// Nothing had to be waited for: the usual case, which allocates nothing.
+    /// The checks are finished: the usual case, which allocates no memory.
     Done(Result<(), Refusal>),
-    /// Something is waited for.
+    /// A check has to wait, for example for the store.
     Wait(Pin<Box<dyn Future<Output = Result<(), Refusal>> + 'a>>),
 }
 
@@ -100,20 +101,20 @@ pub(crate) struct Challenged<'a> {
     pub(crate) now: Timestamp,
 }
 
-/// What one method says about a credential. "Not mine" is not "tried and failed".
+/// The verdict of one method. `NotMine` differs from `Rejected`: another method may still be asked.
 pub(crate) enum Attempt {
-    /// It was found where this method looks, but is not of its kind: another method may know it.
+    /// The credential was found where this method looks, but is not of its kind: another method may know it.
     NotMine(Refusal),
-    /// Verified.
+    /// The credential is verified.
     Verified(Fresh),
-    /// Of its kind, and refused. A bad credential does not get to try the next method.
+    /// The credential is of this method's kind, and refused. No other method is asked.
     Rejected(Refusal),
-    /// The keys of this epoch have none for it; after a fetch the same attempt may succeed.
+    /// The keys of this epoch contain none for the credential; after a fetch the same attempt may succeed.
     NeedsKeys(Arc<IssuerKeys>, u64, Refusal),
 }
 
 impl Attempt {
-    /// The end of it: verified, or why not and whether that is final.
+    /// The final verdict: verified, or the refusal with a flag that tells whether it is final.
     pub(crate) fn verdict(self) -> Result<Fresh, (Refusal, bool)> {
         match self {
             Attempt::Verified(fresh) => Ok(fresh),
@@ -122,21 +123,21 @@ impl Attempt {
         }
     }
 
-    /// The same where no other method is asked.
+    /// The final verdict where no other method is asked.
     pub(crate) fn accepted(self) -> Result<Fresh, Refusal> {
         self.verdict().map_err(|(refusal, _)| refusal)
     }
 }
 
-/// The yield of a verified credential: the identity, and until when and under which keys or Credentials it may be
-/// reused.
+/// A verified identity, with the time until which, and the epoch of the keys or Credentials under which, the verdict
+/// may be reused.
 pub(crate) struct Fresh {
     pub(crate) identity: Rc<Identity>,
     pub(crate) until: u64,
     pub(crate) epoch: u64,
 }
 
-/// What a method works with: its name, its policy, and the request.
+/// The context in which a method verifies: its name, its policy, and the request.
 #[derive(Clone, Copy)]
 pub(crate) struct MethodContext<'a> {
     pub(crate) name: &'a MethodName,

@@ -12,7 +12,7 @@ use idm_types::Timestamp;
 
 /// Nonces that are remembered; when there are more, the ones that end first are forgotten, and void.
 const MAX_NONCES: usize = 100_000;
-/// How far behind the highest count a late request may come.
+/// The greatest distance of a late request's count from the highest count.
 const WINDOW: u32 = 128;
 
 /// A new nonce: time, random bits and a MAC over both, so that no pod has to remember making it.
@@ -45,7 +45,7 @@ struct Counts {
 #[derive(Default)]
 struct State {
     counts: HashMap<String, Counts>,
-    /// Nonces that end no later were forgotten, and are void.
+    /// Nonces that end at this time or earlier were forgotten, and are void.
     void: u64,
 }
 

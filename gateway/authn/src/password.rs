@@ -1,8 +1,8 @@
 //! Passwords: checked beside the serving cores, a few at a time, known callers first.
 //!
-//! A check takes tens of milliseconds by design. On a serving core it would stop everyone else's requests;
-//! without a bound a flood of guesses would take all memory. So a few threads check, the queue is short,
-//! no address may fill it, and who proved a password lately goes first.
+//! A check takes tens of milliseconds by design. On a serving core it would delay all other requests; without a bound a
+//! flood of guesses would use up all memory. So a few threads check, the queue is short, no address may fill it, and a
+//! caller who proved a password lately goes first.
 
 use idm_limit::{Bounds, Priority, WorkerPool};
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use idm_types::Redacted;
 
 /// Checks that may wait, and those of one address that may wait or run.
 const BOUNDS: Bounds = Bounds { waiting: 256, of_address: 4 };
-/// Compared against when the user does not exist, so that the answer takes as long. Nobody knows a password of it.
+/// The hash that is compared when the user does not exist, so that the answer takes as long. Its password is unknown.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$aWRtLW5vYm9keS1zYWx0$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// The threads that check passwords; they end when this is dropped.
@@ -25,7 +25,7 @@ impl PasswordChecker {
         WorkerPool::start("password", threads, BOUNDS).map(|threads| Arc::new(Self(threads)))
     }
 
-    /// Checks a password against a hash; without one, takes as long and says no. `None`: too much is waiting already.
+    /// Checks a password against a hash; without a hash, takes as long and returns false. `None`: too many checks wait.
     pub(crate) async fn check(&self, phc: Option<&str>, password: &str, address: IpAddr, known: bool) -> Option<bool> {
         let (phc, password) = (phc.map(str::to_owned), Redacted::new(password.to_owned()));
         let turn = if known { Priority::First } else { Priority::InLine };

@@ -1,8 +1,9 @@
-//! New tokens for a session, asked for once however many requests, cores and pods want them.
+//! New tokens for a session, requested once, however many requests, cores and pods need them.
 //!
-//! In this process the first who wants them begins, and the others wait for the same end. Among processes the first who
-//! claims the refresh token asks; the claim lives longer than any answer may take. Once begun, it goes on without the
-//! request: a refresh token that was used and whose successor nobody kept would end the session.
+//! In this process the first request that needs them begins, and the others wait for the same result. Among processes
+//! the first one that claims the refresh token asks; the claim lives longer than any response may take. Once begun, the
+//! refresh continues without the request: if a refresh token were used and its successor not kept, the session would
+//! end.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,23 +16,23 @@ use tokio::sync::watch;
 
 use crate::oidc::{Person, Provider, SignedIn};
 
-/// A claim outlives every question: those end within 20 seconds.
+/// A claim lives longer than every request to a provider, which ends within 20 seconds.
 const CLAIM_MS: u64 = 60_000;
-/// After a provider that does not answer, the next try waits.
+/// The time until the next try after a provider did not answer.
 const RETRY_MS: u64 = 30_000;
-/// How often and how long another gateway's work is looked after.
+/// The interval at which the result of another gateway's refresh is looked up.
 const POLL: Duration = Duration::from_millis(100);
 const POLLS: u32 = 240;
 
 /// The refreshes under way in this process.
 pub(crate) type Refreshing = Arc<Mutex<HashMap<Key, watch::Receiver<bool>>>>;
 
-/// Whether new tokens are to be asked for.
+/// Whether the tokens of a session are to be refreshed.
 pub(crate) fn is_due(session: &Session, now: Timestamp) -> bool {
     session.tokens.refresh.is_some() && now.0 >= session.refresh_at
 }
 
-/// Begins, or joins what is under way; the receiver changes when it has ended, whatever came of it.
+/// Begins a refresh, or joins the one under way; the receiver changes when it has ended, with or without success.
 pub(crate) fn begin(
     refreshing: &Refreshing,
     provider: &Arc<Provider>,
@@ -79,7 +80,7 @@ async fn refresh(provider: &Provider, store: &Store, id: &SessionId, found: &Fou
         Ok(SignedIn { person, tokens, refresh_at }) => {
             Session { sid: person.sid, claims: person.claims, tokens, refresh_at, ..session.clone() }
         }
-        // The provider knows the person, and says no more: the session is over here as it is there.
+        // The provider no longer admits the person: the session is over here, too.
         Err(error) if matches!(error.reason, Reason::SignInRefused | Reason::UntrustedSignIn) => {
             tracing::info!(federation = %provider.federation().key, reason = %error.reason, detail = error.detail, "a session ended with its refresh token");
             if let Err(error) = sessions.end(id, session, idm_session::Ended::This, now).await {
@@ -100,7 +101,7 @@ async fn refresh(provider: &Provider, store: &Store, id: &SessionId, found: &Fou
     }
 }
 
-/// Another gateway asks: ends when it has, or when it should have.
+/// Another gateway refreshes: returns when the session has changed, or after the longest time that it may take.
 async fn wait_for_another(store: &Store, id: &SessionId, found: &Found, now: Timestamp) {
     for _ in 0..POLLS {
         tokio::time::sleep(POLL).await;

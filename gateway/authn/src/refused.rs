@@ -1,4 +1,4 @@
-//! Why a request that the gateway answers itself got nothing.
+//! The refusal of a request that the gateway answers itself.
 
 use idm_request::Identity;
 use std::rc::Rc;
@@ -7,19 +7,19 @@ use idm_session::SessionError;
 use idm_store::StoreError;
 use idm_types::{Reason, Refusal};
 
-/// Why a request got nothing.
+/// The refusal of such a request, with the data for its record and page.
 #[derive(Debug)]
 pub struct Refused {
-    /// Why.
+    /// The refusal.
     pub refusal: Refusal,
-    /// Who it was, where somebody had proved themselves.
+    /// The identity, where the caller was authenticated.
     pub who: Option<Rc<Identity>>,
     /// The page for which a browser may begin its sign-in anew.
     pub again: Option<Box<str>>,
 }
 
 impl Refused {
-    /// Nobody had proved themselves.
+    /// A refusal of a caller who was not authenticated.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Refusal::new(reason, detail).into()
     }

@@ -1,4 +1,4 @@
-//! Under which keys the tokens of the namespace's own services are revoked.
+//! The store's keys for revoked tokens of the namespace's own token services.
 
 use idm_store::{Key, Stale, Store};
 use idm_types::Timestamp;
@@ -13,8 +13,8 @@ pub fn family_key(issuer: &str, family: &str) -> Key {
     Key::of(&["revoked family", issuer, family])
 }
 
-/// Whether a token was revoked, by itself or with its sign-in. What is known to be revoked stays so, also when nobody
-/// knows the rest.
+/// Whether a token was revoked, by itself or with its sign-in. A known revocation counts also while the store cannot
+/// tell about others.
 pub fn is_revoked(store: &Store, issuer: &str, jti: &str, now: Timestamp) -> Result<bool, Stale> {
     let token = store.is_revoked(&token_key(issuer, jti), now);
     let family =
@@ -26,7 +26,7 @@ pub fn is_revoked(store: &Store, issuer: &str, jti: &str, now: Timestamp) -> Res
     }
 }
 
-/// Whether one of these keys is revoked. The first that nobody can tell of decides, as the first that is revoked does.
+/// Whether one of these keys is revoked. The first key decides that is revoked, or that the store cannot tell about.
 pub(crate) fn is_any_revoked(store: &Store, keys: &[Key], now: Timestamp) -> Result<bool, Stale> {
     for key in keys {
         if store.is_revoked(key, now)? {

@@ -1,5 +1,5 @@
-//! A SAML identity provider: where it is, what it signs with, and what we say to it. What messages mean says
-//! `idm-saml`.
+//! A SAML identity provider: its endpoints, its certificates, and our messages to it. `idm-saml` reads and validates
+//! messages.
 
 use idm_trust::{EarlyFetches, HttpClient, Kept, OutboundRequest, RECENT, secret_text};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::{Origin, Resources};
 
 const SKEW_SECONDS: u64 = 30;
-/// Metadata is asked for again after this time.
+/// The age at which metadata is fetched again.
 const FRESH: Duration = Duration::from_secs(5 * 60);
 
 /// A message on its way through the browser.
@@ -41,9 +41,9 @@ pub enum BrowserMessage {
 /// Our own addresses at one origin.
 #[derive(Clone, Debug)]
 pub struct OwnAddresses {
-    /// Where responses are brought.
+    /// The assertion consumer service.
     pub consumer: String,
-    /// Where sessions end.
+    /// The single logout service.
     pub logout: String,
     /// Our entity id.
     pub entity_id: String,
@@ -172,7 +172,7 @@ impl SamlProvider {
         }
     }
 
-    /// How the browser is sent to sign in, with a request of this name.
+    /// The message that sends the browser to sign in, with a request of this id.
     pub async fn request(
         &self,
         id: &str,
@@ -194,7 +194,7 @@ impl SamlProvider {
                 consumer: &own.consumer,
                 name_format: self.plan.name_format.as_deref(),
                 contexts: &step_up.acr,
-                // SAML knows no greatest age: who must have proved themselves lately is asked to do it now.
+                // SAML has no greatest age: a person who must have authenticated lately is asked to do it now.
                 force: step_up.max_age_seconds.is_some(),
             };
             authn_request(&request, now, key)
@@ -202,7 +202,7 @@ impl SamlProvider {
         self.message(&metadata.sign_on, Carried::Request, None, self.plan.posts_requests, message)
     }
 
-    /// What a posted response says, if it is to be believed.
+    /// The assertion of a posted response, if it is valid.
     pub async fn assertion(&self, posted: &str, own: &OwnAddresses, now: Timestamp) -> Result<Assertion, Refusal> {
         let response = Response::posted(posted)?;
         self.with_keys(now, |provider| {
@@ -221,7 +221,8 @@ impl SamlProvider {
         .await
     }
 
-    /// How the browser is sent to end the provider's session too; `None` where the provider has no such place.
+    /// The message that sends the browser to end the provider's session too; `None` where the provider has no such
+    /// service.
     pub async fn leave(
         &self,
         id: &str,
@@ -262,7 +263,7 @@ impl SamlProvider {
         .await
     }
 
-    /// How the browser brings our answer back.
+    /// The message by which the browser brings our response back.
     pub async fn logout_answer(
         &self,
         id: &str,

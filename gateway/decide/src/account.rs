@@ -1,4 +1,4 @@
-//! Whose tokens of language models are counted together, and what they have left.
+//! The account to which tokens of language models are charged, and the quotas that are left.
 
 use idm_plan::TokenQuota;
 use idm_request::Identity;

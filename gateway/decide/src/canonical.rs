@@ -1,4 +1,4 @@
-//! One spelling of host and path; what has two is refused.
+//! One spelling of host and path; a request that can be read in two ways is refused.
 
 use std::borrow::Cow;
 

@@ -31,7 +31,7 @@ use crate::{Peer, Process, Trace, framing};
 
 const FORWARDED_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
-/// What a decision is made with, besides the request.
+/// The context of a decision, besides the request.
 #[derive(Clone, Copy)]
 pub struct Context<'c> {
     /// The armed plan.
@@ -40,7 +40,7 @@ pub struct Context<'c> {
     pub credentials: &'c CredentialTable,
     /// Verdicts on credentials that were verified before.
     pub cache: &'c RefCell<TokenCache>,
-    /// What the decisions of the process share.
+    /// The state that the decisions of the process share.
     pub process: &'c Process,
     /// The connection that the request came on.
     pub peer: &'c Peer,
@@ -48,7 +48,7 @@ pub struct Context<'c> {
     pub now: Timestamp,
 }
 
-/// What becomes of a request that was not refused.
+/// The result for a request that was not refused.
 pub enum Verdict {
     /// It goes to the upstream, with the head as it is now.
     Forward(Forward),
@@ -150,7 +150,7 @@ fn scrub(engine: &Engine, headers: &mut HeaderMap) -> Vec<HeaderValue> {
 struct Routed<'e> {
     rule: usize,
     policy: &'e PolicyInForce,
-    /// What the gateway answers itself.
+    /// The endpoint, where the gateway answers itself.
     own: Option<Own<'e>>,
 }
 
@@ -290,7 +290,7 @@ struct Granted {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// The upstream's own token in exchange for the caller's.
     exchanged: Option<HeaderValue>,
-    /// What JOSE steps found in the request.
+    /// The results of the JOSE steps on the request.
     jose: Option<Value>,
     /// The headers where a step may have changed them.
     changed: Option<HeaderMap>,

@@ -1,4 +1,4 @@
-//! How a caller announces the body of a request: read strictly, because nothing that follows can be trusted otherwise.
+//! The framing of a request's body: checked strictly, because the bytes that follow cannot be trusted otherwise.
 
 use http::request::Parts;
 use http::{HeaderMap, header};

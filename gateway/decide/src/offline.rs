@@ -26,13 +26,13 @@ pub struct Offline {
 
 /// A decision, and the request as it left it.
 pub struct Decision {
-    /// How far the request came, and what was found out about it.
+    /// The stage that the request reached, and the facts about it.
     pub trace: Trace,
-    /// What became of it.
+    /// The result of the decision.
     pub outcome: Result<Decided, Refusal>,
 }
 
-/// What becomes of a request that was not refused.
+/// The result for a request that was not refused.
 pub enum Decided {
     /// It would go to the upstream.
     Forward {

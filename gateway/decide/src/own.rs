@@ -1,4 +1,4 @@
-//! What the gateway answers itself: endpoints of a token service, and the addresses of a sign-in method.
+//! Requests that the gateway answers itself: endpoints of a token service, and those of a sign-in method.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::engine::PolicyInForce;
 use crate::{Context, Trace};
 
-/// What the gateway answers itself.
+/// An endpoint that the gateway answers itself.
 #[derive(Clone, Copy)]
 pub(crate) enum Own<'e> {
     /// An endpoint of a token service.

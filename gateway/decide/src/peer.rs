@@ -3,18 +3,18 @@ use std::net::IpAddr;
 use http::HeaderValue;
 use rustls::pki_types::CertificateDer;
 
-/// What is known of the connection that a request came on.
+/// The facts about the connection that a request came on.
 #[derive(Debug)]
 pub struct Peer {
     /// The address of the caller.
     pub address: IpAddr,
     /// The same, for `X-Forwarded-For`.
     pub forwarded_for: Option<HeaderValue>,
-    /// What TLS proved; `None` on a connection without it.
+    /// The facts that TLS proved; `None` on a connection without it.
     pub secured: Option<Secured>,
 }
 
-/// What TLS proved about one connection.
+/// The facts that TLS proved about one connection.
 #[derive(Debug)]
 pub struct Secured {
     /// The host the client asked for, in lower case.

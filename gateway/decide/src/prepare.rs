@@ -25,13 +25,13 @@ pub struct Forward {
     pub target: PathAndQuery,
     /// Positions of backends, each with the sum of the weights up to and including its own.
     pub backends: Vec<(usize, u64)>,
-    /// How long the upstream may take.
+    /// The time limits of the upstream.
     pub timeouts: Timeouts,
     /// The caller asks for a WebSocket.
     pub websocket: bool,
     /// `Host` is the backend's own name, and not the one that the caller asked for.
     pub own_host: bool,
-    /// What JOSE steps found in the request, for those of the response.
+    /// The results of the JOSE steps on the request, for the steps on the response.
     pub jose: Option<Value>,
 }
 
@@ -42,7 +42,7 @@ impl Forward {
     }
 }
 
-/// What [`forward`] needs, collected by the decision.
+/// The values that [`forward`] needs, collected by the decision.
 pub(crate) struct Allowed {
     pub(crate) permit: Permit,
     pub(crate) canonical: Canonical,

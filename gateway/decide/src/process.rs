@@ -4,7 +4,7 @@ use idm_transform::Quotas;
 
 use crate::held::{BodyLimits, Holding};
 
-/// What all decisions of a gateway's process share, whatever the configuration.
+/// The state that all decisions of a gateway's process share, whatever the configuration.
 pub struct Process {
     /// The gateway's name in records and expressions.
     pub gateway: String,

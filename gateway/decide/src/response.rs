@@ -1,4 +1,4 @@
-//! What the policy's steps make of the upstream's response.
+//! Applies the policy's steps to the upstream's response.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -17,8 +17,8 @@ pub fn wants_response(engine: &Engine, trace: &Trace) -> bool {
     policy.is_some_and(|policy| policy.steps.wants_response())
 }
 
-/// Applies the policy's steps to a response: its headers, and the whole body, which is returned as it is now. `jose` is
-/// what the steps found in the request.
+/// Applies the policy's steps to a response: its headers, and the whole body, which is returned as it is now. `jose`
+/// has the results of the steps on the request.
 pub fn make_response(
     engine: &Engine,
     process: &Process,

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
-/// Addresses that a URL or backend written by a tenant must never reach: this machine, its link, the
-/// cloud's metadata service, and addresses that are no one's.
+/// Addresses that a URL or backend written by a tenant must never reach: this machine, its link, the cloud's metadata
+/// service, and addresses that belong to no host.
 pub fn is_local_address(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(ip) => {

@@ -8,12 +8,12 @@ use crate::{Credentials, Plan, Secrets};
 /// The format of the bundle. A gateway refuses a newer one and keeps what it has.
 pub const FORMAT: u32 = 3;
 
-/// Larger bundles do not fit a Kubernetes Secret (1 MiB with everything around it).
+/// A larger bundle does not fit into a Kubernetes Secret (1 MiB, other fields included).
 const MAX_PACKED: usize = 1_000_000;
 const MAX_UNPACKED: u64 = 256 << 20;
 
-/// The operator hands this to a gateway: a plan, its secrets and the Credentials, with one digest over all of it
-/// and the generation it was made at.
+/// The data that the operator hands to a gateway: a plan, its secrets and the Credentials, with one digest over all of
+/// them and the generation at which they were made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bundle {
@@ -25,9 +25,9 @@ pub struct Bundle {
     pub digest: String,
     /// The plan.
     pub plan: Plan,
-    /// The secrets it speaks of.
+    /// The secrets that the plan refers to.
     pub secrets: Secrets,
-    /// The callers it admits.
+    /// The Credentials that callers may use.
     pub credentials: Credentials,
 }
 
@@ -45,10 +45,10 @@ pub enum BundleError {
         /// The format found.
         found: u32,
     },
-    /// The plan is not the one the digest was made of.
+    /// The digest does not match the plan.
     #[error("the bundle's digest does not match its plan: it was damaged or edited by hand")]
     DigestMismatch,
-    /// Not a bundle.
+    /// The bytes are not a bundle.
     #[error("not a bundle")]
     Unreadable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -74,7 +74,7 @@ impl Bundle {
         if packed.len() > MAX_PACKED { Err(BundleError::TooLarge(packed.len())) } else { Ok(packed) }
     }
 
-    /// Reads what [`Self::pack`] wrote; anything damaged, newer or unknown is refused.
+    /// Reads the bytes that [`Self::pack`] wrote; refuses bytes that are damaged, newer or unknown.
     pub fn unpack(packed: &[u8]) -> Result<Self, BundleError> {
         let mut json = Vec::new();
         let mut gzip = flate2::read::GzDecoder::new(packed).take(MAX_UNPACKED);
@@ -96,8 +96,8 @@ impl Bundle {
     }
 }
 
-/// The digest of plain data. It has string keys, so writing it as JSON cannot fail; an empty text would only make the
-/// digest of something broken equal to nothing else.
+/// The digest of plain data. The data has string keys only, so writing it as JSON cannot fail. If it did, the digest of
+/// an empty text would equal the digest of no valid bundle.
 fn digest_of(data: &impl Serialize) -> [u8; 32] {
     Sha256::digest(serde_json::to_vec(data).unwrap_or_default()).into()
 }

@@ -3,14 +3,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{OauthClient, ObjectKey, Secrets};
 
-/// The callers that are known by a Credential. They change more often than what is enforced, so they are no part of the
-/// plan: a gateway replaces them without arming the plan anew.
+/// The callers that are known by a Credential. They change more often than policies and routes, so they are not part of
+/// the plan: a gateway replaces them without arming the plan anew.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
     /// All of them, ordered by name.
     pub all: Vec<Credential>,
-    /// The secrets that only they speak of.
+    /// The secrets that only Credentials refer to.
     pub secrets: Secrets,
 }
 
@@ -20,7 +20,7 @@ pub struct Credentials {
 pub struct Credential {
     /// The Credential object.
     pub key: ObjectKey,
-    /// How it proves itself.
+    /// The proof that the caller must present.
     pub proof: Proof,
     /// The user or application that it was handed to.
     pub owner: Option<String>,
@@ -30,13 +30,13 @@ pub struct Credential {
     pub attributes: Vec<(String, String)>,
     /// The policies it may be used with; `None`: all of the namespace.
     pub policies: Option<Vec<String>>,
-    /// From then on it is refused.
+    /// The Credential is refused from this time on.
     pub expires: Option<Timestamp>,
-    /// It is refused for now.
+    /// The Credential is refused while this is set.
     pub suspended: bool,
 }
 
-/// How a Credential proves itself.
+/// The kind of proof that belongs to a Credential.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Proof {
@@ -58,7 +58,7 @@ pub enum Proof {
     Person {
         /// The value that the sign-in method compares.
         user: String,
-        /// The federation's uid; `None`: any.
+        /// The Federation's uid; `None`: any Federation.
         federation: Option<String>,
     },
 }

@@ -2,12 +2,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Expr {
-    /// A variable and a path into it: the part of CEL that most mappings are (`token.realm_access.roles`,
-    /// `token["https://example.com/roles"]`), known by itself because it needs no interpreter.
+    /// A variable and a path into it: the part of CEL that most mappings use (`token.realm_access.roles`,
+    /// `token["https://example.com/roles"]`). It has its own variant because it needs no interpreter.
     Member {
         /// The variable the path starts from.
         variable: Variable,
@@ -23,7 +23,8 @@ pub enum Expr {
 pub enum Variable {
     /// The verified claims of a token.
     Token,
-    /// The identity made of them: `id`, `username`, `roles`, `groups`, `scopes`, `issuer`, `method`, `attributes.NAME`.
+    /// The identity made of the claims: `id`, `username`, `roles`, `groups`, `scopes`, `issuer`, `method`,
+    /// `attributes.NAME`.
     Identity,
     /// The Credential that matched: `name`, `owner`, `roles`, `attributes.NAME`.
     Credential,
@@ -31,9 +32,9 @@ pub enum Variable {
     Request,
     /// Where the caller is: `address`.
     Source,
-    /// Where the gateway is: `namespace`, `gateway`, `policy`. Nothing of the process's environment.
+    /// The gateway's own place: `namespace`, `gateway`, `policy`. It contains no environment variables of the process.
     Env,
-    /// What the policy's JOSE steps found, by the name of the step.
+    /// The results of the policy's JOSE steps, by the name of the step.
     Jose,
     /// The time, in whole seconds since the epoch.
     Now,
@@ -52,7 +53,7 @@ impl Variable {
         Variable::Now,
     ];
 
-    /// The name as it is written.
+    /// The name as expressions write it.
     pub const fn name(self) -> &'static str {
         match self {
             Variable::Token => "token",
@@ -76,7 +77,7 @@ impl Variable {
         matches!(self, Variable::Token | Variable::Identity | Variable::Credential)
     }
 
-    /// The members it has, where that is known beforehand.
+    /// The members of the variable, where they are known in advance.
     const fn members(self) -> Option<&'static [&'static str]> {
         match self {
             Variable::Identity => Some(IDENTITY_MEMBERS),
@@ -94,8 +95,8 @@ const CREDENTIAL_MEMBERS: &[&str] = &["name", "owner", "roles", "attributes"];
 const MAX_DEPTH: usize = 8;
 
 impl Expr {
-    /// Reads a plain member access. `None` when the text is something else; an error when it is one that
-    /// cannot be, with what would be right.
+    /// Reads a plain member access. `None`: the text is another kind of expression. An error: the text is a member
+    /// access that cannot be valid; the error says what would be.
     pub fn member(text: &str) -> Option<Result<Self, String>> {
         let name_end = text.find(['.', '[']).unwrap_or(text.len());
         let (name, mut rest) = text.split_at(name_end);

@@ -3,17 +3,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Expr, KeySource, MtlsMethod, SecretHandle};
 
-/// One JOSE step of a policy: something is opened or made. The steps run in their order.
+/// One JOSE step of a policy: it opens or makes an object. Steps run in their order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JoseStep {
-    /// What audit, `explain` and the variable `jose` call it.
+    /// The name in audit records, in `explain` and in the variable `jose`.
     pub name: RuleName,
-    /// What is done.
+    /// The operation of the step.
     pub kind: JoseStepKind,
 }
 
-/// What a step does.
+/// The operation of a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum JoseStepKind {
@@ -23,7 +23,7 @@ pub enum JoseStepKind {
     Produce(Produce),
 }
 
-/// Where content is found.
+/// The place where content is found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Place {
@@ -31,42 +31,42 @@ pub enum Place {
     Body,
     /// A header, by its lower-case name.
     Header(String),
-    /// The value of an expression; what is not text is taken as JSON.
+    /// The value of an expression; a value that is not text is written as JSON.
     Value(Expr),
 }
 
-/// Where content goes.
+/// The place where content is put.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Destination {
-    /// It becomes the body.
+    /// The content becomes the body.
     Body {
-        /// The new `Content-Type`; `None` leaves it.
+        /// The new `Content-Type`; `None` leaves it unchanged.
         content_type: Option<String>,
     },
-    /// It becomes a header, by its lower-case name.
+    /// The content becomes a header, by its lower-case name.
     Header(String),
-    /// It is looked at and goes nowhere.
+    /// The content is checked and then dropped.
     Nowhere,
 }
 
-/// Opens what a caller sent.
+/// Opens an object that a caller sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Consume {
-    /// Where the object is.
+    /// The place of the object.
     pub from: Place,
     /// The JSON serialization instead of the compact one.
     pub json: bool,
-    /// Decrypt first.
+    /// Decryption, which comes first.
     pub decrypt: Option<Decrypt>,
-    /// Then verify.
+    /// Verification, which comes after decryption.
     pub verify: Option<Verify>,
-    /// Where the plain payload goes.
+    /// The destination of the plain payload.
     pub to: Destination,
 }
 
-/// How to decrypt.
+/// The settings of a decryption.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Decrypt {
@@ -78,7 +78,7 @@ pub struct Decrypt {
     pub encryptions: Vec<ContentEncryption>,
 }
 
-/// How to verify.
+/// The settings of a verification.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verify {
@@ -98,13 +98,13 @@ pub struct Verify {
 pub enum VerificationKeys {
     /// Published keys.
     Published(KeySource),
-    /// Keys in a Secret, HMAC keys among them.
+    /// Keys in a Secret, which may include HMAC keys.
     Secret(SecretHandle),
-    /// The key of the certificate that the object brings, if these authorities and names are its.
+    /// The key of the certificate that the object brings, if the certificate satisfies these authorities and names.
     Certificates(Box<MtlsMethod>),
 }
 
-/// What a JWT inside must say.
+/// The claims that a JWT inside must have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExpectedClaims {
@@ -118,7 +118,7 @@ pub struct ExpectedClaims {
     pub skew: Skew,
 }
 
-/// Which message a step works on.
+/// The message that a step works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
     /// The request, on its way to the upstream.
@@ -131,23 +131,23 @@ pub enum Message {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Produce {
-    /// Which message.
+    /// The message.
     pub message: Message,
-    /// What is signed or encrypted; `None`: claims alone.
+    /// The content that is signed or encrypted; `None`: claims alone.
     pub from: Option<Place>,
-    /// Sign first.
+    /// Signing, which comes first.
     pub sign: Option<Sign>,
-    /// Then encrypt.
+    /// Encryption, which comes after signing.
     pub encrypt: Option<Encrypt>,
-    /// Where the object goes.
+    /// The destination of the object.
     pub to: Destination,
 }
 
-/// How to sign.
+/// The settings of a signature.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sign {
-    /// With which key.
+    /// The key.
     pub key: KeyChoice,
     /// The algorithm.
     pub algorithm: Algorithm,
@@ -157,7 +157,7 @@ pub struct Sign {
     pub typ: Option<String>,
     /// The `cty` header parameter.
     pub cty: Option<String>,
-    /// What the header says of the key's certificate.
+    /// The header parameters about the key's certificate.
     pub certificate: CertificateHeaders,
     /// The payload becomes a JWT with these claims.
     pub claims: Option<MadeClaims>,
@@ -175,13 +175,13 @@ pub enum SignedForm {
     Json,
 }
 
-/// One key, or one of several by a value.
+/// One key, or one of several that a value selects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum KeyChoice {
-    /// Always this one.
+    /// The same key always.
     One(SigningKeyRef),
-    /// The one whose name is the value of an expression, such as `identity.issuer`.
+    /// The key whose name is the value of an expression, such as `identity.issuer`.
     By {
         /// The expression.
         value: Expr,
@@ -200,7 +200,7 @@ pub struct SigningKeyRef {
     pub chain: Vec<String>,
 }
 
-/// Which header parameters speak of the certificate (RFC 7515 §4.1.6 to §4.1.8).
+/// The header parameters that describe the certificate (RFC 7515 §4.1.6 to §4.1.8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateHeaders {
@@ -228,13 +228,13 @@ pub struct MadeClaims {
     pub expires_from_now: bool,
     /// `iat`, this many seconds from now.
     pub issued_at_offset: i64,
-    /// A fresh `jti`.
+    /// A new random `jti`.
     pub id: bool,
     /// Further claims.
     pub custom: Vec<(String, Expr)>,
 }
 
-/// How to encrypt.
+/// The settings of an encryption.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Encrypt {
@@ -244,7 +244,7 @@ pub struct Encrypt {
     pub algorithm: KeyManagement,
     /// The content encryption algorithm.
     pub encryption: ContentEncryption,
-    /// The `cty` header parameter; a signed content gets `JWT` where it is one.
+    /// The `cty` header parameter; where the content is a signed JWT, it is `JWT`.
     pub cty: Option<String>,
     /// The JSON serialization instead of the compact one.
     pub json: bool,
@@ -254,7 +254,7 @@ pub struct Encrypt {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum EncryptionKeyRef {
-    /// A public JWK, written down.
+    /// A public JWK, written in the policy.
     Public(String),
     /// A symmetric key, or a key pair, in a Secret.
     Secret(SecretHandle),

@@ -1,12 +1,12 @@
-//! What one namespace's gateway enforces, as pure data.
+//! The configuration that the gateway of one namespace enforces, as pure data.
 //!
-//! In: nothing; `idm-compile` makes a [`Plan`] and `idm-gateway` arms it. Out: a value that can be
-//! compared, printed and drawn: every reference is resolved, every default is filled in, nothing that
-//! matters is optional, and there is no secret inside: a plan names each by its [`SecretHandle`], and the values are
-//! beside it in [`Secrets`]. Who may call is beside it, too, in [`Credentials`], where API keys are present as SHA-256
-//! hashes of 256-bit random values and passwords as argon2id hashes. A [`Bundle`] holds all three. Never does IO. Start
-//! at [`Plan`], then [`Handler`]: a rule enforces a policy, refuses, or is answered by the gateway itself; none
-//! forwards without a policy.
+//! In: nothing; `idm-compile` makes a [`Plan`] and `idm-gateway` arms it. Out: a value that can be compared, printed
+//! and drawn. Every reference is resolved, every default is filled in, nothing that matters is optional. A plan
+//! contains no secret: it names each by its [`SecretHandle`], and the values are beside it in [`Secrets`]. The callers
+//! are beside it, too, in [`Credentials`], where API keys are present as SHA-256 hashes of 256-bit random values and
+//! passwords as argon2id hashes. A [`Bundle`] holds all three. This crate never does IO. Start at [`Plan`], then
+//! [`Handler`]: a rule enforces a policy, refuses, or is answered by the gateway itself; none forwards without a
+//! policy.
 
 mod address;
 mod bundle;
@@ -79,8 +79,8 @@ impl std::fmt::Display for ObjectKey {
 
 /// Everything the gateway of one namespace enforces.
 ///
-/// An older gateway that meets a field it does not know refuses the whole plan (and keeps its last
-/// good one): enforcing the half it understands could open what the other half closes.
+/// An older gateway that meets a field it does not know refuses the whole plan and keeps its last good one: if it
+/// enforced only the part that it understands, it could permit requests that the other part refuses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
@@ -94,10 +94,10 @@ pub struct Plan {
     pub secure_hosts: Vec<VirtualHost>,
     /// The certificates of the HTTPS listeners, most specific host first.
     pub certificates: Vec<ServerCertificate>,
-    /// The rules that the hosts' entries point into.
+    /// The rules that the entries of the hosts refer to.
     pub rules: Vec<RouteRule>,
     /// Roles granted to users, groups and credentials of this project.
     pub grants: Vec<Grant>,
-    /// Where people sign in, ordered by name.
+    /// The outside servers where people sign in, ordered by name.
     pub federations: Vec<Federation>,
 }

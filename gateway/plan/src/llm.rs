@@ -6,15 +6,15 @@ use crate::SecretHandle;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Llm {
-    /// Whose API it speaks.
+    /// The provider whose API it speaks.
     pub provider: LlmProvider,
     /// The provider's key, which replaces the caller's credential.
     pub key: SecretHandle,
-    /// What each caller may use.
+    /// The quotas of each caller.
     pub quotas: Vec<TokenQuota>,
 }
 
-/// Whose API it is, which says where the key goes and where usage is told.
+/// The provider of the API. It determines the header of the key and the place where usage is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LlmProvider {
     /// `Authorization: Bearer`; chat completions and responses.
@@ -23,12 +23,12 @@ pub enum LlmProvider {
     Anthropic,
 }
 
-/// Tokens that one caller may use in a span of time.
+/// Tokens that one caller may use in one period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenQuota {
     /// Prompt and completion tokens together.
     pub tokens: u64,
-    /// The span in seconds; spans follow each other without overlap.
+    /// The period in seconds; periods follow each other without overlap.
     pub per_seconds: u64,
 }

@@ -1,15 +1,15 @@
 use std::borrow::Cow;
 
-/// Why a path has no canonical form.
+/// The reason why a path has no canonical form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
-    /// Not absolute.
+    /// The path is not absolute.
     #[error("the path must start with `/`")]
     NotAbsolute,
-    /// `.` or `..`, plain or encoded: readers disagree about when they are resolved.
+    /// `.` or `..`, plain or encoded: implementations disagree about when to resolve them.
     #[error("the path must not contain `.` or `..` segments")]
     DotSegment,
-    /// `//`: some readers merge slashes.
+    /// `//`: some implementations merge slashes.
     #[error("the path must not contain empty segments (`//`)")]
     EmptySegment,
     /// `;`, `\`, `#`, `?`, a control character, or anything that is not visible ASCII.
@@ -26,11 +26,11 @@ pub enum PathError {
     NotUtf8,
 }
 
-/// The one spelling of a path that is matched, recorded and forwarded; or why it has none.
+/// The one spelling of a path that is matched, recorded and forwarded; or the reason why the path has none.
 ///
-/// Escapes of unreserved characters are resolved and the others written in upper case (RFC 3986
-/// §6.2.2); whatever two readers could understand differently is refused rather than repaired.
-/// Idempotent: a canonical path is its own canonical form.
+/// Escapes of unreserved characters are resolved, and the others are written in upper case (RFC 3986 §6.2.2). A path
+/// that two implementations could understand differently is refused, not repaired. Idempotent: a canonical path is its
+/// own canonical form.
 pub fn canonical_path(path: &str) -> Result<Cow<'_, str>, PathError> {
     let bytes = path.as_bytes();
     if bytes.first() != Some(&b'/') {
@@ -42,7 +42,8 @@ pub fn canonical_path(path: &str) -> Result<Cow<'_, str>, PathError> {
     Ok(canonical)
 }
 
-/// Refuses dot segments, and empty ones but the last: byte by byte, because a stranger chooses how many there are.
+/// Refuses dot segments, and empty segments except the last: byte by byte, because the caller chooses how many there
+/// are.
 fn check_segments(path: &[u8]) -> Result<(), PathError> {
     let (mut length, mut dots) = (0, 0);
     let is_dot_segment = |length: usize, dots: usize| dots == length && (length == 1 || length == 2);
@@ -63,7 +64,7 @@ fn check_segments(path: &[u8]) -> Result<(), PathError> {
     if is_dot_segment(length, dots) { Err(PathError::DotSegment) } else { Ok(()) }
 }
 
-/// Refuses characters that never belong in a path; tells whether there are escapes to resolve.
+/// Refuses characters that never belong in a path. Returns whether there are escapes to resolve.
 fn check_characters(bytes: &[u8]) -> Result<bool, PathError> {
     const ALLOWED: [bool; 256] = {
         let mut allowed = [false; 256];

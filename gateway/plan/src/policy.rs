@@ -9,16 +9,17 @@ use crate::{Expr, JoseStep, Llm, MtlsMethod, ObjectKey, OutgoingTls, SecretHandl
 pub struct Policy {
     /// The object.
     pub key: ObjectKey,
-    /// Its uid: with the generation it keys every cache, so that no cached verdict outlives the policy that gave it.
+    /// Its uid. Together with the generation it is part of every cache key, so that no cached verdict outlives its
+    /// policy.
     pub uid: String,
     /// Its generation.
     pub generation: i64,
     /// The methods in order; the first that recognises its credential decides. Never empty.
     pub methods: Vec<Method>,
-    /// How a verified caller becomes attributes.
+    /// The mapping of a verified caller to attributes.
     pub identity: IdentityMapping,
-    /// Authorization: every rule that applies must allow; with rules and none applying, deny. Empty: authenticated is
-    /// enough.
+    /// Authorization: every rule that applies must allow the request. If there are rules and none applies, the request
+    /// is denied. If there are no rules, an authenticated caller is permitted.
     pub rules: Vec<Rule>,
     /// JOSE objects that are opened and made, in order.
     pub jose: Vec<JoseStep>,
@@ -26,19 +27,19 @@ pub struct Policy {
     pub llm: Option<Llm>,
     /// The tokens it issues.
     pub token_service: Option<TokenService>,
-    /// What the upstream is told.
+    /// The data about the caller that the upstream receives.
     pub upstream: UpstreamSettings,
-    /// What a refused caller may learn.
+    /// The amount of detail that a refused caller receives.
     pub disclosure: Disclosure,
 }
 
-/// How much a refused caller learns.
+/// The amount of detail that a refused caller receives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Disclosure {
-    /// What RFC 6750 and RFC 9457 need and no more.
+    /// The fields that RFC 6750 and RFC 9457 require, and no others.
     #[default]
     Minimal,
-    /// Also the reason code and its plain sentence.
+    /// Also the reason code and its sentence.
     Detailed,
 }
 
@@ -46,19 +47,19 @@ pub enum Disclosure {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Method {
-    /// What audit, metrics and `explain` call it.
+    /// The name in audit records, in metrics and in `explain`.
     pub name: MethodName,
-    /// Which one it is.
+    /// The kind of the method.
     pub kind: MethodKind,
 }
 
-/// The methods there are.
+/// The kinds of methods.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum MethodKind {
     /// A signed JWT.
     Jwt(JwtMethod),
-    /// A token that its issuer is asked about (RFC 7662).
+    /// An opaque token, verified by introspection at its issuer (RFC 7662).
     Introspection(IntrospectionMethod),
     /// An API key of a Credential.
     ApiKey(ApiKeyMethod),
@@ -72,7 +73,7 @@ pub enum MethodKind {
     Digest(DigestMethod),
     /// User name and password, or an API key, in base64 of some layout.
     Base64(Base64Method),
-    /// Nothing: the route is open on purpose.
+    /// No credential: the route is open on purpose.
     Anonymous,
 }
 
@@ -99,15 +100,15 @@ impl MethodKind {
 pub struct JwtMethod {
     /// The trusted issuers; their `issuer` values are distinct.
     pub issuers: Vec<Issuer>,
-    /// Where the token travels. Never empty.
+    /// The places where the token is looked for. Never empty.
     pub sources: Vec<Source>,
     /// Tolerance for `exp`, `nbf` and `iat`.
     pub skew: Skew,
-    /// What tokens must be bound to.
+    /// The required binding of tokens.
     pub confirmation: Confirmation,
 }
 
-/// What tokens must be bound to. One that is bound is never taken unbound, whatever stands here.
+/// The required binding of tokens. A token that is bound is always checked against its key, whatever is set here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Confirmation {
@@ -121,21 +122,21 @@ pub struct Confirmation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IntrospectionMethod {
-    /// Where to ask.
+    /// The introspection endpoint.
     pub endpoint: String,
-    /// As whom.
+    /// The client id of the gateway there.
     pub client_id: String,
-    /// With which secret.
+    /// The secret of this client.
     pub client_secret: SecretHandle,
-    /// The issuer whose tokens these are; an answer that names another one is refused.
+    /// The issuer of these tokens; a response that names another issuer is refused.
     pub issuer: String,
     /// One of these must be in `aud`; empty: any.
     pub audiences: Vec<String>,
-    /// Where the token travels. Never empty.
+    /// The places where the token is looked for. Never empty.
     pub sources: Vec<Source>,
-    /// How long a good answer may be used.
+    /// The time for which a response about an active token may be reused.
     pub cache_seconds: u64,
-    /// What tokens must be bound to.
+    /// The required binding of tokens.
     pub confirmation: Confirmation,
 }
 
@@ -147,11 +148,11 @@ pub struct Issuer {
     pub issuer: String,
     /// Accepted audiences: the token needs one of them. Never empty.
     pub audiences: Vec<String>,
-    /// Where its keys come from.
+    /// The source of its keys.
     pub keys: KeySource,
     /// The algorithms allowed. Never empty.
     pub algorithms: Vec<Algorithm>,
-    /// The accepted `typ` values in lower case without `application/`. Empty: absent, `jwt` or `at+jwt`.
+    /// The accepted `typ` values in lower case without `application/`. Empty: no `typ`, `jwt` or `at+jwt`.
     pub types: Vec<String>,
     /// Its tokens are those of RFC 9068, with the claims of its §2.2.
     pub rfc9068: bool,
@@ -159,7 +160,7 @@ pub struct Issuer {
     pub issued_here: bool,
 }
 
-/// Where an issuer's keys come from.
+/// The source of an issuer's keys.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum KeySource {
@@ -167,14 +168,14 @@ pub enum KeySource {
     Discovery {
         /// The configuration document.
         url: String,
-        /// How its server is reached.
+        /// The TLS settings of the connection to this server.
         tls: Option<OutgoingTls>,
     },
     /// A JWKS at this URL.
     Url {
         /// The JWKS.
         url: String,
-        /// How its server is reached.
+        /// The TLS settings of the connection to this server.
         tls: Option<OutgoingTls>,
     },
     /// A JWKS written down in the policy or in a Secret: public keys only.
@@ -184,7 +185,7 @@ pub enum KeySource {
     },
 }
 
-/// Where a credential travels in a request.
+/// A place of a credential in a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Source {
@@ -204,7 +205,7 @@ pub enum Source {
     Query {
         /// The parameter's name.
         name: String,
-        /// How many requests with one an address may make in a minute; `None`: any number.
+        /// The number of requests with such a credential that one address may make in a minute; `None`: any number.
         per_minute: Option<u32>,
     },
 }
@@ -213,7 +214,7 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKeyMethod {
-    /// Where the key travels. Never empty.
+    /// The places where the key is looked for. Never empty.
     pub sources: Vec<Source>,
     /// The Credentials this method accepts, by name; `None` accepts all of the namespace.
     pub only: Option<Vec<String>>,
@@ -223,7 +224,7 @@ pub struct ApiKeyMethod {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BasicMethod {
-    /// What the challenge asks for a password for.
+    /// The realm of the challenge.
     pub realm: String,
     /// The Credentials this method accepts, by name; `None` accepts all of the namespace.
     pub only: Option<Vec<String>>,
@@ -233,13 +234,13 @@ pub struct BasicMethod {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DigestMethod {
-    /// What the challenge asks for a password for; part of every hash.
+    /// The realm of the challenge; it is part of every hash.
     pub realm: String,
     /// Accepted algorithms, the preferred one first. Never empty.
     pub algorithms: Vec<DigestAlgorithm>,
     /// Accepted qualities of protection. Never empty.
     pub qualities: Vec<Quality>,
-    /// How long a nonce may be used.
+    /// The lifetime of a nonce.
     pub nonce_seconds: u64,
     /// The users, ordered by name.
     pub users: Vec<DigestUser>,
@@ -264,7 +265,7 @@ pub enum DigestAlgorithm {
     Sha256,
     /// SHA-512/256.
     Sha512_256,
-    /// MD5: broken, for clients that know nothing else.
+    /// MD5: broken; for clients that support nothing else.
     Md5,
 }
 
@@ -279,12 +280,12 @@ impl DigestAlgorithm {
     }
 }
 
-/// What a Digest response protects (RFC 7616 §3.3).
+/// The part of the request that a Digest response protects (RFC 7616 §3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Quality {
     /// Method and target.
     Auth,
-    /// Also the body, which is held until it was checked.
+    /// Also the body, which is held until it has been checked.
     AuthInt,
 }
 
@@ -302,9 +303,9 @@ impl Quality {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Base64Method {
-    /// Where it travels. Never empty.
+    /// The places where it is looked for. Never empty.
     pub sources: Vec<Source>,
-    /// What the decoded text consists of, in order.
+    /// The parts of the decoded text, in order.
     pub layout: Vec<LayoutPart>,
     /// The Credentials this method accepts, by name; `None` accepts all of the namespace.
     pub only: Option<Vec<String>>,
@@ -322,11 +323,11 @@ pub enum LayoutPart {
     Password,
     /// An API key.
     ApiKey,
-    /// Something that is not looked at.
+    /// Text that is not checked.
     Ignored,
 }
 
-/// How a verified caller becomes attributes.
+/// The mapping of a verified caller to attributes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdentityMapping {
@@ -344,17 +345,17 @@ pub struct IdentityMapping {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// What audit and `explain` call it.
+    /// The name in audit records and in `explain`.
     pub name: RuleName,
     /// The request methods it covers; empty: all.
     pub methods: Vec<String>,
-    /// The condition under which it covers a request; `None`: always.
+    /// The condition under which it covers a request; `None`: it always does.
     pub when: Option<Expr>,
-    /// What it demands.
+    /// The roles and scopes that it requires.
     pub require: Require,
 }
 
-/// What a rule demands of the caller.
+/// The roles and scopes that a rule requires of the caller.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Require {
@@ -374,15 +375,15 @@ pub struct NameSet {
     pub all: Vec<String>,
 }
 
-/// What the upstream is told about the caller.
+/// The data about the caller that the upstream receives.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamSettings {
     /// Headers made from the identity, in order.
     pub headers: Vec<HeaderMapping>,
-    /// What becomes of the caller's own credential.
+    /// The treatment of the caller's own credential.
     pub credential: CredentialForwarding,
-    /// What the upstream gets in exchange for the caller's token.
+    /// The exchange of the caller's token for one that the upstream accepts.
     pub exchange: Option<TokenExchange>,
 }
 
@@ -390,17 +391,17 @@ pub struct UpstreamSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenExchange {
-    /// Where to ask.
+    /// The token endpoint.
     pub endpoint: String,
-    /// As whom.
+    /// The client id of the gateway there.
     pub client_id: String,
-    /// With which secret.
+    /// The secret of this client.
     pub client_secret: SecretHandle,
-    /// For whom.
+    /// The `audience` of the requested token.
     pub audience: Option<String>,
-    /// For what.
+    /// The `scope` of the requested token.
     pub scopes: Vec<String>,
-    /// How long it may be used again.
+    /// The time for which an exchanged token may be reused.
     pub cache_seconds: u64,
 }
 
@@ -414,13 +415,13 @@ pub struct HeaderMapping {
     pub value: Expr,
 }
 
-/// What becomes of the verified credential on its way to the upstream.
+/// The treatment of the verified credential before a request is forwarded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CredentialForwarding {
-    /// It stays here.
+    /// The credential is removed.
     #[default]
     Remove,
-    /// It goes on to the upstream.
+    /// The credential is forwarded to the upstream.
     Forward,
 }
 
@@ -432,11 +433,11 @@ pub struct Grant {
     pub key: ObjectKey,
     /// The role.
     pub role: RoleName,
-    /// Who gets it.
+    /// The subjects that receive the role.
     pub subjects: Vec<Subject>,
 }
 
-/// Who a grant is for.
+/// A subject of a grant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Subject {

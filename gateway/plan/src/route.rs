@@ -13,7 +13,7 @@ pub struct VirtualHost {
     pub entries: Vec<RouteEntry>,
 }
 
-/// Which hosts a virtual host serves. A request is served by the most specific one only.
+/// The hosts that a virtual host serves. A request is served by the most specific virtual host only.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Host {
@@ -33,13 +33,13 @@ pub struct RouteEntry {
     pub path: PathMatch,
     /// The method; `None`: all.
     pub method: Option<String>,
-    /// Headers that must all be there.
+    /// Headers that must all be present.
     pub headers: Vec<HeaderMatch>,
     /// Position of the rule in [`crate::Plan::rules`].
     pub rule: usize,
 }
 
-/// How a path is matched: always literally, never as a pattern.
+/// The match of a path: always literal, never a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum PathMatch {
@@ -60,17 +60,17 @@ pub struct HeaderMatch {
     pub value: String,
 }
 
-/// One rule of one route: who it is and what becomes of its requests.
+/// One rule of one route: its name and the handler of its requests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteRule {
-    /// For people: `HTTPRoute shop/orders rule write`.
+    /// The name for people: `HTTPRoute shop/orders rule write`.
     pub name: String,
-    /// What becomes of its requests.
+    /// The handler of its requests.
     pub handler: Handler,
 }
 
-/// What becomes of a rule's requests. Only the first variant forwards, and it names its policy.
+/// The handler of a rule's requests. Only the first variant forwards, and it names its policy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Handler {
@@ -78,9 +78,9 @@ pub enum Handler {
     Enforce {
         /// Position of the policy in [`crate::Plan::policies`].
         policy: usize,
-        /// Where to; never empty, and at least one weight is not 0.
+        /// The backends; never empty, and at least one weight is not 0.
         backends: Vec<Backend>,
-        /// How long it may take.
+        /// The time limits of the exchange with the backend.
         timeouts: Timeouts,
         /// Edits of the request's headers that the route asks for.
         headers: Vec<HeaderEdit>,
@@ -89,16 +89,16 @@ pub enum Handler {
     Issue {
         /// Position of the policy in [`crate::Plan::policies`].
         policy: usize,
-        /// What is asked for.
+        /// The requested endpoint.
         endpoint: Endpoint,
     },
     /// Answer at an endpoint of the policy's sign-in method; nothing is forwarded.
     SignIn {
         /// Position of the policy in [`crate::Plan::policies`].
         policy: usize,
-        /// Which endpoint.
+        /// The endpoint.
         endpoint: SignInEndpoint,
-        /// The federation's name, for the endpoints that each has.
+        /// The Federation's name, for endpoints that each Federation has.
         federation: Option<String>,
     },
     /// Refuse every request.
@@ -132,13 +132,13 @@ pub struct Backend {
     pub port: u16,
     /// HTTP/1.1 or HTTP/2 without TLS.
     pub protocol: BackendProtocol,
-    /// Its share of the traffic, relative to its siblings'.
+    /// Its share of the traffic, relative to the other backends of the rule.
     pub weight: u32,
-    /// Addresses of this machine or link are allowed (only where the operator of the gateway wrote the backend).
+    /// Addresses of this machine or its link are allowed (only where the operator of the gateway wrote the backend).
     pub local: bool,
 }
 
-/// What is spoken to a backend.
+/// The protocol towards a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum BackendProtocol {
     /// HTTP/1.1.
@@ -152,11 +152,11 @@ pub enum BackendProtocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Timeouts {
-    /// From the forwarded request to the head of the response; 0: no limit. Streams run on after it.
+    /// From the forwarded request to the head of the response; 0: no limit. The body may take longer.
     pub response_head_ms: u64,
 }
 
 impl Timeouts {
-    /// When the route says nothing: 60 seconds.
+    /// The limits where the route sets none: 60 seconds.
     pub const DEFAULT: Self = Self { response_head_ms: 60_000 };
 }

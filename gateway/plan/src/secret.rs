@@ -8,11 +8,11 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-/// The name under which a plan speaks of a secret. The value travels beside the plan, in the bundle.
+/// The name by which a plan refers to a secret. The value travels beside the plan, in the bundle.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SecretHandle(pub String);
 
-/// Under which name the token travels with which the operator proves itself to its gateways.
+/// The name of the token with which the operator authenticates to its gateways.
 pub const CONTROL_TOKEN: &str = "control/token";
 
 impl SecretHandle {
@@ -37,18 +37,18 @@ impl Secrets {
         self.0.get(handle)
     }
 
-    /// The value behind a handle, which must be here. The error shows no secret.
+    /// The value behind a handle, which must be present. The error shows no secret.
     pub fn wanted(&self, handle: &SecretHandle) -> Result<&Redacted<Vec<u8>>, String> {
         self.get(handle).ok_or_else(|| format!("the secret `{}` is missing", handle.0))
     }
 
-    /// The text behind a handle, which must be here. The error shows no secret.
+    /// The text behind a handle, which must be present. The error shows no secret.
     pub fn text(&self, handle: &SecretHandle) -> Result<&str, String> {
         std::str::from_utf8(self.wanted(handle)?.reveal()).map_err(|_| format!("the secret `{}` is not text", handle.0))
     }
 
-    /// The secrets that plain data speaks of: each whose handle is one of its texts. A text that only looks like a
-    /// handle brings one too many, and never one too few.
+    /// The secrets that plain data refers to: those whose handle is equal to one of its texts. A text that only looks
+    /// like a handle can add a secret that is not needed, but none that is needed is left out.
     pub fn named_by(&self, data: &Value) -> Self {
         let mut named = Self::default();
         self.collect(data, &mut named);
@@ -73,19 +73,19 @@ impl Secrets {
         }
     }
 
-    /// Takes over what is not here yet: secrets of policies that stay in force although their change is not valid.
+    /// Adds the secrets that are not here yet: those of policies that stay in force although their change is not valid.
     pub fn keep_from(&mut self, older: &Secrets) {
         for (handle, value) in &older.0 {
             self.0.entry(handle.clone()).or_insert_with(|| value.clone());
         }
     }
 
-    /// How many there are.
+    /// The number of secrets.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no secrets.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

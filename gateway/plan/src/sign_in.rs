@@ -9,33 +9,33 @@ use crate::{Expr, KeySource, ObjectKey, OutgoingTls, SecretHandle};
 pub struct Federation {
     /// The Federation object.
     pub key: ObjectKey,
-    /// Its uid: a session made by another object of the same name is none of its own.
+    /// Its uid: a session made by another object of the same name does not belong to it.
     pub uid: String,
-    /// What people see.
+    /// The name that people see.
     pub title: String,
-    /// What it speaks.
+    /// The protocol, with its settings.
     pub kind: FederationKind,
-    /// Roles for what it says of a person.
+    /// Roles that are granted for claims about a person.
     pub role_mappings: Vec<RoleMapping>,
     /// The role that the operator binds to a person who signs in for the first time.
     pub provisions: Option<RoleName>,
-    /// Sessions that are ended: whose (`None`: everyone's), and those that began before this time.
+    /// Sessions that are ended: the person's (`None`: everyone's), and those that began before this time.
     pub ended: Vec<(Option<String>, Timestamp)>,
-    /// Nobody can sign in there, and its sessions are refused.
+    /// Sign-in is refused there, and so are its sessions.
     pub suspended: bool,
 }
 
-/// Roles for a claim.
+/// Roles that are granted for a claim.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoleMapping {
-    /// The claim, and what it must be.
+    /// The claim with its accepted values.
     pub claim: RequiredClaim,
     /// The roles.
     pub roles: Vec<RoleName>,
 }
 
-/// What a federation speaks.
+/// The protocol of a Federation, with its settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum FederationKind {
@@ -45,94 +45,94 @@ pub enum FederationKind {
     Saml(Box<SamlProvider>),
 }
 
-/// A SAML identity provider, and what we are there.
+/// A SAML identity provider, with our settings as its service provider.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SamlProvider {
     /// Its entity id.
     pub entity_id: String,
-    /// Where its endpoints and certificates come from.
+    /// The source of its endpoints and certificates.
     pub metadata: SamlMetadata,
     /// Our entity id; `None`: the address of our metadata.
     pub own_entity_id: Option<String>,
     /// Our certificate in PEM, and its key.
     pub key: Option<(String, SecretHandle)>,
-    /// Assertions must be signed by themselves.
+    /// Each assertion must be signed itself.
     pub signed_assertions: bool,
-    /// Answers that nobody asked for are taken.
+    /// Unsolicited responses are accepted.
     pub unsolicited: bool,
-    /// The format of names that is asked for: a URI.
+    /// The requested format of names: a URI.
     pub name_format: Option<String>,
-    /// Requests travel in forms, also where the provider takes redirects.
+    /// Requests use the HTTP-POST binding, also where the provider accepts HTTP-Redirect.
     pub posts_requests: bool,
 }
 
-/// Where a provider's metadata comes from.
+/// The source of a provider's metadata.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum SamlMetadata {
-    /// It is fetched.
+    /// The metadata is fetched.
     Url {
-        /// From here.
+        /// The URL of the metadata.
         url: String,
-        /// How its server is reached.
+        /// The TLS settings of the connection to this server.
         tls: Option<OutgoingTls>,
     },
-    /// It is written down.
+    /// The metadata is written in the Federation.
     Inline(String),
 }
 
-/// An OpenID Connect provider, and the client that we are there.
+/// An OpenID Connect provider, with our client there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OidcProvider {
     /// The exact `iss`.
     pub issuer: String,
-    /// Where its keys come from.
+    /// The source of its keys.
     pub keys: KeySource,
-    /// What it may sign with. Never empty.
+    /// The algorithms that it may sign with. Never empty.
     pub algorithms: Vec<Algorithm>,
-    /// The configuration document; `None` where every endpoint is written down.
+    /// The configuration document; `None` where the Federation names every endpoint.
     pub discovery: Option<String>,
-    /// Endpoints that are written down; they come before what discovery says.
+    /// Endpoints that the Federation names; they take precedence over those of discovery.
     pub endpoints: ProviderEndpoints,
-    /// How its server is reached.
+    /// The TLS settings of the connection to this server.
     pub tls: Option<OutgoingTls>,
     /// Our client id.
     pub client_id: String,
-    /// How we prove ourselves.
+    /// Our client authentication.
     pub authentication: ProviderAuthentication,
-    /// What is asked for; `openid` is among them.
+    /// The requested scopes; `openid` is among them.
     pub scopes: Vec<String>,
     /// Further parameters of the authorization request.
     pub parameters: Vec<(String, String)>,
     /// Whether the claims of the userinfo endpoint are added, where there is one.
     pub userinfo: bool,
-    /// Whether an `email` counts that the provider does not call verified.
+    /// Whether an `email` is accepted that the provider does not call verified.
     pub takes_unverified_emails: bool,
 }
 
-/// Where a provider is asked.
+/// The endpoints of a provider.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderEndpoints {
-    /// Where browsers are sent.
+    /// The authorization endpoint, to which browsers are sent.
     pub authorization: Option<String>,
-    /// Where codes become tokens.
+    /// The token endpoint.
     pub token: Option<String>,
-    /// Where more claims are.
+    /// The userinfo endpoint.
     pub userinfo: Option<String>,
-    /// Where browsers are sent to sign out.
+    /// The end session endpoint, to which browsers are sent to sign out.
     pub end_session: Option<String>,
-    /// Where authorization requests are pushed to (RFC 9126).
+    /// The pushed authorization request endpoint (RFC 9126).
     pub pushed_authorization: Option<String>,
 }
 
-/// How we prove ourselves to a provider.
+/// Our client authentication at a provider.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum ProviderAuthentication {
-    /// Not at all: a public client, held by PKCE alone.
+    /// None: a public client, protected by PKCE alone.
     Nothing,
     /// `client_secret_basic`.
     Basic(SecretHandle),
@@ -142,7 +142,7 @@ pub enum ProviderAuthentication {
     Assertion {
         /// The private key as a JWK.
         key: SecretHandle,
-        /// What it signs with.
+        /// The algorithm of its signatures.
         algorithm: Algorithm,
     },
     /// `tls_client_auth`: the certificate of [`OidcProvider::tls`].
@@ -155,23 +155,23 @@ pub enum ProviderAuthentication {
 pub struct SignInMethod {
     /// Names of [`crate::Plan::federations`]. Never empty.
     pub federations: Vec<String>,
-    /// Below this path are the endpoints: with a leading slash and none at its end.
+    /// The path above the endpoints: with a leading slash and none at its end.
     pub base: String,
-    /// Under which origins browsers reach the targets; empty: as the connection and its host say.
+    /// The origins by which browsers reach the targets; empty: the origin is taken from the connection and its host.
     pub origins: Vec<String>,
     /// An unused session ends after this time.
     pub idle_seconds: u64,
     /// Every session ends after this time.
     pub absolute_seconds: u64,
-    /// What a sign-in must say.
+    /// The claims that a sign-in must have.
     pub required: Vec<RequiredClaim>,
-    /// How strong it must be.
+    /// The required strength and age of the sign-in.
     pub step_up: StepUp,
-    /// The Credential that says what the person may do.
+    /// The Credentials that grant rights to people.
     pub credentials: Option<PersonCredentials>,
-    /// Where a browser goes after it signed out.
+    /// The place where a browser is sent after signing out.
     pub after_logout: Option<String>,
-    /// What people see.
+    /// The texts and colours of the pages.
     pub pages: Pages,
 }
 
@@ -181,17 +181,17 @@ pub struct SignInMethod {
 pub struct RequiredClaim {
     /// The claim, and the members to follow inside it. Never empty.
     pub path: Vec<String>,
-    /// One of these must be its value or among its values; empty: any.
+    /// One of these must be its value or among its values; empty: any value is accepted.
     pub values: Vec<String>,
 }
 
-/// How strong and how recent a sign-in must be.
+/// The required strength and age of a sign-in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StepUp {
-    /// One of these must be its `acr`; empty: any.
+    /// One of these must be its `acr`; empty: any `acr` is accepted.
     pub acr: Vec<String>,
-    /// It must not be older than this.
+    /// The greatest age of the sign-in.
     pub max_age_seconds: Option<u64>,
 }
 
@@ -199,13 +199,13 @@ pub struct StepUp {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PersonCredentials {
-    /// What is compared with the Credential's user.
+    /// The value that is compared with the Credential's user.
     pub user: Expr,
     /// The Credentials this method accepts, by name; `None`: all of the namespace.
     pub only: Option<Vec<String>>,
 }
 
-/// What people see.
+/// The texts and colours of the pages that people see.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pages {
@@ -220,19 +220,19 @@ pub struct Pages {
 /// An endpoint of a sign-in method: requests that the gateway answers itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SignInEndpoint {
-    /// Choose a provider, and go there.
+    /// The choice of a provider, which sends the browser there.
     Start,
-    /// Come back from one.
+    /// The redirection endpoint of OpenID Connect.
     Callback,
-    /// Sign out.
+    /// The start of signing out.
     Logout,
-    /// Come back from signing out.
+    /// The page to which the provider sends the browser back after signing out.
     LoggedOut,
     /// The provider ends sessions (OpenID Connect Back-Channel Logout).
     BackChannel,
     /// The provider's page ends a session (OpenID Connect Front-Channel Logout).
     FrontChannel,
-    /// A SAML response is brought.
+    /// The assertion consumer service of SAML.
     SamlConsumer,
     /// Our SAML metadata.
     SamlMetadata,
@@ -241,10 +241,10 @@ pub enum SignInEndpoint {
 }
 
 impl SignInEndpoint {
-    /// The endpoints that there are once.
+    /// The endpoints that exist once for a sign-in method.
     pub const COMMON: &'static [Self] = &[Self::Start, Self::Logout, Self::LoggedOut];
 
-    /// The endpoints that a federation has.
+    /// The endpoints that each Federation has.
     pub const fn of(kind: &FederationKind) -> &'static [Self] {
         match kind {
             FederationKind::Oidc(_) => &[Self::Callback, Self::BackChannel, Self::FrontChannel],
@@ -252,7 +252,7 @@ impl SignInEndpoint {
         }
     }
 
-    /// What it is called, which is also its path below the base.
+    /// The name of the endpoint, which is also its path below the base.
     pub const fn name(self) -> &'static str {
         match self {
             SignInEndpoint::Start => "start",
@@ -267,7 +267,7 @@ impl SignInEndpoint {
         }
     }
 
-    /// Its path, for a federation where it has one.
+    /// Its path, for a Federation where each has one.
     pub fn path(self, base: &str, federation: Option<&str>) -> String {
         match (self, federation) {
             (SignInEndpoint::Start, _) => base.to_owned(),
@@ -281,7 +281,7 @@ impl SignInEndpoint {
 pub const SECURE_SESSION_COOKIE: &str = "__Host-OIDC_SESSION";
 /// The session cookie over plain HTTP, on the developer's own machine.
 pub const SESSION_COOKIE: &str = "OIDC_SESSION";
-/// The cookie that ties sign-ins under way to their browser, over HTTPS.
+/// The cookie that ties unfinished sign-ins to their browser, over HTTPS.
 pub const SECURE_LOGIN_COOKIE: &str = "__Host-OIDC_LOGIN";
-/// The same over plain HTTP.
+/// The cookie that ties unfinished sign-ins to their browser, over plain HTTP.
 pub const LOGIN_COOKIE: &str = "OIDC_LOGIN";

@@ -6,21 +6,21 @@ use crate::{Host, SecretHandle};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerCertificate {
-    /// The hosts it is shown for.
+    /// The hosts for which it is shown.
     pub host: Host,
-    /// The chain in PEM, the server's own first.
+    /// The chain in PEM, the server's own certificate first.
     pub chain: String,
     /// The private key in PEM.
     pub key: SecretHandle,
 }
 
-/// TLS towards a server with authorities of its own.
+/// TLS settings of connections to an outside server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutgoingTls {
     /// The authorities in PEM; `None`: the system's.
     pub roots: Option<String>,
-    /// The certificate to show: its chain in PEM, and its key.
+    /// The client certificate: its chain in PEM, and its key.
     pub certificate: Option<(String, SecretHandle)>,
 }
 
@@ -30,11 +30,11 @@ pub struct OutgoingTls {
 pub struct MtlsMethod {
     /// The trusted authorities in PEM. Never empty.
     pub roots: String,
-    /// Revocation lists in PEM; with them, a certificate whose status they do not tell is refused.
+    /// Revocation lists in PEM. If there are any, a certificate whose status they do not tell is refused.
     pub revocation_lists: Option<String>,
-    /// The certificate needs one name that fits one of these; empty: any certificate of the authorities.
+    /// The certificate needs one name that matches one of these; empty: any certificate of the authorities is accepted.
     pub names: Vec<NameRule>,
-    /// What becomes the user name.
+    /// The name in the certificate that becomes the user name.
     pub identity: CertificateName,
     /// Proxies in front of the gateway whose `X-Forwarded-Client-Cert` is believed.
     pub trusted_proxies: Vec<Network>,
@@ -59,7 +59,7 @@ pub enum CertificateName {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NameRule {
-    /// Where the name stands.
+    /// The kind of the name.
     pub kind: CertificateName,
     /// The whole name, or with `prefix` its beginning.
     pub value: String,
@@ -73,7 +73,7 @@ pub struct NameRule {
 pub struct Network {
     /// Its first address.
     pub address: std::net::IpAddr,
-    /// How many leading bits count.
+    /// The number of leading bits that are compared.
     pub bits: u8,
 }
 
@@ -91,7 +91,7 @@ impl Network {
         (bits <= width(address) && network.masked(address) == network.masked_full(address)).then_some(network)
     }
 
-    /// Whether an address lies in it.
+    /// Whether an address lies in the range.
     pub fn contains(&self, address: std::net::IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.address.is_ipv4() && self.masked(address) == self.masked(self.address)

@@ -9,23 +9,23 @@ use crate::{Expr, KeySource, MtlsMethod, SecretHandle};
 pub struct TokenService {
     /// The `iss` of its tokens.
     pub issuer: String,
-    /// What its tokens are for, unless less is asked for. Never empty.
+    /// The audiences of its tokens, unless a client asks for fewer. Never empty.
     pub audiences: Vec<String>,
-    /// How tokens can be got. Never empty.
+    /// The grants by which tokens are issued. Never empty.
     pub grants: Vec<TokenGrant>,
     /// The Credentials it knows, by name; `None`: all of the namespace.
     pub only: Option<Vec<String>>,
-    /// How long access tokens live.
+    /// The lifetime of access tokens.
     pub lifetime_seconds: u64,
     /// Further claims by name.
     pub claims: Vec<(String, Expr)>,
-    /// How long after a sign-in tokens can be refreshed.
+    /// The time after a sign-in in which tokens can be refreshed.
     pub refresh_seconds: u64,
-    /// How often.
+    /// The number of times that a token can be refreshed.
     pub refresh_uses: u64,
-    /// Whether tokens can be revoked: all gateways remember together.
+    /// Whether tokens can be revoked: this needs a store that all gateways share.
     pub revokes: bool,
-    /// The keys. At any time the one that began last signs. Never empty.
+    /// The keys. The key whose signing time began last signs. Never empty.
     pub keys: Vec<ServiceKey>,
 }
 
@@ -37,13 +37,13 @@ pub struct ServiceKey {
     pub key: SecretHandle,
     /// The only algorithm it signs with.
     pub algorithm: Algorithm,
-    /// From then on it signs; it is published before.
+    /// The time from which it signs; it is published before.
     pub signs_from: Timestamp,
-    /// Until then it is published; `None`: while it is there.
+    /// The time until which it is published; `None`: as long as it is configured.
     pub published_until: Option<Timestamp>,
 }
 
-/// How a token can be got.
+/// A grant by which a token is issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TokenGrant {
     /// RFC 6749 §4.4.
@@ -70,14 +70,14 @@ impl TokenGrant {
     }
 }
 
-/// What a token service answers.
+/// An endpoint of a token service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Endpoint {
     /// Tokens (RFC 6749 §3.2).
     Token,
     /// Revocation (RFC 7009).
     Revocation,
-    /// Questions about tokens (RFC 7662).
+    /// Introspection (RFC 7662).
     Introspection,
     /// The public keys (RFC 7517).
     Keys,
@@ -89,7 +89,7 @@ impl Endpoint {
     /// Every endpoint.
     pub const ALL: [Self; 5] = [Self::Token, Self::Revocation, Self::Introspection, Self::Keys, Self::Metadata];
 
-    /// What it is called.
+    /// The name of the endpoint.
     pub const fn name(self) -> &'static str {
         match self {
             Endpoint::Token => "token",
@@ -100,8 +100,8 @@ impl Endpoint {
         }
     }
 
-    /// Its paths, where the path of the issuer is `base` (empty, or with a leading slash and none at its end).
-    /// The metadata is where RFC 8414 §3.1 has it, and where OpenID Connect Discovery looks.
+    /// Its paths, where `base` is the path of the issuer (empty, or with a leading slash and none at its end). The
+    /// metadata has the path of RFC 8414 §3.1 and that of OpenID Connect Discovery.
     pub fn paths(self, base: &str) -> Vec<String> {
         match self {
             Endpoint::Token => vec![format!("{base}/token")],
@@ -122,7 +122,7 @@ impl Endpoint {
 pub struct OauthClient {
     /// The client id.
     pub client_id: String,
-    /// How it proves itself.
+    /// Its client authentication.
     pub authentication: ClientAuthentication,
     /// The grants it may use.
     pub grants: Vec<TokenGrant>,
@@ -130,13 +130,13 @@ pub struct OauthClient {
     pub scopes: Vec<String>,
     /// The audiences it may ask for, among those of the service; `None`: all.
     pub audiences: Option<Vec<String>>,
-    /// How long its access tokens live; `None`: as long as the service says.
+    /// The lifetime of its access tokens; `None`: that of the service.
     pub lifetime_seconds: Option<u64>,
-    /// Whether it may ask about tokens that were issued to others.
+    /// Whether it may introspect tokens that were issued to other clients.
     pub introspects_all: bool,
 }
 
-/// How a client proves itself.
+/// The authentication of a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum ClientAuthentication {
@@ -154,7 +154,7 @@ pub enum ClientAuthentication {
     Assertion {
         /// Its public keys.
         keys: KeySource,
-        /// What it may sign with. Never empty.
+        /// The algorithms that it may sign with. Never empty.
         algorithms: Vec<Algorithm>,
     },
     /// A certificate (`tls_client_auth`).

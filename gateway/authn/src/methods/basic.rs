@@ -115,7 +115,7 @@ pub(crate) struct Pair {
     pub(crate) password: Redacted<String>,
 }
 
-/// What a base64 text held.
+/// The content of a base64 text.
 enum Held {
     Pair(Pair),
     ApiKey(Redacted<String>),
@@ -188,7 +188,7 @@ async fn attempt_layout(
     match decoded(credential).and_then(|text| split_layout(layout, Redacted::new(text).reveal())) {
         Some(Held::Pair(pair)) => check(context, pair, only).await,
         Some(Held::ApiKey(key)) => match super::api_key::attempt(context, key.reveal(), only) {
-            // What stands in the right place and is no key of ours is refused here, not handed on.
+            // A credential at the configured place that is no key of ours is refused here; no other method is asked.
             Attempt::NotMine(denied) => Attempt::Rejected(denied),
             other => other,
         },
@@ -205,12 +205,12 @@ pub(crate) async fn check(context: MethodContext<'_>, pair: Pair, only: Option<&
     let Pair { username, password } = pair;
     let MethodContext { table, memory, view, .. } = context;
     let rejected = |reason, detail: String| Attempt::Rejected(context.denied(reason, detail));
-    // An empty password is "anonymous" to some directories, and nobody's password here.
+    // Some directories treat an empty password as anonymous; here it is never right.
     if username.is_empty() || password.reveal().is_empty() || username.len() > 256 || password.reveal().len() > 1024 {
         return malformed(context, "user name and password must not be empty, nor longer than 256 and 1024 bytes");
     }
     let found = table.by_username(&username, only);
-    // Proven before, on whichever core: neither a delay nor another check is due.
+    // Verified before, on any core: neither a delay nor another check is needed.
     if let Some((credential, phc)) = found {
         if memory.is_proven(phc, password.reveal()) {
             return admit(context, credential);

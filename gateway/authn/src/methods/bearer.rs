@@ -1,4 +1,4 @@
-//! What tokens have in common, whoever verifies them: revocation, binding, and their challenges.
+//! The parts that all methods for tokens share: revocation, binding, and challenges.
 
 use idm_jose::PROOF_ALGORITHMS;
 use idm_plan::{Confirmation, Source};

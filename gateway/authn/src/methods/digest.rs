@@ -25,14 +25,14 @@ pub(super) struct ArmedDigest {
     /// algorithm at the same position.
     users: HashMap<String, usize>,
     secrets: Vec<Vec<Redacted<String>>>,
-    /// Made of all users' hashes, so that all pods have the same and nobody else has it.
+    /// Derived from all users' hashes, so that all pods have the same key and no other program can know it.
     nonce_key: hmac::Key,
 }
 
 /// RFC 7616 has eleven; a credential with more than this is not read to its end.
 const MAX_PARAMETERS: usize = 32;
 
-/// The parameters of one `Authorization` header. Everything is the caller's word.
+/// The parameters of one `Authorization` header. None of them is verified yet.
 #[derive(Default)]
 struct Parameters {
     username: Option<String>,
@@ -139,9 +139,9 @@ impl ArmedDigest {
         Ok(Self { plan: plan.clone(), sources: scheme("Digest"), users, secrets: armed, nonce_key })
     }
 
-    /// Whether the body has to be there before this credential can be judged. It is not waited for when the
-    /// credential is refused without it: a stranger needs a nonce of ours to make us hold anything. Whether the user
-    /// exists is not asked, or the time of the answer would tell.
+    /// Whether the body is needed before this credential can be verified. It is not held when the credential is refused
+    /// without it: a caller who is not authenticated needs a nonce of ours before any body is held. The check does not
+    /// ask whether the user exists, because the time of the answer would tell.
     fn needs_body(&self, credential: &str, target: &str, now: Timestamp) -> bool {
         self.plan.qualities.contains(&Quality::AuthInt)
             && parse(credential).is_some_and(|given| {
@@ -227,7 +227,7 @@ impl ArmedDigest {
         let Some(quality) = self.plan.qualities.iter().find(|quality| quality.name() == qop) else {
             return malformed("the quality of protection is not one of the policy's");
         };
-        // What was signed must be what is asked for (RFC 7616 §3.4.6).
+        // The signed target must be the requested one (RFC 7616 §3.4.6).
         if uri != view.target {
             return malformed("`uri` is not the target of the request");
         }
@@ -242,11 +242,11 @@ impl ArmedDigest {
                     .retry_after(seconds),
             );
         }
-        // The body was not waited for, because the nonce is void: there is nothing to compare yet.
+        // The body was not held, because the nonce is void: there is nothing to compare yet.
         if *quality == Quality::AuthInt && view.body.is_none() {
             return Attempt::Rejected(denied(Reason::StaleNonce, "the nonce is not one of ours, or too old"));
         }
-        // A user who does not exist is compared with a hash that nobody has, in the same steps.
+        // An unknown user is compared with a hash that no user has, in the same steps.
         let nobody = Redacted::new(hex(&[0; 32]));
         let ha1 = found.and_then(|(position, _)| self.secrets.get(position)?.get(which)).unwrap_or(&nobody);
         let body = match (quality, view.body) {

@@ -1,4 +1,4 @@
-//! Opaque tokens: their issuer is asked (RFC 7662).
+//! Opaque tokens: verified by introspection at their issuer (RFC 7662).
 
 use idm_trust::{Answer, HttpClient, NoAnswer, OutboundClient};
 use std::collections::HashMap;
@@ -17,11 +17,11 @@ use super::{bearer, jwt};
 use crate::CredentialTable;
 use crate::method::{Attempt, Caching, Challenged, Fresh, Method, MethodContext, Proven, Recheck, Verifying};
 
-/// Longer tokens are refused unasked.
+/// A longer token is refused without introspection.
 const MAX_BYTES: usize = 16 * 1024;
-/// How long a token that is not active is refused unasked.
+/// The time for which a token that is not active is refused without introspection.
 const INACTIVE_MS: u64 = 10_000;
-/// Questions that others may join; when there are more, each asks for itself.
+/// Introspection requests that others may join; when there are more, each caller sends its own.
 const MAX_SHARED: usize = 4096;
 
 pub(super) struct ArmedIntrospection {

@@ -128,7 +128,7 @@ fn of_verified(context: MethodContext<'_>, verified: Verified, issuer: &Issuer) 
             return Err(format!("the token has no usable `{claim}`, which RFC 9068 wants").into());
         }
     }
-    // What cannot be named cannot be revoked.
+    // A token without an id cannot be revoked.
     let token_id = issuer
         .issued_here
         .then(|| verified.claims().text("jti").map(str::to_owned).ok_or("the token has no `jti`"))
@@ -167,7 +167,7 @@ pub(super) fn identity_with(
     let MethodContext { mapping, grants, policy, .. } = context;
     let shared = SharedFacts::default();
     let facts = Facts { claims: Some(&claims), policy: Some(&policy.key), shared: Some(&shared), ..Facts::default() };
-    // A role or a group that is not there is one that the caller has not; one that would cost too much refuses.
+    // A missing role or group is one that the caller does not have; an expression that exceeds its budget refuses.
     let value = |expression: &Option<Expression>| match expression {
         Some(expression) => EvaluationError::absent(expression.value(&facts)),
         None => Ok(None),

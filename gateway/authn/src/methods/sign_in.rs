@@ -1,7 +1,8 @@
 //! Sessions of people who signed in with a browser.
 //!
-//! The cookie opens the session; whether the session is good enough for this policy is asked here, on every look. A
-//! verdict is kept for a moment like any other, and what ends sessions is asked anew for every request.
+//! The cookie opens the session; whether the session is good enough for this policy is checked here, each time it is
+//! opened. A verdict is kept for a moment like any other, and everything that ends sessions is checked on every
+//! request.
 
 use idm_request::{Facts, Identity, OfSession, Presented, RequestView, SharedFacts, Unusable, mapping};
 use std::rc::Rc;
@@ -27,9 +28,9 @@ use crate::{CredentialTable, Resources, refresh};
 
 /// A verdict on a session is used for this long, and no longer than a tenth of its idle time.
 const KEEP_MS: u64 = 30_000;
-/// While new tokens are on their way, the next look comes soon.
+/// While new tokens are requested, the session is opened again soon.
 const SOON_MS: u64 = 1000;
-/// How long a request waits for new tokens when the old ones have ended.
+/// The time for which a request waits for new tokens when the old ones have ended.
 const REFRESH_WAIT: Duration = Duration::from_secs(25);
 
 /// Every cookie of ours; no upstream sees one.
@@ -44,7 +45,7 @@ pub struct ArmedSignIn {
     plain: [Source; 1],
 }
 
-/// Where browsers reach us, as they write it.
+/// The origin by which browsers reach us, as they write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Scheme, host and port.
@@ -147,7 +148,7 @@ impl ArmedSignIn {
         &self.plan
     }
 
-    /// Where people can sign in.
+    /// The providers at which people can sign in.
     pub fn providers(&self) -> &[Federated] {
         &self.providers
     }
@@ -157,12 +158,12 @@ impl ArmedSignIn {
         self.providers.iter().find(|provider| provider.federation().key.name == name)
     }
 
-    /// The one that vouched for a session.
+    /// The provider that authenticated the person of a session.
     pub fn provider_of_session(&self, session: &Session) -> Option<&Federated> {
         self.providers.iter().find(|provider| provider.federation().uid == session.federation)
     }
 
-    /// Whether browsers see https: said by the policy, or by the connection.
+    /// Whether browsers use https, according to the policy or the connection.
     fn is_secure(&self, view: RequestView<'_>) -> bool {
         self.written(view).map_or(view.secure, |origin| origin.starts_with("https:"))
     }
@@ -193,7 +194,8 @@ impl ArmedSignIn {
         Ok(Origin { text: here, secure: view.secure })
     }
 
-    /// Whether a page of another site makes the browser ask. What changes nothing may come from anywhere.
+    /// Refuses a request that a page of another site makes the browser send. One that changes nothing may come
+    /// from any site.
     fn check_site(&self, view: RequestView<'_>) -> Result<(), String> {
         let changes = !matches!(view.method, "GET" | "HEAD" | "OPTIONS") || view.headers.contains_key(header::UPGRADE);
         if !changes {
@@ -202,7 +204,7 @@ impl ArmedSignIn {
         self.is_own_page(view)
     }
 
-    /// Whether a page of our own origin made the browser ask, as far as the browser says.
+    /// Checks that a page of our own origin made the browser send the request, as far as the browser says.
     pub fn is_own_page(&self, view: RequestView<'_>) -> Result<(), String> {
         if let Some(from) = one(view.headers, "origin") {
             let own = self.origin(view).ok().is_some_and(|own| own.text.eq_ignore_ascii_case(from))
@@ -219,7 +221,7 @@ impl ArmedSignIn {
         }
     }
 
-    /// Whether a session is one of a provider that people sign in at here, and was not ended by its Federation.
+    /// Checks that a session is of a provider at which people sign in here, and was not ended by its Federation.
     fn provider_of(&self, session: &Session) -> Result<&Federated, Refusal> {
         let provider = self
             .provider_of_session(session)
@@ -239,7 +241,7 @@ impl ArmedSignIn {
     async fn attempt(&self, context: MethodContext<'_>, cookie: &str) -> Attempt {
         match self.look(context, cookie).await {
             Ok(fresh) => Attempt::Verified(fresh),
-            // A session that is over is nothing: another method may know the caller.
+            // A session that is over identifies no caller: another method may know the caller.
             Err(denied) if denied.reason == Reason::SessionEnded => Attempt::NotMine(denied),
             Err(denied) => Attempt::Rejected(denied),
         }
@@ -265,7 +267,8 @@ impl ArmedSignIn {
             until = until.min(now.0.saturating_add(SOON_MS));
             let mut done = refresh::begin(&memory.refreshing, provider, &memory.store, &id, &found, now);
             if found.session.tokens.access_until.is_none_or(|end| end <= now.0) {
-                // Without good tokens nobody knows whether the person still may: the answer is waited for.
+                // Without valid tokens it is not known whether the person is still admitted: the request waits for the
+                // result.
                 let _ = tokio::time::timeout(REFRESH_WAIT, done.changed()).await;
                 found = find().await?;
                 self.check_end(context, &id, &found.session)?;
@@ -305,7 +308,7 @@ impl ArmedSignIn {
         }
     }
 
-    /// The roles that the Federation gives for what it says of a person.
+    /// The roles that the Federation grants for its claims about a person.
     fn mapped_roles(&self, session: &Session) -> Vec<String> {
         let federation = self.provider_of_session(session).map(Federated::federation);
         let mappings = federation.into_iter().flat_map(|federation| &federation.role_mappings);
@@ -313,14 +316,14 @@ impl ArmedSignIn {
         mappings.filter(fits).flat_map(|mapping| &mapping.roles).map(ToString::to_string).collect()
     }
 
-    /// Whether a new session is strong and recent enough for this policy.
+    /// Checks that a new session is strong and recent enough for this policy.
     pub fn is_strong_enough(&self, session: &Session, now: Timestamp) -> Result<(), Refusal> {
         check_strength(&self.plan.step_up, session, now)
             .map(drop)
             .map_err(|detail| Refusal::new(Reason::StepUpRequired, detail))
     }
 
-    /// Who a session speaks of, as policies, upstream and audit see it.
+    /// The identity of a session, as policies, upstream and audit see it.
     pub(crate) fn identity(&self, context: MethodContext<'_>, session: &Session) -> Result<Identity, Refusal> {
         let unusable = |problem: Unusable| context.denied(problem.reason, problem.detail);
         let shared = SharedFacts::default();
@@ -344,7 +347,7 @@ impl ArmedSignIn {
         let credential = context.table.by_person(&name, &session.federation, only);
         let credential = credential
             .ok_or_else(|| context.denied(Reason::NoPersonCredential, format!("there is none for `{name}`")))?;
-        // Both are needed: the provider says who it is, and the Credential what they may do.
+        // Both are needed: the provider authenticates the person, and the Credential grants the rights.
         let admitted = admit(context, credential).accepted()?.identity;
         let person = jwt::identity(context, claims, &session.issuer, expires, None).map_err(unusable)?;
         let mut attributes = credential.attributes.clone();
@@ -387,7 +390,7 @@ fn one<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     }
 }
 
-/// Whether a request is of a browser that goes to a page, and not of a program or of a script in a page.
+/// Whether a browser navigates to a page, in contrast to a program or a script in a page.
 pub fn navigates(view: RequestView<'_>) -> bool {
     if ![http::Method::GET.as_str(), http::Method::HEAD.as_str()].contains(&view.method)
         || view.headers.contains_key(header::UPGRADE)
@@ -430,7 +433,7 @@ fn check_claims(required: &[RequiredClaim], claims: &Map<String, Value>) -> Resu
     Ok(())
 }
 
-/// Until when the sign-in is strong and recent enough.
+/// Checks that the sign-in is strong and recent enough; returns until when it is.
 fn check_strength(step_up: &StepUp, session: &Session, now: Timestamp) -> Result<u64, String> {
     let StepUp { acr, max_age_seconds } = step_up;
     let found = session.claims.get("acr").and_then(Value::as_str).unwrap_or_default();

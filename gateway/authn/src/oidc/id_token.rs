@@ -1,4 +1,4 @@
-//! What makes an id token one (OpenID Connect Core §3.1.3.7).
+//! The validation of an id token (OpenID Connect Core §3.1.3.7).
 
 use aws_lc_rs::digest::{Algorithm as Hash, SHA256, SHA384, SHA512, digest};
 use idm_jose::{Claims, Expectations, TokenError, Unverified, Verified, to_base64url};
@@ -10,27 +10,27 @@ use super::Provider;
 
 const SKEW_SECONDS: u64 = 30;
 
-/// A person whom a provider vouches for.
+/// A person whom a provider authenticated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Person {
-    /// `sub`: with the issuer, who it is.
+    /// `sub`: together with the issuer, it identifies the person.
     pub subject: String,
     /// The provider's name of its own session.
     pub sid: Option<String>,
-    /// When they proved themselves, in seconds.
+    /// The time at which the person authenticated, in seconds.
     pub proved: u64,
     /// All claims.
     pub claims: Map<String, Value>,
 }
 
-/// What an id token must say.
+/// The expected content of an id token.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Expected<'a> {
-    /// Its `nonce`; without one it was not asked for with a nonce.
+    /// Its `nonce`; `None` where the request had no nonce.
     pub nonce: Option<&'a str>,
     /// Its `sub`, where it is known already.
     pub subject: Option<&'a str>,
-    /// How strong and recent the sign-in must be.
+    /// The required strength and age of the sign-in.
     pub step_up: Option<&'a StepUp>,
 }
 
@@ -50,7 +50,7 @@ impl Provider {
                 Err(error) => Err(untrusted(error)),
             }
         };
-        // Before the first look: keys that come in between are worth a second one.
+        // Read before the first attempt: keys that arrive in between justify a second one.
         let judged = self.keys.epoch();
         if let Some(verified) = attempt()? {
             return Ok(verified);

@@ -1,5 +1,5 @@
-//! How sessions end together: ours at the provider's word, the provider's at ours (OpenID Connect RP-Initiated,
-//! Back-Channel and Front-Channel Logout).
+//! The end of sessions on both sides: ours when the provider says so, the provider's when we say so (OpenID Connect
+//! RP-Initiated, Back-Channel and Front-Channel Logout).
 
 use idm_session::Tokens;
 use idm_types::{Refusal, Timestamp};
@@ -8,25 +8,25 @@ use url::Url;
 
 use super::Provider;
 
-/// Longer URLs are cut off by proxies on the way.
+/// Proxies on the way cut off longer URLs.
 const MAX_HINT: usize = 4096;
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
-/// A logout token is taken no longer than this after it was made.
+/// The greatest age of a logout token.
 const MAX_AGE_SECONDS: u64 = 600;
 
-/// What a provider wants ended.
+/// The sessions that a provider ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogoutToken {
     /// The person.
     pub subject: Option<String>,
     /// One session of the provider.
     pub sid: Option<String>,
-    /// The token's own name, which is used once.
+    /// The token's `jti`, which is accepted once.
     pub id: String,
 }
 
 impl Provider {
-    /// Where a browser is sent to sign out there; `None` where the provider has no such place.
+    /// The URL to which a browser is sent to sign out there; `None` where the provider has no such endpoint.
     pub async fn end_session_url(&self, tokens: &Tokens, back: &str, state: &str) -> Result<Option<String>, Refusal> {
         let Some(endpoint) = self.metadata().await?.end_session.clone() else { return Ok(None) };
         let mut url = Url::parse(&endpoint).map_err(|_| super::unavailable("the end session endpoint is not a URL"))?;
@@ -49,7 +49,7 @@ impl Provider {
         Some(Url::parse(&endpoint).ok()?.origin().ascii_serialization())
     }
 
-    /// What a logout token says (Back-Channel Logout §2.6).
+    /// Verifies a logout token and returns its content (Back-Channel Logout §2.6).
     pub async fn logout_token(&self, token: &str, now: Timestamp) -> Result<LogoutToken, Refusal> {
         let untrusted = |why: &str| Err(super::untrusted(why));
         // Explicitly typed, or a plain JWT of a provider that is older than the type.

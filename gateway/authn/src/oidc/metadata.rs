@@ -1,4 +1,4 @@
-//! Where a provider is asked (OpenID Connect Discovery §3, RFC 8414).
+//! The endpoints of a provider (OpenID Connect Discovery §3, RFC 8414).
 
 use idm_trust::OutboundRequest;
 use idm_types::Refusal;
@@ -12,10 +12,10 @@ use url::Url;
 
 use super::Provider;
 
-/// A document is asked for again after this time.
+/// The age at which a document is fetched again.
 const FRESH: Duration = Duration::from_secs(5 * 60);
 
-/// Its endpoints, and what it says of itself.
+/// The endpoints and properties of a provider.
 #[derive(Clone, Debug)]
 pub(super) struct Metadata {
     pub(super) authorization: String,
@@ -23,7 +23,7 @@ pub(super) struct Metadata {
     pub(super) userinfo: Option<String>,
     pub(super) end_session: Option<String>,
     pub(super) pushed: Option<String>,
-    /// It names itself in its answers (RFC 9207): then an answer without is not one of its own.
+    /// The provider adds `iss` to its responses (RFC 9207): then a response without it is not accepted.
     pub(super) names_itself: bool,
 }
 
@@ -41,7 +41,7 @@ impl Provider {
                 let Ok(Value::Object(document)) = parse_strict(&text) else {
                     return Err(super::unavailable(format!("{url} is not a JSON object that names each member once")));
                 };
-                // Discovery §4.3: a document that speaks of another issuer leads its clients there.
+                // Discovery §4.3: a document that names another issuer would lead its clients there.
                 if document.get("issuer").and_then(Value::as_str) != Some(&self.oidc.issuer) {
                     return Err(super::untrusted(format!("{url} does not speak of the issuer `{}`", self.oidc.issuer)));
                 }

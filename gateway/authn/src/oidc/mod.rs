@@ -1,7 +1,7 @@
-//! The relying party: what we say to an OpenID Connect provider, and what we believe of its answers.
+//! The relying party: our requests to an OpenID Connect provider, and the validation of its responses.
 //!
-//! `metadata.rs` is where it is asked, `request.rs` how a browser is sent there, `tokens.rs` what comes for a code,
-//! `id_token.rs` what makes an id token one, `logout.rs` how sessions end. Every question goes through
+//! `metadata.rs` has the endpoints, `request.rs` the authorization request, `tokens.rs` the token requests,
+//! `id_token.rs` the validation of id tokens, `logout.rs` the end of sessions. Every request goes through
 //! [`crate::HttpClient`]; every id token through `idm-jose`.
 
 mod id_token;
@@ -26,7 +26,7 @@ use metadata::Metadata;
 pub use request::Asked;
 pub use tokens::SignedIn;
 
-/// How long an assertion of ours is good for.
+/// The lifetime of our own assertions.
 const ASSERTION_SECONDS: u64 = 60;
 
 /// The provider does not answer.
@@ -34,17 +34,17 @@ fn unavailable(detail: impl Into<String>) -> Refusal {
     Refusal::new(Reason::ProviderUnavailable, detail)
 }
 
-/// The provider's answer is not believed.
+/// The provider's response is not accepted.
 fn untrusted(detail: impl Into<String>) -> Refusal {
     Refusal::new(Reason::UntrustedSignIn, detail)
 }
 
-/// The provider says no.
+/// The provider refuses.
 fn refused(detail: impl Into<String>) -> Refusal {
     Refusal::new(Reason::SignInRefused, detail)
 }
 
-/// The refusal of whoever needed an answer of a provider.
+/// The refusal of a request that needed a response of a provider.
 pub(crate) fn no_answer(why: NoAnswer) -> Refusal {
     unavailable(why.to_string()).retry_after(why.retry_after())
 }
@@ -111,7 +111,7 @@ impl Provider {
         &self.oidc.issuer
     }
 
-    /// Who does work that nobody waits for.
+    /// The client for work that no request waits for.
     pub fn http(&self) -> &Arc<dyn HttpClient> {
         &self.http
     }

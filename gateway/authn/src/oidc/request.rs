@@ -1,4 +1,4 @@
-//! How a browser is sent to a provider, and comes back (RFC 6749 §4.1, RFC 7636, RFC 9126, RFC 9207).
+//! The authorization request and its response (RFC 6749 §4.1, RFC 7636, RFC 9126, RFC 9207).
 
 use idm_trust::Deadline;
 use std::borrow::Cow;
@@ -12,22 +12,22 @@ use url::Url;
 
 use super::{ClientProof, Provider};
 
-/// What a browser is sent to ask for.
+/// The parameters of an authorization request.
 pub struct Asked<'a> {
-    /// Where it comes back to.
+    /// The URL to which the browser comes back.
     pub redirect_uri: &'a str,
-    /// Comes back with it.
+    /// The `state`, which the response repeats.
     pub state: &'a str,
-    /// Comes back in the id token.
+    /// The `nonce`, which the id token repeats.
     pub nonce: &'a str,
-    /// Proves later that we are who began.
+    /// The code verifier: it proves to the provider that the token request comes from the sender of this request.
     pub verifier: &'a str,
-    /// How strong and recent the sign-in must be.
+    /// The required strength and age of the sign-in.
     pub step_up: &'a StepUp,
 }
 
 impl Provider {
-    /// Where the browser is sent.
+    /// The URL to which the browser is sent.
     pub async fn authorization_url(&self, asked: &Asked<'_>, now: Timestamp) -> Result<String, Refusal> {
         let metadata = self.metadata().await?;
         let Asked { redirect_uri, state, nonce, verifier, step_up } = asked;
@@ -88,7 +88,7 @@ impl Provider {
         reference.map(str::to_owned).ok_or_else(|| super::unavailable(format!("{endpoint} gave no `request_uri`")))
     }
 
-    /// Whether an answer that says it is of `named` is one of this provider (RFC 9207 §2.4).
+    /// Checks that a response with this `iss` is of this provider (RFC 9207 §2.4).
     pub async fn answered(&self, named: Option<&str>) -> Result<(), Refusal> {
         match named {
             Some(named) if named == self.oidc.issuer => Ok(()),

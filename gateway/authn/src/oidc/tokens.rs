@@ -1,4 +1,5 @@
-//! What comes for a code or a refresh token (RFC 6749 §4.1.3, §6; OpenID Connect Core §3.1.3, §5.3, §12).
+//! The requests for tokens by a code or a refresh token, and their responses (RFC 6749 §4.1.3, §6; OpenID Connect Core
+//! §3.1.3, §5.3, §12).
 
 use idm_jose::parse_strict;
 use idm_session::Tokens;
@@ -9,17 +10,17 @@ use serde_json::{Map, Value};
 use super::Provider;
 use super::id_token::{Expected, Person};
 
-/// Tokens are asked for again this long before they end, or in the last quarter of a shorter life.
+/// Tokens are refreshed this long before they end, or in the last quarter of a shorter lifetime.
 const AHEAD_MS: u64 = 30_000;
 
-/// A person, and what the provider gave us for them.
+/// A person with the tokens that the provider issued.
 #[derive(Debug)]
 pub struct SignedIn {
-    /// Who.
+    /// The person.
     pub person: Person,
     /// Tokens.
     pub tokens: Tokens,
-    /// When tokens are to be asked for again, in milliseconds.
+    /// The time at which the tokens are to be refreshed, in milliseconds.
     pub refresh_at: u64,
 }
 
@@ -51,7 +52,7 @@ impl Provider {
         Ok(SignedIn { person, tokens, refresh_at })
     }
 
-    /// New tokens for a refresh token of a person; what the provider does not say anew stays as it was.
+    /// New tokens for a refresh token of a person; values that the response omits stay as they were.
     pub async fn refresh(&self, old: &Tokens, person: &Person, now: Timestamp) -> Result<SignedIn, Refusal> {
         let Some(refresh) = &old.refresh else { return Err(super::refused("there is no refresh token")) };
         let form = form(&[("grant_type", "refresh_token"), ("refresh_token", refresh.reveal())]);
@@ -75,7 +76,7 @@ impl Provider {
         let endpoint = &self.metadata().await?.token;
         let answer = match self.post(endpoint, form, 200, Deadline::Long, now).await {
             Ok(answer) => answer,
-            // 401 is about our own client, and 429 about how often we ask.
+            // 401 is an error of our own client, and 429 says that we ask too often.
             Err(why @ NoAnswer::Refused { status: 400 | 403, .. }) => {
                 return Err(super::refused(why.to_string()));
             }
@@ -105,12 +106,12 @@ impl Provider {
         Ok(Answered { tokens, refresh_at })
     }
 
-    /// Adds what the userinfo endpoint says, and takes away what is not to be believed.
+    /// Adds the claims of the userinfo endpoint, and removes claims that are not accepted.
     async fn complete(&self, person: &mut Person, access: Option<&Redacted<String>>) -> Result<(), Refusal> {
         if let (Some(endpoint), Some(access)) = (&self.metadata().await?.userinfo, access) {
             let more = self.userinfo(endpoint, access, &person.subject).await?;
             let mut claims = more;
-            // What was signed counts before what was not.
+            // Signed claims take precedence over those that are not signed.
             claims.extend(std::mem::take(&mut person.claims));
             person.claims = claims;
         }

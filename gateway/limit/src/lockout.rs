@@ -134,6 +134,8 @@ fn bound<K: Eq + Hash, V, R: Ord + Copy>(table: &mut HashMap<K, V>, rank: impl F
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -207,5 +209,31 @@ mod tests {
             lockouts.wrong(&format!("user{i}"), IpAddr::from((i | 1 << 30).to_be_bytes()), Uptime(1));
         }
         assert_eq!(lockouts.turn("ana", ADDRESS, Uptime(1)), Guess::Later { seconds: 900 });
+    }
+
+    proptest! {
+        /// However an attacker spreads guesses over addresses and time, a user whom nobody lets in is guessed at no
+        /// more often than the delays allow.
+        #[test]
+        fn guesses_at_a_user_are_bounded(waits in proptest::collection::vec((0..200u8, 0..120_000u64), 1..400)) {
+            let (lockouts, mut now, mut looked_at) = (Lockouts::default(), 0, 0u64);
+            for (last, wait) in waits {
+                now += wait;
+                let address = IpAddr::from([198, 51, 100, last]);
+                match lockouts.turn("ana", address, Uptime(now)) {
+                    Guess::Now { known } => {
+                        prop_assert!(!known);
+                        lockouts.wrong("ana", address, Uptime(now));
+                        looked_at += 1;
+                    }
+                    Guess::Later { seconds } => prop_assert!((1..=LAST_DELAY_MS / 1000).contains(&seconds)),
+                }
+                // Five that are free, ten while the delay doubles up to its end, and one for each delay after that; a
+                // quiet hour begins anew.
+                let rounds = now / 3_600_000 + 1;
+                let bound = rounds * u64::from(FREE + 11) + now / LAST_DELAY_MS;
+                prop_assert!(looked_at <= bound, "{} guesses in {} ms", looked_at, now);
+            }
+        }
     }
 }

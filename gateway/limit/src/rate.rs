@@ -52,6 +52,8 @@ fn make_room(counts: &mut HashMap<IpAddr, Count>, now: Uptime) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -85,5 +87,41 @@ mod tests {
         assert_eq!(rates.take(address(1), 1, Uptime(0)), Ok(()));
         assert_eq!(rates.take(address(2), 1, Uptime(0)), Err(60));
         assert_eq!(rates.take(address(1 << 64), 1, Uptime(0)), Ok(()));
+    }
+
+    proptest! {
+        /// The clock is the one that never jumps; whatever the times of the attempts, the limit is never passed, and a
+        /// refusal says truly when the next one is taken.
+        #[test]
+        fn no_minute_has_more_than_its_limit(waits in proptest::collection::vec((0..4u8, 0..40_000u64), 1..200)) {
+            const LIMIT: usize = 3;
+            let (rates, mut now) = (Rates::default(), 0);
+            let mut taken: HashMap<u8, Vec<u64>> = HashMap::new();
+            for (last, wait) in waits {
+                now += wait;
+                let address = IpAddr::from([192, 0, 2, last]);
+                let times = taken.entry(last).or_default();
+                match rates.take(address, LIMIT as u32, Uptime(now)) {
+                    Ok(()) => times.push(now),
+                    Err(seconds) => {
+                        prop_assert!((1..=60).contains(&seconds));
+                        now += seconds * 1000;
+                        prop_assert_eq!(rates.take(address, LIMIT as u32, Uptime(now)), Ok(()));
+                        times.push(now);
+                    }
+                }
+                // Two minutes meet in any span of one, so it holds twice the limit at most.
+                let span = times.iter().filter(|time| now - **time < MINUTE_MS).count();
+                prop_assert!(span <= 2 * LIMIT, "{} in a minute", span);
+            }
+            for times in taken.values() {
+                let mut rest = &times[..];
+                while let Some(began) = rest.first() {
+                    let minute = rest.iter().take_while(|time| **time - began < MINUTE_MS).count();
+                    prop_assert!(minute <= LIMIT, "{} in the minute from {}", minute, began);
+                    rest = &rest[minute..];
+                }
+            }
+        }
     }
 }

@@ -115,6 +115,8 @@ fn make_room(entries: &mut HashMap<Key, Entry>, key: &Key, now: Moment) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn at(wall: u64, uptime: u64) -> Moment {
@@ -179,5 +181,51 @@ mod tests {
         assert_eq!(here.get(&key, t0()).as_deref(), Some(&b"b"[..]));
         assert_eq!(here.get(&key, later(100)), None);
         assert!(!here.replace(&key, b"b", b"c".to_vec(), later(100)));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// True time passes.
+        Wait(u64),
+        /// The wall clock is off by this much from now on.
+        Jump(i64),
+        /// An assertion or proof is used that is valid for so long from now, by the true time.
+        Use(u8, u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        const HOUR: u64 = 3_600_000;
+        prop_oneof![
+            (0..2 * HOUR).prop_map(Step::Wait),
+            (-24 * HOUR as i64..24 * HOUR as i64).prop_map(Step::Jump),
+            Just(Step::Jump(0)),
+            (0..6u8, 1..HOUR).prop_map(|(name, life)| Step::Use(name, life)),
+        ]
+    }
+
+    proptest! {
+        /// The model knows the true time: within its life, nothing is used twice, whatever the wall clock says.
+        #[test]
+        fn no_jump_of_the_clock_lets_something_be_used_twice(steps in proptest::collection::vec(step(), 1..60)) {
+            const NOON: u64 = 1_700_000_000_000;
+            let here = InProcess::default();
+            let (mut elapsed, mut off) = (0u64, 0i64);
+            let mut used: HashMap<u8, u64> = HashMap::new();
+            for step in steps {
+                match step {
+                    Step::Wait(ms) => elapsed += ms,
+                    Step::Jump(by) => off = by,
+                    Step::Use(name, life) => {
+                        let now = at((NOON + elapsed).saturating_add_signed(off), elapsed);
+                        let first = here.claim(&Key::of(&[&name.to_string()]), life, now).expect("there is room");
+                        let lives = used.get(&name).is_some_and(|until| elapsed < *until);
+                        prop_assert!(!(first && lives), "{} was used twice", name);
+                        if first {
+                            used.insert(name, elapsed + life);
+                        }
+                    }
+                }
+            }
+        }
     }
 }

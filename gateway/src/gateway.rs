@@ -315,6 +315,9 @@ impl Gateway {
         ] {
             out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));
         }
+        if let Some(store) = self.memory.store().health() {
+            out.push_str(&store_metrics(&store));
+        }
         let (known, strangers) = self.shared.bodies_held();
         out.push_str(
             "# HELP idm_bodies_held_bytes Memory of the bodies that are held.\n# TYPE idm_bodies_held_bytes gauge\n",
@@ -343,6 +346,22 @@ impl Gateway {
             let _ = shipper.await;
         }
     }
+}
+
+fn store_metrics(store: &idm_store::Health) -> String {
+    let mut out = "# HELP idm_store_circuit_open 1 while the shared store is not asked because it did not answer.\n\
+                   # TYPE idm_store_circuit_open gauge\n"
+        .to_owned();
+    out.push_str(&format!("idm_store_circuit_open {}\n", u8::from(store.circuit_is_open)));
+    out.push_str(
+        "# HELP idm_store_questions_total Questions to the shared store by their outcome.\n\
+         # TYPE idm_store_questions_total counter\n",
+    );
+    let asked = store.questions;
+    for (outcome, count) in [("answered", asked.answered), ("failed", asked.failed), ("not_asked", asked.not_asked)] {
+        out.push_str(&format!("idm_store_questions_total{{outcome=\"{outcome}\"}} {count}\n"));
+    }
+    out
 }
 
 /// A seed for what must differ between processes but need not be secret.

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use idm_bulkhead::{Admission, Asker, Bounds, Bulkhead, Change, NotAsked, Place};
+use idm_bulkhead::{Admission, Asker, Bounds, Bulkhead, Change, Counts, NotAsked, Place};
 use tokio::time::{Instant, timeout_at};
 
 use crate::StoreError;
@@ -32,6 +32,15 @@ pub(crate) enum Outcome<T> {
     Silent(StoreError),
 }
 
+/// The health of a shared store, as this gateway sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Health {
+    /// The questions so far by their outcome.
+    pub questions: Counts,
+    /// The store is not asked, because it did not answer.
+    pub circuit_is_open: bool,
+}
+
 pub(crate) struct Gate {
     bulkhead: Mutex<Bulkhead>,
     jitter: RandomState,
@@ -43,6 +52,12 @@ impl Gate {
     pub(crate) fn new(bounds: Bounds, deadline: Duration) -> Self {
         let bulkhead = Mutex::new(Bulkhead::new(bounds, Instant::now().into_std()));
         Self { bulkhead, jitter: RandomState::new(), deadline }
+    }
+
+    /// The questions so far, and whether the circuit is open.
+    pub(crate) fn health(&self) -> Health {
+        let bulkhead = self.lock();
+        Health { questions: bulkhead.counts, circuit_is_open: bulkhead.is_open() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Bulkhead> {

@@ -20,6 +20,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use idm_types::{Clock, Moment, Redacted, Timestamp};
 
 use begun::Begun;
+pub use gate::Health;
 use in_process::InProcess;
 use revoked::Revocations;
 pub use revoked::Stale;
@@ -131,6 +132,14 @@ impl Store {
     /// Whether other gateways see the same.
     pub fn is_shared(&self) -> bool {
         matches!(self.kind, Kind::Shared(_))
+    }
+
+    /// The health of the shared store; `None` where this process keeps all by itself.
+    pub fn health(&self) -> Option<Health> {
+        match &self.kind {
+            Kind::InProcess(_) => None,
+            Kind::Shared(shared) => Some(shared.health()),
+        }
     }
 
     /// Claims a key for a while: true for the first who does, false for everyone else until it ends.

@@ -10,7 +10,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, ClientTlsConfig, IntoConnectionInfo, RedisError, TlsCertificates};
 use tokio::runtime::Handle;
 
-use crate::gate::{BOUNDS, Gate, Outcome};
+use crate::gate::{BOUNDS, Gate, Health, Outcome};
 use crate::revoked::{MARGIN_MS, Revocations};
 use crate::{Key, SharedOptions, StoreError};
 
@@ -103,6 +103,10 @@ impl Shared {
             runtime: Handle::current(),
             prefix: format!("idm:{namespace}:"),
         })
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.gate.health()
     }
 
     /// One question, without an end.

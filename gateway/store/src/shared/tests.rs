@@ -145,10 +145,14 @@ async fn a_store_that_hangs_holds_up_few_is_refused_at_once_and_is_back_with_its
     assert!(bed.claims(1000).await.iter().all(is_refused_at_once));
     assert!(start.elapsed() < TIME_LIMIT, "{:?}", start.elapsed());
     assert_eq!(bed.fake.claims.load(Ordering::Relaxed), asked);
+    let health = bed.shared.health();
+    assert!(health.circuit_is_open && health.questions.not_asked >= 1000 && health.questions.failed > 0, "{health:?}");
 
     bed.fake.mute.store(false, Ordering::Relaxed);
     bed.until_it_answers().await;
     assert!(bed.claims(500).await.into_iter().all(|answer| answer == Ok(true)));
+    let health = bed.shared.health();
+    assert!(!health.circuit_is_open && health.questions.answered >= 500, "{health:?}");
 }
 
 #[tokio::test]

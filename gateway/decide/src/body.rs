@@ -1,4 +1,5 @@
-//! The body of a request while it is decided: it streams, and is held only where it must be checked before it may pass.
+//! The body of a request during the decision: it streams, and is buffered only where it must be checked before it may
+//! pass.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,20 +10,20 @@ use idm_types::Refusal;
 
 use crate::held::{Caller, Held, Holding, Pace, Unheld};
 
-/// The largest body that is held.
+/// The largest body that is buffered.
 pub const MAX_HELD: usize = 1 << 20;
 
 /// A request's body before it is forwarded.
 pub enum Payload<B> {
-    /// Still on its way.
+    /// Not read yet.
     Streaming(B),
-    /// Here as a whole.
+    /// Buffered completely.
     Held(Held),
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Payload<B> {
-    /// Waits for the whole body, up to `limit` bytes, in the memory of this address. A body that came too slowly is
-    /// given up, and its connection with it.
+    /// Waits for the whole body, up to `limit` bytes, and counts its memory for this address. A body that arrived too
+    /// slowly is abandoned, and its connection is closed.
     pub async fn hold(
         &mut self,
         holding: &Arc<Holding>,

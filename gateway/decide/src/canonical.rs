@@ -27,17 +27,17 @@ impl Canonical {
         self.target.query()
     }
 
-    /// Reads host and path; the error says what was wrong, for the audit.
+    /// Reads host and path; the error describes the fault, for the audit.
     pub(crate) fn of(method: &http::Method, uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Self, Refusal> {
-        // TRACE would show the caller what the gateway tells the upstream (RFC 9110 §9.3.8); CONNECT is for proxies of
-        // another kind.
+        // TRACE would show the caller the headers that the gateway adds for the upstream (RFC 9110 §9.3.8); CONNECT is
+        // for forward proxies.
         if method == http::Method::CONNECT || method == http::Method::TRACE {
             return Err(Refusal::new(Reason::MethodNotAllowed, "TRACE and CONNECT are never forwarded"));
         }
         let given = authority(uri, headers, version)?;
         let (host, port) = canonical_host(given)?;
         let authority = match (headers.get(header::HOST), port) {
-            // Nearly always it came in its canonical spelling, and is shared instead of made anew.
+            // Nearly always the path arrived in its canonical spelling, and is shared instead of copied.
             (Some(sent), None) if sent.as_bytes() == host.as_bytes() => sent.clone(),
             (_, None) => header_value(&host)?,
             (_, Some(port)) => header_value(&format!("{host}:{port}"))?,
@@ -70,7 +70,7 @@ fn path_problem(error: idm_plan::PathError) -> &'static str {
     }
 }
 
-/// The one authority a request names. Host header, `:authority` and an absolute target must agree.
+/// The single authority that a request names. `Host`, `:authority` and an absolute target must agree.
 pub fn authority<'r>(uri: &'r Uri, headers: &'r HeaderMap, version: Version) -> Result<&'r str, Refusal> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {

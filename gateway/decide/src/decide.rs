@@ -1,4 +1,4 @@
-//! The order of the checks. Each stands where it does for a reason.
+//! The order of the checks, each with the reason for its place.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -58,8 +58,9 @@ pub enum Verdict {
 
 /// Decides about one request.
 ///
-/// With [`Verdict::Forward`], `head` is what the upstream gets but for its target, and `body` is what it gets; what was
-/// verified before goes nowhere else. The trace is filled in as the decision goes on, also where it ends early.
+/// With [`Verdict::Forward`], `head` is the head that the upstream gets except for its target, and `body` is the body
+/// that it gets; values that were verified must go nowhere else. The trace is filled in as the decision proceeds, also
+/// where it ends early.
 pub async fn decide<B>(
     context: Context<'_>,
     head: &mut Parts,
@@ -94,7 +95,7 @@ where
     if caller == Caller::Known {
         body.now_known();
     }
-    // It would carry the provider's key, and nothing that passes a tunnel is counted.
+    // A tunnel would carry the provider's key, and the tokens that pass through a tunnel are not counted.
     if policy.llm.is_some() && websocket {
         return Err(Refusal::new(Reason::UpgradeNotAllowed, ""));
     }
@@ -111,7 +112,7 @@ where
     prepare::forward(context, policy, allowed, &mut head.headers).map(Verdict::Forward)
 }
 
-/// The one spelling of host and path: the value that is judged is the value that is forwarded.
+/// The canonical spelling of host and path: the value that is checked is the value that is forwarded.
 fn read<B: Body>(
     context: Context<'_>,
     head: &Parts,
@@ -196,7 +197,8 @@ impl Certificates {
         if forwarded.is_empty() || !policy.armed.believes_proxy(peer.address) {
             return Ok(Self::default());
         }
-        // One that cannot be read is not none: no other credential may then decide in its place.
+        // A certificate that cannot be read is not the same as no certificate: no other credential may then decide in
+        // its place.
         let malformed = |why| Refusal::new(Reason::MalformedCredential, format!("X-Forwarded-Client-Cert: {why}"));
         let lines = forwarded.iter().map(HeaderValue::as_bytes);
         let handed_on: Vec<_> = forwarded_certificate(lines).map_err(malformed)?.into_iter().collect();
@@ -224,7 +226,7 @@ fn view<'r>(
         query: canonical.query(),
         method: head.method.as_str(),
         host: &canonical.host,
-        // Read once more instead of kept: it is asked for only where people sign in.
+        // Read once more instead of stored: it is needed only where people sign in.
         authority: if policy.armed.sign_in().is_some() {
             authority(&head.uri, &head.headers, head.version).unwrap_or_default()
         } else {
@@ -239,7 +241,7 @@ fn view<'r>(
     }
 }
 
-/// Before the caller is known, a body is held only where it says who the caller is: in a form that is posted, or in a
+/// Before the caller is known, a body is held only where it identifies the caller: in a form that is posted, or in a
 /// digest that covers it. Returns the most bytes that are held.
 fn held_before_authentication(
     own: Option<Own<'_>>,
@@ -282,7 +284,7 @@ struct Asked<'a> {
     caller: Caller,
 }
 
-/// A request that the rules permit, with what the policy's steps made of it.
+/// A request that the rules permit, with the results of the policy's steps.
 struct Granted {
     permit: Permit,
     source: Option<Source>,
@@ -298,7 +300,7 @@ struct Granted {
     replaced: Option<Bytes>,
 }
 
-/// Asks the rules, and lets the policy's steps open what the request carries and make what the upstream gets.
+/// Evaluates the rules, and lets the policy's steps open the objects in the request and make those for the upstream.
 async fn permit<B>(
     asked: Asked<'_>,
     who: Authenticated,
@@ -321,7 +323,7 @@ where
         now: Some(context.now),
         ..Facts::default()
     };
-    // Opened objects tell the rules more. Without them the rules say first whether the body is worth holding.
+    // The rules can use the opened objects. Without such objects, the rules are evaluated before the body is held.
     let mut asking = Asking::Later(who);
     if !steps.opens() {
         asking = asking.ask(context, policy, view.method, &facts, trace).await?;
@@ -330,7 +332,7 @@ where
     if llm.is_some() || steps.wants_request_body() {
         body.hold(&context.process.holding, largest_body(policy), view.address, caller).await?;
     }
-    // The steps work on a copy: conditions and mappings go on seeing what the caller sent.
+    // The steps work on a copy: conditions and mappings still read the request that the caller sent.
     let untouched = steps.is_empty() && llm.is_none();
     let mut changed = untouched.then(HeaderMap::new).unwrap_or_else(|| view.headers.clone());
     let mut content = Content { headers: &mut changed, body: body.held_bytes(), replaced: false };
@@ -353,7 +355,7 @@ where
     Ok(Granted { permit, source, headers, exchanged, jose, changed, replaced: made.filter(|_| replaced) })
 }
 
-/// The rules are asked once: before the body is held, or after the objects in the request were opened.
+/// The rules are evaluated once: before the body is held, or after the objects in the request were opened.
 enum Asking {
     Later(Authenticated),
     Done(Permit),

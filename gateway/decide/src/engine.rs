@@ -1,4 +1,4 @@
-//! A plan with everything alive that it needs, swapped as one pointer.
+//! A plan with all the live state that it needs, swapped as one pointer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::reserved::UsedHeaders;
 use crate::router::Router;
 use crate::scrub::Reserved;
 
-/// Why a plan could not be armed. The engine before it keeps serving.
+/// The reason why a plan could not be armed. The previous engine keeps serving.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// A policy.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// Something in the plan that compile would not have written.
+    /// A value in the plan that compile would not have written.
     #[error("the plan is not usable: {0}")]
     Plan(String),
     /// The same, in the Credentials.
@@ -51,7 +51,7 @@ pub struct Engine {
     pub(crate) signs_in: bool,
 }
 
-/// A policy with everything that decides by it.
+/// A policy with all the live state that decides by it.
 pub(crate) struct PolicyInForce {
     pub(crate) armed: ArmedPolicy,
     pub(crate) rules: Rules,
@@ -165,7 +165,7 @@ impl Engine {
         })
     }
 
-    /// Whether it is what a bundle's plan would be armed as.
+    /// Whether arming a bundle's plan would give this engine.
     pub(crate) fn is_of(&self, bundle: &Bundle) -> bool {
         self.digest == bundle.plan_digest()
     }

@@ -7,11 +7,11 @@ use idm_types::{Reason, Refusal};
 
 use crate::websocket::wants_websocket;
 
-/// Refuses a head whose framing has two readings or that announces a body which could not be passed on as such.
-/// After it, a `Transfer-Encoding` is exactly `chunked`, and a WebSocket handshake has no body.
+/// Refuses a head whose framing is ambiguous, or that announces a body which could not be forwarded as announced. After
+/// this check, a `Transfer-Encoding` is exactly `chunked`, and a WebSocket handshake has no body.
 ///
-/// The HTTP library takes any list of codings that ends in `chunked` and forgets the others, so an upstream would get
-/// a content that is still encoded without being told (RFC 9112 §6.1 asks for a refusal of unknown codings).
+/// The HTTP library accepts any list of codings that ends in `chunked` and drops the others, so an upstream would get
+/// content that is still encoded without knowing it (RFC 9112 §6.1 asks for a refusal of unknown codings).
 pub(crate) fn check(parts: &Parts, body: &impl Body) -> Result<(), Refusal> {
     let mut codings = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -24,7 +24,7 @@ pub(crate) fn check(parts: &Parts, body: &impl Body) -> Result<(), Refusal> {
             ));
         }
     }
-    // An upstream that does not upgrade would read the announced body from what follows on the connection.
+    // An upstream that does not upgrade would read the announced body from the next bytes on the connection.
     if wants_websocket(parts) && announces_body(&parts.headers, body) {
         return Err(Refusal::new(Reason::MalformedRequest, "a WebSocket handshake must not have a body"));
     }

@@ -1,9 +1,10 @@
-//! Bodies that are held: how long they may take to arrive, and how much memory all of them may have.
+//! Bodies that are buffered: limits on the time they take to arrive, and on the memory that all of them use.
 //!
-//! Memory is counted as it is used, not as it is announced, and given back when the last copy of the bytes is
-//! dropped. Callers who proved who they are have a budget of their own, so that strangers cannot use it up. Within a
-//! budget an address may hold as much as is left for the others: one alone gets half, two get a third each, and
-//! something is always left for the next one. Nothing is locked: addresses are counted in places found by a keyed hash.
+//! Memory is counted as it is used, not as it is announced, and returned when the last copy of the bytes is dropped.
+//! Authenticated callers have a budget of their own, so that unauthenticated callers cannot use it up. Within a budget
+//! an address may hold as many bytes as are left for all other addresses: a single address gets half, two addresses get
+//! a third each, and some memory always remains for the next address. There are no locks: addresses are counted in
+//! slots that a keyed hash selects.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -18,9 +19,9 @@ use idm_request::Identity;
 use idm_types::{Reason, Refusal, network};
 use tokio::time::Instant;
 
-/// Addresses share a place with a chance of one in this many; which ones do cannot be known outside.
+/// Two addresses share a slot with a probability of one in this many; an outsider cannot know which addresses do.
 const PLACES: usize = 4096;
-/// Of the memory for bodies, strangers have one part in this many.
+/// Unauthenticated callers get one part in this many of the memory for bodies.
 const PART_OF_STRANGERS: usize = 4;
 
 /// Limits on bodies that are buffered in whole.
@@ -28,11 +29,11 @@ const PART_OF_STRANGERS: usize = 4;
 pub struct BodyLimits {
     /// Bytes for all bodies together: three quarters for authenticated callers, one quarter for all others.
     pub memory: usize,
-    /// How long reading one body may take.
+    /// The longest time for reading one body.
     pub deadline: Duration,
-    /// How long a request's body may fall behind the least rate.
+    /// The longest time by which a request's body may fall behind the minimum rate.
     pub pause: Duration,
-    /// The least rate of a request's body, in bytes a second.
+    /// The minimum rate of a request's body, in bytes per second.
     pub least_rate: u32,
 }
 
@@ -58,13 +59,13 @@ pub enum Caller {
 }
 
 impl Caller {
-    /// The kind of an identity's caller: an anonymous caller stays a stranger.
+    /// The kind of an identity's caller: an anonymous caller counts as a stranger.
     pub fn of(identity: &Identity) -> Self {
         if identity.kind == "anonymous" { Caller::Stranger } else { Caller::Known }
     }
 }
 
-/// Memory for the bodies of one kind of callers.
+/// The memory budget for the bodies of one kind of callers.
 struct Budget {
     bytes: usize,
     used: AtomicUsize,
@@ -76,13 +77,13 @@ impl Budget {
         Self { bytes, used: AtomicUsize::new(0), places: (0..PLACES).map(|_| AtomicUsize::new(0)).collect() }
     }
 
-    /// Takes memory whatever is left.
+    /// Takes memory even if none is left.
     fn add(&self, place: usize, bytes: usize) -> (usize, usize) {
         let own = self.places.get(place).map_or(0, |place| place.fetch_add(bytes, Relaxed) + bytes);
         (own, self.used.fetch_add(bytes, Relaxed) + bytes)
     }
 
-    /// Takes memory, unless the address would have more than it leaves for all others.
+    /// Takes memory, unless the address would then have more than is left for all other addresses.
     fn take(&self, place: usize, bytes: usize) -> bool {
         let (own, used) = self.add(place, bytes);
         let fits = own.saturating_add(used) <= self.bytes;
@@ -100,7 +101,7 @@ impl Budget {
     }
 }
 
-/// The memory of all bodies that a process holds, and the pace at which they have to come.
+/// The memory of all bodies that a process holds, and the rate at which bodies must arrive.
 pub struct Holding {
     limits: BodyLimits,
     known: Budget,
@@ -109,7 +110,7 @@ pub struct Holding {
 }
 
 impl Holding {
-    /// Memory of which nothing is used yet.
+    /// The memory budgets, with no bytes in use.
     pub fn new(limits: BodyLimits) -> Arc<Self> {
         let of_strangers = limits.memory / PART_OF_STRANGERS;
         Arc::new(Self {
@@ -120,7 +121,7 @@ impl Holding {
         })
     }
 
-    /// Bytes held for callers who are known, and for all others.
+    /// The bytes held for authenticated callers, and for all others.
     pub fn held(&self) -> (usize, usize) {
         (self.known.used.load(Relaxed), self.strangers.used.load(Relaxed))
     }
@@ -132,7 +133,7 @@ impl Holding {
         }
     }
 
-    /// A share of nothing yet, for what this address sends.
+    /// An empty share, for the bytes that this address sends.
     pub fn share(self: &Arc<Self>, address: IpAddr, caller: Caller) -> Share {
         let place = self.keys.hash_one(network(address)) as usize % PLACES;
         Share { holding: self.clone(), place, known: AtomicBool::new(caller == Caller::Known), bytes: 0 }
@@ -186,7 +187,7 @@ impl Holding {
     }
 }
 
-/// Until when the next bytes of a body are waited for.
+/// The deadline for the next bytes of a body.
 struct Allowance {
     until: Instant,
     end: Instant,
@@ -204,38 +205,38 @@ impl Allowance {
         Self { until: end.min(began + pause), end, pause, least_rate: f64::from(limits.least_rate.max(1)) }
     }
 
-    /// Every byte earns its time. Being early is kept for a pause at most: who sends fast and then stops is not
-    /// waited for.
+    /// Every byte extends the deadline. The credit for arriving early is limited to the length of one pause, so that a
+    /// caller who sends fast and then stops is not waited for.
     fn received(&mut self, bytes: usize, now: Instant) {
         let earned = Duration::from_secs_f64(bytes as f64 / self.least_rate);
         self.until = self.end.min(now + self.pause).min(self.until + earned);
     }
 }
 
-/// How a body has to come.
+/// The rate and the deadline that apply to a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// At the least rate, and whole before the deadline.
+    /// At the minimum rate, and complete before the deadline.
     Steady,
-    /// Whole before the deadline.
+    /// Complete before the deadline.
     Any,
 }
 
-/// Why a body is not held.
+/// The reason why a body was not buffered.
 #[derive(Debug)]
 pub enum Unheld<E> {
-    /// It has more bytes than are read.
+    /// It has more bytes than the limit.
     TooLarge,
-    /// It did not come in time.
+    /// It did not arrive in time.
     TooSlow {
-        /// The bytes that came.
+        /// The number of bytes that arrived.
         bytes: usize,
         /// The time that they took.
         after: Duration,
     },
-    /// No memory is left for it.
+    /// There is no memory left for it.
     Busy {
-        /// The bytes that came.
+        /// The number of bytes that arrived.
         bytes: usize,
     },
     /// It ended early.
@@ -276,7 +277,7 @@ impl<E: std::fmt::Display> Unheld<E> {
     }
 }
 
-/// Memory that was taken from a budget; given back when it is dropped.
+/// Memory that was taken from a budget; returned when this is dropped.
 pub struct Share {
     holding: Arc<Holding>,
     place: usize,
@@ -295,7 +296,7 @@ impl Share {
         fits
     }
 
-    /// The caller was authenticated: moves the bytes to the budget of known callers, if they fit there.
+    /// Moves the bytes to the budget of authenticated callers, if they fit there, once the caller was authenticated.
     fn now_known(&self) {
         let Holding { known, strangers, .. } = &*self.holding;
         if !self.known.load(Relaxed) && known.take(self.place, self.bytes) {
@@ -311,7 +312,7 @@ impl Drop for Share {
     }
 }
 
-/// A whole body with the memory that it was given.
+/// A complete body with the memory that was taken for it.
 #[derive(Clone)]
 pub struct Held {
     bytes: Bytes,
@@ -336,7 +337,8 @@ impl Held {
         Self::new(Bytes::new(), share)
     }
 
-    /// A body that the gateway made of a buffered one. Its memory is in use already, so it is counted, not refused.
+    /// A body that the gateway derived from a buffered one. Its memory is in use already, so it is counted and never
+    /// refused.
     pub fn made(bytes: Bytes, mut share: Share) -> Self {
         share.holding.budget(share.caller()).add(share.place, bytes.len());
         share.bytes += bytes.len();
@@ -350,12 +352,12 @@ impl Held {
         Self { bytes, share }
     }
 
-    /// The bytes; whoever keeps a copy keeps the memory taken.
+    /// The bytes; each copy keeps the memory taken.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// The caller proved who they are.
+    /// Marks the caller as authenticated.
     pub fn now_known(&self) {
         self.share.now_known();
     }
@@ -375,7 +377,7 @@ mod tests {
     const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
-    /// Sends pieces, and then ends or is never heard of again.
+    /// Sends pieces, and then either ends or stays silent.
     #[derive(Clone)]
     struct Script {
         pieces: VecDeque<usize>,
@@ -486,7 +488,7 @@ mod tests {
         let (mut stranger, mut other) = (holding.share(ONE, Caller::Stranger), holding.share(OTHER, Caller::Stranger));
         assert!(stranger.grow(500) && !stranger.grow(1) && other.grow(250), "a quarter is theirs");
         assert_eq!(holding.held(), (2250, 750));
-        // Bytes of a caller that is authenticated now move out of the strangers' budget, if the other one has room.
+        // The bytes of a caller who is now authenticated leave the strangers' budget, if the other budget has room.
         other.now_known();
         assert_eq!(holding.held(), (2250, 750), "the address has its share already");
         drop(second);

@@ -1,11 +1,11 @@
 //! The decision about one request, without a socket.
 //!
-//! In: an armed bundle ([`Armed`]), the head and the body of a request, what is known of its connection, and `now`.
-//! Out: a [`Verdict`], or a [`Refusal`](idm_types::Refusal), and a [`Trace`] of how far the request came. A request may
-//! be forwarded only with the [`Forward`] of a verdict, and no other code makes one. Nothing here listens, connects or
-//! writes records: the proxy, `idm policy test` and every other front end call [`decide()`] and perform what it says.
-//! Start at `decide.rs`; `engine.rs` says what a decision is made with, `prepare.rs` what the upstream gets,
-//! `render.rs` what a refused caller sees.
+//! In: an armed bundle ([`Armed`]), the head and the body of a request, the facts about its connection, and `now`. Out:
+//! a [`Verdict`], or a [`Refusal`](idm_types::Refusal), and a [`Trace`] with the stage that the request reached. A
+//! request may be forwarded only with the [`Forward`] of a verdict, and no other code makes one. This crate never
+//! listens, connects or writes records: the proxy, `idm policy test` and every other front end call [`decide()`] and
+//! perform its verdict. Start at `decide.rs`; `engine.rs` has the state that a decision uses, `prepare.rs` makes the
+//! upstream's request, `render.rs` the answer to a refused caller.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod account;

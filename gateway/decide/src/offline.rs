@@ -1,4 +1,4 @@
-//! Decisions without a gateway: nothing listens, nothing is forwarded, and no outside server is asked.
+//! Decisions without a gateway: there is no listener, no forwarding, and no request to an outside server.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use idm_types::{Refusal, Timestamp};
 
 use crate::{Armed, BodyLimits, Context, Engine, EngineError, Forward, Payload, Peer, Process, Trace, Verdict, decide};
 
-/// An armed bundle with what it needs to decide in this process alone.
+/// An armed bundle with the state that a decision in this process needs.
 pub struct Offline {
     armed: Armed,
     memory: Arc<Memory>,
@@ -36,9 +36,9 @@ pub struct Decision {
 pub enum Decided {
     /// It would go to the upstream.
     Forward {
-        /// Where to, and on what evidence.
+        /// The target, and the evidence of the permit.
         forward: Forward,
-        /// The head that the upstream would get, but for its target.
+        /// The head that the upstream would get, except for its target.
         head: Box<Parts>,
         /// The body that the upstream would get.
         body: Bytes,
@@ -48,7 +48,7 @@ pub enum Decided {
 }
 
 impl Offline {
-    /// Arms a bundle for a gateway of this name. What is remembered and counted begins empty.
+    /// Arms a bundle for a gateway of this name. Its memory and its counters are empty at first.
     pub fn arm(bundle: &Bundle, gateway: &str) -> Result<Self, EngineError> {
         let memory = PasswordChecker::start(1).and_then(|passwords| Memory::new(passwords, Store::in_process()));
         let memory = memory.ok_or_else(|| EngineError::Plan("the system gives no threads or no random bits".into()))?;
@@ -58,7 +58,7 @@ impl Offline {
         Ok(Self { armed, memory, http, cache: RefCell::default(), process })
     }
 
-    /// Puts another bundle in force. On error the one before stays.
+    /// Puts another bundle in force. On error the previous one stays in force.
     pub fn swap(&mut self, bundle: &Bundle) -> Result<(), EngineError> {
         self.armed = Armed::arm(bundle, Some(&self.armed), &self.memory, &self.http)?;
         self.armed.take_over(&mut self.cache.borrow_mut());
@@ -75,7 +75,7 @@ impl Offline {
         &self.armed
     }
 
-    /// Decides about a request that is here as a whole.
+    /// Decides about a request whose body is complete.
     pub async fn decide(&self, peer: &Peer, request: Request<Bytes>, now: Timestamp) -> Decision {
         let (mut head, body) = request.into_parts();
         let mut payload = Payload::Streaming(Full::new(body.clone()));
@@ -95,7 +95,7 @@ impl Offline {
     }
 }
 
-/// Stands for every outside server.
+/// Replaces every outside server.
 struct NoHttpClient;
 
 impl HttpClient for NoHttpClient {

@@ -17,12 +17,12 @@ use crate::{Context, Trace};
 pub(crate) enum Own<'e> {
     /// An endpoint of a token service.
     Endpoint(Endpoint),
-    /// An address of a sign-in method, and the Federation whose it is.
+    /// An address of a sign-in method, and the Federation that it belongs to.
     SignInEndpoint(SignInEndpoint, Option<&'e str>),
 }
 
 impl Own<'_> {
-    /// The most bytes of the form that is read here; `None` where none is.
+    /// The most bytes of the form that the endpoint reads; `None` where it reads no form.
     pub(crate) fn form(self) -> Option<usize> {
         match self {
             Own::Endpoint(endpoint) => idm_issue::wants_form(endpoint).then_some(idm_issue::MAX_FORM),
@@ -31,7 +31,7 @@ impl Own<'_> {
     }
 }
 
-/// Answers, and notes on the trace whom it was about.
+/// Answers, and notes on the trace the identity that the answer concerns.
 pub(crate) async fn answer(
     own: Own<'_>,
     policy: &PolicyInForce,
@@ -65,7 +65,7 @@ pub(crate) async fn answer(
     }
 }
 
-/// Notes whom a refusal was about, and where the browser may begin anew.
+/// Notes the identity that a refusal concerns, and the page for which the browser may begin its sign-in anew.
 fn noted(refused: Refused, trace: &mut Trace) -> Refusal {
     let Refused { refusal, who, again } = refused;
     trace.identity = who.map(|who| (who, false));

@@ -54,8 +54,8 @@ pub(crate) struct Allowed {
     pub(crate) websocket: bool,
 }
 
-/// Makes the upstream's request of the caller's: everything that callers had a hand in goes first, then what the
-/// gateway says is written.
+/// Turns the caller's request into the upstream's: first removes everything that a caller could have influenced, then
+/// writes the gateway's own headers.
 pub(crate) fn forward(
     context: Context<'_>,
     policy: &PolicyInForce,
@@ -73,7 +73,7 @@ pub(crate) fn forward(
     let forwards = armed.plan().upstream.credential == CredentialForwarding::Forward;
     let verified_in = source.as_ref().filter(|_| forwards);
     let target = take_credentials(armed.sources(), steps, verified_in, &canonical, headers);
-    // A browser sends its session to every route of the host: no upstream is to see one.
+    // A browser sends its session cookie to every route of the host: no upstream may see it.
     if engine.signs_in && headers.contains_key(header::COOKIE) {
         idm_authn::COOKIES.iter().for_each(|name| remove_cookie(headers, name));
     }
@@ -84,7 +84,7 @@ pub(crate) fn forward(
     apply_edits(headers, edits);
     let identity = permit.who().identity();
     tell_upstream(headers, armed.plan(), identity, &more);
-    // A provider is a stranger: for which of our hosts and from where it was asked is not its business.
+    // A provider is a third party: it must not learn the caller's address or the host that the caller asked for.
     if llm.is_none() {
         tell_way(headers, &canonical.authority, peer);
     }
@@ -100,8 +100,8 @@ pub(crate) fn forward(
     Ok(Forward { permit, target, backends, timeouts, websocket, own_host, jose })
 }
 
-/// Removes every credential that a method of the policy looks for, wherever it was put, except the one at `kept`. What
-/// a step of the policy wrote replaced the caller's value already. Returns a new target when the query changed.
+/// Removes every credential that a method of the policy looks for, in each place, except the one at `kept`. A value
+/// that a step of the policy wrote has already replaced the caller's. Returns a new target when the query changed.
 fn take_credentials<'p>(
     sources: impl Iterator<Item = &'p Source>,
     steps: &Steps,
@@ -112,14 +112,14 @@ fn take_credentials<'p>(
     let mut query: Option<Option<String>> = None;
     for source in sources.filter(|source| Some(*source) != kept) {
         match source {
-            // With a scheme, another scheme's credential in the same header is not ours to remove.
+            // With a scheme, another scheme's credential in the same header is kept: the policy does not use it.
             Source::Header { name, scheme } if !steps.headers().any(|made| made == name) => {
                 let ours =
                     |value: &HeaderValue| scheme.as_deref().is_none_or(|scheme| has_scheme(value.as_bytes(), scheme));
                 if headers.get(name.as_str()).is_some_and(ours) {
                     headers.remove(name.as_str());
                 }
-                // The proof goes where its token goes, and that is no further.
+                // The proof is forwarded only together with its token.
                 if scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("dpop")) {
                     headers.remove("dpop");
                 }
@@ -151,7 +151,7 @@ fn apply_edits(headers: &mut HeaderMap, edits: &[ArmedEdit]) {
     }
 }
 
-/// Writes who is calling, last of all: whatever is under these names now is ours or absent.
+/// Writes the identity headers, last of all: a header with one of these names is now either the gateway's or absent.
 fn tell_upstream(headers: &mut HeaderMap, policy: &Policy, identity: &Identity, more: &[(HeaderName, HeaderValue)]) {
     for mapping in &policy.upstream.headers {
         headers.remove(mapping.name.as_str());
@@ -163,11 +163,11 @@ fn tell_upstream(headers: &mut HeaderMap, policy: &Policy, identity: &Identity, 
     headers.remove(header::PROXY_AUTHORIZATION);
 }
 
-/// Writes for which host and from where the caller asked.
+/// Writes the host that the caller asked for and the address that it asked from.
 fn tell_way(headers: &mut HeaderMap, authority: &HeaderValue, peer: &Peer) {
-    // The host that was judged, in its one spelling: HTTP/2 has it in `:authority`, HTTP/1.1 upstreams want the header.
+    // The canonical host that was checked: HTTP/2 has it in `:authority`, HTTP/1.1 upstreams need the header.
     headers.insert(header::HOST, authority.clone());
-    // The whole set is rebuilt: what stood there before was scrubbed.
+    // The whole set is written anew: the caller's headers of these names were removed before.
     headers.insert(FORWARDED_HOST, authority.clone());
     let scheme = if peer.secured.is_some() { "https" } else { "http" };
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
@@ -176,7 +176,7 @@ fn tell_way(headers: &mut HeaderMap, authority: &HeaderValue, peer: &Peer) {
     }
 }
 
-/// The header for a token that goes on.
+/// The header for a token that is forwarded.
 fn bearer(token: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
     value.set_sensitive(true);

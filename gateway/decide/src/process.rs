@@ -15,7 +15,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// A process that has held and counted nothing yet.
+    /// A process that holds no bodies and has counted no tokens yet.
     pub fn new(gateway: impl Into<String>, bodies: BodyLimits) -> Self {
         Self { gateway: gateway.into(), holding: Holding::new(bodies), quotas: Quotas::default() }
     }

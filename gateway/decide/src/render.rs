@@ -1,4 +1,4 @@
-//! A refusal as the caller sees it: the only place that knows status lines and problem documents.
+//! The answer to a refused caller: the only place that knows status lines and problem documents.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -11,8 +11,8 @@ use crate::Trace;
 use crate::engine::{ArmedHandler, Engine};
 use crate::own::{document, page as written};
 
-/// What a refused caller gets: a person is sent to sign in, or told in words; a client of a token service gets its error
-/// document (RFC 6749 §5.2), and every other program a problem document (RFC 9457).
+/// The answer to a refused caller: a person is sent to sign in or gets a page, a client of a token service gets its
+/// error document (RFC 6749 §5.2), and every other program gets a problem document (RFC 9457).
 pub fn refusal(
     engine: Option<&Engine>,
     trace: &Trace,
@@ -36,7 +36,7 @@ pub fn refusal(
     }
 }
 
-/// Whether signing in, or doing it again, may be what a person lacks.
+/// Whether a person could get access by signing in, or by signing in again.
 fn asks_to_sign_in(reason: Reason) -> bool {
     matches!(reason, Reason::NoCredentials | Reason::SessionEnded | Reason::StepUpRequired)
 }
@@ -54,7 +54,7 @@ fn to_sign_in(method: &ArmedSignIn, page: &str, id: DecisionId) -> Response<Byte
     response
 }
 
-/// A refusal for people.
+/// A page that tells a person of the refusal.
 fn page(
     method: &ArmedSignIn,
     page_request: &PageRequest,
@@ -81,7 +81,7 @@ fn wait(response: &mut Response<Bytes>, retry_after: Option<u64>) {
         .extend(retry_after.or(is_away.then_some(5)).map(|seconds| (header::RETRY_AFTER, seconds.into())));
 }
 
-/// What a client gets that the token service refused (RFC 6749 §5.2).
+/// The error document for a client that the token service refused (RFC 6749 §5.2).
 fn oauth_refusal(reason: Reason, id: DecisionId, retry_after: Option<u64>) -> Response<Bytes> {
     let body = serde_json::json!({"error": idm_issue::error_code(reason), "error_description": reason.plain(), "decision": id});
     let mut response = document(Some(&body), false);
@@ -97,8 +97,8 @@ fn oauth_refusal(reason: Reason, id: DecisionId, retry_after: Option<u64>) -> Re
     response
 }
 
-/// What a refused caller gets: a problem document (RFC 9457) with the decision id, and for 401 and
-/// 403 the challenge that RFC 6750 §3 asks for. The reason itself only where the policy discloses it.
+/// The problem document (RFC 9457) for a refused caller, with the decision id, and for 401 and 403 the challenge that
+/// RFC 6750 §3 requires. The document has the reason itself only where the policy discloses it.
 fn problem(refusal: &Refusal, armed: Option<&ArmedPolicy>, id: DecisionId, now: Timestamp) -> Response<Bytes> {
     let Refusal { reason, missing_scopes, retry_after, detail: _, by: _ } = refusal;
     let policy = armed.map(ArmedPolicy::plan);
@@ -115,13 +115,13 @@ fn problem(refusal: &Refusal, armed: Option<&ArmedPolicy>, id: DecisionId, now: 
             members.insert("detail".into(), reason.plain().into());
         }
     }
-    // A script in a page cannot follow to the provider; it can send its window there.
+    // A script in a page cannot follow a redirect to the provider, but it can navigate its window there.
     if let Some(method) = armed.and_then(ArmedPolicy::sign_in).filter(|_| status == StatusCode::UNAUTHORIZED) {
         if let Some(members) = problem.as_object_mut() {
             members.insert("signIn".into(), method.plan().base.as_str().into());
         }
     }
-    // To a caller who proved who they are, RFC 6750 lets us say which scope is missing.
+    // RFC 6750 permits to tell an authenticated caller which scope is missing.
     if !missing_scopes.is_empty() {
         if let Some(members) = problem.as_object_mut() {
             members.insert("missingScopes".into(), missing_scopes.to_vec().into());

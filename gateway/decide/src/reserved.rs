@@ -1,4 +1,4 @@
-//! Which headers are reserved on which route, of what the policies read and write.
+//! The headers that are reserved on each route, derived from the headers that the policies read and write.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! From host, path, method and headers to a rule.
+//! Finds the rule for a host, path, method and headers.
 
 use std::collections::HashMap;
 
@@ -48,8 +48,8 @@ impl Router {
         router
     }
 
-    /// The position of the rule that serves the request. Only the most specific host is asked: a route
-    /// of a wider host must not open what the narrower one does not serve.
+    /// The position of the rule that serves the request. Only the most specific host is consulted: a route of a wider
+    /// host must not serve a request that the narrower host does not serve.
     pub(crate) fn find(&self, host: &str, path: &str, method: &Method, headers: &HeaderMap) -> Option<usize> {
         self.table(host)?.find(path, method, headers)
     }
@@ -116,7 +116,7 @@ impl Table {
     }
 }
 
-/// The segments of a path or prefix; one slash at its end says nothing.
+/// The segments of a path or prefix; one slash at its end is ignored.
 fn segments(path: &str) -> impl Iterator<Item = &str> {
     let path = path.strip_suffix('/').unwrap_or(path);
     path.strip_prefix('/').into_iter().flat_map(|path| path.split('/'))
@@ -126,7 +126,7 @@ fn fits(entry: &RouteEntry, method: &Method, headers: &HeaderMap) -> bool {
     entry.method.as_deref().is_none_or(|wanted| wanted == method.as_str())
         && entry.headers.iter().all(|wanted| {
             let mut values = headers.get_all(&wanted.name).iter();
-            // A repeated header has no one value.
+            // A repeated header has no single value.
             matches!((values.next(), values.next()), (Some(value), None) if value.as_bytes() == wanted.value.as_bytes())
         })
 }

@@ -1,17 +1,17 @@
-//! Headers that only the gateway may set, in every spelling an upstream might read.
+//! Headers that only the gateway may set, in every spelling that an upstream might read.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use http::{HeaderMap, HeaderName, header};
 
-/// Prefixes that are the gateway's alone.
+/// Prefixes that are reserved for the gateway.
 const PREFIXES: &[&str] = &["x-authenticated-", "x-forwarded-", "x-original-"];
 /// The length of the shortest of them.
 const SHORTEST_PREFIX: usize = 11;
-/// Names that some upstream trusts for who calls, from where, for which path or with which method.
+/// Names that some upstream trusts for the identity, the origin, the path or the method of a request.
 const NAMES: &[&str] = &[
-    // where from
+    // the origin
     "forwarded",
     "x-forwarded",
     "forwarded-for",
@@ -40,7 +40,7 @@ const NAMES: &[&str] = &[
     "x-azure-clientip",
     "x-azure-socketip",
     "x-envoy-external-address",
-    // for which host, path and method
+    // the host, path and method
     "x-host",
     "x-http-host-override",
     "x-host-override",
@@ -55,7 +55,7 @@ const NAMES: &[&str] = &[
     "x-scheme",
     "x-url-scheme",
     "front-end-https",
-    // who
+    // the identity
     "remote-user",
     "x-remote-user",
     "x-webauth-user",
@@ -66,7 +66,7 @@ const NAMES: &[&str] = &[
     "client-cert",
     "client-cert-chain",
 ];
-/// Names that a caller may send as they are, and in no other spelling: they say how the body is read.
+/// Names that a caller may send as they are, and in no other spelling: they define how the body is read.
 const PLAIN_ONLY: &[&str] = &[
     "content-disposition",
     "content-encoding",
@@ -153,7 +153,7 @@ impl Reserved {
 
     /// Removes every reserved header.
     pub(crate) fn scrub(&self, headers: &mut HeaderMap) {
-        // Most requests carry none: look first, collect only then.
+        // Most requests have none: search first, and collect only if one was found.
         if headers.keys().any(|name| self.holds(name.as_str())) {
             let found: Vec<HeaderName> = headers.keys().filter(|name| self.holds(name.as_str())).cloned().collect();
             found.iter().for_each(|name| drop(headers.remove(name)));
@@ -199,10 +199,10 @@ pub(crate) fn lists_too_many(headers: &HeaderMap) -> bool {
     headers.get_all(header::CONNECTION).iter().map(names).sum::<usize>() > MOST_LISTED
 }
 
-/// Removes what `Connection` names (RFC 9110 §7.6.1), before anything reads or writes headers: nothing that is decided
-/// by is gone later, and nothing that is written later is named by the caller. A name for which `is_used` holds stays:
-/// no client has a reason to call it a matter of one connection, and a policy must not be made blind to what an honest
-/// proxy in front added.
+/// Removes the headers that `Connection` names (RFC 9110 §7.6.1), before any code reads or writes headers: so no header
+/// that the decision used is removed later, and the caller cannot name a header that the gateway writes later. A name
+/// for which `is_used` holds stays: no client has a reason to make it specific to one connection, and the caller must
+/// not be able to hide from a policy a header that an honest proxy in front added.
 pub(crate) fn remove_listed(headers: &mut HeaderMap, is_used: impl Fn(&str) -> bool) {
     if !headers.contains_key(header::CONNECTION) {
         return;
@@ -213,9 +213,9 @@ pub(crate) fn remove_listed(headers: &mut HeaderMap, is_used: impl Fn(&str) -> b
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-        // Only those that are there matter.
+        // Only names of headers that are present matter.
         .filter(|name| headers.contains_key(name))
-        // Whether a WebSocket is asked for is judged later, by the headers themselves.
+        // A request for a WebSocket is recognized later, by the headers themselves.
         .filter(|name| !is_end_to_end(name) && !HOP_BY_HOP.contains(name) && !is_used(name.as_str()))
         .collect();
     listed.iter().for_each(|name| drop(headers.remove(name)));
@@ -227,13 +227,13 @@ pub(crate) fn remove_connections_own(headers: &mut HeaderMap) {
     HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
 }
 
-/// Removes what concerns one connection only (RFC 9110 §7.6.1), so that none of it crosses.
+/// Removes the headers that concern one connection only (RFC 9110 §7.6.1), so that none of them is forwarded.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     remove_listed(headers, |_| false);
     remove_connections_own(headers);
 }
 
-/// Headers that `Connection` must not be able to remove: the request would mean something else without them.
+/// Headers that `Connection` must not be able to remove: the request would have another meaning without them.
 fn is_end_to_end(name: &HeaderName) -> bool {
     const NAMES: [HeaderName; 12] = [
         header::CONNECTION,

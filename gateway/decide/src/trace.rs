@@ -5,21 +5,21 @@ use idm_request::Identity;
 use idm_sign_in::PageRequest;
 use idm_types::{Decider, MethodName, Refusal, RuleName, Stage};
 
-/// How far a request came and what was found out about it, for the record. It is filled in as the decision goes on, so
-/// that it says the same of a request whose caller leaves in between.
+/// The stage that a request reached and the facts found out about it, for the record. It is filled in as the decision
+/// proceeds, so that the record is the same for a request whose caller disconnects before the end.
 #[derive(Debug, Default)]
 pub struct Trace {
-    /// How far the request came.
+    /// The stage that the request reached.
     pub stage: Stage,
-    /// The host, in its one spelling once there is one.
+    /// The host; in its canonical spelling once that is known.
     pub host: String,
-    /// The path, in its one spelling once there is one.
+    /// The path; in its canonical spelling once that is known.
     pub path: String,
     /// The position of the route's rule.
     pub rule: Option<usize>,
     /// The position of the policy.
     pub policy: Option<usize>,
-    /// The method that decided who calls.
+    /// The method that authenticated the caller.
     pub authentication: Option<MethodName>,
     /// The credential was in the query.
     pub in_query: bool,

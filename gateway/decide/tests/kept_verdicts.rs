@@ -1,4 +1,4 @@
-//! Which kept verdicts stand when another bundle is put in force.
+//! The cached verdicts that remain valid when another bundle is put in force.
 
 mod bed;
 
@@ -6,7 +6,7 @@ use bed::{API_KEY, Bed, key, policy, robot};
 use idm_decide::{Decided, Decision};
 use idm_types::{ApiKey, Reason};
 
-/// The second caller, whom no change concerns.
+/// The second caller, whom no change affects.
 fn other() -> String {
     ApiKey::from_random([9; 32]).reveal().to_owned()
 }
@@ -63,7 +63,7 @@ async fn a_changed_credential_is_judged_anew_and_nobody_else_is() {
         if what == "rotated" {
             assert_eq!(asked(&bed, "up", &rotated).await, Ok(false));
         }
-        // A verdict that was void once is not taken up again.
+        // A verdict that was invalidated once is not used again.
         bed.change(&format!("{base}{was}"));
         assert_eq!(asked(&bed, "up", &key()).await, Ok(false), "{what}, and back");
     }
@@ -95,7 +95,7 @@ async fn a_verdict_outlives_an_engine_as_long_as_all_that_it_rests_on_is_the_sam
             let expected = if yaml.contains(&format!("hostnames: {host}")) { Ok(kept) } else { Err(Reason::NoRoute) };
             assert_eq!(asked(&bed, host, &key()).await, expected, "{what}: {host}");
         }
-        // A verdict that was void, or away, stays void when everything is as it was.
+        // A verdict that was invalidated or removed stays invalid when the configuration returns to its earlier state.
         bed.change(&both);
         for (host, kept) in ["up", "side"].into_iter().zip(kept) {
             assert_eq!(asked(&bed, host, &key()).await, Ok(kept), "{what}, and back: {host}");

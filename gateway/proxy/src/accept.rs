@@ -1,4 +1,4 @@
-//! Listening and accepting: each core has its own sockets, and the kernel spreads callers over them.
+//! Listening and accepting: each core has its own sockets, and the kernel distributes callers over them.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -20,7 +20,7 @@ use crate::watch::Cause;
 /// One listening socket for each core, on one address.
 pub(crate) fn bind(wanted: SocketAddr, cores: usize) -> Result<(SocketAddr, Vec<std::net::TcpListener>), BindError> {
     let failed = |source| BindError { address: wanted, source };
-    // SO_REUSEPORT would let a second process share the port unnoticed; a plain bind first finds out.
+    // SO_REUSEPORT would let a second process share the port unnoticed; a plain bind detects that first.
     let address = {
         let probe = socket(wanted, false).map_err(failed)?;
         probe.local_addr().map_err(failed)?
@@ -43,7 +43,7 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener
     Ok(socket.into())
 }
 
-/// One listener of a core, and what its connections are counted in.
+/// One listener of a core, and the counters of its connections.
 pub(crate) struct Listener {
     pub(crate) socket: std::net::TcpListener,
     pub(crate) secure: bool,
@@ -52,7 +52,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Accepts until the server stops, and then gives what is under way `drain` to finish.
+    /// Accepts until the server stops, and then gives the requests under way the time `drain` to finish.
     pub(crate) async fn accept(self, mut stopped: watch::Receiver<bool>, drain: Duration) {
         let Self { socket, secure, core, table } = self;
         let socket = match TcpListener::from_std(socket) {
@@ -71,7 +71,8 @@ impl Listener {
                         tokio::task::yield_now().await;
                     }
                 }
-                // Out of file descriptors or the like: wait for some to be freed instead of spinning.
+                // The process is out of file descriptors or the like: wait until some are freed instead of retrying at
+                // once.
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -84,7 +85,7 @@ impl Listener {
     }
 }
 
-/// Serves a connection, or closes it where there is no room and none can be made. Whether a limit was reached.
+/// Serves a connection, or closes it where there is no room and none can be made. Returns whether a limit was reached.
 fn open(stream: TcpStream, peer: SocketAddr, secure: bool, core: &Rc<Core>, table: &Arc<Table>) -> bool {
     let (place, full) = table.open(peer.ip());
     let _ = stream.set_nodelay(true);

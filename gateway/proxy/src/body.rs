@@ -1,4 +1,4 @@
-//! Bodies stream through; one is held only where it has to be checked before it may pass.
+//! Bodies are streamed; a body is buffered only where it must be checked before it may pass.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,14 +14,14 @@ use idm_types::Refusal;
 
 use crate::exchange::{AnswerBody, Written};
 
-/// The bytes of a body that are read and discarded after its request was answered.
+/// The most bytes of a body that are read and discarded after its request was answered.
 const LINGER_BYTES: u64 = 1 << 20;
-/// How long they are read.
+/// The longest time for reading and discarding them.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Lets go of a body after its request was answered. Closing a connection while its client still sends would
-/// destroy the answer on its way, so what comes in a moment is read and thrown away. Returns whether more was
-/// announced than that, so that the connection ends.
+/// Discards a body after its request was answered. If a connection is closed while its client still sends, the client
+/// can lose the answer; therefore the bytes that arrive within a short time are read and discarded. Returns whether
+/// more bytes were announced than that; the connection must then be closed.
 pub(crate) fn let_go(body: Payload<Incoming>) -> bool {
     let Payload::Streaming(mut incoming) = body else { return false };
     if incoming.is_end_stream() {
@@ -51,7 +51,7 @@ pub(crate) enum RequestBody {
 }
 
 impl RequestBody {
-    /// Tells when a body that streams was written to its end; `None` for one that goes out in one piece.
+    /// Signals that a streamed body was written to its end; `None` for a body that is sent in one piece.
     pub(crate) fn written(&self) -> Option<&Written> {
         match self {
             RequestBody::Empty | RequestBody::Held(_) => None,
@@ -83,7 +83,7 @@ impl Body for RequestBody {
         };
         loop {
             let polled = Pin::new(&mut *incoming).poll_frame(cx);
-            // The library asks for no more once the announced length is there.
+            // The library stops polling when the announced length was read.
             if matches!(polled, Poll::Ready(None)) || incoming.is_end_stream() {
                 written.complete();
             }
@@ -111,20 +111,20 @@ impl Body for RequestBody {
     }
 }
 
-/// What the caller gets.
+/// The body of the answer to the caller.
 pub(crate) enum ResponseBody {
-    /// Our own words.
+    /// The gateway's own answer.
     Text(Option<Bytes>),
-    /// The upstream's, with the connection that goes back to its pool when the body has ended.
+    /// The upstream's answer, with the connection that goes back to its pool when the body has ended.
     Upstream(AnswerBody),
-    /// The answer of a language model, counted while it passes.
+    /// The answer of a language model, counted as it is streamed.
     Metered(Box<Metered>),
 }
 
 /// An answer whose use is counted; the record of its request is written when it has ended.
 pub(crate) struct Metered {
     body: ResponseBody,
-    /// Taken at the end: the meter, and what is done with what it read.
+    /// Taken at the end: the meter, and the function that receives its result.
     open: Option<(Meter, Ended)>,
 }
 
@@ -149,7 +149,7 @@ impl Drop for Metered {
 }
 
 impl ResponseBody {
-    /// The whole body, up to [`MAX_HELD`]: for what has to be signed before anyone sees it.
+    /// The whole body, up to [`MAX_HELD`]: for a body that must be signed before the caller gets it.
     pub(crate) async fn whole(mut self, holding: &Holding, share: Share) -> Result<Bytes, Refusal> {
         let held = holding.read(&mut self, MAX_HELD, Pace::Any, share).await;
         held.map(|held| held.bytes().clone()).map_err(Unheld::of_response)

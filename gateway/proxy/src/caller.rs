@@ -1,4 +1,4 @@
-//! One connection of a caller as limits and deadlines see it, and the requests on it.
+//! One connection of a caller and its requests, as limits and deadlines use them.
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -25,29 +25,30 @@ pub(crate) struct Connection {
     address: IpAddr,
     of_address: Requests,
     requests: Cell<usize>,
-    /// HTTP/2: what passes in frames.
+    /// HTTP/2: the state of its frames.
     pub(crate) seen: Rc<Seen>,
     /// HTTP/2: the answers that are under way.
     streams: RefCell<Vec<Rc<Answer>>>,
-    /// HTTP/2: the request that hyper is about to start a task for.
+    /// HTTP/2: the request for which hyper is about to start a task.
     next: RefCell<Option<Rc<Answer>>>,
-    /// It had an answer that was no refusal.
+    /// It had an answer that was not a refusal.
     proven: Cell<bool>,
-    /// The CPU time that its requests took beyond what others need not wait for.
+    /// The CPU time that its requests used beyond the allowance of one connection.
     owed: Owed,
     ended: Cell<Option<Cause>>,
-    /// Since when it is to finish and take nothing new.
+    /// The time since when it shall finish and accept no new request.
     finishing: Cell<Option<u64>>,
     waker: RefCell<Option<Waker>>,
     opened: u64,
-    /// HTTP/2: since when answers wait that were handed over to the last byte; 0 while none does.
+    /// HTTP/2: since when answers that were handed over completely wait for the caller; 0 while none waits.
     stuck: Cell<u64>,
 }
 
 /// One answer on an HTTP/2 connection.
 #[derive(Default)]
 pub(crate) struct Answer {
-    /// When a part of it was handed over that was not asked beyond: 0 while the upstream is waited for.
+    /// The time when a part of it was handed over and no more was asked for: 0 while the gateway waits for the
+    /// upstream.
     handed: Cell<u64>,
     task: RefCell<Option<AbortHandle>>,
 }
@@ -59,7 +60,7 @@ pub(crate) struct Arrived {
 }
 
 impl Arrived {
-    /// Begins the request, if there is room or some can be made.
+    /// Begins the request, if there is room or room can be made.
     pub(crate) async fn begin(self, core: &Core) -> Result<UnderWay, Full> {
         let Self { connection, answer } = self;
         if let Err(full) = connection.count() {
@@ -77,7 +78,7 @@ impl Arrived {
     }
 }
 
-/// A request under way on a connection; it has ended when this is dropped.
+/// A request under way on a connection; it ends when this is dropped.
 pub(crate) struct UnderWay {
     connection: Rc<Connection>,
     answer: Option<Rc<Answer>>,
@@ -124,7 +125,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Counts one more where another one's answer is not taken, and gives way.
+    /// Counts one more request where another one's answer is not read, and frees that one's place.
     async fn begin_in_room_made(&self, full: Full, core: &Core) -> Result<(), Full> {
         let now = self.progress.now();
         if !self.of_address.may_look(now) {
@@ -163,7 +164,7 @@ impl Connection {
         }
     }
 
-    /// Lets it finish what is under way, and take nothing new.
+    /// Lets it finish the requests under way, and accept no new ones.
     pub(crate) fn finish(&self) {
         if self.finishing.get().is_none() {
             self.finishing.set(Some(self.progress.now()));
@@ -189,8 +190,9 @@ impl Connection {
         }
     }
 
-    /// Whether it need not wait for its turn: it had an answer that was no refusal, stays within its allowance, and has
-    /// one request under way at most. Of many streams, each would be one more that others wait for.
+    /// Whether it is exempt from waiting for its turn: it had an answer that was not a refusal, stays within its
+    /// allowance, and has one request under way at most. With several streams, other callers would wait for each of
+    /// them.
     fn goes_first(&self) -> bool {
         self.proven.get() && !self.owed.is_due() && self.requests.get() <= 1
     }
@@ -200,16 +202,16 @@ impl Connection {
         if self.proven.get() && !self.owed.is_due() { Turn::Share } else { Turn::Whole }
     }
 
-    /// Ends a part of a stream's work: what follows it is done when it is its turn. On HTTP/1.1 the connection has its
-    /// turn.
+    /// Ends a part of a stream's work: the next part runs when its turn comes. On HTTP/1.1 the connection itself takes
+    /// the turns.
     pub(crate) async fn turn(&self) {
         if self.progress.is_framed() && !self.goes_first() {
             tokio::task::yield_now().await;
         }
     }
 
-    /// The work of a stream of HTTP/2, which is a task of its own: each part is done when it is its turn, but the first
-    /// one, which finds out whether there is room for the request at all.
+    /// The work of a stream of HTTP/2, which is a task of its own: each part runs when its turn comes, except the first
+    /// part, which checks whether there is room for the request at all.
     pub(crate) fn stream_work<T>(
         self: Rc<Self>,
         core: Rc<Core>,
@@ -225,8 +227,8 @@ impl Connection {
         })
     }
 
-    /// Does the work of the connection, each part when it is its turn, until it is done or ended; everything of it is
-    /// dropped then.
+    /// Does the work of the connection, each part when its turn comes, until it is done or ended; then all of it is
+    /// dropped.
     pub(crate) async fn live(&self, turns: &Turns, work: impl Future<Output = ()>) {
         let mut work = pin!(work);
         let mut waiting = Wait::default();
@@ -248,7 +250,7 @@ impl Connection {
         .await;
     }
 
-    /// Whether this connection has to end now, and why; ends answers that nobody takes.
+    /// Whether this connection must end now, and the reason; ends answers that callers do not read.
     pub(crate) fn overdue(&self, deadlines: &Deadlines) -> Option<Cause> {
         if self.progress.head_for().is_some_and(|ms| ms >= deadlines.head.as_millis() as u64) {
             return Some(Cause::SlowHead);
@@ -256,7 +258,7 @@ impl Connection {
         self.is_stuck(deadlines.write).then_some(Cause::SlowWrite)
     }
 
-    /// HTTP/2: how long answers that were handed over to the last byte have waited for the caller to take any of it.
+    /// HTTP/2: how long answers that were handed over completely have waited for the caller to read any part of them.
     fn stuck_for(&self) -> Option<u64> {
         let now = self.progress.now();
         if self.requests.get() <= self.streams.borrow().len() {
@@ -269,7 +271,7 @@ impl Connection {
         Some(now.saturating_sub(self.stuck.get().max(self.seen.data())))
     }
 
-    /// HTTP/2: ends the answers that were handed over in part, and of which the rest was not asked for; how many.
+    /// HTTP/2: ends the answers that were handed over in part, and whose rest was not asked for; returns their number.
     pub(crate) fn reset_answers(&self, limit: Duration) -> u64 {
         let now = self.progress.now();
         let streams = self.streams.borrow();
@@ -282,41 +284,41 @@ impl Connection {
 }
 
 impl Connection {
-    /// Whether it is one that may have to give something up for a newcomer of this address.
+    /// Whether it is a connection that may be ended, or lose an answer, for a newcomer of this address.
     pub(crate) fn may_give(&self, full: Full, address: IpAddr) -> bool {
         self.ended.get().is_none() && (full == Full::Sum || self.address == address)
     }
 
-    /// Whether it waits for its next request, or for its first one that is not refused.
+    /// Whether it waits for its next request, or for its first request that is not refused.
     pub(crate) fn is_without_request(&self, proven: bool) -> bool {
         self.requests.get() == 0 && self.proven.get() == proven
     }
 
-    /// By this, connections without a request are ended: the least first. One of the address that has the most, and
-    /// of these the one that has waited longest.
+    /// The order in which connections without a request are ended, the least first: a connection of the address that
+    /// has the most, and among these the one that has waited longest.
     pub(crate) fn worth(&self) -> (Reverse<usize>, u64) {
         let idle_since = self.progress.now().saturating_sub(self.progress.idle_for().unwrap_or(0));
         let since = if self.proven.get() { self.opened.max(idle_since) } else { self.opened };
         (Reverse(self.of_address.connections()), since)
     }
 
-    /// Whether it has ended, be it that its task was not dropped yet.
+    /// Whether it has ended, even if its task was not dropped yet.
     pub(crate) fn is_ended(&self) -> bool {
         self.ended.get().is_some()
     }
 
-    /// Since when it is to finish and take nothing new.
+    /// The time since when it shall finish and accept no new request.
     pub(crate) fn finishing_since(&self) -> Option<u64> {
         self.finishing.get()
     }
 
-    /// Whether the caller takes nothing of what is written.
+    /// Whether the caller reads none of the bytes that are written.
     fn is_stuck(&self, limit: Duration) -> bool {
         let over = |waited: Option<u64>| waited.is_some_and(|ms| ms >= limit.as_millis() as u64);
         over(self.progress.blocked_for()) || over(self.stuck_for())
     }
 
-    /// How many requests have an answer that the caller does not take.
+    /// The number of requests whose answer the caller does not read.
     pub(crate) fn stalled(&self, limit: Duration) -> usize {
         if self.is_stuck(limit) {
             return self.requests.get();
@@ -325,7 +327,7 @@ impl Connection {
         self.streams.borrow().iter().filter(|answer| answer.is_untaken(now, limit)).count()
     }
 
-    /// Ends these; how many.
+    /// Ends these; returns their number.
     pub(crate) fn end_stalled(&self, limit: Duration) -> u64 {
         if self.is_stuck(limit) {
             self.end(Cause::SlowWrite);
@@ -350,8 +352,8 @@ impl Drop for Connection {
 }
 
 impl UnderWay {
-    /// Notes whether a part of the answer was handed over, or is waited for. Only on HTTP/2: on HTTP/1.1 the socket
-    /// tells all there is.
+    /// Notes whether a part of the answer was handed over, or is awaited from the upstream. Only on HTTP/2: on HTTP/1.1
+    /// the socket shows all of this.
     pub(crate) fn handed(&self, handed: bool) {
         if let Some(answer) = &self.answer {
             answer.handed.set(if handed { self.connection.progress.now() } else { 0 });
@@ -360,11 +362,11 @@ impl UnderWay {
 
     /// The largest part that is handed over at once.
     pub(crate) fn part(&self) -> usize {
-        // On HTTP/2 the last part is let go before it is written: it is as small as a frame.
+        // On HTTP/2 the last part is released before it is written: it is as small as a frame.
         if self.answer.is_some() { 16 << 10 } else { usize::MAX }
     }
 
-    /// Takes account of what it was decided with: so much CPU time, and whether it was no refusal.
+    /// Accounts for a decision: the CPU time that it used, and whether it was not a refusal.
     pub(crate) fn decided(&self, used: Duration, permitted: bool) {
         self.connection.owed.add(used);
         if permitted {

@@ -22,7 +22,7 @@ const MAX_IDLE_TIME: Duration = Duration::from_secs(50);
 
 pub(crate) type Http2 = http2::SendRequest<RequestBody>;
 
-/// Why there is no connection.
+/// The reason why there is no connection.
 #[derive(Debug)]
 pub(crate) enum ConnectError {
     /// The name has no address, or none that may be used.
@@ -80,7 +80,7 @@ impl Pool {
         found
     }
 
-    /// Takes a connection back whose exchange was complete.
+    /// Takes back a connection whose exchange was complete.
     pub(crate) fn give_back(&self, connection: Connection) {
         let mut idle = self.idle.borrow_mut();
         if !connection.is_closed() && idle.len() < MAX_IDLE {
@@ -104,7 +104,7 @@ impl Pool {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let stream = self.dial().await?;
-        // One read of a fast upstream is what a slow caller makes us hold.
+        // The gateway holds one read of a fast upstream for a slow caller.
         let mut builder = http1::Builder::new();
         let handshake = builder.writev(false).max_buf_size(64 << 10).handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| ConnectError::Failed(error.to_string()))?;
@@ -143,8 +143,8 @@ impl Pool {
         tokio::time::timeout(CONNECT_TIMEOUT, self.dial_any()).await.unwrap_or(Err(ConnectError::TimedOut))
     }
 
-    /// Tries the addresses of the name in turn. Addresses are judged after resolution, so that a name
-    /// cannot lead somewhere an address could not.
+    /// Tries the addresses of the name in turn. Addresses are checked after resolution, so that a name cannot lead to
+    /// an address that would be refused as such.
     async fn dial_any(&self) -> Result<TcpStream, ConnectError> {
         let Backend { host, port, local, .. } = &self.backend;
         let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {

@@ -1,4 +1,4 @@
-//! One connection of a caller: what it speaks, the requests on it, and what is recorded of heads that are none.
+//! One connection of a caller: its protocol, its requests, and the records of malformed heads.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -49,16 +49,16 @@ fn peer(address: IpAddr, secured: Option<Secured>) -> Rc<Peer> {
     Rc::new(Peer { secured, ..Peer::plain(address.to_canonical()) })
 }
 
-/// Finds out what a plain connection speaks, and serves it. Each kind has its memory of its own: a connection that
-/// waits for its first byte holds none of it.
+/// Detects the protocol of a plain connection, and serves it. Each protocol allocates its own memory: a connection that
+/// waits for its first byte has none of it.
 pub(crate) async fn serve(mut stream: Stream, address: IpAddr, core: Rc<Core>, connection: Rc<Connection>) {
     let Some(spoken) = stream.spoken().await else { return };
     serve_as(spoken, stream, peer(address, None), core, connection).await;
 }
 
-/// Shakes hands under the configuration in force, and serves what was agreed on.
+/// Performs the handshake under the configuration in force, and serves the protocol that was negotiated.
 pub(crate) async fn serve_tls(stream: Stream, address: IpAddr, core: Rc<Core>, connection: Rc<Connection>) {
-    // Without a certificate there is nothing to say: the connection is closed.
+    // Without a certificate there is no answer to the handshake: the connection is closed.
     let Some(config) = core.local().and_then(|local| local.configuration.tls.clone()) else { return };
     match Box::pin(tokio_rustls::TlsAcceptor::from(config).accept(stream)).await {
         Ok(stream) => {
@@ -101,13 +101,14 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         };
         answer(core.clone(), peer.clone(), connection.clone(), arrived, request, pipeline::serve)
     });
-    // The deadlines of heads and of idle connections are not hyper's: one sweep looks at all connections of a core.
+    // The gateway enforces the deadlines of heads and of idle connections: one sweep checks all connections of a core.
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(None)
         .max_buf_size(MAX_HEADER_BYTES)
-        // As on HTTP/2: a head between this and ours is refused by us, with a record and a decision id.
+        // As on HTTP/2: a head larger than our limit and within this one is refused by us, with a record and a decision
+        // id.
         .max_headers(2 * MAX_HEADERS)
         .writev(false);
     let mut http = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
@@ -119,7 +120,7 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         http.as_mut().poll(cx)
     });
     let Err(error) = served.await else { return };
-    // hyper has answered by itself: 431 where the head is too large, 400 else.
+    // hyper has answered by itself: 431 where the head is too large, otherwise 400.
     if error.is_parse_too_large() {
         malformed(&core, &peer, Reason::HeadTooLarge, 431, &error.to_string());
     } else if error.is_parse() {
@@ -150,7 +151,7 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        // A head between this and ours is refused by us, with a record and a decision id.
+        // A head larger than our limit and within this one is refused by us, with a record and a decision id.
         .max_header_list_size(2 * MAX_HEADER_BYTES as u32)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -176,7 +177,7 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         connection.settle();
         match &polled {
             Poll::Pending => {
-                // Every head that came has been handed to the service by now, but those that hyper refused.
+                // Every head that arrived has been handed to the service by now, except the heads that hyper refused.
                 if !finishing && seen.heads() > calls.get() {
                     tell(&mut told, "HTTP/2: the head of a stream is malformed");
                     connection.finish();
@@ -207,7 +208,7 @@ fn is_too_large(headers: &HeaderMap) -> bool {
     has_too_many(headers) || headers.iter().map(bytes).sum::<usize>() > MAX_HEADER_BYTES
 }
 
-/// Serves a request when it is its turn, or refuses the one that may not begin; either leaves one record.
+/// Serves a request when its turn comes, or refuses a request that may not begin; both leave one record.
 async fn answer<F: Future<Output = Result<Response<ResponseBody>, Infallible>>>(
     core: Rc<Core>,
     peer: Rc<Peer>,
@@ -240,15 +241,15 @@ async fn answer<F: Future<Output = Result<Response<ResponseBody>, Infallible>>>(
     Ok(response.map(|body| Served { body, rest: Bytes::new(), under_way }))
 }
 
-/// Serves in memory that is taken when it is the request's turn: hyper makes a task for each stream at once, and what
-/// serving needs is most of it.
+/// Serves in memory that is allocated when the request's turn comes: hyper makes a task for each stream at once, and
+/// most of the memory of such a task is for serving.
 fn serve_boxed(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incoming>) -> Pin<Box<Serving>> {
     Box::pin(pipeline::serve(core, peer, request))
 }
 
 /// Records a head that hyper refused: it has answered already, so the answer carries no decision id.
 fn malformed(core: &Rc<Core>, peer: &Peer, reason: Reason, status: u16, detail: &str) {
-    // Neither method nor path are known; `-` stands for the method.
+    // Neither method nor path is known; `-` stands for the method.
     let method = http::Method::from_bytes(b"-").unwrap_or_default();
     Guard::open(core.clone(), peer.address, &method, Timestamp::now()).answered(reason, status, detail);
 }

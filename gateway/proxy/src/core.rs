@@ -1,4 +1,4 @@
-//! What one core owns: nothing here is shared, so nothing here is locked.
+//! The state of one core: no other core uses it, so it needs no locks.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -24,7 +24,7 @@ pub(crate) struct Core {
     pub(crate) room: Rc<Room>,
     pub(crate) turns: Turns,
     local: RefCell<Option<Rc<Local>>>,
-    /// Kept verdicts; each says itself under what it stands, so that they outlive configurations.
+    /// Cached verdicts; each holds the conditions under which it is valid, so that it can outlive a configuration.
     cache: RefCell<TokenCache>,
     random: Cell<u64>,
     unflushed: Notify,
@@ -38,7 +38,7 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    /// What decides about a request that came on this connection at this time.
+    /// The context of a decision about a request on this connection at this time.
     pub(crate) fn context<'c>(&'c self, core: &'c Core, peer: &'c Peer, now: Timestamp) -> Context<'c> {
         let armed = &self.configuration.armed;
         let (engine, credentials) = (armed.engine(), armed.credentials());
@@ -60,8 +60,8 @@ impl Core {
         })
     }
 
-    /// The configuration in force. A swapped one inherits the verdicts that stand under it, and the connections to
-    /// backends that stay.
+    /// The configuration in force. A new configuration takes over the verdicts that are valid under it, and the
+    /// connections to backends that it still has.
     pub(crate) fn local(&self) -> Option<Rc<Local>> {
         let version = self.shared.version();
         if let Some(local) = self.local.borrow().as_ref().filter(|local| local.version == version) {
@@ -79,8 +79,8 @@ impl Core {
         Some(local)
     }
 
-    /// Takes up each configuration when it is put in force, for ever: without it a core that nobody calls would keep
-    /// the secrets of the one before.
+    /// Adopts each configuration when it is put in force, in an endless loop: without it a core without requests would
+    /// keep the secrets of the previous configuration.
     pub(crate) async fn follow(&self) {
         let mut swapped = self.shared.swapped();
         while swapped.changed().await.is_ok() {
@@ -88,7 +88,7 @@ impl Core {
         }
     }
 
-    /// xorshift64*: spreads load and makes ids unique; nothing secret depends on it.
+    /// xorshift64*: distributes load and makes ids unique; no secret depends on it.
     pub(crate) fn random(&self) -> u64 {
         let mut x = self.random.get();
         x ^= x >> 12;
@@ -102,12 +102,12 @@ impl Core {
         DecisionId::from_parts(now.0, u128::from(self.random()) << 64 | u128::from(self.random()))
     }
 
-    /// Says that a record waits in the lane.
+    /// Signals that a record waits in the lane.
     pub(crate) fn recorded(&self) {
         self.unflushed.notify_one();
     }
 
-    /// Flushes the lane a few milliseconds after something was recorded, for ever.
+    /// Flushes the lane a few milliseconds after a record was added, in an endless loop.
     pub(crate) async fn flush(&self) {
         loop {
             self.unflushed.notified().await;

@@ -1,8 +1,8 @@
 //! One exchange on one connection to an upstream. The types say whether the connection may be used again.
 //!
-//! A [`Connection`] has nothing under way and nothing left over. Sending a request uses it up and yields an [`Answer`];
-//! only an answer that was read to its end, to a request that was written to its end, puts it back into the pool. A
-//! [`Tunnel`] is a connection of another type, which no pool takes.
+//! A [`Connection`] has no exchange under way and no unread bytes. Sending a request consumes it and yields an
+//! [`Answer`]; the connection goes back into the pool only if the answer was read to its end and the request was
+//! written to its end. A [`Tunnel`] is a connection of another type, which no pool accepts.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -25,7 +25,7 @@ use crate::connect::Pool;
 pub(crate) struct Written(Rc<Cell<bool>>);
 
 impl Written {
-    /// For a body that is still on its way.
+    /// For a body that is still being sent.
     pub(crate) fn not_yet() -> Self {
         Self(Rc::new(Cell::new(false)))
     }
@@ -39,9 +39,9 @@ impl Written {
 /// An HTTP/1.1 connection on which nothing is under way: a new one, or one whose exchanges were all complete.
 pub(crate) struct Connection(http1::SendRequest<RequestBody>);
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 pub(crate) enum SendError {
-    /// Nothing was sent: the connection was closed before. The request is returned unchanged.
+    /// No byte was sent: the connection was closed before. The request is returned unchanged.
     Unsent(Box<Request<RequestBody>>),
     /// The connection failed while the request was under way; the upstream may have received any part of it.
     Broken(hyper::Error),
@@ -50,7 +50,7 @@ pub(crate) enum SendError {
 }
 
 impl Connection {
-    /// A connection on which nothing was sent yet.
+    /// A connection on which no byte was sent yet.
     pub(crate) fn new(sender: http1::SendRequest<RequestBody>) -> Self {
         Self(sender)
     }
@@ -60,7 +60,7 @@ impl Connection {
         self.0.is_closed()
     }
 
-    /// Whether its last exchange was seen to its end and nothing unexpected arrived since.
+    /// Whether its last exchange was complete, and no unexpected bytes arrived since.
     pub(crate) fn is_ready(&self) -> bool {
         self.0.is_ready()
     }
@@ -73,7 +73,7 @@ impl Connection {
     ) -> Result<Response<AnswerBody>, SendError> {
         let written = request.body().written().cloned();
         match self.0.try_send_request(request).await {
-            // The bytes that follow are no HTTP. The connection ends with its sender.
+            // The bytes that follow are not HTTP. The connection closes when its sender is dropped.
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(SendError::Switched),
             Ok(response) => Ok(response.map(|incoming| {
                 let lease = Lease { connection: self, pool: pool.clone(), written };
@@ -102,8 +102,8 @@ pub(crate) struct AnswerBody {
 }
 
 impl AnswerBody {
-    /// The answer was read to its end. Its connection goes back unless a part of the request is still unwritten: the
-    /// upstream answered early, and would read the rest as the beginning of the next request.
+    /// The answer was read to its end. Its connection goes back to the pool unless a part of the request is still
+    /// unwritten: the upstream answered early, and would read the rest as the beginning of the next request.
     fn ended(&mut self) {
         if let Some(Lease { connection, pool, written }) = self.lease.take() {
             if written.is_none_or(|written| written.0.get()) {
@@ -160,14 +160,14 @@ pub(crate) struct Tunnel(http1::SendRequest<Empty<Bytes>>);
 
 /// The answer to an upgrade.
 pub(crate) enum Upgraded {
-    /// The upstream agreed: what follows on the connection is the other protocol.
+    /// The upstream agreed: the bytes that follow on the connection belong to the other protocol.
     Switched(Response<()>, OnUpgrade),
-    /// It answered as it answers other requests; the connection ends with the answer.
+    /// It answered as it answers other requests; the connection closes after the answer.
     Declined(Response<AnswerBody>),
 }
 
 impl Tunnel {
-    /// For a connection on which nothing was sent yet.
+    /// Takes a connection on which no byte was sent yet.
     pub(crate) fn new(sender: http1::SendRequest<Empty<Bytes>>) -> Self {
         Self(sender)
     }

@@ -1,4 +1,4 @@
-//! To the upstream and back.
+//! Forwards a request to the upstream and returns its answer.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub(crate) async fn forward(
     outbound: Outbound,
     body: Payload<Incoming>,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    // The evidence is used up: one permit, one forwarded request.
+    // This consumes the evidence: one permit, one forwarded request.
     let Outbound { forward, head: mut parts } = outbound;
     let Forward { target, backends, timeouts, websocket, own_host, .. } = forward;
     let position = pick(&backends, core.random());
@@ -66,7 +66,7 @@ pub(crate) async fn forward(
     }
 }
 
-/// By weight: `backends` holds running sums.
+/// Chooses a backend by weight: `backends` holds running sums.
 fn pick(backends: &[(usize, u64)], random: u64) -> Option<usize> {
     match backends {
         [(only, _)] => Some(*only),
@@ -87,7 +87,8 @@ async fn send_http1(
     parts.uri = Uri::from(target);
     Framing::of(&body).announce(&parts.method, &mut parts.headers);
     let mut request = Request::from_parts(parts, body);
-    // An idle connection may have been closed a moment ago; what was not sent is sent again on a new one.
+    // The upstream may just have closed an idle connection; a request of which no byte was sent is sent again on a new
+    // one.
     if let Some(connection) = pool.idle() {
         match connection.send(pool, request).await {
             Ok(response) => return Ok(received(response)),
@@ -151,7 +152,7 @@ async fn open_tunnel(
     }
 }
 
-/// The upstream's answer without what concerns its connection only.
+/// The upstream's answer without the headers that concern only its connection.
 fn received(response: Response<AnswerBody>) -> Response<ResponseBody> {
     let (mut parts, body) = response.into_parts();
     own_the_connection(&mut parts);

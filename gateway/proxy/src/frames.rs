@@ -1,7 +1,8 @@
-//! The frames of an HTTP/2 connection (RFC 9113 §4.1) as they pass, both ways: nothing is held or changed.
+//! The frames of an HTTP/2 connection (RFC 9113 §4.1) are observed in both directions, and never held or changed.
 //!
-//! Seen here is what hyper does not tell: heads that have begun and do not end, heads it refused by itself, streams
-//! that have not ended though their answer was handed over, and why it ended a connection.
+//! The frames show facts that hyper does not report: heads that have begun and do not end, heads that hyper refused by
+//! itself, streams that have not ended although their answer was handed over, and the reason why hyper closed a
+//! connection.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -23,10 +24,10 @@ const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
-/// RFC 9113 §7: the request was not looked at and may be sent again.
+/// RFC 9113 §7: the request was not processed and may be sent again.
 const REFUSED_STREAM: u32 = 7;
 
-/// The state of one connection, as its frames show it.
+/// The state of one connection, derived from its frames.
 #[derive(Default)]
 pub(crate) struct Seen {
     /// Request heads that were received completely.
@@ -49,9 +50,9 @@ pub(crate) struct Seen {
 /// One turn of a connection.
 #[derive(Clone, Copy)]
 struct Turn {
-    /// It ends when so many heads have come in sum.
+    /// The turn ends when the sum of heads reaches this.
     heads: u64,
-    /// Or when nothing is left of this.
+    /// The turn also ends when none of these bytes are left.
     bytes: usize,
 }
 
@@ -61,12 +62,12 @@ impl Default for Turn {
     }
 }
 
-/// An unknown caller may send so many heads and bytes before others are served.
+/// The heads and bytes that an unknown caller may send before others are served.
 const HEADS_OF_STRANGER: u64 = 4;
 const BYTES_OF_STRANGER: usize = 64 << 10;
-/// A known caller may send so many heads: each makes a task and takes memory.
+/// The heads that a known caller may send: each head makes a task and takes memory.
 const HEADS_OF_TURN: u64 = 16;
-/// So much is read at once, a few heads at most, or else the rest of a frame that has begun.
+/// The bytes that are read at once: a few heads at most, or else the rest of a frame that has begun.
 const SLICE: usize = 256;
 
 impl Seen {
@@ -76,7 +77,7 @@ impl Seen {
         self.turn.set(Turn { heads: self.heads.get() + heads, bytes });
     }
 
-    /// Heads that came and were not turned away.
+    /// The heads that were received and not refused by hyper.
     pub(crate) fn heads(&self) -> u64 {
         self.heads.get().saturating_sub(self.turned_away.get())
     }
@@ -85,7 +86,7 @@ impl Seen {
         self.largest_head.get()
     }
 
-    /// How many streams have not ended.
+    /// The number of streams that have not ended.
     pub(crate) fn open(&self) -> usize {
         self.open.borrow().len()
     }
@@ -94,7 +95,7 @@ impl Seen {
         self.data.get()
     }
 
-    /// Why we ended the connection, if the caller broke the protocol.
+    /// The reason why the gateway closed the connection, if the caller violated the protocol.
     pub(crate) fn error(&self) -> Option<u32> {
         match (self.error.get(), self.bad_preface.get()) {
             (0, false) => None,
@@ -129,14 +130,14 @@ impl Frame {
     }
 }
 
-/// Finds the frames in a stream of bytes that comes in any pieces.
+/// Finds the frames in a stream of bytes that arrives in pieces of any size.
 #[derive(Default)]
 struct Walker {
     header: [u8; 9],
-    /// How much of the header is there.
+    /// The bytes of the header that have arrived.
     have: usize,
     begin: [u8; 8],
-    /// How much of the payload passed.
+    /// The bytes of the payload that have passed.
     passed: usize,
 }
 
@@ -171,14 +172,14 @@ impl Walker {
         }
     }
 
-    /// How much of the payload of the frame that has begun is still to come.
+    /// The bytes of the payload of the current frame that have not arrived yet.
     fn rest(&self) -> usize {
         let [l0, l1, l2, ..] = self.header;
         let length = u32::from_be_bytes([0, l0, l1, l2]) as usize;
         if self.have < self.header.len() { 0 } else { length - self.passed.min(length) }
     }
 
-    /// Whether a frame has begun that is not a piece of a body.
+    /// Whether a frame has begun that is not a DATA frame.
     fn is_within_a_head(&self) -> bool {
         self.have > 0 && (self.have < self.header.len() || self.header.get(3) != Some(&DATA))
     }
@@ -186,13 +187,13 @@ impl Walker {
 
 /// A header block in one frame or several.
 struct Block {
-    /// So far.
+    /// The bytes so far.
     length: usize,
     /// It is the head of a request.
     begins: bool,
 }
 
-/// A connection whose frames are seen.
+/// A connection whose frames are observed.
 pub(crate) struct Framed<S> {
     inner: S,
     seen: Rc<Seen>,
@@ -229,7 +230,7 @@ impl<S> Framed<S> {
         }
         *preface += begin.len();
         read.feed(frames, |frame| {
-            // Whatever came as a whole ended the wait for it; only a block goes on over frames.
+            // A complete frame ends the wait for it; only a header block continues over several frames.
             match frame.kind {
                 HEADERS => {
                     // Trailers come on a stream that has begun.
@@ -284,7 +285,7 @@ impl<S> Framed<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Framed<S> {
-    /// Reads a part, unless the turn is over; the rest waits for the next turn.
+    /// Reads a part, unless the turn is over; then the rest waits for the next turn.
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Turn { heads, bytes } = self.seen.turn.get();
         if bytes == 0 || self.seen.heads.get() >= heads {

@@ -1,4 +1,4 @@
-//! How a request's body is announced to the upstream: by the gateway alone, whatever the caller announced.
+//! The framing of a request's body towards the upstream: the gateway alone announces it, whatever the caller announced.
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body::Body;
@@ -28,7 +28,7 @@ impl Framing {
     pub(crate) fn announce(self, method: &Method, headers: &mut HeaderMap) {
         self.announce_http2(method, headers);
         if self == Framing::Chunked {
-            // The library would send a GET of unknown length without its body unless it is told.
+            // The library would send a GET of unknown length without its body unless the framing is explicit.
             headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
     }
@@ -38,7 +38,7 @@ impl Framing {
         headers.remove(header::TRANSFER_ENCODING);
         match self {
             Framing::Length(length) => drop(headers.insert(header::CONTENT_LENGTH, length.into())),
-            // RFC 9110 §8.6: a method that expects a body says that there is none.
+            // RFC 9110 §8.6: for a method that expects a body, an absent body is announced as length 0.
             Framing::Absent if [Method::POST, Method::PUT, Method::PATCH].contains(method) => {
                 headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
             }

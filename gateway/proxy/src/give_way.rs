@@ -1,5 +1,5 @@
-//! When a limit is reached, a connection without a request gives way to a new connection, and an answer that its caller
-//! does not take to a new request. The other cores are asked for what this core cannot give.
+//! When a limit is reached, a connection without a request is closed for a new connection, and an answer that its
+//! caller does not read is ended for a new request. If this core has neither, it asks the other cores.
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -12,21 +12,21 @@ use crate::limits::Full;
 use crate::shared::Shared;
 use crate::watch::{Cause, Connections};
 
-/// So many newcomers of a core may wait for what other cores say.
+/// The number of new connections and requests of a core that may wait for the answers of other cores.
 const MAX_WAITING: usize = 256;
 
-/// The need of a newcomer.
+/// The resource that a new connection or request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// The place of a connection that never had an answer but refusals.
+    /// The place of a connection that has had no answer except refusals.
     Stranger,
     /// The place of a connection that waits for its next request.
     Idle,
-    /// The place of a request whose answer is not taken.
+    /// The place of a request whose answer the caller does not read.
     Stalled,
 }
 
-/// A newcomer of another core needs something.
+/// A request from another core for one of its newcomers.
 pub(crate) struct Plea {
     need: Need,
     full: Full,
@@ -34,10 +34,10 @@ pub(crate) struct Plea {
     given: oneshot::Sender<bool>,
 }
 
-/// How the cores reach each other, by number.
+/// The channels between the cores, by number.
 pub(crate) type Cores = Arc<[mpsc::UnboundedSender<Plea>]>;
 
-/// Makes the means for so many cores.
+/// Makes the channels for this number of cores.
 pub(crate) fn cores(count: usize) -> (Cores, Vec<mpsc::UnboundedReceiver<Plea>>) {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
     (senders.into(), receivers)
@@ -57,7 +57,7 @@ impl Room {
         Rc::new(Self { number, cores, connections, shared, waiting: Cell::new(0) })
     }
 
-    /// Ends something of this core. Whether there was something to end.
+    /// Ends a connection or an answer of this core. Returns whether there was one to end.
     pub(crate) fn give(&self, need: Need, full: Full, address: IpAddr) -> bool {
         let (cause, ended) = match need {
             Need::Stranger => (Cause::Displaced, u64::from(self.connections.displace(full, address, false))),
@@ -68,8 +68,8 @@ impl Room {
         ended > 0
     }
 
-    /// Room for a connection for which this core has no stranger's: another core's stranger gives way, or else a
-    /// connection that is idle.
+    /// Makes room for a connection when this core has no connection of a stranger: another core closes one of a
+    /// stranger, or else an idle connection is closed.
     pub(crate) async fn for_connection(&self, full: Full, address: IpAddr) -> bool {
         self.ask(Need::Stranger, full, address).await
             || self.give(Need::Idle, full, address)
@@ -79,7 +79,7 @@ impl Room {
     /// Room for a request.
     pub(crate) async fn for_request(&self, full: Full, address: IpAddr) -> bool {
         if self.give(Need::Stalled, full, address) {
-            // Its place is free when its task has been dropped.
+            // Its place is free once its task has been dropped.
             tokio::task::yield_now().await;
             return true;
         }
@@ -94,7 +94,7 @@ impl Room {
         let _one = Waits::new(&self.waiting);
         for (_, core) in self.cores.iter().enumerate().filter(|(number, _)| *number != self.number) {
             let (given, answer) = oneshot::channel();
-            // A core that has stopped gives nothing.
+            // A core that has stopped gives no place.
             if core.send(Plea { need, full, address, given }).is_ok() && answer.await == Ok(true) {
                 return true;
             }
@@ -114,7 +114,7 @@ impl Room {
     }
 }
 
-/// One that waits; also one whose caller left has waited.
+/// A newcomer that waits; one whose caller disconnected counts, too.
 struct Waits<'a>(&'a Cell<usize>);
 
 impl<'a> Waits<'a> {

@@ -1,4 +1,4 @@
-//! Exactly one record per request, whatever happens to it.
+//! Exactly one record for each request, in every case.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -15,10 +15,10 @@ use idm_types::{DecisionId, MethodName, Reason, RuleName, Timestamp};
 
 use crate::core::{Core, Local};
 
-/// Longer paths and hosts are cut in the record; the request itself is bounded elsewhere.
+/// Longer paths and hosts are truncated in the record; other code limits the request itself.
 pub(crate) const MAX_TEXT: usize = 2048;
 
-/// Opened when a request arrives; closed by a verdict, or by being dropped (the caller left, or a panic).
+/// Opened when a request arrives; closed by a verdict, or when it is dropped (the caller disconnected, or a panic).
 pub(crate) struct Guard {
     core: Rc<Core>,
     pub(crate) local: Option<Rc<Local>>,
@@ -28,10 +28,10 @@ pub(crate) struct Guard {
     pub(crate) source: IpAddr,
     method: Method,
     pub(crate) version: Version,
-    /// How far the request came, and what was found out about it.
+    /// The stage that the request reached, and the facts about it.
     pub(crate) trace: Trace,
     pub(crate) upstream: Option<usize>,
-    /// What a call to a language model used.
+    /// The tokens that a call to a language model used.
     pub(crate) usage: Option<Usage>,
     open: bool,
 }
@@ -59,7 +59,7 @@ impl Guard {
         &self.core
     }
 
-    /// Records a success. What is returned resolves at once, or when the record is on disk where that was chosen.
+    /// Records a success. The returned future resolves at once, or, if so configured, when the record is on disk.
     pub(crate) fn permitted(mut self, status: u16) -> Storing {
         let took = self.count(None);
         self.with_record(took, Outcome::Permitted, status, None, "", |core, record| {
@@ -69,7 +69,7 @@ impl Guard {
         })
     }
 
-    /// Records a refusal or failure and resolves when it is on disk, or could not be stored now.
+    /// Records a refusal or failure; resolves when the record is on disk, or could not be stored now.
     pub(crate) fn refused(mut self, reason: Reason, status: u16, detail: &str) -> Storing {
         let took = self.count(Some(reason));
         let outcome = if reason.is_denial() { Outcome::Denied } else { Outcome::Failed };
@@ -80,7 +80,7 @@ impl Guard {
         })
     }
 
-    /// Records a refusal that was answered already, by the HTTP library; it reaches the disk within milliseconds.
+    /// Records a refusal that the HTTP library answered already; the record reaches the disk within milliseconds.
     pub(crate) fn answered(mut self, reason: Reason, status: u16, detail: &str) {
         let took = self.count(Some(reason));
         self.with_record(took, Outcome::Denied, status, Some(reason), detail, |core, record| {
@@ -89,7 +89,7 @@ impl Guard {
         });
     }
 
-    /// Counts the decision and returns how long it took.
+    /// Counts the decision and returns the time that it took.
     fn count(&mut self, reason: Option<Reason>) -> Duration {
         self.open = false;
         let took = self.started.elapsed();

@@ -1,9 +1,9 @@
-//! How many connections and requests there may be: in sum, of one address, and of one connection.
+//! Limits on the number of connections and requests: in sum, of one address, and of one connection.
 //!
-//! In sum the limit follows from memory and file descriptors. Of the rest, an address may take three quarters of what
-//! the others have left, and a connection half of what its address has left. So there is always room for somebody
-//! new, however few addresses fill the rest. Behind a balancer that shows one address for all callers, the limits of
-//! an address can be set to a number.
+//! The limit in sum follows from memory and file descriptors. An address may take three quarters of the places that
+//! other addresses leave, and a connection half of the places that its address has left. So there is always room for a
+//! new address, even if few addresses take all the rest. Behind a balancer that shows one address for all callers, the
+//! limits of an address can be set to a number.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -17,17 +17,17 @@ use crate::shared::Shared;
 
 /// The memory limit that is assumed where none is set: the chart's default.
 const USUAL_MEMORY: u64 = 256 << 20;
-/// A connection without a request costs 50 KiB when its head drips: buffers, its task, its state of TLS. So many of
-/// this size fit into the memory that all of them together take less than half of it.
+/// A connection without a request costs 50 KiB while its head arrives slowly: buffers, its task, its TLS state. The
+/// number of connections is such that at this size all of them together take less than half of the memory.
 const MEMORY_OF_CONNECTION: u64 = 128 << 10;
-/// A request whose answer cannot be written holds one read of the upstream's connection (64 KiB) and two frames. So
-/// many of this size fit that all of them together take about half of the memory.
+/// A request whose answer cannot be written holds one read of the upstream's connection (64 KiB) and two frames. The
+/// number of requests is such that at this size all of them together take about half of the memory.
 const MEMORY_OF_REQUEST: u64 = 170 << 10;
-/// Descriptors for the audit, configuration, the store and requests of our own.
+/// Descriptors for the audit, configuration, the store and the gateway's own requests.
 const OTHER_DESCRIPTORS: u64 = 128;
 const SHARDS: usize = 16;
 
-/// How many connections and requests there may be at once.
+/// The largest numbers of connections and requests at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections of callers in sum.
@@ -67,7 +67,7 @@ pub fn memory_limit() -> u64 {
     ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
         .iter()
         .filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok())
-        // Version 1 says "none" as a number near the largest.
+        // Version 1 expresses "no limit" as a number near the largest.
         .find(|bytes: &u64| *bytes < 1 << 50)
         .unwrap_or(USUAL_MEMORY)
 }
@@ -79,7 +79,7 @@ fn descriptors(limits: &str) -> Option<u64> {
 }
 
 /// The part of `limit` that one address may use while other addresses use `others`: three quarters of the rest, or
-/// `fixed`, as far as the rest allows it.
+/// `fixed` as far as the rest has room for it.
 fn share_of_address(limit: usize, others: usize, fixed: Option<usize>) -> usize {
     let left = limit.saturating_sub(others);
     fixed.map_or((left * 3).div_ceil(4), |fixed| fixed.min(left))
@@ -100,11 +100,11 @@ pub(crate) struct Table {
 struct Counted {
     connections: AtomicUsize,
     requests: AtomicUsize,
-    /// When room was last looked for in vain, in milliseconds.
+    /// The last time when a search for room failed, in milliseconds.
     in_vain: AtomicU64,
 }
 
-/// Which limit is reached.
+/// The limit that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
     /// The limit of the address.
@@ -124,14 +124,14 @@ impl Table {
         })
     }
 
-    /// Takes a place for a connection, also where none is free: what is returned beside it says so, and the caller
-    /// ends another one, or this one.
+    /// Takes a place for a connection, even if none is free: the value returned beside it tells that, and the caller
+    /// then closes another connection, or this one.
     pub(crate) fn open(self: &Arc<Self>, address: IpAddr) -> (Place, Option<Full>) {
         let address = network(address);
         let counted = {
             let mut shard = self.shard(address).lock().unwrap_or_else(PoisonError::into_inner);
             let counted = shard.entry(address).or_default().clone();
-            // Under the lock, so that nobody removes the entry in between.
+            // The lock is held, so that no other core removes the entry in between.
             counted.connections.fetch_add(1, Relaxed);
             counted
         };
@@ -154,7 +154,7 @@ impl Table {
             IpAddr::V4(address) => u64::from(address.to_bits()),
             IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
         };
-        // Fibonacci hashing spreads neighbours; the upper bits are the good ones.
+        // Fibonacci hashing distributes neighbours; the upper bits are the well mixed ones.
         let position = (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as usize % SHARDS;
         let [first, ..] = &self.shards;
         self.shards.get(position).unwrap_or(first)
@@ -198,15 +198,15 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    /// How many connections the address has.
+    /// The number of connections of the address.
     pub(crate) fn connections(&self) -> usize {
         self.counted.connections.load(Relaxed)
     }
 
-    /// Counts one more on a connection that has `own`, if there is room.
+    /// Counts one more request on a connection that has `own` requests, if there is room.
     pub(crate) fn begin(&self, own: usize) -> Result<(), Full> {
         let Limits { requests, requests_per_address, .. } = self.table.limits;
-        // Read first and counted afterwards: cores that do so at the same time may pass the limit by their number.
+        // Read first and counted afterwards: cores that do so at the same time may exceed the limit by their number.
         let sum = self.table.requests.load(Relaxed);
         let of_address = self.counted.requests.load(Relaxed);
         if sum >= requests {
@@ -221,19 +221,19 @@ impl Requests {
         Ok(())
     }
 
-    /// Whether to look for room again, at a time in milliseconds: looking at all connections costs more than a refusal,
-    /// so a flood of refusals does it ten times a second.
+    /// Whether to search for room again, at a time in milliseconds: to check all connections costs more than a refusal,
+    /// so a flood of refusals triggers it only ten times per second.
     pub(crate) fn may_look(&self, now: u64) -> bool {
         let last = self.counted.in_vain.load(Relaxed);
         last == 0 || now.saturating_sub(last) >= 100
     }
 
-    /// Room was looked for in vain.
+    /// A search for room failed.
     pub(crate) fn looked_in_vain(&self, now: u64) {
         self.counted.in_vain.store(now, Relaxed);
     }
 
-    /// Counts `ended` fewer.
+    /// Subtracts `ended`.
     pub(crate) fn end(&self, ended: usize) {
         self.table.requests.fetch_sub(ended, Relaxed);
         self.counted.requests.fetch_sub(ended, Relaxed);

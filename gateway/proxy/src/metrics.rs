@@ -13,7 +13,7 @@ use crate::watch::Cause;
 const BUCKETS_US: [u64; 12] =
     [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000];
 
-/// What happened under one policy (or under none).
+/// The counters of one policy (or of requests without a policy).
 #[derive(Debug)]
 pub(crate) struct PolicyCounters {
     permitted: AtomicU64,

@@ -18,22 +18,22 @@ use crate::core::{Core, Local};
 use crate::forward::{Outbound, forward};
 use crate::guard::{Guard, MAX_TEXT};
 
-/// Serves one request. Whatever happens, it leaves exactly one record.
+/// Serves one request. In every case it leaves exactly one record.
 pub(crate) async fn serve(
     core: Rc<Core>,
     peer: Rc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    // A disk that is behind is waited for before anything is done or held for the request.
+    // If the disk is slow, the request waits here, before anything is done or held for it.
     core.lane.room().await;
     let now = Timestamp::now();
-    // From here on something is recorded, also if the caller leaves or the code panics.
+    // From here on there is always a record, also if the caller disconnects or the code panics.
     let mut guard = Guard::open(core.clone(), peer.address, request.method(), now);
     guard.version = request.version();
     let Some(local) = guard.local.clone() else {
         return Ok(refuse(guard, Refusal::new(Reason::NotConfigured, "")).await);
     };
-    // An unrecorded request is not served, unless losing records was chosen.
+    // A request that cannot be recorded is not served, unless the configuration accepts the loss of records.
     if !core.lane.is_open() {
         return Ok(refuse(guard, Refusal::new(Reason::AuditUnavailable, "")).await);
     }
@@ -51,7 +51,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Forwards a permitted request, and records what came of it.
+/// Forwards a permitted request, and records the result.
 async fn forwarded(
     core: Rc<Core>,
     local: Rc<Local>,
@@ -84,7 +84,7 @@ async fn forwarded(
     }
 }
 
-/// An answer that does not need the request's body, of which some may be on its way still.
+/// An answer that does not need the request's body, of which a part may not have arrived yet.
 fn without(body: Payload<Incoming>, version: Version, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     if let_go(body) {
         end_connection(&mut response, version);
@@ -92,14 +92,14 @@ fn without(body: Payload<Incoming>, version: Version, mut response: Response<Res
     response
 }
 
-/// Ends the connection with this answer; in HTTP/2 the stream alone ends.
+/// Closes the connection after this answer; in HTTP/2 only the stream ends.
 fn end_connection(response: &mut Response<ResponseBody>, version: Version) {
     if version < Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 
-/// Refuses a request that is not looked into any further, when it is its turn; it is not held until then. It leaves
+/// Refuses a request without any further check when its turn comes; its body is not held until then. This leaves
 /// exactly one record, too.
 pub(crate) async fn turn_away(
     core: Rc<Core>,
@@ -120,7 +120,7 @@ pub(crate) async fn turn_away(
     refuse(guard, refusal.retry_after(seconds)).await
 }
 
-/// Records a success: at once, or where use is counted when the answer has ended.
+/// Records a success: at once, or, where use is counted, when the answer has ended.
 async fn recorded(
     core: &Rc<Core>,
     local: &Local,
@@ -141,13 +141,13 @@ async fn recorded(
         let tokens = usage.prompt.saturating_add(usage.completion);
         account.charge(&core.shared.process, tokens, guard.now);
         guard.usage = Some(usage);
-        // The answer has passed: nothing is left that could wait.
+        // The answer has been sent: nothing is left to wait for.
         drop(guard.permitted(status));
     };
     Response::from_parts(parts, Metered::around(body, meter, ended))
 }
 
-/// A prompt that a language model got and did not answer yet. A caller who leaves now has used it.
+/// A prompt that was sent to a language model without an answer yet. It counts as used if the caller disconnects now.
 struct Asked {
     core: Rc<Core>,
     account: Account,
@@ -165,7 +165,7 @@ impl Asked {
         Some(Self { core: core.clone(), account, tokens, now: guard.now, open: true })
     }
 
-    /// From here on the answer is counted, or there is none.
+    /// From here on the answer is counted, or there is no answer.
     fn answered(mut self, guard: &mut Guard) {
         self.open = false;
         guard.usage = None;
@@ -180,7 +180,7 @@ impl Drop for Asked {
     }
 }
 
-/// Applies the policy's steps to the upstream's answer, which has to be there as a whole for that.
+/// Applies the policy's steps to the upstream's answer, which must be buffered completely for that.
 async fn answer(
     core: &Core,
     local: &Local,
@@ -199,12 +199,12 @@ async fn answer(
     let share = || process.holding.share(guard.source, caller);
     let whole = body.whole(&process.holding, share()).await?;
     let made = make_response(engine, process, &guard.trace, jose, guard.now, &mut parts.headers, whole)?;
-    // A slow reader keeps it for a while.
+    // A slow reader keeps the memory in use for some time.
     let body = Held::made(made, share()).bytes().clone();
     Ok(Response::from_parts(parts, ResponseBody::Text(Some(body))))
 }
 
-/// Whether the framing of the request can no longer be trusted, or its body was left unread: then the connection ends.
+/// Whether the framing of the request is not trustworthy, or its body was not read: then the connection is closed.
 fn ends_connection(reason: Reason) -> bool {
     use Reason::*;
     matches!(reason, MalformedRequest | MethodNotAllowed | HeadTooLarge | BodyTooSlow | PayloadTooLarge)
@@ -217,7 +217,7 @@ async fn refuse(guard: Guard, refusal: Refusal) -> Response<ResponseBody> {
     if ends_connection(refusal.reason) {
         end_connection(&mut response, guard.version);
     }
-    // The answer waits for the disk: a caller who was refused can always be told why.
+    // The answer waits for the disk: a refused caller always gets the reason.
     let stored = guard.refused(refusal.reason, response.status().as_u16(), &refusal.detail).await;
     told(&core, id, stored, response)
 }
@@ -227,8 +227,8 @@ fn own(answer: Response<Bytes>) -> Response<ResponseBody> {
     answer.map(|body| ResponseBody::Text(Some(body)))
 }
 
-/// The answer, whose record is on disk, or may be lost. Otherwise the caller learns that nothing is answered
-/// unrecorded; what was decided stays in memory until the disk takes it.
+/// The answer, if its record is on disk or may be lost. Otherwise the caller learns that the gateway gives no answer
+/// without a record; the record of the decision stays in memory until the disk accepts it.
 fn told(
     core: &Core,
     id: DecisionId,

@@ -2,7 +2,7 @@
 //!
 //! A socket may move into a tunnel, which hyper requires to be `Send`. The fields are therefore atomics, though only
 //! one core uses them: relaxed loads and stores, as cheap as plain ones. Times are milliseconds of the core's own
-//! clock, which advances with each tick of its sweep, so that nothing here asks the system for the time.
+//! clock, which advances with each tick of its sweep, so that this code makes no system call for the time.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,25 +11,25 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 /// The core's clock: milliseconds since its start, never 0.
 pub(crate) type Clock = Arc<AtomicU64>;
 
-/// The connection does not wait for this.
+/// The connection is not in this state.
 const NOT: u64 = 0;
 
-/// Since when a connection waits, and for what.
+/// The state that a connection waits in, and since when.
 #[derive(Debug)]
 pub(crate) struct Progress {
     clock: Clock,
-    /// For the rest of a head, or for the first one.
+    /// It waits for the rest of a head, or for the first head.
     head: AtomicU64,
-    /// For the next request.
+    /// It waits for the next request.
     idle: AtomicU64,
-    /// For the caller to take what is written.
+    /// It waits for the caller to read the bytes that are written.
     blocked: AtomicU64,
-    /// HTTP/2: where a head begins and ends is seen in frames and not in bytes.
+    /// HTTP/2: the frames show where a head begins and ends, not the bytes.
     framed: AtomicBool,
 }
 
 impl Progress {
-    /// A connection that was opened now: its first head, or its handshake, is awaited.
+    /// A connection that was just opened: it waits for its first head, or for its handshake.
     pub(crate) fn new(clock: Clock) -> Arc<Self> {
         let now = clock.load(Relaxed);
         let [idle, blocked] = [NOT, NOT].map(AtomicU64::new);
@@ -48,21 +48,21 @@ impl Progress {
         self.framed.load(Relaxed)
     }
 
-    /// Bytes came: between requests they begin a head.
+    /// Bytes arrived: between requests they begin a head.
     pub(crate) fn read(&self) {
         if self.idle.load(Relaxed) != NOT && !self.framed.load(Relaxed) {
             self.head_begins();
         }
     }
 
-    /// A head has begun; one that had begun before goes on.
+    /// A head has begun; a head that had begun before continues.
     pub(crate) fn head_begins(&self) {
         if self.head.load(Relaxed) == NOT {
             self.head.store(self.now(), Relaxed);
         }
     }
 
-    /// No head is awaited.
+    /// The connection does not wait for a head.
     pub(crate) fn head_ended(&self) {
         self.head.store(NOT, Relaxed);
     }

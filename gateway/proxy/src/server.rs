@@ -18,24 +18,24 @@ use crate::limits::{Limits, Table};
 use crate::shared::Shared;
 use crate::watch::{Connections, Deadlines};
 
-/// How to serve.
+/// The settings of a server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on; port 0 takes a free port.
     pub listen: SocketAddr,
-    /// Where to listen for HTTPS; port 0 takes a free one.
+    /// The address to listen on for HTTPS; port 0 takes a free port.
     pub listen_tls: Option<SocketAddr>,
-    /// How many cores to use.
+    /// The number of cores to use.
     pub cores: usize,
-    /// How long connections may take to finish after a stop.
+    /// The time for connections to finish after a stop.
     pub drain: Duration,
-    /// How many connections and requests there may be.
+    /// The limits on the number of connections and requests.
     pub limits: Limits,
-    /// How long callers may take.
+    /// The time limits for callers.
     pub deadlines: Deadlines,
 }
 
-/// Why the server does not listen.
+/// The reason why the server does not listen.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
 pub struct BindError {

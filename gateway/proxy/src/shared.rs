@@ -1,4 +1,4 @@
-//! The configuration in force, swapped as one pointer, and what all cores share.
+//! The configuration in force, swapped as one pointer, and the state that all cores share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,19 +11,19 @@ use tokio::sync::watch;
 use crate::Metrics;
 use crate::metrics::PolicyCounters;
 
-/// An armed bundle with what the sockets need beside it. Immutable; shared by all cores.
+/// An armed bundle with the TLS state and the counters that the sockets need. Immutable; shared by all cores.
 pub struct Configuration {
     pub(crate) armed: Armed,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
-    /// The authorities of the clients, which `tls` believes beside those of the policies.
+    /// The authorities of clients that `tls` trusts beside those of the policies.
     authorities: Vec<String>,
     /// One for each policy, in the order of the engine's policies.
     pub(crate) counters: Vec<Arc<PolicyCounters>>,
 }
 
 impl Configuration {
-    /// Adds certificates and counters to what this bundle was armed as. TLS stays as it was `before` where neither the
-    /// plan nor an authority changed: callers resume their sessions although some Credential is another one now.
+    /// Adds certificates and counters to an armed bundle. If neither the plan nor an authority changed, the TLS state
+    /// of `before` stays: callers can resume their sessions although some Credential has changed.
     pub fn new(armed: Armed, bundle: &Bundle, metrics: &Metrics, before: Option<&Self>) -> Result<Self, EngineError> {
         let authorities = crate::tls::authorities_of_clients(&bundle.credentials);
         let same = before.filter(|before| before.armed.has_engine_of(&armed) && before.authorities == authorities);
@@ -46,7 +46,7 @@ impl Configuration {
     }
 }
 
-/// What all cores share: the configuration in force and the counters.
+/// The state that all cores share: the configuration in force and the counters.
 pub struct Shared {
     current: ArcSwapOption<Configuration>,
     version: AtomicU64,
@@ -74,7 +74,7 @@ impl Shared {
         self.swapped.send_replace(());
     }
 
-    /// Tells of each configuration that is put in force.
+    /// Notifies of each configuration that is put in force.
     pub(crate) fn swapped(&self) -> watch::Receiver<()> {
         self.swapped.subscribe()
     }
@@ -89,7 +89,7 @@ impl Shared {
         &self.metrics
     }
 
-    /// Bytes of bodies that are held for callers who are known, and for all others.
+    /// The bytes of bodies that are held for authenticated callers, and for all others.
     pub fn bodies_held(&self) -> (usize, usize) {
         self.process.holding.held()
     }

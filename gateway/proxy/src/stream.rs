@@ -1,4 +1,4 @@
-//! A caller's socket: it gives back what was read ahead, and notes what its deadlines need to know.
+//! A caller's socket: it returns the bytes that were read ahead, and notes the facts that its deadlines depend on.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use crate::progress::Progress;
 
 /// The client connection preface of HTTP/2 (RFC 9113 §3.4).
 pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// So much of it tells HTTP/2 from HTTP/1.1: no method `PRI` can ask for `*` in another version.
+/// The prefix of it that distinguishes HTTP/2 from HTTP/1.1: no other version allows a request `PRI *`.
 const TELLING: usize = 14;
 
 /// The protocol that a connection uses.
@@ -23,10 +23,10 @@ pub(crate) enum Spoken {
     Http2,
 }
 
-/// A socket with its place in the table: the place is free when the socket is closed, be it as a tunnel.
+/// A socket with its place in the table: the place is free when the socket is closed, also as a tunnel.
 pub(crate) struct Stream {
     tcp: TcpStream,
-    /// Bytes that were read to find out the protocol; the reader has got the first `given` of them.
+    /// Bytes that were read to detect the protocol; the reader has got the first `given` of them.
     ahead: [u8; PREFACE.len()],
     given: usize,
     filled: usize,
@@ -39,8 +39,8 @@ impl Stream {
         Self { tcp, ahead: [0; PREFACE.len()], given: 0, filled: 0, progress, _place: place }
     }
 
-    /// Reads until the first bytes tell the protocol; the reader gets these bytes too. `None` when the caller closed
-    /// the connection before. A part of a preface waits for the rest until the deadline of heads.
+    /// Reads until the first bytes show the protocol; the reader gets these bytes, too. `None` when the caller closed
+    /// the connection before. After a part of a preface, the rest is awaited until the deadline of heads.
     pub(crate) async fn spoken(&mut self) -> Option<Spoken> {
         loop {
             let room = self.ahead.get_mut(self.filled..)?;
@@ -58,7 +58,7 @@ impl Stream {
         }
     }
 
-    /// Notes whether a write got anywhere.
+    /// Notes whether a write made progress.
     fn written(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match polled {
             Poll::Pending => self.progress.blocked(),

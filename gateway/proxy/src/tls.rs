@@ -14,7 +14,7 @@ use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 
-/// What TLS proved about one connection.
+/// The facts that TLS proved about one connection.
 pub(crate) fn secured(connection: &ServerConnection) -> Secured {
     let chain: Vec<_> = connection
         .peer_certificates()
@@ -52,7 +52,7 @@ pub(crate) fn arm(
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    // Whoever shows a certificate must show a good one; whether one is needed is for the policies to say.
+    // A client that presents a certificate must present a valid one; the policies decide whether one is needed.
     let mut authorities = RootCertStore::empty();
     for method in plan.policies.iter().flat_map(|policy| &policy.methods) {
         if let MethodKind::Mtls(mtls) = &method.kind {
@@ -80,7 +80,7 @@ pub(crate) fn arm(
 struct Certificates {
     exact: HashMap<String, Arc<CertifiedKey>>,
     below: HashMap<String, Arc<CertifiedKey>>,
-    /// For every other name, and for clients that name none.
+    /// For every other name, and for clients that send no name.
     any: Option<Arc<CertifiedKey>>,
 }
 

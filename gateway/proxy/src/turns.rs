@@ -1,10 +1,10 @@
-//! Turns at the core: callers who are not known yet, and connections that ask for much, let the others go first.
+//! Turns at the core: unknown callers, and connections with many requests, let other callers go first.
 //!
-//! Tasks take turns: the one of a connection, which shakes hands, reads heads and decides on HTTP/1.1, and the one of
-//! each stream of HTTP/2. A task that waits for its turn goes on after everything that is ready now has been done and
-//! the sockets were looked at again; addresses are served in rotation, one task each. Between two looks there is time
-//! for one step of a caller who is not known, or for a few streams of known callers who have several requests under way.
-//! So a flood adds at most that to what another caller waits for.
+//! Tasks take turns: the task of a connection, which performs the handshake, reads heads and decides on HTTP/1.1, and
+//! the task of each stream of HTTP/2. A task that waits for its turn continues after all tasks that are ready now have
+//! run and the sockets were polled again; addresses are served in rotation, one task each. Between two polls there is
+//! time for one step of an unknown caller, or for a few streams of known callers who have several requests under way.
+//! So a flood adds at most this time to the wait of another caller.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -16,15 +16,15 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-/// The CPU time that a request may use without asking its connection to let others go first.
+/// The CPU time that a request may use without its connection having to let others go first.
 const ALLOWANCE: Duration = Duration::from_micros(100);
-/// A connection is not kept back for more than this.
+/// The upper limit of the time for which a connection is held back.
 const MOST_OWED: Duration = Duration::from_millis(10);
 
-/// The shares of the time between two looks at the sockets.
+/// The shares of the time between two polls of the sockets.
 const SHARES: usize = 8;
 
-/// How much of the time between two looks at the sockets a turn takes.
+/// The share of the time between two polls of the sockets that a turn takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Turn {
     /// All of it.
@@ -46,7 +46,7 @@ impl Turn {
 #[derive(Default)]
 pub(crate) struct Turns {
     waiting: RefCell<Waiting>,
-    /// The shares that were given since the sockets were looked at.
+    /// The shares that were given since the sockets were polled.
     taken: Cell<usize>,
     wanted: Notify,
 }
@@ -88,7 +88,7 @@ impl Waiting {
 }
 
 impl Turns {
-    /// Ready when a task of this address has its turn: at once where there is time since the sockets were looked at.
+    /// Ready when a task of this address has its turn: at once if there is time left since the sockets were polled.
     /// Afterwards `wait` can wait for another one.
     pub(crate) fn poll(&self, address: IpAddr, turn: Turn, wait: &mut Wait, cx: &mut Context<'_>) -> Poll<()> {
         if wait.0.is_none() {
@@ -99,25 +99,25 @@ impl Turns {
             }
         }
         let given = wait.0.get_or_insert_with(|| self.waiting.borrow_mut().push(address, turn));
-        // The other end is dropped with the core alone.
+        // The other end is dropped only together with the core.
         let _ = ready!(Pin::new(given).poll(cx));
         wait.0 = None;
         Poll::Ready(())
     }
 
-    /// Gives the turns, as many as there is time for between two looks at the sockets, for ever.
+    /// Gives the turns, as many as there is time for between two polls of the sockets, in an endless loop.
     pub(crate) async fn give(&self) {
         loop {
             self.wanted.notified().await;
             while self.taken.get() > 0 {
-                // Back only after what is ready now was done, and after a look at the sockets.
+                // Continues only after the tasks that are ready now have run, and after a poll of the sockets.
                 tokio::task::yield_now().await;
                 self.next();
             }
         }
     }
 
-    /// Gives the next turns to tasks that still wait for them. The last one may take more than what is left, once.
+    /// Gives the next turns to tasks that still wait for them. The last one may exceed the rest of the time, once.
     fn next(&self) {
         let mut waiting = self.waiting.borrow_mut();
         let mut taken = 0;
@@ -131,12 +131,12 @@ impl Turns {
     }
 }
 
-/// The CPU time that a connection used beyond its allowance, and did not work off yet.
+/// The CPU time that a connection used beyond its allowance, and has not worked off yet.
 #[derive(Default)]
 pub(crate) struct Owed(Cell<Duration>);
 
 impl Owed {
-    /// Takes account of a request that used so much.
+    /// Accounts for the CPU time of a request.
     pub(crate) fn add(&self, used: Duration) {
         self.0.set((self.0.get() + used).saturating_sub(ALLOWANCE).min(MOST_OWED));
     }
@@ -190,7 +190,7 @@ mod tests {
                 assert_eq!(order.borrow().iter().filter(|last| **last == 1).count(), 4);
                 let place = order.borrow().iter().position(|last| *last == 2).expect("it had a turn");
                 assert!(place <= 3, "{:?}", order.borrow());
-                // A turn is given at once while nobody waits.
+                // A turn is given at once while no task waits.
                 tokio::task::yield_now().await;
                 tokio::task::yield_now().await;
                 tokio::time::timeout(Duration::from_millis(100), turn(&turns, v4(1))).await.expect("at once");

@@ -1,4 +1,4 @@
-//! WebSocket (RFC 6455): the one upgrade that is let through.
+//! WebSocket (RFC 6455): the only upgrade that is forwarded.
 
 use std::cell::Cell;
 use std::io;
@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// Puts the upgrade headers on, towards either side.
+/// Adds the upgrade headers, in both directions.
 pub(crate) fn set_headers(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -23,8 +23,8 @@ pub(crate) fn set_headers(headers: &mut HeaderMap) {
 /// §5.5.2).
 const MAX_SILENCE: Duration = Duration::from_secs(15 * 60);
 
-/// Copies bytes both ways until either side ends or both are silent for too long. Nothing the caller sent early
-/// reaches the upstream before it agreed to the upgrade: hyper holds it until then.
+/// Copies bytes in both directions until either side ends or both are silent for too long. Bytes that the caller sent
+/// early do not reach the upstream before it agreed to the upgrade: hyper holds them until then.
 pub(crate) fn tunnel(caller: OnUpgrade, upstream: OnUpgrade) {
     tokio::task::spawn_local(async move {
         if let (Ok(caller), Ok(upstream)) = tokio::join!(caller, upstream) {
@@ -39,7 +39,7 @@ pub(crate) fn tunnel(caller: OnUpgrade, upstream: OnUpgrade) {
     });
 }
 
-/// Resolves when nothing was heard for so long.
+/// Resolves after a silence of this length.
 async fn silence(heard: &Cell<Instant>, limit: Duration) {
     loop {
         let end = heard.get() + limit;

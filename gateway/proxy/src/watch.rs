@@ -1,6 +1,6 @@
-//! The connections of one core: who waits too long is ended, and who is ended when there is no room for another.
+//! The connections of one core: ends those that wait too long, and those that must make room for others.
 //!
-//! One task looks at all of them once in a while. A connection has no timer of its own, so waiting costs it nothing.
+//! One task checks all of them periodically. A connection has no timer of its own, so waiting costs it nothing.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -15,26 +15,26 @@ use crate::caller::Connection;
 use crate::limits::{Full, Place};
 use crate::progress::Clock;
 
-/// How long callers may take.
+/// The time limits for callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
     /// For a whole head, the handshake of TLS before the first one included.
     pub head: Duration,
     /// Between requests.
     pub idle: Duration,
-    /// For any part of an answer that is ready to be taken.
+    /// For any part of an answer that is ready to be read.
     pub write: Duration,
 }
 
 impl Default for Deadlines {
-    /// A head is one packet or a few. Balancers reuse connections that were idle for 60 s, and would meet one that is
-    /// being closed if we waited less. A phone that changes networks is back within 30 s.
+    /// A head is one packet or a few. Balancers reuse connections that were idle for 60 s; with a shorter limit they
+    /// would reuse a connection that is being closed. A phone that changes networks reconnects within 30 s.
     fn default() -> Self {
         Self { head: Duration::from_secs(15), idle: Duration::from_secs(75), write: Duration::from_secs(30) }
     }
 }
 
-/// Why the gateway ended a connection or a stream.
+/// The reason why the gateway ended a connection or a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     SlowHead,
@@ -42,14 +42,14 @@ pub(crate) enum Cause {
     SlowWrite,
     /// Another connection needed the place.
     Displaced,
-    /// Nothing could be displaced for it.
+    /// No connection could be displaced for it.
     NoRoom,
 }
 
 impl Cause {
     pub(crate) const ALL: [Self; 5] = [Self::SlowHead, Self::Idle, Self::SlowWrite, Self::Displaced, Self::NoRoom];
 
-    /// As it stands in metrics.
+    /// Its label in metrics.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::SlowHead => "head",
@@ -61,11 +61,12 @@ impl Cause {
     }
 }
 
-/// How long an answer that its caller does not take keeps its place while another request needs one. The time at which
-/// it began may be up to a tick of the sweep too early: it keeps its place for a second at least.
+/// The time for which an answer that its caller does not read keeps its place while another request needs one. The
+/// recorded beginning may be up to one tick of the sweep too early, but the answer keeps its place for a second at
+/// least.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How long a connection that is to finish, and has nothing to do, may take to say goodbye.
+/// The time in which a connection that shall finish, and has no request, must close.
 const FAREWELL: u64 = 2_000;
 
 /// The connections of one core.
@@ -89,9 +90,9 @@ impl Connections {
         })
     }
 
-    /// Takes a connection in; it is forgotten when what is returned is dropped.
+    /// Adds a connection; it is removed when the returned value is dropped.
     pub(crate) fn add(self: &Rc<Self>, place: &Place) -> Member {
-        // While there are none, nobody keeps the clock going.
+        // While there are no connections, no task advances the clock.
         self.tell_time();
         let connection = Connection::new(place, self.clock.clone());
         self.all.borrow_mut().push(connection.clone());
@@ -99,9 +100,10 @@ impl Connections {
         Member { connections: self.clone(), connection }
     }
 
-    /// Ends a connection without a request, so that another one may have its place: of the same address where that one
-    /// is full. It is one that never had an answer but refusals or, where `proven` says so, another one; of them one
-    /// whose address has the most, and of these the one that has waited longest. Whether there was one.
+    /// Ends a connection without a request to free its place: a connection of the same address where that address is
+    /// full. It chooses a connection that has had no answer except refusals or, where `proven` says so, another one;
+    /// among them one of the address that has the most connections, and among these the one that has waited longest.
+    /// Returns whether there was one.
     pub(crate) fn displace(&self, full: Full, address: IpAddr, proven: bool) -> bool {
         let all = self.all.borrow();
         let without_request =
@@ -113,8 +115,9 @@ impl Connections {
         })
     }
 
-    /// Ends the answers that one connection's caller has not taken for a while, so that another request may have the
-    /// place: of the same address where that one is full. It is the connection with the most of them. How many.
+    /// Ends the answers that one connection's caller has not read for a while, to free a place for another request: a
+    /// connection of the same address where that address is full. It chooses the connection with the most such answers.
+    /// Returns their number.
     pub(crate) fn end_stalled(&self, full: Full, address: IpAddr) -> u64 {
         self.tell_time();
         let all = self.all.borrow();
@@ -123,17 +126,17 @@ impl Connections {
         most.map_or(0, |connection| connection.end_stalled(GRACE))
     }
 
-    /// Lets all finish.
+    /// Lets all connections finish.
     pub(crate) fn finish(&self) {
         self.all.borrow().iter().for_each(|connection| connection.finish());
     }
 
-    /// Resolves when there are none.
+    /// Resolves when there are no connections.
     pub(crate) async fn none(&self) {
         while !self.all.borrow().is_empty() {
             self.changed.notified().await;
         }
-        // Another one may wait for the same.
+        // Another task may wait for the same.
         self.changed.notify_one();
     }
 
@@ -141,7 +144,7 @@ impl Connections {
         self.clock.store(self.started.elapsed().as_millis() as u64 + 1, Relaxed);
     }
 
-    /// Keeps the clock going while there are connections, and ends those that are overdue; for ever.
+    /// Advances the clock while there are connections, and ends those that are overdue, in an endless loop.
     pub(crate) async fn sweep(&self, ended: impl Fn(Cause, u64)) {
         let Deadlines { head, idle, write } = self.deadlines;
         let tick = (head.min(idle).min(write) / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
@@ -176,7 +179,7 @@ impl Connections {
     }
 }
 
-/// A connection that is among those of its core.
+/// A connection that is in the list of its core.
 pub(crate) struct Member {
     connections: Rc<Connections>,
     pub(crate) connection: Rc<Connection>,

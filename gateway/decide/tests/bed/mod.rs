@@ -1,4 +1,4 @@
-//! YAML that decisions are tested with, and who asks for them.
+//! The YAML for tests of decisions, and the callers in it.
 #![allow(dead_code)] // each test uses a part of it
 
 use std::net::Ipv4Addr;

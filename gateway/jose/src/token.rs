@@ -79,7 +79,7 @@ impl<'t> Unverified<'t> {
 
     /// When it claims to have been issued (`iat`): whoever wrote it may lie.
     pub fn claimed_issue_time(&self) -> Option<Timestamp> {
-        self.claims.members().get("iat")?.as_u64().map(Timestamp::from_seconds)
+        self.claims.date("iat").ok().flatten().map(Timestamp::from_seconds)
     }
 
     /// The signed object, of which nothing is believed yet.
@@ -104,13 +104,13 @@ fn check_claims(claims: &Claims, expected: &Expectations<'_>, now: Timestamp) ->
         other => return Err(TokenError::WrongIssuer(quoted(other))),
     }
     check_audience(claims, expected)?;
-    let exp = claims.date("exp").ok().flatten().ok_or(TokenError::UnusableClaim("exp"))?;
+    let date = |claim| claims.date(claim).map_err(|problem| TokenError::UnusableDate { claim, problem });
+    let exp = date("exp")?.ok_or(TokenError::MissingClaim("exp"))?;
     if now >= exp.saturating_add(skew) {
         return Err(TokenError::Expired { seconds_ago: now.saturating_sub(exp) });
     }
     for claim in ["nbf", "iat"] {
-        let date = claims.date(claim).map_err(|()| TokenError::UnusableClaim(claim))?;
-        if let Some(seconds) = date.and_then(|date| date.checked_sub(now.saturating_add(skew))).filter(|s| *s > 0) {
+        if let Some(seconds) = date(claim)?.and_then(|date| date.checked_sub(now.saturating_add(skew))).filter(|s| *s > 0) {
             return Err(TokenError::NotYetValid { claim, seconds: seconds.saturating_add(skew) });
         }
     }

@@ -40,7 +40,8 @@ pub fn exact_integer(value: &Value) -> Option<String> {
     value.as_u64().map(|n| n.to_string()).or_else(|| value.as_i64().map(|n| n.to_string()))
 }
 
-fn date(value: &Value) -> Result<u64, DateError> {
+/// A number of seconds, a fraction left out: a date, or a length of time. Written as an integer, a float or text.
+pub fn seconds(value: &Value) -> Result<u64, DateError> {
     let seconds = match value {
         Value::Number(number) => number.as_f64().ok_or(DateError::Type)?,
         Value::String(text) => decimal(text).ok_or(DateError::Text)?,
@@ -88,7 +89,7 @@ impl Claims {
     /// Issuers write it as an integer, as a float and as text; all three are taken. A date in milliseconds is an
     /// error, for it would be valid for thousands of years.
     pub fn date(&self, name: &str) -> Result<Option<u64>, DateError> {
-        self.0.get(name).map(date).transpose()
+        self.0.get(name).map(seconds).transpose()
     }
 
     /// The value reached by following `path` from the top.

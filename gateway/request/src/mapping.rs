@@ -2,6 +2,7 @@
 
 use http::{HeaderName, HeaderValue};
 use idm_expr::{EvaluationError, Expression};
+use idm_jose::exact_integer;
 use idm_plan::{HeaderMapping, IdentityMapping, Policy, Variable};
 use idm_types::RoleName;
 use serde_json::Value;
@@ -98,7 +99,8 @@ pub fn name(value: Option<Value>) -> Option<String> {
             _ => return None,
         },
         Value::String(text) => text,
-        Value::Number(number) => number.to_string(),
+        // Rounded, a number would be the name of another caller.
+        number @ Value::Number(_) => exact_integer(&number)?,
         _ => return None,
     };
     is_printable(&text).then_some(text).filter(|text| !text.is_empty() && text.len() <= 512 && text.trim() == text)

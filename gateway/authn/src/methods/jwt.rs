@@ -9,6 +9,7 @@ use idm_expr::{EvaluationError, Expression};
 use idm_jose::{Claims, Expectations, TokenError, Unverified, Verified};
 use idm_plan::{Issuer, JwtMethod, Policy, Source};
 use idm_types::{Reason, Refusal, Timestamp};
+use serde_json::Value;
 
 use super::bearer;
 use crate::method::{Attempt, Caching, Challenged, Fresh, Method, MethodContext, Proven, Recheck, Verifying, at_once};
@@ -178,11 +179,7 @@ pub(super) fn identity_with(
                 || format!("the token has no usable `{}`, which the policy maps to the user name", expr.plan());
             mapping::name(value(&mapping.username)?).ok_or_else(unusable)?
         }
-        None => claims
-            .text("sub")
-            .filter(|sub| !sub.is_empty() && sub.len() <= 512 && !sub.chars().any(char::is_control))
-            .ok_or("the token has no usable `sub`")?
-            .to_owned(),
+        None => claims.subject().ok_or_else(|| unusable_subject(&claims))?.into_owned(),
     };
     let groups = mapping::list(value(&mapping.groups)?.as_ref());
     let mut roles = mapping::roles(mapping::list(value(&mapping.roles)?.as_ref()));
@@ -196,7 +193,7 @@ pub(super) fn identity_with(
         attributes.extend(value.and_then(|value| Some((name.clone(), mapping::attribute_text(&value)?))));
     }
     let mut identity = Identity {
-        id: format!("{issuer}#{}", claims.text("sub").unwrap_or(&username)),
+        id: format!("{issuer}#{}", claims.subject().as_deref().unwrap_or(&username)),
         issuer: Some(issuer.to_owned()),
         roles,
         groups,
@@ -211,6 +208,16 @@ pub(super) fn identity_with(
     identity.headers = mapping.headers(true, &Facts { identity: Some(&identity), ..facts })?;
     identity.claims = mapping.keeps_claims.then_some(claims);
     Ok(identity)
+}
+
+fn unusable_subject(claims: &Claims) -> String {
+    let problem = match claims.members().get("sub") {
+        None => "has no `sub`",
+        Some(Value::Number(_)) => "has a `sub` that is a number with a fraction, or too large to be read exactly",
+        Some(Value::String(_)) => "has a `sub` that is empty, longer than 512 bytes, or has control characters",
+        Some(_) => "has a `sub` that is neither a text nor a number",
+    };
+    format!("the token {problem}")
 }
 
 /// `scope` (RFC 8693 §4.2) or `scp`, which some issuers write instead.

@@ -11,8 +11,8 @@ use idm_jose::{KeySet, KeySetError, MAX_JWKS_BYTES, parse_document};
 use idm_plan::{KeySource, OutgoingTls, Secrets, is_local_address};
 use idm_trust::IssuerKeys;
 use idm_types::{Algorithm, Timestamp, visible};
-use reqwest::header::LOCATION;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::LOCATION;
 use url::Url;
 
 /// A key that an issuer removed is gone here within twice this time.

@@ -160,9 +160,12 @@ mod tests {
     fn f14_a_subject_that_is_a_number_is_its_exact_digits() {
         let subject =
             |value: &str| claims(&format!(r#"{{"sub":{value}}}"#)).expect("JSON").subject().map(Cow::into_owned);
-        for (written, read) in
-            [("4711", "4711"), ("-4711", "-4711"), ("18446744073709551615", "18446744073709551615"), ("\"4711\"", "4711")]
-        {
+        for (written, read) in [
+            ("4711", "4711"),
+            ("-4711", "-4711"),
+            ("18446744073709551615", "18446744073709551615"),
+            ("\"4711\"", "4711"),
+        ] {
             assert_eq!(subject(written).as_deref(), Some(read));
         }
         // Rounded, they would be the name of a neighbour.

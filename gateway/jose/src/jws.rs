@@ -53,6 +53,17 @@ pub enum TokenError {
         /// The values that the policy accepts.
         expected: String,
     },
+    /// `client_id` or `azp` is missing or names another client.
+    #[error("the token's client is {found}, expected one of {expected}")]
+    WrongClient {
+        /// The value in the token.
+        found: String,
+        /// The values that the policy accepts.
+        expected: String,
+    },
+    /// `token_use` is not `access`.
+    #[error("the token's `token_use` is {0}, and an access token is wanted")]
+    NotForAccess(String),
     /// Past `exp` plus skew.
     #[error("the token expired {seconds_ago} s ago")]
     Expired {
@@ -92,7 +103,8 @@ impl TokenError {
             TokenError::UnknownKey { .. } => Reason::UnknownKey,
             TokenError::BadSignature { .. } => Reason::BadSignature,
             TokenError::WrongIssuer(_) => Reason::UnknownIssuer,
-            TokenError::WrongAudience { .. } => Reason::WrongAudience,
+            TokenError::WrongAudience { .. } | TokenError::WrongClient { .. } => Reason::WrongAudience,
+            TokenError::NotForAccess(_) => Reason::WrongTokenType,
             TokenError::Expired { .. } => Reason::TokenExpired,
             TokenError::NotYetValid { .. } => Reason::TokenNotYetValid,
             TokenError::MissingClaim(_) | TokenError::UnusableDate { .. } => Reason::UnusableClaim,

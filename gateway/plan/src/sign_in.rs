@@ -1,4 +1,4 @@
-use idm_types::{Algorithm, RoleName, Timestamp};
+use idm_types::{Algorithm, RoleName, Skew, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{Expr, KeySource, ObjectKey, OutgoingTls, SecretHandle};
@@ -23,6 +23,8 @@ pub struct Federation {
     pub ended: Vec<(Option<String>, Timestamp)>,
     /// Nobody can sign in there, and its sessions are refused.
     pub suspended: bool,
+    /// Tolerance for the times in its answers.
+    pub skew: Skew,
 }
 
 /// Roles for a claim.

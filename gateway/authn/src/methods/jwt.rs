@@ -97,6 +97,7 @@ impl ArmedJwt {
         let expected = Expectations {
             issuer: &issuer.issuer,
             audiences: &issuer.audiences,
+            client_ids: &issuer.client_ids,
             algorithms: &issuer.algorithms,
             types: &issuer.types,
             skew: self.plan.skew,
@@ -175,14 +176,19 @@ pub(super) fn identity_with(
     };
     let username = match &mapping.username {
         Some(expr) => {
-            let unusable =
-                || format!("the token has no usable `{}`, which the policy maps to the user name", expr.plan());
+            let unusable = || {
+                format!(
+                    "the token has no usable `{}`, which the policy maps to the user name{}",
+                    expr.plan(),
+                    unverified(context, &claims, expr)
+                )
+            };
             mapping::name(value(&mapping.username)?).ok_or_else(unusable)?
         }
         None => claims.subject().ok_or_else(|| unusable_subject(&claims))?.into_owned(),
     };
     let groups = mapping::list(value(&mapping.groups)?.as_ref());
-    let mut roles = mapping::roles(mapping::list(value(&mapping.roles)?.as_ref()));
+    let (mut roles, roles_dropped) = mapping::roles(mapping::list(value(&mapping.roles)?.as_ref()));
     roles.extend(more);
     roles.extend(grants.of_user(issuer, &username, &groups).cloned());
     roles.sort();
@@ -196,6 +202,7 @@ pub(super) fn identity_with(
         id: format!("{issuer}#{}", claims.subject().as_deref().unwrap_or(&username)),
         issuer: Some(issuer.to_owned()),
         roles,
+        roles_dropped,
         groups,
         scopes: scopes(&claims),
         attributes,
@@ -208,6 +215,17 @@ pub(super) fn identity_with(
     identity.headers = mapping.headers(true, &Facts { identity: Some(&identity), ..facts })?;
     identity.claims = mapping.keeps_claims.then_some(claims);
     Ok(identity)
+}
+
+/// A clause for an address of a sign-in that is not there: it may have been taken away.
+fn unverified(context: MethodContext<'_>, claims: &Claims, expression: &Expression) -> &'static str {
+    let is_about_email = context.kind == "signIn" && expression.plan().to_string().contains("token.email");
+    if is_about_email && !claims.members().contains_key("email") {
+        ": an `email` counts only where the provider says `email_verified`, unless the Federation's \
+         `oidc.client.emails` says otherwise"
+    } else {
+        ""
+    }
 }
 
 fn unusable_subject(claims: &Claims) -> String {

@@ -8,8 +8,6 @@ use serde_json::{Map, Value};
 
 use super::Provider;
 
-const SKEW_SECONDS: u64 = 30;
-
 /// A person whom a provider vouches for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Person {
@@ -39,9 +37,15 @@ impl Provider {
     pub(super) async fn verify(&self, token: &str, types: &[String], now: Timestamp) -> Result<Verified, Refusal> {
         let untrusted = |error: TokenError| super::untrusted(format!("{}: {error}", error.reason()));
         let audiences = std::slice::from_ref(&self.oidc.client_id);
-        let skew = Skew::from_seconds(SKEW_SECONDS);
-        let expected =
-            Expectations { issuer: &self.oidc.issuer, audiences, algorithms: &self.oidc.algorithms, types, skew };
+        let skew = self.federation.skew;
+        let expected = Expectations {
+            issuer: &self.oidc.issuer,
+            audiences,
+            client_ids: &[],
+            algorithms: &self.oidc.algorithms,
+            types,
+            skew,
+        };
         let attempt = || {
             let keys = self.keys.load()?;
             Some(Unverified::parse(token).and_then(|token| token.verify(&keys, &expected, now)))
@@ -69,7 +73,8 @@ impl Provider {
     ) -> Result<Person, Refusal> {
         let verified = self.verify(token, &[], now).await?;
         let algorithm = verified.algorithm();
-        let person = check(verified.claims(), algorithm, &self.oidc.client_id, access, expected, now)?;
+        let person =
+            check(verified.claims(), algorithm, &self.oidc.client_id, access, expected, (now, self.federation.skew))?;
         Ok(Person { claims: verified.into_claims().members().clone(), ..person })
     }
 }
@@ -80,13 +85,12 @@ fn check(
     client_id: &str,
     access: Option<&Redacted<String>>,
     expected: &Expected<'_>,
-    now: Timestamp,
+    (now, skew): (Timestamp, Skew),
 ) -> Result<Person, Refusal> {
     let untrusted = |why: &str| Err(super::untrusted(why));
     let members = claims.members();
-    let seconds = |name: &str| {
-        claims.date(name).map_err(|why| super::untrusted(format!("the id token's `{name}` {why}")))
-    };
+    let seconds =
+        |name: &str| claims.date(name).map_err(|why| super::untrusted(format!("the id token's `{name}` {why}")));
     let Some(subject) = claims.subject().filter(|sub| sub.len() <= 255) else {
         return untrusted("the id token has no usable `sub`");
     };
@@ -128,7 +132,7 @@ fn check(
             let Some(proved) = proved else {
                 return untrusted("the provider does not say when the person proved themselves (`auth_time`)");
             };
-            if now.seconds() > proved.saturating_add(*max_age).saturating_add(SKEW_SECONDS) {
+            if now.seconds() > proved.saturating_add(*max_age).saturating_add(skew.seconds()) {
                 return weak(format!("the person proved themselves {} s ago", now.seconds().saturating_sub(proved)));
             }
         }
@@ -169,7 +173,7 @@ mod tests {
 
     fn refused(change: Value, expected: Expected<'_>) -> Option<(Reason, String)> {
         let access = Redacted::new("token".to_owned());
-        check(&claims(change), Algorithm::RS256, "me", Some(&access), &expected, NOW)
+        check(&claims(change), Algorithm::RS256, "me", Some(&access), &expected, (NOW, Skew::from_seconds(30)))
             .err()
             .map(|error| (error.reason, error.detail))
     }
@@ -212,7 +216,9 @@ mod tests {
     #[test]
     fn f10_f14_numbers_are_read_however_a_provider_writes_them() {
         let usual = Expected { nonce: Some("n"), ..Expected::default() };
-        let read = |change: Value| check(&claims(change), Algorithm::RS256, "me", None, &usual, NOW).unwrap();
+        let read = |change: Value| {
+            check(&claims(change), Algorithm::RS256, "me", None, &usual, (NOW, Skew::from_seconds(30))).unwrap()
+        };
         let person = read(json!({"iat": 1_700_000_000.25, "auth_time": 1_699_999_000.75, "sub": 4711}));
         assert_eq!((person.subject.as_str(), person.proved), ("4711", 1_699_999_000));
         let person = read(json!({"iat": "1700000000", "auth_time": null, "sub": u64::MAX}));

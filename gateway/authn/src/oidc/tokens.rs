@@ -146,14 +146,16 @@ impl Provider {
         let answer = self.http.ask(question).await.map_err(super::no_answer)?;
         let Ok(Value::Object(members)) = parse_document(&answer) else {
             // OpenID Connect Core §5.3.2: the client may be registered for a signed answer.
-            return Err(super::untrusted(if std::str::from_utf8(answer.trim_ascii()).is_ok_and(|text| Unverified::parse(text).is_ok()) {
-                format!(
-                    "the answer of {endpoint} is a signed JWT: register the client for JSON (without \
+            return Err(super::untrusted(
+                if std::str::from_utf8(answer.trim_ascii()).is_ok_and(|text| Unverified::parse(text).is_ok()) {
+                    format!(
+                        "the answer of {endpoint} is a signed JWT: register the client for JSON (without \
                      `userinfo_signed_response_alg`), or set the Federation's `oidc.client.claimsFrom: IdToken`"
-                )
-            } else {
-                format!("the answer of {endpoint} is not a JSON object that names each member once")
-            }));
+                    )
+                } else {
+                    format!("the answer of {endpoint} is not a JSON object that names each member once")
+                },
+            ));
         };
         // OpenID Connect Core §5.3.2: without this, one person's token could bring another one's claims.
         if members.get("sub").and_then(idm_jose::subject).as_deref() != Some(subject) {

@@ -22,6 +22,7 @@ impl Case {
 
     fn check(&self, token: &str) -> Result<Verified, TokenError> {
         let expected = Expectations {
+            client_ids: &[],
             issuer: "https://idp",
             audiences: &self.audiences,
             algorithms: &[Algorithm::ES256],

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use idm_jose::{KeySet, KeySetError, MAX_JWKS_BYTES, parse_strict};
+use idm_jose::{KeySet, KeySetError, MAX_JWKS_BYTES, parse_document};
 use idm_plan::{KeySource, OutgoingTls, Secrets, is_local_address};
 use idm_trust::IssuerKeys;
-use idm_types::{Algorithm, Timestamp};
+use idm_types::{Algorithm, Timestamp, visible};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::LOCATION;
 use url::Url;
 
 /// A key that an issuer removed is gone here within twice this time.
@@ -29,6 +30,8 @@ pub(crate) enum FetchError {
     },
     #[error("{url} answered {status}")]
     Status { url: String, status: u16 },
+    #[error("{url} answered {status}, a redirect to `{to}`, which is not followed: write that address if it is right")]
+    Redirect { url: String, status: u16, to: String },
     #[error("{url} answered with more than 512 KiB")]
     TooLarge { url: String },
     #[error("{url} is not an OpenID configuration: {problem}")]
@@ -184,8 +187,13 @@ impl Fetcher {
     async fn get(&self, url: &str) -> Result<Vec<u8>, FetchError> {
         let failed = |source: reqwest::Error| FetchError::Http { url: url.to_owned(), source: source.without_url() };
         let mut answer = self.client.get(url).header("accept", "application/json").send().await.map_err(failed)?;
-        if !answer.status().is_success() {
-            return Err(FetchError::Status { url: url.to_owned(), status: answer.status().as_u16() });
+        let status = answer.status();
+        if let Some(to) = answer.headers().get(LOCATION).filter(|_| status.is_redirection()) {
+            let to = visible(&String::from_utf8_lossy(to.as_bytes())).chars().take(512).collect();
+            return Err(FetchError::Redirect { url: url.to_owned(), status: status.as_u16(), to });
+        }
+        if !status.is_success() {
+            return Err(FetchError::Status { url: url.to_owned(), status: status.as_u16() });
         }
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(failed)? {
@@ -219,7 +227,7 @@ fn parse(url: String, jwks: &[u8], algorithms: &[Algorithm], last: &str) -> Resu
 /// OpenID Connect Discovery §4.3: the document must be about the issuer that was asked for.
 fn read_configuration(url: &str, document: &[u8]) -> Result<String, FetchError> {
     let wrong = |problem: String| FetchError::NotAConfiguration { url: url.to_owned(), problem };
-    let document = parse_strict(document).map_err(|error| wrong(error.to_string()))?;
+    let document = parse_document(document).map_err(|error| wrong(error.to_string()))?;
     let issuer = document["issuer"].as_str().unwrap_or_default();
     let asked = url.strip_suffix("/.well-known/openid-configuration").unwrap_or(url);
     if issuer.trim_end_matches('/') != asked {

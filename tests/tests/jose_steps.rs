@@ -159,6 +159,7 @@ fn the_upstream_gets_a_signed_token_that_speaks_of_the_caller() {
     let keys = KeySet::parse(key.jwks().to_string().as_bytes(), &[Algorithm::PS256]).unwrap();
     let audiences = ["b".to_owned()];
     let expected = Expectations {
+        client_ids: &[],
         issuer: "https://shop",
         audiences: &audiences,
         algorithms: &[Algorithm::PS256],

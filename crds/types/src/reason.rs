@@ -225,12 +225,13 @@ reasons! {
     /// No key of the issuer fits the token.
     UnknownKey {
         status: 401,
-        plain: "the issuer publishes no key that fits the token's `kid` and algorithm",
-        confirm: "`idm token decode -` shows `kid` and `alg`; compare them with what `curl` gets from the issuer's \
-            JWKS. A token without `kid` is taken only where one key fits",
+        plain: "the issuer publishes no key that fits the token's `kid` and algorithm, or several for a token without \
+            `kid`",
+        confirm: "`idm explain ID`: the line under `why:` says whether several keys fit, and names keys of the set that \
+            cannot be used; `idm token decode -` shows `kid` and `alg`; compare them with what `curl` gets from the \
+            issuer's JWKS",
         fix: "let the issuer write the `kid` of a key that it publishes; it should publish a key at least 5 seconds \
-            before it signs with it. If the key is in the JWKS, `kubectl logs deploy/idm-gateway` says why it was left \
-            out",
+            before it signs with it. If the key is in the JWKS, `why:` says why it was left out",
     }
     /// The signature does not verify.
     BadSignature {
@@ -270,8 +271,7 @@ reasons! {
         plain: "the token is meant for another audience",
         confirm: "`idm token decode -` shows `aud`; the line under `why:` of `idm explain ID` shows both sides",
         fix: "get a token for one of the policy's `audiences`, or add its `aud` there if it means this service; where \
-            an issuer writes no `aud` at all and offers introspection, use the method `introspection` without \
-            `audiences`",
+            an issuer writes no `aud` at all, as Amazon Cognito, list its clients in `clientIds` instead of `audiences`",
     }
     /// A claim that the policy needs is missing or unusable.
     UnusableClaim {
@@ -279,7 +279,8 @@ reasons! {
         plain: "a claim that the policy maps or requires is missing or not usable",
         confirm: "`idm explain ID`: the line under `why:` names the claim or the expression; `idm token decode -` \
             shows what the token has",
-        fix: "`exp`, `iat` and `nbf` must be numbers and `sub` a text; for other claims correct the expression in \
+        fix: "let the issuer write `exp`, `iat` and `nbf` in seconds (numbers, or texts of digits) and `sub` as a text or \
+            a whole number; for other claims correct the expression in \
             `authentication.identity` or let the issuer write the claim. `email` of a sign-in counts only when the \
             provider calls it verified, unless the Federation's `oidc.client.emails` says otherwise",
     }
@@ -291,7 +292,8 @@ reasons! {
             connection, the status of the answer, or what is wrong with the set. For a token service of idm, the \
             policy's `status.signingKeys` tells from when its keys sign",
         fix: "for no connection, open the way from the gateway's pods to the issuer and set `keys.tls` for an \
-            authority of your own; for another status, correct `issuer` or `jwksUri` (a redirect is not followed); for \
+            authority of your own; for another status, correct `issuer` or `jwksUri` (a redirect is not followed: the line names where it \
+            leads); for \
             a bad set, correct it at the issuer",
     }
     /// The API key is not one of ours.
@@ -514,7 +516,8 @@ reasons! {
     SignInRefused {
         status: 403,
         plain: "the provider did not sign the person in",
-        confirm: "`idm explain ID`: the line under `why:` has the provider's error code",
+        confirm: "`idm explain ID`: the line under `why:` has the provider's error code and its description. Where it says \
+            that there was no `state`, anybody may have written both",
         fix: "look the code and the time up in the provider's own log; `access_denied` means that it did not let the \
             person in, other codes that the client is registered otherwise than the Federation says",
     }
@@ -525,7 +528,7 @@ reasons! {
         confirm: "`idm explain ID`: the line under `why:` names the check that failed; `idm idp probe URL` shows what \
             the provider publishes",
         fix: "make what `why:` names agree in the provider and the Federation: issuer or entity id, client id, keys or \
-            certificates; for a time, set the clocks",
+            certificates; for a time, set the clocks or the Federation's `clockSkewSeconds`",
     }
     /// The provider cannot be asked.
     ProviderUnavailable {
@@ -717,9 +720,9 @@ reasons! {
     MissingRole {
         status: 403,
         plain: "the caller lacks a role that the rule requires",
-        confirm: "`idm explain ID`: the line under `why:` has the role that is needed and those of the caller. A name \
-            that begins with another character than a letter or digit, or has one besides letters, digits and \
-            `._:/@+-`, is no role and is left out",
+        confirm: "`idm explain ID`: the line under `why:` has the role that is needed, those of the caller, and the names that \
+            were dropped because they are no roles: one begins with a letter or digit and has only letters, digits and \
+            `._:/@+-`",
         fix: "grant the role with a RoleBinding, the token's claims or the Credential; map a claim with such names to \
             `groups` and bind these with a RoleBinding",
     }

@@ -158,6 +158,9 @@ pub struct DecisionIdentity<'r> {
     /// Its roles.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub roles: &'r [String],
+    /// The names among its roles that are none, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roles_dropped: Option<&'r str>,
     /// The Credential.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<&'r str>,

@@ -241,7 +241,7 @@ fn template() -> Value {
                     "route": keyword, "upstream": keyword,
                     "request": {"properties": {"method": keyword, "host": keyword, "path": keyword, "source": {"type": "ip"}}},
                     "policy": {"properties": {"name": keyword, "generation": {"type": "long"}, "method": keyword, "rule": keyword, "in_query": {"type": "boolean"}}},
-                    "identity": {"properties": {"kind": keyword, "id": keyword, "username": keyword, "issuer": keyword, "roles": keyword,
+                    "identity": {"properties": {"kind": keyword, "id": keyword, "username": keyword, "issuer": keyword, "roles": keyword, "roles_dropped": {"type": "text"},
                         "credential": keyword, "owner": keyword, "kid": keyword, "cached": {"type": "boolean"}}},
                     "usage": {"properties": {"model": keyword, "prompt_tokens": {"type": "long"}, "completion_tokens": {"type": "long"}, "estimated": {"type": "boolean"}}},
                     "issued": {"properties": {"grant": keyword, "subject": keyword, "token": keyword, "scopes": keyword, "audiences": keyword, "lifetime_seconds": {"type": "long"}}},

@@ -82,8 +82,8 @@ pub(crate) async fn proof(
     if !claims.text("htu").is_some_and(|htu| is_target(htu, view)) {
         return Err(invalid("`htu` is not the URI of the request"));
     }
-    let issued =
-        claims.members().get("iat").and_then(serde_json::Value::as_u64).ok_or_else(|| invalid("`iat` is missing"))?;
+    let issued = claims.date("iat").map_err(|why| invalid(&format!("`iat` {why}")))?;
+    let issued = issued.ok_or_else(|| invalid("`iat` is absent"))?;
     if issued > now.seconds() + MAX_AHEAD || issued + MAX_AGE < now.seconds() {
         return Err(invalid("the proof is too old, or from the future"));
     }

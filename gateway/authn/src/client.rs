@@ -278,6 +278,7 @@ impl Clients {
             return Err(self.invalid(format!("client `{claimed}` does not prove itself with an assertion")));
         };
         let expected = Expectations {
+            client_ids: &[],
             issuer: &claimed,
             audiences: &self.issuer,
             algorithms,

@@ -38,7 +38,7 @@ pub use credential::CredentialTable;
 pub use federated::Federated;
 pub use grants::Grants;
 pub use memory::{Memory, NewPerson};
-pub use methods::sign_in::{ArmedSignIn, COOKIES, Origin, navigates};
+pub use methods::sign_in::{ArmedSignIn, COOKIES, Origin, navigates, sends_form};
 pub use oidc::{Asked, Expected, LogoutToken, Person, Provider, SignedIn};
 pub use password::PasswordChecker;
 pub use refused::Refused;

@@ -11,12 +11,11 @@ use idm_saml::{
     OwnMetadata, RedirectMessage, Response, SamlError, authn_request, document_text, logout_request, logout_response,
     own_metadata, post_form_value, redirect_url,
 };
-use idm_types::{Reason, Refusal, Skew, Timestamp};
+use idm_types::{Reason, Refusal, Timestamp};
 use tokio::time::Instant;
 
 use crate::{Origin, Resources};
 
-const SKEW_SECONDS: u64 = 30;
 /// The age at which metadata is fetched again.
 const FRESH: Duration = Duration::from_secs(5 * 60);
 
@@ -119,6 +118,9 @@ impl SamlProvider {
         };
         let provider = IdentityProvider::read(&text, &self.plan.entity_id, now)
             .map_err(|error| unavailable(format!("the provider's metadata: {error}")))?;
+        for left_out in &provider.left_out {
+            tracing::warn!(provider = ?self.plan.entity_id, "a certificate of the metadata is left out: {left_out}");
+        }
         // People's browsers, their passwords and our requests go there: the rules are those of every URL.
         for (name, address) in provider.locations() {
             self.http
@@ -140,10 +142,21 @@ impl SamlProvider {
             Err(SamlError::UnknownSigner) => {
                 let at_once = self.early.take(self.born.elapsed().as_millis() as u64);
                 let age = if at_once { Duration::ZERO } else { RECENT };
-                Ok(act(&*self.metadata.get(age, self.read(now)).await?)?)
+                let metadata = self.metadata.get(age, self.read(now)).await?;
+                act(&metadata).map_err(|error| Self::unknown_signer(&metadata, error))
             }
             said => Ok(said?),
         }
+    }
+
+    /// The refusal of a signer that is not known; it names the certificates that could not be used.
+    fn unknown_signer(metadata: &IdentityProvider, error: SamlError) -> Refusal {
+        let detail = match metadata.left_out.as_slice() {
+            _ if error != SamlError::UnknownSigner => error.to_string(),
+            [] => error.to_string(),
+            left_out => format!("{error}; in its metadata cannot be used: {}", left_out.join("; ")),
+        };
+        Refusal::new(error.reason(), detail)
     }
 
     fn message(
@@ -214,7 +227,7 @@ impl SamlProvider {
                 own_key: self.key.as_ref(),
                 signed_assertions: self.plan.signed_assertions,
                 unsolicited: self.plan.unsolicited,
-                skew: Skew::from_seconds(SKEW_SECONDS),
+                skew: self.federation.skew,
                 now,
             })
         })

@@ -93,8 +93,12 @@ fn covers(rule: &Rule, when: Option<&Expression>, request_method: &str, facts: &
 fn check(rule: &Rule, identity: &Identity) -> Result<(), Refusal> {
     let Require { roles, scopes } = &rule.require;
     let refusal = |reason, what: &str, missing: &[String], held: &[String]| {
-        let held = if held.is_empty() { "none".to_owned() } else { held.join(", ") };
-        let detail = format!("needs {what} {}; the caller has {held}", missing.join(" or "));
+        // Each in quotes: a claim of one text with commas is one name.
+        let quoted = |names: &[String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
+        let held = if held.is_empty() { "none".to_owned() } else { quoted(held).join(", ") };
+        let dropped = identity.roles_dropped.as_ref().filter(|_| reason == Reason::MissingRole);
+        let dropped = dropped.map(|names| format!("; roles dropped: {names}")).unwrap_or_default();
+        let detail = format!("needs {what} {}; the caller has {held}{dropped}", quoted(missing).join(" or "));
         Refusal::new(reason, detail).by_rule(&rule.name)
     };
     if let Some(missing) = missing(roles, &identity.roles) {

@@ -87,11 +87,11 @@ fn missing_scopes_are_told_for_the_challenge() {
     assert_eq!(asked(&each, "GET", &caller(&[], &["billing.read", "orders.read"])), Ok(Some("read")));
     let refusal = each.granting("GET", &Facts::default(), &caller(&[], &["orders.read"])).unwrap_err();
     assert_eq!((refusal.reason, &*refusal.missing_scopes), (Reason::InsufficientScope, &names(&["billing.read"])[..]));
-    assert_eq!(refusal.detail, "needs scope billing.read; the caller has orders.read");
+    assert_eq!(refusal.detail, "needs scope `billing.read`; the caller has `orders.read`");
     let one = rules(&[of_scopes("read", any(&["a", "b"]))]);
     let refusal = one.granting("GET", &Facts::default(), &caller(&["a"], &[])).unwrap_err();
     assert_eq!((refusal.reason, &*refusal.missing_scopes), (Reason::InsufficientScope, &names(&["a", "b"])[..]));
-    assert_eq!(refusal.detail, "needs scope a or b; the caller has none");
+    assert_eq!(refusal.detail, "needs scope `a` or `b`; the caller has none");
 }
 
 #[test]

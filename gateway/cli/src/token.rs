@@ -144,6 +144,7 @@ impl Verify {
         let keys = jose::verification_keys(&self.key, &self.algorithms)?;
         let skew = Skew::from_seconds(self.clock_skew_seconds);
         let expected = Expectations {
+            client_ids: &[],
             issuer: &self.issuer,
             audiences: &self.audiences,
             algorithms: &self.algorithms,

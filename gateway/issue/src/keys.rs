@@ -76,6 +76,7 @@ impl ServiceKeys {
     fn verify_by(&self, token: &str, issuer: &str, audiences: &[String], now: Timestamp) -> Option<Verified> {
         let types = ["at+jwt".to_owned()];
         let expected = Expectations {
+            client_ids: &[],
             issuer,
             audiences,
             algorithms: &self.algorithms,

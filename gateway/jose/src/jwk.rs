@@ -5,7 +5,7 @@ use std::fmt;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Map, Value, json};
 
-use crate::{base64url, parse_strict, to_base64url};
+use crate::{base64url, parse_document, to_base64url};
 
 /// Members that only the holder of a key may know (RFC 7518 §6.2.2, §6.3.2, §6.4.1; RFC 9964 §3).
 const SECRET_MEMBERS: [&str; 9] = ["d", "p", "q", "dp", "dq", "qi", "k", "oth", "priv"];
@@ -45,7 +45,7 @@ impl fmt::Debug for Jwk {
 impl Jwk {
     /// Reads a key; nothing is known of its numbers yet.
     pub fn parse(json: &[u8]) -> Result<Self, JwkError> {
-        parse_strict(json).ok().and_then(Self::from_value).ok_or(JwkError::NotAKey)
+        parse_document(json).ok().and_then(Self::from_value).ok_or(JwkError::NotAKey)
     }
 
     pub(crate) fn from_value(value: Value) -> Option<Self> {

@@ -3,7 +3,7 @@
 use idm_types::{Algorithm, Reason};
 use serde_json::{Map, Value};
 
-use crate::{KeySet, base64url, parse_strict};
+use crate::{DateError, KeySet, base64url, parse_strict};
 
 /// Larger tokens are refused unread.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -27,12 +27,14 @@ pub enum TokenError {
     #[error("the token marks header parameters as critical")]
     Critical,
     /// No key fits `kid` and `alg`.
-    #[error("no key fits kid {kid} with {algorithm}")]
+    #[error("no key fits kid {kid} with {algorithm}{hint}")]
     UnknownKey {
         /// The `kid`, quoted, or `(none)`.
         kid: String,
         /// The algorithm.
         algorithm: Algorithm,
+        /// The state of the key set where it explains this; empty otherwise.
+        hint: String,
     },
     /// The signature is wrong.
     #[error("the signature does not verify under key {kid}")]
@@ -51,6 +53,17 @@ pub enum TokenError {
         /// The values that the policy accepts.
         expected: String,
     },
+    /// `client_id` or `azp` is missing or names another client.
+    #[error("the token's client is {found}, expected one of {expected}")]
+    WrongClient {
+        /// The value in the token.
+        found: String,
+        /// The values that the policy accepts.
+        expected: String,
+    },
+    /// `token_use` is not `access`.
+    #[error("the token's `token_use` is {0}, and an access token is wanted")]
+    NotForAccess(String),
     /// Past `exp` plus skew.
     #[error("the token expired {seconds_ago} s ago")]
     Expired {
@@ -65,9 +78,17 @@ pub enum TokenError {
         /// Seconds until then.
         seconds: u64,
     },
-    /// A standard claim is missing or of the wrong type.
-    #[error("the claim `{0}` is missing or of the wrong type")]
-    UnusableClaim(&'static str),
+    /// A standard claim is absent.
+    #[error("the claim `{0}` is absent")]
+    MissingClaim(&'static str),
+    /// A standard claim that has to be a date is none.
+    #[error("the claim `{claim}` {problem}")]
+    UnusableDate {
+        /// The claim.
+        claim: &'static str,
+        /// Why it is no date.
+        problem: DateError,
+    },
 }
 
 impl TokenError {
@@ -82,10 +103,11 @@ impl TokenError {
             TokenError::UnknownKey { .. } => Reason::UnknownKey,
             TokenError::BadSignature { .. } => Reason::BadSignature,
             TokenError::WrongIssuer(_) => Reason::UnknownIssuer,
-            TokenError::WrongAudience { .. } => Reason::WrongAudience,
+            TokenError::WrongAudience { .. } | TokenError::WrongClient { .. } => Reason::WrongAudience,
+            TokenError::NotForAccess(_) => Reason::WrongTokenType,
             TokenError::Expired { .. } => Reason::TokenExpired,
             TokenError::NotYetValid { .. } => Reason::TokenNotYetValid,
-            TokenError::UnusableClaim(_) => Reason::UnusableClaim,
+            TokenError::MissingClaim(_) | TokenError::UnusableDate { .. } => Reason::UnusableClaim,
         }
     }
 }
@@ -327,9 +349,11 @@ impl<'t> Jws<'t> {
         let algorithm = Algorithm::from_name(alg)
             .filter(|algorithm| algorithms.contains(algorithm))
             .ok_or_else(|| TokenError::AlgorithmNotAllowed(alg.clone()))?;
-        let key = keys
-            .select(kid.as_deref(), x5t.as_deref(), algorithm)
-            .ok_or_else(|| TokenError::UnknownKey { kid: quoted(kid.as_deref()), algorithm })?;
+        let key = keys.select(kid.as_deref(), x5t.as_deref(), algorithm).ok_or_else(|| TokenError::UnknownKey {
+            kid: quoted(kid.as_deref()),
+            algorithm,
+            hint: keys.hint(kid.as_deref(), x5t.as_deref(), algorithm),
+        })?;
         let signed = match &self.signed {
             Signed::AsWritten(text) => text.as_bytes(),
             Signed::Built(bytes) => bytes,

@@ -2,16 +2,19 @@
 
 use std::fmt;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{self as sig, ParsedPublicKey, VerificationAlgorithm};
 use idm_types::Algorithm;
 use serde_json::Value;
 
-use crate::{Jwk, JwkError, numbers, parse_strict};
+use crate::{Jwk, JwkError, numbers, parse_document, x5c};
 
 /// Larger key sets are refused before they are parsed.
 pub const MAX_JWKS_BYTES: usize = 512 * 1024;
 const MAX_KEYS: usize = 256;
+/// The keys that are named in one message.
+const MAX_NAMED: usize = 3;
 
 /// Why a key set was refused as a whole, so that the last good one stays in use; or why a key was left out.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -36,8 +39,8 @@ pub enum KeySetError {
     /// Secret and public keys in one set: a verifier could be led from one to the other.
     #[error("the key set mixes symmetric and other keys: give each kind a set of its own")]
     Mixed,
-    /// Two usable keys share a `kid` and an algorithm, so a token cannot say which one it means.
-    #[error("two keys of the key set have the kid `{0}`")]
+    /// Two different keys share a `kid` and an algorithm, so a token cannot say which one it means.
+    #[error("two different keys of the key set have the kid `{0}`")]
     DuplicateKid(String),
     /// A key with an allowed algorithm could not be read.
     #[error("key {position} of the key set is broken: {problem}")]
@@ -64,6 +67,17 @@ pub(crate) struct BoundKey {
     x5t: Option<String>,
     algorithm: Algorithm,
     verifier: Verifier,
+    identity: KeyIdentity,
+}
+
+/// Tells whether two entries are the same key, however each is written. Shows nothing of it: it may be a secret.
+#[derive(Clone, PartialEq, Eq)]
+struct KeyIdentity(Vec<u8>);
+
+impl fmt::Debug for KeyIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyIdentity")
+    }
 }
 
 impl BoundKey {
@@ -120,7 +134,7 @@ impl KeySet {
     /// and all keys of an algorithm that share a `kid` are left out and named ([`Self::left_out`]). A set of which
     /// nothing is left is refused, with the first of these problems.
     pub fn parse(json: &[u8], allowed: &[Algorithm]) -> Result<Self, KeySetError> {
-        let entries = entries(json, false)?;
+        let entries: Vec<Jwk> = entries(json, false)?.into_iter().map(x5c::complete).collect();
         // A published private key is compromised, and so is its public counterpart, if the set holds that too.
         let known: Vec<_> = entries.iter().filter(|jwk| jwk.is_secret()).filter_map(Jwk::thumbprint).collect();
         let is_known = |jwk: &Jwk| jwk.is_secret() || jwk.thumbprint().is_some_and(|own| known.contains(&own));
@@ -154,6 +168,12 @@ impl KeySet {
     fn bind_usable(entries: &[Jwk], allowed: &[Algorithm], secret: &[usize]) -> Result<Self, KeySetError> {
         let mut keys: Vec<BoundKey> = Vec::new();
         let mut left_out: Vec<LeftOut> = Vec::new();
+        let identities: Vec<Option<KeyIdentity>> = entries.iter().map(|jwk| identity(jwk).ok()).collect();
+        // What cannot be read is no other's twin.
+        let is_same = |a: usize, b: usize| match (identities.get(a), identities.get(b)) {
+            (Some(Some(a)), Some(Some(b))) => a == b,
+            _ => false,
+        };
         for (position, jwk) in entries.iter().enumerate() {
             let mut leave_out =
                 |problem| left_out.push(LeftOut { position, kid: jwk.kid().map(str::to_owned), problem });
@@ -161,25 +181,18 @@ impl KeySet {
                 leave_out(KeySetError::PrivateKey { position });
                 continue;
             }
-            // Ambiguous only where two of them could serve the same algorithm.
-            let rival = |other: &Jwk, algorithm| fits(other, algorithm, "verify") && other.kid() == jwk.kid();
-            let is_rivalled = |algorithm| {
-                entries
-                    .iter()
-                    .enumerate()
-                    .any(|(other, entry)| other != position && !secret.contains(&other) && rival(entry, algorithm))
-            };
+            let others = || entries.iter().enumerate().filter(|(at, _)| *at != position && !secret.contains(at));
             for &algorithm in allowed.iter().filter(|&&algorithm| fits(jwk, algorithm, "verify")) {
-                let kid = jwk.kid().map(str::to_owned);
-                if let Some(kid) = kid.clone().filter(|_| is_rivalled(algorithm)) {
-                    leave_out(KeySetError::DuplicateKid(shown(&kid)));
+                // Ambiguous only where another key could serve the same algorithm under the same name.
+                let is_rival = |(at, other): (usize, &Jwk)| {
+                    fits(other, algorithm, "verify") && other.kid() == jwk.kid() && !is_same(at, position)
+                };
+                if let Some(kid) = jwk.kid().filter(|_| others().any(is_rival)) {
+                    leave_out(KeySetError::DuplicateKid(shown(kid)));
                     break;
                 }
                 match load(jwk, algorithm) {
-                    Ok(verifier) => {
-                        let x5t = jwk.text("x5t#S256").map(str::to_owned);
-                        keys.push(BoundKey { kid, x5t, algorithm, verifier });
-                    }
+                    Ok(key) => put(&mut keys, key),
                     Err(error) => {
                         leave_out(KeySetError::BrokenKey { position, problem: error.to_string() });
                         break;
@@ -223,8 +236,40 @@ impl KeySet {
             (None, Some(x5t)) if self.keys.iter().any(|key| key.x5t.is_some()) => {
                 fitting.find(|key| key.x5t.as_deref() == Some(x5t))
             }
-            (None, _) => fitting.next().filter(|_| fitting.next().is_none()),
+            (None, _) => fitting.next().filter(|first| fitting.all(|other| other.identity == first.identity)),
         }
+    }
+
+    /// The state of this set that explains why [`Self::select`] found nothing: a clause that begins with a colon, of
+    /// visible characters and bounded; empty where there is nothing to say.
+    pub(crate) fn hint(&self, kid: Option<&str>, x5t: Option<&str>, algorithm: Algorithm) -> String {
+        let fitting = self.keys.iter().filter(|key| key.algorithm == algorithm).count();
+        if kid.is_none() && x5t.is_none() && fitting > 1 {
+            return format!(": {fitting} keys fit, and the token must name one");
+        }
+        let own: Vec<_> = self.left_out.iter().filter(|key| kid.is_some() && key.kid.as_deref() == kid).collect();
+        let named = if own.is_empty() { self.left_out.iter().collect() } else { own };
+        let some: Vec<String> = named.iter().take(MAX_NAMED).map(ToString::to_string).collect();
+        match (named.len(), named.len().saturating_sub(MAX_NAMED)) {
+            (0, _) => String::new(),
+            (count, 0) => format!(": {count} of the published keys cannot be used: {}", some.join("; ")),
+            (count, more) => {
+                format!(": {count} of the published keys cannot be used: {}; and {more} more", some.join("; "))
+            }
+        }
+    }
+}
+
+/// Adds a key to those that serve, once: a set may list the same key again, with another certificate or without one.
+fn put(keys: &mut Vec<BoundKey>, new: BoundKey) {
+    let is_again = |key: &BoundKey| {
+        (&key.kid, key.algorithm) == (&new.kid, new.algorithm)
+            && key.identity == new.identity
+            && (key.x5t == new.x5t || key.x5t.is_none() || new.x5t.is_none())
+    };
+    match keys.iter_mut().find(|key| is_again(key)) {
+        Some(known) => known.x5t = known.x5t.take().or(new.x5t),
+        None => keys.push(new),
     }
 }
 
@@ -232,7 +277,7 @@ pub(crate) fn entries(json: &[u8], bare: bool) -> Result<Vec<Jwk>, KeySetError> 
     if json.len() > MAX_JWKS_BYTES {
         return Err(KeySetError::TooLarge);
     }
-    let document = parse_strict(json).map_err(|e| KeySetError::NotJson(e.to_string()))?;
+    let document = parse_document(json).map_err(|e| KeySetError::NotJson(e.to_string()))?;
     let entries = match document {
         Value::Object(mut members) => match members.remove("keys") {
             Some(Value::Array(entries)) => entries,
@@ -277,23 +322,45 @@ pub(crate) fn allows(jwk: &Jwk, purpose: &str, operation: &str) -> bool {
     jwk.get("use").is_none_or(|used| used == purpose) && jwk.get("key_ops").is_none_or(ops_allow)
 }
 
-fn load(jwk: &Jwk, algorithm: Algorithm) -> Result<Verifier, JwkError> {
+fn load(jwk: &Jwk, algorithm: Algorithm) -> Result<BoundKey, JwkError> {
     use Algorithm::*;
-    let (verifier, bytes): (&'static dyn VerificationAlgorithm, Vec<u8>) = match algorithm {
-        RS256 => (&sig::RSA_PKCS1_2048_8192_SHA256, numbers::rsa_public(jwk)?),
-        RS384 => (&sig::RSA_PKCS1_2048_8192_SHA384, numbers::rsa_public(jwk)?),
-        RS512 => (&sig::RSA_PKCS1_2048_8192_SHA512, numbers::rsa_public(jwk)?),
-        PS256 => (&sig::RSA_PSS_2048_8192_SHA256, numbers::rsa_public(jwk)?),
-        PS384 => (&sig::RSA_PSS_2048_8192_SHA384, numbers::rsa_public(jwk)?),
-        PS512 => (&sig::RSA_PSS_2048_8192_SHA512, numbers::rsa_public(jwk)?),
-        ES256 => (&sig::ECDSA_P256_SHA256_FIXED, numbers::point(jwk, 32)?),
-        ES384 => (&sig::ECDSA_P384_SHA384_FIXED, numbers::point(jwk, 48)?),
-        ES512 => (&sig::ECDSA_P521_SHA512_FIXED, numbers::point(jwk, 66)?),
-        EdDSA => (&sig::ED25519, numbers::okp(jwk, "x")?),
-        HS256 | HS384 | HS512 => return mac_key(jwk, algorithm).map(|key| Verifier::Mac(Box::new(key))),
+    let public: &'static dyn VerificationAlgorithm = match algorithm {
+        RS256 => &sig::RSA_PKCS1_2048_8192_SHA256,
+        RS384 => &sig::RSA_PKCS1_2048_8192_SHA384,
+        RS512 => &sig::RSA_PKCS1_2048_8192_SHA512,
+        PS256 => &sig::RSA_PSS_2048_8192_SHA256,
+        PS384 => &sig::RSA_PSS_2048_8192_SHA384,
+        PS512 => &sig::RSA_PSS_2048_8192_SHA512,
+        ES256 => &sig::ECDSA_P256_SHA256_FIXED,
+        ES384 => &sig::ECDSA_P384_SHA384_FIXED,
+        ES512 => &sig::ECDSA_P521_SHA512_FIXED,
+        EdDSA => &sig::ED25519,
+        HS256 | HS384 | HS512 => return bound(jwk, algorithm, Verifier::Mac(Box::new(mac_key(jwk, algorithm)?))),
     };
     let unusable = "its numbers are not a key that this algorithm accepts (RSA needs 2048 to 8192 bits)";
-    ParsedPublicKey::new(verifier, bytes).map(Verifier::Public).map_err(|_| JwkError::Broken(unusable))
+    let key = ParsedPublicKey::new(public, numbers_of(jwk)?).map_err(|_| JwkError::Broken(unusable))?;
+    bound(jwk, algorithm, Verifier::Public(key))
+}
+
+fn bound(jwk: &Jwk, algorithm: Algorithm, verifier: Verifier) -> Result<BoundKey, JwkError> {
+    let text = |name| jwk.text(name).map(str::to_owned);
+    Ok(BoundKey { kid: text("kid"), x5t: text("x5t#S256"), algorithm, verifier, identity: identity(jwk)? })
+}
+
+/// The key as the crypto library reads it, which does not depend on how its numbers were written.
+fn numbers_of(jwk: &Jwk) -> Result<Vec<u8>, JwkError> {
+    match (jwk.text("kty"), jwk.text("crv")) {
+        (Some("RSA"), _) => numbers::rsa_public(jwk),
+        (Some("EC"), Some("P-256")) => numbers::point(jwk, 32),
+        (Some("EC"), Some("P-384")) => numbers::point(jwk, 48),
+        (Some("EC"), _) => numbers::point(jwk, 66),
+        (Some("OKP"), _) => numbers::okp(jwk, "x"),
+        _ => numbers::octets(jwk),
+    }
+}
+
+fn identity(jwk: &Jwk) -> Result<KeyIdentity, JwkError> {
+    Ok(KeyIdentity(digest(&SHA256, &numbers_of(jwk)?).as_ref().to_vec()))
 }
 
 /// RFC 7518 §3.2: a key as long as the hash at least.
@@ -309,3 +376,6 @@ pub(crate) fn mac_key(jwk: &Jwk, algorithm: Algorithm) -> Result<hmac::Key, JwkE
     }
     Ok(hmac::Key::new(hash, &key))
 }
+
+#[cfg(test)]
+mod tests;

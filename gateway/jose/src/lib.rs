@@ -24,8 +24,9 @@ mod sign;
 mod strict;
 mod token;
 mod wrap;
+mod x5c;
 
-pub use claims::Claims;
+pub use claims::{Claims, DateError, exact_integer, seconds, subject};
 pub use convert::{jwk_of_pkcs8, jwk_of_spki, pem_block, pkcs8_of_jwk, private_key};
 pub use dpop::{PROOF_ALGORITHMS, Proof};
 pub use encrypt::{Encrypted, EncryptionKey, Entropy, system_entropy};
@@ -35,7 +36,7 @@ pub use jwk::{Jwk, JwkError};
 pub use jws::{Jws, JwsForm, MAX_TOKEN_BYTES, TokenError, VerifiedJws};
 pub use key_set::{KeySet, KeySetError, LeftOut, MAX_JWKS_BYTES};
 pub use sign::{Signed, SigningError, SigningKey};
-pub use strict::parse_strict;
+pub use strict::{parse_document, parse_strict};
 pub use token::{Expectations, Unverified, Verified};
 
 use base64::Engine;

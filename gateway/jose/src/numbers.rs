@@ -13,7 +13,10 @@ fn number(jwk: &Jwk, name: &'static str, problem: &'static str) -> Result<Vec<u8
 
 /// `n` and `e` as the DER of an `RSAPublicKey` (RFC 8017 §A.1.1).
 pub(crate) fn rsa_public(jwk: &Jwk) -> Result<Vec<u8>, JwkError> {
-    let (n, e) = (number(jwk, "n", "`n` must be base64url")?, number(jwk, "e", "`e` must be base64url")?);
+    let (n, e) = (
+        number(jwk, "n", "`n` must be base64url, or `x5c` a certificate of an RSA key")?,
+        number(jwk, "e", "`e` must be base64url")?,
+    );
     if bits(&n) < 2048 {
         return Err(JwkError::Broken("RSA keys must have at least 2048 bits"));
     }
@@ -70,7 +73,9 @@ pub(crate) fn pkcs8_of_rsa(pkcs1: &[u8]) -> Result<Vec<u8>, JwkError> {
 pub(crate) fn point(jwk: &Jwk, size: usize) -> Result<Vec<u8>, JwkError> {
     let member = |name| jwk.bytes(name).filter(|bytes| bytes.len() == size);
     let (Some(x), Some(y)) = (member("x"), member("y")) else {
-        return Err(JwkError::Broken("`x` and `y` must be base64url of the curve's full size"));
+        return Err(JwkError::Broken(
+            "`x` and `y` must be base64url of the curve's full size, or `x5c` a certificate of such a key",
+        ));
     };
     Ok([&[4u8][..], &x, &y].concat())
 }

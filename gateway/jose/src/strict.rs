@@ -11,6 +11,12 @@ pub fn parse_strict(json: &[u8]) -> Result<Value, serde_json::Error> {
     serde_json::from_slice::<Strict>(json).map(|Strict(value)| value)
 }
 
+/// The same for a document that a server publishes: a byte order mark in front of it is left out, as RFC 8259 §8.1
+/// allows. Tokens and what callers send have none.
+pub fn parse_document(json: &[u8]) -> Result<Value, serde_json::Error> {
+    parse_strict(json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json))
+}
+
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -82,6 +88,16 @@ mod tests {
         assert!(parse_strict(br#"{"iss":"a","iss":"b"}"#).is_err());
         assert!(parse_strict(br#"{"a":[{"b":1,"b":2}]}"#).is_err());
         assert!(parse_strict(b"{\"a\":1,\"\\u0061\":2}").is_err());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_left_out_of_a_document_once_and_in_front() {
+        assert_eq!(parse_document("\u{feff}{\"a\":1}".as_bytes()).unwrap(), serde_json::json!({"a": 1}));
+        assert!(parse_document(b"{\"a\":1}").is_ok());
+        for bad in ["\u{feff}\u{feff}{}", "{\u{feff}}", " \u{feff}{}", "\u{feff}{\"a\":1,\"a\":2}", "\u{fffe}{}"] {
+            assert!(parse_document(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+        assert!(parse_strict("\u{feff}{}".as_bytes()).is_err());
     }
 
     #[test]

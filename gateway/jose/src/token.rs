@@ -11,8 +11,11 @@ use crate::{Claims, Jws, KeySet, TokenError, VerifiedJws};
 pub struct Expectations<'a> {
     /// The exact `iss`.
     pub issuer: &'a str,
-    /// At least one must be in `aud`.
+    /// At least one must be in `aud`. Empty, where `client_ids` is not: the token must have no `aud`.
     pub audiences: &'a [String],
+    /// One of these must be the token's client, and the token for access; empty: any client. For issuers that write no
+    /// `aud`.
+    pub client_ids: &'a [String],
     /// Allowed algorithms.
     pub algorithms: &'a [Algorithm],
     /// Accepted `typ` values, lower case, without `application/`; empty: absent, `jwt` or `at+jwt`.
@@ -79,7 +82,7 @@ impl<'t> Unverified<'t> {
 
     /// When it claims to have been issued (`iat`): whoever wrote it may lie.
     pub fn claimed_issue_time(&self) -> Option<Timestamp> {
-        self.claims.members().get("iat")?.as_u64().map(Timestamp::from_seconds)
+        self.claims.date("iat").ok().flatten().map(Timestamp::from_seconds)
     }
 
     /// The signed object, of which nothing is believed yet.
@@ -104,13 +107,16 @@ fn check_claims(claims: &Claims, expected: &Expectations<'_>, now: Timestamp) ->
         other => return Err(TokenError::WrongIssuer(quoted(other))),
     }
     check_audience(claims, expected)?;
-    let exp = claims.date("exp").ok().flatten().ok_or(TokenError::UnusableClaim("exp"))?;
+    check_client(claims, expected)?;
+    let date = |claim| claims.date(claim).map_err(|problem| TokenError::UnusableDate { claim, problem });
+    let exp = date("exp")?.ok_or(TokenError::MissingClaim("exp"))?;
     if now >= exp.saturating_add(skew) {
         return Err(TokenError::Expired { seconds_ago: now.saturating_sub(exp) });
     }
     for claim in ["nbf", "iat"] {
-        let date = claims.date(claim).map_err(|()| TokenError::UnusableClaim(claim))?;
-        if let Some(seconds) = date.and_then(|date| date.checked_sub(now.saturating_add(skew))).filter(|s| *s > 0) {
+        if let Some(seconds) =
+            date(claim)?.and_then(|date| date.checked_sub(now.saturating_add(skew))).filter(|s| *s > 0)
+        {
             return Err(TokenError::NotYetValid { claim, seconds: seconds.saturating_add(skew) });
         }
     }
@@ -120,12 +126,40 @@ fn check_claims(claims: &Claims, expected: &Expectations<'_>, now: Timestamp) ->
 fn check_audience(claims: &Claims, expected: &Expectations<'_>) -> Result<(), TokenError> {
     let accepted = |audience: &str| expected.audiences.iter().any(|a| a == audience);
     let found = match claims.members().get("aud") {
+        // Bound by its client instead. One that has an `aud` is for those (RFC 7519 §4.1.3).
+        None if expected.audiences.is_empty() && !expected.client_ids.is_empty() => return Ok(()),
         Some(Value::String(one)) if accepted(one) => return Ok(()),
         Some(Value::Array(many)) if many.iter().any(|a| a.as_str().is_some_and(accepted)) => return Ok(()),
         Some(other) => other.to_string().chars().take(200).collect(),
+        None if claims.members().contains_key("client_id") || claims.members().contains_key("azp") => {
+            "missing (its client is named: such tokens are accepted by `clientIds`)".to_owned()
+        }
         None => "missing".to_owned(),
     };
-    Err(TokenError::WrongAudience { found, expected: expected.audiences.join(", ") })
+    let wanted = if expected.audiences.is_empty() { "none".to_owned() } else { expected.audiences.join(", ") };
+    Err(TokenError::WrongAudience { found, expected: wanted })
+}
+
+/// The client that the token was issued to: `client_id` (RFC 9068 §2.2) or `azp`. Where a token has both, both count.
+fn check_client(claims: &Claims, expected: &Expectations<'_>) -> Result<(), TokenError> {
+    if expected.client_ids.is_empty() {
+        return Ok(());
+    }
+    let members = claims.members();
+    let named: Vec<&Value> = ["client_id", "azp"].iter().filter_map(|name| members.get(*name)).collect();
+    let accepted = |client: &&Value| client.as_str().is_some_and(|id| expected.client_ids.iter().any(|c| c == id));
+    if named.is_empty() || !named.iter().all(accepted) {
+        let found = match named.iter().find(|client| !accepted(client)) {
+            Some(other) => other.to_string().chars().take(200).collect(),
+            None => "missing".to_owned(),
+        };
+        return Err(TokenError::WrongClient { found, expected: expected.client_ids.join(", ") });
+    }
+    // Cognito tells its tokens apart by this claim alone, and an id token is for the client, not for its services.
+    match members.get("token_use") {
+        Some(usage) if usage != "access" => Err(TokenError::NotForAccess(usage.to_string().chars().take(64).collect())),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

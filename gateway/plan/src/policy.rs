@@ -146,8 +146,10 @@ pub struct IntrospectionMethod {
 pub struct Issuer {
     /// The exact `iss` value.
     pub issuer: String,
-    /// Accepted audiences: the token needs one of them. Never empty.
+    /// Accepted audiences: the token needs one of them. Empty only where `client_ids` is not: then it must have none.
     pub audiences: Vec<String>,
+    /// Accepted clients: the token needs one of them. Empty: any.
+    pub client_ids: Vec<String>,
     /// The source of its keys.
     pub keys: KeySource,
     /// The algorithms allowed. Never empty.

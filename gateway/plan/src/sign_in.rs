@@ -1,4 +1,4 @@
-use idm_types::{Algorithm, RoleName, Timestamp};
+use idm_types::{Algorithm, RoleName, Skew, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{Expr, KeySource, ObjectKey, OutgoingTls, SecretHandle};
@@ -23,6 +23,8 @@ pub struct Federation {
     pub ended: Vec<(Option<String>, Timestamp)>,
     /// Sign-in is refused there, and so are its sessions.
     pub suspended: bool,
+    /// Tolerance for the times in its answers.
+    pub skew: Skew,
 }
 
 /// Roles that are granted for a claim.

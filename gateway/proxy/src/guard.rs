@@ -148,6 +148,7 @@ impl Guard {
                 username: &identity.username,
                 issuer: identity.issuer.as_deref(),
                 roles: &identity.roles,
+                roles_dropped: identity.roles_dropped.as_deref(),
                 credential: identity.credential.as_deref(),
                 owner: identity.owner.as_deref(),
                 kid: identity.kid.as_deref(),

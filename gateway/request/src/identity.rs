@@ -19,6 +19,8 @@ pub struct Identity {
     pub issuer: Option<String>,
     /// Roles, sorted and distinct.
     pub roles: Vec<String>,
+    /// The names that the mapping of roles gave and that are no roles, in words.
+    pub roles_dropped: Option<String>,
     /// Groups.
     pub groups: Vec<String>,
     /// OAuth scopes.
@@ -59,6 +61,7 @@ impl Identity {
             username: String::new(),
             issuer: None,
             roles: Vec::new(),
+            roles_dropped: None,
             groups: Vec::new(),
             scopes: Vec::new(),
             attributes: Vec::new(),

@@ -2,13 +2,17 @@
 
 use http::{HeaderName, HeaderValue};
 use idm_expr::{EvaluationError, Expression};
+use idm_jose::exact_integer;
 use idm_plan::{HeaderMapping, IdentityMapping, Policy, Variable};
-use idm_types::RoleName;
+use idm_types::{RoleName, visible};
 use serde_json::Value;
 
 use crate::{Facts, Unusable};
 
 const MAX_ITEMS: usize = 1000;
+/// The dropped names that are told, and the characters of each.
+const MAX_NAMED: usize = 5;
+const MAX_SHOWN: usize = 64;
 
 /// The mappings of one policy, ready to be evaluated.
 pub struct ArmedMapping {
@@ -98,7 +102,8 @@ pub fn name(value: Option<Value>) -> Option<String> {
             _ => return None,
         },
         Value::String(text) => text,
-        Value::Number(number) => number.to_string(),
+        // Rounded, a number would be the name of another caller.
+        number @ Value::Number(_) => exact_integer(&number)?,
         _ => return None,
     };
     is_printable(&text).then_some(text).filter(|text| !text.is_empty() && text.len() <= 512 && text.trim() == text)
@@ -123,9 +128,18 @@ pub fn list(value: Option<&Value>) -> Vec<String> {
     }
 }
 
-/// The usable roles among `names`: what is not a role name grants nothing.
-pub fn roles(names: Vec<String>) -> Vec<String> {
-    names.into_iter().filter(|name| name.parse::<RoleName>().is_ok()).collect()
+/// The usable roles among `names`, and the others in words: what is not a role name grants nothing.
+pub fn roles(names: Vec<String>) -> (Vec<String>, Option<String>) {
+    let (roles, dropped): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| name.parse::<RoleName>().is_ok());
+    let shown = |name: &String| format!("`{}`", visible(&name.chars().take(MAX_SHOWN).collect::<String>()));
+    let some: Vec<String> = dropped.iter().take(MAX_NAMED).map(shown).collect();
+    let more = dropped.len().saturating_sub(MAX_NAMED);
+    let words = match (some.is_empty(), more) {
+        (true, _) => None,
+        (false, 0) => Some(some.join(", ")),
+        (false, more) => Some(format!("{} and {more} more", some.join(", "))),
+    };
+    (roles, words)
 }
 
 /// A value as the text of a header or an attribute; `None` for what has no text.
@@ -142,4 +156,35 @@ pub fn attribute_text(value: &Value) -> Option<String> {
 /// Joins with commas; a comma or percent sign inside an item is escaped, so that no item can look like two.
 fn join(items: impl Iterator<Item = String>) -> String {
     items.map(|item| item.replace('%', "%25").replace(',', "%2C")).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f26_names_that_are_no_roles_are_told_short_and_visible() {
+        let of = |names: &[&str]| roles(names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(of(&["reader", "writer"]), (vec!["reader".into(), "writer".into()], None));
+        let (kept, dropped) = of(&["Order Writer", "reader", "/orders/admin", "SHOP\\ana", "CN=x,OU=y"]);
+        assert_eq!(kept, ["reader"]);
+        assert!(
+            dropped.as_deref().is_some_and(|text| text.starts_with("`Order Writer`, `/orders/admin`")),
+            "{dropped:?}"
+        );
+        let long = format!(" \u{1b}[2J\u{202e}{}", "x".repeat(9999));
+        let (_, dropped) = roles(vec![long; 900]);
+        let dropped = dropped.expect("names were dropped");
+        assert!(dropped.len() < 600 && dropped.ends_with(" and 895 more"), "{dropped}");
+        assert!(!dropped.contains(['\u{1b}', '\u{202e}']), "{dropped}");
+    }
+
+    #[test]
+    fn f14_a_number_that_was_rounded_names_nobody() {
+        let of = |json: &str| name(Some(serde_json::from_str(json).expect("JSON")));
+        assert_eq!(of("4711").as_deref(), Some("4711"));
+        for rounded in ["18446744073709551616", "1e30", "4711.5", "-0.0"] {
+            assert_eq!(of(rounded), None, "{rounded}");
+        }
+    }
 }

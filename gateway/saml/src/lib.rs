@@ -11,6 +11,7 @@
 
 mod binding;
 mod c14n;
+mod comments;
 mod encryption;
 mod key;
 mod logout;
@@ -26,6 +27,7 @@ mod xml;
 use idm_types::{Reason, Refusal};
 
 pub use binding::{Carried, RedirectMessage, document_text, post_form_value, redirect_url};
+use comments::without_comments;
 pub use key::{OwnKey, VerifyingKey};
 pub use logout::{LogoutRequest, logout_request, logout_response};
 pub use metadata::{Endpoints, IdentityProvider, OwnMetadata, own_metadata};

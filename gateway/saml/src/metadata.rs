@@ -5,7 +5,7 @@ use roxmltree::Node;
 
 use crate::key::{OwnKey, VerifyingKey, from_base64};
 use crate::xml::{DSIG, METADATA, attribute, children, escaped, is, parse, text, wanted};
-use crate::{SamlError, xml};
+use crate::{SamlError, without_comments, xml};
 
 const REDIRECT: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect";
 const POST: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST";
@@ -31,12 +31,15 @@ pub struct IdentityProvider {
     pub keys: Vec<VerifyingKey>,
     /// It wants requests signed.
     pub wants_signed_requests: bool,
+    /// The certificates that cannot be used, each with its place and the reason.
+    pub left_out: Vec<String>,
 }
 
 impl IdentityProvider {
     /// The provider of this name in a metadata document: an entity, or one of a federation's.
     pub fn read(document: &str, entity_id: &str, now: Timestamp) -> Result<Self, SamlError> {
-        let document = parse(document)?;
+        let plain = without_comments(document)?;
+        let document = parse(&plain)?;
         let root = document.root_element();
         let is_entity = |node: &Node<'_, '_>| {
             is(*node, METADATA, "EntityDescriptor") && attribute(*node, "entityID") == Some(entity_id)
@@ -60,25 +63,33 @@ impl IdentityProvider {
             })
             .ok_or(SamlError::Missing("IDPSSODescriptor for SAML 2.0"))?;
         // A key without `use` is for both (§2.4.1.1): it must not turn verification off.
-        let mut keys = Vec::new();
+        let (mut keys, mut left_out) = (Vec::new(), Vec::new());
         for descriptor in children(role, METADATA, "KeyDescriptor")
             .filter(|node| attribute(*node, "use").is_none_or(|usage| usage == "signing"))
         {
             for data in children(wanted(descriptor, DSIG, "KeyInfo")?, DSIG, "X509Data") {
                 for certificate in children(data, DSIG, "X509Certificate") {
-                    keys.push(VerifyingKey::from_certificate(&from_base64(&text(certificate)?)?)?);
+                    // An old certificate beside the present one does not take it along.
+                    let key = from_base64(&text(certificate)?).and_then(|der| VerifyingKey::from_certificate(&der));
+                    match key {
+                        Ok(key) => keys.push(key),
+                        Err(error) => left_out.push((keys.len() + left_out.len(), error)),
+                    }
                 }
             }
         }
-        if keys.is_empty() {
-            return Err(SamlError::Missing("KeyDescriptor with a certificate for signing"));
+        match (keys.is_empty(), left_out.first()) {
+            (false, _) => {}
+            (true, Some((_, error))) => return Err(error.clone()),
+            (true, None) => return Err(SamlError::Missing("KeyDescriptor with a certificate for signing")),
         }
+        let left_out = left_out.iter().map(|(at, error)| format!("certificate {}: {error}", at + 1)).collect();
         let sign_on = endpoints(role, "SingleSignOnService")?;
         if sign_on == Endpoints::default() {
             return Err(SamlError::Missing("SingleSignOnService"));
         }
         let wants_signed_requests = matches!(attribute(role, "WantAuthnRequestsSigned"), Some("true" | "1"));
-        Ok(Self { sign_on, logout: endpoints(role, "SingleLogoutService")?, keys, wants_signed_requests })
+        Ok(Self { sign_on, logout: endpoints(role, "SingleLogoutService")?, keys, wants_signed_requests, left_out })
     }
 
     /// Every address that browsers are sent to, with the element that names it. Each is http or https; which of them may
@@ -164,6 +175,33 @@ mod tests {
         cyHaZBDZTH7U+zHVlVYhiywAn35Bq/PjmjOZJh8h/4PO50fCJdPvXcOqlDIHnVZsPWCZq8VGo1MwUTAdBgNVHQ4EFgQUnwFTf5/l\
         64O+m2mtAsGMXw7VdsAwHwYDVR0jBBgwFoAUnwFTf5/l64O+m2mtAsGMXw7VdsAwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQD\
         AgNHADBEAiAab1aTPAnSfvSBTn5w8OmjVh1e9Qd440F9YL9tNB9ZNQIgTKlymV2mx119xa8mZ8MP8P1V74bDS5B6Pvnbnc7tuZo=";
+
+    fn with_certificates(certificates: &[&str]) -> Result<IdentityProvider, SamlError> {
+        let descriptors: String = certificates
+            .iter()
+            .map(|one| {
+                format!(
+                    "<KeyDescriptor><KeyInfo xmlns='{DSIG}'><X509Data><X509Certificate>{one}</X509Certificate>\
+                     </X509Data></KeyInfo></KeyDescriptor>"
+                )
+            })
+            .collect();
+        let document = format!(
+            "<!-- terms of use --><EntityDescriptor xmlns='{METADATA}' entityID='x'><!-- a > b -->\
+             <IDPSSODescriptor protocolSupportEnumeration='{PROTOCOLS}'>{descriptors}\
+             <SingleSignOnService Binding='{REDIRECT}' Location='https://idp/'/></IDPSSODescriptor></EntityDescriptor>"
+        );
+        IdentityProvider::read(&document, "x", Timestamp(0))
+    }
+
+    #[test]
+    fn f24_metadata_has_comments_and_an_old_certificate_takes_no_other_along() {
+        let found = with_certificates(&["AAAA", CERTIFICATE, "!"]).unwrap();
+        assert_eq!((found.keys.len(), found.left_out.len()), (1, 2));
+        assert!(found.left_out[0].starts_with("certificate 1: "), "{:?}", found.left_out);
+        assert_eq!(found.keys, with_certificates(&[&format!("<![CDATA[{CERTIFICATE}]]>")]).unwrap().keys);
+        assert!(with_certificates(&["AAAA"]).is_err() && with_certificates(&[]).is_err());
+    }
 
     fn read(sign_on: &str, logout: &str) -> Result<IdentityProvider, SamlError> {
         let document = format!(

@@ -92,7 +92,8 @@ impl Answer {
 pub fn wants_form(endpoint: SignInEndpoint) -> bool {
     matches!(
         endpoint,
-        SignInEndpoint::Logout
+        SignInEndpoint::Callback
+            | SignInEndpoint::Logout
             | SignInEndpoint::BackChannel
             | SignInEndpoint::SamlConsumer
             | SignInEndpoint::SamlLogout
@@ -108,11 +109,10 @@ pub async fn answer(endpoint: SignInEndpoint, federation: Option<&str>, ask: Ask
     let writes = ask.view.method == "POST";
     let fits = match endpoint {
         SignInEndpoint::Start
-        | SignInEndpoint::Callback
         | SignInEndpoint::LoggedOut
         | SignInEndpoint::FrontChannel
         | SignInEndpoint::SamlMetadata => reads,
-        SignInEndpoint::Logout | SignInEndpoint::SamlLogout => reads || writes,
+        SignInEndpoint::Callback | SignInEndpoint::Logout | SignInEndpoint::SamlLogout => reads || writes,
         SignInEndpoint::BackChannel | SignInEndpoint::SamlConsumer => writes,
     };
     if !fits {
@@ -126,9 +126,15 @@ pub async fn answer(endpoint: SignInEndpoint, federation: Option<&str>, ask: Ask
         (SignInEndpoint::Start, _) => start::start(method, ask).await,
         (SignInEndpoint::Logout, _) => logout::logout(method, ask).await,
         (SignInEndpoint::LoggedOut, _) => logout::logged_out(method, ask),
+        (SignInEndpoint::Callback, Some(Federated::Oidc(provider))) if writes => {
+            callback::posted(method, provider, ask)
+        }
         (SignInEndpoint::Callback, Some(Federated::Oidc(provider))) => callback::callback(method, provider, ask).await,
         (SignInEndpoint::BackChannel, Some(Federated::Oidc(provider))) => logout::back_channel(provider, ask).await,
         (SignInEndpoint::FrontChannel, Some(Federated::Oidc(provider))) => logout::front_channel(provider, ask).await,
+        (SignInEndpoint::Callback, Some(Federated::Saml(_))) if writes => {
+            Err(Refused::new(Reason::MalformedRequest, "the callback of a SAML provider is not asked with POST"))
+        }
         (SignInEndpoint::Callback, Some(Federated::Saml(provider))) => saml::finish(method, provider, ask).await,
         (SignInEndpoint::SamlConsumer, Some(Federated::Saml(provider))) => saml::consumer(method, provider, ask).await,
         (SignInEndpoint::SamlMetadata, Some(Federated::Saml(provider))) => saml::metadata(method, provider, ask),

@@ -6,14 +6,15 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
-use idm_authn::{ArmedSignIn, navigates};
+use http::{HeaderName, HeaderValue, header};
+use idm_authn::{ArmedSignIn, navigates, sends_form};
 use idm_plan::{Pages, SignInEndpoint};
 use idm_request::RequestView;
 use idm_types::{DecisionId, Reason, is_hidden, visible};
-use url::Url;
+use url::{Position, Url};
 
-use crate::start::encoded;
+use crate::start::{encoded, start_target};
+use crate::target::is_local_target;
 use crate::texts::Texts;
 use crate::{Answer, Ask};
 
@@ -31,20 +32,40 @@ border-color:#7d8590!important}a.b:focus-visible,button:focus-visible{outline:2p
 #[derive(Clone, Debug)]
 pub struct PageRequest {
     languages: String,
-    /// The page that it asked for, to come back to.
+    /// The page that it asked for, to come back to; for a form the page that the form is on.
     pub page: String,
+    /// It sent a form, which is lost when the request is refused.
+    pub is_form: bool,
 }
 
 impl PageRequest {
     /// `None` for programs and for scripts in pages.
     pub fn of(view: RequestView<'_>) -> Option<Self> {
-        navigates(view).then(|| Self::speaking(view.headers, view.target))
+        let is_form = sends_form(view);
+        if !is_form && !navigates(view) {
+            return None;
+        }
+        let languages = view.headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+        let languages = languages.unwrap_or_default().chars().take(256).collect();
+        let page = if is_form { page_of_form(view) } else { view.target.to_owned() };
+        Some(Self { languages, page, is_form })
     }
+}
 
-    fn speaking(headers: &HeaderMap, page: &str) -> Self {
-        let languages = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        Self { languages: languages.chars().take(256).collect(), page: page.to_owned() }
-    }
+/// The page of this host that a form is on, as far as the browser says: its address may be asked for with GET, which
+/// is not sure of the form's own.
+fn page_of_form(view: RequestView<'_>) -> String {
+    let referer = view.headers.get(header::REFERER).and_then(|value| value.to_str().ok()).map(Url::parse);
+    let own = |url: &Url| {
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let authority = format!("{}{port}", url.host_str().unwrap_or_default());
+        authority.eq_ignore_ascii_case(view.authority)
+    };
+    let page = match referer {
+        Some(Ok(url)) if own(&url) => url[Position::BeforePath..Position::AfterQuery].to_owned(),
+        _ => view.target.to_owned(),
+    };
+    if is_local_target(&page) { page } else { "/".to_owned() }
 }
 
 /// Text for people: no markup, and what a browser would obey without showing it (bidirectional controls, line
@@ -231,11 +252,18 @@ pub fn refusal_page(
     id: DecisionId,
 ) -> Answer {
     let texts = Texts::of(&page_request.languages);
-    let [heading, sentence] = texts.refusal(reason);
+    let is_lost =
+        page_request.is_form && matches!(reason, Reason::NoCredentials | Reason::SessionEnded | Reason::StepUpRequired);
+    let [heading, sentence] = if is_lost { texts.form_lost } else { texts.refusal(reason) };
     // A person without access does not get it by signing in again; for the other reasons that is offered.
     let again = match reason {
+        _ if is_lost => {
+            let back = start_target(method, &page_request.page);
+            format!("<a class=\"b\" href=\"{}\">{}</a>", attribute(&back), shown(texts.again))
+        }
         Reason::UnknownSignIn
         | Reason::SignInRefused
+        | Reason::UnusableClaim
         | Reason::UntrustedSignIn
         | Reason::StepUpRequired
         | Reason::ProviderUnavailable => {

@@ -63,7 +63,7 @@ fn run(method: &ArmedSignIn, message: BrowserMessage, ask: Ask<'_>) -> Result<An
 }
 
 /// The one form that a request carries.
-fn form(ask: Ask<'_>) -> Result<Parameters, Refused> {
+pub(crate) fn form(ask: Ask<'_>) -> Result<Parameters, Refused> {
     if !is_form(ask.view) {
         return Err(Refused::new(Reason::MalformedRequest, "the body is not a form"));
     }

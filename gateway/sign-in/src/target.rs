@@ -8,7 +8,12 @@ const FRONT_PAGE: &str = "/";
 
 /// Whether a text is a path of this host for every reader of URLs.
 pub fn is_local_target(text: &str) -> bool {
-    let plain = text.bytes().all(|byte| (0x21..0x7f).contains(&byte) && !b"\\<>\"{}|^`".contains(&byte));
+    let (path, query) = text.split_once('?').unwrap_or((text, ""));
+    let is_plain = |text: &str, refused: &[u8]| {
+        text.bytes().all(|byte| (0x21..0x7f).contains(&byte) && !b"\\<>\"".contains(&byte) && !refused.contains(&byte))
+    };
+    // Browsers send these raw in a query (WHATWG URL, query percent-encode set), and pages rely on it.
+    let plain = is_plain(path, b"{}|^`") && is_plain(query, b"");
     let mut bytes = text.bytes();
     let local = bytes.next() == Some(b'/') && !matches!(bytes.next(), Some(b'/' | b'\\'));
     if !plain || !local || text.len() > MAX_TARGET {
@@ -36,7 +41,20 @@ mod tests {
         for good in ["/", "/orders?x=1&y=%2F%2Fevil", "/a/b#c", "/@evil", "/a//b", "/http://evil"] {
             assert!(is_local_target(good), "{good}");
         }
+        // f15: as browsers send them.
+        for raw in ["/d/abc?left={a:1}&x=a|b", "/?q=^`{}|", "/d?a=[1]#b"] {
+            assert!(is_local_target(raw), "{raw}");
+        }
         for bad in [
+            "/{a}",
+            "/a|b?c",
+            "/a?b\\c",
+            "/a?b\"c",
+            "/a?<b>",
+            "//evil?{}",
+            "/\\evil?|",
+            "/a?b c",
+            "/a?b\nc",
             "",
             "orders",
             "//evil",

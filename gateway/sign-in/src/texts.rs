@@ -19,6 +19,10 @@ pub(crate) struct Texts {
     pub(crate) support: &'static str,
     pub(crate) onward: &'static str,
     pub(crate) go_on: &'static str,
+    /// A form that was sent after the session ended.
+    pub(crate) form_lost: [&'static str; 2],
+    incomplete: [&'static str; 2],
+    wrong_address: [&'static str; 2],
     no_access: [&'static str; 2],
     unfinished: [&'static str; 2],
     refused: [&'static str; 2],
@@ -45,6 +49,19 @@ const ENGLISH: Texts = Texts {
     support: "If you ask for help, give this number:",
     onward: "You go on to the sign-in service.",
     go_on: "Continue",
+    form_lost: [
+        "The form was not sent",
+        "Your session has ended, so nothing of what you entered was sent or kept. Go back in your browser and copy it \
+         before you sign in again.",
+    ],
+    incomplete: [
+        "Something about your account is missing",
+        "The sign-in service did not say everything that this page needs to know about you.",
+    ],
+    wrong_address: [
+        "You cannot sign in at this address",
+        "Please use the address that you were given for this service.",
+    ],
     no_access: ["You have no access to this page", "You are signed in, but this page is not for your account."],
     unfinished: [
         "Signing in was not finished",
@@ -77,6 +94,19 @@ const GERMAN: Texts = Texts {
     support: "Wenn Sie Hilfe brauchen, nennen Sie diese Nummer:",
     onward: "Sie gehen weiter zum Anmeldedienst.",
     go_on: "Weiter",
+    form_lost: [
+        "Das Formular wurde nicht gesendet",
+        "Ihre Sitzung ist beendet; von Ihren Eingaben wurde nichts gesendet oder behalten. Gehen Sie im Browser zurück \
+         und kopieren Sie sie, bevor Sie sich erneut anmelden.",
+    ],
+    incomplete: [
+        "Zu Ihrem Konto fehlt eine Angabe",
+        "Der Anmeldedienst hat nicht alles mitgeteilt, was diese Seite über Sie wissen muss.",
+    ],
+    wrong_address: [
+        "Unter dieser Adresse ist keine Anmeldung möglich",
+        "Bitte verwenden Sie die Adresse, die Sie für diesen Dienst bekommen haben.",
+    ],
     no_access: [
         "Sie haben keinen Zugriff auf diese Seite",
         "Sie sind angemeldet, aber diese Seite ist nicht für Ihr Konto bestimmt.",
@@ -118,6 +148,16 @@ const TURKISH: Texts = Texts {
     support: "Yardım isterken bu numarayı bildirin:",
     onward: "Oturum açma hizmetine geçiyorsunuz.",
     go_on: "Devam",
+    form_lost: [
+        "Form gönderilmedi",
+        "Oturumunuz sona erdi; yazdıklarınız gönderilmedi ve saklanmadı. Yeniden oturum açmadan önce tarayıcınızda geri \
+         dönüp yazdıklarınızı kopyalayın.",
+    ],
+    incomplete: [
+        "Hesabınızla ilgili bir bilgi eksik",
+        "Oturum açma hizmeti, bu sayfanın sizin hakkınızda bilmesi gereken her şeyi bildirmedi.",
+    ],
+    wrong_address: ["Bu adreste oturum açılamaz", "Lütfen bu hizmet için size verilen adresi kullanın."],
     no_access: ["Bu sayfaya erişiminiz yok", "Oturumunuz açık, ancak bu sayfa hesabınız için değil."],
     unfinished: [
         "Oturum açma tamamlanmadı",
@@ -150,6 +190,8 @@ impl Texts {
     pub(crate) fn refusal(&self, reason: Reason) -> [&'static str; 2] {
         match reason {
             Reason::UnknownSignIn | Reason::SessionEnded | Reason::NoCredentials => self.unfinished,
+            Reason::UnusableClaim => self.incomplete,
+            Reason::OriginNotAllowed | Reason::MisdirectedRequest | Reason::InvalidHost => self.wrong_address,
             Reason::SignInRefused => self.refused,
             Reason::UntrustedSignIn => self.untrusted,
             Reason::StepUpRequired => self.stronger,

@@ -207,7 +207,8 @@ impl ArmedConsume {
             None => Self::text(step, bytes)?,
         };
         if let Some(ExpectedClaims { issuer, audiences, types, skew }) = &plan.claims {
-            let expected = Expectations { issuer, audiences, algorithms: &plan.algorithms, types, skew: *skew };
+            let expected =
+                Expectations { issuer, audiences, client_ids: &[], algorithms: &plan.algorithms, types, skew: *skew };
             let token = Unverified::parse(object).map_err(refused)?;
             let set = set_for(token.jws())?;
             let verified = token.verify(&set, &expected, now).map_err(refused)?;

@@ -78,6 +78,7 @@ fn we_read(token: &str, key: &SigningKey) -> Result<Verified, TokenError> {
     let keys = KeySet::parse_secret(key.reveal_jwk().as_bytes(), &algorithms).unwrap();
     let audiences = ["orders".to_owned()];
     let expected = Expectations {
+        client_ids: &[],
         issuer: ISSUER,
         audiences: &audiences,
         algorithms: &algorithms,

@@ -54,6 +54,10 @@ pub struct FederationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), extend("x-kubernetes-list-type" = "atomic"))]
     pub ended_sessions: Option<Vec<EndedSessions>>,
+    /// How far the clocks of provider and gateway may differ where people sign in, in seconds (0 to 300). Unset means 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 300))]
+    pub clock_skew_seconds: Option<i64>,
     /// Refuse for now whatever this source vouches for: new sign-ins, sessions and tokens. Unset means false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,

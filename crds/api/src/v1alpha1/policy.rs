@@ -134,6 +134,7 @@ pub struct JwtMethod {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "[has(self.issuer), has(self.federationRef), has(self.tokenServiceRef)].filter(is, is).size() == 1", "message": "issuer entry must have exactly one of `issuer`, `federationRef`, `tokenServiceRef`"},
+    {"rule": "has(self.audiences) || has(self.clientIds)", "message": "issuer entry must have `audiences` or `clientIds`"},
     {"rule": "has(self.issuer) == has(self.keys)", "message": "`keys` must be set with `issuer`, and must not be set otherwise"},
     {"rule": "has(self.issuer) || !has(self.algorithms)", "message": "`algorithms` must be set only with `issuer`: the Federation or token service names them"}]))]
 pub struct JwtIssuer {
@@ -148,9 +149,17 @@ pub struct JwtIssuer {
     /// there is refused here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_service_ref: Option<ObjectReference>,
-    /// Accepted audiences; a token needs one of them in `aud`.
+    /// Accepted audiences; a token needs one of them in `aud`. May be left out only where `clientIds` is set; then a
+    /// token must have no `aud`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)), extend("x-kubernetes-list-type" = "set"))]
-    pub audiences: Vec<String>,
+    pub audiences: Option<Vec<String>>,
+    /// Accepted clients, for issuers that write no `aud`, such as Amazon Cognito: a token needs one of them in
+    /// `client_id` or `azp`, and in both where it has both, and `token_use` must be `access` where it is there. Unset
+    /// accepts tokens of every client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)), extend("x-kubernetes-list-type" = "set"))]
+    pub client_ids: Option<Vec<String>>,
     /// Where the issuer's keys come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<KeySources>,

@@ -62,7 +62,7 @@ refer! {
     Authentication { methods; identity }
     Method { jwt, introspection, mtls; name, api_key, basic, digest, base64, sign_in, anonymous }
     JwtMethod { issuers; sources, clock_skew_seconds, confirmation }
-    JwtIssuer { keys; issuer, federation_ref, token_service_ref, audiences, algorithms, types, profile }
+    JwtIssuer { keys; issuer, federation_ref, token_service_ref, audiences, client_ids, algorithms, types, profile }
     KeySources { secret_ref, tls; discovery, jwks_uri, inline }
     IntrospectionMethod {
         client_secret_ref;
@@ -92,7 +92,7 @@ refer! {
         client_id, client_secret, grants, scopes, audiences, access_token_lifetime, introspects
     }
     PrivateKeyJwt { keys; algorithms }
-    FederationSpec { oidc, saml; display_name, role_mappings, provisioning, ended_sessions, suspend }
+    FederationSpec { oidc, saml; display_name, role_mappings, provisioning, ended_sessions, suspend, clock_skew_seconds }
     OidcProvider { keys, client; issuer, algorithms }
     OidcClient { authentication, tls; client_id, scopes, endpoints, claims_from, emails, parameters }
     OidcClientAuthentication { client_secret_basic, client_secret_post, private_key_jwt; tls_client_auth }

@@ -6,7 +6,7 @@ use idm_plan::{
     Federation, FederationKind, KeySource, ObjectKey, OidcProvider, Plan, ProviderAuthentication, ProviderEndpoints,
     RequiredClaim, RoleMapping, Secrets,
 };
-use idm_types::{Algorithm, Timestamp};
+use idm_types::{Algorithm, Skew, Timestamp};
 
 use super::Notes;
 use super::keys::{check_url, lower_keys, secret_text};
@@ -19,7 +19,6 @@ use crate::{Cause, Condition, Object, ObjectId, Report, World};
 /// Parameters of an authorization request that are the gateway's own.
 const OWN_PARAMETERS: &[&str] = &[
     "response_type",
-    "response_mode",
     "client_id",
     "redirect_uri",
     "scope",
@@ -32,6 +31,9 @@ const OWN_PARAMETERS: &[&str] = &[
     "acr_values",
     "max_age",
 ];
+
+/// The ways in which a provider's answer may travel.
+const RESPONSE_MODES: &[&str] = &["query", "form_post"];
 
 /// The Federations where people can sign in, by name. One that became invalid keeps its version in `previous`; the
 /// flag tells whether one does.
@@ -68,8 +70,21 @@ fn lower(
     secrets: &mut Secrets,
     notes: &mut Notes<'_>,
 ) -> Option<Federation> {
-    let wire::FederationSpec { oidc, saml, display_name, role_mappings, provisioning, ended_sessions, suspend } =
-        &object.spec;
+    let wire::FederationSpec {
+        oidc,
+        saml,
+        display_name,
+        role_mappings,
+        provisioning,
+        ended_sessions,
+        suspend,
+        clock_skew_seconds,
+    } = &object.spec;
+    let skew = clock_skew_seconds.unwrap_or(30);
+    let Some(skew) = u64::try_from(skew).ok().filter(|seconds| *seconds <= 300) else {
+        let message = format!("{skew} must be a number of seconds between 0 and 300");
+        return notes.fail("spec.clockSkewSeconds", Cause::Invalid, message);
+    };
     let kind = match (oidc, saml) {
         (Some(oidc), None) => FederationKind::Oidc(Box::new(lower_provider(world, oidc, secrets, notes)?)),
         (None, Some(saml)) => FederationKind::Saml(Box::new(lower_saml(world, saml, secrets, notes)?)),
@@ -97,6 +112,7 @@ fn lower(
         provisions: provisioning.as_ref().map(|wire::Provisioning { role }| role.clone()),
         ended,
         suspended: suspend.unwrap_or(false),
+        skew: Skew::from_seconds(skew),
     })
 }
 
@@ -184,6 +200,11 @@ fn lower_parameters(
         if OWN_PARAMETERS.contains(&name.as_str()) {
             let message = format!("the parameter '{name}' must not be replaced: the gateway sets it itself");
             return notes.fail(format!("{path}[{i}].name"), Cause::Invalid, message);
+        }
+        if name == "response_mode" && !RESPONSE_MODES.contains(&value.as_str()) {
+            let message =
+                format!("the response mode '{value}' is not supported: use one of {}", RESPONSE_MODES.join(", "));
+            return notes.fail(format!("{path}[{i}].value"), Cause::Invalid, message);
         }
         lowered.push((name.clone(), value.clone()));
     }

@@ -311,15 +311,18 @@ fn lower_issuer(
     secrets: &mut Secrets,
     notes: &mut Notes<'_>,
 ) -> Option<Issuer> {
-    let wire::JwtIssuer { issuer, federation_ref, token_service_ref, audiences, keys, algorithms, types, profile } =
-        entry;
-    if audiences.is_empty() {
-        return notes.fail(
-            format!("{path}.audiences"),
-            Cause::Invalid,
-            "at least one audience must be given: without it every token of the issuer would do",
-        );
-    }
+    let wire::JwtIssuer {
+        issuer,
+        federation_ref,
+        token_service_ref,
+        audiences,
+        client_ids,
+        keys,
+        algorithms,
+        types,
+        profile,
+    } = entry;
+    let (audiences, client_ids) = lower_recipients(path, audiences.as_ref(), client_ids.as_ref(), notes)?;
     let types: Vec<String> = types
         .iter()
         .flatten()
@@ -359,7 +362,28 @@ fn lower_issuer(
             "`types` must be left out, or be `at+jwt`, with the profile RFC9068",
         );
     }
-    Some(Issuer { issuer, audiences: audiences.clone(), keys, algorithms, types, rfc9068, issued_here })
+    Some(Issuer { issuer, audiences, client_ids, keys, algorithms, types, rfc9068, issued_here })
+}
+
+/// The audiences and clients whose tokens are accepted, of which at least one is named.
+fn lower_recipients(
+    path: &str,
+    audiences: Option<&Vec<String>>,
+    client_ids: Option<&Vec<String>>,
+    notes: &mut Notes<'_>,
+) -> Option<(Vec<String>, Vec<String>)> {
+    let lists = [("audiences", audiences), ("clientIds", client_ids)];
+    if let Some((name, _)) = lists.iter().find(|(_, list)| list.is_some_and(Vec::is_empty)) {
+        let message = "the list must not be empty: without it every token of the issuer would do";
+        return notes.fail(format!("{path}.{name}"), Cause::Invalid, message);
+    }
+    if lists.iter().all(|(_, list)| list.is_none()) {
+        let message = "at least one audience must be given, or `clientIds` where the issuer writes no `aud`: without \
+                       either every token of the issuer would do";
+        return notes.fail(format!("{path}.audiences"), Cause::Invalid, message);
+    }
+    let owned = |list: Option<&Vec<String>>| list.cloned().unwrap_or_default();
+    Some((owned(audiences), owned(client_ids)))
 }
 
 /// The issuer, its keys and algorithms as a Federation has them.

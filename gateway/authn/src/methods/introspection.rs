@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt;
 use futures::future::{Shared, WeakShared};
-use idm_jose::{Claims, parse_strict};
+use idm_jose::{Claims, parse_document};
 use idm_plan::{IntrospectionMethod, Secrets, Source};
 use idm_request::{Identity, Presented, RequestView};
 use idm_types::{Reason, Redacted, Timestamp};
@@ -94,7 +94,7 @@ impl ArmedIntrospection {
                 return Attempt::Rejected(denied.retry_after(why.retry_after()));
             }
         };
-        let Ok(Value::Object(members)) = parse_strict(&answer) else {
+        let Ok(Value::Object(members)) = parse_document(&answer) else {
             return rejected(
                 Reason::IntrospectionFailed,
                 "the answer is not a JSON object that names each member once".into(),
@@ -173,10 +173,10 @@ impl ArmedIntrospection {
         if !audiences.is_empty() && !audience {
             return rejected(Reason::WrongAudience, format!("expected one of {}", audiences.join(", ")));
         }
-        let date = |name: &str| claims.members().get(name).map(|value| value.as_u64().ok_or(()));
-        let (exp, nbf) = match (date("exp").transpose(), date("nbf").transpose()) {
+        let date = |name: &str| claims.date(name).map_err(|why| format!("`{name}` {why}"));
+        let (exp, nbf) = match (date("exp"), date("nbf")) {
             (Ok(exp), Ok(nbf)) => (exp, nbf),
-            _ => return rejected(Reason::UnusableClaim, "`exp` and `nbf` must be numbers".into()),
+            (Err(why), _) | (_, Err(why)) => return rejected(Reason::UnusableClaim, why),
         };
         if exp.is_some_and(|exp| now.seconds() >= exp) {
             return rejected(Reason::TokenExpired, "the issuer calls it active, and it has expired".into());

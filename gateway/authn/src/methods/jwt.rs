@@ -9,6 +9,7 @@ use idm_expr::{EvaluationError, Expression};
 use idm_jose::{Claims, Expectations, TokenError, Unverified, Verified};
 use idm_plan::{Issuer, JwtMethod, Policy, Source};
 use idm_types::{Reason, Refusal, Timestamp};
+use serde_json::Value;
 
 use super::bearer;
 use crate::method::{Attempt, Caching, Challenged, Fresh, Method, MethodContext, Proven, Recheck, Verifying, at_once};
@@ -96,6 +97,7 @@ impl ArmedJwt {
         let expected = Expectations {
             issuer: &issuer.issuer,
             audiences: &issuer.audiences,
+            client_ids: &issuer.client_ids,
             algorithms: &issuer.algorithms,
             types: &issuer.types,
             skew: self.plan.skew,
@@ -174,18 +176,19 @@ pub(super) fn identity_with(
     };
     let username = match &mapping.username {
         Some(expr) => {
-            let unusable =
-                || format!("the token has no usable `{}`, which the policy maps to the user name", expr.plan());
+            let unusable = || {
+                format!(
+                    "the token has no usable `{}`, which the policy maps to the user name{}",
+                    expr.plan(),
+                    unverified(context, &claims, expr)
+                )
+            };
             mapping::name(value(&mapping.username)?).ok_or_else(unusable)?
         }
-        None => claims
-            .text("sub")
-            .filter(|sub| !sub.is_empty() && sub.len() <= 512 && !sub.chars().any(char::is_control))
-            .ok_or("the token has no usable `sub`")?
-            .to_owned(),
+        None => claims.subject().ok_or_else(|| unusable_subject(&claims))?.into_owned(),
     };
     let groups = mapping::list(value(&mapping.groups)?.as_ref());
-    let mut roles = mapping::roles(mapping::list(value(&mapping.roles)?.as_ref()));
+    let (mut roles, roles_dropped) = mapping::roles(mapping::list(value(&mapping.roles)?.as_ref()));
     roles.extend(more);
     roles.extend(grants.of_user(issuer, &username, &groups).cloned());
     roles.sort();
@@ -196,9 +199,10 @@ pub(super) fn identity_with(
         attributes.extend(value.and_then(|value| Some((name.clone(), mapping::attribute_text(&value)?))));
     }
     let mut identity = Identity {
-        id: format!("{issuer}#{}", claims.text("sub").unwrap_or(&username)),
+        id: format!("{issuer}#{}", claims.subject().as_deref().unwrap_or(&username)),
         issuer: Some(issuer.to_owned()),
         roles,
+        roles_dropped,
         groups,
         scopes: scopes(&claims),
         attributes,
@@ -211,6 +215,27 @@ pub(super) fn identity_with(
     identity.headers = mapping.headers(true, &Facts { identity: Some(&identity), ..facts })?;
     identity.claims = mapping.keeps_claims.then_some(claims);
     Ok(identity)
+}
+
+/// A clause for an address of a sign-in that is not there: it may have been taken away.
+fn unverified(context: MethodContext<'_>, claims: &Claims, expression: &Expression) -> &'static str {
+    let is_about_email = context.kind == "signIn" && expression.plan().to_string().contains("token.email");
+    if is_about_email && !claims.members().contains_key("email") {
+        ": an `email` counts only where the provider says `email_verified`, unless the Federation's \
+         `oidc.client.emails` says otherwise"
+    } else {
+        ""
+    }
+}
+
+fn unusable_subject(claims: &Claims) -> String {
+    let problem = match claims.members().get("sub") {
+        None => "has no `sub`",
+        Some(Value::Number(_)) => "has a `sub` that is a number with a fraction, or too large to be read exactly",
+        Some(Value::String(_)) => "has a `sub` that is empty, longer than 512 bytes, or has control characters",
+        Some(_) => "has a `sub` that is neither a text nor a number",
+    };
+    format!("the token {problem}")
 }
 
 /// `scope` (RFC 8693 §4.2) or `scp`, which some issuers write instead.

@@ -405,6 +405,24 @@ pub fn navigates(view: RequestView<'_>) -> bool {
     asks_for_pages && !view.headers.contains_key("x-requested-with")
 }
 
+/// Whether a request is a form that a browser's window sent, so that a person waits for a page.
+pub fn sends_form(view: RequestView<'_>) -> bool {
+    if matches!(view.method, "GET" | "HEAD") || view.headers.contains_key(header::UPGRADE) {
+        return false;
+    }
+    if let Some(mode) = one(view.headers, "sec-fetch-mode") {
+        return mode == "navigate";
+    }
+    // RFC 1866 and HTML know three encodings of forms; what else a program sends is none.
+    let kind = one(view.headers, "content-type").and_then(|kind| kind.split(';').next()).map(str::trim);
+    let is_form = kind.is_some_and(|kind| {
+        ["application/x-www-form-urlencoded", "multipart/form-data"].iter().any(|form| kind.eq_ignore_ascii_case(form))
+    });
+    let takes_pages =
+        one(view.headers, "accept").is_some_and(|accept| accept.to_ascii_lowercase().contains("text/html"));
+    is_form && takes_pages && !view.headers.contains_key("x-requested-with")
+}
+
 /// The value reached by following a path from the top.
 fn at<'c>(claims: &'c Map<String, Value>, path: &[String]) -> Option<&'c Value> {
     let (first, rest) = path.split_first()?;

@@ -8,8 +8,6 @@ use serde_json::{Map, Value};
 
 use super::Provider;
 
-const SKEW_SECONDS: u64 = 30;
-
 /// A person whom a provider authenticated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Person {
@@ -39,29 +37,29 @@ impl Provider {
     pub(super) async fn verify(&self, token: &str, types: &[String], now: Timestamp) -> Result<Verified, Refusal> {
         let untrusted = |error: TokenError| super::untrusted(format!("{}: {error}", error.reason()));
         let audiences = std::slice::from_ref(&self.oidc.client_id);
-        let skew = Skew::from_seconds(SKEW_SECONDS);
-        let expected =
-            Expectations { issuer: &self.oidc.issuer, audiences, algorithms: &self.oidc.algorithms, types, skew };
-        let attempt = || -> Result<Option<Verified>, Refusal> {
-            let Some(keys) = self.keys.load() else { return Ok(None) };
-            match Unverified::parse(token).and_then(|token| token.verify(&keys, &expected, now)) {
-                Ok(verified) => Ok(Some(verified)),
-                Err(TokenError::UnknownKey { .. }) => Ok(None),
-                Err(error) => Err(untrusted(error)),
-            }
+        let skew = self.federation.skew;
+        let expected = Expectations {
+            issuer: &self.oidc.issuer,
+            audiences,
+            client_ids: &[],
+            algorithms: &self.oidc.algorithms,
+            types,
+            skew,
+        };
+        let attempt = || {
+            let keys = self.keys.load()?;
+            Some(Unverified::parse(token).and_then(|token| token.verify(&keys, &expected, now)))
         };
         // Read before the first attempt: keys that arrive in between justify a second one.
         let judged = self.keys.epoch();
-        if let Some(verified) = attempt()? {
-            return Ok(verified);
+        match attempt() {
+            None | Some(Err(TokenError::UnknownKey { .. })) => {}
+            Some(result) => return result.map_err(untrusted),
         }
         // The provider may have changed its keys a moment ago.
         self.keys.refetch(judged).await;
-        match attempt()? {
-            Some(verified) => Ok(verified),
-            None if self.keys.is_loaded() => {
-                Err(super::untrusted("UnknownKey: the provider publishes no key that fits the token"))
-            }
+        match attempt() {
+            Some(result) => result.map_err(untrusted),
             None => Err(super::unavailable(format!("no keys of `{}` yet", self.oidc.issuer))),
         }
     }
@@ -75,7 +73,8 @@ impl Provider {
     ) -> Result<Person, Refusal> {
         let verified = self.verify(token, &[], now).await?;
         let algorithm = verified.algorithm();
-        let person = check(verified.claims(), algorithm, &self.oidc.client_id, access, expected, now)?;
+        let person =
+            check(verified.claims(), algorithm, &self.oidc.client_id, access, expected, (now, self.federation.skew))?;
         Ok(Person { claims: verified.into_claims().members().clone(), ..person })
     }
 }
@@ -86,18 +85,19 @@ fn check(
     client_id: &str,
     access: Option<&Redacted<String>>,
     expected: &Expected<'_>,
-    now: Timestamp,
+    (now, skew): (Timestamp, Skew),
 ) -> Result<Person, Refusal> {
     let untrusted = |why: &str| Err(super::untrusted(why));
     let members = claims.members();
-    let seconds = |name: &str| members.get(name).and_then(Value::as_u64);
-    let subject =
-        claims.text("sub").filter(|sub| !sub.is_empty() && sub.len() <= 255 && !sub.chars().any(char::is_control));
-    let Some(subject) = subject else { return untrusted("the id token has no usable `sub`") };
+    let seconds =
+        |name: &str| claims.date(name).map_err(|why| super::untrusted(format!("the id token's `{name}` {why}")));
+    let Some(subject) = claims.subject().filter(|sub| sub.len() <= 255) else {
+        return untrusted("the id token has no usable `sub`");
+    };
     if expected.subject.is_some_and(|known| known != subject) {
         return untrusted("the id token speaks of another person");
     }
-    let Some(issued) = seconds("iat") else { return untrusted("the id token has no `iat`") };
+    let Some(issued) = seconds("iat")? else { return untrusted("the id token has no `iat`") };
     match (expected.nonce, claims.text("nonce")) {
         (None, _) => {}
         (Some(wanted), Some(found)) if wanted == found => {}
@@ -118,7 +118,7 @@ fn check(
             return untrusted("`at_hash` of the id token is not that of the access token");
         }
     }
-    let proved = seconds("auth_time");
+    let proved = seconds("auth_time")?;
     if let Some(StepUp { acr, max_age_seconds }) = expected.step_up {
         let weak = |why: String| Err(Refusal::new(Reason::StepUpRequired, why));
         if !acr.is_empty() && !claims.text("acr").is_some_and(|found| acr.iter().any(|wanted| wanted == found)) {
@@ -132,13 +132,13 @@ fn check(
             let Some(proved) = proved else {
                 return untrusted("the provider does not say when the person proved themselves (`auth_time`)");
             };
-            if now.seconds() > proved.saturating_add(*max_age).saturating_add(SKEW_SECONDS) {
+            if now.seconds() > proved.saturating_add(*max_age).saturating_add(skew.seconds()) {
                 return weak(format!("the person proved themselves {} s ago", now.seconds().saturating_sub(proved)));
             }
         }
     }
     let sid = claims.text("sid").filter(|sid| !sid.is_empty() && sid.len() <= 255).map(str::to_owned);
-    Ok(Person { subject: subject.to_owned(), sid, proved: proved.unwrap_or(issued), claims: Map::new() })
+    Ok(Person { subject: subject.into_owned(), sid, proved: proved.unwrap_or(issued), claims: Map::new() })
 }
 
 /// The hash of an algorithm (OpenID Connect Core §3.1.3.6); Ed25519 has SHA-512 inside.
@@ -173,7 +173,7 @@ mod tests {
 
     fn refused(change: Value, expected: Expected<'_>) -> Option<(Reason, String)> {
         let access = Redacted::new("token".to_owned());
-        check(&claims(change), Algorithm::RS256, "me", Some(&access), &expected, NOW)
+        check(&claims(change), Algorithm::RS256, "me", Some(&access), &expected, (NOW, Skew::from_seconds(30)))
             .err()
             .map(|error| (error.reason, error.detail))
     }
@@ -191,7 +191,13 @@ mod tests {
             (json!({"sub": null}), "`sub`"),
             (json!({"sub": ""}), "`sub`"),
             (json!({"sub": "a".repeat(256)}), "`sub`"),
-            (json!({"iat": null}), "`iat`"),
+            (json!({"iat": null}), "has no `iat`"),
+            (json!({"iat": "yesterday"}), "`iat` is a text that is not a number"),
+            (json!({"iat": -1}), "`iat` is negative"),
+            (json!({"iat": NOW.0}), "milliseconds"),
+            (json!({"auth_time": true}), "`auth_time` is neither"),
+            (json!({"sub": 4711.5}), "`sub`"),
+            (json!({"sub": 1e30}), "`sub`"),
             (json!({"nonce": null}), "no `nonce`"),
             (json!({"nonce": "other"}), "not the one that was sent"),
             (json!({"azp": "you"}), "`azp`"),
@@ -205,6 +211,18 @@ mod tests {
         }
         let other = Expected { subject: Some("bob"), ..Expected::default() };
         assert!(refused(json!({}), other).unwrap().1.contains("another person"));
+    }
+
+    #[test]
+    fn f10_f14_numbers_are_read_however_a_provider_writes_them() {
+        let usual = Expected { nonce: Some("n"), ..Expected::default() };
+        let read = |change: Value| {
+            check(&claims(change), Algorithm::RS256, "me", None, &usual, (NOW, Skew::from_seconds(30))).unwrap()
+        };
+        let person = read(json!({"iat": 1_700_000_000.25, "auth_time": 1_699_999_000.75, "sub": 4711}));
+        assert_eq!((person.subject.as_str(), person.proved), ("4711", 1_699_999_000));
+        let person = read(json!({"iat": "1700000000", "auth_time": null, "sub": u64::MAX}));
+        assert_eq!((person.subject.as_str(), person.proved), ("18446744073709551615", 1_700_000_000));
     }
 
     #[test]

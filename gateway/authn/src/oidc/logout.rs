@@ -1,6 +1,8 @@
 //! The end of sessions on both sides: ours when the provider says so, the provider's when we say so (OpenID Connect
 //! RP-Initiated, Back-Channel and Front-Channel Logout).
 
+use std::borrow::Cow;
+
 use idm_session::Tokens;
 use idm_types::{Refusal, Timestamp};
 use serde_json::Value;
@@ -64,16 +66,16 @@ impl Provider {
         if !claims.members().get("events").and_then(|events| events.get(EVENT)).is_some_and(Value::is_object) {
             return untrusted("the logout token has no event that ends sessions");
         }
-        let Some(issued) = claims.members().get("iat").and_then(Value::as_u64) else {
-            return untrusted("the logout token has no `iat`");
-        };
+        let issued = claims.date("iat").map_err(|why| super::untrusted(format!("the logout token's `iat` {why}")))?;
+        let Some(issued) = issued else { return untrusted("the logout token has no `iat`") };
         if now.seconds() > issued.saturating_add(MAX_AGE_SECONDS) {
             return untrusted("the logout token is too old");
         }
         let text =
             |name: &str| claims.text(name).filter(|text| !text.is_empty() && text.len() <= 255).map(str::to_owned);
         let Some(id) = text("jti") else { return untrusted("the logout token has no `jti`") };
-        let (subject, sid) = (text("sub"), text("sid"));
+        let subject = claims.subject().filter(|sub| sub.len() <= 255).map(Cow::into_owned);
+        let sid = text("sid");
         if subject.is_none() && sid.is_none() {
             return untrusted("the logout token names neither person nor session");
         }

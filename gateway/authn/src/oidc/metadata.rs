@@ -5,7 +5,7 @@ use idm_types::Refusal;
 use std::sync::Arc;
 use std::time::Duration;
 
-use idm_jose::parse_strict;
+use idm_jose::parse_document;
 use idm_plan::ProviderEndpoints;
 use serde_json::{Map, Value};
 use url::Url;
@@ -38,7 +38,7 @@ impl Provider {
             None => Map::new(),
             Some(url) => {
                 let text = self.http.ask(OutboundRequest::document(url)).await.map_err(super::no_answer)?;
-                let Ok(Value::Object(document)) = parse_strict(&text) else {
+                let Ok(Value::Object(document)) = parse_document(&text) else {
                     return Err(super::unavailable(format!("{url} is not a JSON object that names each member once")));
                 };
                 // Discovery §4.3: a document that names another issuer would lead its clients there.

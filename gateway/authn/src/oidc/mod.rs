@@ -111,6 +111,11 @@ impl Provider {
         &self.oidc.issuer
     }
 
+    /// Whether it was asked to have its answers posted to the callback.
+    pub fn posts_answers(&self) -> bool {
+        self.oidc.parameters.iter().any(|(name, value)| name == "response_mode" && value == "form_post")
+    }
+
     /// The client for work that no request waits for.
     pub fn http(&self) -> &Arc<dyn HttpClient> {
         &self.http

@@ -1,7 +1,7 @@
 //! The requests for tokens by a code or a refresh token, and their responses (RFC 6749 §4.1.3, §6; OpenID Connect Core
 //! §3.1.3, §5.3, §12).
 
-use idm_jose::parse_strict;
+use idm_jose::{Unverified, parse_document};
 use idm_session::Tokens;
 use idm_trust::{Authorization, Deadline, Form, NoAnswer, OutboundRequest};
 use idm_types::{Redacted, Refusal, Timestamp};
@@ -84,17 +84,21 @@ impl Provider {
         };
         let unusable = |why: &str| super::untrusted(format!("the answer of {endpoint} is not usable: {why}"));
         let answer =
-            parse_strict(&answer).map_err(|_| unusable("it is not a JSON object that names each member once"))?;
+            parse_document(&answer).map_err(|_| unusable("it is not a JSON object that names each member once"))?;
         let text = |name: &str| {
             answer
                 .get(name)
                 .and_then(Value::as_str)
                 .filter(|text| !text.is_empty() && text.bytes().all(|byte| (0x21..0x7f).contains(&byte)))
         };
-        if !answer.get("token_type").and_then(Value::as_str).is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
+        // RFC 6749 §5.1 wants `token_type`, and some providers leave it out: they have bearer tokens alone.
+        let is_bearer = |kind: &Value| kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
+        if !answer.get("token_type").is_none_or(is_bearer) {
             return Err(unusable("`token_type` is not Bearer"));
         }
-        let lives_ms = answer.get("expires_in").and_then(Value::as_u64).map(|seconds| seconds.saturating_mul(1000));
+        let lives = answer.get("expires_in").map(idm_jose::seconds).transpose();
+        let lives = lives.map_err(|why| unusable(&format!("`expires_in` {why}")))?;
+        let lives_ms = lives.map(|seconds| seconds.saturating_mul(1000));
         let token = |name: &str| text(name).map(|token| Redacted::new(token.to_owned()));
         let tokens = Tokens {
             id_token: token("id_token"),
@@ -115,8 +119,7 @@ impl Provider {
             claims.extend(std::mem::take(&mut person.claims));
             person.claims = claims;
         }
-        let is_verified = |value: &Value| *value == Value::Bool(true) || value == "true";
-        if !self.oidc.takes_unverified_emails && !person.claims.get("email_verified").is_some_and(is_verified) {
+        if !self.oidc.takes_unverified_emails && !is_email_verified(&person.claims) {
             person.claims.remove("email");
         }
         // Of this sign-in, and not of the person.
@@ -142,17 +145,30 @@ impl Provider {
             caller: None,
         };
         let answer = self.http.ask(question).await.map_err(super::no_answer)?;
-        let Ok(Value::Object(members)) = parse_strict(&answer) else {
-            return Err(super::untrusted(format!(
-                "the answer of {endpoint} is not a JSON object that names each member once"
-            )));
+        let Ok(Value::Object(members)) = parse_document(&answer) else {
+            // OpenID Connect Core §5.3.2: the client may be registered for a signed answer.
+            return Err(super::untrusted(
+                if std::str::from_utf8(answer.trim_ascii()).is_ok_and(|text| Unverified::parse(text).is_ok()) {
+                    format!(
+                        "the answer of {endpoint} is a signed JWT: register the client for JSON (without \
+                     `userinfo_signed_response_alg`), or set the Federation's `oidc.client.claimsFrom: IdToken`"
+                    )
+                } else {
+                    format!("the answer of {endpoint} is not a JSON object that names each member once")
+                },
+            ));
         };
         // OpenID Connect Core §5.3.2: without this, one person's token could bring another one's claims.
-        if members.get("sub").and_then(Value::as_str) != Some(subject) {
+        if members.get("sub").and_then(idm_jose::subject).as_deref() != Some(subject) {
             return Err(super::untrusted("`sub` of the userinfo is not the `sub` of the id token"));
         }
         Ok(members)
     }
+}
+
+/// Whether the provider vouches for the address; some write the truth value as text.
+pub(super) fn is_email_verified(claims: &Map<String, Value>) -> bool {
+    claims.get("email_verified").is_some_and(|value| *value == Value::Bool(true) || value == "true")
 }
 
 fn form(parameters: &[(&'static str, &str)]) -> Form {

@@ -94,7 +94,10 @@ impl Stage {
                 let now = Timestamp::now().seconds();
                 let mut all = json!({"iss": issuer, "sub": "test", "iat": now, "exp": now + 300});
                 if let Some((_, known)) = found {
-                    all["aud"] = json!(known.audiences.first());
+                    let of = [("aud", known.audiences.first()), ("client_id", known.client_ids.first())];
+                    for (claim, value) in of.into_iter().filter_map(|(claim, value)| Some((claim, value?))) {
+                        all[claim] = json!(value);
+                    }
                 }
                 if let Some(members) = all.as_object_mut() {
                     members.extend(claims.clone());

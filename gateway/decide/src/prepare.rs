@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::canonical::Canonical;
 use crate::engine::{ArmedEdit, ArmedHandler, ArmedRule, PolicyInForce};
-use crate::scrub::remove_connections_own;
+use crate::scrub::{accepts_trailers, remove_connections_own};
 use crate::{Context, Peer};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -31,6 +31,8 @@ pub struct Forward {
     pub websocket: bool,
     /// `Host` is the backend's own name, and not the one that the caller asked for.
     pub own_host: bool,
+    /// The caller takes trailers: gRPC servers answer no request that does not say so.
+    pub trailers: bool,
     /// The results of the JOSE steps on the request, for the steps on the response.
     pub jose: Option<Value>,
 }
@@ -77,6 +79,7 @@ pub(crate) fn forward(
     if engine.signs_in && headers.contains_key(header::COOKIE) {
         idm_authn::COOKIES.iter().for_each(|name| remove_cookie(headers, name));
     }
+    let trailers = accepts_trailers(headers);
     remove_connections_own(headers);
     if let Some(llm) = llm {
         llm.keep_only_what_it_needs(headers, |name| steps.headers().any(|made| made == name));
@@ -97,7 +100,7 @@ pub(crate) fn forward(
     }
     let (backends, timeouts, own_host) = (backends.clone(), *timeouts, llm.is_some());
     let target = target.unwrap_or(canonical.target);
-    Ok(Forward { permit, target, backends, timeouts, websocket, own_host, jose })
+    Ok(Forward { permit, target, backends, timeouts, websocket, own_host, trailers, jose })
 }
 
 /// Removes every credential that a method of the policy looks for, in each place, except the one at `kept`. A value

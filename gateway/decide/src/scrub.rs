@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// Prefixes that are reserved for the gateway.
 const PREFIXES: &[&str] = &["x-authenticated-", "x-forwarded-", "x-original-"];
@@ -195,7 +195,7 @@ const MOST_LISTED: usize = 128;
 /// Whether `Connection` lists more names than a request has headers. Each name is parsed and looked up, so that a list
 /// that fills a head would cost as much as many requests.
 pub(crate) fn lists_too_many(headers: &HeaderMap) -> bool {
-    let names = |value: &http::HeaderValue| 1 + value.as_bytes().iter().filter(|byte| **byte == b',').count();
+    let names = |value: &HeaderValue| 1 + value.as_bytes().iter().filter(|byte| **byte == b',').count();
     headers.get_all(header::CONNECTION).iter().map(names).sum::<usize>() > MOST_LISTED
 }
 
@@ -219,6 +219,15 @@ pub(crate) fn remove_listed(headers: &mut HeaderMap, is_used: impl Fn(&str) -> b
         .filter(|name| !is_end_to_end(name) && !HOP_BY_HOP.contains(name) && !is_used(name.as_str()))
         .collect();
     listed.iter().for_each(|name| drop(headers.remove(name)));
+}
+
+/// Whether `TE` lists `trailers` (RFC 9110 §10.1.4): the one thing that a request may say of its connection which holds
+/// for the next connection too, as the gateway passes trailers of answers on.
+pub(crate) fn accepts_trailers(headers: &HeaderMap) -> bool {
+    let lists = |value: &HeaderValue| {
+        value.as_bytes().split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    };
+    headers.get_all(header::TE).iter().any(lists)
 }
 
 /// Removes the headers that concern one connection whatever `Connection` says.
@@ -306,6 +315,17 @@ mod tests {
         }
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["authorization"]);
+    }
+
+    #[test]
+    fn trailers_are_taken_by_those_who_say_so() {
+        let accepts = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            values.iter().for_each(|value| drop(headers.append(header::TE, HeaderValue::from_static(value))));
+            accepts_trailers(&headers)
+        };
+        assert!(accepts(&["trailers"]) && accepts(&["gzip;q=0.5 , Trailers"]) && accepts(&["gzip", "trailers"]));
+        assert!(!accepts(&[]) && !accepts(&["gzip"]) && !accepts(&["xtrailers"]) && !accepts(&["trailers;q=0"]));
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(crate) async fn forward(
 ) -> Result<Response<ResponseBody>, Refusal> {
     // This consumes the evidence: one permit, one forwarded request.
     let Outbound { forward, head: mut parts } = outbound;
-    let Forward { target, backends, timeouts, websocket, own_host, .. } = forward;
+    let Forward { target, backends, timeouts, websocket, own_host, trailers, .. } = forward;
     let position = pick(&backends, core.random());
     let pool =
         position.and_then(|position| local.pools.get(position)).ok_or_else(|| Refusal::new(Reason::NoBackend, ""))?;
@@ -52,6 +52,10 @@ pub(crate) async fn forward(
         }
         let body = RequestBody::from(body);
         if pool.speaks_http2() {
+            if trailers {
+                // The one value that HTTP/2 has (RFC 9113 §8.2.2), whatever else the caller listed.
+                parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            }
             send_http2(pool, parts, target, body).await
         } else {
             send_http1(pool, parts, target, body).await

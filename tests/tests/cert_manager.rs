@@ -126,6 +126,25 @@ fn one_key_has_one_reading_whatever_its_form() {
 }
 
 #[test]
+fn a_saml_key_may_have_either_form() {
+    let federation = "apiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {name: corp}\nspec:\n  \
+                      saml:\n    entityId: https://idp.example\n    metadata: {uri: 'https://idp.example/metadata'}\n    \
+                      serviceProvider: {keyRef: {name: own}}\n";
+    for (kind, label) in KEYS {
+        let authority = Authority::new("issuer");
+        authority.issue_for(kind, "own", "DNS:a", "clientAuth", LATER);
+        let pkcs8 = said(format!("{federation}{}", certificate(&authority, "own")));
+        traditionally(&authority, "own", label);
+        let traditional = said(format!("{federation}{}", certificate(&authority, "own")));
+        // SAML signs with RSA or ECDSA.
+        let is_refused = *label == "PRIVATE KEY";
+        for message in [pkcs8, traditional] {
+            assert_eq!(message.contains("serviceProvider.keyRef"), is_refused, "{kind}: {message}");
+        }
+    }
+}
+
+#[test]
 fn what_is_no_single_private_key_is_refused() {
     let rsa = openssl("genrsa -traditional 2048");
     let encrypted = openssl("genrsa -traditional -aes128 -passout pass:canary 2048");

@@ -11,7 +11,7 @@ use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth, Successes};
 use idm_authn::{Memory, NewPerson, PasswordChecker};
 use idm_decide::{Armed, BodyLimits, EngineError};
 use idm_plan::{Bundle, CONTROL_TOKEN, KeySource, SecretHandle};
-use idm_proxy::{Configuration, Deadlines, Limits, Server, ServerConfig, Shared};
+use idm_proxy::{Configuration, Deadlines, Limits, Server, ServerConfig, Shared, TrustedProxies};
 use idm_store::{SharedOptions, Store};
 use idm_trust::{HttpClient, IssuerKeys, KeyRing};
 use idm_types::Redacted;
@@ -65,6 +65,8 @@ pub struct GatewayOptions {
     pub limits: Limits,
     /// How long callers may take.
     pub deadlines: Deadlines,
+    /// Which proxies are believed about their clients.
+    pub proxies: TrustedProxies,
     /// Limits on bodies that are buffered in whole.
     pub bodies: BodyLimits,
     /// Records.
@@ -86,6 +88,7 @@ impl GatewayOptions {
             drain: Duration::from_secs(25),
             limits: Limits::of_this_process(),
             deadlines: Deadlines::default(),
+            proxies: TrustedProxies::default(),
             bodies: BodyLimits::default(),
             audit,
             store: None,
@@ -133,6 +136,7 @@ impl Gateway {
             drain: options.drain,
             limits: options.limits,
             deadlines: options.deadlines,
+            proxies: Arc::new(options.proxies.clone()),
         };
         let server = Server::start(&config, &shared, &spool, random_seed())?;
         let passwords = PasswordChecker::start((options.cores / 2).max(1))

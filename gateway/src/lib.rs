@@ -13,4 +13,4 @@ pub mod source;
 pub use admin::AdminServer;
 pub use gateway::{AuditOptions, Gateway, GatewayOptions, random_seed};
 pub use idm_decide::BodyLimits;
-pub use idm_proxy::{Deadlines, Limits, memory_limit};
+pub use idm_proxy::{Deadlines, Limits, TrustedProxies, memory_limit};

@@ -16,7 +16,7 @@ use crate::queue::Queue;
 use crate::watch::{self, Seen};
 use crate::{Context, changes, credentials, gateway, members, world};
 
-/// Referenced Secrets are not watched, because that would need permission to list them all.
+/// Referenced Secrets and ConfigMaps are not watched, because that would need permission to list them all.
 const RESYNC: Duration = Duration::from_secs(10);
 /// Namespaces that are worked on at the same time.
 const WORKERS: usize = 8;
@@ -115,7 +115,7 @@ async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<
     if !ours && !wanted {
         return Ok(None);
     }
-    world::read_secrets(&mut world, client).await?;
+    world::read_named(&mut world, client).await?;
     credentials::supply(&mut world, client).await?;
     credentials::rotate(&mut world, client, Timestamp::now()).await?;
     world.hash_passwords();

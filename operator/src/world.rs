@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use idm_compile::{Settings, World};
 use idm_types::Redacted;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::core::DynamicObject;
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::objects::Kind;
 use crate::watch::Store;
 
-/// Objects without Secrets: those are read when it is known which are named.
+/// Objects without Secrets and ConfigMaps: those are read when it is known which are named.
 pub(crate) fn objects(store: &Store, namespace: &str) -> World {
     let mut world = World::new(namespace, Settings::default());
     for &kind in Kind::OURS {
@@ -29,14 +29,20 @@ pub(crate) fn objects(store: &Store, namespace: &str) -> World {
     world
 }
 
-/// Reads the Secrets that the world names, one by one: the operator may not list Secrets.
-pub(crate) async fn read_secrets(world: &mut World, client: &Client) -> Result<(), kube::Error> {
+/// Reads the Secrets and ConfigMaps that the world names, one by one: the operator may not list them.
+pub(crate) async fn read_named(world: &mut World, client: &Client) -> Result<(), kube::Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &world.namespace);
     for name in world.secret_names() {
         if let Some(secret) = api.get_opt(&name).await? {
             let values: BTreeMap<_, _> =
                 secret.data.into_iter().flatten().map(|(key, value)| (key, Redacted::new(value.0))).collect();
             world.secrets.insert(name, values);
+        }
+    }
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &world.namespace);
+    for name in world.config_map_names() {
+        if let Some(map) = api.get_opt(&name).await? {
+            world.config_maps.insert(name, map.data.unwrap_or_default());
         }
     }
     Ok(())

@@ -36,11 +36,16 @@ impl Authority {
 
     /// A certificate for `name` with these alternative names and this use, valid until `end` (`20400101000000Z`).
     pub fn issue(&self, name: &str, alternatives: &str, usage: &str, end: &str) {
+        self.issue_for("ec -pkeyopt ec_paramgen_curve:P-256", name, alternatives, usage, end);
+    }
+
+    /// The same, for a new key of this kind, as `openssl req -newkey` takes it.
+    pub fn issue_for(&self, key: &str, name: &str, alternatives: &str, usage: &str, end: &str) {
         let dir = self.dir.path();
         openssl(
             dir,
             &format!(
-                "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name} -addext subjectAltName={alternatives} -addext extendedKeyUsage={usage}"
+                "req -newkey {key} -nodes -keyout {name}.key -out {name}.csr -subj /CN={name} -addext subjectAltName={alternatives} -addext extendedKeyUsage={usage}"
             ),
         );
         openssl(
@@ -55,6 +60,13 @@ impl Authority {
     /// Revokes a certificate.
     pub fn revoke(&self, name: &str) {
         openssl(self.dir.path(), &format!("ca -config ca.cnf -revoke {name}.crt"));
+    }
+
+    /// Writes the key of a certificate anew, as PKCS#1 or SEC1: what cert-manager does unless told otherwise.
+    pub fn write_key_traditionally(&self, name: &str) {
+        let dir = self.dir.path();
+        openssl(dir, &format!("pkey -in {name}.key -traditional -out {name}.traditional"));
+        std::fs::rename(dir.join(format!("{name}.traditional")), dir.join(format!("{name}.key"))).expect("done");
     }
 
     /// A new revocation list in PEM.
@@ -72,6 +84,11 @@ impl Authority {
     pub fn path(&self, file: &str) -> String {
         self.dir.path().join(file).to_str().expect("done").to_owned()
     }
+}
+
+/// A ConfigMap with these values, as YAML.
+pub fn config_map(name: &str, values: &[(&str, String)]) -> String {
+    secret(name, values).replace("kind: Secret", "kind: ConfigMap").replace("stringData:", "data:")
 }
 
 /// A Secret with these values, as YAML.

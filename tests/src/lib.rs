@@ -15,7 +15,7 @@ mod redis;
 mod saml;
 mod upstream;
 
-pub use authority::{Authority, secret};
+pub use authority::{Authority, config_map, secret};
 pub use browser::Browser;
 pub use issuer::{Issuer, now};
 pub use provider::{CLIENT_SECRET, Provider, Script};

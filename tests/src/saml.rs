@@ -102,7 +102,10 @@ impl SamlIdp {
         let idp = Self { dir };
         idp.new_key("idp");
         idp.new_key("attacker");
+        // In the form that cert-manager writes: PKCS#1.
         idp.new_key("sp");
+        run("openssl", &["rsa", "-traditional", "-in", "sp.key", "-out", "sp.traditional"], idp.dir.path());
+        std::fs::rename(idp.dir.path().join("sp.traditional"), idp.dir.path().join("sp.key")).expect("done");
         idp
     }
 

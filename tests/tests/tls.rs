@@ -245,7 +245,7 @@ fn a_listener_without_a_usable_certificate_is_named() {
     assert!(said(good.replace("protocol: HTTPS", "protocol: TLS")).contains("use HTTP or HTTPS"));
     let key = servers.read("api.example.key");
     let broken = said(good.replace(key.lines().nth(1).unwrap(), "canary"));
-    assert!(broken.contains("must hold certificates in PEM") && !broken.contains("canary"), "{broken}");
+    assert!(broken.contains("must hold certificates (`tls.crt`)") && !broken.contains("canary"), "{broken}");
 }
 
 /// OpenSSL as the issuer's server: authorities of its own, and nobody without a certificate is let in.

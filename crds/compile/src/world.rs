@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use gateway_api::apis::standard::gateways::Gateway;
 use gateway_api::apis::standard::httproutes::HttpRoute;
 use idm_api::v1alpha1::{
-    Credential, CredentialSpec, Federation, FederationSpec, IdentityPolicy, IdentityPolicySpec, RoleBinding,
-    RoleBindingSpec, SecretReferences,
+    Credential, CredentialSpec, Federation, FederationSpec, IdentityPolicy, IdentityPolicySpec, References,
+    ReferredNames, RoleBinding, RoleBindingSpec,
 };
 use idm_types::Redacted;
 use k8s_openapi::api::core::v1::Service;
@@ -115,6 +115,8 @@ pub struct World {
     pub(crate) password_hashes: BTreeMap<String, String>,
     /// The Secrets that the objects name, by name and key.
     pub secrets: BTreeMap<String, BTreeMap<String, Redacted<Vec<u8>>>>,
+    /// The ConfigMaps that the objects name, by name and key.
+    pub config_maps: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl World {
@@ -153,11 +155,7 @@ impl World {
 
     /// The names of the Secrets that the objects refer to.
     pub fn secret_names(&self) -> Vec<String> {
-        let mut found: Vec<&str> = Vec::new();
-        self.policies.iter().for_each(|policy| policy.spec.secrets(&mut found));
-        self.federations.iter().for_each(|federation| federation.spec.secrets(&mut found));
-        self.credentials.iter().for_each(|credential| credential.spec.secrets(&mut found));
-        let mut names: Vec<String> = found.into_iter().map(str::to_owned).collect();
+        let mut names: Vec<String> = self.referred().secrets.into_iter().map(str::to_owned).collect();
         // A token service that names no Secret has its keys in the operator's.
         names.extend(self.policies.iter().filter_map(|policy| Some(crate::signing_secret(policy)?.0)));
         let listeners = self
@@ -170,6 +168,22 @@ impl World {
         names.extend(certificates.map(|reference| reference.name.clone()));
         names.sort();
         names.dedup();
+        names
+    }
+
+    /// The names of the ConfigMaps that the objects refer to.
+    pub fn config_map_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.referred().config_maps.into_iter().map(str::to_owned).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    fn referred(&self) -> ReferredNames<'_> {
+        let mut names = ReferredNames::default();
+        self.policies.iter().for_each(|policy| policy.spec.refer(&mut names));
+        self.federations.iter().for_each(|federation| federation.spec.refer(&mut names));
+        self.credentials.iter().for_each(|credential| credential.spec.refer(&mut names));
         names
     }
 

@@ -23,7 +23,8 @@ pub struct FileError {
 }
 
 /// Kinds that a folder may hold besides ours: they are needed where there is no cluster.
-const KINDS: &str = "IdentityPolicy, Credential, Federation, RoleBinding, Gateway, HTTPRoute, Service or Secret";
+const KINDS: &str =
+    "IdentityPolicy, Credential, Federation, RoleBinding, Gateway, HTTPRoute, Service, ConfigMap or Secret";
 
 /// Where each object stands, so that findings about it can name file and line.
 #[derive(Clone, Debug, Default)]
@@ -207,6 +208,11 @@ impl Reader<'_> {
             ("v1", "Service") => {
                 let service = self.typed()?;
                 self.world.services.push(service);
+                return Ok(());
+            }
+            ("v1", "ConfigMap") => {
+                let map: k8s_openapi::api::core::v1::ConfigMap = self.typed()?;
+                self.world.config_maps.insert(name, map.data.unwrap_or_default());
                 return Ok(());
             }
             ("v1", "Secret") => return self.read_secret(name),

@@ -1,5 +1,5 @@
-//! Every Secret that an object names is asked for: the name under a field that ends with `Ref` is either one of another
-//! kind, or among `World::secret_names`. `references.yaml` has every such field.
+//! Every Secret and ConfigMap that an object names is asked for: the name under a field that ends with `Ref` is either
+//! one of another kind, or among `World::secret_names` and `World::config_map_names`. `references.yaml` has every such field.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -49,10 +49,21 @@ fn every_secret_that_is_named_is_asked_for() {
         }
         let (world, read) = read_files(&[("all.yaml".into(), text)], Settings::default()).unwrap();
         assert!(world.broken.is_empty(), "{}: {:?}", path.display(), read);
-        let asked: BTreeSet<String> = world.secret_names().into_iter().collect();
+        let asked: BTreeSet<String> = world.secret_names().into_iter().chain(world.config_map_names()).collect();
         let missing: Vec<_> = written.difference(&asked).collect();
         assert!(missing.is_empty(), "{}: nobody asks for {missing:?}", path.display());
         seen += written.len();
     }
     assert!(seen > 30, "only {seen} were seen");
+}
+
+#[test]
+fn a_bundle_in_a_config_map_is_asked_for_as_such() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references.yaml")).unwrap();
+    let bundles = text.matches("trustBundleRef: {").count();
+    let text = text.replace("trustBundleRef: {", "trustBundleRef: {kind: ConfigMap, ");
+    let (world, _) = read_files(&[("all.yaml".into(), text)], Settings::default()).unwrap();
+    let (maps, secrets) = (world.config_map_names(), world.secret_names());
+    assert_eq!(maps.len(), bundles);
+    assert!(maps.iter().all(|map| map.ends_with("-roots") && !secrets.contains(map)), "{maps:?} {secrets:?}");
 }

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use idm_jose::{Jwk, jwk_of_pkcs8, jwk_of_spki};
+use idm_jose::{Jwk, PrivateKeyForm, jwk_of_spki};
 
 /// A file; `-` is standard input, which keeps secrets out of the shell's history.
 pub(crate) fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
@@ -27,7 +27,7 @@ pub(crate) fn value(argument: &str) -> anyhow::Result<String> {
     if argument == "-" { Ok(text(Path::new("-"))?.trim().to_owned()) } else { Ok(argument.to_owned()) }
 }
 
-/// One key: a JWK, or PEM with a PKCS#8 private key or a public key.
+/// One key: a JWK, or PEM with a private key (PKCS#8, PKCS#1, SEC1) or a public key.
 pub(crate) fn key(path: &Path) -> anyhow::Result<Jwk> {
     let all = bytes(path)?;
     let context = || format!("{} holds no usable key", path.display());
@@ -37,12 +37,11 @@ pub(crate) fn key(path: &Path) -> anyhow::Result<Jwk> {
     let text = std::str::from_utf8(&all).with_context(context)?;
     let (label, der) =
         pkcs8::Document::from_pem(text).map_err(|_| anyhow::anyhow!("neither a JWK nor PEM")).with_context(context)?;
-    match label {
-        "PRIVATE KEY" => jwk_of_pkcs8(der.as_bytes()).with_context(context),
-        "PUBLIC KEY" => jwk_of_spki(der.as_bytes()).with_context(context),
-        other => bail!(
-            "{} is a {other}; a PRIVATE KEY (PKCS#8) or PUBLIC KEY is read: `openssl pkey` converts",
-            path.display()
-        ),
+    if label == "PUBLIC KEY" {
+        return jwk_of_spki(der.as_bytes()).with_context(context);
+    }
+    match PrivateKeyForm::ALL.iter().find(|form| form.label() == label) {
+        Some(form) => form.jwk(der.as_bytes()).with_context(context),
+        None => bail!("{} is a {label}; a private key or a PUBLIC KEY is read", path.display()),
     }
 }

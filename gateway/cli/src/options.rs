@@ -7,7 +7,8 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use idm_audit::ship::Elasticsearch;
 use idm_audit::{OnFull, Successes};
-use idm_gateway::{AuditOptions, BodyLimits, Deadlines, Limits, memory_limit};
+use idm_gateway::{AuditOptions, BodyLimits, Deadlines, Limits, TrustedProxies, memory_limit};
+use idm_plan::Network;
 use idm_store::SharedOptions;
 use idm_types::Redacted;
 
@@ -137,6 +138,28 @@ impl CallerArgs {
             idle: Duration::from_millis(self.idle_timeout_ms),
             write: Duration::from_millis(self.write_timeout_ms),
         }
+    }
+}
+
+/// Proxies in front of the gateway
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ProxyArgs {
+    /// Networks of proxies whose X-Forwarded-For, Forwarded and X-Forwarded-Proto are believed, for example
+    /// 10.0.0.0/8,fd00::/8. Whoever sends from there can be any client: name your own proxies only [default: none]
+    #[arg(long, env = "IDM_TRUSTED_PROXIES", value_delimiter = ',', value_parser = network)]
+    trusted_proxies: Vec<Network>,
+    /// Each connection must come from a trusted proxy and begin with a header of the PROXY protocol, version 1 or 2
+    #[arg(long, env = "IDM_PROXY_PROTOCOL", requires = "trusted_proxies")]
+    proxy_protocol: bool,
+}
+
+fn network(text: &str) -> Result<Network, String> {
+    Network::parse(text).ok_or_else(|| "give a network such as 10.0.0.0/8, without bits behind the prefix".to_owned())
+}
+
+impl ProxyArgs {
+    pub(crate) fn trusted(&self) -> TrustedProxies {
+        TrustedProxies { networks: self.trusted_proxies.clone(), proxy_protocol: self.proxy_protocol }
     }
 }
 

@@ -11,7 +11,7 @@ use idm_gateway::{AdminServer, Gateway, GatewayOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::options::{AuditArgs, BodyArgs, CallerArgs, StoreArgs};
+use crate::options::{AuditArgs, BodyArgs, CallerArgs, ProxyArgs, StoreArgs};
 
 /// Serve the policies of a folder, without a cluster
 #[derive(Args)]
@@ -35,6 +35,8 @@ pub(crate) struct Run {
     #[command(flatten)]
     callers: CallerArgs,
     #[command(flatten)]
+    proxies: ProxyArgs,
+    #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
     bodies: BodyArgs,
@@ -56,6 +58,7 @@ impl Run {
             store: self.store.options("standalone")?,
             limits: self.callers.limits(),
             deadlines: self.callers.deadlines(),
+            proxies: self.proxies.trusted(),
             bodies: self.bodies.limits(),
             ..GatewayOptions::new("standalone", self.listen, self.audit.options()?)
         };
@@ -115,6 +118,8 @@ pub(crate) struct GatewayPod {
     #[command(flatten)]
     callers: CallerArgs,
     #[command(flatten)]
+    proxies: ProxyArgs,
+    #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
     bodies: BodyArgs,
@@ -129,6 +134,7 @@ impl GatewayPod {
             store: self.store.options(&self.namespace)?,
             limits: self.callers.limits(),
             deadlines: self.callers.deadlines(),
+            proxies: self.proxies.trusted(),
             bodies: self.bodies.limits(),
             ..GatewayOptions::new(&self.name, self.listen, self.audit.options()?)
         };

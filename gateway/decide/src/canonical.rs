@@ -57,17 +57,18 @@ impl Canonical {
     }
 }
 
-fn path_problem(error: idm_plan::PathError) -> &'static str {
-    use idm_plan::PathError::*;
+fn path_problem(error: idm_plan::PathError) -> Cow<'static, str> {
+    use idm_plan::{NamedByte, PathError::*};
     match error {
         NotAbsolute => "the path does not start with `/`",
         DotSegment => "the path has `.` or `..` segments",
         EmptySegment => "the path has empty segments (`//`)",
-        ForbiddenCharacter => "the path has `;`, `\\`, `#`, control or non-ASCII characters",
+        ForbiddenCharacter(byte) => return format!("the path has {}", NamedByte(byte)).into(),
         BrokenEscape => "the path has a broken `%` escape",
-        HiddenCharacter => "the path hides a separator, dot, percent sign or control character in an escape",
+        HiddenCharacter(byte) => return format!("the path has {} in an escape", NamedByte(byte)).into(),
         NotUtf8 => "the path does not decode to UTF-8",
     }
+    .into()
 }
 
 /// The single authority that a request names. `Host`, `:authority` and an absolute target must agree.

@@ -194,7 +194,7 @@ struct Certificates {
 
 impl Certificates {
     fn of(peer: &Peer, policy: &PolicyInForce, forwarded: &[HeaderValue]) -> Result<Self, Refusal> {
-        if forwarded.is_empty() || !policy.armed.believes_proxy(peer.address) {
+        if forwarded.is_empty() || !policy.armed.believes_proxy(peer.sender) {
             return Ok(Self::default());
         }
         // A certificate that cannot be read is not the same as no certificate: no other credential may then decide in
@@ -232,7 +232,7 @@ fn view<'r>(
         } else {
             ""
         },
-        secure: context.peer.secured.is_some(),
+        secure: context.peer.https,
         path: canonical.path(),
         target: head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
         address: context.peer.address,

@@ -89,7 +89,10 @@ pub(crate) fn forward(
     tell_upstream(headers, armed.plan(), identity, &more);
     // A provider is a third party: it must not learn the caller's address or the host that the caller asked for.
     if llm.is_none() {
-        tell_way(headers, &canonical.authority, peer);
+        // Where people sign in, the policy may know better than the connection how browsers reach the host.
+        let written = armed.sign_in().and_then(|sign_in| sign_in.is_https(canonical.authority.to_str().ok()?));
+        let https = written.unwrap_or(peer.https);
+        tell_way(headers, &canonical.authority, https, peer);
     }
     let of_session = identity.session_token().filter(|_| forwards);
     if let Some(token) = exchanged.or_else(|| of_session.and_then(|token| bearer(token.reveal()))) {
@@ -166,13 +169,13 @@ fn tell_upstream(headers: &mut HeaderMap, policy: &Policy, identity: &Identity, 
     headers.remove(header::PROXY_AUTHORIZATION);
 }
 
-/// Writes the host that the caller asked for and the address that it asked from.
-fn tell_way(headers: &mut HeaderMap, authority: &HeaderValue, peer: &Peer) {
+/// Writes the host that the caller asked for, the scheme, and the address that it asked from.
+fn tell_way(headers: &mut HeaderMap, authority: &HeaderValue, https: bool, peer: &Peer) {
     // The canonical host that was checked: HTTP/2 has it in `:authority`, HTTP/1.1 upstreams need the header.
     headers.insert(header::HOST, authority.clone());
     // The whole set is written anew: the caller's headers of these names were removed before.
     headers.insert(FORWARDED_HOST, authority.clone());
-    let scheme = if peer.secured.is_some() { "https" } else { "http" };
+    let scheme = if https { "https" } else { "http" };
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
     if let Some(value) = &peer.forwarded_for {
         headers.insert(FORWARDED_FOR, value.clone());

@@ -109,3 +109,23 @@ async fn no_outside_server_is_asked_offline() {
     let refused = bed.refused("up", "/", &[("authorization", "Bearer opaque")]).await;
     assert_eq!(refused, (Reason::IntrospectionFailed, Stage::Authenticate));
 }
+
+#[tokio::test]
+async fn the_upstream_hears_the_scheme_that_browsers_use() {
+    let rest = "apiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {name: corp}\n\
+                spec: {oidc: {issuer: 'https://idp.example', client: {clientId: c, \
+                authentication: {clientSecretBasic: {name: idp}}}}}\n---\n\
+                apiVersion: v1\nkind: Secret\nmetadata: {name: idp}\nstringData: {clientSecret: s}\n---\n";
+    let key = key();
+    for (origins, scheme) in
+        [("https://up", "https"), ("https://other, https://up", "https"), ("https://other", "http")]
+    {
+        let methods =
+            format!("{API_KEY}, {{name: people, signIn: {{federationRefs: [{{name: corp}}], origins: [{}]}}}}", {
+                origins.split(", ").map(|origin| format!("'{origin}'")).collect::<Vec<_>>().join(", ")
+            });
+        let bed = Bed::new(&format!("{}{rest}{}", policy("up", &methods, ""), robot("")));
+        let upstream = bed.forwarded("up", &[("x-api-key", key.as_str()), ("x-forwarded-proto", "wss")]).await;
+        assert_eq!(upstream["x-forwarded-proto"], scheme, "{origins}");
+    }
+}

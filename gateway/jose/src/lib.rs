@@ -27,7 +27,7 @@ mod wrap;
 mod x5c;
 
 pub use claims::{Claims, DateError, exact_integer, seconds, subject};
-pub use convert::{jwk_of_pkcs8, jwk_of_spki, pem_block, pkcs8_of_jwk, private_key};
+pub use convert::{PrivateKeyForm, jwk_of_pkcs8, jwk_of_spki, pem_block, pkcs8_of_jwk, private_key};
 pub use dpop::{PROOF_ALGORITHMS, Proof};
 pub use encrypt::{Encrypted, EncryptionKey, Entropy, system_entropy};
 pub use generate::{generate_ec, generate_ed25519, generate_octets, generate_rsa, generate_x25519};

@@ -194,7 +194,7 @@ pub enum KeyChoice {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SigningKeyRef {
-    /// The private JWK or PKCS#8 PEM.
+    /// The private key, as JWK or in PEM.
     pub key: SecretHandle,
     /// The certificates in base64 of DER, the key's own first.
     pub chain: Vec<String>,

@@ -32,7 +32,7 @@ pub use jose::{
     Verify,
 };
 pub use llm::{Llm, LlmProvider, TokenQuota};
-pub use path::{PathError, canonical_path};
+pub use path::{NamedByte, PathError, canonical_path};
 pub use policy::{
     ApiKeyMethod, Base64Method, BasicMethod, Confirmation, CredentialForwarding, DigestAlgorithm, DigestMethod,
     DigestUser, Disclosure, Grant, HeaderMapping, IdentityMapping, IntrospectionMethod, Issuer, JwtMethod, KeySource,

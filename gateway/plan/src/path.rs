@@ -12,18 +12,33 @@ pub enum PathError {
     /// `//`: some implementations merge slashes.
     #[error("the path must not contain empty segments (`//`)")]
     EmptySegment,
-    /// `;`, `\`, `#`, `?`, a control character, or anything that is not visible ASCII.
-    #[error("the path must not contain `;`, `\\`, `#`, control or non-ASCII characters")]
-    ForbiddenCharacter,
+    /// A byte that is not of a path: `;`, `\`, `#`, `?`, what RFC 3986 does not allow, or none of visible ASCII.
+    #[error("the path must not contain {}", NamedByte(*.0))]
+    ForbiddenCharacter(u8),
     /// A `%` that is not followed by two hexadecimal digits.
     #[error("every `%` in the path must be followed by two hexadecimal digits")]
     BrokenEscape,
     /// An escape that hides a character with a meaning: `/ \ . ; % ? #` or a control character.
-    #[error("the path must not encode `/`, `\\`, `.`, `;`, `%`, `?`, `#` or control characters")]
-    HiddenCharacter,
+    #[error("the path must not encode {}", NamedByte(*.0))]
+    HiddenCharacter(u8),
     /// The decoded bytes are not UTF-8 (overlong forms included).
     #[error("the decoded path must be UTF-8")]
     NotUtf8,
+}
+
+/// A byte of a path by the name that a person knows it by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamedByte(pub u8);
+
+impl std::fmt::Display for NamedByte {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            b' ' => f.write_str("a space"),
+            0x21..=0x7e => write!(f, "`{}`", char::from(self.0)),
+            0x00..=0x1f | 0x7f => write!(f, "the control character {:#04x}", self.0),
+            _ => f.write_str("characters beyond ASCII"),
+        }
+    }
 }
 
 /// The one spelling of a path that is matched, recorded and forwarded; or the reason why the path has none.
@@ -84,7 +99,11 @@ fn check_characters(bytes: &[u8]) -> Result<bool, PathError> {
         allowed &= ALLOWED.get(usize::from(*byte)).is_some_and(|allowed| *allowed);
         escaped |= *byte == b'%';
     }
-    if allowed { Ok(escaped) } else { Err(PathError::ForbiddenCharacter) }
+    if allowed {
+        return Ok(escaped);
+    }
+    let is_forbidden = |byte: &&u8| !ALLOWED.get(usize::from(**byte)).is_some_and(|allowed| *allowed);
+    Err(PathError::ForbiddenCharacter(bytes.iter().find(is_forbidden).copied().unwrap_or_default()))
 }
 
 fn resolve_escapes(path: &str) -> Result<String, PathError> {
@@ -104,7 +123,7 @@ fn resolve_escapes(path: &str) -> Result<String, PathError> {
         let value = (high << 4 | low) as u8;
         match value {
             b'/' | b'\\' | b'.' | b';' | b'%' | b'?' | b'#' | 0x00..=0x1f | 0x7f => {
-                return Err(PathError::HiddenCharacter);
+                return Err(PathError::HiddenCharacter(value));
             }
             b'-' | b'_' | b'~' | b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(char::from(value)),
             _ => {
@@ -121,6 +140,17 @@ fn resolve_escapes(path: &str) -> Result<String, PathError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_names_the_byte_that_is_there() {
+        let said = |path: &str| canonical_path(path).unwrap_err().to_string();
+        assert_eq!(said("/d/{a}"), "the path must not contain `{`");
+        assert_eq!(said("/a b;c"), "the path must not contain a space");
+        assert_eq!(said("/a\u{1}"), "the path must not contain the control character 0x01");
+        assert_eq!(said("/\u{e9}"), "the path must not contain characters beyond ASCII");
+        assert_eq!(said("/a%2Fb"), "the path must not encode `/`");
+        assert_eq!(said("/a%7f"), "the path must not encode the control character 0x7f");
+    }
 
     #[test]
     fn plain_paths_are_their_own_canonical_form() {
@@ -158,24 +188,26 @@ mod tests {
             ("/a//b", EmptySegment),
             ("//a", EmptySegment),
             ("//", EmptySegment),
-            ("/a;x", ForbiddenCharacter),
-            ("/a\\b", ForbiddenCharacter),
-            ("/a#b", ForbiddenCharacter),
-            ("/a b", ForbiddenCharacter),
-            ("/a\u{0}", ForbiddenCharacter),
-            ("/é", ForbiddenCharacter),
+            ("/a;x", ForbiddenCharacter(b';')),
+            ("/d/{a}", ForbiddenCharacter(b'{')),
+            ("/x/a|b", ForbiddenCharacter(b'|')),
+            ("/a\\b", ForbiddenCharacter(b'\\')),
+            ("/a#b", ForbiddenCharacter(b'#')),
+            ("/a b", ForbiddenCharacter(b' ')),
+            ("/a\u{0}", ForbiddenCharacter(0)),
+            ("/é", ForbiddenCharacter(0xc3)),
             ("/%", BrokenEscape),
             ("/%2", BrokenEscape),
             ("/%zz", BrokenEscape),
-            ("/%2e%2e/a", HiddenCharacter),
-            ("/%2E/a", HiddenCharacter),
-            ("/a%2fb", HiddenCharacter),
-            ("/a%5cb", HiddenCharacter),
-            ("/a%252fb", HiddenCharacter),
-            ("/a%00", HiddenCharacter),
-            ("/a%0d%0a", HiddenCharacter),
-            ("/a%3bx", HiddenCharacter),
-            ("/a%3fx", HiddenCharacter),
+            ("/%2e%2e/a", HiddenCharacter(b'.')),
+            ("/%2E/a", HiddenCharacter(b'.')),
+            ("/a%2fb", HiddenCharacter(b'/')),
+            ("/a%5cb", HiddenCharacter(b'\\')),
+            ("/a%252fb", HiddenCharacter(b'%')),
+            ("/a%00", HiddenCharacter(0)),
+            ("/a%0d%0a", HiddenCharacter(b'\r')),
+            ("/a%3bx", HiddenCharacter(b';')),
+            ("/a%3fx", HiddenCharacter(b'?')),
             ("/%c0%af", NotUtf8),
             ("/%e0%80%af", NotUtf8),
             ("/%ff", NotUtf8),

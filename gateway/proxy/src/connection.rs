@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use idm_decide::{Peer, Secured};
+use idm_decide::Peer;
 use idm_types::{Reason, Refusal, Timestamp};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -27,6 +26,7 @@ use crate::core::Core;
 use crate::frames::Framed;
 use crate::guard::Guard;
 use crate::pipeline;
+use crate::proxies::{Conversation, Sender};
 use crate::stream::{Spoken, Stream};
 use crate::tls::secured;
 
@@ -44,32 +44,27 @@ const SEND_BUFFER: usize = 32 << 10;
 /// Browsers open about a hundred streams.
 const MAX_STREAMS: u32 = 128;
 
-/// The caller of a connection.
-fn peer(address: IpAddr, secured: Option<Secured>) -> Rc<Peer> {
-    Rc::new(Peer { secured, ..Peer::plain(address.to_canonical()) })
-}
-
 /// Detects the protocol of a plain connection, and serves it. Each protocol allocates its own memory: a connection that
-/// waits for its first byte has none of it.
-pub(crate) async fn serve(mut stream: Stream, address: IpAddr, core: Rc<Core>, connection: Rc<Connection>) {
+/// waits for its first byte holds none of it.
+pub(crate) async fn serve(mut stream: Stream, sender: Sender, core: Rc<Core>, connection: Rc<Connection>) {
     let Some(spoken) = stream.spoken().await else { return };
-    serve_as(spoken, stream, peer(address, None), core, connection).await;
+    serve_as(spoken, stream, sender.with(None), core, connection).await;
 }
 
 /// Performs the handshake under the configuration in force, and serves the protocol that was negotiated.
-pub(crate) async fn serve_tls(stream: Stream, address: IpAddr, core: Rc<Core>, connection: Rc<Connection>) {
+pub(crate) async fn serve_tls(stream: Stream, sender: Sender, core: Rc<Core>, connection: Rc<Connection>) {
     // Without a certificate there is no answer to the handshake: the connection is closed.
     let Some(config) = core.local().and_then(|local| local.configuration.tls.clone()) else { return };
     match Box::pin(tokio_rustls::TlsAcceptor::from(config).accept(stream)).await {
         Ok(stream) => {
             let tls = stream.get_ref().1;
             let spoken = if tls.alpn_protocol() == Some(b"h2") { Spoken::Http2 } else { Spoken::Http1 };
-            let peer = peer(address, Some(secured(tls)));
-            serve_as(spoken, stream, peer, core, connection).await;
+            let conversation = sender.with(Some(secured(tls)));
+            serve_as(spoken, stream, conversation, core, connection).await;
         }
         Err(error) => {
             core.shared.metrics.handshakes_failed.fetch_add(1, Relaxed);
-            tracing::debug!(%address, %error, "a TLS handshake failed");
+            tracing::debug!(address = %sender.address, %error, "a TLS handshake failed");
         }
     }
 }
@@ -77,19 +72,19 @@ pub(crate) async fn serve_tls(stream: Stream, address: IpAddr, core: Rc<Core>, c
 async fn serve_as<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     spoken: Spoken,
     stream: S,
-    peer: Rc<Peer>,
+    conversation: Conversation,
     core: Rc<Core>,
     connection: Rc<Connection>,
 ) {
     match spoken {
-        Spoken::Http1 => Box::pin(serve_http1(stream, peer, core, connection)).await,
-        Spoken::Http2 => Box::pin(serve_http2(stream, peer, core, connection)).await,
+        Spoken::Http1 => Box::pin(serve_http1(stream, conversation, core, connection)).await,
+        Spoken::Http2 => Box::pin(serve_http2(stream, conversation, core, connection)).await,
     }
 }
 
 async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
-    peer: Rc<Peer>,
+    conversation: Conversation,
     core: Rc<Core>,
     connection: Rc<Connection>,
 ) {
@@ -97,9 +92,9 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let arrived = if has_too_many(request.headers()) {
             Err(Refusal::new(Reason::HeadTooLarge, ""))
         } else {
-            Ok(connection.arrived())
+            conversation.peer_of(request.headers()).map(|peer| (peer, connection.arrived()))
         };
-        answer(core.clone(), peer.clone(), connection.clone(), arrived, request, pipeline::serve)
+        answer(core.clone(), conversation.peer.clone(), connection.clone(), arrived, request, pipeline::serve)
     });
     // The gateway enforces the deadlines of heads and of idle connections: one sweep checks all connections of a core.
     let mut builder = http1::Builder::new();
@@ -122,16 +117,16 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let Err(error) = served.await else { return };
     // hyper has answered by itself: 431 where the head is too large, otherwise 400.
     if error.is_parse_too_large() {
-        malformed(&core, &peer, Reason::HeadTooLarge, 431, &error.to_string());
+        malformed(&core, &conversation.peer, Reason::HeadTooLarge, 431, &error.to_string());
     } else if error.is_parse() {
         let status = if error.is_parse_version_h2() { 0 } else { 400 };
-        malformed(&core, &peer, Reason::MalformedRequest, status, &error.to_string());
+        malformed(&core, &conversation.peer, Reason::MalformedRequest, status, &error.to_string());
     }
 }
 
 async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     stream: S,
-    peer: Rc<Peer>,
+    conversation: Conversation,
     core: Rc<Core>,
     connection: Rc<Connection>,
 ) {
@@ -143,9 +138,9 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         let arrived = if is_too_large(request.headers()) {
             Err(Refusal::new(Reason::HeadTooLarge, ""))
         } else {
-            Ok(connection.arrived_on_stream())
+            conversation.peer_of(request.headers()).map(|peer| (peer, connection.arrived_on_stream()))
         };
-        answer(core.clone(), peer.clone(), connection.clone(), arrived, request, serve_boxed)
+        answer(core.clone(), conversation.peer.clone(), connection.clone(), arrived, request, serve_boxed)
     });
     let mut builder = http2::Builder::new(StreamExecutor { core: core.clone(), connection: connection.clone() });
     builder
@@ -166,7 +161,7 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         if !std::mem::replace(told, true) {
             let too_large = seen.largest_head() > MAX_HEADER_BYTES;
             let reason = if too_large { Reason::HeadTooLarge } else { Reason::MalformedRequest };
-            malformed(&core, &peer, reason, 0, detail);
+            malformed(&core, &conversation.peer, reason, 0, detail);
         }
     };
     poll_fn(|cx| {
@@ -211,18 +206,21 @@ fn is_too_large(headers: &HeaderMap) -> bool {
 /// Serves a request when its turn comes, or refuses a request that may not begin; both leave one record.
 async fn answer<F: Future<Output = Result<Response<ResponseBody>, Infallible>>>(
     core: Rc<Core>,
-    peer: Rc<Peer>,
+    sender: Rc<Peer>,
     connection: Rc<Connection>,
-    arrived: Result<Arrived, Refusal>,
+    arrived: Result<(Rc<Peer>, Arrived), Refusal>,
     request: Request<Incoming>,
     serve: fn(Rc<Core>, Rc<Peer>, Request<Incoming>) -> F,
 ) -> Result<Response<Served>, Infallible> {
     let begun = match arrived {
-        Ok(arrived) => arrived.begin(&core).await.map_err(|_| Refusal::new(Reason::TooManyRequestsAtOnce, "")),
-        Err(refusal) => Err(refusal),
+        Ok((peer, arrived)) => match arrived.begin(&core).await {
+            Ok(under_way) => Ok((peer, under_way)),
+            Err(_) => Err((peer, Refusal::new(Reason::TooManyRequestsAtOnce, ""))),
+        },
+        Err(refusal) => Err((sender, refusal)),
     };
     let (response, under_way) = match begun {
-        Ok(under_way) => {
+        Ok((peer, under_way)) => {
             connection.turn().await;
             let mut used = Duration::ZERO;
             let mut serving = pin!(serve(core.clone(), peer, request));
@@ -236,7 +234,9 @@ async fn answer<F: Future<Output = Result<Response<ResponseBody>, Infallible>>>(
             under_way.decided(used, response.status().as_u16() < 400);
             (response, Some(under_way))
         }
-        Err(refusal) => (pipeline::turn_away(core.clone(), &peer, request, refusal, connection.turn()).await, None),
+        Err((peer, refusal)) => {
+            (pipeline::turn_away(core.clone(), &peer, request, refusal, connection.turn()).await, None)
+        }
     };
     Ok(response.map(|body| Served { body, rest: Bytes::new(), under_way }))
 }

@@ -25,6 +25,8 @@ mod limits;
 mod metrics;
 mod pipeline;
 mod progress;
+mod proxies;
+mod proxy_protocol;
 mod server;
 mod shared;
 mod stream;
@@ -35,6 +37,7 @@ mod watch;
 
 pub use limits::{Limits, memory_limit};
 pub use metrics::Metrics;
+pub use proxies::TrustedProxies;
 pub use server::{BindError, Server, ServerConfig};
 pub use shared::{Configuration, Shared};
 pub use watch::Deadlines;

@@ -15,6 +15,7 @@ pub(crate) use crate::connection::LocalExecutor;
 use crate::core::Core;
 use crate::give_way::{Plea, Room, cores};
 use crate::limits::{Limits, Table};
+use crate::proxies::TrustedProxies;
 use crate::shared::Shared;
 use crate::watch::{Connections, Deadlines};
 
@@ -33,6 +34,8 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// The time limits for callers.
     pub deadlines: Deadlines,
+    /// Which proxies are believed about their clients.
+    pub proxies: Arc<TrustedProxies>,
 }
 
 /// The reason why the server does not listen.
@@ -138,7 +141,8 @@ fn run_core(
         });
         let [plain, tls] = listeners.map(|(socket, secure)| {
             let (core, table) = (core.clone(), table.clone());
-            let listener = socket.map(|socket| Listener { socket, secure, core, table });
+            let proxies = config.proxies.clone();
+            let listener = socket.map(|socket| Listener { socket, secure, core, table, proxies });
             let stopped = stopped.clone();
             async move {
                 if let Some(listener) = listener {

@@ -44,10 +44,13 @@ pub(crate) enum Cause {
     Displaced,
     /// No connection could be displaced for it.
     NoRoom,
+    /// It does not begin as the PROXY protocol wants it, or its sender is no trusted proxy.
+    NotProxied,
 }
 
 impl Cause {
-    pub(crate) const ALL: [Self; 5] = [Self::SlowHead, Self::Idle, Self::SlowWrite, Self::Displaced, Self::NoRoom];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::SlowHead, Self::Idle, Self::SlowWrite, Self::Displaced, Self::NoRoom, Self::NotProxied];
 
     /// Its label in metrics.
     pub(crate) fn label(self) -> &'static str {
@@ -57,6 +60,7 @@ impl Cause {
             Self::SlowWrite => "write",
             Self::Displaced => "displaced",
             Self::NoRoom => "no_room",
+            Self::NotProxied => "not_proxied",
         }
     }
 }

@@ -6,14 +6,17 @@
 //! evidence that it was verified is made elsewhere. Start at [`RequestView`].
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod client_address;
 mod facts;
 mod forwarded_certificate;
+mod forwarded_elements;
 mod headers;
 mod identity;
 pub mod mapping;
 pub mod percent;
 mod view;
 
+pub use client_address::{Client, client};
 pub use facts::{Facts, SharedFacts};
 pub use forwarded_certificate::forwarded_certificate;
 pub use headers::{HeadersRead, PolicyHeaders};

@@ -1,6 +1,7 @@
 //! Keys that are bound to what they may do when they are loaded, and the algorithms that there are.
 
 use aws_lc_rs::digest::{self, SHA256, SHA384, SHA512};
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{
     KeyPair as RsaKeyPair, OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey,
@@ -186,31 +187,44 @@ impl std::fmt::Debug for OwnKey {
 }
 
 impl OwnKey {
-    /// A certificate in PEM and its private key, as PKCS#8 in PEM.
+    /// A certificate and its private key (PKCS#8, PKCS#1 or SEC1), both in PEM.
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, SamlError> {
         let unusable =
-            || SamlError::Key("the private key must be PKCS#8 in PEM, RSA with 2048 bits or more or on P-256 or P-384");
-        let body = key
-            .split("-----BEGIN PRIVATE KEY-----")
-            .nth(1)
-            .and_then(|rest| rest.split("-----END PRIVATE KEY-----").next())
-            .ok_or_else(unusable)?;
-        let der = from_base64(body)?;
+            || SamlError::Key("the private key must be in PEM, RSA with 2048 bits or more or on P-256 or P-384");
+        let block = |label: &str| {
+            let (_, rest) = key.split_once(&format!("-----BEGIN {label}-----"))?;
+            Some(from_base64(rest.split_once(&format!("-----END {label}-----"))?.0))
+        };
         let certificate =
             certificates(certificate)?.into_iter().next().ok_or(SamlError::Key("there is no certificate"))?;
         let public = VerifyingKey::from_certificate(&certificate)?;
+        let pkcs8 = block("PRIVATE KEY").transpose()?;
         let ec = |signing, algorithm| {
-            EcdsaKeyPair::from_pkcs8(signing, &der).ok().map(|pair| Signer::Ec(Box::new(pair), algorithm))
+            let pair = match &pkcs8 {
+                Some(der) => EcdsaKeyPair::from_pkcs8(signing, der).ok()?,
+                None => EcdsaKeyPair::from_private_key_der(signing, &block("EC PRIVATE KEY")?.ok()?).ok()?,
+            };
+            Some(Signer::Ec(Box::new(pair), algorithm))
+        };
+        let rsa = || match &pkcs8 {
+            Some(der) => RsaKeyPair::from_pkcs8(der).ok(),
+            None => RsaKeyPair::from_der(&block("RSA PRIVATE KEY")?.ok()?).ok(),
         };
         let signer = match public.kind {
-            Kind::Rsa => RsaKeyPair::from_pkcs8(&der).ok().map(|pair| Signer::Rsa(Box::new(pair))),
+            Kind::Rsa => rsa().map(|pair| Signer::Rsa(Box::new(pair))),
             Kind::P256 => ec(&sig::ECDSA_P256_SHA256_FIXED_SIGNING, Algorithm::EcdsaSha256),
             Kind::P384 => ec(&sig::ECDSA_P384_SHA384_FIXED_SIGNING, Algorithm::EcdsaSha384),
             Kind::P521 => None,
         };
-        let opener =
-            PrivateDecryptingKey::from_pkcs8(&der).ok().and_then(|key| OaepPrivateDecryptingKey::new(key).ok());
-        let own = Self { signer: signer.ok_or_else(unusable)?, opener, certificate };
+        let signer = signer.ok_or_else(unusable)?;
+        let opener = match &signer {
+            Signer::Rsa(pair) => AsDer::<Pkcs8V1Der<'_>>::as_der(&**pair)
+                .ok()
+                .and_then(|der| PrivateDecryptingKey::from_pkcs8(der.as_ref()).ok())
+                .and_then(|key| OaepPrivateDecryptingKey::new(key).ok()),
+            Signer::Ec(..) => None,
+        };
+        let own = Self { signer, opener, certificate };
         // A key that is not the certificate's would be noticed by the provider only.
         let proof = own.sign(b"proof")?;
         if !public.verifies(own.algorithm(), b"proof", &proof) {

@@ -7,10 +7,10 @@ use idm_plan::{SecretHandle, Secrets, VerificationKeys};
 use idm_trust::{IssuerKeys, Signers, Trust};
 use idm_types::Algorithm;
 
-/// One private key: a JWK, or PEM with PKCS#8.
+/// One private key: a JWK, or PEM.
 pub(crate) fn private(secrets: &Secrets, handle: &SecretHandle) -> Result<Jwk, String> {
     private_key(secrets.text(handle)?)
-        .ok_or_else(|| format!("the secret `{}` is neither a JWK nor PEM with PKCS#8", handle.0))
+        .ok_or_else(|| format!("the secret `{}` is neither a JWK nor a private key in PEM", handle.0))
 }
 
 /// The keys that verify signatures.

@@ -244,6 +244,8 @@ mod tests {
             "body-deadline-seconds=120",
             "body-pause-seconds=10",
             "body-least-kib=4",
+            "trusted-proxies=10.0.0.0/8,fd00::/8",
+            "proxy-protocol",
         ];
         let given = limits.map(|limit| format!("--gateway-{limit}"));
         let expected: Vec<String> =
@@ -253,7 +255,14 @@ mod tests {
 
     #[test]
     fn a_limit_that_no_gateway_would_take_stops_the_operator() {
-        for given in ["max-requests=0", "head-timeout-ms=99", "body-pause-seconds=3601", "bodies-max-mib=1048577"] {
+        for given in [
+            "max-requests=0",
+            "head-timeout-ms=99",
+            "body-pause-seconds=3601",
+            "bodies-max-mib=1048577",
+            "trusted-proxies=10.0.0.1/8",
+            "proxy-protocol",
+        ] {
             assert!(Given::try_parse_from(["operator", &format!("--gateway-{given}")]).is_err(), "{given}");
         }
     }

@@ -39,6 +39,18 @@ pub struct CallerLimits {
     /// The least rate of a held body, in KiB a second
     #[arg(long, value_parser = binary())]
     gateway_body_least_kib: Option<u32>,
+    /// Networks of proxies that the gateways believe about their clients, for example 10.0.0.0/8,fd00::/8
+    #[arg(long, value_delimiter = ',', value_parser = network)]
+    gateway_trusted_proxies: Vec<String>,
+    /// Connections of callers begin with a header of the PROXY protocol
+    #[arg(long, requires = "gateway_trusted_proxies")]
+    gateway_proxy_protocol: bool,
+}
+
+/// Checked here, so that no pod starts with a network that it does not take.
+fn network(text: &str) -> Result<String, String> {
+    let is_one = idm_plan::Network::parse(text).is_some();
+    is_one.then(|| text.to_owned()).ok_or_else(|| "give a network such as 10.0.0.0/8".to_owned())
 }
 
 fn count() -> RangedU64ValueParser<u32> {
@@ -73,7 +85,12 @@ impl CallerLimits {
             gateway_body_deadline_seconds,
             gateway_body_pause_seconds,
             gateway_body_least_kib,
+            gateway_trusted_proxies,
+            gateway_proxy_protocol,
         } = self;
+        let proxies = gateway_trusted_proxies.join(",");
+        let trusted = (!proxies.is_empty()).then(|| format!("--trusted-proxies={proxies}"));
+        let protocol = gateway_proxy_protocol.then(|| "--proxy-protocol".to_owned());
         [
             ("max-connections", gateway_max_connections),
             ("max-connections-per-address", gateway_max_connections_per_address),
@@ -89,6 +106,8 @@ impl CallerLimits {
         ]
         .into_iter()
         .filter_map(|(option, value)| Some(format!("--{option}={}", value.as_ref()?)))
+        .chain(trusted)
+        .chain(protocol)
         .collect()
     }
 }

@@ -83,6 +83,9 @@ impl ApiServer {
             let watches = query.is_some_and(|query| query.contains("watch=true"));
             return if watches { self.watched(kind) } else { self.listed(kind) };
         }
+        if path.starts_with(&format!("/api/v1/namespaces/{NAMESPACE}/configmaps/")) {
+            return self.config_map(name);
+        }
         let secrets = format!("/api/v1/namespaces/{NAMESPACE}/secrets");
         match path.strip_prefix(&secrets) {
             Some("") => self.keep_secret(body),
@@ -127,8 +130,17 @@ impl ApiServer {
     }
 
     fn secret(&self, name: &str) -> Response<Body> {
-        match self.secrets.lock().unwrap().iter().find(|secret| secret["metadata"]["name"] == name) {
-            Some(secret) => answered(StatusCode::OK, secret),
+        Self::found(self.secrets.lock().unwrap().iter().find(|secret| secret["metadata"]["name"] == name))
+    }
+
+    fn config_map(&self, name: &str) -> Response<Body> {
+        let mut maps = self.objects.iter().filter(|object| object["kind"] == "ConfigMap");
+        Self::found(maps.find(|map| map["metadata"]["name"] == name))
+    }
+
+    fn found(object: Option<&Value>) -> Response<Body> {
+        match object {
+            Some(object) => answered(StatusCode::OK, object),
             None => answered(
                 StatusCode::NOT_FOUND,
                 &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}),

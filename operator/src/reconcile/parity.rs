@@ -20,7 +20,7 @@ const SAMPLES: &str = concat!(
     include_str!("../../../config/samples/tokens.yaml"),
 );
 
-/// More than the samples have: keys in a Secret, a password, and a Gateway of another class.
+/// More than the samples have: keys in a Secret, authorities in a ConfigMap, a password, and a Gateway of another class.
 const MORE: &str = "---
 apiVersion: v1
 kind: Service
@@ -39,6 +39,12 @@ spec:
         issuers:
         - {issuer: 'https://idp.example', audiences: [inner], algorithms: [ES256], keys: {secretRef: {name: shared}}}
     - {name: people, basic: {realm: inner}}
+    - {name: devices, mtls: {trustBundleRef: {kind: ConfigMap, name: roots}, identity: URI}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: roots}
+data: {ca.crt: \"-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----\\n\"}
 ---
 apiVersion: v1
 kind: Secret

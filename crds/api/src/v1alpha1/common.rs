@@ -48,6 +48,32 @@ pub struct KeyReference {
     pub key: Option<String>,
 }
 
+/// Certificates of authorities, in PEM, in an object of the same namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TrustBundleReference {
+    /// Kind of the object: `Secret`, or `ConfigMap` as trust-manager writes it. Unset means `Secret`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<TrustBundleKind>,
+    /// Name of the object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key in the object's data; `ca.crt` unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: Option<String>,
+}
+
+/// Kinds of objects that hold certificates of authorities.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TrustBundleKind {
+    /// A Secret.
+    #[default]
+    Secret,
+    /// A ConfigMap: certificates of authorities are public.
+    ConfigMap,
+}
+
 /// Where an issuer's public keys come from: exactly one of the members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -92,9 +118,10 @@ impl KeySources {
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "has(self.trustBundleRef) || has(self.clientCertificateRef)", "message": "tls must have `trustBundleRef`, `clientCertificateRef` or both"}]))]
 pub struct OutgoingTls {
-    /// The Secret with the authorities to trust instead of the system's, in PEM; the key is `ca.crt` unless named.
+    /// The Secret or ConfigMap with the authorities to trust instead of the system's, in PEM; the key is `ca.crt`
+    /// unless named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trust_bundle_ref: Option<KeyReference>,
+    pub trust_bundle_ref: Option<TrustBundleReference>,
     /// The Secret of type `kubernetes.io/tls` with the certificate that the gateway shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate_ref: Option<ObjectReference>,

@@ -187,7 +187,7 @@ pub struct TlsClientAuth {}
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OidcAssertion {
-    /// The Secret with the private key, as a JWK or as PKCS#8 in PEM; the key is `key` unless named.
+    /// The Secret with the private key, as a JWK or in PEM; the key is `key` unless named.
     pub key_ref: KeyReference,
     /// The algorithm that it signs with. Unset means ES256.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -195,7 +195,7 @@ pub struct JoseProduce {
     {"rule": "has(self.keyRef) != has(self.keys)", "message": "sign must have exactly one of `keyRef` and `keys`"},
     {"rule": "has(self.keys) == has(self.keyFor)", "message": "`keys` and `keyFor` belong together"}]))]
 pub struct JoseSign {
-    /// The Secret with the private key as JWK or PKCS#8 PEM, in its key `key` unless named; its certificate chain,
+    /// The Secret with the private key as JWK or in PEM, in its key `key` unless named; its certificate chain,
     /// where one is wanted, in `tls.crt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_ref: Option<KeyReference>,
@@ -326,7 +326,7 @@ pub struct JoseEncrypt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 8192))]
     pub jwk: Option<String>,
-    /// The Secret with a symmetric key, or with a key pair, as JWK or PKCS#8 PEM; the key is `key` unless named.
+    /// The Secret with a symmetric key, or with a key pair, as JWK or in PEM; the key is `key` unless named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_ref: Option<KeyReference>,
     /// How the content key travels.

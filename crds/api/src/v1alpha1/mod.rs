@@ -18,7 +18,7 @@ mod token_service;
 
 pub use common::{
     Attribute, Discovery, HeaderSource, KeyReference, KeySources, NamedSource, ObjectReference, ObjectStatus,
-    OutgoingTls, SigningKeyStatus, TargetReference,
+    OutgoingTls, SigningKeyStatus, TargetReference, TrustBundleKind, TrustBundleReference,
 };
 pub use credential::{
     Access, ApiKeyCredential, Credential, CredentialSpec, CredentialStatus, Owner, PasswordCredential, PersonCredential,
@@ -41,7 +41,7 @@ pub use policy::{
     CredentialForwarding, CredentialSelector, CredentialSource, Disclosure, HeaderMapping, IdentityMapping,
     IdentityPolicy, IdentityPolicySpec, JwtIssuer, JwtMethod, NameSet, RequestMethod, Require, TokenSource, Upstream,
 };
-pub use references::SecretReferences;
+pub use references::{References, ReferredNames};
 pub use role_binding::{ProjectScope, RoleBinding, RoleBindingSpec, Scope, Subject};
 pub use saml::{NameIdFormat, SamlBinding, SamlMetadata, SamlProvider, SamlServiceProvider, Unsolicited};
 pub use sign_in::{LogoutSettings, Pages, PersonCredentials, RequiredClaim, SessionSettings, SignInMethod, StepUp};

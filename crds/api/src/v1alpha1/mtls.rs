@@ -1,14 +1,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::KeyReference;
+use super::{KeyReference, TrustBundleReference};
 
 /// Client certificates as credentials.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MtlsMethod {
-    /// The Secret with the trusted authorities in PEM; the key is `ca.crt` unless named.
-    pub trust_bundle_ref: KeyReference,
+    /// The Secret or ConfigMap with the trusted authorities in PEM; the key is `ca.crt` unless named.
+    pub trust_bundle_ref: TrustBundleReference,
     /// The Secret with revocation lists in PEM, one for each authority; the key is `ca.crl` unless named. With it, a
     /// certificate whose status no list tells is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,8 +31,8 @@ pub struct MtlsMethod {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrustedCertificates {
-    /// The Secret with the trusted authorities in PEM; the key is `ca.crt` unless named.
-    pub trust_bundle_ref: KeyReference,
+    /// The Secret or ConfigMap with the trusted authorities in PEM; the key is `ca.crt` unless named.
+    pub trust_bundle_ref: TrustBundleReference,
     /// The Secret with revocation lists in PEM; the key is `ca.crl` unless named. With it, a certificate whose status
     /// no list tells is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]

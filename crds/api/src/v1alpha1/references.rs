@@ -1,54 +1,74 @@
-//! The Secrets that objects refer to.
+//! The Secrets and ConfigMaps that objects refer to.
 //!
 //! Each type is taken apart without `..`: a field that is added does not compile until this file says whether it refers
-//! to a Secret.
+//! to one.
 
 use super::{
     Authentication, ChosenKey, CredentialSpec, FederationSpec, IdentityPolicySpec, IntrospectionMethod, JoseConsume,
     JoseDecrypt, JoseEncrypt, JoseProduce, JoseSign, JoseStep, JoseVerify, JwtIssuer, JwtMethod, KeyReference,
     KeySources, Llm, Method, MtlsMethod, OauthClientCredential, ObjectReference, OidcAssertion, OidcClient,
     OidcClientAuthentication, OidcProvider, OutgoingTls, PrivateKeyJwt, SamlMetadata, SamlProvider,
-    SamlServiceProvider, SigningSettings, TokenExchange, TokenService, TrustedCertificates, Upstream,
+    SamlServiceProvider, SigningSettings, TokenExchange, TokenService, TrustBundleKind, TrustBundleReference,
+    TrustedCertificates, Upstream,
 };
 
-/// Refers to Secrets of its own namespace.
-pub trait SecretReferences {
-    /// Adds the names of the Secrets, in the order of the fields; a name may come more than once.
-    fn secrets<'a>(&'a self, names: &mut Vec<&'a str>);
+/// The names of Secrets and ConfigMaps that objects refer to; a name may come more than once.
+#[derive(Debug, Default)]
+pub struct ReferredNames<'a> {
+    /// Names of Secrets, in the order of the fields.
+    pub secrets: Vec<&'a str>,
+    /// Names of ConfigMaps, in the order of the fields.
+    pub config_maps: Vec<&'a str>,
 }
 
-impl<T: SecretReferences> SecretReferences for Option<T> {
-    fn secrets<'a>(&'a self, names: &mut Vec<&'a str>) {
-        self.iter().for_each(|one| one.secrets(names));
+/// Refers to Secrets and ConfigMaps of its own namespace.
+pub trait References {
+    /// Adds their names.
+    fn refer<'a>(&'a self, names: &mut ReferredNames<'a>);
+}
+
+impl<T: References> References for Option<T> {
+    fn refer<'a>(&'a self, names: &mut ReferredNames<'a>) {
+        self.iter().for_each(|one| one.refer(names));
     }
 }
 
-impl<T: SecretReferences> SecretReferences for Vec<T> {
-    fn secrets<'a>(&'a self, names: &mut Vec<&'a str>) {
-        self.iter().for_each(|one| one.secrets(names));
+impl<T: References> References for Vec<T> {
+    fn refer<'a>(&'a self, names: &mut ReferredNames<'a>) {
+        self.iter().for_each(|one| one.refer(names));
     }
 }
 
-impl SecretReferences for KeyReference {
-    fn secrets<'a>(&'a self, names: &mut Vec<&'a str>) {
+impl References for KeyReference {
+    fn refer<'a>(&'a self, names: &mut ReferredNames<'a>) {
         let Self { name, key: _ } = self;
-        names.push(name);
+        names.secrets.push(name);
+    }
+}
+
+impl References for TrustBundleReference {
+    fn refer<'a>(&'a self, names: &mut ReferredNames<'a>) {
+        let Self { kind, name, key: _ } = self;
+        match kind.unwrap_or_default() {
+            TrustBundleKind::Secret => names.secrets.push(name),
+            TrustBundleKind::ConfigMap => names.config_maps.push(name),
+        }
     }
 }
 
 /// The name of an object that is a Secret.
-fn secret<'a>(reference: &'a ObjectReference, names: &mut Vec<&'a str>) {
+fn secret<'a>(reference: &'a ObjectReference, names: &mut ReferredNames<'a>) {
     let ObjectReference { name } = reference;
-    names.push(name);
+    names.secrets.push(name);
 }
 
-/// Says of each type which fields refer to Secrets, and which do not.
+/// Says of each type which fields refer to Secrets or ConfigMaps, and which do not.
 macro_rules! refer {
     ($($type:ident { $($field:ident),* ; $($none:ident),* })*) => {
-        $(impl SecretReferences for $type {
-            fn secrets<'a>(&'a self, names: &mut Vec<&'a str>) {
+        $(impl References for $type {
+            fn refer<'a>(&'a self, names: &mut ReferredNames<'a>) {
                 let Self { $($field,)* $($none: _,)* } = self;
-                $($field.secrets(names);)*
+                $($field.refer(names);)*
             }
         })*
     };
@@ -104,16 +124,16 @@ refer! {
     SamlMetadata { secret_ref, tls; uri, inline }
 }
 
-impl SecretReferences for OutgoingTls {
-    fn secrets<'a>(&'a self, names: &mut Vec<&'a str>) {
+impl References for OutgoingTls {
+    fn refer<'a>(&'a self, names: &mut ReferredNames<'a>) {
         let Self { trust_bundle_ref, client_certificate_ref } = self;
-        trust_bundle_ref.secrets(names);
+        trust_bundle_ref.refer(names);
         client_certificate_ref.iter().for_each(|reference| secret(reference, names));
     }
 }
 
-impl SecretReferences for SamlServiceProvider {
-    fn secrets<'a>(&'a self, names: &mut Vec<&'a str>) {
+impl References for SamlServiceProvider {
+    fn refer<'a>(&'a self, names: &mut ReferredNames<'a>) {
         let Self { entity_id: _, key_ref } = self;
         key_ref.iter().for_each(|reference| secret(reference, names));
     }

@@ -262,7 +262,7 @@ fn lower_authentication(
             match private_key(&text).map(|jwk| SigningKey::from_jwk(&jwk, algorithm)) {
                 Some(Ok(_)) => Some(ProviderAuthentication::Assertion { key, algorithm }),
                 Some(Err(error)) => notes.fail(path, Cause::InvalidRef, format!("Secret '{}': {error}", key_ref.name)),
-                None => notes.fail(path, Cause::InvalidRef, format!("Secret '{}' must hold a private JWK, or PEM with PKCS#8", key_ref.name)),
+                None => notes.fail(path, Cause::InvalidRef, format!("Secret '{}' must hold one private key, as JWK or in PEM", key_ref.name)),
             }
         }
         (None, None, None, Some(wire::TlsClientAuth {})) => Some(ProviderAuthentication::Certificate),

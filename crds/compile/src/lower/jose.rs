@@ -370,7 +370,7 @@ impl Lowering<'_, '_> {
                 return self.notes.fail(
                     path,
                     Cause::InvalidRef,
-                    format!("Secret '{}' must hold a private JWK, or PEM with PKCS#8", reference.name),
+                    format!("Secret '{}' must hold one private key, as JWK or in PEM", reference.name),
                 );
             }
             Some(Err(error)) => {
@@ -419,7 +419,7 @@ impl Lowering<'_, '_> {
             _ => return self.notes.fail(path, Cause::Invalid, "encrypt must have exactly one of `jwk` and `keyRef`"),
         };
         let Some(jwk) = jwk else {
-            return self.notes.fail(path, Cause::InvalidRef, "there must be a JWK, or PEM with PKCS#8");
+            return self.notes.fail(path, Cause::InvalidRef, "there must be a JWK, or one private key in PEM");
         };
         if matches!(key, EncryptionKeyRef::Public(_)) && jwk.is_secret() {
             return self.notes.fail(

@@ -1,5 +1,6 @@
 //! One file per kind: wire in, plan out, findings for what cannot be lowered.
 
+pub(crate) mod config_map;
 pub(crate) mod credential;
 pub(crate) mod federation;
 pub(crate) mod jose;

@@ -7,8 +7,8 @@ use idm_plan::{
     CertificateName, Host, MtlsMethod, NameRule, Network, OutgoingTls, SecretHandle, Secrets, ServerCertificate,
 };
 
-use super::Notes;
 use super::keys::secret_text;
+use super::{Notes, config_map};
 use crate::{Cause, World};
 
 pub(crate) fn lower_mtls(
@@ -18,8 +18,7 @@ pub(crate) fn lower_mtls(
     notes: &mut Notes<'_>,
 ) -> Option<MtlsMethod> {
     let wire::MtlsMethod { trust_bundle_ref, revocation_list_ref, names, identity, trusted_proxies } = method;
-    let roots =
-        public_text(world, &format!("{path}.trustBundleRef"), trust_bundle_ref, "ca.crt", "CERTIFICATE", notes)?;
+    let roots = trust_bundle(world, &format!("{path}.trustBundleRef"), trust_bundle_ref, notes)?;
     let revocation_lists = match revocation_list_ref {
         Some(reference) => {
             Some(public_text(world, &format!("{path}.revocationListRef"), reference, "ca.crl", "X509 CRL", notes)?)
@@ -90,6 +89,30 @@ fn kind(name: wire::CertificateName) -> CertificateName {
         wire::CertificateName::CommonName => CertificateName::CommonName,
         wire::CertificateName::Subject => CertificateName::Subject,
     }
+}
+
+/// The certificates of authorities that a reference names, in PEM.
+fn trust_bundle(
+    world: &World,
+    path: &str,
+    reference: &wire::TrustBundleReference,
+    notes: &mut Notes<'_>,
+) -> Option<String> {
+    let wire::TrustBundleReference { kind, name, key } = reference;
+    if kind.unwrap_or_default() == wire::TrustBundleKind::Secret {
+        let reference = wire::KeyReference { name: name.clone(), key: key.clone() };
+        return public_text(world, path, &reference, "ca.crt", "CERTIFICATE", notes);
+    }
+    let text = match config_map::value(world, name, key.as_deref().unwrap_or("ca.crt")) {
+        Ok(text) => text,
+        Err((cause, why)) => return notes.fail(path, cause, why),
+    };
+    let blocks = pem_blocks(text, "CERTIFICATE");
+    if blocks.is_empty() {
+        let message = format!("ConfigMap '{name}' must hold at least one `CERTIFICATE` in PEM");
+        return notes.fail(path, Cause::InvalidRef, message);
+    }
+    Some(blocks.concat())
 }
 
 /// PEM that is public and may stand in the plan. A private key beside it does not get there.
@@ -165,8 +188,9 @@ pub(crate) fn certificate(
     let chain = pem_blocks(&chain, "CERTIFICATE").concat();
     let (key, text) = secret_text(world, path, &of("tls.key"), "tls.key", secrets, notes)?;
     if chain.is_empty() || private_key(text.trim()).is_none() {
-        let message =
-            format!("Secret '{name}' must hold certificates in PEM (`tls.crt`) and their key as PKCS#8 (`tls.key`)");
+        let message = format!(
+            "Secret '{name}' must hold certificates (`tls.crt`) and their private key (`tls.key`), both in PEM"
+        );
         return notes.fail(path, Cause::InvalidRef, message);
     }
     Some((chain, key))
@@ -185,9 +209,7 @@ pub(crate) fn lower_outgoing(
         return notes.fail(path, Cause::Invalid, "tls must have `trustBundleRef`, `clientCertificateRef` or both");
     }
     let roots = match trust_bundle_ref {
-        Some(reference) => {
-            Some(public_text(world, &format!("{path}.trustBundleRef"), reference, "ca.crt", "CERTIFICATE", notes)?)
-        }
+        Some(reference) => Some(trust_bundle(world, &format!("{path}.trustBundleRef"), reference, notes)?),
         None => None,
     };
     let certificate = match client_certificate_ref {

@@ -165,19 +165,25 @@ impl ArmedSignIn {
 
     /// Whether browsers use https, according to the policy or the connection.
     fn is_secure(&self, view: RequestView<'_>) -> bool {
-        self.written(view).map_or(view.secure, |origin| origin.starts_with("https:"))
+        self.is_https(view.authority).unwrap_or(view.secure)
     }
 
-    fn written(&self, view: RequestView<'_>) -> Option<&String> {
-        self.plan.origins.iter().find(|origin| {
-            origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(view.authority))
-        })
+    /// Whether browsers reach this authority over https, where the policy's origins name it.
+    pub fn is_https(&self, authority: &str) -> Option<bool> {
+        self.written(authority).map(|origin| origin.starts_with("https:"))
+    }
+
+    fn written(&self, authority: &str) -> Option<&String> {
+        self.plan
+            .origins
+            .iter()
+            .find(|origin| origin.split_once("://").is_some_and(|(_, written)| written.eq_ignore_ascii_case(authority)))
     }
 
     /// Where the browser of this request reaches us, if people may sign in there.
     pub fn origin(&self, view: RequestView<'_>) -> Result<Origin, Refusal> {
         let denied = |why: String| Refusal::new(Reason::OriginNotAllowed, why);
-        if let Some(written) = self.written(view) {
+        if let Some(written) = self.written(view.authority) {
             return Ok(Origin { text: written.clone(), secure: written.starts_with("https:") });
         }
         let here = format!("{}://{}", if view.secure { "https" } else { "http" }, view.authority.to_ascii_lowercase());

@@ -16,6 +16,8 @@ use crate::queue::Queue;
 use crate::watch::{self, Seen};
 use crate::{Context, changes, credentials, gateway, members, world};
 
+/// The namespace of objects that have none.
+const CLUSTER: &str = "";
 /// Referenced Secrets and ConfigMaps are not watched, because that would need permission to list them all.
 const RESYNC: Duration = Duration::from_secs(10);
 /// Namespaces that are worked on at the same time.
@@ -34,18 +36,30 @@ pub(crate) async fn run(context: Arc<Context>, lane: Lane) -> anyhow::Result<()>
         .iter()
         .map(|&kind| tokio::spawn(watch::follow(context.client.clone(), kind, context.clone(), sender.clone())))
         .collect();
-    tasks.push(tokio::spawn(take_note(receiver, queue.clone(), lane)));
+    tasks.push(tokio::spawn(take_note(context.clone(), receiver, queue.clone(), lane)));
     tasks.push(tokio::spawn(work(context, queue)));
     let (ended, _, _) = select_all(tasks).await;
     anyhow::bail!("a task of the operator ended: {ended:?}")
 }
 
 /// Records changes and asks for reconciles.
-async fn take_note(mut receiver: mpsc::UnboundedReceiver<Seen>, queue: Arc<Queue>, lane: Lane) {
+async fn take_note(context: Arc<Context>, mut receiver: mpsc::UnboundedReceiver<Seen>, queue: Arc<Queue>, lane: Lane) {
     while let Some(seen) = receiver.recv().await {
         changes::record(&seen, &lane, Timestamp::now());
-        if seen.matters() && seen.kind != Kind::GatewayClass {
-            queue.add(&seen.namespace(), SETTLE);
+        if !seen.matters() {
+            continue;
+        }
+        queue.add(&seen.namespace(), SETTLE);
+        match seen.kind {
+            // Which Gateways are ours, and how open they are, depends on the classes.
+            Kind::GatewayClass => {
+                context.store.namespaces(Kind::Gateway).iter().for_each(|namespace| queue.add(namespace, SETTLE));
+            }
+            // Routes elsewhere that name a Gateway say in their status what became of it.
+            Kind::Gateway => {
+                context.store.namespaces(Kind::HttpRoute).iter().for_each(|namespace| queue.add(namespace, SETTLE));
+            }
+            _ => {}
         }
     }
 }
@@ -99,6 +113,10 @@ fn is_terminating(error: &anyhow::Error) -> bool {
 /// One namespace, once. Returns when to look again.
 async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<Duration>> {
     let client = &context.client;
+    if namespace == CLUSTER {
+        gateway::accept_classes(context).await?;
+        return Ok(None);
+    }
     let mut world = world::objects(&context.store, namespace);
     world.hashes = context.hashes.clone();
     world.settings.remembers_together = context.settings.store.is_some();
@@ -112,7 +130,7 @@ async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<
         gateway::remove(client, namespace).await?;
         tracing::info!(namespace, "gateway removed: no policy is left");
     }
-    if !ours && !wanted {
+    if !ours && !wanted && !gateway::has_parents_elsewhere(context, &world) {
         return Ok(None);
     }
     world::read_named(&mut world, client).await?;
@@ -127,7 +145,7 @@ async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<
     }
     members::prepare(&world, current.as_ref(), &mut compiled.secrets);
     let bundle = next(current, &compiled);
-    let built = match gateway::build(&world, bundle, &context.settings) {
+    let built = match gateway::build(&world, compiled.ports, bundle, &context.settings) {
         Ok(built) => built,
         Err(error) => {
             // Too large for a Secret: what is in force stays, and every policy says why the change is not.

@@ -38,6 +38,12 @@ impl Store {
         all.filter(|((ns, _), _)| ns == namespace).map(|(_, object)| object.clone()).collect()
     }
 
+    /// The namespaces that have objects of a kind.
+    pub(crate) fn namespaces(&self, kind: Kind) -> BTreeSet<String> {
+        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        kinds.get(&kind).into_iter().flatten().map(|((namespace, _), _)| namespace.clone()).collect()
+    }
+
     /// One object.
     pub(crate) fn find(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
         self.kinds
@@ -147,6 +153,7 @@ impl Seen {
             }
             Kind::Service => {
                 before.data.get("spec") != now.data.get("spec")
+                    || before.data.get("status") != now.data.get("status")
                     || before.metadata.annotations != now.metadata.annotations
             }
             Kind::Deployment => {

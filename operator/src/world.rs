@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use idm_compile::{Settings, World};
+use idm_compile::{Classes, Settings, World};
 use idm_types::Redacted;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::core::DynamicObject;
@@ -22,6 +22,9 @@ pub(crate) fn objects(store: &Store, namespace: &str) -> World {
             }
         }
     }
+    let classes = store.list(Kind::GatewayClass, "");
+    let classes: Vec<_> = classes.iter().filter_map(|class| serde_json::to_value(&**class).ok()).collect();
+    world.classes = Classes::of(classes.iter());
     world.routes = typed(store, Kind::HttpRoute, namespace);
     world.gateways = typed(store, Kind::Gateway, namespace);
     world.services = typed(store, Kind::Service, namespace);

@@ -181,16 +181,6 @@ fn what_a_gateway_cannot_do_closes_its_rule_and_is_named() {
             "use RequestHeaderModifier",
         ),
         ("value: /first}}]", "value: /first}}], timeouts: {request: soon}", "must be a duration"),
-        (
-            "value: /first}}], backendRefs: [{name: up,",
-            "value: /first}}], backendRefs: [{name: nowhere,",
-            "Service 'nowhere' must exist",
-        ),
-        (
-            "value: /first}}], backendRefs: [{name: up,",
-            "value: /first}}], backendRefs: [{name: up, namespace: other,",
-            "must be in the namespace of its route",
-        ),
     ] {
         let yaml = format!("{BASE}{}", policy("p", ROUTE)).replace(from, to);
         let compiled = compiled(&yaml);
@@ -201,6 +191,21 @@ fn what_a_gateway_cannot_do_closes_its_rule_and_is_named() {
             ("RouteInvalid", "p"),
             "{message}"
         );
+    }
+}
+
+#[test]
+fn a_backend_of_another_namespace_or_of_none_gets_no_request() {
+    for (backend, message) in [
+        ("{name: nowhere, port: 80}", "Service 'nowhere' must exist"),
+        ("{name: up, namespace: other, port: 80}", "must be in the namespace of its route"),
+    ] {
+        let yaml = BASE.replace("backendRefs: [{name: up, port: 80}]", &format!("backendRefs: [{backend}]"));
+        let compiled = compiled(&format!("{yaml}{}", policy("p", ROUTE)));
+        assert!(said(&compiled, "r").iter().any(|s| s.contains(message)), "{:?}", said(&compiled, "r"));
+        assert!(compiled.plan.rules.iter().all(|rule| {
+            matches!(&rule.handler, Handler::Enforce { backends, unresolved_weight: 1, .. } if backends.is_empty())
+        }));
     }
 }
 
@@ -259,4 +264,77 @@ fn a_route_on_a_second_port_is_not_exposed_on_the_first() {
     assert!(said(&compiled, "g")[0].contains("must share one port"), "{:?}", said(&compiled, "g"));
     let private = yaml.replace("parentRefs: [{name: g}]", "parentRefs: [{name: g, sectionName: two}]");
     assert_eq!(compile(&world(&private), None).plan.hosts, []);
+}
+
+const OPEN_CLASS: &str = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: other, annotations: {identity-manager.io/danger-open-default: 'true'}}
+spec: {controllerName: identity-manager.io/gateway-controller}
+";
+
+#[test]
+fn only_a_class_that_asks_for_it_forwards_what_no_policy_covers() {
+    let base = BASE.replace("gatewayClassName: idm", "gatewayClassName: other");
+    let open = compiled(&format!("{base}{OPEN_CLASS}"));
+    assert_eq!(holders(&open.plan)["HTTPRoute default/r rule first"], "(open by default)");
+    let notes: Vec<_> = open.report.findings().iter().map(|f| (f.object.name.as_str(), f.cause.name())).collect();
+    assert_eq!(notes, [("g", "DangerousOption")]);
+    // A policy covers its rule as under every other class, also one that cannot be enforced.
+    let covered = compiled(&format!("{base}{OPEN_CLASS}{}", policy("p", RULE)));
+    assert_eq!(holders(&covered.plan)["HTTPRoute default/r rule first"], "p");
+    let broken = policy("p", RULE).replace("[{name: everyone, anonymous: {}}]", "[]");
+    let broken = compiled(&format!("{base}{OPEN_CLASS}{broken}"));
+    assert_eq!(holders(&broken.plan)["HTTPRoute default/r rule first"], "PolicyInvalid");
+    // Neither the annotation's other values nor another controller's class opens anything.
+    let no = compiled(&format!("{base}{}", OPEN_CLASS.replace("'true'", "'1'")));
+    assert_eq!(holders(&no.plan)["HTTPRoute default/r rule first"], "NoPolicy");
+    let foreign = compiled(&format!("{base}{}", OPEN_CLASS.replace("identity-manager.io/gateway-controller", "x.y/z")));
+    assert!(foreign.plan.rules.is_empty() && foreign.plan.hosts.is_empty(), "{:?}", foreign.plan);
+}
+
+#[test]
+fn a_listener_that_cannot_be_used_takes_no_port_from_others() {
+    let tcp = "listeners: [{name: tcp, port: 9000, protocol: TCP}, {name: one,";
+    let compiled = compiled(&BASE.replace("listeners: [{name: one,", tcp));
+    assert_eq!(compiled.ports, idm_compile::ListenerPorts { http: Some(80), https: None });
+    assert!(said(&compiled, "g")[0].starts_with("Accepted UnsupportedProtocol"));
+    let listeners = compiled.routes[0].listeners.as_deref();
+    assert_eq!(listeners, Ok(["one".to_owned(), "two".to_owned()].as_slice()));
+}
+
+#[test]
+fn a_route_that_no_listener_takes_says_which_part_did_not_fit() {
+    use idm_compile::NotTaken::{NoMatchingListenerHostname, NoMatchingParent, NotAllowedByListeners};
+    let one = BASE.replace("{name: one, port: 80, protocol: HTTP}, ", "");
+    let kinds = "hostname: '*.two.example', allowedRoutes: {kinds: [{kind: GRPCRoute}]}";
+    for (yaml, expected) in [
+        (BASE.replace("parentRefs: [{name: g}]", "parentRefs: [{name: g, sectionName: three}]"), NoMatchingParent),
+        (BASE.replace("parentRefs: [{name: g}]", "parentRefs: [{name: g, port: 81}]"), NoMatchingParent),
+        (one.replace("[a.two.example]", "[a.example]"), NoMatchingListenerHostname),
+        (one.replace("hostname: '*.two.example'", kinds), NotAllowedByListeners),
+    ] {
+        let compiled = compiled(&yaml);
+        assert_eq!(compiled.routes[0].listeners, Err(expected), "{yaml}");
+        assert_eq!(said(&compiled, "r")[0].split(':').next(), Some(&*format!("Accepted {}", expected.cause().name())));
+        assert!(compiled.plan.hosts.is_empty());
+    }
+}
+
+#[test]
+fn a_backend_that_cannot_be_used_keeps_its_share_and_the_others_theirs() {
+    let both =
+        "backendRefs: [{name: up, port: 80, weight: 2}, {name: gone, port: 80, weight: 3}, {kind: Other, name: x}]";
+    let yaml = BASE.replace("backendRefs: [{name: up, port: 80}]", both);
+    let compiled = compiled(&format!("{yaml}{}", policy("p", ROUTE)));
+    let Handler::Enforce { backends, unresolved_weight, .. } = &compiled.plan.rules[0].handler else {
+        panic!("{:?}", compiled.plan.rules)
+    };
+    assert_eq!((backends.len(), backends[0].weight, *unresolved_weight), (1, 2, 4));
+    let said = said(&compiled, "r");
+    assert!(said.iter().all(|finding| finding.starts_with("ResolvedRefs ")), "{said:?}");
+    assert!(
+        said.iter().any(|f| f.contains("RefNotFound")) && said.iter().any(|f| f.contains("InvalidKind")),
+        "{said:?}"
+    );
 }

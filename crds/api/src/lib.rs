@@ -14,10 +14,13 @@ use kube::CustomResourceExt;
 
 /// The API group of our kinds.
 pub const GROUP: &str = "identity-manager.io";
-/// The name of our GatewayClass.
+/// The name of the GatewayClass that the chart installs.
 pub const GATEWAY_CLASS: &str = "idm";
 /// The controller's name in Gateway API statuses.
 pub const CONTROLLER_NAME: &str = "identity-manager.io/gateway-controller";
+/// On a GatewayClass of ours: with the value `true`, its Gateways forward requests of routes that no IdentityPolicy
+/// covers.
+pub const DANGER_OPEN_ANNOTATION: &str = "identity-manager.io/danger-open-default";
 /// On an IdentityPolicy with a token service: a time in RFC 3339 UTC; a signing key that is older is replaced.
 pub const ROTATE_ANNOTATION: &str = "identity-manager.io/rotate";
 /// On a Service: further hostnames under which its policy's gateway serves it, separated by commas; `*` for every host.

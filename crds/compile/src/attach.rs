@@ -98,9 +98,7 @@ impl<'w> Attachments<'w> {
 /// Whether the target exists.
 pub(crate) fn exists(world: &World, target: &Target) -> bool {
     use kube::ResourceExt;
-    let gateway = |name: &str| {
-        world.gateways.iter().find(|g| g.name_any() == name && g.spec.gateway_class_name == idm_api::GATEWAY_CLASS)
-    };
+    let gateway = |name: &str| world.our_gateways().find(|g| g.name_any() == name);
     let route = |name: &str| world.routes.iter().find(|r| r.name_any() == name);
     let service = |name: &str| world.services.iter().find(|s| s.name_any() == name);
     match target {

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use gateway_api::apis::standard::gateways::{Gateway, GatewayListeners};
+use gateway_api::apis::standard::gateways::GatewayListeners;
 use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
 use idm_plan::{
     Bundle, Credentials, Endpoint, Federation, Handler, Host, MethodKind, PathMatch, Plan, Policy, RouteEntry,
@@ -10,6 +10,8 @@ use idm_types::Reason;
 use kube::ResourceExt;
 
 use crate::attach::{Attachments, Candidate, Target, exists};
+use crate::class::open_policy;
+use crate::listeners::{Listener, ListenerPorts, is_ours, is_secure, parse_host, route_kinds, taking};
 use crate::lower::mtls::lower_listener;
 use crate::lower::route::{LoweredMatch, LoweredRule, lower_rule, service_backend};
 use crate::lower::token_service::base_path;
@@ -39,12 +41,14 @@ pub struct Compiled {
     pub report: Report,
     /// How each HTTPRoute and its parents fared, for Gateway API statuses.
     pub routes: Vec<RouteStatus>,
+    /// The ports of the listeners in use.
+    pub ports: ListenerPorts,
 }
 
 impl Compiled {
     /// Seals what the gateway needs of it as the given generation.
     pub fn seal(&self, generation: u64) -> Bundle {
-        let Self { plan, secrets, credentials, report: _, routes: _ } = self;
+        let Self { plan, secrets, credentials, report: _, routes: _, ports: _ } = self;
         Bundle::seal(plan.clone(), secrets.clone(), credentials.clone(), generation)
     }
 }
@@ -56,8 +60,46 @@ pub struct RouteStatus {
     pub route: String,
     /// The parent, as the route refers to it.
     pub parent: HttpRouteParentRefs,
-    /// The listeners that took it.
-    pub listeners: Vec<String>,
+    /// The listeners that took it, at least one; or why none did.
+    pub listeners: Result<Vec<String>, NotTaken>,
+}
+
+/// Why no listener of a Gateway took a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotTaken {
+    /// None has the section name and port that the route asks for, or the Gateway itself is not accepted.
+    NoMatchingParent,
+    /// None of them allows routes of this kind from this namespace.
+    NotAllowedByListeners,
+    /// None of those that allow it has a hostname in common with it.
+    NoMatchingListenerHostname,
+}
+
+impl NotTaken {
+    /// The reason in conditions and findings.
+    pub const fn cause(self) -> Cause {
+        match self {
+            NotTaken::NoMatchingParent => Cause::NoMatchingParent,
+            NotTaken::NotAllowedByListeners => Cause::NotAllowedByListeners,
+            NotTaken::NoMatchingListenerHostname => Cause::NoMatchingListenerHostname,
+        }
+    }
+
+    /// For people.
+    pub fn message(self, gateway: &str) -> String {
+        match self {
+            NotTaken::NoMatchingParent => format!(
+                "Gateway '{gateway}' must be accepted and have a usable listener with this `sectionName` and `port`"
+            ),
+            NotTaken::NotAllowedByListeners => format!(
+                "a listener of Gateway '{gateway}' must allow this route: its kind, and its namespace, which must be \
+                 that of the Gateway"
+            ),
+            NotTaken::NoMatchingListenerHostname => format!(
+                "a listener of Gateway '{gateway}' must have a hostname in common with `spec.hostnames` of this route"
+            ),
+        }
+    }
 }
 
 /// Compiles a namespace.
@@ -78,17 +120,20 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         secure_hosts: BTreeMap::new(),
         certificates: Vec::new(),
         covered: BTreeMap::new(),
+        open: None,
         keeps_previous: false,
     };
     let last = previous.map(|bundle| &bundle.plan);
     (compiler.federations, compiler.keeps_previous) =
         lower_federations(world, last, &mut compiler.secrets, &mut compiler.report);
     compiler.lower_policies(last);
+    compiler.add_open_policy();
     if let Some(previous) = previous.filter(|_| compiler.keeps_previous) {
         compiler.secrets.keep_from(&previous.secrets);
     }
     let attachments = compiler.settle_attachments();
-    let routes = compiler.lower_routes(&attachments);
+    let (listeners, ports) = compiler.listeners();
+    let routes = compiler.lower_routes(&listeners, &attachments);
     compiler.lower_services(&attachments);
     compiler.report_overridden();
     let credentials = lower_credentials(world, &mut compiler.report);
@@ -107,7 +152,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         grants,
         federations: compiler.federations,
     };
-    Compiled { plan, secrets: compiler.secrets, credentials, report: compiler.report, routes }
+    Compiled { plan, secrets: compiler.secrets, credentials, report: compiler.report, routes, ports }
 }
 
 type Hosts = BTreeMap<Host, Vec<(Rank, RouteEntry)>>;
@@ -131,6 +176,8 @@ struct Compiler<'w> {
     certificates: Vec<ServerCertificate>,
     /// For each policy: rules it covers, and (rule, winner) where a more specific one came first.
     covered: BTreeMap<String, (usize, Vec<(String, String)>)>,
+    /// The position of the policy of routes that no policy covers, where a Gateway of ours forwards those.
+    open: Option<usize>,
 }
 
 /// The Gateway API's order of precedence between matches; smaller serves first.
@@ -172,6 +219,17 @@ impl<'w> Compiler<'w> {
             self.report.push(id, "", Condition::Programmed, Cause::InvalidKeptPrevious, message);
         } else {
             self.invalid.insert(name.to_owned(), format!("IdentityPolicy '{name}' is not valid"));
+        }
+    }
+
+    /// Where a Gateway's class forwards what no policy covers, a policy that lets everyone pass stands for that, so that
+    /// such requests are decided and recorded like all others.
+    fn add_open_policy(&mut self) {
+        let mut gateways = self.world.our_gateways();
+        if gateways.any(|gateway| self.world.classes.forwards_uncovered(gateway)) {
+            let policy = open_policy(self.world);
+            self.open = policy.is_some().then_some(self.policies.len());
+            self.policies.extend(policy);
         }
     }
 
@@ -232,58 +290,35 @@ impl<'w> Compiler<'w> {
         attachments
     }
 
-    fn lower_routes(&mut self, attachments: &Attachments<'w>) -> Vec<RouteStatus> {
+    fn lower_routes(&mut self, listeners: &[Listener<'w>], attachments: &Attachments<'w>) -> Vec<RouteStatus> {
         let world = self.world;
-        let listeners = self.usable_listeners();
         let mut statuses = Vec::new();
         for route in &world.routes {
             let mut attached = Vec::new();
             for parent in route.spec.parent_refs.iter().flatten() {
-                let taken: Vec<_> = listeners
-                    .iter()
-                    .filter(|(gateway, listener)| takes(world, gateway, listener, parent))
-                    .cloned()
-                    .collect();
                 if !is_ours(world, parent) {
                     continue;
                 }
-                let hosts: Vec<_> = taken
-                    .iter()
-                    .flat_map(|(g, l)| intersect(l.hostname.as_deref(), route).into_iter().map(move |h| (*g, *l, h)))
-                    .collect();
-                if hosts.is_empty() {
-                    let message = format!(
-                        "Gateway '{}' must have a listener that takes this route: check sectionName, port and \
-                         hostnames",
-                        parent.name
-                    );
-                    self.report.push(
-                        &self.id("HTTPRoute", &route.name_any()),
-                        "spec.parentRefs",
-                        Condition::Accepted,
-                        Cause::NoMatchingParent,
-                        message,
-                    );
-                }
-                let names = taken.iter().map(|(_, l)| l.name.clone()).collect();
-                statuses.push(RouteStatus {
-                    route: route.name_any(),
-                    parent: parent.clone(),
-                    listeners: if hosts.is_empty() { vec![] } else { names },
+                let listeners = taking(world, listeners, parent, route).map(|taken| {
+                    let serving = taken.iter().filter(|(listener, _)| listener.serves);
+                    attached.extend(serving.map(|(listener, host)| (*listener, host.clone())));
+                    let mut names: Vec<_> = taken.iter().map(|(listener, _)| listener.spec.name.clone()).collect();
+                    names.dedup();
+                    names
                 });
-                attached.extend(hosts);
+                if let Err(why) = listeners {
+                    let id = self.id("HTTPRoute", &route.name_any());
+                    let message = why.message(&parent.name);
+                    self.report.push(&id, "spec.parentRefs", Condition::Accepted, why.cause(), message);
+                }
+                statuses.push(RouteStatus { route: route.name_any(), parent: parent.clone(), listeners });
             }
             self.lower_route(route, &attached, attachments);
         }
         statuses
     }
 
-    fn lower_route(
-        &mut self,
-        route: &HttpRoute,
-        attached: &[(&'w Gateway, &'w GatewayListeners, Host)],
-        attachments: &Attachments<'w>,
-    ) {
+    fn lower_route(&mut self, route: &HttpRoute, attached: &[(Listener<'w>, Host)], attachments: &Attachments<'w>) {
         let name = route.name_any();
         let id = self.id("HTTPRoute", &name);
         let created = route.metadata.creation_timestamp.as_ref().map(|t| t.0.to_string()).unwrap_or_default();
@@ -296,13 +331,14 @@ impl<'w> Compiler<'w> {
                 self.world.namespace,
                 rule.name.clone().unwrap_or_else(|| i.to_string())
             );
-            for (gateway, listener, host) in attached {
+            for (Listener { gateway, spec: listener, .. }, host) in attached {
+                let open = self.open.filter(|_| self.world.classes.forwards_uncovered(gateway));
                 let mut targets = Vec::new();
                 targets.extend(rule.name.as_ref().map(|rule| Target::RouteRule(name.clone(), rule.clone())));
                 targets.push(Target::Route(name.clone()));
                 targets.push(Target::Listener(gateway.name_any(), listener.name.clone()));
                 targets.push(Target::Gateway(gateway.name_any()));
-                let rule = self.push_rule(&title, lowered.as_ref(), attachments, &targets);
+                let rule = self.push_rule(&title, lowered.as_ref(), attachments, &targets, open);
                 self.push_endpoints(rule, is_secure(listener), host);
                 self.push_sign_in_endpoints(rule, is_secure(listener), host);
                 for (j, found) in matches.iter().enumerate() {
@@ -319,6 +355,7 @@ impl<'w> Compiler<'w> {
         lowered: Option<&LoweredRule>,
         attachments: &Attachments<'w>,
         targets: &[Target],
+        open: Option<usize>,
     ) -> usize {
         let (winner, others) = attachments.covering(targets);
         if let Some(winner) = winner {
@@ -327,15 +364,16 @@ impl<'w> Compiler<'w> {
                 self.covered.entry(loser.to_owned()).or_default().1.push((title.to_owned(), winner.to_owned()));
             }
         }
-        let handler = match (winner, lowered) {
-            (_, None) => Handler::Refuse {
+        let handler = match (winner, lowered, open) {
+            (_, None, _) => Handler::Refuse {
                 reason: Reason::RouteInvalid,
                 detail: format!("{title} is not valid: read its status"),
             },
-            (None, Some(_)) => {
+            (None, Some(rule), Some(open)) => enforce(open, rule),
+            (None, Some(_), None) => {
                 Handler::Refuse { reason: Reason::NoPolicy, detail: format!("no IdentityPolicy covers {title}") }
             }
-            (Some(policy), Some(rule)) => self.enforce(policy, rule),
+            (Some(policy), Some(rule), _) => self.enforce_named(policy, rule),
         };
         self.add_rule(RouteRule { name: title.to_owned(), handler })
     }
@@ -348,14 +386,9 @@ impl<'w> Compiler<'w> {
         })
     }
 
-    fn enforce(&self, policy: &str, rule: &LoweredRule) -> Handler {
+    fn enforce_named(&self, policy: &str, rule: &LoweredRule) -> Handler {
         match self.policies.iter().position(|p| p.key.name == policy) {
-            Some(position) => Handler::Enforce {
-                policy: position,
-                backends: rule.backends.clone(),
-                timeouts: rule.timeouts,
-                headers: rule.headers.clone(),
-            },
+            Some(position) => enforce(position, rule),
             None => {
                 let detail = self
                     .invalid
@@ -499,6 +532,7 @@ impl<'w> Compiler<'w> {
             };
             let lowered = backend.map(|backend| LoweredRule {
                 backends: vec![backend],
+                unresolved_weight: 0,
                 timeouts: Timeouts::DEFAULT,
                 headers: vec![],
             });
@@ -506,7 +540,7 @@ impl<'w> Compiler<'w> {
             let mut targets: Vec<_> =
                 ports.iter().flatten().map(|port| Target::Service(name.clone(), Some(port.clone()))).collect();
             targets.push(Target::Service(name.clone(), None));
-            let rule = self.push_rule(&title, lowered.as_ref(), attachments, &targets);
+            let rule = self.push_rule(&title, lowered.as_ref(), attachments, &targets, None);
             let everything = LoweredMatch { path: PathMatch::Prefix(String::new()), method: None, headers: vec![] };
             for host in self.service_hosts(service, &name) {
                 self.push_endpoints(rule, false, &host);
@@ -555,31 +589,41 @@ impl<'w> Compiler<'w> {
         }
     }
 
-    /// The listeners of our class. All of one protocol must share one port: the gateway has one for each, and a
-    /// route that was attached to a private port only must not become reachable on a public one.
-    fn usable_listeners(&mut self) -> Vec<(&'w Gateway, &'w GatewayListeners)> {
-        let world = self.world;
-        let mut ports: BTreeMap<bool, i32> = BTreeMap::new();
-        let mut usable = Vec::new();
-        for gateway in world.gateways.iter().filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS) {
+    /// The listeners of our Gateways that take routes. All of one protocol must share one port: the gateway has one for
+    /// each, and a route that was attached to a private port only must not become reachable on a public one. The port
+    /// of the oldest Gateway counts.
+    fn listeners(&mut self) -> (Vec<Listener<'w>>, ListenerPorts) {
+        let mut ports = ListenerPorts::default();
+        let mut listeners = Vec::new();
+        let mut gateways: Vec<_> = self.world.our_gateways().collect();
+        gateways.sort_by_key(|gateway| (gateway.metadata.creation_timestamp.clone(), gateway.name_any()));
+        for gateway in gateways {
             let id = self.id("Gateway", &gateway.name_any());
-            for (i, listener) in gateway.spec.listeners.iter().enumerate() {
+            if self.world.classes.forwards_uncovered(gateway) {
+                let message = "routes that no IdentityPolicy covers are open to everyone: the GatewayClass asks for it";
+                let path = "spec.gatewayClassName";
+                self.report.push(&id, path, Condition::Accepted, Cause::DangerousOption, message);
+            }
+            if gateway.spec.infrastructure.as_ref().is_some_and(|settings| settings.parameters_ref.is_some()) {
+                let message = "this gateway has no parameters: remove the reference";
+                let path = "spec.infrastructure.parametersRef";
+                self.report.push(&id, path, Condition::Accepted, Cause::InvalidParameters, message);
+                continue;
+            }
+            for (i, spec) in gateway.spec.listeners.iter().enumerate() {
                 let path = format!("spec.listeners[{i}]");
-                let port = *ports.entry(is_secure(listener)).or_insert(listener.port);
-                let message = if !["HTTP", "HTTPS"].contains(&listener.protocol.as_str()) {
-                    format!("protocol {} is not supported: use HTTP or HTTPS", listener.protocol)
-                } else if port != listener.port {
-                    format!(
-                        "all {} listeners of a namespace must share one port, and {port} is taken already",
-                        listener.protocol
-                    )
-                } else {
-                    if !is_secure(listener) || self.take_certificate(&id, &path, listener) {
-                        usable.push((gateway, listener));
-                    }
+                let kinds = route_kinds(spec);
+                if let Err((cause, message)) = ports.take(spec) {
+                    self.report.push(&id, path, Condition::Accepted, cause, message);
                     continue;
-                };
-                self.report.push(&id, path, Condition::Accepted, Cause::UnsupportedListener, message);
+                }
+                if !kinds.all_known {
+                    let message = "allowedRoutes.kinds must name HTTPRoutes only: no other kind is served";
+                    let at = format!("{path}.allowedRoutes.kinds");
+                    self.report.push(&id, at, Condition::ResolvedRefs, Cause::InvalidRouteKinds, message);
+                }
+                let serves = !is_secure(spec) || self.take_certificate(&id, &path, spec);
+                listeners.push(Listener { gateway, spec, serves, takes_routes: kinds.http_routes });
             }
         }
         let weight = |host: &Host| match host {
@@ -588,7 +632,7 @@ impl<'w> Compiler<'w> {
             Host::Any => usize::MAX,
         };
         self.certificates.sort_by_key(|certificate| weight(&certificate.host));
-        usable
+        (listeners, ports)
     }
 
     fn take_certificate(&mut self, id: &ObjectId, path: &str, listener: &GatewayListeners) -> bool {
@@ -608,72 +652,17 @@ impl<'w> Compiler<'w> {
     }
 }
 
-fn is_secure(listener: &GatewayListeners) -> bool {
-    listener.protocol == "HTTPS"
-}
-
 fn class_hint(target: &Target) -> &'static str {
-    if matches!(target, Target::Gateway(_) | Target::Listener(..)) { " and have gatewayClassName 'idm'" } else { "" }
-}
-
-fn is_ours(world: &World, parent: &HttpRouteParentRefs) -> bool {
-    let kind = parent.kind.as_deref().unwrap_or("Gateway") == "Gateway"
-        && parent.group.as_deref().unwrap_or("gateway.networking.k8s.io") == "gateway.networking.k8s.io";
-    kind && parent.namespace.as_deref().unwrap_or(&world.namespace) == world.namespace
-        && world
-            .gateways
-            .iter()
-            .any(|g| g.name_any() == parent.name && g.spec.gateway_class_name == idm_api::GATEWAY_CLASS)
-}
-
-fn takes(world: &World, gateway: &Gateway, listener: &GatewayListeners, parent: &HttpRouteParentRefs) -> bool {
-    is_ours(world, parent)
-        && parent.name == gateway.name_any()
-        && parent.section_name.as_deref().is_none_or(|section| section == listener.name)
-        && parent.port.is_none_or(|port| port == listener.port)
-}
-
-/// The hosts that listener and route have in common.
-fn intersect(listener: Option<&str>, route: &HttpRoute) -> Vec<Host> {
-    let listener = listener.map_or(Some(Host::Any), parse_host);
-    let Some(listener) = listener else { return vec![] };
-    let hostnames = route.spec.hostnames.as_deref().unwrap_or_default();
-    if hostnames.is_empty() {
-        return vec![listener];
-    }
-    hostnames.iter().filter_map(|h| parse_host(h)).filter_map(|host| narrower(&listener, &host)).collect()
-}
-
-fn narrower(a: &Host, b: &Host) -> Option<Host> {
-    let below = |name: &str, domain: &str| name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
-    match (a, b) {
-        (Host::Any, other) | (other, Host::Any) => Some(other.clone()),
-        (Host::Exact(a), Host::Exact(b)) => (a == b).then(|| Host::Exact(a.clone())),
-        (Host::Exact(name), Host::Below(domain)) | (Host::Below(domain), Host::Exact(name)) => {
-            below(name, domain).then(|| Host::Exact(name.clone()))
-        }
-        (Host::Below(a), Host::Below(b)) if a == b || below(a, b) => Some(Host::Below(a.clone())),
-        (Host::Below(a), Host::Below(b)) => below(b, a).then(|| Host::Below(b.clone())),
+    if matches!(target, Target::Gateway(_) | Target::Listener(..)) {
+        " and be of a GatewayClass of this controller"
+    } else {
+        ""
     }
 }
 
-fn parse_host(text: &str) -> Option<Host> {
-    if text == "*" {
-        return Some(Host::Any);
-    }
-    let text = text.to_ascii_lowercase();
-    let label = |l: &str| {
-        !l.is_empty()
-            && l.len() <= 63
-            && !l.starts_with('-')
-            && !l.ends_with('-')
-            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-    };
-    let valid = |name: &str| name.len() <= 253 && name.split('.').all(label);
-    match text.strip_prefix("*.") {
-        Some(domain) => valid(domain).then(|| Host::Below(domain.to_owned())),
-        None => valid(&text).then_some(Host::Exact(text)),
-    }
+fn enforce(policy: usize, rule: &LoweredRule) -> Handler {
+    let LoweredRule { backends, unresolved_weight, timeouts, headers } = rule.clone();
+    Handler::Enforce { policy, backends, unresolved_weight, timeouts, headers }
 }
 
 /// Most specific host first: exact names, then domains with more labels, then everything.

@@ -6,7 +6,9 @@
 //! Start at [`compile`]; then `attach.rs` (who covers what), `lower/` (one file per kind).
 
 mod attach;
+mod class;
 mod compile;
+mod listeners;
 mod lower;
 mod passwords;
 mod report;
@@ -15,7 +17,9 @@ mod supply;
 mod world;
 pub mod yaml;
 
-pub use compile::{Compiled, RouteStatus, compile};
+pub use class::{Classes, Uncovered, is_our_class};
+pub use compile::{Compiled, NotTaken, RouteStatus, compile};
+pub use listeners::{ListenerPorts, RouteKinds, route_kinds};
 pub use passwords::PasswordHashes;
 pub use report::{Cause, Condition, Finding, ObjectId, Report};
 pub use signing::{SIGNING_SECRET, new_signing_keys, rotated, signing_secret};

@@ -75,8 +75,22 @@ pub enum Cause {
     DangerousOption,
     /// A listener asks for something this gateway does not have.
     UnsupportedListener,
-    /// No listener takes the route.
+    /// A listener's protocol is neither HTTP nor HTTPS.
+    UnsupportedProtocol,
+    /// Another listener of the namespace has taken another port for the same protocol.
+    PortUnavailable,
+    /// A listener allows kinds of routes that this gateway does not serve.
+    InvalidRouteKinds,
+    /// A Gateway refers to parameters, and this gateway has none.
+    InvalidParameters,
+    /// A referenced object is of a kind that cannot be used there.
+    InvalidKind,
+    /// No listener of the Gateway has the route's section name and port.
     NoMatchingParent,
+    /// No listener that could take the route has a hostname in common with it.
+    NoMatchingListenerHostname,
+    /// No listener allows routes of this kind from this namespace.
+    NotAllowedByListeners,
 }
 
 impl Cause {
@@ -95,7 +109,14 @@ impl Cause {
             Cause::InvalidKeptPrevious => "InvalidKeptPrevious",
             Cause::DangerousOption => "DangerousOption",
             Cause::UnsupportedListener => "UnsupportedListener",
+            Cause::UnsupportedProtocol => "UnsupportedProtocol",
+            Cause::PortUnavailable => "PortUnavailable",
+            Cause::InvalidRouteKinds => "InvalidRouteKinds",
+            Cause::InvalidParameters => "InvalidParameters",
+            Cause::InvalidKind => "InvalidKind",
             Cause::NoMatchingParent => "NoMatchingParent",
+            Cause::NoMatchingListenerHostname => "NoMatchingListenerHostname",
+            Cause::NotAllowedByListeners => "NotAllowedByListeners",
         }
     }
 }

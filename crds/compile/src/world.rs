@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
 
-use crate::{ObjectId, PasswordHashes};
+use crate::{Classes, ObjectId, PasswordHashes};
 
 /// How far the writers of the objects are trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,6 +91,8 @@ pub struct Broken {
 pub struct World {
     /// The namespace.
     pub namespace: String,
+    /// The GatewayClasses that are ours.
+    pub classes: Classes,
     /// Trust in the writers.
     pub settings: Settings,
     /// IdentityPolicies.
@@ -153,16 +155,17 @@ impl World {
         true
     }
 
+    /// The Gateways that are ours to serve.
+    pub fn our_gateways(&self) -> impl Iterator<Item = &Gateway> {
+        self.gateways.iter().filter(|gateway| self.classes.holds(gateway))
+    }
+
     /// The names of the Secrets that the objects refer to.
     pub fn secret_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.referred().secrets.into_iter().map(str::to_owned).collect();
         // A token service that names no Secret has its keys in the operator's.
         names.extend(self.policies.iter().filter_map(|policy| Some(crate::signing_secret(policy)?.0)));
-        let listeners = self
-            .gateways
-            .iter()
-            .filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS)
-            .flat_map(|g| &g.spec.listeners);
+        let listeners = self.our_gateways().flat_map(|g| &g.spec.listeners);
         let certificates =
             listeners.filter_map(|l| l.tls.as_ref()).flat_map(|tls| tls.certificate_refs.iter().flatten());
         names.extend(certificates.map(|reference| reference.name.clone()));

@@ -24,7 +24,7 @@ pub struct FileError {
 
 /// Kinds that a folder may hold besides ours: they are needed where there is no cluster.
 const KINDS: &str =
-    "IdentityPolicy, Credential, Federation, RoleBinding, Gateway, HTTPRoute, Service, ConfigMap or Secret";
+    "IdentityPolicy, Credential, Federation, RoleBinding, GatewayClass, Gateway, HTTPRoute, Service, ConfigMap or Secret";
 
 /// Where each object stands, so that findings about it can name file and line.
 #[derive(Clone, Debug, Default)]
@@ -181,7 +181,10 @@ impl Reader<'_> {
         if name.is_empty() {
             return Err(self.error(self.line_of("metadata:"), "the object must have a name in `metadata.name`"));
         }
-        self.check_namespace(namespace)?;
+        // A GatewayClass has none.
+        if kind != "GatewayClass" {
+            self.check_namespace(namespace)?;
+        }
         if let Some(other) = self.seen.insert((kind.clone(), name.clone()), self.file.to_owned()) {
             return Err(self.error(self.line_of("metadata:"), format!("{kind} '{name}' is already in {other}")));
         }
@@ -203,6 +206,10 @@ impl Reader<'_> {
             ("gateway.networking.k8s.io/v1", "Gateway") => {
                 let gateway = self.typed()?;
                 self.world.gateways.push(gateway);
+                return Ok(());
+            }
+            ("gateway.networking.k8s.io/v1", "GatewayClass") => {
+                self.world.classes.insert(&value);
                 return Ok(());
             }
             ("v1", "Service") => {

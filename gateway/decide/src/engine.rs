@@ -68,8 +68,9 @@ pub(crate) struct ArmedRule {
 pub(crate) enum ArmedHandler {
     Enforce {
         policy: usize,
-        /// Position in [`Engine::backends`] and the sum of weights up to and including it.
-        backends: Vec<(usize, u64)>,
+        /// Position in [`Engine::backends`] and the sum of weights up to and including it. Without a position requests
+        /// are refused: their backend cannot be used.
+        backends: Vec<(Option<usize>, u64)>,
         timeouts: Timeouts,
         edits: Vec<ArmedEdit>,
         /// Headers that callers of this rule may not send.
@@ -242,7 +243,7 @@ fn arm_handler(
                 _ => Err(EngineError::Plan("an endpoint points at a policy where nobody signs in".into())),
             }
         }
-        Handler::Enforce { policy, backends, timeouts, headers } => {
+        Handler::Enforce { policy, backends, unresolved_weight, timeouts, headers } => {
             if *policy >= policies.len() {
                 return Err(EngineError::Plan("a rule points at a policy that does not exist".into()));
             }
@@ -254,13 +255,10 @@ fn arm_handler(
                     known.push(backend.clone());
                     known.len() - 1
                 });
-                positions.push((position, sum));
+                positions.push((Some(position), sum));
             }
-            if positions.is_empty() {
-                return Ok(ArmedHandler::Refuse {
-                    reason: Reason::NoBackend,
-                    detail: "no backend has a weight above 0".into(),
-                });
+            if *unresolved_weight > 0 {
+                positions.push((None, sum + unresolved_weight));
             }
             let reserved = used.of(*policy, headers);
             // A header that the policy writes keeps the policy's value: edits of it by the route's filters are ignored.

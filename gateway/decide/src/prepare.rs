@@ -23,8 +23,9 @@ pub struct Forward {
     permit: Permit,
     /// Path and query for the upstream.
     pub target: PathAndQuery,
-    /// Positions of backends, each with the sum of the weights up to and including its own.
-    pub backends: Vec<(usize, u64)>,
+    /// Positions of backends, each with the sum of the weights up to and including its own. A share without a position,
+    /// and a request without any share, has no backend.
+    pub backends: Vec<(Option<usize>, u64)>,
     /// The time limits of the upstream.
     pub timeouts: Timeouts,
     /// The caller asks for a WebSocket.

@@ -78,8 +78,11 @@ pub enum Handler {
     Enforce {
         /// Position of the policy in [`crate::Plan::policies`].
         policy: usize,
-        /// The backends; never empty, and at least one weight is not 0.
+        /// The backends. Without a weight above 0 every permitted request is refused as `NoBackend`.
         backends: Vec<Backend>,
+        /// The weight of backends that the route names and that cannot be used: their share is refused likewise.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        unresolved_weight: u64,
         /// The time limits of the exchange with the backend.
         timeouts: Timeouts,
         /// Edits of the request's headers that the route asks for.
@@ -108,6 +111,11 @@ pub enum Handler {
         /// The finding behind it, for people.
         detail: String,
     },
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference
+fn is_zero(weight: &u64) -> bool {
+    *weight == 0
 }
 
 /// An edit of a request header, from the route's `RequestHeaderModifier`.

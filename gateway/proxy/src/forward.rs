@@ -71,13 +71,13 @@ pub(crate) async fn forward(
 }
 
 /// Chooses a backend by weight: `backends` holds running sums.
-fn pick(backends: &[(usize, u64)], random: u64) -> Option<usize> {
+fn pick(backends: &[(Option<usize>, u64)], random: u64) -> Option<usize> {
     match backends {
-        [(only, _)] => Some(*only),
+        [(only, _)] => *only,
         _ => {
             let total = backends.last()?.1;
             let point = random % total.max(1);
-            backends.iter().find(|(_, sum)| point < *sum).map(|(position, _)| *position)
+            backends.iter().find(|(_, sum)| point < *sum).and_then(|(position, _)| *position)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Pure: from a bundle to manifests.
 
-use idm_compile::World;
+use idm_compile::{ListenerPorts, World};
 use idm_plan::{Bundle, BundleError};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -24,21 +24,26 @@ fn labels() -> Value {
 }
 
 /// Builds the gateway of the world's namespace.
-pub(crate) fn build(world: &World, bundle: Bundle, settings: &GatewaySettings) -> Result<Built, BundleError> {
+pub(crate) fn build(
+    world: &World,
+    ports: ListenerPorts,
+    bundle: Bundle,
+    settings: &GatewaySettings,
+) -> Result<Built, BundleError> {
     let namespace = &world.namespace;
     // The gateway goes when the last of its policies and Gateways goes, with or without an operator.
     let mut owners: Vec<_> = world.policies.iter().map(|p| owner("IdentityPolicy", &p.meta)).collect();
     owners.extend(
         world.broken.iter().filter(|b| b.id.kind == "IdentityPolicy").map(|b| owner("IdentityPolicy", &b.meta)),
     );
-    owners.extend(world.gateways.iter().filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS).map(|g| {
+    owners.extend(world.our_gateways().map(|g| {
         let mut reference = owner("Gateway", &idm_compile::Meta::of(&g.metadata, "Gateway"));
         reference.api_version = "gateway.networking.k8s.io/v1".into();
         reference
     }));
     let owners = serde_json::to_value(&owners).unwrap_or_default();
     let metadata = json!({"name": NAME, "namespace": namespace, "labels": labels(), "ownerReferences": owners});
-    let ports = service_ports(world);
+    let ports = service_ports(ports);
     let selector = json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/managed-by": MANAGER});
     let objects = vec![
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata, "automountServiceAccountToken": false}),
@@ -74,13 +79,9 @@ pub(crate) fn build(world: &World, bundle: Bundle, settings: &GatewaySettings) -
 }
 
 /// Port 80, or those that the namespace's listeners agree on.
-fn service_ports(world: &World) -> Value {
-    let ours = world.gateways.iter().filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS);
-    let listeners: Vec<_> = ours.flat_map(|g| g.spec.listeners.iter()).collect();
-    let port_of = |protocol: &str| listeners.iter().find(|l| l.protocol == protocol).map(|listener| listener.port);
-    let https = port_of("HTTPS");
+fn service_ports(ListenerPorts { http, https }: ListenerPorts) -> Value {
     // Beside an HTTPS listener, plain HTTP is served only where a listener asks for it.
-    let http = port_of("HTTP").or(https.is_none().then_some(80));
+    let http = http.or(https.is_none().then_some(80));
     let port = |name: &str, port: Option<i32>| {
         port.map(|port| json!({"name": name, "port": port, "targetPort": name, "protocol": "TCP", "appProtocol": name}))
     };
@@ -175,10 +176,7 @@ fn deployment(settings: &GatewaySettings, selector: &Value) -> Value {
 pub(crate) fn wanted(world: &World) -> bool {
     !world.policies.is_empty()
         || world.broken.iter().any(|b| b.id.kind == "IdentityPolicy")
-        || world
-            .gateways
-            .iter()
-            .any(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS && g.metadata.deletion_timestamp.is_none())
+        || world.our_gateways().any(|g| g.metadata.deletion_timestamp.is_none())
 }
 
 #[cfg(test)]

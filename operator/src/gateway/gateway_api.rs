@@ -1,7 +1,8 @@
 //! Statuses of the Gateway API's own kinds, as its specification asks of an implementation.
 
-use gateway_api::apis::standard::gateways::Gateway;
-use idm_compile::{Compiled, Condition, ObjectId, World};
+use gateway_api::apis::standard::gateways::{Gateway, GatewayListeners};
+use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
+use idm_compile::{Cause, Compiled, Condition, Finding, ObjectId, World, is_our_class, route_kinds};
 use idm_types::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -11,38 +12,39 @@ use super::{NAME, Observed};
 use crate::Context;
 use crate::objects::Kind;
 
+/// A condition: type, status, reason and message.
+type Verdict = (&'static str, &'static str, &'static str, String);
+
 pub(super) async fn publish(
     context: &Context,
     world: &World,
     compiled: &Compiled,
     observed: &Observed,
 ) -> Result<(), kube::Error> {
-    accept_class(context).await?;
-    for gateway in world.gateways.iter().filter(|g| g.spec.gateway_class_name == idm_api::GATEWAY_CLASS) {
+    for gateway in world.our_gateways() {
         write_gateway(context, world, compiled, gateway, observed).await?;
     }
     for route in &world.routes {
-        write_route(context, world, compiled, &route.name_any()).await?;
+        write_route(context, world, compiled, route).await?;
     }
     Ok(())
 }
 
-async fn accept_class(context: &Context) -> Result<(), kube::Error> {
-    let Some(class) = context.store.find(Kind::GatewayClass, "", idm_api::GATEWAY_CLASS) else { return Ok(()) };
-    if class.data.pointer("/spec/controllerName").and_then(Value::as_str) != Some(idm_api::CONTROLLER_NAME) {
-        return Ok(());
+/// Accepts every GatewayClass that names this controller.
+pub(crate) async fn accept_classes(context: &Context) -> Result<(), kube::Error> {
+    for class in context.store.list(Kind::GatewayClass, "") {
+        if !is_our_class(&serde_json::to_value(&*class).unwrap_or_default()) {
+            continue;
+        }
+        let old = class.data.pointer("/status/conditions");
+        let generation = class.metadata.generation.unwrap_or(0);
+        let accepted = [("Accepted", "True", "Accepted", "taken by idm".to_owned())];
+        let new = conditions(old, generation, accepted.into_iter(), Timestamp::now());
+        if old != Some(&new) {
+            patch_status(context, Kind::GatewayClass, &class, &json!({"conditions": new})).await?;
+        }
     }
-    let old = class.data.pointer("/status/conditions");
-    let new = conditions(
-        old,
-        class.metadata.generation.unwrap_or(0),
-        [("Accepted", "True", "Accepted", "taken by idm".to_owned())].into_iter(),
-        Timestamp::now(),
-    );
-    if old == Some(&new) {
-        return Ok(());
-    }
-    patch_status(context, Kind::GatewayClass, &class, &json!({"conditions": new})).await
+    Ok(())
 }
 
 async fn write_gateway(
@@ -56,88 +58,186 @@ async fn write_gateway(
     let Some(object) = context.store.find(Kind::Gateway, &world.namespace, &name) else { return Ok(()) };
     let (generation, now) = (gateway.metadata.generation.unwrap_or(0), Timestamp::now());
     let id = ObjectId::new("Gateway", &world.namespace, &name);
-    let programmed = if observed.is_programmed() {
+    let findings: Vec<&Finding> = compiled.report.about(&id).collect();
+    let refused = findings.iter().find(|finding| finding.cause == Cause::InvalidParameters);
+    let serving = if observed.is_programmed() {
         ("Programmed", "True", "Programmed", format!("{}/{} gateways", observed.current, observed.wanted))
     } else {
         ("Programmed", "False", "Pending", "no gateway pod enforces the configuration yet".to_owned())
     };
-    let finding_of = |i: usize| compiled.report.about(&id).find(|f| f.path == format!("spec.listeners[{i}]"));
     let old_listeners = object.data.pointer("/status/listeners").and_then(Value::as_array);
-    let listeners = gateway.spec.listeners.iter().enumerate().map(|(i, listener)| {
-        let old = old_listeners.into_iter().flatten().find(|l| l["name"] == listener.name).and_then(|l| l.get("conditions"));
-        let verdicts = match finding_of(i) {
-            None => [
-                ("Accepted", "True", "Accepted", String::new()),
-                ("Programmed", programmed.1, programmed.2, String::new()),
-                ("ResolvedRefs", "True", "ResolvedRefs", String::new()),
-            ],
-            Some(finding) => {
-                let reason = if listener.protocol == "HTTP" { "PortUnavailable" } else { "UnsupportedProtocol" };
-                [
-                    ("Accepted", "False", reason, finding.message.clone()),
-                    ("Programmed", "False", "Invalid", finding.message.clone()),
-                    ("ResolvedRefs", "True", "ResolvedRefs", String::new()),
-                ]
-            }
-        };
-        let attached = compiled.routes.iter().filter(|r| r.parent.name == name && r.listeners.contains(&listener.name)).count();
-        json!({"name": listener.name, "attachedRoutes": attached, "conditions": conditions(old, generation, verdicts.into_iter(), now),
-            "supportedKinds": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute"}]})
-    });
+    let mut usable = 0;
+    let mut listeners = Vec::new();
+    for (i, listener) in gateway.spec.listeners.iter().enumerate() {
+        let old = old_listeners.into_iter().flatten().find(|l| l["name"] == listener.name);
+        let of_listener = format!("spec.listeners[{i}]");
+        let about = findings.iter().filter(|finding| {
+            finding.path.strip_prefix(&of_listener).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        });
+        let verdicts = listener_verdicts(refused.into_iter().chain(about).copied(), &serving);
+        usable += usize::from(verdicts.iter().all(|(_, status, reason, _)| *status == "True" || *reason == "Pending"));
+        listeners.push(json!({
+            "name": listener.name,
+            "attachedRoutes": attached(compiled, &name, listener),
+            "conditions": conditions(old.and_then(|l| l.get("conditions")), generation, verdicts.into_iter(), now),
+            "supportedKinds": supported_kinds(listener),
+        }));
+    }
+    let open = findings.iter().find(|finding| finding.cause == Cause::DangerousOption);
+    let invalid = usable < gateway.spec.listeners.len();
+    let accepted = match (refused, invalid) {
+        (Some(finding), _) => ("Accepted", "False", "InvalidParameters", finding.message.clone()),
+        (None, true) => {
+            let status = if usable > 0 { "True" } else { "False" };
+            ("Accepted", status, "ListenersNotValid", "read the conditions of the listeners".to_owned())
+        }
+        (None, false) => ("Accepted", "True", "Accepted", open.map(|note| note.message.clone()).unwrap_or_default()),
+    };
+    let programmed = match accepted.1 {
+        "True" => serving,
+        _ => ("Programmed", "False", "Invalid", "no listener can be used".to_owned()),
+    };
+    let old = object.data.pointer("/status/conditions");
     let status = json!({
-        "addresses": [{"type": "Hostname", "value": format!("{NAME}.{}.svc.cluster.local", world.namespace)}],
-        "listeners": listeners.collect::<Vec<_>>(),
-        "conditions": conditions(object.data.pointer("/status/conditions"), generation, [("Accepted", "True", "Accepted", String::new()), programmed.clone()].into_iter(), now),
+        "addresses": addresses(world),
+        "listeners": listeners,
+        "conditions": conditions(old, generation, [accepted, programmed].into_iter(), now),
     });
     let old = object.data.get("status").cloned().unwrap_or_default();
     let same = ["addresses", "listeners", "conditions"].iter().all(|field| old.get(field) == status.get(field));
     if same { Ok(()) } else { patch_status(context, Kind::Gateway, &object, &status).await }
 }
 
+/// The conditions of a listener with these findings.
+fn listener_verdicts<'f>(findings: impl Iterator<Item = &'f Finding>, serving: &Verdict) -> [Verdict; 3] {
+    let mut accepted = ("Accepted", "True", "Accepted", String::new());
+    let mut resolved = ("ResolvedRefs", "True", "ResolvedRefs", String::new());
+    let mut programmed = ("Programmed", serving.1, serving.2, String::new());
+    for finding in findings {
+        let reason = match finding.cause {
+            Cause::RefNotFound | Cause::InvalidRef => "InvalidCertificateRef",
+            // Only the combination of values is unknown here; the specification has no nearer reason.
+            Cause::InvalidParameters | Cause::UnsupportedListener => "UnsupportedValue",
+            cause => cause.name(),
+        };
+        let condition = if finding.condition == Condition::ResolvedRefs { &mut resolved } else { &mut accepted };
+        if condition.1 == "True" {
+            *condition = (condition.0, "False", reason, finding.message.clone());
+        }
+        programmed = ("Programmed", "False", "Invalid", finding.message.clone());
+    }
+    [accepted, programmed, resolved]
+}
+
+fn supported_kinds(listener: &GatewayListeners) -> Value {
+    if route_kinds(listener).http_routes {
+        json!([{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute"}])
+    } else {
+        json!([])
+    }
+}
+
+/// How many routes a listener took.
+fn attached(compiled: &Compiled, gateway: &str, listener: &GatewayListeners) -> usize {
+    let took = |names: &Vec<String>| names.contains(&listener.name);
+    let parents = compiled.routes.iter().filter(|route| route.parent.name == gateway);
+    let routes = parents.filter(|route| route.listeners.as_ref().is_ok_and(took)).map(|route| &route.route);
+    routes.collect::<std::collections::BTreeSet<_>>().len()
+}
+
+/// Where the gateway is reached: the balancer's addresses where its Service has one, else the Service's own, and its
+/// name in the cluster.
+fn addresses(world: &World) -> Value {
+    let service = world.services.iter().find(|service| service.name_any() == NAME);
+    let ingress = service.and_then(|service| service.status.as_ref()?.load_balancer.as_ref()?.ingress.as_ref());
+    let mut addresses: Vec<Value> = Vec::new();
+    for of_balancer in ingress.into_iter().flatten() {
+        addresses.extend(of_balancer.ip.iter().map(|ip| json!({"type": "IPAddress", "value": ip})));
+        addresses.extend(of_balancer.hostname.iter().map(|name| json!({"type": "Hostname", "value": name})));
+    }
+    let own = service.and_then(|service| service.spec.as_ref()?.cluster_ip.as_ref());
+    let own = own.filter(|ip| addresses.is_empty() && ip.parse::<std::net::IpAddr>().is_ok());
+    addresses.extend(own.map(|ip| json!({"type": "IPAddress", "value": ip})));
+    let name = format!("{NAME}.{}.svc.cluster.local", world.namespace);
+    addresses.push(json!({"type": "Hostname", "value": name}));
+    addresses.into()
+}
+
 /// Our parents' entries are replaced, other controllers' are kept.
-async fn write_route(context: &Context, world: &World, compiled: &Compiled, name: &str) -> Result<(), kube::Error> {
-    let Some(object) = context.store.find(Kind::HttpRoute, &world.namespace, name) else { return Ok(()) };
+async fn write_route(
+    context: &Context,
+    world: &World,
+    compiled: &Compiled,
+    route: &HttpRoute,
+) -> Result<(), kube::Error> {
+    let name = route.name_any();
+    let Some(object) = context.store.find(Kind::HttpRoute, &world.namespace, &name) else { return Ok(()) };
     let old = object.data.pointer("/status/parents").and_then(Value::as_array).cloned().unwrap_or_default();
     let mut parents: Vec<Value> =
         old.iter().filter(|p| p["controllerName"] != idm_api::CONTROLLER_NAME).cloned().collect();
-    let id = ObjectId::new("HTTPRoute", &world.namespace, name);
-    let first = |condition: Condition| {
-        compiled.report.about(&id).find(|f| f.condition == condition && f.path.starts_with("spec.rules"))
-    };
-    for status in compiled.routes.iter().filter(|status| status.route == name) {
-        let parent = serde_json::to_value(&status.parent).unwrap_or_default();
+    let id = ObjectId::new("HTTPRoute", &world.namespace, &name);
+    let findings: Vec<&Finding> =
+        compiled.report.about(&id).filter(|finding| finding.path.starts_with("spec.rules")).collect();
+    let in_namespace = compiled.routes.iter().filter(|status| status.route == name);
+    let of_ours = in_namespace.map(|status| {
+        let refused = status.listeners.as_ref().err().map(|why| (why.cause().name(), why.message(&status.parent.name)));
+        (&status.parent, refused)
+    });
+    let elsewhere = route.spec.parent_refs.iter().flatten().filter(|parent| is_elsewhere(context, world, parent));
+    let of_others = elsewhere.map(|parent| {
+        let message = "a Gateway takes routes of its own namespace only".to_owned();
+        (parent, Some((Cause::NotAllowedByListeners.name(), message)))
+    });
+    for (parent, refused) in of_ours.chain(of_others) {
+        let parent = serde_json::to_value(parent).unwrap_or_default();
         let before = old
             .iter()
             .find(|p| p["controllerName"] == idm_api::CONTROLLER_NAME && p["parentRef"] == parent)
             .and_then(|p| p.get("conditions"));
-        let accepted = match (status.listeners.is_empty(), first(Condition::Accepted)) {
-            (true, _) => {
-                ("Accepted", "False", "NoMatchingParent", "no listener of the Gateway takes this route".to_owned())
-            }
-            (_, Some(finding)) => {
-                ("Accepted", "False", "UnsupportedValue", format!("{}: {}", finding.path, finding.message))
-            }
-            _ => ("Accepted", "True", "Accepted", String::new()),
-        };
-        let resolved = match first(Condition::ResolvedRefs) {
-            Some(finding) if finding.cause.name() == "RefNotFound" => {
-                ("ResolvedRefs", "False", "BackendNotFound", format!("{}: {}", finding.path, finding.message))
-            }
-            Some(finding) => {
-                ("ResolvedRefs", "False", finding.cause.name(), format!("{}: {}", finding.path, finding.message))
-            }
-            None => ("ResolvedRefs", "True", "ResolvedRefs", String::new()),
-        };
-        let new = conditions(
-            before,
-            object.metadata.generation.unwrap_or(0),
-            [accepted, resolved].into_iter(),
-            Timestamp::now(),
-        );
+        let verdicts = route_verdicts(refused, &findings);
+        let generation = object.metadata.generation.unwrap_or(0);
+        let new = conditions(before, generation, verdicts.into_iter(), Timestamp::now());
         parents.push(json!({"parentRef": parent, "controllerName": idm_api::CONTROLLER_NAME, "conditions": new}));
     }
     if parents == old {
         return Ok(());
     }
     patch_status(context, Kind::HttpRoute, &object, &json!({"parents": parents})).await
+}
+
+/// Whether some route of the namespace names a Gateway of ours in another one.
+pub(crate) fn has_parents_elsewhere(context: &Context, world: &World) -> bool {
+    let mut parents = world.routes.iter().flat_map(|route| route.spec.parent_refs.iter().flatten());
+    parents.any(|parent| is_elsewhere(context, world, parent))
+}
+
+/// Whether a route's parent is a Gateway of ours in another namespace.
+fn is_elsewhere(context: &Context, world: &World, parent: &HttpRouteParentRefs) -> bool {
+    let Some(namespace) = parent.namespace.as_ref().filter(|namespace| **namespace != world.namespace) else {
+        return false;
+    };
+    let gateway = context.store.find(Kind::Gateway, namespace, &parent.name);
+    let gateway = gateway.and_then(|object| serde_json::from_value(serde_json::to_value(&*object).ok()?).ok());
+    parent.kind.as_deref().unwrap_or("Gateway") == "Gateway"
+        && parent.group.as_deref().unwrap_or("gateway.networking.k8s.io") == "gateway.networking.k8s.io"
+        && gateway.is_some_and(|gateway: Gateway| world.classes.holds(&gateway))
+}
+
+/// The conditions of a route under a parent that refused it, or took it.
+fn route_verdicts(refused: Option<(&'static str, String)>, findings: &[&Finding]) -> [Verdict; 2] {
+    let first = |condition: Condition| findings.iter().find(|finding| finding.condition == condition);
+    let text = |finding: &Finding| format!("{}: {}", finding.path, finding.message);
+    let accepted = match (refused, first(Condition::Accepted)) {
+        (Some((reason, message)), _) => ("Accepted", "False", reason, message),
+        (None, Some(finding)) => ("Accepted", "False", "UnsupportedValue", text(finding)),
+        (None, None) => ("Accepted", "True", "Accepted", String::new()),
+    };
+    let resolved = match first(Condition::ResolvedRefs) {
+        Some(finding) if finding.cause == Cause::RefNotFound => {
+            ("ResolvedRefs", "False", "BackendNotFound", text(finding))
+        }
+        Some(finding) => ("ResolvedRefs", "False", finding.cause.name(), text(finding)),
+        None => ("ResolvedRefs", "True", "ResolvedRefs", String::new()),
+    };
+    [accepted, resolved]
 }

@@ -176,8 +176,11 @@ fn answered(status: StatusCode, document: &Value) -> Response<Body> {
 
 /// An object as an API server keeps it: with the metadata that only it sets, and a Secret's values encoded.
 fn stored(mut object: Value, number: usize) -> Value {
+    let is_of_cluster = is_of(&object, Kind::GatewayClass);
     let metadata = &mut object["metadata"];
-    metadata["namespace"] = NAMESPACE.into();
+    if !is_of_cluster {
+        metadata["namespace"] = NAMESPACE.into();
+    }
     metadata["uid"] = format!("00000000-0000-4000-8000-{number:012}").into();
     metadata["generation"] = 1.into();
     metadata["resourceVersion"] = (1000 + number).to_string().into();

@@ -67,6 +67,16 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: of-another-class}
 spec: {gatewayClassName: other, listeners: [{name: http, port: 80, protocol: HTTP}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: idm}
+spec: {controllerName: identity-manager.io/gateway-controller}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: other}
+spec: {controllerName: example.com/other}
 ";
 
 /// A rival for a Service that another policy holds, and older than it: while it is there, the plan is another one.

@@ -29,10 +29,19 @@ impl<'r> Notes<'r> {
         Self { report, object, failed: false }
     }
 
+    /// Whether the last finding is about a reference. Only what has the reference fails then.
+    pub(crate) fn ends_unresolved(&self) -> bool {
+        self.report.findings().last().is_some_and(|finding| finding.condition == Condition::ResolvedRefs)
+    }
+
     /// Records a finding that keeps the object from being in force. Returns `None` for use with `?`.
     pub(crate) fn fail<T>(&mut self, path: impl Into<String>, cause: Cause, message: impl Into<String>) -> Option<T> {
         let condition = match cause {
-            Cause::RefNotFound | Cause::RefNotPermitted | Cause::InvalidRef => Condition::ResolvedRefs,
+            Cause::RefNotFound
+            | Cause::RefNotPermitted
+            | Cause::InvalidRef
+            | Cause::InvalidKind
+            | Cause::InvalidRouteKinds => Condition::ResolvedRefs,
             _ => Condition::Accepted,
         };
         self.report.push(&self.object, path, condition, cause, message);

@@ -164,6 +164,10 @@ pub(crate) fn lower_listener(
     if tls.and_then(|tls| tls.mode.as_ref()).is_some_and(|mode| format!("{mode:?}") != "Terminate") {
         return notes.fail(format!("{path}.tls.mode"), Cause::UnsupportedListener, "the TLS mode must be Terminate");
     }
+    if reference.group.as_deref().unwrap_or_default() != "" || reference.kind.as_deref().unwrap_or("Secret") != "Secret"
+    {
+        return notes.fail(format!("{path}.tls"), Cause::InvalidRef, "a certificateRef must name a Secret");
+    }
     if reference.namespace.as_deref().is_some_and(|namespace| namespace != world.namespace) {
         return notes.fail(
             format!("{path}.tls"),

@@ -12,8 +12,11 @@ use super::policy::header_name;
 use crate::{Cause, World};
 
 /// What is left of a rule once its references are resolved.
+#[derive(Clone)]
 pub(crate) struct LoweredRule {
     pub(crate) backends: Vec<Backend>,
+    /// The share of backends that do not exist or may not be used: its requests are refused.
+    pub(crate) unresolved_weight: u64,
     pub(crate) timeouts: Timeouts,
     pub(crate) headers: Vec<HeaderEdit>,
 }
@@ -37,15 +40,10 @@ pub(crate) fn lower_rule(
     let backends = lower_backends(world, path, backend_refs.as_deref().unwrap_or_default(), notes);
     let headers = lower_filters(path, filters.as_deref().unwrap_or_default(), notes);
     let timeouts = lower_timeouts(path, timeouts.as_ref(), notes);
-    let failed = std::mem::replace(&mut notes.failed, before) || backends.is_none();
+    let failed = std::mem::replace(&mut notes.failed, before);
     notes.failed |= failed;
-    match (failed, backends) {
-        (false, Some(backends)) => {
-            let rule = LoweredRule { backends, timeouts, headers };
-            (lowered, Some(rule))
-        }
-        _ => (lowered, None),
-    }
+    let (backends, unresolved_weight) = backends;
+    (lowered, (!failed).then_some(LoweredRule { backends, unresolved_weight, timeouts, headers }))
 }
 
 fn lower_matches(path: &str, matches: &[hr::HttpRouteRulesMatches], notes: &mut Notes<'_>) -> Vec<LoweredMatch> {
@@ -122,46 +120,57 @@ fn lower_header_matches(
     lowered
 }
 
+/// The backends, and the weight of those that cannot be resolved: the others keep their share of the traffic.
 fn lower_backends(
     world: &World,
     path: &str,
     refs: &[hr::HttpRouteRulesBackendRefs],
     notes: &mut Notes<'_>,
-) -> Option<Vec<Backend>> {
+) -> (Vec<Backend>, u64) {
     let mut backends = Vec::new();
+    let mut unresolved = 0;
     for (i, reference) in refs.iter().enumerate() {
-        let path = format!("{path}.backendRefs[{i}]");
-        let hr::HttpRouteRulesBackendRefs { filters, group, kind, name, namespace, port, weight } = reference;
-        if filters.as_ref().is_some_and(|f| !f.is_empty()) {
-            notes.fail::<()>(
-                format!("{path}.filters"),
-                Cause::UnsupportedValue,
-                "filters of a backend are not supported: put them on the rule",
-            );
+        let failed = std::mem::take(&mut notes.failed);
+        let weight = u32::try_from(reference.weight.unwrap_or(1)).unwrap_or(0);
+        let backend = lower_backend(world, &format!("{path}.backendRefs[{i}]"), reference, weight, notes);
+        if backend.is_none() && notes.ends_unresolved() {
+            unresolved += u64::from(weight);
+            notes.failed = failed;
         }
-        if group.as_deref().unwrap_or_default() != "" || kind.as_deref().unwrap_or("Service") != "Service" {
-            return notes.fail(path, Cause::InvalidRef, "a backend must be a Service");
-        }
-        if namespace.as_deref().is_some_and(|ns| ns != world.namespace) {
-            return notes.fail(path, Cause::RefNotPermitted, "a backend must be in the namespace of its route");
-        }
-        let Some(service) = world.services.iter().find(|s| s.name_any() == *name) else {
-            return notes.fail(path, Cause::RefNotFound, format!("Service '{name}' must exist in this namespace"));
-        };
-        let Some(wanted) = port else {
-            return notes.fail(format!("{path}.port"), Cause::Invalid, "a backend must name a port of its Service");
-        };
-        let weight = u32::try_from(weight.unwrap_or(1)).unwrap_or(0);
-        backends.push(service_backend(world, &path, service, |p| p.port == *wanted, weight, notes)?);
+        notes.failed |= failed;
+        backends.extend(backend);
     }
-    if backends.iter().all(|backend| backend.weight == 0) {
-        return notes.fail(
-            format!("{path}.backendRefs"),
+    (backends, unresolved)
+}
+
+fn lower_backend(
+    world: &World,
+    path: &str,
+    reference: &hr::HttpRouteRulesBackendRefs,
+    weight: u32,
+    notes: &mut Notes<'_>,
+) -> Option<Backend> {
+    let hr::HttpRouteRulesBackendRefs { filters, group, kind, name, namespace, port, weight: _ } = reference;
+    if filters.as_ref().is_some_and(|f| !f.is_empty()) {
+        notes.fail::<()>(
+            format!("{path}.filters"),
             Cause::UnsupportedValue,
-            "at least one backend with a weight above 0 must be given",
+            "filters of a backend are not supported: put them on the rule",
         );
     }
-    Some(backends)
+    if group.as_deref().unwrap_or_default() != "" || kind.as_deref().unwrap_or("Service") != "Service" {
+        return notes.fail(path, Cause::InvalidKind, "a backend must be a Service");
+    }
+    if namespace.as_deref().is_some_and(|ns| ns != world.namespace) {
+        return notes.fail(path, Cause::RefNotPermitted, "a backend must be in the namespace of its route");
+    }
+    let Some(service) = world.services.iter().find(|s| s.name_any() == *name) else {
+        return notes.fail(path, Cause::RefNotFound, format!("Service '{name}' must exist in this namespace"));
+    };
+    let Some(wanted) = port else {
+        return notes.fail(format!("{path}.port"), Cause::Invalid, "a backend must name a port of its Service");
+    };
+    service_backend(world, path, service, |p| p.port == *wanted, weight, notes)
 }
 
 /// The backend that a Service's port stands for.

@@ -1,0 +1,153 @@
+//! Listeners of our Gateways: what they take, and on which ports.
+
+use gateway_api::apis::standard::gateways::{Gateway, GatewayListeners};
+use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
+use idm_plan::Host;
+use kube::ResourceExt;
+
+use crate::{Cause, NotTaken, World};
+
+/// A listener that routes can be attached to.
+#[derive(Clone, Copy)]
+pub(crate) struct Listener<'w> {
+    pub(crate) gateway: &'w Gateway,
+    pub(crate) spec: &'w GatewayListeners,
+    /// Whether it can take traffic. Routes are attached to a listener without a usable certificate too.
+    pub(crate) serves: bool,
+    /// Whether it allows HTTPRoutes.
+    pub(crate) takes_routes: bool,
+}
+
+/// The one port that all listeners of a protocol share, where there is one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenerPorts {
+    /// Of listeners for HTTP.
+    pub http: Option<i32>,
+    /// Of listeners for HTTPS.
+    pub https: Option<i32>,
+}
+
+impl ListenerPorts {
+    /// Takes the listener's port for its protocol, or says why the listener cannot be used.
+    pub(crate) fn take(&mut self, listener: &GatewayListeners) -> Result<(), (Cause, String)> {
+        let protocol = listener.protocol.as_str();
+        let port = match protocol {
+            "HTTP" => &mut self.http,
+            "HTTPS" => &mut self.https,
+            _ => {
+                let message = format!("protocol {protocol} is not supported: use HTTP or HTTPS");
+                return Err((Cause::UnsupportedProtocol, message));
+            }
+        };
+        let taken = *port.get_or_insert(listener.port);
+        if taken == listener.port {
+            return Ok(());
+        }
+        let message =
+            format!("all {protocol} listeners of a namespace must share one port, and {taken} is taken already");
+        Err((Cause::PortUnavailable, message))
+    }
+}
+
+/// The kinds of routes that a listener allows.
+pub struct RouteKinds {
+    /// HTTPRoutes, which are served.
+    pub http_routes: bool,
+    /// No other kind is named.
+    pub all_known: bool,
+}
+
+/// Which kinds of routes a listener allows; without a list, those that its protocol can carry.
+pub fn route_kinds(listener: &GatewayListeners) -> RouteKinds {
+    if !["HTTP", "HTTPS"].contains(&listener.protocol.as_str()) {
+        return RouteKinds { http_routes: false, all_known: true };
+    }
+    let named = listener.allowed_routes.as_ref().and_then(|allowed| allowed.kinds.as_deref()).unwrap_or_default();
+    let is_http = named.iter().map(|kind| {
+        kind.kind == "HTTPRoute" && kind.group.as_deref().is_none_or(|group| group == "gateway.networking.k8s.io")
+    });
+    let (http, others) =
+        is_http.fold((0, 0), |(http, others), is| if is { (http + 1, others) } else { (http, others + 1) });
+    RouteKinds { http_routes: http > 0 || named.is_empty(), all_known: others == 0 }
+}
+
+pub(crate) fn is_secure(listener: &GatewayListeners) -> bool {
+    listener.protocol == "HTTPS"
+}
+
+/// Whether a route's parent is a Gateway of ours in this namespace.
+pub(crate) fn is_ours(world: &World, parent: &HttpRouteParentRefs) -> bool {
+    let kind = parent.kind.as_deref().unwrap_or("Gateway") == "Gateway"
+        && parent.group.as_deref().unwrap_or("gateway.networking.k8s.io") == "gateway.networking.k8s.io";
+    kind && parent.namespace.as_deref().unwrap_or(&world.namespace) == world.namespace
+        && world.our_gateways().any(|gateway| gateway.name_any() == parent.name)
+}
+
+/// The listeners that take a route under one of its parents, with the hosts that they have in common. Never empty.
+pub(crate) fn taking<'w>(
+    world: &World,
+    listeners: &[Listener<'w>],
+    parent: &HttpRouteParentRefs,
+    route: &HttpRoute,
+) -> Result<Vec<(Listener<'w>, Host)>, NotTaken> {
+    let mut matching = listeners
+        .iter()
+        .filter(|Listener { gateway, spec, .. }| {
+            is_ours(world, parent)
+                && parent.name == gateway.name_any()
+                && parent.section_name.as_deref().is_none_or(|section| section == spec.name)
+                && parent.port.is_none_or(|port| port == spec.port)
+        })
+        .peekable();
+    matching.peek().ok_or(NotTaken::NoMatchingParent)?;
+    let mut allowing = matching.filter(|listener| listener.takes_routes).peekable();
+    allowing.peek().ok_or(NotTaken::NotAllowedByListeners)?;
+    let taken = allowing.flat_map(|listener| {
+        intersect(listener.spec.hostname.as_deref(), route).into_iter().map(|host| (*listener, host))
+    });
+    let taken: Vec<_> = taken.collect();
+    if taken.is_empty() { Err(NotTaken::NoMatchingListenerHostname) } else { Ok(taken) }
+}
+
+/// The hosts that listener and route have in common.
+fn intersect(listener: Option<&str>, route: &HttpRoute) -> Vec<Host> {
+    let listener = listener.map_or(Some(Host::Any), parse_host);
+    let Some(listener) = listener else { return vec![] };
+    let hostnames = route.spec.hostnames.as_deref().unwrap_or_default();
+    if hostnames.is_empty() {
+        return vec![listener];
+    }
+    hostnames.iter().filter_map(|h| parse_host(h)).filter_map(|host| narrower(&listener, &host)).collect()
+}
+
+fn narrower(a: &Host, b: &Host) -> Option<Host> {
+    let below = |name: &str, domain: &str| name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+    match (a, b) {
+        (Host::Any, other) | (other, Host::Any) => Some(other.clone()),
+        (Host::Exact(a), Host::Exact(b)) => (a == b).then(|| Host::Exact(a.clone())),
+        (Host::Exact(name), Host::Below(domain)) | (Host::Below(domain), Host::Exact(name)) => {
+            below(name, domain).then(|| Host::Exact(name.clone()))
+        }
+        (Host::Below(a), Host::Below(b)) if a == b || below(a, b) => Some(Host::Below(a.clone())),
+        (Host::Below(a), Host::Below(b)) => below(b, a).then(|| Host::Below(b.clone())),
+    }
+}
+
+pub(crate) fn parse_host(text: &str) -> Option<Host> {
+    if text == "*" {
+        return Some(Host::Any);
+    }
+    let text = text.to_ascii_lowercase();
+    let label = |l: &str| {
+        !l.is_empty()
+            && l.len() <= 63
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    let valid = |name: &str| name.len() <= 253 && name.split('.').all(label);
+    match text.strip_prefix("*.") {
+        Some(domain) => valid(domain).then(|| Host::Below(domain.to_owned())),
+        None => valid(&text).then_some(Host::Exact(text)),
+    }
+}

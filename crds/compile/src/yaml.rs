@@ -23,8 +23,7 @@ pub struct FileError {
 }
 
 /// Kinds that a folder may hold besides ours: they are needed where there is no cluster.
-const KINDS: &str =
-    "IdentityPolicy, Credential, Federation, RoleBinding, GatewayClass, Gateway, HTTPRoute, Service, ConfigMap or Secret";
+const KINDS: &str = "IdentityPolicy, Credential, Federation, RoleBinding, GatewayClass, Gateway, HTTPRoute, Service, ConfigMap or Secret";
 
 /// Where each object stands, so that findings about it can name file and line.
 #[derive(Clone, Debug, Default)]

@@ -77,7 +77,7 @@ impl Variable {
     }
 
     /// The members it has, where that is known beforehand.
-    const fn members(self) -> Option<&'static [&'static str]> {
+    pub const fn members(self) -> Option<&'static [&'static str]> {
         match self {
             Variable::Identity => Some(IDENTITY_MEMBERS),
             Variable::Credential => Some(CREDENTIAL_MEMBERS),

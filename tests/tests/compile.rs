@@ -237,6 +237,71 @@ fn urls_that_a_tenant_may_not_name_are_refused() {
 }
 
 #[test]
+fn shared_secrets_are_not_verified_with_published_keys() {
+    let with = |algorithms: &str, keys: &str| {
+        let jwt = format!(
+            "jwt: {{issuers: [{{issuer: 'https://i.example', audiences: [a], algorithms: [{algorithms}], keys: {keys}}}]}}"
+        );
+        said(&compiled(&format!("{BASE}{}", policy("p", ROUTE).replace("anonymous: {}", &jwt))), "p")
+    };
+    for keys in ["{jwksUri: 'https://i.example/k'}", "{discovery: {}}"] {
+        let told = format!("{:?}", with("HS256", keys));
+        assert!(told.contains("published keys are public"), "{told}");
+        assert!(with("RS256", keys).is_empty(), "{:?}", with("RS256", keys));
+    }
+}
+
+#[test]
+fn f09_an_issuer_names_audiences_or_clients() {
+    let with = |recipients: &str| {
+        let jwt = format!("jwt: {{issuers: [{{issuer: 'https://i.example', {recipients}keys: {{discovery: {{}}}}}}]}}");
+        said(&compiled(&format!("{BASE}{}", policy("p", ROUTE).replace("anonymous: {}", &jwt))), "p")
+    };
+    for good in ["audiences: [a], ", "clientIds: [c], ", "audiences: [a], clientIds: [c], "] {
+        assert!(with(good).is_empty(), "{good}: {:?}", with(good));
+    }
+    for bad in ["", "audiences: [], ", "clientIds: [], ", "audiences: [a], clientIds: [], "] {
+        let told = format!("{:?}", with(bad));
+        assert!(told.contains("every token of the issuer would do"), "{bad}: {told}");
+    }
+}
+
+#[test]
+fn f12_f25_a_federation_s_response_mode_and_clock_have_bounds() {
+    let with = |client: &str, more: &str| {
+        let yaml = format!(
+            "{BASE}---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: f}}\nspec: {{oidc: {{issuer: 'https://i.example', client: {{clientId: c, parameters: [{client}]}}}}{more}}}\n"
+        );
+        format!("{:?}", compiled(&yaml).report.errors().map(|finding| finding.message.clone()).collect::<Vec<_>>())
+    };
+    assert_eq!(with("{name: response_mode, value: form_post}", ", clockSkewSeconds: 300"), "[]");
+    assert_eq!(with("{name: response_mode, value: query}", ", clockSkewSeconds: 0"), "[]");
+    for mode in ["fragment", "web_message", "jwt", "FORM_POST"] {
+        let told = with(&format!("{{name: response_mode, value: {mode}}}"), "");
+        assert!(told.contains("is not supported: use one of query, form_post"), "{told}");
+    }
+    for skew in ["301", "-1"] {
+        let told = with("", &format!(", clockSkewSeconds: {skew}"));
+        assert!(told.contains("between 0 and 300"), "{told}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_in_front_of_a_password_is_a_finding() {
+    let with = |password: &str| {
+        let yaml = format!(
+            "{BASE}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{password: \"{password}\"}}\n---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: ana}}\nspec: {{password: {{}}, secretRef: {{name: s}}}}\n"
+        );
+        let mut world = world(&yaml);
+        world.hash_passwords();
+        compile(&world, None).report.errors().map(|finding| finding.message.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(with("correct horse"), [""; 0]);
+    let told = with("\\uFEFFcorrect horse");
+    assert!(told.len() == 1 && told[0].contains("byte order mark") && !told[0].contains("horse"), "{told:?}");
+}
+
+#[test]
 fn keys_in_a_secret_are_read_and_bad_ones_are_named_without_being_shown() {
     let jwt = "jwt: {issuers: [{issuer: 'https://i.example', audiences: [a], algorithms: [ES256], keys: {secretRef: {name: keys}}}]}";
     let yaml = format!("{BASE}{}", policy("p", ROUTE).replace("anonymous: {}", jwt));

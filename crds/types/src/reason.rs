@@ -397,8 +397,7 @@ reasons! {
         plain: "the user name or the password is wrong",
         confirm: "`idm explain ID`: the line under `why:` has the user that was tried; `kubectl get idcred` shows \
             whether there is one",
-        fix: "send the password in the Secret of the user's Credential; a byte order mark in the Secret is a part of \
-            the password",
+        fix: "send the password in the Secret of the user's Credential",
     }
     /// Too many wrong passwords.
     TooManyAttempts {

@@ -39,6 +39,9 @@ pub fn parse(text: &str, allowed: &[Variable]) -> Result<Expr, String> {
             }
         }
     }
+    if let Some((variable, member)) = unknown_member(program.expression(), program.expression()) {
+        return Err(no_such_member(variable, member));
+    }
     if nesting(program.expression()) > MAX_NESTED_LOOPS {
         return Err(format!("loops must not be nested deeper than {MAX_NESTED_LOOPS}"));
     }
@@ -76,6 +79,43 @@ fn parts(entry: &EntryExpr) -> Vec<&IdedExpr> {
         EntryExpr::StructField(field) => vec![&field.value],
         EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
     }
+}
+
+/// A member that its variable never has, so that no request could have a value for the expression.
+fn unknown_member<'n>(node: &'n IdedExpr, whole: &IdedExpr) -> Option<(Variable, &'n str)> {
+    let own = match &node.expr {
+        Node::Select(select) => match &select.operand.expr {
+            // A loop may give one of its own values the name of a variable.
+            Node::Ident(name) if !declares(whole, name) => Variable::from_name(name).zip(Some(select.field.as_str())),
+            _ => None,
+        },
+        _ => None,
+    };
+    let unknown = own.filter(|(variable, member)| variable.members().is_some_and(|known| !known.contains(member)));
+    unknown.or_else(|| children(&node.expr).into_iter().find_map(|child| unknown_member(child, whole)))
+}
+
+fn no_such_member(variable: Variable, member: &str) -> String {
+    let (name, known) = (variable.name(), variable.members().unwrap_or_default());
+    let nearest = known.iter().min_by_key(|one| distance(one, member));
+    let nearest = nearest.filter(|one| distance(one, member) <= 1 + member.chars().count() / 3);
+    let meant = nearest.map(|one| format!(": `{name}.{one}` may be meant")).unwrap_or_default();
+    let all: Vec<_> = known.iter().map(|one| format!("`{one}`")).collect();
+    format!("`{name}.{member}` does not exist{meant}; `{name}` has {}", all.join(", "))
+}
+
+/// How many characters must be put in, left out or replaced to make one name the other (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, one) in a.chars().enumerate() {
+        let mut next = vec![i + 1];
+        for (other, (diagonal, above)) in b.chars().zip(row.iter().zip(row.iter().skip(1))) {
+            let left = next.last().copied().unwrap_or_default();
+            next.push((above + 1).min(left + 1).min(diagonal + usize::from(one != other)));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
 }
 
 fn nesting(node: &IdedExpr) -> usize {
@@ -132,6 +172,9 @@ mod tests {
             "{'sub': identity.id, 'level': 3}",
             "source.address.startsWith('10.')",
             "now + 60",
+            "token.anything == 1 && jose.step.claims.x == 2",
+            "identity.roles.exists(request, request.startsWith('a'))",
+            "request.headers['x-a'] == 'b' && identity.attributes.tenant == 'c'",
         ] {
             assert!(parse(text, ALL).is_ok(), "{text}: {:?}", parse(text, ALL));
         }
@@ -148,6 +191,11 @@ mod tests {
             ("secret.key", "`secret` is not known here"),
             ("process.env", "`process` is not known here"),
             ("identity.shoe_size", "must be one of"),
+            ("request.metod == 'GET'", "`request.metod` does not exist: `request.method` may be meant"),
+            ("now > 1 && source.adress == '::1'", "`source.address` may be meant"),
+            ("has(identity.role) && true", "`identity.roles` may be meant"),
+            ("[env.namespaces].exists(e, e == 'a')", "`env.namespace` may be meant"),
+            ("request.zzzzzz == 1", "`request.zzzzzz` does not exist; `request` has `method`"),
             ("identity.roles.all(a, identity.roles.all(b, identity.roles.all(c, a == b && b == c)))", "nested deeper"),
         ] {
             let error = parse(text, ALL).expect_err(text);

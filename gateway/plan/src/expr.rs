@@ -78,7 +78,7 @@ impl Variable {
     }
 
     /// The members of the variable, where they are known in advance.
-    const fn members(self) -> Option<&'static [&'static str]> {
+    pub const fn members(self) -> Option<&'static [&'static str]> {
         match self {
             Variable::Identity => Some(IDENTITY_MEMBERS),
             Variable::Credential => Some(CREDENTIAL_MEMBERS),

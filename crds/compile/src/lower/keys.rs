@@ -33,6 +33,12 @@ pub(crate) fn lower_keys(
             "`tls` must be set only with `discovery` or `jwksUri`: nothing else is fetched",
         );
     }
+    let is_published = discovery.is_some() || jwks_uri.is_some();
+    if is_published && algorithms.iter().all(|algorithm| algorithm.is_symmetric()) {
+        let message = "published keys are public, and the `algorithms` are all for keys that are shared in secret: no \
+                       token could be verified";
+        return notes.fail(path, Cause::Invalid, message);
+    }
     let tls = match tls {
         Some(tls) => Some(lower_outgoing(world, &format!("{path}.tls"), tls, secrets, notes)?),
         None => None,

@@ -38,6 +38,10 @@ pub(crate) fn stored(
             .map_err(|_| unusable("must hold an argon2id hash in PHC form, or a password"))?;
         return Ok((username, Stored::Hash(text.to_owned())));
     }
+    // Nobody types the mark that some editors put in front of a file, so that the password would never fit.
+    if text.starts_with('\u{feff}') {
+        return Err(unusable("begins with a byte order mark: write the file without it"));
+    }
     if text.is_empty() || text.len() > 1024 || text.chars().any(char::is_control) {
         return Err(unusable("must hold a password of 1 to 1024 characters without control characters"));
     }

@@ -188,6 +188,35 @@ fn a_proxy_is_believed_only_where_the_policy_names_it() {
 }
 
 #[test]
+fn a_certificate_is_believed_of_the_proxy_that_sent_it_and_not_of_its_client() {
+    let (devices, servers, upstream) = (devices(), servers(), Upstream::new());
+    let trust = secret("ca", &[("ca.crt", devices.read("ca.crt"))]);
+    let escaped: String = devices.read("good.crt").bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let certificate = format!("X-Forwarded-Client-Cert: Cert={escaped}");
+    for (believed, taken) in [("127.0.0.0/8", true), ("192.0.2.0/24", false)] {
+        let method = format!(
+            "    - {{name: devices, mtls: {{trustBundleRef: {{name: ca}}, identity: DNS, trustedProxies: [{believed}]}}}}\n"
+        );
+        let gateway = Gateway::start_with(
+            &[("all.yaml", &yaml(&upstream, &servers, &method, &trust))],
+            &["--listen-tls", "127.0.0.1:0", "--trusted-proxies", "127.0.0.1"],
+        );
+        upstream.forget();
+        let request = format!("GET /x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n{certificate}\r\n\r\n");
+        let reply = idm_tests::raw(gateway.address, request.as_bytes());
+        assert_eq!(reply.status == 200, taken, "{believed}: {reply:?}");
+        if !taken {
+            let record = gateway.record(reply.decision());
+            assert_eq!(
+                (&record["reason"], &record["request"]["source"]),
+                (&"NoCredentials".into(), &"192.0.2.7".into())
+            );
+            assert_eq!(upstream.received(), "");
+        }
+    }
+}
+
+#[test]
 fn a_removed_authority_takes_its_sessions_along_and_drops_no_connection() {
     let (devices, others) = (devices(), Authority::new("others"));
     let trust = |authority: &Authority| secret("ca", &[("ca.crt", authority.read("ca.crt"))]);

@@ -26,23 +26,23 @@ fn sign_in_of(policy: &Policy) -> Option<&SignInMethod> {
         .find_map(|method| if let MethodKind::SignIn(method) = &method.kind { Some(&**method) } else { None })
 }
 
-/// What came of a namespace.
+/// The result for a namespace.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    /// What its gateway shall enforce.
+    /// The configuration that its gateway shall enforce.
     pub plan: Plan,
-    /// The secrets that the plan speaks of.
+    /// The secrets that the plan refers to.
     pub secrets: Secrets,
-    /// The callers that are known by a Credential.
+    /// The callers that are identified by a Credential.
     pub credentials: Credentials,
-    /// What its users shall know.
+    /// The findings that its users shall see.
     pub report: Report,
-    /// How each HTTPRoute and its parents fared, for Gateway API statuses.
+    /// The result for each HTTPRoute and its parents, for Gateway API statuses.
     pub routes: Vec<RouteStatus>,
 }
 
 impl Compiled {
-    /// Seals what the gateway needs of it as the given generation.
+    /// Seals the parts of it that the gateway needs as the given generation.
     pub fn seal(&self, generation: u64) -> Bundle {
         let Self { plan, secrets, credentials, report: _, routes: _ } = self;
         Bundle::seal(plan.clone(), secrets.clone(), credentials.clone(), generation)
@@ -56,14 +56,14 @@ pub struct RouteStatus {
     pub route: String,
     /// The parent, as the route refers to it.
     pub parent: HttpRouteParentRefs,
-    /// The listeners that took it.
+    /// The listeners that accepted it.
     pub listeners: Vec<String>,
 }
 
 /// Compiles a namespace.
 ///
-/// Total: there is always a plan, and what could not be compiled refuses its requests in it. A policy
-/// that became invalid keeps its version in `previous` when there is one with the same uid.
+/// Total: there is always a plan, and it refuses the requests of every part that could not be compiled. A policy that
+/// became invalid keeps its version in `previous` when there is one with the same uid.
 pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     let mut compiler = Compiler {
         world,
@@ -367,7 +367,7 @@ impl<'w> Compiler<'w> {
         }
     }
 
-    /// The endpoints of the token service of the rule's policy, on this host. They come before any route's own match.
+    /// The endpoints of the token service of the rule's policy, on this host. They precede the route's own matches.
     fn push_endpoints(&mut self, rule: usize, secure: bool, host: &Host) {
         let Some(Handler::Enforce { policy, .. }) = self.rules.get(rule).map(|rule| &rule.handler) else { return };
         let policy = *policy;
@@ -392,7 +392,7 @@ impl<'w> Compiler<'w> {
     }
 
     /// The endpoints of the sign-in method of the rule's policy, on this host. Two policies may share them if they
-    /// agree on everything that is decided there.
+    /// agree on every setting that these endpoints use.
     fn push_sign_in_endpoints(&mut self, rule: usize, secure: bool, host: &Host) {
         let Some(Handler::Enforce { policy, .. }) = self.rules.get(rule).map(|rule| &rule.handler) else { return };
         let position = *policy;
@@ -555,8 +555,8 @@ impl<'w> Compiler<'w> {
         }
     }
 
-    /// The listeners of our class. All of one protocol must share one port: the gateway has one for each, and a
-    /// route that was attached to a private port only must not become reachable on a public one.
+    /// The listeners of our class. All of one protocol must share one port: the gateway has one port for each protocol,
+    /// and a route that was attached to a private port only must not become reachable on a public one.
     fn usable_listeners(&mut self) -> Vec<(&'w Gateway, &'w GatewayListeners)> {
         let world = self.world;
         let mut ports: BTreeMap<bool, i32> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Every Secret that an object names is asked for: the name under a field that ends with `Ref` is either one of another
+//! Every Secret that an object names is requested: the name under a field that ends with `Ref` is either one of another
 //! kind, or among `World::secret_names`. `references.yaml` has every such field.
 
 use std::collections::BTreeSet;
@@ -8,10 +8,10 @@ use idm_compile::{Settings, yaml::read_files};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// These fields name something else than a Secret.
+/// These fields name an object that is not a Secret.
 const OTHER_KINDS: &[&str] = &["federationRef", "tokenServiceRef"];
 
-/// These name a Secret although they do not end with `Ref`.
+/// These fields name a Secret although they do not end with `Ref`.
 const SECRETS: &[&str] = &["clientSecretBasic", "clientSecretPost"];
 
 /// The names of the Secrets.

@@ -57,7 +57,7 @@ pub(crate) fn lower_mtls(
     Some(MtlsMethod { roots, revocation_lists, names: rules, identity: kind(*identity), trusted_proxies: networks })
 }
 
-/// Certificates that are trusted for one purpose: every one needs a name.
+/// Certificates that are trusted for one purpose: each must have a name.
 pub(crate) fn lower_trusted(
     world: &World,
     path: &str,
@@ -92,7 +92,7 @@ fn kind(name: wire::CertificateName) -> CertificateName {
     }
 }
 
-/// PEM that is public and may stand in the plan. A private key beside it does not get there.
+/// PEM that is public and may be in the plan. A private key in the same text does not get into the plan.
 fn public_text(
     world: &World,
     path: &str,
@@ -172,7 +172,7 @@ pub(crate) fn certificate(
     Some((chain, key))
 }
 
-/// How a server with authorities of its own is reached.
+/// The TLS settings for a server with authorities of its own.
 pub(crate) fn lower_outgoing(
     world: &World,
     path: &str,

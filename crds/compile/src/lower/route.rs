@@ -1,4 +1,4 @@
-//! HTTPRoute rules and Services become backends, matches and timeouts.
+//! Lowers HTTPRoute rules and Services to backends, matches and timeouts.
 
 use gateway_api::apis::standard::httproutes as hr;
 use idm_plan::{
@@ -11,7 +11,7 @@ use super::Notes;
 use super::policy::header_name;
 use crate::{Cause, World};
 
-/// What is left of a rule once its references are resolved.
+/// The parts of a rule once its references are resolved.
 pub(crate) struct LoweredRule {
     pub(crate) backends: Vec<Backend>,
     pub(crate) timeouts: Timeouts,
@@ -24,7 +24,7 @@ pub(crate) struct LoweredMatch {
     pub(crate) headers: Vec<HeaderMatch>,
 }
 
-/// The matches are lowered even if the rest fails, so that a broken rule still refuses what it covers.
+/// The matches are lowered even if the rest fails, so that a broken rule still refuses the requests that it matches.
 pub(crate) fn lower_rule(
     world: &World,
     path: &str,
@@ -79,7 +79,7 @@ fn lower_path(path: &str, given: Option<&hr::HttpRouteRulesMatchesPath>, notes: 
     let canonical = match canonical_path(value) {
         Ok(canonical) => canonical.into_owned(),
         Err(error) => {
-            // The whole host is closed rather than a path nobody can name.
+            // The whole host is refused if the path cannot be determined.
             notes.fail::<()>(format!("{path}.path.value"), Cause::Invalid, format!("'{value}': {error}"));
             return everything;
         }
@@ -114,7 +114,7 @@ fn lower_header_matches(
             );
         }
         let name = name.to_ascii_lowercase();
-        // Gateway API: of several entries with one name only the first counts.
+        // Gateway API: of several entries with one name only the first is used.
         if !lowered.iter().any(|h| h.name == name) {
             lowered.push(HeaderMatch { name, value: value.clone() });
         }
@@ -164,7 +164,7 @@ fn lower_backends(
     Some(backends)
 }
 
-/// The backend that a Service's port stands for.
+/// The backend for a Service's port.
 pub(crate) fn service_backend(
     world: &World,
     path: &str,
@@ -268,7 +268,7 @@ fn lower_timeouts(path: &str, timeouts: Option<&hr::HttpRouteRulesTimeouts>, not
     match given.iter().copied().filter(|ms| *ms > 0).min() {
         Some(ms) => Timeouts { response_head_ms: ms },
         None if given.is_empty() => Timeouts::DEFAULT,
-        // "0s" switches the limit off (GEP-1742).
+        // "0s" disables the limit (GEP-1742).
         None => Timeouts { response_head_ms: 0 },
     }
 }

@@ -1,4 +1,4 @@
-//! Statuses of the Gateway API's own kinds, as its specification asks of an implementation.
+//! Statuses of the Gateway API's own kinds, as its specification requires of an implementation.
 
 use gateway_api::apis::standard::gateways::Gateway;
 use idm_compile::{Compiled, Condition, ObjectId, World};
@@ -94,7 +94,7 @@ async fn write_gateway(
     if same { Ok(()) } else { patch_status(context, Kind::Gateway, &object, &status).await }
 }
 
-/// Our parents' entries are replaced, other controllers' are kept.
+/// The entries for our parents are replaced, those of other controllers are kept.
 async fn write_route(context: &Context, world: &World, compiled: &Compiled, name: &str) -> Result<(), kube::Error> {
     let Some(object) = context.store.find(Kind::HttpRoute, &world.namespace, name) else { return Ok(()) };
     let old = object.data.pointer("/status/parents").and_then(Value::as_array).cloned().unwrap_or_default();

@@ -33,7 +33,7 @@ const REFETCH_WAIT: Duration = Duration::from_secs(5);
 /// Times in milliseconds since the keys were made, plus one; 0 is "never".
 type Moment = u64;
 
-/// How to proceed with a token whose key is unknown.
+/// The next step for a token whose key is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outlook {
     /// The keys changed since the token was verified: verify it again.

@@ -20,7 +20,7 @@ async fn fixed_keys_are_never_fetched() {
 fn a11_a_key_published_5_s_before_it_signs_is_known_in_a_flood_of_unknown_ones() {
     const MINUTE: u64 = 60_000;
     let recent = RECENT.as_millis() as u64;
-    // How long a fetch takes, in milliseconds.
+    // The duration of a fetch, in milliseconds.
     for takes in [1, 40, 900] {
         let (mut good, mut under_way, mut began) = (1u64, None::<u64>, 1u64);
         let mut starts: Vec<u64> = vec![1];

@@ -1,4 +1,4 @@
-//! A record for every change of our own kinds, whoever made it.
+//! Writes a record for every change of our own kinds, by any author.
 
 use idm_audit::{Action, Change, Lane, ObjectName, Record, SCHEMA};
 use idm_types::{DecisionId, Timestamp};
@@ -64,8 +64,8 @@ pub(crate) fn record(seen: &Seen, lane: &Lane, now: Timestamp) {
     lane.flush();
 }
 
-/// The same change has the same id, whoever sees it and however often: its time is the object's own,
-/// its randomness a hash of uid, generation and action.
+/// The same change has the same id, for every observer and each time: its time is the object's own, its randomness a
+/// hash of uid, generation and action.
 fn change_id(object: &DynamicObject, uid: &str, generation: i64, action: Action) -> String {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let half = |salt: u8| {
@@ -77,7 +77,7 @@ fn change_id(object: &DynamicObject, uid: &str, generation: i64, action: Action)
     DecisionId::from_parts(millis, half(0) << 64 | half(1)).to_string()
 }
 
-/// The last writer of the spec. The API server tells objects' watchers the manager, not the person.
+/// The last writer of the spec. The API server shows the field manager to watchers, not the person.
 fn actor(object: &DynamicObject) -> String {
     let spec_writers = object.managed_fields().iter().filter(|entry| entry.subresource.is_none());
     let last = spec_writers.max_by_key(|entry| entry.time.as_ref().map(|time| time.0));

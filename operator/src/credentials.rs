@@ -21,8 +21,8 @@ fn labels(more: (&str, &str)) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Makes a key or password and its Secret for each Credential whose Secret does not exist. A Secret that exists is
-/// never touched, whoever wrote it.
+/// Makes a key or password and its Secret for each Credential whose Secret does not exist. An existing Secret is never
+/// changed, whoever wrote it.
 pub(crate) async fn supply(world: &mut World, client: &Client) -> Result<(), kube::Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &world.namespace);
     for missing in missing_secrets(world) {
@@ -42,7 +42,7 @@ pub(crate) async fn supply(world: &mut World, client: &Client) -> Result<(), kub
             metadata: ObjectMeta {
                 name: Some(name.clone()),
                 labels: Some(labels(("identity-manager.io/credential", &credential))),
-                // The key goes with its Credential.
+                // Kubernetes deletes the key with its Credential.
                 owner_references: Some(owner.into_iter().collect()),
                 ..ObjectMeta::default()
             },
@@ -51,7 +51,7 @@ pub(crate) async fn supply(world: &mut World, client: &Client) -> Result<(), kub
         };
         match api.create(&PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() }, &secret).await {
             Ok(_) => drop(world.secrets.insert(name, [(field, Redacted::new(value.into_bytes()))].into())),
-            // Someone made it meanwhile: theirs counts, at the next look.
+            // Another writer made it in the meantime: that Secret is read in the next reconcile.
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => return Err(error),
         }
@@ -91,7 +91,7 @@ pub(crate) async fn rotate(world: &mut World, client: &Client, now: Timestamp) -
     if data == before {
         return Ok(());
     }
-    // Without their policies nobody needs the keys; tokens that are still out there end with them.
+    // Without their policies the keys are not needed; tokens that are still in use end with them.
     let owners = ours.iter().map(|(policy, _)| crate::gateway::owner("IdentityPolicy", &policy.meta)).collect();
     let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
     let written = match current {
@@ -117,7 +117,7 @@ pub(crate) async fn rotate(world: &mut World, client: &Client, now: Timestamp) -
             world.secrets.insert(SIGNING_SECRET.into(), values);
             Ok(())
         }
-        // Someone wrote meanwhile: theirs counts, at the next look.
+        // Another writer changed it in the meantime: that version is read in the next reconcile.
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
         Err(error) => Err(error),
     }

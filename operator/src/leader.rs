@@ -1,5 +1,5 @@
-//! Leader election by a Lease: at most one operator acts. Losing the lease ends the process, which is
-//! the one way to be sure that nothing is still being written.
+//! Leader election by a Lease: at most one operator acts. Losing the lease ends the process, because only then it is
+//! certain that it writes nothing more.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ impl Leader {
                 Ok(Err(error)) => tracing::warn!(%error, "the lease could not be renewed"),
                 Err(_) => tracing::warn!("the lease could not be renewed in time"),
             }
-            // Stop acting before anyone else may start.
+            // Stop acting before another operator may start.
             anyhow::ensure!(
                 renewed.elapsed() < Duration::from_secs(DURATION_SECONDS as u64 - 1),
                 "the lease could not be renewed for too long"
@@ -61,7 +61,7 @@ impl Leader {
         }
     }
 
-    /// Takes or renews the lease; the resource version makes sure that only one writer wins.
+    /// Takes or renews the lease; the resource version ensures that only one writer succeeds.
     async fn try_hold(&self) -> anyhow::Result<bool> {
         let now = MicroTime(Timestamp::now());
         let Some(mut lease) = self.leases.get_opt(NAME).await? else {

@@ -1,7 +1,8 @@
-//! Memberships of people who signed in: the gateways say who did, the Federation says what they get, and this makes it.
+//! Memberships of people who signed in: the gateways report the people, the Federation defines the roles, and the
+//! operator makes the memberships.
 //!
-//! A gateway cannot write to the cluster, and what it says is no more than a name: which role that gives is read from
-//! the Federation here.
+//! A gateway cannot write to the cluster, and it reports only a name: the operator reads the role for that name from
+//! the Federation.
 
 use std::collections::BTreeMap;
 
@@ -72,13 +73,13 @@ pub(crate) async fn provision(context: &Context, world: &World, secrets: &Secret
         let seen = context.heard.lock().await.get(&uid).copied().unwrap_or(0);
         let asked =
             context.http.get(format!("http://{host}:8081/-/people?seen={seen}")).bearer_auth(token).send().await;
-        // A pod that does not answer, or has another token yet, is asked again at the next look.
+        // A pod that does not answer, or does not have the new token yet, is asked again the next time.
         let Some(answer) = asked.ok().filter(|answer| answer.status().is_success()) else { continue };
         let Ok(Told { people, last }) = answer.json().await else { continue };
         for person in &people {
             make(context, world, person).await?;
         }
-        // Only now: what was not made is told again.
+        // Only now: a membership that could not be made is reported again.
         context.heard.lock().await.insert(uid, last);
     }
     Ok(())
@@ -100,7 +101,7 @@ async fn make(context: &Context, world: &World, person: &Person) -> Result<(), k
                 ]
                 .map(|(name, value)| (name.to_owned(), value.chars().take(63).collect())),
             )),
-            // It goes with the Federation that vouched for the person.
+            // Kubernetes deletes it with the Federation that authenticated the person.
             owner_references: Some(vec![gateway::owner("Federation", &federation.meta)]),
             ..ObjectMeta::default()
         },
@@ -124,9 +125,9 @@ async fn make(context: &Context, world: &World, person: &Person) -> Result<(), k
             federation = person.federation,
             "membership made"
         ),
-        // It is there, whoever made it and whatever became of it since.
+        // It exists, whoever made it and however it was changed since.
         Err(kube::Error::Api(status)) if status.code == 409 => {}
-        // A name that no object takes: nothing is lost by it but the membership, and it must not stop everything else.
+        // A name that is not valid for an object: only this membership is lost, and the others must still be made.
         Err(kube::Error::Api(status)) if status.code == 422 => {
             tracing::warn!(namespace = world.namespace, error = status.message, "a membership cannot be made")
         }

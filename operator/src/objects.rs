@@ -68,7 +68,7 @@ impl Kind {
         ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, self.name()), plural)
     }
 
-    /// Only objects with this label are of interest.
+    /// Only objects with this label are watched.
     pub(crate) fn selector(self) -> Option<&'static str> {
         matches!(self, Kind::Pod | Kind::Deployment)
             .then_some("app.kubernetes.io/name=idm-gateway,app.kubernetes.io/managed-by=idm-operator")

@@ -1,4 +1,4 @@
-//! Namespaces that want a reconcile: each at most once, not before its time, and never twice at once.
+//! Namespaces that wait for a reconcile: each at most once, not before its time, and never twice at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -21,7 +21,7 @@ struct State {
 }
 
 impl Queue {
-    /// Asks for a reconcile after `delay`; an earlier request stays.
+    /// Requests a reconcile after `delay`; an earlier request stays.
     pub(crate) fn add(&self, namespace: &str, delay: Duration) {
         let at = Instant::now() + delay;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -29,7 +29,7 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Waits for the next namespace that nobody works on and takes it, until [`Self::done`].
+    /// Waits for the next namespace that no task works on and takes it, until [`Self::done`].
     pub(crate) async fn next(&self) -> String {
         loop {
             let wait = {
@@ -69,7 +69,7 @@ impl Queue {
         *count
     }
 
-    /// Gives a namespace back; what was asked for meanwhile is next.
+    /// Returns a namespace; a reconcile that was requested in the meantime is next.
     pub(crate) fn done(&self, namespace: &str) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).taken.remove(namespace);
         self.changed.notify_one();

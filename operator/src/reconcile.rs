@@ -1,5 +1,5 @@
-//! The recipe: read, think, write, look, tell. It runs for one namespace at a time and can be cut off
-//! anywhere: every step starts from what the cluster says, so the next run finishes the work.
+//! The steps of a reconcile: read, compile, write, observe, report. It runs for one namespace at a time and can be
+//! interrupted anywhere: every step starts from the state of the cluster, so the next run finishes the work.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 /// Several objects of one `kubectl apply` become one reconcile.
 const SETTLE: Duration = Duration::from_millis(20);
 
-/// Watches and reconciles until an error that a restart should answer.
+/// Watches and reconciles until an error that requires a restart.
 pub(crate) async fn run(context: Arc<Context>, lane: Lane) -> anyhow::Result<()> {
     let queue = Arc::new(Queue::default());
     let (sender, receiver) = mpsc::unbounded_channel();
@@ -64,7 +64,7 @@ async fn take_note(context: Arc<Context>, mut receiver: mpsc::UnboundedReceiver<
     }
 }
 
-/// Several namespaces at a time, so that one whose pods do not answer holds up no other.
+/// Several namespaces at a time, so that a namespace whose pods do not answer does not delay the others.
 async fn work(context: Arc<Context>, queue: Arc<Queue>) {
     let workers = (0..WORKERS).map(|_| Box::pin(one_after_another(&context, &queue)));
     futures::future::join_all(workers).await;
@@ -73,7 +73,7 @@ async fn work(context: Arc<Context>, queue: Arc<Queue>) {
 async fn one_after_another(context: &Context, queue: &Queue) {
     loop {
         let namespace = queue.next().await;
-        // Before everything was listed once, an absent object may only be unseen.
+        // Before everything was listed once, an absent object may exist.
         if context.store.is_synced() {
             attempt(context, queue, &namespace).await;
         } else {
@@ -95,7 +95,7 @@ async fn attempt(context: &Context, queue: &Queue, namespace: &str) {
     let failures = queue.failed(namespace);
     let delay = (FIRST_RETRY * 2u32.saturating_pow(failures.min(10))).min(LAST_RETRY);
     match outcome {
-        // A namespace that is being deleted takes nothing new; its end is the next event.
+        // A namespace that is being deleted accepts no new objects; its end is the next event.
         Ok(Err(error)) if is_terminating(&error) => tracing::debug!(namespace, "the namespace is being deleted"),
         Ok(Err(error)) => {
             tracing::warn!(namespace, error = format!("{error:#}"), "reconcile failed; it is tried again")
@@ -110,7 +110,7 @@ fn is_terminating(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if status.details.as_ref().is_some_and(|d| d.causes.iter().any(|c| c.reason == cause)))
 }
 
-/// One namespace, once. Returns when to look again.
+/// Reconciles one namespace once. Returns the time until the next run.
 async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<Duration>> {
     let client = &context.client;
     if namespace == CLUSTER {
@@ -148,7 +148,8 @@ async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<
     let built = match gateway::build(&world, compiled.ports, bundle, &context.settings) {
         Ok(built) => built,
         Err(error) => {
-            // Too large for a Secret: what is in force stays, and every policy says why the change is not.
+            // Too large for a Secret: the configuration in force stays, and every policy reports why the change is not
+            // in force.
             for policy in &world.policies {
                 let id = ObjectId::new("IdentityPolicy", namespace, &policy.meta.name);
                 compiled.report.push(&id, "", Condition::Programmed, Cause::InvalidKeptPrevious, error.to_string());
@@ -165,7 +166,7 @@ async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<
     Ok(Some(if observed.is_programmed() { RESYNC } else { UNPROGRAMMED }))
 }
 
-/// The same content keeps its generation, so that nothing is announced when nothing changed.
+/// The same content keeps its generation, so that an unchanged configuration is not announced again.
 fn next(current: Option<Bundle>, compiled: &Compiled) -> Bundle {
     let next = compiled.seal(current.as_ref().map_or(1, |current| current.generation + 1));
     current.filter(|current| current.digest == next.digest).unwrap_or(next)

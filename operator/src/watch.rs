@@ -26,7 +26,7 @@ pub(crate) struct Seen {
     pub(crate) kind: Kind,
     pub(crate) before: Option<Arc<DynamicObject>>,
     pub(crate) now: Option<Arc<DynamicObject>>,
-    /// From the first listing: it may have happened while no operator was looking.
+    /// From the first listing: it may have happened while no operator was running.
     pub(crate) initial: bool,
 }
 
@@ -54,7 +54,7 @@ impl Store {
             .cloned()
     }
 
-    /// Whether every kind was listed once: before that, absence means nothing.
+    /// Whether every kind was listed once: before that, an absent object may exist.
     pub(crate) fn is_synced(&self) -> bool {
         self.synced.lock().unwrap_or_else(PoisonError::into_inner).len() == Kind::ALL.len()
     }
@@ -68,7 +68,7 @@ impl Store {
         self.kinds.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&kind)?.remove(&key(object))
     }
 
-    /// After a complete listing: what was not in it is gone.
+    /// After a complete listing: objects that were not in it were deleted.
     fn prune(&self, kind: Kind, listed: &BTreeSet<(String, String)>) -> Vec<Arc<DynamicObject>> {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         let objects = kinds.entry(kind).or_default();
@@ -85,7 +85,7 @@ fn key(object: &DynamicObject) -> (String, String) {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// Watches a kind for ever and reports what it sees.
+/// Watches a kind in an endless loop and reports its events.
 pub(crate) async fn follow(client: Client, kind: Kind, context: Arc<crate::Context>, seen: UnboundedSender<Seen>) {
     let store = &context.store;
     let mut config = watcher::Config::default();
@@ -121,7 +121,7 @@ pub(crate) async fn follow(client: Client, kind: Kind, context: Arc<crate::Conte
                 let _ = seen.send(Seen { kind, before, now: None, initial: false });
             }
             Err(error) => {
-                // Without the Gateway API installed there is nothing of it to see; it may come later.
+                // Without the Gateway API there are no such objects; it may be installed later.
                 let absent =
                     matches!(&error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404);
                 if absent && kind.is_optional() {

@@ -58,7 +58,7 @@ fn with_kind(object: &DynamicObject, kind: Kind) -> serde_json::Value {
     value
 }
 
-/// Objects of other groups; one that cannot be read is left out and logged, for it refers to nothing of ours.
+/// Objects of other groups; one that cannot be read is left out and logged, because it cannot refer to objects of ours.
 fn typed<K: DeserializeOwned>(store: &Store, kind: Kind, namespace: &str) -> Vec<K> {
     let read = |object: &DynamicObject| match serde_json::to_value(object).and_then(serde_json::from_value) {
         Ok(typed) => Some(typed),

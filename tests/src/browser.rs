@@ -4,25 +4,25 @@ use std::net::SocketAddr;
 use crate::provider::Provider;
 use crate::raw::{Reply, raw};
 
-/// A browser, as far as sign-in needs one: it keeps cookies of one host, and tells who made it ask.
+/// A browser with the functions that sign-in needs: it keeps cookies of one host, and sends the `Sec-Fetch` headers.
 #[derive(Clone)]
 pub struct Browser {
     address: SocketAddr,
     /// Its cookies.
     pub jar: BTreeMap<String, String>,
-    /// The attributes that each cookie came with.
+    /// The attributes of each cookie.
     pub attributes: BTreeMap<String, String>,
     /// The `Host` it names.
     pub host: String,
 }
 
 impl Browser {
-    /// A fresh one.
+    /// A browser without cookies.
     pub fn new(address: SocketAddr) -> Self {
         Self { address, jar: BTreeMap::new(), attributes: BTreeMap::new(), host: address.to_string() }
     }
 
-    /// Sends a request with these headers and its cookies, and keeps what comes.
+    /// Sends a request with these headers and its cookies, and stores the cookies of the answer.
     pub fn send(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Reply {
         let cookies: Vec<String> = self.jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let cookie = if cookies.is_empty() { String::new() } else { format!("Cookie: {}\r\n", cookies.join("; ")) };
@@ -46,7 +46,7 @@ impl Browser {
         reply
     }
 
-    /// Goes to a page, as a person who types its address does.
+    /// Navigates to a page, as when a person types its address.
     pub fn go(&mut self, target: &str) -> Reply {
         self.go_with(target, &[])
     }
@@ -64,7 +64,7 @@ impl Browser {
         self.send("GET", target, &headers, "")
     }
 
-    /// Asks as a script of the page does.
+    /// Sends a request as a script of the page does.
     pub fn fetch(&mut self, target: &str) -> Reply {
         self.send(
             "GET",
@@ -74,13 +74,13 @@ impl Browser {
         )
     }
 
-    /// Where a redirect leads: a path of the same host, or an address elsewhere.
+    /// The target of a redirect: a path of the same host, or an address elsewhere.
     pub fn location(&self, reply: &Reply) -> String {
         let to = reply.header("location").unwrap_or_else(|| panic!("no redirect: {reply:?}"));
         to.strip_prefix(&format!("http://{}", self.host)).unwrap_or(to).to_owned()
     }
 
-    /// Goes to a page until it is sent to a provider; returns that address.
+    /// Navigates to a page until it is redirected to a provider; returns that address.
     pub fn to_provider(&mut self, page: &str) -> String {
         let reply = self.go(page);
         let start = self.location(&reply);

@@ -1,4 +1,4 @@
-//! The least of an HTTP/1.1 server and client for scripted peers.
+//! A minimal HTTP/1.1 server and client for scripted peers.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -7,9 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use idm_jose::SigningKey;
 use serde_json::{Value, json};
 
-/// An issuer that serves discovery and keys, and misbehaves on command.
+/// An issuer that serves discovery and keys, and that a test can make misbehave.
 pub struct Issuer {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
     answers: Arc<Mutex<Answers>>,
     fetches: Arc<AtomicUsize>,
@@ -58,12 +58,12 @@ impl Issuer {
         self.answers.lock().expect("no panic inside").issuer = issuer.to_owned();
     }
 
-    /// How often the keys were fetched.
+    /// The number of times that the keys were fetched.
     pub fn fetches(&self) -> usize {
         self.fetches.load(Ordering::Relaxed)
     }
 
-    /// Claims of a good token for the audience `orders`.
+    /// Claims of a valid token for the audience `orders`.
     pub fn claims(&self, user: &str) -> Value {
         json!({"iss": self.name(), "aud": "orders", "sub": user, "exp": now() + 300})
     }

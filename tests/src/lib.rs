@@ -1,5 +1,5 @@
-//! Words for black-box tests: the built binary, an upstream that keeps the raw bytes it received, a
-//! scripted issuer, and raw sockets.
+//! Helpers for black-box tests: the built binary, an upstream that keeps the raw bytes it received, a scripted issuer,
+//! and raw sockets.
 //!
 //! In: a folder of YAML. Out: [`Gateway`], a running `idm run`, with its audit. The oracle of a refusal
 //! is threefold: the reason in the record, exactly one record, and no byte at the upstream.
@@ -67,13 +67,13 @@ pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>)
 
 /// A running `idm run` on a free port, with a folder and an audit of its own.
 pub struct Gateway {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
-    /// Where it listens for HTTPS, if it was told to.
+    /// The address that it listens on for HTTPS, if a test asked for it.
     pub tls: Option<SocketAddr>,
     /// The folder it serves.
     pub dir: tempfile::TempDir,
-    /// Where its records go.
+    /// The folder of its records.
     pub audit: tempfile::TempDir,
     child: Child,
     log: std::sync::Arc<std::sync::Mutex<String>>,
@@ -90,8 +90,8 @@ impl Gateway {
         Self::start_in(files, arguments, &[])
     }
 
-    /// Serves these files with further arguments and this added to the environment; it logs at trace level unless
-    /// `IDM_LOG` is among it.
+    /// Serves these files with further arguments and these environment variables; it logs at trace level unless
+    /// `IDM_LOG` is among them.
     pub fn start_in(files: &[(&str, &str)], arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let (dir, audit) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         for (name, text) in files {
@@ -134,7 +134,7 @@ impl Gateway {
         std::thread::spawn(move || out.lines().for_each(drop));
         let Some(address) = address else {
             let _ = child.wait();
-            // The process has ended, and so its log does.
+            // The process has ended, and therefore its log, too.
             let _ = logged.join();
             panic!("idm did not start: {line}{}", log.lock().expect("no panic inside"));
         };
@@ -169,7 +169,7 @@ impl Gateway {
         self.child.id()
     }
 
-    /// How many file descriptors the process has open.
+    /// The number of file descriptors that the process has open.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
     }

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A request that clients send only inside of bodies, never as a request.
+/// A request that clients send only inside bodies, never as a request.
 const SMUGGLED: &str = "GET /smuggled/admin HTTP/1.1\r\nHost: a\r\nX-Authenticated-UserId: admin\r\n\r\n";
-/// A response to no request, sent after the response to another request.
+/// A response without a request, sent after the response to another request.
 const UNASKED: &str = "HTTP/1.1 200 OK\r\nX-Echo: unasked\r\nContent-Length: 4\r\n\r\nevil";
 
 /// An upstream that reads requests strictly by RFC 9112, answers as their path says, and records what it received.
@@ -24,7 +24,7 @@ pub struct StrictUpstream {
 pub struct Account {
     /// The bodies by the path of their request; a body that did not arrive as a whole is marked so.
     pub requests: BTreeMap<String, Vec<(Vec<u8>, bool)>>,
-    /// Bytes that belong to no request, in words.
+    /// A description of the bytes that belong to no request.
     pub strays: Vec<String>,
 }
 
@@ -49,7 +49,7 @@ impl StrictUpstream {
         self.account.lock().expect("no panic inside").clone()
     }
 
-    /// Everything received since the last time. A request that is still arriving is told the next time.
+    /// Everything received since the last call. A request that is still arriving is returned by the next call.
     pub fn take(&self) -> Account {
         std::mem::take(&mut *self.account.lock().expect("no panic inside"))
     }
@@ -61,7 +61,7 @@ struct Conversation {
     account: Arc<Mutex<Account>>,
 }
 
-/// How a body ended.
+/// The end of a body.
 enum End {
     Whole,
     Cut,
@@ -125,7 +125,7 @@ impl Conversation {
         if early { Some(()) } else { self.answer(target, method) }
     }
 
-    /// Answers as the path says; `None` where the connection ends with it.
+    /// Answers as the path says; `None` where the connection is closed afterwards.
     fn answer(&mut self, target: &str, method: &str) -> Option<()> {
         let echo = format!("X-Echo: {target}\r\n");
         let ok = format!("HTTP/1.1 200 OK\r\n{echo}");
@@ -158,7 +158,7 @@ impl Conversation {
         goes_on.then_some(())
     }
 
-    /// Reads until `found` answers; `None` at the connection's end.
+    /// Reads until `found` returns a result; `None` at the connection's end.
     fn until<T>(&mut self, mut found: impl FnMut(&[u8]) -> Option<T>) -> Option<T> {
         let mut chunk = [0; 16384];
         loop {
@@ -206,11 +206,11 @@ impl Conversation {
     }
 }
 
-/// How often a path was used, so that each request has one of its own.
+/// The number of uses of a path, so that each request has one of its own.
 static SENT: AtomicU64 = AtomicU64::new(0);
 
-/// Plays one client whose choices are the bytes of `script`, on up to a few connections. Returns the bodies it sent,
-/// by path, and what was wrong with the answers it got.
+/// Plays one client whose choices are the bytes of `script`, on up to a few connections. Returns the bodies it sent, by
+/// path, and the faults of the answers that it got.
 pub fn client(gateway: SocketAddr, script: &[u8]) -> (BTreeMap<String, Vec<u8>>, Vec<String>) {
     let (mut sent, mut problems) = (BTreeMap::new(), Vec::new());
     let mut stream: Option<TcpStream> = None;
@@ -263,7 +263,7 @@ pub fn client(gateway: SocketAddr, script: &[u8]) -> (BTreeMap<String, Vec<u8>>,
     (sent, problems)
 }
 
-/// How much of the announced body is written.
+/// The part of the announced body that is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Whole {
     All,
@@ -271,7 +271,7 @@ enum Whole {
     Cut,
 }
 
-/// The bytes of a request; whether the connection may be used again; how much of the body they hold.
+/// The bytes of a request; whether the connection may be used again; the number of the body's bytes in them.
 fn written(path: &str, body: &str, framing: u8) -> (Vec<u8>, bool, Whole) {
     let length = body.len();
     let chunks = if length == 0 { "0\r\n\r\n".to_owned() } else { format!("{length:x}\r\n{body}\r\n0\r\n\r\n") };
@@ -316,7 +316,7 @@ fn written(path: &str, body: &str, framing: u8) -> (Vec<u8>, bool, Whole) {
     (text.into_bytes(), keeps, whole)
 }
 
-/// The head of a final answer, and whether its body came whole.
+/// The head of a final answer, and whether its body arrived completely.
 fn answer(stream: &mut TcpStream, is_head: bool) -> Option<(String, bool)> {
     loop {
         let mut head = Vec::new();
@@ -358,7 +358,7 @@ fn answer(stream: &mut TcpStream, is_head: bool) -> Option<(String, bool)> {
     }
 }
 
-/// Compares what clients sent with what an upstream received; the differences in words.
+/// Compares the requests of clients with those that an upstream received; describes the differences.
 pub fn differences(sent: &BTreeMap<String, Vec<u8>>, account: &Account) -> Vec<String> {
     let mut found = account.strays.clone();
     for (path, received) in &account.requests {

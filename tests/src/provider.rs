@@ -9,20 +9,20 @@ use serde_json::{Map, Value, json};
 use crate::http::{Asked, Said, encoded, serve};
 use crate::now;
 
-/// How a provider behaves. Patches change members; `null` removes one.
+/// The behaviour of a provider. Patches change members; `null` removes one.
 #[derive(Clone)]
 pub struct Script {
     /// The subject who signs in.
     pub subject: String,
     /// Changes the claims of id tokens.
     pub claims: Value,
-    /// Changes what the userinfo endpoint says.
+    /// Changes the answer of the userinfo endpoint.
     pub userinfo: Value,
     /// Changes the configuration document.
     pub metadata: Value,
     /// Changes the answer of the token endpoint.
     pub answer: Value,
-    /// Changes the parameters that a browser brings back.
+    /// Changes the parameters of the redirect back to the gateway.
     pub back: Value,
     /// Signs with this key instead of the published one.
     pub signer: Option<Arc<SigningKey>>,
@@ -32,7 +32,7 @@ pub struct Script {
     pub jwks: Option<String>,
     /// The status of the token endpoint.
     pub token_status: u16,
-    /// How long the token endpoint takes.
+    /// The delay of the token endpoint.
     pub delay: Duration,
     /// The lifetime of access tokens, in seconds.
     pub lifetime: u64,
@@ -76,11 +76,11 @@ struct Inside {
     count: u64,
 }
 
-/// An OpenID provider that behaves well, or as its [`Script`] says. Its client is `shop` with the secret
+/// An OpenID provider that follows the specification, or its [`Script`]. Its client is `shop` with the secret
 /// `planted-client-secret`.
 #[derive(Clone)]
 pub struct Provider {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
     key: Arc<SigningKey>,
     inside: Arc<Mutex<Inside>>,
@@ -99,7 +99,7 @@ fn patch(target: &mut Value, change: &Value) {
 }
 
 impl Provider {
-    /// One that behaves well, and signs with this key.
+    /// A provider that follows the specification, and signs with this key.
     pub fn new(key: SigningKey) -> Self {
         let (key, inside) = (Arc::new(key), Arc::new(Mutex::new(Inside::default())));
         let (shared, signer) = (inside.clone(), key.clone());
@@ -123,17 +123,17 @@ impl Provider {
         &self.key
     }
 
-    /// Changes how it behaves.
+    /// Changes its behaviour.
     pub fn script(&self, change: impl FnOnce(&mut Script)) {
         change(&mut self.inside.lock().expect("no panic inside").script);
     }
 
-    /// Behaves well again.
+    /// Restores the correct behaviour.
     pub fn behave(&self) {
         self.script(|script| *script = Script::default());
     }
 
-    /// The requests that came to this path.
+    /// The requests that arrived at this path.
     pub fn asked(&self, path: &str) -> Vec<Asked> {
         self.inside.lock().expect("no panic inside").asked.iter().filter(|asked| asked.path == path).cloned().collect()
     }
@@ -146,7 +146,7 @@ impl Provider {
         )
     }
 
-    /// Signs the person in at `url`, and gives the address that the browser is sent back to.
+    /// Signs the person in at `url`, and returns the address that the browser is redirected to.
     pub fn sign_in(&self, url: &str) -> String {
         let query = url.split_once('?').map_or("", |(_, query)| query);
         let mut inside = self.inside.lock().expect("no panic inside");

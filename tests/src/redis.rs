@@ -4,20 +4,20 @@ use std::time::{Duration, Instant};
 
 use crate::Authority;
 
-/// A Redis server on loopback that keeps nothing on disk and ends with the test.
+/// A Redis server on loopback that stores no data on disk and ends with the test.
 pub struct Redis {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
     child: Child,
 }
 
-/// The password that it asks for.
+/// The password that it requires.
 const PASSWORD: &str = "canary-store-password";
 
 impl Redis {
     /// Starts one on a free port.
     pub fn start() -> Self {
-        // Another process may take the port between the look and the start; then the next one is tried.
+        // Another process may take the port between the choice and the start; then the next one is tried.
         for _ in 0..20 {
             let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
             if let Some(redis) = Self::start_at(address) {
@@ -27,7 +27,7 @@ impl Redis {
         panic!("redis-server does not start")
     }
 
-    /// Starts one at this address; `None` when it cannot be had.
+    /// Starts one at this address; `None` when the address is in use.
     pub fn start_at(address: SocketAddr) -> Option<Self> {
         Self::start_with(address, &["--port", &address.port().to_string()])
     }
@@ -69,7 +69,7 @@ impl Redis {
             .stderr(Stdio::null())
             .spawn()
             .expect("redis-server is installed");
-        // From here on it ends with its owner, whatever comes.
+        // From here on it ends with its owner in every case.
         let mut redis = Self { address, child };
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(10) && redis.child.try_wait().ok().flatten().is_none() {
@@ -93,7 +93,7 @@ impl Redis {
         file
     }
 
-    /// Runs a command of `redis-cli` and gives its answer.
+    /// Runs a command of `redis-cli` and returns its answer.
     pub fn cli(&self, arguments: &[&str]) -> String {
         let output = Command::new("redis-cli")
             .args(["-p", &self.address.port().to_string(), "-a", PASSWORD, "--no-auth-warning"])
@@ -108,7 +108,7 @@ impl Redis {
         let _ = self.child.wait();
     }
 
-    /// Stops it from answering, or lets it go on.
+    /// Stops it from answering, or lets it continue.
     pub fn pause(&self, paused: bool) {
         let _ =
             Command::new("kill").args([if paused { "-STOP" } else { "-CONT" }, &self.child.id().to_string()]).status();

@@ -4,16 +4,16 @@ use std::process::Command;
 use crate::http::encoded;
 use crate::now;
 
-/// A SAML identity provider made of openssl and xmlsec1: nothing that signs or encrypts here is ours.
+/// A SAML identity provider made of openssl and xmlsec1: none of our code signs or encrypts here.
 pub struct SamlIdp {
     dir: tempfile::TempDir,
 }
 
 /// Its entity id.
 pub const IDP: &str = "https://idp.example/metadata";
-/// Where it is asked.
+/// The address of its single sign-on service.
 pub const SSO: &str = "https://idp.example/sso";
-/// Where sessions end.
+/// The address of its single logout service.
 pub const SLO: &str = "https://idp.example/slo";
 
 /// The content of a response. Change it before it is signed.
@@ -23,11 +23,11 @@ pub struct Says {
     pub name: String,
     /// The request that it answers.
     pub in_response_to: Option<String>,
-    /// Where it is brought.
+    /// The recipient.
     pub consumer: String,
-    /// For whom.
+    /// The audience.
     pub audience: String,
-    /// By whom.
+    /// The issuer.
     pub issuer: String,
     /// Seconds from now until it begins and ends.
     pub window: (i64, i64),
@@ -35,7 +35,7 @@ pub struct Says {
     pub id: String,
     /// The provider's name of its session.
     pub session: String,
-    /// How the person proved themselves.
+    /// The authentication context.
     pub context: String,
     /// Further XML inside the assertion's conditions.
     pub conditions: String,
@@ -44,7 +44,7 @@ pub struct Says {
 }
 
 impl Says {
-    /// A good answer to a request.
+    /// A valid answer to a request.
     pub fn to(request: &str, consumer: &str, audience: &str) -> Self {
         static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -72,7 +72,7 @@ fn time(seconds: i64) -> String {
     idm_types::Timestamp::from_seconds(now().saturating_add_signed(seconds)).rfc3339()
 }
 
-/// A signature to be filled in.
+/// A signature template.
 pub fn signature_template(id: &str) -> String {
     format!(
         "<ds:Signature xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\"><ds:SignedInfo><ds:CanonicalizationMethod Algorithm=\"http://www.w3.org/2001/10/xml-exc-c14n#\"/><ds:SignatureMethod Algorithm=\"http://www.w3.org/2001/04/xmldsig-more#rsa-sha256\"/><ds:Reference URI=\"#{id}\"><ds:Transforms><ds:Transform Algorithm=\"http://www.w3.org/2000/09/xmldsig#enveloped-signature\"/><ds:Transform Algorithm=\"http://www.w3.org/2001/10/xml-exc-c14n#\"/></ds:Transforms><ds:DigestMethod Algorithm=\"http://www.w3.org/2001/04/xmlenc#sha256\"/><ds:DigestValue/></ds:Reference></ds:SignedInfo><ds:SignatureValue/><ds:KeyInfo><ds:X509Data/></ds:KeyInfo></ds:Signature>"
@@ -96,7 +96,7 @@ impl Default for SamlIdp {
 }
 
 impl SamlIdp {
-    /// One with an RSA key.
+    /// A provider with an RSA key.
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let idp = Self { dir };
@@ -142,7 +142,7 @@ impl SamlIdp {
         run("openssl", &[&["req", "-x509"], &kind[..], &files[..]].concat(), self.dir.path());
     }
 
-    /// A file of it.
+    /// The content of one of its files.
     pub fn read(&self, file: &str) -> String {
         std::fs::read_to_string(self.dir.path().join(file)).expect("read")
     }
@@ -173,7 +173,7 @@ impl SamlIdp {
         )
     }
 
-    /// An assertion, not signed; `signature` stands where its signature belongs.
+    /// An assertion, not signed; `signature` is inserted at the place of its signature.
     pub fn assertion(&self, says: &Says, signature: &str) -> String {
         let Says { name, consumer, audience, issuer, window, id, session, context, conditions, .. } = says;
         let (request, now, from, until) = (says.request(), time(0), time(window.0), time(window.1));
@@ -182,7 +182,7 @@ impl SamlIdp {
         )
     }
 
-    /// A response around something; `signature` stands where its own signature belongs.
+    /// A response around an element; `signature` is inserted at the place of its own signature.
     pub fn response(&self, says: &Says, inside: &str, signature: &str) -> String {
         let Says { consumer, issuer, id, status, .. } = says;
         let (request, now) = (says.request(), time(0));
@@ -246,7 +246,7 @@ impl SamlIdp {
         )
     }
 
-    /// Whether xmlsec1 finds that the key of this name signed a document of ours.
+    /// Whether xmlsec1 verifies the signature of one of our documents with the key of this name.
     pub fn verifies(&self, document: &str, element: &str, key: &str) -> bool {
         std::fs::write(self.dir.path().join("ours.xml"), document).expect("written");
         let arguments = ["--verify", "--pubkey-cert-pem", &format!("{key}.crt"), "--id-attr:ID", element, "ours.xml"];
@@ -259,7 +259,7 @@ impl SamlIdp {
             .success()
     }
 
-    /// Whether openssl finds that the key of this name signed the text.
+    /// Whether openssl verifies the signature of the text with the key of this name.
     pub fn signed_text(&self, text: &str, signature: &[u8], key: &str) -> bool {
         std::fs::write(self.dir.path().join("text"), text).expect("written");
         std::fs::write(self.dir.path().join("signature"), signature).expect("written");

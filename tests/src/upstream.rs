@@ -2,9 +2,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// An upstream that keeps every byte it received: the transcript is the oracle.
+/// An upstream that keeps every byte it received, so that tests can compare them.
 pub struct Upstream {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
     transcript: Arc<Mutex<Vec<u8>>>,
 }
@@ -41,7 +41,7 @@ impl Upstream {
         String::from_utf8_lossy(&self.transcript.lock().expect("no panic inside")).into_owned()
     }
 
-    /// Forgets what was received.
+    /// Discards the bytes received so far.
     pub fn forget(&self) {
         self.transcript.lock().expect("no panic inside").clear();
     }

@@ -1,4 +1,4 @@
-//! Which policy covers which part of the traffic.
+//! Attachment: the policy that covers each part of the traffic.
 //!
 //! The rule (Gateway API, GEP-713): a more specific target wins (rule of a route, then route, then
 //! listener, then gateway; a Service is its own target); between equals the older policy wins, then the
@@ -10,13 +10,13 @@ use idm_api::v1alpha1::TargetReference;
 
 use crate::{Meta, World};
 
-/// A policy as attachment sees it; broken ones take part, so that what they cover is refused.
+/// A policy as attachment sees it; broken ones take part, so that the requests that they cover are refused.
 pub(crate) struct Candidate<'w> {
     pub(crate) meta: &'w Meta,
     pub(crate) targets: &'w [TargetReference],
 }
 
-/// One thing that a policy can be attached to.
+/// A target that a policy can be attached to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
     RouteRule(String, String),
@@ -62,7 +62,7 @@ pub(crate) struct Attachments<'w> {
 }
 
 impl<'w> Attachments<'w> {
-    /// Settles who holds each target. `candidates` in any order.
+    /// Determines the holder of each target. `candidates` may be in any order.
     pub(crate) fn settle(mut candidates: Vec<Candidate<'w>>) -> Self {
         candidates.sort_by_key(|c| (c.meta.created.clone(), c.meta.name.clone()));
         let mut settled = Self::default();

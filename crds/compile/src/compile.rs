@@ -28,25 +28,25 @@ fn sign_in_of(policy: &Policy) -> Option<&SignInMethod> {
         .find_map(|method| if let MethodKind::SignIn(method) = &method.kind { Some(&**method) } else { None })
 }
 
-/// What came of a namespace.
+/// The result for a namespace.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    /// What its gateway shall enforce.
+    /// The configuration that its gateway shall enforce.
     pub plan: Plan,
-    /// The secrets that the plan speaks of.
+    /// The secrets that the plan refers to.
     pub secrets: Secrets,
-    /// The callers that are known by a Credential.
+    /// The callers that are identified by a Credential.
     pub credentials: Credentials,
-    /// What its users shall know.
+    /// The findings that its users shall see.
     pub report: Report,
-    /// How each HTTPRoute and its parents fared, for Gateway API statuses.
+    /// The result for each HTTPRoute and its parents, for Gateway API statuses.
     pub routes: Vec<RouteStatus>,
     /// The ports of the listeners in use.
     pub ports: ListenerPorts,
 }
 
 impl Compiled {
-    /// Seals what the gateway needs of it as the given generation.
+    /// Seals the parts of it that the gateway needs as the given generation.
     pub fn seal(&self, generation: u64) -> Bundle {
         let Self { plan, secrets, credentials, report: _, routes: _, ports: _ } = self;
         Bundle::seal(plan.clone(), secrets.clone(), credentials.clone(), generation)
@@ -104,8 +104,8 @@ impl NotTaken {
 
 /// Compiles a namespace.
 ///
-/// Total: there is always a plan, and what could not be compiled refuses its requests in it. A policy
-/// that became invalid keeps its version in `previous` when there is one with the same uid.
+/// Total: there is always a plan, and it refuses the requests of every part that could not be compiled. A policy that
+/// became invalid keeps its version in `previous` when there is one with the same uid.
 pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     let mut compiler = Compiler {
         world,
@@ -400,7 +400,7 @@ impl<'w> Compiler<'w> {
         }
     }
 
-    /// The endpoints of the token service of the rule's policy, on this host. They come before any route's own match.
+    /// The endpoints of the token service of the rule's policy, on this host. They precede the route's own matches.
     fn push_endpoints(&mut self, rule: usize, secure: bool, host: &Host) {
         let Some(Handler::Enforce { policy, .. }) = self.rules.get(rule).map(|rule| &rule.handler) else { return };
         let policy = *policy;
@@ -425,7 +425,7 @@ impl<'w> Compiler<'w> {
     }
 
     /// The endpoints of the sign-in method of the rule's policy, on this host. Two policies may share them if they
-    /// agree on everything that is decided there.
+    /// agree on every setting that these endpoints use.
     fn push_sign_in_endpoints(&mut self, rule: usize, secure: bool, host: &Host) {
         let Some(Handler::Enforce { policy, .. }) = self.rules.get(rule).map(|rule| &rule.handler) else { return };
         let position = *policy;

@@ -1,9 +1,9 @@
-//! Turns what users wrote into what a gateway enforces.
+//! Compiles the objects that users wrote into the configuration that a gateway enforces.
 //!
-//! In: a [`World`], one consistent snapshot of a namespace's objects and the Secrets they name. Out: a
-//! [`Plan`], its secrets, the Credentials, and a [`Report`] of findings. Pure: no IO, no clock, no client; the operator
-//! and the folder reader share every line of it. What cannot be compiled refuses its requests; it never disappears.
-//! Start at [`compile`]; then `attach.rs` (who covers what), `lower/` (one file per kind).
+//! In: a [`World`], one consistent snapshot of a namespace's objects and the Secrets they name. Out: a [`Plan`], its
+//! secrets, the Credentials, and a [`Report`] of findings. Pure: no IO, no clock, no client; the operator and the
+//! folder reader share all of it. A part that cannot be compiled stays in the plan and refuses its requests. Start at
+//! [`compile`]; then `attach.rs` (attachment of policies to targets), `lower/` (one file per kind).
 
 mod attach;
 mod class;

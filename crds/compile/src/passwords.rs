@@ -1,5 +1,5 @@
-//! argon2id hashes of the passwords in Secrets, remembered, because each one costs tens of milliseconds. They are made
-//! when the Secrets of a world were read; compiling looks them up.
+//! argon2id hashes of the passwords in Secrets. They are cached, because each one costs tens of milliseconds. They are
+//! computed when the Secrets of a world have been read; compiling looks them up.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,8 +15,8 @@ use crate::lower::credential::clear_password;
 const COST: (u32, u32, u32) = (19_456, 2, 1);
 
 impl World {
-    /// Hashes the passwords of its Credentials that are in clear; those among [`World::hashes`] are not made again. To
-    /// be done when the Secrets were read: without it a Credential with such a password is of no use.
+    /// Hashes the passwords of its Credentials that are in clear text; hashes in [`World::hashes`] are not computed
+    /// again. Call this when the Secrets have been read: without it a Credential with such a password cannot be used.
     pub fn hash_passwords(&mut self) {
         let of_credentials = self.credentials.iter().filter_map(|credential| {
             let password = clear_password(self, credential)?;
@@ -27,13 +27,14 @@ impl World {
     }
 }
 
-/// Hashes made so far, by what they were made of. Shared by the worlds of one process.
+/// The hashes computed so far, by their inputs. Shared by the worlds of one process.
 #[derive(Clone, Debug, Default)]
 pub struct PasswordHashes(Arc<Mutex<HashMap<[u8; 32], String>>>);
 
 impl PasswordHashes {
-    /// The hash in PHC form. The salt is made of the Credential's uid: distinct for each, and the same
-    /// each time, so that one world made twice gives the same plan. `None` when argon2 refuses the password's length.
+    /// The hash in PHC form. The salt is derived from the Credential's uid: it is distinct for each Credential and the
+    /// same each time, so that compiling one world twice gives the same plan. `None` when argon2 refuses the password's
+    /// length.
     pub fn of(&self, uid: &str, password: &[u8]) -> Option<String> {
         let salt = Sha256::digest([b"idm password salt\0", uid.as_bytes()].concat());
         let made_of: [u8; 32] = Sha256::new().chain_update(salt).chain_update(password).finalize().into();
@@ -62,7 +63,7 @@ mod tests {
         assert_ne!(hashes.of("b", b"secret").unwrap(), first);
     }
 
-    /// Compiling does nothing slow: it takes the hashes that are there.
+    /// Compiling must not be slow: it uses only hashes that were computed before.
     #[test]
     fn compiling_looks_hashes_up_and_makes_none() {
         let mut world = World::new("shop", crate::Settings::default());

@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// Which object a finding is about.
+/// The object that a finding is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct ObjectId {
     /// Its kind, for example `IdentityPolicy`.
@@ -29,9 +29,9 @@ impl fmt::Display for ObjectId {
 /// The condition that a finding turns false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Condition {
-    /// The spec makes sense and its target exists.
+    /// The spec is valid and its target exists.
     Accepted,
-    /// Everything it refers to exists and is usable.
+    /// All objects that it refers to exist and are usable.
     ResolvedRefs,
     /// It is in force.
     Programmed,
@@ -48,20 +48,20 @@ impl Condition {
     }
 }
 
-/// Why an object is not, or not wholly, in force: the condition's `reason`.
+/// The reason why an object is not, or not completely, in force: the condition's `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Cause {
     /// A field has a value that cannot be used.
     Invalid,
-    /// A field asks for something that this version does not do.
+    /// A field requests a feature that this version does not have.
     UnsupportedValue,
     /// No target exists.
     TargetNotFound,
     /// Another policy holds the same target.
     Conflicted,
-    /// More specific policies hold every part of the target.
+    /// More specific policies cover every part of the target.
     Overridden,
-    /// More specific policies hold a part of the target.
+    /// More specific policies cover a part of the target.
     PartiallyProgrammed,
     /// A referenced object does not exist.
     RefNotFound,
@@ -71,9 +71,9 @@ pub enum Cause {
     InvalidRef,
     /// The change is not valid and the previous version stays in force.
     InvalidKeptPrevious,
-    /// The object is in force, and something about it is dangerous.
+    /// The object is in force, and a part of it is dangerous.
     DangerousOption,
-    /// A listener asks for something this gateway does not have.
+    /// A listener requests a feature that this gateway does not have.
     UnsupportedListener,
     /// A listener's protocol is neither HTTP nor HTTPS.
     UnsupportedProtocol,
@@ -121,7 +121,7 @@ impl Cause {
     }
 }
 
-/// One thing a user should know about one object.
+/// One fact that a user should know about one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Finding {
     /// The object.
@@ -132,12 +132,12 @@ pub struct Finding {
     pub condition: Condition,
     /// The condition's reason.
     pub cause: Cause,
-    /// What is wrong and what to do.
+    /// The fault and its remedy.
     pub message: String,
 }
 
 impl Finding {
-    /// True when the object is in force all the same.
+    /// True when the object is in force nevertheless.
     pub fn is_note(&self) -> bool {
         matches!(self.cause, Cause::PartiallyProgrammed | Cause::DangerousOption)
     }

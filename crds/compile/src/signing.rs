@@ -1,4 +1,4 @@
-//! The signing keys of token services: how they are written in a Secret, and when a new one is due.
+//! The signing keys of token services: their format in a Secret, and the time when a new one is due.
 
 use idm_api::v1alpha1::{IdentityPolicySpec, SigningSettings};
 use idm_jose::{Jwk, SigningKey, parse_strict};
@@ -11,9 +11,9 @@ use crate::Object;
 pub const SIGNING_SECRET: &str = "idm-signing-keys";
 /// The key of a Secret that a policy names.
 const FIELD: &str = "keys.json";
-/// The longest that an access token lives: so long a key that no longer signs stays published.
+/// The longest lifetime of an access token: a key that no longer signs stays published for this time.
 pub(crate) const MAX_LIFETIME_SECONDS: u64 = 86_400;
-/// For clocks that differ.
+/// The tolerance for clocks that differ.
 const SLACK_SECONDS: u64 = 300;
 const MAX_KEYS: usize = 16;
 
@@ -27,7 +27,7 @@ pub(crate) struct TimedKey {
     pub(crate) published_until: Option<u64>,
 }
 
-/// Where a policy's signing keys are: the Secret and its key. `None` without a token service.
+/// The place of a policy's signing keys: the Secret and its key. `None` without a token service.
 pub fn signing_secret(policy: &Object<IdentityPolicySpec>) -> Option<(String, String)> {
     Some(match settings(policy)?.secret_ref {
         Some(reference) => (reference.name, reference.key.unwrap_or_else(|| FIELD.into())),
@@ -105,12 +105,11 @@ fn new_key(algorithm: Algorithm, now: u64, ahead: u64) -> Option<TimedKey> {
     Some(TimedKey { jwk: jwk.named(&kid), algorithm, made: now, signs_from: now + ahead, published_until: None })
 }
 
-/// What the Secret of a policy's signing keys should hold from `now` on; `None` when it is as it should be.
+/// The content that the Secret of a policy's signing keys should have from `now` on; `None` when it is up to date.
 ///
-/// A new key is published before it signs, and an old one stays published until no token of it lives any more.
-/// A key is due when there is none, when the newest is too old or of another algorithm, and when the policy's
-/// annotation asks with a time after the newest was made. A text that cannot be read is left alone: it may be
-/// somebody's only copy.
+/// A new key is published before it signs, and an old one stays published until all its tokens have expired. A key is
+/// due when there is none, when the newest is too old or of another algorithm, and when the policy's annotation has a
+/// time after the newest was made. A text that cannot be read is left unchanged: it may be a user's only copy.
 pub fn rotated(policy: &Object<IdentityPolicySpec>, current: Option<&[u8]>, now: Timestamp) -> Option<String> {
     let SigningSettings { algorithm, secret_ref: _, rotate_every_days, publish_ahead_seconds } = settings(policy)?;
     let algorithm = algorithm.unwrap_or(Algorithm::ES256);

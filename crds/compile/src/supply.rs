@@ -1,4 +1,4 @@
-//! Secrets that nobody supplied and that can be made.
+//! Secrets that do not exist yet and that the operator can make.
 
 use idm_types::ApiKey;
 
@@ -18,13 +18,13 @@ pub struct Supply {
 }
 
 impl Supply {
-    /// The value to write, made of a new key.
+    /// The value to write, derived from a new key.
     pub fn value(&self, key: &ApiKey) -> String {
         if self.bare { key.body() } else { key.reveal() }.to_owned()
     }
 }
 
-/// The Secrets that can be made for Credentials which have none yet.
+/// The Secrets that can be made for Credentials whose Secret does not exist yet.
 pub fn missing_secrets(world: &World) -> Vec<Supply> {
     let missing = world.credentials.iter().filter_map(|credential| {
         let reference = credential.spec.secret_ref.as_ref()?;

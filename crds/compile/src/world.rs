@@ -13,26 +13,26 @@ use kube::core::ObjectMeta;
 
 use crate::{Classes, ObjectId, PasswordHashes};
 
-/// How far the writers of the objects are trusted.
+/// The trust in the writers of the objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Backends on this machine are allowed: true for a folder, whose author runs the gateway; never in a cluster.
     pub local_backends: bool,
     /// Key URLs without TLS or on this machine are allowed: only by an explicit, dangerous flag.
     pub danger_insecure_issuers: bool,
-    /// All processes that serve the plan remember together what was used and revoked: true for a folder, which one
+    /// All processes that serve the plan share the record of used and revoked values: true for a folder, which one
     /// process serves.
     pub remembers_together: bool,
 }
 
 impl Settings {
-    /// A folder: whoever writes the policies runs the gateway, and one process serves them.
+    /// A folder: its author runs the gateway, and one process serves it.
     pub fn of_a_folder(danger_insecure_issuers: bool) -> Self {
         Self { local_backends: true, danger_insecure_issuers, remembers_together: true }
     }
 }
 
-/// What compile needs of an object's metadata.
+/// The parts of an object's metadata that compile needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
     /// The name.
@@ -45,12 +45,12 @@ pub struct Meta {
     pub created: String,
     /// The labels.
     pub labels: BTreeMap<String, String>,
-    /// When somebody asked for new keys: the annotation of [`idm_api::ROTATE_ANNOTATION`].
+    /// The time when a user asked for new keys: the annotation of [`idm_api::ROTATE_ANNOTATION`].
     pub rotate: Option<String>,
 }
 
 impl Meta {
-    /// Takes what matters out of Kubernetes metadata.
+    /// Reads the needed parts from Kubernetes metadata.
     pub fn of(meta: &ObjectMeta, kind: &str) -> Self {
         let name = meta.name.clone().unwrap_or_default();
         Self {
@@ -73,14 +73,14 @@ pub struct Object<S> {
     pub spec: S,
 }
 
-/// An object of ours that could not be read: it refuses what it covers instead of vanishing.
+/// An object of ours that could not be read: the requests that it covers are refused, as if it were in force.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Broken {
     /// The object.
     pub id: ObjectId,
     /// Its metadata.
     pub meta: Meta,
-    /// Why it could not be read.
+    /// The reason why it could not be read.
     pub message: String,
     /// For a policy, the targets that could still be read.
     pub targets: Vec<idm_api::v1alpha1::TargetReference>,
@@ -111,9 +111,9 @@ pub struct World {
     pub gateways: Vec<Gateway>,
     /// Services of the namespace.
     pub services: Vec<Service>,
-    /// Hashes of passwords that were made before.
+    /// Hashes of passwords that were computed before.
     pub hashes: PasswordHashes,
-    /// The hashes of passwords that Secrets hold in clear, by the name of their Credential.
+    /// The hashes of passwords that Secrets hold in clear text, by the name of their Credential.
     pub(crate) password_hashes: BTreeMap<String, String>,
     /// The Secrets that the objects name, by name and key.
     pub secrets: BTreeMap<String, BTreeMap<String, Redacted<Vec<u8>>>>,
@@ -127,7 +127,8 @@ impl World {
         Self { namespace: namespace.to_owned(), settings, ..Self::default() }
     }
 
-    /// Adds an object of ours from its JSON; what cannot be read becomes [`Broken`]. Returns false for other kinds.
+    /// Adds an object of ours from its JSON; an object that cannot be read becomes [`Broken`]. Returns false for other
+    /// kinds.
     pub fn insert(&mut self, object: serde_json::Value) -> bool {
         match object.get("kind").and_then(|kind| kind.as_str()) {
             Some("IdentityPolicy") => {

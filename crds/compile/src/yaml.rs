@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{Finding, Settings, World};
 
-/// One thing wrong in one file.
+/// One error in one file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}:{line}: {}", idm_types::Visible(file), idm_types::Visible(message))]
 pub struct FileError {
@@ -18,14 +18,14 @@ pub struct FileError {
     pub file: String,
     /// The line, counted from 1.
     pub line: usize,
-    /// What is wrong and what to do.
+    /// The fault and its remedy.
     pub message: String,
 }
 
 /// Kinds that a folder may hold besides ours: they are needed where there is no cluster.
 const KINDS: &str = "IdentityPolicy, Credential, Federation, RoleBinding, GatewayClass, Gateway, HTTPRoute, Service, ConfigMap or Secret";
 
-/// Where each object stands, so that findings about it can name file and line.
+/// The file and line of each object, so that findings about it can name them.
 #[derive(Clone, Debug, Default)]
 pub struct Origins(BTreeMap<(String, String), (String, usize, String)>);
 
@@ -47,7 +47,7 @@ impl Origins {
     }
 }
 
-/// The line where a field stands, found by walking its path downwards through the text.
+/// The line of a field, found by following its path downwards through the text.
 fn line_of_path(document: &str, path: &str) -> usize {
     let mut line = 0;
     for segment in path.split('.') {
@@ -147,13 +147,13 @@ impl Reader<'_> {
         self.error(error.location().map_or(1, |l| l.line()), message)
     }
 
-    /// Typed reading gives errors with lines; members that the type does not know are errors too.
+    /// Typed reading gives errors with lines; unknown members are errors, too.
     fn typed<T: DeserializeOwned>(&self) -> Result<T, FileError> {
         let mut unknown = Vec::new();
         let deserializer = serde_yaml_ng::Deserializer::from_str(self.document);
         let value = serde_ignored::deserialize(deserializer, |path| unknown.push(path.to_string()))
             .map_err(|e| self.yaml_error(&e))?;
-        // The kinds' types carry these two as constants.
+        // The kinds' types have these two members as constants.
         match unknown.iter().find(|path| !matches!(path.as_str(), "apiVersion" | "kind" | "status")) {
             None => Ok(value),
             Some(path) => {

@@ -1,5 +1,6 @@
-//! Golden plans: what the YAML files in `golden/` compile to, plan and findings, is kept beside them as JSON. A change
-//! that is meant is written anew by `IDM_UPDATE=1 cargo test -p idm-compile --test golden`, and shows in the review.
+//! Golden plans: for each YAML file in `golden/`, the plan and the findings are kept beside it as JSON. After an
+//! intended change, `IDM_UPDATE=1 cargo test -p idm-compile --test golden` writes them anew, and the review shows the
+//! change.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,14 +8,14 @@ use std::path::{Path, PathBuf};
 use idm_compile::{Compiled, Settings, compile, yaml::read_files};
 use serde_json::{Value, json};
 
-/// The inputs. Each has its own test, so that all that differ are told.
+/// The inputs. Each has its own test, so that all differences are reported.
 const INPUTS: &[&str] = &["jwt", "keys", "llm", "mtls", "refused", "sign-in", "token-service"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-/// The plan without its empty tables, the names of the secrets it speaks of, and the findings.
+/// The plan without its empty tables, the names of the secrets it refers to, and the findings.
 fn outcome(yaml: String) -> Value {
     let settings = Settings { remembers_together: true, ..Settings::default() };
     let (world, _) = read_files(&[("all.yaml".into(), yaml)], settings).expect("the YAML is read");

@@ -8,10 +8,10 @@ use idm_compile::{Settings, yaml::read_files};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// These fields name something else than a Secret.
+/// These fields name an object that is not a Secret.
 const OTHER_KINDS: &[&str] = &["federationRef", "tokenServiceRef"];
 
-/// These name a Secret although they do not end with `Ref`.
+/// These fields name a Secret although they do not end with `Ref`.
 const SECRETS: &[&str] = &["clientSecretBasic", "clientSecretPost"];
 
 /// The names of the Secrets.

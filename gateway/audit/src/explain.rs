@@ -1,4 +1,4 @@
-//! A record in plain words.
+//! Explains a record in plain words.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use idm_types::{Reason, Stage};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The verdict, then what was checked in order, then what to do. For records whose texts were made visible.
+/// The verdict, then the checks in order, then the remedy. For records whose texts were made visible.
 pub(crate) fn explain(record: &Value) -> String {
     if record["kind"] == "Change" {
         return change(record);
@@ -55,7 +55,7 @@ fn verdict(record: &Value) -> String {
     )
 }
 
-/// The lines of what was checked, numbered.
+/// The lines of the checks, numbered.
 struct Steps<'o> {
     out: &'o mut String,
     failed: Option<Stage>,
@@ -63,7 +63,7 @@ struct Steps<'o> {
 }
 
 impl Steps<'_> {
-    /// Whether the request came to this stage.
+    /// Whether the request reached this stage.
     fn came_to(&self, stage: Stage) -> bool {
         self.failed.is_none_or(|failed| failed >= stage)
     }
@@ -74,12 +74,12 @@ impl Steps<'_> {
         let _ = writeln!(self.out, " {count} {mark} {name:<13} {what}");
     }
 
-    /// A stage that every request comes to, or this one did.
+    /// A stage that every request reaches, or that this one reached.
     fn stage(&mut self, stage: Stage, name: &str, what: impl std::fmt::Display) {
         self.line(self.failed != Some(stage), name, what);
     }
 
-    /// A stage that is of interest only where it refused.
+    /// A stage that is shown only where it refused.
     fn refused_at(&mut self, stage: Stage, name: &str, what: &str) {
         if self.failed == Some(stage) {
             self.line(false, name, what);
@@ -144,7 +144,7 @@ impl Steps<'_> {
     }
 }
 
-/// Why it was refused, and what to do about it.
+/// The reason of the refusal, and the remedy.
 fn advice(record: &Value, out: &mut String) {
     let Some(reason) = reason(record) else { return };
     let _ = writeln!(out, "\nwhy: {}", reason.plain());

@@ -1,4 +1,4 @@
-//! One core's way into the spool: a batch that grows while the disk is busy.
+//! The interface of one core to the spool: a batch that grows while the disk is busy.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -34,7 +34,7 @@ pub(crate) struct Slot {
     handed: Mutex<Handed>,
     /// Bytes that were handed over and are not on disk.
     unstored: AtomicUsize,
-    /// The writer has stored something, or found that it cannot.
+    /// The writer has stored records, or found that it cannot.
     moved: Notify,
 }
 
@@ -55,7 +55,7 @@ impl Slot {
         (std::mem::take(&mut handed.batch), handed.ended)
     }
 
-    /// For the writer: this many bytes wait no longer.
+    /// For the writer: this number of bytes is on disk or dropped, and no longer waits.
     pub(crate) fn settled(&self, bytes: usize) {
         self.unstored.fetch_sub(bytes, Ordering::Relaxed);
         self.moved.notify_waiters();
@@ -76,7 +76,7 @@ impl LaneSlots {
         slot
     }
 
-    /// Takes every lane's batch, behind those that wait already; says whether there are lanes that may bring more.
+    /// Takes every lane's batch and appends it to those that wait; returns whether there are lanes that may bring more.
     pub(crate) fn gather(&self, waiting: &mut Vec<(Arc<Slot>, Batch)>) -> bool {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|slot| {
@@ -113,7 +113,7 @@ impl Lane {
         Self { pending: RefCell::default(), slot, writer, health, on_full, successes }
     }
 
-    /// Whether a request may be served: its record can be stored, or losing it was chosen.
+    /// Whether a request may be served: its record can be stored, or the configuration accepts its loss.
     pub fn is_open(&self) -> bool {
         self.may_lose() || !self.health.is_failing()
     }
@@ -174,7 +174,7 @@ impl Lane {
     /// Adds to what is pending; says whether that should be handed over.
     fn take(&self, record: &Record<'_>, ack: Option<oneshot::Sender<Stored>>) -> bool {
         if self.health.is_failing() && self.slot.unstored.load(Ordering::Relaxed) >= BACKLOG {
-            // Dropping the ack tells the waiting.
+            // Dropping the ack informs the requests that wait.
             self.health.lost.fetch_add(1, Ordering::Relaxed);
             return false;
         }
@@ -185,7 +185,7 @@ impl Lane {
         pending.lines.len() >= HAND_OVER
     }
 
-    /// Hands what has gathered to the writer.
+    /// Hands the gathered records to the writer.
     pub fn flush(&self) {
         let mut pending = self.pending.borrow_mut();
         if pending.records == 0 {
@@ -202,7 +202,7 @@ impl Lane {
                 handed.batch.records += std::mem::take(&mut pending.records);
             }
         }
-        // Costs a system call only where the writer sleeps.
+        // This costs a system call only if the writer sleeps.
         self.writer.unpark();
     }
 }

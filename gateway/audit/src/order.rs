@@ -1,17 +1,17 @@
-//! Records of several cores in the order of their times.
+//! Sorts the records of several cores by their times.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::StoredRecord;
 
-/// Each core writes in its own order, and two of them are at most a few syncs apart.
+/// Each core writes in its own order, and two cores differ by a few syncs at most.
 const HELD: Duration = Duration::from_millis(100);
-/// More than these are not held, so that a folder of any size can be read.
+/// No more records than this are held, so that a folder of any size can be read.
 const MOST: usize = 100_000;
 
-/// Puts records into the order of their times. A record is held for a tenth of a second, so that another core's
-/// older one can go before it, and never longer: what a long request leaves at its end comes when it is there.
+/// Sorts records by their times. A record is held for a tenth of a second, so that an older record of another core can
+/// precede it, and never longer: the record of a long request is placed at the time when it arrives.
 #[derive(Default)]
 pub struct InOrder {
     /// By time, then by the order in which they were read.
@@ -26,7 +26,8 @@ impl InOrder {
         self.held.insert((record.time().to_owned(), self.read), (record, now));
     }
 
-    /// Those that are held for no other, in order: the newest that has waited long enough is the last of them.
+    /// The records that need not be held any longer, in order: the newest that has waited long enough is the last of
+    /// them.
     pub fn due(&mut self, now: Instant) -> Vec<StoredRecord> {
         let surplus = self.held.keys().nth_back(MOST).cloned();
         let is_due = |read: &Instant| now.saturating_duration_since(*read) >= HELD;

@@ -12,7 +12,7 @@ pub fn find(dir: &Path, id: &str) -> io::Result<Option<StoredRecord>> {
     for (sequence, _) in segments(dir)?.into_iter().rev() {
         for line in BufReader::new(File::open(segment_path(dir, sequence))?).lines() {
             let line = line?;
-            // The cheap test first: most lines are someone else's.
+            // The cheap test first: most lines do not match.
             if line.contains(id) {
                 if let Some(record) = StoredRecord::parse(&line).filter(|record| record.id() == id) {
                     return Ok(Some(record));
@@ -37,7 +37,7 @@ impl Follower {
         Self { dir: dir.to_owned(), sequence, offset }
     }
 
-    /// Starts behind everything that is there now.
+    /// Starts behind all current records.
     pub fn at_end(dir: &Path) -> io::Result<Self> {
         let (sequence, offset) = segments(dir)?.last().copied().unwrap_or((1, 0));
         Ok(Self::at(dir, sequence, offset))

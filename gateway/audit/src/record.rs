@@ -4,7 +4,7 @@ use serde::Serialize;
 /// Version of the record's fields; grows when one changes its meaning.
 pub const SCHEMA: u32 = 1;
 
-/// One record, borrowed from whoever makes it.
+/// One record, borrowed from its creator.
 #[derive(Serialize)]
 #[serde(tag = "kind")]
 #[expect(clippy::large_enum_variant, reason = "it lives on the stack for as long as it takes to write it")]
@@ -15,21 +15,21 @@ pub enum Record<'r> {
     Change(Change<'r>),
 }
 
-/// How a request ended.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Outcome {
     /// Let through; the upstream answered.
     Permitted,
     /// Refused.
     Denied,
-    /// Let through, and then something broke.
+    /// Let through, and then a failure occurred.
     Failed,
 }
 
 /// A decision.
 #[derive(Serialize)]
 pub struct Decision<'r> {
-    /// When the request arrived.
+    /// The time when the request arrived.
     #[serde(rename = "@timestamp", serialize_with = "rfc3339")]
     pub time: Timestamp,
     /// The id shown to a refused caller.
@@ -42,13 +42,13 @@ pub struct Decision<'r> {
     pub gateway: &'r str,
     /// The generation of the configuration that decided.
     pub generation: u64,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The status the caller got; 0 when it was gone.
+    /// The status the caller got; 0 when the caller had disconnected.
     pub status: u16,
-    /// How far it came.
+    /// The stage that the request reached.
     pub stage: Stage,
-    /// Why it was refused or failed.
+    /// The reason of the refusal or failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
     /// The values that were compared.
@@ -58,7 +58,7 @@ pub struct Decision<'r> {
     pub duration_us: u64,
     /// The request.
     pub request: DecisionRequest<'r>,
-    /// The rule of the route that took it.
+    /// The rule of the route that matched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<&'r str>,
     /// The policy that decided.
@@ -92,7 +92,7 @@ pub struct DecisionIssued<'r> {
     pub scopes: &'r [String],
     /// Its audiences.
     pub audiences: &'r [String],
-    /// How long it lives.
+    /// Its lifetime.
     pub lifetime_seconds: u64,
 }
 
@@ -106,7 +106,7 @@ pub struct DecisionUsage<'r> {
     pub prompt_tokens: u64,
     /// Tokens of the answer.
     pub completion_tokens: u64,
-    /// Whether the provider told nothing and the numbers are made of the sizes.
+    /// Whether the provider reported no usage and the numbers are estimated from the sizes.
     pub estimated: bool,
 }
 
@@ -119,7 +119,7 @@ pub struct DecisionRequest<'r> {
     pub host: &'r str,
     /// The path, canonical if it could be made so; bounded.
     pub path: &'r str,
-    /// The caller's address, as the connection says.
+    /// The caller's address, from the connection.
     pub source: std::net::IpAddr,
 }
 
@@ -149,7 +149,7 @@ pub struct DecisionIdentity<'r> {
     /// Unique id.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub id: &'r str,
-    /// The name that people know.
+    /// The human-readable name.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub username: &'r str,
     /// The issuer that vouches for it.
@@ -188,10 +188,10 @@ pub enum Action {
 /// A change of one of our objects.
 #[derive(Serialize)]
 pub struct Change<'r> {
-    /// When it was seen.
+    /// The time when it was observed.
     #[serde(rename = "@timestamp", serialize_with = "rfc3339")]
     pub time: Timestamp,
-    /// Made of the object's uid and generation, so that two observers of one change write one record.
+    /// Derived from the object's uid and generation, so that two observers of one change write one record.
     pub id: &'r str,
     /// See [`SCHEMA`].
     pub schema: u32,
@@ -199,13 +199,13 @@ pub struct Change<'r> {
     pub action: Action,
     /// The object.
     pub object: ObjectName<'r>,
-    /// The field manager that wrote it, as the API server tells it.
+    /// The field manager that wrote it, as the API server reports it.
     pub actor: &'r str,
     /// The fields that changed, as `path: old -> new`. Our kinds hold no secret, only references.
     pub diff: &'r [String],
 }
 
-/// Which object.
+/// The object of a change.
 #[derive(Serialize)]
 pub struct ObjectName<'r> {
     /// Its kind.
@@ -225,13 +225,13 @@ fn rfc3339<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::O
 }
 
 impl Record<'_> {
-    /// Appends the record as one line of JSON. Control characters are escaped, so nothing a caller
-    /// sends can start a line of its own.
+    /// Appends the record as one line of JSON. Control characters are escaped, so text from a caller cannot begin a
+    /// line of its own.
     pub fn write_line(&self, out: &mut Vec<u8>) {
         let start = out.len();
         match serde_json::to_writer(&mut *out, self) {
             Ok(()) => out.push(b'\n'),
-            // Writing plain data into memory cannot fail; if it ever did, no half line may stay.
+            // Writing plain data into memory cannot fail; if it ever did, a partial line must not remain.
             Err(_) => out.truncate(start),
         }
     }

@@ -18,14 +18,14 @@ use tokio::sync::watch;
 use crate::spool::{segment_path, segments};
 use crate::{Follower, SpoolHealth};
 
-/// The index, named by the mission of the audit.
+/// The index of the audit records.
 pub const INDEX: &str = "analytic-auth-record";
 const BULK_BYTES: u64 = 4 << 20;
 const IDLE: Duration = Duration::from_millis(250);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
-/// Where Elasticsearch is.
+/// The address of Elasticsearch.
 #[derive(Clone, Debug)]
 pub struct Elasticsearch {
     /// Base URL.
@@ -36,7 +36,7 @@ pub struct Elasticsearch {
     pub ca_pem: Option<Vec<u8>>,
 }
 
-/// Why a bulk did not go through. Everything is tried again.
+/// The reason why a bulk request failed. It is always repeated.
 #[derive(Debug, thiserror::Error)]
 enum ShipError {
     #[error("no answer from Elasticsearch")]
@@ -145,7 +145,7 @@ impl Shipper {
         checked(request.send().await?).await.map(drop)
     }
 
-    /// Sends the lines until each was confirmed, found present, or buried.
+    /// Sends the lines until each was confirmed, found present, or written to the dead letters.
     async fn bulk(&self, lines: Vec<String>) -> Result<(), ShipError> {
         let mut body = String::with_capacity(lines.iter().map(|line| line.len() + 80).sum());
         for line in &lines {
@@ -168,7 +168,7 @@ impl Shipper {
         for (line, item) in lines.iter().zip(&items) {
             match item["create"]["status"].as_u64().unwrap_or(0) {
                 200..=299 | 409 => {}
-                // Never acceptable as it is. Everything else (429, read-only, 5xx) may pass later.
+                // Permanently refused. Every other error (429, read-only, 5xx) may be temporary.
                 400 => self.bury(line, &item["create"]["error"])?,
                 _ => busy += 1,
             }
@@ -211,7 +211,7 @@ fn read_checkpoint(dir: &Path) -> Follower {
     let mut numbers = text.split_whitespace().map(str::parse);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(sequence)), Some(Ok(offset))) => Follower::at(dir, sequence, offset),
-        // Without a checkpoint everything is sent again; the ids keep that from doubling anything.
+        // Without a checkpoint everything is sent again; the ids prevent duplicates.
         _ => Follower::at(dir, 0, 0),
     }
 }

@@ -20,10 +20,11 @@ pub enum OnFull {
     Shed,
 }
 
-/// When the record of a success is on disk.
+/// The time at which the record of a success must be on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Successes {
-    /// Moments after the answer: it waits for no disk, and a killed process may leave the last ones unrecorded.
+    /// Shortly after the answer: the answer does not wait for the disk, and if the process is killed the last ones may
+    /// be lost.
     #[default]
     WithinMoments,
     /// Before the answer, as with refusals.
@@ -35,7 +36,7 @@ pub enum Successes {
 #[error("the audit record could not be stored: look at the gateway's log and the space in its audit folder")]
 pub struct NotStored;
 
-/// Where and how much.
+/// The folder and the limits of a spool.
 #[derive(Clone, Debug)]
 pub struct SpoolConfig {
     /// The folder; made when missing, used by one process at a time.
@@ -50,10 +51,10 @@ pub struct SpoolConfig {
     pub shipped: bool,
 }
 
-/// Why the spool could not be opened.
+/// The reason why the spool could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    /// Another process writes there.
+    /// Another process writes to it.
     #[error("the audit folder {0} is in use by another idm process: choose another with --audit-dir")]
     InUse(PathBuf),
     /// The folder cannot be used.
@@ -61,7 +62,7 @@ pub enum SpoolError {
     Io {
         /// The folder.
         dir: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
 }
@@ -76,18 +77,18 @@ pub struct SpoolHealth {
     pub lost: AtomicU64,
     /// Records confirmed by Elasticsearch.
     pub shipped: AtomicU64,
-    /// Records that Elasticsearch will never take; kept in `dead-letter.ndjson`.
+    /// Records that Elasticsearch refused permanently; kept in `dead-letter.ndjson`.
     pub dead: AtomicU64,
 }
 
 impl SpoolHealth {
-    /// Whether the last write failed: the disk is broken, or the spool has reached its size limit. A slow disk is
-    /// not a broken one.
+    /// Whether the last write failed: the disk is broken, or the spool has reached its size limit. A slow disk does not
+    /// count as broken.
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Relaxed)
     }
 
-    /// Says what it was before.
+    /// Sets the state, and returns the previous one.
     pub(crate) fn set_failing(&self, failing: bool) -> bool {
         self.failing.swap(failing, Ordering::Relaxed)
     }
@@ -144,8 +145,8 @@ impl Spool {
         &self.dir
     }
 
-    /// Waits until everything handed over is on disk, or a broken disk did not take it in a second. All lanes must
-    /// be gone.
+    /// Waits until all records handed over are on disk, or a broken disk has not accepted them for a second. All lanes
+    /// must have been dropped.
     pub fn close(mut self) {
         self.end();
         if let Some(thread) = self.thread.take() {

@@ -1,12 +1,13 @@
-//! A record that was read back. Its text is a caller's, so there is no way to it but shown safely.
+//! A record that was read back. Callers wrote parts of its text, so it can only be read with control characters made
+//! visible.
 
 use std::borrow::Cow;
 
 use idm_types::{visible, visible_json};
 use serde_json::Value;
 
-/// A record as it was stored. Callers wrote parts of it: what is printed of it comes from [`Self::explain`],
-/// [`Self::short`] and [`Self::json`], in which no control character is left.
+/// A record as it was stored. Callers wrote parts of it: print it only with [`Self::explain`], [`Self::short`] and
+/// [`Self::json`], whose output contains no control character.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredRecord {
     value: Value,
@@ -14,18 +15,18 @@ pub struct StoredRecord {
 }
 
 impl StoredRecord {
-    /// Reads a line of a segment; `None` for what is no record.
+    /// Reads a line of a segment; `None` for a line that is not a record.
     pub fn parse(line: &str) -> Option<Self> {
         let value: Value = serde_json::from_str(line).ok().filter(Value::is_object)?;
         Some(Self { json: visible_json(line).into_owned(), value: shown(value) })
     }
 
-    /// A record as Elasticsearch gave it back.
+    /// A record as Elasticsearch returned it.
     pub fn of(value: Value) -> Self {
         Self { json: visible_json(&value.to_string()).into_owned(), value: shown(value) }
     }
 
-    /// The verdict, then what was checked in order, then what to do. Several lines, each of them ours.
+    /// The verdict, then the checks in order, then the remedy. Several lines, each of them written by the gateway.
     pub fn explain(&self) -> String {
         crate::explain::explain(&self.value)
     }
@@ -35,13 +36,13 @@ impl StoredRecord {
         &self.json
     }
 
-    /// Whether it tells of something that was let through.
+    /// Whether it records a request that was let through.
     pub fn is_permitted(&self) -> bool {
         self.value["outcome"] == "Permitted"
     }
 
-    /// When it happened: RFC 3339 in UTC with a fixed number of digits, so that the order of these texts is that of
-    /// the times.
+    /// The time of the record: RFC 3339 in UTC with a fixed number of digits, so that sorting these texts sorts by
+    /// time.
     pub fn time(&self) -> &str {
         self.text("/@timestamp", "")
     }
@@ -51,7 +52,7 @@ impl StoredRecord {
         self.text("/id", "")
     }
 
-    /// One line for people.
+    /// One line for a human reader.
     pub fn short(&self) -> String {
         let text = |pointer: &str| self.text(pointer, "-");
         if self.value["kind"] == "Change" {
@@ -84,7 +85,7 @@ impl StoredRecord {
     }
 }
 
-/// Every text in it, made visible.
+/// Makes the control characters in all texts visible.
 fn shown(value: Value) -> Value {
     match value {
         Value::String(text) => match visible(&text) {

@@ -1,4 +1,4 @@
-//! The one thread that appends to segments and syncs them.
+//! The only thread that appends to segments and syncs them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -13,9 +13,9 @@ use crate::spool::{SpoolConfig, SpoolHealth, segment_path, segments};
 
 const SEGMENT_BYTES: u64 = 64 << 20;
 const RETRY: Duration = Duration::from_millis(200);
-/// Lanes wake the writer; it looks by itself no more often than this.
+/// Lanes wake the writer; by itself it checks no more often than this.
 const REST: Duration = Duration::from_secs(5);
-/// How often a broken disk is tried once more when the process ends.
+/// The number of further attempts on a broken disk when the process ends.
 const LAST_ATTEMPTS: u32 = 5;
 
 pub(crate) struct Writer {
@@ -52,8 +52,8 @@ impl Writer {
         })
     }
 
-    /// Group commit: whatever the lanes gathered during one sync shares the next. Ends when the spool is closing
-    /// and the last lane is gone.
+    /// Group commit: all records that the lanes gathered during one sync share the next. Ends when the spool is closing
+    /// and the last lane has been dropped.
     pub(crate) fn run(mut self, desk: &LaneSlots, health: &SpoolHealth) {
         let mut waiting = Vec::new();
         let mut last_attempts = 0;
@@ -77,7 +77,7 @@ impl Writer {
         }
     }
 
-    /// Nothing to write: sleeps until there is, or looks whether the folder has room again.
+    /// There is nothing to write: sleeps until there is, or checks whether the folder has room again.
     fn rest(&mut self, health: &SpoolHealth) {
         if health.is_failing() && self.has_room().is_ok() {
             health.set_failing(false);
@@ -85,8 +85,8 @@ impl Writer {
         std::thread::park_timeout(if health.is_failing() { RETRY } else { REST });
     }
 
-    /// Stores all batches or none. What could not be stored stays, in its order, to be tried again; those who wait
-    /// for it are told now.
+    /// Stores all batches or none. Records that could not be stored stay in their order for the next attempt; requests
+    /// that wait for them are informed now.
     fn store(&mut self, waiting: &mut Vec<(Arc<Slot>, Batch)>, health: &SpoolHealth) -> bool {
         match self.append(waiting) {
             Ok(()) => {
@@ -142,8 +142,8 @@ impl Writer {
         }
     }
 
-    /// No half line may stay in front of a retry. After a failed sync the kernel takes the pages for clean, so the
-    /// lines are written anew and not synced once more.
+    /// A partial line must not precede a retry. After a failed sync the kernel regards the pages as clean, so the lines
+    /// are written again instead of synced again.
     fn mend(&mut self) -> io::Result<()> {
         self.file.set_len(self.length)?;
         self.torn = false;

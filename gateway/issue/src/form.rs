@@ -10,7 +10,7 @@ use crate::Refused;
 
 const MAX_PARAMETERS: usize = 64;
 
-/// Parameters of a form. Each is there once; `audience` and `resource` may be repeated.
+/// Parameters of a form. Each may occur once; `audience` and `resource` may be repeated.
 #[derive(Default)]
 pub(crate) struct Form {
     once: BTreeMap<String, Redacted<String>>,
@@ -23,7 +23,7 @@ impl Form {
         if view.method != "POST" {
             return Err(malformed("it must be sent with POST"));
         }
-        // RFC 6749 §2.3.1: secrets in a URL stay in logs.
+        // RFC 6749 §2.3.1: secrets in a URL end up in logs.
         if view.query.is_some() {
             return Err(malformed("parameters must be in the body, not in the URL"));
         }
@@ -45,7 +45,7 @@ impl Form {
             if i >= MAX_PARAMETERS {
                 return Err(malformed(format!("there are more than {MAX_PARAMETERS} parameters")));
             }
-            // RFC 6749 §3.2: a parameter without a value counts as left out.
+            // RFC 6749 §3.2: a parameter without a value counts as omitted.
             if value.is_empty() {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! The grants: which client gets which token.
+//! The grants: the tokens that each client may get.
 
 use std::rc::Rc;
 
@@ -57,7 +57,7 @@ impl TokenIssuer {
         user.map(|user| user.identity().clone()).map_err(|denied| of_user(denied.into()))
     }
 
-    /// The scopes that are asked for, if they may be had; all of them when none is named (RFC 6749 §3.3).
+    /// The requested scopes, if the client may have them; all of its scopes when none is requested (RFC 6749 §3.3).
     pub(crate) fn scopes(&self, form: &Form, allowed: &[String]) -> Result<Vec<String>, Refused> {
         let Some(asked) = form.text("scope") else { return Ok(allowed.to_vec()) };
         let mut scopes: Vec<String> = Vec::new();
@@ -75,7 +75,7 @@ impl TokenIssuer {
         Ok(scopes)
     }
 
-    /// The audiences that are asked for, if they may be had; all of them when none is named (RFC 8707 §2).
+    /// The requested audiences, if the client may have them; all of its audiences when none is requested (RFC 8707 §2).
     pub(crate) fn audiences(
         &self,
         form: &Form,
@@ -143,7 +143,7 @@ pub(crate) struct Granted<'g> {
     pub(crate) refresh: Option<String>,
 }
 
-/// A user who is refused makes the grant invalid; a check that could not be made does not.
+/// A user who is refused makes the grant invalid; a check that could not be performed does not.
 pub(crate) fn of_user(refused: Refused) -> Refused {
     match refused.refusal.reason {
         Reason::TooManyAttempts | Reason::PasswordChecksBusy | Reason::StoreUnavailable => refused,

@@ -1,4 +1,4 @@
-//! The keys of a service: the one that signs, and those that are published.
+//! The keys of a service: the key that signs, and the keys that are published.
 
 use idm_jose::{Expectations, Jwk, KeySet, SigningKey, Unverified, Verified};
 use idm_plan::{Secrets, ServiceKey};
@@ -25,7 +25,7 @@ impl ServiceKeys {
             let jwk = Jwk::parse(secrets.wanted(key)?.reveal())
                 .map_err(|error| format!("the secret `{}`: {error}", key.0))?;
             let mut public = jwk.public().ok_or("a symmetric key cannot be published")?.reveal();
-            // The times are the service's own business, and not members that every reader of a JWKS expects.
+            // The times are internal to the service; readers of a JWKS do not expect them as members.
             if let Some(members) = public.as_object_mut() {
                 members.retain(|name, _| !matches!(name.as_str(), "iat" | "nbf" | "exp"));
                 members.insert("use".into(), "sig".into());
@@ -39,7 +39,7 @@ impl ServiceKeys {
         algorithms.dedup();
         let all = json!({"keys": keys.iter().map(|key| &key.public).collect::<Vec<_>>()}).to_string();
         let verifying = KeySet::parse(all.as_bytes(), &algorithms).map_err(|error| error.to_string())?;
-        // Our own keys are written here: what is wrong with one is not passed over.
+        // This JWKS has the gateway's own keys: a fault in one of them is an error and is not ignored.
         if let Some(left_out) = verifying.left_out().first() {
             return Err(left_out.to_string());
         }
@@ -50,24 +50,24 @@ impl ServiceKeys {
         self.keys.iter().filter(move |key| key.published_until.is_none_or(|until| now < until))
     }
 
-    /// The key that signs: of those whose time has come, the one that came last.
+    /// The key that signs: the latest one of those whose time has come.
     pub(crate) fn signing(&self, now: Timestamp) -> Option<&SigningKey> {
         self.alive(now).filter(|key| key.signs_from <= now).max_by_key(|key| key.signs_from).map(|key| &key.key)
     }
 
-    /// The public keys, those that will sign later included.
+    /// The public keys, including those that will sign later.
     pub(crate) fn published(&self, now: Timestamp) -> Value {
         json!({"keys": self.alive(now).map(|key| &key.public).collect::<Vec<_>>()})
     }
 
-    /// One of our own tokens, if it is one, whatever the time is: to revoke it, it must not matter whether the clock of
-    /// this pod takes it for expired or for not valid yet.
+    /// Verifies that a token is one of our own, whatever the time is: for a revocation it must not matter whether the
+    /// clock of this pod regards the token as expired or as not valid yet.
     pub(crate) fn verify_at_any_time(&self, token: &str, issuer: &str, audiences: &[String]) -> Option<Verified> {
         let issued = Unverified::parse(token).ok()?.claimed_issue_time()?;
         self.verify_by(token, issuer, audiences, issued)
     }
 
-    /// One of our own tokens, if it is one, has not expired, and its key is still published.
+    /// Verifies that a token is one of our own, has not expired, and that its key is still published.
     pub(crate) fn verify(&self, token: &str, issuer: &str, audiences: &[String], now: Timestamp) -> Option<Verified> {
         let verified = self.verify_by(token, issuer, audiences, now)?;
         self.alive(now).any(|key| key.key.kid() == verified.kid()).then_some(verified)

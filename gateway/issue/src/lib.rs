@@ -1,9 +1,9 @@
-//! The token service of a policy: clients prove themselves, tokens come out (RFC 6749, RFC 9068).
+//! The token service of a policy: clients authenticate and get tokens (RFC 6749, RFC 9068).
 //!
 //! In: a request to one of its endpoints, as [`Ask`]. Out: an [`Answered`] document, or [`Refused`] with its reason.
-//! `idm-authn` says who a client or user is, and `idm-store` knows used and revoked identifiers. This crate never does
-//! IO of its own, and never shows a key: what it publishes is made of public parts. Start at [`TokenIssuer::answer`];
-//! `grant.rs` decides who gets what, `mint.rs` writes tokens, `refresh.rs` lets them be had again.
+//! `idm-authn` authenticates clients and users, and `idm-store` knows used and revoked identifiers. This crate never
+//! does IO of its own, and never shows a private key: it publishes public parts only. Start at [`TokenIssuer::answer`];
+//! `grant.rs` decides the grants, `mint.rs` writes tokens, `refresh.rs` handles refresh tokens.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod form;
@@ -33,11 +33,11 @@ pub const MAX_FORM: usize = 64 * 1024;
 /// A request to an endpoint.
 #[derive(Clone, Copy)]
 pub struct Ask<'r> {
-    /// The policy whose service it is.
+    /// The policy of the service.
     pub policy: &'r ArmedPolicy,
     /// The Credentials in force.
     pub credentials: &'r CredentialTable,
-    /// The request; its body is there as a whole.
+    /// The request; its body is complete.
     pub view: RequestView<'r>,
     /// The gateway's name.
     pub gateway: &'r str,
@@ -46,7 +46,7 @@ pub struct Ask<'r> {
 }
 
 impl<'r> Ask<'r> {
-    /// The same for the check of clients and users.
+    /// The same context for the authentication of clients and users.
     fn for_clients(self) -> Asking<'r> {
         let Self { policy, credentials: table, view, gateway: _, now } = self;
         Asking { policy, table, view, now }
@@ -58,9 +58,9 @@ impl<'r> Ask<'r> {
 pub struct Answered {
     /// The document; `None`: an empty one.
     pub body: Option<Value>,
-    /// It is the same for everyone and may be kept for a minute.
+    /// It is the same for all clients and may be cached for a minute.
     pub public: bool,
-    /// The client, where one had to prove itself.
+    /// The client, if it had to authenticate.
     pub who: Option<Rc<Identity>>,
     /// The token that was issued.
     pub issued: Option<Issued>,
@@ -79,7 +79,7 @@ pub struct Issued {
     pub scopes: Vec<String>,
     /// Its audiences.
     pub audiences: Vec<String>,
-    /// How long it lives.
+    /// Its lifetime.
     pub lifetime_seconds: u64,
 }
 
@@ -88,7 +88,7 @@ pub fn wants_form(endpoint: Endpoint) -> bool {
     matches!(endpoint, Endpoint::Token | Endpoint::Revocation | Endpoint::Introspection)
 }
 
-/// The error code that a client is told (RFC 6749 §5.2, RFC 7009 §2.2.1, RFC 8707 §2, RFC 9449 §5).
+/// The error code for the client (RFC 6749 §5.2, RFC 7009 §2.2.1, RFC 8707 §2, RFC 9449 §5).
 pub fn error_code(reason: Reason) -> &'static str {
     match reason {
         Reason::InvalidClient => "invalid_client",
@@ -104,7 +104,7 @@ pub fn error_code(reason: Reason) -> &'static str {
     }
 }
 
-/// Every reader of bytes that a client sends, for the fuzzer: it must not panic.
+/// Calls every reader of bytes that a client sends, for the fuzzer: it must not panic.
 #[doc(hidden)]
 pub fn fuzz_form(body: &[u8]) {
     if let Ok(form) = Form::parse(body) {

@@ -1,4 +1,4 @@
-//! Access tokens as RFC 9068 writes them.
+//! Writes access tokens as RFC 9068 defines them.
 
 use idm_expr::EvaluationError;
 use idm_jose::{system_entropy, to_base64url};
@@ -24,7 +24,7 @@ pub(crate) struct Token<'t> {
 }
 
 impl Token<'_> {
-    /// The claims that the service vouches for; nothing that a policy adds takes their place.
+    /// The claims that the service itself asserts; a claim that a policy adds cannot replace them.
     fn claims(&self, issuer: &str, id: &str, now: Timestamp) -> Map<String, Value> {
         let Token { client, subject, scopes, audiences, lifetime_seconds, dpop, certificate, family: _ } = self;
         let issued = now.seconds();
@@ -80,7 +80,7 @@ impl TokenIssuer {
             match expression.value(&facts) {
                 Ok(value) => drop(claims.insert(name.clone(), value)),
                 Err(EvaluationError::Missing(_)) => {}
-                // Half a story about the caller is worse than none.
+                // Incomplete facts about the caller are worse than none.
                 Err(error @ (EvaluationError::Failed(_) | EvaluationError::TooCostly(_))) => {
                     let reason = error.reason(Reason::ObjectNotMade);
                     return Err(Refused::new(reason, format!("the claim `{name}` cannot be made: {error}")));

@@ -1,5 +1,5 @@
-//! Refresh tokens: each works once and is followed by the next; the use of an old one ends the whole family
-//! (RFC 6749 §6, RFC 9700 §4.14.2).
+//! Refresh tokens: each works once and is replaced by the next; the use of an old one revokes the whole family (RFC
+//! 6749 §6, RFC 9700 §4.14.2).
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -14,10 +14,10 @@ use crate::grant::{Granted, of_user};
 use crate::mint::random;
 use crate::{Answered, Ask, Refused, TokenIssuer};
 
-/// Access tokens of a family live no longer than this after it ended.
+/// The longest time that access tokens of a family stay valid after the family ended.
 const MAX_LIFETIME_MS: u64 = 86_400_000;
 
-/// All tokens of one sign-in, as the store keeps it: nothing in it can be used as a token.
+/// All tokens of one sign-in, as stored: no value in it can be used as a token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Family {
@@ -29,11 +29,11 @@ pub(crate) struct Family {
     audiences: Vec<String>,
     /// The DPoP key that it is bound to.
     dpop: Option<String>,
-    /// When it ends, in milliseconds.
+    /// The end of the family, in milliseconds.
     pub(crate) until: u64,
-    /// How often it was used.
+    /// The number of times that it was used.
     uses: u64,
-    /// SHA-256 of the secret of the token that works next.
+    /// SHA-256 of the secret of the only token that is valid next.
     next: String,
 }
 
@@ -58,7 +58,7 @@ fn hashed(secret: &str) -> String {
     hex(digest(&SHA256, secret.as_bytes()).as_ref())
 }
 
-/// The family and the secret of a written refresh token.
+/// The family and the secret from the text of a refresh token.
 pub(crate) fn split(token: &str) -> Option<(&str, &str)> {
     let usable = |text: &str| {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
@@ -81,7 +81,7 @@ impl TokenIssuer {
         Ok((name, token))
     }
 
-    /// Reads a family, as a value and as the bytes in the store.
+    /// Reads a family, as a value and as the stored bytes.
     pub(crate) async fn family(&self, name: &str, ask: Ask<'_>) -> Result<Option<(Family, Vec<u8>)>, Refused> {
         let Some(bytes) = ask.policy.store().get(&self.family_at(name, ask), ask.now).await? else { return Ok(None) };
         let family: Family = serde_json::from_slice(&bytes)
@@ -89,10 +89,10 @@ impl TokenIssuer {
         Ok(Some((family, bytes)).filter(|(family, _)| ask.now.0 < family.until))
     }
 
-    /// Ends a family: its refresh token, and its access tokens wherever they are.
+    /// Ends a family: its refresh token, and its access tokens at all gateways.
     pub(crate) async fn end(&self, name: &str, ask: Ask<'_>) -> Result<(), Refused> {
         let store = ask.policy.store();
-        // Revoked first: if the second step fails, nothing that was issued works any more all the same.
+        // Revoked first: if the second step fails, no issued token works any more nevertheless.
         store
             .revoke(&family_key(&self.plan.issuer, name), Timestamp(ask.now.0.saturating_add(MAX_LIFETIME_MS)), ask.now)
             .await?;
@@ -120,7 +120,7 @@ impl TokenIssuer {
             return Err(invalid("the refresh token was issued to another client"));
         }
         if verify_slices_are_equal(hashed(secret).as_bytes(), family.next.as_bytes()).is_err() {
-            // The name of a family is known only to whoever had one of its tokens.
+            // Only a party that had one of its tokens knows the name of a family.
             self.end(name, ask).await?;
             return Err(Refused::new(
                 Reason::RefreshTokenReused,
@@ -143,7 +143,7 @@ impl TokenIssuer {
         let secret = random::<32>()?;
         let next = Family { uses: family.uses + 1, next: hashed(&secret), ..family.clone() };
         if !ask.policy.store().replace(&self.family_at(name, ask), &written, next.bytes()?, ask.now).await? {
-            // Someone used the same token in the same moment.
+            // Another request used the same token at the same moment.
             self.end(name, ask).await?;
             return Err(Refused::new(
                 Reason::RefreshTokenReused,

@@ -10,7 +10,7 @@ use crate::refresh::split;
 use crate::{Answered, Ask, Refused, TokenIssuer};
 
 impl TokenIssuer {
-    /// RFC 7009 §2: what is not known counts as revoked.
+    /// RFC 7009 §2: an unknown token counts as revoked.
     pub(crate) async fn revoke(
         &self,
         form: &Form,
@@ -39,7 +39,7 @@ impl TokenIssuer {
         Ok(Answered::default())
     }
 
-    /// RFC 7662 §2. About what is not a client's business it learns no more than that it is not active.
+    /// RFC 7662 §2. About a token that the client may not introspect, it learns only that it is not active.
     pub(crate) async fn introspect(
         &self,
         form: &Form,

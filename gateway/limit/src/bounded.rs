@@ -1,16 +1,16 @@
-//! Tables of bounded size: the entries that a full one forgets.
+//! Tables of bounded size: the choice of the entries that a full table removes.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// The rank in the middle; `None` of nothing.
+/// The median rank; `None` for an empty table.
 pub fn median<R: Ord + Copy>(ranks: impl Iterator<Item = R>) -> Option<R> {
     let mut ranks: Vec<R> = ranks.collect();
     let middle = ranks.len() / 2;
     (middle < ranks.len()).then(|| *ranks.select_nth_unstable(middle).1)
 }
 
-/// Forgets the entries that rank no higher than the middle one.
+/// Removes the entries whose rank is at most the median.
 pub fn keep_upper_half<K: Eq + Hash, V, R: Ord + Copy>(table: &mut HashMap<K, V>, rank: impl Fn(&V) -> R) {
     let median = median(table.values().map(&rank));
     table.retain(|_, value| median.is_none_or(|median| rank(value) > median));

@@ -9,14 +9,14 @@ use idm_types::{Uptime, network};
 
 use crate::bounded::keep_upper_half;
 
-/// Wrong guesses that cost nothing: people mistype.
+/// Wrong guesses without a delay, because people mistype.
 const FREE: u32 = 5;
 const FIRST_DELAY_MS: u64 = 1_000;
 const LAST_DELAY_MS: u64 = 15 * 60_000;
-/// Entries per table; when it is full the least suspicious half goes, so that an attacker can neither take all memory
-/// nor make the gateway forget who guesses.
+/// Entries per table; when it is full the least suspicious half is removed, so that an attacker can neither take all
+/// memory nor make the gateway forget the addresses that guess.
 const MAX_ENTRIES: usize = 65_536;
-/// How long a proven password makes an address known for its user.
+/// The time for which a proven password makes an address known for its user.
 const KNOWN_MS: u64 = 24 * 3_600_000;
 
 #[derive(Clone, Copy, Default)]
@@ -40,7 +40,7 @@ struct Known {
     failures: Failures,
 }
 
-/// Users and addresses that have to wait. Shared by all cores of a gateway and kept across configurations.
+/// Users and addresses that must wait. Shared by all cores of a gateway and kept across configurations.
 #[derive(Default)]
 pub struct Lockouts(Mutex<State>);
 
@@ -49,10 +49,10 @@ pub struct Lockouts(Mutex<State>);
 pub enum Guess {
     /// It is checked.
     Now {
-        /// Whether this user proved a password from this address lately.
+        /// Whether this user proved a password from this address recently.
         known: bool,
     },
-    /// Not before this many seconds have passed.
+    /// Not before this number of seconds has passed.
     Later {
         /// The seconds.
         seconds: u64,
@@ -60,8 +60,8 @@ pub enum Guess {
 }
 
 impl Lockouts {
-    /// Whether a guess for this user from this address is looked at. A user who is known at an address is
-    /// not kept out by guesses that others make elsewhere.
+    /// Whether a guess for this user from this address is checked. A user who is known at an address is not locked out
+    /// by guesses that others make at other addresses.
     pub fn turn(&self, user: &str, address: IpAddr, now: Uptime) -> Guess {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let address = network(address);
@@ -81,7 +81,7 @@ impl Lockouts {
         }
     }
 
-    /// Notes that a guess was wrong.
+    /// Records a wrong guess.
     pub fn wrong(&self, user: &str, address: IpAddr, now: Uptime) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let address = network(address);
@@ -94,8 +94,8 @@ impl Lockouts {
         fail(state.addresses.entry(address).or_default(), now);
     }
 
-    /// Notes that a user proved a password and was let in. Their own mistakes are forgiven, also to the address; those
-    /// that others made there are not, or whoever has one account could guess at all others.
+    /// Records that a user proved a password and was let in. This removes their own failures, also those of the
+    /// address; failures of others at the address remain, otherwise the owner of one account could guess at all others.
     pub fn admitted(&self, user: &str, address: IpAddr, now: Uptime) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let address = network(address);
@@ -114,7 +114,7 @@ impl Lockouts {
 }
 
 fn fail(failures: &mut Failures, now: Uptime) {
-    // Forgiven after a quiet hour.
+    // Failures expire after an hour without another one.
     if now.0.saturating_sub(failures.last.max(failures.until)) > 3_600_000 {
         failures.count = 0;
     }

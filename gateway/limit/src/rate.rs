@@ -1,4 +1,4 @@
-//! How often an address may do something: so many times in each minute, counted from its first.
+//! The rate of actions of an address: a number in each minute, counted from its first.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,8 +9,8 @@ use idm_types::{Uptime, network};
 use crate::bounded::keep_upper_half;
 
 const MINUTE_MS: u64 = 60_000;
-/// Networks that are counted. When there are more, those that asked least are forgotten: they may ask a little more
-/// often than they should, and nobody is shut out because others came.
+/// Networks that are counted. Beyond this number, those with the fewest requests are removed: they may then exceed
+/// their rate a little, and no network is locked out because of others.
 const MAX_NETWORKS: usize = 65_536;
 
 struct Count {
@@ -23,7 +23,7 @@ struct Count {
 pub struct Rates(Mutex<HashMap<IpAddr, Count>>);
 
 impl Rates {
-    /// Counts one; the error is the seconds after which the next is taken.
+    /// Counts one action; the error is the number of seconds after which the next is accepted.
     pub fn take(&self, address: IpAddr, per_minute: u32, now: Uptime) -> Result<(), u64> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let network = network(address);
@@ -42,7 +42,7 @@ impl Rates {
     }
 }
 
-/// Forgets whose minute is over, and if that is too little the half that asked least.
+/// Removes networks whose minute is over, and if that is not enough the half with the fewest requests.
 fn make_room(counts: &mut HashMap<IpAddr, Count>, now: Uptime) {
     counts.retain(|_, count| now.since(count.began) < MINUTE_MS);
     if counts.len() >= MAX_NETWORKS / 2 {

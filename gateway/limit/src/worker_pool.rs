@@ -1,8 +1,8 @@
-//! Work beside the serving cores: what one request may ask for and what takes longer than a moment.
+//! Threads beside the serving cores for work that one request can cause and that takes long.
 //!
-//! On a serving core it would stop everyone else's requests; without a bound a flood of it would take all memory and
-//! every answer would come late. So a few threads do it, the queue is short, no address may fill it, and the work of
-//! callers who are known goes first where the caller of [`WorkerPool::run`] says so.
+//! On a serving core such work would delay all other requests; without a bound a flood of it would take all memory and
+//! delay every answer. So a few threads do it, the queue is short, no address may fill it, and the work of
+//! authenticated callers goes first where the caller of [`WorkerPool::run`] asks for it.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -10,21 +10,21 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// How much may wait for the threads of one kind of work.
+/// The amount of work that may wait for the threads of one kind of work.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Pieces of work in the queue; beyond it callers are told to come back.
+    /// Pieces of work in the queue; beyond this, callers are told to come back.
     pub waiting: usize,
-    /// Of one address (IPv6: of one /64), waiting or being done.
+    /// Pieces of work of one address (IPv6: of one /64), in the queue or running.
     pub of_address: usize,
 }
 
-/// Where in the queue a piece of work waits.
+/// The place of a piece of work in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
     /// Before all that is [`Priority::InLine`], and without the bound of its address.
     First,
-    /// Behind what came before.
+    /// Behind all earlier work.
     InLine,
 }
 
@@ -96,7 +96,7 @@ impl WorkerPool {
         Some(Arc::new(Self { shared, bounds }))
     }
 
-    /// Does this work for a caller at an address. `None`: too much is waiting already, or the work panicked.
+    /// Does this work for a caller at an address. `None`: too much work is in the queue already, or the work panicked.
     pub async fn run<T: Send + 'static>(
         &self,
         address: IpAddr,
@@ -147,7 +147,7 @@ fn work(shared: &Shared) {
                 queue = shared.wanted.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
         };
-        // A panic concerns its own request, and must not end the thread.
+        // A panic must affect only its own request, and must not end the thread.
         let reply = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         // Before the reply, so that the address may send its next piece of work as soon as it has this one.
         shared.queue.lock().unwrap_or_else(PoisonError::into_inner).done(address);
@@ -178,7 +178,7 @@ mod tests {
         let flood = futures::future::join_all((0..20).map(|_| wait()));
         let rest = async {
             let other = beside.run(OTHER, Priority::InLine, || 7);
-            // All are in the queue before the first is let go.
+            // All are in the queue before the first one starts.
             drop(go);
             other.await
         };

@@ -17,11 +17,11 @@ use crate::shared::Shared;
 
 /// The memory limit that is assumed where none is set: the chart's default.
 const USUAL_MEMORY: u64 = 256 << 20;
-/// A connection without a request costs 50 KiB while its head arrives slowly: buffers, its task, its TLS state. The
-/// number of connections is such that at this size all of them together take less than half of the memory.
+/// The memory per connection in the limit. A connection without a request costs 50 KiB while its head arrives slowly:
+/// buffers, its task, its TLS state. So as many connections as the limit allows take less than half of the memory.
 const MEMORY_OF_CONNECTION: u64 = 128 << 10;
-/// A request whose answer cannot be written holds one read of the upstream's connection (64 KiB) and two frames. The
-/// number of requests is such that at this size all of them together take about half of the memory.
+/// The memory per request in the limit. A request whose answer cannot be written holds one read of the upstream's
+/// connection (64 KiB) and two frames. So as many requests as the limit allows take about half of the memory.
 const MEMORY_OF_REQUEST: u64 = 170 << 10;
 /// Descriptors for the audit, configuration, the store and the gateway's own requests.
 const OTHER_DESCRIPTORS: u64 = 128;

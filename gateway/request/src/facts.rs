@@ -1,4 +1,4 @@
-//! Variables of expressions about one request: borrowed from it, gone with it.
+//! Variables of expressions about one request: they borrow from it and are dropped with it.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -12,12 +12,12 @@ use serde_json::{Map, Value, json};
 
 use crate::{Identity, RequestView};
 
-/// The values of the variables for one request. What is absent has no members.
+/// The values of the variables for one request. An absent value has no members.
 #[derive(Clone, Copy, Default)]
 pub struct Facts<'r> {
     /// The caller, once it is known.
     pub identity: Option<&'r Identity>,
-    /// The claims of its token; unless given, those that the identity kept.
+    /// The claims of its token; if not given, those that the identity kept.
     pub claims: Option<&'r Claims>,
     /// The policy that decides.
     pub policy: Option<&'r ObjectKey>,
@@ -27,12 +27,14 @@ pub struct Facts<'r> {
     pub jose: Option<&'r Value>,
     /// The time of the request.
     pub now: Option<Timestamp>,
-    /// The request and what its expressions share; without it, there is no request, and each has a budget of its own.
+    /// The request and the state that its expressions share; without it, there is no request, and each expression has a
+    /// budget of its own.
     pub shared: Option<&'r SharedFacts<'r>>,
 }
 
-/// A request and what all its expressions share: the values that are costly to make, made once and only where one asks
-/// for them, and the budget. Borrows its request, so that it cannot be taken for what belongs to another.
+/// A request and the state that all its expressions share: the budget, and the values that are costly to compute, which
+/// are computed once and only if an expression asks for them. Borrows its request, so that it cannot be used for
+/// another request.
 #[derive(Default)]
 pub struct SharedFacts<'r> {
     request: Option<RequestView<'r>>,
@@ -42,7 +44,7 @@ pub struct SharedFacts<'r> {
 }
 
 impl<'r> SharedFacts<'r> {
-    /// For the expressions of this request; `default` is for those that see none.
+    /// For the expressions of this request; `default` is for expressions without a request.
     pub fn of(request: RequestView<'r>) -> Self {
         Self { request: Some(request), ..Self::default() }
     }
@@ -149,7 +151,7 @@ impl Scope for Facts<'_> {
 
     fn at(&self, variable: Variable, path: &[String]) -> Option<Known<'_>> {
         match (variable, path) {
-            // The usual ones, without making more than what is asked for.
+            // The common accesses, which compute only the value that is asked for.
             (Variable::Token, path) => self.claims()?.at(path).map(|value| Known::Value(Cow::Borrowed(value))),
             (Variable::Request, [first, name]) if first == "headers" => {
                 header(self.request()?.headers, &name.to_ascii_lowercase()).map(Known::from)
@@ -160,7 +162,7 @@ impl Scope for Facts<'_> {
     }
 
     fn cost(&self, variable: Variable, path: &[String]) -> usize {
-        // They are made once; whatever asks for them later finds them there.
+        // They are computed once; later reads find them there.
         let shared = self.shared;
         let headers = || match shared.and_then(|shared| shared.headers.get()) {
             Some(_) => 0,
@@ -182,7 +184,7 @@ impl Scope for Facts<'_> {
             (Variable::Request, [Some("headers"), None]) => headers(),
             (Variable::Request, [Some("parameters"), _]) => parameters(),
             (Variable::Request, [Some(_), _]) => 0,
-            // They are made once, and copied into the whole.
+            // They are computed once, and copied into the whole.
             (Variable::Request, [None, _]) => {
                 headers() + parameters() + self.headers_cost() + self.parameters_cost() + 6 * MEMBER
             }
@@ -200,7 +202,7 @@ impl Scope for Facts<'_> {
     }
 }
 
-/// Only what is there: an empty name or list is absent.
+/// Only present values: an empty name or list counts as absent.
 fn present(members: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
     let is_empty = |value: &Value| match value {
         Value::Null => true,
@@ -257,7 +259,7 @@ fn headers(headers: &HeaderMap) -> Value {
         .into()
 }
 
-/// Of a parameter that is given twice nobody can say which one counts, so it is not there.
+/// A parameter that is given twice is ambiguous, so it counts as absent.
 fn parameters(query: &str) -> Value {
     let mut parameters = Map::new();
     let mut twice = Vec::new();

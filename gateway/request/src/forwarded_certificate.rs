@@ -1,10 +1,10 @@
 //! `X-Forwarded-Client-Cert`, as Envoy writes it: elements separated by `,`, pairs by `;`, values that may be quoted.
 //!
-//! Only the last element counts. Envoy writes this header in two ways that say something about its own client:
-//! `SANITIZE_SET` leaves one element, and `APPEND_FORWARD` puts its own behind those of the request; both drop the
-//! header where the client has no certificate. What stands before the last element was said by the proxy's client. A
-//! header that is not written by the grammar is refused as a whole: a value that one side reads as quoted and the
-//! other does not could move the border between elements.
+//! Only the last element counts. Envoy writes this header in two modes that describe its own client: `SANITIZE_SET`
+//! leaves one element, and `APPEND_FORWARD` puts its own behind those of the request; both remove the header if the
+//! client has no certificate. The elements before the last one come from the proxy's client. A header that does not
+//! follow the grammar is refused as a whole: a value that one side reads as quoted and the other does not could move
+//! the boundary between elements.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
@@ -15,8 +15,8 @@ use crate::percent;
 /// Longer headers are refused; a chain in PEM with escapes takes a few KiB.
 const MAX_BYTES: usize = 16 * 1024;
 
-/// The certificate that the proxy which sent these header lines saw; `None` without a line. The error says what is
-/// wrong with the header, and nothing of what stands in it.
+/// The certificate that the proxy which sent these header lines saw; `None` without a line. The error describes the
+/// fault of the header, and contains nothing of its value.
 pub fn forwarded_certificate<'h>(
     mut lines: impl Iterator<Item = &'h [u8]>,
 ) -> Result<Option<CertificateDer<'static>>, &'static str> {
@@ -52,7 +52,7 @@ struct Element<'h> {
 }
 
 impl<'h> Element<'h> {
-    /// Notes a pair. `By`, `URI` and `DNS` may stand there several times, for a certificate may have several names.
+    /// Notes a pair. `By`, `URI` and `DNS` may occur several times, because a certificate may have several names.
     fn note(&mut self, key: &[u8], value: &'h [u8]) -> Result<(), &'static str> {
         let is = |name: &str| key.eq_ignore_ascii_case(name.as_bytes());
         let twice = if is("Hash") {
@@ -97,7 +97,7 @@ fn own_element(header: &[u8]) -> Result<Element<'_>, &'static str> {
     }
 }
 
-/// Takes one value off, and returns what follows it.
+/// Takes one value off the front, and returns the rest.
 fn value(text: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
     let Some(quoted) = text.strip_prefix(b"\"") else {
         let end = text.iter().position(|byte| b",;".contains(byte)).unwrap_or(text.len());
@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    /// Bytes stand in for a certificate: nothing here reads further than PEM.
+    /// Arbitrary bytes replace a certificate: this code reads no further than PEM.
     fn der(name: u8) -> CertificateDer<'static> {
         CertificateDer::from(vec![name; 40])
     }
@@ -218,7 +218,7 @@ mod tests {
             prop_assert_eq!(read(&format!("{before}{own}")), Ok(Some(der(name))));
         }
 
-        /// Whatever a client puts in front of what the proxy appends, it never becomes another certificate.
+        /// No text that a client puts before the element of the proxy changes the certificate.
         #[test]
         fn what_stands_before_the_proxys_element_never_wins(
             before in "(Subject|Cert|URI|By|=|;|,|\"|\\\\|a| ){0,12}", subject in "[ -~]{0,20}",
@@ -232,7 +232,7 @@ mod tests {
             }
         }
 
-        /// A changed byte gives the same certificate or a refusal: the hash stands beside it.
+        /// A changed byte gives the same certificate or a refusal: the element also contains the hash.
         #[test]
         fn no_change_gives_another_certificate(at in any::<prop::sample::Index>(), byte in 0x20_u8..0x7f) {
             let mut line = written("CN=a,O=\"b\"", &["spiffe://a/b;c".to_owned()], &der(1)).into_bytes();

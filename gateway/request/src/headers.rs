@@ -1,4 +1,4 @@
-//! Which headers a policy reads from callers, and which it writes for the upstream.
+//! The headers that a policy reads from callers, and those that it writes for the upstream.
 
 use std::collections::BTreeSet;
 
@@ -8,20 +8,20 @@ use idm_plan::{
     Place, Policy, Produce, Source, UpstreamSettings,
 };
 
-/// The headers of a request that one policy is about, by their lower-case names.
+/// The headers of a request that one policy reads or writes, by their lower-case names.
 #[derive(Clone, Debug, Default)]
 pub struct PolicyHeaders {
-    /// Decides by what a caller wrote there: conditions, mappings, JOSE steps, credentials.
+    /// The policy uses the caller's value of the header: in conditions, mappings, JOSE steps, credentials.
     pub read: HeadersRead,
-    /// The upstream believes that the gateway wrote them.
+    /// The upstream trusts that the gateway wrote them.
     pub written: BTreeSet<String>,
 }
 
 impl PolicyHeaders {
-    /// Those of a policy. The error names an expression that cannot be read.
+    /// The headers of a policy. The error names an expression that cannot be read.
     pub fn of(policy: &Policy) -> Result<Self, String> {
-        // A member that is added has to be looked at here. What a token service and a language model write is not
-        // for an upstream that callers reach with headers of their own.
+        // A member that is added must be considered here. The headers that a token service and a language model write
+        // are not for an upstream that callers reach with headers of their own.
         let Policy {
             key: _,
             uid: _,

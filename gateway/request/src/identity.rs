@@ -13,7 +13,7 @@ pub struct Identity {
     pub kind: &'static str,
     /// Unique and stable: `ISSUER#SUBJECT` or `credential:NAMESPACE/NAME`; empty for anonymous callers.
     pub id: String,
-    /// The name that people know.
+    /// The human-readable name.
     pub username: String,
     /// The issuer that vouches for it; `None` for API keys and anonymous callers.
     pub issuer: Option<String>,
@@ -33,7 +33,7 @@ pub struct Identity {
     pub owner: Option<String>,
     /// The key that verified the token.
     pub kid: Option<String>,
-    /// When the credential ends.
+    /// The time when the credential ends.
     pub expires: Option<Timestamp>,
     /// The headers that tell the upstream about the caller.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -45,14 +45,14 @@ pub struct Identity {
     pub issued_to: Option<IssuedTo>,
     /// The keys that the token is bound to.
     pub binding: Binding,
-    /// The session that it is of.
+    /// The session that it belongs to.
     pub session: Option<OfSession>,
     /// The token's claims, where an expression of the policy asks for them later.
     pub claims: Option<Claims>,
 }
 
 impl Identity {
-    /// Someone of whom nothing is known, seen by this method.
+    /// An anonymous caller, accepted by this method.
     pub fn nobody(method: &MethodName, kind: &'static str) -> Self {
         Self {
             method: method.clone(),
@@ -104,7 +104,7 @@ pub struct Binding {
     pub jkt: Option<String>,
     /// The thumbprint of a certificate (RFC 8705 §3.1).
     pub x5t: Option<String>,
-    /// It is bound in a way that is not known here.
+    /// It is bound by a method that is not supported here.
     pub other: bool,
 }
 
@@ -121,18 +121,18 @@ impl Binding {
 /// The session that an identity was read from.
 #[derive(Debug)]
 pub struct OfSession {
-    /// Each of them ends the session when it is revoked.
+    /// The revocation of any of them ends the session.
     pub keys: Vec<Key>,
     /// The provider's token, for the upstream where the policy forwards credentials.
     pub access: Option<Redacted<String>>,
 }
 
-/// Why a mapping of the policy gives nothing that can be used.
+/// The reason why a mapping of the policy gives no usable value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unusable {
     /// The reason.
     pub reason: Reason,
-    /// For the audit: which expression, and never its value.
+    /// For the audit: names the expression, and never contains its value.
     pub detail: String,
 }
 

@@ -1,8 +1,8 @@
 //! A request and its caller, as authentication, authorization and expressions see them.
 //!
-//! In: the head of a request ([`RequestView`]), and the [`Identity`] that a method made of its credential. Out: the
-//! credentials that a request carries ([`find`]), the [`Facts`] that expressions read, and the headers that tell the
-//! upstream about the caller. Never verifies anything and never does IO: an [`Identity`] is a description, and the
+//! In: the head of a request ([`RequestView`]), and the [`Identity`] that a method derived from its credential. Out:
+//! the credentials in a request ([`find`]), the [`Facts`] that expressions read, and the headers that describe the
+//! caller to the upstream. Never verifies anything and never does IO: an [`Identity`] is a description, and the
 //! evidence that it was verified is made elsewhere. Start at [`RequestView`].
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 

@@ -1,4 +1,4 @@
-//! From claims to attributes, and from attributes to headers.
+//! Maps claims to attributes, and attributes to headers.
 
 use http::{HeaderName, HeaderValue};
 use idm_expr::{EvaluationError, Expression};
@@ -16,7 +16,7 @@ const MAX_SHOWN: usize = 64;
 
 /// The mappings of one policy, ready to be evaluated.
 pub struct ArmedMapping {
-    /// The name that people know.
+    /// The human-readable name.
     pub username: Option<Expression>,
     /// Roles.
     pub roles: Option<Expression>,
@@ -25,14 +25,14 @@ pub struct ArmedMapping {
     /// Further attributes, by name.
     pub attributes: Vec<(String, Expression)>,
     headers: Vec<ArmedHeader>,
-    /// Whether anything asks for claims after the identity was made.
+    /// Whether any expression reads claims after the identity was made.
     pub keeps_claims: bool,
 }
 
 struct ArmedHeader {
     name: HeaderName,
     value: Expression,
-    /// Its value is the same for every request of one caller, so it is made once.
+    /// Its value is the same for every request of one caller, so it is computed once.
     of_caller: bool,
 }
 
@@ -70,8 +70,9 @@ impl ArmedMapping {
         })
     }
 
-    /// The headers that are the same for every request of a caller, or those that are not. A value that cannot
-    /// be made or cannot travel in a header is an error, for half a story about the caller is worse than none.
+    /// The headers that are the same for every request of a caller, or those that are not. A value that cannot be
+    /// computed or cannot be sent in a header is an error, because incomplete facts about the caller are worse than
+    /// none.
     pub fn headers(&self, of_caller: bool, facts: &Facts<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, Unusable> {
         let mut out = Vec::new();
         for header in self.headers.iter().filter(|header| header.of_caller == of_caller) {
@@ -93,10 +94,10 @@ impl ArmedMapping {
     }
 }
 
-/// A value that is safe to use as a name: not empty, bounded, without control characters.
+/// A value that is safe as a name: not empty, bounded, without control characters.
 pub fn name(value: Option<Value>) -> Option<String> {
     let text = match value? {
-        // Some sources have nothing but lists, also where there can only be one.
+        // Some sources have only lists, even for members with a single value.
         Value::Array(items) => match <[Value; 1]>::try_from(items) {
             Ok([Value::String(text)]) => text,
             _ => return None,
@@ -142,7 +143,7 @@ pub fn roles(names: Vec<String>) -> (Vec<String>, Option<String>) {
     (roles, words)
 }
 
-/// A value as the text of a header or an attribute; `None` for what has no text.
+/// A value as the text of a header or an attribute; `None` for a value without a text form.
 pub fn attribute_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -153,7 +154,7 @@ pub fn attribute_text(value: &Value) -> Option<String> {
     }
 }
 
-/// Joins with commas; a comma or percent sign inside an item is escaped, so that no item can look like two.
+/// Joins with commas; a comma or percent sign inside an item is escaped, so that no item can be read as two.
 fn join(items: impl Iterator<Item = String>) -> String {
     items.map(|item| item.replace('%', "%25").replace(',', "%2C")).collect::<Vec<_>>().join(",")
 }

@@ -1,6 +1,6 @@
 //! Percent escapes (RFC 3986 §2.1), as headers and queries use them.
 
-/// The bytes that a text stands for; `None` when an escape is not one. A `+` is itself.
+/// The bytes that a text encodes; `None` when an escape is invalid. A `+` is decoded as itself.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut source = text.bytes();

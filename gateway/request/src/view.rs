@@ -1,4 +1,4 @@
-//! Finding credentials in a request, and taking them out again.
+//! Finds credentials in a request, and removes them.
 
 use http::{HeaderMap, header};
 use idm_plan::Source;
@@ -25,7 +25,7 @@ pub struct RequestView<'r> {
     pub path: &'r str,
     /// Path and query exactly as the caller wrote them.
     pub target: &'r str,
-    /// Where the caller is.
+    /// The address of the caller.
     pub address: std::net::IpAddr,
     /// The whole body, where a method asked for it.
     pub body: Option<&'r [u8]>,
@@ -33,21 +33,21 @@ pub struct RequestView<'r> {
     pub certificate: Option<ClientCertificate<'r>>,
 }
 
-/// A client certificate that the TLS handshake proved.
+/// A client certificate whose possession the TLS handshake proved.
 #[derive(Clone, Copy)]
 pub struct ClientCertificate<'r> {
-    /// The certificate and what came with it, its own first.
+    /// The certificate and the chain sent with it, its own first.
     pub chain: &'r [rustls::pki_types::CertificateDer<'static>],
-    /// SHA-256 of its DER in base64url, as `x5t#S256` has it.
+    /// SHA-256 of its DER in base64url, as in `x5t#S256`.
     pub thumbprint: &'r str,
 }
 
-/// A credential as it was found.
+/// A credential that was found in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Presented<'r> {
     /// The credential itself.
     pub value: &'r str,
-    /// Which of the sources it came from.
+    /// The source that it came from.
     pub source: usize,
 }
 
@@ -69,7 +69,7 @@ pub fn find<'r>(view: RequestView<'r>, sources: &[Source]) -> Result<Option<Pres
     Ok(found)
 }
 
-/// A single credential in one of these headers, for a first look; what is ambiguous is found later.
+/// A single credential in one of these headers, for a first check; an ambiguous one is detected later.
 pub fn in_headers<'r>(headers: &'r HeaderMap, sources: &[Source]) -> Option<&'r str> {
     sources.iter().find_map(|source| match source {
         Source::Header { name, scheme } => in_header(headers, name, scheme.as_deref()).ok().flatten(),
@@ -105,7 +105,7 @@ pub fn cookie<'r>(headers: &'r HeaderMap, name: &str) -> Option<&'r str> {
 fn in_cookies<'r>(headers: &'r HeaderMap, name: &str) -> Result<Option<&'r str>, Reason> {
     let texts = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut values = texts.flat_map(|text| {
-        // The name is looked for instead of every pair: most callers bring many cookies that are not ours.
+        // Search for the name instead of parsing every pair: most callers send many cookies that are not ours.
         text.match_indices(name).filter_map(|(at, _)| {
             let before = text.get(..at)?.trim_end();
             let value = text.get(at..)?.strip_prefix(name)?.strip_prefix('=')?;
@@ -128,9 +128,9 @@ fn in_query<'r>(query: Option<&'r str>, name: &str) -> Result<Option<&'r str>, R
     }
 }
 
-/// Compares a parameter name with every escape resolved, so that `%6bey` is `key` for us as it is for an upstream.
+/// Compares a parameter name with every escape decoded, so that `%6bey` is `key` here as it is for an upstream.
 fn is_name(raw: &str, name: &str) -> bool {
-    // Most are written as they are, and an escape takes three bytes for one: nothing has to be made to see that.
+    // Most names have no escape, and an escape takes three bytes for one: this is checked without allocation.
     if !raw.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
         return raw == name;
     }
@@ -138,7 +138,7 @@ fn is_name(raw: &str, name: &str) -> bool {
         && percent::decode(&raw.replace('+', " ")).is_some_and(|bytes| bytes == name.as_bytes())
 }
 
-/// Takes a cookie out of the `Cookie` headers, however it is spelled.
+/// Removes a cookie from the `Cookie` headers, in every spelling.
 pub fn remove_cookie(headers: &mut HeaderMap, name: &str) {
     let kept: Vec<&str> =
         cookies(headers).filter(|pair| pair.split('=').next().is_none_or(|n| n.trim() != name)).collect();
@@ -217,7 +217,7 @@ mod tests {
             find(view(&cookies, None), &[Source::Cookie { name: "t".into() }]),
             Err(Reason::AmbiguousCredential)
         );
-        // A name is one only at the beginning of a pair, and before its value.
+        // A name counts only at the beginning of a pair, and before its value.
         let others = "xt=1; t; t =2; ;\tt=a=t= ;u=t=3;t2=4;;";
         let cookies = HeaderMap::from_iter([(header::COOKIE, others.parse().unwrap())]);
         assert_eq!(cookie(&cookies, "t"), Some("a=t="));

@@ -1,6 +1,6 @@
-//! A sign-in under way. Nothing of it is kept here: the browser carries a secret, and the `state` that goes to the
-//! provider and back is sealed under it. So any gateway can finish what another began, nobody else's browser can, and
-//! nobody fills our memory by beginning.
+//! A sign-in in progress. The gateway stores no state of it: the browser carries a secret, and the `state` that goes to
+//! the provider and back is sealed under it. So any gateway can finish a sign-in that another began, no other browser
+//! can, and a stranger cannot fill the gateway's memory by beginning sign-ins.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::seal::{Secret, random_text};
 
 const PURPOSE: &str = "login";
-/// How long a person may take at the provider.
+/// The time limit for a person at the provider.
 const LIFETIME_MS: u64 = 15 * 60_000;
 
 /// The secret of one browser.
@@ -24,10 +24,10 @@ pub struct Login {
     /// Unique.
     #[serde(rename = "i")]
     pub id: String,
-    /// Where the browser goes when it is done: a path of the same host.
+    /// The address for the browser after the sign-in: a path of the same host.
     #[serde(rename = "t")]
     pub to: String,
-    /// When it began, in milliseconds.
+    /// The time when it began, in milliseconds.
     #[serde(rename = "a")]
     at: u64,
 }

@@ -1,4 +1,4 @@
-//! Secrets that browsers keep, and what is sealed under them.
+//! Secrets that browsers keep, and the values that are sealed under them.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
@@ -17,7 +17,7 @@ pub(crate) fn random_text<const BYTES: usize>() -> Option<String> {
     Some(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// 256 random bits that a browser holds, and we do not.
+/// 256 random bits that the browser holds, and the gateway does not store.
 #[derive(Clone, Debug)]
 pub(crate) struct Secret(Redacted<String>);
 
@@ -26,7 +26,7 @@ impl Secret {
         random_text::<SECRET_BYTES>().map(|text| Self(Redacted::new(text)))
     }
 
-    /// Reads what [`Self::text`] wrote; everything else is not one of ours.
+    /// Reads the output of [`Self::text`]; any other text is not a secret of ours.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         (bytes.len() == SECRET_BYTES).then(|| Self(Redacted::new(text.to_owned())))
@@ -36,7 +36,7 @@ impl Secret {
         self.0.reveal()
     }
 
-    /// A value that only who holds the secret can make; each purpose has its own.
+    /// A value that only a holder of the secret can compute; each purpose has its own.
     pub(crate) fn derive(&self, purpose: &str, of: &str) -> [u8; 32] {
         let key = hmac::Key::new(HMAC_SHA256, self.text().as_bytes());
         let mut context = hmac::Context::with_key(&key);
@@ -51,7 +51,7 @@ impl Secret {
         UnboundKey::new(&AES_256_GCM, &self.derive("seal", purpose)).ok().map(LessSafeKey::new)
     }
 
-    /// Seals bytes for a purpose; what they belong to is bound to them and not kept.
+    /// Seals bytes for a purpose; the associated data is authenticated and not stored.
     pub(crate) fn seal(&self, purpose: &str, belongs_to: &str, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
         let mut nonce = [0; NONCE_BYTES];
         SystemRandom::new().fill(&mut nonce).ok()?;
@@ -60,7 +60,7 @@ impl Secret {
         Some([&nonce[..], &bytes].concat())
     }
 
-    /// Opens what was sealed for this purpose and belongs to this; `None` for everything else.
+    /// Opens bytes that were sealed for this purpose with this associated data; `None` for all others.
     pub(crate) fn open(&self, purpose: &str, belongs_to: &str, sealed: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>()?;
         let mut bytes = sealed.to_vec();

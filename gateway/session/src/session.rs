@@ -1,4 +1,4 @@
-//! Sessions and where they are kept.
+//! Sessions and their storage.
 
 use idm_store::{Key, Store, StoreError};
 use idm_types::{Redacted, Timestamp};
@@ -8,11 +8,11 @@ use serde_json::{Map, Value};
 use crate::seal::{Secret, random_text};
 
 const PURPOSE: &str = "session";
-/// Larger sessions are refused: a provider that puts everything into its claims must not fill the store.
+/// Larger sessions are refused: a provider that adds too many claims must not fill the store.
 const MAX_BYTES: usize = 128 * 1024;
 /// No gateway keeps a verdict on a session longer than this, by far.
 const VERDICT_MS: u64 = 120_000;
-/// The list of a person's sessions is kept longer than any of them lives.
+/// The list of a person's sessions is kept longer than any of these sessions lasts.
 const PERSON_MS: u64 = 31 * 86_400_000;
 
 /// The value of a browser's cookie: 256 random bits.
@@ -30,7 +30,7 @@ impl SessionId {
         self.0.text()
     }
 
-    /// Under which key the session is kept, and revoked.
+    /// The key under which the session is stored and revoked.
     pub fn key(&self) -> Key {
         Key::of(&["session", self.text()])
     }
@@ -39,7 +39,7 @@ impl SessionId {
 /// The tokens that the provider issued for the person. Never printed.
 #[derive(Clone, Debug, Default)]
 pub struct Tokens {
-    /// The id token, which says whom to sign out.
+    /// The id token, which identifies the session for logout at the provider.
     pub id_token: Option<Redacted<String>>,
     /// The access token.
     pub access: Option<Redacted<String>>,
@@ -64,15 +64,15 @@ pub struct Session {
     pub claims: Map<String, Value>,
     /// When they signed in, in milliseconds.
     pub began: u64,
-    /// The end, whatever happens, in milliseconds.
+    /// The latest end of the session, in milliseconds.
     pub until: u64,
-    /// When they proved themselves to the provider, in seconds.
+    /// When they authenticated at the provider, in seconds.
     pub proved: u64,
-    /// All sessions of the person since they were last ended together have the same.
+    /// The generation: all sessions of the person since they were last ended together have the same.
     pub generation: String,
     /// Tokens.
     pub tokens: Tokens,
-    /// When tokens are to be asked for again, in milliseconds.
+    /// When tokens must be requested again, in milliseconds.
     pub refresh_at: u64,
 }
 
@@ -144,7 +144,7 @@ impl Session {
     }
 }
 
-/// A session that was found, and what to show when it is to be replaced.
+/// A session that was found, with the stored value that a replacement must match.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The session.
@@ -153,19 +153,19 @@ pub struct Found {
 }
 
 impl Found {
-    /// Whether this is how the store has it.
+    /// Whether the store has the session in exactly these bytes.
     pub fn is_written_as(&self, written: &[u8]) -> bool {
         self.written == written
     }
 }
 
-/// Why a session could not be kept or found.
+/// The reason why a session could not be stored or found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The provider says more of the person than a session holds.
+    /// The provider's claims are larger than a session may be.
     #[error("the session is larger than 128 KiB: ask the provider for fewer claims")]
     TooLarge,
     /// The system gives no random bits.
@@ -185,7 +185,7 @@ pub enum Ended {
 /// The sessions in a store.
 #[derive(Clone, Copy)]
 pub struct Sessions<'s> {
-    /// Where they are.
+    /// The store that they are in.
     pub store: &'s Store,
 }
 
@@ -194,7 +194,7 @@ pub fn sid_key(federation: &str, sid: &str) -> Key {
     Key::of(&["sid", federation, sid])
 }
 
-/// The key under which it is kept which generation a person's sessions have.
+/// The key under which the generation of a person's sessions is stored.
 pub fn person_key(federation: &str, subject: &str) -> Key {
     Key::of(&["generation of", federation, subject])
 }
@@ -218,7 +218,7 @@ impl Sessions<'_> {
             .map_err(|_| StoreError::new("the store has something else under a person's name").into())
     }
 
-    /// Keeps a new session; it ends when it was not found for `idle_ms`.
+    /// Stores a new session; it expires when it was not used for `idle_ms`.
     pub async fn begin(&self, session: &Session, idle_ms: u64, now: Timestamp) -> Result<SessionId, SessionError> {
         let id = SessionId(Secret::new().ok_or(SessionError::NoEntropy)?);
         let sealed = self.seal(&id, session)?;
@@ -237,14 +237,14 @@ impl Sessions<'_> {
         id.0.seal(PURPOSE, "", written).ok_or(SessionError::NoEntropy)
     }
 
-    /// The session that a cookie opens; its idle time begins anew.
+    /// The session that a cookie opens; this renews its idle time.
     pub async fn find(&self, id: &SessionId, idle_ms: u64, now: Timestamp) -> Result<Option<Found>, StoreError> {
         let Some(written) = self.store.renew(&id.key(), idle_ms, now).await? else { return Ok(None) };
         let session = id.0.open(PURPOSE, "", &written).and_then(|bytes| Session::read(&bytes));
         Ok(session.map(|session| Found { session, written }))
     }
 
-    /// Replaces a session, unless someone else did so meanwhile (false).
+    /// Replaces a session, unless another request did so in the meantime (false).
     pub async fn replace(
         &self,
         id: &SessionId,
@@ -258,9 +258,8 @@ impl Sessions<'_> {
 
     /// Ends a session, or all of the person's, on every gateway.
     pub async fn end(&self, id: &SessionId, session: &Session, what: Ended, now: Timestamp) -> Result<(), StoreError> {
-        // A session that is gone needs to stand on the list only while some gateway may keep a verdict on it: the list
-        // is
-        // copied by all of them, and should stay short.
+        // A session that was deleted must be on the list only while some gateway may cache a verdict on it: all
+        // gateways copy the list, so it should stay short.
         self.store.revoke(&id.key(), Timestamp(now.0.saturating_add(VERDICT_MS)), now).await?;
         let gone = match what {
             Ended::This => Ok(()),
@@ -268,7 +267,7 @@ impl Sessions<'_> {
         };
         let gone = gone.and(self.store.remove(&id.key()).await);
         if gone.is_err() {
-            // It may still be there: then it stands on the list until its end.
+            // The session may still exist: then it stays on the list until its end.
             self.store.revoke(&id.key(), Timestamp(session.until), now).await?;
         }
         gone
@@ -285,7 +284,7 @@ impl Sessions<'_> {
 
     /// Ends all sessions that belong to one session of the provider; false when there is none.
     pub async fn end_sid(&self, federation: &str, sid: &str, now: Timestamp) -> Result<bool, StoreError> {
-        // Only what is known: nobody makes our list of what was revoked long by guessing.
+        // Only known sessions: otherwise a stranger could fill the list of revocations by guessing.
         let Some(until) = self.store.get(&known_sid(federation, sid), now).await? else { return Ok(false) };
         let until = String::from_utf8(until)
             .ok()
@@ -296,7 +295,7 @@ impl Sessions<'_> {
     }
 }
 
-/// The answer of a provider about a person, until the browser that asked for it has shown itself.
+/// The answer of a provider about a person, parked until the browser that asked for it comes for it.
 #[derive(Debug)]
 pub struct Parked {
     /// The session that is to begin.
@@ -305,16 +304,16 @@ pub struct Parked {
     pub request: Option<String>,
     /// The `state` of the sign-in that the request was made for.
     pub state: Option<String>,
-    /// Where the provider wants the browser to go, if nobody asked.
+    /// The address where the provider wants the browser to go, for an answer without a request.
     pub to: Option<String>,
 }
 
-/// How long a browser takes for one redirect.
+/// The time that a browser may take for one redirect.
 const PARKED_MS: u64 = 60_000;
 const PARKED: &str = "parked";
 
 impl Sessions<'_> {
-    /// Keeps what a provider said for a moment; the text that opens it is good once.
+    /// Parks a provider's answer for a short time; the returned text opens it once.
     pub async fn park(&self, parked: &Parked, now: Timestamp) -> Result<String, SessionError> {
         let Parked { session, request, state, to } = parked;
         let session = session.write().ok_or(SessionError::TooLarge)?;

@@ -1,4 +1,4 @@
-//! Where a browser comes back from a provider, and a session begins.
+//! The redirect back from a provider, where a session begins.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::start::redirect_uri;
 use crate::target::or_front_page;
 use crate::{Answer, Ask, Refused, check_open};
 
-/// A `state` that was used is remembered longer than any sign-in may take.
+/// A used `state` is remembered longer than any sign-in may take.
 const USED_MS: u64 = 30 * 60_000;
 const MAX_CODE: usize = 4096;
 /// The characters of a provider's description that are kept.
@@ -45,7 +45,7 @@ pub(crate) async fn callback(method: &ArmedSignIn, provider: &Arc<Provider>, ask
     let parameters = Parameters::read(view.query.unwrap_or_default().as_bytes())?;
     let federation = provider.federation();
     check_open(federation)?;
-    // First of all: is it this browser that asked this provider? Nothing else of the answer is looked at before.
+    // First check: did this browser begin the sign-in at this provider? No other part of the answer is read before.
     let unknown = |why: &str| Refused::new(Reason::UnknownSignIn, why);
     let Some(state) = parameters.text("state") else {
         // Some providers leave `state` out where they say no. Anybody can write such an address, so that nothing is
@@ -57,14 +57,15 @@ pub(crate) async fn callback(method: &ArmedSignIn, provider: &Arc<Provider>, ask
     };
     let way = OnTheWay::read(view, &origin).ok_or_else(|| unknown("the browser did not bring its cookie back"))?;
     let login = way.browser.login(state, &federation.uid, now);
-    // Tabs that were opened at once each got a secret, and the last one stayed: the others begin anew.
+    // If several tabs were opened at once, each got a secret, and the cookie has the last one: the other tabs begin
+    // anew.
     let lost = || Refused {
         again: Browser::hint(state).map(Into::into),
         ..unknown("`state` is not of this browser and provider, or is older than 15 minutes")
     };
     let login = login.ok_or_else(lost)?;
     provider.answered(parameters.text("iss")).await?;
-    // The caller is not known yet, and strangers can bring as many answers as they begin sign-ins.
+    // The caller is not known yet, and an unknown caller can send an answer for each sign-in that it began.
     let asked = Key::of(&["answer", &federation.uid, &login.id]);
     if !policy.store().claim_begun(view.address, &asked, USED_MS, now).await? {
         return Err(Refused { again: Some(login.to.into()), ..unknown("`state` was used before") });
@@ -127,7 +128,7 @@ pub(crate) async fn begin(
         .begin(&session, method.plan().idle_seconds * 1000, now)
         .await
         .map_err(|error| Refused { who: who.clone(), ..error.into() })?;
-    // A sign-in makes a new session and ends the one before (ASVS 7.2.4).
+    // A sign-in makes a new session and ends the previous one (ASVS 7.2.4).
     if let Some(old) = cookie::session(view, origin) {
         if let Some(found) = sessions.find(&old, 1, now).await? {
             sessions.end(&old, &found.session, Ended::This, now).await?;

@@ -1,4 +1,4 @@
-//! Our cookies: small, opaque, for this host alone, out of reach of scripts.
+//! The gateway's cookies: small, opaque, for this host alone, not readable by scripts.
 
 use http::HeaderValue;
 use idm_authn::Origin;
@@ -6,9 +6,9 @@ use idm_request::{RequestView, cookie};
 use idm_session::{Browser, SessionId};
 use idm_types::Timestamp;
 
-/// How long a browser may take at the provider.
+/// The time limit for a browser at the provider.
 const LOGIN_SECONDS: u64 = 15 * 60;
-/// The same page asked for again within this time counts as a loop.
+/// A second request for the same page within this time counts towards a loop.
 const LOOP_MS: u64 = 30_000;
 
 fn set(name: &str, value: &str, origin: &Origin, life: &str) -> Option<HeaderValue> {
@@ -19,22 +19,22 @@ fn set(name: &str, value: &str, origin: &Origin, life: &str) -> Option<HeaderVal
     Some(value)
 }
 
-/// Gives the browser a session; it forgets it when it is closed.
+/// Sets the session cookie; the browser deletes it when it is closed.
 pub(crate) fn give_session(id: &SessionId, origin: &Origin) -> Option<HeaderValue> {
     set(origin.session_cookie(), id.text(), origin, "")
 }
 
-/// Takes the session from the browser.
+/// Deletes the session cookie.
 pub(crate) fn take_session(origin: &Origin) -> Option<HeaderValue> {
     set(origin.session_cookie(), "", origin, "; Max-Age=0")
 }
 
-/// The session that the browser shows.
+/// The session whose cookie the browser sent.
 pub(crate) fn session(view: RequestView<'_>, origin: &Origin) -> Option<SessionId> {
     SessionId::parse(cookie(view.headers, origin.session_cookie())?)
 }
 
-/// A browser on its way to a provider: its secret, and how often it was sent there for the same page just now.
+/// A browser that signs in at a provider: its secret, and the number of recent redirects for the same page.
 pub(crate) struct OnTheWay {
     pub(crate) browser: Browser,
     page: String,
@@ -54,12 +54,12 @@ impl OnTheWay {
         Some(Self { browser, page, times, since })
     }
 
-    /// A browser that has no cookie of ours. `None` where the system gives no random bits.
+    /// A browser without our cookie. `None` where the system gives no random bits.
     pub(crate) fn new() -> Option<Self> {
         Some(Self { browser: Browser::new()?, page: String::new(), times: 0, since: 0 })
     }
 
-    /// Counts that the browser is sent for a page, and says how often that was in the last half minute.
+    /// Counts a redirect for a page, and returns the number of redirects in the last half minute.
     pub(crate) fn count(&mut self, page: &str, now: Timestamp) -> u32 {
         if self.page == page && now.0 < self.since.saturating_add(LOOP_MS) {
             self.times = self.times.saturating_add(1);
@@ -69,7 +69,7 @@ impl OnTheWay {
         self.times
     }
 
-    /// The cookie. The count beside the secret is not sealed: who changes it fools only their own browser.
+    /// The cookie. The count beside the secret is not sealed: a person who changes it affects only their own browser.
     pub(crate) fn give(&self, origin: &Origin) -> Option<HeaderValue> {
         let value = format!("{}.{}.{}.{}", self.browser.text(), self.page, self.times, self.since);
         set(origin.login_cookie(), &value, origin, &format!("; Max-Age={LOGIN_SECONDS}"))

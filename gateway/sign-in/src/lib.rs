@@ -1,8 +1,8 @@
-//! The endpoints of a sign-in method: what the gateway itself answers to browsers and providers.
+//! The endpoints of a sign-in method, at which the gateway itself answers browsers and providers.
 //!
-//! In: a request to an endpoint, as [`Ask`]. Out: an [`Answer`], or [`Refused`] with its reason. The provider says who
-//! a person is, and `idm-authn` checks its answers; `idm-session` keeps sessions. Never does IO of its own, and never
-//! sends a browser anywhere but to a path of its own host, to a provider, or where the policy says. Start at
+//! In: a request to an endpoint, as [`Ask`]. Out: an [`Answer`], or [`Refused`] with its reason. The provider
+//! identifies the person, and `idm-authn` checks its answers; `idm-session` keeps sessions. Never does IO of its own,
+//! and redirects a browser only to a path of its own host, to a provider, or to an address of the policy. Start at
 //! [`answer`]; a session begins in `callback.rs`, with SAML in `saml.rs`, and ends in `logout.rs`; `pages.rs` has the
 //! pages.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -37,11 +37,11 @@ pub const MAX_FORM: usize = 512 * 1024;
 /// A request to an endpoint.
 #[derive(Clone, Copy)]
 pub struct Ask<'r> {
-    /// The policy whose endpoint it is.
+    /// The policy of the endpoint.
     pub policy: &'r ArmedPolicy,
     /// The Credentials in force.
     pub credentials: &'r CredentialTable,
-    /// The request; where it has a form, that is there as a whole.
+    /// The request; its form, if it has one, is complete.
     pub view: RequestView<'r>,
     /// The page request, where a browser can show an answer.
     pub page_request: Option<&'r PageRequest>,
@@ -68,7 +68,7 @@ impl Answer {
         Self { status, headers, body: Bytes::new(), who: None }
     }
 
-    /// Sends the browser on. What follows must not learn where it came from: the address may hold a code.
+    /// Redirects the browser. The next site must not get the referrer: the address may contain a code.
     fn redirect(to: &str) -> Result<Self, Refused> {
         let mut answer = Self::empty(303);
         let to = HeaderValue::from_str(to)
@@ -100,7 +100,7 @@ pub fn wants_form(endpoint: SignInEndpoint) -> bool {
     )
 }
 
-/// Answers at an endpoint; `federation` is whose it is, for the endpoints that each has.
+/// Answers at an endpoint; `federation` is the Federation of an endpoint that each Federation has.
 pub async fn answer(endpoint: SignInEndpoint, federation: Option<&str>, ask: Ask<'_>) -> Result<Answer, Refused> {
     let internal =
         || Refused::new(Reason::InternalError, "an endpoint without a sign-in method or Federation behind it");

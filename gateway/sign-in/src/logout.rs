@@ -1,4 +1,4 @@
-//! Sessions end here: at the person's request, and at the provider's.
+//! The end of sessions: at the person's request, and at the provider's.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use url::Url;
 use crate::parameters::{Parameters, is_form};
 use crate::{Answer, Ask, Refused, address, cookie, pages, saml};
 
-/// The `jti` of a logout token is remembered longer than the token is taken.
+/// The `jti` of a logout token is remembered longer than the token is accepted.
 const USED_MS: u64 = 30 * 60_000;
 
 /// Signs a person out, here and at the provider. Where another site sent the browser, the person is asked first.
@@ -52,14 +52,14 @@ pub(crate) async fn logout(method: &ArmedSignIn, ask: Ask<'_>) -> Result<Answer,
     Ok(Answer::redirect(&to)?.with_cookie(cookie::take_session(&origin)).of(who))
 }
 
-/// Whether the browser says that a page of ours, or the person alone, led it here.
+/// Whether the browser reports that a page of this origin, or the person alone, caused the request.
 fn came_by_itself(ask: Ask<'_>) -> bool {
     let mut values = ask.view.headers.get_all("sec-fetch-site").iter();
     matches!((values.next().and_then(|value| value.to_str().ok()), values.next()), (Some("same-origin" | "none"), None))
 }
 
-/// Where the browser goes next: to the provider, so that the session there ends too. A provider that cannot be asked
-/// keeps nobody signed in here.
+/// The next address for the browser: the provider's, so that the session there ends too. A provider that cannot be
+/// reached does not keep the person signed in here.
 async fn leave(method: &ArmedSignIn, session: &Session, origin: &Origin, ask: Ask<'_>) -> String {
     let back = address(method, &origin.text, SignInEndpoint::LoggedOut, None);
     let Some(provider) = method.provider_of_session(session) else { return back };
@@ -72,7 +72,7 @@ async fn leave(method: &ArmedSignIn, session: &Session, origin: &Origin, ask: As
     there.unwrap_or(back)
 }
 
-/// Where the browser ends up.
+/// The address where the browser ends up.
 pub(crate) fn logged_out(method: &ArmedSignIn, ask: Ask<'_>) -> Result<Answer, Refused> {
     match &method.plan().after_logout {
         Some(to) => Answer::redirect(to),
@@ -80,7 +80,7 @@ pub(crate) fn logged_out(method: &ArmedSignIn, ask: Ask<'_>) -> Result<Answer, R
     }
 }
 
-/// OpenID Connect Back-Channel Logout §2.5: the provider asks us, not the browser.
+/// OpenID Connect Back-Channel Logout §2.5: the provider sends the request, not the browser.
 pub(crate) async fn back_channel(provider: &Arc<Provider>, ask: Ask<'_>) -> Result<Answer, Refused> {
     let Ask { policy, view, now, .. } = ask;
     let invalid = |why: &str| Refused::new(Reason::InvalidLogoutToken, why);
@@ -106,13 +106,14 @@ pub(crate) async fn back_channel(provider: &Arc<Provider>, ask: Ask<'_>) -> Resu
     Ok(Answer::empty(200))
 }
 
-/// OpenID Connect Front-Channel Logout §3: a frame in the provider's page. Cookies do not come along there, so that the
-/// session is found by the provider's name of it, which nobody can guess.
+/// OpenID Connect Front-Channel Logout §3: a frame in the provider's page. The browser sends no cookies there, so the
+/// session is found by the provider's `sid`, which cannot be guessed.
 pub(crate) async fn front_channel(provider: &Arc<Provider>, ask: Ask<'_>) -> Result<Answer, Refused> {
     let Ask { policy, view, now, .. } = ask;
     let parameters = Parameters::read(view.query.unwrap_or_default().as_bytes())?;
     let invalid = |why: &str| Refused::new(Reason::InvalidLogoutToken, why);
-    // §3: a provider that sends one of them sends both. Without `iss` it could be another one's page.
+    // §3: a provider that sends one of them sends both. Without `iss` the request could come from another provider's
+    // page.
     match parameters.text("iss") {
         Some(iss) if iss == provider.issuer() => {}
         Some(_) => return Err(invalid("`iss` names another provider")),

@@ -1,4 +1,4 @@
-//! Pages for people: plain ones that need no script, load nothing from elsewhere, and can be read by everyone.
+//! Pages for people: they need no script, load nothing from other hosts, and are accessible.
 
 use std::fmt::Write;
 
@@ -28,7 +28,7 @@ border-color:#7d8590!important}a.b:focus-visible,button:focus-visible{outline:2p
 .d{color:#57606a;font-size:.875rem;margin:1.5rem 0 0}code{font-family:ui-monospace,monospace;overflow-wrap:anywhere}\
 @media(prefers-color-scheme:dark){body{background:#0e1116;color:#e6eaf0}main{background:#161b22;border-color:#30363d}.d{color:#9aa4b2}}";
 
-/// That a browser wants a page, and in which language.
+/// The facts that a browser wants a page, and in which language.
 #[derive(Clone, Debug)]
 pub struct PageRequest {
     languages: String,
@@ -68,14 +68,14 @@ fn page_of_form(view: RequestView<'_>) -> String {
     if is_local_target(&page) { page } else { "/".to_owned() }
 }
 
-/// Text for people: no markup, and what a browser would obey without showing it (bidirectional controls, line
-/// separators) is shown.
+/// Text for people: without markup, and with visible marks for characters that a browser would obey without showing
+/// them (bidirectional controls, line separators).
 fn shown(text: &str) -> String {
     markup(&visible(text))
 }
 
-/// The value of an attribute, which must come back as it was: what is not seen is written as a reference. Controls,
-/// which HTML cannot carry, are left out.
+/// The value of an attribute, which must be submitted unchanged: invisible characters are written as references.
+/// Controls, which HTML cannot represent, are omitted.
 fn attribute(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     for c in value.chars().filter(|c| !c.is_control()) {
@@ -108,9 +108,9 @@ struct Page<'p> {
     host: &'p str,
     texts: &'static Texts,
     heading: &'p str,
-    /// HTML, escaped already.
+    /// HTML that is already escaped.
     content: String,
-    /// Where its forms may lead, besides to this host.
+    /// The targets that its forms may lead to, besides this host.
     leads_to: Vec<String>,
 }
 
@@ -175,7 +175,7 @@ fn page<'p>(
     }
 }
 
-/// Where the person chooses among providers.
+/// The page where the person chooses a provider.
 pub(crate) fn chooser(method: &ArmedSignIn, ask: Ask<'_>, to: &str) -> Answer {
     let base = &method.plan().base;
     let open =
@@ -189,7 +189,7 @@ pub(crate) fn chooser(method: &ArmedSignIn, ask: Ask<'_>, to: &str) -> Answer {
         .answer(200)
 }
 
-/// Where the person says that they want to sign out.
+/// The page where the person confirms the sign-out.
 pub(crate) fn confirm_logout(method: &ArmedSignIn, ask: Ask<'_>) -> Answer {
     let action = SignInEndpoint::Logout.path(&method.plan().base, None);
     let content = |texts: &'static Texts| {
@@ -203,12 +203,12 @@ pub(crate) fn confirm_logout(method: &ArmedSignIn, ask: Ask<'_>) -> Answer {
             shown(texts.stay)
         )
     };
-    // The form's answer leads on to the provider, where that has a place to sign out.
+    // The form's answer redirects to the provider, if the provider has an endpoint for logout.
     let leads_to = method.providers().iter().flat_map(|provider| provider.leads_to()).collect();
     Page { leads_to, ..page(method, ask, |texts| texts.sign_out, content) }.answer(200)
 }
 
-/// Where the person presses a button that carries a message on, for no page here runs a script.
+/// The page where the person presses a button that forwards a message, because no page here runs a script.
 pub(crate) fn onward(
     method: &ArmedSignIn,
     ask: Ask<'_>,
@@ -234,7 +234,7 @@ pub(crate) fn onward(
     Page { leads_to, ..page(method, ask, |texts| texts.sign_in, content) }.answer(200)
 }
 
-/// Where the person ends up after signing out.
+/// The page after signing out.
 pub(crate) fn logged_out(method: &ArmedSignIn, ask: Ask<'_>) -> Answer {
     let content = |texts: &'static Texts| {
         format!("<p>{}</p>\n<a class=\"b q\" href=\"/\">{}</a>", shown(texts.signed_out_more), shown(texts.again))
@@ -242,7 +242,7 @@ pub(crate) fn logged_out(method: &ArmedSignIn, ask: Ask<'_>) -> Answer {
     page(method, ask, |texts| texts.signed_out, content).answer(200)
 }
 
-/// A refusal for people: what they can do, and the number under which it is on record.
+/// A refusal for people: the steps that they can take, and the decision id of the record.
 pub fn refusal_page(
     method: &ArmedSignIn,
     page_request: &PageRequest,

@@ -1,4 +1,4 @@
-//! The parameters of a request to an endpoint: each is there once.
+//! The parameters of a request to an endpoint: each may occur once.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::Refused;
 
 const MAX_PARAMETERS: usize = 32;
 
-/// Whether a request says that it carries a form.
+/// Whether the content type of a request is that of a form.
 pub(crate) fn is_form(view: RequestView<'_>) -> bool {
     let media = view
         .headers
@@ -24,7 +24,7 @@ pub(crate) fn is_form(view: RequestView<'_>) -> bool {
 pub(crate) struct Parameters(BTreeMap<String, Redacted<String>>);
 
 impl Parameters {
-    /// Reads a query or a form. What is there twice has two readings.
+    /// Reads a query or a form. A parameter that occurs twice is ambiguous.
     pub(crate) fn read(text: &[u8]) -> Result<Self, Refused> {
         let mut all = BTreeMap::new();
         for (name, value) in form_urlencoded::parse(text) {
@@ -39,7 +39,7 @@ impl Parameters {
         Ok(Self(all))
     }
 
-    /// The value of one; an empty one counts as left out.
+    /// The value of a parameter; an empty one counts as omitted.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| value.reveal().as_str()).filter(|value| !value.is_empty())
     }

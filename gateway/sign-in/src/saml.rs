@@ -1,8 +1,8 @@
 //! The endpoints of a SAML service provider.
 //!
-//! A response is posted from the provider's page, where the browser does not send our cookies along. So it is checked
-//! without them, and parked for a moment; the browser comes for it by a link of ours, with its cookie, and only the
-//! one that began the sign-in gets it.
+//! A response is posted from the provider's page, where the browser does not send our cookies. So the response is
+//! checked without cookies, and parked for a short time; then the browser follows a link of the gateway with its
+//! cookie, and only the browser that began the sign-in gets the session.
 
 use std::sync::Arc;
 
@@ -22,11 +22,11 @@ use crate::parameters::{Parameters, is_form};
 use crate::target::{is_local_target, or_front_page};
 use crate::{Answer, Ask, Refused, address, callback, check_open, pages};
 
-/// How long a person may take at the provider.
+/// The time limit for a person at the provider.
 const REQUEST_MS: u64 = 15 * 60_000;
-/// A used assertion is remembered this much longer than it could be taken.
+/// A used assertion is remembered for this time beyond its validity.
 const MARGIN_MS: u64 = 10 * 60_000;
-/// Claims that are ours to make, whatever attributes are called.
+/// Claims that only the gateway may set, even if attributes have these names.
 const OWN_CLAIMS: &[&str] =
     &["iss", "sub", "sid", "acr", "auth_time", "nameId", "exp", "iat", "nbf", "aud", "cnf", "scope", "scp"];
 
@@ -70,7 +70,7 @@ pub(crate) fn form(ask: Ask<'_>) -> Result<Parameters, Refused> {
     Parameters::read(ask.view.body.unwrap_or_default())
 }
 
-/// Where a response is brought.
+/// The assertion consumer service, which receives a response.
 pub(crate) async fn consumer(
     method: &ArmedSignIn,
     provider: &Arc<SamlProvider>,
@@ -85,7 +85,7 @@ pub(crate) async fn consumer(
     let posted = parameters.text("SAMLResponse").ok_or_else(|| unknown("there is no `SAMLResponse`"))?;
     let assertion = provider.assertion(posted, &provider.own(&origin, &method.plan().base), now).await?;
     let store = policy.store();
-    // Both are good once, on whichever gateway.
+    // Each may be used once, on all gateways together.
     let for_ms = assertion.ends.0.saturating_sub(now.0).saturating_add(MARGIN_MS);
     if !store.claim(&Key::of(&["saml assertion", &federation.uid, &assertion.id]), for_ms, now).await? {
         return Err(unknown("the assertion was used before"));
@@ -113,13 +113,13 @@ pub(crate) async fn consumer(
     Ok(Answer::redirect(&format!("{callback}?ticket={ticket}"))?.of(who))
 }
 
-/// The session that an assertion speaks of.
+/// The session that an assertion names.
 fn session(method: &ArmedSignIn, provider: &SamlProvider, assertion: Assertion, now: u64) -> Session {
     let Assertion { name, session, session_ends, proved, context, attributes, .. } = assertion;
     let mut claims: Map<String, Value> = attributes
         .into_iter()
         .filter(|(name, values)| !values.is_empty() && !OWN_CLAIMS.contains(&name.as_str()))
-        // Always a list, for nobody can see from outside whether there could be several.
+        // Always a list, because the assertion does not tell whether an attribute can have several values.
         .map(|(name, values)| (name, values.into()))
         .collect();
     let NameId { value, format, qualifier, sp_qualifier } = name;
@@ -146,7 +146,7 @@ fn session(method: &ArmedSignIn, provider: &SamlProvider, assertion: Assertion, 
     }
 }
 
-/// Where the browser comes for what the provider said of its person.
+/// The endpoint where the browser collects the parked response of the provider.
 pub(crate) async fn finish(
     method: &ArmedSignIn,
     provider: &Arc<SamlProvider>,
@@ -193,7 +193,7 @@ pub(crate) async fn finish(
     callback::begin(method, session, &to, &origin, ask).await
 }
 
-/// Our own metadata, for whoever administers the provider.
+/// Our own metadata, for the administrator of the provider.
 pub(crate) fn metadata(method: &ArmedSignIn, provider: &SamlProvider, ask: Ask<'_>) -> Result<Answer, Refused> {
     let origin = method.origin(ask.view)?;
     let mut answer = Answer::empty(200);
@@ -202,7 +202,7 @@ pub(crate) fn metadata(method: &ArmedSignIn, provider: &SamlProvider, ask: Ask<'
     Ok(answer)
 }
 
-/// How the browser goes on to end the provider's session of a person too.
+/// The next step of the browser to end the provider's session of a person, too.
 pub(crate) async fn leave(
     provider: &SamlProvider,
     session: &Session,
@@ -225,7 +225,7 @@ pub(crate) async fn leave(
     }
 }
 
-/// Where the provider's requests to end sessions are brought, and its answers to ours.
+/// The single logout service: receives the provider's requests to end sessions, and its answers to ours.
 pub(crate) async fn logout(
     method: &ArmedSignIn,
     provider: &Arc<SamlProvider>,
@@ -237,7 +237,7 @@ pub(crate) async fn logout(
     let query = Parameters::read(if posted.is_some() { b"" } else { view.query.unwrap_or_default().as_bytes() })?;
     let parameters = posted.as_ref().unwrap_or(&query);
     if parameters.text("SAMLResponse").is_some() {
-        // The provider's session has ended, or has not; ours had before we asked.
+        // The provider's session has ended, or has not; ours ended before the request was sent.
         return Answer::redirect(&address(method, &origin.text, SignInEndpoint::LoggedOut, None));
     }
     let own = provider.own(&origin, &method.plan().base);

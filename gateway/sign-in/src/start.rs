@@ -1,4 +1,4 @@
-//! Where a browser goes to sign in.
+//! Sends a browser to a provider to sign in.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
@@ -13,12 +13,12 @@ use crate::parameters::Parameters;
 use crate::target::{is_local_target, or_front_page};
 use crate::{Answer, Ask, Refused, address, check_open, pages, saml};
 
-/// Sign-ins that may be begun from one address in a minute: enough for an office behind one address.
+/// Sign-ins that one address may begin in a minute: enough for an office behind one address.
 const PER_MINUTE: u32 = 600;
-/// So often in half a minute for the same page is a loop.
+/// This number of redirects for the same page in half a minute counts as a loop.
 const LOOP: u32 = 6;
 
-/// Where a browser is sent that has to sign in before it may see a page.
+/// The address for a browser that must sign in before it may see a page.
 pub fn start_target(method: &ArmedSignIn, page: &str) -> String {
     let base = &method.plan().base;
     if !is_local_target(page) {
@@ -31,7 +31,7 @@ pub(crate) fn encoded(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
-/// Sends the browser to the provider; where there are several, the person chooses.
+/// Sends the browser to the provider; if there are several, the person chooses.
 pub(crate) async fn start(method: &ArmedSignIn, ask: Ask<'_>) -> Result<Answer, Refused> {
     let Ask { policy, view, now, .. } = ask;
     let origin = method.origin(view)?;
@@ -74,7 +74,7 @@ pub(crate) async fn start(method: &ArmedSignIn, ask: Ask<'_>) -> Result<Answer, 
     Ok(Answer::redirect(&url)?.with_cookie(way.give(&origin)))
 }
 
-/// Where a provider sends the browser back to; each provider has its own, so that no answer counts for another.
+/// The redirect URI of a provider; each provider has its own, so that no answer counts for another provider.
 pub(crate) fn redirect_uri(method: &ArmedSignIn, provider: &Provider, origin: &str) -> String {
     address(method, origin, SignInEndpoint::Callback, Some(&provider.federation().key.name))
 }

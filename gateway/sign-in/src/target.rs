@@ -1,8 +1,8 @@
-//! Where a browser may be sent back to: a path of the same host, and nothing that could be read as another.
+//! The address that a browser may be sent back to: a path of the same host, which no reader can take for another host.
 
 use url::Url;
 
-/// Longer ones are cut to the front page: they travel in `state`.
+/// Longer ones are replaced by the front page: they are part of `state`.
 const MAX_TARGET: usize = 1024;
 const FRONT_PAGE: &str = "/";
 
@@ -19,12 +19,12 @@ pub fn is_local_target(text: &str) -> bool {
     if !plain || !local || text.len() > MAX_TARGET {
         return false;
     }
-    // As browsers read it (WHATWG URL).
+    // As browsers parse it (WHATWG URL).
     let Ok(base) = Url::parse("https://base.invalid/") else { return false };
     base.join(text).is_ok_and(|url| url.origin() == base.origin() && url.username().is_empty())
 }
 
-/// The target, or the front page where it is none; never an endpoint, where it would go round in circles.
+/// The target, or the front page if it is not valid; never an endpoint, because that would be a loop.
 pub(crate) fn or_front_page<'t>(text: Option<&'t str>, base: &str) -> &'t str {
     let text = text.filter(|text| is_local_target(text)).unwrap_or(FRONT_PAGE);
     let path = text.split(['?', '#']).next().unwrap_or_default();
@@ -80,7 +80,7 @@ mod tests {
         assert!(!is_local_target(&format!("/{}", "a".repeat(MAX_TARGET))));
     }
 
-    /// Whatever browsers do with a text, it must not lead away: the inputs of the web platform's own tests of URLs.
+    /// No browser's reading of a text may lead to another host: the inputs of the web platform's own tests of URLs.
     #[test]
     fn no_input_of_the_web_platform_tests_leads_away() {
         let path =

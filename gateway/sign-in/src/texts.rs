@@ -186,7 +186,7 @@ impl Texts {
             .unwrap_or(&ENGLISH)
     }
 
-    /// Heading and sentence for a refusal. People learn what they can do about it, and no more.
+    /// Heading and sentence for a refusal. They tell people only what they can do about it.
     pub(crate) fn refusal(&self, reason: Reason) -> [&'static str; 2] {
         match reason {
             Reason::UnknownSignIn | Reason::SessionEnded | Reason::NoCredentials => self.unfinished,

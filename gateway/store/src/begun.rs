@@ -1,8 +1,8 @@
-//! Sign-ins of callers who are not known yet, in a table of their own: strangers can fill it, and push out nobody but
-//! themselves.
+//! Sign-ins of callers who are not known yet, in a table of their own: strangers can fill it, and displace only each
+//! other's entries.
 //!
-//! When it is full, the network that has the most in it loses its oldest entry. So a flood of one network forgets its
-//! own, and nothing of it is ever refused or reaches what is kept for callers who proved who they are.
+//! When it is full, the network with the most entries loses its oldest one. So a flood from one network displaces its
+//! own entries; no entry is refused, and entries of authenticated callers are not affected.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::Key;
 
 /// Entries; each may have a page of a kilobyte in it.
 pub(crate) const CAPACITY: usize = 32_768;
-/// How often a full table is searched for what has ended.
+/// The interval at which a full table is searched for expired entries.
 const SWEEP_MS: u64 = 10_000;
 
 struct Entry {
@@ -26,7 +26,7 @@ pub(crate) struct Begun {
     entries: HashMap<Key, Entry>,
     /// The keys of each network, the oldest first.
     of: HashMap<IpAddr, VecDeque<Key>>,
-    /// How many each network has.
+    /// The number of entries of each network.
     most: BTreeSet<(usize, IpAddr)>,
     swept: Uptime,
 }
@@ -40,7 +40,7 @@ impl Begun {
         self.entries.get(key).filter(|entry| now < entry.until).map(|entry| entry.value.clone())
     }
 
-    /// Keeps an entry, and returns the key that was forgotten for it.
+    /// Keeps an entry, and returns the key that was removed for it.
     pub(crate) fn put(&mut self, from: IpAddr, key: Key, value: Vec<u8>, until: Uptime, now: Uptime) -> Option<Key> {
         let from = network(from);
         if let Some(entry) = self.entries.get_mut(&key) {
@@ -59,7 +59,7 @@ impl Begun {
         forgotten
     }
 
-    /// The oldest of the network that has the most.
+    /// The oldest entry of the network that has the most.
     fn forget(&mut self) -> Option<Key> {
         let (number, greedy) = self.most.pop_last()?;
         let keys = self.of.get_mut(&greedy)?;
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(begun.get(&ana, now).as_deref(), Some(&b"a"[..]));
         assert_eq!(begun.get(&key(0), now), None, "the oldest of the flood");
         assert!(begun.get(&key(2 * CAPACITY - 1), now).is_some(), "the newest of the flood");
-        // A newcomer is kept too.
+        // A new network's entry is kept, too.
         assert!(begun.put(ANA, key(usize::MAX), Vec::new(), until, now).is_some());
         assert!(begun.get(&key(usize::MAX), now).is_some());
     }

@@ -1,8 +1,9 @@
-//! The bulkhead of the shared store: how many questions it is asked at once, who waits, and who is refused at once
-//! because it does not answer.
+//! The bulkhead of the shared store: limits concurrent queries, queues those beyond, and refuses queries at once while
+//! the server does not answer.
 //!
-//! All callers count as one here: the store is asked for nobody in particular, and a place is free again after a round
-//! trip. The look at the revocations takes no place and is never refused; it is the probe that closes the circuit.
+//! All callers share one limit here: queries to the store are not made for a particular caller, and a place is free
+//! again after a round trip. The query for revocations takes no place and is never refused; it is the probe that closes
+//! the circuit.
 
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
@@ -14,21 +15,21 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::StoreError;
 
-/// Many: questions share one connection, which carries them one after the other.
+/// A large number: the queries share one connection, which carries them one after the other.
 pub(crate) const BOUNDS: Bounds = Bounds {
     places: 256,
     places_of_one: 256,
     queue: 1024,
-    // Longer than a look takes, so that looks try and no request waits for one that is not answered.
+    // Longer than a query for revocations takes, so that those queries probe the server and no request waits in vain.
     first_pause: Duration::from_secs(2),
     longest_pause: Duration::from_secs(2),
 };
 
-/// The outcome of a question to the server.
+/// The outcome of a query to the server.
 pub(crate) enum Outcome<T> {
-    /// The server said something, be it an error.
+    /// The server answered, possibly with an error.
     Answered(Result<T, StoreError>),
-    /// It could not be reached, or said nothing.
+    /// The server could not be reached, or did not answer.
     Silent(StoreError),
 }
 
@@ -48,7 +49,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// `deadline`: how long a question takes in all, the time in the queue included.
+    /// `deadline`: the time limit of a query, including the time in the queue.
     pub(crate) fn new(bounds: Bounds, deadline: Duration) -> Self {
         let bulkhead = Mutex::new(Bulkhead::new(bounds, Instant::now().into_std()));
         Self { bulkhead, jitter: RandomState::new(), deadline }
@@ -64,13 +65,13 @@ impl Gate {
         self.bulkhead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place or one in the queue, unless the store is not to be asked now.
+    /// A place or a position in the queue, unless the circuit is open.
     pub(crate) fn admit(&self) -> Result<Admission, StoreError> {
         let mut bulkhead = self.lock();
         bulkhead.admit(Asker::Gateway, Instant::now().into_std()).map_err(|why| refusal(bulkhead.is_open(), why))
     }
 
-    /// Asks in the place that was given.
+    /// Queries the server in the place that was given.
     pub(crate) async fn ask<T>(
         &self,
         admission: Admission,
@@ -84,7 +85,8 @@ impl Gate {
                 Ok(Err(_)) => return Err(self.given_up()),
                 Err(_) => {
                     receiver.close();
-                    // A place that was given in the very last moment is ours all the same, and has to be given back.
+                    // A place that was given at the last moment belongs to this query nevertheless, and must be
+                    // returned.
                     receiver.try_recv().map_err(|_| late())?
                 }
             },
@@ -93,7 +95,7 @@ impl Gate {
         held.answer(until, question).await
     }
 
-    /// Asks whatever the circuit is, without a place.
+    /// Queries the server whatever the state of the circuit, without a place.
     pub(crate) async fn probe<T>(&self, question: impl Future<Output = Outcome<T>>) -> Result<T, StoreError> {
         let began = Instant::now();
         let mut held = Held { gate: self, place: None, began, answered: false };
@@ -118,7 +120,7 @@ fn late() -> StoreError {
     StoreError("the store is not asked: questions before this one took too long".into())
 }
 
-/// A question under way; without a word it counts as one without an answer.
+/// A query in progress; if it ends without an outcome, it counts as unanswered.
 struct Held<'a> {
     gate: &'a Gate,
     place: Option<Place>,

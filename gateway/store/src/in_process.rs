@@ -1,7 +1,7 @@
-//! A memory in this process.
+//! A store in this process.
 //!
-//! A value ends by the clock that does not jump. A claim ends only when the wall clock agrees as well: it keeps out
-//! what was used before for as long as its times could still be right.
+//! A value expires by the monotonic clock. A claim expires only when the wall clock has passed its end as well: it
+//! keeps out a used identifier for as long as the times of that identifier could still be valid.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,14 +10,14 @@ use idm_types::{Moment, Timestamp, Uptime};
 
 use crate::{Key, StoreError};
 
-/// Entries of callers who proved who they are; when there are more, new ones are refused until old ones end. Forgetting
-/// would let something in twice. What strangers begin is in `begun.rs`.
+/// Entries of authenticated callers; when there are more, new ones are refused until old ones expire. To remove an
+/// entry early would allow a second use. Entries of unknown callers are in `begun.rs`.
 pub(crate) const MAX_ENTRIES: usize = 500_000;
 
 struct Entry {
     value: Vec<u8>,
     until: Uptime,
-    /// For a claim, what the wall clock must have passed too.
+    /// For a claim, the time that the wall clock must have passed too.
     until_wall: Timestamp,
 }
 

@@ -1,10 +1,11 @@
 //! The shared memory of a namespace's gateways: identifiers that were used once, refresh tokens, revocations.
 //!
-//! In: a [`Key`] and a few bytes. Out: whether it was there, or that nobody can say ([`StoreError`]); it is never
-//! guessed. Two kinds: in this process ([`Store::in_process`]), or in Redis or Valkey ([`Store::shared`]), where every
-//! pod sees the same. Nothing is kept under its own name or in clear: keys are hashes, and what is secret is hashed by
-//! whoever brings it. A server that hangs holds up few questions, for a second at most (`gate.rs`). Start at [`Store`];
-//! `revoked.rs` is the part that is asked on every request, without waiting.
+//! In: a [`Key`] and a few bytes. Out: whether it was present, or an error ([`StoreError`]) if that is unknown; the
+//! answer is never guessed. There are two kinds: in this process ([`Store::in_process`]), or in Redis or Valkey
+//! ([`Store::shared`]), where all pods see the same entries. No entry is stored under its own name or with secrets in
+//! clear text: keys are hashes, and callers hash secret values before they store them. A server that hangs delays few
+//! queries, for a second at most (`gate.rs`). Start at [`Store`]; `revoked.rs` is the part that every request reads,
+//! without waiting.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod begun;
@@ -32,18 +33,18 @@ use shared::{Manner, Shared};
 pub struct StoreError(pub(crate) String);
 
 impl StoreError {
-    /// For a reader who finds something that it did not write.
+    /// For a reader who finds a value that it did not write.
     pub fn new(problem: impl Into<String>) -> Self {
         Self(problem.into())
     }
 }
 
-/// Under what something is remembered: a hash of its parts, so that none of them can be read back.
+/// The key of an entry: a hash of its parts, so that none of them can be read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key([u8; 32]);
 
 impl Key {
-    /// The key of these parts; each counts with its length, so that no two lists of parts meet.
+    /// The key of these parts; the length of each is hashed too, so that no two lists of parts give the same key.
     pub fn of(parts: &[&str]) -> Self {
         let mut context = Context::new(&SHA256);
         for part in parts {
@@ -62,7 +63,7 @@ impl Key {
     }
 }
 
-/// Where a shared store is.
+/// The address of a shared store.
 #[derive(Clone, Debug)]
 pub struct SharedOptions {
     /// `redis://HOST:PORT/DB`, or `rediss://` for TLS.
@@ -81,11 +82,11 @@ fn begun(capacity: usize) -> Arc<Mutex<Begun>> {
     Arc::new(Mutex::new(Begun::new(capacity)))
 }
 
-/// A memory; cheap to clone.
+/// A store; cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     kind: Kind,
-    /// Entries of callers who are not known; with a shared store, only the keys of those that this pod put there.
+    /// Entries of unknown callers; with a shared store, only the keys of those that this pod wrote.
     begun: Arc<Mutex<Begun>>,
     revocations: Arc<Revocations>,
     clock: Clock,
@@ -98,19 +99,19 @@ enum Kind {
 }
 
 impl Store {
-    /// Kept in this process, and gone with it.
+    /// A store in this process, which ends with it.
     pub fn in_process() -> Self {
         Self::here_by(Clock::of_process())
     }
 
-    /// The same by another clock, for tests.
+    /// The same with another clock, for tests.
     pub fn here_by(clock: Clock) -> Self {
         let revocations = Arc::new(Revocations::own());
         Self { kind: Kind::InProcess(Arc::default()), begun: begun(begun::CAPACITY), revocations, clock }
     }
 
-    /// Kept on a server. Does not wait for it: until it answers, every question is an error. Must be called on the
-    /// runtime that is to talk to the server; questions may come from any.
+    /// A store on a server. Does not wait for the server: until it answers, every query is an error. Must be called on
+    /// the runtime that shall talk to the server; queries may come from any runtime.
     pub fn shared(options: SharedOptions) -> Result<Self, StoreError> {
         let revocations = Arc::new(Revocations::of_others());
         let shared = Arc::new(Shared::connect(options, Manner::USUAL)?);
@@ -119,17 +120,17 @@ impl Store {
         Ok(Self { kind: Kind::Shared(shared), begun: begun(begun::CAPACITY), revocations, clock })
     }
 
-    /// This moment, where the wall clock shows `now`: what is remembered lives by a clock that does not jump.
+    /// This moment, at which the wall clock shows `now`: entries expire by a monotonic clock.
     pub fn moment(&self, now: Timestamp) -> Moment {
         self.clock.at(now)
     }
 
-    /// The clock that memories live by.
+    /// The clock by which entries expire.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Whether other gateways see the same.
+    /// Whether other gateways see the same entries.
     pub fn is_shared(&self) -> bool {
         matches!(self.kind, Kind::Shared(_))
     }
@@ -158,7 +159,7 @@ impl Store {
         }
     }
 
-    /// Reads the value of a key, and lets it end after this time from now.
+    /// Reads the value of a key, and sets its expiry to this time from now.
     pub async fn renew(&self, key: &Key, for_ms: u64, now: Timestamp) -> Result<Option<Vec<u8>>, StoreError> {
         match &self.kind {
             Kind::InProcess(here) => Ok(here.renew(key, for_ms, self.moment(now))),
@@ -166,7 +167,7 @@ impl Store {
         }
     }
 
-    /// Reads the value of a key, or sets this one where there is none. It ends after this time either way.
+    /// Reads the value of a key, or sets this one if there is none. It expires after this time in both cases.
     pub async fn settle(&self, key: &Key, value: Vec<u8>, for_ms: u64, now: Timestamp) -> Result<Vec<u8>, StoreError> {
         match &self.kind {
             Kind::InProcess(here) => here.settle(key, value, for_ms, self.moment(now)),
@@ -174,7 +175,7 @@ impl Store {
         }
     }
 
-    /// Remembers a value for a while, in place of any other.
+    /// Stores a value for a while, in place of any other.
     pub async fn put(&self, key: &Key, value: Vec<u8>, for_ms: u64, now: Timestamp) -> Result<(), StoreError> {
         match &self.kind {
             Kind::InProcess(here) => here.put(key, value, for_ms, self.moment(now)),
@@ -188,9 +189,9 @@ impl Store {
         begun.put(from, *key, value, now.after(for_ms), now)
     }
 
-    /// Remembers for a while what somebody at this address began who is not known yet. Strangers can begin as much as
-    /// they like: of what is begun, each gateway keeps so much, and forgets the oldest of the network with the most.
-    /// It is found with [`Store::begun`] alone.
+    /// Stores for a while the state of a sign-in that an unknown caller at this address began. Strangers can begin any
+    /// number of sign-ins: each gateway keeps a limited number of entries, and removes the oldest of the network with
+    /// the most. Only [`Store::begun`] finds such an entry.
     pub async fn begin(
         &self,
         from: IpAddr,
@@ -211,8 +212,8 @@ impl Store {
         Ok(())
     }
 
-    /// Claims a key for a while for somebody at this address who is not known yet: as [`Store::claim`], but it may be
-    /// forgotten before its time, as what is begun. Whoever then proves who they are claims for good.
+    /// Claims a key for a while for an unknown caller at this address: as [`Store::claim`], but the claim may be
+    /// removed early, like the state of a sign-in. A caller who authenticates afterwards makes a permanent claim.
     pub async fn claim_begun(&self, from: IpAddr, key: &Key, for_ms: u64, now: Timestamp) -> Result<bool, StoreError> {
         match &self.kind {
             Kind::InProcess(_) => {
@@ -233,7 +234,7 @@ impl Store {
         }
     }
 
-    /// Reads the entry of a caller who is not known, unless it was pushed out.
+    /// Reads the entry of an unknown caller, unless it was displaced.
     pub async fn begun(&self, key: &Key, now: Timestamp) -> Result<Option<Vec<u8>>, StoreError> {
         match &self.kind {
             Kind::InProcess(_) => {
@@ -244,7 +245,7 @@ impl Store {
         }
     }
 
-    /// Replaces exactly this value by another, in one step; false when something else is there. The end stays.
+    /// Replaces exactly this value by another, atomically; false when the value is a different one. The expiry stays.
     pub async fn replace(
         &self,
         key: &Key,
@@ -258,7 +259,7 @@ impl Store {
         }
     }
 
-    /// Forgets a key.
+    /// Removes a key.
     pub async fn remove(&self, key: &Key) -> Result<(), StoreError> {
         match &self.kind {
             Kind::InProcess(here) => Ok(here.remove(key)),
@@ -275,8 +276,8 @@ impl Store {
         }
     }
 
-    /// Adds to a counter, without anybody waiting for it. It begins anew with each span of this length, as the server's
-    /// clock has it; the gateways' clocks do not matter.
+    /// Adds to a counter in the background. The counter restarts with each span of this length by the server's clock;
+    /// the gateways' clocks do not matter.
     pub fn add_soon(&self, key: &Key, number: u64, span_ms: u64) {
         if let Kind::Shared(shared) = &self.kind {
             shared.clone().add_soon(*key, number, span_ms);
@@ -292,7 +293,7 @@ impl Store {
         Ok(())
     }
 
-    /// Whether a key was revoked. Answers at once.
+    /// Whether a key was revoked. Answers at once, without waiting.
     pub fn is_revoked(&self, key: &Key, now: Timestamp) -> Result<bool, Stale> {
         self.revocations.contains(key, self.moment(now))
     }
@@ -302,7 +303,7 @@ impl Store {
 mod tests {
     use super::*;
 
-    /// More than all of this process's memory has room for.
+    /// More than the capacity of the store in this process.
     #[tokio::test]
     async fn a_flood_of_what_strangers_begin_refuses_no_visitor_no_claim_and_no_refresh_token() {
         let (store, now) = (Store::in_process(), Timestamp(1_000_000));
@@ -313,7 +314,7 @@ mod tests {
         store.put(&family, b"1".to_vec(), 900_000, now).await.unwrap();
         assert_eq!(store.claim(&Key::of(&["proof"]), 900_000, now).await, Ok(true));
         for number in 1..=in_process::MAX_ENTRIES + 1 {
-            // A few networks with much each.
+            // A few networks with many entries each.
             let (from, key) = (at(1 + number % 1000), Key::of(&["flood", &number.to_string()]));
             if number % 2 == 0 {
                 store.begin(from, &key, Vec::new(), 900_000, now).await.unwrap();

@@ -1,4 +1,4 @@
-//! A copy of the revocations in this process: every request asks it, so it never waits.
+//! A copy of the revocations in this process: every request reads it, so reading never waits.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use idm_types::{Moment, Timestamp, Uptime};
 
 use crate::Key;
 
-/// How old the copy of a shared list may get. A restart of the server is shorter; after it nobody can say what was
-/// revoked meanwhile.
+/// The largest age of the copy of a shared list. A restart of the server is shorter; beyond this age it is unknown
+/// which keys were revoked in the meantime.
 const MAX_AGE_MS: u64 = 30_000;
-/// How long a revocation is kept beyond its end. A clock that is wrong by less can neither end it too early nor bring
-/// back what it ended; no token that is issued here lives longer than a day.
+/// The time for which a revocation is kept beyond its end. A clock that is wrong by less than this can neither end the
+/// revocation too early nor make a revoked token valid again; no token that is issued here lives longer than a day.
 pub(crate) const MARGIN_MS: u64 = 25 * 3_600_000;
 
 /// The copy is too old to be trusted.
@@ -21,7 +21,8 @@ pub(crate) const MARGIN_MS: u64 = 25 * 3_600_000;
 #[error("nobody can say what was revoked in the last 30 seconds")]
 pub struct Stale;
 
-/// When a revocation may be forgotten: when both clocks say so. Until then it holds, whatever the time is.
+/// The time when a revocation may be removed: both clocks must have passed it. Until then it holds, whatever the time
+/// is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Kept {
     wall: u64,
@@ -47,7 +48,7 @@ impl Kept {
 /// The keys that are revoked.
 pub(crate) struct Revocations {
     keys: ArcSwap<HashMap<Key, Kept>>,
-    /// When the copy was last known to be complete, on both clocks; `None` for a list that is not a copy.
+    /// The time when the copy was last known to be complete, on both clocks; `None` for a list that is not a copy.
     confirmed: Option<Confirmed>,
 }
 
@@ -64,15 +65,15 @@ impl Revocations {
         Self { keys: ArcSwap::default(), confirmed: None }
     }
 
-    /// A copy that is not there yet.
+    /// A copy that was not loaded yet.
     pub(crate) fn of_others() -> Self {
         Self { keys: ArcSwap::default(), confirmed: Some(Confirmed::default()) }
     }
 
-    /// Whether a key is revoked. What is revoked stays so: the end of a revocation says when it is no longer needed,
-    /// and never that the key is good again.
+    /// Whether a key is revoked. A revoked key stays revoked: the end of a revocation tells when the entry is no longer
+    /// needed, and never that the key is valid again.
     pub(crate) fn contains(&self, key: &Key, now: Moment) -> Result<bool, Stale> {
-        // Read before the keys: what is confirmed later may come with keys that are not looked at here.
+        // Read before the keys: a later confirmation may come with keys that this call does not see.
         let fresh = self.confirmed.as_ref().is_none_or(|confirmed| confirmed.is_fresh(now));
         if self.keys.load().contains_key(key) {
             return Ok(true);
@@ -84,8 +85,8 @@ impl Revocations {
         self.change(&[(key, until)], now);
     }
 
-    /// The whole list, as the server had it at `now`. What is known here stays, also when the server forgot it: a
-    /// server that lost its memory must not undo a revocation.
+    /// The whole list, as the server had it at `now`. Keys that are known here stay, even if the server has lost them:
+    /// a server that lost its memory must not undo a revocation.
     pub(crate) fn merge(&self, new: &[(Key, Timestamp)], now: Moment) {
         self.change(new, now);
         self.confirm(now);
@@ -103,7 +104,7 @@ impl Revocations {
         });
     }
 
-    /// The server says that nothing changed.
+    /// The server reports that the list is unchanged.
     pub(crate) fn confirm(&self, now: Moment) {
         if let Some(confirmed) = &self.confirmed {
             confirmed.uptime.store(now.uptime.0, Ordering::Relaxed);
@@ -113,7 +114,7 @@ impl Revocations {
 }
 
 impl Confirmed {
-    /// Young on both clocks: one of them stands still while a machine is suspended, the other may step back.
+    /// Recent on both clocks: one of them stops while a machine is suspended, the other may be set back.
     fn is_fresh(&self, now: Moment) -> bool {
         let (wall, uptime) = (self.wall.load(Ordering::Acquire), Uptime(self.uptime.load(Ordering::Relaxed)));
         wall != 0 && now.wall.0.saturating_sub(wall) <= MAX_AGE_MS && now.uptime.since(uptime) <= MAX_AGE_MS

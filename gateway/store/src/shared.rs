@@ -1,4 +1,4 @@
-//! A memory on a Redis or Valkey server.
+//! A store on a Redis or Valkey server.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::gate::{BOUNDS, Gate, Health, Outcome};
 use crate::revoked::{MARGIN_MS, Revocations};
 use crate::{Key, SharedOptions, StoreError};
 
-/// How a store is asked.
+/// The time limits and intervals for queries to a store.
 #[derive(Clone, Copy)]
 pub(crate) struct Manner {
-    /// A question that takes longer is an error: requests wait for it.
+    /// A query that takes longer is an error: requests wait for it.
     time_limit: Duration,
-    /// How soon every gateway knows of a revocation.
+    /// The time within which every gateway knows of a revocation.
     poll: Duration,
     bounds: Bounds,
 }
@@ -29,19 +29,20 @@ impl Manner {
         Self { time_limit: Duration::from_secs(1), poll: Duration::from_millis(200), bounds: BOUNDS };
 }
 
-/// Replaces a value only if it is the expected one, and leaves its end alone.
+/// Replaces a value only if it is the expected one, and keeps its expiry.
 const REPLACE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') return 1 end return 0";
-/// Reads a value or sets this one where there is none, and renews its time either way.
+/// Reads a value or sets this one if there is none, and renews its expiry in both cases.
 const SETTLE: &str = "local kept = redis.call('GET', KEYS[1]) if not kept then kept = ARGV[1] end redis.call('SET', KEYS[1], kept, 'PX', ARGV[2]) return kept";
-/// Adds to a counter, which ends with the span that runs by the server's clock.
+/// Adds to a counter, which expires with the current span of the server's clock.
 const ADD: &str = "local sum = redis.call('INCRBY', KEYS[1], ARGV[1]) \
     if redis.call('PTTL', KEYS[1]) < 0 then local time = redis.call('TIME') \
     local ms = time[1] * 1000 + math.floor(time[2] / 1000) \
     redis.call('PEXPIRE', KEYS[1], ARGV[2] - ms % ARGV[2]) end return sum";
-/// A counter, and when it ends.
+/// A counter, and the time until it expires.
 const COUNT: &str = "return {tonumber(redis.call('GET', KEYS[1]) or '0'), redis.call('PTTL', KEYS[1])}";
-/// Adds to the list, forgets what has ended by the server's clock and a margin, and says that something changed. A pod
-/// whose clock is wrong takes nothing off the list, and what it adds stays for as long as it meant at least.
+/// Adds to the list, removes entries that have expired by the server's clock and a margin, and announces the change. A
+/// pod whose clock is wrong removes no entry from the list, and its own entries stay for at least as long as it
+/// intended.
 const REVOKE: &str = "local time = redis.call('TIME') local now = time[1] * 1000 \
     redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[4]) \
     redis.call('ZADD', KEYS[1], 'GT', string.format('%.0f', math.max(ARGV[2], now + ARGV[3])), ARGV[1]) \
@@ -56,7 +57,7 @@ pub(crate) struct Shared {
     prefix: String,
 }
 
-/// The server's error without the command: values stay out of every message.
+/// The server's error without the command: values must not get into any message.
 fn failed(error: &RedisError) -> StoreError {
     StoreError(match error.code() {
         Some(code) => format!("the store answered {code}"),
@@ -64,7 +65,7 @@ fn failed(error: &RedisError) -> StoreError {
     })
 }
 
-/// Connects when it is first asked, and again when a connection ended.
+/// Connects at the first query, and again when a connection was closed.
 fn manager(client: &Client, manner: Manner) -> Result<ConnectionManager, RedisError> {
     let config = ConnectionManagerConfig::new()
         .set_connection_timeout(Some(manner.time_limit))
@@ -119,7 +120,7 @@ impl Shared {
         }
     }
 
-    /// Asks on the runtime that the connection belongs to; the serving cores only wait.
+    /// Runs a query on the runtime that the connection belongs to; the serving cores only wait.
     async fn ask<T: redis::FromRedisValue + Send + 'static>(
         self: Arc<Self>,
         command: redis::Cmd,
@@ -191,7 +192,7 @@ impl Shared {
     pub(crate) fn add_soon(self: Arc<Self>, key: Key, number: u64, span_ms: u64) {
         let runtime = self.runtime.clone();
         runtime.spawn(async move {
-            // A failed write is tried again; while the store stays away, requests that need it are refused.
+            // A failed write is repeated; while the store is unreachable, requests that need it are refused.
             for attempt in 0..5u32 {
                 let mut command = redis::cmd("EVAL");
                 command.arg(ADD).arg(1).arg(self.name(&key)).arg(number).arg(span_ms.max(1));
@@ -219,7 +220,7 @@ impl Shared {
         self.ask::<i64>(command).await.map(drop)
     }
 
-    /// Keeps the copy of the list fresh for as long as somebody holds it.
+    /// Keeps the copy of the list up to date while it is in use.
     pub(crate) async fn follow(self: Arc<Self>, copy: Weak<Revocations>, clock: Clock) {
         let mut seen: Option<Option<i64>> = None;
         let mut failing = false;
@@ -243,8 +244,7 @@ impl Shared {
         }
     }
 
-    /// A connection that carries nothing any more may take many minutes to end, and one that was refused is not tried
-    /// again by the client.
+    /// A dead connection may take many minutes to be closed, and the client does not retry a refused one.
     fn connect_anew(&self) {
         match manager(&self.client, self.manner) {
             Ok(manager) => self.connection.store(Arc::new(manager)),
@@ -253,7 +253,7 @@ impl Shared {
     }
 
     async fn look(&self, seen: &mut Option<Option<i64>>, copy: &Revocations, clock: &Clock) -> Result<(), StoreError> {
-        // The time before the question: what is revoked while it travels comes with the next one.
+        // The time before the query: a revocation during the round trip comes with the next query.
         let asked = clock.at(Timestamp::now());
         let mut command = redis::cmd("GET");
         command.arg(self.version());

@@ -1,4 +1,4 @@
-//! Opening what a caller sent: decrypt, verify, hand the plain payload on.
+//! Opens objects that a caller sent: decrypts, verifies, and passes the plain payload on.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -73,7 +73,7 @@ impl ArmedConsume {
         Ok(Self { from: ArmedPlace::arm(from)?, json: *json, decrypt, verify, to: to.clone() })
     }
 
-    /// Opens the object and returns what the variable `jose` says of it.
+    /// Opens the object and returns its facts for the variable `jose`.
     pub(crate) async fn run(&self, step: &str, content: &mut Content<'_>, facts: &Facts<'_>) -> Result<Value, Refusal> {
         let missing = |what| refusal(step, Reason::MissingObject, what);
         let bytes = self
@@ -97,7 +97,7 @@ impl ArmedConsume {
         if !content.put(&self.to, &payload) {
             return Err(refusal(step, Reason::MissingObject, "the payload cannot travel where it should go"));
         }
-        // The object itself goes no further.
+        // The object itself is not forwarded.
         if let (ArmedPlace::Header(name), true) =
             (&self.from, !matches!(&self.to, Destination::Header(to) if self.is_from(to)))
         {
@@ -171,7 +171,7 @@ impl ArmedConsume {
         let now = facts.now.unwrap_or(Timestamp(0));
         let attempt =
             || self.try_verify(step, &bytes, signature.as_ref().map(http::HeaderValue::as_bytes), plan, keys, now);
-        // Before the first look: keys that come in between are worth a second one.
+        // Noted before the first attempt: keys that arrive after this moment justify a second one.
         let judged = if let Verifiers::Keys(keys) = keys { keys.epoch() } else { 0 };
         let mut outcome = attempt();
         if let (Verifiers::Keys(keys), Err(Refusal { reason: Reason::UnknownKey | Reason::KeysUnavailable, .. })) =
@@ -242,7 +242,7 @@ impl ArmedConsume {
     }
 }
 
-/// The key of the certificate that an object brings (RFC 7515 §4.1.6): believed only for its chain and its names.
+/// The key of the certificate in an object (RFC 7515 §4.1.6): trusted only because of its chain and its names.
 fn of_certificate(signers: &Signers, jws: &Jws<'_>, plan: &Verify, now: Timestamp) -> Result<Arc<KeySet>, Refusal> {
     let chain = jws
         .x5c()
@@ -257,7 +257,7 @@ fn of_certificate(signers: &Signers, jws: &Jws<'_>, plan: &Verify, now: Timestam
     let key = signers.key(chain, now)?;
     let unfit = |why: String| Refusal::new(Reason::AlgorithmNotAllowed, why);
     let jwk = jwk_of_spki(&key).map_err(|error| unfit(error.to_string()))?;
-    // Whatever the signer calls its key, it is the one of the certificate.
+    // Whatever key id the signer wrote, the key is that of the certificate.
     let jwk = jws.kid().map_or_else(|| jwk.clone(), |kid| jwk.clone().named(kid));
     KeySet::of_key(&jwk, &plan.algorithms).map(Arc::new).map_err(|error| unfit(error.to_string()))
 }

@@ -5,10 +5,10 @@ use idm_expr::{EvaluationError, Expression, Scope};
 use idm_plan::{Destination, Place};
 use serde_json::Value;
 
-/// Larger header values are not made.
+/// The largest header value that a step writes.
 const MAX_HEADER: usize = 16 * 1024;
 
-/// Headers and body of one message, to be read and changed.
+/// Headers and body of one message, which steps read and change.
 pub struct Content<'m> {
     /// The headers.
     pub headers: &'m mut HeaderMap,
@@ -54,7 +54,7 @@ impl ArmedPlace {
 }
 
 impl Content<'_> {
-    /// Puts bytes where they belong. `false` when they cannot travel there.
+    /// Writes bytes to a place. `false` when they cannot be sent there.
     pub(crate) fn put(&mut self, to: &Destination, bytes: &[u8]) -> bool {
         match to {
             Destination::Nowhere => true,
@@ -71,7 +71,7 @@ impl Content<'_> {
             Destination::Body { content_type } => {
                 self.body = Some(Bytes::copy_from_slice(bytes));
                 self.replaced = true;
-                // These spoke of the body that was here before.
+                // These described the body that was replaced.
                 self.headers.remove(CONTENT_ENCODING);
                 self.headers.insert(CONTENT_LENGTH, bytes.len().into());
                 match content_type.as_deref().map(HeaderValue::from_str) {

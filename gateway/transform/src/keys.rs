@@ -15,9 +15,9 @@ pub(crate) fn private(secrets: &Secrets, handle: &SecretHandle) -> Result<Jwk, S
 
 /// The keys that verify signatures.
 pub(crate) enum Verifiers {
-    /// Keys that are known before.
+    /// Keys that are known in advance.
     Keys(Arc<IssuerKeys>),
-    /// Keys of certificates that the objects bring.
+    /// Keys of certificates in the objects.
     Certificates(Box<Signers>),
 }
 

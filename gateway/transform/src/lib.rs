@@ -1,9 +1,10 @@
-//! Changes the content of messages as a policy says: opens and makes JOSE objects, and meters calls to language models.
+//! Changes the content of messages as a policy defines: opens and makes JOSE objects, and meters calls to language
+//! models.
 //!
-//! In: an armed policy's steps, the facts of a request, headers and body. Out: changed headers and body and what was
-//! found in them, or a [`Refusal`] with its reason. Never does IO: bodies arrive whole, keys of issuers through
+//! In: an armed policy's steps, the facts of a request, headers and body. Out: changed headers and body and the results
+//! of the steps, or a [`Refusal`] with its reason. Never does IO: bodies arrive complete, keys of issuers through
 //! [`idm_trust::IssuerKeys`]. Keys are derived from passwords on threads beside the serving cores. The payload that is
-//! handed out is the one that the signature covered. Start at [`Steps`].
+//! passed on is the one that the signature covered. Start at [`Steps`].
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod consume;
@@ -32,7 +33,7 @@ use produce::ArmedProduce;
 /// Starts, or finds, the threads for slow decryption; `None` where the system gives none.
 pub type Workers<'a> = &'a dyn Fn() -> Option<Arc<WorkerPool>>;
 
-/// Why a message goes no further at this step.
+/// The reason why a step refused a message.
 fn refusal(step: &str, reason: Reason, detail: impl std::fmt::Display) -> Refusal {
     Refusal::new(reason, format!("{step}: {detail}"))
 }
@@ -85,12 +86,12 @@ impl Steps {
         self.consume.is_empty() && self.produce.is_empty()
     }
 
-    /// Whether the request's body must be there as a whole.
+    /// Whether a step needs the complete body of the request.
     pub fn wants_request_body(&self) -> bool {
         self.request_body
     }
 
-    /// Whether the response's body must be there as a whole.
+    /// Whether a step needs the complete body of the response.
     pub fn wants_response(&self) -> bool {
         self.produce.iter().any(|(_, message, _)| *message == Message::Response)
     }
@@ -100,12 +101,12 @@ impl Steps {
         self.headers.iter().map(String::as_str)
     }
 
-    /// Whether there is anything to open.
+    /// Whether a step opens objects.
     pub fn opens(&self) -> bool {
         !self.consume.is_empty()
     }
 
-    /// Opens what the request carries. Returns what was found, for the variable `jose`.
+    /// Opens the objects of the request. Returns the results for the variable `jose`.
     pub async fn open(&self, content: &mut Content<'_>, facts: &Facts<'_>) -> Result<Value, Refusal> {
         let mut found = Map::new();
         for (name, step) in &self.consume {
@@ -116,7 +117,7 @@ impl Steps {
         Ok(Value::Object(found))
     }
 
-    /// Makes what goes into a message.
+    /// Makes the objects for a message.
     pub fn make(&self, message: Message, content: &mut Content<'_>, facts: &Facts<'_>) -> Result<(), Refusal> {
         for (name, _, step) in self.produce.iter().filter(|(_, of, _)| *of == message) {
             step.run(name, content, facts)?;

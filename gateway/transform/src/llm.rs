@@ -1,4 +1,4 @@
-//! Calls to language models: the provider's key in, the caller's credential out, and what was used counted.
+//! Calls to language models: adds the provider's key, removes the caller's credential, and counts the tokens.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -14,9 +14,9 @@ use crate::refusal;
 
 /// The largest request that is read; prompts with pictures are large.
 pub const MAX_REQUEST: usize = 16 << 20;
-/// Callers whose use is remembered; the ones of past spans go first.
+/// The number of callers whose use is remembered; those of past spans are removed first.
 const MAX_CALLERS: usize = 100_000;
-/// Headers of a call that say how to read it and how to answer it.
+/// Headers of a call that define how to read it and how to answer it.
 const NEEDED: &[&str] = &["accept", "content-type", "content-length", "content-encoding", "idempotency-key"];
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -45,10 +45,10 @@ impl ArmedLlm {
         &self.plan.quotas
     }
 
-    /// Makes the request the gateway's own: of the caller's headers only those stay that say how to read the request
-    /// and how to answer it, and those that the policy's steps made. No credential, cookie or address of a caller
-    /// reaches the provider, and none of its names for an account (`OpenAI-Organization`) chooses whom the gateway's
-    /// key is charged to. Usage is read from the answer, so it must come as it is, without an encoding.
+    /// Turns the request into the gateway's own: of the caller's headers only those stay that define how to read the
+    /// request and how to answer it, and those that the policy's steps made. No credential, cookie or address of a
+    /// caller reaches the provider, and a caller cannot name an account (`OpenAI-Organization`) to which the gateway's
+    /// key is charged. Usage is read from the answer, so the answer must have no content coding.
     pub fn keep_only_what_it_needs(&self, headers: &mut HeaderMap, is_made: impl Fn(&str) -> bool) {
         let versions: &[&str] = match self.plan.provider {
             LlmProvider::OpenAi => &["openai-beta"],
@@ -60,15 +60,14 @@ impl ArmedLlm {
         headers.insert(USER_AGENT, HeaderValue::from_static("idm"));
     }
 
-    /// Puts the provider's key on, last of all, and takes every other key away, in whichever header a provider reads
-    /// one.
+    /// Adds the provider's key, last of all, and removes every other key, from each header where a provider reads one.
     pub fn sign(&self, headers: &mut HeaderMap) {
         headers.remove(AUTHORIZATION);
         headers.remove(API_KEY);
         headers.insert(self.header.0.clone(), self.header.1.clone());
     }
 
-    /// Asks for usage where a streamed answer would not tell it. Returns the new body, when it changed.
+    /// Requests the usage if a streamed answer would not report it. Returns the new body, when it changed.
     pub fn ask_for_usage(&self, path: &str, headers: &mut HeaderMap, body: &[u8]) -> Result<Option<Bytes>, Refusal> {
         if self.plan.provider != LlmProvider::OpenAi || !path.ends_with("/chat/completions") {
             return Ok(None);
@@ -131,7 +130,7 @@ impl Quotas {
         Ok(())
     }
 
-    /// Adds what a call used.
+    /// Adds the usage of a call.
     pub fn add(&self, owner: &str, quotas: &[TokenQuota], tokens: u64, now: Moment) {
         let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let seconds = spent.seconds(now);
@@ -257,7 +256,7 @@ mod tests {
     }
 
     proptest! {
-        /// However the wall clock jumps, a caller gets its quota once in each span of true time.
+        /// Even if the wall clock jumps, a caller gets its quota once in each span of true time.
         #[test]
         fn no_jump_of_the_clock_gives_a_quota_twice(
             steps in proptest::collection::vec((0..90u64, -7200..7200i64, 1..5u64), 1..80),

@@ -151,7 +151,7 @@ enum Name {
     Response,
     Prompt,
     Completion,
-    /// Says something about the answer, and is not part of it.
+    /// A member that describes the answer, and is not part of it.
     About,
     #[default]
     Other,
@@ -313,7 +313,7 @@ impl Reader {
         }
     }
 
-    /// The members above the one that is read; `None` where it lies deeper than use is told.
+    /// The members above the one that is read; `None` where it is deeper than any reported usage.
     fn above(&self) -> Option<&[Name]> {
         self.path.get(1..self.depth)
     }
@@ -333,7 +333,7 @@ impl Reader {
             _ => return,
         };
         told.is_final |= !begun;
-        // Later events repeat or raise what earlier ones told.
+        // Later events repeat or raise the numbers of earlier ones.
         *place = (*place).max(Some(number));
     }
 }

@@ -1,4 +1,4 @@
-//! Making signed and encrypted objects.
+//! Makes signed and encrypted objects.
 
 use std::collections::HashMap;
 
@@ -143,7 +143,7 @@ impl ArmedSign {
     }
 }
 
-/// An expression without a value makes no object.
+/// An expression without a value gives no object.
 fn not_made(step: &str, error: &EvaluationError) -> Refusal {
     refusal(step, error.reason(Reason::ObjectNotMade), error)
 }
@@ -177,7 +177,7 @@ impl ArmedKey {
 }
 
 impl ArmedClaims {
-    /// The payload's members, with the claims over them: what a caller sent cannot speak for us.
+    /// The payload's members, overwritten by the claims: a value that a caller sent cannot replace the gateway's.
     fn run(&self, step: &str, payload: &[u8], facts: &Facts<'_>) -> Result<Vec<u8>, Refusal> {
         let failed = |why: &str| refusal(step, Reason::ObjectNotMade, why);
         let mut claims = match payload {

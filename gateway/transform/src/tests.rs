@@ -1,4 +1,5 @@
-//! Steps by themselves: what one makes another opens, and what must not be believed goes no further.
+//! Tests of single steps: one step opens the object that another made, and an object that must not be trusted is
+//! refused.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -17,7 +18,7 @@ use super::*;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
-/// Steps ask no server by themselves.
+/// Steps do not ask any server.
 struct NoServers;
 
 impl HttpClient for NoServers {
@@ -131,7 +132,7 @@ fn expected_claims() -> ExpectedClaims {
     }
 }
 
-/// A message on its way.
+/// A message that the steps process.
 struct Sent {
     headers: HeaderMap,
     body: Option<Bytes>,
@@ -214,7 +215,7 @@ async fn what_cannot_be_believed_is_refused_with_its_reason() {
         assert!(refusal.detail.starts_with("step-0: "), "{refusal:?}");
         assert_eq!(sent.text(), text, "nothing was put in its place");
     }
-    // Every signature of ECDSA is another one, and each is as good.
+    // ECDSA gives a different signature each time, and all of them are valid.
     assert!(Sent::new(&format!("{signed}.{of_another}")).open(&opening).await.is_ok());
 }
 
@@ -232,7 +233,7 @@ async fn a_header_is_opened_where_there_is_one_and_the_object_goes_no_further() 
     assert_eq!(found["step-0"]["claims"], json!({"order": 7}));
     assert!(!sent.headers.contains_key("x-order"));
     assert_eq!(sent.text(), "{\"order\": 7}", "the body stays as it was");
-    // Two headers have no one value.
+    // Two headers have no single value.
     sent.headers.append("x-order", header.clone());
     sent.headers.append("x-order", header);
     assert_eq!(sent.open(&opening).await.unwrap_err().reason, Reason::MissingObject);

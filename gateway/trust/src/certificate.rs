@@ -29,14 +29,14 @@ pub fn roots(pem: &str) -> Result<RootCertStore, String> {
     if store.is_empty() { Err("the trust bundle is empty".into()) } else { Ok(store) }
 }
 
-/// Which certificates a policy accepts.
+/// The certificates that a policy accepts.
 pub struct CertificateCheck {
     plan: MtlsMethod,
     verifier: Arc<dyn ClientCertVerifier>,
 }
 
 impl CertificateCheck {
-    /// Arms it. The error says what cannot be used.
+    /// Arms it. The error names the part that cannot be used.
     pub fn new(plan: &MtlsMethod) -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let lists =
@@ -50,12 +50,12 @@ impl CertificateCheck {
         Ok(Self { plan: plan.clone(), verifier })
     }
 
-    /// The plan behind it.
+    /// The plan that it was armed with.
     pub fn plan(&self) -> &MtlsMethod {
         &self.plan
     }
 
-    /// Checks that a chain leads to one of the authorities, at this time, and was not revoked.
+    /// Checks that a chain leads to one of the authorities at this time, and that no certificate of it was revoked.
     pub fn check_chain(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> Result<(), Refusal> {
         let (own, rest) =
             chain.split_first().ok_or_else(|| Refusal::new(Reason::UntrustedCertificate, "there is no certificate"))?;
@@ -116,13 +116,13 @@ impl Accepted {
         self.certificate.tbs_certificate.subject.to_string()
     }
 
-    /// When it ends.
+    /// The time when it ends.
     pub fn not_after(&self) -> Timestamp {
         Timestamp::from_seconds(self.certificate.tbs_certificate.validity.not_after.to_unix_duration().as_secs())
     }
 }
 
-/// Authorities and names of certificates that signers bring along.
+/// The authorities and names that are accepted for certificates in signed objects.
 pub struct Signers(CertificateCheck);
 
 impl Signers {
@@ -132,7 +132,7 @@ impl Signers {
     }
 
     /// The public key (SubjectPublicKeyInfo in DER) of the first certificate of a chain in DER, if the chain and its
-    /// names are good.
+    /// names are valid.
     pub fn key(&self, chain: Vec<Vec<u8>>, now: Timestamp) -> Result<Vec<u8>, Refusal> {
         let chain: Vec<CertificateDer<'static>> = chain.into_iter().map(CertificateDer::from).collect();
         self.0.check_chain(&chain, now)?;
@@ -142,7 +142,7 @@ impl Signers {
     }
 }
 
-/// The names in a certificate; one with control characters (a NUL ends a name for some readers) is none.
+/// The names in a certificate; one with control characters (a NUL ends a name for some readers) does not count.
 struct Names(Vec<(CertificateName, String)>);
 
 impl Names {

@@ -1,4 +1,4 @@
-//! Questions to outside servers, asked by whoever may do IO.
+//! Requests to outside servers, which a crate that may do IO performs.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -12,20 +12,21 @@ use idm_types::Redacted;
 /// The parameters of a form.
 pub type Form = Vec<(Cow<'static, str>, Redacted<String>)>;
 
-/// A question to an outside server.
+/// A request to an outside server.
 #[derive(Clone, Debug)]
 pub struct OutboundRequest {
-    /// Where to ask.
+    /// The URL.
     pub endpoint: String,
-    /// How we prove ourselves in `Authorization`.
+    /// The authentication in `Authorization`.
     pub authorization: Authorization,
     /// The parameters of a form; `None`: a document is read with GET.
     pub form: Option<Form>,
-    /// The status of a good answer.
+    /// The status of a successful answer.
     pub expected: u16,
-    /// How long it may take.
+    /// The time limit.
     pub deadline: Deadline,
-    /// For whom it is asked, so that one caller cannot take every place; `None`: for the gateway itself.
+    /// The address of the caller that it is made for, so that one caller cannot take every place; `None`: for the
+    /// gateway itself.
     pub caller: Option<IpAddr>,
 }
 
@@ -46,7 +47,7 @@ impl OutboundRequest {
 /// The `Authorization` header of a request.
 #[derive(Clone, Debug)]
 pub enum Authorization {
-    /// Nothing.
+    /// No header.
     Nothing,
     /// `client_secret_basic` (RFC 6749 §2.3.1).
     Basic {
@@ -59,16 +60,16 @@ pub enum Authorization {
     Bearer(Redacted<String>),
 }
 
-/// How long an answer may take.
+/// The time that an answer may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
-    /// A few seconds: a request waits, and asking again costs nothing.
+    /// A few seconds: a request waits for it, and it can be repeated at no cost.
     Short,
-    /// Longer: what was asked for is given once, and an answer that is not waited for is lost.
+    /// Longer: the server gives the result only once, and it is lost if the gateway stops waiting.
     Long,
 }
 
-/// Why there is no answer. Holds neither token nor secret.
+/// The reason why there is no answer. Contains neither token nor secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoAnswer {
     /// The server answered with another status, and perhaps an OAuth error code.
@@ -81,49 +82,49 @@ pub enum NoAnswer {
         /// The `error` of RFC 6749 §5.2.
         error: Option<String>,
     },
-    /// The server was not asked: too many questions wait, or it did not answer those before (its circuit is open).
+    /// The server was not asked: too many requests wait, or it did not answer earlier ones (its circuit is open).
     #[error("{why}")]
     NotAsked {
-        /// Which server, and why.
+        /// The server, and the reason.
         why: String,
-        /// When the next try may be worth it.
+        /// The time when the next attempt may succeed.
         seconds: u64,
     },
-    /// There is none.
+    /// There is no answer.
     #[error("{0}")]
     Failed(String),
 }
 
 impl NoAnswer {
-    /// Seconds until the next try, where they are known.
+    /// Seconds until the next attempt, where they are known.
     pub fn retry_after(&self) -> Option<u64> {
         if let NoAnswer::NotAsked { seconds, .. } = self { Some(*seconds) } else { None }
     }
 }
 
-/// The body of a good response.
+/// The body of a successful response.
 pub type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>, NoAnswer>> + Send>>;
 
-/// Work that goes on whether or not the request that began it is still there.
+/// Work that continues even if the request that began it has ended.
 pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Asks outside servers; lives where IO is allowed. Bounded in time, and in number for each server.
+/// Sends requests to outside servers; implemented where IO is allowed. Limited in time, and in number for each server.
 pub trait HttpClient: Send + Sync {
-    /// Asks.
+    /// Sends a request.
     fn ask(&self, question: OutboundRequest) -> Answer;
 
-    /// Whether a URL that the network gave us may be used: https, and not this machine or its link, unless the operator
-    /// allowed it. The error says why not.
+    /// Whether a URL that came from the network may be used: https, and neither this machine nor its link, unless the
+    /// operator allowed it. The error gives the reason.
     fn check(&self, url: &str) -> Result<(), String>;
 
     /// The same, for a server that is reached with these settings. The error shows no key.
     fn reached_by(&self, tls: &OutgoingTls, secrets: &Secrets) -> Result<Arc<dyn HttpClient>, String>;
 
-    /// Does work to its end, and does not wait for it.
+    /// Runs work to its end in the background.
     fn carry_on(&self, work: Work);
 }
 
-/// As whom, and where, one method asks.
+/// The client and the addresses that one method uses.
 pub struct OutboundClient {
     endpoint: String,
     client_id: String,

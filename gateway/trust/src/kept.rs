@@ -1,4 +1,4 @@
-//! A document of a provider that is kept for a while, and read once however many need it.
+//! A cached document of a provider; concurrent readers share one fetch.
 
 use idm_types::Refusal;
 use std::future::Future;
@@ -9,13 +9,13 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// After a reading that failed, the next one waits; whoever comes in between shares the failure.
+/// After a failed fetch, the next one waits for this time; all readers in between get the same failure.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The document, and when it was read.
+/// The document, and the time when it was read.
 pub struct Kept<T> {
     current: ArcSwapOption<(Arc<T>, Instant)>,
-    /// Held by whoever reads. The last failure, and when it was.
+    /// Locked during a fetch. The last failure, and its time.
     turn: Mutex<Option<(Instant, Refusal)>>,
 }
 
@@ -26,7 +26,7 @@ impl<T> Default for Kept<T> {
 }
 
 impl<T> Kept<T> {
-    /// The last that was read, however old.
+    /// The document that was read last, of any age.
     pub fn last(&self) -> Option<Arc<T>> {
         self.current.load().as_ref().map(|kept| kept.0.clone())
     }
@@ -35,13 +35,13 @@ impl<T> Kept<T> {
         self.current.load().as_ref().filter(|kept| kept.1.elapsed() < age).map(|kept| kept.0.clone())
     }
 
-    /// The document, not older than `age` where it can be read; one that cannot be read again stays in force.
+    /// The document, not older than `age` if it can be read; if it cannot be read again, the old one stays in force.
     pub async fn get(&self, age: Duration, read: impl Future<Output = Result<T, Refusal>>) -> Result<Arc<T>, Refusal> {
         if let Some(kept) = self.recent(age) {
             return Ok(kept);
         }
         let mut failure = self.turn.lock().await;
-        // Somebody else read it in the meantime, or tried to.
+        // Another reader fetched it in the meantime, or tried to.
         if let Some(kept) = self.recent(age) {
             return Ok(kept);
         }

@@ -1,10 +1,10 @@
 //! The current keys of one issuer, shared by all cores.
 //!
-//! A token that names an unknown key is judged by how old the keys are: a fetch holds every key that was published
-//! before the fetch began. Keys from a fetch that began less than [`RECENT`] ago settle the question at once; older
-//! ones do not, and one fetch is made for everybody who waits. Nothing is remembered of the unknown names themselves,
-//! so that no number of them decides about another one, and fetches begin at least [`RECENT`] apart. A few fetches in
-//! hand may begin earlier, so that in quiet times a key is taken at once that signs as soon as it is published.
+//! The decision about a token that names an unknown key depends on the age of the keys: a fetch returns every key that
+//! was published before the fetch began. Keys from a fetch that began less than [`RECENT`] ago decide at once; older
+//! ones do not, and one fetch is made for all requests that wait. Unknown names are not stored, so they cannot affect
+//! the decision about another name, and fetches begin at least [`RECENT`] apart. A few fetches in reserve may begin
+//! earlier, so that in quiet times a key is accepted at once that signs as soon as it is published.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,17 +23,17 @@ pub(crate) const PUBLISHED_AHEAD: Duration = Duration::from_secs(5);
 /// its first token, for issuers whose servers learn of a new key one after the other. It is also the least time between
 /// the beginnings of two regular fetches that callers cause: 15 in a minute.
 pub const RECENT: Duration = Duration::from_secs(4);
-/// Fetches in hand that may begin before the keys are older than [`RECENT`].
+/// Fetches in reserve that may begin before the keys are older than [`RECENT`].
 const EARLY: u64 = 3;
-/// The time after which there is one more of them in hand. With the regular ones it makes 20 in a minute at most.
+/// The time after which the reserve grows by one. Together with the regular ones this makes at most 20 in a minute.
 const EARLY_EVERY: Duration = Duration::from_secs(30);
-/// How long a request waits for a fetch.
+/// The longest time that a request waits for a fetch.
 const REFETCH_WAIT: Duration = Duration::from_secs(5);
 
 /// Times in milliseconds since the keys were made, plus one; 0 is "never".
 type Moment = u64;
 
-/// How to proceed with a token whose key is unknown.
+/// The next step for a token whose key is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outlook {
     /// The keys changed since the token was verified: verify it again.
@@ -56,8 +56,8 @@ struct Fetches {
 }
 
 impl Fetches {
-    /// The outlook for a token that needs keys of a fetch that began at `needed` or later. `changed` says that the keys
-    /// changed since the token was verified.
+    /// The next step for a token that needs keys of a fetch that began at `needed` or later. `changed` tells that the
+    /// keys changed since the token was verified.
     fn outlook(self, needed: Moment, changed: bool) -> Outlook {
         if changed {
             Outlook::LookAgain
@@ -71,15 +71,15 @@ impl Fetches {
     }
 }
 
-/// When the oldest fetch began that settles the question for a token that came at `came`.
+/// The earliest beginning of a fetch that decides about a token that came at `came`.
 fn needed_at(came: Moment) -> Moment {
     came.saturating_sub(RECENT.as_millis() as u64).max(1)
 }
 
-/// The early fetches of one server: [`EARLY`] in hand, and one more each [`EARLY_EVERY`].
+/// The early fetches of one server: [`EARLY`] in reserve, and one more each [`EARLY_EVERY`].
 #[derive(Debug, Default)]
 pub struct EarlyFetches {
-    /// Until when they are spent, in milliseconds: the state of a generic cell rate algorithm.
+    /// The time until which they are spent, in milliseconds: the state of a generic cell rate algorithm.
     spent_until: AtomicU64,
 }
 
@@ -95,16 +95,16 @@ impl EarlyFetches {
 /// The keys of one issuer. Readers load them without a lock; a fetcher publishes new ones.
 pub struct IssuerKeys {
     current: ArcSwapOption<KeySet>,
-    /// Grows with every published change: verdicts given under older keys are void.
+    /// Grows with every published change: verdicts given under older keys become void.
     epoch: AtomicU64,
     fetched_at: AtomicU64,
     remote: bool,
     born: Instant,
-    /// When the last fetch began, the last good one, and the last failed one.
+    /// The times when the last fetch, the last successful one and the last failed one began.
     began: AtomicU64,
     good: AtomicU64,
     failed: AtomicU64,
-    /// Somebody needs keys of a fetch that begins after this.
+    /// A request needs keys of a fetch that begins after this.
     needed: AtomicU64,
     early: EarlyFetches,
     /// The next fetch is an early one.
@@ -147,7 +147,7 @@ impl IssuerKeys {
         self.current.load_full()
     }
 
-    /// Whether any keys are there.
+    /// Whether there are any keys.
     pub fn is_loaded(&self) -> bool {
         self.current.load().is_some()
     }
@@ -157,7 +157,7 @@ impl IssuerKeys {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// When the keys were last confirmed by the issuer; `None` before the first time.
+    /// The time when the issuer last confirmed the keys; `None` before the first time.
     pub fn fetched_at(&self) -> Option<Timestamp> {
         Some(self.fetched_at.load(Ordering::Relaxed)).filter(|ms| *ms > 0).map(Timestamp)
     }
@@ -171,27 +171,27 @@ impl IssuerKeys {
         self.began.store(self.moment(), Ordering::Release);
     }
 
-    /// The fetch that began last confirms that the keys are unchanged.
+    /// The current fetch confirms that the keys are unchanged.
     pub fn confirm(&self, now: Timestamp) {
         self.fetched_at.store(now.0, Ordering::Relaxed);
         self.good.store(self.began.load(Ordering::Acquire), Ordering::Release);
         self.answered.send_modify(|count| *count += 1);
     }
 
-    /// The fetch that began last brought new keys; every verdict given under the old ones is void from here on.
+    /// The current fetch returned new keys; every verdict given under the old ones is void from now on.
     pub fn publish(&self, keys: KeySet, now: Timestamp) {
         self.current.store(Some(Arc::new(keys)));
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.confirm(now);
     }
 
-    /// The fetch that began last failed: the last good keys stay.
+    /// The current fetch failed: the last good keys stay.
     pub fn fail(&self) {
         self.failed.store(self.began.load(Ordering::Acquire), Ordering::Release);
         self.answered.send_modify(|count| *count += 1);
     }
 
-    /// The fetcher waits here until somebody needs newer keys, and for at least [`RECENT`] after its last fetch began
+    /// The fetcher waits here until a request needs newer keys, and for at least [`RECENT`] after its last fetch began
     /// unless an early fetch was taken.
     pub async fn wanted(&self) {
         while self.needed.load(Ordering::Acquire) <= self.good.load(Ordering::Acquire) {
@@ -204,8 +204,8 @@ impl IssuerKeys {
         tokio::time::sleep_until(self.born + began + RECENT).await;
     }
 
-    /// Asks for newer keys because those of `judged` (the epoch) have none for a token, and waits for them. Returns
-    /// whether looking again may help.
+    /// Requests newer keys because those of `judged` (the epoch) have none for a token, and waits for them. Returns
+    /// whether another look-up may succeed.
     pub async fn refetch(&self, judged: u64) -> bool {
         if !self.remote {
             return false;
@@ -222,7 +222,7 @@ impl IssuerKeys {
         let newer = async {
             loop {
                 answered.mark_unchanged();
-                // In this order: what is published in between is seen as a change.
+                // In this order: keys that are published in between are seen as a change.
                 let fetches =
                     Fetches { failed: self.failed.load(Ordering::Acquire), good: self.good.load(Ordering::Acquire) };
                 match fetches.outlook(needed, self.epoch() != judged) {

@@ -1,8 +1,9 @@
-//! Keys and certificates of others: the current keys of issuers, authorities, signers, and the servers that are asked.
+//! Keys and certificates of other parties: the current keys of issuers, authorities, signers, and the client for
+//! outside servers.
 //!
-//! In: the plan's sources of keys, bundles of authorities, and documents that somebody else fetched. Out: key sets that
-//! all cores share ([`IssuerKeys`]) and checks of certificates. Never does IO: [`HttpClient`] is implemented where IO
-//! is allowed. Start at [`Trust`].
+//! In: the plan's sources of keys, bundles of authorities, and documents that were fetched elsewhere. Out: key sets
+//! that all cores share ([`IssuerKeys`]) and checks of certificates. Never does IO: [`HttpClient`] is implemented where
+//! IO is allowed. Start at [`Trust`].
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod certificate;

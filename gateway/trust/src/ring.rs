@@ -10,11 +10,11 @@ use crate::{HttpClient, IssuerKeys};
 /// The keys of armed issuers, so that a reload finds the keys that were fetched before it.
 pub type KeyRing = HashMap<(KeySource, Vec<Algorithm>), Arc<IssuerKeys>>;
 
-/// The means to arm the trust of a policy in others.
+/// The means to arm the trust of a policy in other parties.
 pub struct Trust<'a> {
     /// Keys of issuers.
     pub keys: Keys<'a>,
-    /// The secrets that the plan speaks of.
+    /// The secrets that the plan refers to.
     pub secrets: &'a Secrets,
     /// The client for outside servers.
     pub http: Arc<dyn HttpClient>,
@@ -22,19 +22,19 @@ pub struct Trust<'a> {
 
 /// The keys of a configuration while it is armed.
 pub struct Keys<'a> {
-    /// Keys of the configuration before this one.
+    /// Keys of the previous configuration.
     known: &'a KeyRing,
-    /// Keys that this one uses.
+    /// Keys that this configuration uses.
     ring: KeyRing,
 }
 
 impl<'a> Keys<'a> {
-    /// None yet; what is `known` is used again.
+    /// No keys in use yet; `known` keys are used again.
     pub fn new(known: &'a KeyRing) -> Self {
         Self { known, ring: KeyRing::new() }
     }
 
-    /// The live keys of a source, bound to these algorithms: those of the configuration before, if it had them.
+    /// The live keys of a source, bound to these algorithms: those of the previous configuration, if it had them.
     pub fn of(&mut self, source: &KeySource, algorithms: &[Algorithm]) -> Result<Arc<IssuerKeys>, KeySetError> {
         let id = (source.clone(), algorithms.to_vec());
         if let Some(keys) = self.ring.get(&id).or_else(|| self.known.get(&id)).cloned() {
@@ -49,7 +49,7 @@ impl<'a> Keys<'a> {
         Ok(keys)
     }
 
-    /// All that were asked for.
+    /// All keys that were requested.
     pub fn used(self) -> KeyRing {
         self.ring
     }

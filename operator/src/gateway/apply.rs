@@ -27,7 +27,7 @@ fn api(client: &Client, namespace: &str, kind: &str) -> Option<Api<DynamicObject
     Some(Api::namespaced_with(client.clone(), namespace, &resource))
 }
 
-/// The bundle that is in force according to the cluster; `None` when there is none or it is unreadable.
+/// The bundle that is in force in the cluster; `None` when there is none or it is unreadable.
 pub(crate) async fn current_bundle(client: &Client, namespace: &str) -> Result<Option<Bundle>, kube::Error> {
     let secret = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(NAME).await?;
     let packed = secret.and_then(|secret| secret.data?.remove("bundle"));
@@ -38,10 +38,10 @@ pub(crate) async fn current_bundle(client: &Client, namespace: &str) -> Result<O
     }))
 }
 
-/// Writes everything. Applying the same twice changes nothing.
+/// Writes all objects. Applying the same objects twice changes nothing.
 pub(crate) async fn apply(client: &Client, namespace: &str, built: &Built) -> Result<(), kube::Error> {
     let params = PatchParams::apply(MANAGER).force();
-    // A new configuration goes first: gateways that run already take it at once.
+    // A new configuration is written first: running gateways adopt it at once.
     Api::<Secret>::namespaced(client.clone(), namespace).patch(NAME, &params, &Patch::Apply(&built.secret)).await?;
     for object in &built.objects {
         let kind = object["kind"].as_str().unwrap_or_default();
@@ -52,7 +52,7 @@ pub(crate) async fn apply(client: &Client, namespace: &str, built: &Built) -> Re
     Ok(())
 }
 
-/// Removes a gateway whose last policy is gone.
+/// Removes a gateway whose last policy was deleted.
 pub(crate) async fn remove(client: &Client, namespace: &str) -> Result<(), kube::Error> {
     for (_, _, kind, _) in KINDS.iter().rev() {
         if let Some(api) = api(client, namespace, kind) {

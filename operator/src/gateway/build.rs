@@ -1,4 +1,4 @@
-//! Pure: from a bundle to manifests.
+//! Builds manifests from a bundle, as a pure function.
 
 use idm_compile::{ListenerPorts, World};
 use idm_plan::{Bundle, BundleError};
@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 use super::{GatewaySettings, NAME, owner};
 use crate::MANAGER;
 
-/// Everything a gateway consists of, in the order of writing: permissions before pods, and the bundle
-/// before the pods that mount it.
+/// All objects of a gateway, in the order of writing: permissions before pods, and the bundle before the pods that
+/// mount it.
 pub(crate) struct Built {
     pub(crate) bundle: Bundle,
     pub(crate) secret: Secret,
     pub(crate) objects: Vec<Value>,
 }
 
-/// Labels of everything that belongs to a gateway.
+/// Labels of all objects that belong to a gateway.
 fn labels() -> Value {
     json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "gateway", "app.kubernetes.io/part-of": "idm", "app.kubernetes.io/managed-by": MANAGER})
 }
@@ -31,7 +31,7 @@ pub(crate) fn build(
     settings: &GatewaySettings,
 ) -> Result<Built, BundleError> {
     let namespace = &world.namespace;
-    // The gateway goes when the last of its policies and Gateways goes, with or without an operator.
+    // Kubernetes deletes the gateway with the last of its policies and Gateways, even without an operator.
     let mut owners: Vec<_> = world.policies.iter().map(|p| owner("IdentityPolicy", &p.meta)).collect();
     owners.extend(
         world.broken.iter().filter(|b| b.id.kind == "IdentityPolicy").map(|b| owner("IdentityPolicy", &b.meta)),
@@ -97,7 +97,7 @@ fn network_policy(settings: &GatewaySettings, selector: &Value) -> Value {
             {"ports": [{"port": "admin", "protocol": "TCP"}],
              "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.operator_namespace}}}]},
         ],
-        // Backends, issuers and DNS may be anywhere; the cloud's metadata service is nobody's backend.
+        // Backends, issuers and DNS may be anywhere; the cloud's metadata service is never a backend.
         "egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}, {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}}]}],
     })
 }

@@ -1,4 +1,4 @@
-//! Statuses of the Gateway API's own kinds, as its specification asks of an implementation.
+//! Statuses of the Gateway API's own kinds, as its specification requires of an implementation.
 
 use gateway_api::apis::standard::gateways::{Gateway, GatewayListeners};
 use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};

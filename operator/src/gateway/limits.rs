@@ -1,4 +1,4 @@
-//! The limits of the gateways' callers. The gateways know the defaults, so nothing is passed on that is not given.
+//! The limits of the gateways' callers. The gateways know the defaults, so only given limits are passed on.
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
@@ -72,7 +72,7 @@ fn binary() -> RangedU64ValueParser<u32> {
 impl CallerLimits {
     /// The arguments of a gateway pod.
     pub(super) fn arguments(&self) -> Vec<String> {
-        // No `..`: a limit that users can set and no gateway gets would be a promise that nobody keeps.
+        // No `..`: a limit that users can set and that no gateway gets would have no effect.
         let Self {
             gateway_max_connections,
             gateway_max_connections_per_address,

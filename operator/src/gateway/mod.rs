@@ -1,4 +1,4 @@
-//! The gateway of one namespace: what it consists of, how it is written, what is seen of it.
+//! The gateway of one namespace: its objects, how they are written, and its observed state.
 
 mod apply;
 mod build;
@@ -21,7 +21,7 @@ pub(crate) use status::publish;
 /// The name of every object of a namespace's gateway.
 pub(crate) const NAME: &str = "idm-gateway";
 
-/// How gateways are built; from the operator's options.
+/// The settings of gateways, from the operator's options.
 #[derive(Clone, Debug)]
 pub struct GatewaySettings {
     /// The operator's namespace: only it may reach the control port.
@@ -30,7 +30,7 @@ pub struct GatewaySettings {
     pub image: String,
     /// Its pull policy.
     pub pull_policy: String,
-    /// How many pods.
+    /// The number of pods.
     pub replicas: i32,
     /// CPU request.
     pub cpu_request: String,
@@ -46,13 +46,13 @@ pub struct GatewaySettings {
     pub store: Option<String>,
     /// The password for it.
     pub store_password: Option<Redacted<String>>,
-    /// Where records are shipped.
+    /// The address where records are shipped.
     pub elasticsearch: Option<String>,
     /// The `Authorization` header for it.
     pub elasticsearch_authorization: Option<Redacted<String>>,
 }
 
-/// A reference that makes an object go when its owner goes.
+/// An owner reference: Kubernetes deletes the object with its owner.
 pub(crate) fn owner(kind: &str, meta: &Meta) -> OwnerReference {
     OwnerReference {
         api_version: "identity-manager.io/v1alpha1".into(),

@@ -1,4 +1,4 @@
-//! Which pods run which configuration: asked of the pods themselves.
+//! The configuration that each pod enforces: the pods themselves are asked.
 
 use futures::future::join_all;
 use kube::ResourceExt;
@@ -11,18 +11,18 @@ use crate::objects::Kind;
 /// The observed state of a namespace's gateway pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Observed {
-    /// Pods that take traffic.
+    /// Pods that receive traffic.
     pub(crate) ready: usize,
-    /// Of those, pods that enforce the wanted configuration.
+    /// The number of these pods that enforce the desired configuration.
     pub(crate) current: usize,
-    /// Pods that should be there.
+    /// The desired number of pods.
     pub(crate) wanted: usize,
-    /// Names of ready pods that enforce something else, and what they say about it.
+    /// Names of ready pods that enforce another configuration, with their messages.
     pub(crate) laggards: Vec<String>,
 }
 
 impl Observed {
-    /// Whether every ready pod enforces the wanted configuration, and there is one.
+    /// Whether every ready pod enforces the desired configuration, and at least one is ready.
     pub(crate) fn is_programmed(&self) -> bool {
         self.ready > 0 && self.current == self.ready
     }

@@ -54,7 +54,7 @@ pub(crate) async fn publish(
     super::gateway_api::publish(context, world, compiled, observed).await
 }
 
-/// The keys that a policy's token service signs with and publishes, oldest first; no key itself is in there.
+/// The keys that a policy's token service signs with and publishes, oldest first; without the keys themselves.
 fn signing_keys(compiled: &Compiled, policy: &str) -> Option<Value> {
     let service = compiled.plan.policies.iter().find(|known| known.key.name == policy)?.token_service.as_ref()?;
     let keys = service.keys.iter().map(|key| {
@@ -141,8 +141,8 @@ fn text(finding: &Finding) -> String {
     text.chars().take(1024).collect()
 }
 
-/// Conditions as JSON; one that keeps its status keeps its transition time. What pods, providers and the authors of
-/// objects wrote into a message controls no terminal.
+/// Conditions as JSON; one that keeps its status keeps its transition time. Control characters in messages are
+/// made visible, because pods, providers and the authors of objects wrote parts of them.
 pub(super) fn conditions(
     old: Option<&Value>,
     generation: i64,
@@ -174,7 +174,7 @@ async fn write(
     if old == Some(&status) {
         return Ok(());
     }
-    // A merge leaves alone what it does not name.
+    // A merge patch keeps members that it does not name.
     let gone = old
         .and_then(Value::as_object)
         .into_iter()
@@ -199,13 +199,13 @@ pub(super) async fn patch_status(
     let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
     let patch = Patch::Merge(json!({"status": status}));
     match kind.api(&context.client, &namespace).patch_status(&object.name_any(), &params, &patch).await {
-        // It was deleted meanwhile: nobody reads its status.
+        // It was deleted in the meantime: it needs no status.
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         other => other.map(drop),
     }
 }
 
-/// A message as an event has it: at most 1,024 bytes, or the API server refuses it.
+/// A message for an event: at most 1,024 bytes, because the API server refuses a longer one.
 fn note(message: &str) -> String {
     let mut note = String::new();
     for c in visible(message).chars() {
@@ -217,7 +217,7 @@ fn note(message: &str) -> String {
     note
 }
 
-/// One event when the summary changes, for the people who look there first.
+/// One event when the summary changes, for users who look at events first.
 async fn announce(context: &Context, kind: Kind, object: &DynamicObject, verdicts: &[Verdict]) {
     let Some(ready) = verdicts.iter().find(|v| v.kind == "Ready") else { return };
     let before = object

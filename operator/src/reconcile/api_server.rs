@@ -1,4 +1,4 @@
-//! An API server's stand-in, as far as the operator asks one: it lists, watches, and keeps what is written.
+//! A substitute for an API server with the parts that the operator uses: it lists, watches, and stores written objects.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -23,8 +23,8 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// The namespace of all objects.
 pub(super) const NAMESPACE: &str = "shop";
 
-/// Objects as an API server stores them. Every second one of a kind is not there yet when the kind is listed and
-/// arrives by the watch; an object that was listed is deleted meanwhile.
+/// Objects as an API server stores them. Every second one of a kind does not exist yet when the kind is listed and
+/// arrives by the watch; an object that was listed is deleted in the meantime.
 pub(super) struct ApiServer {
     objects: Vec<Value>,
     deleted: Value,
@@ -37,7 +37,7 @@ fn is_of(object: &Value, kind: Kind) -> bool {
 }
 
 impl ApiServer {
-    /// Takes in what users wrote, as `kubectl apply` does. `deleted` goes while the operator watches.
+    /// Stores the objects of users, as `kubectl apply` does. `deleted` is deleted while the operator watches.
     pub(super) fn new(yaml: &str, deleted: &str) -> Arc<Self> {
         let parse = |text: &str| serde_yaml_ng::from_str::<Value>(text).expect("it is YAML");
         let stored: Vec<Value> = yaml.split("\n---\n").enumerate().map(|(i, text)| stored(parse(text), i)).collect();
@@ -91,7 +91,7 @@ impl ApiServer {
             Some("") => self.keep_secret(body),
             Some(_) if method == Method::GET => self.secret(name),
             Some(_) => self.keep_secret(body),
-            // The gateway's other objects, statuses and events: nothing reads them here.
+            // The gateway's other objects, statuses and events: this test does not read them.
             None => {
                 let mut written: Value = serde_json::from_slice(body).unwrap_or_default();
                 written["metadata"]["name"] = name.into();
@@ -103,7 +103,7 @@ impl ApiServer {
     fn listed(&self, kind: Kind) -> Response<Body> {
         let present = self.objects.iter().filter(|object| is_of(object, kind)).step_by(2);
         let gone = Some(&self.deleted).filter(|object| is_of(object, kind));
-        // Items of a list do not repeat what they are.
+        // Items of a list omit their kind and API version.
         let item = |object: &Value| {
             let mut object = object.clone();
             object.as_object_mut().expect("an object").retain(|member, _| member != "kind" && member != "apiVersion");

@@ -1,5 +1,5 @@
-//! The operator's way and a folder's way to a configuration give the same: objects that are watched in an API server,
-//! and the same objects exported into files.
+//! The operator and the folder reader give the same configuration: for objects that are watched in an API server, and
+//! for the same objects exported into files.
 
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ metadata: {name: other}
 spec: {controllerName: example.com/other}
 ";
 
-/// A rival for a Service that another policy holds, and older than it: while it is there, the plan is another one.
+/// A rival for a Service that another policy holds, and older than it: while it exists, the plan differs.
 const DELETED: &str = "
 apiVersion: identity-manager.io/v1alpha1
 kind: IdentityPolicy
@@ -119,10 +119,10 @@ fn context(server: &Arc<ApiServer>) -> Context {
     }
 }
 
-/// The bundle of a folder with the exported objects. `made` is the operator's: its token for the control port is
-/// nobody else's.
+/// The bundle of a folder with the exported objects. `made` is the operator's bundle: it alone has the token for the
+/// control port.
 fn from_folder(exported: String, made: &Bundle) -> Bundle {
-    // As far as the operator trusts those who write the objects, whose gateways share a store.
+    // The same trust that the operator has in the authors of the objects, whose gateways share a store.
     let settings = Settings { remembers_together: true, ..Settings::default() };
     let (world, _) = read_files(&[("all.yaml".into(), exported)], settings).expect("a folder reads it");
     let Compiled { plan, mut secrets, credentials, report, .. } = compile(&world, None);
@@ -135,12 +135,12 @@ fn from_folder(exported: String, made: &Bundle) -> Bundle {
     Bundle::seal(plan, secrets, credentials, made.generation)
 }
 
-/// Runs the operator against the server until its bundle is what a folder with the same objects gives; otherwise the
-/// last bundle and what it should have been.
+/// Runs the operator against the server until its bundle is equal to that of a folder with the same objects; otherwise
+/// returns the last bundle and the expected one.
 async fn agreed(server: &Arc<ApiServer>, lane: Lane) -> Result<Bundle, String> {
     let mut bundles = server.bundle();
     tokio::spawn(run(Arc::new(context(server)), lane));
-    // Objects arrive one by one; the last of them makes the two equal, whatever came of the moments before.
+    // Objects arrive one by one; after the last of them the two are equal, whatever the result was before.
     let agreed = bundles
         .wait_for(|made| made.as_ref().is_some_and(|made| made.digest == from_folder(server.exported(), made).digest));
     if let Ok(made) = tokio::time::timeout(Duration::from_secs(60), agreed).await {

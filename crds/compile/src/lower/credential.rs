@@ -10,7 +10,7 @@ use super::token_service::{StoredSecret, lower_client, stored_secret};
 use super::{Notes, secret};
 use crate::{Cause, Object, ObjectId, Report, World};
 
-/// All usable Credentials. Two with the same key or user name refuse the younger one.
+/// All usable Credentials. If two have the same key or user name, the younger one is refused.
 pub(crate) fn lower_credentials(world: &World, report: &mut Report) -> Credentials {
     let mut secrets = Secrets::default();
     let mut known: BTreeMap<String, Credential> = BTreeMap::new();
@@ -113,7 +113,7 @@ fn lower(
     })
 }
 
-/// The password of a Credential whose Secret holds it in clear.
+/// The password of a Credential whose Secret holds it in clear text.
 pub(crate) fn clear_password(world: &World, object: &Object<CredentialSpec>) -> Option<Redacted<String>> {
     if object.spec.password.is_some() {
         return match stored(world, object) {

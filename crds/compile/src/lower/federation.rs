@@ -1,4 +1,4 @@
-//! Where people sign in.
+//! Federations: the providers where people sign in.
 
 use idm_api::v1alpha1 as wire;
 use idm_jose::{SigningKey, private_key};
@@ -16,7 +16,7 @@ use super::saml::lower_saml;
 use super::sign_in::claim_path;
 use crate::{Cause, Condition, Object, ObjectId, Report, World};
 
-/// Parameters of an authorization request that are the gateway's own.
+/// Parameters of an authorization request that only the gateway may set.
 const OWN_PARAMETERS: &[&str] = &[
     "response_type",
     "client_id",
@@ -123,7 +123,7 @@ fn lower_provider(
     notes: &mut Notes<'_>,
 ) -> Option<OidcProvider> {
     let wire::OidcProvider { issuer, keys, algorithms, client } = oidc;
-    // Without a client nobody signs in there: policies that take its tokens lower the rest.
+    // Without a client there is no sign-in at this Federation: policies that accept its tokens lower the rest.
     let wire::OidcClient { client_id, authentication, scopes, endpoints, tls, claims_from, emails, parameters } =
         client.as_ref()?;
     let path = "spec.oidc.client";
@@ -189,7 +189,7 @@ fn lower_provider(
     })
 }
 
-/// Parameters of authorization requests beside those that the gateway makes.
+/// Additional parameters of authorization requests, beside those that the gateway sets.
 fn lower_parameters(
     path: &str,
     parameters: Option<&[wire::AuthorizationParameter]>,

@@ -15,7 +15,7 @@ use super::mtls::lower_trusted;
 use super::policy::{expr, header_name};
 use crate::{Cause, Condition, World};
 
-/// What is known of a response when it is signed: its request is gone.
+/// The variables that are known when a response is signed: its request is not available any more.
 const RESPONSE: &[Variable] =
     &[Variable::Token, Variable::Identity, Variable::Credential, Variable::Env, Variable::Jose, Variable::Now];
 
@@ -382,7 +382,7 @@ impl Lowering<'_, '_> {
         Some(SigningKeyRef { key, chain })
     }
 
-    /// The certificates of `tls.crt` in base64 of DER: public, so they stand in the plan.
+    /// The certificates of `tls.crt` in base64 of DER: they are public, so they are part of the plan.
     fn chain(&mut self, path: &str, reference: &wire::KeyReference) -> Option<Vec<String>> {
         let text = self
             .world

@@ -1,4 +1,4 @@
-//! Issuers and where their keys come from.
+//! Issuers and the sources of their keys.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use super::mtls::lower_outgoing;
 use super::{Notes, secret};
 use crate::{Cause, World};
 
-/// When a policy names no algorithms.
+/// The algorithms when a policy names none.
 pub(crate) const DEFAULT_ALGORITHMS: &[Algorithm] = &[Algorithm::RS256, Algorithm::ES256];
 
 pub(crate) fn lower_keys(
@@ -24,7 +24,7 @@ pub(crate) fn lower_keys(
     secrets: &mut Secrets,
     notes: &mut Notes<'_>,
 ) -> Option<KeySource> {
-    // No `..`: a member users can set and we ignore is a green light that does nothing.
+    // No `..`: a member that users can set and that we ignore would have no effect and no finding.
     let KeySources { discovery, jwks_uri, inline, secret_ref, tls } = keys;
     if tls.is_some() && discovery.is_none() && jwks_uri.is_none() {
         return notes.fail(
@@ -114,7 +114,7 @@ fn checked_jwks(
     notes: &mut Notes<'_>,
 ) -> Option<KeySource> {
     match KeySet::parse(jwks.as_bytes(), algorithms) {
-        // Written by hand, so it is told by hand: a key that will never verify is a mistake in the object.
+        // A user wrote it by hand, so it gets a finding: a key that can never verify is a mistake in the object.
         Ok(set) => match set.left_out().first() {
             Some(left_out) => notes.fail(path, cause, left_out.to_string()),
             None => Some(KeySource::Inline { jwks }),
@@ -123,8 +123,8 @@ fn checked_jwks(
     }
 }
 
-/// A URL that a tenant wrote is fetched by the gateway, so it must not reach what only the gateway can
-/// reach. Names are checked again after every DNS answer, by the fetcher.
+/// The gateway fetches a URL that a tenant wrote, so it must not lead to addresses that only the gateway can reach. The
+/// fetcher checks the addresses again after every DNS answer.
 pub(crate) fn check_url(world: &World, path: &str, text: &str, notes: &mut Notes<'_>) -> Option<()> {
     match judge_url(world, text) {
         Ok(()) => Some(()),
@@ -132,7 +132,7 @@ pub(crate) fn check_url(world: &World, path: &str, text: &str, notes: &mut Notes
     }
 }
 
-/// The same, for a URL that stands within a field; the error says why it may not be used.
+/// The same, for a URL that is part of a field; the error gives the reason why it may not be used.
 pub(crate) fn judge_url(world: &World, text: &str) -> Result<(), String> {
     let url = Url::parse(text).map_err(|_| format!("'{text}' must be a URL"))?;
     let insecure_allowed = world.settings.danger_insecure_issuers;

@@ -1,4 +1,4 @@
-//! One file per kind: wire in, plan out, findings for what cannot be lowered.
+//! One file per kind: reads the API types, writes the plan, and reports findings for parts that cannot be lowered.
 
 pub(crate) mod config_map;
 pub(crate) mod credential;

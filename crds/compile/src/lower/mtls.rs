@@ -56,7 +56,7 @@ pub(crate) fn lower_mtls(
     Some(MtlsMethod { roots, revocation_lists, names: rules, identity: kind(*identity), trusted_proxies: networks })
 }
 
-/// Certificates that are trusted for one purpose: every one needs a name.
+/// Certificates that are trusted for one purpose: each must have a name.
 pub(crate) fn lower_trusted(
     world: &World,
     path: &str,
@@ -200,7 +200,7 @@ pub(crate) fn certificate(
     Some((chain, key))
 }
 
-/// How a server with authorities of its own is reached.
+/// The TLS settings for a server with authorities of its own.
 pub(crate) fn lower_outgoing(
     world: &World,
     path: &str,

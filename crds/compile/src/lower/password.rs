@@ -1,4 +1,4 @@
-//! Passwords: in Secrets in clear or hashed, and what the methods that use them need of them.
+//! Passwords: in Secrets in clear text or hashed, and the forms of them that methods need.
 
 use idm_api::v1alpha1 as wire;
 use idm_plan::{
@@ -11,7 +11,7 @@ use super::policy::{lower_source, selected};
 use super::{Notes, secret};
 use crate::{Cause, Condition, Object, World};
 
-/// A password in clear, or its argon2id hash.
+/// A password in clear text, or its argon2id hash.
 pub(crate) enum Stored {
     Clear(Redacted<String>),
     Hash(String),
@@ -98,7 +98,7 @@ pub(crate) fn lower_digest(
         |object: &&Object<wire::CredentialSpec>| only.as_ref().is_none_or(|only| only.contains(&object.meta.name));
     let mut users: Vec<DigestUser> = Vec::new();
     for object in world.credentials.iter().filter(|object| object.spec.password.is_some()).filter(accepted) {
-        // A hashed password cannot be used here: Digest needs a hash of its own. What is broken is said at the
+        // A hashed password cannot be used here: Digest needs a hash of its own. A broken Secret is reported at the
         // Credential.
         let Ok((username, Stored::Clear(password))) = stored(world, object) else { continue };
         let handles = algorithms.iter().map(|&algorithm| {
@@ -126,7 +126,7 @@ fn lower_algorithm(algorithm: wire::DigestAlgorithm) -> DigestAlgorithm {
     }
 }
 
-/// `H(username:realm:password)` in hexadecimal (RFC 7616 §3.4.2): as good as the password within its realm.
+/// `H(username:realm:password)` in hexadecimal (RFC 7616 §3.4.2): equivalent to the password within its realm.
 fn ha1(algorithm: DigestAlgorithm, username: &str, realm: &str, password: &str) -> String {
     let text = format!("{username}:{realm}:{password}");
     match algorithm {

@@ -18,7 +18,7 @@ use super::token_service::{lower_service, published};
 use crate::{Cause, Condition, Object, World};
 
 const DEFAULT_SKEW_SECONDS: i64 = 30;
-/// What is known when a caller is authorized.
+/// The variables that are known when a caller is authorized.
 const CONDITION: &[Variable] = Variable::ALL;
 
 pub(crate) fn lower_policy(
@@ -171,7 +171,7 @@ fn lower_jwt(
     let mut lowered: Vec<Issuer> = Vec::new();
     for (i, issuer) in issuers.iter().enumerate() {
         let path = format!("{path}.issuers[{i}]");
-        // A suspended Federation vouches for nobody, also where its tokens are presented.
+        // A suspended Federation authenticates no caller, also where its tokens are presented.
         if issuer.federation_ref.as_ref().is_some_and(|reference| is_suspended(world, &reference.name)) {
             continue;
         }
@@ -487,7 +487,7 @@ pub(crate) fn lower_source(
     }
 }
 
-/// A header name in lower case that is not one the proxy owns.
+/// A header name in lower case that the proxy does not reserve for itself.
 pub(crate) fn header_name(path: &str, name: &str, notes: &mut Notes<'_>) -> Option<String> {
     let name = name.to_ascii_lowercase();
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
@@ -623,8 +623,8 @@ fn lower_upstream(
             expr(&format!("{path}.value"), value, Variable::ALL, notes).map(|value| HeaderMapping { name, value }),
         );
     }
-    // The two that every upstream can rely on, unless the policy maps them itself. A language model's provider is a
-    // stranger: it learns of the caller only what the policy says.
+    // The two attributes that every upstream can rely on, unless the policy maps them itself. A language model's
+    // provider is a third party: it gets only the attributes that the policy names.
     let standard = [("x-authenticated-userid", "username"), ("x-authenticated-userroles", "roles")];
     for (name, member) in standard.into_iter().filter(|_| !is_provider) {
         if !lowered.iter().any(|header| header.name == name) {

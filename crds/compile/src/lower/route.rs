@@ -1,4 +1,4 @@
-//! HTTPRoute rules and Services become backends, matches and timeouts.
+//! Lowers HTTPRoute rules and Services to backends, matches and timeouts.
 
 use gateway_api::apis::standard::httproutes as hr;
 use idm_plan::{
@@ -27,7 +27,7 @@ pub(crate) struct LoweredMatch {
     pub(crate) headers: Vec<HeaderMatch>,
 }
 
-/// The matches are lowered even if the rest fails, so that a broken rule still refuses what it covers.
+/// The matches are lowered even if the rest fails, so that a broken rule still refuses the requests that it matches.
 pub(crate) fn lower_rule(
     world: &World,
     path: &str,
@@ -77,7 +77,7 @@ fn lower_path(path: &str, given: Option<&hr::HttpRouteRulesMatchesPath>, notes: 
     let canonical = match canonical_path(value) {
         Ok(canonical) => canonical.into_owned(),
         Err(error) => {
-            // The whole host is closed rather than a path nobody can name.
+            // The whole host is refused if the path cannot be determined.
             notes.fail::<()>(format!("{path}.path.value"), Cause::Invalid, format!("'{value}': {error}"));
             return everything;
         }
@@ -112,7 +112,7 @@ fn lower_header_matches(
             );
         }
         let name = name.to_ascii_lowercase();
-        // Gateway API: of several entries with one name only the first counts.
+        // Gateway API: of several entries with one name only the first is used.
         if !lowered.iter().any(|h| h.name == name) {
             lowered.push(HeaderMatch { name, value: value.clone() });
         }
@@ -173,7 +173,7 @@ fn lower_backend(
     service_backend(world, path, service, |p| p.port == *wanted, weight, notes)
 }
 
-/// The backend that a Service's port stands for.
+/// The backend for a Service's port.
 pub(crate) fn service_backend(
     world: &World,
     path: &str,
@@ -277,7 +277,7 @@ fn lower_timeouts(path: &str, timeouts: Option<&hr::HttpRouteRulesTimeouts>, not
     match given.iter().copied().filter(|ms| *ms > 0).min() {
         Some(ms) => Timeouts { response_head_ms: ms },
         None if given.is_empty() => Timeouts::DEFAULT,
-        // "0s" switches the limit off (GEP-1742).
+        // "0s" disables the limit (GEP-1742).
         None => Timeouts { response_head_ms: 0 },
     }
 }

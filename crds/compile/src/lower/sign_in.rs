@@ -128,7 +128,7 @@ fn lower_refs(
     Some(names)
 }
 
-/// Origins as browsers write them: scheme, host, and a port where it is not the scheme's own.
+/// Origins as browsers write them: scheme, host, and a port unless it is the scheme's default.
 fn lower_origins(world: &World, path: &str, origins: &[String], notes: &mut Notes<'_>) -> Option<Vec<String>> {
     let mut lowered: Vec<String> = Vec::new();
     for (i, text) in origins.iter().enumerate() {
@@ -182,8 +182,8 @@ fn lower_required(path: &str, required: &[wire::RequiredClaim], notes: &mut Note
     Some(lowered)
 }
 
-/// A claim, and the members to follow inside it. Names that hold dots themselves, as those of SAML attributes may, are
-/// URIs or OIDs and stand as they are.
+/// A claim, and the members to follow inside it. Names that contain dots themselves, as names of SAML attributes may,
+/// are URIs or OIDs and are not split.
 pub(crate) fn claim_path(path: &str, claim: &str, notes: &mut Notes<'_>) -> Option<Vec<String>> {
     if claim.contains(':') {
         return Some(vec![claim.to_owned()]);

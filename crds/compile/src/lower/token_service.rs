@@ -21,7 +21,7 @@ const DEFAULT_LIFETIME_SECONDS: u64 = 300;
 const DEFAULT_REFRESH_SECONDS: u64 = 86_400;
 const MAX_REFRESH_SECONDS: u64 = 366 * 86_400;
 const DEFAULT_REFRESH_USES: i64 = 1000;
-/// What is known when a token is issued.
+/// The variables that are known when a token is issued.
 const KNOWN: &[Variable] =
     &[Variable::Identity, Variable::Credential, Variable::Request, Variable::Source, Variable::Env, Variable::Now];
 /// Claims that only the service itself may write (RFC 9068 §2.2, RFC 7800, RFC 8693).
@@ -125,7 +125,7 @@ fn check_issuer(
     Some(())
 }
 
-/// The grants, none of which needs another that is missing.
+/// The grants; each grant that another one needs must be among them.
 fn checked_grants(
     world: &World,
     grants: Option<&[wire::TokenGrant]>,
@@ -353,7 +353,7 @@ pub(crate) enum StoredSecret {
     Random { sha256: String },
     /// An argon2id hash.
     Hash(String),
-    /// A secret that a person chose.
+    /// A secret that a person chose, in clear text.
     Clear(Redacted<String>),
 }
 
@@ -369,7 +369,7 @@ pub(crate) fn stored_secret(
     let value = secret::value(world, &reference.name, field)?;
     let text = std::str::from_utf8(value.reveal()).map(|text| text.trim_end_matches(['\r', '\n'])).unwrap_or_default();
     if ApiKey::is_well_formed(text) {
-        // 256 random bits: nobody guesses them, so the hash need not be slow.
+        // 256 random bits cannot be guessed, so the hash need not be slow.
         return Ok(StoredSecret::Random { sha256: hex(&Sha256::digest(text.as_bytes())) });
     }
     if text.starts_with("$argon2id$") && argon2::PasswordHash::new(text).is_ok() {

@@ -5,16 +5,16 @@
 
 /// The largest file.
 pub(crate) const MAX_FILE: usize = 4 << 20;
-/// The largest document: a Kubernetes API server takes no larger object.
+/// The largest document: a Kubernetes API server accepts no larger object.
 const MAX_DOCUMENT: usize = 3 << 19;
-/// Mappings and lists within each other.
+/// The deepest nesting of mappings and lists.
 const MAX_DEPTH: usize = 64;
-/// `*name`: each can stand for everything before it.
+/// `*name`: each alias can stand for everything before it.
 const MAX_ALIASES: usize = 32;
 /// The largest document that has aliases.
 const MAX_WITH_ALIASES: usize = 64 << 10;
 
-/// A limit that a document is over, and the line within it, counted from 1.
+/// A limit that a document exceeds, and the line within it, counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Excess {
     pub(crate) line: usize,
@@ -27,7 +27,7 @@ struct Scan {
     indents: Vec<usize>,
     /// Brackets that are open.
     flow: usize,
-    /// Brackets that are open if nothing is quoted: a look that quotes cannot mislead.
+    /// The number of open brackets if quotes are ignored: a check that quotes cannot deceive.
     raw: usize,
     quote: Option<char>,
     /// Lines that are indented more than this belong to a block scalar.
@@ -84,12 +84,12 @@ impl Scan {
             last.starts_with(['|', '>']) && last.chars().skip(1).all(|c| matches!(c, '+' | '-' | '0'..='9'))
         };
         if self.flow == 0 && self.quote.is_none() && opens(without_comment(line).trim_end()) {
-            // Of a list's item, what belongs to it is indented more than its dash.
+            // The content of a list's item is indented more than its dash.
             self.scalar = Some(indent);
         }
     }
 
-    /// Closes what ends with this indentation, and opens what begins, also `- - -` on one line.
+    /// Closes the collections that end with this indentation, and opens those that begin, also `- - -` on one line.
     fn indented(&mut self, line: &str, indent: usize) {
         let mut at = indent;
         self.open_at(at);
@@ -99,7 +99,7 @@ impl Scan {
             at += rest.len() - inner_rest.len();
             rest = inner_rest;
             self.indents.push(at);
-            // Enough to be refused; the rest of the line changes nothing.
+            // Enough for a refusal; the rest of the line does not matter.
             if self.indents.len() > MAX_DEPTH {
                 return;
             }
@@ -142,7 +142,7 @@ impl Scan {
                 ' ' | '\t' => begins || before == ':' || matches!(before, '-' | '?') && self.quote.is_none(),
                 // In flow context a colon needs no space after a quoted key.
                 ':' | ',' | '[' | '{' => self.flow > 0 && self.quote.is_none(),
-                // A tag or an anchor stands before what it is of.
+                // A tag or an anchor precedes the node that it belongs to.
                 '!' | '&' => begins,
                 _ if matches!(before, '!' | '&') || begins && before != ' ' && !matches!(before, '[' | '{' | ',') => {
                     begins

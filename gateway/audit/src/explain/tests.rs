@@ -25,7 +25,7 @@ fn the_step_that_failed_is_the_one_on_record() {
     for (stage, passed) in
         [("request", 0), ("route", 1), ("authenticate", 2), ("open", 3), ("authorize", 3), ("limit", 4), ("prepare", 4)]
     {
-        // The same reason at every stage: nothing is made of it.
+        // The same reason at every stage: the explanation does not depend on it.
         let mut expected: Vec<String> = before.iter().take(passed).map(ToString::to_string).collect();
         expected.push(format!("✗ {stage}"));
         assert_eq!(steps(json!({"stage": stage, "reason": "UnusableClaim"})), expected);

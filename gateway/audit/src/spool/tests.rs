@@ -87,7 +87,7 @@ async fn a_full_spool_refuses_and_recovers() {
     assert_eq!(lane.record_durably(&change("second")).await, Ok(()));
     assert_eq!(lane.record_durably(&change("third")).await, Err(NotStored));
     assert!(!lane.is_open());
-    // The shipper removes what it shipped; here the segment is emptied in its stead.
+    // The shipper removes shipped segments; here the test empties the segment instead.
     OpenOptions::new().write(true).open(segment_path(dir.path(), 1)).unwrap().set_len(0).unwrap();
     for _ in 0..100 {
         if lane.is_open() && !lines(dir.path()).is_empty() {

@@ -46,11 +46,11 @@ fn a_later_word_about_a_key_never_shortens_its_revocation() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// True time passes.
+    /// The true time advances.
     Wait(u64),
     /// The wall clock is off by this much from now on; less than a day.
     Jump(i64),
-    /// A token that lives so long from now is revoked.
+    /// A token with this lifetime from now is revoked.
     Revoke(u8, u64),
 }
 
@@ -64,7 +64,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// The model knows the true time. What has not ended by it is refused, whatever the pod's clock was at each sweep.
+    /// The model knows the true time. A token that has not expired by it is refused, whatever the pod's clock was at
+    /// each sweep.
     #[test]
     fn no_jump_of_the_clock_brings_back_what_was_revoked(steps in proptest::collection::vec(step(), 1..60)) {
         let list = Revocations::own();
@@ -86,7 +87,7 @@ proptest! {
                 if NOON + elapsed < *until {
                     let key = Key::of(&[&name.to_string()]);
                     prop_assert_eq!(list.contains(&key, at(NOON + elapsed, elapsed)), Ok(true));
-                    // Also when the clock goes on being wrong.
+                    // Also when the clock stays wrong.
                     prop_assert_eq!(
                         list.contains(&key, at((NOON + elapsed).saturating_add_signed(off), elapsed)),
                         Ok(true)

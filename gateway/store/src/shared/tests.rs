@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 
 use super::*;
 
-/// A server that knows just enough, and can be made to say nothing. A connection that was not answered once stays
-/// mute, as one does whose other end has gone.
+/// A server with only the needed commands, which can be made silent. A connection that was left without an answer once
+/// stays silent, like a connection whose other end has gone.
 #[derive(Default)]
 struct Fake {
     mute: AtomicBool,
@@ -75,7 +75,7 @@ struct Bed {
     revocations: Arc<Revocations>,
 }
 
-/// So long that no request tries by itself in these tests.
+/// Long enough that no request makes an attempt by itself in these tests.
 const PAUSE: Duration = Duration::from_secs(600);
 const TIME_LIMIT: Duration = Duration::from_millis(500);
 
@@ -140,7 +140,7 @@ async fn a_store_that_hangs_holds_up_few_is_refused_at_once_and_is_back_with_its
     let asked = bed.fake.claims.load(Ordering::Relaxed);
     assert!((5..=BOUNDS.places).contains(&asked), "{asked}");
 
-    // Refused at once, and nothing of it reaches the server.
+    // Refused at once, and no byte of it reaches the server.
     let start = Instant::now();
     assert!(bed.claims(1000).await.iter().all(is_refused_at_once));
     assert!(start.elapsed() < TIME_LIMIT, "{:?}", start.elapsed());

@@ -14,13 +14,13 @@ async fn fixed_keys_are_never_fetched() {
     assert!(!keys.refetch(keys.epoch()).await);
 }
 
-/// Every millisecond of twenty minutes: unknown names arrive all the time, keys are published at moments of an own
-/// sequence, and each signs from five seconds later. Pure, with a clock of its own.
+/// Every millisecond of twenty minutes: unknown names arrive all the time, keys are published at pseudo-random moments,
+/// and each signs from five seconds later. Pure, with a clock of its own.
 #[test]
 fn a11_a_key_published_5_s_before_it_signs_is_known_in_a_flood_of_unknown_ones() {
     const MINUTE: u64 = 60_000;
     let recent = RECENT.as_millis() as u64;
-    // How long a fetch takes, in milliseconds.
+    // The duration of a fetch, in milliseconds.
     for takes in [1, 40, 900] {
         let (mut good, mut under_way, mut began) = (1u64, None::<u64>, 1u64);
         let mut starts: Vec<u64> = vec![1];
@@ -36,7 +36,7 @@ fn a11_a_key_published_5_s_before_it_signs_is_known_in_a_flood_of_unknown_ones()
             if under_way.is_some_and(|start| now >= start + takes) {
                 good = under_way.take().unwrap_or(good);
             }
-            // The flood: one unknown name in each millisecond, and nothing is settled by older keys than it needs.
+            // The flood: one unknown name in each millisecond, and no older keys than it needs decide about it.
             let outlook = Fetches { good, failed: 0 }.outlook(needed_at(now), false);
             // A good token: its key was published exactly five seconds ago.
             let ahead = PUBLISHED_AHEAD.as_millis() as u64;
@@ -64,7 +64,7 @@ fn early_fetches_are_few_and_come_back_slowly() {
     let take = |now| early.take(now);
     assert_eq!([take(1), take(1), take(1), take(1)], [true, true, true, false]);
     assert!(!take(30_000) && take(30_001) && !take(30_002) && take(60_001));
-    // In any minute 5 at most: 3 in hand and 2 more.
+    // At most 5 in any minute: 3 in reserve and 2 more.
     assert!(take(300_000) && take(300_001) && take(300_002) && !take(320_000) && take(330_000) && take(360_000));
 }
 

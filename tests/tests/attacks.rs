@@ -114,8 +114,7 @@ fn key_of(key: &SigningKey) -> Value {
 fn t25_a_standard_claim_of_a_wrong_type_is_not_an_absent_one() {
     let key = SigningKey::generate(Algorithm::ES256, "k").unwrap();
     let bed = Bed::with_keys(&key.jwks(), "ES256");
-    let dates =
-        [json!("9999999999"), json!(null), json!([]), json!({}), json!(true), json!(-1), json!(1e308), json!("")];
+    let dates = [json!("soon"), json!(null), json!([]), json!({}), json!(true), json!(-1), json!(1e308), json!("")];
     for claim in ["exp", "nbf", "iat"] {
         for wrong in &dates {
             let mut claims = claims();
@@ -137,10 +136,21 @@ fn t25_a_standard_claim_of_a_wrong_type_is_not_an_absent_one() {
             json!([["orders"]]),
             json!({"orders": 1}),
         ] {
+            if claim == "sub" && wrong == 7 {
+                continue; // a whole number names a caller by its digits
+            }
             let mut claims = claims();
             claims[claim] = wrong.clone();
             bed.refused(&bed.bearer(&key.sign(&claims).unwrap()), &["UnusableClaim", "UnknownIssuer", "WrongAudience"]);
         }
+    }
+    // A date that providers write as text is a date: it counts, and is not passed over.
+    for (claim, date, status) in
+        [("exp", "9999999999", 200), ("exp", "1000000000", 401), ("nbf", "1000000000", 200), ("nbf", "9999999999", 401)]
+    {
+        let mut claims = claims();
+        claims[claim] = json!(date);
+        assert_eq!(bed.bearer(&key.sign(&claims).unwrap()).status, status, "{claim}: {date}");
     }
 }
 

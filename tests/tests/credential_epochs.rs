@@ -193,3 +193,40 @@ fn a_credential_that_is_removed_is_refused_and_its_key_can_be_given_to_another()
     assert_eq!(bed.with_key(&key(1)).status, 200);
     assert_eq!(bed.cached("apiKey", 3), [false, true, false], "it is another Credential");
 }
+
+/// The same policy; its API keys are those of Credentials with this label.
+fn of_tier(policy: &str, tier: &str) -> String {
+    policy.replace(
+        "apiKey: {sources:",
+        &format!("apiKey: {{credentialSelector: {{matchLabels: {{tier: {tier}}}}}, sources:"),
+    )
+}
+
+fn labelled(name: &str, number: u8, tier: &str) -> String {
+    let metadata = format!("kind: Credential\nmetadata: {{name: {name}");
+    credential(name, &key(number), "").replace(&metadata, &format!("{metadata}, labels: {{tier: {tier}}}"))
+}
+
+#[test]
+fn a_credential_joins_and_leaves_a_selection_at_once_and_nobody_else_notices() {
+    let files = [("a", 1), ("b", 2)].map(|(name, number)| (format!("{name}.yaml"), labelled(name, number, "gold")));
+    let mut bed = Bed::start(&files);
+    bed.change("policy.yaml", &of_tier(&Bed::policy(&bed.upstream, &bed.issuer, ""), "gold"));
+    assert_eq!((bed.with_token(), bed.with_token(), bed.asked()), (200, 200, 1));
+    for number in [1, 2, 1, 2] {
+        assert_eq!(bed.with_key(&key(number)).status, 200);
+    }
+
+    bed.change("c.yaml", &labelled("c", 3, "gold"));
+    assert_eq!(bed.with_key(&key(3)).status, 200, "a new one is accepted");
+    bed.change("a.yaml", &labelled("a", 1, "iron"));
+    bed.refused(&key(1), 401, "UnknownApiKey");
+    bed.change("a.yaml", &labelled("a", 1, "gold"));
+    assert_eq!(bed.with_key(&key(1)).status, 200, "and is accepted again");
+    bed.change("c.yaml", "# nothing\n");
+    bed.refused(&key(3), 401, "UnknownApiKey");
+
+    assert_eq!((bed.with_token(), bed.asked()), (200, 1), "the issuer is not asked again");
+    assert_eq!(bed.with_key(&key(2)).status, 200);
+    assert_eq!(bed.cached("apiKey", 7), [false, false, true, true, false, false, true], "the verdict on b stands");
+}

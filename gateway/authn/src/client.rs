@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::{constant_time, digest};
 use idm_jose::{Expectations, Unverified, Verified};
-use idm_plan::{ClientAuthentication, Credential, OauthClient, Proof, TokenService};
+use idm_plan::{ClientAuthentication, Credential, OauthClient, Proof, Selector, TokenService};
 use idm_store::Key;
 use idm_types::{Algorithm, MethodName, Reason, Redacted, Refusal, Skew, Timestamp, unhex};
 use serde_json::Value;
@@ -68,7 +68,7 @@ pub struct KnownClient<'c> {
 pub struct Clients {
     issuer: [String; 1],
     name: MethodName,
-    only: Option<Vec<String>>,
+    only: Selector,
 }
 
 /// A client with its proof and its grants.
@@ -120,7 +120,7 @@ impl Clients {
     }
 
     fn find<'c>(&self, asked: Asking<'c>, id: &str) -> Option<Found<'c>> {
-        asked.table.client(id, self.only.as_deref())
+        asked.table.client(id, &self.only)
     }
 
     fn denied(&self, reason: Reason, detail: impl Into<String>) -> Refusal {
@@ -346,14 +346,14 @@ impl Clients {
         password: Redacted<String>,
     ) -> Result<Authenticated, Refusal> {
         let pair = basic::Pair { username: username.to_owned(), password };
-        let attempt = basic::check(self.context(asked, "password"), pair, self.only.as_deref()).await;
+        let attempt = basic::check(self.context(asked, "password"), pair, &self.only).await;
         self.admitted(asked.policy, attempt)
     }
 
     /// A user who signed in before: the Credential must still exist, and be neither suspended nor expired.
     pub fn user_again(&self, asked: Asking<'_>, credential: &str) -> Result<Authenticated, Refusal> {
         let found = asked.table.by_name(credential).filter(|found| matches!(found.proof, Proof::Password { .. }));
-        let found = found.filter(|_| self.only.as_ref().is_none_or(|only| only.iter().any(|name| name == credential)));
+        let found = found.filter(|found| self.only.accepts(&found.labels));
         let found = found
             .ok_or_else(|| self.denied(Reason::InvalidGrant, format!("Credential {credential} of the user is gone")))?;
         self.admitted(asked.policy, admit(self.context(asked, "password"), found))

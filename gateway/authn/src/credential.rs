@@ -4,7 +4,7 @@ use idm_request::{Identity, IssuedTo, Unusable};
 use std::rc::Rc;
 
 use foldhash::HashMap;
-use idm_plan::{Credential, Proof};
+use idm_plan::{Credential, Proof, Selector};
 use idm_trust::{KeyRing, Keys};
 use idm_types::{Reason, Refusal, Timestamp, unhex};
 
@@ -97,12 +97,12 @@ impl CredentialTable {
     }
 
     /// The Credential with this API key hash, if the method accepts it.
-    pub(crate) fn by_hash(&self, hash: &[u8; 32], only: Option<&[String]>) -> Option<&Credential> {
+    pub(crate) fn by_hash(&self, hash: &[u8; 32], only: &Selector) -> Option<&Credential> {
         self.picked(self.by_hash.get(hash), only)
     }
 
     /// The Credential with this user name and its password hash, if the method accepts it.
-    pub(crate) fn by_username(&self, username: &str, only: Option<&[String]>) -> Option<(&Credential, &str)> {
+    pub(crate) fn by_username(&self, username: &str, only: &Selector) -> Option<(&Credential, &str)> {
         let credential = self.picked(self.by_username.get(username), only)?;
         match &credential.proof {
             Proof::Password { phc, .. } => Some((credential, phc)),
@@ -111,7 +111,7 @@ impl CredentialTable {
     }
 
     /// The Credential of a person whom this federation vouches for; one that names the federation comes first.
-    pub(crate) fn by_person(&self, user: &str, federation: &str, only: Option<&[String]>) -> Option<&Credential> {
+    pub(crate) fn by_person(&self, user: &str, federation: &str, only: &Selector) -> Option<&Credential> {
         let of = |federation: Option<&str>| self.by_person.get(&(user.to_owned(), federation.map(str::to_owned)));
         self.picked(of(Some(federation)), only).or_else(|| self.picked(of(None), only))
     }
@@ -130,8 +130,8 @@ impl CredentialTable {
         let gone = |kind: &str| {
             Refusal::new(Reason::TokenRevoked, format!("the Credential of the {kind} it was issued to is gone"))
         };
-        let (of_client, _) = self.client(client, None).ok_or_else(|| gone("client"))?;
-        let of_user = self.by_username(subject, None).map(|(credential, _)| credential);
+        let (of_client, _) = self.client(client, &Selector::ANY).ok_or_else(|| gone("client"))?;
+        let of_user = self.by_username(subject, &Selector::ANY).map(|(credential, _)| credential);
         if client != subject && of_user.is_none() {
             return Err(gone("user"));
         }
@@ -153,14 +153,14 @@ impl CredentialTable {
     }
 
     /// The client with this id and its armed proof, if the service accepts it.
-    pub(crate) fn client(&self, id: &str, only: Option<&[String]>) -> Option<(&Credential, &ArmedClient)> {
+    pub(crate) fn client(&self, id: &str, only: &Selector) -> Option<(&Credential, &ArmedClient)> {
         let (position, armed) = self.by_client.get(id)?;
         Some((self.picked(Some(position), only)?, armed))
     }
 
-    fn picked(&self, position: Option<&usize>, only: Option<&[String]>) -> Option<&Credential> {
+    fn picked(&self, position: Option<&usize>, only: &Selector) -> Option<&Credential> {
         let Entry { credential, .. } = self.all.get(*position?)?;
-        only.is_none_or(|only| only.contains(&credential.key.name)).then_some(credential)
+        only.accepts(&credential.labels).then_some(credential)
     }
 }
 
@@ -228,8 +228,7 @@ mod tests {
 
     fn credential(name: &str, proof: Proof) -> Credential {
         let key = ObjectKey::new("shop", name);
-        let (owner, roles, attributes, policies) = (None, vec![], vec![], None);
-        Credential { key, proof, owner, roles, attributes, policies, expires: None, suspended: false }
+        Credential::new(key, proof)
     }
 
     fn robot(name: &str) -> Credential {

@@ -137,8 +137,7 @@ mod tests {
     fn robot() -> Credentials {
         let key = ObjectKey::new("shop", "robot");
         let proof = Proof::ApiKey { sha256: "00".repeat(32) };
-        let (owner, roles, attributes, policies) = (None, vec![], vec![], None);
-        let robot = Credential { key, proof, owner, roles, attributes, policies, expires: None, suspended: false };
+        let robot = Credential::new(key, proof);
         Credentials { all: vec![robot], ..Credentials::default() }
     }
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use idm_types::{RoleName, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +22,8 @@ pub struct Credentials {
 pub struct Credential {
     /// The Credential object.
     pub key: ObjectKey,
+    /// The labels of the object, by which methods select.
+    pub labels: BTreeMap<String, String>,
     /// The proof that the caller must present.
     pub proof: Proof,
     /// The user or application that it was handed to.
@@ -36,7 +40,43 @@ pub struct Credential {
     pub suspended: bool,
 }
 
-/// The kind of proof that belongs to a Credential.
+impl Credential {
+    /// A Credential that proves itself so, has no labels, roles, attributes or owner, and is good everywhere and always.
+    pub fn new(key: ObjectKey, proof: Proof) -> Self {
+        Self {
+            key,
+            labels: BTreeMap::new(),
+            proof,
+            owner: None,
+            roles: vec![],
+            attributes: vec![],
+            policies: None,
+            expires: None,
+            suspended: false,
+        }
+    }
+}
+
+/// The Credentials that a method accepts. It is compared with the Credentials in force, so they come and go without another
+/// plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Selector {
+    /// The labels that a Credential must have; none: every Credential of the namespace is accepted.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Selector {
+    /// Accepts every Credential of the namespace.
+    pub const ANY: Self = Self { labels: BTreeMap::new() };
+
+    /// Whether a Credential with these labels has all of its own.
+    pub fn accepts(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.labels.iter().all(|(name, value)| labels.get(name) == Some(value))
+    }
+}
+
+/// How a Credential proves itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Proof {
@@ -61,4 +101,24 @@ pub enum Proof {
         /// The Federation's uid; `None`: any Federation.
         federation: Option<String>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(all: &[(&str, &str)]) -> BTreeMap<String, String> {
+        all.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    }
+
+    #[test]
+    fn a_selector_accepts_what_has_all_its_labels() {
+        let only = Selector { labels: labels(&[("team", "a"), ("tier", "gold")]) };
+        assert!(only.accepts(&labels(&[("more", ""), ("team", "a"), ("tier", "gold")])));
+        for other in [&[][..], &[("team", "a")], &[("team", "a"), ("tier", "iron")], &[("team", "gold"), ("tier", "a")]]
+        {
+            assert!(!only.accepts(&labels(other)), "{other:?}");
+        }
+        assert!(Selector::ANY.accepts(&labels(&[])) && Selector::ANY.accepts(&labels(&[("team", "a")])));
+    }
 }

@@ -24,7 +24,7 @@ mod token_service;
 
 pub use address::is_local_address;
 pub use bundle::{Bundle, BundleError, FORMAT};
-pub use credential::{Credential, Credentials, Proof};
+pub use credential::{Credential, Credentials, Proof, Selector};
 pub use expr::{Expr, Variable};
 pub use jose::{
     CertificateHeaders, Consume, Decrypt, Destination, Encrypt, EncryptionKeyRef, ExpectedClaims, JoseStep,

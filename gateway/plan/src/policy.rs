@@ -1,7 +1,9 @@
 use idm_types::{Algorithm, MethodName, RoleName, RuleName, Skew};
 use serde::{Deserialize, Serialize};
 
-use crate::{Expr, JoseStep, Llm, MtlsMethod, ObjectKey, OutgoingTls, SecretHandle, SignInMethod, TokenService};
+use crate::{
+    Expr, JoseStep, Llm, MtlsMethod, ObjectKey, OutgoingTls, SecretHandle, Selector, SignInMethod, TokenService,
+};
 
 /// One IdentityPolicy, resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -218,8 +220,8 @@ pub enum Source {
 pub struct ApiKeyMethod {
     /// The places where the key is looked for. Never empty.
     pub sources: Vec<Source>,
-    /// The Credentials this method accepts, by name; `None` accepts all of the namespace.
-    pub only: Option<Vec<String>>,
+    /// The Credentials that this method accepts.
+    pub only: Selector,
 }
 
 /// The `Basic` scheme (RFC 7617).
@@ -228,8 +230,8 @@ pub struct ApiKeyMethod {
 pub struct BasicMethod {
     /// The realm of the challenge.
     pub realm: String,
-    /// The Credentials this method accepts, by name; `None` accepts all of the namespace.
-    pub only: Option<Vec<String>>,
+    /// The Credentials that this method accepts.
+    pub only: Selector,
 }
 
 /// The `Digest` scheme (RFC 7616).
@@ -309,8 +311,8 @@ pub struct Base64Method {
     pub sources: Vec<Source>,
     /// The parts of the decoded text, in order.
     pub layout: Vec<LayoutPart>,
-    /// The Credentials this method accepts, by name; `None` accepts all of the namespace.
-    pub only: Option<Vec<String>>,
+    /// The Credentials that this method accepts.
+    pub only: Selector,
 }
 
 /// A part of a layout.

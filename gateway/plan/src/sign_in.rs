@@ -1,7 +1,7 @@
 use idm_types::{Algorithm, RoleName, Skew, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Expr, KeySource, ObjectKey, OutgoingTls, SecretHandle};
+use crate::{Expr, KeySource, ObjectKey, OutgoingTls, SecretHandle, Selector};
 
 /// An outside server where people sign in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -203,8 +203,8 @@ pub struct StepUp {
 pub struct PersonCredentials {
     /// The value that is compared with the Credential's user.
     pub user: Expr,
-    /// The Credentials this method accepts, by name; `None`: all of the namespace.
-    pub only: Option<Vec<String>>,
+    /// The Credentials that this method accepts.
+    pub only: Selector,
 }
 
 /// The texts and colours of the pages that people see.

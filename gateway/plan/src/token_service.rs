@@ -1,7 +1,7 @@
 use idm_types::{Algorithm, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Expr, KeySource, MtlsMethod, SecretHandle};
+use crate::{Expr, KeySource, MtlsMethod, SecretHandle, Selector};
 
 /// A policy's own token service (RFC 6749, RFC 9068).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,8 +13,8 @@ pub struct TokenService {
     pub audiences: Vec<String>,
     /// The grants by which tokens are issued. Never empty.
     pub grants: Vec<TokenGrant>,
-    /// The Credentials it knows, by name; `None`: all of the namespace.
-    pub only: Option<Vec<String>>,
+    /// The Credentials that it knows.
+    pub only: Selector,
     /// The lifetime of access tokens.
     pub lifetime_seconds: u64,
     /// Further claims by name.

@@ -103,6 +103,7 @@ fn lower(
     };
     Some(Credential {
         key: ObjectKey::new(&world.namespace, &object.meta.name),
+        labels: object.meta.labels.clone(),
         proof,
         owner,
         roles: roles.clone().unwrap_or_default(),

@@ -7,7 +7,7 @@ use idm_plan::{
 use idm_types::{Redacted, hex};
 use sha2::{Digest, Sha256, Sha512_256};
 
-use super::policy::{lower_source, selected};
+use super::policy::{lower_selector, lower_source};
 use super::{Notes, secret};
 use crate::{Cause, Condition, Object, World};
 
@@ -48,9 +48,9 @@ pub(crate) fn stored(
     Ok((username, Stored::Clear(Redacted::new(text.to_owned()))))
 }
 
-pub(crate) fn lower_basic(world: &World, method: &wire::BasicMethod) -> BasicMethod {
+pub(crate) fn lower_basic(method: &wire::BasicMethod) -> BasicMethod {
     let wire::BasicMethod { realm, credential_selector } = method;
-    BasicMethod { realm: realm.clone(), only: selected(world, credential_selector.as_ref()) }
+    BasicMethod { realm: realm.clone(), only: lower_selector(credential_selector.as_ref()) }
 }
 
 pub(crate) fn lower_digest(
@@ -93,9 +93,8 @@ pub(crate) fn lower_digest(
     if !(10..=3600).contains(&nonce_seconds) {
         return notes.fail(format!("{path}.nonceSeconds"), Cause::Invalid, "nonceSeconds must be between 10 and 3600");
     }
-    let only = selected(world, credential_selector.as_ref());
-    let accepted =
-        |object: &&Object<wire::CredentialSpec>| only.as_ref().is_none_or(|only| only.contains(&object.meta.name));
+    let only = lower_selector(credential_selector.as_ref());
+    let accepted = |object: &&Object<wire::CredentialSpec>| only.accepts(&object.meta.labels);
     let mut users: Vec<DigestUser> = Vec::new();
     for object in world.credentials.iter().filter(|object| object.spec.password.is_some()).filter(accepted) {
         // A hashed password cannot be used here: Digest needs a hash of its own. A broken Secret is reported at the
@@ -136,12 +135,7 @@ fn ha1(algorithm: DigestAlgorithm, username: &str, realm: &str, password: &str) 
     }
 }
 
-pub(crate) fn lower_base64(
-    world: &World,
-    path: &str,
-    method: &wire::Base64Method,
-    notes: &mut Notes<'_>,
-) -> Option<Base64Method> {
+pub(crate) fn lower_base64(path: &str, method: &wire::Base64Method, notes: &mut Notes<'_>) -> Option<Base64Method> {
     let wire::Base64Method { sources, layout, credential_selector } = method;
     let mut lowered = Vec::new();
     for (i, wire::TokenSource { header, cookie, query }) in sources.iter().enumerate() {
@@ -161,7 +155,7 @@ pub(crate) fn lower_base64(
         Ok(parts) => parts,
         Err(why) => return notes.fail(format!("{path}.layout"), Cause::Invalid, format!("'{layout}': {why}")),
     };
-    Some(Base64Method { sources: lowered, layout: parts, only: selected(world, credential_selector.as_ref()) })
+    Some(Base64Method { sources: lowered, layout: parts, only: lower_selector(credential_selector.as_ref()) })
 }
 
 fn parse_layout(layout: &str) -> Result<Vec<LayoutPart>, &'static str> {

@@ -4,7 +4,7 @@ use idm_api::v1alpha1 as wire;
 use idm_plan::{
     ApiKeyMethod, Confirmation, CredentialForwarding, Disclosure, Expr, Federation, HeaderMapping, IdentityMapping,
     IntrospectionMethod, Issuer, JwtMethod, KeySource, Llm, LlmProvider, Method, MethodKind, NameSet, ObjectKey,
-    Policy, Require, Rule, Secrets, Source, TokenExchange, TokenQuota, UpstreamSettings, Variable,
+    Policy, Require, Rule, Secrets, Selector, Source, TokenExchange, TokenQuota, UpstreamSettings, Variable,
 };
 use idm_types::{Algorithm, Skew};
 
@@ -133,17 +133,17 @@ fn lower_methods(
                     .map(MethodKind::Introspection)
             }
             wire::MethodKind::ApiKey(key) => {
-                lower_api_key(world, &format!("{path}.apiKey"), key, notes).map(MethodKind::ApiKey)
+                lower_api_key(&format!("{path}.apiKey"), key, notes).map(MethodKind::ApiKey)
             }
             wire::MethodKind::Mtls(method) => {
                 lower_mtls(world, &format!("{path}.mtls"), method, notes).map(MethodKind::Mtls)
             }
-            wire::MethodKind::Basic(basic) => Some(MethodKind::Basic(lower_basic(world, basic))),
+            wire::MethodKind::Basic(basic) => Some(MethodKind::Basic(lower_basic(basic))),
             wire::MethodKind::Digest(digest) => {
                 lower_digest(world, &format!("{path}.digest"), digest, secrets, notes).map(MethodKind::Digest)
             }
             wire::MethodKind::Base64(base64) => {
-                lower_base64(world, &format!("{path}.base64"), base64, notes).map(MethodKind::Base64)
+                lower_base64(&format!("{path}.base64"), base64, notes).map(MethodKind::Base64)
             }
             wire::MethodKind::SignIn(method) => {
                 if lowered.iter().any(|other: &Method| matches!(other.kind, MethodKind::SignIn(_))) {
@@ -427,12 +427,7 @@ pub(crate) fn lower_algorithms(
     }
 }
 
-fn lower_api_key(
-    world: &World,
-    path: &str,
-    method: &wire::ApiKeyMethod,
-    notes: &mut Notes<'_>,
-) -> Option<ApiKeyMethod> {
+fn lower_api_key(path: &str, method: &wire::ApiKeyMethod, notes: &mut Notes<'_>) -> Option<ApiKeyMethod> {
     let wire::ApiKeyMethod { sources, credential_selector } = method;
     let sources = match sources {
         None => vec![Source::Header { name: "x-api-key".into(), scheme: None }],
@@ -450,20 +445,13 @@ fn lower_api_key(
             lowered
         }
     };
-    Some(ApiKeyMethod {
-        sources: non_empty(path, sources, notes)?,
-        only: selected(world, credential_selector.as_ref()),
-    })
+    Some(ApiKeyMethod { sources: non_empty(path, sources, notes)?, only: lower_selector(credential_selector.as_ref()) })
 }
 
-/// The names of the Credentials that a selector picks; `None` when there is no selector.
-pub(crate) fn selected(world: &World, selector: Option<&wire::CredentialSelector>) -> Option<Vec<String>> {
-    let wire::CredentialSelector { match_labels } = selector?;
-    let selected = world
-        .credentials
-        .iter()
-        .filter(|c| match_labels.iter().all(|(name, value)| c.meta.labels.get(name) == Some(value)));
-    Some(selected.map(|c| c.meta.name.clone()).collect())
+/// Without a selector, every Credential of the namespace is accepted.
+pub(crate) fn lower_selector(selector: Option<&wire::CredentialSelector>) -> Selector {
+    selector
+        .map_or(Selector::ANY, |wire::CredentialSelector { match_labels }| Selector { labels: match_labels.clone() })
 }
 
 pub(crate) fn lower_source(

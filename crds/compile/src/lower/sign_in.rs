@@ -5,7 +5,7 @@ use idm_plan::{Federation, Pages, PersonCredentials, RequiredClaim, SignInMethod
 use url::{Host, Url};
 
 use super::Notes;
-use super::policy::{expr, selected};
+use super::policy::{expr, lower_selector};
 use crate::{Cause, World};
 
 const DEFAULT_BASE: &str = "/_idm";
@@ -66,7 +66,7 @@ pub(crate) fn lower_sign_in(
     let credentials = match credentials {
         Some(wire::PersonCredentials { user, selector }) => Some(PersonCredentials {
             user: expr(&format!("{path}.credentials.user"), user, &[Variable::Token], notes)?,
-            only: selected(world, selector.as_ref()),
+            only: lower_selector(selector.as_ref()),
         }),
         None => None,
     };

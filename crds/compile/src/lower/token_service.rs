@@ -12,7 +12,7 @@ use url::Url;
 
 use super::keys::{DEFAULT_ALGORITHMS, check_url, lower_keys};
 use super::mtls::lower_trusted;
-use super::policy::{expr, selected};
+use super::policy::{expr, lower_selector};
 use super::{Notes, secret};
 use crate::signing::{self, MAX_LIFETIME_SECONDS, TimedKey, signing_secret};
 use crate::{Cause, Condition, Object, World};
@@ -82,7 +82,7 @@ pub(crate) fn lower_service(
         issuer: issuer.clone(),
         audiences: audiences.clone(),
         grants,
-        only: selected(world, credential_selector.as_ref()),
+        only: lower_selector(credential_selector.as_ref()),
         lifetime_seconds: lifetime_seconds.unwrap_or(DEFAULT_LIFETIME_SECONDS),
         claims,
         refresh_seconds: refresh_seconds.unwrap_or(DEFAULT_REFRESH_SECONDS),

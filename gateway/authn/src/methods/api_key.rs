@@ -1,6 +1,6 @@
 //! API keys of the namespace's Credentials.
 
-use idm_plan::{ApiKeyMethod, Source};
+use idm_plan::{ApiKeyMethod, Selector, Source};
 use idm_request::{Identity, Presented, RequestView};
 use idm_types::{ApiKey, Reason};
 use sha2::{Digest, Sha256};
@@ -13,7 +13,7 @@ use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, Proven,
 /// The method.
 pub(super) struct ApiKeys {
     sources: Vec<Source>,
-    only: Option<Vec<String>>,
+    only: Selector,
 }
 
 impl ApiKeys {
@@ -36,7 +36,7 @@ impl Method for ApiKeys {
     }
 
     fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
-        at_once(attempt(context, credential, self.only.as_deref()))
+        at_once(attempt(context, credential, &self.only))
     }
 
     fn caching(&self) -> Caching {
@@ -58,7 +58,7 @@ impl Method for ApiKeys {
 }
 
 /// Verifies an API key. A key whose Credential the method's selector does not pick is unknown here.
-pub(crate) fn attempt(context: MethodContext<'_>, key: &str, only: Option<&[String]>) -> Attempt {
+pub(crate) fn attempt(context: MethodContext<'_>, key: &str, only: &Selector) -> Attempt {
     if !key.starts_with("idm_") {
         return Attempt::NotMine(context.denied(Reason::UnknownApiKey, "the key does not start with `idm_`"));
     }

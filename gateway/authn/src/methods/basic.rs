@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
-use idm_plan::{Base64Method, BasicMethod, LayoutPart, Source};
+use idm_plan::{Base64Method, BasicMethod, LayoutPart, Selector, Source};
 use idm_request::{Identity, Presented, RequestView};
 use idm_types::{Reason, Redacted};
 
@@ -42,7 +42,7 @@ impl Method for Basic {
     }
 
     fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
-        Box::pin(attempt(context, credential, self.plan.only.as_deref()))
+        Box::pin(attempt(context, credential, &self.plan.only))
     }
 
     /// No password stays in memory.
@@ -87,7 +87,7 @@ impl Method for Base64 {
     }
 
     fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
-        Box::pin(attempt_layout(context, credential, &self.0.layout, self.0.only.as_deref()))
+        Box::pin(attempt_layout(context, credential, &self.0.layout, &self.0.only))
     }
 
     /// No password stays in memory.
@@ -171,7 +171,7 @@ pub(crate) fn read_any(text: &str) {
 }
 
 /// Verifies an `Authorization: Basic` credential.
-async fn attempt(context: MethodContext<'_>, credential: &str, only: Option<&[String]>) -> Attempt {
+async fn attempt(context: MethodContext<'_>, credential: &str, only: &Selector) -> Attempt {
     match split_basic(credential) {
         Some(pair) => check(context, pair, only).await,
         None => malformed(context, "it must be base64 of `user:password`"),
@@ -183,7 +183,7 @@ async fn attempt_layout(
     context: MethodContext<'_>,
     credential: &str,
     layout: &[LayoutPart],
-    only: Option<&[String]>,
+    only: &Selector,
 ) -> Attempt {
     match decoded(credential).and_then(|text| split_layout(layout, Redacted::new(text).reveal())) {
         Some(Held::Pair(pair)) => check(context, pair, only).await,
@@ -201,7 +201,7 @@ fn malformed(context: MethodContext<'_>, why: &str) -> Attempt {
 }
 
 /// Verifies a user name with a password.
-pub(crate) async fn check(context: MethodContext<'_>, pair: Pair, only: Option<&[String]>) -> Attempt {
+pub(crate) async fn check(context: MethodContext<'_>, pair: Pair, only: &Selector) -> Attempt {
     let Pair { username, password } = pair;
     let MethodContext { table, memory, view, .. } = context;
     let rejected = |reason, detail: String| Attempt::Rejected(context.denied(reason, detail));

@@ -13,7 +13,7 @@ use idm_expr::{EvaluationError, Expression};
 use idm_jose::Claims;
 use idm_plan::{
     Federation, LOGIN_COOKIE, RequiredClaim, RoleMapping, SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE,
-    SignInMethod, Source, StepUp,
+    Selector, SignInMethod, Source, StepUp,
 };
 use idm_session::{Found, Session, SessionId, Sessions, ending_keys};
 use idm_types::{Reason, Refusal, Timestamp};
@@ -349,7 +349,8 @@ impl ArmedSignIn {
         let name = mapping::name(name).ok_or_else(|| {
             unusable(format!("the person has no usable `{}`, by which their Credential is found", user.plan()).into())
         })?;
-        let only = self.plan.credentials.as_ref().and_then(|credentials| credentials.only.as_deref());
+        let any = Selector::ANY;
+        let only = self.plan.credentials.as_ref().map_or(&any, |credentials| &credentials.only);
         let credential = context.table.by_person(&name, &session.federation, only);
         let credential = credential
             .ok_or_else(|| context.denied(Reason::NoPersonCredential, format!("there is none for `{name}`")))?;

@@ -29,16 +29,8 @@ impl Case {
         let qualities = vec![Quality::Auth, Quality::AuthInt];
         let plan =
             DigestMethod { realm: realm.into(), algorithms: vec![algorithm], qualities, nonce_seconds: 60, users };
-        let credential = Credential {
-            key: ObjectKey::new("shop", "c"),
-            proof: Proof::Password { username: user.into(), phc: String::new() },
-            owner: None,
-            roles: vec![],
-            attributes: vec![],
-            policies: None,
-            expires: None,
-            suspended: false,
-        };
+        let proof = Proof::Password { username: user.into(), phc: String::new() };
+        let credential = Credential::new(ObjectKey::new("shop", "c"), proof);
         let policy = Policy {
             key: ObjectKey::new("shop", "p"),
             uid: String::new(),

@@ -78,7 +78,7 @@ fn calls_of_a_grpc_client_reach_a_grpc_server_of_the_c_core() {
     }
 
     let before = gateway.records().len();
-    let refused = call(&gateway, &ApiKey::from_random([4; 32]).reveal().to_owned());
+    let refused = call(&gateway, ApiKey::from_random([4; 32]).reveal());
     for kind in ["unary", "failed", "streaming"] {
         assert_eq!(refused[kind]["code"], "UNAUTHENTICATED", "{refused}");
     }

@@ -57,7 +57,7 @@ fn sealed(compiled: &Compiled) -> idm_plan::Bundle {
 /// Which policy (or refusal) each rule of the route got.
 fn holders(plan: &Plan) -> BTreeMap<String, String> {
     let holder = |handler: &Handler| match handler {
-        Handler::Enforce { policy, .. } => plan.policies[*policy].key.name.clone(),
+        Handler::Enforce { policy, .. } | Handler::Redirect { policy, .. } => plan.policies[*policy].key.name.clone(),
         Handler::Issue { endpoint, .. } => endpoint.name().to_owned(),
         Handler::SignIn { endpoint, .. } => endpoint.name().to_owned(),
         Handler::Refuse { reason, .. } => reason.to_string(),
@@ -179,6 +179,11 @@ fn what_a_gateway_cannot_do_closes_its_rule_and_is_named() {
             "value: /first}}]",
             "value: /first}}], filters: [{type: URLRewrite, urlRewrite: {hostname: x.example}}]",
             "use RequestHeaderModifier",
+        ),
+        (
+            "value: /first}}]",
+            "value: /first}}], filters: [{type: RequestRedirect, requestRedirect: {hostname: x.example}}]",
+            "must not have backendRefs",
         ),
         ("value: /first}}]", "value: /first}}], timeouts: {request: soon}", "must be a duration"),
     ] {

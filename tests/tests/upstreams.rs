@@ -173,3 +173,24 @@ fn route_filters_edit_headers_but_never_the_callers_name() {
     let open = Gateway::start(&[("all.yaml", &open_to(&upstream, ANONYMOUS))]);
     assert_eq!(raw(open.address, GET).status, 200);
 }
+
+#[test]
+fn a_redirect_answers_permitted_callers_only_and_hands_no_credential_on() {
+    let filter = "filters: [{type: RequestRedirect, requestRedirect: {hostname: b.example, statusCode: 301, path: {type: ReplaceFullPath, replaceFullPath: /new}}}]";
+    let yaml = route(&[], "").replace("backendRefs: []", filter);
+    let gateway = Gateway::start(&[("all.yaml", &yaml)]);
+    let reply = raw(gateway.address, b"GET /old?a=1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert_eq!((reply.status, reply.header("location")), (301, Some("http://b.example/new?a=1")));
+    eventually("its record", || {
+        let records = gateway.records();
+        let is_permit = |r: &serde_json::Value| r["outcome"] == "Permitted" && r["status"] == 301;
+        if records.len() == 1 && records.iter().all(is_permit) { Ok(()) } else { Err(format!("{records:?}")) }
+    });
+
+    let keyed =
+        yaml.replace("[{name: everyone, anonymous: {}}]", "[{name: keys, apiKey: {sources: [{query: {name: key}}]}}]");
+    let keyed = Gateway::start(&[("all.yaml", &keyed)]);
+    let reply = raw(keyed.address, GET);
+    assert_eq!((reply.status, reply.header("location")), (401, None));
+    assert_eq!(keyed.record(reply.decision())["reason"], "NoCredentials");
+}

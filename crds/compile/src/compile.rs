@@ -3,8 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use gateway_api::apis::standard::gateways::GatewayListeners;
 use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
 use idm_plan::{
-    Bundle, Credentials, Endpoint, Federation, Handler, Host, MethodKind, PathMatch, Plan, Policy, RouteEntry,
-    RouteRule, Secrets, ServerCertificate, SignInEndpoint, SignInMethod, Timeouts, VirtualHost,
+    Bundle, Credentials, Endpoint, Federation, Handler, Host, MethodKind, PathMatch, Plan, Policy, Redirect,
+    RouteEntry, RouteRule, Secrets, ServerCertificate, SignInEndpoint, SignInMethod, Timeouts, VirtualHost,
 };
 use idm_types::Reason;
 use kube::ResourceExt;
@@ -338,7 +338,7 @@ impl<'w> Compiler<'w> {
                 targets.push(Target::Route(name.clone()));
                 targets.push(Target::Listener(gateway.name_any(), listener.name.clone()));
                 targets.push(Target::Gateway(gateway.name_any()));
-                let rule = self.push_rule(&title, lowered.as_ref(), attachments, &targets, open);
+                let rule = self.push_rule(&title, lowered.as_ref(), listener.port, attachments, &targets, open);
                 self.push_endpoints(rule, is_secure(listener), host);
                 self.push_sign_in_endpoints(rule, is_secure(listener), host);
                 for (j, found) in matches.iter().enumerate() {
@@ -353,6 +353,7 @@ impl<'w> Compiler<'w> {
         &mut self,
         title: &str,
         lowered: Option<&LoweredRule>,
+        port: i32,
         attachments: &Attachments<'w>,
         targets: &[Target],
         open: Option<usize>,
@@ -369,11 +370,11 @@ impl<'w> Compiler<'w> {
                 reason: Reason::RouteInvalid,
                 detail: format!("{title} is not valid: read its status"),
             },
-            (None, Some(rule), Some(open)) => enforce(open, rule),
+            (None, Some(rule), Some(open)) => enforce(open, rule, port),
             (None, Some(_), None) => {
                 Handler::Refuse { reason: Reason::NoPolicy, detail: format!("no IdentityPolicy covers {title}") }
             }
-            (Some(policy), Some(rule), _) => self.enforce_named(policy, rule),
+            (Some(policy), Some(rule), _) => self.enforce_named(policy, rule, port),
         };
         self.add_rule(RouteRule { name: title.to_owned(), handler })
     }
@@ -386,9 +387,9 @@ impl<'w> Compiler<'w> {
         })
     }
 
-    fn enforce_named(&self, policy: &str, rule: &LoweredRule) -> Handler {
+    fn enforce_named(&self, policy: &str, rule: &LoweredRule, port: i32) -> Handler {
         match self.policies.iter().position(|p| p.key.name == policy) {
-            Some(position) => enforce(position, rule),
+            Some(position) => enforce(position, rule, port),
             None => {
                 let detail = self
                     .invalid
@@ -402,8 +403,7 @@ impl<'w> Compiler<'w> {
 
     /// The endpoints of the token service of the rule's policy, on this host. They precede the route's own matches.
     fn push_endpoints(&mut self, rule: usize, secure: bool, host: &Host) {
-        let Some(Handler::Enforce { policy, .. }) = self.rules.get(rule).map(|rule| &rule.handler) else { return };
-        let policy = *policy;
+        let Some(policy) = self.rules.get(rule).and_then(|rule| rule.handler.route_policy()) else { return };
         let Some((key, service)) =
             self.policies.get(policy).and_then(|policy| Some((policy.key.clone(), policy.token_service.as_ref()?)))
         else {
@@ -427,8 +427,8 @@ impl<'w> Compiler<'w> {
     /// The endpoints of the sign-in method of the rule's policy, on this host. Two policies may share them if they
     /// agree on every setting that these endpoints use.
     fn push_sign_in_endpoints(&mut self, rule: usize, secure: bool, host: &Host) {
-        let Some(Handler::Enforce { policy, .. }) = self.rules.get(rule).map(|rule| &rule.handler) else { return };
-        let position = *policy;
+        let Some(policy) = self.rules.get(rule).and_then(|rule| rule.handler.route_policy()) else { return };
+        let position = policy;
         let Some(policy) = self.policies.get(position) else { return };
         let Some(method) = sign_in_of(policy) else { return };
         let (key, at) = (policy.key.clone(), (secure, host.clone(), method.base.clone()));
@@ -535,12 +535,13 @@ impl<'w> Compiler<'w> {
                 unresolved_weight: 0,
                 timeouts: Timeouts::DEFAULT,
                 headers: vec![],
+                redirect: None,
             });
             let title = format!("Service {}/{name}", world.namespace);
             let mut targets: Vec<_> =
                 ports.iter().flatten().map(|port| Target::Service(name.clone(), Some(port.clone()))).collect();
             targets.push(Target::Service(name.clone(), None));
-            let rule = self.push_rule(&title, lowered.as_ref(), attachments, &targets, None);
+            let rule = self.push_rule(&title, lowered.as_ref(), 0, attachments, &targets, None);
             let everything = LoweredMatch { path: PathMatch::Prefix(String::new()), method: None, headers: vec![] };
             for host in self.service_hosts(service, &name) {
                 self.push_endpoints(rule, false, &host);
@@ -660,9 +661,15 @@ fn class_hint(target: &Target) -> &'static str {
     }
 }
 
-fn enforce(policy: usize, rule: &LoweredRule) -> Handler {
-    let LoweredRule { backends, unresolved_weight, timeouts, headers } = rule.clone();
-    Handler::Enforce { policy, backends, unresolved_weight, timeouts, headers }
+fn enforce(policy: usize, rule: &LoweredRule, port: i32) -> Handler {
+    let LoweredRule { backends, unresolved_weight, timeouts, headers, redirect } = rule.clone();
+    match redirect {
+        Some(redirect) => {
+            let redirect = Redirect { listener_port: u16::try_from(port).unwrap_or_default(), ..redirect };
+            Handler::Redirect { policy, redirect }
+        }
+        None => Handler::Enforce { policy, backends, unresolved_weight, timeouts, headers },
+    }
 }
 
 /// Most specific host first: exact names, then domains with more labels, then everything.

@@ -105,6 +105,9 @@ where
     if let Some(changed) = changed {
         head.headers = changed;
     }
+    if let Some(ArmedHandler::Redirect { redirect, .. }) = engine.rules.get(rule).map(|rule| &rule.handler) {
+        return prepare::redirect(policy, redirect, peer, &canonical, &mut head.headers).map(Verdict::Answer);
+    }
     if let Some(replaced) = replaced {
         *body = Payload::Held(Held::made(replaced, context.process.holding.share(peer.address, caller)));
     }
@@ -169,7 +172,7 @@ fn route<'e>(
     trace.rule = Some(position);
     let (policy, own) = match &rule.handler {
         ArmedHandler::Refuse { reason, detail } => return Err(Refusal::new(*reason, detail.as_str())),
-        ArmedHandler::Enforce { policy, reserved, .. } => {
+        ArmedHandler::Enforce { policy, reserved, .. } | ArmedHandler::Redirect { policy, reserved, .. } => {
             reserved.scrub(&mut head.headers);
             (*policy, None)
         }

@@ -7,7 +7,9 @@ use http::{HeaderName, HeaderValue};
 use idm_authn::{ArmedPolicy, Grants, Memory, PolicyError, Resources};
 use idm_authz::Rules;
 use idm_issue::TokenIssuer;
-use idm_plan::{Backend, Bundle, Endpoint, Handler, HeaderEdit, MethodKind, Plan, Policy, SignInEndpoint, Timeouts};
+use idm_plan::{
+    Backend, Bundle, Endpoint, Handler, HeaderEdit, MethodKind, Plan, Policy, Redirect, SignInEndpoint, Timeouts,
+};
 use idm_request::PolicyHeaders;
 use idm_transform::{ArmedLlm, Steps};
 use idm_trust::{HttpClient, KeyRing, Keys, Trust};
@@ -74,6 +76,11 @@ pub(crate) enum ArmedHandler {
         timeouts: Timeouts,
         edits: Vec<ArmedEdit>,
         /// Headers that callers of this rule may not send.
+        reserved: Arc<Reserved>,
+    },
+    Redirect {
+        policy: usize,
+        redirect: Redirect,
         reserved: Arc<Reserved>,
     },
     Issue {
@@ -228,6 +235,13 @@ fn arm_handler(
 ) -> Result<ArmedHandler, EngineError> {
     match handler {
         Handler::Refuse { reason, detail } => Ok(ArmedHandler::Refuse { reason: *reason, detail: detail.clone() }),
+        Handler::Redirect { policy, redirect } => {
+            if *policy >= policies.len() {
+                return Err(EngineError::Plan("a redirect points at a policy that does not exist".into()));
+            }
+            let reserved = used.of(*policy, &[]);
+            Ok(ArmedHandler::Redirect { policy: *policy, redirect: redirect.clone(), reserved })
+        }
         Handler::Issue { policy, endpoint } => match policies.get(*policy).map(|policy| policy.token_service.is_some())
         {
             Some(true) => Ok(ArmedHandler::Issue { policy: *policy, endpoint: *endpoint }),

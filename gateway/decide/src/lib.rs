@@ -21,6 +21,7 @@ mod own;
 mod peer;
 mod prepare;
 mod process;
+mod redirect;
 mod render;
 mod reserved;
 mod response;

@@ -1,9 +1,10 @@
 //! The request as the upstream gets it: only after a permit.
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use idm_authz::Permit;
-use idm_plan::{CredentialForwarding, Policy, Source, Timeouts};
+use idm_plan::{CredentialForwarding, Policy, Redirect, Source, Timeouts};
 use idm_request::{Identity, remove_cookie, remove_query};
 use idm_transform::Steps;
 use idm_types::{Reason, Refusal};
@@ -12,7 +13,7 @@ use serde_json::Value;
 use crate::canonical::Canonical;
 use crate::engine::{ArmedEdit, ArmedHandler, ArmedRule, PolicyInForce};
 use crate::scrub::{accepts_trailers, remove_connections_own};
-use crate::{Context, Peer};
+use crate::{Context, Peer, redirect};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -55,6 +56,19 @@ pub(crate) struct Allowed {
     pub(crate) exchanged: Option<HeaderValue>,
     pub(crate) jose: Option<Value>,
     pub(crate) websocket: bool,
+}
+
+/// Sends the caller elsewhere, without its credentials: the place need not be one of this gateway.
+pub(crate) fn redirect(
+    policy: &PolicyInForce,
+    redirect: &Redirect,
+    peer: &Peer,
+    canonical: &Canonical,
+    headers: &mut HeaderMap,
+) -> Result<Response<Bytes>, Refusal> {
+    let target = take_credentials(policy.armed.sources(), &policy.steps, None, canonical, headers);
+    let query = target.as_ref().map_or(canonical.query(), PathAndQuery::query);
+    redirect::answer(redirect, peer, &canonical.host, canonical.path(), query)
 }
 
 /// Turns the caller's request into the upstream's: first removes everything that a caller could have influenced, then

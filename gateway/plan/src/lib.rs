@@ -16,6 +16,7 @@ mod jose;
 mod llm;
 mod path;
 mod policy;
+mod redirect;
 mod route;
 mod secret;
 mod sign_in;
@@ -39,6 +40,7 @@ pub use policy::{
     LayoutPart, Method, MethodKind, NameSet, Policy, Quality, Require, Rule, Source, Subject, TokenExchange,
     UpstreamSettings,
 };
+pub use redirect::{PathChange, Redirect, Scheme};
 pub use route::{
     Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, PathMatch, RouteEntry, RouteRule, Timeouts,
     VirtualHost,

@@ -1,7 +1,7 @@
 use idm_types::Reason;
 use serde::{Deserialize, Serialize};
 
-use crate::{Endpoint, SignInEndpoint};
+use crate::{Endpoint, Redirect, SignInEndpoint};
 
 /// A set of hostnames and the entries that serve them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,6 +88,13 @@ pub enum Handler {
         /// Edits of the request's headers that the route asks for.
         headers: Vec<HeaderEdit>,
     },
+    /// Decide by the policy, then answer with a redirect; nothing is forwarded.
+    Redirect {
+        /// Position of the policy in [`crate::Plan::policies`].
+        policy: usize,
+        /// The place that permitted callers are sent to.
+        redirect: Redirect,
+    },
     /// Answer from the policy's token service; nothing is forwarded.
     Issue {
         /// Position of the policy in [`crate::Plan::policies`].
@@ -111,6 +118,16 @@ pub enum Handler {
         /// The finding behind it, for people.
         detail: String,
     },
+}
+
+impl Handler {
+    /// The policy that decides about the rule's requests, where the rule is one of a route.
+    pub fn route_policy(&self) -> Option<usize> {
+        match self {
+            Handler::Enforce { policy, .. } | Handler::Redirect { policy, .. } => Some(*policy),
+            Handler::Issue { .. } | Handler::SignIn { .. } | Handler::Refuse { .. } => None,
+        }
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference

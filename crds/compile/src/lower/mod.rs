@@ -8,6 +8,7 @@ pub(crate) mod keys;
 pub(crate) mod mtls;
 pub(crate) mod password;
 pub(crate) mod policy;
+mod redirect;
 pub(crate) mod role_binding;
 pub(crate) mod route;
 pub(crate) mod saml;

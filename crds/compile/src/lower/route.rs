@@ -2,13 +2,14 @@
 
 use gateway_api::apis::standard::httproutes as hr;
 use idm_plan::{
-    Backend, BackendProtocol, HeaderEdit, HeaderMatch, PathMatch, Timeouts, canonical_path, is_local_address,
+    Backend, BackendProtocol, HeaderEdit, HeaderMatch, PathMatch, Redirect, Timeouts, canonical_path, is_local_address,
 };
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use kube::ResourceExt;
 
 use super::Notes;
 use super::policy::header_name;
+use super::redirect::lower_redirect;
 use crate::{Cause, World};
 
 /// What is left of a rule once its references are resolved.
@@ -19,6 +20,8 @@ pub(crate) struct LoweredRule {
     pub(crate) unresolved_weight: u64,
     pub(crate) timeouts: Timeouts,
     pub(crate) headers: Vec<HeaderEdit>,
+    /// The requests are answered with it instead of forwarded.
+    pub(crate) redirect: Option<Redirect>,
 }
 
 pub(crate) struct LoweredMatch {
@@ -38,12 +41,16 @@ pub(crate) fn lower_rule(
     let before = std::mem::take(&mut notes.failed);
     let lowered = lower_matches(path, matches.as_deref().unwrap_or_default(), notes);
     let backends = lower_backends(world, path, backend_refs.as_deref().unwrap_or_default(), notes);
-    let headers = lower_filters(path, filters.as_deref().unwrap_or_default(), notes);
+    let (headers, redirect) = lower_filters(path, filters.as_deref().unwrap_or_default(), &lowered, notes);
+    if redirect.is_some() && backend_refs.as_ref().is_some_and(|refs| !refs.is_empty()) {
+        let why = "a rule that redirects forwards nothing: it must not have backendRefs";
+        notes.fail::<()>(format!("{path}.backendRefs"), Cause::Invalid, why);
+    }
     let timeouts = lower_timeouts(path, timeouts.as_ref(), notes);
     let failed = std::mem::replace(&mut notes.failed, before);
     notes.failed |= failed;
     let (backends, unresolved_weight) = backends;
-    (lowered, (!failed).then_some(LoweredRule { backends, unresolved_weight, timeouts, headers }))
+    (lowered, (!failed).then_some(LoweredRule { backends, unresolved_weight, timeouts, headers, redirect }))
 }
 
 fn lower_matches(path: &str, matches: &[hr::HttpRouteRulesMatches], notes: &mut Notes<'_>) -> Vec<LoweredMatch> {
@@ -227,15 +234,29 @@ pub(crate) fn service_backend(
     Some(Backend { host, port: number, protocol, weight, local })
 }
 
-fn lower_filters(path: &str, filters: &[hr::HttpRouteRulesFilters], notes: &mut Notes<'_>) -> Vec<HeaderEdit> {
+fn lower_filters(
+    path: &str,
+    filters: &[hr::HttpRouteRulesFilters],
+    matches: &[LoweredMatch],
+    notes: &mut Notes<'_>,
+) -> (Vec<HeaderEdit>, Option<Redirect>) {
     let mut edits = Vec::new();
+    let mut redirect = None;
     for (i, filter) in filters.iter().enumerate() {
         let path = format!("{path}.filters[{i}]");
+        if let Some(given) = &filter.request_redirect {
+            if redirect.is_some() {
+                notes.fail::<()>(path, Cause::Invalid, "a rule must have one redirect at most");
+                continue;
+            }
+            redirect = lower_redirect(&format!("{path}.requestRedirect"), given, matches, notes);
+            continue;
+        }
         let Some(modifier) = &filter.request_header_modifier else {
             notes.fail::<()>(
                 path,
                 Cause::UnsupportedValue,
-                format!("filter {:?} is not supported: use RequestHeaderModifier", filter.r#type),
+                format!("filter {:?} is not supported: use RequestHeaderModifier or RequestRedirect", filter.r#type),
             );
             continue;
         };
@@ -255,7 +276,7 @@ fn lower_filters(path: &str, filters: &[hr::HttpRouteRulesFilters], notes: &mut 
         edits.extend(add.iter().flatten().filter_map(|h| Some(HeaderEdit::Add(name(&h.name)?, h.value.clone()))));
         edits.extend(remove.iter().flatten().filter_map(|h| Some(HeaderEdit::Remove(name(h)?))));
     }
-    edits
+    (edits, redirect)
 }
 
 fn lower_timeouts(path: &str, timeouts: Option<&hr::HttpRouteRulesTimeouts>, notes: &mut Notes<'_>) -> Timeouts {

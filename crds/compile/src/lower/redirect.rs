@@ -1,0 +1,87 @@
+//! Lowers the filter `RequestRedirect` of HTTPRoute rules.
+
+use gateway_api::apis::standard::httproutes as hr;
+use idm_plan::{PathChange, PathMatch, Redirect, Scheme, canonical_path};
+
+use super::Notes;
+use super::route::LoweredMatch;
+use crate::Cause;
+
+/// The redirect; its listener's port is set where the rule is attached.
+pub(super) fn lower_redirect(
+    path: &str,
+    given: &hr::HttpRouteRulesFiltersRequestRedirect,
+    matches: &[LoweredMatch],
+    notes: &mut Notes<'_>,
+) -> Option<Redirect> {
+    let hr::HttpRouteRulesFiltersRequestRedirect { hostname, path: change, port, scheme, status_code } = given;
+    let status = match status_code.unwrap_or(302) {
+        status @ (301 | 302 | 303 | 307 | 308) => u16::try_from(status).ok()?,
+        other => {
+            let why = format!("{other} must be 301, 302, 303, 307 or 308");
+            return notes.fail(format!("{path}.statusCode"), Cause::UnsupportedValue, why);
+        }
+    };
+    let host = hostname.as_ref().map(|host| host.to_ascii_lowercase());
+    if host.as_deref().is_some_and(|host| !is_host(host)) {
+        return notes.fail(format!("{path}.hostname"), Cause::Invalid, "the hostname must be a DNS name");
+    }
+    let port = match port.map(u16::try_from) {
+        None => None,
+        Some(Ok(port)) if port > 0 => Some(port),
+        Some(_) => {
+            return notes.fail(format!("{path}.port"), Cause::Invalid, "the port must be between 1 and 65535");
+        }
+    };
+    let scheme = scheme.as_ref().map(|scheme| match scheme {
+        hr::HttpRouteRulesFiltersRequestRedirectScheme::Http => Scheme::Http,
+        hr::HttpRouteRulesFiltersRequestRedirectScheme::Https => Scheme::Https,
+    });
+    let path = match change {
+        None => None,
+        Some(change) => Some(lower_change(&format!("{path}.path"), change, matches, notes)?),
+    };
+    Some(Redirect { status, scheme, host, port, listener_port: 0, path })
+}
+
+fn lower_change(
+    path: &str,
+    given: &hr::HttpRouteRulesFiltersRequestRedirectPath,
+    matches: &[LoweredMatch],
+    notes: &mut Notes<'_>,
+) -> Option<PathChange> {
+    use hr::HttpRouteRulesFiltersRequestRedirectPathType::*;
+    let hr::HttpRouteRulesFiltersRequestRedirectPath { replace_full_path, replace_prefix_match, r#type } = given;
+    let (text, other) = match r#type {
+        ReplaceFullPath => (replace_full_path, replace_prefix_match),
+        ReplacePrefixMatch => (replace_prefix_match, replace_full_path),
+    };
+    let (Some(text), None) = (text, other) else {
+        return notes.fail(path, Cause::Invalid, "the path must have the one member that its type names");
+    };
+    let text = if text.is_empty() { "/" } else { text };
+    let canonical = match canonical_path(text) {
+        Ok(canonical) => canonical.into_owned(),
+        Err(error) => return notes.fail(path, Cause::Invalid, format!("'{text}': {error}")),
+    };
+    match (r#type, matches) {
+        (ReplaceFullPath, _) => Some(PathChange::Full(canonical)),
+        (ReplacePrefixMatch, [LoweredMatch { path: PathMatch::Prefix(prefix), .. }]) => {
+            let with = canonical.trim_end_matches('/').to_owned();
+            Some(PathChange::Prefix { prefix: prefix.clone(), with })
+        }
+        (ReplacePrefixMatch, _) => {
+            notes.fail(path, Cause::Invalid, "ReplacePrefixMatch needs a rule with exactly one match, a PathPrefix")
+        }
+    }
+}
+
+fn is_host(host: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    host.len() <= 253 && host.split('.').all(is_label)
+}

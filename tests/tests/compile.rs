@@ -186,6 +186,31 @@ fn what_a_gateway_cannot_do_closes_its_rule_and_is_named() {
             "must not have backendRefs",
         ),
         ("value: /first}}]", "value: /first}}], timeouts: {request: soon}", "must be a duration"),
+        (
+            "value: /first}}], backendRefs: [{name: up, port: 80}]",
+            "value: /first}}], filters: [{type: RequestRedirect, requestRedirect: {statusCode: 300}}]",
+            "must be 301, 302, 303, 307 or 308",
+        ),
+        (
+            "value: /first}}], backendRefs: [{name: up, port: 80}]",
+            "value: /first}}], filters: [{type: RequestRedirect, requestRedirect: {hostname: 'a b'}}]",
+            "the hostname must be a DNS name",
+        ),
+        (
+            "value: /first}}], backendRefs: [{name: up, port: 80}]",
+            "value: /first}}], filters: [{type: RequestRedirect, requestRedirect: {port: 70000}}]",
+            "between 1 and 65535",
+        ),
+        (
+            "type: PathPrefix, value: /first}}], backendRefs: [{name: up, port: 80}]",
+            "type: Exact, value: /first}}], filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /x}}}]",
+            "exactly one match, a PathPrefix",
+        ),
+        (
+            "value: /first}}], backendRefs: [{name: up, port: 80}]",
+            "value: /first}}], filters: [{type: RequestRedirect, requestRedirect: {}}, {type: RequestHeaderModifier, requestHeaderModifier: {remove: [x-a]}}]",
+            "there is no request whose headers could be changed",
+        ),
     ] {
         let yaml = format!("{BASE}{}", policy("p", ROUTE)).replace(from, to);
         let compiled = compiled(&yaml);

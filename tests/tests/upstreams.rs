@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use idm_tests::{ANONYMOUS, Gateway, Upstream, eventually, open_to, raw, raw_on};
+use idm_tests::{ANONYMOUS, Gateway, Upstream, eventually, open_to, raw, raw_on, secret};
+use idm_types::ApiKey;
 
 /// A route with one rule to these (port, weight) backends, open to everyone.
 fn route(backends: &[(u16, u32)], extra: &str) -> String {
@@ -189,8 +190,19 @@ fn a_redirect_answers_permitted_callers_only_and_hands_no_credential_on() {
 
     let keyed =
         yaml.replace("[{name: everyone, anonymous: {}}]", "[{name: keys, apiKey: {sources: [{query: {name: key}}]}}]");
+    let key = ApiKey::from_random([7; 32]);
+    let credential = "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: c}\n\
+                      spec: {apiKey: {}, secretRef: {name: c}}\n";
+    let keyed = [keyed, credential.into(), secret("c", &[("key", key.reveal().into())])].concat();
     let keyed = Gateway::start(&[("all.yaml", &keyed)]);
     let reply = raw(keyed.address, GET);
     assert_eq!((reply.status, reply.header("location")), (401, None));
     assert_eq!(keyed.record(reply.decision())["reason"], "NoCredentials");
+    let head = format!("GET /old?a=1&key={}&b=2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", key.reveal());
+    let reply = raw(keyed.address, head.as_bytes());
+    assert_eq!((reply.status, reply.header("location")), (301, Some("http://b.example/new?a=1&b=2")));
+    eventually("one record of each", || match keyed.records().len() {
+        2 => Ok(()),
+        other => Err(format!("{other} records")),
+    });
 }

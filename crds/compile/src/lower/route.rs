@@ -46,6 +46,10 @@ pub(crate) fn lower_rule(
         let why = "a rule that redirects forwards nothing: it must not have backendRefs";
         notes.fail::<()>(format!("{path}.backendRefs"), Cause::Invalid, why);
     }
+    if redirect.is_some() && !headers.is_empty() {
+        let why = "a rule that redirects forwards nothing: there is no request whose headers could be changed";
+        notes.fail::<()>(format!("{path}.filters"), Cause::Invalid, why);
+    }
     let timeouts = lower_timeouts(path, timeouts.as_ref(), notes);
     let failed = std::mem::replace(&mut notes.failed, before);
     notes.failed |= failed;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 const GOOD: &[&str] = &[
     "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: m, jwt: {issuers: [{issuer: 'https://i', audiences: [a], keys: {discovery: {}}}]}}]}}",
+    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: m, jwt: {issuers: [{issuer: 'https://i', clientIds: [a], keys: {discovery: {}}}]}}]}}",
     "kind: Credential\nspec: {apiKey: {}, secretRef: {name: s}}",
     "kind: Credential\nspec: {password: {}, secretRef: {name: s}}",
     "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: a, mtls: {trustBundleRef: {name: s}, identity: URI, names: [{name: URI, startsWith: 'spiffe://a/'}]}}, {name: b, introspection: {issuer: 'https://i', endpoint: 'https://i/x', clientId: c, clientSecretRef: {name: s}}}, {name: c, digest: {realm: r, algorithms: [SHA-256]}}, {name: d, basic: {realm: r}}]}, llm: {provider: OpenAI, keyRef: {name: s}, quotas: [{tokens: 1, perSeconds: 1}]}}",
@@ -58,6 +59,7 @@ fn broken() -> Vec<String> {
         policy("{name: m}"),
         policy("{name: m, apiKey: {sources: [{header: {name: A}, query: {name: b}}]}}"),
         policy("{name: m, jwt: {issuers: [{issuer: 'https://i', audiences: [a], keys: {discovery: {}}}], sources: [{}]}}"),
+        issuer("{issuer: 'https://i', keys: {discovery: {}}}"),
         issuer("{issuer: 'https://i', federationRef: {name: f}, audiences: [a], keys: {discovery: {}}}"),
         issuer("{issuer: 'https://i', audiences: [a]}"),
         issuer("{federationRef: {name: f}, audiences: [a], algorithms: [RS256]}"),

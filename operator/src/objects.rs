@@ -13,6 +13,7 @@ pub(crate) enum Kind {
     HttpRoute,
     Gateway,
     GatewayClass,
+    BackendTlsPolicy,
     Service,
     /// Pods of gateways.
     Pod,
@@ -29,6 +30,7 @@ impl Kind {
         Kind::HttpRoute,
         Kind::Gateway,
         Kind::GatewayClass,
+        Kind::BackendTlsPolicy,
         Kind::Service,
         Kind::Pod,
         Kind::Deployment,
@@ -46,6 +48,7 @@ impl Kind {
             Kind::HttpRoute => "HTTPRoute",
             Kind::Gateway => "Gateway",
             Kind::GatewayClass => "GatewayClass",
+            Kind::BackendTlsPolicy => "BackendTLSPolicy",
             Kind::Service => "Service",
             Kind::Pod => "Pod",
             Kind::Deployment => "Deployment",
@@ -61,6 +64,7 @@ impl Kind {
             Kind::HttpRoute => ("gateway.networking.k8s.io", "v1", "httproutes"),
             Kind::Gateway => ("gateway.networking.k8s.io", "v1", "gateways"),
             Kind::GatewayClass => ("gateway.networking.k8s.io", "v1", "gatewayclasses"),
+            Kind::BackendTlsPolicy => ("gateway.networking.k8s.io", "v1", "backendtlspolicies"),
             Kind::Service => ("", "v1", "services"),
             Kind::Pod => ("", "v1", "pods"),
             Kind::Deployment => ("apps", "v1", "deployments"),
@@ -76,7 +80,7 @@ impl Kind {
 
     /// Part of the Gateway API, which need not be installed.
     pub(crate) fn is_optional(self) -> bool {
-        matches!(self, Kind::HttpRoute | Kind::Gateway | Kind::GatewayClass)
+        matches!(self, Kind::HttpRoute | Kind::Gateway | Kind::GatewayClass | Kind::BackendTlsPolicy)
     }
 
     pub(crate) fn all(self, client: &Client) -> Api<DynamicObject> {

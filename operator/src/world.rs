@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use gateway_api::apis::standard::backendtlspolicies::{BackendTlsPolicy, BackendTlsPolicySpec};
 use idm_compile::{Classes, Settings, World};
 use idm_types::Redacted;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -28,6 +29,9 @@ pub(crate) fn objects(store: &Store, namespace: &str) -> World {
     world.routes = typed(store, Kind::HttpRoute, namespace);
     world.gateways = typed(store, Kind::Gateway, namespace);
     world.services = typed(store, Kind::Service, namespace);
+    let policies = store.list(Kind::BackendTlsPolicy, namespace);
+    let live = policies.iter().filter(|policy| policy.metadata.deletion_timestamp.is_none());
+    world.backend_tls_policies = live.map(|policy| backend_tls_policy(policy)).collect();
     world.sort();
     world
 }
@@ -51,6 +55,22 @@ pub(crate) async fn read_named(world: &mut World, client: &Client) -> Result<(),
     Ok(())
 }
 
+/// A policy that cannot be read still holds its Services: without a `validation` it cannot be used, so that nothing is
+/// sent to them in the clear.
+fn backend_tls_policy(object: &DynamicObject) -> BackendTlsPolicy {
+    let value = serde_json::to_value(object).unwrap_or_default();
+    serde_json::from_value(value).unwrap_or_else(|error| {
+        tracing::warn!(name = object.metadata.name, %error, "a BackendTLSPolicy cannot be read");
+        let targets = object.data.pointer("/spec/targetRefs").cloned().unwrap_or_default();
+        let target_refs = serde_json::from_value(targets).unwrap_or_default();
+        BackendTlsPolicy {
+            metadata: object.metadata.clone(),
+            spec: BackendTlsPolicySpec { target_refs, ..BackendTlsPolicySpec::default() },
+            status: None,
+        }
+    })
+}
+
 fn with_kind(object: &DynamicObject, kind: Kind) -> serde_json::Value {
     let mut value = serde_json::to_value(object).unwrap_or_default();
     value["kind"] = kind.name().into();
@@ -72,4 +92,26 @@ fn typed<K: DeserializeOwned>(store: &Store, kind: Kind, namespace: &str) -> Vec
         .filter(|object| object.metadata.deletion_timestamp.is_none())
         .filter_map(|object| read(object))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_tls_policy_that_cannot_be_read_still_holds_its_services() {
+        let object: DynamicObject = serde_json::from_value(serde_json::json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "BackendTLSPolicy",
+            "metadata": {"name": "p", "namespace": "shop"},
+            "spec": {
+                "targetRefs": [{"group": "", "kind": "Service", "name": "orders"}],
+                "validation": {"hostname": "orders.internal", "wellKnownCACertificates": "System",
+                    "subjectAltNames": [{"type": "Email", "email": "a@b"}]},
+            },
+        }))
+        .expect("an object");
+        let policy = backend_tls_policy(&object);
+        assert_eq!(idm_compile::targeted_services(&policy).collect::<Vec<_>>(), ["orders"]);
+        assert_eq!(policy.spec.validation.hostname, "", "it cannot be used");
+    }
 }

@@ -1,4 +1,4 @@
-"""gRPC of the C core. `serve` prints its port and then one line for each call that it took; `call PORT TOKEN` makes one
+"""gRPC of the C core. `serve [CHAIN KEY]` prints its port and then one line for each call that it took; `call PORT TOKEN` makes one
 call of each kind, with the token as its credential, and prints what came of them as JSON."""
 import json
 import sys
@@ -27,14 +27,19 @@ def streaming(requests, context):
         yield b"each " + request
 
 
-def serve():
+def serve(files):
     server = grpc.server(futures.ThreadPoolExecutor(4))
     handlers = {
         "Unary": grpc.unary_unary_rpc_method_handler(unary),
         "Streaming": grpc.stream_stream_rpc_method_handler(streaming),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    if files:
+        chain, key = (open(file, "rb").read() for file in files)
+        credentials = grpc.ssl_server_credentials([(key, chain)])
+        print(server.add_secure_port("127.0.0.1:0", credentials), flush=True)
+    else:
+        print(server.add_insecure_port("127.0.0.1:0"), flush=True)
     server.start()
     server.wait_for_termination()
 
@@ -78,6 +83,6 @@ def call(port, token):
 
 
 if sys.argv[1] == "serve":
-    serve()
+    serve(sys.argv[2:])
 else:
     call(sys.argv[2], sys.argv[3])

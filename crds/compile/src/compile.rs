@@ -3,8 +3,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use gateway_api::apis::standard::gateways::GatewayListeners;
 use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
 use idm_plan::{
-    Bundle, Credentials, Endpoint, Federation, Handler, Host, MethodKind, PathMatch, Plan, Policy, Redirect,
-    RouteEntry, RouteRule, Secrets, ServerCertificate, SignInEndpoint, SignInMethod, Timeouts, VirtualHost,
+    Backend, Bundle, Credentials, Endpoint, Federation, Handler, Host, MethodKind, PathMatch, Plan, Policy, Redirect,
+    RouteEntry, RouteRule, SecretHandle, Secrets, ServerCertificate, SignInEndpoint, SignInMethod, Timeouts,
+    VirtualHost,
 };
 use idm_types::Reason;
 use kube::ResourceExt;
@@ -12,7 +13,8 @@ use kube::ResourceExt;
 use crate::attach::{Attachments, Candidate, Target, exists};
 use crate::class::open_policy;
 use crate::listeners::{Listener, ListenerPorts, is_ours, is_secure, parse_host, route_kinds, taking};
-use crate::lower::mtls::lower_listener;
+use crate::lower::backend_tls::report as report_backend_tls;
+use crate::lower::mtls::{lower_listener, lower_shown};
 use crate::lower::route::{LoweredMatch, LoweredRule, lower_rule, service_backend};
 use crate::lower::token_service::base_path;
 use crate::lower::{
@@ -119,6 +121,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         hosts: BTreeMap::new(),
         secure_hosts: BTreeMap::new(),
         certificates: Vec::new(),
+        shown: BTreeMap::new(),
         covered: BTreeMap::new(),
         open: None,
         keeps_previous: false,
@@ -131,6 +134,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     if let Some(previous) = previous.filter(|_| compiler.keeps_previous) {
         compiler.secrets.keep_from(&previous.secrets);
     }
+    report_backend_tls(world, &mut compiler.report);
     let attachments = compiler.settle_attachments();
     let (listeners, ports) = compiler.listeners();
     let routes = compiler.lower_routes(&listeners, &attachments);
@@ -174,6 +178,8 @@ struct Compiler<'w> {
     /// The same, for HTTPS: a route that was attached to an HTTPS listener only is not served in the clear.
     secure_hosts: Hosts,
     certificates: Vec<ServerCertificate>,
+    /// The certificates that Gateways show to backends, by the name of the Gateway; `None` where it cannot be used.
+    shown: BTreeMap<String, Option<(String, SecretHandle)>>,
     /// For each policy: rules it covers, and (rule, winner) where a more specific one came first.
     covered: BTreeMap<String, (usize, Vec<(String, String)>)>,
     /// The position of the policy of routes that no policy covers, where a Gateway of ours forwards those.
@@ -338,6 +344,7 @@ impl<'w> Compiler<'w> {
                 targets.push(Target::Route(name.clone()));
                 targets.push(Target::Listener(gateway.name_any(), listener.name.clone()));
                 targets.push(Target::Gateway(gateway.name_any()));
+                let lowered = lowered.clone().map(|rule| self.show_certificate(&gateway.name_any(), rule));
                 let rule = self.push_rule(&title, lowered.as_ref(), listener.port, attachments, &targets, open);
                 self.push_endpoints(rule, is_secure(listener), host);
                 self.push_sign_in_endpoints(rule, is_secure(listener), host);
@@ -346,6 +353,22 @@ impl<'w> Compiler<'w> {
                 }
             }
         }
+    }
+
+    /// The rule with the certificate that its Gateway shows to backends. Without it nothing is sent to those with TLS.
+    fn show_certificate(&self, gateway: &str, mut rule: LoweredRule) -> LoweredRule {
+        let Some(certificate) = self.shown.get(gateway) else { return rule };
+        for backend in std::mem::take(&mut rule.backends) {
+            match (backend.tls, certificate) {
+                (None, _) => rule.backends.push(Backend { tls: None, ..backend }),
+                (Some(mut tls), Some(certificate)) => {
+                    tls.settings.certificate = Some(certificate.clone());
+                    rule.backends.push(Backend { tls: Some(tls), ..backend });
+                }
+                (Some(_), None) => rule.unresolved_weight += u64::from(backend.weight),
+            }
+        }
+        rule
     }
 
     /// Decides which policy covers the rule and adds it to the plan once.
@@ -610,6 +633,17 @@ impl<'w> Compiler<'w> {
                 let path = "spec.infrastructure.parametersRef";
                 self.report.push(&id, path, Condition::Accepted, Cause::InvalidParameters, message);
                 continue;
+            }
+            if gateway.spec.tls.as_ref().is_some_and(|tls| tls.frontend.is_some()) {
+                let message = "certificates of callers are the `mtls` method of an IdentityPolicy: remove `frontend`";
+                self.report.push(&id, "spec.tls.frontend", Condition::Accepted, Cause::InvalidParameters, message);
+                continue;
+            }
+            let backend = gateway.spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
+            if let Some(reference) = backend.and_then(|backend| backend.client_certificate_ref.as_ref()) {
+                let mut notes = Notes::new(&mut self.report, id.clone());
+                let certificate = lower_shown(self.world, reference, &mut self.secrets, &mut notes);
+                self.shown.insert(gateway.name_any(), certificate);
             }
             for (i, spec) in gateway.spec.listeners.iter().enumerate() {
                 let path = format!("spec.listeners[{i}]");

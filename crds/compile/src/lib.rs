@@ -20,6 +20,7 @@ pub mod yaml;
 pub use class::{Classes, Uncovered, is_our_class};
 pub use compile::{Compiled, NotTaken, RouteStatus, compile};
 pub use listeners::{ListenerPorts, RouteKinds, route_kinds};
+pub use lower::backend_tls::targeted_services;
 pub use passwords::PasswordHashes;
 pub use report::{Cause, Condition, Finding, ObjectId, Report};
 pub use signing::{SIGNING_SECRET, new_signing_keys, rotated, signing_secret};

@@ -85,6 +85,12 @@ pub enum Cause {
     InvalidParameters,
     /// A referenced object is of a kind that cannot be used there.
     InvalidKind,
+    /// A Gateway refers to a certificate for backends that cannot be used.
+    InvalidClientCertificateRef,
+    /// A BackendTLSPolicy refers to authorities that cannot be used.
+    InvalidCaCertificateRef,
+    /// No authority that a BackendTLSPolicy refers to can be used.
+    NoValidCaCertificate,
     /// No listener of the Gateway has the route's section name and port.
     NoMatchingParent,
     /// No listener that could take the route has a hostname in common with it.
@@ -114,6 +120,9 @@ impl Cause {
             Cause::InvalidRouteKinds => "InvalidRouteKinds",
             Cause::InvalidParameters => "InvalidParameters",
             Cause::InvalidKind => "InvalidKind",
+            Cause::InvalidClientCertificateRef => "InvalidClientCertificateRef",
+            Cause::InvalidCaCertificateRef => "InvalidCACertificateRef",
+            Cause::NoValidCaCertificate => "NoValidCACertificate",
             Cause::NoMatchingParent => "NoMatchingParent",
             Cause::NoMatchingListenerHostname => "NoMatchingListenerHostname",
             Cause::NotAllowedByListeners => "NotAllowedByListeners",

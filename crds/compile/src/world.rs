@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use gateway_api::apis::standard::backendtlspolicies::BackendTlsPolicy;
 use gateway_api::apis::standard::gateways::Gateway;
 use gateway_api::apis::standard::httproutes::HttpRoute;
 use idm_api::v1alpha1::{
@@ -111,6 +112,8 @@ pub struct World {
     pub gateways: Vec<Gateway>,
     /// Services of the namespace.
     pub services: Vec<Service>,
+    /// BackendTLSPolicies of the namespace.
+    pub backend_tls_policies: Vec<BackendTlsPolicy>,
     /// Hashes of passwords that were computed before.
     pub hashes: PasswordHashes,
     /// The hashes of passwords that Secrets hold in clear text, by the name of their Credential.
@@ -170,6 +173,10 @@ impl World {
         let certificates =
             listeners.filter_map(|l| l.tls.as_ref()).flat_map(|tls| tls.certificate_refs.iter().flatten());
         names.extend(certificates.map(|reference| reference.name.clone()));
+        let tls = self.our_gateways().filter_map(|gateway| gateway.spec.tls.as_ref()?.backend.as_ref());
+        let shown = tls.filter_map(|backend| Some(backend.client_certificate_ref.as_ref()?.name.clone()));
+        names.extend(shown);
+        names.extend(self.authorities_of_backends("Secret"));
         names.sort();
         names.dedup();
         names
@@ -178,9 +185,17 @@ impl World {
     /// The names of the ConfigMaps that the objects refer to.
     pub fn config_map_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.referred().config_maps.into_iter().map(str::to_owned).collect();
+        names.extend(self.authorities_of_backends("ConfigMap"));
         names.sort();
         names.dedup();
         names
+    }
+
+    /// The names of the objects of a kind that BackendTLSPolicies refer to.
+    fn authorities_of_backends(&self, kind: &'static str) -> impl Iterator<Item = String> {
+        let validations = self.backend_tls_policies.iter().map(|policy| &policy.spec.validation);
+        let references = validations.flat_map(|validation| validation.ca_certificate_refs.iter().flatten());
+        references.filter(move |reference| reference.kind == kind).map(|reference| reference.name.clone())
     }
 
     fn referred(&self) -> ReferredNames<'_> {
@@ -200,6 +215,7 @@ impl World {
         self.routes.sort_by_key(|r| (r.metadata.creation_timestamp.clone(), r.name_any()));
         self.gateways.sort_by_key(|g| g.name_any());
         self.services.sort_by_key(|s| s.name_any());
+        self.backend_tls_policies.sort_by_key(|policy| policy.name_any());
     }
 }
 

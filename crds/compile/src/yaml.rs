@@ -23,7 +23,7 @@ pub struct FileError {
 }
 
 /// Kinds that a folder may hold besides ours: they are needed where there is no cluster.
-const KINDS: &str = "IdentityPolicy, Credential, Federation, RoleBinding, GatewayClass, Gateway, HTTPRoute, Service, ConfigMap or Secret";
+const KINDS: &str = "IdentityPolicy, Credential, Federation, RoleBinding, GatewayClass, Gateway, HTTPRoute, BackendTLSPolicy, Service, ConfigMap or Secret";
 
 /// The file and line of each object, so that findings about it can name them.
 #[derive(Clone, Debug, Default)]
@@ -200,6 +200,11 @@ impl Reader<'_> {
             ("gateway.networking.k8s.io/v1", "HTTPRoute") => {
                 let route = self.typed()?;
                 self.world.routes.push(route);
+                return Ok(());
+            }
+            ("gateway.networking.k8s.io/v1", "BackendTLSPolicy") => {
+                let policy = self.typed()?;
+                self.world.backend_tls_policies.push(policy);
                 return Ok(());
             }
             ("gateway.networking.k8s.io/v1", "Gateway") => {

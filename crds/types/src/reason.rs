@@ -774,6 +774,16 @@ reasons! {
         fix: "let the backend run, and correct name and port in `backendRefs`; a NetworkPolicy must let the gateway's \
             pods in",
     }
+    /// The upstream's certificate was refused.
+    UpstreamUntrusted {
+        status: 502,
+        plain: "the upstream's certificate is not one that the gateway may trust, and nothing was sent to it",
+        confirm: "`idm explain ID`: the line under `why:` has the fault; `openssl s_client -connect HOST:PORT \
+            -servername NAME -showcerts` shows the certificates",
+        fix: "let the upstream show a certificate for the name in the BackendTLSPolicy (or its own, with `appProtocol: \
+            https`), from an authority that is named there; without a BackendTLSPolicy the authorities of the system \
+            count",
+    }
     /// The upstream broke the exchange.
     UpstreamFailed {
         status: 502,

@@ -285,7 +285,7 @@ fn arm_handler(
 
 /// Whether two backends share one pool of connections.
 pub fn same_pool(a: &Backend, b: &Backend) -> bool {
-    (&a.host, a.port, a.protocol, a.local) == (&b.host, b.port, b.protocol, b.local)
+    (&a.host, a.port, a.protocol, &a.tls, a.local) == (&b.host, b.port, b.protocol, &b.tls, b.local)
 }
 
 fn arm_edit(edit: &HeaderEdit) -> Result<ArmedEdit, EngineError> {

@@ -51,7 +51,9 @@ pub use sign_in::{
     ProviderEndpoints, RequiredClaim, RoleMapping, SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE,
     SamlMetadata, SamlProvider, SignInEndpoint, SignInMethod, StepUp,
 };
-pub use tls::{CertificateName, MtlsMethod, NameRule, Network, OutgoingTls, ServerCertificate};
+pub use tls::{
+    BackendName, BackendTls, CertificateName, MtlsMethod, NameRule, Network, OutgoingTls, ServerCertificate,
+};
 pub use token_service::{ClientAuthentication, Endpoint, OauthClient, ServiceKey, TokenGrant, TokenService};
 
 use serde::{Deserialize, Serialize};

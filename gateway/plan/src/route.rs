@@ -1,7 +1,7 @@
 use idm_types::Reason;
 use serde::{Deserialize, Serialize};
 
-use crate::{Endpoint, Redirect, SignInEndpoint};
+use crate::{BackendTls, Endpoint, Redirect, SignInEndpoint};
 
 /// A set of hostnames and the entries that serve them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,8 +155,11 @@ pub struct Backend {
     pub host: String,
     /// The TCP port.
     pub port: u16,
-    /// HTTP/1.1 or HTTP/2 without TLS.
+    /// HTTP/1.1 or HTTP/2.
     pub protocol: BackendProtocol,
+    /// TLS; `None`: the connection is not encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<BackendTls>,
     /// Its share of the traffic, relative to the other backends of the rule.
     pub weight: u32,
     /// Addresses of this machine or its link are allowed (only where the operator of the gateway wrote the backend).
@@ -166,11 +169,11 @@ pub struct Backend {
 /// The protocol towards a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum BackendProtocol {
-    /// HTTP/1.1.
+    /// HTTP/1.1; over TLS also HTTP/2, for calls of gRPC.
     #[default]
     Http1,
-    /// HTTP/2 with prior knowledge (Service `appProtocol: kubernetes.io/h2c`).
-    H2c,
+    /// HTTP/2: with prior knowledge (Service `appProtocol: kubernetes.io/h2c`), or as agreed on in TLS.
+    Http2,
 }
 
 /// Time limits in milliseconds.

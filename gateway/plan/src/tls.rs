@@ -24,6 +24,28 @@ pub struct OutgoingTls {
     pub certificate: Option<(String, SecretHandle)>,
 }
 
+/// TLS of connections to a backend. The backend's certificate is always verified.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendTls {
+    /// The name that is sent to the backend (RFC 6066 §3), a DNS name.
+    pub server_name: String,
+    /// The names of which the backend's certificate must have one. Never empty.
+    pub names: Vec<BackendName>,
+    /// The authorities of its certificate, and the certificate that the gateway shows.
+    pub settings: OutgoingTls,
+}
+
+/// A name that the certificate of a backend may have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum BackendName {
+    /// A DNS name, which a wildcard of the certificate may cover (RFC 9525 §6.3).
+    Dns(String),
+    /// A URI, such as a SPIFFE id, compared as a whole.
+    Uri(String),
+}
+
 /// Client certificates as credentials.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -4,16 +4,21 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use idm_plan::{Backend, BackendProtocol, is_local_address};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use crate::body::RequestBody;
 use crate::exchange::{Connection, Tunnel};
 use crate::server::LocalExecutor;
+use crate::stream::Spoken;
+use crate::upstream_tls::UpstreamTls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_IDLE: usize = 256;
@@ -28,11 +33,15 @@ pub(crate) enum ConnectError {
     /// The name has no address, or none that may be used.
     NoAddress(String),
     Failed(String),
+    /// The backend's certificate was refused.
+    Untrusted(String),
     TimedOut,
 }
 
 pub(crate) struct Pool {
     backend: Backend,
+    /// An error: it cannot be armed, so no connection is made.
+    tls: Option<Result<Arc<UpstreamTls>, String>>,
     /// `host:port`, for the audit.
     pub(crate) name: String,
     idle: RefCell<VecDeque<(Connection, Instant)>>,
@@ -40,16 +49,22 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(backend: Backend) -> Rc<Self> {
+    pub(crate) fn new(backend: Backend, tls: Option<Result<Arc<UpstreamTls>, String>>) -> Rc<Self> {
         let name = format!("{}:{}", backend.host, backend.port);
-        Rc::new(Self { backend, name, idle: RefCell::default(), shared: RefCell::default() })
+        Rc::new(Self { backend, tls, name, idle: RefCell::default(), shared: RefCell::default() })
     }
 
-    /// The backend's value of `Host`. It omits the default port of `http` (RFC 9110 §7.2).
+    /// The backend's value of `Host`. It omits the default port of its scheme (RFC 9110 §7.2).
     pub(crate) fn authority(&self) -> String {
         let Backend { host, port, .. } = &self.backend;
         let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.clone() };
-        if *port == 80 { host } else { format!("{host}:{port}") }
+        let default = if self.tls.is_some() { 443 } else { 80 };
+        if *port == default { host } else { format!("{host}:{port}") }
+    }
+
+    /// The scheme of its URIs.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     pub(crate) fn backend(&self) -> &Backend {
@@ -103,16 +118,10 @@ impl Pool {
         B: http_body::Body<Data = bytes::Bytes> + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let stream = self.dial().await?;
-        // The gateway holds one read of a fast upstream for a slow caller.
-        let mut builder = http1::Builder::new();
-        let handshake = builder.writev(false).max_buf_size(64 << 10).handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = handshake.map_err(|error| ConnectError::Failed(error.to_string()))?;
-        tokio::task::spawn_local(async move {
-            // An error here is the error of the request that used the connection; idle ones just end.
-            let _ = connection.with_upgrades().await;
-        });
-        Ok(sender)
+        match self.dial(Spoken::Http1).await? {
+            Dialed::Plain(stream) => handshake(stream).await,
+            Dialed::Secured(stream) => handshake(*stream).await,
+        }
     }
 
     /// The one HTTP/2 connection of this core, made when there is none.
@@ -120,27 +129,35 @@ impl Pool {
         if let Some(sender) = self.shared.borrow().as_ref().filter(|sender| !sender.is_closed()) {
             return Ok(sender.clone());
         }
-        let stream = self.dial().await?;
-        let mut builder = http2::Builder::new(LocalExecutor);
-        builder
-            .timer(hyper_util::rt::TokioTimer::new())
-            .keep_alive_interval(Duration::from_secs(30))
-            .adaptive_window(true);
-        let (sender, connection) =
-            builder.handshake(TokioIo::new(stream)).await.map_err(|e| ConnectError::Failed(e.to_string()))?;
-        tokio::task::spawn_local(async move {
-            let _ = connection.await;
-        });
+        let sender = match self.dial(Spoken::Http2).await? {
+            Dialed::Plain(stream) => handshake_http2(stream).await?,
+            Dialed::Secured(stream) => handshake_http2(*stream).await?,
+        };
         *self.shared.borrow_mut() = Some(sender.clone());
         Ok(sender)
     }
 
-    pub(crate) fn speaks_http2(&self) -> bool {
-        self.backend.protocol == BackendProtocol::H2c
+    /// Whether requests of this kind are sent over HTTP/2.
+    pub(crate) fn speaks_http2(&self, is_grpc: bool) -> bool {
+        match self.backend.protocol {
+            BackendProtocol::Http2 => true,
+            BackendProtocol::Http1 => is_grpc && self.tls.is_some(),
+        }
     }
 
-    async fn dial(&self) -> Result<TcpStream, ConnectError> {
-        tokio::time::timeout(CONNECT_TIMEOUT, self.dial_any()).await.unwrap_or(Err(ConnectError::TimedOut))
+    /// A connection, with TLS where the backend has it.
+    async fn dial(&self, protocol: Spoken) -> Result<Dialed, ConnectError> {
+        let dialed = async {
+            match &self.tls {
+                None => self.dial_any().await.map(Dialed::Plain),
+                Some(Ok(tls)) => {
+                    let tcp = self.dial_any().await?;
+                    tls.secure(tcp, protocol).await.map(|secured| Dialed::Secured(Box::new(secured)))
+                }
+                Some(Err(problem)) => Err(ConnectError::Untrusted(problem.clone())),
+            }
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, dialed).await.unwrap_or(Err(ConnectError::TimedOut))
     }
 
     /// Tries the addresses of the name in turn. Addresses are checked after resolution, so that a name cannot lead to
@@ -166,4 +183,40 @@ impl Pool {
         }
         Err(last)
     }
+}
+
+/// An open connection, on which no byte of HTTP was sent.
+enum Dialed {
+    Plain(TcpStream),
+    Secured(Box<TlsStream<TcpStream>>),
+}
+
+/// Begins HTTP/1.1 on a connection, which a task of this core drives.
+async fn handshake<S, B>(stream: S) -> Result<http1::SendRequest<B>, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: http_body::Body<Data = bytes::Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    // The gateway holds one read of a fast upstream for a slow caller.
+    let mut builder = http1::Builder::new();
+    let handshake = builder.writev(false).max_buf_size(64 << 10).handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = handshake.map_err(|error| ConnectError::Failed(error.to_string()))?;
+    tokio::task::spawn_local(async move {
+        // An error here is the error of the request that used the connection; idle ones just end.
+        let _ = connection.with_upgrades().await;
+    });
+    Ok(sender)
+}
+
+/// Begins HTTP/2 on a connection, which a task of this core drives.
+async fn handshake_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S) -> Result<Http2, ConnectError> {
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder.timer(hyper_util::rt::TokioTimer::new()).keep_alive_interval(Duration::from_secs(30)).adaptive_window(true);
+    let (sender, connection) =
+        builder.handshake(TokioIo::new(stream)).await.map_err(|e| ConnectError::Failed(e.to_string()))?;
+    tokio::task::spawn_local(async move {
+        let _ = connection.await;
+    });
+    Ok(sender)
 }

@@ -69,9 +69,10 @@ impl Core {
         }
         let configuration = self.shared.configuration()?;
         let before = self.local.borrow_mut().take();
-        let pools = configuration.engine().backends().iter().map(|backend| {
+        let backends = configuration.engine().backends().iter().zip(&configuration.upstream_tls);
+        let pools = backends.map(|(backend, tls)| {
             let kept = before.iter().flat_map(|local| &local.pools).find(|pool| same_pool(pool.backend(), backend));
-            kept.cloned().unwrap_or_else(|| Pool::new(backend.clone()))
+            kept.cloned().unwrap_or_else(|| Pool::new(backend.clone(), tls.clone()))
         });
         configuration.armed.take_over(&mut self.cache.borrow_mut());
         let local = Rc::new(Local { pools: pools.collect(), configuration, version });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version, header};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use idm_decide::{Forward, Payload, remove_hop_by_hop};
@@ -51,7 +51,7 @@ pub(crate) async fn forward(
             return open_tunnel(pool, parts, target, body).await;
         }
         let body = RequestBody::from(body);
-        if pool.speaks_http2() {
+        if pool.speaks_http2(is_grpc(&parts.headers)) {
             if trailers {
                 // The one value that HTTP/2 has (RFC 9113 §8.2.2), whatever else the caller listed.
                 parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -68,6 +68,12 @@ pub(crate) async fn forward(
         Ok(answer) => answer,
         Err(_) => Err(Refusal::new(Reason::UpstreamTimeout, format!("no answer from {} within {limit:?}", pool.name))),
     }
+}
+
+/// Whether a request is a call of gRPC, which needs HTTP/2.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.and_then(|kind| kind.strip_prefix(b"application/grpc")).is_some_and(|rest| !rest.starts_with(b"-web"))
 }
 
 /// Chooses a backend by weight: `backends` holds running sums.
@@ -114,7 +120,7 @@ async fn send_http2(
     let authority = parts.headers.remove(header::HOST);
     let authority = authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or(&pool.name);
     parts.uri = Uri::builder()
-        .scheme("http")
+        .scheme(pool.scheme())
         .authority(authority)
         .path_and_query(target)
         .build()
@@ -132,7 +138,7 @@ async fn open_tunnel(
     target: PathAndQuery,
     body: Payload<Incoming>,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    if pool.speaks_http2() {
+    if pool.speaks_http2(false) {
         return Err(Refusal::new(Reason::UpstreamFailed, "a WebSocket needs an HTTP/1.1 backend"));
     }
     let caller = parts
@@ -173,6 +179,7 @@ fn unreachable(pool: &Pool, error: ConnectError) -> Refusal {
         ConnectError::TimedOut => {
             Refusal::new(Reason::UpstreamUnreachable, format!("{}: no connection within 5 s", pool.name))
         }
+        ConnectError::Untrusted(why) => Refusal::new(Reason::UpstreamUntrusted, format!("{}: {why}", pool.name)),
         ConnectError::NoAddress(why) | ConnectError::Failed(why) => {
             Refusal::new(Reason::UpstreamUnreachable, format!("{}: {why}", pool.name))
         }

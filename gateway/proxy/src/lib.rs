@@ -33,6 +33,7 @@ mod stream;
 mod tls;
 mod turns;
 mod upgrade;
+mod upstream_tls;
 mod watch;
 
 pub use limits::{Limits, memory_limit};

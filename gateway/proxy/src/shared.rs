@@ -10,11 +10,14 @@ use tokio::sync::watch;
 
 use crate::Metrics;
 use crate::metrics::PolicyCounters;
+use crate::upstream_tls::UpstreamTls;
 
 /// An armed bundle with the TLS state and the counters that the sockets need. Immutable; shared by all cores.
 pub struct Configuration {
     pub(crate) armed: Armed,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// The TLS of each backend, in the order of the engine's backends.
+    pub(crate) upstream_tls: Vec<Option<Result<Arc<UpstreamTls>, String>>>,
     /// The authorities of clients that `tls` trusts beside those of the policies.
     authorities: Vec<String>,
     /// One for each policy, in the order of the engine's policies.
@@ -22,7 +25,7 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// Adds certificates and counters to an armed bundle. If neither the plan nor an authority changed, the TLS state
+    /// Adds TLS and counters to an armed bundle. If neither the plan nor an authority changed, the TLS state
     /// of `before` stays: callers can resume their sessions although some Credential has changed.
     pub fn new(armed: Armed, bundle: &Bundle, metrics: &Metrics, before: Option<&Self>) -> Result<Self, EngineError> {
         let authorities = crate::tls::authorities_of_clients(&bundle.credentials);
@@ -31,8 +34,13 @@ impl Configuration {
             Some(before) => before.tls.clone(),
             None => crate::tls::arm(&bundle.plan, &bundle.secrets, &authorities).map_err(EngineError::Plan)?,
         };
+        let backends = armed.engine().backends();
+        let upstream_tls = match same {
+            Some(before) => before.upstream_tls.clone(),
+            None => UpstreamTls::arm(backends, &bundle.secrets),
+        };
         let counters = armed.engine().policies().map(|policy| metrics.policy(&policy.key.to_string())).collect();
-        Ok(Self { armed, tls, authorities, counters })
+        Ok(Self { armed, tls, upstream_tls, authorities, counters })
     }
 
     /// The armed bundle.

@@ -181,6 +181,12 @@ impl Names {
     }
 }
 
+/// The names of this kind in a certificate; none if it cannot be read.
+pub(crate) fn names_of(certificate: &CertificateDer<'_>, kind: CertificateName) -> Vec<String> {
+    let Ok(certificate) = Certificate::from_der(certificate) else { return vec![] };
+    Names::of(&certificate).of_kind(kind).map(str::to_owned).collect()
+}
+
 /// SHA-256 of a certificate in base64url: `x5t#S256`.
 pub fn thumbprint(certificate: &CertificateDer<'_>) -> String {
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);

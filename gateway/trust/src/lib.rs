@@ -2,16 +2,18 @@
 //! outside servers.
 //!
 //! In: the plan's sources of keys, bundles of authorities, and documents that were fetched elsewhere. Out: key sets
-//! that all cores share ([`IssuerKeys`]) and checks of certificates. Never does IO: [`HttpClient`] is implemented where
-//! IO is allowed. Start at [`Trust`].
+//! that all cores share ([`IssuerKeys`]), checks of certificates, and the TLS of connections to backends. Never talks to
+//! anyone: [`HttpClient`] is implemented where that is allowed. Start at [`Trust`].
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod backend;
 mod certificate;
 mod http_client;
 mod kept;
 mod keys;
 mod ring;
 
+pub use backend::backend_config;
 pub use certificate::{Accepted, CertificateCheck, Signers, roots, thumbprint};
 pub use http_client::{
     Answer, Authorization, Deadline, Form, HttpClient, NoAnswer, OutboundClient, OutboundRequest, Work, secret_text,

@@ -13,7 +13,7 @@ use crate::Context;
 use crate::objects::Kind;
 
 /// A condition: type, status, reason and message.
-type Verdict = (&'static str, &'static str, &'static str, String);
+pub(super) type Verdict = (&'static str, &'static str, &'static str, String);
 
 pub(super) async fn publish(
     context: &Context,
@@ -27,7 +27,7 @@ pub(super) async fn publish(
     for route in &world.routes {
         write_route(context, world, compiled, route).await?;
     }
-    Ok(())
+    super::backend_tls::publish(context, world, compiled).await
 }
 
 /// Accepts every GatewayClass that names this controller.
@@ -98,14 +98,29 @@ async fn write_gateway(
         _ => ("Programmed", "False", "Invalid", "no listener can be used".to_owned()),
     };
     let old = object.data.pointer("/status/conditions");
+    let verdicts = [accepted, programmed].into_iter().chain(client_certificate(gateway, &findings));
     let status = json!({
         "addresses": addresses(world),
         "listeners": listeners,
-        "conditions": conditions(old, generation, [accepted, programmed].into_iter(), now),
+        "conditions": conditions(old, generation, verdicts, now),
     });
     let old = object.data.get("status").cloned().unwrap_or_default();
     let same = ["addresses", "listeners", "conditions"].iter().all(|field| old.get(field) == status.get(field));
     if same { Ok(()) } else { patch_status(context, Kind::Gateway, &object, &status).await }
+}
+
+/// Whether the certificate for backends can be used, where the Gateway names one.
+fn client_certificate(gateway: &Gateway, findings: &[&Finding]) -> Option<Verdict> {
+    gateway.spec.tls.as_ref()?.backend.as_ref()?.client_certificate_ref.as_ref()?;
+    let fault = findings.iter().find(|finding| finding.path.starts_with("spec.tls.backend"));
+    Some(match fault {
+        Some(finding) => {
+            let permitted = finding.cause != Cause::RefNotPermitted;
+            let reason = if permitted { "InvalidClientCertificateRef" } else { "RefNotPermitted" };
+            ("ResolvedRefs", "False", reason, finding.message.clone())
+        }
+        None => ("ResolvedRefs", "True", "ResolvedRefs", String::new()),
+    })
 }
 
 /// The conditions of a listener with these findings.

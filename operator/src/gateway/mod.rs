@@ -1,6 +1,7 @@
 //! The gateway of one namespace: its objects, how they are written, and its observed state.
 
 mod apply;
+mod backend_tls;
 mod build;
 mod gateway_api;
 mod limits;

@@ -1,5 +1,6 @@
 //! One file per kind: reads the API types, writes the plan, and reports findings for parts that cannot be lowered.
 
+pub(crate) mod backend_tls;
 pub(crate) mod config_map;
 pub(crate) mod credential;
 pub(crate) mod federation;
@@ -42,6 +43,7 @@ impl<'r> Notes<'r> {
             | Cause::RefNotPermitted
             | Cause::InvalidRef
             | Cause::InvalidKind
+            | Cause::InvalidClientCertificateRef
             | Cause::InvalidRouteKinds => Condition::ResolvedRefs,
             _ => Condition::Accepted,
         };

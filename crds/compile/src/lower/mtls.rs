@@ -1,6 +1,6 @@
 //! Client certificates, and the server certificates of HTTPS listeners.
 
-use gateway_api::apis::standard::gateways::GatewayListeners;
+use gateway_api::apis::standard::gateways::{GatewayListeners, GatewayTlsBackendClientCertificateRef};
 use idm_api::v1alpha1 as wire;
 use idm_jose::private_key;
 use idm_plan::{
@@ -136,7 +136,7 @@ fn public_text(
     Some(blocks.concat())
 }
 
-fn pem_blocks(text: &str, label: &str) -> Vec<String> {
+pub(crate) fn pem_blocks(text: &str, label: &str) -> Vec<String> {
     let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
     let blocks =
         text.split(&begin).skip(1).filter_map(|rest| Some(format!("{begin}{}{end}\n", rest.split_once(&end)?.0)));
@@ -177,6 +177,25 @@ pub(crate) fn lower_listener(
     }
     let (chain, key) = certificate(world, &format!("{path}.tls.certificateRefs[0]"), &reference.name, secrets, notes)?;
     Some(ServerCertificate { host, chain, key })
+}
+
+/// The certificate that a Gateway shows to backends.
+pub(crate) fn lower_shown(
+    world: &World,
+    reference: &GatewayTlsBackendClientCertificateRef,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<(String, SecretHandle)> {
+    let GatewayTlsBackendClientCertificateRef { group, kind, name, namespace } = reference;
+    let path = "spec.tls.backend.clientCertificateRef";
+    if group.as_deref().unwrap_or_default() != "" || kind.as_deref().unwrap_or("Secret") != "Secret" {
+        return notes.fail(path, Cause::InvalidClientCertificateRef, "the certificate must be in a Secret");
+    }
+    if namespace.as_ref().is_some_and(|namespace| *namespace != world.namespace) {
+        let message = "the certificate must be in the namespace of its Gateway";
+        return notes.fail(path, Cause::RefNotPermitted, message);
+    }
+    certificate(world, path, name, secrets, notes)
 }
 
 /// A certificate with its key, from a Secret of type `kubernetes.io/tls`: the chain, and the handle of the key.

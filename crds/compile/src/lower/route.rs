@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort};
 use kube::ResourceExt;
 
 use super::Notes;
+use super::backend_tls::{Towards, towards};
 use super::policy::header_name;
 use super::redirect::lower_redirect;
 use crate::{Cause, World};
@@ -198,14 +199,18 @@ pub(crate) fn service_backend(
     let Some(port) = spec.ports.unwrap_or_default().into_iter().find(|port| wanted(port)) else {
         return notes.fail(path, Cause::RefNotFound, format!("Service '{name}' must have the port that is named here"));
     };
-    let protocol = match port.app_protocol.as_deref() {
-        None | Some("http" | "kubernetes.io/ws") => BackendProtocol::Http1,
-        Some("kubernetes.io/h2c") => BackendProtocol::H2c,
+    let (protocol, secure) = match port.app_protocol.as_deref() {
+        None | Some("http" | "kubernetes.io/ws") => (BackendProtocol::Http1, false),
+        Some("kubernetes.io/h2c") => (BackendProtocol::Http2, false),
+        Some("https" | "kubernetes.io/wss") => (BackendProtocol::Http1, true),
         Some(other) => {
             return notes.fail(
                 path,
                 Cause::UnsupportedValue,
-                format!("appProtocol '{other}' of Service '{name}' is not supported: use http or kubernetes.io/h2c"),
+                format!(
+                    "appProtocol '{other}' of Service '{name}' is not supported: use http, https, kubernetes.io/h2c, \
+                     kubernetes.io/ws or kubernetes.io/wss"
+                ),
             );
         }
     };
@@ -235,7 +240,15 @@ pub(crate) fn service_backend(
         }
         _ => format!("{name}.{}.svc", world.namespace),
     };
-    Some(Backend { host, port: number, protocol, weight, local })
+    let tls = match towards(world, &name, &port, &host, secure) {
+        Towards::Plain => None,
+        Towards::Secured(tls) => Some(tls),
+        Towards::Unusable => {
+            let message = format!("the BackendTLSPolicy of Service '{name}' cannot be used: read its status");
+            return notes.fail(path, Cause::InvalidRef, message);
+        }
+    };
+    Some(Backend { host, port: number, protocol, tls, weight, local })
 }
 
 fn lower_filters(

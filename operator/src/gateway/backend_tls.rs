@@ -1,0 +1,73 @@
+//! Statuses of BackendTLSPolicies, one for each Gateway of ours that sends requests to their Services.
+
+use std::collections::BTreeSet;
+
+use gateway_api::apis::standard::backendtlspolicies::BackendTlsPolicy;
+use gateway_api::apis::standard::httproutes::HttpRoute;
+use idm_compile::{Compiled, Condition, Finding, ObjectId, World, targeted_services};
+use idm_types::Timestamp;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::gateway_api::Verdict;
+use super::status::{conditions, patch_status};
+use crate::Context;
+use crate::objects::Kind;
+
+/// The most ancestors that a status may have.
+const MAX_ANCESTORS: usize = 16;
+
+/// Our ancestors' entries are replaced, other controllers' are kept.
+pub(super) async fn publish(context: &Context, world: &World, compiled: &Compiled) -> Result<(), kube::Error> {
+    for policy in &world.backend_tls_policies {
+        let name = policy.name_any();
+        let Some(object) = context.store.find(Kind::BackendTlsPolicy, &world.namespace, &name) else { continue };
+        let old = object.data.pointer("/status/ancestors").and_then(Value::as_array).cloned().unwrap_or_default();
+        let (ours, others): (Vec<_>, Vec<_>) =
+            old.iter().cloned().partition(|ancestor| ancestor["controllerName"] == idm_api::CONTROLLER_NAME);
+        let id = ObjectId::new("BackendTLSPolicy", &world.namespace, &name);
+        let findings: Vec<&Finding> = compiled.report.about(&id).collect();
+        let generation = policy.metadata.generation.unwrap_or(0);
+        let room = MAX_ANCESTORS.saturating_sub(others.len());
+        let mut new = others;
+        new.extend(gateways(world, compiled, policy).into_iter().take(room).map(|gateway| {
+            let ancestor = json!({"group": "gateway.networking.k8s.io", "kind": "Gateway",
+                "namespace": world.namespace, "name": gateway});
+            let before = ours.iter().find(|known| known["ancestorRef"] == ancestor);
+            let before = before.and_then(|known| known.get("conditions"));
+            let conditions = conditions(before, generation, verdicts(&findings).into_iter(), Timestamp::now());
+            json!({"ancestorRef": ancestor, "controllerName": idm_api::CONTROLLER_NAME, "conditions": conditions})
+        }));
+        if new != old {
+            patch_status(context, Kind::BackendTlsPolicy, &object, &json!({"ancestors": new})).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The Gateways that took a route to one of the policy's Services.
+fn gateways<'c>(world: &World, compiled: &'c Compiled, policy: &BackendTlsPolicy) -> BTreeSet<&'c str> {
+    let services: BTreeSet<&str> = targeted_services(policy).collect();
+    let leads_there = |route: &HttpRoute| {
+        let references = route.spec.rules.iter().flatten().flat_map(|rule| rule.backend_refs.iter().flatten());
+        references.into_iter().any(|reference| services.contains(reference.name.as_str()))
+    };
+    let routes: BTreeSet<String> =
+        world.routes.iter().filter(|route| leads_there(route)).map(ResourceExt::name_any).collect();
+    let taken = compiled.routes.iter().filter(|status| status.listeners.is_ok() && routes.contains(&status.route));
+    taken.map(|status| status.parent.name.as_str()).collect()
+}
+
+fn verdicts(findings: &[&Finding]) -> [Verdict; 2] {
+    let verdict = |kind: &'static str, good: &'static str, condition: Condition| match findings
+        .iter()
+        .find(|finding| finding.condition == condition)
+    {
+        Some(finding) => (kind, "False", finding.cause.name(), format!("{}: {}", finding.path, finding.message)),
+        None => (kind, "True", good, String::new()),
+    };
+    [
+        verdict("Accepted", "Accepted", Condition::Accepted),
+        verdict("ResolvedRefs", "ResolvedRefs", Condition::ResolvedRefs),
+    ]
+}

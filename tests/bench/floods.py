@@ -35,7 +35,7 @@ def process(work, *arguments, first=False):
     return started
 
 
-def serve(answer):
+def serve(answer, first=True):
     """A server on a free port, in a process: `answer(connection)` in a thread for each connection."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
 
@@ -43,7 +43,7 @@ def serve(answer):
         while True:
             connection, _ = listener.accept()
             threading.Thread(target=answer, args=(connection,), daemon=True).start()
-    server = process(accept, first=True)
+    server = process(accept, first=first)
     return listener.getsockname()[1], server
 
 
@@ -62,9 +62,9 @@ def hang(connection):
         pass
 
 
-def objects(port, hanging):
+def objects(port, other, hanging):
     api = "identity-manager.io/v1alpha1"
-    def service(name):
+    def service(name, port=port):
         return {"apiVersion": "v1", "kind": "Service",
                 "metadata": {"name": name, "annotations": {"identity-manager.io/hostnames": name}},
                 "spec": {"type": "ExternalName", "externalName": "127.0.0.1",
@@ -78,6 +78,9 @@ def objects(port, hanging):
     loops = "request.parameters.all(a, request.parameters.all(b, a != 'x' || b != 'y'))"
     yield from (service(name) for name in ("valid", "llm", "costly", "opaque", "people", "tokens"))
     yield policy("valid", [{"name": "key", "basic": {"realm": "r"}}])
+    # The one flood of known callers has an upstream of its own: the queue of a server in Python is not the gateway's.
+    yield service("other", other)
+    yield policy("other", [{"name": "key", "basic": {"realm": "r"}}])
     yield policy("llm", [{"name": "key", "basic": {"realm": "r"}}],
                  llm={"keyRef": {"name": "provider"}, "provider": "OpenAI"})
     yield policy("costly", [{"name": "all", "anonymous": {}}], authorization={"rules": [{"name": "r", "when": loops}]})
@@ -97,11 +100,11 @@ def objects(port, hanging):
 class Gateway:
     def __init__(self):
         self.folder = tempfile.mkdtemp(prefix="idm-floods-")
-        (port, first), (hanging, second) = serve(upstream), serve(hang)
-        self.servers = [first, second]
+        (port, first), (other, second), (hanging, third) = serve(upstream), serve(upstream, False), serve(hang)
+        self.servers = [first, second, third]
         os.makedirs(self.folder + "/config")
         with open(self.folder + "/config/all.yaml", "w") as file:
-            file.write("\n---\n".join(json.dumps(o) for o in objects(port, hanging)))
+            file.write("\n---\n".join(json.dumps(o) for o in objects(port, other, hanging)))
         log = open(self.folder + "/log", "w")
         command = ["taskset", "-c", "1", BINARY, "run", "--dir", self.folder + "/config", "--listen", "127.0.0.1:0",
                    "--audit-dir", self.folder + "/audit", "--danger-insecure-issuers"]
@@ -219,7 +222,7 @@ def windows(port, connections, streams, seconds):
     """HTTP/2 connections whose streams may not be answered: a window of 0."""
     frame = lambda kind, flags, stream, payload: (
         struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload)
-    block = (b"\x82\x86\x84\x41\x05valid" + b"\x0f\x08" + bytes([len(basic("ana", "secret")) - 15])
+    block = (b"\x82\x86\x84\x41\x05other" + b"\x0f\x08" + bytes([len(basic("ana", "secret")) - 15])
              + basic("ana", "secret")[15:].encode())
     text = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, struct.pack(">HI", 4, 0))
     text += b"".join(frame(1, 5, 1 + 2 * n, block) for n in range(streams))

@@ -1,6 +1,6 @@
 //! Connections to one backend, kept by one core.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::body::RequestBody;
-use crate::exchange::{Connection, Tunnel};
+use crate::exchange::{Connection, StreamPlace, Tunnel};
 use crate::server::LocalExecutor;
 use crate::stream::Spoken;
 use crate::upstream_tls::UpstreamTls;
@@ -25,10 +25,17 @@ const MAX_IDLE: usize = 256;
 /// Shorter than the 60 to 75 seconds after which servers close idle connections.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(50);
 
+/// The streams from which on another HTTP/2 connection is made.
+const MANY_STREAMS: usize = 100;
+/// The most HTTP/2 connections of one core to one backend; further streams wait on these.
+const MAX_SHARED: usize = 16;
+/// The most header fields of an answer.
+const MAX_HEADERS: usize = 256;
+
 pub(crate) type Http2 = http2::SendRequest<RequestBody>;
 
 /// The reason why there is no connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum ConnectError {
     /// The name has no address, or none that may be used.
     NoAddress(String),
@@ -45,13 +52,25 @@ pub(crate) struct Pool {
     /// `host:port`, for the audit.
     pub(crate) name: String,
     idle: RefCell<VecDeque<(Connection, Instant)>>,
-    shared: RefCell<Option<Http2>>,
+    shared: RefCell<Vec<Shared>>,
+    /// Held while a connection for HTTP/2 is made, so that requests that come together share it.
+    connecting: tokio::sync::Mutex<()>,
+    /// How many attempts at such a connection failed, and the last error.
+    failed: RefCell<(u64, ConnectError)>,
+}
+
+/// An HTTP/2 connection with the number of its streams.
+struct Shared {
+    sender: Http2,
+    streams: Rc<Cell<usize>>,
 }
 
 impl Pool {
     pub(crate) fn new(backend: Backend, tls: Option<Result<Arc<UpstreamTls>, String>>) -> Rc<Self> {
         let name = format!("{}:{}", backend.host, backend.port);
-        Rc::new(Self { backend, tls, name, idle: RefCell::default(), shared: RefCell::default() })
+        let (idle, shared, connecting) = Default::default();
+        let failed = RefCell::new((0, ConnectError::TimedOut));
+        Rc::new(Self { backend, tls, name, idle, shared, connecting, failed })
     }
 
     /// The backend's value of `Host`. It omits the default port of its scheme (RFC 9110 §7.2).
@@ -124,17 +143,44 @@ impl Pool {
         }
     }
 
-    /// The one HTTP/2 connection of this core, made when there is none.
-    pub(crate) async fn http2(&self) -> Result<Http2, ConnectError> {
-        if let Some(sender) = self.shared.borrow().as_ref().filter(|sender| !sender.is_closed()) {
-            return Ok(sender.clone());
+    /// A stream on the HTTP/2 connection of this core that has the fewest, or on a new one while all have many: servers
+    /// limit the streams of one connection (RFC 9113 §6.5.2 recommends to allow 100).
+    pub(crate) async fn http2(&self) -> Result<(Http2, StreamPlace), ConnectError> {
+        if let Some(found) = self.shared_http2() {
+            return Ok(found);
         }
-        let sender = match self.dial(Spoken::Http2).await? {
-            Dialed::Plain(stream) => handshake_http2(stream).await?,
-            Dialed::Secured(stream) => handshake_http2(*stream).await?,
-        };
-        *self.shared.borrow_mut() = Some(sender.clone());
-        Ok(sender)
+        let failed_before = self.failed.borrow().0;
+        let _one_at_a_time = self.connecting.lock().await;
+        if let Some(found) = self.shared_http2() {
+            return Ok(found);
+        }
+        // Requests that waited for an attempt share its failure: else each would wait for one of its own in turn.
+        if self.failed.borrow().0 != failed_before {
+            return Err(self.failed.borrow().1.clone());
+        }
+        let sender = self.connect_http2().await.inspect_err(|error| {
+            *self.failed.borrow_mut() = (failed_before.wrapping_add(1), error.clone());
+        })?;
+        let streams = Rc::default();
+        let place = StreamPlace::take(&streams);
+        self.shared.borrow_mut().push(Shared { sender: sender.clone(), streams });
+        Ok((sender, place))
+    }
+
+    async fn connect_http2(&self) -> Result<Http2, ConnectError> {
+        match self.dial(Spoken::Http2).await? {
+            Dialed::Plain(stream) => handshake_http2(stream).await,
+            Dialed::Secured(stream) => handshake_http2(*stream).await,
+        }
+    }
+
+    fn shared_http2(&self) -> Option<(Http2, StreamPlace)> {
+        let mut shared = self.shared.borrow_mut();
+        shared.retain(|shared| !shared.sender.is_closed());
+        let full = shared.len() >= MAX_SHARED;
+        let least = shared.iter().min_by_key(|shared| shared.streams.get())?;
+        let fits = full || least.streams.get() < MANY_STREAMS;
+        fits.then(|| (least.sender.clone(), StreamPlace::take(&least.streams)))
     }
 
     /// Whether requests of this kind are sent over HTTP/2.
@@ -200,7 +246,8 @@ where
 {
     // The gateway holds one read of a fast upstream for a slow caller.
     let mut builder = http1::Builder::new();
-    let handshake = builder.writev(false).max_buf_size(64 << 10).handshake(TokioIo::new(stream)).await;
+    let handshake =
+        builder.writev(false).max_buf_size(64 << 10).max_headers(MAX_HEADERS).handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(|error| ConnectError::Failed(error.to_string()))?;
     tokio::task::spawn_local(async move {
         // An error here is the error of the request that used the connection; idle ones just end.

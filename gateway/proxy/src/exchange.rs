@@ -5,6 +5,7 @@
 //! written to its end. A [`Tunnel`] is a connection of another type, which no pool accepts.
 
 use std::cell::Cell;
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -49,6 +50,17 @@ pub(crate) enum SendError {
     Switched,
 }
 
+impl SendError {
+    /// Whether the upstream closed the connection before any byte of its answer was read, as it does with a connection
+    /// that was idle for too long.
+    pub(crate) fn is_closed_unanswered(&self) -> bool {
+        let SendError::Broken(error) = self else { return false };
+        let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+        error.is_incomplete_message()
+            || cause.is_some_and(|cause| matches!(cause.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe))
+    }
+}
+
 impl Connection {
     /// A connection on which no byte was sent yet.
     pub(crate) fn new(sender: http1::SendRequest<RequestBody>) -> Self {
@@ -77,7 +89,7 @@ impl Connection {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(SendError::Switched),
             Ok(response) => Ok(response.map(|incoming| {
                 let lease = Lease { connection: self, pool: pool.clone(), written };
-                AnswerBody { incoming, lease: Some(lease) }
+                AnswerBody { incoming, lease: Some(lease), _stream: None }
             })),
             Err(mut error) => match error.take_message() {
                 Some(unsent) => Err(SendError::Unsent(Box::new(unsent))),
@@ -99,6 +111,25 @@ struct Lease {
 pub(crate) struct AnswerBody {
     incoming: Incoming,
     lease: Option<Lease>,
+    /// HTTP/2: its place among the streams of the connection.
+    _stream: Option<StreamPlace>,
+}
+
+/// One stream of an HTTP/2 connection, counted until this is dropped.
+pub(crate) struct StreamPlace(Rc<Cell<usize>>);
+
+impl StreamPlace {
+    /// Counts one more.
+    pub(crate) fn take(streams: &Rc<Cell<usize>>) -> Self {
+        streams.set(streams.get() + 1);
+        Self(streams.clone())
+    }
+}
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
 }
 
 impl AnswerBody {
@@ -147,12 +178,19 @@ impl Drop for AnswerBody {
     }
 }
 
-/// Sends a request over HTTP/2, where streams need no lease.
+/// Sends a request on a stream of an HTTP/2 connection, where streams need no lease.
 pub(crate) async fn send_http2(
     mut sender: http2::SendRequest<RequestBody>,
+    stream: StreamPlace,
     request: Request<RequestBody>,
-) -> Result<Response<AnswerBody>, hyper::Error> {
-    Ok(sender.send_request(request).await?.map(|incoming| AnswerBody { incoming, lease: None }))
+) -> Result<Response<AnswerBody>, SendError> {
+    match sender.try_send_request(request).await {
+        Ok(response) => Ok(response.map(|incoming| AnswerBody { incoming, lease: None, _stream: Some(stream) })),
+        Err(mut error) => match error.take_message() {
+            Some(unsent) => Err(SendError::Unsent(Box::new(unsent))),
+            None => Err(SendError::Broken(error.into_error())),
+        },
+    }
 }
 
 /// A connection of its own for one upgrade. It carries no body and is never used again.
@@ -178,7 +216,11 @@ impl Tunnel {
         request.headers_mut().remove(header::TRANSFER_ENCODING);
         let mut response = self.0.send_request(request).await.map_err(SendError::Broken)?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Upgraded::Declined(response.map(|incoming| AnswerBody { incoming, lease: None })));
+            return Ok(Upgraded::Declined(response.map(|incoming| AnswerBody {
+                incoming,
+                lease: None,
+                _stream: None,
+            })));
         }
         let mut protocols = response.headers().get_all(header::UPGRADE).iter();
         let is_websocket = matches!((protocols.next(), protocols.next()),

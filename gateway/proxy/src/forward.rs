@@ -97,17 +97,33 @@ async fn send_http1(
     parts.uri = Uri::from(target);
     Framing::of(&body).announce(&parts.method, &mut parts.headers);
     let mut request = Request::from_parts(parts, body);
-    // The upstream may just have closed an idle connection; a request of which no byte was sent is sent again on a new
-    // one.
+    // The upstream may just have closed an idle connection. A request of which no byte was sent is sent again on a new
+    // one, and so is one without effects (RFC 9110 §9.2.2) that got no answer.
     if let Some(connection) = pool.idle() {
+        let again = repeatable(&request);
         match connection.send(pool, request).await {
             Ok(response) => return Ok(received(response)),
             Err(SendError::Unsent(unsent)) => request = *unsent,
-            Err(error) => return Err(broken(pool, error)),
+            Err(error) => match again.filter(|_| error.is_closed_unanswered()) {
+                Some(again) => request = again,
+                None => return Err(broken(pool, error)),
+            },
         }
     }
     let connection = pool.connect().await.map_err(|error| unreachable(pool, error))?;
     connection.send(pool, request).await.map(received).map_err(|error| broken(pool, error))
+}
+
+/// A copy of a request that may be sent twice: its method is safe and it has no body.
+fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    if !request.method().is_safe() || !matches!(request.body(), RequestBody::Empty) {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
 }
 
 async fn send_http2(
@@ -116,7 +132,7 @@ async fn send_http2(
     target: PathAndQuery,
     body: RequestBody,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    let sender = pool.http2().await.map_err(|error| unreachable(pool, error))?;
+    let (sender, stream) = pool.http2().await.map_err(|error| unreachable(pool, error))?;
     let authority = parts.headers.remove(header::HOST);
     let authority = authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or(&pool.name);
     parts.uri = Uri::builder()
@@ -127,8 +143,13 @@ async fn send_http2(
         .map_err(|_| Refusal::new(Reason::MalformedRequest, "the host cannot be an authority"))?;
     parts.version = Version::HTTP_2;
     Framing::of(&body).announce_http2(&parts.method, &mut parts.headers);
-    let answered = exchange::send_http2(sender, Request::from_parts(parts, body)).await;
-    answered.map(received).map_err(|error| broken(pool, SendError::Broken(error)))
+    let mut sent = exchange::send_http2(sender, stream, Request::from_parts(parts, body)).await;
+    if let Err(SendError::Unsent(unsent)) = sent {
+        // The connection was just closed: the next one is new, or one of the others.
+        let (sender, stream) = pool.http2().await.map_err(|error| unreachable(pool, error))?;
+        sent = exchange::send_http2(sender, stream, *unsent).await;
+    }
+    sent.map(received).map_err(|error| broken(pool, error))
 }
 
 /// A WebSocket gets a connection of its own, and becomes a tunnel if the upstream agrees.

@@ -29,7 +29,28 @@ impl Reply {
 pub fn raw(address: SocketAddr, bytes: &[u8]) -> Reply {
     let mut stream = TcpStream::connect(address).expect("it listens");
     let _ = stream.write_all(bytes);
-    raw_on(&mut stream)
+    let mut reply = raw_on(&mut stream);
+    if reply.header("transfer-encoding") == Some("chunked") {
+        reply.body = chunks(&mut stream);
+    }
+    reply
+}
+
+/// The text of all chunks until the last one.
+fn chunks(stream: &mut TcpStream) -> String {
+    let (mut text, mut byte) = (Vec::new(), [0]);
+    loop {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") && stream.read_exact(&mut byte).is_ok() {
+            line.push(byte[0]);
+        }
+        let size = usize::from_str_radix(String::from_utf8_lossy(&line).trim(), 16).unwrap_or(0);
+        let mut chunk = vec![0; size + 2];
+        if size == 0 || stream.read_exact(&mut chunk).is_err() {
+            return String::from_utf8_lossy(&text).into_owned();
+        }
+        text.extend_from_slice(&chunk[..size]);
+    }
 }
 
 /// Reads one response with a Content-Length or without a body.

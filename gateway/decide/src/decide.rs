@@ -12,7 +12,7 @@ use idm_authz::Permit;
 use idm_plan::{Message, Source};
 use idm_request::{ClientCertificate, Facts, Identity, RequestView, SharedFacts, forwarded_certificate};
 use idm_sign_in::PageRequest;
-use idm_transform::{Content, MAX_REQUEST};
+use idm_transform::{ArmedLlm, Body as LlmBody, Content};
 use idm_trust::thumbprint;
 use idm_types::{Reason, Refusal, Stage, Timestamp};
 use rustls::pki_types::CertificateDer;
@@ -27,7 +27,7 @@ use crate::own::{self, Own};
 use crate::prepare::{self, Forward};
 use crate::scrub::{lists_too_many, remove_listed};
 use crate::websocket::wants_websocket;
-use crate::{Peer, Process, Trace, framing};
+use crate::{Metering, Peer, Process, Trace, framing};
 
 const FORWARDED_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
@@ -100,8 +100,8 @@ where
         return Err(Refusal::new(Reason::UpgradeNotAllowed, ""));
     }
     let asked = Asked { context, policy, view, source, caller };
-    let Granted { permit, source, headers, exchanged, jose, changed, replaced } =
-        permit(asked, who, body, &canonical, trace).await?;
+    let Granted { permit, source, headers, exchanged, jose, changed, replaced, metering } =
+        permit(asked, who, body, trace).await?;
     if let Some(changed) = changed {
         head.headers = changed;
     }
@@ -111,7 +111,7 @@ where
     if let Some(replaced) = replaced {
         *body = Payload::Held(Held::made(replaced, context.process.holding.share(peer.address, caller)));
     }
-    let allowed = prepare::Allowed { permit, canonical, rule, source, headers, exchanged, jose, websocket };
+    let allowed = prepare::Allowed { permit, canonical, rule, source, headers, exchanged, jose, websocket, metering };
     prepare::forward(context, policy, allowed, &mut head.headers).map(Verdict::Forward)
 }
 
@@ -260,7 +260,7 @@ fn held_before_authentication(
 }
 
 fn largest_body(policy: &PolicyInForce) -> usize {
-    if policy.llm.is_some() { MAX_REQUEST } else { MAX_HELD }
+    policy.llm.as_ref().map_or(MAX_HELD, ArmedLlm::max_request_bytes)
 }
 
 async fn authenticate(
@@ -301,6 +301,8 @@ struct Granted {
     changed: Option<HeaderMap>,
     /// A body that replaces the caller's.
     replaced: Option<Bytes>,
+    /// How the call of a language model is counted.
+    metering: Option<Metering>,
 }
 
 /// Evaluates the rules, and lets the policy's steps open the objects in the request and make those for the upstream.
@@ -308,7 +310,6 @@ async fn permit<B>(
     asked: Asked<'_>,
     who: Authenticated,
     body: &mut Payload<B>,
-    canonical: &Canonical,
     trace: &mut Trace,
 ) -> Result<Granted, Refusal>
 where
@@ -332,7 +333,9 @@ where
         asking = asking.ask(context, policy, view.method, &facts, trace).await?;
     }
     trace.stage = Stage::Open;
-    if llm.is_some() || steps.wants_request_body() {
+    let mut called = llm.as_ref().map(|llm| Metering::of(llm, view, body));
+    let streams = called.as_ref().is_none_or(|(kind, _)| matches!(kind, LlmBody::Streams { .. }));
+    if !streams || steps.wants_request_body() {
         body.hold(&context.process.holding, largest_body(policy), view.address, caller).await?;
     }
     // The steps work on a copy: conditions and mappings still read the request that the caller sent.
@@ -344,18 +347,24 @@ where
     let permit = asking.ask(context, policy, view.method, &facts, trace).await?.granted()?;
     trace.stage = Stage::Authorize;
     let headers = armed.request_headers(&facts)?;
-    if let Some(llm) = llm {
+    if let (Some(llm), Some((kind, metering))) = (llm, &mut called) {
         trace.stage = Stage::Limit;
-        let asks = llm.ask_for_usage(canonical.path(), content.headers, content.body.as_deref().unwrap_or_default())?;
-        content.replaced |= asks.is_some();
-        content.body = asks.or(content.body.take());
+        let held = content.body.clone();
+        metering.call.request_bytes = held.as_ref().map_or(metering.call.request_bytes, |body| body.len() as u64);
+        if let (LlmBody::Read, Some(body)) = (kind, held) {
+            let asks = llm.ask_for_usage(content.headers, &body)?;
+            metering.hides_usage = asks.is_some();
+            content.replaced |= asks.is_some();
+            content.body = asks.or(Some(body));
+        }
     }
     trace.stage = Stage::Prepare;
     let exchanged = armed.exchange(view, source.as_ref(), &identity, context.now).await?;
     steps.make(Message::Request, &mut content, &facts)?;
     let Content { body: made, replaced, .. } = content;
     let changed = (!untouched).then_some(changed);
-    Ok(Granted { permit, source, headers, exchanged, jose, changed, replaced: made.filter(|_| replaced) })
+    let metering = called.map(|(_, metering)| metering);
+    Ok(Granted { permit, source, headers, exchanged, jose, changed, replaced: made.filter(|_| replaced), metering })
 }
 
 /// The rules are evaluated once: before the body is held, or after the objects in the request were opened.

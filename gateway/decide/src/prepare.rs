@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::canonical::Canonical;
 use crate::engine::{ArmedEdit, ArmedHandler, ArmedRule, PolicyInForce};
 use crate::scrub::{accepts_trailers, remove_connections_own};
-use crate::{Context, Peer, redirect};
+use crate::{Context, Metering, Peer, redirect};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -37,6 +37,8 @@ pub struct Forward {
     pub trailers: bool,
     /// The results of the JOSE steps on the request, for the steps on the response.
     pub jose: Option<Value>,
+    /// How the call of a language model is counted.
+    pub metering: Option<Metering>,
 }
 
 impl Forward {
@@ -56,6 +58,7 @@ pub(crate) struct Allowed {
     pub(crate) exchanged: Option<HeaderValue>,
     pub(crate) jose: Option<Value>,
     pub(crate) websocket: bool,
+    pub(crate) metering: Option<Metering>,
 }
 
 /// Sends the caller elsewhere, without its credentials: the place need not be one of this gateway.
@@ -79,7 +82,7 @@ pub(crate) fn forward(
     allowed: Allowed,
     headers: &mut HeaderMap,
 ) -> Result<Forward, Refusal> {
-    let Allowed { permit, canonical, rule, source, headers: more, exchanged, jose, websocket } = allowed;
+    let Allowed { permit, canonical, rule, source, headers: more, exchanged, jose, websocket, metering } = allowed;
     let Context { engine, peer, .. } = context;
     let Some(ArmedRule { handler: ArmedHandler::Enforce { backends, timeouts, edits, .. }, .. }) =
         engine.rules.get(rule)
@@ -118,7 +121,7 @@ pub(crate) fn forward(
     }
     let (backends, timeouts, own_host) = (backends.clone(), *timeouts, llm.is_some());
     let target = target.unwrap_or(canonical.target);
-    Ok(Forward { permit, target, backends, timeouts, websocket, own_host, trailers, jose })
+    Ok(Forward { permit, target, backends, timeouts, websocket, own_host, trailers, jose, metering })
 }
 
 /// Removes every credential that a method of the policy looks for, in each place, except the one at `kept`. A value

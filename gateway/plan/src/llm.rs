@@ -8,6 +8,8 @@ use crate::SecretHandle;
 pub struct Llm {
     /// The provider whose API it speaks.
     pub provider: LlmProvider,
+    /// The largest request body, in bytes, of which a part must be read.
+    pub max_request_bytes: usize,
     /// The provider's key, which replaces the caller's credential.
     pub key: SecretHandle,
     /// The quotas of each caller.
@@ -19,8 +21,12 @@ pub struct Llm {
 pub enum LlmProvider {
     /// `Authorization: Bearer`; chat completions and responses.
     OpenAi,
+    /// `api-key`; chat completions and responses.
+    AzureOpenAi,
     /// `x-api-key`; messages.
     Anthropic,
+    /// `Authorization: Bearer`; converse and invoke.
+    Bedrock,
 }
 
 /// Tokens that one caller may use in one period.

@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use idm_decide::{Holding, MAX_HELD, Pace, Payload, Share, Unheld};
-use idm_transform::{Meter, Usage};
+use idm_transform::{HiddenUsage, Meter, Usage};
 use idm_types::Refusal;
 
 use crate::exchange::{AnswerBody, Written};
@@ -126,13 +126,48 @@ pub(crate) struct Metered {
     body: ResponseBody,
     /// Taken at the end: the meter, and the function that receives its result.
     open: Option<(Meter, Ended)>,
+    /// Takes the event with the usage out, where the caller did not ask for it.
+    hidden: Option<HiddenUsage>,
 }
 
 type Ended = Box<dyn FnOnce(Usage)>;
 
 impl Metered {
-    pub(crate) fn around(body: ResponseBody, meter: Meter, ended: impl FnOnce(Usage) + 'static) -> ResponseBody {
-        ResponseBody::Metered(Box::new(Self { body, open: Some((meter, Box::new(ended))) }))
+    pub(crate) fn around(
+        body: ResponseBody,
+        meter: Meter,
+        hidden: Option<HiddenUsage>,
+        ended: impl FnOnce(Usage) + 'static,
+    ) -> ResponseBody {
+        ResponseBody::Metered(Box::new(Self { body, open: Some((meter, Box::new(ended))), hidden }))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        loop {
+            let polled = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+            let frame = match polled {
+                Some(Ok(frame)) => frame,
+                None => {
+                    self.end();
+                    // What is left is the beginning of an event that never ended.
+                    let rest = self.hidden.take().map(|mut hidden| hidden.rest()).filter(|rest| !rest.is_empty());
+                    return Poll::Ready(rest.map(|rest| Ok(Frame::data(rest))));
+                }
+                Some(Err(error)) => {
+                    self.end();
+                    return Poll::Ready(Some(Err(error)));
+                }
+            };
+            let Some(data) = frame.data_ref() else { return Poll::Ready(Some(Ok(frame))) };
+            if let Some((meter, _)) = &mut self.open {
+                meter.see(data);
+            }
+            let Some(hidden) = &mut self.hidden else { return Poll::Ready(Some(Ok(frame))) };
+            let passed = hidden.pass(data);
+            if !passed.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(passed))));
+            }
+        }
     }
 
     fn end(&mut self) {
@@ -164,19 +199,7 @@ impl Body for ResponseBody {
         match self.get_mut() {
             ResponseBody::Text(text) => Poll::Ready(text.take().map(|bytes| Ok(Frame::data(bytes)))),
             ResponseBody::Upstream(body) => Pin::new(body).poll_frame(cx),
-            ResponseBody::Metered(metered) => {
-                let polled = Pin::new(&mut metered.body).poll_frame(cx);
-                match &polled {
-                    Poll::Ready(Some(Ok(frame))) => {
-                        if let (Some(data), Some((meter, _))) = (frame.data_ref(), &mut metered.open) {
-                            meter.see(data);
-                        }
-                    }
-                    Poll::Ready(_) => metered.end(),
-                    Poll::Pending => {}
-                }
-                polled
-            }
+            ResponseBody::Metered(metered) => metered.poll(cx),
         }
     }
 
@@ -184,7 +207,7 @@ impl Body for ResponseBody {
         match self {
             ResponseBody::Text(text) => text.is_none(),
             ResponseBody::Upstream(body) => body.is_end_stream(),
-            ResponseBody::Metered(metered) => metered.body.is_end_stream(),
+            ResponseBody::Metered(metered) => metered.hidden.is_none() && metered.body.is_end_stream(),
         }
     }
 
@@ -192,6 +215,7 @@ impl Body for ResponseBody {
         match self {
             ResponseBody::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             ResponseBody::Upstream(body) => body.size_hint(),
+            ResponseBody::Metered(metered) if metered.hidden.is_some() => SizeHint::default(),
             ResponseBody::Metered(metered) => metered.body.size_hint(),
         }
     }

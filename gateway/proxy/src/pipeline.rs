@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
 use idm_audit::NotStored;
-use idm_decide::{Account, Caller, Held, Payload, Peer, Verdict, authority, decide, make_response};
-use idm_transform::{Meter, Usage};
+use idm_decide::{Account, Caller, Held, Metering, Payload, Peer, Verdict, authority, decide, make_response};
+use idm_transform::{Call, HiddenUsage, Meter, Usage};
 use idm_types::{DecisionId, Reason, Refusal, Stage, Timestamp};
 use serde_json::Value;
 
@@ -60,9 +60,9 @@ async fn forwarded(
     body: Payload<Incoming>,
 ) -> Response<ResponseBody> {
     let jose = outbound.forward.jose.take();
-    let request_bytes = body.held().map_or(0, <[u8]>::len) as u64;
+    let metering = outbound.forward.metering;
     guard.trace.stage = Stage::Upstream;
-    let asked = Asked::of(&core, &local, &mut guard, request_bytes);
+    let asked = metering.and_then(|metering| Asked::of(&core, &local, &mut guard, metering.call));
     let response = forward(&core, &local, &mut guard, outbound, body).await;
     if let Some(asked) = asked {
         asked.answered(&mut guard);
@@ -79,7 +79,7 @@ async fn forwarded(
         Err(refusal) => Err(refusal),
     };
     match answered {
-        Ok(response) => recorded(&core, &local, guard, request_bytes, response).await,
+        Ok(response) => recorded(&core, &local, guard, metering, response).await,
         Err(refusal) => refuse(guard, refusal).await,
     }
 }
@@ -125,17 +125,22 @@ async fn recorded(
     core: &Rc<Core>,
     local: &Local,
     mut guard: Guard,
-    request_bytes: u64,
-    response: Response<ResponseBody>,
+    metering: Option<Metering>,
+    mut response: Response<ResponseBody>,
 ) -> Response<ResponseBody> {
     let status = response.status().as_u16();
-    let Some(account) = Account::of(local.configuration.engine(), &guard.trace) else {
+    let account = Account::of(local.configuration.engine(), &guard.trace);
+    let (Some(account), Some(metering)) = (account, metering) else {
         let id = guard.id;
         let stored = guard.permitted(status).await;
         return told(core, id, stored, response);
     };
     let core = core.clone();
-    let meter = Meter::new(status, response.headers(), request_bytes);
+    let meter = Meter::new(status, response.headers(), metering.call);
+    let hidden = (metering.hides_usage && meter.is_streamed()).then(HiddenUsage::default);
+    if hidden.is_some() {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
     let (parts, body) = response.into_parts();
     let ended = move |usage: Usage| {
         let tokens = usage.prompt.saturating_add(usage.completion);
@@ -144,7 +149,7 @@ async fn recorded(
         // The answer has been sent: nothing is left to wait for.
         drop(guard.permitted(status));
     };
-    Response::from_parts(parts, Metered::around(body, meter, ended))
+    Response::from_parts(parts, Metered::around(body, meter, hidden, ended))
 }
 
 /// A prompt that was sent to a language model without an answer yet. It counts as used if the caller disconnects now.
@@ -157,9 +162,9 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(core: &Rc<Core>, local: &Local, guard: &mut Guard, request_bytes: u64) -> Option<Self> {
+    fn of(core: &Rc<Core>, local: &Local, guard: &mut Guard, call: Call) -> Option<Self> {
         let account = Account::of(local.configuration.engine(), &guard.trace)?;
-        let usage = Usage::of_prompt(request_bytes);
+        let usage = Usage::of_prompt(call);
         let tokens = usage.prompt;
         guard.usage = Some(usage);
         Some(Self { core: core.clone(), account, tokens, now: guard.now, open: true })

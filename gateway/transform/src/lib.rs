@@ -9,14 +9,19 @@
 
 mod consume;
 mod content;
+mod hidden_usage;
 mod keys;
 mod llm;
 mod meter;
 mod produce;
+mod quotas;
+mod usage_option;
 
 pub use content::Content;
-pub use llm::{ArmedLlm, MAX_REQUEST, Quotas};
-pub use meter::{Meter, Usage};
+pub use hidden_usage::HiddenUsage;
+pub use llm::{ArmedLlm, Body, LlmCall};
+pub use meter::{Call, Meter, Usage};
+pub use quotas::Quotas;
 
 use idm_plan::{Destination, JoseStep, JoseStepKind, Message, Place};
 use idm_request::Facts;

@@ -1,24 +1,19 @@
 //! Calls to language models: adds the provider's key, removes the caller's credential, and counts the tokens.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use idm_plan::{Llm, LlmProvider, Secrets, TokenQuota};
-use idm_types::{Moment, Reason, Refusal};
-use serde_json::{Value, json};
+use idm_types::{Reason, Refusal};
+use serde_json::Value;
 
 use crate::refusal;
+use crate::usage_option::with_usage;
 
-/// The largest request that is read; prompts with pictures are large.
-pub const MAX_REQUEST: usize = 16 << 20;
-/// The number of callers whose use is remembered; those of past spans are removed first.
-const MAX_CALLERS: usize = 100_000;
 /// Headers of a call that define how to read it and how to answer it.
 const NEEDED: &[&str] = &["accept", "content-type", "content-length", "content-encoding", "idempotency-key"];
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const AZURE_KEY: HeaderName = HeaderName::from_static("api-key");
 
 /// The provider's side of a policy.
 pub struct ArmedLlm {
@@ -31,7 +26,8 @@ impl ArmedLlm {
     pub fn arm(plan: &Llm, secrets: &Secrets) -> Result<Self, String> {
         let key = secrets.text(&plan.key)?.trim();
         let (name, text) = match plan.provider {
-            LlmProvider::OpenAi => (AUTHORIZATION, format!("Bearer {key}")),
+            LlmProvider::OpenAi | LlmProvider::Bedrock => (AUTHORIZATION, format!("Bearer {key}")),
+            LlmProvider::AzureOpenAi => (AZURE_KEY, key.to_owned()),
             LlmProvider::Anthropic => (API_KEY, key.to_owned()),
         };
         let mut value = HeaderValue::from_str(&text)
@@ -51,8 +47,9 @@ impl ArmedLlm {
     /// key is charged. Usage is read from the answer, so the answer must have no content coding.
     pub fn keep_only_what_it_needs(&self, headers: &mut HeaderMap, is_made: impl Fn(&str) -> bool) {
         let versions: &[&str] = match self.plan.provider {
-            LlmProvider::OpenAi => &["openai-beta"],
+            LlmProvider::OpenAi | LlmProvider::AzureOpenAi => &["openai-beta"],
             LlmProvider::Anthropic => &["anthropic-version", "anthropic-beta"],
+            LlmProvider::Bedrock => &["x-amzn-bedrock-guardrailidentifier", "x-amzn-bedrock-guardrailversion"],
         };
         let stays = |name: &str| NEEDED.contains(&name) || versions.contains(&name) || is_made(name);
         let others: Vec<HeaderName> = headers.keys().filter(|name| !stays(name.as_str())).cloned().collect();
@@ -62,106 +59,104 @@ impl ArmedLlm {
 
     /// Adds the provider's key, last of all, and removes every other key, from each header where a provider reads one.
     pub fn sign(&self, headers: &mut HeaderMap) {
-        headers.remove(AUTHORIZATION);
-        headers.remove(API_KEY);
+        [AUTHORIZATION, API_KEY, AZURE_KEY].iter().for_each(|name| drop(headers.remove(name)));
         headers.insert(self.header.0.clone(), self.header.1.clone());
     }
 
-    /// Requests the usage if a streamed answer would not report it. Returns the new body, when it changed.
-    pub fn ask_for_usage(&self, path: &str, headers: &mut HeaderMap, body: &[u8]) -> Result<Option<Bytes>, Refusal> {
-        if self.plan.provider != LlmProvider::OpenAi || !path.ends_with("/chat/completions") {
-            return Ok(None);
+    /// The largest body that is read.
+    pub fn max_request_bytes(&self) -> usize {
+        self.plan.max_request_bytes
+    }
+
+    /// What is done with the body of a call.
+    pub fn body_of(&self, call: LlmCall<'_>) -> Body {
+        let chats = matches!(self.plan.provider, LlmProvider::OpenAi | LlmProvider::AzureOpenAi)
+            && call.method == Method::POST.as_str()
+            && call.path.ends_with("/chat/completions");
+        match call.length {
+            _ if chats => Body::Read,
+            // Its size is what a caller is charged for who does not wait for the answer.
+            None if call.charges_what_is_not_told() => Body::Measured,
+            length => Body::Streams { bytes: length.unwrap_or(0) },
+        }
+    }
+
+    /// Requests the usage if a streamed answer would not report it. Returns the new body, when it changed: then the
+    /// caller did not ask for it, and does not get it.
+    pub fn ask_for_usage(&self, headers: &mut HeaderMap, body: &[u8]) -> Result<Option<Bytes>, Refusal> {
+        if let Some(coding) = headers.get(CONTENT_ENCODING) {
+            let why = format!("the body has the content coding {coding:?}: send it without one");
+            return Err(refusal("llm", Reason::MalformedRequest, why));
         }
         // Two readers of one body must not disagree about whether it is streamed.
-        let Ok(Value::Object(mut members)) = idm_jose::parse_strict(body) else {
-            return Err(refusal(
-                "llm",
-                Reason::MalformedRequest,
-                "the body is not a JSON object that names each member once",
-            ));
-        };
-        if members.get("stream") != Some(&Value::Bool(true)) {
-            return Ok(None);
-        }
-        match members.get_mut("stream_options") {
-            Some(Value::Object(options)) => drop(options.insert("include_usage".into(), true.into())),
-            _ => drop(members.insert("stream_options".into(), json!({"include_usage": true}))),
-        }
-        let body = Bytes::from(Value::Object(members).to_string());
-        headers.insert(CONTENT_LENGTH, body.len().into());
-        Ok(Some(body))
-    }
-}
-
-/// The tokens that callers used in the current spans. One for each gateway process, kept across configurations. The
-/// wall clock sets the boundaries of the spans when the first one is needed; from then on they follow a clock that does
-/// not jump, so that no span begins twice.
-#[derive(Default)]
-pub struct Quotas(Mutex<Spent>);
-
-#[derive(Default)]
-struct Spent {
-    /// Wall time less uptime, in milliseconds, when the first span was asked for.
-    ahead: Option<u64>,
-    used: HashMap<(String, u64), (u64, u64)>,
-}
-
-impl Spent {
-    /// Seconds on the clock that spans are cut from.
-    fn seconds(&mut self, now: Moment) -> u64 {
-        let ahead = *self.ahead.get_or_insert(now.wall.0.saturating_sub(now.uptime.0));
-        now.uptime.after(ahead).0 / 1000
-    }
-}
-
-impl Quotas {
-    /// Whether a caller may begin another call; otherwise seconds until the span ends. `owner` is the policy and the
-    /// caller.
-    pub fn check(&self, owner: &str, quotas: &[TokenQuota], now: Moment) -> Result<(), u64> {
-        let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let seconds = spent.seconds(now);
-        for quota in quotas {
-            let span = seconds / quota.per_seconds;
-            let of_span = spent.used.get(&(owner.to_owned(), quota.per_seconds)).filter(|(of, _)| *of >= span);
-            if of_span.is_some_and(|(_, spent)| *spent >= quota.tokens) {
-                return Err((span + 1) * quota.per_seconds - seconds);
+        let parsed = match idm_jose::parse_strict(body) {
+            Ok(parsed @ Value::Object(_)) => parsed,
+            Ok(_) => return Err(refusal("llm", Reason::MalformedRequest, "the body is not a JSON object")),
+            Err(_) if body.starts_with(b"\xef\xbb\xbf") => {
+                return Err(refusal("llm", Reason::MalformedRequest, "the body begins with a byte order mark"));
             }
+            Err(error) => {
+                let why = format!("the body is not JSON that names each member once: {error}");
+                return Err(refusal("llm", Reason::MalformedRequest, why));
+            }
+        };
+        let changed = with_usage(body, &parsed).map(Bytes::from);
+        if let Some(body) = &changed {
+            headers.insert(CONTENT_LENGTH, body.len().into());
         }
-        Ok(())
+        Ok(changed)
     }
+}
 
-    /// Adds the usage of a call.
-    pub fn add(&self, owner: &str, quotas: &[TokenQuota], tokens: u64, now: Moment) {
-        let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let seconds = spent.seconds(now);
-        if spent.used.len() >= MAX_CALLERS {
-            spent.used.retain(|(_, per_seconds), (span, _)| *span >= seconds / per_seconds);
-        }
-        for quota in quotas {
-            let span = seconds / quota.per_seconds;
-            let entry = spent.used.entry((owner.to_owned(), quota.per_seconds)).or_insert((span, 0));
-            *entry = if entry.0 >= span { (entry.0, entry.1.saturating_add(tokens)) } else { (span, tokens) };
-        }
+/// The parts of a call that say how it is treated.
+#[derive(Clone, Copy, Debug)]
+pub struct LlmCall<'r> {
+    /// The method.
+    pub method: &'r str,
+    /// The path.
+    pub path: &'r str,
+    /// The content type of its body, as the caller wrote it.
+    pub content_type: Option<&'r HeaderValue>,
+    /// The bytes of its body, where they are known before it was read.
+    pub length: Option<u64>,
+}
+
+/// What is done with the body of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// It is held, and the option for the usage is looked for in it.
+    Read,
+    /// It is held to know its size.
+    Measured,
+    /// It passes as it comes.
+    Streams {
+        /// Its size; 0 where it is not known and does not matter.
+        bytes: u64,
+    },
+}
+
+impl LlmCall<'_> {
+    /// Whether tokens are estimated where the answer does not tell any. Reading a list of models, or uploading a file,
+    /// uses none.
+    pub fn charges_what_is_not_told(&self) -> bool {
+        let kind = self.content_type.map(|kind| kind.as_bytes().to_ascii_lowercase()).unwrap_or_default();
+        let free = ["/count_tokens", "/moderations"].iter().any(|end| self.path.ends_with(end));
+        self.method == Method::POST.as_str() && !kind.starts_with(b"multipart/form-data") && !free
     }
 }
 
 #[cfg(test)]
 mod tests {
     use idm_plan::SecretHandle;
-    use idm_types::{Redacted, Timestamp, Uptime};
-    use proptest::prelude::*;
+    use idm_types::Redacted;
 
     use super::*;
-
-    fn moment(wall_seconds: u64, uptime_seconds: u64) -> Moment {
-        Moment { wall: Timestamp::from_seconds(wall_seconds), uptime: Uptime(uptime_seconds * 1000) }
-    }
 
     fn armed(provider: LlmProvider, key: &str) -> Result<ArmedLlm, String> {
         let handle = SecretHandle("provider".into());
         let mut secrets = Secrets::default();
         secrets.put(handle.clone(), Redacted::new(key.as_bytes().to_vec()));
-        ArmedLlm::arm(&Llm { provider, key: handle, quotas: Vec::new() }, &secrets)
+        ArmedLlm::arm(&Llm { provider, max_request_bytes: 1 << 20, key: handle, quotas: Vec::new() }, &secrets)
     }
 
     fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -173,10 +168,18 @@ mod tests {
 
     #[test]
     fn the_providers_key_takes_the_place_of_every_other() {
-        for (provider, name, value) in
-            [(LlmProvider::OpenAi, "authorization", "Bearer sk-1"), (LlmProvider::Anthropic, "x-api-key", "sk-1")]
-        {
-            let mut sent = headers(&[("authorization", "Bearer caller"), ("x-api-key", "caller"), ("accept", "*/*")]);
+        for (provider, name, value) in [
+            (LlmProvider::OpenAi, "authorization", "Bearer sk-1"),
+            (LlmProvider::AzureOpenAi, "api-key", "sk-1"),
+            (LlmProvider::Anthropic, "x-api-key", "sk-1"),
+            (LlmProvider::Bedrock, "authorization", "Bearer sk-1"),
+        ] {
+            let mut sent = headers(&[
+                ("authorization", "Bearer caller"),
+                ("x-api-key", "caller"),
+                ("api-key", "caller"),
+                ("accept", "*/*"),
+            ]);
             armed(provider, " sk-1\n").unwrap().sign(&mut sent);
             assert_eq!(sent, headers(&[("accept", "*/*"), (name, value)]));
             assert!(sent[name].is_sensitive());
@@ -213,68 +216,42 @@ mod tests {
 
     #[test]
     fn usage_is_asked_for_where_a_streamed_answer_would_not_tell_it() {
-        let ask = |provider, path: &str, body: &str| {
+        let ask = |body: &str| {
             let mut sent = HeaderMap::new();
-            let changed = armed(provider, "sk-1").unwrap().ask_for_usage(path, &mut sent, body.as_bytes());
+            let changed = armed(LlmProvider::OpenAi, "sk-1").unwrap().ask_for_usage(&mut sent, body.as_bytes());
             let changed = changed.map_err(|refusal| refusal.reason)?;
             let length = sent.get(CONTENT_LENGTH).map(|value| value.to_str().unwrap().parse::<usize>().unwrap());
             assert_eq!(length, changed.as_ref().map(Bytes::len), "the length is that of the new body");
-            Ok::<_, Reason>(changed.map(|body| serde_json::from_slice::<Value>(&body).unwrap()))
+            Ok::<_, Reason>(changed.map(|body| String::from_utf8(body.to_vec()).unwrap()))
         };
-        let (openai, chat) = (LlmProvider::OpenAi, "/v1/chat/completions");
-        let options = |options: Value| Some(json!({"stream": true, "stream_options": options}));
-        assert_eq!(ask(openai, chat, r#"{"stream": true}"#), Ok(options(json!({"include_usage": true}))));
-        let refused_by_caller = r#"{"stream": true, "stream_options": {"include_usage": false, "x": 1}}"#;
-        assert_eq!(ask(openai, chat, refused_by_caller), Ok(options(json!({"include_usage": true, "x": 1}))));
-        let no_object = r#"{"stream": true, "stream_options": 7}"#;
-        assert_eq!(ask(openai, chat, no_object), Ok(options(json!({"include_usage": true}))));
-        for body in [r#"{"stream": false}"#, "{}", r#"{"stream": "true"}"#] {
-            assert_eq!(ask(openai, chat, body), Ok(None), "{body}: the answer is whole, and tells it");
+        let asked = r#"{"stream_options":{"include_usage":true},"stream":true}"#;
+        assert_eq!(ask(r#"{"stream":true}"#), Ok(Some(asked.to_owned())));
+        assert_eq!(ask(asked), Ok(None), "the caller asked for it");
+        for body in ["", "[]", "\u{feff}{}", r#"{"stream": false, "stream": true}"#, r#"{"a": "\ud83d"}"#] {
+            assert_eq!(ask(body), Err(Reason::MalformedRequest), "{body}");
         }
-        for body in ["", "[]", r#"{"stream": false, "stream": true}"#] {
-            assert_eq!(ask(openai, chat, body), Err(Reason::MalformedRequest), "{body}");
-        }
-        assert_eq!(ask(openai, "/v1/responses", r#"{"stream": true}"#), Ok(None));
-        assert_eq!(ask(LlmProvider::Anthropic, chat, r#"{"stream": true}"#), Ok(None));
+        let mut coded = headers(&[("content-encoding", "gzip")]);
+        let refused = armed(LlmProvider::OpenAi, "sk-1").unwrap().ask_for_usage(&mut coded, b"{}").unwrap_err();
+        assert!(refused.detail.contains("content coding \"gzip\""), "{}", refused.detail);
     }
 
     #[test]
-    fn a_quota_ends_with_its_span_and_is_each_callers_own() {
-        let (quotas, limits) = (
-            Quotas::default(),
-            [TokenQuota { tokens: 10, per_seconds: 60 }, TokenQuota { tokens: 15, per_seconds: 3600 }],
-        );
-        let at = |seconds: u64| moment(seconds, seconds);
-        quotas.add("a", &limits, 9, at(3600));
-        assert_eq!(quotas.check("a", &limits, at(3600)), Ok(()));
-        quotas.add("a", &limits, 2, at(3601));
-        assert_eq!(quotas.check("a", &limits, at(3610)), Err(50));
-        assert_eq!(quotas.check("b", &limits, at(3610)), Ok(()));
-        assert_eq!(quotas.check("a", &limits, at(3660)), Ok(()));
-        quotas.add("a", &limits, 4, at(3660));
-        assert_eq!(quotas.check("a", &limits, at(3720)), Err(3480), "the longer span is used up");
-    }
-
-    proptest! {
-        /// Even if the wall clock jumps, a caller gets its quota once in each span of true time.
-        #[test]
-        fn no_jump_of_the_clock_gives_a_quota_twice(
-            steps in proptest::collection::vec((0..90u64, -7200..7200i64, 1..5u64), 1..80),
-        ) {
-            let (quotas, limits) = (Quotas::default(), [TokenQuota { tokens: 10, per_seconds: 60 }]);
-            let (mut elapsed, mut spans) = (0, HashMap::new());
-            let first = quotas.check("a", &limits, moment(600_000, 0));
-            prop_assert_eq!(first, Ok(()));
-            for (wait, off, tokens) in steps {
-                elapsed += wait;
-                let now = moment((600_000 + elapsed).saturating_add_signed(off), elapsed);
-                let spent: &mut u64 = spans.entry(elapsed / 60).or_default();
-                prop_assert_eq!(quotas.check("a", &limits, now).is_ok(), *spent < 10);
-                if *spent < 10 {
-                    quotas.add("a", &limits, tokens, now);
-                    *spent += tokens;
-                }
-            }
+    fn a_body_is_held_only_where_it_may_change_or_its_size_counts() {
+        let json = HeaderValue::from_static("application/json");
+        let form = HeaderValue::from_static("Multipart/form-data; boundary=x");
+        let body = |provider, method, path, kind, length| {
+            armed(provider, "sk-1").unwrap().body_of(LlmCall { method, path, content_type: Some(kind), length })
+        };
+        let chat = "/v1/chat/completions";
+        for provider in [LlmProvider::OpenAi, LlmProvider::AzureOpenAi] {
+            assert_eq!(body(provider, "POST", chat, &json, Some(9)), Body::Read);
+            assert_eq!(body(provider, "GET", chat, &json, Some(0)), Body::Streams { bytes: 0 });
         }
+        let (large, openai) = (Some(20 << 20), LlmProvider::OpenAi);
+        let transcription = body(openai, "POST", "/v1/audio/transcriptions", &form, large);
+        assert_eq!(transcription, Body::Streams { bytes: 20 << 20 });
+        assert_eq!(body(openai, "POST", "/v1/files", &form, None), Body::Streams { bytes: 0 });
+        assert_eq!(body(LlmProvider::Anthropic, "POST", "/v1/messages", &json, Some(9)), Body::Streams { bytes: 9 });
+        assert_eq!(body(LlmProvider::Anthropic, "POST", "/v1/messages", &json, None), Body::Measured);
     }
 }

@@ -27,17 +27,29 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// The estimated usage of a prompt of this size that was sent and got no response.
-    pub fn of_prompt(bytes: u64) -> Self {
-        Self { prompt: bytes.div_ceil(BYTES_PER_TOKEN), estimated: true, ..Self::default() }
+    /// The estimated usage of a call that was sent and got no response.
+    pub fn of_prompt(call: Call) -> Self {
+        if !call.estimates {
+            return Self::default();
+        }
+        Self { prompt: call.request_bytes.div_ceil(BYTES_PER_TOKEN), estimated: true, ..Self::default() }
     }
+}
+
+/// The call whose response is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// The bytes of its body.
+    pub request_bytes: u64,
+    /// Whether tokens that the response does not tell are estimated.
+    pub estimates: bool,
 }
 
 /// Reads the usage from a response while it is forwarded.
 pub struct Meter {
     streamed: bool,
     succeeded: bool,
-    request_bytes: u64,
+    call: Call,
     seen: u64,
     line: Line,
     reader: Reader,
@@ -54,18 +66,23 @@ enum Line {
 }
 
 impl Meter {
-    /// A meter for a response with this status and these headers to a request of this size.
-    pub fn new(status: u16, headers: &HeaderMap, request_bytes: u64) -> Self {
+    /// A meter for a response with this status and these headers.
+    pub fn new(status: u16, headers: &HeaderMap, call: Call) -> Self {
         let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         Self {
             streamed: kind.to_ascii_lowercase().starts_with("text/event-stream"),
             succeeded: (200..300).contains(&status),
-            request_bytes,
+            call,
             seen: 0,
             line: Line::Start(0),
             reader: Reader::default(),
-            told: Told::default(),
+            told: Told::of_headers(headers),
         }
+    }
+
+    /// Whether the response is a stream of events.
+    pub fn is_streamed(&self) -> bool {
+        self.streamed
     }
 
     /// Reads a part of the response.
@@ -101,8 +118,12 @@ impl Meter {
 
     /// The usage of the call, once the response has ended or the caller has disconnected.
     pub fn usage(self) -> Usage {
-        let Told { model, prompt, completion, so_far, is_final, texts, text_bytes, event_has_text: _ } = self.told;
-        if !self.succeeded {
+        let Told { model, prompt, cached, completion, so_far, is_final, texts, text_bytes, event_has_text: _ } =
+            self.told;
+        let cached = cached.iter().fold(0_u64, |sum, tokens| sum.saturating_add(*tokens));
+        let prompt = prompt.map(|prompt| prompt.saturating_add(cached)).or((cached > 0).then_some(cached));
+        let tells_nothing = prompt.is_none() && completion.or(so_far).is_none();
+        if !self.succeeded || tells_nothing && !self.call.estimates {
             let completion = completion.or(so_far).unwrap_or(0);
             return Usage { model, prompt: prompt.unwrap_or(0), completion, estimated: false };
         }
@@ -112,7 +133,7 @@ impl Meter {
         let estimate = if self.streamed && texts > 0 { of_text } else { self.seen.div_ceil(BYTES_PER_TOKEN) };
         Usage {
             model,
-            prompt: prompt.unwrap_or_else(|| self.request_bytes.div_ceil(BYTES_PER_TOKEN)),
+            prompt: prompt.unwrap_or_else(|| self.call.request_bytes.div_ceil(BYTES_PER_TOKEN)),
             completion: match (completion, is_final) {
                 (Some(told), _) => told,
                 // Embeddings report no completion tokens.
@@ -129,6 +150,9 @@ impl Meter {
 struct Told {
     model: Option<String>,
     prompt: Option<u64>,
+    /// Tokens of the prompt that were written to the provider's cache, or read from it, where `prompt` does not count
+    /// them.
+    cached: [u64; 2],
     completion: Option<u64>,
     /// The number that Anthropic's first event reports for a response that has only begun.
     so_far: Option<u64>,
@@ -138,6 +162,16 @@ struct Told {
     texts: u64,
     text_bytes: u64,
     event_has_text: bool,
+}
+
+impl Told {
+    /// The usage that headers tell, as Bedrock's answers to `invoke` do.
+    fn of_headers(headers: &HeaderMap) -> Self {
+        let number = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()?.parse().ok());
+        let prompt = number("x-amzn-bedrock-input-token-count");
+        let completion = number("x-amzn-bedrock-output-token-count");
+        Self { prompt, completion, is_final: completion.is_some(), ..Self::default() }
+    }
 }
 
 /// The members that matter for the usage.
@@ -150,6 +184,8 @@ enum Name {
     /// The last event of OpenAI's responses has it under `response`.
     Response,
     Prompt,
+    CacheWrite,
+    CacheRead,
     Completion,
     /// A member that describes the answer, and is not part of it.
     About,
@@ -164,8 +200,10 @@ impl Name {
             b"usage" => Name::Usage,
             b"message" => Name::Message,
             b"response" => Name::Response,
-            b"prompt_tokens" | b"input_tokens" => Name::Prompt,
-            b"completion_tokens" | b"output_tokens" => Name::Completion,
+            b"prompt_tokens" | b"input_tokens" | b"inputTokens" => Name::Prompt,
+            b"cache_creation_input_tokens" | b"cacheWriteInputTokens" => Name::CacheWrite,
+            b"cache_read_input_tokens" | b"cacheReadInputTokens" => Name::CacheRead,
+            b"completion_tokens" | b"output_tokens" | b"outputTokens" => Name::Completion,
             b"id"
             | b"item_id"
             | b"call_id"
@@ -327,6 +365,12 @@ impl Reader {
             _ => return,
         };
         let place = match self.name {
+            Name::CacheWrite | Name::CacheRead => {
+                let [write, read] = &mut told.cached;
+                let place = if self.name == Name::CacheWrite { write } else { read };
+                *place = (*place).max(number);
+                return;
+            }
             Name::Prompt => &mut told.prompt,
             Name::Completion if begun => &mut told.so_far,
             Name::Completion => &mut told.completion,
@@ -344,9 +388,11 @@ mod tests {
 
     use super::*;
 
+    const CALL: Call = Call { request_bytes: 40, estimates: true };
+
     fn usage(kind: &str, parts: &[&str]) -> Usage {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_str(kind).unwrap())]);
-        let mut meter = Meter::new(200, &headers, 40);
+        let mut meter = Meter::new(200, &headers, CALL);
         parts.iter().for_each(|part| meter.see(part.as_bytes()));
         meter.usage()
     }
@@ -388,11 +434,51 @@ mod tests {
     }
 
     #[test]
+    fn tokens_of_the_providers_cache_are_tokens_of_the_prompt() {
+        let parts = "\"input_tokens\":4,\"cache_creation_input_tokens\":1000,\"cache_read_input_tokens\":20000,\
+                     \"cache_creation\":{\"ephemeral_5m_input_tokens\":1000}";
+        let whole = format!("{{\"model\":\"c\",\"usage\":{{{parts},\"output_tokens\":7}}}}");
+        assert_eq!(usage("application/json", &[&whole]), told("c", 21_004, 7));
+        let begun = format!(
+            "data: {{\"message\":{{\"model\":\"c\",\"usage\":{{{parts},\"output_tokens\":1}}}}}}\n\n\
+             data: {{\"usage\":{{\"output_tokens\":7}}}}\n\n"
+        );
+        assert_eq!(usage("text/event-stream", &[&begun]), told("c", 21_004, 7));
+        let converse =
+            "{\"usage\":{\"inputTokens\":3,\"cacheReadInputTokens\":5,\"outputTokens\":4,\"totalTokens\":12}}";
+        assert_eq!(
+            usage("application/json", &[converse]),
+            Usage { model: None, prompt: 8, completion: 4, estimated: false }
+        );
+        // OpenAI counts them in its own number.
+        let openai = "{\"model\":\"m\",\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1,\
+                      \"prompt_tokens_details\":{\"cached_tokens\":8}}}";
+        assert_eq!(usage("application/json", &[openai]), told("m", 9, 1));
+    }
+
+    #[test]
+    fn what_uses_no_tokens_costs_none_unless_the_answer_tells_some() {
+        let read = |headers: &HeaderMap, body: &str| {
+            let mut meter = Meter::new(200, headers, Call { request_bytes: 4000, estimates: false });
+            meter.see(body.as_bytes());
+            meter.usage()
+        };
+        assert_eq!(read(&HeaderMap::new(), "{\"data\":[{\"id\":\"m\"}]}"), Usage::default());
+        let told = read(&HeaderMap::new(), "{\"usage\":{\"input_tokens\":5,\"output_tokens\":2}}");
+        assert_eq!((told.prompt, told.completion, told.estimated), (5, 2, false));
+        let invoked = [("x-amzn-bedrock-input-token-count", "11"), ("x-amzn-bedrock-output-token-count", "3")];
+        let headers =
+            invoked.iter().map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let told = read(&headers.collect(), "{\"outputs\":[]}");
+        assert_eq!((told.prompt, told.completion, told.estimated), (11, 3, false));
+    }
+
+    #[test]
     fn what_is_not_told_is_estimated() {
         let estimated = |prompt, completion| Usage { model: None, prompt, completion, estimated: true };
         assert_eq!(usage("text/plain", &["12345678"]), estimated(10, 2));
-        assert_eq!(Meter::new(500, &HeaderMap::new(), 40).usage(), Usage::default());
-        assert_eq!(Usage::of_prompt(41), estimated(11, 0));
+        assert_eq!(Meter::new(500, &HeaderMap::new(), CALL).usage(), Usage::default());
+        assert_eq!(Usage::of_prompt(Call { request_bytes: 41, ..CALL }), estimated(11, 0));
     }
 
     #[test]
@@ -424,7 +510,7 @@ mod tests {
     #[test]
     fn a_large_answer_is_read_in_one_pass_without_keeping_it() {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"))]);
-        let mut meter = Meter::new(200, &headers, 0);
+        let mut meter = Meter::new(200, &headers, Call { request_bytes: 0, ..CALL });
         meter.see(b"data: {\"choices\":[{\"delta\":{\"content\":\"");
         (0..1000).for_each(|_| meter.see(&[b'a'; 16384]));
         assert!(meter.reader.kept.capacity() <= 2 * MAX_TEXT);
@@ -443,7 +529,7 @@ mod tests {
             let kind = if streamed { "text/event-stream" } else { "application/json" };
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
             let usage = |size: usize| {
-                let mut meter = Meter::new(200, &headers, 10);
+                let mut meter = Meter::new(200, &headers, Call { request_bytes: 10, ..CALL });
                 bytes.chunks(size).for_each(|part| meter.see(part));
                 meter.usage()
             };

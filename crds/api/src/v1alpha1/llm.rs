@@ -8,11 +8,18 @@ use super::KeyReference;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Llm {
-    /// The API that the upstream speaks: `OpenAI` (chat completions and responses, also of compatible servers) or
-    /// `Anthropic` (messages).
+    /// The API that the upstream speaks: `OpenAI` (chat completions and responses, also of compatible servers),
+    /// `AzureOpenAI` (the same with the header `api-key`), `Anthropic` (messages) or `Bedrock` (converse and invoke, with
+    /// a bearer key).
     pub provider: LlmProvider,
     /// The Secret with the provider's key; the key is `apiKey` unless named.
     pub key_ref: KeyReference,
+    /// The largest request, in bytes, that is read because it may have to be changed: a chat completion that asks for a
+    /// stream, and requests that do not tell their length. All others pass as they come, whatever their size. Unset:
+    /// 16 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1024, max = 67108864))]
+    pub max_request_bytes: Option<i64>,
     /// How many tokens each caller may use; all must allow. Counted from what the provider reports, streamed or not, by
     /// all gateway pods together where they share a store. Unset counts without a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -25,8 +32,12 @@ pub struct Llm {
 pub enum LlmProvider {
     /// Chat completions and responses.
     OpenAI,
+    /// The same, with the header `api-key`.
+    AzureOpenAI,
     /// Messages.
     Anthropic,
+    /// Converse and invoke.
+    Bedrock,
 }
 
 /// Tokens in a span of time.

@@ -69,8 +69,11 @@ pub(crate) fn lower_policy(
     })
 }
 
+/// The largest request to a language model that is read; prompts with pictures are large.
+const DEFAULT_MODEL_REQUEST: i64 = 16 << 20;
+
 fn lower_llm(world: &World, llm: &wire::Llm, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<Llm> {
-    let wire::Llm { provider, key_ref, quotas } = llm;
+    let wire::Llm { provider, max_request_bytes, key_ref, quotas } = llm;
     let (key, text) = secret_text(world, "spec.llm.keyRef", key_ref, "apiKey", secrets, notes)?;
     if text.trim().is_empty() || !text.trim().bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
         return notes.fail(
@@ -81,7 +84,12 @@ fn lower_llm(world: &World, llm: &wire::Llm, secrets: &mut Secrets, notes: &mut 
     }
     let provider = match provider {
         wire::LlmProvider::OpenAI => LlmProvider::OpenAi,
+        wire::LlmProvider::AzureOpenAI => LlmProvider::AzureOpenAi,
         wire::LlmProvider::Anthropic => LlmProvider::Anthropic,
+        wire::LlmProvider::Bedrock => LlmProvider::Bedrock,
+    };
+    let Ok(max_request_bytes) = usize::try_from(max_request_bytes.unwrap_or(DEFAULT_MODEL_REQUEST)) else {
+        return notes.fail("spec.llm.maxRequestBytes", Cause::Invalid, "it must be at least 1024");
     };
     let mut lowered = Vec::new();
     for (i, wire::TokenQuota { tokens, per_seconds }) in quotas.iter().flatten().enumerate() {
@@ -96,7 +104,7 @@ fn lower_llm(world: &World, llm: &wire::Llm, secrets: &mut Secrets, notes: &mut 
             }
         }
     }
-    Some(Llm { provider, key, quotas: lowered })
+    Some(Llm { provider, max_request_bytes, key, quotas: lowered })
 }
 
 fn lower_methods(

@@ -1,0 +1,33 @@
+//! How the call of a language model is counted: settled with the decision, used when the answer comes.
+
+use http::header::CONTENT_TYPE;
+use http_body::Body;
+use idm_request::RequestView;
+use idm_transform::{ArmedLlm, Body as LlmBody, Call, LlmCall};
+
+use crate::Payload;
+
+/// How the call of a language model is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Metering {
+    /// The call.
+    pub call: Call,
+    /// The gateway asked for the usage, and not the caller: the event that tells it is not passed on.
+    pub hides_usage: bool,
+}
+
+impl Metering {
+    /// What is done with the body of the call, and how the call is counted so far.
+    pub(crate) fn of<B: Body>(llm: &ArmedLlm, view: RequestView<'_>, body: &Payload<B>) -> (LlmBody, Self) {
+        let length = match body {
+            Payload::Streaming(incoming) => incoming.size_hint().exact(),
+            Payload::Held(held) => Some(held.bytes().len() as u64),
+        };
+        let content_type = view.headers.get(CONTENT_TYPE);
+        let call = LlmCall { method: view.method, path: view.path, content_type, length };
+        let kind = llm.body_of(call);
+        let request_bytes = if let LlmBody::Streams { bytes } = kind { bytes } else { 0 };
+        let call = Call { request_bytes, estimates: call.charges_what_is_not_told() };
+        (kind, Self { call, hides_usage: false })
+    }
+}

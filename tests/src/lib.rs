@@ -1,13 +1,16 @@
-//! Helpers for black-box tests: the built binary, an upstream that keeps the raw bytes it received, a scripted issuer,
-//! and raw sockets.
+//! Helpers for tests of a gateway: two drivers, an upstream that keeps the raw bytes it received, a scripted issuer, and
+//! raw sockets.
 //!
-//! In: a folder of YAML. Out: [`Gateway`], a running `idm run`, with its audit. The oracle of a refusal
-//! is threefold: the reason in the record, exactly one record, and no byte at the upstream.
+//! In: a folder of YAML. Out: [`Gateway`], a running `idm run`, or [`InProcess`], the product's decisions without process
+//! and sockets; each with its audit. The oracle of a refusal is threefold: the reason in the record, exactly one record,
+//! and no byte at the upstream.
 
 mod authority;
 mod browser;
 pub mod http;
+mod in_process;
 mod issuer;
+mod network;
 pub mod play;
 mod provider;
 mod raw;
@@ -17,6 +20,7 @@ mod upstream;
 
 pub use authority::{Authority, config_map, secret};
 pub use browser::Browser;
+pub use in_process::InProcess;
 pub use issuer::{Issuer, now};
 pub use provider::{CLIENT_SECRET, Provider, Script};
 pub use raw::{Reply, raw, raw_on};
@@ -63,6 +67,24 @@ pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>)
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     }
+}
+
+/// The functions that both drivers have, for beds that serve either.
+pub trait Serves {
+    /// Serves these files with further arguments.
+    fn start_with(files: &[(&str, &str)], arguments: &[&str]) -> Self;
+    /// The address by which [`raw()`] and browsers reach it.
+    fn address(&self) -> SocketAddr;
+    /// Writes a file of the served folder anew.
+    fn write(&self, name: &str, text: &str);
+    /// A file of the served folder.
+    fn read(&self, name: &str) -> String;
+    /// All records so far.
+    fn records(&self) -> Vec<Value>;
+    /// The one record of a decision.
+    fn record(&self, id: &str) -> Value;
+    /// The log so far, at trace level.
+    fn log(&self) -> String;
 }
 
 /// A running `idm run` on a free port, with a folder and an audit of its own.
@@ -151,6 +173,11 @@ impl Gateway {
         std::fs::write(self.dir.path().join(name), text).expect("written");
     }
 
+    /// A file of the served folder.
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(name)).expect("a file")
+    }
+
     /// All records so far.
     pub fn records(&self) -> Vec<Value> {
         records(self.audit.path())
@@ -215,6 +242,36 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+impl Serves for Gateway {
+    fn start_with(files: &[(&str, &str)], arguments: &[&str]) -> Self {
+        Self::start_with(files, arguments)
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        self.write(name, text);
+    }
+
+    fn read(&self, name: &str) -> String {
+        self.read(name)
+    }
+
+    fn records(&self) -> Vec<Value> {
+        self.records()
+    }
+
+    fn record(&self, id: &str) -> Value {
+        self.record(id)
+    }
+
+    fn log(&self) -> String {
+        self.log()
     }
 }
 

@@ -4,7 +4,7 @@ use idm_jose::{
     DecryptionKeys, EncryptionKey, Expectations, Jwe, JweExpectations, Jwk, Jws, JwsForm, KeySet, SigningKey,
     Unverified, generate_rsa, system_entropy,
 };
-use idm_tests::{Gateway, Reply, Upstream, now, open_to, raw};
+use idm_tests::{InProcess, Reply, Upstream, now, open_to, raw};
 use idm_types::{Algorithm, ContentEncryption, KeyManagement, Skew, Timestamp};
 use serde_json::{Value, json};
 
@@ -20,14 +20,14 @@ fn credential(name: &str) -> String {
 }
 
 struct Bed {
-    gateway: Gateway,
+    gateway: InProcess,
     upstream: Upstream,
 }
 
 fn bed(upstream: Upstream, steps: &str, rest: &str) -> Bed {
     let methods = "    - {name: people, basic: {realm: shop}}\n    - {name: everyone, anonymous: {}}\n";
     let yaml = format!("{}{steps}{rest}", open_to(&upstream, methods));
-    Bed { gateway: Gateway::start(&[("all.yaml", &yaml)]), upstream }
+    Bed { gateway: InProcess::start(&[("all.yaml", &yaml)]), upstream }
 }
 
 impl Bed {

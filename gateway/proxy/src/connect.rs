@@ -45,13 +45,6 @@ impl Pool {
         Rc::new(Self { backend, name, idle: RefCell::default(), shared: RefCell::default() })
     }
 
-    /// The backend's value of `Host`. It omits the default port of `http` (RFC 9110 §7.2).
-    pub(crate) fn authority(&self) -> String {
-        let Backend { host, port, .. } = &self.backend;
-        let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.clone() };
-        if *port == 80 { host } else { format!("{host}:{port}") }
-    }
-
     pub(crate) fn backend(&self) -> &Backend {
         &self.backend
     }

@@ -35,6 +35,7 @@ mod turns;
 mod upgrade;
 mod watch;
 
+pub use framing::Framing;
 pub use limits::{Limits, memory_limit};
 pub use metrics::Metrics;
 pub use proxies::TrustedProxies;

@@ -8,6 +8,7 @@
 mod authority;
 mod browser;
 pub mod http;
+#[cfg(feature = "in-process")]
 mod in_process;
 mod issuer;
 mod network;
@@ -16,16 +17,19 @@ mod provider;
 mod raw;
 mod redis;
 mod saml;
+mod serves;
 mod upstream;
 
 pub use authority::{Authority, config_map, secret};
 pub use browser::Browser;
+#[cfg(feature = "in-process")]
 pub use in_process::InProcess;
 pub use issuer::{Issuer, now};
 pub use provider::{CLIENT_SECRET, Provider, Script};
 pub use raw::{Reply, raw, raw_on};
 pub use redis::Redis;
 pub use saml::{IDP, SLO, SSO, SamlIdp, Says, signature_template};
+pub use serves::Serves;
 pub use upstream::Upstream;
 
 use std::io::{BufRead, BufReader};
@@ -67,24 +71,6 @@ pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>)
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     }
-}
-
-/// The functions that both drivers have, for beds that serve either.
-pub trait Serves {
-    /// Serves these files with further arguments.
-    fn start_with(files: &[(&str, &str)], arguments: &[&str]) -> Self;
-    /// The address by which [`raw()`] and browsers reach it.
-    fn address(&self) -> SocketAddr;
-    /// Writes a file of the served folder anew.
-    fn write(&self, name: &str, text: &str);
-    /// A file of the served folder.
-    fn read(&self, name: &str) -> String;
-    /// All records so far.
-    fn records(&self) -> Vec<Value>;
-    /// The one record of a decision.
-    fn record(&self, id: &str) -> Value;
-    /// The log so far, at trace level.
-    fn log(&self) -> String;
 }
 
 /// A running `idm run` on a free port, with a folder and an audit of its own.
@@ -242,36 +228,6 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.kill();
-    }
-}
-
-impl Serves for Gateway {
-    fn start_with(files: &[(&str, &str)], arguments: &[&str]) -> Self {
-        Self::start_with(files, arguments)
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        self.write(name, text);
-    }
-
-    fn read(&self, name: &str) -> String {
-        self.read(name)
-    }
-
-    fn records(&self) -> Vec<Value> {
-        self.records()
-    }
-
-    fn record(&self, id: &str) -> Value {
-        self.record(id)
-    }
-
-    fn log(&self) -> String {
-        self.log()
     }
 }
 

@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::in_process::Door;
+use crate::raw::Reply;
 use crate::upstream::Kept;
+
+/// Answers one request.
+pub(crate) type Door = Arc<dyn Fn(&[u8]) -> Reply + Send + Sync>;
 
 /// Everything that is reached without a socket.
 #[derive(Default)]
@@ -25,16 +28,19 @@ pub(crate) fn gateway(address: SocketAddr) -> Option<Door> {
 }
 
 /// Lets `raw` and browsers reach a gateway in this process.
+#[cfg(feature = "in-process")]
 pub(crate) fn open(address: SocketAddr, door: Door) {
     network().gateways.lock().expect("no panic inside").insert(address, door);
 }
 
 /// Ends that.
+#[cfg(feature = "in-process")]
 pub(crate) fn close(address: SocketAddr) {
     network().gateways.lock().expect("no panic inside").remove(&address);
 }
 
 /// The upstream at an address.
+#[cfg(feature = "in-process")]
 pub(crate) fn upstream(address: SocketAddr) -> Option<Arc<Kept>> {
     network().upstreams.lock().expect("no panic inside").get(&address).cloned()
 }

@@ -30,7 +30,7 @@ impl Reply {
 /// Sends exactly these bytes on a new connection, or to a gateway in this process, and reads one response.
 pub fn raw(address: SocketAddr, bytes: &[u8]) -> Reply {
     if let Some(gateway) = network::gateway(address) {
-        return gateway.ask(bytes);
+        return gateway(bytes);
     }
     let mut stream = TcpStream::connect(address).expect("it listens");
     let _ = stream.write_all(bytes);

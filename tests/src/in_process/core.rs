@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::Full;
 use idm_compile::Settings;
 use idm_decide::{
@@ -87,7 +87,7 @@ pub(super) fn run(options: Options, output: Output, mut tasks: UnboundedReceiver
                 Task::Answer(request, reply) => {
                     let core = core.clone();
                     // As on a core of the proxy, requests wait for servers side by side.
-                    tokio::task::spawn_local(async move { reply.send(core.serve(request).await) });
+                    tokio::task::spawn_local(async move { reply.send(core.serve(*request).await) });
                 }
             }
         }
@@ -178,7 +178,7 @@ impl Core {
         let record = idm_decide::record(Some(&armed), process, &trace, conclusion);
         let record = serde_json::to_value(&record).expect("a record is JSON");
         self.output.records.lock().expect("no panic inside").push(record);
-        message::reply(&method, &response)
+        message::reply(&method, response)
     }
 }
 
@@ -219,6 +219,9 @@ impl Played<'_> {
         let upstream = network::upstream(address).unwrap_or_else(|| panic!("no upstream of this process: {address}"));
         upstream.receive(&message::written(&head, &forward.target, &body));
         let mut response = message::answer(&upstream.answer);
+        if head.method == Method::HEAD {
+            *response.body_mut() = Bytes::new();
+        }
         idm_decide::remove_hop_by_hop(response.headers_mut());
         if self.trace.in_query {
             response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));

@@ -59,8 +59,12 @@ pub(super) fn written(head: &Parts, target: &PathAndQuery, body: &[u8]) -> Vec<u
     bytes
 }
 
-/// A response as the caller reads it.
-pub(super) fn reply(method: &Method, response: &Response<Bytes>) -> Reply {
+/// A response as the caller reads it: as the HTTP library does, it announces the body of an answer without a length.
+pub(super) fn reply(method: &Method, mut response: Response<Bytes>) -> Reply {
+    if !response.headers().contains_key(CONTENT_LENGTH) {
+        let length = response.body().len();
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers = response.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
     let body = if *method == Method::HEAD { String::new() } else { String::from_utf8_lossy(response.body()).into() };

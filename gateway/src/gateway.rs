@@ -4,26 +4,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use idm_audit::ship::{self, Elasticsearch};
 use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth, Successes};
-use idm_authn::{Memory, NewPerson, PasswordChecker};
-use idm_decide::{Armed, BodyLimits, EngineError};
-use idm_plan::{Bundle, CONTROL_TOKEN, KeySource, SecretHandle};
+use idm_authn::NewPerson;
+use idm_decide::{BodyLimits, EngineError};
+use idm_plan::{Bundle, CONTROL_TOKEN, SecretHandle};
 use idm_proxy::{Configuration, Deadlines, Limits, Server, ServerConfig, Shared, TrustedProxies};
 use idm_store::{SharedOptions, Store};
-use idm_trust::{HttpClient, IssuerKeys, KeyRing};
 use idm_types::Redacted;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::ask::{Asker, Servers};
-use crate::fetch::Fetcher;
-
-/// How long a change waits for the keys of issuers it brings: long enough that a healthy issuer's
-/// tokens are never refused, short enough that a sick one holds nothing up.
-const KEYS_WAIT: Duration = Duration::from_millis(300);
+use crate::environment::Environment;
 
 /// Where records go.
 #[derive(Clone, Debug)]
@@ -100,12 +93,9 @@ impl GatewayOptions {
 /// A serving gateway.
 pub struct Gateway {
     shared: Arc<Shared>,
-    fetcher: Fetcher,
-    http: Arc<dyn HttpClient>,
-    servers: Arc<Servers>,
+    environment: Environment,
     /// Held while a bundle is put in force: each is compared with the one before.
     turn: tokio::sync::Mutex<()>,
-    memory: Arc<Memory>,
     ready: AtomicBool,
     error: Mutex<Option<String>>,
     /// With what the operator proves itself.
@@ -139,25 +129,19 @@ impl Gateway {
             proxies: Arc::new(options.proxies.clone()),
         };
         let server = Server::start(&config, &shared, &spool, random_seed())?;
-        let passwords = PasswordChecker::start((options.cores / 2).max(1))
-            .context("the system gives no threads for password checks")?;
         let store = match options.store.clone() {
             Some(shared) => Store::shared(shared)?,
             None => Store::in_process(),
         };
-        let memory = Memory::new(passwords, store).context("the system gives no random bits")?;
+        let password_threads = (options.cores / 2).max(1);
+        let environment = Environment::new(store, password_threads, options.danger_insecure_issuers)?;
         let (stop_shipper, stopped) = watch::channel(false);
         let shipper = elasticsearch
             .map(|server| tokio::spawn(ship::run(spool.dir().to_owned(), server, spool.health(), stopped)));
-        let fetcher = Fetcher::new(options.danger_insecure_issuers)?;
-        let servers = Arc::new(Servers::default());
         Ok(Arc::new(Self {
             shared,
-            http: Arc::new(Asker::new(&fetcher, &servers)),
-            servers,
-            fetcher,
+            environment,
             turn: tokio::sync::Mutex::default(),
-            memory,
             ready: AtomicBool::new(true),
             error: Mutex::default(),
             control: Mutex::default(),
@@ -191,42 +175,13 @@ impl Gateway {
         }
         let before = self.shared.configuration();
         let before = before.as_deref();
-        let armed = Armed::arm(bundle, before.map(Configuration::armed), &self.memory, &self.http)?;
+        let armed = self.environment.arm(bundle, before.map(Configuration::armed)).await?;
         let configuration = Configuration::new(armed, bundle, self.shared.metrics(), before)?;
-        let known = before.map(|before| before.armed().keys()).unwrap_or_default();
-        // An issuer that was away before holds up no change: only keys that are new here are waited for.
-        let new = self.fetch_new(&known, configuration.armed(), bundle);
-        let deadline = tokio::time::Instant::now() + KEYS_WAIT;
-        while !new.iter().all(|keys| keys.is_loaded()) && tokio::time::Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
         let control = bundle.secrets.get(&SecretHandle(CONTROL_TOKEN.into())).cloned();
         *self.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
         self.shared.swap(configuration);
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(true)
-    }
-
-    /// Starts a fetcher for all keys that are not `known`, and returns them. Fetchers of keys that nothing uses any
-    /// more end by themselves.
-    fn fetch_new(&self, known: &KeyRing, armed: &Armed, bundle: &Bundle) -> Vec<Arc<IssuerKeys>> {
-        let of_engine = armed.engine().keys().iter().map(|(id, keys)| (id, keys, &bundle.secrets));
-        let of_clients = armed.credentials().keys().iter().filter(|(id, _)| !armed.engine().keys().contains_key(*id));
-        let of_clients = of_clients.map(|(id, keys)| (id, keys, &bundle.credentials.secrets));
-        let new = of_engine.chain(of_clients).filter(|(id, ..)| !known.contains_key(*id));
-        let started = new.map(|((source, algorithms), keys, secrets)| {
-            if !matches!(source, KeySource::Inline { .. }) {
-                match self.fetcher.for_source(source, secrets) {
-                    Ok(fetcher) => {
-                        drop(tokio::spawn(fetcher.keep_fresh(source.clone(), algorithms.clone(), Arc::downgrade(keys))))
-                    }
-                    // Without keys every token of the issuer is refused, and the log says why.
-                    Err(problem) => tracing::error!("issuer keys cannot be fetched: {problem}"),
-                }
-            }
-            keys.clone()
-        });
-        started.collect()
     }
 
     /// Notes that a configuration could not be put in force; shown by `/-/bundle`.
@@ -256,7 +211,9 @@ impl Gateway {
     /// Who signed in where the operator makes memberships, for the operator alone; `None` for everyone else.
     pub fn people_for(&self, token: &str, seen: u64) -> Option<(Vec<NewPerson>, u64)> {
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        verify_slices_are_equal(control.reveal(), token.as_bytes()).is_ok().then(|| self.memory.people_after(seen))
+        verify_slices_are_equal(control.reveal(), token.as_bytes())
+            .is_ok()
+            .then(|| self.environment.memory.people_after(seen))
     }
 
     /// Whether traffic should be sent here.
@@ -273,7 +230,7 @@ impl Gateway {
     pub fn metrics(&self) -> String {
         let mut out = String::new();
         self.shared.metrics().render(&mut out);
-        self.servers.render(&mut out);
+        self.environment.servers.render(&mut out);
         let health = &self.health;
         let generation = self.generation().unwrap_or(0);
         let keys = self.shared.configuration().map(|configuration| configuration.armed().keys()).unwrap_or_default();
@@ -319,7 +276,7 @@ impl Gateway {
         ] {
             out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));
         }
-        if let Some(store) = self.memory.store().health() {
+        if let Some(store) = self.environment.memory.store().health() {
             out.push_str(&store_metrics(&store));
         }
         let (known, strangers) = self.shared.bodies_held();

@@ -6,11 +6,13 @@
 
 mod admin;
 mod ask;
+mod environment;
 mod fetch;
 mod gateway;
 pub mod source;
 
 pub use admin::AdminServer;
+pub use environment::Environment;
 pub use gateway::{AuditOptions, Gateway, GatewayOptions, random_seed};
 pub use idm_decide::BodyLimits;
 pub use idm_proxy::{Deadlines, Limits, TrustedProxies, memory_limit};

@@ -1,27 +1,35 @@
-//! Helpers for black-box tests: the built binary, an upstream that keeps the raw bytes it received, a scripted issuer,
-//! and raw sockets.
+//! Helpers for tests of a gateway: two drivers, an upstream that keeps the raw bytes it received, a scripted issuer, and
+//! raw sockets.
 //!
-//! In: a folder of YAML. Out: [`Gateway`], a running `idm run`, with its audit. The oracle of a refusal
-//! is threefold: the reason in the record, exactly one record, and no byte at the upstream.
+//! In: a folder of YAML. Out: [`Gateway`], a running `idm run`, or [`InProcess`], the product's decisions without process
+//! and sockets; each with its audit. The oracle of a refusal is threefold: the reason in the record, exactly one record,
+//! and no byte at the upstream.
 
 mod authority;
 mod browser;
 pub mod http;
+#[cfg(feature = "in-process")]
+mod in_process;
 mod issuer;
+mod network;
 pub mod play;
 mod provider;
 mod raw;
 mod redis;
 mod saml;
+mod serves;
 mod upstream;
 
 pub use authority::{Authority, config_map, secret};
 pub use browser::Browser;
+#[cfg(feature = "in-process")]
+pub use in_process::InProcess;
 pub use issuer::{Issuer, now};
 pub use provider::{CLIENT_SECRET, Provider, Script};
 pub use raw::{Reply, raw, raw_on};
 pub use redis::Redis;
 pub use saml::{IDP, SLO, SSO, SamlIdp, Says, signature_template};
+pub use serves::Serves;
 pub use upstream::Upstream;
 
 use std::io::{BufRead, BufReader};
@@ -149,6 +157,11 @@ impl Gateway {
     /// Writes a file of the served folder anew.
     pub fn write(&self, name: &str, text: &str) {
         std::fs::write(self.dir.path().join(name), text).expect("written");
+    }
+
+    /// A file of the served folder.
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(name)).expect("a file")
     }
 
     /// All records so far.

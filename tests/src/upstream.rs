@@ -2,11 +2,28 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// An upstream that keeps every byte it received, so that tests can compare them.
+use crate::network;
+
+/// An upstream that keeps every byte it received, so that tests can compare them. Gateways in this process reach it
+/// without its socket.
 pub struct Upstream {
     /// The address that it listens on.
     pub address: SocketAddr,
-    transcript: Arc<Mutex<Vec<u8>>>,
+    kept: Arc<Kept>,
+}
+
+/// What an upstream received, and what it answers.
+pub(crate) struct Kept {
+    transcript: Mutex<Vec<u8>>,
+    /// A whole response.
+    pub(crate) answer: String,
+}
+
+impl Kept {
+    /// Keeps bytes that arrived.
+    pub(crate) fn receive(&self, bytes: &[u8]) {
+        self.transcript.lock().expect("no panic inside").extend_from_slice(bytes);
+    }
 }
 
 impl Default for Upstream {
@@ -25,43 +42,46 @@ impl Upstream {
     pub fn answering(answer: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let transcript = Arc::new(Mutex::new(Vec::new()));
-        let (kept, answer) = (transcript.clone(), answer.to_owned());
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (kept, answer) = (kept.clone(), answer.clone());
-                std::thread::spawn(move || converse(stream, &kept, &answer));
+        let kept = Arc::new(Kept { transcript: Mutex::default(), answer: answer.to_owned() });
+        network::serve(address, kept.clone());
+        std::thread::spawn({
+            let kept = kept.clone();
+            move || {
+                for stream in listener.incoming().flatten() {
+                    let kept = kept.clone();
+                    std::thread::spawn(move || converse(stream, &kept));
+                }
             }
         });
-        Self { address, transcript }
+        Self { address, kept }
     }
 
     /// Everything received so far.
     pub fn received(&self) -> String {
-        String::from_utf8_lossy(&self.transcript.lock().expect("no panic inside")).into_owned()
+        String::from_utf8_lossy(&self.kept.transcript.lock().expect("no panic inside")).into_owned()
     }
 
     /// Discards the bytes received so far.
     pub fn forget(&self) {
-        self.transcript.lock().expect("no panic inside").clear();
+        self.kept.transcript.lock().expect("no panic inside").clear();
     }
 }
 
 /// Answers once per request head, and after the body where one is announced.
-fn converse(mut stream: TcpStream, transcript: &Mutex<Vec<u8>>, answer: &str) {
+fn converse(mut stream: TcpStream, kept: &Kept) {
     let mut pending = Vec::new();
     let mut chunk = [0; 65536];
     loop {
         match stream.read(&mut chunk) {
             Ok(0) | Err(_) => return,
             Ok(n) => {
-                transcript.lock().expect("no panic inside").extend_from_slice(&chunk[..n]);
+                kept.receive(&chunk[..n]);
                 pending.extend_from_slice(&chunk[..n]);
             }
         }
         while let Some(end) = message_end(&pending) {
             pending.drain(..end);
-            if stream.write_all(answer.as_bytes()).is_err() {
+            if stream.write_all(kept.answer.as_bytes()).is_err() {
                 return;
             }
         }

@@ -9,24 +9,22 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as B64};
 use idm_jose::{EncryptionKey, Jwk, SigningKey, private_key, system_entropy};
 use idm_tests::{
-    Authority, Gateway, HTTPS_LISTENER, Issuer, Redis, Reply, Upstream, eventually, now, open_to, raw, secret,
+    Authority, Gateway, HTTPS_LISTENER, InProcess, Issuer, Redis, Reply, Serves, Upstream, eventually, now, open_to,
+    raw, secret,
 };
 use idm_types::{Algorithm, ContentEncryption, KeyManagement};
 use serde_json::{Value, json};
 
 const INSECURE: &[&str] = &["--danger-insecure-issuers"];
 
-struct Bed {
-    gateway: Gateway,
+struct Bed<G = InProcess> {
+    gateway: G,
     upstream: Upstream,
 }
 
 impl Bed {
     fn new(methods: &str, more: &str, arguments: &[&str]) -> Self {
-        let upstream = Upstream::new();
-        let gateway =
-            Gateway::start_with(&[("all.yaml", &format!("{}{more}", open_to(&upstream, methods)))], arguments);
-        Self { gateway, upstream }
+        Self::on(methods, more, arguments)
     }
 
     /// Takes tokens of `https://idp` that these keys signed.
@@ -36,10 +34,18 @@ impl Bed {
         );
         Self::new(&method, "", &[])
     }
+}
+
+impl<G: Serves> Bed<G> {
+    fn on(methods: &str, more: &str, arguments: &[&str]) -> Self {
+        let upstream = Upstream::new();
+        let gateway = G::start_with(&[("all.yaml", &format!("{}{more}", open_to(&upstream, methods)))], arguments);
+        Self { gateway, upstream }
+    }
 
     fn bearer(&self, token: &str) -> Reply {
         raw(
-            self.gateway.address,
+            self.gateway.address(),
             format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n").as_bytes(),
         )
     }
@@ -511,7 +517,7 @@ fn t34_a_kept_verdict_is_worth_nothing_elsewhere_or_after_a_change() {
     };
     let both =
         |audience: &str| format!("{}{}", policy("a", audience, "https://idp"), policy("b", "billing", "https://idp"));
-    let gateway = Gateway::start(&[("all.yaml", &both("orders"))]);
+    let gateway = InProcess::start(&[("all.yaml", &both("orders"))]);
     let bed = Bed { gateway, upstream: Upstream::new() };
     let token = key.sign(&claims()).unwrap();
     let call = |host: &str| {
@@ -535,7 +541,7 @@ fn t34_a_kept_verdict_is_worth_nothing_elsewhere_or_after_a_change() {
 }
 
 /// A token service with two clients: one that signs, one with a secret and a user.
-fn service(key: &SigningKey, client: &str, rest: &str, arguments: &[&str]) -> Bed {
+fn service<G: Serves>(key: &SigningKey, client: &str, rest: &str, arguments: &[&str]) -> Bed<G> {
     let keys = idm_compile::new_signing_keys(Algorithm::ES256, idm_types::Timestamp::from_seconds(now() - 10)).unwrap();
     let methods = format!(
         "    - {{name: own, jwt: {{issuers: [{{tokenServiceRef: {{name: p}}, audiences: [orders]}}]}}}}\n  tokenService: {{issuer: 'https://shop.example/oauth', audiences: [orders], grants: [ClientCredentials, RefreshToken, DangerPassword]}}\n{rest}"
@@ -557,7 +563,7 @@ fn service(key: &SigningKey, client: &str, rest: &str, arguments: &[&str]) -> Be
         secret("web-secret", &[("clientSecret", web_secret())]),
         secret("ana-password", &[("password", "correct horse".into())]),
     ];
-    Bed::new(&methods, &more.concat(), arguments)
+    Bed::on(&methods, &more.concat(), arguments)
 }
 
 fn web_secret() -> String {
@@ -585,7 +591,7 @@ fn member(reply: &Reply, name: &str) -> String {
 #[test]
 fn t35_an_assertion_without_the_clients_own_signature_is_none() {
     let key = SigningKey::generate(Algorithm::ES256, "k").unwrap();
-    let bed = service(&key, WEB, "", &[]);
+    let bed = service::<InProcess>(&key, WEB, "", &[]);
     let said = json!({"iss": "robot", "sub": "robot", "aud": "https://shop.example/oauth", "jti": "1", "iat": now(), "exp": now() + 60});
     let public = key.public().unwrap().reveal();
     let hmac = Jwk::parse(json!({"kty": "oct", "k": B64.encode(public.to_string())}).to_string().as_bytes()).unwrap();
@@ -613,7 +619,7 @@ fn t35_an_assertion_without_the_clients_own_signature_is_none() {
 #[test]
 fn t36_no_error_shows_a_secret() {
     let key = SigningKey::generate(Algorithm::ES256, "k").unwrap();
-    let bed = service(&key, WEB, "", &[]);
+    let bed = service::<Gateway>(&key, WEB, "", &[]);
     let mut replies = vec![
         post(
             bed.gateway.address,
@@ -721,7 +727,7 @@ fn t37_signatures_of_nothing_and_keys_from_the_token_are_refused() {
 #[test]
 fn t45_of_two_hundred_who_redeem_one_refresh_token_one_gets_the_next_and_all_end() {
     let key = SigningKey::generate(Algorithm::ES256, "k").unwrap();
-    let bed = service(&key, WEB, "", &[]);
+    let bed = service::<Gateway>(&key, WEB, "", &[]);
     let good =
         post(bed.gateway.address, "token", Some("web"), "grant_type=password&username=ana&password=correct+horse");
     let form = format!("grant_type=refresh_token&refresh_token={}", member(&good, "refresh_token"));
@@ -746,7 +752,7 @@ fn t46_a_restart_forgets_no_revocation() {
     let url = redis.url();
     let arguments = ["--store", &url, "--store-password-file", password.path().to_str().unwrap()];
     let key = SigningKey::generate(Algorithm::ES256, "k").unwrap();
-    let mut bed = service(&key, WEB, "", &arguments);
+    let mut bed = service::<Gateway>(&key, WEB, "", &arguments);
     let good =
         post(bed.gateway.address, "token", Some("web"), "grant_type=password&username=ana&password=correct+horse");
     let (access, refresh) = (member(&good, "access_token"), member(&good, "refresh_token"));
@@ -755,7 +761,7 @@ fn t46_a_restart_forgets_no_revocation() {
     for token in [&refresh, &alone] {
         assert_eq!(post(bed.gateway.address, "revoke", Some("web"), &format!("token={token}")).status, 200);
     }
-    let files = std::fs::read_to_string(bed.gateway.dir.path().join("all.yaml")).unwrap();
+    let files = bed.gateway.read("all.yaml");
     bed.gateway.kill();
     let again = Bed { gateway: Gateway::start_with(&[("all.yaml", &files)], &arguments), upstream: bed.upstream };
     for token in [&access, &alone] {
@@ -788,7 +794,7 @@ fn t49_every_grant_knows_every_restriction() {
         "grant_type=password&username=ana&password=correct+horse",
         "grant_type=refresh_token&refresh_token=REFRESH",
     ];
-    let usual = service(&key, WEB, "", &[]);
+    let usual = service::<InProcess>(&key, WEB, "", &[]);
     for (restriction, client, reason) in [
         ("suspended", format!("{WEB}, suspend: true"), "InvalidClient"),
         ("expired", format!("{WEB}, expireTime: '2020-01-01T00:00:00Z'"), "InvalidClient"),

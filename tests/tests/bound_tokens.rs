@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use idm_jose::SigningKey;
-use idm_tests::{Gateway, Issuer, Redis, Reply, Upstream, eventually, now, open_to, raw};
+use idm_tests::{Gateway, InProcess, Issuer, Redis, Reply, Serves, Upstream, eventually, now, open_to, raw};
 use idm_types::Algorithm;
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ fn answer(status: u16, body: &str) -> String {
 }
 
 /// A gateway that asks this server, and its upstream.
-fn asking(server: &Upstream, more: &str) -> (Gateway, Upstream) {
+fn asking<G: Serves>(server: &Upstream, more: &str) -> (G, Upstream) {
     let upstream = Upstream::new();
     let method = format!(
         "    - name: opaque\n      introspection: {{issuer: 'https://idp', endpoint: 'http://{}/introspect', clientId: 'gate way', clientSecretRef: {{name: idp}}{more}}}\n    identity: {{username: token.username, roles: token.roles}}\n",
@@ -22,15 +22,15 @@ fn asking(server: &Upstream, more: &str) -> (Gateway, Upstream) {
     );
     let secret =
         "---\napiVersion: v1\nkind: Secret\nmetadata: {name: idp}\nstringData: {clientSecret: 'canary secret'}\n";
-    let gateway = Gateway::start_with(
+    let gateway = G::start_with(
         &[("all.yaml", &format!("{}{secret}", open_to(&upstream, &method)))],
         &["--danger-insecure-issuers"],
     );
     (gateway, upstream)
 }
 
-fn bearer(gateway: &Gateway, token: &str) -> Reply {
-    raw(gateway.address, format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n").as_bytes())
+fn bearer(gateway: &impl Serves, token: &str) -> Reply {
+    raw(gateway.address(), format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n").as_bytes())
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn an_active_token_is_asked_about_once_and_makes_an_identity() {
         "aud": ["orders"], "scope": "a b", "exp": now() + 60,
     });
     let server = Upstream::answering(&answer(200, &body.to_string()));
-    let (gateway, upstream) = asking(&server, ", audiences: [orders]");
+    let (gateway, upstream) = asking::<Gateway>(&server, ", audiences: [orders]");
     // Sixteen requests may meet each core for the first time, and then no more questions are asked.
     for _ in 0..16 {
         assert_eq!(bearer(&gateway, "opaque-token").status, 200);
@@ -92,7 +92,7 @@ fn what_the_issuer_does_not_vouch_for_is_refused() {
         (with(|body| body["cnf"] = json!({"kid": "x"})), 401, "TokenNotBound"),
     ] {
         let server = Upstream::answering(&answer);
-        let (gateway, upstream) = asking(&server, ", audiences: [orders]");
+        let (gateway, upstream) = asking::<InProcess>(&server, ", audiences: [orders]");
         let reply = bearer(&gateway, "t");
         let record = gateway.record(reply.decision());
         assert_eq!((reply.status, record["reason"].as_str()), (status, Some(reason)), "{answer}: {record}");
@@ -103,7 +103,7 @@ fn what_the_issuer_does_not_vouch_for_is_refused() {
 #[test]
 fn a_token_that_is_not_active_is_not_asked_about_again_at_once() {
     let server = Upstream::answering(&answer(200, "{\"active\": false}"));
-    let (gateway, _upstream) = asking(&server, "");
+    let (gateway, _upstream) = asking::<InProcess>(&server, "");
     for _ in 0..10 {
         assert_eq!(bearer(&gateway, "dead").status, 401);
     }
@@ -113,8 +113,8 @@ fn a_token_that_is_not_active_is_not_asked_about_again_at_once() {
     assert_eq!(server.received().matches("POST /introspect").count(), 1);
 }
 
-struct Dpop {
-    gateway: Gateway,
+struct Dpop<G = InProcess> {
+    gateway: G,
     upstream: Upstream,
     issuer: Issuer,
     signer: SigningKey,
@@ -125,7 +125,9 @@ impl Dpop {
     fn new(confirmation: &str) -> Self {
         Self::with(confirmation, &["--danger-insecure-issuers"])
     }
+}
 
+impl<G: Serves> Dpop<G> {
     fn with(confirmation: &str, arguments: &[&str]) -> Self {
         let (signer, key) = (
             SigningKey::generate(Algorithm::ES256, "k1").unwrap(),
@@ -136,7 +138,7 @@ impl Dpop {
             "    - name: people\n      jwt: {{issuers: [{{issuer: '{}', audiences: [orders], keys: {{discovery: {{}}}}}}]{confirmation}}}\n",
             issuer.name()
         );
-        let gateway = Gateway::start_with(&[("all.yaml", &open_to(&upstream, &method))], arguments);
+        let gateway = G::start_with(&[("all.yaml", &open_to(&upstream, &method))], arguments);
         Self { gateway, upstream, issuer, signer, key }
     }
 
@@ -165,7 +167,7 @@ impl Dpop {
     fn send(&self, scheme: &str, token: &str, proof: Option<&str>) -> Reply {
         let proof = proof.map(|proof| format!("DPoP: {proof}\r\n")).unwrap_or_default();
         raw(
-            self.gateway.address,
+            self.gateway.address(),
             format!("GET /orders?a=b HTTP/1.1\r\nHost: api.example\r\nAuthorization: {scheme} {token}\r\n{proof}\r\n")
                 .as_bytes(),
         )
@@ -209,8 +211,8 @@ fn a_proof_that_one_gateway_took_is_refused_by_the_next() {
     let (password, url) = (redis.password_file(), redis.url());
     let arguments =
         ["--danger-insecure-issuers", "--store", &url, "--store-password-file", password.path().to_str().unwrap()];
-    let one = Dpop::with("", &arguments);
-    let files = std::fs::read_to_string(one.gateway.dir.path().join("all.yaml")).unwrap();
+    let one = Dpop::<Gateway>::with("", &arguments);
+    let files = one.gateway.read("all.yaml");
     let other = Gateway::start_with(&[("all.yaml", &files)], &arguments);
     let token = one.token(true);
     let proof = one.proof(&token, |_| {});
@@ -233,7 +235,7 @@ fn a_store_that_hangs_is_felt_by_those_who_need_it_alone_and_not_for_long() {
     let (password, url) = (redis.password_file(), redis.url());
     let arguments =
         ["--danger-insecure-issuers", "--store", &url, "--store-password-file", password.path().to_str().unwrap()];
-    let (bed, other_upstream) = (Dpop::with("", &arguments), Upstream::new());
+    let (bed, other_upstream) = (Dpop::<Gateway>::with("", &arguments), Upstream::new());
     // A policy that takes tokens which are bound to nothing.
     let other = open_to(
         &other_upstream,

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use idm_tests::{Gateway, Reply, Upstream, eventually, now, open_to, raw, secret};
+use idm_tests::{Gateway, InProcess, Reply, Serves, Upstream, eventually, now, open_to, raw, secret};
 use idm_types::{Algorithm, Timestamp};
 use serde_json::Value;
 
@@ -33,12 +33,12 @@ fn credentials(client: Option<&str>, user: Option<&str>) -> String {
     out + &secrets.concat()
 }
 
-struct Bed {
-    gateway: Gateway,
+struct Bed<G = InProcess> {
+    gateway: G,
     upstream: Upstream,
 }
 
-impl Bed {
+impl<G: Serves> Bed<G> {
     fn start() -> Self {
         let upstream = Upstream::new();
         let methods = "    - {name: tokens, jwt: {issuers: [{tokenServiceRef: {name: p}, audiences: [orders]}]}}\n";
@@ -48,7 +48,7 @@ impl Bed {
         let policy =
             format!("{}{service}{}", open_to(&upstream, methods), secret("idm-signing-keys", &[("p.json", keys)]));
         let credentials = credentials(Some(""), Some(""));
-        let gateway = Gateway::start(&[("all.yaml", &policy), ("credentials.yaml", &credentials)]);
+        let gateway = G::start_with(&[("all.yaml", &policy), ("credentials.yaml", &credentials)], &[]);
         Self { gateway, upstream }
     }
 
@@ -59,7 +59,7 @@ impl Bed {
              Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
-        let reply = raw(self.gateway.address, format!("{head}{body}").as_bytes());
+        let reply = raw(self.gateway.address(), format!("{head}{body}").as_bytes());
         serde_json::from_str(&reply.body).unwrap_or_else(|_| panic!("{reply:?}"))
     }
 
@@ -79,7 +79,7 @@ impl Bed {
 
     fn call(&self, token: &str) -> Reply {
         let head = format!("GET /orders HTTP/1.1\r\nHost: shop.example\r\nAuthorization: Bearer {token}\r\n\r\n");
-        raw(self.gateway.address, head.as_bytes())
+        raw(self.gateway.address(), head.as_bytes())
     }
 
     fn is_active(&self, token: &str) -> bool {
@@ -109,7 +109,7 @@ fn a23_a_users_tokens_end_with_the_users_credential() {
     for (user, reason) in
         [(SUSPENDED, "CredentialSuspended"), (None, "TokenRevoked"), (ELSEWHERE, "CredentialNotAllowedHere")]
     {
-        let bed = Bed::start();
+        let bed = Bed::<InProcess>::start();
         let (client, (access, refresh)) = (bed.of_client(), bed.of_user());
         for token in [&client, &access] {
             assert_eq!(bed.call(token).status, 200);
@@ -130,7 +130,7 @@ fn a23_a_clients_tokens_end_with_the_clients_credential() {
     for (client, reason) in
         [(SUSPENDED, "CredentialSuspended"), (None, "TokenRevoked"), (ELSEWHERE, "CredentialNotAllowedHere")]
     {
-        let bed = Bed::start();
+        let bed = Bed::<InProcess>::start();
         let (own, (access, refresh)) = (bed.of_client(), bed.of_user());
         assert_eq!((bed.call(&own).status, bed.call(&access).status), (200, 200));
         bed.change(client, Some(""), &own, reason);
@@ -142,7 +142,7 @@ fn a23_a_clients_tokens_end_with_the_clients_credential() {
 
 #[test]
 fn a23_a_token_ends_when_its_users_credential_expires() {
-    let bed = Bed::start();
+    let bed = Bed::<Gateway>::start();
     let (access, _) = bed.of_user();
     assert_eq!(bed.call(&access).status, 200);
     let past = Timestamp::from_seconds(now() - 1).rfc3339();

@@ -1,7 +1,7 @@
 //! Tokens for the upstream in exchange for the caller's, tokens in the query, and the profile of RFC 9068.
 
 use idm_jose::SigningKey;
-use idm_tests::{Gateway, Issuer, Reply, Upstream, now, open_to, raw};
+use idm_tests::{Gateway, InProcess, Issuer, Reply, Serves, Upstream, now, open_to, raw};
 use idm_types::Algorithm;
 use serde_json::{Value, json};
 
@@ -9,8 +9,8 @@ fn answer(status: u16, body: &str) -> String {
     format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-struct Bed {
-    gateway: Gateway,
+struct Bed<G = InProcess> {
+    gateway: G,
     upstream: Upstream,
     issuer: Issuer,
     signer: SigningKey,
@@ -18,7 +18,7 @@ struct Bed {
 
 /// A gateway that takes the issuer's tokens (`more` of the issuer's entry and of the method), with the rest of a
 /// policy.
-fn bed(of_issuer: &str, of_method: &str, rest: &str) -> Bed {
+fn bed<G: Serves>(of_issuer: &str, of_method: &str, rest: &str) -> Bed<G> {
     let signer = SigningKey::generate(Algorithm::ES256, "k1").unwrap();
     let (upstream, issuer) = (Upstream::new(), Issuer::new(&signer));
     let method = format!(
@@ -27,7 +27,7 @@ fn bed(of_issuer: &str, of_method: &str, rest: &str) -> Bed {
     );
     let secret =
         "---\napiVersion: v1\nkind: Secret\nmetadata: {name: idp}\nstringData: {clientSecret: 'canary secret'}\n";
-    let gateway = Gateway::start_with(
+    let gateway = G::start_with(
         &[("all.yaml", &format!("{}{secret}", open_to(&upstream, &method)))],
         &["--danger-insecure-issuers"],
     );
@@ -41,14 +41,14 @@ fn exchange(server: &Upstream, more: &str) -> String {
     )
 }
 
-impl Bed {
+impl<G: Serves> Bed<G> {
     fn token(&self) -> String {
         self.signer.sign(&self.issuer.claims("ana")).unwrap()
     }
 
     fn call(&self, token: &str) -> Reply {
         raw(
-            self.gateway.address,
+            self.gateway.address(),
             format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n").as_bytes(),
         )
     }
@@ -65,7 +65,7 @@ impl Bed {
 fn the_upstream_gets_a_token_of_its_own_and_never_the_callers() {
     let body = json!({"access_token": "narrow-token", "issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "Bearer", "expires_in": 300});
     let server = Upstream::answering(&answer(200, &body.to_string()));
-    let bed = bed("", "", &exchange(&server, ""));
+    let bed: Bed<Gateway> = bed("", "", &exchange(&server, ""));
     let token = bed.token();
     for _ in 0..8 {
         assert_eq!(bed.call(&token).status, 200);
@@ -127,12 +127,12 @@ fn without_a_token_for_the_upstream_nothing_goes_on() {
         (with(|body| drop(body.as_object_mut().unwrap().remove("access_token"))), 503, "TokenExchangeFailed"),
     ] {
         let server = Upstream::answering(&answer);
-        let bed = bed("", "", &exchange(&server, ""));
+        let bed: Bed = bed("", "", &exchange(&server, ""));
         bed.refused(&bed.call(&bed.token()), status, reason);
     }
     // A caller without a token has nothing to exchange; a refused one is not even asked about.
     let server = Upstream::answering(&answer(200, &good.to_string()));
-    let bed = bed("", "", &exchange(&server, ""));
+    let bed: Bed = bed("", "", &exchange(&server, ""));
     bed.refused(&raw(bed.gateway.address, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), 403, "TokenExchangeRefused");
     bed.refused(&bed.call("nonsense"), 401, "MalformedToken");
     assert_eq!(server.received(), "");
@@ -145,7 +145,7 @@ fn an_exchanged_token_is_not_used_beyond_its_life_or_the_policys_time() {
             200,
             &json!({"access_token": "t", "token_type": "bearer", "expires_in": expires}).to_string(),
         ));
-        let bed = bed("", "", &exchange(&server, more));
+        let bed: Bed = bed("", "", &exchange(&server, more));
         let token = bed.token();
         assert_eq!((bed.call(&token).status, bed.call(&token).status), (200, 200));
         assert_eq!(server.received().matches("POST /token").count(), 2, "{more} {expires}");
@@ -154,7 +154,7 @@ fn an_exchanged_token_is_not_used_beyond_its_life_or_the_policys_time() {
 
 #[test]
 fn a_token_in_the_query_is_limited_recorded_and_goes_no_further() {
-    let bed = bed(
+    let bed: Bed<Gateway> = bed(
         "",
         ", sources: [{header: {name: Authorization, scheme: Bearer}}, \
          {query: {name: access_token, requestsPerMinute: 3}}]",
@@ -192,7 +192,7 @@ fn a_token_in_the_query_is_limited_recorded_and_goes_no_further() {
 
 #[test]
 fn the_profile_of_rfc_9068_is_held_to() {
-    let bed = bed(", profile: RFC9068", "", "");
+    let bed: Bed = bed(", profile: RFC9068", "", "");
     let sign = |typ: &str, change: fn(&mut Value)| {
         let mut claims = bed.issuer.claims("ana");
         for (name, value) in [("client_id", json!("c")), ("jti", json!("1")), ("iat", json!(now()))] {

@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use idm_tests::{Gateway, Reply, Upstream, open_to, raw};
+use idm_tests::{Gateway, InProcess, Reply, Serves, Upstream, open_to, raw};
 
-fn bed(rest: &str) -> (Gateway, Upstream) {
+fn bed<G: Serves>(rest: &str) -> (G, Upstream) {
     let upstream = Upstream::new();
     let yaml = format!("{}{rest}", open_to(&upstream, "    - {name: everyone, anonymous: {}}\n"));
-    (Gateway::start(&[("all.yaml", &yaml)]), upstream)
+    (G::start_with(&[("all.yaml", &yaml)], &[]), upstream)
 }
 
 const NESTED: &str = "  authorization:\n    rules:\n    - name: nested\n      \
@@ -18,11 +18,11 @@ fn parameters(count: usize) -> String {
     (0..count).map(|at| format!("p{at}=1")).collect::<Vec<_>>().join("&")
 }
 
-fn get(gateway: &Gateway, target: &str, headers: &str) -> Reply {
-    raw(gateway.address, format!("GET {target} HTTP/1.1\r\nHost: a\r\n{headers}\r\n").as_bytes())
+fn get(gateway: &impl Serves, target: &str, headers: &str) -> Reply {
+    raw(gateway.address(), format!("GET {target} HTTP/1.1\r\nHost: a\r\n{headers}\r\n").as_bytes())
 }
 
-fn assert_refused(gateway: &Gateway, upstream: &Upstream, reply: &Reply) {
+fn assert_refused(gateway: &impl Serves, upstream: &Upstream, reply: &Reply) {
     assert_eq!(reply.status, 403);
     assert_eq!(gateway.record(reply.decision())["reason"], "ExpressionTooCostly");
     assert_eq!(upstream.received(), "", "not a byte went to the upstream");
@@ -35,7 +35,7 @@ const BOUND: Duration = Duration::from_secs(2);
 
 #[test]
 fn a07_nested_loops_over_what_a_caller_sends_are_cut_off() {
-    let (gateway, upstream) = bed(NESTED);
+    let (gateway, upstream) = bed::<Gateway>(NESTED);
     for count in [700, 4_000] {
         upstream.forget();
         let begun = Instant::now();
@@ -51,7 +51,7 @@ fn a07_nested_loops_over_what_a_caller_sends_are_cut_off() {
 /// Sixteen connections, more than there are cores here, ask for what costs most while another caller is served.
 #[test]
 fn a07_a_valid_caller_is_served_beside_costly_ones() {
-    let (gateway, _upstream) = bed(NESTED);
+    let (gateway, _upstream) = bed::<Gateway>(NESTED);
     let costly = format!("/?{}", parameters(4_000));
     let is_done = AtomicBool::new(false);
     let begun = std::sync::Barrier::new(17);
@@ -88,9 +88,11 @@ fn a07_a_valid_caller_is_served_beside_costly_ones() {
 
 #[test]
 fn a07_what_is_sent_in_headers_is_cut_off_too() {
-    let (gateway, upstream) = bed("  authorization:\n    rules:\n    - name: nested\n      \
+    let (gateway, upstream) = bed::<InProcess>(
+        "  authorization:\n    rules:\n    - name: nested\n      \
                                    when: \"request.headers['x-many'].split(',').all(a, \
-                                   request.headers['x-many'].split(',').exists(b, a == b))\"\n");
+                                   request.headers['x-many'].split(',').exists(b, a == b))\"\n",
+    );
     assert_eq!(get(&gateway, "/", "X-Many: a,b,c\r\n").status, 200);
     upstream.forget();
     let reply = get(&gateway, "/", &format!("X-Many: {}\r\n", "a,".repeat(2_500)));
@@ -102,7 +104,7 @@ fn a07_twenty_conditions_have_one_budget() {
     let rules: String = (0..20)
         .map(|at| format!("    - name: r{at}\n      when: \"request.parameters.all(p, p.startsWith('p'))\"\n"))
         .collect();
-    let (gateway, upstream) = bed(&format!("  authorization:\n    rules:\n{rules}"));
+    let (gateway, upstream) = bed::<InProcess>(&format!("  authorization:\n    rules:\n{rules}"));
     assert_eq!(get(&gateway, "/?p=1&pp=2", "").status, 200);
     upstream.forget();
     let begun = Instant::now();
@@ -114,9 +116,10 @@ fn a07_twenty_conditions_have_one_budget() {
 
 #[test]
 fn a07_a_header_for_the_upstream_that_costs_too_much_refuses() {
-    let (gateway, upstream) =
-        bed("  upstream:\n    headers:\n    - {name: X-Many, value: \"request.parameters.map(a, \
-             request.parameters.map(b, a + b).join()).join()\"}\n");
+    let (gateway, upstream) = bed::<InProcess>(
+        "  upstream:\n    headers:\n    - {name: X-Many, value: \"request.parameters.map(a, \
+             request.parameters.map(b, a + b).join()).join()\"}\n",
+    );
     assert_eq!(get(&gateway, "/?a=1", "").status, 200);
     upstream.forget();
     let reply = get(&gateway, &format!("/?{}", parameters(700)), "");

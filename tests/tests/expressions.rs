@@ -1,27 +1,27 @@
 //! Conditions and mappings in CEL: what they see, what they decide, and that nothing of one request or policy
 //! is seen by another.
 
-use idm_tests::{Gateway, Upstream, open_to, raw};
+use idm_tests::{Gateway, InProcess, Serves, Upstream, open_to, raw};
 
-fn bed(rest: &str) -> (Gateway, Upstream) {
+fn bed<G: Serves>(rest: &str) -> (G, Upstream) {
     let upstream = Upstream::new();
     let yaml = format!(
         "{}{rest}",
         open_to(&upstream, "    - {name: people, basic: {realm: shop}}\n    - {name: everyone, anonymous: {}}\n")
     );
     let credential = "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: ana}\nspec: {password: {}, secretRef: {name: ana}, roles: [writer], attributes: [{name: tenant, value: acme}]}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: ana}\nstringData: {password: secret}\n";
-    (Gateway::start(&[("all.yaml", &format!("{yaml}{credential}"))]), upstream)
+    (G::start_with(&[("all.yaml", &format!("{yaml}{credential}"))], &[]), upstream)
 }
 
 const ANA: &str = "Authorization: Basic YW5hOnNlY3JldA==\r\n";
 
-fn send(gateway: &Gateway, method: &str, target: &str, headers: &str) -> idm_tests::Reply {
-    raw(gateway.address, format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{headers}\r\n").as_bytes())
+fn send(gateway: &impl Serves, method: &str, target: &str, headers: &str) -> idm_tests::Reply {
+    raw(gateway.address(), format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{headers}\r\n").as_bytes())
 }
 
 #[test]
 fn a_rule_covers_the_requests_its_condition_holds_for() {
-    let (gateway, upstream) = bed(
+    let (gateway, upstream) = bed::<InProcess>(
         "  authorization:\n    rules:\n    - {name: open, when: \"request.path == '/open'\"}\n    - {name: admin, when: \"request.path.startsWith('/admin')\", require: {roles: {any: [writer]}}}\n    - {name: tenant, when: \"request.path == '/t' && request.parameters.tenant == identity.attributes.tenant\"}\n    - {name: odd, when: \"request.path == '/odd' && request.headers['x-missing'] == '1'\"}\n",
     );
     assert_eq!(send(&gateway, "GET", "/open", "").status, 200);
@@ -51,7 +51,7 @@ fn a_rule_covers_the_requests_its_condition_holds_for() {
 
 #[test]
 fn headers_are_made_of_the_request_and_the_caller() {
-    let (gateway, upstream) = bed(
+    let (gateway, upstream) = bed::<InProcess>(
         "  upstream:\n    headers:\n    - {name: X-Who, value: \"identity.username + '@' + identity.attributes.tenant\"}\n    - {name: X-What, value: \"request.method + ' ' + request.path\"}\n    - {name: X-From, value: source.address}\n    - {name: X-Policy, value: \"env.namespace + '/' + env.policy\"}\n    - {name: X-Absent, value: 'request.headers[\"x-nothing\"]'}\n",
     );
     assert_eq!(send(&gateway, "GET", "/a/b?c=d", &format!("{ANA}X-What: forged\r\nX-Absent: forged\r\n")).status, 200);
@@ -66,7 +66,7 @@ fn headers_are_made_of_the_request_and_the_caller() {
 #[test]
 fn no_request_sees_the_values_of_another() {
     let (gateway, upstream) =
-        bed("  upstream: {headers: [{name: X-Mix, value: \"request.headers['x-me'] + request.path\"}]}\n");
+        bed::<Gateway>("  upstream: {headers: [{name: X-Mix, value: \"request.headers['x-me'] + request.path\"}]}\n");
     std::thread::scope(|scope| {
         for thread in 0..8 {
             let gateway = &gateway;

@@ -2,7 +2,9 @@
 //! its report, and beside it stand the inputs that stay refused.
 
 use idm_jose::SigningKey;
-use idm_tests::{Browser, Gateway, Issuer, Provider, Reply, Upstream, eventually, now, open_to, raw};
+use idm_tests::{
+    Browser, Gateway, InProcess, Issuer, Provider, Reply, Serves, Upstream, eventually, now, open_to, raw,
+};
 use idm_types::Algorithm;
 use serde_json::{Value, json};
 
@@ -13,16 +15,22 @@ fn key(kid: &str) -> SigningKey {
 }
 
 /// A gateway in front of an upstream, with a provider of tokens.
-struct Tokens {
-    gateway: Gateway,
+struct Tokens<G = InProcess> {
+    gateway: G,
     upstream: Upstream,
     issuer: Issuer,
     key: SigningKey,
 }
 
 impl Tokens {
-    /// With these members of the issuer's entry and of the policy.
     fn new(of_issuer: &str, of_policy: &str) -> Self {
+        Self::on(of_issuer, of_policy)
+    }
+}
+
+impl<G: Serves> Tokens<G> {
+    /// With these members of the issuer's entry and of the policy.
+    fn on(of_issuer: &str, of_policy: &str) -> Self {
         let key = key("k1");
         let (upstream, issuer) = (Upstream::new(), Issuer::new(&key));
         let method = format!(
@@ -30,7 +38,7 @@ impl Tokens {
             issuer.name()
         );
         let yaml = open_to(&upstream, &method);
-        let gateway = Gateway::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
+        let gateway = G::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
         Self { gateway, upstream, issuer, key }
     }
 
@@ -43,7 +51,7 @@ impl Tokens {
 
     fn send(&self, token: &str) -> Reply {
         raw(
-            self.gateway.address,
+            self.gateway.address(),
             format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n").as_bytes(),
         )
     }
@@ -188,7 +196,7 @@ fn f26_names_that_are_no_roles_are_said() {
 
 #[test]
 fn a_redirect_of_the_key_set_is_named_in_the_log() {
-    let bed = Tokens::new("audiences: [orders]", "");
+    let bed = Tokens::<Gateway>::on("audiences: [orders]", "");
     bed.issuer.serve(301, "moved");
     eventually("the log", || {
         let _ = bed.send(&key("other").sign(&bed.issuer.claims("ana")).unwrap());
@@ -198,24 +206,30 @@ fn a_redirect_of_the_key_set_is_named_in_the_log() {
 }
 
 /// A gateway where people sign in.
-struct People {
-    gateway: Gateway,
+struct People<G = InProcess> {
+    gateway: G,
     upstream: Upstream,
     provider: Provider,
 }
 
 impl People {
-    /// With these members of the policy, and these lines of the client and its Federation.
     fn new(of_policy: &str, of_client: &str) -> Self {
+        Self::on(of_policy, of_client)
+    }
+}
+
+impl<G: Serves> People<G> {
+    /// With these members of the policy, and these lines of the client and its Federation.
+    fn on(of_policy: &str, of_client: &str) -> Self {
         let (upstream, provider) = (Upstream::new(), Provider::new(key("k1")));
         let method = format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}]}}\n{of_policy}");
         let yaml = format!("{}{}", open_to(&upstream, &method), provider.federation("idp", of_client));
-        let gateway = Gateway::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
+        let gateway = G::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
         Self { gateway, upstream, provider }
     }
 
     fn browser(&self) -> Browser {
-        Browser::new(self.gateway.address)
+        Browser::new(self.gateway.address())
     }
 
     fn refused(&self, reply: &Reply, reason: &str) -> String {
@@ -259,7 +273,7 @@ fn f10_f14_a_person_with_fractional_times_a_number_and_no_token_type_signs_in() 
 
 #[test]
 fn f12_an_answer_that_is_posted_is_checked_as_any_other() {
-    let bed = People::new(IDENTITY, "      parameters: [{name: response_mode, value: form_post}]\n");
+    let bed = People::<Gateway>::on(IDENTITY, "      parameters: [{name: response_mode, value: form_post}]\n");
     let mut browser = bed.browser();
     let there = browser.to_provider("/orders");
     assert!(there.contains("response_mode=form_post"), "{there}");

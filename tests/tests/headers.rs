@@ -5,25 +5,33 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use idm_jose::SigningKey;
-use idm_tests::{ANONYMOUS, Authority, Gateway, HTTPS_LISTENER, Upstream, eventually, open_to, raw, secret};
+use idm_tests::{
+    ANONYMOUS, Authority, Gateway, HTTPS_LISTENER, InProcess, Serves, Upstream, eventually, open_to, raw, secret,
+};
 use idm_types::Algorithm;
 use serde_json::{Value, json};
 
-struct Bed {
-    gateway: Gateway,
+struct Bed<G = InProcess> {
+    gateway: G,
     upstream: Upstream,
 }
 
 impl Bed {
     fn new(upstream: Upstream, methods: &str, rest: &str) -> Self {
-        let gateway = Gateway::start(&[("all.yaml", &format!("{}{rest}", open_to(&upstream, methods)))]);
+        Self::on(upstream, methods, rest)
+    }
+}
+
+impl<G: Serves> Bed<G> {
+    fn on(upstream: Upstream, methods: &str, rest: &str) -> Self {
+        let gateway = G::start_with(&[("all.yaml", &format!("{}{rest}", open_to(&upstream, methods)))], &[]);
         Self { gateway, upstream }
     }
 
     /// Sends a request with these headers and returns what the upstream received, in lower case.
     fn passed(&self, headers: &str) -> String {
         self.upstream.forget();
-        let reply = raw(self.gateway.address, format!("GET /x HTTP/1.1\r\nHost: a\r\n{headers}\r\n").as_bytes());
+        let reply = raw(self.gateway.address(), format!("GET /x HTTP/1.1\r\nHost: a\r\n{headers}\r\n").as_bytes());
         assert_eq!(reply.status, 200, "{headers}: {reply:?}");
         self.upstream.received().to_ascii_lowercase()
     }
@@ -31,7 +39,7 @@ impl Bed {
     /// Expects this status, a record with this reason, and no request at the upstream.
     fn refused(&self, headers: &str, status: u16, reason: &str) {
         self.upstream.forget();
-        let reply = raw(self.gateway.address, format!("GET /x HTTP/1.1\r\nHost: a\r\n{headers}\r\n").as_bytes());
+        let reply = raw(self.gateway.address(), format!("GET /x HTTP/1.1\r\nHost: a\r\n{headers}\r\n").as_bytes());
         assert_eq!(reply.status, status, "{headers}: {reply:?}");
         assert_eq!(self.gateway.record(reply.decision())["reason"], reason, "{headers}");
         assert_eq!(self.upstream.received(), "", "{headers} reached the upstream");
@@ -39,7 +47,7 @@ impl Bed {
 }
 
 /// A policy that verifies and replaces `X-Order` and signs `X-Passport`; and an order.
-fn steps() -> (Bed, String) {
+fn steps<G: Serves>() -> (Bed<G>, String) {
     let (orders, passports) =
         (SigningKey::generate(Algorithm::EdDSA, "o").unwrap(), SigningKey::generate(Algorithm::ES256, "p").unwrap());
     let rest = format!(
@@ -50,12 +58,12 @@ fn steps() -> (Bed, String) {
         orders.jwks(),
         secret("out", &[("key", passports.reveal_jwk().to_string())]),
     );
-    (Bed::new(Upstream::new(), ANONYMOUS, &rest), orders.sign(&json!({"order": 7})).unwrap())
+    (Bed::on(Upstream::new(), ANONYMOUS, &rest), orders.sign(&json!({"order": 7})).unwrap())
 }
 
 #[test]
 fn a03_connection_removes_nothing_that_the_gateway_writes_or_reads() {
-    let (bed, order) = steps();
+    let (bed, order) = steps::<Gateway>();
     for connection in ["x-passport", "X-Passport, close", "x-order", "x_passport, X_ORDER", "keep-alive, x-order"] {
         let seen = bed.passed(&format!("Connection: {connection}\r\nX-Order: {order}\r\nX-Other: 1\r\n"));
         assert!(seen.contains("\r\nx-passport: ey") && seen.contains("x-order: {\"order\":7}\r\n"), "{seen}");
@@ -67,7 +75,7 @@ fn a03_connection_removes_nothing_that_the_gateway_writes_or_reads() {
 
 #[test]
 fn a04_what_a_step_verifies_or_writes_arrives_in_one_spelling() {
-    let (bed, order) = steps();
+    let (bed, order) = steps::<InProcess>();
     let seen = bed.passed(&format!(
         "X-Order: {order}\r\nX_Order: forged\r\nX.Order: forged\r\nX-Passport: forged\r\nX_Passport: forged\r\n\
          x~passport: forged\r\nX-Orders: mine\r\n"
@@ -143,12 +151,7 @@ fn a02_a_forwarded_certificate_is_read_by_its_grammar_or_refused() {
         secret("ca", &[("ca.crt", devices.read("ca.crt"))]),
         secret("server", &[("tls.crt", servers.read("api.example.crt")), ("tls.key", servers.read("api.example.key"))])
     );
-    let upstream = Upstream::new();
-    let gateway = Gateway::start_with(
-        &[("all.yaml", &format!("{}{rest}", open_to(&upstream, methods)))],
-        &["--listen-tls", "127.0.0.1:0"],
-    );
-    let bed = Bed { gateway, upstream };
+    let bed = Bed::new(Upstream::new(), methods, &rest);
     let (alice, mallory) = (escaped(&devices.read("alice.crt")), escaped(&devices.read("mallory.crt")));
     for attack in [
         format!("Subject=\"CN=m;Cert={alice}\";Cert=\"{mallory}\""),
@@ -177,14 +180,14 @@ fn a02_a_forwarded_certificate_is_read_by_its_grammar_or_refused() {
 const PROVIDER: &str =
     "  llm: {keyRef: {name: provider}, provider: OpenAI, quotas: [{tokens: 1000, perSeconds: 86400}]}\n";
 
-fn provider(upstream: Upstream, more: &str) -> Bed {
+fn provider<G: Serves>(upstream: Upstream, more: &str) -> Bed<G> {
     let rest = format!("{PROVIDER}{more}{}", secret("provider", &[("apiKey", "sk-canary-key".to_owned())]));
-    Bed::new(upstream, ANONYMOUS, &rest)
+    Bed::on(upstream, ANONYMOUS, &rest)
 }
 
 #[test]
 fn a_provider_learns_nothing_of_the_caller() {
-    let bed = provider(Upstream::new(), "");
+    let bed: Bed = provider(Upstream::new(), "");
     let seen = bed.passed(
         "Cookie: a=canary\r\nReferer: http://canary\r\nOrigin: http://canary\r\nOpenAI-Organization: canary\r\n\
          OpenAI-Beta: v2\r\nX-Api-Key: canary\r\nUser-Agent: canary\r\nAccept: text/plain\r\n",
@@ -195,13 +198,13 @@ fn a_provider_learns_nothing_of_the_caller() {
     assert!(seen.contains("accept: text/plain\r\n") && seen.contains("user-agent: idm\r\n"), "{seen}");
     assert_eq!(seen.matches("canary").count(), 1, "{seen}");
     assert!(!seen.contains("x-forwarded") && !seen.contains("x-authenticated"), "{seen}");
-    let bed = provider(Upstream::new(), "  upstream: {headers: [{name: X-Asked, value: request.method}]}\n");
+    let bed: Bed = provider(Upstream::new(), "  upstream: {headers: [{name: X-Asked, value: request.method}]}\n");
     assert!(bed.passed("").contains("x-asked: get\r\n"), "what the policy says is told");
 }
 
 #[test]
 fn a_tunnel_to_a_provider_is_refused_by_name() {
-    let bed = provider(Upstream::new(), "");
+    let bed: Bed = provider(Upstream::new(), "");
     bed.refused("Connection: Upgrade\r\nUpgrade: websocket\r\n", 403, "UpgradeNotAllowed");
 }
 
@@ -211,7 +214,7 @@ fn a15_who_leaves_before_the_usage_is_told_pays_for_what_passed() {
         String::from("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 100000\r\n\r\n");
     answer.push_str("data: {\"message\":{\"model\":\"c\",\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n");
     (0..200).for_each(|_| answer.push_str("data: {\"delta\":{\"text\":\"12345678901234567890\"}}\n\n"));
-    let bed = provider(Upstream::answering(&answer), "");
+    let bed: Bed<Gateway> = provider(Upstream::answering(&answer), "");
     let mut stream = TcpStream::connect(bed.gateway.address).unwrap();
     stream.write_all(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let mut read = 0;

@@ -4,7 +4,7 @@ use idm_jose::{
     DecryptionKeys, EncryptionKey, Expectations, Jwe, JweExpectations, Jwk, Jws, JwsForm, KeySet, SigningKey,
     Unverified, generate_rsa, system_entropy,
 };
-use idm_tests::{Gateway, Reply, Upstream, now, open_to, raw};
+use idm_tests::{Gateway, InProcess, Reply, Serves, Upstream, now, open_to, raw};
 use idm_types::{Algorithm, ContentEncryption, KeyManagement, Skew, Timestamp};
 use serde_json::{Value, json};
 
@@ -19,21 +19,21 @@ fn credential(name: &str) -> String {
     )
 }
 
-struct Bed {
-    gateway: Gateway,
+struct Bed<G = InProcess> {
+    gateway: G,
     upstream: Upstream,
 }
 
-fn bed(upstream: Upstream, steps: &str, rest: &str) -> Bed {
+fn bed<G: Serves>(upstream: Upstream, steps: &str, rest: &str) -> Bed<G> {
     let methods = "    - {name: people, basic: {realm: shop}}\n    - {name: everyone, anonymous: {}}\n";
     let yaml = format!("{}{steps}{rest}", open_to(&upstream, methods));
-    Bed { gateway: Gateway::start(&[("all.yaml", &yaml)]), upstream }
+    Bed { gateway: G::start_with(&[("all.yaml", &yaml)], &[]), upstream }
 }
 
-impl Bed {
+impl<G: Serves> Bed<G> {
     fn post(&self, headers: &str, body: &str) -> Reply {
         raw(
-            self.gateway.address,
+            self.gateway.address(),
             format!("POST /x HTTP/1.1\r\nHost: a\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes(),
         )
     }
@@ -73,7 +73,7 @@ fn a_signed_and_encrypted_body_is_opened_for_the_upstream_and_nothing_else_passe
         "  jose:\n  - name: open\n    consume:\n      from: {{body: {{}}}}\n      decrypt: {{secretRef: {{name: enc}}, algorithms: [RSA-OAEP-256], encryptions: [A256GCM]}}\n      verify: {{keys: {{inline: '{}'}}, algorithms: [ES256]}}\n      to: {{body: {{contentType: application/json}}}}\n  authorization: {{rules: [{{name: level, when: 'jose.open.claims.level > 2'}}]}}\n  upstream: {{headers: [{{name: X-Order, value: jose.open.claims.order}}, {{name: X-Signed-By, value: jose.open.signature.kid}}]}}\n",
         theirs.jwks()
     );
-    let bed = bed(Upstream::new(), &steps, &secret("enc", "jwks.json", &ours.reveal().to_string()));
+    let bed: Bed = bed(Upstream::new(), &steps, &secret("enc", "jwks.json", &ours.reveal().to_string()));
     let signed = |key: &SigningKey, claims: Value| {
         key.sign_payload(&key.header(), claims.to_string().as_bytes()).unwrap().compact()
     };
@@ -120,7 +120,7 @@ fn a_signed_and_encrypted_body_is_opened_for_the_upstream_and_nothing_else_passe
 fn a_detached_signature_covers_the_body_that_goes_on() {
     let key = SigningKey::generate(Algorithm::HS256, "shared").unwrap();
     let steps = "  jose:\n  - name: webhook\n    consume: {from: {body: {}}, verify: {keys: {secretRef: {name: shared}}, algorithms: [HS256], detachedHeader: X-Signature}}\n";
-    let bed = bed(Upstream::new(), steps, &secret("shared", "jwks.json", key.reveal_jwk()));
+    let bed: Bed = bed(Upstream::new(), steps, &secret("shared", "jwks.json", key.reveal_jwk()));
     let signature = |body: &str| {
         format!("X-Signature: {}\r\n", key.sign_payload(&key.header(), body.as_bytes()).unwrap().detached())
     };
@@ -139,7 +139,7 @@ fn a_token_in_a_header_of_its_own_is_checked_like_any_other() {
         "  jose:\n  - name: assertion\n    consume: {{from: {{header: X-Assertion}}, verify: {{keys: {{inline: '{}'}}, algorithms: [EdDSA], claims: {{issuer: 'https://me', audiences: [orders]}}}}}}\n  upstream: {{headers: [{{name: X-Subject, value: jose.assertion.claims.sub}}]}}\n",
         key.jwks()
     );
-    let bed = bed(Upstream::new(), &steps, "");
+    let bed: Bed = bed(Upstream::new(), &steps, "");
     let send = |claims: Value| bed.post(&format!("X-Assertion: {}\r\n", key.sign(&claims).unwrap()), "x");
     assert_eq!(send(json!({"iss": "https://me", "aud": "orders", "sub": "ana", "exp": now() + 60})).status, 200);
     assert_eq!((bed.seen_header("x-subject").as_deref(), bed.seen_header("x-assertion")), (Some("ana"), None));
@@ -153,7 +153,8 @@ fn a_token_in_a_header_of_its_own_is_checked_like_any_other() {
 fn the_upstream_gets_a_signed_token_that_speaks_of_the_caller() {
     let key = SigningKey::generate(Algorithm::PS256, "out-1").unwrap();
     let steps = "  jose:\n  - name: passport\n    produce:\n      sign:\n        keyRef: {name: out}\n        algorithm: PS256\n        claims: {issuer: 'https://shop', audiences: [a, b], subject: identity.username, expireAfterSeconds: 60, issuedAtOffsetSeconds: -5, id: true, custom: [{name: path, value: request.path}, {name: none, value: token.nothing}]}\n      to: {header: X-Passport}\n";
-    let bed = bed(Upstream::new(), steps, &format!("{}{}", secret("out", "key", key.reveal_jwk()), credential("ana")));
+    let bed: Bed =
+        bed(Upstream::new(), steps, &format!("{}{}", secret("out", "key", key.reveal_jwk()), credential("ana")));
     assert_eq!(bed.post("Authorization: Basic YW5hOnNlY3JldA==\r\nX-Passport: forged\r\n", "x").status, 200);
     let token = bed.seen_header("x-passport").unwrap();
     let keys = KeySet::parse(key.jwks().to_string().as_bytes(), &[Algorithm::PS256]).unwrap();
@@ -188,7 +189,7 @@ fn a_body_is_signed_and_encrypted_for_the_upstream_and_the_answer_signed_for_the
         "  jose:\n  - name: seal\n    produce:\n      from: {{body: {{}}}}\n      sign: {{keyRef: {{name: s}}, algorithm: ES384, cty: json}}\n      encrypt: {{jwk: '{}', algorithm: RSA-OAEP, encryption: A128CBC-HS256, cty: JOSE}}\n      to: {{body: {{contentType: application/jose}}}}\n  - name: receipt\n    produce: {{message: Response, from: {{body: {{}}}}, sign: {{keyRef: {{name: s}}, algorithm: ES384, form: Detached}}, to: {{header: X-Receipt}}}}\n",
         to.public().unwrap().reveal()
     );
-    let bed = bed(Upstream::new(), &steps, &secret("s", "key", sign.reveal_jwk()));
+    let bed: Bed<Gateway> = bed(Upstream::new(), &steps, &secret("s", "key", sign.reveal_jwk()));
     let reply = bed.post("", "{\"a\":1}");
     assert_eq!((reply.status, reply.body.as_str()), (200, "ok"));
     let keys = DecryptionKeys::parse(to.reveal().to_string().as_bytes(), &[KeyManagement::RsaOaep]).unwrap();
@@ -216,7 +217,7 @@ fn the_key_is_chosen_by_a_value_and_no_key_means_no_request() {
     let (a, b) =
         (SigningKey::generate(Algorithm::ES256, "a").unwrap(), SigningKey::generate(Algorithm::ES256, "b").unwrap());
     let steps = "  jose:\n  - name: by\n    produce:\n      from: {body: {}}\n      sign: {keyFor: \"request.headers['x-tenant']\", keys: [{value: a, keyRef: {name: ka}}, {value: b, keyRef: {name: kb}}], algorithm: ES256, form: Json}\n      to: {body: {}}\n";
-    let bed = bed(
+    let bed: Bed = bed(
         Upstream::new(),
         steps,
         &format!("{}{}", secret("ka", "key", a.reveal_jwk()), secret("kb", "key", b.reveal_jwk())),
@@ -292,7 +293,7 @@ fn a_certificate_in_the_object_counts_only_with_its_chain_its_name_and_its_time(
     let steps = "  jose: [{name: in, consume: {from: {body: {}}, verify: {certificates: {trustBundleRef: {name: ca}, revocationListRef: {name: ca}, names: [{name: DNS, is: orders.partner.example}]}, algorithms: [ES256]}, to: {body: {contentType: application/json}}}}]\n";
     let bundle =
         idm_tests::secret("ca", &[("ca.crt", partners.read("ca.crt")), ("ca.crl", partners.revocation_list())]);
-    let bed = bed(Upstream::new(), steps, &bundle);
+    let bed: Bed = bed(Upstream::new(), steps, &bundle);
     let der = |authority: &idm_tests::Authority, file: &str| {
         let pem = authority.read(file);
         STANDARD

@@ -1,6 +1,6 @@
 //! API keys: where they travel, what ends them, and whom they speak for.
 
-use idm_tests::{Gateway, Reply, Upstream, open_to, raw};
+use idm_tests::{Gateway, InProcess, Reply, Serves, Upstream, open_to, raw};
 use idm_types::ApiKey;
 
 const SOURCES: &str = "    - {name: machines, apiKey: {sources: [{header: {name: X-Api-Key}}, {header: {name: Authorization, scheme: ApiKey}}, {query: {name: key}}, {cookie: {name: key}}]}}\n";
@@ -13,11 +13,11 @@ fn credential(name: &str, key: &ApiKey, more: &str) -> String {
     )
 }
 
-fn send(gateway: &Gateway, target: &str, headers: &str) -> Reply {
-    raw(gateway.address, format!("GET {target} HTTP/1.1\r\nHost: a\r\n{headers}\r\n").as_bytes())
+fn send(gateway: &impl Serves, target: &str, headers: &str) -> Reply {
+    raw(gateway.address(), format!("GET {target} HTTP/1.1\r\nHost: a\r\n{headers}\r\n").as_bytes())
 }
 
-fn refused(gateway: &Gateway, upstream: &Upstream, key: &str, status: u16, reason: &str) {
+fn refused(gateway: &impl Serves, upstream: &Upstream, key: &str, status: u16, reason: &str) {
     upstream.forget();
     let reply = send(gateway, "/", &format!("X-Api-Key: {key}\r\n"));
     assert_eq!((reply.status, gateway.record(reply.decision())["reason"].as_str()), (status, Some(reason)));
@@ -75,7 +75,7 @@ fn a_key_that_ended_was_suspended_or_belongs_elsewhere_is_refused() {
         credential("here", &keys[3], ", access: {policies: [p]}"),
     ]
     .concat();
-    let gateway = Gateway::start(&[("all.yaml", &yaml)]);
+    let gateway = InProcess::start(&[("all.yaml", &yaml)]);
     refused(&gateway, &upstream, keys[0].reveal(), 401, "CredentialExpired");
     refused(&gateway, &upstream, keys[1].reveal(), 401, "CredentialSuspended");
     refused(&gateway, &upstream, keys[2].reveal(), 403, "CredentialNotAllowedHere");
@@ -87,7 +87,7 @@ fn a_credential_named_like_a_user_is_not_that_user() {
     let (upstream, key) = (Upstream::new(), ApiKey::from_random([9; 32]));
     let binding = "---\napiVersion: identity-manager.io/v1alpha1\nkind: RoleBinding\nmetadata: {name: b}\nspec: {role: admin, subjects: [{user: ana}], scope: {project: {}}}\n";
     let rule = "  authorization: {rules: [{name: admins, require: {roles: {all: [admin]}}}]}\n";
-    let gateway = Gateway::start(&[(
+    let gateway = InProcess::start(&[(
         "all.yaml",
         &format!("{}{rule}{}{binding}", open_to(&upstream, SOURCES), credential("ana", &key, "")),
     )]);

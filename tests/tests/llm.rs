@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use idm_tests::{Gateway, Redis, Reply, Upstream, eventually, open_to, raw};
+use idm_tests::{Gateway, InProcess, Redis, Reply, Serves, Upstream, eventually, open_to, raw};
 use serde_json::{Value, json};
 
 const CALLERS: &str = "---
@@ -31,24 +31,24 @@ fn answer(kind: &str, body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-struct Bed {
-    gateway: Gateway,
+struct Bed<G = InProcess> {
+    gateway: G,
     upstream: Upstream,
 }
 
-fn bed(answer: &str, llm: &str) -> Bed {
+fn bed<G: Serves>(answer: &str, llm: &str) -> Bed<G> {
     bed_with(answer, llm, &[])
 }
 
-fn bed_with(answer: &str, llm: &str, arguments: &[&str]) -> Bed {
+fn bed_with<G: Serves>(answer: &str, llm: &str, arguments: &[&str]) -> Bed<G> {
     let upstream = Upstream::answering(answer);
     let methods = "    - {name: people, basic: {realm: models}}\n    \
                    - {name: sdk, base64: {sources: [{header: {name: X-Api-Key}}], layout: '{username}:{password}'}}\n";
     let yaml = format!("{}  llm: {{keyRef: {{name: provider}}, {llm}}}\n{CALLERS}", open_to(&upstream, methods));
-    Bed { gateway: Gateway::start_with(&[("all.yaml", &yaml)], arguments), upstream }
+    Bed { gateway: G::start_with(&[("all.yaml", &yaml)], arguments), upstream }
 }
 
-impl Bed {
+impl<G: Serves> Bed<G> {
     fn call(&self, user: &str, path: &str, body: &str) -> Reply {
         use base64::Engine;
         let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:secret"));
@@ -56,7 +56,7 @@ impl Bed {
             "POST {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {pair}\r\nAccept-Encoding: gzip\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
-        raw(self.gateway.address, format!("{head}{body}").as_bytes())
+        raw(self.gateway.address(), format!("{head}{body}").as_bytes())
     }
 
     /// The usage of the only permitted call so far.
@@ -79,7 +79,7 @@ const CHAT: &str =
 
 #[test]
 fn the_providers_key_travels_and_the_callers_does_not() {
-    let bed = bed(&answer("application/json", CHAT), "provider: OpenAI");
+    let bed: Bed<Gateway> = bed(&answer("application/json", CHAT), "provider: OpenAI");
     let reply = bed.call("ana", "/v1/chat/completions", "{\"model\":\"m-1\",\"messages\":[]}");
     assert_eq!((reply.status, reply.body.as_str()), (200, CHAT));
     let seen = bed.upstream.received().to_ascii_lowercase();
@@ -101,7 +101,7 @@ fn the_providers_key_travels_and_the_callers_does_not() {
 #[test]
 fn anthropic_gets_its_key_where_it_reads_it() {
     let body = "{\"model\":\"c\",\"usage\":{\"input_tokens\":7,\"output_tokens\":5}}";
-    let bed = bed(&answer("application/json", body), "provider: Anthropic");
+    let bed: Bed = bed(&answer("application/json", body), "provider: Anthropic");
     assert_eq!(bed.call("ana", "/v1/messages", "{}").status, 200);
     let seen = bed.upstream.received().to_ascii_lowercase();
     assert!(seen.contains("x-api-key: sk-canary-key\r\n") && !seen.contains("authorization"), "{seen}");
@@ -111,7 +111,7 @@ fn anthropic_gets_its_key_where_it_reads_it() {
 #[test]
 fn a_streamed_answer_is_counted_because_the_gateway_asks_for_the_count() {
     let stream = "data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"hi\"}}],\"usage\":null}\n\ndata: {\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\ndata: [DONE]\n\n";
-    let bed = bed(&answer("text/event-stream", stream), "provider: OpenAI");
+    let bed: Bed<Gateway> = bed(&answer("text/event-stream", stream), "provider: OpenAI");
     let reply = bed.call(
         "ana",
         "/v1/chat/completions",
@@ -137,7 +137,8 @@ fn a_streamed_answer_is_counted_because_the_gateway_asks_for_the_count() {
 
 #[test]
 fn a_caller_who_used_its_tokens_waits_and_others_do_not() {
-    let bed = bed(&answer("application/json", CHAT), "provider: OpenAI, quotas: [{tokens: 80, perSeconds: 86400}]");
+    let bed: Bed =
+        bed(&answer("application/json", CHAT), "provider: OpenAI, quotas: [{tokens: 80, perSeconds: 86400}]");
     let call = |user: &str| bed.call(user, "/v1/chat/completions", "{}");
     let counted = |calls: usize| {
         eventually("the answers are counted", || {
@@ -164,7 +165,7 @@ fn gateways_that_share_a_store_count_a_callers_tokens_together() {
     let (password, url) = (redis.password_file(), redis.url());
     let arguments = ["--store", &url, "--store-password-file", password.path().to_str().unwrap()];
     let start = || {
-        bed_with(
+        bed_with::<Gateway>(
             &answer("application/json", CHAT),
             "provider: OpenAI, quotas: [{tokens: 80, perSeconds: 86400}]",
             &arguments,
@@ -201,7 +202,7 @@ fn gateways_that_share_a_store_count_a_callers_tokens_together() {
 
 #[test]
 fn a_provider_that_tells_nothing_is_estimated() {
-    let bed = bed(&answer("application/json", "{\"choices\": []}"), "provider: OpenAI");
+    let bed: Bed = bed(&answer("application/json", "{\"choices\": []}"), "provider: OpenAI");
     assert_eq!(bed.call("ana", "/v1/completions", "{\"prompt\": \"12345678\"}").status, 200);
     assert_eq!(bed.usage(), json!({"prompt_tokens": 6, "completion_tokens": 4, "estimated": true}));
 }
@@ -218,7 +219,7 @@ fn the_official_clients_work_with_the_callers_own_credential() {
     for (provider, answer, tokens) in
         [("OpenAI", answer("text/event-stream", stream), 4), ("Anthropic", answer("application/json", message), 5)]
     {
-        let bed = bed(&answer, &format!("provider: {provider}"));
+        let bed: Bed<Gateway> = bed(&answer, &format!("provider: {provider}"));
         let script = prepare.join("llm.mjs");
         let output = Command::new("node")
             .arg(script)

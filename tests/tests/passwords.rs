@@ -4,7 +4,7 @@ use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use idm_tests::{Gateway, Redis, Reply, Upstream, open_to, raw};
+use idm_tests::{Gateway, InProcess, Redis, Reply, Serves, Upstream, open_to, raw};
 
 const CREDENTIALS: &str = "
 apiVersion: identity-manager.io/v1alpha1
@@ -39,20 +39,20 @@ stringData: {password: '$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$C28Fnzc7nzUOtlhrf
 ---
 ";
 
-struct Bed {
-    gateway: Gateway,
+struct Bed<G = InProcess> {
+    gateway: G,
     upstream: Upstream,
 }
 
-fn bed(method: &str) -> Bed {
+fn bed<G: Serves>(method: &str) -> Bed<G> {
     let upstream = Upstream::new();
     let yaml = format!("{CREDENTIALS}{}", open_to(&upstream, method));
-    Bed { gateway: Gateway::start(&[("all.yaml", &yaml)]), upstream }
+    Bed { gateway: G::start_with(&[("all.yaml", &yaml)], &[]), upstream }
 }
 
-impl Bed {
+impl<G: Serves> Bed<G> {
     fn send(&self, headers: &str) -> Reply {
-        raw(self.gateway.address, format!("GET /a?b=c HTTP/1.1\r\nHost: a\r\n{headers}\r\n").as_bytes())
+        raw(self.gateway.address(), format!("GET /a?b=c HTTP/1.1\r\nHost: a\r\n{headers}\r\n").as_bytes())
     }
 
     fn basic(&self, pair: &str) -> Reply {
@@ -67,7 +67,7 @@ impl Bed {
     /// curl's status and what the upstream saw of the request.
     fn curl(&self, arguments: &[&str]) -> (String, String) {
         self.upstream.forget();
-        let url = format!("http://{}/a?b=c", self.gateway.address);
+        let url = format!("http://{}/a?b=c", self.gateway.address());
         let output = Command::new("curl")
             .args(["-s", "-o", "/dev/null", "-w", "%{http_code}"])
             .args(arguments)
@@ -82,7 +82,7 @@ const BASIC: &str = "    - {name: people, basic: {realm: shop}}\n";
 
 #[test]
 fn basic_lets_the_right_password_in_and_tells_the_upstream_who_it_is() {
-    let bed = bed(BASIC);
+    let bed: Bed<Gateway> = bed(BASIC);
     let (status, seen) = bed.curl(&["-u", "ana@shop.example:corréct horse"]);
     assert_eq!(status, "200");
     let seen = seen.to_ascii_lowercase();
@@ -98,7 +98,7 @@ fn basic_lets_the_right_password_in_and_tells_the_upstream_who_it_is() {
 
 #[test]
 fn basic_refuses_what_is_wrong_for_the_right_reason() {
-    let bed = bed(BASIC);
+    let bed: Bed = bed(BASIC);
     bed.refused(&bed.basic("ana@shop.example:wrong"), 401, "WrongPassword");
     bed.refused(&bed.basic("ana:corréct horse"), 401, "WrongPassword");
     bed.refused(&bed.basic("nobody:x"), 401, "WrongPassword");
@@ -117,7 +117,7 @@ fn basic_refuses_what_is_wrong_for_the_right_reason() {
 
 #[test]
 fn guessing_costs_more_and_more_time_and_the_known_caller_is_not_kept_out() {
-    let bed = bed(BASIC);
+    let bed: Bed = bed(BASIC);
     let right = bed.basic("ana@shop.example:corréct horse");
     assert_eq!(right.status, 200);
     for _ in 0..5 {
@@ -132,7 +132,7 @@ fn guessing_costs_more_and_more_time_and_the_known_caller_is_not_kept_out() {
 
 #[test]
 fn a_flood_of_guesses_does_not_starve_the_valid_caller() {
-    let bed = bed(BASIC);
+    let bed: Bed<Gateway> = bed(BASIC);
     assert_eq!(bed.basic("ana@shop.example:corréct horse").status, 200);
     std::thread::scope(|scope| {
         let flood: Vec<_> = (0..12)
@@ -155,7 +155,7 @@ fn a_flood_of_guesses_does_not_starve_the_valid_caller() {
 fn digest_is_spoken_with_curl_in_each_algorithm() {
     // SHA-512-256 is proven by the vector of RFC 7616 instead: curl before 8.7 computes plain SHA-256 for it.
     for algorithm in ["SHA-256", "MD5"] {
-        let bed = bed(&format!(
+        let bed: Bed<Gateway> = bed(&format!(
             "    - {{name: people, digest: {{realm: shop, algorithms: [{algorithm}], qualities: [auth]}}}}\n"
         ));
         let (status, seen) = bed.curl(&["--digest", "-u", "ana@shop.example:corréct horse"]);
@@ -176,7 +176,7 @@ fn digest_is_spoken_with_curl_in_each_algorithm() {
 
 #[test]
 fn a_digest_seen_once_is_worth_nothing_to_whoever_saw_it() {
-    let bed = bed("    - {name: people, digest: {realm: shop}}\n");
+    let bed: Bed<Gateway> = bed("    - {name: people, digest: {realm: shop}}\n");
     let output = Command::new("curl")
         .args([
             "-s",
@@ -238,7 +238,7 @@ fn a_digest_that_one_gateway_took_is_refused_by_the_next() {
 
 #[test]
 fn base64_of_a_layout_is_read_as_the_policy_says() {
-    let bed = bed(
+    let bed: Bed = bed(
         "    - {name: devices, base64: {sources: [{header: {name: X-Device}}], layout: 'v1;{username}|{password}'}}\n",
     );
     let send = |text: &str| bed.send(&format!("X-Device: {}\r\n", STANDARD.encode(text)));

@@ -5,17 +5,17 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use idm_jose::SigningKey;
-use idm_tests::{ANONYMOUS, Gateway, Upstream, open_to, raw, raw_on};
+use idm_tests::{ANONYMOUS, Gateway, InProcess, Serves, Upstream, open_to, raw, raw_on};
 use idm_types::Algorithm;
 
-fn open() -> (Gateway, Upstream) {
+fn open<G: Serves>() -> (G, Upstream) {
     let upstream = Upstream::new();
-    let gateway = Gateway::start(&[("all.yaml", &open_to(&upstream, ANONYMOUS))]);
+    let gateway = G::start_with(&[("all.yaml", &open_to(&upstream, ANONYMOUS))], &[]);
     (gateway, upstream)
 }
 
 /// `/public` is open, everything else wants an API key.
-fn guarded() -> (Gateway, Upstream) {
+fn guarded<G: Serves>() -> (G, Upstream) {
     let upstream = Upstream::new();
     let port = upstream.address.port();
     let yaml = format!(
@@ -27,13 +27,13 @@ fn guarded() -> (Gateway, Upstream) {
          apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: public}}\nspec:\n  targetRefs: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r, sectionName: public}}]\n  authentication: {{methods: [{{name: everyone, anonymous: {{}}}}]}}\n---\n\
          apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: rest}}\nspec:\n  targetRefs: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r}}]\n  authentication: {{methods: [{{name: machines, apiKey: {{}}}}]}}\n"
     );
-    (Gateway::start(&[("all.yaml", &yaml)]), upstream)
+    (G::start_with(&[("all.yaml", &yaml)], &[]), upstream)
 }
 
 /// A refusal: this status, this reason, one record, and nothing at the upstream.
-fn assert_refused(gateway: &Gateway, upstream: &Upstream, request: &str, status: u16, reason: &str) {
+fn assert_refused(gateway: &impl Serves, upstream: &Upstream, request: &str, status: u16, reason: &str) {
     upstream.forget();
-    let reply = raw(gateway.address, request.as_bytes());
+    let reply = raw(gateway.address(), request.as_bytes());
     assert_eq!(reply.status, status, "{request:?}: {reply:?}");
     assert_eq!(gateway.record(reply.decision())["reason"], reason, "{request:?}");
     assert_eq!(upstream.received(), "", "{request:?} reached the upstream");
@@ -41,7 +41,7 @@ fn assert_refused(gateway: &Gateway, upstream: &Upstream, request: &str, status:
 
 #[test]
 fn t01_t04_t10_a_path_has_one_reading_and_it_decides() {
-    let (gateway, upstream) = guarded();
+    let (gateway, upstream) = guarded::<InProcess>();
     for path in ["/admin?x=/public", "/admin", "/publicity", "/"] {
         assert_refused(
             &gateway,
@@ -79,7 +79,7 @@ fn t01_t04_t10_a_path_has_one_reading_and_it_decides() {
 
 #[test]
 fn t02_a_fragment_never_widens_what_is_open() {
-    let (gateway, upstream) = guarded();
+    let (gateway, upstream) = guarded::<Gateway>();
     upstream.forget();
     let reply = raw(gateway.address, b"GET /secret#/../public HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(matches!(reply.status, 400 | 401), "{reply:?}");
@@ -88,7 +88,7 @@ fn t02_a_fragment_never_widens_what_is_open() {
 
 #[test]
 fn t03_forwarding_headers_of_the_caller_decide_nothing_and_go_nowhere() {
-    let (gateway, upstream) = guarded();
+    let (gateway, upstream) = guarded::<InProcess>();
     for name in [
         "X-Forwarded-Uri",
         "X-Forwarded-Path",
@@ -126,7 +126,7 @@ fn t03_forwarding_headers_of_the_caller_decide_nothing_and_go_nowhere() {
 
 #[test]
 fn t06_t08_nobody_arrives_pre_named() {
-    let (gateway, upstream) = open();
+    let (gateway, upstream) = open::<InProcess>();
     let spellings = [
         "X-Authenticated-UserId",
         "x-authenticated-userid",
@@ -153,7 +153,7 @@ fn t06_t08_nobody_arrives_pre_named() {
 
 #[test]
 fn t07_trailers_do_not_reach_the_upstream() {
-    let (gateway, upstream) = open();
+    let (gateway, upstream) = open::<Gateway>();
     let request = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Authenticated-UserId\r\n\r\n2\r\nhi\r\n0\r\nX-Authenticated-UserId: root\r\n\r\n";
     assert_eq!(raw(gateway.address, request.as_bytes()).status, 200);
     let received = upstream.received().to_ascii_lowercase();
@@ -162,7 +162,7 @@ fn t07_trailers_do_not_reach_the_upstream() {
 
 #[test]
 fn t11_a_host_has_one_reading() {
-    let (gateway, upstream) = open();
+    let (gateway, upstream) = open::<InProcess>();
     for request in [
         "GET / HTTP/1.1\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
@@ -177,7 +177,7 @@ fn t11_a_host_has_one_reading() {
 
 #[test]
 fn t14_nothing_a_caller_sends_can_forge_a_record() {
-    let (gateway, _upstream) = open();
+    let (gateway, _upstream) = open::<Gateway>();
     let reply =
         raw(gateway.address, b"GET /x\"},{\"kind\":\"Decision\"} HTTP/1.1\r\nHost: a\r\nUser-Agent: \x1b[31m\r\n\r\n");
     assert_eq!(reply.status, 400);
@@ -195,7 +195,7 @@ fn t14_nothing_a_caller_sends_can_forge_a_record() {
 
 #[test]
 fn t15_an_upgrade_other_than_websocket_is_stripped_and_early_bytes_wait() {
-    let (gateway, upstream) = open();
+    let (gateway, upstream) = open::<Gateway>();
     let request = "GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n";
     assert_eq!(raw(gateway.address, request.as_bytes()).status, 200);
     let received = upstream.received().to_ascii_lowercase();
@@ -241,7 +241,7 @@ fn a_websocket_is_a_tunnel_once_both_sides_agree() {
 
 #[test]
 fn t16_a_refused_body_is_never_read_as_a_request() {
-    let (gateway, upstream) = guarded();
+    let (gateway, upstream) = guarded::<Gateway>();
     upstream.forget();
     let mut stream = TcpStream::connect(gateway.address).unwrap();
     let inner = "GET /public HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -257,7 +257,7 @@ fn t16_a_refused_body_is_never_read_as_a_request() {
 
 #[test]
 fn framing_that_two_readers_would_read_differently_is_not_forwarded_twice() {
-    let (gateway, upstream) = open();
+    let (gateway, upstream) = open::<Gateway>();
     for request in [
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcde",
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +4\r\n\r\nabcd",

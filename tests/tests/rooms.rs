@@ -45,6 +45,8 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "idm-decide",
         &[
+            // The record of a decision is made where the decision is; who stores it is another matter.
+            "idm-audit",
             "idm-authn",
             "idm-authz",
             "idm-issue",
@@ -92,7 +94,20 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-types",
         ],
     ),
-    ("idm-tests", &["idm-jose", "idm-types"]),
+    // The tests decide in their own process too, with the product's code.
+    (
+        "idm-tests",
+        &[
+            "idm-compile",
+            "idm-decide",
+            "idm-gateway",
+            "idm-jose",
+            "idm-proxy",
+            "idm-store",
+            "idm-transform",
+            "idm-types",
+        ],
+    ),
     ("idm-e2e", &["idm-jose", "idm-types"]),
 ];
 

@@ -8,12 +8,13 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use idm_tests::{
-    Browser, Gateway, IDP, Reply, SLO, SSO, SamlIdp, Says, Upstream, eventually, http, open_to, raw, signature_template,
+    Browser, Gateway, IDP, InProcess, Reply, SLO, SSO, SamlIdp, Says, Serves, Upstream, eventually, http, open_to, raw,
+    signature_template,
 };
 use serde_json::Value;
 
-struct Bed {
-    gateway: Gateway,
+struct Bed<G = InProcess> {
+    gateway: G,
     upstream: Upstream,
     idp: SamlIdp,
 }
@@ -21,15 +22,19 @@ struct Bed {
 const IDENTITY: &str = "    identity: {username: token.email, roles: token.groups}\n  upstream:\n    headers: [{name: X-Authenticated-UserId, value: identity.username}, {name: X-Authenticated-Roles, value: \"identity.roles\"}]\n";
 const SIGNED: &str = "    serviceProvider: {keyRef: {name: sp}}\n";
 
-fn bed_with(of_saml: &str, of_sign_in: &str) -> Bed {
+fn bed_on<G: Serves>(of_saml: &str, of_sign_in: &str) -> Bed<G> {
     let (upstream, idp) = (Upstream::new(), SamlIdp::new());
     let method =
         format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}]{of_sign_in}}}\n{IDENTITY}");
-    let gateway = Gateway::start_with(
+    let gateway = G::start_with(
         &[("all.yaml", &format!("{}{}", open_to(&upstream, &method), idp.federation(of_saml)))],
         &["--danger-insecure-issuers"],
     );
     Bed { gateway, upstream, idp }
+}
+
+fn bed_with(of_saml: &str, of_sign_in: &str) -> Bed {
+    bed_on(of_saml, of_sign_in)
 }
 
 /// A browser that was sent to the provider, and what it was sent with.
@@ -39,9 +44,9 @@ struct Sent {
     id: String,
 }
 
-impl Bed {
+impl<G: Serves> Bed<G> {
     fn origin(&self) -> String {
-        format!("http://{}", self.gateway.address)
+        format!("http://{}", self.gateway.address())
     }
 
     fn consumer(&self) -> String {
@@ -60,7 +65,7 @@ impl Bed {
     }
 
     fn begin(&self) -> Sent {
-        let mut browser = Browser::new(self.gateway.address);
+        let mut browser = Browser::new(self.gateway.address());
         let there = browser.to_provider("/orders?x=1");
         let (to, query) = there.split_once('?').unwrap();
         assert_eq!(to, SSO);
@@ -81,10 +86,10 @@ impl Bed {
             http::encoded(relay_state)
         );
         raw(
-            self.gateway.address,
+            self.gateway.address(),
             format!(
                 "POST /_idm/saml/consume/idp HTTP/1.1\r\nHost: {}\r\nOrigin: https://idp.example\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nAccept: text/html\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
-                self.gateway.address,
+                self.gateway.address(),
                 body.len()
             )
             .as_bytes(),
@@ -103,7 +108,7 @@ impl Bed {
 
 #[test]
 fn a_person_signs_in_with_saml_and_comes_back_to_the_page_first_asked_for() {
-    let bed = bed_with(SIGNED, "");
+    let bed: Bed<Gateway> = bed_on(SIGNED, "");
     let mut sent = bed.begin();
     assert!(
         sent.request.contains(&format!("AssertionConsumerServiceURL=\"{}\"", bed.consumer()))
@@ -537,7 +542,7 @@ fn a_new_certificate_arrives_by_itself_and_an_old_one_leaves() {
     let federation = format!(
         "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: idp, uid: uid-idp}}\nspec: {{saml: {{entityId: '{IDP}', metadata: {{uri: 'http://{address}/metadata'}}}}}}\n"
     );
-    let gateway = Gateway::start_with(
+    let gateway = InProcess::start_with(
         &[("all.yaml", &format!("{}{federation}", open_to(&upstream, &method)))],
         &["--danger-insecure-issuers"],
     );
@@ -557,7 +562,7 @@ fn a_new_certificate_arrives_by_itself_and_an_old_one_leaves() {
 
 #[test]
 fn sessions_end_together_in_both_directions() {
-    let bed = bed_with(SIGNED, "");
+    let bed: Bed<Gateway> = bed_on(SIGNED, "");
     let slo = format!("{}/_idm/saml/logout/idp", bed.origin());
     let sign_in = || {
         let mut sent = bed.begin();
@@ -690,7 +695,7 @@ fn a_provider_whose_metadata_cannot_be_used_lets_nobody_in() {
     let federation = format!(
         "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: idp, uid: uid-idp}}\nspec: {{saml: {{entityId: '{IDP}', metadata: {{uri: 'http://{address}/metadata'}}}}}}\n"
     );
-    let gateway = Gateway::start_with(
+    let gateway = InProcess::start_with(
         &[("all.yaml", &format!("{}{federation}", open_to(&upstream, &method)))],
         &["--danger-insecure-issuers"],
     );
@@ -712,7 +717,7 @@ fn fetched_metadata_sends_nobody_to_a_script() {
             "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: idp, uid: uid-idp}}\n\
              spec: {{saml: {{entityId: '{IDP}', metadata: {{uri: 'http://{address}/metadata'}}}}}}\n"
         );
-        let gateway = Gateway::start_with(
+        let gateway = InProcess::start_with(
             &[("all.yaml", &format!("{}{federation}", open_to(&upstream, &method)))],
             &["--danger-insecure-issuers"],
         );
@@ -735,7 +740,7 @@ fn signatures_are_taken_with_rsa_and_on_curves_with_every_sha_2() {
     let keys = ["idp", "P-256", "P-384", "P-521"];
     let method = format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}]}}\n{IDENTITY}");
     let federation = idp.federation("").replace(&idp.metadata(&["idp"]), &idp.metadata(&keys));
-    let gateway = Gateway::start_with(
+    let gateway = InProcess::start_with(
         &[("all.yaml", &format!("{}{federation}", open_to(&upstream, &method)))],
         &["--danger-insecure-issuers"],
     );

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use idm_jose::SigningKey;
 use idm_tests::{
-    Authority, Browser, CLIENT_SECRET, Gateway, Provider, Redis, Reply, Script, Upstream, eventually, now, open_to,
-    raw, secret,
+    Authority, Browser, CLIENT_SECRET, Gateway, InProcess, Provider, Redis, Reply, Script, Serves, Upstream,
+    eventually, now, open_to, raw, secret,
 };
 use idm_types::Algorithm;
 use serde_json::{Value, json};
 
-struct Bed {
-    gateway: Gateway,
+struct Bed<G = InProcess> {
+    gateway: G,
     upstream: Upstream,
     provider: Provider,
 }
@@ -31,22 +31,31 @@ fn key() -> SigningKey {
 }
 
 /// A gateway where people sign in at one provider: with these members of `signIn`, of the policy and of the client.
-fn bed_with(of_sign_in: &str, of_policy: &str, of_client: &str) -> Bed {
+fn bed_on<G: Serves>(of_sign_in: &str, of_policy: &str, of_client: &str) -> Bed<G> {
     let (upstream, provider) = (Upstream::new(), Provider::new(key()));
     let method =
         format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}]{of_sign_in}}}\n{of_policy}");
     let yaml = format!("{}{}", open_to(&upstream, &method), provider.federation("idp", of_client));
-    let gateway = Gateway::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
+    let gateway = G::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
     Bed { gateway, upstream, provider }
+}
+
+fn bed_with(of_sign_in: &str, of_policy: &str, of_client: &str) -> Bed {
+    bed_on(of_sign_in, of_policy, of_client)
 }
 
 fn bed() -> Bed {
     bed_with("", IDENTITY, "")
 }
 
-impl Bed {
+/// The same in a process of its own.
+fn process() -> Bed<Gateway> {
+    bed_on("", IDENTITY, "")
+}
+
+impl<G: Serves> Bed<G> {
     fn browser(&self) -> Browser {
-        Browser::new(self.gateway.address)
+        Browser::new(self.gateway.address())
     }
 
     /// A refusal: its reason is on its one record, and the upstream heard nothing.
@@ -65,7 +74,7 @@ impl Bed {
 
 #[test]
 fn a_person_signs_in_and_comes_back_to_the_page_first_asked_for() {
-    let bed = bed();
+    let bed = process();
     let mut browser = bed.browser();
     let first = browser.go("/orders?day=1&x=%2F");
     assert_eq!((first.status, first.header("location")), (303, Some("/_idm?to=%2Forders%3Fday%3D1%26x%3D%252F")));
@@ -324,7 +333,7 @@ fn two_providers_are_never_taken_for_each_other() {
         format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}, {{name: other}}]}}\n{IDENTITY}");
     let yaml =
         format!("{}{}{}", open_to(&upstream, &method), honest.federation("idp", ""), other.federation("other", ""));
-    let gateway = Gateway::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
+    let gateway = InProcess::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
     let bed = Bed { gateway, upstream, provider: honest };
     let mut browser = bed.browser();
     let start = browser.go("/orders");
@@ -380,7 +389,7 @@ fn the_client_proves_itself_as_the_federation_says() {
             signing.reveal_jwk()
         );
         let yaml = format!("{}{federation}{secret}", open_to(&upstream, method));
-        let gateway = Gateway::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
+        let gateway = InProcess::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
         assert_eq!(Browser::new(gateway.address).sign_in(&provider, "/").status, 303);
         (provider.asked("/token").remove(0), provider.issuer(), signing)
     };
@@ -480,7 +489,7 @@ fn a_page_of_another_site_changes_nothing_with_a_persons_session() {
 
 #[test]
 fn tokens_are_refreshed_once_however_many_want_them() {
-    let bed = bed();
+    let bed = process();
     bed.provider.script(|script| script.lifetime = 1);
     let mut browser = bed.browser();
     bed.come_back(&mut browser);
@@ -551,7 +560,7 @@ fn nobody_signs_in_at_a_provider_that_is_away_or_suspended() {
     bed.refused(&reply, 503, "ProviderUnavailable");
     bed.provider.behave();
     // Suspended: sessions and sign-ins alike, within a moment, and back again.
-    let yaml = std::fs::read_to_string(bed.gateway.dir.path().join("all.yaml")).unwrap();
+    let yaml = bed.gateway.read("all.yaml");
     bed.gateway.write("all.yaml", &yaml.replace("spec:\n  oidc:", "spec:\n  suspend: true\n  oidc:"));
     let refused = eventually("suspension", || {
         let reply = browser.fetch("/orders");
@@ -603,7 +612,7 @@ fn claims_that_the_policy_requires_decide() {
     bed.refused(&browser.go("/orders"), 403, "ClaimRequired");
 }
 
-impl Bed {
+impl<G: Serves> Bed<G> {
     /// Signs in again although there is a session.
     fn come_back_anew(&self, browser: &mut Browser) {
         let reply = browser.go("/_idm?to=%2Forders");
@@ -678,7 +687,7 @@ fn one_route_takes_sessions_tokens_and_keys_side_by_side() {
     let (upstream, provider) = (Upstream::new(), Provider::new(key()));
     let methods = "    - name: staff\n      signIn: {federationRefs: [{name: idp}]}\n    - name: apps\n      jwt: {issuers: [{federationRef: {name: idp}, audiences: [orders]}]}\n    - {name: machines, apiKey: {}}\n";
     let yaml = format!("{}{}", open_to(&upstream, methods), provider.federation("idp", ""));
-    let gateway = Gateway::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
+    let gateway = InProcess::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
     let bed = Bed { gateway, upstream, provider };
     let mut browser = bed.browser();
     bed.come_back(&mut browser);
@@ -797,7 +806,7 @@ fn the_upstream_is_told_of_person_and_credential_in_a_token_of_ours() {
         provider.federation("idp", ""),
         signing.reveal_jwk()
     );
-    let gateway = Gateway::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
+    let gateway = InProcess::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
     let bed = Bed { gateway, upstream, provider };
     let mut browser = bed.browser();
     bed.come_back(&mut browser);
@@ -873,7 +882,7 @@ fn signing_out_ends_the_session_here_and_leads_on_to_the_provider() {
 
 #[test]
 fn signing_out_everywhere_ends_every_session_of_the_person_and_nobody_elses() {
-    let bed = bed();
+    let bed = process();
     let (mut phone, mut laptop, mut other) = (bed.browser(), bed.browser(), bed.browser());
     bed.come_back(&mut phone);
     bed.come_back(&mut laptop);
@@ -999,7 +1008,7 @@ fn a_verdict_on_a_session_is_kept_for_a_moment() {
 
 #[test]
 fn no_secret_of_a_sign_in_is_in_log_audit_or_pages() {
-    let bed = bed();
+    let bed = process();
     let mut browser = bed.browser();
     bed.come_back(&mut browser);
     let page = browser.go("/orders");
@@ -1017,7 +1026,7 @@ fn no_secret_of_a_sign_in_is_in_log_audit_or_pages() {
 }
 
 /// Two gateways with the same configuration and one Redis, and what they need to go on.
-fn two(redis: &Redis, of_sign_in: &str) -> (Bed, Bed, String, tempfile::NamedTempFile) {
+fn two(redis: &Redis, of_sign_in: &str) -> (Bed<Gateway>, Bed<Gateway>, String, tempfile::NamedTempFile) {
     let (upstream, second, provider) = (Upstream::new(), Upstream::new(), Provider::new(key()));
     let password = redis.password_file();
     let url = redis.url();
@@ -1042,13 +1051,13 @@ fn two(redis: &Redis, of_sign_in: &str) -> (Bed, Bed, String, tempfile::NamedTem
 }
 
 /// The same browser at another gateway.
-fn moved(browser: &Browser, bed: &Bed) -> Browser {
+fn moved(browser: &Browser, bed: &Bed<Gateway>) -> Browser {
     let mut moved = Browser::new(bed.gateway.address);
     (moved.jar, moved.host) = (browser.jar.clone(), browser.host.clone());
     moved
 }
 
-fn at_localhost(bed: &Bed) -> Browser {
+fn at_localhost(bed: &Bed<Gateway>) -> Browser {
     let mut browser = bed.browser();
     browser.host = "localhost".into();
     browser
@@ -1119,7 +1128,7 @@ fn a_restart_loses_no_session_and_a_store_that_is_away_lets_nobody_in() {
     two.gateway.kill();
     let arguments =
         ["--danger-insecure-issuers", "--store", &url, "--store-password-file", password.path().to_str().unwrap()];
-    let yaml = std::fs::read_to_string(two.gateway.dir.path().join("all.yaml")).unwrap();
+    let yaml = two.gateway.read("all.yaml");
     let again = Gateway::start_with(&[("all.yaml", &yaml)], &arguments);
     two.gateway = again;
     let mut there = moved(&browser, &two);
@@ -1162,7 +1171,7 @@ fn roles_come_and_go_with_what_the_provider_says() {
         ),
         "",
     );
-    let yaml = std::fs::read_to_string(bed.gateway.dir.path().join("all.yaml")).unwrap();
+    let yaml = bed.gateway.read("all.yaml");
     let mapped = "spec:\n  roleMappings: [{claim: realm.groups, value: 'Order Writers', roles: [order-writer, seller]}]\n  oidc:";
     bed.gateway.write("all.yaml", &yaml.replace("spec:\n  oidc:", mapped));
     let mut browser = bed.browser();
@@ -1189,7 +1198,7 @@ fn id_tokens_are_taken_in_every_algorithm_that_the_federation_names() {
         let named = |list: &str| {
             provider.federation("idp", "").replace("    client:", &format!("    algorithms: [{list}]\n    client:"))
         };
-        let gateway = Gateway::start_with(
+        let gateway = InProcess::start_with(
             &[("all.yaml", &format!("{}{}", open_to(&upstream, method), named(algorithm.name())))],
             &["--danger-insecure-issuers"],
         );
@@ -1201,7 +1210,7 @@ fn id_tokens_are_taken_in_every_algorithm_that_the_federation_names() {
         // A token that is signed otherwise than the Federation says.
         let other = if algorithm == ES256 { "RS256" } else { "ES256" };
         let yaml = format!("{}{}", open_to(&Upstream::new(), method), named(other));
-        let gateway = Gateway::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
+        let gateway = InProcess::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
         bed.provider.behave();
         let mut browser = Browser::new(gateway.address);
         let reply = browser.sign_in(&provider, "/orders");
@@ -1225,7 +1234,7 @@ fn endpoints_may_be_written_down_and_then_nothing_is_discovered() {
         .replace("    client:", &format!("    keys: {{jwksUri: {}}}\n    client:", at("keys")));
     let upstream = Upstream::new();
     let method = format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}]}}\n{IDENTITY}");
-    let gateway = Gateway::start_with(
+    let gateway = InProcess::start_with(
         &[("all.yaml", &format!("{}{federation}", open_to(&upstream, &method)))],
         &["--danger-insecure-issuers"],
     );

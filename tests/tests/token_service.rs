@@ -7,7 +7,10 @@ use std::process::Command;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use idm_jose::SigningKey;
-use idm_tests::{Authority, Gateway, HTTPS_LISTENER, Redis, Reply, Upstream, eventually, now, open_to, raw, secret};
+use idm_tests::{
+    Authority, Gateway, HTTPS_LISTENER, InProcess, Redis, Reply, Serves, Upstream, eventually, now, open_to, raw,
+    secret,
+};
 use idm_types::{Algorithm, Timestamp};
 use serde_json::{Value, json};
 
@@ -42,8 +45,8 @@ fn policy(upstream: &Upstream, service: &str, keys: &str) -> String {
     format!("{}{rest}{}", open_to(upstream, methods), secret("idm-signing-keys", &[("p.json", keys.to_owned())]))
 }
 
-struct Bed {
-    gateway: Gateway,
+struct Bed<G = InProcess> {
+    gateway: G,
     upstream: Upstream,
 }
 
@@ -69,9 +72,9 @@ fn bed(service: &str) -> Bed {
     bed_with(service, &all_clients(), &[])
 }
 
-fn bed_with(service: &str, more: &str, arguments: &[&str]) -> Bed {
+fn bed_with<G: Serves>(service: &str, more: &str, arguments: &[&str]) -> Bed<G> {
     let upstream = Upstream::new();
-    let gateway = Gateway::start_with(
+    let gateway = G::start_with(
         &[("all.yaml", &format!("{}{more}", policy(&upstream, service, &signing_keys(Algorithm::ES256))))],
         arguments,
     );
@@ -108,9 +111,9 @@ fn claims(token: &str) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }
 
-impl Bed {
+impl<G: Serves> Bed<G> {
     fn token(&self, headers: &str, pairs: &[(&str, &str)]) -> Reply {
-        post(self.gateway.address, "token", headers, pairs)
+        post(self.gateway.address(), "token", headers, pairs)
     }
 
     fn reports(&self, pairs: &[(&str, &str)]) -> Reply {
@@ -123,7 +126,7 @@ impl Bed {
     }
 
     fn call(&self, token: &str) -> Reply {
-        call(self.gateway.address, token)
+        call(self.gateway.address(), token)
     }
 
     /// Asserts a refusal of the service: what the client is told, what the record says, and that nothing went on.
@@ -147,8 +150,10 @@ const CLIENT: (&str, &str) = ("grant_type", "client_credentials");
 
 #[test]
 fn a_client_gets_a_token_that_the_policy_takes() {
-    let bed = bed(
+    let bed: Bed<Gateway> = bed_with(
         ", accessToken: {lifetime: {minutes: 1}, claims: [{name: tenant, value: identity.attributes.tenant}, {name: from, value: source.address}, {name: none, value: identity.attributes.none}]}",
+        &all_clients(),
+        &[],
     );
     let reply = bed.reports(&[CLIENT, ("scope", "orders.read"), ("audience", "orders")]);
     let answer = read(&reply);
@@ -333,7 +338,7 @@ fn refresh_ends_with_its_count_its_time_and_its_user() {
 
     let bed = bed(USERS);
     let before = sign_in(&bed);
-    let text = std::fs::read_to_string(bed.gateway.dir.path().join("all.yaml")).unwrap();
+    let text = bed.gateway.read("all.yaml");
     bed.gateway
         .write("all.yaml", &text.replace("spec: {password: {}, roles", "spec: {suspend: true, password: {}, roles"));
     eventually("the change", || match sign_in(&bed).status {
@@ -390,7 +395,7 @@ fn a_new_key_is_published_before_it_signs_and_an_old_one_until_its_tokens_ended(
         key(Algorithm::ES256, "next", now() + 600, None),
     ]});
     let gateway =
-        Gateway::start(&[("all.yaml", &format!("{}{}", policy(&upstream, "", &keys.to_string()), all_clients()))]);
+        InProcess::start(&[("all.yaml", &format!("{}{}", policy(&upstream, "", &keys.to_string()), all_clients()))]);
     let bed = Bed { gateway, upstream };
     let published =
         raw(bed.gateway.address, b"GET /oauth/.well-known/jwks.json HTTP/1.1\r\nHost: shop.example\r\n\r\n");
@@ -426,7 +431,7 @@ fn an_assertion_is_good_once_for_this_issuer_and_of_the_clients_own_key() {
     let key = SigningKey::generate(Algorithm::ES256, "robot-1").unwrap();
     let stranger = SigningKey::generate(Algorithm::ES256, "robot-1").unwrap();
     let robot = client("robot", &format!("  oauthClient: {{privateKeyJwt: {{keys: {{inline: '{}'}}}}}}\n", key.jwks()));
-    let bed = bed_with("", &format!("{robot}{}", all_clients()), &[]);
+    let bed: Bed = bed_with("", &format!("{robot}{}", all_clients()), &[]);
     let assertion = |key: &SigningKey, change: &dyn Fn(&mut Value)| {
         let mut claims = json!({
             "iss": "robot", "sub": "robot", "aud": ISSUER, "jti": format!("{:?}", std::time::Instant::now()),
@@ -559,7 +564,7 @@ fn a_client_with_a_certificate_gets_tokens_that_are_worth_nothing_without_it() {
 }
 
 /// Two gateways with the same configuration and one Redis.
-fn two(redis: &Redis) -> (Bed, Bed, tempfile::NamedTempFile) {
+fn two(redis: &Redis) -> (Bed<Gateway>, Bed<Gateway>, tempfile::NamedTempFile) {
     let (upstream, second) = (Upstream::new(), Upstream::new());
     let keys = signing_keys(Algorithm::ES256);
     let password = redis.password_file();
@@ -687,7 +692,7 @@ fn a_store_over_tls_is_believed_only_with_a_good_certificate() {
     let sign_in = |more: &[&str]| {
         let arguments =
             [&["--store", &url, "--store-password-file", password.path().to_str().unwrap()][..], more].concat();
-        let bed = bed_with(USERS, &all_clients(), &arguments);
+        let bed: Bed<Gateway> = bed_with(USERS, &all_clients(), &arguments);
         let reply = bed.reports(&[("grant_type", "password"), ("username", "ana"), ("password", "correct horse")]);
         if reply.status != 200 {
             bed.refused(&reply, 503, "temporarily_unavailable", "StoreUnavailable");
@@ -711,7 +716,7 @@ fn a_stock_oauth_client_uses_the_service() {
         "robot",
         &format!("  oauthClient: {{privateKeyJwt: {{keys: {{inline: '{}'}}}}, scopes: [orders.read]}}\n", key.jwks()),
     );
-    let bed = bed_with(USERS, &format!("{robot}{}", all_clients()), &[]);
+    let bed: Bed<Gateway> = bed_with(USERS, &format!("{robot}{}", all_clients()), &[]);
     let address = bed.gateway.address.to_string();
     let output = Command::new("node")
         .arg(interop.join("oauth.mjs"))

@@ -5,20 +5,20 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use idm_jose::SigningKey;
-use idm_tests::{Gateway, Issuer, Reply, Upstream, eventually, now, open_to, raw};
+use idm_tests::{Gateway, InProcess, Issuer, Reply, Serves, Upstream, eventually, now, open_to, raw};
 use serde_json::{Value, json};
 
-struct Bed {
-    gateway: Gateway,
+struct Bed<G = InProcess> {
+    gateway: G,
     upstream: Upstream,
     issuer: Issuer,
     key: SigningKey,
 }
 
-fn bed() -> Bed {
+fn bed<G: Serves>() -> Bed<G> {
     let key = SigningKey::generate(idm_types::Algorithm::ES256, "k1").unwrap();
     let (upstream, issuer) = (Upstream::new(), Issuer::new(&key));
-    let gateway = Gateway::start_with(&[("all.yaml", &policy(&upstream, &issuer))], &["--danger-insecure-issuers"]);
+    let gateway = G::start_with(&[("all.yaml", &policy(&upstream, &issuer))], &["--danger-insecure-issuers"]);
     Bed { gateway, upstream, issuer, key }
 }
 
@@ -30,9 +30,9 @@ fn policy(upstream: &Upstream, issuer: &Issuer) -> String {
     open_to(upstream, &method)
 }
 
-impl Bed {
+impl<G: Serves> Bed<G> {
     fn send(&self, headers: &str) -> Reply {
-        raw(self.gateway.address, format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n").as_bytes())
+        raw(self.gateway.address(), format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n").as_bytes())
     }
 
     fn bearer(&self, token: &str) -> Reply {
@@ -58,7 +58,7 @@ impl Bed {
 
 #[test]
 fn bad_tokens_are_refused_for_the_right_reason() {
-    let bed = bed();
+    let bed: Bed = bed();
     assert_eq!(bed.bearer(&bed.token(|_| {})).status, 200);
     let good = bed.token(|_| {});
     let parts: Vec<&str> = good.split('.').collect();
@@ -104,7 +104,7 @@ fn bad_tokens_are_refused_for_the_right_reason() {
 
 #[test]
 fn t23_one_credential_is_verified_and_nothing_else_goes_on() {
-    let bed = bed();
+    let bed: Bed<Gateway> = bed();
     let (good, other) = (bed.token(|_| {}), bed.token(|c| c["sub"] = json!("root")));
     bed.upstream.forget();
     for headers in [
@@ -133,7 +133,7 @@ fn t23_one_credential_is_verified_and_nothing_else_goes_on() {
 
 #[test]
 fn a_role_with_a_comma_does_not_become_two() {
-    let bed = bed();
+    let bed: Bed = bed();
     let token = bed.token(|c| c["roles"] = json!(["reader", "x,admin", "a b", 7]));
     assert_eq!(bed.bearer(&token).status, 200);
     assert!(bed.upstream.received().contains("x-authenticated-userroles: reader\r\n"), "{}", bed.upstream.received());
@@ -141,7 +141,7 @@ fn a_role_with_a_comma_does_not_become_two() {
 
 #[test]
 fn a_new_key_is_fetched_when_it_is_met_and_a_removed_one_is_void() {
-    let bed = bed();
+    let bed: Bed = bed();
     let old = bed.token(|_| {});
     assert_eq!(bed.bearer(&old).status, 200);
     let new = SigningKey::generate(idm_types::Algorithm::ES256, "k2").unwrap();
@@ -173,7 +173,7 @@ fn a_sick_issuer_harms_nobody_who_was_fine() {
         (200, &"x".repeat(600_000)),
         (200, "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\",\"kid\":\"k1\"}]}"),
     ] {
-        let bed = bed();
+        let bed: Bed = bed();
         assert_eq!(bed.bearer(&bed.token(|_| {})).status, 200);
         bed.issuer.serve(status, jwks);
         let stranger =
@@ -189,7 +189,7 @@ fn keys_of_another_issuer_are_not_taken() {
     let key = SigningKey::generate(idm_types::Algorithm::ES256, "k1").unwrap();
     let (upstream, issuer) = (Upstream::new(), Issuer::new(&key));
     issuer.claim_to_be("http://someone-else.example");
-    let gateway = Gateway::start_with(&[("all.yaml", &policy(&upstream, &issuer))], &["--danger-insecure-issuers"]);
+    let gateway = InProcess::start_with(&[("all.yaml", &policy(&upstream, &issuer))], &["--danger-insecure-issuers"]);
     let bed = Bed { gateway, upstream, issuer, key };
     let reply = bed.bearer(&bed.token(|_| {}));
     assert_eq!((reply.status, reply.header("retry-after")), (503, Some("5")));
@@ -199,7 +199,7 @@ fn keys_of_another_issuer_are_not_taken() {
 
 #[test]
 fn secrets_are_in_no_log_and_no_record() {
-    let bed = bed();
+    let bed: Bed<Gateway> = bed();
     let good = bed.token(|_| {});
     let expired = bed.token(|c| c["exp"] = json!(1));
     let key = "idm_000000000000000000000000000000000000000000000AbCdEf";
@@ -219,7 +219,7 @@ fn secrets_are_in_no_log_and_no_record() {
 
 #[test]
 fn http2_meets_the_same_checks() {
-    let bed = bed();
+    let bed: Bed<Gateway> = bed();
     let token = bed.token(|_| {});
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let send = |path: &'static str, headers: Vec<(&'static str, String)>| {

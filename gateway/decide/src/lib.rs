@@ -3,9 +3,9 @@
 //! In: an armed bundle ([`Armed`]), the head and the body of a request, the facts about its connection, and `now`. Out:
 //! a [`Verdict`], or a [`Refusal`](idm_types::Refusal), and a [`Trace`] with the stage that the request reached. A
 //! request may be forwarded only with the [`Forward`] of a verdict, and no other code makes one. This crate never
-//! listens, connects or writes records: the proxy, `idm policy test` and every other front end call [`decide()`] and
+//! listens, connects or stores records: the proxy, `idm policy test` and every other front end call [`decide()`] and
 //! perform its verdict. Start at `decide.rs`; `engine.rs` has the state that a decision uses, `prepare.rs` makes the
-//! upstream's request, `render.rs` the answer to a refused caller.
+//! upstream's request, `render.rs` the answer to a refused caller, and `record.rs` the audit record.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod account;
@@ -22,6 +22,7 @@ mod own;
 mod peer;
 mod prepare;
 mod process;
+mod record;
 mod redirect;
 mod render;
 mod reserved;
@@ -45,6 +46,7 @@ pub use offline::{Decided, Decision, Offline};
 pub use peer::{Peer, Secured};
 pub use prepare::Forward;
 pub use process::Process;
+pub use record::{Conclusion, MAX_TEXT, record};
 pub use render::refusal;
 pub use response::{make_response, wants_response};
 pub use scrub::remove_hop_by_hop;

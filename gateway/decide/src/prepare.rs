@@ -46,6 +46,18 @@ impl Forward {
     pub fn permit(&self) -> &Permit {
         &self.permit
     }
+
+    /// Chooses a backend by weight, and returns its position. `None`: the chosen share has no backend.
+    pub fn pick(&self, random: u64) -> Option<usize> {
+        match self.backends[..] {
+            [(only, _)] => only,
+            _ => {
+                let total = self.backends.last()?.1;
+                let point = random % total.max(1);
+                self.backends.iter().find(|(_, sum)| point < *sum).and_then(|(position, _)| *position)
+            }
+        }
+    }
 }
 
 /// The values that [`forward`] needs, collected by the decision.

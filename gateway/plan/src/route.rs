@@ -166,6 +166,16 @@ pub struct Backend {
     pub local: bool,
 }
 
+impl Backend {
+    /// Its value of `Host`, without the default port of its scheme (RFC 9110 §7.2).
+    pub fn authority(&self) -> String {
+        let Self { host, port, .. } = self;
+        let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.clone() };
+        let default = if self.tls.is_some() { 443 } else { 80 };
+        if *port == default { host } else { format!("{host}:{port}") }
+    }
+}
+
 /// The protocol towards a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum BackendProtocol {

@@ -73,14 +73,6 @@ impl Pool {
         Rc::new(Self { backend, tls, name, idle, shared, connecting, failed })
     }
 
-    /// The backend's value of `Host`. It omits the default port of its scheme (RFC 9110 §7.2).
-    pub(crate) fn authority(&self) -> String {
-        let Backend { host, port, .. } = &self.backend;
-        let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.clone() };
-        let default = if self.tls.is_some() { 443 } else { 80 };
-        if *port == default { host } else { format!("{host}:{port}") }
-    }
-
     /// The scheme of its URIs.
     pub(crate) fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }

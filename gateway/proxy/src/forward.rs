@@ -35,14 +35,15 @@ pub(crate) async fn forward(
 ) -> Result<Response<ResponseBody>, Refusal> {
     // This consumes the evidence: one permit, one forwarded request.
     let Outbound { forward, head: mut parts } = outbound;
-    let Forward { target, backends, timeouts, websocket, own_host, trailers, .. } = forward;
-    let position = pick(&backends, core.random());
+    let position = forward.pick(core.random());
+    let Forward { target, timeouts, websocket, own_host, trailers, .. } = forward;
     let pool =
         position.and_then(|position| local.pools.get(position)).ok_or_else(|| Refusal::new(Reason::NoBackend, ""))?;
     guard.upstream = position;
     parts.version = Version::HTTP_11;
     if own_host {
-        let host = HeaderValue::from_str(&pool.authority()).map_err(|_| Refusal::new(Reason::NoBackend, "its name"))?;
+        let host = HeaderValue::from_str(&pool.backend().authority())
+            .map_err(|_| Refusal::new(Reason::NoBackend, "its name"))?;
         parts.headers.insert(header::HOST, host);
     }
     let limit = Duration::from_millis(timeouts.response_head_ms);
@@ -74,18 +75,6 @@ pub(crate) async fn forward(
 fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     kind.and_then(|kind| kind.strip_prefix(b"application/grpc")).is_some_and(|rest| !rest.starts_with(b"-web"))
-}
-
-/// Chooses a backend by weight: `backends` holds running sums.
-fn pick(backends: &[(Option<usize>, u64)], random: u64) -> Option<usize> {
-    match backends {
-        [(only, _)] => *only,
-        _ => {
-            let total = backends.last()?.1;
-            let point = random % total.max(1);
-            backends.iter().find(|(_, sum)| point < *sum).and_then(|(position, _)| *position)
-        }
-    }
 }
 
 async fn send_http1(

@@ -5,7 +5,7 @@ use http_body::Body;
 
 /// The announcement of one request's body (RFC 9112 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Framing {
+pub enum Framing {
     /// There is no body.
     Absent,
     /// Its length in bytes is known.
@@ -16,7 +16,7 @@ pub(crate) enum Framing {
 
 impl Framing {
     /// The framing of a body, taken from the body and from nothing else.
-    pub(crate) fn of(body: &impl Body) -> Self {
+    pub fn of(body: &impl Body) -> Self {
         match body.size_hint().exact() {
             _ if body.is_end_stream() => Framing::Absent,
             Some(length) => Framing::Length(length),
@@ -25,7 +25,7 @@ impl Framing {
     }
 
     /// Writes the announcement for an HTTP/1.1 upstream over whatever the caller announced.
-    pub(crate) fn announce(self, method: &Method, headers: &mut HeaderMap) {
+    pub fn announce(self, method: &Method, headers: &mut HeaderMap) {
         self.announce_http2(method, headers);
         if self == Framing::Chunked {
             // The library would send a GET of unknown length without its body unless the framing is explicit.
@@ -34,7 +34,7 @@ impl Framing {
     }
 
     /// The same for HTTP/2, which has frames instead of chunks.
-    pub(crate) fn announce_http2(self, method: &Method, headers: &mut HeaderMap) {
+    pub fn announce_http2(self, method: &Method, headers: &mut HeaderMap) {
         headers.remove(header::TRANSFER_ENCODING);
         match self {
             Framing::Length(length) => drop(headers.insert(header::CONTENT_LENGTH, length.into())),

@@ -5,18 +5,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::{Method, Version};
-use idm_audit::{
-    Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionUsage, Outcome, Record,
-    SCHEMA, Storing,
-};
-use idm_decide::Trace;
+use idm_audit::{Record, Storing};
+use idm_decide::{Conclusion, Trace};
 use idm_transform::Usage;
-use idm_types::{DecisionId, MethodName, Reason, RuleName, Timestamp};
+use idm_types::{DecisionId, Reason, Timestamp};
 
 use crate::core::{Core, Local};
-
-/// Longer paths and hosts are truncated in the record; other code limits the request itself.
-pub(crate) const MAX_TEXT: usize = 2048;
 
 /// Opened when a request arrives; closed by a verdict, or when it is dropped (the caller disconnected, or a panic).
 pub(crate) struct Guard {
@@ -62,7 +56,7 @@ impl Guard {
     /// Records a success. The returned future resolves at once, or, if so configured, when the record is on disk.
     pub(crate) fn permitted(mut self, status: u16) -> Storing {
         let took = self.count(None);
-        self.with_record(took, Outcome::Permitted, status, None, "", |core, record| {
+        self.with_record(took, status, None, "", |core, record| {
             let stored = core.lane.record_success(record);
             core.recorded();
             stored
@@ -72,8 +66,7 @@ impl Guard {
     /// Records a refusal or failure; resolves when the record is on disk, or could not be stored now.
     pub(crate) fn refused(mut self, reason: Reason, status: u16, detail: &str) -> Storing {
         let took = self.count(Some(reason));
-        let outcome = if reason.is_denial() { Outcome::Denied } else { Outcome::Failed };
-        self.with_record(took, outcome, status, Some(reason), detail, |core, record| {
+        self.with_record(took, status, Some(reason), detail, |core, record| {
             let stored = core.lane.record_durably(record);
             core.recorded();
             stored
@@ -83,7 +76,7 @@ impl Guard {
     /// Records a refusal that the HTTP library answered already; the record reaches the disk within milliseconds.
     pub(crate) fn answered(mut self, reason: Reason, status: u16, detail: &str) {
         let took = self.count(Some(reason));
-        self.with_record(took, Outcome::Denied, status, Some(reason), detail, |core, record| {
+        self.with_record(took, status, Some(reason), detail, |core, record| {
             core.lane.record(record);
             core.recorded();
         });
@@ -104,73 +97,27 @@ impl Guard {
     fn with_record<T>(
         &self,
         took: Duration,
-        outcome: Outcome,
         status: u16,
         reason: Option<Reason>,
         detail: &str,
-        record: impl FnOnce(&Core, &Record<'_>) -> T,
+        keep: impl FnOnce(&Core, &Record<'_>) -> T,
     ) -> T {
-        let armed = self.local.as_ref().map(|local| &local.configuration.armed);
-        let engine = armed.map(|armed| armed.engine());
-        let trace = &self.trace;
-        let policy = engine.zip(trace.policy).and_then(|(engine, policy)| engine.policy(policy));
-        let pool = self.local.as_ref().zip(self.upstream).and_then(|(local, upstream)| local.pools.get(upstream));
-        let decision = Decision {
-            time: self.now,
+        let local = self.local.as_ref();
+        let pool = local.zip(self.upstream).and_then(|(local, upstream)| local.pools.get(upstream));
+        let conclusion = Conclusion {
             id: self.id,
-            schema: SCHEMA,
-            namespace: engine.map_or("", |engine| engine.namespace()),
-            gateway: &self.core.shared.process.gateway,
-            generation: armed.map_or(0, |armed| armed.version().0),
-            outcome,
-            status,
-            stage: trace.stage,
+            time: self.now,
+            took,
+            method: &self.method,
+            source: self.source,
             reason,
+            status,
             detail,
-            duration_us: took.as_micros() as u64,
-            request: DecisionRequest {
-                method: self.method.as_str(),
-                host: bounded(&trace.host),
-                path: bounded(&trace.path),
-                source: self.source,
-            },
-            route: engine.zip(trace.rule).and_then(|(engine, rule)| engine.rule_name(rule)),
-            policy: policy.map(|policy| DecisionPolicy {
-                name: &policy.key.name,
-                generation: policy.generation,
-                method: trace.authentication.as_ref().map(MethodName::as_str),
-                rule: trace.authorization.as_ref().map(RuleName::as_str),
-                in_query: trace.in_query,
-            }),
-            identity: trace.identity.as_ref().map(|(identity, cached)| DecisionIdentity {
-                kind: identity.kind,
-                id: &identity.id,
-                username: &identity.username,
-                issuer: identity.issuer.as_deref(),
-                roles: &identity.roles,
-                roles_dropped: identity.roles_dropped.as_deref(),
-                credential: identity.credential.as_deref(),
-                owner: identity.owner.as_deref(),
-                kid: identity.kid.as_deref(),
-                cached: *cached,
-            }),
             upstream: pool.map(|pool| pool.name.as_str()),
-            usage: self.usage.as_ref().map(|usage| DecisionUsage {
-                model: usage.model.as_deref(),
-                prompt_tokens: usage.prompt,
-                completion_tokens: usage.completion,
-                estimated: usage.estimated,
-            }),
-            issued: trace.issued.as_ref().map(|issued| DecisionIssued {
-                grant: issued.grant,
-                subject: &issued.subject,
-                token: &issued.id,
-                scopes: &issued.scopes,
-                audiences: &issued.audiences,
-                lifetime_seconds: issued.lifetime_seconds,
-            }),
+            usage: self.usage.as_ref(),
         };
-        record(&self.core, &Record::Decision(decision))
+        let armed = local.map(|local| &local.configuration.armed);
+        keep(&self.core, &idm_decide::record(armed, &self.core.shared.process, &self.trace, conclusion))
     }
 }
 
@@ -179,17 +126,10 @@ impl Drop for Guard {
         if self.open {
             let reason = if std::thread::panicking() { Reason::InternalError } else { Reason::ClientGone };
             let took = self.count(Some(reason));
-            self.with_record(took, Outcome::Failed, 0, Some(reason), "", |core, record| {
+            self.with_record(took, 0, Some(reason), "", |core, record| {
                 core.lane.record(record);
                 core.recorded();
             });
         }
-    }
-}
-
-fn bounded(text: &str) -> &str {
-    match text.char_indices().nth(MAX_TEXT) {
-        Some((end, _)) => text.get(..end).unwrap_or_default(),
-        None => text,
     }
 }

@@ -36,6 +36,7 @@ mod upgrade;
 mod upstream_tls;
 mod watch;
 
+pub use framing::Framing;
 pub use limits::{Limits, memory_limit};
 pub use metrics::Metrics;
 pub use proxies::TrustedProxies;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
 use idm_audit::NotStored;
-use idm_decide::{Account, Caller, Held, Metering, Payload, Peer, Verdict, authority, decide, make_response};
+use idm_decide::{Account, Caller, Held, MAX_TEXT, Metering, Payload, Peer, Verdict, authority, decide, make_response};
 use idm_transform::{Call, HiddenUsage, Meter, Usage};
 use idm_types::{DecisionId, Reason, Refusal, Stage, Timestamp};
 use serde_json::Value;
@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::body::{Metered, ResponseBody, let_go};
 use crate::core::{Core, Local};
 use crate::forward::{Outbound, forward};
-use crate::guard::{Guard, MAX_TEXT};
+use crate::guard::Guard;
 
 /// Serves one request. In every case it leaves exactly one record.
 pub(crate) async fn serve(

@@ -87,6 +87,16 @@ reasons! {
         confirm: "`idm explain ID`: the first line shows the method",
         fix: "use another method",
     }
+    /// A browser asked whether a script of another origin may send a request, and the rule does not allow that.
+    CrossOriginRefused {
+        status: 403,
+        plain: "scripts of that origin may not send this request: the preflight names an origin, a method or a header \
+            that is not allowed",
+        confirm: "`idm explain ID` with the `X-Decision-Id` that the browser's network view shows: the line under \
+            `why:` says which of them, and the route is the one whose settings count",
+        fix: "add it to `allowOrigins`, `allowMethods` or `allowHeaders` of the route's filter CORS or of the policy's \
+            `cors`, if the page is yours",
+    }
     /// The head is larger than the gateway reads.
     HeadTooLarge {
         status: 431,

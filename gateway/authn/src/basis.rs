@@ -90,6 +90,7 @@ mod tests {
             token_service: None,
             upstream: UpstreamSettings::default(),
             disclosure: Disclosure::Minimal,
+            cors: None,
         }
     }
 

@@ -12,6 +12,7 @@ mod account;
 mod armed;
 mod body;
 mod canonical;
+mod cors;
 mod decide;
 mod engine;
 mod framing;

@@ -10,6 +10,7 @@
 
 mod address;
 mod bundle;
+mod cors;
 mod credential;
 mod expr;
 mod jose;
@@ -25,6 +26,7 @@ mod token_service;
 
 pub use address::is_local_address;
 pub use bundle::{Bundle, BundleError, FORMAT};
+pub use cors::{Cors, Names, OriginPattern, Origins};
 pub use credential::{Credential, Credentials, Proof, Selector};
 pub use expr::{Expr, Variable};
 pub use jose::{

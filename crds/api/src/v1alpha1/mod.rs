@@ -1,6 +1,7 @@
 //! Version `v1alpha1`: one file per kind.
 
 mod common;
+mod cors;
 mod credential;
 mod federation;
 mod jose;
@@ -20,6 +21,7 @@ pub use common::{
     Attribute, Discovery, HeaderSource, KeyReference, KeySources, NamedSource, ObjectReference, ObjectStatus,
     OutgoingTls, SigningKeyStatus, TargetReference, TrustBundleKind, TrustBundleReference,
 };
+pub use cors::Cors;
 pub use credential::{
     Access, ApiKeyCredential, Credential, CredentialSpec, CredentialStatus, Owner, PasswordCredential, PersonCredential,
 };

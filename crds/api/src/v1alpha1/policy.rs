@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Confirmation, HeaderSource, JoseStep, KeySources, Llm, Method, NamedSource, ObjectReference, ObjectStatus,
+    Confirmation, Cors, HeaderSource, JoseStep, KeySources, Llm, Method, NamedSource, ObjectReference, ObjectStatus,
     QueryTokenSource, TargetReference, TokenExchange, TokenProfile, TokenService,
 };
 
@@ -79,6 +79,10 @@ pub struct IdentityPolicySpec {
     /// reason). Unset means `Minimal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disclosure: Option<Disclosure>,
+    /// The pages of other origins whose scripts may call the targets and the token service. A route's filter `CORS` wins
+    /// for its rule. Unset answers no preflight, and leaves the upstream's own headers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
 }
 
 /// The details that a refused caller may learn.

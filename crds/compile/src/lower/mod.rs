@@ -1,6 +1,7 @@
 //! One file per kind: reads the API types, writes the plan, and reports findings for parts that cannot be lowered.
 
 pub(crate) mod config_map;
+mod cors;
 pub(crate) mod credential;
 pub(crate) mod federation;
 pub(crate) mod jose;

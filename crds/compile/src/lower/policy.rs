@@ -9,6 +9,7 @@ use idm_plan::{
 use idm_types::{Algorithm, Skew};
 
 use super::Notes;
+use super::cors::lower_policy_cors;
 use super::jose::lower_steps;
 use super::keys::{DEFAULT_ALGORITHMS, check_url, lower_keys, secret_text};
 use super::mtls::lower_mtls;
@@ -38,6 +39,7 @@ pub(crate) fn lower_policy(
         token_service,
         upstream,
         disclosure,
+        cors,
     } = &object.spec;
     let wire::Authentication { methods, identity } = authentication;
     let methods = lower_methods(world, federations, methods, secrets, notes);
@@ -48,6 +50,7 @@ pub(crate) fn lower_policy(
     let token_service =
         token_service.as_ref().and_then(|service| lower_service(world, object, service, secrets, notes));
     let upstream = lower_upstream(world, upstream.as_ref(), object.spec.llm.is_some(), secrets, notes);
+    let cors = cors.as_ref().and_then(|cors| lower_policy_cors(cors, notes));
     if notes.failed {
         return None;
     }
@@ -66,6 +69,7 @@ pub(crate) fn lower_policy(
             None | Some(wire::Disclosure::Minimal) => Disclosure::Minimal,
             Some(wire::Disclosure::Detailed) => Disclosure::Detailed,
         },
+        cors,
     })
 }
 

@@ -43,6 +43,7 @@ impl Case {
             token_service: None,
             upstream: UpstreamSettings::default(),
             disclosure: idm_plan::Disclosure::Minimal,
+            cors: None,
         };
         Self {
             digest: ArmedDigest::new(&plan, &secrets).unwrap(),

@@ -57,12 +57,13 @@ reasons! {
     /// The path has more than one reading.
     AmbiguousPath {
         status: 400,
-        plain: "the path can be read in more than one way: it has dot segments, `//`, an escaped separator, or a \
+        plain: "the path can be read in more than one way: it has dot segments, `//`, `;`, an escaped separator, or a \
             character that RFC 3986 does not allow there",
         confirm: "`idm explain ID`: the line under `why:` says which of them the path has, and the first line shows \
             the path",
-        fix: "write each segment in its plain form, escape what RFC 3986 does not allow in a path (`{` as `%7B`), and \
-            send a value with `/`, `%`, `;` or `?` in the query or the body: no setting takes them in the path",
+        fix: "where `why:` names a member of `paths.allow`, add it to the policy of the route if the upstream reads such \
+            paths as `docs/paths.md` says; otherwise write each segment in its plain form, and send a value with `/`, \
+            `%`, `;`, `?` or `\\` in the query or the body",
     }
     /// The host is missing, repeated, malformed or contradictory.
     InvalidHost {

@@ -91,6 +91,7 @@ mod tests {
             upstream: UpstreamSettings::default(),
             disclosure: Disclosure::Minimal,
             cors: None,
+            paths: vec![],
         }
     }
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use http_body::Body;
 use idm_authn::{Authenticated, CredentialTable, TokenCache};
 use idm_authz::Permit;
-use idm_plan::{Message, RouteEntry, Source};
+use idm_plan::{Message, PathForms, RouteEntry, Source};
 use idm_request::{ClientCertificate, Facts, Identity, RequestView, SharedFacts, forwarded_certificate};
 use idm_sign_in::PageRequest;
 use idm_transform::{Content, MAX_REQUEST};
@@ -28,7 +28,7 @@ use crate::own::{self, Own};
 use crate::prepare::{self, Forward};
 use crate::scrub::{lists_too_many, remove_listed};
 use crate::websocket::wants_websocket;
-use crate::{Peer, Process, Trace, framing};
+use crate::{Peer, Process, Trace, forms, framing};
 
 const FORWARDED_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
@@ -178,19 +178,28 @@ fn find<'e>(
 ) -> Result<(usize, &'e ArmedRule), Refusal> {
     let engine = context.engine;
     let router = if context.peer.secured.is_some() { &engine.secure_router } else { &engine.router };
-    let entry = |method: &Method| -> Option<&'e RouteEntry> {
-        router.find(&canonical.host, canonical.path(), method, &head.headers)
+    let entry = |path: &str, method: &Method| -> Option<&'e RouteEntry> {
+        router.find(&canonical.host, path, method, &head.headers)
     };
     let rule = |entry: &RouteEntry| engine.rules.get(entry.rule).map(|rule| (entry.rule, rule));
-    let direct = entry(&head.method);
+    let direct = entry(canonical.path(), &head.method);
     let announced = || {
         let preflight = Preflight::of(head).filter(|_| direct.is_none_or(|entry| entry.method.is_none()))?;
-        entry(&preflight.method).and_then(rule).filter(|(_, rule)| rule.cors.is_some())
+        let found =
+            entry(canonical.path(), &preflight.method).and_then(rule).filter(|(_, rule)| rule.cors.is_some())?;
+        Some((found, preflight.method))
     };
-    let found = announced().or_else(|| direct.and_then(rule));
-    let Some((position, rule)) = found else { return Err(Refusal::new(Reason::NoRoute, "")) };
+    let found = announced().or_else(|| Some((direct.and_then(rule)?, head.method.clone())));
+    let path = canonical.read_path();
+    let Some(((position, rule), method)) = found else {
+        forms::check(&path, PathForms::default(), |_| true)?;
+        return Err(Refusal::new(Reason::NoRoute, ""));
+    };
     trace.rule = Some(position);
     trace.policy = rule.handler.policy();
+    if !path.forms.is_empty() {
+        forms::check(&path, rule.paths, |other| entry(other, &method).is_some_and(|entry| entry.rule == position))?;
+    }
     Ok((position, rule))
 }
 

@@ -8,8 +8,8 @@ use idm_authn::{ArmedPolicy, Grants, Memory, PolicyError, Resources};
 use idm_authz::Rules;
 use idm_issue::TokenIssuer;
 use idm_plan::{
-    Backend, Bundle, Endpoint, Handler, HeaderEdit, MethodKind, Plan, Policy, Redirect, RouteRule, SignInEndpoint,
-    Timeouts,
+    Backend, Bundle, Endpoint, Handler, HeaderEdit, MethodKind, PathForms, Plan, Policy, Redirect, RouteRule,
+    SignInEndpoint, Timeouts,
 };
 use idm_request::PolicyHeaders;
 use idm_transform::{ArmedLlm, Steps};
@@ -69,6 +69,8 @@ pub(crate) struct ArmedRule {
     pub(crate) handler: ArmedHandler,
     /// The pages of other origins whose scripts may call.
     pub(crate) cors: Option<Arc<ArmedCors>>,
+    /// The forms of paths that it takes though not every server reads them alike.
+    pub(crate) paths: PathForms,
 }
 
 pub(crate) enum ArmedHandler {
@@ -165,7 +167,10 @@ impl Engine {
             .iter()
             .map(|rule| {
                 let handler = arm_handler(&rule.handler, policies, &mut backends, &mut headers)?;
-                Ok(ArmedRule { name: rule.name.clone(), handler, cors: arm_cors(rule, policies)? })
+                // The gateway's own endpoints have plain paths.
+                let policy = rule.handler.route_policy().and_then(|policy| policies.get(policy));
+                let paths = policy.map(|policy| policy.paths.iter().copied().collect()).unwrap_or_default();
+                Ok(ArmedRule { name: rule.name.clone(), handler, cors: arm_cors(rule, policies)?, paths })
             })
             .collect::<Result<_, EngineError>>()?;
         if hosts.iter().chain(secure_hosts).flat_map(|host| &host.entries).any(|entry| entry.rule >= rules.len()) {

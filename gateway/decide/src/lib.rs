@@ -15,6 +15,7 @@ mod canonical;
 mod cors;
 mod decide;
 mod engine;
+mod forms;
 mod framing;
 mod held;
 mod offline;

@@ -35,7 +35,7 @@ pub use jose::{
     Verify,
 };
 pub use llm::{Llm, LlmProvider, TokenQuota};
-pub use path::{NamedByte, PathError, canonical_path};
+pub use path::{NamedByte, PathError, PathForm, PathForms, ReadPath, canonical_path, read_path};
 pub use policy::{
     ApiKeyMethod, Base64Method, BasicMethod, Confirmation, CredentialForwarding, DigestAlgorithm, DigestMethod,
     DigestUser, Disclosure, Grant, HeaderMapping, IdentityMapping, IntrospectionMethod, Issuer, JwtMethod, KeySource,

@@ -35,6 +35,7 @@ impl PolicyHeaders {
             upstream: UpstreamSettings { headers, credential: _, exchange: _ },
             disclosure: _,
             cors: _,
+            paths: _,
         } = policy;
         let mut of = Self::default();
         methods.iter().flat_map(|method| sources(&method.kind)).for_each(|source| of.credential(source));

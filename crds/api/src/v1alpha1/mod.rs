@@ -9,6 +9,7 @@ mod llm;
 mod method;
 mod mtls;
 mod password;
+mod paths;
 mod policy;
 mod references;
 mod role_binding;
@@ -38,6 +39,7 @@ pub use llm::{Llm, LlmProvider, TokenQuota};
 pub use method::{Method, MethodKind};
 pub use mtls::{CertificateName, CertificateNameRule, MtlsMethod, TrustedCertificates};
 pub use password::{Base64Method, BasicMethod, DigestAlgorithm, DigestMethod, Quality};
+pub use paths::{PathForm, Paths};
 pub use policy::{
     AnonymousMethod, ApiKeyMethod, AttributeMapping, Authentication, Authorization, AuthorizationRule,
     CredentialForwarding, CredentialSelector, CredentialSource, Disclosure, HeaderMapping, IdentityMapping,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Confirmation, Cors, HeaderSource, JoseStep, KeySources, Llm, Method, NamedSource, ObjectReference, ObjectStatus,
-    QueryTokenSource, TargetReference, TokenExchange, TokenProfile, TokenService,
+    Paths, QueryTokenSource, TargetReference, TokenExchange, TokenProfile, TokenService,
 };
 
 /// IdentityPolicy says how callers of its targets authenticate, what they may do, and what the upstream is told about
@@ -83,6 +83,9 @@ pub struct IdentityPolicySpec {
     /// for its rule. Unset answers no preflight, and leaves the upstream's own headers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
+    /// The paths that callers may ask for, besides those that every server reads alike. Unset takes no others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paths: Option<Paths>,
 }
 
 /// The details that a refused caller may learn.

@@ -44,6 +44,7 @@ impl Case {
             upstream: UpstreamSettings::default(),
             disclosure: idm_plan::Disclosure::Minimal,
             cors: None,
+            paths: vec![],
         };
         Self {
             digest: ArmedDigest::new(&plan, &secrets).unwrap(),

@@ -461,6 +461,34 @@ mod tests {
         }
     }
 
+    /// Every path of up to four of these parts: what is canonical is read as itself, and nothing hides in it.
+    #[test]
+    fn a_canonical_path_is_its_own_canonical_form() {
+        let parts = [
+            "/", "a", ".", "..", "%2F", "%252f", "%25", "2F", "%2e", "%3f", "%23", ";", ";a=.", "{", "%61", "%32",
+            "\\", "%",
+        ];
+        let mut all = vec!["/".to_owned()];
+        for _ in 0..4 {
+            let longer: Vec<String> =
+                all.iter().flat_map(|path| parts.iter().map(move |part| format!("{path}{part}"))).collect();
+            for read in longer.iter().filter_map(|path| read_path(path).ok()) {
+                let again = read_path(&read.text).unwrap();
+                assert_eq!((&again.text, again.decided), (&read.text, read.decided));
+                assert_eq!(again.forms.first_outside(read.forms), None, "{}", read.text);
+                let readings = read.other_readings().into_iter().flatten();
+                for path in readings.chain([read.decided().to_owned()]) {
+                    assert!(path.starts_with('/') && !path.contains("//"), "{path}");
+                    assert!(!path.contains([';', '\\', '{']), "{path}");
+                    assert!(!path.split('/').any(|segment| matches!(segment, "." | "..")), "{path}");
+                }
+                let plain = canonical_path(&read.text);
+                assert_eq!(plain.is_ok(), again.forms.is_empty(), "{}", read.text);
+            }
+            all = longer;
+        }
+    }
+
     #[test]
     fn other_readings_are_all_that_a_server_could_take_a_path_for() {
         let of = |path: &str| read_path(path).unwrap().other_readings();

@@ -178,7 +178,7 @@ fn what_a_gateway_cannot_do_closes_its_rule_and_is_named() {
         (
             "value: /first}}]",
             "value: /first}}], filters: [{type: URLRewrite, urlRewrite: {hostname: x.example}}]",
-            "use RequestHeaderModifier",
+            "filter URLRewrite is not supported: supported are CORS, RequestHeaderModifier and RequestRedirect",
         ),
         (
             "value: /first}}]",

@@ -399,7 +399,8 @@ impl<'w> Compiler<'w> {
             }
             (Some(policy), Some(rule), _) => self.enforce_named(policy, rule, port),
         };
-        self.add_rule(RouteRule { name: title.to_owned(), handler })
+        let cors = lowered.and_then(|rule| rule.cors.clone());
+        self.add_rule(RouteRule { name: title.to_owned(), handler, cors })
     }
 
     /// The position of a rule in the plan, where it stands once.
@@ -438,7 +439,8 @@ impl<'w> Compiler<'w> {
         let endpoints: Vec<_> = endpoints.map(|endpoint| (endpoint, endpoint.paths(&base))).collect();
         for (endpoint, paths) in endpoints {
             let handler = Handler::Issue { policy, endpoint };
-            let rule = RouteRule { name: format!("IdentityPolicy {key} token service: {}", endpoint.name()), handler };
+            let name = format!("IdentityPolicy {key} token service: {}", endpoint.name());
+            let rule = RouteRule { name, handler, cors: None };
             let rule = self.add_rule(rule);
             for path in paths {
                 let found = LoweredMatch { path: PathMatch::Exact(path), method: None, headers: vec![] };
@@ -493,8 +495,8 @@ impl<'w> Compiler<'w> {
         for (endpoint, path, federation) in endpoints {
             let of = federation.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
             let name = format!("IdentityPolicy {key} sign-in: {}{of}", endpoint.name());
-            let rule =
-                self.add_rule(RouteRule { name, handler: Handler::SignIn { policy: position, endpoint, federation } });
+            let handler = Handler::SignIn { policy: position, endpoint, federation };
+            let rule = self.add_rule(RouteRule { name, handler, cors: None });
             let found = LoweredMatch { path: PathMatch::Exact(path), method: None, headers: vec![] };
             self.push_entry(secure, host.clone(), &found, rule, "", "", 0);
         }
@@ -559,6 +561,7 @@ impl<'w> Compiler<'w> {
                 timeouts: Timeouts::DEFAULT,
                 headers: vec![],
                 redirect: None,
+                cors: None,
             });
             let title = format!("Service {}/{name}", world.namespace);
             let mut targets: Vec<_> =
@@ -696,7 +699,8 @@ fn class_hint(target: &Target) -> &'static str {
 }
 
 fn enforce(policy: usize, rule: &LoweredRule, port: i32) -> Handler {
-    let LoweredRule { backends, unresolved_weight, timeouts, headers, redirect } = rule.clone();
+    // `cors` is read where the rule is added.
+    let LoweredRule { backends, unresolved_weight, timeouts, headers, redirect, cors: _ } = rule.clone();
     match redirect {
         Some(redirect) => {
             let redirect = Redirect { listener_port: u16::try_from(port).unwrap_or_default(), ..redirect };

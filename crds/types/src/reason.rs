@@ -57,12 +57,13 @@ reasons! {
     /// The path has more than one reading.
     AmbiguousPath {
         status: 400,
-        plain: "the path can be read in more than one way: it has dot segments, `//`, an escaped separator, or a \
+        plain: "the path can be read in more than one way: it has dot segments, `//`, `;`, an escaped separator, or a \
             character that RFC 3986 does not allow there",
         confirm: "`idm explain ID`: the line under `why:` says which of them the path has, and the first line shows \
             the path",
-        fix: "write each segment in its plain form, escape what RFC 3986 does not allow in a path (`{` as `%7B`), and \
-            send a value with `/`, `%`, `;` or `?` in the query or the body: no setting takes them in the path",
+        fix: "where `why:` names a member of `paths.allow`, add it to the policy of the route if the upstream reads such \
+            paths as `docs/paths.md` says; otherwise write each segment in its plain form, and send a value with `/`, \
+            `%`, `;`, `?` or `\\` in the query or the body",
     }
     /// The host is missing, repeated, malformed or contradictory.
     InvalidHost {
@@ -86,6 +87,16 @@ reasons! {
         plain: "the method is TRACE or CONNECT, which the gateway never forwards",
         confirm: "`idm explain ID`: the first line shows the method",
         fix: "use another method",
+    }
+    /// A browser asked whether a script of another origin may send a request, and the rule does not allow that.
+    CrossOriginRefused {
+        status: 403,
+        plain: "scripts of that origin may not send this request: the preflight names an origin, a method or a header \
+            that is not allowed",
+        confirm: "`idm explain ID` with the `X-Decision-Id` that the browser's network view shows: the line under \
+            `why:` says which of them, and the route is the one whose settings count",
+        fix: "add it to `allowOrigins`, `allowMethods` or `allowHeaders` of the route's filter CORS or of the policy's \
+            `cors`, if the page is yours",
     }
     /// The head is larger than the gateway reads.
     HeadTooLarge {

@@ -9,6 +9,8 @@ pub enum Stage {
     Request,
     /// Finding its route.
     Route,
+    /// Answering the preflight of a browser, which has no caller. It ends here.
+    Preflight,
     /// Finding out who calls. Endpoints of a sign-in method and of a token service end here.
     Authenticate,
     /// Opening what the policy's JOSE steps name.

@@ -14,7 +14,9 @@ pub(crate) fn explain(record: &Value) -> String {
     let mut out = verdict(record);
     let mut steps = Steps { out: &mut out, failed: failed_at(record), count: 0 };
     steps.until_authentication(record);
-    if steps.came_to(Stage::Authenticate) && !text(record, "/policy/name").is_empty() {
+    // Nobody is behind a preflight.
+    let has_caller = record["stage"] != "preflight" && !text(record, "/policy/name").is_empty();
+    if steps.came_to(Stage::Authenticate) && has_caller {
         steps.by_policy(record);
     }
     steps.upstream(record);
@@ -91,6 +93,9 @@ impl Steps<'_> {
         if self.came_to(Stage::Route) {
             let route = Some(text(record, "/route")).filter(|route| !route.is_empty());
             self.stage(Stage::Route, "route", route.unwrap_or("none"));
+        }
+        if record["stage"] == "preflight" {
+            self.stage(Stage::Preflight, "preflight", "a browser asks for a script of another origin");
         }
     }
 

@@ -90,6 +90,8 @@ mod tests {
             token_service: None,
             upstream: UpstreamSettings::default(),
             disclosure: Disclosure::Minimal,
+            cors: None,
+            paths: vec![],
         }
     }
 

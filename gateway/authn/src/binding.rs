@@ -110,7 +110,7 @@ fn is_target(htu: &str, view: RequestView<'_>) -> bool {
     scheme
         && host.as_deref() == Some(view.host)
         && uri.query().is_none()
-        && idm_plan::canonical_path(uri.path()).is_ok_and(|path| path == view.path)
+        && idm_plan::read_path(uri.path()).is_ok_and(|path| path.decided() == view.path)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Uri, Version, header};
-use idm_plan::canonical_path;
+use idm_plan::{PathForms, ReadPath, read_path};
 use idm_types::{Reason, Refusal};
 
 /// The parts of a request that routing, rules, audit and forwarding agree on.
@@ -14,13 +14,24 @@ pub(crate) struct Canonical {
     pub(crate) host: String,
     /// The host with the port that the caller named, for the upstream's `Host`.
     pub(crate) authority: HeaderValue,
-    /// Canonical path and the query as it came.
+    /// Canonical path, with its parameters, and the query as it came.
     pub(crate) target: PathAndQuery,
+    /// The length of the path without parameters.
+    decided: usize,
+    /// The forms in it that only some policies take.
+    pub(crate) forms: PathForms,
 }
 
 impl Canonical {
+    /// The path that is matched, recorded and shown to rules: without parameters.
     pub(crate) fn path(&self) -> &str {
-        self.target.path()
+        let path = self.target.path();
+        path.get(..self.decided).unwrap_or(path)
+    }
+
+    /// The path as it was read.
+    pub(crate) fn read_path(&self) -> ReadPath<'_> {
+        ReadPath { text: Cow::Borrowed(self.target.path()), decided: self.decided, forms: self.forms }
     }
 
     pub(crate) fn query(&self) -> Option<&str> {
@@ -44,16 +55,16 @@ impl Canonical {
         };
         let asked =
             uri.path_and_query().ok_or_else(|| Refusal::new(Reason::AmbiguousPath, "the request has no path"))?;
-        let path =
-            canonical_path(asked.path()).map_err(|error| Refusal::new(Reason::AmbiguousPath, path_problem(error)))?;
-        let target = match path {
+        let ReadPath { text, decided, forms } =
+            read_path(asked.path()).map_err(|error| Refusal::new(Reason::AmbiguousPath, path_problem(error)))?;
+        let target = match text {
             Cow::Borrowed(_) => asked.clone(),
             Cow::Owned(path) => {
                 let text = asked.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
                 text.parse().map_err(|_| Refusal::new(Reason::AmbiguousPath, "the path has no canonical form"))?
             }
         };
-        Ok(Self { host, authority, target })
+        Ok(Self { host, authority, target, decided, forms })
     }
 }
 
@@ -63,10 +74,14 @@ fn path_problem(error: idm_plan::PathError) -> Cow<'static, str> {
         NotAbsolute => "the path does not start with `/`",
         DotSegment => "the path has `.` or `..` segments",
         EmptySegment => "the path has empty segments (`//`)",
+        ForbiddenCharacter(b';') => "the path has `;` before its last segment",
         ForbiddenCharacter(byte) => return format!("the path has {}", NamedByte(byte)).into(),
         BrokenEscape => "the path has a broken `%` escape",
         HiddenCharacter(byte) => return format!("the path has {} in an escape", NamedByte(byte)).into(),
+        DoubleEscape => "the path has an escape inside an escape (`%25` before two hexadecimal digits)",
+        EscapedParameters => "the path has escapes in the parameters behind `;`",
         NotUtf8 => "the path does not decode to UTF-8",
+        Form(form) => return format!("the path has {form}").into(),
     }
     .into()
 }

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use http_body::Body;
 use idm_authn::{Authenticated, CredentialTable, TokenCache};
 use idm_authz::Permit;
-use idm_plan::{Message, Source};
+use idm_plan::{Message, PathForms, RouteEntry, Source};
 use idm_request::{ClientCertificate, Facts, Identity, RequestView, SharedFacts, forwarded_certificate};
 use idm_sign_in::PageRequest;
 use idm_transform::{ArmedLlm, Body as LlmBody, Content};
@@ -21,13 +21,14 @@ use serde_json::Value;
 use crate::account::Account;
 use crate::body::{MAX_HELD, Payload};
 use crate::canonical::{Canonical, authority};
-use crate::engine::{ArmedHandler, Engine, PolicyInForce};
+use crate::cors::Preflight;
+use crate::engine::{ArmedHandler, ArmedRule, Engine, PolicyInForce};
 use crate::held::{Caller, Held};
 use crate::own::{self, Own};
 use crate::prepare::{self, Forward};
 use crate::scrub::{lists_too_many, remove_listed};
 use crate::websocket::wants_websocket;
-use crate::{Metering, Peer, Process, Trace, framing};
+use crate::{Metering, Peer, Process, Trace, forms, framing};
 
 const FORWARDED_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
@@ -74,7 +75,16 @@ where
     let canonical = read(context, head, body, trace)?;
     trace.stage = Stage::Route;
     let forwarded = scrub(engine, &mut head.headers);
-    let Routed { rule, policy, own } = route(context, head, &canonical, trace)?;
+    let (rule, found) = find(context, head, &canonical, trace)?;
+    if let Some(cors) = &found.cors {
+        if let Some(preflight) = Preflight::of(head) {
+            // Browsers send no credential with it, so it is answered before anyone authenticates.
+            trace.stage = Stage::Preflight;
+            return cors.answer(&preflight, &head.headers).map(Verdict::Answer);
+        }
+        trace.sharing = Some(cors.sharing(&head.headers));
+    }
+    let Routed { policy, own } = route(context, head, found)?;
     trace.stage = Stage::Authenticate;
     let certificates = Certificates::of(peer, policy, &forwarded)?;
     let websocket = wants_websocket(head);
@@ -88,7 +98,7 @@ where
         trace.page_request = PageRequest::of(view);
     }
     if let Some(own) = own {
-        return own::answer(own, policy, view, context, trace).await.map(Verdict::Answer);
+        return own::answer(own, policy, view, context, trace).await.map(|answer| own_answer(answer, trace));
     }
     let (who, source) = authenticate(context, policy, view, trace).await?;
     let caller = Caller::of(who.identity());
@@ -106,13 +116,21 @@ where
         head.headers = changed;
     }
     if let Some(ArmedHandler::Redirect { redirect, .. }) = engine.rules.get(rule).map(|rule| &rule.handler) {
-        return prepare::redirect(policy, redirect, peer, &canonical, &mut head.headers).map(Verdict::Answer);
+        return prepare::redirect(policy, redirect, peer, &canonical, &mut head.headers)
+            .map(|answer| own_answer(answer, trace));
     }
     if let Some(replaced) = replaced {
         *body = Payload::Held(Held::made(replaced, context.process.holding.share(peer.address, caller)));
     }
     let allowed = prepare::Allowed { permit, canonical, rule, source, headers, exchanged, jose, websocket, metering };
     prepare::forward(context, policy, allowed, &mut head.headers).map(Verdict::Forward)
+}
+
+fn own_answer(mut answer: Response<Bytes>, trace: &Trace) -> Verdict {
+    if let Some(sharing) = &trace.sharing {
+        sharing.write(answer.headers_mut(), true);
+    }
+    Verdict::Answer(answer)
 }
 
 /// The canonical spelling of host and path: the value that is checked is the value that is forwarded.
@@ -150,26 +168,48 @@ fn scrub(engine: &Engine, headers: &mut HeaderMap) -> Vec<HeaderValue> {
     forwarded
 }
 
-/// The rule of a request and its policy.
+/// The rule that serves a request. A preflight is for the rule of the request that it announces, where that rule says
+/// which origins it takes and no rule names the method OPTIONS: then the preflight goes that rule's way.
+fn find<'e>(
+    context: Context<'e>,
+    head: &Parts,
+    canonical: &Canonical,
+    trace: &mut Trace,
+) -> Result<(usize, &'e ArmedRule), Refusal> {
+    let engine = context.engine;
+    let router = if context.peer.secured.is_some() { &engine.secure_router } else { &engine.router };
+    let entry = |path: &str, method: &Method| -> Option<&'e RouteEntry> {
+        router.find(&canonical.host, path, method, &head.headers)
+    };
+    let rule = |entry: &RouteEntry| engine.rules.get(entry.rule).map(|rule| (entry.rule, rule));
+    let direct = entry(canonical.path(), &head.method);
+    let announced = || {
+        let preflight = Preflight::of(head).filter(|_| direct.is_none_or(|entry| entry.method.is_none()))?;
+        let found =
+            entry(canonical.path(), &preflight.method).and_then(rule).filter(|(_, rule)| rule.cors.is_some())?;
+        Some((found, preflight.method))
+    };
+    let found = announced().or_else(|| Some((direct.and_then(rule)?, head.method.clone())));
+    let path = canonical.read_path();
+    let Some(((position, rule), method)) = found else {
+        forms::check(&path, PathForms::default(), |_| true)?;
+        return Err(Refusal::new(Reason::NoRoute, ""));
+    };
+    trace.rule = Some(position);
+    trace.policy = rule.handler.policy();
+    if !path.forms.is_empty() {
+        forms::check(&path, rule.paths, |other| entry(other, &method).is_some_and(|entry| entry.rule == position))?;
+    }
+    Ok((position, rule))
+}
+
+/// The policy of a rule, and the endpoint where the gateway answers itself.
 struct Routed<'e> {
-    rule: usize,
     policy: &'e PolicyInForce,
-    /// The endpoint, where the gateway answers itself.
     own: Option<Own<'e>>,
 }
 
-fn route<'e>(
-    context: Context<'e>,
-    head: &mut Parts,
-    canonical: &Canonical,
-    trace: &mut Trace,
-) -> Result<Routed<'e>, Refusal> {
-    let engine = context.engine;
-    let router = if context.peer.secured.is_some() { &engine.secure_router } else { &engine.router };
-    let found = router.find(&canonical.host, canonical.path(), &head.method, &head.headers);
-    let found = found.and_then(|position| engine.rules.get(position).map(|rule| (position, rule)));
-    let Some((position, rule)) = found else { return Err(Refusal::new(Reason::NoRoute, "")) };
-    trace.rule = Some(position);
+fn route<'e>(context: Context<'e>, head: &mut Parts, rule: &'e ArmedRule) -> Result<Routed<'e>, Refusal> {
     let (policy, own) = match &rule.handler {
         ArmedHandler::Refuse { reason, detail } => return Err(Refusal::new(*reason, detail.as_str())),
         ArmedHandler::Enforce { policy, reserved, .. } | ArmedHandler::Redirect { policy, reserved, .. } => {
@@ -181,11 +221,10 @@ fn route<'e>(
             (*policy, Some(Own::SignInEndpoint(*endpoint, federation.as_deref())))
         }
     };
-    let Some(in_force) = engine.policies.get(policy) else {
+    let Some(policy) = context.engine.policies.get(policy) else {
         return Err(Refusal::new(Reason::InternalError, "no policy at the rule's position"));
     };
-    trace.policy = Some(policy);
-    Ok(Routed { rule: position, policy: in_force, own })
+    Ok(Routed { policy, own })
 }
 
 /// The client certificate that a proxy handed on, where the policy believes the proxy.

@@ -8,13 +8,15 @@ use idm_authn::{ArmedPolicy, Grants, Memory, PolicyError, Resources};
 use idm_authz::Rules;
 use idm_issue::TokenIssuer;
 use idm_plan::{
-    Backend, Bundle, Endpoint, Handler, HeaderEdit, MethodKind, Plan, Policy, Redirect, SignInEndpoint, Timeouts,
+    Backend, Bundle, Endpoint, Handler, HeaderEdit, MethodKind, PathForms, Plan, Policy, Redirect, RouteRule,
+    SignInEndpoint, Timeouts,
 };
 use idm_request::PolicyHeaders;
 use idm_transform::{ArmedLlm, Steps};
 use idm_trust::{HttpClient, KeyRing, Keys, Trust};
 use idm_types::Reason;
 
+use crate::cors::ArmedCors;
 use crate::reserved::UsedHeaders;
 use crate::router::Router;
 use crate::scrub::Reserved;
@@ -65,6 +67,10 @@ pub(crate) struct PolicyInForce {
 pub(crate) struct ArmedRule {
     pub(crate) name: String,
     pub(crate) handler: ArmedHandler,
+    /// The pages of other origins whose scripts may call.
+    pub(crate) cors: Option<Arc<ArmedCors>>,
+    /// The forms of paths that it takes though not every server reads them alike.
+    pub(crate) paths: PathForms,
 }
 
 pub(crate) enum ArmedHandler {
@@ -96,6 +102,19 @@ pub(crate) enum ArmedHandler {
         reason: Reason,
         detail: String,
     },
+}
+
+impl ArmedHandler {
+    /// The position of the policy that it names.
+    pub(crate) fn policy(&self) -> Option<usize> {
+        match self {
+            ArmedHandler::Enforce { policy, .. }
+            | ArmedHandler::Redirect { policy, .. }
+            | ArmedHandler::Issue { policy, .. }
+            | ArmedHandler::SignIn { policy, .. } => Some(*policy),
+            ArmedHandler::Refuse { .. } => None,
+        }
+    }
 }
 
 pub(crate) enum ArmedEdit {
@@ -148,7 +167,10 @@ impl Engine {
             .iter()
             .map(|rule| {
                 let handler = arm_handler(&rule.handler, policies, &mut backends, &mut headers)?;
-                Ok(ArmedRule { name: rule.name.clone(), handler })
+                // The gateway's own endpoints have plain paths.
+                let policy = rule.handler.route_policy().and_then(|policy| policies.get(policy));
+                let paths = policy.map(|policy| policy.paths.iter().copied().collect()).unwrap_or_default();
+                Ok(ArmedRule { name: rule.name.clone(), handler, cors: arm_cors(rule, policies)?, paths })
             })
             .collect::<Result<_, EngineError>>()?;
         if hosts.iter().chain(secure_hosts).flat_map(|host| &host.entries).any(|entry| entry.rule >= rules.len()) {
@@ -225,6 +247,18 @@ impl RuleHeaders<'_> {
         let Self { used, known } = self;
         known.entry((policy, edits.to_vec())).or_insert_with(|| Arc::new(used.of_rule(policy, edits))).clone()
     }
+}
+
+/// A rule's own settings win over its policy's. No script has business at the addresses where people sign in.
+fn arm_cors(rule: &RouteRule, policies: &[Policy]) -> Result<Option<Arc<ArmedCors>>, EngineError> {
+    let policy = match &rule.handler {
+        Handler::Enforce { policy, .. } | Handler::Redirect { policy, .. } | Handler::Issue { policy, .. } => {
+            policies.get(*policy)
+        }
+        Handler::SignIn { .. } | Handler::Refuse { .. } => None,
+    };
+    let cors = rule.cors.as_ref().or_else(|| policy?.cors.as_ref());
+    cors.map(ArmedCors::arm).transpose()
 }
 
 fn arm_handler(

@@ -169,7 +169,8 @@ fn take_credentials<'p>(
         }
     }
     let query = query?;
-    let text = query.map_or_else(|| canonical.path().to_owned(), |query| format!("{}?{query}", canonical.path()));
+    let path = canonical.target.path();
+    let text = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
     text.parse().ok()
 }
 

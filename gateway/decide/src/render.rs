@@ -11,9 +11,25 @@ use crate::Trace;
 use crate::engine::{ArmedHandler, Engine};
 use crate::own::{document, page as written};
 
+/// The answer to a refused caller, which scripts may read whose origin the rule takes: with it they can tell their user
+/// what is missing, and name the decision.
+pub fn refusal(
+    engine: Option<&Engine>,
+    trace: &Trace,
+    refusal: &Refusal,
+    id: DecisionId,
+    now: Timestamp,
+) -> Response<Bytes> {
+    let mut response = refused(engine, trace, refusal, id, now);
+    if let Some(sharing) = &trace.sharing {
+        sharing.write(response.headers_mut(), true);
+    }
+    response
+}
+
 /// The answer to a refused caller: a person is sent to sign in or gets a page, a client of a token service gets its
 /// error document (RFC 6749 §5.2), and every other program gets a problem document (RFC 9457).
-pub fn refusal(
+fn refused(
     engine: Option<&Engine>,
     trace: &Trace,
     refusal: &Refusal,

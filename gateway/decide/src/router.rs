@@ -48,9 +48,9 @@ impl Router {
         router
     }
 
-    /// The position of the rule that serves the request. Only the most specific host is consulted: a route of a wider
-    /// host must not serve a request that the narrower host does not serve.
-    pub(crate) fn find(&self, host: &str, path: &str, method: &Method, headers: &HeaderMap) -> Option<usize> {
+    /// The entry that serves the request. Only the most specific host is consulted: a route of a wider host must not
+    /// serve a request that the narrower host does not serve.
+    pub(crate) fn find(&self, host: &str, path: &str, method: &Method, headers: &HeaderMap) -> Option<&RouteEntry> {
         self.table(host)?.find(path, method, headers)
     }
 
@@ -98,19 +98,18 @@ impl Table {
     }
 
     /// The path is read once: its cost is linear in the path, and bounded by the plan's deepest prefix.
-    fn find(&self, path: &str, method: &Method, headers: &HeaderMap) -> Option<usize> {
-        let fitting = |entries: &[RouteEntry]| entries.iter().find(|e| fits(e, method, headers)).map(|e| e.rule);
+    fn find(&self, path: &str, method: &Method, headers: &HeaderMap) -> Option<&RouteEntry> {
         let exact = if path.len() <= self.longest { self.exact.get(path) } else { None };
-        if let Some(rule) = exact.and_then(|entries| fitting(entries)) {
-            return Some(rule);
+        if let Some(entry) = exact.and_then(|entries| fitting(entries, method, headers)) {
+            return Some(entry);
         }
         let mut node = &self.prefixes;
-        let mut found = fitting(&node.entries);
+        let mut found = fitting(&node.entries, method, headers);
         for segment in segments(path).take(self.depth) {
             let Some(child) = node.children.get(segment) else { break };
             node = child;
             // A longer prefix wins over a shorter one.
-            found = fitting(&node.entries).or(found);
+            found = fitting(&node.entries, method, headers).or(found);
         }
         found
     }
@@ -120,6 +119,10 @@ impl Table {
 fn segments(path: &str) -> impl Iterator<Item = &str> {
     let path = path.strip_suffix('/').unwrap_or(path);
     path.strip_prefix('/').into_iter().flat_map(|path| path.split('/'))
+}
+
+fn fitting<'e>(entries: &'e [RouteEntry], method: &Method, headers: &HeaderMap) -> Option<&'e RouteEntry> {
+    entries.iter().find(|entry| fits(entry, method, headers))
 }
 
 fn fits(entry: &RouteEntry, method: &Method, headers: &HeaderMap) -> bool {
@@ -145,7 +148,7 @@ mod tests {
     #[test]
     fn prefixes_end_at_segments() {
         let table = Table::new(&[entry(PathMatch::Prefix("/a".into()), None, 1)]);
-        let find = |path| table.find(path, &Method::GET, &HeaderMap::new());
+        let find = |path| table.find(path, &Method::GET, &HeaderMap::new()).map(|entry| entry.rule);
         assert_eq!(
             (find("/a"), find("/a/"), find("/a/b"), find("/ab"), find("/")),
             (Some(1), Some(1), Some(1), None, None)
@@ -162,7 +165,7 @@ mod tests {
             vhost(Host::Below("example".into()), 2),
             everything,
         ]);
-        let find = |host, path| router.find(host, path, &Method::GET, &HeaderMap::new());
+        let find = |host, path| router.find(host, path, &Method::GET, &HeaderMap::new()).map(|entry| entry.rule);
         assert_eq!(
             (find("a.example", "/x"), find("a.example", "/y"), find("b.example", "/x"), find("b.c.example", "/x")),
             (Some(1), None, Some(2), Some(2))
@@ -176,7 +179,7 @@ mod tests {
         let table = Table::new(&[entry(PathMatch::Prefix("/a/a".into()), None, 1)]);
         assert_eq!(table.depth, 2);
         let long = "/a".repeat(31_000);
-        assert_eq!(table.find(&long, &Method::GET, &HeaderMap::new()), Some(1));
+        assert_eq!(table.find(&long, &Method::GET, &HeaderMap::new()).map(|entry| entry.rule), Some(1));
         assert_eq!(table.find(&format!("/b{long}"), &Method::GET, &HeaderMap::new()), None);
     }
 
@@ -195,7 +198,7 @@ mod tests {
         let table = Table::new(&[wanted]);
         let mut headers = HeaderMap::new();
         headers.append("x-v", "2".parse().unwrap());
-        assert_eq!(table.find("/", &Method::GET, &headers), Some(1));
+        assert_eq!(table.find("/", &Method::GET, &headers).map(|entry| entry.rule), Some(1));
         headers.append("x-v", "1".parse().unwrap());
         assert_eq!(table.find("/", &Method::GET, &headers), None);
     }
@@ -213,7 +216,8 @@ mod tests {
                 PathMatch::Exact(p) => *p == asked,
                 PathMatch::Prefix(p) => asked == *p || asked.strip_prefix(p.as_str()).is_some_and(|rest| rest.starts_with('/')),
             }).map(|e| e.rule);
-            prop_assert_eq!(Table::new(&entries).find(&asked, &Method::GET, &HeaderMap::new()), slow);
+            let found = Table::new(&entries).find(&asked, &Method::GET, &HeaderMap::new()).map(|entry| entry.rule);
+            prop_assert_eq!(found, slow);
         }
     }
 }

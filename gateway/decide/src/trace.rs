@@ -1,9 +1,12 @@
 use std::rc::Rc;
 
+use http::HeaderMap;
 use idm_issue::Issued;
 use idm_request::Identity;
 use idm_sign_in::PageRequest;
 use idm_types::{Decider, MethodName, Refusal, RuleName, Stage};
+
+use crate::cors::Sharing;
 
 /// The stage that a request reached and the facts found out about it, for the record. It is filled in as the decision
 /// proceeds, so that the record is the same for a request whose caller disconnects before the end.
@@ -33,9 +36,18 @@ pub struct Trace {
     pub page_request: Option<PageRequest>,
     /// The page for which a browser may begin its sign-in anew.
     pub again: Option<Box<str>>,
+    /// What the answer tells browsers about scripts of other origins.
+    pub(crate) sharing: Option<Sharing>,
 }
 
 impl Trace {
+    /// Replaces what the upstream's answer tells browsers about scripts of other origins, where the rule says something.
+    pub fn share(&self, answer: &mut HeaderMap) {
+        if let Some(sharing) = &self.sharing {
+            sharing.write(answer, false);
+        }
+    }
+
     /// Notes which part of the policy refused.
     pub(crate) fn decided_by(&mut self, refusal: &Refusal) {
         match &refusal.by {

@@ -10,6 +10,7 @@
 
 mod address;
 mod bundle;
+mod cors;
 mod credential;
 mod expr;
 mod jose;
@@ -25,6 +26,7 @@ mod token_service;
 
 pub use address::is_local_address;
 pub use bundle::{Bundle, BundleError, FORMAT};
+pub use cors::{Cors, Names, OriginPattern, Origins};
 pub use credential::{Credential, Credentials, Proof, Selector};
 pub use expr::{Expr, Variable};
 pub use jose::{
@@ -33,7 +35,7 @@ pub use jose::{
     Verify,
 };
 pub use llm::{Llm, LlmProvider, TokenQuota};
-pub use path::{NamedByte, PathError, canonical_path};
+pub use path::{NamedByte, PathError, PathForm, PathForms, ReadPath, canonical_path, read_path};
 pub use policy::{
     ApiKeyMethod, Base64Method, BasicMethod, Confirmation, CredentialForwarding, DigestAlgorithm, DigestMethod,
     DigestUser, Disclosure, Grant, HeaderMapping, IdentityMapping, IntrospectionMethod, Issuer, JwtMethod, KeySource,

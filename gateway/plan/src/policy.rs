@@ -2,7 +2,8 @@ use idm_types::{Algorithm, MethodName, RoleName, RuleName, Skew};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Expr, JoseStep, Llm, MtlsMethod, ObjectKey, OutgoingTls, SecretHandle, Selector, SignInMethod, TokenService,
+    Cors, Expr, JoseStep, Llm, MtlsMethod, ObjectKey, OutgoingTls, PathForm, SecretHandle, Selector, SignInMethod,
+    TokenService,
 };
 
 /// One IdentityPolicy, resolved.
@@ -33,6 +34,12 @@ pub struct Policy {
     pub upstream: UpstreamSettings,
     /// The amount of detail that a refused caller receives.
     pub disclosure: Disclosure,
+    /// The pages of other origins whose scripts may call, where a rule does not say it itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
+    /// The forms of paths that are taken though not every server reads them alike.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<PathForm>,
 }
 
 /// The amount of detail that a refused caller receives.

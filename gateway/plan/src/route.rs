@@ -1,7 +1,7 @@
 use idm_types::Reason;
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendTls, Endpoint, Redirect, SignInEndpoint};
+use crate::{BackendTls, Cors, Endpoint, Redirect, SignInEndpoint};
 
 /// A set of hostnames and the entries that serve them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,6 +68,9 @@ pub struct RouteRule {
     pub name: String,
     /// The handler of its requests.
     pub handler: Handler,
+    /// The pages of other origins whose scripts may call, in place of what the policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
 }
 
 /// The handler of a rule's requests. Only the first variant forwards, and it names its policy.

@@ -120,8 +120,19 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         malformed(&core, &conversation.peer, Reason::HeadTooLarge, 431, &error.to_string());
     } else if error.is_parse() {
         let status = if error.is_parse_version_h2() { 0 } else { 400 };
-        malformed(&core, &conversation.peer, Reason::MalformedRequest, status, &error.to_string());
+        malformed(&core, &conversation.peer, Reason::MalformedRequest, status, &what_is_malformed(&error));
     }
+}
+
+/// hyper does not say which part of a target it could not read.
+fn what_is_malformed(error: &hyper::Error) -> String {
+    let said = error.to_string();
+    if said.contains("URI") {
+        return format!(
+            "{said}: spaces, `\"`, `<`, `>`, a backquote and characters beyond ASCII must be escaped in a target"
+        );
+    }
+    said
 }
 
 async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(

@@ -79,7 +79,10 @@ async fn forwarded(
         Err(refusal) => Err(refusal),
     };
     match answered {
-        Ok(response) => recorded(&core, &local, guard, metering, response).await,
+        Ok(mut response) => {
+            guard.trace.share(response.headers_mut());
+            recorded(&core, &local, guard, metering, response).await
+        }
         Err(refusal) => refuse(guard, refusal).await,
     }
 }

@@ -34,6 +34,8 @@ impl PolicyHeaders {
             token_service: _,
             upstream: UpstreamSettings { headers, credential: _, exchange: _ },
             disclosure: _,
+            cors: _,
+            paths: _,
         } = policy;
         let mut of = Self::default();
         methods.iter().flat_map(|method| sources(&method.kind)).for_each(|source| of.credential(source));

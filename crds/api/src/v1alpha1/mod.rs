@@ -1,6 +1,7 @@
 //! Version `v1alpha1`: one file per kind.
 
 mod common;
+mod cors;
 mod credential;
 mod federation;
 mod jose;
@@ -8,6 +9,7 @@ mod llm;
 mod method;
 mod mtls;
 mod password;
+mod paths;
 mod policy;
 mod references;
 mod role_binding;
@@ -20,6 +22,7 @@ pub use common::{
     Attribute, Discovery, HeaderSource, KeyReference, KeySources, NamedSource, ObjectReference, ObjectStatus,
     OutgoingTls, SigningKeyStatus, TargetReference, TrustBundleKind, TrustBundleReference,
 };
+pub use cors::Cors;
 pub use credential::{
     Access, ApiKeyCredential, Credential, CredentialSpec, CredentialStatus, Owner, PasswordCredential, PersonCredential,
 };
@@ -36,6 +39,7 @@ pub use llm::{Llm, LlmProvider, TokenQuota};
 pub use method::{Method, MethodKind};
 pub use mtls::{CertificateName, CertificateNameRule, MtlsMethod, TrustedCertificates};
 pub use password::{Base64Method, BasicMethod, DigestAlgorithm, DigestMethod, Quality};
+pub use paths::{PathForm, Paths};
 pub use policy::{
     AnonymousMethod, ApiKeyMethod, AttributeMapping, Authentication, Authorization, AuthorizationRule,
     CredentialForwarding, CredentialSelector, CredentialSource, Disclosure, HeaderMapping, IdentityMapping,

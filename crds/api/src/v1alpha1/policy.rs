@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Confirmation, HeaderSource, JoseStep, KeySources, Llm, Method, NamedSource, ObjectReference, ObjectStatus,
-    QueryTokenSource, TargetReference, TokenExchange, TokenProfile, TokenService,
+    Confirmation, Cors, HeaderSource, JoseStep, KeySources, Llm, Method, NamedSource, ObjectReference, ObjectStatus,
+    Paths, QueryTokenSource, TargetReference, TokenExchange, TokenProfile, TokenService,
 };
 
 /// IdentityPolicy says how callers of its targets authenticate, what they may do, and what the upstream is told about
@@ -79,6 +79,13 @@ pub struct IdentityPolicySpec {
     /// reason). Unset means `Minimal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disclosure: Option<Disclosure>,
+    /// The pages of other origins whose scripts may call the targets and the token service. A route's filter `CORS` wins
+    /// for its rule. Unset answers no preflight, and leaves the upstream's own headers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
+    /// The paths that callers may ask for, besides those that every server reads alike. Unset takes no others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paths: Option<Paths>,
 }
 
 /// The details that a refused caller may learn.

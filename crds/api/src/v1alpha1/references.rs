@@ -77,7 +77,7 @@ macro_rules! refer {
 refer! {
     IdentityPolicySpec {
         authentication, jose, llm, token_service, upstream;
-        target_refs, authorization, disclosure
+        target_refs, authorization, disclosure, cors, paths
     }
     Authentication { methods; identity }
     Method { jwt, introspection, mtls; name, api_key, basic, digest, base64, sign_in, anonymous }

@@ -2,6 +2,7 @@
 
 pub(crate) mod backend_tls;
 pub(crate) mod config_map;
+mod cors;
 pub(crate) mod credential;
 pub(crate) mod federation;
 pub(crate) mod jose;

@@ -4,11 +4,12 @@ use idm_api::v1alpha1 as wire;
 use idm_plan::{
     ApiKeyMethod, Confirmation, CredentialForwarding, Disclosure, Expr, Federation, HeaderMapping, IdentityMapping,
     IntrospectionMethod, Issuer, JwtMethod, KeySource, Llm, LlmProvider, Method, MethodKind, NameSet, ObjectKey,
-    Policy, Require, Rule, Secrets, Selector, Source, TokenExchange, TokenQuota, UpstreamSettings, Variable,
+    PathForm, Policy, Require, Rule, Secrets, Selector, Source, TokenExchange, TokenQuota, UpstreamSettings, Variable,
 };
 use idm_types::{Algorithm, Skew};
 
 use super::Notes;
+use super::cors::lower_policy_cors;
 use super::jose::lower_steps;
 use super::keys::{DEFAULT_ALGORITHMS, check_url, lower_keys, secret_text};
 use super::mtls::lower_mtls;
@@ -38,6 +39,8 @@ pub(crate) fn lower_policy(
         token_service,
         upstream,
         disclosure,
+        cors,
+        paths,
     } = &object.spec;
     let wire::Authentication { methods, identity } = authentication;
     let methods = lower_methods(world, federations, methods, secrets, notes);
@@ -48,6 +51,8 @@ pub(crate) fn lower_policy(
     let token_service =
         token_service.as_ref().and_then(|service| lower_service(world, object, service, secrets, notes));
     let upstream = lower_upstream(world, upstream.as_ref(), object.spec.llm.is_some(), secrets, notes);
+    let cors = cors.as_ref().and_then(|cors| lower_policy_cors(cors, notes));
+    let paths = paths.as_ref().map(|paths| lower_paths(paths, authorization.as_ref(), notes)).unwrap_or_default();
     if notes.failed {
         return None;
     }
@@ -66,7 +71,51 @@ pub(crate) fn lower_policy(
             None | Some(wire::Disclosure::Minimal) => Disclosure::Minimal,
             Some(wire::Disclosure::Detailed) => Disclosure::Detailed,
         },
+        cors,
+        paths,
     })
+}
+
+/// The forms of paths that are taken, in the order of the catalogue.
+fn lower_paths(
+    paths: &wire::Paths,
+    authorization: Option<&wire::Authorization>,
+    notes: &mut Notes<'_>,
+) -> Vec<PathForm> {
+    let wire::Paths { allow } = paths;
+    if allow.is_empty() {
+        notes.fail::<()>(
+            "spec.paths.allow",
+            Cause::Invalid,
+            "at least one form must be given; leave `paths` out for none",
+        );
+    }
+    let forms: Vec<PathForm> = allow
+        .iter()
+        .map(|form| match form {
+            wire::PathForm::EncodedSlash => PathForm::EncodedSlash,
+            wire::PathForm::EncodedPercent => PathForm::EncodedPercent,
+            wire::PathForm::EncodedQuestionMark => PathForm::EncodedQuestionMark,
+            wire::PathForm::EncodedHash => PathForm::EncodedHash,
+            wire::PathForm::Parameters => PathForm::Parameters,
+            wire::PathForm::EmptySegments => PathForm::EmptySegments,
+        })
+        .collect();
+    // What the gateway writes in one way only is no danger to conditions.
+    let escaped = forms.iter().find(|form| !matches!(form, PathForm::Parameters | PathForm::EmptySegments));
+    let conditions = authorization.iter().flat_map(|authorization| authorization.rules.iter().enumerate());
+    for (i, rule) in conditions.filter(|(_, rule)| rule.when.as_ref().is_some_and(|when| when.contains("path"))) {
+        let Some(form) = escaped else { break };
+        let message = format!(
+            "rule '{}' asks for the path, in which escapes stay (`{}`): an upstream that decodes before it splits the \
+             path may read another one",
+            rule.name,
+            form.name()
+        );
+        let at = format!("spec.authorization.rules[{i}].when");
+        notes.report.push(&notes.object, at, Condition::Programmed, Cause::DangerousOption, message);
+    }
+    PathForm::ALL.into_iter().filter(|form| forms.contains(form)).collect()
 }
 
 /// The largest request to a language model that is read; prompts with pictures are large.

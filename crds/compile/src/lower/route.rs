@@ -2,13 +2,15 @@
 
 use gateway_api::apis::standard::httproutes as hr;
 use idm_plan::{
-    Backend, BackendProtocol, HeaderEdit, HeaderMatch, PathMatch, Redirect, Timeouts, canonical_path, is_local_address,
+    Backend, BackendProtocol, Cors, HeaderEdit, HeaderMatch, PathMatch, Redirect, Timeouts, canonical_path,
+    is_local_address,
 };
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use kube::ResourceExt;
 
 use super::Notes;
 use super::backend_tls::{Towards, towards};
+use super::cors::lower_filter;
 use super::policy::header_name;
 use super::redirect::lower_redirect;
 use crate::{Cause, World};
@@ -23,6 +25,8 @@ pub(crate) struct LoweredRule {
     pub(crate) headers: Vec<HeaderEdit>,
     /// The requests are answered with it instead of forwarded.
     pub(crate) redirect: Option<Redirect>,
+    /// The pages of other origins whose scripts may call.
+    pub(crate) cors: Option<Cors>,
 }
 
 pub(crate) struct LoweredMatch {
@@ -42,7 +46,8 @@ pub(crate) fn lower_rule(
     let before = std::mem::take(&mut notes.failed);
     let lowered = lower_matches(path, matches.as_deref().unwrap_or_default(), notes);
     let backends = lower_backends(world, path, backend_refs.as_deref().unwrap_or_default(), notes);
-    let (headers, redirect) = lower_filters(path, filters.as_deref().unwrap_or_default(), &lowered, notes);
+    let Filters { headers, redirect, cors } =
+        lower_filters(path, filters.as_deref().unwrap_or_default(), &lowered, notes);
     if redirect.is_some() && backend_refs.as_ref().is_some_and(|refs| !refs.is_empty()) {
         let why = "a rule that redirects forwards nothing: it must not have backendRefs";
         notes.fail::<()>(format!("{path}.backendRefs"), Cause::Invalid, why);
@@ -55,7 +60,7 @@ pub(crate) fn lower_rule(
     let failed = std::mem::replace(&mut notes.failed, before);
     notes.failed |= failed;
     let (backends, unresolved_weight) = backends;
-    (lowered, (!failed).then_some(LoweredRule { backends, unresolved_weight, timeouts, headers, redirect }))
+    (lowered, (!failed).then_some(LoweredRule { backends, unresolved_weight, timeouts, headers, redirect, cors }))
 }
 
 fn lower_matches(path: &str, matches: &[hr::HttpRouteRulesMatches], notes: &mut Notes<'_>) -> Vec<LoweredMatch> {
@@ -251,14 +256,21 @@ pub(crate) fn service_backend(
     Some(Backend { host, port: number, protocol, tls, weight, local })
 }
 
+/// What the filters of a rule ask for.
+#[derive(Default)]
+struct Filters {
+    headers: Vec<HeaderEdit>,
+    redirect: Option<Redirect>,
+    cors: Option<Cors>,
+}
+
 fn lower_filters(
     path: &str,
     filters: &[hr::HttpRouteRulesFilters],
     matches: &[LoweredMatch],
     notes: &mut Notes<'_>,
-) -> (Vec<HeaderEdit>, Option<Redirect>) {
-    let mut edits = Vec::new();
-    let mut redirect = None;
+) -> Filters {
+    let Filters { headers: mut edits, mut redirect, mut cors } = Filters::default();
     for (i, filter) in filters.iter().enumerate() {
         let path = format!("{path}.filters[{i}]");
         if let Some(given) = &filter.request_redirect {
@@ -269,12 +281,16 @@ fn lower_filters(
             redirect = lower_redirect(&format!("{path}.requestRedirect"), given, matches, notes);
             continue;
         }
+        if let Some(given) = &filter.cors {
+            if cors.is_some() {
+                notes.fail::<()>(path, Cause::Invalid, "a rule must have one filter CORS at most");
+                continue;
+            }
+            cors = lower_filter(&format!("{path}.cors"), given, notes);
+            continue;
+        }
         let Some(modifier) = &filter.request_header_modifier else {
-            notes.fail::<()>(
-                path,
-                Cause::UnsupportedValue,
-                format!("filter {:?} is not supported: use RequestHeaderModifier or RequestRedirect", filter.r#type),
-            );
+            notes.fail::<()>(path, Cause::UnsupportedValue, unsupported(&filter.r#type));
             continue;
         };
         let hr::HttpRouteRulesFiltersRequestHeaderModifier { add, remove, set } = modifier;
@@ -293,7 +309,25 @@ fn lower_filters(
         edits.extend(add.iter().flatten().filter_map(|h| Some(HeaderEdit::Add(name(&h.name)?, h.value.clone()))));
         edits.extend(remove.iter().flatten().filter_map(|h| Some(HeaderEdit::Remove(name(h)?))));
     }
-    (edits, redirect)
+    Filters { headers: edits, redirect, cors }
+}
+
+/// The filter by its name in the Gateway API, and what is there instead of it.
+fn unsupported(filter: &hr::HttpRouteRulesFiltersType) -> String {
+    use hr::HttpRouteRulesFiltersType::*;
+    let supported = "supported are CORS, RequestHeaderModifier and RequestRedirect";
+    let (name, instead) = match filter {
+        Cors => return "a filter CORS must have its settings in `cors`".to_owned(),
+        RequestHeaderModifier => {
+            return "a filter RequestHeaderModifier must have its settings in `requestHeaderModifier`".to_owned();
+        }
+        RequestRedirect => return "a filter RequestRedirect must have its settings in `requestRedirect`".to_owned(),
+        UrlRewrite => ("URLRewrite", "; the upstream gets host and path as the caller sent them"),
+        ResponseHeaderModifier => ("ResponseHeaderModifier", "; for scripts of other origins use CORS"),
+        RequestMirror => ("RequestMirror", ""),
+        ExtensionRef => ("ExtensionRef", "; what a policy does is attached by its `targetRefs`"),
+    };
+    format!("filter {name} is not supported: {supported}{instead}")
 }
 
 fn lower_timeouts(path: &str, timeouts: Option<&hr::HttpRouteRulesTimeouts>, notes: &mut Notes<'_>) -> Timeouts {

@@ -43,6 +43,8 @@ impl Case {
             token_service: None,
             upstream: UpstreamSettings::default(),
             disclosure: idm_plan::Disclosure::Minimal,
+            cors: None,
+            paths: vec![],
         };
         Self {
             digest: ArmedDigest::new(&plan, &secrets).unwrap(),

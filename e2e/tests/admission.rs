@@ -47,6 +47,12 @@ fn service(members: &str) -> String {
     )
 }
 
+fn cors(members: &str) -> String {
+    format!(
+        "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, cors: {{{members}}}}}"
+    )
+}
+
 fn produce(members: &str) -> String {
     jose(&format!("produce: {{to: {{header: X-A}}, {members}}}"))
 }
@@ -77,6 +83,8 @@ fn broken() -> Vec<String> {
         format!(
             "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, upstream: {{credential: Forward, tokenExchange: {{endpoint: 'https://i', clientId: c, clientSecretRef: {{name: s}}}}}}}}"
         ),
+        cors("allowOrigins: ['*', 'https://a.example']"),
+        cors("allowOrigins: ['*'], allowCredentials: true"),
         service("issuer: 'https://a/'"),
         service("issuer: 'https://a', accessToken: {lifetime: {seconds: 1, hours: 1}}"),
         "kind: Credential\nspec: {secretRef: {name: s}}".into(),

@@ -133,6 +133,7 @@ async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<
     if !ours && !wanted && !gateway::has_parents_elsewhere(context, &world) {
         return Ok(None);
     }
+    world.api_server = world::api_server(&context.store, client).await?;
     world::read_named(&mut world, client).await?;
     credentials::supply(&mut world, client).await?;
     credentials::rotate(&mut world, client, Timestamp::now()).await?;

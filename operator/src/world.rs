@@ -1,10 +1,12 @@
 //! A consistent snapshot of one namespace: the same `World` that a folder gives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use idm_compile::{Classes, Settings, World};
 use idm_types::Redacted;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::DynamicObject;
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
@@ -51,6 +53,26 @@ pub(crate) async fn read_named(world: &mut World, client: &Client) -> Result<(),
     Ok(())
 }
 
+/// The addresses of the API server: those of its Service, and its own. A tenant may be able to write them into a Service
+/// or an EndpointSlice.
+pub(crate) async fn api_server(store: &Store, client: &Client) -> Result<Vec<IpAddr>, kube::Error> {
+    const NAMESPACE: &str = "default";
+    const NAME: &str = "kubernetes";
+    let mut texts: Vec<String> = Vec::new();
+    let service = store.find(Kind::Service, NAMESPACE, NAME);
+    let service = service.and_then(|service| read::<Service>(&service).ok()).and_then(|service| service.spec);
+    texts.extend(service.and_then(|spec| spec.cluster_ips).into_iter().flatten());
+    if let Some(slice) = Api::<EndpointSlice>::namespaced(client.clone(), NAMESPACE).get_opt(NAME).await? {
+        texts.extend(slice.endpoints.into_iter().flat_map(|endpoint| endpoint.addresses));
+    }
+    let addresses: BTreeSet<IpAddr> = texts.iter().filter_map(|text| text.parse().ok()).collect();
+    Ok(addresses.into_iter().map(|address| address.to_canonical()).collect())
+}
+
+fn read<K: DeserializeOwned>(object: &DynamicObject) -> Result<K, serde_json::Error> {
+    serde_json::to_value(object).and_then(serde_json::from_value)
+}
+
 fn with_kind(object: &DynamicObject, kind: Kind) -> serde_json::Value {
     let mut value = serde_json::to_value(object).unwrap_or_default();
     value["kind"] = kind.name().into();
@@ -60,7 +82,7 @@ fn with_kind(object: &DynamicObject, kind: Kind) -> serde_json::Value {
 
 /// Objects of other groups; one that cannot be read is left out and logged, because it cannot refer to objects of ours.
 fn typed<K: DeserializeOwned>(store: &Store, kind: Kind, namespace: &str) -> Vec<K> {
-    let read = |object: &DynamicObject| match serde_json::to_value(object).and_then(serde_json::from_value) {
+    let known = |object: &DynamicObject| match read(object) {
         Ok(typed) => Some(typed),
         Err(error) => {
             tracing::warn!(kind = kind.name(), namespace, name = object.metadata.name, %error, "an object cannot be read");
@@ -70,6 +92,6 @@ fn typed<K: DeserializeOwned>(store: &Store, kind: Kind, namespace: &str) -> Vec
     let live = store.list(kind, namespace);
     live.iter()
         .filter(|object| object.metadata.deletion_timestamp.is_none())
-        .filter_map(|object| read(object))
+        .filter_map(|object| known(object))
         .collect()
 }

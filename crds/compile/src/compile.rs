@@ -151,6 +151,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         rules: compiler.rules,
         grants,
         federations: compiler.federations,
+        api_server: world.api_server.clone(),
     };
     Compiled { plan, secrets: compiler.secrets, credentials, report: compiler.report, routes, ports }
 }

@@ -111,6 +111,8 @@ pub struct World {
     pub gateways: Vec<Gateway>,
     /// Services of the namespace.
     pub services: Vec<Service>,
+    /// The addresses of the API server, which no backend may have; none for a folder.
+    pub api_server: Vec<std::net::IpAddr>,
     /// Hashes of passwords that were computed before.
     pub hashes: PasswordHashes,
     /// The hashes of passwords that Secrets hold in clear text, by the name of their Credential.

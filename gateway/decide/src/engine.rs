@@ -1,6 +1,7 @@
 //! A plan with all the live state that it needs, swapped as one pointer.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
@@ -45,6 +46,7 @@ pub struct Engine {
     pub(crate) rules: Vec<ArmedRule>,
     pub(crate) policies: Vec<PolicyInForce>,
     pub(crate) backends: Vec<Backend>,
+    api_server: Arc<[IpAddr]>,
     /// Headers that no caller may send, on any route.
     pub(crate) reserved: Reserved,
     /// Headers that stay in the request even if `Connection` lists them.
@@ -114,8 +116,17 @@ impl Engine {
         memory: &Arc<Memory>,
         http: &Arc<dyn HttpClient>,
     ) -> Result<Self, EngineError> {
-        let Plan { namespace, policies, hosts, secure_hosts, certificates: _, rules, grants, federations: _ } =
-            &bundle.plan;
+        let Plan {
+            namespace,
+            policies,
+            hosts,
+            secure_hosts,
+            certificates: _,
+            rules,
+            grants,
+            federations: _,
+            api_server,
+        } = &bundle.plan;
         let mut resources = Resources {
             trust: Trust { keys: Keys::new(known), secrets: &bundle.secrets, http: http.clone() },
             plan: &bundle.plan,
@@ -167,6 +178,7 @@ impl Engine {
             rules,
             policies: armed,
             backends,
+            api_server: api_server.as_slice().into(),
             reserved,
             used,
             signs_in,
@@ -191,6 +203,11 @@ impl Engine {
     /// The backends that requests are forwarded to; [`Forward`](crate::Forward) names them by position.
     pub fn backends(&self) -> &[Backend] {
         &self.backends
+    }
+
+    /// The addresses of the API server, which no backend may have.
+    pub fn api_server(&self) -> &Arc<[IpAddr]> {
+        &self.api_server
     }
 
     /// The plan of the policy at a position of [`Trace::policy`](crate::Trace::policy).

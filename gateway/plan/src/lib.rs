@@ -102,4 +102,7 @@ pub struct Plan {
     pub grants: Vec<Grant>,
     /// The outside servers where people sign in, ordered by name.
     pub federations: Vec<Federation>,
+    /// The addresses of the API server, in order: no backend may have one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub api_server: Vec<std::net::IpAddr>,
 }

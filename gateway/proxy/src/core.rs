@@ -71,7 +71,9 @@ impl Core {
         let before = self.local.borrow_mut().take();
         let pools = configuration.engine().backends().iter().map(|backend| {
             let kept = before.iter().flat_map(|local| &local.pools).find(|pool| same_pool(pool.backend(), backend));
-            kept.cloned().unwrap_or_else(|| Pool::new(backend.clone()))
+            let pool = kept.cloned().unwrap_or_else(|| Pool::new(backend.clone()));
+            pool.spare(configuration.engine().api_server());
+            pool
         });
         configuration.armed.take_over(&mut self.cache.borrow_mut());
         let local = Rc::new(Local { pools: pools.collect(), configuration, version });

@@ -5,6 +5,7 @@ use idm_plan::{
     Backend, BackendProtocol, HeaderEdit, HeaderMatch, PathMatch, Redirect, Timeouts, canonical_path, is_local_address,
 };
 use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use super::Notes;
@@ -209,12 +210,9 @@ pub(crate) fn service_backend(
             );
         }
     };
-    let Ok(number) = u16::try_from(port.port) else {
-        return notes.fail(
-            path,
-            Cause::InvalidRef,
-            format!("port {} of Service '{name}' must be between 1 and 65535", port.port),
-        );
+    let number = match dialled_port(&name, &spec.cluster_ip, &port) {
+        Ok(number) => number,
+        Err(message) => return notes.fail(path, Cause::InvalidRef, message),
     };
     let local = world.settings.local_backends;
     let host = match (spec.type_.as_deref(), spec.external_name) {
@@ -236,6 +234,25 @@ pub(crate) fn service_backend(
         _ => format!("{name}.{}.svc", world.namespace),
     };
     Some(Backend { host, port: number, protocol, weight, local })
+}
+
+/// The port that the gateway connects to. The address of a Service has the Service's port; the name of a headless
+/// Service stands for the addresses of its pods, which have the target port.
+fn dialled_port(name: &str, cluster_ip: &Option<String>, port: &ServicePort) -> Result<u16, String> {
+    let number = match (cluster_ip.as_deref(), &port.target_port) {
+        (Some("None"), Some(IntOrString::Int(target))) => *target,
+        (Some("None"), Some(IntOrString::String(target))) => {
+            return Err(format!(
+                "targetPort '{target}' of Service '{name}', which is headless, must be a number: a name may stand for \
+                 another port in every pod"
+            ));
+        }
+        _ => port.port,
+    };
+    u16::try_from(number)
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(|| format!("port {number} of Service '{name}' must be between 1 and 65535"))
 }
 
 fn lower_filters(

@@ -13,7 +13,9 @@ pub(crate) enum Kind {
     HttpRoute,
     Gateway,
     GatewayClass,
+    ReferenceGrant,
     Service,
+    Namespace,
     /// Pods of gateways.
     Pod,
     /// Deployments of gateways.
@@ -29,7 +31,9 @@ impl Kind {
         Kind::HttpRoute,
         Kind::Gateway,
         Kind::GatewayClass,
+        Kind::ReferenceGrant,
         Kind::Service,
+        Kind::Namespace,
         Kind::Pod,
         Kind::Deployment,
     ];
@@ -46,7 +50,9 @@ impl Kind {
             Kind::HttpRoute => "HTTPRoute",
             Kind::Gateway => "Gateway",
             Kind::GatewayClass => "GatewayClass",
+            Kind::ReferenceGrant => "ReferenceGrant",
             Kind::Service => "Service",
+            Kind::Namespace => "Namespace",
             Kind::Pod => "Pod",
             Kind::Deployment => "Deployment",
         }
@@ -61,7 +67,9 @@ impl Kind {
             Kind::HttpRoute => ("gateway.networking.k8s.io", "v1", "httproutes"),
             Kind::Gateway => ("gateway.networking.k8s.io", "v1", "gateways"),
             Kind::GatewayClass => ("gateway.networking.k8s.io", "v1", "gatewayclasses"),
+            Kind::ReferenceGrant => ("gateway.networking.k8s.io", "v1beta1", "referencegrants"),
             Kind::Service => ("", "v1", "services"),
+            Kind::Namespace => ("", "v1", "namespaces"),
             Kind::Pod => ("", "v1", "pods"),
             Kind::Deployment => ("apps", "v1", "deployments"),
         };
@@ -76,7 +84,7 @@ impl Kind {
 
     /// Part of the Gateway API, which need not be installed.
     pub(crate) fn is_optional(self) -> bool {
-        matches!(self, Kind::HttpRoute | Kind::Gateway | Kind::GatewayClass)
+        matches!(self, Kind::HttpRoute | Kind::Gateway | Kind::GatewayClass | Kind::ReferenceGrant)
     }
 
     pub(crate) fn all(self, client: &Client) -> Api<DynamicObject> {

@@ -228,7 +228,7 @@ fn what_a_gateway_cannot_do_closes_its_rule_and_is_named() {
 fn a_backend_of_another_namespace_or_of_none_gets_no_request() {
     for (backend, message) in [
         ("{name: nowhere, port: 80}", "Service 'nowhere' must exist"),
-        ("{name: up, namespace: other, port: 80}", "must be in the namespace of its route"),
+        ("{name: up, namespace: other, port: 80}", "a ReferenceGrant in namespace 'other' must permit"),
     ] {
         let yaml = BASE.replace("backendRefs: [{name: up, port: 80}]", &format!("backendRefs: [{backend}]"));
         let compiled = compiled(&format!("{yaml}{}", policy("p", ROUTE)));

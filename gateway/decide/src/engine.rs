@@ -130,7 +130,7 @@ impl Engine {
         let mut resources = Resources {
             trust: Trust { keys: Keys::new(known), secrets: &bundle.secrets, http: http.clone() },
             plan: &bundle.plan,
-            grants: Arc::new(Grants::new(grants)),
+            grants: Grants::by_namespace(grants),
             memory: memory.clone(),
             before: before.into_iter().flat_map(|engine| &engine.policies).map(|of| of.armed.basis().clone()).collect(),
             providers: HashMap::new(),

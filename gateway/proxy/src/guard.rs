@@ -119,7 +119,9 @@ impl Guard {
             time: self.now,
             id: self.id,
             schema: SCHEMA,
-            namespace: engine.map_or("", |engine| engine.namespace()),
+            // That of the policy, which may be another than the gateway's.
+            namespace: policy
+                .map_or_else(|| engine.map_or("", |engine| engine.namespace()), |policy| &policy.key.namespace),
             gateway: &self.core.shared.process.gateway,
             generation: armed.map_or(0, |armed| armed.version().0),
             outcome,

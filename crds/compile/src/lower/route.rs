@@ -11,6 +11,7 @@ use kube::ResourceExt;
 use super::Notes;
 use super::policy::header_name;
 use super::redirect::lower_redirect;
+use crate::grants::Foreign;
 use crate::{Cause, World};
 
 /// What is left of a rule once its references are resolved.
@@ -173,16 +174,30 @@ fn lower_backend(
     if group.as_deref().unwrap_or_default() != "" || kind.as_deref().unwrap_or("Service") != "Service" {
         return notes.fail(path, Cause::InvalidKind, "a backend must be a Service");
     }
-    if namespace.as_deref().is_some_and(|ns| ns != world.namespace) {
-        return notes.fail(path, Cause::RefNotPermitted, "a backend must be in the namespace of its route");
-    }
-    let Some(service) = world.services.iter().find(|s| s.name_any() == *name) else {
-        return notes.fail(path, Cause::RefNotFound, format!("Service '{name}' must exist in this namespace"));
+    let service = match find_service(world, namespace.as_deref(), name) {
+        Ok(service) => service,
+        Err((cause, message)) => return notes.fail(path, cause, message),
     };
     let Some(wanted) = port else {
         return notes.fail(format!("{path}.port"), Cause::Invalid, "a backend must name a port of its Service");
     };
     service_backend(world, path, service, |p| p.port == *wanted, weight, notes)
+}
+
+/// A Service of the namespace, or of another one whose ReferenceGrant permits it.
+fn find_service<'w>(world: &'w World, namespace: Option<&str>, name: &str) -> Result<&'w Service, (Cause, String)> {
+    let Some(namespace) = namespace.filter(|namespace| *namespace != world.namespace) else {
+        let found = world.services.iter().find(|service| service.name_any() == name);
+        return found.ok_or_else(|| (Cause::RefNotFound, format!("Service '{name}' must exist in this namespace")));
+    };
+    if !world.is_granted(Foreign { from: "HTTPRoute", kind: "Service", namespace, name }) {
+        let message =
+            format!("a ReferenceGrant in namespace '{namespace}' must permit HTTPRoutes of this one the Service");
+        return Err((Cause::RefNotPermitted, message));
+    }
+    let is_it = |service: &&Service| service.name_any() == name && service.namespace().as_deref() == Some(namespace);
+    let found = world.granted.iter().find(is_it);
+    found.ok_or_else(|| (Cause::RefNotFound, format!("Service '{name}' must exist in namespace '{namespace}'")))
 }
 
 /// The backend for a Service's port.
@@ -215,6 +230,13 @@ pub(crate) fn service_backend(
         Err(message) => return notes.fail(path, Cause::InvalidRef, message),
     };
     let local = world.settings.local_backends;
+    let namespace = service.namespace().unwrap_or_else(|| world.namespace.clone());
+    if spec.type_.as_deref() == Some("ExternalName") && (world.is_tenant || namespace != world.namespace) {
+        // It could name the Service of a third namespace, which nobody permitted to either.
+        let message =
+            format!("Service '{name}' must not be an ExternalName where another namespace's Gateway or route uses it");
+        return notes.fail(path, Cause::RefNotPermitted, message);
+    }
     let host = match (spec.type_.as_deref(), spec.external_name) {
         (Some("ExternalName"), Some(host)) => {
             let literal =
@@ -231,7 +253,7 @@ pub(crate) fn service_backend(
         (Some("ExternalName"), None) => {
             return notes.fail(path, Cause::InvalidRef, format!("Service '{name}' must have an externalName"));
         }
-        _ => format!("{name}.{}.svc", world.namespace),
+        _ => format!("{name}.{namespace}.svc"),
     };
     Some(Backend { host, port: number, protocol, weight, local })
 }

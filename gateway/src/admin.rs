@@ -105,7 +105,7 @@ fn people(gateway: &Gateway, request: &Request<Incoming>) -> Option<String> {
     let token = request.headers().get(http::header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
     let seen = request.uri().query().and_then(|query| query.strip_prefix("seen=")?.parse().ok()).unwrap_or(0);
     let (people, last) = gateway.people_for(token, seen)?;
-    let told = people.iter().map(|person| serde_json::json!({"federation": person.federation, "issuer": person.issuer, "username": person.username}));
+    let told = people.iter().map(|person| serde_json::json!({"namespace": person.namespace, "federation": person.federation, "issuer": person.issuer, "username": person.username}));
     Some(serde_json::json!({"people": told.collect::<Vec<_>>(), "last": last}).to_string())
 }
 

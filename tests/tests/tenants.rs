@@ -1,4 +1,4 @@
-//! A Gateway that takes routes of other namespaces: what it takes, who is known there, and references that need a grant.
+//! A Gateway that takes routes of other namespaces: what it takes, who is known there, and references that need grants.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -45,7 +45,7 @@ kind: IdentityPolicy
 metadata: {name: p, namespace: NS, uid: policy of NS}
 spec:
   targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r}]
-  authentication: {methods: [{name: machines, apiKey: {sources: [{header: {name: Authorization, scheme: ApiKey}}]}}, {name: people, basic: {realm: NS}}]}
+  authentication: {methods: [{name: machines, apiKey: {}}, {name: people, basic: {realm: NS}}]}
   authorization:
     rules:
     - {name: read, methods: [GET]}
@@ -172,14 +172,12 @@ fn a_policy_covers_routes_of_its_own_namespace_only() {
     assert_eq!(with_default["HTTPRoute bb/r rule only"], "infra/all");
 
     // A policy that is broken closes its routes; the Gateway's does not step in.
-    let broken = POLICY.replace("methods: [{name: machines, apiKey: {sources: [{header: {name: Authorization, scheme: ApiKey}}]}}, {name: people, basic: {realm: NS}}]", "methods: []");
+    let broken =
+        POLICY.replace("methods: [{name: machines, apiKey: {}}, {name: people, basic: {realm: NS}}]", "methods: []");
     assert_ne!(broken, POLICY);
     let closed = compiled(covered.clone(), [of("a", &format!("{ROUTE}{broken}"))]);
     assert_eq!(holders(&closed.plan)["HTTPRoute a/r rule only"], "PolicyInvalid");
-    let unreadable = POLICY.replace(
-        "{name: machines, apiKey: {sources: [{header: {name: Authorization, scheme: ApiKey}}]}}",
-        "{name: machines, newer: {}}",
-    );
+    let unreadable = POLICY.replace("{name: machines, apiKey: {}}", "{name: machines, newer: {}}");
     let mut newer = of("a", ROUTE);
     let policy: Value = serde_yaml_ng::from_str(unreadable.replace("NS", "a").split("---").nth(1).unwrap()).unwrap();
     newer.insert(policy);
@@ -213,10 +211,7 @@ fn the_names_of_the_gateway_s_own_services_stay_theirs() {
 fn secrets_of_two_namespaces_do_not_meet() {
     let introspection = "{name: ask, introspection: {issuer: 'https://idp.example', endpoint: 'https://idp.example/i', \
                          clientId: c, clientSecretRef: {name: idp}}}";
-    let policy = POLICY.replace(
-        "{name: machines, apiKey: {sources: [{header: {name: Authorization, scheme: ApiKey}}]}}",
-        introspection,
-    );
+    let policy = POLICY.replace("{name: machines, apiKey: {}}", introspection);
     let with = |namespace: &str| {
         let secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: idp, namespace: NS}\nstringData: \
                       {clientSecret: secret of NS}\n";
@@ -287,6 +282,40 @@ fn a_backend_of_another_namespace_needs_a_grant_and_the_others_go_on() {
     tenant.grants = vec![serde_json::from_value(right).unwrap()];
     let (_, report) = attached_elsewhere(&tenant, &infra(ALL));
     assert_eq!(report.findings()[0].cause.name(), "RefNotFound");
+}
+
+/// The policy of a Service in another namespace counts there too: nothing is sent to it in the clear.
+#[test]
+fn a_backend_tls_policy_beside_a_granted_service_counts() {
+    let route = "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r, namespace: a}
+spec:
+  parentRefs: [{name: g, namespace: infra}]
+  rules: [{backendRefs: [{name: shared, namespace: stock, port: 80}]}]
+";
+    let service =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: shared, namespace: stock}\nspec: {ports: [{port: 80}]}\n";
+    let grant = grant("stock", from("HTTPRoute", "a"), to("Service", None));
+    let system = serde_json::json!({"hostname": "shared.stock", "wellKnownCACertificates": "System"});
+    let roots = serde_json::json!([{"group": "", "kind": "ConfigMap", "name": "roots"}]);
+    let elsewhere = serde_json::json!({"hostname": "shared.stock", "caCertificateRefs": roots});
+    for (namespace, validation, name) in
+        [("stock", &system, Some("shared.stock")), ("stock", &elsewhere, None), ("a", &elsewhere, Some(""))]
+    {
+        let mut tenant = of("a", &format!("{route}{POLICY}"));
+        tenant.grants = vec![serde_json::from_value(grant.clone()).unwrap()];
+        tenant.granted = world(service).services;
+        let policy = serde_json::json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "BackendTLSPolicy",
+            "metadata": {"name": "b", "namespace": namespace},
+            "spec": {"targetRefs": [{"group": "", "kind": "Service", "name": "shared"}], "validation": validation}});
+        tenant.granted_backend_tls = vec![serde_json::from_value(policy).unwrap()];
+        let compiled = compiled(infra(ALL), [tenant]);
+        let Handler::Enforce { backends, .. } = &compiled.plan.rules[0].handler else { panic!() };
+        let names: Vec<_> =
+            backends.iter().map(|backend| backend.tls.as_ref().map_or("", |tls| &tls.server_name)).collect();
+        assert_eq!(names, name.into_iter().collect::<Vec<_>>(), "{namespace} {validation}");
+    }
 }
 
 #[test]
@@ -413,7 +442,7 @@ fn who_is_known_in_one_namespace_is_nobody_in_the_next() {
     assert!(compiled.plan.hosts.iter().any(|of| of.host == Host::Exact("bb.example".into())));
     let pod = Pod::start(compiled, &upstream);
 
-    let api_key = |of: &str| format!("Authorization: ApiKey {}", key(of).reveal());
+    let api_key = |of: &str| format!("X-Api-Key: {}", key(of).reveal());
     let password = |of: &str| format!("Authorization: Basic {}", STANDARD.encode(format!("ana:password of {of}")));
     let allowed = |method: &str, namespace: &str, authorization: &str| {
         let reply = pod.ask(method, &format!("{namespace}.example"), authorization);

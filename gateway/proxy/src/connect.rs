@@ -280,8 +280,8 @@ async fn handshake_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S)
     Ok(sender)
 }
 
-/// The addresses that may be dialled, in the order of trying. A headless Service has one for each of its pods, which take
-/// turns; addresses of another family than the first stay behind, as the resolver has them.
+/// The addresses that may be dialled, in the order of trying. A headless Service has one for each of its pods, which
+/// take turns; addresses of another family than the first stay behind, as the resolver has them.
 fn in_turn(found: Vec<SocketAddr>, turn: usize, may_have: impl Fn(IpAddr) -> bool) -> Vec<SocketAddr> {
     let allowed: Vec<_> = found.into_iter().filter(|address| may_have(address.ip())).collect();
     let preferred = allowed.first().is_some_and(SocketAddr::is_ipv4);

@@ -1,17 +1,40 @@
 //! Promises that hold when the operator dies in the middle of its work. A file of its own, like `operator_down.rs`.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use idm_e2e::{OPEN, Space, eventually, kubectl};
+use serde_json::Value;
+
+/// The moment in the work of the operator when it is killed.
+enum Moment {
+    /// The policy is stored.
+    Stored,
+    /// The configuration is written.
+    Written,
+    /// The status of the policy is written.
+    Reported,
+}
+
+/// Waits until the operator's work on the policy is that far. `before` is the configuration before the change.
+async fn reached(space: &Space, moment: &Moment, before: &Value) -> Result<()> {
+    eventually("the operator's work is that far", async || match moment {
+        Moment::Stored => Ok(()),
+        Moment::Written => Ok(ensure!(configuration(space)? != *before, "the configuration is the one before")),
+        Moment::Reported => space.condition("identitypolicy", "open", "Programmed").map(drop),
+    })
+    .await
+}
+
+fn configuration(space: &Space) -> Result<Value> {
+    Ok(space.object("secret", "idm-gateway")?["data"].clone())
+}
 
 #[tokio::test]
 async fn a_killed_operator_is_replaced_and_what_it_began_is_finished() -> Result<()> {
     let space = Space::new("e2e-crash")?;
-    for round in 0..3 {
+    for (round, moment) in [Moment::Stored, Moment::Written, Moment::Reported].iter().enumerate() {
+        let before = configuration(&space).unwrap_or_default();
         space.apply(&OPEN.replace("name: everyone", &format!("name: everyone-{round}")))?;
-        // Somewhere in the middle of the work, without a word of warning.
-        tokio::time::sleep(Duration::from_millis(40 * round)).await;
+        reached(&space, moment, &before).await?;
         kubectl(&[
             "-n",
             "idm-system",

@@ -1,4 +1,4 @@
-//! A Gateway that takes routes of other namespaces: what it takes, who is known there, and references that need a grant.
+//! A Gateway that takes routes of other namespaces: what it takes, who is known there, and references that need grants.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -45,7 +45,7 @@ kind: IdentityPolicy
 metadata: {name: p, namespace: NS, uid: policy of NS}
 spec:
   targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r}]
-  authentication: {methods: [{name: machines, apiKey: {sources: [{header: {name: Authorization, scheme: ApiKey}}]}}, {name: people, basic: {realm: NS}}]}
+  authentication: {methods: [{name: machines, apiKey: {}}, {name: people, basic: {realm: NS}}]}
   authorization:
     rules:
     - {name: read, methods: [GET]}
@@ -172,14 +172,12 @@ fn a_policy_covers_routes_of_its_own_namespace_only() {
     assert_eq!(with_default["HTTPRoute bb/r rule only"], "infra/all");
 
     // A policy that is broken closes its routes; the Gateway's does not step in.
-    let broken = POLICY.replace("methods: [{name: machines, apiKey: {sources: [{header: {name: Authorization, scheme: ApiKey}}]}}, {name: people, basic: {realm: NS}}]", "methods: []");
+    let broken =
+        POLICY.replace("methods: [{name: machines, apiKey: {}}, {name: people, basic: {realm: NS}}]", "methods: []");
     assert_ne!(broken, POLICY);
     let closed = compiled(covered.clone(), [of("a", &format!("{ROUTE}{broken}"))]);
     assert_eq!(holders(&closed.plan)["HTTPRoute a/r rule only"], "PolicyInvalid");
-    let unreadable = POLICY.replace(
-        "{name: machines, apiKey: {sources: [{header: {name: Authorization, scheme: ApiKey}}]}}",
-        "{name: machines, newer: {}}",
-    );
+    let unreadable = POLICY.replace("{name: machines, apiKey: {}}", "{name: machines, newer: {}}");
     let mut newer = of("a", ROUTE);
     let policy: Value = serde_yaml_ng::from_str(unreadable.replace("NS", "a").split("---").nth(1).unwrap()).unwrap();
     newer.insert(policy);
@@ -213,10 +211,7 @@ fn the_names_of_the_gateway_s_own_services_stay_theirs() {
 fn secrets_of_two_namespaces_do_not_meet() {
     let introspection = "{name: ask, introspection: {issuer: 'https://idp.example', endpoint: 'https://idp.example/i', \
                          clientId: c, clientSecretRef: {name: idp}}}";
-    let policy = POLICY.replace(
-        "{name: machines, apiKey: {sources: [{header: {name: Authorization, scheme: ApiKey}}]}}",
-        introspection,
-    );
+    let policy = POLICY.replace("{name: machines, apiKey: {}}", introspection);
     let with = |namespace: &str| {
         let secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: idp, namespace: NS}\nstringData: \
                       {clientSecret: secret of NS}\n";
@@ -413,7 +408,7 @@ fn who_is_known_in_one_namespace_is_nobody_in_the_next() {
     assert!(compiled.plan.hosts.iter().any(|of| of.host == Host::Exact("bb.example".into())));
     let pod = Pod::start(compiled, &upstream);
 
-    let api_key = |of: &str| format!("Authorization: ApiKey {}", key(of).reveal());
+    let api_key = |of: &str| format!("X-Api-Key: {}", key(of).reveal());
     let password = |of: &str| format!("Authorization: Basic {}", STANDARD.encode(format!("ana:password of {of}")));
     let allowed = |method: &str, namespace: &str, authorization: &str| {
         let reply = pod.ask(method, &format!("{namespace}.example"), authorization);

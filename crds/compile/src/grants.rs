@@ -41,7 +41,8 @@ impl World {
         self.permitted(foreign)
     }
 
-    /// The Secrets of other namespaces with certificates of listeners that ReferenceGrants permit, as namespace and name.
+    /// The Secrets of other namespaces with certificates of listeners that ReferenceGrants permit, as namespace and
+    /// name.
     pub fn granted_secret_names(&self) -> Vec<(String, String)> {
         let listeners = self.our_gateways().flat_map(|gateway| &gateway.spec.listeners);
         let references =

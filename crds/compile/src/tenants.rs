@@ -53,8 +53,8 @@ impl World {
         self.tenants.iter_mut()
     }
 
-    /// Adds what our Gateways take of another namespace: the routes that a listener allows, and what their policies need.
-    /// Nothing else of it is kept. Gateways, classes and namespaces of this world must be complete.
+    /// Adds what our Gateways take of another namespace: the routes that a listener allows, and what their policies
+    /// need. Nothing else of it is kept. Gateways, classes and namespaces of this world must be complete.
     pub fn add_tenant(&mut self, mut tenant: World) {
         if tenant.namespace == self.namespace {
             return;

@@ -12,8 +12,8 @@ pub(crate) fn unique() -> u64 {
 }
 
 /// Identifies the configuration that the verdicts of one policy depend on, besides the credential and the epochs of
-/// keys and Credentials: the policy itself, the RoleBindings of its namespace, its Federations, and the values of the secrets that these
-/// name.
+/// keys and Credentials: the policy itself, the RoleBindings of its namespace, its Federations, and the values of the
+/// secrets that these name.
 ///
 /// It keeps the id that it had in the configuration before, as long as none of these changes. A configuration that was
 /// removed and comes back has a new id: keys of issuers may have been forgotten in between.

@@ -20,7 +20,7 @@ fn grant(namespace: &str, from: &str) -> Arc<DynamicObject> {
     object(namespace, "grant", json!({"from": [{"kind": "HTTPRoute", "namespace": from}]}))
 }
 
-/// `shop` has a route under a Gateway of `infra`, and may use the Services of `stock`; `bank` has nothing to do with it.
+/// `shop` has a route under a Gateway of `infra`, and may use the Services of `stock`; `bank` has none of these.
 fn store() -> watch::Store {
     let store = watch::Store::default();
     store.replace(Kind::HttpRoute, route("shop", "infra"));

@@ -220,7 +220,9 @@ pub(crate) fn service_backend(
     let Some(port) = spec.ports.unwrap_or_default().into_iter().find(|port| wanted(port)) else {
         return notes.fail(path, Cause::RefNotFound, format!("Service '{name}' must have the port that is named here"));
     };
-    let (protocol, secure) = match port.app_protocol.as_deref() {
+    // Names of the IANA registry, which some write in upper case; a prefixed name is one name.
+    let named = port.app_protocol.as_deref().map(str::to_ascii_lowercase);
+    let (protocol, secure) = match named.as_deref() {
         None | Some("http" | "kubernetes.io/ws") => (BackendProtocol::Http1, false),
         Some("kubernetes.io/h2c") => (BackendProtocol::Http2, false),
         Some("https" | "kubernetes.io/wss") => (BackendProtocol::Http1, true),

@@ -340,3 +340,22 @@ fn t22_nothing_in_authorization_is_a_server_error() {
         assert_eq!(upstream.received(), "");
     }
 }
+
+/// The trace of a request is on record and goes on; one that is not valid, or said twice, is none and decides nothing.
+#[test]
+fn the_trace_that_a_request_is_part_of_is_on_its_record() {
+    let (gateway, upstream) = guarded::<InProcess>();
+    let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let line = format!("traceparent: 00-{id}-00f067aa0ba902b7-01\r\n");
+    let ask = |path: &str, lines: &str| {
+        let before = gateway.records().len();
+        let reply = raw(gateway.address(), format!("GET {path} HTTP/1.1\r\nHost: a\r\n{lines}\r\n").as_bytes());
+        (reply.status, gateway.records().swap_remove(before)["trace"]["id"].as_str().map(str::to_owned))
+    };
+    assert_eq!(ask("/public", &line), (200, Some(id.to_owned())));
+    assert!(upstream.received().to_ascii_lowercase().contains(&line), "{}", upstream.received());
+    assert_eq!(ask("/private", &line), (401, Some(id.to_owned())), "refusals have it, too");
+    for other in ["", "traceparent: 00-x\r\n", &format!("{line}{line}")] {
+        assert_eq!(ask("/public", other), (200, None), "{other}");
+    }
+}

@@ -14,6 +14,7 @@ mod redacted;
 mod refusal;
 mod stage;
 mod time;
+mod trace_id;
 mod visible;
 
 pub use algorithm::{Algorithm, ContentEncryption, KeyManagement};
@@ -26,6 +27,7 @@ pub use redacted::Redacted;
 pub use refusal::{Decider, Refusal};
 pub use stage::Stage;
 pub use time::{Skew, Timestamp};
+pub use trace_id::TraceId;
 pub use visible::{Visible, is_hidden, visible, visible_json, visible_lines};
 
 /// Bytes in lower-case hexadecimal.

@@ -51,9 +51,11 @@ fn verdict(record: &Value) -> String {
     let (method, host, path) = (text("/request/method"), text("/request/host"), text("/request/path"));
     let (id, time, gateway, namespace) = (text("/id"), text("/@timestamp"), text("/gateway"), text("/namespace"));
     let (status, generation) = (&record["status"], &record["generation"]);
+    let trace = text("/trace/id");
+    let trace = if trace.is_empty() { String::new() } else { format!("trace {trace}\n") };
     format!(
         "{outcome} {status}{reason}   {method} {host}{path}\n\
-         decision {id} at {time} by gateway {gateway} in namespace {namespace} (configuration {generation})\n\n"
+         decision {id} at {time} by gateway {gateway} in namespace {namespace} (configuration {generation})\n{trace}\n"
     )
 }
 

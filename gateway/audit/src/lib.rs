@@ -19,8 +19,8 @@ pub use lane::{Lane, Storing};
 pub use order::InOrder;
 pub use read::{Follower, find};
 pub use record::{
-    Action, Change, Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionUsage,
-    ObjectName, Outcome, Record, SCHEMA,
+    Action, Change, Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionTrace,
+    DecisionUsage, ObjectName, Outcome, Record, SCHEMA,
 };
 pub use spool::{NotStored, OnFull, Spool, SpoolConfig, SpoolError, SpoolHealth, Successes};
 pub use stored::StoredRecord;

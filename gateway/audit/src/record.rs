@@ -1,4 +1,4 @@
-use idm_types::{DecisionId, Reason, Stage, Timestamp};
+use idm_types::{DecisionId, Reason, Stage, Timestamp, TraceId};
 use serde::Serialize;
 
 /// Version of the record's fields; grows when one changes its meaning.
@@ -58,6 +58,9 @@ pub struct Decision<'r> {
     pub duration_us: u64,
     /// The request.
     pub request: DecisionRequest<'r>,
+    /// The distributed trace that the request is part of, as the caller says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<DecisionTrace>,
     /// The rule of the route that matched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<&'r str>,
@@ -76,6 +79,13 @@ pub struct Decision<'r> {
     /// The token that was issued.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issued: Option<DecisionIssued<'r>>,
+}
+
+/// The distributed trace of a request.
+#[derive(Serialize)]
+pub struct DecisionTrace {
+    /// Its id.
+    pub id: TraceId,
 }
 
 /// A token that was issued.

@@ -14,7 +14,7 @@ use idm_request::{ClientCertificate, Facts, Identity, RequestView, SharedFacts, 
 use idm_sign_in::PageRequest;
 use idm_transform::{ArmedLlm, Body as LlmBody, Content};
 use idm_trust::thumbprint;
-use idm_types::{Reason, Refusal, Stage, Timestamp};
+use idm_types::{Reason, Refusal, Stage, Timestamp, TraceId};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
@@ -148,6 +148,7 @@ fn read<B: Body>(
     trace: &mut Trace,
 ) -> Result<Canonical, Refusal> {
     trace.path = head.uri.path().to_owned();
+    trace.distributed = distributed_trace(&head.headers);
     let canonical = Canonical::of(&head.method, &head.uri, &head.headers, head.version)?;
     trace.host.clone_from(&canonical.host);
     canonical.path().clone_into(&mut trace.path);
@@ -164,6 +165,13 @@ fn read<B: Body>(
         Some(name) => Err(Refusal::new(Reason::MisdirectedRequest, format!("the connection is for `{name}`"))),
         None => Ok(canonical),
     }
+}
+
+/// The trace that a request says it is part of. It is on record and decides nothing; two are none.
+fn distributed_trace(headers: &HeaderMap) -> Option<TraceId> {
+    let mut all = headers.get_all("traceparent").iter();
+    let first = all.next().filter(|_| all.next().is_none())?;
+    TraceId::of_traceparent(first.as_bytes())
 }
 
 /// Removes what no caller may send on any route, before anything reads a header: routes may match headers. Returns the

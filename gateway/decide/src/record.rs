@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use http::Method;
 use idm_audit::{
-    Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionUsage, Outcome, Record, SCHEMA,
+    Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionTrace, DecisionUsage, Outcome,
+    Record, SCHEMA,
 };
 use idm_transform::Usage;
 use idm_types::{DecisionId, MethodName, Reason, RuleName, Timestamp};
@@ -71,6 +72,7 @@ pub fn record<'r>(
             path: bounded(&trace.path),
             source,
         },
+        trace: trace.distributed.map(|id| DecisionTrace { id }),
         route: engine.zip(trace.rule).and_then(|(engine, rule)| engine.rule_name(rule)),
         policy: policy.map(|policy| DecisionPolicy {
             name: &policy.key.name,

@@ -54,3 +54,9 @@ fn nothing_that_a_caller_wrote_controls_a_terminal_or_begins_a_line() {
     assert_eq!((stored.short().lines().count(), stored.json().lines().count()), (1, 1));
     assert!(stored.explain().contains("\\u{1b}[2J"), "what was sent can be read");
 }
+
+#[test]
+fn a_trace_is_named_where_there_is_one() {
+    let of = |more| record(more).explain().lines().filter(|line| line.starts_with("trace ")).count();
+    assert_eq!((of(json!({"trace": {"id": "4bf9"}})), of(json!({}))), (1, 0));
+}

@@ -13,6 +13,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use idm_authn::NewPerson;
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -105,7 +106,9 @@ fn people(gateway: &Gateway, request: &Request<Incoming>) -> Option<String> {
     let token = request.headers().get(http::header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
     let seen = request.uri().query().and_then(|query| query.strip_prefix("seen=")?.parse().ok()).unwrap_or(0);
     let (people, last) = gateway.people_for(token, seen)?;
-    let told = people.iter().map(|person| serde_json::json!({"federation": person.federation, "issuer": person.issuer, "username": person.username}));
+    let told = people.iter().map(|NewPerson { namespace, federation, issuer, username }| {
+        serde_json::json!({"namespace": namespace, "federation": federation, "issuer": issuer, "username": username})
+    });
     Some(serde_json::json!({"people": told.collect::<Vec<_>>(), "last": last}).to_string())
 }
 

@@ -1,7 +1,7 @@
 //! Reconciles policies into gateways.
 //!
-//! In: our four kinds, Gateways, HTTPRoutes and Services of every namespace, and the Secrets they name.
-//! Out: per namespace with policies one gateway (Deployment, Service, ServiceAccount, Role, PDB,
+//! In: our four kinds, Gateways, HTTPRoutes, ReferenceGrants and Services of every namespace, and the Secrets that they
+//! name. Out: per namespace with policies one gateway (Deployment, Service, ServiceAccount, Role, PDB,
 //! NetworkPolicy) and its bundle Secret; status, events, and an audit record per change. It never
 //! serves traffic, and gateways keep serving without it. Start at `reconcile.rs`, which reads like a
 //! recipe; `watch.rs` says when it runs.
@@ -15,6 +15,7 @@ mod members;
 mod objects;
 mod queue;
 mod reconcile;
+mod served;
 mod watch;
 mod world;
 
@@ -96,6 +97,8 @@ pub(crate) struct Context {
     pub(crate) settings: GatewaySettings,
     pub(crate) http: reqwest::Client,
     pub(crate) hashes: idm_compile::PasswordHashes,
+    /// What gateways did for the namespaces whose routes they take, by the gateway's namespace.
+    pub(crate) served: served::Board,
     /// Up to which number each gateway pod's people were heard of, by the pod's uid.
     pub(crate) heard: tokio::sync::Mutex<std::collections::HashMap<String, u64>>,
 }
@@ -165,6 +168,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         http,
         client,
         hashes: idm_compile::PasswordHashes::default(),
+        served: served::Board::default(),
         heard: tokio::sync::Mutex::default(),
     });
     let outcome = tokio::select! {

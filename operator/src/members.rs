@@ -31,13 +31,20 @@ struct Told {
 
 #[derive(Deserialize)]
 struct Person {
+    /// Of the Federation: the gateway's own, or one whose routes it takes.
+    namespace: String,
     federation: String,
     issuer: String,
     username: String,
 }
 
+/// The namespaces that a gateway serves.
+fn served(world: &World) -> impl Iterator<Item = &World> {
+    std::iter::once(world).chain(world.tenants())
+}
+
 fn provisions(world: &World) -> bool {
-    world.federations.iter().any(|federation| federation.spec.provisioning.is_some())
+    served(world).flat_map(|of| &of.federations).any(|federation| federation.spec.provisioning.is_some())
 }
 
 /// Puts the token into the bundle with which the operator proves itself to the gateways: the present one, or a new one.
@@ -77,7 +84,9 @@ pub(crate) async fn provision(context: &Context, world: &World, secrets: &Secret
         let Some(answer) = asked.ok().filter(|answer| answer.status().is_success()) else { continue };
         let Ok(Told { people, last }) = answer.json().await else { continue };
         for person in &people {
-            make(context, world, person).await?;
+            if let Some(of) = served(world).find(|of| of.namespace == person.namespace) {
+                make(context, of, person).await?;
+            }
         }
         // Only now: a membership that could not be made is reported again.
         context.heard.lock().await.insert(uid, last);
@@ -167,6 +176,7 @@ mod tests {
     #[test]
     fn everyone_has_a_name_of_their_own() {
         let person = |issuer: &str, username: &str| Person {
+            namespace: "shop".into(),
             federation: "kc".into(),
             issuer: issuer.into(),
             username: username.into(),

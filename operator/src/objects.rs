@@ -14,7 +14,9 @@ pub(crate) enum Kind {
     Gateway,
     GatewayClass,
     BackendTlsPolicy,
+    ReferenceGrant,
     Service,
+    Namespace,
     /// Pods of gateways.
     Pod,
     /// Deployments of gateways.
@@ -31,7 +33,9 @@ impl Kind {
         Kind::Gateway,
         Kind::GatewayClass,
         Kind::BackendTlsPolicy,
+        Kind::ReferenceGrant,
         Kind::Service,
+        Kind::Namespace,
         Kind::Pod,
         Kind::Deployment,
     ];
@@ -49,7 +53,9 @@ impl Kind {
             Kind::Gateway => "Gateway",
             Kind::GatewayClass => "GatewayClass",
             Kind::BackendTlsPolicy => "BackendTLSPolicy",
+            Kind::ReferenceGrant => "ReferenceGrant",
             Kind::Service => "Service",
+            Kind::Namespace => "Namespace",
             Kind::Pod => "Pod",
             Kind::Deployment => "Deployment",
         }
@@ -65,7 +71,9 @@ impl Kind {
             Kind::Gateway => ("gateway.networking.k8s.io", "v1", "gateways"),
             Kind::GatewayClass => ("gateway.networking.k8s.io", "v1", "gatewayclasses"),
             Kind::BackendTlsPolicy => ("gateway.networking.k8s.io", "v1", "backendtlspolicies"),
+            Kind::ReferenceGrant => ("gateway.networking.k8s.io", "v1beta1", "referencegrants"),
             Kind::Service => ("", "v1", "services"),
+            Kind::Namespace => ("", "v1", "namespaces"),
             Kind::Pod => ("", "v1", "pods"),
             Kind::Deployment => ("apps", "v1", "deployments"),
         };
@@ -80,7 +88,8 @@ impl Kind {
 
     /// Part of the Gateway API, which need not be installed.
     pub(crate) fn is_optional(self) -> bool {
-        matches!(self, Kind::HttpRoute | Kind::Gateway | Kind::GatewayClass | Kind::BackendTlsPolicy)
+        use Kind::{BackendTlsPolicy, Gateway, GatewayClass, HttpRoute, ReferenceGrant};
+        matches!(self, HttpRoute | Gateway | GatewayClass | BackendTlsPolicy | ReferenceGrant)
     }
 
     pub(crate) fn all(self, client: &Client) -> Api<DynamicObject> {

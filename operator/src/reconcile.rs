@@ -1,18 +1,22 @@
 //! The steps of a reconcile: read, compile, write, observe, report. It runs for one namespace at a time and can be
 //! interrupted anywhere: every step starts from the state of the cluster, so the next run finishes the work.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::select_all;
 use idm_audit::Lane;
-use idm_compile::{Cause, Compiled, Condition, ObjectId, compile};
+use idm_compile::{Cause, Compiled, Condition, ObjectId, Settings, World, compile};
 use idm_plan::Bundle;
 use idm_types::Timestamp;
+use kube::ResourceExt;
+use kube::core::DynamicObject;
 use tokio::sync::mpsc;
 
 use crate::objects::Kind;
 use crate::queue::Queue;
+use crate::served::Served;
 use crate::watch::{self, Seen};
 use crate::{Context, changes, credentials, gateway, members, world};
 
@@ -49,19 +53,46 @@ async fn take_note(context: Arc<Context>, mut receiver: mpsc::UnboundedReceiver<
         if !seen.matters() {
             continue;
         }
-        queue.add(&seen.namespace(), SETTLE);
-        match seen.kind {
-            // Which Gateways are ours, and how open they are, depends on the classes.
-            Kind::GatewayClass => {
-                context.store.namespaces(Kind::Gateway).iter().for_each(|namespace| queue.add(namespace, SETTLE));
-            }
-            // Routes elsewhere that name a Gateway say in their status what became of it.
-            Kind::Gateway => {
-                context.store.namespaces(Kind::HttpRoute).iter().for_each(|namespace| queue.add(namespace, SETTLE));
-            }
-            _ => {}
-        }
+        concerned(&context.store, &seen).iter().for_each(|namespace| queue.add(namespace, SETTLE));
     }
+}
+
+/// The namespaces that an event concerns.
+fn concerned(store: &watch::Store, seen: &Seen) -> BTreeSet<String> {
+    let own = seen.namespace();
+    let mut all = BTreeSet::from([own.clone()]);
+    // Those whose routes may refer to the namespace, by its ReferenceGrants.
+    let mut referring = BTreeSet::new();
+    let objects = || seen.before.iter().chain(&seen.now);
+    match seen.kind {
+        // Which Gateways are ours, and how open they are, depends on the classes.
+        Kind::GatewayClass => {
+            all.extend(store.namespaces(Kind::Gateway));
+            all.extend(store.namespaces(Kind::HttpRoute));
+        }
+        // Routes elsewhere that name a Gateway say in their status what became of it.
+        Kind::Gateway => all.extend(store.namespaces(Kind::HttpRoute)),
+        Kind::Namespace => referring.extend(objects().map(|namespace| namespace.name_any())),
+        Kind::HttpRoute => all.extend(objects().flat_map(|route| world::parent_namespaces(route))),
+        Kind::ReferenceGrant => referring.extend(objects().flat_map(|grant| granted_to(grant))),
+        Kind::Service => {
+            let grants = store.list(Kind::ReferenceGrant, &own);
+            referring.extend(grants.iter().flat_map(|grant| granted_to(grant)));
+        }
+        _ => {}
+    }
+    if !matches!(seen.kind, Kind::Pod | Kind::Deployment) {
+        // Gateways elsewhere hold what they take of these namespaces.
+        all.extend(referring.iter().chain([&own]).flat_map(|namespace| world::gateways_of(store, namespace)));
+    }
+    all.extend(referring);
+    all
+}
+
+/// The namespaces that a ReferenceGrant permits to refer to its own.
+fn granted_to(grant: &DynamicObject) -> Vec<String> {
+    let from = grant.data.pointer("/spec/from").and_then(|from| from.as_array());
+    from.into_iter().flatten().filter_map(|from| Some(from["namespace"].as_str()?.to_owned())).collect()
 }
 
 /// Several namespaces at a time, so that a namespace whose pods do not answer does not delay the others.
@@ -84,7 +115,7 @@ async fn one_after_another(context: &Context, queue: &Queue) {
 }
 
 async fn attempt(context: &Context, queue: &Queue, namespace: &str) {
-    let outcome = tokio::time::timeout(Duration::from_secs(30), reconcile(context, namespace)).await;
+    let outcome = tokio::time::timeout(Duration::from_secs(30), reconcile(context, queue, namespace)).await;
     if let Ok(Ok(again)) = outcome {
         queue.succeeded(namespace);
         if let Some(delay) = again {
@@ -111,15 +142,16 @@ fn is_terminating(error: &anyhow::Error) -> bool {
 }
 
 /// Reconciles one namespace once. Returns the time until the next run.
-async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<Duration>> {
+async fn reconcile(context: &Context, queue: &Queue, namespace: &str) -> anyhow::Result<Option<Duration>> {
     let client = &context.client;
     if namespace == CLUSTER {
         gateway::accept_classes(context).await?;
         return Ok(None);
     }
-    let mut world = world::objects(&context.store, namespace);
+    let settings = Settings { remembers_together: context.settings.store.is_some(), ..Settings::default() };
+    let mut world = world::complete(&context.store, namespace, settings);
     world.hashes = context.hashes.clone();
-    world.settings.remembers_together = context.settings.store.is_some();
+    world.tenants_mut().for_each(|tenant| tenant.hashes = context.hashes.clone());
     let ours = !world.policies.is_empty()
         || !world.credentials.is_empty()
         || !world.federations.is_empty()
@@ -128,15 +160,26 @@ async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<
     let wanted = gateway::wanted(&world);
     if !wanted && !context.store.list(Kind::Deployment, namespace).is_empty() {
         gateway::remove(client, namespace).await?;
-        tracing::info!(namespace, "gateway removed: no policy is left");
+        tracing::info!(namespace, "gateway removed: nothing of this namespace needs it any more");
+    }
+    let tell = |served| context.served.keep(namespace, served).iter().for_each(|tenant| queue.add(tenant, SETTLE));
+    if !wanted {
+        tell(Served::default());
     }
     if !ours && !wanted && !gateway::has_parents_elsewhere(context, &world) {
         return Ok(None);
     }
+    world.api_server = world::api_server(&context.store, client).await?;
     world::read_named(&mut world, client).await?;
+    let known = world.secrets.len();
     credentials::supply(&mut world, client).await?;
     credentials::rotate(&mut world, client, Timestamp::now()).await?;
+    if world.secrets.len() > known {
+        // Gateways elsewhere that take routes of this namespace use them, too.
+        world::gateways_of(&context.store, namespace).iter().for_each(|gateway| queue.add(gateway, SETTLE));
+    }
     world.hash_passwords();
+    world.tenants_mut().for_each(World::hash_passwords);
     let current = if wanted { gateway::current_bundle(client, namespace).await? } else { None };
     let mut compiled = compile(&world, current.as_ref());
     if !wanted {
@@ -150,11 +193,15 @@ async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<
         Err(error) => {
             // Too large for a Secret: the configuration in force stays, and every policy reports why the change is not
             // in force.
-            for policy in &world.policies {
-                let id = ObjectId::new("IdentityPolicy", namespace, &policy.meta.name);
-                compiled.report.push(&id, "", Condition::Programmed, Cause::InvalidKeptPrevious, error.to_string());
+            for of in std::iter::once(&world).chain(world.tenants()) {
+                for policy in &of.policies {
+                    let id = ObjectId::new("IdentityPolicy", &of.namespace, &policy.meta.name);
+                    let cause = Cause::InvalidKeptPrevious;
+                    compiled.report.push(&id, "", Condition::Programmed, cause, error.to_string());
+                }
             }
             gateway::publish(context, &world, &compiled, 0, &gateway::Observed::default()).await?;
+            tell(Served::of(&world, &compiled, 0, gateway::Observed::default()));
             return Ok(Some(RESYNC));
         }
     };
@@ -163,6 +210,7 @@ async fn reconcile(context: &Context, namespace: &str) -> anyhow::Result<Option<
     let observed = gateway::observe(context, namespace, &digest).await;
     members::provision(context, &world, &built.bundle.secrets).await?;
     gateway::publish(context, &world, &compiled, generation, &observed).await?;
+    tell(Served::of(&world, &compiled, generation, observed.clone()));
     Ok(Some(if observed.is_programmed() { RESYNC } else { UNPROGRAMMED }))
 }
 
@@ -174,5 +222,7 @@ fn next(current: Option<Bundle>, compiled: &Compiled) -> Bundle {
 
 #[cfg(test)]
 mod api_server;
+#[cfg(test)]
+mod concern;
 #[cfg(test)]
 mod parity;

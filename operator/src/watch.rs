@@ -59,7 +59,8 @@ impl Store {
         self.synced.lock().unwrap_or_else(PoisonError::into_inner).len() == Kind::ALL.len()
     }
 
-    fn replace(&self, kind: Kind, object: Arc<DynamicObject>) -> Option<Arc<DynamicObject>> {
+    /// Keeps an object, in place of one of the same name.
+    pub(crate) fn replace(&self, kind: Kind, object: Arc<DynamicObject>) -> Option<Arc<DynamicObject>> {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         kinds.entry(kind).or_default().insert(key(&object), object)
     }

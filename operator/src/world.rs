@@ -1,11 +1,15 @@
 //! A consistent snapshot of one namespace: the same `World` that a folder gives.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
 
+use futures::TryStreamExt;
 use gateway_api::apis::standard::backendtlspolicies::{BackendTlsPolicy, BackendTlsPolicySpec};
-use idm_compile::{Classes, Settings, World};
+use idm_compile::{Classes, SecretValues, Settings, World};
 use idm_types::Redacted;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::DynamicObject;
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
@@ -13,9 +17,36 @@ use serde::de::DeserializeOwned;
 use crate::objects::Kind;
 use crate::watch::Store;
 
-/// Objects without Secrets and ConfigMaps: those are read when it is known which are named.
-pub(crate) fn objects(store: &Store, namespace: &str) -> World {
-    let mut world = World::new(namespace, Settings::default());
+/// A namespace's objects, with those of others whose routes its Gateways take. Without Secrets and ConfigMaps: those are
+/// read when it is known which are named.
+pub(crate) fn complete(store: &Store, namespace: &str, settings: Settings) -> World {
+    let mut world = objects(store, namespace, settings);
+    if world.our_gateways().next().is_none() {
+        return world;
+    }
+    for tenant in store.namespaces(Kind::HttpRoute).iter().filter(|tenant| *tenant != namespace) {
+        if gateways_of(store, tenant).contains(namespace) {
+            world.add_tenant(objects(store, tenant, settings));
+        }
+    }
+    world
+}
+
+/// The other namespaces where a namespace's routes name a Gateway.
+pub(crate) fn gateways_of(store: &Store, namespace: &str) -> BTreeSet<String> {
+    let routes = store.list(Kind::HttpRoute, namespace);
+    routes.iter().flat_map(|route| parent_namespaces(route)).filter(|parent| parent != namespace).collect()
+}
+
+/// The namespaces that the parents of a route name.
+pub(crate) fn parent_namespaces(route: &DynamicObject) -> Vec<String> {
+    let parents = route.data.pointer("/spec/parentRefs").and_then(|parents| parents.as_array());
+    parents.into_iter().flatten().filter_map(|parent| Some(parent["namespace"].as_str()?.to_owned())).collect()
+}
+
+/// A namespace's own objects, and those of others that ReferenceGrants permit.
+pub(crate) fn objects(store: &Store, namespace: &str, settings: Settings) -> World {
+    let mut world = World::new(namespace, settings);
     for &kind in Kind::OURS {
         for object in store.list(kind, namespace) {
             if object.metadata.deletion_timestamp.is_none() {
@@ -29,20 +60,48 @@ pub(crate) fn objects(store: &Store, namespace: &str) -> World {
     world.routes = typed(store, Kind::HttpRoute, namespace);
     world.gateways = typed(store, Kind::Gateway, namespace);
     world.services = typed(store, Kind::Service, namespace);
-    let policies = store.list(Kind::BackendTlsPolicy, namespace);
-    let live = policies.iter().filter(|policy| policy.metadata.deletion_timestamp.is_none());
-    world.backend_tls_policies = live.map(|policy| backend_tls_policy(policy)).collect();
+    world.backend_tls_policies = backend_tls_policies(store, namespace);
+    for granting in store.namespaces(Kind::ReferenceGrant) {
+        world.grants.extend(typed(store, Kind::ReferenceGrant, &granting));
+    }
+    for (granting, name) in world.granted_services() {
+        world.granted_backend_tls.extend(backend_tls_policies(store, &granting));
+        let service = store.find(Kind::Service, &granting, &name);
+        world.granted.extend(service.and_then(|service| read(&service).ok()));
+    }
+    if world.our_gateways().next().is_some() {
+        let labels = |namespace: Arc<DynamicObject>| {
+            (namespace.metadata.name.clone().unwrap_or_default(), namespace.metadata.labels.clone().unwrap_or_default())
+        };
+        world.namespaces = store.list(Kind::Namespace, "").into_iter().map(labels).collect();
+    }
     world.sort();
     world
 }
 
-/// Reads the Secrets and ConfigMaps that the world names, one by one: the operator may not list them.
+/// Reads the Secrets and ConfigMaps that the world names, one by one: the operator may not list them. Those of another
+/// namespace are read where a ReferenceGrant permits it, or where the objects that name them are there, too.
 pub(crate) async fn read_named(world: &mut World, client: &Client) -> Result<(), kube::Error> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), &world.namespace);
+    read_own(world, client).await?;
+    for (namespace, name) in world.granted_secret_names() {
+        if let Some(values) = secret(client, &namespace, &name).await? {
+            world.granted_secrets.insert((namespace, name), values);
+        }
+    }
+    // Many at a time: one Gateway may take the routes of hundreds of namespaces.
+    let tenants = futures::stream::iter(world.tenants_mut().map(Ok));
+    tenants.try_for_each_concurrent(16, |tenant| read_own(tenant, client)).await
+}
+
+async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Option<SecretValues>, kube::Error> {
+    let secret = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name).await?;
+    let values = |secret: Secret| secret.data.into_iter().flatten().map(|(key, value)| (key, Redacted::new(value.0)));
+    Ok(secret.map(|secret| values(secret).collect()))
+}
+
+async fn read_own(world: &mut World, client: &Client) -> Result<(), kube::Error> {
     for name in world.secret_names() {
-        if let Some(secret) = api.get_opt(&name).await? {
-            let values: BTreeMap<_, _> =
-                secret.data.into_iter().flatten().map(|(key, value)| (key, Redacted::new(value.0))).collect();
+        if let Some(values) = secret(client, &world.namespace, &name).await? {
             world.secrets.insert(name, values);
         }
     }
@@ -53,6 +112,12 @@ pub(crate) async fn read_named(world: &mut World, client: &Client) -> Result<(),
         }
     }
     Ok(())
+}
+
+fn backend_tls_policies(store: &Store, namespace: &str) -> Vec<BackendTlsPolicy> {
+    let policies = store.list(Kind::BackendTlsPolicy, namespace);
+    let live = policies.iter().filter(|policy| policy.metadata.deletion_timestamp.is_none());
+    live.map(|policy| backend_tls_policy(policy)).collect()
 }
 
 /// A policy that cannot be read still holds its Services: without a `validation` it cannot be used, so that nothing is
@@ -71,6 +136,26 @@ fn backend_tls_policy(object: &DynamicObject) -> BackendTlsPolicy {
     })
 }
 
+/// The addresses of the API server: those of its Service, and its own. A tenant may be able to write them into a
+/// Service or an EndpointSlice.
+pub(crate) async fn api_server(store: &Store, client: &Client) -> Result<Vec<IpAddr>, kube::Error> {
+    const NAMESPACE: &str = "default";
+    const NAME: &str = "kubernetes";
+    let mut texts: Vec<String> = Vec::new();
+    let service = store.find(Kind::Service, NAMESPACE, NAME);
+    let service = service.and_then(|service| read::<Service>(&service).ok()).and_then(|service| service.spec);
+    texts.extend(service.and_then(|spec| spec.cluster_ips).into_iter().flatten());
+    if let Some(slice) = Api::<EndpointSlice>::namespaced(client.clone(), NAMESPACE).get_opt(NAME).await? {
+        texts.extend(slice.endpoints.into_iter().flat_map(|endpoint| endpoint.addresses));
+    }
+    let addresses: BTreeSet<IpAddr> = texts.iter().filter_map(|text| text.parse().ok()).collect();
+    Ok(addresses.into_iter().map(|address| address.to_canonical()).collect())
+}
+
+fn read<K: DeserializeOwned>(object: &DynamicObject) -> Result<K, serde_json::Error> {
+    serde_json::to_value(object).and_then(serde_json::from_value)
+}
+
 fn with_kind(object: &DynamicObject, kind: Kind) -> serde_json::Value {
     let mut value = serde_json::to_value(object).unwrap_or_default();
     value["kind"] = kind.name().into();
@@ -80,7 +165,7 @@ fn with_kind(object: &DynamicObject, kind: Kind) -> serde_json::Value {
 
 /// Objects of other groups; one that cannot be read is left out and logged, because it cannot refer to objects of ours.
 fn typed<K: DeserializeOwned>(store: &Store, kind: Kind, namespace: &str) -> Vec<K> {
-    let read = |object: &DynamicObject| match serde_json::to_value(object).and_then(serde_json::from_value) {
+    let known = |object: &DynamicObject| match read(object) {
         Ok(typed) => Some(typed),
         Err(error) => {
             tracing::warn!(kind = kind.name(), namespace, name = object.metadata.name, %error, "an object cannot be read");
@@ -90,7 +175,7 @@ fn typed<K: DeserializeOwned>(store: &Store, kind: Kind, namespace: &str) -> Vec
     let live = store.list(kind, namespace);
     live.iter()
         .filter(|object| object.metadata.deletion_timestamp.is_none())
-        .filter_map(|object| read(object))
+        .filter_map(|object| known(object))
         .collect()
 }
 

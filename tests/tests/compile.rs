@@ -228,7 +228,7 @@ fn what_a_gateway_cannot_do_closes_its_rule_and_is_named() {
 fn a_backend_of_another_namespace_or_of_none_gets_no_request() {
     for (backend, message) in [
         ("{name: nowhere, port: 80}", "Service 'nowhere' must exist"),
-        ("{name: up, namespace: other, port: 80}", "must be in the namespace of its route"),
+        ("{name: up, namespace: other, port: 80}", "a ReferenceGrant in namespace 'other' must permit"),
     ] {
         let yaml = BASE.replace("backendRefs: [{name: up, port: 80}]", &format!("backendRefs: [{backend}]"));
         let compiled = compiled(&format!("{yaml}{}", policy("p", ROUTE)));
@@ -236,6 +236,30 @@ fn a_backend_of_another_namespace_or_of_none_gets_no_request() {
         assert!(compiled.plan.rules.iter().all(|rule| {
             matches!(&rule.handler, Handler::Enforce { backends, unresolved_weight: 1, .. } if backends.is_empty())
         }));
+    }
+}
+
+#[test]
+fn a_headless_service_is_reached_at_the_ports_of_its_pods() {
+    let with = |spec: &str| BASE.replace("spec: {ports: [{name: http, port: 80}]}", &format!("spec: {{{spec}}}"));
+    for (spec, port) in [
+        ("clusterIP: None, ports: [{port: 80, targetPort: 3000}]", 3000),
+        ("clusterIP: None, ports: [{port: 80}]", 80),
+        ("clusterIP: 10.0.0.1, ports: [{port: 80, targetPort: 3000}]", 80),
+        ("ports: [{port: 80, targetPort: web}]", 80),
+    ] {
+        let compiled = compiled(&format!("{}{}", with(spec), policy("p", ROUTE)));
+        let Handler::Enforce { backends, unresolved_weight: 0, .. } = &compiled.plan.rules[0].handler else {
+            panic!("{spec}: {:?}", compiled.plan.rules)
+        };
+        assert_eq!((backends[0].host.as_str(), backends[0].port), ("up.default.svc", port), "{spec}");
+    }
+    let named = with("clusterIP: None, ports: [{port: 80, targetPort: web}]");
+    let compiled = compiled(&format!("{named}{}", policy("p", ROUTE)));
+    assert!(said(&compiled, "r")[0].starts_with("ResolvedRefs InvalidRef: targetPort 'web' of Service 'up'"));
+    for rule in &compiled.plan.rules {
+        let Handler::Enforce { backends, unresolved_weight: 1, .. } = &rule.handler else { panic!("{rule:?}") };
+        assert!(backends.is_empty(), "{rule:?}");
     }
 }
 

@@ -163,8 +163,12 @@ fn a_backend_tls_policy_says_name_and_authorities() {
         ("hostname: orders.internal, wellKnownCACertificates: System".to_owned(), "", 502),
     ] {
         let server = Server::https(&authority, "up", None);
-        let yaml =
-            format!("{}{}{}", service(server.port, "", ANONYMOUS), backend_policy("b", &validation), trust(&authority));
+        let yaml = format!(
+            "{}{}{}",
+            service(server.port, ", appProtocol: HTTPS", ANONYMOUS),
+            backend_policy("b", &validation),
+            trust(&authority)
+        );
         let gateway = gateway(&yaml, &system);
         let reply = raw(gateway.address, GET);
         if status == 200 {

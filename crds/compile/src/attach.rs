@@ -2,16 +2,20 @@
 //!
 //! The rule (Gateway API, GEP-713): a more specific target wins (rule of a route, then route, then
 //! listener, then gateway; a Service is its own target); between equals the older policy wins, then the
-//! one whose `namespace/name` comes first. The winner applies whole: nothing of a loser is merged in.
+//! one whose `namespace/name` comes first. The winner applies whole: nothing of a loser is merged in. A policy covers
+//! targets of its own namespace only; the Gateway of another one takes its routes, with that Gateway's policy as the
+//! least specific.
 
 use std::collections::BTreeMap;
 
 use idm_api::v1alpha1::TargetReference;
+use idm_plan::ObjectKey;
 
 use crate::{Meta, World};
 
 /// A policy as attachment sees it; broken ones take part, so that the requests that they cover are refused.
 pub(crate) struct Candidate<'w> {
+    pub(crate) namespace: &'w str,
     pub(crate) meta: &'w Meta,
     pub(crate) targets: &'w [TargetReference],
 }
@@ -54,41 +58,45 @@ impl std::fmt::Display for Target {
     }
 }
 
+/// A target with its namespace.
+pub(crate) type Placed = (String, Target);
+
 /// The holder of each target, and the conflicts that were lost: (loser, target, winner).
 #[derive(Default)]
-pub(crate) struct Attachments<'w> {
-    holders: BTreeMap<Target, &'w str>,
-    pub(crate) lost: Vec<(&'w str, Target, &'w str)>,
+pub(crate) struct Attachments {
+    holders: BTreeMap<Placed, ObjectKey>,
+    pub(crate) lost: Vec<(ObjectKey, Target, ObjectKey)>,
 }
 
-impl<'w> Attachments<'w> {
+impl Attachments {
     /// Determines the holder of each target. `candidates` may be in any order.
-    pub(crate) fn settle(mut candidates: Vec<Candidate<'w>>) -> Self {
-        candidates.sort_by_key(|c| (c.meta.created.clone(), c.meta.name.clone()));
+    pub(crate) fn settle(mut candidates: Vec<Candidate<'_>>) -> Self {
+        candidates.sort_by_key(|c| (c.meta.created.clone(), c.namespace, c.meta.name.clone()));
         let mut settled = Self::default();
-        for candidate in candidates {
-            let name = candidate.meta.name.as_str();
-            for target in candidate.targets.iter().filter_map(Target::of) {
-                match settled.holders.get(&target) {
-                    Some(winner) if *winner != name => settled.lost.push((name, target, winner)),
-                    _ => drop(settled.holders.insert(target, name)),
+        for Candidate { namespace, meta, targets } in candidates {
+            let key = ObjectKey::new(namespace, &meta.name);
+            for target in targets.iter().filter_map(Target::of) {
+                let placed = (namespace.to_owned(), target);
+                match settled.holders.get(&placed) {
+                    Some(winner) if *winner != key => settled.lost.push((key.clone(), placed.1, winner.clone())),
+                    _ => drop(settled.holders.insert(placed, key.clone())),
                 }
             }
         }
         settled
     }
 
-    /// The policy that covers a route's rule under a listener, and the targets that would have covered
-    /// it too, most specific first.
-    pub(crate) fn covering(&self, targets: &[Target]) -> (Option<&'w str>, Vec<(&'w str, Target)>) {
-        let mut held = targets.iter().filter_map(|t| self.holders.get(t).map(|policy| (*policy, t.clone())));
-        let winner = held.next().map(|(policy, _)| policy);
-        (winner, held.filter(|(policy, _)| Some(*policy) != winner).collect())
+    /// The policy that covers a route's rule under a listener, and those that would have covered it too, most specific
+    /// first.
+    pub(crate) fn covering(&self, targets: &[Placed]) -> (Option<&ObjectKey>, Vec<&ObjectKey>) {
+        let mut held = targets.iter().filter_map(|target| self.holders.get(target));
+        let winner = held.next();
+        (winner, held.filter(|policy| Some(*policy) != winner).collect())
     }
 
-    /// Every Service that a policy is attached to.
-    pub(crate) fn services(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        self.holders.keys().filter_map(|target| match target {
+    /// Every Service of a namespace that a policy is attached to.
+    pub(crate) fn services<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+        self.holders.keys().filter(move |(of, _)| of == namespace).filter_map(|(_, target)| match target {
             Target::Service(name, port) => Some((name.as_str(), port.as_deref())),
             _ => None,
         })

@@ -1,18 +1,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use gateway_api::apis::standard::gateways::GatewayListeners;
 use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
 use idm_plan::{
-    Backend, Bundle, Credentials, Endpoint, Federation, Handler, Host, MethodKind, PathMatch, Plan, Policy, Redirect,
-    RouteEntry, RouteRule, SecretHandle, Secrets, ServerCertificate, SignInEndpoint, SignInMethod, Timeouts,
-    VirtualHost,
+    Backend, Bundle, Credentials, Endpoint, Federation, Grant, Handler, Host, MethodKind, ObjectKey, PathMatch, Plan,
+    Policy, Redirect, RouteEntry, RouteRule, SecretHandle, Secrets, ServerCertificate, SignInEndpoint, SignInMethod,
+    Timeouts, VirtualHost,
 };
 use idm_types::Reason;
 use kube::ResourceExt;
 
-use crate::attach::{Attachments, Candidate, Target, exists};
+use crate::attach::{Attachments, Candidate, Placed, Target, exists};
 use crate::class::open_policy;
-use crate::listeners::{Listener, ListenerPorts, is_ours, is_secure, parse_host, route_kinds, taking};
+use crate::listeners::{Listener, ListenerPorts, accepted, is_ours, is_secure, parse_host, taking};
 use crate::lower::backend_tls::report as report_backend_tls;
 use crate::lower::mtls::{lower_listener, lower_shown};
 use crate::lower::route::{LoweredMatch, LoweredRule, lower_rule, service_backend};
@@ -58,12 +57,31 @@ impl Compiled {
 /// One route under one parent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteStatus {
-    /// The route's name.
+    /// The route's namespace.
+    pub namespace: String,
+    /// Its name.
     pub route: String,
     /// The parent, as the route refers to it.
     pub parent: HttpRouteParentRefs,
     /// The listeners that took it, at least one; or why none did.
     pub listeners: Result<Vec<String>, NotTaken>,
+}
+
+impl RouteStatus {
+    pub(crate) fn new(
+        namespace: &str,
+        route: &HttpRoute,
+        parent: &HttpRouteParentRefs,
+        taken: Result<&[(Listener<'_>, Host)], &NotTaken>,
+    ) -> Self {
+        let names = |taken: &[(Listener<'_>, Host)]| {
+            let mut names: Vec<_> = taken.iter().map(|(listener, _)| listener.spec.name.clone()).collect();
+            names.dedup();
+            names
+        };
+        let listeners = taken.map(names).map_err(|why| *why);
+        Self { namespace: namespace.to_owned(), route: route.name_any(), parent: parent.clone(), listeners }
+    }
 }
 
 /// Why no listener of a Gateway took a route.
@@ -94,8 +112,8 @@ impl NotTaken {
                 "Gateway '{gateway}' must be accepted and have a usable listener with this `sectionName` and `port`"
             ),
             NotTaken::NotAllowedByListeners => format!(
-                "a listener of Gateway '{gateway}' must allow this route: its kind, and its namespace, which must be \
-                 that of the Gateway"
+                "a listener of Gateway '{gateway}' must allow this route: its kind, and its namespace, which is that of \
+                 the Gateway unless `allowedRoutes.namespaces` says otherwise"
             ),
             NotTaken::NoMatchingListenerHostname => format!(
                 "a listener of Gateway '{gateway}' must have a hostname in common with `spec.hostnames` of this route"
@@ -127,21 +145,26 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         keeps_previous: false,
     };
     let last = previous.map(|bundle| &bundle.plan);
-    (compiler.federations, compiler.keeps_previous) =
-        lower_federations(world, last, &mut compiler.secrets, &mut compiler.report);
-    compiler.lower_policies(last);
+    let worlds: Vec<&World> = std::iter::once(world).chain(world.tenants()).collect();
+    for of in &worlds {
+        compiler.lower_policies(of, last);
+    }
     compiler.add_open_policy();
     if let Some(previous) = previous.filter(|_| compiler.keeps_previous) {
         compiler.secrets.keep_from(&previous.secrets);
     }
-    report_backend_tls(world, &mut compiler.report);
-    let attachments = compiler.settle_attachments();
+    for of in &worlds {
+        report_backend_tls(of, &mut compiler.report);
+    }
+    let attachments = compiler.settle_attachments(&worlds);
     let (listeners, ports) = compiler.listeners();
-    let routes = compiler.lower_routes(&listeners, &attachments);
+    let mut routes = Vec::new();
+    for of in &worlds {
+        routes.extend(compiler.lower_routes(of, &listeners, &attachments));
+    }
     compiler.lower_services(&attachments);
     compiler.report_overridden();
-    let credentials = lower_credentials(world, &mut compiler.report);
-    let grants = lower_grants(world, &mut compiler.report);
+    let (credentials, grants) = lower_callers(&worlds, &mut compiler.report);
     for broken in &world.broken {
         compiler.report.push(&broken.id, "", Condition::Accepted, Cause::Invalid, broken.message.clone());
     }
@@ -155,8 +178,21 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         rules: compiler.rules,
         grants,
         federations: compiler.federations,
+        api_server: world.api_server.clone(),
     };
     Compiled { plan, secrets: compiler.secrets, credentials, report: compiler.report, routes, ports }
+}
+
+/// The Credentials and RoleBindings of each namespace.
+fn lower_callers(worlds: &[&World], report: &mut Report) -> (Credentials, Vec<Grant>) {
+    let (mut credentials, mut grants) = (Credentials::default(), Vec::new());
+    for world in worlds {
+        let Credentials { all, secrets } = lower_credentials(world, report);
+        credentials.all.extend(all);
+        credentials.secrets.keep_from(&secrets);
+        grants.extend(lower_grants(world, report));
+    }
+    (credentials, grants)
 }
 
 type Hosts = BTreeMap<Host, Vec<(Rank, RouteEntry)>>;
@@ -172,7 +208,7 @@ struct Compiler<'w> {
     /// Whether a policy of the previous plan stays in force.
     keeps_previous: bool,
     /// Policies that cannot be enforced, with the message their requests are refused with.
-    invalid: BTreeMap<String, String>,
+    invalid: BTreeMap<ObjectKey, String>,
     rules: Vec<RouteRule>,
     hosts: Hosts,
     /// The same, for HTTPS: a route that was attached to an HTTPS listener only is not served in the clear.
@@ -181,7 +217,7 @@ struct Compiler<'w> {
     /// The certificates that Gateways show to backends, by the name of the Gateway; `None` where it cannot be used.
     shown: BTreeMap<String, Option<(String, SecretHandle)>>,
     /// For each policy: rules it covers, and (rule, winner) where a more specific one came first.
-    covered: BTreeMap<String, (usize, Vec<(String, String)>)>,
+    covered: BTreeMap<ObjectKey, (usize, Vec<(String, ObjectKey)>)>,
     /// The position of the policy of routes that no policy covers, where a Gateway of ours forwards those.
     open: Option<usize>,
 }
@@ -193,9 +229,16 @@ struct Rank {
     path_length: std::cmp::Reverse<usize>,
     no_method: bool,
     headers: std::cmp::Reverse<usize>,
-    created: String,
-    name: String,
+    place: Place,
     position: usize,
+}
+
+/// The rank of one object among those of its kind: the older comes first, then the alphabet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    created: String,
+    /// `namespace/name`.
+    name: String,
 }
 
 impl<'w> Compiler<'w> {
@@ -203,19 +246,26 @@ impl<'w> Compiler<'w> {
         ObjectId::new(kind, &self.world.namespace, name)
     }
 
-    fn lower_policies(&mut self, previous: Option<&Plan>) {
-        for object in &self.world.policies {
-            let id = self.id("IdentityPolicy", &object.meta.name);
+    /// The policies of a namespace, with its Federations.
+    fn lower_policies(&mut self, world: &World, previous: Option<&Plan>) {
+        let (federations, keeps) = lower_federations(world, previous, &mut self.secrets, &mut self.report);
+        self.keeps_previous |= keeps;
+        for object in &world.policies {
+            let id = ObjectId::new("IdentityPolicy", &world.namespace, &object.meta.name);
             let mut notes = Notes::new(&mut self.report, id.clone());
-            let lowered = lower_policy(self.world, &self.federations, object, &mut self.secrets, &mut notes);
-            self.keep(lowered, &object.meta.name, &object.meta.uid, &id, previous);
+            let lowered = lower_policy(world, &federations, object, &mut self.secrets, &mut notes);
+            let lowered = lowered.filter(|policy| is_only_issuer(&self.policies, policy, &mut notes));
+            self.keep(lowered, &object.meta.uid, &id, previous);
         }
-        for broken in self.world.broken.iter().filter(|b| b.id.kind == "IdentityPolicy") {
-            self.keep(None, &broken.meta.name, &broken.meta.uid, &broken.id, previous);
+        for broken in world.broken.iter().filter(|b| b.id.kind == "IdentityPolicy") {
+            let id = ObjectId::new("IdentityPolicy", &world.namespace, &broken.meta.name);
+            self.keep(None, &broken.meta.uid, &id, previous);
         }
+        self.federations.extend(federations);
     }
 
-    fn keep(&mut self, lowered: Option<Policy>, name: &str, uid: &str, id: &ObjectId, previous: Option<&Plan>) {
+    fn keep(&mut self, lowered: Option<Policy>, uid: &str, id: &ObjectId, previous: Option<&Plan>) {
+        let ObjectId { namespace, name, .. } = id;
         if let Some(policy) = lowered {
             self.policies.push(policy);
         } else if let Some(last_good) = previous_policy(previous, uid) {
@@ -224,7 +274,7 @@ impl<'w> Compiler<'w> {
             let message = format!("generation {} stays in force until the policy is valid again", last_good.generation);
             self.report.push(id, "", Condition::Programmed, Cause::InvalidKeptPrevious, message);
         } else {
-            self.invalid.insert(name.to_owned(), format!("IdentityPolicy '{name}' is not valid"));
+            self.invalid.insert(ObjectKey::new(namespace, name), format!("IdentityPolicy '{name}' is not valid"));
         }
     }
 
@@ -239,22 +289,23 @@ impl<'w> Compiler<'w> {
         }
     }
 
-    fn settle_attachments(&mut self) -> Attachments<'w> {
+    /// Faults in the targets of another namespace's policies are reported there.
+    fn settle_attachments(&mut self, worlds: &[&World]) -> Attachments {
         let world = self.world;
-        let readable = world.policies.iter().map(|p| Candidate { meta: &p.meta, targets: &p.spec.target_refs });
-        let broken = world
-            .broken
-            .iter()
-            .filter(|b| b.id.kind == "IdentityPolicy")
-            .map(|b| Candidate { meta: &b.meta, targets: &b.targets });
-        let attachments = Attachments::settle(readable.chain(broken).collect());
-        for (loser, target, winner) in &attachments.lost {
+        let candidates = worlds.iter().flat_map(|world| {
+            let namespace = world.namespace.as_str();
+            let readable = world.policies.iter();
+            let readable = readable.map(move |p| Candidate { namespace, meta: &p.meta, targets: &p.spec.target_refs });
+            let broken = world.broken.iter().filter(|b| b.id.kind == "IdentityPolicy");
+            readable.chain(broken.map(move |b| Candidate { namespace, meta: &b.meta, targets: &b.targets }))
+        });
+        let attachments = Attachments::settle(candidates.collect());
+        for (loser, target, winner) in attachments.lost.iter().filter(|(of, ..)| of.namespace == world.namespace) {
             let message = format!(
-                "{target} is already held by IdentityPolicy '{}/{winner}', which is older: attach to something more specific, or remove one",
-                world.namespace
+                "{target} is already held by IdentityPolicy '{winner}', which is older: attach to something more specific, or remove one"
             );
             self.report.push(
-                &ObjectId::new("IdentityPolicy", &world.namespace, loser),
+                &ObjectId::new("IdentityPolicy", &world.namespace, &loser.name),
                 "spec.targetRefs",
                 Condition::Accepted,
                 Cause::Conflicted,
@@ -296,62 +347,84 @@ impl<'w> Compiler<'w> {
         attachments
     }
 
-    fn lower_routes(&mut self, listeners: &[Listener<'w>], attachments: &Attachments<'w>) -> Vec<RouteStatus> {
-        let world = self.world;
+    /// The routes of a namespace that our listeners take.
+    fn lower_routes(&mut self, of: &World, listeners: &[Listener<'w>], attachments: &Attachments) -> Vec<RouteStatus> {
         let mut statuses = Vec::new();
-        for route in &world.routes {
+        let services = if of.is_tenant { self.hosts_of_services(attachments) } else { BTreeSet::new() };
+        for route in &of.routes {
             let mut attached = Vec::new();
             for parent in route.spec.parent_refs.iter().flatten() {
-                if !is_ours(world, parent) {
+                if !is_ours(self.world, parent, &of.namespace) {
                     continue;
                 }
-                let listeners = taking(world, listeners, parent, route).map(|taken| {
-                    let serving = taken.iter().filter(|(listener, _)| listener.serves);
-                    attached.extend(serving.map(|(listener, host)| (*listener, host.clone())));
-                    let mut names: Vec<_> = taken.iter().map(|(listener, _)| listener.spec.name.clone()).collect();
-                    names.dedup();
-                    names
-                });
-                if let Err(why) = listeners {
-                    let id = self.id("HTTPRoute", &route.name_any());
+                let taken = taking(self.world, listeners, parent, route, &of.namespace);
+                let serving = taken.iter().flatten();
+                let serving = serving.filter(|(listener, host)| listener.serves && !services.contains(host));
+                attached.extend(serving.map(|(listener, host)| (*listener, host.clone())));
+                if let Err(why) = &taken {
+                    let id = ObjectId::new("HTTPRoute", &of.namespace, &route.name_any());
                     let message = why.message(&parent.name);
                     self.report.push(&id, "spec.parentRefs", Condition::Accepted, why.cause(), message);
                 }
-                statuses.push(RouteStatus { route: route.name_any(), parent: parent.clone(), listeners });
+                statuses.push(RouteStatus::new(&of.namespace, route, parent, taken.as_deref()));
             }
-            self.lower_route(route, &attached, attachments);
+            self.lower_route(of, route, &attached, attachments);
         }
         statuses
     }
 
-    fn lower_route(&mut self, route: &HttpRoute, attached: &[(Listener<'w>, Host)], attachments: &Attachments<'w>) {
+    fn lower_route(
+        &mut self,
+        of: &World,
+        route: &HttpRoute,
+        attached: &[(Listener<'w>, Host)],
+        attachments: &Attachments,
+    ) {
         let name = route.name_any();
-        let id = self.id("HTTPRoute", &name);
+        let id = ObjectId::new("HTTPRoute", &of.namespace, &name);
         let created = route.metadata.creation_timestamp.as_ref().map(|t| t.0.to_string()).unwrap_or_default();
+        let place = Place { created, name: format!("{}/{name}", of.namespace) };
+        // What the gateway itself answers precedes every route of its own namespace, and is a part of another's.
+        let own = if of.is_tenant { place.clone() } else { Place::default() };
         for (i, rule) in route.spec.rules.iter().flatten().enumerate() {
             let path = format!("spec.rules[{i}]");
             let mut notes = Notes::new(&mut self.report, id.clone());
-            let (matches, lowered) = lower_rule(self.world, &path, rule, &mut notes);
+            let (matches, lowered) = lower_rule(of, &path, rule, &mut notes);
             let title = format!(
                 "HTTPRoute {}/{name} rule {}",
-                self.world.namespace,
+                of.namespace,
                 rule.name.clone().unwrap_or_else(|| i.to_string())
             );
             for (Listener { gateway, spec: listener, .. }, host) in attached {
                 let open = self.open.filter(|_| self.world.classes.forwards_uncovered(gateway));
-                let mut targets = Vec::new();
-                targets.extend(rule.name.as_ref().map(|rule| Target::RouteRule(name.clone(), rule.clone())));
-                targets.push(Target::Route(name.clone()));
-                targets.push(Target::Listener(gateway.name_any(), listener.name.clone()));
-                targets.push(Target::Gateway(gateway.name_any()));
+                let of_route = |target| (of.namespace.clone(), target);
+                let of_gateway = |target| (self.world.namespace.clone(), target);
+                let mut targets: Vec<Placed> = Vec::new();
+                targets.extend(rule.name.as_ref().map(|rule| of_route(Target::RouteRule(name.clone(), rule.clone()))));
+                targets.push(of_route(Target::Route(name.clone())));
+                targets.push(of_gateway(Target::Listener(gateway.name_any(), listener.name.clone())));
+                targets.push(of_gateway(Target::Gateway(gateway.name_any())));
                 let lowered = lowered.clone().map(|rule| self.show_certificate(&gateway.name_any(), rule));
                 let rule = self.push_rule(&title, lowered.as_ref(), listener.port, attachments, &targets, open);
-                self.push_endpoints(rule, is_secure(listener), host);
-                self.push_sign_in_endpoints(rule, is_secure(listener), host);
+                let secure = is_secure(listener);
+                self.push_endpoints(rule, secure, host, &own);
+                self.push_sign_in_endpoints(rule, secure, host, &own);
                 for (j, found) in matches.iter().enumerate() {
-                    self.push_entry(is_secure(listener), host.clone(), found, rule, &created, &name, i * 64 + j);
+                    self.push_entry(secure, host.clone(), found, rule, &place, i * 64 + j);
                 }
             }
+        }
+    }
+
+    /// Takes the certificates that our Gateways show to backends.
+    fn show_certificates(&mut self) {
+        for gateway in self.world.our_gateways() {
+            let tls = gateway.spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
+            let Some(reference) = tls.and_then(|backend| backend.client_certificate_ref.as_ref()) else { continue };
+            let mut notes =
+                Notes::new(&mut self.report, ObjectId::new("Gateway", &self.world.namespace, &gateway.name_any()));
+            let certificate = lower_shown(self.world, reference, &mut self.secrets, &mut notes);
+            self.shown.insert(gateway.name_any(), certificate);
         }
     }
 
@@ -377,15 +450,15 @@ impl<'w> Compiler<'w> {
         title: &str,
         lowered: Option<&LoweredRule>,
         port: i32,
-        attachments: &Attachments<'w>,
-        targets: &[Target],
+        attachments: &Attachments,
+        targets: &[Placed],
         open: Option<usize>,
     ) -> usize {
         let (winner, others) = attachments.covering(targets);
         if let Some(winner) = winner {
-            self.covered.entry(winner.to_owned()).or_default().0 += 1;
-            for (loser, _) in others {
-                self.covered.entry(loser.to_owned()).or_default().1.push((title.to_owned(), winner.to_owned()));
+            self.covered.entry(winner.clone()).or_default().0 += 1;
+            for loser in others {
+                self.covered.entry(loser.clone()).or_default().1.push((title.to_owned(), winner.clone()));
             }
         }
         let handler = match (winner, lowered, open) {
@@ -411,22 +484,22 @@ impl<'w> Compiler<'w> {
         })
     }
 
-    fn enforce_named(&self, policy: &str, rule: &LoweredRule, port: i32) -> Handler {
-        match self.policies.iter().position(|p| p.key.name == policy) {
+    fn enforce_named(&self, policy: &ObjectKey, rule: &LoweredRule, port: i32) -> Handler {
+        match self.policies.iter().position(|p| p.key == *policy) {
             Some(position) => enforce(position, rule, port),
             None => {
                 let detail = self
                     .invalid
                     .get(policy)
                     .cloned()
-                    .unwrap_or_else(|| format!("IdentityPolicy '{policy}' is not in force"));
+                    .unwrap_or_else(|| format!("IdentityPolicy '{}' is not in force", policy.name));
                 Handler::Refuse { reason: Reason::PolicyInvalid, detail }
             }
         }
     }
 
     /// The endpoints of the token service of the rule's policy, on this host. They precede the route's own matches.
-    fn push_endpoints(&mut self, rule: usize, secure: bool, host: &Host) {
+    fn push_endpoints(&mut self, rule: usize, secure: bool, host: &Host, place: &Place) {
         let Some(policy) = self.rules.get(rule).and_then(|rule| rule.handler.route_policy()) else { return };
         let Some((key, service)) =
             self.policies.get(policy).and_then(|policy| Some((policy.key.clone(), policy.token_service.as_ref()?)))
@@ -444,14 +517,14 @@ impl<'w> Compiler<'w> {
             let rule = self.add_rule(rule);
             for path in paths {
                 let found = LoweredMatch { path: PathMatch::Exact(path), method: None, headers: vec![] };
-                self.push_entry(secure, host.clone(), &found, rule, "", "", 0);
+                self.push_entry(secure, host.clone(), &found, rule, place, 0);
             }
         }
     }
 
     /// The endpoints of the sign-in method of the rule's policy, on this host. Two policies may share them if they
     /// agree on every setting that these endpoints use.
-    fn push_sign_in_endpoints(&mut self, rule: usize, secure: bool, host: &Host) {
+    fn push_sign_in_endpoints(&mut self, rule: usize, secure: bool, host: &Host, place: &Place) {
         let Some(policy) = self.rules.get(rule).and_then(|rule| rule.handler.route_policy()) else { return };
         let position = policy;
         let Some(policy) = self.policies.get(position) else { return };
@@ -459,13 +532,15 @@ impl<'w> Compiler<'w> {
         let (key, at) = (policy.key.clone(), (secure, host.clone(), method.base.clone()));
         let holder = *self.endpoints.entry(at).or_insert(position);
         if holder != position {
-            let other = self.policies.get(holder).filter(|other| sign_in_of(other) != Some(method));
+            // Federations of one name are others in another namespace.
+            let differs = |other: &&Policy| sign_in_of(other) != Some(method) || other.key.namespace != key.namespace;
+            let other = self.policies.get(holder).filter(differs);
             if let Some(other) = other {
                 let message = format!(
                     "its sign-in does not work: IdentityPolicy '{}' signs people in under the same `basePath` {} of the same host with other settings; give one of them another `basePath`",
                     other.key, method.base
                 );
-                let id = self.id("IdentityPolicy", &key.name);
+                let id = ObjectId::new("IdentityPolicy", &key.namespace, &key.name);
                 if !self.report.about(&id).any(|finding| finding.message == message) {
                     self.report.push(
                         &id,
@@ -479,10 +554,10 @@ impl<'w> Compiler<'w> {
             return;
         }
         let common = SignInEndpoint::COMMON.iter().map(|endpoint| (*endpoint, None));
-        let named = method
-            .federations
-            .iter()
-            .filter_map(|name| self.federations.iter().find(|federation| federation.key.name == *name));
+        let named = method.federations.iter().filter_map(|name| {
+            let wanted = ObjectKey::new(&key.namespace, name);
+            self.federations.iter().find(|federation| federation.key == wanted)
+        });
         let of_each = named.flat_map(|federation| {
             SignInEndpoint::of(&federation.kind)
                 .iter()
@@ -498,19 +573,17 @@ impl<'w> Compiler<'w> {
             let handler = Handler::SignIn { policy: position, endpoint, federation };
             let rule = self.add_rule(RouteRule { name, handler, cors: None });
             let found = LoweredMatch { path: PathMatch::Exact(path), method: None, headers: vec![] };
-            self.push_entry(secure, host.clone(), &found, rule, "", "", 0);
+            self.push_entry(secure, host.clone(), &found, rule, place, 0);
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // the parts of an entry and of its rank
     fn push_entry(
         &mut self,
         secure: bool,
         host: Host,
         found: &LoweredMatch,
         rule: usize,
-        created: &str,
-        name: &str,
+        place: &Place,
         position: usize,
     ) {
         let LoweredMatch { path, method, headers } = found;
@@ -523,8 +596,7 @@ impl<'w> Compiler<'w> {
             path_length: std::cmp::Reverse(length),
             no_method: method.is_none(),
             headers: std::cmp::Reverse(headers.len()),
-            created: created.to_owned(),
-            name: name.to_owned(),
+            place: place.clone(),
             position,
         };
         let entry = RouteEntry { path: path.clone(), method: method.clone(), headers: headers.clone(), rule };
@@ -534,13 +606,16 @@ impl<'w> Compiler<'w> {
 
     /// A Service that a policy names is served under the names in-cluster clients use for it, and
     /// under the hostnames of its annotation.
-    fn lower_services(&mut self, attachments: &Attachments<'w>) {
+    fn lower_services(&mut self, attachments: &Attachments) {
         let world = self.world;
-        let names: BTreeSet<String> = attachments.services().map(|(name, _)| name.to_owned()).collect();
+        let names: BTreeSet<String> = attachments.services(&world.namespace).map(|(name, _)| name.to_owned()).collect();
         for name in names {
             let Some(service) = world.services.iter().find(|s| s.name_any() == name) else { continue };
-            let ports: BTreeSet<Option<String>> =
-                attachments.services().filter(|(s, _)| *s == name).map(|(_, port)| port.map(str::to_owned)).collect();
+            let ports: BTreeSet<Option<String>> = attachments
+                .services(&world.namespace)
+                .filter(|(s, _)| *s == name)
+                .map(|(_, port)| port.map(str::to_owned))
+                .collect();
             let all: Vec<_> = service.spec.iter().flat_map(|s| s.ports.iter().flatten()).collect();
             let named = ports.iter().find_map(Clone::clone);
             let id = self.id("Service", &name);
@@ -564,20 +639,22 @@ impl<'w> Compiler<'w> {
                 cors: None,
             });
             let title = format!("Service {}/{name}", world.namespace);
-            let mut targets: Vec<_> =
-                ports.iter().flatten().map(|port| Target::Service(name.clone(), Some(port.clone()))).collect();
-            targets.push(Target::Service(name.clone(), None));
+            let of_port = |port: Option<String>| (world.namespace.clone(), Target::Service(name.clone(), port));
+            let mut targets: Vec<Placed> = ports.iter().flatten().map(|port| of_port(Some(port.clone()))).collect();
+            targets.push(of_port(None));
+            let first = Place::default();
+            let place = Place { name: format!("{}/{name}", world.namespace), ..Place::default() };
             let rule = self.push_rule(&title, lowered.as_ref(), 0, attachments, &targets, None);
             let everything = LoweredMatch { path: PathMatch::Prefix(String::new()), method: None, headers: vec![] };
             for host in self.service_hosts(service, &name) {
-                self.push_endpoints(rule, false, &host);
-                self.push_sign_in_endpoints(rule, false, &host);
+                self.push_endpoints(rule, false, &host, &first);
+                self.push_sign_in_endpoints(rule, false, &host, &first);
                 if !self.certificates.is_empty() {
-                    self.push_endpoints(rule, true, &host);
-                    self.push_sign_in_endpoints(rule, true, &host);
-                    self.push_entry(true, host.clone(), &everything, rule, "", &name, 0);
+                    self.push_endpoints(rule, true, &host, &first);
+                    self.push_sign_in_endpoints(rule, true, &host, &first);
+                    self.push_entry(true, host.clone(), &everything, rule, &place, 0);
                 }
-                self.push_entry(false, host, &everything, rule, "", &name, 0);
+                self.push_entry(false, host, &everything, rule, &place, 0);
             }
         }
     }
@@ -603,66 +680,38 @@ impl<'w> Compiler<'w> {
         hosts
     }
 
+    /// The hosts under which Services of this namespace are served. Routes of other namespaces do not get them.
+    fn hosts_of_services(&self, attachments: &Attachments) -> BTreeSet<Host> {
+        let world = self.world;
+        let names: BTreeSet<&str> = attachments.services(&world.namespace).map(|(name, _)| name).collect();
+        let mut hosts: BTreeSet<Host> = BTreeSet::new();
+        for name in names {
+            hosts.extend(service_names(name, &world.namespace).into_iter().map(Host::Exact));
+            let service = world.services.iter().find(|service| service.name_any() == name);
+            let annotation = service.and_then(|service| service.annotations().get(idm_api::HOSTNAMES_ANNOTATION));
+            hosts.extend(annotation.iter().flat_map(|text| text.split(',')).filter_map(|host| parse_host(host.trim())));
+        }
+        hosts
+    }
+
     fn report_overridden(&mut self) {
         for (policy, (rules, overridden)) in &self.covered {
             let Some((rule, winner)) = overridden.first() else { continue };
-            let id = ObjectId::new("IdentityPolicy", &self.world.namespace, policy);
+            let id = ObjectId::new("IdentityPolicy", &policy.namespace, &policy.name);
             let more =
                 if overridden.len() > 1 { format!(" (and {} more)", overridden.len() - 1) } else { String::new() };
-            let message =
-                format!("IdentityPolicy '{}/{winner}' is more specific and holds {rule}{more}", self.world.namespace);
+            let message = format!("IdentityPolicy '{winner}' is more specific and holds {rule}{more}");
             let cause = if *rules == 0 { Cause::Overridden } else { Cause::PartiallyProgrammed };
             self.report.push(&id, "", Condition::Programmed, cause, message);
         }
     }
 
-    /// The listeners of our Gateways that take routes. All of one protocol must share one port: the gateway has one for
-    /// each, and a route that was attached to a private port only must not become reachable on a public one. The port
-    /// of the oldest Gateway counts.
+    /// The listeners of our Gateways that take routes, with their certificates.
     fn listeners(&mut self) -> (Vec<Listener<'w>>, ListenerPorts) {
-        let mut ports = ListenerPorts::default();
-        let mut listeners = Vec::new();
-        let mut gateways: Vec<_> = self.world.our_gateways().collect();
-        gateways.sort_by_key(|gateway| (gateway.metadata.creation_timestamp.clone(), gateway.name_any()));
-        for gateway in gateways {
-            let id = self.id("Gateway", &gateway.name_any());
-            if self.world.classes.forwards_uncovered(gateway) {
-                let message = "routes that no IdentityPolicy covers are open to everyone: the GatewayClass asks for it";
-                let path = "spec.gatewayClassName";
-                self.report.push(&id, path, Condition::Accepted, Cause::DangerousOption, message);
-            }
-            if gateway.spec.infrastructure.as_ref().is_some_and(|settings| settings.parameters_ref.is_some()) {
-                let message = "this gateway has no parameters: remove the reference";
-                let path = "spec.infrastructure.parametersRef";
-                self.report.push(&id, path, Condition::Accepted, Cause::InvalidParameters, message);
-                continue;
-            }
-            if gateway.spec.tls.as_ref().is_some_and(|tls| tls.frontend.is_some()) {
-                let message = "certificates of callers are the `mtls` method of an IdentityPolicy: remove `frontend`";
-                self.report.push(&id, "spec.tls.frontend", Condition::Accepted, Cause::InvalidParameters, message);
-                continue;
-            }
-            let backend = gateway.spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
-            if let Some(reference) = backend.and_then(|backend| backend.client_certificate_ref.as_ref()) {
-                let mut notes = Notes::new(&mut self.report, id.clone());
-                let certificate = lower_shown(self.world, reference, &mut self.secrets, &mut notes);
-                self.shown.insert(gateway.name_any(), certificate);
-            }
-            for (i, spec) in gateway.spec.listeners.iter().enumerate() {
-                let path = format!("spec.listeners[{i}]");
-                let kinds = route_kinds(spec);
-                if let Err((cause, message)) = ports.take(spec) {
-                    self.report.push(&id, path, Condition::Accepted, cause, message);
-                    continue;
-                }
-                if !kinds.all_known {
-                    let message = "allowedRoutes.kinds must name HTTPRoutes only: no other kind is served";
-                    let at = format!("{path}.allowedRoutes.kinds");
-                    self.report.push(&id, at, Condition::ResolvedRefs, Cause::InvalidRouteKinds, message);
-                }
-                let serves = !is_secure(spec) || self.take_certificate(&id, &path, spec);
-                listeners.push(Listener { gateway, spec, serves, takes_routes: kinds.http_routes });
-            }
+        self.show_certificates();
+        let (mut listeners, ports) = accepted(self.world, &mut self.report);
+        for listener in listeners.iter_mut().filter(|listener| is_secure(listener.spec)) {
+            listener.serves = self.take_certificate(listener);
         }
         let weight = |host: &Host| match host {
             Host::Exact(_) => 0,
@@ -673,9 +722,11 @@ impl<'w> Compiler<'w> {
         (listeners, ports)
     }
 
-    fn take_certificate(&mut self, id: &ObjectId, path: &str, listener: &GatewayListeners) -> bool {
+    fn take_certificate(&mut self, listener: &Listener<'w>) -> bool {
+        let id = self.id("Gateway", &listener.gateway.name_any());
+        let (path, listener) = (&format!("spec.listeners[{}]", listener.position), listener.spec);
         let host = listener.hostname.as_deref().map_or(Some(Host::Any), parse_host);
-        let mut notes = Notes::new(&mut self.report, id.clone());
+        let mut notes = Notes::new(&mut self.report, id);
         let lowered = match host {
             Some(host) => lower_listener(self.world, path, listener, host, &mut self.secrets, &mut notes),
             None => notes.fail(
@@ -688,6 +739,18 @@ impl<'w> Compiler<'w> {
         self.certificates.extend(lowered);
         usable
     }
+}
+
+/// Whether no policy of another namespace issues tokens under the same name: what is revoked there is revoked here.
+fn is_only_issuer(others: &[Policy], policy: &Policy, notes: &mut Notes<'_>) -> bool {
+    let Some(service) = &policy.token_service else { return true };
+    let same = |other: &&Policy| other.token_service.as_ref().is_some_and(|other| other.issuer == service.issuer);
+    let other = others.iter().filter(|other| other.key.namespace != policy.key.namespace).find(same);
+    if let Some(other) = other {
+        let message = format!("IdentityPolicy '{}' of the same gateway is this issuer already", other.key);
+        notes.fail::<()>("spec.tokenService.issuer", Cause::Conflicted, message);
+    }
+    other.is_none()
 }
 
 fn class_hint(target: &Target) -> &'static str {

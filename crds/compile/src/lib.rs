@@ -1,6 +1,7 @@
 //! Compiles the objects that users wrote into the configuration that a gateway enforces.
 //!
-//! In: a [`World`], one consistent snapshot of a namespace's objects and the Secrets they name. Out: a [`Plan`], its
+//! In: a [`World`], one consistent snapshot of a namespace's objects and the Secrets they name, with those of the
+//! namespaces whose routes its Gateways take. Out: a [`Plan`], its
 //! secrets, the Credentials, and a [`Report`] of findings. Pure: no IO, no clock, no client; the operator and the
 //! folder reader share all of it. A part that cannot be compiled stays in the plan and refuses its requests. Start at
 //! [`compile`]; then `attach.rs` (attachment of policies to targets), `lower/` (one file per kind).
@@ -8,12 +9,14 @@
 mod attach;
 mod class;
 mod compile;
+mod grants;
 mod listeners;
 mod lower;
 mod passwords;
 mod report;
 mod signing;
 mod supply;
+mod tenants;
 mod world;
 pub mod yaml;
 
@@ -25,7 +28,8 @@ pub use passwords::PasswordHashes;
 pub use report::{Cause, Condition, Finding, ObjectId, Report};
 pub use signing::{SIGNING_SECRET, new_signing_keys, rotated, signing_secret};
 pub use supply::{Supply, missing_secrets};
-pub use world::{Broken, Meta, Object, Settings, World};
+pub use tenants::attached_elsewhere;
+pub use world::{Broken, Meta, Object, SecretValues, Settings, World};
 
 use idm_plan::Plan;
 

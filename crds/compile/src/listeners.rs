@@ -1,17 +1,24 @@
 //! Listeners of our Gateways: what they take, and on which ports.
 
-use gateway_api::apis::standard::gateways::{Gateway, GatewayListeners};
+use std::collections::BTreeMap;
+
+use gateway_api::apis::standard::gateways::{
+    Gateway, GatewayListeners, GatewayListenersAllowedRoutesNamespacesFrom as From,
+    GatewayListenersAllowedRoutesNamespacesSelector as Selector,
+};
 use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
 use idm_plan::Host;
 use kube::ResourceExt;
 
-use crate::{Cause, NotTaken, World};
+use crate::{Cause, Condition, NotTaken, ObjectId, Report, World};
 
 /// A listener that routes can be attached to.
 #[derive(Clone, Copy)]
 pub(crate) struct Listener<'w> {
     pub(crate) gateway: &'w Gateway,
     pub(crate) spec: &'w GatewayListeners,
+    /// Its position in the Gateway.
+    pub(crate) position: usize,
     /// Whether it can take traffic. Routes are attached to a listener without a usable certificate too.
     pub(crate) serves: bool,
     /// Whether it allows HTTPRoutes.
@@ -75,38 +82,116 @@ pub(crate) fn is_secure(listener: &GatewayListeners) -> bool {
     listener.protocol == "HTTPS"
 }
 
-/// Whether a route's parent is a Gateway of ours in this namespace.
-pub(crate) fn is_ours(world: &World, parent: &HttpRouteParentRefs) -> bool {
+/// The listeners of our Gateways that routes can be attached to, and their ports; findings say why others are not among
+/// them. All of one protocol must share one port: the gateway has one for each, and a route that was attached to a
+/// private port only must not become reachable on a public one. The port of the oldest Gateway counts. Certificates are
+/// not looked at: HTTPS listeners do not serve yet.
+pub(crate) fn accepted<'w>(world: &'w World, report: &mut Report) -> (Vec<Listener<'w>>, ListenerPorts) {
+    let mut ports = ListenerPorts::default();
+    let mut listeners = Vec::new();
+    let mut gateways: Vec<_> = world.our_gateways().collect();
+    gateways.sort_by_key(|gateway| (gateway.metadata.creation_timestamp.clone(), gateway.name_any()));
+    for gateway in gateways {
+        let id = ObjectId::new("Gateway", &world.namespace, &gateway.name_any());
+        if world.classes.forwards_uncovered(gateway) {
+            let message = "routes that no IdentityPolicy covers are open to everyone: the GatewayClass asks for it";
+            report.push(&id, "spec.gatewayClassName", Condition::Accepted, Cause::DangerousOption, message);
+        }
+        if gateway.spec.infrastructure.as_ref().is_some_and(|settings| settings.parameters_ref.is_some()) {
+            let message = "this gateway has no parameters: remove the reference";
+            let path = "spec.infrastructure.parametersRef";
+            report.push(&id, path, Condition::Accepted, Cause::InvalidParameters, message);
+            continue;
+        }
+        if gateway.spec.tls.as_ref().is_some_and(|tls| tls.frontend.is_some()) {
+            let message = "certificates of callers are the `mtls` method of an IdentityPolicy: remove `frontend`";
+            report.push(&id, "spec.tls.frontend", Condition::Accepted, Cause::InvalidParameters, message);
+            continue;
+        }
+        for (position, spec) in gateway.spec.listeners.iter().enumerate() {
+            let path = format!("spec.listeners[{position}]");
+            let kinds = route_kinds(spec);
+            if let Err((cause, message)) = ports.take(spec) {
+                report.push(&id, path, Condition::Accepted, cause, message);
+                continue;
+            }
+            if !kinds.all_known {
+                let message = "allowedRoutes.kinds must name HTTPRoutes only: no other kind is served";
+                let at = format!("{path}.allowedRoutes.kinds");
+                report.push(&id, at, Condition::ResolvedRefs, Cause::InvalidRouteKinds, message);
+            }
+            let serves = !is_secure(spec);
+            listeners.push(Listener { gateway, spec, position, serves, takes_routes: kinds.http_routes });
+        }
+    }
+    (listeners, ports)
+}
+
+/// Whether a parent of a route of this namespace is a Gateway of ours in the world's.
+pub(crate) fn is_ours(world: &World, parent: &HttpRouteParentRefs, namespace: &str) -> bool {
     let kind = parent.kind.as_deref().unwrap_or("Gateway") == "Gateway"
         && parent.group.as_deref().unwrap_or("gateway.networking.k8s.io") == "gateway.networking.k8s.io";
-    kind && parent.namespace.as_deref().unwrap_or(&world.namespace) == world.namespace
+    kind && parent.namespace.as_deref().unwrap_or(namespace) == world.namespace
         && world.our_gateways().any(|gateway| gateway.name_any() == parent.name)
 }
 
-/// The listeners that take a route under one of its parents, with the hosts that they have in common. Never empty.
+/// The listeners that take a route of a namespace under one of its parents, with the hosts that they have in common.
+/// Never empty.
 pub(crate) fn taking<'w>(
     world: &World,
     listeners: &[Listener<'w>],
     parent: &HttpRouteParentRefs,
     route: &HttpRoute,
+    namespace: &str,
 ) -> Result<Vec<(Listener<'w>, Host)>, NotTaken> {
     let mut matching = listeners
         .iter()
         .filter(|Listener { gateway, spec, .. }| {
-            is_ours(world, parent)
+            is_ours(world, parent, namespace)
                 && parent.name == gateway.name_any()
                 && parent.section_name.as_deref().is_none_or(|section| section == spec.name)
                 && parent.port.is_none_or(|port| port == spec.port)
         })
         .peekable();
     matching.peek().ok_or(NotTaken::NoMatchingParent)?;
-    let mut allowing = matching.filter(|listener| listener.takes_routes).peekable();
+    let allows = |listener: &&Listener<'_>| listener.takes_routes && allows_namespace(world, listener.spec, namespace);
+    let mut allowing = matching.filter(allows).peekable();
     allowing.peek().ok_or(NotTaken::NotAllowedByListeners)?;
     let taken = allowing.flat_map(|listener| {
         intersect(listener.spec.hostname.as_deref(), route).into_iter().map(|host| (*listener, host))
     });
     let taken: Vec<_> = taken.collect();
     if taken.is_empty() { Err(NotTaken::NoMatchingListenerHostname) } else { Ok(taken) }
+}
+
+/// Whether a listener allows routes of a namespace.
+fn allows_namespace(world: &World, listener: &GatewayListeners, namespace: &str) -> bool {
+    let namespaces = listener.allowed_routes.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
+    match namespaces.and_then(|namespaces| namespaces.from.as_ref()).unwrap_or(&From::Same) {
+        From::Same => namespace == world.namespace,
+        From::All => true,
+        From::Selector => {
+            let selector = namespaces.and_then(|namespaces| namespaces.selector.as_ref());
+            selector.zip(world.namespaces.get(namespace)).is_some_and(|(selector, labels)| selects(selector, labels))
+        }
+    }
+}
+
+/// Whether a selector takes these labels. An operator that is not known takes none.
+fn selects(selector: &Selector, labels: &BTreeMap<String, String>) -> bool {
+    let Selector { match_expressions, match_labels } = selector;
+    let fits = match_labels.iter().flatten().all(|(name, value)| labels.get(name) == Some(value));
+    fits && match_expressions.iter().flatten().all(|expression| {
+        let value = labels.get(&expression.key);
+        let listed = value.is_some_and(|value| expression.values.iter().flatten().any(|of| of == value));
+        match expression.operator.as_str() {
+            "In" => listed,
+            "NotIn" => !listed,
+            "Exists" => value.is_some(),
+            "DoesNotExist" => value.is_none(),
+            _ => false,
+        }
+    })
 }
 
 /// The hosts that listener and route have in common.

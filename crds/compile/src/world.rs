@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use gateway_api::apis::standard::backendtlspolicies::BackendTlsPolicy;
 use gateway_api::apis::standard::gateways::Gateway;
 use gateway_api::apis::standard::httproutes::HttpRoute;
+use gateway_api::apis::standard::referencegrants::ReferenceGrant;
 use idm_api::v1alpha1::{
     Credential, CredentialSpec, Federation, FederationSpec, IdentityPolicy, IdentityPolicySpec, References,
     ReferredNames, RoleBinding, RoleBindingSpec,
@@ -87,6 +88,9 @@ pub struct Broken {
     pub targets: Vec<idm_api::v1alpha1::TargetReference>,
 }
 
+/// The values of a Secret by key.
+pub type SecretValues = BTreeMap<String, Redacted<Vec<u8>>>;
+
 /// One consistent snapshot of a namespace.
 #[derive(Clone, Debug, Default)]
 pub struct World {
@@ -114,12 +118,28 @@ pub struct World {
     pub services: Vec<Service>,
     /// BackendTLSPolicies of the namespace.
     pub backend_tls_policies: Vec<BackendTlsPolicy>,
+    /// BackendTLSPolicies of the namespaces of [`World::granted_services`].
+    pub granted_backend_tls: Vec<BackendTlsPolicy>,
+    /// ReferenceGrants of other namespaces for references from this one.
+    pub grants: Vec<ReferenceGrant>,
+    /// Services of other namespaces, of [`World::granted_services`].
+    pub granted: Vec<Service>,
+    /// Secrets of other namespaces, of [`World::granted_secret_names`], by namespace and name.
+    pub granted_secrets: BTreeMap<(String, String), SecretValues>,
+    /// The labels of namespaces, by which listeners select those whose routes they take.
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// See [`World::tenants`].
+    pub(crate) tenants: Vec<World>,
+    /// Whether it is one of the tenants of another world.
+    pub(crate) is_tenant: bool,
+    /// The addresses of the API server, which no backend may have; none for a folder.
+    pub api_server: Vec<std::net::IpAddr>,
     /// Hashes of passwords that were computed before.
     pub hashes: PasswordHashes,
     /// The hashes of passwords that Secrets hold in clear text, by the name of their Credential.
     pub(crate) password_hashes: BTreeMap<String, String>,
     /// The Secrets that the objects name, by name and key.
-    pub secrets: BTreeMap<String, BTreeMap<String, Redacted<Vec<u8>>>>,
+    pub secrets: BTreeMap<String, SecretValues>,
     /// The ConfigMaps that the objects name, by name and key.
     pub config_maps: BTreeMap<String, BTreeMap<String, String>>,
 }
@@ -172,7 +192,8 @@ impl World {
         let listeners = self.our_gateways().flat_map(|g| &g.spec.listeners);
         let certificates =
             listeners.filter_map(|l| l.tls.as_ref()).flat_map(|tls| tls.certificate_refs.iter().flatten());
-        names.extend(certificates.map(|reference| reference.name.clone()));
+        let own = certificates.filter(|of| of.namespace.as_ref().is_none_or(|namespace| *namespace == self.namespace));
+        names.extend(own.map(|reference| reference.name.clone()));
         let tls = self.our_gateways().filter_map(|gateway| gateway.spec.tls.as_ref()?.backend.as_ref());
         let shown = tls.filter_map(|backend| Some(backend.client_certificate_ref.as_ref()?.name.clone()));
         names.extend(shown);

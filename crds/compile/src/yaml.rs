@@ -23,7 +23,7 @@ pub struct FileError {
 }
 
 /// Kinds that a folder may hold besides ours: they are needed where there is no cluster.
-const KINDS: &str = "IdentityPolicy, Credential, Federation, RoleBinding, GatewayClass, Gateway, HTTPRoute, BackendTLSPolicy, Service, ConfigMap or Secret";
+const KINDS: &str = "IdentityPolicy, Credential, Federation, RoleBinding, GatewayClass, Gateway, HTTPRoute, BackendTLSPolicy, Namespace, Service, ConfigMap or Secret";
 
 /// The file and line of each object, so that findings about it can name them.
 #[derive(Clone, Debug, Default)]
@@ -180,8 +180,8 @@ impl Reader<'_> {
         if name.is_empty() {
             return Err(self.error(self.line_of("metadata:"), "the object must have a name in `metadata.name`"));
         }
-        // A GatewayClass has none.
-        if kind != "GatewayClass" {
+        // These have none.
+        if kind != "GatewayClass" && kind != "Namespace" {
             self.check_namespace(namespace)?;
         }
         if let Some(other) = self.seen.insert((kind.clone(), name.clone()), self.file.to_owned()) {
@@ -214,6 +214,11 @@ impl Reader<'_> {
             }
             ("gateway.networking.k8s.io/v1", "GatewayClass") => {
                 self.world.classes.insert(&value);
+                return Ok(());
+            }
+            ("v1", "Namespace") => {
+                let namespace: k8s_openapi::api::core::v1::Namespace = self.typed()?;
+                self.world.namespaces.insert(name, namespace.metadata.labels.unwrap_or_default());
                 return Ok(());
             }
             ("v1", "Service") => {

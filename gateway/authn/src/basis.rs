@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use idm_plan::{MethodKind, Plan, Policy, Secrets};
+use idm_plan::{MethodKind, ObjectKey, Plan, Policy, Secrets};
 use sha2::{Digest, Sha256};
 
 /// A number that this process never gave out before, and never 0: two values with the same number are the same value.
@@ -12,8 +12,8 @@ pub(crate) fn unique() -> u64 {
 }
 
 /// Identifies the configuration that the verdicts of one policy depend on, besides the credential and the epochs of
-/// keys and Credentials: the policy itself, the RoleBindings, its Federations, and the values of the secrets that these
-/// name.
+/// keys and Credentials: the policy itself, the RoleBindings of its namespace, its Federations, and the values of the
+/// secrets that these name.
 ///
 /// It keeps the id that it had in the configuration before, as long as none of these changes. A configuration that was
 /// removed and comes back has a new id: keys of issuers may have been forgotten in between.
@@ -50,8 +50,11 @@ fn fingerprint(policy: &Policy, plan: &Plan, secrets: &Secrets) -> Option<[u8; 3
             _ => false,
         })
     };
-    let federations: Vec<_> = plan.federations.iter().filter(|of| signs_in_at(&of.key.name)).collect();
-    let named = serde_json::to_value((policy, &plan.grants, federations)).ok()?;
+    let is_near = |key: &ObjectKey| key.namespace == policy.key.namespace;
+    let federations = plan.federations.iter().filter(|of| is_near(&of.key) && signs_in_at(&of.key.name));
+    let grants = plan.grants.iter().filter(|grant| is_near(&grant.key));
+    let named = (policy, grants.collect::<Vec<_>>(), federations.collect::<Vec<_>>());
+    let named = serde_json::to_value(named).ok()?;
     let secrets = secrets.named_by(&named);
     Some(Sha256::digest(serde_json::to_vec(&(named, secrets)).ok()?).into())
 }
@@ -59,8 +62,7 @@ fn fingerprint(policy: &Policy, plan: &Plan, secrets: &Secrets) -> Option<[u8; 3
 #[cfg(test)]
 mod tests {
     use idm_plan::{
-        Confirmation, Disclosure, Grant, IdentityMapping, IntrospectionMethod, Method, ObjectKey, SecretHandle,
-        UpstreamSettings,
+        Confirmation, Disclosure, Grant, IdentityMapping, IntrospectionMethod, Method, SecretHandle, UpstreamSettings,
     };
     use idm_types::Redacted;
 
@@ -110,7 +112,8 @@ mod tests {
             |policy: &Policy, plan: &Plan, secrets: &Secrets| Basis::of(policy, plan, secrets, [&first].into_iter());
         assert_eq!(next(&policy, &plan, &was), first);
         assert_eq!(next(&policy, &plan, &secrets("another", "2")), first, "a secret of somebody else");
-        let elsewhere = Plan { namespace: "other".into(), ..Plan::default() };
+        let grant = Grant { key: ObjectKey::new("other", "g"), role: "admin".parse().unwrap(), subjects: vec![] };
+        let elsewhere = Plan { namespace: "other".into(), grants: vec![grant], ..Plan::default() };
         assert_eq!(next(&policy, &elsewhere, &was), first, "another part of the plan");
 
         let grant = Grant { key: ObjectKey::new("shop", "g"), role: "admin".parse().unwrap(), subjects: vec![] };

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use foldhash::quality::RandomState;
 
-use crate::{ArmedPolicy, CredentialTable};
+use crate::{ArmedPolicy, CredentialTables};
 
 /// Entries of one generation; at most two generations are kept.
 const GENERATION: usize = 8192;
@@ -92,11 +92,14 @@ impl TokenCache {
 
     /// Drops entries that are void under these policies and Credentials, so that replaced secrets do not stay in
     /// memory.
-    pub fn follow<'p>(&mut self, policies: impl Iterator<Item = &'p ArmedPolicy>, table: &CredentialTable) {
+    pub fn follow<'p>(&mut self, policies: impl Iterator<Item = &'p ArmedPolicy>, tables: &CredentialTables) {
         let policies: HashMap<u64, &ArmedPolicy> = policies.map(|policy| (policy.basis().id(), policy)).collect();
         let stands = |_: &u64, entry: &mut Entry| {
             let policy = policies.get(&entry.scope.basis);
-            policy.and_then(|policy| policy.epoch(entry.scope.method, &entry.identity, table)) == Some(entry.epoch)
+            let epoch = |policy: &&ArmedPolicy| {
+                policy.epoch(entry.scope.method, &entry.identity, tables.of(&policy.plan().key.namespace))
+            };
+            policy.and_then(epoch) == Some(entry.epoch)
         };
         self.young.retain(stands);
         self.old.retain(stands);
@@ -130,7 +133,7 @@ mod tests {
             assert!(cache.get(cache.hash(other, "token"), other, "token", 1, |_| 7).is_none());
             assert!(cache.get(hash, other, "token", 1, |_| 7).is_none(), "also where the hashes collide");
         }
-        cache.follow([].into_iter(), &CredentialTable::default());
+        cache.follow([].into_iter(), &CredentialTables::default());
         assert!(cache.get(hash, scope, "token", 1, |_| 7).is_none(), "its policy is gone");
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use idm_jose::KeySetError;
-use idm_plan::{Federation, Plan, Policy, Source};
+use idm_plan::{Federation, ObjectKey, Plan, Policy, Source};
 use idm_request::{ArmedMapping, Facts, Identity, IssuedTo, RequestView};
 use idm_session::Session;
 use idm_trust::Trust;
@@ -28,13 +28,13 @@ pub struct Resources<'a> {
     pub trust: Trust<'a>,
     /// The plan whose policies are armed.
     pub plan: &'a Plan,
-    /// Its RoleBindings.
-    pub grants: Arc<Grants>,
+    /// Its RoleBindings by namespace.
+    pub grants: HashMap<String, Arc<Grants>>,
     /// The state that is kept across configurations.
     pub memory: Arc<Memory>,
     /// The bases of the policies of the previous configuration.
     pub before: Vec<Basis>,
-    /// Federations that are armed already, by name: policies share them.
+    /// Federations that are armed already, by uid: policies share them.
     pub providers: HashMap<String, Federated>,
 }
 
@@ -112,7 +112,7 @@ impl ArmedPolicy {
             sign_in,
             anonymous,
             mapping: ArmedMapping::arm(plan).map_err(expression)?,
-            grants: resources.grants.clone(),
+            grants: resources.grants.get(&plan.key.namespace).cloned().unwrap_or_default(),
             memory: resources.memory.clone(),
             exchange: exchange.map_err(secret)?,
         })
@@ -192,8 +192,9 @@ impl ArmedPolicy {
     /// Notes that a person signed in, where the Federation provisions.
     pub fn note_person(&self, federation: &Federation, who: &Identity) {
         if federation.provisions.is_some() {
-            let (federation, issuer) = (federation.key.name.clone(), who.issuer.clone().unwrap_or_default());
-            self.memory.note_person(NewPerson { federation, issuer, username: who.username.clone() });
+            let ObjectKey { namespace, name } = federation.key.clone();
+            let (issuer, username) = (who.issuer.clone().unwrap_or_default(), who.username.clone());
+            self.memory.note_person(NewPerson { namespace, federation: name, issuer, username });
         }
     }
 

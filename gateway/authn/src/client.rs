@@ -247,7 +247,7 @@ impl Clients {
                     return Ok((found, None));
                 }
                 // Clients have their own names here, so that wrong guesses at a client's secret never lock a user out.
-                let name = format!("client {id}");
+                let name = format!("{} client {id}", policy.plan().key.namespace);
                 let right = memory.guess(&name, Some(phc), secret.reveal(), view.address).await;
                 let right = right.map_err(|unchecked| unchecked.denied(&format!("client `{id}`"), &self.name))?;
                 right.map(|right| (found, Some(right))).ok_or_else(wrong)

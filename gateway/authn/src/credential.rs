@@ -31,6 +31,41 @@ pub struct CredentialTable {
     keys: KeyRing,
 }
 
+/// The Credentials of a plan by namespace: a policy knows those of its own namespace and no others.
+#[derive(Default)]
+pub struct CredentialTables {
+    by_namespace: HashMap<String, CredentialTable>,
+    none: CredentialTable,
+    keys: KeyRing,
+}
+
+impl CredentialTables {
+    /// Arms the Credentials of all namespaces; see [`CredentialTable::arm`].
+    pub fn arm(all: &[Credential], known: &KeyRing, before: Option<&Self>) -> Result<Self, String> {
+        let mut grouped: HashMap<&str, Vec<Credential>> = HashMap::default();
+        for credential in all {
+            grouped.entry(&credential.key.namespace).or_default().push(credential.clone());
+        }
+        let mut tables = Self::default();
+        for (namespace, credentials) in grouped {
+            let table = CredentialTable::arm(&credentials, known, before.map(|before| before.of(namespace)))?;
+            tables.keys.extend(table.keys.iter().map(|(id, keys)| (id.clone(), keys.clone())));
+            tables.by_namespace.insert(namespace.to_owned(), table);
+        }
+        Ok(tables)
+    }
+
+    /// Those that the policies of a namespace know.
+    pub fn of(&self, namespace: &str) -> &CredentialTable {
+        self.by_namespace.get(namespace).unwrap_or(&self.none)
+    }
+
+    /// The keys of clients that they use.
+    pub fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+}
+
 struct Entry {
     credential: Credential,
     /// Unique to this value of the Credential: a verdict that rests on another value is void.
@@ -70,11 +105,6 @@ impl CredentialTable {
         table.people_epoch = same.map_or_else(unique, |same| same.people_epoch);
         table.keys = keys.used();
         Ok(table)
-    }
-
-    /// The keys of clients that it uses.
-    pub fn keys(&self) -> &KeyRing {
-        &self.keys
     }
 
     /// The epoch of the Credential behind an identity; 0, which no Credential has, if it was removed.

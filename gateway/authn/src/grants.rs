@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use idm_plan::{Grant, Subject};
 
@@ -11,8 +12,17 @@ pub struct Grants {
 }
 
 impl Grants {
-    /// Arms the plan's grants.
-    pub fn new(grants: &[Grant]) -> Self {
+    /// Arms the plan's grants, those of each namespace for its own policies.
+    pub fn by_namespace(grants: &[Grant]) -> HashMap<String, Arc<Self>> {
+        let mut grouped: HashMap<&str, Vec<&Grant>> = HashMap::new();
+        for grant in grants {
+            grouped.entry(&grant.key.namespace).or_default().push(grant);
+        }
+        let armed = grouped.into_iter().map(|(namespace, grants)| (namespace.to_owned(), Arc::new(Self::new(&grants))));
+        armed.collect()
+    }
+
+    fn new(grants: &[&Grant]) -> Self {
         let mut out = Self::default();
         for Grant { key: _, role, subjects } in grants {
             for subject in subjects {

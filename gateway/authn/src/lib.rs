@@ -34,7 +34,7 @@ pub use basis::Basis;
 pub use cache::TokenCache;
 pub use chain::{ArmedPolicy, PolicyError, Resources};
 pub use client::{Asking, ClientForm, Clients, KnownClient};
-pub use credential::CredentialTable;
+pub use credential::{CredentialTable, CredentialTables};
 pub use federated::Federated;
 pub use grants::Grants;
 pub use memory::{Memory, NewPerson};

@@ -81,6 +81,8 @@ pub struct Memory {
 /// A person who signed in at a Federation that provisions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NewPerson {
+    /// The namespace of the Federation.
+    pub namespace: String,
     /// The Federation, by name.
     pub federation: String,
     /// The issuer that authenticated the person.
@@ -242,7 +244,12 @@ mod tests {
     #[test]
     fn who_signed_in_is_told_until_it_was_heard() {
         let memory = Memory::new(PasswordChecker::start(1).unwrap(), Store::in_process()).unwrap();
-        let person = |name: &str| NewPerson { federation: "f".into(), issuer: "i".into(), username: name.into() };
+        let person = |name: &str| NewPerson {
+            namespace: "shop".into(),
+            federation: "f".into(),
+            issuer: "i".into(),
+            username: name.into(),
+        };
         memory.note_person(person("ana"));
         memory.note_person(person("bob"));
         let (told, last) = memory.people_after(0);

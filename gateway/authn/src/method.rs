@@ -160,6 +160,11 @@ impl MethodContext<'_> {
             .headers(true, &Facts { identity: Some(identity), policy, shared: Some(&shared), ..Facts::default() })
     }
 
+    /// The name by which guesses at a user's password are counted: users of different namespaces are different people.
+    pub(crate) fn lockout_name(&self, user: &str) -> String {
+        format!("{}/{user}", self.policy.key.namespace)
+    }
+
     pub(crate) fn denied(&self, reason: Reason, detail: impl Into<String>) -> Refusal {
         Refusal::new(reason, detail).by_method(self.name)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use idm_authn::{CredentialTable, Memory, TokenCache};
+use idm_authn::{CredentialTables, Memory, TokenCache};
 use idm_plan::Bundle;
 use idm_trust::{HttpClient, KeyRing};
 
@@ -15,7 +15,7 @@ pub struct Armed {
     generation: u64,
     digest: String,
     engine: Arc<Engine>,
-    credentials: Arc<CredentialTable>,
+    credentials: Arc<CredentialTables>,
 }
 
 impl Armed {
@@ -36,7 +36,7 @@ impl Armed {
         // A source of keys that plan and Credentials name is fetched once.
         known.extend(engine.keys().iter().map(|(id, keys)| (id.clone(), keys.clone())));
         let Bundle { generation, digest, credentials, .. } = bundle;
-        let table = CredentialTable::arm(&credentials.all, &known, before.map(Self::credentials));
+        let table = CredentialTables::arm(&credentials.all, &known, before.map(Self::credentials));
         let credentials = Arc::new(table.map_err(EngineError::Credentials)?);
         Ok(Self { generation: *generation, digest: digest.clone(), engine, credentials })
     }
@@ -52,7 +52,7 @@ impl Armed {
     }
 
     /// The Credentials.
-    pub fn credentials(&self) -> &CredentialTable {
+    pub fn credentials(&self) -> &CredentialTables {
         &self.credentials
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use http_body::Body;
-use idm_authn::{Authenticated, CredentialTable, TokenCache};
+use idm_authn::{Authenticated, CredentialTable, CredentialTables, TokenCache};
 use idm_authz::Permit;
 use idm_plan::{Message, PathForms, RouteEntry, Source};
 use idm_request::{ClientCertificate, Facts, Identity, RequestView, SharedFacts, forwarded_certificate};
@@ -37,8 +37,8 @@ const FORWARDED_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-c
 pub struct Context<'c> {
     /// The armed plan.
     pub engine: &'c Engine,
-    /// The Credentials in force.
-    pub credentials: &'c CredentialTable,
+    /// The Credentials in force, of all namespaces.
+    pub credentials: &'c CredentialTables,
     /// Verdicts on credentials that were verified before.
     pub cache: &'c RefCell<TokenCache>,
     /// The state that the decisions of the process share.
@@ -47,6 +47,13 @@ pub struct Context<'c> {
     pub peer: &'c Peer,
     /// The time.
     pub now: Timestamp,
+}
+
+impl<'c> Context<'c> {
+    /// The Credentials that a policy knows: those of its namespace.
+    pub(crate) fn table(&self, policy: &PolicyInForce) -> &'c CredentialTable {
+        self.credentials.of(&policy.armed.plan().key.namespace)
+    }
 }
 
 /// The result for a request that was not refused.
@@ -308,7 +315,7 @@ async fn authenticate(
     view: RequestView<'_>,
     trace: &mut Trace,
 ) -> Result<(Authenticated, Option<Source>), Refusal> {
-    let found = policy.armed.authenticate(view, context.credentials, context.cache, context.now).await;
+    let found = policy.armed.authenticate(view, context.table(policy), context.cache, context.now).await;
     let (who, source) = found.inspect_err(|refusal| trace.decided_by(refusal))?;
     trace.authentication = Some(who.identity().method.clone());
     trace.in_query = matches!(source, Some(Source::Query { .. }));

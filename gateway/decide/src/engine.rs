@@ -1,6 +1,7 @@
 //! A plan with all the live state that it needs, swapped as one pointer.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
@@ -47,6 +48,7 @@ pub struct Engine {
     pub(crate) rules: Vec<ArmedRule>,
     pub(crate) policies: Vec<PolicyInForce>,
     pub(crate) backends: Vec<Backend>,
+    api_server: Arc<[IpAddr]>,
     /// Headers that no caller may send, on any route.
     pub(crate) reserved: Reserved,
     /// Headers that stay in the request even if `Connection` lists them.
@@ -133,12 +135,21 @@ impl Engine {
         memory: &Arc<Memory>,
         http: &Arc<dyn HttpClient>,
     ) -> Result<Self, EngineError> {
-        let Plan { namespace, policies, hosts, secure_hosts, certificates: _, rules, grants, federations: _ } =
-            &bundle.plan;
+        let Plan {
+            namespace,
+            policies,
+            hosts,
+            secure_hosts,
+            certificates: _,
+            rules,
+            grants,
+            federations: _,
+            api_server,
+        } = &bundle.plan;
         let mut resources = Resources {
             trust: Trust { keys: Keys::new(known), secrets: &bundle.secrets, http: http.clone() },
             plan: &bundle.plan,
-            grants: Arc::new(Grants::new(grants)),
+            grants: Grants::by_namespace(grants),
             memory: memory.clone(),
             before: before.into_iter().flat_map(|engine| &engine.policies).map(|of| of.armed.basis().clone()).collect(),
             providers: HashMap::new(),
@@ -189,6 +200,7 @@ impl Engine {
             rules,
             policies: armed,
             backends,
+            api_server: api_server.as_slice().into(),
             reserved,
             used,
             signs_in,
@@ -213,6 +225,11 @@ impl Engine {
     /// The backends that requests are forwarded to; [`Forward`](crate::Forward) names them by position.
     pub fn backends(&self) -> &[Backend] {
         &self.backends
+    }
+
+    /// The addresses of the API server, which no backend may have.
+    pub fn api_server(&self) -> &Arc<[IpAddr]> {
+        &self.api_server
     }
 
     /// The plan of the policy at a position of [`Trace::policy`](crate::Trace::policy).

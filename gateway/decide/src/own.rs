@@ -39,7 +39,7 @@ pub(crate) async fn answer(
     context: Context<'_>,
     trace: &mut Trace,
 ) -> Result<Response<Bytes>, Refusal> {
-    let Context { credentials, now, .. } = context;
+    let (credentials, now) = (context.table(policy), context.now);
     match own {
         Own::Endpoint(endpoint) => {
             let issuer = policy.issuer.as_ref();

@@ -49,11 +49,14 @@ pub fn record<'r>(
 ) -> Record<'r> {
     let Conclusion { id, time, took, method, source, reason, status, detail, upstream, usage } = conclusion;
     let engine = armed.map(Armed::engine);
+    let policy = engine.zip(trace.policy).and_then(|(engine, policy)| engine.policy(policy));
     Record::Decision(Decision {
         time,
         id,
         schema: SCHEMA,
-        namespace: engine.map_or("", |engine| engine.namespace()),
+        // That of the policy, which may be another than the gateway's.
+        namespace: policy
+            .map_or_else(|| engine.map_or("", |engine| engine.namespace()), |policy| &policy.key.namespace),
         gateway: &process.gateway,
         generation: armed.map_or(0, |armed| armed.version().0),
         outcome: outcome(reason),
@@ -69,14 +72,12 @@ pub fn record<'r>(
             source,
         },
         route: engine.zip(trace.rule).and_then(|(engine, rule)| engine.rule_name(rule)),
-        policy: engine.zip(trace.policy).and_then(|(engine, policy)| engine.policy(policy)).map(|policy| {
-            DecisionPolicy {
-                name: &policy.key.name,
-                generation: policy.generation,
-                method: trace.authentication.as_ref().map(MethodName::as_str),
-                rule: trace.authorization.as_ref().map(RuleName::as_str),
-                in_query: trace.in_query,
-            }
+        policy: policy.map(|policy| DecisionPolicy {
+            name: &policy.key.name,
+            generation: policy.generation,
+            method: trace.authentication.as_ref().map(MethodName::as_str),
+            rule: trace.authorization.as_ref().map(RuleName::as_str),
+            in_query: trace.in_query,
         }),
         identity: identity(trace),
         upstream,

@@ -92,7 +92,7 @@ impl std::fmt::Display for ObjectKey {
 pub struct Plan {
     /// The namespace this gateway belongs to.
     pub namespace: String,
-    /// The policies in force, ordered by key.
+    /// The policies in force: those of the namespace, then those of others whose routes it takes.
     pub policies: Vec<Policy>,
     /// Routing of plain HTTP, most specific host first.
     pub hosts: Vec<VirtualHost>,
@@ -102,8 +102,11 @@ pub struct Plan {
     pub certificates: Vec<ServerCertificate>,
     /// The rules that the entries of the hosts refer to.
     pub rules: Vec<RouteRule>,
-    /// Roles granted to users, groups and credentials of this project.
+    /// Roles granted to users, groups and credentials, each for the policies of its own namespace.
     pub grants: Vec<Grant>,
-    /// The outside servers where people sign in, ordered by name.
+    /// The outside servers where people sign in, each for the policies of its own namespace.
     pub federations: Vec<Federation>,
+    /// The addresses of the API server, in order: no backend may have one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub api_server: Vec<std::net::IpAddr>,
 }

@@ -57,6 +57,10 @@ pub(crate) struct Pool {
     connecting: tokio::sync::Mutex<()>,
     /// How many attempts at such a connection failed, and the last error.
     failed: RefCell<(u64, ConnectError)>,
+    /// The addresses of the API server.
+    api_server: RefCell<Arc<[IpAddr]>>,
+    /// The number of lookups until now.
+    turn: Cell<usize>,
 }
 
 /// An HTTP/2 connection with the number of its streams.
@@ -68,9 +72,22 @@ struct Shared {
 impl Pool {
     pub(crate) fn new(backend: Backend, tls: Option<Result<Arc<UpstreamTls>, String>>) -> Rc<Self> {
         let name = format!("{}:{}", backend.host, backend.port);
-        let (idle, shared, connecting) = Default::default();
-        let failed = RefCell::new((0, ConnectError::TimedOut));
-        Rc::new(Self { backend, tls, name, idle, shared, connecting, failed })
+        Rc::new(Self {
+            backend,
+            tls,
+            name,
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+            connecting: tokio::sync::Mutex::default(),
+            failed: RefCell::new((0, ConnectError::TimedOut)),
+            api_server: RefCell::new([].into()),
+            turn: Cell::new(0),
+        })
+    }
+
+    /// Sets the addresses of the API server: new connections spare them.
+    pub(crate) fn spare(&self, api_server: &Arc<[IpAddr]>) {
+        self.api_server.replace(api_server.clone());
     }
 
     /// The scheme of its URIs.
@@ -210,7 +227,10 @@ impl Pool {
                 .collect(),
         };
         let mut last = ConnectError::NoAddress("the name has no address that a backend may have".into());
-        for address in addresses.into_iter().filter(|address| *local || !is_local_address(address.ip())) {
+        let turn = self.turn.replace(self.turn.get().wrapping_add(1));
+        let api_server = self.api_server.borrow().clone();
+        let may_have = |ip: IpAddr| *local || !is_local_address(ip) && !api_server.contains(&ip.to_canonical());
+        for address in in_turn(addresses, turn, may_have) {
             match TcpStream::connect(address).await {
                 Ok(stream) => {
                     let _ = stream.set_nodelay(true);
@@ -258,4 +278,56 @@ async fn handshake_http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S)
         let _ = connection.await;
     });
     Ok(sender)
+}
+
+/// The addresses that may be dialled, in the order of trying. A headless Service has one for each of its pods, which
+/// take turns; addresses of another family than the first stay behind, as the resolver has them.
+fn in_turn(found: Vec<SocketAddr>, turn: usize, may_have: impl Fn(IpAddr) -> bool) -> Vec<SocketAddr> {
+    let allowed: Vec<_> = found.into_iter().filter(|address| may_have(address.ip())).collect();
+    let preferred = allowed.first().is_some_and(SocketAddr::is_ipv4);
+    let (mut first, others): (Vec<_>, Vec<_>) = allowed.into_iter().partition(|found| found.is_ipv4() == preferred);
+    let turn = turn.checked_rem(first.len()).unwrap_or_default();
+    first.rotate_left(turn);
+    first.extend(others);
+    first
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(found: &[&str], turn: usize, forbidden: &str) -> Vec<String> {
+        let found = found.iter().map(|text| text.parse().unwrap()).collect();
+        let dialled = in_turn(found, turn, |ip| ip.to_string() != forbidden);
+        dialled.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn pods_take_turns_and_other_families_wait() {
+        let found = ["10.0.0.1:80", "[fd12::1]:80", "10.0.0.2:80", "10.0.0.3:80"];
+        assert_eq!(shown(&found, 0, ""), ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "[fd12::1]:80"]);
+        assert_eq!(shown(&found, 4, ""), ["10.0.0.2:80", "10.0.0.3:80", "10.0.0.1:80", "[fd12::1]:80"]);
+        assert_eq!(shown(&found, 1, "10.0.0.2"), ["10.0.0.3:80", "10.0.0.1:80", "[fd12::1]:80"]);
+        assert!(shown(&["10.0.0.1:80"], 3, "10.0.0.1").is_empty() && shown(&[], 3, "").is_empty());
+    }
+
+    #[test]
+    fn a_backend_of_a_tenant_never_is_the_api_server() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let backend = |host: &str| Backend {
+            host: host.into(),
+            port: 9,
+            protocol: BackendProtocol::Http1,
+            tls: None,
+            weight: 1,
+            local: false,
+        };
+        let spared: Arc<[IpAddr]> = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()].into();
+        for host in ["192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1", "127.0.0.1"] {
+            let pool = Pool::new(backend(host), None);
+            pool.spare(&spared);
+            let refused = runtime.block_on(pool.dial_any());
+            assert!(matches!(refused, Err(ConnectError::NoAddress(_))), "{host}: {refused:?}");
+        }
+    }
 }

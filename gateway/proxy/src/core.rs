@@ -72,7 +72,9 @@ impl Core {
         let backends = configuration.engine().backends().iter().zip(&configuration.upstream_tls);
         let pools = backends.map(|(backend, tls)| {
             let kept = before.iter().flat_map(|local| &local.pools).find(|pool| same_pool(pool.backend(), backend));
-            kept.cloned().unwrap_or_else(|| Pool::new(backend.clone(), tls.clone()))
+            let pool = kept.cloned().unwrap_or_else(|| Pool::new(backend.clone(), tls.clone()));
+            pool.spare(configuration.engine().api_server());
+            pool
         });
         configuration.armed.take_over(&mut self.cache.borrow_mut());
         let local = Rc::new(Local { pools: pools.collect(), configuration, version });

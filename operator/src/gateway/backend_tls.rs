@@ -17,44 +17,62 @@ use crate::objects::Kind;
 /// The most ancestors that a status may have.
 const MAX_ANCESTORS: usize = 16;
 
-/// Our ancestors' entries are replaced, other controllers' are kept.
+/// Writes those of the namespace and of the namespaces whose routes its Gateways take.
 pub(super) async fn publish(context: &Context, world: &World, compiled: &Compiled) -> Result<(), kube::Error> {
-    for policy in &world.backend_tls_policies {
-        let name = policy.name_any();
-        let Some(object) = context.store.find(Kind::BackendTlsPolicy, &world.namespace, &name) else { continue };
-        let old = object.data.pointer("/status/ancestors").and_then(Value::as_array).cloned().unwrap_or_default();
-        let (ours, others): (Vec<_>, Vec<_>) =
-            old.iter().cloned().partition(|ancestor| ancestor["controllerName"] == idm_api::CONTROLLER_NAME);
-        let id = ObjectId::new("BackendTLSPolicy", &world.namespace, &name);
-        let findings: Vec<&Finding> = compiled.report.about(&id).collect();
-        let generation = policy.metadata.generation.unwrap_or(0);
-        let room = MAX_ANCESTORS.saturating_sub(others.len());
-        let mut new = others;
-        new.extend(gateways(world, compiled, policy).into_iter().take(room).map(|gateway| {
-            let ancestor = json!({"group": "gateway.networking.k8s.io", "kind": "Gateway",
-                "namespace": world.namespace, "name": gateway});
-            let before = ours.iter().find(|known| known["ancestorRef"] == ancestor);
-            let before = before.and_then(|known| known.get("conditions"));
-            let conditions = conditions(before, generation, verdicts(&findings).into_iter(), Timestamp::now());
-            json!({"ancestorRef": ancestor, "controllerName": idm_api::CONTROLLER_NAME, "conditions": conditions})
-        }));
-        if new != old {
-            patch_status(context, Kind::BackendTlsPolicy, &object, &json!({"ancestors": new})).await?;
+    for of in std::iter::once(world).chain(world.tenants()) {
+        for policy in &of.backend_tls_policies {
+            write(context, world, of, compiled, policy).await?;
         }
     }
     Ok(())
 }
 
+/// The entries for Gateways of this namespace are replaced, and all others are kept.
+async fn write(
+    context: &Context,
+    world: &World,
+    of: &World,
+    compiled: &Compiled,
+    policy: &BackendTlsPolicy,
+) -> Result<(), kube::Error> {
+    let name = policy.name_any();
+    let Some(object) = context.store.find(Kind::BackendTlsPolicy, &of.namespace, &name) else { return Ok(()) };
+    let old = object.data.pointer("/status/ancestors").and_then(Value::as_array).cloned().unwrap_or_default();
+    let (ours, others): (Vec<_>, Vec<_>) = old.iter().cloned().partition(|ancestor| {
+        ancestor["controllerName"] == idm_api::CONTROLLER_NAME
+            && ancestor["ancestorRef"]["namespace"] == world.namespace
+    });
+    let id = ObjectId::new("BackendTLSPolicy", &of.namespace, &name);
+    let findings: Vec<&Finding> = compiled.report.about(&id).collect();
+    let generation = policy.metadata.generation.unwrap_or(0);
+    let room = MAX_ANCESTORS.saturating_sub(others.len());
+    let mut new = others;
+    new.extend(gateways(of, compiled, policy).into_iter().take(room).map(|gateway| {
+        let ancestor = json!({"group": "gateway.networking.k8s.io", "kind": "Gateway",
+            "namespace": world.namespace, "name": gateway});
+        let before = ours.iter().find(|known| known["ancestorRef"] == ancestor);
+        let before = before.and_then(|known| known.get("conditions"));
+        let conditions = conditions(before, generation, verdicts(&findings).into_iter(), Timestamp::now());
+        json!({"ancestorRef": ancestor, "controllerName": idm_api::CONTROLLER_NAME, "conditions": conditions})
+    }));
+    if new == old {
+        return Ok(());
+    }
+    patch_status(context, Kind::BackendTlsPolicy, &object, &json!({"ancestors": new})).await
+}
+
 /// The Gateways that took a route to one of the policy's Services.
-fn gateways<'c>(world: &World, compiled: &'c Compiled, policy: &BackendTlsPolicy) -> BTreeSet<&'c str> {
+fn gateways<'c>(of: &World, compiled: &'c Compiled, policy: &BackendTlsPolicy) -> BTreeSet<&'c str> {
     let services: BTreeSet<&str> = targeted_services(policy).collect();
     let leads_there = |route: &HttpRoute| {
         let references = route.spec.rules.iter().flatten().flat_map(|rule| rule.backend_refs.iter().flatten());
         references.into_iter().any(|reference| services.contains(reference.name.as_str()))
     };
     let routes: BTreeSet<String> =
-        world.routes.iter().filter(|route| leads_there(route)).map(ResourceExt::name_any).collect();
-    let taken = compiled.routes.iter().filter(|status| status.listeners.is_ok() && routes.contains(&status.route));
+        of.routes.iter().filter(|route| leads_there(route)).map(ResourceExt::name_any).collect();
+    let taken = compiled.routes.iter().filter(|status| {
+        status.listeners.is_ok() && status.namespace == of.namespace && routes.contains(&status.route)
+    });
     taken.map(|status| status.parent.name.as_str()).collect()
 }
 

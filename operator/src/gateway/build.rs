@@ -1,5 +1,6 @@
 //! Builds manifests from a bundle, as a pure function.
 
+use idm_api::v1alpha1::TargetReference;
 use idm_compile::{ListenerPorts, World};
 use idm_plan::{Bundle, BundleError};
 use k8s_openapi::ByteString;
@@ -174,8 +175,11 @@ fn deployment(settings: &GatewaySettings, selector: &Value) -> Value {
 
 /// Whether the namespace should have a gateway at all.
 pub(crate) fn wanted(world: &World) -> bool {
-    !world.policies.is_empty()
-        || world.broken.iter().any(|b| b.id.kind == "IdentityPolicy")
+    // Routes without a Gateway of this namespace are served in another one, or nowhere.
+    let is_served = |target: &TargetReference| target.kind != "HTTPRoute";
+    let has_services = |targets: &[TargetReference]| targets.is_empty() || targets.iter().any(is_served);
+    world.policies.iter().any(|policy| has_services(&policy.spec.target_refs))
+        || world.broken.iter().any(|b| b.id.kind == "IdentityPolicy" && has_services(&b.targets))
         || world.our_gateways().any(|g| g.metadata.deletion_timestamp.is_none())
 }
 

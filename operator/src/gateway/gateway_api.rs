@@ -1,8 +1,10 @@
 //! Statuses of the Gateway API's own kinds, as its specification requires of an implementation.
 
 use gateway_api::apis::standard::gateways::{Gateway, GatewayListeners};
-use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
-use idm_compile::{Cause, Compiled, Condition, Finding, ObjectId, World, is_our_class, route_kinds};
+use gateway_api::apis::standard::httproutes::HttpRouteParentRefs;
+use idm_compile::{
+    Cause, Compiled, Condition, Finding, ObjectId, RouteStatus, World, attached_elsewhere, is_our_class, route_kinds,
+};
 use idm_types::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -11,6 +13,7 @@ use super::status::{conditions, patch_status};
 use super::{NAME, Observed};
 use crate::Context;
 use crate::objects::Kind;
+use crate::world;
 
 /// A condition: type, status, reason and message.
 pub(super) type Verdict = (&'static str, &'static str, &'static str, String);
@@ -24,8 +27,23 @@ pub(super) async fn publish(
     for gateway in world.our_gateways() {
         write_gateway(context, world, compiled, gateway, observed).await?;
     }
+    let (mut elsewhere, mut findings) = (Vec::new(), Vec::new());
+    for namespace in world::gateways_of(&context.store, &world.namespace) {
+        let of = world::objects(&context.store, &namespace, world.settings);
+        let (statuses, report) = attached_elsewhere(world, &of);
+        elsewhere.extend(statuses);
+        findings.extend(report.findings().iter().cloned());
+    }
     for route in &world.routes {
-        write_route(context, world, compiled, route).await?;
+        let id = ObjectId::new("HTTPRoute", &world.namespace, &route.name_any());
+        let is_own = |status: &&RouteStatus| status.namespace == id.namespace && status.route == id.name;
+        let here = compiled.report.about(&id);
+        let there = findings.iter().filter(|finding| finding.object == id);
+        let parents = [
+            Parents { statuses: compiled.routes.iter().filter(is_own).collect(), findings: of_rules(here) },
+            Parents { statuses: elsewhere.iter().filter(is_own).collect(), findings: of_rules(there) },
+        ];
+        write_route(context, &id, &parents).await?;
     }
     super::backend_tls::publish(context, world, compiled).await
 }
@@ -156,7 +174,8 @@ fn supported_kinds(listener: &GatewayListeners) -> Value {
 fn attached(compiled: &Compiled, gateway: &str, listener: &GatewayListeners) -> usize {
     let took = |names: &Vec<String>| names.contains(&listener.name);
     let parents = compiled.routes.iter().filter(|route| route.parent.name == gateway);
-    let routes = parents.filter(|route| route.listeners.as_ref().is_ok_and(took)).map(|route| &route.route);
+    let routes = parents.filter(|route| route.listeners.as_ref().is_ok_and(took));
+    let routes = routes.map(|route| (&route.namespace, &route.route));
     routes.collect::<std::collections::BTreeSet<_>>().len()
 }
 
@@ -178,41 +197,35 @@ fn addresses(world: &World) -> Value {
     addresses.into()
 }
 
+/// Parents of a route, and what is wrong with its rules there.
+struct Parents<'a> {
+    statuses: Vec<&'a RouteStatus>,
+    findings: Vec<&'a Finding>,
+}
+
+fn of_rules<'f>(findings: impl Iterator<Item = &'f Finding>) -> Vec<&'f Finding> {
+    findings.filter(|finding| finding.path.starts_with("spec.rules")).collect()
+}
+
 /// Our parents' entries are replaced, other controllers' are kept.
-async fn write_route(
-    context: &Context,
-    world: &World,
-    compiled: &Compiled,
-    route: &HttpRoute,
-) -> Result<(), kube::Error> {
-    let name = route.name_any();
-    let Some(object) = context.store.find(Kind::HttpRoute, &world.namespace, &name) else { return Ok(()) };
+async fn write_route(context: &Context, id: &ObjectId, of_ours: &[Parents<'_>]) -> Result<(), kube::Error> {
+    let Some(object) = context.store.find(Kind::HttpRoute, &id.namespace, &id.name) else { return Ok(()) };
     let old = object.data.pointer("/status/parents").and_then(Value::as_array).cloned().unwrap_or_default();
-    let mut parents: Vec<Value> =
-        old.iter().filter(|p| p["controllerName"] != idm_api::CONTROLLER_NAME).cloned().collect();
-    let id = ObjectId::new("HTTPRoute", &world.namespace, &name);
-    let findings: Vec<&Finding> =
-        compiled.report.about(&id).filter(|finding| finding.path.starts_with("spec.rules")).collect();
-    let in_namespace = compiled.routes.iter().filter(|status| status.route == name);
-    let of_ours = in_namespace.map(|status| {
-        let refused = status.listeners.as_ref().err().map(|why| (why.cause().name(), why.message(&status.parent.name)));
-        (&status.parent, refused)
-    });
-    let elsewhere = route.spec.parent_refs.iter().flatten().filter(|parent| is_elsewhere(context, world, parent));
-    let of_others = elsewhere.map(|parent| {
-        let message = "a Gateway takes routes of its own namespace only".to_owned();
-        (parent, Some((Cause::NotAllowedByListeners.name(), message)))
-    });
-    for (parent, refused) in of_ours.chain(of_others) {
-        let parent = serde_json::to_value(parent).unwrap_or_default();
-        let before = old
-            .iter()
-            .find(|p| p["controllerName"] == idm_api::CONTROLLER_NAME && p["parentRef"] == parent)
-            .and_then(|p| p.get("conditions"));
-        let verdicts = route_verdicts(refused, &findings);
-        let generation = object.metadata.generation.unwrap_or(0);
-        let new = conditions(before, generation, verdicts.into_iter(), Timestamp::now());
-        parents.push(json!({"parentRef": parent, "controllerName": idm_api::CONTROLLER_NAME, "conditions": new}));
+    let mut parents: Vec<Value> = old.iter().filter(|parent| !is_by_us(parent)).cloned().collect();
+    for Parents { statuses, findings } in of_ours {
+        for status in statuses {
+            let refused = status.listeners.as_ref().err();
+            let refused = refused.map(|why| (why.cause().name(), why.message(&status.parent.name)));
+            let parent = serde_json::to_value(&status.parent).unwrap_or_default();
+            let before = old
+                .iter()
+                .find(|entry| is_by_us(entry) && entry["parentRef"] == parent)
+                .and_then(|entry| entry.get("conditions"));
+            let verdicts = route_verdicts(refused, findings);
+            let generation = object.metadata.generation.unwrap_or(0);
+            let new = conditions(before, generation, verdicts.into_iter(), Timestamp::now());
+            parents.push(json!({"parentRef": parent, "controllerName": idm_api::CONTROLLER_NAME, "conditions": new}));
+        }
     }
     if parents == old {
         return Ok(());
@@ -220,10 +233,19 @@ async fn write_route(
     patch_status(context, Kind::HttpRoute, &object, &json!({"parents": parents})).await
 }
 
-/// Whether some route of the namespace names a Gateway of ours in another one.
+/// Whether an entry of a route's status is ours.
+fn is_by_us(parent: &Value) -> bool {
+    parent["controllerName"] == idm_api::CONTROLLER_NAME
+}
+
+/// Whether some route of the namespace names a Gateway of ours in another one, or did when its status was written.
 pub(crate) fn has_parents_elsewhere(context: &Context, world: &World) -> bool {
     let mut parents = world.routes.iter().flat_map(|route| route.spec.parent_refs.iter().flatten());
-    parents.any(|parent| is_elsewhere(context, world, parent))
+    let routes = context.store.list(Kind::HttpRoute, &world.namespace);
+    let mut written = routes
+        .iter()
+        .flat_map(|route| route.data.pointer("/status/parents").and_then(Value::as_array).into_iter().flatten());
+    parents.any(|parent| is_elsewhere(context, world, parent)) || written.any(is_by_us)
 }
 
 /// Whether a route's parent is a Gateway of ours in another namespace.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use idm_compile::{Compiled, Condition as Aspect, Finding, ObjectId, World};
+use idm_plan::ObjectKey;
 use idm_types::{Timestamp, visible};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
@@ -33,14 +34,21 @@ pub(crate) async fn publish(
     observed: &Observed,
 ) -> Result<(), kube::Error> {
     let prefixes = credential_prefixes(world);
+    let elsewhere = context.served.of(&world.namespace);
+    let mut gateways: Vec<(u64, &Observed)> = elsewhere.iter().map(|of| (of.generation, &of.observed)).collect();
+    // A namespace need not have a gateway of its own.
+    if generation > 0 || gateways.is_empty() {
+        gateways.insert(0, (generation, observed));
+    }
     for &kind in Kind::OURS {
         for object in context.store.list(kind, &world.namespace) {
             if object.metadata.deletion_timestamp.is_some() {
                 continue;
             }
             let id = ObjectId::new(kind.name(), &world.namespace, &object.name_any());
-            let findings: Vec<_> = compiled.report.about(&id).collect();
-            let verdicts = judge(kind, &findings, generation, observed);
+            let mut findings: Vec<_> = compiled.report.about(&id).collect();
+            findings.extend(elsewhere.iter().flat_map(|of| of.about(&id)));
+            let verdicts = judge(kind, &findings, &gateways);
             let mut extra = json!({});
             if let Some(prefix) = prefixes.get(&object.name_any()).filter(|_| kind == Kind::Credential) {
                 extra = json!({"prefix": prefix});
@@ -56,7 +64,8 @@ pub(crate) async fn publish(
 
 /// The keys that a policy's token service signs with and publishes, oldest first; without the keys themselves.
 fn signing_keys(compiled: &Compiled, policy: &str) -> Option<Value> {
-    let service = compiled.plan.policies.iter().find(|known| known.key.name == policy)?.token_service.as_ref()?;
+    let key = ObjectKey::new(&compiled.plan.namespace, policy);
+    let service = compiled.plan.policies.iter().find(|known| known.key == key)?.token_service.as_ref()?;
     let keys = service.keys.iter().map(|key| {
         // The handle names the Secret and the key in it.
         let kid = key.key.0.splitn(3, '/').nth(2).unwrap_or_default();
@@ -79,7 +88,7 @@ fn credential_prefixes(world: &World) -> BTreeMap<String, String> {
 }
 
 /// Conditions from findings: each aspect is false with its first finding; `Ready` sums up.
-fn judge(kind: Kind, findings: &[&Finding], generation: u64, observed: &Observed) -> Vec<Verdict> {
+fn judge(kind: Kind, findings: &[&Finding], gateways: &[(u64, &Observed)]) -> Vec<Verdict> {
     let first = |aspect: Aspect| findings.iter().find(|f| f.condition == aspect && !f.is_note());
     let from = |aspect: Aspect, good: &'static str, message: &str| match first(aspect) {
         Some(finding) => {
@@ -92,7 +101,7 @@ fn judge(kind: Kind, findings: &[&Finding], generation: u64, observed: &Observed
         from(Aspect::ResolvedRefs, "ResolvedRefs", "everything it refers to is usable"),
     ];
     if kind == Kind::IdentityPolicy {
-        verdicts.push(programmed(findings, &verdicts, generation, observed));
+        verdicts.push(programmed(findings, &verdicts, gateways));
     }
     let bad = verdicts.iter().find(|v| v.status != "True").cloned();
     verdicts.push(match bad {
@@ -108,7 +117,7 @@ fn judge(kind: Kind, findings: &[&Finding], generation: u64, observed: &Observed
     verdicts
 }
 
-fn programmed(findings: &[&Finding], before: &[Verdict], generation: u64, observed: &Observed) -> Verdict {
+fn programmed(findings: &[&Finding], before: &[Verdict], gateways: &[(u64, &Observed)]) -> Verdict {
     let verdict = |status, reason, message| Verdict { kind: "Programmed", status, reason, message };
     if let Some(finding) = findings.iter().find(|f| f.condition == Aspect::Programmed && !f.is_note()) {
         return verdict("False", finding.cause.name(), text(finding));
@@ -116,16 +125,21 @@ fn programmed(findings: &[&Finding], before: &[Verdict], generation: u64, observ
     if let Some(bad) = before.iter().find(|v| v.status != "True") {
         return verdict("False", bad.reason, format!("not in force, its requests are refused: {}", bad.message));
     }
-    let counted =
-        format!("{}/{} gateways at generation {generation}", observed.current, observed.wanted.max(observed.ready));
-    if !observed.is_programmed() {
-        let laggards = if observed.laggards.is_empty() {
-            "no gateway pod is ready yet".to_owned()
-        } else {
-            observed.laggards.join("; ")
-        };
-        return verdict("False", "Reconciling", format!("{counted}: {laggards}"));
+    let mut counted = Vec::new();
+    for (generation, observed) in gateways {
+        let of = observed.wanted.max(observed.ready);
+        let count = format!("{}/{of} gateways at generation {generation}", observed.current);
+        if !observed.is_programmed() {
+            let laggards = if observed.laggards.is_empty() {
+                "no gateway pod is ready yet".to_owned()
+            } else {
+                observed.laggards.join("; ")
+            };
+            return verdict("False", "Reconciling", format!("{count}: {laggards}"));
+        }
+        counted.push(count);
     }
+    let counted = counted.join(", ");
     match findings.iter().find(|f| f.is_note()) {
         Some(note) => verdict("True", note.cause.name(), format!("{counted}; {}", note.message)),
         None => verdict("True", "Programmed", counted),
@@ -273,7 +287,7 @@ mod tests {
     }
 
     fn ready(findings: &[&Finding], observed: &Observed) -> (&'static str, &'static str, String) {
-        let verdicts = judge(Kind::IdentityPolicy, findings, 7, observed);
+        let verdicts = judge(Kind::IdentityPolicy, findings, &[(7, observed)]);
         assert_eq!(
             verdicts.iter().map(|v| v.kind).collect::<Vec<_>>(),
             ["Accepted", "ResolvedRefs", "Programmed", "Ready"]
@@ -306,7 +320,7 @@ mod tests {
         let bad = Finding { message: planted.into(), ..finding(Aspect::Accepted, Cause::Invalid) };
         let laggard = Observed { ready: 1, wanted: 1, laggards: vec![planted.into()], ..Observed::default() };
         for (findings, observed) in [(vec![&bad], Observed::default()), (vec![], laggard)] {
-            let verdicts = judge(Kind::IdentityPolicy, &findings, 7, &observed);
+            let verdicts = judge(Kind::IdentityPolicy, &findings, &[(7, &observed)]);
             let tuples = verdicts.iter().map(|v| (v.kind, v.status, v.reason, v.message.clone()));
             for condition in conditions(None, 1, tuples, Timestamp(0)).as_array().unwrap() {
                 let message = condition["message"].as_str().unwrap();

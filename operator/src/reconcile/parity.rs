@@ -115,6 +115,7 @@ fn context(server: &Arc<ApiServer>) -> Context {
         http: reqwest::Client::new(),
         client: server.client(),
         hashes: idm_compile::PasswordHashes::default(),
+        served: crate::served::Board::default(),
         heard: tokio::sync::Mutex::default(),
     }
 }

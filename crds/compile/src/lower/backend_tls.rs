@@ -6,7 +6,7 @@ use gateway_api::apis::standard::backendtlspolicies::{
     BackendTlsPolicyValidationSubjectAltNamesType as NameType,
 };
 use idm_plan::{BackendName, BackendTls, Host, OutgoingTls};
-use k8s_openapi::api::core::v1::ServicePort;
+use k8s_openapi::api::core::v1::{Service, ServicePort};
 use kube::ResourceExt;
 use x509_cert::Certificate;
 use x509_cert::der::DecodePem as _;
@@ -28,9 +28,16 @@ pub(crate) enum Towards {
 
 /// The TLS that the Service's port has by a BackendTLSPolicy; else, where its protocol is `secure`, with the system's
 /// authorities under the Service's own name.
-pub(crate) fn towards(world: &World, service: &str, port: &ServicePort, host: &str, secure: bool) -> Towards {
-    let policy = settled(world, service, port.name.as_deref());
-    if let Some(policy) = policy {
+pub(crate) fn towards(world: &World, service: &Service, port: &ServicePort, host: &str, secure: bool) -> Towards {
+    let foreign = service.namespace().filter(|namespace| *namespace != world.namespace);
+    let policies = match &foreign {
+        // ConfigMaps of another namespace are not read: only a policy with the system's authorities can be used there.
+        Some(namespace) => in_namespace(&world.granted_backend_tls, namespace),
+        None => world.backend_tls_policies.iter().collect(),
+    };
+    if let Some(policy) = settled(&policies, &service.name_any(), port.name.as_deref()) {
+        let empty = World::new("", world.settings);
+        let world = if foreign.is_some() { &empty } else { world };
         return lower(world, policy).0.map_or(Towards::Unusable, Towards::Secured);
     }
     if !secure {
@@ -53,11 +60,15 @@ fn is_service(target: &BackendTlsPolicyTargetRefs) -> bool {
     target.group.is_empty() && target.kind == "Service"
 }
 
+fn in_namespace<'w>(policies: &'w [BackendTlsPolicy], namespace: &str) -> Vec<&'w BackendTlsPolicy> {
+    policies.iter().filter(|policy| policy.namespace().as_deref() == Some(namespace)).collect()
+}
+
 /// The policy in force for a port: one that names the port before one for the whole Service, then the older one, then
 /// the one whose name comes first.
-fn settled<'w>(world: &'w World, service: &str, port: Option<&str>) -> Option<&'w BackendTlsPolicy> {
+fn settled<'w>(policies: &[&'w BackendTlsPolicy], service: &str, port: Option<&str>) -> Option<&'w BackendTlsPolicy> {
     let of_section = |section: Option<&str>| {
-        let holders = world.backend_tls_policies.iter().filter(|policy| {
+        let holders = policies.iter().copied().filter(|policy| {
             let mut targets = policy.spec.target_refs.iter().filter(|target| is_service(target));
             targets.any(|target| target.name == service && target.section_name.as_deref() == section)
         });
@@ -101,10 +112,8 @@ fn check_target(
         }
     }
     // A policy for one port does not compete with one for the whole Service.
-    let holder = match section_name.as_deref() {
-        Some(section) => settled(world, name, Some(section)),
-        None => settled(world, name, None),
-    };
+    let policies: Vec<_> = world.backend_tls_policies.iter().collect();
+    let holder = settled(&policies, name, section_name.as_deref());
     match holder.filter(|holder| holder.name_any() != policy.name_any()) {
         Some(holder) => {
             let holder = holder.name_any();

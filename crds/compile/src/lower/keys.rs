@@ -101,7 +101,7 @@ pub(crate) fn secret_text(
             format!("Secret '{}', key '{key}', must hold text", reference.name),
         );
     };
-    let handle = SecretHandle::of_secret(&reference.name, key);
+    let handle = world.handle(SecretHandle::of_secret(&reference.name, key).0);
     secrets.put(handle.clone(), Redacted::new(text.clone().into_bytes()));
     Some((handle, text))
 }

@@ -9,6 +9,7 @@ use idm_plan::{
 
 use super::keys::secret_text;
 use super::{Notes, config_map};
+use crate::grants::Foreign;
 use crate::{Cause, World};
 
 pub(crate) fn lower_mtls(
@@ -168,14 +169,20 @@ pub(crate) fn lower_listener(
     {
         return notes.fail(format!("{path}.tls"), Cause::InvalidRef, "a certificateRef must name a Secret");
     }
-    if reference.namespace.as_deref().is_some_and(|namespace| namespace != world.namespace) {
-        return notes.fail(
-            format!("{path}.tls"),
-            Cause::RefNotPermitted,
-            "the certificate must be in the namespace of its Gateway",
-        );
-    }
-    let (chain, key) = certificate(world, &format!("{path}.tls.certificateRefs[0]"), &reference.name, secrets, notes)?;
+    let at = format!("{path}.tls.certificateRefs[0]");
+    let elsewhere = reference.namespace.as_deref().filter(|namespace| *namespace != world.namespace);
+    let (chain, key) = match elsewhere {
+        None => certificate(world, &at, &reference.name, secrets, notes)?,
+        Some(namespace) => {
+            let wanted = Foreign { from: "Gateway", kind: "Secret", namespace, name: &reference.name };
+            if !world.is_granted(wanted) {
+                let message =
+                    format!("a ReferenceGrant in namespace '{namespace}' must permit this Gateway the Secret");
+                return notes.fail(at, Cause::RefNotPermitted, message);
+            }
+            certificate(&world.granted_secret(namespace, &reference.name), &at, &reference.name, secrets, notes)?
+        }
+    };
     Some(ServerCertificate { host, chain, key })
 }
 

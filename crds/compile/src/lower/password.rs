@@ -1,9 +1,7 @@
 //! Passwords: in Secrets in clear text or hashed, and the forms of them that methods need.
 
 use idm_api::v1alpha1 as wire;
-use idm_plan::{
-    Base64Method, BasicMethod, DigestAlgorithm, DigestMethod, DigestUser, LayoutPart, Quality, SecretHandle, Secrets,
-};
+use idm_plan::{Base64Method, BasicMethod, DigestAlgorithm, DigestMethod, DigestUser, LayoutPart, Quality, Secrets};
 use idm_types::{Redacted, hex};
 use sha2::{Digest, Sha256, Sha512_256};
 
@@ -102,7 +100,7 @@ pub(crate) fn lower_digest(
         let Ok((username, Stored::Clear(password))) = stored(world, object) else { continue };
         let handles = algorithms.iter().map(|&algorithm| {
             let value = ha1(algorithm, &username, realm, password.reveal());
-            let handle = SecretHandle(format!(
+            let handle = world.handle(format!(
                 "digest/{}/{}/{}",
                 object.meta.name,
                 algorithm.name(),

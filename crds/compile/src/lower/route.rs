@@ -6,6 +6,7 @@ use idm_plan::{
     is_local_address,
 };
 use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use super::Notes;
@@ -13,6 +14,7 @@ use super::backend_tls::{Towards, towards};
 use super::cors::lower_filter;
 use super::policy::header_name;
 use super::redirect::lower_redirect;
+use crate::grants::Foreign;
 use crate::{Cause, World};
 
 /// What is left of a rule once its references are resolved.
@@ -178,16 +180,30 @@ fn lower_backend(
     if group.as_deref().unwrap_or_default() != "" || kind.as_deref().unwrap_or("Service") != "Service" {
         return notes.fail(path, Cause::InvalidKind, "a backend must be a Service");
     }
-    if namespace.as_deref().is_some_and(|ns| ns != world.namespace) {
-        return notes.fail(path, Cause::RefNotPermitted, "a backend must be in the namespace of its route");
-    }
-    let Some(service) = world.services.iter().find(|s| s.name_any() == *name) else {
-        return notes.fail(path, Cause::RefNotFound, format!("Service '{name}' must exist in this namespace"));
+    let service = match find_service(world, namespace.as_deref(), name) {
+        Ok(service) => service,
+        Err((cause, message)) => return notes.fail(path, cause, message),
     };
     let Some(wanted) = port else {
         return notes.fail(format!("{path}.port"), Cause::Invalid, "a backend must name a port of its Service");
     };
     service_backend(world, path, service, |p| p.port == *wanted, weight, notes)
+}
+
+/// A Service of the namespace, or of another one whose ReferenceGrant permits it.
+fn find_service<'w>(world: &'w World, namespace: Option<&str>, name: &str) -> Result<&'w Service, (Cause, String)> {
+    let Some(namespace) = namespace.filter(|namespace| *namespace != world.namespace) else {
+        let found = world.services.iter().find(|service| service.name_any() == name);
+        return found.ok_or_else(|| (Cause::RefNotFound, format!("Service '{name}' must exist in this namespace")));
+    };
+    if !world.is_granted(Foreign { from: "HTTPRoute", kind: "Service", namespace, name }) {
+        let message =
+            format!("a ReferenceGrant in namespace '{namespace}' must permit HTTPRoutes of this one the Service");
+        return Err((Cause::RefNotPermitted, message));
+    }
+    let is_it = |service: &&Service| service.name_any() == name && service.namespace().as_deref() == Some(namespace);
+    let found = world.granted.iter().find(is_it);
+    found.ok_or_else(|| (Cause::RefNotFound, format!("Service '{name}' must exist in namespace '{namespace}'")))
 }
 
 /// The backend for a Service's port.
@@ -204,7 +220,9 @@ pub(crate) fn service_backend(
     let Some(port) = spec.ports.unwrap_or_default().into_iter().find(|port| wanted(port)) else {
         return notes.fail(path, Cause::RefNotFound, format!("Service '{name}' must have the port that is named here"));
     };
-    let (protocol, secure) = match port.app_protocol.as_deref() {
+    // Names of the IANA registry, which some write in upper case; a prefixed name is one name.
+    let named = port.app_protocol.as_deref().map(str::to_ascii_lowercase);
+    let (protocol, secure) = match named.as_deref() {
         None | Some("http" | "kubernetes.io/ws") => (BackendProtocol::Http1, false),
         Some("kubernetes.io/h2c") => (BackendProtocol::Http2, false),
         Some("https" | "kubernetes.io/wss") => (BackendProtocol::Http1, true),
@@ -219,14 +237,18 @@ pub(crate) fn service_backend(
             );
         }
     };
-    let Ok(number) = u16::try_from(port.port) else {
-        return notes.fail(
-            path,
-            Cause::InvalidRef,
-            format!("port {} of Service '{name}' must be between 1 and 65535", port.port),
-        );
+    let number = match dialled_port(&name, &spec.cluster_ip, &port) {
+        Ok(number) => number,
+        Err(message) => return notes.fail(path, Cause::InvalidRef, message),
     };
     let local = world.settings.local_backends;
+    let namespace = service.namespace().unwrap_or_else(|| world.namespace.clone());
+    if spec.type_.as_deref() == Some("ExternalName") && (world.is_tenant || namespace != world.namespace) {
+        // It could name the Service of a third namespace, which nobody permitted to either.
+        let message =
+            format!("Service '{name}' must not be an ExternalName where another namespace's Gateway or route uses it");
+        return notes.fail(path, Cause::RefNotPermitted, message);
+    }
     let host = match (spec.type_.as_deref(), spec.external_name) {
         (Some("ExternalName"), Some(host)) => {
             let literal =
@@ -243,9 +265,9 @@ pub(crate) fn service_backend(
         (Some("ExternalName"), None) => {
             return notes.fail(path, Cause::InvalidRef, format!("Service '{name}' must have an externalName"));
         }
-        _ => format!("{name}.{}.svc", world.namespace),
+        _ => format!("{name}.{namespace}.svc"),
     };
-    let tls = match towards(world, &name, &port, &host, secure) {
+    let tls = match towards(world, service, &port, &host, secure) {
         Towards::Plain => None,
         Towards::Secured(tls) => Some(tls),
         Towards::Unusable => {
@@ -262,6 +284,25 @@ struct Filters {
     headers: Vec<HeaderEdit>,
     redirect: Option<Redirect>,
     cors: Option<Cors>,
+}
+
+/// The port that the gateway connects to. The address of a Service has the Service's port; the name of a headless
+/// Service stands for the addresses of its pods, which have the target port.
+fn dialled_port(name: &str, cluster_ip: &Option<String>, port: &ServicePort) -> Result<u16, String> {
+    let number = match (cluster_ip.as_deref(), &port.target_port) {
+        (Some("None"), Some(IntOrString::Int(target))) => *target,
+        (Some("None"), Some(IntOrString::String(target))) => {
+            return Err(format!(
+                "targetPort '{target}' of Service '{name}', which is headless, must be a number: a name may stand for \
+                 another port in every pod"
+            ));
+        }
+        _ => port.port,
+    };
+    u16::try_from(number)
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(|| format!("port {number} of Service '{name}' must be between 1 and 65535"))
 }
 
 fn lower_filters(

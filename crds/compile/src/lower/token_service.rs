@@ -2,8 +2,7 @@
 
 use idm_api::v1alpha1 as wire;
 use idm_plan::{
-    ClientAuthentication, Expr, OauthClient, SecretHandle, Secrets, ServiceKey, TokenGrant, TokenService, Variable,
-    canonical_path,
+    ClientAuthentication, Expr, OauthClient, Secrets, ServiceKey, TokenGrant, TokenService, Variable, canonical_path,
 };
 use idm_types::{Algorithm, ApiKey, Redacted, Timestamp, hex};
 use serde_json::{Value, json};
@@ -69,7 +68,7 @@ pub(crate) fn lower_service(
     };
     let (secret, keys) = service_keys(world, object, &format!("{path}.signing"), notes)?;
     let keys = keys.into_iter().map(|TimedKey { jwk, algorithm, signs_from, published_until, .. }| {
-        let handle = SecretHandle(format!("signing/{secret}/{}", jwk.kid().unwrap_or_default()));
+        let handle = world.handle(format!("signing/{secret}/{}", jwk.kid().unwrap_or_default()));
         secrets.put(handle.clone(), Redacted::new(jwk.reveal().to_string().into_bytes()));
         ServiceKey {
             key: handle,

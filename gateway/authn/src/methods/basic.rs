@@ -216,7 +216,9 @@ pub(crate) async fn check(context: MethodContext<'_>, pair: Pair, only: &Selecto
             return admit(context, credential);
         }
     }
-    let guess = memory.guess(&username, found.map(|(_, phc)| phc), password.reveal(), view.address).await;
+    let guess = memory
+        .guess(&context.lockout_name(&username), found.map(|(_, phc)| phc), password.reveal(), view.address)
+        .await;
     let right = match guess {
         Ok(right) => right,
         Err(unchecked) => return Attempt::Rejected(unchecked.denied(&format!("`{username}`"), context.name)),

@@ -12,10 +12,10 @@ use idm_types::{Reason, Redacted, Refusal, Timestamp, hex};
 use md5::Digest as _;
 
 use super::scheme;
+use crate::CredentialTable;
 use crate::credential::admit;
 use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, Proven, Recheck, Verifying, at_once};
 use crate::nonce::{self, Taken};
-use crate::{CredentialTable, Memory};
 
 /// The method with its users' hashes.
 pub(super) struct ArmedDigest {
@@ -84,10 +84,10 @@ impl Method for ArmedDigest {
 
     /// Uses up the count of the nonce on all gateways; in this process it is used up already.
     fn recheck<'a>(&'a self, context: MethodContext<'a>, proven: Proven<'a>) -> Recheck<'a> {
-        let MethodContext { memory, view, now, .. } = context;
+        let MethodContext { memory, now, .. } = context;
         let credential = proven.credential;
         if !memory.store.is_shared() {
-            self.admitted(credential, view, memory);
+            self.admitted(credential, context);
             return Recheck::Done(Ok(()));
         }
         Recheck::Wait(Box::pin(async move {
@@ -95,7 +95,7 @@ impl Method for ArmedDigest {
             let (key, for_ms) = used?;
             match memory.store.claim(&key, for_ms, now).await {
                 Ok(true) => {
-                    self.admitted(credential, view, memory);
+                    self.admitted(credential, context);
                     Ok(())
                 }
                 Ok(false) => {
@@ -179,10 +179,11 @@ impl ArmedDigest {
 
     /// Notes that the user of a credential was let in: its nonce was ours, in time, and new at every gateway. A header
     /// that somebody captured never comes this far, and forgives nothing.
-    fn admitted(&self, credential: &str, view: RequestView<'_>, memory: &Memory) {
+    fn admitted(&self, credential: &str, context: MethodContext<'_>) {
+        let MethodContext { view, memory, .. } = context;
         let Some(given) = parse(credential) else { return };
         if let Some((_, user)) = given.username.as_deref().and_then(|username| self.found(username, given.userhash)) {
-            memory.lockouts.admitted(&user.username, view.address, memory.uptime());
+            memory.lockouts.admitted(&context.lockout_name(&user.username), view.address, memory.uptime());
         }
     }
 
@@ -236,7 +237,9 @@ impl ArmedDigest {
         };
         let found = self.found(username, given.userhash);
         let person = found.map_or(username.as_str(), |(_, user)| &user.username).to_owned();
-        if let Guess::Later { seconds } = memory.lockouts.turn(&person, view.address, memory.uptime()) {
+        if let Guess::Later { seconds } =
+            memory.lockouts.turn(&context.lockout_name(&person), view.address, memory.uptime())
+        {
             return Attempt::Rejected(
                 denied(Reason::TooManyAttempts, &format!("`{person}` or its address must wait {seconds} s"))
                     .retry_after(seconds),
@@ -262,7 +265,7 @@ impl ArmedDigest {
         )
         .is_ok();
         if !right || found.is_none() {
-            memory.lockouts.wrong(&person, view.address, memory.uptime());
+            memory.lockouts.wrong(&context.lockout_name(&person), view.address, memory.uptime());
             return Attempt::Rejected(denied(Reason::WrongPassword, &format!("user `{person}`")));
         }
         let Some(ends) = self.ends(nonce, now) else {

@@ -46,7 +46,7 @@ pub(crate) fn arm(policy: &Policy, kind: &MethodKind, resources: &mut Resources<
             Arc::new(digest::ArmedDigest::new(method, resources.trust.secrets).map_err(secret)?)
         }
         MethodKind::SignIn(method) => {
-            let armed = sign_in::ArmedSignIn::arm(method, &resources.plan.federations, resources).map_err(secret)?;
+            let armed = sign_in::ArmedSignIn::arm(method, &policy.key.namespace, resources).map_err(secret)?;
             return Ok(Armed::SignIn(Arc::new(armed)));
         }
         MethodKind::Anonymous => return Ok(Armed::Anonymous),

@@ -12,8 +12,8 @@ use http::{HeaderMap, header};
 use idm_expr::{EvaluationError, Expression};
 use idm_jose::Claims;
 use idm_plan::{
-    Federation, LOGIN_COOKIE, RequiredClaim, RoleMapping, SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE,
-    Selector, SignInMethod, Source, StepUp,
+    Federation, LOGIN_COOKIE, ObjectKey, RequiredClaim, RoleMapping, SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE,
+    SESSION_COOKIE, Selector, SignInMethod, Source, StepUp,
 };
 use idm_session::{Found, Session, SessionId, Sessions, ending_keys};
 use idm_types::{Reason, Refusal, Timestamp};
@@ -114,20 +114,17 @@ impl Method for ArmedSignIn {
 }
 
 impl ArmedSignIn {
-    pub(crate) fn arm(
-        plan: &SignInMethod,
-        federations: &[Federation],
-        resources: &mut Resources<'_>,
-    ) -> Result<Self, String> {
+    pub(crate) fn arm(plan: &SignInMethod, namespace: &str, resources: &mut Resources<'_>) -> Result<Self, String> {
         let mut providers = Vec::new();
         for name in &plan.federations {
-            let federation = federations.iter().find(|federation| federation.key.name == *name);
+            let wanted = ObjectKey::new(namespace, name);
+            let federation = resources.plan.federations.iter().find(|federation| federation.key == wanted);
             let federation = federation.ok_or_else(|| format!("Federation `{name}` is not in the plan"))?;
-            providers.push(match resources.providers.get(name) {
+            providers.push(match resources.providers.get(&federation.uid) {
                 Some(known) => known.clone(),
                 None => {
                     let armed = Federated::arm(federation, resources)?;
-                    resources.providers.insert(name.clone(), armed.clone());
+                    resources.providers.insert(federation.uid.clone(), armed.clone());
                     armed
                 }
             });

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-/// How long anything in the bed may take to reach a state.
+/// The longest time that anything in the bed takes to reach a state.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A policy that opens the echo upstream to everyone, for tests about something else.
@@ -325,7 +325,7 @@ impl Space {
         Ok(Answer { status, decision, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) })
     }
 
-    /// How many requests the upstream has seen under a path.
+    /// The number of requests that the upstream has seen under a path.
     pub fn seen_upstream(&self, path: &str) -> Result<usize> {
         let log = self.kubectl(&["logs", "-l", "app=echo", "--tail=-1"])?;
         Ok(log.lines().filter(|line| line.split_whitespace().nth(1).is_some_and(|seen| seen.starts_with(path))).count())

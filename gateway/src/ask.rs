@@ -16,7 +16,7 @@ use crate::fetch::Fetcher;
 
 const SHORT: Duration = Duration::from_secs(3);
 const LONG: Duration = Duration::from_secs(20);
-/// How long a question waits for a place.
+/// The longest time that a question waits for a place.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
 const BOUNDS: Bounds = Bounds {
     places: 64,

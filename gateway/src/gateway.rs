@@ -23,7 +23,7 @@ use crate::environment::Environment;
 pub struct AuditOptions {
     /// The spool's folder.
     pub dir: PathBuf,
-    /// What happens when it is full.
+    /// The treatment of requests when it is full.
     pub on_full: OnFull,
     /// When the record of a success is on disk.
     pub successes: Successes,
@@ -41,7 +41,7 @@ impl AuditOptions {
     }
 }
 
-/// How a gateway runs.
+/// The settings of a gateway process.
 #[derive(Clone, Debug)]
 pub struct GatewayOptions {
     /// The name in audit records: the pod's name in a cluster.
@@ -50,13 +50,13 @@ pub struct GatewayOptions {
     pub listen: SocketAddr,
     /// Where HTTPS traffic arrives.
     pub listen_tls: Option<SocketAddr>,
-    /// How many cores serve.
+    /// The number of cores that serve.
     pub cores: usize,
-    /// How long connections may take to finish after a stop.
+    /// The time that connections have to finish after a stop.
     pub drain: Duration,
-    /// How many connections and requests there may be.
+    /// The most connections and requests at the same time.
     pub limits: Limits,
-    /// How long callers may take.
+    /// The time that callers have.
     pub deadlines: Deadlines,
     /// Which proxies are believed about their clients.
     pub proxies: TrustedProxies,
@@ -208,7 +208,7 @@ impl Gateway {
         self.version().map(|(generation, _)| generation)
     }
 
-    /// Who signed in where the operator makes memberships, for the operator alone; `None` for everyone else.
+    /// The people who signed in where the operator makes memberships, for the operator alone; `None` for everyone else.
     pub fn people_for(&self, token: &str, seen: u64) -> Option<(Vec<NewPerson>, u64)> {
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         verify_slices_are_equal(control.reveal(), token.as_bytes())

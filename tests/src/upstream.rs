@@ -12,7 +12,7 @@ pub struct Upstream {
     kept: Arc<Kept>,
 }
 
-/// What an upstream received, and what it answers.
+/// The requests that an upstream received, and its answers.
 pub(crate) struct Kept {
     transcript: Mutex<Vec<u8>>,
     /// A whole response.

@@ -137,7 +137,7 @@ fn f19_a_preflight_is_answered_before_anyone_authenticates() {
     let many: Vec<String> = (0..65).map(|_| "authorization".into()).collect();
     bed.refused("/", APP, "PUT", &many.join(","), "more than 64");
 
-    // What is no preflight goes the way of all requests.
+    // A request that is no preflight goes the way of all requests.
     for head in [
         "OPTIONS / HTTP/1.1",
         "OPTIONS / HTTP/1.1\r\nOrigin: https://app.example",
@@ -331,7 +331,7 @@ fn f20_endpoints_of_a_token_service_take_the_scripts_of_their_policy() {
     assert_eq!(bed.upstream.received(), "");
 }
 
-/// What cannot be right is refused when it is written, and the rule stays closed.
+/// Settings that cannot be right are refused when they are written, and the rule stays closed.
 #[test]
 fn f19_dangerous_and_malformed_settings_are_findings() {
     let upstream = Upstream::new();
@@ -425,7 +425,7 @@ fn f20_chromium_lets_the_listed_page_read_and_no_other() {
     let problems = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && said.contains("done: 5 steps"), "{said}{problems}");
     assert!(!upstream.received().contains("OPTIONS "), "{}", upstream.received());
-    // What the script read is the decision that is on record.
+    // The decision that the script read is on record.
     let id = said.lines().find_map(|line| line.strip_prefix("decision: ")).expect("a decision id");
     assert_eq!(gateway.record(id)["reason"], "NoCredentials");
 }

@@ -59,7 +59,7 @@ impl Bed {
         format!("{}{secret}", open_to(upstream, &methods))
     }
 
-    /// How often the issuer was asked.
+    /// The number of questions that the issuer got.
     fn asked(&self) -> usize {
         self.issuer.received().matches("POST /introspect ").count()
     }

@@ -92,7 +92,7 @@ fn nobody_else_can_say_where_he_comes_from() {
     }
 }
 
-/// How many connections were closed because they did not begin as a trusted proxy's.
+/// The number of connections that were closed because they did not begin as a trusted proxy's.
 fn not_proxied(admin: SocketAddr) -> u64 {
     let metrics = raw(admin, b"GET /-/metrics HTTP/1.1\r\nHost: a\r\n\r\n").body;
     let line = metrics.lines().find(|line| line.contains("cause=\"not_proxied\"")).expect("it is counted");

@@ -10,7 +10,7 @@ use idm_compile::{Settings, compile, yaml::read_files};
 use idm_tests::{Gateway, Upstream, eventually, idm, now, open_to, raw};
 use serde_json::json;
 
-/// How often each of these is in the memory of a process that can be written to.
+/// The number of times that each of these is in the memory of a process that can be written to.
 fn found(process: u32, wanted: &[String]) -> Vec<usize> {
     const PART: u64 = 64 << 10;
     const OVERLAP: u64 = 128;

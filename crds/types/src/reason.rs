@@ -38,7 +38,7 @@ macro_rules! reasons {
                 match self { $(Reason::$name => $plain,)* }
             }
 
-            /// How an operator makes sure that this is the cause: a command, or where to look. `ID` stands for the
+            /// The way to make sure that this is the cause: a command, or where to look. `ID` stands for the
             /// decision id.
             pub const fn confirm(self) -> &'static str {
                 match self { $(Reason::$name => $confirm,)* }

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-/// How far a request came. Ordered: what is before the stage on record went well.
+/// The stage that a request reached. Ordered: every stage before the one on record went well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Stage {

@@ -105,7 +105,7 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + doe - 719_468
 }
 
-/// How far two clocks may disagree when a token's times are checked, in whole seconds.
+/// The allowed skew of two clocks when a token's times are checked, in whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Skew(u64);
 

@@ -111,7 +111,7 @@ fn check(rule: &Rule, identity: &Identity) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What is missing: one of `all`, or the whole `any` when none of it is held.
+/// The missing names: one of `all`, or the whole `any` when none of it is held.
 fn missing(wanted: &NameSet, held: &[String]) -> Option<Vec<String>> {
     if let Some(name) = wanted.all.iter().find(|name| !held.contains(name)) {
         return Some(vec![name.clone()]);

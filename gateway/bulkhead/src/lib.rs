@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 /// So many questions in a row without any answer open the circuit.
 const FAILURES: u32 = 5;
 
-/// How much one server is asked at once, and how long it is left alone when it does not answer.
+/// The number of questions that one server gets at once, and the pauses after it did not answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Questions under way.
@@ -25,9 +25,9 @@ pub struct Bounds {
     pub places_of_one: usize,
     /// Questions that wait for a place.
     pub queue: usize,
-    /// How long the circuit is open the first time; each further time twice as long.
+    /// The time for which the circuit is open the first time; each further time is twice as long.
     pub first_pause: Duration,
-    /// How long it is open at most.
+    /// The longest time for which it is open.
     pub longest_pause: Duration,
 }
 
@@ -61,12 +61,12 @@ pub struct NotAsked {
 pub enum Change {
     /// The server does not answer, and is left alone for a while.
     Opened {
-        /// How long.
+        /// The length of the pause.
         next_try: Duration,
     },
     /// It answers again.
     Closed {
-        /// How long it did not.
+        /// The time for which it did not.
         after: Duration,
     },
 }
@@ -85,7 +85,7 @@ enum Circuit {
     },
 }
 
-/// How a place was got.
+/// The outcome of a question for a place.
 #[derive(Debug)]
 pub enum Admission {
     /// There is a place.
@@ -107,7 +107,7 @@ pub struct Bulkhead {
     bounds: Bounds,
     circuit: Circuit,
     failures: u32,
-    /// How often the circuit opened without an answer in between.
+    /// The number of times that the circuit opened without an answer in between.
     opened: u32,
     last_answer: Option<Instant>,
     under_way: HashMap<Asker, usize>,

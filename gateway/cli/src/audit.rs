@@ -96,7 +96,7 @@ pub(crate) struct Tail {
     /// Only refusals and failures
     #[arg(long)]
     denied: bool,
-    /// How to print: one short line each, or the whole record
+    /// The form of the output: one short line each, or the whole record
     #[arg(short, long, default_value = "short", value_parser = ["short", "json"])]
     output: String,
 }

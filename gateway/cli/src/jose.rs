@@ -69,10 +69,10 @@ pub(crate) struct Encrypt {
     /// The recipient's public key, or the shared symmetric key: JWK or PEM
     #[arg(long)]
     key: PathBuf,
-    /// How the content key travels, for example RSA-OAEP-256 or ECDH-ES+A256KW
+    /// The key management algorithm, for example RSA-OAEP-256 or ECDH-ES+A256KW
     #[arg(long, value_parser = key_management)]
     algorithm: KeyManagement,
-    /// How the content is encrypted
+    /// The content encryption algorithm
     #[arg(long, value_parser = content_encryption, default_value = "A256GCM")]
     encryption: ContentEncryption,
     /// The plaintext: a file, or `-` for standard input

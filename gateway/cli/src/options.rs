@@ -85,7 +85,7 @@ impl StoreArgs {
     }
 }
 
-/// How many callers there may be, and how long they may take
+/// Limits of the number of callers and of the time that they take
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CallerArgs {
     /// Most connections of callers in sum [default: one for each 128 KiB of the memory limit, and no more than half the

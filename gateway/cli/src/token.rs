@@ -105,7 +105,7 @@ pub(crate) struct Verify {
     /// An accepted algorithm; may be repeated
     #[arg(long = "algorithm", value_parser = jose::algorithm, default_values = ["RS256", "ES256"])]
     algorithms: Vec<Algorithm>,
-    /// How far clocks may differ
+    /// The allowed clock skew
     #[arg(long, default_value_t = 30)]
     clock_skew_seconds: u64,
 }

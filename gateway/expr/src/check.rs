@@ -104,7 +104,7 @@ fn no_such_member(variable: Variable, member: &str) -> String {
     format!("`{name}.{member}` does not exist{meant}; `{name}` has {}", all.join(", "))
 }
 
-/// How many characters must be put in, left out or replaced to make one name the other (Levenshtein).
+/// The number of characters to put in, leave out or replace to make one name the other (Levenshtein).
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
     for (i, one) in a.chars().enumerate() {
@@ -135,7 +135,8 @@ pub fn advice(expr: &Expr) -> Option<String> {
     })
 }
 
-/// How deep loops over values of a request are nested. A loop over a literal list has a length that the policy wrote.
+/// The depth to which loops over values of a request are nested. A loop over a literal list has a
+/// length that the policy wrote.
 fn sent_loops(node: &IdedExpr) -> usize {
     let Node::Comprehension(each) = &node.expr else {
         return children(&node.expr).into_iter().map(sent_loops).max().unwrap_or(0);

@@ -169,7 +169,7 @@ impl KeySet {
         let mut keys: Vec<BoundKey> = Vec::new();
         let mut left_out: Vec<LeftOut> = Vec::new();
         let identities: Vec<Option<KeyIdentity>> = entries.iter().map(|jwk| identity(jwk).ok()).collect();
-        // What cannot be read is no other's twin.
+        // A key that cannot be read is no other's twin.
         let is_same = |a: usize, b: usize| match (identities.get(a), identities.get(b)) {
             (Some(Some(a)), Some(Some(b))) => a == b,
             _ => false,
@@ -217,7 +217,7 @@ impl KeySet {
         Self::bind(std::slice::from_ref(jwk), allowed)
     }
 
-    /// How many key and algorithm pairs can verify.
+    /// The number of pairs of key and algorithm that can verify.
     pub fn len(&self) -> usize {
         self.keys.len()
     }

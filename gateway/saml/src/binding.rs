@@ -1,4 +1,4 @@
-//! How messages travel (SAML Bindings §3.4, §3.5).
+//! Bindings of messages (SAML Bindings §3.4, §3.5).
 
 use std::io::{Read, Write};
 

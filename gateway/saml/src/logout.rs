@@ -58,7 +58,7 @@ impl LogoutRequest {
     }
 }
 
-/// How far from now a message may have been issued.
+/// The greatest distance from now of the time at which a message was issued.
 const LIFE_MS: u64 = 300_000;
 
 /// A few minutes at the most: what is not used at once is not used.

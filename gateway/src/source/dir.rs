@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_millis(125);
 /// A folder is taken when nothing in it has changed for this long: who writes a file in two steps, or several files one
 /// after the other, is let finish.
 const QUIET_MS: u64 = 400;
-/// How long a start waits for a folder that goes on changing.
+/// The longest time that a start waits for a folder that goes on changing.
 const START_WAIT_MS: u64 = 10_000;
 /// The largest file; larger ones are not even read.
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -170,7 +170,7 @@ impl DirSource {
                     None
                 }
             };
-            // What is in force already, or cannot be read, interrupts the quiet of a change.
+            // A configuration that is in force already, or cannot be read, interrupts the quiet of a change.
             let Some(files) = quiet.look(changed, clock.uptime()) else { continue };
             self.files = files;
             match load(&self.files, self.settings) {

@@ -25,7 +25,7 @@ fn rsa_key() -> CoreRsaPrivateSigningKey {
     CoreRsaPrivateSigningKey::from_pem(&pem, Some(JsonWebKeyId::new("rsa-1".into()))).unwrap()
 }
 
-/// How the provider lies.
+/// A lie of the provider.
 #[derive(Clone, Copy, Default, PartialEq)]
 enum Lie {
     #[default]

@@ -99,7 +99,7 @@ pub struct KeySources {
     /// A Secret that holds the JWKS; the key is `jwks.json` unless named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<KeyReference>,
-    /// How the server is reached, where it is not one of the public web. Unset trusts the system's authorities and
+    /// TLS settings for the server, where it is not one of the public web. Unset trusts the system's authorities and
     /// shows no certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<OutgoingTls>,

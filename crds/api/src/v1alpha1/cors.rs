@@ -31,7 +31,7 @@ pub struct Cors {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 128), regex(pattern = "^(\\*|[A-Za-z0-9_-]+)$")), extend("x-kubernetes-list-type" = "set"))]
     pub expose_headers: Option<Vec<String>>,
-    /// How long a browser may keep the answer to a preflight, in seconds (1 to 86400). Unset means 5.
+    /// The time for which a browser may keep the answer to a preflight, in seconds (1 to 86400). Unset means 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86400))]
     pub max_age: Option<i64>,

@@ -54,7 +54,7 @@ pub struct FederationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), extend("x-kubernetes-list-type" = "atomic"))]
     pub ended_sessions: Option<Vec<EndedSessions>>,
-    /// How far the clocks of provider and gateway may differ where people sign in, in seconds (0 to 300). Unset means 30.
+    /// The allowed clock skew between provider and gateway where people sign in, in seconds (0 to 300). Unset means 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 300))]
     pub clock_skew_seconds: Option<i64>,
@@ -131,7 +131,7 @@ pub struct OidcClient {
     /// The client id.
     #[schemars(length(min = 1, max = 256))]
     pub client_id: String,
-    /// How the gateway proves itself. Unset means as a public client, with PKCE alone.
+    /// The client authentication of the gateway. Unset means that of a public client, with PKCE alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authentication: Option<OidcClientAuthentication>,
     /// The scopes that are asked for besides `openid`. Unset means `profile` and `email`.
@@ -142,7 +142,7 @@ pub struct OidcClient {
     /// and `keys` other than `discovery`, nothing is discovered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<OidcEndpoints>,
-    /// How the provider is reached, where it is not one of the public web.
+    /// TLS settings for the provider, where it is not one of the public web.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<OutgoingTls>,
     /// Where claims come from. Unset means `IdTokenAndUserinfo`.
@@ -157,7 +157,7 @@ pub struct OidcClient {
     pub parameters: Option<Vec<AuthorizationParameter>>,
 }
 
-/// How the gateway proves itself to the provider: exactly one of the members.
+/// The client authentication of the gateway at the provider: exactly one of the members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [

@@ -84,7 +84,7 @@ pub enum Serialization {
 pub struct JoseConsume {
     /// Where the object is. A request without it is refused.
     pub from: ContentSource,
-    /// How it is written. Unset means `Compact`.
+    /// Its serialization. Unset means `Compact`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serialization: Option<Serialization>,
     /// Decrypt it, first.
@@ -98,7 +98,7 @@ pub struct JoseConsume {
     pub to: Option<ContentDestination>,
 }
 
-/// How to decrypt. What is not named is refused.
+/// Settings of decryption. Algorithms and keys that are not named are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JoseDecrypt {
@@ -112,7 +112,7 @@ pub struct JoseDecrypt {
     pub encryptions: Vec<ContentEncryption>,
 }
 
-/// How to verify. What is not named is refused.
+/// Settings of verification. Algorithms and keys that are not named are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.keys) != has(self.certificates)", "message": "verify must have exactly one of `keys` and `certificates`"}]))]
@@ -150,7 +150,7 @@ pub struct ExpectedClaims {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 64)), extend("x-kubernetes-list-type" = "set"))]
     pub types: Option<Vec<String>>,
-    /// How far clocks may differ, in seconds (0 to 300). Unset means 30.
+    /// The allowed clock skew, in seconds (0 to 300). Unset means 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 300))]
     pub clock_skew_seconds: Option<i64>,
@@ -188,7 +188,7 @@ pub struct JoseProduce {
     pub to: ContentDestination,
 }
 
-/// How to sign: with `keyRef`, or with one of `keys` that `keyFor` chooses.
+/// Settings of signing: with `keyRef`, or with one of `keys` that `keyFor` chooses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -210,7 +210,7 @@ pub struct JoseSign {
     pub keys: Option<Vec<ChosenKey>>,
     /// The algorithm.
     pub algorithm: Algorithm,
-    /// How it is written. Unset means `Compact`.
+    /// Its serialization. Unset means `Compact`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub form: Option<SignedForm>,
     /// The `typ` header parameter. Unset means `JWT` with `claims`, else none.
@@ -316,7 +316,7 @@ pub struct CustomClaim {
     pub value: String,
 }
 
-/// How to encrypt: for a public key written here, or with a key in a Secret.
+/// Settings of encryption: for a public key written here, or with a key in a Secret.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -329,15 +329,15 @@ pub struct JoseEncrypt {
     /// The Secret with a symmetric key, or with a key pair, as JWK or in PEM; the key is `key` unless named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_ref: Option<KeyReference>,
-    /// How the content key travels.
+    /// The key management algorithm (`alg`): the way in which the content key travels.
     pub algorithm: KeyManagement,
-    /// How the content is encrypted.
+    /// The content encryption algorithm (`enc`).
     pub encryption: ContentEncryption,
     /// The `cty` header parameter. Unset means `JWT` for a signed JWT, else none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub cty: Option<String>,
-    /// How it is written. Unset means `Compact`.
+    /// Its serialization. Unset means `Compact`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serialization: Option<Serialization>,
 }

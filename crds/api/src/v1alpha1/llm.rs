@@ -20,8 +20,8 @@ pub struct Llm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1024, max = 67108864))]
     pub max_request_bytes: Option<i64>,
-    /// How many tokens each caller may use; all must allow. Counted from what the provider reports, streamed or not, by
-    /// all gateway pods together where they share a store. Unset counts without a limit.
+    /// Limits of the tokens that each caller may use; all must allow. Tokens are counted from the provider's reports,
+    /// streamed or not, by all gateway pods together where they share a store. Unset counts without a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub quotas: Option<Vec<TokenQuota>>,

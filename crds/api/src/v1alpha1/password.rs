@@ -34,7 +34,7 @@ pub struct DigestMethod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
     pub qualities: Option<Vec<Quality>>,
-    /// How long a nonce may be used, in seconds (10 to 3600). Unset means 60.
+    /// The time for which a nonce may be used, in seconds (10 to 3600). Unset means 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 3600))]
     pub nonce_seconds: Option<i64>,

@@ -53,7 +53,7 @@ pub struct IdentityPolicySpec {
     /// object; between equals the older policy wins and the other's status names it.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub target_refs: Vec<TargetReference>,
-    /// How callers authenticate.
+    /// The authentication of callers.
     pub authentication: Authentication,
     /// The rules for authenticated callers. Unset means that being authenticated is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,7 +97,7 @@ pub enum Disclosure {
     Detailed,
 }
 
-/// How callers authenticate.
+/// The authentication of callers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Authentication {
@@ -105,7 +105,7 @@ pub struct Authentication {
     /// tried elsewhere.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub methods: Vec<Method>,
-    /// How a verified caller becomes attributes, the same for all methods.
+    /// The mapping of a verified caller to attributes, the same for all methods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityMapping>,
 }
@@ -126,7 +126,7 @@ pub struct JwtMethod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4), extend("x-kubernetes-list-type" = "atomic"))]
     pub sources: Option<Vec<TokenSource>>,
-    /// How far the clocks of issuer and gateway may differ, in seconds (0 to 300). Unset means 30.
+    /// The allowed clock skew between issuer and gateway, in seconds (0 to 300). Unset means 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 300))]
     pub clock_skew_seconds: Option<i64>,
@@ -243,8 +243,8 @@ pub struct CredentialSource {
     pub query: Option<NamedSource>,
 }
 
-/// How a verified caller becomes attributes. Values are CEL expressions over `token`, mostly member accesses such as
-/// `token.preferred_username` or `token["https://example.com/roles"]`.
+/// The mapping of a verified caller to attributes. Values are CEL expressions over `token`, mostly member accesses
+/// such as `token.preferred_username` or `token["https://example.com/roles"]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IdentityMapping {

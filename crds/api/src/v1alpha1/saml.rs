@@ -22,7 +22,7 @@ pub struct SamlProvider {
     /// The format of the name that is asked for. Unset takes what the provider gives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name_id_format: Option<NameIdFormat>,
-    /// How requests travel. Unset means `Redirect` where the provider takes that, and otherwise `Post`.
+    /// The binding of requests. Unset means `Redirect` where the provider takes that, and otherwise `Post`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_binding: Option<SamlBinding>,
     /// The treatment of unsolicited responses (sign-in that begins at the provider). Unset means `Refuse`.
@@ -48,7 +48,7 @@ pub struct SamlMetadata {
     /// A Secret with the document; the key is `metadata.xml` unless named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<KeyReference>,
-    /// How its server is reached, where it is not one of the public web.
+    /// TLS settings for its server, where it is not one of the public web.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<OutgoingTls>,
 }
@@ -80,7 +80,7 @@ pub enum NameIdFormat {
     Unspecified,
 }
 
-/// How messages travel through the browser.
+/// A binding: the way of messages through the browser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SamlBinding {
     /// In the query of a redirect.

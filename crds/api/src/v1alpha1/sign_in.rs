@@ -23,14 +23,14 @@ pub struct SignInMethod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), inner(length(min = 8, max = 260)), extend("x-kubernetes-list-type" = "set"))]
     pub origins: Option<Vec<String>>,
-    /// How long sessions live.
+    /// The lifetime of sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionSettings>,
     /// Claims that a sign-in must have; without them the session is there and every request is refused (403).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub required_claims: Option<Vec<RequiredClaim>>,
-    /// How strong and how recent a sign-in must be; a weaker one is asked to sign in again.
+    /// The strength and age that a sign-in must have; a weaker one is asked to sign in again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_up: Option<StepUp>,
     /// The provider says who the person is, and a Credential with `person` says what they may do: its roles and its
@@ -40,12 +40,12 @@ pub struct SignInMethod {
     /// Signing out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logout: Option<LogoutSettings>,
-    /// How the pages look that people see.
+    /// The look of the pages that people see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pages: Option<Pages>,
 }
 
-/// How long sessions live.
+/// The lifetime of sessions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SessionSettings {
@@ -72,7 +72,7 @@ pub struct RequiredClaim {
     pub values: Option<Vec<String>>,
 }
 
-/// How strong and how recent a sign-in must be.
+/// The strength and age that a sign-in must have.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -82,7 +82,7 @@ pub struct StepUp {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 256), regex(pattern = "^[!#-\\[\\]-~]+$")), extend("x-kubernetes-list-type" = "atomic"))]
     pub acr_values: Option<Vec<String>>,
-    /// How long ago the person may have proved themselves to the provider, in seconds (60 to 604800).
+    /// The greatest age of the person's authentication at the provider, in seconds (60 to 604800).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 60, max = 604_800))]
     pub max_age_seconds: Option<i64>,
@@ -112,7 +112,7 @@ pub struct LogoutSettings {
     pub return_to: Option<String>,
 }
 
-/// How the pages look that people see: choice of provider, errors, signed out.
+/// The look of the pages that people see: choice of provider, errors, signed out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Pages {

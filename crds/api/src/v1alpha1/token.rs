@@ -11,7 +11,7 @@ pub struct QueryTokenSource {
     /// Its name, for example `access_token`. It is removed before the request goes on.
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9_-]+$"))]
     pub name: String,
-    /// How many such requests one address may make in a minute. Unset means 60.
+    /// The number of such requests that one address may make in a minute. Unset means 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 6000))]
     pub requests_per_minute: Option<i64>,
@@ -38,8 +38,8 @@ pub struct TokenExchange {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128), regex(pattern = "^[!#-\\[\\]-~]+$")), extend("x-kubernetes-list-type" = "set"))]
     pub scopes: Option<Vec<String>>,
-    /// How long an exchanged token may be used again for the same caller's token, in seconds (0 to 3600), and never in
-    /// the last 10 seconds of its life. Unset means 60.
+    /// The time for which an exchanged token may be used again for the same caller's token, in seconds (0 to 3600), and
+    /// never in the last 10 seconds of its life. Unset means 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3600))]
     pub cache_seconds: Option<i64>,
@@ -99,8 +99,8 @@ pub struct IntrospectionMethod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4), extend("x-kubernetes-list-type" = "atomic"))]
     pub sources: Option<Vec<TokenSource>>,
-    /// How long a good answer may be used, in seconds (0 to 300), and never beyond the token's `exp`. A token that is
-    /// revoked meanwhile passes that long. Unset means 15.
+    /// The time for which a good answer may be used, in seconds (0 to 300), and never beyond the token's `exp`. A token
+    /// that is revoked meanwhile passes that long. Unset means 15.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 300))]
     pub cache_seconds: Option<i64>,

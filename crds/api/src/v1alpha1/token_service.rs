@@ -18,7 +18,7 @@ pub struct TokenService {
     /// The audiences of the tokens: the `aud` of tokens whose client asks for no less.
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)), extend("x-kubernetes-list-type" = "set"))]
     pub audiences: Vec<String>,
-    /// How tokens can be got. Unset means `ClientCredentials`.
+    /// The grants that the token endpoint takes. Unset means `ClientCredentials`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub grants: Option<Vec<TokenGrant>>,
@@ -37,7 +37,7 @@ pub struct TokenService {
     pub signing: Option<SigningSettings>,
 }
 
-/// How a token can be got.
+/// A grant: a way to get a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum TokenGrant {
     /// A client for itself (RFC 6749 §4.4).
@@ -85,7 +85,7 @@ impl Lifetime {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AccessTokenSettings {
-    /// How long they live, up to 24 hours. Unset means five minutes. A Credential may have its own.
+    /// Their lifetime, up to 24 hours. Unset means five minutes. A Credential may have its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<Lifetime>,
     /// Further claims, made of `identity`, `credential`, `request`, `source`, `env` and `now`.
@@ -110,10 +110,10 @@ pub struct TokenClaim {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RefreshTokenSettings {
-    /// How long after the sign-in tokens can be got anew. Unset means 24 hours.
+    /// The time after the sign-in in which tokens can be got anew. Unset means 24 hours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<Lifetime>,
-    /// How often. Unset means 1000 times.
+    /// The most times that tokens can be got anew. Unset means 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100000))]
     pub max_uses: Option<i64>,
@@ -131,13 +131,13 @@ pub struct SigningSettings {
     /// that the operator makes and replaces, in the Secret `idm-signing-keys` under the policy's name with `.json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<KeyReference>,
-    /// How old a key gets. Unset means 30 days. At any time, the annotation `identity-manager.io/rotate` with a new
-    /// time makes a new key.
+    /// The greatest age of a key, in days. Unset means 30. At any time, the annotation `identity-manager.io/rotate`
+    /// with a new time makes a new key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 3650))]
     pub rotate_every_days: Option<i64>,
-    /// How long a new key is published before it signs, so that whoever verifies knows it by then. Unset means 300
-    /// seconds.
+    /// The time for which a new key is published before it signs, so that verifiers know it by then, in seconds. Unset
+    /// means 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86400))]
     pub publish_ahead_seconds: Option<i64>,
@@ -176,7 +176,7 @@ pub struct OauthClientCredential {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)), extend("x-kubernetes-list-type" = "set"))]
     pub audiences: Option<Vec<String>>,
-    /// How long its access tokens live, up to 24 hours. Unset means as long as the service says.
+    /// The lifetime of its access tokens, up to 24 hours. Unset means that of the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_token_lifetime: Option<Lifetime>,
     /// The tokens that it may ask about (RFC 7662). Unset means its own.

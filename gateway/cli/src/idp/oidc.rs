@@ -133,7 +133,7 @@ fn check_code_flow(document: &Document, report: &mut Report) {
     );
 }
 
-/// How the provider can end sessions here.
+/// Checks the ways in which the provider can end sessions here.
 fn check_logout(document: &Document, report: &mut Report) {
     let ways = [("backchannel_logout_supported", "back-channel"), ("frontchannel_logout_supported", "front-channel")];
     let offered: Vec<&str> = ways.iter().filter(|(name, _)| document.says(name)).map(|(_, way)| *way).collect();

@@ -17,8 +17,8 @@ use serde::de::DeserializeOwned;
 use crate::objects::Kind;
 use crate::watch::Store;
 
-/// A namespace's objects, with those of others whose routes its Gateways take. Without Secrets and ConfigMaps: those are
-/// read when it is known which are named.
+/// A namespace's objects, with those of others whose routes its Gateways take. Without Secrets and ConfigMaps: those
+/// are read when it is known which are named.
 pub(crate) fn complete(store: &Store, namespace: &str, settings: Settings) -> World {
     let mut world = objects(store, namespace, settings);
     if world.our_gateways().next().is_none() {

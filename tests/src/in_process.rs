@@ -103,7 +103,8 @@ impl Serves for InProcess {
         self.address
     }
 
-    /// The file is in force at once; if it cannot be used, the files before stay in force, and the log gives the reason.
+    /// The file is in force at once; if it cannot be used, the files before stay in force, and the log gives the
+    /// reason.
     fn write(&self, name: &str, text: &str) {
         let mut files = self.files.lock().expect("no panic inside");
         files.insert(name.to_owned(), text.to_owned());

@@ -1,9 +1,9 @@
-//! Helpers for tests of a gateway: two drivers, an upstream that keeps the raw bytes it received, a scripted issuer, and
-//! raw sockets.
+//! Helpers for tests of a gateway: two drivers, an upstream that keeps the raw bytes it received, a scripted issuer,
+//! and raw sockets.
 //!
-//! In: a folder of YAML. Out: [`Gateway`], a running `idm run`, or [`InProcess`], the product's decisions without process
-//! and sockets; each with its audit. The oracle of a refusal is threefold: the reason in the record, exactly one record,
-//! and no byte at the upstream.
+//! In: a folder of YAML. Out: [`Gateway`], a running `idm run`, or [`InProcess`], the product's decisions without
+//! process and sockets; each with its audit. The oracle of a refusal is threefold: the reason in the record, exactly
+//! one record, and no byte at the upstream.
 
 mod authority;
 mod browser;

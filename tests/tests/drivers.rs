@@ -1,5 +1,5 @@
-//! The driver without a process plays the proxy. It is believed because both drivers agree: on each answer, on each byte
-//! at the upstream, and on each record.
+//! The driver without a process plays the proxy. It is believed because both drivers agree: on each answer, on each
+//! byte at the upstream, and on each record.
 
 use idm_tests::{Gateway, InProcess, Reply, Serves, Upstream, eventually, raw, secret};
 use idm_types::ApiKey;

@@ -13,8 +13,8 @@ use crate::{Meta, Object, ObjectId, Report, World};
 pub enum Uncovered {
     /// They are refused.
     Refuse,
-    /// They are forwarded, whoever sent them. Only the annotation [`idm_api::DANGER_OPEN_ANNOTATION`] of a GatewayClass,
-    /// which administrators of the cluster alone can write, says so.
+    /// They are forwarded, whoever sent them. Only the annotation [`idm_api::DANGER_OPEN_ANNOTATION`] of a
+    /// GatewayClass, which administrators of the cluster alone can write, says so.
     Forward,
 }
 

@@ -278,8 +278,8 @@ impl<'w> Compiler<'w> {
         }
     }
 
-    /// Where a Gateway's class forwards what no policy covers, a policy that lets everyone pass stands for that, so that
-    /// such requests are decided and recorded like all others.
+    /// Where a Gateway's class forwards what no policy covers, a policy that lets everyone pass stands for that, so
+    /// that such requests are decided and recorded like all others.
     fn add_open_policy(&mut self) {
         let mut gateways = self.world.our_gateways();
         if gateways.any(|gateway| self.world.classes.forwards_uncovered(gateway)) {

@@ -1,5 +1,6 @@
 //! Every Secret and ConfigMap that an object names is asked for: the name under a field that ends with `Ref` is either
-//! one of another kind, or among `World::secret_names` and `World::config_map_names`. `references.yaml` has every such field.
+//! one of another kind, or among `World::secret_names` and `World::config_map_names`. `references.yaml` has every such
+//! field.
 
 use std::collections::BTreeSet;
 use std::path::Path;

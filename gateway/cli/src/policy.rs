@@ -1,8 +1,8 @@
 //! `idm policy test`: a table of requests against a folder of policies, decided by the gateway's own decision.
 //!
 //! The folder is compiled as always. Then, in the plan alone, the issuers' keys are replaced by one of the test's own,
-//! so that a caller of any issuer can be played without its keys. No port is opened, nothing is forwarded and no outside
-//! server is asked. The rest is real: tokens are signed and verified, keys looked up, passwords checked.
+//! so that a caller of any issuer can be played without its keys. No port is opened, nothing is forwarded and no
+//! outside server is asked. The rest is real: tokens are signed and verified, keys looked up, passwords checked.
 
 mod play;
 mod table;

@@ -1,4 +1,5 @@
-//! Paths that not every server reads alike: taken where the policy says so, and where every reading finds the same rule.
+//! Paths that not every server reads alike: taken where the policy says so, and where every reading finds the same
+//! rule.
 
 use idm_plan::{PathError, PathForms, ReadPath};
 use idm_types::{Reason, Refusal};

@@ -43,7 +43,8 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Replaces what the upstream's answer tells browsers about scripts of other origins, where the rule says something.
+    /// Replaces what the upstream's answer tells browsers about scripts of other origins, where the rule says
+    /// something.
     pub fn share(&self, answer: &mut HeaderMap) {
         if let Some(sharing) = &self.sharing {
             sharing.write(answer, false);

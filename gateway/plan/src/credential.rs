@@ -41,7 +41,8 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// A Credential that proves itself so, has no labels, roles, attributes or owner, and is good everywhere and always.
+    /// A Credential that proves itself so, has no labels, roles, attributes or owner, and is good everywhere and
+    /// always.
     pub fn new(key: ObjectKey, proof: Proof) -> Self {
         Self {
             key,
@@ -57,8 +58,8 @@ impl Credential {
     }
 }
 
-/// The Credentials that a method accepts. It is compared with the Credentials in force, so they come and go without another
-/// plan.
+/// The Credentials that a method accepts. It is compared with the Credentials in force, so they come and go without
+/// another plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Selector {

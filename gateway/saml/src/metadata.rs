@@ -92,8 +92,8 @@ impl IdentityProvider {
         Ok(Self { sign_on, logout: endpoints(role, "SingleLogoutService")?, keys, wants_signed_requests, left_out })
     }
 
-    /// Every address that browsers are sent to, with the element that names it. Each is http or https; which of them may
-    /// be used, the caller judges.
+    /// Every address that browsers are sent to, with the element that names it. Each is http or https; which of them
+    /// may be used, the caller judges.
     pub fn locations(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let kinds = [("SingleSignOnService", &self.sign_on), ("SingleLogoutService", &self.logout)];
         kinds.into_iter().flat_map(|(name, Endpoints { redirect, post })| {

@@ -2,8 +2,8 @@
 //! outside servers.
 //!
 //! In: the plan's sources of keys, bundles of authorities, and documents that were fetched elsewhere. Out: key sets
-//! that all cores share ([`IssuerKeys`]), checks of certificates, and the TLS of connections to backends. Never talks to
-//! anyone: [`HttpClient`] is implemented where that is allowed. Start at [`Trust`].
+//! that all cores share ([`IssuerKeys`]), checks of certificates, and the TLS of connections to backends. Never talks
+//! to anyone: [`HttpClient`] is implemented where that is allowed. Start at [`Trust`].
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod backend;

@@ -20,7 +20,8 @@ const SAMPLES: &str = concat!(
     include_str!("../../../config/samples/tokens.yaml"),
 );
 
-/// More than the samples have: keys in a Secret, authorities in a ConfigMap, a password, and a Gateway of another class.
+/// More than the samples have: keys in a Secret, authorities in a ConfigMap, a password, and a Gateway of another
+/// class.
 const MORE: &str = "---
 apiVersion: v1
 kind: Service

@@ -1,5 +1,5 @@
-//! `X-Forwarded-For` and `Forwarded`: any bytes give a client or a refusal, and what a client puts before the address that
-//! a trusted proxy adds never becomes another client.
+//! `X-Forwarded-For` and `Forwarded`: any bytes give a client or a refusal, and what a client puts before the address
+//! that a trusted proxy adds never becomes another client.
 #![no_main]
 
 use http::{HeaderMap, HeaderName, HeaderValue};

@@ -9,8 +9,8 @@ use super::KeyReference;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Llm {
     /// The API that the upstream speaks: `OpenAI` (chat completions and responses, also of compatible servers),
-    /// `AzureOpenAI` (the same with the header `api-key`), `Anthropic` (messages) or `Bedrock` (converse and invoke, with
-    /// a bearer key).
+    /// `AzureOpenAI` (the same with the header `api-key`), `Anthropic` (messages) or `Bedrock` (converse and invoke,
+    /// with a bearer key).
     pub provider: LlmProvider,
     /// The Secret with the provider's key; the key is `apiKey` unless named.
     pub key_ref: KeyReference,

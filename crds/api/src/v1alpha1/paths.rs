@@ -22,8 +22,8 @@ pub enum PathForm {
     EncodedQuestionMark,
     /// `%23`, a number sign.
     EncodedHash,
-    /// `;` and what follows in the last segment, such as `;jsessionid=1`. Routes, rules and records see the path without
-    /// them; the upstream gets them, and must take them for parameters.
+    /// `;` and what follows in the last segment, such as `;jsessionid=1`. Routes, rules and records see the path
+    /// without them; the upstream gets them, and must take them for parameters.
     Parameters,
     /// `//`, which becomes `/` everywhere, also for the upstream.
     EmptySegments,

@@ -79,8 +79,8 @@ pub struct IdentityPolicySpec {
     /// reason). Unset means `Minimal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disclosure: Option<Disclosure>,
-    /// The pages of other origins whose scripts may call the targets and the token service. A route's filter `CORS` wins
-    /// for its rule. Unset answers no preflight, and leaves the upstream's own headers.
+    /// The pages of other origins whose scripts may call the targets and the token service. A route's filter `CORS`
+    /// wins for its rule. Unset answers no preflight, and leaves the upstream's own headers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
     /// The paths that callers may ask for, besides those that every server reads alike. Unset takes no others.

@@ -61,6 +61,9 @@ pub struct Options {
     /// Memory limit of a gateway pod
     #[arg(long, default_value = "256Mi")]
     gateway_memory_limit: String,
+    /// Namespaces whose pods may read the metrics of gateways, beside the operator's own
+    #[arg(long, value_delimiter = ',')]
+    gateway_metrics_namespaces: Vec<String>,
     #[command(flatten)]
     limits: CallerLimits,
     /// Whether gateways serve requests while records cannot be stored
@@ -142,6 +145,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     let settings = GatewaySettings {
         operator_namespace: options.namespace.clone(),
+        metrics_namespaces: options.gateway_metrics_namespaces.clone(),
         image: options.gateway_image.clone(),
         pull_policy: options.gateway_image_pull_policy.clone(),
         replicas: options.gateway_replicas as i32,

@@ -90,13 +90,16 @@ fn service_ports(ListenerPorts { http, https }: ListenerPorts) -> Value {
 }
 
 fn network_policy(settings: &GatewaySettings, selector: &Value) -> Value {
+    let watchers = std::iter::once(&settings.operator_namespace).chain(&settings.metrics_namespaces);
+    let watchers: Vec<_> = watchers
+        .map(|name| json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}))
+        .collect();
     json!({
         "podSelector": {"matchLabels": selector},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [
             {"ports": [{"port": "http", "protocol": "TCP"}, {"port": "https", "protocol": "TCP"}]},
-            {"ports": [{"port": "admin", "protocol": "TCP"}],
-             "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.operator_namespace}}}]},
+            {"ports": [{"port": "admin", "protocol": "TCP"}], "from": watchers},
         ],
         // Backends, issuers and DNS may be anywhere; the cloud's metadata service is never a backend.
         "egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}, {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}}]}],
@@ -196,10 +199,10 @@ mod tests {
         limits: CallerLimits,
     }
 
-    fn arguments(given: &[&str]) -> Vec<String> {
-        let Given { limits } = Given::try_parse_from([&["operator"], given].concat()).unwrap();
-        let settings = GatewaySettings {
+    fn settings(limits: CallerLimits) -> GatewaySettings {
+        GatewaySettings {
             operator_namespace: "idm-system".into(),
+            metrics_namespaces: vec!["monitoring".into()],
             image: "idm".into(),
             pull_policy: "Always".into(),
             replicas: 1,
@@ -212,8 +215,26 @@ mod tests {
             store_password: None,
             elasticsearch: None,
             elasticsearch_authorization: None,
+        }
+    }
+
+    #[test]
+    fn the_control_port_is_open_to_the_operator_and_to_those_who_read_metrics() {
+        let policy = network_policy(&settings(CallerLimits::default()), &labels());
+        let of = |rule: &Value| {
+            let from = rule["from"].as_array().into_iter().flatten();
+            let label = "/namespaceSelector/matchLabels/kubernetes.io~1metadata.name";
+            from.map(|from| from.pointer(label).and_then(Value::as_str).unwrap_or("all").to_owned()).collect::<Vec<_>>()
         };
-        let deployment = deployment(&settings, &labels());
+        let rules = policy["ingress"].as_array().unwrap();
+        let admin: Vec<_> = rules.iter().filter(|rule| rule["ports"].to_string().contains("admin")).collect();
+        assert_eq!((admin.len(), of(admin[0])), (1, vec!["idm-system".to_owned(), "monitoring".to_owned()]));
+        assert_eq!(rules.len(), 2);
+    }
+
+    fn arguments(given: &[&str]) -> Vec<String> {
+        let Given { limits } = Given::try_parse_from([&["operator"], given].concat()).unwrap();
+        let deployment = deployment(&settings(limits), &labels());
         serde_json::from_value(deployment["template"]["spec"]["containers"][0]["args"].clone()).unwrap()
     }
 

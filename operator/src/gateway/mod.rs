@@ -25,8 +25,10 @@ pub(crate) const NAME: &str = "idm-gateway";
 /// The settings of gateways, from the operator's options.
 #[derive(Clone, Debug)]
 pub struct GatewaySettings {
-    /// The operator's namespace: only it may reach the control port.
+    /// The operator's namespace: it may reach the control port, where metrics are too.
     pub operator_namespace: String,
+    /// Other namespaces that may reach it, for their metrics.
+    pub metrics_namespaces: Vec<String>,
     /// The image.
     pub image: String,
     /// Its pull policy.

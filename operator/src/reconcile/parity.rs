@@ -95,6 +95,7 @@ const POLICIES: &[&str] = &["health", "inner", "orders", "people", "reports"];
 fn context(server: &Arc<ApiServer>) -> Context {
     let settings = GatewaySettings {
         operator_namespace: "idm-system".into(),
+        metrics_namespaces: vec![],
         image: "idm".into(),
         pull_policy: "Never".into(),
         replicas: 1,

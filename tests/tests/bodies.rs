@@ -111,7 +111,8 @@ fn a06_who_is_let_in_without_being_known_holds_as_strangers_do() {
     let bed = bed(&methods, MODELS, SHORT);
     bed.is_served();
     let before = bed.gateway.memory_kib();
-    let mut held: Vec<_> = (0..300).map(|_| begin(bed.gateway.address, &head("/x", "", 1 << 20), 300 << 10)).collect();
+    let mut held: Vec<_> =
+        (0..300).map(|_| begin(bed.gateway.address, &head("/v1/chat/completions", "", 1 << 20), 300 << 10)).collect();
     // Those who are known have memory of their own.
     bed.is_served();
     let grown = bed.gateway.memory_kib().saturating_sub(before);

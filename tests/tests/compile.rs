@@ -177,8 +177,8 @@ fn what_a_gateway_cannot_do_closes_its_rule_and_is_named() {
         ),
         (
             "value: /first}}]",
-            "value: /first}}], filters: [{type: URLRewrite, urlRewrite: {hostname: x.example}}]",
-            "filter URLRewrite is not supported: supported are CORS, RequestHeaderModifier and RequestRedirect",
+            "value: /first}}], filters: [{type: RequestMirror, requestMirror: {backendRef: {name: up, port: 80}}}]",
+            "filter RequestMirror is not supported: supported are CORS, RequestHeaderModifier, RequestRedirect, ResponseHeaderModifier and URLRewrite",
         ),
         (
             "value: /first}}]",
@@ -209,7 +209,7 @@ fn what_a_gateway_cannot_do_closes_its_rule_and_is_named() {
         (
             "value: /first}}], backendRefs: [{name: up, port: 80}]",
             "value: /first}}], filters: [{type: RequestRedirect, requestRedirect: {}}, {type: RequestHeaderModifier, requestHeaderModifier: {remove: [x-a]}}]",
-            "there is no request whose headers could be changed",
+            "there is no request or answer that could be changed",
         ),
     ] {
         let yaml = format!("{BASE}{}", policy("p", ROUTE)).replace(from, to);

@@ -636,6 +636,8 @@ impl<'w> Compiler<'w> {
                 timeouts: Timeouts::DEFAULT,
                 headers: vec![],
                 redirect: None,
+                rewrite: None,
+                answer: vec![],
                 cors: None,
             });
             let title = format!("Service {}/{name}", world.namespace);
@@ -763,13 +765,16 @@ fn class_hint(target: &Target) -> &'static str {
 
 fn enforce(policy: usize, rule: &LoweredRule, port: i32) -> Handler {
     // `cors` is read where the rule is added.
-    let LoweredRule { backends, unresolved_weight, timeouts, headers, redirect, cors: _ } = rule.clone();
+    let LoweredRule { backends, unresolved_weight, timeouts, headers, redirect, rewrite, answer, cors: _ } =
+        rule.clone();
     match redirect {
         Some(redirect) => {
             let redirect = Redirect { listener_port: u16::try_from(port).unwrap_or_default(), ..redirect };
             Handler::Redirect { policy, redirect }
         }
-        None => Handler::Enforce { policy, backends, unresolved_weight, timeouts, headers },
+        None => {
+            Handler::Enforce { policy, backends, unresolved_weight, timeouts, headers, rewrite, answer_headers: answer }
+        }
     }
 }
 

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use idm_authn::{ArmedPolicy, Grants, Memory, PolicyError, Resources};
 use idm_authz::Rules;
 use idm_issue::TokenIssuer;
 use idm_plan::{
-    Backend, Bundle, Endpoint, Handler, HeaderEdit, MethodKind, PathForms, Plan, Policy, Redirect, RouteRule,
-    SignInEndpoint, Timeouts,
+    Backend, Bundle, Endpoint, Handler, HeaderEdit, MethodKind, PathChange, PathForms, Plan, Policy, Redirect, Rewrite,
+    RouteRule, SignInEndpoint, Timeouts,
 };
 use idm_request::PolicyHeaders;
 use idm_transform::{ArmedLlm, Steps};
@@ -18,6 +18,7 @@ use idm_trust::{HttpClient, KeyRing, Keys, Trust};
 use idm_types::Reason;
 
 use crate::cors::ArmedCors;
+use crate::prepare::apply_edits;
 use crate::reserved::UsedHeaders;
 use crate::router::Router;
 use crate::scrub::Reserved;
@@ -85,6 +86,9 @@ pub(crate) enum ArmedHandler {
         edits: Vec<ArmedEdit>,
         /// Headers that callers of this rule may not send.
         reserved: Arc<Reserved>,
+        rewrite: Option<ArmedRewrite>,
+        /// Edits of the backend's answer.
+        answer: Option<AnswerEdits>,
     },
     Redirect {
         policy: usize,
@@ -116,6 +120,23 @@ impl ArmedHandler {
             | ArmedHandler::SignIn { policy, .. } => Some(*policy),
             ArmedHandler::Refuse { .. } => None,
         }
+    }
+}
+
+/// The change of a request's address on its way to the backend.
+pub(crate) struct ArmedRewrite {
+    pub(crate) host: Option<HeaderValue>,
+    pub(crate) path: Option<PathChange>,
+}
+
+/// Edits of the headers of a backend's answer, which the route asks for.
+#[derive(Clone)]
+pub struct AnswerEdits(Arc<[ArmedEdit]>);
+
+impl AnswerEdits {
+    /// Edits the headers of an answer.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        apply_edits(headers, &self.0);
     }
 }
 
@@ -308,7 +329,7 @@ fn arm_handler(
                 _ => Err(EngineError::Plan("an endpoint points at a policy where nobody signs in".into())),
             }
         }
-        Handler::Enforce { policy, backends, unresolved_weight, timeouts, headers } => {
+        Handler::Enforce { policy, backends, unresolved_weight, timeouts, headers, rewrite, answer_headers } => {
             if *policy >= policies.len() {
                 return Err(EngineError::Plan("a rule points at a policy that does not exist".into()));
             }
@@ -329,7 +350,11 @@ fn arm_handler(
             // A header that the policy writes keeps the policy's value: edits of it by the route's filters are ignored.
             let edits = headers.iter().filter(|edit| !used.used.is_written_by(*policy, edit));
             let edits = edits.map(arm_edit).collect::<Result<_, _>>()?;
-            Ok(ArmedHandler::Enforce { policy: *policy, backends: positions, timeouts: *timeouts, edits, reserved })
+            let rewrite = rewrite.as_ref().map(arm_rewrite).transpose()?;
+            let answer = answer_headers.iter().map(arm_edit).collect::<Result<Arc<[_]>, _>>()?;
+            let answer = (!answer.is_empty()).then_some(AnswerEdits(answer));
+            let (policy, timeouts) = (*policy, *timeouts);
+            Ok(ArmedHandler::Enforce { policy, backends: positions, timeouts, edits, reserved, rewrite, answer })
         }
     }
 }
@@ -337,6 +362,12 @@ fn arm_handler(
 /// Whether two backends share one pool of connections.
 pub fn same_pool(a: &Backend, b: &Backend) -> bool {
     (&a.host, a.port, a.protocol, &a.tls, a.local) == (&b.host, b.port, b.protocol, &b.tls, b.local)
+}
+
+fn arm_rewrite(Rewrite { host, path }: &Rewrite) -> Result<ArmedRewrite, EngineError> {
+    let host = host.as_ref().map(|host| HeaderValue::from_str(host)).transpose();
+    let host = host.map_err(|_| EngineError::Plan("a host of a rewrite cannot travel".into()))?;
+    Ok(ArmedRewrite { host, path: path.clone() })
 }
 
 fn arm_edit(edit: &HeaderEdit) -> Result<ArmedEdit, EngineError> {

@@ -40,7 +40,7 @@ pub use armed::Armed;
 pub use body::{MAX_HELD, Payload};
 pub use canonical::authority;
 pub use decide::{Context, Verdict, decide};
-pub use engine::{Engine, EngineError, same_pool};
+pub use engine::{AnswerEdits, Engine, EngineError, same_pool};
 pub use held::{BodyLimits, Caller, Held, Holding, Pace, Share, Unheld};
 pub use idm_authn::TokenCache;
 pub use metering::Metering;

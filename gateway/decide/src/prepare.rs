@@ -4,14 +4,14 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use idm_authz::Permit;
-use idm_plan::{CredentialForwarding, Policy, Redirect, Source, Timeouts};
+use idm_plan::{CredentialForwarding, PathChange, Policy, Redirect, Source, Timeouts};
 use idm_request::{Identity, remove_cookie, remove_query};
 use idm_transform::Steps;
 use idm_types::{Reason, Refusal};
 use serde_json::Value;
 
 use crate::canonical::Canonical;
-use crate::engine::{ArmedEdit, ArmedHandler, ArmedRule, PolicyInForce};
+use crate::engine::{AnswerEdits, ArmedEdit, ArmedHandler, ArmedRule, PolicyInForce};
 use crate::scrub::{accepts_trailers, remove_connections_own};
 use crate::{Context, Metering, Peer, redirect};
 
@@ -39,6 +39,8 @@ pub struct Forward {
     pub jose: Option<Value>,
     /// How the call of a language model is counted.
     pub metering: Option<Metering>,
+    /// Edits of the upstream's answer.
+    pub answer: Option<AnswerEdits>,
 }
 
 impl Forward {
@@ -96,7 +98,7 @@ pub(crate) fn forward(
 ) -> Result<Forward, Refusal> {
     let Allowed { permit, canonical, rule, source, headers: more, exchanged, jose, websocket, metering } = allowed;
     let Context { engine, peer, .. } = context;
-    let Some(ArmedRule { handler: ArmedHandler::Enforce { backends, timeouts, edits, .. }, .. }) =
+    let Some(ArmedRule { handler: ArmedHandler::Enforce { backends, timeouts, edits, rewrite, answer, .. }, .. }) =
         engine.rules.get(rule)
     else {
         return Err(Refusal::new(Reason::InternalError, "no rule at the position that was matched"));
@@ -131,9 +133,28 @@ pub(crate) fn forward(
     if let Some(llm) = llm {
         llm.sign(headers);
     }
-    let (backends, timeouts, own_host) = (backends.clone(), *timeouts, llm.is_some());
+    let host = rewrite.as_ref().and_then(|rewrite| rewrite.host.clone());
+    let own_host = llm.is_some() && host.is_none();
+    if let Some(host) = host {
+        headers.insert(header::HOST, host);
+    }
+    let (backends, timeouts, answer) = (backends.clone(), *timeouts, answer.clone());
     let target = target.unwrap_or(canonical.target);
-    Ok(Forward { permit, target, backends, timeouts, websocket, own_host, trailers, jose, metering })
+    let target = match rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref()) {
+        Some(change) => changed(change, &target)?,
+        None => target,
+    };
+    Ok(Forward { permit, target, backends, timeouts, websocket, own_host, trailers, jose, metering, answer })
+}
+
+/// The target with another path. Whatever else decides, decided on the path before.
+fn changed(change: &PathChange, target: &PathAndQuery) -> Result<PathAndQuery, Refusal> {
+    let mut text = change.of(target.path());
+    if let Some(query) = target.query() {
+        text.push('?');
+        text.push_str(query);
+    }
+    PathAndQuery::try_from(text).map_err(|_| Refusal::new(Reason::InternalError, "a rewritten path cannot travel"))
 }
 
 /// Removes every credential that a method of the policy looks for, in each place, except the one at `kept`. A value
@@ -178,7 +199,7 @@ fn has_scheme(value: &[u8], scheme: &str) -> bool {
     value.get(..scheme.len()).is_some_and(|given| given.eq_ignore_ascii_case(scheme.as_bytes()))
 }
 
-fn apply_edits(headers: &mut HeaderMap, edits: &[ArmedEdit]) {
+pub(crate) fn apply_edits(headers: &mut HeaderMap, edits: &[ArmedEdit]) {
     for edit in edits {
         match edit {
             ArmedEdit::Set(name, value) => drop(headers.insert(name.clone(), value.clone())),

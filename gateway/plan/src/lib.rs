@@ -42,7 +42,7 @@ pub use policy::{
     LayoutPart, Method, MethodKind, NameSet, Policy, Quality, Require, Rule, Source, Subject, TokenExchange,
     UpstreamSettings,
 };
-pub use redirect::{PathChange, Redirect, Scheme};
+pub use redirect::{PathChange, Redirect, Rewrite, Scheme};
 pub use route::{
     Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, PathMatch, RouteEntry, RouteRule, Timeouts,
     VirtualHost,

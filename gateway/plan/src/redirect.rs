@@ -27,7 +27,17 @@ pub enum Scheme {
     Https,
 }
 
-/// The change of a redirect's path.
+/// The change of a request's address on its way to the backend, from the route's `URLRewrite`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rewrite {
+    /// The host that the backend is asked for, in lower case; `None`: the one that the caller asked for.
+    pub host: Option<String>,
+    /// The change of the path.
+    pub path: Option<PathChange>,
+}
+
+/// The change of a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum PathChange {
@@ -40,4 +50,40 @@ pub enum PathChange {
         /// Its replacement.
         with: String,
     },
+}
+
+impl PathChange {
+    /// The path after the change of one that the rule matches.
+    pub fn of(&self, path: &str) -> String {
+        match self {
+            PathChange::Full(full) => full.clone(),
+            PathChange::Prefix { prefix, with } => {
+                let rest = path.strip_prefix(prefix.as_str()).unwrap_or(path);
+                if rest.is_empty() && with.is_empty() { "/".to_owned() } else { format!("{with}{rest}") }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_replaced_whole_or_from_the_start() {
+        let prefix = |with: &str| PathChange::Prefix { prefix: "/foo".into(), with: with.into() };
+        for (change, path, changed) in [
+            (PathChange::Full("/new".into()), "/foo/bar", "/new"),
+            (prefix("/xyz"), "/foo/bar", "/xyz/bar"),
+            (prefix("/xyz"), "/foo/", "/xyz/"),
+            (prefix("/xyz"), "/foo", "/xyz"),
+            (prefix(""), "/foo/bar", "/bar"),
+            (prefix(""), "/foo/", "/"),
+            (prefix(""), "/foo", "/"),
+            (PathChange::Prefix { prefix: String::new(), with: "/v2".into() }, "/a", "/v2/a"),
+            (PathChange::Prefix { prefix: String::new(), with: "/v2".into() }, "/", "/v2/"),
+        ] {
+            assert_eq!(change.of(path), changed, "{change:?} {path}");
+        }
+    }
 }

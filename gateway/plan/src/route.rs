@@ -1,7 +1,7 @@
 use idm_types::Reason;
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendTls, Cors, Endpoint, Redirect, SignInEndpoint};
+use crate::{BackendTls, Cors, Endpoint, Redirect, Rewrite, SignInEndpoint};
 
 /// A set of hostnames and the entries that serve them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,6 +90,12 @@ pub enum Handler {
         timeouts: Timeouts,
         /// Edits of the request's headers that the route asks for.
         headers: Vec<HeaderEdit>,
+        /// The change of its address.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rewrite: Option<Rewrite>,
+        /// Edits of the headers of the backend's answer.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        answer_headers: Vec<HeaderEdit>,
     },
     /// Decide by the policy, then answer with a redirect; nothing is forwarded.
     Redirect {
@@ -138,7 +144,7 @@ fn is_zero(weight: &u64) -> bool {
     *weight == 0
 }
 
-/// An edit of a request header, from the route's `RequestHeaderModifier`.
+/// An edit of a header, from the route's `RequestHeaderModifier` or `ResponseHeaderModifier`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum HeaderEdit {

@@ -61,6 +61,7 @@ async fn forwarded(
 ) -> Response<ResponseBody> {
     let jose = outbound.forward.jose.take();
     let metering = outbound.forward.metering;
+    let edits = outbound.forward.answer.take();
     guard.trace.stage = Stage::Upstream;
     let asked = metering.and_then(|metering| Asked::of(&core, &local, &mut guard, metering.call));
     let response = forward(&core, &local, &mut guard, outbound, body).await;
@@ -80,6 +81,9 @@ async fn forwarded(
     };
     match answered {
         Ok(mut response) => {
+            if let Some(edits) = edits {
+                edits.apply(response.headers_mut());
+            }
             guard.trace.share(response.headers_mut());
             recorded(&core, &local, guard, metering, response).await
         }

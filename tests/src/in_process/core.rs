@@ -13,7 +13,8 @@ use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::Full;
 use idm_compile::Settings;
 use idm_decide::{
-    Account, Armed, BodyLimits, Conclusion, Context, Forward, Payload, Peer, Process, TokenCache, Trace, Verdict,
+    Account, AnswerEdits, Armed, BodyLimits, Conclusion, Context, Forward, Payload, Peer, Process, TokenCache, Trace,
+    Verdict,
 };
 use idm_gateway::{Environment, source::dir};
 use idm_proxy::Framing;
@@ -241,12 +242,21 @@ impl Played<'_> {
             self.usage = Some(usage);
         }
         if !idm_decide::wants_response(engine, &self.trace) {
-            return Ok(response);
+            return Ok(self.edited(response, forward.answer));
         }
         let jose = forward.jose.take();
         let (mut parts, body) = response.into_parts();
         let jose = jose.as_ref();
         let made = idm_decide::make_response(engine, process, &self.trace, jose, self.now, &mut parts.headers, body)?;
-        Ok(Response::from_parts(parts, made))
+        Ok(self.edited(Response::from_parts(parts, made), forward.answer))
+    }
+
+    /// What the route and the policy change of the head of an answer.
+    fn edited(&self, mut response: Response<Bytes>, edits: Option<AnswerEdits>) -> Response<Bytes> {
+        if let Some(edits) = edits {
+            edits.apply(response.headers_mut());
+        }
+        self.trace.share(response.headers_mut());
+        response
     }
 }

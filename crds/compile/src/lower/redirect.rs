@@ -1,7 +1,7 @@
-//! Lowers the filter `RequestRedirect` of HTTPRoute rules.
+//! Lowers the filters `RequestRedirect` and `URLRewrite` of HTTPRoute rules.
 
 use gateway_api::apis::standard::httproutes as hr;
-use idm_plan::{PathChange, PathMatch, Redirect, Scheme, canonical_path};
+use idm_plan::{PathChange, PathMatch, Redirect, Rewrite, Scheme, canonical_path};
 
 use super::Notes;
 use super::route::LoweredMatch;
@@ -39,23 +39,50 @@ pub(super) fn lower_redirect(
     });
     let path = match change {
         None => None,
-        Some(change) => Some(lower_change(&format!("{path}.path"), change, matches, notes)?),
+        Some(hr::HttpRouteRulesFiltersRequestRedirectPath { replace_full_path, replace_prefix_match, r#type }) => {
+            let full = *r#type == hr::HttpRouteRulesFiltersRequestRedirectPathType::ReplaceFullPath;
+            let given = Given { full, replace_full_path, replace_prefix_match };
+            Some(lower_change(&format!("{path}.path"), given, matches, notes)?)
+        }
     };
     Some(Redirect { status, scheme, host, port, listener_port: 0, path })
 }
 
-fn lower_change(
+/// The change of the request's address.
+pub(super) fn lower_rewrite(
     path: &str,
-    given: &hr::HttpRouteRulesFiltersRequestRedirectPath,
+    given: &hr::HttpRouteRulesFiltersUrlRewrite,
     matches: &[LoweredMatch],
     notes: &mut Notes<'_>,
-) -> Option<PathChange> {
-    use hr::HttpRouteRulesFiltersRequestRedirectPathType::*;
-    let hr::HttpRouteRulesFiltersRequestRedirectPath { replace_full_path, replace_prefix_match, r#type } = given;
-    let (text, other) = match r#type {
-        ReplaceFullPath => (replace_full_path, replace_prefix_match),
-        ReplacePrefixMatch => (replace_prefix_match, replace_full_path),
+) -> Option<Rewrite> {
+    let hr::HttpRouteRulesFiltersUrlRewrite { hostname, path: change } = given;
+    let host = hostname.as_ref().map(|host| host.to_ascii_lowercase());
+    if host.as_deref().is_some_and(|host| !is_host(host)) {
+        return notes.fail(format!("{path}.hostname"), Cause::Invalid, "the hostname must be a DNS name");
+    }
+    let path = match change {
+        None => None,
+        Some(hr::HttpRouteRulesFiltersUrlRewritePath { replace_full_path, replace_prefix_match, r#type }) => {
+            let full = *r#type == hr::HttpRouteRulesFiltersUrlRewritePathType::ReplaceFullPath;
+            let given = Given { full, replace_full_path, replace_prefix_match };
+            Some(lower_change(&format!("{path}.path"), given, matches, notes)?)
+        }
     };
+    Some(Rewrite { host, path })
+}
+
+/// A change of a path as both filters write it.
+struct Given<'g> {
+    /// The whole path is replaced; else its prefix.
+    full: bool,
+    replace_full_path: &'g Option<String>,
+    replace_prefix_match: &'g Option<String>,
+}
+
+fn lower_change(path: &str, given: Given<'_>, matches: &[LoweredMatch], notes: &mut Notes<'_>) -> Option<PathChange> {
+    let Given { full, replace_full_path, replace_prefix_match } = given;
+    let (text, other) =
+        if full { (replace_full_path, replace_prefix_match) } else { (replace_prefix_match, replace_full_path) };
     let (Some(text), None) = (text, other) else {
         return notes.fail(path, Cause::Invalid, "the path must have the one member that its type names");
     };
@@ -64,15 +91,15 @@ fn lower_change(
         Ok(canonical) => canonical.into_owned(),
         Err(error) => return notes.fail(path, Cause::Invalid, format!("'{text}': {error}")),
     };
-    match (r#type, matches) {
-        (ReplaceFullPath, _) => Some(PathChange::Full(canonical)),
-        (ReplacePrefixMatch, [LoweredMatch { path: PathMatch::Prefix(prefix), .. }]) => {
+    if full {
+        return Some(PathChange::Full(canonical));
+    }
+    match matches {
+        [LoweredMatch { path: PathMatch::Prefix(prefix), .. }] => {
             let with = canonical.trim_end_matches('/').to_owned();
             Some(PathChange::Prefix { prefix: prefix.clone(), with })
         }
-        (ReplacePrefixMatch, _) => {
-            notes.fail(path, Cause::Invalid, "ReplacePrefixMatch needs a rule with exactly one match, a PathPrefix")
-        }
+        _ => notes.fail(path, Cause::Invalid, "ReplacePrefixMatch needs a rule with exactly one match, a PathPrefix"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use gateway_api::apis::standard::httproutes as hr;
 use idm_plan::{
-    Backend, BackendProtocol, Cors, HeaderEdit, HeaderMatch, PathMatch, Redirect, Timeouts, canonical_path,
+    Backend, BackendProtocol, Cors, HeaderEdit, HeaderMatch, PathMatch, Redirect, Rewrite, Timeouts, canonical_path,
     is_local_address,
 };
 use k8s_openapi::api::core::v1::{Service, ServicePort};
@@ -13,7 +13,7 @@ use super::Notes;
 use super::backend_tls::{Towards, towards};
 use super::cors::lower_filter;
 use super::policy::header_name;
-use super::redirect::lower_redirect;
+use super::redirect::{lower_redirect, lower_rewrite};
 use crate::grants::Foreign;
 use crate::{Cause, World};
 
@@ -27,6 +27,9 @@ pub(crate) struct LoweredRule {
     pub(crate) headers: Vec<HeaderEdit>,
     /// The requests are answered with it instead of forwarded.
     pub(crate) redirect: Option<Redirect>,
+    pub(crate) rewrite: Option<Rewrite>,
+    /// Edits of the backend's answer.
+    pub(crate) answer: Vec<HeaderEdit>,
     /// The pages of other origins whose scripts may call.
     pub(crate) cors: Option<Cors>,
 }
@@ -48,21 +51,33 @@ pub(crate) fn lower_rule(
     let before = std::mem::take(&mut notes.failed);
     let lowered = lower_matches(path, matches.as_deref().unwrap_or_default(), notes);
     let backends = lower_backends(world, path, backend_refs.as_deref().unwrap_or_default(), notes);
-    let Filters { headers, redirect, cors } =
+    let Filters { headers, redirect, rewrite, answer, cors } =
         lower_filters(path, filters.as_deref().unwrap_or_default(), &lowered, notes);
     if redirect.is_some() && backend_refs.as_ref().is_some_and(|refs| !refs.is_empty()) {
         let why = "a rule that redirects forwards nothing: it must not have backendRefs";
         notes.fail::<()>(format!("{path}.backendRefs"), Cause::Invalid, why);
     }
-    if redirect.is_some() && !headers.is_empty() {
-        let why = "a rule that redirects forwards nothing: there is no request whose headers could be changed";
+    if redirect.is_some() && (!headers.is_empty() || !answer.is_empty() || rewrite.is_some()) {
+        let why = "a rule that redirects forwards nothing: there is no request or answer that could be changed";
         notes.fail::<()>(format!("{path}.filters"), Cause::Invalid, why);
     }
     let timeouts = lower_timeouts(path, timeouts.as_ref(), notes);
     let failed = std::mem::replace(&mut notes.failed, before);
     notes.failed |= failed;
     let (backends, unresolved_weight) = backends;
-    (lowered, (!failed).then_some(LoweredRule { backends, unresolved_weight, timeouts, headers, redirect, cors }))
+    (
+        lowered,
+        (!failed).then_some(LoweredRule {
+            backends,
+            unresolved_weight,
+            timeouts,
+            headers,
+            redirect,
+            rewrite,
+            answer,
+            cors,
+        }),
+    )
 }
 
 fn lower_matches(path: &str, matches: &[hr::HttpRouteRulesMatches], notes: &mut Notes<'_>) -> Vec<LoweredMatch> {
@@ -283,6 +298,8 @@ pub(crate) fn service_backend(
 struct Filters {
     headers: Vec<HeaderEdit>,
     redirect: Option<Redirect>,
+    rewrite: Option<Rewrite>,
+    answer: Vec<HeaderEdit>,
     cors: Option<Cors>,
 }
 
@@ -311,60 +328,86 @@ fn lower_filters(
     matches: &[LoweredMatch],
     notes: &mut Notes<'_>,
 ) -> Filters {
-    let Filters { headers: mut edits, mut redirect, mut cors } = Filters::default();
+    let mut found = Filters::default();
     for (i, filter) in filters.iter().enumerate() {
         let path = format!("{path}.filters[{i}]");
+        let once = |taken: bool, name: &str, notes: &mut Notes<'_>| {
+            let why = format!("a rule must have one filter {name} at most");
+            !taken || notes.fail::<()>(path.clone(), Cause::Invalid, why).is_some()
+        };
         if let Some(given) = &filter.request_redirect {
-            if redirect.is_some() {
-                notes.fail::<()>(path, Cause::Invalid, "a rule must have one redirect at most");
-                continue;
+            if once(found.redirect.is_some(), "RequestRedirect", notes) {
+                found.redirect = lower_redirect(&format!("{path}.requestRedirect"), given, matches, notes);
             }
-            redirect = lower_redirect(&format!("{path}.requestRedirect"), given, matches, notes);
-            continue;
-        }
-        if let Some(given) = &filter.cors {
-            if cors.is_some() {
-                notes.fail::<()>(path, Cause::Invalid, "a rule must have one filter CORS at most");
-                continue;
+        } else if let Some(given) = &filter.url_rewrite {
+            if once(found.rewrite.is_some(), "URLRewrite", notes) {
+                found.rewrite = lower_rewrite(&format!("{path}.urlRewrite"), given, matches, notes);
             }
-            cors = lower_filter(&format!("{path}.cors"), given, notes);
-            continue;
-        }
-        let Some(modifier) = &filter.request_header_modifier else {
+        } else if let Some(given) = &filter.cors {
+            if once(found.cors.is_some(), "CORS", notes) {
+                found.cors = lower_filter(&format!("{path}.cors"), given, notes);
+            }
+        } else if let Some(modifier) = &filter.request_header_modifier {
+            let hr::HttpRouteRulesFiltersRequestHeaderModifier { add, remove, set } = modifier;
+            let set = set.iter().flatten().map(|h| (&h.name, &h.value));
+            let add = add.iter().flatten().map(|h| (&h.name, &h.value));
+            found.headers.extend(lower_edits(set, add, remove, |name| request_header(&path, name, notes)));
+        } else if let Some(modifier) = &filter.response_header_modifier {
+            let hr::HttpRouteRulesFiltersResponseHeaderModifier { add, remove, set } = modifier;
+            let set = set.iter().flatten().map(|h| (&h.name, &h.value));
+            let add = add.iter().flatten().map(|h| (&h.name, &h.value));
+            found.answer.extend(lower_edits(set, add, remove, |name| answer_header(&path, name, notes)));
+        } else {
             notes.fail::<()>(path, Cause::UnsupportedValue, unsupported(&filter.r#type));
-            continue;
-        };
-        let hr::HttpRouteRulesFiltersRequestHeaderModifier { add, remove, set } = modifier;
-        let mut name = |name: &str| {
-            let name = header_name(&path, name, notes)?;
-            if name.starts_with("x-authenticated-") {
-                return notes.fail(
-                    path.clone(),
-                    Cause::Invalid,
-                    format!("header '{name}' must be made by the policy's `upstream.headers`"),
-                );
-            }
-            Some(name)
-        };
-        edits.extend(set.iter().flatten().filter_map(|h| Some(HeaderEdit::Set(name(&h.name)?, h.value.clone()))));
-        edits.extend(add.iter().flatten().filter_map(|h| Some(HeaderEdit::Add(name(&h.name)?, h.value.clone()))));
-        edits.extend(remove.iter().flatten().filter_map(|h| Some(HeaderEdit::Remove(name(h)?))));
+        }
     }
-    Filters { headers: edits, redirect, cors }
+    found
+}
+
+fn lower_edits<'f>(
+    set: impl Iterator<Item = (&'f String, &'f String)>,
+    add: impl Iterator<Item = (&'f String, &'f String)>,
+    remove: &Option<Vec<String>>,
+    mut named: impl FnMut(&str) -> Option<String>,
+) -> Vec<HeaderEdit> {
+    let mut edits = Vec::new();
+    edits.extend(set.filter_map(|(name, value)| Some(HeaderEdit::Set(named(name)?, value.clone()))));
+    edits.extend(add.filter_map(|(name, value)| Some(HeaderEdit::Add(named(name)?, value.clone()))));
+    edits.extend(remove.iter().flatten().filter_map(|name| Some(HeaderEdit::Remove(named(name)?))));
+    edits
+}
+
+fn request_header(path: &str, name: &str, notes: &mut Notes<'_>) -> Option<String> {
+    let name = header_name(path, name, notes)?;
+    if name.starts_with("x-authenticated-") {
+        let why = format!("header '{name}' must be made by the policy's `upstream.headers`");
+        return notes.fail(path, Cause::Invalid, why);
+    }
+    Some(name)
+}
+
+fn answer_header(path: &str, name: &str, notes: &mut Notes<'_>) -> Option<String> {
+    let name = header_name(path, name, notes)?;
+    if name.starts_with("access-control-") {
+        return notes.fail(path, Cause::Invalid, format!("header '{name}' must be made by the filter CORS"));
+    }
+    Some(name)
 }
 
 /// The filter by its name in the Gateway API, and what is there instead of it.
 fn unsupported(filter: &hr::HttpRouteRulesFiltersType) -> String {
     use hr::HttpRouteRulesFiltersType::*;
-    let supported = "supported are CORS, RequestHeaderModifier and RequestRedirect";
+    let supported = "supported are CORS, RequestHeaderModifier, RequestRedirect, ResponseHeaderModifier and URLRewrite";
     let (name, instead) = match filter {
         Cors => return "a filter CORS must have its settings in `cors`".to_owned(),
         RequestHeaderModifier => {
             return "a filter RequestHeaderModifier must have its settings in `requestHeaderModifier`".to_owned();
         }
         RequestRedirect => return "a filter RequestRedirect must have its settings in `requestRedirect`".to_owned(),
-        UrlRewrite => ("URLRewrite", "; the upstream gets host and path as the caller sent them"),
-        ResponseHeaderModifier => ("ResponseHeaderModifier", "; for scripts of other origins use CORS"),
+        UrlRewrite => return "a filter URLRewrite must have its settings in `urlRewrite`".to_owned(),
+        ResponseHeaderModifier => {
+            return "a filter ResponseHeaderModifier must have its settings in `responseHeaderModifier`".to_owned();
+        }
         RequestMirror => ("RequestMirror", ""),
         ExtensionRef => ("ExtensionRef", "; what a policy does is attached by its `targetRefs`"),
     };

@@ -81,7 +81,7 @@ async fn namespaces_that_share_a_gateway_share_no_callers() -> Result<()> {
     refused(&ask("blue.example", &theirs).await?, 401)?;
     ensure!(seen == (blue.seen_upstream("/asked")?, red.seen_upstream("/asked")?));
 
-    // What the label gave, it takes.
+    // Without the label the route is gone.
     kubectl(&["label", "namespace", "e2e-red", "e2e-uses-"])?;
     eventually("red is gone", async || refused(&ask("red.example", &theirs).await?, 404)).await?;
     ensure!(ask("blue.example", &mine).await?.status == 200);

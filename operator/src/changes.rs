@@ -1,6 +1,6 @@
 //! Writes a record for every change of our own kinds, by any author.
 
-use idm_audit::{Action, Change, Lane, ObjectName, Record, SCHEMA};
+use idm_audit::{Action, Change, ObjectName, Record, SCHEMA, SpoolHandle};
 use idm_types::{DecisionId, Timestamp};
 use kube::ResourceExt;
 use kube::core::DynamicObject;
@@ -14,7 +14,7 @@ const MAX_VALUE: usize = 200;
 
 /// Writes the record of a change, if it is one. What was listed at start is recorded only when no
 /// operator processed it before; the id makes a repetition the same record.
-pub(crate) fn record(seen: &Seen, lane: &Lane, now: Timestamp) {
+pub(crate) fn record(seen: &Seen, spool_handle: &SpoolHandle, now: Timestamp) {
     if !Kind::OURS.contains(&seen.kind) {
         return;
     }
@@ -60,8 +60,8 @@ pub(crate) fn record(seen: &Seen, lane: &Lane, now: Timestamp) {
         actor: &if action == Action::Deleted { "unknown".to_owned() } else { actor(object) },
         diff: &diff,
     });
-    lane.record(&record);
-    lane.flush();
+    spool_handle.record(&record);
+    spool_handle.flush();
 }
 
 /// The same change has the same id, for every observer and each time: its time is the object's own, its randomness a

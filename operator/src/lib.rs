@@ -100,7 +100,7 @@ pub(crate) struct Context {
     pub(crate) settings: GatewaySettings,
     pub(crate) http: reqwest::Client,
     pub(crate) hashes: idm_compile::PasswordHashes,
-    /// What gateways did for the namespaces whose routes they take, by the gateway's namespace.
+    /// The work of gateways for the namespaces whose routes they take, by the gateway's namespace.
     pub(crate) served: served::Board,
     /// Up to which number each gateway pod's people were heard of, by the pod's uid.
     pub(crate) heard: tokio::sync::Mutex<std::collections::HashMap<String, u64>>,
@@ -177,7 +177,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     });
     let outcome = tokio::select! {
         outcome = leader.keep() => outcome,
-        outcome = reconcile::run(context, spool.lane()) => outcome,
+        outcome = reconcile::run(context, spool.spool_handle()) => outcome,
         _ = term.recv() => Ok(()),
         _ = tokio::signal::ctrl_c() => Ok(()),
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::select_all;
-use idm_audit::Lane;
+use idm_audit::SpoolHandle;
 use idm_compile::{Cause, Compiled, Condition, ObjectId, Settings, World, compile};
 use idm_plan::Bundle;
 use idm_types::Timestamp;
@@ -33,23 +33,28 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_millis(20);
 
 /// Watches and reconciles until an error that requires a restart.
-pub(crate) async fn run(context: Arc<Context>, lane: Lane) -> anyhow::Result<()> {
+pub(crate) async fn run(context: Arc<Context>, spool_handle: SpoolHandle) -> anyhow::Result<()> {
     let queue = Arc::new(Queue::default());
     let (sender, receiver) = mpsc::unbounded_channel();
     let mut tasks: Vec<_> = Kind::ALL
         .iter()
         .map(|&kind| tokio::spawn(watch::follow(context.client.clone(), kind, context.clone(), sender.clone())))
         .collect();
-    tasks.push(tokio::spawn(take_note(context.clone(), receiver, queue.clone(), lane)));
+    tasks.push(tokio::spawn(take_note(context.clone(), receiver, queue.clone(), spool_handle)));
     tasks.push(tokio::spawn(work(context, queue)));
     let (ended, _, _) = select_all(tasks).await;
     anyhow::bail!("a task of the operator ended: {ended:?}")
 }
 
 /// Records changes and asks for reconciles.
-async fn take_note(context: Arc<Context>, mut receiver: mpsc::UnboundedReceiver<Seen>, queue: Arc<Queue>, lane: Lane) {
+async fn take_note(
+    context: Arc<Context>,
+    mut receiver: mpsc::UnboundedReceiver<Seen>,
+    queue: Arc<Queue>,
+    spool_handle: SpoolHandle,
+) {
     while let Some(seen) = receiver.recv().await {
-        changes::record(&seen, &lane, Timestamp::now());
+        changes::record(&seen, &spool_handle, Timestamp::now());
         if !seen.matters() {
             continue;
         }

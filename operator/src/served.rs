@@ -1,4 +1,4 @@
-//! What a gateway did for the namespaces whose routes it takes. Only a namespace's own reconcile writes the status of
+//! The work of a gateway for the namespaces whose routes it takes. Only a namespace's own reconcile writes the status of
 //! its objects; it reads here what became of them elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use crate::gateway::Observed;
 pub(crate) struct Served {
     /// The namespaces whose routes it takes.
     pub(crate) tenants: BTreeSet<String>,
-    /// What it found in their objects.
+    /// Its findings about their objects.
     pub(crate) findings: Vec<Finding>,
     /// Its generation.
     pub(crate) generation: u64,
@@ -45,7 +45,7 @@ impl Board {
 }
 
 impl Served {
-    /// What a reconcile did for the tenants of its world.
+    /// Notes the work of a reconcile for the tenants of its world.
     pub(crate) fn of(world: &World, compiled: &Compiled, generation: u64, observed: Observed) -> Self {
         let elsewhere = |finding: &&Finding| finding.object.namespace != world.namespace;
         Self {
@@ -56,7 +56,7 @@ impl Served {
         }
     }
 
-    /// What it found in one object.
+    /// Its findings about one object.
     pub(crate) fn about<'a>(&'a self, object: &'a ObjectId) -> impl Iterator<Item = &'a Finding> {
         self.findings.iter().filter(move |finding| finding.object == *object)
     }

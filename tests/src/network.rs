@@ -8,12 +8,12 @@ use crate::raw::Reply;
 use crate::upstream::Kept;
 
 /// Answers one request.
-pub(crate) type Door = Arc<dyn Fn(&[u8]) -> Reply + Send + Sync>;
+pub(crate) type Answering = Arc<dyn Fn(&[u8]) -> Reply + Send + Sync>;
 
 /// Everything that is reached without a socket.
 #[derive(Default)]
 struct Network {
-    gateways: Mutex<HashMap<SocketAddr, Door>>,
+    gateways: Mutex<HashMap<SocketAddr, Answering>>,
     upstreams: Mutex<HashMap<SocketAddr, Arc<Kept>>>,
 }
 
@@ -23,13 +23,13 @@ fn network() -> &'static Network {
 }
 
 /// The gateway in this process at an address.
-pub(crate) fn gateway(address: SocketAddr) -> Option<Door> {
+pub(crate) fn gateway(address: SocketAddr) -> Option<Answering> {
     network().gateways.lock().expect("no panic inside").get(&address).cloned()
 }
 
 /// Lets `raw` and browsers reach a gateway in this process.
 #[cfg(feature = "in-process")]
-pub(crate) fn open(address: SocketAddr, door: Door) {
+pub(crate) fn open(address: SocketAddr, door: Answering) {
     network().gateways.lock().expect("no panic inside").insert(address, door);
 }
 

@@ -8,7 +8,7 @@ use idm_plan::{Policy, Secrets};
 use crate::lower::{Notes, policy::lower_policy};
 use crate::{Meta, Object, ObjectId, Report, World};
 
-/// What a Gateway does with requests of a route that no IdentityPolicy covers.
+/// The treatment of requests of a route that no IdentityPolicy covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Uncovered {
     /// They are refused.

@@ -384,7 +384,7 @@ impl<'w> Compiler<'w> {
         let id = ObjectId::new("HTTPRoute", &of.namespace, &name);
         let created = route.metadata.creation_timestamp.as_ref().map(|t| t.0.to_string()).unwrap_or_default();
         let place = Place { created, name: format!("{}/{name}", of.namespace) };
-        // What the gateway itself answers precedes every route of its own namespace, and is a part of another's.
+        // The gateway's own endpoints precede every route of its own namespace, and are a part of another's.
         let own = if of.is_tenant { place.clone() } else { Place::default() };
         for (i, rule) in route.spec.rules.iter().flatten().enumerate() {
             let path = format!("spec.rules[{i}]");

@@ -11,8 +11,8 @@ use crate::listeners::{accepted, is_ours, taking};
 use crate::lower::{Notes, route::lower_rule};
 use crate::{ObjectId, Report, RouteStatus, World};
 
-/// What becomes of the routes of a namespace under our Gateways in another one, whose world is `of`, and what their
-/// rules may not do there.
+/// The statuses of a namespace's routes under our Gateways in another one, whose world is `of`, and the findings about
+/// their rules there.
 pub fn attached_elsewhere(world: &World, of: &World) -> (Vec<RouteStatus>, Report) {
     let (mut statuses, mut report) = (Vec::new(), Report::default());
     if of.namespace == world.namespace {

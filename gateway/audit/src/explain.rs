@@ -14,7 +14,7 @@ pub(crate) fn explain(record: &Value) -> String {
     let mut out = verdict(record);
     let mut steps = Steps { out: &mut out, failed: failed_at(record), count: 0 };
     steps.until_authentication(record);
-    // Nobody is behind a preflight.
+    // A preflight has no caller.
     let has_caller = record["stage"] != "preflight" && !text(record, "/policy/name").is_empty();
     if steps.came_to(Stage::Authenticate) && has_caller {
         steps.by_policy(record);

@@ -6,16 +6,15 @@
 //! it. Never prints a record to a log. Start at [`Record`], then `spool.rs`, then `ship.rs`.
 
 mod explain;
-mod lane;
 mod order;
 mod read;
 mod record;
 pub mod ship;
 mod spool;
+mod spool_handle;
 mod stored;
 mod writer;
 
-pub use lane::{Lane, Storing};
 pub use order::InOrder;
 pub use read::{Follower, find};
 pub use record::{
@@ -23,4 +22,5 @@ pub use record::{
     DecisionUsage, ObjectName, Outcome, Record, SCHEMA,
 };
 pub use spool::{NotStored, OnFull, Spool, SpoolConfig, SpoolError, SpoolHealth, Successes};
+pub use spool_handle::{SpoolHandle, Storing};
 pub use stored::StoredRecord;

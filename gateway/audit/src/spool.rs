@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use crate::lane::{Lane, LaneSlots};
+use crate::spool_handle::{LaneSlots, SpoolHandle};
 use crate::writer::Writer;
 
 /// The treatment of requests while records cannot be stored.
@@ -94,7 +94,7 @@ impl SpoolHealth {
     }
 }
 
-/// The spool: hands out a [`Lane`] per core and owns the writing thread.
+/// The spool: hands out a [`SpoolHandle`] per core and owns the writing thread.
 pub struct Spool {
     desk: Arc<LaneSlots>,
     health: Arc<SpoolHealth>,
@@ -130,9 +130,9 @@ impl Spool {
         Ok(Self { desk, health, on_full, successes, writer: thread.thread().clone(), thread: Some(thread), dir })
     }
 
-    /// A lane for one core. It must be flushed every few milliseconds.
-    pub fn lane(&self) -> Lane {
-        Lane::new(self.desk.add(), self.writer.clone(), self.health.clone(), self.on_full, self.successes)
+    /// A handle for one core. It must be flushed every few milliseconds.
+    pub fn spool_handle(&self) -> SpoolHandle {
+        SpoolHandle::new(self.desk.add(), self.writer.clone(), self.health.clone(), self.on_full, self.successes)
     }
 
     /// The counters.

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::NotStored;
-use crate::lane::{Batch, LaneSlots, Slot};
 use crate::spool::{SpoolConfig, SpoolHealth, segment_path, segments};
+use crate::spool_handle::{Batch, LaneSlots, Slot};
 
 const SEGMENT_BYTES: u64 = 64 << 20;
 const RETRY: Duration = Duration::from_millis(200);
@@ -53,7 +53,7 @@ impl Writer {
     }
 
     /// Group commit: all records that the lanes gathered during one sync share the next. Ends when the spool is closing
-    /// and the last lane has been dropped.
+    /// and the last handle has been dropped.
     pub(crate) fn run(mut self, desk: &LaneSlots, health: &SpoolHealth) {
         let mut waiting = Vec::new();
         let mut last_attempts = 0;

@@ -18,7 +18,7 @@ use crate::basis::Basis;
 use crate::cache::Scope;
 use crate::exchange::ArmedExchange;
 use crate::federated::Federated;
-use crate::method::{Attempt, Caching, Fresh, Method, MethodContext, Proven, Recheck};
+use crate::method::{Attempt, Caching, Method, MethodContext, NewVerdict, Proven, Recheck};
 use crate::methods::{self, Armed};
 use crate::{ArmedSignIn, Authenticated, CredentialTable, Grants, Memory, NewPerson, TokenCache};
 
@@ -330,7 +330,7 @@ impl ArmedPolicy {
             }
             attempt = method.verify(context, credential).await;
         }
-        let Fresh { identity, until, epoch } = attempt.verdict()?;
+        let NewVerdict { identity, until, epoch } = attempt.verdict()?;
         cache.borrow_mut().put(hash, scope, &key, epoch, now..until, identity.clone());
         Ok(Authenticated::new(identity, false))
     }

@@ -10,7 +10,7 @@ use idm_types::{Reason, Refusal, Timestamp, unhex};
 
 use crate::basis::unique;
 use crate::client::ArmedClient;
-use crate::method::{Attempt, Fresh, MethodContext};
+use crate::method::{Attempt, MethodContext, NewVerdict};
 
 /// The Credentials of a namespace. Immutable: a change makes a new table, in which a Credential that did not change
 /// keeps its epoch. Looking up the hash of a key tells an attacker nothing about the keys: to choose the hash, an
@@ -215,7 +215,7 @@ pub(crate) fn admit(context: MethodContext<'_>, credential: &Credential) -> Atte
         return Attempt::Rejected(refusal.by_method(context.name));
     }
     match identity(context, credential) {
-        Ok(identity) => Attempt::Verified(Fresh {
+        Ok(identity) => Attempt::Verified(NewVerdict {
             until: credential.expires.map_or(u64::MAX, |t| t.0),
             epoch: context.table.epoch_of(&identity),
             identity: Rc::new(identity),

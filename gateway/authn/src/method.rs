@@ -106,7 +106,7 @@ pub(crate) enum Attempt {
     /// The credential was found where this method looks, but is not of its kind: another method may know it.
     NotMine(Refusal),
     /// The credential is verified.
-    Verified(Fresh),
+    Verified(NewVerdict),
     /// The credential is of this method's kind, and refused. No other method is asked.
     Rejected(Refusal),
     /// The keys of this epoch contain none for the credential; after a fetch the same attempt may succeed.
@@ -115,7 +115,7 @@ pub(crate) enum Attempt {
 
 impl Attempt {
     /// The final verdict: verified, or the refusal with a flag that tells whether it is final.
-    pub(crate) fn verdict(self) -> Result<Fresh, (Refusal, bool)> {
+    pub(crate) fn verdict(self) -> Result<NewVerdict, (Refusal, bool)> {
         match self {
             Attempt::Verified(fresh) => Ok(fresh),
             Attempt::Rejected(refusal) | Attempt::NeedsKeys(_, _, refusal) => Err((refusal, true)),
@@ -124,14 +124,14 @@ impl Attempt {
     }
 
     /// The final verdict where no other method is asked.
-    pub(crate) fn accepted(self) -> Result<Fresh, Refusal> {
+    pub(crate) fn accepted(self) -> Result<NewVerdict, Refusal> {
         self.verdict().map_err(|(refusal, _)| refusal)
     }
 }
 
 /// A verified identity, with the time until which, and the epoch of the keys or Credentials under which, the verdict
 /// may be reused.
-pub(crate) struct Fresh {
+pub(crate) struct NewVerdict {
     pub(crate) identity: Rc<Identity>,
     pub(crate) until: u64,
     pub(crate) epoch: u64,

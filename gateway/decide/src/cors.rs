@@ -13,7 +13,7 @@ use idm_types::{Reason, Refusal};
 
 use crate::engine::EngineError;
 
-/// What scripts also read of the gateway's own answers: what a refusal says.
+/// Headers of the gateway's own answers that scripts also read: they explain a refusal.
 const OF_OWN_ANSWERS: [&str; 3] = ["x-decision-id", "www-authenticate", "retry-after"];
 /// The most headers that a preflight may announce.
 const MAX_ANNOUNCED: usize = 64;
@@ -46,7 +46,7 @@ impl Preflight {
     }
 }
 
-/// What the answer to one request tells browsers.
+/// The words of the answer to one request to browsers.
 #[derive(Clone, Debug)]
 pub(crate) struct Sharing {
     cors: Arc<ArmedCors>,
@@ -77,7 +77,7 @@ impl ArmedCors {
         }))
     }
 
-    /// What the answer to a request with these headers tells.
+    /// The words of the answer to a request with these headers.
     pub(crate) fn sharing(self: &Arc<Self>, headers: &HeaderMap) -> Sharing {
         let listed = |origin: &&HeaderValue| origin.to_str().is_ok_and(|origin| self.cors.lists(origin));
         Sharing { cors: self.clone(), origin: only(headers, &header::ORIGIN).filter(listed).cloned() }

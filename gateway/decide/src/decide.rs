@@ -355,7 +355,7 @@ struct Granted {
     changed: Option<HeaderMap>,
     /// A body that replaces the caller's.
     replaced: Option<Bytes>,
-    /// How the call of a language model is counted.
+    /// The counting of a language model's call.
     metering: Option<Metering>,
 }
 

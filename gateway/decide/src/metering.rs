@@ -1,4 +1,4 @@
-//! How the call of a language model is counted: settled with the decision, used when the answer comes.
+//! The counting of a language model's call: settled with the decision, used when the answer comes.
 
 use http::header::CONTENT_TYPE;
 use http_body::Body;
@@ -7,7 +7,7 @@ use idm_transform::{ArmedLlm, Body as LlmBody, Call, LlmCall};
 
 use crate::Payload;
 
-/// How the call of a language model is counted.
+/// The counting of a language model's call.
 #[derive(Clone, Copy, Debug)]
 pub struct Metering {
     /// The call.
@@ -17,7 +17,7 @@ pub struct Metering {
 }
 
 impl Metering {
-    /// What is done with the body of the call, and how the call is counted so far.
+    /// The treatment of the call's body, and its counting so far.
     pub(crate) fn of<B: Body>(llm: &ArmedLlm, view: RequestView<'_>, body: &Payload<B>) -> (LlmBody, Self) {
         let length = match body {
             Payload::Streaming(incoming) => incoming.size_hint().exact(),

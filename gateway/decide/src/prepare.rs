@@ -37,7 +37,7 @@ pub struct Forward {
     pub trailers: bool,
     /// The results of the JOSE steps on the request, for the steps on the response.
     pub jose: Option<Value>,
-    /// How the call of a language model is counted.
+    /// The counting of a language model's call.
     pub metering: Option<Metering>,
     /// Edits of the upstream's answer.
     pub answer: Option<AnswerEdits>,

@@ -38,7 +38,7 @@ pub struct Trace {
     pub page_request: Option<PageRequest>,
     /// The page for which a browser may begin its sign-in anew.
     pub again: Option<Box<str>>,
-    /// What the answer tells browsers about scripts of other origins.
+    /// The words of the answer to browsers about scripts of other origins.
     pub(crate) sharing: Option<Sharing>,
 }
 

@@ -77,7 +77,7 @@ impl Selector {
     }
 }
 
-/// How a Credential proves itself.
+/// The proof of a Credential.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Proof {

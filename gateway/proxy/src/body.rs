@@ -149,7 +149,7 @@ impl Metered {
                 Some(Ok(frame)) => frame,
                 None => {
                     self.end();
-                    // What is left is the beginning of an event that never ended.
+                    // The rest is the beginning of an event that never ended.
                     let rest = self.hidden.take().map(|mut hidden| hidden.rest()).filter(|rest| !rest.is_empty());
                     return Poll::Ready(rest.map(|rest| Ok(Frame::data(rest))));
                 }

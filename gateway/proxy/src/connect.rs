@@ -55,7 +55,7 @@ pub(crate) struct Pool {
     shared: RefCell<Vec<Shared>>,
     /// Held while a connection for HTTP/2 is made, so that requests that come together share it.
     connecting: tokio::sync::Mutex<()>,
-    /// How many attempts at such a connection failed, and the last error.
+    /// The number of failed attempts at such a connection, and the last error.
     failed: RefCell<(u64, ConnectError)>,
     /// The addresses of the API server.
     api_server: RefCell<Arc<[IpAddr]>>,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use idm_audit::Lane;
+use idm_audit::SpoolHandle;
 use idm_decide::{Context, Peer, TokenCache, same_pool};
 use idm_types::{DecisionId, Timestamp};
 use tokio::sync::Notify;
@@ -20,7 +20,7 @@ const FLUSH: Duration = Duration::from_millis(10);
 
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) lane: Lane,
+    pub(crate) spool_handle: SpoolHandle,
     pub(crate) room: Rc<Room>,
     pub(crate) turns: Turns,
     local: RefCell<Option<Rc<Local>>>,
@@ -47,10 +47,10 @@ impl Local {
 }
 
 impl Core {
-    pub(crate) fn new(shared: Arc<Shared>, lane: Lane, room: Rc<Room>, seed: u64) -> Rc<Self> {
+    pub(crate) fn new(shared: Arc<Shared>, spool_handle: SpoolHandle, room: Rc<Room>, seed: u64) -> Rc<Self> {
         Rc::new(Self {
             shared,
-            lane,
+            spool_handle,
             room,
             turns: Turns::default(),
             local: RefCell::default(),
@@ -105,17 +105,17 @@ impl Core {
         DecisionId::from_parts(now.0, u128::from(self.random()) << 64 | u128::from(self.random()))
     }
 
-    /// Signals that a record waits in the lane.
+    /// Signals that a record waits in the spool_handle.
     pub(crate) fn recorded(&self) {
         self.unflushed.notify_one();
     }
 
-    /// Flushes the lane a few milliseconds after a record was added, in an endless loop.
+    /// Flushes the handle a few milliseconds after a record was added, in an endless loop.
     pub(crate) async fn flush(&self) {
         loop {
             self.unflushed.notified().await;
             tokio::time::sleep(FLUSH).await;
-            self.lane.flush();
+            self.spool_handle.flush();
         }
     }
 }

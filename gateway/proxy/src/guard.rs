@@ -57,7 +57,7 @@ impl Guard {
     pub(crate) fn permitted(mut self, status: u16) -> Storing {
         let took = self.count(None);
         self.with_record(took, status, None, "", |core, record| {
-            let stored = core.lane.record_success(record);
+            let stored = core.spool_handle.record_success(record);
             core.recorded();
             stored
         })
@@ -67,7 +67,7 @@ impl Guard {
     pub(crate) fn refused(mut self, reason: Reason, status: u16, detail: &str) -> Storing {
         let took = self.count(Some(reason));
         self.with_record(took, status, Some(reason), detail, |core, record| {
-            let stored = core.lane.record_durably(record);
+            let stored = core.spool_handle.record_durably(record);
             core.recorded();
             stored
         })
@@ -77,7 +77,7 @@ impl Guard {
     pub(crate) fn answered(mut self, reason: Reason, status: u16, detail: &str) {
         let took = self.count(Some(reason));
         self.with_record(took, status, Some(reason), detail, |core, record| {
-            core.lane.record(record);
+            core.spool_handle.record(record);
             core.recorded();
         });
     }
@@ -127,7 +127,7 @@ impl Drop for Guard {
             let reason = if std::thread::panicking() { Reason::InternalError } else { Reason::ClientGone };
             let took = self.count(Some(reason));
             self.with_record(took, 0, Some(reason), "", |core, record| {
-                core.lane.record(record);
+                core.spool_handle.record(record);
                 core.recorded();
             });
         }

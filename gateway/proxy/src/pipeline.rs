@@ -25,7 +25,7 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     // If the disk is slow, the request waits here, before anything is done or held for it.
-    core.lane.room().await;
+    core.spool_handle.room().await;
     let now = Timestamp::now();
     // From here on there is always a record, also if the caller disconnects or the code panics.
     let mut guard = Guard::open(core.clone(), peer.address, request.method(), now);
@@ -34,7 +34,7 @@ pub(crate) async fn serve(
         return Ok(refuse(guard, Refusal::new(Reason::NotConfigured, "")).await);
     };
     // A request that cannot be recorded is not served, unless the configuration accepts the loss of records.
-    if !core.lane.is_open() {
+    if !core.spool_handle.is_open() {
         return Ok(refuse(guard, Refusal::new(Reason::AuditUnavailable, "")).await);
     }
     let (mut head, body) = request.into_parts();
@@ -247,7 +247,7 @@ fn told(
     stored: Result<(), NotStored>,
     response: Response<ResponseBody>,
 ) -> Response<ResponseBody> {
-    if stored.is_ok() || core.lane.may_lose() {
+    if stored.is_ok() || core.spool_handle.may_lose() {
         return response;
     }
     let refusal = Refusal::new(Reason::AuditUnavailable, "");

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-/// How version 2 begins.
+/// The beginning of version 2.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// `PROXY UNKNOWN\r\n`, the shortest header of version 1: no more than this is read before the version is known.
 const SHORTEST: usize = 15;
@@ -55,7 +55,7 @@ fn malformed() -> io::Error {
 fn first(line: &[u8]) -> Option<Option<IpAddr>> {
     let line = std::str::from_utf8(line.strip_suffix(b"\r\n")?).ok()?;
     let rest = line.strip_prefix("PROXY ")?;
-    // What stands behind it is to be ignored.
+    // The bytes behind it are to be ignored.
     if rest == "UNKNOWN" || rest.starts_with("UNKNOWN ") {
         return Some(None);
     }

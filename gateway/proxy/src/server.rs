@@ -71,13 +71,13 @@ impl Server {
         let mut threads = Vec::new();
         for (number, ((listener, tls), pleas)) in listeners.into_iter().zip(tls_listeners).zip(pleas).enumerate() {
             let seed = seed.wrapping_add((number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            let (listeners, lane) = ([(Some(listener), false), (tls, true)], spool.lane());
+            let (listeners, spool_handle) = ([(Some(listener), false), (tls, true)], spool.spool_handle());
             let (shared, table, config, stopped) = (shared.clone(), table.clone(), config.clone(), stop.subscribe());
             let cores = cores.clone();
             let run = move || {
                 let connections = Connections::new(config.deadlines);
                 let room = Room::new(number, cores, connections, shared.clone());
-                run_core(listeners, Core::new(shared, lane, room, seed), table, pleas, &config, stopped);
+                run_core(listeners, Core::new(shared, spool_handle, room, seed), table, pleas, &config, stopped);
             };
             threads.push(std::thread::Builder::new().name(format!("core-{number}")).spawn(run).map_err(failed)?);
         }

@@ -69,7 +69,7 @@ fn token(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at(text.iter().position(|byte| !is_part(byte)).unwrap_or(text.len()))
 }
 
-/// What stands before the closing quote, without its escapes, and what follows it.
+/// The text before the closing quote, without its escapes, and the text after it.
 fn unquoted(text: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
     let end = text.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
     let (plain, rest) = text.split_at(end);

@@ -68,7 +68,7 @@ impl ArmedLlm {
         self.plan.max_request_bytes
     }
 
-    /// What is done with the body of a call.
+    /// The treatment of a call's body.
     pub fn body_of(&self, call: LlmCall<'_>) -> Body {
         let chats = matches!(self.plan.provider, LlmProvider::OpenAi | LlmProvider::AzureOpenAi)
             && call.method == Method::POST.as_str()
@@ -121,7 +121,7 @@ pub struct LlmCall<'r> {
     pub length: Option<u64>,
 }
 
-/// What is done with the body of a call.
+/// The treatment of a call's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
     /// It is held, and the option for the usage is looked for in it.

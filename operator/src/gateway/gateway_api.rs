@@ -170,7 +170,7 @@ fn supported_kinds(listener: &GatewayListeners) -> Value {
     }
 }
 
-/// How many routes a listener took.
+/// The number of routes that a listener took.
 fn attached(compiled: &Compiled, gateway: &str, listener: &GatewayListeners) -> usize {
     let took = |names: &Vec<String>| names.contains(&listener.name);
     let parents = compiled.routes.iter().filter(|route| route.parent.name == gateway);

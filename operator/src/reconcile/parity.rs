@@ -140,9 +140,9 @@ fn from_folder(exported: String, made: &Bundle) -> Bundle {
 
 /// Runs the operator against the server until its bundle is equal to that of a folder with the same objects; otherwise
 /// returns the last bundle and the expected one.
-async fn agreed(server: &Arc<ApiServer>, lane: Lane) -> Result<Bundle, String> {
+async fn agreed(server: &Arc<ApiServer>, spool_handle: SpoolHandle) -> Result<Bundle, String> {
     let mut bundles = server.bundle();
-    tokio::spawn(run(Arc::new(context(server)), lane));
+    tokio::spawn(run(Arc::new(context(server)), spool_handle));
     // Objects arrive one by one; after the last of them the two are equal, whatever the result was before.
     let agreed = bundles
         .wait_for(|made| made.as_ref().is_some_and(|made| made.digest == from_folder(server.exported(), made).digest));
@@ -167,7 +167,7 @@ fn what_the_operator_watches_and_what_a_folder_holds_give_the_same_digest() {
     })
     .unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let agreed = runtime.block_on(agreed(&server, spool.lane()));
+    let agreed = runtime.block_on(agreed(&server, spool.spool_handle()));
     // Its tasks end first: the spool waits for their records.
     drop(runtime);
     spool.close();

@@ -251,7 +251,7 @@ impl Played<'_> {
         Ok(self.edited(Response::from_parts(parts, made), forward.answer))
     }
 
-    /// What the route and the policy change of the head of an answer.
+    /// An answer with the changes of its head that the route and the policy ask for.
     fn edited(&self, mut response: Response<Bytes>, edits: Option<AnswerEdits>) -> Response<Bytes> {
         if let Some(edits) = edits {
             edits.apply(response.headers_mut());

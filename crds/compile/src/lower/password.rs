@@ -36,7 +36,7 @@ pub(crate) fn stored(
             .map_err(|_| unusable("must hold an argon2id hash in PHC form, or a password"))?;
         return Ok((username, Stored::Hash(text.to_owned())));
     }
-    // Nobody types the mark that some editors put in front of a file, so that the password would never fit.
+    // Some editors put a mark in front of a file. No person types it, so that the password would never fit.
     if text.starts_with('\u{feff}') {
         return Err(unusable("begins with a byte order mark: write the file without it"));
     }

@@ -101,7 +101,7 @@ fn lower_paths(
             wire::PathForm::EmptySegments => PathForm::EmptySegments,
         })
         .collect();
-    // What the gateway writes in one way only is no danger to conditions.
+    // A form that the gateway writes in one way only is no danger to conditions.
     let escaped = forms.iter().find(|form| !matches!(form, PathForm::Parameters | PathForm::EmptySegments));
     let conditions = authorization.iter().flat_map(|authorization| authorization.rules.iter().enumerate());
     for (i, rule) in conditions.filter(|(_, rule)| rule.when.as_ref().is_some_and(|when| when.contains("path"))) {

@@ -17,7 +17,7 @@ use super::redirect::{lower_redirect, lower_rewrite};
 use crate::grants::Foreign;
 use crate::{Cause, World};
 
-/// What is left of a rule once its references are resolved.
+/// A rule with its references resolved.
 #[derive(Clone)]
 pub(crate) struct LoweredRule {
     pub(crate) backends: Vec<Backend>,
@@ -293,7 +293,7 @@ pub(crate) fn service_backend(
     Some(Backend { host, port: number, protocol, tls, weight, local })
 }
 
-/// What the filters of a rule ask for.
+/// The changes that the filters of a rule ask for.
 #[derive(Default)]
 struct Filters {
     headers: Vec<HeaderEdit>,

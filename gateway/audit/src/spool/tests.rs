@@ -45,10 +45,10 @@ fn lines(dir: &Path) -> Vec<serde_json::Value> {
 async fn an_acknowledged_record_is_on_disk() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(config(dir.path())).unwrap();
-    let lane = spool.lane();
-    assert_eq!(lane.record_durably(&change("a")).await, Ok(()));
+    let spool_handle = spool.spool_handle();
+    assert_eq!(spool_handle.record_durably(&change("a")).await, Ok(()));
     assert_eq!(lines(dir.path())[0]["id"], "a");
-    drop(lane);
+    drop(spool_handle);
     spool.close();
 }
 
@@ -57,9 +57,9 @@ fn closing_loses_nothing_and_a_half_line_is_cut_off_on_opening() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..3 {
         let spool = Spool::open(config(dir.path())).unwrap();
-        let lane = spool.lane();
-        (0..500).for_each(|i| lane.record(&change(&format!("{round}-{i}"))));
-        drop(lane);
+        let spool_handle = spool.spool_handle();
+        (0..500).for_each(|i| spool_handle.record(&change(&format!("{round}-{i}"))));
+        drop(spool_handle);
         spool.close();
         let mut file = OpenOptions::new().append(true).open(segment_path(dir.path(), 1)).unwrap();
         file.write_all(b"{\"kind\":\"half").unwrap();
@@ -82,24 +82,24 @@ fn a_folder_has_one_writer() {
 async fn a_full_spool_refuses_and_recovers() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(SpoolConfig { max_bytes: 300, shipped: true, ..config(dir.path()) }).unwrap();
-    let lane = spool.lane();
-    assert_eq!(lane.record_durably(&change("first")).await, Ok(()));
-    assert_eq!(lane.record_durably(&change("second")).await, Ok(()));
-    assert_eq!(lane.record_durably(&change("third")).await, Err(NotStored));
-    assert!(!lane.is_open());
+    let spool_handle = spool.spool_handle();
+    assert_eq!(spool_handle.record_durably(&change("first")).await, Ok(()));
+    assert_eq!(spool_handle.record_durably(&change("second")).await, Ok(()));
+    assert_eq!(spool_handle.record_durably(&change("third")).await, Err(NotStored));
+    assert!(!spool_handle.is_open());
     // The shipper removes shipped segments; here the test empties the segment instead.
     OpenOptions::new().write(true).open(segment_path(dir.path(), 1)).unwrap().set_len(0).unwrap();
     for _ in 0..100 {
-        if lane.is_open() && !lines(dir.path()).is_empty() {
+        if spool_handle.is_open() && !lines(dir.path()).is_empty() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(lane.is_open());
+    assert!(spool_handle.is_open());
     assert!(
         lines(dir.path()).iter().any(|line| line["id"] == "third"),
         "what was taken while full is stored afterwards"
     );
-    drop(lane);
+    drop(spool_handle);
     spool.close();
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{bearer, jwt};
 use crate::CredentialTable;
-use crate::method::{Attempt, Caching, Challenged, Fresh, Method, MethodContext, Proven, Recheck, Verifying};
+use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, NewVerdict, Proven, Recheck, Verifying};
 
 /// A longer token is refused without introspection.
 const MAX_BYTES: usize = 16 * 1024;
@@ -188,7 +188,7 @@ impl ArmedIntrospection {
         match jwt::identity(context, claims, issuer, expires, None) {
             Ok(identity) => {
                 let until = (now.0 + cache_seconds * 1000).min(expires.map_or(u64::MAX, |expires| expires.0));
-                Attempt::Verified(Fresh { identity: identity.into(), until, epoch: 0 })
+                Attempt::Verified(NewVerdict { identity: identity.into(), until, epoch: 0 })
             }
             Err(problem) => rejected(problem.reason, problem.detail),
         }

@@ -12,7 +12,9 @@ use idm_types::{Reason, Refusal, Timestamp};
 use serde_json::Value;
 
 use super::bearer;
-use crate::method::{Attempt, Caching, Challenged, Fresh, Method, MethodContext, Proven, Recheck, Verifying, at_once};
+use crate::method::{
+    Attempt, Caching, Challenged, Method, MethodContext, NewVerdict, Proven, Recheck, Verifying, at_once,
+};
 use crate::{CredentialTable, PolicyError};
 
 /// The method, with the live keys of its issuers.
@@ -106,7 +108,7 @@ impl ArmedJwt {
             Ok(verified) => match of_verified(context, verified, issuer) {
                 Ok(identity) => {
                     let until = identity.expires.map_or(0, |exp| exp.0.saturating_add(self.plan.skew.seconds() * 1000));
-                    Attempt::Verified(Fresh { identity: Rc::new(identity), until, epoch })
+                    Attempt::Verified(NewVerdict { identity: Rc::new(identity), until, epoch })
                 }
                 Err(problem) => Attempt::Rejected(Refusal::new(problem.reason, problem.detail).by_method(name)),
             },

@@ -10,7 +10,9 @@ use idm_types::{Reason, Refusal};
 use rustls::pki_types::CertificateDer;
 
 use crate::CredentialTable;
-use crate::method::{Attempt, Caching, Challenged, Fresh, Method, MethodContext, Proven, Recheck, Verifying, at_once};
+use crate::method::{
+    Attempt, Caching, Challenged, Method, MethodContext, NewVerdict, Proven, Recheck, Verifying, at_once,
+};
 
 pub(crate) struct ArmedMtls(CertificateCheck);
 
@@ -77,7 +79,7 @@ impl ArmedMtls {
             return Attempt::NotMine(context.denied(Reason::UntrustedCertificate, "there is no certificate"));
         };
         match self.identity(context, own) {
-            Ok((identity, until)) => Attempt::Verified(Fresh { identity: identity.into(), until, epoch: 0 }),
+            Ok((identity, until)) => Attempt::Verified(NewVerdict { identity: identity.into(), until, epoch: 0 }),
             Err(refusal) => Attempt::Rejected(refusal.by_method(context.name)),
         }
     }

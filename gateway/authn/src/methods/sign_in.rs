@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use super::jwt;
 use crate::credential::admit;
 use crate::federated::Federated;
-use crate::method::{Attempt, Caching, Challenged, Fresh, Method, MethodContext, Proven, Recheck, Verifying};
+use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, NewVerdict, Proven, Recheck, Verifying};
 use crate::revocation::is_any_revoked;
 use crate::{CredentialTable, Resources, refresh};
 
@@ -250,7 +250,7 @@ impl ArmedSignIn {
         }
     }
 
-    async fn look(&self, context: MethodContext<'_>, cookie: &str) -> Result<Fresh, Refusal> {
+    async fn look(&self, context: MethodContext<'_>, cookie: &str) -> Result<NewVerdict, Refusal> {
         let MethodContext { memory, now, .. } = context;
         let denied = |reason, detail: &str| context.denied(reason, detail);
         let over = |detail: &str| denied(Reason::SessionEnded, detail);
@@ -292,7 +292,7 @@ impl ArmedSignIn {
         until = until.min(identity.expires.map_or(u64::MAX, |end| end.0));
         identity.session = Some(OfSession { keys: ending_keys(&id, &session), access: session.tokens.access.clone() });
         let epoch = self.epoch(&identity, context.table);
-        Ok(Fresh { identity: Rc::new(identity), until, epoch })
+        Ok(NewVerdict { identity: Rc::new(identity), until, epoch })
     }
 
     fn end_of(&self, session: &Session) -> u64 {

@@ -27,7 +27,7 @@ pub(crate) struct Batch {
     pub(crate) waiting: Vec<oneshot::Sender<Stored>>,
 }
 
-/// The batch that a lane has handed over and the writer has not yet taken. Only that lane and the writer lock it, while
+/// The batch that a handle has handed over and the writer has not yet taken. Only that handle and the writer lock it, while
 /// they move a batch.
 #[derive(Default)]
 pub(crate) struct Slot {
@@ -49,7 +49,7 @@ impl Slot {
         self.handed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For the writer: the whole batch, and whether the lane has ended.
+    /// For the writer: the whole batch, and whether the handle has ended.
     pub(crate) fn take(&self) -> (Batch, bool) {
         let mut handed = self.lock();
         (std::mem::take(&mut handed.batch), handed.ended)
@@ -76,7 +76,7 @@ impl LaneSlots {
         slot
     }
 
-    /// Takes every lane's batch and appends it to those that wait; returns whether there are lanes that may bring more.
+    /// Takes every spool_handle's batch and appends it to those that wait; returns whether there are lanes that may bring more.
     pub(crate) fn gather(&self, waiting: &mut Vec<(Arc<Slot>, Batch)>) -> bool {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|slot| {
@@ -90,10 +90,10 @@ impl LaneSlots {
     }
 }
 
-/// One core's way into the spool. Taking a record locks nothing; handing a batch over locks the slot that this lane
+/// One core's way into the spool. Taking a record locks nothing; handing a batch over locks the slot that this spool_handle
 /// shares with the writer. There is no queue that could be full: while the disk is busy the batch grows, and
 /// [`Self::room`] makes requests wait when it has grown too far.
-pub struct Lane {
+pub struct SpoolHandle {
     pending: RefCell<Batch>,
     slot: Arc<Slot>,
     writer: Thread,
@@ -102,7 +102,7 @@ pub struct Lane {
     successes: Successes,
 }
 
-impl Lane {
+impl SpoolHandle {
     pub(crate) fn new(
         slot: Arc<Slot>,
         writer: Thread,
@@ -207,7 +207,7 @@ impl Lane {
     }
 }
 
-impl Drop for Lane {
+impl Drop for SpoolHandle {
     fn drop(&mut self) {
         self.flush();
         self.slot.lock().ended = true;

@@ -72,8 +72,8 @@ mod tests {
         fn a_path_that_is_taken_is_of_one_rule_however_it_is_read(
             rules in prop::collection::vec(prop::collection::vec("[ab]", 0..3), 1..5),
             parts in prop::collection::vec(prop::sample::select(vec![
-                "/", "/", "a", "b", "%2F", "%2f", "%25", "2F", "2f", "%252F", "%3F", "%23", ".", "..", "//", "%61", "61",
-                "%32", "%2e", ";x", "%5C",
+                "/", "/", "a", "b", "%2F", "%2f", "%25", "2F", "2f", "%252F", "%3F", "%23", ".", "..", "//", "%61",
+                "61", "%32", "%2e", ";x", "%5C",
             ]), 0..9),
         ) {
             let entry = |(rule, prefix): (usize, &Vec<String>)| {

@@ -31,15 +31,12 @@ pub(crate) fn answer(
 /// `https`: the caller speaks TLS, to the gateway or to a proxy before it; `secured`: to the gateway.
 fn location(redirect: &Redirect, https: bool, secured: bool, host: &str, path: &str, query: Option<&str>) -> String {
     let scheme = redirect.scheme.unwrap_or(if https { Scheme::Https } else { Scheme::Http });
-    let (scheme_name, default_port) = match scheme {
-        Scheme::Http => ("http", 80),
-        Scheme::Https => ("https", 443),
-    };
     // The listener's port is not the one that callers of a proxy know where the proxy ends their TLS.
     let of_listener = redirect.scheme.is_none() && https == secured;
-    let port = redirect.port.or(of_listener.then_some(redirect.listener_port)).filter(|port| *port != default_port);
+    let port =
+        redirect.port.or(of_listener.then_some(redirect.listener_port)).filter(|port| *port != scheme.default_port());
     let host = redirect.host.as_deref().unwrap_or(host);
-    let mut place = format!("{scheme_name}://{host}");
+    let mut place = format!("{}://{host}", scheme.name());
     if let Some(port) = port {
         place.push_str(&format!(":{port}"));
     }

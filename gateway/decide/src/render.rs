@@ -11,25 +11,10 @@ use crate::Trace;
 use crate::engine::{ArmedHandler, Engine};
 use crate::own::{document, page as written};
 
-/// The answer to a refused caller, which scripts may read whose origin the rule takes: with it they can tell their user
-/// what is missing, and name the decision.
-pub fn refusal(
-    engine: Option<&Engine>,
-    trace: &Trace,
-    refusal: &Refusal,
-    id: DecisionId,
-    now: Timestamp,
-) -> Response<Bytes> {
-    let mut response = refused(engine, trace, refusal, id, now);
-    if let Some(sharing) = &trace.sharing {
-        sharing.write(response.headers_mut(), true);
-    }
-    response
-}
-
 /// The answer to a refused caller: a person is sent to sign in or gets a page, a client of a token service gets its
-/// error document (RFC 6749 §5.2), and every other program gets a problem document (RFC 9457).
-fn refused(
+/// error document (RFC 6749 §5.2), and every other program gets a problem document (RFC 9457). Scripts whose origin the
+/// rule takes may read it: with it they can tell their user what is missing, and name the decision.
+pub fn refusal(
     engine: Option<&Engine>,
     trace: &Trace,
     refusal: &Refusal,
@@ -39,7 +24,7 @@ fn refused(
     let handler = engine.zip(trace.rule).and_then(|(engine, rule)| engine.rules.get(rule)).map(|rule| &rule.handler);
     let policy = engine.zip(trace.policy).and_then(|(engine, policy)| engine.policies.get(policy));
     let armed = policy.map(|policy| &policy.armed);
-    match (handler, armed.and_then(|armed| armed.sign_in()), &trace.page_request) {
+    let mut response = match (handler, armed.and_then(|armed| armed.sign_in()), &trace.page_request) {
         (Some(ArmedHandler::Issue { .. }), _, _) => oauth_refusal(refusal.reason, id, refusal.retry_after),
         (Some(ArmedHandler::Enforce { .. } | ArmedHandler::Redirect { .. }), Some(method), Some(page_request))
             if asks_to_sign_in(refusal.reason) && !page_request.is_form =>
@@ -51,7 +36,11 @@ fn refused(
             None => page(method, page_request, &trace.host, refusal, id),
         },
         _ => problem(refusal, armed, id, now),
+    };
+    if let Some(sharing) = &trace.sharing {
+        sharing.write(response.headers_mut(), true);
     }
+    response
 }
 
 /// Whether a person could get access by signing in, or by signing in again.

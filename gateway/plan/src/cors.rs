@@ -87,7 +87,7 @@ impl OriginPattern {
             _ => return None,
         };
         let (host, port) = match rest.split_once(':') {
-            None => (rest, default_port(scheme)),
+            None => (rest, scheme.default_port()),
             Some((host, digits)) => {
                 let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
                 (host, digits.parse().ok().filter(|_| plain)?)
@@ -116,23 +116,13 @@ impl OriginPattern {
 
 impl std::fmt::Display for OriginPattern {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let scheme = match self.scheme {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-        };
+        let scheme = self.scheme.name();
         match &self.host {
             Host::Exact(host) => write!(f, "{scheme}://{host}")?,
             Host::Below(domain) => write!(f, "{scheme}://*.{domain}")?,
             Host::Any => write!(f, "{scheme}://*")?,
         }
-        if self.port == default_port(self.scheme) { Ok(()) } else { write!(f, ":{}", self.port) }
-    }
-}
-
-fn default_port(scheme: Scheme) -> u16 {
-    match scheme {
-        Scheme::Http => 80,
-        Scheme::Https => 443,
+        if self.port == self.scheme.default_port() { Ok(()) } else { write!(f, ":{}", self.port) }
     }
 }
 

@@ -206,8 +206,7 @@ pub fn read_path(path: &str) -> Result<ReadPath<'_>, PathError> {
     if bytes.first() != Some(&b'/') {
         return Err(PathError::NotAbsolute);
     }
-    if is_plain(bytes) && check_segments(bytes) != Err(PathError::EmptySegment) {
-        check_segments(bytes)?;
+    if is_plain(bytes) && check_segments(bytes).is_ok() {
         return Ok(ReadPath { text: Cow::Borrowed(path), decided: path.len(), forms: PathForms::default() });
     }
     let mut forms = PathForms::default();

@@ -27,6 +27,24 @@ pub enum Scheme {
     Https,
 }
 
+impl Scheme {
+    /// Its name in a URI.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+
+    /// The port of a URI that names none (RFC 9110 §4.2).
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
+}
+
 /// The change of a request's address on its way to the backend, from the route's `URLRewrite`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,7 +1,7 @@
 use idm_types::Reason;
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendTls, Cors, Endpoint, Redirect, Rewrite, SignInEndpoint};
+use crate::{BackendTls, Cors, Endpoint, Redirect, Rewrite, Scheme, SignInEndpoint};
 
 /// A set of hostnames and the entries that serve them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -180,8 +180,8 @@ impl Backend {
     pub fn authority(&self) -> String {
         let Self { host, port, .. } = self;
         let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.clone() };
-        let default = if self.tls.is_some() { 443 } else { 80 };
-        if *port == default { host } else { format!("{host}:{port}") }
+        let scheme = if self.tls.is_some() { Scheme::Https } else { Scheme::Http };
+        if *port == scheme.default_port() { host } else { format!("{host}:{port}") }
     }
 }
 

@@ -1,11 +1,12 @@
 //! Lowers the filters `RequestRedirect` and `URLRewrite` of HTTPRoute rules.
 
 use gateway_api::apis::standard::httproutes as hr;
-use idm_plan::{PathChange, PathMatch, Redirect, Rewrite, Scheme, canonical_path};
+use idm_plan::{Host, PathChange, PathMatch, Redirect, Rewrite, Scheme, canonical_path};
 
 use super::Notes;
 use super::route::LoweredMatch;
 use crate::Cause;
+use crate::listeners::parse_host;
 
 /// The redirect; its listener's port is set where the rule is attached.
 pub(super) fn lower_redirect(
@@ -22,10 +23,7 @@ pub(super) fn lower_redirect(
             return notes.fail(format!("{path}.statusCode"), Cause::UnsupportedValue, why);
         }
     };
-    let host = hostname.as_ref().map(|host| host.to_ascii_lowercase());
-    if host.as_deref().is_some_and(|host| !is_host(host)) {
-        return notes.fail(format!("{path}.hostname"), Cause::Invalid, "the hostname must be a DNS name");
-    }
+    let host = lower_host(path, hostname, notes)?;
     let port = match port.map(u16::try_from) {
         None => None,
         Some(Ok(port)) if port > 0 => Some(port),
@@ -56,10 +54,7 @@ pub(super) fn lower_rewrite(
     notes: &mut Notes<'_>,
 ) -> Option<Rewrite> {
     let hr::HttpRouteRulesFiltersUrlRewrite { hostname, path: change } = given;
-    let host = hostname.as_ref().map(|host| host.to_ascii_lowercase());
-    if host.as_deref().is_some_and(|host| !is_host(host)) {
-        return notes.fail(format!("{path}.hostname"), Cause::Invalid, "the hostname must be a DNS name");
-    }
+    let host = lower_host(path, hostname, notes)?;
     let path = match change {
         None => None,
         Some(hr::HttpRouteRulesFiltersUrlRewritePath { replace_full_path, replace_prefix_match, r#type }) => {
@@ -69,6 +64,15 @@ pub(super) fn lower_rewrite(
         }
     };
     Some(Rewrite { host, path })
+}
+
+/// The one host that both filters may name, in lower case.
+fn lower_host(path: &str, hostname: &Option<String>, notes: &mut Notes<'_>) -> Option<Option<String>> {
+    match hostname.as_deref().map(parse_host) {
+        None => Some(None),
+        Some(Some(Host::Exact(host))) => Some(Some(host)),
+        Some(_) => notes.fail(format!("{path}.hostname"), Cause::Invalid, "the hostname must be a DNS name"),
+    }
 }
 
 /// A change of a path as both filters write it.
@@ -101,14 +105,4 @@ fn lower_change(path: &str, given: Given<'_>, matches: &[LoweredMatch], notes: &
         }
         _ => notes.fail(path, Cause::Invalid, "ReplacePrefixMatch needs a rule with exactly one match, a PathPrefix"),
     }
-}
-
-fn is_host(host: &str) -> bool {
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    host.len() <= 253 && host.split('.').all(is_label)
 }

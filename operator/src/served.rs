@@ -1,5 +1,5 @@
-//! The work of a gateway for the namespaces whose routes it takes. Only a namespace's own reconcile writes the status of
-//! its objects; it reads here what became of them elsewhere.
+//! The work of a gateway for the namespaces whose routes it takes. Only a namespace's own reconcile writes the status
+//! of its objects; it reads here what became of them elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};

@@ -64,8 +64,11 @@ pub(crate) fn objects(store: &Store, namespace: &str, settings: Settings) -> Wor
     for granting in store.namespaces(Kind::ReferenceGrant) {
         world.grants.extend(typed(store, Kind::ReferenceGrant, &granting));
     }
-    for (granting, name) in world.granted_services() {
-        world.granted_backend_tls.extend(backend_tls_policies(store, &granting));
+    let granted = world.granted_services();
+    for granting in granted.iter().map(|(namespace, _)| namespace).collect::<BTreeSet<_>>() {
+        world.granted_backend_tls.extend(backend_tls_policies(store, granting));
+    }
+    for (granting, name) in granted {
         let service = store.find(Kind::Service, &granting, &name);
         world.granted.extend(service.and_then(|service| read(&service).ok()));
     }

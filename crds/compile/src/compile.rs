@@ -7,6 +7,7 @@ use idm_plan::{
     Timeouts, VirtualHost,
 };
 use idm_types::Reason;
+use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 
 use crate::attach::{Attachments, Candidate, Placed, Target, exists};
@@ -158,9 +159,10 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     }
     let attachments = compiler.settle_attachments(&worlds);
     let (listeners, ports) = compiler.listeners();
+    let of_services = compiler.hosts_of_services(&attachments);
     let mut routes = Vec::new();
     for of in &worlds {
-        routes.extend(compiler.lower_routes(of, &listeners, &attachments));
+        routes.extend(compiler.lower_routes(of, &listeners, &attachments, &of_services));
     }
     compiler.lower_services(&attachments);
     compiler.report_overridden();
@@ -278,8 +280,8 @@ impl<'w> Compiler<'w> {
         }
     }
 
-    /// Where a Gateway's class forwards what no policy covers, a policy that lets everyone pass stands for that, so
-    /// that such requests are decided and recorded like all others.
+    /// A policy that lets everyone pass stands for routes that no policy covers, where a Gateway's class forwards
+    /// those: so their requests are decided and recorded like all others.
     fn add_open_policy(&mut self) {
         let mut gateways = self.world.our_gateways();
         if gateways.any(|gateway| self.world.classes.forwards_uncovered(gateway)) {
@@ -302,7 +304,8 @@ impl<'w> Compiler<'w> {
         let attachments = Attachments::settle(candidates.collect());
         for (loser, target, winner) in attachments.lost.iter().filter(|(of, ..)| of.namespace == world.namespace) {
             let message = format!(
-                "{target} is already held by IdentityPolicy '{winner}', which is older: attach to something more specific, or remove one"
+                "{target} is already held by IdentityPolicy '{winner}', which is older: attach to something more \
+                 specific, or remove one"
             );
             self.report.push(
                 &ObjectId::new("IdentityPolicy", &world.namespace, &loser.name),
@@ -322,7 +325,8 @@ impl<'w> Compiler<'w> {
                         path,
                         Condition::Accepted,
                         Cause::Invalid,
-                        "target must be an HTTPRoute or Gateway of group 'gateway.networking.k8s.io', or a Service of group ''",
+                        "target must be an HTTPRoute or Gateway of group 'gateway.networking.k8s.io', or a Service of \
+                         group ''",
                     ),
                     Some(target) if !exists(world, &target) => self.report.push(
                         &id,
@@ -348,9 +352,17 @@ impl<'w> Compiler<'w> {
     }
 
     /// The routes of a namespace that our listeners take.
-    fn lower_routes(&mut self, of: &World, listeners: &[Listener<'w>], attachments: &Attachments) -> Vec<RouteStatus> {
+    ///
+    /// Routes of other namespaces do not get the hosts `of_services`.
+    fn lower_routes(
+        &mut self,
+        of: &World,
+        listeners: &[Listener<'w>],
+        attachments: &Attachments,
+        of_services: &BTreeSet<Host>,
+    ) -> Vec<RouteStatus> {
         let mut statuses = Vec::new();
-        let services = if of.is_tenant { self.hosts_of_services(attachments) } else { BTreeSet::new() };
+        let is_free = |host: &Host| !of.is_tenant || !of_services.contains(host);
         for route in &of.routes {
             let mut attached = Vec::new();
             for parent in route.spec.parent_refs.iter().flatten() {
@@ -359,7 +371,7 @@ impl<'w> Compiler<'w> {
                 }
                 let taken = taking(self.world, listeners, parent, route, &of.namespace);
                 let serving = taken.iter().flatten();
-                let serving = serving.filter(|(listener, host)| listener.serves && !services.contains(host));
+                let serving = serving.filter(|(listener, host)| listener.serves && is_free(host));
                 attached.extend(serving.map(|(listener, host)| (*listener, host.clone())));
                 if let Err(why) = &taken {
                     let id = ObjectId::new("HTTPRoute", &of.namespace, &route.name_any());
@@ -537,7 +549,8 @@ impl<'w> Compiler<'w> {
             let other = self.policies.get(holder).filter(differs);
             if let Some(other) = other {
                 let message = format!(
-                    "its sign-in does not work: IdentityPolicy '{}' signs people in under the same `basePath` {} of the same host with other settings; give one of them another `basePath`",
+                    "its sign-in does not work: IdentityPolicy '{}' signs people in under the same `basePath` {} of the \
+                     same host with other settings; give one of them another `basePath`",
                     other.key, method.base
                 );
                 let id = ObjectId::new("IdentityPolicy", &key.namespace, &key.name);
@@ -661,13 +674,12 @@ impl<'w> Compiler<'w> {
         }
     }
 
-    fn service_hosts(&mut self, service: &k8s_openapi::api::core::v1::Service, name: &str) -> Vec<Host> {
+    fn service_hosts(&mut self, service: &Service, name: &str) -> Vec<Host> {
         let mut hosts: Vec<Host> = service_names(name, &self.world.namespace).into_iter().map(Host::Exact).collect();
-        let annotation = service.annotations().get(idm_api::HOSTNAMES_ANNOTATION).cloned().unwrap_or_default();
-        for hostname in annotation.split(',').map(str::trim).filter(|h| !h.is_empty()) {
-            match parse_host(hostname) {
-                Some(host) => hosts.push(host),
-                None => {
+        for host in annotated_hosts(service) {
+            match host {
+                Ok(host) => hosts.push(host),
+                Err(hostname) => {
                     let message = format!("'{hostname}' must be a hostname, `*.` and a domain, or `*`");
                     self.report.push(
                         &self.id("Service", name),
@@ -682,7 +694,7 @@ impl<'w> Compiler<'w> {
         hosts
     }
 
-    /// The hosts under which Services of this namespace are served. Routes of other namespaces do not get them.
+    /// The hosts under which Services of this namespace are served.
     fn hosts_of_services(&self, attachments: &Attachments) -> BTreeSet<Host> {
         let world = self.world;
         let names: BTreeSet<&str> = attachments.services(&world.namespace).map(|(name, _)| name).collect();
@@ -690,8 +702,7 @@ impl<'w> Compiler<'w> {
         for name in names {
             hosts.extend(service_names(name, &world.namespace).into_iter().map(Host::Exact));
             let service = world.services.iter().find(|service| service.name_any() == name);
-            let annotation = service.and_then(|service| service.annotations().get(idm_api::HOSTNAMES_ANNOTATION));
-            hosts.extend(annotation.iter().flat_map(|text| text.split(',')).filter_map(|host| parse_host(host.trim())));
+            hosts.extend(service.into_iter().flat_map(annotated_hosts).flatten());
         }
         hosts
     }
@@ -753,6 +764,14 @@ fn is_only_issuer(others: &[Policy], policy: &Policy, notes: &mut Notes<'_>) -> 
         notes.fail::<()>("spec.tokenService.issuer", Cause::Conflicted, message);
     }
     other.is_none()
+}
+
+/// The hostnames in a Service's annotation; an error is the text of one that is none.
+fn annotated_hosts(service: &Service) -> impl Iterator<Item = Result<Host, &str>> {
+    let annotation = service.annotations().get(idm_api::HOSTNAMES_ANNOTATION);
+    let hostnames = annotation.into_iter().flat_map(|text| text.split(','));
+    let hostnames = hostnames.map(str::trim).filter(|hostname| !hostname.is_empty());
+    hostnames.map(|hostname| parse_host(hostname).ok_or(hostname))
 }
 
 fn class_hint(target: &Target) -> &'static str {

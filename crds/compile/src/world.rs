@@ -189,14 +189,14 @@ impl World {
         let mut names: Vec<String> = self.referred().secrets.into_iter().map(str::to_owned).collect();
         // A token service that names no Secret has its keys in the operator's.
         names.extend(self.policies.iter().filter_map(|policy| Some(crate::signing_secret(policy)?.0)));
+        let is_here = |namespace: &Option<String>| namespace.as_ref().is_none_or(|of| *of == self.namespace);
         let listeners = self.our_gateways().flat_map(|g| &g.spec.listeners);
         let certificates =
             listeners.filter_map(|l| l.tls.as_ref()).flat_map(|tls| tls.certificate_refs.iter().flatten());
-        let own = certificates.filter(|of| of.namespace.as_ref().is_none_or(|namespace| *namespace == self.namespace));
-        names.extend(own.map(|reference| reference.name.clone()));
+        names.extend(certificates.filter(|of| is_here(&of.namespace)).map(|reference| reference.name.clone()));
         let tls = self.our_gateways().filter_map(|gateway| gateway.spec.tls.as_ref()?.backend.as_ref());
-        let shown = tls.filter_map(|backend| Some(backend.client_certificate_ref.as_ref()?.name.clone()));
-        names.extend(shown);
+        let shown = tls.filter_map(|backend| backend.client_certificate_ref.as_ref());
+        names.extend(shown.filter(|of| is_here(&of.namespace)).map(|reference| reference.name.clone()));
         names.extend(self.authorities_of_backends("Secret"));
         names.sort();
         names.dedup();

@@ -23,7 +23,8 @@ pub struct FileError {
 }
 
 /// Kinds that a folder may hold besides ours: they are needed where there is no cluster.
-const KINDS: &str = "IdentityPolicy, Credential, Federation, RoleBinding, GatewayClass, Gateway, HTTPRoute, BackendTLSPolicy, Namespace, Service, ConfigMap or Secret";
+const KINDS: &str = "IdentityPolicy, Credential, Federation, RoleBinding, GatewayClass, Gateway, HTTPRoute, \
+                     BackendTLSPolicy, Namespace, Service, ConfigMap or Secret";
 
 /// The file and line of each object, so that findings about it can name them.
 #[derive(Clone, Debug, Default)]

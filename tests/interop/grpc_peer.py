@@ -1,5 +1,5 @@
-"""gRPC of the C core. `serve [CHAIN KEY]` prints its port and then one line for each call that it took; `call PORT TOKEN` makes one
-call of each kind, with the token as its credential, and prints what came of them as JSON."""
+"""gRPC of the C core. `serve [CHAIN KEY]` prints its port and then one line for each call that it took; `call PORT
+TOKEN` makes one call of each kind, with the token as its credential, and prints what came of them as JSON."""
 import json
 import sys
 from concurrent import futures
@@ -48,7 +48,8 @@ def outcome(call):
     try:
         return call()
     except grpc.RpcError as error:
-        return {"code": error.code().name, "details": error.details(), "trailers": dict(error.trailing_metadata() or ())}
+        trailers = dict(error.trailing_metadata() or ())
+        return {"code": error.code().name, "details": error.details(), "trailers": trailers}
 
 
 def call(port, token):

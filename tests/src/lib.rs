@@ -13,9 +13,11 @@ mod in_process;
 mod issuer;
 mod network;
 pub mod play;
+mod pod;
 mod provider;
 mod raw;
 mod redis;
+mod routes;
 mod saml;
 mod serves;
 mod upstream;
@@ -25,9 +27,11 @@ pub use browser::Browser;
 #[cfg(feature = "in-process")]
 pub use in_process::InProcess;
 pub use issuer::{Issuer, now};
+pub use pod::Pod;
 pub use provider::{CLIENT_SECRET, Provider, Script};
 pub use raw::{Reply, raw, raw_on};
 pub use redis::Redis;
+pub use routes::{policy_of, route_to};
 pub use saml::{IDP, SLO, SSO, SamlIdp, Says, signature_template};
 pub use serves::Serves;
 pub use upstream::Upstream;
@@ -171,10 +175,7 @@ impl Gateway {
 
     /// The one record of a decision.
     pub fn record(&self, id: &str) -> Value {
-        eventually("the record", || {
-            let mut found: Vec<Value> = self.records().into_iter().filter(|record| record["id"] == id).collect();
-            if found.len() == 1 { Ok(found.remove(0)) } else { Err(format!("{} records of {id}", found.len())) }
-        })
+        record(self.audit.path(), id)
     }
 
     /// The process.
@@ -243,6 +244,14 @@ pub fn records(dir: &Path) -> Vec<Value> {
     segments.sort();
     let text: String = segments.iter().map(|path| std::fs::read_to_string(path).unwrap_or_default()).collect();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// The one record of a decision in a folder.
+pub fn record(dir: &Path, id: &str) -> Value {
+    eventually("the record", || {
+        let mut found: Vec<Value> = records(dir).into_iter().filter(|record| record["id"] == id).collect();
+        if found.len() == 1 { Ok(found.remove(0)) } else { Err(format!("{} records of {id}", found.len())) }
+    })
 }
 
 /// A Service for the upstream that answers under every host, and a policy with these methods.

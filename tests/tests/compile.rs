@@ -178,7 +178,8 @@ fn what_a_gateway_cannot_do_closes_its_rule_and_is_named() {
         (
             "value: /first}}]",
             "value: /first}}], filters: [{type: RequestMirror, requestMirror: {backendRef: {name: up, port: 80}}}]",
-            "filter RequestMirror is not supported: supported are CORS, RequestHeaderModifier, RequestRedirect, ResponseHeaderModifier and URLRewrite",
+            "filter RequestMirror is not supported: supported are CORS, RequestHeaderModifier, RequestRedirect, \
+             ResponseHeaderModifier and URLRewrite",
         ),
         (
             "value: /first}}]",

@@ -2,32 +2,17 @@
 //! not listed gets. `f19` and `f20` are the numbers of reports from users of such systems.
 
 use idm_jose::SigningKey;
-use idm_tests::{Gateway, Issuer, Reply, Upstream, eventually, now, raw, secret};
+use idm_tests::{Gateway, Issuer, Reply, Upstream, eventually, now, policy_of, raw, route_to, secret};
 use idm_types::Algorithm;
 
 const APP: &str = "https://app.example";
 
-/// A Gateway, a route `r` with these rules and these policies; `UP` stands for the backends.
+/// A route with these rules, and policies of a rule or of all, with a method and further members.
 fn world(upstream: &Upstream, rules: &str, policies: &[(&str, &str, &str)]) -> String {
-    let port = upstream.address.port();
-    let rules = rules.replace("UP", &format!("backendRefs: [{{name: up, port: {port}}}]"));
-    let mut yaml = format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: up}}\nspec: {{type: ExternalName, externalName: 127.0.0.1, \
-         ports: [{{name: http, port: {port}}}]}}\n---\n\
-         apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: g}}\nspec: {{gatewayClassName: idm, \
-         listeners: [{{name: http, port: 80, protocol: HTTP}}]}}\n---\n\
-         apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r}}\nspec:\n  parentRefs: \
-         [{{name: g}}]\n  rules:\n{rules}\n"
-    );
-    for (i, (section, method, more)) in policies.iter().enumerate() {
-        let section = if section.is_empty() { String::new() } else { format!(", sectionName: {section}") };
-        yaml += &format!(
-            "---\napiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: p{i}}}\nspec:\n  \
-             targetRefs: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r{section}}}]\n  \
-             authentication: {{methods: [{method}]}}\n{more}"
-        );
-    }
-    yaml
+    let policy = |(i, (rule, method, more)): (usize, &(&str, &str, &str))| {
+        policy_of(&format!("p{i}"), Some(*rule).filter(|rule| !rule.is_empty()), method, more)
+    };
+    route_to(upstream, rules) + &policies.iter().enumerate().map(policy).collect::<String>()
 }
 
 const KEYS: &str = "{name: machines, apiKey: {}}";
@@ -142,8 +127,10 @@ fn f19_a_preflight_is_answered_before_anyone_authenticates() {
         "OPTIONS / HTTP/1.1",
         "OPTIONS / HTTP/1.1\r\nOrigin: https://app.example",
         "OPTIONS / HTTP/1.1\r\nAccess-Control-Request-Method: GET",
-        "OPTIONS / HTTP/1.1\r\nOrigin: https://app.example\r\nOrigin: https://app.example\r\nAccess-Control-Request-Method: GET",
-        "OPTIONS / HTTP/1.1\r\nOrigin: https://app.example\r\nAccess-Control-Request-Method: GET\r\nAccess-Control-Request-Method: GET",
+        "OPTIONS / HTTP/1.1\r\nOrigin: https://app.example\r\nOrigin: https://app.example\r\n\
+         Access-Control-Request-Method: GET",
+        "OPTIONS / HTTP/1.1\r\nOrigin: https://app.example\r\nAccess-Control-Request-Method: GET\r\n\
+         Access-Control-Request-Method: GET",
         "OPTIONS / HTTP/1.1\r\nOrigin: https://app.example\r\nAccess-Control-Request-Method: G T",
         "GET / HTTP/1.1\r\nOrigin: https://app.example\r\nAccess-Control-Request-Method: GET",
     ] {
@@ -180,7 +167,8 @@ fn f20_a_script_of_a_listed_origin_reads_refusals_and_no_other_does() {
 #[test]
 fn f20_what_an_upstream_says_of_origins_is_replaced_and_not_doubled() {
     let answer = "HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nAccess-Control-Allow-Credentials: true\r\n\
-                  Access-Control-Allow-Headers: x-up\r\nX-Total: 3\r\nVary: Accept-Encoding\r\nContent-Length: 2\r\n\r\nok";
+                  Access-Control-Allow-Headers: x-up\r\nX-Total: 3\r\nVary: Accept-Encoding\r\nContent-Length: 2\r\n\
+                  \r\nok";
     let listed = "{allowOrigins: [https://app.example], exposeHeaders: [X-Total]}";
     let with = |cors: &str| Bed::new(Upstream::answering(answer), "  - {UP}", &[("", OPEN, cors)]);
     let bed = with(&format!("  cors: {listed}\n"));
@@ -244,8 +232,8 @@ fn f19_with_credentials_a_star_is_spelled_out() {
 fn f19_a_route_filter_wins_over_the_policy_and_a_rule_for_options_over_both() {
     let bed = Bed::new(
         Upstream::new(),
-        "  - {name: filtered, matches: [{path: {type: PathPrefix, value: /a}, method: PUT}], UP, filters: [{type: CORS, \
-         cors: {allowOrigins: [https://route.example], allowMethods: [PUT]}}]}\n  \
+        "  - {name: filtered, matches: [{path: {type: PathPrefix, value: /a}, method: PUT}], UP, filters: [{type: \
+         CORS, cors: {allowOrigins: [https://route.example], allowMethods: [PUT]}}]}\n  \
          - {name: own, matches: [{path: {type: PathPrefix, value: /b}, method: OPTIONS}], UP}\n  \
          - {name: rest, UP}",
         &[("", KEYS, "  cors: {allowOrigins: [https://app.example]}\n"), ("own", OPEN, "")],

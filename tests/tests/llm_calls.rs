@@ -84,7 +84,7 @@ fn f02_who_did_not_ask_for_the_usage_gets_no_event_with_it_and_all_else_is_as_it
         }
         assert_eq!(bed.usage(), counted, "{body}");
     }
-    // Where nothing is streamed, nothing is changed.
+    // Nothing changes if nothing is streamed.
     let whole = "{\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4},\"model\":\"m\",\"choices\":[]}";
     let bed = bed(&answer("application/json", whole), "provider: OpenAI");
     let body = "{\"messages\" :[],\n \"x\":1.0e40, \"stream\":false}";

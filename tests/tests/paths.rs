@@ -1,7 +1,7 @@
 //! Paths that not every server reads alike: refused, or taken by the policy of their rule and no other. `f21` and `f22`
 //! are the numbers of reports from users of such systems.
 
-use idm_tests::{Gateway, Reply, Upstream, eventually, raw};
+use idm_tests::{Gateway, Reply, Upstream, eventually, policy_of, raw, route_to};
 
 const OPEN: &str = "{name: everyone, anonymous: {}}";
 const KEYS: &str = "{name: machines, apiKey: {}}";
@@ -49,29 +49,14 @@ impl Bed {
 }
 
 fn world(upstream: &Upstream, rules: &[(&str, &str, &str)]) -> String {
-    let port = upstream.address.port();
-    let mut yaml = format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: up}}\nspec: {{type: ExternalName, externalName: 127.0.0.1, \
-         ports: [{{name: http, port: {port}}}]}}\n---\n\
-         apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: g}}\nspec: {{gatewayClassName: idm, \
-         listeners: [{{name: http, port: 80, protocol: HTTP}}]}}\n---\n\
-         apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r}}\nspec:\n  parentRefs: \
-         [{{name: g}}]\n  rules:\n"
-    );
-    for (i, (prefix, _, _)) in rules.iter().enumerate() {
-        yaml += &format!(
-            "  - {{name: r{i}, matches: [{{path: {{type: PathPrefix, value: '{prefix}'}}}}], backendRefs: [{{name: up, \
-             port: {port}}}]}}\n"
-        );
-    }
-    for (i, (_, method, more)) in rules.iter().enumerate() {
-        yaml += &format!(
-            "---\napiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: p{i}}}\nspec:\n  \
-             targetRefs: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r, sectionName: r{i}}}]\n  \
-             authentication: {{methods: [{method}]}}\n{more}"
-        );
-    }
-    yaml
+    let rule = |(i, (prefix, ..)): (usize, &(&str, &str, &str))| {
+        format!("  - {{name: r{i}, matches: [{{path: {{type: PathPrefix, value: '{prefix}'}}}}], UP}}\n")
+    };
+    let policy = |(i, (_, method, more)): (usize, &(&str, &str, &str))| {
+        policy_of(&format!("p{i}"), Some(&format!("r{i}")), method, more)
+    };
+    let of_rules = rules.iter().enumerate().map(rule).collect::<String>();
+    route_to(upstream, &of_rules) + &rules.iter().enumerate().map(policy).collect::<String>()
 }
 
 const ALL: &str =

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use idm_jose::SigningKey;
-use idm_tests::{ANONYMOUS, Gateway, InProcess, Serves, Upstream, open_to, raw, raw_on};
+use idm_tests::{ANONYMOUS, Gateway, InProcess, Serves, Upstream, open_to, policy_of, raw, raw_on, route_to};
 use idm_types::Algorithm;
 
 fn open<G: Serves>() -> (G, Upstream) {
@@ -17,16 +17,11 @@ fn open<G: Serves>() -> (G, Upstream) {
 /// `/public` is open, everything else wants an API key.
 fn guarded<G: Serves>() -> (G, Upstream) {
     let upstream = Upstream::new();
-    let port = upstream.address.port();
-    let yaml = format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: up}}\nspec: {{type: ExternalName, externalName: 127.0.0.1, ports: [{{name: http, port: {port}}}]}}\n---\n\
-         apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: g}}\nspec: {{gatewayClassName: idm, listeners: [{{name: http, port: 80, protocol: HTTP}}]}}\n---\n\
-         apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r}}\nspec:\n  parentRefs: [{{name: g}}]\n  rules:\n  \
-         - {{name: public, matches: [{{path: {{type: PathPrefix, value: /public}}}}], backendRefs: [{{name: up, port: {port}}}]}}\n  \
-         - {{name: rest, matches: [{{path: {{type: PathPrefix, value: /}}}}], backendRefs: [{{name: up, port: {port}}}]}}\n---\n\
-         apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: public}}\nspec:\n  targetRefs: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r, sectionName: public}}]\n  authentication: {{methods: [{{name: everyone, anonymous: {{}}}}]}}\n---\n\
-         apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: rest}}\nspec:\n  targetRefs: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r}}]\n  authentication: {{methods: [{{name: machines, apiKey: {{}}}}]}}\n"
-    );
+    let rules = "  - {name: public, matches: [{path: {type: PathPrefix, value: /public}}], UP}\n  \
+                 - {name: rest, matches: [{path: {type: PathPrefix, value: /}}], UP}\n";
+    let public = policy_of("public", Some("public"), "{name: everyone, anonymous: {}}", "");
+    let rest = policy_of("rest", None, "{name: machines, apiKey: {}}", "");
+    let yaml = format!("{}{public}{rest}", route_to(&upstream, rules));
     (G::start_with(&[("all.yaml", &yaml)], &[]), upstream)
 }
 

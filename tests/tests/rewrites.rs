@@ -2,25 +2,14 @@
 //! decided on the request as the caller sent it.
 
 use idm_compile::{Settings, compile, yaml::read_files};
-use idm_tests::{Gateway, InProcess, Serves, Upstream, raw};
+use idm_tests::{Gateway, InProcess, Serves, Upstream, policy_of, raw, route_to};
 
 /// A route with one rule for `/api`, with these filters. Administrators' paths need a key, all others are open.
 fn yaml(upstream: &Upstream, rule: &str) -> String {
-    let port = upstream.address.port();
-    format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: up}}\nspec: {{type: ExternalName, externalName: 127.0.0.1, \
-         ports: [{{port: {port}}}]}}\n---\n\
-         apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: g}}\nspec: {{gatewayClassName: \
-         idm, listeners: [{{name: http, port: 80, protocol: HTTP}}]}}\n---\n\
-         apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r}}\nspec:\n  parentRefs: [{{name: \
-         g}}]\n  rules:\n  - {{matches: [{{path: {{type: PathPrefix, value: /api}}}}], {rule}, backendRefs: [{{name: \
-         up, port: {port}}}]}}\n---\n\
-         apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: p}}\nspec:\n  targetRefs: \
-         [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r}}]\n  authentication: {{methods: [{{name: \
-         everyone, anonymous: {{}}}}]}}\n  authorization:\n    rules:\n    - {{name: open, when: \
-         \"!request.path.startsWith('/api/admin')\"}}\n    - {{name: admin, when: \
-         \"request.path.startsWith('/api/admin')\", require: {{roles: {{any: [admin]}}}}}}\n"
-    )
+    let open = "  authorization:\n    rules:\n    - {name: open, when: \"!request.path.startsWith('/api/admin')\"}\n    \
+                - {name: admin, when: \"request.path.startsWith('/api/admin')\", require: {roles: {any: [admin]}}}\n";
+    let rule = format!("  - {{matches: [{{path: {{type: PathPrefix, value: /api}}}}], {rule}, UP}}");
+    route_to(upstream, &rule) + &policy_of("p", None, "{name: everyone, anonymous: {}}", open)
 }
 
 fn filters(filters: &str) -> String {

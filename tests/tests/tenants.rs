@@ -1,16 +1,14 @@
 //! A Gateway that takes routes of other namespaces: what it takes, who is known there, and references that need grants.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::TcpStream;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use idm_compile::yaml::read_files;
 use idm_compile::{Compiled, NotTaken, Settings, World, attached_elsewhere, compile};
 use idm_plan::{Backend, Handler, Host, Plan};
-use idm_tests::{Authority, Reply, Upstream, eventually, idm, raw, records, secret};
+use idm_tests::{Authority, Pod, Reply, Upstream, eventually, raw, secret};
 use idm_types::{ApiKey, Reason};
 use serde_json::{Value, json};
 
@@ -368,94 +366,53 @@ spec:
     }
 }
 
-/// `idm gateway` with a bundle, as in a pod.
-struct Pod {
-    child: Child,
-    address: SocketAddr,
-    dir: tempfile::TempDir,
-}
-
-impl Pod {
-    /// Its backends are the upstream: the names of Services mean nothing here.
-    fn start(mut compiled: Compiled, upstream: &Upstream) -> Self {
-        for rule in &mut compiled.plan.rules {
-            if let Handler::Enforce { backends, .. } = &mut rule.handler {
-                for backend in backends {
-                    let (host, port) = (upstream.address.ip().to_string(), upstream.address.port());
-                    *backend = Backend { host, port, local: true, ..backend.clone() };
-                }
+/// A pod whose backends all are the upstream: the names of Services mean nothing here.
+fn pod(mut compiled: Compiled, upstream: &Upstream) -> Pod {
+    for rule in &mut compiled.plan.rules {
+        if let Handler::Enforce { backends, .. } = &mut rule.handler {
+            for backend in backends {
+                let (host, port) = (upstream.address.ip().to_string(), upstream.address.port());
+                *backend = Backend { host, port, local: true, ..backend.clone() };
             }
         }
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("bundle"), compiled.seal(1).pack().unwrap()).unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
-        let mut child = Command::new(idm())
-            .args(["gateway", "--namespace", "infra", "--config-secret", "x", "--config-file"])
-            .arg(dir.path().join("bundle"))
-            .args(["--listen", &address.to_string(), "--listen-tls", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .arg("--audit-dir")
-            .arg(dir.path().join("audit"))
-            .env("HOME", dir.path())
-            .env_remove("KUBECONFIG")
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        assert!(log.any(|line| line.contains("configuration in force")), "it ended");
-        std::thread::spawn(move || log.for_each(drop));
-        eventually("it listens", || TcpStream::connect(address).map(drop).map_err(|error| error.to_string()));
-        Self { child, address, dir }
     }
-
-    fn ask(&self, method: &str, host: &str, authorization: &str) -> Reply {
-        let request = format!("{method} / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n{authorization}\r\n\r\n");
-        raw(self.address, request.as_bytes())
-    }
-
-    fn record(&self, id: &str) -> Value {
-        eventually("the record", || {
-            let all = records(&self.dir.path().join("audit"));
-            let mut found: Vec<Value> = all.into_iter().filter(|record| record["id"] == id).collect();
-            if found.len() == 1 { Ok(found.remove(0)) } else { Err(format!("{} records of {id}", found.len())) }
-        })
-    }
+    let pod = Pod::start("infra", &compiled.seal(1).pack().unwrap());
+    eventually("it listens", || TcpStream::connect(pod.address).map(drop).map_err(|error| error.to_string()));
+    pod
 }
 
-impl Drop for Pod {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn ask(pod: &Pod, method: &str, host: &str, authorization: &str) -> Reply {
+    let request = format!("{method} / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n{authorization}\r\n\r\n");
+    raw(pod.address, request.as_bytes())
 }
 
 #[test]
 fn who_is_known_in_one_namespace_is_nobody_in_the_next() {
     let upstream = Upstream::new();
     // The Credential of the same name has the role in `a` alone.
-    let binding = "---\napiVersion: identity-manager.io/v1alpha1\nkind: RoleBinding\nmetadata: {name: w, namespace: a}\n\
-                   spec: {role: writer, subjects: [{credential: robot}], scope: {project: {}}}\n";
+    let binding = "---\napiVersion: identity-manager.io/v1alpha1\nkind: RoleBinding\n\
+                   metadata: {name: w, namespace: a}\nspec: {role: writer, subjects: [{credential: robot}], scope: {project: {}}}\n";
     let a = of("a", &format!("{ROUTE}{POLICY}{binding}"));
     let compiled = compiled(infra(ALL), [a, of("bb", &format!("{ROUTE}{POLICY}"))]);
     let errors: Vec<_> = compiled.report.errors().collect();
     assert!(errors.is_empty(), "{errors:?}");
     assert!(compiled.plan.hosts.iter().any(|of| of.host == Host::Exact("bb.example".into())));
-    let pod = Pod::start(compiled, &upstream);
+    let pod = pod(compiled, &upstream);
 
     let api_key = |of: &str| format!("X-Api-Key: {}", key(of).reveal());
     let password = |of: &str| format!("Authorization: Basic {}", STANDARD.encode(format!("ana:password of {of}")));
     let allowed = |method: &str, namespace: &str, authorization: &str| {
-        let reply = pod.ask(method, &format!("{namespace}.example"), authorization);
+        let reply = ask(&pod, method, &format!("{namespace}.example"), authorization);
         assert_eq!(reply.status, 200, "{namespace} {authorization}");
         let record = eventually("its record", || {
-            let found = records(&pod.dir.path().join("audit")).pop();
+            let found = pod.records().pop();
             found.filter(|of| of["request"]["host"] == format!("{namespace}.example")).ok_or("not yet".to_owned())
         });
         assert_eq!((record["namespace"].as_str(), record["policy"]["name"].as_str()), (Some(namespace), Some("p")));
         upstream.forget();
     };
     let refused = |method: &str, namespace: &str, authorization: &str, reason: Reason| {
-        let reply = pod.ask(method, &format!("{namespace}.example"), authorization);
+        let reply = ask(&pod, method, &format!("{namespace}.example"), authorization);
         assert_eq!(reply.status, reason.status(), "{namespace} {authorization}");
         assert_eq!(upstream.received(), "");
         let record = pod.record(reply.decision());

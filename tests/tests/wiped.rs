@@ -1,13 +1,12 @@
 //! A secret that was replaced is gone from the memory of the process, not only from what is in force.
 
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use idm_compile::{Settings, compile, yaml::read_files};
-use idm_tests::{Gateway, Upstream, eventually, idm, now, open_to, raw};
+use idm_tests::{Gateway, Pod, Upstream, eventually, now, open_to, raw};
 use serde_json::json;
 
 /// The number of times that each of these is in the memory of a process that can be written to.
@@ -113,34 +112,9 @@ fn a_secret_of_a_bundle_that_was_replaced_is_gone() {
         let compiled = compile(&world, None);
         compiled.seal(generation).pack().unwrap()
     };
-    let dir = tempfile::tempdir().unwrap();
-    let bundle = dir.path().join("bundle");
-    std::fs::write(&bundle, pack(old, 1)).unwrap();
-    let mut child = Command::new(idm())
-        .args(["gateway", "--namespace", "shop", "--config-secret", "x", "--config-file"])
-        .arg(&bundle)
-        .args(["--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--audit-dir"])
-        .arg(dir.path().join("audit"))
-        .env("IDM_LOG", "info")
-        .env("HOME", dir.path())
-        .env_remove("KUBECONFIG")
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let mut in_force = |generation: u64| {
-        let wanted = format!("\"generation\":{generation}");
-        assert!(log.any(|line| line.contains("configuration in force") && line.contains(&wanted)), "it ended");
-    };
-    in_force(1);
-    assert!(found(child.id(), &forms(old))[0] > 0);
-    // As the kubelet does it: the file is another one from one moment to the next.
-    std::fs::write(dir.path().join("next"), pack(new, 2)).unwrap();
-    std::fs::rename(dir.path().join("next"), &bundle).unwrap();
-    in_force(2);
-    gone(child.id(), old);
-    assert!(found(child.id(), &forms(new))[0] > 0);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let pod = Pod::start("shop", &pack(old, 1));
+    assert!(found(pod.process(), &forms(old))[0] > 0);
+    pod.replace(&pack(new, 2), 2);
+    gone(pod.process(), old);
+    assert!(found(pod.process(), &forms(new))[0] > 0);
 }

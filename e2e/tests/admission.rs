@@ -49,7 +49,8 @@ fn service(members: &str) -> String {
 
 fn cors(members: &str) -> String {
     format!(
-        "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, cors: {{{members}}}}}"
+        "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, \
+         cors: {{{members}}}}}"
     )
 }
 

@@ -384,7 +384,8 @@ async fn applying_twice_changes_nothing_and_a_namespace_without_policies_has_no_
     // reconciliation of the whole namespace, after the gateway's objects: three of them have passed by then.
     for round in 0..3 {
         space.apply(&format!(
-            "apiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: unused}}\nspec: {{displayName: round {round}, oidc: {{issuer: 'http://keycloak.idp.svc:8180/realms/shop'}}}}\n"
+            "apiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: unused}}\nspec: \
+             {{displayName: round {round}, oidc: {{issuer: 'http://keycloak.idp.svc:8180/realms/shop'}}}}\n"
         ))?;
         eventually("the namespace is reconciled", async || space.condition("federation", "unused", "Ready")).await?;
     }

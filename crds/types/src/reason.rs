@@ -61,8 +61,8 @@ reasons! {
             character that RFC 3986 does not allow there",
         confirm: "`idm explain ID`: the line under `why:` says which of them the path has, and the first line shows \
             the path",
-        fix: "where `why:` names a member of `paths.allow`, add it to the policy of the route if the upstream reads such \
-            paths as `docs/paths.md` says; otherwise write each segment in its plain form, and send a value with `/`, \
+        fix: "where `why:` names a member of `paths.allow`, add it to the policy of the route if the upstream reads \
+            such paths as `docs/paths.md` says; otherwise write each segment in its plain form, and send a value with `/`, \
             `%`, `;`, `?` or `\\` in the query or the body",
     }
     /// The host is missing, repeated, malformed or contradictory.

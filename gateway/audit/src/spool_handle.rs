@@ -27,8 +27,8 @@ pub(crate) struct Batch {
     pub(crate) waiting: Vec<oneshot::Sender<Stored>>,
 }
 
-/// The batch that a handle has handed over and the writer has not yet taken. Only that handle and the writer lock it, while
-/// they move a batch.
+/// The batch that a handle has handed over and the writer has not yet taken. Only that handle and the writer lock it,
+/// while they move a batch.
 #[derive(Default)]
 pub(crate) struct Slot {
     handed: Mutex<Handed>,
@@ -76,7 +76,8 @@ impl LaneSlots {
         slot
     }
 
-    /// Takes every spool_handle's batch and appends it to those that wait; returns whether there are lanes that may bring more.
+    /// Takes every handle's batch and appends it to those that wait; returns whether there are handles that may bring
+    /// more.
     pub(crate) fn gather(&self, waiting: &mut Vec<(Arc<Slot>, Batch)>) -> bool {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|slot| {
@@ -90,7 +91,7 @@ impl LaneSlots {
     }
 }
 
-/// One core's way into the spool. Taking a record locks nothing; handing a batch over locks the slot that this spool_handle
+/// One core's way into the spool. Taking a record locks nothing; handing a batch over locks the slot that this handle
 /// shares with the writer. There is no queue that could be full: while the disk is busy the batch grows, and
 /// [`Self::room`] makes requests wait when it has grown too far.
 pub struct SpoolHandle {

@@ -105,7 +105,7 @@ impl Core {
         DecisionId::from_parts(now.0, u128::from(self.random()) << 64 | u128::from(self.random()))
     }
 
-    /// Signals that a record waits in the spool_handle.
+    /// Signals that a record waits in the handle.
     pub(crate) fn recorded(&self) {
         self.unflushed.notify_one();
     }

@@ -47,7 +47,7 @@ fn first_member(body: &[u8], at: usize) -> Option<usize> {
     (body.get(brace) == Some(&b'{')).then_some(brace + 1)
 }
 
-/// Where the value of a member of the object at `at` stands. The text must be valid JSON.
+/// The place of the value of a member of the object at `at`. The text must be valid JSON.
 fn member(body: &[u8], at: usize, name: &str) -> Option<Range<usize>> {
     let mut at = skip_space(body, first_member(body, at)?);
     while body.get(at) == Some(&b'"') {
@@ -167,7 +167,8 @@ mod tests {
         fn a_changed_body_is_the_same_but_for_the_option(
             others in proptest::collection::btree_map("[a-z\"\\\\{}]{0,6}", json_value(), 0..5),
             options in proptest::option::of(prop_oneof![
-                Just(json!(null)), Just(json!({})), Just(json!({"include_usage": false})), Just(json!({"x": {"y": []}})),
+                Just(json!(null)), Just(json!({})), Just(json!({"include_usage": false})),
+                Just(json!({"x": {"y": []}})),
             ]),
             pretty in any::<bool>(),
         ) {

@@ -15,7 +15,7 @@ use crate::certificate::{names_of, roots};
 
 /// Arms the TLS of connections to a backend. The error shows no key.
 ///
-/// Where the plan names no authorities, those of the system count (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others). If
+/// The authorities of the system count where the plan names none (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others). If
 /// there are none, every connection is refused, and the rest of the plan is served.
 pub fn backend_config(tls: &BackendTls, secrets: &Secrets) -> Result<ClientConfig, String> {
     let BackendTls { server_name: _, names, settings: OutgoingTls { roots: bundle, certificate } } = tls;

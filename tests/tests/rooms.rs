@@ -22,6 +22,7 @@ const EDGES: &[(&str, &[&str])] = &[
     // request names the keys under which an identity's session is revoked.
     ("idm-request", &["idm-expr", "idm-jose", "idm-plan", "idm-store", "idm-types"]),
     ("idm-trust", &["idm-jose", "idm-plan", "idm-types"]),
+    ("idm-directory", &["idm-bulkhead", "idm-expr", "idm-plan", "idm-trust", "idm-types"]),
     ("idm-limit", &["idm-types"]),
     (
         "idm-authn",
@@ -69,6 +70,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-bulkhead",
             "idm-compile",
             "idm-decide",
+            "idm-directory",
             "idm-jose",
             "idm-plan",
             "idm-proxy",
@@ -123,6 +125,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("idm-authz", &["tokio", "reqwest", "hyper", "kube"]),
     ("idm-request", &["tokio", "reqwest", "hyper", "kube", "redis"]),
     ("idm-trust", &["reqwest", "hyper", "kube", "redis"]),
+    ("idm-directory", &["kube", "redis"]),
     ("idm-limit", &["reqwest", "hyper", "kube", "redis"]),
     ("idm-bulkhead", &["reqwest", "hyper", "kube", "redis"]),
     ("idm-authn", &["reqwest", "hyper", "kube", "redis"]),

@@ -425,6 +425,103 @@ reasons! {
         fix: "try again; callers who proved a password lately go first. If this lasts, give the gateway more CPU or \
             pods",
     }
+    /// The directory refuses: the name fits several people.
+    AmbiguousUser {
+        status: 401,
+        plain: "the user name fits several people of the directory",
+        confirm: "`idm explain ID`: the line under `why:` names the directory; `idm idp try` with the same name shows \
+            the entries that it found",
+        fix: "give the people different values of the login attributes, or list fewer of them in \
+            `spec.ldap.users.loginAttributes`",
+    }
+    /// The account is disabled in its directory.
+    AccountDisabled {
+        status: 401,
+        plain: "the account is disabled in its directory",
+        confirm: "`idm explain ID`: the line under `why:` names the directory and the person",
+        fix: "enable the account in the directory, if it should be used",
+    }
+    /// The account is locked in its directory.
+    AccountLocked {
+        status: 401,
+        plain: "the account is locked in its directory",
+        confirm: "`idm audit tail --no-follow --denied` shows the wrong passwords before it, if they came by this gateway",
+        fix: "unlock the account in the directory, or wait as long as its policy says",
+    }
+    /// The account has expired in its directory.
+    AccountExpired {
+        status: 401,
+        plain: "the account has expired in its directory",
+        confirm: "`idm explain ID`: the line under `why:` names the directory and the person",
+        fix: "set a later end of the account in the directory, if it should be used",
+    }
+    /// The password has expired in its directory.
+    PasswordExpired {
+        status: 401,
+        plain: "the password has expired in its directory",
+        confirm: "`idm explain ID`: the line under `why:` names the directory and the person",
+        fix: "let the person change the password where the directory lets them",
+    }
+    /// The password must be changed before it is used.
+    PasswordMustChange {
+        status: 401,
+        plain: "the directory wants the person to change the password first",
+        confirm: "`idm explain ID`: the line under `why:` names the directory and the person",
+        fix: "let the person change the password where the directory lets them",
+    }
+    /// The account may not be used now, or not from here.
+    AccountRestricted {
+        status: 401,
+        plain: "the directory does not let the account be used at this time or from this machine",
+        confirm: "`idm explain ID`: the line under `why:` names the directory and the person",
+        fix: "change the hours or machines of the account in the directory",
+    }
+    /// The person is in more groups than are taken.
+    TooManyGroups {
+        status: 403,
+        plain: "the person is in more groups than the gateway takes",
+        confirm: "`idm explain ID`: the line under `why:` has the number and the limit",
+        fix: "set `groups.base` of the Federation to the part of the directory that has the groups which matter",
+    }
+    /// No server of the directory answers.
+    DirectoryUnavailable {
+        status: 503,
+        plain: "the directory cannot be reached, so nobody can say whether the password is right",
+        confirm: "`idm explain ID`: the line under `why:` has the server and the error; `idm idp try` asks it again",
+        fix: "let the directory run again, or open the way from the gateway's pods to it",
+    }
+    /// Too many logins wait for the directory.
+    DirectoryBusy {
+        status: 503,
+        plain: "too many logins wait for the directory, or it did not answer the last ones and is left alone for a while",
+        confirm: "`idm explain ID`: the line under `why:` says which of both; `idm_outside_circuit_open` is 1 for its \
+            server in the second case",
+        fix: "try again after the seconds of Retry-After; if the directory is healthy, raise \
+            `concurrency` of the Federation",
+    }
+    /// The directory's server is not trusted.
+    DirectoryUntrusted {
+        status: 503,
+        plain: "the certificate of the directory's server is not trusted, or the server offers no TLS",
+        confirm: "`idm explain ID`: the line under `why:` has the server and what is wrong with its certificate",
+        fix: "name the authority in `tls.trustBundleRef` of the Federation, and write the server by a name that its \
+            certificate has",
+    }
+    /// The directory refuses the gateway's own login.
+    DirectoryRefusesGateway {
+        status: 503,
+        plain: "the directory refuses the gateway's own login",
+        confirm: "`idm explain ID`: the line under `why:` has the server and its message",
+        fix: "correct the name or the password of the gateway's account in the Federation and its Secret; where the \
+            message says that TLS is wanted, write `ldaps://` or `startTls: true`",
+    }
+    /// The directory's answer cannot be used.
+    DirectoryUnusable {
+        status: 503,
+        plain: "the answer of the directory cannot be used",
+        confirm: "`idm explain ID`: the line under `why:` says what is missing or wrong; `idm idp try` shows each step",
+        fix: "correct the part of the Federation that `why:` names, so that it fits what the directory has",
+    }
     /// The Digest nonce is too old or not ours.
     StaleNonce {
         status: 401,

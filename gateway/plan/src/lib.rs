@@ -12,8 +12,10 @@ mod address;
 mod bundle;
 mod cors;
 mod credential;
+mod directory;
 mod expr;
 mod jose;
+mod ldap;
 mod llm;
 mod path;
 mod policy;
@@ -28,12 +30,18 @@ pub use address::is_local_address;
 pub use bundle::{Bundle, BundleError, FORMAT};
 pub use cors::{Cors, Names, OriginPattern, Origins};
 pub use credential::{Credential, Credentials, Proof, Selector};
+pub use directory::{
+    DatabaseDirectory, DatabaseProduct, Directory, DirectoryServer, DirectorySource, GroupStrategy, LdapAttribute,
+    LdapBind, LdapDirectory, LdapGroups, LdapLookup, LdapPerson, LdapSyntax, LegacyFormat, Parameter, Protection,
+    Realm, RestAnswer, RestBody, RestDirectory, RestJson, RestRequest, RestValue, Statement,
+};
 pub use expr::{Expr, Variable};
 pub use jose::{
     CertificateHeaders, Consume, Decrypt, Destination, Encrypt, EncryptionKeyRef, ExpectedClaims, JoseStep,
     JoseStepKind, KeyChoice, MadeClaims, Message, Place, Produce, Sign, SignedForm, SigningKeyRef, VerificationKeys,
     Verify,
 };
+pub use ldap::{DistinguishedName, LdapFilter, escape_dn_value, is_attribute};
 pub use llm::{Llm, LlmProvider, TokenQuota};
 pub use path::{NamedByte, PathError, PathForm, PathForms, ReadPath, canonical_path, read_path};
 pub use policy::{

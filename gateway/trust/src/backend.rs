@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use idm_plan::{BackendName, BackendTls, CertificateName, OutgoingTls, Secrets};
+use idm_plan::{BackendName, BackendTls, CertificateName, OutgoingTls, SecretHandle, Secrets};
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 
 use crate::certificate::{names_of, roots};
 
@@ -20,22 +23,45 @@ use crate::certificate::{names_of, roots};
 pub fn backend_config(tls: &BackendTls, secrets: &Secrets) -> Result<ClientConfig, String> {
     let BackendTls { server_name: _, names, settings: OutgoingTls { roots: bundle, certificate } } = tls;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let roots = match bundle {
-        Some(pem) => roots(pem)?,
-        None => roots_of_the_system(),
-    };
-    let verifier = BackendVerifier::new(roots, names, provider.clone())?;
+    let verifier = BackendVerifier::new(roots_of(bundle.as_deref())?, names, provider.clone())?;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .dangerous() // The verifier does what the default one does, for several names.
         .with_custom_certificate_verifier(Arc::new(verifier));
+    showing(builder, certificate.as_ref(), secrets)
+}
+
+/// Arms the TLS of connections to another server, whose certificate must have the name that it is reached by. `None`:
+/// the authorities of the system, and no certificate of ours. The error shows no key.
+pub fn client_config(tls: Option<&OutgoingTls>, secrets: &Secrets) -> Result<ClientConfig, String> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots_of(tls.and_then(|tls| tls.roots.as_deref()))?);
+    showing(builder, tls.and_then(|tls| tls.certificate.as_ref()), secrets)
+}
+
+/// The last step of a configuration: the certificate that is shown.
+fn showing(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    certificate: Option<&(String, SecretHandle)>,
+    secrets: &Secrets,
+) -> Result<ClientConfig, String> {
     let Some((chain, handle)) = certificate else { return Ok(builder.with_no_client_auth()) };
     let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|_| "a certificate is not PEM")?;
     let key = PrivateKeyDer::from_pem_slice(secrets.wanted(handle)?.reveal())
         .map_err(|_| format!("the secret `{}` is not a private key in PEM", handle.0))?;
     builder.with_client_auth_cert(chain, key).map_err(|error| format!("certificate and key of `{}`: {error}", handle.0))
+}
+
+/// The authorities of a bundle in PEM, or of the system.
+fn roots_of(bundle: Option<&str>) -> Result<RootCertStore, String> {
+    match bundle {
+        Some(pem) => roots(pem),
+        None => Ok(roots_of_the_system()),
+    }
 }
 
 fn roots_of_the_system() -> RootCertStore {

@@ -8,13 +8,18 @@
 
 mod backend;
 mod certificate;
+mod directory;
 mod http_client;
 mod kept;
 mod keys;
 mod ring;
 
-pub use backend::backend_config;
+pub use backend::{backend_config, client_config};
 pub use certificate::{Accepted, CertificateCheck, Signers, roots, thumbprint};
+pub use directory::{
+    AccountState, Asked, Directories, Directory, DirectoryError, DirectoryErrorKind, Group, Login, LoginAnswer,
+    LoginRefused, Password, Person, Steps,
+};
 pub use http_client::{
     Answer, Authorization, Deadline, Form, HttpClient, NoAnswer, OutboundClient, OutboundRequest, Work, secret_text,
 };

@@ -1,0 +1,175 @@
+//! A directory with its bulkhead: places for logins, a queue, a deadline and a circuit breaker of its own.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use idm_bulkhead::{Admission, Asker, Bounds, Bulkhead, Change, NotAsked, Place};
+use idm_plan::ObjectKey;
+use idm_trust::{Asked, Directory, DirectoryError, DirectoryErrorKind, Login, LoginAnswer};
+use tokio::runtime::Handle;
+
+use crate::Driver;
+
+/// The longest time that a login waits for a place.
+const QUEUE_WAIT: Duration = Duration::from_secs(1);
+
+/// A directory that serves.
+pub(crate) struct Guarded {
+    name: ObjectKey,
+    driver: Box<dyn Driver>,
+    deadline: Duration,
+    bulkhead: Mutex<Bulkhead>,
+    jitter: RandomState,
+    runtime: Handle,
+}
+
+impl Guarded {
+    pub(crate) fn new(
+        name: &ObjectKey,
+        plan: &idm_plan::Directory,
+        driver: Box<dyn Driver>,
+        runtime: Handle,
+    ) -> Arc<Self> {
+        let places = usize::try_from(plan.concurrency).unwrap_or(1).max(1);
+        let bounds = Bounds {
+            places,
+            // One address leaves places to others, unless there is one place alone.
+            places_of_one: (places * 3 / 4).max(1),
+            queue: places * 4,
+            first_pause: Duration::from_secs(1),
+            longest_pause: Duration::from_secs(30),
+        };
+        Arc::new(Self {
+            name: name.clone(),
+            driver,
+            deadline: Duration::from_millis(plan.deadline_ms),
+            bulkhead: Mutex::new(Bulkhead::new(bounds, Instant::now())),
+            jitter: RandomState::new(),
+            runtime,
+        })
+    }
+
+    /// The name in metrics and logs.
+    pub(crate) fn name(&self) -> &ObjectKey {
+        &self.name
+    }
+
+    pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, Bulkhead> {
+        self.bulkhead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn busy(&self, NotAsked { why, seconds }: NotAsked) -> DirectoryError {
+        DirectoryError::new(DirectoryErrorKind::Busy(seconds), format!("Federation {} is not asked: {why}", self.name))
+    }
+
+    /// A place, after some time in the queue perhaps.
+    async fn place(self: &Arc<Self>, admission: Admission) -> Result<Held, DirectoryError> {
+        let place = match admission {
+            Admission::Now(place) => place,
+            Admission::Wait(mut receiver) => match tokio::time::timeout(QUEUE_WAIT, &mut receiver).await {
+                Ok(Ok(place)) => place,
+                Ok(Err(_)) => {
+                    let bulkhead = self.lock();
+                    let why = if bulkhead.is_open() {
+                        bulkhead.shut(Instant::now())
+                    } else {
+                        NotAsked { why: "too many logins are waiting".into(), seconds: 1 }
+                    };
+                    return Err(self.busy(why));
+                }
+                Err(_) => {
+                    receiver.close();
+                    // A place that was given in the very last moment is ours all the same.
+                    receiver.try_recv().map_err(|_| {
+                        self.lock().counts.not_asked += 1;
+                        self.busy(NotAsked { why: "logins before this one took too long".into(), seconds: 1 })
+                    })?
+                }
+            },
+        };
+        Ok(Held { directory: self.clone(), place, began: Instant::now(), answered: false })
+    }
+
+    /// Runs a question on the process' own runtime: the serving cores only wait, and the question comes to its end when
+    /// its caller has gone.
+    fn run<F, Fut>(self: Arc<Self>, caller: Option<std::net::IpAddr>, ask: F) -> Asked<LoginAnswer>
+    where
+        F: FnOnce(Arc<Self>, Instant) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<LoginAnswer, DirectoryError>> + Send + 'static,
+    {
+        let admitted = self.lock().admit(Asker::of(caller), Instant::now());
+        let admission = match admitted {
+            Ok(admission) => admission,
+            Err(why) => {
+                let error = self.busy(why);
+                return Box::pin(std::future::ready(Err(error)));
+            }
+        };
+        let task = self.runtime.clone().spawn(async move {
+            let mut held = self.place(admission).await?;
+            let deadline = Instant::now() + self.deadline;
+            let name = self.name.clone();
+            let answer = tokio::time::timeout_at(deadline.into(), ask(self, deadline)).await.unwrap_or_else(|_| {
+                let detail = format!("Federation {name}: no answer in time");
+                Err(DirectoryError::new(DirectoryErrorKind::Unavailable, detail))
+            });
+            // Only silence opens the circuit: callers must not be able to shut a directory off by what they send.
+            let silent = |error: &DirectoryError| error.kind == DirectoryErrorKind::Unavailable;
+            held.answered = !answer.as_ref().is_err_and(silent);
+            if let Err(error) = &answer {
+                tracing::warn!(federation = %name, reason = error.reason().code(), "directory: {error}");
+            }
+            answer
+        });
+        Box::pin(async move {
+            task.await.unwrap_or_else(|_| {
+                Err(DirectoryError::new(DirectoryErrorKind::Unavailable, "the question was dropped"))
+            })
+        })
+    }
+}
+
+/// A directory as others see it.
+#[derive(Clone)]
+pub(crate) struct Shared(pub(crate) Arc<Guarded>);
+
+impl Directory for Shared {
+    fn verify(&self, login: Login) -> Asked<LoginAnswer> {
+        let caller = login.caller;
+        self.0.clone().run(caller, move |guarded, deadline| async move { guarded.driver.verify(login, deadline).await })
+    }
+
+    fn look_up(&self, id: String, username: String) -> Asked<LoginAnswer> {
+        let ask =
+            move |guarded: Arc<Guarded>, deadline| async move { guarded.driver.look_up(id, username, deadline).await };
+        self.0.clone().run(None, ask)
+    }
+}
+
+/// A place in use; a question that is dropped counts as one without an answer.
+struct Held {
+    directory: Arc<Guarded>,
+    place: Place,
+    began: Instant,
+    answered: bool,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let jitter = (self.directory.jitter.hash_one(now) % 1001) as f64 / 1000.0;
+        let change = self.directory.lock().finish(self.place, self.answered, self.began, now, jitter);
+        let federation = &self.directory.name;
+        match change {
+            Some(Change::Opened { next_try }) => {
+                let next_try_ms = next_try.as_millis() as u64;
+                tracing::warn!(%federation, next_try_ms, "a directory does not answer: its circuit is open");
+            }
+            Some(Change::Closed { after }) => {
+                tracing::info!(%federation, after_s = after.as_secs(), "a directory answers again: its circuit is closed");
+            }
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The directories of a process. A directory whose settings and secrets are the same is the same after a change of the
+//! configuration, with its connections and its bulkhead.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use idm_plan::{DirectorySource, ObjectKey, Secrets};
+use idm_trust::{Directories, Directory};
+use tokio::runtime::Handle;
+
+use crate::guarded::{Guarded, Shared};
+use crate::{Driver, Reach, ldap, rest, sql};
+
+/// The directories of a process.
+pub struct Pool {
+    reach: Reach,
+    runtime: Handle,
+    open: Mutex<HashMap<[u8; 32], Weak<Guarded>>>,
+}
+
+impl Pool {
+    /// No directory is open yet. Must be called on the runtime that shall ask them.
+    pub fn new(reach: Reach) -> Self {
+        Self { reach, runtime: Handle::current(), open: Mutex::default() }
+    }
+
+    /// What identifies a directory: the Federation, its settings, and the secrets that they name.
+    fn fingerprint(federation: &ObjectKey, plan: &idm_plan::Directory, secrets: &Secrets) -> Result<[u8; 32], String> {
+        let unreadable = |error: serde_json::Error| format!("the directory's plan: {error}");
+        let plan = serde_json::to_value(plan).map_err(unreadable)?;
+        let secrets = secrets.named_by(&plan);
+        let text = serde_json::to_vec(&(federation, plan, secrets)).map_err(unreadable)?;
+        digest(&SHA256, &text).as_ref().try_into().map_err(|_| "SHA-256 has another length".to_owned())
+    }
+
+    /// Metrics in the Prometheus text format: a line for each directory and number.
+    pub fn render(&self, out: &mut String) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows: BTreeMap<String, (idm_bulkhead::Counts, bool, usize)> = BTreeMap::new();
+        for directory in open.values().filter_map(Weak::upgrade) {
+            let bulkhead = directory.lock();
+            let (counts, open, under_way) = rows.entry(directory.name().to_string()).or_default();
+            counts.answered += bulkhead.counts.answered;
+            counts.failed += bulkhead.counts.failed;
+            counts.not_asked += bulkhead.counts.not_asked;
+            *open |= bulkhead.is_open();
+            *under_way += bulkhead.under_way();
+        }
+        if rows.is_empty() {
+            return;
+        }
+        out.push_str(
+            "# HELP idm_directory_questions_total Questions to directories by what came of them.\n\
+             # TYPE idm_directory_questions_total counter\n",
+        );
+        for (name, (counts, ..)) in &rows {
+            for (outcome, count) in
+                [("answered", counts.answered), ("failed", counts.failed), ("not_asked", counts.not_asked)]
+            {
+                let _ = writeln!(
+                    out,
+                    "idm_directory_questions_total{{federation=\"{name}\",outcome=\"{outcome}\"}} {count}"
+                );
+            }
+        }
+        out.push_str(
+            "# HELP idm_directory_circuit_open 1 while a directory is not asked because it did not answer.\n\
+             # TYPE idm_directory_circuit_open gauge\n",
+        );
+        for (name, (_, open, _)) in &rows {
+            let _ = writeln!(out, "idm_directory_circuit_open{{federation=\"{name}\"}} {}", u8::from(*open));
+        }
+        out.push_str(
+            "# HELP idm_directory_under_way Questions to directories that wait for an answer.\n\
+             # TYPE idm_directory_under_way gauge\n",
+        );
+        for (name, (.., under_way)) in &rows {
+            let _ = writeln!(out, "idm_directory_under_way{{federation=\"{name}\"}} {under_way}");
+        }
+    }
+}
+
+impl Directories for Pool {
+    fn open(
+        &self,
+        federation: &ObjectKey,
+        plan: &idm_plan::Directory,
+        secrets: &Secrets,
+    ) -> Result<Arc<dyn Directory>, String> {
+        let fingerprint = Self::fingerprint(federation, plan, secrets)?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, directory| directory.strong_count() > 0);
+        if let Some(known) = open.get(&fingerprint).and_then(Weak::upgrade) {
+            return Ok(Arc::new(Shared(known)));
+        }
+        let driver: Box<dyn Driver> = match &plan.source {
+            DirectorySource::Ldap(plan) => Box::new(ldap::Ldap::new(plan, secrets, self.reach.clone())?),
+            DirectorySource::Database(plan) => Box::new(sql::Database::new(plan, secrets, self.reach.clone())?),
+            DirectorySource::Rest(plan) => Box::new(rest::Rest::new(plan, secrets, self.reach.clone())?),
+        };
+        let guarded = Guarded::new(federation, plan, driver, self.runtime.clone());
+        open.insert(fingerprint, Arc::downgrade(&guarded));
+        Ok(Arc::new(Shared(guarded)))
+    }
+}

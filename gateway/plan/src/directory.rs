@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{DistinguishedName, Expr, LdapFilter, OutgoingTls, SecretHandle};
+use crate::{DistinguishedName, Expr, LdapFilter, OutgoingTls, SecretHandle, Selector};
 
 /// A directory: an outside source that checks passwords and says who people are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,28 @@ pub struct Directory {
     pub deadline_ms: u64,
     /// Logins that may be under way at the same time.
     pub concurrency: u32,
+    /// The groups that role mappings name; those that a person has become the claim `mappedGroups`.
+    pub groups: Vec<NamedGroup>,
+}
+
+/// A group as a role mapping names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedGroup {
+    /// Its text: the value in the claim.
+    pub text: String,
+    /// The text as a distinguished name; `None`: it is an id or a short name.
+    pub dn: Option<DistinguishedName>,
+}
+
+/// A source of people whose passwords a method checks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Validator {
+    /// Credentials that the selector accepts.
+    Credentials(Selector),
+    /// A directory: the name of one of [`crate::Plan::federations`].
+    Directory(String),
 }
 
 /// The protocol of a directory.

@@ -2,10 +2,43 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A distinguished name in one spelling (RFC 4514): types and values in lower case, escapes decoded, spaces folded, the
-/// parts of each relative name sorted. Names that directories with the usual matching rules call equal are equal.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct DistinguishedName(Vec<Vec<(String, String)>>);
+/// A distinguished name (RFC 4514), as it is written and as it is compared: types and values in lower case, escapes
+/// decoded, spaces folded, the parts of each relative name sorted. Names that directories with the usual matching rules
+/// call equal are equal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct DistinguishedName {
+    text: String,
+    parts: Vec<Vec<(String, String)>>,
+}
+
+impl PartialEq for DistinguishedName {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts == other.parts
+    }
+}
+
+impl Eq for DistinguishedName {}
+
+impl std::hash::Hash for DistinguishedName {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.parts.hash(state);
+    }
+}
+
+impl From<DistinguishedName> for String {
+    fn from(name: DistinguishedName) -> Self {
+        name.text
+    }
+}
+
+impl TryFrom<String> for DistinguishedName {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("it is not a distinguished name")
+    }
+}
 
 impl DistinguishedName {
     /// Reads a name; `None` if it is none, or if it has no part at all.
@@ -32,12 +65,17 @@ impl DistinguishedName {
             }
             rest = after;
         }
-        (!names.is_empty()).then_some(Self(names))
+        (!names.is_empty()).then(|| Self { text: text.to_owned(), parts: names })
+    }
+
+    /// The name as it is written.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// Whether this is the name of an entry below `base`, or of `base` itself.
     pub fn is_within(&self, base: &Self) -> bool {
-        self.0.ends_with(&base.0)
+        self.parts.ends_with(&base.parts)
     }
 }
 
@@ -331,7 +369,7 @@ mod tests {
     fn an_escaped_value_is_one_value_again() {
         for text in [" a ", "#a", "a,b", "a+b=c", "\"<>;\\", "a\0b", "ä#", ","] {
             let name = dn(&format!("uid={},dc=x", escape_dn_value(text)));
-            assert_eq!(name.0, [vec![("uid".to_owned(), fold(text.as_bytes()))], vec![("dc".into(), "x".into())]]);
+            assert_eq!(name.parts, [vec![("uid".to_owned(), fold(text.as_bytes()))], vec![("dc".into(), "x".into())]]);
         }
     }
 

@@ -32,8 +32,8 @@ pub use cors::{Cors, Names, OriginPattern, Origins};
 pub use credential::{Credential, Credentials, Proof, Selector};
 pub use directory::{
     DatabaseDirectory, DatabaseProduct, Directory, DirectoryServer, DirectorySource, GroupStrategy, LdapAttribute,
-    LdapBind, LdapDirectory, LdapGroups, LdapLookup, LdapPerson, LdapSyntax, LegacyFormat, Parameter, Protection,
-    Realm, RestAnswer, RestBody, RestDirectory, RestJson, RestRequest, RestValue, Statement,
+    LdapBind, LdapDirectory, LdapGroups, LdapLookup, LdapPerson, LdapSyntax, LegacyFormat, NamedGroup, Parameter,
+    Protection, Realm, RestAnswer, RestBody, RestDirectory, RestJson, RestRequest, RestValue, Statement, Validator,
 };
 pub use expr::{Expr, Variable};
 pub use jose::{

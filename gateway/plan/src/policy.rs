@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Cors, Expr, JoseStep, Llm, MtlsMethod, ObjectKey, OutgoingTls, PathForm, SecretHandle, Selector, SignInMethod,
-    TokenService,
+    TokenService, Validator,
 };
 
 /// One IdentityPolicy, resolved.
@@ -76,7 +76,7 @@ pub enum MethodKind {
     Mtls(MtlsMethod),
     /// The session of a person who signed in with a browser.
     SignIn(Box<SignInMethod>),
-    /// User name and password of a Credential (RFC 7617).
+    /// User name and password (RFC 7617).
     Basic(BasicMethod),
     /// A password of a Credential, proven without sending it (RFC 7616).
     Digest(DigestMethod),
@@ -237,8 +237,8 @@ pub struct ApiKeyMethod {
 pub struct BasicMethod {
     /// The realm of the challenge.
     pub realm: String,
-    /// The Credentials that this method accepts.
-    pub only: Selector,
+    /// The sources of people, in order. Never empty.
+    pub validators: Vec<Validator>,
 }
 
 /// The `Digest` scheme (RFC 7616).
@@ -318,8 +318,8 @@ pub struct Base64Method {
     pub sources: Vec<Source>,
     /// The parts of the decoded text, in order.
     pub layout: Vec<LayoutPart>,
-    /// The Credentials that this method accepts.
-    pub only: Selector,
+    /// The sources of people, in order. Never empty; with an API key, Credentials alone.
+    pub validators: Vec<Validator>,
 }
 
 /// A part of a layout.

@@ -1,7 +1,7 @@
 use idm_types::{Algorithm, RoleName, Skew, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Expr, KeySource, ObjectKey, OutgoingTls, SecretHandle, Selector};
+use crate::{Directory, Expr, KeySource, ObjectKey, OutgoingTls, SecretHandle, Selector};
 
 /// An outside server where people sign in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +45,8 @@ pub enum FederationKind {
     Oidc(Box<OidcProvider>),
     /// SAML 2.0.
     Saml(Box<SamlProvider>),
+    /// A directory, which checks passwords.
+    Directory(Box<Directory>),
 }
 
 /// A SAML identity provider, with our settings as its service provider.
@@ -224,6 +226,8 @@ pub struct Pages {
 pub enum SignInEndpoint {
     /// The choice of a provider, which sends the browser there.
     Start,
+    /// The form for user name and password of a directory.
+    Login,
     /// The redirection endpoint of OpenID Connect.
     Callback,
     /// The start of signing out.
@@ -251,6 +255,7 @@ impl SignInEndpoint {
         match kind {
             FederationKind::Oidc(_) => &[Self::Callback, Self::BackChannel, Self::FrontChannel],
             FederationKind::Saml(_) => &[Self::Callback, Self::SamlConsumer, Self::SamlMetadata, Self::SamlLogout],
+            FederationKind::Directory(_) => &[Self::Login],
         }
     }
 
@@ -258,6 +263,7 @@ impl SignInEndpoint {
     pub const fn name(self) -> &'static str {
         match self {
             SignInEndpoint::Start => "start",
+            SignInEndpoint::Login => "login",
             SignInEndpoint::Callback => "callback",
             SignInEndpoint::Logout => "logout",
             SignInEndpoint::LoggedOut => "logged-out",

@@ -1,7 +1,7 @@
 use idm_types::{Algorithm, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Expr, KeySource, MtlsMethod, SecretHandle, Selector};
+use crate::{Expr, KeySource, MtlsMethod, SecretHandle, Selector, Validator};
 
 /// A policy's own token service (RFC 6749, RFC 9068).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,8 @@ pub struct TokenService {
     pub grants: Vec<TokenGrant>,
     /// The Credentials that it knows.
     pub only: Selector,
+    /// The sources of people for the password grant, in order. Never empty.
+    pub validators: Vec<Validator>,
     /// The lifetime of access tokens.
     pub lifetime_seconds: u64,
     /// Further claims by name.

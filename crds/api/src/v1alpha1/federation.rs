@@ -3,9 +3,13 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{KeyReference, KeySources, ObjectStatus, OutgoingTls, SamlProvider};
+use super::{
+    DatabaseDirectory, KeyReference, KeySources, LdapDirectory, LoginSettings, ObjectStatus, OutgoingTls,
+    RestDirectory, SamlProvider,
+};
 
-/// Federation is one outside source of identities, described once and used by many policies.
+/// Federation is one outside source of identities, described once and used by many policies: a provider where people
+/// sign in, or a directory that checks their passwords.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(group = "identity-manager.io", version = "v1alpha1", kind = "Federation", plural = "federations", namespaced)]
 #[kube(status = "ObjectStatus", shortname = "idfed", category = "idm", derive = "PartialEq")]
@@ -30,7 +34,9 @@ use super::{KeyReference, KeySources, ObjectStatus, OutgoingTls, SamlProvider};
 ))]
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.oidc) != has(self.saml)", "message": "federation must have exactly one of `oidc`, `saml`"}]))]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "[has(self.oidc), has(self.saml), has(self.ldap), has(self.database), has(self.rest)].filter(is, is).size() == 1", "message": "federation must have exactly one of `oidc`, `saml`, `ldap`, `database`, `rest`"},
+    {"rule": "!has(self.login) || has(self.ldap) || has(self.database) || has(self.rest)", "message": "`login` must be set only with `ldap`, `database` or `rest`"}]))]
 pub struct FederationSpec {
     /// An OpenID Connect provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,6 +44,18 @@ pub struct FederationSpec {
     /// A SAML 2.0 identity provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saml: Option<SamlProvider>,
+    /// An LDAP directory, Active Directory among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ldap: Option<LdapDirectory>,
+    /// A table of people in a database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<DatabaseDirectory>,
+    /// A service that is asked over HTTP whether a password is right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rest: Option<RestDirectory>,
+    /// How logins are chosen and bounded, with `ldap`, `database` and `rest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<LoginSettings>,
     /// The name that people see where they choose a provider. Unset means the object's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
@@ -63,16 +81,25 @@ pub struct FederationSpec {
     pub suspend: Option<bool>,
 }
 
-/// Roles for a claim.
+/// Roles for a claim with its value, or for a group of a directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.claim) == has(self.value) && has(self.claim) != has(self.group)", "message": "role mapping must have `claim` with `value`, or `group`"}]))]
 pub struct RoleMapping {
     /// The claim or attribute, for example `groups`; members inside it after dots, for example `realm_access.roles`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
-    pub claim: String,
+    pub claim: Option<String>,
     /// The text that must be its value, or among its values where it is a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
-    pub value: String,
+    pub value: Option<String>,
+    /// The group of a directory: its distinguished name, its id (`objectGUID`, `entryUUID` or security identifier), or
+    /// its short name, which an LDAP directory takes with `groups.base` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub group: Option<String>,
     /// The roles.
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "set"))]
     pub roles: Vec<RoleName>,

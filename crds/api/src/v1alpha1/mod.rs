@@ -3,8 +3,11 @@
 mod common;
 mod cors;
 mod credential;
+mod database;
+mod directory;
 mod federation;
 mod jose;
+mod ldap;
 mod llm;
 mod method;
 mod mtls;
@@ -26,6 +29,11 @@ pub use cors::Cors;
 pub use credential::{
     Access, ApiKeyCredential, Credential, CredentialSpec, CredentialStatus, Owner, PasswordCredential, PersonCredential,
 };
+pub use database::{DatabaseDirectory, DatabaseEnabled, DatabaseLegacyFormat, DatabaseProduct};
+pub use directory::{
+    CredentialValidator, LoginSettings, RestAnswer, RestBasic, RestDirectory, RestHeader, RestMethod, RestParameter,
+    RestRequest, Validator,
+};
 pub use federation::{
     AuthorizationParameter, ClaimsFrom, Emails, EndedSessions, Federation, FederationSpec, OidcAssertion, OidcClient,
     OidcClientAuthentication, OidcEndpoints, OidcProvider, Provisioning, RoleMapping, TlsClientAuth,
@@ -34,6 +42,10 @@ pub use jose::{
     CertificateHeader, ChosenKey, ContentDestination, ContentSource, CustomClaim, ExpectedClaims, JoseConsume,
     JoseDecrypt, JoseEncrypt, JoseMessage, JoseProduce, JoseSign, JoseStep, JoseVerify, MadeClaims, NewBody,
     Serialization, SignedForm, WholeBody,
+};
+pub use ldap::{
+    LdapAnonymousBind, LdapAttribute, LdapBind, LdapDirectory, LdapGroupSearch, LdapGroups, LdapInChain, LdapMemberOf,
+    LdapSimpleBind, LdapSyntax, LdapTokenGroups, LdapUsers,
 };
 pub use llm::{Llm, LlmProvider, TokenQuota};
 pub use method::{Method, MethodKind};

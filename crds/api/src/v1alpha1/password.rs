@@ -1,11 +1,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CredentialSelector, TokenSource};
+use super::{CredentialSelector, TokenSource, Validator};
 
 /// The `Basic` scheme.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!has(self.validators) || !has(self.credentialSelector)", "message": "`credentialSelector` must not be set with `validators`: write `credentials: {selector: …}`"}]))]
 pub struct BasicMethod {
     /// The name of the protected space, which callers see when they are asked for the password.
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[ !#-\\[\\]-~]+$"))]
@@ -14,6 +16,11 @@ pub struct BasicMethod {
     /// allows the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_selector: Option<CredentialSelector>,
+    /// The sources of people, in order: the first one that knows the user name decides. Unset means the Credentials of
+    /// this namespace. Not with `credentialSelector`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub validators: Option<Vec<Validator>>,
 }
 
 /// The `Digest` scheme.
@@ -72,6 +79,8 @@ pub enum Quality {
 /// Base64 of a text in a layout of your own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!has(self.validators) || !has(self.credentialSelector)", "message": "`credentialSelector` must not be set with `validators`: write `credentials: {selector: …}`"}]))]
 pub struct Base64Method {
     /// Where it travels.
     #[schemars(length(min = 1, max = 4), extend("x-kubernetes-list-type" = "atomic"))]
@@ -84,4 +93,9 @@ pub struct Base64Method {
     /// policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_selector: Option<CredentialSelector>,
+    /// The sources of people, in order: the first one that knows the user name decides. Unset means the Credentials of
+    /// this namespace. Not with `credentialSelector`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub validators: Option<Vec<Validator>>,
 }

@@ -4,10 +4,11 @@
 //! to one.
 
 use super::{
-    Authentication, ChosenKey, CredentialSpec, FederationSpec, IdentityPolicySpec, IntrospectionMethod, JoseConsume,
-    JoseDecrypt, JoseEncrypt, JoseProduce, JoseSign, JoseStep, JoseVerify, JwtIssuer, JwtMethod, KeyReference,
-    KeySources, Llm, Method, MtlsMethod, OauthClientCredential, ObjectReference, OidcAssertion, OidcClient,
-    OidcClientAuthentication, OidcProvider, OutgoingTls, PrivateKeyJwt, SamlMetadata, SamlProvider,
+    Authentication, ChosenKey, CredentialSpec, DatabaseDirectory, FederationSpec, IdentityPolicySpec,
+    IntrospectionMethod, JoseConsume, JoseDecrypt, JoseEncrypt, JoseProduce, JoseSign, JoseStep, JoseVerify, JwtIssuer,
+    JwtMethod, KeyReference, KeySources, LdapBind, LdapDirectory, LdapSimpleBind, Llm, Method, MtlsMethod,
+    OauthClientCredential, ObjectReference, OidcAssertion, OidcClient, OidcClientAuthentication, OidcProvider,
+    OutgoingTls, PrivateKeyJwt, RestDirectory, RestHeader, RestRequest, SamlMetadata, SamlProvider,
     SamlServiceProvider, SigningSettings, TokenExchange, TokenService, TrustBundleKind, TrustBundleReference,
     TrustedCertificates, Upstream,
 };
@@ -93,7 +94,7 @@ refer! {
     Upstream { token_exchange; headers, credential }
     TokenExchange { client_secret_ref; endpoint, client_id, audience, scopes, cache_seconds }
     Llm { key_ref; max_request_bytes, provider, quotas }
-    TokenService { signing; issuer, audiences, grants, credential_selector, access_token, refresh_token }
+    TokenService { signing; issuer, audiences, grants, credential_selector, validators, access_token, refresh_token }
     SigningSettings { secret_ref; algorithm, rotate_every_days, publish_ahead_seconds }
     JoseStep { consume, produce; name }
     JoseConsume { decrypt, verify; from, serialization, to }
@@ -112,7 +113,21 @@ refer! {
         client_id, client_secret, grants, scopes, audiences, access_token_lifetime, introspects
     }
     PrivateKeyJwt { keys; algorithms }
-    FederationSpec { oidc, saml; display_name, role_mappings, provisioning, ended_sessions, suspend, clock_skew_seconds }
+    FederationSpec {
+        oidc, saml, ldap, database, rest;
+        login, display_name, role_mappings, provisioning, ended_sessions, suspend, clock_skew_seconds
+    }
+    LdapDirectory { tls, bind; servers, start_tls, users, groups }
+    LdapBind { simple; anonymous }
+    LdapSimpleBind { password_ref; dn }
+    DatabaseDirectory {
+        tls, password_ref;
+        product, host, port, database, user, query, id_query, group_query, enabled, ignore_case, danger_legacy_formats,
+        upgrade
+    }
+    RestDirectory { verify, look_up, tls; retries, answer }
+    RestRequest { headers; method, url, json, form }
+    RestHeader { secret_ref; name, value, basic, prefix }
     OidcProvider { keys, client; issuer, algorithms }
     OidcClient { authentication, tls; client_id, scopes, endpoints, claims_from, emails, parameters }
     OidcClientAuthentication { client_secret_basic, client_secret_post, private_key_jwt; tls_client_auth }

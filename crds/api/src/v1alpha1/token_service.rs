@@ -2,7 +2,7 @@ use idm_types::Algorithm;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CredentialSelector, KeyReference, KeySources, TrustedCertificates};
+use super::{CredentialSelector, KeyReference, KeySources, TrustedCertificates, Validator};
 
 /// Issues access tokens (RFC 6749, RFC 9068) to Credentials of the kind `oauthClient`, on every host of the policy's
 /// targets.
@@ -26,6 +26,11 @@ pub struct TokenService {
     /// whose own access list allows the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_selector: Option<CredentialSelector>,
+    /// The sources of people for the password grant, in order: the first one that knows the user name decides. Unset
+    /// means the Credentials that `credentialSelector` accepts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub validators: Option<Vec<Validator>>,
     /// Settings of access tokens. Unset means five minutes, without further claims.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_token: Option<AccessTokenSettings>,

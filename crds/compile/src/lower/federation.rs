@@ -1,20 +1,23 @@
-//! Federations: the providers where people sign in.
+//! Federations: the providers where people sign in, and the directories that know their passwords.
 
 use idm_api::v1alpha1 as wire;
 use idm_jose::{SigningKey, private_key};
 use idm_plan::{
     Federation, FederationKind, KeySource, ObjectKey, OidcProvider, Plan, ProviderAuthentication, ProviderEndpoints,
-    RequiredClaim, RoleMapping, Secrets,
+    Secrets,
 };
 use idm_types::{Algorithm, Skew, Timestamp};
 
 use super::Notes;
+use super::directory::{lower_directory, lower_mappings};
 use super::keys::{check_url, lower_keys, secret_text};
 use super::mtls::lower_outgoing;
 use super::policy::lower_algorithms;
 use super::saml::lower_saml;
-use super::sign_in::claim_path;
 use crate::{Cause, Condition, Object, ObjectId, Report, World};
+
+/// The sentence for a Federation that is of no type, or of several.
+pub(crate) const EXACTLY_ONE: &str = "federation must have exactly one of `oidc`, `saml`, `ldap`, `database`, `rest`";
 
 /// Parameters of an authorization request that only the gateway may set.
 const OWN_PARAMETERS: &[&str] = &[
@@ -70,11 +73,16 @@ fn lower(
     secrets: &mut Secrets,
     notes: &mut Notes<'_>,
 ) -> Option<Federation> {
+    // `lower_directory` reads the others.
     let wire::FederationSpec {
         oidc,
         saml,
+        ldap: _,
+        database: _,
+        rest: _,
+        login: _,
         display_name,
-        role_mappings,
+        role_mappings: _,
         provisioning,
         ended_sessions,
         suspend,
@@ -85,10 +93,11 @@ fn lower(
         let message = format!("{skew} must be a number of seconds between 0 and 300");
         return notes.fail("spec.clockSkewSeconds", Cause::Invalid, message);
     };
-    let kind = match (oidc, saml) {
-        (Some(oidc), None) => FederationKind::Oidc(Box::new(lower_provider(world, oidc, secrets, notes)?)),
-        (None, Some(saml)) => FederationKind::Saml(Box::new(lower_saml(world, saml, secrets, notes)?)),
-        _ => return notes.fail("spec", Cause::Invalid, "federation must have exactly one of `oidc`, `saml`"),
+    let kind = match (oidc, saml, lower_directory(world, &object.spec, secrets, notes)) {
+        (Some(oidc), None, None) => FederationKind::Oidc(Box::new(lower_provider(world, oidc, secrets, notes)?)),
+        (None, Some(saml), None) => FederationKind::Saml(Box::new(lower_saml(world, saml, secrets, notes)?)),
+        (None, None, Some(directory)) => FederationKind::Directory(Box::new(directory?)),
+        _ => return notes.fail("spec", Cause::Invalid, EXACTLY_ONE),
     };
     let mut ended = Vec::new();
     for (i, wire::EndedSessions { subject, before_time }) in ended_sessions.iter().flatten().enumerate() {
@@ -98,11 +107,7 @@ fn lower(
         };
         ended.push((subject.clone(), before));
     }
-    let mut mappings = Vec::new();
-    for (i, wire::RoleMapping { claim, value, roles }) in role_mappings.iter().flatten().enumerate() {
-        let path = claim_path(&format!("spec.roleMappings[{i}].claim"), claim, notes)?;
-        mappings.push(RoleMapping { claim: RequiredClaim { path, values: vec![value.clone()] }, roles: roles.clone() });
-    }
+    let mappings = lower_mappings(&object.spec, notes)?;
     Some(Federation {
         key: ObjectKey::new(&world.namespace, &object.meta.name),
         uid: object.meta.uid.clone(),

@@ -1,10 +1,14 @@
 //! Passwords: in Secrets in clear text or hashed, and the forms of them that methods need.
 
 use idm_api::v1alpha1 as wire;
-use idm_plan::{Base64Method, BasicMethod, DigestAlgorithm, DigestMethod, DigestUser, LayoutPart, Quality, Secrets};
+use idm_plan::{
+    Base64Method, BasicMethod, DigestAlgorithm, DigestMethod, DigestUser, Federation, LayoutPart, Quality, Secrets,
+    Validator,
+};
 use idm_types::{Redacted, hex};
 use sha2::{Digest, Sha256, Sha512_256};
 
+use super::directory::lower_validators;
 use super::policy::{lower_selector, lower_source};
 use super::{Notes, secret};
 use crate::{Cause, Condition, Object, World};
@@ -46,9 +50,15 @@ pub(crate) fn stored(
     Ok((username, Stored::Clear(Redacted::new(text.to_owned()))))
 }
 
-pub(crate) fn lower_basic(method: &wire::BasicMethod) -> BasicMethod {
-    let wire::BasicMethod { realm, credential_selector } = method;
-    BasicMethod { realm: realm.clone(), only: lower_selector(credential_selector.as_ref()) }
+pub(crate) fn lower_basic(
+    federations: &[Federation],
+    path: &str,
+    method: &wire::BasicMethod,
+    notes: &mut Notes<'_>,
+) -> Option<BasicMethod> {
+    let wire::BasicMethod { realm, credential_selector, validators } = method;
+    let validators = lower_validators(federations, path, validators.as_deref(), credential_selector.as_ref(), notes)?;
+    Some(BasicMethod { realm: realm.clone(), validators })
 }
 
 pub(crate) fn lower_digest(
@@ -133,8 +143,13 @@ fn ha1(algorithm: DigestAlgorithm, username: &str, realm: &str, password: &str) 
     }
 }
 
-pub(crate) fn lower_base64(path: &str, method: &wire::Base64Method, notes: &mut Notes<'_>) -> Option<Base64Method> {
-    let wire::Base64Method { sources, layout, credential_selector } = method;
+pub(crate) fn lower_base64(
+    federations: &[Federation],
+    path: &str,
+    method: &wire::Base64Method,
+    notes: &mut Notes<'_>,
+) -> Option<Base64Method> {
+    let wire::Base64Method { sources, layout, credential_selector, validators } = method;
     let mut lowered = Vec::new();
     for (i, wire::TokenSource { header, cookie, query }) in sources.iter().enumerate() {
         if query.is_some() {
@@ -153,7 +168,14 @@ pub(crate) fn lower_base64(path: &str, method: &wire::Base64Method, notes: &mut 
         Ok(parts) => parts,
         Err(why) => return notes.fail(format!("{path}.layout"), Cause::Invalid, format!("'{layout}': {why}")),
     };
-    Some(Base64Method { sources: lowered, layout: parts, only: lower_selector(credential_selector.as_ref()) })
+    let validators = lower_validators(federations, path, validators.as_deref(), credential_selector.as_ref(), notes)?;
+    let has_directory = validators.iter().any(|validator| matches!(validator, Validator::Directory(_)));
+    if has_directory && parts.contains(&LayoutPart::ApiKey) {
+        let message =
+            "`{apiKey}` is checked against Credentials alone: a directory checks `{username}` and `{password}`";
+        return notes.fail(format!("{path}.validators"), Cause::Invalid, message);
+    }
+    Some(Base64Method { sources: lowered, layout: parts, validators })
 }
 
 fn parse_layout(layout: &str) -> Result<Vec<LayoutPart>, &'static str> {

@@ -49,7 +49,7 @@ pub(crate) fn lower_policy(
     let jose = lower_steps(world, jose.as_deref(), secrets, notes);
     let llm = llm.as_ref().and_then(|llm| lower_llm(world, llm, secrets, notes));
     let token_service =
-        token_service.as_ref().and_then(|service| lower_service(world, object, service, secrets, notes));
+        token_service.as_ref().and_then(|service| lower_service(world, object, service, federations, secrets, notes));
     let upstream = lower_upstream(world, upstream.as_ref(), object.spec.llm.is_some(), secrets, notes);
     let cors = cors.as_ref().and_then(|cors| lower_policy_cors(cors, notes));
     let paths = paths.as_ref().map(|paths| lower_paths(paths, authorization.as_ref(), notes)).unwrap_or_default();
@@ -195,12 +195,14 @@ fn lower_methods(
             wire::MethodKind::Mtls(method) => {
                 lower_mtls(world, &format!("{path}.mtls"), method, notes).map(MethodKind::Mtls)
             }
-            wire::MethodKind::Basic(basic) => Some(MethodKind::Basic(lower_basic(basic))),
+            wire::MethodKind::Basic(basic) => {
+                lower_basic(federations, &format!("{path}.basic"), basic, notes).map(MethodKind::Basic)
+            }
             wire::MethodKind::Digest(digest) => {
                 lower_digest(world, &format!("{path}.digest"), digest, secrets, notes).map(MethodKind::Digest)
             }
             wire::MethodKind::Base64(base64) => {
-                lower_base64(&format!("{path}.base64"), base64, notes).map(MethodKind::Base64)
+                lower_base64(federations, &format!("{path}.base64"), base64, notes).map(MethodKind::Base64)
             }
             wire::MethodKind::SignIn(method) => {
                 if lowered.iter().any(|other: &Method| matches!(other.kind, MethodKind::SignIn(_))) {

@@ -105,14 +105,9 @@ fn lower_refs(
                 format!("Federation '{name}' must exist in this namespace and be readable"),
             );
         };
-        if object.spec.saml.is_none() && object.spec.oidc.as_ref().is_none_or(|oidc| oidc.client.is_none()) {
-            return notes.fail(
-                path,
-                Cause::InvalidRef,
-                format!(
-                    "Federation '{name}' must have an `oidc.client` with which people sign in, or be of type `saml`"
-                ),
-            );
+        if object.spec.oidc.as_ref().is_some_and(|oidc| oidc.client.is_none()) {
+            let message = format!("Federation '{name}' must have an `oidc.client` with which people sign in");
+            return notes.fail(path, Cause::InvalidRef, message);
         }
         if !federations.iter().any(|federation| federation.key.name == *name) {
             return notes.fail(path, Cause::InvalidRef, format!("Federation '{name}' must be valid: read its status"));

@@ -2,13 +2,15 @@
 
 use idm_api::v1alpha1 as wire;
 use idm_plan::{
-    ClientAuthentication, Expr, OauthClient, Secrets, ServiceKey, TokenGrant, TokenService, Variable, canonical_path,
+    ClientAuthentication, Expr, Federation, OauthClient, Secrets, ServiceKey, TokenGrant, TokenService, Validator,
+    Variable, canonical_path,
 };
 use idm_types::{Algorithm, ApiKey, Redacted, Timestamp, hex};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use super::directory::lower_validators;
 use super::keys::{DEFAULT_ALGORITHMS, check_url, lower_keys};
 use super::mtls::lower_trusted;
 use super::policy::{expr, lower_selector};
@@ -25,7 +27,7 @@ const KNOWN: &[Variable] =
     &[Variable::Identity, Variable::Credential, Variable::Request, Variable::Source, Variable::Env, Variable::Now];
 /// Claims that only the service itself may write (RFC 9068 §2.2, RFC 7800, RFC 8693).
 const OWN_CLAIMS: &[&str] =
-    &["iss", "sub", "aud", "client_id", "exp", "nbf", "iat", "jti", "scope", "roles", "cnf", "act", "may_act"];
+    &["iss", "sub", "aud", "client_id", "exp", "nbf", "iat", "jti", "scope", "roles", "cnf", "act", "may_act", "idp"];
 
 /// The path of an issuer's URL, where its endpoints are: empty, or with a leading slash and none at its end.
 pub(crate) fn base_path(issuer: &str) -> Option<String> {
@@ -38,18 +40,36 @@ pub(crate) fn lower_service(
     world: &World,
     object: &Object<wire::IdentityPolicySpec>,
     service: &wire::TokenService,
+    federations: &[Federation],
     secrets: &mut Secrets,
     notes: &mut Notes<'_>,
 ) -> Option<TokenService> {
     // `signing` is read by signing.rs.
-    let wire::TokenService { issuer, audiences, grants, credential_selector, access_token, refresh_token, signing: _ } =
-        service;
+    let wire::TokenService {
+        issuer,
+        audiences,
+        grants,
+        credential_selector,
+        validators,
+        access_token,
+        refresh_token,
+        signing: _,
+    } = service;
     let path = "spec.tokenService";
     check_issuer(world, object, issuer, notes)?;
     if audiences.is_empty() {
         return notes.fail(format!("{path}.audiences"), Cause::Invalid, "at least one audience must be given");
     }
     let grants = checked_grants(world, grants.as_deref(), notes)?;
+    if validators.is_some() && !grants.contains(&TokenGrant::Password) {
+        let message = "`validators` must be set only with the grant DangerPassword: no other one has a password";
+        return notes.fail(format!("{path}.validators"), Cause::Invalid, message);
+    }
+    // The selector is about clients too, so it may stand beside validators here.
+    let validators = match validators {
+        Some(validators) => lower_validators(federations, path, Some(validators), None, notes)?,
+        None => vec![Validator::Credentials(lower_selector(credential_selector.as_ref()))],
+    };
     let default = wire::AccessTokenSettings::default();
     let wire::AccessTokenSettings { lifetime, claims } = access_token.as_ref().unwrap_or(&default);
     let lifetime_seconds =
@@ -82,6 +102,7 @@ pub(crate) fn lower_service(
         audiences: audiences.clone(),
         grants,
         only: lower_selector(credential_selector.as_ref()),
+        validators,
         lifetime_seconds: lifetime_seconds.unwrap_or(DEFAULT_LIFETIME_SECONDS),
         claims,
         refresh_seconds: refresh_seconds.unwrap_or(DEFAULT_REFRESH_SECONDS),

@@ -1,0 +1,263 @@
+//! Directories: Federations whose people have their passwords checked, and the methods that use them.
+
+use idm_api::v1alpha1 as wire;
+use idm_plan::{
+    Directory, DirectorySource, DistinguishedName, Federation, FederationKind, NamedGroup, Protection, Realm,
+    RequiredClaim, RoleMapping, Secrets, Validator, is_local_address,
+};
+
+use super::database::lower_database;
+use super::ldap::lower_ldap;
+use super::policy::lower_selector;
+use super::rest::lower_rest;
+use super::sign_in::claim_path;
+use super::{Notes, federation};
+use crate::{Cause, World};
+
+/// The claim with the groups that role mappings name and a person has.
+const MAPPED_GROUPS: &str = "mappedGroups";
+
+/// The directory of a Federation; the outer `None`: it is of another type.
+pub(crate) fn lower_directory(
+    world: &World,
+    spec: &wire::FederationSpec,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<Option<Directory>> {
+    let wire::FederationSpec {
+        oidc: None,
+        saml: None,
+        ldap,
+        database,
+        rest,
+        login,
+        role_mappings,
+        // federation.rs reads the others.
+        display_name: _,
+        provisioning: _,
+        ended_sessions: _,
+        clock_skew_seconds: _,
+        suspend: _,
+    } = spec
+    else {
+        if spec.login.is_some() {
+            let message = "`login` must be set only with `ldap`, `database` or `rest`";
+            notes.fail::<()>("spec.login", Cause::Invalid, message);
+        }
+        return None;
+    };
+    let source = match (ldap, database, rest) {
+        (Some(ldap), None, None) => lower_ldap(world, ldap, secrets, notes).map(Box::new).map(DirectorySource::Ldap),
+        (None, Some(database), None) => {
+            lower_database(world, database, secrets, notes).map(Box::new).map(DirectorySource::Database)
+        }
+        (None, None, Some(rest)) => lower_rest(world, rest, secrets, notes).map(Box::new).map(DirectorySource::Rest),
+        _ => notes.fail("spec", Cause::Invalid, federation::EXACTLY_ONE),
+    };
+    Some(source.and_then(|source| lower_login(source, login.clone().unwrap_or_default(), role_mappings, notes)))
+}
+
+fn lower_login(
+    source: DirectorySource,
+    login: wire::LoginSettings,
+    mappings: &Option<Vec<wire::RoleMapping>>,
+    notes: &mut Notes<'_>,
+) -> Option<Directory> {
+    let wire::LoginSettings { domains, suffixes, cache_seconds, deadline_seconds, concurrency } = login;
+    let mut within = |field: &str, value: Option<i64>, usual: i64, most: i64, least: i64| {
+        let value = value.unwrap_or(usual);
+        if (least..=most).contains(&value) {
+            return Some(value.unsigned_abs());
+        }
+        notes.fail(
+            format!("spec.login.{field}"),
+            Cause::Invalid,
+            format!("{value} must be a number between {least} and {most}"),
+        )
+    };
+    let cache_seconds = within("cacheSeconds", cache_seconds, 0, 600, 0)?;
+    let deadline_ms = within("deadlineSeconds", deadline_seconds, 3, 30, 1)? * 1000;
+    let concurrency = u32::try_from(within("concurrency", concurrency, 32, 256, 1)?).unwrap_or(1);
+    let mut realms = Vec::new();
+    for (field, names, realm) in
+        [("domains", domains, Realm::Domain as fn(String) -> Realm), ("suffixes", suffixes, Realm::Suffix)]
+    {
+        for (i, name) in names.into_iter().flatten().enumerate() {
+            if name.is_empty() || name.contains(['\\', '@', '/']) || name.chars().any(char::is_control) {
+                let message = format!("'{name}' must be a name without `\\`, `@` and `/`");
+                return notes.fail(format!("spec.login.{field}[{i}]"), Cause::Invalid, message);
+            }
+            realms.push(realm(name));
+        }
+    }
+    let groups = lower_named_groups(&source, mappings.as_deref().unwrap_or_default(), notes)?;
+    Some(Directory { source, realms, cache_seconds, deadline_ms, concurrency, groups })
+}
+
+/// The groups that role mappings name.
+fn lower_named_groups(
+    source: &DirectorySource,
+    mappings: &[wire::RoleMapping],
+    notes: &mut Notes<'_>,
+) -> Option<Vec<NamedGroup>> {
+    let mut groups: Vec<NamedGroup> = Vec::new();
+    for (i, mapping) in mappings.iter().enumerate() {
+        let Some(text) = &mapping.group else { continue };
+        let path = format!("spec.roleMappings[{i}].group");
+        let dn = if text.contains('=') { DistinguishedName::parse(text) } else { None };
+        let has_groups = match source {
+            DirectorySource::Ldap(ldap) => {
+                let is_id = text.starts_with("S-1-") || is_uuid(text);
+                let has_base = ldap.groups.as_ref().is_some_and(|groups| groups.base.is_some());
+                if dn.is_none() && !is_id && !has_base {
+                    let message = format!(
+                        "'{text}' must be a distinguished name or an id: several groups may have one short name, unless \
+                         `spec.ldap.groups.base` says where they are"
+                    );
+                    return notes.fail(path, Cause::Invalid, message);
+                }
+                ldap.groups.is_some()
+            }
+            DirectorySource::Database(database) => database.groups.is_some(),
+            DirectorySource::Rest(rest) => rest.answer.groups.is_some(),
+        };
+        if !has_groups {
+            let message = "the Federation must say how groups are found: nobody has any";
+            return notes.fail(path, Cause::Invalid, message);
+        }
+        let group = NamedGroup { text: text.clone(), dn };
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    Some(groups)
+}
+
+fn is_uuid(text: &str) -> bool {
+    let lengths: Vec<usize> = text.split('-').map(str::len).collect();
+    lengths == [8, 4, 4, 4, 12] && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+}
+
+/// Role mappings of a Federation. A group becomes the value of a claim that its directory makes.
+pub(crate) fn lower_mappings(spec: &wire::FederationSpec, notes: &mut Notes<'_>) -> Option<Vec<RoleMapping>> {
+    let mut lowered = Vec::new();
+    for (i, wire::RoleMapping { claim, value, group, roles }) in spec.role_mappings.iter().flatten().enumerate() {
+        let path = format!("spec.roleMappings[{i}]");
+        let claim = match (claim, value, group) {
+            (Some(claim), Some(value), None) => {
+                RequiredClaim { path: claim_path(&format!("{path}.claim"), claim, notes)?, values: vec![value.clone()] }
+            }
+            (None, None, Some(group)) if spec.oidc.is_none() && spec.saml.is_none() => {
+                RequiredClaim { path: vec![MAPPED_GROUPS.to_owned()], values: vec![group.clone()] }
+            }
+            (None, None, Some(_)) => {
+                let message = "`group` must be used only with `ldap`, `database` or `rest`: for tokens and assertions \
+                               write `claim` with `value`";
+                return notes.fail(format!("{path}.group"), Cause::Invalid, message);
+            }
+            _ => return notes.fail(path, Cause::Invalid, "role mapping must have `claim` with `value`, or `group`"),
+        };
+        lowered.push(RoleMapping { claim, roles: roles.clone() });
+    }
+    Some(lowered)
+}
+
+/// The sources of people of a method, in order.
+pub(crate) fn lower_validators(
+    federations: &[Federation],
+    path: &str,
+    validators: Option<&[wire::Validator]>,
+    selector: Option<&wire::CredentialSelector>,
+    notes: &mut Notes<'_>,
+) -> Option<Vec<Validator>> {
+    let Some(validators) = validators else { return Some(vec![Validator::Credentials(lower_selector(selector))]) };
+    if selector.is_some() {
+        let message = "`credentialSelector` must not be set with `validators`: write `credentials: {selector: …}`";
+        return notes.fail(format!("{path}.credentialSelector"), Cause::Invalid, message);
+    }
+    let mut lowered: Vec<Validator> = Vec::new();
+    for (i, validator) in validators.iter().enumerate() {
+        let path = format!("{path}.validators[{i}]");
+        let one = match (&validator.credentials, &validator.federation_ref) {
+            (Some(wire::CredentialValidator { selector }), None) => {
+                Validator::Credentials(lower_selector(selector.as_ref()))
+            }
+            (None, Some(wire::ObjectReference { name })) => {
+                is_directory(federations, &format!("{path}.federationRef"), name, notes)?;
+                Validator::Directory(name.clone())
+            }
+            _ => {
+                let message = "validator must have exactly one of `credentials`, `federationRef`";
+                return notes.fail(path, Cause::Invalid, message);
+            }
+        };
+        let same = |known: &Validator| match (known, &one) {
+            (Validator::Credentials(_), Validator::Credentials(_)) => true,
+            (known, one) => known == one,
+        };
+        if lowered.iter().any(same) {
+            return notes.fail(path, Cause::Invalid, "each source must be listed once");
+        }
+        lowered.push(one);
+    }
+    if lowered.is_empty() {
+        let message =
+            "at least one validator must be given; leave `validators` out for the Credentials of the namespace";
+        return notes.fail(format!("{path}.validators"), Cause::Invalid, message);
+    }
+    Some(lowered)
+}
+
+fn is_directory(federations: &[Federation], path: &str, name: &str, notes: &mut Notes<'_>) -> Option<()> {
+    let federation = federations.iter().find(|federation| federation.key.name == name);
+    match federation.map(|federation| &federation.kind) {
+        Some(FederationKind::Directory(_)) => Some(()),
+        Some(FederationKind::Oidc(_) | FederationKind::Saml(_)) => notes.fail(
+            path,
+            Cause::InvalidRef,
+            format!("Federation '{name}' must be of type `ldap`, `database` or `rest`: the others check no passwords"),
+        ),
+        None => notes.fail(
+            path,
+            Cause::RefNotFound,
+            format!(
+                "Federation '{name}' must exist in this namespace, be valid, and be of type `ldap`, `database` or `rest`"
+            ),
+        ),
+    }
+}
+
+/// Checks where a host that a tenant wrote may lead, and says how connections to it are protected: `wanted`, or not at
+/// all on the gateway's own machine where `plain` asks for it.
+pub(crate) fn judge_host(
+    world: &World,
+    path: &str,
+    host: &str,
+    wanted: Protection,
+    plain: bool,
+    notes: &mut Notes<'_>,
+) -> Option<Protection> {
+    let address = host.parse::<std::net::IpAddr>().ok();
+    let here = address.map_or(host == "localhost", |address| address.is_loopback());
+    let local = here || host.ends_with(".localhost") || address.is_some_and(is_local_address);
+    let may_be_local = world.settings.danger_insecure_issuers || (world.settings.local_backends && here);
+    if local && !may_be_local {
+        let message = format!("'{host}' must not be the gateway's own machine or a link-local address");
+        return notes.fail(path, Cause::Invalid, message);
+    }
+    let plain_name = host.split('.').all(|label| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    });
+    if address.is_none() && !plain_name {
+        return notes.fail(path, Cause::Invalid, format!("'{host}' must be a DNS name or an address"));
+    }
+    match (plain, here) {
+        (false, _) => Some(wanted),
+        (true, true) => Some(Protection::Loopback),
+        (true, false) => notes.fail(
+            path,
+            Cause::Invalid,
+            format!("'{host}' must be reached by TLS: passwords travel in the clear only on the gateway's own machine"),
+        ),
+    }
+}

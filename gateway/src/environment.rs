@@ -4,9 +4,10 @@ use std::time::Duration;
 use anyhow::Context;
 use idm_authn::{Memory, PasswordChecker};
 use idm_decide::{Armed, EngineError};
+use idm_directory::{Pool, Reach};
 use idm_plan::{Bundle, KeySource};
 use idm_store::Store;
-use idm_trust::{HttpClient, IssuerKeys, KeyRing};
+use idm_trust::{IssuerKeys, KeyRing, Outside};
 
 use crate::ask::{Asker, Servers};
 use crate::fetch::Fetcher;
@@ -20,7 +21,8 @@ const KEYS_WAIT: Duration = Duration::from_millis(300);
 pub struct Environment {
     pub(crate) memory: Arc<Memory>,
     pub(crate) servers: Arc<Servers>,
-    http: Arc<dyn HttpClient>,
+    outside: Outside,
+    pub(crate) directories: Arc<Pool>,
     fetcher: Fetcher,
 }
 
@@ -33,14 +35,16 @@ impl Environment {
         let memory = Memory::new(passwords, store).context("the system gives no random bits")?;
         let fetcher = Fetcher::new(danger_insecure_issuers)?;
         let servers = Arc::new(Servers::default());
-        let http: Arc<dyn HttpClient> = Arc::new(Asker::new(&fetcher, &servers));
-        Ok(Self { memory, servers, http, fetcher })
+        let directories = Arc::new(Pool::new(Reach::of_this_process(danger_insecure_issuers)));
+        let http = Arc::new(Asker::new(&fetcher, &servers));
+        let outside = Outside { http, directories: directories.clone() };
+        Ok(Self { memory, servers, outside, directories, fetcher })
     }
 
     /// Arms a bundle; `before` is in force until now. Starts a fetcher for all keys that `before` does not have, and
     /// waits for them a moment. An issuer that did not answer before delays nothing.
     pub async fn arm(&self, bundle: &Bundle, before: Option<&Armed>) -> Result<Armed, EngineError> {
-        let armed = Armed::arm(bundle, before, &self.memory, &self.http)?;
+        let armed = Armed::arm(bundle, before, &self.memory, &self.outside)?;
         let known = before.map(Armed::keys).unwrap_or_default();
         let new = self.fetch_new(&known, &armed, bundle);
         let deadline = tokio::time::Instant::now() + KEYS_WAIT;

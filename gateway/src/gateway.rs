@@ -231,6 +231,7 @@ impl Gateway {
         let mut out = String::new();
         self.shared.metrics().render(&mut out);
         self.environment.servers.render(&mut out);
+        self.environment.directories.render(&mut out);
         let health = &self.health;
         let generation = self.generation().unwrap_or(0);
         let keys = self.shared.configuration().map(|configuration| configuration.armed().keys()).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Which Credentials a selector accepts is asked of the table of Credentials: the plan knows only the labels.
 
 use idm_compile::{Compiled, Settings, compile, yaml::read_files};
-use idm_plan::{MethodKind, Selector};
+use idm_plan::{Base64Method, BasicMethod, MethodKind, Selector, Validator};
 use idm_types::ApiKey;
 
 const METHODS: &str = "
@@ -48,8 +48,12 @@ fn who_is_selected_is_no_part_of_the_plan() {
     let first = with(&[("a", 1, "{tier: gold}"), ("b", 2, "{tier: iron}")]);
     let selectors = first.plan.policies[0].methods.iter().map(|method| match &method.kind {
         MethodKind::ApiKey(method) => &method.only,
-        MethodKind::Basic(method) => &method.only,
-        MethodKind::Base64(method) => &method.only,
+        MethodKind::Basic(BasicMethod { validators, .. }) | MethodKind::Base64(Base64Method { validators, .. }) => {
+            match validators.as_slice() {
+                [Validator::Credentials(only)] => only,
+                other => panic!("{other:?}"),
+            }
+        }
         other => panic!("{other:?}"),
     });
     let selectors: Vec<&Selector> = selectors.collect();

@@ -937,6 +937,21 @@ impl Reason {
         Self::ALL.iter().copied().find(|reason| reason.code() == code)
     }
 
+    /// The reason that callers are told, where it is another one: a caller who cannot log in learns nothing about the
+    /// account.
+    pub const fn told(self) -> Self {
+        match self {
+            Reason::AmbiguousUser
+            | Reason::AccountDisabled
+            | Reason::AccountLocked
+            | Reason::AccountExpired
+            | Reason::PasswordExpired
+            | Reason::PasswordMustChange
+            | Reason::AccountRestricted => Reason::WrongPassword,
+            other => other,
+        }
+    }
+
     /// True for reasons that are a verdict about the caller; false for failures of the machinery.
     pub const fn is_denial(self) -> bool {
         let status = self.status();

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use idm_plan::{MethodKind, ObjectKey, Plan, Policy, Secrets};
+use idm_plan::{MethodKind, ObjectKey, Plan, Policy, Secrets, Validator};
 use sha2::{Digest, Sha256};
 
 /// A number that this process never gave out before, and never 0: two values with the same number are the same value.
@@ -44,14 +44,24 @@ impl Basis {
 }
 
 fn fingerprint(policy: &Policy, plan: &Plan, secrets: &Secrets) -> Option<[u8; 32]> {
-    let signs_in_at = |name: &String| {
+    let asks = |validators: &[Validator], name: &String| {
+        validators.iter().any(|validator| matches!(validator, Validator::Directory(asked) if asked == name))
+    };
+    let uses = |name: &String| {
         policy.methods.iter().any(|method| match &method.kind {
             MethodKind::SignIn(sign_in) => sign_in.federations.contains(name),
-            _ => false,
+            MethodKind::Basic(basic) => asks(&basic.validators, name),
+            MethodKind::Base64(base64) => asks(&base64.validators, name),
+            MethodKind::Jwt(_)
+            | MethodKind::Introspection(_)
+            | MethodKind::ApiKey(_)
+            | MethodKind::Mtls(_)
+            | MethodKind::Digest(_)
+            | MethodKind::Anonymous => false,
         })
     };
     let is_near = |key: &ObjectKey| key.namespace == policy.key.namespace;
-    let federations = plan.federations.iter().filter(|of| is_near(&of.key) && signs_in_at(&of.key.name));
+    let federations = plan.federations.iter().filter(|of| is_near(&of.key) && uses(&of.key.name));
     let grants = plan.grants.iter().filter(|grant| is_near(&grant.key));
     let named = (policy, grants.collect::<Vec<_>>(), federations.collect::<Vec<_>>());
     let named = serde_json::to_value(named).ok()?;

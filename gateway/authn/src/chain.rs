@@ -2,25 +2,27 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use idm_jose::KeySetError;
-use idm_plan::{Federation, ObjectKey, Plan, Policy, Source};
+use idm_plan::{Federation, FederationKind, ObjectKey, Plan, Policy, Source};
 use idm_request::{ArmedMapping, Facts, Identity, IssuedTo, RequestView};
 use idm_session::Session;
 use idm_trust::Trust;
-use idm_types::{MethodName, Reason, Refusal, Timestamp};
+use idm_types::{MethodName, Reason, Redacted, Refusal, Timestamp};
 
 use crate::basis::Basis;
 use crate::cache::Scope;
+use crate::directory::issuer_of;
 use crate::exchange::ArmedExchange;
 use crate::federated::Federated;
 use crate::method::{Attempt, Caching, Method, MethodContext, NewVerdict, Proven, Recheck};
 use crate::methods::{self, Armed};
-use crate::{ArmedSignIn, Authenticated, CredentialTable, Grants, Memory, NewPerson, TokenCache};
+use crate::validators::{self, Pair};
+use crate::{ArmedDirectory, ArmedSignIn, Authenticated, CredentialTable, Grants, Memory, NewPerson, TokenCache};
 
 /// The values that are needed to arm a policy.
 pub struct Resources<'a> {
@@ -80,6 +82,8 @@ pub struct ArmedPolicy {
     anonymous: Option<MethodName>,
     mapping: ArmedMapping,
     grants: Arc<Grants>,
+    /// The directories of the namespace that are not suspended, as issuers.
+    vouch: HashSet<String>,
     memory: Arc<Memory>,
     exchange: Option<ArmedExchange>,
 }
@@ -113,6 +117,7 @@ impl ArmedPolicy {
             anonymous,
             mapping: ArmedMapping::arm(plan).map_err(expression)?,
             grants: resources.grants.get(&plan.key.namespace).cloned().unwrap_or_default(),
+            vouch: vouching(resources.plan, &plan.key.namespace),
             memory: resources.memory.clone(),
             exchange: exchange.map_err(secret)?,
         })
@@ -187,6 +192,17 @@ impl ArmedPolicy {
             Err(denied) if denied.reason == Reason::ExpressionTooCostly => Err(denied),
             identity => Ok(Some(Rc::new(identity.unwrap_or_else(|_| nameless())))),
         }
+    }
+
+    /// Checks the password of a person who signs in at the form of a directory. The refusal holds no password.
+    pub async fn log_in(
+        &self,
+        directory: &Arc<ArmedDirectory>,
+        username: &str,
+        password: Redacted<String>,
+        address: std::net::IpAddr,
+    ) -> Result<idm_trust::Person, Refusal> {
+        validators::log_in(&self.memory, directory, Pair { username: username.to_owned(), password }, address).await
     }
 
     /// Notes that a person signed in, where the Federation provisions.
@@ -295,9 +311,8 @@ impl ArmedPolicy {
     }
 
     /// Whether the Credentials that a token of this policy's service was issued to are still valid.
-    pub fn issued_token_stands(&self, client: &str, subject: &str, table: &CredentialTable, now: Timestamp) -> bool {
-        let to = IssuedTo { client: client.to_owned(), subject: subject.to_owned() };
-        table.token_stands(&to, &self.plan.key.name, now).is_ok()
+    pub fn issued_token_stands(&self, to: &IssuedTo, table: &CredentialTable, now: Timestamp) -> bool {
+        table.token_stands(to, &self.plan.key.name, &self.vouch, now).is_ok()
     }
 
     /// One method's verdict, kept or new; the flag tells whether a refusal is final.
@@ -350,6 +365,7 @@ impl ArmedPolicy {
             policy: &self.plan,
             mapping: &self.mapping,
             grants: &self.grants,
+            vouch: &self.vouch,
             table,
             memory: &self.memory,
             view,
@@ -372,6 +388,16 @@ impl ArmedPolicy {
         let places: Vec<String> = self.sources().map(describe).chain(session).collect();
         format!("the policy looks for {}", places.join(", "))
     }
+}
+
+/// The directories of a namespace that are not suspended, as issuers.
+fn vouching(plan: &Plan, namespace: &str) -> HashSet<String> {
+    let directories = plan.federations.iter().filter(|federation| {
+        matches!(federation.kind, FederationKind::Directory(_))
+            && federation.key.namespace == namespace
+            && !federation.suspended
+    });
+    directories.map(|federation| issuer_of(&federation.key)).collect()
 }
 
 fn describe(source: &Source) -> String {

@@ -1,6 +1,6 @@
 //! OAuth clients of a token service, and the users for whom they ask (RFC 6749 §2.3 and §4.3, RFC 7523, RFC 8705).
 
-use idm_request::RequestView;
+use idm_request::{OfDirectory, RequestView};
 use idm_trust::{IssuerKeys, Keys};
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use crate::memory::RightGuess;
 use crate::method::{Attempt, MethodContext};
 use crate::methods::basic;
 use crate::methods::mtls::ArmedMtls;
-use crate::{ArmedPolicy, Authenticated, CredentialTable, binding};
+use crate::validators::{Pair, Validators};
+use crate::{ArmedPolicy, Authenticated, CredentialTable, Resources, binding};
 
 /// The only accepted type of assertion (RFC 7523 §2.2).
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -69,6 +70,7 @@ pub struct Clients {
     issuer: [String; 1],
     name: MethodName,
     only: Selector,
+    validators: Validators,
 }
 
 /// A client with its proof and its grants.
@@ -113,10 +115,11 @@ enum Presented<'f> {
 }
 
 impl Clients {
-    /// The clients of this service.
-    pub fn of(service: &TokenService) -> Result<Self, String> {
+    /// The clients of this service, in this namespace. The error shows no secret.
+    pub fn arm(service: &TokenService, namespace: &str, resources: &mut Resources<'_>) -> Result<Self, String> {
         let name = "token-service".parse().map_err(|_| "the service has no name")?;
-        Ok(Self { issuer: [service.issuer.clone()], name, only: service.only.clone() })
+        let validators = Validators::arm(&service.validators, namespace, resources)?;
+        Ok(Self { issuer: [service.issuer.clone()], name, only: service.only.clone(), validators })
     }
 
     fn find<'c>(&self, asked: Asking<'c>, id: &str) -> Option<Found<'c>> {
@@ -345,15 +348,25 @@ impl Clients {
         username: &str,
         password: Redacted<String>,
     ) -> Result<Authenticated, Refusal> {
-        let pair = basic::Pair { username: username.to_owned(), password };
-        let attempt = basic::check(self.context(asked, "password"), pair, &self.only).await;
+        let pair = Pair { username: username.to_owned(), password };
+        let attempt = self.validators.check(self.context(asked, "password"), pair).await;
         self.admitted(asked.policy, attempt)
+    }
+
+    /// A person of a directory who signed in before: the directory must still know the person, and admit them.
+    pub async fn person_again(&self, asked: Asking<'_>, person: &OfDirectory) -> Result<Authenticated, Refusal> {
+        let gone = || self.denied(Reason::InvalidGrant, format!("Federation {} is no source here", person.federation));
+        let directory = self.validators.directory(&person.federation).ok_or_else(gone)?;
+        let found = directory.look_up(person).await.map_err(|refusal| refusal.by_method(&self.name))?;
+        Ok(Authenticated::new(directory.identity(self.context(asked, "password"), &found)?, false))
     }
 
     /// A user who signed in before: the Credential must still exist, and be neither suspended nor expired.
     pub fn user_again(&self, asked: Asking<'_>, credential: &str) -> Result<Authenticated, Refusal> {
         let found = asked.table.by_name(credential).filter(|found| matches!(found.proof, Proof::Password { .. }));
-        let found = found.filter(|found| self.only.accepts(&found.labels));
+        let accepts =
+            |found: &&Credential| self.validators.credentials().is_some_and(|only| only.accepts(&found.labels));
+        let found = found.filter(accepts);
         let found = found
             .ok_or_else(|| self.denied(Reason::InvalidGrant, format!("Credential {credential} of the user is gone")))?;
         self.admitted(asked.policy, admit(self.context(asked, "password"), found))

@@ -7,6 +7,7 @@ use foldhash::HashMap;
 use idm_plan::{Credential, Proof, Selector};
 use idm_trust::{KeyRing, Keys};
 use idm_types::{Reason, Refusal, Timestamp, unhex};
+use std::collections::HashSet;
 
 use crate::basis::unique;
 use crate::client::ArmedClient;
@@ -154,15 +155,27 @@ impl CredentialTable {
         }
     }
 
-    /// Checks that the Credentials that a token was issued to still exist, and may be used now and with this policy.
-    pub(crate) fn token_stands(&self, to: &IssuedTo, policy: &str, now: Timestamp) -> Result<(), Refusal> {
-        let IssuedTo { client, subject } = to;
+    /// Checks that the Credentials that a token was issued to still exist, and may be used now and with this policy; and
+    /// that the directory of a person is among those that `vouch`.
+    pub(crate) fn token_stands(
+        &self,
+        to: &IssuedTo,
+        policy: &str,
+        vouch: &HashSet<String>,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let IssuedTo { client, subject, directory } = to;
+        if let Some(directory) = directory.as_ref().filter(|directory| !vouch.contains(*directory)) {
+            let detail = format!("{directory}, of which the person is, is suspended or gone");
+            return Err(Refusal::new(Reason::TokenRevoked, detail));
+        }
         let gone = |kind: &str| {
             Refusal::new(Reason::TokenRevoked, format!("the Credential of the {kind} it was issued to is gone"))
         };
         let (of_client, _) = self.client(client, &Selector::ANY).ok_or_else(|| gone("client"))?;
-        let of_user = self.by_username(subject, &Selector::ANY).map(|(credential, _)| credential);
-        if client != subject && of_user.is_none() {
+        let is_user = directory.is_none();
+        let of_user = self.by_username(subject, &Selector::ANY).map(|(credential, _)| credential).filter(|_| is_user);
+        if is_user && client != subject && of_user.is_none() {
             return Err(gone("user"));
         }
         for credential in [Some(of_client), of_user].into_iter().flatten() {

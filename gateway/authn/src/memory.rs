@@ -11,6 +11,7 @@ use idm_store::Store;
 use idm_types::{Clock, MethodName, Reason, Refusal, Uptime};
 
 use crate::PasswordChecker;
+use crate::logins::Logins;
 use crate::nonce::Nonces;
 use crate::refresh::Refreshing;
 
@@ -76,6 +77,8 @@ pub struct Memory {
     people: Mutex<People>,
     /// Threads for slow work; started when a policy first needs them.
     workers: OnceLock<Option<Arc<WorkerPool>>>,
+    /// Logins at directories that are under way.
+    pub(crate) logins: Logins,
 }
 
 /// A person who signed in at a Federation that provisions.
@@ -120,6 +123,7 @@ impl Memory {
             sign_ins: Rates::default(),
             people: Mutex::default(),
             workers: OnceLock::new(),
+            logins: Logins::default(),
         }))
     }
 

@@ -3,6 +3,7 @@
 //! The functions that decide about security have no default: a new method does not compile until it defines how its
 //! verdicts may be kept, what is checked on every request, and which challenges a refused caller gets.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -145,6 +146,8 @@ pub(crate) struct MethodContext<'a> {
     pub(crate) policy: &'a Policy,
     pub(crate) mapping: &'a ArmedMapping,
     pub(crate) grants: &'a Grants,
+    /// The directories of the namespace that are not suspended, as issuers.
+    pub(crate) vouch: &'a HashSet<String>,
     pub(crate) table: &'a CredentialTable,
     pub(crate) memory: &'a Memory,
     pub(crate) view: RequestView<'a>,

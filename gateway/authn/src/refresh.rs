@@ -9,11 +9,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use idm_request::OfDirectory;
 use idm_session::{Found, Session, SessionId, Sessions};
 use idm_store::{Key, Store};
+use idm_trust::HttpClient;
 use idm_types::{Reason, Timestamp};
+use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::directory::ArmedDirectory;
 use crate::oidc::{Person, Provider, SignedIn};
 
 /// A claim lives longer than every request to a provider, which ends within 20 seconds.
@@ -27,15 +31,33 @@ const POLLS: u32 = 240;
 /// The refreshes under way in this process.
 pub(crate) type Refreshing = Arc<Mutex<HashMap<Key, watch::Receiver<bool>>>>;
 
-/// Whether the tokens of a session are to be refreshed.
+/// The source that says anew whether a person is admitted.
+#[derive(Clone)]
+pub(crate) enum Renewal {
+    /// A provider, which gives new tokens for the refresh token.
+    Provider(Arc<Provider>),
+    /// A directory, where the person is looked up.
+    Directory(Arc<ArmedDirectory>),
+}
+
+impl Renewal {
+    fn http(&self) -> &Arc<dyn HttpClient> {
+        match self {
+            Self::Provider(provider) => provider.http(),
+            Self::Directory(directory) => directory.http(),
+        }
+    }
+}
+
+/// Whether the tokens of a session are to be refreshed, or its person is to be looked up.
 pub(crate) fn is_due(session: &Session, now: Timestamp) -> bool {
-    session.tokens.refresh.is_some() && now.0 >= session.refresh_at
+    now.0 >= session.refresh_at
 }
 
 /// Begins a refresh, or joins the one under way; the receiver changes when it has ended, with or without success.
 pub(crate) fn begin(
     refreshing: &Refreshing,
-    provider: &Arc<Provider>,
+    renewal: Renewal,
     store: &Store,
     id: &SessionId,
     found: &Found,
@@ -49,11 +71,13 @@ pub(crate) fn begin(
     }
     let (sender, receiver) = watch::channel(false);
     under_way.insert(id.key(), receiver.clone());
-    let (all, provider, store, id, found) =
-        (refreshing.clone(), provider.clone(), store.clone(), id.clone(), found.clone());
-    let http = provider.http().clone();
+    let (all, store, id, found) = (refreshing.clone(), store.clone(), id.clone(), found.clone());
+    let http = renewal.http().clone();
     http.carry_on(Box::pin(async move {
-        refresh(&provider, &store, &id, &found, now).await;
+        match &renewal {
+            Renewal::Provider(provider) => refresh(provider, &store, &id, &found, now).await,
+            Renewal::Directory(directory) => look_up(directory, &store, &id, &found, now).await,
+        }
         all.lock().unwrap_or_else(PoisonError::into_inner).remove(&id.key());
         sender.send_replace(true);
     }));
@@ -98,6 +122,42 @@ async fn refresh(provider: &Provider, store: &Store, id: &SessionId, found: &Fou
         Ok(true) => {}
         Ok(false) => tracing::debug!("a session was replaced or ended while its tokens were refreshed"),
         Err(error) => tracing::warn!(%error, "refreshed tokens could not be kept"),
+    }
+}
+
+/// Looks the person of a session up in their directory. Several gateways may do so at once: it changes nothing there.
+async fn look_up(directory: &ArmedDirectory, store: &Store, id: &SessionId, found: &Found, now: Timestamp) {
+    let session = &found.session;
+    let name = session.claims.get("preferred_username").and_then(Value::as_str).unwrap_or_default();
+    let federation = &directory.federation().key;
+    let of =
+        OfDirectory { federation: federation.name.clone(), id: session.subject.clone(), username: name.to_owned() };
+    let sessions = Sessions { store };
+    let new = match directory.look_up(&of).await {
+        Ok(person) => {
+            let refresh_at = directory.recheck_at(now);
+            Session { claims: directory.claims(&person), refresh_at, ..session.clone() }
+        }
+        Err(refusal) if refusal.reason.status() < 500 => {
+            let (reason, detail) = (refusal.reason, refusal.detail);
+            tracing::info!(%federation, %reason, detail, "a session ended: its person is not admitted any more");
+            if let Err(error) = sessions.end(id, session, idm_session::Ended::This, now).await {
+                tracing::warn!(%error, "a session could not be ended");
+            }
+            return;
+        }
+        Err(refusal) => {
+            tracing::warn!(%federation, detail = refusal.detail, "the person of a session is not looked up for now");
+            if !directory.keeps_sessions() {
+                return;
+            }
+            Session { refresh_at: now.0.saturating_add(RETRY_MS), ..session.clone() }
+        }
+    };
+    match sessions.replace(id, found, &new, now).await {
+        Ok(true) => {}
+        Ok(false) => tracing::debug!("a session was replaced or ended while its person was looked up"),
+        Err(error) => tracing::warn!(%error, "a session could not be kept"),
     }
 }
 

@@ -16,6 +16,19 @@ pub struct Refused {
     pub who: Option<Rc<Identity>>,
     /// The page for which a browser may begin its sign-in anew.
     pub again: Option<Box<str>>,
+    /// The form in which a person may try again at once.
+    pub form: Option<Box<LoginForm>>,
+}
+
+/// The form for user name and password of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginForm {
+    /// The Federation, by name.
+    pub federation: String,
+    /// The sealed sign-in.
+    pub state: String,
+    /// The user name that was typed.
+    pub username: String,
 }
 
 impl Refused {
@@ -27,7 +40,7 @@ impl Refused {
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, who: None, again: None }
+        Self { refusal, who: None, again: None, form: None }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use idm_authn::{CredentialTables, Memory, TokenCache};
 use idm_plan::Bundle;
-use idm_trust::{HttpClient, KeyRing};
+use idm_trust::{KeyRing, Outside};
 
 use crate::{Engine, EngineError};
 
@@ -25,13 +25,13 @@ impl Armed {
         bundle: &Bundle,
         before: Option<&Self>,
         memory: &Arc<Memory>,
-        http: &Arc<dyn HttpClient>,
+        outside: &Outside,
     ) -> Result<Self, EngineError> {
         let mut known = before.map(Self::keys).unwrap_or_default();
         let same = before.map(|before| &before.engine).filter(|engine| engine.is_of(bundle));
         let engine = match same {
             Some(engine) => engine.clone(),
-            None => Arc::new(Engine::arm(bundle, before.map(Self::engine), &known, memory, http)?),
+            None => Arc::new(Engine::arm(bundle, before.map(Self::engine), &known, memory, outside)?),
         };
         // A source of keys that plan and Credentials name is fetched once.
         known.extend(engine.keys().iter().map(|(id, keys)| (id.clone(), keys.clone())));

@@ -14,7 +14,7 @@ use idm_plan::{
 };
 use idm_request::PolicyHeaders;
 use idm_transform::{ArmedLlm, Steps};
-use idm_trust::{HttpClient, KeyRing, Keys, Trust};
+use idm_trust::{KeyRing, Keys, Outside, Trust};
 use idm_types::Reason;
 
 use crate::cors::ArmedCors;
@@ -154,7 +154,7 @@ impl Engine {
         before: Option<&Self>,
         known: &KeyRing,
         memory: &Arc<Memory>,
-        http: &Arc<dyn HttpClient>,
+        outside: &Outside,
     ) -> Result<Self, EngineError> {
         let Plan {
             namespace,
@@ -168,7 +168,12 @@ impl Engine {
             api_server,
         } = &bundle.plan;
         let mut resources = Resources {
-            trust: Trust { keys: Keys::new(known), secrets: &bundle.secrets, http: http.clone() },
+            trust: Trust {
+                keys: Keys::new(known),
+                secrets: &bundle.secrets,
+                http: outside.http.clone(),
+                directories: outside.directories.clone(),
+            },
             plan: &bundle.plan,
             grants: Grants::by_namespace(grants),
             memory: memory.clone(),
@@ -184,7 +189,8 @@ impl Engine {
             let llm = policy.llm.as_ref().map(|llm| ArmedLlm::arm(llm, &bundle.secrets)).transpose();
             let llm = llm.map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
             let service = policy.token_service.as_ref();
-            let issuer = service.map(|service| TokenIssuer::arm(service, &bundle.secrets)).transpose();
+            let arm = |service| TokenIssuer::arm(service, &policy.key.namespace, &mut resources);
+            let issuer = service.map(arm).transpose();
             let issuer = issuer.map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
             armed.push(PolicyInForce { armed: ArmedPolicy::arm(policy, &mut resources)?, rules, steps, llm, issuer });
         }

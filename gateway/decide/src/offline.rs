@@ -10,7 +10,7 @@ use http_body_util::Full;
 use idm_authn::{Memory, PasswordChecker, TokenCache};
 use idm_plan::{Bundle, OutgoingTls, Secrets};
 use idm_store::Store;
-use idm_trust::{Answer, HttpClient, NoAnswer, OutboundRequest, Work};
+use idm_trust::{Answer, HttpClient, NoAnswer, NoDirectories, OutboundRequest, Outside, Work};
 use idm_types::{Refusal, Timestamp};
 
 use crate::{Armed, BodyLimits, Context, Engine, EngineError, Forward, Payload, Peer, Process, Trace, Verdict, decide};
@@ -19,7 +19,7 @@ use crate::{Armed, BodyLimits, Context, Engine, EngineError, Forward, Payload, P
 pub struct Offline {
     armed: Armed,
     memory: Arc<Memory>,
-    http: Arc<dyn HttpClient>,
+    outside: Outside,
     cache: RefCell<TokenCache>,
     process: Process,
 }
@@ -52,15 +52,15 @@ impl Offline {
     pub fn arm(bundle: &Bundle, gateway: &str) -> Result<Self, EngineError> {
         let memory = PasswordChecker::start(1).and_then(|passwords| Memory::new(passwords, Store::in_process()));
         let memory = memory.ok_or_else(|| EngineError::Plan("the system gives no threads or no random bits".into()))?;
-        let http: Arc<dyn HttpClient> = Arc::new(NoHttpClient);
-        let armed = Armed::arm(bundle, None, &memory, &http)?;
+        let outside = Outside { http: Arc::new(NoHttpClient), directories: Arc::new(NoDirectories) };
+        let armed = Armed::arm(bundle, None, &memory, &outside)?;
         let process = Process::new(gateway, BodyLimits::default());
-        Ok(Self { armed, memory, http, cache: RefCell::default(), process })
+        Ok(Self { armed, memory, outside, cache: RefCell::default(), process })
     }
 
     /// Puts another bundle in force. On error the previous one stays in force.
     pub fn swap(&mut self, bundle: &Bundle) -> Result<(), EngineError> {
-        self.armed = Armed::arm(bundle, Some(&self.armed), &self.memory, &self.http)?;
+        self.armed = Armed::arm(bundle, Some(&self.armed), &self.memory, &self.outside)?;
         self.armed.take_over(&mut self.cache.borrow_mut());
         Ok(())
     }

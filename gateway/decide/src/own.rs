@@ -67,9 +67,10 @@ pub(crate) async fn answer(
 
 /// Notes the identity that a refusal concerns, and the page for which the browser may begin its sign-in anew.
 fn noted(refused: Refused, trace: &mut Trace) -> Refusal {
-    let Refused { refusal, who, again } = refused;
+    let Refused { refusal, who, again, form } = refused;
     trace.identity = who.map(|who| (who, false));
     trace.again = again;
+    trace.form = form;
     refusal
 }
 

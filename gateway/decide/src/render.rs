@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use idm_authn::{ArmedPolicy, ArmedSignIn};
 use idm_plan::Disclosure;
-use idm_sign_in::PageRequest;
+use idm_sign_in::{PageRequest, RefusedPage};
 use idm_types::{DecisionId, Reason, Refusal, Timestamp};
 
 use crate::Trace;
@@ -33,7 +33,7 @@ pub fn refusal(
         }
         (_, Some(method), Some(page_request)) => match &trace.again {
             Some(page) => to_sign_in(method, page, id),
-            None => page(method, page_request, &trace.host, refusal, id),
+            None => page(method, page_request, trace, refusal, id),
         },
         _ => problem(refusal, armed, id, now),
     };
@@ -65,12 +65,12 @@ fn to_sign_in(method: &ArmedSignIn, page: &str, id: DecisionId) -> Response<Byte
 fn page(
     method: &ArmedSignIn,
     page_request: &PageRequest,
-    host: &str,
+    trace: &Trace,
     refusal: &Refusal,
     id: DecisionId,
 ) -> Response<Bytes> {
-    let reason = refusal.reason;
-    let mut response = written(idm_sign_in::refusal_page(method, page_request, host, reason, reason.status(), id));
+    let told = RefusedPage { page_request, host: &trace.host, reason: refusal.reason, form: trace.form.as_deref(), id };
+    let mut response = written(idm_sign_in::refusal_page(method, told));
     decided(&mut response, id);
     wait(&mut response, refusal.retry_after);
     response
@@ -118,8 +118,8 @@ fn problem(refusal: &Refusal, armed: Option<&ArmedPolicy>, id: DecisionId, now: 
     });
     if policy.is_some_and(|policy| policy.disclosure == Disclosure::Detailed) {
         if let Some(members) = problem.as_object_mut() {
-            members.insert("reason".into(), reason.code().into());
-            members.insert("detail".into(), reason.plain().into());
+            members.insert("reason".into(), reason.told().code().into());
+            members.insert("detail".into(), reason.told().plain().into());
         }
     }
     // A script in a page cannot follow a redirect to the provider, but it can navigate its window there.

@@ -3,7 +3,7 @@ use std::rc::Rc;
 use http::HeaderMap;
 use idm_issue::Issued;
 use idm_request::Identity;
-use idm_sign_in::PageRequest;
+use idm_sign_in::{LoginForm, PageRequest};
 use idm_types::{Decider, MethodName, Refusal, RuleName, Stage, TraceId};
 
 use crate::cors::Sharing;
@@ -38,6 +38,8 @@ pub struct Trace {
     pub page_request: Option<PageRequest>,
     /// The page for which a browser may begin its sign-in anew.
     pub again: Option<Box<str>>,
+    /// The form in which a person may try again at once.
+    pub form: Option<Box<LoginForm>>,
     /// The words of the answer to browsers about scripts of other origins.
     pub(crate) sharing: Option<Sharing>,
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::form::Form;
 use crate::mint::Token;
-use crate::refresh::Family;
+use crate::refresh::{Family, FamilyUser};
 use crate::{Answered, Ask, Issued, Refused, TokenIssuer};
 
 impl TokenIssuer {
@@ -41,8 +41,8 @@ impl TokenIssuer {
             && self.plan.grants.contains(&TokenGrant::RefreshToken)
             && client.plan.grants.contains(&TokenGrant::RefreshToken);
         let refresh = if begins {
-            let credential = subject.credential.clone().unwrap_or_default();
-            Some(self.begin(Family::new(client, credential, &scopes, &audiences, dpop.clone()), ask).await?)
+            let user = FamilyUser::of(&subject);
+            Some(self.begin(Family::new(client, user, &scopes, &audiences, dpop.clone()), ask).await?)
         } else {
             None
         };
@@ -146,7 +146,7 @@ pub(crate) struct Granted<'g> {
 /// A user who is refused makes the grant invalid; a check that could not be performed does not.
 pub(crate) fn of_user(refused: Refused) -> Refused {
     match refused.refusal.reason {
-        Reason::TooManyAttempts | Reason::PasswordChecksBusy | Reason::StoreUnavailable => refused,
+        reason if reason == Reason::TooManyAttempts || reason.status() >= 500 => refused,
         reason => {
             let detail = format!("{reason}: {}", refused.refusal.detail);
             Refused { refusal: Refusal { reason: Reason::InvalidGrant, detail, ..refused.refusal }, ..refused }

@@ -16,10 +16,10 @@ mod tokens;
 use std::rc::Rc;
 
 pub use idm_authn::Refused;
-use idm_authn::{ArmedPolicy, Asking, ClientForm, Clients, CredentialTable, KnownClient};
+use idm_authn::{ArmedPolicy, Asking, ClientForm, Clients, CredentialTable, KnownClient, Resources};
 use idm_expr::Expression;
 use idm_jose::PROOF_ALGORITHMS;
-use idm_plan::{Endpoint, Secrets, TokenGrant, TokenService};
+use idm_plan::{Endpoint, TokenGrant, TokenService};
 use idm_request::{Identity, RequestView};
 use idm_types::{Reason, Timestamp};
 use serde_json::{Value, json};
@@ -121,16 +121,16 @@ pub struct TokenIssuer {
 }
 
 impl TokenIssuer {
-    /// Arms a service. The error shows no secret.
-    pub fn arm(plan: &TokenService, secrets: &Secrets) -> Result<Self, String> {
+    /// Arms a service of a policy in this namespace. The error shows no secret.
+    pub fn arm(plan: &TokenService, namespace: &str, resources: &mut Resources<'_>) -> Result<Self, String> {
         let claims = plan
             .claims
             .iter()
             .map(|(name, expr)| Ok((name.clone(), Expression::arm(expr)?)))
             .collect::<Result<_, String>>()?;
         Ok(Self {
-            clients: Clients::of(plan)?,
-            keys: ServiceKeys::arm(&plan.keys, secrets)?,
+            clients: Clients::arm(plan, namespace, resources)?,
+            keys: ServiceKeys::arm(&plan.keys, resources.trust.secrets)?,
             claims,
             plan: plan.clone(),
         })

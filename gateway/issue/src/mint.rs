@@ -36,9 +36,13 @@ impl Token<'_> {
             .into_iter()
             .filter_map(|(name, value)| Some((name.to_owned(), (*value)?.into())))
             .collect();
-        let own: [(&str, Option<Value>); 10] = [
+        // A person of a directory is named by the id that stays; `idp` says whose id it is.
+        let person = subject.directory.as_ref().zip(subject.issuer.as_deref());
+        let own: [(&str, Option<Value>); 12] = [
             ("iss", Some(issuer.into())),
-            ("sub", Some(subject.username.as_str().into())),
+            ("sub", Some(person.map_or(subject.username.as_str(), |(person, _)| person.id.as_str()).into())),
+            ("idp", person.map(|(_, issuer)| issuer.into())),
+            ("preferred_username", person.map(|_| subject.username.as_str().into())),
             ("aud", Some(audience)),
             ("client_id", Some((*client).into())),
             ("jti", Some(id.into())),

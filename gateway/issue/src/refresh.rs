@@ -1,12 +1,15 @@
 //! Refresh tokens: each works once and is replaced by the next; the use of an old one revokes the whole family (RFC
 //! 6749 §6, RFC 9700 §4.14.2).
 
+use std::fmt;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
-use idm_authn::{KnownClient, family_key};
+use idm_authn::{Authenticated, KnownClient, family_key};
 use idm_plan::TokenGrant;
+use idm_request::{Identity, OfDirectory};
 use idm_store::Key;
-use idm_types::{Reason, Timestamp, hex};
+use idm_types::{Reason, Refusal, Timestamp, hex};
 use serde::{Deserialize, Serialize};
 
 use crate::form::Form;
@@ -19,12 +22,12 @@ const MAX_LIFETIME_MS: u64 = 86_400_000;
 
 /// All tokens of one sign-in, as stored: no value in it can be used as a token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Family {
     /// The client that it was issued to.
     pub(crate) client: String,
-    /// The Credential of the user.
-    pub(crate) credential: String,
+    /// The user.
+    #[serde(flatten)]
+    pub(crate) user: FamilyUser,
     pub(crate) scopes: Vec<String>,
     audiences: Vec<String>,
     /// The DPoP key that it is bound to.
@@ -37,16 +40,54 @@ pub(crate) struct Family {
     next: String,
 }
 
+/// The user of a family.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FamilyUser {
+    /// By Credential.
+    Credential(String),
+    /// A person of a directory.
+    Person {
+        /// The Federation, by name.
+        federation: String,
+        /// The id that stays.
+        id: String,
+        /// The user name in the directory's spelling.
+        username: String,
+    },
+}
+
+impl FamilyUser {
+    pub(crate) fn of(subject: &Identity) -> Self {
+        match &subject.directory {
+            Some(person) => {
+                let OfDirectory { federation, id, username } = (**person).clone();
+                Self::Person { federation, id, username }
+            }
+            None => Self::Credential(subject.credential.clone().unwrap_or_default()),
+        }
+    }
+}
+
+impl fmt::Display for FamilyUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credential(name) => write!(f, "Credential {name}"),
+            Self::Person { federation, id, .. } => write!(f, "`{id}` of Federation {federation}"),
+        }
+    }
+}
+
 impl Family {
     pub(crate) fn new(
         client: &KnownClient<'_>,
-        credential: String,
+        user: FamilyUser,
         scopes: &[String],
         audiences: &[String],
         dpop: Option<String>,
     ) -> Self {
         let (client, scopes, audiences) = (client.plan.client_id.clone(), scopes.to_vec(), audiences.to_vec());
-        Self { client, credential, scopes, audiences, dpop, until: 0, uses: 0, next: String::new() }
+        Self { client, user, scopes, audiences, dpop, until: 0, uses: 0, next: String::new() }
     }
 
     fn bytes(&self) -> Result<Vec<u8>, Refused> {
@@ -100,6 +141,17 @@ impl TokenIssuer {
         Ok(())
     }
 
+    /// The user of a family, as far as they are still admitted.
+    pub(crate) async fn user_again(&self, user: &FamilyUser, ask: Ask<'_>) -> Result<Authenticated, Refusal> {
+        match user.clone() {
+            FamilyUser::Credential(name) => self.clients.user_again(ask.for_clients(), &name),
+            FamilyUser::Person { federation, id, username } => {
+                let person = OfDirectory { federation, id, username };
+                self.clients.person_again(ask.for_clients(), &person).await
+            }
+        }
+    }
+
     /// The grant of RFC 6749 §6.
     pub(crate) async fn refresh(
         &self,
@@ -122,10 +174,7 @@ impl TokenIssuer {
         if verify_slices_are_equal(hashed(secret).as_bytes(), family.next.as_bytes()).is_err() {
             // Only a party that had one of its tokens knows the name of a family.
             self.end(name, ask).await?;
-            return Err(Refused::new(
-                Reason::RefreshTokenReused,
-                format!("the sign-in of Credential {}", family.credential),
-            ));
+            return Err(Refused::new(Reason::RefreshTokenReused, format!("the sign-in of {}", family.user)));
         }
         if family.uses >= self.plan.refresh_uses {
             self.end(name, ask).await?;
@@ -134,8 +183,7 @@ impl TokenIssuer {
         if family.dpop.is_some() && family.dpop != dpop {
             return Err(Refused::new(Reason::InvalidProof, "the refresh token is bound to another DPoP key"));
         }
-        let subject =
-            self.clients.user_again(ask.for_clients(), &family.credential).map_err(|denied| of_user(denied.into()))?;
+        let subject = self.user_again(&family.user, ask).await.map_err(|denied| of_user(denied.into()))?;
         let still: Vec<String> =
             family.scopes.iter().filter(|scope| client.plan.scopes.contains(scope)).cloned().collect();
         let scopes = self.scopes(form, &still)?;
@@ -145,10 +193,7 @@ impl TokenIssuer {
         if !ask.policy.store().replace(&self.family_at(name, ask), &written, next.bytes()?, ask.now).await? {
             // Another request used the same token at the same moment.
             self.end(name, ask).await?;
-            return Err(Refused::new(
-                Reason::RefreshTokenReused,
-                format!("the sign-in of Credential {}", family.credential),
-            ));
+            return Err(Refused::new(Reason::RefreshTokenReused, format!("the sign-in of {}", family.user)));
         }
         let (subject, refresh) = (subject.identity().clone(), Some(format!("{name}.{secret}")));
         self.issue(

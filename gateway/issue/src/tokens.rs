@@ -2,11 +2,12 @@
 
 use idm_authn::{KnownClient, is_revoked, token_key};
 use idm_jose::Claims;
+use idm_request::IssuedTo;
 use idm_types::{Reason, Timestamp};
 use serde_json::{Value, json};
 
 use crate::form::Form;
-use crate::refresh::split;
+use crate::refresh::{Family, split};
 use crate::{Answered, Ask, Refused, TokenIssuer};
 
 impl TokenIssuer {
@@ -39,6 +40,23 @@ impl TokenIssuer {
         Ok(Answered::default())
     }
 
+    /// Whether client and user of a family are still admitted. A directory that does not answer is an error: nothing
+    /// follows from that about the user.
+    async fn family_stands(&self, family: &Family, ask: Ask<'_>) -> Result<bool, Refused> {
+        let user = match self.user_again(&family.user, ask).await {
+            Ok(user) => user,
+            Err(refusal) if refusal.reason.status() >= 500 => return Err(refusal.into()),
+            Err(_) => return Ok(false),
+        };
+        let who = user.identity();
+        let (subject, directory) = match &who.directory {
+            Some(person) => (person.id.clone(), who.issuer.clone()),
+            None => (who.username.clone(), None),
+        };
+        let to = IssuedTo { client: family.client.clone(), subject, directory };
+        Ok(ask.policy.issued_token_stands(&to, ask.credentials, ask.now))
+    }
+
     /// RFC 7662 §2. About a token that the client may not introspect, it learns only that it is not active.
     pub(crate) async fn introspect(
         &self,
@@ -51,19 +69,19 @@ impl TokenIssuer {
         let stands = |claims: &Claims| {
             let (client, subject) = (claims.text("client_id"), claims.text("sub"));
             client.zip(subject).is_some_and(|(client, subject)| {
-                ask.policy.issued_token_stands(client, subject, ask.credentials, ask.now)
+                let directory = claims.text("idp").map(str::to_owned);
+                let to = IssuedTo { client: client.to_owned(), subject: subject.to_owned(), directory };
+                ask.policy.issued_token_stands(&to, ask.credentials, ask.now)
             })
         };
         let own = |id: Option<&str>| client.plan.introspects_all || id == Some(client.plan.client_id.as_str());
         let body = if let Some((name, _)) = split(token) {
             let family =
                 self.family(name, ask).await?.map(|(family, _)| family).filter(|family| own(Some(&family.client)));
-            let family = family.filter(|family| {
-                let user = self.clients.user_again(ask.for_clients(), &family.credential);
-                user.is_ok_and(|user| {
-                    ask.policy.issued_token_stands(&family.client, &user.identity().username, ask.credentials, ask.now)
-                })
-            });
+            let family = match family {
+                Some(family) if self.family_stands(&family, ask).await? => Some(family),
+                _ => None,
+            };
             family.map(|family| json!({"active": true, "client_id": family.client, "scope": family.scopes.join(" "), "exp": family.until / 1000, "iss": self.plan.issuer}))
         } else {
             match self.keys.verify(token, &self.plan.issuer, &self.plan.audiences, ask.now) {

@@ -13,6 +13,10 @@ pub struct Directory {
     pub realms: Vec<Realm>,
     /// The time for which a verified password is not checked again; 0: it always is.
     pub cache_seconds: u64,
+    /// The time after which a session's person is looked up again; `None`: people cannot be looked up.
+    pub recheck_ms: Option<u64>,
+    /// Sessions go on while the directory does not answer.
+    pub keeps_sessions: bool,
     /// The time that one login may take, over all servers and attempts.
     pub deadline_ms: u64,
     /// Logins that may be under way at the same time.

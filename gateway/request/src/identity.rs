@@ -47,6 +47,8 @@ pub struct Identity {
     pub binding: Binding,
     /// The session that it belongs to.
     pub session: Option<OfSession>,
+    /// The person of a directory who it is.
+    pub directory: Option<Box<OfDirectory>>,
     /// The token's claims, where an expression of the policy asks for them later.
     pub claims: Option<Claims>,
 }
@@ -75,6 +77,7 @@ impl Identity {
             issued_to: None,
             binding: Binding::default(),
             session: None,
+            directory: None,
             claims: None,
         }
     }
@@ -95,6 +98,8 @@ pub struct IssuedTo {
     pub client: String,
     /// The `sub`: a user, or the client itself.
     pub subject: String,
+    /// The `idp`: the directory of which the subject is a person.
+    pub directory: Option<String>,
 }
 
 /// The keys that a token is bound to (`cnf`, RFC 7800).
@@ -125,6 +130,17 @@ pub struct OfSession {
     pub keys: Vec<Key>,
     /// The provider's token, for the upstream where the policy forwards credentials.
     pub access: Option<Redacted<String>>,
+}
+
+/// A person of a directory, by which the person is looked up again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfDirectory {
+    /// The Federation, by name.
+    pub federation: String,
+    /// The id that stays when the person is renamed.
+    pub id: String,
+    /// The user name in the directory's spelling.
+    pub username: String,
 }
 
 /// The reason why a mapping of the policy gives no usable value.

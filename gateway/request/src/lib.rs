@@ -20,6 +20,6 @@ pub use client_address::{Client, client};
 pub use facts::{Facts, SharedFacts};
 pub use forwarded_certificate::forwarded_certificate;
 pub use headers::{HeadersRead, PolicyHeaders};
-pub use identity::{Binding, Identity, IssuedTo, OfSession, Unusable};
+pub use identity::{Binding, Identity, IssuedTo, OfDirectory, OfSession, Unusable};
 pub use mapping::ArmedMapping;
 pub use view::{ClientCertificate, Presented, RequestView, cookie, find, in_headers, remove_cookie, remove_query};

@@ -3,12 +3,14 @@
 //! In: a request to an endpoint, as [`Ask`]. Out: an [`Answer`], or [`Refused`] with its reason. The provider
 //! identifies the person, and `idm-authn` checks its answers; `idm-session` keeps sessions. Never does IO of its own,
 //! and redirects a browser only to a path of its own host, to a provider, or to an address of the policy. Start at
-//! [`answer`]; a session begins in `callback.rs`, with SAML in `saml.rs`, and ends in `logout.rs`; `pages.rs` has the
+//! [`answer`]; a session begins in `callback.rs`, with SAML in `saml.rs`, at the form of a directory in `login.rs`, and ends in
+//! `logout.rs`; `pages.rs` has the
 //! pages.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod callback;
 mod cookie;
+mod login;
 mod logout;
 mod pages;
 mod parameters;
@@ -21,13 +23,13 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
-pub use idm_authn::Refused;
 use idm_authn::{ArmedPolicy, ArmedSignIn, CredentialTable, Federated};
+pub use idm_authn::{LoginForm, Refused};
 use idm_plan::{Federation, SignInEndpoint};
 use idm_request::{Identity, RequestView};
 use idm_types::{Reason, Timestamp};
 
-pub use pages::{PageRequest, refusal_page};
+pub use pages::{PageRequest, RefusedPage, refusal_page};
 pub use start::start_target;
 pub use target::is_local_target;
 
@@ -93,6 +95,7 @@ pub fn wants_form(endpoint: SignInEndpoint) -> bool {
     matches!(
         endpoint,
         SignInEndpoint::Callback
+            | SignInEndpoint::Login
             | SignInEndpoint::Logout
             | SignInEndpoint::BackChannel
             | SignInEndpoint::SamlConsumer
@@ -112,7 +115,9 @@ pub async fn answer(endpoint: SignInEndpoint, federation: Option<&str>, ask: Ask
         | SignInEndpoint::LoggedOut
         | SignInEndpoint::FrontChannel
         | SignInEndpoint::SamlMetadata => reads,
-        SignInEndpoint::Callback | SignInEndpoint::Logout | SignInEndpoint::SamlLogout => reads || writes,
+        SignInEndpoint::Callback | SignInEndpoint::Login | SignInEndpoint::Logout | SignInEndpoint::SamlLogout => {
+            reads || writes
+        }
         SignInEndpoint::BackChannel | SignInEndpoint::SamlConsumer => writes,
     };
     if !fits {
@@ -124,6 +129,7 @@ pub async fn answer(endpoint: SignInEndpoint, federation: Option<&str>, ask: Ask
     let provider = federation.and_then(|name| method.provider(name));
     match (endpoint, provider) {
         (SignInEndpoint::Start, _) => start::start(method, ask).await,
+        (SignInEndpoint::Login, Some(Federated::Directory(directory))) => login::login(method, directory, ask).await,
         (SignInEndpoint::Logout, _) => logout::logout(method, ask).await,
         (SignInEndpoint::LoggedOut, _) => logout::logged_out(method, ask),
         (SignInEndpoint::Callback, Some(Federated::Oidc(provider))) if writes => {

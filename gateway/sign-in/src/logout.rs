@@ -68,6 +68,8 @@ async fn leave(method: &ArmedSignIn, session: &Session, origin: &Origin, ask: As
         Federated::Saml(provider) => {
             saml::leave(provider, session, &provider.own(origin, &method.plan().base), ask).await
         }
+        // A directory keeps no session of its own.
+        Federated::Directory(_) => None,
     };
     there.unwrap_or(back)
 }

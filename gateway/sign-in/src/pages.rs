@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
-use idm_authn::{ArmedSignIn, navigates, sends_form};
+use idm_authn::{ArmedDirectory, ArmedSignIn, LoginForm, navigates, sends_form};
 use idm_plan::{Pages, SignInEndpoint};
 use idm_request::RequestView;
 use idm_types::{DecisionId, Reason, is_hidden, visible};
@@ -24,7 +24,8 @@ font:16px/1.5 system-ui,sans-serif}main{width:min(26rem,100vw - 2rem);margin:1re
 img{display:block;max-width:100%;max-height:3rem;margin-bottom:1.5rem}h1{font-size:1.25rem;line-height:1.25;margin:0 0 .5rem}p{margin:0 0 1rem}\
 ul{list-style:none;margin:0;padding:0}a.b,button{display:block;width:100%;margin-top:.75rem;padding:.625rem 1rem;border:1px solid var(--a);border-radius:4px;\
 background:var(--a);color:#fff;font:inherit;text-align:center;text-decoration:none;cursor:pointer}.q{background:none!important;color:inherit!important;\
-border-color:#7d8590!important}a.b:focus-visible,button:focus-visible{outline:2px solid var(--a);outline-offset:2px}\
+border-color:#7d8590!important}label{display:block;margin-top:.75rem}input:not([type=hidden]){display:block;width:100%;padding:.5rem .75rem;border:1px solid #7d8590;\
+border-radius:4px;background:inherit;color:inherit;font:inherit}a.b:focus-visible,button:focus-visible,input:focus-visible{outline:2px solid var(--a);outline-offset:2px}\
 .d{color:#57606a;font-size:.875rem;margin:1.5rem 0 0}code{font-family:ui-monospace,monospace;overflow-wrap:anywhere}\
 @media(prefers-color-scheme:dark){body{background:#0e1116;color:#e6eaf0}main{background:#161b22;border-color:#30363d}.d{color:#9aa4b2}}";
 
@@ -242,21 +243,78 @@ pub(crate) fn logged_out(method: &ArmedSignIn, ask: Ask<'_>) -> Answer {
     page(method, ask, |texts| texts.signed_out, content).answer(200)
 }
 
+/// The form for user name and password. HTML alone says what each field is, so that password managers and screen
+/// readers know it.
+fn login_form(method: &ArmedSignIn, texts: &Texts, form: &LoginForm) -> String {
+    let LoginForm { federation, state, username } = form;
+    let action = SignInEndpoint::Login.path(&method.plan().base, Some(federation));
+    let focus = |is_first: bool| if is_first { " autofocus" } else { "" };
+    format!(
+        "<form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"state\" value=\"{}\">\
+         <label for=\"u\">{}</label><input id=\"u\" name=\"username\" value=\"{}\" autocomplete=\"username\" \
+         autocapitalize=\"none\" spellcheck=\"false\" required maxlength=\"256\"{}>\
+         <label for=\"p\">{}</label><input id=\"p\" name=\"password\" type=\"password\" \
+         autocomplete=\"current-password\" required maxlength=\"1024\"{}><button>{}</button></form>",
+        attribute(&action),
+        attribute(state),
+        shown(texts.username),
+        attribute(username),
+        focus(username.is_empty()),
+        shown(texts.password),
+        focus(!username.is_empty()),
+        shown(texts.sign_in)
+    )
+}
+
+/// The page with the form of a directory.
+pub(crate) fn login(method: &ArmedSignIn, directory: &ArmedDirectory, ask: Ask<'_>, form: &LoginForm) -> Answer {
+    let title = &directory.federation().title;
+    let content = |texts: &'static Texts| format!("<p>{}</p>\n{}", shown(title), login_form(method, texts, form));
+    page(method, ask, |texts| texts.sign_in, content).answer(200)
+}
+
+/// A refusal that a person is told.
+pub struct RefusedPage<'r> {
+    /// The request for a page.
+    pub page_request: &'r PageRequest,
+    /// The host.
+    pub host: &'r str,
+    /// The reason.
+    pub reason: Reason,
+    /// The form in which the person may try again at once.
+    pub form: Option<&'r LoginForm>,
+    /// The decision id of the record.
+    pub id: DecisionId,
+}
+
 /// A refusal for people: the steps that they can take, and the decision id of the record.
-pub fn refusal_page(
-    method: &ArmedSignIn,
-    page_request: &PageRequest,
-    host: &str,
-    reason: Reason,
-    status: u16,
-    id: DecisionId,
-) -> Answer {
+pub fn refusal_page(method: &ArmedSignIn, refused: RefusedPage<'_>) -> Answer {
+    let RefusedPage { page_request, host, reason, form, id } = refused;
     let texts = Texts::of(&page_request.languages);
     let is_lost =
         page_request.is_form && matches!(reason, Reason::NoCredentials | Reason::SessionEnded | Reason::StepUpRequired);
-    let [heading, sentence] = if is_lost { texts.form_lost } else { texts.refusal(reason) };
-    // A person without access does not get it by signing in again; for the other reasons that is offered.
-    let again = match reason {
+    let [heading, sentence] = match form {
+        _ if is_lost => texts.form_lost,
+        Some(_) => texts.login_refusal(reason),
+        None => texts.refusal(reason),
+    };
+    let next = match form {
+        Some(form) => format!("{}\n", login_form(method, texts, form)),
+        None => next_step(method, texts, page_request, reason, is_lost),
+    };
+    let alert = if form.is_some() { " role=\"alert\"" } else { "" };
+    let content = format!(
+        "<p{alert}>{}</p>\n{next}<p class=\"d\">{} <code>{id}</code></p>",
+        shown(sentence),
+        shown(texts.support)
+    );
+    Page { pages: &method.plan().pages, host, texts, heading, content, leads_to: Vec::new() }.answer(reason.status())
+}
+
+/// The link that a refused person may follow. A person without access does not get it by signing in again; for the other
+/// reasons that is offered.
+fn next_step(method: &ArmedSignIn, texts: &Texts, page_request: &PageRequest, reason: Reason, is_lost: bool) -> String {
+    match reason {
         _ if is_lost => {
             let back = start_target(method, &page_request.page);
             format!("<a class=\"b\" href=\"{}\">{}</a>", attribute(&back), shown(texts.again))
@@ -274,10 +332,7 @@ pub fn refusal_page(
             format!("<a class=\"b q\" href=\"{}\">{}</a>", attribute(&leave), shown(texts.sign_out))
         }
         _ => String::new(),
-    };
-    let content =
-        format!("<p>{}</p>\n{again}<p class=\"d\">{} <code>{id}</code></p>", shown(sentence), shown(texts.support));
-    Page { pages: &method.plan().pages, host, texts, heading, content, leads_to: Vec::new() }.answer(status)
+    }
 }
 
 #[cfg(test)]

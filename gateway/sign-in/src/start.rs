@@ -11,7 +11,7 @@ use idm_types::{Reason, Refusal};
 use crate::cookie::OnTheWay;
 use crate::parameters::Parameters;
 use crate::target::{is_local_target, or_front_page};
-use crate::{Answer, Ask, Refused, address, check_open, pages, saml};
+use crate::{Answer, Ask, Refused, address, check_open, login as login_form, pages, saml};
 
 /// Sign-ins that one address may begin in a minute: enough for an office behind one address.
 const PER_MINUTE: u32 = 600;
@@ -59,6 +59,11 @@ pub(crate) async fn start(method: &ArmedSignIn, ask: Ask<'_>) -> Result<Answer, 
             return Ok(saml::start(method, provider, &origin, &way.browser, &login, ask)
                 .await?
                 .with_cookie(way.give(&origin)));
+        }
+        Federated::Directory(directory) => {
+            return Ok(
+                login_form::start(method, directory, &origin, &way.browser, &login)?.with_cookie(way.give(&origin))
+            );
         }
         Federated::Oidc(provider) => provider,
     };

@@ -19,6 +19,10 @@ pub(crate) struct Texts {
     pub(crate) support: &'static str,
     pub(crate) onward: &'static str,
     pub(crate) go_on: &'static str,
+    pub(crate) username: &'static str,
+    pub(crate) password: &'static str,
+    wrong_password: [&'static str; 2],
+    change_password: [&'static str; 2],
     /// A form that was sent after the session ended.
     pub(crate) form_lost: [&'static str; 2],
     incomplete: [&'static str; 2],
@@ -49,6 +53,13 @@ const ENGLISH: Texts = Texts {
     support: "If you ask for help, give this number:",
     onward: "You go on to the sign-in service.",
     go_on: "Continue",
+    username: "User name",
+    password: "Password",
+    wrong_password: ["You were not signed in", "User name or password is wrong. Please try again."],
+    change_password: [
+        "Your password must be changed",
+        "Please change it where your organisation lets you, then sign in here.",
+    ],
     form_lost: [
         "The form was not sent",
         "Your session has ended, so nothing of what you entered was sent or kept. Go back in your browser and copy it \
@@ -94,6 +105,16 @@ const GERMAN: Texts = Texts {
     support: "Wenn Sie Hilfe brauchen, nennen Sie diese Nummer:",
     onward: "Sie gehen weiter zum Anmeldedienst.",
     go_on: "Weiter",
+    username: "Benutzername",
+    password: "Passwort",
+    wrong_password: [
+        "Sie wurden nicht angemeldet",
+        "Benutzername oder Passwort ist falsch. Bitte versuchen Sie es noch einmal.",
+    ],
+    change_password: [
+        "Ihr Passwort muss geändert werden",
+        "Bitte ändern Sie es dort, wo Ihre Organisation es vorsieht, und melden Sie sich dann hier an.",
+    ],
     form_lost: [
         "Das Formular wurde nicht gesendet",
         "Ihre Sitzung ist beendet; von Ihren Eingaben wurde nichts gesendet oder behalten. Gehen Sie im Browser zurück \
@@ -148,6 +169,13 @@ const TURKISH: Texts = Texts {
     support: "Yardım isterken bu numarayı bildirin:",
     onward: "Oturum açma hizmetine geçiyorsunuz.",
     go_on: "Devam",
+    username: "Kullanıcı adı",
+    password: "Parola",
+    wrong_password: ["Oturum açılmadı", "Kullanıcı adı ya da parola yanlış. Lütfen yeniden deneyin."],
+    change_password: [
+        "Parolanızın değişmesi gerekiyor",
+        "Lütfen parolanızı kurumunuzun gösterdiği yerde değiştirin, sonra burada oturum açın.",
+    ],
     form_lost: [
         "Form gönderilmedi",
         "Oturumunuz sona erdi; yazdıklarınız gönderilmedi ve saklanmadı. Yeniden oturum açmadan önce tarayıcınızda geri \
@@ -184,6 +212,18 @@ impl Texts {
         tags.filter_map(|tag| known.into_iter().find(|texts| texts.tag.eq_ignore_ascii_case(tag)))
             .next()
             .unwrap_or(&ENGLISH)
+    }
+
+    /// Heading and sentence above the form for user name and password. A person who proved the password may learn that it
+    /// must be changed; the state of an account is told to nobody.
+    pub(crate) fn login_refusal(&self, reason: Reason) -> [&'static str; 2] {
+        match reason {
+            Reason::PasswordExpired | Reason::PasswordMustChange => self.change_password,
+            reason if reason.told() == Reason::WrongPassword || reason == Reason::MalformedCredential => {
+                self.wrong_password
+            }
+            reason => self.refusal(reason),
+        }
     }
 
     /// Heading and sentence for a refusal. They tell people only what they can do about it.

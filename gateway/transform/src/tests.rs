@@ -59,7 +59,12 @@ fn arm(steps: Vec<JoseStepKind>, secrets: &Secrets) -> Steps {
     let named = |(i, kind)| JoseStep { name: format!("step-{i}").parse().unwrap(), kind };
     let steps: Vec<JoseStep> = steps.into_iter().enumerate().map(named).collect();
     let known = Default::default();
-    let mut trust = Trust { keys: idm_trust::Keys::new(&known), secrets, http: Arc::new(NoServers) };
+    let mut trust = Trust {
+        keys: idm_trust::Keys::new(&known),
+        secrets,
+        http: Arc::new(NoServers),
+        directories: Arc::new(idm_trust::NoDirectories),
+    };
     Steps::arm(&steps, &mut trust, &|| None).unwrap()
 }
 

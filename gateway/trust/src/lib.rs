@@ -18,11 +18,11 @@ pub use backend::{backend_config, client_config};
 pub use certificate::{Accepted, CertificateCheck, Signers, roots, thumbprint};
 pub use directory::{
     AccountState, Asked, Directories, Directory, DirectoryError, DirectoryErrorKind, Group, Login, LoginAnswer,
-    LoginRefused, Password, Person, Steps,
+    LoginRefused, NoDirectories, Password, Person, Steps,
 };
 pub use http_client::{
     Answer, Authorization, Deadline, Form, HttpClient, NoAnswer, OutboundClient, OutboundRequest, Work, secret_text,
 };
 pub use kept::Kept;
 pub use keys::{EarlyFetches, IssuerKeys, RECENT};
-pub use ring::{KeyRing, Keys, Trust};
+pub use ring::{KeyRing, Keys, Outside, Trust};

@@ -5,7 +5,7 @@ use idm_jose::{KeySet, KeySetError};
 use idm_plan::{KeySource, Secrets};
 use idm_types::Algorithm;
 
-use crate::{HttpClient, IssuerKeys};
+use crate::{Directories, HttpClient, IssuerKeys};
 
 /// The keys of armed issuers, so that a reload finds the keys that were fetched before it.
 pub type KeyRing = HashMap<(KeySource, Vec<Algorithm>), Arc<IssuerKeys>>;
@@ -18,6 +18,17 @@ pub struct Trust<'a> {
     pub secrets: &'a Secrets,
     /// The client for outside servers.
     pub http: Arc<dyn HttpClient>,
+    /// The directories of the process.
+    pub directories: Arc<dyn Directories>,
+}
+
+/// How a process reaches outside servers.
+#[derive(Clone)]
+pub struct Outside {
+    /// The client for HTTP.
+    pub http: Arc<dyn HttpClient>,
+    /// The directories.
+    pub directories: Arc<dyn Directories>,
 }
 
 /// The keys of a configuration while it is armed.

@@ -24,6 +24,14 @@ pub struct LoginSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 600))]
     pub cache_seconds: Option<i64>,
+    /// The time after which a session's person is looked up again, in seconds (30 to 86400): whoever is gone, disabled
+    /// or in other groups then is noticed. Unset means 300.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 30, max = 86_400))]
+    pub recheck_seconds: Option<i64>,
+    /// Sessions whose person cannot be looked up because the directory does not answer. Unset means `Deny`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_outage: Option<OnOutage>,
     /// The time that one login may take, over all servers, in seconds (1 to 30). Unset means 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 30))]
@@ -32,6 +40,15 @@ pub struct LoginSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 256))]
     pub concurrency: Option<i64>,
+}
+
+/// What happens to sessions while their directory does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnOutage {
+    /// They are refused (503) until the directory answers again.
+    Deny,
+    /// They go on as they were.
+    KeepSessions,
 }
 
 /// A source of people that checks their passwords: exactly one of the members.

@@ -31,8 +31,8 @@ pub use credential::{
 };
 pub use database::{DatabaseDirectory, DatabaseEnabled, DatabaseLegacyFormat, DatabaseProduct};
 pub use directory::{
-    CredentialValidator, LoginSettings, RestAnswer, RestBasic, RestDirectory, RestHeader, RestMethod, RestParameter,
-    RestRequest, Validator,
+    CredentialValidator, LoginSettings, OnOutage, RestAnswer, RestBasic, RestDirectory, RestHeader, RestMethod,
+    RestParameter, RestRequest, Validator,
 };
 pub use federation::{
     AuthorizationParameter, ClaimsFrom, Emails, EndedSessions, Federation, FederationSpec, OidcAssertion, OidcClient,

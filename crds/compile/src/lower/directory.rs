@@ -2,8 +2,8 @@
 
 use idm_api::v1alpha1 as wire;
 use idm_plan::{
-    Directory, DirectorySource, DistinguishedName, Federation, FederationKind, NamedGroup, Protection, Realm,
-    RequiredClaim, RoleMapping, Secrets, Validator, is_local_address,
+    Directory, DirectorySource, DistinguishedName, Federation, FederationKind, LdapLookup, NamedGroup, Protection,
+    Realm, RequiredClaim, RoleMapping, Secrets, Validator, is_local_address,
 };
 
 use super::database::lower_database;
@@ -63,7 +63,20 @@ fn lower_login(
     mappings: &Option<Vec<wire::RoleMapping>>,
     notes: &mut Notes<'_>,
 ) -> Option<Directory> {
-    let wire::LoginSettings { domains, suffixes, cache_seconds, deadline_seconds, concurrency } = login;
+    let wire::LoginSettings {
+        domains,
+        suffixes,
+        cache_seconds,
+        recheck_seconds,
+        on_outage,
+        deadline_seconds,
+        concurrency,
+    } = login;
+    if !can_look_up(&source) && (recheck_seconds.is_some() || on_outage.is_some()) {
+        let message = "`recheckSeconds` and `onOutage` must be set only where people can be looked up again: with \
+                       `users.base` of `ldap`, or `lookUp` of `rest`";
+        return notes.fail("spec.login", Cause::Invalid, message);
+    }
     let mut within = |field: &str, value: Option<i64>, usual: i64, most: i64, least: i64| {
         let value = value.unwrap_or(usual);
         if (least..=most).contains(&value) {
@@ -76,6 +89,8 @@ fn lower_login(
         )
     };
     let cache_seconds = within("cacheSeconds", cache_seconds, 0, 600, 0)?;
+    let recheck_ms = within("recheckSeconds", recheck_seconds, 300, 86_400, 30)? * 1000;
+    let recheck_ms = can_look_up(&source).then_some(recheck_ms);
     let deadline_ms = within("deadlineSeconds", deadline_seconds, 3, 30, 1)? * 1000;
     let concurrency = u32::try_from(within("concurrency", concurrency, 32, 256, 1)?).unwrap_or(1);
     let mut realms = Vec::new();
@@ -91,7 +106,17 @@ fn lower_login(
         }
     }
     let groups = lower_named_groups(&source, mappings.as_deref().unwrap_or_default(), notes)?;
-    Some(Directory { source, realms, cache_seconds, deadline_ms, concurrency, groups })
+    let keeps_sessions = on_outage == Some(wire::OnOutage::KeepSessions);
+    Some(Directory { source, realms, cache_seconds, recheck_ms, keeps_sessions, deadline_ms, concurrency, groups })
+}
+
+/// Whether people can be looked up without their passwords.
+fn can_look_up(source: &DirectorySource) -> bool {
+    match source {
+        DirectorySource::Ldap(ldap) => matches!(ldap.lookup, LdapLookup::Search { .. }),
+        DirectorySource::Database(_) => true,
+        DirectorySource::Rest(rest) => rest.look_up.is_some(),
+    }
 }
 
 /// The groups that role mappings name.
@@ -225,6 +250,16 @@ fn is_directory(federations: &[Federation], path: &str, name: &str, notes: &mut 
             ),
         ),
     }
+}
+
+/// A directory among the validators that cannot look people up without their passwords.
+pub(crate) fn cannot_look_up<'f>(federations: &'f [Federation], validators: &[Validator]) -> Option<&'f str> {
+    let is_used = |name: &String| validators.contains(&Validator::Directory(name.clone()));
+    let cannot = |federation: &&Federation| match &federation.kind {
+        FederationKind::Directory(directory) => directory.recheck_ms.is_none() && is_used(&federation.key.name),
+        FederationKind::Oidc(_) | FederationKind::Saml(_) => false,
+    };
+    federations.iter().find(cannot).map(|federation| federation.key.name.as_str())
 }
 
 /// Checks where a host that a tenant wrote may lead, and says how connections to it are protected: `wanted`, or not at

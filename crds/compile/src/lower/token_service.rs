@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::directory::lower_validators;
+use super::directory::{cannot_look_up, lower_validators};
 use super::keys::{DEFAULT_ALGORITHMS, check_url, lower_keys};
 use super::mtls::lower_trusted;
 use super::policy::{expr, lower_selector};
@@ -70,6 +70,14 @@ pub(crate) fn lower_service(
         Some(validators) => lower_validators(federations, path, Some(validators), None, notes)?,
         None => vec![Validator::Credentials(lower_selector(credential_selector.as_ref()))],
     };
+    if let Some(name) = cannot_look_up(federations, &validators).filter(|_| grants.contains(&TokenGrant::RefreshToken))
+    {
+        let message = format!(
+            "Federation '{name}' must be able to look people up again, as RefreshToken asks: with `users.base` of `ldap`, \
+             or `lookUp` of `rest`"
+        );
+        return notes.fail(format!("{path}.validators"), Cause::InvalidRef, message);
+    }
     let default = wire::AccessTokenSettings::default();
     let wire::AccessTokenSettings { lifetime, claims } = access_token.as_ref().unwrap_or(&default);
     let lifetime_seconds =

@@ -8,9 +8,9 @@ use idm_request::{Identity, Presented, RequestView};
 use idm_types::{Reason, Redacted};
 
 use super::{bearer, scheme};
-use crate::CredentialTable;
-use crate::credential::admit;
 use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, Proven, Recheck, Verifying};
+use crate::validators::{Pair, Validators};
+use crate::{CredentialTable, Resources};
 
 /// Clients disagree about padding; the bits left over must be zero all the same.
 const LENIENT: GeneralPurposeConfig =
@@ -18,13 +18,16 @@ const LENIENT: GeneralPurposeConfig =
 
 /// The `Basic` scheme.
 pub(super) struct Basic {
-    plan: BasicMethod,
+    realm: String,
+    validators: Validators,
     sources: [Source; 1],
 }
 
 impl Basic {
-    pub(super) fn new(plan: &BasicMethod) -> Self {
-        Self { plan: plan.clone(), sources: scheme("Basic") }
+    pub(super) fn arm(plan: &BasicMethod, namespace: &str, resources: &mut Resources<'_>) -> Result<Self, String> {
+        let BasicMethod { realm, validators } = plan;
+        let validators = Validators::arm(validators, namespace, resources)?;
+        Ok(Self { realm: realm.clone(), validators, sources: scheme("Basic") })
     }
 }
 
@@ -42,7 +45,7 @@ impl Method for Basic {
     }
 
     fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
-        Box::pin(attempt(context, credential, &self.plan.only))
+        Box::pin(attempt(context, credential, &self.validators))
     }
 
     /// No password stays in memory.
@@ -54,22 +57,25 @@ impl Method for Basic {
         table.epoch_of(identity)
     }
 
-    /// A password ends with its Credential alone.
+    /// A password ends with its Credential, which is checked for every method; one of a directory is not kept for long.
     fn recheck<'a>(&'a self, _: MethodContext<'a>, _: Proven<'a>) -> Recheck<'a> {
         Recheck::Done(Ok(()))
     }
 
     fn challenge(&self, _: &Challenged<'_>) -> Vec<String> {
-        vec![format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.plan.realm)]
+        vec![format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.realm)]
     }
 }
 
 /// Base64 in a layout of the policy's own.
-pub(super) struct Base64(Base64Method);
+pub(super) struct Base64 {
+    plan: Base64Method,
+    validators: Validators,
+}
 
 impl Base64 {
-    pub(super) fn new(plan: &Base64Method) -> Self {
-        Self(plan.clone())
+    pub(super) fn arm(plan: &Base64Method, namespace: &str, resources: &mut Resources<'_>) -> Result<Self, String> {
+        Ok(Self { plan: plan.clone(), validators: Validators::arm(&plan.validators, namespace, resources)? })
     }
 }
 
@@ -79,7 +85,7 @@ impl Method for Base64 {
     }
 
     fn sources(&self) -> &[Source] {
-        &self.0.sources
+        &self.plan.sources
     }
 
     fn find<'r>(&self, view: RequestView<'r>) -> Result<Option<Presented<'r>>, Reason> {
@@ -87,7 +93,7 @@ impl Method for Base64 {
     }
 
     fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
-        Box::pin(attempt_layout(context, credential, &self.0.layout, &self.0.only))
+        Box::pin(attempt_layout(context, credential, &self.plan.layout, &self.validators))
     }
 
     /// No password stays in memory.
@@ -99,7 +105,7 @@ impl Method for Base64 {
         table.epoch_of(identity)
     }
 
-    /// A password ends with its Credential alone.
+    /// A password ends with its Credential, which is checked for every method; one of a directory is not kept for long.
     fn recheck<'a>(&'a self, _: MethodContext<'a>, _: Proven<'a>) -> Recheck<'a> {
         Recheck::Done(Ok(()))
     }
@@ -107,12 +113,6 @@ impl Method for Base64 {
     fn challenge(&self, asked: &Challenged<'_>) -> Vec<String> {
         bearer::takes_bearer(self.sources(), asked).into_iter().collect()
     }
-}
-
-/// A user name with a password, as it was presented.
-pub(crate) struct Pair {
-    pub(crate) username: String,
-    pub(crate) password: Redacted<String>,
 }
 
 /// The content of a base64 text.
@@ -171,9 +171,9 @@ pub(crate) fn read_any(text: &str) {
 }
 
 /// Verifies an `Authorization: Basic` credential.
-async fn attempt(context: MethodContext<'_>, credential: &str, only: &Selector) -> Attempt {
+async fn attempt(context: MethodContext<'_>, credential: &str, validators: &Validators) -> Attempt {
     match split_basic(credential) {
-        Some(pair) => check(context, pair, only).await,
+        Some(pair) => validators.check(context, pair).await,
         None => malformed(context, "it must be base64 of `user:password`"),
     }
 }
@@ -183,57 +183,25 @@ async fn attempt_layout(
     context: MethodContext<'_>,
     credential: &str,
     layout: &[LayoutPart],
-    only: &Selector,
+    validators: &Validators,
 ) -> Attempt {
     match decoded(credential).and_then(|text| split_layout(layout, Redacted::new(text).reveal())) {
-        Some(Held::Pair(pair)) => check(context, pair, only).await,
-        Some(Held::ApiKey(key)) => match super::api_key::attempt(context, key.reveal(), only) {
-            // A credential at the configured place that is no key of ours is refused here; no other method is asked.
-            Attempt::NotMine(denied) => Attempt::Rejected(denied),
-            other => other,
-        },
+        Some(Held::Pair(pair)) => validators.check(context, pair).await,
+        Some(Held::ApiKey(key)) => {
+            let any = Selector::ANY;
+            let only = validators.credentials().unwrap_or(&any);
+            match super::api_key::attempt(context, key.reveal(), only) {
+                // A credential at the configured place that is no key of ours is refused here; no other method is asked.
+                Attempt::NotMine(denied) => Attempt::Rejected(denied),
+                other => other,
+            }
+        }
         None => malformed(context, "it must be base64 of a text with the policy's layout"),
     }
 }
 
 fn malformed(context: MethodContext<'_>, why: &str) -> Attempt {
     Attempt::Rejected(context.denied(Reason::MalformedCredential, why))
-}
-
-/// Verifies a user name with a password.
-pub(crate) async fn check(context: MethodContext<'_>, pair: Pair, only: &Selector) -> Attempt {
-    let Pair { username, password } = pair;
-    let MethodContext { table, memory, view, .. } = context;
-    let rejected = |reason, detail: String| Attempt::Rejected(context.denied(reason, detail));
-    // Some directories treat an empty password as anonymous; here it is never right.
-    if username.is_empty() || password.reveal().is_empty() || username.len() > 256 || password.reveal().len() > 1024 {
-        return malformed(context, "user name and password must not be empty, nor longer than 256 and 1024 bytes");
-    }
-    let found = table.by_username(&username, only);
-    // Verified before, on any core: neither a delay nor another check is needed.
-    if let Some((credential, phc)) = found {
-        if memory.is_proven(phc, password.reveal()) {
-            return admit(context, credential);
-        }
-    }
-    let guess = memory
-        .guess(&context.lockout_name(&username), found.map(|(_, phc)| phc), password.reveal(), view.address)
-        .await;
-    let right = match guess {
-        Ok(right) => right,
-        Err(unchecked) => return Attempt::Rejected(unchecked.denied(&format!("`{username}`"), context.name)),
-    };
-    match found.zip(right) {
-        Some(((credential, _), right)) => {
-            let attempt = admit(context, credential);
-            if matches!(attempt, Attempt::Verified(_)) {
-                memory.admitted(right);
-            }
-            attempt
-        }
-        // The same words whether the user exists or not.
-        None => rejected(Reason::WrongPassword, format!("user `{username}`")),
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::revocation::is_revoked;
 /// The checks of a token on every request: whether it was revoked, whether the Credentials that it was issued to still
 /// stand, and whether the caller holds the key that it is bound to.
 pub(super) fn recheck<'a>(confirmation: Confirmation, context: MethodContext<'a>, proven: Proven<'a>) -> Recheck<'a> {
-    let MethodContext { table, memory, policy, now, .. } = context;
+    let MethodContext { table, memory, policy, vouch, now, .. } = context;
     let Proven { credential, source, identity } = proven;
     if let (Some(jti), Some(issuer)) = (&identity.token_id, &identity.issuer) {
         match is_revoked(&memory.store, issuer, jti, now) {
@@ -21,7 +21,7 @@ pub(super) fn recheck<'a>(confirmation: Confirmation, context: MethodContext<'a>
         }
     }
     if let Some(to) = &identity.issued_to {
-        if let Err(refusal) = table.token_stands(to, &policy.key.name, now) {
+        if let Err(refusal) = table.token_stands(to, &policy.key.name, vouch, now) {
             return Recheck::Done(Err(refusal));
         }
     }

@@ -13,6 +13,7 @@ use idm_request::{Identity, Presented, RequestView};
 use idm_types::{Reason, Redacted, Timestamp};
 use serde_json::Value;
 
+use super::jwt::Vouched;
 use super::{bearer, jwt};
 use crate::CredentialTable;
 use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, NewVerdict, Proven, Recheck, Verifying};
@@ -185,7 +186,7 @@ impl ArmedIntrospection {
             return rejected(Reason::TokenNotYetValid, String::new());
         }
         let expires = exp.map(Timestamp::from_seconds);
-        match jwt::identity(context, claims, issuer, expires, None) {
+        match jwt::identity_of(context, claims, Vouched { issuer, expires, ..Vouched::default() }) {
             Ok(identity) => {
                 let until = (now.0 + cache_seconds * 1000).min(expires.map_or(u64::MAX, |expires| expires.0));
                 Attempt::Verified(NewVerdict { identity: identity.into(), until, epoch: 0 })

@@ -139,35 +139,44 @@ fn of_verified(context: MethodContext<'_>, verified: Verified, issuer: &Issuer) 
         .transpose()?;
     let issued_to = issuer.issued_here.then(|| {
         let text = |claim| verified.claims().text(claim).unwrap_or_default().to_owned();
-        IssuedTo { client: text("client_id"), subject: text("sub") }
+        let directory = verified.claims().text("idp").map(str::to_owned);
+        IssuedTo { client: text("client_id"), subject: text("sub"), directory }
     });
     Ok(Identity {
         token_id,
         issued_to,
-        ..identity(context, verified.into_claims(), &issuer.issuer, Some(expires), kid)?
+        ..identity_of(
+            context,
+            verified.into_claims(),
+            Vouched { issuer: &issuer.issuer, expires: Some(expires), kid, ..Vouched::default() },
+        )?
     })
 }
 
-/// The identity that verified claims speak of.
-pub(super) fn identity(
-    context: MethodContext<'_>,
-    claims: Claims,
-    issuer: &str,
-    expires: Option<Timestamp>,
-    kid: Option<String>,
-) -> Result<Identity, Unusable> {
-    identity_with(context, claims, issuer, expires, kid, Vec::new())
+/// What is known of verified claims besides them.
+#[derive(Default)]
+pub(crate) struct Vouched<'a> {
+    /// Who vouches for them.
+    pub(crate) issuer: &'a str,
+    /// The end of the credential.
+    pub(crate) expires: Option<Timestamp>,
+    /// The key that verified them.
+    pub(crate) kid: Option<String>,
+    /// Roles that the Federation grants.
+    pub(crate) roles: Vec<String>,
+    /// The user name where the policy maps none; `None`: the subject.
+    pub(crate) username: Option<String>,
+    /// Groups where the policy maps none.
+    pub(crate) groups: Vec<String>,
 }
 
-/// The same with further roles.
-pub(super) fn identity_with(
+/// The identity that verified claims speak of.
+pub(crate) fn identity_of(
     context: MethodContext<'_>,
     claims: Claims,
-    issuer: &str,
-    expires: Option<Timestamp>,
-    kid: Option<String>,
-    more: Vec<String>,
+    vouched: Vouched<'_>,
 ) -> Result<Identity, Unusable> {
+    let Vouched { issuer, expires, kid, roles: granted, username: usual, groups: usual_groups } = vouched;
     let MethodContext { mapping, grants, policy, .. } = context;
     let shared = SharedFacts::default();
     let facts = Facts { claims: Some(&claims), policy: Some(&policy.key), shared: Some(&shared), ..Facts::default() };
@@ -187,11 +196,17 @@ pub(super) fn identity_with(
             };
             mapping::name(value(&mapping.username)?).ok_or_else(unusable)?
         }
-        None => claims.subject().ok_or_else(|| unusable_subject(&claims))?.into_owned(),
+        None => match usual {
+            Some(usual) => usual,
+            None => claims.subject().ok_or_else(|| unusable_subject(&claims))?.into_owned(),
+        },
     };
-    let groups = mapping::list(value(&mapping.groups)?.as_ref());
+    let groups = match &mapping.groups {
+        Some(_) => mapping::list(value(&mapping.groups)?.as_ref()),
+        None => usual_groups,
+    };
     let (mut roles, roles_dropped) = mapping::roles(mapping::list(value(&mapping.roles)?.as_ref()));
-    roles.extend(more);
+    roles.extend(granted);
     roles.extend(grants.of_user(issuer, &username, &groups).cloned());
     roles.sort();
     roles.dedup();

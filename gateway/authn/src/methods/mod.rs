@@ -5,7 +5,7 @@ pub(crate) mod basic;
 mod bearer;
 mod digest;
 mod introspection;
-mod jwt;
+pub(crate) mod jwt;
 pub(crate) mod mtls;
 pub(crate) mod sign_in;
 
@@ -40,8 +40,12 @@ pub(crate) fn arm(policy: &Policy, kind: &MethodKind, resources: &mut Resources<
         }
         MethodKind::Mtls(method) => Arc::new(mtls::ArmedMtls::new(method).map_err(secret)?),
         MethodKind::ApiKey(method) => Arc::new(api_key::ApiKeys::new(method)),
-        MethodKind::Basic(method) => Arc::new(basic::Basic::new(method)),
-        MethodKind::Base64(method) => Arc::new(basic::Base64::new(method)),
+        MethodKind::Basic(method) => {
+            Arc::new(basic::Basic::arm(method, &policy.key.namespace, resources).map_err(secret)?)
+        }
+        MethodKind::Base64(method) => {
+            Arc::new(basic::Base64::arm(method, &policy.key.namespace, resources).map_err(secret)?)
+        }
         MethodKind::Digest(method) => {
             Arc::new(digest::ArmedDigest::new(method, resources.trust.secrets).map_err(secret)?)
         }

@@ -12,19 +12,20 @@ use http::{HeaderMap, header};
 use idm_expr::{EvaluationError, Expression};
 use idm_jose::Claims;
 use idm_plan::{
-    Federation, LOGIN_COOKIE, ObjectKey, RequiredClaim, RoleMapping, SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE,
-    SESSION_COOKIE, Selector, SignInMethod, Source, StepUp,
+    Federation, LOGIN_COOKIE, RequiredClaim, SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE, Selector,
+    SignInMethod, Source, StepUp,
 };
 use idm_session::{Found, Session, SessionId, Sessions, ending_keys};
 use idm_types::{Reason, Refusal, Timestamp};
 use serde_json::{Map, Value};
 
-use super::jwt;
+use super::jwt::{self, Vouched};
 use crate::credential::admit;
-use crate::federated::Federated;
+use crate::federated::{Federated, mapped_roles};
 use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, NewVerdict, Proven, Recheck, Verifying};
+use crate::refresh::{self, Renewal};
 use crate::revocation::is_any_revoked;
-use crate::{CredentialTable, Resources, refresh};
+use crate::{CredentialTable, Resources};
 
 /// A verdict on a session is used for this long, and no longer than a tenth of its idle time.
 const KEEP_MS: u64 = 30_000;
@@ -117,17 +118,7 @@ impl ArmedSignIn {
     pub(crate) fn arm(plan: &SignInMethod, namespace: &str, resources: &mut Resources<'_>) -> Result<Self, String> {
         let mut providers = Vec::new();
         for name in &plan.federations {
-            let wanted = ObjectKey::new(namespace, name);
-            let federation = resources.plan.federations.iter().find(|federation| federation.key == wanted);
-            let federation = federation.ok_or_else(|| format!("Federation `{name}` is not in the plan"))?;
-            providers.push(match resources.providers.get(&federation.uid) {
-                Some(known) => known.clone(),
-                None => {
-                    let armed = Federated::arm(federation, resources)?;
-                    resources.providers.insert(federation.uid.clone(), armed.clone());
-                    armed
-                }
-            });
+            providers.push(Federated::of(name, namespace, resources)?);
         }
         let user = plan.credentials.as_ref().map(|credentials| Expression::arm(&credentials.user)).transpose()?;
         let cookie = |name: &str| [Source::Cookie { name: name.to_owned() }];
@@ -266,19 +257,29 @@ impl ArmedSignIn {
         self.check_end(context, &id, &found.session)?;
         let provider = self.provider_of(&found.session).map_err(|refusal| refusal.by_method(context.name))?;
         let mut until = now.0.saturating_add(KEEP_MS.min(self.plan.idle_seconds * 100));
-        if let (Federated::Oidc(provider), true) = (provider, refresh::is_due(&found.session, now)) {
+        if let Some(renewal) = renewal(provider, &found.session).filter(|_| refresh::is_due(&found.session, now)) {
             until = until.min(now.0.saturating_add(SOON_MS));
-            let mut done = refresh::begin(&memory.refreshing, provider, &memory.store, &id, &found, now);
-            if found.session.tokens.access_until.is_none_or(|end| end <= now.0) {
+            let wait = match &renewal {
+                Renewal::Directory(directory) => Some(directory.patience()),
                 // Without valid tokens it is not known whether the person is still admitted: the request waits for the
                 // result.
-                let _ = tokio::time::timeout(REFRESH_WAIT, done.changed()).await;
+                Renewal::Provider(_) => {
+                    found.session.tokens.access_until.is_none_or(|end| end <= now.0).then_some(REFRESH_WAIT)
+                }
+            };
+            let mut done = refresh::begin(&memory.refreshing, renewal.clone(), &memory.store, &id, &found, now);
+            if let Some(wait) = wait {
+                let _ = tokio::time::timeout(wait, done.changed()).await;
                 found = find().await?;
                 self.check_end(context, &id, &found.session)?;
             }
+            if matches!(renewal, Renewal::Directory(_)) && refresh::is_due(&found.session, now) {
+                let detail = "the person of the session cannot be looked up again";
+                return Err(denied(Reason::DirectoryUnavailable, detail));
+            }
         }
         let Found { session, .. } = found;
-        if session.tokens.refresh.is_some() {
+        if renewal(provider, &session).is_some() {
             until = until.min(session.refresh_at.max(now.0.saturating_add(SOON_MS)));
         }
         until = until.min(self.end_of(&session));
@@ -311,12 +312,23 @@ impl ArmedSignIn {
         }
     }
 
+    /// What is known of a session's person where the policy maps nothing: a person of a directory has a name of their
+    /// own there, beside the id that is the subject.
+    fn usual<'s>(&self, session: &'s Session) -> Vouched<'s> {
+        let is_of_directory = matches!(self.provider_of_session(session), Some(Federated::Directory(_)));
+        let claim = |name: &str| session.claims.get(name).filter(|_| is_of_directory);
+        Vouched {
+            issuer: &session.issuer,
+            username: claim("preferred_username").and_then(Value::as_str).map(str::to_owned),
+            groups: mapping::list(claim("groups")),
+            ..Vouched::default()
+        }
+    }
+
     /// The roles that the Federation grants for its claims about a person.
     fn mapped_roles(&self, session: &Session) -> Vec<String> {
         let federation = self.provider_of_session(session).map(Federated::federation);
-        let mappings = federation.into_iter().flat_map(|federation| &federation.role_mappings);
-        let fits = |mapping: &&RoleMapping| check_claims(std::slice::from_ref(&mapping.claim), &session.claims).is_ok();
-        mappings.filter(fits).flat_map(|mapping| &mapping.roles).map(ToString::to_string).collect()
+        federation.map(|federation| mapped_roles(federation, &session.claims)).unwrap_or_default()
     }
 
     /// Checks that a new session is strong and recent enough for this policy.
@@ -333,8 +345,9 @@ impl ArmedSignIn {
         let claims = Claims::new(session.claims.clone());
         let expires = Some(Timestamp(self.end_of(session)));
         let Some(user) = &self.user else {
-            let more = self.mapped_roles(session);
-            return jwt::identity_with(context, claims, &session.issuer, expires, None, more).map_err(unusable);
+            let roles = self.mapped_roles(session);
+            let vouched = Vouched { expires, roles, ..self.usual(session) };
+            return jwt::identity_of(context, claims, vouched).map_err(unusable);
         };
         let facts = Facts {
             claims: Some(&claims),
@@ -353,7 +366,8 @@ impl ArmedSignIn {
             .ok_or_else(|| context.denied(Reason::NoPersonCredential, format!("there is none for `{name}`")))?;
         // Both are needed: the provider authenticates the person, and the Credential grants the rights.
         let admitted = admit(context, credential).accepted()?.identity;
-        let person = jwt::identity(context, claims, &session.issuer, expires, None).map_err(unusable)?;
+        let vouched = Vouched { expires, ..self.usual(session) };
+        let person = jwt::identity_of(context, claims, vouched).map_err(unusable)?;
         let mut attributes = credential.attributes.clone();
         attributes.extend(
             person
@@ -382,6 +396,15 @@ impl ArmedSignIn {
         };
         identity.headers = context.mapping.headers(true, &facts).map_err(unusable)?;
         Ok(identity)
+    }
+}
+
+/// How a session of this provider is renewed, if it can be.
+fn renewal(provider: &Federated, session: &Session) -> Option<Renewal> {
+    match provider {
+        Federated::Oidc(provider) => session.tokens.refresh.as_ref().map(|_| Renewal::Provider(provider.clone())),
+        Federated::Saml(_) => None,
+        Federated::Directory(directory) => Some(Renewal::Directory(directory.clone())),
     }
 }
 
@@ -433,7 +456,7 @@ fn at<'c>(claims: &'c Map<String, Value>, path: &[String]) -> Option<&'c Value> 
     rest.iter().try_fold(claims.get(first)?, |value, member| value.get(member)).filter(|value| !value.is_null())
 }
 
-fn check_claims(required: &[RequiredClaim], claims: &Map<String, Value>) -> Result<(), String> {
+pub(crate) fn check_claims(required: &[RequiredClaim], claims: &Map<String, Value>) -> Result<(), String> {
     for RequiredClaim { path, values } in required {
         let name = path.join(".");
         let found = at(claims, path).ok_or_else(|| format!("there is no `{name}`"))?;

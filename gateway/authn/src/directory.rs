@@ -1,0 +1,224 @@
+//! The directories of Federations: names with realms, and the identities of their people.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use idm_jose::Claims;
+use idm_plan::{DirectorySource, Federation, ObjectKey, Realm};
+use idm_request::{Identity, OfDirectory};
+use idm_trust::{Directory, DirectoryError, Group, HttpClient, Login, LoginAnswer, Person};
+use idm_types::{Reason, Refusal, Timestamp};
+use serde_json::{Map, Value};
+
+use crate::federated::mapped_roles;
+use crate::method::MethodContext;
+use crate::methods::jwt::{self, Vouched};
+use crate::{NewPerson, Resources};
+
+/// A directory that is armed.
+pub struct ArmedDirectory {
+    federation: Federation,
+    issuer: String,
+    live: Arc<dyn Directory>,
+    http: Arc<dyn HttpClient>,
+}
+
+/// The part of a user name that a directory is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TypedName {
+    /// The name that may be equal to a login attribute.
+    pub(crate) username: String,
+    /// The same without its suffix.
+    pub(crate) bare: Option<String>,
+}
+
+impl TypedName {
+    /// The name by which wrong guesses are counted: the same for every spelling that leads to one person.
+    pub(crate) fn for_lockout(&self) -> String {
+        self.bare.as_ref().unwrap_or(&self.username).to_lowercase()
+    }
+}
+
+impl ArmedDirectory {
+    pub(crate) fn arm(
+        federation: &Federation,
+        plan: &idm_plan::Directory,
+        resources: &Resources<'_>,
+    ) -> Result<Self, String> {
+        let live = resources.trust.directories.open(&federation.key, plan, resources.trust.secrets)?;
+        Ok(Self {
+            issuer: issuer_of(&federation.key),
+            federation: federation.clone(),
+            live,
+            http: resources.trust.http.clone(),
+        })
+    }
+
+    /// The Federation.
+    pub fn federation(&self) -> &Federation {
+        &self.federation
+    }
+
+    /// The issuer of its people: `federation:NAMESPACE/NAME`.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    fn plan(&self) -> Option<&idm_plan::Directory> {
+        match &self.federation.kind {
+            idm_plan::FederationKind::Directory(plan) => Some(plan),
+            idm_plan::FederationKind::Oidc(_) | idm_plan::FederationKind::Saml(_) => None,
+        }
+    }
+
+    /// The time for which a verified password is not checked again, in milliseconds.
+    pub(crate) fn cache_ms(&self) -> u64 {
+        self.plan().map_or(0, |plan| plan.cache_seconds * 1000)
+    }
+
+    /// The time at which a session's person is looked up again; far away where that is not possible.
+    pub fn recheck_at(&self, now: Timestamp) -> u64 {
+        let recheck = self.plan().and_then(|plan| plan.recheck_ms);
+        recheck.map_or(u64::MAX, |recheck| now.0.saturating_add(recheck))
+    }
+
+    /// The longest time that a question takes, its wait for a place included.
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_millis(self.plan().map_or(0, |plan| plan.deadline_ms) + 2000)
+    }
+
+    /// Whether sessions go on while the directory does not answer.
+    pub(crate) fn keeps_sessions(&self) -> bool {
+        self.plan().is_some_and(|plan| plan.keeps_sessions)
+    }
+
+    /// What carries work on when its request has ended.
+    pub(crate) fn http(&self) -> &Arc<dyn HttpClient> {
+        &self.http
+    }
+
+    /// The name to ask for, if the typed one has a realm of this directory.
+    pub(crate) fn own(&self, typed: &str) -> Option<TypedName> {
+        let realms = self.plan().map(|plan| plan.realms.as_slice()).unwrap_or_default();
+        let same = |one: &str, other: &str| one.to_lowercase() == other.to_lowercase();
+        if let Some((domain, bare)) = typed.split_once('\\') {
+            let is_own = realms.iter().any(|realm| matches!(realm, Realm::Domain(own) if same(own, domain)));
+            return (is_own && !bare.is_empty()).then(|| TypedName { username: bare.to_owned(), bare: None });
+        }
+        let (bare, suffix) = typed.rsplit_once('@')?;
+        let is_own = realms.iter().any(|realm| matches!(realm, Realm::Suffix(own) if same(own, suffix)));
+        let bare = Some(bare).filter(|bare| !bare.is_empty()).map(str::to_owned);
+        is_own.then(|| TypedName { username: typed.to_owned(), bare })
+    }
+
+    /// Checks a password.
+    pub(crate) fn verify(&self, login: Login) -> idm_trust::Asked<LoginAnswer> {
+        self.live.verify(login)
+    }
+
+    /// Reads a person again who was verified before. The refusal says that the person is gone, or may not be admitted.
+    pub(crate) async fn look_up(&self, of: &OfDirectory) -> Result<Person, Refusal> {
+        self.check_suspended()?;
+        let answer = self.live.look_up(of.id.clone(), of.username.clone()).await.map_err(unanswered)?;
+        match answer {
+            LoginAnswer::Verified(person) if person.id == of.id => Ok(*person),
+            LoginAnswer::Verified(_) | LoginAnswer::Unknown => {
+                Err(Refusal::new(Reason::WrongPassword, format!("{} knows `{}` no more", self.issuer, of.id)))
+            }
+            LoginAnswer::Refused(refused) => Err(Refusal::new(refused.reason(), self.about(&of.username))),
+        }
+    }
+
+    /// Refuses while the Federation is suspended.
+    pub(crate) fn check_suspended(&self) -> Result<(), Refusal> {
+        if self.federation.suspended { Err(Refusal::new(Reason::FederationSuspended, "")) } else { Ok(()) }
+    }
+
+    /// A user of this directory, for the audit.
+    pub(crate) fn about(&self, username: &str) -> String {
+        format!("user `{}` of {}", bounded(username), self.issuer)
+    }
+
+    /// The claims about a person.
+    pub fn claims(&self, person: &Person) -> Map<String, Value> {
+        let Person { id, username, claims, groups } = person;
+        let mut all = claims.clone();
+        let names: Vec<Value> = groups.iter().map(|group| group.name.as_str().into()).collect();
+        let mapped: Vec<Value> = self.named_groups(groups).map(Value::from).collect();
+        let own = [
+            ("iss", self.issuer.as_str().into()),
+            ("sub", id.as_str().into()),
+            ("preferred_username", username.as_str().into()),
+            ("groups", Value::Array(names)),
+            ("mappedGroups", Value::Array(mapped)),
+        ];
+        all.extend(own.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        all
+    }
+
+    /// The groups that role mappings name and that are among these.
+    fn named_groups<'g>(&'g self, groups: &'g [Group]) -> impl Iterator<Item = &'g str> {
+        let plan = self.plan();
+        let folds = plan.is_some_and(|plan| matches!(plan.source, DirectorySource::Ldap(_)));
+        let named = plan.map(|plan| plan.groups.as_slice()).unwrap_or_default();
+        let is_one = move |named: &idm_plan::NamedGroup, group: &Group| match &named.dn {
+            Some(dn) => group.dn.as_ref() == Some(dn),
+            None => {
+                group.ids.iter().any(|id| id.eq_ignore_ascii_case(&named.text))
+                    || group.name == named.text
+                    || (folds && group.name.to_lowercase() == named.text.to_lowercase())
+            }
+        };
+        named
+            .iter()
+            .filter(move |named| groups.iter().any(|group| is_one(named, group)))
+            .map(|named| named.text.as_str())
+    }
+
+    /// The identity of a person.
+    pub(crate) fn identity(&self, context: MethodContext<'_>, person: &Person) -> Result<Rc<Identity>, Refusal> {
+        let claims = self.claims(person);
+        let vouched = Vouched {
+            issuer: &self.issuer,
+            roles: mapped_roles(&self.federation, &claims),
+            username: Some(person.username.clone()),
+            groups: person.groups.iter().map(|group| group.name.clone()).collect(),
+            ..Vouched::default()
+        };
+        let identity = jwt::identity_of(context, Claims::new(claims), vouched)
+            .map_err(|unusable| context.denied(unusable.reason, unusable.detail))?;
+        let directory = OfDirectory {
+            federation: self.federation.key.name.clone(),
+            id: person.id.clone(),
+            username: person.username.clone(),
+        };
+        Ok(Rc::new(Identity { directory: Some(Box::new(directory)), ..identity }))
+    }
+
+    /// The person to report, where the Federation provisions.
+    pub(crate) fn new_person(&self, who: &Identity) -> Option<NewPerson> {
+        self.federation.provisions.as_ref()?;
+        Some(NewPerson {
+            namespace: self.federation.key.namespace.clone(),
+            federation: self.federation.key.name.clone(),
+            issuer: self.issuer.clone(),
+            username: who.username.clone(),
+        })
+    }
+}
+
+/// The issuer of the people of a directory.
+pub(crate) fn issuer_of(federation: &ObjectKey) -> String {
+    format!("federation:{federation}")
+}
+
+/// The refusal of a login about which a directory gave no answer.
+pub(crate) fn unanswered(error: DirectoryError) -> Refusal {
+    let retry_after = error.retry_after();
+    Refusal::new(error.reason(), error.detail).retry_after(retry_after)
+}
+
+fn bounded(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(128).collect()
+}

@@ -22,7 +22,8 @@ const EDGES: &[(&str, &[&str])] = &[
     // request names the keys under which an identity's session is revoked.
     ("idm-request", &["idm-expr", "idm-jose", "idm-plan", "idm-store", "idm-types"]),
     ("idm-trust", &["idm-jose", "idm-plan", "idm-types"]),
-    ("idm-directory", &["idm-bulkhead", "idm-expr", "idm-plan", "idm-trust", "idm-types"]),
+    // directory reads the answers of services with the reader that refuses duplicate members.
+    ("idm-directory", &["idm-bulkhead", "idm-expr", "idm-jose", "idm-plan", "idm-trust", "idm-types"]),
     ("idm-limit", &["idm-types"]),
     (
         "idm-authn",

@@ -4,11 +4,12 @@
 //! [`idm_trust::Person`], a refusal, or an error from which nothing follows about anybody. All drivers of outside
 //! protocols are here and nowhere else. Never decides who may do what, and keeps no password: what is cached, and for
 //! how long, is decided in `idm-authn`. Start at [`Pool`], which makes the directories of a process; each of them runs
-//! in a [`guarded`] bulkhead over one [`Driver`]: `ldap/`, `sql/` or `rest.rs`.
+//! in a [`guarded`] bulkhead over one [`Driver`]: `ldap/`, `sql/` or `rest/`.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod connect;
 mod driver;
+mod fold;
 mod guarded;
 mod ldap;
 mod pool;

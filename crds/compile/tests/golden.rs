@@ -9,7 +9,8 @@ use idm_compile::{Compiled, Settings, compile, yaml::read_files};
 use serde_json::{Value, json};
 
 /// The inputs. Each has its own test, so that all differences are reported.
-const INPUTS: &[&str] = &["jwt", "keys", "llm", "mtls", "refused", "sign-in", "token-service"];
+const INPUTS: &[&str] =
+    &["directories", "directories-refused", "jwt", "keys", "llm", "mtls", "refused", "sign-in", "token-service"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -60,6 +61,16 @@ fn differences(at: &str, kept: &Value, found: &Value) -> Vec<String> {
         _ if kept == found => Vec::new(),
         _ => vec![format!("{at}: {kept} is now {found}")],
     }
+}
+
+#[test]
+fn directories() {
+    check("directories");
+}
+
+#[test]
+fn directories_refused() {
+    check("directories-refused");
 }
 
 #[test]

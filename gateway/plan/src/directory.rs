@@ -63,8 +63,8 @@ pub enum DirectorySource {
 pub enum Realm {
     /// `DOMAIN\name`; compared without regard to case. The directory is asked for the name alone.
     Domain(String),
-    /// `name@suffix`; compared without regard to case. The directory is asked for the whole name and for the name
-    /// alone.
+    /// `name@suffix`; compared without regard to case. An LDAP directory is asked for the whole name and for the name
+    /// alone, the others for the whole name.
     Suffix(String),
 }
 

@@ -14,8 +14,8 @@ pub struct LoginSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 128), regex(pattern = "^[^\\\\@/]+$")), extend("x-kubernetes-list-type" = "set"))]
     pub domains: Option<Vec<String>>,
-    /// Suffixes whose `name@suffix` belongs to this directory alone, for example `corp.example`. The directory is asked
-    /// for the whole name, and for the name without the suffix.
+    /// Suffixes whose `name@suffix` belongs to this directory alone, for example `corp.example`. An LDAP directory is
+    /// asked for the whole name and for the name without the suffix, the others for the whole name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 255), regex(pattern = "^[^\\\\@/]+$")), extend("x-kubernetes-list-type" = "set"))]
     pub suffixes: Option<Vec<String>>,
@@ -24,10 +24,10 @@ pub struct LoginSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 600))]
     pub cache_seconds: Option<i64>,
-    /// The time after which a session's person is looked up again, in seconds (30 to 86400): whoever is gone, disabled
+    /// The time after which a session's person is looked up again, in seconds (1 to 86400): whoever is gone, disabled
     /// or in other groups then is noticed. Unset means 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 30, max = 86_400))]
+    #[schemars(range(min = 1, max = 86_400))]
     pub recheck_seconds: Option<i64>,
     /// Sessions whose person cannot be looked up because the directory does not answer. Unset means `Deny`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

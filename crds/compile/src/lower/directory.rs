@@ -89,7 +89,7 @@ fn lower_login(
         )
     };
     let cache_seconds = within("cacheSeconds", cache_seconds, 0, 600, 0)?;
-    let recheck_ms = within("recheckSeconds", recheck_seconds, 300, 86_400, 30)? * 1000;
+    let recheck_ms = within("recheckSeconds", recheck_seconds, 300, 86_400, 1)? * 1000;
     let recheck_ms = can_look_up(&source).then_some(recheck_ms);
     let deadline_ms = within("deadlineSeconds", deadline_seconds, 3, 30, 1)? * 1000;
     let concurrency = u32::try_from(within("concurrency", concurrency, 32, 256, 1)?).unwrap_or(1);

@@ -59,6 +59,8 @@ fn open(rest: RestDirectory, secrets: &Secrets) -> Arc<dyn Directory> {
         source: DirectorySource::Rest(Box::new(rest)),
         realms: vec![],
         cache_seconds: 0,
+        recheck_ms: None,
+        keeps_sessions: false,
         deadline_ms: 1_500,
         concurrency: 8,
         groups: vec![],

@@ -1,5 +1,8 @@
 //! People of databases.
 
+#[cfg_attr(not(test), allow(dead_code))]
+mod password;
+
 use std::time::Instant;
 
 use idm_plan::{DatabaseDirectory, Secrets};

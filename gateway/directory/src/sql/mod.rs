@@ -1,30 +1,158 @@
 //! People of databases.
+//!
+//! In: the statements of a Federation, and logins. Out: whole people with their groups, read in one transaction that
+//! cannot write. The password that is stored is checked here, after the connection has gone back to its [`pool`]. Start
+//! at [`Database`]; what the products speak is in `postgres/` and `mysql/`, and the formats of stored passwords in
+//! `password/`.
 
-#[cfg_attr(not(test), allow(dead_code))]
+mod account;
+mod connection;
+mod failure;
+mod hashing;
+mod mysql;
+mod names;
 mod password;
+mod person;
+mod pool;
+mod postgres;
+mod reading;
+mod statement;
+mod table;
+mod upgrade;
+mod wire;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use idm_plan::{DatabaseDirectory, Secrets};
-use idm_trust::Login;
+use idm_trust::{AccountState, DirectoryError, DirectoryErrorKind, Login, LoginAnswer, LoginRefused, Steps};
+use tokio::sync::Semaphore;
 
 use crate::Reach;
 use crate::driver::{Driver, Running};
+use connection::Opener;
+use hashing::Hashing;
+use password::{NotStored, Stored};
+use pool::Pool;
+use reading::{Found, WithGroups};
 
-pub(crate) struct Database;
+/// Hashes that are replaced at the same time; others are replaced at another login.
+const MOST_UPGRADES: usize = 2;
+
+/// People of a database.
+pub(crate) struct Database {
+    plan: Arc<DatabaseDirectory>,
+    pool: Arc<Pool>,
+    hashing: Arc<Hashing>,
+    upgrades: Arc<Semaphore>,
+}
 
 impl Database {
-    pub(crate) fn new(_plan: &DatabaseDirectory, _secrets: &Secrets, _reach: Reach) -> Result<Self, String> {
-        Err("not written yet".into())
+    pub(crate) fn new(plan: &DatabaseDirectory, secrets: &Secrets, reach: Reach) -> Result<Self, String> {
+        Ok(Self::over(plan, Pool::new(Self::opener(plan, secrets, reach)?)))
+    }
+
+    fn opener(plan: &DatabaseDirectory, secrets: &Secrets, reach: Reach) -> Result<Opener, String> {
+        statement::check(plan)?;
+        Opener::new(plan, secrets, reach)
+    }
+
+    fn over(plan: &DatabaseDirectory, pool: Arc<Pool>) -> Self {
+        let upgrades = Arc::new(Semaphore::new(MOST_UPGRADES));
+        Self { plan: Arc::new(plan.clone()), pool, hashing: Arc::new(Hashing::new()), upgrades }
+    }
+
+    fn unusable(&self, why: impl std::fmt::Display) -> DirectoryError {
+        DirectoryError::new(DirectoryErrorKind::Unusable, format!("{}: {why}", self.pool.name()))
+    }
+
+    /// Checks a password. As much is computed for people who do not exist as for those who do.
+    async fn check(&self, login: Login, deadline: Instant) -> Result<LoginAnswer, DirectoryError> {
+        let Login { username, bare, password, caller: _, steps } = login;
+        let names: Vec<&str> = [Some(username.as_str()), bare.as_deref()].into_iter().flatten().collect();
+        let found = self.find(&names, &steps, deadline).await?;
+        let stored = match &found {
+            Found::One(WithGroups { row, groups: _ }) => self.stored(row.password.as_ref().map(|text| text.reveal()))?,
+            Found::Nobody | Found::Several => None,
+        };
+        let (checked, of_somebody) = match stored {
+            Some(stored) => (stored, true),
+            None => (self.hashing.decoy(&username), false),
+        };
+        let (began, current) = (Instant::now(), checked.is_current());
+        let cost = checked.cost();
+        let fits = self.hashing.fits(checked, &password, deadline).await? && of_somebody;
+        if of_somebody {
+            let verdict = if fits { "the password fits" } else { "the password does not fit" };
+            steps.note(|| format!("password: {cost}: {verdict}, {} ms", began.elapsed().as_millis()));
+        }
+        let WithGroups { row, groups } = match found {
+            Found::One(found) => found,
+            Found::Nobody => return Ok(LoginAnswer::Unknown),
+            Found::Several => return Ok(LoginAnswer::Refused(LoginRefused::Ambiguous)),
+        };
+        if !fits {
+            return Ok(LoginAnswer::Refused(LoginRefused::WrongPassword));
+        }
+        if !row.enabled {
+            return Ok(LoginAnswer::Refused(LoginRefused::Account(AccountState::Disabled)));
+        }
+        if !current {
+            self.upgrade(&row, password, &steps);
+        }
+        Ok(LoginAnswer::Verified(Box::new(row.into_person(groups))))
+    }
+
+    /// How a password is stored; `None`: no password fits this person.
+    fn stored(&self, text: Option<&String>) -> Result<Option<Stored>, DirectoryError> {
+        let stored = match text.map(|text| Stored::read(text)) {
+            None | Some(Err(NotStored::None)) => return Ok(None),
+            Some(Err(error @ NotStored::Unreadable(_))) => return Err(self.unusable(error)),
+            Some(Ok(stored)) => stored,
+        };
+        if let Some(legacy) = stored.legacy_format()
+            && !self.plan.legacy_formats.contains(&legacy)
+        {
+            let cost = stored.cost();
+            return Err(self.unusable(format!("a stored password is in the legacy format {cost}: list it to accept it")));
+        }
+        self.hashing.note(&stored);
+        Ok(Some(stored))
+    }
+
+    /// Reads a person again.
+    async fn read_again(
+        &self,
+        id: String,
+        username: String,
+        deadline: Instant,
+    ) -> Result<LoginAnswer, DirectoryError> {
+        let found = match &self.plan.by_id {
+            Some(by_id) => self.find_by_id(by_id, &id, &Steps::default(), deadline).await?,
+            None => self.find(&[&username], &Steps::default(), deadline).await?,
+        };
+        Ok(match found {
+            // Databases find `7` for `7a`, and names are given to others.
+            Found::One(WithGroups { row, groups: _ }) if row.id != id => LoginAnswer::Unknown,
+            Found::One(WithGroups { row, groups }) if row.enabled => {
+                LoginAnswer::Verified(Box::new(row.into_person(groups)))
+            }
+            Found::One(_) => LoginAnswer::Refused(LoginRefused::Account(AccountState::Disabled)),
+            Found::Nobody => LoginAnswer::Unknown,
+            Found::Several => LoginAnswer::Refused(LoginRefused::Ambiguous),
+        })
     }
 }
 
 impl Driver for Database {
-    fn verify(&self, _login: Login, _deadline: Instant) -> Running<'_> {
-        unreachable!("not written yet")
+    fn verify(&self, login: Login, deadline: Instant) -> Running<'_> {
+        Box::pin(self.check(login, deadline))
     }
 
-    fn look_up(&self, _id: String, _username: String, _deadline: Instant) -> Running<'_> {
-        unreachable!("not written yet")
+    fn look_up(&self, id: String, username: String, deadline: Instant) -> Running<'_> {
+        Box::pin(self.read_again(id, username, deadline))
     }
 }
+
+#[cfg(test)]
+mod tests;

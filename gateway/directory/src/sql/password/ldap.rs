@@ -23,7 +23,7 @@ pub(super) fn read(scheme: &str, rest: &str) -> Result<Stored, NotStored> {
     };
     let octets = phc::base64(rest).unwrap_or_default();
     match octets.split_at_checked(algorithm.output_len()) {
-        Some((hash, salt)) if salted == !salt.is_empty() => {
+        Some((hash, salt)) if salted != salt.is_empty() => {
             let (hash, salt) = (hash.to_vec(), salt.to_vec());
             let digested = Digested { name, algorithm, order: Order::PasswordThenSalt, salt, hash };
             Ok(Stored::legacy(digested, LegacyFormat::LdapSha))

@@ -60,8 +60,8 @@ impl Opener {
     /// Opens a connection until the deadline.
     pub(super) async fn open(&self, deadline: Instant) -> Result<Connection, DirectoryError> {
         let Self { product, server, tls, account, reach } = self;
-        let stream = connect(server, reach, deadline).await?;
         let name = self.name();
+        let stream = connect(server, reach, deadline).await.map_err(|error| Failure::from(error).at(&name))?;
         if tls.is_none() && !stream.peer_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback()) {
             return Err(Failure::untrusted("there is no TLS, and the server is not this machine").at(&name));
         }

@@ -66,7 +66,10 @@ impl Failure {
 }
 
 impl From<DirectoryError> for Failure {
+    /// An error of the connection, whose text begins with the server.
     fn from(error: DirectoryError) -> Self {
-        Self::new(error.kind, error.detail)
+        let DirectoryError { kind, detail } = error;
+        let why = detail.split_once(": ").map_or(detail.as_str(), |(_, why)| why).to_owned();
+        Self::new(kind, why)
     }
 }

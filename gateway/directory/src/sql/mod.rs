@@ -72,7 +72,9 @@ impl Database {
         let names: Vec<&str> = [Some(username.as_str()), bare.as_deref()].into_iter().flatten().collect();
         let found = self.find(&names, &steps, deadline).await?;
         let stored = match &found {
-            Found::One(WithGroups { row, groups: _ }) => self.stored(row.password.as_ref().map(|text| text.reveal()))?,
+            Found::One(WithGroups { row, groups: _ }) => {
+                self.stored(row.password.as_ref().map(|text| text.reveal()))?
+            }
             Found::Nobody | Found::Several => None,
         };
         let (checked, of_somebody) = match stored {
@@ -114,19 +116,16 @@ impl Database {
             && !self.plan.legacy_formats.contains(&legacy)
         {
             let cost = stored.cost();
-            return Err(self.unusable(format!("a stored password is in the legacy format {cost}: list it to accept it")));
+            return Err(
+                self.unusable(format!("a stored password is in the legacy format {cost}: list it to accept it"))
+            );
         }
         self.hashing.note(&stored);
         Ok(Some(stored))
     }
 
     /// Reads a person again.
-    async fn read_again(
-        &self,
-        id: String,
-        username: String,
-        deadline: Instant,
-    ) -> Result<LoginAnswer, DirectoryError> {
+    async fn read_again(&self, id: String, username: String, deadline: Instant) -> Result<LoginAnswer, DirectoryError> {
         let found = match &self.plan.by_id {
             Some(by_id) => self.find_by_id(by_id, &id, &Steps::default(), deadline).await?,
             None => self.find(&[&username], &Steps::default(), deadline).await?,

@@ -33,7 +33,8 @@ mod tests {
 
     #[test]
     fn r47_other_spellings_are_other_names_unless_case_alone_differs() {
-        for typed in ["admin ", " admin", "ádmin", "admın", "admin\u{301}", "admi", "adminn", "admin\0", "ａdmin", ""] {
+        for typed in ["admin ", " admin", "ádmin", "admın", "admin\u{301}", "admi", "adminn", "admin\0", "ａdmin", ""]
+        {
             assert!(!same("admin", typed, false) && !same("admin", typed, true), "{typed:?}");
         }
         assert!(same("admin", "admin", false) && !same("admin", "ADMIN", false) && same("admin", "ADMIN", true));
@@ -41,11 +42,13 @@ mod tests {
 
     #[test]
     fn folding_is_simple_and_knows_no_locale() {
-        for (left, right) in [("É", "é"), ("Σ", "ς"), ("σ", "ς"), ("ẞ", "ß"), ("K", "k"), ("ſ", "S"), ("Ǆ", "ǅ"), ("ᾼ", "ᾳ")]
+        for (left, right) in
+            [("É", "é"), ("Σ", "ς"), ("σ", "ς"), ("ẞ", "ß"), ("K", "k"), ("ſ", "S"), ("Ǆ", "ǅ"), ("ᾼ", "ᾳ")]
         {
             assert!(same(left, right, true), "{left} {right}");
         }
-        for (left, right) in [("İ", "i"), ("İ", "I"), ("ı", "i"), ("ı", "I"), ("ß", "ss"), ("ﬁ", "fi"), ("é", "e")] {
+        for (left, right) in [("İ", "i"), ("İ", "I"), ("ı", "i"), ("ı", "I"), ("ß", "ss"), ("ﬁ", "fi"), ("é", "e")]
+        {
             assert!(!same(left, right, true), "{left} {right}");
         }
     }

@@ -15,6 +15,8 @@ const MOST: usize = 8;
 const WAIT: Duration = Duration::from_secs(1);
 /// Connections are closed after this time without use.
 const IDLE: Duration = Duration::from_secs(60);
+/// The least time of an attempt whose end by the deadline counts as a failure of the server.
+const FULL_ATTEMPT: Duration = Duration::from_secs(1);
 /// The pause after a connection could not be opened the first time, and the longest one.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -112,9 +114,12 @@ impl Pool {
             let DirectoryError { kind, detail } = error.clone();
             return Err(DirectoryError::new(kind, format!("{detail}; it is not tried again yet")));
         }
+        let time = deadline.saturating_duration_since(Instant::now());
         let opened = self.opener.open(deadline).await;
         let mut state = self.lock();
         match &opened {
+            // An attempt that had little time says nothing about the server.
+            Err(_) if time < FULL_ATTEMPT && Instant::now() >= deadline => {}
             Ok(_) => (state.failures, state.closed_until) = (0, None),
             Err(error) => {
                 let now = Instant::now();

@@ -32,12 +32,7 @@ pub(super) struct WithGroups {
 
 impl Database {
     /// Finds the person who has one of these names.
-    pub(super) async fn find(
-        &self,
-        names: &[&str],
-        steps: &Steps,
-        deadline: Instant,
-    ) -> Result<Found, DirectoryError> {
+    pub(super) async fn find(&self, names: &[&str], steps: &Steps, deadline: Instant) -> Result<Found, DirectoryError> {
         // No database that is asked here stores a NUL in a name.
         let names: Vec<&str> = names.iter().copied().filter(|name| !name.contains('\0')).collect();
         let asked = async {
@@ -105,7 +100,8 @@ impl Database {
             [] => Ok(Found::Nobody),
             [cells] => {
                 let row = Row::read(columns, cells, self.plan.always_enabled)?;
-                let found = if is_meant(&row) { Found::One(WithGroups { row, groups: Vec::new() }) } else { Found::Nobody };
+                let found =
+                    if is_meant(&row) { Found::One(WithGroups { row, groups: Vec::new() }) } else { Found::Nobody };
                 Ok(found)
             }
             _ => Ok(Found::Several),

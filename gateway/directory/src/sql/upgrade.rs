@@ -27,7 +27,9 @@ impl Database {
         tokio::spawn(async move {
             let deadline = Instant::now() + DEADLINE;
             let replaced = async {
-                let Some(new) = hashing.new_hash(&password, deadline).await?.map(Redacted::new) else { return Ok(None) };
+                let Some(new) = hashing.new_hash(&password, deadline).await?.map(Redacted::new) else {
+                    return Ok(None);
+                };
                 let mut lease = pool.take(deadline).await?;
                 let (new, old) = (Some(new.reveal().as_str()), Some(old.reveal().as_str()));
                 let values = Values { username: Some(&username), id: None, new_hash: new, old_hash: old };

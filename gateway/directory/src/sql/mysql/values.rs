@@ -88,6 +88,8 @@ fn text(kind: u8, charset: u16, octets: &[u8]) -> Cell {
     match (kind, std::str::from_utf8(octets)) {
         (0x00 | 0xf6, Ok(text)) => decimal(text),
         (0xf5, _) => json(octets),
+        // A BINARY(n) is filled up with NUL.
+        (0xfe, Ok(text)) if charset == BINARY => Cell::text(text.trim_end_matches('\0')),
         // VARCHAR, ENUM, SET, BLOB and TEXT of all sizes, VAR_STRING and STRING. Octets that are a text are taken for
         // one: hashes are often stored so.
         (0x0f | 0xf7..=0xfe, Ok(text)) => Cell::text(text),
@@ -124,8 +126,7 @@ fn time(fields: &mut Fields<'_>, date_only: bool) -> Option<Cell> {
     if date_only {
         return Some(Cell::text(&date));
     }
-    let (hour, minute, second) =
-        if fields.is_empty() { (0, 0, 0) } else { (fields.u8()?, fields.u8()?, fields.u8()?) };
+    let (hour, minute, second) = if fields.is_empty() { (0, 0, 0) } else { (fields.u8()?, fields.u8()?, fields.u8()?) };
     let fraction = match if fields.is_empty() { 0 } else { u32::from_le_bytes(fields.array()?) } {
         0 => String::new(),
         micro => format!(".{micro:06}"),

@@ -48,8 +48,10 @@ fn value(kind: u32, octets: &[u8]) -> Cell {
         // int8, int2, int4, oid and numeric.
         20 | 21 | 23 | 26 | 1700 => decimal(text),
         700 | 701 => text.parse().map_or_else(|_| Cell::text(text), real),
-        // char, name, text, unknown, bpchar, varchar, uuid and date.
-        18 | 19 | 25 | 705 | 1042 | 1043 | 2950 | 1082 => Cell::text(text),
+        // The blanks at the end of a char(n) say nothing (SQL:2016, 4.2.2).
+        1042 => Cell::text(text.trim_end_matches(' ')),
+        // char, name, text, unknown, varchar, uuid and date.
+        18 | 19 | 25 | 705 | 1043 | 2950 | 1082 => Cell::text(text),
         1114 | 1184 => Cell::Value(Value::String(timestamp(text))),
         114 | 3802 => json(octets),
         // citext and enumerations are text, and other types have a text too.

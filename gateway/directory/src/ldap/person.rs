@@ -78,7 +78,6 @@ pub(super) fn by_id(plan: &LdapPerson, id: &str) -> Option<Filter> {
     let equal: Vec<Filter> = attributes.iter().filter_map(equal).collect();
     (!equal.is_empty()).then(|| Filter::one_of(equal))
 }
-}
 
 /// Searches for one person below the base of people.
 pub(super) async fn find(

@@ -105,7 +105,9 @@ impl<'a> Reader<'a> {
         let (mut cookie, mut seen) = (pages.then(Vec::new), HashSet::new());
         for _ in 0..PAGES {
             let Found { entries: page, outcome, cookie: next, too_many, .. } = self.page(search, cookie).await?;
-            let advances = page.iter().fold(false, |any, entry| seen.insert(entry.dn.clone()) || any);
+            let known = seen.len();
+            seen.extend(page.iter().map(|entry| entry.dn.clone()));
+            let advances = seen.len() > known;
             entries.extend(page);
             let too_many = too_many || entries.len() > search.most;
             if outcome.code != LdapResultCode::Success || too_many {

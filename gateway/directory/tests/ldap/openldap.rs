@@ -437,6 +437,18 @@ async fn r33_r34_members_are_named_by_dn_and_by_user_name_and_groups_of_one_name
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn r32_a_group_of_20000_members_is_found_without_reading_them() {
+    let certificates = Certificates::new();
+    let slapd = Slapd::start(&certificates);
+    let mut members: Vec<String> = (0..20_000).map(|n| uid(&format!("p{n}"))).collect();
+    members.insert(10_000, uid("ana"));
+    slapd.change(&group(&format!("cn=everybody,{GROUPS}"), &members));
+    let directory = slapd.settings().groups(by_search("member", None, true), Some(GROUPS)).open();
+    assert_eq!(names(&directory.person("ana", PASSWORD).await), ["everybody"]);
+    assert_eq!(names(&directory.person("bob", PASSWORD).await), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn r35_what_memberof_names_outside_the_base_is_dropped_and_counted() {
     let certificates = Certificates::new();
     let slapd = Slapd::start_with(&certificates, "overlay memberof");

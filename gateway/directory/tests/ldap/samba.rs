@@ -96,8 +96,8 @@ fn seed() -> String {
 
 impl Samba {
     fn start() -> Self {
-        let certificates = Certificates::new();
-        let folder = tempfile::tempdir().expect("a folder").keep();
+        let own = tempfile::tempdir().expect("a folder");
+        let folder = own.path().to_owned();
         let script = format!("{}/tests/ldap/dc.py", env!("CARGO_MANIFEST_DIR"));
         let at = folder.display().to_string();
         // Debian's Python is the one that knows Samba.
@@ -107,6 +107,11 @@ impl Samba {
         };
         let make = command(&[]);
         run("unshare", &make.iter().map(String::as_str).collect::<Vec<_>>(), &seed(), &folder);
+        // From here on it is removed by the program that serves.
+        let _ = own.keep();
+        let tls = folder.join("certificates");
+        std::fs::create_dir(&tls).expect("a folder");
+        let certificates = Certificates::within(tls);
         for (file, name) in [("localhost.key", "key.pem"), ("localhost.crt", "cert.pem"), ("ca.crt", "ca.pem")] {
             let target = folder.join("private/tls").join(name);
             std::fs::copy(certificates.path(file), &target).expect("copied");

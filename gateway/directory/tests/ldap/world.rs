@@ -184,13 +184,25 @@ pub(crate) fn free_port() -> u16 {
 
 /// An authority with a certificate for `localhost` and 127.0.0.1, and one for `other.test`, in a folder of its own.
 pub(crate) struct Certificates {
-    dir: tempfile::TempDir,
+    dir: PathBuf,
+    /// Removed with the authority.
+    _own: Option<tempfile::TempDir>,
 }
 
 impl Certificates {
     pub(crate) fn new() -> Self {
-        let certificates = Self { dir: tempfile::tempdir().expect("a folder") };
-        certificates.openssl("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.crt -days 30 -subj /CN=test");
+        let own = tempfile::tempdir().expect("a folder");
+        let within = Self::within(own.path().to_owned());
+        Self { _own: Some(own), ..within }
+    }
+
+    /// In a folder that somebody else removes.
+    pub(crate) fn within(dir: PathBuf) -> Self {
+        let certificates = Self { dir, _own: None };
+        certificates.openssl(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.crt -days 30 \
+             -subj /CN=test",
+        );
         certificates.issue("localhost", "DNS:localhost,IP:127.0.0.1");
         certificates.issue("other.test", "DNS:other.test");
         certificates
@@ -208,14 +220,14 @@ impl Certificates {
     fn openssl(&self, arguments: &str) {
         let output = Command::new("openssl")
             .args(arguments.split(' '))
-            .current_dir(self.dir.path())
+            .current_dir(&self.dir)
             .output()
             .expect("openssl is installed; ./test installs it");
         assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     pub(crate) fn path(&self, file: &str) -> PathBuf {
-        self.dir.path().join(file)
+        self.dir.join(file)
     }
 
     pub(crate) fn read(&self, file: &str) -> String {

@@ -21,7 +21,7 @@ const KEYS_WAIT: Duration = Duration::from_millis(300);
 pub struct Environment {
     pub(crate) memory: Arc<Memory>,
     pub(crate) servers: Arc<Servers>,
-    outside: Outside,
+    pub(crate) outside: Outside,
     pub(crate) directories: Arc<Pool>,
     fetcher: Fetcher,
 }

@@ -10,9 +10,11 @@ mod environment;
 mod fetch;
 mod gateway;
 pub mod source;
+mod try_login;
 
 pub use admin::AdminServer;
 pub use environment::Environment;
 pub use gateway::{AuditOptions, Gateway, GatewayOptions, random_seed};
 pub use idm_decide::BodyLimits;
 pub use idm_proxy::{Deadlines, Limits, TrustedProxies, memory_limit};
+pub use try_login::{TriedLogin, TriedPerson};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idm_jose::Claims;
-use idm_plan::{DirectorySource, Federation, ObjectKey, Realm};
+use idm_plan::{DirectorySource, Federation, ObjectKey, Realm, Secrets};
 use idm_request::{Identity, OfDirectory};
-use idm_trust::{Directory, DirectoryError, Group, HttpClient, Login, LoginAnswer, Person};
+use idm_trust::{Directory, DirectoryError, Group, HttpClient, Login, LoginAnswer, Outside, Password, Person, Steps};
 use idm_types::{Reason, Refusal, Timestamp};
 use serde_json::{Map, Value};
 
@@ -41,18 +41,26 @@ impl TypedName {
 }
 
 impl ArmedDirectory {
+    /// Opens the directory of a Federation. The error shows no secret.
+    pub fn open(
+        federation: &Federation,
+        plan: &idm_plan::Directory,
+        outside: &Outside,
+        secrets: &Secrets,
+    ) -> Result<Self, String> {
+        let live = outside.directories.open(&federation.key, plan, secrets)?;
+        let (issuer, http) = (issuer_of(&federation.key), outside.http.clone());
+        Ok(Self { issuer, federation: federation.clone(), live, http })
+    }
+
     pub(crate) fn arm(
         federation: &Federation,
         plan: &idm_plan::Directory,
         resources: &Resources<'_>,
     ) -> Result<Self, String> {
-        let live = resources.trust.directories.open(&federation.key, plan, resources.trust.secrets)?;
-        Ok(Self {
-            issuer: issuer_of(&federation.key),
-            federation: federation.clone(),
-            live,
-            http: resources.trust.http.clone(),
-        })
+        let trust = &resources.trust;
+        let outside = Outside { http: trust.http.clone(), directories: trust.directories.clone() };
+        Self::open(federation, plan, &outside, trust.secrets)
     }
 
     /// The Federation.
@@ -115,6 +123,23 @@ impl ArmedDirectory {
     /// Checks a password.
     pub(crate) fn verify(&self, login: Login) -> idm_trust::Asked<LoginAnswer> {
         self.live.verify(login)
+    }
+
+    /// Tries a login out, with a log of its steps: nothing is counted, kept or let in.
+    pub async fn try_out(
+        &self,
+        username: &str,
+        password: Password,
+        steps: &Steps,
+    ) -> Result<LoginAnswer, DirectoryError> {
+        let usual = || TypedName { username: username.to_owned(), bare: None };
+        let TypedName { username, bare } = self.own(username).unwrap_or_else(usual);
+        self.live.verify(Login { username, bare, password, caller: None, steps: steps.clone() }).await
+    }
+
+    /// The roles that the Federation grants for claims of its own about a person.
+    pub fn roles(&self, claims: &Map<String, Value>) -> Vec<String> {
+        mapped_roles(&self.federation, claims)
     }
 
     /// Reads a person again who was verified before. The refusal says that the person is gone, or may not be admitted.
@@ -181,7 +206,7 @@ impl ArmedDirectory {
         let claims = self.claims(person);
         let vouched = Vouched {
             issuer: &self.issuer,
-            roles: mapped_roles(&self.federation, &claims),
+            roles: self.roles(&claims),
             username: Some(person.username.clone()),
             groups: person.groups.iter().map(|group| group.name.clone()).collect(),
             ..Vouched::default()

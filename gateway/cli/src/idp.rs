@@ -1,7 +1,8 @@
-//! `idm idp probe`: is this provider one that people can sign in at?
+//! `idm idp probe`: is this provider one that people can sign in at? `idm idp try`: is this login good?
 //!
 //! The findings go to standard error, a ready Federation to standard output, so that it can be piped on.
 
+mod login;
 mod oidc;
 mod report;
 mod saml;
@@ -16,11 +17,13 @@ use reqwest::redirect;
 
 use report::Report;
 
-/// Providers where people sign in
+/// Providers where people sign in, and directories
 #[derive(Subcommand)]
 pub(crate) enum Idp {
     /// Check a provider from here, and print a Federation for it
     Probe(Probe),
+    /// Try a login at a directory of a folder, and print each step
+    Try(login::Try),
 }
 
 /// Check a provider from here, and print a Federation for it
@@ -71,7 +74,16 @@ async fn get(client: &reqwest::Client, url: &str) -> anyhow::Result<Found> {
 
 impl Idp {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let Idp::Probe(probe) = self;
+        match self {
+            Idp::Probe(probe) => probe.run().await,
+            Idp::Try(login) => login.run().await,
+        }
+    }
+}
+
+impl Probe {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        let probe = self;
         let mut builder =
             reqwest::Client::builder().timeout(Duration::from_secs(10)).redirect(redirect::Policy::none());
         if let Some(path) = &probe.ca_file {

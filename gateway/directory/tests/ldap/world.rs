@@ -107,6 +107,8 @@ impl Settings {
             source: DirectorySource::Ldap(Box::new(plan)),
             realms: Vec::new(),
             cache_seconds: 0,
+            recheck_ms: None,
+            keeps_sessions: false,
             deadline_ms,
             concurrency: 8,
             groups: Vec::new(),

@@ -116,9 +116,8 @@ impl Database {
             && !self.plan.legacy_formats.contains(&legacy)
         {
             let cost = stored.cost();
-            return Err(
-                self.unusable(format!("a stored password is in the legacy format {cost}: list it to accept it"))
-            );
+            let why = format!("a stored password is in the legacy format {cost}, which the Federation does not accept");
+            return Err(self.unusable(why));
         }
         self.hashing.note(&stored);
         Ok(Some(stored))

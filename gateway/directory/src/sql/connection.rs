@@ -33,7 +33,7 @@ pub(super) enum Connection {
 }
 
 impl Opener {
-    /// Both products begin TLS in their protocol, so [`Protection::Tls`] and [`Protection::StartTls`] are the same here.
+    /// Both products begin TLS in their protocol, so [`Protection::Tls`] and [`Protection::StartTls`] are the same.
     pub(super) fn new(plan: &DatabaseDirectory, secrets: &Secrets, reach: Reach) -> Result<Self, String> {
         let tls = match plan.server.protection {
             Protection::Tls | Protection::StartTls => Some(Arc::new(client_config(plan.tls.as_ref(), secrets)?)),
@@ -42,6 +42,10 @@ impl Opener {
         let password = secrets.text(&plan.password)?;
         if password.is_empty() {
             return Err(format!("the secret `{}` is empty", plan.password.0));
+        }
+        // All of these end with NUL in the protocols.
+        if [password, &plan.user, &plan.database].iter().any(|text| text.contains('\0')) {
+            return Err("the user, its password or the name of the database has a NUL in it".into());
         }
         let password = Redacted::new(password.to_owned());
         let account = Account { user: plan.user.clone(), password, database: plan.database.clone() };
@@ -90,6 +94,17 @@ impl Connection {
             Self::Postgres(postgres) => postgres.wire().is_quiet(),
             Self::MySql(mysql) => mysql.wire().is_quiet(),
         }
+    }
+
+    /// Says goodbye, so that the server logs no broken connection. Nobody waits for more than it takes to send.
+    pub(super) async fn quit(mut self) {
+        let quit = async {
+            match &mut self {
+                Self::Postgres(postgres) => postgres.quit().await,
+                Self::MySql(mysql) => mysql.quit().await,
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), quit).await;
     }
 
     /// Begins a transaction that only reads, whose statements may take so long.

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::password::{Stored, new_hash};
 
 /// The longest time that a check waits for its turn.
-const WAIT: Duration = Duration::from_secs(1);
+const WAIT: Duration = Duration::from_secs(2);
 /// Kinds of stored passwords of one directory that are remembered.
 const MOST_KINDS: usize = 8;
 /// Beyond this many, older people count less.
@@ -94,8 +94,8 @@ impl Hashing {
         }
     }
 
-    /// What costs as much as the password of somebody would. In a table with several kinds each name has one of them, as
-    /// often as people have it, and the same name has the same one.
+    /// What costs as much as the password of somebody would. In a table with several kinds each name has one of them,
+    /// as often as people have it, and the same name has the same one.
     pub(super) fn decoy(&self, username: &str) -> Stored {
         let usual = self.usual.lock().unwrap_or_else(PoisonError::into_inner);
         let all: u64 = usual.iter().map(|(_, seen)| u64::from(*seen)).sum();
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn r50_checks_wait_for_their_turn_and_no_longer_than_a_second() {
+    async fn r50_checks_wait_for_their_turn_and_no_longer_than_two_seconds() {
         let hashing = Hashing::new();
         let stored = Stored::read(BCRYPT).unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);

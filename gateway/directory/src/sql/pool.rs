@@ -106,6 +106,16 @@ impl Pool {
         }
     }
 
+    /// The connections whose time has come, and the time until others have theirs; without others nobody waits for it.
+    fn expired(&self) -> (Vec<Connection>, Option<Duration>) {
+        let mut state = self.lock();
+        let expired = |(_, since): &mut (Connection, Instant)| since.elapsed() >= self.idle_limit;
+        let closed = state.idle.extract_if(.., expired).map(|(connection, _)| connection).collect();
+        let oldest = state.idle.iter().map(|(_, since)| *since).min();
+        state.closer_runs = oldest.is_some();
+        (closed, oldest.map(|oldest| self.idle_limit.saturating_sub(oldest.elapsed())))
+    }
+
     /// Opens a connection, unless that failed a moment ago.
     async fn open(&self, deadline: Instant) -> Result<Connection, DirectoryError> {
         if let Some((until, error)) = &self.lock().closed_until
@@ -143,14 +153,13 @@ async fn close_idle(pool: Weak<Pool>, idle_limit: Duration) {
     loop {
         tokio::time::sleep(pause).await;
         let Some(pool) = pool.upgrade() else { return };
-        let mut state = pool.lock();
-        state.idle.retain(|(_, since)| since.elapsed() < idle_limit);
-        match state.idle.iter().map(|(_, since)| *since).min() {
-            Some(oldest) => pause = idle_limit.saturating_sub(oldest.elapsed()),
-            None => {
-                state.closer_runs = false;
-                return;
-            }
+        let (closed, next) = pool.expired();
+        for connection in closed {
+            connection.quit().await;
+        }
+        match next {
+            Some(next) => pause = next,
+            None => return,
         }
     }
 }

@@ -108,8 +108,8 @@ impl Database {
         }
     }
 
-    /// Asks for the groups and ends the transaction. Groups of nobody are asked for too, where that can be done, so that
-    /// the time does not tell who exists.
+    /// Asks for the groups and ends the transaction. Groups of nobody are asked for too, where that can be done, so
+    /// that the time does not tell who exists.
     async fn add_groups(
         &self,
         mut asking: Asking<'_>,
@@ -194,7 +194,8 @@ impl<'a> Asking<'a> {
             self.whole = false;
         })?;
         self.whole &= whole;
-        self.steps.note(|| format!("{name}: {} rows, {took} ms", table.rows.len()));
+        let count = table.rows.len();
+        self.steps.note(|| format!("{name}: {count} {}, {took} ms", if count == 1 { "row" } else { "rows" }));
         Ok(table)
     }
 

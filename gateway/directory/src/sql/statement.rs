@@ -35,7 +35,7 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Checks that each statement uses what its values are for. The compiler has checked the same for people who write them.
+/// Checks that each statement uses what its values are for. The compiler has checked the same for those who write them.
 pub(super) fn check(plan: &DatabaseDirectory) -> Result<(), String> {
     use Parameter::{Id, NewHash, OldHash, Username};
     let of = |name: &str, statement: Option<&Statement>, wanted: &[Parameter], allowed: &[Parameter]| {

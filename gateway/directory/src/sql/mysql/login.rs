@@ -228,3 +228,35 @@ fn proof(plugin: &str, password: &str, nonce: &[u8]) -> Vec<u8> {
     let pad = digest(algorithm, &if native { [nonce, &twice] } else { [&twice, nonce] });
     once.iter().zip(pad).map(|(left, right)| left ^ right).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(octets: &[u8]) -> String {
+        octets.iter().map(|octet| format!("{octet:02x}")).collect()
+    }
+
+    /// As PyMySQL 2.2 makes them of `canary` and a nonce of 20 times `n`.
+    #[test]
+    fn proofs_are_those_of_another_client() {
+        let nonce = [b'n'; 20];
+        assert_eq!(hex(&proof(NATIVE, "canary", &nonce)), "6d98d2106ab155a83edfbbc8187286f4eff69d1d");
+        let sha2 = "e4827e4c4e5db74b61275e4cda6e6d419a9c6c5062ef1fe55d174ca28a97801e";
+        assert_eq!(hex(&proof(CACHING_SHA2, "canary", &nonce)), sha2);
+    }
+
+    #[test]
+    fn greetings_that_are_cut_or_too_old_are_refused() {
+        let mut whole = b"\x0a5.5.5-10.11.6-MariaDB\0\x01\0\0\0nnnnnnnn\0\xfe\xf7\x2d\x02\0\xff\x81\x15".to_vec();
+        whole.extend([0; 10]);
+        whole.extend(b"nnnnnnnnnnnn\0mysql_native_password\0");
+        let greeting = Greeting::parse(&whole).unwrap();
+        assert!(greeting.mariadb && greeting.plugin == NATIVE && greeting.nonce == [b'n'; 20]);
+        for length in 0..whole.len() - 22 {
+            assert!(Greeting::parse(whole.get(..length).unwrap()).is_err(), "{length}");
+        }
+        let old = whole.iter().map(|octet| if *octet == 0xff { 0xf7 } else { *octet }).collect::<Vec<_>>();
+        assert!(Greeting::parse(&old).is_err_and(|failure| failure.why.contains("older")));
+    }
+}

@@ -21,6 +21,7 @@ use packet::{Packet, Packets};
 
 pub(super) use login::open;
 
+const COM_QUIT: u8 = 0x01;
 const COM_QUERY: u8 = 0x03;
 const COM_STMT_PREPARE: u8 = 0x16;
 const COM_STMT_EXECUTE: u8 = 0x17;
@@ -36,7 +37,7 @@ pub(super) struct MySql {
     packets: Packets,
     mariadb: bool,
     /// Seconds after which the server ends a statement; 0: not set yet.
-    limit: u64,
+    limit: u128,
     prepared: Vec<(String, Prepared)>,
 }
 
@@ -54,7 +55,8 @@ impl MySql {
     /// Begins a transaction that reads one state of the database and cannot write. A statement that takes longer than
     /// the limit is ended by the server, so that nothing goes on there when nobody waits for it any more.
     pub(super) async fn begin(&mut self, limit: Duration) -> Result<(), Failure> {
-        let seconds = limit.as_secs().max(1);
+        // Whole seconds, so that most questions find their limit set.
+        let seconds = limit.as_millis().div_ceil(1000).max(1);
         if self.limit != seconds {
             self.limit = seconds;
             let set = if self.mariadb {
@@ -115,6 +117,11 @@ impl MySql {
             Some(0x00) => first.changed().ok_or_else(|| Failure::broken("the number of changed rows")),
             _ => Err(Failure::unusable("a statement returns rows where it should change one")),
         }
+    }
+
+    /// Ends the connection.
+    pub(super) async fn quit(&mut self) -> Result<(), Failure> {
+        self.packets.command(&[COM_QUIT]).await
     }
 
     async fn execute(&mut self, statement: &Statement, values: &Values<'_>) -> Result<Packet, Failure> {

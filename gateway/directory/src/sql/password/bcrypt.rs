@@ -1,10 +1,10 @@
 //! bcrypt: `$2b$cost$` with 22 characters of salt and 31 of hash.
 //!
 //! As in the original programs, 72 octets of the password count, with the NUL that ends it where there is room, and
-//! nothing after a NUL counts. `$2a$`, `$2b$` and `$2y$` differ in how faults of old programs were handled, and are the
-//! same for passwords in UTF-8 that are shorter than 256 octets: longer ones were cut by `$2a$` of OpenBSD before 5.5 in
-//! a way of its own, which is not done here (nor by libxcrypt, PHP or Spring). `$2x$` marks hashes of a fault in old
-//! versions of crypt_blowfish, which took octets for signed numbers.
+//! nothing after a NUL counts. `$2a$`, `$2b$` and `$2y$` differ in how faults of old programs were handled, and are
+//! the same for passwords in UTF-8 that are shorter than 256 octets: longer ones were cut by `$2a$` of OpenBSD before
+//! 5.5 in a way of its own, which is not done here (nor by libxcrypt, PHP or Spring). `$2x$` marks hashes of a fault in
+//! old versions of crypt_blowfish, which took octets for signed numbers.
 
 use std::sync::Arc;
 

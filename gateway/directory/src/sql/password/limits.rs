@@ -1,5 +1,5 @@
-//! The highest costs that are paid for a row. They come from data, so each is bounded: one password must not take a core
-//! for longer than about two seconds, nor more than 256 MiB.
+//! The highest costs that are paid for a row. They come from data, so each is bounded: one password must not take a
+//! core for longer than about two seconds, nor more than 256 MiB.
 
 /// Memory of one check, in octets.
 pub(super) const MEMORY: u64 = 256 << 20;

@@ -58,7 +58,6 @@ fn rows_that_do_not_fit_are_errors_that_name_the_column() {
         row.retain(|(column, _)| *column != changed || cell.is_none());
         let mut row: Vec<_> = row.into_iter().map(|(column, json)| (column, value(json))).collect();
         row.extend(cell.map(|cell| (changed, cell)));
-        let row: Vec<_> = row.into_iter().map(|(column, cell)| (column, cell)).collect();
         read(&row, true).err().unwrap_or_default()
     };
     for (column, cell, part) in [

@@ -67,6 +67,13 @@ impl Postgres {
         Ok(self.extended(statement, values, 0, b'I').await?.changed)
     }
 
+    /// Ends the connection.
+    pub(super) async fn quit(&mut self) -> Result<(), Failure> {
+        let mut out = BytesMut::new();
+        frontend::terminate(&mut out);
+        self.wire.send(&out).await
+    }
+
     async fn simple(&mut self, text: &str, state: u8) -> Result<(), Failure> {
         let mut out = BytesMut::new();
         frontend::query(text, &mut out).map_err(|_| Failure::unusable("a statement has a NUL in it"))?;

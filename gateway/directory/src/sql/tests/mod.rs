@@ -1,10 +1,13 @@
 //! Tests on real servers, and on ones that break the protocols.
 
+mod downgrade;
 mod hostile;
 mod mariadb;
 mod pooling;
 mod postgres;
+mod script;
 mod servers;
+mod upgrades;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +23,7 @@ use super::Database;
 use crate::{Driver, Reach};
 use servers::{MariaDbServer, PASSWORD, PostgresServer};
 
-/// The password of everybody in the tables, and hashes of it: bcrypt with cost 4 (libxcrypt) and sha256-crypt (openssl).
+/// The password of everybody in the tables, and hashes of it: sha256-crypt (openssl) and bcrypt (libxcrypt).
 const RIGHT: &str = "pässwörd €1";
 const SHA: &str = "$5$rounds=1234$ab$Ygo2OTnXbIqhvAC2s1EGqmPAUcLVRUuGXVzisTsDn3/";
 const BCRYPT: &str = "$2b$05$abcdefghijklmnopqrstuuZw8x3lzKcO.3XK5AOlK.GeAYAZcYBBS";

@@ -60,6 +60,7 @@ fn holders(plan: &Plan) -> BTreeMap<String, String> {
         Handler::Enforce { policy, .. } | Handler::Redirect { policy, .. } => plan.policies[*policy].key.name.clone(),
         Handler::Issue { endpoint, .. } => endpoint.name().to_owned(),
         Handler::SignIn { endpoint, .. } => endpoint.name().to_owned(),
+        Handler::ResourceMetadata { .. } => "resource metadata".to_owned(),
         Handler::Refuse { reason, .. } => reason.to_string(),
     };
     plan.rules.iter().map(|rule| (rule.name.clone(), holder(&rule.handler))).collect()

@@ -1,3 +1,5 @@
+mod resource;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
@@ -135,6 +137,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         federations: Vec::new(),
         secrets: Secrets::default(),
         endpoints: BTreeMap::new(),
+        described: BTreeMap::new(),
         invalid: BTreeMap::new(),
         rules: Vec::new(),
         hosts: BTreeMap::new(),
@@ -165,6 +168,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         routes.extend(compiler.lower_routes(of, &listeners, &attachments, &of_services));
     }
     compiler.lower_services(&attachments);
+    compiler.refuse_undescribed();
     compiler.report_overridden();
     let (credentials, grants) = lower_callers(&worlds, &mut compiler.report);
     for broken in &world.broken {
@@ -207,6 +211,8 @@ struct Compiler<'w> {
     secrets: Secrets,
     /// The position of the policy whose sign-in endpoints are at a place: encrypted or not, host, base path.
     endpoints: BTreeMap<(bool, Host, String), usize>,
+    /// The position of the policy whose resource is described at a place: encrypted or not, host, path.
+    described: BTreeMap<(bool, Host, String), usize>,
     /// Whether a policy of the previous plan stays in force.
     keeps_previous: bool,
     /// Policies that cannot be enforced, with the message their requests are refused with.
@@ -421,6 +427,7 @@ impl<'w> Compiler<'w> {
                 let secure = is_secure(listener);
                 self.push_endpoints(rule, secure, host, &own);
                 self.push_sign_in_endpoints(rule, secure, host, &own);
+                self.push_resource_metadata(rule, secure, host, &matches, &own);
                 for (j, found) in matches.iter().enumerate() {
                     self.push_entry(secure, host.clone(), found, rule, &place, i * 64 + j);
                 }
@@ -664,9 +671,11 @@ impl<'w> Compiler<'w> {
             for host in self.service_hosts(service, &name) {
                 self.push_endpoints(rule, false, &host, &first);
                 self.push_sign_in_endpoints(rule, false, &host, &first);
+                self.push_resource_metadata(rule, false, &host, std::slice::from_ref(&everything), &first);
                 if !self.certificates.is_empty() {
                     self.push_endpoints(rule, true, &host, &first);
                     self.push_sign_in_endpoints(rule, true, &host, &first);
+                    self.push_resource_metadata(rule, true, &host, std::slice::from_ref(&everything), &first);
                     self.push_entry(true, host.clone(), &everything, rule, &place, 0);
                 }
                 self.push_entry(false, host, &everything, rule, &place, 0);

@@ -84,7 +84,8 @@ reasons! {
     /// A method that no caller needs from a gateway and that gives away what upstreams see.
     MethodNotAllowed {
         status: 405,
-        plain: "the method is TRACE or CONNECT, which the gateway never forwards",
+        plain: "the method is TRACE or CONNECT, which the gateway never forwards, or another one than GET where the \
+            gateway answers with a document",
         confirm: "`idm explain ID`: the first line shows the method",
         fix: "use another method",
     }

@@ -104,6 +104,7 @@ mod tests {
             disclosure: Disclosure::Minimal,
             cors: None,
             paths: vec![],
+            resource: None,
         }
     }
 

@@ -6,10 +6,24 @@ use idm_types::{Reason, Timestamp};
 use crate::ArmedPolicy;
 use crate::method::Challenged;
 
+/// The refusal that a challenge is for.
+#[derive(Clone, Copy, Debug)]
+pub struct ChallengeFor<'r> {
+    /// Its reason.
+    pub reason: Reason,
+    /// The scopes that the caller does not have.
+    pub missing_scopes: &'r [String],
+    /// The address of the metadata of the protected resource, without quotes and backslashes.
+    pub resource_metadata: Option<&'r str>,
+    /// The time.
+    pub now: Timestamp,
+}
+
 impl ArmedPolicy {
     /// The `WWW-Authenticate` values for a refusal, in the order of the policy's methods; empty where the status needs
     /// none.
-    pub fn challenges(&self, reason: Reason, missing_scopes: &[String], now: Timestamp) -> Vec<HeaderValue> {
+    pub fn challenges(&self, asked: &ChallengeFor<'_>) -> Vec<HeaderValue> {
+        let ChallengeFor { reason, missing_scopes, resource_metadata, now } = *asked;
         let realm = &self.plan().key;
         let mut texts: Vec<String> = Vec::new();
         if reason == Reason::InsufficientScope {
@@ -26,6 +40,15 @@ impl ArmedPolicy {
             if texts.is_empty() {
                 texts.push(format!("ApiKey realm=\"{realm}\""));
             }
+        }
+        if let Some(address) = resource_metadata {
+            let takes_tokens = |text: &String| text.starts_with("Bearer ") || text.starts_with("DPoP ");
+            // RFC 9728 §5.1.
+            for text in texts.iter_mut().filter(|text| takes_tokens(text)) {
+                text.push_str(&format!(", resource_metadata=\"{address}\""));
+            }
+            // Clients that look for it read the first challenge alone.
+            texts.sort_by_key(|text| !takes_tokens(text));
         }
         texts.iter().filter_map(|text| HeaderValue::from_str(text).ok()).collect()
     }

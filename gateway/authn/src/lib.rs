@@ -36,6 +36,7 @@ pub use authenticated::Authenticated;
 pub use basis::Basis;
 pub use cache::TokenCache;
 pub use chain::{ArmedPolicy, PolicyError, Resources};
+pub use challenge::ChallengeFor;
 pub use client::{Asking, ClientForm, Clients, KnownClient};
 pub use credential::{CredentialTable, CredentialTables};
 pub use directory::ArmedDirectory;

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use http_body::Body;
 use idm_authn::{Authenticated, CredentialTable, CredentialTables, TokenCache};
 use idm_authz::Permit;
-use idm_plan::{Message, PathForms, RouteEntry, Source};
+use idm_plan::{Message, PathForms, PathMatch, RouteEntry, Source};
 use idm_request::{ClientCertificate, Facts, Identity, RequestView, SharedFacts, forwarded_certificate};
 use idm_sign_in::PageRequest;
 use idm_transform::{ArmedLlm, Body as LlmBody, Content};
@@ -28,7 +28,7 @@ use crate::own::{self, Own};
 use crate::prepare::{self, Forward};
 use crate::scrub::{lists_too_many, remove_listed};
 use crate::websocket::wants_websocket;
-use crate::{Metering, Peer, Process, Trace, forms, framing};
+use crate::{Metering, Peer, Process, Trace, forms, framing, resource};
 
 const FORWARDED_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
@@ -82,7 +82,7 @@ where
     let canonical = read(context, head, body, trace)?;
     trace.stage = Stage::Route;
     let forwarded = scrub(engine, &mut head.headers);
-    let (rule, found) = find(context, head, &canonical, trace)?;
+    let (rule, found, matched) = find(context, head, &canonical, trace)?;
     if let Some(cors) = &found.cors {
         if let Some(preflight) = Preflight::of(head) {
             // Browsers send no credential with it, so it is answered before anyone authenticates.
@@ -92,6 +92,9 @@ where
         trace.sharing = Some(cors.sharing(&head.headers));
     }
     let Routed { policy, own } = route(context, head, found)?;
+    if let Some(described) = policy.armed.plan().resource.as_ref().filter(|_| own.is_none()) {
+        trace.resource_metadata = Some(resource::address(described, &canonical, peer.https, matched).into());
+    }
     trace.stage = Stage::Authenticate;
     let certificates = Certificates::of(peer, policy, &forwarded)?;
     let websocket = wants_websocket(head);
@@ -105,7 +108,9 @@ where
         trace.page_request = PageRequest::of(view);
     }
     if let Some(own) = own {
-        return own::answer(own, policy, view, context, trace).await.map(|answer| own_answer(answer, trace));
+        return own::answer(own, policy, view, &canonical, context, trace)
+            .await
+            .map(|answer| own_answer(answer, trace));
     }
     let (who, source) = authenticate(context, policy, view, trace).await?;
     let caller = Caller::of(who.identity());
@@ -190,13 +195,13 @@ fn find<'e>(
     head: &Parts,
     canonical: &Canonical,
     trace: &mut Trace,
-) -> Result<(usize, &'e ArmedRule), Refusal> {
+) -> Result<(usize, &'e ArmedRule, &'e PathMatch), Refusal> {
     let engine = context.engine;
     let router = if context.peer.secured.is_some() { &engine.secure_router } else { &engine.router };
     let entry = |path: &str, method: &Method| -> Option<&'e RouteEntry> {
         router.find(&canonical.host, path, method, &head.headers)
     };
-    let rule = |entry: &RouteEntry| engine.rules.get(entry.rule).map(|rule| (entry.rule, rule));
+    let rule = |entry: &'e RouteEntry| Some((entry, engine.rules.get(entry.rule)?));
     let direct = entry(canonical.path(), &head.method);
     let announced = || {
         let preflight = Preflight::of(head).filter(|_| direct.is_none_or(|entry| entry.method.is_none()))?;
@@ -206,16 +211,17 @@ fn find<'e>(
     };
     let found = announced().or_else(|| Some((direct.and_then(rule)?, head.method.clone())));
     let path = canonical.read_path();
-    let Some(((position, rule), method)) = found else {
+    let Some(((found, rule), method)) = found else {
         forms::check(&path, PathForms::default(), |_| true)?;
         return Err(Refusal::new(Reason::NoRoute, ""));
     };
+    let position = found.rule;
     trace.rule = Some(position);
     trace.policy = rule.handler.policy();
     if !path.forms.is_empty() {
         forms::check(&path, rule.paths, |other| entry(other, &method).is_some_and(|entry| entry.rule == position))?;
     }
-    Ok((position, rule))
+    Ok((position, rule, &found.path))
 }
 
 /// The policy of a rule, and the endpoint where the gateway answers itself.
@@ -234,6 +240,11 @@ fn route<'e>(context: Context<'e>, head: &mut Parts, rule: &'e ArmedRule) -> Res
         ArmedHandler::Issue { policy, endpoint } => (*policy, Some(Own::Endpoint(*endpoint))),
         ArmedHandler::SignIn { policy, endpoint, federation } => {
             (*policy, Some(Own::SignInEndpoint(*endpoint, federation.as_deref())))
+        }
+        ArmedHandler::ResourceMetadata { policy } => {
+            let described = context.engine.policies.get(*policy).and_then(|of| of.armed.plan().resource.as_ref());
+            let none = || Refusal::new(Reason::InternalError, "metadata without a protected resource");
+            (*policy, Some(Own::ResourceMetadata(described.ok_or_else(none)?)))
         }
     };
     let Some(policy) = context.engine.policies.get(policy) else {

@@ -104,6 +104,9 @@ pub(crate) enum ArmedHandler {
         endpoint: SignInEndpoint,
         federation: Option<String>,
     },
+    ResourceMetadata {
+        policy: usize,
+    },
     Refuse {
         reason: Reason,
         detail: String,
@@ -117,7 +120,8 @@ impl ArmedHandler {
             ArmedHandler::Enforce { policy, .. }
             | ArmedHandler::Redirect { policy, .. }
             | ArmedHandler::Issue { policy, .. }
-            | ArmedHandler::SignIn { policy, .. } => Some(*policy),
+            | ArmedHandler::SignIn { policy, .. }
+            | ArmedHandler::ResourceMetadata { policy } => Some(*policy),
             ArmedHandler::Refuse { .. } => None,
         }
     }
@@ -299,7 +303,7 @@ fn arm_cors(rule: &RouteRule, policies: &[Policy]) -> Result<Option<Arc<ArmedCor
         Handler::Enforce { policy, .. } | Handler::Redirect { policy, .. } | Handler::Issue { policy, .. } => {
             policies.get(*policy)
         }
-        Handler::SignIn { .. } | Handler::Refuse { .. } => None,
+        Handler::SignIn { .. } | Handler::ResourceMetadata { .. } | Handler::Refuse { .. } => None,
     };
     let cors = rule.cors.as_ref().or_else(|| policy?.cors.as_ref());
     cors.map(ArmedCors::arm).transpose()
@@ -324,6 +328,10 @@ fn arm_handler(
         {
             Some(true) => Ok(ArmedHandler::Issue { policy: *policy, endpoint: *endpoint }),
             _ => Err(EngineError::Plan("an endpoint points at a policy without a token service".into())),
+        },
+        Handler::ResourceMetadata { policy } => match policies.get(*policy).map(|policy| policy.resource.is_some()) {
+            Some(true) => Ok(ArmedHandler::ResourceMetadata { policy: *policy }),
+            _ => Err(EngineError::Plan("metadata are asked of a policy without a protected resource".into())),
         },
         Handler::SignIn { policy, endpoint, federation } => {
             let signs_in =

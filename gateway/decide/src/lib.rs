@@ -28,6 +28,7 @@ mod record;
 mod redirect;
 mod render;
 mod reserved;
+mod resource;
 mod response;
 mod router;
 mod scrub;

@@ -1,16 +1,17 @@
-//! Requests that the gateway answers itself: endpoints of a token service, and those of a sign-in method.
+//! Requests that the gateway answers itself: endpoints of a token service, those of a sign-in method, and metadata.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use idm_issue::{Answered, Ask};
-use idm_plan::{Endpoint, SignInEndpoint};
+use idm_plan::{Endpoint, ProtectedResource, SignInEndpoint};
 use idm_request::RequestView;
 use idm_sign_in::Refused;
 use idm_types::{Reason, Refusal};
 use serde_json::Value;
 
+use crate::canonical::Canonical;
 use crate::engine::PolicyInForce;
-use crate::{Context, Trace};
+use crate::{Context, Trace, resource};
 
 /// An endpoint that the gateway answers itself.
 #[derive(Clone, Copy)]
@@ -19,6 +20,8 @@ pub(crate) enum Own<'e> {
     Endpoint(Endpoint),
     /// An address of a sign-in method, and the Federation that it belongs to.
     SignInEndpoint(SignInEndpoint, Option<&'e str>),
+    /// The metadata of a protected resource.
+    ResourceMetadata(&'e ProtectedResource),
 }
 
 impl Own<'_> {
@@ -27,6 +30,7 @@ impl Own<'_> {
         match self {
             Own::Endpoint(endpoint) => idm_issue::wants_form(endpoint).then_some(idm_issue::MAX_FORM),
             Own::SignInEndpoint(endpoint, _) => idm_sign_in::wants_form(endpoint).then_some(idm_sign_in::MAX_FORM),
+            Own::ResourceMetadata(_) => None,
         }
     }
 }
@@ -36,6 +40,7 @@ pub(crate) async fn answer(
     own: Own<'_>,
     policy: &PolicyInForce,
     view: RequestView<'_>,
+    canonical: &Canonical,
     context: Context<'_>,
     trace: &mut Trace,
 ) -> Result<Response<Bytes>, Refusal> {
@@ -61,6 +66,9 @@ pub(crate) async fn answer(
             trace.authentication = answer.who.as_ref().map(|who| who.method.clone());
             trace.identity = answer.who.clone().map(|who| (who, false));
             Ok(page(answer))
+        }
+        Own::ResourceMetadata(described) => {
+            resource::answer(described, &resource::origin(canonical, context.peer.https), view)
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use idm_authn::{ArmedPolicy, ArmedSignIn};
+use idm_authn::{ArmedPolicy, ArmedSignIn, ChallengeFor};
 use idm_plan::Disclosure;
 use idm_sign_in::{PageRequest, RefusedPage};
 use idm_types::{DecisionId, Reason, Refusal, Timestamp};
@@ -35,8 +35,11 @@ pub fn refusal(
             Some(page) => to_sign_in(method, page, id),
             None => page(method, page_request, trace, refusal, id),
         },
-        _ => problem(refusal, armed, id, now),
+        _ => problem(refusal, armed, trace, id, now),
     };
+    if matches!(handler, Some(ArmedHandler::ResourceMetadata { .. })) && refusal.reason == Reason::MethodNotAllowed {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
     if let Some(sharing) = &trace.sharing {
         sharing.write(response.headers_mut(), true);
     }
@@ -106,7 +109,13 @@ fn oauth_refusal(reason: Reason, id: DecisionId, retry_after: Option<u64>) -> Re
 
 /// The problem document (RFC 9457) for a refused caller, with the decision id, and for 401 and 403 the challenge that
 /// RFC 6750 §3 requires. The document has the reason itself only where the policy discloses it.
-fn problem(refusal: &Refusal, armed: Option<&ArmedPolicy>, id: DecisionId, now: Timestamp) -> Response<Bytes> {
+fn problem(
+    refusal: &Refusal,
+    armed: Option<&ArmedPolicy>,
+    trace: &Trace,
+    id: DecisionId,
+    now: Timestamp,
+) -> Response<Bytes> {
     let Refusal { reason, missing_scopes, retry_after, detail: _, by: _ } = refusal;
     let policy = armed.map(ArmedPolicy::plan);
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -136,10 +145,12 @@ fn problem(refusal: &Refusal, armed: Option<&ArmedPolicy>, id: DecisionId, now: 
     }
     let mut response = Response::new(Bytes::from(format!("{problem}\n")));
     *response.status_mut() = status;
+    let resource_metadata = trace.resource_metadata.as_deref();
+    let asked = ChallengeFor { reason: *reason, missing_scopes, resource_metadata, now };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    for value in armed.into_iter().flat_map(|armed| armed.challenges(*reason, missing_scopes, now)) {
+    for value in armed.into_iter().flat_map(|armed| armed.challenges(&asked)) {
         headers.append(header::WWW_AUTHENTICATE, value);
     }
     decided(&mut response, id);

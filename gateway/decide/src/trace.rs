@@ -40,6 +40,8 @@ pub struct Trace {
     pub again: Option<Box<str>>,
     /// The form in which a person may try again at once.
     pub form: Option<Box<LoginForm>>,
+    /// The address of the metadata of the protected resource that the request asks for.
+    pub(crate) resource_metadata: Option<Box<str>>,
     /// The words of the answer to browsers about scripts of other origins.
     pub(crate) sharing: Option<Sharing>,
 }

@@ -20,6 +20,7 @@ mod llm;
 mod path;
 mod policy;
 mod redirect;
+mod resource;
 mod route;
 mod secret;
 mod sign_in;
@@ -51,6 +52,7 @@ pub use policy::{
     UpstreamSettings,
 };
 pub use redirect::{PathChange, Redirect, Rewrite, Scheme};
+pub use resource::{ProtectedResource, RESOURCE_METADATA_PATH, ResourceIdentifier, resource_metadata_url};
 pub use route::{
     Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, PathMatch, RouteEntry, RouteRule, Timeouts,
     VirtualHost,

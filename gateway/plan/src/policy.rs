@@ -2,8 +2,8 @@ use idm_types::{Algorithm, MethodName, RoleName, RuleName, Skew};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Cors, Expr, JoseStep, Llm, MtlsMethod, ObjectKey, OutgoingTls, PathForm, SecretHandle, Selector, SignInMethod,
-    TokenService, Validator,
+    Cors, Expr, JoseStep, Llm, MtlsMethod, ObjectKey, OutgoingTls, PathForm, ProtectedResource, SecretHandle, Selector,
+    SignInMethod, TokenService, Validator,
 };
 
 /// One IdentityPolicy, resolved.
@@ -40,6 +40,9 @@ pub struct Policy {
     /// The forms of paths that are taken though not every server reads them alike.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<PathForm>,
+    /// What clients of OAuth are told about the targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<ProtectedResource>,
 }
 
 /// The amount of detail that a refused caller receives.

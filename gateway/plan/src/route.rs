@@ -120,6 +120,11 @@ pub enum Handler {
         /// The Federation's name, for endpoints that each Federation has.
         federation: Option<String>,
     },
+    /// Answer with the metadata of the policy's protected resource; nothing is forwarded.
+    ResourceMetadata {
+        /// Position of the policy in [`crate::Plan::policies`].
+        policy: usize,
+    },
     /// Refuse every request.
     Refuse {
         /// The reason that is recorded.
@@ -134,7 +139,10 @@ impl Handler {
     pub fn route_policy(&self) -> Option<usize> {
         match self {
             Handler::Enforce { policy, .. } | Handler::Redirect { policy, .. } => Some(*policy),
-            Handler::Issue { .. } | Handler::SignIn { .. } | Handler::Refuse { .. } => None,
+            Handler::Issue { .. }
+            | Handler::SignIn { .. }
+            | Handler::ResourceMetadata { .. }
+            | Handler::Refuse { .. } => None,
         }
     }
 }

@@ -36,6 +36,7 @@ impl PolicyHeaders {
             disclosure: _,
             cors: _,
             paths: _,
+            resource: _,
         } = policy;
         let mut of = Self::default();
         methods.iter().flat_map(|method| sources(&method.kind)).for_each(|source| of.credential(source));

@@ -15,6 +15,7 @@ mod password;
 mod paths;
 mod policy;
 mod references;
+mod resource;
 mod role_binding;
 mod saml;
 mod sign_in;
@@ -58,6 +59,7 @@ pub use policy::{
     IdentityPolicy, IdentityPolicySpec, JwtIssuer, JwtMethod, NameSet, RequestMethod, Require, TokenSource, Upstream,
 };
 pub use references::{References, ReferredNames};
+pub use resource::ProtectedResource;
 pub use role_binding::{ProjectScope, RoleBinding, RoleBindingSpec, Scope, Subject};
 pub use saml::{NameIdFormat, SamlBinding, SamlMetadata, SamlProvider, SamlServiceProvider, Unsolicited};
 pub use sign_in::{LogoutSettings, Pages, PersonCredentials, RequiredClaim, SessionSettings, SignInMethod, StepUp};

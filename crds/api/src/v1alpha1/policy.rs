@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Confirmation, Cors, HeaderSource, JoseStep, KeySources, Llm, Method, NamedSource, ObjectReference, ObjectStatus,
-    Paths, QueryTokenSource, TargetReference, TokenExchange, TokenProfile, TokenService,
+    Paths, ProtectedResource, QueryTokenSource, TargetReference, TokenExchange, TokenProfile, TokenService,
 };
 
 /// IdentityPolicy says how callers of its targets authenticate, what they may do, and what the upstream is told about
@@ -86,6 +86,10 @@ pub struct IdentityPolicySpec {
     /// The paths that callers may ask for, besides those that every server reads alike. Unset takes no others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paths: Option<Paths>,
+    /// Tells clients of OAuth, such as those of the Model Context Protocol, where to get tokens for the targets. Unset
+    /// tells them nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<ProtectedResource>,
 }
 
 /// The details that a refused caller may learn.

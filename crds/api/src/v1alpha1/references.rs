@@ -78,7 +78,7 @@ macro_rules! refer {
 refer! {
     IdentityPolicySpec {
         authentication, jose, llm, token_service, upstream;
-        target_refs, authorization, disclosure, cors, paths
+        target_refs, authorization, disclosure, cors, paths, resource
     }
     Authentication { methods; identity }
     Method { jwt, introspection, mtls; name, api_key, basic, digest, base64, sign_in, anonymous }

@@ -15,6 +15,7 @@ pub(crate) mod password;
 pub(crate) mod policy;
 mod redirect;
 mod rest;
+mod resource;
 pub(crate) mod role_binding;
 pub(crate) mod route;
 pub(crate) mod saml;

@@ -14,6 +14,7 @@ use super::jose::lower_steps;
 use super::keys::{DEFAULT_ALGORITHMS, check_url, lower_keys, secret_text};
 use super::mtls::lower_mtls;
 use super::password::{lower_base64, lower_basic, lower_digest};
+use super::resource::lower_resource;
 use super::sign_in::lower_sign_in;
 use super::token_service::{lower_service, published};
 use crate::{Cause, Condition, Object, World};
@@ -41,6 +42,7 @@ pub(crate) fn lower_policy(
         disclosure,
         cors,
         paths,
+        resource,
     } = &object.spec;
     let wire::Authentication { methods, identity } = authentication;
     let methods = lower_methods(world, federations, methods, secrets, notes);
@@ -53,6 +55,8 @@ pub(crate) fn lower_policy(
     let upstream = lower_upstream(world, upstream.as_ref(), object.spec.llm.is_some(), secrets, notes);
     let cors = cors.as_ref().and_then(|cors| lower_policy_cors(cors, notes));
     let paths = paths.as_ref().map(|paths| lower_paths(paths, authorization.as_ref(), notes)).unwrap_or_default();
+    let resource =
+        resource.as_ref().and_then(|resource| lower_resource(world, resource, &methods, token_service.as_ref(), notes));
     if notes.failed {
         return None;
     }
@@ -73,6 +77,7 @@ pub(crate) fn lower_policy(
         },
         cors,
         paths,
+        resource,
     })
 }
 

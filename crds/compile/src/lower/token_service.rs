@@ -329,10 +329,6 @@ pub(crate) fn lower_client(
         MAX_LIFETIME_SECONDS,
         notes,
     )?;
-    // RFC 6749 §3.3.
-    let is_scope = |scope: &String| {
-        !scope.is_empty() && scope.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
-    };
     if let Some(wrong) = scopes.iter().flatten().find(|scope| !is_scope(scope)) {
         return notes.fail(
             format!("{path}.scopes"),
@@ -349,6 +345,11 @@ pub(crate) fn lower_client(
         lifetime_seconds,
         introspects_all: *introspects == Some(wire::Introspects::All),
     })
+}
+
+/// Whether a text can be a scope (RFC 6749 §3.3).
+pub(super) fn is_scope(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
 }
 
 /// Assertions that a client signs (RFC 7523).

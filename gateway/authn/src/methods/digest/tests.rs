@@ -45,6 +45,7 @@ impl Case {
             disclosure: idm_plan::Disclosure::Minimal,
             cors: None,
             paths: vec![],
+            resource: None,
         };
         Self {
             digest: ArmedDigest::new(&plan, &secrets).unwrap(),

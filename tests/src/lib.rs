@@ -31,7 +31,7 @@ pub use pod::Pod;
 pub use provider::{CLIENT_SECRET, Provider, Script};
 pub use raw::{Reply, raw, raw_on};
 pub use redis::Redis;
-pub use routes::{policy_of, route_to};
+pub use routes::{policy_of, route_to, route_to_port};
 pub use saml::{IDP, SLO, SSO, SamlIdp, Says, signature_template};
 pub use serves::Serves;
 pub use upstream::Upstream;

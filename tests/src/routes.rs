@@ -3,7 +3,11 @@ use crate::Upstream;
 /// A Gateway `g` for plain HTTP and a route `r` under it with these rules, lines of YAML that begin with `  - `. In
 /// each, `UP` stands for the member that names the upstream.
 pub fn route_to(upstream: &Upstream, rules: &str) -> String {
-    let port = upstream.address.port();
+    route_to_port(upstream.address.port(), rules)
+}
+
+/// The same for an upstream at a port of this machine.
+pub fn route_to_port(port: u16, rules: &str) -> String {
     let rules = rules.replace("UP", &format!("backendRefs: [{{name: up, port: {port}}}]"));
     format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: up}}\nspec: {{type: ExternalName, externalName: 127.0.0.1, \

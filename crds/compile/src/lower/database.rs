@@ -128,12 +128,11 @@ fn lower_statement(
 /// The inner `None`: nothing is written.
 fn lower_upgrade(product: DatabaseProduct, text: Option<&str>, notes: &mut Notes<'_>) -> Option<Option<Statement>> {
     let Some(text) = text else { return Some(None) };
-    let known = [Placeholder::NEW_HASH, Placeholder::USERNAME, Placeholder::ID, Placeholder::OLD_HASH];
+    let known = [Placeholder::NEW_HASH, Placeholder::USERNAME, Placeholder::OLD_HASH];
     let statement = lower_statement(product, "upgrade", text, &["UPDATE"], &known, notes)?;
     let has = |wanted| statement.parameters.contains(&wanted);
-    if !has(Parameter::NewHash) || !has(Parameter::OldHash) || !(has(Parameter::Username) || has(Parameter::Id)) {
-        let message = "the statement must set `:newHash` where the user is `:username` or `:id` and the hash is \
-                       `:oldHash`: otherwise it would undo a change of the password made at the same moment";
+    if !has(Parameter::NewHash) || !has(Parameter::OldHash) || !has(Parameter::Username) {
+        let message = "the statement must set `:newHash` where the user is `:username` and the hash is `:oldHash`: otherwise it would undo a change of the password made at the same moment";
         return notes.fail(format!("{PATH}.upgrade"), Cause::Invalid, message);
     }
     Some(Some(statement))

@@ -20,3 +20,9 @@ pub use connect::Reach;
 pub use pool::Pool;
 
 use driver::Driver;
+
+/// Reads octets as what an LDAP server sends, for the fuzzer.
+#[doc(hidden)]
+pub fn fuzz_ldap(octets: &[u8]) {
+    ldap::read_stream(octets);
+}

@@ -200,6 +200,28 @@ impl Ldap {
     }
 }
 
+/// Reads octets as the messages of a server, with everything that is read of an entry, until one of them is broken. The
+/// fuzzer's way in.
+pub(crate) fn read_stream(mut octets: &[u8]) {
+    while let Ok(Some(length)) = frame::length(octets) {
+        let Some((message, rest)) = octets.split_at_checked(length) else { return };
+        let Ok(message) = message::decode(message) else { return };
+        octets = rest;
+        match message.answer {
+            message::Answer::Entry(entry) => {
+                let mut entry = Entry::from(entry);
+                let _ = (entry.name(), account::state(&entry, SystemTime::UNIX_EPOCH, Moment::LookedUp));
+                let _ = (person::group_ids(&entry), entry.take_range("memberOf"), root::Root::read(Some(&entry)));
+            }
+            message::Answer::Bind(outcome) => {
+                let _ = account::of_bind("fuzz", &outcome, message.policy);
+                let _ = account::own_bind("fuzz", "fuzz", &outcome);
+            }
+            _ => {}
+        }
+    }
+}
+
 impl Driver for Ldap {
     fn verify(&self, login: Login, deadline: Instant) -> Running<'_> {
         Box::pin(async move { self.check(&login, deadline - MARGIN).await })

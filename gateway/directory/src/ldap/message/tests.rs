@@ -137,3 +137,38 @@ fn octets_that_were_sent_are_wiped() {
     encoded.0.as_mut().zeroize();
     assert!(!encoded.octets().iter().any(|octet| *octet != 0));
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn r15_no_octets_panic(
+        changes in proptest::collection::vec((0_usize..400, proptest::prelude::any::<u8>()), 0..4),
+        cut in 0_usize..400,
+        noise: Vec<u8>,
+    ) {
+        let attributes = vec![
+            LdapPartialAttribute { atype: "objectGUID".into(), vals: vec![vec![7; 16]] },
+            LdapPartialAttribute { atype: "memberOf;range=0-1".into(), vals: vec![b"cn=a,dc=x".to_vec()] },
+        ];
+        let entry = LdapSearchResultEntry { dn: "cn=a,dc=x".into(), attributes };
+        let bind = LdapBindResponse { res: result(LdapResultCode::InvalidCredentials), saslcreds: None };
+        let policy = control("1.3.6.1.4.1.42.2.27.8.5.1", b"\x30\x09\xa0\x04\x81\x02\x01\x00\x81\x01\x00");
+        let paged = LdapControl::SimplePagedResults { size: 0, cookie: b"c".to_vec() };
+        let mut octets = [
+            encoded(LdapOp::SearchResultEntry(entry), Vec::new()),
+            encoded(LdapOp::BindResponse(bind), vec![policy]),
+            encoded(LdapOp::SearchResultDone(result(LdapResultCode::Success)), vec![paged]),
+        ].concat();
+        crate::fuzz_ldap(&octets);
+        for (position, value) in changes {
+            let length = octets.len();
+            octets[position % length] = value;
+        }
+        crate::fuzz_ldap(&octets);
+        octets.truncate(cut);
+        octets.extend(&noise);
+        crate::fuzz_ldap(&octets);
+        crate::fuzz_ldap(&noise);
+    }
+}

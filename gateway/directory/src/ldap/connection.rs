@@ -303,8 +303,8 @@ impl Connection {
     }
 }
 
-/// Asks for TLS in the protocol (RFC 4511 §4.14). The socket comes back without an octet in between: what arrives before
-/// the handshake could come from anybody.
+/// Asks for TLS in the protocol (RFC 4511 §4.14). The socket comes back without an octet in between: what arrives
+/// before the handshake could come from anybody.
 async fn start_tls(stream: TcpStream, label: &str, deadline: Instant) -> Result<TcpStream, DirectoryError> {
     let untrusted =
         |why: String| DirectoryError::new(DirectoryErrorKind::Untrusted, format!("{label}: StartTLS: {why}"));

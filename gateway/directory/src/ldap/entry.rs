@@ -47,12 +47,11 @@ impl Entry {
         self.values(attribute).first().is_some_and(|value| value.eq_ignore_ascii_case(b"true"))
     }
 
-    /// Active Directory's answer for an attribute with more values than it sends at once, `member;range=0-1499`: the
-    /// position behind the last value, `None` behind the very last, and the values.
-    pub(super) fn take_range(&mut self, attribute: &str) -> Option<(Option<u32>, Vec<Vec<u8>>)> {
+    /// Active Directory's answer for an attribute with more values than it sends at once, `member;range=0-1499`.
+    pub(super) fn take_range(&mut self, attribute: &str) -> Option<Range> {
         let position = self.attributes.iter().position(|(name, _)| range(name, attribute).is_some())?;
         let (name, values) = self.attributes.remove(position);
-        range(&name, attribute).map(|end| (end, values))
+        range(&name, attribute).map(|(start, next)| Range { start, next, values })
     }
 
     /// Replaces the values of an attribute.
@@ -62,15 +61,26 @@ impl Entry {
     }
 }
 
-/// The end of the range that a name with the option describes: `Some(None)` for `*`.
-fn range(name: &str, attribute: &str) -> Option<Option<u32>> {
+/// Some values of an attribute.
+#[derive(Debug, PartialEq)]
+pub(super) struct Range {
+    /// The position of the first of them.
+    pub(super) start: u32,
+    /// The position behind the last of them; `None`: there are no more.
+    pub(super) next: Option<u32>,
+    pub(super) values: Vec<Vec<u8>>,
+}
+
+/// Start and end of the range that the name of an attribute describes.
+fn range(name: &str, attribute: &str) -> Option<(u32, Option<u32>)> {
     let options = name.get(attribute.len()..)?;
     if !name.get(..attribute.len())?.eq_ignore_ascii_case(attribute) {
         return None;
     }
     let lower = options.to_ascii_lowercase();
-    let (_, end) = lower.strip_prefix(";range=")?.split_once('-')?;
-    if end == "*" { Some(None) } else { Some(Some(end.parse::<u32>().ok()?.checked_add(1)?)) }
+    let (start, end) = lower.strip_prefix(";range=")?.split_once('-')?;
+    let next = if end == "*" { None } else { Some(end.parse::<u32>().ok()?.checked_add(1)?) };
+    Some((start.parse().ok()?, next))
 }
 
 fn unusable(detail: String) -> DirectoryError {

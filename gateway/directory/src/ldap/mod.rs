@@ -1,9 +1,9 @@
 //! People of LDAP (RFC 4511), Active Directory among its servers.
 //!
-//! A login is a search on a connection on which the gateway is bound, then one bind on a connection of its own, then the
-//! search for groups. Start at [`Ldap`]. `servers.rs` chooses the server, `connection.rs` speaks with it over the frames
-//! of `frame.rs` and the messages of `message.rs`, `reader.rs` makes searches whole, and `person.rs`, `account.rs` and
-//! `groups.rs` say what entries mean.
+//! A login is a search on a connection on which the gateway is bound, then one bind on a connection of its own, then
+//! the search for groups. Start at [`Ldap`]. `servers.rs` chooses the server, `connection.rs` speaks with it over the
+//! frames of `frame.rs` and the messages of `message.rs`, `reader.rs` makes searches whole, and `person.rs`,
+//! `account.rs` and `groups.rs` say what entries mean.
 
 mod account;
 mod connection;
@@ -222,12 +222,16 @@ pub(crate) fn read_stream(mut octets: &[u8]) {
     }
 }
 
+fn before(deadline: Instant) -> Instant {
+    deadline.checked_sub(MARGIN).unwrap_or(deadline)
+}
+
 impl Driver for Ldap {
     fn verify(&self, login: Login, deadline: Instant) -> Running<'_> {
-        Box::pin(async move { self.check(&login, deadline - MARGIN).await })
+        Box::pin(async move { self.check(&login, before(deadline)).await })
     }
 
     fn look_up(&self, id: String, username: String, deadline: Instant) -> Running<'_> {
-        Box::pin(async move { self.read_again(&id, &username, &Steps::default(), deadline - MARGIN).await })
+        Box::pin(async move { self.read_again(&id, &username, &Steps::default(), before(deadline)).await })
     }
 }

@@ -61,8 +61,8 @@ pub(super) fn by_name(login_attributes: &[String], login: &Login) -> Filter {
     Filter::one_of(names.into_iter().flatten().flat_map(equal).collect())
 }
 
-/// The condition that an entry has the id. Where the attribute is not known, each of the usual ones is asked for. `None`:
-/// no entry can have it.
+/// The condition that an entry has the id. Where the attribute is not known, each of the usual ones is asked for.
+/// `None`: no entry can have it.
 pub(super) fn by_id(plan: &LdapPerson, id: &str) -> Option<Filter> {
     let attributes: Vec<&str> = match &plan.id_attribute {
         Some(attribute) => vec![attribute],
@@ -189,8 +189,8 @@ pub(super) async fn claims(
     Ok(claims)
 }
 
-/// The user name of somebody who was not typed: the login attribute that was the user name before, or else the first one
-/// that has a value.
+/// The user name of somebody who was not typed: the login attribute that was the user name before, or else the first
+/// one that has a value.
 pub(super) fn known_login(entry: &Entry, login_attributes: &[String], before: &str) -> Result<String, DirectoryError> {
     let mut first = None;
     for attribute in login_attributes {

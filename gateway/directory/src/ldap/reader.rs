@@ -7,7 +7,7 @@ use idm_trust::{DirectoryError, DirectoryErrorKind, Steps};
 use ldap3_proto::proto::{LdapResultCode, LdapSearchScope};
 
 use super::connection::{Connection, Fault, FaultKind, Found};
-use super::entry::Entry;
+use super::entry::{Entry, Range};
 use super::filter::any_entry;
 use super::message::Search;
 use super::root::Root;
@@ -190,18 +190,24 @@ impl<'a> Reader<'a> {
 
     /// Reads the values of an attribute that the server gives in parts (`member;range=0-1499`), up to the last one.
     pub(super) async fn complete(&mut self, entry: &mut Entry, attribute: &str) -> Result<(), DirectoryError> {
-        let Some((mut end, mut values)) = entry.take_range(attribute) else { return Ok(()) };
-        while let Some(start) = end {
-            let wanted = format!("{attribute};range={start}-*");
-            let next = self.read(&entry.dn, vec![wanted]).await?.and_then(|mut next| next.take_range(attribute));
-            let Some((further, more)) = next else {
-                return Err(self.unusable(&format!("the server does not give all values of `{attribute}`")));
-            };
-            if further.is_some_and(|further| further <= start) {
-                return Err(self.unusable(&format!("the server repeats values of `{attribute}`")));
+        let incomplete =
+            |reader: &Self| reader.unusable(&format!("the server does not give all values of `{attribute}`"));
+        let (mut next, mut values) = match entry.take_range(attribute) {
+            None => return Ok(()),
+            Some(Range { start: 0, next, values }) => (next, values),
+            Some(_) => return Err(incomplete(self)),
+        };
+        while let Some(position) = next {
+            let wanted = format!("{attribute};range={position}-*");
+            let more = self.read(&entry.dn, vec![wanted]).await?.and_then(|mut entry| entry.take_range(attribute));
+            match more {
+                // Each range brings something, so that there is an end.
+                Some(more) if more.start == position && more.next.is_none_or(|next| next > position) => {
+                    values.extend(more.values);
+                    next = more.next;
+                }
+                _ => return Err(incomplete(self)),
             }
-            values.extend(more);
-            end = further;
         }
         entry.set(attribute, values);
         Ok(())

@@ -21,7 +21,7 @@ const IDLE: Duration = Duration::from_secs(60);
 /// The time after which a connection is replaced, so that logins come back to the preferred server.
 const AGE: Duration = Duration::from_secs(300);
 /// The idle connections that are kept.
-const KEPT: usize = 4;
+const KEPT: usize = 8;
 /// The time for which a bind of the gateway that was refused is not repeated: repetitions would lock its account.
 const REFUSED: Duration = Duration::from_secs(30);
 /// The first and the longest pause after which a server that failed is tried again.

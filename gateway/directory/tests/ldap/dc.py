@@ -1,7 +1,9 @@
-"""A domain controller of Active Directory by Samba for one test run: `dc.py FOLDER` makes its domain with the entries of
-an LDIF on standard input, in one transaction; `dc.py FOLDER serve` serves it in a network of its own, since it listens
-on fixed ports. Connections come over the listener that is standard output: whoever begins with TLS is at port 636,
-others at 389. The end of standard input ends it all and removes the folder."""
+"""A domain controller of Active Directory by Samba for one test run.
+
+`dc.py FOLDER` makes its domain with the entries of an LDIF on standard input, in one transaction. `dc.py FOLDER serve`
+serves it in a network of its own, since it listens on fixed ports. Connections come over the listener that is standard
+output: whoever begins with TLS is at port 636, others at 389. The end of standard input ends it all and removes the
+folder."""
 import os, shutil, signal, socket, subprocess, sys, threading, time
 
 folder = sys.argv[1]
@@ -28,8 +30,7 @@ def make():
     result = provision(
         logging.getLogger("provision"), system_session(), targetdir=folder, lp=lp, realm="CORP.TEST", domain="CORP",
         hostname="dc1", hostip="127.0.0.1", serverrole="active directory domain controller", dns_backend="NONE",
-        adminpass="canary-Adm1n", skip_sysvolacl=True,
-        dom_for_fun_level=DS_DOMAIN_FUNCTION_2008_R2,
+        adminpass="canary-Adm1n", skip_sysvolacl=True, dom_for_fun_level=DS_DOMAIN_FUNCTION_2008_R2,
     )
     lp = result.lp
     database = SamDB(url=os.path.join(folder, "private", "sam.ldb"), session_info=system_session(), lp=lp)
@@ -51,7 +52,7 @@ def serve():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, 0x8914, struct.pack("16sh", b"lo", 0x41))
     listener = socket.socket(fileno=1)
-    command = ["samba", "-i", "-s", f"{folder}/etc/smb.conf", "--option=server services = ldap"]
+    command = ["/usr/sbin/samba", "-i", "-s", f"{folder}/etc/smb.conf", "--option=server services = ldap"]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
 
     def end():
@@ -69,9 +70,9 @@ def serve():
                 target.sendall(octets)
         except OSError:
             pass
-        for end in (source, target):
+        for side in (source, target):
             try:
-                end.shutdown(socket.SHUT_RDWR)
+                side.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
 

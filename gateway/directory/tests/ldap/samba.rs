@@ -62,6 +62,8 @@ fn seed() -> String {
     }
     ldif += &user("disabled", "userAccountControl: 514\n");
     ldif += &user("expired", "accountExpires: 130000000000000000\n");
+    // No hour of the week.
+    ldif += &user("hours", "logonHours:: AAAAAAAAAAAAAAAAAAAAAAAAAAAA\n");
     ldif += &user("mustchange", "pwdLastSet: 0\n");
     ldif += &user("both", "userAccountControl: 514\npwdLastSet: 0\n");
     ldif += &user("J\u{fc}rgen \\\"J\\, (x)", "")
@@ -96,6 +98,9 @@ fn seed() -> String {
 
 impl Samba {
     fn start() -> Self {
+        for file in ["/usr/sbin/samba", "/usr/share/samba/setup/provision.ldif"] {
+            assert!(std::path::Path::new(file).exists(), "{file} is not installed; ./test installs it");
+        }
         let own = tempfile::tempdir().expect("a folder");
         let folder = own.path().to_owned();
         let script = format!("{}/tests/ldap/dc.py", env!("CARGO_MANIFEST_DIR"));
@@ -205,6 +210,7 @@ async fn r37_r38_the_state_of_an_account_is_told_at_login_and_without_a_password
         let id = id_of(name);
         assert_eq!(ids.look_up(&id, name).await, Ok(refused(state)), "{name}");
     }
+    assert_eq!(directory.login("hours", PASSWORD).await, Ok(refused(AccountState::Restricted)));
     let id = directory.person("locked", PASSWORD).await.id;
     assert!(matches!(directory.look_up(&id, "locked").await, Ok(LoginAnswer::Verified(_))));
     for _ in 0..3 {

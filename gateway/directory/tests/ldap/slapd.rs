@@ -43,6 +43,11 @@ fn seed() -> String {
     ldif
 }
 
+/// The name of a person's entry.
+pub(crate) fn uid(uid: &str) -> String {
+    format!("uid={uid},{PEOPLE}")
+}
+
 /// An entry of a person.
 pub(crate) fn person(uid: &str, name: &str) -> String {
     format!(
@@ -90,7 +95,7 @@ impl Slapd {
             at("db"),
         );
         std::fs::write(dir.path().join("slapd.conf"), config).expect("written");
-        run("slapadd", &["-q", "-f", "slapd.conf"], &seed(), dir.path());
+        run("/usr/sbin/slapadd", &["-q", "-f", "slapd.conf"], &seed(), dir.path());
         for _ in 0..20 {
             let (port, tls_port) = (free_port(), free_port());
             let child = Self::spawn(&dir, port, tls_port);
@@ -108,7 +113,7 @@ impl Slapd {
 
     fn spawn(dir: &tempfile::TempDir, port: u16, tls_port: u16) -> Child {
         let log = std::fs::File::create(dir.path().join("log")).expect("a log");
-        Command::new("slapd")
+        Command::new("/usr/sbin/slapd")
             .args(["-d", "stats", "-f", "slapd.conf", "-h"])
             .arg(format!("ldap://127.0.0.1:{port} ldaps://127.0.0.1:{tls_port}"))
             .current_dir(dir.path())

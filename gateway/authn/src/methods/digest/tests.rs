@@ -74,7 +74,9 @@ impl Case {
         };
         let Self { name, policy, grants, table, memory, .. } = self;
         let mapping = &idm_request::ArmedMapping::arm(policy).unwrap();
-        let context = MethodContext { name, kind: "digest", mapping, policy, grants, table, memory, view, now: NOW };
+        let vouch = &std::collections::HashSet::new();
+        let context =
+            MethodContext { name, kind: "digest", mapping, policy, grants, vouch, table, memory, view, now: NOW };
         match self.digest.attempt(context, credential) {
             Attempt::Verified(_) => Ok(()),
             Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, _, denied) => {

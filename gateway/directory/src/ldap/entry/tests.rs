@@ -88,9 +88,15 @@ fn r26_names_are_folded_by_unicode_and_by_no_language() {
 fn r32_ranges_are_told_from_attributes() {
     let mut found =
         entry(&[("memberOf", &[]), ("MemberOf;Range=0-1499", &[b"cn=x"]), ("member;range=0-1", &[b"cn=y"])]);
-    assert_eq!(found.take_range("memberof"), Some((Some(1500), vec![b"cn=x".to_vec()])));
+    assert_eq!(
+        found.take_range("memberof"),
+        Some(Range { start: 0, next: Some(1500), values: vec![b"cn=x".to_vec()] })
+    );
     assert_eq!(found.take_range("memberOf"), None);
-    assert_eq!(entry(&[("memberOf;range=1500-*", &[])]).take_range("memberOf"), Some((None, vec![])));
+    assert_eq!(
+        entry(&[("memberOf;range=1500-*", &[])]).take_range("memberOf"),
+        Some(Range { start: 1500, next: None, values: vec![] })
+    );
     for name in ["memberOf;range=1", "memberOf;range=0-x", "memberOf;lang-de", "memberOfX;range=0-*", "member"] {
         assert_eq!(entry(&[(name, &[])]).take_range("memberOf"), None, "{name}");
     }

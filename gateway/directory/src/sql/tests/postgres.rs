@@ -71,7 +71,16 @@ async fn a_federation_opens_the_database_of_its_plan() {
     let (_, plan) = people(&server, &ana("text", SHA), PERSON);
     let source = DirectorySource::Database(Box::new(plan));
     let (realms, groups) = (Vec::new(), Vec::new());
-    let directory = Directory { source, realms, cache_seconds: 0, deadline_ms: 5000, concurrency: 4, groups };
+    let directory = Directory {
+        source,
+        realms,
+        cache_seconds: 0,
+        recheck_ms: None,
+        keeps_sessions: false,
+        deadline_ms: 5000,
+        concurrency: 4,
+        groups,
+    };
     let (pool, federation) = (crate::Pool::new(reach()), ObjectKey::new("shop", "people"));
     let opened = pool.open(&federation, &directory, &secrets()).unwrap();
     let answer = opened.verify(login("ana", RIGHT, Steps::default())).await;

@@ -261,10 +261,10 @@ impl Connection {
     ) -> Result<Found, Fault> {
         let (mut entries, mut references) = (Vec::new(), 0);
         loop {
-            let Message { answer, cookie, .. } = self.wire.answer(id, first, deadline).await?;
+            let Message { answer, cookie, octets, .. } = self.wire.answer(id, first, deadline).await?;
             let (outcome, too_many) = match answer {
                 Answer::Entry(entry) => {
-                    let left = budget.checked_sub(entry.size());
+                    let left = budget.checked_sub(octets);
                     let too_long = || Fault::new(FaultKind::Broken, "the entries of one login are longer than 16 MiB");
                     *budget = left.ok_or_else(too_long)?;
                     entries.push(Entry::from(entry));

@@ -151,14 +151,10 @@ async fn primary_group(
     kept: &mut Kept<'_>,
     person: &Entry,
 ) -> Result<Vec<Vec<u8>>, DirectoryError> {
-    let Some(id) = person.number("primaryGroupID").and_then(|id| u32::try_from(id).ok()) else { return Ok(Vec::new()) };
-    let Some(domain) =
-        person.values("objectSid").first().and_then(|sid| sid.len().checked_sub(4).map(|end| (sid, end)))
-    else {
-        return Ok(Vec::new());
-    };
-    let (sid, end) = domain;
-    let sid: Vec<u8> = sid.iter().take(end).copied().chain(id.to_le_bytes()).collect();
+    let number = person.number("primaryGroupID").and_then(|number| u32::try_from(number).ok());
+    let (Some(number), Some(sid)) = (number, person.values("objectSid").first()) else { return Ok(Vec::new()) };
+    let domain = sid.get(..sid.len().saturating_sub(4)).unwrap_or_default();
+    let sid = [domain, &number.to_le_bytes()].concat();
     let found = reader.all(&kept.search(any_of("objectSid", &[sid]))).await?;
     if found.is_empty() {
         kept.drop("the primary group is not below the base of groups, or not to be seen", 1);
@@ -199,8 +195,10 @@ async fn member_of(
         for batch in level.chunks(BATCH) {
             for mut entry in by_names(reader, kept, batch, nested).await? {
                 kept.push(&entry)?;
-                reader.complete(&mut entry, "memberOf").await?;
-                named.extend_from_slice(entry.values("memberOf"));
+                if nested {
+                    reader.complete(&mut entry, "memberOf").await?;
+                    named.extend_from_slice(entry.values("memberOf"));
+                }
             }
         }
     }
@@ -233,7 +231,7 @@ async fn by_names(
         if DistinguishedName::parse(name).is_some_and(|name| missing.contains(&name)) {
             match reader.read(name, attributes.clone()).await? {
                 Some(entry) => found.push(entry),
-                None => kept.drop("there is no such entry, or it is not to be seen", 1),
+                None => kept.drop("not on this server, or not to be seen", 1),
             }
         }
     }

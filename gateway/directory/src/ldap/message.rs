@@ -133,6 +133,8 @@ fn filter_of(message: &mut StructureTag) -> Option<&mut StructureTag> {
 pub(super) struct Message {
     /// The message that it answers; 0: none.
     pub(super) id: i32,
+    /// Its length.
+    pub(super) octets: usize,
     pub(super) answer: Answer,
     /// The cookie of the next page, empty after the last one; `None`: there are no pages.
     pub(super) cookie: Option<Vec<u8>>,
@@ -210,7 +212,7 @@ pub(super) fn decode(message: &[u8]) -> Result<Message, Broken> {
         LdapOp::UnbindRequest => Answer::Intermediate,
         _ => return Err(broken),
     };
-    Ok(Message { id: msgid, answer, cookie, policy })
+    Ok(Message { id: msgid, octets: message.len(), answer, cookie, policy })
 }
 
 /// Whether it is a message id: an integer that is not negative, of four octets at most.

@@ -73,14 +73,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The entry at `base`; `None`: there is none, or it may not be seen.
+    /// The entry at `base`; `None`: there is none on this server, or it may not be seen.
     pub(super) async fn read(&mut self, base: &str, attributes: Vec<String>) -> Result<Option<Entry>, DirectoryError> {
         let filter = any_entry();
         let search = Search { base, scope: LdapSearchScope::Base, filter, attributes, size_limit: 0, most: 1 };
         let mut answered = self.search(&search, false).await?;
         match answered.code {
             LdapResultCode::Success => Ok(answered.entries.pop()),
-            LdapResultCode::NoSuchObject => Ok(None),
+            LdapResultCode::NoSuchObject | LdapResultCode::Referral => Ok(None),
             _ => Err(self.refused(&search, &answered)),
         }
     }

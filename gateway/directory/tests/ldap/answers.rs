@@ -294,7 +294,11 @@ async fn r36_more_than_5000_groups_refuse_and_5000_do_not() {
             if !is_search_for_groups(seen) {
                 return good(seen);
             }
-            let group = |n| entry(&format!("cn=g{n},ou=groups,dc=test"), &[("cn", &[b"g"]), ("entryUUID", &[b"u"])]);
+            // As long as names and ids of Active Directory are.
+            let long = [b'x'; 64];
+            let attributes: &[(&str, &[&[u8]])] =
+                &[("cn", &[&long]), ("entryUUID", &[&long]), ("nsUniqueId", &[&long])];
+            let group = |n| entry(&format!("cn=g{n},ou=groups,dc=test"), attributes);
             let octets = (0..count).flat_map(|n| encoded(seen.request.msgid, group(n), Vec::new())).collect();
             vec![Do::Raw(octets), Do::Answer(done(Code::Success))]
         })

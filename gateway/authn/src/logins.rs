@@ -14,10 +14,12 @@ const GUESSES_OF_ONE: usize = 3;
 const MAX_USERS: usize = 65_536;
 
 type Question = Shared<Asked<LoginAnswer>>;
+/// The questions about one user, by the fingerprint of the login.
+type OfUser = Vec<([u8; 32], Question)>;
 
 /// See the module. One for each gateway.
 #[derive(Default)]
-pub(crate) struct Logins(Mutex<HashMap<String, Vec<([u8; 32], Question)>>>);
+pub(crate) struct Logins(Mutex<HashMap<String, OfUser>>);
 
 impl Logins {
     /// The answer to a login: that of an equal one that is under way, or of a new question. `None`: too many different

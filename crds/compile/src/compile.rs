@@ -231,6 +231,7 @@ struct Rank {
     path_length: std::cmp::Reverse<usize>,
     no_method: bool,
     headers: std::cmp::Reverse<usize>,
+    query: std::cmp::Reverse<usize>,
     place: Place,
     position: usize,
 }
@@ -528,7 +529,7 @@ impl<'w> Compiler<'w> {
             let rule = RouteRule { name, handler, cors: None };
             let rule = self.add_rule(rule);
             for path in paths {
-                let found = LoweredMatch { path: PathMatch::Exact(path), method: None, headers: vec![] };
+                let found = LoweredMatch::of_path(PathMatch::Exact(path));
                 self.push_entry(secure, host.clone(), &found, rule, place, 0);
             }
         }
@@ -585,7 +586,7 @@ impl<'w> Compiler<'w> {
             let name = format!("IdentityPolicy {key} sign-in: {}{of}", endpoint.name());
             let handler = Handler::SignIn { policy: position, endpoint, federation };
             let rule = self.add_rule(RouteRule { name, handler, cors: None });
-            let found = LoweredMatch { path: PathMatch::Exact(path), method: None, headers: vec![] };
+            let found = LoweredMatch::of_path(PathMatch::Exact(path));
             self.push_entry(secure, host.clone(), &found, rule, place, 0);
         }
     }
@@ -599,7 +600,7 @@ impl<'w> Compiler<'w> {
         place: &Place,
         position: usize,
     ) {
-        let LoweredMatch { path, method, headers } = found;
+        let LoweredMatch { path, method, headers, query } = found;
         let (not_exact, length) = match path {
             PathMatch::Exact(path) => (false, path.len()),
             PathMatch::Prefix(path) => (true, path.len()),
@@ -609,10 +610,12 @@ impl<'w> Compiler<'w> {
             path_length: std::cmp::Reverse(length),
             no_method: method.is_none(),
             headers: std::cmp::Reverse(headers.len()),
+            query: std::cmp::Reverse(query.len()),
             place: place.clone(),
             position,
         };
-        let entry = RouteEntry { path: path.clone(), method: method.clone(), headers: headers.clone(), rule };
+        let (path, method, headers, query) = (path.clone(), method.clone(), headers.clone(), query.clone());
+        let entry = RouteEntry { path, method, headers, query, rule };
         let hosts = if secure { &mut self.secure_hosts } else { &mut self.hosts };
         hosts.entry(host).or_default().push((rank, entry));
     }
@@ -660,7 +663,7 @@ impl<'w> Compiler<'w> {
             let first = Place::default();
             let place = Place { name: format!("{}/{name}", world.namespace), ..Place::default() };
             let rule = self.push_rule(&title, lowered.as_ref(), 0, attachments, &targets, None);
-            let everything = LoweredMatch { path: PathMatch::Prefix(String::new()), method: None, headers: vec![] };
+            let everything = LoweredMatch::of_path(PathMatch::Prefix(String::new()));
             for host in self.service_hosts(service, &name) {
                 self.push_endpoints(rule, false, &host, &first);
                 self.push_sign_in_endpoints(rule, false, &host, &first);

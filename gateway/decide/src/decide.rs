@@ -26,6 +26,8 @@ use crate::engine::{ArmedHandler, ArmedRule, Engine, PolicyInForce};
 use crate::held::{Caller, Held};
 use crate::own::{self, Own};
 use crate::prepare::{self, Forward};
+use crate::query::Query;
+use crate::router::{Ambiguous, Asked as AskedFor};
 use crate::scrub::{lists_too_many, remove_listed};
 use crate::websocket::wants_websocket;
 use crate::{Metering, Peer, Process, Trace, forms, framing};
@@ -193,18 +195,22 @@ fn find<'e>(
 ) -> Result<(usize, &'e ArmedRule), Refusal> {
     let engine = context.engine;
     let router = if context.peer.secured.is_some() { &engine.secure_router } else { &engine.router };
-    let entry = |path: &str, method: &Method| -> Option<&'e RouteEntry> {
-        router.find(&canonical.host, path, method, &head.headers)
+    let query = Query::new(canonical.query());
+    let entry = |path: &str, method: &Method| -> Result<Option<&'e RouteEntry>, Refusal> {
+        let asked = AskedFor { method, headers: &head.headers, query: &query };
+        router.find(&canonical.host, path, asked).map_err(ambiguous)
     };
     let rule = |entry: &RouteEntry| engine.rules.get(entry.rule).map(|rule| (entry.rule, rule));
-    let direct = entry(canonical.path(), &head.method);
-    let announced = || {
-        let preflight = Preflight::of(head).filter(|_| direct.is_none_or(|entry| entry.method.is_none()))?;
-        let found =
-            entry(canonical.path(), &preflight.method).and_then(rule).filter(|(_, rule)| rule.cors.is_some())?;
-        Some((found, preflight.method))
+    let direct = entry(canonical.path(), &head.method)?;
+    let preflight = Preflight::of(head).filter(|_| direct.is_none_or(|entry| entry.method.is_none()));
+    let announced = match preflight {
+        Some(Preflight { method, .. }) => entry(canonical.path(), &method)?
+            .and_then(rule)
+            .filter(|(_, rule)| rule.cors.is_some())
+            .map(|found| (found, method)),
+        None => None,
     };
-    let found = announced().or_else(|| Some((direct.and_then(rule)?, head.method.clone())));
+    let found = announced.or_else(|| Some((direct.and_then(rule)?, head.method.clone())));
     let path = canonical.read_path();
     let Some(((position, rule), method)) = found else {
         forms::check(&path, PathForms::default(), |_| true)?;
@@ -213,9 +219,17 @@ fn find<'e>(
     trace.rule = Some(position);
     trace.policy = rule.handler.policy();
     if !path.forms.is_empty() {
-        forms::check(&path, rule.paths, |other| entry(other, &method).is_some_and(|entry| entry.rule == position))?;
+        let same = |other: &str| matches!(entry(other, &method), Ok(Some(entry)) if entry.rule == position);
+        forms::check(&path, rule.paths, same)?;
     }
     Ok((position, rule))
+}
+
+/// The query could be read as one of another rule.
+fn ambiguous(Ambiguous(other): Ambiguous<'_>) -> Refusal {
+    let names: Vec<_> = other.query.iter().map(|wanted| format!("`{}`", wanted.name)).collect();
+    let names = names.join(", ");
+    Refusal::new(Reason::AmbiguousQuery, format!("a server could read {names} in the query as another rule matches it"))
 }
 
 /// The policy of a rule, and the endpoint where the gateway answers itself.

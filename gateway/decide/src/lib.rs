@@ -24,6 +24,7 @@ mod own;
 mod peer;
 mod prepare;
 mod process;
+mod query;
 mod record;
 mod redirect;
 mod render;

@@ -52,7 +52,8 @@ pub use policy::{
 };
 pub use redirect::{PathChange, Redirect, Rewrite, Scheme};
 pub use route::{
-    Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, PathMatch, RouteEntry, RouteRule, Timeouts,
+    Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, PathMatch, QueryMatch, RouteEntry,
+    RouteRule, Timeouts,
     VirtualHost,
 };
 pub use secret::{CONTROL_TOKEN, SecretHandle, Secrets};

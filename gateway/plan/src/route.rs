@@ -35,6 +35,9 @@ pub struct RouteEntry {
     pub method: Option<String>,
     /// Headers that must all be present.
     pub headers: Vec<HeaderMatch>,
+    /// Query parameters that must all be present.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub query: Vec<QueryMatch>,
     /// Position of the rule in [`crate::Plan::rules`].
     pub rule: usize,
 }
@@ -55,6 +58,16 @@ pub enum PathMatch {
 #[serde(deny_unknown_fields)]
 pub struct HeaderMatch {
     /// Lower-case name.
+    pub name: String,
+    /// The value.
+    pub value: String,
+}
+
+/// A query parameter with exactly this value; both are compared with every escape decoded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueryMatch {
+    /// The name, in its own case.
     pub name: String,
     /// The value.
     pub value: String,

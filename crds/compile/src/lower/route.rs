@@ -2,8 +2,8 @@
 
 use gateway_api::apis::standard::httproutes as hr;
 use idm_plan::{
-    Backend, BackendProtocol, Cors, HeaderEdit, HeaderMatch, PathMatch, Redirect, Rewrite, Timeouts, canonical_path,
-    is_local_address,
+    Backend, BackendProtocol, Cors, HeaderEdit, HeaderMatch, PathMatch, QueryMatch, Redirect, Rewrite, Timeouts,
+    canonical_path, is_local_address,
 };
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -38,6 +38,14 @@ pub(crate) struct LoweredMatch {
     pub(crate) path: PathMatch,
     pub(crate) method: Option<String>,
     pub(crate) headers: Vec<HeaderMatch>,
+    pub(crate) query: Vec<QueryMatch>,
+}
+
+impl LoweredMatch {
+    /// A match that asks for a path only.
+    pub(crate) fn of_path(path: PathMatch) -> Self {
+        Self { path, method: None, headers: vec![], query: vec![] }
+    }
 }
 
 /// The matches are lowered even if the rest fails, so that a broken rule still refuses the requests that it matches.
@@ -82,22 +90,16 @@ pub(crate) fn lower_rule(
 
 fn lower_matches(path: &str, matches: &[hr::HttpRouteRulesMatches], notes: &mut Notes<'_>) -> Vec<LoweredMatch> {
     if matches.is_empty() {
-        return vec![LoweredMatch { path: PathMatch::Prefix(String::new()), method: None, headers: vec![] }];
+        return vec![LoweredMatch::of_path(PathMatch::Prefix(String::new()))];
     }
     let lowered = matches.iter().enumerate().map(|(i, m)| {
         let path = format!("{path}.matches[{i}]");
         let hr::HttpRouteRulesMatches { headers, method, path: path_match, query_params } = m;
-        if query_params.as_ref().is_some_and(|q| !q.is_empty()) {
-            notes.fail::<()>(
-                format!("{path}.queryParams"),
-                Cause::UnsupportedValue,
-                "matching by query parameter is not supported: match by path, method or header",
-            );
-        }
         LoweredMatch {
             path: lower_path(&path, path_match.as_ref(), notes),
             method: method.as_ref().map(|m| format!("{m:?}").to_ascii_uppercase()),
             headers: lower_header_matches(&path, headers.as_deref().unwrap_or_default(), notes),
+            query: lower_query_matches(&path, query_params.as_deref().unwrap_or_default(), notes),
         }
     });
     lowered.collect()
@@ -149,6 +151,32 @@ fn lower_header_matches(
         // Gateway API: of several entries with one name only the first is used.
         if !lowered.iter().any(|h| h.name == name) {
             lowered.push(HeaderMatch { name, value: value.clone() });
+        }
+    }
+    lowered
+}
+
+fn lower_query_matches(
+    path: &str,
+    parameters: &[hr::HttpRouteRulesMatchesQueryParams],
+    notes: &mut Notes<'_>,
+) -> Vec<QueryMatch> {
+    let mut lowered: Vec<QueryMatch> = Vec::new();
+    for (i, hr::HttpRouteRulesMatchesQueryParams { name, r#type, value }) in parameters.iter().enumerate() {
+        let path = format!("{path}.queryParams[{i}]");
+        if matches!(r#type, Some(hr::HttpRouteRulesMatchesQueryParamsType::RegularExpression)) {
+            notes.fail::<()>(
+                format!("{path}.type"),
+                Cause::UnsupportedValue,
+                "regular expressions are not supported: use Exact",
+            );
+        }
+        if name.is_empty() || value.is_empty() {
+            notes.fail::<()>(path, Cause::Invalid, "name and value must not be empty");
+        }
+        // Gateway API: of several entries with one name only the first is used. Names are not alike in another case.
+        if !lowered.iter().any(|q| q.name == *name) {
+            lowered.push(QueryMatch { name: name.clone(), value: value.clone() });
         }
     }
     lowered

@@ -2,9 +2,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
 use idm_plan::{
-    Backend, Bundle, Credentials, Endpoint, Federation, Grant, Handler, Host, MethodKind, ObjectKey, PathMatch, Plan,
-    Policy, Redirect, RouteEntry, RouteRule, SecretHandle, Secrets, ServerCertificate, SignInEndpoint, SignInMethod,
-    Timeouts, VirtualHost,
+    Backend, Bundle, Credentials, Endpoint, Federation, Grant, Handler, Host, MethodKind, Mirror, ObjectKey, PathMatch,
+    Plan, Policy, Redirect, RouteEntry, RouteRule, SecretHandle, Secrets, ServerCertificate, SignInEndpoint,
+    SignInMethod, VirtualHost,
 };
 use idm_types::Reason;
 use k8s_openapi::api::core::v1::Service;
@@ -12,10 +12,13 @@ use kube::ResourceExt;
 
 use crate::attach::{Attachments, Candidate, Placed, Target, exists};
 use crate::class::open_policy;
-use crate::listeners::{Listener, ListenerPorts, accepted, is_ours, is_secure, parse_host, taking};
+use crate::listeners::{
+    Listener, ListenerPorts, accepted, host_of, is_isolated, is_ours, is_secure, isolated_hosts, parse_host, taking,
+};
+use crate::lower::backend::service_backend;
 use crate::lower::backend_tls::report as report_backend_tls;
 use crate::lower::mtls::{lower_listener, lower_shown};
-use crate::lower::route::{LoweredMatch, LoweredRule, lower_rule, service_backend};
+use crate::lower::route::{LoweredMatch, LoweredRule, lower_rule};
 use crate::lower::token_service::base_path;
 use crate::lower::{
     Notes, credential::lower_credentials, federation::lower_federations, policy::lower_policy,
@@ -372,7 +375,9 @@ impl<'w> Compiler<'w> {
                 }
                 let taken = taking(self.world, listeners, parent, route, &of.namespace);
                 let serving = taken.iter().flatten();
-                let serving = serving.filter(|(listener, host)| listener.serves && is_free(host));
+                let serving = serving.filter(|(listener, host)| {
+                    listener.serves && is_free(host) && !is_isolated(listeners, listener, host)
+                });
                 attached.extend(serving.map(|(listener, host)| (*listener, host.clone())));
                 if let Err(why) = &taken {
                     let id = ObjectId::new("HTTPRoute", &of.namespace, &route.name_any());
@@ -417,7 +422,9 @@ impl<'w> Compiler<'w> {
                 targets.push(of_route(Target::Route(name.clone())));
                 targets.push(of_gateway(Target::Listener(gateway.name_any(), listener.name.clone())));
                 targets.push(of_gateway(Target::Gateway(gateway.name_any())));
+                let (winner, _) = attachments.covering(&targets);
                 let lowered = lowered.clone().map(|rule| self.show_certificate(&gateway.name_any(), rule));
+                let lowered = lowered.filter(|rule| !self.copies_keys(rule, winner, &path, &id));
                 let rule = self.push_rule(&title, lowered.as_ref(), listener.port, attachments, &targets, open);
                 let secure = is_secure(listener);
                 self.push_endpoints(rule, secure, host, &own);
@@ -444,17 +451,33 @@ impl<'w> Compiler<'w> {
     /// The rule with the certificate that its Gateway shows to backends. Without it nothing is sent to those with TLS.
     fn show_certificate(&self, gateway: &str, mut rule: LoweredRule) -> LoweredRule {
         let Some(certificate) = self.shown.get(gateway) else { return rule };
+        let show = |mut backend: Backend| {
+            if let Some(tls) = &mut backend.tls {
+                tls.settings.certificate = Some(certificate.clone()?);
+            }
+            Some(backend)
+        };
         for backend in std::mem::take(&mut rule.backends) {
-            match (backend.tls, certificate) {
-                (None, _) => rule.backends.push(Backend { tls: None, ..backend }),
-                (Some(mut tls), Some(certificate)) => {
-                    tls.settings.certificate = Some(certificate.clone());
-                    rule.backends.push(Backend { tls: Some(tls), ..backend });
-                }
-                (Some(_), None) => rule.unresolved_weight += u64::from(backend.weight),
+            let weight = u64::from(backend.weight);
+            match show(backend) {
+                Some(backend) => rule.backends.push(backend),
+                None => rule.unresolved_weight += weight,
             }
         }
+        let mirrors = std::mem::take(&mut rule.mirrors).into_iter();
+        rule.mirrors = mirrors.filter_map(|mirror| Some(Mirror { backend: show(mirror.backend)?, ..mirror })).collect();
         rule
+    }
+
+    /// Whether a rule copies requests that carry the key of a language model's provider: then it is closed.
+    fn copies_keys(&mut self, rule: &LoweredRule, winner: Option<&ObjectKey>, path: &str, id: &ObjectId) -> bool {
+        let policy = winner.and_then(|winner| self.policies.iter().find(|policy| policy.key == *winner));
+        let Some(policy) = policy.filter(|policy| policy.llm.is_some() && !rule.mirrors.is_empty()) else {
+            return false;
+        };
+        let why = format!("IdentityPolicy '{}' signs requests for a language model: remove RequestMirror", policy.key);
+        self.report.push(id, format!("{path}.filters"), Condition::Accepted, Cause::Invalid, why);
+        true
     }
 
     /// Decides which policy covers the rule and adds it to the plan once.
@@ -646,16 +669,7 @@ impl<'w> Compiler<'w> {
             } else {
                 service_backend(world, "spec.ports", service, |p| named.is_none() || p.name == named, 1, &mut notes)
             };
-            let lowered = backend.map(|backend| LoweredRule {
-                backends: vec![backend],
-                unresolved_weight: 0,
-                timeouts: Timeouts::DEFAULT,
-                headers: vec![],
-                redirect: None,
-                rewrite: None,
-                answer: vec![],
-                cors: None,
-            });
+            let lowered = backend.map(|backend| LoweredRule::to(vec![backend]));
             let title = format!("Service {}/{name}", world.namespace);
             let of_port = |port: Option<String>| (world.namespace.clone(), Target::Service(name.clone(), port));
             let mut targets: Vec<Placed> = ports.iter().flatten().map(|port| of_port(Some(port.clone()))).collect();
@@ -735,15 +749,18 @@ impl<'w> Compiler<'w> {
             Host::Any => usize::MAX,
         };
         self.certificates.sort_by_key(|certificate| weight(&certificate.host));
+        for (secure, host) in isolated_hosts(&listeners) {
+            let hosts = if secure { &mut self.secure_hosts } else { &mut self.hosts };
+            hosts.entry(host).or_default();
+        }
         (listeners, ports)
     }
 
     fn take_certificate(&mut self, listener: &Listener<'w>) -> bool {
         let id = self.id("Gateway", &listener.gateway.name_any());
         let (path, listener) = (&format!("spec.listeners[{}]", listener.position), listener.spec);
-        let host = listener.hostname.as_deref().map_or(Some(Host::Any), parse_host);
         let mut notes = Notes::new(&mut self.report, id);
-        let lowered = match host {
+        let lowered = match host_of(listener) {
             Some(host) => lower_listener(self.world, path, listener, host, &mut self.secrets, &mut notes),
             None => notes.fail(
                 format!("{path}.hostname"),
@@ -787,16 +804,23 @@ fn class_hint(target: &Target) -> &'static str {
 
 fn enforce(policy: usize, rule: &LoweredRule, port: i32) -> Handler {
     // `cors` is read where the rule is added.
-    let LoweredRule { backends, unresolved_weight, timeouts, headers, redirect, rewrite, answer, cors: _ } =
+    let LoweredRule { backends, unresolved_weight, timeouts, headers, redirect, rewrite, answer, cors: _, mirrors } =
         rule.clone();
     match redirect {
         Some(redirect) => {
             let redirect = Redirect { listener_port: u16::try_from(port).unwrap_or_default(), ..redirect };
             Handler::Redirect { policy, redirect }
         }
-        None => {
-            Handler::Enforce { policy, backends, unresolved_weight, timeouts, headers, rewrite, answer_headers: answer }
-        }
+        None => Handler::Enforce {
+            policy,
+            backends,
+            unresolved_weight,
+            timeouts,
+            headers,
+            rewrite,
+            answer_headers: answer,
+            mirrors,
+        },
     }
 }
 

@@ -22,6 +22,7 @@ pub mod yaml;
 
 pub use class::{Classes, Uncovered, is_our_class};
 pub use compile::{Compiled, NotTaken, RouteStatus, compile};
+pub use grants::referred_services;
 pub use listeners::{ListenerPorts, RouteKinds, route_kinds};
 pub use lower::backend_tls::targeted_services;
 pub use passwords::PasswordHashes;

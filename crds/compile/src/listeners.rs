@@ -164,6 +164,41 @@ pub(crate) fn taking<'w>(
     if taken.is_empty() { Err(NotTaken::NoMatchingListenerHostname) } else { Ok(taken) }
 }
 
+/// Whether requests for a host, which a listener has in common with a route, are for a listener of the same Gateway
+/// that has a narrower hostname (GatewayHTTPListenerIsolation): each request is for one listener only.
+pub(crate) fn is_isolated(listeners: &[Listener<'_>], of: &Listener<'_>, host: &Host) -> bool {
+    let Some(wide) = host_of(of.spec) else { return false };
+    narrower_listeners(listeners, of, &wide).iter().any(|narrow| covers(narrow, host))
+}
+
+/// The hosts of listeners for which another listener of the same Gateway must not serve, though it has a hostname that
+/// covers theirs.
+pub(crate) fn isolated_hosts(listeners: &[Listener<'_>]) -> Vec<(bool, Host)> {
+    let wide = listeners.iter().filter_map(|of| Some((of, host_of(of.spec)?)));
+    let narrow = wide.flat_map(|(of, host)| {
+        let narrow = narrower_listeners(listeners, of, &host);
+        narrow.into_iter().map(|narrow| (is_secure(of.spec), narrow))
+    });
+    narrow.collect()
+}
+
+fn narrower_listeners(listeners: &[Listener<'_>], of: &Listener<'_>, wide: &Host) -> Vec<Host> {
+    let beside = listeners.iter().filter(|other| {
+        other.gateway.metadata.name == of.gateway.metadata.name
+            && (&other.spec.protocol, other.spec.port) == (&of.spec.protocol, of.spec.port)
+    });
+    beside.filter_map(|other| host_of(other.spec)).filter(|host| host != wide && covers(wide, host)).collect()
+}
+
+/// The hosts that a listener is for; `None`: the hostname is none.
+pub(crate) fn host_of(listener: &GatewayListeners) -> Option<Host> {
+    listener.hostname.as_deref().map_or(Some(Host::Any), parse_host)
+}
+
+fn covers(wide: &Host, host: &Host) -> bool {
+    narrower(wide, host).as_ref() == Some(host)
+}
+
 /// Whether a listener allows routes of a namespace.
 fn allows_namespace(world: &World, listener: &GatewayListeners, namespace: &str) -> bool {
     let namespaces = listener.allowed_routes.as_ref().and_then(|allowed| allowed.namespaces.as_ref());

@@ -75,7 +75,7 @@ pub enum Cause {
     DangerousOption,
     /// A listener requests a feature that this gateway does not have.
     UnsupportedListener,
-    /// A listener's protocol is neither HTTP nor HTTPS.
+    /// The protocol of a listener or of a backend is not one that this gateway speaks.
     UnsupportedProtocol,
     /// Another listener of the namespace has taken another port for the same protocol.
     PortUnavailable,

@@ -22,7 +22,7 @@ use crate::account::Account;
 use crate::body::{MAX_HELD, Payload};
 use crate::canonical::{Canonical, authority};
 use crate::cors::Preflight;
-use crate::engine::{ArmedHandler, ArmedRule, Engine, PolicyInForce};
+use crate::engine::{ArmedHandler, ArmedRule, Enforced, Engine, PolicyInForce};
 use crate::held::{Caller, Held};
 use crate::own::{self, Own};
 use crate::prepare::{self, Forward};
@@ -49,6 +49,8 @@ pub struct Context<'c> {
     pub peer: &'c Peer,
     /// The time.
     pub now: Timestamp,
+    /// A number that chooses among backends and mirrors; no secret depends on it.
+    pub random: u64,
 }
 
 impl<'c> Context<'c> {
@@ -241,7 +243,7 @@ struct Routed<'e> {
 fn route<'e>(context: Context<'e>, head: &mut Parts, rule: &'e ArmedRule) -> Result<Routed<'e>, Refusal> {
     let (policy, own) = match &rule.handler {
         ArmedHandler::Refuse { reason, detail } => return Err(Refusal::new(*reason, detail.as_str())),
-        ArmedHandler::Enforce { policy, reserved, .. } | ArmedHandler::Redirect { policy, reserved, .. } => {
+        ArmedHandler::Enforce(Enforced { policy, reserved, .. }) | ArmedHandler::Redirect { policy, reserved, .. } => {
             reserved.scrub(&mut head.headers);
             (*policy, None)
         }

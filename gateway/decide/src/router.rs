@@ -298,7 +298,10 @@ mod tests {
         assert_eq!((find("/p", "m=a"), find("/p", "m=b"), find("/p", "m=d")), (Ok(Some(1)), Ok(Some(2)), Ok(Some(3))));
         // Both values are of one rule, but without the parameter another would serve.
         assert_eq!((find("/p", "m=a&m=b"), find("/p", "m=a&m=c"), find("/p", "m=d&m=e")), (Err(1), Err(1), Err(3)));
-        assert_eq!((find("/p", "m=x&m=y"), find("/q", "m=a&m=b"), find("/p", "x;m=b")), (Ok(Some(4)), Ok(Some(4)), Err(2)));
+        assert_eq!(
+            (find("/p", "m=x&m=y"), find("/q", "m=a&m=b"), find("/p", "x;m=b")),
+            (Ok(Some(4)), Ok(Some(4)), Err(2))
+        );
         let same = Table::new(&[of("", Some("a"), 1), of("", None, 1)]);
         let asked = Asked { method: &Method::GET, headers: &HeaderMap::new(), query: &Query::new(Some("m=a&m=b")) };
         assert_eq!(same.find("/", asked).settle().map(|found| found.map(|entry| entry.rule)), Ok(Some(1)));

@@ -109,6 +109,9 @@ pub enum Handler {
         /// Edits of the headers of the backend's answer.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         answer_headers: Vec<HeaderEdit>,
+        /// The backends that get copies of the requests.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        mirrors: Vec<Mirror>,
     },
     /// Decide by the policy, then answer with a redirect; nothing is forwarded.
     Redirect {
@@ -184,8 +187,23 @@ pub struct Backend {
     pub tls: Option<BackendTls>,
     /// Its share of the traffic, relative to the other backends of the rule.
     pub weight: u32,
+    /// Edits of the headers of the requests that it gets, after those of the rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<HeaderEdit>,
     /// Addresses of this machine or its link are allowed (only where the operator of the gateway wrote the backend).
     pub local: bool,
+}
+
+/// A backend that gets a copy of some of the requests that a rule forwards. Its answers are dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mirror {
+    /// The backend; its weight counts nothing.
+    pub backend: Backend,
+    /// The number of requests among [`Mirror::denominator`] that are copied.
+    pub numerator: u32,
+    /// Above 0.
+    pub denominator: u32,
 }
 
 impl Backend {

@@ -1,10 +1,12 @@
 //! One file per kind: reads the API types, writes the plan, and reports findings for parts that cannot be lowered.
 
+pub(crate) mod backend;
 pub(crate) mod backend_tls;
 pub(crate) mod config_map;
 mod cors;
 pub(crate) mod credential;
 pub(crate) mod federation;
+mod filters;
 pub(crate) mod jose;
 pub(crate) mod keys;
 pub(crate) mod mtls;
@@ -45,7 +47,8 @@ impl<'r> Notes<'r> {
             | Cause::InvalidRef
             | Cause::InvalidKind
             | Cause::InvalidClientCertificateRef
-            | Cause::InvalidRouteKinds => Condition::ResolvedRefs,
+            | Cause::InvalidRouteKinds
+            | Cause::UnsupportedProtocol => Condition::ResolvedRefs,
             _ => Condition::Accepted,
         };
         self.report.push(&self.object, path, condition, cause, message);

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
+use gateway_api::apis::standard::httproutes::HttpRouteParentRefs;
 use idm_plan::{
     Backend, Bundle, Credentials, Endpoint, Federation, Grant, Handler, Host, MethodKind, Mirror, ObjectKey, PathMatch,
     Plan, Policy, Redirect, RouteEntry, RouteRule, SecretHandle, Secrets, ServerCertificate, SignInEndpoint,
@@ -11,9 +11,10 @@ use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 
 use crate::attach::{Attachments, Candidate, Placed, Target, exists};
+use crate::attached::{Attached, Attachment, attach};
 use crate::class::open_policy;
 use crate::listeners::{
-    Listener, ListenerPorts, accepted, host_of, is_isolated, is_ours, is_secure, isolated_hosts, parse_host, taking,
+    Listener, ListenerPorts, accepted, host_of, is_isolated, is_secure, isolated_hosts, parse_host,
 };
 use crate::lower::backend::service_backend;
 use crate::lower::backend_tls::report as report_backend_tls;
@@ -24,7 +25,7 @@ use crate::lower::{
     Notes, credential::lower_credentials, federation::lower_federations, policy::lower_policy,
     role_binding::lower_grants,
 };
-use crate::{Cause, Condition, ObjectId, Report, World, previous_policy, service_names};
+use crate::{Cause, Condition, ObjectId, Report, Route, RouteKind, World, previous_policy, service_names};
 
 fn sign_in_of(policy: &Policy) -> Option<&SignInMethod> {
     policy
@@ -44,7 +45,7 @@ pub struct Compiled {
     pub credentials: Credentials,
     /// The findings that its users shall see.
     pub report: Report,
-    /// The result for each HTTPRoute and its parents, for Gateway API statuses.
+    /// The result for each route and its parents, for Gateway API statuses.
     pub routes: Vec<RouteStatus>,
     /// The ports of the listeners in use.
     pub ports: ListenerPorts,
@@ -63,6 +64,8 @@ impl Compiled {
 pub struct RouteStatus {
     /// The route's namespace.
     pub namespace: String,
+    /// Its kind.
+    pub kind: RouteKind,
     /// Its name.
     pub route: String,
     /// The parent, as the route refers to it.
@@ -74,7 +77,7 @@ pub struct RouteStatus {
 impl RouteStatus {
     pub(crate) fn new(
         namespace: &str,
-        route: &HttpRoute,
+        route: &Route,
         parent: &HttpRouteParentRefs,
         taken: Result<&[(Listener<'_>, Host)], &NotTaken>,
     ) -> Self {
@@ -84,7 +87,8 @@ impl RouteStatus {
             names
         };
         let listeners = taken.map(names).map_err(|why| *why);
-        Self { namespace: namespace.to_owned(), route: route.name_any(), parent: parent.clone(), listeners }
+        let (namespace, kind, route) = (namespace.to_owned(), route.kind(), route.name());
+        Self { namespace, kind, route, parent: parent.clone(), listeners }
     }
 }
 
@@ -97,6 +101,8 @@ pub enum NotTaken {
     NotAllowedByListeners,
     /// None of those that allow it has a hostname in common with it.
     NoMatchingListenerHostname,
+    /// A route of another kind, which is older, has the hostname at all of those.
+    HostnameConflict,
 }
 
 impl NotTaken {
@@ -106,6 +112,7 @@ impl NotTaken {
             NotTaken::NoMatchingParent => Cause::NoMatchingParent,
             NotTaken::NotAllowedByListeners => Cause::NotAllowedByListeners,
             NotTaken::NoMatchingListenerHostname => Cause::NoMatchingListenerHostname,
+            NotTaken::HostnameConflict => Cause::HostnameConflict,
         }
     }
 
@@ -118,6 +125,10 @@ impl NotTaken {
             NotTaken::NotAllowedByListeners => format!(
                 "a listener of Gateway '{gateway}' must allow this route: its kind, and its namespace, which is that of \
                  the Gateway unless `allowedRoutes.namespaces` says otherwise"
+            ),
+            NotTaken::HostnameConflict => format!(
+                "an older route of another kind has this hostname at Gateway '{gateway}': HTTPRoutes and GRPCRoutes \
+                 must have hostnames of their own"
             ),
             NotTaken::NoMatchingListenerHostname => format!(
                 "a listener of Gateway '{gateway}' must have a hostname in common with `spec.hostnames` of this route"
@@ -163,9 +174,10 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     let attachments = compiler.settle_attachments(&worlds);
     let (listeners, ports) = compiler.listeners();
     let of_services = compiler.hosts_of_services(&attachments);
+    let attached = attach(&worlds, &listeners);
     let mut routes = Vec::new();
     for of in &worlds {
-        routes.extend(compiler.lower_routes(of, &listeners, &attachments, &of_services));
+        routes.extend(compiler.lower_routes(of, &listeners, &attached, &attachments, &of_services));
     }
     compiler.lower_services(&attachments);
     compiler.report_overridden();
@@ -329,8 +341,8 @@ impl<'w> Compiler<'w> {
                         path,
                         Condition::Accepted,
                         Cause::Invalid,
-                        "target must be an HTTPRoute or Gateway of group 'gateway.networking.k8s.io', or a Service of \
-                         group ''",
+                        "target must be an HTTPRoute, GRPCRoute or Gateway of group 'gateway.networking.k8s.io', or a \
+                         Service of group ''",
                     ),
                     Some(target) if !exists(world, &target) => self.report.push(
                         &id,
@@ -362,6 +374,7 @@ impl<'w> Compiler<'w> {
         &mut self,
         of: &World,
         listeners: &[Listener<'w>],
+        all: &Attached<'_>,
         attachments: &Attachments,
         of_services: &BTreeSet<Host>,
     ) -> Vec<RouteStatus> {
@@ -369,18 +382,15 @@ impl<'w> Compiler<'w> {
         let is_free = |host: &Host| !of.is_tenant || !of_services.contains(host);
         for route in &of.routes {
             let mut attached = Vec::new();
-            for parent in route.spec.parent_refs.iter().flatten() {
-                if !is_ours(self.world, parent, &of.namespace) {
-                    continue;
-                }
-                let taken = taking(self.world, listeners, parent, route, &of.namespace);
+            let under = all.get(&(of.namespace.as_str(), route.kind(), route.name()));
+            for Attachment { parent, taken } in under.into_iter().flatten() {
                 let serving = taken.iter().flatten();
                 let serving = serving.filter(|(listener, host)| {
                     listener.serves && is_free(host) && !is_isolated(listeners, listener, host)
                 });
                 attached.extend(serving.map(|(listener, host)| (*listener, host.clone())));
-                if let Err(why) = &taken {
-                    let id = ObjectId::new("HTTPRoute", &of.namespace, &route.name_any());
+                if let Err(why) = taken {
+                    let id = ObjectId::new(route.kind().name(), &of.namespace, &route.name());
                     let message = why.message(&parent.name);
                     self.report.push(&id, "spec.parentRefs", Condition::Accepted, why.cause(), message);
                 }
@@ -391,35 +401,27 @@ impl<'w> Compiler<'w> {
         statuses
     }
 
-    fn lower_route(
-        &mut self,
-        of: &World,
-        route: &HttpRoute,
-        attached: &[(Listener<'w>, Host)],
-        attachments: &Attachments,
-    ) {
-        let name = route.name_any();
-        let id = ObjectId::new("HTTPRoute", &of.namespace, &name);
-        let created = route.metadata.creation_timestamp.as_ref().map(|t| t.0.to_string()).unwrap_or_default();
-        let place = Place { created, name: format!("{}/{name}", of.namespace) };
+    fn lower_route(&mut self, of: &World, route: &Route, attached: &[(Listener<'_>, Host)], attachments: &Attachments) {
+        let (kind, name) = (route.kind(), route.name());
+        let id = ObjectId::new(kind.name(), &of.namespace, &name);
+        let place = Place { created: route.created(), name: format!("{}/{name}", of.namespace) };
         // The gateway's own endpoints precede every route of its own namespace, and are a part of another's.
         let own = if of.is_tenant { place.clone() } else { Place::default() };
-        for (i, rule) in route.spec.rules.iter().flatten().enumerate() {
+        for (i, rule) in route.rules().enumerate() {
             let path = format!("spec.rules[{i}]");
             let mut notes = Notes::new(&mut self.report, id.clone());
             let (matches, lowered) = lower_rule(of, &path, rule, &mut notes);
-            let title = format!(
-                "HTTPRoute {}/{name} rule {}",
-                of.namespace,
-                rule.name.clone().unwrap_or_else(|| i.to_string())
-            );
+            let named = &rule.rule.name;
+            let title = named.clone().unwrap_or_else(|| i.to_string());
+            let title = format!("{} {}/{name} rule {title}", kind.name(), of.namespace);
             for (Listener { gateway, spec: listener, .. }, host) in attached {
                 let open = self.open.filter(|_| self.world.classes.forwards_uncovered(gateway));
                 let of_route = |target| (of.namespace.clone(), target);
                 let of_gateway = |target| (self.world.namespace.clone(), target);
                 let mut targets: Vec<Placed> = Vec::new();
-                targets.extend(rule.name.as_ref().map(|rule| of_route(Target::RouteRule(name.clone(), rule.clone()))));
-                targets.push(of_route(Target::Route(name.clone())));
+                let of_rule = |rule: &String| of_route(Target::RouteRule(kind, name.clone(), rule.clone()));
+                targets.extend(named.as_ref().map(of_rule));
+                targets.push(of_route(Target::Route(kind, name.clone())));
                 targets.push(of_gateway(Target::Listener(gateway.name_any(), listener.name.clone())));
                 targets.push(of_gateway(Target::Gateway(gateway.name_any())));
                 let (winner, _) = attachments.covering(&targets);
@@ -623,7 +625,7 @@ impl<'w> Compiler<'w> {
         place: &Place,
         position: usize,
     ) {
-        let LoweredMatch { path, method, headers, query } = found;
+        let LoweredMatch { path, method, headers, query, grpc } = found;
         let (not_exact, length) = match path {
             PathMatch::Exact(path) => (false, path.len()),
             PathMatch::Prefix(path) => (true, path.len()),
@@ -638,7 +640,7 @@ impl<'w> Compiler<'w> {
             position,
         };
         let (path, method, headers, query) = (path.clone(), method.clone(), headers.clone(), query.clone());
-        let entry = RouteEntry { path, method, headers, query, rule };
+        let entry = RouteEntry { path, method, headers, query, grpc: *grpc, rule };
         let hosts = if secure { &mut self.secure_hosts } else { &mut self.hosts };
         hosts.entry(host).or_default().push((rank, entry));
     }
@@ -667,7 +669,14 @@ impl<'w> Compiler<'w> {
                     "this Service has several ports: the policy's target must name one with `sectionName`",
                 )
             } else {
-                service_backend(world, "spec.ports", service, |p| named.is_none() || p.name == named, 1, &mut notes)
+                service_backend(
+                    world,
+                    "spec.ports",
+                    service,
+                    |p| named.is_none() || p.name == named,
+                    RouteKind::Http,
+                    &mut notes,
+                )
             };
             let lowered = backend.map(|backend| LoweredRule::to(vec![backend]));
             let title = format!("Service {}/{name}", world.namespace);

@@ -1,6 +1,5 @@
 //! References across namespaces, which a ReferenceGrant in the namespace of the referent must permit.
 
-use gateway_api::apis::standard::httproutes::HttpRoute;
 use gateway_api::apis::standard::referencegrants::{ReferenceGrant, ReferenceGrantFrom, ReferenceGrantTo};
 use kube::ResourceExt;
 
@@ -33,10 +32,10 @@ impl World {
 
     /// The Services of other namespaces that routes refer to and that ReferenceGrants permit, as namespace and name.
     pub fn granted_services(&self) -> Vec<(String, String)> {
-        let named = self.routes.iter().flat_map(referred_services);
-        let foreign = named.filter_map(|(namespace, name)| {
+        let named = self.routes.iter().flat_map(|route| route.referred_services().map(|of| (route.kind(), of)));
+        let foreign = named.filter_map(|(kind, (namespace, name))| {
             let namespace = namespace.filter(|namespace| *namespace != self.namespace)?;
-            Some(Foreign { from: "HTTPRoute", kind: "Service", namespace, name })
+            Some(Foreign { from: kind.name(), kind: "Service", namespace, name })
         });
         self.permitted(foreign)
     }
@@ -61,16 +60,6 @@ impl World {
         names.dedup();
         names
     }
-}
-
-/// The namespace, where it is named, and the name of each Service that a route refers to.
-pub fn referred_services(route: &HttpRoute) -> impl Iterator<Item = (Option<&str>, &str)> {
-    route.spec.rules.iter().flatten().flat_map(|rule| {
-        let backends = rule.backend_refs.iter().flatten().map(|of| (of.namespace.as_deref(), of.name.as_str()));
-        let mirrors = rule.filters.iter().flatten().filter_map(|filter| filter.request_mirror.as_ref());
-        let mirrors = mirrors.map(|mirror| &mirror.backend_ref);
-        backends.chain(mirrors.map(|of| (of.namespace.as_deref(), of.name.as_str())))
-    })
 }
 
 fn is_from(from: &ReferenceGrantFrom, wanted: &str, namespace_of_reference: &str) -> bool {

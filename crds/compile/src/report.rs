@@ -95,6 +95,8 @@ pub enum Cause {
     NoMatchingParent,
     /// No listener that could take the route has a hostname in common with it.
     NoMatchingListenerHostname,
+    /// A route of another kind has the hostname at the same listener.
+    HostnameConflict,
     /// No listener allows routes of this kind from this namespace.
     NotAllowedByListeners,
 }
@@ -125,6 +127,7 @@ impl Cause {
             Cause::NoValidCaCertificate => "NoValidCACertificate",
             Cause::NoMatchingParent => "NoMatchingParent",
             Cause::NoMatchingListenerHostname => "NoMatchingListenerHostname",
+            Cause::HostnameConflict => "HostnameConflict",
             Cause::NotAllowedByListeners => "NotAllowedByListeners",
         }
     }

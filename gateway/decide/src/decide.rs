@@ -219,6 +219,7 @@ fn find<'e>(
         return Err(Refusal::new(Reason::NoRoute, ""));
     };
     trace.rule = Some(position);
+    trace.grpc = direct.is_some_and(|entry| entry.grpc);
     trace.policy = rule.handler.policy();
     if !path.forms.is_empty() {
         let same = |other: &str| matches!(entry(other, &method), Ok(Some(entry)) if entry.rule == position);

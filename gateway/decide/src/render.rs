@@ -37,6 +37,10 @@ pub fn refusal(
         },
         _ => problem(refusal, armed, id, now),
     };
+    // Gateway API: a call without a backend is UNAVAILABLE, which clients of gRPC make of this status.
+    if trace.grpc && refusal.reason == Reason::NoBackend {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
     if let Some(sharing) = &trace.sharing {
         sharing.write(response.headers_mut(), true);
     }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use http::{HeaderMap, Method};
 use idm_plan::{Host, PathMatch, RouteEntry, VirtualHost};
 
+use crate::grpc::is_grpc;
 use crate::query::{Fit, Query};
 
 /// The plan's virtual hosts, indexed so that the cost does not grow with the number of routes.
@@ -192,6 +193,7 @@ fn fitting<'e>(entries: &'e [RouteEntry], asked: Asked<'_, '_>) -> Found<'e> {
 fn fit(entry: &RouteEntry, asked: Asked<'_, '_>) -> Fit {
     let Asked { method, headers, query } = asked;
     let fits = entry.method.as_deref().is_none_or(|wanted| wanted == method.as_str())
+        && (!entry.grpc || is_grpc(headers))
         && entry.headers.iter().all(|wanted| {
             let mut values = headers.get_all(&wanted.name).iter();
             // A repeated header has no single value.
@@ -211,7 +213,7 @@ mod tests {
     use super::*;
 
     fn entry(path: PathMatch, method: Option<&str>, rule: usize) -> RouteEntry {
-        RouteEntry { path, method: method.map(str::to_owned), headers: vec![], query: vec![], rule }
+        RouteEntry { path, method: method.map(str::to_owned), headers: vec![], query: vec![], grpc: false, rule }
     }
 
     /// The rule that serves a GET.

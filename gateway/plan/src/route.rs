@@ -38,6 +38,9 @@ pub struct RouteEntry {
     /// Query parameters that must all be present.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub query: Vec<QueryMatch>,
+    /// Only calls of gRPC, by their content type.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grpc: bool,
     /// Position of the rule in [`crate::Plan::rules`].
     pub rule: usize,
 }

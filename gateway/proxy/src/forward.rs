@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version, header};
+use http::{HeaderValue, Request, Response, Uri, Version, header};
 use http_body_util::Empty;
 use hyper::body::Incoming;
-use idm_decide::{Forward, Payload, remove_hop_by_hop};
+use idm_decide::{Forward, Payload, is_grpc, remove_hop_by_hop};
 use idm_types::{Reason, Refusal};
 
 use crate::body::{RequestBody, ResponseBody};
@@ -72,6 +72,7 @@ pub(crate) async fn send(
     trailers: bool,
     body: RequestBody,
 ) -> Result<Response<ResponseBody>, Refusal> {
+    // gRPC needs HTTP/2.
     if !pool.speaks_http2(is_grpc(&parts.headers)) {
         return send_http1(pool, parts, target, body).await;
     }
@@ -80,12 +81,6 @@ pub(crate) async fn send(
         parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     send_http2(pool, parts, target, body).await
-}
-
-/// Whether a request is a call of gRPC, which needs HTTP/2.
-fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.and_then(|kind| kind.strip_prefix(b"application/grpc")).is_some_and(|rest| !rest.starts_with(b"-web"))
 }
 
 async fn send_http1(

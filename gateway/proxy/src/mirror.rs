@@ -67,9 +67,15 @@ impl Place {
 
     async fn fill(mut self, head: Head, body: Bytes) {
         self.outcome = Mirrored::Failed;
-        if let Ok(true) = tokio::time::timeout(DEADLINE, deliver(&self.pool, head, body)).await {
-            self.outcome = Mirrored::Answered;
-        }
+        let pool = self.pool.clone();
+        let delivered = async {
+            if let Some(answer) = deliver(&pool, head, body).await {
+                self.outcome = Mirrored::Answered;
+                discard(answer).await;
+            }
+        };
+        // An answer that does not end in time is an answer.
+        let _ = tokio::time::timeout(DEADLINE, delivered).await;
     }
 }
 
@@ -114,19 +120,13 @@ impl Copies {
     }
 }
 
-/// Sends one copy. Returns whether there was an answer.
-async fn deliver(pool: &Rc<Pool>, head: Head, body: Bytes) -> bool {
+/// Sends one copy.
+async fn deliver(pool: &Rc<Pool>, head: Head, body: Bytes) -> Option<Response<ResponseBody>> {
     let Head { method, headers, target, trailers } = head;
     let mut parts = Request::new(()).into_parts().0;
     (parts.method, parts.headers) = (method, headers);
     let body = if body.is_empty() { RequestBody::Empty } else { RequestBody::Held(Some(body)) };
-    match send(pool, parts, target, trailers, body).await {
-        Ok(answer) => {
-            discard(answer).await;
-            true
-        }
-        Err(_) => false,
-    }
+    send(pool, parts, target, trailers, body).await.ok()
 }
 
 async fn discard(answer: Response<ResponseBody>) {

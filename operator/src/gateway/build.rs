@@ -1,7 +1,7 @@
 //! Builds manifests from a bundle, as a pure function.
 
 use idm_api::v1alpha1::TargetReference;
-use idm_compile::{ListenerPorts, World};
+use idm_compile::{ListenerPorts, RouteKind, World};
 use idm_plan::{Bundle, BundleError};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -212,7 +212,7 @@ fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value) -> Valu
 /// Whether the namespace should have a gateway at all.
 pub(crate) fn wanted(world: &World) -> bool {
     // Routes without a Gateway of this namespace are served in another one, or nowhere.
-    let is_served = |target: &TargetReference| target.kind != "HTTPRoute";
+    let is_served = |target: &TargetReference| RouteKind::of_name(&target.kind).is_none();
     let has_services = |targets: &[TargetReference]| targets.is_empty() || targets.iter().any(is_served);
     world.policies.iter().any(|policy| has_services(&policy.spec.target_refs))
         || world.broken.iter().any(|b| b.id.kind == "IdentityPolicy" && has_services(&b.targets))

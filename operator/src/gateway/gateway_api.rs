@@ -3,7 +3,8 @@
 use gateway_api::apis::standard::gateways::{Gateway, GatewayListeners};
 use gateway_api::apis::standard::httproutes::HttpRouteParentRefs;
 use idm_compile::{
-    Cause, Compiled, Condition, Finding, ObjectId, RouteStatus, World, attached_elsewhere, is_our_class, route_kinds,
+    Cause, Compiled, Condition, Finding, ObjectId, RouteKind, RouteStatus, World, attached_elsewhere, is_our_class,
+    route_kinds,
 };
 use idm_types::Timestamp;
 use kube::ResourceExt;
@@ -29,21 +30,22 @@ pub(super) async fn publish(
     }
     let (mut elsewhere, mut findings) = (Vec::new(), Vec::new());
     for namespace in world::gateways_of(&context.store, &world.namespace) {
-        let of = world::objects(&context.store, &namespace, world.settings);
+        let of = world::complete(&context.store, &namespace, world.settings);
         let (statuses, report) = attached_elsewhere(world, &of);
         elsewhere.extend(statuses);
         findings.extend(report.findings().iter().cloned());
     }
     for route in &world.routes {
-        let id = ObjectId::new("HTTPRoute", &world.namespace, &route.name_any());
-        let is_own = |status: &&RouteStatus| status.namespace == id.namespace && status.route == id.name;
+        let (kind, id) = (route.kind(), ObjectId::new(route.kind().name(), &world.namespace, &route.name()));
+        let is_own =
+            |status: &&RouteStatus| status.namespace == id.namespace && status.kind == kind && status.route == id.name;
         let here = compiled.report.about(&id);
         let there = findings.iter().filter(|finding| finding.object == id);
         let parents = [
             Parents { statuses: compiled.routes.iter().filter(is_own).collect(), findings: of_rules(here) },
             Parents { statuses: elsewhere.iter().filter(is_own).collect(), findings: of_rules(there) },
         ];
-        write_route(context, &id, &parents).await?;
+        write_route(context, Kind::of_route(kind), &id, &parents).await?;
     }
     super::backend_tls::publish(context, world, compiled).await
 }
@@ -163,11 +165,8 @@ fn listener_verdicts<'f>(findings: impl Iterator<Item = &'f Finding>, serving: &
 }
 
 fn supported_kinds(listener: &GatewayListeners) -> Value {
-    if route_kinds(listener).http_routes {
-        json!([{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute"}])
-    } else {
-        json!([])
-    }
+    let kinds = RouteKind::ALL.into_iter().filter(|kind| route_kinds(listener).hold(*kind));
+    kinds.map(|kind| json!({"group": "gateway.networking.k8s.io", "kind": kind.name()})).collect()
 }
 
 /// The number of routes that a listener took.
@@ -175,7 +174,7 @@ fn attached(compiled: &Compiled, gateway: &str, listener: &GatewayListeners) -> 
     let took = |names: &Vec<String>| names.contains(&listener.name);
     let parents = compiled.routes.iter().filter(|route| route.parent.name == gateway);
     let routes = parents.filter(|route| route.listeners.as_ref().is_ok_and(took));
-    let routes = routes.map(|route| (&route.namespace, &route.route));
+    let routes = routes.map(|route| (&route.namespace, route.kind, &route.route));
     routes.collect::<std::collections::BTreeSet<_>>().len()
 }
 
@@ -208,8 +207,8 @@ fn of_rules<'f>(findings: impl Iterator<Item = &'f Finding>) -> Vec<&'f Finding>
 }
 
 /// Our parents' entries are replaced, other controllers' are kept.
-async fn write_route(context: &Context, id: &ObjectId, of_ours: &[Parents<'_>]) -> Result<(), kube::Error> {
-    let Some(object) = context.store.find(Kind::HttpRoute, &id.namespace, &id.name) else { return Ok(()) };
+async fn write_route(context: &Context, kind: Kind, id: &ObjectId, of_ours: &[Parents<'_>]) -> Result<(), kube::Error> {
+    let Some(object) = context.store.find(kind, &id.namespace, &id.name) else { return Ok(()) };
     let old = object.data.pointer("/status/parents").and_then(Value::as_array).cloned().unwrap_or_default();
     let mut parents: Vec<Value> = old.iter().filter(|parent| !is_by_us(parent)).cloned().collect();
     for Parents { statuses, findings } in of_ours {
@@ -230,7 +229,7 @@ async fn write_route(context: &Context, id: &ObjectId, of_ours: &[Parents<'_>]) 
     if parents == old {
         return Ok(());
     }
-    patch_status(context, Kind::HttpRoute, &object, &json!({"parents": parents})).await
+    patch_status(context, kind, &object, &json!({"parents": parents})).await
 }
 
 /// Whether an entry of a route's status is ours.
@@ -240,8 +239,9 @@ fn is_by_us(parent: &Value) -> bool {
 
 /// Whether some route of the namespace names a Gateway of ours in another one, or did when its status was written.
 pub(crate) fn has_parents_elsewhere(context: &Context, world: &World) -> bool {
-    let mut parents = world.routes.iter().flat_map(|route| route.spec.parent_refs.iter().flatten());
-    let routes = context.store.list(Kind::HttpRoute, &world.namespace);
+    let mut parents = world.routes.iter().flat_map(|route| route.parents());
+    let routes = Kind::ROUTES.iter().flat_map(|kind| context.store.list(*kind, &world.namespace));
+    let routes: Vec<_> = routes.collect();
     let mut written = routes
         .iter()
         .flat_map(|route| route.data.pointer("/status/parents").and_then(Value::as_array).into_iter().flatten());

@@ -10,7 +10,7 @@ use super::Notes;
 use super::backend_tls::{Towards, towards};
 use super::filters::lower_filters_of_backend;
 use crate::grants::Foreign;
-use crate::{Cause, World};
+use crate::{Cause, RouteKind, World};
 
 /// A reference to a port of a Service, as all filters and rules write it.
 pub(super) struct BackendReference<'r> {
@@ -19,6 +19,8 @@ pub(super) struct BackendReference<'r> {
     pub(super) name: &'r str,
     pub(super) namespace: &'r Option<String>,
     pub(super) port: &'r Option<i32>,
+    /// The kind of the route that has it.
+    pub(super) from: RouteKind,
 }
 
 /// The backends, and the weight of those that cannot be resolved: the others keep their share of the traffic.
@@ -26,6 +28,7 @@ pub(super) fn lower_backends(
     world: &World,
     path: &str,
     refs: &[hr::HttpRouteRulesBackendRefs],
+    from: RouteKind,
     notes: &mut Notes<'_>,
 ) -> (Vec<Backend>, u64) {
     let mut backends = Vec::new();
@@ -35,7 +38,7 @@ pub(super) fn lower_backends(
         let hr::HttpRouteRulesBackendRefs { filters, group, kind, name, namespace, port, weight } = reference;
         let path = format!("{path}.backendRefs[{i}]");
         let weight = u32::try_from(weight.unwrap_or(1)).unwrap_or(0);
-        let reference = BackendReference { group, kind, name, namespace, port };
+        let reference = BackendReference { group, kind, name, namespace, port, from };
         let headers = lower_filters_of_backend(&path, filters.as_deref().unwrap_or_default(), notes);
         let of_filters = std::mem::take(&mut notes.failed);
         let backend = lower_backend(world, &path, reference, weight, notes);
@@ -57,29 +60,36 @@ pub(super) fn lower_backend(
     weight: u32,
     notes: &mut Notes<'_>,
 ) -> Option<Backend> {
-    let BackendReference { group, kind, name, namespace, port } = reference;
+    let BackendReference { group, kind, name, namespace, port, from } = reference;
     if group.as_deref().unwrap_or_default() != "" || kind.as_deref().unwrap_or("Service") != "Service" {
         return notes.fail(path, Cause::InvalidKind, "a backend must be a Service");
     }
-    let service = match find_service(world, namespace.as_deref(), name) {
+    let service = match find_service(world, namespace.as_deref(), name, from) {
         Ok(service) => service,
         Err((cause, message)) => return notes.fail(path, cause, message),
     };
     let Some(wanted) = port else {
         return notes.fail(format!("{path}.port"), Cause::Invalid, "a backend must name a port of its Service");
     };
-    service_backend(world, path, service, |p| p.port == *wanted, weight, notes)
+    let backend = service_backend(world, path, service, |p| p.port == *wanted, from, notes);
+    backend.map(|backend| Backend { weight, ..backend })
 }
 
 /// A Service of the namespace, or of another one whose ReferenceGrant permits it.
-fn find_service<'w>(world: &'w World, namespace: Option<&str>, name: &str) -> Result<&'w Service, (Cause, String)> {
+fn find_service<'w>(
+    world: &'w World,
+    namespace: Option<&str>,
+    name: &str,
+    from: RouteKind,
+) -> Result<&'w Service, (Cause, String)> {
     let Some(namespace) = namespace.filter(|namespace| *namespace != world.namespace) else {
         let found = world.services.iter().find(|service| service.name_any() == name);
         return found.ok_or_else(|| (Cause::RefNotFound, format!("Service '{name}' must exist in this namespace")));
     };
-    if !world.is_granted(Foreign { from: "HTTPRoute", kind: "Service", namespace, name }) {
+    if !world.is_granted(Foreign { from: from.name(), kind: "Service", namespace, name }) {
+        let from = from.name();
         let message =
-            format!("a ReferenceGrant in namespace '{namespace}' must permit HTTPRoutes of this one the Service");
+            format!("a ReferenceGrant in namespace '{namespace}' must permit {from}s of this one the Service");
         return Err((Cause::RefNotPermitted, message));
     }
     let is_it = |service: &&Service| service.name_any() == name && service.namespace().as_deref() == Some(namespace);
@@ -93,7 +103,7 @@ pub(crate) fn service_backend(
     path: &str,
     service: &Service,
     wanted: impl Fn(&ServicePort) -> bool,
-    weight: u32,
+    from: RouteKind,
     notes: &mut Notes<'_>,
 ) -> Option<Backend> {
     let name = service.name_any();
@@ -103,11 +113,20 @@ pub(crate) fn service_backend(
     };
     // Names of the IANA registry, which some write in upper case; a prefixed name is one name.
     let named = port.app_protocol.as_deref().map(str::to_ascii_lowercase);
-    let (protocol, secure) = match named.as_deref() {
-        None | Some("http" | "kubernetes.io/ws") => (BackendProtocol::Http1, false),
-        Some("kubernetes.io/h2c") => (BackendProtocol::Http2, false),
-        Some("https" | "kubernetes.io/wss") => (BackendProtocol::Http1, true),
-        Some(other) => {
+    let (protocol, secure) = match (named.as_deref(), from) {
+        // gRPC is always HTTP/2. Over TLS that is agreed on.
+        (None | Some("kubernetes.io/h2c" | "grpc"), RouteKind::Grpc) | (Some("kubernetes.io/h2c"), RouteKind::Http) => {
+            (BackendProtocol::Http2, false)
+        }
+        (None | Some("http" | "kubernetes.io/ws"), RouteKind::Http) => (BackendProtocol::Http1, false),
+        (Some("https"), _) | (Some("kubernetes.io/wss"), RouteKind::Http) => (BackendProtocol::Http1, true),
+        (Some(other), RouteKind::Grpc) => {
+            let message = format!(
+                "appProtocol '{other}' of Service '{name}' does not carry gRPC: use kubernetes.io/h2c or https"
+            );
+            return notes.fail(path, Cause::UnsupportedProtocol, message);
+        }
+        (Some(other), RouteKind::Http) => {
             return notes.fail(
                 path,
                 Cause::UnsupportedProtocol,
@@ -156,7 +175,7 @@ pub(crate) fn service_backend(
             return notes.fail(path, Cause::InvalidRef, message);
         }
     };
-    Some(Backend { host, port: number, protocol, tls, weight, headers: vec![], local })
+    Some(Backend { host, port: number, protocol, tls, weight: 1, headers: vec![], local })
 }
 
 /// The port that the gateway connects to. The address of a Service has the Service's port; the name of a headless

@@ -9,7 +9,7 @@ use super::cors::lower_filter;
 use super::policy::header_name;
 use super::redirect::{lower_redirect, lower_rewrite};
 use super::route::LoweredMatch;
-use crate::{Cause, World};
+use crate::{Cause, RouteKind, World};
 
 /// The changes that the filters of a rule ask for.
 #[derive(Default)]
@@ -27,6 +27,7 @@ pub(super) fn lower_filters(
     path: &str,
     filters: &[hr::HttpRouteRulesFilters],
     matches: &[LoweredMatch],
+    kind: RouteKind,
     notes: &mut Notes<'_>,
 ) -> Filters {
     let mut found = Filters::default();
@@ -59,7 +60,7 @@ pub(super) fn lower_filters(
             let add = add.iter().flatten().map(|h| (&h.name, &h.value));
             found.answer.extend(lower_edits(set, add, remove, |name| answer_header(&path, name, notes)));
         } else if let Some(mirror) = &filter.request_mirror {
-            found.mirrors.extend(lower_mirror(world, &format!("{path}.requestMirror"), mirror, notes));
+            found.mirrors.extend(lower_mirror(world, &format!("{path}.requestMirror"), mirror, kind, notes));
         } else {
             notes.fail::<()>(path, Cause::UnsupportedValue, unsupported(&filter.r#type));
         }
@@ -72,6 +73,7 @@ fn lower_mirror(
     world: &World,
     path: &str,
     given: &hr::HttpRouteRulesFiltersRequestMirror,
+    from: RouteKind,
     notes: &mut Notes<'_>,
 ) -> Option<Mirror> {
     let hr::HttpRouteRulesFiltersRequestMirror { backend_ref, fraction, percent } = given;
@@ -91,7 +93,7 @@ fn lower_mirror(
         Err(why) => return notes.fail(path, Cause::Invalid, why),
     };
     let hr::HttpRouteRulesFiltersRequestMirrorBackendRef { group, kind, name, namespace, port } = backend_ref;
-    let reference = BackendReference { group, kind, name, namespace, port };
+    let reference = BackendReference { group, kind, name, namespace, port, from };
     let failed = std::mem::take(&mut notes.failed);
     let backend = lower_backend(world, &format!("{path}.backendRef"), reference, 1, notes);
     if backend.is_none() && notes.ends_unresolved() {

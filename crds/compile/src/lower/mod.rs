@@ -2,6 +2,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod backend_tls;
+mod call;
 pub(crate) mod config_map;
 mod cors;
 pub(crate) mod credential;

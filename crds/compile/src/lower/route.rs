@@ -7,8 +7,10 @@ use idm_plan::{
 
 use super::Notes;
 use super::backend::lower_backends;
+use super::call::lower_calls;
 use super::filters::{Filters, lower_filters};
-use crate::{Cause, World};
+use crate::routes::Rule;
+use crate::{Cause, RouteKind, World};
 
 /// A rule with its references resolved.
 #[derive(Clone)]
@@ -51,12 +53,14 @@ pub(crate) struct LoweredMatch {
     pub(crate) method: Option<String>,
     pub(crate) headers: Vec<HeaderMatch>,
     pub(crate) query: Vec<QueryMatch>,
+    /// It is a call of gRPC.
+    pub(crate) grpc: bool,
 }
 
 impl LoweredMatch {
     /// A match that asks for a path only.
     pub(crate) fn of_path(path: PathMatch) -> Self {
-        Self { path, method: None, headers: vec![], query: vec![] }
+        Self { path, method: None, headers: vec![], query: vec![], grpc: false }
     }
 }
 
@@ -64,15 +68,19 @@ impl LoweredMatch {
 pub(crate) fn lower_rule(
     world: &World,
     path: &str,
-    rule: &hr::HttpRouteRules,
+    rule: Rule<'_>,
     notes: &mut Notes<'_>,
 ) -> (Vec<LoweredMatch>, Option<LoweredRule>) {
+    let Rule { kind, rule, calls } = rule;
     let hr::HttpRouteRules { backend_refs, filters, matches, name: _, timeouts } = rule;
     let before = std::mem::take(&mut notes.failed);
-    let lowered = lower_matches(path, matches.as_deref().unwrap_or_default(), notes);
-    let backends = lower_backends(world, path, backend_refs.as_deref().unwrap_or_default(), notes);
+    let lowered = match kind {
+        RouteKind::Http => lower_matches(path, matches.as_deref().unwrap_or_default(), notes),
+        RouteKind::Grpc => lower_calls(path, calls, notes),
+    };
+    let backends = lower_backends(world, path, backend_refs.as_deref().unwrap_or_default(), kind, notes);
     let Filters { headers, redirect, rewrite, answer, cors, mirrors } =
-        lower_filters(world, path, filters.as_deref().unwrap_or_default(), &lowered, notes);
+        lower_filters(world, path, filters.as_deref().unwrap_or_default(), &lowered, kind, notes);
     if redirect.is_some() && backend_refs.as_ref().is_some_and(|refs| !refs.is_empty()) {
         let why = "a rule that redirects forwards nothing: it must not have backendRefs";
         notes.fail::<()>(format!("{path}.backendRefs"), Cause::Invalid, why);
@@ -103,6 +111,7 @@ fn lower_matches(path: &str, matches: &[hr::HttpRouteRulesMatches], notes: &mut 
             method: method.as_ref().map(|m| format!("{m:?}").to_ascii_uppercase()),
             headers: lower_header_matches(&path, headers.as_deref().unwrap_or_default(), notes),
             query: lower_query_matches(&path, query_params.as_deref().unwrap_or_default(), notes),
+            grpc: false,
         }
     });
     lowered.collect()
@@ -140,12 +149,24 @@ fn lower_header_matches(
     headers: &[hr::HttpRouteRulesMatchesHeaders],
     notes: &mut Notes<'_>,
 ) -> Vec<HeaderMatch> {
+    let headers = headers.iter().map(|hr::HttpRouteRulesMatchesHeaders { name, r#type, value }| {
+        let is_pattern = matches!(r#type, Some(hr::HttpRouteRulesMatchesHeadersType::RegularExpression));
+        (name.as_str(), is_pattern, value.as_str())
+    });
+    header_matches(path, headers, notes)
+}
+
+/// The matches of headers, each with its name, whether it is a pattern, and its value.
+pub(super) fn header_matches<'m>(
+    path: &str,
+    headers: impl Iterator<Item = (&'m str, bool, &'m str)>,
+    notes: &mut Notes<'_>,
+) -> Vec<HeaderMatch> {
     let mut lowered: Vec<HeaderMatch> = Vec::new();
-    for (i, hr::HttpRouteRulesMatchesHeaders { name, r#type, value }) in headers.iter().enumerate() {
-        let path = format!("{path}.headers[{i}]");
-        if matches!(r#type, Some(hr::HttpRouteRulesMatchesHeadersType::RegularExpression)) {
+    for (i, (name, is_pattern, value)) in headers.enumerate() {
+        if is_pattern {
             notes.fail::<()>(
-                format!("{path}.type"),
+                format!("{path}.headers[{i}].type"),
                 Cause::UnsupportedValue,
                 "regular expressions are not supported: use Exact",
             );
@@ -153,7 +174,7 @@ fn lower_header_matches(
         let name = name.to_ascii_lowercase();
         // Gateway API: of several entries with one name only the first is used.
         if !lowered.iter().any(|h| h.name == name) {
-            lowered.push(HeaderMatch { name, value: value.clone() });
+            lowered.push(HeaderMatch { name, value: value.to_owned() });
         }
     }
     lowered

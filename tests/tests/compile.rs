@@ -425,6 +425,17 @@ fn a_listener_that_cannot_be_used_takes_no_port_from_others() {
 }
 
 #[test]
+fn a_gateway_that_asks_for_addresses_of_an_unknown_type_takes_no_route() {
+    for (kind, taken) in [("IPAddress", true), ("Hostname", true), ("example.com/other", false)] {
+        let addresses = format!("gatewayClassName: idm, addresses: [{{type: {kind}, value: a.example}}]");
+        let compiled = compiled(&BASE.replace("gatewayClassName: idm", &addresses));
+        assert_eq!(compiled.routes[0].listeners.is_ok(), taken, "{kind}");
+        let refused = said(&compiled, "g").iter().any(|said| said.starts_with("Accepted UnsupportedAddress"));
+        assert_eq!(refused, !taken, "{:?}", said(&compiled, "g"));
+    }
+}
+
+#[test]
 fn a_route_that_no_listener_takes_says_which_part_did_not_fit() {
     use idm_compile::NotTaken::{NoMatchingListenerHostname, NoMatchingParent, NotAllowedByListeners};
     let one = BASE.replace("{name: one, port: 80, protocol: HTTP}, ", "");

@@ -127,6 +127,14 @@ pub(crate) fn accepted<'w>(world: &'w World, report: &mut Report) -> (Vec<Listen
             report.push(&id, "spec.tls.frontend", Condition::Accepted, Cause::InvalidParameters, message);
             continue;
         }
+        let known = [None, Some("IPAddress"), Some("Hostname")];
+        let addresses = gateway.spec.addresses.iter().flatten();
+        if let Some(i) = addresses.clone().position(|address| !known.contains(&address.r#type.as_deref())) {
+            let message = "an address must be of type IPAddress or Hostname";
+            let path = format!("spec.addresses[{i}].type");
+            report.push(&id, path, Condition::Accepted, Cause::UnsupportedAddress, message);
+            continue;
+        }
         for (position, spec) in gateway.spec.listeners.iter().enumerate() {
             let path = format!("spec.listeners[{position}]");
             let kinds = route_kinds(spec);

@@ -83,6 +83,8 @@ pub enum Cause {
     InvalidRouteKinds,
     /// A Gateway refers to parameters, and this gateway has none.
     InvalidParameters,
+    /// A Gateway asks for a type of addresses that this gateway does not have.
+    UnsupportedAddress,
     /// A referenced object is of a kind that cannot be used there.
     InvalidKind,
     /// A Gateway refers to a certificate for backends that cannot be used.
@@ -121,6 +123,7 @@ impl Cause {
             Cause::PortUnavailable => "PortUnavailable",
             Cause::InvalidRouteKinds => "InvalidRouteKinds",
             Cause::InvalidParameters => "InvalidParameters",
+            Cause::UnsupportedAddress => "UnsupportedAddress",
             Cause::InvalidKind => "InvalidKind",
             Cause::InvalidClientCertificateRef => "InvalidClientCertificateRef",
             Cause::InvalidCaCertificateRef => "InvalidCACertificateRef",

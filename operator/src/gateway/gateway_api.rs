@@ -79,7 +79,9 @@ async fn write_gateway(
     let (generation, now) = (gateway.metadata.generation.unwrap_or(0), Timestamp::now());
     let id = ObjectId::new("Gateway", &world.namespace, &name);
     let findings: Vec<&Finding> = compiled.report.about(&id).collect();
-    let refused = findings.iter().find(|finding| finding.cause == Cause::InvalidParameters);
+    let refused =
+        findings.iter().find(|finding| matches!(finding.cause, Cause::InvalidParameters | Cause::UnsupportedAddress));
+    let addresses = addresses(world);
     let serving = if observed.is_programmed() {
         ("Programmed", "True", "Programmed", format!("{}/{} gateways", observed.current, observed.wanted))
     } else {
@@ -106,7 +108,7 @@ async fn write_gateway(
     let open = findings.iter().find(|finding| finding.cause == Cause::DangerousOption);
     let invalid = usable < gateway.spec.listeners.len();
     let accepted = match (refused, invalid) {
-        (Some(finding), _) => ("Accepted", "False", "InvalidParameters", finding.message.clone()),
+        (Some(finding), _) => ("Accepted", "False", finding.cause.name(), finding.message.clone()),
         (None, true) => {
             let status = if usable > 0 { "True" } else { "False" };
             ("Accepted", status, "ListenersNotValid", "read the conditions of the listeners".to_owned())
@@ -114,19 +116,29 @@ async fn write_gateway(
         (None, false) => ("Accepted", "True", "Accepted", open.map(|note| note.message.clone()).unwrap_or_default()),
     };
     let programmed = match accepted.1 {
-        "True" => serving,
+        "True" => unusable_address(gateway, &addresses).unwrap_or(serving),
         _ => ("Programmed", "False", "Invalid", "no listener can be used".to_owned()),
     };
     let old = object.data.pointer("/status/conditions");
     let verdicts = [accepted, programmed].into_iter().chain(client_certificate(gateway, &findings));
     let status = json!({
-        "addresses": addresses(world),
+        "addresses": addresses,
         "listeners": listeners,
         "conditions": conditions(old, generation, verdicts, now),
     });
     let old = object.data.get("status").cloned().unwrap_or_default();
     let same = ["addresses", "listeners", "conditions"].iter().all(|field| old.get(field) == status.get(field));
     if same { Ok(()) } else { patch_status(context, Kind::Gateway, &object, &status).await }
+}
+
+/// The condition of a Gateway that asks for an address which its Service does not have. An entry without a value asks
+/// for any.
+fn unusable_address(gateway: &Gateway, addresses: &Value) -> Option<Verdict> {
+    let has = |value: &str| addresses.as_array().into_iter().flatten().any(|address| address["value"] == value);
+    let mut asked = gateway.spec.addresses.iter().flatten().filter_map(|address| address.value.as_deref());
+    let missing = asked.find(|value| !value.is_empty() && !has(value))?;
+    let message = format!("address '{missing}' is not one of the gateway's Service");
+    Some(("Programmed", "False", "AddressNotUsable", message))
 }
 
 /// Whether the certificate for backends can be used, where the Gateway names one.
@@ -152,7 +164,7 @@ fn listener_verdicts<'f>(findings: impl Iterator<Item = &'f Finding>, serving: &
         let reason = match finding.cause {
             Cause::RefNotFound | Cause::InvalidRef => "InvalidCertificateRef",
             // Only the combination of values is unknown here; the specification has no nearer reason.
-            Cause::InvalidParameters | Cause::UnsupportedListener => "UnsupportedValue",
+            Cause::InvalidParameters | Cause::UnsupportedListener | Cause::UnsupportedAddress => "UnsupportedValue",
             cause => cause.name(),
         };
         let condition = if finding.condition == Condition::ResolvedRefs { &mut resolved } else { &mut accepted };
@@ -277,4 +289,23 @@ fn route_verdicts(refused: Option<(&'static str, String)>, findings: &[&Finding]
         None => ("ResolvedRefs", "True", "ResolvedRefs", String::new()),
     };
     [accepted, resolved]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_has_the_addresses_of_its_service_and_no_others() {
+        let addresses = json!([{"type": "IPAddress", "value": "10.0.0.9"}, {"type": "Hostname", "value": "a.example"}]);
+        let of = |asked: Value| {
+            let spec = json!({"gatewayClassName": "idm", "listeners": [], "addresses": asked});
+            let gateway = serde_json::from_value(json!({"metadata": {"name": "g"}, "spec": spec})).unwrap();
+            unusable_address(&gateway, &addresses).map(|verdict| verdict.2)
+        };
+        assert_eq!(of(json!([])), None);
+        assert_eq!(of(json!([{"type": "IPAddress"}])), None);
+        assert_eq!(of(json!([{"value": "10.0.0.9"}, {"type": "Hostname", "value": "a.example"}])), None);
+        assert_eq!(of(json!([{"value": "10.0.0.9"}, {"value": "10.0.0.8"}])), Some("AddressNotUsable"));
+    }
 }

@@ -427,7 +427,7 @@ fn a_listener_that_cannot_be_used_takes_no_port_from_others() {
 #[test]
 fn a_gateway_that_asks_for_addresses_of_an_unknown_type_takes_no_route() {
     for (kind, taken) in [("IPAddress", true), ("Hostname", true), ("example.com/other", false)] {
-        let addresses = format!("gatewayClassName: idm, addresses: [{{type: {kind}, value: a.example}}]");
+        let addresses = format!("gatewayClassName: idm\n  addresses: [{{type: {kind}, value: a.example}}]");
         let compiled = compiled(&BASE.replace("gatewayClassName: idm", &addresses));
         assert_eq!(compiled.routes[0].listeners.is_ok(), taken, "{kind}");
         let refused = said(&compiled, "g").iter().any(|said| said.starts_with("Accepted UnsupportedAddress"));

@@ -34,6 +34,23 @@ pub(crate) fn complete(store: &Store, namespace: &str, settings: Settings) -> Wo
     world
 }
 
+/// A namespace's objects, with what decides which routes its Gateways take: the routes of other namespaces, which
+/// matter where there are routes of two kinds.
+pub(crate) fn with_other_routes(store: &Store, namespace: &str, settings: Settings) -> World {
+    let mut world = objects(store, namespace, settings);
+    if store.namespaces(Kind::GrpcRoute).is_empty() || store.namespaces(Kind::HttpRoute).is_empty() {
+        return world;
+    }
+    for tenant in with_routes(store).iter().filter(|tenant| *tenant != namespace) {
+        if gateways_of(store, tenant).contains(namespace) {
+            let mut of = World::new(tenant, settings);
+            of.routes = routes(store, tenant);
+            world.add_tenant(of);
+        }
+    }
+    world
+}
+
 /// The other namespaces where a namespace's routes name a Gateway.
 pub(crate) fn gateways_of(store: &Store, namespace: &str) -> BTreeSet<String> {
     let routes = Kind::ROUTES.iter().flat_map(|kind| store.list(*kind, namespace));

@@ -30,7 +30,7 @@ pub(super) async fn publish(
     }
     let (mut elsewhere, mut findings) = (Vec::new(), Vec::new());
     for namespace in world::gateways_of(&context.store, &world.namespace) {
-        let of = world::complete(&context.store, &namespace, world.settings);
+        let of = world::with_other_routes(&context.store, &namespace, world.settings);
         let (statuses, report) = attached_elsewhere(world, &of);
         elsewhere.extend(statuses);
         findings.extend(report.findings().iter().cloned());

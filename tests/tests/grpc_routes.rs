@@ -24,9 +24,9 @@ fn route(kind: &str, name: &str, created: &str, port: u16, spec: &str) -> String
 
 fn policy(kind: &str, target: &str) -> String {
     format!(
-        "---\napiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: of-{target}}}\nspec:\n  \
-         targetRefs: [{{group: gateway.networking.k8s.io, kind: {kind}, name: {target}}}]\n  authentication: {{methods: \
-         [{{name: everyone, anonymous: {{}}}}]}}\n"
+        "---\napiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: of-{target}}}\n\
+         spec:\n  targetRefs: [{{group: gateway.networking.k8s.io, kind: {kind}, name: {target}}}]\n  \
+         authentication: {{methods: [{{name: everyone, anonymous: {{}}}}]}}\n"
     )
 }
 

@@ -6,7 +6,8 @@ use idm_tests::{Gateway, InProcess, Serves, Upstream, policy_of, raw, route_to};
 /// A rule for administrators, a more specific one for reports, and one for everybody.
 fn yaml(upstream: &Upstream) -> String {
     let rules = "  - {name: admin, matches: [{queryParams: [{name: mode, value: admin}]}], UP}\n  \
-                 - {name: report, matches: [{queryParams: [{name: mode, value: admin}, {name: kind, value: a b}]}], UP}\n  \
+                 - {name: report, matches: [{queryParams: [{name: mode, value: admin}, {name: kind, value: a b}]}], \
+                 UP}\n  \
                  - {name: open, UP}\n";
     let closed = "{name: machines, apiKey: {}}";
     [

@@ -161,8 +161,8 @@ fn what_cannot_be_done_closes_the_rule_and_says_why() {
         (answer("remove: [Content-Length]"), "the gateway sets it itself"),
         (answer("set: [{name: Access-Control-Allow-Origin, value: '*'}]"), "must be made by the filter CORS"),
         (
-            "backendRefs: [{name: up, port: 1, filters: [{type: URLRewrite, urlRewrite: {hostname: a.example}}]}], name: x"
-                .to_owned(),
+            "backendRefs: [{name: up, port: 1, filters: [{type: URLRewrite, urlRewrite: {hostname: a.example}}]}]"
+                .into(),
             "the one filter of a backend that is supported",
         ),
         (filters("{type: URLRewrite}"), "must have its settings in `urlRewrite`"),

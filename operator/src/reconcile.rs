@@ -73,12 +73,12 @@ fn concerned(store: &watch::Store, seen: &Seen) -> BTreeSet<String> {
         // Which Gateways are ours, and how open they are, depends on the classes.
         Kind::GatewayClass => {
             all.extend(store.namespaces(Kind::Gateway));
-            all.extend(store.namespaces(Kind::HttpRoute));
+            all.extend(world::with_routes(store));
         }
         // Routes elsewhere that name a Gateway say in their status what became of it.
-        Kind::Gateway => all.extend(store.namespaces(Kind::HttpRoute)),
+        Kind::Gateway => all.extend(world::with_routes(store)),
         Kind::Namespace => referring.extend(objects().map(|namespace| namespace.name_any())),
-        Kind::HttpRoute => all.extend(objects().flat_map(|route| world::parent_namespaces(route))),
+        Kind::HttpRoute | Kind::GrpcRoute => all.extend(objects().flat_map(|route| world::parent_namespaces(route))),
         Kind::ReferenceGrant => referring.extend(objects().flat_map(|grant| granted_to(grant))),
         Kind::Service => {
             let grants = store.list(Kind::ReferenceGrant, &own);

@@ -75,7 +75,7 @@ pub enum Cause {
     DangerousOption,
     /// A listener requests a feature that this gateway does not have.
     UnsupportedListener,
-    /// A listener's protocol is neither HTTP nor HTTPS.
+    /// The protocol of a listener or of a backend is not one that this gateway speaks.
     UnsupportedProtocol,
     /// Another listener of the namespace has taken another port for the same protocol.
     PortUnavailable,
@@ -83,6 +83,8 @@ pub enum Cause {
     InvalidRouteKinds,
     /// A Gateway refers to parameters, and this gateway has none.
     InvalidParameters,
+    /// A Gateway asks for a type of addresses that this gateway does not have.
+    UnsupportedAddress,
     /// A referenced object is of a kind that cannot be used there.
     InvalidKind,
     /// A Gateway refers to a certificate for backends that cannot be used.
@@ -95,6 +97,8 @@ pub enum Cause {
     NoMatchingParent,
     /// No listener that could take the route has a hostname in common with it.
     NoMatchingListenerHostname,
+    /// A route of another kind has the hostname at the same listener.
+    HostnameConflict,
     /// No listener allows routes of this kind from this namespace.
     NotAllowedByListeners,
 }
@@ -119,12 +123,14 @@ impl Cause {
             Cause::PortUnavailable => "PortUnavailable",
             Cause::InvalidRouteKinds => "InvalidRouteKinds",
             Cause::InvalidParameters => "InvalidParameters",
+            Cause::UnsupportedAddress => "UnsupportedAddress",
             Cause::InvalidKind => "InvalidKind",
             Cause::InvalidClientCertificateRef => "InvalidClientCertificateRef",
             Cause::InvalidCaCertificateRef => "InvalidCACertificateRef",
             Cause::NoValidCaCertificate => "NoValidCACertificate",
             Cause::NoMatchingParent => "NoMatchingParent",
             Cause::NoMatchingListenerHostname => "NoMatchingListenerHostname",
+            Cause::HostnameConflict => "HostnameConflict",
             Cause::NotAllowedByListeners => "NotAllowedByListeners",
         }
     }

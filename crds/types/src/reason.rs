@@ -65,6 +65,15 @@ reasons! {
             such paths as `docs/paths.md` says; otherwise write each segment in its plain form, and send a value with `/`, \
             `%`, `;`, `?` or `\\` in the query or the body",
     }
+    /// The query has more than one reading, and routes differ by it.
+    AmbiguousQuery {
+        status: 400,
+        plain: "rules of the route differ by query parameters, and the query can be read in more than one way: a \
+            parameter is repeated, or has `+`, `;` or a broken escape",
+        confirm: "`idm explain ID`: the line under `why:` names the parameters of the rule that another reading of the \
+            query would lead to",
+        fix: "send each parameter that routes match once, and write a space as `%20`, `+` as `%2B` and `;` as `%3B`",
+    }
     /// The host is missing, repeated, malformed or contradictory.
     InvalidHost {
         status: 400,

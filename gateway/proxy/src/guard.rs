@@ -25,6 +25,8 @@ pub(crate) struct Guard {
     /// The stage that the request reached, and the facts about it.
     pub(crate) trace: Trace,
     pub(crate) upstream: Option<usize>,
+    /// The mirrors that get a copy.
+    pub(crate) mirrors: Vec<usize>,
     /// The tokens that a call to a language model used.
     pub(crate) usage: Option<Usage>,
     open: bool,
@@ -44,6 +46,7 @@ impl Guard {
             version: Version::HTTP_11,
             trace: Trace::default(),
             upstream: None,
+            mirrors: Vec::new(),
             usage: None,
             open: true,
         }
@@ -103,7 +106,8 @@ impl Guard {
         keep: impl FnOnce(&Core, &Record<'_>) -> T,
     ) -> T {
         let local = self.local.as_ref();
-        let pool = local.zip(self.upstream).and_then(|(local, upstream)| local.pools.get(upstream));
+        let name = |position: usize| Some(local?.pools.get(position)?.name.as_str());
+        let mirrors: Vec<&str> = self.mirrors.iter().filter_map(|position| name(*position)).collect();
         let conclusion = Conclusion {
             id: self.id,
             time: self.now,
@@ -113,7 +117,8 @@ impl Guard {
             reason,
             status,
             detail,
-            upstream: pool.map(|pool| pool.name.as_str()),
+            upstream: self.upstream.and_then(name),
+            mirrors: &mirrors,
             usage: self.usage.as_ref(),
         };
         let armed = local.map(|local| &local.configuration.armed);

@@ -36,6 +36,21 @@ impl PolicyCounters {
     }
 }
 
+/// What became of a copy for a mirror.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mirrored {
+    /// There was an answer, which was dropped.
+    Answered,
+    /// It was sent, and there was no answer.
+    Failed,
+    /// It was not sent: there was no place for it, or its body was too long or incomplete.
+    Dropped,
+}
+
+impl Mirrored {
+    const ALL: [Self; 3] = [Mirrored::Answered, Mirrored::Failed, Mirrored::Dropped];
+}
+
 /// All counters of a gateway. The map is touched when an engine is armed and when metrics are read,
 /// never by a request.
 #[derive(Debug)]
@@ -48,6 +63,8 @@ pub struct Metrics {
     /// By cause, in the order of [`Cause::ALL`].
     closed: [AtomicU64; Cause::ALL.len()],
     pub(crate) handshakes_failed: AtomicU64,
+    /// By outcome, in the order of [`Mirrored::ALL`].
+    mirrored: [AtomicU64; Mirrored::ALL.len()],
 }
 
 impl Default for Metrics {
@@ -60,6 +77,7 @@ impl Default for Metrics {
             connections: AtomicU64::new(0),
             closed: Default::default(),
             handshakes_failed: AtomicU64::new(0),
+            mirrored: Default::default(),
         }
     }
 }
@@ -82,6 +100,12 @@ impl Metrics {
     pub(crate) fn connections_closed(&self, cause: Cause, count: u64) {
         if let Some(counter) = self.closed.get(cause as usize) {
             counter.fetch_add(count, Relaxed);
+        }
+    }
+
+    pub(crate) fn mirrored(&self, outcome: Mirrored) {
+        if let Some(counter) = self.mirrored.get(outcome as usize) {
+            counter.fetch_add(1, Relaxed);
         }
     }
 
@@ -125,6 +149,14 @@ impl Metrics {
             out,
             "{help}\n# TYPE idm_tls_handshakes_failed_total counter\nidm_tls_handshakes_failed_total {failed}"
         );
+        out.push_str(
+            "# HELP idm_mirrored_requests_total Copies of requests for mirrors, by outcome.\n\
+             # TYPE idm_mirrored_requests_total counter\n",
+        );
+        for (outcome, counter) in Mirrored::ALL.iter().zip(&self.mirrored) {
+            let count = counter.load(Relaxed);
+            let _ = writeln!(out, "idm_mirrored_requests_total{{outcome=\"{outcome:?}\"}} {count}");
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::objects::Kind;
 use crate::queue::Queue;
 use crate::served::Served;
 use crate::watch::{self, Seen};
-use crate::{Context, changes, credentials, gateway, members, world};
+use crate::{Context, changes, credentials, directories, gateway, members, world};
 
 /// The namespace of objects that have none.
 const CLUSTER: &str = "";
@@ -214,6 +214,7 @@ async fn reconcile(context: &Context, queue: &Queue, namespace: &str) -> anyhow:
     let (generation, digest) = (built.bundle.generation, built.bundle.digest.clone());
     let observed = gateway::observe(context, namespace, &digest).await;
     members::provision(context, &world, &built.bundle.secrets).await?;
+    directories::report(context, &world, &mut compiled, &built.bundle.secrets).await;
     gateway::publish(context, &world, &compiled, generation, &observed).await?;
     tell(Served::of(&world, &compiled, generation, observed.clone()));
     Ok(Some(if observed.is_programmed() { RESYNC } else { UNPROGRAMMED }))

@@ -1,5 +1,6 @@
 use std::fmt;
 
+use idm_types::Reason;
 use serde::Serialize;
 
 /// The object that a finding is about.
@@ -35,6 +36,8 @@ pub enum Condition {
     ResolvedRefs,
     /// It is in force.
     Programmed,
+    /// The directory that it describes answers.
+    Connected,
 }
 
 impl Condition {
@@ -44,6 +47,7 @@ impl Condition {
             Condition::Accepted => "Accepted",
             Condition::ResolvedRefs => "ResolvedRefs",
             Condition::Programmed => "Programmed",
+            Condition::Connected => "Connected",
         }
     }
 }
@@ -101,6 +105,8 @@ pub enum Cause {
     HostnameConflict,
     /// No listener allows routes of this kind from this namespace.
     NotAllowedByListeners,
+    /// A directory gave no usable answer to the last question.
+    Directory(Reason),
 }
 
 impl Cause {
@@ -132,6 +138,7 @@ impl Cause {
             Cause::NoMatchingListenerHostname => "NoMatchingListenerHostname",
             Cause::HostnameConflict => "HostnameConflict",
             Cause::NotAllowedByListeners => "NotAllowedByListeners",
+            Cause::Directory(reason) => reason.code(),
         }
     }
 }

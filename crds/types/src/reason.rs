@@ -438,11 +438,11 @@ reasons! {
     /// The directory refuses: the name fits several people.
     AmbiguousUser {
         status: 401,
-        plain: "the user name fits several people of the directory",
+        plain: "the user name fits several people of the directory, or is that of a Credential, too",
         confirm: "`idm explain ID`: the line under `why:` names the directory; `idm idp try` with the same name shows \
             the entries that it found",
         fix: "give the people different values of the login attributes, or list fewer of them in \
-            `spec.ldap.users.loginAttributes`",
+            `spec.ldap.users.loginAttributes`; give the Credential another name",
     }
     /// The account is disabled in its directory.
     AccountDisabled {

@@ -11,6 +11,7 @@ use idm_store::Store;
 use idm_types::{Clock, MethodName, Reason, Refusal, Uptime};
 
 use crate::PasswordChecker;
+use crate::guessed::GuessedUser;
 use crate::logins::Logins;
 use crate::nonce::Nonces;
 use crate::refresh::Refreshing;
@@ -33,7 +34,7 @@ pub(crate) enum Unchecked {
 /// A right password whose owner is not admitted yet. A guess that is not admitted is not noted.
 #[must_use]
 pub(crate) struct RightGuess {
-    name: String,
+    user: GuessedUser,
     address: IpAddr,
     fingerprint: [u8; 32],
 }
@@ -202,29 +203,29 @@ impl Memory {
     /// A wrong guess is noted at once; a right one only by [`Self::admitted`], after its owner was admitted.
     pub(crate) async fn guess(
         &self,
-        name: &str,
+        user: GuessedUser,
         phc: Option<&str>,
         password: &str,
         address: IpAddr,
     ) -> Result<Option<RightGuess>, Unchecked> {
-        let known = match self.lockouts.turn(name, address, self.uptime()) {
+        let known = match self.lockouts.turn(&user, address, self.uptime()) {
             Guess::Now { known } => known,
             Guess::Later { seconds } => return Err(Unchecked::Later { seconds }),
         };
         let right = self.passwords.check(phc, password, address, known).await.ok_or(Unchecked::Busy)?;
         let Some(phc) = phc.filter(|_| right) else {
-            self.lockouts.wrong(name, address, self.uptime());
+            self.lockouts.wrong(&user, address, self.uptime());
             return Ok(None);
         };
-        Ok(Some(RightGuess { name: name.to_owned(), address, fingerprint: self.fingerprint(&[phc, password]) }))
+        Ok(Some(RightGuess { user, address, fingerprint: self.fingerprint(&[phc, password]) }))
     }
 
     /// Notes that the owner of a right password was admitted: it needs no further check for a while, and earlier wrong
     /// guesses are forgiven. A changed password has another hash.
     pub(crate) fn admitted(&self, guess: RightGuess) {
-        let RightGuess { name, address, fingerprint } = guess;
+        let RightGuess { user, address, fingerprint } = guess;
         let now = self.uptime();
-        self.lockouts.admitted(&name, address, now);
+        self.lockouts.admitted(&user, address, now);
         let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
         if proven.len() >= MAX_PROVEN {
             proven.retain(|_, until| now < *until);

@@ -13,6 +13,7 @@ use idm_types::{Reason, Redacted, Refusal};
 use crate::credential::admit;
 use crate::directory::{ArmedDirectory, TypedName, unanswered};
 use crate::federated::Federated;
+use crate::guessed::GuessedUser;
 use crate::memory::Unchecked;
 use crate::method::{Attempt, MethodContext, NewVerdict};
 use crate::{Memory, Resources};
@@ -70,9 +71,9 @@ impl Validators {
         })
     }
 
-    /// The directory of this Federation.
+    /// The directory of the Federation with this uid.
     pub(crate) fn directory(&self, federation: &str) -> Option<&Arc<ArmedDirectory>> {
-        self.directories().find(|directory| directory.federation().key.name == federation)
+        self.directories().find(|directory| directory.federation().uid == federation)
     }
 
     fn directories(&self) -> impl Iterator<Item = &Arc<ArmedDirectory>> {
@@ -88,8 +89,7 @@ impl Validators {
             return Attempt::Rejected(context.denied(Reason::MalformedCredential, UNUSABLE_PAIR));
         };
         if self.directories().next().is_none() {
-            let name = context.lockout_name(&username);
-            let found = self.check_credentials(context, &username, &password, &name).await;
+            let found = self.check_credentials(context, &username, &password).await;
             return found.unwrap_or_else(|| unknown(context, &username));
         }
         let began = tokio::time::Instant::now();
@@ -108,26 +108,16 @@ impl Validators {
             Some((_, typed)) => typed.clone(),
             None => TypedName { username: username.to_owned(), bare: None },
         };
-        if own.is_none() {
-            if let Some(attempt) = self.proven(context, username, password) {
-                return attempt;
-            }
-        }
-        let name = context.lockout_name(&typed.for_lockout());
-        let known = match memory.lockouts.turn(&name, view.address, memory.uptime()) {
-            Guess::Now { known } => known,
-            Guess::Later { seconds } => return waits(context, username, Unchecked::Later { seconds }),
-        };
         for source in &self.0 {
             let answered = match source {
                 Armed::Credentials(selector) if own.is_none() => match context.table.by_username(username, selector) {
-                    Some(_) => self.check_credentials(context, username, password, &name).await,
+                    Some(_) => self.check_credentials(context, username, password).await,
                     None => None,
                 },
                 Armed::Directory(directory) if own.as_ref().is_none_or(|(own, _)| Arc::ptr_eq(own, directory)) => {
-                    let guessed = Guessed { memory, name: &name, address: view.address, known };
-                    match ask(guessed, directory, &typed, password).await {
-                        Ok(person) => person.map(|person| admit_person(context, directory, &person, &name)),
+                    let guess = Guessing::of(memory, directory, &typed, view.address);
+                    match guess.ask(password).await {
+                        Ok(person) => person.map(|person| self.admit_person(context, &guess, &person)),
                         Err(refusal) => Some(Attempt::Rejected(refusal.by_method(context.name))),
                     }
                 }
@@ -137,8 +127,31 @@ impl Validators {
                 return attempt;
             }
         }
-        memory.lockouts.wrong(&name, view.address, memory.uptime());
+        let user = GuessedUser::unknown(&context.policy.key.namespace, &typed);
+        memory.lockouts.wrong(&user, view.address, memory.uptime());
         unknown(context, username)
+    }
+
+    /// Admits a person whose password was right. One with the name of a Credential is refused: neither rules nor
+    /// upstreams could tell the two apart.
+    fn admit_person(&self, context: MethodContext<'_>, guess: &Guessing<'_>, person: &Person) -> Attempt {
+        let MethodContext { memory, table, now, .. } = context;
+        let directory = guess.directory;
+        let identity = match directory.identity(context, person) {
+            Ok(identity) => identity,
+            Err(refusal) => return Attempt::Rejected(refusal.by_method(context.name)),
+        };
+        let same = self.credentials().and_then(|selector| table.by_username(&identity.username, selector));
+        if let Some((credential, _)) = same {
+            let detail = format!("{} is Credential {}, too", directory.about(&identity.username), credential.key);
+            return Attempt::Rejected(context.denied(Reason::AmbiguousUser, detail));
+        }
+        guess.admitted();
+        if let Some(person) = directory.new_person(&identity) {
+            memory.note_person(person);
+        }
+        let until = now.0.saturating_add(directory.cache_ms());
+        Attempt::Verified(NewVerdict { epoch: table.epoch_of(&identity), identity, until })
     }
 
     /// The verdict on a password of a Credential that was verified lately, on any core: neither a delay nor another check
@@ -154,14 +167,14 @@ impl Validators {
         context: MethodContext<'_>,
         username: &str,
         password: &Password,
-        name: &str,
     ) -> Option<Attempt> {
         let MethodContext { table, memory, view, .. } = context;
         if let Some(attempt) = self.proven(context, username, password) {
             return Some(attempt);
         }
         let found = self.credentials().and_then(|selector| table.by_username(username, selector));
-        let guess = memory.guess(name, found.map(|(_, phc)| phc), password.reveal(), view.address).await;
+        let guess =
+            memory.guess(context.guessed(username), found.map(|(_, phc)| phc), password.reveal(), view.address).await;
         let right = match guess {
             Ok(right) => right,
             Err(unchecked) => return Some(waits(context, username, unchecked)),
@@ -178,40 +191,75 @@ impl Validators {
 }
 
 /// A guess at the password of a directory's user.
-struct Guessed<'a> {
+struct Guessing<'a> {
     memory: &'a Memory,
-    /// The name by which wrong guesses are counted.
-    name: &'a str,
+    directory: &'a Arc<ArmedDirectory>,
+    typed: &'a TypedName,
+    user: GuessedUser,
     address: IpAddr,
-    /// The user proved a password from this address lately.
-    known: bool,
 }
 
-/// Asks a directory. `None`: it does not know the user.
-async fn ask(
-    guessed: Guessed<'_>,
-    directory: &Arc<ArmedDirectory>,
-    typed: &TypedName,
-    password: &Password,
-) -> Result<Option<Person>, Refusal> {
-    let Guessed { memory, name, address, known } = guessed;
-    directory.check_suspended()?;
-    let TypedName { username, bare } = typed.clone();
-    let asker = if known { format!("{name} {address}") } else { name.to_owned() };
-    let login = memory.fingerprint(&[directory.issuer(), &username, password.reveal()]);
-    let question = || {
-        let caller = Some(address);
-        directory.verify(Login { username, bare, password: password.clone(), caller, steps: Steps::default() })
-    };
-    match memory.logins.ask(&asker, login, question).await {
-        None => Err(Refusal::new(Reason::TooManyAttempts, directory.about(&typed.username)).retry_after(1)),
-        Some(Ok(LoginAnswer::Unknown)) => Ok(None),
-        Some(Ok(LoginAnswer::Verified(person))) => Ok(Some(*person)),
-        Some(Ok(LoginAnswer::Refused(why))) => {
-            memory.lockouts.wrong(name, address, memory.uptime());
-            Err(Refusal::new(why.reason(), directory.about(&typed.username)))
+impl<'a> Guessing<'a> {
+    fn of(memory: &'a Memory, directory: &'a Arc<ArmedDirectory>, typed: &'a TypedName, address: IpAddr) -> Self {
+        Self { memory, directory, typed, user: GuessedUser::of_directory(directory, typed), address }
+    }
+
+    fn wrong(&self) {
+        self.memory.lockouts.wrong(&self.user, self.address, self.memory.uptime());
+    }
+
+    fn admitted(&self) {
+        self.memory.lockouts.admitted(&self.user, self.address, self.memory.uptime());
+    }
+
+    /// Asks the directory. `None`: it does not know the user, which the caller counts.
+    async fn ask(&self, password: &Password) -> Result<Option<Person>, Refusal> {
+        let Self { memory, directory, typed, user, address } = self;
+        directory.check_suspended()?;
+        let too_many =
+            |seconds| Refusal::new(Reason::TooManyAttempts, directory.about(&typed.username)).retry_after(seconds);
+        let known = match memory.lockouts.turn(user, *address, memory.uptime()) {
+            Guess::Now { known } => known,
+            Guess::Later { seconds } => return Err(too_many(seconds)),
+        };
+        let asker = if known { format!("{} {address}", user.name()) } else { user.name().to_owned() };
+        let login = memory.fingerprint(&[directory.issuer(), &typed.username, password.reveal()]);
+        let question = || {
+            let TypedName { username, bare } = (*typed).clone();
+            let caller = Some(*address);
+            directory.verify(Login { username, bare, password: password.clone(), caller, steps: Steps::default() })
+        };
+        let unanswered_yet = Unanswered(Some(self));
+        let answer = memory.logins.ask(&asker, login, question).await;
+        unanswered_yet.answered();
+        match answer {
+            None => Err(too_many(1)),
+            Some(Ok(LoginAnswer::Unknown)) => Ok(None),
+            Some(Ok(LoginAnswer::Verified(person))) => Ok(Some(*person)),
+            Some(Ok(LoginAnswer::Refused(why))) => {
+                self.wrong();
+                Err(Refusal::new(why.reason(), directory.about(&typed.username)))
+            }
+            Some(Err(error)) => Err(unanswered(error)),
         }
-        Some(Err(error)) => Err(unanswered(error)),
+    }
+}
+
+/// A guess whose caller waits for the answer. One that is dropped counts as wrong: the directory checks the password
+/// when its caller has left, and counts it, too.
+struct Unanswered<'a>(Option<&'a Guessing<'a>>);
+
+impl Unanswered<'_> {
+    fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(guess) = self.0 {
+            guess.wrong();
+        }
     }
 }
 
@@ -225,23 +273,16 @@ pub(crate) async fn log_in(
     let (username, password) =
         pair.checked().ok_or_else(|| Refusal::new(Reason::MalformedCredential, UNUSABLE_PAIR))?;
     let began = tokio::time::Instant::now();
-    let usual = || TypedName { username: username.clone(), bare: None };
-    let typed = directory.own(&username).unwrap_or_else(usual);
-    let name = format!("{}/{}", directory.federation().key.namespace, typed.for_lockout());
-    let known = match memory.lockouts.turn(&name, address, memory.uptime()) {
-        Guess::Now { known } => known,
-        Guess::Later { seconds } => {
-            return Err(Refusal::new(Reason::TooManyAttempts, directory.about(&username)).retry_after(seconds));
-        }
-    };
-    let refusal = match ask(Guessed { memory, name: &name, address, known }, directory, &typed, &password).await {
+    let typed = directory.own(&username).unwrap_or(TypedName { username, bare: None });
+    let guess = Guessing::of(memory, directory, &typed, address);
+    let refusal = match guess.ask(&password).await {
         Ok(Some(person)) => {
-            memory.lockouts.admitted(&name, address, memory.uptime());
+            guess.admitted();
             return Ok(person);
         }
         Ok(None) => {
-            memory.lockouts.wrong(&name, address, memory.uptime());
-            Refusal::new(Reason::WrongPassword, directory.about(&username))
+            guess.wrong();
+            Refusal::new(Reason::WrongPassword, directory.about(&typed.username))
         }
         Err(refusal) => refusal,
     };
@@ -254,22 +295,6 @@ async fn wait_out(refusal: &Refusal, began: tokio::time::Instant) {
     if refusal.reason.told() == Reason::WrongPassword {
         let steps = began.elapsed().as_millis() / REFUSAL_STEP.as_millis() + 1;
         tokio::time::sleep_until(began + REFUSAL_STEP * u32::try_from(steps).unwrap_or(1)).await;
-    }
-}
-
-/// Admits a person whose password was right.
-fn admit_person(context: MethodContext<'_>, directory: &ArmedDirectory, person: &Person, name: &str) -> Attempt {
-    let MethodContext { memory, view, now, .. } = context;
-    match directory.identity(context, person) {
-        Ok(identity) => {
-            memory.lockouts.admitted(name, view.address, memory.uptime());
-            if let Some(person) = directory.new_person(&identity) {
-                memory.note_person(person);
-            }
-            let until = now.0.saturating_add(directory.cache_ms());
-            Attempt::Verified(NewVerdict { epoch: context.table.epoch_of(&identity), identity, until })
-        }
-        Err(refusal) => Attempt::Rejected(refusal.by_method(context.name)),
     }
 }
 

@@ -11,6 +11,6 @@ mod rate;
 mod worker_pool;
 
 pub use bounded::{keep_upper_half, median};
-pub use lockout::{Guess, Lockouts};
+pub use lockout::{Guess, Lockouts, User};
 pub use rate::Rates;
 pub use worker_pool::{Bounds, Priority, WorkerPool};

@@ -42,7 +42,7 @@ pub use jose::{
     JoseStepKind, KeyChoice, MadeClaims, Message, Place, Produce, Sign, SignedForm, SigningKeyRef, VerificationKeys,
     Verify,
 };
-pub use ldap::{DistinguishedName, LdapFilter, escape_dn_value, is_attribute};
+pub use ldap::{DistinguishedName, LdapFilter, escape_dn_value, is_attribute, is_group_id};
 pub use llm::{Llm, LlmProvider, TokenQuota};
 pub use path::{NamedByte, PathError, PathForm, PathForms, ReadPath, canonical_path, read_path};
 pub use policy::{

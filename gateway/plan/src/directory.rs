@@ -155,7 +155,8 @@ pub struct LdapPerson {
     /// The attribute that never changes; `None`: `objectGUID`, `entryUUID`, `nsUniqueId` or `ipaUniqueID`, whichever
     /// the server has.
     pub id_attribute: Option<String>,
-    /// The attribute whose value is the user name; `None`: the one that was equal to the name that was typed.
+    /// The attribute whose value is the user name; `None`: the first login attribute, or
+    /// where that has no value or several, the one that was equal to the name that was typed.
     pub username_attribute: Option<String>,
     /// Further attributes, which become claims.
     pub attributes: Vec<LdapAttribute>,

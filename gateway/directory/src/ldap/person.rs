@@ -109,9 +109,21 @@ pub(super) fn login_of(entry: &Entry, login_attributes: &[String], login: &Login
     texts.find(|text| names.contains(&fold(text))).map(str::to_owned)
 }
 
-/// The user name: the attribute for it, or else the login name.
-pub(super) fn username(plan: &LdapPerson, entry: &Entry, login: String) -> Result<String, DirectoryError> {
-    let Some(attribute) = &plan.username_attribute else { return Ok(login) };
+/// The user name: the attribute for it, or else the first login attribute, so that it is the same one whatever was typed.
+/// Where that has no value or several, it is the one that was typed.
+pub(super) fn username(
+    plan: &LdapPerson,
+    first: Option<&str>,
+    entry: &Entry,
+    login: String,
+) -> Result<String, DirectoryError> {
+    let Some(attribute) = &plan.username_attribute else {
+        let only = match first.map(|first| (first, entry.values(first))) {
+            Some((attribute, [value])) if !value.is_empty() => Some(text(attribute, value)?),
+            _ => None,
+        };
+        return Ok(only.map_or(login, str::to_owned));
+    };
     match entry.text(attribute)? {
         Some(name) if !name.is_empty() => Ok(name.to_owned()),
         _ => Err(missing(attribute, "a user name")),

@@ -252,7 +252,8 @@ impl Clients {
                 // Clients have their own names here, so that wrong guesses at a client's secret never lock a user out.
                 let name = format!("{} client {id}", policy.plan().key.namespace);
                 let right = memory.guess(&name, Some(phc), secret.reveal(), view.address).await;
-                let right = right.map_err(|unchecked| unchecked.denied(&format!("client `{id}`"), &self.name))?;
+                let right =
+                    right.map_err(|unchecked| unchecked.denied(&format!("client `{id}`")).by_method(&self.name))?;
                 right.map(|right| (found, Some(right))).ok_or_else(wrong)
             }
             ArmedProof::Assertion(..) | ArmedProof::Certificate(_) => {

@@ -19,6 +19,7 @@ mod directory;
 mod exchange;
 mod federated;
 mod grants;
+mod guesses;
 mod logins;
 mod memory;
 mod method;

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use idm_limit::Guess;
 use idm_plan::{Selector, Validator};
 use idm_trust::{Login, LoginAnswer, Password, Person, Steps};
 use idm_types::{Reason, Redacted, Refusal};
@@ -13,6 +12,7 @@ use idm_types::{Reason, Redacted, Refusal};
 use crate::credential::admit;
 use crate::directory::{ArmedDirectory, TypedName, unanswered};
 use crate::federated::Federated;
+use crate::guesses::{Turn, Waiting};
 use crate::memory::Unchecked;
 use crate::method::{Attempt, MethodContext, NewVerdict};
 use crate::{Memory, Resources};
@@ -114,10 +114,8 @@ impl Validators {
             }
         }
         let name = context.lockout_name(&typed.for_lockout());
-        let known = match memory.lockouts.turn(&name, view.address, memory.uptime()) {
-            Guess::Now { known } => known,
-            Guess::Later { seconds } => return waits(context, username, Unchecked::Later { seconds }),
-        };
+        // Guesses at passwords of Credentials are counted where those are checked; one turn serves all directories.
+        let mut turn: Option<Turn> = None;
         for source in &self.0 {
             let answered = match source {
                 Armed::Credentials(selector) if own.is_none() => match context.table.by_username(username, selector) {
@@ -125,9 +123,20 @@ impl Validators {
                     None => None,
                 },
                 Armed::Directory(directory) if own.as_ref().is_none_or(|(own, _)| Arc::ptr_eq(own, directory)) => {
-                    let guessed = Guessed { memory, name: &name, address: view.address, known };
-                    match ask(guessed, directory, &typed, password).await {
-                        Ok(person) => person.map(|person| admit_person(context, directory, &person, &name)),
+                    let own_turn = match turn.take() {
+                        Some(turn) => Ok(turn),
+                        None => memory.turn(&name, view.address).await,
+                    };
+                    let own_turn = match own_turn {
+                        Ok(turn) => turn,
+                        Err(unchecked) => return waits(context, username, unchecked),
+                    };
+                    match ask(memory, own_turn, directory, &typed, password).await {
+                        Ok((Some(person), turn)) => Some(admit_person(context, directory, &person, turn)),
+                        Ok((None, unknown_yet)) => {
+                            turn = Some(unknown_yet);
+                            None
+                        }
                         Err(refusal) => Some(Attempt::Rejected(refusal.by_method(context.name))),
                     }
                 }
@@ -137,7 +146,10 @@ impl Validators {
                 return attempt;
             }
         }
-        memory.lockouts.wrong(&name, view.address, memory.uptime());
+        match turn {
+            Some(turn) => turn.wrong(),
+            None => memory.lockouts.wrong(&name, view.address, memory.uptime()),
+        }
         unknown(context, username)
     }
 
@@ -177,41 +189,36 @@ impl Validators {
     }
 }
 
-/// A guess at the password of a directory's user.
-struct Guessed<'a> {
-    memory: &'a Memory,
-    /// The name by which wrong guesses are counted.
-    name: &'a str,
-    address: IpAddr,
-    /// The user proved a password from this address lately.
-    known: bool,
-}
-
-/// Asks a directory. `None`: it does not know the user.
+/// Asks a directory, and tells the end of the turn unless the user is to be admitted or another source asked. No person:
+/// the directory does not know the user.
 async fn ask(
-    guessed: Guessed<'_>,
+    memory: &Memory,
+    turn: Turn,
     directory: &Arc<ArmedDirectory>,
     typed: &TypedName,
     password: &Password,
-) -> Result<Option<Person>, Refusal> {
-    let Guessed { memory, name, address, known } = guessed;
+) -> Result<(Option<Person>, Turn), Refusal> {
     directory.check_suspended()?;
-    let TypedName { username, bare } = typed.clone();
-    let asker = if known { format!("{name} {address}") } else { name.to_owned() };
-    let login = memory.fingerprint(&[directory.issuer(), &username, password.reveal()]);
-    let question = || {
-        let caller = Some(address);
+    let asker = turn.asker();
+    let caller = Some(turn.address());
+    let login = memory.fingerprint(&[directory.issuer(), &typed.username, password.reveal()]);
+    let question = memory.logins.question(&asker, login, || {
+        let TypedName { username, bare } = typed.clone();
         directory.verify(Login { username, bare, password: password.clone(), caller, steps: Steps::default() })
-    };
-    match memory.logins.ask(&asker, login, question).await {
-        None => Err(Refusal::new(Reason::TooManyAttempts, directory.about(&typed.username)).retry_after(1)),
-        Some(Ok(LoginAnswer::Unknown)) => Ok(None),
-        Some(Ok(LoginAnswer::Verified(person))) => Ok(Some(*person)),
-        Some(Ok(LoginAnswer::Refused(why))) => {
-            memory.lockouts.wrong(name, address, memory.uptime());
+    });
+    let too_many = || Refusal::new(Reason::TooManyAttempts, directory.about(&typed.username)).retry_after(1);
+    let question = question.ok_or_else(too_many)?;
+    let answered = Waiting::new(turn, question.clone(), directory.http().clone()).answer().await;
+    memory.logins.ended(&asker, &question);
+    let (answer, turn) = answered.ok_or_else(too_many)?;
+    match answer {
+        Ok(LoginAnswer::Unknown) => Ok((None, turn)),
+        Ok(LoginAnswer::Verified(person)) => Ok((Some(*person), turn)),
+        Ok(LoginAnswer::Refused(why)) => {
+            turn.wrong();
             Err(Refusal::new(why.reason(), directory.about(&typed.username)))
         }
-        Some(Err(error)) => Err(unanswered(error)),
+        Err(error) => Err(unanswered(error)),
     }
 }
 
@@ -228,19 +235,14 @@ pub(crate) async fn log_in(
     let usual = || TypedName { username: username.clone(), bare: None };
     let typed = directory.own(&username).unwrap_or_else(usual);
     let name = format!("{}/{}", directory.federation().key.namespace, typed.for_lockout());
-    let known = match memory.lockouts.turn(&name, address, memory.uptime()) {
-        Guess::Now { known } => known,
-        Guess::Later { seconds } => {
-            return Err(Refusal::new(Reason::TooManyAttempts, directory.about(&username)).retry_after(seconds));
-        }
-    };
-    let refusal = match ask(Guessed { memory, name: &name, address, known }, directory, &typed, &password).await {
-        Ok(Some(person)) => {
-            memory.lockouts.admitted(&name, address, memory.uptime());
+    let turn = memory.turn(&name, address).await.map_err(|unchecked| unchecked.denied(&directory.about(&username)))?;
+    let refusal = match ask(memory, turn, directory, &typed, &password).await {
+        Ok((Some(person), turn)) => {
+            turn.right();
             return Ok(person);
         }
-        Ok(None) => {
-            memory.lockouts.wrong(&name, address, memory.uptime());
+        Ok((None, turn)) => {
+            turn.wrong();
             Refusal::new(Reason::WrongPassword, directory.about(&username))
         }
         Err(refusal) => refusal,
@@ -258,11 +260,11 @@ async fn wait_out(refusal: &Refusal, began: tokio::time::Instant) {
 }
 
 /// Admits a person whose password was right.
-fn admit_person(context: MethodContext<'_>, directory: &ArmedDirectory, person: &Person, name: &str) -> Attempt {
-    let MethodContext { memory, view, now, .. } = context;
+fn admit_person(context: MethodContext<'_>, directory: &ArmedDirectory, person: &Person, turn: Turn) -> Attempt {
+    let MethodContext { memory, now, .. } = context;
     match directory.identity(context, person) {
         Ok(identity) => {
-            memory.lockouts.admitted(name, view.address, memory.uptime());
+            turn.right();
             if let Some(person) = directory.new_person(&identity) {
                 memory.note_person(person);
             }
@@ -278,5 +280,5 @@ fn unknown(context: MethodContext<'_>, username: &str) -> Attempt {
 }
 
 fn waits(context: MethodContext<'_>, username: &str, unchecked: Unchecked) -> Attempt {
-    Attempt::Rejected(unchecked.denied(&format!("`{username}`"), context.name))
+    Attempt::Rejected(unchecked.denied(&format!("`{username}`")).by_method(context.name))
 }

@@ -417,8 +417,8 @@ reasons! {
         status: 401,
         plain: "the user name or the password is wrong",
         confirm: "`idm explain ID`: the line under `why:` has the user that was tried; `kubectl get idcred` shows \
-            whether there is one",
-        fix: "send the password in the Secret of the user's Credential",
+            whether there is a Credential, and `idm idp try` whether a directory knows the user",
+        fix: "send the password in the Secret of the user's Credential, or the one that the user has in the directory",
     }
     /// Too many wrong passwords.
     TooManyAttempts {
@@ -504,8 +504,8 @@ reasons! {
     DirectoryBusy {
         status: 503,
         plain: "too many logins wait for the directory, or it did not answer the last ones and is left alone for a while",
-        confirm: "`idm explain ID`: the line under `why:` says which of both; `idm_outside_circuit_open` is 1 for its \
-            server in the second case",
+        confirm: "`idm explain ID`: the line under `why:` says which of both; `idm_directory_circuit_open` is 1 for its \
+            Federation in the second case",
         fix: "try again after the seconds of Retry-After; if the directory is healthy, raise \
             `concurrency` of the Federation",
     }

@@ -252,7 +252,8 @@ impl Clients {
                 }
                 let guessed = GuessedUser::of_client(&policy.plan().key.namespace, id);
                 let right = memory.guess(guessed, Some(phc), secret.reveal(), view.address).await;
-                let right = right.map_err(|unchecked| unchecked.denied(&format!("client `{id}`"), &self.name))?;
+                let right =
+                    right.map_err(|unchecked| unchecked.denied(&format!("client `{id}`")).by_method(&self.name))?;
                 right.map(|right| (found, Some(right))).ok_or_else(wrong)
             }
             ArmedProof::Assertion(..) | ArmedProof::Certificate(_) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idm_jose::Claims;
-use idm_plan::{DirectorySource, Federation, LdapDirectory, ObjectKey, Realm, Secrets, is_group_id};
+use idm_plan::{DirectorySource, Federation, LdapDirectory, NamedGroup, ObjectKey, Realm, Secrets, is_group_id};
 use idm_request::{Identity, OfDirectory};
 use idm_trust::{
     Asked, Directory, DirectoryError, DirectoryErrorKind, Group, HttpClient, Login, LoginAnswer, Outside, Password,
@@ -206,20 +206,33 @@ impl ArmedDirectory {
 
     /// The groups that role mappings name and that are among these.
     fn named_groups<'g>(&'g self, groups: &'g [Group]) -> impl Iterator<Item = &'g str> {
-        let is_ldap = self.ldap().is_some();
         let named = self.plan().map(|plan| plan.groups.as_slice()).unwrap_or_default();
-        let is_one = move |named: &idm_plan::NamedGroup, group: &Group| match &named.dn {
+        let is_among = |named: &&NamedGroup| groups.iter().any(|group| self.is_named(named, group));
+        named.iter().filter(is_among).map(|named| named.text.as_str())
+    }
+
+    /// Whether a role mapping that names a group means this one.
+    fn is_named(&self, named: &NamedGroup, group: &Group) -> bool {
+        let is_ldap = self.ldap().is_some();
+        match &named.dn {
             Some(dn) => group.dn.as_ref() == Some(dn),
             // A group may have the id of another one for its name.
             None if is_ldap && is_group_id(&named.text) => {
                 group.ids.iter().any(|id| id.eq_ignore_ascii_case(&named.text))
             }
             None => group.name == named.text || (is_ldap && group.name.to_lowercase() == named.text.to_lowercase()),
-        };
-        named
-            .iter()
-            .filter(move |named| groups.iter().any(|group| is_one(named, group)))
-            .map(|named| named.text.as_str())
+        }
+    }
+
+    /// The groups that role mappings name, as they are written there.
+    pub fn mapped_groups(&self) -> impl Iterator<Item = &str> {
+        self.plan().into_iter().flat_map(|plan| plan.groups.iter().map(|named| named.text.as_str()))
+    }
+
+    /// The names by which role mappings mean a group, as they are written there.
+    pub fn names_of(&self, group: &Group) -> Vec<&str> {
+        let named = self.plan().map(|plan| plan.groups.as_slice()).unwrap_or_default();
+        named.iter().filter(|named| self.is_named(named, group)).map(|named| named.text.as_str()).collect()
     }
 
     /// The identity of a person.

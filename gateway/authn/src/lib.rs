@@ -20,6 +20,7 @@ mod exchange;
 mod federated;
 mod grants;
 mod guessed;
+mod guesses;
 mod logins;
 mod memory;
 mod method;

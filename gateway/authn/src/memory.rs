@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
-use idm_store::Store;
-use idm_types::{Clock, MethodName, Reason, Refusal, Uptime};
+use idm_store::{Store, StoreError};
+use idm_types::{Clock, Reason, Refusal, Uptime};
 
 use crate::PasswordChecker;
 use crate::guessed::GuessedUser;
@@ -29,6 +29,8 @@ pub(crate) enum Unchecked {
     },
     /// Too many guesses are waiting.
     Busy,
+    /// The store that counts them did not answer.
+    StoreAway(StoreError),
 }
 
 /// A right password whose owner is not admitted yet. A guess that is not admitted is not noted.
@@ -41,16 +43,14 @@ pub(crate) struct RightGuess {
 
 impl Unchecked {
     /// The refusal, where `whose` names the caller who has to wait.
-    pub(crate) fn denied(self, whose: &str, method: &MethodName) -> Refusal {
+    pub(crate) fn denied(self, whose: &str) -> Refusal {
         match self {
             Unchecked::Later { seconds } => {
                 Refusal::new(Reason::TooManyAttempts, format!("{whose} or its address must wait {seconds} s"))
-                    .by_method(method)
                     .retry_after(seconds)
             }
-            Unchecked::Busy => {
-                Refusal::new(Reason::PasswordChecksBusy, "too many password checks are waiting").by_method(method)
-            }
+            Unchecked::Busy => Refusal::new(Reason::PasswordChecksBusy, "too many password checks are waiting"),
+            Unchecked::StoreAway(error) => Refusal::new(Reason::StoreUnavailable, error.to_string()),
         }
     }
 }
@@ -58,7 +58,7 @@ impl Unchecked {
 /// See the module. One for each gateway.
 pub struct Memory {
     pub(crate) passwords: Arc<PasswordChecker>,
-    pub(crate) lockouts: Lockouts,
+    pub(crate) lockouts: Arc<Lockouts>,
     pub(crate) nonces: Nonces,
     /// Makes fingerprints that are useful in this process only, so that no password has to be kept.
     key: hmac::Key,
@@ -112,7 +112,7 @@ impl Memory {
         let clock = store.clock().clone();
         Some(Arc::new(Self {
             passwords,
-            lockouts: Lockouts::default(),
+            lockouts: Arc::default(),
             nonces: Nonces::default(),
             key,
             proven: Mutex::default(),

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use idm_limit::Guess;
 use idm_plan::{Selector, Validator};
 use idm_trust::{Login, LoginAnswer, Password, Person, Steps};
 use idm_types::{Reason, Redacted, Refusal};
@@ -14,6 +13,7 @@ use crate::credential::admit;
 use crate::directory::{ArmedDirectory, TypedName, unanswered};
 use crate::federated::Federated;
 use crate::guessed::GuessedUser;
+use crate::guesses::{Turn, Waiting};
 use crate::memory::Unchecked;
 use crate::method::{Attempt, MethodContext, NewVerdict};
 use crate::{Memory, Resources};
@@ -108,6 +108,7 @@ impl Validators {
             Some((_, typed)) => typed.clone(),
             None => TypedName { username: username.to_owned(), bare: None },
         };
+        let mut turn: Option<Turn> = None;
         for source in &self.0 {
             let answered = match source {
                 Armed::Credentials(selector) if own.is_none() => match context.table.by_username(username, selector) {
@@ -115,9 +116,19 @@ impl Validators {
                     None => None,
                 },
                 Armed::Directory(directory) if own.as_ref().is_none_or(|(own, _)| Arc::ptr_eq(own, directory)) => {
-                    let guess = Guessing::of(memory, directory, &typed, view.address);
-                    match guess.ask(password).await {
-                        Ok(person) => person.map(|person| self.admit_person(context, &guess, &person)),
+                    // What one directory does not know may be the account of another one.
+                    drop(turn.take());
+                    let user = GuessedUser::of_directory(directory, &typed);
+                    let begun = match memory.turn(user, view.address).await {
+                        Ok(begun) => begun,
+                        Err(unchecked) => return waits(context, username, unchecked),
+                    };
+                    match ask(memory, begun, directory, &typed, password).await {
+                        Ok((Some(person), turn)) => Some(self.admit_person(context, directory, &person, turn)),
+                        Ok((None, unknown_yet)) => {
+                            turn = Some(unknown_yet);
+                            None
+                        }
                         Err(refusal) => Some(Attempt::Rejected(refusal.by_method(context.name))),
                     }
                 }
@@ -128,15 +139,23 @@ impl Validators {
             }
         }
         let user = GuessedUser::unknown(&context.policy.key.namespace, &typed);
-        memory.lockouts.wrong(&user, view.address, memory.uptime());
+        match turn {
+            Some(turn) => turn.unknown(user),
+            None => memory.lockouts.wrong(&user, view.address, memory.uptime()),
+        }
         unknown(context, username)
     }
 
     /// Admits a person whose password was right. One with the name of a Credential is refused: neither rules nor
     /// upstreams could tell the two apart.
-    fn admit_person(&self, context: MethodContext<'_>, guess: &Guessing<'_>, person: &Person) -> Attempt {
+    fn admit_person(
+        &self,
+        context: MethodContext<'_>,
+        directory: &ArmedDirectory,
+        person: &Person,
+        turn: Turn,
+    ) -> Attempt {
         let MethodContext { memory, table, now, .. } = context;
-        let directory = guess.directory;
         let identity = match directory.identity(context, person) {
             Ok(identity) => identity,
             Err(refusal) => return Attempt::Rejected(refusal.by_method(context.name)),
@@ -146,7 +165,7 @@ impl Validators {
             let detail = format!("{} is Credential {}, too", directory.about(&identity.username), credential.key);
             return Attempt::Rejected(context.denied(Reason::AmbiguousUser, detail));
         }
-        guess.admitted();
+        turn.right();
         if let Some(person) = directory.new_person(&identity) {
             memory.note_person(person);
         }
@@ -190,76 +209,36 @@ impl Validators {
     }
 }
 
-/// A guess at the password of a directory's user.
-struct Guessing<'a> {
-    memory: &'a Memory,
-    directory: &'a Arc<ArmedDirectory>,
-    typed: &'a TypedName,
-    user: GuessedUser,
-    address: IpAddr,
-}
-
-impl<'a> Guessing<'a> {
-    fn of(memory: &'a Memory, directory: &'a Arc<ArmedDirectory>, typed: &'a TypedName, address: IpAddr) -> Self {
-        Self { memory, directory, typed, user: GuessedUser::of_directory(directory, typed), address }
-    }
-
-    fn wrong(&self) {
-        self.memory.lockouts.wrong(&self.user, self.address, self.memory.uptime());
-    }
-
-    fn admitted(&self) {
-        self.memory.lockouts.admitted(&self.user, self.address, self.memory.uptime());
-    }
-
-    /// Asks the directory. `None`: it does not know the user, which the caller counts.
-    async fn ask(&self, password: &Password) -> Result<Option<Person>, Refusal> {
-        let Self { memory, directory, typed, user, address } = self;
-        directory.check_suspended()?;
-        let too_many =
-            |seconds| Refusal::new(Reason::TooManyAttempts, directory.about(&typed.username)).retry_after(seconds);
-        let known = match memory.lockouts.turn(user, *address, memory.uptime()) {
-            Guess::Now { known } => known,
-            Guess::Later { seconds } => return Err(too_many(seconds)),
-        };
-        let asker = if known { format!("{} {address}", user.name()) } else { user.name().to_owned() };
-        let login = memory.fingerprint(&[directory.issuer(), &typed.username, password.reveal()]);
-        let question = || {
-            let TypedName { username, bare } = (*typed).clone();
-            let caller = Some(*address);
-            directory.verify(Login { username, bare, password: password.clone(), caller, steps: Steps::default() })
-        };
-        let unanswered_yet = Unanswered(Some(self));
-        let answer = memory.logins.ask(&asker, login, question).await;
-        unanswered_yet.answered();
-        match answer {
-            None => Err(too_many(1)),
-            Some(Ok(LoginAnswer::Unknown)) => Ok(None),
-            Some(Ok(LoginAnswer::Verified(person))) => Ok(Some(*person)),
-            Some(Ok(LoginAnswer::Refused(why))) => {
-                self.wrong();
-                Err(Refusal::new(why.reason(), directory.about(&typed.username)))
-            }
-            Some(Err(error)) => Err(unanswered(error)),
+/// Asks a directory in the turn of the guess, and tells the end of the turn unless the user is to be admitted or another
+/// source asked. No person: the directory does not know the user.
+async fn ask(
+    memory: &Memory,
+    turn: Turn,
+    directory: &Arc<ArmedDirectory>,
+    typed: &TypedName,
+    password: &Password,
+) -> Result<(Option<Person>, Turn), Refusal> {
+    directory.check_suspended()?;
+    let asker = turn.asker();
+    let caller = Some(turn.address());
+    let login = memory.fingerprint(&[directory.issuer(), &typed.username, password.reveal()]);
+    let question = memory.logins.question(&asker, login, || {
+        let TypedName { username, bare } = typed.clone();
+        directory.verify(Login { username, bare, password: password.clone(), caller, steps: Steps::default() })
+    });
+    let too_many = || Refusal::new(Reason::TooManyAttempts, directory.about(&typed.username)).retry_after(1);
+    let question = question.ok_or_else(too_many)?;
+    let answered = Waiting::new(turn, question.clone(), directory.http().clone()).answer().await;
+    memory.logins.ended(&asker, &question);
+    let (answer, turn) = answered.ok_or_else(too_many)?;
+    match answer {
+        Ok(LoginAnswer::Unknown) => Ok((None, turn)),
+        Ok(LoginAnswer::Verified(person)) => Ok((Some(*person), turn)),
+        Ok(LoginAnswer::Refused(why)) => {
+            turn.wrong();
+            Err(Refusal::new(why.reason(), directory.about(&typed.username)))
         }
-    }
-}
-
-/// A guess whose caller waits for the answer. One that is dropped counts as wrong: the directory checks the password
-/// when its caller has left, and counts it, too.
-struct Unanswered<'a>(Option<&'a Guessing<'a>>);
-
-impl Unanswered<'_> {
-    fn answered(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Unanswered<'_> {
-    fn drop(&mut self) {
-        if let Some(guess) = self.0 {
-            guess.wrong();
-        }
+        Err(error) => Err(unanswered(error)),
     }
 }
 
@@ -274,14 +253,15 @@ pub(crate) async fn log_in(
         pair.checked().ok_or_else(|| Refusal::new(Reason::MalformedCredential, UNUSABLE_PAIR))?;
     let began = tokio::time::Instant::now();
     let typed = directory.own(&username).unwrap_or(TypedName { username, bare: None });
-    let guess = Guessing::of(memory, directory, &typed, address);
-    let refusal = match guess.ask(&password).await {
-        Ok(Some(person)) => {
-            guess.admitted();
+    let turn = memory.turn(GuessedUser::of_directory(directory, &typed), address).await;
+    let turn = turn.map_err(|unchecked| unchecked.denied(&directory.about(&typed.username)))?;
+    let refusal = match ask(memory, turn, directory, &typed, &password).await {
+        Ok((Some(person), turn)) => {
+            turn.right();
             return Ok(person);
         }
-        Ok(None) => {
-            guess.wrong();
+        Ok((None, turn)) => {
+            turn.wrong();
             Refusal::new(Reason::WrongPassword, directory.about(&typed.username))
         }
         Err(refusal) => refusal,
@@ -303,5 +283,5 @@ fn unknown(context: MethodContext<'_>, username: &str) -> Attempt {
 }
 
 fn waits(context: MethodContext<'_>, username: &str, unchecked: Unchecked) -> Attempt {
-    Attempt::Rejected(unchecked.denied(&format!("`{username}`"), context.name))
+    Attempt::Rejected(unchecked.denied(&format!("`{username}`")).by_method(context.name))
 }

@@ -6,7 +6,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod bounded;
-mod lockout;
+pub mod lockout;
 mod rate;
 mod worker_pool;
 

@@ -10,14 +10,18 @@ use idm_types::{Uptime, network};
 use crate::bounded::keep_upper_half;
 
 /// Wrong guesses without a delay, because people mistype.
-const FREE: u32 = 5;
-const FIRST_DELAY_MS: u64 = 1_000;
-const LAST_DELAY_MS: u64 = 15 * 60_000;
+pub const FREE: u32 = 5;
+/// The delay after the last of those; it doubles with each further one.
+pub const FIRST_DELAY_MS: u64 = 1_000;
+/// The longest delay.
+pub const LAST_DELAY_MS: u64 = 15 * 60_000;
+/// Failures are forgotten after this time without another one.
+pub const FORGET_MS: u64 = 3_600_000;
 /// Entries per table; when it is full the least suspicious half is removed, so that an attacker can neither take all
 /// memory nor make the gateway forget the addresses that guess.
 const MAX_ENTRIES: usize = 65_536;
 /// The time for which a proven password makes an address known for its user.
-const KNOWN_MS: u64 = 24 * 3_600_000;
+pub const KNOWN_MS: u64 = 24 * 3_600_000;
 
 #[derive(Clone, Copy, Default)]
 struct Failures {
@@ -119,11 +123,18 @@ impl Lockouts {
     }
 
     /// Records that a user proved a password and was let in. This removes the failures with their account, also those of
-    /// the address; failures with other accounts remain, otherwise the owner of one could guess at all others.
+    /// the address; failures with other accounts remain, otherwise the owner of one could guess at all others. Where the
+    /// account is known, failures at other addresses remain: a program that logs in all the time would otherwise give
+    /// others new guesses all the time.
     pub fn admitted<'u>(&self, user: impl Into<User<'u>>, address: IpAddr, now: Uptime) {
         let User { name, account } = user.into();
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let address = network(address);
+        let proved = Known { until: now.0 + KNOWN_MS, failures: Failures::default() };
+        if let Some(known) = state.known.get_mut(&(account.to_owned(), address)).filter(|known| now.0 < known.until) {
+            *known = proved;
+            return;
+        }
         let forgiven = state.accounts.remove(account).map_or(0, |failures| failures.count);
         if let Some(failures) = state.users.get_mut(name) {
             forgive(failures, forgiven);
@@ -135,8 +146,7 @@ impl Lockouts {
             forgive(failures, forgiven);
         }
         bound(&mut state.known, |known| known.until);
-        let known = Known { until: now.0 + KNOWN_MS, failures: Failures::default() };
-        state.known.insert((account.to_owned(), address), known);
+        state.known.insert((account.to_owned(), address), proved);
     }
 }
 
@@ -149,8 +159,7 @@ fn forgive(failures: &mut Failures, count: u32) {
 }
 
 fn fail(failures: &mut Failures, now: Uptime) {
-    // Failures expire after an hour without another one.
-    if now.0.saturating_sub(failures.last.max(failures.until)) > 3_600_000 {
+    if now.0.saturating_sub(failures.last.max(failures.until)) > FORGET_MS {
         failures.count = 0;
     }
     failures.count = failures.count.saturating_add(1);
@@ -206,6 +215,23 @@ mod tests {
         }
         assert_eq!(lockouts.turn("ana", ADDRESS, now), Guess::Now { known: true });
         assert_eq!(lockouts.turn("ana", OTHER, now), Guess::Later { seconds: 900 });
+    }
+
+    #[test]
+    fn a_program_that_logs_in_all_the_time_gives_others_no_new_guesses() {
+        let (lockouts, now) = (Lockouts::default(), Uptime(0));
+        lockouts.admitted("robot", ADDRESS, now);
+        let guesses = (0..100u8).filter(|guess| {
+            lockouts.admitted("robot", ADDRESS, now);
+            let from = IpAddr::from([198, 51, 100, *guess]);
+            let is_checked = lockouts.turn("robot", from, now) == Guess::Now { known: false };
+            if is_checked {
+                lockouts.wrong("robot", from, now);
+            }
+            is_checked
+        });
+        assert_eq!(guesses.count(), FREE as usize);
+        assert_eq!(lockouts.turn("robot", ADDRESS, now), Guess::Now { known: true });
     }
 
     #[test]

@@ -56,7 +56,8 @@ impl Ldap {
         let bind = match &plan.lookup {
             LdapLookup::Search { bind: LdapBind::Anonymous, .. } => Some(OwnBind::Anonymous),
             LdapLookup::Search { bind: LdapBind::Simple { dn, password }, .. } => {
-                let text = secrets.text(password)?.to_owned();
+                // Files end with a line feed, and so do many Secrets.
+                let text = secrets.text(password)?.trim_end_matches(['\r', '\n']).to_owned();
                 let empty = || format!("the secret `{}` is empty, and a bind with it would be anonymous", password.0);
                 if dn.is_empty() {
                     return Err("the gateway's bind has no name, and would be anonymous".into());

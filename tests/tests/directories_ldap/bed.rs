@@ -201,7 +201,7 @@ impl Bed {
         eventually("the record", || {
             let records = self.gateway.records();
             let is_permitted = |record: &&Value| record["outcome"] == "Permitted";
-            records.iter().skip(from).filter(is_permitted).next_back().cloned().ok_or_else(|| "none yet".into())
+            records.iter().skip(from).rfind(is_permitted).cloned().ok_or_else(|| "none yet".into())
         })
     }
 }

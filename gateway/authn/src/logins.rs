@@ -14,12 +14,10 @@ const GUESSES_OF_ONE: usize = 3;
 const MAX_USERS: usize = 65_536;
 
 type Question = Shared<Asked<LoginAnswer>>;
-/// Questions, each with the fingerprint of its login.
-type Questions = Vec<([u8; 32], Question)>;
 
 /// See the module. One for each gateway.
 #[derive(Default)]
-pub(crate) struct Logins(Mutex<HashMap<String, Questions>>);
+pub(crate) struct Logins(Mutex<HashMap<String, Vec<([u8; 32], Question)>>>);
 
 impl Logins {
     /// The answer to a login: that of an equal one that is under way, or of a new question. `None`: too many different

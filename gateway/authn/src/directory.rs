@@ -279,8 +279,8 @@ fn usable(asked: Asked<LoginAnswer>) -> Asked<LoginAnswer> {
         for (what, text, longest) in [("id", &person.id, MAX_ID), ("user name", &person.username, MAX_NAME)] {
             if !is_usable(text, longest) {
                 let detail = format!(
-                    "the {what} of the person is empty, longer than {longest} bytes, has a control character, or begins \
-                     or ends with a space"
+                    "the {what} of the person is empty, longer than {longest} bytes, has a control character, or \
+                     begins or ends with a space"
                 );
                 return Err(DirectoryError::new(DirectoryErrorKind::Unusable, detail));
             }

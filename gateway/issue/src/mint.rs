@@ -37,7 +37,7 @@ impl Token<'_> {
             .filter_map(|(name, value)| Some((name.to_owned(), (*value)?.into())))
             .collect();
         // A person of a directory is named by the id that stays, behind the directory whose id it is: other
-        // directories, Credentials and clients may have the same name, and here `sub` names one of them (RFC 9068 §2.2).
+        // directories, Credentials and clients may have the same name, and `sub` names one of them (RFC 9068 §2.2).
         let person = subject.directory.as_ref().zip(subject.issuer.as_deref());
         let of_directory = person.map(|(person, issuer)| format!("{issuer}#{}", person.id));
         let own: [(&str, Option<Value>); 12] = [

@@ -316,8 +316,8 @@ pub struct RestDirectory {
     pub look_up: Option<RestRequest>,
     /// TLS settings; `None`: the system's authorities.
     pub tls: Option<OutgoingTls>,
-    /// Repetitions of a question that found no server. A question without a password is also repeated after a connection
-    /// that ended, and after 502, 503 and 504.
+    /// Repetitions of a question that found no server. A question without a password is also repeated after a
+    /// connection that ended, and after 502, 503 and 504.
     pub retries: u32,
     /// How answers are read.
     pub answer: RestAnswer,

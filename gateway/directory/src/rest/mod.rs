@@ -91,8 +91,8 @@ impl Rest {
         said.map(Outcome::Said)
     }
 
-    /// Asks until there is an answer that a repetition would not change. A password is sent again only where nothing was
-    /// sent before: the service counts wrong ones, also those that something between here and there gave no answer to.
+    /// Asks until there is an answer that a repetition would not change. A password is sent again only where nothing
+    /// was sent before: the service may have counted it, whoever gave the answer or ended the connection.
     async fn answer(
         &self,
         Question { purpose, template: _, client }: &Question,

@@ -70,12 +70,19 @@ fn r23_r25_an_id_is_what_the_entry_has_or_what_the_federation_names() {
 }
 
 #[test]
-fn a_username_is_the_attribute_for_it_or_the_login_name() {
+fn a_username_is_the_attribute_for_it_or_the_first_login_attribute_or_what_was_typed() {
     let found = entry(&[("uid", &[b"ana"]), ("cn", &[b""])]);
     let plan = |attribute: &str| LdapPerson { username_attribute: Some(attribute.into()), ..person(None) };
-    assert_eq!(username(&person(None), &found, "ANA".into()).unwrap(), "ANA");
-    assert_eq!(username(&plan("UID"), &found, "x".into()).unwrap(), "ana");
-    assert!(username(&plan("cn"), &found, "x".into()).is_err() && username(&plan("sn"), &found, "x".into()).is_err());
+    assert_eq!(username(&person(None), None, &found, "ANA".into()).unwrap(), "ANA");
+    assert_eq!(username(&plan("UID"), None, &found, "x".into()).unwrap(), "ana");
+    let missing = |attribute| username(&plan(attribute), None, &found, "x".into()).is_err();
+    assert!(missing("cn") && missing("sn"));
+    // Whatever was typed, unless the first login attribute does not say one name.
+    assert_eq!(username(&person(None), Some("UID"), &found, "ana@x".into()).unwrap(), "ana");
+    let several = entry(&[("uid", &[b"ana", b"ruiz"])]);
+    for (found, first) in [(&several, "uid"), (&several, "mail"), (&found, "cn")] {
+        assert_eq!(username(&person(None), Some(first), found, "ruiz".into()).unwrap(), "ruiz");
+    }
     let attributes = ["mail".to_owned(), "uid".to_owned()];
     let found = entry(&[("uid", &[b"Ana"]), ("mail", &[b"ana@x"])]);
     assert_eq!(known_login(&found, &attributes, "ANA").unwrap(), "Ana");

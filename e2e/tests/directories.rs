@@ -32,7 +32,7 @@ metadata: {name: orders}
 spec:
   targetRefs: [{group: '', kind: Service, name: echo}]
   authentication: {methods: [{name: people, basic: {realm: orders, validators: [{federationRef: {name: corp}}]}}]}
-  authorization: {rules: [{name: readers, roles: [order-reader]}]}
+  authorization: {rules: [{name: readers, require: {roles: {any: [order-reader]}}}]}
 ";
 
 /// OpenLDAP as a Service of the cluster, under the name in its certificate.

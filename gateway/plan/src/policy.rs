@@ -37,7 +37,7 @@ pub struct Policy {
     /// The forms of paths that are taken though not every server reads them alike.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<PathForm>,
-    /// What clients of OAuth are told about the targets.
+    /// The metadata of the targets for OAuth clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<ProtectedResource>,
 }

@@ -36,7 +36,7 @@ impl PolicyCounters {
     }
 }
 
-/// What became of a copy for a mirror.
+/// The outcome of a copy for a mirror.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mirrored {
     /// There was an answer, which was dropped.

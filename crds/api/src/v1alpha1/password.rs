@@ -82,7 +82,7 @@ pub enum Quality {
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "!has(self.validators) || !has(self.credentialSelector)", "message": "`credentialSelector` must not be set with `validators`: write `credentials: {selector: …}`"}]))]
 pub struct Base64Method {
-    /// Where it travels.
+    /// The places of a request where it travels.
     #[schemars(length(min = 1, max = 4), extend("x-kubernetes-list-type" = "atomic"))]
     pub sources: Vec<TokenSource>,
     /// The form of the decoded text: `{username}` with `{password}`, or `{apiKey}`, with any text around them;

@@ -105,7 +105,7 @@ pub struct PersonCredentials {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LogoutSettings {
-    /// Where a browser goes after it signed out: an https URL or a path. Unset shows a page.
+    /// The page that a browser goes to after it signed out: an https URL or a path. Unset shows a page.
     /// `{origin}{basePath}/logged-out` is what to register as post logout redirect URI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048), regex(pattern = "^(https://|/)"))]

@@ -62,7 +62,7 @@ pub(super) fn lower_resource(
     })
 }
 
-/// What the methods that take tokens have in common.
+/// The properties that the methods that take tokens have in common.
 struct Tokens<'p> {
     issuers: Vec<&'p str>,
     /// In `Authorization`, by any scheme.

@@ -1,6 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::references::refer;
 use super::{CredentialSelector, TokenSource, Validator};
 
 /// The `Basic` scheme.
@@ -98,4 +99,10 @@ pub struct Base64Method {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub validators: Option<Vec<Validator>>,
+}
+
+refer! {
+    BasicMethod { ; realm, credential_selector, validators }
+    DigestMethod { ; realm, algorithms, qualities, nonce_seconds, credential_selector }
+    Base64Method { ; sources, layout, credential_selector, validators }
 }

@@ -45,10 +45,7 @@ pub use jose::{
 };
 pub use ldap::{DistinguishedName, LdapFilter, escape_dn_value, is_attribute, is_group_id};
 pub use llm::{Llm, LlmProvider, TokenQuota};
-pub use method::{
-    AccessTokens, ApiKeyMethod, Base64Method, BasicMethod, Confirmation, DigestAlgorithm, DigestMethod, DigestUser,
-    IntrospectionMethod, Issuer, JwtMethod, KeySource, LayoutPart, Method, MethodKind, Quality, Source,
-};
+pub use method::*;
 pub use path::{NamedByte, PathError, PathForm, PathForms, ReadPath, canonical_path, read_path};
 pub use policy::{
     CredentialForwarding, Disclosure, Grant, HeaderMapping, IdentityMapping, NameSet, Policy, Require, Rule, Subject,

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use idm_authn::NewPerson;
+use idm_metrics::Format;
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -86,7 +87,10 @@ async fn answer(gateway: Arc<Gateway>, request: Request<Incoming>) -> Result<Res
         "/-/live" => (StatusCode::OK, "text/plain", "alive\n".to_owned()),
         "/-/ready" if gateway.is_ready() => (StatusCode::OK, "text/plain", "ready\n".to_owned()),
         "/-/ready" => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready\n".to_owned()),
-        "/-/metrics" => (StatusCode::OK, "text/plain; version=0.0.4", gateway.metrics()),
+        "/-/metrics" => {
+            let format = format(request.headers());
+            (StatusCode::OK, format.content_type(), gateway.metrics(format))
+        }
         "/-/bundle" => (StatusCode::OK, "application/json", bundle(&gateway)),
         "/-/people" => match people(&gateway, &request) {
             Some(people) => (StatusCode::OK, "application/json", people),
@@ -98,12 +102,18 @@ async fn answer(gateway: Arc<Gateway>, request: Request<Incoming>) -> Result<Res
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
     Ok(response)
 }
 
+/// The format that a scraper asks for.
+fn format(headers: &HeaderMap) -> Format {
+    let accepts: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok()).collect();
+    Format::accepted(&accepts.join(","))
+}
+
 fn people(gateway: &Gateway, request: &Request<Incoming>) -> Option<String> {
-    let token = request.headers().get(http::header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
+    let token = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
     let seen = request.uri().query().and_then(|query| query.strip_prefix("seen=")?.parse().ok()).unwrap_or(0);
     let (people, last) = gateway.people_for(token, seen)?;
     let told = people.iter().map(|NewPerson { namespace, federation, issuer, username }| {

@@ -14,6 +14,7 @@ mod issuer;
 mod network;
 pub mod play;
 mod pod;
+mod prometheus;
 mod provider;
 mod raw;
 mod redis;
@@ -28,6 +29,7 @@ pub use browser::Browser;
 pub use in_process::InProcess;
 pub use issuer::{Issuer, now};
 pub use pod::Pod;
+pub use prometheus::Prometheus;
 pub use provider::{CLIENT_SECRET, Provider, Script};
 pub use raw::{Reply, raw, raw_on};
 pub use redis::Redis;
@@ -63,6 +65,11 @@ pub fn interop_libraries() -> PathBuf {
         .expect("tests/interop/prepare runs");
     assert!(output.status.success(), "the libraries cannot be installed: {}", String::from_utf8_lossy(&output.stderr));
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+}
+
+/// An address of this machine with a port that nothing listens on.
+pub fn free_port() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
 }
 
 /// Tries for up to ten seconds; panics with the last problem.

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use idm_audit::ship::Elasticsearch;
 use idm_audit::{OnFull, Successes};
-use idm_gateway::{AuditOptions, BodyLimits, Deadlines, Limits, TrustedProxies, memory_limit};
+use idm_gateway::{AuditOptions, BodyLimits, Deadlines, Limits, TrustedProxies, USUAL_CONSUMERS, memory_limit};
 use idm_plan::Network;
 use idm_store::SharedOptions;
 use idm_types::Redacted;
@@ -205,6 +205,25 @@ impl BodyArgs {
             pause: Duration::from_secs(self.body_pause_seconds.into()),
             least_rate: self.body_least_kib << 10,
         }
+    }
+}
+
+/// What the gateway tells about its traffic
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TellingArgs {
+    /// Most consumers (Credentials, issuers) that have metrics of their own; the others are counted together
+    #[arg(
+        long,
+        default_value_t = USUAL_CONSUMERS as u32,
+        value_parser = clap::value_parser!(u32).range(0..=10_000),
+        env = "IDM_METRICS_CONSUMERS"
+    )]
+    metrics_consumers: u32,
+}
+
+impl TellingArgs {
+    pub(crate) fn consumers(&self) -> usize {
+        self.metrics_consumers as usize
     }
 }
 

@@ -11,7 +11,7 @@ use idm_gateway::{AdminServer, Gateway, GatewayOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::options::{AuditArgs, BodyArgs, CallerArgs, ProxyArgs, StoreArgs};
+use crate::options::{AuditArgs, BodyArgs, CallerArgs, ProxyArgs, StoreArgs, TellingArgs};
 
 /// Serve the policies of a folder, without a cluster
 #[derive(Args)]
@@ -41,6 +41,8 @@ pub(crate) struct Run {
     #[command(flatten)]
     bodies: BodyArgs,
     #[command(flatten)]
+    telling: TellingArgs,
+    #[command(flatten)]
     audit: AuditArgs,
 }
 
@@ -60,6 +62,7 @@ impl Run {
             deadlines: self.callers.deadlines(),
             proxies: self.proxies.trusted(),
             bodies: self.bodies.limits(),
+            consumers: self.telling.consumers(),
             ..GatewayOptions::new("standalone", self.listen, self.audit.options()?)
         };
         let settings = Settings::of_a_folder(self.danger_insecure_issuers);
@@ -124,6 +127,8 @@ pub(crate) struct GatewayPod {
     #[command(flatten)]
     bodies: BodyArgs,
     #[command(flatten)]
+    telling: TellingArgs,
+    #[command(flatten)]
     audit: AuditArgs,
 }
 
@@ -136,6 +141,7 @@ impl GatewayPod {
             deadlines: self.callers.deadlines(),
             proxies: self.proxies.trusted(),
             bodies: self.bodies.limits(),
+            consumers: self.telling.consumers(),
             ..GatewayOptions::new(&self.name, self.listen, self.audit.options()?)
         };
         let gateway = Gateway::start(&options)?;

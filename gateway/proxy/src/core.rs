@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::connect::Pool;
 use crate::give_way::Room;
+use crate::metrics::{CoreMetrics, InUse};
 use crate::shared::{Configuration, Shared};
 use crate::turns::Turns;
 
@@ -23,6 +24,7 @@ pub(crate) struct Core {
     pub(crate) spool_handle: SpoolHandle,
     pub(crate) room: Rc<Room>,
     pub(crate) turns: Turns,
+    pub(crate) metrics: CoreMetrics,
     local: RefCell<Option<Rc<Local>>>,
     /// Cached verdicts; each holds the conditions under which it is valid, so that it can outlive a configuration.
     cache: RefCell<TokenCache>,
@@ -35,6 +37,7 @@ pub(crate) struct Local {
     pub(crate) configuration: Arc<Configuration>,
     version: u64,
     pub(crate) pools: Vec<Rc<Pool>>,
+    pub(crate) metrics: Rc<InUse>,
 }
 
 impl Local {
@@ -48,11 +51,13 @@ impl Local {
 
 impl Core {
     pub(crate) fn new(shared: Arc<Shared>, spool_handle: SpoolHandle, room: Rc<Room>, seed: u64) -> Rc<Self> {
+        let metrics = CoreMetrics::new(&shared.metrics);
         Rc::new(Self {
             shared,
             spool_handle,
             room,
             turns: Turns::default(),
+            metrics,
             local: RefCell::default(),
             cache: RefCell::default(),
             random: Cell::new(seed | 1),
@@ -76,8 +81,13 @@ impl Core {
             pool.spare(configuration.engine().api_server());
             pool
         });
+        let same = before.as_ref().filter(|local| local.configuration.armed.has_engine_of(&configuration.armed));
+        let metrics = match same {
+            Some(local) => local.metrics.clone(),
+            None => Rc::new(self.metrics.of(configuration.engine(), &self.shared.metrics)),
+        };
         configuration.armed.take_over(&mut self.cache.borrow_mut());
-        let local = Rc::new(Local { pools: pools.collect(), configuration, version });
+        let local = Rc::new(Local { pools: pools.collect(), configuration, version, metrics });
         *self.local.borrow_mut() = Some(local.clone());
         Some(local)
     }

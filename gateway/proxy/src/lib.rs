@@ -38,7 +38,7 @@ mod watch;
 
 pub use framing::Framing;
 pub use limits::{Limits, memory_limit};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, USUAL_CONSUMERS};
 pub use proxies::TrustedProxies;
 pub use server::{BindError, Server, ServerConfig};
 pub use shared::{Configuration, Shared};

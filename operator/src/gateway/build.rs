@@ -117,6 +117,7 @@ fn deployment(settings: &GatewaySettings, selector: &Value) -> Value {
         "--audit-max-mib=400".into(),
     ];
     args.extend(settings.limits.arguments());
+    args.extend(settings.telemetry.arguments());
     args.extend(settings.elasticsearch.iter().map(|url| format!("--elasticsearch={url}")));
     if settings.elasticsearch_authorization.is_some() {
         args.push("--elasticsearch-authorization-file=/config/elasticsearch-authorization".into());
@@ -190,16 +191,18 @@ pub(crate) fn wanted(world: &World) -> bool {
 mod tests {
     use clap::Parser;
 
-    use super::super::CallerLimits;
+    use super::super::{CallerLimits, Telemetry};
     use super::*;
 
     #[derive(Parser)]
     struct Given {
         #[command(flatten)]
         limits: CallerLimits,
+        #[command(flatten)]
+        telemetry: Telemetry,
     }
 
-    fn settings(limits: CallerLimits) -> GatewaySettings {
+    fn settings(limits: CallerLimits, telemetry: Telemetry) -> GatewaySettings {
         GatewaySettings {
             operator_namespace: "idm-system".into(),
             metrics_namespaces: vec!["monitoring".into()],
@@ -209,6 +212,7 @@ mod tests {
             cpu_request: "100m".into(),
             memory_limit: "256Mi".into(),
             limits,
+            telemetry,
             audit_on_full: "refuse".into(),
             audit_successes: "within-moments".into(),
             store: None,
@@ -220,7 +224,7 @@ mod tests {
 
     #[test]
     fn the_control_port_is_open_to_the_operator_and_to_those_who_read_metrics() {
-        let policy = network_policy(&settings(CallerLimits::default()), &labels());
+        let policy = network_policy(&settings(CallerLimits::default(), Telemetry::default()), &labels());
         let of = |rule: &Value| {
             let from = rule["from"].as_array().into_iter().flatten();
             let label = "/namespaceSelector/matchLabels/kubernetes.io~1metadata.name";
@@ -233,8 +237,8 @@ mod tests {
     }
 
     fn arguments(given: &[&str]) -> Vec<String> {
-        let Given { limits } = Given::try_parse_from([&["operator"], given].concat()).unwrap();
-        let deployment = deployment(&settings(limits), &labels());
+        let Given { limits, telemetry } = Given::try_parse_from([&["operator"], given].concat()).unwrap();
+        let deployment = deployment(&settings(limits, telemetry), &labels());
         serde_json::from_value(deployment["template"]["spec"]["containers"][0]["args"].clone()).unwrap()
     }
 
@@ -269,6 +273,7 @@ mod tests {
             "body-least-kib=4",
             "trusted-proxies=10.0.0.0/8,fd00::/8",
             "proxy-protocol",
+            "metrics-consumers=0",
         ];
         let given = limits.map(|limit| format!("--gateway-{limit}"));
         let expected: Vec<String> =
@@ -285,6 +290,7 @@ mod tests {
             "bodies-max-mib=1048577",
             "trusted-proxies=10.0.0.1/8",
             "proxy-protocol",
+            "metrics-consumers=10001",
         ] {
             assert!(Given::try_parse_from(["operator", &format!("--gateway-{given}")]).is_err(), "{given}");
         }

@@ -11,7 +11,10 @@ use idm_authn::NewPerson;
 use idm_decide::{BodyLimits, EngineError};
 use idm_metrics::{Exposition, Format};
 use idm_plan::{Bundle, CONTROL_TOKEN, SecretHandle};
-use idm_proxy::{Configuration, Deadlines, Limits, Server, ServerConfig, Shared, TrustedProxies, USUAL_CONSUMERS};
+use idm_proxy::{
+    AccessLog, Configuration, Deadlines, Limits, LineFormat, Server, ServerConfig, Shared, Telemetry, TrustedProxies,
+    USUAL_CONSUMERS,
+};
 use idm_store::{SharedOptions, Store};
 use idm_types::Redacted;
 use tokio::sync::watch;
@@ -65,6 +68,8 @@ pub struct GatewayOptions {
     pub bodies: BodyLimits,
     /// The most consumers that have metrics of their own.
     pub consumers: usize,
+    /// The form of a line for each request on standard output; `None` writes none.
+    pub access_log: Option<LineFormat>,
     /// Records.
     pub audit: AuditOptions,
     /// The store that this gateway shares with others; `None`: it keeps its state in its own memory.
@@ -87,6 +92,7 @@ impl GatewayOptions {
             proxies: TrustedProxies::default(),
             bodies: BodyLimits::default(),
             consumers: USUAL_CONSUMERS,
+            access_log: None,
             audit,
             store: None,
             danger_insecure_issuers: false,
@@ -122,7 +128,9 @@ impl Gateway {
     pub fn start(options: &GatewayOptions) -> anyhow::Result<Arc<Self>> {
         let AuditOptions { dir, on_full, successes, max_bytes, elasticsearch } = options.audit.clone();
         let spool = Spool::open(SpoolConfig { dir, on_full, successes, max_bytes, shipped: elasticsearch.is_some() })?;
-        let shared = Shared::new(options.name.clone(), options.bodies, options.consumers);
+        let access_log = options.access_log.map(|format| AccessLog::start(format, std::io::stdout())).transpose()?;
+        let telemetry = Telemetry { consumers: options.consumers, access_log };
+        let shared = Shared::new(options.name.clone(), options.bodies, telemetry);
         let config = ServerConfig {
             listen: options.listen,
             listen_tls: options.listen_tls,
@@ -248,8 +256,10 @@ impl Gateway {
         else {
             return;
         };
+        let shared = self.shared.clone();
         let _ = tokio::task::spawn_blocking(move || {
             server.stop();
+            shared.access_log().into_iter().for_each(AccessLog::close);
             spool.close();
         })
         .await;

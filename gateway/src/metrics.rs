@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use idm_metrics::Exposition;
+use idm_proxy::AccessLog;
 use idm_types::Timestamp;
 
 use crate::Gateway;
@@ -14,6 +15,9 @@ impl Gateway {
         self.write_certificates(out);
         self.write_audit(out);
         self.write_store(out);
+        let dropped = self.shared.access_log().map_or(0, AccessLog::dropped);
+        out.counter("idm_access_log_dropped_total", "Lines of the access log that nobody took in time.")
+            .sample(&[], dropped);
         let (known, strangers) = self.shared.bodies_held();
         let mut family = out.gauge("idm_bodies_held_bytes", "Memory of the bodies that are held.");
         for (callers, bytes) in [("known", known), ("strangers", strangers)] {

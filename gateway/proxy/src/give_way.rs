@@ -152,7 +152,7 @@ mod tests {
     fn on_two_cores<F: Future<Output = ()>>(limit: usize, test: impl FnOnce(Server) -> F) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         tokio::task::LocalSet::new().block_on(&runtime, async {
-            let shared = Shared::new("test", idm_decide::BodyLimits::default(), 0);
+            let shared = Shared::new("test", idm_decide::BodyLimits::default(), Default::default());
             let limits = Limits {
                 connections: limit,
                 connections_per_address: None,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::{Method, Version};
+use http::{HeaderMap, Method, Version};
 use idm_audit::{Record, Storing};
 use idm_decide::{Conclusion, Trace};
 use idm_transform::Usage;
@@ -13,6 +13,7 @@ use idm_types::{DecisionId, Reason, Timestamp, TraceId};
 use crate::connect::Pool;
 use crate::core::{Core, Local};
 use crate::metrics::{Flight, RuleInUse};
+use crate::telling::{Ending, Telling};
 
 /// Opened when a request arrives; closed by a verdict, or when it is dropped (the caller disconnected, or a panic).
 pub(crate) struct Guard {
@@ -29,28 +30,32 @@ pub(crate) struct Guard {
     pub(crate) upstream: Option<usize>,
     /// The tokens that a call to a language model used.
     pub(crate) usage: Option<Usage>,
-    /// Its place among the requests under way, until it is taken for the answer.
-    flight: Option<Flight>,
+    /// What lasts until its answer has been sent; taken for the answer.
+    ending: Ending,
+    telling: Option<Rc<Telling>>,
     open: bool,
 }
 
 impl Guard {
     pub(crate) fn open(core: Rc<Core>, source: IpAddr, method: &Method, now: Timestamp) -> Self {
         let (id, local) = (core.decision_id(now), core.local());
+        let started = Instant::now();
         let flight = Some(Flight::of(&core.metrics.no_rule));
+        let ending = Ending { flight, telling: Telling::begin(&core, started) };
         Self {
             core,
             local,
             id,
             now,
-            started: Instant::now(),
+            started,
             source,
             method: method.clone(),
             version: Version::HTTP_11,
             trace: Trace::default(),
             upstream: None,
             usage: None,
-            flight,
+            telling: ending.telling.clone(),
+            ending,
             open: true,
         }
     }
@@ -109,18 +114,28 @@ impl Guard {
 
     /// The request's route is known, or it has none: from here on it is under way there.
     pub(crate) fn routed(&mut self) {
-        self.flight = Some(Flight::of(self.rule()));
+        self.ending.flight = Some(Flight::of(self.rule()));
     }
 
-    /// Its place among the requests under way: whoever sends the answer keeps it until that has ended.
-    pub(crate) fn flight(&mut self) -> Option<Flight> {
-        self.flight.take()
+    /// Its head is about to be decided on.
+    pub(crate) fn arrived(&self, headers: &HeaderMap) {
+        if let Some(telling) = &self.telling {
+            telling.arrived(headers);
+        }
+    }
+
+    /// What lasts until its answer has been sent.
+    pub(crate) fn ending(&mut self) -> Ending {
+        std::mem::take(&mut self.ending)
     }
 
     /// Counts the exchange with the upstream, which began at this time.
     pub(crate) fn count_upstream(&self, began: Instant, answer: Result<u16, Reason>) {
         let Some((position, pool)) = self.upstream.zip(self.pool()) else { return };
         let took = began.elapsed();
+        if let Some(telling) = &self.telling {
+            telling.upstream(took);
+        }
         let exemplar = self.exemplar(began.saturating_duration_since(self.started) + took);
         self.rule().count_upstream((position, &pool.name), took, answer, exemplar);
     }
@@ -151,7 +166,11 @@ impl Guard {
             usage: self.usage.as_ref(),
         };
         let armed = local.map(|local| &local.configuration.armed);
-        keep(&self.core, &idm_decide::record(armed, &self.core.shared.process, &self.trace, conclusion))
+        let record = idm_decide::record(armed, &self.core.shared.process, &self.trace, conclusion);
+        if let (Some(telling), Record::Decision(decision)) = (&self.telling, &record) {
+            telling.decided(decision, self.version);
+        }
+        keep(&self.core, &record)
     }
 }
 

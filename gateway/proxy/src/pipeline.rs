@@ -18,10 +18,10 @@ use crate::body::{Metered, ResponseBody, let_go};
 use crate::core::{Core, Local};
 use crate::forward::{Outbound, forward};
 use crate::guard::Guard;
-use crate::metrics::Flight;
+use crate::telling::Ending;
 
-/// An answer, with its place among the requests under way until it has been sent.
-pub(crate) type Answer = (Response<ResponseBody>, Option<Flight>);
+/// An answer, with what lasts until it has been sent.
+pub(crate) type Answer = (Response<ResponseBody>, Ending);
 
 /// Serves one request. In every case it leaves exactly one record.
 pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incoming>) -> Result<Answer, Infallible> {
@@ -39,6 +39,7 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incom
         return Ok(refuse(guard, Refusal::new(Reason::AuditUnavailable, "")).await);
     }
     let (mut head, body) = request.into_parts();
+    guard.arrived(&head.headers);
     let mut body = Payload::Streaming(body);
     let (id, version) = (guard.id, guard.version);
     let context = local.context(&core, &peer, now);
@@ -47,13 +48,13 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incom
     match verdict {
         Ok(Verdict::Forward(forward)) => Ok(forwarded(core, local, guard, Outbound { forward, head }, body).await),
         Ok(Verdict::Answer(answer)) => {
-            let flight = guard.flight();
+            let ending = guard.ending();
             let stored = guard.permitted(answer.status().as_u16()).await;
-            Ok((without(body, version, told(&core, id, stored, own(answer))), flight))
+            Ok((without(body, version, told(&core, id, stored, own(answer))), ending))
         }
         Err(refusal) => {
-            let (response, flight) = refuse(guard, refusal).await;
-            Ok((without(body, version, response), flight))
+            let (response, ending) = refuse(guard, refusal).await;
+            Ok((without(body, version, response), ending))
         }
     }
 }
@@ -94,8 +95,8 @@ async fn forwarded(
                 edits.apply(response.headers_mut());
             }
             guard.trace.share(response.headers_mut());
-            let flight = guard.flight();
-            (recorded(&core, &local, guard, metering, response).await, flight)
+            let ending = guard.ending();
+            (recorded(&core, &local, guard, metering, response).await, ending)
         }
         Err(refusal) => refuse(guard, refusal).await,
     }
@@ -126,6 +127,8 @@ pub(crate) async fn turn_away(
     turn: impl Future<Output = ()>,
 ) -> Answer {
     let mut guard = Guard::open(core, peer.address, request.method(), Timestamp::now());
+    guard.version = request.version();
+    guard.arrived(request.headers());
     let path = request.uri().path();
     guard.trace.path = path.get(..path.floor_char_boundary(MAX_TEXT + 1)).unwrap_or_default().to_owned();
     if let Ok(host) = authority(request.uri(), request.headers(), request.version()) {
@@ -240,9 +243,9 @@ async fn refuse(mut guard: Guard, refusal: Refusal) -> Answer {
         end_connection(&mut response, guard.version);
     }
     // The answer waits for the disk: a refused caller always gets the reason.
-    let flight = guard.flight();
+    let ending = guard.ending();
     let stored = guard.refused(refusal.reason, response.status().as_u16(), &refusal.detail).await;
-    (told(&core, id, stored, response), flight)
+    (told(&core, id, stored, response), ending)
 }
 
 /// An answer of the gateway's own.

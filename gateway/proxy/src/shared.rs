@@ -11,6 +11,7 @@ use idm_types::Timestamp;
 use tokio::sync::watch;
 
 use crate::Metrics;
+use crate::access_log::AccessLog;
 use crate::upstream_tls::UpstreamTls;
 
 /// An armed bundle with the TLS state that the sockets need. Immutable; shared by all cores.
@@ -59,6 +60,15 @@ impl Configuration {
     }
 }
 
+/// What the gateway tells about its traffic, beside its records.
+#[derive(Default)]
+pub struct Telemetry {
+    /// The most consumers that have metrics of their own.
+    pub consumers: usize,
+    /// A line for each request.
+    pub access_log: Option<AccessLog>,
+}
+
 /// The state that all cores share: the configuration in force and the counters.
 pub struct Shared {
     current: ArcSwapOption<Configuration>,
@@ -66,18 +76,20 @@ pub struct Shared {
     swapped: watch::Sender<()>,
     pub(crate) metrics: Metrics,
     pub(crate) process: Process,
+    pub(crate) access_log: Option<AccessLog>,
 }
 
 impl Shared {
-    /// No configuration yet: every request is refused as `NotConfigured`. At most `consumers` consumers have metrics of
-    /// their own.
-    pub fn new(gateway: impl Into<String>, bodies: BodyLimits, consumers: usize) -> Arc<Self> {
+    /// No configuration yet: every request is refused as `NotConfigured`.
+    pub fn new(gateway: impl Into<String>, bodies: BodyLimits, telemetry: Telemetry) -> Arc<Self> {
+        let Telemetry { consumers, access_log } = telemetry;
         Arc::new(Self {
             current: ArcSwapOption::empty(),
             version: AtomicU64::new(0),
             swapped: watch::Sender::new(()),
             metrics: Metrics::new(consumers),
             process: Process::new(gateway, bodies),
+            access_log,
         })
     }
 
@@ -106,6 +118,11 @@ impl Shared {
     /// The bytes of bodies that are held for authenticated callers, and for all others.
     pub fn bodies_held(&self) -> (usize, usize) {
         self.process.holding.held()
+    }
+
+    /// The access log.
+    pub fn access_log(&self) -> Option<&AccessLog> {
+        self.access_log.as_ref()
     }
 
     pub(crate) fn version(&self) -> u64 {

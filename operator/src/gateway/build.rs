@@ -274,6 +274,7 @@ mod tests {
             "trusted-proxies=10.0.0.0/8,fd00::/8",
             "proxy-protocol",
             "metrics-consumers=0",
+            "access-log=json",
         ];
         let given = limits.map(|limit| format!("--gateway-{limit}"));
         let expected: Vec<String> =
@@ -291,6 +292,7 @@ mod tests {
             "trusted-proxies=10.0.0.1/8",
             "proxy-protocol",
             "metrics-consumers=10001",
+            "access-log=yes",
         ] {
             assert!(Given::try_parse_from(["operator", &format!("--gateway-{given}")]).is_err(), "{given}");
         }

@@ -79,10 +79,12 @@ fn requests_are_counted_by_route_method_backend_and_consumer() {
     assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     let samples = samples(&reply.body);
     let route = |rule: &str, policy: &str| {
-        format!("kind=\"HTTPRoute\",namespace=\"default\",route=\"r\",rule=\"{rule}\",policy=\"default/{policy}\"")
+        format!(
+            "route_kind=\"HTTPRoute\",route_namespace=\"default\",route=\"r\",rule=\"{rule}\",policy=\"default/{policy}\""
+        )
     };
     let (keys, open) = (route("keys", "keyed"), route("open", "everyone"));
-    let none = "kind=\"\",namespace=\"\",route=\"\",rule=\"\",policy=\"\"";
+    let none = "route_kind=\"\",route_namespace=\"\",route=\"\",rule=\"\",policy=\"\"";
     let backend = format!("backend=\"127.0.0.1:{}\"", upstream.address.port());
     let permitted = "status=\"2xx\",outcome=\"Permitted\",reason=\"\"";
     for (sample, value) in [
@@ -133,7 +135,7 @@ fn an_upstream_that_cannot_be_reached_is_counted_by_its_reason() {
     assert_eq!(get(&gateway, "/", ""), 502);
     let text = metrics(admin, "").body;
     let line = format!(
-        "idm_upstream_requests_total{{kind=\"Service\",namespace=\"default\",route=\"up\",rule=\"\",\
+        "idm_upstream_requests_total{{route_kind=\"Service\",route_namespace=\"default\",route=\"up\",rule=\"\",\
          policy=\"default/p\",backend=\"127.0.0.1:{port}\",status=\"\",reason=\"UpstreamUnreachable\"}} 1\n"
     );
     assert!(text.contains(&line), "{text}");
@@ -151,7 +153,7 @@ fn a_request_is_in_flight_until_its_answer_has_ended() {
             let text = metrics(admin, "").body;
             let found: f64 = samples(&text)
                 .into_iter()
-                .filter(|(key, _)| key.starts_with("idm_requests_in_flight{kind=\"Service\""))
+                .filter(|(key, _)| key.starts_with("idm_requests_in_flight{route_kind=\"Service\""))
                 .map(|(_, value)| value)
                 .sum();
             if found == expected { Ok(()) } else { Err(text) }

@@ -36,7 +36,7 @@ fn class(key: Key) -> String {
 impl RuleLabels {
     fn pairs(&self) -> [(&'static str, &str); 5] {
         let Self { kind, namespace, route, rule, policy } = self;
-        [("kind", kind), ("namespace", namespace), ("route", route), ("rule", rule), ("policy", policy)]
+        [("route_kind", kind), ("route_namespace", namespace), ("route", route), ("rule", rule), ("policy", policy)]
     }
 
     fn with<'l>(&'l self, more: &[(&'static str, &'l str)]) -> Vec<(&'static str, &'l str)> {

@@ -22,6 +22,10 @@ const GOOD: &[&str] = &[
     "kind: Credential\nspec: {person: {user: a, federationRef: {name: f}}, roles: [r]}",
     "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: m, signIn: {federationRefs: [{name: a}, {name: b}], basePath: /in, origins: ['https://a'], session: {idleSeconds: 60, absoluteSeconds: 60}, requiredClaims: [{claim: hd, values: [a]}], stepUp: {acrValues: [gold], maxAgeSeconds: 60}, credentials: {user: token.email, selector: {matchLabels: {a: b}}}, logout: {returnTo: /}, pages: {title: a, logoUri: /l, accentColor: '#000000'}}}]}}",
     "kind: RoleBinding\nspec: {role: r, subjects: [{user: u}], scope: {project: {}}}",
+    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: a, basic: {realm: r, validators: [{credentials: {selector: {matchLabels: {a: b}}}}, {federationRef: {name: f}}]}}]}, resource: {identifier: 'https://a/mcp', scopes: [read]}}",
+    "kind: Federation\nspec: {ldap: {servers: ['ldaps://a', 'ldap://b:389'], bind: {simple: {dn: cn=g, passwordRef: {name: s}}}, users: {base: dc=x, loginAttributes: [uid], attributes: [{name: mail, all: true}]}, groups: {base: dc=x, search: {nested: true}}}, login: {domains: [A], suffixes: [a.b], recheckSeconds: 60, onOutage: KeepSessions}, roleMappings: [{group: 'cn=a,dc=x', roles: [r]}]}",
+    "kind: Federation\nspec: {database: {product: MySQL, host: a, database: b, user: c, passwordRef: {name: s}, query: 'SELECT 1 WHERE 1 = :username', dangerLegacyFormats: [Phpass]}}",
+    "kind: Federation\nspec: {rest: {verify: {url: 'https://a/b', headers: [{name: X-A, secretRef: {name: s}, prefix: 'Bearer '}], json: {a: {b: ['{username}', '{password}', 1]}}}, answer: {success: token.status == 200, id: token.body.id, username: token.body.name}}}",
 ];
 
 const TARGET: &str = "targetRefs: [{group: '', kind: Service, name: a}]";
@@ -56,6 +60,17 @@ fn cors(members: &str) -> String {
 
 fn produce(members: &str) -> String {
     jose(&format!("produce: {{to: {{header: X-A}}, {members}}}"))
+}
+
+fn ldap(bind: &str, users: &str, groups: &str) -> String {
+    format!(
+        "kind: Federation\nspec: {{ldap: {{servers: ['ldaps://a'], bind: {bind}, users: {users}, groups: {groups}}}}}"
+    )
+}
+
+fn rest(verify: &str) -> String {
+    let answer = "{success: token.status == 200, id: token.body.id, username: token.body.name}";
+    format!("kind: Federation\nspec: {{rest: {{verify: {{url: 'https://a/b', {verify}}}, answer: {answer}}}}}")
 }
 
 /// Objects that break one rule each.
@@ -116,6 +131,20 @@ fn broken() -> Vec<String> {
         "kind: RoleBinding\nspec: {role: r, subjects: [{user: u, group: g}], scope: {project: {}}}".into(),
         "kind: RoleBinding\nspec: {role: r, subjects: [{credential: c, issuer: i}], scope: {project: {}}}".into(),
         "kind: RoleBinding\nspec: {role: r, subjects: [{user: u}], scope: {}}".into(),
+        policy("{name: m, basic: {realm: r, credentialSelector: {matchLabels: {a: b}}, validators: [{credentials: {}}]}}"),
+        policy("{name: m, basic: {realm: r, validators: [{}]}}"),
+        format!(
+            "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, \
+             resource: {{identifier: 'https://a/'}}}}"
+        ),
+        "kind: Federation\nspec: {oidc: {issuer: 'https://i'}, login: {cacheSeconds: 1}}".into(),
+        "kind: Federation\nspec: {oidc: {issuer: 'https://i'}, roleMappings: [{claim: a, roles: [r]}]}".into(),
+        ldap("{}", "{base: dc=x}", "{memberOf: {}}"),
+        ldap("{anonymous: {}}", "{}", "{memberOf: {}}"),
+        ldap("{anonymous: {}}", "{base: dc=x}", "{memberOf: {}, tokenGroups: {}}"),
+        rest("json: {a: b}, form: [{name: a, value: b}]"),
+        rest("headers: [{name: A}]"),
+        rest("headers: [{name: A, value: b, prefix: c}]"),
     ]
 }
 

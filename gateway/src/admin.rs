@@ -1,5 +1,6 @@
 //! The control port: health, metrics and the acknowledgement. It tells nothing about callers or
-//! policies and changes nothing; only the operator, who proves itself, learns who signed in for the first time.
+//! policies and changes nothing; only the operator, which proves itself, learns who signed in for the first time
+//! and what directories answered.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -92,10 +93,8 @@ async fn answer(gateway: Arc<Gateway>, request: Request<Incoming>) -> Result<Res
             (StatusCode::OK, format.content_type(), gateway.metrics(format))
         }
         "/-/bundle" => (StatusCode::OK, "application/json", bundle(&gateway)),
-        "/-/people" => match people(&gateway, &request) {
-            Some(people) => (StatusCode::OK, "application/json", people),
-            None => (StatusCode::UNAUTHORIZED, "text/plain", "this is for the operator alone\n".to_owned()),
-        },
+        "/-/people" => for_operator(people(&gateway, &request)),
+        "/-/directories" => for_operator(directories(&gateway, &request)),
         _ => {
             (StatusCode::NOT_FOUND, "text/plain", "there are /-/live, /-/ready, /-/metrics and /-/bundle\n".to_owned())
         }
@@ -112,8 +111,30 @@ fn format(headers: &HeaderMap) -> Format {
     Format::accepted(&accepts.join(","))
 }
 
+/// An answer for whoever proves to be the operator.
+fn for_operator(answer: Option<String>) -> (StatusCode, &'static str, String) {
+    match answer {
+        Some(answer) => (StatusCode::OK, "application/json", answer),
+        None => (StatusCode::UNAUTHORIZED, "text/plain", "this is for the operator alone\n".to_owned()),
+    }
+}
+
+fn token_of(request: &Request<Incoming>) -> Option<&str> {
+    request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+/// What came of the last question to each directory.
+fn directories(gateway: &Gateway, request: &Request<Incoming>) -> Option<String> {
+    let outcomes = gateway.directories_for(token_of(request)?)?;
+    let told = outcomes.into_iter().map(|(federation, outcome)| {
+        let error = outcome.err().map(|error| serde_json::json!({"reason": error.reason(), "detail": error.detail}));
+        serde_json::json!({"namespace": federation.namespace, "federation": federation.name, "error": error})
+    });
+    Some(serde_json::json!({"directories": told.collect::<Vec<_>>()}).to_string())
+}
+
 fn people(gateway: &Gateway, request: &Request<Incoming>) -> Option<String> {
-    let token = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
+    let token = token_of(request)?;
     let seen = request.uri().query().and_then(|query| query.strip_prefix("seen=")?.parse().ok()).unwrap_or(0);
     let (people, last) = gateway.people_for(token, seen)?;
     let told = people.iter().map(|NewPerson { namespace, federation, issuer, username }| {

@@ -116,30 +116,8 @@ impl Server {
 
     /// A place, after some time in the queue perhaps.
     async fn place(self: &Arc<Self>, admission: Admission) -> Result<Held, NoAnswer> {
-        let place = match admission {
-            Admission::Now(place) => place,
-            Admission::Wait(mut receiver) => match tokio::time::timeout(QUEUE_WAIT, &mut receiver).await {
-                Ok(Ok(place)) => place,
-                Ok(Err(_)) => {
-                    let bulkhead = self.lock();
-                    let why = if bulkhead.is_open() {
-                        bulkhead.shut(Instant::now())
-                    } else {
-                        NotAsked { why: "too many questions to it are waiting".into(), seconds: 1 }
-                    };
-                    return Err(self.not_asked(why));
-                }
-                Err(_) => {
-                    receiver.close();
-                    // A place that was given in the very last moment is ours all the same.
-                    receiver.try_recv().map_err(|_| {
-                        self.lock().counts.not_asked += 1;
-                        let why = "questions before this one took too long".into();
-                        self.not_asked(NotAsked { why, seconds: 1 })
-                    })?
-                }
-            },
-        };
+        let place = admission.place(tokio::time::sleep(QUEUE_WAIT)).await;
+        let place = place.map_err(|why| self.not_asked(self.lock().not_asked(why, Instant::now())))?;
         Ok(Held { server: self.clone(), place, began: Instant::now(), answered: false })
     }
 }

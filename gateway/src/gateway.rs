@@ -10,12 +10,13 @@ use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth, Successes};
 use idm_authn::NewPerson;
 use idm_decide::{BodyLimits, EngineError};
 use idm_metrics::{Exposition, Format};
-use idm_plan::{Bundle, CONTROL_TOKEN, SecretHandle};
+use idm_plan::{Bundle, CONTROL_TOKEN, ObjectKey, SecretHandle};
 use idm_proxy::{
     AccessLog, Configuration, Deadlines, Limits, LineFormat, Server, ServerConfig, Shared, Telemetry, TrustedProxies,
     USUAL_CONSUMERS,
 };
 use idm_store::{SharedOptions, Store};
+use idm_trust::DirectoryError;
 use idm_types::Redacted;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -220,12 +221,20 @@ impl Gateway {
         self.version().map(|(generation, _)| generation)
     }
 
+    /// Whether a token is the one with which the operator proves itself.
+    fn is_operator(&self, token: &str) -> bool {
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        control.is_some_and(|control| verify_slices_are_equal(control.reveal(), token.as_bytes()).is_ok())
+    }
+
     /// The people who signed in where the operator makes memberships, for the operator alone; `None` for everyone else.
     pub fn people_for(&self, token: &str, seen: u64) -> Option<(Vec<NewPerson>, u64)> {
-        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        verify_slices_are_equal(control.reveal(), token.as_bytes())
-            .is_ok()
-            .then(|| self.environment.memory.people_after(seen))
+        self.is_operator(token).then(|| self.environment.memory.people_after(seen))
+    }
+
+    /// What came of the last question to each directory, for the operator alone; `None` for everyone else.
+    pub fn directories_for(&self, token: &str) -> Option<Vec<(ObjectKey, Result<(), DirectoryError>)>> {
+        self.is_operator(token).then(|| self.environment.directories.outcomes())
     }
 
     /// Whether traffic should be sent here.

@@ -18,4 +18,4 @@ pub use environment::Environment;
 pub use gateway::{AuditOptions, Gateway, GatewayOptions, random_seed};
 pub use idm_decide::BodyLimits;
 pub use idm_proxy::{Deadlines, Limits, LineFormat, TrustedProxies, USUAL_CONSUMERS, memory_limit};
-pub use try_login::{TriedLogin, TriedPerson};
+pub use try_login::{TriedGroup, TriedLogin, TriedPerson};

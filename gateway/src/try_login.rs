@@ -2,7 +2,7 @@
 
 use idm_authn::ArmedDirectory;
 use idm_plan::{Federation, FederationKind, Secrets};
-use idm_trust::{LoginAnswer, Password, Steps};
+use idm_trust::{Group, LoginAnswer, Password, Person, Steps};
 use idm_types::{Reason, Redacted};
 use serde_json::{Map, Value};
 
@@ -24,6 +24,35 @@ pub struct TriedPerson {
     pub claims: Map<String, Value>,
     /// The roles of the Federation's role mappings.
     pub roles: Vec<String>,
+    /// The groups that count.
+    pub groups: Vec<TriedGroup>,
+    /// Groups that role mappings name, and that the person is not in.
+    pub unmatched: Vec<String>,
+}
+
+/// A group of a person.
+#[derive(Debug)]
+pub struct TriedGroup {
+    /// Its short name.
+    pub name: String,
+    /// Its distinguished name, where it has one.
+    pub dn: Option<String>,
+    /// The names by which role mappings mean it.
+    pub mapped_by: Vec<String>,
+}
+
+fn tried(directory: &ArmedDirectory, person: &Person) -> TriedPerson {
+    let claims = directory.claims(person);
+    let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let of = |group: &Group| TriedGroup {
+        name: group.name.clone(),
+        dn: group.dn.as_ref().map(|dn| dn.text().to_owned()),
+        mapped_by: owned(directory.names_of(group)),
+    };
+    let groups: Vec<TriedGroup> = person.groups.iter().map(of).collect();
+    let is_matched = |name: &&str| groups.iter().any(|group| group.mapped_by.iter().any(|by| by == name));
+    let unmatched = owned(directory.mapped_groups().filter(|name| !is_matched(name)).collect());
+    TriedPerson { roles: directory.roles(&claims), claims, groups, unmatched }
 }
 
 impl Environment {
@@ -43,11 +72,7 @@ impl Environment {
         let steps = Steps::kept();
         let refused = |reason: Reason, detail: String| Err((reason, detail));
         let outcome = match directory.try_out(username, password, &steps).await {
-            Ok(LoginAnswer::Verified(person)) => {
-                let claims = directory.claims(&person);
-                let roles = directory.roles(&claims);
-                Ok(TriedPerson { claims, roles })
-            }
+            Ok(LoginAnswer::Verified(person)) => Ok(tried(&directory, &person)),
             Ok(LoginAnswer::Unknown) => refused(Reason::WrongPassword, format!("there is no user `{username}`")),
             Ok(LoginAnswer::Refused(why)) => refused(why.reason(), why.reason().plain().to_owned()),
             Err(error) => refused(error.reason(), error.detail),

@@ -8,6 +8,7 @@
 
 mod changes;
 mod credentials;
+mod directories;
 mod gateway;
 mod health;
 mod leader;

@@ -17,7 +17,7 @@ use kube::{Api, ResourceExt};
 use serde::Deserialize;
 
 use crate::objects::Kind;
-use crate::{Context, MANAGER, gateway};
+use crate::{Context, MANAGER, directories, gateway};
 
 /// The label with the name of the Federation that a membership was made for.
 const PROVISIONED_BY: &str = "identity-manager.io/provisioned-by";
@@ -48,8 +48,9 @@ fn provisions(world: &World) -> bool {
 }
 
 /// Puts the token into the bundle with which the operator proves itself to the gateways: the present one, or a new one.
+/// Only gateways that have something to tell have one.
 pub(crate) fn prepare(world: &World, current: Option<&Bundle>, secrets: &mut Secrets) {
-    if !provisions(world) {
+    if !provisions(world) && !directories::has_any(world) {
         return;
     }
     let handle = SecretHandle(CONTROL_TOKEN.into());

@@ -1,5 +1,6 @@
 //! The kinds that the operator watches.
 
+use idm_compile::RouteKind;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
 
@@ -11,6 +12,7 @@ pub(crate) enum Kind {
     Federation,
     RoleBinding,
     HttpRoute,
+    GrpcRoute,
     Gateway,
     GatewayClass,
     BackendTlsPolicy,
@@ -30,6 +32,7 @@ impl Kind {
         Kind::Federation,
         Kind::RoleBinding,
         Kind::HttpRoute,
+        Kind::GrpcRoute,
         Kind::Gateway,
         Kind::GatewayClass,
         Kind::BackendTlsPolicy,
@@ -39,6 +42,17 @@ impl Kind {
         Kind::Pod,
         Kind::Deployment,
     ];
+
+    /// The kinds of routes.
+    pub(crate) const ROUTES: &[Kind] = &[Kind::HttpRoute, Kind::GrpcRoute];
+
+    /// The watched kind of a kind of routes.
+    pub(crate) fn of_route(kind: RouteKind) -> Self {
+        match kind {
+            RouteKind::Http => Kind::HttpRoute,
+            RouteKind::Grpc => Kind::GrpcRoute,
+        }
+    }
 
     /// Our own kinds, whose changes are audited.
     pub(crate) const OURS: &[Kind] = &[Kind::IdentityPolicy, Kind::Credential, Kind::Federation, Kind::RoleBinding];
@@ -50,6 +64,7 @@ impl Kind {
             Kind::Federation => "Federation",
             Kind::RoleBinding => "RoleBinding",
             Kind::HttpRoute => "HTTPRoute",
+            Kind::GrpcRoute => "GRPCRoute",
             Kind::Gateway => "Gateway",
             Kind::GatewayClass => "GatewayClass",
             Kind::BackendTlsPolicy => "BackendTLSPolicy",
@@ -68,6 +83,7 @@ impl Kind {
             Kind::Federation => (idm_api::GROUP, "v1alpha1", "federations"),
             Kind::RoleBinding => (idm_api::GROUP, "v1alpha1", "rolebindings"),
             Kind::HttpRoute => ("gateway.networking.k8s.io", "v1", "httproutes"),
+            Kind::GrpcRoute => ("gateway.networking.k8s.io", "v1", "grpcroutes"),
             Kind::Gateway => ("gateway.networking.k8s.io", "v1", "gateways"),
             Kind::GatewayClass => ("gateway.networking.k8s.io", "v1", "gatewayclasses"),
             Kind::BackendTlsPolicy => ("gateway.networking.k8s.io", "v1", "backendtlspolicies"),
@@ -88,8 +104,8 @@ impl Kind {
 
     /// Part of the Gateway API, which need not be installed.
     pub(crate) fn is_optional(self) -> bool {
-        use Kind::{BackendTlsPolicy, Gateway, GatewayClass, HttpRoute, ReferenceGrant};
-        matches!(self, HttpRoute | Gateway | GatewayClass | BackendTlsPolicy | ReferenceGrant)
+        use Kind::{BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGrant};
+        matches!(self, HttpRoute | GrpcRoute | Gateway | GatewayClass | BackendTlsPolicy | ReferenceGrant)
     }
 
     pub(crate) fn all(self, client: &Client) -> Api<DynamicObject> {

@@ -18,7 +18,7 @@ use crate::objects::Kind;
 use crate::queue::Queue;
 use crate::served::Served;
 use crate::watch::{self, Seen};
-use crate::{Context, changes, credentials, gateway, members, world};
+use crate::{Context, changes, credentials, directories, gateway, members, world};
 
 /// The namespace of objects that have none.
 const CLUSTER: &str = "";
@@ -73,12 +73,12 @@ fn concerned(store: &watch::Store, seen: &Seen) -> BTreeSet<String> {
         // Which Gateways are ours, and how open they are, depends on the classes.
         Kind::GatewayClass => {
             all.extend(store.namespaces(Kind::Gateway));
-            all.extend(store.namespaces(Kind::HttpRoute));
+            all.extend(world::with_routes(store));
         }
         // Routes elsewhere that name a Gateway say in their status what became of it.
-        Kind::Gateway => all.extend(store.namespaces(Kind::HttpRoute)),
+        Kind::Gateway => all.extend(world::with_routes(store)),
         Kind::Namespace => referring.extend(objects().map(|namespace| namespace.name_any())),
-        Kind::HttpRoute => all.extend(objects().flat_map(|route| world::parent_namespaces(route))),
+        Kind::HttpRoute | Kind::GrpcRoute => all.extend(objects().flat_map(|route| world::parent_namespaces(route))),
         Kind::ReferenceGrant => referring.extend(objects().flat_map(|grant| granted_to(grant))),
         Kind::Service => {
             let grants = store.list(Kind::ReferenceGrant, &own);
@@ -214,6 +214,7 @@ async fn reconcile(context: &Context, queue: &Queue, namespace: &str) -> anyhow:
     let (generation, digest) = (built.bundle.generation, built.bundle.digest.clone());
     let observed = gateway::observe(context, namespace, &digest).await;
     members::provision(context, &world, &built.bundle.secrets).await?;
+    directories::report(context, &world, &mut compiled, &built.bundle.secrets).await;
     gateway::publish(context, &world, &compiled, generation, &observed).await?;
     tell(Served::of(&world, &compiled, generation, observed.clone()));
     Ok(Some(if observed.is_programmed() { RESYNC } else { UNPROGRAMMED }))

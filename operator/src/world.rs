@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use gateway_api::apis::standard::backendtlspolicies::{BackendTlsPolicy, BackendTlsPolicySpec};
-use idm_compile::{Classes, SecretValues, Settings, World};
+use gateway_api::apis::standard::grpcroutes::GrpcRoute;
+use gateway_api::apis::standard::httproutes::HttpRoute;
+use idm_compile::{Classes, Route, SecretValues, Settings, World};
 use idm_types::Redacted;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -24,7 +26,7 @@ pub(crate) fn complete(store: &Store, namespace: &str, settings: Settings) -> Wo
     if world.our_gateways().next().is_none() {
         return world;
     }
-    for tenant in store.namespaces(Kind::HttpRoute).iter().filter(|tenant| *tenant != namespace) {
+    for tenant in with_routes(store).iter().filter(|tenant| *tenant != namespace) {
         if gateways_of(store, tenant).contains(namespace) {
             world.add_tenant(objects(store, tenant, settings));
         }
@@ -32,10 +34,41 @@ pub(crate) fn complete(store: &Store, namespace: &str, settings: Settings) -> Wo
     world
 }
 
+/// A namespace's objects, with what decides which routes its Gateways take: the routes of other namespaces, which
+/// matter where there are routes of two kinds.
+pub(crate) fn with_other_routes(store: &Store, namespace: &str, settings: Settings) -> World {
+    let mut world = objects(store, namespace, settings);
+    if store.namespaces(Kind::GrpcRoute).is_empty() || store.namespaces(Kind::HttpRoute).is_empty() {
+        return world;
+    }
+    for tenant in with_routes(store).iter().filter(|tenant| *tenant != namespace) {
+        if gateways_of(store, tenant).contains(namespace) {
+            let mut of = World::new(tenant, settings);
+            of.routes = routes(store, tenant);
+            world.add_tenant(of);
+        }
+    }
+    world
+}
+
 /// The other namespaces where a namespace's routes name a Gateway.
 pub(crate) fn gateways_of(store: &Store, namespace: &str) -> BTreeSet<String> {
-    let routes = store.list(Kind::HttpRoute, namespace);
+    let routes = Kind::ROUTES.iter().flat_map(|kind| store.list(*kind, namespace));
+    let routes: Vec<_> = routes.collect();
     routes.iter().flat_map(|route| parent_namespaces(route)).filter(|parent| parent != namespace).collect()
+}
+
+/// The namespaces that have routes.
+pub(crate) fn with_routes(store: &Store) -> BTreeSet<String> {
+    Kind::ROUTES.iter().flat_map(|kind| store.namespaces(*kind)).collect()
+}
+
+fn routes(store: &Store, namespace: &str) -> Vec<Route> {
+    let mut routes: Vec<Route> =
+        typed::<HttpRoute>(store, Kind::HttpRoute, namespace).into_iter().map(Route::from).collect();
+    let calls = typed::<GrpcRoute>(store, Kind::GrpcRoute, namespace).into_iter();
+    routes.extend(calls.filter_map(|route| Route::try_from(route).ok()));
+    routes
 }
 
 /// The namespaces that the parents of a route name.
@@ -57,7 +90,7 @@ pub(crate) fn objects(store: &Store, namespace: &str, settings: Settings) -> Wor
     let classes = store.list(Kind::GatewayClass, "");
     let classes: Vec<_> = classes.iter().filter_map(|class| serde_json::to_value(&**class).ok()).collect();
     world.classes = Classes::of(classes.iter());
-    world.routes = typed(store, Kind::HttpRoute, namespace);
+    world.routes = routes(store, namespace);
     world.gateways = typed(store, Kind::Gateway, namespace);
     world.services = typed(store, Kind::Service, namespace);
     world.backend_tls_policies = backend_tls_policies(store, namespace);

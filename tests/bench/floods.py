@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """A valid caller beside floods of strangers: success, median and 99th percentile, and the gateway's memory.
 
-  tests/bench/floods.py IDM-BINARY [SECONDS [PART-OF-A-NAME]]
+  tests/bench/floods.py IDM-BINARY [SECONDS [PART-OF-A-NAME [ROUNDS]]]
 
+With several rounds, the lines take turns, and each ends with the medians and the lowest and highest 99th percentile.
 The gateway runs on core 1 alone; the caller, the floods and the upstream are processes of their own on core 0. Where
 the system allows it, the caller and the upstream go before the floods there: their times are the gateway's then, and
 not those of the load generator. Everything is on loopback and bounded: each flood has a fixed number of connections and
-ends with its time. Needs nothing but Python 3.
+ends with its time. Needs nothing but Python 3 and openssl.
 """
-import base64, json, multiprocessing, os, shutil, socket, struct, subprocess, sys, tempfile, threading, time
+import base64, json, multiprocessing, os, shutil, socket, statistics, struct, subprocess, sys, tempfile, threading, time
 
 FORK = multiprocessing.get_context("fork")
 SECONDS = float(sys.argv[2]) if len(sys.argv) > 2 else 6
@@ -62,7 +63,41 @@ def hang(connection):
         pass
 
 
-def objects(port, other, hanging):
+def black_hole():
+    """A port whose connections are never answered, because its queue is full; and what keeps it so."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    kept = [listener]
+    while len(kept) < 64:
+        try:
+            kept.append(socket.create_connection(listener.getsockname(), 0.3))
+        except OSError:
+            break
+    return listener.getsockname()[1], kept
+
+
+def base64url(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def signed_token():
+    """A key set and a token of its key (RS256)."""
+    def openssl(*arguments, text=None):
+        return subprocess.run(["openssl", *arguments], input=text, capture_output=True, check=True).stdout
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(openssl("genrsa", "2048"))
+        file.flush()
+        modulus = openssl("rsa", "-in", file.name, "-modulus", "-noout").decode().strip().split("=")[1]
+        part = lambda value: base64url(json.dumps(value).encode())
+        text = (part({"alg": "RS256", "kid": "k"}) + "."
+                + part({"iss": "https://own", "aud": "a", "sub": "robot", "exp": int(time.time()) + 36_000}))
+        signature = base64url(openssl("dgst", "-sha256", "-sign", file.name, text=text.encode()))
+    key = {"kty": "RSA", "kid": "k", "alg": "RS256", "n": base64url(bytes.fromhex(modulus)), "e": "AQAB"}
+    return json.dumps({"keys": [key]}), f"{text}.{signature}"
+
+
+def objects(port, other, hanging, hole):
     api = "identity-manager.io/v1alpha1"
     def service(name, port=port):
         return {"apiVersion": "v1", "kind": "Service",
@@ -90,6 +125,15 @@ def objects(port, other, hanging):
     yield policy("people", [{"name": "basic", "basic": {"realm": "r"}}])
     yield policy("tokens", [{"name": "jwt", "jwt": {"issuers": [{"issuer": "https://idp", "audiences": ["a"], "keys": {
         "jwksUri": f"http://127.0.0.1:{hanging}/jwks"}}]}}])
+    # A route for tokens, and one for people of a directory that never answers a connection.
+    yield service("token")
+    yield policy("token", [{"name": "jwt", "jwt": {"issuers": [{"issuer": "https://own", "audiences": ["a"], "keys": {
+        "inline": KEYS}}]}}])
+    yield service("corp")
+    yield policy("corp", [{"name": "basic", "basic": {"realm": "r", "validators": [{"federationRef": {"name": "corp"}}]}}])
+    yield {"apiVersion": api, "kind": "Federation", "metadata": {"name": "corp"}, "spec": {"ldap": {
+        "servers": [f"ldap://127.0.0.1:{hole}"], "startTls": False, "bind": {"anonymous": {}},
+        "users": {"base": "dc=corp,dc=test"}}, "login": {"concurrency": 8}}}
     yield {"apiVersion": api, "kind": "Credential", "metadata": {"name": "ana"},
            "spec": {"password": {}, "secretRef": {"name": "ana"}}}
     yield secret("ana", password="secret")
@@ -102,9 +146,10 @@ class Gateway:
         self.folder = tempfile.mkdtemp(prefix="idm-floods-")
         (port, first), (other, second), (hanging, third) = serve(upstream), serve(upstream, False), serve(hang)
         self.servers = [first, second, third]
+        hole, self.kept = black_hole()
         os.makedirs(self.folder + "/config")
         with open(self.folder + "/config/all.yaml", "w") as file:
-            file.write("\n---\n".join(json.dumps(o) for o in objects(port, other, hanging)))
+            file.write("\n---\n".join(json.dumps(o) for o in objects(port, other, hanging, hole)))
         log = open(self.folder + "/log", "w")
         command = ["taskset", "-c", "1", BINARY, "run", "--dir", self.folder + "/config", "--listen", "127.0.0.1:0",
                    "--audit-dir", self.folder + "/audit", "--danger-insecure-issuers"]
@@ -125,6 +170,8 @@ class Gateway:
         self.process.wait()
         for server in self.servers:
             server.kill()
+        for held in self.kept:
+            held.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -162,9 +209,10 @@ def connect(port, source="127.0.0.1"):
     return connection
 
 
-def caller(port, seconds, source="127.0.0.1"):
+def caller(port, seconds, source="127.0.0.1", request=None):
     """One valid request every 5 ms: the share of 200 and the times in milliseconds."""
-    request, times, good, end = head("GET", "valid", "/", basic("ana", "secret")), [], 0, time.monotonic() + seconds
+    request = request or head("GET", "valid", "/", basic("ana", "secret"))
+    times, good, end = [], 0, time.monotonic() + seconds
     connection = None
     while time.monotonic() < end:
         started = time.monotonic()
@@ -257,6 +305,10 @@ FLOODS = {
         port, 50, lambda n: head("GET", "people", "/", basic(f"user{n}", "wrong")), 0.05, SECONDS),
     "wrong tokens, unknown key ids": lambda port: repeated(
         port, 50, lambda n: head("GET", "tokens", "/", token(n)), 0.05, SECONDS),
+    "nothing (quiet), for a token": lambda port: None,
+    # About ten times what the directory has places for, and then as often as they are answered.
+    "logins at a directory that hangs, for a token": lambda port: repeated(
+        port, 80, lambda n: head("GET", "corp", "/", basic(f"user{n}-{time.monotonic_ns()}", "guess")), 0.1, SECONDS),
 }
 
 def flooding(flood, port):
@@ -265,32 +317,46 @@ def flooding(flood, port):
     time.sleep(SECONDS + 2)
 
 
-def measured(port, seconds, source="127.0.0.1"):
+def measured(port, seconds, source="127.0.0.1", request=None):
     """What `caller` finds in a process of its own."""
     results = FORK.Queue()
-    one = process(lambda: results.put(caller(port, seconds, source)), first=True)
+    one = process(lambda: results.put(caller(port, seconds, source, request)), first=True)
     result = results.get()
     one.join()
     return result
 
 
-os.sched_setaffinity(0, {0})
-# Limits of requests are for each address, and most strangers have another one than the caller.
-OWN_ADDRESS = {"windows of 0: 60 x 120 streams"}
-print(f"{'beside':<40} {'200s':>7} {'median ms':>10} {'p99 ms':>8} {'MiB':>5}")
-wanted = sys.argv[3] if len(sys.argv) > 3 else ""
-for name, flood in FLOODS.items():
-    if wanted not in name:
-        continue
+def beside(name, flood):
+    """What a valid caller finds beside a flood: share of 200, median and 99th percentile, and the gateway's memory."""
     gateway = Gateway()
+    request = head("GET", "token", "/", f"Authorization: Bearer {TOKEN}") if name.endswith("for a token") else None
     try:
-        measured(gateway.port, 0.5)
+        measured(gateway.port, 0.5, request=request)
         strangers = process(flooding, flood, gateway.port)
         time.sleep(0.3)
         source = "127.0.0.2" if name in OWN_ADDRESS else "127.0.0.1"
-        success, median, last = measured(gateway.port, SECONDS - 0.5, source)
-        print(f"{name:<40} {success:>7.2%} {median:>10.2f} {last:>8.2f} {gateway.memory():>5}", flush=True)
+        found = (*measured(gateway.port, SECONDS - 0.5, source, request), gateway.memory())
         strangers.kill()
+        return found
     finally:
         gateway.stop()
-    time.sleep(0.5)
+        time.sleep(0.5)
+
+
+KEYS, TOKEN = signed_token()
+os.sched_setaffinity(0, {0})
+# Limits of requests are for each address, and most strangers have another one than the caller.
+OWN_ADDRESS = {"windows of 0: 60 x 120 streams"}
+wanted = sys.argv[3] if len(sys.argv) > 3 else ""
+rounds = int(sys.argv[4]) if len(sys.argv) > 4 else 1
+print(f"{'beside':<46} {'200s':>7} {'median ms':>10} {'p99 ms':>8} {'MiB':>5}")
+seen = {name: [] for name in FLOODS if wanted in name}
+for _ in range(rounds):
+    for name in seen:
+        success, median, last, memory = beside(name, FLOODS[name])
+        seen[name].append((success, median, last))
+        print(f"{name:<46} {success:>7.2%} {median:>10.2f} {last:>8.2f} {memory:>5}", flush=True)
+for name, found in seen.items() if rounds > 1 else ():
+    success, median, last = (sorted(column) for column in zip(*found))
+    print(f"{name}: {rounds} rounds, 200s {success[0]:.2%}, median {statistics.median(median):.2f} ms, "
+          f"p99 {statistics.median(last):.2f} ms ({last[0]:.2f} to {last[-1]:.2f})")

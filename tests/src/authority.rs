@@ -15,6 +15,12 @@ fn openssl(dir: &Path, arguments: &str) {
     assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+impl AsRef<Path> for Authority {
+    fn as_ref(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
 impl Authority {
     /// An authority of this name.
     pub fn new(name: &str) -> Self {

@@ -21,6 +21,7 @@ mod redis;
 mod routes;
 mod saml;
 mod serves;
+pub mod slapd;
 mod upstream;
 
 pub use authority::{Authority, config_map, secret};
@@ -67,11 +68,6 @@ pub fn interop_libraries() -> PathBuf {
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
 }
 
-/// An address of this machine with a port that nothing listens on.
-pub fn free_port() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
-}
-
 /// Tries for up to ten seconds; panics with the last problem.
 pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>) -> T {
     let start = Instant::now();
@@ -82,6 +78,37 @@ pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>)
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     }
+}
+
+/// Runs a program with a text as its input, and fails unless it succeeds. Returns its output.
+pub fn run(program: &str, arguments: &[&str], input: &str, dir: &Path) -> String {
+    use std::io::Write as _;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .current_dir(dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program} does not run ({error}); ./test installs what the tests need"));
+    let mut stdin = child.stdin.take().expect("an input");
+    let input = input.to_owned();
+    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output().expect("it ends");
+    let _ = writer.join();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{program}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+/// A port on loopback that nothing listens on. Somebody else may take it, so that whoever uses it tries again.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
+}
+
+/// An address with such a port.
+pub fn free_address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 /// A running `idm run` on a free port, with a folder and an audit of its own.

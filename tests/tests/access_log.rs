@@ -123,7 +123,7 @@ fn a_log_that_nobody_reads_holds_up_no_request_and_no_stop() {
     let upstream = Upstream::new();
     let (dir, audit) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::fs::write(dir.path().join("all.yaml"), open_to(&upstream, ANONYMOUS)).unwrap();
-    let admin = idm_tests::free_port();
+    let admin = idm_tests::free_address();
     let child = Command::new(idm_tests::idm())
         .args(["run", "--listen", "127.0.0.1:0", "--access-log", "json", "--admin", &admin.to_string(), "--dir"])
         .args([dir.path().as_os_str(), "--audit-dir".as_ref(), audit.path().as_os_str()])

@@ -125,7 +125,8 @@ fn between_equals_the_older_wins_then_the_alphabet() {
 fn hosts_are_what_listener_and_route_have_in_common() {
     let hosts = |route: &str| {
         let plan = compiled(&BASE.replace("hostnames: [a.two.example]", route)).plan;
-        plan.hosts.into_iter().map(|h| h.host).collect::<Vec<_>>()
+        let served = plan.hosts.into_iter().filter(|host| !host.entries.is_empty());
+        served.map(|host| host.host).collect::<Vec<_>>()
     };
     assert_eq!(hosts("hostnames: [a.two.example]"), [Host::Exact("a.two.example".into())]);
     assert_eq!(hosts("hostnames: ['*.example']"), [Host::Below("two.example".into()), Host::Below("example".into())]);
@@ -173,14 +174,14 @@ fn what_a_gateway_cannot_do_closes_its_rule_and_is_named() {
         ("value: /first", "value: /a/../first", "must not contain `.` or `..`"),
         (
             "value: /first}}]",
-            "value: /first}, queryParams: [{name: a, value: b}]}]",
-            "query parameter is not supported",
+            "value: /first}, queryParams: [{name: a, value: b, type: RegularExpression}]}]",
+            "regular expressions are not supported",
         ),
         (
             "value: /first}}]",
-            "value: /first}}], filters: [{type: RequestMirror, requestMirror: {backendRef: {name: up, port: 80}}}]",
-            "filter RequestMirror is not supported: supported are CORS, RequestHeaderModifier, RequestRedirect, \
-             ResponseHeaderModifier and URLRewrite",
+            "value: /first}}], filters: [{type: ExtensionRef, extensionRef: {group: g, kind: K, name: n}}]",
+            "filter ExtensionRef is not supported: supported are CORS, RequestHeaderModifier, RequestMirror, \
+             RequestRedirect, ResponseHeaderModifier and URLRewrite",
         ),
         (
             "value: /first}}]",
@@ -425,6 +426,17 @@ fn a_listener_that_cannot_be_used_takes_no_port_from_others() {
 }
 
 #[test]
+fn a_gateway_that_asks_for_addresses_of_an_unknown_type_takes_no_route() {
+    for (kind, taken) in [("IPAddress", true), ("Hostname", true), ("example.com/other", false)] {
+        let addresses = format!("gatewayClassName: idm\n  addresses: [{{type: {kind}, value: a.example}}]");
+        let compiled = compiled(&BASE.replace("gatewayClassName: idm", &addresses));
+        assert_eq!(compiled.routes[0].listeners.is_ok(), taken, "{kind}");
+        let refused = said(&compiled, "g").iter().any(|said| said.starts_with("Accepted UnsupportedAddress"));
+        assert_eq!(refused, !taken, "{:?}", said(&compiled, "g"));
+    }
+}
+
+#[test]
 fn a_route_that_no_listener_takes_says_which_part_did_not_fit() {
     use idm_compile::NotTaken::{NoMatchingListenerHostname, NoMatchingParent, NotAllowedByListeners};
     let one = BASE.replace("{name: one, port: 80, protocol: HTTP}, ", "");
@@ -438,7 +450,7 @@ fn a_route_that_no_listener_takes_says_which_part_did_not_fit() {
         let compiled = compiled(&yaml);
         assert_eq!(compiled.routes[0].listeners, Err(expected), "{yaml}");
         assert_eq!(said(&compiled, "r")[0].split(':').next(), Some(&*format!("Accepted {}", expected.cause().name())));
-        assert!(compiled.plan.hosts.is_empty());
+        assert!(compiled.plan.hosts.iter().all(|host| host.entries.is_empty()));
     }
 }
 

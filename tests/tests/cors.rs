@@ -358,8 +358,8 @@ fn f19_filters_that_are_not_served_are_named_as_the_gateway_api_names_them() {
     let upstream = Upstream::new();
     for (filter, message) in [
         (
-            "{type: RequestMirror, requestMirror: {backendRef: {name: up, port: 80}}}",
-            "filter RequestMirror is not supported",
+            "{type: ExtensionRef, extensionRef: {group: example.com, kind: Cache, name: c}}",
+            "filter ExtensionRef is not supported",
         ),
         ("{type: URLRewrite}", "must have its settings in `urlRewrite`"),
         ("{type: CORS}", "must have its settings in `cors`"),
@@ -370,7 +370,7 @@ fn f19_filters_that_are_not_served_are_named_as_the_gateway_api_names_them() {
         let lint = std::process::Command::new(idm_tests::idm()).arg("lint").arg(dir.path()).output().unwrap();
         let said = format!("{}{}", String::from_utf8_lossy(&lint.stdout), String::from_utf8_lossy(&lint.stderr));
         assert!(said.contains(message), "{filter}: {said}");
-        if filter.contains("RequestMirror") {
+        if filter.contains("ExtensionRef") {
             assert!(said.contains("RequestRedirect, ResponseHeaderModifier and URLRewrite"), "{said}");
         }
     }

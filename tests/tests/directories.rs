@@ -347,7 +347,7 @@ fn r42_tokens_of_people_end_with_them() {
     let said = claims(token);
     assert_eq!(
         (said["sub"].as_str(), said["idp"].as_str(), said["preferred_username"].as_str(), &said["roles"]),
-        (Some("p-1"), Some("federation:default/corp"), Some("ana"), &json!(["order-reader"])),
+        (Some("federation:default/corp#p-1"), Some("federation:default/corp"), Some("ana"), &json!(["order-reader"])),
         "{said}"
     );
     assert_eq!(bed.with_token(token).status, 200);
@@ -358,7 +358,11 @@ fn r42_tokens_of_people_end_with_them() {
     let refresh = format!("grant_type=refresh_token&refresh_token={}", tokens["refresh_token"].as_str().unwrap());
     let renewed: Value = serde_json::from_str(&bed.token(&refresh).body).unwrap();
     let said = claims(renewed["access_token"].as_str().unwrap_or_else(|| panic!("{renewed}")));
-    assert_eq!((said["sub"].as_str(), said["preferred_username"].as_str()), (Some("p-1"), Some("ana.new")), "{said}");
+    assert_eq!(
+        (said["sub"].as_str(), said["preferred_username"].as_str()),
+        (Some("federation:default/corp#p-1"), Some("ana.new")),
+        "{said}"
+    );
     assert_eq!(said["roles"], Value::Null, "{said}");
     // An outage refuses for now, and the refresh token still works afterwards.
     let refresh = format!("grant_type=refresh_token&refresh_token={}", renewed["refresh_token"].as_str().unwrap());

@@ -87,3 +87,36 @@ fn calls_of_a_grpc_client_reach_a_grpc_server_of_the_c_core() {
     let reasons: Vec<_> = records[before..].iter().filter(|record| record["outcome"] == "Denied").collect();
     assert_eq!((reasons.len(), &reasons[0]["reason"]), (3, &json!("UnknownApiKey")), "{records:#?}");
 }
+
+/// The same server behind a GRPCRoute, which needs no `appProtocol`: one method takes a key, the other has no rule.
+#[test]
+fn calls_of_a_grpc_client_are_routed_by_service_and_method() {
+    let server = Server::start();
+    let key = ApiKey::from_random([3; 32]).reveal().to_owned();
+    let port = server.port;
+    let yaml = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: up}}\nspec: {{type: ExternalName, externalName: 127.0.0.1, \
+         ports: [{{port: {port}}}]}}\n---\n\
+         apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: g}}\nspec: {{gatewayClassName: \
+         idm, listeners: [{{name: http, port: 80, protocol: HTTP}}]}}\n---\n\
+         apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {{name: r}}\nspec:\n  parentRefs: \
+         [{{name: g}}]\n  rules:\n  - {{name: unary, matches: [{{method: {{service: test.Echo, method: Unary}}}}], \
+         backendRefs: [{{name: up, port: {port}}}]}}\n---\n\
+         apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: p}}\nspec:\n  targetRefs: \
+         [{{group: gateway.networking.k8s.io, kind: GRPCRoute, name: r, sectionName: unary}}]\n  authentication: \
+         {{methods: [{{name: keys, apiKey: {{sources: [{{header: {{name: X-Api-Key}}}}]}}}}]}}\n---\n\
+         apiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: shop}}\nspec: {{apiKey: {{}}, \
+         secretRef: {{name: shop}}}}\n{}",
+        secret("shop", &[("key", key.clone())])
+    );
+    let gateway = Gateway::start(&[("all.yaml", &yaml)]);
+    let outcome = call(&gateway, &key);
+    assert_eq!(outcome["unary"]["answer"], "one x", "{outcome}");
+    assert_eq!(outcome["failed"]["code"], "FAILED_PRECONDITION", "{outcome}");
+    assert_eq!(outcome["streaming"]["code"], "UNIMPLEMENTED", "{outcome}");
+    let refused = call(&gateway, ApiKey::from_random([4; 32]).reveal());
+    assert_eq!(refused["unary"]["code"], "UNAUTHENTICATED", "{refused}");
+    let records = gateway.records();
+    let routes: Vec<_> = records.iter().map(|record| record["route"].as_str().unwrap_or_default()).collect();
+    assert!(routes.contains(&"GRPCRoute default/r rule unary"), "{routes:?}");
+}

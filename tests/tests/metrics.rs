@@ -10,7 +10,7 @@ use idm_types::ApiKey;
 
 /// A gateway with a control port, which it names in its log of what it serves.
 fn start(files: &[(&str, &str)], arguments: &[&str]) -> (Gateway, SocketAddr) {
-    let admin = idm_tests::free_port();
+    let admin = idm_tests::free_address();
     let gateway = Gateway::start_with(files, &[&["--admin", &admin.to_string()], arguments].concat());
     eventually("the control port", || std::net::TcpStream::connect(admin).map_err(|error| error.to_string()));
     (gateway, admin)
@@ -129,7 +129,7 @@ fn requests_are_counted_by_route_method_backend_and_consumer() {
 
 #[test]
 fn an_upstream_that_cannot_be_reached_is_counted_by_its_reason() {
-    let port = idm_tests::free_port().port();
+    let port = idm_tests::free_port();
     let files = idm_tests::open_to_address(([127, 0, 0, 1], port).into(), ANONYMOUS);
     let (gateway, admin) = start(&[("all.yaml", &files)], &[]);
     assert_eq!(get(&gateway, "/", ""), 502);

@@ -62,7 +62,7 @@ fn served(upstream: &Upstream) -> Served {
     let listeners = "{name: http, port: 80, protocol: HTTP}";
     let both =
         format!("{listeners}, {{name: s, port: 443, protocol: HTTPS, tls: {{certificateRefs: [{{name: server}}]}}}}");
-    let (port, dead) = (idm_tests::free_port().port(), "matches: [{path: {type: PathPrefix, value: /dead}}]");
+    let (port, dead) = (idm_tests::free_port(), "matches: [{path: {type: PathPrefix, value: /dead}}]");
     let rules =
         format!("  - {{name: all, UP}}\n  - {{name: dead, {dead}, backendRefs: [{{name: gone, port: {port}}}]}}\n");
     let route = route_to(upstream, &rules).replace(listeners, &both);
@@ -71,7 +71,7 @@ fn served(upstream: &Upstream) -> Served {
          spec: {{type: ExternalName, externalName: 127.0.0.1, ports: [{{port: {port}}}]}}\n"
     );
     let files = [route, policy_of("p", None, "{name: all, anonymous: {}}", ""), gone, certificate].concat();
-    let admin = idm_tests::free_port();
+    let admin = idm_tests::free_address();
     let arguments = ["--admin", &admin.to_string(), "--listen-tls", "127.0.0.1:0"];
     let gateway = Gateway::start_with(&[("all.yaml", &files)], &arguments);
     eventually("the control port", || TcpStream::connect(admin).map_err(|error| error.to_string()));

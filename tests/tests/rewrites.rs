@@ -101,6 +101,44 @@ fn the_headers_of_an_upstreams_answer_are_edited_and_those_of_refusals_are_not()
     }
 }
 
+/// The filters of a backend are for the requests that it gets; what the gateway writes stays as it is.
+#[test]
+fn requests_to_one_of_several_backends_are_edited_for_it() {
+    let (one, two) = (Upstream::new(), Upstream::new());
+    let filter = |value: &str| {
+        format!(
+            "filters: [{{type: RequestHeaderModifier, requestHeaderModifier: {{set: [{{name: X-Backend, value: \
+             {value}}}, {{name: X-Who, value: eve}}], add: [{{name: X-Rule, value: {value}}}]}}}}]"
+        )
+    };
+    let backend = |name: &str, upstream: &Upstream| {
+        format!("{{name: {name}, port: {}, {}}}", upstream.address.port(), filter(name))
+    };
+    let of_rule = filters("{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-Rule, value: r}]}}");
+    let rules = format!("  - {{{of_rule}, backendRefs: [{}, {}]}}\n", backend("up", &one), backend("two", &two));
+    let service = format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: two}}\nspec: {{type: ExternalName, externalName: \
+         127.0.0.1, ports: [{{name: http, port: {}}}]}}\n",
+        two.address.port()
+    );
+    let told = "  upstream: {headers: [{name: X-Who, value: request.path}]}\n";
+    let yaml = route_to(&one, &rules) + &policy_of("p", None, "{name: everyone, anonymous: {}}", told) + &service;
+    let gateway = Gateway::start(&[("all.yaml", &yaml)]);
+    let spoofed = b"GET /me HTTP/1.1\r\nHost: a\r\nX_Backend: spoofed\r\n\r\n";
+    for _ in 0..40 {
+        assert_eq!(raw(gateway.address, spoofed).status, 200);
+    }
+    for (name, other, upstream) in [("up", "two", &one), ("two", "up", &two)] {
+        let received = upstream.received().to_lowercase();
+        let count = |line: &str| received.matches(&format!("{line}\r\n")).count();
+        let all = count("get /me http/1.1");
+        assert!(all > 0, "{name} got nothing of forty");
+        assert_eq!((count(&format!("x-backend: {name}")), count(&format!("x-backend: {other}"))), (all, 0));
+        assert_eq!((count("x-rule: r"), count(&format!("x-rule: {name}"))), (all, all), "{received}");
+        assert_eq!((count("x-who: /me"), count("x-who: eve"), count("x_backend: spoofed")), (all, 0, 0));
+    }
+}
+
 #[test]
 fn what_cannot_be_done_closes_the_rule_and_says_why() {
     let upstream = Upstream::new();
@@ -122,13 +160,23 @@ fn what_cannot_be_done_closes_the_rule_and_says_why() {
         (several, "exactly one match"),
         (answer("remove: [Content-Length]"), "the gateway sets it itself"),
         (answer("set: [{name: Access-Control-Allow-Origin, value: '*'}]"), "must be made by the filter CORS"),
+        (
+            "backendRefs: [{name: up, port: 1, filters: [{type: URLRewrite, urlRewrite: {hostname: a.example}}]}]"
+                .into(),
+            "the one filter of a backend that is supported",
+        ),
         (filters("{type: URLRewrite}"), "must have its settings in `urlRewrite`"),
         (
-            filters("{type: RequestMirror, requestMirror: {backendRef: {name: up, port: 80}}}"),
-            "RequestMirror is not supported",
+            filters("{type: ExtensionRef, extensionRef: {group: example.com, kind: Cache, name: c}}"),
+            "filter ExtensionRef is not supported",
         ),
+        (filters("{type: RequestMirror}"), "must have its settings in `requestMirror`"),
     ] {
         let mut text = yaml(&upstream, &rule);
+        if rule.starts_with("backendRefs") {
+            let port = upstream.address.port();
+            text = text.replace(&format!(", backendRefs: [{{name: up, port: {port}}}]"), "");
+        }
         if rule.starts_with("matches") {
             text = text.replace("matches: [{path: {type: PathPrefix, value: /api}}], ", "");
         }

@@ -282,6 +282,51 @@ fn a_backend_of_another_namespace_needs_a_grant_and_the_others_go_on() {
     assert_eq!(report.findings()[0].cause.name(), "RefNotFound");
 }
 
+/// A grant is for one kind of routes, and for mirrors as for other backends; so is a BackendTLSPolicy.
+#[test]
+fn grants_and_backend_tls_policies_count_for_calls_and_for_mirrors() {
+    let shared = "{name: shared, namespace: stock, port: 80}";
+    let grpc = format!("rules: [{{backendRefs: [{shared}]}}]");
+    let mirror = format!(
+        "rules: [{{filters: [{{type: RequestMirror, requestMirror: {{backendRef: {shared}}}}}], backendRefs: [{{name: \
+         up, port: 80}}]}}]"
+    );
+    let service =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: shared, namespace: stock}\nspec: {ports: [{port: 80}]}\n";
+    let secured = serde_json::json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "BackendTLSPolicy",
+        "metadata": {"name": "b", "namespace": "stock"},
+        "spec": {"targetRefs": [{"group": "", "kind": "Service", "name": "shared"}],
+            "validation": {"hostname": "shared.stock", "wellKnownCACertificates": "System"}}});
+    for (kind, rules) in [("GRPCRoute", &grpc), ("HTTPRoute", &mirror)] {
+        for granted in ["GRPCRoute", "HTTPRoute"] {
+            let route = format!(
+                "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: r, namespace: a}}\nspec: \
+                 {{parentRefs: [{{name: g, namespace: infra}}], {rules}}}\n---\napiVersion: v1\nkind: \
+                 Service\nmetadata: {{name: up, namespace: a}}\nspec: {{ports: [{{port: 80}}]}}\n"
+            );
+            let mut tenant = of("a", &format!("{route}{}", POLICY.replace("HTTPRoute", kind)));
+            let grant = grant("stock", from(granted, "a"), to("Service", None));
+            tenant.grants = vec![serde_json::from_value(grant).unwrap()];
+            assert_eq!(!tenant.granted_services().is_empty(), kind == granted);
+            tenant.granted = world(service).services;
+            tenant.granted_backend_tls = vec![serde_json::from_value(secured.clone()).unwrap()];
+            let (statuses, report) = attached_elsewhere(&tenant, &infra(ALL));
+            assert!(statuses[0].listeners.is_ok(), "{statuses:?}");
+            let refused = report.findings().iter().any(|finding| finding.cause.name() == "RefNotPermitted");
+            assert_eq!(refused, kind != granted, "{kind} {granted}: {report:?}");
+            let compiled = compiled(infra(ALL), [tenant]);
+            let Handler::Enforce { backends, mirrors, .. } = &compiled.plan.rules[0].handler else {
+                panic!("{:?}", compiled.report)
+            };
+            let copies = mirrors.iter().map(|mirror| &mirror.backend);
+            let all = backends.iter().chain(copies).filter(|backend| backend.host == "shared.stock.svc");
+            let names: Vec<_> = all.map(|of| of.tls.as_ref().map_or("", |tls| &tls.server_name)).collect();
+            let expected = if kind == granted { vec!["shared.stock"] } else { vec![] };
+            assert_eq!(names, expected, "{kind} {granted}");
+        }
+    }
+}
+
 /// The policy of a Service in another namespace counts there too: nothing is sent to it in the clear.
 #[test]
 fn a_backend_tls_policy_beside_a_granted_service_counts() {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use idm_api::v1alpha1::TargetReference;
 use idm_plan::ObjectKey;
 
-use crate::{Meta, World};
+use crate::{Meta, RouteKind, World};
 
 /// A policy as attachment sees it; broken ones take part, so that the requests that they cover are refused.
 pub(crate) struct Candidate<'w> {
@@ -23,8 +23,8 @@ pub(crate) struct Candidate<'w> {
 /// A target that a policy can be attached to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
-    RouteRule(String, String),
-    Route(String),
+    RouteRule(RouteKind, String, String),
+    Route(RouteKind, String),
     Listener(String, String),
     Gateway(String),
     Service(String, Option<String>),
@@ -34,9 +34,14 @@ impl Target {
     pub(crate) fn of(reference: &TargetReference) -> Option<Self> {
         let TargetReference { group, kind, name, section_name } = reference;
         let (name, section) = (name.clone(), section_name.clone());
+        let route = RouteKind::of_name(kind).filter(|_| group == "gateway.networking.k8s.io");
+        if let Some(kind) = route {
+            return Some(match section {
+                Some(rule) => Target::RouteRule(kind, name, rule),
+                None => Target::Route(kind, name),
+            });
+        }
         Some(match (group.as_str(), kind.as_str(), section) {
-            ("gateway.networking.k8s.io", "HTTPRoute", Some(rule)) => Target::RouteRule(name, rule),
-            ("gateway.networking.k8s.io", "HTTPRoute", None) => Target::Route(name),
             ("gateway.networking.k8s.io", "Gateway", Some(listener)) => Target::Listener(name, listener),
             ("gateway.networking.k8s.io", "Gateway", None) => Target::Gateway(name),
             ("", "Service", port) => Target::Service(name, port),
@@ -48,8 +53,8 @@ impl Target {
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Target::RouteRule(route, rule) => write!(f, "rule '{rule}' of HTTPRoute '{route}'"),
-            Target::Route(route) => write!(f, "HTTPRoute '{route}'"),
+            Target::RouteRule(kind, route, rule) => write!(f, "rule '{rule}' of {} '{route}'", kind.name()),
+            Target::Route(kind, route) => write!(f, "{} '{route}'", kind.name()),
             Target::Listener(gateway, listener) => write!(f, "listener '{listener}' of Gateway '{gateway}'"),
             Target::Gateway(gateway) => write!(f, "Gateway '{gateway}'"),
             Target::Service(service, None) => write!(f, "Service '{service}'"),
@@ -107,12 +112,12 @@ impl Attachments {
 pub(crate) fn exists(world: &World, target: &Target) -> bool {
     use kube::ResourceExt;
     let gateway = |name: &str| world.our_gateways().find(|g| g.name_any() == name);
-    let route = |name: &str| world.routes.iter().find(|r| r.name_any() == name);
+    let route = |kind: RouteKind, name: &str| world.routes.iter().find(|r| r.kind() == kind && r.name() == name);
     let service = |name: &str| world.services.iter().find(|s| s.name_any() == name);
     match target {
-        Target::Route(name) => route(name).is_some(),
-        Target::RouteRule(name, rule) => {
-            route(name).is_some_and(|r| r.spec.rules.iter().flatten().any(|r| r.name.as_deref() == Some(rule)))
+        Target::Route(kind, name) => route(*kind, name).is_some(),
+        Target::RouteRule(kind, name, rule) => {
+            route(*kind, name).is_some_and(|r| r.rules().any(|r| r.rule.name.as_deref() == Some(rule)))
         }
         Target::Gateway(name) => gateway(name).is_some(),
         Target::Listener(name, listener) => {

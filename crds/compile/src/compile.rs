@@ -2,28 +2,32 @@ mod resource;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
+use gateway_api::apis::standard::httproutes::HttpRouteParentRefs;
 use idm_plan::{
-    Backend, Bundle, Credentials, Endpoint, Federation, Grant, Handler, Host, MethodKind, ObjectKey, PathMatch, Plan,
-    Policy, Redirect, RouteEntry, RouteRule, SecretHandle, Secrets, ServerCertificate, SignInEndpoint, SignInMethod,
-    Timeouts, VirtualHost,
+    Backend, Bundle, Credentials, Endpoint, Federation, Grant, Handler, Host, MethodKind, Mirror, ObjectKey, PathMatch,
+    Plan, Policy, Redirect, RouteEntry, RouteRule, SecretHandle, Secrets, ServerCertificate, SignInEndpoint,
+    SignInMethod, VirtualHost,
 };
 use idm_types::Reason;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 
 use crate::attach::{Attachments, Candidate, Placed, Target, exists};
+use crate::attached::{Attached, Attachment, attach};
 use crate::class::open_policy;
-use crate::listeners::{Listener, ListenerPorts, accepted, is_ours, is_secure, parse_host, taking};
+use crate::listeners::{
+    Listener, ListenerPorts, accepted, host_of, is_isolated, is_secure, isolated_hosts, parse_host,
+};
+use crate::lower::backend::service_backend;
 use crate::lower::backend_tls::report as report_backend_tls;
 use crate::lower::mtls::{lower_listener, lower_shown};
-use crate::lower::route::{LoweredMatch, LoweredRule, lower_rule, service_backend};
+use crate::lower::route::{LoweredMatch, LoweredRule, lower_rule};
 use crate::lower::token_service::base_path;
 use crate::lower::{
     Notes, credential::lower_credentials, federation::lower_federations, policy::lower_policy,
     role_binding::lower_grants,
 };
-use crate::{Cause, Condition, ObjectId, Report, World, previous_policy, service_names};
+use crate::{Cause, Condition, ObjectId, Report, Route, RouteKind, World, previous_policy, service_names};
 
 fn sign_in_of(policy: &Policy) -> Option<&SignInMethod> {
     policy
@@ -43,7 +47,7 @@ pub struct Compiled {
     pub credentials: Credentials,
     /// The findings that its users shall see.
     pub report: Report,
-    /// The result for each HTTPRoute and its parents, for Gateway API statuses.
+    /// The result for each route and its parents, for Gateway API statuses.
     pub routes: Vec<RouteStatus>,
     /// The ports of the listeners in use.
     pub ports: ListenerPorts,
@@ -62,6 +66,8 @@ impl Compiled {
 pub struct RouteStatus {
     /// The route's namespace.
     pub namespace: String,
+    /// Its kind.
+    pub kind: RouteKind,
     /// Its name.
     pub route: String,
     /// The parent, as the route refers to it.
@@ -73,7 +79,7 @@ pub struct RouteStatus {
 impl RouteStatus {
     pub(crate) fn new(
         namespace: &str,
-        route: &HttpRoute,
+        route: &Route,
         parent: &HttpRouteParentRefs,
         taken: Result<&[(Listener<'_>, Host)], &NotTaken>,
     ) -> Self {
@@ -83,7 +89,8 @@ impl RouteStatus {
             names
         };
         let listeners = taken.map(names).map_err(|why| *why);
-        Self { namespace: namespace.to_owned(), route: route.name_any(), parent: parent.clone(), listeners }
+        let (namespace, kind, route) = (namespace.to_owned(), route.kind(), route.name());
+        Self { namespace, kind, route, parent: parent.clone(), listeners }
     }
 }
 
@@ -96,6 +103,8 @@ pub enum NotTaken {
     NotAllowedByListeners,
     /// None of those that allow it has a hostname in common with it.
     NoMatchingListenerHostname,
+    /// A route of another kind, which is older, has the hostname at all of those.
+    HostnameConflict,
 }
 
 impl NotTaken {
@@ -105,6 +114,7 @@ impl NotTaken {
             NotTaken::NoMatchingParent => Cause::NoMatchingParent,
             NotTaken::NotAllowedByListeners => Cause::NotAllowedByListeners,
             NotTaken::NoMatchingListenerHostname => Cause::NoMatchingListenerHostname,
+            NotTaken::HostnameConflict => Cause::HostnameConflict,
         }
     }
 
@@ -117,6 +127,10 @@ impl NotTaken {
             NotTaken::NotAllowedByListeners => format!(
                 "a listener of Gateway '{gateway}' must allow this route: its kind, and its namespace, which is that of \
                  the Gateway unless `allowedRoutes.namespaces` says otherwise"
+            ),
+            NotTaken::HostnameConflict => format!(
+                "an older route of another kind has this hostname at Gateway '{gateway}': HTTPRoutes and GRPCRoutes \
+                 must have hostnames of their own"
             ),
             NotTaken::NoMatchingListenerHostname => format!(
                 "a listener of Gateway '{gateway}' must have a hostname in common with `spec.hostnames` of this route"
@@ -163,9 +177,10 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     let attachments = compiler.settle_attachments(&worlds);
     let (listeners, ports) = compiler.listeners();
     let of_services = compiler.hosts_of_services(&attachments);
+    let attached = attach(&worlds, &listeners);
     let mut routes = Vec::new();
     for of in &worlds {
-        routes.extend(compiler.lower_routes(of, &listeners, &attachments, &of_services));
+        routes.extend(compiler.lower_routes(of, &listeners, &attached, &attachments, &of_services));
     }
     compiler.lower_services(&attachments);
     compiler.refuse_undescribed();
@@ -237,6 +252,7 @@ struct Rank {
     path_length: std::cmp::Reverse<usize>,
     no_method: bool,
     headers: std::cmp::Reverse<usize>,
+    query: std::cmp::Reverse<usize>,
     place: Place,
     position: usize,
 }
@@ -331,8 +347,8 @@ impl<'w> Compiler<'w> {
                         path,
                         Condition::Accepted,
                         Cause::Invalid,
-                        "target must be an HTTPRoute or Gateway of group 'gateway.networking.k8s.io', or a Service of \
-                         group ''",
+                        "target must be an HTTPRoute, GRPCRoute or Gateway of group 'gateway.networking.k8s.io', or a \
+                         Service of group ''",
                     ),
                     Some(target) if !exists(world, &target) => self.report.push(
                         &id,
@@ -364,6 +380,7 @@ impl<'w> Compiler<'w> {
         &mut self,
         of: &World,
         listeners: &[Listener<'w>],
+        all: &Attached<'_>,
         attachments: &Attachments,
         of_services: &BTreeSet<Host>,
     ) -> Vec<RouteStatus> {
@@ -371,16 +388,15 @@ impl<'w> Compiler<'w> {
         let is_free = |host: &Host| !of.is_tenant || !of_services.contains(host);
         for route in &of.routes {
             let mut attached = Vec::new();
-            for parent in route.spec.parent_refs.iter().flatten() {
-                if !is_ours(self.world, parent, &of.namespace) {
-                    continue;
-                }
-                let taken = taking(self.world, listeners, parent, route, &of.namespace);
+            let under = all.get(&(of.namespace.as_str(), route.kind(), route.name()));
+            for Attachment { parent, taken } in under.into_iter().flatten() {
                 let serving = taken.iter().flatten();
-                let serving = serving.filter(|(listener, host)| listener.serves && is_free(host));
+                let serving = serving.filter(|(listener, host)| {
+                    listener.serves && is_free(host) && !is_isolated(listeners, listener, host)
+                });
                 attached.extend(serving.map(|(listener, host)| (*listener, host.clone())));
-                if let Err(why) = &taken {
-                    let id = ObjectId::new("HTTPRoute", &of.namespace, &route.name_any());
+                if let Err(why) = taken {
+                    let id = ObjectId::new(route.kind().name(), &of.namespace, &route.name());
                     let message = why.message(&parent.name);
                     self.report.push(&id, "spec.parentRefs", Condition::Accepted, why.cause(), message);
                 }
@@ -391,38 +407,32 @@ impl<'w> Compiler<'w> {
         statuses
     }
 
-    fn lower_route(
-        &mut self,
-        of: &World,
-        route: &HttpRoute,
-        attached: &[(Listener<'w>, Host)],
-        attachments: &Attachments,
-    ) {
-        let name = route.name_any();
-        let id = ObjectId::new("HTTPRoute", &of.namespace, &name);
-        let created = route.metadata.creation_timestamp.as_ref().map(|t| t.0.to_string()).unwrap_or_default();
-        let place = Place { created, name: format!("{}/{name}", of.namespace) };
+    fn lower_route(&mut self, of: &World, route: &Route, attached: &[(Listener<'_>, Host)], attachments: &Attachments) {
+        let (kind, name) = (route.kind(), route.name());
+        let id = ObjectId::new(kind.name(), &of.namespace, &name);
+        let place = Place { created: route.created(), name: format!("{}/{name}", of.namespace) };
         // The gateway's own endpoints precede every route of its own namespace, and are a part of another's.
         let own = if of.is_tenant { place.clone() } else { Place::default() };
-        for (i, rule) in route.spec.rules.iter().flatten().enumerate() {
+        for (i, rule) in route.rules().enumerate() {
             let path = format!("spec.rules[{i}]");
             let mut notes = Notes::new(&mut self.report, id.clone());
             let (matches, lowered) = lower_rule(of, &path, rule, &mut notes);
-            let title = format!(
-                "HTTPRoute {}/{name} rule {}",
-                of.namespace,
-                rule.name.clone().unwrap_or_else(|| i.to_string())
-            );
+            let named = &rule.rule.name;
+            let title = named.clone().unwrap_or_else(|| i.to_string());
+            let title = format!("{} {}/{name} rule {title}", kind.name(), of.namespace);
             for (Listener { gateway, spec: listener, .. }, host) in attached {
                 let open = self.open.filter(|_| self.world.classes.forwards_uncovered(gateway));
                 let of_route = |target| (of.namespace.clone(), target);
                 let of_gateway = |target| (self.world.namespace.clone(), target);
                 let mut targets: Vec<Placed> = Vec::new();
-                targets.extend(rule.name.as_ref().map(|rule| of_route(Target::RouteRule(name.clone(), rule.clone()))));
-                targets.push(of_route(Target::Route(name.clone())));
+                let of_rule = |rule: &String| of_route(Target::RouteRule(kind, name.clone(), rule.clone()));
+                targets.extend(named.as_ref().map(of_rule));
+                targets.push(of_route(Target::Route(kind, name.clone())));
                 targets.push(of_gateway(Target::Listener(gateway.name_any(), listener.name.clone())));
                 targets.push(of_gateway(Target::Gateway(gateway.name_any())));
+                let (winner, _) = attachments.covering(&targets);
                 let lowered = lowered.clone().map(|rule| self.show_certificate(&gateway.name_any(), rule));
+                let lowered = lowered.filter(|rule| !self.copies_keys(rule, winner, &path, &id));
                 let rule = self.push_rule(&title, lowered.as_ref(), listener.port, attachments, &targets, open);
                 let secure = is_secure(listener);
                 self.push_endpoints(rule, secure, host, &own);
@@ -450,17 +460,33 @@ impl<'w> Compiler<'w> {
     /// The rule with the certificate that its Gateway shows to backends. Without it nothing is sent to those with TLS.
     fn show_certificate(&self, gateway: &str, mut rule: LoweredRule) -> LoweredRule {
         let Some(certificate) = self.shown.get(gateway) else { return rule };
+        let show = |mut backend: Backend| {
+            if let Some(tls) = &mut backend.tls {
+                tls.settings.certificate = Some(certificate.clone()?);
+            }
+            Some(backend)
+        };
         for backend in std::mem::take(&mut rule.backends) {
-            match (backend.tls, certificate) {
-                (None, _) => rule.backends.push(Backend { tls: None, ..backend }),
-                (Some(mut tls), Some(certificate)) => {
-                    tls.settings.certificate = Some(certificate.clone());
-                    rule.backends.push(Backend { tls: Some(tls), ..backend });
-                }
-                (Some(_), None) => rule.unresolved_weight += u64::from(backend.weight),
+            let weight = u64::from(backend.weight);
+            match show(backend) {
+                Some(backend) => rule.backends.push(backend),
+                None => rule.unresolved_weight += weight,
             }
         }
+        let mirrors = std::mem::take(&mut rule.mirrors).into_iter();
+        rule.mirrors = mirrors.filter_map(|mirror| Some(Mirror { backend: show(mirror.backend)?, ..mirror })).collect();
         rule
+    }
+
+    /// Whether a rule copies requests that carry the key of a language model's provider: then it is closed.
+    fn copies_keys(&mut self, rule: &LoweredRule, winner: Option<&ObjectKey>, path: &str, id: &ObjectId) -> bool {
+        let policy = winner.and_then(|winner| self.policies.iter().find(|policy| policy.key == *winner));
+        let Some(policy) = policy.filter(|policy| policy.llm.is_some() && !rule.mirrors.is_empty()) else {
+            return false;
+        };
+        let why = format!("IdentityPolicy '{}' signs requests for a language model: remove RequestMirror", policy.key);
+        self.report.push(id, format!("{path}.filters"), Condition::Accepted, Cause::Invalid, why);
+        true
     }
 
     /// Decides which policy covers the rule and adds it to the plan once.
@@ -535,7 +561,7 @@ impl<'w> Compiler<'w> {
             let rule = RouteRule { name, handler, cors: None };
             let rule = self.add_rule(rule);
             for path in paths {
-                let found = LoweredMatch { path: PathMatch::Exact(path), method: None, headers: vec![] };
+                let found = LoweredMatch::of_path(PathMatch::Exact(path));
                 self.push_entry(secure, host.clone(), &found, rule, place, 0);
             }
         }
@@ -592,7 +618,7 @@ impl<'w> Compiler<'w> {
             let name = format!("IdentityPolicy {key} sign-in: {}{of}", endpoint.name());
             let handler = Handler::SignIn { policy: position, endpoint, federation };
             let rule = self.add_rule(RouteRule { name, handler, cors: None });
-            let found = LoweredMatch { path: PathMatch::Exact(path), method: None, headers: vec![] };
+            let found = LoweredMatch::of_path(PathMatch::Exact(path));
             self.push_entry(secure, host.clone(), &found, rule, place, 0);
         }
     }
@@ -606,7 +632,7 @@ impl<'w> Compiler<'w> {
         place: &Place,
         position: usize,
     ) {
-        let LoweredMatch { path, method, headers } = found;
+        let LoweredMatch { path, method, headers, query, grpc } = found;
         let (not_exact, length) = match path {
             PathMatch::Exact(path) => (false, path.len()),
             PathMatch::Prefix(path) => (true, path.len()),
@@ -616,10 +642,12 @@ impl<'w> Compiler<'w> {
             path_length: std::cmp::Reverse(length),
             no_method: method.is_none(),
             headers: std::cmp::Reverse(headers.len()),
+            query: std::cmp::Reverse(query.len()),
             place: place.clone(),
             position,
         };
-        let entry = RouteEntry { path: path.clone(), method: method.clone(), headers: headers.clone(), rule };
+        let (path, method, headers, query) = (path.clone(), method.clone(), headers.clone(), query.clone());
+        let entry = RouteEntry { path, method, headers, query, grpc: *grpc, rule };
         let hosts = if secure { &mut self.secure_hosts } else { &mut self.hosts };
         hosts.entry(host).or_default().push((rank, entry));
     }
@@ -648,18 +676,16 @@ impl<'w> Compiler<'w> {
                     "this Service has several ports: the policy's target must name one with `sectionName`",
                 )
             } else {
-                service_backend(world, "spec.ports", service, |p| named.is_none() || p.name == named, 1, &mut notes)
+                service_backend(
+                    world,
+                    "spec.ports",
+                    service,
+                    |p| named.is_none() || p.name == named,
+                    RouteKind::Http,
+                    &mut notes,
+                )
             };
-            let lowered = backend.map(|backend| LoweredRule {
-                backends: vec![backend],
-                unresolved_weight: 0,
-                timeouts: Timeouts::DEFAULT,
-                headers: vec![],
-                redirect: None,
-                rewrite: None,
-                answer: vec![],
-                cors: None,
-            });
+            let lowered = backend.map(|backend| LoweredRule::to(vec![backend]));
             let title = format!("Service {}/{name}", world.namespace);
             let of_port = |port: Option<String>| (world.namespace.clone(), Target::Service(name.clone(), port));
             let mut targets: Vec<Placed> = ports.iter().flatten().map(|port| of_port(Some(port.clone()))).collect();
@@ -667,7 +693,7 @@ impl<'w> Compiler<'w> {
             let first = Place::default();
             let place = Place { name: format!("{}/{name}", world.namespace), ..Place::default() };
             let rule = self.push_rule(&title, lowered.as_ref(), 0, attachments, &targets, None);
-            let everything = LoweredMatch { path: PathMatch::Prefix(String::new()), method: None, headers: vec![] };
+            let everything = LoweredMatch::of_path(PathMatch::Prefix(String::new()));
             for host in self.service_hosts(service, &name) {
                 self.push_endpoints(rule, false, &host, &first);
                 self.push_sign_in_endpoints(rule, false, &host, &first);
@@ -741,15 +767,18 @@ impl<'w> Compiler<'w> {
             Host::Any => usize::MAX,
         };
         self.certificates.sort_by_key(|certificate| weight(&certificate.host));
+        for (secure, host) in isolated_hosts(&listeners) {
+            let hosts = if secure { &mut self.secure_hosts } else { &mut self.hosts };
+            hosts.entry(host).or_default();
+        }
         (listeners, ports)
     }
 
     fn take_certificate(&mut self, listener: &Listener<'w>) -> bool {
         let id = self.id("Gateway", &listener.gateway.name_any());
         let (path, listener) = (&format!("spec.listeners[{}]", listener.position), listener.spec);
-        let host = listener.hostname.as_deref().map_or(Some(Host::Any), parse_host);
         let mut notes = Notes::new(&mut self.report, id);
-        let lowered = match host {
+        let lowered = match host_of(listener) {
             Some(host) => lower_listener(self.world, path, listener, host, &mut self.secrets, &mut notes),
             None => notes.fail(
                 format!("{path}.hostname"),
@@ -793,16 +822,23 @@ fn class_hint(target: &Target) -> &'static str {
 
 fn enforce(policy: usize, rule: &LoweredRule, port: i32) -> Handler {
     // `cors` is read where the rule is added.
-    let LoweredRule { backends, unresolved_weight, timeouts, headers, redirect, rewrite, answer, cors: _ } =
+    let LoweredRule { backends, unresolved_weight, timeouts, headers, redirect, rewrite, answer, cors: _, mirrors } =
         rule.clone();
     match redirect {
         Some(redirect) => {
             let redirect = Redirect { listener_port: u16::try_from(port).unwrap_or_default(), ..redirect };
             Handler::Redirect { policy, redirect }
         }
-        None => {
-            Handler::Enforce { policy, backends, unresolved_weight, timeouts, headers, rewrite, answer_headers: answer }
-        }
+        None => Handler::Enforce {
+            policy,
+            backends,
+            unresolved_weight,
+            timeouts,
+            headers,
+            rewrite,
+            answer_headers: answer,
+            mirrors,
+        },
     }
 }
 

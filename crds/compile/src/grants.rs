@@ -32,11 +32,10 @@ impl World {
 
     /// The Services of other namespaces that routes refer to and that ReferenceGrants permit, as namespace and name.
     pub fn granted_services(&self) -> Vec<(String, String)> {
-        let rules = self.routes.iter().flat_map(|route| route.spec.rules.iter().flatten());
-        let backends = rules.flat_map(|rule| rule.backend_refs.iter().flatten());
-        let foreign = backends.filter_map(|backend| {
-            let namespace = backend.namespace.as_deref().filter(|namespace| *namespace != self.namespace)?;
-            Some(Foreign { from: "HTTPRoute", kind: "Service", namespace, name: &backend.name })
+        let named = self.routes.iter().flat_map(|route| route.referred_services().map(|of| (route.kind(), of)));
+        let foreign = named.filter_map(|(kind, (namespace, name))| {
+            let namespace = namespace.filter(|namespace| *namespace != self.namespace)?;
+            Some(Foreign { from: kind.name(), kind: "Service", namespace, name })
         });
         self.permitted(foreign)
     }

@@ -7,6 +7,7 @@
 //! [`compile`]; then `attach.rs` (attachment of policies to targets), `lower/` (one file per kind).
 
 mod attach;
+mod attached;
 mod class;
 mod compile;
 mod grants;
@@ -14,6 +15,7 @@ mod listeners;
 mod lower;
 mod passwords;
 mod report;
+mod routes;
 mod signing;
 mod supply;
 mod tenants;
@@ -26,6 +28,7 @@ pub use listeners::{ListenerPorts, RouteKinds, route_kinds};
 pub use lower::backend_tls::targeted_services;
 pub use passwords::PasswordHashes;
 pub use report::{Cause, Condition, Finding, ObjectId, Report};
+pub use routes::{Route, RouteKind};
 pub use signing::{SIGNING_SECRET, new_signing_keys, rotated, signing_secret};
 pub use supply::{Supply, missing_secrets};
 pub use tenants::attached_elsewhere;

@@ -6,11 +6,11 @@ use gateway_api::apis::standard::gateways::{
     Gateway, GatewayListeners, GatewayListenersAllowedRoutesNamespacesFrom as From,
     GatewayListenersAllowedRoutesNamespacesSelector as Selector,
 };
-use gateway_api::apis::standard::httproutes::{HttpRoute, HttpRouteParentRefs};
+use gateway_api::apis::standard::httproutes::HttpRouteParentRefs;
 use idm_plan::Host;
 use kube::ResourceExt;
 
-use crate::{Cause, Condition, NotTaken, ObjectId, Report, World};
+use crate::{Cause, Condition, NotTaken, ObjectId, Report, Route, RouteKind, World};
 
 /// A listener that routes can be attached to.
 #[derive(Clone, Copy)]
@@ -21,8 +21,8 @@ pub(crate) struct Listener<'w> {
     pub(crate) position: usize,
     /// Whether it can take traffic. Routes are attached to a listener without a usable certificate too.
     pub(crate) serves: bool,
-    /// Whether it allows HTTPRoutes.
-    pub(crate) takes_routes: bool,
+    /// The kinds of routes that it allows.
+    pub(crate) kinds: RouteKinds,
 }
 
 /// The one port that all listeners of a protocol share, where there is one.
@@ -57,25 +57,44 @@ impl ListenerPorts {
 }
 
 /// The kinds of routes that a listener allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteKinds {
-    /// HTTPRoutes, which are served.
-    pub http_routes: bool,
-    /// No other kind is named.
+    /// HTTPRoutes.
+    pub http: bool,
+    /// GRPCRoutes.
+    pub grpc: bool,
+    /// No kind is named that is not served.
     pub all_known: bool,
+}
+
+impl RouteKinds {
+    /// Whether a kind is allowed.
+    pub const fn hold(self, kind: RouteKind) -> bool {
+        match kind {
+            RouteKind::Http => self.http,
+            RouteKind::Grpc => self.grpc,
+        }
+    }
 }
 
 /// Which kinds of routes a listener allows; without a list, those that its protocol can carry.
 pub fn route_kinds(listener: &GatewayListeners) -> RouteKinds {
     if !["HTTP", "HTTPS"].contains(&listener.protocol.as_str()) {
-        return RouteKinds { http_routes: false, all_known: true };
+        return RouteKinds { http: false, grpc: false, all_known: true };
     }
     let named = listener.allowed_routes.as_ref().and_then(|allowed| allowed.kinds.as_deref()).unwrap_or_default();
-    let is_http = named.iter().map(|kind| {
-        kind.kind == "HTTPRoute" && kind.group.as_deref().is_none_or(|group| group == "gateway.networking.k8s.io")
-    });
-    let (http, others) =
-        is_http.fold((0, 0), |(http, others), is| if is { (http + 1, others) } else { (http, others + 1) });
-    RouteKinds { http_routes: http > 0 || named.is_empty(), all_known: others == 0 }
+    if named.is_empty() {
+        return RouteKinds { http: true, grpc: true, all_known: true };
+    }
+    let kinds: Vec<Option<RouteKind>> = named
+        .iter()
+        .map(|kind| {
+            let ours = kind.group.as_deref().is_none_or(|group| group == "gateway.networking.k8s.io");
+            RouteKind::of_name(&kind.kind).filter(|_| ours)
+        })
+        .collect();
+    let holds = |kind| kinds.contains(&Some(kind));
+    RouteKinds { http: holds(RouteKind::Http), grpc: holds(RouteKind::Grpc), all_known: !kinds.contains(&None) }
 }
 
 pub(crate) fn is_secure(listener: &GatewayListeners) -> bool {
@@ -108,6 +127,14 @@ pub(crate) fn accepted<'w>(world: &'w World, report: &mut Report) -> (Vec<Listen
             report.push(&id, "spec.tls.frontend", Condition::Accepted, Cause::InvalidParameters, message);
             continue;
         }
+        let known = [None, Some("IPAddress"), Some("Hostname")];
+        let addresses = gateway.spec.addresses.iter().flatten();
+        if let Some(i) = addresses.clone().position(|address| !known.contains(&address.r#type.as_deref())) {
+            let message = "an address must be of type IPAddress or Hostname";
+            let path = format!("spec.addresses[{i}].type");
+            report.push(&id, path, Condition::Accepted, Cause::UnsupportedAddress, message);
+            continue;
+        }
         for (position, spec) in gateway.spec.listeners.iter().enumerate() {
             let path = format!("spec.listeners[{position}]");
             let kinds = route_kinds(spec);
@@ -116,12 +143,12 @@ pub(crate) fn accepted<'w>(world: &'w World, report: &mut Report) -> (Vec<Listen
                 continue;
             }
             if !kinds.all_known {
-                let message = "allowedRoutes.kinds must name HTTPRoutes only: no other kind is served";
+                let message = "allowedRoutes.kinds must name HTTPRoute and GRPCRoute only: no other kind is served";
                 let at = format!("{path}.allowedRoutes.kinds");
                 report.push(&id, at, Condition::ResolvedRefs, Cause::InvalidRouteKinds, message);
             }
             let serves = !is_secure(spec);
-            listeners.push(Listener { gateway, spec, position, serves, takes_routes: kinds.http_routes });
+            listeners.push(Listener { gateway, spec, position, serves, kinds });
         }
     }
     (listeners, ports)
@@ -141,7 +168,7 @@ pub(crate) fn taking<'w>(
     world: &World,
     listeners: &[Listener<'w>],
     parent: &HttpRouteParentRefs,
-    route: &HttpRoute,
+    route: &Route,
     namespace: &str,
 ) -> Result<Vec<(Listener<'w>, Host)>, NotTaken> {
     let mut matching = listeners
@@ -154,7 +181,9 @@ pub(crate) fn taking<'w>(
         })
         .peekable();
     matching.peek().ok_or(NotTaken::NoMatchingParent)?;
-    let allows = |listener: &&Listener<'_>| listener.takes_routes && allows_namespace(world, listener.spec, namespace);
+    let allows = |listener: &&Listener<'_>| {
+        listener.kinds.hold(route.kind()) && allows_namespace(world, listener.spec, namespace)
+    };
     let mut allowing = matching.filter(allows).peekable();
     allowing.peek().ok_or(NotTaken::NotAllowedByListeners)?;
     let taken = allowing.flat_map(|listener| {
@@ -162,6 +191,46 @@ pub(crate) fn taking<'w>(
     });
     let taken: Vec<_> = taken.collect();
     if taken.is_empty() { Err(NotTaken::NoMatchingListenerHostname) } else { Ok(taken) }
+}
+
+/// Whether requests for a host, which a listener has in common with a route, are for a listener of the same Gateway
+/// that has a narrower hostname (GatewayHTTPListenerIsolation): each request is for one listener only.
+pub(crate) fn is_isolated(listeners: &[Listener<'_>], of: &Listener<'_>, host: &Host) -> bool {
+    let Some(wide) = host_of(of.spec) else { return false };
+    narrower_listeners(listeners, of, &wide).iter().any(|narrow| covers(narrow, host))
+}
+
+/// The hosts of listeners for which another listener of the same Gateway must not serve, though it has a hostname that
+/// covers theirs.
+pub(crate) fn isolated_hosts(listeners: &[Listener<'_>]) -> Vec<(bool, Host)> {
+    let wide = listeners.iter().filter_map(|of| Some((of, host_of(of.spec)?)));
+    let narrow = wide.flat_map(|(of, host)| {
+        let narrow = narrower_listeners(listeners, of, &host);
+        narrow.into_iter().map(|narrow| (is_secure(of.spec), narrow))
+    });
+    narrow.collect()
+}
+
+fn narrower_listeners(listeners: &[Listener<'_>], of: &Listener<'_>, wide: &Host) -> Vec<Host> {
+    let beside = listeners.iter().filter(|other| {
+        other.gateway.metadata.name == of.gateway.metadata.name
+            && (&other.spec.protocol, other.spec.port) == (&of.spec.protocol, of.spec.port)
+    });
+    beside.filter_map(|other| host_of(other.spec)).filter(|host| host != wide && covers(wide, host)).collect()
+}
+
+/// The hosts that a listener is for; `None`: the hostname is none.
+pub(crate) fn host_of(listener: &GatewayListeners) -> Option<Host> {
+    listener.hostname.as_deref().map_or(Some(Host::Any), parse_host)
+}
+
+/// Whether some name is of both hosts.
+pub(crate) fn overlap(a: &Host, b: &Host) -> bool {
+    narrower(a, b).is_some()
+}
+
+fn covers(wide: &Host, host: &Host) -> bool {
+    narrower(wide, host).as_ref() == Some(host)
 }
 
 /// Whether a listener allows routes of a namespace.
@@ -195,10 +264,10 @@ fn selects(selector: &Selector, labels: &BTreeMap<String, String>) -> bool {
 }
 
 /// The hosts that listener and route have in common.
-fn intersect(listener: Option<&str>, route: &HttpRoute) -> Vec<Host> {
+fn intersect(listener: Option<&str>, route: &Route) -> Vec<Host> {
     let listener = listener.map_or(Some(Host::Any), parse_host);
     let Some(listener) = listener else { return vec![] };
-    let hostnames = route.spec.hostnames.as_deref().unwrap_or_default();
+    let hostnames = route.hostnames();
     if hostnames.is_empty() {
         return vec![listener];
     }

@@ -1,5 +1,6 @@
 use std::fmt;
 
+use idm_types::Reason;
 use serde::Serialize;
 
 /// The object that a finding is about.
@@ -35,6 +36,8 @@ pub enum Condition {
     ResolvedRefs,
     /// It is in force.
     Programmed,
+    /// The directory that it describes answers.
+    Connected,
 }
 
 impl Condition {
@@ -44,6 +47,7 @@ impl Condition {
             Condition::Accepted => "Accepted",
             Condition::ResolvedRefs => "ResolvedRefs",
             Condition::Programmed => "Programmed",
+            Condition::Connected => "Connected",
         }
     }
 }
@@ -75,7 +79,7 @@ pub enum Cause {
     DangerousOption,
     /// A listener requests a feature that this gateway does not have.
     UnsupportedListener,
-    /// A listener's protocol is neither HTTP nor HTTPS.
+    /// The protocol of a listener or of a backend is not one that this gateway speaks.
     UnsupportedProtocol,
     /// Another listener of the namespace has taken another port for the same protocol.
     PortUnavailable,
@@ -83,6 +87,8 @@ pub enum Cause {
     InvalidRouteKinds,
     /// A Gateway refers to parameters, and this gateway has none.
     InvalidParameters,
+    /// A Gateway asks for a type of addresses that this gateway does not have.
+    UnsupportedAddress,
     /// A referenced object is of a kind that cannot be used there.
     InvalidKind,
     /// A Gateway refers to a certificate for backends that cannot be used.
@@ -95,8 +101,12 @@ pub enum Cause {
     NoMatchingParent,
     /// No listener that could take the route has a hostname in common with it.
     NoMatchingListenerHostname,
+    /// A route of another kind has the hostname at the same listener.
+    HostnameConflict,
     /// No listener allows routes of this kind from this namespace.
     NotAllowedByListeners,
+    /// A directory gave no usable answer to the last question.
+    Directory(Reason),
 }
 
 impl Cause {
@@ -119,13 +129,16 @@ impl Cause {
             Cause::PortUnavailable => "PortUnavailable",
             Cause::InvalidRouteKinds => "InvalidRouteKinds",
             Cause::InvalidParameters => "InvalidParameters",
+            Cause::UnsupportedAddress => "UnsupportedAddress",
             Cause::InvalidKind => "InvalidKind",
             Cause::InvalidClientCertificateRef => "InvalidClientCertificateRef",
             Cause::InvalidCaCertificateRef => "InvalidCACertificateRef",
             Cause::NoValidCaCertificate => "NoValidCACertificate",
             Cause::NoMatchingParent => "NoMatchingParent",
             Cause::NoMatchingListenerHostname => "NoMatchingListenerHostname",
+            Cause::HostnameConflict => "HostnameConflict",
             Cause::NotAllowedByListeners => "NotAllowedByListeners",
+            Cause::Directory(reason) => reason.code(),
         }
     }
 }

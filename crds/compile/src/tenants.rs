@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 use idm_api::v1alpha1::TargetReference;
 use idm_plan::SecretHandle;
-use kube::ResourceExt;
 
 use crate::attach::Target;
-use crate::listeners::{accepted, is_ours, taking};
+use crate::attached::{Attachment, attach};
+use crate::listeners::{accepted, taking};
 use crate::lower::{Notes, route::lower_rule};
 use crate::{ObjectId, Report, RouteStatus, World};
 
 /// The statuses of a namespace's routes under our Gateways in another one, whose world is `of`, and the findings about
-/// their rules there.
+/// their rules there. The namespace is one of its tenants, if any of its routes is taken.
 pub fn attached_elsewhere(world: &World, of: &World) -> (Vec<RouteStatus>, Report) {
     let (mut statuses, mut report) = (Vec::new(), Report::default());
     if of.namespace == world.namespace {
@@ -30,14 +30,17 @@ pub fn attached_elsewhere(world: &World, of: &World) -> (Vec<RouteStatus>, Repor
         ..World::new(&world.namespace, world.settings)
     };
     let (listeners, _) = accepted(of, &mut Report::default());
+    let others = of.tenants().iter().filter(|tenant| tenant.namespace != world.namespace);
+    let worlds: Vec<&World> = std::iter::once(of).chain(others).chain([world]).collect();
+    let attached = attach(&worlds, &listeners);
     for route in &world.routes {
         let before = statuses.len();
-        for parent in route.spec.parent_refs.iter().flatten().filter(|parent| is_ours(of, parent, &world.namespace)) {
-            let taken = taking(of, &listeners, parent, route, &world.namespace);
+        let attachments = attached.get(&(world.namespace.as_str(), route.kind(), route.name()));
+        for Attachment { parent, taken } in attachments.into_iter().flatten() {
             statuses.push(RouteStatus::new(&world.namespace, route, parent, taken.as_deref()));
         }
-        for (i, rule) in route.spec.rules.iter().flatten().enumerate().filter(|_| statuses.len() > before) {
-            let id = ObjectId::new("HTTPRoute", &world.namespace, &route.name_any());
+        for (i, rule) in route.rules().enumerate().filter(|_| statuses.len() > before) {
+            let id = ObjectId::new(route.kind().name(), &world.namespace, &route.name());
             lower_rule(&tenant, &format!("spec.rules[{i}]"), rule, &mut Notes::new(&mut report, id));
         }
     }
@@ -66,17 +69,17 @@ impl World {
         let (listeners, _) = accepted(self, &mut Report::default());
         let namespace = tenant.namespace.clone();
         tenant.routes.retain(|route| {
-            let mut parents = route.spec.parent_refs.iter().flatten();
+            let mut parents = route.parents();
             parents.any(|parent| taking(self, &listeners, parent, route, &namespace).is_ok())
         });
         if tenant.routes.is_empty() {
             return;
         }
         tenant.broken.retain(|broken| broken.id.kind == "IdentityPolicy");
-        let names: BTreeSet<String> = tenant.routes.iter().map(ResourceExt::name_any).collect();
+        let names: BTreeSet<_> = tenant.routes.iter().map(|route| (route.kind(), route.name())).collect();
         let covers = |targets: &[TargetReference]| {
             targets.iter().filter_map(Target::of).any(|target| match target {
-                Target::Route(name) | Target::RouteRule(name, _) => names.contains(&name),
+                Target::Route(kind, name) | Target::RouteRule(kind, name, _) => names.contains(&(kind, name)),
                 Target::Gateway(_) | Target::Listener(..) | Target::Service(..) => false,
             })
         };

@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 
 use gateway_api::apis::standard::backendtlspolicies::BackendTlsPolicy;
 use gateway_api::apis::standard::gateways::Gateway;
-use gateway_api::apis::standard::httproutes::HttpRoute;
 use gateway_api::apis::standard::referencegrants::ReferenceGrant;
 use idm_api::v1alpha1::{
     Credential, CredentialSpec, Federation, FederationSpec, IdentityPolicy, IdentityPolicySpec, References,
@@ -13,7 +12,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
 
-use crate::{Classes, ObjectId, PasswordHashes};
+use crate::{Classes, ObjectId, PasswordHashes, Route};
 
 /// The trust in the writers of the objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,8 +109,8 @@ pub struct World {
     pub role_bindings: Vec<Object<RoleBindingSpec>>,
     /// Objects of ours that could not be read.
     pub broken: Vec<Broken>,
-    /// HTTPRoutes of the namespace.
-    pub routes: Vec<HttpRoute>,
+    /// HTTPRoutes and GRPCRoutes of the namespace.
+    pub routes: Vec<Route>,
     /// Gateways of the namespace, of every class.
     pub gateways: Vec<Gateway>,
     /// Services of the namespace.
@@ -233,7 +232,7 @@ impl World {
         self.credentials.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
         self.federations.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
         self.role_bindings.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
-        self.routes.sort_by_key(|r| (r.metadata.creation_timestamp.clone(), r.name_any()));
+        self.routes.sort_by_cached_key(|route| (route.created(), route.name(), route.kind()));
         self.gateways.sort_by_key(|g| g.name_any());
         self.services.sort_by_key(|s| s.name_any());
         self.backend_tls_policies.sort_by_key(|policy| policy.name_any());

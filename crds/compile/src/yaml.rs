@@ -4,6 +4,8 @@ mod bounds;
 
 use std::collections::BTreeMap;
 
+use gateway_api::apis::standard::grpcroutes::GrpcRoute;
+use gateway_api::apis::standard::httproutes::HttpRoute;
 use idm_types::Redacted;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -24,7 +26,7 @@ pub struct FileError {
 
 /// Kinds that a folder may hold besides ours: they are needed where there is no cluster.
 const KINDS: &str = "IdentityPolicy, Credential, Federation, RoleBinding, GatewayClass, Gateway, HTTPRoute, \
-                     BackendTLSPolicy, Namespace, Service, ConfigMap or Secret";
+                     GRPCRoute, BackendTLSPolicy, Namespace, Service, ConfigMap or Secret";
 
 /// The file and line of each object, so that findings about it can name them.
 #[derive(Clone, Debug, Default)]
@@ -199,7 +201,13 @@ impl Reader<'_> {
             ("identity-manager.io/v1alpha1", "Federation") => drop(self.typed::<idm_api::v1alpha1::Federation>()?),
             ("identity-manager.io/v1alpha1", "RoleBinding") => drop(self.typed::<idm_api::v1alpha1::RoleBinding>()?),
             ("gateway.networking.k8s.io/v1", "HTTPRoute") => {
-                let route = self.typed()?;
+                let route: HttpRoute = self.typed()?;
+                self.world.routes.push(route.into());
+                return Ok(());
+            }
+            ("gateway.networking.k8s.io/v1", "GRPCRoute") => {
+                let route: GrpcRoute = self.typed()?;
+                let route = route.try_into().map_err(|error: serde_json::Error| self.error(1, error.to_string()))?;
                 self.world.routes.push(route);
                 return Ok(());
             }

@@ -65,6 +65,15 @@ reasons! {
             such paths as `docs/paths.md` says; otherwise write each segment in its plain form, and send a value with `/`, \
             `%`, `;`, `?` or `\\` in the query or the body",
     }
+    /// The query has more than one reading, and routes differ by it.
+    AmbiguousQuery {
+        status: 400,
+        plain: "rules of the route differ by query parameters, and the query can be read in more than one way: a \
+            parameter is repeated, or has `+`, `;` or a broken escape",
+        confirm: "`idm explain ID`: the line under `why:` names the parameters of the rule that another reading of the \
+            query would lead to",
+        fix: "send each parameter that routes match once, and write a space as `%20`, `+` as `%2B` and `;` as `%3B`",
+    }
     /// The host is missing, repeated, malformed or contradictory.
     InvalidHost {
         status: 400,
@@ -408,8 +417,8 @@ reasons! {
         status: 401,
         plain: "the user name or the password is wrong",
         confirm: "`idm explain ID`: the line under `why:` has the user that was tried; `kubectl get idcred` shows \
-            whether there is one",
-        fix: "send the password in the Secret of the user's Credential",
+            whether there is a Credential, and `idm idp try` whether a directory knows the user",
+        fix: "send the password in the Secret of the user's Credential, or the one that the user has in the directory",
     }
     /// Too many wrong passwords.
     TooManyAttempts {
@@ -429,11 +438,11 @@ reasons! {
     /// The directory refuses: the name fits several people.
     AmbiguousUser {
         status: 401,
-        plain: "the user name fits several people of the directory",
+        plain: "the user name fits several people of the directory, or is that of a Credential, too",
         confirm: "`idm explain ID`: the line under `why:` names the directory; `idm idp try` with the same name shows \
             the entries that it found",
         fix: "give the people different values of the login attributes, or list fewer of them in \
-            `spec.ldap.users.loginAttributes`",
+            `spec.ldap.users.loginAttributes`; give the Credential another name",
     }
     /// The account is disabled in its directory.
     AccountDisabled {
@@ -495,8 +504,8 @@ reasons! {
     DirectoryBusy {
         status: 503,
         plain: "too many logins wait for the directory, or it did not answer the last ones and is left alone for a while",
-        confirm: "`idm explain ID`: the line under `why:` says which of both; `idm_outside_circuit_open` is 1 for its \
-            server in the second case",
+        confirm: "`idm explain ID`: the line under `why:` says which of both; `idm_directory_circuit_open` is 1 for its \
+            Federation in the second case",
         fix: "try again after the seconds of Retry-After; if the directory is healthy, raise \
             `concurrency` of the Federation",
     }

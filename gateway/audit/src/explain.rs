@@ -125,7 +125,9 @@ impl Steps<'_> {
 
     fn upstream(&mut self, record: &Value) {
         if self.came_to(Stage::Upstream) && record["upstream"].is_string() {
-            self.stage(Stage::Upstream, "upstream", text(record, "/upstream"));
+            let mirrors = record["mirrors"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let mirrors: String = mirrors.map(|mirror| format!(", copied to {mirror}")).collect();
+            self.stage(Stage::Upstream, "upstream", format!("{}{mirrors}", text(record, "/upstream")));
         }
         self.refused_at(Stage::Answer, "answer", "what the policy makes of the upstream's answer");
     }

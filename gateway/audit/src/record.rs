@@ -73,6 +73,9 @@ pub struct Decision<'r> {
     /// The backend.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<&'r str>,
+    /// The mirrors that a copy was for.
+    #[serde(skip_serializing_if = "<[&str]>::is_empty")]
+    pub mirrors: &'r [&'r str],
     /// The tokens that a call to a language model used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<DecisionUsage<'r>>,

@@ -12,6 +12,7 @@ use idm_types::{Algorithm, MethodName, Reason, Redacted, Refusal, Skew, Timestam
 use serde_json::Value;
 
 use crate::credential::admit;
+use crate::guessed::GuessedUser;
 use crate::memory::RightGuess;
 use crate::method::{Attempt, MethodContext};
 use crate::methods::basic;
@@ -249,10 +250,10 @@ impl Clients {
                 if memory.is_proven(phc, secret.reveal()) {
                     return Ok((found, None));
                 }
-                // Clients have their own names here, so that wrong guesses at a client's secret never lock a user out.
-                let name = format!("{} client {id}", policy.plan().key.namespace);
-                let right = memory.guess(&name, Some(phc), secret.reveal(), view.address).await;
-                let right = right.map_err(|unchecked| unchecked.denied(&format!("client `{id}`"), &self.name))?;
+                let guessed = GuessedUser::of_client(&policy.plan().key.namespace, id);
+                let right = memory.guess(guessed, Some(phc), secret.reveal(), view.address).await;
+                let right =
+                    right.map_err(|unchecked| unchecked.denied(&format!("client `{id}`")).by_method(&self.name))?;
                 right.map(|right| (found, Some(right))).ok_or_else(wrong)
             }
             ArmedProof::Assertion(..) | ArmedProof::Certificate(_) => {
@@ -355,7 +356,9 @@ impl Clients {
 
     /// A person of a directory who signed in before: the directory must still know the person, and admit them.
     pub async fn person_again(&self, asked: Asking<'_>, person: &OfDirectory) -> Result<Authenticated, Refusal> {
-        let gone = || self.denied(Reason::InvalidGrant, format!("Federation {} is no source here", person.federation));
+        let gone = || {
+            self.denied(Reason::InvalidGrant, format!("the Federation of `{}` is no source here any more", person.id))
+        };
         let directory = self.validators.directory(&person.federation).ok_or_else(gone)?;
         let found = directory.look_up(person).await.map_err(|refusal| refusal.by_method(&self.name))?;
         Ok(Authenticated::new(directory.identity(self.context(asked, "password"), &found)?, false))

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idm_jose::Claims;
-use idm_plan::{DirectorySource, Federation, ObjectKey, Realm, Secrets};
+use idm_plan::{DirectorySource, Federation, LdapDirectory, NamedGroup, ObjectKey, Realm, Secrets, is_group_id};
 use idm_request::{Identity, OfDirectory};
-use idm_trust::{Directory, DirectoryError, Group, HttpClient, Login, LoginAnswer, Outside, Password, Person, Steps};
+use idm_trust::{
+    Asked, Directory, DirectoryError, DirectoryErrorKind, Group, HttpClient, Login, LoginAnswer, Outside, Password,
+    Person, Steps,
+};
 use idm_types::{Reason, Refusal, Timestamp};
 use serde_json::{Map, Value};
 
@@ -15,6 +18,11 @@ use crate::federated::mapped_roles;
 use crate::method::MethodContext;
 use crate::methods::jwt::{self, Vouched};
 use crate::{NewPerson, Resources};
+
+/// The longest id of a person, in bytes: with the Federation before it, it is the subject of tokens.
+const MAX_ID: usize = 160;
+/// The longest user name, in bytes.
+const MAX_NAME: usize = 512;
 
 /// A directory that is armed.
 pub struct ArmedDirectory {
@@ -31,13 +39,6 @@ pub(crate) struct TypedName {
     pub(crate) username: String,
     /// The same without its suffix.
     pub(crate) bare: Option<String>,
-}
-
-impl TypedName {
-    /// The name by which wrong guesses are counted: the same for every spelling that leads to one person.
-    pub(crate) fn for_lockout(&self) -> String {
-        self.bare.as_ref().unwrap_or(&self.username).to_lowercase()
-    }
 }
 
 impl ArmedDirectory {
@@ -121,8 +122,8 @@ impl ArmedDirectory {
     }
 
     /// Checks a password.
-    pub(crate) fn verify(&self, login: Login) -> idm_trust::Asked<LoginAnswer> {
-        self.live.verify(login)
+    pub(crate) fn verify(&self, login: Login) -> Asked<LoginAnswer> {
+        usable(self.live.verify(login))
     }
 
     /// Tries a login out, with a log of its steps: nothing is counted, kept or let in.
@@ -134,7 +135,7 @@ impl ArmedDirectory {
     ) -> Result<LoginAnswer, DirectoryError> {
         let usual = || TypedName { username: username.to_owned(), bare: None };
         let TypedName { username, bare } = self.own(username).unwrap_or_else(usual);
-        self.live.verify(Login { username, bare, password, caller: None, steps: steps.clone() }).await
+        self.verify(Login { username, bare, password, caller: None, steps: steps.clone() }).await
     }
 
     /// The roles that the Federation grants for claims of its own about a person.
@@ -145,7 +146,7 @@ impl ArmedDirectory {
     /// Reads a person again who was verified before. The refusal says that the person is gone, or may not be admitted.
     pub(crate) async fn look_up(&self, of: &OfDirectory) -> Result<Person, Refusal> {
         self.check_suspended()?;
-        let answer = self.live.look_up(of.id.clone(), of.username.clone()).await.map_err(unanswered)?;
+        let answer = usable(self.live.look_up(of.id.clone(), of.username.clone())).await.map_err(unanswered)?;
         match answer {
             LoginAnswer::Verified(person) if person.id == of.id => Ok(*person),
             LoginAnswer::Verified(_) | LoginAnswer::Unknown => {
@@ -169,7 +170,7 @@ impl ArmedDirectory {
     pub fn claims(&self, person: &Person) -> Map<String, Value> {
         let Person { id, username, claims, groups } = person;
         let mut all = claims.clone();
-        let names: Vec<Value> = groups.iter().map(|group| group.name.as_str().into()).collect();
+        let names: Vec<Value> = self.group_names(groups).map(Value::from).collect();
         let mapped: Vec<Value> = self.named_groups(groups).map(Value::from).collect();
         let own = [
             ("iss", self.issuer.as_str().into()),
@@ -182,23 +183,56 @@ impl ArmedDirectory {
         all
     }
 
+    fn ldap(&self) -> Option<&LdapDirectory> {
+        match &self.plan()?.source {
+            DirectorySource::Ldap(ldap) => Some(ldap),
+            DirectorySource::Database(_) | DirectorySource::Rest(_) => None,
+        }
+    }
+
+    /// The names by which policies and RoleBindings know these groups. Short names are unique below the base of groups
+    /// alone: without one, whoever may make a group somewhere could give it the name of another, so there the
+    /// distinguished name is the name. Names that no header and no rule can hold are left out: Active Directory has a
+    /// line feed in those of objects that conflict.
+    fn group_names<'g>(&'g self, groups: &'g [Group]) -> impl Iterator<Item = &'g str> {
+        let groups_of_ldap = self.ldap().and_then(|ldap| ldap.groups.as_ref());
+        let is_ambiguous = groups_of_ldap.is_some_and(|groups| groups.base.is_none());
+        let name = move |group: &'g Group| match &group.dn {
+            Some(dn) if is_ambiguous => dn.text(),
+            _ => group.name.as_str(),
+        };
+        groups.iter().map(name).filter(|name| !name.chars().any(char::is_control))
+    }
+
     /// The groups that role mappings name and that are among these.
     fn named_groups<'g>(&'g self, groups: &'g [Group]) -> impl Iterator<Item = &'g str> {
-        let plan = self.plan();
-        let folds = plan.is_some_and(|plan| matches!(plan.source, DirectorySource::Ldap(_)));
-        let named = plan.map(|plan| plan.groups.as_slice()).unwrap_or_default();
-        let is_one = move |named: &idm_plan::NamedGroup, group: &Group| match &named.dn {
+        let named = self.plan().map(|plan| plan.groups.as_slice()).unwrap_or_default();
+        let is_among = |named: &&NamedGroup| groups.iter().any(|group| self.is_named(named, group));
+        named.iter().filter(is_among).map(|named| named.text.as_str())
+    }
+
+    /// Whether a role mapping that names a group means this one.
+    fn is_named(&self, named: &NamedGroup, group: &Group) -> bool {
+        let is_ldap = self.ldap().is_some();
+        match &named.dn {
             Some(dn) => group.dn.as_ref() == Some(dn),
-            None => {
+            // A group may have the id of another one for its name.
+            None if is_ldap && is_group_id(&named.text) => {
                 group.ids.iter().any(|id| id.eq_ignore_ascii_case(&named.text))
-                    || group.name == named.text
-                    || (folds && group.name.to_lowercase() == named.text.to_lowercase())
             }
-        };
-        named
-            .iter()
-            .filter(move |named| groups.iter().any(|group| is_one(named, group)))
-            .map(|named| named.text.as_str())
+            None => group.name == named.text || (is_ldap && group.name.to_lowercase() == named.text.to_lowercase()),
+        }
+    }
+
+    /// The groups that role mappings name, as they are written there.
+    pub fn mapped_groups(&self) -> impl Iterator<Item = &str> {
+        self.plan().into_iter().flat_map(|plan| plan.groups.iter().map(|named| named.text.as_str()))
+    }
+
+    /// The names by which role mappings mean a group, as they are written there.
+    pub fn names_of(&self, group: &Group) -> Vec<&str> {
+        let named = self.plan().map(|plan| plan.groups.as_slice()).unwrap_or_default();
+        named.iter().filter(|named| self.is_named(named, group)).map(|named| named.text.as_str()).collect()
     }
 
     /// The identity of a person.
@@ -208,13 +242,13 @@ impl ArmedDirectory {
             issuer: &self.issuer,
             roles: self.roles(&claims),
             username: Some(person.username.clone()),
-            groups: person.groups.iter().map(|group| group.name.clone()).collect(),
+            groups: self.group_names(&person.groups).map(str::to_owned).collect(),
             ..Vouched::default()
         };
         let identity = jwt::identity_of(context, Claims::new(claims), vouched)
             .map_err(|unusable| context.denied(unusable.reason, unusable.detail))?;
         let directory = OfDirectory {
-            federation: self.federation.key.name.clone(),
+            federation: self.federation.uid.clone(),
             id: person.id.clone(),
             username: person.username.clone(),
         };
@@ -233,6 +267,28 @@ impl ArmedDirectory {
     }
 }
 
+/// The answer of a directory, unless it is about a person whose id or name would be cut off, changed or taken for
+/// another one elsewhere: in tokens, headers, records and RoleBindings.
+fn usable(asked: Asked<LoginAnswer>) -> Asked<LoginAnswer> {
+    let is_usable = |text: &str, longest: usize| {
+        !text.is_empty() && text.len() <= longest && text.trim() == text && !text.chars().any(char::is_control)
+    };
+    Box::pin(async move {
+        let answer = asked.await?;
+        let LoginAnswer::Verified(person) = &answer else { return Ok(answer) };
+        for (what, text, longest) in [("id", &person.id, MAX_ID), ("user name", &person.username, MAX_NAME)] {
+            if !is_usable(text, longest) {
+                let detail = format!(
+                    "the {what} of the person is empty, longer than {longest} bytes, has a control character, or \
+                     begins or ends with a space"
+                );
+                return Err(DirectoryError::new(DirectoryErrorKind::Unusable, detail));
+            }
+        }
+        Ok(answer)
+    })
+}
+
 /// The issuer of the people of a directory.
 pub(crate) fn issuer_of(federation: &ObjectKey) -> String {
     format!("federation:{federation}")
@@ -247,3 +303,6 @@ pub(crate) fn unanswered(error: DirectoryError) -> Refusal {
 fn bounded(text: &str) -> String {
     text.chars().filter(|character| !character.is_control()).take(128).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ mod directory;
 mod exchange;
 mod federated;
 mod grants;
+mod guessed;
+mod guesses;
 mod logins;
 mod memory;
 mod method;

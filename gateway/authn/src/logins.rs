@@ -6,41 +6,32 @@ use std::sync::{Mutex, PoisonError};
 
 use futures::FutureExt;
 use futures::future::Shared;
-use idm_trust::{Asked, DirectoryError, LoginAnswer};
+use idm_trust::{Asked, LoginAnswer};
 
 /// Different passwords of one user that are checked at the same time.
 const GUESSES_OF_ONE: usize = 3;
 /// Users with logins under way; more are answered as busy.
 const MAX_USERS: usize = 65_536;
 
-type Question = Shared<Asked<LoginAnswer>>;
+/// A question that several may wait for.
+pub(crate) type Question = Shared<Asked<LoginAnswer>>;
+
+/// The questions of one user, each under the fingerprint of its login.
+type OfUser = Vec<([u8; 32], Question)>;
 
 /// See the module. One for each gateway.
 #[derive(Default)]
-pub(crate) struct Logins(Mutex<HashMap<String, Vec<([u8; 32], Question)>>>);
+pub(crate) struct Logins(Mutex<HashMap<String, OfUser>>);
 
 impl Logins {
-    /// The answer to a login: that of an equal one that is under way, or of a new question. `None`: too many different
-    /// ones are under way for this user.
-    pub(crate) async fn ask(
+    /// The question of a login: an equal one that is under way, or a new one. `None`: too many different ones are under
+    /// way for this user. [`Self::ended`] must follow its answer.
+    pub(crate) fn question(
         &self,
         user: &str,
         login: [u8; 32],
         ask: impl FnOnce() -> Asked<LoginAnswer>,
-    ) -> Option<Result<LoginAnswer, DirectoryError>> {
-        let question = self.question(user, login, ask)?;
-        let answer = question.clone().await;
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(of_user) = all.get_mut(user) {
-            of_user.retain(|(_, known)| !known.ptr_eq(&question));
-            if of_user.is_empty() {
-                all.remove(user);
-            }
-        }
-        Some(answer)
-    }
-
-    fn question(&self, user: &str, login: [u8; 32], ask: impl FnOnce() -> Asked<LoginAnswer>) -> Option<Question> {
+    ) -> Option<Question> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A question that this table alone holds has nobody who waits: its answer would be about an earlier time.
         let is_awaited = |question: &Question| question.strong_count().is_some_and(|holders| holders > 1);
@@ -62,6 +53,17 @@ impl Logins {
         of_user.push((login, question.clone()));
         Some(question)
     }
+
+    /// Forgets a question that was answered.
+    pub(crate) fn ended(&self, user: &str, question: &Question) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_user) = all.get_mut(user) {
+            of_user.retain(|(_, known)| !known.ptr_eq(question));
+            if of_user.is_empty() {
+                all.remove(user);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -69,6 +71,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use idm_trust::DirectoryError;
     use tokio::sync::Notify;
 
     use super::*;
@@ -82,6 +85,20 @@ mod tests {
                 end.notified().await;
                 Ok(LoginAnswer::Unknown)
             })
+        }
+    }
+
+    impl Logins {
+        async fn ask(
+            &self,
+            user: &str,
+            login: [u8; 32],
+            ask: impl FnOnce() -> Asked<LoginAnswer>,
+        ) -> Option<Result<LoginAnswer, DirectoryError>> {
+            let question = self.question(user, login, ask)?;
+            let answer = question.clone().await;
+            self.ended(user, &question);
+            Some(answer)
         }
     }
 

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
-use idm_store::Store;
-use idm_types::{Clock, MethodName, Reason, Refusal, Uptime};
+use idm_store::{Store, StoreError};
+use idm_types::{Clock, Reason, Refusal, Uptime};
 
 use crate::PasswordChecker;
+use crate::guessed::GuessedUser;
 use crate::logins::Logins;
 use crate::nonce::Nonces;
 use crate::refresh::Refreshing;
@@ -28,28 +29,28 @@ pub(crate) enum Unchecked {
     },
     /// Too many guesses are waiting.
     Busy,
+    /// The store that counts them did not answer.
+    StoreAway(StoreError),
 }
 
 /// A right password whose owner is not admitted yet. A guess that is not admitted is not noted.
 #[must_use]
 pub(crate) struct RightGuess {
-    name: String,
+    user: GuessedUser,
     address: IpAddr,
     fingerprint: [u8; 32],
 }
 
 impl Unchecked {
     /// The refusal, where `whose` names the caller who has to wait.
-    pub(crate) fn denied(self, whose: &str, method: &MethodName) -> Refusal {
+    pub(crate) fn denied(self, whose: &str) -> Refusal {
         match self {
             Unchecked::Later { seconds } => {
                 Refusal::new(Reason::TooManyAttempts, format!("{whose} or its address must wait {seconds} s"))
-                    .by_method(method)
                     .retry_after(seconds)
             }
-            Unchecked::Busy => {
-                Refusal::new(Reason::PasswordChecksBusy, "too many password checks are waiting").by_method(method)
-            }
+            Unchecked::Busy => Refusal::new(Reason::PasswordChecksBusy, "too many password checks are waiting"),
+            Unchecked::StoreAway(error) => Refusal::new(Reason::StoreUnavailable, error.to_string()),
         }
     }
 }
@@ -57,7 +58,7 @@ impl Unchecked {
 /// See the module. One for each gateway.
 pub struct Memory {
     pub(crate) passwords: Arc<PasswordChecker>,
-    pub(crate) lockouts: Lockouts,
+    pub(crate) lockouts: Arc<Lockouts>,
     pub(crate) nonces: Nonces,
     /// Makes fingerprints that are useful in this process only, so that no password has to be kept.
     key: hmac::Key,
@@ -111,7 +112,7 @@ impl Memory {
         let clock = store.clock().clone();
         Some(Arc::new(Self {
             passwords,
-            lockouts: Lockouts::default(),
+            lockouts: Arc::default(),
             nonces: Nonces::default(),
             key,
             proven: Mutex::default(),
@@ -202,29 +203,29 @@ impl Memory {
     /// A wrong guess is noted at once; a right one only by [`Self::admitted`], after its owner was admitted.
     pub(crate) async fn guess(
         &self,
-        name: &str,
+        user: GuessedUser,
         phc: Option<&str>,
         password: &str,
         address: IpAddr,
     ) -> Result<Option<RightGuess>, Unchecked> {
-        let known = match self.lockouts.turn(name, address, self.uptime()) {
+        let known = match self.lockouts.turn(&user, address, self.uptime()) {
             Guess::Now { known } => known,
             Guess::Later { seconds } => return Err(Unchecked::Later { seconds }),
         };
         let right = self.passwords.check(phc, password, address, known).await.ok_or(Unchecked::Busy)?;
         let Some(phc) = phc.filter(|_| right) else {
-            self.lockouts.wrong(name, address, self.uptime());
+            self.lockouts.wrong(&user, address, self.uptime());
             return Ok(None);
         };
-        Ok(Some(RightGuess { name: name.to_owned(), address, fingerprint: self.fingerprint(&[phc, password]) }))
+        Ok(Some(RightGuess { user, address, fingerprint: self.fingerprint(&[phc, password]) }))
     }
 
     /// Notes that the owner of a right password was admitted: it needs no further check for a while, and earlier wrong
     /// guesses are forgiven. A changed password has another hash.
     pub(crate) fn admitted(&self, guess: RightGuess) {
-        let RightGuess { name, address, fingerprint } = guess;
+        let RightGuess { user, address, fingerprint } = guess;
         let now = self.uptime();
-        self.lockouts.admitted(&name, address, now);
+        self.lockouts.admitted(&user, address, now);
         let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
         if proven.len() >= MAX_PROVEN {
             proven.retain(|_, until| now < *until);

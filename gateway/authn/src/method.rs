@@ -16,6 +16,7 @@ use idm_request::{ArmedMapping, Facts, Identity, Presented, RequestView, SharedF
 use idm_trust::IssuerKeys;
 use idm_types::{MethodName, Reason, Refusal, Timestamp};
 
+use crate::guessed::GuessedUser;
 use crate::{CredentialTable, Grants, Memory};
 
 /// One way of authenticating callers, armed with the keys and settings of its policy.
@@ -163,9 +164,9 @@ impl MethodContext<'_> {
             .headers(true, &Facts { identity: Some(identity), policy, shared: Some(&shared), ..Facts::default() })
     }
 
-    /// The name by which guesses at a user's password are counted: users of different namespaces are different people.
-    pub(crate) fn lockout_name(&self, user: &str) -> String {
-        format!("{}/{user}", self.policy.key.namespace)
+    /// The user of a Credential, as wrong guesses are counted.
+    pub(crate) fn guessed(&self, username: &str) -> GuessedUser {
+        GuessedUser::of_credential(&self.policy.key.namespace, username)
     }
 
     pub(crate) fn denied(&self, reason: Reason, detail: impl Into<String>) -> Refusal {

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use idm_plan::Federation;
 use idm_request::OfDirectory;
 use idm_session::{Found, Session, SessionId, Sessions};
 use idm_store::{Key, Store};
@@ -129,9 +130,8 @@ async fn refresh(provider: &Provider, store: &Store, id: &SessionId, found: &Fou
 async fn look_up(directory: &ArmedDirectory, store: &Store, id: &SessionId, found: &Found, now: Timestamp) {
     let session = &found.session;
     let name = session.claims.get("preferred_username").and_then(Value::as_str).unwrap_or_default();
-    let federation = &directory.federation().key;
-    let of =
-        OfDirectory { federation: federation.name.clone(), id: session.subject.clone(), username: name.to_owned() };
+    let Federation { key: federation, uid, .. } = directory.federation();
+    let of = OfDirectory { federation: uid.clone(), id: session.subject.clone(), username: name.to_owned() };
     let sessions = Sessions { store };
     let new = match directory.look_up(&of).await {
         Ok(person) => {

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use idm_limit::Guess;
 use idm_plan::{Selector, Validator};
 use idm_trust::{Login, LoginAnswer, Password, Person, Steps};
 use idm_types::{Reason, Redacted, Refusal};
@@ -13,6 +12,8 @@ use idm_types::{Reason, Redacted, Refusal};
 use crate::credential::admit;
 use crate::directory::{ArmedDirectory, TypedName, unanswered};
 use crate::federated::Federated;
+use crate::guessed::GuessedUser;
+use crate::guesses::{Turn, Waiting};
 use crate::memory::Unchecked;
 use crate::method::{Attempt, MethodContext, NewVerdict};
 use crate::{Memory, Resources};
@@ -70,9 +71,9 @@ impl Validators {
         })
     }
 
-    /// The directory of this Federation.
+    /// The directory of the Federation with this uid.
     pub(crate) fn directory(&self, federation: &str) -> Option<&Arc<ArmedDirectory>> {
-        self.directories().find(|directory| directory.federation().key.name == federation)
+        self.directories().find(|directory| directory.federation().uid == federation)
     }
 
     fn directories(&self) -> impl Iterator<Item = &Arc<ArmedDirectory>> {
@@ -88,8 +89,7 @@ impl Validators {
             return Attempt::Rejected(context.denied(Reason::MalformedCredential, UNUSABLE_PAIR));
         };
         if self.directories().next().is_none() {
-            let name = context.lockout_name(&username);
-            let found = self.check_credentials(context, &username, &password, &name).await;
+            let found = self.check_credentials(context, &username, &password).await;
             return found.unwrap_or_else(|| unknown(context, &username));
         }
         let began = tokio::time::Instant::now();
@@ -108,26 +108,27 @@ impl Validators {
             Some((_, typed)) => typed.clone(),
             None => TypedName { username: username.to_owned(), bare: None },
         };
-        if own.is_none() {
-            if let Some(attempt) = self.proven(context, username, password) {
-                return attempt;
-            }
-        }
-        let name = context.lockout_name(&typed.for_lockout());
-        let known = match memory.lockouts.turn(&name, view.address, memory.uptime()) {
-            Guess::Now { known } => known,
-            Guess::Later { seconds } => return waits(context, username, Unchecked::Later { seconds }),
-        };
+        let mut turn: Option<Turn> = None;
         for source in &self.0 {
             let answered = match source {
                 Armed::Credentials(selector) if own.is_none() => match context.table.by_username(username, selector) {
-                    Some(_) => self.check_credentials(context, username, password, &name).await,
+                    Some(_) => self.check_credentials(context, username, password).await,
                     None => None,
                 },
                 Armed::Directory(directory) if own.as_ref().is_none_or(|(own, _)| Arc::ptr_eq(own, directory)) => {
-                    let guessed = Guessed { memory, name: &name, address: view.address, known };
-                    match ask(guessed, directory, &typed, password).await {
-                        Ok(person) => person.map(|person| admit_person(context, directory, &person, &name)),
+                    // What one directory does not know may be the account of another one.
+                    drop(turn.take());
+                    let user = GuessedUser::of_directory(directory, &typed);
+                    let begun = match memory.turn(user, view.address).await {
+                        Ok(begun) => begun,
+                        Err(unchecked) => return waits(context, username, unchecked),
+                    };
+                    match ask(memory, begun, directory, &typed, password).await {
+                        Ok((Some(person), turn)) => Some(self.admit_person(context, directory, &person, turn)),
+                        Ok((None, unknown_yet)) => {
+                            turn = Some(unknown_yet);
+                            None
+                        }
                         Err(refusal) => Some(Attempt::Rejected(refusal.by_method(context.name))),
                     }
                 }
@@ -137,8 +138,39 @@ impl Validators {
                 return attempt;
             }
         }
-        memory.lockouts.wrong(&name, view.address, memory.uptime());
+        let user = GuessedUser::unknown(&context.policy.key.namespace, &typed);
+        match turn {
+            Some(turn) => turn.unknown(user),
+            None => memory.lockouts.wrong(&user, view.address, memory.uptime()),
+        }
         unknown(context, username)
+    }
+
+    /// Admits a person whose password was right. One with the name of a Credential is refused: neither rules nor
+    /// upstreams could tell the two apart.
+    fn admit_person(
+        &self,
+        context: MethodContext<'_>,
+        directory: &ArmedDirectory,
+        person: &Person,
+        turn: Turn,
+    ) -> Attempt {
+        let MethodContext { memory, table, now, .. } = context;
+        let identity = match directory.identity(context, person) {
+            Ok(identity) => identity,
+            Err(refusal) => return Attempt::Rejected(refusal.by_method(context.name)),
+        };
+        let same = self.credentials().and_then(|selector| table.by_username(&identity.username, selector));
+        if let Some((credential, _)) = same {
+            let detail = format!("{} is Credential {}, too", directory.about(&identity.username), credential.key);
+            return Attempt::Rejected(context.denied(Reason::AmbiguousUser, detail));
+        }
+        turn.right();
+        if let Some(person) = directory.new_person(&identity) {
+            memory.note_person(person);
+        }
+        let until = now.0.saturating_add(directory.cache_ms());
+        Attempt::Verified(NewVerdict { epoch: table.epoch_of(&identity), identity, until })
     }
 
     /// The verdict on a password of a Credential that was verified lately, on any core: neither a delay nor another check
@@ -154,14 +186,14 @@ impl Validators {
         context: MethodContext<'_>,
         username: &str,
         password: &Password,
-        name: &str,
     ) -> Option<Attempt> {
         let MethodContext { table, memory, view, .. } = context;
         if let Some(attempt) = self.proven(context, username, password) {
             return Some(attempt);
         }
         let found = self.credentials().and_then(|selector| table.by_username(username, selector));
-        let guess = memory.guess(name, found.map(|(_, phc)| phc), password.reveal(), view.address).await;
+        let guess =
+            memory.guess(context.guessed(username), found.map(|(_, phc)| phc), password.reveal(), view.address).await;
         let right = match guess {
             Ok(right) => right,
             Err(unchecked) => return Some(waits(context, username, unchecked)),
@@ -177,41 +209,36 @@ impl Validators {
     }
 }
 
-/// A guess at the password of a directory's user.
-struct Guessed<'a> {
-    memory: &'a Memory,
-    /// The name by which wrong guesses are counted.
-    name: &'a str,
-    address: IpAddr,
-    /// The user proved a password from this address lately.
-    known: bool,
-}
-
-/// Asks a directory. `None`: it does not know the user.
+/// Asks a directory in the turn of the guess, and tells the end of the turn unless the user is to be admitted or another
+/// source asked. No person: the directory does not know the user.
 async fn ask(
-    guessed: Guessed<'_>,
+    memory: &Memory,
+    turn: Turn,
     directory: &Arc<ArmedDirectory>,
     typed: &TypedName,
     password: &Password,
-) -> Result<Option<Person>, Refusal> {
-    let Guessed { memory, name, address, known } = guessed;
+) -> Result<(Option<Person>, Turn), Refusal> {
     directory.check_suspended()?;
-    let TypedName { username, bare } = typed.clone();
-    let asker = if known { format!("{name} {address}") } else { name.to_owned() };
-    let login = memory.fingerprint(&[directory.issuer(), &username, password.reveal()]);
-    let question = || {
-        let caller = Some(address);
+    let asker = turn.asker();
+    let caller = Some(turn.address());
+    let login = memory.fingerprint(&[directory.issuer(), &typed.username, password.reveal()]);
+    let question = memory.logins.question(&asker, login, || {
+        let TypedName { username, bare } = typed.clone();
         directory.verify(Login { username, bare, password: password.clone(), caller, steps: Steps::default() })
-    };
-    match memory.logins.ask(&asker, login, question).await {
-        None => Err(Refusal::new(Reason::TooManyAttempts, directory.about(&typed.username)).retry_after(1)),
-        Some(Ok(LoginAnswer::Unknown)) => Ok(None),
-        Some(Ok(LoginAnswer::Verified(person))) => Ok(Some(*person)),
-        Some(Ok(LoginAnswer::Refused(why))) => {
-            memory.lockouts.wrong(name, address, memory.uptime());
+    });
+    let too_many = || Refusal::new(Reason::TooManyAttempts, directory.about(&typed.username)).retry_after(1);
+    let question = question.ok_or_else(too_many)?;
+    let answered = Waiting::new(turn, question.clone(), directory.http().clone()).answer().await;
+    memory.logins.ended(&asker, &question);
+    let (answer, turn) = answered.ok_or_else(too_many)?;
+    match answer {
+        Ok(LoginAnswer::Unknown) => Ok((None, turn)),
+        Ok(LoginAnswer::Verified(person)) => Ok((Some(*person), turn)),
+        Ok(LoginAnswer::Refused(why)) => {
+            turn.wrong();
             Err(Refusal::new(why.reason(), directory.about(&typed.username)))
         }
-        Some(Err(error)) => Err(unanswered(error)),
+        Err(error) => Err(unanswered(error)),
     }
 }
 
@@ -225,23 +252,17 @@ pub(crate) async fn log_in(
     let (username, password) =
         pair.checked().ok_or_else(|| Refusal::new(Reason::MalformedCredential, UNUSABLE_PAIR))?;
     let began = tokio::time::Instant::now();
-    let usual = || TypedName { username: username.clone(), bare: None };
-    let typed = directory.own(&username).unwrap_or_else(usual);
-    let name = format!("{}/{}", directory.federation().key.namespace, typed.for_lockout());
-    let known = match memory.lockouts.turn(&name, address, memory.uptime()) {
-        Guess::Now { known } => known,
-        Guess::Later { seconds } => {
-            return Err(Refusal::new(Reason::TooManyAttempts, directory.about(&username)).retry_after(seconds));
-        }
-    };
-    let refusal = match ask(Guessed { memory, name: &name, address, known }, directory, &typed, &password).await {
-        Ok(Some(person)) => {
-            memory.lockouts.admitted(&name, address, memory.uptime());
+    let typed = directory.own(&username).unwrap_or(TypedName { username, bare: None });
+    let turn = memory.turn(GuessedUser::of_directory(directory, &typed), address).await;
+    let turn = turn.map_err(|unchecked| unchecked.denied(&directory.about(&typed.username)))?;
+    let refusal = match ask(memory, turn, directory, &typed, &password).await {
+        Ok((Some(person), turn)) => {
+            turn.right();
             return Ok(person);
         }
-        Ok(None) => {
-            memory.lockouts.wrong(&name, address, memory.uptime());
-            Refusal::new(Reason::WrongPassword, directory.about(&username))
+        Ok((None, turn)) => {
+            turn.wrong();
+            Refusal::new(Reason::WrongPassword, directory.about(&typed.username))
         }
         Err(refusal) => refusal,
     };
@@ -257,26 +278,10 @@ async fn wait_out(refusal: &Refusal, began: tokio::time::Instant) {
     }
 }
 
-/// Admits a person whose password was right.
-fn admit_person(context: MethodContext<'_>, directory: &ArmedDirectory, person: &Person, name: &str) -> Attempt {
-    let MethodContext { memory, view, now, .. } = context;
-    match directory.identity(context, person) {
-        Ok(identity) => {
-            memory.lockouts.admitted(name, view.address, memory.uptime());
-            if let Some(person) = directory.new_person(&identity) {
-                memory.note_person(person);
-            }
-            let until = now.0.saturating_add(directory.cache_ms());
-            Attempt::Verified(NewVerdict { epoch: context.table.epoch_of(&identity), identity, until })
-        }
-        Err(refusal) => Attempt::Rejected(refusal.by_method(context.name)),
-    }
-}
-
 fn unknown(context: MethodContext<'_>, username: &str) -> Attempt {
     Attempt::Rejected(context.denied(Reason::WrongPassword, format!("user `{username}`")))
 }
 
 fn waits(context: MethodContext<'_>, username: &str, unchecked: Unchecked) -> Attempt {
-    Attempt::Rejected(unchecked.denied(&format!("`{username}`"), context.name))
+    Attempt::Rejected(unchecked.denied(&format!("`{username}`")).by_method(context.name))
 }

@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 use std::collections::{HashMap, VecDeque};
+use std::future::Future;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -92,6 +93,34 @@ pub enum Admission {
     Now(Place),
     /// A place comes, or the sender is dropped: then there will be none.
     Wait(oneshot::Receiver<Place>),
+}
+
+/// Why a question that waited got no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPlace {
+    /// It had to give way, or the circuit opened.
+    GaveWay,
+    /// It waited as long as it could.
+    Late,
+}
+
+impl Admission {
+    /// The place, which is waited for until `late` ends.
+    pub async fn place(self, late: impl Future<Output = ()>) -> Result<Place, NoPlace> {
+        let mut receiver = match self {
+            Admission::Now(place) => return Ok(place),
+            Admission::Wait(receiver) => receiver,
+        };
+        tokio::select! {
+            biased;
+            place = &mut receiver => place.map_err(|_| NoPlace::GaveWay),
+            () = late => {
+                receiver.close();
+                // A place that was given in the very last moment must be given back.
+                receiver.try_recv().map_err(|_| NoPlace::Late)
+            }
+        }
+    }
 }
 
 /// A question that may be asked. It must be given back with [`Bulkhead::finish`].
@@ -298,6 +327,19 @@ impl Bulkhead {
             let place = self.seat(asker, false);
             if let Err(place) = sender.send(place) {
                 self.release(place);
+            }
+        }
+    }
+
+    /// Why a question is not asked that waited for a place in vain.
+    pub fn not_asked(&mut self, why: NoPlace, now: Instant) -> NotAsked {
+        let refused = |why: &str| NotAsked { why: why.into(), seconds: 1 };
+        match why {
+            NoPlace::GaveWay if self.is_open() => self.shut(now),
+            NoPlace::GaveWay => refused("too many questions to it are waiting"),
+            NoPlace::Late => {
+                self.counts.not_asked += 1;
+                refused("questions before this one took too long")
             }
         }
     }

@@ -135,6 +135,11 @@ fn crds() -> anyhow::Result<()> {
 /// Logs go to stderr; JSON in pods. `IDM_LOG` sets the level, for example `IDM_LOG=debug`.
 fn start_log(json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("IDM_LOG").unwrap_or_else(|_| "info,kube=warn".into());
+    // At trace level it would write what directories say of people.
+    let filter = match "ldap3_proto=off".parse() {
+        Ok(off) => filter.add_directive(off),
+        Err(_) => filter,
+    };
     // No colors: what would let ours through would let a caller's through, too.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(print::Log::new).with_ansi(false);
     if json {

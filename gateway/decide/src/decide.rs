@@ -22,10 +22,12 @@ use crate::account::Account;
 use crate::body::{MAX_HELD, Payload};
 use crate::canonical::{Canonical, authority};
 use crate::cors::Preflight;
-use crate::engine::{ArmedHandler, ArmedRule, Engine, PolicyInForce};
+use crate::engine::{ArmedHandler, ArmedRule, Enforced, Engine, PolicyInForce};
 use crate::held::{Caller, Held};
 use crate::own::{self, Own};
 use crate::prepare::{self, Forward};
+use crate::query::Query;
+use crate::router::{Ambiguous, Asked as AskedFor};
 use crate::scrub::{lists_too_many, remove_listed};
 use crate::websocket::wants_websocket;
 use crate::{Metering, Peer, Process, Trace, forms, framing, resource};
@@ -47,6 +49,8 @@ pub struct Context<'c> {
     pub peer: &'c Peer,
     /// The time.
     pub now: Timestamp,
+    /// A number that chooses among backends and mirrors; no secret depends on it.
+    pub random: u64,
 }
 
 impl<'c> Context<'c> {
@@ -198,18 +202,22 @@ fn find<'e>(
 ) -> Result<(usize, &'e ArmedRule, &'e PathMatch), Refusal> {
     let engine = context.engine;
     let router = if context.peer.secured.is_some() { &engine.secure_router } else { &engine.router };
-    let entry = |path: &str, method: &Method| -> Option<&'e RouteEntry> {
-        router.find(&canonical.host, path, method, &head.headers)
+    let query = Query::new(canonical.query());
+    let entry = |path: &str, method: &Method| -> Result<Option<&'e RouteEntry>, Refusal> {
+        let asked = AskedFor { method, headers: &head.headers, query: &query };
+        router.find(&canonical.host, path, asked).map_err(ambiguous)
     };
     let rule = |entry: &'e RouteEntry| Some((entry, engine.rules.get(entry.rule)?));
-    let direct = entry(canonical.path(), &head.method);
-    let announced = || {
-        let preflight = Preflight::of(head).filter(|_| direct.is_none_or(|entry| entry.method.is_none()))?;
-        let found =
-            entry(canonical.path(), &preflight.method).and_then(rule).filter(|(_, rule)| rule.cors.is_some())?;
-        Some((found, preflight.method))
+    let direct = entry(canonical.path(), &head.method)?;
+    let preflight = Preflight::of(head).filter(|_| direct.is_none_or(|entry| entry.method.is_none()));
+    let announced = match preflight {
+        Some(Preflight { method, .. }) => entry(canonical.path(), &method)?
+            .and_then(rule)
+            .filter(|(_, rule)| rule.cors.is_some())
+            .map(|found| (found, method)),
+        None => None,
     };
-    let found = announced().or_else(|| Some((direct.and_then(rule)?, head.method.clone())));
+    let found = announced.or_else(|| Some((direct.and_then(rule)?, head.method.clone())));
     let path = canonical.read_path();
     let Some(((found, rule), method)) = found else {
         forms::check(&path, PathForms::default(), |_| true)?;
@@ -217,11 +225,20 @@ fn find<'e>(
     };
     let position = found.rule;
     trace.rule = Some(position);
+    trace.grpc = direct.is_some_and(|entry| entry.grpc);
     trace.policy = rule.handler.policy();
     if !path.forms.is_empty() {
-        forms::check(&path, rule.paths, |other| entry(other, &method).is_some_and(|entry| entry.rule == position))?;
+        let same = |other: &str| matches!(entry(other, &method), Ok(Some(entry)) if entry.rule == position);
+        forms::check(&path, rule.paths, same)?;
     }
     Ok((position, rule, &found.path))
+}
+
+/// The query could be read as one of another rule.
+fn ambiguous(Ambiguous(other): Ambiguous<'_>) -> Refusal {
+    let names: Vec<_> = other.query.iter().map(|wanted| format!("`{}`", wanted.name)).collect();
+    let names = names.join(", ");
+    Refusal::new(Reason::AmbiguousQuery, format!("a server could read {names} in the query as another rule matches it"))
 }
 
 /// The policy of a rule, and the endpoint where the gateway answers itself.
@@ -233,7 +250,7 @@ struct Routed<'e> {
 fn route<'e>(context: Context<'e>, head: &mut Parts, rule: &'e ArmedRule) -> Result<Routed<'e>, Refusal> {
     let (policy, own) = match &rule.handler {
         ArmedHandler::Refuse { reason, detail } => return Err(Refusal::new(*reason, detail.as_str())),
-        ArmedHandler::Enforce { policy, reserved, .. } | ArmedHandler::Redirect { policy, reserved, .. } => {
+        ArmedHandler::Enforce(Enforced { policy, reserved, .. }) | ArmedHandler::Redirect { policy, reserved, .. } => {
             reserved.scrub(&mut head.headers);
             (*policy, None)
         }

@@ -9,8 +9,8 @@ use idm_authn::{ArmedPolicy, Grants, Memory, PolicyError, Resources};
 use idm_authz::Rules;
 use idm_issue::TokenIssuer;
 use idm_plan::{
-    Backend, Bundle, Endpoint, Handler, HeaderEdit, MethodKind, PathChange, PathForms, Plan, Policy, Redirect, Rewrite,
-    RouteRule, SignInEndpoint, Timeouts,
+    Backend, Bundle, Endpoint, Handler, HeaderEdit, MethodKind, Mirror, PathChange, PathForms, Plan, Policy, Redirect,
+    Rewrite, RouteRule, SignInEndpoint, Timeouts,
 };
 use idm_request::PolicyHeaders;
 use idm_transform::{ArmedLlm, Steps};
@@ -77,47 +77,19 @@ pub(crate) struct ArmedRule {
 }
 
 pub(crate) enum ArmedHandler {
-    Enforce {
-        policy: usize,
-        /// Position in [`Engine::backends`] and the sum of weights up to and including it. Without a position requests
-        /// are refused: their backend cannot be used.
-        backends: Vec<(Option<usize>, u64)>,
-        timeouts: Timeouts,
-        edits: Vec<ArmedEdit>,
-        /// Headers that callers of this rule may not send.
-        reserved: Arc<Reserved>,
-        rewrite: Option<ArmedRewrite>,
-        /// Edits of the backend's answer.
-        answer: Option<AnswerEdits>,
-    },
-    Redirect {
-        policy: usize,
-        redirect: Redirect,
-        reserved: Arc<Reserved>,
-    },
-    Issue {
-        policy: usize,
-        endpoint: Endpoint,
-    },
-    SignIn {
-        policy: usize,
-        endpoint: SignInEndpoint,
-        federation: Option<String>,
-    },
-    ResourceMetadata {
-        policy: usize,
-    },
-    Refuse {
-        reason: Reason,
-        detail: String,
-    },
+    Enforce(Enforced),
+    Redirect { policy: usize, redirect: Redirect, reserved: Arc<Reserved> },
+    Issue { policy: usize, endpoint: Endpoint },
+    SignIn { policy: usize, endpoint: SignInEndpoint, federation: Option<String> },
+    ResourceMetadata { policy: usize },
+    Refuse { reason: Reason, detail: String },
 }
 
 impl ArmedHandler {
     /// The position of the policy that it names.
     pub(crate) fn policy(&self) -> Option<usize> {
         match self {
-            ArmedHandler::Enforce { policy, .. }
+            ArmedHandler::Enforce(Enforced { policy, .. })
             | ArmedHandler::Redirect { policy, .. }
             | ArmedHandler::Issue { policy, .. }
             | ArmedHandler::SignIn { policy, .. }
@@ -125,6 +97,38 @@ impl ArmedHandler {
             ArmedHandler::Refuse { .. } => None,
         }
     }
+}
+
+/// The handling of requests that are forwarded.
+pub(crate) struct Enforced {
+    pub(crate) policy: usize,
+    pub(crate) shares: Vec<Share>,
+    pub(crate) mirrors: Vec<ArmedMirror>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) edits: Vec<ArmedEdit>,
+    /// Headers that callers of this rule may not send.
+    pub(crate) reserved: Arc<Reserved>,
+    pub(crate) rewrite: Option<ArmedRewrite>,
+    /// Edits of the backend's answer.
+    pub(crate) answer: Option<AnswerEdits>,
+}
+
+/// A share of the requests of a rule.
+pub(crate) struct Share {
+    /// Position in [`Engine::backends`]; `None`: the backend cannot be used, and the requests are refused.
+    pub(crate) backend: Option<usize>,
+    /// The sum of the weights up to and including this one.
+    pub(crate) sum: u64,
+    /// Edits for this backend, after those of the rule.
+    pub(crate) edits: Vec<ArmedEdit>,
+}
+
+/// A backend that gets copies of `numerator` of `denominator` requests.
+pub(crate) struct ArmedMirror {
+    /// Position in [`Engine::backends`].
+    pub(crate) backend: usize,
+    pub(crate) numerator: u64,
+    pub(crate) denominator: u64,
 }
 
 /// The change of a request's address on its way to the backend.
@@ -348,34 +352,56 @@ fn arm_handler(
                 _ => Err(EngineError::Plan("an endpoint points at a policy where nobody signs in".into())),
             }
         }
-        Handler::Enforce { policy, backends, unresolved_weight, timeouts, headers, rewrite, answer_headers } => {
-            if *policy >= policies.len() {
-                return Err(EngineError::Plan("a rule points at a policy that does not exist".into()));
-            }
-            let mut sum = 0;
-            let mut positions = Vec::new();
-            for backend in backends.iter().filter(|backend| backend.weight > 0) {
-                sum += u64::from(backend.weight);
-                let position = known.iter().position(|k| same_pool(k, backend)).unwrap_or_else(|| {
-                    known.push(backend.clone());
-                    known.len() - 1
-                });
-                positions.push((Some(position), sum));
-            }
-            if *unresolved_weight > 0 {
-                positions.push((None, sum + unresolved_weight));
-            }
-            let reserved = used.of(*policy, headers);
-            // A header that the policy writes keeps the policy's value: edits of it by the route's filters are ignored.
-            let edits = headers.iter().filter(|edit| !used.used.is_written_by(*policy, edit));
-            let edits = edits.map(arm_edit).collect::<Result<_, _>>()?;
-            let rewrite = rewrite.as_ref().map(arm_rewrite).transpose()?;
-            let answer = answer_headers.iter().map(arm_edit).collect::<Result<Arc<[_]>, _>>()?;
-            let answer = (!answer.is_empty()).then_some(AnswerEdits(answer));
-            let (policy, timeouts) = (*policy, *timeouts);
-            Ok(ArmedHandler::Enforce { policy, backends: positions, timeouts, edits, reserved, rewrite, answer })
-        }
+        Handler::Enforce { .. } => arm_enforced(handler, policies, known, used).map(ArmedHandler::Enforce),
     }
+}
+
+fn arm_enforced(
+    handler: &Handler,
+    policies: &[Policy],
+    known: &mut Vec<Backend>,
+    used: &mut RuleHeaders<'_>,
+) -> Result<Enforced, EngineError> {
+    let Handler::Enforce { policy, backends, unresolved_weight, timeouts, headers, rewrite, answer_headers, mirrors } =
+        handler
+    else {
+        return Err(EngineError::Plan("a rule forwards nothing".into()));
+    };
+    if *policy >= policies.len() {
+        return Err(EngineError::Plan("a rule points at a policy that does not exist".into()));
+    }
+    let all: Vec<HeaderEdit> = headers.iter().chain(backends.iter().flat_map(|of| &of.headers)).cloned().collect();
+    let reserved = used.of(*policy, &all);
+    // A header that the policy writes keeps the policy's value: edits of it by the route's filters are ignored.
+    let arm_edits = |edits: &[HeaderEdit]| -> Result<Vec<_>, EngineError> {
+        edits.iter().filter(|edit| !used.used.is_written_by(*policy, edit)).map(arm_edit).collect()
+    };
+    let mut position = |backend: &Backend| {
+        known.iter().position(|k| same_pool(k, backend)).unwrap_or_else(|| {
+            known.push(backend.clone());
+            known.len() - 1
+        })
+    };
+    let mut shares = Vec::new();
+    let mut sum = 0;
+    for backend in backends.iter().filter(|backend| backend.weight > 0) {
+        sum += u64::from(backend.weight);
+        shares.push(Share { backend: Some(position(backend)), sum, edits: arm_edits(&backend.headers)? });
+    }
+    if *unresolved_weight > 0 {
+        shares.push(Share { backend: None, sum: sum + unresolved_weight, edits: vec![] });
+    }
+    let arm_mirror = |Mirror { backend, numerator, denominator }: &Mirror| ArmedMirror {
+        backend: position(backend),
+        numerator: (*numerator).into(),
+        denominator: (*denominator).into(),
+    };
+    let mirrors = mirrors.iter().map(arm_mirror).collect();
+    let edits = arm_edits(headers)?;
+    let rewrite = rewrite.as_ref().map(arm_rewrite).transpose()?;
+    let answer = answer_headers.iter().map(arm_edit).collect::<Result<Arc<[_]>, _>>()?;
+    let answer = (!answer.is_empty()).then_some(AnswerEdits(answer));
+    Ok(Enforced { policy: *policy, shares, mirrors, timeouts: *timeouts, edits, reserved, rewrite, answer })
 }
 
 /// Whether two backends share one pool of connections.

@@ -30,7 +30,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::router::Router;
+    use crate::query::Query;
+    use crate::router::{Asked, Router};
 
     /// The paths that servers see which split, decode and cut in this order or another.
     fn servers(path: &str) -> Vec<Vec<String>> {
@@ -78,11 +79,13 @@ mod tests {
         ) {
             let entry = |(rule, prefix): (usize, &Vec<String>)| {
                 let path: String = prefix.iter().map(|segment| format!("/{segment}")).collect();
-                RouteEntry { path: PathMatch::Prefix(path), method: None, headers: vec![], rule }
+                RouteEntry { path: PathMatch::Prefix(path), method: None, headers: vec![], query: vec![], grpc: false, rule }
             };
             let entries = rules.iter().enumerate().map(entry).collect();
             let router = Router::new(&[VirtualHost { host: Host::Any, entries }]);
-            let find = |path: &str| router.find("h", path, &Method::GET, &HeaderMap::new()).map(|entry| entry.rule);
+            let (query, headers) = (Query::new(None), HeaderMap::new());
+            let asked_for = Asked { method: &Method::GET, headers: &headers, query: &query };
+            let find = |path: &str| router.find("h", path, asked_for).ok().flatten().map(|entry| entry.rule);
             let asked = format!("/{}", parts.concat());
             let Ok(read) = read_path(&asked) else { return Ok(()) };
             let Some(rule) = find(read.decided()) else { return Ok(()) };

@@ -82,7 +82,7 @@ impl Offline {
         let mut trace = Trace::default();
         let Self { armed, cache, process, .. } = self;
         let (engine, credentials) = (armed.engine(), armed.credentials());
-        let context = Context { engine, credentials, cache, process, peer, now };
+        let context = Context { engine, credentials, cache, process, peer, now, random: 0 };
         let verdict = decide(context, &mut head, &mut payload, &mut trace).await;
         let outcome = verdict.map(|verdict| match verdict {
             Verdict::Answer(answer) => Decided::Answer(answer),

@@ -11,7 +11,7 @@ use idm_types::{Reason, Refusal};
 use serde_json::Value;
 
 use crate::canonical::Canonical;
-use crate::engine::{AnswerEdits, ArmedEdit, ArmedHandler, ArmedRule, PolicyInForce};
+use crate::engine::{AnswerEdits, ArmedEdit, ArmedHandler, ArmedMirror, ArmedRule, Enforced, PolicyInForce, Share};
 use crate::scrub::{accepts_trailers, remove_connections_own};
 use crate::{Context, Metering, Peer, redirect};
 
@@ -24,9 +24,10 @@ pub struct Forward {
     permit: Permit,
     /// Path and query for the upstream.
     pub target: PathAndQuery,
-    /// Positions of backends, each with the sum of the weights up to and including its own. A share without a position,
-    /// and a request without any share, has no backend.
-    pub backends: Vec<(Option<usize>, u64)>,
+    /// The position of the backend, chosen by weight. `None`: the chosen share has no backend.
+    pub backend: Option<usize>,
+    /// The positions of the backends that get a copy.
+    pub mirrors: Vec<usize>,
     /// The time limits of the upstream.
     pub timeouts: Timeouts,
     /// The caller asks for a WebSocket.
@@ -48,18 +49,24 @@ impl Forward {
     pub fn permit(&self) -> &Permit {
         &self.permit
     }
+}
 
-    /// Chooses a backend by weight, and returns its position. `None`: the chosen share has no backend.
-    pub fn pick(&self, random: u64) -> Option<usize> {
-        match self.backends[..] {
-            [(only, _)] => only,
-            _ => {
-                let total = self.backends.last()?.1;
-                let point = random % total.max(1);
-                self.backends.iter().find(|(_, sum)| point < *sum).and_then(|(position, _)| *position)
-            }
-        }
-    }
+/// Chooses a share by weight.
+fn chosen(shares: &[Share], random: u64) -> Option<&Share> {
+    let point = random % shares.last()?.sum.max(1);
+    shares.iter().find(|share| point < share.sum)
+}
+
+/// The mirrors that get a copy of this request: each has its share of all.
+fn copied(mirrors: &[ArmedMirror], random: u64) -> Vec<usize> {
+    let is_chosen = |(i, mirror): &(usize, &ArmedMirror)| {
+        // Several mirrors choose independently of each other, and of the backend (splitmix64).
+        let mut z = random.wrapping_add((*i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % mirror.denominator.max(1) < mirror.numerator
+    };
+    mirrors.iter().enumerate().filter(is_chosen).map(|(_, mirror)| mirror.backend).collect()
 }
 
 /// The values that [`forward`] needs, collected by the decision.
@@ -97,12 +104,11 @@ pub(crate) fn forward(
     headers: &mut HeaderMap,
 ) -> Result<Forward, Refusal> {
     let Allowed { permit, canonical, rule, source, headers: more, exchanged, jose, websocket, metering } = allowed;
-    let Context { engine, peer, .. } = context;
-    let Some(ArmedRule { handler: ArmedHandler::Enforce { backends, timeouts, edits, rewrite, answer, .. }, .. }) =
-        engine.rules.get(rule)
-    else {
+    let Context { engine, peer, random, .. } = context;
+    let Some(ArmedRule { handler: ArmedHandler::Enforce(rule), .. }) = engine.rules.get(rule) else {
         return Err(Refusal::new(Reason::InternalError, "no rule at the position that was matched"));
     };
+    let Enforced { policy: _, shares, mirrors, timeouts, edits, reserved: _, rewrite, answer } = rule;
     let PolicyInForce { armed, steps, llm, .. } = policy;
     let forwards = armed.plan().upstream.credential == CredentialForwarding::Forward;
     let verified_in = source.as_ref().filter(|_| forwards);
@@ -117,6 +123,8 @@ pub(crate) fn forward(
         llm.keep_only_what_it_needs(headers, |name| steps.headers().any(|made| made == name));
     }
     apply_edits(headers, edits);
+    let share = chosen(shares, random);
+    apply_edits(headers, share.map_or(&[], |share| &share.edits));
     let identity = permit.who().identity();
     tell_upstream(headers, armed.plan(), identity, &more);
     // A provider is a third party: it must not learn the caller's address or the host that the caller asked for.
@@ -138,13 +146,15 @@ pub(crate) fn forward(
     if let Some(host) = host {
         headers.insert(header::HOST, host);
     }
-    let (backends, timeouts, answer) = (backends.clone(), *timeouts, answer.clone());
+    // A copy of a request to a language model's provider would carry the provider's key.
+    let mirrors = if websocket || llm.is_some() { vec![] } else { copied(mirrors, random) };
+    let (backend, timeouts, answer) = (share.and_then(|share| share.backend), *timeouts, answer.clone());
     let target = target.unwrap_or(canonical.target);
     let target = match rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref()) {
         Some(change) => changed(change, &target)?,
         None => target,
     };
-    Ok(Forward { permit, target, backends, timeouts, websocket, own_host, trailers, jose, metering, answer })
+    Ok(Forward { permit, target, backend, mirrors, timeouts, websocket, own_host, trailers, jose, metering, answer })
 }
 
 /// The target with another path. Whatever else decides, decided on the path before.

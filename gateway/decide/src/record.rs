@@ -37,6 +37,8 @@ pub struct Conclusion<'c> {
     pub detail: &'c str,
     /// `host:port` of the backend that was asked.
     pub upstream: Option<&'c str>,
+    /// `host:port` of the mirrors that a copy was for.
+    pub mirrors: &'c [&'c str],
     /// The tokens that a call to a language model used.
     pub usage: Option<&'c Usage>,
 }
@@ -48,7 +50,7 @@ pub fn record<'r>(
     trace: &'r Trace,
     conclusion: Conclusion<'r>,
 ) -> Record<'r> {
-    let Conclusion { id, time, took, method, source, reason, status, detail, upstream, usage } = conclusion;
+    let Conclusion { id, time, took, method, source, reason, status, detail, upstream, mirrors, usage } = conclusion;
     let engine = armed.map(Armed::engine);
     let policy = engine.zip(trace.policy).and_then(|(engine, policy)| engine.policy(policy));
     Record::Decision(Decision {
@@ -83,6 +85,7 @@ pub fn record<'r>(
         }),
         identity: identity(trace),
         upstream,
+        mirrors,
         usage: usage.map(|usage| DecisionUsage {
             model: usage.model.as_deref(),
             prompt_tokens: usage.prompt,

@@ -26,7 +26,7 @@ pub fn refusal(
     let armed = policy.map(|policy| &policy.armed);
     let mut response = match (handler, armed.and_then(|armed| armed.sign_in()), &trace.page_request) {
         (Some(ArmedHandler::Issue { .. }), _, _) => oauth_refusal(refusal.reason, id, refusal.retry_after),
-        (Some(ArmedHandler::Enforce { .. } | ArmedHandler::Redirect { .. }), Some(method), Some(page_request))
+        (Some(ArmedHandler::Enforce(_) | ArmedHandler::Redirect { .. }), Some(method), Some(page_request))
             if asks_to_sign_in(refusal.reason) && !page_request.is_form =>
         {
             to_sign_in(method, &page_request.page, id)
@@ -39,6 +39,10 @@ pub fn refusal(
     };
     if matches!(handler, Some(ArmedHandler::ResourceMetadata { .. })) && refusal.reason == Reason::MethodNotAllowed {
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    // Gateway API: a call without a backend is UNAVAILABLE, which clients of gRPC make of this status.
+    if trace.grpc && refusal.reason == Reason::NoBackend {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
     if let Some(sharing) = &trace.sharing {
         sharing.write(response.headers_mut(), true);

@@ -1,9 +1,12 @@
-//! Finds the rule for a host, path, method and headers.
+//! Finds the rule for a host, path, method, headers and query.
 
 use std::collections::HashMap;
 
 use http::{HeaderMap, Method};
 use idm_plan::{Host, PathMatch, RouteEntry, VirtualHost};
+
+use crate::grpc::is_grpc;
+use crate::query::{Fit, Query};
 
 /// The plan's virtual hosts, indexed so that the cost does not grow with the number of routes.
 #[derive(Debug, Default)]
@@ -34,6 +37,53 @@ struct Node {
     children: HashMap<String, Node>,
 }
 
+/// The parts of a request that entries match, beside host and path.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'r, 'q> {
+    pub(crate) method: &'r Method,
+    pub(crate) headers: &'r HeaderMap,
+    pub(crate) query: &'r Query<'q>,
+}
+
+/// The query leads to this entry under one reading, and to another rule under another.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Ambiguous<'e>(pub(crate) &'e RouteEntry);
+
+/// The result of a search, whose entries come in the order of precedence.
+#[derive(Clone, Copy, Default)]
+struct Found<'e> {
+    /// The first that fits under every reading.
+    entry: Option<&'e RouteEntry>,
+    /// The first before it that fits under some readings.
+    perhaps: Option<&'e RouteEntry>,
+    /// There are several of these, of several rules.
+    torn: bool,
+}
+
+impl<'e> Found<'e> {
+    /// With what was found further down in the order of precedence.
+    fn or(self, lower: Self) -> Self {
+        if self.entry.is_some() {
+            return self;
+        }
+        let differs = |(a, b): (&RouteEntry, &RouteEntry)| a.rule != b.rule;
+        Self {
+            entry: lower.entry,
+            perhaps: self.perhaps.or(lower.perhaps),
+            torn: self.torn || lower.torn || self.perhaps.zip(lower.perhaps).is_some_and(differs),
+        }
+    }
+
+    fn settle(self) -> Result<Option<&'e RouteEntry>, Ambiguous<'e>> {
+        match self.perhaps {
+            Some(perhaps) if self.torn || self.entry.is_none_or(|entry| entry.rule != perhaps.rule) => {
+                Err(Ambiguous(perhaps))
+            }
+            _ => Ok(self.entry),
+        }
+    }
+}
+
 impl Router {
     pub(crate) fn new(hosts: &[VirtualHost]) -> Self {
         let mut router = Self::default();
@@ -49,9 +99,15 @@ impl Router {
     }
 
     /// The entry that serves the request. Only the most specific host is consulted: a route of a wider host must not
-    /// serve a request that the narrower host does not serve.
-    pub(crate) fn find(&self, host: &str, path: &str, method: &Method, headers: &HeaderMap) -> Option<&RouteEntry> {
-        self.table(host)?.find(path, method, headers)
+    /// serve a request that the narrower host does not serve. An upstream must not read the query as one of another
+    /// rule.
+    pub(crate) fn find(
+        &self,
+        host: &str,
+        path: &str,
+        asked: Asked<'_, '_>,
+    ) -> Result<Option<&RouteEntry>, Ambiguous<'_>> {
+        self.table(host).map_or(Ok(None), |table| table.find(path, asked).settle())
     }
 
     fn table(&self, host: &str) -> Option<&Table> {
@@ -98,20 +154,21 @@ impl Table {
     }
 
     /// The path is read once: its cost is linear in the path, and bounded by the plan's deepest prefix.
-    fn find(&self, path: &str, method: &Method, headers: &HeaderMap) -> Option<&RouteEntry> {
+    fn find(&self, path: &str, asked: Asked<'_, '_>) -> Found<'_> {
         let exact = if path.len() <= self.longest { self.exact.get(path) } else { None };
-        if let Some(entry) = exact.and_then(|entries| fitting(entries, method, headers)) {
-            return Some(entry);
+        let exact = exact.map(|entries| fitting(entries, asked)).unwrap_or_default();
+        if exact.entry.is_some() {
+            return exact;
         }
         let mut node = &self.prefixes;
-        let mut found = fitting(&node.entries, method, headers);
+        let mut found = fitting(&node.entries, asked);
         for segment in segments(path).take(self.depth) {
             let Some(child) = node.children.get(segment) else { break };
             node = child;
             // A longer prefix wins over a shorter one.
-            found = fitting(&node.entries, method, headers).or(found);
+            found = fitting(&node.entries, asked).or(found);
         }
-        found
+        exact.or(found)
     }
 }
 
@@ -121,34 +178,54 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
     path.strip_prefix('/').into_iter().flat_map(|path| path.split('/'))
 }
 
-fn fitting<'e>(entries: &'e [RouteEntry], method: &Method, headers: &HeaderMap) -> Option<&'e RouteEntry> {
-    entries.iter().find(|entry| fits(entry, method, headers))
+fn fitting<'e>(entries: &'e [RouteEntry], asked: Asked<'_, '_>) -> Found<'e> {
+    let mut found = Found::default();
+    for entry in entries {
+        match fit(entry, asked) {
+            Fit::Yes => return found.or(Found { entry: Some(entry), ..Found::default() }),
+            Fit::Perhaps => found = found.or(Found { perhaps: Some(entry), ..Found::default() }),
+            Fit::No => {}
+        }
+    }
+    found
 }
 
-fn fits(entry: &RouteEntry, method: &Method, headers: &HeaderMap) -> bool {
-    entry.method.as_deref().is_none_or(|wanted| wanted == method.as_str())
+fn fit(entry: &RouteEntry, asked: Asked<'_, '_>) -> Fit {
+    let Asked { method, headers, query } = asked;
+    let fits = entry.method.as_deref().is_none_or(|wanted| wanted == method.as_str())
+        && (!entry.grpc || is_grpc(headers))
         && entry.headers.iter().all(|wanted| {
             let mut values = headers.get_all(&wanted.name).iter();
             // A repeated header has no single value.
             matches!((values.next(), values.next()), (Some(value), None) if value.as_bytes() == wanted.value.as_bytes())
-        })
+        });
+    if !fits {
+        return Fit::No;
+    }
+    entry.query.iter().map(|wanted| query.fit(wanted)).min().unwrap_or(Fit::Yes)
 }
 
 #[cfg(test)]
 mod tests {
-    use idm_plan::HeaderMatch;
+    use idm_plan::{HeaderMatch, QueryMatch};
     use proptest::prelude::*;
 
     use super::*;
 
     fn entry(path: PathMatch, method: Option<&str>, rule: usize) -> RouteEntry {
-        RouteEntry { path, method: method.map(str::to_owned), headers: vec![], rule }
+        RouteEntry { path, method: method.map(str::to_owned), headers: vec![], query: vec![], grpc: false, rule }
+    }
+
+    /// The rule that serves a GET.
+    fn rule(table: &Table, path: &str, headers: &HeaderMap) -> Option<usize> {
+        let asked = Asked { method: &Method::GET, headers, query: &Query::new(None) };
+        table.find(path, asked).settle().expect("no rule asks for a query").map(|entry| entry.rule)
     }
 
     #[test]
     fn prefixes_end_at_segments() {
         let table = Table::new(&[entry(PathMatch::Prefix("/a".into()), None, 1)]);
-        let find = |path| table.find(path, &Method::GET, &HeaderMap::new()).map(|entry| entry.rule);
+        let find = |path| rule(&table, path, &HeaderMap::new());
         assert_eq!(
             (find("/a"), find("/a/"), find("/a/b"), find("/ab"), find("/")),
             (Some(1), Some(1), Some(1), None, None)
@@ -165,7 +242,7 @@ mod tests {
             vhost(Host::Below("example".into()), 2),
             everything,
         ]);
-        let find = |host, path| router.find(host, path, &Method::GET, &HeaderMap::new()).map(|entry| entry.rule);
+        let find = |host, path| rule(router.table(host)?, path, &HeaderMap::new());
         assert_eq!(
             (find("a.example", "/x"), find("a.example", "/y"), find("b.example", "/x"), find("b.c.example", "/x")),
             (Some(1), None, Some(2), Some(2))
@@ -179,14 +256,14 @@ mod tests {
         let table = Table::new(&[entry(PathMatch::Prefix("/a/a".into()), None, 1)]);
         assert_eq!(table.depth, 2);
         let long = "/a".repeat(31_000);
-        assert_eq!(table.find(&long, &Method::GET, &HeaderMap::new()).map(|entry| entry.rule), Some(1));
-        assert_eq!(table.find(&format!("/b{long}"), &Method::GET, &HeaderMap::new()), None);
+        assert_eq!(rule(&table, &long, &HeaderMap::new()), Some(1));
+        assert_eq!(rule(&table, &format!("/b{long}"), &HeaderMap::new()), None);
     }
 
     #[test]
     fn a_literal_is_never_a_pattern() {
         let table = Table::new(&[entry(PathMatch::Exact("/a.b*".into()), None, 1)]);
-        assert_eq!(table.find("/axb", &Method::GET, &HeaderMap::new()), None);
+        assert_eq!(rule(&table, "/axb", &HeaderMap::new()), None);
     }
 
     #[test]
@@ -198,9 +275,38 @@ mod tests {
         let table = Table::new(&[wanted]);
         let mut headers = HeaderMap::new();
         headers.append("x-v", "2".parse().unwrap());
-        assert_eq!(table.find("/", &Method::GET, &headers).map(|entry| entry.rule), Some(1));
+        assert_eq!(rule(&table, "/", &headers), Some(1));
         headers.append("x-v", "1".parse().unwrap());
-        assert_eq!(table.find("/", &Method::GET, &headers), None);
+        assert_eq!(rule(&table, "/", &headers), None);
+    }
+
+    #[test]
+    fn a_query_that_another_rule_could_read_finds_none() {
+        let of = |path: &str, value: Option<&str>, rule| RouteEntry {
+            query: value.map(|value| QueryMatch { name: "m".into(), value: value.into() }).into_iter().collect(),
+            ..entry(PathMatch::Prefix(path.into()), None, rule)
+        };
+        let table = Table::new(&[
+            of("/p", Some("a"), 1),
+            of("/p", Some("b"), 2),
+            of("/p", Some("c"), 1),
+            of("", Some("d"), 3),
+            of("", None, 4),
+        ]);
+        let find = |path, query| {
+            let asked = Asked { method: &Method::GET, headers: &HeaderMap::new(), query: &Query::new(Some(query)) };
+            table.find(path, asked).settle().map(|found| found.map(|entry| entry.rule)).map_err(|of| of.0.rule)
+        };
+        assert_eq!((find("/p", "m=a"), find("/p", "m=b"), find("/p", "m=d")), (Ok(Some(1)), Ok(Some(2)), Ok(Some(3))));
+        // Both values are of one rule, but without the parameter another would serve.
+        assert_eq!((find("/p", "m=a&m=b"), find("/p", "m=a&m=c"), find("/p", "m=d&m=e")), (Err(1), Err(1), Err(3)));
+        assert_eq!(
+            (find("/p", "m=x&m=y"), find("/q", "m=a&m=b"), find("/p", "x;m=b")),
+            (Ok(Some(4)), Ok(Some(4)), Err(2))
+        );
+        let same = Table::new(&[of("", Some("a"), 1), of("", None, 1)]);
+        let asked = Asked { method: &Method::GET, headers: &HeaderMap::new(), query: &Query::new(Some("m=a&m=b")) };
+        assert_eq!(same.find("/", asked).settle().map(|found| found.map(|entry| entry.rule)), Ok(Some(1)));
     }
 
     proptest! {
@@ -212,11 +318,12 @@ mod tests {
                 entry(path, method.as_deref(), i)
             }).collect();
             entries.sort_by_key(|e| match &e.path { PathMatch::Exact(p) => (0, std::cmp::Reverse(p.len())), PathMatch::Prefix(p) => (1, std::cmp::Reverse(p.len())) });
-            let slow = entries.iter().find(|e| fits(e, &Method::GET, &HeaderMap::new()) && match &e.path {
+            let asked_for = Asked { method: &Method::GET, headers: &HeaderMap::new(), query: &Query::new(None) };
+            let slow = entries.iter().find(|e| fit(e, asked_for) == Fit::Yes && match &e.path {
                 PathMatch::Exact(p) => *p == asked,
                 PathMatch::Prefix(p) => asked == *p || asked.strip_prefix(p.as_str()).is_some_and(|rest| rest.starts_with('/')),
             }).map(|e| e.rule);
-            let found = Table::new(&entries).find(&asked, &Method::GET, &HeaderMap::new()).map(|entry| entry.rule);
+            let found = rule(&Table::new(&entries), &asked, &HeaderMap::new());
             prop_assert_eq!(found, slow);
         }
     }

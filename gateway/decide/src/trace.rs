@@ -24,6 +24,8 @@ pub struct Trace {
     pub rule: Option<usize>,
     /// The position of the policy.
     pub policy: Option<usize>,
+    /// The rule is one for calls of gRPC.
+    pub grpc: bool,
     /// The method that authenticated the caller.
     pub authentication: Option<MethodName>,
     /// The credential was in the query.

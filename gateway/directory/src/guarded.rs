@@ -22,6 +22,8 @@ pub(crate) struct Guarded {
     bulkhead: Mutex<Bulkhead>,
     jitter: RandomState,
     runtime: Handle,
+    /// The outcome of the last question that was asked; `None`: none was.
+    last: Mutex<Option<Result<(), DirectoryError>>>,
 }
 
 impl Guarded {
@@ -47,7 +49,13 @@ impl Guarded {
             bulkhead: Mutex::new(Bulkhead::new(bounds, Instant::now())),
             jitter: RandomState::new(),
             runtime,
+            last: Mutex::default(),
         })
+    }
+
+    /// The outcome of the last question that was asked; `None`: none was.
+    pub(crate) fn last(&self) -> Option<Result<(), DirectoryError>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The name in metrics and logs.
@@ -63,31 +71,18 @@ impl Guarded {
         DirectoryError::new(DirectoryErrorKind::Busy(seconds), format!("Federation {} is not asked: {why}", self.name))
     }
 
+    fn note(&self, answer: &Result<LoginAnswer, DirectoryError>) {
+        let outcome = answer.as_ref().map(drop).map_err(Clone::clone);
+        // That a person has too many groups says nothing about the directory.
+        if !outcome.as_ref().is_err_and(|error| error.kind == DirectoryErrorKind::TooManyGroups) {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        }
+    }
+
     /// A place, after some time in the queue perhaps.
     async fn place(self: &Arc<Self>, admission: Admission) -> Result<Held, DirectoryError> {
-        let place = match admission {
-            Admission::Now(place) => place,
-            Admission::Wait(mut receiver) => match tokio::time::timeout(QUEUE_WAIT, &mut receiver).await {
-                Ok(Ok(place)) => place,
-                Ok(Err(_)) => {
-                    let bulkhead = self.lock();
-                    let why = if bulkhead.is_open() {
-                        bulkhead.shut(Instant::now())
-                    } else {
-                        NotAsked { why: "too many logins are waiting".into(), seconds: 1 }
-                    };
-                    return Err(self.busy(why));
-                }
-                Err(_) => {
-                    receiver.close();
-                    // A place that was given in the very last moment is ours all the same.
-                    receiver.try_recv().map_err(|_| {
-                        self.lock().counts.not_asked += 1;
-                        self.busy(NotAsked { why: "logins before this one took too long".into(), seconds: 1 })
-                    })?
-                }
-            },
-        };
+        let place = admission.place(tokio::time::sleep(QUEUE_WAIT)).await;
+        let place = place.map_err(|why| self.busy(self.lock().not_asked(why, Instant::now())))?;
         Ok(Held { directory: self.clone(), place, began: Instant::now(), answered: false })
     }
 
@@ -117,6 +112,7 @@ impl Guarded {
             // Only silence opens the circuit: callers must not be able to shut a directory off by what they send.
             let silent = |error: &DirectoryError| error.kind == DirectoryErrorKind::Unavailable;
             held.answered = !answer.as_ref().is_err_and(silent);
+            held.directory.note(&answer);
             if let Err(error) = &answer {
                 tracing::warn!(federation = %name, reason = error.reason().code(), "directory: {error}");
             }

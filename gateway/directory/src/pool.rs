@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use aws_lc_rs::digest::{SHA256, digest};
 use idm_metrics::Exposition;
 use idm_plan::{DirectorySource, ObjectKey, Secrets};
-use idm_trust::{Directories, Directory};
+use idm_trust::{Directories, Directory, DirectoryError};
 use tokio::runtime::Handle;
 
 use crate::guarded::{Guarded, Shared};
@@ -33,6 +33,13 @@ impl Pool {
         let secrets = secrets.named_by(&plan);
         let text = serde_json::to_vec(&(federation, plan, secrets)).map_err(unreadable)?;
         digest(&SHA256, &text).as_ref().try_into().map_err(|_| "SHA-256 has another length".to_owned())
+    }
+
+    /// The outcome of the last question to each directory that was asked, by Federation.
+    pub fn outcomes(&self) -> Vec<(ObjectKey, Result<(), DirectoryError>)> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = open.values().filter_map(Weak::upgrade);
+        asked.filter_map(|directory| Some((directory.name().clone(), directory.last()?))).collect()
     }
 
     /// Metrics: a line for each directory and number.

@@ -36,11 +36,13 @@ impl Token<'_> {
             .into_iter()
             .filter_map(|(name, value)| Some((name.to_owned(), (*value)?.into())))
             .collect();
-        // A person of a directory is named by the id that stays; `idp` says whose id it is.
+        // A person of a directory is named by the id that stays, behind the directory whose id it is: other
+        // directories, Credentials and clients may have the same name, and `sub` names one of them (RFC 9068 §2.2).
         let person = subject.directory.as_ref().zip(subject.issuer.as_deref());
+        let of_directory = person.map(|(person, issuer)| format!("{issuer}#{}", person.id));
         let own: [(&str, Option<Value>); 12] = [
             ("iss", Some(issuer.into())),
-            ("sub", Some(person.map_or(subject.username.as_str(), |(person, _)| person.id.as_str()).into())),
+            ("sub", Some(of_directory.as_deref().unwrap_or(&subject.username).into())),
             ("idp", person.map(|(_, issuer)| issuer.into())),
             ("preferred_username", person.map(|_| subject.username.as_str().into())),
             ("aud", Some(audience)),

@@ -48,7 +48,7 @@ pub(crate) enum FamilyUser {
     Credential(String),
     /// A person of a directory.
     Person {
-        /// The Federation, by name.
+        /// The Federation, by uid.
         federation: String,
         /// The id that stays.
         id: String,
@@ -73,7 +73,7 @@ impl fmt::Display for FamilyUser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Credential(name) => write!(f, "Credential {name}"),
-            Self::Person { federation, id, .. } => write!(f, "`{id}` of Federation {federation}"),
+            Self::Person { federation, id, .. } => write!(f, "`{id}` of the Federation with the uid {federation}"),
         }
     }
 }

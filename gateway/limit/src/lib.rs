@@ -6,11 +6,11 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod bounded;
-mod lockout;
+pub mod lockout;
 mod rate;
 mod worker_pool;
 
 pub use bounded::{keep_upper_half, median};
-pub use lockout::{Guess, Lockouts};
+pub use lockout::{Guess, Lockouts, User};
 pub use rate::Rates;
 pub use worker_pool::{Bounds, Priority, WorkerPool};

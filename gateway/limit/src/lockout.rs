@@ -10,14 +10,18 @@ use idm_types::{Uptime, network};
 use crate::bounded::keep_upper_half;
 
 /// Wrong guesses without a delay, because people mistype.
-const FREE: u32 = 5;
-const FIRST_DELAY_MS: u64 = 1_000;
-const LAST_DELAY_MS: u64 = 15 * 60_000;
+pub const FREE: u32 = 5;
+/// The delay after the last of those; it doubles with each further one.
+pub const FIRST_DELAY_MS: u64 = 1_000;
+/// The longest delay.
+pub const LAST_DELAY_MS: u64 = 15 * 60_000;
+/// Failures are forgotten after this time without another one.
+pub const FORGET_MS: u64 = 3_600_000;
 /// Entries per table; when it is full the least suspicious half is removed, so that an attacker can neither take all
 /// memory nor make the gateway forget the addresses that guess.
 const MAX_ENTRIES: usize = 65_536;
 /// The time for which a proven password makes an address known for its user.
-const KNOWN_MS: u64 = 24 * 3_600_000;
+pub const KNOWN_MS: u64 = 24 * 3_600_000;
 
 #[derive(Clone, Copy, Default)]
 struct Failures {
@@ -29,8 +33,28 @@ struct Failures {
 #[derive(Default)]
 struct State {
     users: HashMap<String, Failures>,
+    /// Failures with one account, which count for the user as well: those that the account's owner takes back.
+    accounts: HashMap<String, Failures>,
     addresses: HashMap<IpAddr, Failures>,
     known: HashMap<(String, IpAddr), Known>,
+}
+
+/// The user of a guess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User<'a> {
+    /// The name by which wrong guesses are counted: the same for every spelling that a source of people may take for
+    /// the same account.
+    pub name: &'a str,
+    /// The account whose password a right guess proves. Its owner takes back failures with this account alone: those
+    /// with another account of the same name may be guesses at somebody else's password.
+    pub account: &'a str,
+}
+
+impl<'a> From<&'a str> for User<'a> {
+    /// A user whose name has one spelling and belongs to one account.
+    fn from(name: &'a str) -> Self {
+        Self { name, account: name }
+    }
 }
 
 /// A user who proved a password from an address, and the mistakes made there since.
@@ -62,15 +86,16 @@ pub enum Guess {
 impl Lockouts {
     /// Whether a guess for this user from this address is checked. A user who is known at an address is not locked out
     /// by guesses that others make at other addresses.
-    pub fn turn(&self, user: &str, address: IpAddr, now: Uptime) -> Guess {
+    pub fn turn<'u>(&self, user: impl Into<User<'u>>, address: IpAddr, now: Uptime) -> Guess {
+        let User { name, account } = user.into();
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let address = network(address);
-        let known = state.known.get(&(user.to_owned(), address)).filter(|known| now.0 < known.until);
+        let known = state.known.get(&(account.to_owned(), address)).filter(|known| now.0 < known.until);
         let until = match known {
             // Failures at other addresses, or with other names from this one, do not count against this user.
             Some(known) => known.failures.until,
             None => {
-                let of_user = state.users.get(user).map_or(0, |failures| failures.until);
+                let of_user = state.users.get(name).map_or(0, |failures| failures.until);
                 of_user.max(state.addresses.get(&address).map_or(0, |failures| failures.until))
             }
         };
@@ -82,40 +107,59 @@ impl Lockouts {
     }
 
     /// Records a wrong guess.
-    pub fn wrong(&self, user: &str, address: IpAddr, now: Uptime) {
+    pub fn wrong<'u>(&self, user: impl Into<User<'u>>, address: IpAddr, now: Uptime) {
+        let User { name, account } = user.into();
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let address = network(address);
-        if let Some(known) = state.known.get_mut(&(user.to_owned(), address)).filter(|known| now.0 < known.until) {
+        if let Some(known) = state.known.get_mut(&(account.to_owned(), address)).filter(|known| now.0 < known.until) {
             return fail(&mut known.failures, now);
         }
         bound(&mut state.users, |failures| (failures.count, failures.last));
+        bound(&mut state.accounts, |failures| (failures.count, failures.last));
         bound(&mut state.addresses, |failures| (failures.count, failures.last));
-        fail(state.users.entry(user.to_owned()).or_default(), now);
+        fail(state.users.entry(name.to_owned()).or_default(), now);
+        fail(state.accounts.entry(account.to_owned()).or_default(), now);
         fail(state.addresses.entry(address).or_default(), now);
     }
 
-    /// Records that a user proved a password and was let in. This removes their own failures, also those of the
-    /// address; failures of others at the address remain, otherwise the owner of one account could guess at all others.
-    pub fn admitted(&self, user: &str, address: IpAddr, now: Uptime) {
+    /// Records that a user proved a password and was let in. This removes the failures with their account, also those of
+    /// the address; failures with other accounts remain, otherwise the owner of one could guess at all others. Where the
+    /// account is known, failures at other addresses remain: a program that logs in all the time would otherwise give
+    /// others new guesses all the time.
+    pub fn admitted<'u>(&self, user: impl Into<User<'u>>, address: IpAddr, now: Uptime) {
+        let User { name, account } = user.into();
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let address = network(address);
-        let forgiven = state.users.remove(user).map_or(0, |failures| failures.count);
-        if let Some(failures) = state.addresses.get_mut(&address) {
-            failures.count = failures.count.saturating_sub(forgiven);
-            if failures.count < FREE {
-                failures.until = 0;
+        let proved = Known { until: now.0 + KNOWN_MS, failures: Failures::default() };
+        if let Some(known) = state.known.get_mut(&(account.to_owned(), address)).filter(|known| now.0 < known.until) {
+            *known = proved;
+            return;
+        }
+        let forgiven = state.accounts.remove(account).map_or(0, |failures| failures.count);
+        if let Some(failures) = state.users.get_mut(name) {
+            forgive(failures, forgiven);
+            if failures.count == 0 {
+                state.users.remove(name);
             }
         }
+        if let Some(failures) = state.addresses.get_mut(&address) {
+            forgive(failures, forgiven);
+        }
         bound(&mut state.known, |known| known.until);
-        state
-            .known
-            .insert((user.to_owned(), address), Known { until: now.0 + KNOWN_MS, failures: Failures::default() });
+        state.known.insert((account.to_owned(), address), proved);
+    }
+}
+
+/// Takes failures back, and the delay that is not due without them.
+fn forgive(failures: &mut Failures, count: u32) {
+    failures.count = failures.count.saturating_sub(count);
+    if failures.count < FREE {
+        failures.until = 0;
     }
 }
 
 fn fail(failures: &mut Failures, now: Uptime) {
-    // Failures expire after an hour without another one.
-    if now.0.saturating_sub(failures.last.max(failures.until)) > 3_600_000 {
+    if now.0.saturating_sub(failures.last.max(failures.until)) > FORGET_MS {
         failures.count = 0;
     }
     failures.count = failures.count.saturating_add(1);
@@ -174,29 +218,65 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_logs_in_all_the_time_gives_others_no_new_guesses() {
+        let (lockouts, now) = (Lockouts::default(), Uptime(0));
+        lockouts.admitted("robot", ADDRESS, now);
+        let guesses = (0..100u8).filter(|guess| {
+            lockouts.admitted("robot", ADDRESS, now);
+            let from = IpAddr::from([198, 51, 100, *guess]);
+            let is_checked = lockouts.turn("robot", from, now) == Guess::Now { known: false };
+            if is_checked {
+                lockouts.wrong("robot", from, now);
+            }
+            is_checked
+        });
+        assert_eq!(guesses.count(), FREE as usize);
+        assert_eq!(lockouts.turn("robot", ADDRESS, now), Guess::Now { known: true });
+    }
+
+    #[test]
     fn the_tables_are_bounded() {
         let lockouts = Lockouts::default();
         for i in 0..200_000u32 {
-            lockouts.wrong(&format!("user{i}"), IpAddr::from(i.to_be_bytes()), Uptime(u64::from(i)));
+            lockouts.wrong(format!("user{i}").as_str(), IpAddr::from(i.to_be_bytes()), Uptime(u64::from(i)));
         }
         let state = lockouts.0.lock().unwrap();
-        assert!(state.users.len() <= MAX_ENTRIES && state.addresses.len() <= MAX_ENTRIES);
+        for entries in [state.users.len(), state.accounts.len(), state.addresses.len()] {
+            assert!(entries <= MAX_ENTRIES);
+        }
     }
 
     #[test]
     fn who_has_one_account_cannot_guess_at_all_others() {
         let (lockouts, now) = (Lockouts::default(), Uptime(0));
         for victim in 0..5 {
-            lockouts.wrong(&format!("user{victim}"), ADDRESS, now);
+            lockouts.wrong(format!("user{victim}").as_str(), ADDRESS, now);
             lockouts.admitted("mallory", ADDRESS, now);
         }
         assert_eq!(lockouts.turn("user9", ADDRESS, now), Guess::Later { seconds: 1 });
         let office = Lockouts::default();
         for user in 0..9 {
-            office.wrong(&format!("user{user}"), ADDRESS, now);
-            office.admitted(&format!("user{user}"), ADDRESS, now);
+            office.wrong(format!("user{user}").as_str(), ADDRESS, now);
+            office.admitted(format!("user{user}").as_str(), ADDRESS, now);
         }
         assert_eq!(office.turn("user9", ADDRESS, now), Guess::Now { known: false }, "mistakes that were mended");
+    }
+
+    #[test]
+    fn a_right_password_takes_no_guess_at_another_account_of_the_name_back() {
+        let (lockouts, now) = (Lockouts::default(), Uptime(0));
+        let (victim, own) = (User { name: "ana", account: "ana" }, User { name: "ana", account: "Ana" });
+        for _ in 0..5 {
+            lockouts.wrong(victim, OTHER, now);
+            lockouts.admitted(own, ADDRESS, now);
+        }
+        for account in ["ana", "ANA"] {
+            let turn = lockouts.turn(User { account, ..victim }, ADDRESS, now);
+            assert_eq!(turn, Guess::Later { seconds: 1 }, "{account}: counted over all spellings");
+        }
+        assert_eq!(lockouts.turn(own, ADDRESS, now), Guess::Now { known: true });
+        lockouts.admitted(victim, OTHER, now);
+        assert_eq!(lockouts.turn(User { account: "ANA", ..victim }, ADDRESS, now), Guess::Now { known: false });
     }
 
     #[test]
@@ -206,7 +286,7 @@ mod tests {
             lockouts.wrong("ana", OTHER, now);
         }
         for i in 0..200_000u32 {
-            lockouts.wrong(&format!("user{i}"), IpAddr::from((i | 1 << 30).to_be_bytes()), Uptime(1));
+            lockouts.wrong(format!("user{i}").as_str(), IpAddr::from((i | 1 << 30).to_be_bytes()), Uptime(1));
         }
         assert_eq!(lockouts.turn("ana", ADDRESS, Uptime(1)), Guess::Later { seconds: 900 });
     }

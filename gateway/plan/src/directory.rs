@@ -63,8 +63,8 @@ pub enum DirectorySource {
 pub enum Realm {
     /// `DOMAIN\name`; compared without regard to case. The directory is asked for the name alone.
     Domain(String),
-    /// `name@suffix`; compared without regard to case. An LDAP directory is asked for the whole name and for the name
-    /// alone, the others for the whole name.
+    /// `name@suffix`; compared without regard to case. LDAP directories and databases are asked for the whole name and
+    /// for the name alone, services for the whole name.
     Suffix(String),
 }
 
@@ -155,7 +155,7 @@ pub struct LdapPerson {
     /// The attribute that never changes; `None`: `objectGUID`, `entryUUID`, `nsUniqueId` or `ipaUniqueID`, whichever
     /// the server has.
     pub id_attribute: Option<String>,
-    /// The attribute whose value is the user name; `None`: the one that was equal to the name that was typed.
+    /// The attribute whose value is the user name; `None`: the first login attribute that a person has.
     pub username_attribute: Option<String>,
     /// Further attributes, which become claims.
     pub attributes: Vec<LdapAttribute>,
@@ -316,7 +316,8 @@ pub struct RestDirectory {
     pub look_up: Option<RestRequest>,
     /// TLS settings; `None`: the system's authorities.
     pub tls: Option<OutgoingTls>,
-    /// Repetitions of a question that found no server or got 502, 503 or 504.
+    /// Repetitions of a question that found no server. A question without a password is also repeated after a
+    /// connection that ended, and after 502, 503 and 504.
     pub retries: u32,
     /// How answers are read.
     pub answer: RestAnswer,

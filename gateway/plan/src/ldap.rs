@@ -307,6 +307,14 @@ fn attribute(text: &str) -> Option<String> {
     is_attribute(text).then(|| text.to_owned())
 }
 
+/// Whether a text is the id of a group and no name: a security identifier (MS-DTYP §2.4.2.1) or a UUID (RFC 9562 §4).
+pub fn is_group_id(text: &str) -> bool {
+    let lengths = [8, 4, 4, 4, 12];
+    let is_uuid =
+        text.split('-').map(str::len).eq(lengths) && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
+    is_uuid || text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("S-1-"))
+}
+
 /// Whether a text describes an attribute (RFC 4512 §2.5).
 pub fn is_attribute(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphanumeric())

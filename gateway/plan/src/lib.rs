@@ -42,7 +42,7 @@ pub use jose::{
     JoseStepKind, KeyChoice, MadeClaims, Message, Place, Produce, Sign, SignedForm, SigningKeyRef, VerificationKeys,
     Verify,
 };
-pub use ldap::{DistinguishedName, LdapFilter, escape_dn_value, is_attribute};
+pub use ldap::{DistinguishedName, LdapFilter, escape_dn_value, is_attribute, is_group_id};
 pub use llm::{Llm, LlmProvider, TokenQuota};
 pub use path::{NamedByte, PathError, PathForm, PathForms, ReadPath, canonical_path, read_path};
 pub use policy::{
@@ -54,8 +54,8 @@ pub use policy::{
 pub use redirect::{PathChange, Redirect, Rewrite, Scheme};
 pub use resource::{ProtectedResource, RESOURCE_METADATA_PATH, ResourceIdentifier, resource_metadata_url};
 pub use route::{
-    Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, PathMatch, RouteEntry, RouteRule, Timeouts,
-    VirtualHost,
+    Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, Mirror, PathMatch, QueryMatch, RouteEntry,
+    RouteRule, Timeouts, VirtualHost,
 };
 pub use secret::{CONTROL_TOKEN, SecretHandle, Secrets};
 pub use sign_in::{

@@ -35,6 +35,12 @@ pub struct RouteEntry {
     pub method: Option<String>,
     /// Headers that must all be present.
     pub headers: Vec<HeaderMatch>,
+    /// Query parameters that must all be present.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub query: Vec<QueryMatch>,
+    /// Only calls of gRPC, by their content type.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grpc: bool,
     /// Position of the rule in [`crate::Plan::rules`].
     pub rule: usize,
 }
@@ -55,6 +61,16 @@ pub enum PathMatch {
 #[serde(deny_unknown_fields)]
 pub struct HeaderMatch {
     /// Lower-case name.
+    pub name: String,
+    /// The value.
+    pub value: String,
+}
+
+/// A query parameter with exactly this value; both are compared with every escape decoded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueryMatch {
+    /// The name, in its own case.
     pub name: String,
     /// The value.
     pub value: String,
@@ -96,6 +112,9 @@ pub enum Handler {
         /// Edits of the headers of the backend's answer.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         answer_headers: Vec<HeaderEdit>,
+        /// The backends that get copies of the requests.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        mirrors: Vec<Mirror>,
     },
     /// Decide by the policy, then answer with a redirect; nothing is forwarded.
     Redirect {
@@ -179,8 +198,23 @@ pub struct Backend {
     pub tls: Option<BackendTls>,
     /// Its share of the traffic, relative to the other backends of the rule.
     pub weight: u32,
+    /// Edits of the headers of the requests that it gets, after those of the rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<HeaderEdit>,
     /// Addresses of this machine or its link are allowed (only where the operator of the gateway wrote the backend).
     pub local: bool,
+}
+
+/// A backend that gets a copy of some of the requests that a rule forwards. Its answers are dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mirror {
+    /// The backend; its weight counts nothing.
+    pub backend: Backend,
+    /// The number of requests among [`Mirror::denominator`] that are copied.
+    pub numerator: u32,
+    /// Above 0.
+    pub denominator: u32,
 }
 
 impl Backend {

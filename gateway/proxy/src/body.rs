@@ -13,6 +13,7 @@ use idm_transform::{HiddenUsage, Meter, Usage};
 use idm_types::Refusal;
 
 use crate::exchange::{AnswerBody, Written};
+use crate::mirror::{Copies, Kept};
 
 /// The most bytes of a body that are read and discarded after its request was answered.
 const LINGER_BYTES: u64 = 1 << 20;
@@ -46,7 +47,7 @@ pub(crate) fn let_go(body: Payload<Incoming>) -> bool {
 /// past every check that was made on the head.
 pub(crate) enum RequestBody {
     Empty,
-    Streaming { incoming: Incoming, written: Written },
+    Streaming { incoming: Incoming, written: Written, kept: Option<Box<Kept>> },
     Held(Option<Bytes>),
 }
 
@@ -60,14 +61,22 @@ impl RequestBody {
     }
 }
 
-impl From<Payload<Incoming>> for RequestBody {
-    fn from(payload: Payload<Incoming>) -> Self {
-        match payload {
+impl RequestBody {
+    /// A request's body, and the copies that get it, too.
+    pub(crate) fn of(payload: Payload<Incoming>, copies: Option<Copies>) -> Self {
+        let mut body = match payload {
             Payload::Streaming(incoming) if incoming.is_end_stream() => RequestBody::Empty,
-            Payload::Streaming(incoming) => RequestBody::Streaming { incoming, written: Written::not_yet() },
+            Payload::Streaming(incoming) => {
+                RequestBody::Streaming { incoming, written: Written::not_yet(), kept: None }
+            }
             Payload::Held(held) if held.bytes().is_empty() => RequestBody::Empty,
             Payload::Held(held) => RequestBody::Held(Some(held.bytes().clone())),
+        };
+        let keeper = Kept::of(copies, &body, &body.size_hint());
+        if let RequestBody::Streaming { kept, .. } = &mut body {
+            *kept = keeper.map(Box::new);
         }
+        body
     }
 }
 
@@ -76,16 +85,23 @@ impl Body for RequestBody {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let (incoming, written) = match &mut *self {
+        let (incoming, written, kept) = match &mut *self {
             RequestBody::Empty => return Poll::Ready(None),
             RequestBody::Held(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            RequestBody::Streaming { incoming, written } => (incoming, written),
+            RequestBody::Streaming { incoming, written, kept } => (incoming, written, kept),
         };
         loop {
             let polled = Pin::new(&mut *incoming).poll_frame(cx);
+            let part = if let Poll::Ready(Some(Ok(frame))) = &polled { frame.data_ref() } else { None };
+            if part.zip(kept.as_mut()).is_some_and(|(part, kept)| !kept.keep(part)) {
+                *kept = None;
+            }
             // The library stops polling when the announced length was read.
             if matches!(polled, Poll::Ready(None)) || incoming.is_end_stream() {
                 written.complete();
+                if let Some(kept) = kept.take() {
+                    kept.complete();
+                }
             }
             match polled {
                 Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {}

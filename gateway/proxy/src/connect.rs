@@ -61,6 +61,8 @@ pub(crate) struct Pool {
     api_server: RefCell<Arc<[IpAddr]>>,
     /// The number of lookups until now.
     turn: Cell<usize>,
+    /// The copies of requests that are on their way to it as a mirror.
+    pub(crate) copies: Cell<usize>,
 }
 
 /// An HTTP/2 connection with the number of its streams.
@@ -82,6 +84,7 @@ impl Pool {
             failed: RefCell::new((0, ConnectError::TimedOut)),
             api_server: RefCell::new([].into()),
             turn: Cell::new(0),
+            copies: Cell::new(0),
         })
     }
 
@@ -320,6 +323,7 @@ mod tests {
             protocol: BackendProtocol::Http1,
             tls: None,
             weight: 1,
+            headers: vec![],
             local: false,
         };
         let spared: Arc<[IpAddr]> = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()].into();

@@ -31,6 +31,8 @@ pub(crate) struct Core {
     /// Cached verdicts; each holds the conditions under which it is valid, so that it can outlive a configuration.
     cache: RefCell<TokenCache>,
     random: Cell<u64>,
+    /// The copies for mirrors that are under way.
+    pub(crate) copies: Cell<usize>,
     unflushed: Notify,
 }
 
@@ -47,7 +49,8 @@ impl Local {
     pub(crate) fn context<'c>(&'c self, core: &'c Core, peer: &'c Peer, now: Timestamp) -> Context<'c> {
         let armed = &self.configuration.armed;
         let (engine, credentials) = (armed.engine(), armed.credentials());
-        Context { engine, credentials, cache: &core.cache, process: &core.shared.process, peer, now }
+        let (process, random) = (&core.shared.process, core.random());
+        Context { engine, credentials, cache: &core.cache, process, peer, now, random }
     }
 }
 
@@ -65,6 +68,7 @@ impl Core {
             local: RefCell::default(),
             cache: RefCell::default(),
             random: Cell::new(seed | 1),
+            copies: Cell::new(0),
             unflushed: Notify::new(),
         })
     }

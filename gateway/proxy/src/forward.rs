@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version, header};
+use http::{HeaderValue, Request, Response, Uri, Version, header};
 use http_body_util::Empty;
 use hyper::body::Incoming;
-use idm_decide::{Forward, Payload, remove_hop_by_hop};
+use idm_decide::{Forward, Payload, is_grpc, remove_hop_by_hop};
 use idm_types::{Reason, Refusal};
 
 use crate::body::{RequestBody, ResponseBody};
@@ -17,6 +17,7 @@ use crate::core::{Core, Local};
 use crate::exchange::{self, AnswerBody, SendError, Upgraded};
 use crate::framing::Framing;
 use crate::guard::Guard;
+use crate::mirror::Copies;
 use crate::upgrade;
 
 /// A request that was permitted, with its head as the upstream gets it.
@@ -27,7 +28,7 @@ pub(crate) struct Outbound {
 
 /// Sends the request and returns the head of the answer with a body that streams.
 pub(crate) async fn forward(
-    core: &Core,
+    core: &Rc<Core>,
     local: &Local,
     guard: &mut Guard,
     outbound: Outbound,
@@ -35,11 +36,12 @@ pub(crate) async fn forward(
 ) -> Result<Response<ResponseBody>, Refusal> {
     // This consumes the evidence: one permit, one forwarded request.
     let Outbound { forward, head: mut parts } = outbound;
-    let position = forward.pick(core.random());
-    let Forward { target, timeouts, websocket, own_host, trailers, .. } = forward;
+    let position = forward.backend;
     let pool =
         position.and_then(|position| local.pools.get(position)).ok_or_else(|| Refusal::new(Reason::NoBackend, ""))?;
     guard.upstream = position;
+    let copies = Copies::of(core, local, guard, &forward, &parts);
+    let Forward { target, timeouts, websocket, own_host, trailers, .. } = forward;
     parts.version = Version::HTTP_11;
     if own_host {
         let host = HeaderValue::from_str(&pool.backend().authority())
@@ -51,16 +53,7 @@ pub(crate) async fn forward(
         if websocket {
             return open_tunnel(pool, parts, target, body).await;
         }
-        let body = RequestBody::from(body);
-        if pool.speaks_http2(is_grpc(&parts.headers)) {
-            if trailers {
-                // The one value that HTTP/2 has (RFC 9113 §8.2.2), whatever else the caller listed.
-                parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
-            }
-            send_http2(pool, parts, target, body).await
-        } else {
-            send_http1(pool, parts, target, body).await
-        }
+        send(pool, parts, target, trailers, RequestBody::of(body, copies)).await
     };
     if timeouts.response_head_ms == 0 {
         return answer.await;
@@ -71,10 +64,23 @@ pub(crate) async fn forward(
     }
 }
 
-/// Whether a request is a call of gRPC, which needs HTTP/2.
-fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.and_then(|kind| kind.strip_prefix(b"application/grpc")).is_some_and(|rest| !rest.starts_with(b"-web"))
+/// Sends a request, and returns the head of its answer with a body that streams.
+pub(crate) async fn send(
+    pool: &Rc<Pool>,
+    mut parts: Parts,
+    target: PathAndQuery,
+    trailers: bool,
+    body: RequestBody,
+) -> Result<Response<ResponseBody>, Refusal> {
+    // gRPC needs HTTP/2.
+    if !pool.speaks_http2(is_grpc(&parts.headers)) {
+        return send_http1(pool, parts, target, body).await;
+    }
+    if trailers {
+        // The one value that HTTP/2 has (RFC 9113 §8.2.2), whatever else the caller listed.
+        parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    send_http2(pool, parts, target, body).await
 }
 
 async fn send_http1(

@@ -28,6 +28,8 @@ pub(crate) struct Guard {
     /// The stage that the request reached, and the facts about it.
     pub(crate) trace: Trace,
     pub(crate) upstream: Option<usize>,
+    /// The mirrors that get a copy.
+    pub(crate) mirrors: Vec<usize>,
     /// The tokens that a call to a language model used.
     pub(crate) usage: Option<Usage>,
     /// What lasts until its answer has been sent; taken for the answer.
@@ -53,6 +55,7 @@ impl Guard {
             version: Version::HTTP_11,
             trace: Trace::default(),
             upstream: None,
+            mirrors: Vec::new(),
             usage: None,
             telling: ending.telling.clone(),
             ending,
@@ -153,6 +156,8 @@ impl Guard {
         keep: impl FnOnce(&Core, &Record<'_>) -> T,
     ) -> T {
         let local = self.local.as_ref();
+        let name = |position: usize| Some(local?.pools.get(position)?.name.as_str());
+        let mirrors: Vec<&str> = self.mirrors.iter().filter_map(|position| name(*position)).collect();
         let conclusion = Conclusion {
             id: self.id,
             time: self.now,
@@ -162,7 +167,8 @@ impl Guard {
             reason,
             status,
             detail,
-            upstream: self.pool().map(|pool| pool.name.as_str()),
+            upstream: self.upstream.and_then(name),
+            mirrors: &mirrors,
             usage: self.usage.as_ref(),
         };
         let armed = local.map(|local| &local.configuration.armed);

@@ -5,7 +5,7 @@
 //! order a request meets them: `server.rs` and `accept.rs`, `limits.rs` (how many), `give_way.rs` (who makes room),
 //! `caller.rs` and `watch.rs` (how long), `connection.rs` (HTTP/1.1 and HTTP/2), `turns.rs` (who goes first), `tls.rs`
 //! (certificates, both ways), `guard.rs` (the record that is written whatever happens), `pipeline.rs` (decide, forward,
-//! answer), `forward.rs` and `exchange.rs` (the upstream). No lock, no `unwrap`, no indexing here. Start at
+//! answer), `forward.rs` and `exchange.rs` (the upstream), `mirror.rs` (copies). No lock, no `unwrap`, no indexing here. Start at
 //! `pipeline.rs`.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -24,6 +24,7 @@ mod give_way;
 mod guard;
 mod limits;
 mod metrics;
+mod mirror;
 mod pipeline;
 mod progress;
 mod proxies;

@@ -16,6 +16,29 @@ use crate::watch::Cause;
 /// The number of consumers with numbers of their own, where nothing else is said.
 pub const USUAL_CONSUMERS: usize = 100;
 
+/// What became of a copy for a mirror.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mirrored {
+    /// There was an answer, which was dropped.
+    Answered,
+    /// It was sent, and there was no answer.
+    Failed,
+    /// It was not sent: there was no place for it, or its body was too long or incomplete.
+    Dropped,
+}
+
+impl Mirrored {
+    const ALL: [Self; 3] = [Mirrored::Answered, Mirrored::Failed, Mirrored::Dropped];
+
+    fn label(self) -> &'static str {
+        match self {
+            Mirrored::Answered => "Answered",
+            Mirrored::Failed => "Failed",
+            Mirrored::Dropped => "Dropped",
+        }
+    }
+}
+
 /// All counters of a gateway. The locks are taken when a core takes up a configuration, when something occurs for the
 /// first time, and when metrics are read.
 #[derive(Debug)]
@@ -28,6 +51,8 @@ pub struct Metrics {
     /// By cause, in the order of [`Cause::ALL`].
     closed: [AtomicU64; Cause::ALL.len()],
     pub(crate) handshakes_failed: AtomicU64,
+    /// By outcome, in the order of [`Mirrored::ALL`].
+    mirrored: [AtomicU64; Mirrored::ALL.len()],
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -44,6 +69,7 @@ impl Metrics {
             connections: AtomicU64::new(0),
             closed: Default::default(),
             handshakes_failed: AtomicU64::new(0),
+            mirrored: Default::default(),
         }
     }
 
@@ -67,6 +93,12 @@ impl Metrics {
     pub(crate) fn connections_closed(&self, cause: Cause, count: u64) {
         if let Some(counter) = self.closed.get(cause as usize) {
             counter.fetch_add(count, Relaxed);
+        }
+    }
+
+    pub(crate) fn mirrored(&self, outcome: Mirrored) {
+        if let Some(counter) = self.mirrored.get(outcome as usize) {
+            counter.fetch_add(1, Relaxed);
         }
     }
 }

@@ -135,7 +135,7 @@ pub struct OfSession {
 /// A person of a directory, by which the person is looked up again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfDirectory {
-    /// The Federation, by name.
+    /// The Federation, by uid: another one may get its name.
     pub federation: String,
     /// The id that stays when the person is renamed.
     pub id: String,

@@ -146,7 +146,9 @@ impl Page<'_> {
             (header::CONTENT_SECURITY_POLICY, policy.as_str()),
             (header::X_FRAME_OPTIONS, "DENY"),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            (header::REFERRER_POLICY, "no-referrer"),
+            // No path and no query leave the page. Without any referrer, browsers would send our own forms with the
+            // origin `null` (Fetch, "append a request `Origin` header"), and those are refused.
+            (header::REFERRER_POLICY, "strict-origin"),
             (header::CONTENT_LANGUAGE, texts.tag),
         ];
         answer.headers.extend(

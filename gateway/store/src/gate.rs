@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use idm_bulkhead::{Admission, Asker, Bounds, Bulkhead, Change, Counts, NotAsked, Place};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::StoreError;
 
@@ -78,19 +78,11 @@ impl Gate {
         question: impl Future<Output = Outcome<T>>,
     ) -> Result<T, StoreError> {
         let until = Instant::now() + self.deadline;
-        let place = match admission {
-            Admission::Now(place) => place,
-            Admission::Wait(mut receiver) => match timeout_at(until, &mut receiver).await {
-                Ok(Ok(place)) => place,
-                Ok(Err(_)) => return Err(self.given_up()),
-                Err(_) => {
-                    receiver.close();
-                    // A place that was given at the last moment belongs to this query nevertheless, and must be
-                    // returned.
-                    receiver.try_recv().map_err(|_| late())?
-                }
-            },
-        };
+        let place = admission.place(sleep_until(until)).await.map_err(|why| {
+            let mut bulkhead = self.lock();
+            let why = bulkhead.not_asked(why, Instant::now().into_std());
+            refusal(bulkhead.is_open(), why)
+        })?;
         let mut held = Held { gate: self, place: Some(place), began: Instant::now(), answered: false };
         held.answer(until, question).await
     }
@@ -101,11 +93,6 @@ impl Gate {
         let mut held = Held { gate: self, place: None, began, answered: false };
         held.answer(began + self.deadline, question).await
     }
-
-    fn given_up(&self) -> StoreError {
-        let bulkhead = self.lock();
-        if bulkhead.is_open() { refusal(true, bulkhead.shut(Instant::now().into_std())) } else { late() }
-    }
 }
 
 fn refusal(open: bool, NotAsked { why, seconds }: NotAsked) -> StoreError {
@@ -114,10 +101,6 @@ fn refusal(open: bool, NotAsked { why, seconds }: NotAsked) -> StoreError {
     } else {
         format!("the store is not asked: {why}")
     })
-}
-
-fn late() -> StoreError {
-    StoreError("the store is not asked: questions before this one took too long".into())
 }
 
 /// A query in progress; if it ends without an outcome, it counts as unanswered.

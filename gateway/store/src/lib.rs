@@ -1,4 +1,5 @@
-//! The shared memory of a namespace's gateways: identifiers that were used once, refresh tokens, revocations.
+//! The shared memory of a namespace's gateways: identifiers that were used once, refresh tokens, revocations, and wrong
+//! guesses at passwords.
 //!
 //! In: a [`Key`] and a few bytes. Out: whether it was present, or an error ([`StoreError`]) if that is unknown; the
 //! answer is never guessed. There are two kinds: in this process ([`Store::in_process`]), or in Redis or Valkey
@@ -10,6 +11,7 @@
 
 mod begun;
 mod gate;
+mod guesses;
 mod in_process;
 mod revoked;
 mod shared;
@@ -22,6 +24,7 @@ use idm_types::{Clock, Moment, Redacted, Timestamp};
 
 use begun::Begun;
 pub use gate::Health;
+pub use guesses::{GuessEnd, GuessKeys, GuessRules, GuessTurn};
 use in_process::InProcess;
 use revoked::Revocations;
 pub use revoked::Stale;

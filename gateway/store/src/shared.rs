@@ -121,7 +121,7 @@ impl Shared {
     }
 
     /// Runs a query on the runtime that the connection belongs to; the serving cores only wait.
-    async fn ask<T: redis::FromRedisValue + Send + 'static>(
+    pub(crate) async fn ask<T: redis::FromRedisValue + Send + 'static>(
         self: Arc<Self>,
         command: redis::Cmd,
     ) -> Result<T, StoreError> {
@@ -131,7 +131,17 @@ impl Shared {
         asked.await.unwrap_or_else(|_| Err(StoreError("the question to the store was dropped".into())))
     }
 
-    fn name(&self, key: &Key) -> String {
+    /// The runtime that the connection belongs to.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// A query that takes longer is an error.
+    pub(crate) fn time_limit(&self) -> Duration {
+        self.manner.time_limit
+    }
+
+    pub(crate) fn name(&self, key: &Key) -> String {
         format!("{}{}", self.prefix, key.hex())
     }
 

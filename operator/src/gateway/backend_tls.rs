@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use gateway_api::apis::standard::backendtlspolicies::BackendTlsPolicy;
-use gateway_api::apis::standard::httproutes::HttpRoute;
-use idm_compile::{Compiled, Condition, Finding, ObjectId, World, targeted_services};
+use idm_compile::{Compiled, Condition, Finding, ObjectId, Route, World, targeted_services};
 use idm_types::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -64,14 +63,11 @@ async fn write(
 /// The Gateways that took a route to one of the policy's Services.
 fn gateways<'c>(of: &World, compiled: &'c Compiled, policy: &BackendTlsPolicy) -> BTreeSet<&'c str> {
     let services: BTreeSet<&str> = targeted_services(policy).collect();
-    let leads_there = |route: &HttpRoute| {
-        let references = route.spec.rules.iter().flatten().flat_map(|rule| rule.backend_refs.iter().flatten());
-        references.into_iter().any(|reference| services.contains(reference.name.as_str()))
-    };
-    let routes: BTreeSet<String> =
-        of.routes.iter().filter(|route| leads_there(route)).map(ResourceExt::name_any).collect();
+    let leads_there = |route: &&Route| route.referred_services().any(|(_, name)| services.contains(name));
+    let routes: BTreeSet<_> = of.routes.iter().filter(leads_there).map(|route| (route.kind(), route.name())).collect();
     let taken = compiled.routes.iter().filter(|status| {
-        status.listeners.is_ok() && status.namespace == of.namespace && routes.contains(&status.route)
+        let route = (status.kind, status.route.clone());
+        status.listeners.is_ok() && status.namespace == of.namespace && routes.contains(&route)
     });
     taken.map(|status| status.parent.name.as_str()).collect()
 }

@@ -1,10 +1,11 @@
 //! Builds manifests from a bundle, as a pure function.
 
 use idm_api::v1alpha1::TargetReference;
-use idm_compile::{ListenerPorts, World};
+use idm_compile::{ListenerPorts, RouteKind, World};
 use idm_plan::{Bundle, BundleError};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use serde_json::{Value, json};
 
@@ -22,6 +23,29 @@ pub(crate) struct Built {
 /// Labels of all objects that belong to a gateway.
 fn labels() -> Value {
     json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "gateway", "app.kubernetes.io/part-of": "idm", "app.kubernetes.io/managed-by": MANAGER})
+}
+
+/// Whether an object of a gateway may have a label or annotation of this name: those that find and manage it are ours.
+fn is_free(name: &str) -> bool {
+    !["app.kubernetes.io/", "identity-manager.io/"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The labels and annotations that the namespace's Gateways ask for (`spec.infrastructure`), those of an older Gateway
+/// before those of a younger one. Ours stay as they are.
+fn propagated(world: &World) -> (Value, Value) {
+    let mut gateways: Vec<_> = world.our_gateways().collect();
+    gateways.sort_by_key(|gateway| (gateway.metadata.creation_timestamp.clone(), gateway.metadata.name.clone()));
+    let (mut all_labels, mut annotations) = (labels(), json!({}));
+    for settings in gateways.iter().filter_map(|gateway| gateway.spec.infrastructure.as_ref()) {
+        let asked = [(&settings.labels, &mut all_labels), (&settings.annotations, &mut annotations)];
+        for (asked, members) in asked {
+            let Some(members) = members.as_object_mut() else { continue };
+            for (name, value) in asked.iter().flatten().filter(|(name, _)| is_free(name)) {
+                members.entry(name.clone()).or_insert_with(|| value.clone().into());
+            }
+        }
+    }
+    (all_labels, annotations)
 }
 
 /// Builds the gateway of the world's namespace.
@@ -43,7 +67,15 @@ pub(crate) fn build(
         reference
     }));
     let owners = serde_json::to_value(&owners).unwrap_or_default();
-    let metadata = json!({"name": NAME, "namespace": namespace, "labels": labels(), "ownerReferences": owners});
+    let (mut labels, annotations) = propagated(world);
+    let pod = json!({"labels": labels, "annotations": annotations});
+    // The label of the Gateway API, where there is one Gateway to name. Pods go without it: they would be replaced when
+    // a second Gateway comes.
+    let mut gateways = world.our_gateways();
+    if let (Some(gateway), None) = (gateways.next(), gateways.next()) {
+        labels["gateway.networking.k8s.io/gateway-name"] = gateway.name_any().into();
+    }
+    let metadata = json!({"name": NAME, "namespace": namespace, "labels": labels, "annotations": annotations, "ownerReferences": owners});
     let ports = service_ports(ports);
     let selector = json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/managed-by": MANAGER});
     let objects = vec![
@@ -56,7 +88,7 @@ pub(crate) fn build(
         json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"selector": selector, "ports": ports}}),
         json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata, "spec": {"maxUnavailable": 1, "selector": {"matchLabels": selector}}}),
         json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": network_policy(settings, &selector)}),
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": deployment(settings, &selector)}),
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": deployment(settings, &selector, &pod)}),
     ];
     let mut data = std::collections::BTreeMap::from([("bundle".to_owned(), ByteString(bundle.pack()?))]);
     if let Some(authorization) = &settings.elasticsearch_authorization {
@@ -69,7 +101,8 @@ pub(crate) fn build(
         metadata: ObjectMeta {
             name: Some(NAME.into()),
             namespace: Some(namespace.clone()),
-            labels: serde_json::from_value(labels()).ok(),
+            labels: serde_json::from_value(labels).ok(),
+            annotations: serde_json::from_value(annotations).ok(),
             owner_references: serde_json::from_value(owners).ok(),
             ..ObjectMeta::default()
         },
@@ -106,7 +139,7 @@ fn network_policy(settings: &GatewaySettings, selector: &Value) -> Value {
     })
 }
 
-fn deployment(settings: &GatewaySettings, selector: &Value) -> Value {
+fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value) -> Value {
     let mut args = vec![
         "gateway".to_owned(),
         format!("--config-secret={NAME}"),
@@ -133,7 +166,7 @@ fn deployment(settings: &GatewaySettings, selector: &Value) -> Value {
         "selector": {"matchLabels": selector},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "template": {
-            "metadata": {"labels": labels()},
+            "metadata": pod,
             "spec": {
                 "serviceAccountName": NAME,
                 "automountServiceAccountToken": false,
@@ -180,7 +213,7 @@ fn deployment(settings: &GatewaySettings, selector: &Value) -> Value {
 /// Whether the namespace should have a gateway at all.
 pub(crate) fn wanted(world: &World) -> bool {
     // Routes without a Gateway of this namespace are served in another one, or nowhere.
-    let is_served = |target: &TargetReference| target.kind != "HTTPRoute";
+    let is_served = |target: &TargetReference| RouteKind::of_name(&target.kind).is_none();
     let has_services = |targets: &[TargetReference]| targets.is_empty() || targets.iter().any(is_served);
     world.policies.iter().any(|policy| has_services(&policy.spec.target_refs))
         || world.broken.iter().any(|b| b.id.kind == "IdentityPolicy" && has_services(&b.targets))
@@ -238,7 +271,7 @@ mod tests {
 
     fn arguments(given: &[&str]) -> Vec<String> {
         let Given { limits, telemetry } = Given::try_parse_from([&["operator"], given].concat()).unwrap();
-        let deployment = deployment(&settings(limits, telemetry), &labels());
+        let deployment = deployment(&settings(limits, telemetry), &labels(), &json!({"labels": labels()}));
         serde_json::from_value(deployment["template"]["spec"]["containers"][0]["args"].clone()).unwrap()
     }
 
@@ -251,6 +284,44 @@ mod tests {
         "--audit-successes=within-moments",
         "--audit-max-mib=400",
     ];
+
+    #[test]
+    fn labels_and_annotations_of_gateways_reach_the_objects_and_none_of_ours_is_replaced() {
+        let gateway = |name: &str, created: &str, infrastructure: Value| {
+            serde_json::from_value(json!({
+                "metadata": {"name": name, "creationTimestamp": created},
+                "spec": {"gatewayClassName": "idm", "listeners": [], "infrastructure": infrastructure},
+            }))
+            .unwrap()
+        };
+        let mut world = World::new("shop", idm_compile::Settings::default());
+        world.gateways = vec![
+            gateway("b", "2026-01-02T00:00:00Z", json!({"labels": {"team": "b", "tier": "web"}})),
+            gateway(
+                "a",
+                "2026-01-01T00:00:00Z",
+                json!({"labels": {"team": "a", "app.kubernetes.io/name": "x"}, "annotations": {"key1": "value1"}}),
+            ),
+        ];
+        let compiled = idm_compile::compile(&world, None);
+        let built = |world: &World| {
+            build(world, compiled.ports, compiled.seal(1), &settings(CallerLimits::default())).unwrap().objects
+        };
+        for object in built(&world) {
+            let pod = object.pointer("/spec/template/metadata");
+            for metadata in pod.into_iter().chain([&object["metadata"]]) {
+                let label = |name: &str| metadata["labels"][name].as_str();
+                assert_eq!((label("team"), label("tier")), (Some("a"), Some("web")), "{metadata}");
+                assert_eq!(label("app.kubernetes.io/name"), Some(NAME));
+                assert_eq!(metadata["annotations"]["key1"], "value1");
+                assert_eq!(label("gateway.networking.k8s.io/gateway-name"), None);
+            }
+        }
+        world.gateways.truncate(1);
+        let objects = built(&world);
+        let named = |object: &Value| object["metadata"]["labels"]["gateway.networking.k8s.io/gateway-name"] == "b";
+        assert!(objects.iter().all(named), "{objects:#?}");
+    }
 
     #[test]
     fn limits_that_are_not_given_are_left_to_the_gateway() {

@@ -3,7 +3,8 @@
 use gateway_api::apis::standard::gateways::{Gateway, GatewayListeners};
 use gateway_api::apis::standard::httproutes::HttpRouteParentRefs;
 use idm_compile::{
-    Cause, Compiled, Condition, Finding, ObjectId, RouteStatus, World, attached_elsewhere, is_our_class, route_kinds,
+    Cause, Compiled, Condition, Finding, ObjectId, RouteKind, RouteStatus, World, attached_elsewhere, is_our_class,
+    route_kinds,
 };
 use idm_types::Timestamp;
 use kube::ResourceExt;
@@ -29,21 +30,22 @@ pub(super) async fn publish(
     }
     let (mut elsewhere, mut findings) = (Vec::new(), Vec::new());
     for namespace in world::gateways_of(&context.store, &world.namespace) {
-        let of = world::objects(&context.store, &namespace, world.settings);
+        let of = world::with_other_routes(&context.store, &namespace, world.settings);
         let (statuses, report) = attached_elsewhere(world, &of);
         elsewhere.extend(statuses);
         findings.extend(report.findings().iter().cloned());
     }
     for route in &world.routes {
-        let id = ObjectId::new("HTTPRoute", &world.namespace, &route.name_any());
-        let is_own = |status: &&RouteStatus| status.namespace == id.namespace && status.route == id.name;
+        let (kind, id) = (route.kind(), ObjectId::new(route.kind().name(), &world.namespace, &route.name()));
+        let is_own =
+            |status: &&RouteStatus| status.namespace == id.namespace && status.kind == kind && status.route == id.name;
         let here = compiled.report.about(&id);
         let there = findings.iter().filter(|finding| finding.object == id);
         let parents = [
             Parents { statuses: compiled.routes.iter().filter(is_own).collect(), findings: of_rules(here) },
             Parents { statuses: elsewhere.iter().filter(is_own).collect(), findings: of_rules(there) },
         ];
-        write_route(context, &id, &parents).await?;
+        write_route(context, Kind::of_route(kind), &id, &parents).await?;
     }
     super::backend_tls::publish(context, world, compiled).await
 }
@@ -77,7 +79,9 @@ async fn write_gateway(
     let (generation, now) = (gateway.metadata.generation.unwrap_or(0), Timestamp::now());
     let id = ObjectId::new("Gateway", &world.namespace, &name);
     let findings: Vec<&Finding> = compiled.report.about(&id).collect();
-    let refused = findings.iter().find(|finding| finding.cause == Cause::InvalidParameters);
+    let refused =
+        findings.iter().find(|finding| matches!(finding.cause, Cause::InvalidParameters | Cause::UnsupportedAddress));
+    let addresses = addresses(world);
     let serving = if observed.is_programmed() {
         ("Programmed", "True", "Programmed", format!("{}/{} gateways", observed.current, observed.wanted))
     } else {
@@ -104,7 +108,7 @@ async fn write_gateway(
     let open = findings.iter().find(|finding| finding.cause == Cause::DangerousOption);
     let invalid = usable < gateway.spec.listeners.len();
     let accepted = match (refused, invalid) {
-        (Some(finding), _) => ("Accepted", "False", "InvalidParameters", finding.message.clone()),
+        (Some(finding), _) => ("Accepted", "False", finding.cause.name(), finding.message.clone()),
         (None, true) => {
             let status = if usable > 0 { "True" } else { "False" };
             ("Accepted", status, "ListenersNotValid", "read the conditions of the listeners".to_owned())
@@ -112,19 +116,29 @@ async fn write_gateway(
         (None, false) => ("Accepted", "True", "Accepted", open.map(|note| note.message.clone()).unwrap_or_default()),
     };
     let programmed = match accepted.1 {
-        "True" => serving,
+        "True" => unusable_address(gateway, &addresses).unwrap_or(serving),
         _ => ("Programmed", "False", "Invalid", "no listener can be used".to_owned()),
     };
     let old = object.data.pointer("/status/conditions");
     let verdicts = [accepted, programmed].into_iter().chain(client_certificate(gateway, &findings));
     let status = json!({
-        "addresses": addresses(world),
+        "addresses": addresses,
         "listeners": listeners,
         "conditions": conditions(old, generation, verdicts, now),
     });
     let old = object.data.get("status").cloned().unwrap_or_default();
     let same = ["addresses", "listeners", "conditions"].iter().all(|field| old.get(field) == status.get(field));
     if same { Ok(()) } else { patch_status(context, Kind::Gateway, &object, &status).await }
+}
+
+/// The condition of a Gateway that asks for an address which its Service does not have. An entry without a value asks
+/// for any.
+fn unusable_address(gateway: &Gateway, addresses: &Value) -> Option<Verdict> {
+    let has = |value: &str| addresses.as_array().into_iter().flatten().any(|address| address["value"] == value);
+    let mut asked = gateway.spec.addresses.iter().flatten().filter_map(|address| address.value.as_deref());
+    let missing = asked.find(|value| !value.is_empty() && !has(value))?;
+    let message = format!("address '{missing}' is not one of the gateway's Service");
+    Some(("Programmed", "False", "AddressNotUsable", message))
 }
 
 /// Whether the certificate for backends can be used, where the Gateway names one.
@@ -150,7 +164,7 @@ fn listener_verdicts<'f>(findings: impl Iterator<Item = &'f Finding>, serving: &
         let reason = match finding.cause {
             Cause::RefNotFound | Cause::InvalidRef => "InvalidCertificateRef",
             // Only the combination of values is unknown here; the specification has no nearer reason.
-            Cause::InvalidParameters | Cause::UnsupportedListener => "UnsupportedValue",
+            Cause::InvalidParameters | Cause::UnsupportedListener | Cause::UnsupportedAddress => "UnsupportedValue",
             cause => cause.name(),
         };
         let condition = if finding.condition == Condition::ResolvedRefs { &mut resolved } else { &mut accepted };
@@ -163,11 +177,8 @@ fn listener_verdicts<'f>(findings: impl Iterator<Item = &'f Finding>, serving: &
 }
 
 fn supported_kinds(listener: &GatewayListeners) -> Value {
-    if route_kinds(listener).http_routes {
-        json!([{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute"}])
-    } else {
-        json!([])
-    }
+    let kinds = RouteKind::ALL.into_iter().filter(|kind| route_kinds(listener).hold(*kind));
+    kinds.map(|kind| json!({"group": "gateway.networking.k8s.io", "kind": kind.name()})).collect()
 }
 
 /// The number of routes that a listener took.
@@ -175,7 +186,7 @@ fn attached(compiled: &Compiled, gateway: &str, listener: &GatewayListeners) -> 
     let took = |names: &Vec<String>| names.contains(&listener.name);
     let parents = compiled.routes.iter().filter(|route| route.parent.name == gateway);
     let routes = parents.filter(|route| route.listeners.as_ref().is_ok_and(took));
-    let routes = routes.map(|route| (&route.namespace, &route.route));
+    let routes = routes.map(|route| (&route.namespace, route.kind, &route.route));
     routes.collect::<std::collections::BTreeSet<_>>().len()
 }
 
@@ -208,8 +219,8 @@ fn of_rules<'f>(findings: impl Iterator<Item = &'f Finding>) -> Vec<&'f Finding>
 }
 
 /// Our parents' entries are replaced, other controllers' are kept.
-async fn write_route(context: &Context, id: &ObjectId, of_ours: &[Parents<'_>]) -> Result<(), kube::Error> {
-    let Some(object) = context.store.find(Kind::HttpRoute, &id.namespace, &id.name) else { return Ok(()) };
+async fn write_route(context: &Context, kind: Kind, id: &ObjectId, of_ours: &[Parents<'_>]) -> Result<(), kube::Error> {
+    let Some(object) = context.store.find(kind, &id.namespace, &id.name) else { return Ok(()) };
     let old = object.data.pointer("/status/parents").and_then(Value::as_array).cloned().unwrap_or_default();
     let mut parents: Vec<Value> = old.iter().filter(|parent| !is_by_us(parent)).cloned().collect();
     for Parents { statuses, findings } in of_ours {
@@ -230,7 +241,7 @@ async fn write_route(context: &Context, id: &ObjectId, of_ours: &[Parents<'_>]) 
     if parents == old {
         return Ok(());
     }
-    patch_status(context, Kind::HttpRoute, &object, &json!({"parents": parents})).await
+    patch_status(context, kind, &object, &json!({"parents": parents})).await
 }
 
 /// Whether an entry of a route's status is ours.
@@ -240,8 +251,9 @@ fn is_by_us(parent: &Value) -> bool {
 
 /// Whether some route of the namespace names a Gateway of ours in another one, or did when its status was written.
 pub(crate) fn has_parents_elsewhere(context: &Context, world: &World) -> bool {
-    let mut parents = world.routes.iter().flat_map(|route| route.spec.parent_refs.iter().flatten());
-    let routes = context.store.list(Kind::HttpRoute, &world.namespace);
+    let mut parents = world.routes.iter().flat_map(|route| route.parents());
+    let routes = Kind::ROUTES.iter().flat_map(|kind| context.store.list(*kind, &world.namespace));
+    let routes: Vec<_> = routes.collect();
     let mut written = routes
         .iter()
         .flat_map(|route| route.data.pointer("/status/parents").and_then(Value::as_array).into_iter().flatten());
@@ -277,4 +289,23 @@ fn route_verdicts(refused: Option<(&'static str, String)>, findings: &[&Finding]
         None => ("ResolvedRefs", "True", "ResolvedRefs", String::new()),
     };
     [accepted, resolved]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_has_the_addresses_of_its_service_and_no_others() {
+        let addresses = json!([{"type": "IPAddress", "value": "10.0.0.9"}, {"type": "Hostname", "value": "a.example"}]);
+        let of = |asked: Value| {
+            let spec = json!({"gatewayClassName": "idm", "listeners": [], "addresses": asked});
+            let gateway = serde_json::from_value(json!({"metadata": {"name": "g"}, "spec": spec})).unwrap();
+            unusable_address(&gateway, &addresses).map(|verdict| verdict.2)
+        };
+        assert_eq!(of(json!([])), None);
+        assert_eq!(of(json!([{"type": "IPAddress"}])), None);
+        assert_eq!(of(json!([{"value": "10.0.0.9"}, {"type": "Hostname", "value": "a.example"}])), None);
+        assert_eq!(of(json!([{"value": "10.0.0.9"}, {"value": "10.0.0.8"}])), Some("AddressNotUsable"));
+    }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::Observed;
 use crate::objects::Kind;
-use crate::{Context, MANAGER};
+use crate::{Context, MANAGER, directories};
 
 /// One condition before it gets its transition time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,8 @@ pub(crate) async fn publish(
             let id = ObjectId::new(kind.name(), &world.namespace, &object.name_any());
             let mut findings: Vec<_> = compiled.report.about(&id).collect();
             findings.extend(elsewhere.iter().flat_map(|of| of.about(&id)));
-            let verdicts = judge(kind, &findings, &gateways);
+            let is_directory = directories::is_one(kind, &object);
+            let verdicts = judge(kind, is_directory, &findings, &gateways);
             let mut extra = json!({});
             if let Some(prefix) = prefixes.get(&object.name_any()).filter(|_| kind == Kind::Credential) {
                 extra = json!({"prefix": prefix});
@@ -88,7 +89,7 @@ fn credential_prefixes(world: &World) -> BTreeMap<String, String> {
 }
 
 /// Conditions from findings: each aspect is false with its first finding; `Ready` sums up.
-fn judge(kind: Kind, findings: &[&Finding], gateways: &[(u64, &Observed)]) -> Vec<Verdict> {
+fn judge(kind: Kind, is_directory: bool, findings: &[&Finding], gateways: &[(u64, &Observed)]) -> Vec<Verdict> {
     let first = |aspect: Aspect| findings.iter().find(|f| f.condition == aspect && !f.is_note());
     let from = |aspect: Aspect, good: &'static str, message: &str| match first(aspect) {
         Some(finding) => {
@@ -102,6 +103,9 @@ fn judge(kind: Kind, findings: &[&Finding], gateways: &[(u64, &Observed)]) -> Ve
     ];
     if kind == Kind::IdentityPolicy {
         verdicts.push(programmed(findings, &verdicts, gateways));
+    }
+    if is_directory {
+        verdicts.push(from(Aspect::Connected, "Connected", "no gateway reports a question without a usable answer"));
     }
     let bad = verdicts.iter().find(|v| v.status != "True").cloned();
     verdicts.push(match bad {
@@ -287,7 +291,7 @@ mod tests {
     }
 
     fn ready(findings: &[&Finding], observed: &Observed) -> (&'static str, &'static str, String) {
-        let verdicts = judge(Kind::IdentityPolicy, findings, &[(7, observed)]);
+        let verdicts = judge(Kind::IdentityPolicy, false, findings, &[(7, observed)]);
         assert_eq!(
             verdicts.iter().map(|v| v.kind).collect::<Vec<_>>(),
             ["Accepted", "ResolvedRefs", "Programmed", "Ready"]
@@ -320,7 +324,7 @@ mod tests {
         let bad = Finding { message: planted.into(), ..finding(Aspect::Accepted, Cause::Invalid) };
         let laggard = Observed { ready: 1, wanted: 1, laggards: vec![planted.into()], ..Observed::default() };
         for (findings, observed) in [(vec![&bad], Observed::default()), (vec![], laggard)] {
-            let verdicts = judge(Kind::IdentityPolicy, &findings, &[(7, &observed)]);
+            let verdicts = judge(Kind::IdentityPolicy, false, &findings, &[(7, &observed)]);
             let tuples = verdicts.iter().map(|v| (v.kind, v.status, v.reason, v.message.clone()));
             for condition in conditions(None, 1, tuples, Timestamp(0)).as_array().unwrap() {
                 let message = condition["message"].as_str().unwrap();

@@ -24,7 +24,7 @@ fn grant(namespace: &str, from: &str) -> Arc<DynamicObject> {
 fn store() -> watch::Store {
     let store = watch::Store::default();
     store.replace(Kind::HttpRoute, route("shop", "infra"));
-    store.replace(Kind::HttpRoute, route("bank", "vault"));
+    store.replace(Kind::GrpcRoute, route("bank", "vault"));
     store.replace(Kind::ReferenceGrant, grant("stock", "shop"));
     store
 }
@@ -50,5 +50,6 @@ fn a_change_is_told_to_the_namespaces_it_concerns() {
     assert_eq!(gone(Kind::ReferenceGrant, grant("stock", "shop")), "infra shop stock");
     let moved = heard(Kind::HttpRoute, Some(route("shop", "old")), Some(route("shop", "infra")));
     assert_eq!(moved, "infra old shop");
+    assert_eq!(new(Kind::GrpcRoute, route("alone", "vault")), "alone vault");
     assert_eq!(new(Kind::Gateway, object("infra", "g", json!({}))), "bank infra shop");
 }

@@ -70,6 +70,14 @@ metadata: {name: of-another-class}
 spec: {gatewayClassName: other, listeners: [{name: http, port: 80, protocol: HTTP}]}
 ---
 apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: calls}
+spec:
+  parentRefs: [{name: shop}]
+  hostnames: [calls.shop.example]
+  rules: [{matches: [{method: {service: shop.Orders}}], backendRefs: [{name: inner, port: 8080}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
 metadata: {name: idm}
 spec: {controllerName: identity-manager.io/gateway-controller}

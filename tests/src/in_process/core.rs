@@ -144,7 +144,8 @@ impl Core {
         let armed = self.armed.borrow().clone().expect("files are in force");
         let Self { cache, process, peer, .. } = self;
         let (engine, credentials) = (armed.engine(), armed.credentials());
-        let context = Context { engine, credentials, cache, process, peer, now };
+        let random = self.ids.get() as u64;
+        let context = Context { engine, credentials, cache, process, peer, now, random };
         let (mut head, body) = request.into_parts();
         let (mut body, mut trace) = (Payload::Streaming(Full::new(body)), Trace::default());
         let method = head.method.clone();
@@ -174,6 +175,7 @@ impl Core {
             status: response.status().as_u16(),
             detail: &detail,
             upstream: upstream.as_deref(),
+            mirrors: &[],
             usage: usage.as_ref(),
         };
         let record = idm_decide::record(Some(&armed), process, &trace, conclusion);
@@ -204,7 +206,7 @@ impl Played<'_> {
         assert!(!forward.websocket, "a tunnel is a matter of sockets");
         self.trace.stage = Stage::Upstream;
         let (engine, process) = (self.armed.engine(), &self.core.process);
-        let backend = forward.pick(self.core.ids.get() as u64).and_then(|position| engine.backends().get(position));
+        let backend = forward.backend.and_then(|position| engine.backends().get(position));
         let backend = backend.ok_or_else(|| Refusal::new(Reason::NoBackend, ""))?;
         self.upstream = Some(format!("{}:{}", backend.host, backend.port));
         if forward.own_host {

@@ -7,19 +7,19 @@ use serde_json::json;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "(self.group == 'gateway.networking.k8s.io' && self.kind in ['HTTPRoute', 'Gateway']) || (self.group == '' && self.kind == 'Service')",
-     "message": "target must be an HTTPRoute or Gateway of group 'gateway.networking.k8s.io', or a Service of group ''"}]))]
+    {"rule": "(self.group == 'gateway.networking.k8s.io' && self.kind in ['HTTPRoute', 'GRPCRoute', 'Gateway']) || (self.group == '' && self.kind == 'Service')",
+     "message": "target must be an HTTPRoute, GRPCRoute or Gateway of group 'gateway.networking.k8s.io', or a Service of group ''"}]))]
 pub struct TargetReference {
     /// API group of the target: `gateway.networking.k8s.io`, or an empty string for a Service.
     #[schemars(length(max = 253))]
     pub group: String,
-    /// Kind of the target: `HTTPRoute`, `Gateway` or `Service`.
+    /// Kind of the target: `HTTPRoute`, `GRPCRoute`, `Gateway` or `Service`.
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
     /// Name of the target.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Part of the target: the name of a rule of an HTTPRoute, of a listener of a Gateway, or of a port of a Service.
+    /// Part of the target: the name of a rule of a route, of a listener of a Gateway, or of a port of a Service.
     /// Unset means all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]

@@ -87,7 +87,8 @@ pub struct RestDirectory {
     /// TLS settings, where the service is not one of the public web, or wants a certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<OutgoingTls>,
-    /// Repetitions of a question that found no server, or got 502, 503 or 504 (0 to 3). Unset means 1.
+    /// Repetitions of a question that found no server (0 to 3); `lookUp`, which sends no password, is also repeated
+    /// after 502, 503 and 504. Unset means 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3))]
     pub retries: Option<i64>,

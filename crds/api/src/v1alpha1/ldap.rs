@@ -90,7 +90,8 @@ pub struct LdapUsers {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub id_attribute: Option<String>,
-    /// The attribute that is the user name for policies and upstreams. Unset means the login attribute that was equal.
+    /// The attribute that is the user name for policies and upstreams. Unset means the first of `loginAttributes` that
+    /// the person has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub username_attribute: Option<String>,

@@ -40,7 +40,7 @@ impl Compiler<'_> {
                 }
                 continue;
             }
-            let found = LoweredMatch { path, method: None, headers: vec![] };
+            let found = LoweredMatch::of_path(path);
             self.push_entry(secure, host.clone(), &found, rule, place, 0);
         }
     }
@@ -75,7 +75,7 @@ impl Compiler<'_> {
             let detail = "the policy of this path does not describe a protected resource".to_owned();
             let handler = Handler::Refuse { reason: Reason::NoRoute, detail };
             let rule = self.add_rule(RouteRule { name: "resource metadata".into(), handler, cors: None });
-            let found = LoweredMatch { path, method: None, headers: vec![] };
+            let found = LoweredMatch::of_path(path);
             self.push_entry(secure, host, &found, rule, &Place::default(), 0);
         }
     }

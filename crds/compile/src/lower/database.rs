@@ -132,7 +132,8 @@ fn lower_upgrade(product: DatabaseProduct, text: Option<&str>, notes: &mut Notes
     let statement = lower_statement(product, "upgrade", text, &["UPDATE"], &known, notes)?;
     let has = |wanted| statement.parameters.contains(&wanted);
     if !has(Parameter::NewHash) || !has(Parameter::OldHash) || !has(Parameter::Username) {
-        let message = "the statement must set `:newHash` where the user is `:username` and the hash is `:oldHash`: otherwise it would undo a change of the password made at the same moment";
+        let message = "the statement must set `:newHash` where the user is `:username` and the hash is `:oldHash`: \
+                       otherwise it would undo a change of the password made at the same moment";
         return notes.fail(format!("{PATH}.upgrade"), Cause::Invalid, message);
     }
     Some(Some(statement))

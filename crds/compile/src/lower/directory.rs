@@ -3,7 +3,7 @@
 use idm_api::v1alpha1 as wire;
 use idm_plan::{
     Directory, DirectorySource, DistinguishedName, Federation, FederationKind, LdapLookup, NamedGroup, Protection,
-    Realm, RequiredClaim, RoleMapping, Secrets, Validator, is_local_address,
+    Realm, RequiredClaim, RoleMapping, Secrets, Validator, is_group_id, is_local_address,
 };
 
 use super::database::lower_database;
@@ -132,9 +132,8 @@ fn lower_named_groups(
         let dn = if text.contains('=') { DistinguishedName::parse(text) } else { None };
         let has_groups = match source {
             DirectorySource::Ldap(ldap) => {
-                let is_id = text.starts_with("S-1-") || is_uuid(text);
                 let has_base = ldap.groups.as_ref().is_some_and(|groups| groups.base.is_some());
-                if dn.is_none() && !is_id && !has_base {
+                if dn.is_none() && !is_group_id(text) && !has_base {
                     let message = format!(
                         "'{text}' must be a distinguished name or an id: several groups may have one short name, unless \
                          `spec.ldap.groups.base` says where they are"
@@ -156,11 +155,6 @@ fn lower_named_groups(
         }
     }
     Some(groups)
-}
-
-fn is_uuid(text: &str) -> bool {
-    let lengths: Vec<usize> = text.split('-').map(str::len).collect();
-    lengths == [8, 4, 4, 4, 12] && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
 }
 
 /// Role mappings of a Federation. A group becomes the value of a claim that its directory makes.

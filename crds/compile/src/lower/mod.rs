@@ -1,12 +1,15 @@
 //! One file per kind: reads the API types, writes the plan, and reports findings for parts that cannot be lowered.
 
+pub(crate) mod backend;
 pub(crate) mod backend_tls;
+mod call;
 pub(crate) mod config_map;
 mod cors;
 pub(crate) mod credential;
 mod database;
 mod directory;
 pub(crate) mod federation;
+mod filters;
 pub(crate) mod jose;
 pub(crate) mod keys;
 mod ldap;
@@ -51,7 +54,8 @@ impl<'r> Notes<'r> {
             | Cause::InvalidRef
             | Cause::InvalidKind
             | Cause::InvalidClientCertificateRef
-            | Cause::InvalidRouteKinds => Condition::ResolvedRefs,
+            | Cause::InvalidRouteKinds
+            | Cause::UnsupportedProtocol => Condition::ResolvedRefs,
             _ => Condition::Accepted,
         };
         self.report.push(&self.object, path, condition, cause, message);

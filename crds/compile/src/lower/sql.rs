@@ -48,8 +48,8 @@ impl Reader<'_> {
         } else if let Some(name) = rest.strip_prefix(':') {
             let end = name.find(|character: char| !character.is_ascii_alphanumeric()).unwrap_or(name.len());
             self.placeholder(&name[..end])?;
-        } else if rest.starts_with(';') {
-            if !rest[1..].trim().is_empty() {
+        } else if let Some(behind) = rest.strip_prefix(';') {
+            if !behind.trim().is_empty() {
                 return Err("it must be one statement: there is text behind `;`".into());
             }
             self.rest = "";

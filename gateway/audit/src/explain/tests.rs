@@ -56,6 +56,13 @@ fn nothing_that_a_caller_wrote_controls_a_terminal_or_begins_a_line() {
 }
 
 #[test]
+fn mirrors_are_named_beside_the_upstream() {
+    let of = json!({"stage": "answer", "outcome": "Permitted", "upstream": "up:80", "mirrors": ["one:80", "two:80"]});
+    let text = record(of).explain();
+    assert!(text.contains("up:80, copied to one:80, copied to two:80"), "{text}");
+}
+
+#[test]
 fn a_trace_is_named_where_there_is_one() {
     let of = |more| record(more).explain().lines().filter(|line| line.starts_with("trace ")).count();
     assert_eq!((of(json!({"trace": {"id": "4bf9"}})), of(json!({}))), (1, 0));

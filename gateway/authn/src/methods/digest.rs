@@ -183,7 +183,7 @@ impl ArmedDigest {
         let MethodContext { view, memory, .. } = context;
         let Some(given) = parse(credential) else { return };
         if let Some((_, user)) = given.username.as_deref().and_then(|username| self.found(username, given.userhash)) {
-            memory.lockouts.admitted(&context.lockout_name(&user.username), view.address, memory.uptime());
+            memory.lockouts.admitted(&context.guessed(&user.username), view.address, memory.uptime());
         }
     }
 
@@ -237,8 +237,7 @@ impl ArmedDigest {
         };
         let found = self.found(username, given.userhash);
         let person = found.map_or(username.as_str(), |(_, user)| &user.username).to_owned();
-        if let Guess::Later { seconds } =
-            memory.lockouts.turn(&context.lockout_name(&person), view.address, memory.uptime())
+        if let Guess::Later { seconds } = memory.lockouts.turn(&context.guessed(&person), view.address, memory.uptime())
         {
             return Attempt::Rejected(
                 denied(Reason::TooManyAttempts, &format!("`{person}` or its address must wait {seconds} s"))
@@ -265,7 +264,7 @@ impl ArmedDigest {
         )
         .is_ok();
         if !right || found.is_none() {
-            memory.lockouts.wrong(&context.lockout_name(&person), view.address, memory.uptime());
+            memory.lockouts.wrong(&context.guessed(&person), view.address, memory.uptime());
             return Attempt::Rejected(denied(Reason::WrongPassword, &format!("user `{person}`")));
         }
         let Some(ends) = self.ends(nonce, now) else {

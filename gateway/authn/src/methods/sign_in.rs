@@ -320,7 +320,8 @@ impl ArmedSignIn {
         Vouched {
             issuer: &session.issuer,
             username: claim("preferred_username").and_then(Value::as_str).map(str::to_owned),
-            groups: mapping::list(claim("groups")),
+            // All of them: a list that is cut would lack what a rule refuses.
+            groups: names(claim("groups")),
             ..Vouched::default()
         }
     }
@@ -406,6 +407,12 @@ fn renewal(provider: &Federated, session: &Session) -> Option<Renewal> {
         Federated::Saml(_) => None,
         Federated::Directory(directory) => Some(Renewal::Directory(directory.clone())),
     }
+}
+
+/// The texts of a list.
+fn names(list: Option<&Value>) -> Vec<String> {
+    let all = list.and_then(Value::as_array).into_iter().flatten();
+    all.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// The one value of a header, where it is text.

@@ -8,13 +8,20 @@ use anyhow::Context;
 use clap::Args;
 use idm_compile::Settings;
 use idm_gateway::source::dir::{self, DirError};
-use idm_gateway::{Environment, TriedLogin, TriedPerson};
-use idm_plan::Federation;
+use idm_gateway::{Environment, TriedGroup, TriedLogin, TriedPerson};
+use idm_plan::{Federation, FederationKind};
 use idm_store::Store;
-use idm_types::Redacted;
-use serde_json::Value;
+use idm_types::{Reason, Redacted};
+
+/// The exit code of a refusal.
+const REFUSED: u8 = 4;
+/// The exit code of a directory that cannot be asked.
+const NO_ANSWER: u8 = 3;
 
 /// Try a login at a directory of a folder, and print each step
+///
+/// The directory gets the password once, as in a login at a gateway; nothing is counted or kept. Exit codes: 0 verified,
+/// 1 the folder or the arguments are wrong, 3 the directory cannot be asked, 4 refused.
 #[derive(Args)]
 pub(crate) struct Try {
     /// The folder of YAML
@@ -42,40 +49,79 @@ impl Try {
             }
             Err(error) => return Err(error.into()),
         };
-        let of_name = |federation: &&Federation| federation.key.name == self.federation;
-        let federation = compiled.plan.federations.iter().find(of_name);
-        let federation = federation.with_context(|| format!("there is no Federation `{}`", self.federation))?;
+        let federations = &compiled.plan.federations;
+        let federation = federations.iter().find(|federation| federation.key.name == self.federation);
+        let federation = federation.with_context(|| {
+            let known: Vec<&str> = federations.iter().map(|federation| federation.key.name.as_str()).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            format!("there is no Federation `{}` in the folder; those that are: {known}", self.federation)
+        })?;
+        // Before anybody is asked to type a password.
+        anyhow::ensure!(
+            matches!(federation.kind, FederationKind::Directory(_)),
+            "Federation `{}` is a provider where people sign in with a browser; name one of type `ldap`, `database` or \
+             `rest`, and check this one with `idm idp probe`",
+            self.federation
+        );
         let password = password()?;
         let environment = Environment::new(Store::in_process(), 1, self.danger_insecure_issuers)?;
         let tried = environment.try_login(federation, &compiled.secrets, &self.username, password).await;
         let TriedLogin { steps, outcome } = tried.map_err(anyhow::Error::msg)?;
-        steps.iter().for_each(|step| say!("  {step}"));
-        match outcome {
-            Ok(person) => {
-                told(&person, federation);
-                Ok(ExitCode::SUCCESS)
-            }
-            Err((reason, detail)) => {
-                say!("refused: {reason}");
-                say!("  why: {detail}");
-                say!("  fix: {}", reason.fix());
-                Ok(ExitCode::FAILURE)
-            }
+        Ok(told(&self, federation, &steps, &outcome))
+    }
+}
+
+/// Says the verdict, the steps that led to it, and what follows from the groups or should be done.
+fn told(
+    asked: &Try,
+    federation: &Federation,
+    steps: &[String],
+    outcome: &Result<TriedPerson, (Reason, String)>,
+) -> ExitCode {
+    let whose = format!("`{}` at Federation {}", asked.username, federation.key.name);
+    match outcome {
+        Ok(_) => say!("✓ verified: {whose}"),
+        Err((reason, _)) if reason.status() == 503 => say!("✗ no verdict about {whose}: {reason}"),
+        Err((reason, _)) => say!("✗ refused: {whose}: {reason}"),
+    }
+    for (number, step) in steps.iter().enumerate() {
+        say!("  {:>2} {step}", number + 1);
+    }
+    match outcome {
+        Ok(person) => {
+            follows(person, federation);
+            ExitCode::SUCCESS
+        }
+        Err((reason, detail)) => {
+            say!("why: {detail}");
+            say!("fix: {}", reason.fix());
+            ExitCode::from(if reason.status() == 503 { NO_ANSWER } else { REFUSED })
         }
     }
 }
 
 /// Says who the person is, and what follows from their groups.
-fn told(TriedPerson { claims, roles }: &TriedPerson, federation: &Federation) {
-    say!("verified");
-    for (name, value) in claims.iter().filter(|(name, _)| name.as_str() != "mappedGroups") {
+fn follows(person: &TriedPerson, federation: &Federation) {
+    let TriedPerson { claims, roles, groups, unmatched } = person;
+    say!("claims, as policies see them:");
+    for (name, value) in claims.iter().filter(|(name, _)| !["mappedGroups", "groups"].contains(&name.as_str())) {
         say!("  token.{name}: {value}");
     }
-    let of = |name: &str| claims.get(name).and_then(Value::as_array).map_or(0, Vec::len);
-    say!("  groups: {} found, {} named by role mappings", of("groups"), of("mappedGroups"));
-    say!("  roles: {}", if roles.is_empty() { "none".to_owned() } else { roles.join(", ") });
+    say!("groups in `token.groups`: {}", groups.len());
+    let width = groups.iter().map(|group| group.name.chars().count()).max().unwrap_or_default().min(40);
+    for TriedGroup { name, dn, mapped_by } in groups {
+        let (mark, by) = match mapped_by.as_slice() {
+            [] => (' ', "no role mapping names it".to_owned()),
+            names => ('✓', format!("role mapping `{}`", names.join("`, `"))),
+        };
+        say!("  {mark} {name:<width$}  {}{by}", dn.as_ref().map(|dn| format!("{dn}  ")).unwrap_or_default());
+    }
+    for name in unmatched {
+        say!("  ‼ role mapping `{name}` names none of these groups");
+    }
+    say!("roles: {}", if roles.is_empty() { "none".to_owned() } else { roles.join(", ") });
     if let Some(role) = &federation.provisions {
-        say!("  at the first sign-in a RoleBinding would give the role {role}");
+        say!("a RoleBinding with the role {role} would be made at the first sign-in");
     }
 }
 

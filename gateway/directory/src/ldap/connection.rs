@@ -233,7 +233,7 @@ impl Connection {
         }
     }
 
-    /// Searches, or reads one page. `budget` is the octets of entries that may still be taken.
+    /// Searches, or reads one page. `budget` is the octets of memory that entries may still take.
     pub(super) async fn search(
         &mut self,
         search: &Search<'_>,
@@ -261,11 +261,11 @@ impl Connection {
     ) -> Result<Found, Fault> {
         let (mut entries, mut references) = (Vec::new(), 0);
         loop {
-            let Message { answer, cookie, octets, .. } = self.wire.answer(id, first, deadline).await?;
+            let Message { answer, cookie, memory, .. } = self.wire.answer(id, first, deadline).await?;
             let (outcome, too_many) = match answer {
                 Answer::Entry(entry) => {
-                    let left = budget.checked_sub(octets);
-                    let too_long = || Fault::new(FaultKind::Broken, "the entries of one login are longer than 16 MiB");
+                    let left = budget.checked_sub(memory);
+                    let too_long = || Fault::new(FaultKind::Broken, "the entries of one login take more than 16 MiB");
                     *budget = left.ok_or_else(too_long)?;
                     entries.push(Entry::from(entry));
                     if entries.len() <= search.most {

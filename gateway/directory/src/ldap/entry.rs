@@ -149,24 +149,5 @@ pub(super) fn sid(octets: &[u8]) -> Option<String> {
     Some(text)
 }
 
-/// A name as it is compared: Unicode's simple case folding, whatever language the process speaks.
-pub(super) fn fold(name: &str) -> String {
-    name.chars().map(fold_character).collect()
-}
-
-/// Lower case of upper case, where each is one character: so `ſ` is `s` and `ς` is `σ`, while `ß` and `İ`, whose cases
-/// are several characters, are themselves. The dotless `ı` is no `i`, though its upper case is `I`.
-fn fold_character(character: char) -> char {
-    let one = |mut cases: Box<dyn Iterator<Item = char>>, other: char| match (cases.next(), cases.next()) {
-        (Some(case), None) => case,
-        _ => other,
-    };
-    if character == 'ı' {
-        return character;
-    }
-    let upper = one(Box::new(character.to_uppercase()), character);
-    one(Box::new(upper.to_lowercase()), upper)
-}
-
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,9 @@ pub(super) const MAX_DEPTH: usize = 64;
 /// The most elements of one message: each takes memory, however short it is.
 const MAX_ELEMENTS: usize = 100_000;
 
+/// The octets that an element takes in memory, besides its own: an empty one is two octets on the wire.
+pub(super) const OF_ELEMENT: usize = 32;
+
 /// Octets that are no message, and why. Never shows an octet of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Broken(pub(super) &'static str);
@@ -34,7 +37,8 @@ pub(super) fn length(octets: &[u8]) -> Result<Option<usize>, Broken> {
 }
 
 /// Checks that one message is whole: every element ends where the one around it has room, and there are not too many.
-pub(super) fn check(message: &[u8]) -> Result<(), Broken> {
+/// Returns their number.
+pub(super) fn check(message: &[u8]) -> Result<usize, Broken> {
     let truncated = Broken("an element is longer than what is around it");
     // The octets that are left in each open element.
     let mut open: Vec<usize> = vec![message.len()];
@@ -60,7 +64,7 @@ pub(super) fn check(message: &[u8]) -> Result<(), Broken> {
         }
         rest = rest.get(octets + if constructed { 0 } else { content }..).ok_or(truncated)?;
     }
-    if open.iter().all(|left| *left == 0) { Ok(()) } else { Err(truncated) }
+    if open.iter().all(|left| *left == 0) { Ok(elements) } else { Err(truncated) }
 }
 
 /// The header at the beginning of `octets`; `None`: it is not there yet as a whole.
@@ -121,7 +125,7 @@ mod tests {
 
     #[test]
     fn r15_a_message_that_does_not_nest_is_refused() {
-        assert_eq!(check(b"\x30\x05\x02\x01\x01\x42\x00"), Ok(()));
+        assert_eq!(check(b"\x30\x05\x02\x01\x01\x42\x00"), Ok(3));
         for message in [
             &b"\x30\x05\x02\x01\x01\x42\x01"[..], // The last element is cut.
             b"\x30\x05\x02\x01\x01\x42",
@@ -137,7 +141,7 @@ mod tests {
                 [&[0x30, 0x84][..], &length, &inner].concat()
             })
         };
-        assert_eq!(check(&deep(60)), Ok(()));
+        assert_eq!(check(&deep(60)), Ok(60));
         assert_eq!(check(&deep(10_000)), Err(Broken("a message is nested more than 64 deep")));
         let wide = [&[0x30, 0x83, 0x04, 0x93, 0xe0][..], &[0x04, 0x00].repeat(150_000)].concat();
         assert_eq!(check(&wide), Err(Broken("a message has more than 100,000 elements")));

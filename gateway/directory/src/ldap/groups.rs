@@ -16,6 +16,8 @@ use super::reader::{Reader, too_many_groups};
 const MAX_GROUPS: usize = 5_000;
 /// The names or identifiers that one query asks for.
 const BATCH: usize = 100;
+/// The dropped groups that a log of steps names.
+const SHOWN: usize = 5;
 /// Active Directory's rule that follows membership (MS-ADTS §3.1.1.3.4.4.3).
 const IN_CHAIN: &str = "1.2.840.113556.1.4.1941";
 
@@ -53,7 +55,7 @@ pub(super) async fn read(
         }
     }
     reader.steps.note(|| {
-        let dropped: String = kept.dropped.iter().map(|(why, count)| format!("; dropped {count}: {why}")).collect();
+        let dropped: String = kept.dropped.iter().map(|(why, dropped)| dropped.told(why)).collect();
         format!("groups: {} found{dropped}", kept.groups.len())
     });
     Ok(kept.groups)
@@ -67,13 +69,38 @@ struct Kept<'a> {
     below: String,
     groups: Vec<Group>,
     seen: HashSet<DistinguishedName>,
-    dropped: BTreeMap<&'static str, usize>,
+    dropped: BTreeMap<&'static str, Dropped>,
+}
+
+/// Groups that do not count, for one reason.
+#[derive(Default)]
+struct Dropped {
+    count: usize,
+    /// The first of them that have names.
+    names: Vec<String>,
+}
+
+impl Dropped {
+    fn told(&self, why: &str) -> String {
+        let Self { count, names } = self;
+        let more = if *count > names.len() && !names.is_empty() { " and others" } else { "" };
+        let names = names.iter().map(|name| format!(" `{name}`")).collect::<Vec<_>>().join(",");
+        format!("; dropped {count}, {why}{}{names}{more}", if names.is_empty() { "" } else { ":" })
+    }
 }
 
 impl Kept<'_> {
     fn drop(&mut self, why: &'static str, count: usize) {
         if count > 0 {
-            *self.dropped.entry(why).or_default() += count;
+            self.dropped.entry(why).or_default().count += count;
+        }
+    }
+
+    fn drop_one(&mut self, why: &'static str, name: &str) {
+        let dropped = self.dropped.entry(why).or_default();
+        dropped.count += 1;
+        if dropped.names.len() < SHOWN {
+            dropped.names.push(name.to_owned());
         }
     }
 
@@ -83,10 +110,10 @@ impl Kept<'_> {
             return Ok(false);
         }
         let counts = self.base.is_none_or(|base| name.is_within(base));
-        self.seen.insert(name);
         if !counts {
-            self.drop("outside the base of groups", 1);
+            self.drop_one("outside the base of groups", name.text());
         }
+        self.seen.insert(name);
         if self.seen.len() > MAX_GROUPS { Err(too_many_groups()) } else { Ok(counts) }
     }
 
@@ -231,7 +258,7 @@ async fn by_names(
         if DistinguishedName::parse(name).is_some_and(|name| missing.contains(&name)) {
             match reader.read(name, attributes.clone()).await? {
                 Some(entry) => found.push(entry),
-                None => kept.drop("not on this server, or not to be seen", 1),
+                None => kept.drop_one("not on this server, or not to be seen", name),
             }
         }
     }

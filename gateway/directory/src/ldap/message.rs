@@ -133,8 +133,8 @@ fn filter_of(message: &mut StructureTag) -> Option<&mut StructureTag> {
 pub(super) struct Message {
     /// The message that it answers; 0: none.
     pub(super) id: i32,
-    /// Its length.
-    pub(super) octets: usize,
+    /// The octets that it takes in memory, about.
+    pub(super) memory: usize,
     pub(super) answer: Answer,
     /// The cookie of the next page, empty after the last one; `None`: there are no pages.
     pub(super) cookie: Option<Vec<u8>>,
@@ -184,7 +184,7 @@ impl From<LdapResult> for Outcome {
 /// Reads a message, which is whole by its length.
 pub(super) fn decode(message: &[u8]) -> Result<Message, Broken> {
     let broken = Broken("a message is not one of RFC 4511");
-    frame::check(message)?;
+    let memory = message.len() + frame::check(message)? * frame::OF_ELEMENT;
     let (_, mut tag) = Parser::new(frame::MAX_DEPTH + 1).parse(message).map_err(|_| broken)?;
     let PL::C(parts) = &mut tag.payload else { return Err(broken) };
     // Everything but what servers answer is refused here, and the codec's notes about it do not reach the log.
@@ -212,7 +212,7 @@ pub(super) fn decode(message: &[u8]) -> Result<Message, Broken> {
         LdapOp::UnbindRequest => Answer::Intermediate,
         _ => return Err(broken),
     };
-    Ok(Message { id: msgid, octets: message.len(), answer, cookie, policy })
+    Ok(Message { id: msgid, memory, answer, cookie, policy })
 }
 
 /// Whether it is a message id: an integer that is not negative, of four octets at most.

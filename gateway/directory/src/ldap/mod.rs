@@ -56,7 +56,8 @@ impl Ldap {
         let bind = match &plan.lookup {
             LdapLookup::Search { bind: LdapBind::Anonymous, .. } => Some(OwnBind::Anonymous),
             LdapLookup::Search { bind: LdapBind::Simple { dn, password }, .. } => {
-                let text = secrets.text(password)?.to_owned();
+                // Files end with a line feed, and so do many Secrets.
+                let text = secrets.text(password)?.trim_end_matches(['\r', '\n']).to_owned();
                 let empty = || format!("the secret `{}` is empty, and a bind with it would be anonymous", password.0);
                 if dn.is_empty() {
                     return Err("the gateway's bind has no name, and would be anonymous".into());
@@ -107,10 +108,10 @@ impl Ldap {
             Match::Several => return Ok(LoginAnswer::Refused(LoginRefused::Ambiguous)),
             Match::One(entry) => entry,
         };
-        let Some(name) = person::login_of(&entry, login_attributes, login) else {
+        if !person::has_login(&entry, login_attributes, login) {
             login.steps.note(|| "the entry that was found has another user name than the one that was typed".into());
             return Ok(LoginAnswer::Unknown);
-        };
+        }
         if entry.dn.trim().is_empty() {
             return Err(reader.unusable("the entry that was found has no name, and a bind would be anonymous"));
         }
@@ -121,7 +122,7 @@ impl Ldap {
         if let Some(refused) = refused? {
             return Ok(LoginAnswer::Refused(refused));
         }
-        self.judge(reader, entry, name, Moment::Bound).await
+        self.judge(reader, entry, login_attributes, Moment::Bound).await
     }
 
     async fn bind_then_read(
@@ -141,21 +142,15 @@ impl Ldap {
         let Some(entry) = reader.read(name, self.attributes.clone()).await? else {
             return Err(reader.unusable(&format!("`{name}` may not read its own entry; give people that right")));
         };
-        let answer = match person::login_of(&entry, login_attributes, login) {
-            Some(login) => self.judge(&mut reader, entry, login, Moment::Bound).await?,
-            None => LoginAnswer::Unknown,
+        let answer = match person::has_login(&entry, login_attributes, login) {
+            true => self.judge(&mut reader, entry, login_attributes, Moment::Bound).await?,
+            false => LoginAnswer::Unknown,
         };
         reader.finish().await;
         Ok(answer)
     }
 
-    async fn read_again(
-        &self,
-        id: &str,
-        username: &str,
-        steps: &Steps,
-        deadline: Instant,
-    ) -> Result<LoginAnswer, DirectoryError> {
+    async fn read_again(&self, id: &str, steps: &Steps, deadline: Instant) -> Result<LoginAnswer, DirectoryError> {
         let LdapLookup::Search { bind: _, base, filter, login_attributes } = &self.plan.lookup else {
             let detail = "nobody can be read again without their password, because people bind by a template; let the \
                           Federation search for people with a bind of its own";
@@ -168,10 +163,7 @@ impl Ldap {
             Match::Nobody => LoginAnswer::Unknown,
             Match::Several => return Err(reader.unusable("several entries have the id; it is not unique")),
             Match::One(entry) if person::id(&self.plan.person, &entry)? != id => LoginAnswer::Unknown,
-            Match::One(entry) => {
-                let login = person::known_login(&entry, login_attributes, username)?;
-                self.judge(&mut reader, entry, login, Moment::LookedUp).await?
-            }
+            Match::One(entry) => self.judge(&mut reader, entry, login_attributes, Moment::LookedUp).await?,
         };
         reader.finish().await;
         Ok(answer)
@@ -182,7 +174,7 @@ impl Ldap {
         &self,
         reader: &mut Reader<'_>,
         mut entry: Entry,
-        login: String,
+        login_attributes: &[String],
         moment: Moment,
     ) -> Result<LoginAnswer, DirectoryError> {
         if let Some(state) = account::state(&entry, SystemTime::now(), moment) {
@@ -190,7 +182,7 @@ impl Ldap {
         }
         let plan = &self.plan.person;
         let id = person::id(plan, &entry)?;
-        let username = person::username(plan, &entry, login)?;
+        let username = person::username(plan, login_attributes, &entry)?;
         let claims = person::claims(reader, &plan.attributes, &mut entry).await?;
         let groups = match &self.plan.groups {
             Some(groups) => groups::read(reader, groups, &mut entry).await?,
@@ -231,7 +223,7 @@ impl Driver for Ldap {
         Box::pin(async move { self.check(&login, before(deadline)).await })
     }
 
-    fn look_up(&self, id: String, username: String, deadline: Instant) -> Running<'_> {
-        Box::pin(async move { self.read_again(&id, &username, &Steps::default(), before(deadline)).await })
+    fn look_up(&self, id: String, _username: String, deadline: Instant) -> Running<'_> {
+        Box::pin(async move { self.read_again(&id, &Steps::default(), before(deadline)).await })
     }
 }

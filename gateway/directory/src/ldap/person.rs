@@ -6,10 +6,11 @@ use ldap3_proto::proto::{LdapResultCode, LdapSearchScope};
 use serde_json::{Map, Value};
 
 use super::account;
-use super::entry::{Entry, fold, guid_octets, read, text};
+use super::entry::{Entry, guid_octets, read};
 use super::filter::Filter;
 use super::message::Search;
 use super::reader::Reader;
+use crate::fold::fold;
 
 /// Attributes that never change, in the order in which they are looked for.
 const IDS: [&str; 4] = ["objectGUID", "entryUUID", "nsUniqueId", "ipaUniqueID"];
@@ -99,23 +100,30 @@ pub(super) async fn find(
     }
 }
 
-/// The value of a login attribute that is the name that was typed, in the directory's spelling. The server's own
-/// comparison is looser: it may ignore spaces and accents, and what it finds then is somebody else.
-pub(super) fn login_of(entry: &Entry, login_attributes: &[String], login: &Login) -> Option<String> {
+/// Whether a login attribute has the name that was typed. The server's own comparison is looser: it may ignore spaces
+/// and accents, and what it finds then is somebody else.
+pub(super) fn has_login(entry: &Entry, login_attributes: &[String], login: &Login) -> bool {
     let names: Vec<String> =
         [Some(login.username.as_str()), login.bare.as_deref()].into_iter().flatten().map(fold).collect();
     let values = login_attributes.iter().flat_map(|attribute| entry.values(attribute));
-    let mut texts = values.filter_map(|value| std::str::from_utf8(value).ok());
-    texts.find(|text| names.contains(&fold(text))).map(str::to_owned)
+    values.filter_map(|value| std::str::from_utf8(value).ok()).any(|text| names.contains(&fold(text)))
 }
 
-/// The user name: the attribute for it, or else the login name.
-pub(super) fn username(plan: &LdapPerson, entry: &Entry, login: String) -> Result<String, DirectoryError> {
-    let Some(attribute) = &plan.username_attribute else { return Ok(login) };
-    match entry.text(attribute)? {
-        Some(name) if !name.is_empty() => Ok(name.to_owned()),
-        _ => Err(missing(attribute, "a user name")),
+/// The user name: the attribute for it, or else the first login attribute that the entry has. It never depends on what
+/// was typed: a person has one user name, and cannot take another one by an attribute that people may change, such as
+/// their mail address.
+pub(super) fn username(
+    plan: &LdapPerson,
+    login_attributes: &[String],
+    entry: &Entry,
+) -> Result<String, DirectoryError> {
+    let attributes = plan.username_attribute.as_ref().map_or(login_attributes, std::slice::from_ref);
+    for attribute in attributes {
+        if let Some(name) = entry.text(attribute)?.filter(|name| !name.is_empty()) {
+            return Ok(name.to_owned());
+        }
     }
+    Err(missing(&attributes.join("`, `"), "a user name"))
 }
 
 /// The id.
@@ -187,22 +195,6 @@ pub(super) async fn claims(
         }
     }
     Ok(claims)
-}
-
-/// The user name of somebody who was not typed: the login attribute that was the user name before, or else the first
-/// one that has a value.
-pub(super) fn known_login(entry: &Entry, login_attributes: &[String], before: &str) -> Result<String, DirectoryError> {
-    let mut first = None;
-    for attribute in login_attributes {
-        for value in entry.values(attribute) {
-            let name = text(attribute, value)?;
-            if fold(name) == fold(before) {
-                return Ok(name.to_owned());
-            }
-            first = first.or_else(|| Some(name.to_owned()));
-        }
-    }
-    first.ok_or_else(|| missing(&login_attributes.join("`, `"), "a user name"))
 }
 
 #[cfg(test)]

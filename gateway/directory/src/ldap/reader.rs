@@ -13,7 +13,7 @@ use super::message::Search;
 use super::root::Root;
 use super::servers::Servers;
 
-/// The octets of entries that one login may read.
+/// The octets of memory that the entries of one login may take.
 const BUDGET: usize = 16 << 20;
 /// The time in which a kept connection must begin to answer. One that was cut off without a word is left early enough
 /// for another one.

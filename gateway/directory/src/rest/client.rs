@@ -47,13 +47,23 @@ pub(super) struct Answer {
 /// Why there is no answer.
 pub(super) struct NoAnswer {
     pub(super) error: DirectoryError,
-    /// A byte of the answer had come.
-    pub(super) heard: bool,
+    pub(super) progress: Progress,
+}
+
+/// How far a request without an answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Nothing was sent.
+    NotSent,
+    /// The connection ended before a byte of the answer. The server may have read the request.
+    Sent,
+    /// A byte of the answer had come, or the time is over.
+    Heard,
 }
 
 impl From<DirectoryError> for NoAnswer {
     fn from(error: DirectoryError) -> Self {
-        Self { error, heard: false }
+        Self { error, progress: Progress::NotSent }
     }
 }
 
@@ -88,7 +98,7 @@ impl Client {
     pub(super) async fn ask(&self, request: &Request<Full<Bytes>>, deadline: Instant) -> Result<Answer, NoAnswer> {
         if let Some(kept) = self.kept() {
             match self.exchange(kept, request.clone()).await {
-                Err(NoAnswer { error, heard: false }) if error.kind == DirectoryErrorKind::Unavailable => {}
+                Err(NoAnswer { progress: Progress::NotSent | Progress::Sent, .. }) => {}
                 other => return other,
             }
         }
@@ -137,13 +147,17 @@ impl Client {
 
     async fn exchange(&self, mut connection: Connection, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
         connection.heard.store(false, Ordering::Relaxed);
+        connection.sender.ready().await.map_err(|error| self.error(&error))?;
         let answer = self.answer(&mut connection.sender, request).await;
         match answer {
             Ok(answer) => {
                 self.keep(connection);
                 Ok(answer)
             }
-            Err(error) => Err(NoAnswer { error, heard: connection.heard.load(Ordering::Relaxed) }),
+            Err(error) => {
+                let heard = connection.heard.load(Ordering::Relaxed);
+                Err(NoAnswer { error, progress: if heard { Progress::Heard } else { Progress::Sent } })
+            }
         }
     }
 
@@ -152,7 +166,6 @@ impl Client {
         sender: &mut SendRequest<Full<Bytes>>,
         request: Request<Full<Bytes>>,
     ) -> Result<Answer, DirectoryError> {
-        sender.ready().await.map_err(|error| self.error(&error))?;
         let response = sender.send_request(request).await.map_err(|error| self.error(&error))?;
         let (head, mut body) = response.into_parts();
         let text = |name| head.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
@@ -180,7 +193,8 @@ impl Client {
         DirectoryError::new(DirectoryErrorKind::Unusable, format!("{host}:{port}: {why}"))
     }
 
-    /// An error of a connection, by what the sources of it are.
+    /// An error of a connection that was made, by what the sources of it are. A server that ends a connection is there:
+    /// it, or what stands before it, may dislike this one request, and the next one must be asked all the same.
     fn error(&self, error: &hyper::Error) -> DirectoryError {
         let DirectoryServer { host, port, .. } = &self.server;
         let mut source = error.source();
@@ -192,10 +206,7 @@ impl Client {
                     return DirectoryError::new(DirectoryErrorKind::RefusesUs, why);
                 }
                 Some(other) => {
-                    return DirectoryError::new(
-                        DirectoryErrorKind::Unavailable,
-                        format!("{host}:{port}: TLS: {other}"),
-                    );
+                    return self.unusable(&format!("TLS: {other}"));
                 }
                 None => source = inner.source(),
             }
@@ -204,8 +215,7 @@ impl Client {
             return self.unusable(&format!("its answer is not HTTP/1.1: {error}"));
         }
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-        let why = format!("{host}:{port}: the connection ended before the answer: {error}{cause}");
-        DirectoryError::new(DirectoryErrorKind::Unavailable, why)
+        self.unusable(&format!("the connection ended before the answer: {error}{cause}"))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::Reach;
 use crate::driver::{Driver, Running};
 use crate::fold::fold;
 use answer::{Reader, Said};
-use client::{Answer, Client, NoAnswer};
+use client::{Answer, Client, NoAnswer, Progress};
 use request::{NotSent, Prepared, Purpose, Subject, Template};
 
 /// The pause before the first repetition; each further one is as much longer.
@@ -36,6 +36,7 @@ pub(crate) struct Rest {
 
 /// A question with the connections to its server.
 struct Question {
+    purpose: Purpose,
     template: Template,
     client: Client,
 }
@@ -76,7 +77,7 @@ impl Rest {
             Ok(prepared) => prepared,
             Err(why) => return Ok(Outcome::NotSent(why)),
         };
-        let answer = self.answer(&question.client, &prepared, steps, deadline).await?;
+        let answer = self.answer(question, &prepared, steps, deadline).await?;
         let said = self.reader.read(&answer).map_err(|DirectoryError { kind, detail }| {
             DirectoryError::new(kind, format!("{}: {detail}", prepared.shown))
         });
@@ -90,10 +91,11 @@ impl Rest {
         said.map(Outcome::Said)
     }
 
-    /// Asks until there is an answer that a repetition would not change.
+    /// Asks until there is an answer that a repetition would not change. A password is sent again only where nothing
+    /// was sent before: the service may have counted it, whoever gave the answer or ended the connection.
     async fn answer(
         &self,
-        client: &Client,
+        Question { purpose, template: _, client }: &Question,
         prepared: &Prepared,
         steps: &Steps,
         deadline: Instant,
@@ -104,7 +106,8 @@ impl Rest {
             let asked = tokio::time::timeout_at(deadline.into(), client.ask(&prepared.request, deadline)).await;
             let asked = asked.unwrap_or_else(|_| {
                 let why = format!("{}: no answer in time", prepared.shown);
-                Err(NoAnswer { error: DirectoryError::new(DirectoryErrorKind::Unavailable, why), heard: true })
+                let error = DirectoryError::new(DirectoryErrorKind::Unavailable, why);
+                Err(NoAnswer { error, progress: Progress::Heard })
             });
             steps.note(|| {
                 let (shown, ms) = (&prepared.shown, began.elapsed().as_millis());
@@ -114,8 +117,10 @@ impl Rest {
                 }
             });
             let again = match &asked {
-                Ok(answer) => TRY_AGAIN.contains(&answer.status),
-                Err(NoAnswer { error, heard }) => !heard && error.kind == DirectoryErrorKind::Unavailable,
+                Ok(answer) => *purpose == Purpose::LookUp && TRY_AGAIN.contains(&answer.status),
+                Err(NoAnswer { progress: Progress::Sent, .. }) => *purpose == Purpose::LookUp,
+                Err(NoAnswer { error, progress: Progress::NotSent }) => error.kind == DirectoryErrorKind::Unavailable,
+                Err(NoAnswer { progress: Progress::Heard, .. }) => false,
             };
             retry += 1;
             let pause = PAUSE * retry;
@@ -198,7 +203,7 @@ impl Question {
     ) -> Result<Self, String> {
         let template = Template::arm(plan, purpose, secrets)?;
         let client = Client::new(template.server.clone(), tls, reach);
-        Ok(Self { template, client })
+        Ok(Self { purpose, template, client })
     }
 }
 

@@ -39,7 +39,8 @@ impl Opener {
             Protection::Tls | Protection::StartTls => Some(Arc::new(client_config(plan.tls.as_ref(), secrets)?)),
             Protection::Loopback => None,
         };
-        let password = secrets.text(&plan.password)?;
+        // Files end with a line feed, and so do many Secrets.
+        let password = secrets.text(&plan.password)?.trim_end_matches(['\r', '\n']);
         if password.is_empty() {
             return Err(format!("the secret `{}` is empty", plan.password.0));
         }

@@ -99,6 +99,7 @@ impl Database {
         if !row.enabled {
             return Ok(LoginAnswer::Refused(LoginRefused::Account(AccountState::Disabled)));
         }
+        let groups = groups?;
         if !current {
             self.upgrade(&row, password, &steps);
         }
@@ -133,7 +134,7 @@ impl Database {
             // Databases find `7` for `7a`, and names are given to others.
             Found::One(WithGroups { row, groups: _ }) if row.id != id => LoginAnswer::Unknown,
             Found::One(WithGroups { row, groups }) if row.enabled => {
-                LoginAnswer::Verified(Box::new(row.into_person(groups)))
+                LoginAnswer::Verified(Box::new(row.into_person(groups?)))
             }
             Found::One(_) => LoginAnswer::Refused(LoginRefused::Account(AccountState::Disabled)),
             Found::Nobody => LoginAnswer::Unknown,

@@ -24,10 +24,10 @@ pub(super) enum Found {
     One(WithGroups),
 }
 
-/// A person with their groups.
+/// A person with their groups. An error about these is told only to those who prove the password.
 pub(super) struct WithGroups {
     pub(super) row: Row,
-    pub(super) groups: Vec<Group>,
+    pub(super) groups: Result<Vec<Group>, DirectoryError>,
 }
 
 impl Database {
@@ -101,7 +101,7 @@ impl Database {
             [cells] => {
                 let row = Row::read(columns, cells, self.plan.always_enabled)?;
                 let found =
-                    if is_meant(&row) { Found::One(WithGroups { row, groups: Vec::new() }) } else { Found::Nobody };
+                    if is_meant(&row) { Found::One(WithGroups { row, groups: Ok(Vec::new()) }) } else { Found::Nobody };
                 Ok(found)
             }
             _ => Ok(Found::Several),
@@ -134,11 +134,13 @@ impl Database {
                     (table, Found::Nobody | Found::Several) => table.ok(),
                 };
                 if let (Some(table), Found::One(person)) = (table, &mut found) {
-                    if table.rows.len() > MOST_GROUPS {
-                        let why = format!("{}: a person is in more than {MOST_GROUPS} groups", self.pool.name());
-                        return Err(DirectoryError::new(DirectoryErrorKind::TooManyGroups, why));
-                    }
-                    person.groups = person::groups(&table).map_err(at)?;
+                    person.groups = match table.rows.len() {
+                        ..=MOST_GROUPS => person::groups(&table).map_err(at),
+                        _ => {
+                            let why = format!("{}: a person is in more than {MOST_GROUPS} groups", self.pool.name());
+                            Err(DirectoryError::new(DirectoryErrorKind::TooManyGroups, why))
+                        }
+                    };
                 }
             }
         }

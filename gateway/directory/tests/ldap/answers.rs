@@ -43,18 +43,22 @@ async fn r15_messages_that_are_none_are_errors_and_nobody_is_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r15_the_entries_of_one_login_have_a_limit_in_octets() {
-    let scripted = Scripted::start(|seen: &Seen| {
-        if !is_search_for_groups(seen) {
-            return good(seen);
-        }
-        let long = vec![b'x'; 1 << 20];
-        (0..40).map(|n| Do::Answer(entry(&format!("cn=g{n},ou=groups,dc=test"), &[("cn", &[&long])]))).collect()
-    })
-    .await;
-    let error = with_groups(&scripted).open().login("ana", PASSWORD).await.unwrap_err();
-    assert_eq!(error.kind, DirectoryErrorKind::Unusable, "{error}");
-    assert!(error.detail.contains("16 MiB"), "{error}");
+async fn r15_the_entries_of_one_login_have_a_limit_in_memory() {
+    // A few long values, and many empty ones, which take more memory than they are long.
+    for (length, values) in [(1 << 20, 1), (0, 50_000)] {
+        let scripted = Scripted::start(move |seen: &Seen| {
+            if !is_search_for_groups(seen) {
+                return good(seen);
+            }
+            let value = vec![b'x'; length];
+            let values: Vec<&[u8]> = vec![&value; values];
+            (0..40).map(|n| Do::Answer(entry(&format!("cn=g{n},ou=groups,dc=test"), &[("cn", &values)]))).collect()
+        })
+        .await;
+        let error = with_groups(&scripted).open().login("ana", PASSWORD).await.unwrap_err();
+        assert_eq!(error.kind, DirectoryErrorKind::Unusable, "{error}");
+        assert!(error.detail.contains("16 MiB"), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use idm_trust::{AccountState, DirectoryErrorKind, LoginAnswer, LoginRefused};
 
 use crate::openldap_groups::by_search;
 use crate::peer::Valve;
-use crate::slapd::{GROUPS, OWN_NAME, OWN_PASSWORD, PASSWORD, PEOPLE, SUFFIX, Slapd, group, person, uid};
+use crate::slapd::{Configures, GROUPS, OWN_NAME, OWN_PASSWORD, PASSWORD, PEOPLE, SUFFIX, Slapd, group, person, uid};
 use crate::world::{Certificates, Settings, WRONG, refused, server, verified};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,7 +88,7 @@ async fn r07_a_server_that_died_costs_one_login_and_is_used_again_when_it_is_bac
 async fn r08_connections_that_were_cut_off_without_a_word_delay_one_login_and_fail_none() {
     let certificates = Certificates::new();
     let slapd = Slapd::start(&certificates);
-    let valve = Valve::open(slapd.address()).await;
+    let valve = Valve::open(("127.0.0.1", slapd.port())).await;
     let settings = Settings::search(valve.server(), PEOPLE, "uid", OWN_NAME, OWN_PASSWORD);
     let directory = settings.open();
     // Several logins at once leave several connections.
@@ -397,7 +397,7 @@ async fn r39_an_expired_password_with_grace_is_refused_and_costs_one_grace_login
 }
 
 fn grace_used(slapd: &Slapd) -> usize {
-    let uri = format!("ldap://127.0.0.1:{}", slapd.address().1);
+    let uri = format!("ldap://127.0.0.1:{}", slapd.port());
     let admin = format!("cn=admin,{SUFFIX}");
     let arguments = ["-LLL", "-x", "-H", &uri, "-D", &admin, "-w", "admin", "-b", &uid("ana"), "pwdGraceUseTime"];
     crate::world::run("ldapsearch", &arguments, "", std::path::Path::new("/")).matches("pwdGraceUseTime:").count()
@@ -412,7 +412,7 @@ async fn r44_the_steps_of_a_login_say_what_was_asked_and_nothing_secret() {
     let (answer, steps) = directory.steps_of("ana", None, PASSWORD).await;
     assert!(answer.is_ok());
     let text = steps.join("\n");
-    let server = format!("127.0.0.1:{}", slapd.address().1);
+    let server = format!("127.0.0.1:{}", slapd.port());
     for part in [
         format!("{server}: connected (Loopback)"),
         format!("{server}: bind of the gateway `{OWN_NAME}`: code 0 (Success)"),

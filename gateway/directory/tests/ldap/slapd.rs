@@ -1,201 +1,27 @@
-//! OpenLDAP's server, with a directory of the test's own.
-
-use std::fmt::Write as _;
-use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+//! OpenLDAP's server as a directory of this crate.
 
 use idm_plan::{DirectoryServer, Protection};
+pub(crate) use idm_tests::slapd::{
+    GROUPS, OWN_NAME, OWN_PASSWORD, PASSWORD, PEOPLE, SUFFIX, Slapd, group, person, uid,
+};
 
-use crate::world::{Certificates, Settings, free_port, run, server};
+use crate::world::{Settings, server};
 
-pub(crate) const SUFFIX: &str = "dc=corp,dc=test";
-pub(crate) const PEOPLE: &str = "ou=people,dc=corp,dc=test";
-pub(crate) const GROUPS: &str = "ou=groups,dc=corp,dc=test";
-/// The gateway's own name and password.
-pub(crate) const OWN_NAME: &str = "cn=gateway,dc=corp,dc=test";
-pub(crate) const OWN_PASSWORD: &str = "canary-own-password";
-/// The password of every person.
-pub(crate) const PASSWORD: &str = "canary-Pa55word";
+/// Settings for a server of a test.
+pub(crate) trait Configures {
+    fn at(&self, protection: Protection) -> DirectoryServer;
 
-/// A running server.
-pub(crate) struct Slapd {
-    dir: tempfile::TempDir,
-    child: Child,
-    port: u16,
-    tls_port: u16,
+    /// People by `uid`, over loopback without TLS.
+    fn settings(&self) -> Settings;
 }
 
-/// The entries that every directory has.
-fn seed() -> String {
-    let mut ldif = format!(
-        "dn: {SUFFIX}\nobjectClass: dcObject\nobjectClass: organization\no: corp\n\n\
-         dn: {PEOPLE}\nobjectClass: organizationalUnit\n\n\
-         dn: {GROUPS}\nobjectClass: organizationalUnit\n\n\
-         dn: ou=other,{SUFFIX}\nobjectClass: organizationalUnit\n\n\
-         dn: cn=gateway,{SUFFIX}\nobjectClass: organizationalRole\nobjectClass: simpleSecurityObject\n\
-         userPassword: {OWN_PASSWORD}\n\n"
-    );
-    for (uid, name) in [("ana", "Ana Ruiz"), ("bob", "Bob Stone")] {
-        ldif.push_str(&person(uid, name));
-    }
-    ldif
-}
-
-/// The name of a person's entry.
-pub(crate) fn uid(uid: &str) -> String {
-    format!("uid={uid},{PEOPLE}")
-}
-
-/// An entry of a person.
-pub(crate) fn person(uid: &str, name: &str) -> String {
-    format!(
-        "dn: uid={uid},{PEOPLE}\nobjectClass: inetOrgPerson\nsn: {name}\ncn: {name}\nmail: {uid}@corp.test\n\
-         userPassword: {PASSWORD}\n\n"
-    )
-}
-
-/// An entry of a group.
-pub(crate) fn group(dn: &str, members: &[String]) -> String {
-    let mut ldif = format!("dn: {dn}\nobjectClass: groupOfNames\n");
-    for member in members {
-        let _ = writeln!(ldif, "member: {member}");
-    }
-    ldif + "\n"
-}
-
-impl Slapd {
-    /// A server with the people `ana` and `bob`, whose password is [`PASSWORD`].
-    pub(crate) fn start(certificates: &Certificates) -> Self {
-        Self::start_with(certificates, "")
-    }
-
-    /// The same, with further lines of configuration at the end.
-    pub(crate) fn start_with(certificates: &Certificates, more: &str) -> Self {
-        let mut dir = tempfile::tempdir().expect("a folder");
-        std::fs::create_dir(dir.path().join("db")).expect("a folder");
-        let at = |file: &str| dir.path().join(file).display().to_string();
-        let of = |file: &str| certificates.path(file).display().to_string();
-        let schemas: String = ["core", "cosine", "inetorgperson", "nis"]
-            .map(|schema| format!("include /etc/ldap/schema/{schema}.schema\n"))
-            .concat();
-        let config = format!(
-            "{schemas}modulepath /usr/lib/ldap\nmoduleload back_mdb\nmoduleload memberof\nmoduleload ppolicy\n\
-             pidfile {}\nTLSCACertificateFile {}\nTLSCertificateFile {}\nTLSCertificateKeyFile {}\n\
-             sizelimit size.soft=500 size.pr=unlimited size.prtotal=unlimited\n\
-             database mdb\nsuffix {SUFFIX}\nrootdn cn=admin,{SUFFIX}\nrootpw admin\ndirectory {}\ndbnosync\n\
-             maxsize 268435456\nindex uid,mail,cn,member,uniqueMember,memberUid,memberOf,entryUUID eq\n\
-             access to attrs=userPassword by anonymous auth by * none\n\
-             access to * by dn.exact={OWN_NAME} read by self read by users none by anonymous auth\n{more}\n",
-            at("pid"),
-            of("ca.crt"),
-            of("localhost.crt"),
-            of("localhost.key"),
-            at("db"),
-        );
-        std::fs::write(dir.path().join("slapd.conf"), config).expect("written");
-        run("/usr/sbin/slapadd", &["-q", "-f", "slapd.conf"], &seed(), dir.path());
-        for _ in 0..20 {
-            let (port, tls_port) = (free_port(), free_port());
-            let child = Self::spawn(&dir, port, tls_port);
-            let mut slapd = Self { dir, child, port, tls_port };
-            if slapd.is_ready() {
-                return slapd;
-            }
-            // Somebody else has taken a port. The folder goes on to the next attempt.
-            let _ = slapd.child.kill();
-            let _ = slapd.child.wait();
-            dir = std::mem::replace(&mut slapd.dir, tempfile::tempdir().expect("a folder"));
-        }
-        panic!("slapd does not start")
-    }
-
-    fn spawn(dir: &tempfile::TempDir, port: u16, tls_port: u16) -> Child {
-        let log = std::fs::File::create(dir.path().join("log")).expect("a log");
-        Command::new("/usr/sbin/slapd")
-            .args(["-d", "stats", "-f", "slapd.conf", "-h"])
-            .arg(format!("ldap://127.0.0.1:{port} ldaps://127.0.0.1:{tls_port}"))
-            .current_dir(dir.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("slapd is not installed; ./test installs it")
-    }
-
-    fn is_ready(&mut self) -> bool {
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(20) && self.child.try_wait().ok().flatten().is_none() {
-            if TcpStream::connect(("127.0.0.1", self.port)).is_ok()
-                && TcpStream::connect(("127.0.0.1", self.tls_port)).is_ok()
-            {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        false
-    }
-
-    /// Ends the server without a word to anybody.
-    pub(crate) fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    /// Starts it again, at the same ports and with the same entries.
-    pub(crate) fn restart(&mut self) {
-        self.kill();
-        self.child = Self::spawn(&self.dir, self.port, self.tls_port);
-        assert!(self.is_ready(), "slapd starts again");
-    }
-
-    pub(crate) fn at(&self, protection: Protection) -> DirectoryServer {
-        let port = if protection == Protection::Tls { self.tls_port } else { self.port };
+impl Configures for Slapd {
+    fn at(&self, protection: Protection) -> DirectoryServer {
+        let port = if protection == Protection::Tls { self.tls_port() } else { self.port() };
         server("127.0.0.1", port, protection)
     }
 
-    /// The address without TLS.
-    pub(crate) fn address(&self) -> (&'static str, u16) {
-        ("127.0.0.1", self.port)
-    }
-
-    /// People by `uid`, over loopback without TLS.
-    pub(crate) fn settings(&self) -> Settings {
+    fn settings(&self) -> Settings {
         Settings::search(self.at(Protection::Loopback), PEOPLE, "uid", OWN_NAME, OWN_PASSWORD)
-    }
-
-    /// Adds entries, or changes them, as an administrator.
-    pub(crate) fn change(&self, ldif: &str) {
-        let uri = format!("ldap://127.0.0.1:{}", self.port);
-        let admin = format!("cn=admin,{SUFFIX}");
-        run("ldapmodify", &["-a", "-e", "relax", "-x", "-H", &uri, "-D", &admin, "-w", "admin"], ldif, self.dir.path());
-    }
-
-    /// What the server says it was asked.
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.log_file()).expect("a log")
-    }
-
-    fn log_file(&self) -> PathBuf {
-        self.dir.path().join("log")
-    }
-
-    /// The names as which somebody tried to bind, in order.
-    pub(crate) fn binds(&self) -> Vec<String> {
-        let log = self.log();
-        let binds = log.lines().filter(|line| line.contains(" BIND dn=") && line.contains(" method="));
-        binds.filter_map(|line| line.split('"').nth(1)).map(str::to_owned).collect()
-    }
-
-    /// The number of binds as a person.
-    pub(crate) fn binds_of_people(&self) -> usize {
-        self.binds().iter().filter(|name| name.ends_with(PEOPLE)).count()
-    }
-}
-
-impl Drop for Slapd {
-    fn drop(&mut self) {
-        self.kill();
     }
 }

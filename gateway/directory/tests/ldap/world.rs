@@ -14,6 +14,8 @@ use idm_trust::{
 };
 use idm_types::Redacted;
 
+pub(crate) use idm_tests::run;
+
 pub(crate) const WRONG: LoginAnswer = LoginAnswer::Refused(LoginRefused::WrongPassword);
 
 pub(crate) const fn refused(state: AccountState) -> LoginAnswer {
@@ -179,16 +181,17 @@ pub(crate) fn server(host: &str, port: u16, protection: Protection) -> Directory
     DirectoryServer { host: host.into(), port, protection }
 }
 
-/// A port on loopback that nothing listens on. Somebody else may take it, so that whoever uses it tries again.
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
-}
-
 /// An authority with a certificate for `localhost` and 127.0.0.1, and one for `other.test`, in a folder of its own.
 pub(crate) struct Certificates {
     dir: PathBuf,
     /// Removed with the authority.
     _own: Option<tempfile::TempDir>,
+}
+
+impl AsRef<Path> for Certificates {
+    fn as_ref(&self) -> &Path {
+        &self.dir
+    }
 }
 
 impl Certificates {
@@ -235,26 +238,4 @@ impl Certificates {
     pub(crate) fn read(&self, file: &str) -> String {
         std::fs::read_to_string(self.path(file)).expect("a file of the authority")
     }
-}
-
-/// Runs a program with a text as its input, and fails unless it succeeds.
-pub(crate) fn run(program: &str, arguments: &[&str], input: &str, dir: &Path) -> String {
-    use std::io::Write as _;
-    use std::process::Stdio;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .current_dir(dir)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{program} does not run ({error}); ./test installs what the tests need"));
-    let mut stdin = child.stdin.take().expect("an input");
-    let input = input.to_owned();
-    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
-    let output = child.wait_with_output().expect("it ends");
-    let _ = writer.join();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{program}: {said}{}", String::from_utf8_lossy(&output.stderr));
-    said
 }

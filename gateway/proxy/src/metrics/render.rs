@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use idm_metrics::{Exposition, Sums};
 
 use super::counts::{Consumer, ConsumerKind, Key, OUTCOMES, RuleLabels, outcome};
-use super::{Metrics, lock};
+use super::{Metrics, Mirrored, lock};
 use crate::watch::Cause;
 
 /// The sums of one rule.
@@ -163,6 +163,10 @@ impl Metrics {
             "TLS handshakes that failed, a bad client certificate among the causes.",
         )
         .sample(&[], self.handshakes_failed.load(Relaxed));
+        let mut family = out.counter("idm_mirrored_requests_total", "Copies of requests for mirrors, by outcome.");
+        for (outcome, counter) in Mirrored::ALL.into_iter().zip(&self.mirrored) {
+            family.sample(&[("outcome", outcome.label())], counter.load(Relaxed));
+        }
     }
 }
 

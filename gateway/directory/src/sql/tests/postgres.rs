@@ -288,6 +288,10 @@ async fn too_many_groups_are_an_error_and_never_fewer_groups() {
     assert_eq!(verified(&full, "ana").await.groups.len(), 5000);
     assert_eq!(verified(&full, "ana").await.groups.len(), 5000);
     assert_eq!(failed(&with(5001), "ana").await.0, DirectoryErrorKind::TooManyGroups);
+    // Who does not know the password learns nothing of them.
+    let wrong = login("ana", "wrong", Steps::default());
+    let answer = with(5001).verify(wrong, Instant::now() + Duration::from_secs(5)).await;
+    assert_eq!(answer, Ok(LoginAnswer::Refused(LoginRefused::WrongPassword)));
     // Rows that nobody wants are neither sent nor made.
     let text = "SELECT a::text FROM generate_series(1, 9999) a, generate_series(1, 9999) b WHERE $1 <> ''";
     let endless = open(&DatabaseDirectory { groups: Some(by_name(text)), ..plan.clone() });

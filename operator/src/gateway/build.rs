@@ -305,7 +305,9 @@ mod tests {
         ];
         let compiled = idm_compile::compile(&world, None);
         let built = |world: &World| {
-            build(world, compiled.ports, compiled.seal(1), &settings(CallerLimits::default())).unwrap().objects
+            build(world, compiled.ports, compiled.seal(1), &settings(CallerLimits::default(), Telemetry::default()))
+                .unwrap()
+                .objects
         };
         for object in built(&world) {
             let pod = object.pointer("/spec/template/metadata");

@@ -1,12 +1,12 @@
 //! Questions to outside servers on behalf of requests: each server behind its own bulkhead, each question with an end.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use idm_bulkhead::{Admission, Bounds, Bulkhead, Change, Counts, NotAsked, Place};
+use idm_metrics::Exposition;
 use idm_plan::{OutgoingTls, Secrets};
 use idm_trust::{Answer, Authorization, Deadline, HttpClient, NoAnswer, OutboundRequest, Work};
 use tokio::runtime::Handle;
@@ -66,8 +66,8 @@ impl Servers {
         Ok(server)
     }
 
-    /// Metrics in the Prometheus text format, one line for each server and number.
-    pub(crate) fn render(&self, out: &mut String) {
+    /// Metrics, one line for each server and number.
+    pub(crate) fn render(&self, out: &mut Exposition) {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rows: std::collections::BTreeMap<&str, (Counts, bool, usize)> = Default::default();
         for ((endpoint, _), server) in all.iter() {
@@ -79,36 +79,20 @@ impl Servers {
             *open |= bulkhead.is_open();
             *under_way += bulkhead.under_way();
         }
-        let label = |endpoint: &str| endpoint.replace('\\', "\\\\").replace('"', "\\\"");
-        out.push_str(
-            "# HELP idm_outside_questions_total Questions to outside servers by what came of them.\n\
-             # TYPE idm_outside_questions_total counter\n",
-        );
+        let mut family =
+            out.counter("idm_outside_questions_total", "Questions to outside servers by what came of them.");
         for (endpoint, (counts, ..)) in &rows {
             for (outcome, count) in
                 [("answered", counts.answered), ("failed", counts.failed), ("not_asked", counts.not_asked)]
             {
-                let _ = writeln!(
-                    out,
-                    "idm_outside_questions_total{{server=\"{}\",outcome=\"{outcome}\"}} {count}",
-                    label(endpoint)
-                );
+                family.sample(&[("server", endpoint), ("outcome", outcome)], count);
             }
         }
-        out.push_str(
-            "# HELP idm_outside_circuit_open 1 while a server is not asked because it did not answer.\n\
-             # TYPE idm_outside_circuit_open gauge\n",
-        );
-        for (endpoint, (_, open, _)) in &rows {
-            let _ = writeln!(out, "idm_outside_circuit_open{{server=\"{}\"}} {}", label(endpoint), u8::from(*open));
-        }
-        out.push_str(
-            "# HELP idm_outside_under_way Questions to outside servers that wait for an answer.\n\
-             # TYPE idm_outside_under_way gauge\n",
-        );
-        for (endpoint, (.., under_way)) in &rows {
-            let _ = writeln!(out, "idm_outside_under_way{{server=\"{}\"}} {under_way}", label(endpoint));
-        }
+        let mut family =
+            out.gauge("idm_outside_circuit_open", "1 while a server is not asked because it did not answer.");
+        rows.iter().for_each(|(endpoint, (_, open, _))| family.sample(&[("server", endpoint)], u64::from(*open)));
+        let mut family = out.gauge("idm_outside_under_way", "Questions to outside servers that wait for an answer.");
+        rows.iter().for_each(|(endpoint, (.., under_way))| family.sample(&[("server", endpoint)], *under_way as u64));
     }
 }
 

@@ -9,8 +9,12 @@ use idm_audit::ship::{self, Elasticsearch};
 use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth, Successes};
 use idm_authn::NewPerson;
 use idm_decide::{BodyLimits, EngineError};
+use idm_metrics::{Exposition, Format};
 use idm_plan::{Bundle, CONTROL_TOKEN, ObjectKey, SecretHandle};
-use idm_proxy::{Configuration, Deadlines, Limits, Server, ServerConfig, Shared, TrustedProxies};
+use idm_proxy::{
+    AccessLog, Configuration, Deadlines, Limits, LineFormat, Server, ServerConfig, Shared, Telemetry, TrustedProxies,
+    USUAL_CONSUMERS,
+};
 use idm_store::{SharedOptions, Store};
 use idm_trust::DirectoryError;
 use idm_types::Redacted;
@@ -63,6 +67,10 @@ pub struct GatewayOptions {
     pub proxies: TrustedProxies,
     /// Limits on bodies that are buffered in whole.
     pub bodies: BodyLimits,
+    /// The most consumers that have metrics of their own.
+    pub consumers: usize,
+    /// The form of a line for each request on standard output; `None` writes none.
+    pub access_log: Option<LineFormat>,
     /// Records.
     pub audit: AuditOptions,
     /// The store that this gateway shares with others; `None`: it keeps its state in its own memory.
@@ -84,6 +92,8 @@ impl GatewayOptions {
             deadlines: Deadlines::default(),
             proxies: TrustedProxies::default(),
             bodies: BodyLimits::default(),
+            consumers: USUAL_CONSUMERS,
+            access_log: None,
             audit,
             store: None,
             danger_insecure_issuers: false,
@@ -93,15 +103,15 @@ impl GatewayOptions {
 
 /// A serving gateway.
 pub struct Gateway {
-    shared: Arc<Shared>,
-    environment: Environment,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) environment: Environment,
     /// Held while a bundle is put in force: each is compared with the one before.
     turn: tokio::sync::Mutex<()>,
     ready: AtomicBool,
     error: Mutex<Option<String>>,
     /// With what the operator proves itself.
     control: Mutex<Option<Redacted<Vec<u8>>>>,
-    health: Arc<SpoolHealth>,
+    pub(crate) health: Arc<SpoolHealth>,
     running: Mutex<Option<Running>>,
     address: SocketAddr,
     tls_address: Option<SocketAddr>,
@@ -119,7 +129,9 @@ impl Gateway {
     pub fn start(options: &GatewayOptions) -> anyhow::Result<Arc<Self>> {
         let AuditOptions { dir, on_full, successes, max_bytes, elasticsearch } = options.audit.clone();
         let spool = Spool::open(SpoolConfig { dir, on_full, successes, max_bytes, shipped: elasticsearch.is_some() })?;
-        let shared = Shared::new(options.name.clone(), options.bodies);
+        let access_log = options.access_log.map(|format| AccessLog::start(format, std::io::stdout())).transpose()?;
+        let telemetry = Telemetry { consumers: options.consumers, access_log };
+        let shared = Shared::new(options.name.clone(), options.bodies, telemetry);
         let config = ServerConfig {
             listen: options.listen,
             listen_tls: options.listen_tls,
@@ -177,7 +189,7 @@ impl Gateway {
         let before = self.shared.configuration();
         let before = before.as_deref();
         let armed = self.environment.arm(bundle, before.map(Configuration::armed)).await?;
-        let configuration = Configuration::new(armed, bundle, self.shared.metrics(), before)?;
+        let configuration = Configuration::new(armed, bundle, before)?;
         let control = bundle.secrets.get(&SecretHandle(CONTROL_TOKEN.into())).cloned();
         *self.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
         self.shared.swap(configuration);
@@ -235,68 +247,14 @@ impl Gateway {
         self.ready.store(false, Ordering::Relaxed);
     }
 
-    /// Metrics in the Prometheus text format.
-    pub fn metrics(&self) -> String {
-        let mut out = String::new();
+    /// Metrics in a format.
+    pub fn metrics(&self, format: Format) -> String {
+        let mut out = Exposition::new(format);
         self.shared.metrics().render(&mut out);
         self.environment.servers.render(&mut out);
         self.environment.directories.render(&mut out);
-        let health = &self.health;
-        let generation = self.generation().unwrap_or(0);
-        let keys = self.shared.configuration().map(|configuration| configuration.armed().keys()).unwrap_or_default();
-        let ages = keys.values().filter_map(|keys| keys.fetched_at()).map(|t| t.0).min();
-        let sets = keys.values().filter_map(|keys| keys.load());
-        let left_out = sets.map(|set| set.left_out().len() as u64).sum();
-        let age = ages.map_or(0, |oldest| idm_types::Timestamp::now().0.saturating_sub(oldest) / 1000);
-        for (name, kind, help, value) in [
-            ("idm_config_generation", "gauge", "Generation of the configuration in force.", generation),
-            (
-                "idm_config_refused",
-                "gauge",
-                "1 while the newest configuration could not be put in force.",
-                u64::from(self.error().is_some()),
-            ),
-            ("idm_issuer_keys_age_seconds", "gauge", "Age of the issuer keys that were confirmed longest ago.", age),
-            (
-                "idm_issuer_keys_left_out",
-                "gauge",
-                "Published keys that cannot be used and were left out; the log names them.",
-                left_out,
-            ),
-            ("idm_audit_recorded_total", "counter", "Audit records on disk.", health.recorded.load(Ordering::Relaxed)),
-            (
-                "idm_audit_lost_total",
-                "counter",
-                "Audit records that could not be stored.",
-                health.lost.load(Ordering::Relaxed),
-            ),
-            (
-                "idm_audit_shipped_total",
-                "counter",
-                "Audit records confirmed by Elasticsearch.",
-                health.shipped.load(Ordering::Relaxed),
-            ),
-            (
-                "idm_audit_dead_total",
-                "counter",
-                "Audit records that Elasticsearch refused for good.",
-                health.dead.load(Ordering::Relaxed),
-            ),
-            ("idm_audit_failing", "gauge", "1 while audit records cannot be stored.", u64::from(health.is_failing())),
-        ] {
-            out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));
-        }
-        if let Some(store) = self.environment.memory.store().health() {
-            out.push_str(&store_metrics(&store));
-        }
-        let (known, strangers) = self.shared.bodies_held();
-        out.push_str(
-            "# HELP idm_bodies_held_bytes Memory of the bodies that are held.\n# TYPE idm_bodies_held_bytes gauge\n",
-        );
-        for (callers, bytes) in [("known", known), ("strangers", strangers)] {
-            out.push_str(&format!("idm_bodies_held_bytes{{callers=\"{callers}\"}} {bytes}\n"));
-        }
-        out
+        self.render(&mut out);
+        out.finish()
     }
 
     /// Finishes what is under way, writes and ships what is left, and ends.
@@ -307,8 +265,10 @@ impl Gateway {
         else {
             return;
         };
+        let shared = self.shared.clone();
         let _ = tokio::task::spawn_blocking(move || {
             server.stop();
+            shared.access_log().into_iter().for_each(AccessLog::close);
             spool.close();
         })
         .await;
@@ -317,22 +277,6 @@ impl Gateway {
             let _ = shipper.await;
         }
     }
-}
-
-fn store_metrics(store: &idm_store::Health) -> String {
-    let mut out = "# HELP idm_store_circuit_open 1 while the shared store is not asked because it did not answer.\n\
-                   # TYPE idm_store_circuit_open gauge\n"
-        .to_owned();
-    out.push_str(&format!("idm_store_circuit_open {}\n", u8::from(store.circuit_is_open)));
-    out.push_str(
-        "# HELP idm_store_questions_total Questions to the shared store by their outcome.\n\
-         # TYPE idm_store_questions_total counter\n",
-    );
-    let asked = store.questions;
-    for (outcome, count) in [("answered", asked.answered), ("failed", asked.failed), ("not_asked", asked.not_asked)] {
-        out.push_str(&format!("idm_store_questions_total{{outcome=\"{outcome}\"}} {count}\n"));
-    }
-    out
 }
 
 /// A seed for what must differ between processes but need not be secret.

@@ -9,6 +9,7 @@ mod ask;
 mod environment;
 mod fetch;
 mod gateway;
+mod metrics;
 pub mod source;
 mod try_login;
 
@@ -16,5 +17,5 @@ pub use admin::AdminServer;
 pub use environment::Environment;
 pub use gateway::{AuditOptions, Gateway, GatewayOptions, random_seed};
 pub use idm_decide::BodyLimits;
-pub use idm_proxy::{Deadlines, Limits, TrustedProxies, memory_limit};
+pub use idm_proxy::{Deadlines, Limits, LineFormat, TrustedProxies, USUAL_CONSUMERS, memory_limit};
 pub use try_login::{TriedGroup, TriedLogin, TriedPerson};

@@ -33,7 +33,7 @@ use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 use tokio::signal::unix::{SignalKind, signal};
 
-pub use gateway::{CallerLimits, GatewaySettings};
+pub use gateway::{CallerLimits, GatewaySettings, Telemetry};
 
 /// The field manager and event reporter.
 pub(crate) const MANAGER: &str = "idm-operator";
@@ -67,6 +67,8 @@ pub struct Options {
     gateway_metrics_namespaces: Vec<String>,
     #[command(flatten)]
     limits: CallerLimits,
+    #[command(flatten)]
+    telemetry: Telemetry,
     /// Whether gateways serve requests while records cannot be stored
     #[arg(long, default_value = "refuse", value_parser = ["refuse", "shed"])]
     gateway_audit_on_full: String,
@@ -153,6 +155,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         cpu_request: options.gateway_cpu_request.clone(),
         memory_limit: options.gateway_memory_limit.clone(),
         limits: options.limits.clone(),
+        telemetry: options.telemetry.clone(),
         audit_on_full: options.gateway_audit_on_full.clone(),
         audit_successes: options.gateway_audit_successes.clone(),
         store: options.gateway_store.clone().filter(|url| !url.is_empty()),

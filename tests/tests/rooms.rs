@@ -23,8 +23,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-request", &["idm-expr", "idm-jose", "idm-plan", "idm-store", "idm-types"]),
     ("idm-trust", &["idm-jose", "idm-plan", "idm-types"]),
     // directory reads the answers of services with the reader that refuses duplicate members.
-    ("idm-directory", &["idm-bulkhead", "idm-expr", "idm-jose", "idm-plan", "idm-trust", "idm-types"]),
+    ("idm-directory", &["idm-bulkhead", "idm-expr", "idm-jose", "idm-metrics", "idm-plan", "idm-trust", "idm-types"]),
     ("idm-limit", &["idm-types"]),
+    ("idm-metrics", &["idm-types"]),
     (
         "idm-authn",
         &[
@@ -62,7 +63,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     // proxy performs decisions: what it knows of the rooms behind them is how use is counted and which roots are there.
-    ("idm-proxy", &["idm-audit", "idm-decide", "idm-plan", "idm-transform", "idm-trust", "idm-types"]),
+    ("idm-proxy", &["idm-audit", "idm-decide", "idm-metrics", "idm-plan", "idm-transform", "idm-trust", "idm-types"]),
     (
         "idm-gateway",
         &[
@@ -73,6 +74,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-decide",
             "idm-directory",
             "idm-jose",
+            "idm-metrics",
             "idm-plan",
             "idm-proxy",
             "idm-store",
@@ -128,6 +130,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("idm-trust", &["reqwest", "hyper", "kube", "redis"]),
     ("idm-directory", &["kube", "redis"]),
     ("idm-limit", &["reqwest", "hyper", "kube", "redis"]),
+    ("idm-metrics", &["tokio", "reqwest", "hyper", "kube", "redis"]),
     ("idm-bulkhead", &["reqwest", "hyper", "kube", "redis"]),
     ("idm-authn", &["reqwest", "hyper", "kube", "redis"]),
     ("idm-transform", &["tokio", "reqwest", "hyper", "kube"]),

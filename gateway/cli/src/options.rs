@@ -7,7 +7,9 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use idm_audit::ship::Elasticsearch;
 use idm_audit::{OnFull, Successes};
-use idm_gateway::{AuditOptions, BodyLimits, Deadlines, Limits, TrustedProxies, memory_limit};
+use idm_gateway::{
+    AuditOptions, BodyLimits, Deadlines, Limits, LineFormat, TrustedProxies, USUAL_CONSUMERS, memory_limit,
+};
 use idm_plan::Network;
 use idm_store::SharedOptions;
 use idm_types::Redacted;
@@ -204,6 +206,46 @@ impl BodyArgs {
             deadline: Duration::from_secs(self.body_deadline_seconds.into()),
             pause: Duration::from_secs(self.body_pause_seconds.into()),
             least_rate: self.body_least_kib << 10,
+        }
+    }
+}
+
+/// What the gateway tells about its traffic
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TelemetryArgs {
+    /// Most consumers (Credentials, issuers) that have metrics of their own; the others are counted together
+    #[arg(
+        long,
+        default_value_t = USUAL_CONSUMERS as u32,
+        value_parser = clap::value_parser!(u32).range(0..=10_000),
+        env = "IDM_METRICS_CONSUMERS"
+    )]
+    metrics_consumers: u32,
+    /// A line on standard output for each request
+    #[arg(long, value_enum, default_value = "off", env = "IDM_ACCESS_LOG")]
+    access_log: AccessLogArg,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AccessLogArg {
+    /// None
+    Off,
+    /// An object of JSON
+    Json,
+    /// The combined format of web servers, with decision id and trace id behind it
+    Combined,
+}
+
+impl TelemetryArgs {
+    pub(crate) fn consumers(&self) -> usize {
+        self.metrics_consumers as usize
+    }
+
+    pub(crate) fn access_log(&self) -> Option<LineFormat> {
+        match self.access_log {
+            AccessLogArg::Off => None,
+            AccessLogArg::Json => Some(LineFormat::Json),
+            AccessLogArg::Combined => Some(LineFormat::Combined),
         }
     }
 }

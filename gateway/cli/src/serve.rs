@@ -11,7 +11,7 @@ use idm_gateway::{AdminServer, Gateway, GatewayOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::options::{AuditArgs, BodyArgs, CallerArgs, ProxyArgs, StoreArgs};
+use crate::options::{AuditArgs, BodyArgs, CallerArgs, ProxyArgs, StoreArgs, TelemetryArgs};
 
 /// Serve the policies of a folder, without a cluster
 #[derive(Args)]
@@ -41,6 +41,8 @@ pub(crate) struct Run {
     #[command(flatten)]
     bodies: BodyArgs,
     #[command(flatten)]
+    telemetry: TelemetryArgs,
+    #[command(flatten)]
     audit: AuditArgs,
 }
 
@@ -60,6 +62,8 @@ impl Run {
             deadlines: self.callers.deadlines(),
             proxies: self.proxies.trusted(),
             bodies: self.bodies.limits(),
+            consumers: self.telemetry.consumers(),
+            access_log: self.telemetry.access_log(),
             ..GatewayOptions::new("standalone", self.listen, self.audit.options()?)
         };
         let settings = Settings::of_a_folder(self.danger_insecure_issuers);
@@ -71,12 +75,15 @@ impl Run {
             Some(address) => Some(AdminServer::start(address, gateway.clone()).await?),
             None => None,
         };
-        say!("idm serves {} on http://{}", self.dir.display(), gateway.address());
-        if let Some(address) = gateway.tls_address() {
-            say!("and on https://{address}");
-        }
-        if let Some(admin) = &admin {
-            say!("health and metrics on http://{}/-/", admin.address());
+        let http = Some(format!("idm serves {} on http://{}", self.dir.display(), gateway.address()));
+        let https = gateway.tls_address().map(|address| format!("and on https://{address}"));
+        let admin_at = admin.as_ref().map(|admin| format!("health and metrics on http://{}/-/", admin.address()));
+        for line in [http, https, admin_at].into_iter().flatten() {
+            // Standard output is the access log's alone, where there is one.
+            match options.access_log {
+                None => say!("{line}"),
+                Some(_) => complain!("{line}"),
+            }
         }
         let (stop, watching) = watch::channel(false);
         let watcher = tokio::spawn(source.watch(gateway.clone(), watching));
@@ -124,6 +131,8 @@ pub(crate) struct GatewayPod {
     #[command(flatten)]
     bodies: BodyArgs,
     #[command(flatten)]
+    telemetry: TelemetryArgs,
+    #[command(flatten)]
     audit: AuditArgs,
 }
 
@@ -136,6 +145,8 @@ impl GatewayPod {
             deadlines: self.callers.deadlines(),
             proxies: self.proxies.trusted(),
             bodies: self.bodies.limits(),
+            consumers: self.telemetry.consumers(),
+            access_log: self.telemetry.access_log(),
             ..GatewayOptions::new(&self.name, self.listen, self.audit.options()?)
         };
         let gateway = Gateway::start(&options)?;

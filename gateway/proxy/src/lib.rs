@@ -10,6 +10,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod accept;
+mod access_log;
 mod body;
 mod caller;
 mod connect;
@@ -31,16 +32,18 @@ mod proxy_protocol;
 mod server;
 mod shared;
 mod stream;
+mod telling;
 mod tls;
 mod turns;
 mod upgrade;
 mod upstream_tls;
 mod watch;
 
+pub use access_log::{AccessLog, LineFormat};
 pub use framing::Framing;
 pub use limits::{Limits, memory_limit};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, USUAL_CONSUMERS};
 pub use proxies::TrustedProxies;
 pub use server::{BindError, Server, ServerConfig};
-pub use shared::{Configuration, Shared};
+pub use shared::{Configuration, Shared, Telemetry};
 pub use watch::Deadlines;

@@ -150,6 +150,7 @@ fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value) -> Valu
         "--audit-max-mib=400".into(),
     ];
     args.extend(settings.limits.arguments());
+    args.extend(settings.telemetry.arguments());
     args.extend(settings.elasticsearch.iter().map(|url| format!("--elasticsearch={url}")));
     if settings.elasticsearch_authorization.is_some() {
         args.push("--elasticsearch-authorization-file=/config/elasticsearch-authorization".into());
@@ -223,16 +224,18 @@ pub(crate) fn wanted(world: &World) -> bool {
 mod tests {
     use clap::Parser;
 
-    use super::super::CallerLimits;
+    use super::super::{CallerLimits, Telemetry};
     use super::*;
 
     #[derive(Parser)]
     struct Given {
         #[command(flatten)]
         limits: CallerLimits,
+        #[command(flatten)]
+        telemetry: Telemetry,
     }
 
-    fn settings(limits: CallerLimits) -> GatewaySettings {
+    fn settings(limits: CallerLimits, telemetry: Telemetry) -> GatewaySettings {
         GatewaySettings {
             operator_namespace: "idm-system".into(),
             metrics_namespaces: vec!["monitoring".into()],
@@ -242,6 +245,7 @@ mod tests {
             cpu_request: "100m".into(),
             memory_limit: "256Mi".into(),
             limits,
+            telemetry,
             audit_on_full: "refuse".into(),
             audit_successes: "within-moments".into(),
             store: None,
@@ -253,7 +257,7 @@ mod tests {
 
     #[test]
     fn the_control_port_is_open_to_the_operator_and_to_those_who_read_metrics() {
-        let policy = network_policy(&settings(CallerLimits::default()), &labels());
+        let policy = network_policy(&settings(CallerLimits::default(), Telemetry::default()), &labels());
         let of = |rule: &Value| {
             let from = rule["from"].as_array().into_iter().flatten();
             let label = "/namespaceSelector/matchLabels/kubernetes.io~1metadata.name";
@@ -266,8 +270,8 @@ mod tests {
     }
 
     fn arguments(given: &[&str]) -> Vec<String> {
-        let Given { limits } = Given::try_parse_from([&["operator"], given].concat()).unwrap();
-        let deployment = deployment(&settings(limits), &labels(), &json!({"labels": labels()}));
+        let Given { limits, telemetry } = Given::try_parse_from([&["operator"], given].concat()).unwrap();
+        let deployment = deployment(&settings(limits, telemetry), &labels(), &json!({"labels": labels()}));
         serde_json::from_value(deployment["template"]["spec"]["containers"][0]["args"].clone()).unwrap()
     }
 
@@ -301,7 +305,9 @@ mod tests {
         ];
         let compiled = idm_compile::compile(&world, None);
         let built = |world: &World| {
-            build(world, compiled.ports, compiled.seal(1), &settings(CallerLimits::default())).unwrap().objects
+            build(world, compiled.ports, compiled.seal(1), &settings(CallerLimits::default(), Telemetry::default()))
+                .unwrap()
+                .objects
         };
         for object in built(&world) {
             let pod = object.pointer("/spec/template/metadata");
@@ -340,6 +346,8 @@ mod tests {
             "body-least-kib=4",
             "trusted-proxies=10.0.0.0/8,fd00::/8",
             "proxy-protocol",
+            "metrics-consumers=0",
+            "access-log=json",
         ];
         let given = limits.map(|limit| format!("--gateway-{limit}"));
         let expected: Vec<String> =
@@ -356,6 +364,8 @@ mod tests {
             "bodies-max-mib=1048577",
             "trusted-proxies=10.0.0.1/8",
             "proxy-protocol",
+            "metrics-consumers=10001",
+            "access-log=yes",
         ] {
             assert!(Given::try_parse_from(["operator", &format!("--gateway-{given}")]).is_err(), "{given}");
         }

@@ -236,7 +236,7 @@ async fn ask(
         Ok(LoginAnswer::Verified(person)) => Ok((Some(*person), turn)),
         Ok(LoginAnswer::Refused(why)) => {
             turn.wrong();
-            Err(Refusal::new(why.reason(), directory.about(&typed.username)))
+            Err(directory.refused(&why, &typed.username))
         }
         Err(error) => Err(unanswered(error)),
     }

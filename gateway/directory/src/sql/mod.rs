@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use idm_plan::{DatabaseDirectory, Secrets};
-use idm_trust::{AccountState, DirectoryError, DirectoryErrorKind, Login, LoginAnswer, LoginRefused, Steps};
+use idm_trust::{AccountState, DirectoryError, Login, LoginAnswer, LoginRefused, Steps};
 use tokio::sync::Semaphore;
 
 use crate::Reach;

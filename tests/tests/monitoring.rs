@@ -22,7 +22,9 @@ fn chart(values: &[&str]) -> Vec<Value> {
     assert!(helm.status.success(), "{}", String::from_utf8_lossy(&helm.stderr));
     let mut command = Command::new(String::from_utf8_lossy(&helm.stdout).trim());
     command.args(["template", "idm", "-n", "idm-system", "--kube-version", "v1.33.0"]).arg(root().join("charts/idm"));
-    values.iter().for_each(|value| drop(command.args(["--set", value])));
+    for value in values {
+        command.args(["--set", value]);
+    }
     let output = command.output().expect("helm runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();

@@ -303,6 +303,30 @@ fn while_the_collector_is_away_requests_are_served_and_the_loss_is_counted() {
 }
 
 #[test]
+fn a_provider_of_language_models_learns_nothing_of_the_trace() {
+    let body = r#"{"model":"m","usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
+    let length = body.len();
+    let upstream = Upstream::answering(&format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    ));
+    let collector = Collector::start();
+    let secret = secret("provider", &[("apiKey", "canary-provider".into())]);
+    let files =
+        format!("{}  llm: {{keyRef: {{name: provider}}, provider: OpenAI}}\n{secret}", open_to(&upstream, ANONYMOUS));
+    let gateway = traced(&files, &collector, &[]);
+    let call = r#"{"model":"m","messages":[]}"#;
+    let headers = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", call.len());
+    let request =
+        format!("POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n{headers}{}\r\n{call}", continued(TRACE, "01"));
+    assert_eq!(raw(gateway.address, request.as_bytes()).status, 200, "{}", gateway.log());
+    assert_eq!(collector.trace(TRACE, 2).len(), 2);
+    let received = upstream.received();
+    assert!(received.contains("canary-provider") && !received.contains("trace"), "{received}");
+    assert!(!collector.received().contains("canary"));
+    gateway.stop();
+}
+
+#[test]
 fn without_a_collector_a_traceparent_passes_as_it_is() {
     let upstream = Upstream::new();
     let gateway = Gateway::start(&[("all.yaml", &open_to(&upstream, ANONYMOUS))]);

@@ -71,7 +71,7 @@ impl AdminServer {
         Ok(Self { address, task })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -123,7 +123,7 @@ fn token_of(request: &Request<Incoming>) -> Option<&str> {
     request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
-/// What came of the last question to each directory.
+/// The outcome of the last question to each directory.
 fn directories(gateway: &Gateway, request: &Request<Incoming>) -> Option<String> {
     let outcomes = gateway.directories_for(token_of(request)?)?;
     let told = outcomes.into_iter().map(|(federation, outcome)| {

@@ -28,14 +28,14 @@ use crate::traces::{ExportError, Exporter, TraceOptions};
 /// The longest time that a stop waits for the last spans to be taken.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
-/// Where records go.
+/// The destination of records.
 #[derive(Clone, Debug)]
 pub struct AuditOptions {
     /// The spool's folder.
     pub dir: PathBuf,
     /// The treatment of requests when it is full.
     pub on_full: OnFull,
-    /// When the record of a success is on disk.
+    /// The time by which the record of a success is on disk.
     pub successes: Successes,
     /// Its size limit.
     pub max_bytes: u64,
@@ -56,9 +56,9 @@ impl AuditOptions {
 pub struct GatewayOptions {
     /// The name in audit records: the pod's name in a cluster.
     pub name: String,
-    /// Where traffic arrives.
+    /// The address on which traffic arrives.
     pub listen: SocketAddr,
-    /// Where HTTPS traffic arrives.
+    /// The address on which HTTPS traffic arrives.
     pub listen_tls: Option<SocketAddr>,
     /// The number of cores that serve.
     pub cores: usize,
@@ -178,12 +178,12 @@ impl Gateway {
         }))
     }
 
-    /// Where traffic arrives.
+    /// The address on which traffic arrives.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where HTTPS traffic arrives.
+    /// The address on which HTTPS traffic arrives.
     pub fn tls_address(&self) -> Option<SocketAddr> {
         self.tls_address
     }
@@ -245,7 +245,7 @@ impl Gateway {
         self.is_operator(token).then(|| self.environment.memory.people_after(seen))
     }
 
-    /// What came of the last question to each directory, for the operator alone; `None` for everyone else.
+    /// The outcome of the last question to each directory, for the operator alone; `None` for everyone else.
     pub fn directories_for(&self, token: &str) -> Option<Vec<(ObjectKey, Result<(), DirectoryError>)>> {
         self.is_operator(token).then(|| self.environment.directories.outcomes())
     }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::Environment;
 
-/// What came of it.
+/// The outcome of a try.
 #[derive(Debug)]
 pub struct TriedLogin {
     /// The steps, in which nothing secret is written.

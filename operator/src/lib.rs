@@ -75,7 +75,7 @@ pub struct Options {
     /// Whether gateways serve requests while records cannot be stored
     #[arg(long, default_value = "refuse", value_parser = ["refuse", "shed"])]
     gateway_audit_on_full: String,
-    /// When gateways have the record of a success on disk
+    /// Time by which gateways have the record of a success on disk
     #[arg(long, default_value = "within-moments", value_parser = ["within-moments", "before-answer"])]
     gateway_audit_successes: String,
     /// Redis or Valkey that gateways share, for example redis://valkey.idm-system:6379
@@ -93,7 +93,7 @@ pub struct Options {
     /// Folder for the operator's own audit records
     #[arg(long, env = "IDM_AUDIT_DIR", default_value = "/var/lib/idm/audit")]
     audit_dir: PathBuf,
-    /// Where health is served
+    /// Address of health
     #[arg(long, default_value = "0.0.0.0:8081")]
     admin: SocketAddr,
 }

@@ -102,7 +102,7 @@ impl ArmedDirectory {
         self.plan().is_some_and(|plan| plan.keeps_sessions)
     }
 
-    /// What carries work on when its request has ended.
+    /// The client, which carries work on when its request has ended.
     pub(crate) fn http(&self) -> &Arc<dyn HttpClient> {
         &self.http
     }

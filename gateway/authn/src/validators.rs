@@ -116,7 +116,7 @@ impl Validators {
                     None => None,
                 },
                 Armed::Directory(directory) if own.as_ref().is_none_or(|(own, _)| Arc::ptr_eq(own, directory)) => {
-                    // What one directory does not know may be the account of another one.
+                    // A name that one directory does not know may be the account of another one.
                     drop(turn.take());
                     let user = GuessedUser::of_directory(directory, &typed);
                     let begun = match memory.turn(user, view.address).await {

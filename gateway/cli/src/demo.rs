@@ -21,13 +21,13 @@ use crate::{echo, listen, serve, state, token};
 /// Run gateway, echo upstream and a test identity provider in one process
 #[derive(Args)]
 pub(crate) struct Demo {
-    /// Where the gateway listens
+    /// Address of the gateway
     #[arg(long, default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
-    /// Where the echo upstream listens
+    /// Address of the echo upstream
     #[arg(long, default_value = "127.0.0.1:8001")]
     echo: SocketAddr,
-    /// Where the test identity provider listens
+    /// Address of the test identity provider
     #[arg(long, default_value = "127.0.0.1:8002")]
     idp: SocketAddr,
     /// Write the demo's configuration as YAML into this folder and stop

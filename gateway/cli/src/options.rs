@@ -15,7 +15,7 @@ use idm_plan::Network;
 use idm_store::SharedOptions;
 use idm_types::Redacted;
 
-/// Where audit records go
+/// Destination of audit records
 #[derive(Args, Clone, Debug)]
 pub(crate) struct AuditArgs {
     /// Folder for audit records [default: audit in the idm state folder]
@@ -24,7 +24,7 @@ pub(crate) struct AuditArgs {
     /// Whether requests are served while records cannot be stored
     #[arg(long, value_enum, default_value = "refuse", env = "IDM_AUDIT_ON_FULL")]
     audit_on_full: OnFullArg,
-    /// When the record of a success is on disk; that of a refusal always is before the answer
+    /// Time by which the record of a success is on disk; that of a refusal always is before the answer
     #[arg(long, value_enum, default_value = "within-moments", env = "IDM_AUDIT_SUCCESSES")]
     audit_successes: SuccessesArg,
     /// Most disk space for records, in MiB

@@ -19,13 +19,13 @@ pub(crate) struct Run {
     /// Folder with the YAML files; read again when they change
     #[arg(long)]
     dir: PathBuf,
-    /// Where to listen
+    /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
-    /// Where to listen for HTTPS, with the certificates of the folder's Gateways [default: nowhere]
+    /// Address to listen on for HTTPS, with the certificates of the folder's Gateways [default: nowhere]
     #[arg(long)]
     listen_tls: Option<SocketAddr>,
-    /// Where health and metrics are served [default: nowhere]
+    /// Address of health and metrics [default: nowhere]
     #[arg(long)]
     admin: Option<SocketAddr>,
     /// Fetch issuer keys over plain http and from this machine. Anyone on the way can then make valid tokens: for tests
@@ -111,13 +111,13 @@ pub(crate) struct GatewayPod {
     /// The mounted file of that Secret, for a start without an API server
     #[arg(long)]
     config_file: PathBuf,
-    /// Where to listen
+    /// Address to listen on
     #[arg(long, default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
-    /// Where to listen for HTTPS
+    /// Address to listen on for HTTPS
     #[arg(long, default_value = "0.0.0.0:8443")]
     listen_tls: SocketAddr,
-    /// Where health, metrics and the acknowledgement are served
+    /// Address of health, metrics and the acknowledgement
     #[arg(long, default_value = "0.0.0.0:8081")]
     admin: SocketAddr,
     /// Seconds to keep serving after readiness was turned off, until everyone has stopped sending

@@ -364,7 +364,7 @@ struct Asked<'a> {
     context: Context<'a>,
     policy: &'a PolicyInForce,
     view: RequestView<'a>,
-    /// Where the credential was found.
+    /// The place where the credential was found.
     source: Option<Source>,
     caller: Caller,
 }

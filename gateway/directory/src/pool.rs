@@ -26,7 +26,7 @@ impl Pool {
         Self { reach, runtime: Handle::current(), open: Mutex::default() }
     }
 
-    /// What identifies a directory: the Federation, its settings, and the secrets that they name.
+    /// The identity of a directory: the Federation, its settings, and the secrets that they name.
     fn fingerprint(federation: &ObjectKey, plan: &idm_plan::Directory, secrets: &Secrets) -> Result<[u8; 32], String> {
         let unreadable = |error: serde_json::Error| format!("the directory's plan: {error}");
         let plan = serde_json::to_value(plan).map_err(unreadable)?;

@@ -1,5 +1,5 @@
-//! When a limit is reached, a connection without a request is closed for a new connection, and an answer that its
-//! caller does not read is ended for a new request. If this core has neither, it asks the other cores.
+//! At a limit, a connection without a request is closed for a new connection, and an answer that its caller does not
+//! read is ended for a new request. If this core has neither, it asks the other cores.
 
 use std::cell::Cell;
 use std::net::IpAddr;

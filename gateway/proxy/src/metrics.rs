@@ -16,7 +16,7 @@ use crate::watch::Cause;
 /// The number of consumers with numbers of their own, where nothing else is said.
 pub const USUAL_CONSUMERS: usize = 100;
 
-/// What became of a copy for a mirror.
+/// The outcome of a copy for a mirror.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mirrored {
     /// There was an answer, which was dropped.

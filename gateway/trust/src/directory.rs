@@ -21,7 +21,7 @@ pub struct Login {
     pub password: Password,
     /// The address of the caller, so that one caller cannot take every place; `None`: the gateway itself.
     pub caller: Option<IpAddr>,
-    /// What is done, step by step, for people who try a Federation out.
+    /// The steps that are taken, for people who try a Federation out.
     pub steps: Steps,
 }
 
@@ -129,7 +129,7 @@ impl AccountState {
     }
 }
 
-/// What a directory says of a person: the whole entry, or there is no `Person`.
+/// A person of a directory: the whole entry, or there is no `Person`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Person {
     /// The id that stays when the person is renamed.

@@ -50,9 +50,9 @@ enum Outlook {
 /// The times of the last fetches from the issuer.
 #[derive(Clone, Copy, Debug)]
 struct Fetches {
-    /// When the last successful fetch began.
+    /// The begin of the last successful fetch.
     good: Moment,
-    /// When the last failed fetch began.
+    /// The begin of the last failed fetch.
     failed: Moment,
 }
 

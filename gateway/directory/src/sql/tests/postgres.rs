@@ -1,4 +1,4 @@
-//! What PostgreSQL answers.
+//! The driver against a real PostgreSQL.
 
 use idm_plan::{Directory, DirectorySource, LegacyFormat, ObjectKey};
 use idm_trust::{AccountState, Directories};
@@ -288,7 +288,7 @@ async fn too_many_groups_are_an_error_and_never_fewer_groups() {
     assert_eq!(verified(&full, "ana").await.groups.len(), 5000);
     assert_eq!(verified(&full, "ana").await.groups.len(), 5000);
     assert_eq!(failed(&with(5001), "ana").await.0, DirectoryErrorKind::TooManyGroups);
-    // Who does not know the password learns nothing of them.
+    // A caller who does not know the password learns nothing of them.
     let wrong = login("ana", "wrong", Steps::default());
     let answer = with(5001).verify(wrong, Instant::now() + Duration::from_secs(5)).await;
     assert_eq!(answer, Ok(LoginAnswer::Refused(LoginRefused::WrongPassword)));

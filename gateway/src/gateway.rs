@@ -12,16 +12,21 @@ use idm_decide::{BodyLimits, EngineError};
 use idm_metrics::{Exposition, Format};
 use idm_plan::{Bundle, CONTROL_TOKEN, ObjectKey, SecretHandle};
 use idm_proxy::{
-    AccessLog, Configuration, Deadlines, Limits, LineFormat, Server, ServerConfig, Shared, Telemetry, TrustedProxies,
-    USUAL_CONSUMERS,
+    AccessLog, Configuration, Deadlines, Limits, LineFormat, Server, ServerConfig, Shared, Telemetry, Traces,
+    TrustedProxies, USUAL_CONSUMERS,
 };
 use idm_store::{SharedOptions, Store};
+use idm_traces::{CAPACITY, Sampler, queue};
 use idm_trust::DirectoryError;
 use idm_types::Redacted;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::environment::Environment;
+use crate::traces::{ExportError, Exporter, TraceOptions};
+
+/// The longest time that a stop waits for the last spans to be taken.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// The destination of records.
 #[derive(Clone, Debug)]
@@ -71,6 +76,8 @@ pub struct GatewayOptions {
     pub consumers: usize,
     /// The form of a line for each request on standard output; `None` writes none.
     pub access_log: Option<LineFormat>,
+    /// Where spans of traces go; `None` traces nothing.
+    pub traces: Option<TraceOptions>,
     /// Records.
     pub audit: AuditOptions,
     /// The store that this gateway shares with others; `None`: it keeps its state in its own memory.
@@ -94,6 +101,7 @@ impl GatewayOptions {
             bodies: BodyLimits::default(),
             consumers: USUAL_CONSUMERS,
             access_log: None,
+            traces: None,
             audit,
             store: None,
             danger_insecure_issuers: false,
@@ -122,6 +130,8 @@ struct Running {
     spool: Spool,
     shipper: Option<JoinHandle<()>>,
     stop_shipper: watch::Sender<bool>,
+    exporter: Option<JoinHandle<()>>,
+    stop_exporter: watch::Sender<bool>,
 }
 
 impl Gateway {
@@ -130,7 +140,10 @@ impl Gateway {
         let AuditOptions { dir, on_full, successes, max_bytes, elasticsearch } = options.audit.clone();
         let spool = Spool::open(SpoolConfig { dir, on_full, successes, max_bytes, shipped: elasticsearch.is_some() })?;
         let access_log = options.access_log.map(|format| AccessLog::start(format, std::io::stdout())).transpose()?;
-        let telemetry = Telemetry { consumers: options.consumers, access_log };
+        let (stop_exporter, exporter_stopped) = watch::channel(false);
+        let traced = options.traces.as_ref().map(|to| traces(to, &options.name, exporter_stopped)).transpose()?;
+        let (traces, exporter) = traced.unzip();
+        let telemetry = Telemetry { consumers: options.consumers, access_log, traces };
         let shared = Shared::new(options.name.clone(), options.bodies, telemetry);
         let config = ServerConfig {
             listen: options.listen,
@@ -161,7 +174,7 @@ impl Gateway {
             health: spool.health(),
             address: server.address(),
             tls_address: server.tls_address(),
-            running: Mutex::new(Some(Running { server, spool, shipper, stop_shipper })),
+            running: Mutex::new(Some(Running { server, spool, shipper, stop_shipper, exporter, stop_exporter })),
         }))
     }
 
@@ -260,7 +273,7 @@ impl Gateway {
     /// Finishes what is under way, writes and ships what is left, and ends.
     pub async fn stop(&self) {
         self.unready();
-        let Some(Running { server, spool, shipper, stop_shipper }) =
+        let Some(Running { server, spool, shipper, stop_shipper, exporter, stop_exporter }) =
             self.running.lock().unwrap_or_else(PoisonError::into_inner).take()
         else {
             return;
@@ -272,11 +285,30 @@ impl Gateway {
             spool.close();
         })
         .await;
+        let _ = stop_exporter.send(true);
+        if let Some(exporter) = exporter {
+            let abort = exporter.abort_handle();
+            if tokio::time::timeout(LAST_SPANS, exporter).await.is_err() {
+                abort.abort();
+            }
+        }
         let _ = stop_shipper.send(true);
         if let Some(shipper) = shipper {
             let _ = shipper.await;
         }
     }
+}
+
+/// Begins to send spans to a collector.
+fn traces(
+    to: &TraceOptions,
+    name: &str,
+    stopped: watch::Receiver<bool>,
+) -> Result<(Traces, JoinHandle<()>), ExportError> {
+    let (sink, waiting) = queue(CAPACITY);
+    let sampler = Sampler::new(to.ratio, to.callers);
+    let exporter = Exporter::new(to, name)?;
+    Ok((Traces { sampler, sink }, tokio::spawn(exporter.run(waiting, stopped))))
 }
 
 /// A seed for what must differ between processes but need not be secret.

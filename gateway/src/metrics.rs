@@ -16,12 +16,24 @@ impl Gateway {
         self.write_audit(out);
         self.write_store(out);
         let dropped = self.shared.access_log().map_or(0, AccessLog::dropped);
+        self.write_traces(out);
         out.counter("idm_access_log_dropped_total", "Lines of the access log that nobody took in time.")
             .sample(&[], dropped);
         let (known, strangers) = self.shared.bodies_held();
         let mut family = out.gauge("idm_bodies_held_bytes", "Memory of the bodies that are held.");
         for (callers, bytes) in [("known", known), ("strangers", strangers)] {
             family.sample(&[("callers", callers)], bytes as u64);
+        }
+    }
+
+    fn write_traces(&self, out: &mut Exposition) {
+        let mut family = out.counter("idm_spans_total", "Spans of traces by what became of them.");
+        if let Some(counts) = self.shared.traces() {
+            for (outcome, count) in
+                [("exported", &counts.exported), ("dropped", &counts.dropped), ("failed", &counts.failed)]
+            {
+                family.sample(&[("outcome", outcome)], count.load(Relaxed));
+            }
         }
     }
 

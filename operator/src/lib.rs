@@ -69,6 +69,9 @@ pub struct Options {
     limits: CallerLimits,
     #[command(flatten)]
     telemetry: Telemetry,
+    /// File with the value of the Authorization header for the collector of traces
+    #[arg(long)]
+    gateway_traces_authorization_file: Option<PathBuf>,
     /// Whether gateways serve requests while records cannot be stored
     #[arg(long, default_value = "refuse", value_parser = ["refuse", "shed"])]
     gateway_audit_on_full: String,
@@ -127,6 +130,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         ),
         None => None,
     };
+    let traces_authorization = match &options.gateway_traces_authorization_file {
+        Some(path) => Some(
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?.trim().to_owned(),
+        ),
+        None => None,
+    };
     let elasticsearch = options.elasticsearch.clone().filter(|url| !url.is_empty());
     let spool = Spool::open(SpoolConfig {
         dir: options.audit_dir.clone(),
@@ -156,6 +165,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         memory_limit: options.gateway_memory_limit.clone(),
         limits: options.limits.clone(),
         telemetry: options.telemetry.clone(),
+        traces_authorization: traces_authorization.map(Redacted::new),
         audit_on_full: options.gateway_audit_on_full.clone(),
         audit_successes: options.gateway_audit_successes.clone(),
         store: options.gateway_store.clone().filter(|url| !url.is_empty()),

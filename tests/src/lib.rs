@@ -7,6 +7,7 @@
 
 mod authority;
 mod browser;
+mod collector;
 pub mod http;
 #[cfg(feature = "in-process")]
 mod in_process;
@@ -26,6 +27,7 @@ mod upstream;
 
 pub use authority::{Authority, config_map, secret};
 pub use browser::Browser;
+pub use collector::{CollectedSpan, Collector};
 #[cfg(feature = "in-process")]
 pub use in_process::InProcess;
 pub use issuer::{Issuer, now};

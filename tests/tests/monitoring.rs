@@ -111,6 +111,40 @@ fn alerts_and_dashboard_are_in_the_chart_by_choice() {
     assert_eq!(dashboard["metadata"]["labels"]["grafana_dashboard"], "1");
 }
 
+/// The arguments of the operator that begin so.
+fn arguments(objects: &[Value], prefix: &str) -> Vec<String> {
+    let deployment = of_kind(objects, "Deployment").expect("a Deployment");
+    let arguments =
+        deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().expect("arguments").clone();
+    let texts = arguments.iter().map(|argument| argument.as_str().expect("text").to_owned());
+    texts.filter(|argument| argument.starts_with(prefix)).collect()
+}
+
+#[test]
+fn the_collector_of_traces_is_named_by_choice() {
+    assert_eq!(arguments(&chart(&[]), "--gateway-traces"), [""; 0]);
+    let all = chart(&[
+        "gateway.traces.url=http://collector.monitoring:4318",
+        "gateway.traces.ratio=0",
+        "gateway.traces.callers=trusted",
+        "gateway.traces.callersPerSecond=1000000",
+        "gateway.traces.authorizationSecret=collector",
+    ]);
+    assert_eq!(
+        arguments(&all, "--gateway-traces"),
+        [
+            "--gateway-traces=http://collector.monitoring:4318",
+            "--gateway-traces-ratio=0",
+            "--gateway-traces-callers=trusted",
+            "--gateway-traces-callers-per-second=1000000",
+            "--gateway-traces-authorization-file=/traces/authorization",
+        ]
+    );
+    let deployment = of_kind(&all, "Deployment").unwrap();
+    let volumes = deployment["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
+    assert!(volumes.iter().any(|volume| volume["secret"]["secretName"] == "collector"), "{volumes:?}");
+}
+
 #[test]
 fn every_alert_begins_when_it_should() {
     promtool(&["check", "rules", "charts/idm/files/alerts.yaml"]);
@@ -124,7 +158,7 @@ fn every_alert_begins_when_it_should() {
         let description = rule["annotations"]["description"].as_str().unwrap_or_default();
         assert!(description.len() > 80, "{alert} does not say what to do");
     }
-    assert_eq!(rules.len(), 14);
+    assert_eq!(rules.len(), 15);
 }
 
 #[test]

@@ -14,6 +14,12 @@ impl TraceId {
     }
 }
 
+impl From<NonZeroU128> for TraceId {
+    fn from(id: NonZeroU128) -> Self {
+        Self(id)
+    }
+}
+
 impl From<TraceId> for u128 {
     fn from(TraceId(id): TraceId) -> Self {
         id.get()
@@ -46,6 +52,13 @@ impl TraceContext {
         (is_valid && number(version).is_some()).then_some(())?;
         let trace = NonZeroU128::new(number(trace)?).map(TraceId)?;
         Some(Self { trace, parent, sampled: flags & 1 == 1 })
+    }
+}
+
+/// As a `traceparent` header of version 00; of the flags only `sampled` is kept.
+impl fmt::Display for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{}-{:016x}-{:02x}", self.trace, self.parent, u8::from(self.sampled))
     }
 }
 
@@ -120,6 +133,8 @@ mod tests {
             let text = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}");
             let context = TraceContext::of_traceparent(text.as_bytes()).unwrap();
             assert_eq!((context.sampled, context.parent.get()), (sampled, 0x00f0_67aa_0ba9_02b7), "{flags}");
+            let written = format!("{}0{}", &text[..53], u8::from(sampled));
+            assert_eq!(context.to_string(), written);
         }
     }
 }

@@ -8,7 +8,8 @@ use clap::{Args, ValueEnum};
 use idm_audit::ship::Elasticsearch;
 use idm_audit::{OnFull, Successes};
 use idm_gateway::{
-    AuditOptions, BodyLimits, Deadlines, Limits, LineFormat, TrustedProxies, USUAL_CONSUMERS, memory_limit,
+    AuditOptions, BodyLimits, Callers, Deadlines, Limits, LineFormat, Ratio, TraceOptions, TrustedProxies,
+    USUAL_CONSUMERS, memory_limit,
 };
 use idm_plan::Network;
 use idm_store::SharedOptions;
@@ -224,6 +225,72 @@ pub(crate) struct TelemetryArgs {
     /// A line on standard output for each request
     #[arg(long, value_enum, default_value = "off", env = "IDM_ACCESS_LOG")]
     access_log: AccessLogArg,
+    #[command(flatten)]
+    traces: TraceArgs,
+}
+
+/// Where spans of traces go
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TraceArgs {
+    /// Collector that spans are sent to with OTLP over HTTP, for example http://collector:4318 [default: none, and
+    /// nothing is traced]
+    #[arg(long, env = "IDM_TRACES")]
+    traces: Option<String>,
+    /// File with the value of the Authorization header for the collector
+    #[arg(long, env = "IDM_TRACES_AUTHORIZATION_FILE")]
+    traces_authorization_file: Option<PathBuf>,
+    /// PEM file with certificates to trust besides the system's
+    #[arg(long, env = "IDM_TRACES_CA_FILE")]
+    traces_ca_file: Option<PathBuf>,
+    /// The share of traces that are recorded of those that begin here, from 0 to 1
+    #[arg(long, default_value = "0.01", value_parser = share, env = "IDM_TRACES_RATIO")]
+    traces_ratio: Ratio,
+    /// How far the traceparent of callers decides
+    #[arg(long, value_enum, default_value = "bounded", env = "IDM_TRACES_CALLERS")]
+    traces_callers: CallersArg,
+    /// Most requests in a second that are recorded because their callers record them, where these are bounded
+    #[arg(long, default_value_t = 10, env = "IDM_TRACES_CALLERS_PER_SECOND")]
+    traces_callers_per_second: u32,
+}
+
+fn share(text: &str) -> Result<Ratio, String> {
+    text.parse().ok().and_then(Ratio::new).ok_or_else(|| "give a share from 0 to 1, for example 0.01".to_owned())
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CallersArg {
+    /// Their traces are continued, and recorded up to a number a second
+    Bounded,
+    /// Their traces are continued, and recorded where they record them
+    Trusted,
+    /// Each request begins a trace of its own
+    Ignored,
+}
+
+impl TraceArgs {
+    fn options(&self, namespace: Option<&str>) -> anyhow::Result<Option<TraceOptions>> {
+        let Some(url) = self.traces.as_ref().filter(|url| !url.is_empty()) else { return Ok(None) };
+        let read = |path: &Option<PathBuf>| {
+            path.as_ref()
+                .map(|path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display())))
+                .transpose()
+        };
+        let authorization = read(&self.traces_authorization_file)?
+            .map(|bytes| String::from_utf8(bytes).context("the authorization file must hold text"))
+            .transpose()?;
+        Ok(Some(TraceOptions {
+            endpoint: TraceOptions::endpoint(url).map_err(|problem| anyhow::anyhow!("--traces: {problem}"))?,
+            authorization: authorization.map(|text| Redacted::new(text.trim().to_owned())),
+            ca_pem: read(&self.traces_ca_file)?,
+            ratio: self.traces_ratio,
+            callers: match self.traces_callers {
+                CallersArg::Bounded => Callers::Bounded(self.traces_callers_per_second),
+                CallersArg::Trusted => Callers::Trusted,
+                CallersArg::Ignored => Callers::Ignored,
+            },
+            namespace: namespace.map(str::to_owned),
+        }))
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -239,6 +306,11 @@ enum AccessLogArg {
 impl TelemetryArgs {
     pub(crate) fn consumers(&self) -> usize {
         self.metrics_consumers as usize
+    }
+
+    /// Spans of a process; of a pod in this namespace.
+    pub(crate) fn traces(&self, namespace: Option<&str>) -> anyhow::Result<Option<TraceOptions>> {
+        self.traces.options(namespace)
     }
 
     pub(crate) fn access_log(&self) -> Option<LineFormat> {

@@ -64,6 +64,7 @@ impl Run {
             bodies: self.bodies.limits(),
             consumers: self.telemetry.consumers(),
             access_log: self.telemetry.access_log(),
+            traces: self.telemetry.traces(None)?,
             ..GatewayOptions::new("standalone", self.listen, self.audit.options()?)
         };
         let settings = Settings::of_a_folder(self.danger_insecure_issuers);
@@ -147,6 +148,7 @@ impl GatewayPod {
             bodies: self.bodies.limits(),
             consumers: self.telemetry.consumers(),
             access_log: self.telemetry.access_log(),
+            traces: self.telemetry.traces(Some(&self.namespace))?,
             ..GatewayOptions::new(&self.name, self.listen, self.audit.options()?)
         };
         let gateway = Gateway::start(&options)?;

@@ -177,7 +177,7 @@ fn read<B: Body>(
 }
 
 /// The trace that a request says it is part of. It is on record and decides nothing; two are none.
-fn distributed_trace(headers: &HeaderMap) -> Option<TraceContext> {
+pub fn distributed_trace(headers: &HeaderMap) -> Option<TraceContext> {
     let mut all = headers.get_all("traceparent").iter();
     let first = all.next().filter(|_| all.next().is_none())?;
     TraceContext::of_traceparent(first.as_bytes())

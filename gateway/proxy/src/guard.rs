@@ -4,16 +4,19 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use http::request::Parts;
 use http::{HeaderMap, Method, Version};
 use idm_audit::{Record, Storing};
-use idm_decide::{Conclusion, Trace};
+use idm_decide::{Conclusion, Forward, Peer, Trace};
+use idm_traces::{Open, Scope};
 use idm_transform::Usage;
-use idm_types::{DecisionId, Reason, Timestamp, TraceId};
+use idm_types::{DecisionId, Reason, Timestamp, TraceContext, TraceId};
 
 use crate::connect::Pool;
 use crate::core::{Core, Local};
 use crate::metrics::{Flight, RuleInUse};
 use crate::telling::{Ending, Telling};
+use crate::traced::Traced;
 
 /// Opened when a request arrives; closed by a verdict, or when it is dropped (the caller disconnected, or a panic).
 pub(crate) struct Guard {
@@ -35,6 +38,7 @@ pub(crate) struct Guard {
     /// What lasts until its answer has been sent; taken for the answer.
     ending: Ending,
     telling: Option<Rc<Telling>>,
+    traced: Option<Rc<Traced>>,
     open: bool,
 }
 
@@ -59,6 +63,7 @@ impl Guard {
             usage: None,
             telling: ending.telling.clone(),
             ending,
+            traced: None,
             open: true,
         }
     }
@@ -99,6 +104,7 @@ impl Guard {
     /// Counts the decision and returns the time that it took.
     fn count(&mut self, reason: Option<Reason>, status: u16) -> Duration {
         self.open = false;
+        self.trace.distributed = self.distributed();
         let took = self.started.elapsed();
         let in_use = self.local.as_ref().map(|local| &*local.metrics);
         self.core.metrics.count(in_use, &self.trace, took, status, reason, self.exemplar(took));
@@ -107,8 +113,14 @@ impl Guard {
 
     /// The trace that the request is part of, and the time at which the request has taken this long.
     fn exemplar(&self, took: Duration) -> Option<(TraceId, Timestamp)> {
-        let context = self.trace.distributed.filter(|context| context.sampled)?;
+        let context = self.distributed().filter(|context| context.sampled)?;
         Some((context.trace, Timestamp(self.now.0.saturating_add(took.as_millis() as u64))))
+    }
+
+    /// The place of the request in a distributed trace: the gateway's own, or what the caller says where nothing is
+    /// traced here.
+    fn distributed(&self) -> Option<TraceContext> {
+        self.traced.as_ref().map_or(self.trace.distributed, |traced| Some(traced.context()))
     }
 
     fn rule(&self) -> &Rc<RuleInUse> {
@@ -121,10 +133,22 @@ impl Guard {
     }
 
     /// Its head is about to be decided on.
-    pub(crate) fn arrived(&self, headers: &HeaderMap) {
+    pub(crate) fn arrived(&mut self, peer: &Peer, headers: &HeaderMap) {
+        self.traced = Traced::of(&self.core, peer, headers, self.started);
         if let Some(telling) = &self.telling {
             telling.arrived(headers);
         }
+    }
+
+    /// What the operations within the request are a part of; `None` where it is not recorded.
+    pub(crate) fn scope(&self) -> Option<Scope> {
+        self.traced.as_ref()?.scope().cloned()
+    }
+
+    /// The request leaves for its upstream, which is told the trace. The exchange is told when it is let go.
+    pub(crate) fn leave(&self, local: &Local, forward: &Forward, head: &mut Parts) -> Option<Open> {
+        let pool = forward.backend.and_then(|position| local.pools.get(position));
+        self.traced.as_ref()?.leave(pool, forward, head)
     }
 
     /// What lasts until its answer has been sent.
@@ -174,7 +198,7 @@ impl Guard {
         let armed = local.map(|local| &local.configuration.armed);
         let record = idm_decide::record(armed, &self.core.shared.process, &self.trace, conclusion);
         if let (Some(telling), Record::Decision(decision)) = (&self.telling, &record) {
-            telling.decided(decision, self.version);
+            telling.decided(decision, self.version, self.traced.as_deref());
         }
         keep(&self.core, &record)
     }

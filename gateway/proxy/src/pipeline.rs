@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
 use idm_audit::NotStored;
 use idm_decide::{Account, Caller, Held, MAX_TEXT, Metering, Payload, Peer, Verdict, authority, decide, make_response};
+use idm_traces::Within;
 use idm_transform::{Call, HiddenUsage, Meter, Usage};
 use idm_types::{DecisionId, Reason, Refusal, Stage, Timestamp};
 use serde_json::Value;
@@ -19,6 +21,7 @@ use crate::core::{Core, Local};
 use crate::forward::{Outbound, forward};
 use crate::guard::Guard;
 use crate::telling::Ending;
+use crate::traced;
 
 /// An answer, with what lasts until it has been sent.
 pub(crate) type Answer = (Response<ResponseBody>, Ending);
@@ -39,11 +42,15 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incom
         return Ok(refuse(guard, Refusal::new(Reason::AuditUnavailable, "")).await);
     }
     let (mut head, body) = request.into_parts();
-    guard.arrived(&head.headers);
+    guard.arrived(&peer, &head.headers);
     let mut body = Payload::Streaming(body);
     let (id, version) = (guard.id, guard.version);
     let context = local.context(&core, &peer, now);
-    let verdict = decide(context, &mut head, &mut body, &mut guard.trace).await;
+    let scope = guard.scope();
+    let verdict = {
+        let deciding = pin!(decide(context, &mut head, &mut body, &mut guard.trace));
+        Within::new(scope, deciding).await
+    };
     guard.routed();
     match verdict {
         Ok(Verdict::Forward(forward)) => Ok(forwarded(core, local, guard, Outbound { forward, head }, body).await),
@@ -72,9 +79,12 @@ async fn forwarded(
     let edits = outbound.forward.answer.take();
     guard.trace.stage = Stage::Upstream;
     let asked = metering.and_then(|metering| Asked::of(&core, &local, &mut guard, metering.call));
+    let exchange = guard.leave(&local, &outbound.forward, &mut outbound.head);
     let began = Instant::now();
     let response = forward(&core, &local, &mut guard, outbound, body).await;
-    guard.count_upstream(began, response.as_ref().map(|r| r.status().as_u16()).map_err(|refusal| refusal.reason));
+    let outcome = response.as_ref().map(|response| response.status().as_u16()).map_err(|refusal| refusal.reason);
+    guard.count_upstream(began, outcome);
+    traced::ended(exchange, outcome);
     if let Some(asked) = asked {
         asked.answered(&mut guard);
     }
@@ -128,7 +138,7 @@ pub(crate) async fn turn_away(
 ) -> Answer {
     let mut guard = Guard::open(core, peer.address, request.method(), Timestamp::now());
     guard.version = request.version();
-    guard.arrived(request.headers());
+    guard.arrived(peer, request.headers());
     let path = request.uri().path();
     guard.trace.path = path.get(..path.floor_char_boundary(MAX_TEXT + 1)).unwrap_or_default().to_owned();
     if let Ok(host) = authority(request.uri(), request.headers(), request.version()) {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::Metrics;
 use crate::access_log::AccessLog;
+use crate::traced::Traces;
 use crate::upstream_tls::UpstreamTls;
 
 /// An armed bundle with the TLS state that the sockets need. Immutable; shared by all cores.
@@ -67,6 +68,8 @@ pub struct Telemetry {
     pub consumers: usize,
     /// A line for each request.
     pub access_log: Option<AccessLog>,
+    /// Spans of requests.
+    pub traces: Option<Traces>,
 }
 
 /// The state that all cores share: the configuration in force and the counters.
@@ -77,12 +80,13 @@ pub struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) process: Process,
     pub(crate) access_log: Option<AccessLog>,
+    pub(crate) traces: Option<Traces>,
 }
 
 impl Shared {
     /// No configuration yet: every request is refused as `NotConfigured`.
     pub fn new(gateway: impl Into<String>, bodies: BodyLimits, telemetry: Telemetry) -> Arc<Self> {
-        let Telemetry { consumers, access_log } = telemetry;
+        let Telemetry { consumers, access_log, traces } = telemetry;
         Arc::new(Self {
             current: ArcSwapOption::empty(),
             version: AtomicU64::new(0),
@@ -90,6 +94,7 @@ impl Shared {
             metrics: Metrics::new(consumers),
             process: Process::new(gateway, bodies),
             access_log,
+            traces,
         })
     }
 
@@ -123,6 +128,11 @@ impl Shared {
     /// The access log.
     pub fn access_log(&self) -> Option<&AccessLog> {
         self.access_log.as_ref()
+    }
+
+    /// What became of the spans of requests.
+    pub fn traces(&self) -> Option<&idm_traces::Counts> {
+        self.traces.as_ref().map(|traces| traces.sink.counts())
     }
 
     pub(crate) fn version(&self) -> u64 {

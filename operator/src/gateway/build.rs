@@ -94,6 +94,9 @@ pub(crate) fn build(
     if let Some(authorization) = &settings.elasticsearch_authorization {
         data.insert("elasticsearch-authorization".to_owned(), ByteString(authorization.reveal().clone().into_bytes()));
     }
+    if let Some(authorization) = &settings.traces_authorization {
+        data.insert("traces-authorization".to_owned(), ByteString(authorization.reveal().clone().into_bytes()));
+    }
     if let Some(password) = &settings.store_password {
         data.insert("store-password".to_owned(), ByteString(password.reveal().clone().into_bytes()));
     }
@@ -151,6 +154,9 @@ fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value) -> Valu
     ];
     args.extend(settings.limits.arguments());
     args.extend(settings.telemetry.arguments());
+    if settings.traces_authorization.is_some() {
+        args.push("--traces-authorization-file=/config/traces-authorization".into());
+    }
     args.extend(settings.elasticsearch.iter().map(|url| format!("--elasticsearch={url}")));
     if settings.elasticsearch_authorization.is_some() {
         args.push("--elasticsearch-authorization-file=/config/elasticsearch-authorization".into());
@@ -246,6 +252,7 @@ mod tests {
             memory_limit: "256Mi".into(),
             limits,
             telemetry,
+            traces_authorization: None,
             audit_on_full: "refuse".into(),
             audit_successes: "within-moments".into(),
             store: None,
@@ -348,6 +355,10 @@ mod tests {
             "proxy-protocol",
             "metrics-consumers=0",
             "access-log=json",
+            "traces=http://collector:4318",
+            "traces-ratio=0.5",
+            "traces-callers=trusted",
+            "traces-callers-per-second=0",
         ];
         let given = limits.map(|limit| format!("--gateway-{limit}"));
         let expected: Vec<String> =
@@ -366,6 +377,8 @@ mod tests {
             "proxy-protocol",
             "metrics-consumers=10001",
             "access-log=yes",
+            "traces-ratio=1.5",
+            "traces-callers=all",
         ] {
             assert!(Given::try_parse_from(["operator", &format!("--gateway-{given}")]).is_err(), "{given}");
         }

@@ -45,6 +45,8 @@ pub struct GatewaySettings {
     pub limits: CallerLimits,
     /// What they tell about their traffic.
     pub telemetry: Telemetry,
+    /// The value of the `Authorization` header for the collector of traces.
+    pub traces_authorization: Option<Redacted<String>>,
     /// `refuse` or `shed`.
     pub audit_on_full: String,
     /// `within-moments` or `before-answer`.

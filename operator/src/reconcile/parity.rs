@@ -111,6 +111,7 @@ fn context(server: &Arc<ApiServer>) -> Context {
         memory_limit: "1Mi".into(),
         limits: CallerLimits::default(),
         telemetry: Telemetry::default(),
+        traces_authorization: None,
         audit_on_full: "refuse".into(),
         audit_successes: "within-moments".into(),
         store: Some("redis://store".into()),

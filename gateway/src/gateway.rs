@@ -135,8 +135,9 @@ struct Running {
 }
 
 impl Gateway {
-    /// Opens the spool, binds the port and serves; every request is refused until the first [`Self::apply`].
-    pub fn start(options: &GatewayOptions) -> anyhow::Result<Arc<Self>> {
+    /// Opens the spool, puts the `first` bundle in force, binds the port and serves. Without a bundle every request is
+    /// refused until the first [`Self::apply`].
+    pub async fn start(options: &GatewayOptions, first: Option<&Bundle>) -> anyhow::Result<Arc<Self>> {
         let AuditOptions { dir, on_full, successes, max_bytes, elasticsearch } = options.audit.clone();
         let spool = Spool::open(SpoolConfig { dir, on_full, successes, max_bytes, shipped: elasticsearch.is_some() })?;
         let access_log = options.access_log.map(|format| AccessLog::start(format, std::io::stdout())).transpose()?;
@@ -154,13 +155,17 @@ impl Gateway {
             deadlines: options.deadlines,
             proxies: Arc::new(options.proxies.clone()),
         };
-        let server = Server::start(&config, &shared, &spool, random_seed())?;
         let store = match options.store.clone() {
             Some(shared) => Store::shared(shared)?,
             None => Store::in_process(),
         };
         let password_threads = (options.cores / 2).max(1);
         let environment = Environment::new(store, password_threads, options.danger_insecure_issuers)?;
+        let control = Mutex::default();
+        if let Some(bundle) = first {
+            put_in_force(bundle, &shared, &environment, &control).await?;
+        }
+        let server = Server::start(&config, &shared, &spool, random_seed())?;
         let (stop_shipper, stopped) = watch::channel(false);
         let shipper = elasticsearch
             .map(|server| tokio::spawn(ship::run(spool.dir().to_owned(), server, spool.health(), stopped)));
@@ -170,7 +175,7 @@ impl Gateway {
             turn: tokio::sync::Mutex::default(),
             ready: AtomicBool::new(true),
             error: Mutex::default(),
-            control: Mutex::default(),
+            control,
             health: spool.health(),
             address: server.address(),
             tls_address: server.tls_address(),
@@ -199,13 +204,7 @@ impl Gateway {
         if !wanted() {
             return Ok(false);
         }
-        let before = self.shared.configuration();
-        let before = before.as_deref();
-        let armed = self.environment.arm(bundle, before.map(Configuration::armed)).await?;
-        let configuration = Configuration::new(armed, bundle, before)?;
-        let control = bundle.secrets.get(&SecretHandle(CONTROL_TOKEN.into())).cloned();
-        *self.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
-        self.shared.swap(configuration);
+        put_in_force(bundle, &self.shared, &self.environment, &self.control).await?;
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(true)
     }
@@ -309,6 +308,23 @@ fn traces(
     let sampler = Sampler::new(to.ratio, to.callers);
     let exporter = Exporter::new(to, name)?;
     Ok((Traces { sampler, sink }, tokio::spawn(exporter.run(waiting, stopped))))
+}
+
+/// Arms a bundle, and swaps it for the one in force.
+async fn put_in_force(
+    bundle: &Bundle,
+    shared: &Shared,
+    environment: &Environment,
+    control: &Mutex<Option<Redacted<Vec<u8>>>>,
+) -> Result<(), EngineError> {
+    let before = shared.configuration();
+    let before = before.as_deref();
+    let armed = environment.arm(bundle, before.map(Configuration::armed)).await?;
+    let configuration = Configuration::new(armed, bundle, before)?;
+    let token = bundle.secrets.get(&SecretHandle(CONTROL_TOKEN.into())).cloned();
+    *control.lock().unwrap_or_else(PoisonError::into_inner) = token;
+    shared.swap(configuration);
+    Ok(())
 }
 
 /// A seed for what must differ between processes but need not be secret.

@@ -68,10 +68,9 @@ impl Run {
             ..GatewayOptions::new("standalone", self.listen, self.audit.options()?)
         };
         let settings = Settings::of_a_folder(self.danger_insecure_issuers);
-        // The folder is checked before the port is taken, so that its errors come first.
-        idm_gateway::source::dir::load(&idm_gateway::source::dir::read(&self.dir)?, settings)?;
-        let gateway = Gateway::start(&options)?;
-        let source = DirSource::start(&self.dir, settings, &gateway).await.map_err(anyhow::Error::from_boxed)?;
+        let (source, first) = DirSource::load(&self.dir, settings).await?;
+        let gateway = Gateway::start(&options, Some(&first)).await?;
+        drop(first);
         let admin = match self.admin {
             Some(address) => Some(AdminServer::start(address, gateway.clone()).await?),
             None => None,
@@ -151,7 +150,7 @@ impl GatewayPod {
             traces: self.telemetry.traces(Some(&self.namespace))?,
             ..GatewayOptions::new(&self.name, self.listen, self.audit.options()?)
         };
-        let gateway = Gateway::start(&options)?;
+        let gateway = Gateway::start(&options, None).await?;
         let _admin = AdminServer::start(self.admin, gateway.clone()).await?;
         let (stop, stopping) = watch::channel(false);
         let file = tokio::spawn(bundle::follow_file(self.config_file, gateway.clone(), stopping.clone()));

@@ -18,7 +18,7 @@ use crate::objects::Kind;
 use crate::queue::Queue;
 use crate::served::Served;
 use crate::watch::{self, Seen};
-use crate::{Context, changes, credentials, directories, gateway, members, world};
+use crate::{Context, changes, credentials, directories, gateway, members, permissions, world};
 
 /// The namespace of objects that have none.
 const CLUSTER: &str = "";
@@ -41,6 +41,7 @@ pub(crate) async fn run(context: Arc<Context>, spool_handle: SpoolHandle) -> any
         .map(|&kind| tokio::spawn(watch::follow(context.client.clone(), kind, context.clone(), sender.clone())))
         .collect();
     tasks.push(tokio::spawn(take_note(context.clone(), receiver, queue.clone(), spool_handle)));
+    tasks.push(tokio::spawn(permissions::run(context.clone(), queue.clone())));
     tasks.push(tokio::spawn(work(context, queue)));
     let (ended, _, _) = select_all(tasks).await;
     anyhow::bail!("a task of the operator ended: {ended:?}")
@@ -58,6 +59,7 @@ async fn take_note(
         if !seen.matters() {
             continue;
         }
+        context.permissions.see(&seen);
         concerned(&context.store, &seen).iter().for_each(|namespace| queue.add(namespace, SETTLE));
     }
 }
@@ -156,7 +158,11 @@ async fn reconcile(context: &Context, queue: &Queue, namespace: &str) -> anyhow:
     let settings = Settings { remembers_together: context.settings.store.is_some(), ..Settings::default() };
     let mut world = world::complete(&context.store, namespace, settings);
     world.hashes = context.hashes.clone();
-    world.tenants_mut().for_each(|tenant| tenant.hashes = context.hashes.clone());
+    world.permissions = permissions::settings(context);
+    for tenant in world.tenants_mut() {
+        tenant.hashes = context.hashes.clone();
+        tenant.permissions = permissions::settings(context);
+    }
     let ours = !world.policies.is_empty()
         || !world.credentials.is_empty()
         || !world.federations.is_empty()
@@ -187,6 +193,7 @@ async fn reconcile(context: &Context, queue: &Queue, namespace: &str) -> anyhow:
     world.tenants_mut().for_each(World::hash_passwords);
     let current = if wanted { gateway::current_bundle(client, namespace).await? } else { None };
     let mut compiled = compile(&world, current.as_ref());
+    permissions::report(context, &world, &mut compiled);
     if !wanted {
         gateway::publish(context, &world, &compiled, 0, &gateway::Observed::default()).await?;
         return Ok(Some(RESYNC));

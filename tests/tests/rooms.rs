@@ -85,7 +85,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-types",
         ],
     ),
-    ("idm-operator", &["idm-api", "idm-audit", "idm-compile", "idm-plan", "idm-types"]),
+    ("idm-operator", &["idm-api", "idm-audit", "idm-compile", "idm-permission", "idm-plan", "idm-types"]),
     (
         "idm",
         &[

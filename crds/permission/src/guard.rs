@@ -60,8 +60,11 @@ pub fn is_intact(system: &str, policy: &Value, binding: &Value) -> bool {
 }
 
 fn is_bound(binding: &Value) -> bool {
-    // Anything more, such as `matchResources`, narrows it.
-    binding["spec"] == self::binding()["spec"]
+    let spec = binding["spec"].as_object();
+    let denies = binding["spec"]["validationActions"].as_array().is_some_and(|all| all.iter().any(|one| one == "Deny"));
+    // Anything more, such as `matchResources` and `paramRef`, narrows it.
+    let is_whole = spec.is_some_and(|spec| spec.keys().all(|name| name == "policyName" || name == "validationActions"));
+    denies && is_whole && binding["spec"]["policyName"] == NAME
 }
 
 /// Whether everything of ours is there, and nothing else that narrows it.

@@ -6,6 +6,7 @@
 //! serves traffic, and gateways keep serving without it. Start at `reconcile.rs`, which reads like a
 //! recipe; `watch.rs` says when it runs.
 
+pub mod access;
 mod changes;
 mod credentials;
 mod directories;

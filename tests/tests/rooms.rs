@@ -96,6 +96,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-gateway",
             "idm-jose",
             "idm-operator",
+            "idm-permission",
             "idm-plan",
             "idm-saml",
             "idm-store",
@@ -116,7 +117,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-types",
         ],
     ),
-    ("idm-e2e", &["idm-jose", "idm-types"]),
+    ("idm-e2e", &["idm-jose", "idm-permission", "idm-types"]),
 ];
 
 /// The crates that must not be direct dependencies of a room: IO, clients and runtimes in pure rooms, Kubernetes in the

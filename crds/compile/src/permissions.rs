@@ -1,21 +1,16 @@
 //! RoleBindings with permissions, as `idm-permission` judges them.
 
 use idm_api::v1alpha1::{PermissionRule, RoleBindingSpec, Scope as WireScope, ServiceAccountSubject, Subject as Wire};
-use idm_permission::{Binding, BuiltInRole, Issuers, Permission, PermissionSet, Role, Scope, Subject, Target};
+use idm_permission::{Binding, BuiltInRole, IssuerNames, Issuers, Permission, PermissionSet, Role, Scope, Subject, Target};
 
 /// What permissions rest on beside the objects.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PermissionSettings {
-    /// The issuers that the API server trusts.
-    pub issuers: Issuers,
-    /// The operator's namespace, where roles of the system are given.
-    pub system_namespace: String,
-}
-
-impl Default for PermissionSettings {
-    fn default() -> Self {
-        Self { issuers: Issuers::default(), system_namespace: "idm-system".into() }
-    }
+    /// The issuers that the API server trusts; a folder does not say, and then names have the prefix that Kubernetes puts
+    /// in front by default: the issuer and `#`.
+    pub issuers: Option<Issuers>,
+    /// The operator's namespace, where roles of the system are given; a folder does not say, and then it may be any.
+    pub system_namespace: Option<String>,
 }
 
 /// A RoleBinding that gives no permissions, because a field of it is wrong.
@@ -81,10 +76,10 @@ fn listed(rules: &[PermissionRule]) -> Result<PermissionSet, Problem> {
 fn place(namespace: &str, scope: &WireScope, settings: &PermissionSettings) -> Result<Scope, Problem> {
     match scope {
         WireScope { system: Some(_), project: None, team: None } => {
-            if namespace == settings.system_namespace {
+            let Some(system) = settings.system_namespace.as_ref().filter(|system| *system != namespace) else {
                 return Ok(Scope::System);
-            }
-            let message = format!("`system` must be in namespace `{}`, the operator's", settings.system_namespace);
+            };
+            let message = format!("`system` must be in namespace `{system}`, the operator's");
             problem("spec.scope.system", message)
         }
         WireScope { system: None, project: Some(_), team: None } => Ok(Scope::of(namespace, None)),
@@ -109,7 +104,13 @@ fn target(namespace: &str, i: usize, subject: &Wire, settings: &PermissionSettin
             return problem(format!("spec.subjects[{i}]"), message);
         }
     };
-    settings.issuers.resolve(&subject).or_else(|error| problem(format!("spec.subjects[{i}]"), error.to_string()))
+    let by_default = |issuer: &String| IssuerNames {
+        issuer: issuer.clone(),
+        username_prefix: format!("{issuer}#"),
+        groups_prefix: format!("{issuer}#"),
+    };
+    let unknown = || Issuers(issuer.iter().map(by_default).collect());
+    settings.issuers.clone().unwrap_or_else(unknown).resolve(&subject).or_else(|error| problem(format!("spec.subjects[{i}]"), error.to_string()))
 }
 
 #[cfg(test)]
@@ -120,7 +121,11 @@ mod tests {
 
     fn read(namespace: &str, spec: Value) -> Result<Binding, Problem> {
         let spec = serde_json::from_value(spec).map_err(|error| Problem { path: "(wire)".into(), message: error.to_string() })?;
-        binding(namespace, "b", &spec, &PermissionSettings::default())
+        let settings = PermissionSettings {
+            issuers: Some(Issuers::default()),
+            system_namespace: Some("idm-system".into()),
+        };
+        binding(namespace, "b", &spec, &settings)
     }
 
     #[test]

@@ -82,8 +82,8 @@ impl Board {
 /// The settings of an operator.
 pub(crate) fn settings(context: &Context) -> PermissionSettings {
     PermissionSettings {
-        issuers: context.permission_issuers.clone(),
-        system_namespace: context.settings.operator_namespace.clone(),
+        issuers: Some(context.permission_issuers.clone()),
+        system_namespace: Some(context.settings.operator_namespace.clone()),
     }
 }
 

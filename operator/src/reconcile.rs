@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::select_all;
 use idm_audit::SpoolHandle;
 use idm_compile::{Cause, Compiled, Condition, ObjectId, Settings, World, compile};
 use idm_plan::Bundle;
@@ -13,6 +12,7 @@ use idm_types::Timestamp;
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::objects::Kind;
 use crate::queue::Queue;
@@ -36,14 +36,15 @@ const SETTLE: Duration = Duration::from_millis(20);
 pub(crate) async fn run(context: Arc<Context>, spool_handle: SpoolHandle) -> anyhow::Result<()> {
     let queue = Arc::new(Queue::default());
     let (sender, receiver) = mpsc::unbounded_channel();
-    let mut tasks: Vec<_> = Kind::ALL
-        .iter()
-        .map(|&kind| tokio::spawn(watch::follow(context.client.clone(), kind, context.clone(), sender.clone())))
-        .collect();
-    tasks.push(tokio::spawn(take_note(context.clone(), receiver, queue.clone(), spool_handle)));
-    tasks.push(tokio::spawn(permissions::run(context.clone(), queue.clone())));
-    tasks.push(tokio::spawn(work(context, queue)));
-    let (ended, _, _) = select_all(tasks).await;
+    // They end with this future: an operator that does not lead any more writes nothing, and the spool can be closed.
+    let mut tasks = JoinSet::new();
+    for &kind in Kind::ALL {
+        tasks.spawn(watch::follow(context.client.clone(), kind, context.clone(), sender.clone()));
+    }
+    tasks.spawn(take_note(context.clone(), receiver, queue.clone(), spool_handle));
+    tasks.spawn(permissions::run(context.clone(), queue.clone()));
+    tasks.spawn(work(context, queue));
+    let ended = tasks.join_next().await;
     anyhow::bail!("a task of the operator ended: {ended:?}")
 }
 

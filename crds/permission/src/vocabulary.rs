@@ -33,6 +33,16 @@ impl Kind {
         }
     }
 
+    /// Its short name in the API.
+    pub const fn short_name(self) -> &'static str {
+        match self {
+            Kind::IdentityPolicy => "idpol",
+            Kind::Credential => "idcred",
+            Kind::Federation => "idfed",
+            Kind::RoleBinding => "idrb",
+        }
+    }
+
     /// Its name.
     pub const fn name(self) -> &'static str {
         match self {
@@ -44,14 +54,16 @@ impl Kind {
     }
 }
 
-/// A kind by its name or that of its resource, in any case, with or without the group.
+/// A kind by its name, that of its resource or its short name, in any case, with or without the group.
 impl FromStr for Kind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let lower = text.to_ascii_lowercase();
         let lower = lower.strip_suffix(".identity-manager.io").unwrap_or(&lower);
-        let known = |kind: &&Kind| lower == kind.resource() || lower == kind.name().to_ascii_lowercase();
+        let known = |kind: &&Kind| {
+            lower == kind.resource() || lower == kind.name().to_ascii_lowercase() || lower == kind.short_name()
+        };
         Kind::ALL.iter().find(known).copied().ok_or_else(|| {
             format!("`{text}` is no kind of idm: use identitypolicy, credential, federation or rolebinding")
         })

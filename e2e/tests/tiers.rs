@@ -1,5 +1,5 @@
-//! Who may do what is the same at kubectl as in the answers of `can`: for every built-in role on every tier, every kind,
-//! every place and every verb. And the guard, without which a team's role would be a project's.
+//! Who may do what is the same at kubectl as in the answers of `can`: for every built-in role on every tier, every
+//! kind, every place and every verb. And the guard, without which a team's role would be a project's.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use idm_e2e::{eventually, kubectl, kubectl_with, run};
 use idm_permission::{
-    Binding, Bindings, BuiltInRole, Kind, Permission, PermissionSet, Person, ROTATE_ANNOTATION, Role, Scope, TEAM_LABEL,
-    Target, Verb, Write, can, may_write, scope_of,
+    Binding, Bindings, BuiltInRole, Kind, Permission, PermissionSet, Person, ROTATE_ANNOTATION, Role, Scope,
+    TEAM_LABEL, Target, Verb, Write, can, may_write, scope_of,
 };
 use serde_json::{Value, json};
 
@@ -69,7 +69,9 @@ fn object(kind: Kind, namespace: &str, name: &str, team: &str) -> Value {
         }
         Kind::Credential => json!({"apiKey": {}, "secretRef": {"name": "k"}}),
         Kind::Federation => json!({"oidc": {"issuer": "https://idp.example"}}),
-        Kind::RoleBinding => json!({"permissionRole": "Consumer", "subjects": [{"user": "of-a-sample"}], "scope": scope}),
+        Kind::RoleBinding => {
+            json!({"permissionRole": "Consumer", "subjects": [{"user": "of-a-sample"}], "scope": scope})
+        }
     };
     let labels = if team.is_empty() { json!({}) } else { json!({TEAM_LABEL: team}) };
     json!({
@@ -123,10 +125,14 @@ fn everybody() -> (Vec<String>, Vec<Value>, Bindings) {
     let listed: PermissionSet = listed.into_iter().filter_map(|(verb, kind)| Permission::new(verb, kind)).collect();
     all.push(binding("listed-project", Role::Listed(listed), Scope::of(SHOP, None)));
     all.push(binding("banker", Role::BuiltIn(BuiltInRole::Owner), Scope::of(BANK, None)));
-    let mut users: Vec<_> = all.iter().flat_map(|(_, binding)| &binding.targets).map(|target| match target {
-        Target::User(name) => name.clone(),
-        _ => String::new(),
-    }).collect();
+    let mut users: Vec<_> = all
+        .iter()
+        .flat_map(|(_, binding)| &binding.targets)
+        .map(|target| match target {
+            Target::User(name) => name.clone(),
+            _ => String::new(),
+        })
+        .collect();
     users.push("nobody".into());
     let (objects, bindings): (Vec<_>, Vec<_>) = all.into_iter().unzip();
     (users, objects, Bindings(bindings))
@@ -327,7 +333,8 @@ fn people_with_certificates(bindings: &Bindings) -> Result<usize> {
             let new = object(Kind::Credential, SHOP, "new", from).to_string();
             let outcome = kubectl_with(&[&login[..], &["create", "--dry-run=server", "-f", "-"]].concat(), &new);
             check(format!("create {from:?}"), may(None, Some(&old)), outcome)?;
-            let outcome = kubectl(&[&login[..], &["delete", "--dry-run=server", "credential", &name_at(from)]].concat());
+            let outcome =
+                kubectl(&[&login[..], &["delete", "--dry-run=server", "credential", &name_at(from)]].concat());
             check(format!("delete {from:?}"), may(Some(&old), None), outcome)?;
         }
     }
@@ -338,7 +345,8 @@ fn people_with_certificates(bindings: &Bindings) -> Result<usize> {
 /// Waits for an answer of `kubectl auth can-i` of a team's member, and returns how long it took.
 async fn until(may: &str) -> Result<Duration> {
     let start = Instant::now();
-    let asked = ["auth", "can-i", "create", "credentials.identity-manager.io", "-n", SHOP, "--as", "credentialmanager-team"];
+    let asked =
+        ["auth", "can-i", "create", "credentials.identity-manager.io", "-n", SHOP, "--as", "credentialmanager-team"];
     eventually("the grants of the team", async || {
         // The exit code is that of the answer.
         let answer = kubectl(&asked).unwrap_or_else(|error| error.to_string());
@@ -386,7 +394,10 @@ async fn without_the_guard() -> Result<()> {
         ensure!(took < Duration::from_secs(5), "{way}: {took:?}");
         if way.contains("expression") {
             eventually("a status that says so", async || {
-                ensure!(status.as_ref().is_ok_and(|status| status.contains("GuardNotInForce")) || reported(), "not yet");
+                ensure!(
+                    status.as_ref().is_ok_and(|status| status.contains("GuardNotInForce")) || reported(),
+                    "not yet"
+                );
                 Ok(())
             })
             .await?;
@@ -432,7 +443,11 @@ async fn compare_and_weaken(users: &[String], bindings: &Bindings) -> Result<()>
     let cells = count.cells + people_with_certificates(bindings)?;
     println!("{cells} cells; {} reads of a project by a team's member", count.project_wide_reads);
     if !count.wrong.is_empty() {
-        bail!("{} of {cells} cells differ:\n{}", count.wrong.len(), count.wrong[..count.wrong.len().min(20)].join("\n"));
+        bail!(
+            "{} of {cells} cells differ:\n{}",
+            count.wrong.len(),
+            count.wrong[..count.wrong.len().min(20)].join("\n")
+        );
     }
     ensure!(cells >= 2_000, "{cells} cells");
     // `kubectl delete --all` of a member of a team removes what is of the team.

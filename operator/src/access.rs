@@ -61,10 +61,16 @@ impl Cluster {
                 let system = settings.system_namespace.as_deref().filter(|system| *system != namespace);
                 for (namespace, must) in [(Some(namespace), true), (system, false)] {
                     let Some(namespace) = namespace else { continue };
-                    match Api::<RoleBinding>::namespaced(self.client.clone(), namespace).list(&ListParams::default()).await {
+                    match Api::<RoleBinding>::namespaced(self.client.clone(), namespace)
+                        .list(&ListParams::default())
+                        .await
+                    {
                         Ok(listed) => objects.extend(listed),
                         Err(kube::Error::Api(status)) if !must && status.code == 403 => {
-                            tracing::warn!(namespace, "its RoleBindings may not be read: roles of the system are left out");
+                            tracing::warn!(
+                                namespace,
+                                "its RoleBindings may not be read: roles of the system are left out"
+                            );
                         }
                         Err(error) => return Err(error.into()),
                     }
@@ -72,7 +78,9 @@ impl Cluster {
             }
         }
         let (bindings, problems) = crate::permissions::of(&objects, settings);
-        let problems = problems.into_iter().map(|(name, problem)| format!("RoleBinding {name}: {}: {}", problem.path, problem.message));
+        let problems = problems
+            .into_iter()
+            .map(|(name, problem)| format!("RoleBinding {name}: {}: {}", problem.path, problem.message));
         Ok((bindings, problems.collect()))
     }
 
@@ -112,7 +120,11 @@ impl Cluster {
                 let role = &binding.role_ref;
                 let rules = match role.kind.as_str() {
                     "ClusterRole" => cluster_rules(&role.name),
-                    _ => roles.iter().find(|own| own.name_any() == role.name).and_then(|own| own.rules.clone()).unwrap_or_default(),
+                    _ => roles
+                        .iter()
+                        .find(|own| own.name_any() == role.name)
+                        .and_then(|own| own.rules.clone())
+                        .unwrap_or_default(),
                 };
                 let name = format!("RoleBinding {project}/{}", binding.name_any());
                 grants.extend(grant(&name, &role.name, &rules, binding.subjects.clone(), permission, place));
@@ -168,7 +180,10 @@ fn covers(rule: &PolicyRule, resource: &str, name: Option<&str>, verbs: &[&str])
     let resources: Vec<&str> = [Some(resource), sub.as_deref()].into_iter().flatten().collect();
     let names = rule.resource_names.iter().flatten().collect::<Vec<_>>();
     let named = names.is_empty() || name.is_some_and(|name| names.iter().any(|one| *one == name)) || name.is_none();
-    has(&rule.api_groups, &[GROUP]) && has(&rule.resources, &resources) && has(&Some(rule.verbs.clone()), verbs) && named
+    has(&rule.api_groups, &[GROUP])
+        && has(&rule.resources, &resources)
+        && has(&Some(rule.verbs.clone()), verbs)
+        && named
 }
 
 #[cfg(test)]
@@ -197,7 +212,8 @@ mod tests {
         };
         assert_eq!(passes(&[rule(&["credentials"], &["patch"], &[])]), Some(false));
         assert_eq!(passes(&[rule(&["*"], &["*"], &[])]), Some(true));
-        let named = |team| [rule(&["credentials"], &["update"], &[]), rule(&["credentials/team"], &["update"], &[team])];
+        let named =
+            |team| [rule(&["credentials"], &["update"], &[]), rule(&["credentials/team"], &["update"], &[team])];
         assert_eq!(passes(&named("checkout")), Some(true));
         assert_eq!(passes(&named("other")), Some(false));
         assert_eq!(passes(&[rule(&["credentials"], &["get"], &[])]), None);

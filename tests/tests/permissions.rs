@@ -59,14 +59,18 @@ fn can_i_says_by_what_or_what_is_missing_and_who_can_give_it() {
     let (code, text) = can(&["update", "credential/own", "--as", "idp:cara"]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("RoleBinding shop/keys gives CredentialManager in team `checkout`"), "{text}");
-    for (object, user) in [("credential/foreign", "idp:cara"), ("credential/own", "cara"), ("identitypolicy", "idp:cara")] {
+    for (object, user) in
+        [("credential/foreign", "idp:cara"), ("credential/own", "cara"), ("identitypolicy", "idp:cara")]
+    {
         let (code, text) = can(&["update", object, "--as", user]);
         assert_eq!(code, Some(1), "{object} {user}: {text}");
         assert!(text.contains("is missing in") && text.contains("it can be given by group leads"), "{text}");
     }
     let (code, text) = can(&["delete", "idrb", "--as", "x", "--as-group", "leads"]);
     assert_eq!(code, Some(0), "{text}");
-    for wrong in [&["rotate", "federation", "--as", "x"][..], &["fly", "credential", "--as", "x"], &["get", "credential"]] {
+    for wrong in
+        [&["rotate", "federation", "--as", "x"][..], &["fly", "credential", "--as", "x"], &["get", "credential"]]
+    {
         assert!(!matches!(can(wrong).0, Some(0)), "{wrong:?}");
     }
     assert!(can(&["update", "credential/none", "--as", "x"]).1.contains("there is no Credential `none`"));

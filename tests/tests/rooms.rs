@@ -16,10 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-expr", &["idm-plan", "idm-types"]),
     ("idm-saml", &["idm-types"]),
     // compile reads key sets and metadata, so that a broken one is a finding and not a surprise in the gateway.
-    (
-        "idm-compile",
-        &["idm-api", "idm-expr", "idm-jose", "idm-permission", "idm-plan", "idm-saml", "idm-types"],
-    ),
+    ("idm-compile", &["idm-api", "idm-expr", "idm-jose", "idm-permission", "idm-plan", "idm-saml", "idm-types"]),
     ("idm-audit", &["idm-types"]),
     ("idm-bulkhead", &["idm-types"]),
     ("idm-store", &["idm-bulkhead", "idm-types"]),

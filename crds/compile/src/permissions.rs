@@ -1,13 +1,15 @@
 //! RoleBindings with permissions, as `idm-permission` judges them.
 
 use idm_api::v1alpha1::{PermissionRule, RoleBindingSpec, Scope as WireScope, ServiceAccountSubject, Subject as Wire};
-use idm_permission::{Binding, BuiltInRole, IssuerNames, Issuers, Permission, PermissionSet, Role, Scope, Subject, Target};
+use idm_permission::{
+    Binding, BuiltInRole, IssuerNames, Issuers, Permission, PermissionSet, Role, Scope, Subject, Target,
+};
 
 /// What permissions rest on beside the objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PermissionSettings {
-    /// The issuers that the API server trusts; a folder does not say, and then names have the prefix that Kubernetes puts
-    /// in front by default: the issuer and `#`.
+    /// The issuers that the API server trusts; a folder does not say, and then names have the prefix that Kubernetes
+    /// puts in front by default: the issuer and `#`.
     pub issuers: Option<Issuers>,
     /// The operator's namespace, where roles of the system are given; a folder does not say, and then it may be any.
     pub system_namespace: Option<String>,
@@ -110,7 +112,12 @@ fn target(namespace: &str, i: usize, subject: &Wire, settings: &PermissionSettin
         groups_prefix: format!("{issuer}#"),
     };
     let unknown = || Issuers(issuer.iter().map(by_default).collect());
-    settings.issuers.clone().unwrap_or_else(unknown).resolve(&subject).or_else(|error| problem(format!("spec.subjects[{i}]"), error.to_string()))
+    settings
+        .issuers
+        .clone()
+        .unwrap_or_else(unknown)
+        .resolve(&subject)
+        .or_else(|error| problem(format!("spec.subjects[{i}]"), error.to_string()))
 }
 
 #[cfg(test)]
@@ -120,11 +127,10 @@ mod tests {
     use super::*;
 
     fn read(namespace: &str, spec: Value) -> Result<Binding, Problem> {
-        let spec = serde_json::from_value(spec).map_err(|error| Problem { path: "(wire)".into(), message: error.to_string() })?;
-        let settings = PermissionSettings {
-            issuers: Some(Issuers::default()),
-            system_namespace: Some("idm-system".into()),
-        };
+        let spec = serde_json::from_value(spec)
+            .map_err(|error| Problem { path: "(wire)".into(), message: error.to_string() })?;
+        let settings =
+            PermissionSettings { issuers: Some(Issuers::default()), system_namespace: Some("idm-system".into()) };
         binding(namespace, "b", &spec, &settings)
     }
 
@@ -135,7 +141,8 @@ mod tests {
             spec["subjects"] = spec.get("subjects").cloned().unwrap_or_else(|| subjects.clone());
             read(namespace, spec)
         };
-        let team = of("shop", json!({"permissionRole": "Developer", "scope": {"team": {"name": "checkout"}}})).expect("valid");
+        let team =
+            of("shop", json!({"permissionRole": "Developer", "scope": {"team": {"name": "checkout"}}})).expect("valid");
         assert_eq!(team.scope, Scope::of("shop", Some("checkout")));
         let robot = Target::ServiceAccount { namespace: "shop".into(), name: "robot".into() };
         assert_eq!(team.targets, vec![Target::User("ana".into()), robot]);
@@ -143,8 +150,14 @@ mod tests {
         let path = |namespace, spec| of(namespace, spec).expect_err("a problem").path;
         assert_eq!(path("shop", json!({"permissionRole": "Auditor", "scope": {"system": {}}})), "spec.scope.system");
         assert_eq!(path("shop", json!({"permissionRole": "SystemAdmin", "scope": {"project": {}}})), "spec.scope");
-        assert_eq!(path("idm-system", json!({"permissionRole": "Owner", "scope": {"system": {}}})), "spec.permissionRole");
-        assert_eq!(path("shop", json!({"permissionRole": "Owner", "scope": {"project": {}, "system": {}}})), "spec.scope");
+        assert_eq!(
+            path("idm-system", json!({"permissionRole": "Owner", "scope": {"system": {}}})),
+            "spec.permissionRole"
+        );
+        assert_eq!(
+            path("shop", json!({"permissionRole": "Owner", "scope": {"project": {}, "system": {}}})),
+            "spec.scope"
+        );
         assert_eq!(path("shop", json!({"permissionRole": "*", "scope": {"project": {}}})), "(wire)");
         let rules = json!([{"kinds": ["Federation"], "verbs": ["Rotate"]}]);
         assert_eq!(path("shop", json!({"permissions": rules, "scope": {"project": {}}})), "spec.permissions[0].verbs");

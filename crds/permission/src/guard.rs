@@ -3,7 +3,7 @@
 //! RBAC has no label selectors. A subject of a team gets the verbs on the whole namespace, and beside them a permission
 //! on a virtual resource, `credentials/team` with the team as its name. The policy asks the API server's authorizer for
 //! that one: its text is the same for any number of teams, roles and people. Somebody without the virtual permission
-//! writes nothing, whatever other RoleBindings of the cluster give. `docs/tiers.md` has what was tried on an API server.
+//! writes nothing, whatever other bindings of the cluster give. `docs/tiers.md` has what was tried on an API server.
 
 use serde_json::{Value, json};
 
@@ -16,14 +16,10 @@ pub const NAME: &str = "idm-guard";
 pub fn policy(system: &str) -> Value {
     let validations: Vec<Value> = checks(system)
         .into_iter()
-        .map(|check| {
-            json!({"expression": check.expression, "reason": "Forbidden", "messageExpression": check.message})
-        })
+        .map(|check| json!({"expression": check.expression, "reason": "Forbidden", "messageExpression": check.message}))
         .collect();
-    let variables: Vec<Value> = variables()
-        .into_iter()
-        .map(|(name, expression)| json!({"name": name, "expression": expression}))
-        .collect();
+    let variables: Vec<Value> =
+        variables().into_iter().map(|(name, expression)| json!({"name": name, "expression": expression})).collect();
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingAdmissionPolicy",
@@ -74,7 +70,8 @@ fn holds(ours: &Value, theirs: &Value) -> bool {
             let ours_are_there =
                 ours.iter().all(|(name, value)| theirs.get(name).is_some_and(|other| holds(value, other)));
             let defaults = |name: &str, value: &Value| {
-                matches!(name, "namespaceSelector" | "objectSelector") && value.as_object().is_some_and(|v| v.is_empty())
+                matches!(name, "namespaceSelector" | "objectSelector")
+                    && value.as_object().is_some_and(|v| v.is_empty())
             };
             ours_are_there && theirs.iter().all(|(name, value)| ours.contains_key(name) || defaults(name, value))
         }
@@ -95,7 +92,8 @@ struct Check {
 fn asks(resource: &str, subresource: &str, name: &str, verb: &str) -> String {
     let of = |place: &str| {
         format!(
-            "authorizer.group('{GROUP}').resource({resource}).subresource('{subresource}'){place}.check({verb}).allowed()"
+            "authorizer.group('{GROUP}').resource({resource}).subresource('{subresource}'){place}.check({verb})\
+             .allowed()"
         )
     };
     let here = of(&format!(".namespace(request.namespace).name({name})"));
@@ -139,7 +137,8 @@ fn variables() -> Vec<(&'static str, String)> {
         ("resource", "request.resource.resource".into()),
         (
             "system",
-            "variables.resource == 'rolebindings' && (object == null ? oldObject : object).spec.?scope.?system.hasValue()"
+            "variables.resource == 'rolebindings' && \
+             (object == null ? oldObject : object).spec.?scope.?system.hasValue()"
                 .into(),
         ),
         ("old", team_of("oldObject")),
@@ -150,7 +149,8 @@ fn variables() -> Vec<(&'static str, String)> {
         ),
         (
             "part",
-            "variables.resource == 'credentials' ? 'suspend' : variables.resource == 'identitypolicies' ? 'targetRefs' : ''"
+            "variables.resource == 'credentials' ? 'suspend' : \
+             variables.resource == 'identitypolicies' ? 'targetRefs' : ''"
                 .into(),
         ),
         ("rotation", format!("variables.resource in ['credentials', 'identitypolicies'] ? '{ROTATE_ANNOTATION}' : ''")),
@@ -186,12 +186,14 @@ fn variables() -> Vec<(&'static str, String)> {
 fn checks(system: &str) -> Vec<Check> {
     let deed = |verb: &str, team: &str| {
         let who = format!(
-            "' -n ' + request.namespace + ({team} == '' ? '' : ' --team ' + {team}) + (variables.system ? ' --system' : '')"
+            "' -n ' + request.namespace + ({team} == '' ? '' : ' --team ' + {team}) + \
+             (variables.system ? ' --system' : '')"
         );
         format!(
             "'user ' + request.userInfo.username + ' may not ' + {verb} + ' ' + variables.resource + \
              (variables.system ? ' of the system' : {team} == '' ? ' of the project' : ' of team ' + {team}) + \
-             ' in namespace ' + request.namespace + '; who may: idm who-can ' + {verb} + ' ' + variables.resource + {who}"
+             ' in namespace ' + request.namespace + \
+             '; who may: idm who-can ' + {verb} + ' ' + variables.resource + {who}"
         )
     };
     let action = |when: &str, verb: &str| Check {
@@ -227,7 +229,8 @@ fn checks(system: &str) -> Vec<Check> {
                 "!variables.grants || {binds} || variables.new != '' && !variables.system && {binds_in_team}"
             ),
             message: "'user ' + request.userInfo.username + ' may not give role ' + variables.role + \
-                      (variables.system ? ' of the system' : variables.new == '' ? ' of the project' : ' of team ' + variables.new) + \
+                      (variables.system ? ' of the system' : \
+                      variables.new == '' ? ' of the project' : ' of team ' + variables.new) + \
                       ' in namespace ' + request.namespace + ', because it takes a role there that includes all of it; \
                       who may: idm who-can create rolebindings -n ' + request.namespace + \
                       (variables.new == '' ? '' : ' --team ' + variables.new) + (variables.system ? ' --system' : '')"
@@ -235,7 +238,8 @@ fn checks(system: &str) -> Vec<Check> {
         },
         Check {
             expression: format!("!variables.handsOut || {}", asks("'rolebindings'", "team", "''", "'create'")),
-            message: "'user ' + request.userInfo.username + ' may not create rolebindings of the project in namespace ' + \
+            message: "'user ' + request.userInfo.username + \
+                      ' may not create rolebindings of the project in namespace ' + \
                       request.namespace + ', and roleMappings and provisioning of a Federation give roles to others; \
                       who may: idm who-can create rolebindings -n ' + request.namespace"
                 .into(),

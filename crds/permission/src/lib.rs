@@ -1,8 +1,8 @@
 //! The permissions of people on the objects of our group: one model for every door.
 //!
-//! In: RoleBindings as [`Binding`]s, a person as the API server names them, and a question or a write. Out: a [`Grant`],
-//! or a [`Denial`] that says which permission is missing, where, and who can give it. The same rules are rendered for
-//! kubectl: as RBAC ([`rbac`]) and as a ValidatingAdmissionPolicy ([`guard`]).
+//! In: RoleBindings as [`Binding`]s, a person as the API server names them, and a question or a write. Out: a
+//! [`Grant`], or a [`Denial`] that says which permission is missing, where, and who can give it. The same rules are
+//! rendered for kubectl: as RBAC ([`rbac`]) and as a ValidatingAdmissionPolicy ([`guard`]).
 //! Never: IO, a clock, a Kubernetes client. A role is never a pattern: it lists its permissions, so that a verb that
 //! comes later is in no role of today.
 //! Start at [`can`]; `write.rs` says which permissions a write needs.

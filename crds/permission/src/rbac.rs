@@ -2,8 +2,8 @@
 //!
 //! Two kinds of native objects are made. For each (scope, role) one Role with the virtual permissions, which the guard
 //! asks for, and one RoleBinding of it. And for each namespace a few RoleBindings of the *blocks*, static ClusterRoles
-//! with one verb on one kind, which let a request as far as the guard. A block is *guarded* where it gives more than the
-//! role does: for a team, and for actions. Guarded bindings exist only while the guard is known to be in force.
+//! with one verb on one kind, which let a request as far as the guard. A block is *guarded* where it gives more than
+//! the role does: for a team, and for actions. Guarded bindings exist only while the guard is known to be in force.
 //!
 //! The operator holds the virtual permissions, which allow nothing alone, and may bind the blocks; so it needs neither
 //! `escalate` nor the verbs themselves.

@@ -128,7 +128,8 @@ mod tests {
             text += &format!("{}\n", role.name());
             for kind in Kind::ALL {
                 let verbs: Vec<_> = role.permissions().verbs(*kind).map(Verb::name).collect();
-                text += &format!("  {}: {}\n", kind.name(), if verbs.is_empty() { "-".into() } else { verbs.join(" ") });
+                text +=
+                    &format!("  {}: {}\n", kind.name(), if verbs.is_empty() { "-".into() } else { verbs.join(" ") });
             }
         }
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/roles.golden");
@@ -144,8 +145,11 @@ mod tests {
         let manager = Role::BuiltIn(BuiltInRole::CredentialManager);
         assert!(owner.may_grant(&manager) && owner.may_grant(&Role::Listed(PermissionSet::everything())));
         assert!(!manager.may_grant(&manager), "it makes no RoleBindings");
-        let binder: PermissionSet =
-            Role::BuiltIn(BuiltInRole::Auditor).permissions().iter().chain(Permission::new(Verb::Create, Kind::RoleBinding)).collect();
+        let binder: PermissionSet = Role::BuiltIn(BuiltInRole::Auditor)
+            .permissions()
+            .iter()
+            .chain(Permission::new(Verb::Create, Kind::RoleBinding))
+            .collect();
         let binder = Role::Listed(binder);
         assert!(binder.may_grant(&Role::BuiltIn(BuiltInRole::Auditor)));
         assert!(!binder.may_grant(&manager) && !binder.may_grant(&binder));

@@ -1,7 +1,7 @@
 //! Subjects: the people, groups and ServiceAccounts of bindings, under the names that the API server gives them.
 //!
-//! Every door asks the API server (or the token review of one) who somebody is, so there is one namespace of names: that
-//! of Kubernetes. A subject with an issuer is translated into it by the prefixes that the API server is set up with.
+//! Every door asks the API server (or the token review of one) who somebody is, so there is one namespace of names:
+//! that of Kubernetes. A subject with an issuer is translated into it by the prefixes of the API server.
 
 use serde::{Deserialize, Serialize};
 

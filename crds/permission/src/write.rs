@@ -84,7 +84,8 @@ pub fn needs(write: &Write<'_>, system: &str) -> Vec<Need> {
                     all.extend(need(Verb::Update, place(new)));
                 }
             }
-            let actions = [(change.rotates, Verb::Rotate), (change.revokes, Verb::Revoke), (change.deploys, Verb::Deploy)];
+            let actions =
+                [(change.rotates, Verb::Rotate), (change.revokes, Verb::Revoke), (change.deploys, Verb::Deploy)];
             all.extend(actions.into_iter().filter(|(does, _)| *does).filter_map(|(_, verb)| need(verb, place(new))));
         }
     }
@@ -112,8 +113,8 @@ fn given_by(write: &Write<'_>, new: &Value, system: &str) -> Vec<Need> {
             }
             all
         }
-        // The operator and the gateways give these roles to whom the Federation names: another issuer in front of the same
-        // mappings is another way to have them.
+        // The operator and the gateways give these roles to whom the Federation names: another issuer in front of the
+        // same mappings is another way to have them.
         Kind::Federation => {
             let gives = ["roleMappings", "provisioning"].iter().any(|field| new["spec"].get(field).is_some())
                 && write.old.is_none_or(|old| old["spec"] != new["spec"]);
@@ -157,7 +158,9 @@ impl Change {
         let edits = differs(&old["spec"], &new["spec"], part)
             || kind == Kind::Credential && suspended(new) != suspended(old) && !revokes
             || differs(&old["metadata"]["annotations"], &new["metadata"]["annotations"], rotation(kind))
-            || ["labels", "finalizers", "ownerReferences"].iter().any(|field| old["metadata"].get(field) != new["metadata"].get(field))
+            || ["labels", "finalizers", "ownerReferences"]
+                .iter()
+                .any(|field| old["metadata"].get(field) != new["metadata"].get(field))
             || old.get("status") != new.get("status");
         Self {
             edits,

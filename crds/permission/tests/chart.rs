@@ -9,7 +9,10 @@ fn check(name: &str, text: &str) {
     if std::env::var_os("IDM_UPDATE").is_some() {
         std::fs::write(&path, text).unwrap();
     }
-    assert!(std::fs::read_to_string(path).unwrap_or_default() == text, "run `IDM_UPDATE=1 cargo test -p idm-permission`");
+    assert!(
+        std::fs::read_to_string(path).unwrap_or_default() == text,
+        "run `IDM_UPDATE=1 cargo test -p idm-permission`"
+    );
 }
 
 /// A manifest with the labels of the chart.
@@ -17,7 +20,8 @@ fn manifest(object: &Value) -> String {
     let yaml = serde_yaml_ng::to_string(object).unwrap();
     let name = format!("metadata:\n  name: {}\n", object["metadata"]["name"].as_str().unwrap());
     assert!(yaml.contains(&name), "{yaml}");
-    let labelled = yaml.replacen(&name, &format!("{name}  labels: {{{{- include \"idm.labels\" . | nindent 4 }}}}\n"), 1);
+    let labelled =
+        yaml.replacen(&name, &format!("{name}  labels: {{{{- include \"idm.labels\" . | nindent 4 }}}}\n"), 1);
     format!("---\n{labelled}")
 }
 

@@ -26,8 +26,8 @@ struct Source {
     /// The operator's namespace, where roles of the system are given
     #[arg(long, default_value = "idm-system")]
     system_namespace: String,
-    /// Issuers that the API server trusts, as `permissions.issuers` of the chart: a JSON list of {issuer, usernamePrefix,
-    /// groupsPrefix}
+    /// Issuers that the API server trusts, as `permissions.issuers` of the chart: a JSON list of {issuer,
+    /// usernamePrefix, groupsPrefix}
     #[arg(long, value_parser = issuers)]
     issuers: Option<Issuers>,
     /// Print JSON
@@ -98,10 +98,8 @@ struct Known {
 
 impl Source {
     async fn read(&self, all: bool) -> anyhow::Result<Known> {
-        let settings = PermissionSettings {
-            issuers: self.issuers.clone(),
-            system_namespace: Some(self.system_namespace.clone()),
-        };
+        let settings =
+            PermissionSettings { issuers: self.issuers.clone(), system_namespace: Some(self.system_namespace.clone()) };
         let Some(folder) = &self.dir else {
             let settings = PermissionSettings { issuers: Some(self.issuers.clone().unwrap_or_default()), ..settings };
             let cluster = Cluster::connect().await?;
@@ -119,7 +117,9 @@ impl Source {
         for object in world.role_bindings.iter().filter(|object| object.spec.role.is_none()) {
             match permissions::binding(&world.namespace, &object.meta.name, &object.spec, &settings) {
                 Ok(binding) => bindings.0.push(binding),
-                Err(problem) => complain!("note: RoleBinding {}: {}: {}", object.meta.name, problem.path, problem.message),
+                Err(problem) => {
+                    complain!("note: RoleBinding {}: {}: {}", object.meta.name, problem.path, problem.message)
+                }
             }
         }
         Ok(Known { bindings, namespace: world.namespace.clone(), folder: Some(Box::new(world)), cluster: None })
@@ -156,7 +156,9 @@ impl Known {
             return cluster.team_of(kind, &self.namespace, name).await;
         }
         let Some(world) = &self.folder else { return Ok(None) };
-        let label = |meta: &idm_compile::Meta| (meta.name == name).then(|| meta.labels.get(idm_permission::TEAM_LABEL).cloned());
+        let label = |meta: &idm_compile::Meta| {
+            (meta.name == name).then(|| meta.labels.get(idm_permission::TEAM_LABEL).cloned())
+        };
         let found = match kind {
             Kind::IdentityPolicy => world.policies.iter().find_map(|object| label(&object.meta)),
             Kind::Credential => world.credentials.iter().find_map(|object| label(&object.meta)),
@@ -189,8 +191,11 @@ impl CanI {
         };
         let answer = can(&known.bindings, &person, permission, &place);
         if self.source.json {
-            print::json("", &json!({"allowed": answer.is_ok(), "person": person, "permission": permission, "place": place,
-                "grant": answer.as_ref().ok(), "denial": answer.as_ref().err()}));
+            print::json(
+                "",
+                &json!({"allowed": answer.is_ok(), "person": person, "permission": permission, "place": place,
+                "grant": answer.as_ref().ok(), "denial": answer.as_ref().err()}),
+            );
         } else {
             match &answer {
                 Ok(grant) => say!("yes: RoleBinding {} gives {} in {}", grant.binding, grant.role, grant.scope),
@@ -208,7 +213,10 @@ impl WhoCan {
         let holders = holders(&known.bindings, permission, &place);
         let native = known.native(permission, &place).await;
         if self.source.json {
-            let holders: Vec<_> = holders.iter().map(|(subject, grant)| json!({"subject": subject.to_string(), "grant": grant})).collect();
+            let holders: Vec<_> = holders
+                .iter()
+                .map(|(subject, grant)| json!({"subject": subject.to_string(), "grant": grant}))
+                .collect();
             print::json("", &json!({"permission": permission, "place": place, "holders": holders, "notByIdm": native}));
             return Ok(ExitCode::SUCCESS);
         }
@@ -241,8 +249,10 @@ impl AccessMatrix {
                     let verbs = row.entry(permission.kind).or_default();
                     if !verbs.contains(&permission.verb) {
                         verbs.push(permission.verb);
-                        cells.push(json!({"place": binding.scope, "subject": subject.to_string(), "kind": permission.kind,
-                            "verb": permission.verb.name(), "grant": grant}));
+                        cells.push(
+                            json!({"place": binding.scope, "subject": subject.to_string(), "kind": permission.kind,
+                            "verb": permission.verb.name(), "grant": grant}),
+                        );
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! Permissions of people at the API server: RoleBindings of ours become RBAC, for as long as the guard is in force.
 //!
-//! Every two seconds the guard is looked at (`probe.rs`). What only it narrows to a team or an action is granted after it
-//! refused a write, and is taken back when it does no more. All that is granted is owned by the guard, so Kubernetes
+//! Every two seconds the guard is looked at (`probe.rs`). What only it narrows to a team or an action is granted after
+//! it refused a write, and is taken back when it does no more. All that is granted is owned by the guard, so Kubernetes
 //! deletes it with the guard, also while no operator runs and when the chart is uninstalled.
 
 mod probe;
@@ -176,7 +176,10 @@ fn one(namespace: &str, object: &DynamicObject, settings: &PermissionSettings) -
 }
 
 /// The bindings of RoleBindings that were read elsewhere.
-pub(crate) fn of(objects: &[RoleBinding], settings: &PermissionSettings) -> (Bindings, Vec<(String, permissions::Problem)>) {
+pub(crate) fn of(
+    objects: &[RoleBinding],
+    settings: &PermissionSettings,
+) -> (Bindings, Vec<(String, permissions::Problem)>) {
     let (mut all, mut problems) = (Vec::new(), Vec::new());
     for object in objects.iter().filter(|object| object.spec.role.is_none()) {
         let namespace = object.namespace().unwrap_or_default();
@@ -196,7 +199,9 @@ pub(crate) fn report(context: &Context, world: &World, compiled: &mut Compiled) 
         let Some(binding) = one(&world.namespace, &object, &settings) else { continue };
         let id = ObjectId::new("RoleBinding", &world.namespace, &object.name_any());
         let key = (world.namespace.clone(), object.name_any());
-        if let Some((cause, message)) = not_granted(&binding, &guard, granted.get(&key) == object.metadata.generation.as_ref()) {
+        if let Some((cause, message)) =
+            not_granted(&binding, &guard, granted.get(&key) == object.metadata.generation.as_ref())
+        {
             compiled.report.push(&id, "", Condition::Programmed, cause, message);
         }
     }

@@ -32,7 +32,12 @@ impl Probe {
         let policy = find(&context.client, "ValidatingAdmissionPolicy", "validatingadmissionpolicies").await;
         let policy = match policy {
             Ok(Some(policy)) => policy,
-            Ok(None) => return Guard::Weak { uid: None, why: format!("ValidatingAdmissionPolicy `{}` is missing", guard::NAME) },
+            Ok(None) => {
+                return Guard::Weak {
+                    uid: None,
+                    why: format!("ValidatingAdmissionPolicy `{}` is missing", guard::NAME),
+                };
+            }
             Err(error) => return Guard::Weak { uid: None, why: format!("the guard cannot be read: {error}") },
         };
         let uid = policy.uid().unwrap_or_default();
@@ -43,7 +48,8 @@ impl Probe {
     }
 
     async fn weakness(&mut self, context: &Context, policy: DynamicObject) -> Option<String> {
-        let binding = find(&context.client, "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings").await;
+        let binding =
+            find(&context.client, "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings").await;
         let binding = match binding {
             Ok(Some(binding)) => binding,
             Ok(None) => return Some(format!("ValidatingAdmissionPolicyBinding `{}` is missing", guard::NAME)),
@@ -72,7 +78,9 @@ impl Probe {
         let params = PostParams { dry_run: true, ..PostParams::default() };
         match Kind::Credential.api(&client, namespace).create(&params, &object).await {
             Ok(_) => Ok(Some("a write that the guard must refuse was let through".into())),
-            Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains(&format!("'{}'", guard::NAME)) => {
+            Err(kube::Error::Api(status))
+                if status.code == 403 && status.message.contains(&format!("'{}'", guard::NAME)) =>
+            {
                 Ok(None)
             }
             Err(error) => anyhow::bail!("{error}"),
@@ -85,7 +93,8 @@ impl Probe {
         {
             return Ok(client.clone());
         }
-        let accounts: Api<ServiceAccount> = Api::namespaced(context.client.clone(), &context.settings.operator_namespace);
+        let accounts: Api<ServiceAccount> =
+            Api::namespaced(context.client.clone(), &context.settings.operator_namespace);
         let spec = TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
         let request = TokenRequest { spec, ..TokenRequest::default() };
         let answer = accounts.create_token_request(CANARY, &PostParams::default(), &request).await?;

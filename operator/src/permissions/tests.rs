@@ -21,8 +21,14 @@ fn r01_what_the_guard_narrows_goes_with_it() {
     assert!(strong.iter().all(|native| native.body["metadata"]["ownerReferences"][0]["uid"] == "u"));
     let weak = wanted(&bindings(), &Guard::Weak { uid: Some(uid()), why: "changed".into() });
     assert!(!weak.is_empty() && weak.iter().all(|native| !native.guarded));
-    let text = format!("{:?}", weak.iter().filter(|native| native.body["roleRef"]["kind"] == "ClusterRole").collect::<Vec<_>>());
-    assert!(text.contains("pam") && text.contains("get:identitypolicies"), "the project's developer keeps what is all of it");
+    let text = format!(
+        "{:?}",
+        weak.iter().filter(|native| native.body["roleRef"]["kind"] == "ClusterRole").collect::<Vec<_>>()
+    );
+    assert!(
+        text.contains("pam") && text.contains("get:identitypolicies"),
+        "the project's developer keeps what is all of it"
+    );
     assert!(!weak.iter().any(|n| n.name == "idm:guarded:update:identitypolicies"));
     assert!(wanted(&bindings(), &Guard::Weak { uid: None, why: "missing".into() }).is_empty());
     assert!(wanted(&bindings(), &Guard::Unknown).is_empty());

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ObjectStatus;
 
-/// RoleBinding gives a role: `role` to the callers of APIs, `permissionRole` or `permissions` to the people who work with
-/// our objects.
+/// RoleBinding gives a role: `role` to the callers of APIs, `permissionRole` or `permissions` to the people who work
+/// with our objects.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(group = "identity-manager.io", version = "v1alpha1", kind = "RoleBinding", plural = "rolebindings", namespaced)]
 #[kube(status = "ObjectStatus", shortname = "idrb", category = "idm", derive = "PartialEq")]
@@ -114,9 +114,10 @@ pub struct Subject {
     /// A ServiceAccount; with permissions only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccountSubject>,
-    /// The issuer that must vouch for the user or group. With `role`, unset means any issuer that the policy trusts; set
-    /// it where a policy trusts several. With permissions it is an issuer that the API server trusts, and `kubernetes`
-    /// takes the name as the API server has it; unset means the same, and is refused where the API server trusts several.
+    /// The issuer that must vouch for the user or group. With `role`, unset means any issuer that the policy trusts;
+    /// set it where a policy trusts several. With permissions it is an issuer that the API server trusts, and
+    /// `kubernetes` takes the name as the API server has it; unset means the same, and is refused where the API server
+    /// trusts several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub issuer: Option<String>,

@@ -25,12 +25,7 @@ fn check(world: &World, object: &Object<RoleBindingSpec>, notes: &mut Notes<'_>)
     }
 }
 
-fn lower(
-    world: &World,
-    object: &Object<RoleBindingSpec>,
-    role: &RoleName,
-    notes: &mut Notes<'_>,
-) -> Option<Grant> {
+fn lower(world: &World, object: &Object<RoleBindingSpec>, role: &RoleName, notes: &mut Notes<'_>) -> Option<Grant> {
     let RoleBindingSpec { role: _, permission_role, permissions, subjects, scope } = &object.spec;
     if permission_role.is_some() || permissions.is_some() {
         let message = "spec must have exactly one of `role`, `permissionRole`, `permissions`";

@@ -54,7 +54,11 @@ fn r01_a_role_of_a_team_or_of_parts_reaches_the_guard_and_not_beyond() {
     assert!(users("idm:guarded:update:credentials").contains("oleg"), "it rotates, and edits nothing");
     assert!(all.iter().all(|native| native.guarded == native.name.starts_with("idm:guarded:")));
     let virtual_ones = &named(&all, "idm:team:checkout:Developer").body["rules"];
-    assert!(virtual_ones.as_array().is_some_and(|rules| rules.iter().all(|rule| rule["resourceNames"] == json!(["checkout"]))));
+    assert!(
+        virtual_ones
+            .as_array()
+            .is_some_and(|rules| rules.iter().all(|rule| rule["resourceNames"] == json!(["checkout"])))
+    );
 }
 
 #[test]
@@ -67,7 +71,8 @@ fn who_gives_roles_gives_those_of_the_own_team_by_their_names() {
     ]));
     let names = |name: &str| {
         let rules = named(&all, name).body["rules"].clone();
-        let grant = rules.as_array().and_then(|rules| rules.iter().find(|rule| rule["verbs"] == json!(["bind"]))).cloned();
+        let grant =
+            rules.as_array().and_then(|rules| rules.iter().find(|rule| rule["verbs"] == json!(["bind"]))).cloned();
         grant.expect("it may give roles")["resourceNames"].to_string()
     };
     let (team, project) = (names("idm:team:checkout:Owner"), names("idm:project:Owner"));

@@ -154,10 +154,7 @@ fn variables() -> Vec<(&'static str, String)> {
                 .into(),
         ),
         ("rotation", format!("variables.resource in ['credentials', 'identitypolicies'] ? '{ROTATE_ANNOTATION}' : ''")),
-        (
-            "rotates",
-            format!("variables.rotation != '' && {updates} && object.{rotation} != oldObject.{rotation}"),
-        ),
+        ("rotates", format!("variables.rotation != '' && {updates} && object.{rotation} != oldObject.{rotation}")),
         ("revokes", format!("variables.resource == 'credentials' && {updates} && {new_off} && !{old_off}")),
         (
             "deploys",

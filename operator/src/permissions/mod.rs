@@ -7,10 +7,9 @@
 mod probe;
 mod sync;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use idm_api::v1alpha1::RoleBinding;
 use idm_compile::{Cause, Compiled, Condition, ObjectId, PermissionSettings, World, permissions};
@@ -27,6 +26,7 @@ use crate::watch::{Seen, Store};
 const PERIOD: Duration = Duration::from_secs(2);
 /// Objects that somebody else changed are put right this often.
 const REPAIR: Duration = Duration::from_secs(20);
+const RETRY: Duration = Duration::from_millis(500);
 
 /// Whether the guard is in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,13 +48,32 @@ enum Guard {
     },
 }
 
+impl Guard {
+    /// What counts after looks in a row without a certain answer. The policy is still taken for the owner of what it
+    /// does not narrow.
+    fn after_doubt(&self, looks: u32, why: String) -> Self {
+        match self {
+            Guard::InForce { .. } | Guard::Unknown if looks < 2 => self.clone(),
+            Guard::InForce { uid } => Guard::Weak { uid: Some(uid.clone()), why },
+            Guard::Weak { uid, .. } => Guard::Weak { uid: uid.clone(), why },
+            Guard::Unknown => Guard::Weak { uid: None, why },
+        }
+    }
+}
+
+/// What was written last: the RoleBindings, by namespace and name, with their generations.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Granted {
+    guard: Guard,
+    generations: BTreeMap<(String, String), i64>,
+}
+
 /// What is known of the guard and of the grants.
 #[derive(Default)]
 pub(crate) struct Board {
     guard: Mutex<Guard>,
-    /// The RoleBindings, by namespace and name, that are granted, with their generation.
-    granted: Mutex<BTreeMap<(String, String), i64>>,
-    changed: AtomicBool,
+    granted: Mutex<Granted>,
+    guard_changed: Notify,
     wake: Notify,
 }
 
@@ -62,7 +81,6 @@ impl Board {
     /// Takes note of an event.
     pub(crate) fn see(&self, seen: &Seen) {
         if seen.kind == Kind::RoleBinding {
-            self.changed.store(true, Ordering::Release);
             self.wake.notify_one();
         }
     }
@@ -71,11 +89,25 @@ impl Board {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Returns whether it differs from before.
     fn set_guard(&self, guard: Guard) -> bool {
         let mut known = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
         let differs = *known != guard;
         *known = guard;
         differs
+    }
+
+    /// Returns whether it differs from before.
+    fn keep(&self, granted: Granted) -> bool {
+        let mut known = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
+        let differs = *known != granted;
+        *known = granted;
+        differs
+    }
+
+    fn is_granted(&self, key: &(String, String), generation: Option<i64>) -> bool {
+        let known = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
+        known.generations.get(key).copied() == generation
     }
 }
 
@@ -89,44 +121,66 @@ pub(crate) fn settings(context: &Context) -> PermissionSettings {
 
 /// Grants and takes back, for ever.
 pub(crate) async fn run(context: Arc<Context>, queue: Arc<Queue>) {
+    tokio::join!(watch_guard(&context), grant(&context, &queue));
+}
+
+/// Looks at the guard every [`PERIOD`], whatever else there is to do.
+async fn watch_guard(context: &Context) {
     let board = &context.permissions;
     let mut probe = probe::Probe::default();
-    let mut last: Option<Instant> = None;
+    let mut period = tokio::time::interval(PERIOD);
+    period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let woken = tokio::time::timeout(PERIOD, board.wake.notified()).await.is_ok();
+        period.tick().await;
         if !context.store.is_synced() {
             continue;
         }
-        // Before the store is read: what changes from here on is the next round's.
-        let changed = board.changed.swap(false, Ordering::AcqRel);
-        let (bindings, generations) = read(&context.store, &settings(&context));
-        // The guard costs a write that is refused each time; without bindings nothing rests on it.
-        let differs = match (bindings.0.is_empty(), woken) {
-            (true, _) => board.set_guard(Guard::Unknown),
-            // A change is granted on the word of the last look, which is at most a period old.
-            (false, true) if board.guard() != Guard::Unknown => false,
-            _ => board.set_guard(probe.look(&context).await),
-        };
-        let guard = board.guard();
-        if differs && let Guard::Weak { why, .. } = &guard {
-            tracing::error!(why, "the guard of permissions is not in force: roles of teams are taken back");
-        }
-        if !differs && !changed && last.is_some_and(|last| last.elapsed() < REPAIR) {
+        // A look costs a write that is refused; without bindings nothing rests on the guard.
+        let (bindings, _) = read(&context.store, &settings(context));
+        let guard = if bindings.0.is_empty() { Guard::Unknown } else { probe.look(context).await };
+        if !board.set_guard(guard.clone()) {
             continue;
         }
-        match sync::sync(&context, &wanted(&bindings, &guard)).await {
-            Ok(()) => {
-                last = Some(Instant::now());
-                *board.granted.lock().unwrap_or_else(PoisonError::into_inner) = generations;
-                let namespaces: BTreeSet<_> = context.store.namespaces(Kind::RoleBinding);
-                if differs || changed {
-                    namespaces.iter().for_each(|namespace| queue.add(namespace, Duration::ZERO));
-                }
+        if let Guard::Weak { why, .. } = &guard {
+            tracing::error!(why, "the guard of permissions is not in force: roles of teams are taken back");
+        }
+        board.guard_changed.notify_one();
+        board.wake.notify_one();
+    }
+}
+
+/// Writes what the bindings give, when they or the guard changed, and every [`REPAIR`].
+async fn grant(context: &Context, queue: &Queue) {
+    let board = &context.permissions;
+    loop {
+        let _ = tokio::time::timeout(REPAIR, board.wake.notified()).await;
+        while !context.store.is_synced() {
+            tokio::time::sleep(RETRY).await;
+        }
+        let (bindings, generations) = read(&context.store, &settings(context));
+        let guard = board.guard();
+        // Nothing is given and nothing taken away before something is known: the next look wakes this loop.
+        if guard == Guard::Unknown && !bindings.0.is_empty() {
+            continue;
+        }
+        let wanted = wanted(&bindings, &guard);
+        let outcome = tokio::select! {
+            outcome = sync::sync(context, &wanted) => outcome,
+            // Thousands of objects take longer than a weak guard may last. What was begun is begun anew.
+            () = board.guard_changed.notified() => {
+                board.wake.notify_one();
+                continue;
             }
-            Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "permissions could not all be granted; it is tried again");
-                board.changed.store(true, Ordering::Release);
-            }
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(error = format!("{error:#}"), "permissions could not all be granted; it is tried again");
+            tokio::time::sleep(RETRY).await;
+            board.wake.notify_one();
+            continue;
+        }
+        if board.keep(Granted { guard, generations }) {
+            let namespaces = context.store.namespaces(Kind::RoleBinding);
+            namespaces.iter().for_each(|namespace| queue.add(namespace, Duration::ZERO));
         }
     }
 }
@@ -194,14 +248,12 @@ pub(crate) fn of(
 /// Adds to the report which RoleBindings are not granted, and why.
 pub(crate) fn report(context: &Context, world: &World, compiled: &mut Compiled) {
     let (guard, settings) = (context.permissions.guard(), settings(context));
-    let granted = context.permissions.granted.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for object in context.store.list(Kind::RoleBinding, &world.namespace) {
         let Some(binding) = one(&world.namespace, &object, &settings) else { continue };
         let id = ObjectId::new("RoleBinding", &world.namespace, &object.name_any());
         let key = (world.namespace.clone(), object.name_any());
-        if let Some((cause, message)) =
-            not_granted(&binding, &guard, granted.get(&key) == object.metadata.generation.as_ref())
-        {
+        let is_granted = context.permissions.is_granted(&key, object.metadata.generation);
+        if let Some((cause, message)) = not_granted(&binding, &guard, is_granted) {
             compiled.report.push(&id, "", Condition::Programmed, cause, message);
         }
     }

@@ -20,53 +20,65 @@ use crate::objects::Kind;
 const CANARY: &str = "idm-canary";
 const TOKEN_SECONDS: i64 = 3600;
 
-/// The canary's client, while its token lasts.
+/// The canary's client, while its token lasts, and the last certain answer.
 #[derive(Default)]
 pub(super) struct Probe {
     canary: Option<(Client, Instant)>,
+    known: Guard,
+    /// Looks in a row that gave no certain answer.
+    uncertain: u32,
+}
+
+/// One look at the guard.
+enum Look {
+    Certain(Guard),
+    /// The API server did not answer, or answered something else.
+    Uncertain(String),
 }
 
 impl Probe {
-    /// Looks at the guard. Whatever is not certain counts as not in force.
+    /// Looks at the guard. An answer that is not certain counts as not in force when it is the second in a row: one
+    /// lost connection must not take everybody's permissions away.
     pub(super) async fn look(&mut self, context: &Context) -> Guard {
+        match self.try_once(context).await {
+            Look::Certain(guard) => (self.known, self.uncertain) = (guard, 0),
+            Look::Uncertain(why) => {
+                self.canary = None;
+                self.uncertain += 1;
+                self.known = self.known.after_doubt(self.uncertain, why);
+            }
+        }
+        self.known.clone()
+    }
+
+    async fn try_once(&mut self, context: &Context) -> Look {
         let policy = find(&context.client, "ValidatingAdmissionPolicy", "validatingadmissionpolicies").await;
         let policy = match policy {
             Ok(Some(policy)) => policy,
             Ok(None) => {
-                return Guard::Weak {
-                    uid: None,
-                    why: format!("ValidatingAdmissionPolicy `{}` is missing", guard::NAME),
-                };
+                let why = format!("ValidatingAdmissionPolicy `{}` is missing", guard::NAME);
+                return Look::Certain(Guard::Weak { uid: None, why });
             }
-            Err(error) => return Guard::Weak { uid: None, why: format!("the guard cannot be read: {error}") },
+            Err(error) => return Look::Uncertain(format!("the guard cannot be read: {error}")),
         };
         let uid = policy.uid().unwrap_or_default();
         match self.weakness(context, policy).await {
-            None => Guard::InForce { uid },
-            Some(why) => Guard::Weak { uid: Some(uid), why },
+            Ok(None) => Look::Certain(Guard::InForce { uid }),
+            Ok(Some(why)) => Look::Certain(Guard::Weak { uid: Some(uid), why }),
+            Err(error) => Look::Uncertain(format!("the guard cannot be tried: {error:#}")),
         }
     }
 
-    async fn weakness(&mut self, context: &Context, policy: DynamicObject) -> Option<String> {
-        let binding =
-            find(&context.client, "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings").await;
-        let binding = match binding {
-            Ok(Some(binding)) => binding,
-            Ok(None) => return Some(format!("ValidatingAdmissionPolicyBinding `{}` is missing", guard::NAME)),
-            Err(error) => return Some(format!("the guard's binding cannot be read: {error}")),
+    async fn weakness(&mut self, context: &Context, policy: DynamicObject) -> anyhow::Result<Option<String>> {
+        let (kind, plural) = ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings");
+        let Some(binding) = find(&context.client, kind, plural).await? else {
+            return Ok(Some(format!("ValidatingAdmissionPolicyBinding `{}` is missing", guard::NAME)));
         };
         if !guard::is_intact(&context.settings.operator_namespace, &policy.data, &binding.data) {
             let chart = "apply the chart of this version again";
-            return Some(format!("ValidatingAdmissionPolicy or binding `{}` was changed: {chart}", guard::NAME));
+            return Ok(Some(format!("ValidatingAdmissionPolicy or binding `{}` was changed: {chart}", guard::NAME)));
         }
-        match self.refused(context).await {
-            Ok(None) => None,
-            Ok(Some(why)) => Some(why),
-            Err(error) => {
-                self.canary = None;
-                Some(format!("the guard cannot be tried: {error:#}"))
-            }
-        }
+        self.refused(context).await
     }
 
     /// Tries a write that the guard must refuse.

@@ -45,3 +45,15 @@ fn a_binding_says_why_it_is_not_granted() {
     assert_eq!(not_granted(&ana, &strong, true), None);
     assert_eq!(not_granted(&ana, &strong, false).map(|(cause, _)| cause), Some(Cause::NotGranted));
 }
+
+#[test]
+fn one_lost_connection_takes_nothing_away_and_two_do() {
+    let strong = Guard::InForce { uid: "u".into() };
+    assert_eq!(strong.after_doubt(1, "no answer".into()), strong);
+    let weak = Guard::Weak { uid: Some("u".into()), why: "no answer".into() };
+    assert_eq!(strong.after_doubt(2, "no answer".into()), weak);
+    assert_eq!(weak.after_doubt(3, "no answer".into()), weak);
+    // A new operator has seen nothing, so it grants nothing.
+    assert_eq!(Guard::Unknown.after_doubt(1, "no answer".into()), Guard::Unknown);
+    assert!(wanted(&bindings(), &Guard::Unknown.after_doubt(2, "no answer".into())).is_empty());
+}

@@ -78,6 +78,27 @@ pub(crate) struct WhoCan {
     source: Source,
 }
 
+/// Print the name and groups that the API server has for you
+#[derive(Args)]
+pub(crate) struct Whoami {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Whoami {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let person = Cluster::connect().await?.whoami().await?;
+        if self.json {
+            print::json("", &json!(person));
+        } else {
+            say!("user {}", person.username);
+            person.groups.iter().for_each(|group| say!("group {group}"));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 /// Print who may do what: subjects, places, kinds and verbs
 #[derive(Args)]
 pub(crate) struct AccessMatrix {

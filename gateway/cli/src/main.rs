@@ -62,6 +62,8 @@ enum Command {
     CanI(access::CanI),
     /// Say who may do something with the objects of idm
     WhoCan(access::WhoCan),
+    /// Print the name and groups that the API server has for you
+    Whoami(access::Whoami),
     /// Print who may do what with the objects of idm
     AccessMatrix(access::AccessMatrix),
     /// Test policies, without a cluster
@@ -123,6 +125,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Lint(lint) => lint.run(),
         Command::CanI(question) => question.run().await,
         Command::WhoCan(question) => question.run().await,
+        Command::Whoami(whoami) => whoami.run().await,
         Command::AccessMatrix(matrix) => matrix.run().await,
         Command::Policy(policy) => policy.run().await,
         Command::Idp(idp) => idp.run().await,

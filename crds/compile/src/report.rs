@@ -105,6 +105,10 @@ pub enum Cause {
     HostnameConflict,
     /// No listener allows routes of this kind from this namespace.
     NotAllowedByListeners,
+    /// The API server has not got the permissions of a RoleBinding yet.
+    NotGranted,
+    /// The policy of the API server that narrows permissions to teams and actions is not in force.
+    GuardNotInForce,
     /// A directory gave no usable answer to the last question.
     Directory(Reason),
 }
@@ -138,6 +142,8 @@ impl Cause {
             Cause::NoMatchingListenerHostname => "NoMatchingListenerHostname",
             Cause::HostnameConflict => "HostnameConflict",
             Cause::NotAllowedByListeners => "NotAllowedByListeners",
+            Cause::NotGranted => "NotGranted",
+            Cause::GuardNotInForce => "GuardNotInForce",
             Cause::Directory(reason) => reason.code(),
         }
     }

@@ -128,6 +128,8 @@ fn context(server: &Arc<ApiServer>) -> Context {
         client: server.client(),
         hashes: idm_compile::PasswordHashes::default(),
         served: crate::served::Board::default(),
+        permissions: crate::permissions::Board::default(),
+        permission_issuers: Default::default(),
         heard: tokio::sync::Mutex::default(),
     }
 }

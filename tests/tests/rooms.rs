@@ -17,7 +17,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-compile", &["idm-api", "idm-expr", "idm-jose", "idm-plan", "idm-saml", "idm-types"]),
     ("idm-audit", &["idm-types"]),
     ("idm-bulkhead", &["idm-types"]),
-    ("idm-store", &["idm-bulkhead", "idm-types"]),
+    // store keeps counters, whose arithmetic limit has.
+    ("idm-store", &["idm-bulkhead", "idm-limit", "idm-types"]),
     ("idm-session", &["idm-store", "idm-types"]),
     // request names the keys under which an identity's session is revoked.
     ("idm-request", &["idm-expr", "idm-jose", "idm-plan", "idm-store", "idm-types"]),

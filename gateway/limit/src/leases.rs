@@ -227,10 +227,11 @@ impl Leases {
         true
     }
 
-    /// There was no answer: what was to be given back is still to be given back.
+    /// There was no answer, or nothing was decided: what was used without asking is still to be told. What was to be
+    /// given back is lost, because the counter may have got it.
     pub fn unanswered(&mut self, asks: &[Ask]) {
-        for ask in asks.iter().filter(|ask| !matches!(ask.counter, Counter::Slots { .. })) {
-            if let Some(lease) = self.0.get_mut(&ask.name) {
+        for ask in asks.iter().filter(|ask| ask.back < 0) {
+            if let Some(lease) = self.0.get_mut(&ask.name).filter(|lease| lease.end == ask.of_end) {
                 lease.owed = lease.owed.saturating_add(ask.back);
             }
         }

@@ -286,6 +286,7 @@ impl Gateway {
         ] {
             out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));
         }
+        out.push_str(&limit_metrics(&self.environment.memory.counters().counts()));
         if let Some(store) = self.environment.memory.store().health() {
             out.push_str(&store_metrics(&store));
         }
@@ -317,6 +318,22 @@ impl Gateway {
             let _ = shipper.await;
         }
     }
+}
+
+fn limit_metrics(counts: &idm_store::LimitCounts) -> String {
+    let idm_store::LimitCounts { taken, refused, lost_denied, lost_local, questions } = counts;
+    let mut out = "# HELP idm_limited_requests_total Requests with limits that count, by outcome.\n\
+                   # TYPE idm_limited_requests_total counter\n"
+        .to_owned();
+    let outcomes = [("Taken", taken), ("Refused", refused), ("LostDenied", lost_denied), ("LostLocal", lost_local)];
+    for (outcome, count) in outcomes {
+        out.push_str(&format!("idm_limited_requests_total{{outcome=\"{outcome}\"}} {count}\n"));
+    }
+    out.push_str(&format!(
+        "# HELP idm_limit_questions_total Questions about limits to the shared store.\n\
+         # TYPE idm_limit_questions_total counter\nidm_limit_questions_total {questions}\n"
+    ));
+    out
 }
 
 fn store_metrics(store: &idm_store::Health) -> String {

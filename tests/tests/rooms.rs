@@ -53,6 +53,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-authn",
             "idm-authz",
             "idm-issue",
+            // What stands behind the answer's fields about limits.
+            "idm-limit",
             "idm-plan",
             "idm-request",
             "idm-sign-in",

@@ -2,8 +2,8 @@ use idm_types::{Algorithm, MethodName, RoleName, RuleName, Skew};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Cors, Expr, JoseStep, Llm, MtlsMethod, ObjectKey, OutgoingTls, PathForm, ProtectedResource, SecretHandle, Selector,
-    SignInMethod, TokenService, Validator,
+    Cors, Expr, JoseStep, Limit, Llm, MtlsMethod, ObjectKey, OutgoingTls, PathForm, ProtectedResource, SecretHandle,
+    Selector, SignInMethod, TokenService, Validator,
 };
 
 /// One IdentityPolicy, resolved.
@@ -24,6 +24,9 @@ pub struct Policy {
     /// Authorization: every rule that applies must allow the request. If there are rules and none applies, the request
     /// is denied. If there are no rules, an authenticated caller is permitted.
     pub rules: Vec<Rule>,
+    /// Limits of the requests that the rules permit; all must allow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
     /// JOSE objects that are opened and made, in order.
     pub jose: Vec<JoseStep>,
     /// The upstream is a language model's API.

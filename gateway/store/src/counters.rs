@@ -15,7 +15,7 @@ use crate::shared::Shared;
 use crate::{Key, Kind, Store, StoreError};
 
 /// A request waits for the store no longer than this.
-const PATIENCE: Duration = Duration::from_millis(40);
+pub const PATIENCE: Duration = Duration::from_millis(40);
 /// A store that did not answer is not asked again by requests within this time, in microseconds.
 const AWAY_US: u64 = 250_000;
 /// Times that a request asks, because other cores were faster.
@@ -77,6 +77,7 @@ pub struct Counters {
     /// The uptime in microseconds until which the store is taken for lost.
     away_until: AtomicU64,
     flushing: AtomicBool,
+    patience: Duration,
     counts: Counts,
 }
 
@@ -134,6 +135,11 @@ impl Drop for Taken {
 impl Counters {
     /// Counters of this store. With a shared one, must be called on a runtime.
     pub fn new(store: Store) -> Arc<Self> {
+        Self::with_patience(store, PATIENCE)
+    }
+
+    /// The same with another [`PATIENCE`], for tests on machines that are busy.
+    pub fn with_patience(store: Store, patience: Duration) -> Arc<Self> {
         use std::hash::{BuildHasher, RandomState};
         let counters = Arc::new(Self {
             pod: RandomState::new().hash_one(std::process::id()),
@@ -144,6 +150,7 @@ impl Counters {
             store_ahead_us: AtomicU64::new(0),
             away_until: AtomicU64::new(0),
             flushing: AtomicBool::new(false),
+            patience,
             counts: Counts::default(),
         });
         if let Kind::Shared(shared) = &counters.store.kind {
@@ -231,7 +238,7 @@ impl Counters {
         // A pod whose clock is wrong learns the time from the first answer.
         for _ in 0..2 {
             let asked = self.tell(shared, &asks, now);
-            let answer = match tokio::time::timeout(PATIENCE, asked).await {
+            let answer = match tokio::time::timeout(self.patience, asked).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(error)) => return Err(self.lost(&asks, error)),
                 Err(_) => return Err(self.lost(&asks, StoreError("no answer from the store in time".into()))),

@@ -24,7 +24,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use idm_types::{Clock, Moment, Redacted, Timestamp};
 
 use begun::Begun;
-pub use counters::{Counters, LimitCounts, OnLoss, Taken, Taking};
+pub use counters::{Counters, LimitCounts, OnLoss, PATIENCE, Taken, Taking};
 pub use gate::Health;
 pub use guesses::{GuessEnd, GuessKeys, GuessRules, GuessTurn};
 use in_process::InProcess;

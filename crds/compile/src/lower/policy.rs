@@ -12,6 +12,7 @@ use super::Notes;
 use super::cors::lower_policy_cors;
 use super::jose::lower_steps;
 use super::keys::{DEFAULT_ALGORITHMS, check_url, lower_keys, secret_text};
+use super::limits::lower_policy_limits;
 use super::mtls::lower_mtls;
 use super::password::{lower_base64, lower_basic, lower_digest};
 use super::resource::lower_resource;
@@ -35,6 +36,7 @@ pub(crate) fn lower_policy(
         target_refs: _,
         authentication,
         authorization,
+        limits,
         jose,
         llm,
         token_service,
@@ -48,6 +50,7 @@ pub(crate) fn lower_policy(
     let methods = lower_methods(world, federations, methods, secrets, notes);
     let identity = lower_identity(identity.as_ref(), notes);
     let rules = lower_rules(authorization.as_ref(), notes);
+    let limits = lower_policy_limits(limits.as_deref(), &methods, llm.is_some(), notes);
     let jose = lower_steps(world, jose.as_deref(), secrets, notes);
     let llm = llm.as_ref().and_then(|llm| lower_llm(world, llm, secrets, notes));
     let token_service =
@@ -67,6 +70,7 @@ pub(crate) fn lower_policy(
         methods,
         identity,
         rules,
+        limits,
         jose,
         llm,
         token_service,

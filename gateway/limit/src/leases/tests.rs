@@ -240,3 +240,43 @@ fn r77_what_a_pod_holds_of_a_span_ends_with_it() {
     }
     assert!(bed.admitted <= 30_000 && bed.admitted >= 29_700, "{}", bed.admitted);
 }
+
+/// `cargo test --release -p idm-limit -- --ignored --nocapture cost`
+#[test]
+#[ignore = "a figure of release builds"]
+fn a_limit_costs_a_request_less_than_a_microsecond() {
+    let counters = [
+        Counter::Rate { requests: 1_000_000, per_us: SECOND, burst: 1_000_000 },
+        quota(1_000_000_000, Per::Month),
+        Counter::Slots { limit: 100_000 },
+    ];
+    let needs: Vec<Need> =
+        (0..).zip(&counters).map(|(number, counter)| Need { name: [number; 32], ..need(counter) }).collect();
+    let rounds = 1_000_000;
+    for limits in [1, 3] {
+        let (mut ledger, needs) = (Ledger::default(), &needs[..limits]);
+        let began = std::time::Instant::now();
+        for round in 0..rounds {
+            let (all, _) = ledger.take(needs, BEGIN + round);
+            assert!(all);
+            needs.iter().for_each(|need| {
+                if matches!(need.counter, Counter::Slots { .. }) {
+                    ledger.settle(&need.name, (1, 0), BEGIN + round);
+                }
+            });
+        }
+        let here = began.elapsed() / u32::try_from(rounds).unwrap();
+        let mut bed = Bed::new(1);
+        let began = std::time::Instant::now();
+        for round in 0..rounds {
+            assert!(bed.request(0, needs, BEGIN + round));
+            bed.pods[0].1.settle(&needs[limits - 1], 0, 0, round);
+            if limits == 3 {
+                bed.pods[0].1.settle(&needs[2], 1, 0, round);
+            }
+        }
+        let shared = began.elapsed() / u32::try_from(rounds).unwrap();
+        println!("{limits} limits: {here:?} in this process, {shared:?} with leases, {} questions", bed.asked);
+        assert!(here.as_nanos() < 1000 * limits as u128 && shared.as_nanos() < 1000 * limits as u128);
+    }
+}

@@ -320,6 +320,62 @@ fn restrictions_are_asked_for_every_request_however_it_was_verified() {
 }
 
 #[test]
+fn a_token_is_given_only_where_and_when_the_client_may_ask() {
+    const SECRET: &str = "idm_00000000000000000000000000000000000000000003RBGQh";
+    let upstream = Upstream::answering(ANSWER);
+    let methods = "    - {name: tokens, jwt: {issuers: [{tokenServiceRef: {name: p}, audiences: [orders]}]}}\n";
+    let keys = idm_compile::new_signing_keys(
+        idm_types::Algorithm::ES256,
+        idm_types::Timestamp::from_seconds(idm_tests::now() - 10),
+    );
+    let service =
+        "  tokenService: {issuer: 'https://shop.example/oauth', audiences: [orders], grants: [ClientCredentials]}\n";
+    let policy = format!(
+        "{}{service}{}{}",
+        open_to(&upstream, methods),
+        secret("idm-signing-keys", &[("p.json", keys.unwrap())]),
+        secret("s", &[("clientSecret", SECRET.to_owned())])
+    );
+    let client = |access: &str| {
+        format!(
+            "apiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: reports}}\nspec:\n  \
+             oauthClient: {{clientSecret: {{}}, grants: [ClientCredentials]}}\n  secretRef: {{name: s}}\n  \
+             access: {{methods: [GET], {access}}}\n  limits: [{{name: own, quota: {{requests: 2, per: Month}}}}]\n"
+        )
+    };
+    let gateway =
+        InProcess::start_with(&[("all.yaml", &policy), ("more.yaml", &client("addresses: [127.0.0.1]"))], &[]);
+    let ask = || {
+        let body = format!("grant_type=client_credentials&client_id=reports&client_secret={SECRET}");
+        let head = format!(
+            "POST /oauth/token HTTP/1.1\r\nHost: shop.example\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+             Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        raw(gateway.address(), format!("{head}{body}").as_bytes())
+    };
+    let call = |method: &str, token: &str| {
+        let head = format!("{method} /orders HTTP/1.1\r\nHost: shop.example\r\nAuthorization: Bearer {token}\r\n\r\n");
+        let reply = raw(gateway.address(), head.as_bytes());
+        let reason = (reply.status != 200).then(|| gateway.record(reply.decision())["reason"].clone());
+        (reply.status, reason)
+    };
+    let got = ask();
+    let parsed: Value = serde_json::from_str(&got.body).unwrap_or_default();
+    let token = parsed["access_token"].as_str().unwrap_or_else(|| panic!("{got:?}")).to_owned();
+    assert_eq!(call("GET", &token), (200, None));
+    assert_eq!(call("DELETE", &token), (403, Some("OutsideMethods".into())), "the token is bound as its client is");
+    assert_eq!(call("GET", &token), (200, None));
+    assert_eq!(call("GET", &token), (429, Some("QuotaExceeded".into())), "and counts with it");
+    gateway.write("more.yaml", &client("addresses: [192.0.2.1]"));
+    assert_eq!(call("GET", &token), (403, Some("OutsideAddresses".into())));
+    let refused = ask();
+    assert_eq!(refused.status, 401, "{refused:?}");
+    let record = gateway.record(refused.decision());
+    assert!(record["detail"].as_str().is_some_and(|detail| detail.contains("OutsideAddresses")), "{record}");
+}
+
+#[test]
 fn a_tier_that_is_not_valid_refuses_its_callers_and_one_that_was_stays_in_force() {
     let tier = |zone: &str| {
         credential("ana", 1, "tier: gold", "")

@@ -159,6 +159,11 @@ impl Counters {
         counters
     }
 
+    /// Forgets what this process has counted by itself: for decisions that are not about real requests.
+    pub fn forget(&self) {
+        *lock(&self.ledger) = Ledger::default();
+    }
+
     /// What happened so far.
     pub fn counts(&self) -> LimitCounts {
         let Counts { taken, refused, lost_denied, lost_local, questions } = &self.counts;

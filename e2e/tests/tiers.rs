@@ -72,6 +72,10 @@ fn object(kind: Kind, namespace: &str, name: &str, team: &str) -> Value {
         Kind::RoleBinding => {
             json!({"permissionRole": "Consumer", "subjects": [{"user": "of-a-sample"}], "scope": scope})
         }
+        Kind::UsagePlan => {
+            let rate = json!({"name": "pace", "rate": {"requests": 1, "perSeconds": 1}});
+            json!({"selects": {"roles": ["of-a-sample"]}, "limits": [rate]})
+        }
     };
     let labels = if team.is_empty() { json!({}) } else { json!({TEAM_LABEL: team}) };
     json!({
@@ -183,7 +187,7 @@ fn changes(kind: Kind, team: &str) -> Vec<(String, Value)> {
             all.push(("revoke".into(), json!({"spec": {"suspend": true}})));
         }
         Kind::Federation => all.push(("provision".into(), json!({"spec": {"provisioning": {"role": "admin"}}}))),
-        Kind::RoleBinding => {}
+        Kind::RoleBinding | Kind::UsagePlan => {}
     }
     all
 }

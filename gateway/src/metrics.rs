@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use idm_metrics::Exposition;
 use idm_proxy::AccessLog;
+use idm_store::LimitCounts;
 use idm_types::Timestamp;
 
 use crate::Gateway;
@@ -15,6 +16,7 @@ impl Gateway {
         self.write_certificates(out);
         self.write_audit(out);
         self.write_store(out);
+        self.write_limits(out);
         let dropped = self.shared.access_log().map_or(0, AccessLog::dropped);
         self.write_traces(out);
         out.counter("idm_access_log_dropped_total", "Lines of the access log that nobody took in time.")
@@ -84,6 +86,17 @@ impl Gateway {
         }
         out.gauge("idm_audit_failing", "1 while audit records cannot be stored.")
             .sample(&[], u64::from(health.is_failing()));
+    }
+
+    fn write_limits(&self, out: &mut Exposition) {
+        let counted = self.environment.memory.counters().counts();
+        let LimitCounts { taken, refused, lost_denied, lost_local, questions } = counted;
+        let mut family = out.counter("idm_limited_requests_total", "Requests with limits that count, by outcome.");
+        let outcomes = [("Taken", taken), ("Refused", refused), ("LostDenied", lost_denied), ("LostLocal", lost_local)];
+        for (outcome, count) in outcomes {
+            family.sample(&[("outcome", outcome)], count);
+        }
+        out.counter("idm_limit_questions_total", "Questions about limits to the shared store.").sample(&[], questions);
     }
 
     fn write_store(&self, out: &mut Exposition) {

@@ -1,6 +1,6 @@
 //! Reconciles policies into gateways.
 //!
-//! In: our four kinds, Gateways, HTTPRoutes, ReferenceGrants and Services of every namespace, and the Secrets that they
+//! In: our kinds, Gateways, HTTPRoutes, ReferenceGrants and Services of every namespace, and the Secrets that they
 //! name. Out: per namespace with policies one gateway (Deployment, Service, ServiceAccount, Role, PDB,
 //! NetworkPolicy) and its bundle Secret; status, events, and an audit record per change. It never
 //! serves traffic, and gateways keep serving without it. Start at `reconcile.rs`, which reads like a

@@ -11,6 +11,7 @@ pub(crate) enum Kind {
     Credential,
     Federation,
     RoleBinding,
+    UsagePlan,
     HttpRoute,
     GrpcRoute,
     Gateway,
@@ -31,6 +32,7 @@ impl Kind {
         Kind::Credential,
         Kind::Federation,
         Kind::RoleBinding,
+        Kind::UsagePlan,
         Kind::HttpRoute,
         Kind::GrpcRoute,
         Kind::Gateway,
@@ -55,7 +57,8 @@ impl Kind {
     }
 
     /// Our own kinds, whose changes are audited.
-    pub(crate) const OURS: &[Kind] = &[Kind::IdentityPolicy, Kind::Credential, Kind::Federation, Kind::RoleBinding];
+    pub(crate) const OURS: &[Kind] =
+        &[Kind::IdentityPolicy, Kind::Credential, Kind::Federation, Kind::RoleBinding, Kind::UsagePlan];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -63,6 +66,7 @@ impl Kind {
             Kind::Credential => "Credential",
             Kind::Federation => "Federation",
             Kind::RoleBinding => "RoleBinding",
+            Kind::UsagePlan => "UsagePlan",
             Kind::HttpRoute => "HTTPRoute",
             Kind::GrpcRoute => "GRPCRoute",
             Kind::Gateway => "Gateway",
@@ -82,6 +86,7 @@ impl Kind {
             Kind::Credential => (idm_api::GROUP, "v1alpha1", "credentials"),
             Kind::Federation => (idm_api::GROUP, "v1alpha1", "federations"),
             Kind::RoleBinding => (idm_api::GROUP, "v1alpha1", "rolebindings"),
+            Kind::UsagePlan => (idm_api::GROUP, "v1alpha1", "usageplans"),
             Kind::HttpRoute => ("gateway.networking.k8s.io", "v1", "httproutes"),
             Kind::GrpcRoute => ("gateway.networking.k8s.io", "v1", "grpcroutes"),
             Kind::Gateway => ("gateway.networking.k8s.io", "v1", "gateways"),

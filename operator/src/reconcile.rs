@@ -168,6 +168,7 @@ async fn reconcile(context: &Context, queue: &Queue, namespace: &str) -> anyhow:
         || !world.credentials.is_empty()
         || !world.federations.is_empty()
         || !world.role_bindings.is_empty()
+        || !world.usage_plans.is_empty()
         || !world.broken.is_empty();
     let wanted = gateway::wanted(&world);
     if !wanted && !context.store.list(Kind::Deployment, namespace).is_empty() {

@@ -19,8 +19,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-compile", &["idm-api", "idm-expr", "idm-jose", "idm-permission", "idm-plan", "idm-saml", "idm-types"]),
     ("idm-audit", &["idm-types"]),
     ("idm-bulkhead", &["idm-types"]),
+    // store keeps counters, whose arithmetic limit has.
     // store, trust, directory and gateway tell the span of each question that they ask for a request.
-    ("idm-store", &["idm-bulkhead", "idm-traces", "idm-types"]),
+    ("idm-store", &["idm-bulkhead", "idm-limit", "idm-traces", "idm-types"]),
     ("idm-session", &["idm-store", "idm-types"]),
     // request names the keys under which an identity's session is revoked.
     ("idm-request", &["idm-expr", "idm-jose", "idm-plan", "idm-store", "idm-types"]),
@@ -60,6 +61,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-authn",
             "idm-authz",
             "idm-issue",
+            // What stands behind the answer's fields about limits.
+            "idm-limit",
             "idm-plan",
             "idm-request",
             "idm-sign-in",

@@ -1,7 +1,7 @@
 {{- /* Written from crds/permission: IDM_UPDATE=1 cargo test -p idm-permission. */}}
 {{- define "idm.permissions" }}
 - apiGroups: [identity-manager.io]
-  resources: [rolebindings/team]
+  resources: [rolebindings/team, usageplans/team]
   verbs: [get, create, update, delete]
 - apiGroups: [identity-manager.io]
   resources: [federations/team]
@@ -33,4 +33,8 @@
   - "idm:create:rolebindings"
   - "idm:update:rolebindings"
   - "idm:delete:rolebindings"
+  - "idm:get:usageplans"
+  - "idm:create:usageplans"
+  - "idm:update:usageplans"
+  - "idm:delete:usageplans"
 {{- end }}

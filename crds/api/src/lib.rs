@@ -1,4 +1,4 @@
-//! The wire format: the four kinds of `identity-manager.io/v1alpha1`, as Rust types.
+//! The wire format: the kinds of `identity-manager.io/v1alpha1`, as Rust types.
 //!
 //! In: YAML or JSON. Out: typed specs and the CRD manifests made from them ([`crds`]). No behaviour:
 //! what a spec means is decided in `idm-compile`. Every field here is read there; a field that is not
@@ -26,13 +26,14 @@ pub const ROTATE_ANNOTATION: &str = "identity-manager.io/rotate";
 /// On a Service: further hostnames under which its policy's gateway serves it, separated by commas; `*` for every host.
 pub const HOSTNAMES_ANNOTATION: &str = "identity-manager.io/hostnames";
 
-/// The manifests of the four kinds, in the order they are documented.
+/// The manifests of the kinds, in the order they are documented.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let kinds = [
         v1alpha1::IdentityPolicy::crd(),
         v1alpha1::Credential::crd(),
         v1alpha1::Federation::crd(),
         v1alpha1::RoleBinding::crd(),
+        v1alpha1::UsagePlan::crd(),
     ];
     kinds.into_iter().map(with_plain_descriptions).collect()
 }

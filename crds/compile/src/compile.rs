@@ -185,7 +185,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     compiler.lower_services(&attachments);
     compiler.refuse_undescribed();
     compiler.report_overridden();
-    let (credentials, grants) = lower_callers(&worlds, &mut compiler.report);
+    let (credentials, grants) = lower_callers(&worlds, previous, &mut compiler.report);
     for broken in &world.broken {
         compiler.report.push(&broken.id, "", Condition::Accepted, Cause::Invalid, broken.message.clone());
     }
@@ -204,12 +204,14 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     Compiled { plan, secrets: compiler.secrets, credentials, report: compiler.report, routes, ports }
 }
 
-/// The Credentials and RoleBindings of each namespace.
-fn lower_callers(worlds: &[&World], report: &mut Report) -> (Credentials, Vec<Grant>) {
+/// The Credentials, UsagePlans and RoleBindings of each namespace.
+fn lower_callers(worlds: &[&World], previous: Option<&Bundle>, report: &mut Report) -> (Credentials, Vec<Grant>) {
+    let previous = previous.map(|bundle| &bundle.credentials.usage_plans[..]).unwrap_or_default();
     let (mut credentials, mut grants) = (Credentials::default(), Vec::new());
     for world in worlds {
-        let Credentials { all, secrets } = lower_credentials(world, report);
+        let Credentials { all, secrets, usage_plans } = lower_credentials(world, previous, report);
         credentials.all.extend(all);
+        credentials.usage_plans.extend(usage_plans);
         credentials.secrets.keep_from(&secrets);
         grants.extend(lower_grants(world, report));
     }

@@ -75,7 +75,7 @@ impl World {
         if tenant.routes.is_empty() {
             return;
         }
-        tenant.broken.retain(|broken| broken.id.kind == "IdentityPolicy");
+        tenant.broken.retain(|broken| matches!(broken.id.kind.as_str(), "IdentityPolicy" | "UsagePlan"));
         let names: BTreeSet<_> = tenant.routes.iter().map(|route| (route.kind(), route.name())).collect();
         let covers = |targets: &[TargetReference]| {
             targets.iter().filter_map(Target::of).any(|target| match target {
@@ -91,6 +91,7 @@ impl World {
             tenant.credentials.clear();
             tenant.federations.clear();
             tenant.role_bindings.clear();
+            tenant.usage_plans.clear();
         }
         tenant.gateways.clear();
         tenant.tenants.clear();

@@ -5,7 +5,7 @@ use gateway_api::apis::standard::gateways::Gateway;
 use gateway_api::apis::standard::referencegrants::ReferenceGrant;
 use idm_api::v1alpha1::{
     Credential, CredentialSpec, Federation, FederationSpec, IdentityPolicy, IdentityPolicySpec, References,
-    ReferredNames, RoleBinding, RoleBindingSpec,
+    ReferredNames, RoleBinding, RoleBindingSpec, UsagePlan, UsagePlanSpec,
 };
 use idm_types::Redacted;
 use k8s_openapi::api::core::v1::Service;
@@ -107,6 +107,8 @@ pub struct World {
     pub federations: Vec<Object<FederationSpec>>,
     /// RoleBindings.
     pub role_bindings: Vec<Object<RoleBindingSpec>>,
+    /// UsagePlans.
+    pub usage_plans: Vec<Object<UsagePlanSpec>>,
     /// Objects of ours that could not be read.
     pub broken: Vec<Broken>,
     /// HTTPRoutes and GRPCRoutes of the namespace.
@@ -175,6 +177,9 @@ impl World {
             Some("RoleBinding") => read::<RoleBinding>(object, "RoleBinding", vec![], &mut self.broken, |o, meta| {
                 self.role_bindings.push(Object { meta, spec: o.spec })
             }),
+            Some("UsagePlan") => read::<UsagePlan>(object, "UsagePlan", vec![], &mut self.broken, |o, meta| {
+                self.usage_plans.push(Object { meta, spec: o.spec })
+            }),
             _ => return false,
         }
         true
@@ -234,6 +239,7 @@ impl World {
         self.credentials.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
         self.federations.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
         self.role_bindings.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
+        self.usage_plans.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
         self.routes.sort_by_cached_key(|route| (route.created(), route.name(), route.kind()));
         self.gateways.sort_by_key(|g| g.name_any());
         self.services.sort_by_key(|s| s.name_any());

@@ -25,7 +25,7 @@ pub struct FileError {
 }
 
 /// Kinds that a folder may hold besides ours: they are needed where there is no cluster.
-const KINDS: &str = "IdentityPolicy, Credential, Federation, RoleBinding, GatewayClass, Gateway, HTTPRoute, \
+const KINDS: &str = "IdentityPolicy, Credential, Federation, RoleBinding, UsagePlan, GatewayClass, Gateway, HTTPRoute, \
                      GRPCRoute, BackendTLSPolicy, Namespace, Service, ConfigMap or Secret";
 
 /// The file and line of each object, so that findings about it can name them.
@@ -200,6 +200,7 @@ impl Reader<'_> {
             ("identity-manager.io/v1alpha1", "Credential") => drop(self.typed::<idm_api::v1alpha1::Credential>()?),
             ("identity-manager.io/v1alpha1", "Federation") => drop(self.typed::<idm_api::v1alpha1::Federation>()?),
             ("identity-manager.io/v1alpha1", "RoleBinding") => drop(self.typed::<idm_api::v1alpha1::RoleBinding>()?),
+            ("identity-manager.io/v1alpha1", "UsagePlan") => drop(self.typed::<idm_api::v1alpha1::UsagePlan>()?),
             ("gateway.networking.k8s.io/v1", "HTTPRoute") => {
                 let route: HttpRoute = self.typed()?;
                 self.world.routes.push(route.into());

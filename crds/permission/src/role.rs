@@ -14,7 +14,7 @@ pub enum BuiltInRole {
     Owner,
     /// Policies and where they are in force; reads the rest.
     Developer,
-    /// Credentials: makes, rotates, revokes and deletes them; reads the rest.
+    /// Credentials: makes, rotates, revokes and deletes them, and their UsagePlans; reads the rest.
     CredentialManager,
     /// Reads everything, and the metadata of Secrets.
     Auditor,
@@ -51,14 +51,15 @@ impl BuiltInRole {
 
     /// What it may do.
     pub fn permissions(self) -> PermissionSet {
-        use Kind::{Credential, Federation, IdentityPolicy};
+        use Kind::{Credential, Federation, IdentityPolicy, UsagePlan};
         use Verb::{Approve, Create, Delete, Deploy, Read, ReadSecretMetadata, Revoke, Rotate, Update};
         let more: &[(Kind, &[Verb])] = match self {
             BuiltInRole::SystemAdmin | BuiltInRole::Owner => return PermissionSet::everything(),
             BuiltInRole::Developer => &[(IdentityPolicy, &[Create, Update, Delete, Rotate, Deploy])],
-            BuiltInRole::CredentialManager => {
-                &[(Credential, &[Create, Update, Delete, Rotate, Revoke, Approve, ReadSecretMetadata])]
-            }
+            BuiltInRole::CredentialManager => &[
+                (Credential, &[Create, Update, Delete, Rotate, Revoke, Approve, ReadSecretMetadata]),
+                (UsagePlan, &[Create, Update, Delete]),
+            ],
             BuiltInRole::Auditor => &[(Credential, &[ReadSecretMetadata]), (Federation, &[ReadSecretMetadata])],
             BuiltInRole::Operator => &[
                 (IdentityPolicy, &[Rotate, Deploy]),

@@ -17,11 +17,14 @@ pub enum Kind {
     Federation,
     /// A role, given to subjects.
     RoleBinding,
+    /// Limits that many Credentials share.
+    UsagePlan,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: &[Kind] = &[Kind::IdentityPolicy, Kind::Credential, Kind::Federation, Kind::RoleBinding];
+    pub const ALL: &[Kind] =
+        &[Kind::IdentityPolicy, Kind::Credential, Kind::Federation, Kind::RoleBinding, Kind::UsagePlan];
 
     /// The name of its resource in the API.
     pub const fn resource(self) -> &'static str {
@@ -30,6 +33,7 @@ impl Kind {
             Kind::Credential => "credentials",
             Kind::Federation => "federations",
             Kind::RoleBinding => "rolebindings",
+            Kind::UsagePlan => "usageplans",
         }
     }
 
@@ -40,6 +44,7 @@ impl Kind {
             Kind::Credential => "idcred",
             Kind::Federation => "idfed",
             Kind::RoleBinding => "idrb",
+            Kind::UsagePlan => "idplan",
         }
     }
 
@@ -50,6 +55,7 @@ impl Kind {
             Kind::Credential => "Credential",
             Kind::Federation => "Federation",
             Kind::RoleBinding => "RoleBinding",
+            Kind::UsagePlan => "UsagePlan",
         }
     }
 }
@@ -65,7 +71,7 @@ impl FromStr for Kind {
             lower == kind.resource() || lower == kind.name().to_ascii_lowercase() || lower == kind.short_name()
         };
         Kind::ALL.iter().find(known).copied().ok_or_else(|| {
-            format!("`{text}` is no kind of idm: use identitypolicy, credential, federation or rolebinding")
+            format!("`{text}` is no kind of idm: use identitypolicy, credential, federation, rolebinding or usageplan")
         })
     }
 }
@@ -175,7 +181,7 @@ impl Permission {
     }
 
     const fn bit(self) -> u64 {
-        1 << (self.kind as u64 * 16 + self.verb as u64)
+        1 << (self.kind as u64 * 12 + self.verb as u64)
     }
 }
 
@@ -238,8 +244,8 @@ mod tests {
     #[test]
     fn every_permission_has_a_bit_of_its_own() {
         let all: Vec<_> = Permission::all().collect();
-        assert_eq!(all.len(), 23);
-        assert_eq!(PermissionSet::everything().0.count_ones(), 23);
+        assert_eq!(all.len(), 27);
+        assert_eq!(PermissionSet::everything().0.count_ones(), 27);
         assert!(Permission::new(Verb::Rotate, Kind::Federation).is_none());
     }
 }

@@ -121,7 +121,7 @@ fn given_by(write: &Write<'_>, new: &Value, system: &str) -> Vec<Need> {
             let binds = Permission::new(Verb::Create, Kind::RoleBinding).filter(|_| gives);
             binds.map(|binds| Need::Permission(binds, project)).into_iter().collect()
         }
-        Kind::IdentityPolicy | Kind::Credential => Vec::new(),
+        Kind::IdentityPolicy | Kind::Credential | Kind::UsagePlan => Vec::new(),
     }
 }
 
@@ -153,7 +153,7 @@ impl Change {
         let part = match kind {
             Kind::Credential => "suspend",
             Kind::IdentityPolicy => "targetRefs",
-            Kind::Federation | Kind::RoleBinding => "",
+            Kind::Federation | Kind::RoleBinding | Kind::UsagePlan => "",
         };
         let edits = differs(&old["spec"], &new["spec"], part)
             || kind == Kind::Credential && suspended(new) != suspended(old) && !revokes

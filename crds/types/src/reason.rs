@@ -841,6 +841,81 @@ reasons! {
         confirm: "`idm explain ID`: the line under `why:` lists the policies that it may be used with",
         fix: "add the policy to `spec.access.policies` of the Credential",
     }
+    /// The credential may not be used for this method.
+    OutsideMethods {
+        status: 403,
+        plain: "the credential may not be used for requests with this method",
+        confirm: "`idm explain ID`: the line under `why:` names the Credential or UsagePlan that restricts it, and the \
+            first line shows the method",
+        fix: "use another method, or change `access.methods` or `access.exceptMethods` of that object",
+    }
+    /// The credential may not be used for this path.
+    OutsidePaths {
+        status: 403,
+        plain: "the credential may not be used for this path",
+        confirm: "`idm explain ID`: the line under `why:` names the Credential or UsagePlan that restricts it, and the \
+            first line shows the path",
+        fix: "ask for another path, or change `access.paths` or `access.exceptPaths` of that object",
+    }
+    /// The credential may not be used from this address.
+    OutsideAddresses {
+        status: 403,
+        plain: "the credential may not be used from the address that the request comes from",
+        confirm: "`idm explain ID`: the line under `why:` has the address and the Credential or UsagePlan that restricts \
+            it; behind a proxy that is not trusted it is the proxy's",
+        fix: "call from an allowed network, or change `access.addresses` or `access.exceptAddresses` of that object; \
+            behind a proxy, name it among `gateway.trustedProxies`",
+    }
+    /// The credential may not be used at this time.
+    OutsideHours {
+        status: 403,
+        plain: "the credential may not be used at this time",
+        confirm: "`idm explain ID`: the line under `why:` has the time and the Credential or UsagePlan that restricts it",
+        fix: "wait as long as Retry-After says, or change `access.hours` of that object",
+    }
+    /// A tier of the caller cannot be used.
+    UsagePlanInvalid {
+        status: 503,
+        plain: "a UsagePlan that counts for the caller is not valid",
+        confirm: "`kubectl get idplan` shows it with `Ready=False`, and `-o wide` says why",
+        fix: "correct the UsagePlan, or remove it",
+    }
+    /// Requests come faster than a limit lets them pass.
+    RateLimited {
+        status: 429,
+        plain: "requests come faster than a limit lets them pass",
+        confirm: "`idm explain ID`: the line `limit:` names the limit; the answer's field `RateLimit-Policy` has it too",
+        fix: "wait as long as Retry-After says and send more slowly, or raise `rate` of the limit",
+    }
+    /// A quota is used up.
+    QuotaExceeded {
+        status: 429,
+        plain: "the requests of this span of time are used up",
+        confirm: "`idm explain ID`: the line `limit:` names the limit; the answer's field `RateLimit` says when the next \
+            span begins",
+        fix: "wait as long as Retry-After says, or raise `quota` of the limit",
+    }
+    /// As many requests as a limit allows are under way.
+    TooManyConcurrentRequests {
+        status: 429,
+        plain: "as many requests as a limit allows are under way",
+        confirm: "`idm explain ID`: the line `limit:` names the limit; a request counts until its answer has ended",
+        fix: "wait for answers before sending more requests, or raise `concurrency` of the limit",
+    }
+    /// The request's body is larger than a limit allows.
+    RequestTooLarge {
+        status: 413,
+        plain: "the body of the request is larger than a limit allows",
+        confirm: "`idm explain ID`: the lines `limit:` and `why:` have the limit and its number of bytes",
+        fix: "send a smaller body, or raise `requestSize` of the limit",
+    }
+    /// The answer's body is larger than a limit allows.
+    ResponseTooLarge {
+        status: 502,
+        plain: "the body of the upstream's answer is larger than a limit allows",
+        confirm: "`idm explain ID`: the lines `limit:` and `why:` have the limit and its number of bytes",
+        fix: "ask for less at once, or raise `responseSize` of the limit",
+    }
     /// A required role is missing.
     MissingRole {
         status: 403,

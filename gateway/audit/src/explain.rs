@@ -119,7 +119,8 @@ impl Steps<'_> {
             };
             self.stage(Stage::Authorize, "authorize", rule);
         }
-        self.refused_at(Stage::Limit, "limit", "the caller's quota of tokens");
+        let limit = Some(text("/limit")).filter(|limit| !limit.is_empty());
+        self.refused_at(Stage::Limit, "limit", limit.unwrap_or("the caller's limits"));
         self.refused_at(Stage::Prepare, "prepare", "what the upstream gets");
     }
 

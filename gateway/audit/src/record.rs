@@ -70,6 +70,9 @@ pub struct Decision<'r> {
     /// The caller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<DecisionIdentity<'r>>,
+    /// The limit that refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<&'r str>,
     /// The backend.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<&'r str>,

@@ -245,7 +245,7 @@ fn fields() -> Value {
         "@timestamp": {"type": "date"}, "id": keyword, "schema": {"type": "integer"}, "kind": keyword,
         "namespace": keyword, "gateway": keyword, "generation": {"type": "long"}, "outcome": keyword, "status": {"type": "integer"},
         "stage": keyword, "reason": keyword, "detail": {"type": "text"}, "duration_us": {"type": "long"},
-        "trace": {"properties": {"id": keyword}}, "route": keyword, "upstream": keyword, "mirrors": keyword,
+        "trace": {"properties": {"id": keyword}}, "route": keyword, "limit": keyword, "upstream": keyword, "mirrors": keyword,
         "request": {"properties": {"method": keyword, "host": keyword, "path": keyword, "source": {"type": "ip"}}},
         "policy": {"properties": {"name": keyword, "generation": {"type": "long"}, "method": keyword, "rule": keyword, "in_query": {"type": "boolean"}}},
         "identity": {"properties": {"kind": keyword, "id": keyword, "username": keyword, "issuer": keyword, "roles": keyword, "roles_dropped": {"type": "text"},

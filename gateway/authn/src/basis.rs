@@ -83,6 +83,7 @@ mod tests {
             methods: vec![Method { name: "ask".parse().unwrap(), kind: MethodKind::Introspection(ask) }],
             identity: IdentityMapping { username: None, roles: None, groups: None, attributes: vec![] },
             rules: vec![],
+            limits: vec![],
             jose: vec![],
             llm: None,
             token_service: None,

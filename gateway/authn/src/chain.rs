@@ -21,6 +21,7 @@ use crate::exchange::ArmedExchange;
 use crate::federated::Federated;
 use crate::method::{Attempt, Caching, Method, MethodContext, NewVerdict, Proven, Recheck};
 use crate::methods::{self, Armed};
+use crate::restrictions::Use;
 use crate::validators::{self, Pair};
 use crate::{ArmedDirectory, ArmedSignIn, Authenticated, CredentialTable, Grants, Memory, NewPerson, TokenCache};
 
@@ -303,6 +304,8 @@ impl ArmedPolicy {
         if let Some(credential) = &proven.identity.credential {
             context.table.stands(credential, context.now).map_err(refused)?;
         }
+        let used = Use::Request(context.view);
+        context.table.allows(proven.identity, used, &self.plan.key.name, context.now).map_err(refused)?;
         let checked = match method.recheck(context, proven) {
             Recheck::Done(checked) => checked,
             Recheck::Wait(checking) => checking.await,
@@ -376,6 +379,11 @@ impl ArmedPolicy {
     /// The store that the gateways share, or that this process has for itself.
     pub fn store(&self) -> &idm_store::Store {
         self.memory.store()
+    }
+
+    /// The counters of limits, of this process or shared.
+    pub fn counters(&self) -> &Arc<idm_store::Counters> {
+        self.memory.counters()
     }
 
     pub(crate) fn memory(&self) -> &Memory {

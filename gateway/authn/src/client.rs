@@ -17,6 +17,7 @@ use crate::memory::RightGuess;
 use crate::method::{Attempt, MethodContext};
 use crate::methods::basic;
 use crate::methods::mtls::ArmedMtls;
+use crate::restrictions::Use;
 use crate::validators::{Pair, Validators};
 use crate::{ArmedPolicy, Authenticated, CredentialTable, Resources, binding};
 
@@ -159,7 +160,7 @@ impl Clients {
                 (found, "tls_client_auth", Some(thumbprint))
             }
         };
-        if credential.policies.as_ref().is_some_and(|policies| !policies.contains(&policy.plan().key.name)) {
+        if credential.access.policies.as_ref().is_some_and(|policies| !policies.contains(&policy.plan().key.name)) {
             return Err(
                 self.invalid(format!("the access list of Credential {} does not contain this policy", credential.key))
             );
@@ -169,6 +170,8 @@ impl Clients {
         if let Some(right) = guess {
             policy.memory().admitted(right);
         }
+        let allowed = asked.table.allows(&fresh.identity, Use::Token(view), &policy.plan().key.name, asked.now);
+        allowed.map_err(|refusal| self.invalid(format!("{}: {}", refusal.reason, refusal.detail)))?;
         let who = Authenticated::new(fresh.identity, false);
         Ok(KnownClient { who, plan: &client.plan, method, certificate })
     }
@@ -351,7 +354,7 @@ impl Clients {
     ) -> Result<Authenticated, Refusal> {
         let pair = Pair { username: username.to_owned(), password };
         let attempt = self.validators.check(self.context(asked, "password"), pair).await;
-        self.admitted(asked.policy, attempt)
+        self.admitted(asked, attempt)
     }
 
     /// A person of a directory who signed in before: the directory must still know the person, and admit them.
@@ -372,10 +375,11 @@ impl Clients {
         let found = found.filter(accepts);
         let found = found
             .ok_or_else(|| self.denied(Reason::InvalidGrant, format!("Credential {credential} of the user is gone")))?;
-        self.admitted(asked.policy, admit(self.context(asked, "password"), found))
+        self.admitted(asked, admit(self.context(asked, "password"), found))
     }
 
-    fn admitted(&self, policy: &ArmedPolicy, attempt: Attempt) -> Result<Authenticated, Refusal> {
+    fn admitted(&self, asked: Asking<'_>, attempt: Attempt) -> Result<Authenticated, Refusal> {
+        let Asking { policy, table, view, now, .. } = asked;
         let fresh = attempt.accepted()?;
         if fresh.identity.only_policies.as_ref().is_some_and(|policies| !policies.contains(&policy.plan().key.name)) {
             return Err(self.denied(
@@ -383,6 +387,8 @@ impl Clients {
                 "the access list of the user's Credential does not contain this policy",
             ));
         }
+        let allowed = table.allows(&fresh.identity, Use::Token(view), &policy.plan().key.name, now);
+        allowed.map_err(|refusal| refusal.by_method(&self.name))?;
         Ok(Authenticated::new(fresh.identity, false))
     }
 

@@ -4,7 +4,7 @@ use idm_request::{Identity, IssuedTo, Unusable};
 use std::rc::Rc;
 
 use foldhash::HashMap;
-use idm_plan::{Credential, Proof, Selector};
+use idm_plan::{Credential, Proof, Selector, UsagePlan};
 use idm_trust::{KeyRing, Keys};
 use idm_types::{Reason, Refusal, Timestamp, unhex};
 use std::collections::HashSet;
@@ -12,6 +12,7 @@ use std::collections::HashSet;
 use crate::basis::unique;
 use crate::client::ArmedClient;
 use crate::method::{Attempt, MethodContext, NewVerdict};
+use crate::usage::{ArmedPlan, Usage};
 
 /// The Credentials of a namespace. Immutable: a change makes a new table, in which a Credential that did not change
 /// keeps its epoch. Looking up the hash of a key tells an attacker nothing about the keys: to choose the hash, an
@@ -19,6 +20,8 @@ use crate::method::{Attempt, MethodContext, NewVerdict};
 #[derive(Default)]
 pub struct CredentialTable {
     all: Vec<Entry>,
+    /// The tiers of the namespace.
+    plans: Vec<ArmedPlan>,
     by_hash: HashMap<[u8; 32], usize>,
     by_username: HashMap<String, usize>,
     by_name: HashMap<String, usize>,
@@ -42,14 +45,22 @@ pub struct CredentialTables {
 
 impl CredentialTables {
     /// Arms the Credentials of all namespaces; see [`CredentialTable::arm`].
-    pub fn arm(all: &[Credential], known: &KeyRing, before: Option<&Self>) -> Result<Self, String> {
-        let mut grouped: HashMap<&str, Vec<Credential>> = HashMap::default();
+    pub fn arm(
+        all: &[Credential],
+        plans: &[UsagePlan],
+        known: &KeyRing,
+        before: Option<&Self>,
+    ) -> Result<Self, String> {
+        let mut grouped: HashMap<&str, (Vec<Credential>, Vec<UsagePlan>)> = HashMap::default();
         for credential in all {
-            grouped.entry(&credential.key.namespace).or_default().push(credential.clone());
+            grouped.entry(&credential.key.namespace).or_default().0.push(credential.clone());
+        }
+        for plan in plans {
+            grouped.entry(&plan.key.namespace).or_default().1.push(plan.clone());
         }
         let mut tables = Self::default();
-        for (namespace, credentials) in grouped {
-            let table = CredentialTable::arm(&credentials, known, before.map(|before| before.of(namespace)))?;
+        for (namespace, (credentials, plans)) in grouped {
+            let table = CredentialTable::arm(&credentials, &plans, known, before.map(|before| before.of(namespace)))?;
             tables.keys.extend(table.keys.iter().map(|(id, keys)| (id.clone(), keys.clone())));
             tables.by_namespace.insert(namespace.to_owned(), table);
         }
@@ -71,14 +82,21 @@ struct Entry {
     credential: Credential,
     /// Unique to this value of the Credential: a verdict that rests on another value is void.
     epoch: u64,
+    usage: Usage,
 }
 
 impl CredentialTable {
     /// Arms Credentials with the keys that are `known`; `before` is the table in force. The error names the Credential,
     /// and no secret.
-    pub fn arm(all: &[Credential], known: &KeyRing, before: Option<&Self>) -> Result<Self, String> {
+    pub fn arm(
+        all: &[Credential],
+        plans: &[UsagePlan],
+        known: &KeyRing,
+        before: Option<&Self>,
+    ) -> Result<Self, String> {
         let mut keys = Keys::new(known);
-        let mut table = Self::default();
+        let plans = plans.iter().map(ArmedPlan::arm).collect::<Result<_, String>>()?;
+        let mut table = Self { plans, ..Self::default() };
         for (position, credential) in all.iter().enumerate() {
             let broken = |problem: String| format!("credential {}: {problem}", credential.key);
             match &credential.proof {
@@ -100,7 +118,8 @@ impl CredentialTable {
             let same = same.filter(|same| same.credential == *credential);
             let epoch = same.map_or_else(unique, |same| same.epoch);
             table.by_name.insert(credential.key.name.clone(), position);
-            table.all.push(Entry { credential: credential.clone(), epoch });
+            let usage = Usage::arm(credential, &table.plans).map_err(broken)?;
+            table.all.push(Entry { credential: credential.clone(), epoch, usage });
         }
         let same = before.filter(|before| before.people().eq(table.people()));
         table.people_epoch = same.map_or_else(unique, |same| same.people_epoch);
@@ -121,6 +140,15 @@ impl CredentialTable {
     fn people(&self) -> impl Iterator<Item = &Credential> {
         let all = self.all.iter().map(|entry| &entry.credential);
         all.filter(|credential| matches!(credential.proof, Proof::Person { .. }))
+    }
+
+    pub(crate) fn plans(&self) -> &[ArmedPlan] {
+        &self.plans
+    }
+
+    /// The Credential of this name, with its limits and restrictions.
+    pub(crate) fn with_usage(&self, name: &str) -> Option<(&Credential, &Usage)> {
+        self.entry(name).map(|entry| (&entry.credential, &entry.usage))
     }
 
     fn entry(&self, name: &str) -> Option<&Entry> {
@@ -180,7 +208,8 @@ impl CredentialTable {
         }
         for credential in [Some(of_client), of_user].into_iter().flatten() {
             stands(credential, now)?;
-            if credential.policies.as_ref().is_some_and(|policies| !policies.iter().any(|name| name == policy)) {
+            let only = credential.access.policies.as_ref();
+            if only.is_some_and(|policies| !policies.iter().any(|name| name == policy)) {
                 return Err(Refusal::new(
                     Reason::CredentialNotAllowedHere,
                     format!("the access list of Credential {} does not contain this policy", credential.key),
@@ -256,7 +285,7 @@ fn identity(context: MethodContext<'_>, credential: &Credential) -> Result<Ident
         credential: Some(credential.key.name.clone()),
         owner: credential.owner.clone(),
         expires: credential.expires,
-        only_policies: credential.policies.clone(),
+        only_policies: credential.access.policies.clone(),
         ..Identity::nobody(context.name, context.kind)
     };
     identity.headers = context.headers(&identity)?;
@@ -283,7 +312,7 @@ mod tests {
     }
 
     fn after(before: Option<&CredentialTable>, all: &[Credential]) -> CredentialTable {
-        CredentialTable::arm(all, &KeyRing::new(), before).unwrap()
+        CredentialTable::arm(all, &[], &KeyRing::new(), before).unwrap()
     }
 
     fn epoch(table: &CredentialTable, name: &str) -> u64 {

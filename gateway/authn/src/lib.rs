@@ -21,6 +21,7 @@ mod federated;
 mod grants;
 mod guessed;
 mod guesses;
+mod limits;
 mod logins;
 mod memory;
 mod method;
@@ -30,8 +31,10 @@ mod oidc;
 mod password;
 mod refresh;
 mod refused;
+mod restrictions;
 mod revocation;
 mod saml;
+mod usage;
 mod validators;
 
 pub use authenticated::Authenticated;
@@ -44,6 +47,7 @@ pub use credential::{CredentialTable, CredentialTables};
 pub use directory::ArmedDirectory;
 pub use federated::Federated;
 pub use grants::Grants;
+pub use limits::{ArmedLimit, ArmedLimitKind};
 pub use memory::{Memory, NewPerson};
 pub use methods::sign_in::{ArmedSignIn, COOKIES, Origin, navigates, sends_form};
 pub use oidc::{Asked, Expected, LogoutToken, Person, Provider, SignedIn};
@@ -51,6 +55,7 @@ pub use password::PasswordChecker;
 pub use refused::{LoginForm, Refused};
 pub use revocation::{family_key, is_revoked, token_key};
 pub use saml::{BrowserMessage, OwnAddresses, SamlProvider};
+pub use usage::CallerLimits;
 
 /// Calls every parser of credentials that takes text, for the fuzzer: none of them may panic.
 #[doc(hidden)]

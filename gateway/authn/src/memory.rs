@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
-use idm_store::{Store, StoreError};
+use idm_store::{Counters, Store, StoreError};
 use idm_types::{Clock, Reason, Refusal, Uptime};
 
 use crate::PasswordChecker;
@@ -67,6 +67,8 @@ pub struct Memory {
     pub(crate) in_query: Rates,
     /// The store that the gateways share, or that this process has for itself.
     pub(crate) store: Store,
+    /// Counters of limits.
+    counters: Arc<Counters>,
     inactive: Mutex<HashMap<[u8; 32], Uptime>>,
     /// The clock by which entries expire.
     clock: Clock,
@@ -117,6 +119,7 @@ impl Memory {
             key,
             proven: Mutex::default(),
             in_query: Rates::default(),
+            counters: Counters::new(store.clone()),
             store,
             inactive: Mutex::default(),
             clock,
@@ -140,6 +143,11 @@ impl Memory {
     /// The store that the gateways share, or that this process has for itself.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The counters of limits, of this process or shared.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 
     /// The time by which guesses, counts and limits expire: it is independent of the wall clock.

@@ -184,6 +184,7 @@ impl Known {
             Kind::IdentityPolicy => world.policies.iter().find_map(|object| label(&object.meta)),
             Kind::Credential => world.credentials.iter().find_map(|object| label(&object.meta)),
             Kind::Federation => world.federations.iter().find_map(|object| label(&object.meta)),
+            Kind::UsagePlan => world.usage_plans.iter().find_map(|object| label(&object.meta)),
             Kind::RoleBinding => {
                 let object = world.role_bindings.iter().find(|object| object.meta.name == name);
                 object.map(|object| object.spec.scope.team.as_ref().map(|team| team.name.clone()))

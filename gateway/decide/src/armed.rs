@@ -36,7 +36,8 @@ impl Armed {
         // A source of keys that plan and Credentials name is fetched once.
         known.extend(engine.keys().iter().map(|(id, keys)| (id.clone(), keys.clone())));
         let Bundle { generation, digest, credentials, .. } = bundle;
-        let table = CredentialTables::arm(&credentials.all, &known, before.map(Self::credentials));
+        let table =
+            CredentialTables::arm(&credentials.all, &credentials.usage_plans, &known, before.map(Self::credentials));
         let credentials = Arc::new(table.map_err(EngineError::Credentials)?);
         Ok(Self { generation: *generation, digest: digest.clone(), engine, credentials })
     }

@@ -12,7 +12,7 @@ use idm_authz::Permit;
 use idm_plan::{Message, PathForms, PathMatch, RouteEntry, Source};
 use idm_request::{ClientCertificate, Facts, Identity, RequestView, SharedFacts, forwarded_certificate};
 use idm_sign_in::PageRequest;
-use idm_transform::{ArmedLlm, Body as LlmBody, Content};
+use idm_transform::{ArmedLlm, Body as LlmBody, Content, Reservation};
 use idm_trust::thumbprint;
 use idm_types::{Reason, Refusal, Stage, Timestamp, TraceContext};
 use rustls::pki_types::CertificateDer;
@@ -24,6 +24,7 @@ use crate::canonical::{Canonical, authority};
 use crate::cors::Preflight;
 use crate::engine::{ArmedHandler, ArmedRule, Enforced, Engine, PolicyInForce};
 use crate::held::{Caller, Held};
+use crate::limits::{self, Limited, RequestLimits};
 use crate::own::{self, Own};
 use crate::prepare::{self, Forward};
 use crate::query::Query;
@@ -126,7 +127,7 @@ where
         return Err(Refusal::new(Reason::UpgradeNotAllowed, ""));
     }
     let asked = Asked { context, policy, view, source, caller };
-    let Granted { permit, source, headers, exchanged, jose, changed, replaced, metering } =
+    let Granted { permit, source, headers, exchanged, jose, changed, replaced, metering, limited } =
         permit(asked, who, body, trace).await?;
     if let Some(changed) = changed {
         head.headers = changed;
@@ -138,7 +139,8 @@ where
     if let Some(replaced) = replaced {
         *body = Payload::Held(Held::made(replaced, context.process.holding.share(peer.address, caller)));
     }
-    let allowed = prepare::Allowed { permit, canonical, rule, source, headers, exchanged, jose, websocket, metering };
+    let allowed =
+        prepare::Allowed { permit, canonical, rule, source, headers, exchanged, jose, websocket, metering, limited };
     prepare::forward(context, policy, allowed, &mut head.headers).map(Verdict::Forward)
 }
 
@@ -146,6 +148,7 @@ fn own_answer(mut answer: Response<Bytes>, trace: &Trace) -> Verdict {
     if let Some(sharing) = &trace.sharing {
         sharing.write(answer.headers_mut(), true);
     }
+    trace.tell_limits(answer.headers_mut());
     Verdict::Answer(answer)
 }
 
@@ -385,6 +388,8 @@ struct Granted {
     replaced: Option<Bytes>,
     /// The counting of a language model's call.
     metering: Option<Metering>,
+    /// What the limits gave.
+    limited: Limited,
 }
 
 /// Evaluates the rules, and lets the policy's steps open the objects in the request and make those for the upstream.
@@ -414,11 +419,15 @@ where
     if !steps.opens() {
         asking = asking.ask(context, policy, view.method, &facts, trace).await?;
     }
+    let limits = RequestLimits::of(context, policy, &identity);
+    let largest = limits::checked_size(&limits, body, largest_body(policy), trace)?;
     trace.stage = Stage::Open;
     let mut called = llm.as_ref().map(|llm| Metering::of(llm, view, body));
     let streams = called.as_ref().is_none_or(|(kind, _)| matches!(kind, LlmBody::Streams { .. }));
-    if !streams || steps.wants_request_body() {
-        body.hold(&context.process.holding, largest_body(policy), view.address, caller).await?;
+    let reserves = limits.count_tokens() && called.as_ref().is_some_and(|(_, metering)| metering.call.estimates);
+    if !streams || reserves || steps.wants_request_body() {
+        let held = body.hold(&context.process.holding, largest, view.address, caller).await;
+        held.map_err(|refusal| limits::too_large(&limits, largest, refusal, trace))?;
     }
     // The steps work on a copy: conditions and mappings still read the request that the caller sent.
     let untouched = steps.is_empty() && llm.is_none();
@@ -429,6 +438,16 @@ where
     let permit = asking.ask(context, policy, view.method, &facts, trace).await?.granted()?;
     trace.stage = Stage::Authorize;
     let headers = armed.request_headers(&facts)?;
+    let reserved = content.body.as_deref().filter(|_| reserves).map(|body| Reservation::of(view.path, body));
+    let limited = match reserved.transpose()? {
+        _ if limits.is_empty() => Limited::default(),
+        reserved => {
+            trace.stage = Stage::Limit;
+            let tokens = reserved.map(|reserved| move |default: u64| reserved.tokens(default));
+            let tokens = tokens.as_ref().map(|tokens| tokens as &dyn Fn(u64) -> u64);
+            limits.take(context, policy, tokens, trace).await?
+        }
+    };
     if let (Some(llm), Some((kind, metering))) = (llm, &mut called) {
         trace.stage = Stage::Limit;
         let held = content.body.clone();
@@ -446,7 +465,8 @@ where
     let Content { body: made, replaced, .. } = content;
     let changed = (!untouched).then_some(changed);
     let metering = called.map(|(_, metering)| metering);
-    Ok(Granted { permit, source, headers, exchanged, jose, changed, replaced: made.filter(|_| replaced), metering })
+    let replaced = made.filter(|_| replaced);
+    Ok(Granted { permit, source, headers, exchanged, jose, changed, replaced, metering, limited })
 }
 
 /// The rules are evaluated once: before the body is held, or after the objects in the request were opened.

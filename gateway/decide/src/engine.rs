@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use idm_authn::{ArmedPolicy, Grants, Memory, PolicyError, Resources};
+use idm_authn::{ArmedLimit, ArmedPolicy, Grants, Memory, PolicyError, Resources};
 use idm_authz::Rules;
 use idm_issue::TokenIssuer;
 use idm_plan::{
@@ -62,6 +62,7 @@ pub struct Engine {
 pub(crate) struct PolicyInForce {
     pub(crate) armed: ArmedPolicy,
     pub(crate) rules: Rules,
+    pub(crate) limits: Vec<ArmedLimit>,
     pub(crate) steps: Steps,
     pub(crate) llm: Option<ArmedLlm>,
     pub(crate) issuer: Option<TokenIssuer>,
@@ -192,6 +193,8 @@ impl Engine {
         for policy in policies {
             let rules =
                 Rules::arm(policy).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
+            let limits = ArmedLimit::arm(&policy.limits, &format!("policy {}", policy.key), "");
+            let limits = limits.map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
             let steps = Steps::arm(&policy.jose, &mut resources.trust, &|| memory.workers())
                 .map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
             let llm = policy.llm.as_ref().map(|llm| ArmedLlm::arm(llm, &bundle.secrets)).transpose();
@@ -200,7 +203,8 @@ impl Engine {
             let arm = |service| TokenIssuer::arm(service, &policy.key.namespace, &mut resources);
             let issuer = service.map(arm).transpose();
             let issuer = issuer.map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
-            armed.push(PolicyInForce { armed: ArmedPolicy::arm(policy, &mut resources)?, rules, steps, llm, issuer });
+            let of = ArmedPolicy::arm(policy, &mut resources)?;
+            armed.push(PolicyInForce { armed: of, rules, limits, steps, llm, issuer });
         }
         let read = policies.iter().map(|policy| {
             PolicyHeaders::of(policy).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))

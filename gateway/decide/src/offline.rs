@@ -75,7 +75,7 @@ impl Offline {
         &self.armed
     }
 
-    /// Decides about a request whose body is complete.
+    /// Decides about a request whose body is complete. Limits see it as the only one.
     pub async fn decide(&self, peer: &Peer, request: Request<Bytes>, now: Timestamp) -> Decision {
         let (mut head, body) = request.into_parts();
         let mut payload = Payload::Streaming(Full::new(body.clone()));
@@ -84,6 +84,8 @@ impl Offline {
         let (engine, credentials) = (armed.engine(), armed.credentials());
         let context = Context { engine, credentials, cache, process, peer, now, random: 0 };
         let verdict = decide(context, &mut head, &mut payload, &mut trace).await;
+        // Each decision stands for itself: a hundred tests of one policy are not a hundred requests.
+        self.memory.counters().forget();
         let outcome = verdict.map(|verdict| match verdict {
             Verdict::Answer(answer) => Decided::Answer(answer),
             Verdict::Forward(forward) => {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::canonical::Canonical;
 use crate::engine::{AnswerEdits, ArmedEdit, ArmedHandler, ArmedMirror, ArmedRule, Enforced, PolicyInForce, Share};
 use crate::scrub::{accepts_trailers, remove_connections_own};
-use crate::{Context, Metering, Peer, redirect};
+use crate::{Context, Limited, Metering, Peer, redirect};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -40,6 +40,8 @@ pub struct Forward {
     pub jose: Option<Value>,
     /// The counting of a language model's call.
     pub metering: Option<Metering>,
+    /// What the limits gave: it comes back when this is dropped, so it is kept until the answer has ended.
+    pub limited: Limited,
     /// Edits of the upstream's answer.
     pub answer: Option<AnswerEdits>,
 }
@@ -80,6 +82,7 @@ pub(crate) struct Allowed {
     pub(crate) jose: Option<Value>,
     pub(crate) websocket: bool,
     pub(crate) metering: Option<Metering>,
+    pub(crate) limited: Limited,
 }
 
 /// Sends the caller elsewhere, without its credentials: the place need not be one of this gateway.
@@ -103,7 +106,8 @@ pub(crate) fn forward(
     allowed: Allowed,
     headers: &mut HeaderMap,
 ) -> Result<Forward, Refusal> {
-    let Allowed { permit, canonical, rule, source, headers: more, exchanged, jose, websocket, metering } = allowed;
+    let Allowed { permit, canonical, rule, source, headers: more, exchanged, jose, websocket, metering, limited } =
+        allowed;
     let Context { engine, peer, random, .. } = context;
     let Some(ArmedRule { handler: ArmedHandler::Enforce(rule), .. }) = engine.rules.get(rule) else {
         return Err(Refusal::new(Reason::InternalError, "no rule at the position that was matched"));
@@ -154,7 +158,20 @@ pub(crate) fn forward(
         Some(change) => changed(change, &target)?,
         None => target,
     };
-    Ok(Forward { permit, target, backend, mirrors, timeouts, websocket, own_host, trailers, jose, metering, answer })
+    Ok(Forward {
+        permit,
+        target,
+        backend,
+        mirrors,
+        timeouts,
+        websocket,
+        own_host,
+        trailers,
+        jose,
+        metering,
+        answer,
+        limited,
+    })
 }
 
 /// The target with another path. Whatever else decides, decided on the path before.

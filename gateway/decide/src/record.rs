@@ -84,6 +84,7 @@ pub fn record<'r>(
             in_query: trace.in_query,
         }),
         identity: identity(trace),
+        limit: trace.limit.as_deref(),
         upstream,
         mirrors,
         usage: usage.map(|usage| DecisionUsage {

@@ -47,6 +47,7 @@ pub fn refusal(
     if let Some(sharing) = &trace.sharing {
         sharing.write(response.headers_mut(), true);
     }
+    trace.tell_limits(response.headers_mut());
     response
 }
 

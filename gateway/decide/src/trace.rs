@@ -7,6 +7,7 @@ use idm_sign_in::{LoginForm, PageRequest};
 use idm_types::{Decider, MethodName, Refusal, RuleName, Stage, TraceContext};
 
 use crate::cors::Sharing;
+use crate::limits::LimitFields;
 
 /// The stage that a request reached and the facts found out about it, for the record. It is filled in as the decision
 /// proceeds, so that the record is the same for a request whose caller disconnects before the end.
@@ -46,14 +47,26 @@ pub struct Trace {
     pub(crate) resource_metadata: Option<Box<str>>,
     /// The words of the answer to browsers about scripts of other origins.
     pub(crate) sharing: Option<Sharing>,
+    /// The limit that refused.
+    pub limit: Option<Box<str>>,
+    /// The fields about limits of the answer.
+    pub(crate) limits: Option<LimitFields>,
 }
 
 impl Trace {
     /// Replaces what the upstream's answer tells browsers about scripts of other origins, where the rule says
-    /// something.
+    /// something, and what it tells about limits, where some count.
     pub fn share(&self, answer: &mut HeaderMap) {
         if let Some(sharing) = &self.sharing {
             sharing.write(answer, false);
+        }
+        self.tell_limits(answer);
+    }
+
+    /// Writes the fields about limits, where some count.
+    pub(crate) fn tell_limits(&self, answer: &mut HeaderMap) {
+        if let Some(limits) = &self.limits {
+            limits.write(answer);
         }
     }
 

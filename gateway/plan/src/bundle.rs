@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::{Credentials, Plan, Secrets};
 
 /// The format of the bundle. A gateway refuses a newer one and keeps what it has.
-pub const FORMAT: u32 = 6;
+pub const FORMAT: u32 = 7;
 
 /// A larger bundle does not fit into a Kubernetes Secret (1 MiB, other fields included).
 const MAX_PACKED: usize = 1_000_000;

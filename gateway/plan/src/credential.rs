@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use idm_types::{RoleName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{OauthClient, ObjectKey, Secrets};
+use crate::{Access, Limit, OauthClient, ObjectKey, Secrets, UsagePlan};
 
 /// The callers that are known by a Credential. They change more often than policies and routes, so they are not part of
 /// the plan: a gateway replaces them without arming the plan anew.
@@ -14,6 +14,9 @@ pub struct Credentials {
     pub all: Vec<Credential>,
     /// The secrets that only Credentials refer to.
     pub secrets: Secrets,
+    /// The tiers of callers, ordered by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub usage_plans: Vec<UsagePlan>,
 }
 
 /// A caller known by a Credential.
@@ -32,8 +35,12 @@ pub struct Credential {
     pub roles: Vec<RoleName>,
     /// Attributes it carries.
     pub attributes: Vec<(String, String)>,
-    /// The policies it may be used with; `None`: all of the namespace.
-    pub policies: Option<Vec<String>>,
+    /// Where, how and when it may be used.
+    #[serde(default, skip_serializing_if = "Access::is_open")]
+    pub access: Access,
+    /// Its own limits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
     /// The Credential is refused from this time on.
     pub expires: Option<Timestamp>,
     /// The Credential is refused while this is set.
@@ -51,7 +58,8 @@ impl Credential {
             owner: None,
             roles: vec![],
             attributes: vec![],
-            policies: None,
+            access: Access::default(),
+            limits: vec![],
             expires: None,
             suspended: false,
         }

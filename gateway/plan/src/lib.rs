@@ -16,6 +16,7 @@ mod directory;
 mod expr;
 mod jose;
 mod ldap;
+mod limits;
 mod llm;
 mod method;
 mod path;
@@ -44,6 +45,7 @@ pub use jose::{
     Verify,
 };
 pub use ldap::{DistinguishedName, LdapFilter, escape_dn_value, is_attribute, is_group_id};
+pub use limits::{Access, Calendar, CalendarSpan, Hours, Limit, LimitKey, LimitKind, UsagePlan};
 pub use llm::{Llm, LlmProvider, TokenQuota};
 pub use method::*;
 pub use path::{NamedByte, PathError, PathForm, PathForms, ReadPath, canonical_path, read_path};

@@ -1,7 +1,9 @@
 use idm_types::{RoleName, RuleName};
 use serde::{Deserialize, Serialize};
 
-use crate::{Cors, Expr, JoseStep, Llm, Method, ObjectKey, PathForm, ProtectedResource, SecretHandle, TokenService};
+use crate::{
+    Cors, Expr, JoseStep, Limit, Llm, Method, ObjectKey, PathForm, ProtectedResource, SecretHandle, TokenService,
+};
 
 /// One IdentityPolicy, resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +23,9 @@ pub struct Policy {
     /// Authorization: every rule that applies must allow the request. If there are rules and none applies, the request
     /// is denied. If there are no rules, an authenticated caller is permitted.
     pub rules: Vec<Rule>,
+    /// Limits of the requests that the rules permit; all must allow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
     /// JOSE objects that are opened and made, in order.
     pub jose: Vec<JoseStep>,
     /// The upstream is a language model's API.

@@ -1,6 +1,8 @@
 //! Bodies are streamed; a body is buffered only where it must be checked before it may pass.
 
+use std::cell::Cell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use idm_decide::{Holding, MAX_HELD, Pace, Payload, Share, Unheld};
+use idm_decide::{Holding, Limited, MAX_HELD, Pace, Payload, Share, Unheld};
 use idm_transform::{HiddenUsage, Meter, Usage};
 use idm_types::Refusal;
 
@@ -43,11 +45,46 @@ pub(crate) fn let_go(body: Payload<Incoming>) -> bool {
     ends
 }
 
+/// Why a body ended before its end.
+pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The error of a body that is longer than a limit allows.
+fn too_long() -> BodyError {
+    "the body is longer than a limit allows".into()
+}
+
+/// What is left of a size; the body that exceeds it is cut.
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
+    left: u64,
+    exceeded: Rc<Cell<bool>>,
+}
+
+impl Room {
+    pub(crate) fn new(bytes: u64) -> Self {
+        Self { left: bytes, exceeded: Rc::default() }
+    }
+
+    /// Whether a body did not fit.
+    pub(crate) fn exceeded(&self) -> bool {
+        self.exceeded.get()
+    }
+
+    fn take(&mut self, frame: &Frame<Bytes>) -> Result<(), BodyError> {
+        let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
+            self.exceeded.set(true);
+            too_long()
+        })?;
+        Ok(())
+    }
+}
+
 /// A request's body on its way to the upstream, without trailers: a trailer can carry any header name
 /// past every check that was made on the head.
 pub(crate) enum RequestBody {
     Empty,
-    Streaming { incoming: Incoming, written: Written, kept: Option<Box<Kept>> },
+    Streaming { incoming: Incoming, written: Written, kept: Option<Box<Kept>>, room: Option<Room> },
     Held(Option<Bytes>),
 }
 
@@ -63,11 +100,11 @@ impl RequestBody {
 
 impl RequestBody {
     /// A request's body, and the copies that get it, too.
-    pub(crate) fn of(payload: Payload<Incoming>, copies: Option<Copies>) -> Self {
+    pub(crate) fn of(payload: Payload<Incoming>, copies: Option<Copies>, room: Option<Room>) -> Self {
         let mut body = match payload {
             Payload::Streaming(incoming) if incoming.is_end_stream() => RequestBody::Empty,
             Payload::Streaming(incoming) => {
-                RequestBody::Streaming { incoming, written: Written::not_yet(), kept: None }
+                RequestBody::Streaming { incoming, written: Written::not_yet(), kept: None, room }
             }
             Payload::Held(held) if held.bytes().is_empty() => RequestBody::Empty,
             Payload::Held(held) => RequestBody::Held(Some(held.bytes().clone())),
@@ -82,16 +119,21 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let (incoming, written, kept) = match &mut *self {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let (incoming, written, kept, room) = match &mut *self {
             RequestBody::Empty => return Poll::Ready(None),
             RequestBody::Held(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            RequestBody::Streaming { incoming, written, kept } => (incoming, written, kept),
+            RequestBody::Streaming { incoming, written, kept, room } => (incoming, written, kept, room),
         };
         loop {
             let polled = Pin::new(&mut *incoming).poll_frame(cx);
+            if let (Poll::Ready(Some(Ok(frame))), Some(room)) = (&polled, room.as_mut()) {
+                if let Err(error) = room.take(frame) {
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
             let part = if let Poll::Ready(Some(Ok(frame))) = &polled { frame.data_ref() } else { None };
             if part.zip(kept.as_mut()).is_some_and(|(part, kept)| !kept.keep(part)) {
                 *kept = None;
@@ -105,7 +147,7 @@ impl Body for RequestBody {
             }
             match polled {
                 Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {}
-                other => return other,
+                other => return other.map_err(BodyError::from),
             }
         }
     }
@@ -135,6 +177,53 @@ pub(crate) enum ResponseBody {
     Upstream(AnswerBody),
     /// The answer of a language model, counted as it is streamed.
     Metered(Box<Metered>),
+    /// An answer with limits, which have its counters back when it has ended.
+    Limited(Box<LimitedBody>),
+}
+
+/// An answer that must not be longer than a limit allows, and that gives back what its request took when it has ended.
+pub(crate) struct LimitedBody {
+    body: ResponseBody,
+    room: Option<Room>,
+    /// Taken at the end.
+    ended: Option<Cut>,
+    _limited: Limited,
+}
+
+/// Hears whether an answer was cut.
+type Cut = Box<dyn FnOnce(bool)>;
+
+impl LimitedBody {
+    /// `ended` hears at the end whether the body was cut.
+    pub(crate) fn around(body: ResponseBody, limited: Limited, room: Option<Room>, ended: Option<Cut>) -> ResponseBody {
+        ResponseBody::Limited(Box::new(Self { body, room, ended, _limited: limited }))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let (Some(Ok(frame)), Some(room)) = (&polled, &mut self.room) {
+            if let Err(error) = room.take(frame) {
+                self.end();
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
+        if matches!(polled, None | Some(Err(_))) {
+            self.end();
+        }
+        Poll::Ready(polled)
+    }
+
+    fn end(&mut self) {
+        if let Some(ended) = self.ended.take() {
+            ended(self.room.as_ref().is_some_and(Room::exceeded));
+        }
+    }
+}
+
+impl Drop for LimitedBody {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 /// An answer whose use is counted; the record of its request is written when it has ended.
@@ -158,7 +247,7 @@ impl Metered {
         ResponseBody::Metered(Box::new(Self { body, open: Some((meter, Box::new(ended))), hidden }))
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
             let polled = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
             let frame = match polled {
@@ -209,13 +298,14 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             ResponseBody::Text(text) => Poll::Ready(text.take().map(|bytes| Ok(Frame::data(bytes)))),
-            ResponseBody::Upstream(body) => Pin::new(body).poll_frame(cx),
+            ResponseBody::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
             ResponseBody::Metered(metered) => metered.poll(cx),
+            ResponseBody::Limited(limited) => limited.poll(cx),
         }
     }
 
@@ -224,6 +314,7 @@ impl Body for ResponseBody {
             ResponseBody::Text(text) => text.is_none(),
             ResponseBody::Upstream(body) => body.is_end_stream(),
             ResponseBody::Metered(metered) => metered.hidden.is_none() && metered.body.is_end_stream(),
+            ResponseBody::Limited(limited) => limited.body.is_end_stream(),
         }
     }
 
@@ -233,6 +324,7 @@ impl Body for ResponseBody {
             ResponseBody::Upstream(body) => body.size_hint(),
             ResponseBody::Metered(metered) if metered.hidden.is_some() => SizeHint::default(),
             ResponseBody::Metered(metered) => metered.body.size_hint(),
+            ResponseBody::Limited(limited) => limited.body.size_hint(),
         }
     }
 }

@@ -8,10 +8,10 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Uri, Version, header};
 use http_body_util::Empty;
 use hyper::body::Incoming;
-use idm_decide::{Forward, Payload, is_grpc, remove_hop_by_hop};
-use idm_types::{Reason, Refusal};
+use idm_decide::{Forward, Limited, Payload, SizeLimit, is_grpc, remove_hop_by_hop};
+use idm_types::{Reason, Refusal, Stage};
 
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::{RequestBody, ResponseBody, Room};
 use crate::connect::{ConnectError, Pool};
 use crate::core::{Core, Local};
 use crate::exchange::{self, AnswerBody, SendError, Upgraded};
@@ -26,13 +26,15 @@ pub(crate) struct Outbound {
     pub(crate) head: Parts,
 }
 
-/// Sends the request and returns the head of the answer with a body that streams.
+/// Sends the request and returns the head of the answer with a body that streams. A tunnel takes what the limits gave
+/// along.
 pub(crate) async fn forward(
     core: &Rc<Core>,
     local: &Local,
     guard: &mut Guard,
     outbound: Outbound,
     body: Payload<Incoming>,
+    limited: &mut Limited,
 ) -> Result<Response<ResponseBody>, Refusal> {
     // This consumes the evidence: one permit, one forwarded request.
     let Outbound { forward, head: mut parts } = outbound;
@@ -48,12 +50,19 @@ pub(crate) async fn forward(
             .map_err(|_| Refusal::new(Reason::NoBackend, "its name"))?;
         parts.headers.insert(header::HOST, host);
     }
+    let size = limited.request_size.clone();
+    let room = size.as_ref().map(|size| Room::new(size.max_bytes));
     let limit = Duration::from_millis(timeouts.response_head_ms);
     let answer = async {
         if websocket {
-            return open_tunnel(pool, parts, target, body).await;
+            return open_tunnel(pool, parts, target, body, limited).await;
         }
-        send(pool, parts, target, trailers, RequestBody::of(body, copies)).await
+        let sent = send(pool, parts, target, trailers, RequestBody::of(body, copies, room.clone())).await;
+        // The upstream's failure is the consequence of a body that was cut.
+        match size.filter(|_| sent.is_err() && room.is_some_and(|room| room.exceeded())) {
+            Some(size) => Err(too_large(guard, &size)),
+            None => sent,
+        }
     };
     if timeouts.response_head_ms == 0 {
         return answer.await;
@@ -62,6 +71,13 @@ pub(crate) async fn forward(
         Ok(answer) => answer,
         Err(_) => Err(Refusal::new(Reason::UpstreamTimeout, format!("no answer from {} within {limit:?}", pool.name))),
     }
+}
+
+/// The refusal of a body that was cut when it became longer than a limit allows.
+fn too_large(guard: &mut Guard, size: &SizeLimit) -> Refusal {
+    guard.trace.stage = Stage::Limit;
+    guard.trace.limit = Some(size.name.clone());
+    size.refusal(Reason::RequestTooLarge)
 }
 
 /// Sends a request, and returns the head of its answer with a body that streams.
@@ -153,6 +169,7 @@ async fn open_tunnel(
     mut parts: Parts,
     target: PathAndQuery,
     body: Payload<Incoming>,
+    limited: &mut Limited,
 ) -> Result<Response<ResponseBody>, Refusal> {
     if pool.speaks_http2(false) {
         return Err(Refusal::new(Reason::UpstreamFailed, "a WebSocket needs an HTTP/1.1 backend"));
@@ -169,7 +186,7 @@ async fn open_tunnel(
     match tunnel.open(request).await.map_err(|error| broken(pool, error))? {
         Upgraded::Declined(response) => Ok(received(response)),
         Upgraded::Switched(response, upstream) => {
-            upgrade::tunnel(caller, upstream);
+            upgrade::tunnel(caller, upstream, std::mem::take(limited));
             let (mut parts, ()) = response.into_parts();
             own_the_connection(&mut parts);
             upgrade::set_headers(&mut parts.headers);

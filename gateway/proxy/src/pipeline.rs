@@ -8,15 +8,18 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Version, header};
+use http_body::Body;
 use hyper::body::Incoming;
 use idm_audit::NotStored;
-use idm_decide::{Account, Caller, Held, MAX_TEXT, Metering, Payload, Peer, Verdict, authority, decide, make_response};
+use idm_decide::{
+    Account, Caller, Held, Limited, MAX_TEXT, Metering, Payload, Peer, Taken, Verdict, authority, decide, make_response,
+};
 use idm_traces::Within;
 use idm_transform::{Call, HiddenUsage, Meter, Usage};
 use idm_types::{DecisionId, Reason, Refusal, Stage, Timestamp};
 use serde_json::Value;
 
-use crate::body::{Metered, ResponseBody, let_go};
+use crate::body::{LimitedBody, Metered, ResponseBody, Room, let_go};
 use crate::core::{Core, Local};
 use crate::forward::{Outbound, forward};
 use crate::guard::Guard;
@@ -76,17 +79,22 @@ async fn forwarded(
 ) -> Answer {
     let jose = outbound.forward.jose.take();
     let metering = outbound.forward.metering;
+    let mut limited = std::mem::take(&mut outbound.forward.limited);
     let edits = outbound.forward.answer.take();
     guard.trace.stage = Stage::Upstream;
-    let asked = metering.and_then(|metering| Asked::of(&core, &local, &mut guard, metering.call));
+    // What the caller uses before there is an answer is its prompt.
+    let mut asked = metering.and_then(|metering| Asked::of(&core, &local, &mut guard, metering.call));
+    if let Some(asked) = &mut asked {
+        asked.taken = limited.taken.take();
+    }
     let exchange = guard.leave(&local, &outbound.forward, &mut outbound.head);
     let began = Instant::now();
-    let response = forward(&core, &local, &mut guard, outbound, body).await;
+    let response = forward(&core, &local, &mut guard, outbound, body, &mut limited).await;
     let outcome = response.as_ref().map(|response| response.status().as_u16()).map_err(|refusal| refusal.reason);
     guard.count_upstream(began, outcome);
     traced::ended(exchange, outcome);
     if let Some(asked) = asked {
-        asked.answered(&mut guard);
+        limited.taken = asked.answered(&mut guard);
     }
     let answered = match response {
         Ok(mut response) => {
@@ -99,6 +107,7 @@ async fn forwarded(
         }
         Err(refusal) => Err(refusal),
     };
+    let answered = answered.and_then(|response| fits(response, &limited, &mut guard));
     match answered {
         Ok(mut response) => {
             if let Some(edits) = edits {
@@ -106,9 +115,24 @@ async fn forwarded(
             }
             guard.trace.share(response.headers_mut());
             let ending = guard.ending();
-            (recorded(&core, &local, guard, metering, response).await, ending)
+            (recorded(&core, &local, guard, (metering, limited), response).await, ending)
         }
         Err(refusal) => refuse(guard, refusal).await,
+    }
+}
+
+/// Refuses an answer that is known to be longer than a limit allows.
+fn fits(
+    response: Response<ResponseBody>,
+    limited: &Limited,
+    guard: &mut Guard,
+) -> Result<Response<ResponseBody>, Refusal> {
+    match limited.response_size.as_ref().filter(|size| response.body().size_hint().lower() > size.max_bytes) {
+        Some(size) => {
+            guard.trace.limit = Some(size.name.clone());
+            Err(size.refusal(Reason::ResponseTooLarge))
+        }
+        None => Ok(response),
     }
 }
 
@@ -155,15 +179,13 @@ async fn recorded(
     core: &Rc<Core>,
     local: &Local,
     mut guard: Guard,
-    metering: Option<Metering>,
+    (metering, mut limited): (Option<Metering>, Limited),
     mut response: Response<ResponseBody>,
 ) -> Response<ResponseBody> {
     let status = response.status().as_u16();
     let account = Account::of(local.configuration.engine(), &guard.trace);
     let (Some(account), Some(metering)) = (account, metering) else {
-        let id = guard.id;
-        let stored = guard.permitted(status).await;
-        return told(core, id, stored, response);
+        return with_limits(core, guard, limited, response).await;
     };
     let core = core.clone();
     let meter = Meter::new(status, response.headers(), metering.call);
@@ -172,14 +194,52 @@ async fn recorded(
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     let (parts, body) = response.into_parts();
+    let taken = limited.taken.take();
     let ended = move |usage: Usage| {
         let tokens = usage.prompt.saturating_add(usage.completion);
         account.charge(&core.shared.process, tokens, guard.now);
+        if let Some(taken) = taken {
+            taken.settle(tokens);
+        }
         guard.usage = Some(usage);
         // The answer has been sent: nothing is left to wait for.
         drop(guard.permitted(status));
     };
+    let room = limited.response_size.as_ref().map(|size| Room::new(size.max_bytes));
+    let body = if room.is_some() { LimitedBody::around(body, limited, room, None) } else { body };
     Response::from_parts(parts, Metered::around(body, meter, hidden, ended))
+}
+
+/// Records a success whose answer may have limits: one whose length is not known is recorded at its end, because it may
+/// be cut.
+async fn with_limits(
+    core: &Rc<Core>,
+    guard: Guard,
+    limited: Limited,
+    response: Response<ResponseBody>,
+) -> Response<ResponseBody> {
+    let (id, status) = (guard.id, response.status().as_u16());
+    let is_open = response.body().size_hint().exact().is_none();
+    let size = limited.response_size.clone().filter(|_| is_open);
+    let Some(size) = size else {
+        let holds = limited.taken.is_some() && !response.body().is_end_stream();
+        let stored = guard.permitted(status).await;
+        let response = told(core, id, stored, response);
+        return if holds { response.map(|body| LimitedBody::around(body, limited, None, None)) } else { response };
+    };
+    let room = Some(Room::new(size.max_bytes));
+    let ended = move |is_cut: bool| {
+        let mut guard = guard;
+        // The head of the answer has been sent: nothing is left to wait for.
+        if is_cut {
+            guard.trace.limit = Some(size.name.clone());
+            let refusal = size.refusal(Reason::ResponseTooLarge);
+            drop(guard.refused(refusal.reason, status, &refusal.detail));
+        } else {
+            drop(guard.permitted(status));
+        }
+    };
+    response.map(|body| LimitedBody::around(body, limited, room, Some(Box::new(ended))))
 }
 
 /// A prompt that was sent to a language model without an answer yet. It counts as used if the caller disconnects now.
@@ -188,6 +248,8 @@ struct Asked {
     account: Account,
     tokens: u64,
     now: Timestamp,
+    /// What the limits gave.
+    taken: Option<Taken>,
     open: bool,
 }
 
@@ -197,13 +259,14 @@ impl Asked {
         let usage = Usage::of_prompt(call);
         let tokens = usage.prompt;
         guard.usage = Some(usage);
-        Some(Self { core: core.clone(), account, tokens, now: guard.now, open: true })
+        Some(Self { core: core.clone(), account, tokens, now: guard.now, taken: None, open: true })
     }
 
     /// From here on the answer is counted, or there is no answer.
-    fn answered(mut self, guard: &mut Guard) {
+    fn answered(mut self, guard: &mut Guard) -> Option<Taken> {
         self.open = false;
         guard.usage = None;
+        self.taken.take()
     }
 }
 
@@ -211,6 +274,9 @@ impl Drop for Asked {
     fn drop(&mut self) {
         if self.open {
             self.account.charge(&self.core.shared.process, self.tokens, self.now);
+            if let Some(taken) = self.taken.take() {
+                taken.settle(self.tokens);
+            }
         }
     }
 }

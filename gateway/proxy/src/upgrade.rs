@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use idm_decide::Limited;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -25,8 +26,10 @@ const MAX_SILENCE: Duration = Duration::from_secs(15 * 60);
 
 /// Copies bytes in both directions until either side ends or both are silent for too long. Bytes that the caller sent
 /// early do not reach the upstream before it agreed to the upgrade: hyper holds them until then.
-pub(crate) fn tunnel(caller: OnUpgrade, upstream: OnUpgrade) {
+/// What the limits gave comes back then.
+pub(crate) fn tunnel(caller: OnUpgrade, upstream: OnUpgrade, limited: Limited) {
     tokio::task::spawn_local(async move {
+        let _until_the_end = limited;
         if let (Ok(caller), Ok(upstream)) = tokio::join!(caller, upstream) {
             let heard = Rc::new(Cell::new(Instant::now()));
             let mut caller = Heard { io: TokioIo::new(caller), heard: heard.clone() };

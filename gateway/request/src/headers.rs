@@ -29,6 +29,7 @@ impl PolicyHeaders {
             methods,
             identity: IdentityMapping { username, roles, groups, attributes },
             rules,
+            limits: _,
             jose,
             llm: _,
             token_service: _,

@@ -1,5 +1,5 @@
-//! The shared memory of a namespace's gateways: identifiers that were used once, refresh tokens, revocations, and wrong
-//! guesses at passwords.
+//! The shared memory of a namespace's gateways: identifiers that were used once, refresh tokens, revocations, wrong
+//! guesses at passwords, and counters of limits.
 //!
 //! In: a [`Key`] and a few bytes. Out: whether it was present, or an error ([`StoreError`]) if that is unknown; the
 //! answer is never guessed. There are two kinds: in this process ([`Store::in_process`]), or in Redis or Valkey
@@ -10,6 +10,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod begun;
+mod counters;
 mod gate;
 mod guesses;
 mod in_process;
@@ -23,6 +24,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use idm_types::{Clock, Moment, Redacted, Timestamp};
 
 use begun::Begun;
+pub use counters::{Counters, LimitCounts, OnLoss, PATIENCE, Taken, Taking};
 pub use gate::Health;
 pub use guesses::{GuessEnd, GuessKeys, GuessRules, GuessTurn};
 use in_process::InProcess;
@@ -55,6 +57,11 @@ impl Key {
             context.update(part.as_bytes());
         }
         Self(context.finish().as_ref().try_into().unwrap_or_default())
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> [u8; 32] {
+        self.0
     }
 
     pub(crate) fn hex(&self) -> String {

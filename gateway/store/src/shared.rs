@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     manner: Manner,
     runtime: Handle,
     prefix: String,
+    /// Slots of limits came back, and the server should be told.
+    flush: tokio::sync::Notify,
 }
 
 /// The server's error without the command: values must not get into any message.
@@ -126,6 +128,7 @@ impl Shared {
             manner,
             runtime: Handle::current(),
             prefix: format!("idm:{namespace}:"),
+            flush: tokio::sync::Notify::new(),
         })
     }
 
@@ -241,6 +244,19 @@ impl Shared {
             }
             tracing::error!("the store could not be told what a caller used");
         });
+    }
+
+    /// The key of the pods that asked for counters lately.
+    pub(crate) fn pods(&self) -> String {
+        format!("{}pods", self.prefix)
+    }
+
+    pub(crate) fn wake_flush(&self) {
+        self.flush.notify_one();
+    }
+
+    pub(crate) async fn woken_flush(&self) {
+        self.flush.notified().await;
     }
 
     fn list(&self) -> String {

@@ -15,6 +15,7 @@ mod llm;
 mod meter;
 mod produce;
 mod quotas;
+mod reserve;
 mod usage_option;
 
 pub use content::Content;
@@ -22,6 +23,7 @@ pub use hidden_usage::HiddenUsage;
 pub use llm::{ArmedLlm, Body, LlmCall};
 pub use meter::{Call, Meter, Usage};
 pub use quotas::Quotas;
+pub use reserve::Reservation;
 
 use idm_plan::{Destination, JoseStep, JoseStepKind, Message, Place};
 use idm_request::Facts;

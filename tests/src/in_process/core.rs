@@ -205,6 +205,7 @@ impl Played<'_> {
     ) -> Result<Response<Bytes>, Refusal> {
         assert!(!forward.websocket, "a tunnel is a matter of sockets");
         self.trace.stage = Stage::Upstream;
+        let mut limited = std::mem::take(&mut forward.limited);
         let (engine, process) = (self.armed.engine(), &self.core.process);
         let backend = forward.backend.and_then(|position| engine.backends().get(position));
         let backend = backend.ok_or_else(|| Refusal::new(Reason::NoBackend, ""))?;
@@ -230,6 +231,11 @@ impl Played<'_> {
             response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
         }
         self.trace.stage = Stage::Answer;
+        let too_long = limited.response_size.as_ref().filter(|size| response.body().len() as u64 > size.max_bytes);
+        if let Some(size) = too_long {
+            self.trace.limit = Some(size.name.clone());
+            return Err(size.refusal(Reason::ResponseTooLarge));
+        }
         if let (Some(account), Some(metering)) = (Account::of(engine, &self.trace), forward.metering) {
             let mut meter = Meter::new(response.status().as_u16(), response.headers(), metering.call);
             meter.see(response.body());
@@ -240,7 +246,11 @@ impl Played<'_> {
                 *response.body_mut() = [passed, rest].concat().into();
             }
             let usage = meter.usage();
-            account.charge(process, usage.prompt.saturating_add(usage.completion), self.now);
+            let tokens = usage.prompt.saturating_add(usage.completion);
+            account.charge(process, tokens, self.now);
+            if let Some(taken) = limited.taken.take() {
+                taken.settle(tokens);
+            }
             self.usage = Some(usage);
         }
         if !idm_decide::wants_response(engine, &self.trace) {

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::conditions_schema;
-use super::{Attribute, KeyReference, OauthClientCredential, ObjectReference};
+use super::{Access, Attribute, KeyReference, Limit, OauthClientCredential, ObjectReference};
 
 /// Credential is one caller: its key, its roles, and where it may be used.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -62,9 +62,14 @@ pub struct CredentialSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub attributes: Option<Vec<Attribute>>,
-    /// The policies it may be used with. Unset means with every policy of the namespace that accepts API keys.
+    /// Policies, requests, addresses and hours it may be used with. Unset means with every policy of the namespace that
+    /// accepts API keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
+    /// Its own limits, which count together with those of its UsagePlans, whatever policies its requests are for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub limits: Option<Vec<Limit>>,
     /// From this time on it is refused, in RFC 3339 UTC, for example `2027-01-01T00:00:00Z`. Unset means never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
@@ -119,15 +124,6 @@ pub struct Owner {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub application: Option<String>,
-}
-
-/// The policies that a credential may be used with.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Access {
-    /// Names of the IdentityPolicies it may be used with.
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 253)), extend("x-kubernetes-list-type" = "set"))]
-    pub policies: Vec<String>,
 }
 
 /// The state of a Credential, as the operator reports it.

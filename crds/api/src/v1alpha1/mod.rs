@@ -8,6 +8,7 @@ mod directory;
 mod federation;
 mod jose;
 mod ldap;
+mod limits;
 mod llm;
 mod method;
 mod mtls;
@@ -16,11 +17,13 @@ mod paths;
 mod policy;
 mod references;
 mod resource;
+mod restrictions;
 mod role_binding;
 mod saml;
 mod sign_in;
 mod token;
 mod token_service;
+mod usage_plan;
 
 pub use common::{
     Attribute, Discovery, HeaderSource, KeyReference, KeySources, NamedSource, ObjectReference, ObjectStatus,
@@ -28,7 +31,7 @@ pub use common::{
 };
 pub use cors::Cors;
 pub use credential::{
-    Access, ApiKeyCredential, Credential, CredentialSpec, CredentialStatus, Owner, PasswordCredential, PersonCredential,
+    ApiKeyCredential, Credential, CredentialSpec, CredentialStatus, Owner, PasswordCredential, PersonCredential,
 };
 pub use database::{DatabaseDirectory, DatabaseEnabled, DatabaseLegacyFormat, DatabaseProduct};
 pub use directory::{
@@ -48,6 +51,10 @@ pub use ldap::{
     LdapAnonymousBind, LdapAttribute, LdapBind, LdapDirectory, LdapGroupSearch, LdapGroups, LdapInChain, LdapMemberOf,
     LdapSimpleBind, LdapSyntax, LdapTokenGroups, LdapUsers,
 };
+pub use limits::{
+    CalendarSpan, ConcurrencyLimit, Limit, LimitKey, OnStoreLoss, PolicyLimit, RateLimit, RequestQuota, SizeLimit,
+    TokenBudget,
+};
 pub use llm::{Llm, LlmProvider, TokenQuota};
 pub use method::*;
 pub use mtls::{CertificateName, CertificateNameRule, MtlsMethod, TrustedCertificates};
@@ -60,6 +67,7 @@ pub use policy::{
 };
 pub use references::{References, ReferredNames};
 pub use resource::ProtectedResource;
+pub use restrictions::{Access, Day, Hours};
 pub use role_binding::{
     PermissionRule, ProjectScope, RoleBinding, RoleBindingSpec, Scope, ServiceAccountSubject, Subject, SystemScope,
     TeamScope,
@@ -71,3 +79,4 @@ pub use token_service::{
     AccessTokenSettings, ClientSecret, Introspects, Lifetime, OauthClientCredential, PrivateKeyJwt,
     RefreshTokenSettings, SigningSettings, TokenClaim, TokenGrant, TokenService,
 };
+pub use usage_plan::{PlanSelector, UsagePlan, UsagePlanSpec};

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Confirmation, Cors, HeaderSource, JoseStep, KeySources, Llm, Method, NamedSource, ObjectReference, ObjectStatus,
-    Paths, ProtectedResource, QueryTokenSource, TargetReference, TokenExchange, TokenProfile, TokenService,
+    Paths, PolicyLimit, ProtectedResource, QueryTokenSource, TargetReference, TokenExchange, TokenProfile,
+    TokenService,
 };
 
 /// IdentityPolicy says how callers of its targets authenticate, what they may do, and what the upstream is told about
@@ -58,6 +59,11 @@ pub struct IdentityPolicySpec {
     /// The rules for authenticated callers. Unset means that being authenticated is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization: Option<Authorization>,
+    /// Limits of the requests that the rules permit; all must allow, and a request that one of them refuses costs
+    /// nothing at the others. Limits of Credentials and UsagePlans count beside them. Unset means none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub limits: Option<Vec<PolicyLimit>>,
     /// JOSE objects that are opened before a request is authorized, and made before a message goes on. The steps run in
     /// their order.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,17 +1,19 @@
 use std::collections::BTreeMap;
 
 use idm_api::v1alpha1::{ApiKeyCredential, CredentialSpec, KeyReference, PersonCredential};
-use idm_plan::{Credential, Credentials, ObjectKey, Proof, Secrets};
+use idm_plan::{Access, Credential, Credentials, ObjectKey, Proof, Secrets, UsagePlan};
 use idm_types::{ApiKey, Redacted, Timestamp, hex};
 use sha2::{Digest, Sha256};
 
+use super::limits::{lower_limits, lower_usage_plans};
 use super::password::{NO_SECRET, Stored, stored};
+use super::restrictions::lower_access;
 use super::token_service::{StoredSecret, lower_client, stored_secret};
 use super::{Notes, secret};
 use crate::{Cause, Object, ObjectId, Report, World};
 
 /// All usable Credentials. If two have the same key or user name, the younger one is refused.
-pub(crate) fn lower_credentials(world: &World, report: &mut Report) -> Credentials {
+pub(crate) fn lower_credentials(world: &World, previous: &[UsagePlan], report: &mut Report) -> Credentials {
     let mut secrets = Secrets::default();
     let mut known: BTreeMap<String, Credential> = BTreeMap::new();
     let mut objects: Vec<_> = world.credentials.iter().collect();
@@ -42,7 +44,7 @@ pub(crate) fn lower_credentials(world: &World, report: &mut Report) -> Credentia
     }
     let mut all: Vec<Credential> = known.into_values().collect();
     all.sort_by(|a, b| a.key.cmp(&b.key));
-    Credentials { all, secrets }
+    Credentials { all, secrets, usage_plans: lower_usage_plans(world, previous, report) }
 }
 
 fn lower(
@@ -61,6 +63,7 @@ fn lower(
         roles,
         attributes,
         access,
+        limits,
         expire_time,
         suspend,
     } = &object.spec;
@@ -101,6 +104,12 @@ fn lower(
             );
         }
     };
+    let before = notes.failed;
+    let access = access.as_ref().map_or_else(Access::default, |access| lower_access("spec.access", access, notes));
+    let limits = lower_limits("spec.limits", limits.as_deref(), notes);
+    if notes.failed && !before {
+        return None;
+    }
     Some(Credential {
         key: ObjectKey::new(&world.namespace, &object.meta.name),
         labels: object.meta.labels.clone(),
@@ -108,7 +117,8 @@ fn lower(
         owner,
         roles: roles.clone().unwrap_or_default(),
         attributes: attributes.iter().flatten().map(|a| (a.name.clone(), a.value.clone())).collect(),
-        policies: access.as_ref().map(|access| access.policies.clone()),
+        access,
+        limits,
         expires,
         suspended: suspend.unwrap_or(false),
     })

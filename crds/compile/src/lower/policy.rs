@@ -10,6 +10,7 @@ use super::Notes;
 use super::cors::lower_policy_cors;
 use super::jose::lower_steps;
 use super::keys::{check_url, secret_text};
+use super::limits::lower_policy_limits;
 use super::methods::lower_methods;
 use super::resource::lower_resource;
 use super::source::header_name;
@@ -31,6 +32,7 @@ pub(crate) fn lower_policy(
         target_refs: _,
         authentication,
         authorization,
+        limits,
         jose,
         llm,
         token_service,
@@ -44,6 +46,7 @@ pub(crate) fn lower_policy(
     let methods = lower_methods(world, federations, methods, secrets, notes);
     let identity = lower_identity(identity.as_ref(), notes);
     let rules = lower_rules(authorization.as_ref(), notes);
+    let limits = lower_policy_limits(limits.as_deref(), &methods, llm.is_some(), notes);
     let jose = lower_steps(world, jose.as_deref(), secrets, notes);
     let llm = llm.as_ref().and_then(|llm| lower_llm(world, llm, secrets, notes));
     let token_service =
@@ -63,6 +66,7 @@ pub(crate) fn lower_policy(
         methods,
         identity,
         rules,
+        limits,
         jose,
         llm,
         token_service,

@@ -93,5 +93,5 @@ fn the_system_becomes_objects_of_the_cluster() {
 fn r22_a_wildcard_is_nowhere() {
     let text = format!("{:?}{:?}", blocks(), virtual_rules());
     assert!(!text.contains('*'), "{text}");
-    assert_eq!(blocks().len(), 16);
+    assert_eq!(blocks().len(), 20);
 }

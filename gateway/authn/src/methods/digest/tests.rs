@@ -38,6 +38,7 @@ impl Case {
             methods: vec![],
             identity: idm_plan::IdentityMapping { username: None, roles: None, groups: None, attributes: vec![] },
             rules: vec![],
+            limits: vec![],
             jose: vec![],
             llm: None,
             token_service: None,
@@ -49,7 +50,7 @@ impl Case {
         };
         Self {
             digest: ArmedDigest::new(&plan, &secrets).unwrap(),
-            table: CredentialTable::arm(&[credential], &Default::default(), None).unwrap(),
+            table: CredentialTable::arm(&[credential], &[], &Default::default(), None).unwrap(),
             memory: Memory::new(PasswordChecker::start(1).unwrap(), idm_store::Store::in_process()).unwrap(),
             policy,
             grants: Grants::default(),

@@ -1,0 +1,107 @@
+//! Limits that are ready to be asked, and those that count for a caller.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use idm_limit::{Counter, Need, Per, Span, Zone};
+use idm_plan::{Calendar, CalendarSpan, Limit, LimitKey, LimitKind};
+use idm_store::{Key, OnLoss};
+use idm_types::network;
+
+/// A limit with its counter.
+pub struct ArmedLimit {
+    /// The name that callers and records see: with the tier in front of it where it is one's, and with `credential/` in
+    /// front where it is a Credential's own.
+    pub name: Arc<str>,
+    /// What is limited.
+    pub kind: ArmedLimitKind,
+    /// What is done while the shared store is away.
+    pub on_loss: OnLoss,
+    key: LimitKey,
+    /// The object that has it, and its kind of counting: another kind has another counter.
+    owner: [String; 3],
+}
+
+/// What is limited.
+pub enum ArmedLimitKind {
+    /// A number of requests, in time or at once.
+    Requests(Counter),
+    /// A language model's tokens.
+    Tokens {
+        /// The counter.
+        counter: Counter,
+        /// The completion tokens of a call that does not say how many it takes at most.
+        default_output: u64,
+    },
+    /// The bytes of a request's body.
+    RequestSize(u64),
+    /// The bytes of an answer's body.
+    ResponseSize(u64),
+}
+
+impl ArmedLimit {
+    /// Arms the limits of an object. `of` is the object, unique among all; `prefix` is put in front of their names. The
+    /// error names a time zone that this version does not know.
+    pub fn arm(limits: &[Limit], of: &str, prefix: &str) -> Result<Vec<Self>, String> {
+        limits.iter().map(|limit| Self::arm_one(limit, of, prefix)).collect()
+    }
+
+    fn arm_one(limit: &Limit, of: &str, prefix: &str) -> Result<Self, String> {
+        let Limit { name, key, kind, local_on_loss } = limit;
+        let (counts, kind) = match kind {
+            LimitKind::Rate { requests, per_seconds, burst } => {
+                let per_us = per_seconds.saturating_mul(1_000_000);
+                let counter = Counter::Rate { requests: *requests, per_us, burst: *burst };
+                ("rate".to_owned(), ArmedLimitKind::Requests(counter))
+            }
+            LimitKind::Quota { requests, calendar } => {
+                let counter = Counter::Quota { limit: *requests, span: span(calendar)? };
+                (format!("quota {:?} {}", calendar.per, calendar.zone), ArmedLimitKind::Requests(counter))
+            }
+            LimitKind::Concurrency { requests } => {
+                ("slots".to_owned(), ArmedLimitKind::Requests(Counter::Slots { limit: *requests }))
+            }
+            LimitKind::Tokens { tokens, calendar, default_output } => {
+                let counter = Counter::Quota { limit: *tokens, span: span(calendar)? };
+                let kind = ArmedLimitKind::Tokens { counter, default_output: *default_output };
+                (format!("tokens {:?} {}", calendar.per, calendar.zone), kind)
+            }
+            LimitKind::RequestSize { max_bytes } => (String::new(), ArmedLimitKind::RequestSize(*max_bytes)),
+            LimitKind::ResponseSize { max_bytes } => (String::new(), ArmedLimitKind::ResponseSize(*max_bytes)),
+        };
+        let on_loss = if *local_on_loss { OnLoss::Local } else { OnLoss::Deny };
+        let owner = [of.to_owned(), name.clone(), counts];
+        Ok(Self { name: format!("{prefix}{name}").into(), kind, on_loss, key: *key, owner })
+    }
+
+    /// What a request needs of it. `tokens` gives the number that a call reserves, by the completion tokens of one that
+    /// does not say how many it takes. `None`: it counts nothing.
+    pub fn need(&self, caller: &str, address: IpAddr, tokens: Option<&dyn Fn(u64) -> u64>) -> Option<Need> {
+        let (counter, number) = match &self.kind {
+            ArmedLimitKind::Requests(counter) => (counter, 1),
+            ArmedLimitKind::Tokens { counter, default_output } => (counter, tokens?(*default_output)),
+            ArmedLimitKind::RequestSize(_) | ArmedLimitKind::ResponseSize(_) => return None,
+        };
+        let [of, name, counts] = &self.owner;
+        let name = match self.key {
+            LimitKey::Caller => Key::of(&["limit", of, name, counts, "caller", caller]),
+            LimitKey::Address => Key::of(&["limit", of, name, counts, "address", &network(address).to_string()]),
+            LimitKey::AllCallers => Key::of(&["limit", of, name, counts]),
+        };
+        Some(Need { name: name.bytes(), counter: counter.clone(), number })
+    }
+}
+
+fn span(calendar: &Calendar) -> Result<Span, String> {
+    let Calendar { per, zone } = calendar;
+    let known = Zone::named(zone).ok_or_else(|| format!("the time zone `{zone}` is not known"))?;
+    let per = match per {
+        CalendarSpan::Second => Per::Second,
+        CalendarSpan::Minute => Per::Minute,
+        CalendarSpan::Hour => Per::Hour,
+        CalendarSpan::Day => Per::Day,
+        CalendarSpan::Week => Per::Week,
+        CalendarSpan::Month => Per::Month,
+    };
+    Ok(Span::new(per, known))
+}

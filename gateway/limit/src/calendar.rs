@@ -200,8 +200,8 @@ impl Span {
     }
 }
 
-/// Hours of days of the week, by the clocks of a zone. Half-open: `from` is inside, `to` is not. Where `to` is not after
-/// `from`, they end on the next day, and the whole of them belongs to the day on which they begin.
+/// Hours of days of the week, by the clocks of a zone. Half-open: `from` is inside, `to` is not. Where `to` is not
+/// after `from`, they end on the next day, and the whole of them belongs to the day on which they begin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WeekHours {
     days: [bool; 7],

@@ -1,5 +1,6 @@
 //! A table of counters in this process: those of a gateway without a shared store, and those that it counts by itself
-//! while the shared one is away. The same operations are what the shared store does, so simulations use it in its place.
+//! while the shared one is away. The same operations are what the shared store does, so simulations use it in its
+//! place.
 
 use std::collections::HashMap;
 
@@ -122,8 +123,8 @@ impl Ledger {
         (all, standings)
     }
 
-    /// Gives back what was taken and not used (`back` > 0), or takes more without a question. `of_end` is the end of the
-    /// quota's span in which it was taken.
+    /// Gives back what was taken and not used (`back` > 0), or takes more without a question. `of_end` is the end of
+    /// the quota's span in which it was taken.
     pub fn settle(&mut self, name: &Name, (back, of_end): (i64, u64), now: u64) {
         let Some((counter, state)) = self.counters.get_mut(name) else { return };
         let counter = counter.clone();

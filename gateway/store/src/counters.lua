@@ -1,6 +1,6 @@
--- The arithmetic of limit/src/counter.rs, for counters that pods share: looks at all of them, and takes from all or from
--- none. `now` is in microseconds, by the clock of the server: the line before this one reads it.
--- KEYS: the pods that asked lately, then each counter. ARGV: the pod, then twelve words about each counter.
+-- The arithmetic of limit/src/counter.rs, for counters that pods share: looks at all of them, and takes from all or
+-- from none. `now` is in microseconds, by the clock of the server: the line before this one reads it. KEYS: the pods
+-- that asked lately, then each counter. ARGV: the pod, then twelve words about each counter.
 local function text(number) return string.format('%.0f', number) end
 local pod, states, all, given = ARGV[1], {}, true, 12
 redis.call('ZADD', KEYS[1], text(now), pod)

@@ -69,8 +69,8 @@ pub struct Counters {
     leases: Mutex<Leases>,
     /// This process among the pods.
     pod: u64,
-    /// Wall time less uptime, in milliseconds, when the first limit was asked: from then on the calendar follows a clock
-    /// that does not jump.
+    /// Wall time less uptime, in milliseconds, when the first limit was asked: from then on the calendar follows a
+    /// clock that does not jump.
     ahead_ms: OnceLock<u64>,
     /// The store's time less uptime, in microseconds; 0 before the first answer.
     store_ahead_us: AtomicU64,

@@ -46,8 +46,8 @@ pub struct PolicyLimit {
     /// The name, which callers see in `RateLimit-Policy` and the audit in its records.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// The requests that count together: those of one `Caller` (by `identity.id`, with every method and address), of one
-    /// `Address` (IPv6 by its /64), or `AllCallers`. Unset means `Caller`.
+    /// The requests that count together: those of one `Caller` (by `identity.id`, with every method and address), of
+    /// one `Address` (IPv6 by its /64), or `AllCallers`. Unset means `Caller`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<LimitKey>,
     /// A steady rate of requests with a burst.
@@ -170,8 +170,8 @@ pub struct SizeLimit {
     pub max_bytes: i64,
 }
 
-/// A number of a language model's tokens in each span of the calendar. A call reserves what it may use before it begins:
-/// the tokens of its prompt, and the most that it lets the model answer. What it did not use comes back.
+/// A number of a language model's tokens in each span of the calendar. A call reserves what it may use before it
+/// begins: the tokens of its prompt, and the most that it lets the model answer. What it did not use comes back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TokenBudget {
@@ -184,7 +184,8 @@ pub struct TokenBudget {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: Option<String>,
-    /// The completion tokens that are reserved for a call that does not say how many it takes at most. Unset means 4096.
+    /// The completion tokens that are reserved for a call that does not say how many it takes at most. Unset means
+    /// 4096.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000000))]
     pub default_output_tokens: Option<i64>,

@@ -28,8 +28,8 @@ pub struct Access {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 9), extend("x-kubernetes-list-type" = "set"))]
     pub except_methods: Option<Vec<RequestMethod>>,
-    /// Paths it may be used for, each with everything beneath it: `/orders` covers `/orders/7` and not `/orders2`. Unset
-    /// means all.
+    /// Paths it may be used for, each with everything beneath it: `/orders` covers `/orders/7` and not `/orders2`.
+    /// Unset means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 1024), regex(pattern = "^/")), extend("x-kubernetes-list-type" = "set"))]
     pub paths: Option<Vec<String>>,
@@ -60,8 +60,9 @@ pub struct Access {
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "self.from != self.to", "message": "`from` and `to` must differ; a whole day is from '00:00' to '24:00'"}]))]
 pub struct Hours {
-    /// The days on which they begin: where `to` is not after `from`, they end on the next day, and all of them belong to
-    /// the day on which they began. `22:00` to `06:00` on `Friday` contains Saturday at 01:00. Unset means every day.
+    /// The days on which they begin: where `to` is not after `from`, they end on the next day, and all of them belong
+    /// to the day on which they began. `22:00` to `06:00` on `Friday` contains Saturday at 01:00. Unset means every
+    /// day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 7), extend("x-kubernetes-list-type" = "set"))]
     pub days: Option<Vec<Day>>,

@@ -184,8 +184,8 @@ fn check_quotas(path: &str, limits: &[Limit], notes: &mut Notes<'_>) {
     }
 }
 
-/// The UsagePlans of a namespace, ordered by name. One that is not valid keeps its version in `previous`; one that never
-/// was refuses its callers, because they would have no limits without it.
+/// The UsagePlans of a namespace, ordered by name. One that is not valid keeps its version in `previous`; one that
+/// never was refuses its callers, because they would have no limits without it.
 pub(crate) fn lower_usage_plans(world: &World, previous: &[UsagePlan], report: &mut Report) -> Vec<UsagePlan> {
     let names: BTreeSet<&str> = world.usage_plans.iter().map(|plan| plan.meta.name.as_str()).collect();
     let mut replaced: BTreeMap<&str, Vec<&str>> = BTreeMap::new();

@@ -130,7 +130,7 @@ fn a_quota_counts_from_zero_in_each_span_and_takes_back() {
     // 2026-11-27T23:59:59Z
     let now = 1_795_823_999 * SECOND;
     let many = Need { number: 3, ..one(1, &day) };
-    let (passes, standing) = ledger.take(&[many.clone()], now);
+    let (passes, standing) = ledger.take(std::slice::from_ref(&many), now);
     assert!(passes && standing[0].remaining == 0);
     let (passes, refused) = ledger.take(&[one(1, &day)], now);
     assert_eq!((passes, refused[0].wait_us), (false, SECOND), "until midnight");
@@ -166,7 +166,7 @@ fn a_changed_limit_keeps_what_was_used() {
 fn a_flood_of_callers_gives_nobody_its_limit_anew() {
     let (mut ledger, counter) = (Ledger::default(), quota(10, Per::Month));
     let busy = Need { number: 10, ..one(0, &counter) };
-    assert!(ledger.take(&[busy.clone()], NOW).0);
+    assert!(ledger.take(std::slice::from_ref(&busy), NOW).0);
     for number in 0..MAX_COUNTERS as u64 + 10 {
         let mut name = [1; 32];
         name[..8].copy_from_slice(&number.to_be_bytes());

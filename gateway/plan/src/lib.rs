@@ -17,6 +17,7 @@ mod expr;
 mod jose;
 mod ldap;
 mod llm;
+mod method;
 mod path;
 mod policy;
 mod redirect;
@@ -44,12 +45,11 @@ pub use jose::{
 };
 pub use ldap::{DistinguishedName, LdapFilter, escape_dn_value, is_attribute, is_group_id};
 pub use llm::{Llm, LlmProvider, TokenQuota};
+pub use method::*;
 pub use path::{NamedByte, PathError, PathForm, PathForms, ReadPath, canonical_path, read_path};
 pub use policy::{
-    ApiKeyMethod, Base64Method, BasicMethod, Confirmation, CredentialForwarding, DigestAlgorithm, DigestMethod,
-    DigestUser, Disclosure, Grant, HeaderMapping, IdentityMapping, IntrospectionMethod, Issuer, JwtMethod, KeySource,
-    LayoutPart, Method, MethodKind, NameSet, Policy, Quality, Require, Rule, Source, Subject, TokenExchange,
-    UpstreamSettings,
+    CredentialForwarding, Disclosure, Grant, HeaderMapping, IdentityMapping, NameSet, Policy, Require, Rule, Subject,
+    TokenExchange, UpstreamSettings,
 };
 pub use redirect::{PathChange, Redirect, Rewrite, Scheme};
 pub use resource::{ProtectedResource, RESOURCE_METADATA_PATH, ResourceIdentifier, resource_metadata_url};

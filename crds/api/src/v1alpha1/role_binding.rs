@@ -65,7 +65,7 @@ pub struct RoleBindingSpec {
     /// The subjects that get it.
     #[schemars(length(min = 1, max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub subjects: Vec<Subject>,
-    /// Where it holds. It cannot be changed, and nor can the role.
+    /// The scope in which it holds. It cannot be changed, and nor can the role.
     pub scope: Scope,
 }
 
@@ -136,7 +136,7 @@ pub struct ServiceAccountSubject {
     pub namespace: Option<String>,
 }
 
-/// Where a role holds: exactly one of the members.
+/// The scope of a role: exactly one of the members.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [

@@ -1,5 +1,7 @@
 //! One file per kind: reads the API types, writes the plan, and reports findings for parts that cannot be lowered.
 
+mod access_tokens;
+mod api_key;
 pub(crate) mod backend;
 pub(crate) mod backend_tls;
 mod call;
@@ -13,6 +15,7 @@ mod filters;
 pub(crate) mod jose;
 pub(crate) mod keys;
 mod ldap;
+mod methods;
 pub(crate) mod mtls;
 pub(crate) mod password;
 pub(crate) mod policy;
@@ -24,6 +27,7 @@ pub(crate) mod route;
 pub(crate) mod saml;
 pub(crate) mod secret;
 pub(crate) mod sign_in;
+mod source;
 mod sql;
 pub(crate) mod token_service;
 

@@ -9,8 +9,18 @@ use idm_compile::{Compiled, Settings, compile, yaml::read_files};
 use serde_json::{Value, json};
 
 /// The inputs. Each has its own test, so that all differences are reported.
-const INPUTS: &[&str] =
-    &["directories", "directories-refused", "jwt", "keys", "llm", "mtls", "refused", "sign-in", "token-service"];
+const INPUTS: &[&str] = &[
+    "directories",
+    "directories-refused",
+    "jwt",
+    "keys",
+    "llm",
+    "mtls",
+    "refused",
+    "role-bindings",
+    "sign-in",
+    "token-service",
+];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -96,6 +106,11 @@ fn mtls() {
 #[test]
 fn refused() {
     check("refused");
+}
+
+#[test]
+fn role_bindings() {
+    check("role-bindings");
 }
 
 #[test]

@@ -229,6 +229,7 @@ pub(crate) fn wanted(world: &World) -> bool {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use idm_types::Redacted;
 
     use super::super::{CallerLimits, Telemetry};
     use super::*;
@@ -330,6 +331,20 @@ mod tests {
         let objects = built(&world);
         let named = |object: &Value| object["metadata"]["labels"]["gateway.networking.k8s.io/gateway-name"] == "b";
         assert!(objects.iter().all(named), "{objects:#?}");
+    }
+
+    #[test]
+    fn the_authorization_of_the_collector_is_in_the_secret_that_gateways_mount_and_nowhere_else() {
+        let world = World::new("shop", idm_compile::Settings::default());
+        let compiled = idm_compile::compile(&world, None);
+        let mut settings = settings(CallerLimits::default(), Telemetry::default());
+        settings.traces_authorization = Some(Redacted::new("Bearer canary".to_owned()));
+        let built = build(&world, compiled.ports, compiled.seal(1), &settings).unwrap();
+        let data = built.secret.data.unwrap();
+        assert_eq!(data["traces-authorization"].0, b"Bearer canary");
+        let objects = serde_json::to_string(&built.objects).unwrap();
+        assert!(objects.contains("--traces-authorization-file=/config/traces-authorization"), "{objects}");
+        assert!(!objects.contains("canary"), "{objects}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use idm_audit::ship::{self, Elasticsearch};
 use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth, Successes};
-use idm_authn::NewPerson;
+use idm_authn::{NewPerson, RetiringReport};
 use idm_decide::{BodyLimits, EngineError};
 use idm_plan::{Bundle, CONTROL_TOKEN, ObjectKey, SecretHandle};
 use idm_proxy::{Configuration, Deadlines, Limits, Server, ServerConfig, Shared, TrustedProxies};
@@ -18,6 +18,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::environment::Environment;
+
+/// Credentials with two keys that the operator is told about.
+const MAX_REPORTED: usize = 10_000;
 
 /// Where records go.
 #[derive(Clone, Debug)]
@@ -225,6 +228,13 @@ impl Gateway {
         self.is_operator(token).then(|| self.environment.directories.outcomes())
     }
 
+    /// The older of two keys of each Credential that has two, and where it was used last, for the operator alone; `None`
+    /// for everyone else.
+    pub fn retiring_for(&self, token: &str) -> Option<Vec<RetiringReport>> {
+        let retiring = || self.shared.configuration().map(|of| of.armed().credentials().retiring(MAX_REPORTED));
+        self.is_operator(token).then(|| retiring().unwrap_or_default())
+    }
+
     /// Whether traffic should be sent here.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed) && self.shared.configuration().is_some() && !self.health.is_failing()
@@ -241,6 +251,7 @@ impl Gateway {
         self.shared.metrics().render(&mut out);
         self.environment.servers.render(&mut out);
         self.environment.directories.render(&mut out);
+        self.environment.memory.ended_uses().render(&mut out);
         let health = &self.health;
         let generation = self.generation().unwrap_or(0);
         let keys = self.shared.configuration().map(|configuration| configuration.armed().keys()).unwrap_or_default();

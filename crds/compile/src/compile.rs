@@ -208,8 +208,9 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
 fn lower_callers(worlds: &[&World], report: &mut Report) -> (Credentials, Vec<Grant>) {
     let (mut credentials, mut grants) = (Credentials::default(), Vec::new());
     for world in worlds {
-        let Credentials { all, secrets } = lower_credentials(world, report);
+        let Credentials { all, secrets, ended } = lower_credentials(world, report);
         credentials.all.extend(all);
+        credentials.ended.extend(ended);
         credentials.secrets.keep_from(&secrets);
         grants.extend(lower_grants(world, report));
     }

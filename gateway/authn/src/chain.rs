@@ -301,7 +301,12 @@ impl ArmedPolicy {
     ) -> Result<(), Refusal> {
         let refused = |refusal: Refusal| refusal.by_method(context.name);
         if let Some(credential) = &proven.identity.credential {
-            context.table.stands(credential, context.now).map_err(refused)?;
+            let (key, address) = (proven.identity.kid.as_deref(), context.view.address);
+            let stands = context.table.stands(credential, key, context.now, address);
+            stands.map_err(refused).inspect_err(|refusal| {
+                let key = ObjectKey::new(&self.plan.key.namespace, credential);
+                self.memory.ended_uses.note(&key, proven.identity.owner.as_deref(), refusal);
+            })?;
         }
         let checked = match method.recheck(context, proven) {
             Recheck::Done(checked) => checked,
@@ -376,6 +381,10 @@ impl ArmedPolicy {
     /// The store that the gateways share, or that this process has for itself.
     pub fn store(&self) -> &idm_store::Store {
         self.memory.store()
+    }
+
+    pub(crate) fn vouch(&self) -> &HashSet<String> {
+        &self.vouch
     }
 
     pub(crate) fn memory(&self) -> &Memory {

@@ -4,22 +4,25 @@ use idm_request::{Identity, IssuedTo, Unusable};
 use std::rc::Rc;
 
 use foldhash::HashMap;
-use idm_plan::{Credential, Proof, Selector};
+use idm_plan::{Credential, Credentials, EndedKey, KeyEnd, ObjectKey, Proof, Selector, key_id};
 use idm_trust::{KeyRing, Keys};
-use idm_types::{Reason, Refusal, Timestamp, unhex};
+use idm_types::{Reason, Refusal, Timestamp};
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use crate::basis::unique;
 use crate::client::ArmedClient;
+use crate::keys::{self, KeyFound, KeyTable, RetiringReport, RetiringUse};
 use crate::method::{Attempt, MethodContext, NewVerdict};
 
 /// The Credentials of a namespace. Immutable: a change makes a new table, in which a Credential that did not change
-/// keeps its epoch. Looking up the hash of a key tells an attacker nothing about the keys: to choose the hash, an
-/// attacker would have to invert SHA-256 first.
+/// keeps its epoch.
 #[derive(Default)]
 pub struct CredentialTable {
     all: Vec<Entry>,
-    by_hash: HashMap<[u8; 32], usize>,
+    by_hash: KeyTable,
+    /// Whether some keys have another form than our own: see [`Self::takes_any_form`].
+    any_form: bool,
     by_username: HashMap<String, usize>,
     by_name: HashMap<String, usize>,
     /// The index of each client, with its armed proof: see client.rs.
@@ -42,14 +45,17 @@ pub struct CredentialTables {
 
 impl CredentialTables {
     /// Arms the Credentials of all namespaces; see [`CredentialTable::arm`].
-    pub fn arm(all: &[Credential], known: &KeyRing, before: Option<&Self>) -> Result<Self, String> {
-        let mut grouped: HashMap<&str, Vec<Credential>> = HashMap::default();
-        for credential in all {
-            grouped.entry(&credential.key.namespace).or_default().push(credential.clone());
+    pub fn arm(credentials: &Credentials, known: &KeyRing, before: Option<&Self>) -> Result<Self, String> {
+        let mut grouped: HashMap<&str, (Vec<Credential>, Vec<EndedKey>)> = HashMap::default();
+        for credential in &credentials.all {
+            grouped.entry(&credential.key.namespace).or_default().0.push(credential.clone());
+        }
+        for key in &credentials.ended {
+            grouped.entry(&key.credential.namespace).or_default().1.push(key.clone());
         }
         let mut tables = Self::default();
-        for (namespace, credentials) in grouped {
-            let table = CredentialTable::arm(&credentials, known, before.map(|before| before.of(namespace)))?;
+        for (namespace, (all, ended)) in grouped {
+            let table = CredentialTable::arm(&all, &ended, known, before.map(|before| before.of(namespace)))?;
             tables.keys.extend(table.keys.iter().map(|(id, keys)| (id.clone(), keys.clone())));
             tables.by_namespace.insert(namespace.to_owned(), table);
         }
@@ -59,6 +65,11 @@ impl CredentialTables {
     /// Those that the policies of a namespace know.
     pub fn of(&self, namespace: &str) -> &CredentialTable {
         self.by_namespace.get(namespace).unwrap_or(&self.none)
+    }
+
+    /// The older of two keys of each Credential that has two, and where it was used last; at most `most`.
+    pub fn retiring(&self, most: usize) -> Vec<RetiringReport> {
+        self.by_namespace.values().flat_map(CredentialTable::retiring).take(most).collect()
     }
 
     /// The keys of clients that they use.
@@ -71,20 +82,22 @@ struct Entry {
     credential: Credential,
     /// Unique to this value of the Credential: a verdict that rests on another value is void.
     epoch: u64,
+    /// Where the older of two keys was used last.
+    retiring_use: RetiringUse,
 }
 
 impl CredentialTable {
     /// Arms Credentials with the keys that are `known`; `before` is the table in force. The error names the Credential,
     /// and no secret.
-    pub fn arm(all: &[Credential], known: &KeyRing, before: Option<&Self>) -> Result<Self, String> {
+    pub fn arm(all: &[Credential], ended: &[EndedKey], known: &KeyRing, before: Option<&Self>) -> Result<Self, String> {
         let mut keys = Keys::new(known);
         let mut table = Self::default();
         for (position, credential) in all.iter().enumerate() {
             let broken = |problem: String| format!("credential {}: {problem}", credential.key);
             match &credential.proof {
-                Proof::ApiKey { sha256 } => {
-                    let hash = unhex(sha256).ok_or_else(|| broken("its hash is not SHA-256".into()))?;
-                    table.by_hash.insert(hash, position);
+                Proof::ApiKey { keys, any_form } => {
+                    table.by_hash.add(keys, position).map_err(broken)?;
+                    table.any_form |= any_form;
                 }
                 Proof::Password { username, .. } => drop(table.by_username.insert(username.clone(), position)),
                 // Clients authenticate at token services only.
@@ -96,11 +109,16 @@ impl CredentialTable {
                     table.by_person.insert((user.clone(), federation.clone()), position);
                 }
             }
-            let same = before.and_then(|before| before.entry(&credential.key.name));
-            let same = same.filter(|same| same.credential == *credential);
+            let known = before.and_then(|before| before.entry(&credential.key.name));
+            let same = known.filter(|same| same.credential == *credential);
             let epoch = same.map_or_else(unique, |same| same.epoch);
+            let same_key = known.filter(|known| retiring_of(&known.credential) == retiring_of(credential));
+            let retiring_use = same_key.map(|known| known.retiring_use.shared()).unwrap_or_default();
             table.by_name.insert(credential.key.name.clone(), position);
-            table.all.push(Entry { credential: credential.clone(), epoch });
+            table.all.push(Entry { credential: credential.clone(), epoch, retiring_use });
+        }
+        for key in ended {
+            table.by_hash.add_ended(key).map_err(|problem| format!("credential {}: {problem}", key.credential))?;
         }
         let same = before.filter(|before| before.people().eq(table.people()));
         table.people_epoch = same.map_or_else(unique, |same| same.people_epoch);
@@ -127,9 +145,43 @@ impl CredentialTable {
         self.all.get(*self.by_name.get(name)?)
     }
 
-    /// The Credential with this API key hash, if the method accepts it.
-    pub(crate) fn by_hash(&self, hash: &[u8; 32], only: &Selector) -> Option<&Credential> {
-        self.picked(self.by_hash.get(hash), only)
+    /// Whether a key may have another form than our own.
+    pub(crate) fn takes_any_form(&self) -> bool {
+        self.any_form
+    }
+
+    /// The Credential with this API key hash and the end of the key, if the method accepts it; the refusal, where the
+    /// key has ended at this time.
+    pub(crate) fn by_hash(
+        &self,
+        hash: &[u8; 32],
+        only: &Selector,
+        now: Timestamp,
+    ) -> Option<Result<(&Credential, Option<KeyEnd>), (ObjectKey, Refusal)>> {
+        let id = || key_id(&idm_types::hex(hash)).to_owned();
+        match self.by_hash.find(hash)? {
+            KeyFound::Ended(credential, end) => Some(Err((credential.clone(), keys::over(credential, &id(), end)))),
+            KeyFound::Live(position, end) => {
+                let credential = self.picked(Some(&position), only)?;
+                match end.filter(|end| now >= end.at) {
+                    Some(end) => Some(Err((credential.key.clone(), keys::over(&credential.key, &id(), end)))),
+                    None => Some(Ok((credential, end))),
+                }
+            }
+        }
+    }
+
+    fn retiring(&self) -> impl Iterator<Item = RetiringReport> {
+        self.all.iter().filter_map(|entry| {
+            let Proof::ApiKey { keys, .. } = &entry.credential.proof else { return None };
+            let retiring = keys.retiring.as_ref()?;
+            Some(RetiringReport {
+                credential: entry.credential.key.clone(),
+                key: key_id(&retiring.sha256).to_owned(),
+                newer: keys.current.as_ref().map(|key| key_id(&key.sha256).to_owned()),
+                last: entry.retiring_use.last(),
+            })
+        })
     }
 
     /// The Credential with this user name and its password hash, if the method accepts it.
@@ -147,11 +199,18 @@ impl CredentialTable {
         self.picked(of(Some(federation)), only).or_else(|| self.picked(of(None), only))
     }
 
-    /// Checks that the Credential of an identity still exists and may be used now.
-    pub(crate) fn stands(&self, name: &str, now: Timestamp) -> Result<(), Refusal> {
-        match self.by_name(name) {
-            Some(credential) => stands(credential, now),
-            None => Err(Refusal::new(Reason::TokenRevoked, format!("Credential {name} is gone"))),
+    /// Checks that the Credential of an identity still exists and may be used now, and so may the key by which it was
+    /// found, if it was found by one.
+    pub(crate) fn stands(&self, name: &str, key: Option<&str>, now: Timestamp, address: IpAddr) -> Result<(), Refusal> {
+        let Some(Entry { credential, retiring_use, .. }) = self.entry(name) else {
+            return Err(Refusal::new(Reason::TokenRevoked, format!("Credential {name} is gone")));
+        };
+        stands(credential, now)?;
+        match (&credential.proof, key) {
+            (Proof::ApiKey { keys, .. }, Some(id)) => {
+                keys::stands(&credential.key, keys, retiring_use, id, (now, address))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -190,6 +249,24 @@ impl CredentialTable {
         Ok(())
     }
 
+    /// Until when the Credential of this name lets a caller go on who was found by this key, if by one; the reason why
+    /// not. A key that the Credential has no more ends with what replaced it.
+    pub(crate) fn standing(&self, name: &str, key: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>, Reason> {
+        let credential = self.by_name(name).ok_or(Reason::TokenRevoked)?;
+        stands(credential, now).map_err(|refusal| refusal.reason)?;
+        let end = match (&credential.proof, key) {
+            (Proof::ApiKey { keys, .. }, Some(id)) => {
+                let (_, end) = keys.all().find(|(sha256, _)| key_id(sha256) == id).ok_or(Reason::KeyRevoked)?;
+                end
+            }
+            _ => None,
+        };
+        match end.filter(|end| now >= end.at) {
+            Some(end) => Err(keys::over(&credential.key, "", end).reason),
+            None => Ok(credential.expires.into_iter().chain(end.map(|end| end.at)).min()),
+        }
+    }
+
     /// The Credential of this name.
     pub(crate) fn by_name(&self, name: &str) -> Option<&Credential> {
         self.entry(name).map(|entry| &entry.credential)
@@ -204,6 +281,14 @@ impl CredentialTable {
     fn picked(&self, position: Option<&usize>, only: &Selector) -> Option<&Credential> {
         let Entry { credential, .. } = self.all.get(*position?)?;
         only.accepts(&credential.labels).then_some(credential)
+    }
+}
+
+/// The hash of the older of two keys.
+fn retiring_of(credential: &Credential) -> Option<&str> {
+    match &credential.proof {
+        Proof::ApiKey { keys, .. } => keys.retiring.as_ref().map(|key| key.sha256.as_str()),
+        _ => None,
     }
 }
 
@@ -223,13 +308,23 @@ fn stands(credential: &Credential, now: Timestamp) -> Result<(), Refusal> {
 
 /// Admits the caller of a Credential whose proof was right, unless the Credential is suspended, expired or unusable.
 pub(crate) fn admit(context: MethodContext<'_>, credential: &Credential) -> Attempt {
+    admit_key(context, credential, None, None)
+}
+
+/// The same for the caller who has the key of this id, which works until its end.
+pub(crate) fn admit_key(
+    context: MethodContext<'_>,
+    credential: &Credential,
+    key: Option<String>,
+    end: Option<KeyEnd>,
+) -> Attempt {
     let rejected = |reason, detail: String| Attempt::Rejected(context.denied(reason, detail));
     if let Err(refusal) = stands(credential, context.now) {
         return Attempt::Rejected(refusal.by_method(context.name));
     }
-    match identity(context, credential) {
+    match identity(context, credential, key) {
         Ok(identity) => Attempt::Verified(NewVerdict {
-            until: credential.expires.map_or(u64::MAX, |t| t.0),
+            until: credential.expires.into_iter().chain(end.map(|end| end.at)).min().map_or(u64::MAX, |t| t.0),
             epoch: context.table.epoch_of(&identity),
             identity: Rc::new(identity),
         }),
@@ -237,7 +332,7 @@ pub(crate) fn admit(context: MethodContext<'_>, credential: &Credential) -> Atte
     }
 }
 
-fn identity(context: MethodContext<'_>, credential: &Credential) -> Result<Identity, Unusable> {
+fn identity(context: MethodContext<'_>, credential: &Credential, key: Option<String>) -> Result<Identity, Unusable> {
     let mut roles: Vec<String> = credential.roles.iter().map(ToString::to_string).collect();
     roles.extend(context.grants.of_credential(&credential.key.name).cloned());
     roles.sort();
@@ -255,6 +350,7 @@ fn identity(context: MethodContext<'_>, credential: &Credential) -> Result<Ident
         attributes: credential.attributes.clone(),
         credential: Some(credential.key.name.clone()),
         owner: credential.owner.clone(),
+        kid: key,
         expires: credential.expires,
         only_policies: credential.policies.clone(),
         ..Identity::nobody(context.name, context.kind)
@@ -265,8 +361,6 @@ fn identity(context: MethodContext<'_>, credential: &Credential) -> Result<Ident
 
 #[cfg(test)]
 mod tests {
-    use idm_plan::ObjectKey;
-
     use super::*;
 
     fn credential(name: &str, proof: Proof) -> Credential {
@@ -275,7 +369,10 @@ mod tests {
     }
 
     fn robot(name: &str) -> Credential {
-        credential(name, Proof::ApiKey { sha256: idm_types::hex(&[name.len() as u8; 32]) })
+        credential(
+            name,
+            Proof::ApiKey { keys: idm_plan::Keys::one(idm_types::hex(&[name.len() as u8; 32])), any_form: false },
+        )
     }
 
     fn person(name: &str) -> Credential {
@@ -283,7 +380,7 @@ mod tests {
     }
 
     fn after(before: Option<&CredentialTable>, all: &[Credential]) -> CredentialTable {
-        CredentialTable::arm(all, &KeyRing::new(), before).unwrap()
+        CredentialTable::arm(all, &[], &KeyRing::new(), before).unwrap()
     }
 
     fn epoch(table: &CredentialTable, name: &str) -> u64 {

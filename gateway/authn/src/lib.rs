@@ -16,11 +16,13 @@ mod challenge;
 mod client;
 mod credential;
 mod directory;
+mod ended_uses;
 mod exchange;
 mod federated;
 mod grants;
 mod guessed;
 mod guesses;
+mod keys;
 mod logins;
 mod memory;
 mod method;
@@ -32,6 +34,7 @@ mod refresh;
 mod refused;
 mod revocation;
 mod saml;
+mod standing;
 mod validators;
 
 pub use authenticated::Authenticated;
@@ -42,8 +45,10 @@ pub use challenge::ChallengeFor;
 pub use client::{Asking, ClientForm, Clients, KnownClient};
 pub use credential::{CredentialTable, CredentialTables};
 pub use directory::ArmedDirectory;
+pub use ended_uses::EndedUses;
 pub use federated::Federated;
 pub use grants::Grants;
+pub use keys::RetiringReport;
 pub use memory::{Memory, NewPerson};
 pub use methods::sign_in::{ArmedSignIn, COOKIES, Origin, navigates, sends_form};
 pub use oidc::{Asked, Expected, LogoutToken, Person, Provider, SignedIn};
@@ -51,6 +56,7 @@ pub use password::PasswordChecker;
 pub use refused::{LoginForm, Refused};
 pub use revocation::{family_key, is_revoked, token_key};
 pub use saml::{BrowserMessage, OwnAddresses, SamlProvider};
+pub use standing::Standing;
 
 /// Calls every parser of credentials that takes text, for the fuzzer: none of them may panic.
 #[doc(hidden)]

@@ -10,11 +10,11 @@ use aws_lc_rs::rand::SystemRandom;
 use idm_store::{Store, StoreError};
 use idm_types::{Clock, Reason, Refusal, Uptime};
 
-use crate::PasswordChecker;
 use crate::guessed::GuessedUser;
 use crate::logins::Logins;
 use crate::nonce::Nonces;
 use crate::refresh::Refreshing;
+use crate::{EndedUses, PasswordChecker};
 
 /// The time for which a verified password is not checked again.
 const PROVEN_MS: u64 = 10 * 60_000;
@@ -80,6 +80,8 @@ pub struct Memory {
     workers: OnceLock<Option<Arc<WorkerPool>>>,
     /// Logins at directories that are under way.
     pub(crate) logins: Logins,
+    /// Uses of keys that have ended.
+    pub(crate) ended_uses: EndedUses,
 }
 
 /// A person who signed in at a Federation that provisions.
@@ -125,6 +127,7 @@ impl Memory {
             people: Mutex::default(),
             workers: OnceLock::new(),
             logins: Logins::default(),
+            ended_uses: EndedUses::default(),
         }))
     }
 
@@ -135,6 +138,11 @@ impl Memory {
             WorkerPool::start("slow-work", threads, Bounds { waiting: 64, of_address: 4 })
         };
         self.workers.get_or_init(start).clone()
+    }
+
+    /// Uses of keys that have ended.
+    pub fn ended_uses(&self) -> &EndedUses {
+        &self.ended_uses
     }
 
     /// The store that the gateways share, or that this process has for itself.

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::{Credentials, Plan, Secrets};
 
 /// The format of the bundle. A gateway refuses a newer one and keeps what it has.
-pub const FORMAT: u32 = 6;
+pub const FORMAT: u32 = 7;
 
 /// A larger bundle does not fit into a Kubernetes Secret (1 MiB, other fields included).
 const MAX_PACKED: usize = 1_000_000;
@@ -136,7 +136,7 @@ mod tests {
 
     fn robot() -> Credentials {
         let key = ObjectKey::new("shop", "robot");
-        let proof = Proof::ApiKey { sha256: "00".repeat(32) };
+        let proof = Proof::ApiKey { keys: crate::Keys::one("00".repeat(32)), any_form: false };
         let robot = Credential::new(key, proof);
         Credentials { all: vec![robot], ..Credentials::default() }
     }

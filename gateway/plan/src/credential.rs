@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use idm_types::{RoleName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{OauthClient, ObjectKey, Secrets};
+use crate::{EndedKey, Keys, OauthClient, ObjectKey, Secrets};
 
 /// The callers that are known by a Credential. They change more often than policies and routes, so they are not part of
 /// the plan: a gateway replaces them without arming the plan anew.
@@ -14,6 +14,8 @@ pub struct Credentials {
     pub all: Vec<Credential>,
     /// The secrets that only Credentials refer to.
     pub secrets: Secrets,
+    /// Keys that are refused for good, ordered by hash.
+    pub ended: Vec<EndedKey>,
 }
 
 /// A caller known by a Credential.
@@ -83,8 +85,10 @@ impl Selector {
 pub enum Proof {
     /// An API key.
     ApiKey {
-        /// SHA-256 of the whole key, in lower-case hexadecimal.
-        sha256: String,
+        /// Its keys: one, or two while the newer replaces the older.
+        keys: Keys,
+        /// They need not have our own form.
+        any_form: bool,
     },
     /// A user name with a password.
     Password {

@@ -15,6 +15,7 @@ mod credential;
 mod directory;
 mod expr;
 mod jose;
+mod keys;
 mod ldap;
 mod llm;
 mod path;
@@ -42,6 +43,7 @@ pub use jose::{
     JoseStepKind, KeyChoice, MadeClaims, Message, Place, Produce, Sign, SignedForm, SigningKeyRef, VerificationKeys,
     Verify,
 };
+pub use keys::{EndCause, EndedKey, Key, KeyEnd, Keys, RetiringKey, key_id};
 pub use ldap::{DistinguishedName, LdapFilter, escape_dn_value, is_attribute, is_group_id};
 pub use llm::{Llm, LlmProvider, TokenQuota};
 pub use path::{NamedByte, PathError, PathForm, PathForms, ReadPath, canonical_path, read_path};

@@ -10,10 +10,11 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use idm_decide::{Holding, MAX_HELD, Pace, Payload, Share, Unheld};
 use idm_transform::{HiddenUsage, Meter, Usage};
-use idm_types::Refusal;
+use idm_types::{Reason, Refusal};
 
 use crate::exchange::{AnswerBody, Written};
 use crate::mirror::{Copies, Kept};
+use crate::streams::{Candidate, LONG_ANSWER, Place};
 
 /// The most bytes of a body that are read and discarded after its request was answered.
 const LINGER_BYTES: u64 = 1 << 20;
@@ -135,6 +136,25 @@ pub(crate) enum ResponseBody {
     Upstream(AnswerBody),
     /// The answer of a language model, counted as it is streamed.
     Metered(Box<Metered>),
+    /// An answer that ends when the right of its caller ends.
+    Watched(Box<Watched>),
+}
+
+/// An answer that ends when the right of its caller ends.
+pub(crate) struct Watched {
+    body: ResponseBody,
+    place: Place,
+}
+
+/// Why an answer ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The upstream's connection failed.
+    #[error(transparent)]
+    Upstream(#[from] hyper::Error),
+    /// The right of the caller ended. The answer must not look as if it were whole.
+    #[error("the right of the caller has ended: {0}")]
+    RightEnded(Reason),
 }
 
 /// An answer whose use is counted; the record of its request is written when it has ended.
@@ -158,7 +178,7 @@ impl Metered {
         ResponseBody::Metered(Box::new(Self { body, open: Some((meter, Box::new(ended))), hidden }))
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
             let polled = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
             let frame = match polled {
@@ -200,6 +220,15 @@ impl Drop for Metered {
 }
 
 impl ResponseBody {
+    /// The same body; one that may go on for long ends with the right of its caller.
+    pub(crate) fn watched(self, caller: Option<&Candidate>) -> Self {
+        let is_long = self.size_hint().exact().is_none_or(|length| length > LONG_ANSWER) && !self.is_end_stream();
+        match caller.filter(|_| is_long).and_then(Candidate::place) {
+            Some(place) => Self::Watched(Box::new(Watched { body: self, place })),
+            None => self,
+        }
+    }
+
     /// The whole body, up to [`MAX_HELD`]: for a body that must be signed before the caller gets it.
     pub(crate) async fn whole(mut self, holding: &Holding, share: Share) -> Result<Bytes, Refusal> {
         let held = holding.read(&mut self, MAX_HELD, Pace::Any, share).await;
@@ -209,13 +238,20 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             ResponseBody::Text(text) => Poll::Ready(text.take().map(|bytes| Ok(Frame::data(bytes)))),
-            ResponseBody::Upstream(body) => Pin::new(body).poll_frame(cx),
+            ResponseBody::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
             ResponseBody::Metered(metered) => metered.poll(cx),
+            ResponseBody::Watched(watched) => {
+                let Watched { body, place } = &mut **watched;
+                if let Poll::Ready(reason) = place.poll_cut(cx) {
+                    return Poll::Ready(Some(Err(BodyError::RightEnded(reason))));
+                }
+                Pin::new(body).poll_frame(cx)
+            }
         }
     }
 
@@ -224,6 +260,7 @@ impl Body for ResponseBody {
             ResponseBody::Text(text) => text.is_none(),
             ResponseBody::Upstream(body) => body.is_end_stream(),
             ResponseBody::Metered(metered) => metered.hidden.is_none() && metered.body.is_end_stream(),
+            ResponseBody::Watched(watched) => watched.body.is_end_stream(),
         }
     }
 
@@ -233,6 +270,7 @@ impl Body for ResponseBody {
             ResponseBody::Upstream(body) => body.size_hint(),
             ResponseBody::Metered(metered) if metered.hidden.is_some() => SizeHint::default(),
             ResponseBody::Metered(metered) => metered.body.size_hint(),
+            ResponseBody::Watched(watched) => watched.body.size_hint(),
         }
     }
 }

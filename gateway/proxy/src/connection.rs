@@ -20,7 +20,7 @@ use idm_decide::Peer;
 use idm_types::{Reason, Refusal, Timestamp};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::body::ResponseBody;
+use crate::body::{BodyError, ResponseBody};
 use crate::caller::{Arrived, Connection, UnderWay};
 use crate::core::Core;
 use crate::frames::Framed;
@@ -277,9 +277,9 @@ pub(crate) struct Served {
 
 impl Body for Served {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Self { body, rest, under_way } = &mut *self;
         let Some(under_way) = under_way else { return Pin::new(body).poll_frame(cx) };
         if rest.is_empty() {

@@ -18,6 +18,7 @@ use crate::exchange::{self, AnswerBody, SendError, Upgraded};
 use crate::framing::Framing;
 use crate::guard::Guard;
 use crate::mirror::Copies;
+use crate::streams::Candidate;
 use crate::upgrade;
 
 /// A request that was permitted, with its head as the upstream gets it.
@@ -33,6 +34,7 @@ pub(crate) async fn forward(
     guard: &mut Guard,
     outbound: Outbound,
     body: Payload<Incoming>,
+    caller: Option<&Candidate>,
 ) -> Result<Response<ResponseBody>, Refusal> {
     // This consumes the evidence: one permit, one forwarded request.
     let Outbound { forward, head: mut parts } = outbound;
@@ -51,7 +53,7 @@ pub(crate) async fn forward(
     let limit = Duration::from_millis(timeouts.response_head_ms);
     let answer = async {
         if websocket {
-            return open_tunnel(pool, parts, target, body).await;
+            return open_tunnel(pool, parts, target, body, caller).await;
         }
         send(pool, parts, target, trailers, RequestBody::of(body, copies)).await
     };
@@ -153,6 +155,7 @@ async fn open_tunnel(
     mut parts: Parts,
     target: PathAndQuery,
     body: Payload<Incoming>,
+    caller_of: Option<&Candidate>,
 ) -> Result<Response<ResponseBody>, Refusal> {
     if pool.speaks_http2(false) {
         return Err(Refusal::new(Reason::UpstreamFailed, "a WebSocket needs an HTTP/1.1 backend"));
@@ -169,7 +172,7 @@ async fn open_tunnel(
     match tunnel.open(request).await.map_err(|error| broken(pool, error))? {
         Upgraded::Declined(response) => Ok(received(response)),
         Upgraded::Switched(response, upstream) => {
-            upgrade::tunnel(caller, upstream);
+            upgrade::tunnel(caller, upstream, caller_of.and_then(Candidate::place));
             let (mut parts, ()) = response.into_parts();
             own_the_connection(&mut parts);
             upgrade::set_headers(&mut parts.headers);

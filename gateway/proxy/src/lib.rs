@@ -31,6 +31,7 @@ mod proxy_protocol;
 mod server;
 mod shared;
 mod stream;
+mod streams;
 mod tls;
 mod turns;
 mod upgrade;

@@ -17,6 +17,7 @@ use crate::body::{Metered, ResponseBody, let_go};
 use crate::core::{Core, Local};
 use crate::forward::{Outbound, forward};
 use crate::guard::Guard;
+use crate::streams::Candidate;
 
 /// Serves one request. In every case it leaves exactly one record.
 pub(crate) async fn serve(
@@ -64,7 +65,14 @@ async fn forwarded(
     let edits = outbound.forward.answer.take();
     guard.trace.stage = Stage::Upstream;
     let asked = metering.and_then(|metering| Asked::of(&core, &local, &mut guard, metering.call));
-    let response = forward(&core, &local, &mut guard, outbound, body).await;
+    let caller = Candidate::of(&core, &local, &guard.trace);
+    let sent = forward(&core, &local, &mut guard, outbound, body, caller.as_ref());
+    let response = match &caller {
+        None => sent.await,
+        Some(caller) => caller.wait(sent).await.unwrap_or_else(|reason| {
+            Err(Refusal::new(reason, "the right of the caller ended before the upstream answered"))
+        }),
+    };
     if let Some(asked) = asked {
         asked.answered(&mut guard);
     }
@@ -85,6 +93,7 @@ async fn forwarded(
                 edits.apply(response.headers_mut());
             }
             guard.trace.share(response.headers_mut());
+            let response = response.map(|body| body.watched(caller.as_ref()));
             recorded(&core, &local, guard, metering, response).await
         }
         Err(refusal) => refuse(guard, refusal).await,

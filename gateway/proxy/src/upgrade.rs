@@ -13,6 +13,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::streams::Place;
+
 /// Adds the upgrade headers, in both directions.
 pub(crate) fn set_headers(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -25,7 +27,9 @@ const MAX_SILENCE: Duration = Duration::from_secs(15 * 60);
 
 /// Copies bytes in both directions until either side ends or both are silent for too long. Bytes that the caller sent
 /// early do not reach the upstream before it agreed to the upgrade: hyper holds them until then.
-pub(crate) fn tunnel(caller: OnUpgrade, upstream: OnUpgrade) {
+///
+/// The end of the caller's right ends the tunnel: both connections close, and no byte is added to what was sent.
+pub(crate) fn tunnel(caller: OnUpgrade, upstream: OnUpgrade, place: Option<Place>) {
     tokio::task::spawn_local(async move {
         if let (Ok(caller), Ok(upstream)) = tokio::join!(caller, upstream) {
             let heard = Rc::new(Cell::new(Instant::now()));
@@ -34,9 +38,20 @@ pub(crate) fn tunnel(caller: OnUpgrade, upstream: OnUpgrade) {
             tokio::select! {
                 _ = tokio::io::copy_bidirectional(&mut caller, &mut upstream) => {}
                 () = silence(&heard, MAX_SILENCE) => {}
+                () = right_ended(place) => {}
             }
         }
     });
+}
+
+/// Resolves when the right of the caller ends.
+async fn right_ended(place: Option<Place>) {
+    match place {
+        Some(place) => {
+            let _ = place.cut().await;
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// Resolves after a silence of this length.

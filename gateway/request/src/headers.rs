@@ -37,6 +37,7 @@ impl PolicyHeaders {
             cors: _,
             paths: _,
             resource: _,
+            drain_streams_ms: _,
         } = policy;
         let mut of = Self::default();
         methods.iter().flat_map(|method| sources(&method.kind)).for_each(|source| of.credential(source));

@@ -57,7 +57,8 @@ impl Key {
         Self(context.finish().as_ref().try_into().unwrap_or_default())
     }
 
-    pub(crate) fn hex(&self) -> String {
+    /// As lower-case hexadecimal digits.
+    pub fn hex(&self) -> String {
         idm_types::hex(&self.0)
     }
 
@@ -294,6 +295,11 @@ impl Store {
         }
         self.revocations.add(*key, until, self.moment(now));
         Ok(())
+    }
+
+    /// Tells of every revocation that becomes known here.
+    pub fn revoked(&self) -> tokio::sync::watch::Receiver<()> {
+        self.revocations.changed()
     }
 
     /// Whether a key was revoked. Answers at once, without waiting.

@@ -17,8 +17,10 @@ mod policy;
 mod references;
 mod resource;
 mod role_binding;
+mod rotation;
 mod saml;
 mod sign_in;
+mod streams;
 mod token;
 mod token_service;
 
@@ -28,7 +30,7 @@ pub use common::{
 };
 pub use cors::Cors;
 pub use credential::{
-    Access, ApiKeyCredential, Credential, CredentialSpec, CredentialStatus, Owner, PasswordCredential, PersonCredential,
+    Access, Credential, CredentialSpec, CredentialStatus, Owner, PasswordCredential, PersonCredential,
 };
 pub use database::{DatabaseDirectory, DatabaseEnabled, DatabaseLegacyFormat, DatabaseProduct};
 pub use directory::{
@@ -61,8 +63,10 @@ pub use policy::{
 pub use references::{References, ReferredNames};
 pub use resource::ProtectedResource;
 pub use role_binding::{ProjectScope, RoleBinding, RoleBindingSpec, Scope, Subject};
+pub use rotation::{ApiKeyCredential, KeyStatus, Rotation, RotationStatus, SuppliedKeys};
 pub use saml::{NameIdFormat, SamlBinding, SamlMetadata, SamlProvider, SamlServiceProvider, Unsolicited};
 pub use sign_in::{LogoutSettings, Pages, PersonCredentials, RequiredClaim, SessionSettings, SignInMethod, StepUp};
+pub use streams::{CutStreams, OpenStreams};
 pub use token::{Confirmation, Demand, IntrospectionMethod, QueryTokenSource, TokenExchange, TokenProfile};
 pub use token_service::{
     AccessTokenSettings, ClientSecret, Introspects, Lifetime, OauthClientCredential, PrivateKeyJwt,

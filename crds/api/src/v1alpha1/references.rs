@@ -78,7 +78,7 @@ macro_rules! refer {
 refer! {
     IdentityPolicySpec {
         authentication, jose, llm, token_service, upstream;
-        target_refs, authorization, disclosure, cors, paths, resource
+        target_refs, authorization, disclosure, cors, paths, resource, open_streams
     }
     Authentication { methods; identity }
     Method { jwt, introspection, mtls; name, api_key, basic, digest, base64, sign_in, anonymous }
@@ -106,7 +106,7 @@ refer! {
     JoseEncrypt { key_ref; jwk, algorithm, encryption, cty, serialization }
     CredentialSpec {
         oauth_client, secret_ref;
-        owner, api_key, password, person, roles, attributes, access, expire_time, suspend
+        owner, api_key, password, person, roles, attributes, access, expire_time, suspend, rotation, revoked_keys
     }
     OauthClientCredential {
         private_key_jwt, tls_client_auth;

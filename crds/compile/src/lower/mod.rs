@@ -1,5 +1,6 @@
 //! One file per kind: reads the API types, writes the plan, and reports findings for parts that cannot be lowered.
 
+pub(crate) mod api_key;
 pub(crate) mod backend;
 pub(crate) mod backend_tls;
 mod call;
@@ -20,11 +21,13 @@ mod redirect;
 mod resource;
 mod rest;
 pub(crate) mod role_binding;
+pub(crate) mod rotation;
 pub(crate) mod route;
 pub(crate) mod saml;
 pub(crate) mod secret;
 pub(crate) mod sign_in;
 mod sql;
+mod streams;
 pub(crate) mod token_service;
 
 use crate::{Cause, Condition, ObjectId, Report};

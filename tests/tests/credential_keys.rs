@@ -281,3 +281,36 @@ fn without_a_cluster_the_command_says_how_to_name_a_folder() {
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(3) && error.contains("--dir"), "{error}");
 }
+
+/// Hashes that `htpasswd -nbB` and `-nbs` of Apache made for the password `correct horse`.
+#[test]
+fn lines_of_htpasswd_are_taken_with_bcrypt_and_sha() {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    let upstream = Upstream::new();
+    let user = |name: &str, line: &str| {
+        format!(
+            "---\n{}---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: {name}}}\n\
+             spec: {{password: {{}}, secretRef: {{name: {name}}}}}\n",
+            idm_tests::secret(name, &[("password", line.to_owned())])
+        )
+    };
+    let (bcrypt, sha) =
+        ("ana:$2y$04$9odwg7abQSUiiSwVTrOkV.ejvepIl.9Y0RWkSHbCDyhYR89irb7Hi", "{SHA}L55TUjtiq8FBorTWAZ0jy6g129A=");
+    let yaml = [
+        open_to(&upstream, "    - {name: people, basic: {realm: r}}\n"),
+        user("ana", bcrypt),
+        user("bob", &format!("bob:{sha}")),
+    ];
+    let gateway = InProcess::start(&[("all.yaml", &yaml.concat())]);
+    let status = |name: &str, password: &str| {
+        let basic = STANDARD.encode(format!("{name}:{password}"));
+        raw(gateway.address(), format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {basic}\r\n\r\n").as_bytes())
+            .status
+    };
+    for name in ["ana", "bob"] {
+        assert_eq!((status(name, "correct horse"), status(name, "wrong")), (200, 401), "{name}");
+        assert_ne!(status(name, sha), 200, "the hash is no password");
+    }
+    assert_eq!(status("eve", "correct horse"), 401);
+}

@@ -12,9 +12,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-plan", &["idm-types"]),
     ("idm-jose", &["idm-types"]),
     ("idm-expr", &["idm-plan", "idm-types"]),
+    ("idm-password", &["idm-plan"]),
     ("idm-saml", &["idm-types"]),
-    // compile reads key sets and metadata, so that a broken one is a finding and not a surprise in the gateway.
-    ("idm-compile", &["idm-api", "idm-expr", "idm-jose", "idm-plan", "idm-saml", "idm-types"]),
+    // compile reads key sets, metadata and hashes of passwords, so that a broken one is a finding and not a surprise in
+    // the gateway.
+    ("idm-compile", &["idm-api", "idm-expr", "idm-jose", "idm-password", "idm-plan", "idm-saml", "idm-types"]),
     ("idm-audit", &["idm-types"]),
     ("idm-bulkhead", &["idm-types"]),
     ("idm-store", &["idm-bulkhead", "idm-types"]),
@@ -23,7 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-request", &["idm-expr", "idm-jose", "idm-plan", "idm-store", "idm-types"]),
     ("idm-trust", &["idm-jose", "idm-plan", "idm-types"]),
     // directory reads the answers of services with the reader that refuses duplicate members.
-    ("idm-directory", &["idm-bulkhead", "idm-expr", "idm-jose", "idm-plan", "idm-trust", "idm-types"]),
+    ("idm-directory", &["idm-bulkhead", "idm-expr", "idm-jose", "idm-password", "idm-plan", "idm-trust", "idm-types"]),
     ("idm-limit", &["idm-types"]),
     (
         "idm-authn",
@@ -31,6 +33,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-expr",
             "idm-jose",
             "idm-limit",
+            "idm-password",
             "idm-plan",
             "idm-request",
             "idm-saml",
@@ -123,6 +126,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("idm-saml", &["tokio", "reqwest", "hyper", "kube"]),
     ("idm-expr", &["tokio", "reqwest", "hyper", "kube"]),
     ("idm-compile", &["tokio", "reqwest", "hyper"]),
+    ("idm-password", &["tokio", "reqwest", "hyper", "kube"]),
     ("idm-authz", &["tokio", "reqwest", "hyper", "kube"]),
     ("idm-request", &["tokio", "reqwest", "hyper", "kube", "redis"]),
     ("idm-trust", &["reqwest", "hyper", "kube", "redis"]),

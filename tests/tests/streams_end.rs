@@ -31,7 +31,7 @@ fn endless() -> SocketAddr {
             } else if head.starts_with("GET /never") {
                 ""
             } else {
-                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
             };
             stream.write_all(answer.as_bytes()).expect("it is written");
             kept.push(stream);
@@ -83,12 +83,13 @@ fn open(gateway: SocketAddr, path: &str, key: &str) -> TcpStream {
     stream
 }
 
-/// Whether the other side has ended a stream. What it sent before is read.
+/// Whether the other side has ended a stream, or refused what was still waiting. What it sent before is read.
 fn is_over(stream: &mut TcpStream) -> bool {
     let mut buffer = [0; 1024];
     loop {
         match stream.read(&mut buffer) {
             Ok(0) => return true,
+            Ok(read) if buffer[..read].starts_with(b"HTTP/1.1 401") => return true,
             Ok(_) => {}
             Err(error) => return error.kind() != ErrorKind::WouldBlock,
         }
@@ -98,9 +99,10 @@ fn is_over(stream: &mut TcpStream) -> bool {
 /// Waits until all are over, and returns the time that it took.
 fn all_over(streams: &mut [TcpStream]) -> Duration {
     let began = Instant::now();
+    let mut open: Vec<&mut TcpStream> = streams.iter_mut().collect();
     eventually("the streams end", || {
-        let open = streams.iter_mut().filter_map(|stream| (!is_over(stream)).then_some(())).count();
-        if open == 0 { Ok(()) } else { Err(format!("{open} are open")) }
+        open.retain_mut(|stream| !is_over(stream));
+        if open.is_empty() { Ok(()) } else { Err(format!("{} are open", open.len())) }
     });
     began.elapsed()
 }

@@ -24,6 +24,8 @@ pub struct CredentialTable {
     /// Whether some keys have another form than our own: see [`Self::takes_any_form`].
     any_form: bool,
     by_username: HashMap<String, usize>,
+    /// The Credentials with passwords.
+    with_password: Vec<usize>,
     by_name: HashMap<String, usize>,
     /// The index of each client, with its armed proof: see client.rs.
     by_client: HashMap<String, (usize, ArmedClient)>,
@@ -99,7 +101,10 @@ impl CredentialTable {
                     table.by_hash.add(keys, position).map_err(broken)?;
                     table.any_form |= any_form;
                 }
-                Proof::Password { username, .. } => drop(table.by_username.insert(username.clone(), position)),
+                Proof::Password { username, .. } => {
+                    table.by_username.insert(username.clone(), position);
+                    table.with_password.push(position);
+                }
                 // Clients authenticate at token services only.
                 Proof::Client(client) => {
                     let armed = ArmedClient::arm(client, &mut keys).map_err(broken)?;
@@ -190,6 +195,18 @@ impl CredentialTable {
         match &credential.proof {
             Proof::Password { phc, .. } => Some((credential, phc)),
             Proof::ApiKey { .. } | Proof::Client(_) | Proof::Person { .. } => None,
+        }
+    }
+
+    /// A hash that an unknown user could have as well: the same one for the same name, and each format as often as users
+    /// have it, so that the time of an answer does not tell who exists. `key` is random, and the same for the process.
+    pub(crate) fn alike(&self, username: &str, key: impl Fn(&[&str]) -> [u8; 32]) -> Option<&str> {
+        let [a, b, c, d, ..] = key(&["alike", username]);
+        let number = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?;
+        let position = *self.with_password.get(number.checked_rem(self.with_password.len())?)?;
+        match &self.all.get(position)?.credential.proof {
+            Proof::Password { phc, .. } => Some(phc),
+            _ => None,
         }
     }
 

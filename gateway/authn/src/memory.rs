@@ -13,6 +13,7 @@ use idm_types::{Clock, Reason, Refusal, Uptime};
 use crate::guessed::GuessedUser;
 use crate::logins::Logins;
 use crate::nonce::Nonces;
+use crate::password::Compared;
 use crate::refresh::Refreshing;
 use crate::{EndedUses, PasswordChecker};
 
@@ -212,7 +213,7 @@ impl Memory {
     pub(crate) async fn guess(
         &self,
         user: GuessedUser,
-        phc: Option<&str>,
+        hash: Compared<'_>,
         password: &str,
         address: IpAddr,
     ) -> Result<Option<RightGuess>, Unchecked> {
@@ -220,12 +221,16 @@ impl Memory {
             Guess::Now { known } => known,
             Guess::Later { seconds } => return Err(Unchecked::Later { seconds }),
         };
-        let right = self.passwords.check(phc, password, address, known).await.ok_or(Unchecked::Busy)?;
-        let Some(phc) = phc.filter(|_| right) else {
-            self.lockouts.wrong(&user, address, self.uptime());
-            return Ok(None);
-        };
-        Ok(Some(RightGuess { user, address, fingerprint: self.fingerprint(&[phc, password]) }))
+        let right = self.passwords.check(hash, password, address, known).await.ok_or(Unchecked::Busy)?;
+        match hash {
+            Compared::Of(phc) if right => {
+                Ok(Some(RightGuess { user, address, fingerprint: self.fingerprint(&[phc, password]) }))
+            }
+            _ => {
+                self.lockouts.wrong(&user, address, self.uptime());
+                Ok(None)
+            }
+        }
     }
 
     /// Notes that the owner of a right password was admitted: it needs no further check for a while, and earlier wrong

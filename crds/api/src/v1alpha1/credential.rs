@@ -53,7 +53,7 @@ pub struct CredentialSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person: Option<PersonCredential>,
     /// The Secret with the API key (in its key `key` unless named), the password (`password` unless named; an argon2id
-    /// hash in PHC form is taken too) or the client secret (`clientSecret` unless named; a hash is taken too). The
+    /// hash in PHC form is taken too, and a line of htpasswd with bcrypt or `{SHA}`) or the client secret (`clientSecret` unless named; a hash is taken too). The
     /// operator writes it when it does not exist, and replaces the key in it when that is due; one that others wrote is
     /// read and never changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

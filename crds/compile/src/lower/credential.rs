@@ -8,7 +8,7 @@ use super::Notes;
 use super::api_key::lower_keys;
 use super::password::{Stored, stored};
 use super::token_service::{StoredSecret, lower_client, stored_secret};
-use crate::{Cause, Object, ObjectId, Report, World};
+use crate::{Cause, Condition, Object, ObjectId, Report, World};
 
 /// All usable Credentials. If two have the same key or user name, the younger one is refused.
 pub(crate) fn lower_credentials(world: &World, report: &mut Report) -> Credentials {
@@ -191,7 +191,15 @@ fn lower_password(world: &World, object: &Object<CredentialSpec>, notes: &mut No
         Err((cause, message)) => return notes.fail("spec.secretRef", cause, message),
     };
     let phc = match stored {
-        Stored::Hash(phc) => Some(phc),
+        Stored::Hash(phc) => {
+            if phc.starts_with("{SHA}") {
+                let message = "`{SHA}` has no salt and costs nothing: whoever reads the hash finds most passwords";
+                let object = notes.object.clone();
+                let (condition, cause) = (Condition::ResolvedRefs, Cause::DangerousOption);
+                notes.report.push(&object, "spec.secretRef", condition, cause, message);
+            }
+            Some(phc)
+        }
         Stored::Clear(_) => world.password_hashes.get(&object.meta.name).cloned(),
     };
     match phc {

@@ -31,6 +31,8 @@ struct Kept {
     register: Register,
     /// As it is stored; `None` where nothing is.
     version: Option<String>,
+    /// More is known than what is stored.
+    unstored: bool,
 }
 
 /// One namespace's keys during one reconcile.
@@ -68,7 +70,7 @@ impl KeyWork<'_> {
                 let register = register.map_err(|why| {
                     anyhow::anyhow!("Secret {}/{}, key '{FIELD}', {why}", self.home, name_of(namespace))
                 })?;
-                Kept { register, version: secret.resource_version() }
+                Kept { register, version: secret.resource_version(), unstored: false }
             }
         };
         all.insert(namespace.to_owned(), kept.clone());
@@ -77,7 +79,7 @@ impl KeyWork<'_> {
 
     /// Stores a register, if it is another than the one that was read.
     async fn save(&self, namespace: &str, kept: &mut Kept, register: &Register) -> anyhow::Result<()> {
-        if kept.register == *register {
+        if kept.register == *register && !kept.unstored {
             return Ok(());
         }
         let api: Api<Secret> = Api::namespaced(self.client.clone(), self.home);
@@ -99,7 +101,7 @@ impl KeyWork<'_> {
         };
         match written {
             Ok(written) => {
-                *kept = Kept { register: register.clone(), version: written.resource_version() };
+                *kept = Kept { register: register.clone(), version: written.resource_version(), unstored: false };
                 all.insert(namespace.to_owned(), kept.clone());
                 Ok(())
             }
@@ -111,7 +113,7 @@ impl KeyWork<'_> {
                 let text = stored.as_ref().and_then(|secret| Some(secret.data.as_ref()?.get(FIELD)?.0.as_slice()));
                 let mut merged = text.and_then(|text| Register::parse(text).ok()).unwrap_or_else(|| register.clone());
                 merged.absorb(register);
-                all.insert(namespace.to_owned(), Kept { register: merged, version });
+                all.insert(namespace.to_owned(), Kept { register: merged, version, unstored: true });
                 Err(error.into())
             }
         }

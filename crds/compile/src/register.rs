@@ -226,8 +226,10 @@ impl Register {
         *self != before
     }
 
-    /// Takes over the ends of keys from another state of the same register: an end that one of them has is kept.
+    /// Takes over a newer state of the same register: an end that one of them has is kept, and so are the newer one's
+    /// answers to requests.
     pub fn absorb(&mut self, other: &Self) {
+        self.credentials.extend(other.credentials.iter().map(|(name, record)| (name.clone(), record.clone())));
         for (sha256, ended) in &other.ended {
             let mine = self.ended.entry(sha256.clone()).or_insert_with(|| ended.clone());
             mine.end = KeyEnd { at: mine.end.at.min(ended.end.at), cause: mine.end.cause.min(ended.end.cause) };

@@ -87,7 +87,7 @@ pub struct CredentialSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 64),
-        inner(regex(pattern = "^[0-9a-f]{12}$")),
+        inner(length(min = 12, max = 12), regex(pattern = "^[0-9a-f]{12}$")),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub revoked_keys: Option<Vec<String>>,

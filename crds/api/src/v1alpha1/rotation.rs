@@ -77,7 +77,4 @@ pub struct RotationStatus {
     /// The last request that was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
-    /// Who writes the Secret: `idm-operator`, or the name that another writer gave itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub writer: Option<String>,
 }

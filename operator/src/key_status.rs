@@ -82,3 +82,6 @@ fn set(value: &mut Value, name: &str, text: Option<String>) {
         value[name] = text.into();
     }
 }
+
+#[cfg(test)]
+mod tests;

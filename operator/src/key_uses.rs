@@ -43,7 +43,7 @@ struct Answer {
 }
 
 impl KeyUses {
-    fn keep(&self, gateway: &str, told: Vec<Told>) {
+    pub(crate) fn keep(&self, gateway: &str, told: Vec<Told>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_empty() { drop(all.remove(gateway)) } else { drop(all.insert(gateway.to_owned(), told)) }
     }

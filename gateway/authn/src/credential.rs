@@ -80,6 +80,9 @@ impl CredentialTables {
     }
 }
 
+/// The Credential of a key and the end of the key; or, where it has ended, the Credential's name and the refusal.
+pub(crate) type Judged<'t> = Result<(&'t Credential, Option<KeyEnd>), (ObjectKey, Refusal)>;
+
 struct Entry {
     credential: Credential,
     /// Unique to this value of the Credential: a verdict that rests on another value is void.
@@ -157,12 +160,7 @@ impl CredentialTable {
 
     /// The Credential with this API key hash and the end of the key, if the method accepts it; the refusal, where the
     /// key has ended at this time.
-    pub(crate) fn by_hash(
-        &self,
-        hash: &[u8; 32],
-        only: &Selector,
-        now: Timestamp,
-    ) -> Option<Result<(&Credential, Option<KeyEnd>), (ObjectKey, Refusal)>> {
+    pub(crate) fn by_hash(&self, hash: &[u8; 32], only: &Selector, now: Timestamp) -> Option<Judged<'_>> {
         let id = || key_id(&idm_types::hex(hash)).to_owned();
         match self.by_hash.find(hash)? {
             KeyFound::Ended(credential, end) => Some(Err((credential.clone(), keys::over(credential, &id(), end)))),

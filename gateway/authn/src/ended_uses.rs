@@ -70,7 +70,7 @@ mod tests {
         let uses = EndedUses::default();
         let revoked = Refusal::new(Reason::KeyRevoked, "");
         for n in 0..MAX_COUNTED + 5 {
-            uses.note(&ObjectKey::new("shop", &format!("c{n:04}")), Some("user:a\"b\\\n"), &revoked);
+            uses.note(&ObjectKey::new("shop", format!("c{n:04}")), Some("user:a\"b\\\n"), &revoked);
         }
         uses.note(&ObjectKey::new("shop", "c0000"), Some("user:ana"), &revoked);
         uses.note(&ObjectKey::new("shop", "c0000"), None, &Refusal::new(Reason::UnknownApiKey, ""));

@@ -28,7 +28,7 @@ struct Args {
     /// A file, as PATH-IN-IMAGE=PATH-HERE; may be repeated
     #[arg(long)]
     file: Vec<String>,
-    /// Where the archive goes
+    /// Path of the archive
     #[arg(long)]
     output: PathBuf,
 }

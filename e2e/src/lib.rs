@@ -104,7 +104,7 @@ impl Bed {
         self.token_from("shop", &form).await
     }
 
-    /// Where tokens are asked for, as Keycloak sees it when we ask.
+    /// The endpoint for tokens, as Keycloak sees it when we ask.
     pub fn token_endpoint(&self) -> String {
         format!("{}/realms/shop/protocol/openid-connect/token", self.keycloak)
     }

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use idm_authn::NewPerson;
+use idm_metrics::Format;
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -70,7 +71,7 @@ impl AdminServer {
         Ok(Self { address, task })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -87,7 +88,10 @@ async fn answer(gateway: Arc<Gateway>, request: Request<Incoming>) -> Result<Res
         "/-/live" => (StatusCode::OK, "text/plain", "alive\n".to_owned()),
         "/-/ready" if gateway.is_ready() => (StatusCode::OK, "text/plain", "ready\n".to_owned()),
         "/-/ready" => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready\n".to_owned()),
-        "/-/metrics" => (StatusCode::OK, "text/plain; version=0.0.4", gateway.metrics()),
+        "/-/metrics" => {
+            let format = format(request.headers());
+            (StatusCode::OK, format.content_type(), gateway.metrics(format))
+        }
         "/-/bundle" => (StatusCode::OK, "application/json", bundle(&gateway)),
         "/-/people" => for_operator(people(&gateway, &request)),
         "/-/keys" => for_operator(keys(&gateway, &request)),
@@ -98,8 +102,14 @@ async fn answer(gateway: Arc<Gateway>, request: Request<Incoming>) -> Result<Res
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
     Ok(response)
+}
+
+/// The format that a scraper asks for.
+fn format(headers: &HeaderMap) -> Format {
+    let accepts: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok()).collect();
+    Format::accepted(&accepts.join(","))
 }
 
 /// An answer for whoever proves to be the operator.
@@ -111,10 +121,10 @@ fn for_operator(answer: Option<String>) -> (StatusCode, &'static str, String) {
 }
 
 fn token_of(request: &Request<Incoming>) -> Option<&str> {
-    request.headers().get(http::header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+    request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
-/// What came of the last question to each directory.
+/// The outcome of the last question to each directory.
 fn directories(gateway: &Gateway, request: &Request<Incoming>) -> Option<String> {
     let outcomes = gateway.directories_for(token_of(request)?)?;
     let told = outcomes.into_iter().map(|(federation, outcome)| {

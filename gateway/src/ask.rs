@@ -1,13 +1,14 @@
 //! Questions to outside servers on behalf of requests: each server behind its own bulkhead, each question with an end.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use idm_bulkhead::{Admission, Bounds, Bulkhead, Change, Counts, NotAsked, Place};
+use idm_metrics::Exposition;
 use idm_plan::{OutgoingTls, Secrets};
+use idm_traces::{Kind, Open, Value, current};
 use idm_trust::{Answer, Authorization, Deadline, HttpClient, NoAnswer, OutboundRequest, Work};
 use tokio::runtime::Handle;
 use url::Url;
@@ -66,8 +67,8 @@ impl Servers {
         Ok(server)
     }
 
-    /// Metrics in the Prometheus text format, one line for each server and number.
-    pub(crate) fn render(&self, out: &mut String) {
+    /// Metrics, one line for each server and number.
+    pub(crate) fn render(&self, out: &mut Exposition) {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rows: std::collections::BTreeMap<&str, (Counts, bool, usize)> = Default::default();
         for ((endpoint, _), server) in all.iter() {
@@ -79,36 +80,20 @@ impl Servers {
             *open |= bulkhead.is_open();
             *under_way += bulkhead.under_way();
         }
-        let label = |endpoint: &str| endpoint.replace('\\', "\\\\").replace('"', "\\\"");
-        out.push_str(
-            "# HELP idm_outside_questions_total Questions to outside servers by what came of them.\n\
-             # TYPE idm_outside_questions_total counter\n",
-        );
+        let mut family =
+            out.counter("idm_outside_questions_total", "Questions to outside servers by what came of them.");
         for (endpoint, (counts, ..)) in &rows {
             for (outcome, count) in
                 [("answered", counts.answered), ("failed", counts.failed), ("not_asked", counts.not_asked)]
             {
-                let _ = writeln!(
-                    out,
-                    "idm_outside_questions_total{{server=\"{}\",outcome=\"{outcome}\"}} {count}",
-                    label(endpoint)
-                );
+                family.sample(&[("server", endpoint), ("outcome", outcome)], count);
             }
         }
-        out.push_str(
-            "# HELP idm_outside_circuit_open 1 while a server is not asked because it did not answer.\n\
-             # TYPE idm_outside_circuit_open gauge\n",
-        );
-        for (endpoint, (_, open, _)) in &rows {
-            let _ = writeln!(out, "idm_outside_circuit_open{{server=\"{}\"}} {}", label(endpoint), u8::from(*open));
-        }
-        out.push_str(
-            "# HELP idm_outside_under_way Questions to outside servers that wait for an answer.\n\
-             # TYPE idm_outside_under_way gauge\n",
-        );
-        for (endpoint, (.., under_way)) in &rows {
-            let _ = writeln!(out, "idm_outside_under_way{{server=\"{}\"}} {under_way}", label(endpoint));
-        }
+        let mut family =
+            out.gauge("idm_outside_circuit_open", "1 while a server is not asked because it did not answer.");
+        rows.iter().for_each(|(endpoint, (_, open, _))| family.sample(&[("server", endpoint)], u64::from(*open)));
+        let mut family = out.gauge("idm_outside_under_way", "Questions to outside servers that wait for an answer.");
+        rows.iter().for_each(|(endpoint, (.., under_way))| family.sample(&[("server", endpoint)], *under_way as u64));
     }
 }
 
@@ -189,7 +174,11 @@ impl Asker {
 impl HttpClient for Asker {
     fn ask(&self, question: OutboundRequest) -> Answer {
         let now = Instant::now();
-        let refused = |why: NoAnswer| -> Answer { Box::pin(std::future::ready(Err(why))) };
+        let mut span = traced(&question);
+        let mut refused = |why: NoAnswer| -> Answer {
+            span.iter_mut().for_each(|span| span.failed("not_asked"));
+            Box::pin(std::future::ready(Err(why)))
+        };
         let server = match self.servers.of(&question.endpoint, self.tls.as_ref(), now) {
             Ok(server) => server,
             Err(NotAsked { why, seconds }) => return refused(NoAnswer::NotAsked { why, seconds }),
@@ -209,12 +198,22 @@ impl HttpClient for Asker {
             Deadline::Long => LONG,
         };
         let task = self.runtime.spawn(async move {
-            let mut held = server.place(admission).await?;
+            let placed = server.place(admission).await;
+            if let (Err(_), Some(span)) = (&placed, &mut span) {
+                span.failed("not_asked");
+            }
+            let mut held = placed?;
             let answer = tokio::time::timeout(limit, ask(&fetcher, &question, limit))
                 .await
                 .unwrap_or_else(|_| Err(NoAnswer::Failed("no answer in time".into())));
             // Any status is an answer: callers must not be able to shut a server off by what they send.
             held.answered = matches!(answer, Ok(_) | Err(NoAnswer::Refused { .. }));
+            match (&answer, &mut span) {
+                (Ok(_), Some(span)) => span.answered(question.expected),
+                (Err(NoAnswer::Refused { status, .. }), Some(span)) => span.answered(*status),
+                (Err(_), Some(span)) => span.failed("no_answer"),
+                (_, None) => {}
+            }
             answer
         });
         Box::pin(async move { task.await.unwrap_or_else(|_| Err(NoAnswer::Failed("the question was dropped".into()))) })
@@ -233,6 +232,19 @@ impl HttpClient for Asker {
     fn carry_on(&self, work: Work) {
         self.runtime.spawn(work);
     }
+}
+
+/// The span of a question for a request that is recorded. Of the endpoint it has no query.
+fn traced(question: &OutboundRequest) -> Option<Open> {
+    let method = if question.form.is_some() { "POST" } else { "GET" };
+    let open = current()?.begin(Kind::Client, method).with("http.request.method", method);
+    let open = open.with("url.full", Value::text(&server_name(&question.endpoint)));
+    let Ok(url) = Url::parse(&question.endpoint) else { return Some(open) };
+    let open = open.with("server.address", Value::text(url.host_str().unwrap_or_default()));
+    Some(match url.port_or_known_default() {
+        Some(port) => open.with("server.port", port),
+        None => open,
+    })
 }
 
 /// A form or a look at a document, with whatever proves us.

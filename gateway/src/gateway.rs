@@ -9,27 +9,35 @@ use idm_audit::ship::{self, Elasticsearch};
 use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth, Successes};
 use idm_authn::{NewPerson, RetiringReport};
 use idm_decide::{BodyLimits, EngineError};
+use idm_metrics::{Exposition, Format};
 use idm_plan::{Bundle, CONTROL_TOKEN, ObjectKey, SecretHandle};
-use idm_proxy::{Configuration, Deadlines, Limits, Server, ServerConfig, Shared, TrustedProxies};
+use idm_proxy::{
+    AccessLog, Configuration, Deadlines, Limits, LineFormat, Server, ServerConfig, Shared, Telemetry, Traces,
+    TrustedProxies, USUAL_CONSUMERS,
+};
 use idm_store::{SharedOptions, Store};
+use idm_traces::{CAPACITY, Sampler, queue};
 use idm_trust::DirectoryError;
 use idm_types::Redacted;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::environment::Environment;
+use crate::traces::{ExportError, Exporter, TraceOptions};
 
 /// Credentials with two keys that the operator is told about.
 const MAX_REPORTED: usize = 10_000;
+/// The longest time that a stop waits for the last spans to be taken.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
-/// Where records go.
+/// The destination of records.
 #[derive(Clone, Debug)]
 pub struct AuditOptions {
     /// The spool's folder.
     pub dir: PathBuf,
     /// The treatment of requests when it is full.
     pub on_full: OnFull,
-    /// When the record of a success is on disk.
+    /// The time by which the record of a success is on disk.
     pub successes: Successes,
     /// Its size limit.
     pub max_bytes: u64,
@@ -50,9 +58,9 @@ impl AuditOptions {
 pub struct GatewayOptions {
     /// The name in audit records: the pod's name in a cluster.
     pub name: String,
-    /// Where traffic arrives.
+    /// The address on which traffic arrives.
     pub listen: SocketAddr,
-    /// Where HTTPS traffic arrives.
+    /// The address on which HTTPS traffic arrives.
     pub listen_tls: Option<SocketAddr>,
     /// The number of cores that serve.
     pub cores: usize,
@@ -66,6 +74,12 @@ pub struct GatewayOptions {
     pub proxies: TrustedProxies,
     /// Limits on bodies that are buffered in whole.
     pub bodies: BodyLimits,
+    /// The most consumers that have metrics of their own.
+    pub consumers: usize,
+    /// The form of a line for each request on standard output; `None` writes none.
+    pub access_log: Option<LineFormat>,
+    /// Where spans of traces go; `None` traces nothing.
+    pub traces: Option<TraceOptions>,
     /// Records.
     pub audit: AuditOptions,
     /// The store that this gateway shares with others; `None`: it keeps its state in its own memory.
@@ -87,6 +101,9 @@ impl GatewayOptions {
             deadlines: Deadlines::default(),
             proxies: TrustedProxies::default(),
             bodies: BodyLimits::default(),
+            consumers: USUAL_CONSUMERS,
+            access_log: None,
+            traces: None,
             audit,
             store: None,
             danger_insecure_issuers: false,
@@ -96,15 +113,15 @@ impl GatewayOptions {
 
 /// A serving gateway.
 pub struct Gateway {
-    shared: Arc<Shared>,
-    environment: Environment,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) environment: Environment,
     /// Held while a bundle is put in force: each is compared with the one before.
     turn: tokio::sync::Mutex<()>,
     ready: AtomicBool,
     error: Mutex<Option<String>>,
     /// With what the operator proves itself.
     control: Mutex<Option<Redacted<Vec<u8>>>>,
-    health: Arc<SpoolHealth>,
+    pub(crate) health: Arc<SpoolHealth>,
     running: Mutex<Option<Running>>,
     address: SocketAddr,
     tls_address: Option<SocketAddr>,
@@ -115,14 +132,22 @@ struct Running {
     spool: Spool,
     shipper: Option<JoinHandle<()>>,
     stop_shipper: watch::Sender<bool>,
+    exporter: Option<JoinHandle<()>>,
+    stop_exporter: watch::Sender<bool>,
 }
 
 impl Gateway {
-    /// Opens the spool, binds the port and serves; every request is refused until the first [`Self::apply`].
-    pub fn start(options: &GatewayOptions) -> anyhow::Result<Arc<Self>> {
+    /// Opens the spool, puts the `first` bundle in force, binds the port and serves. Without a bundle every request is
+    /// refused until the first [`Self::apply`].
+    pub async fn start(options: &GatewayOptions, first: Option<&Bundle>) -> anyhow::Result<Arc<Self>> {
         let AuditOptions { dir, on_full, successes, max_bytes, elasticsearch } = options.audit.clone();
         let spool = Spool::open(SpoolConfig { dir, on_full, successes, max_bytes, shipped: elasticsearch.is_some() })?;
-        let shared = Shared::new(options.name.clone(), options.bodies);
+        let access_log = options.access_log.map(|format| AccessLog::start(format, std::io::stdout())).transpose()?;
+        let (stop_exporter, exporter_stopped) = watch::channel(false);
+        let traced = options.traces.as_ref().map(|to| traces(to, &options.name, exporter_stopped)).transpose()?;
+        let (traces, exporter) = traced.unzip();
+        let telemetry = Telemetry { consumers: options.consumers, access_log, traces };
+        let shared = Shared::new(options.name.clone(), options.bodies, telemetry);
         let config = ServerConfig {
             listen: options.listen,
             listen_tls: options.listen_tls,
@@ -132,13 +157,17 @@ impl Gateway {
             deadlines: options.deadlines,
             proxies: Arc::new(options.proxies.clone()),
         };
-        let server = Server::start(&config, &shared, &spool, random_seed())?;
         let store = match options.store.clone() {
             Some(shared) => Store::shared(shared)?,
             None => Store::in_process(),
         };
         let password_threads = (options.cores / 2).max(1);
         let environment = Environment::new(store, password_threads, options.danger_insecure_issuers)?;
+        let control = Mutex::default();
+        if let Some(bundle) = first {
+            put_in_force(bundle, &shared, &environment, &control).await?;
+        }
+        let server = Server::start(&config, &shared, &spool, random_seed())?;
         let (stop_shipper, stopped) = watch::channel(false);
         let shipper = elasticsearch
             .map(|server| tokio::spawn(ship::run(spool.dir().to_owned(), server, spool.health(), stopped)));
@@ -148,20 +177,20 @@ impl Gateway {
             turn: tokio::sync::Mutex::default(),
             ready: AtomicBool::new(true),
             error: Mutex::default(),
-            control: Mutex::default(),
+            control,
             health: spool.health(),
             address: server.address(),
             tls_address: server.tls_address(),
-            running: Mutex::new(Some(Running { server, spool, shipper, stop_shipper })),
+            running: Mutex::new(Some(Running { server, spool, shipper, stop_shipper, exporter, stop_exporter })),
         }))
     }
 
-    /// Where traffic arrives.
+    /// The address on which traffic arrives.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where HTTPS traffic arrives.
+    /// The address on which HTTPS traffic arrives.
     pub fn tls_address(&self) -> Option<SocketAddr> {
         self.tls_address
     }
@@ -177,13 +206,7 @@ impl Gateway {
         if !wanted() {
             return Ok(false);
         }
-        let before = self.shared.configuration();
-        let before = before.as_deref();
-        let armed = self.environment.arm(bundle, before.map(Configuration::armed)).await?;
-        let configuration = Configuration::new(armed, bundle, self.shared.metrics(), before)?;
-        let control = bundle.secrets.get(&SecretHandle(CONTROL_TOKEN.into())).cloned();
-        *self.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
-        self.shared.swap(configuration);
+        put_in_force(bundle, &self.shared, &self.environment, &self.control).await?;
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(true)
     }
@@ -223,7 +246,7 @@ impl Gateway {
         self.is_operator(token).then(|| self.environment.memory.people_after(seen))
     }
 
-    /// What came of the last question to each directory, for the operator alone; `None` for everyone else.
+    /// The outcome of the last question to each directory, for the operator alone; `None` for everyone else.
     pub fn directories_for(&self, token: &str) -> Option<Vec<(ObjectKey, Result<(), DirectoryError>)>> {
         self.is_operator(token).then(|| self.environment.directories.outcomes())
     }
@@ -245,84 +268,38 @@ impl Gateway {
         self.ready.store(false, Ordering::Relaxed);
     }
 
-    /// Metrics in the Prometheus text format.
-    pub fn metrics(&self) -> String {
-        let mut out = String::new();
+    /// Metrics in a format.
+    pub fn metrics(&self, format: Format) -> String {
+        let mut out = Exposition::new(format);
         self.shared.metrics().render(&mut out);
         self.environment.servers.render(&mut out);
         self.environment.directories.render(&mut out);
-        self.environment.memory.ended_uses().render(&mut out);
-        let health = &self.health;
-        let generation = self.generation().unwrap_or(0);
-        let keys = self.shared.configuration().map(|configuration| configuration.armed().keys()).unwrap_or_default();
-        let ages = keys.values().filter_map(|keys| keys.fetched_at()).map(|t| t.0).min();
-        let sets = keys.values().filter_map(|keys| keys.load());
-        let left_out = sets.map(|set| set.left_out().len() as u64).sum();
-        let age = ages.map_or(0, |oldest| idm_types::Timestamp::now().0.saturating_sub(oldest) / 1000);
-        for (name, kind, help, value) in [
-            ("idm_config_generation", "gauge", "Generation of the configuration in force.", generation),
-            (
-                "idm_config_refused",
-                "gauge",
-                "1 while the newest configuration could not be put in force.",
-                u64::from(self.error().is_some()),
-            ),
-            ("idm_issuer_keys_age_seconds", "gauge", "Age of the issuer keys that were confirmed longest ago.", age),
-            (
-                "idm_issuer_keys_left_out",
-                "gauge",
-                "Published keys that cannot be used and were left out; the log names them.",
-                left_out,
-            ),
-            ("idm_audit_recorded_total", "counter", "Audit records on disk.", health.recorded.load(Ordering::Relaxed)),
-            (
-                "idm_audit_lost_total",
-                "counter",
-                "Audit records that could not be stored.",
-                health.lost.load(Ordering::Relaxed),
-            ),
-            (
-                "idm_audit_shipped_total",
-                "counter",
-                "Audit records confirmed by Elasticsearch.",
-                health.shipped.load(Ordering::Relaxed),
-            ),
-            (
-                "idm_audit_dead_total",
-                "counter",
-                "Audit records that Elasticsearch refused for good.",
-                health.dead.load(Ordering::Relaxed),
-            ),
-            ("idm_audit_failing", "gauge", "1 while audit records cannot be stored.", u64::from(health.is_failing())),
-        ] {
-            out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));
-        }
-        if let Some(store) = self.environment.memory.store().health() {
-            out.push_str(&store_metrics(&store));
-        }
-        let (known, strangers) = self.shared.bodies_held();
-        out.push_str(
-            "# HELP idm_bodies_held_bytes Memory of the bodies that are held.\n# TYPE idm_bodies_held_bytes gauge\n",
-        );
-        for (callers, bytes) in [("known", known), ("strangers", strangers)] {
-            out.push_str(&format!("idm_bodies_held_bytes{{callers=\"{callers}\"}} {bytes}\n"));
-        }
-        out
+        self.render(&mut out);
+        out.finish()
     }
 
     /// Finishes what is under way, writes and ships what is left, and ends.
     pub async fn stop(&self) {
         self.unready();
-        let Some(Running { server, spool, shipper, stop_shipper }) =
+        let Some(Running { server, spool, shipper, stop_shipper, exporter, stop_exporter }) =
             self.running.lock().unwrap_or_else(PoisonError::into_inner).take()
         else {
             return;
         };
+        let shared = self.shared.clone();
         let _ = tokio::task::spawn_blocking(move || {
             server.stop();
+            shared.access_log().into_iter().for_each(AccessLog::close);
             spool.close();
         })
         .await;
+        let _ = stop_exporter.send(true);
+        if let Some(exporter) = exporter {
+            let abort = exporter.abort_handle();
+            if tokio::time::timeout(LAST_SPANS, exporter).await.is_err() {
+                abort.abort();
+            }
+        }
         let _ = stop_shipper.send(true);
         if let Some(shipper) = shipper {
             let _ = shipper.await;
@@ -330,20 +307,33 @@ impl Gateway {
     }
 }
 
-fn store_metrics(store: &idm_store::Health) -> String {
-    let mut out = "# HELP idm_store_circuit_open 1 while the shared store is not asked because it did not answer.\n\
-                   # TYPE idm_store_circuit_open gauge\n"
-        .to_owned();
-    out.push_str(&format!("idm_store_circuit_open {}\n", u8::from(store.circuit_is_open)));
-    out.push_str(
-        "# HELP idm_store_questions_total Questions to the shared store by their outcome.\n\
-         # TYPE idm_store_questions_total counter\n",
-    );
-    let asked = store.questions;
-    for (outcome, count) in [("answered", asked.answered), ("failed", asked.failed), ("not_asked", asked.not_asked)] {
-        out.push_str(&format!("idm_store_questions_total{{outcome=\"{outcome}\"}} {count}\n"));
-    }
-    out
+/// Begins to send spans to a collector.
+fn traces(
+    to: &TraceOptions,
+    name: &str,
+    stopped: watch::Receiver<bool>,
+) -> Result<(Traces, JoinHandle<()>), ExportError> {
+    let (sink, waiting) = queue(CAPACITY);
+    let sampler = Sampler::new(to.ratio, to.callers);
+    let exporter = Exporter::new(to, name)?;
+    Ok((Traces { sampler, sink }, tokio::spawn(exporter.run(waiting, stopped))))
+}
+
+/// Arms a bundle, and swaps it for the one in force.
+async fn put_in_force(
+    bundle: &Bundle,
+    shared: &Shared,
+    environment: &Environment,
+    control: &Mutex<Option<Redacted<Vec<u8>>>>,
+) -> Result<(), EngineError> {
+    let before = shared.configuration();
+    let before = before.as_deref();
+    let armed = environment.arm(bundle, before.map(Configuration::armed)).await?;
+    let configuration = Configuration::new(armed, bundle, before)?;
+    let token = bundle.secrets.get(&SecretHandle(CONTROL_TOKEN.into())).cloned();
+    *control.lock().unwrap_or_else(PoisonError::into_inner) = token;
+    shared.swap(configuration);
+    Ok(())
 }
 
 /// A seed for what must differ between processes but need not be secret.

@@ -9,12 +9,16 @@ mod ask;
 mod environment;
 mod fetch;
 mod gateway;
+mod metrics;
 pub mod source;
+mod traces;
 mod try_login;
 
 pub use admin::AdminServer;
 pub use environment::Environment;
 pub use gateway::{AuditOptions, Gateway, GatewayOptions, random_seed};
 pub use idm_decide::BodyLimits;
-pub use idm_proxy::{Deadlines, Limits, TrustedProxies, memory_limit};
+pub use idm_proxy::{Deadlines, Limits, LineFormat, TrustedProxies, USUAL_CONSUMERS, memory_limit};
+pub use idm_traces::{Callers, Ratio};
+pub use traces::TraceOptions;
 pub use try_login::{TriedGroup, TriedLogin, TriedPerson};

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::Environment;
 
-/// What came of it.
+/// The outcome of a try.
 #[derive(Debug)]
 pub struct TriedLogin {
     /// The steps, in which nothing secret is written.
@@ -74,7 +74,9 @@ impl Environment {
         let outcome = match directory.try_out(username, password, &steps).await {
             Ok(LoginAnswer::Verified(person)) => Ok(tried(&directory, &person)),
             Ok(LoginAnswer::Unknown) => refused(Reason::WrongPassword, format!("there is no user `{username}`")),
-            Ok(LoginAnswer::Refused(why)) => refused(why.reason(), why.reason().plain().to_owned()),
+            Ok(LoginAnswer::Refused(why)) => {
+                refused(why.reason(), why.detail().unwrap_or(why.reason().plain()).to_owned())
+            }
             Err(error) => refused(error.reason(), error.detail),
         };
         Ok(TriedLogin { steps: steps.read(), outcome })

@@ -1,4 +1,4 @@
-//! What directories answer: the gateways are asked, and the Federations say it in their status.
+//! The state of directories: the gateways are asked, and the Federations say it in their status.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ struct Told {
     directories: Vec<Outcome>,
 }
 
-/// What came of the last question to a directory.
+/// The outcome of the last question to a directory.
 #[derive(Deserialize)]
 struct Outcome {
     namespace: String,

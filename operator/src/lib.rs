@@ -36,7 +36,7 @@ use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 use tokio::signal::unix::{SignalKind, signal};
 
-pub use gateway::{CallerLimits, GatewaySettings};
+pub use gateway::{CallerLimits, GatewaySettings, Telemetry};
 
 /// The field manager and event reporter.
 pub(crate) const MANAGER: &str = "idm-operator";
@@ -70,10 +70,15 @@ pub struct Options {
     gateway_metrics_namespaces: Vec<String>,
     #[command(flatten)]
     limits: CallerLimits,
+    #[command(flatten)]
+    telemetry: Telemetry,
+    /// File with the value of the Authorization header for the collector of traces
+    #[arg(long)]
+    gateway_traces_authorization_file: Option<PathBuf>,
     /// Whether gateways serve requests while records cannot be stored
     #[arg(long, default_value = "refuse", value_parser = ["refuse", "shed"])]
     gateway_audit_on_full: String,
-    /// When gateways have the record of a success on disk
+    /// Time by which gateways have the record of a success on disk
     #[arg(long, default_value = "within-moments", value_parser = ["within-moments", "before-answer"])]
     gateway_audit_successes: String,
     /// Redis or Valkey that gateways share, for example redis://valkey.idm-system:6379
@@ -91,7 +96,7 @@ pub struct Options {
     /// Folder for the operator's own audit records
     #[arg(long, env = "IDM_AUDIT_DIR", default_value = "/var/lib/idm/audit")]
     audit_dir: PathBuf,
-    /// Where health is served
+    /// Address of health
     #[arg(long, default_value = "0.0.0.0:8081")]
     admin: SocketAddr,
 }
@@ -140,6 +145,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         ),
         None => None,
     };
+    let traces_authorization = match &options.gateway_traces_authorization_file {
+        Some(path) => Some(
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?.trim().to_owned(),
+        ),
+        None => None,
+    };
     let elasticsearch = options.elasticsearch.clone().filter(|url| !url.is_empty());
     let spool = Spool::open(SpoolConfig {
         dir: options.audit_dir.clone(),
@@ -168,6 +179,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         cpu_request: options.gateway_cpu_request.clone(),
         memory_limit: options.gateway_memory_limit.clone(),
         limits: options.limits.clone(),
+        telemetry: options.telemetry.clone(),
+        traces_authorization: traces_authorization.map(Redacted::new),
         audit_on_full: options.gateway_audit_on_full.clone(),
         audit_successes: options.gateway_audit_successes.clone(),
         store: options.gateway_store.clone().filter(|url| !url.is_empty()),

@@ -7,6 +7,7 @@
 
 mod authority;
 mod browser;
+mod collector;
 pub mod http;
 #[cfg(feature = "in-process")]
 mod in_process;
@@ -14,6 +15,7 @@ mod issuer;
 mod network;
 pub mod play;
 mod pod;
+mod prometheus;
 mod provider;
 mod raw;
 mod redis;
@@ -25,10 +27,12 @@ mod upstream;
 
 pub use authority::{Authority, config_map, secret};
 pub use browser::Browser;
+pub use collector::{CollectedSpan, Collector};
 #[cfg(feature = "in-process")]
 pub use in_process::InProcess;
 pub use issuer::{Issuer, now};
 pub use pod::Pod;
+pub use prometheus::Prometheus;
 pub use provider::{CLIENT_SECRET, Provider, Script};
 pub use raw::{Reply, raw, raw_on};
 pub use redis::Redis;
@@ -104,6 +108,11 @@ pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
 }
 
+/// An address with such a port.
+pub fn free_address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
+}
+
 /// A running `idm run` on a free port, with a folder and an audit of its own.
 pub struct Gateway {
     /// The address that it listens on.
@@ -116,6 +125,16 @@ pub struct Gateway {
     pub audit: tempfile::TempDir,
     child: Child,
     log: std::sync::Arc<std::sync::Mutex<String>>,
+    output: std::sync::Arc<std::sync::Mutex<String>>,
+}
+
+/// The lines of a stream as they come.
+fn said(stream: impl std::io::Read + Send + 'static) -> std::sync::mpsc::Receiver<String> {
+    let (sender, lines) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        BufReader::new(stream).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
+    lines
 }
 
 impl Gateway {
@@ -157,32 +176,54 @@ impl Gateway {
                     .for_each(|line| log.lock().expect("no panic inside").push_str(&format!("{line}\n")))
             }
         });
-        let mut out = BufReader::new(child.stdout.take().expect("piped"));
-        let mut line = String::new();
-        out.read_line(&mut line).expect("idm says where it listens");
-        let address = line.trim().rsplit("http://").next().and_then(|a| a.parse().ok());
-        let tls = arguments.contains(&"--listen-tls").then(|| {
-            let mut line = String::new();
-            out.read_line(&mut line).expect("idm says where it listens for HTTPS");
-            line.trim()
-                .rsplit("https://")
-                .next()
-                .and_then(|a| a.parse().ok())
-                .unwrap_or_else(|| panic!("no address: {line}"))
-        });
-        std::thread::spawn(move || out.lines().for_each(drop));
-        let Some(address) = address else {
-            let _ = child.wait();
-            // The process has ended, and therefore its log, too.
-            let _ = logged.join();
-            panic!("idm did not start: {line}{}", log.lock().expect("no panic inside"));
+        let lines = said(child.stdout.take().expect("piped"));
+        let output = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+        // Where standard output is the access log's, the rest is said on standard error.
+        let (is_logged, wants_tls) = (arguments.contains(&"--access-log"), arguments.contains(&"--listen-tls"));
+        let mut next = |scheme: &str| -> Result<SocketAddr, String> {
+            let line = if is_logged {
+                let found = || {
+                    log.lock().expect("no panic inside").lines().find(|line| line.contains(scheme)).map(str::to_owned)
+                };
+                let ended = |child: &mut Child| child.try_wait().ok().flatten().is_some();
+                loop {
+                    match found() {
+                        Some(line) => break line,
+                        None if ended(&mut child) => break String::new(),
+                        None => std::thread::sleep(Duration::from_millis(5)),
+                    }
+                }
+            } else {
+                lines.recv().unwrap_or_default()
+            };
+            line.trim().rsplit(scheme).next().and_then(|address| address.parse().ok()).ok_or(line)
         };
-        Self { address, tls, dir, audit, child, log }
+        let address = next("http://");
+        let tls = (wants_tls && address.is_ok()).then(|| next("https://").expect("an address"));
+        std::thread::spawn({
+            let output = output.clone();
+            move || lines.iter().for_each(|line| output.lock().expect("no panic inside").push_str(&format!("{line}\n")))
+        });
+        let address = match address {
+            Ok(address) => address,
+            Err(line) => {
+                let _ = child.wait();
+                // The process has ended, and therefore its log, too.
+                let _ = logged.join();
+                panic!("idm did not start: {line}{}", log.lock().expect("no panic inside"));
+            }
+        };
+        Self { address, tls, dir, audit, child, log, output }
     }
 
     /// The log so far, at trace level.
     pub fn log(&self) -> String {
         self.log.lock().expect("no panic inside").clone()
+    }
+
+    /// What it printed after it had said where it listens; with an access log, its lines.
+    pub fn output(&self) -> String {
+        self.output.lock().expect("no panic inside").clone()
     }
 
     /// Writes a file of the served folder anew.

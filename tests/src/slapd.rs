@@ -170,7 +170,7 @@ impl Slapd {
         run("ldapmodify", &["-a", "-e", "relax", "-x", "-H", &uri, "-D", &admin, "-w", "admin"], ldif, self.dir.path());
     }
 
-    /// What the server says it was asked.
+    /// The requests that the server says it was asked.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).expect("a log")
     }

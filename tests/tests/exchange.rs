@@ -184,7 +184,7 @@ fn a_token_in_the_query_is_limited_recorded_and_goes_no_further() {
     let limited = by_query("");
     assert!(limited.header("retry-after").is_some_and(|seconds| (1..=60).contains(&seconds.parse::<u32>().unwrap())));
     bed.refused(&limited, 429, "TooManyQueryTokens");
-    // Where it belongs, it is not limited, and not remarked upon.
+    // In its own place it is not limited, and not remarked upon.
     let usual = bed.call(&token);
     assert_eq!((usual.status, usual.header("cache-control")), (200, None));
     assert!(!bed.gateway.log().contains(&token));

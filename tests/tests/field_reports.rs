@@ -312,7 +312,7 @@ fn f12_an_answer_that_is_posted_is_checked_as_any_other() {
         let reply = Browser::new(bed.gateway.address).send("POST", callback, &headers, body);
         bed.refused(&reply, "MalformedRequest");
     }
-    // Where the policy did not ask for it, nothing is taken that way.
+    // Under a policy that did not ask for it, nothing is taken that way.
     let usual = People::new(IDENTITY, "");
     let reply = usual.browser().send("POST", "/_idm/callback/idp", &headers, "state=a&code=b");
     let detail = usual.refused(&reply, "MalformedRequest");

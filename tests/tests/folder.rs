@@ -77,3 +77,26 @@ fn a17_a_change_that_drops_a_section_is_taken_and_warned_of() {
     let log = gateway.log();
     assert!(log.contains("WARN") && log.contains("IdentityPolicy 'p' no longer has any authorization rule"), "{log}");
 }
+
+#[test]
+fn a_gateway_takes_its_port_when_it_has_a_configuration() {
+    let upstream = Upstream::new();
+    let folder = tempfile::tempdir().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = free.to_string();
+    // The folder is not quiet yet, so the gateway waits for it.
+    std::fs::write(folder.path().join("all.yaml"), closed(&upstream)).unwrap();
+    let mut gateway = Command::new(idm())
+        .args(["run", "--listen", &address, "--dir"])
+        .arg(folder.path())
+        .arg("--audit-dir")
+        .arg(folder.path().join("audit"))
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("the gateway listens", || std::net::TcpStream::connect(free).map_err(|error| error.to_string()));
+    let first = raw(free, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").status;
+    gateway.kill().unwrap();
+    gateway.wait().unwrap();
+    assert_eq!(first, 403, "an answer of the policy, not of a gateway without one");
+}

@@ -1,5 +1,5 @@
-//! What clients of OAuth, such as those of the Model Context Protocol, are told about a protected resource (RFC 9728):
-//! its metadata, the challenges that name them, and a client and a server of the protocol that others wrote.
+//! Protected resources (RFC 9728) as OAuth clients see them, those of the Model Context Protocol among them:
+//! the metadata, the challenges that name them, and a client and a server of the protocol that others wrote.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -186,7 +186,7 @@ fn challenges_for_tokens_name_the_metadata() {
     for (line, path) in [("POST /mcp", "/mcp"), ("GET /mcp/tools/1?x=y", "/mcp"), ("GET /rpc", "/rpc")] {
         let reply = bed.refused(line, "", "NoCredentials");
         assert_eq!(challenges(&reply), [format!("Bearer realm=\"default/p0\", {}", named(path))], "{line}");
-        // What a challenge names is there.
+        // The document that a challenge names is there.
         assert_eq!(bed.resource(path, ""), format!("http://shop.example{path}"));
     }
     let reply = bed.refused("GET /mcp", &bed.bearer("https://other.example/mcp", "mcp.write"), "WrongAudience");

@@ -119,7 +119,7 @@ fn a_mirror_gets_what_the_upstream_gets_without_credentials() {
         }
     });
 
-    // Who is refused is not copied.
+    // A refused request is not copied.
     one.forget();
     let refused = raw(bed.gateway.address, b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(refused.status, 401);

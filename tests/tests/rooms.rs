@@ -19,14 +19,20 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-compile", &["idm-api", "idm-expr", "idm-jose", "idm-password", "idm-plan", "idm-saml", "idm-types"]),
     ("idm-audit", &["idm-types"]),
     ("idm-bulkhead", &["idm-types"]),
-    ("idm-store", &["idm-bulkhead", "idm-types"]),
+    // store, trust, directory and gateway tell the span of each question that they ask for a request.
+    ("idm-store", &["idm-bulkhead", "idm-traces", "idm-types"]),
     ("idm-session", &["idm-store", "idm-types"]),
     // request names the keys under which an identity's session is revoked.
     ("idm-request", &["idm-expr", "idm-jose", "idm-plan", "idm-store", "idm-types"]),
-    ("idm-trust", &["idm-jose", "idm-plan", "idm-types"]),
+    ("idm-trust", &["idm-jose", "idm-plan", "idm-traces", "idm-types"]),
     // directory reads the answers of services with the reader that refuses duplicate members.
-    ("idm-directory", &["idm-bulkhead", "idm-expr", "idm-jose", "idm-password", "idm-plan", "idm-trust", "idm-types"]),
+    (
+        "idm-directory",
+        &["idm-bulkhead", "idm-expr", "idm-jose", "idm-metrics", "idm-password", "idm-plan", "idm-traces", "idm-trust", "idm-types"],
+    ),
     ("idm-limit", &["idm-types"]),
+    ("idm-metrics", &["idm-types"]),
+    ("idm-traces", &["idm-types"]),
     (
         "idm-authn",
         &[
@@ -65,7 +71,19 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     // proxy performs decisions: what it knows of the rooms behind them is how use is counted and which roots are there.
-    ("idm-proxy", &["idm-audit", "idm-decide", "idm-plan", "idm-transform", "idm-trust", "idm-types"]),
+    (
+        "idm-proxy",
+        &[
+            "idm-audit",
+            "idm-decide",
+            "idm-metrics",
+            "idm-plan",
+            "idm-traces",
+            "idm-transform",
+            "idm-trust",
+            "idm-types",
+        ],
+    ),
     (
         "idm-gateway",
         &[
@@ -76,9 +94,11 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-decide",
             "idm-directory",
             "idm-jose",
+            "idm-metrics",
             "idm-plan",
             "idm-proxy",
             "idm-store",
+            "idm-traces",
             "idm-trust",
             "idm-types",
         ],
@@ -132,6 +152,8 @@ const NEVER: &[(&str, &[&str])] = &[
     ("idm-trust", &["reqwest", "hyper", "kube", "redis"]),
     ("idm-directory", &["kube", "redis"]),
     ("idm-limit", &["reqwest", "hyper", "kube", "redis"]),
+    ("idm-metrics", &["tokio", "reqwest", "hyper", "kube", "redis"]),
+    ("idm-traces", &["reqwest", "hyper", "kube", "redis"]),
     ("idm-bulkhead", &["reqwest", "hyper", "kube", "redis"]),
     ("idm-authn", &["reqwest", "hyper", "kube", "redis"]),
     ("idm-transform", &["tokio", "reqwest", "hyper", "kube"]),

@@ -26,7 +26,7 @@ pub mod yaml;
 pub use class::{Classes, Uncovered, is_our_class};
 pub use compile::{Compiled, NotTaken, RouteStatus, compile};
 pub use listeners::{ListenerPorts, RouteKinds, route_kinds};
-pub use lower::api_key::held as held_keys;
+pub use lower::held_keys::held as held_keys;
 pub use lower::backend_tls::targeted_services;
 pub use lower::rotation::{Due, due};
 pub use passwords::PasswordHashes;

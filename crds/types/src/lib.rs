@@ -27,7 +27,7 @@ pub use redacted::Redacted;
 pub use refusal::{Decider, Refusal};
 pub use stage::Stage;
 pub use time::{Skew, Timestamp};
-pub use trace_id::TraceId;
+pub use trace_id::{TraceContext, TraceId};
 pub use visible::{Visible, is_hidden, visible, visible_json, visible_lines};
 
 /// Bytes in lower-case hexadecimal.

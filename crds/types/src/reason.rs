@@ -444,6 +444,14 @@ reasons! {
         fix: "give the people different values of the login attributes, or list fewer of them in \
             `spec.ldap.users.loginAttributes`; give the Credential another name",
     }
+    /// The password of the person is stored in a form that cannot be checked.
+    StoredPasswordUnusable {
+        status: 401,
+        plain: "the password of this person is stored in a form that the gateway cannot check",
+        confirm: "`idm explain ID`: the line under `why:` has the directory, the person and the form",
+        fix: "store the password anew in a form of docs/directories.md; a legacy form can be accepted in \
+            `spec.database.dangerLegacyFormats`",
+    }
     /// The account is disabled in its directory.
     AccountDisabled {
         status: 401,
@@ -970,6 +978,7 @@ impl Reason {
     pub const fn told(self) -> Self {
         match self {
             Reason::AmbiguousUser
+            | Reason::StoredPasswordUnusable
             | Reason::AccountDisabled
             | Reason::AccountLocked
             | Reason::AccountExpired

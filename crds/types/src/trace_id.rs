@@ -1,5 +1,5 @@
 use std::fmt;
-use std::num::NonZeroU128;
+use std::num::{NonZeroU64, NonZeroU128};
 
 use serde::{Serialize, Serializer};
 
@@ -8,8 +8,38 @@ use serde::{Serialize, Serializer};
 pub struct TraceId(NonZeroU128);
 
 impl TraceId {
-    /// Reads the id of a `traceparent` header: `00-<trace id>-<parent id>-<flags>`, in lower case. Versions to come may
-    /// have more behind that (§3.2.4). `None` for one that is not valid: it is as if there were none.
+    /// The id of a `traceparent` header; `None` for a header that is not valid.
+    pub fn of_traceparent(value: &[u8]) -> Option<Self> {
+        TraceContext::of_traceparent(value).map(|context| context.trace)
+    }
+}
+
+impl From<NonZeroU128> for TraceId {
+    fn from(id: NonZeroU128) -> Self {
+        Self(id)
+    }
+}
+
+impl From<TraceId> for u128 {
+    fn from(TraceId(id): TraceId) -> Self {
+        id.get()
+    }
+}
+
+/// The place of a request in a distributed trace, as its sender says (W3C Trace Context §3.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    /// The trace.
+    pub trace: TraceId,
+    /// The sender's span in it.
+    pub parent: NonZeroU64,
+    /// Whether the sender may have recorded the trace (§3.2.2.5.1).
+    pub sampled: bool,
+}
+
+impl TraceContext {
+    /// Reads a `traceparent` header: `00-<trace id>-<parent id>-<flags>`, in lower case. Versions to come may have more
+    /// behind that (§3.2.4). `None` for one that is not valid: it is as if there were none.
     pub fn of_traceparent(value: &[u8]) -> Option<Self> {
         let (head, rest) = value.split_at_checked(55)?;
         let [version, trace, parent, flags] = parts(head)?;
@@ -18,9 +48,17 @@ impl TraceId {
             b"ff" => false,
             _ => rest.is_empty() || rest.starts_with(b"-"),
         };
-        let parent = number(parent)?;
-        (is_valid && parent != 0 && number(version).is_some() && number(flags).is_some()).then_some(())?;
-        NonZeroU128::new(number(trace)?).map(Self)
+        let (parent, flags) = (NonZeroU64::new(number(parent)? as u64)?, number(flags)?);
+        (is_valid && number(version).is_some()).then_some(())?;
+        let trace = NonZeroU128::new(number(trace)?).map(TraceId)?;
+        Some(Self { trace, parent, sampled: flags & 1 == 1 })
+    }
+}
+
+/// As a `traceparent` header of version 00; of the flags only `sampled` is kept.
+impl fmt::Display for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{}-{:016x}-{:02x}", self.trace, self.parent, u8::from(self.sampled))
     }
 }
 
@@ -86,6 +124,17 @@ mod tests {
             format!("0--{id}00f067aa0ba902b7-01-"),
         ] {
             assert_eq!(read(&text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_bit_of_the_flags_says_whether_the_sender_records() {
+        for (flags, sampled) in [("00", false), ("01", true), ("02", false), ("03", true), ("ff", true)] {
+            let text = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}");
+            let context = TraceContext::of_traceparent(text.as_bytes()).unwrap();
+            assert_eq!((context.sampled, context.parent.get()), (sampled, 0x00f0_67aa_0ba9_02b7), "{flags}");
+            let written = format!("{}0{}", &text[..53], u8::from(sampled));
+            assert_eq!(context.to_string(), written);
         }
     }
 }

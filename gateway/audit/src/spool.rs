@@ -43,7 +43,7 @@ pub struct SpoolConfig {
     pub dir: PathBuf,
     /// The treatment of requests when it is full.
     pub on_full: OnFull,
-    /// When the record of a success is on disk.
+    /// The time by which the record of a success is on disk.
     pub successes: Successes,
     /// Without a shipper the oldest segments are removed beyond this; with one the spool is full at it.
     pub max_bytes: u64,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use idm_plan::{MethodKind, ObjectKey, Plan, Policy, Secrets, Validator};
+use idm_plan::{ObjectKey, Plan, Policy, Secrets};
 use sha2::{Digest, Sha256};
 
 /// A number that this process never gave out before, and never 0: two values with the same number are the same value.
@@ -44,22 +44,7 @@ impl Basis {
 }
 
 fn fingerprint(policy: &Policy, plan: &Plan, secrets: &Secrets) -> Option<[u8; 32]> {
-    let asks = |validators: &[Validator], name: &String| {
-        validators.iter().any(|validator| matches!(validator, Validator::Directory(asked) if asked == name))
-    };
-    let uses = |name: &String| {
-        policy.methods.iter().any(|method| match &method.kind {
-            MethodKind::SignIn(sign_in) => sign_in.federations.contains(name),
-            MethodKind::Basic(basic) => asks(&basic.validators, name),
-            MethodKind::Base64(base64) => asks(&base64.validators, name),
-            MethodKind::Jwt(_)
-            | MethodKind::Introspection(_)
-            | MethodKind::ApiKey(_)
-            | MethodKind::Mtls(_)
-            | MethodKind::Digest(_)
-            | MethodKind::Anonymous => false,
-        })
-    };
+    let uses = |name: &str| policy.methods.iter().any(|method| method.kind.uses_federation(name));
     let is_near = |key: &ObjectKey| key.namespace == policy.key.namespace;
     let federations = plan.federations.iter().filter(|of| is_near(&of.key) && uses(&of.key.name));
     let grants = plan.grants.iter().filter(|grant| is_near(&grant.key));
@@ -72,7 +57,8 @@ fn fingerprint(policy: &Policy, plan: &Plan, secrets: &Secrets) -> Option<[u8; 3
 #[cfg(test)]
 mod tests {
     use idm_plan::{
-        Confirmation, Disclosure, Grant, IdentityMapping, IntrospectionMethod, Method, SecretHandle, UpstreamSettings,
+        Confirmation, Disclosure, Grant, IdentityMapping, IntrospectionMethod, Method, MethodKind, SecretHandle,
+        UpstreamSettings,
     };
     use idm_types::Redacted;
 

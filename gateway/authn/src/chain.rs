@@ -391,7 +391,7 @@ impl ArmedPolicy {
         &self.memory
     }
 
-    /// Where credentials are looked for, in words.
+    /// The places where credentials are looked for, in words.
     fn expectation(&self) -> String {
         let session = self.sign_in().map(|_| "the session of a browser".to_owned());
         let places: Vec<String> = self.sources().map(describe).chain(session).collect();

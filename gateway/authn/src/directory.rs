@@ -8,8 +8,8 @@ use idm_jose::Claims;
 use idm_plan::{DirectorySource, Federation, LdapDirectory, NamedGroup, ObjectKey, Realm, Secrets, is_group_id};
 use idm_request::{Identity, OfDirectory};
 use idm_trust::{
-    Asked, Directory, DirectoryError, DirectoryErrorKind, Group, HttpClient, Login, LoginAnswer, Outside, Password,
-    Person, Steps,
+    Asked, Directory, DirectoryError, DirectoryErrorKind, Group, HttpClient, Login, LoginAnswer, LoginRefused, Outside,
+    Password, Person, Steps,
 };
 use idm_types::{Reason, Refusal, Timestamp};
 use serde_json::{Map, Value};
@@ -102,7 +102,7 @@ impl ArmedDirectory {
         self.plan().is_some_and(|plan| plan.keeps_sessions)
     }
 
-    /// What carries work on when its request has ended.
+    /// The client, which carries work on when its request has ended.
     pub(crate) fn http(&self) -> &Arc<dyn HttpClient> {
         &self.http
     }
@@ -152,13 +152,19 @@ impl ArmedDirectory {
             LoginAnswer::Verified(_) | LoginAnswer::Unknown => {
                 Err(Refusal::new(Reason::WrongPassword, format!("{} knows `{}` no more", self.issuer, of.id)))
             }
-            LoginAnswer::Refused(refused) => Err(Refusal::new(refused.reason(), self.about(&of.username))),
+            LoginAnswer::Refused(why) => Err(self.refused(&why, &of.username)),
         }
     }
 
     /// Refuses while the Federation is suspended.
     pub(crate) fn check_suspended(&self) -> Result<(), Refusal> {
         if self.federation.suspended { Err(Refusal::new(Reason::FederationSuspended, "")) } else { Ok(()) }
+    }
+
+    /// The refusal of a login by this directory.
+    pub(crate) fn refused(&self, why: &LoginRefused, username: &str) -> Refusal {
+        let about = self.about(username);
+        Refusal::new(why.reason(), why.detail().map_or(about.clone(), |detail| format!("{about}: {detail}")))
     }
 
     /// A user of this directory, for the audit.

@@ -2,11 +2,10 @@
 //! after it was revoked.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
 use idm_plan::ObjectKey;
-use idm_types::{Reason, Refusal, visible};
+use idm_types::{Reason, Refusal};
 
 /// The most Credentials that are told apart; the uses of further ones are counted together.
 const MAX_COUNTED: usize = 1000;
@@ -37,28 +36,14 @@ impl EndedUses {
         counted.owner = owner.map(str::to_owned);
     }
 
-    /// The counts in the Prometheus text format.
-    pub fn render(&self, out: &mut String) {
-        out.push_str(
-            "# HELP idm_ended_keys_used_total Requests with a key that has ended, by the Credential whose key it was.\n\
-             # TYPE idm_ended_keys_used_total counter\n",
-        );
-        for ((credential, reason), Counted { uses, owner }) in &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            let (namespace, name, owner) =
-                (&credential.namespace, &credential.name, label(owner.as_deref().unwrap_or_default()));
-            // Writing into a text cannot fail.
-            let _ = writeln!(
-                out,
-                "idm_ended_keys_used_total{{namespace=\"{namespace}\",credential=\"{name}\",owner=\"{owner}\",\
-                 reason=\"{reason}\"}} {uses}"
-            );
-        }
+    /// The counts: Credential, owner, reason, uses. An empty name stands for all that are not told apart.
+    pub fn counts(&self) -> Vec<(ObjectKey, Option<String>, Reason, u64)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = |((credential, reason), counted): (&(ObjectKey, Reason), &Counted)| {
+            (credential.clone(), counted.owner.clone(), *reason, counted.uses)
+        };
+        all.iter().map(count).collect()
     }
-}
-
-/// A text as the value of a label: an owner is any text.
-fn label(text: &str) -> String {
-    visible(text).replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 #[cfg(test)]
@@ -74,16 +59,11 @@ mod tests {
         }
         uses.note(&ObjectKey::new("shop", "c0000"), Some("user:ana"), &revoked);
         uses.note(&ObjectKey::new("shop", "c0000"), None, &Refusal::new(Reason::UnknownApiKey, ""));
-        let mut out = String::new();
-        uses.render(&mut out);
-        let of = |start: &str| out.lines().find(|line| line.contains(start)).unwrap_or_default().to_owned();
-        assert_eq!(
-            of("c0000"),
-            "idm_ended_keys_used_total{namespace=\"shop\",credential=\"c0000\",owner=\"user:ana\",\
-             reason=\"KeyRevoked\"} 2"
-        );
-        assert!(of("c0001").contains("owner=\"user:a\\\"b\\\\\\\\u{a}\""), "{}", of("c0001"));
-        assert!(of("credential=\"\"").ends_with("} 5"), "{out}");
-        assert_eq!(out.lines().count(), MAX_COUNTED + 3);
+        let counts = uses.counts();
+        let of = |name: &str| counts.iter().filter(|(credential, ..)| credential.name == name).cloned().collect::<Vec<_>>();
+        let key = |name: &str| ObjectKey::new("shop", name);
+        assert_eq!(of("c0000"), [(key("c0000"), Some("user:ana".to_owned()), Reason::KeyRevoked, 2)]);
+        assert_eq!(of("").iter().map(|(.., uses)| uses).collect::<Vec<_>>(), [&5]);
+        assert_eq!(counts.len(), MAX_COUNTED + 1);
     }
 }

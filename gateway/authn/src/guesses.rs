@@ -146,7 +146,7 @@ impl Drop for Waiting {
         self.http.carry_on(Box::pin(async move {
             match question.await {
                 Ok(LoginAnswer::Unknown | LoginAnswer::Refused(_)) => turn.wrong(),
-                // Nobody is let in.
+                // No caller is let in.
                 Ok(LoginAnswer::Verified(_)) | Err(_) => {}
             }
         }));

@@ -91,7 +91,7 @@ pub(crate) enum Recheck<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Proven<'a> {
     pub(crate) credential: &'a str,
-    /// Where it was found; `None` where the method does not read it from a place of its own.
+    /// The place where it was found; `None` where the method does not read it from a place of its own.
     pub(crate) source: Option<&'a Source>,
     pub(crate) identity: &'a Identity,
 }

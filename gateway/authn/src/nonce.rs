@@ -25,7 +25,7 @@ pub(crate) fn make(key: &hmac::Key, now: Timestamp) -> Option<String> {
     Some(URL_SAFE_NO_PAD.encode([&bytes[..], tag.as_ref().get(..16)?].concat()))
 }
 
-/// When this nonce was made; `None` when it is not one of ours.
+/// The time at which this nonce was made; `None` when it is not one of ours.
 pub(crate) fn made_at(key: &hmac::Key, nonce: &str) -> Option<Timestamp> {
     let bytes = URL_SAFE_NO_PAD.decode(nonce).ok().filter(|bytes| bytes.len() == 32)?;
     let (body, tag) = bytes.split_at(16);

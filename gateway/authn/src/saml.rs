@@ -26,7 +26,7 @@ pub enum BrowserMessage {
     Redirect(String),
     /// The browser is given a form for this address.
     Form {
-        /// Where it goes.
+        /// The URL it is posted to.
         action: String,
         /// The field.
         field: &'static str,

@@ -117,7 +117,7 @@ impl Validators {
                     None => None,
                 },
                 Armed::Directory(directory) if own.as_ref().is_none_or(|(own, _)| Arc::ptr_eq(own, directory)) => {
-                    // What one directory does not know may be the account of another one.
+                    // A name that one directory does not know may be the account of another one.
                     drop(turn.take());
                     let user = GuessedUser::of_directory(directory, &typed);
                     let begun = match memory.turn(user, view.address).await {
@@ -240,7 +240,7 @@ async fn ask(
         Ok(LoginAnswer::Verified(person)) => Ok((Some(*person), turn)),
         Ok(LoginAnswer::Refused(why)) => {
             turn.wrong();
-            Err(Refusal::new(why.reason(), directory.about(&typed.username)))
+            Err(directory.refused(&why, &typed.username))
         }
         Err(error) => Err(unanswered(error)),
     }

@@ -142,7 +142,7 @@ pub struct Bulkhead {
     under_way: HashMap<Asker, usize>,
     total: usize,
     waiting: VecDeque<(Asker, oneshot::Sender<Place>)>,
-    /// When a question was last brought.
+    /// The time of the last question.
     pub last_used: Instant,
     /// The outcomes of all questions.
     pub counts: Counts,

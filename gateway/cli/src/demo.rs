@@ -21,13 +21,13 @@ use crate::{echo, listen, serve, state, token};
 /// Run gateway, echo upstream and a test identity provider in one process
 #[derive(Args)]
 pub(crate) struct Demo {
-    /// Where the gateway listens
+    /// Address of the gateway
     #[arg(long, default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
-    /// Where the echo upstream listens
+    /// Address of the echo upstream
     #[arg(long, default_value = "127.0.0.1:8001")]
     echo: SocketAddr,
-    /// Where the test identity provider listens
+    /// Address of the test identity provider
     #[arg(long, default_value = "127.0.0.1:8002")]
     idp: SocketAddr,
     /// Write the demo's configuration as YAML into this folder and stop
@@ -52,12 +52,12 @@ impl Demo {
         let echo = listen::serve(self.echo, echo::answer).await?;
         let idp = listen::serve(self.idp, provider).await?;
         let options = idm_gateway::GatewayOptions::new("demo", self.listen, self.audit.options()?);
-        let gateway = idm_gateway::Gateway::start(&options)?;
         // The demo runs from the very files that --export writes.
         let dir = state::dir().join("demo");
         write_files(&dir, echo)?;
         let settings = Settings::of_a_folder(false);
-        DirSource::start(&dir, settings, &gateway).await.map_err(anyhow::Error::from_boxed)?;
+        let (_, first) = DirSource::load(&dir, settings).await?;
+        let gateway = idm_gateway::Gateway::start(&options, Some(&first)).await?;
         self.print(gateway.address(), idp);
         serve::stopped().await;
         gateway.stop().await;

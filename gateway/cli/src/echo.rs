@@ -12,7 +12,7 @@ const MAX_BODY: usize = 1 << 20;
 /// Answer every request with what it carried
 #[derive(Args)]
 pub(crate) struct Echo {
-    /// Where to listen
+    /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:8001")]
     listen: SocketAddr,
 }

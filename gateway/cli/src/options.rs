@@ -7,12 +7,15 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use idm_audit::ship::Elasticsearch;
 use idm_audit::{OnFull, Successes};
-use idm_gateway::{AuditOptions, BodyLimits, Deadlines, Limits, TrustedProxies, memory_limit};
+use idm_gateway::{
+    AuditOptions, BodyLimits, Callers, Deadlines, Limits, LineFormat, Ratio, TraceOptions, TrustedProxies,
+    USUAL_CONSUMERS, memory_limit,
+};
 use idm_plan::Network;
 use idm_store::SharedOptions;
 use idm_types::Redacted;
 
-/// Where audit records go
+/// Destination of audit records
 #[derive(Args, Clone, Debug)]
 pub(crate) struct AuditArgs {
     /// Folder for audit records [default: audit in the idm state folder]
@@ -21,7 +24,7 @@ pub(crate) struct AuditArgs {
     /// Whether requests are served while records cannot be stored
     #[arg(long, value_enum, default_value = "refuse", env = "IDM_AUDIT_ON_FULL")]
     audit_on_full: OnFullArg,
-    /// When the record of a success is on disk; that of a refusal always is before the answer
+    /// Time by which the record of a success is on disk; that of a refusal always is before the answer
     #[arg(long, value_enum, default_value = "within-moments", env = "IDM_AUDIT_SUCCESSES")]
     audit_successes: SuccessesArg,
     /// Most disk space for records, in MiB
@@ -204,6 +207,117 @@ impl BodyArgs {
             deadline: Duration::from_secs(self.body_deadline_seconds.into()),
             pause: Duration::from_secs(self.body_pause_seconds.into()),
             least_rate: self.body_least_kib << 10,
+        }
+    }
+}
+
+/// What the gateway tells about its traffic
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TelemetryArgs {
+    /// Most consumers (Credentials, issuers) that have metrics of their own; the others are counted together
+    #[arg(
+        long,
+        default_value_t = USUAL_CONSUMERS as u32,
+        value_parser = clap::value_parser!(u32).range(0..=10_000),
+        env = "IDM_METRICS_CONSUMERS"
+    )]
+    metrics_consumers: u32,
+    /// A line on standard output for each request
+    #[arg(long, value_enum, default_value = "off", env = "IDM_ACCESS_LOG")]
+    access_log: AccessLogArg,
+    #[command(flatten)]
+    traces: TraceArgs,
+}
+
+/// Where spans of traces go
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TraceArgs {
+    /// Collector that spans are sent to with OTLP over HTTP, for example http://collector:4318 [default: none, and
+    /// nothing is traced]
+    #[arg(long, env = "IDM_TRACES")]
+    traces: Option<String>,
+    /// File with the value of the Authorization header for the collector
+    #[arg(long, env = "IDM_TRACES_AUTHORIZATION_FILE")]
+    traces_authorization_file: Option<PathBuf>,
+    /// PEM file with certificates to trust besides the system's
+    #[arg(long, env = "IDM_TRACES_CA_FILE")]
+    traces_ca_file: Option<PathBuf>,
+    /// The share of traces that are recorded of those that begin here, from 0 to 1
+    #[arg(long, default_value = "0.01", value_parser = share, env = "IDM_TRACES_RATIO")]
+    traces_ratio: Ratio,
+    /// How far the traceparent of callers decides
+    #[arg(long, value_enum, default_value = "bounded", env = "IDM_TRACES_CALLERS")]
+    traces_callers: CallersArg,
+    /// Most requests in a second that are recorded because their callers record them, where these are bounded
+    #[arg(long, default_value_t = 10, env = "IDM_TRACES_CALLERS_PER_SECOND")]
+    traces_callers_per_second: u32,
+}
+
+fn share(text: &str) -> Result<Ratio, String> {
+    text.parse().ok().and_then(Ratio::new).ok_or_else(|| "give a share from 0 to 1, for example 0.01".to_owned())
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CallersArg {
+    /// Their traces are continued, and recorded up to a number a second
+    Bounded,
+    /// Their traces are continued, and recorded where they record them
+    Trusted,
+    /// Each request begins a trace of its own
+    Ignored,
+}
+
+impl TraceArgs {
+    fn options(&self, namespace: Option<&str>) -> anyhow::Result<Option<TraceOptions>> {
+        let Some(url) = self.traces.as_ref().filter(|url| !url.is_empty()) else { return Ok(None) };
+        let read = |path: &Option<PathBuf>| {
+            path.as_ref()
+                .map(|path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display())))
+                .transpose()
+        };
+        let authorization = read(&self.traces_authorization_file)?
+            .map(|bytes| String::from_utf8(bytes).context("the authorization file must hold text"))
+            .transpose()?;
+        Ok(Some(TraceOptions {
+            endpoint: TraceOptions::endpoint(url).map_err(|problem| anyhow::anyhow!("--traces: {problem}"))?,
+            authorization: authorization.map(|text| Redacted::new(text.trim().to_owned())),
+            ca_pem: read(&self.traces_ca_file)?,
+            ratio: self.traces_ratio,
+            callers: match self.traces_callers {
+                CallersArg::Bounded => Callers::Bounded(self.traces_callers_per_second),
+                CallersArg::Trusted => Callers::Trusted,
+                CallersArg::Ignored => Callers::Ignored,
+            },
+            namespace: namespace.map(str::to_owned),
+        }))
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AccessLogArg {
+    /// None
+    Off,
+    /// An object of JSON
+    Json,
+    /// The combined format of web servers, with decision id and trace id behind it
+    Combined,
+}
+
+impl TelemetryArgs {
+    pub(crate) fn consumers(&self) -> usize {
+        self.metrics_consumers as usize
+    }
+
+    /// Spans of a process; of a pod in this namespace.
+    pub(crate) fn traces(&self, namespace: Option<&str>) -> anyhow::Result<Option<TraceOptions>> {
+        self.traces.options(namespace)
+    }
+
+    pub(crate) fn access_log(&self) -> Option<LineFormat> {
+        match self.access_log {
+            AccessLogArg::Off => None,
+            AccessLogArg::Json => Some(LineFormat::Json),
+            AccessLogArg::Combined => Some(LineFormat::Combined),
         }
     }
 }

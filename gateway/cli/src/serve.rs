@@ -11,7 +11,7 @@ use idm_gateway::{AdminServer, Gateway, GatewayOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::options::{AuditArgs, BodyArgs, CallerArgs, ProxyArgs, StoreArgs};
+use crate::options::{AuditArgs, BodyArgs, CallerArgs, ProxyArgs, StoreArgs, TelemetryArgs};
 
 /// Serve the policies of a folder, without a cluster
 #[derive(Args)]
@@ -19,13 +19,13 @@ pub(crate) struct Run {
     /// Folder with the YAML files; read again when they change
     #[arg(long)]
     dir: PathBuf,
-    /// Where to listen
+    /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
-    /// Where to listen for HTTPS, with the certificates of the folder's Gateways [default: nowhere]
+    /// Address to listen on for HTTPS, with the certificates of the folder's Gateways [default: nowhere]
     #[arg(long)]
     listen_tls: Option<SocketAddr>,
-    /// Where health and metrics are served [default: nowhere]
+    /// Address of health and metrics [default: nowhere]
     #[arg(long)]
     admin: Option<SocketAddr>,
     /// Fetch issuer keys over plain http and from this machine. Anyone on the way can then make valid tokens: for tests
@@ -40,6 +40,8 @@ pub(crate) struct Run {
     store: StoreArgs,
     #[command(flatten)]
     bodies: BodyArgs,
+    #[command(flatten)]
+    telemetry: TelemetryArgs,
     #[command(flatten)]
     audit: AuditArgs,
 }
@@ -60,23 +62,28 @@ impl Run {
             deadlines: self.callers.deadlines(),
             proxies: self.proxies.trusted(),
             bodies: self.bodies.limits(),
+            consumers: self.telemetry.consumers(),
+            access_log: self.telemetry.access_log(),
+            traces: self.telemetry.traces(None)?,
             ..GatewayOptions::new("standalone", self.listen, self.audit.options()?)
         };
         let settings = Settings::of_a_folder(self.danger_insecure_issuers);
-        // The folder is checked before the port is taken, so that its errors come first.
-        idm_gateway::source::dir::load(&idm_gateway::source::dir::read(&self.dir)?, settings)?;
-        let gateway = Gateway::start(&options)?;
-        let source = DirSource::start(&self.dir, settings, &gateway).await.map_err(anyhow::Error::from_boxed)?;
+        let (source, first) = DirSource::load(&self.dir, settings).await?;
+        let gateway = Gateway::start(&options, Some(&first)).await?;
+        drop(first);
         let admin = match self.admin {
             Some(address) => Some(AdminServer::start(address, gateway.clone()).await?),
             None => None,
         };
-        say!("idm serves {} on http://{}", self.dir.display(), gateway.address());
-        if let Some(address) = gateway.tls_address() {
-            say!("and on https://{address}");
-        }
-        if let Some(admin) = &admin {
-            say!("health and metrics on http://{}/-/", admin.address());
+        let http = Some(format!("idm serves {} on http://{}", self.dir.display(), gateway.address()));
+        let https = gateway.tls_address().map(|address| format!("and on https://{address}"));
+        let admin_at = admin.as_ref().map(|admin| format!("health and metrics on http://{}/-/", admin.address()));
+        for line in [http, https, admin_at].into_iter().flatten() {
+            // Standard output is the access log's alone, where there is one.
+            match options.access_log {
+                None => say!("{line}"),
+                Some(_) => complain!("{line}"),
+            }
         }
         let (stop, watching) = watch::channel(false);
         let watcher = tokio::spawn(source.watch(gateway.clone(), watching));
@@ -103,13 +110,13 @@ pub(crate) struct GatewayPod {
     /// The mounted file of that Secret, for a start without an API server
     #[arg(long)]
     config_file: PathBuf,
-    /// Where to listen
+    /// Address to listen on
     #[arg(long, default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
-    /// Where to listen for HTTPS
+    /// Address to listen on for HTTPS
     #[arg(long, default_value = "0.0.0.0:8443")]
     listen_tls: SocketAddr,
-    /// Where health, metrics and the acknowledgement are served
+    /// Address of health, metrics and the acknowledgement
     #[arg(long, default_value = "0.0.0.0:8081")]
     admin: SocketAddr,
     /// Seconds to keep serving after readiness was turned off, until everyone has stopped sending
@@ -124,6 +131,8 @@ pub(crate) struct GatewayPod {
     #[command(flatten)]
     bodies: BodyArgs,
     #[command(flatten)]
+    telemetry: TelemetryArgs,
+    #[command(flatten)]
     audit: AuditArgs,
 }
 
@@ -136,9 +145,12 @@ impl GatewayPod {
             deadlines: self.callers.deadlines(),
             proxies: self.proxies.trusted(),
             bodies: self.bodies.limits(),
+            consumers: self.telemetry.consumers(),
+            access_log: self.telemetry.access_log(),
+            traces: self.telemetry.traces(Some(&self.namespace))?,
             ..GatewayOptions::new(&self.name, self.listen, self.audit.options()?)
         };
-        let gateway = Gateway::start(&options)?;
+        let gateway = Gateway::start(&options, None).await?;
         let _admin = AdminServer::start(self.admin, gateway.clone()).await?;
         let (stop, stopping) = watch::channel(false);
         let file = tokio::spawn(bundle::follow_file(self.config_file, gateway.clone(), stopping.clone()));

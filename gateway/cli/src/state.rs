@@ -19,7 +19,7 @@ pub(crate) fn dir() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(".idm"))
 }
 
-/// Where `demo` and `run` write the audit unless told otherwise.
+/// The folder to which `demo` and `run` write the audit unless told otherwise.
 pub(crate) fn audit_dir() -> PathBuf {
     dir().join("audit")
 }

@@ -14,7 +14,7 @@ use idm_request::{ClientCertificate, Facts, Identity, RequestView, SharedFacts, 
 use idm_sign_in::PageRequest;
 use idm_transform::{ArmedLlm, Body as LlmBody, Content};
 use idm_trust::thumbprint;
-use idm_types::{Reason, Refusal, Stage, Timestamp, TraceId};
+use idm_types::{Reason, Refusal, Stage, Timestamp, TraceContext};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
@@ -177,10 +177,10 @@ fn read<B: Body>(
 }
 
 /// The trace that a request says it is part of. It is on record and decides nothing; two are none.
-fn distributed_trace(headers: &HeaderMap) -> Option<TraceId> {
+pub fn distributed_trace(headers: &HeaderMap) -> Option<TraceContext> {
     let mut all = headers.get_all("traceparent").iter();
     let first = all.next().filter(|_| all.next().is_none())?;
-    TraceId::of_traceparent(first.as_bytes())
+    TraceContext::of_traceparent(first.as_bytes())
 }
 
 /// Removes what no caller may send on any route, before anything reads a header: routes may match headers. Returns the
@@ -364,7 +364,7 @@ struct Asked<'a> {
     context: Context<'a>,
     policy: &'a PolicyInForce,
     view: RequestView<'a>,
-    /// Where the credential was found.
+    /// The place where the credential was found.
     source: Option<Source>,
     caller: Caller,
 }

@@ -282,6 +282,11 @@ impl Engine {
         self.policies.iter().map(|policy| policy.armed.plan())
     }
 
+    /// The names of all rules, each with the position of its policy, in the order of their positions.
+    pub fn rules(&self) -> impl Iterator<Item = (&str, Option<usize>)> {
+        self.rules.iter().map(|rule| (rule.name.as_str(), rule.handler.policy()))
+    }
+
     /// The name of the rule at a position of [`Trace::rule`](crate::Trace::rule).
     pub fn rule_name(&self, position: usize) -> Option<&str> {
         self.rules.get(position).map(|rule| rule.name.as_str())

@@ -42,7 +42,7 @@ pub use account::Account;
 pub use armed::Armed;
 pub use body::{MAX_HELD, Payload};
 pub use canonical::authority;
-pub use decide::{Context, Verdict, decide};
+pub use decide::{Context, Verdict, decide, distributed_trace};
 pub use engine::{AnswerEdits, Engine, EngineError, same_pool};
 pub use grpc::is_grpc;
 pub use held::{BodyLimits, Caller, Held, Holding, Pace, Share, Unheld};

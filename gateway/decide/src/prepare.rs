@@ -129,7 +129,7 @@ pub(crate) fn forward(
     tell_upstream(headers, armed.plan(), identity, &more);
     // A provider is a third party: it must not learn the caller's address or the host that the caller asked for.
     if llm.is_none() {
-        // Where people sign in, the policy may know better than the connection how browsers reach the host.
+        // A policy with sign-in may know better than the connection how browsers reach the host.
         let written = armed.sign_in().and_then(|sign_in| sign_in.is_https(canonical.authority.to_str().ok()?));
         let https = written.unwrap_or(peer.https);
         tell_way(headers, &canonical.authority, https, peer);

@@ -113,8 +113,8 @@ impl<'q> Parameters<'q> {
     }
 }
 
-/// What servers may make of a name or value. The first has each escape decoded and `+` as itself; there is no other
-/// where all agree.
+/// The readings that servers may have of a name or value. The first has each escape decoded and `+` as itself; there is
+/// no other where all agree.
 fn readings(raw: &str) -> Vec<Cow<'_, [u8]>> {
     if !raw.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
         return vec![Cow::Borrowed(raw.as_bytes())];

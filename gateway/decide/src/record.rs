@@ -74,7 +74,7 @@ pub fn record<'r>(
             path: bounded(&trace.path),
             source,
         },
-        trace: trace.distributed.map(|id| DecisionTrace { id }),
+        trace: trace.distributed.map(|context| DecisionTrace { id: context.trace }),
         route: engine.zip(trace.rule).and_then(|(engine, rule)| engine.rule_name(rule)),
         policy: policy.map(|policy| DecisionPolicy {
             name: &policy.key.name,

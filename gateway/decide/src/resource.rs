@@ -1,4 +1,4 @@
-//! What clients of OAuth are told about a policy's targets (RFC 9728).
+//! The metadata of a policy's targets for OAuth clients (RFC 9728).
 
 use bytes::Bytes;
 use http::Response;

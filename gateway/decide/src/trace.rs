@@ -4,7 +4,7 @@ use http::HeaderMap;
 use idm_issue::Issued;
 use idm_request::Identity;
 use idm_sign_in::{LoginForm, PageRequest};
-use idm_types::{Decider, MethodName, Refusal, RuleName, Stage, TraceId};
+use idm_types::{Decider, MethodName, Refusal, RuleName, Stage, TraceContext};
 
 use crate::cors::Sharing;
 
@@ -18,8 +18,8 @@ pub struct Trace {
     pub host: String,
     /// The path; in its canonical spelling once that is known.
     pub path: String,
-    /// The distributed trace that the request is part of.
-    pub distributed: Option<TraceId>,
+    /// The place of the request in a distributed trace, as the caller says.
+    pub distributed: Option<TraceContext>,
     /// The position of the route's rule.
     pub rule: Option<usize>,
     /// The position of the policy.

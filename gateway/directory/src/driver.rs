@@ -1,4 +1,4 @@
-//! What each protocol implements. Bounds on time and number are not its concern.
+//! The trait that each protocol implements. Bounds on time and number are not its concern.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use idm_bulkhead::{Admission, Asker, Bounds, Bulkhead, Change, NotAsked, Place};
 use idm_plan::ObjectKey;
+use idm_traces::{Kind, Value, current};
 use idm_trust::{Asked, Directory, DirectoryError, DirectoryErrorKind, Login, LoginAnswer};
 use tokio::runtime::Handle;
 
@@ -88,21 +89,28 @@ impl Guarded {
 
     /// Runs a question on the process' own runtime: the serving cores only wait, and the question comes to its end when
     /// its caller has gone.
-    fn run<F, Fut>(self: Arc<Self>, caller: Option<std::net::IpAddr>, ask: F) -> Asked<LoginAnswer>
+    fn run<F, Fut>(self: Arc<Self>, name: &'static str, caller: Option<std::net::IpAddr>, ask: F) -> Asked<LoginAnswer>
     where
         F: FnOnce(Arc<Self>, Instant) -> Fut + Send + 'static,
         Fut: Future<Output = Result<LoginAnswer, DirectoryError>> + Send + 'static,
     {
+        let federation = Value::text(&self.name.to_string());
+        let mut span = current().map(|scope| scope.begin(Kind::Client, name).with("idm.federation", federation));
         let admitted = self.lock().admit(Asker::of(caller), Instant::now());
         let admission = match admitted {
             Ok(admission) => admission,
             Err(why) => {
                 let error = self.busy(why);
+                span.iter_mut().for_each(|span| span.failed(error.reason().code()));
                 return Box::pin(std::future::ready(Err(error)));
             }
         };
         let task = self.runtime.clone().spawn(async move {
-            let mut held = self.place(admission).await?;
+            let placed = self.place(admission).await;
+            if let (Err(error), Some(span)) = (&placed, &mut span) {
+                span.failed(error.reason().code());
+            }
+            let mut held = placed?;
             let deadline = Instant::now() + self.deadline;
             let name = self.name.clone();
             let answer = tokio::time::timeout_at(deadline.into(), ask(self, deadline)).await.unwrap_or_else(|_| {
@@ -113,6 +121,11 @@ impl Guarded {
             let silent = |error: &DirectoryError| error.kind == DirectoryErrorKind::Unavailable;
             held.answered = !answer.as_ref().is_err_and(silent);
             held.directory.note(&answer);
+            match (&answer, &mut span) {
+                (Ok(_), Some(span)) => span.succeeded(),
+                (Err(error), Some(span)) => span.failed(error.reason().code()),
+                (_, None) => {}
+            }
             if let Err(error) = &answer {
                 tracing::warn!(federation = %name, reason = error.reason().code(), "directory: {error}");
             }
@@ -133,13 +146,15 @@ pub(crate) struct Shared(pub(crate) Arc<Guarded>);
 impl Directory for Shared {
     fn verify(&self, login: Login) -> Asked<LoginAnswer> {
         let caller = login.caller;
-        self.0.clone().run(caller, move |guarded, deadline| async move { guarded.driver.verify(login, deadline).await })
+        self.0.clone().run("directory login", caller, move |guarded, deadline| async move {
+            guarded.driver.verify(login, deadline).await
+        })
     }
 
     fn look_up(&self, id: String, username: String) -> Asked<LoginAnswer> {
         let ask =
             move |guarded: Arc<Guarded>, deadline| async move { guarded.driver.look_up(id, username, deadline).await };
-        self.0.clone().run(None, ask)
+        self.0.clone().run("directory look-up", None, ask)
     }
 }
 

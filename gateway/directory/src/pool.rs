@@ -2,10 +2,10 @@
 //! configuration, with its connections and its bulkhead.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use idm_metrics::Exposition;
 use idm_plan::{DirectorySource, ObjectKey, Secrets};
 use idm_trust::{Directories, Directory, DirectoryError};
 use tokio::runtime::Handle;
@@ -26,7 +26,7 @@ impl Pool {
         Self { reach, runtime: Handle::current(), open: Mutex::default() }
     }
 
-    /// What identifies a directory: the Federation, its settings, and the secrets that they name.
+    /// The identity of a directory: the Federation, its settings, and the secrets that they name.
     fn fingerprint(federation: &ObjectKey, plan: &idm_plan::Directory, secrets: &Secrets) -> Result<[u8; 32], String> {
         let unreadable = |error: serde_json::Error| format!("the directory's plan: {error}");
         let plan = serde_json::to_value(plan).map_err(unreadable)?;
@@ -42,8 +42,8 @@ impl Pool {
         asked.filter_map(|directory| Some((directory.name().clone(), directory.last()?))).collect()
     }
 
-    /// Metrics in the Prometheus text format: a line for each directory and number.
-    pub fn render(&self, out: &mut String) {
+    /// Metrics: a line for each directory and number.
+    pub fn render(&self, out: &mut Exposition) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rows: BTreeMap<String, (idm_bulkhead::Counts, bool, usize)> = BTreeMap::new();
         for directory in open.values().filter_map(Weak::upgrade) {
@@ -55,37 +55,19 @@ impl Pool {
             *open |= bulkhead.is_open();
             *under_way += bulkhead.under_way();
         }
-        if rows.is_empty() {
-            return;
-        }
-        out.push_str(
-            "# HELP idm_directory_questions_total Questions to directories by what came of them.\n\
-             # TYPE idm_directory_questions_total counter\n",
-        );
+        let mut family = out.counter("idm_directory_questions_total", "Questions to directories by what came of them.");
         for (name, (counts, ..)) in &rows {
             for (outcome, count) in
                 [("answered", counts.answered), ("failed", counts.failed), ("not_asked", counts.not_asked)]
             {
-                let _ = writeln!(
-                    out,
-                    "idm_directory_questions_total{{federation=\"{name}\",outcome=\"{outcome}\"}} {count}"
-                );
+                family.sample(&[("federation", name), ("outcome", outcome)], count);
             }
         }
-        out.push_str(
-            "# HELP idm_directory_circuit_open 1 while a directory is not asked because it did not answer.\n\
-             # TYPE idm_directory_circuit_open gauge\n",
-        );
-        for (name, (_, open, _)) in &rows {
-            let _ = writeln!(out, "idm_directory_circuit_open{{federation=\"{name}\"}} {}", u8::from(*open));
-        }
-        out.push_str(
-            "# HELP idm_directory_under_way Questions to directories that wait for an answer.\n\
-             # TYPE idm_directory_under_way gauge\n",
-        );
-        for (name, (.., under_way)) in &rows {
-            let _ = writeln!(out, "idm_directory_under_way{{federation=\"{name}\"}} {under_way}");
-        }
+        let mut family =
+            out.gauge("idm_directory_circuit_open", "1 while a directory is not asked because it did not answer.");
+        rows.iter().for_each(|(name, (_, open, _))| family.sample(&[("federation", name)], u64::from(*open)));
+        let mut family = out.gauge("idm_directory_under_way", "Questions to directories that wait for an answer.");
+        rows.iter().for_each(|(name, (.., under_way))| family.sample(&[("federation", name)], *under_way as u64));
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{JweError, Jwk, JwkError, agree, content, jwe, numbers, to_base64url,
 /// Rounds of PBKDF2 that we ask for ourselves.
 const ROUNDS: u32 = 60_000;
 
-/// Where random bytes come from.
+/// The source of random bytes.
 pub type Entropy<'e> = &'e mut dyn FnMut(&mut [u8]) -> Result<(), JweError>;
 
 /// The system's random bytes.

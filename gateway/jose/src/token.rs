@@ -80,7 +80,7 @@ impl<'t> Unverified<'t> {
         self.claims.text("iss")
     }
 
-    /// When it claims to have been issued (`iat`): whoever wrote it may lie.
+    /// The time of issue that it claims (`iat`), which its author may have made up.
     pub fn claimed_issue_time(&self) -> Option<Timestamp> {
         self.claims.date("iat").ok().flatten().map(Timestamp::from_seconds)
     }

@@ -30,7 +30,7 @@ pub enum Variable {
     Credential,
     /// The request: `method`, `host`, `path`, `query`, `headers.NAME`, `parameters.NAME`.
     Request,
-    /// Where the caller is: `address`.
+    /// The caller's address: `address`.
     Source,
     /// The gateway's own place: `namespace`, `gateway`, `policy`. It contains no environment variables of the process.
     Env,

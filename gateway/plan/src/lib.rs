@@ -18,6 +18,7 @@ mod jose;
 mod keys;
 mod ldap;
 mod llm;
+mod method;
 mod path;
 mod policy;
 mod redirect;
@@ -46,12 +47,11 @@ pub use jose::{
 pub use keys::{EndCause, EndedKey, Key, KeyEnd, Keys, RetiringKey, key_id};
 pub use ldap::{DistinguishedName, LdapFilter, escape_dn_value, is_attribute, is_group_id};
 pub use llm::{Llm, LlmProvider, TokenQuota};
+pub use method::*;
 pub use path::{NamedByte, PathError, PathForm, PathForms, ReadPath, canonical_path, read_path};
 pub use policy::{
-    ApiKeyMethod, Base64Method, BasicMethod, Confirmation, CredentialForwarding, DigestAlgorithm, DigestMethod,
-    DigestUser, Disclosure, Grant, HeaderMapping, IdentityMapping, IntrospectionMethod, Issuer, JwtMethod, KeySource,
-    LayoutPart, Method, MethodKind, NameSet, Policy, Quality, Require, Rule, Source, Subject, TokenExchange,
-    UpstreamSettings,
+    CredentialForwarding, Disclosure, Grant, HeaderMapping, IdentityMapping, NameSet, Policy, Require, Rule, Subject,
+    TokenExchange, UpstreamSettings,
 };
 pub use redirect::{PathChange, Redirect, Rewrite, Scheme};
 pub use resource::{ProtectedResource, RESOURCE_METADATA_PATH, ResourceIdentifier, resource_metadata_url};

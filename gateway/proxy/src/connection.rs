@@ -25,9 +25,10 @@ use crate::caller::{Arrived, Connection, UnderWay};
 use crate::core::Core;
 use crate::frames::Framed;
 use crate::guard::Guard;
-use crate::pipeline;
+use crate::pipeline::{self, Answer};
 use crate::proxies::{Conversation, Sender};
 use crate::stream::{Spoken, Stream};
+use crate::telling::Ending;
 use crate::tls::secured;
 
 /// The largest head, on either protocol.
@@ -215,7 +216,7 @@ fn is_too_large(headers: &HeaderMap) -> bool {
 }
 
 /// Serves a request when its turn comes, or refuses a request that may not begin; both leave one record.
-async fn answer<F: Future<Output = Result<Response<ResponseBody>, Infallible>>>(
+async fn answer<F: Future<Output = Result<Answer, Infallible>>>(
     core: Rc<Core>,
     sender: Rc<Peer>,
     connection: Rc<Connection>,
@@ -230,12 +231,12 @@ async fn answer<F: Future<Output = Result<Response<ResponseBody>, Infallible>>>(
         },
         Err(refusal) => Err((sender, refusal)),
     };
-    let (response, under_way) = match begun {
+    let ((response, ending), under_way) = match begun {
         Ok((peer, under_way)) => {
             connection.turn().await;
             let mut used = Duration::ZERO;
             let mut serving = pin!(serve(core.clone(), peer, request));
-            let response = poll_fn(|cx| {
+            let (response, ending) = poll_fn(|cx| {
                 let started = Instant::now();
                 let polled = serving.as_mut().poll(cx);
                 used += started.elapsed();
@@ -243,13 +244,13 @@ async fn answer<F: Future<Output = Result<Response<ResponseBody>, Infallible>>>(
             })
             .await?;
             under_way.decided(used, response.status().as_u16() < 400);
-            (response, Some(under_way))
+            ((response, ending), Some(under_way))
         }
         Err((peer, refusal)) => {
             (pipeline::turn_away(core.clone(), &peer, request, refusal, connection.turn()).await, None)
         }
     };
-    Ok(response.map(|body| Served { body, rest: Bytes::new(), under_way }))
+    Ok(response.map(|body| Served { body, rest: Bytes::new(), under_way, ending }))
 }
 
 /// Serves in memory that is allocated when the request's turn comes: hyper makes a task for each stream at once, and
@@ -265,7 +266,7 @@ fn malformed(core: &Rc<Core>, peer: &Peer, reason: Reason, status: u16, detail: 
     Guard::open(core.clone(), peer.address, &method, Timestamp::now()).answered(reason, status, detail);
 }
 
-type Serving = dyn Future<Output = Result<Response<ResponseBody>, Infallible>>;
+type Serving = dyn Future<Output = Result<Answer, Infallible>>;
 
 /// A response that is being sent.
 pub(crate) struct Served {
@@ -273,6 +274,7 @@ pub(crate) struct Served {
     /// The rest of a part of the body that was not handed over yet.
     rest: Bytes,
     under_way: Option<UnderWay>,
+    ending: Ending,
 }
 
 impl Body for Served {
@@ -280,8 +282,7 @@ impl Body for Served {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self { body, rest, under_way } = &mut *self;
-        let Some(under_way) = under_way else { return Pin::new(body).poll_frame(cx) };
+        let Self { body, rest, under_way, ending } = &mut *self;
         if rest.is_empty() {
             let polled = Pin::new(body).poll_frame(cx);
             match polled {
@@ -290,13 +291,15 @@ impl Body for Served {
                     Err(frame) => return Poll::Ready(Some(Ok(frame))),
                 },
                 other => {
-                    under_way.handed(false);
+                    under_way.iter().for_each(|under_way| under_way.handed(false));
                     return other;
                 }
             }
         }
-        under_way.handed(true);
-        let part = rest.split_to(rest.len().min(under_way.part()));
+        under_way.iter().for_each(|under_way| under_way.handed(true));
+        let part = under_way.as_ref().map_or(usize::MAX, UnderWay::part);
+        let part = rest.split_to(rest.len().min(part));
+        ending.sent(part.len());
         Poll::Ready(Some(Ok(Frame::data(part))))
     }
 

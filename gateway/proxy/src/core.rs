@@ -10,8 +10,10 @@ use idm_decide::{Context, Peer, TokenCache, same_pool};
 use idm_types::{DecisionId, Timestamp};
 use tokio::sync::{Notify, watch};
 
+use crate::access_log::{AccessLog, Lines};
 use crate::connect::Pool;
 use crate::give_way::Room;
+use crate::metrics::{CoreMetrics, InUse};
 use crate::shared::{Configuration, Shared};
 use crate::streams::Streams;
 use crate::turns::Turns;
@@ -37,6 +39,8 @@ pub(crate) struct Core {
     pub(crate) spool_handle: SpoolHandle,
     pub(crate) room: Rc<Room>,
     pub(crate) turns: Turns,
+    pub(crate) metrics: CoreMetrics,
+    pub(crate) access_log: Option<Lines>,
     local: RefCell<Option<Rc<Local>>>,
     /// Cached verdicts; each holds the conditions under which it is valid, so that it can outlive a configuration.
     cache: RefCell<TokenCache>,
@@ -53,6 +57,7 @@ pub(crate) struct Local {
     pub(crate) configuration: Arc<Configuration>,
     version: u64,
     pub(crate) pools: Vec<Rc<Pool>>,
+    pub(crate) metrics: Rc<InUse>,
 }
 
 impl Local {
@@ -67,11 +72,15 @@ impl Local {
 
 impl Core {
     pub(crate) fn new(shared: Arc<Shared>, spool_handle: SpoolHandle, room: Rc<Room>, seed: u64) -> Rc<Self> {
+        let metrics = CoreMetrics::new(&shared.metrics);
+        let access_log = shared.access_log.as_ref().and_then(AccessLog::lines);
         Rc::new(Self {
             shared,
             spool_handle,
             room,
             turns: Turns::default(),
+            metrics,
+            access_log,
             local: RefCell::default(),
             cache: RefCell::default(),
             random: Cell::new(seed | 1),
@@ -97,8 +106,13 @@ impl Core {
             pool.spare(configuration.engine().api_server());
             pool
         });
+        let same = before.as_ref().filter(|local| local.configuration.armed.has_engine_of(&configuration.armed));
+        let metrics = match same {
+            Some(local) => local.metrics.clone(),
+            None => Rc::new(self.metrics.of(configuration.engine(), &self.shared.metrics)),
+        };
         configuration.armed.take_over(&mut self.cache.borrow_mut());
-        let local = Rc::new(Local { pools: pools.collect(), configuration, version });
+        let local = Rc::new(Local { pools: pools.collect(), configuration, version, metrics });
         *self.local.borrow_mut() = Some(local.clone());
         Some(local)
     }
@@ -143,17 +157,20 @@ impl Core {
         DecisionId::from_parts(now.0, u128::from(self.random()) << 64 | u128::from(self.random()))
     }
 
-    /// Signals that a record waits in the handle.
+    /// Signals that a record or a line waits to be handed over.
     pub(crate) fn recorded(&self) {
         self.unflushed.notify_one();
     }
 
-    /// Flushes the handle a few milliseconds after a record was added, in an endless loop.
+    /// Hands over a few milliseconds after a record or a line was added, in an endless loop.
     pub(crate) async fn flush(&self) {
         loop {
             self.unflushed.notified().await;
             tokio::time::sleep(FLUSH).await;
             self.spool_handle.flush();
+            if self.access_log.as_ref().is_some_and(|lines| !lines.flush()) {
+                self.recorded();
+            }
         }
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct Seen {
     largest_head: Cell<usize>,
     /// Streams whose response has not ended.
     open: RefCell<Vec<u32>>,
-    /// When a byte of an answer was last written.
+    /// The time at which a byte of an answer was last written.
     data: Cell<u64>,
     /// The error code of a GOAWAY that we sent, other than NO_ERROR.
     error: Cell<u32>,

@@ -1,5 +1,5 @@
-//! When a limit is reached, a connection without a request is closed for a new connection, and an answer that its
-//! caller does not read is ended for a new request. If this core has neither, it asks the other cores.
+//! At a limit, a connection without a request is closed for a new connection, and an answer that its caller does not
+//! read is ended for a new request. If this core has neither, it asks the other cores.
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -134,6 +134,8 @@ impl Drop for Waits<'_> {
 mod tests {
     use std::future::Future;
 
+    use idm_metrics::{Exposition, Format};
+
     use super::*;
     use crate::limits::{Limits, Place, Table};
     use crate::turns::Turns;
@@ -150,7 +152,7 @@ mod tests {
     fn on_two_cores<F: Future<Output = ()>>(limit: usize, test: impl FnOnce(Server) -> F) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         tokio::task::LocalSet::new().block_on(&runtime, async {
-            let shared = Shared::new("test", idm_decide::BodyLimits::default());
+            let shared = Shared::new("test", idm_decide::BodyLimits::default(), Default::default());
             let limits = Limits {
                 connections: limit,
                 connections_per_address: None,
@@ -194,8 +196,9 @@ mod tests {
             flood.next().expect("there is one").0.await.expect("the oldest was ended");
             assert!(flood.all(|(task, _)| !task.is_finished()));
             assert_eq!(place.requests().connections(), 3);
-            let mut metrics = String::new();
+            let mut metrics = Exposition::new(Format::Prometheus);
             server.shared.metrics.render(&mut metrics);
+            let metrics = metrics.finish();
             assert!(metrics.contains("cause=\"displaced\"} 1"));
         });
     }

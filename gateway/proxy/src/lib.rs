@@ -5,11 +5,12 @@
 //! order a request meets them: `server.rs` and `accept.rs`, `limits.rs` (how many), `give_way.rs` (who makes room),
 //! `caller.rs` and `watch.rs` (how long), `connection.rs` (HTTP/1.1 and HTTP/2), `turns.rs` (who goes first), `tls.rs`
 //! (certificates, both ways), `guard.rs` (the record that is written whatever happens), `pipeline.rs` (decide, forward,
-//! answer), `forward.rs` and `exchange.rs` (the upstream), `mirror.rs` (copies). No lock, no `unwrap`, no indexing here. Start at
-//! `pipeline.rs`.
+//! answer), `forward.rs` and `exchange.rs` (the upstream), `mirror.rs` (copies), `traced.rs`
+//! (spans). No lock, no `unwrap`, no indexing here. Start at `pipeline.rs`.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod accept;
+mod access_log;
 mod body;
 mod caller;
 mod connect;
@@ -32,16 +33,20 @@ mod server;
 mod shared;
 mod stream;
 mod streams;
+mod telling;
 mod tls;
+mod traced;
 mod turns;
 mod upgrade;
 mod upstream_tls;
 mod watch;
 
+pub use access_log::{AccessLog, LineFormat};
 pub use framing::Framing;
 pub use limits::{Limits, memory_limit};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, USUAL_CONSUMERS};
 pub use proxies::TrustedProxies;
 pub use server::{BindError, Server, ServerConfig};
-pub use shared::{Configuration, Shared};
+pub use shared::{Configuration, Shared, Telemetry};
+pub use traced::Traces;
 pub use watch::Deadlines;

@@ -246,7 +246,7 @@ mod tests {
 
     fn table(connections: usize, requests: usize) -> Arc<Table> {
         let limits = Limits { connections, connections_per_address: None, requests, requests_per_address: None };
-        Table::new(limits, Shared::new("test", idm_decide::BodyLimits::default()))
+        Table::new(limits, Shared::new("test", idm_decide::BodyLimits::default(), Default::default()))
     }
 
     fn v4(last: u8) -> IpAddr {

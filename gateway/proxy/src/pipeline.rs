@@ -2,13 +2,16 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
 use idm_audit::NotStored;
 use idm_decide::{Account, Caller, Held, MAX_TEXT, Metering, Payload, Peer, Verdict, authority, decide, make_response};
+use idm_traces::Within;
 use idm_transform::{Call, HiddenUsage, Meter, Usage};
 use idm_types::{DecisionId, Reason, Refusal, Stage, Timestamp};
 use serde_json::Value;
@@ -18,13 +21,14 @@ use crate::core::{Core, Local};
 use crate::forward::{Outbound, forward};
 use crate::guard::Guard;
 use crate::streams::Candidate;
+use crate::telling::Ending;
+use crate::traced;
+
+/// An answer, with what lasts until it has been sent.
+pub(crate) type Answer = (Response<ResponseBody>, Ending);
 
 /// Serves one request. In every case it leaves exactly one record.
-pub(crate) async fn serve(
-    core: Rc<Core>,
-    peer: Rc<Peer>,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
+pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incoming>) -> Result<Answer, Infallible> {
     // If the disk is slow, the request waits here, before anything is done or held for it.
     core.spool_handle.room().await;
     let now = Timestamp::now();
@@ -39,16 +43,27 @@ pub(crate) async fn serve(
         return Ok(refuse(guard, Refusal::new(Reason::AuditUnavailable, "")).await);
     }
     let (mut head, body) = request.into_parts();
+    guard.arrived(&peer, &head.headers);
     let mut body = Payload::Streaming(body);
     let (id, version) = (guard.id, guard.version);
     let context = local.context(&core, &peer, now);
-    match decide(context, &mut head, &mut body, &mut guard.trace).await {
+    let scope = guard.scope();
+    let verdict = {
+        let deciding = pin!(decide(context, &mut head, &mut body, &mut guard.trace));
+        Within::new(scope, deciding).await
+    };
+    guard.routed();
+    match verdict {
         Ok(Verdict::Forward(forward)) => Ok(forwarded(core, local, guard, Outbound { forward, head }, body).await),
         Ok(Verdict::Answer(answer)) => {
+            let ending = guard.ending();
             let stored = guard.permitted(answer.status().as_u16()).await;
-            Ok(without(body, version, told(&core, id, stored, own(answer))))
+            Ok((without(body, version, told(&core, id, stored, own(answer))), ending))
         }
-        Err(refusal) => Ok(without(body, version, refuse(guard, refusal).await)),
+        Err(refusal) => {
+            let (response, ending) = refuse(guard, refusal).await;
+            Ok((without(body, version, response), ending))
+        }
     }
 }
 
@@ -59,12 +74,14 @@ async fn forwarded(
     mut guard: Guard,
     mut outbound: Outbound,
     body: Payload<Incoming>,
-) -> Response<ResponseBody> {
+) -> Answer {
     let jose = outbound.forward.jose.take();
     let metering = outbound.forward.metering;
     let edits = outbound.forward.answer.take();
     guard.trace.stage = Stage::Upstream;
     let asked = metering.and_then(|metering| Asked::of(&core, &local, &mut guard, metering.call));
+    let exchange = guard.leave(&local, &outbound.forward, &mut outbound.head);
+    let began = Instant::now();
     let caller = Candidate::of(&core, &local, &guard.trace);
     let sent = forward(&core, &local, &mut guard, outbound, body, caller.as_ref());
     let response = match &caller {
@@ -73,6 +90,9 @@ async fn forwarded(
             Err(Refusal::new(reason, "the right of the caller ended before the upstream answered"))
         }),
     };
+    let outcome = response.as_ref().map(|response| response.status().as_u16()).map_err(|refusal| refusal.reason);
+    guard.count_upstream(began, outcome);
+    traced::ended(exchange, outcome);
     if let Some(asked) = asked {
         asked.answered(&mut guard);
     }
@@ -94,7 +114,8 @@ async fn forwarded(
             }
             guard.trace.share(response.headers_mut());
             let response = response.map(|body| body.watched(caller.as_ref()));
-            recorded(&core, &local, guard, metering, response).await
+            let ending = guard.ending();
+            (recorded(&core, &local, guard, metering, response).await, ending)
         }
         Err(refusal) => refuse(guard, refusal).await,
     }
@@ -123,8 +144,10 @@ pub(crate) async fn turn_away(
     request: Request<Incoming>,
     refusal: Refusal,
     turn: impl Future<Output = ()>,
-) -> Response<ResponseBody> {
+) -> Answer {
     let mut guard = Guard::open(core, peer.address, request.method(), Timestamp::now());
+    guard.version = request.version();
+    guard.arrived(peer, request.headers());
     let path = request.uri().path();
     guard.trace.path = path.get(..path.floor_char_boundary(MAX_TEXT + 1)).unwrap_or_default().to_owned();
     if let Ok(host) = authority(request.uri(), request.headers(), request.version()) {
@@ -231,7 +254,7 @@ fn ends_connection(reason: Reason) -> bool {
     matches!(reason, MalformedRequest | MethodNotAllowed | HeadTooLarge | BodyTooSlow | PayloadTooLarge)
 }
 
-async fn refuse(guard: Guard, refusal: Refusal) -> Response<ResponseBody> {
+async fn refuse(mut guard: Guard, refusal: Refusal) -> Answer {
     let (core, id, now) = (guard.core().clone(), guard.id, guard.now);
     let engine = guard.local.as_ref().map(|local| local.configuration.engine());
     let mut response = own(idm_decide::refusal(engine, &guard.trace, &refusal, id, now));
@@ -239,8 +262,9 @@ async fn refuse(guard: Guard, refusal: Refusal) -> Response<ResponseBody> {
         end_connection(&mut response, guard.version);
     }
     // The answer waits for the disk: a refused caller always gets the reason.
+    let ending = guard.ending();
     let stored = guard.refused(refusal.reason, response.status().as_u16(), &refusal.detail).await;
-    told(&core, id, stored, response)
+    (told(&core, id, stored, response), ending)
 }
 
 /// An answer of the gateway's own.

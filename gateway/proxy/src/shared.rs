@@ -1,18 +1,21 @@
 //! The configuration in force, swapped as one pointer, and the state that all cores share.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use idm_decide::{Armed, BodyLimits, Engine, EngineError, Process};
 use idm_plan::Bundle;
+use idm_types::Timestamp;
 use tokio::sync::watch;
 
 use crate::Metrics;
-use crate::metrics::PolicyCounters;
+use crate::access_log::AccessLog;
+use crate::traced::Traces;
 use crate::upstream_tls::UpstreamTls;
 
-/// An armed bundle with the TLS state and the counters that the sockets need. Immutable; shared by all cores.
+/// An armed bundle with the TLS state that the sockets need. Immutable; shared by all cores.
 pub struct Configuration {
     pub(crate) armed: Armed,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
@@ -20,14 +23,13 @@ pub struct Configuration {
     pub(crate) upstream_tls: Vec<Option<Result<Arc<UpstreamTls>, String>>>,
     /// The authorities of clients that `tls` trusts beside those of the policies.
     authorities: Vec<String>,
-    /// One for each policy, in the order of the engine's policies.
-    pub(crate) counters: Vec<Arc<PolicyCounters>>,
+    ends: BTreeMap<String, Timestamp>,
 }
 
 impl Configuration {
-    /// Adds TLS and counters to an armed bundle. If neither the plan nor an authority changed, the TLS state
+    /// Adds TLS to an armed bundle. If neither the plan nor an authority changed, the TLS state
     /// of `before` stays: callers can resume their sessions although some Credential has changed.
-    pub fn new(armed: Armed, bundle: &Bundle, metrics: &Metrics, before: Option<&Self>) -> Result<Self, EngineError> {
+    pub fn new(armed: Armed, bundle: &Bundle, before: Option<&Self>) -> Result<Self, EngineError> {
         let authorities = crate::tls::authorities_of_clients(&bundle.credentials);
         let same = before.filter(|before| before.armed.has_engine_of(&armed) && before.authorities == authorities);
         let tls = match same {
@@ -39,8 +41,13 @@ impl Configuration {
             Some(before) => before.upstream_tls.clone(),
             None => UpstreamTls::arm(backends, &bundle.secrets),
         };
-        let counters = armed.engine().policies().map(|policy| metrics.policy(&policy.key.to_string())).collect();
-        Ok(Self { armed, tls, upstream_tls, authorities, counters })
+        let ends = crate::tls::ends(&bundle.plan.certificates);
+        Ok(Self { armed, tls, upstream_tls, authorities, ends })
+    }
+
+    /// The hosts with certificates of their own, each with the time when it ends; `*` stands for all other names.
+    pub fn certificates(&self) -> &BTreeMap<String, Timestamp> {
+        &self.ends
     }
 
     /// The armed bundle.
@@ -54,6 +61,17 @@ impl Configuration {
     }
 }
 
+/// What the gateway tells about its traffic, beside its records.
+#[derive(Default)]
+pub struct Telemetry {
+    /// The most consumers that have metrics of their own.
+    pub consumers: usize,
+    /// A line for each request.
+    pub access_log: Option<AccessLog>,
+    /// Spans of requests.
+    pub traces: Option<Traces>,
+}
+
 /// The state that all cores share: the configuration in force and the counters.
 pub struct Shared {
     current: ArcSwapOption<Configuration>,
@@ -61,17 +79,22 @@ pub struct Shared {
     swapped: watch::Sender<()>,
     pub(crate) metrics: Metrics,
     pub(crate) process: Process,
+    pub(crate) access_log: Option<AccessLog>,
+    pub(crate) traces: Option<Traces>,
 }
 
 impl Shared {
     /// No configuration yet: every request is refused as `NotConfigured`.
-    pub fn new(gateway: impl Into<String>, bodies: BodyLimits) -> Arc<Self> {
+    pub fn new(gateway: impl Into<String>, bodies: BodyLimits, telemetry: Telemetry) -> Arc<Self> {
+        let Telemetry { consumers, access_log, traces } = telemetry;
         Arc::new(Self {
             current: ArcSwapOption::empty(),
             version: AtomicU64::new(0),
             swapped: watch::Sender::new(()),
-            metrics: Metrics::default(),
+            metrics: Metrics::new(consumers),
             process: Process::new(gateway, bodies),
+            access_log,
+            traces,
         })
     }
 
@@ -100,6 +123,16 @@ impl Shared {
     /// The bytes of bodies that are held for authenticated callers, and for all others.
     pub fn bodies_held(&self) -> (usize, usize) {
         self.process.holding.held()
+    }
+
+    /// The access log.
+    pub fn access_log(&self) -> Option<&AccessLog> {
+        self.access_log.as_ref()
+    }
+
+    /// What became of the spans of requests.
+    pub fn traces(&self) -> Option<&idm_traces::Counts> {
+        self.traces.as_ref().map(|traces| traces.sink.counts())
     }
 
     pub(crate) fn version(&self) -> u64 {

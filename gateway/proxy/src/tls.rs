@@ -2,12 +2,13 @@
 //! clients' authorities, so that no session and no ticket outlives
 //! the authorities and certificates it was made under. Connections that are open stay open.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use idm_decide::Secured;
 use idm_plan::{ClientAuthentication, Credentials, Host, MethodKind, Plan, Proof, Secrets, ServerCertificate};
-use idm_trust::{roots, thumbprint};
+use idm_trust::{end_of, roots, thumbprint};
+use idm_types::Timestamp;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
@@ -36,6 +37,23 @@ pub(crate) fn authorities_of_clients(credentials: &Credentials) -> Vec<String> {
         _ => None,
     });
     roots.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The hosts with certificates of their own, each with the time when it ends. The host is `*` for all other names.
+pub(crate) fn ends(certificates: &[ServerCertificate]) -> BTreeMap<String, Timestamp> {
+    let mut ends = BTreeMap::new();
+    for ServerCertificate { host, chain, key: _ } in certificates {
+        let host = match host {
+            Host::Exact(name) => name.clone(),
+            Host::Below(domain) => format!("*.{domain}"),
+            Host::Any => "*".to_owned(),
+        };
+        // As below, the first one of a host is shown.
+        if let Some(end) = end_of(chain) {
+            ends.entry(host).or_insert(end);
+        }
+    }
+    ends
 }
 
 /// Arms the TLS of a plan; `None` when it has no HTTPS listener.

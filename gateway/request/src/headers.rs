@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 pub use idm_expr::HeadersRead;
 use idm_plan::{
-    Consume, Destination, HeaderMapping, IdentityMapping, JoseStepKind, KeyChoice, MadeClaims, Message, MethodKind,
-    Place, Policy, Produce, Source, UpstreamSettings,
+    Consume, Destination, HeaderMapping, IdentityMapping, JoseStepKind, KeyChoice, MadeClaims, Message, Place, Policy,
+    Produce, Source, UpstreamSettings,
 };
 
 /// The headers of a request that one policy reads or writes, by their lower-case names.
@@ -40,7 +40,7 @@ impl PolicyHeaders {
             drain_streams_ms: _,
         } = policy;
         let mut of = Self::default();
-        methods.iter().flat_map(|method| sources(&method.kind)).for_each(|source| of.credential(source));
+        methods.iter().flat_map(|method| method.kind.sources()).for_each(|source| of.credential(source));
         let mapped = [username, roles, groups].into_iter().flatten();
         let conditions = rules.iter().filter_map(|rule| rule.when.as_ref());
         for expr in mapped.chain(attributes.iter().map(|(_, expr)| expr)).chain(conditions) {
@@ -91,20 +91,5 @@ impl PolicyHeaders {
             self.written.insert(name.clone());
         }
         Ok(())
-    }
-}
-
-fn sources(method: &MethodKind) -> &[Source] {
-    match method {
-        MethodKind::Jwt(method) => &method.sources,
-        MethodKind::Introspection(method) => &method.sources,
-        MethodKind::ApiKey(method) => &method.sources,
-        MethodKind::Base64(method) => &method.sources,
-        // `Authorization` has one spelling; the others look at the connection or at cookies.
-        MethodKind::Mtls(_)
-        | MethodKind::SignIn(_)
-        | MethodKind::Basic(_)
-        | MethodKind::Digest(_)
-        | MethodKind::Anonymous => &[],
     }
 }

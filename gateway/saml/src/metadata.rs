@@ -11,7 +11,7 @@ const REDIRECT: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect";
 const POST: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST";
 const PROTOCOLS: &str = "urn:oasis:names:tc:SAML:2.0:protocol";
 
-/// Where a provider takes one kind of message.
+/// The endpoints at which a provider takes one kind of message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoints {
     /// In a query.
@@ -23,9 +23,9 @@ pub struct Endpoints {
 /// A provider, as its metadata has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityProvider {
-    /// Where people sign in.
+    /// The endpoints for signing in.
     pub sign_on: Endpoints,
-    /// Where sessions end.
+    /// The endpoints for logout.
     pub logout: Endpoints,
     /// The keys that it signs with: the present one and the next. Never empty.
     pub keys: Vec<VerifyingKey>,
@@ -127,9 +127,9 @@ fn endpoints(role: Node<'_, '_>, name: &str) -> Result<Endpoints, SamlError> {
 pub struct OwnMetadata<'a> {
     /// Our entity id.
     pub entity_id: &'a str,
-    /// Where responses are brought.
+    /// The assertion consumer service.
     pub consumer: &'a str,
-    /// Where sessions end.
+    /// The single logout service.
     pub logout: &'a str,
     /// The key that signs our requests and decrypts assertions.
     pub key: Option<&'a OwnKey>,

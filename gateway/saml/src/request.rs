@@ -14,9 +14,9 @@ pub struct AuthnRequest<'a> {
     pub id: &'a str,
     /// Our entity id.
     pub entity_id: &'a str,
-    /// Where it goes.
+    /// The provider's endpoint.
     pub destination: &'a str,
-    /// Where the answer goes.
+    /// The assertion consumer service for the answer.
     pub consumer: &'a str,
     /// The format of the name that we want; `None`: whatever the provider gives.
     pub name_format: Option<&'a str>,

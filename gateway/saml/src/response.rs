@@ -21,7 +21,7 @@ pub struct Expected<'a> {
     pub keys: &'a [VerifyingKey],
     /// Our entity id.
     pub audience: &'a str,
-    /// Where the response was brought.
+    /// The assertion consumer service that received the response.
     pub consumer: &'a str,
     /// The key that decrypts assertions.
     pub own_key: Option<&'a OwnKey>,
@@ -61,9 +61,9 @@ pub struct Assertion {
     pub in_response_to: Option<String>,
     /// The provider's name of its session.
     pub session: Option<String>,
-    /// When the provider's session ends.
+    /// The end of the provider's session.
     pub session_ends: Option<Timestamp>,
-    /// When the person proved themselves.
+    /// The time at which the person authenticated.
     pub proved: Timestamp,
     /// How.
     pub context: Option<String>,
@@ -88,7 +88,7 @@ impl Response {
         if !is(root, PROTOCOL, "Response") {
             return Err(SamlError::Malformed("it is not a response"));
         }
-        // Where the response is signed, everything is read from what was signed; otherwise the assertion has to be.
+        // If the response is signed, everything is read from what was signed; otherwise the assertion must be signed.
         if is_signed(root) {
             let signed = verified(root, expected.keys)?;
             let document = parse(&signed)?;

@@ -43,7 +43,7 @@ pub struct Tokens {
     pub id_token: Option<Redacted<String>>,
     /// The access token.
     pub access: Option<Redacted<String>>,
-    /// When the access token ends, in milliseconds.
+    /// The end of the access token, in milliseconds.
     pub access_until: Option<u64>,
     /// The refresh token.
     pub refresh: Option<Redacted<String>>,
@@ -62,17 +62,17 @@ pub struct Session {
     pub sid: Option<String>,
     /// The claims of the provider.
     pub claims: Map<String, Value>,
-    /// When they signed in, in milliseconds.
+    /// The time of sign-in, in milliseconds.
     pub began: u64,
     /// The latest end of the session, in milliseconds.
     pub until: u64,
-    /// When they authenticated at the provider, in seconds.
+    /// The time of authentication at the provider, in seconds.
     pub proved: u64,
     /// The generation: all sessions of the person since they were last ended together have the same.
     pub generation: String,
     /// Tokens.
     pub tokens: Tokens,
-    /// When tokens must be requested again, in milliseconds.
+    /// The time at which tokens must be requested again, in milliseconds.
     pub refresh_at: u64,
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use idm_compile::yaml::{FileError, read_files};
 use idm_compile::{Compiled, Settings, compile};
-use idm_plan::Plan;
+use idm_plan::{Bundle, Plan};
 use idm_types::{Clock, Uptime};
 use tokio::sync::watch;
 
@@ -141,16 +141,12 @@ pub struct DirSource {
 }
 
 impl DirSource {
-    /// Loads the folder for the first time; an unusable one is an error.
-    pub async fn start(
-        dir: &Path,
-        settings: Settings,
-        gateway: &Gateway,
-    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    /// Loads the folder for the first time, and returns the bundle to start with; an unusable folder is an error.
+    pub async fn load(dir: &Path, settings: Settings) -> Result<(Self, Bundle), DirError> {
         let files = read_when_quiet(dir).await?;
         let compiled = load(&files, settings)?;
-        gateway.apply(&compiled.seal(1)).await?;
-        Ok(Self { dir: dir.to_owned(), settings, files, plan: compiled.plan, generation: 1 })
+        let bundle = compiled.seal(1);
+        Ok((Self { dir: dir.to_owned(), settings, files, plan: compiled.plan, generation: 1 }, bundle))
     }
 
     /// Watches the folder until `stop` turns true. A change that is not usable is reported, and the

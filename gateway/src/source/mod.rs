@@ -1,4 +1,4 @@
-//! Where the configuration comes from.
+//! The sources of the configuration.
 
 pub mod bundle;
 pub mod dir;

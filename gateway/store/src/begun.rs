@@ -1,8 +1,8 @@
 //! Sign-ins of callers who are not known yet, in a table of their own: strangers can fill it, and displace only each
 //! other's entries.
 //!
-//! When it is full, the network with the most entries loses its oldest one. So a flood from one network displaces its
-//! own entries; no entry is refused, and entries of authenticated callers are not affected.
+//! A full table drops the oldest entry of the network that has the most. So a flood from one network displaces its own
+//! entries; no entry is refused, and entries of authenticated callers are not affected.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;

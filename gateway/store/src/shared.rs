@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use idm_bulkhead::Bounds;
+use idm_traces::{Kind, Open, current};
 use idm_types::{Clock, Timestamp};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, ClientTlsConfig, IntoConnectionInfo, RedisError, TlsCertificates};
@@ -63,6 +64,28 @@ fn failed(error: &RedisError) -> StoreError {
         Some(code) => format!("the store answered {code}"),
         None => format!("no answer from the store: {}", error.category()),
     })
+}
+
+/// The span of a query for a request that is recorded. Of the command it has the name alone.
+fn traced(command: &redis::Cmd) -> Option<Open> {
+    let name = match command.args_iter().next() {
+        Some(redis::Arg::Simple(b"SET")) => "SET",
+        Some(redis::Arg::Simple(b"GET")) => "GET",
+        Some(redis::Arg::Simple(b"GETEX")) => "GETEX",
+        Some(redis::Arg::Simple(b"DEL")) => "DEL",
+        Some(redis::Arg::Simple(b"EVAL")) => "EVAL",
+        _ => "query",
+    };
+    let open = current()?.begin(Kind::Client, name);
+    Some(open.with("db.system.name", "redis").with("db.operation.name", name))
+}
+
+fn ended(span: &mut Option<Open>, answered: bool) {
+    match span {
+        Some(span) if answered => span.succeeded(),
+        Some(span) => span.failed("no_answer"),
+        None => {}
+    }
 }
 
 /// Connects at the first query, and again when a connection was closed.
@@ -125,9 +148,14 @@ impl Shared {
         self: Arc<Self>,
         command: redis::Cmd,
     ) -> Result<T, StoreError> {
-        let admission = self.gate.admit()?;
+        let mut span = traced(&command);
+        let admission = self.gate.admit().inspect_err(|_| ended(&mut span, false))?;
         let runtime = self.runtime.clone();
-        let asked = runtime.spawn(async move { self.gate.ask(admission, self.query(command)).await });
+        let asked = runtime.spawn(async move {
+            let answer = self.gate.ask(admission, self.query(command)).await;
+            ended(&mut span, answer.is_ok());
+            answer
+        });
         asked.await.unwrap_or_else(|_| Err(StoreError("the question to the store was dropped".into())))
     }
 

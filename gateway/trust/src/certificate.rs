@@ -29,6 +29,16 @@ pub fn roots(pem: &str) -> Result<RootCertStore, String> {
     if store.is_empty() { Err("the trust bundle is empty".into()) } else { Ok(store) }
 }
 
+/// The end of the first certificate of a chain in PEM; `None` for one that cannot be read.
+pub fn end_of(chain: &str) -> Option<Timestamp> {
+    let first = CertificateDer::pem_slice_iter(chain.as_bytes()).next()?.ok()?;
+    Certificate::from_der(&first).ok().as_ref().map(end)
+}
+
+fn end(certificate: &Certificate) -> Timestamp {
+    Timestamp::from_seconds(certificate.tbs_certificate.validity.not_after.to_unix_duration().as_secs())
+}
+
 /// The certificates that a policy accepts.
 pub struct CertificateCheck {
     plan: MtlsMethod,
@@ -118,7 +128,7 @@ impl Accepted {
 
     /// The time when it ends.
     pub fn not_after(&self) -> Timestamp {
-        Timestamp::from_seconds(self.certificate.tbs_certificate.validity.not_after.to_unix_duration().as_secs())
+        end(&self.certificate)
     }
 }
 

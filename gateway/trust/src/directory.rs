@@ -21,7 +21,7 @@ pub struct Login {
     pub password: Password,
     /// The address of the caller, so that one caller cannot take every place; `None`: the gateway itself.
     pub caller: Option<IpAddr>,
-    /// What is done, step by step, for people who try a Federation out.
+    /// The steps that are taken, for people who try a Federation out.
     pub steps: Steps,
 }
 
@@ -77,12 +77,14 @@ pub enum LoginAnswer {
 }
 
 /// Why a directory refuses a login.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoginRefused {
     /// The password is wrong.
     WrongPassword,
     /// The name fits several people.
     Ambiguous,
+    /// The password cannot be checked by the way it is stored: why, without the stored value.
+    StoredPassword(String),
     /// The state of the account.
     Account(AccountState),
 }
@@ -106,11 +108,20 @@ pub enum AccountState {
 
 impl LoginRefused {
     /// The reason for the audit. Callers are told [`Reason::WrongPassword`] in all cases.
-    pub const fn reason(self) -> Reason {
+    pub const fn reason(&self) -> Reason {
         match self {
             Self::WrongPassword => Reason::WrongPassword,
             Self::Ambiguous => Reason::AmbiguousUser,
+            Self::StoredPassword(_) => Reason::StoredPasswordUnusable,
             Self::Account(state) => state.reason(),
+        }
+    }
+
+    /// More about it for the operator, if there is more than the reason says.
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Self::StoredPassword(why) => Some(why),
+            Self::WrongPassword | Self::Ambiguous | Self::Account(_) => None,
         }
     }
 }
@@ -129,7 +140,7 @@ impl AccountState {
     }
 }
 
-/// What a directory says of a person: the whole entry, or there is no `Person`.
+/// A person of a directory: the whole entry, or there is no `Person`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Person {
     /// The id that stays when the person is renamed.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use idm_jose::KeySet;
+use idm_traces::{Kind, Open, current};
 use idm_types::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -49,9 +50,9 @@ enum Outlook {
 /// The times of the last fetches from the issuer.
 #[derive(Clone, Copy, Debug)]
 struct Fetches {
-    /// When the last successful fetch began.
+    /// The begin of the last successful fetch.
     good: Moment,
-    /// When the last failed fetch began.
+    /// The begin of the last failed fetch.
     failed: Moment,
 }
 
@@ -219,6 +220,7 @@ impl IssuerKeys {
             self.hurry.store(true, Ordering::Release);
         }
         let mut answered = self.answered.subscribe();
+        let mut span: Option<Open> = None;
         let newer = async {
             loop {
                 answered.mark_unchanged();
@@ -230,6 +232,9 @@ impl IssuerKeys {
                     Outlook::Settled | Outlook::Unanswered => return false,
                     Outlook::Wait => {}
                 }
+                if span.is_none() {
+                    span = current().map(|scope| scope.begin(Kind::Internal, "wait for keys"));
+                }
                 self.needed.fetch_max(needed, Ordering::AcqRel);
                 self.wanted.notify_one();
                 if answered.changed().await.is_err() {
@@ -237,7 +242,14 @@ impl IssuerKeys {
                 }
             }
         };
-        tokio::time::timeout(REFETCH_WAIT, newer).await.unwrap_or(false)
+        let found = tokio::time::timeout(REFETCH_WAIT, newer).await;
+        match (&found, &mut span) {
+            (Ok(true), Some(span)) => span.succeeded(),
+            (Ok(false), Some(span)) => span.failed("no_newer_keys"),
+            (Err(_), Some(span)) => span.failed("timeout"),
+            (_, None) => {}
+        }
+        found.unwrap_or(false)
     }
 }
 

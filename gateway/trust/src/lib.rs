@@ -15,7 +15,7 @@ mod keys;
 mod ring;
 
 pub use backend::{backend_config, client_config};
-pub use certificate::{Accepted, CertificateCheck, Signers, roots, thumbprint};
+pub use certificate::{Accepted, CertificateCheck, Signers, end_of, roots, thumbprint};
 pub use directory::{
     AccountState, Asked, Directories, Directory, DirectoryError, DirectoryErrorKind, Group, Login, LoginAnswer,
     LoginRefused, NoDirectories, Password, Person, Steps,

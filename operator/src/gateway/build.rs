@@ -94,6 +94,9 @@ pub(crate) fn build(
     if let Some(authorization) = &settings.elasticsearch_authorization {
         data.insert("elasticsearch-authorization".to_owned(), ByteString(authorization.reveal().clone().into_bytes()));
     }
+    if let Some(authorization) = &settings.traces_authorization {
+        data.insert("traces-authorization".to_owned(), ByteString(authorization.reveal().clone().into_bytes()));
+    }
     if let Some(password) = &settings.store_password {
         data.insert("store-password".to_owned(), ByteString(password.reveal().clone().into_bytes()));
     }
@@ -150,6 +153,10 @@ fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value) -> Valu
         "--audit-max-mib=400".into(),
     ];
     args.extend(settings.limits.arguments());
+    args.extend(settings.telemetry.arguments());
+    if settings.traces_authorization.is_some() {
+        args.push("--traces-authorization-file=/config/traces-authorization".into());
+    }
     args.extend(settings.elasticsearch.iter().map(|url| format!("--elasticsearch={url}")));
     if settings.elasticsearch_authorization.is_some() {
         args.push("--elasticsearch-authorization-file=/config/elasticsearch-authorization".into());
@@ -223,16 +230,18 @@ pub(crate) fn wanted(world: &World) -> bool {
 mod tests {
     use clap::Parser;
 
-    use super::super::CallerLimits;
+    use super::super::{CallerLimits, Telemetry};
     use super::*;
 
     #[derive(Parser)]
     struct Given {
         #[command(flatten)]
         limits: CallerLimits,
+        #[command(flatten)]
+        telemetry: Telemetry,
     }
 
-    fn settings(limits: CallerLimits) -> GatewaySettings {
+    fn settings(limits: CallerLimits, telemetry: Telemetry) -> GatewaySettings {
         GatewaySettings {
             operator_namespace: "idm-system".into(),
             metrics_namespaces: vec!["monitoring".into()],
@@ -242,6 +251,8 @@ mod tests {
             cpu_request: "100m".into(),
             memory_limit: "256Mi".into(),
             limits,
+            telemetry,
+            traces_authorization: None,
             audit_on_full: "refuse".into(),
             audit_successes: "within-moments".into(),
             store: None,
@@ -253,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_control_port_is_open_to_the_operator_and_to_those_who_read_metrics() {
-        let policy = network_policy(&settings(CallerLimits::default()), &labels());
+        let policy = network_policy(&settings(CallerLimits::default(), Telemetry::default()), &labels());
         let of = |rule: &Value| {
             let from = rule["from"].as_array().into_iter().flatten();
             let label = "/namespaceSelector/matchLabels/kubernetes.io~1metadata.name";
@@ -266,8 +277,8 @@ mod tests {
     }
 
     fn arguments(given: &[&str]) -> Vec<String> {
-        let Given { limits } = Given::try_parse_from([&["operator"], given].concat()).unwrap();
-        let deployment = deployment(&settings(limits), &labels(), &json!({"labels": labels()}));
+        let Given { limits, telemetry } = Given::try_parse_from([&["operator"], given].concat()).unwrap();
+        let deployment = deployment(&settings(limits, telemetry), &labels(), &json!({"labels": labels()}));
         serde_json::from_value(deployment["template"]["spec"]["containers"][0]["args"].clone()).unwrap()
     }
 
@@ -301,7 +312,9 @@ mod tests {
         ];
         let compiled = idm_compile::compile(&world, None);
         let built = |world: &World| {
-            build(world, compiled.ports, compiled.seal(1), &settings(CallerLimits::default())).unwrap().objects
+            build(world, compiled.ports, compiled.seal(1), &settings(CallerLimits::default(), Telemetry::default()))
+                .unwrap()
+                .objects
         };
         for object in built(&world) {
             let pod = object.pointer("/spec/template/metadata");
@@ -340,6 +353,12 @@ mod tests {
             "body-least-kib=4",
             "trusted-proxies=10.0.0.0/8,fd00::/8",
             "proxy-protocol",
+            "metrics-consumers=0",
+            "access-log=json",
+            "traces=http://collector:4318",
+            "traces-ratio=0.5",
+            "traces-callers=trusted",
+            "traces-callers-per-second=0",
         ];
         let given = limits.map(|limit| format!("--gateway-{limit}"));
         let expected: Vec<String> =
@@ -356,6 +375,10 @@ mod tests {
             "bodies-max-mib=1048577",
             "trusted-proxies=10.0.0.1/8",
             "proxy-protocol",
+            "metrics-consumers=10001",
+            "access-log=yes",
+            "traces-ratio=1.5",
+            "traces-callers=all",
         ] {
             assert!(Given::try_parse_from(["operator", &format!("--gateway-{given}")]).is_err(), "{given}");
         }

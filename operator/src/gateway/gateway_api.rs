@@ -190,7 +190,7 @@ fn attached(compiled: &Compiled, gateway: &str, listener: &GatewayListeners) -> 
     routes.collect::<std::collections::BTreeSet<_>>().len()
 }
 
-/// Where the gateway is reached: the balancer's addresses where its Service has one, else the Service's own, and its
+/// The addresses of the gateway: the balancer's addresses where its Service has one, else the Service's own, and its
 /// name in the cluster.
 fn addresses(world: &World) -> Value {
     let service = world.services.iter().find(|service| service.name_any() == NAME);

@@ -7,6 +7,7 @@ mod gateway_api;
 mod limits;
 mod observe;
 mod status;
+mod telemetry;
 
 use idm_compile::Meta;
 use idm_types::Redacted;
@@ -18,6 +19,7 @@ pub(crate) use gateway_api::{accept_classes, has_parents_elsewhere};
 pub use limits::CallerLimits;
 pub(crate) use observe::{Observed, observe};
 pub(crate) use status::publish;
+pub use telemetry::Telemetry;
 
 /// The name of every object of a namespace's gateway.
 pub(crate) const NAME: &str = "idm-gateway";
@@ -41,6 +43,10 @@ pub struct GatewaySettings {
     pub memory_limit: String,
     /// The limits of callers.
     pub limits: CallerLimits,
+    /// What they tell about their traffic.
+    pub telemetry: Telemetry,
+    /// The value of the `Authorization` header for the collector of traces.
+    pub traces_authorization: Option<Redacted<String>>,
     /// `refuse` or `shed`.
     pub audit_on_full: String,
     /// `within-moments` or `before-answer`.

@@ -10,7 +10,7 @@ use kube::runtime::events::{Recorder, Reporter};
 
 use super::api_server::{ApiServer, NAMESPACE};
 use super::*;
-use crate::{CallerLimits, GatewaySettings};
+use crate::{CallerLimits, GatewaySettings, Telemetry};
 
 const SAMPLES: &str = concat!(
     include_str!("../../../config/samples/orders.yaml"),
@@ -110,6 +110,8 @@ fn context(server: &Arc<ApiServer>) -> Context {
         cpu_request: "1m".into(),
         memory_limit: "1Mi".into(),
         limits: CallerLimits::default(),
+        telemetry: Telemetry::default(),
+        traces_authorization: None,
         audit_on_full: "refuse".into(),
         audit_successes: "within-moments".into(),
         store: Some("redis://store".into()),

@@ -26,8 +26,7 @@ fn bed() -> &'static (StrictUpstream, SocketAddr) {
         let audit = AuditOptions::in_folder(folder, 16 << 20);
         let options = GatewayOptions { cores: 1, ..GatewayOptions::new("fuzz", ([127, 0, 0, 1], 0).into(), audit) };
         let address = runtime.block_on(async {
-            let gateway = Gateway::start(&options).expect("it starts");
-            gateway.apply(&compiled.seal(1)).await.expect("the plan is good");
+            let gateway = Gateway::start(&options, Some(&compiled.seal(1))).await.expect("the plan is good");
             let address = gateway.address();
             std::mem::forget(gateway);
             address

@@ -129,7 +129,7 @@ impl Bed {
         raw(self.gateway.address, request(username, password).as_bytes())
     }
 
-    /// What the upstream was told in a request, in lower case.
+    /// The request that the upstream received, in lower case.
     pub(crate) fn heard(&self) -> String {
         let heard = self.upstream.received().to_ascii_lowercase();
         self.upstream.forget();

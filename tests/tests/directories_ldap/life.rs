@@ -1,4 +1,4 @@
-//! What happens to people of whom something changes in the directory.
+//! People of whom something changes in the directory.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

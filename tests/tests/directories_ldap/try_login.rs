@@ -26,7 +26,7 @@ struct Bed {
     _authority: Authority,
 }
 
-/// What a try said, on both channels, and its exit code.
+/// The output of a try, on both channels, and its exit code.
 struct Said {
     out: String,
     errors: String,

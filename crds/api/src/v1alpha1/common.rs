@@ -74,7 +74,7 @@ pub enum TrustBundleKind {
     ConfigMap,
 }
 
-/// Where an issuer's public keys come from: exactly one of the members.
+/// The source of an issuer's public keys: exactly one of the members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [

@@ -66,7 +66,7 @@ pub struct CredentialSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub attributes: Option<Vec<Attribute>>,
-    /// Where it may be used. Unset means with every policy of the namespace that accepts API keys.
+    /// The policies it may be used with. Unset means with every policy of the namespace that accepts API keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
     /// From this time on it is refused, in RFC 3339 UTC, for example `2027-01-01T00:00:00Z`. Unset means never.
@@ -132,7 +132,7 @@ pub struct Owner {
     pub application: Option<String>,
 }
 
-/// Where a credential may be used.
+/// The policies that a credential may be used with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Access {

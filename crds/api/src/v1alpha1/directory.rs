@@ -42,7 +42,7 @@ pub struct LoginSettings {
     pub concurrency: Option<i64>,
 }
 
-/// What happens to sessions while their directory does not answer.
+/// The treatment of sessions while their directory does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnOutage {
     /// They are refused (503) until the directory answers again.

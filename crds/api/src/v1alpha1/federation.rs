@@ -138,7 +138,7 @@ pub struct OidcProvider {
     /// The exact `iss` value of its tokens.
     #[schemars(length(min = 1, max = 2048))]
     pub issuer: String,
-    /// Where its keys come from. Unset means discovery.
+    /// The source of its keys. Unset means discovery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<KeySources>,
     /// Allowed signature algorithms. Unset means RS256 and ES256.
@@ -172,7 +172,7 @@ pub struct OidcClient {
     /// TLS settings for the provider, where it is not one of the public web.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<OutgoingTls>,
-    /// Where claims come from. Unset means `IdTokenAndUserinfo`.
+    /// The source of claims. Unset means `IdTokenAndUserinfo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claims_from: Option<ClaimsFrom>,
     /// Which `email` claims count; one that does not is not there for mappings and conditions. Unset means `Verified`.
@@ -225,29 +225,29 @@ pub struct OidcAssertion {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OidcEndpoints {
-    /// Where browsers are sent to sign in.
+    /// The authorization endpoint, to which browsers are sent to sign in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 2048))]
     pub authorization: Option<String>,
-    /// Where codes become tokens.
+    /// The token endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 2048))]
     pub token: Option<String>,
-    /// Where more claims are.
+    /// The userinfo endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 2048))]
     pub userinfo: Option<String>,
-    /// Where browsers are sent to sign out.
+    /// The end session endpoint, to which browsers are sent to sign out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 2048))]
     pub end_session: Option<String>,
-    /// Where authorization requests are pushed to (RFC 9126).
+    /// The pushed authorization request endpoint (RFC 9126).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 2048))]
     pub pushed_authorization: Option<String>,
 }
 
-/// Where the claims of a sign-in come from.
+/// The source of the claims of a sign-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ClaimsFrom {
     /// The id token alone.

@@ -20,7 +20,7 @@ pub struct JoseStep {
     pub produce: Option<JoseProduce>,
 }
 
-/// Where content is found: exactly one of the members.
+/// The place where content is found: exactly one of the members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -44,7 +44,7 @@ pub struct ContentSource {
 #[serde(deny_unknown_fields)]
 pub struct WholeBody {}
 
-/// Where content goes: exactly one of the members.
+/// The place where content is written: exactly one of the members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.body) != has(self.header)", "message": "set exactly one of `body` and `header`"}]))]
@@ -82,7 +82,7 @@ pub enum Serialization {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.decrypt) || has(self.verify)", "message": "consume must `decrypt`, `verify` or both"}]))]
 pub struct JoseConsume {
-    /// Where the object is. A request without it is refused.
+    /// The place of the object. A request without it is refused.
     pub from: ContentSource,
     /// Its serialization. Unset means `Compact`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,7 +93,7 @@ pub struct JoseConsume {
     /// Verify it, or what was encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<JoseVerify>,
-    /// Where the plain payload goes. Unset: it is checked, is `jose.NAME.claims` where it is JSON, and goes nowhere.
+    /// The place for the plain payload. Unset: it is checked, is `jose.NAME.claims` where it is JSON, and goes nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<ContentDestination>,
 }
@@ -184,7 +184,7 @@ pub struct JoseProduce {
     /// Encrypt it, or the signed object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encrypt: Option<JoseEncrypt>,
-    /// Where the object goes.
+    /// The place for the object.
     pub to: ContentDestination,
 }
 

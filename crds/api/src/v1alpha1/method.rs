@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AnonymousMethod, ApiKeyMethod, Base64Method, BasicMethod, DigestMethod, IntrospectionMethod, JwtMethod, MtlsMethod,
-    SignInMethod,
+    References, ReferredNames, SignInMethod,
 };
 
 /// One authentication method: a name and exactly one kind.
@@ -68,6 +68,13 @@ macro_rules! kinds {
                     (Some(kind), None) => Some(kind),
                     _ => None,
                 }
+            }
+        }
+
+        impl References for Method {
+            fn refer<'a>(&'a self, names: &mut ReferredNames<'a>) {
+                let Self { name: _, $($field),* } = self;
+                $($field.refer(names);)*
             }
         }
     };

@@ -51,7 +51,7 @@ pub use ldap::{
     LdapSimpleBind, LdapSyntax, LdapTokenGroups, LdapUsers,
 };
 pub use llm::{Llm, LlmProvider, TokenQuota};
-pub use method::{Method, MethodKind};
+pub use method::*;
 pub use mtls::{CertificateName, CertificateNameRule, MtlsMethod, TrustedCertificates};
 pub use password::{Base64Method, BasicMethod, DigestAlgorithm, DigestMethod, Quality};
 pub use paths::{PathForm, Paths};

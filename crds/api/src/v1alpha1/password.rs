@@ -1,6 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::references::refer;
 use super::{CredentialSelector, TokenSource, Validator};
 
 /// The `Basic` scheme.
@@ -82,7 +83,7 @@ pub enum Quality {
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "!has(self.validators) || !has(self.credentialSelector)", "message": "`credentialSelector` must not be set with `validators`: write `credentials: {selector: …}`"}]))]
 pub struct Base64Method {
-    /// Where it travels.
+    /// The places of a request where it travels.
     #[schemars(length(min = 1, max = 4), extend("x-kubernetes-list-type" = "atomic"))]
     pub sources: Vec<TokenSource>,
     /// The form of the decoded text: `{username}` with `{password}`, or `{apiKey}`, with any text around them;
@@ -98,4 +99,10 @@ pub struct Base64Method {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub validators: Option<Vec<Validator>>,
+}
+
+refer! {
+    BasicMethod { ; realm, credential_selector, validators }
+    DigestMethod { ; realm, algorithms, qualities, nonce_seconds, credential_selector }
+    Base64Method { ; sources, layout, credential_selector, validators }
 }

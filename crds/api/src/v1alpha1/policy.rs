@@ -131,7 +131,7 @@ pub struct JwtMethod {
     /// The trusted issuers.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub issuers: Vec<JwtIssuer>,
-    /// Where the token travels. Unset means `Authorization: Bearer` and `Authorization: DPoP`.
+    /// The places where the token travels. Unset means `Authorization: Bearer` and `Authorization: DPoP`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4), extend("x-kubernetes-list-type" = "atomic"))]
     pub sources: Option<Vec<TokenSource>>,
@@ -176,7 +176,7 @@ pub struct JwtIssuer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)), extend("x-kubernetes-list-type" = "set"))]
     pub client_ids: Option<Vec<String>>,
-    /// Where the issuer's keys come from.
+    /// The source of the issuer's keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<KeySources>,
     /// Allowed signature algorithms. Unset means RS256 and ES256.
@@ -193,7 +193,7 @@ pub struct JwtIssuer {
     pub profile: Option<TokenProfile>,
 }
 
-/// Where a token travels: exactly one of the members.
+/// The place where a token travels: exactly one of the members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -214,7 +214,7 @@ pub struct TokenSource {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApiKeyMethod {
-    /// Where the key travels. Unset means the header `X-Api-Key`.
+    /// The places where the key travels. Unset means the header `X-Api-Key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4), extend("x-kubernetes-list-type" = "atomic"))]
     pub sources: Option<Vec<CredentialSource>>,
@@ -233,7 +233,7 @@ pub struct CredentialSelector {
     pub match_labels: BTreeMap<String, String>,
 }
 
-/// Where an API key travels: exactly one of the members.
+/// The place where an API key travels: exactly one of the members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -282,7 +282,7 @@ pub struct AttributeMapping {
     /// Name of the attribute: letters, digits and underscores.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$"))]
     pub name: String,
-    /// Where its value comes from, for example `token.tid`.
+    /// The source of its value, for example `token.tid`.
     #[schemars(length(min = 1, max = 512))]
     pub value: String,
 }
@@ -395,7 +395,7 @@ pub struct HeaderMapping {
     /// Name of the header.
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9-]+$"))]
     pub name: String,
-    /// Where its value comes from, for example `identity.attributes.tenant` or `token.email`. Lists are joined with
+    /// The source of its value, for example `identity.attributes.tenant` or `token.email`. Lists are joined with
     /// commas; a missing value sends no header.
     #[schemars(length(min = 1, max = 512))]
     pub value: String,

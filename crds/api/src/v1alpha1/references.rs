@@ -1,14 +1,14 @@
 //! The Secrets and ConfigMaps that objects refer to.
 //!
-//! Each type is taken apart without `..`: a field that is added does not compile until this file says whether it refers
-//! to one.
+//! Each type is taken apart without `..`: a field that is added does not compile until it is said whether it refers to
+//! one.
 
 use super::{
-    Authentication, ChosenKey, CredentialSpec, DatabaseDirectory, FederationSpec, IdentityPolicySpec,
-    IntrospectionMethod, JoseConsume, JoseDecrypt, JoseEncrypt, JoseProduce, JoseSign, JoseStep, JoseVerify, JwtIssuer,
-    JwtMethod, KeyReference, KeySources, LdapBind, LdapDirectory, LdapSimpleBind, Llm, Method, MtlsMethod,
-    OauthClientCredential, ObjectReference, OidcAssertion, OidcClient, OidcClientAuthentication, OidcProvider,
-    OutgoingTls, PrivateKeyJwt, RestDirectory, RestHeader, RestRequest, SamlMetadata, SamlProvider,
+    AnonymousMethod, ApiKeyMethod, Authentication, ChosenKey, CredentialSpec, DatabaseDirectory, FederationSpec,
+    IdentityPolicySpec, IntrospectionMethod, JoseConsume, JoseDecrypt, JoseEncrypt, JoseProduce, JoseSign, JoseStep,
+    JoseVerify, JwtIssuer, JwtMethod, KeyReference, KeySources, LdapBind, LdapDirectory, LdapSimpleBind, Llm,
+    MtlsMethod, OauthClientCredential, ObjectReference, OidcAssertion, OidcClient, OidcClientAuthentication,
+    OidcProvider, OutgoingTls, PrivateKeyJwt, RestDirectory, RestHeader, RestRequest, SamlMetadata, SamlProvider,
     SamlServiceProvider, SigningSettings, TokenExchange, TokenService, TrustBundleKind, TrustBundleReference,
     TrustedCertificates, Upstream,
 };
@@ -63,17 +63,19 @@ fn secret<'a>(reference: &'a ObjectReference, names: &mut ReferredNames<'a>) {
     names.secrets.push(name);
 }
 
-/// Says of each type which fields refer to Secrets or ConfigMaps, and which do not.
+/// Says of each type which fields refer to Secrets or ConfigMaps, and which do not; here, or in the file of the type.
 macro_rules! refer {
     ($($type:ident { $($field:ident),* ; $($none:ident),* })*) => {
-        $(impl References for $type {
-            fn refer<'a>(&'a self, names: &mut ReferredNames<'a>) {
+        $(#[allow(unused_variables)]
+        impl $crate::v1alpha1::References for $type {
+            fn refer<'a>(&'a self, names: &mut $crate::v1alpha1::ReferredNames<'a>) {
                 let Self { $($field,)* $($none: _,)* } = self;
-                $($field.refer(names);)*
+                $($crate::v1alpha1::References::refer($field, names);)*
             }
         })*
     };
 }
+pub(super) use refer;
 
 refer! {
     IdentityPolicySpec {
@@ -81,7 +83,6 @@ refer! {
         target_refs, authorization, disclosure, cors, paths, resource, open_streams
     }
     Authentication { methods; identity }
-    Method { jwt, introspection, mtls; name, api_key, basic, digest, base64, sign_in, anonymous }
     JwtMethod { issuers; sources, clock_skew_seconds, confirmation }
     JwtIssuer { keys; issuer, federation_ref, token_service_ref, audiences, client_ids, algorithms, types, profile }
     KeySources { secret_ref, tls; discovery, jwks_uri, inline }
@@ -90,6 +91,8 @@ refer! {
         issuer, endpoint, client_id, audiences, sources, cache_seconds, confirmation
     }
     MtlsMethod { trust_bundle_ref, revocation_list_ref; names, identity, trusted_proxies }
+    ApiKeyMethod { ; sources, credential_selector }
+    AnonymousMethod { ; }
     TrustedCertificates { trust_bundle_ref, revocation_list_ref; names }
     Upstream { token_exchange; headers, credential }
     TokenExchange { client_secret_ref; endpoint, client_id, audience, scopes, cache_seconds }

@@ -36,7 +36,7 @@ pub struct RoleBindingSpec {
     /// The subjects that get it.
     #[schemars(length(min = 1, max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub subjects: Vec<Subject>,
-    /// Where it holds.
+    /// The scope in which it holds.
     pub scope: Scope,
 }
 
@@ -67,7 +67,7 @@ pub struct Subject {
     pub issuer: Option<String>,
 }
 
-/// Where a role holds: exactly one of the members.
+/// The scope of a role: exactly one of the members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.project)", "message": "scope must be `project: {}`"}]))]

@@ -10,7 +10,7 @@ pub struct SamlProvider {
     /// The provider's entity id, exactly as its metadata and assertions have it.
     #[schemars(length(min = 1, max = 1024))]
     pub entity_id: String,
-    /// Where the provider's endpoints and certificates come from.
+    /// The source of the provider's endpoints and certificates.
     pub metadata: SamlMetadata,
     /// The gateway as a service provider. Unset means an entity id of
     /// `{origin}{basePath}/saml/metadata/{federation}`, unsigned requests and no encryption.
@@ -30,7 +30,7 @@ pub struct SamlProvider {
     pub unsolicited: Option<Unsolicited>,
 }
 
-/// Where a provider's metadata comes from: exactly one of the members.
+/// The source of a provider's metadata: exactly one of the members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [

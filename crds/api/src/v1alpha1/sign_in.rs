@@ -1,6 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::references::refer;
 use super::{CredentialSelector, ObjectReference};
 
 /// People who sign in with a browser at one of these Federations, and their sessions. A browser is sent to sign in;
@@ -105,7 +106,7 @@ pub struct PersonCredentials {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LogoutSettings {
-    /// Where a browser goes after it signed out: an https URL or a path. Unset shows a page.
+    /// The page that a browser goes to after it signed out: an https URL or a path. Unset shows a page.
     /// `{origin}{basePath}/logged-out` is what to register as post logout redirect URI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048), regex(pattern = "^(https://|/)"))]
@@ -128,4 +129,11 @@ pub struct Pages {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 7, max = 7), regex(pattern = "^#[0-9a-fA-F]{6}$"))]
     pub accent_color: Option<String>,
+}
+
+refer! {
+    SignInMethod {
+        ;
+        federation_refs, base_path, origins, session, required_claims, step_up, credentials, logout, pages
+    }
 }

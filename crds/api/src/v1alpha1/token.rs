@@ -95,7 +95,7 @@ pub struct IntrospectionMethod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)), extend("x-kubernetes-list-type" = "set"))]
     pub audiences: Option<Vec<String>>,
-    /// Where the token travels. Unset means `Authorization: Bearer` and `Authorization: DPoP`.
+    /// The places where the token travels. Unset means `Authorization: Bearer` and `Authorization: DPoP`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4), extend("x-kubernetes-list-type" = "atomic"))]
     pub sources: Option<Vec<TokenSource>>,

@@ -5,7 +5,7 @@ use idm_plan::{Credential, Credentials, EndedKey, ObjectKey, Proof, Secrets};
 use idm_types::{Redacted, Timestamp};
 
 use super::Notes;
-use super::api_key::lower_keys;
+use super::held_keys::lower_keys;
 use super::password::{Stored, stored};
 use super::token_service::{StoredSecret, lower_client, stored_secret};
 use crate::{Cause, Condition, Object, ObjectId, Report, World};

@@ -8,9 +8,9 @@ use idm_plan::{
 
 use super::database::lower_database;
 use super::ldap::lower_ldap;
-use super::policy::lower_selector;
 use super::rest::lower_rest;
 use super::sign_in::claim_path;
+use super::source::lower_selector;
 use super::{Notes, federation};
 use crate::{Cause, World};
 

@@ -9,10 +9,10 @@ use idm_plan::{
 use idm_types::{Algorithm, Skew, Timestamp};
 
 use super::Notes;
+use super::access_tokens::lower_algorithms;
 use super::directory::{lower_directory, lower_mappings};
 use super::keys::{check_url, lower_keys, secret_text};
 use super::mtls::lower_outgoing;
-use super::policy::lower_algorithms;
 use super::saml::lower_saml;
 use crate::{Cause, Condition, Object, ObjectId, Report, World};
 

@@ -6,9 +6,9 @@ use idm_plan::{Cors, HeaderEdit, Mirror, Redirect, Rewrite};
 use super::Notes;
 use super::backend::{BackendReference, lower_backend};
 use super::cors::lower_filter;
-use super::policy::header_name;
 use super::redirect::{lower_redirect, lower_rewrite};
 use super::route::LoweredMatch;
+use super::source::header_name;
 use crate::{Cause, RouteKind, World};
 
 /// The changes that the filters of a rule ask for.

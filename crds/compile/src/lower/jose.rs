@@ -12,7 +12,8 @@ use idm_types::Skew;
 use super::Notes;
 use super::keys::{lower_keys, secret_text};
 use super::mtls::lower_trusted;
-use super::policy::{expr, header_name};
+use super::policy::expr;
+use super::source::header_name;
 use crate::{Cause, Condition, World};
 
 /// The variables that are known when a response is signed: its request is not available any more.

@@ -1,6 +1,7 @@
 //! One file per kind: reads the API types, writes the plan, and reports findings for parts that cannot be lowered.
 
-pub(crate) mod api_key;
+mod access_tokens;
+mod api_key;
 pub(crate) mod backend;
 pub(crate) mod backend_tls;
 mod call;
@@ -11,9 +12,11 @@ mod database;
 mod directory;
 pub(crate) mod federation;
 mod filters;
+pub(crate) mod held_keys;
 pub(crate) mod jose;
 pub(crate) mod keys;
 mod ldap;
+mod methods;
 pub(crate) mod mtls;
 pub(crate) mod password;
 pub(crate) mod policy;
@@ -26,6 +29,7 @@ pub(crate) mod route;
 pub(crate) mod saml;
 pub(crate) mod secret;
 pub(crate) mod sign_in;
+mod source;
 mod sql;
 mod streams;
 pub(crate) mod token_service;

@@ -9,7 +9,7 @@ use idm_types::{Redacted, hex};
 use sha2::{Digest, Sha256, Sha512_256};
 
 use super::directory::lower_validators;
-use super::policy::{lower_selector, lower_source};
+use super::source::{lower_selector, lower_source};
 use super::{Notes, secret};
 use crate::{Cause, Condition, Object, World};
 

@@ -1,7 +1,7 @@
 //! A policy's targets as an OAuth protected resource (RFC 9728).
 
 use idm_api::v1alpha1 as wire;
-use idm_plan::{Method, MethodKind, ProtectedResource, ResourceIdentifier, Source, TokenService};
+use idm_plan::{AccessTokens, Method, ProtectedResource, ResourceIdentifier, Source, TokenService};
 use url::Url;
 
 use super::Notes;
@@ -62,7 +62,7 @@ pub(super) fn lower_resource(
     })
 }
 
-/// What the methods that take tokens have in common.
+/// The properties that the methods that take tokens have in common.
 struct Tokens<'p> {
     issuers: Vec<&'p str>,
     /// In `Authorization`, by any scheme.
@@ -85,26 +85,11 @@ impl<'p> Tokens<'p> {
             all_certificate: true,
         };
         for method in methods {
-            let (sources, confirmation) = match &method.kind {
-                MethodKind::Jwt(jwt) => {
-                    all.issuers.extend(jwt.issuers.iter().map(|issuer| issuer.issuer.as_str()));
-                    (&jwt.sources, jwt.confirmation)
-                }
-                MethodKind::Introspection(method) => {
-                    all.issuers.push(&method.issuer);
-                    (&method.sources, method.confirmation)
-                }
-                MethodKind::ApiKey(_)
-                | MethodKind::Mtls(_)
-                | MethodKind::SignIn(_)
-                | MethodKind::Basic(_)
-                | MethodKind::Digest(_)
-                | MethodKind::Base64(_)
-                | MethodKind::Anonymous => continue,
-            };
+            let Some(AccessTokens { issuers, confirmation }) = method.kind.access_tokens() else { continue };
+            all.issuers.extend(issuers.iter().map(|(issuer, _)| *issuer));
             all.all_dpop &= confirmation.dpop;
             all.all_certificate &= confirmation.certificate;
-            for source in sources {
+            for source in method.kind.sources() {
                 match source {
                     Source::Header { name, scheme: Some(scheme) } if name == "authorization" => {
                         all.in_header = true;
@@ -143,13 +128,8 @@ fn lower_identifier(
         return notes.fail(path, Cause::Invalid, message);
     };
     for method in methods {
-        let (issuers, name): (Vec<(&str, &[String])>, _) = match &method.kind {
-            MethodKind::Jwt(jwt) => {
-                (jwt.issuers.iter().map(|issuer| (&*issuer.issuer, &*issuer.audiences)).collect(), &method.name)
-            }
-            MethodKind::Introspection(asked) => (vec![(&*asked.issuer, &*asked.audiences)], &method.name),
-            _ => continue,
-        };
+        let Some(AccessTokens { issuers, confirmation: _ }) = method.kind.access_tokens() else { continue };
+        let name = &method.name;
         for (issuer, _) in issuers.iter().filter(|(_, audiences)| !audiences.iter().any(|audience| audience == text)) {
             let message = format!(
                 "method '{name}' does not have '{text}' among the `audiences` of issuer '{issuer}': tokens that \

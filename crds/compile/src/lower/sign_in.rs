@@ -5,7 +5,8 @@ use idm_plan::{Federation, Pages, PersonCredentials, RequiredClaim, SignInMethod
 use url::{Host, Url};
 
 use super::Notes;
-use super::policy::{expr, lower_selector};
+use super::policy::expr;
+use super::source::lower_selector;
 use crate::{Cause, World};
 
 const DEFAULT_BASE: &str = "/_idm";

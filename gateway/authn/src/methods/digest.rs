@@ -154,7 +154,7 @@ impl ArmedDigest {
             })
     }
 
-    /// When a nonce ends; `None` when it is not one of ours, or has ended.
+    /// The time at which a nonce ends; `None` when it is not one of ours, or has ended.
     fn ends(&self, nonce: &str, now: Timestamp) -> Option<Timestamp> {
         let made = nonce::made_at(&self.nonce_key, nonce)?;
         let ends = Timestamp(made.0.saturating_add(self.plan.nonce_seconds.saturating_mul(1000)));

@@ -153,10 +153,10 @@ fn of_verified(context: MethodContext<'_>, verified: Verified, issuer: &Issuer) 
     })
 }
 
-/// What is known of verified claims besides them.
+/// The facts about verified claims besides them.
 #[derive(Default)]
 pub(crate) struct Vouched<'a> {
-    /// Who vouches for them.
+    /// The issuer that vouches for them.
     pub(crate) issuer: &'a str,
     /// The end of the credential.
     pub(crate) expires: Option<Timestamp>,

@@ -168,7 +168,7 @@ impl ArmedSignIn {
             .find(|origin| origin.split_once("://").is_some_and(|(_, written)| written.eq_ignore_ascii_case(authority)))
     }
 
-    /// Where the browser of this request reaches us, if people may sign in there.
+    /// The origin by which the browser of this request reaches the gateway, if people may sign in there.
     pub fn origin(&self, view: RequestView<'_>) -> Result<Origin, Refusal> {
         let denied = |why: String| Refusal::new(Reason::OriginNotAllowed, why);
         if let Some(written) = self.written(view.authority) {
@@ -312,7 +312,7 @@ impl ArmedSignIn {
         }
     }
 
-    /// What is known of a session's person where the policy maps nothing: a person of a directory has a name of their
+    /// The facts about a session's person where the policy maps nothing: a person of a directory has a name of their
     /// own there, beside the id that is the subject.
     fn usual<'s>(&self, session: &'s Session) -> Vouched<'s> {
         let is_of_directory = matches!(self.provider_of_session(session), Some(Federated::Directory(_)));

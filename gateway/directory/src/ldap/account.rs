@@ -1,4 +1,4 @@
-//! What binds and attributes say of an account.
+//! The state of an account, from binds and attributes.
 
 use std::time::SystemTime;
 
@@ -34,12 +34,12 @@ const FOR_GOOD: &[u8] = b"000001010000Z";
 /// Seconds between 1601, from which Active Directory counts, and 1970.
 const FROM_1601: u64 = 11_644_473_600;
 
-/// When an entry is judged.
+/// The occasion on which an entry is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
     /// It was read before a bind that has succeeded since: the server itself has judged what a bind changes or ends.
     Bound,
-    /// Nobody has bound.
+    /// The entry was looked up, without a bind.
     LookedUp,
 }
 
@@ -120,7 +120,7 @@ pub(super) fn of_bind(
     Ok(Some(refused))
 }
 
-/// What the password policy control says against an account (draft-behera-ldap-password-policy-10 §6.2).
+/// The objection of the password policy control to an account (draft-behera-ldap-password-policy-10 §6.2).
 fn of_policy(policy: PasswordPolicy) -> Option<AccountState> {
     match policy {
         PasswordPolicy { error: Some(1), .. } => Some(Locked),
@@ -139,7 +139,7 @@ fn sub_code(diagnostic: &str) -> Option<u32> {
     u32::from_str_radix(rest.get(..end)?, 16).ok()
 }
 
-/// What Windows' code says of the account; `None`: the name or the password is wrong.
+/// The state of the account by the code of Windows; `None`: the name or the password is wrong.
 fn of_sub_code(code: u32) -> Option<AccountState> {
     match code {
         // Hours, workstation, an empty password where one is wanted, kinds of logon, and restrictions of other kinds.

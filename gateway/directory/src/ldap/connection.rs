@@ -23,7 +23,7 @@ const FAREWELL: Duration = Duration::from_millis(20);
 /// The memory that is kept for the next answer.
 const KEPT_BUFFER: usize = 64 << 10;
 
-/// What went wrong on a connection. It is of no use any more.
+/// The failure of a connection, which is not used again.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) kind: FaultKind,
@@ -37,7 +37,7 @@ pub(super) enum FaultKind {
     Silent,
     /// The same, within the answer.
     Cut,
-    /// What arrived cannot be used.
+    /// The answer cannot be read.
     Broken,
 }
 
@@ -175,7 +175,7 @@ pub(super) struct Connection {
     wire: Wire<Box<dyn Socket>>,
 }
 
-/// What a search brought.
+/// The answers to a search.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) entries: Vec<Entry>,

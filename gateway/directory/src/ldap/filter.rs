@@ -40,7 +40,7 @@ impl Filter {
         }
     }
 
-    /// What is sent.
+    /// The filter as it is sent.
     pub(super) fn tag(&self) -> StructureTag {
         match self {
             Self::Of(filter) => tag_of(filter),

@@ -40,7 +40,7 @@ pub(super) struct Search<'a> {
     pub(super) most: usize,
 }
 
-/// What is asked.
+/// A request.
 pub(super) enum Request<'a> {
     StartTls,
     /// Without a password: anonymous.
@@ -141,7 +141,7 @@ pub(super) struct Message {
     pub(super) policy: PasswordPolicy,
 }
 
-/// What a server says.
+/// A response.
 #[derive(Debug)]
 pub(super) enum Answer {
     Bind(Outcome),
@@ -158,11 +158,11 @@ pub(super) enum Answer {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Outcome {
     pub(super) code: LdapResultCode,
-    /// What the server says of it.
+    /// The diagnostic message of the server.
     pub(super) diagnostic: String,
 }
 
-/// What the answer to a bind says of the password.
+/// The state of the password, as the answer to a bind tells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PasswordPolicy {
     /// The error, by its number.

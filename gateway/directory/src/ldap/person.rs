@@ -15,7 +15,7 @@ use crate::fold::fold;
 /// Attributes that never change, in the order in which they are looked for.
 const IDS: [&str; 4] = ["objectGUID", "entryUUID", "nsUniqueId", "ipaUniqueID"];
 
-/// What was found for a name.
+/// The entries that match a name.
 pub(super) enum Match {
     Nobody,
     Several,

@@ -36,7 +36,7 @@ pub(super) struct Reader<'a> {
     budget: usize,
 }
 
-/// What a search brought, with the code that the caller must judge.
+/// The entries of a search, with the code that the caller must judge.
 pub(super) struct Answered {
     pub(super) entries: Vec<Entry>,
     pub(super) code: LdapResultCode,
@@ -175,7 +175,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What the server says of itself.
+    /// The root DSE of the server.
     pub(super) async fn root(&mut self) -> Result<Root, DirectoryError> {
         if let Some(root) = self.connection.as_ref().and_then(|connection| self.servers.root(connection.server)) {
             return Ok(root);
@@ -269,7 +269,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What a server that refuses a connection without TLS wants.
+/// The advice for a server that refuses a connection without TLS.
 pub(super) const WANTS_TLS: &str = "the server wants TLS; write its address with `ldaps://`, or set `startTls` to true";
 
 /// More groups than are taken.

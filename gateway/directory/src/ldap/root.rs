@@ -1,4 +1,4 @@
-//! What a server says of itself in the entry at its root (RFC 4512 §5.1).
+//! The root DSE of a server (RFC 4512 §5.1).
 
 use idm_plan::DistinguishedName;
 use ldap3_proto::proto::LdapSearchScope;
@@ -10,7 +10,7 @@ use super::message::{PAGED_RESULTS, Search};
 /// A capability that every domain controller names (MS-ADTS §3.1.1.3.4.3.1), and the one of AD LDS.
 const ACTIVE_DIRECTORY: [&[u8]; 2] = [b"1.2.840.113556.1.4.800", b"1.2.840.113556.1.4.1851"];
 
-/// What is known of a server.
+/// The features of a server.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Root {
     /// It gives results in pages.

@@ -48,14 +48,14 @@ pub(super) struct Servers {
     opening: tokio::sync::Mutex<()>,
 }
 
-/// What is remembered.
+/// The state of all servers.
 struct State {
     servers: Vec<Health>,
     idle: Vec<(Connection, Instant)>,
     refused: Option<(Instant, DirectoryError)>,
 }
 
-/// What is remembered of a server.
+/// The state of one server.
 #[derive(Default)]
 struct Health {
     /// It failed, and is tried again then.
@@ -307,7 +307,7 @@ impl Servers {
         task.abort_handle()
     }
 
-    /// What a server says of itself, where it is known.
+    /// The root DSE of a server, if it is known.
     pub(super) fn root(&self, server: usize) -> Option<Root> {
         let state = self.state();
         let (since, root) = state.servers.get(server)?.root.as_ref()?;

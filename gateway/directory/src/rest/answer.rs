@@ -1,4 +1,4 @@
-//! What an answer says: expressions over its status and its body.
+//! The meaning of an answer: expressions over its status and its body.
 
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ pub(super) struct Reader {
     claims: Vec<(String, Expression)>,
 }
 
-/// What an answer says.
+/// The meaning of an answer.
 pub(super) enum Said {
     Success(Box<Person>),
     Failure,
@@ -149,8 +149,8 @@ impl Scope for Seen {
         (variable == Variable::Token).then_some(Known::Value(Cow::Borrowed(&self.0)))
     }
 
-    /// What is named by its place alone is copied at no cost: an answer is bounded, and five thousand groups cost more
-    /// than one expression may.
+    /// A value that is named by its place alone is copied at no cost: an answer is bounded, and five thousand groups
+    /// cost more than one expression may.
     fn at(&self, variable: Variable, path: &[String]) -> Option<Known<'_>> {
         let found = self.variable(variable)?.below(path)?;
         Some(found.into_value().into())

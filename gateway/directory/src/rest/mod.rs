@@ -41,7 +41,7 @@ struct Question {
     client: Client,
 }
 
-/// What came of a question that was asked.
+/// The outcome of a request.
 enum Outcome {
     Said(Said),
     NotSent(NotSent),

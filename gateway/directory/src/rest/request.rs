@@ -23,7 +23,7 @@ pub(super) enum Subject<'v> {
     Known { username: &'v str, id: &'v str },
 }
 
-/// What a request asks about, and so which values it may hold.
+/// The subject of a request, which decides which values it may hold.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     Verify,
@@ -33,9 +33,9 @@ pub(super) enum Purpose {
 /// Why a request is not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotSent {
-    /// Nobody of the service can have this user name.
+    /// The user name that no user of the service can have.
     Username(&'static str),
-    /// Nobody of the service can have this password.
+    /// The password that no user of the service can have.
     Password(&'static str),
     /// The request asks for a value that is not known.
     NoValue,

@@ -10,7 +10,7 @@ pub(super) struct Failure {
     pub(super) cause: Cause,
 }
 
-/// What may be done about it.
+/// The remedy for a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// The connection ended before there was an answer.

@@ -94,8 +94,8 @@ impl Hashing {
         }
     }
 
-    /// What costs as much as the password of somebody would. In a table with several kinds each name has one of them,
-    /// as often as people have it, and the same name has the same one.
+    /// The hash whose check costs as much as that of a person's password would. In a table with several kinds each name
+    /// has one of them, as often as people have it, and the same name has the same one.
     pub(super) fn decoy(&self, username: &str) -> Stored {
         let usual = self.usual.lock().unwrap_or_else(PoisonError::into_inner);
         let all: u64 = usual.iter().map(|(_, seen)| u64::from(*seen)).sum();

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use idm_plan::{DatabaseDirectory, Secrets};
-use idm_trust::{AccountState, DirectoryError, DirectoryErrorKind, Login, LoginAnswer, LoginRefused, Steps};
+use idm_trust::{AccountState, DirectoryError, Login, LoginAnswer, LoginRefused, Steps};
 use tokio::sync::Semaphore;
 
 use crate::Reach;
@@ -61,24 +61,18 @@ impl Database {
         Self { plan: Arc::new(plan.clone()), pool, hashing: Arc::new(Hashing::new()), upgrades }
     }
 
-    fn unusable(&self, why: impl std::fmt::Display) -> DirectoryError {
-        DirectoryError::new(DirectoryErrorKind::Unusable, format!("{}: {why}", self.pool.name()))
-    }
-
     /// Checks a password. As much is computed for people who do not exist as for those who do.
     async fn check(&self, login: Login, deadline: Instant) -> Result<LoginAnswer, DirectoryError> {
         let Login { username, bare, password, caller: _, steps } = login;
         let names: Vec<&str> = [Some(username.as_str()), bare.as_deref()].into_iter().flatten().collect();
         let found = self.find(&names, &steps, deadline).await?;
         let stored = match &found {
-            Found::One(WithGroups { row, groups: _ }) => {
-                self.stored(row.password.as_ref().map(|text| text.reveal()))?
-            }
-            Found::Nobody | Found::Several => None,
+            Found::One(WithGroups { row, groups: _ }) => self.stored(row.password.as_ref().map(|text| text.reveal())),
+            Found::Nobody | Found::Several => Ok(None),
         };
-        let (checked, of_somebody) = match stored {
-            Some(stored) => (stored, true),
-            None => (self.hashing.decoy(&username), false),
+        let (checked, of_somebody) = match &stored {
+            Ok(Some(stored)) => (stored.clone(), true),
+            Ok(None) | Err(_) => (self.hashing.decoy(&username), false),
         };
         let (began, current) = (Instant::now(), checked.is_current());
         let cost = checked.cost();
@@ -92,6 +86,9 @@ impl Database {
             Found::Nobody => return Ok(LoginAnswer::Unknown),
             Found::Several => return Ok(LoginAnswer::Refused(LoginRefused::Ambiguous)),
         };
+        if let Err(why) = stored {
+            return Ok(LoginAnswer::Refused(LoginRefused::StoredPassword(format!("{}: {why}", self.pool.name()))));
+        }
         if !fits {
             return Ok(LoginAnswer::Refused(LoginRefused::WrongPassword));
         }
@@ -105,19 +102,20 @@ impl Database {
         Ok(LoginAnswer::Verified(Box::new(row.into_person(groups))))
     }
 
-    /// How a password is stored; `None`: no password fits this person.
-    fn stored(&self, text: Option<&String>) -> Result<Option<Stored>, DirectoryError> {
+    /// The stored form of a password; `None`: no password fits this person. The error says why it cannot be checked.
+    fn stored(&self, text: Option<&String>) -> Result<Option<Stored>, String> {
         let stored = match text.map(|text| Stored::read(text)) {
             None | Some(Err(NotStored::None)) => return Ok(None),
-            Some(Err(error @ NotStored::Unreadable(_))) => return Err(self.unusable(error)),
+            Some(Err(error @ NotStored::Unreadable(_))) => return Err(error.to_string()),
             Some(Ok(stored)) => stored,
         };
         if let Some(legacy) = stored.legacy_format()
             && !self.plan.legacy_formats.contains(&legacy)
         {
             let cost = stored.cost();
-            let why = format!("a stored password is in the legacy format {cost}, which the Federation does not accept");
-            return Err(self.unusable(why));
+            return Err(format!(
+                "the password is stored in the legacy format {cost}, which the Federation does not accept"
+            ));
         }
         self.hashing.note(&stored);
         Ok(Some(stored))

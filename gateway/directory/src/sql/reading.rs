@@ -17,7 +17,7 @@ const MOST_GROUPS: usize = 5_000;
 /// The longest time that a connection may be silent before it counts as cut, if it was used before.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Who was found.
+/// The person who was found.
 pub(super) enum Found {
     Nobody,
     Several,

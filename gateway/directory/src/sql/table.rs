@@ -1,4 +1,4 @@
-//! What a statement returns.
+//! The rows that a statement returns.
 
 use serde_json::Value;
 

@@ -129,7 +129,7 @@ async fn r06_a_bind_that_was_sent_is_never_sent_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r07_a_server_that_is_silent_costs_the_first_login_a_second_and_others_nothing() {
-    // Nobody takes connections here, and no more fit into the queue: the kernel drops what asks for one.
+    // No process takes connections here, and no more fit into the queue: the kernel drops what asks for one.
     let hole = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     hole.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
     hole.listen(0).unwrap();

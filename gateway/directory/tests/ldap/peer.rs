@@ -78,7 +78,7 @@ impl Drop for Valve {
     }
 }
 
-/// What a script does after a request.
+/// The reaction of a script to a request.
 pub(crate) enum Do {
     /// Sends a message that answers the request.
     Answer(LdapOp),

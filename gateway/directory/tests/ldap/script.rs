@@ -1,4 +1,4 @@
-//! What scripts of servers have in common.
+//! The parts that scripts of servers have in common.
 
 use idm_plan::GroupStrategy;
 use ldap3_proto::proto::{LdapOp, LdapResultCode as Code, LdapSearchRequest};
@@ -8,7 +8,7 @@ use crate::world::Settings;
 
 pub(crate) const PASSWORD: &str = "canary-Pa55word";
 
-/// What a good server does with one person, `ana`, who is in no group.
+/// The script of a good server with one person, `ana`, who is in no group.
 pub(crate) fn good(seen: &Seen) -> Vec<Do> {
     match &seen.request.op {
         LdapOp::BindRequest(_) => vec![Do::Answer(bound(Code::Success))],

@@ -169,7 +169,7 @@ async fn answers_are_bounded_in_size_depth_and_time() {
         let server = Scripted::start(vec![vec![reply], vec![json(200, PERSON)]]).await;
         let directory = asking(&server, 3);
         assert_eq!(kind(verify(&directory).await), DirectoryErrorKind::Unavailable);
-        // What had not ended is not used again.
+        // A connection whose answer had not ended is not used again.
         assert_eq!(person(verify(&directory).await).username, "ana");
         assert_eq!((server.connections(), server.requests().len()), (2, 2));
     }

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What is done once a request has come.
+/// The reaction to a request.
 #[derive(Clone)]
 pub(crate) enum Reply {
     /// These octets.

@@ -38,7 +38,7 @@ impl Service {
         Self { child, port, lines }
     }
 
-    /// What the service decoded of the next request.
+    /// The next request, as the service decoded it.
     fn decoded(&self) -> Value {
         serde_json::from_str(&self.lines.recv_timeout(Duration::from_secs(10)).unwrap()).unwrap()
     }

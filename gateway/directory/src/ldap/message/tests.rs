@@ -133,7 +133,7 @@ fn octets_that_were_sent_are_wiped() {
     let password = Password::new(Redacted::new("canary-password".to_owned())).unwrap();
     let mut encoded = Request::Bind { name: "cn=a", password: Some(&password), policy: false }.encode(1).unwrap();
     assert!(encoded.octets().windows(15).any(|octets| octets == b"canary-password"));
-    // What dropping it does.
+    // Dropping it does the same.
     encoded.0.as_mut().zeroize();
     assert!(!encoded.octets().iter().any(|octet| *octet != 0));
 }

@@ -27,7 +27,7 @@ const SECURE_CONNECTION: u32 = 0x8000;
 const PLUGIN_AUTH: u32 = 0x8_0000;
 const PLUGIN_AUTH_LENENC_DATA: u32 = 0x20_0000;
 
-/// What a server must be able to do: MySQL 5.6 and MariaDB 10 can.
+/// The capabilities that a server must have: MySQL 5.6 and MariaDB 10 can.
 const WANTED: u32 = PROTOCOL_41 | SECURE_CONNECTION | PLUGIN_AUTH | CONNECT_WITH_DB | TRANSACTIONS;
 /// utf8mb4_general_ci, which all servers have.
 const UTF8MB4: u8 = 45;
@@ -130,7 +130,7 @@ impl Greeting {
     }
 }
 
-/// What a request for TLS and an answer to the greeting begin with.
+/// The beginning of a request for TLS and of an answer to the greeting.
 fn settings(capabilities: u32) -> Vec<u8> {
     let mut out = capabilities.to_le_bytes().to_vec();
     out.extend(u32::try_from(LONGEST_MESSAGE).unwrap_or(u32::MAX).to_le_bytes());

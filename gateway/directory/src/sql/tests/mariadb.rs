@@ -1,4 +1,4 @@
-//! What MariaDB answers, in the protocol of MySQL.
+//! The driver against a real MariaDB, which speaks the protocol of MySQL.
 
 use idm_trust::AccountState;
 use serde_json::{Value, json};

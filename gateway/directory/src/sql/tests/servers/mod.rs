@@ -156,7 +156,7 @@ impl Certificates {
         self.dir.path().join(file).display().to_string()
     }
 
-    /// What a server in the test itself shows.
+    /// The TLS settings of a server in the test itself.
     pub(super) fn server_config(&self) -> Arc<ServerConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let chain = vec![CertificateDer::from_pem_file(self.path("server.crt")).unwrap()];

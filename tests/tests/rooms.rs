@@ -28,7 +28,17 @@ const EDGES: &[(&str, &[&str])] = &[
     // directory reads the answers of services with the reader that refuses duplicate members.
     (
         "idm-directory",
-        &["idm-bulkhead", "idm-expr", "idm-jose", "idm-metrics", "idm-password", "idm-plan", "idm-traces", "idm-trust", "idm-types"],
+        &[
+            "idm-bulkhead",
+            "idm-expr",
+            "idm-jose",
+            "idm-metrics",
+            "idm-password",
+            "idm-plan",
+            "idm-traces",
+            "idm-trust",
+            "idm-types",
+        ],
     ),
     ("idm-limit", &["idm-types"]),
     ("idm-metrics", &["idm-types"]),

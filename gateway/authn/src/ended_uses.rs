@@ -60,7 +60,8 @@ mod tests {
         uses.note(&ObjectKey::new("shop", "c0000"), Some("user:ana"), &revoked);
         uses.note(&ObjectKey::new("shop", "c0000"), None, &Refusal::new(Reason::UnknownApiKey, ""));
         let counts = uses.counts();
-        let of = |name: &str| counts.iter().filter(|(credential, ..)| credential.name == name).cloned().collect::<Vec<_>>();
+        let of =
+            |name: &str| counts.iter().filter(|(credential, ..)| credential.name == name).cloned().collect::<Vec<_>>();
         let key = |name: &str| ObjectKey::new("shop", name);
         assert_eq!(of("c0000"), [(key("c0000"), Some("user:ana".to_owned()), Reason::KeyRevoked, 2)]);
         assert_eq!(of("").iter().map(|(.., uses)| uses).collect::<Vec<_>>(), [&5]);

@@ -22,6 +22,8 @@ const GOOD: &[&str] = &[
     "kind: Credential\nspec: {person: {user: a, federationRef: {name: f}}, roles: [r]}",
     "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: m, signIn: {federationRefs: [{name: a}, {name: b}], basePath: /in, origins: ['https://a'], session: {idleSeconds: 60, absoluteSeconds: 60}, requiredClaims: [{claim: hd, values: [a]}], stepUp: {acrValues: [gold], maxAgeSeconds: 60}, credentials: {user: token.email, selector: {matchLabels: {a: b}}}, logout: {returnTo: /}, pages: {title: a, logoUri: /l, accentColor: '#000000'}}}]}}",
     "kind: RoleBinding\nspec: {role: r, subjects: [{user: u}], scope: {project: {}}}",
+    "kind: RoleBinding\nspec: {permissionRole: Developer, subjects: [{user: u, issuer: kubernetes}, {serviceAccount: {name: a, namespace: b}}], scope: {team: {name: checkout}}}",
+    "kind: RoleBinding\nspec: {permissions: [{kinds: [Credential], verbs: [Read, Rotate, Revoke, Approve, ReadSecretMetadata]}, {kinds: [IdentityPolicy], verbs: [Deploy]}], subjects: [{group: g}], scope: {project: {}}}",
     "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: a, basic: {realm: r, validators: [{credentials: {selector: {matchLabels: {a: b}}}}, {federationRef: {name: f}}]}}]}, resource: {identifier: 'https://a/mcp', scopes: [read]}}",
     "kind: Federation\nspec: {ldap: {servers: ['ldaps://a', 'ldap://b:389'], bind: {simple: {dn: cn=g, passwordRef: {name: s}}}, users: {base: dc=x, loginAttributes: [uid], attributes: [{name: mail, all: true}]}, groups: {base: dc=x, search: {nested: true}}}, login: {domains: [A], suffixes: [a.b], recheckSeconds: 60, onOutage: KeepSessions}, roleMappings: [{group: 'cn=a,dc=x', roles: [r]}]}",
     "kind: Federation\nspec: {database: {product: MySQL, host: a, database: b, user: c, passwordRef: {name: s}, query: 'SELECT 1 WHERE 1 = :username', dangerLegacyFormats: [Phpass]}}",
@@ -71,6 +73,41 @@ fn ldap(bind: &str, users: &str, groups: &str) -> String {
 fn rest(verify: &str) -> String {
     let answer = "{success: token.status == 200, id: token.body.id, username: token.body.name}";
     format!("kind: Federation\nspec: {{rest: {{verify: {{url: 'https://a/b', {verify}}}, answer: {answer}}}}}")
+}
+
+fn permissions(rule: &str) -> String {
+    format!("kind: RoleBinding\nspec: {{permissions: [{rule}], subjects: [{{user: u}}], scope: {{project: {{}}}}}}")
+}
+
+/// RoleBindings, each with a change that is refused.
+const CHANGES: [(&str, &str); 4] = [
+    ("role: r, scope: {project: {}}", "role: s, scope: {project: {}}"),
+    ("permissionRole: Auditor, scope: {project: {}}", "permissionRole: Owner, scope: {project: {}}"),
+    ("permissionRole: Auditor, scope: {project: {}}", "permissionRole: Auditor, scope: {team: {name: a}}"),
+    (
+        "permissions: [{kinds: [Credential], verbs: [Read]}], scope: {project: {}}",
+        "permissions: [{kinds: [Credential], verbs: [Delete]}], scope: {project: {}}",
+    ),
+];
+
+fn refused_changes() -> Result<String> {
+    let mut said = String::new();
+    for (number, (before, after)) in CHANGES.into_iter().enumerate() {
+        let object = |spec: &str| {
+            format!(
+                "apiVersion: identity-manager.io/v1alpha1\nkind: RoleBinding\nmetadata: {{name: fixed-{number}, \
+                 namespace: default}}\nspec: {{subjects: [{{user: u}}], {spec}}}\n"
+            )
+        };
+        kubectl_with(&["apply", "-f", "-"], &object(before))?;
+        let outcome = kubectl_with(&["apply", "--dry-run=server", "-f", "-"], &object(after));
+        kubectl(&["-n", "default", "delete", "idrb", &format!("fixed-{number}")])?;
+        match outcome {
+            Ok(_) => anyhow::bail!("{before} became {after}"),
+            Err(error) => said.push_str(&format!("{error}\n")),
+        }
+    }
+    Ok(said)
 }
 
 /// Objects that break one rule each.
@@ -131,6 +168,14 @@ fn broken() -> Vec<String> {
         "kind: RoleBinding\nspec: {role: r, subjects: [{user: u, group: g}], scope: {project: {}}}".into(),
         "kind: RoleBinding\nspec: {role: r, subjects: [{credential: c, issuer: i}], scope: {project: {}}}".into(),
         "kind: RoleBinding\nspec: {role: r, subjects: [{user: u}], scope: {}}".into(),
+        "kind: RoleBinding\nspec: {subjects: [{user: u}], scope: {project: {}}}".into(),
+        "kind: RoleBinding\nspec: {role: r, subjects: [{user: u}], scope: {team: {name: a}}}".into(),
+        "kind: RoleBinding\nspec: {role: r, subjects: [{serviceAccount: {name: a}}], scope: {project: {}}}".into(),
+        "kind: RoleBinding\nspec: {permissionRole: SystemAdmin, subjects: [{user: u}], scope: {project: {}}}".into(),
+        permissions("{kinds: [Federation], verbs: [Revoke]}"),
+        permissions("{kinds: [Federation], verbs: [Rotate]}"),
+        permissions("{kinds: [Credential], verbs: [Deploy]}"),
+        permissions("{kinds: [RoleBinding], verbs: [ReadSecretMetadata]}"),
         policy("{name: m, basic: {realm: r, credentialSelector: {matchLabels: {a: b}}, validators: [{credentials: {}}]}}"),
         policy("{name: m, basic: {realm: r, validators: [{}]}}"),
         format!(
@@ -173,7 +218,7 @@ fn every_rule_of_every_kind_refuses_something_and_says_what_to_do() -> Result<()
     for object in GOOD {
         dry_run(object)?;
     }
-    let mut said = String::new();
+    let mut said = refused_changes()?;
     for object in broken() {
         match dry_run(&object) {
             Ok(_) => anyhow::bail!("accepted: {object}"),

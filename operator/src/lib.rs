@@ -6,6 +6,7 @@
 //! serves traffic, and gateways keep serving without it. Start at `reconcile.rs`, which reads like a
 //! recipe; `watch.rs` says when it runs.
 
+pub mod access;
 mod changes;
 mod credentials;
 mod directories;
@@ -17,6 +18,7 @@ mod keys;
 mod leader;
 mod members;
 mod objects;
+mod permissions;
 mod queue;
 mod reconcile;
 mod served;
@@ -31,6 +33,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use idm_audit::ship::{self, Elasticsearch};
 use idm_audit::{OnFull, Spool, SpoolConfig, Successes};
+use idm_permission::Issuers;
 use idm_types::{Redacted, Timestamp};
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
@@ -81,6 +84,9 @@ pub struct Options {
     /// Time by which gateways have the record of a success on disk
     #[arg(long, default_value = "within-moments", value_parser = ["within-moments", "before-answer"])]
     gateway_audit_successes: String,
+    /// Issuers that the API server trusts, as a JSON list of {issuer, usernamePrefix, groupsPrefix}
+    #[arg(long, env = "IDM_PERMISSION_ISSUERS", default_value = "[]", value_parser = issuers)]
+    permission_issuers: Issuers,
     /// Redis or Valkey that gateways share, for example redis://valkey.idm-system:6379
     #[arg(long, env = "IDM_GATEWAY_STORE")]
     gateway_store: Option<String>,
@@ -101,6 +107,10 @@ pub struct Options {
     admin: SocketAddr,
 }
 
+fn issuers(text: &str) -> Result<Issuers, serde_json::Error> {
+    serde_json::from_str(text)
+}
+
 /// The dependencies of every reconcile.
 pub(crate) struct Context {
     pub(crate) client: Client,
@@ -109,6 +119,10 @@ pub(crate) struct Context {
     pub(crate) settings: GatewaySettings,
     pub(crate) http: reqwest::Client,
     pub(crate) hashes: idm_compile::PasswordHashes,
+    /// The issuers that the API server trusts.
+    pub(crate) permission_issuers: Issuers,
+    /// What is known of the guard of permissions.
+    pub(crate) permissions: permissions::Board,
     /// The work of gateways for the namespaces whose routes they take, by the gateway's namespace.
     pub(crate) served: served::Board,
     /// The registers of keys.
@@ -201,6 +215,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         http,
         client,
         hashes: idm_compile::PasswordHashes::default(),
+        permissions: permissions::Board::default(),
+        permission_issuers: options.permission_issuers.clone(),
         served: served::Board::default(),
         registers: keys::Registers::default(),
         key_uses: key_uses::KeyUses::default(),

@@ -116,14 +116,17 @@ async fn make(context: &Context, world: &World, person: &Person) -> Result<(), k
             ..ObjectMeta::default()
         },
         spec: RoleBindingSpec {
-            role: provisioning.role.clone(),
+            role: Some(provisioning.role.clone()),
+            permission_role: None,
+            permissions: None,
             subjects: vec![Subject {
                 user: Some(person.username.clone()),
                 group: None,
                 credential: None,
+                service_account: None,
                 issuer: Some(person.issuer.clone()),
             }],
-            scope: Scope { project: Some(ProjectScope::default()) },
+            scope: Scope { project: Some(ProjectScope::default()), ..Scope::default() },
         },
         status: None,
     };

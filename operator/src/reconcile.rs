@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::select_all;
 use idm_audit::SpoolHandle;
 use idm_compile::{Cause, Compiled, Condition, ObjectId, Report, Settings, World, compile};
 use idm_plan::Bundle;
@@ -13,12 +12,13 @@ use idm_types::Timestamp;
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::objects::Kind;
 use crate::queue::Queue;
 use crate::served::Served;
 use crate::watch::{self, Seen};
-use crate::{Context, changes, credentials, directories, gateway, key_uses, members, world};
+use crate::{Context, changes, credentials, directories, gateway, key_uses, members, permissions, world};
 
 /// The namespace of objects that have none.
 const CLUSTER: &str = "";
@@ -36,13 +36,15 @@ const SETTLE: Duration = Duration::from_millis(20);
 pub(crate) async fn run(context: Arc<Context>, spool_handle: SpoolHandle) -> anyhow::Result<()> {
     let queue = Arc::new(Queue::default());
     let (sender, receiver) = mpsc::unbounded_channel();
-    let mut tasks: Vec<_> = Kind::ALL
-        .iter()
-        .map(|&kind| tokio::spawn(watch::follow(context.client.clone(), kind, context.clone(), sender.clone())))
-        .collect();
-    tasks.push(tokio::spawn(take_note(context.clone(), receiver, queue.clone(), spool_handle)));
-    tasks.push(tokio::spawn(work(context, queue)));
-    let (ended, _, _) = select_all(tasks).await;
+    // They end with this future: an operator that does not lead any more writes nothing, and the spool can be closed.
+    let mut tasks = JoinSet::new();
+    for &kind in Kind::ALL {
+        tasks.spawn(watch::follow(context.client.clone(), kind, context.clone(), sender.clone()));
+    }
+    tasks.spawn(take_note(context.clone(), receiver, queue.clone(), spool_handle));
+    tasks.spawn(permissions::run(context.clone(), queue.clone()));
+    tasks.spawn(work(context, queue));
+    let ended = tasks.join_next().await;
     anyhow::bail!("a task of the operator ended: {ended:?}")
 }
 
@@ -58,6 +60,7 @@ async fn take_note(
         if !seen.matters() {
             continue;
         }
+        context.permissions.see(&seen);
         concerned(&context.store, &seen).iter().for_each(|namespace| queue.add(namespace, SETTLE));
     }
 }
@@ -156,7 +159,11 @@ async fn reconcile(context: &Context, queue: &Queue, namespace: &str) -> anyhow:
     let settings = Settings { remembers_together: context.settings.store.is_some(), ..Settings::default() };
     let mut world = world::complete(&context.store, namespace, settings);
     world.hashes = context.hashes.clone();
-    world.tenants_mut().for_each(|tenant| tenant.hashes = context.hashes.clone());
+    world.permissions = permissions::settings(context);
+    for tenant in world.tenants_mut() {
+        tenant.hashes = context.hashes.clone();
+        tenant.permissions = permissions::settings(context);
+    }
     let ours = !world.policies.is_empty()
         || !world.credentials.is_empty()
         || !world.federations.is_empty()
@@ -192,6 +199,7 @@ async fn reconcile(context: &Context, queue: &Queue, namespace: &str) -> anyhow:
     let current = if wanted { gateway::current_bundle(client, namespace).await? } else { None };
     let mut compiled = compile(&world, current.as_ref());
     compiled.report.extend(told);
+    permissions::report(context, &world, &mut compiled);
     if !wanted {
         gateway::publish(context, &world, &compiled, 0, &gateway::Observed::default()).await?;
         let elsewhere = context.served.of(namespace);

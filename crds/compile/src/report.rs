@@ -109,6 +109,10 @@ pub enum Cause {
     KeysEnded,
     /// A new key was asked for, and cannot be made.
     NotRotated,
+    /// The API server has not got the permissions of a RoleBinding yet.
+    NotGranted,
+    /// The policy of the API server that narrows permissions to teams and actions is not in force.
+    GuardNotInForce,
     /// A directory gave no usable answer to the last question.
     Directory(Reason),
 }
@@ -144,6 +148,8 @@ impl Cause {
             Cause::NotAllowedByListeners => "NotAllowedByListeners",
             Cause::KeysEnded => "KeysEnded",
             Cause::NotRotated => "NotRotated",
+            Cause::NotGranted => "NotGranted",
+            Cause::GuardNotInForce => "GuardNotInForce",
             Cause::Directory(reason) => reason.code(),
         }
     }

@@ -140,6 +140,8 @@ pub struct World {
     pub(crate) is_tenant: bool,
     /// The addresses of the API server, which no backend may have; none for a folder.
     pub api_server: Vec<std::net::IpAddr>,
+    /// What RoleBindings with permissions rest on.
+    pub permissions: crate::PermissionSettings,
     /// Hashes of passwords that were computed before.
     pub hashes: PasswordHashes,
     /// The hashes of passwords that Secrets hold in clear text, by the name of their Credential.

@@ -7,6 +7,7 @@
 #[macro_use]
 mod print;
 
+mod access;
 mod audit;
 mod credential;
 mod demo;
@@ -57,6 +58,14 @@ enum Command {
     Audit(audit::Audit),
     /// Check the YAML of a folder as the gateway would
     Lint(lint::Lint),
+    /// Say whether somebody may do something with the objects of idm
+    CanI(access::CanI),
+    /// Say who may do something with the objects of idm
+    WhoCan(access::WhoCan),
+    /// Print the name and groups that the API server has for you
+    Whoami(access::Whoami),
+    /// Print who may do what with the objects of idm
+    AccessMatrix(access::AccessMatrix),
     /// Test policies, without a cluster
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -114,6 +123,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Explain(explain) => explain.run().await,
         Command::Audit(audit) => audit.run().await,
         Command::Lint(lint) => lint.run(),
+        Command::CanI(question) => question.run().await,
+        Command::WhoCan(question) => question.run().await,
+        Command::Whoami(whoami) => whoami.run().await,
+        Command::AccessMatrix(matrix) => matrix.run().await,
         Command::Policy(policy) => policy.run().await,
         Command::Idp(idp) => idp.run().await,
         Command::Jwk(jwk) => jwk.run().map(|()| ExitCode::SUCCESS),

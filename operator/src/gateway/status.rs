@@ -49,7 +49,11 @@ pub(crate) async fn publish(
             let mut findings: Vec<_> = compiled.report.about(&id).collect();
             findings.extend(elsewhere.iter().flat_map(|of| of.about(&id)));
             let is_directory = directories::is_one(kind, &object);
-            let verdicts = judge(kind, is_directory, &findings, &gateways);
+            let gives = kind == Kind::RoleBinding && object.data.pointer("/spec/role").is_none();
+            let mut verdicts = judge(kind, is_directory, &findings, &gateways);
+            if gives {
+                granted(&findings, &mut verdicts);
+            }
             let mut extra = json!({});
             if kind == Kind::Credential {
                 let pods = gateways.iter().map(|(_, observed)| observed.ready).sum();
@@ -127,6 +131,20 @@ fn judge(kind: Kind, is_directory: bool, findings: &[&Finding], gateways: &[(u64
         }
     });
     verdicts
+}
+
+/// Of a RoleBinding with permissions: whether the API server has them.
+fn granted(findings: &[&Finding], verdicts: &mut Vec<Verdict>) {
+    let Some(ready) = verdicts.pop() else { return };
+    let verdict = |status, reason, message: String| Verdict { kind: "Programmed", status, reason, message };
+    let bad = findings.iter().find(|finding| finding.condition == Aspect::Programmed && !finding.is_note());
+    let programmed = match (ready.status, bad) {
+        ("True", None) => verdict("True", "Programmed", "granted at the API server".into()),
+        ("True", Some(bad)) => verdict("False", bad.cause.name(), text(bad)),
+        _ => verdict("False", ready.reason, format!("it gives nothing: {}", ready.message)),
+    };
+    let sum = if ready.status == "True" && programmed.status != "True" { programmed.clone() } else { ready };
+    verdicts.extend([programmed, Verdict { kind: "Ready", ..sum }]);
 }
 
 fn programmed(findings: &[&Finding], before: &[Verdict], gateways: &[(u64, &Observed)]) -> Verdict {

@@ -130,6 +130,8 @@ fn context(server: &Arc<ApiServer>) -> Context {
         served: crate::served::Board::default(),
         registers: crate::keys::Registers::default(),
         key_uses: crate::key_uses::KeyUses::default(),
+        permissions: crate::permissions::Board::default(),
+        permission_issuers: Default::default(),
         heard: tokio::sync::Mutex::default(),
     }
 }

@@ -62,7 +62,10 @@ pub use policy::{
 };
 pub use references::{References, ReferredNames};
 pub use resource::ProtectedResource;
-pub use role_binding::{ProjectScope, RoleBinding, RoleBindingSpec, Scope, Subject};
+pub use role_binding::{
+    PermissionRule, ProjectScope, RoleBinding, RoleBindingSpec, Scope, ServiceAccountSubject, Subject, SystemScope,
+    TeamScope,
+};
 pub use rotation::{ApiKeyCredential, KeyStatus, Rotation, RotationStatus, SuppliedKeys};
 pub use saml::{NameIdFormat, SamlBinding, SamlMetadata, SamlProvider, SamlServiceProvider, Unsolicited};
 pub use sign_in::{LogoutSettings, Pages, PersonCredentials, RequiredClaim, SessionSettings, SignInMethod, StepUp};

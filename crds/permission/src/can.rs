@@ -1,0 +1,128 @@
+//! The one decision: may a person do this here, by which binding, and if not, who can give it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::{BuiltInRole, Permission, Person, Role, Scope, Target};
+
+/// One RoleBinding that gives permissions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// The namespace of the object.
+    pub namespace: String,
+    /// The name of the object.
+    pub name: String,
+    /// What it gives.
+    pub role: Role,
+    /// Where that holds.
+    pub scope: Scope,
+    /// To whom.
+    pub targets: Vec<Target>,
+}
+
+/// All RoleBindings that give permissions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bindings(pub Vec<Binding>);
+
+/// Evidence that a permission is held: the binding that gives it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Grant {
+    /// The RoleBinding, as `namespace/name`.
+    pub binding: String,
+    /// Its role.
+    pub role: &'static str,
+    /// Where that role holds.
+    pub scope: Scope,
+}
+
+/// A missing permission.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Denial {
+    /// The permission, for example `update Credential`, or `grant Owner`.
+    pub missing: String,
+    /// Where it is missing.
+    pub place: Scope,
+    /// The subjects that can give it there.
+    pub granted_by: Vec<Target>,
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is missing in {}", self.missing, self.place)?;
+        if self.granted_by.is_empty() {
+            return f.write_str("; no RoleBinding lets anybody give it, so a cluster administrator must");
+        }
+        let names: Vec<_> = self.granted_by.iter().take(10).map(Target::to_string).collect();
+        write!(f, "; it can be given by {}", names.join(", "))?;
+        match self.granted_by.len().saturating_sub(names.len()) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+impl Bindings {
+    /// The bindings of a person whose scope covers a place.
+    fn of<'a>(&'a self, person: &'a Person, place: &'a Scope) -> impl Iterator<Item = &'a Binding> {
+        let here = self.0.iter().filter(|binding| binding.scope.covers(place));
+        here.filter(|binding| binding.targets.iter().any(|target| target.is(person)))
+    }
+}
+
+impl Binding {
+    fn grant(&self) -> Grant {
+        let binding = format!("{}/{}", self.namespace, self.name);
+        Grant { binding, role: self.role.name(), scope: self.scope.clone() }
+    }
+}
+
+/// Whether a person holds a permission at a place.
+///
+/// # Errors
+/// Where no binding gives it.
+pub fn can(bindings: &Bindings, person: &Person, permission: Permission, place: &Scope) -> Result<Grant, Denial> {
+    let gives = |binding: &&Binding| binding.role.permissions().contains(permission);
+    bindings.of(person, place).find(gives).map(Binding::grant).ok_or_else(|| {
+        let roles = BuiltInRole::ALL.iter().copied().filter(|role| role.permissions().contains(permission));
+        let roles: Vec<_> = roles.map(Role::BuiltIn).collect();
+        let granted_by = grantors(bindings, place, |binding| roles.iter().any(|role| binding.may_grant(role)));
+        Denial { missing: permission.to_string(), place: place.clone(), granted_by }
+    })
+}
+
+/// Whether a person may give a role to others at a place, beside the permission to write the RoleBinding: it takes one
+/// role that holds there and includes all of it.
+///
+/// # Errors
+/// Where no binding of the person has such a role.
+pub fn may_grant(bindings: &Bindings, person: &Person, role: &Role, place: &Scope) -> Result<Grant, Denial> {
+    bindings.of(person, place).find(|binding| binding.may_grant(role)).map(Binding::grant).ok_or_else(|| Denial {
+        missing: format!("grant {}", role.name()),
+        place: place.clone(),
+        granted_by: grantors(bindings, place, |binding| binding.may_grant(role)),
+    })
+}
+
+impl Binding {
+    /// `SystemAdmin` is for the system alone; everywhere else `Owner` is the same.
+    fn may_grant(&self, role: &Role) -> bool {
+        (*role != Role::BuiltIn(BuiltInRole::SystemAdmin) || self.scope == Scope::System) && self.role.may_grant(role)
+    }
+}
+
+fn grantors(bindings: &Bindings, place: &Scope, may: impl Fn(&Binding) -> bool) -> Vec<Target> {
+    let here = bindings.0.iter().filter(|binding| binding.scope.covers(place) && may(binding));
+    here.flat_map(|binding| binding.targets.iter().cloned()).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The subjects that hold a permission at a place, each with the bindings that give it.
+pub fn holders(bindings: &Bindings, permission: Permission, place: &Scope) -> Vec<(Target, Grant)> {
+    let here = bindings.0.iter().filter(|binding| binding.scope.covers(place));
+    let giving = here.filter(|binding| binding.role.permissions().contains(permission));
+    let mut all: Vec<_> =
+        giving.flat_map(|binding| binding.targets.iter().map(|target| (target.clone(), binding.grant()))).collect();
+    all.sort_by(|(a, x), (b, y)| (a, &x.binding).cmp(&(b, &y.binding)));
+    all
+}

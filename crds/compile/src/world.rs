@@ -48,8 +48,6 @@ pub struct Meta {
     pub labels: BTreeMap<String, String>,
     /// The time when a user asked for new keys: the annotation of [`idm_api::ROTATE_ANNOTATION`].
     pub rotate: Option<String>,
-    /// The time for which the old key works: the annotation of [`idm_api::OVERLAP_ANNOTATION`].
-    pub rotate_overlap: Option<String>,
     /// Ids of keys to revoke: the annotation of [`idm_api::REVOKE_ANNOTATION`].
     pub revoke: Option<String>,
 }
@@ -65,7 +63,6 @@ impl Meta {
             created: meta.creation_timestamp.as_ref().map(|t| t.0.to_string()).unwrap_or_default(),
             labels: meta.labels.clone().unwrap_or_default(),
             rotate: annotation(idm_api::ROTATE_ANNOTATION),
-            rotate_overlap: annotation(idm_api::OVERLAP_ANNOTATION),
             revoke: annotation(idm_api::REVOKE_ANNOTATION),
             name,
         }

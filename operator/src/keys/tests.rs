@@ -65,8 +65,8 @@ impl Bed {
     }
 
     fn ask(&mut self, request: &str, overlap: Option<&str>) {
-        self.meta.rotate = Some(request.into());
-        self.meta.rotate_overlap = overlap.map(str::to_owned);
+        self.meta.rotate =
+            Some(overlap.map_or_else(|| request.into(), |overlap| format!("{request} overlap={overlap}")));
     }
 }
 
@@ -228,7 +228,7 @@ async fn a_request_that_cannot_be_read_replaces_nothing() {
     let key = bed.key();
     bed.ask("r1", Some("tomorrow"));
     let (told, ..) = bed.reconcile(true).await;
-    assert!(told.len() == 1 && told[0].contains("rotate-overlap must be a time such as 24h"), "{told:?}");
+    assert!(told.len() == 1 && told[0].contains("may have `overlap=24h`"), "{told:?}");
     assert_eq!(bed.key(), key);
 }
 

@@ -56,20 +56,28 @@ pub fn due(
     let settings = object.spec.rotation.as_ref();
     let usual = span(settings.and_then(|settings| settings.overlap.as_ref())).unwrap_or(DEFAULT_OVERLAP_MS);
     let requests = record.map(|record| record.requests.as_slice()).unwrap_or_default();
-    if let Some(request) = object.meta.rotate.as_ref().filter(|request| !requests.contains(request)) {
-        if request.is_empty() || request.len() > 64 {
-            return Err("the annotation identity-manager.io/rotate must be an id of 1 to 64 characters");
+    if let Some(text) = &object.meta.rotate {
+        let (request, overlap_ms) = read_request(text).ok_or(
+            "the annotation identity-manager.io/rotate must be an id of 1 to 64 characters, and may have `overlap=24h` \
+             behind it; nothing is replaced",
+        )?;
+        if !requests.iter().any(|known| known == request) {
+            return Ok(Some(Due { request: Some(request.to_owned()), overlap_ms: overlap_ms.unwrap_or(usual) }));
         }
-        let overlap_ms = match object.meta.rotate_overlap.as_deref() {
-            None => usual,
-            Some(text) => parse_span(text).ok_or(
-                "the annotation identity-manager.io/rotate-overlap must be a time such as 24h, or 0; nothing is replaced",
-            )?,
-        };
-        return Ok(Some(Due { request: Some(request.clone()), overlap_ms }));
     }
     let every = span(settings.and_then(|settings| settings.every.as_ref()));
     let since = record.and_then(|record| record.current.as_ref()).map(|known| known.since);
     let is_old = every.zip(since).is_some_and(|(every, since)| now.0 >= since.0.saturating_add(every));
     Ok(is_old.then_some(Due { request: None, overlap_ms: usual }))
+}
+
+/// The id of a request, and the overlap that it asks for.
+fn read_request(text: &str) -> Option<(&str, Option<u64>)> {
+    let mut words = text.split_ascii_whitespace();
+    let request = words.next().filter(|request| request.len() <= 64)?;
+    let overlap = match words.next() {
+        None => None,
+        Some(word) => Some(parse_span(word.strip_prefix("overlap=")?)?),
+    };
+    words.next().is_none().then_some((request, overlap))
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use idm_api::v1alpha1::Credential;
-use idm_api::{OVERLAP_ANNOTATION, REVOKE_ANNOTATION, ROTATE_ANNOTATION};
+use idm_api::{REVOKE_ANNOTATION, ROTATE_ANNOTATION};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
@@ -101,7 +101,7 @@ impl Cluster {
     ) -> anyhow::Result<Shown> {
         // What was told of an earlier request is no answer to this one.
         let told_before = refusal(&self.get(name).await?);
-        self.annotate(name, json!({ROTATE_ANNOTATION: request, OVERLAP_ANNOTATION: overlap})).await?;
+        self.annotate(name, json!({ROTATE_ANNOTATION: format!("{request} overlap={overlap}")})).await?;
         let answered = |object: &Credential| {
             if let Some(why) = refusal(object).filter(|why| Some(why) != told_before.as_ref()) {
                 bail!("{why}");

@@ -123,15 +123,15 @@ impl Core {
         let mut swapped = self.shared.swapped();
         let mut revoked: Option<watch::Receiver<()>> = None;
         loop {
+            // The store is that of the process: any configuration tells of its revocations. One may be in force before
+            // this begins to follow.
+            revoked = revoked.or_else(|| self.local().map(|local| local.configuration.armed().revoked()));
             let wait = self.streams.wait(Timestamp::now());
             tokio::select! {
                 changed = swapped.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    // The store is that of the process: any configuration tells of its revocations.
-                    let armed = self.local();
-                    revoked = revoked.or_else(|| armed.map(|local| local.configuration.armed().revoked()));
                 }
                 () = news(&mut revoked) => tokio::time::sleep(TOGETHER).await,
                 () = self.streams.sooner.notified() => continue,

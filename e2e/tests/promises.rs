@@ -511,3 +511,80 @@ async fn no_record_is_lost_or_doubled_when_elasticsearch_is_killed() -> Result<(
     .await?;
     space.delete()
 }
+
+/// The operator makes the next key of a Credential, both work, and the old one is refused by both pods when it is revoked.
+#[tokio::test]
+async fn a_key_is_rotated_with_an_overlap_and_revoked_for_good() -> Result<()> {
+    let (bed, space) = (Bed::new()?, shop("e2e-rotation").await?);
+    space.apply(
+        "apiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: nightly}\n\
+         spec: {owner: {application: nightly}, apiKey: {}, secretRef: {name: nightly-key}}\n",
+    )?;
+    let key = || -> Result<String> {
+        let secret = space.object("secret", "nightly-key")?;
+        let text = secret["data"]["key"].as_str().context("no key")?.to_owned();
+        Ok(String::from_utf8(base64::engine::general_purpose::STANDARD.decode(text)?)?)
+    };
+    let old = eventually("the operator makes the key", async || key()).await?;
+    let status = async |key: &str| Ok::<_, anyhow::Error>(space.send("GET", "/", &[("x-api-key", key)]).await?.status);
+    let works = async |key: &str| {
+        eventually("the key works", async || {
+            for _ in 0..6 {
+                let status = status(key).await?;
+                ensure!(status == 200, "{status}");
+            }
+            Ok(())
+        })
+        .await
+    };
+    works(&old).await?;
+    for _ in 0..2 {
+        // The same request asks once.
+        space.kubectl(&["annotate", "--overwrite", "credential", "nightly", "identity-manager.io/rotate=r1"])?;
+    }
+    let new = eventually("the operator makes the next key", async || {
+        let new = key()?;
+        ensure!(new != old, "it is the old one");
+        Ok(new)
+    })
+    .await?;
+    works(&new).await?;
+    works(&old).await?;
+    let ids = eventually("the status tells both keys, and that both pods know the new one", async || {
+        let object = space.object("credential", "nightly")?;
+        let keys = object["status"]["keys"].as_array().cloned().unwrap_or_default();
+        let states: Vec<_> = keys.iter().filter_map(|key| key["state"].as_str()).collect();
+        ensure!(states == ["Active", "Overlapping"] && keys[0]["gateways"] == "2/2", "{keys:?}");
+        ensure!(keys[1]["lastUseTime"].is_string(), "{keys:?}");
+        ensure!(object["status"]["rotation"]["request"] == "r1", "{object}");
+        Ok(keys.iter().filter_map(|key| Some(key["id"].as_str()?.to_owned())).collect::<Vec<_>>())
+    })
+    .await?;
+    ensure!(key()? == new, "one request, one key");
+    space.kubectl(&["annotate", "credential", "nightly", &format!("identity-manager.io/revoke-keys={}", ids[1])])?;
+    let refused = eventually("both pods refuse the old key", async || {
+        let mut last = None;
+        for _ in 0..6 {
+            let answer = space.send("GET", "/", &[("x-api-key", &old)]).await?;
+            ensure!(answer.status == 401, "{answer:?}");
+            last = answer.decision;
+        }
+        last.context("no decision id")
+    })
+    .await?;
+    ensure!(bed.record(&refused).await?["reason"] == "KeyRevoked");
+    // Without the annotation, and with the old key in the Secret again, it stays so.
+    space.kubectl(&["annotate", "credential", "nightly", "identity-manager.io/revoke-keys-"])?;
+    let patch = json!({"stringData": {"key": old}}).to_string();
+    space.kubectl(&["patch", "secret", "nightly-key", "--type", "merge", "-p", &patch])?;
+    eventually("the status tells that no key works", async || {
+        let object = space.object("credential", "nightly")?;
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let ready = conditions.iter().find(|condition| condition["type"] == "Ready").cloned().unwrap_or_default();
+        ensure!(ready["status"] == "False" && ready["reason"] == "KeysEnded", "{ready}");
+        Ok(())
+    })
+    .await?;
+    ensure!(status(&old).await? == 401);
+    space.delete()
+}

@@ -1,6 +1,6 @@
 //! The control port: health, metrics and the acknowledgement. It tells nothing about callers or
-//! policies and changes nothing; only the operator, which proves itself, learns who signed in for the first time
-//! and what directories answered.
+//! policies and changes nothing; only the operator, which proves itself, learns who signed in for the first time, what
+//! directories answered, and where keys that are being replaced were used.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -94,6 +94,7 @@ async fn answer(gateway: Arc<Gateway>, request: Request<Incoming>) -> Result<Res
         }
         "/-/bundle" => (StatusCode::OK, "application/json", bundle(&gateway)),
         "/-/people" => for_operator(people(&gateway, &request)),
+        "/-/keys" => for_operator(keys(&gateway, &request)),
         "/-/directories" => for_operator(directories(&gateway, &request)),
         _ => {
             (StatusCode::NOT_FOUND, "text/plain", "there are /-/live, /-/ready, /-/metrics and /-/bundle\n".to_owned())
@@ -131,6 +132,17 @@ fn directories(gateway: &Gateway, request: &Request<Incoming>) -> Option<String>
         serde_json::json!({"namespace": federation.namespace, "federation": federation.name, "error": error})
     });
     Some(serde_json::json!({"directories": told.collect::<Vec<_>>()}).to_string())
+}
+
+/// The older of two keys of each Credential that has two.
+fn keys(gateway: &Gateway, request: &Request<Incoming>) -> Option<String> {
+    let told = gateway.retiring_for(token_of(request)?)?.into_iter().map(|of| {
+        serde_json::json!({
+            "namespace": of.credential.namespace, "credential": of.credential.name, "key": of.key, "newer": of.newer,
+            "lastUse": of.last.map(|(at, address)| serde_json::json!({"at": at.0, "address": address})),
+        })
+    });
+    Some(serde_json::json!({"keys": told.collect::<Vec<_>>()}).to_string())
 }
 
 fn people(gateway: &Gateway, request: &Request<Incoming>) -> Option<String> {

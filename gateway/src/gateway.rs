@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use idm_audit::ship::{self, Elasticsearch};
 use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth, Successes};
-use idm_authn::NewPerson;
+use idm_authn::{NewPerson, RetiringReport};
 use idm_decide::{BodyLimits, EngineError};
 use idm_metrics::{Exposition, Format};
 use idm_plan::{Bundle, CONTROL_TOKEN, ObjectKey, SecretHandle};
@@ -25,6 +25,8 @@ use tokio::task::JoinHandle;
 use crate::environment::Environment;
 use crate::traces::{ExportError, Exporter, TraceOptions};
 
+/// Credentials with two keys that the operator is told about.
+const MAX_REPORTED: usize = 10_000;
 /// The longest time that a stop waits for the last spans to be taken.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
@@ -247,6 +249,13 @@ impl Gateway {
     /// The outcome of the last question to each directory, for the operator alone; `None` for everyone else.
     pub fn directories_for(&self, token: &str) -> Option<Vec<(ObjectKey, Result<(), DirectoryError>)>> {
         self.is_operator(token).then(|| self.environment.directories.outcomes())
+    }
+
+    /// The older of two keys of each Credential that has two, and where it was used last, for the operator alone; `None`
+    /// for everyone else.
+    pub fn retiring_for(&self, token: &str) -> Option<Vec<RetiringReport>> {
+        let retiring = || self.shared.configuration().map(|of| of.armed().credentials().retiring(MAX_REPORTED));
+        self.is_operator(token).then(|| retiring().unwrap_or_default())
     }
 
     /// Whether traffic should be sent here.

@@ -13,6 +13,7 @@ impl Gateway {
     pub(crate) fn render(&self, out: &mut Exposition) {
         self.write_configuration(out);
         self.write_keys(out);
+        self.write_ended_keys(out);
         self.write_certificates(out);
         self.write_audit(out);
         self.write_store(out);
@@ -44,6 +45,20 @@ impl Gateway {
         out.gauge("idm_config_generation", "Generation of the configuration in force.").sample(&[], generation);
         out.gauge("idm_config_refused", "1 while the newest configuration could not be put in force.")
             .sample(&[], u64::from(self.error().is_some()));
+    }
+
+    fn write_ended_keys(&self, out: &mut Exposition) {
+        let help = "Requests with a key that has ended, by the Credential whose key it was.";
+        let mut family = out.counter("idm_ended_keys_used_total", help);
+        for (credential, owner, reason, uses) in self.environment.memory.ended_uses().counts() {
+            let labels = [
+                ("namespace", credential.namespace.as_str()),
+                ("credential", credential.name.as_str()),
+                ("owner", owner.as_deref().unwrap_or_default()),
+                ("reason", reason.code()),
+            ];
+            family.sample(&labels, uses);
+        }
     }
 
     fn write_keys(&self, out: &mut Exposition) {

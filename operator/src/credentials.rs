@@ -12,17 +12,19 @@ use kube::{Api, Client, ResourceExt};
 
 use crate::MANAGER;
 
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Names the Credential whose key a Secret of the operator's holds.
+pub(crate) const CREDENTIAL_LABEL: &str = "identity-manager.io/credential";
 
-fn labels(more: (&str, &str)) -> BTreeMap<String, String> {
+pub(crate) fn labels(more: (&str, &str)) -> BTreeMap<String, String> {
     [(MANAGED_BY, MANAGER), ("app.kubernetes.io/part-of", "idm"), more]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
 }
 
-/// Makes a key or password and its Secret for each Credential whose Secret does not exist. An existing Secret is never
-/// changed, whoever wrote it.
+/// Makes a key or password and its Secret for each Credential whose Secret does not exist. An existing Secret is not
+/// changed here, whoever wrote it; `keys.rs` replaces the key in one that was made here.
 pub(crate) async fn supply(world: &mut World, client: &Client) -> Result<(), kube::Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &world.namespace);
     for missing in missing_secrets(world) {
@@ -41,7 +43,7 @@ pub(crate) async fn supply(world: &mut World, client: &Client) -> Result<(), kub
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
-                labels: Some(labels(("identity-manager.io/credential", &credential))),
+                labels: Some(labels((CREDENTIAL_LABEL, &credential))),
                 // Kubernetes deletes the key with its Credential.
                 owner_references: Some(owner.into_iter().collect()),
                 ..ObjectMeta::default()

@@ -12,6 +12,9 @@ mod credentials;
 mod directories;
 mod gateway;
 mod health;
+mod key_status;
+mod key_uses;
+mod keys;
 mod leader;
 mod members;
 mod objects;
@@ -31,7 +34,7 @@ use anyhow::Context as _;
 use idm_audit::ship::{self, Elasticsearch};
 use idm_audit::{OnFull, Spool, SpoolConfig, Successes};
 use idm_permission::Issuers;
-use idm_types::Redacted;
+use idm_types::{Redacted, Timestamp};
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 use tokio::signal::unix::{SignalKind, signal};
@@ -122,8 +125,20 @@ pub(crate) struct Context {
     pub(crate) permissions: permissions::Board,
     /// The work of gateways for the namespaces whose routes they take, by the gateway's namespace.
     pub(crate) served: served::Board,
+    /// The registers of keys.
+    pub(crate) registers: keys::Registers,
+    /// Where the older of two keys was used last, as gateways told it.
+    pub(crate) key_uses: key_uses::KeyUses,
     /// Up to which number each gateway pod's people were heard of, by the pod's uid.
     pub(crate) heard: tokio::sync::Mutex<std::collections::HashMap<String, u64>>,
+}
+
+impl Context {
+    /// The work on keys, at this time.
+    pub(crate) fn key_work(&self, now: Timestamp) -> keys::KeyWork<'_> {
+        let home = &self.settings.operator_namespace;
+        keys::KeyWork { client: &self.client, registers: &self.registers, home, now }
+    }
 }
 
 /// Runs until SIGTERM or until leadership is lost.
@@ -203,6 +218,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         permissions: permissions::Board::default(),
         permission_issuers: options.permission_issuers.clone(),
         served: served::Board::default(),
+        registers: keys::Registers::default(),
+        key_uses: key_uses::KeyUses::default(),
         heard: tokio::sync::Mutex::default(),
     });
     let outcome = tokio::select! {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idm_audit::SpoolHandle;
-use idm_compile::{Cause, Compiled, Condition, ObjectId, Settings, World, compile};
+use idm_compile::{Cause, Compiled, Condition, ObjectId, Report, Settings, World, compile};
 use idm_plan::Bundle;
 use idm_types::Timestamp;
 use kube::ResourceExt;
@@ -18,7 +18,7 @@ use crate::objects::Kind;
 use crate::queue::Queue;
 use crate::served::Served;
 use crate::watch::{self, Seen};
-use crate::{Context, changes, credentials, directories, gateway, members, permissions, world};
+use crate::{Context, changes, credentials, directories, gateway, key_uses, members, permissions, world};
 
 /// The namespace of objects that have none.
 const CLUSTER: &str = "";
@@ -187,6 +187,10 @@ async fn reconcile(context: &Context, queue: &Queue, namespace: &str) -> anyhow:
     let known = world.secrets.len();
     credentials::supply(&mut world, client).await?;
     credentials::rotate(&mut world, client, Timestamp::now()).await?;
+    let mut told = Report::default();
+    let work = context.key_work(Timestamp::now());
+    work.remember(&mut world).await?;
+    work.advance(&mut world, &mut told).await?;
     if world.secrets.len() > known {
         // Gateways elsewhere that take routes of this namespace use them, too.
         world::gateways_of(&context.store, namespace).iter().for_each(|gateway| queue.add(gateway, SETTLE));
@@ -195,10 +199,14 @@ async fn reconcile(context: &Context, queue: &Queue, namespace: &str) -> anyhow:
     world.tenants_mut().for_each(World::hash_passwords);
     let current = if wanted { gateway::current_bundle(client, namespace).await? } else { None };
     let mut compiled = compile(&world, current.as_ref());
+    compiled.report.extend(told);
     permissions::report(context, &world, &mut compiled);
     if !wanted {
         gateway::publish(context, &world, &compiled, 0, &gateway::Observed::default()).await?;
-        return Ok(Some(RESYNC));
+        let elsewhere = context.served.of(namespace);
+        let refused = elsewhere.iter().all(|of| of.observed.is_programmed());
+        let again = work.finish_leaked(&mut world, refused).await?;
+        return Ok(Some(if again { UNPROGRAMMED } else { RESYNC }));
     }
     members::prepare(&world, current.as_ref(), &mut compiled.secrets);
     let bundle = next(current, &compiled);
@@ -224,9 +232,11 @@ async fn reconcile(context: &Context, queue: &Queue, namespace: &str) -> anyhow:
     let observed = gateway::observe(context, namespace, &digest).await;
     members::provision(context, &world, &built.bundle.secrets).await?;
     directories::report(context, &world, &mut compiled, &built.bundle.secrets).await;
+    key_uses::ask(context, &world, &built.bundle).await;
     gateway::publish(context, &world, &compiled, generation, &observed).await?;
     tell(Served::of(&world, &compiled, generation, observed.clone()));
-    Ok(Some(if observed.is_programmed() { RESYNC } else { UNPROGRAMMED }))
+    let again = work.finish_leaked(&mut world, observed.is_programmed()).await?;
+    Ok(Some(if observed.is_programmed() && !again { RESYNC } else { UNPROGRAMMED }))
 }
 
 /// The same content keeps its generation, so that an unchanged configuration is not announced again.
@@ -236,7 +246,7 @@ fn next(current: Option<Bundle>, compiled: &Compiled) -> Bundle {
 }
 
 #[cfg(test)]
-mod api_server;
+pub(crate) mod api_server;
 #[cfg(test)]
 mod concern;
 #[cfg(test)]

@@ -14,9 +14,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-plan", &["idm-types"]),
     ("idm-jose", &["idm-types"]),
     ("idm-expr", &["idm-plan", "idm-types"]),
+    ("idm-password", &["idm-plan"]),
     ("idm-saml", &["idm-types"]),
-    // compile reads key sets and metadata, so that a broken one is a finding and not a surprise in the gateway.
-    ("idm-compile", &["idm-api", "idm-expr", "idm-jose", "idm-permission", "idm-plan", "idm-saml", "idm-types"]),
+    // compile reads key sets, metadata and hashes of passwords, so that a broken one is a finding and not a surprise in
+    // the gateway.
+    (
+        "idm-compile",
+        &["idm-api", "idm-expr", "idm-jose", "idm-password", "idm-permission", "idm-plan", "idm-saml", "idm-types"],
+    ),
     ("idm-audit", &["idm-types"]),
     ("idm-bulkhead", &["idm-types"]),
     // store keeps counters, whose arithmetic limit has.
@@ -29,7 +34,17 @@ const EDGES: &[(&str, &[&str])] = &[
     // directory reads the answers of services with the reader that refuses duplicate members.
     (
         "idm-directory",
-        &["idm-bulkhead", "idm-expr", "idm-jose", "idm-metrics", "idm-plan", "idm-traces", "idm-trust", "idm-types"],
+        &[
+            "idm-bulkhead",
+            "idm-expr",
+            "idm-jose",
+            "idm-metrics",
+            "idm-password",
+            "idm-plan",
+            "idm-traces",
+            "idm-trust",
+            "idm-types",
+        ],
     ),
     ("idm-limit", &["idm-types"]),
     ("idm-metrics", &["idm-types"]),
@@ -40,6 +55,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-expr",
             "idm-jose",
             "idm-limit",
+            "idm-password",
             "idm-plan",
             "idm-request",
             "idm-saml",
@@ -150,6 +166,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("idm-saml", &["tokio", "reqwest", "hyper", "kube"]),
     ("idm-expr", &["tokio", "reqwest", "hyper", "kube"]),
     ("idm-compile", &["tokio", "reqwest", "hyper"]),
+    ("idm-password", &["tokio", "reqwest", "hyper", "kube"]),
     ("idm-authz", &["tokio", "reqwest", "hyper", "kube"]),
     ("idm-request", &["tokio", "reqwest", "hyper", "kube", "redis"]),
     ("idm-trust", &["reqwest", "hyper", "kube", "redis"]),

@@ -209,9 +209,10 @@ fn lower_callers(worlds: &[&World], previous: Option<&Bundle>, report: &mut Repo
     let previous = previous.map(|bundle| &bundle.credentials.usage_plans[..]).unwrap_or_default();
     let (mut credentials, mut grants) = (Credentials::default(), Vec::new());
     for world in worlds {
-        let Credentials { all, secrets, usage_plans } = lower_credentials(world, previous, report);
+        let Credentials { all, secrets, usage_plans, ended } = lower_credentials(world, previous, report);
         credentials.all.extend(all);
         credentials.usage_plans.extend(usage_plans);
+        credentials.ended.extend(ended);
         credentials.secrets.keep_from(&secrets);
         grants.extend(lower_grants(world, report));
     }

@@ -105,6 +105,10 @@ pub enum Cause {
     HostnameConflict,
     /// No listener allows routes of this kind from this namespace.
     NotAllowedByListeners,
+    /// Every key of a Credential has ended.
+    KeysEnded,
+    /// A new key was asked for, and cannot be made.
+    NotRotated,
     /// The API server has not got the permissions of a RoleBinding yet.
     NotGranted,
     /// The policy of the API server that narrows permissions to teams and actions is not in force.
@@ -142,6 +146,8 @@ impl Cause {
             Cause::NoMatchingListenerHostname => "NoMatchingListenerHostname",
             Cause::HostnameConflict => "HostnameConflict",
             Cause::NotAllowedByListeners => "NotAllowedByListeners",
+            Cause::KeysEnded => "KeysEnded",
+            Cause::NotRotated => "NotRotated",
             Cause::NotGranted => "NotGranted",
             Cause::GuardNotInForce => "GuardNotInForce",
             Cause::Directory(reason) => reason.code(),
@@ -167,7 +173,8 @@ pub struct Finding {
 impl Finding {
     /// True when the object is in force nevertheless.
     pub fn is_note(&self) -> bool {
-        matches!(self.cause, Cause::PartiallyProgrammed | Cause::DangerousOption)
+        let of_keys = matches!(self.cause, Cause::KeysEnded | Cause::NotRotated);
+        of_keys || matches!(self.cause, Cause::PartiallyProgrammed | Cause::DangerousOption)
     }
 }
 
@@ -204,6 +211,11 @@ impl Report {
             cause,
             message: message.into(),
         });
+    }
+
+    /// Adds the findings of another report.
+    pub fn extend(&mut self, other: Report) {
+        self.findings.extend(other.findings);
     }
 
     /// All findings.

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
 
-use crate::{Classes, ObjectId, PasswordHashes, Route};
+use crate::{Classes, ObjectId, PasswordHashes, Register, Route};
 
 /// The trust in the writers of the objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,18 +48,22 @@ pub struct Meta {
     pub labels: BTreeMap<String, String>,
     /// The time when a user asked for new keys: the annotation of [`idm_api::ROTATE_ANNOTATION`].
     pub rotate: Option<String>,
+    /// Ids of keys to revoke: the annotation of [`idm_api::REVOKE_ANNOTATION`].
+    pub revoke: Option<String>,
 }
 
 impl Meta {
     /// Reads the needed parts from Kubernetes metadata.
     pub fn of(meta: &ObjectMeta, kind: &str) -> Self {
         let name = meta.name.clone().unwrap_or_default();
+        let annotation = |name: &str| meta.annotations.as_ref().and_then(|all| all.get(name).cloned());
         Self {
             uid: meta.uid.clone().unwrap_or_else(|| format!("{kind}/{name}")),
             generation: meta.generation.unwrap_or(1),
             created: meta.creation_timestamp.as_ref().map(|t| t.0.to_string()).unwrap_or_default(),
             labels: meta.labels.clone().unwrap_or_default(),
-            rotate: meta.annotations.as_ref().and_then(|all| all.get(idm_api::ROTATE_ANNOTATION).cloned()),
+            rotate: annotation(idm_api::ROTATE_ANNOTATION),
+            revoke: annotation(idm_api::REVOKE_ANNOTATION),
             name,
         }
     }
@@ -143,6 +147,8 @@ pub struct World {
     pub(crate) password_hashes: BTreeMap<String, String>,
     /// The Secrets that the objects name, by name and key.
     pub secrets: BTreeMap<String, SecretValues>,
+    /// What is known of the keys of Credentials beside their Secrets.
+    pub register: Register,
     /// The ConfigMaps that the objects name, by name and key.
     pub config_maps: BTreeMap<String, BTreeMap<String, String>>,
 }

@@ -274,6 +274,13 @@ impl Reader<'_> {
         values.extend(
             secret.string_data.into_iter().flatten().map(|(key, value)| (key, Redacted::new(value.into_bytes()))),
         );
+        if name == crate::REGISTER_SECRET {
+            let text = values.get(crate::REGISTER_FIELD).map(|value| value.reveal().as_slice()).unwrap_or_default();
+            self.world.register = crate::Register::parse(text).map_err(|why| {
+                self.error(self.line_of("kind:"), format!("Secret '{name}', key '{}': {why}", crate::REGISTER_FIELD))
+            })?;
+            return Ok(());
+        }
         self.world.secrets.insert(name, values);
         Ok(())
     }

@@ -579,6 +579,24 @@ reasons! {
             names both",
         fix: "extend `spec.expireTime` or hand out a new Credential",
     }
+    /// The key was revoked.
+    KeyRevoked {
+        status: 401,
+        plain: "the key was revoked",
+        confirm: "`idm explain ID`: the line under `why:` names the Credential, the id of the key and since when it is \
+            revoked; `status.keys` of the Credential lists it, too",
+        fix: "hand out a new key with `idm credential rotate NAME`; a revoked key never works again, whatever is done to \
+            its Credential or its Secret",
+    }
+    /// The key was replaced, and the time in which both worked is over.
+    KeyRotatedOut {
+        status: 401,
+        plain: "the key was replaced by a newer one, and the time in which both worked is over",
+        confirm: "`idm explain ID`: the line under `why:` names the Credential, the id of the key and since when it is \
+            refused; `idm_ended_keys_used_total` counts such calls by Credential",
+        fix: "send the new key: it is in the Secret of the Credential; next time give callers longer with `idm credential \
+            rotate NAME --overlap`",
+    }
     // --- people who sign in
     /// The browser's session is not one, or is over.
     SessionEnded {
@@ -1044,6 +1062,12 @@ impl Reason {
             | Reason::AccountRestricted => Reason::WrongPassword,
             other => other,
         }
+    }
+
+    /// Whether a caller is told it whatever the policy discloses: who presented the right key of a Credential that has
+    /// ended, and nobody else, gets such a reason, and learns nothing about others by it.
+    pub const fn is_always_told(self) -> bool {
+        matches!(self, Reason::KeyRevoked | Reason::KeyRotatedOut | Reason::CredentialExpired)
     }
 
     /// True for reasons that are a verdict about the caller; false for failures of the machinery.

@@ -92,6 +92,7 @@ mod tests {
             cors: None,
             paths: vec![],
             resource: None,
+            drain_streams_ms: 0,
         }
     }
 

@@ -302,7 +302,12 @@ impl ArmedPolicy {
     ) -> Result<(), Refusal> {
         let refused = |refusal: Refusal| refusal.by_method(context.name);
         if let Some(credential) = &proven.identity.credential {
-            context.table.stands(credential, context.now).map_err(refused)?;
+            let (key, address) = (proven.identity.kid.as_deref(), context.view.address);
+            let stands = context.table.stands(credential, key, context.now, address);
+            stands.map_err(refused).inspect_err(|refusal| {
+                let key = ObjectKey::new(&self.plan.key.namespace, credential);
+                self.memory.ended_uses.note(&key, proven.identity.owner.as_deref(), refusal);
+            })?;
         }
         let used = Use::Request(context.view);
         context.table.allows(proven.identity, used, &self.plan.key.name, context.now).map_err(refused)?;
@@ -384,6 +389,10 @@ impl ArmedPolicy {
     /// The counters of limits, of this process or shared.
     pub fn counters(&self) -> &Arc<idm_store::Counters> {
         self.memory.counters()
+    }
+
+    pub(crate) fn vouch(&self) -> &HashSet<String> {
+        &self.vouch
     }
 
     pub(crate) fn memory(&self) -> &Memory {

@@ -17,6 +17,7 @@ use crate::memory::RightGuess;
 use crate::method::{Attempt, MethodContext};
 use crate::methods::basic;
 use crate::methods::mtls::ArmedMtls;
+use crate::password::Compared;
 use crate::restrictions::Use;
 use crate::validators::{Pair, Validators};
 use crate::{ArmedPolicy, Authenticated, CredentialTable, Resources, binding};
@@ -254,7 +255,7 @@ impl Clients {
                     return Ok((found, None));
                 }
                 let guessed = GuessedUser::of_client(&policy.plan().key.namespace, id);
-                let right = memory.guess(guessed, Some(phc), secret.reveal(), view.address).await;
+                let right = memory.guess(guessed, Compared::Of(phc), secret.reveal(), view.address).await;
                 let right =
                     right.map_err(|unchecked| unchecked.denied(&format!("client `{id}`")).by_method(&self.name))?;
                 right.map(|right| (found, Some(right))).ok_or_else(wrong)

@@ -4,26 +4,31 @@ use idm_request::{Identity, IssuedTo, Unusable};
 use std::rc::Rc;
 
 use foldhash::HashMap;
-use idm_plan::{Credential, Proof, Selector, UsagePlan};
+use idm_plan::{Credential, Credentials, EndedKey, KeyEnd, ObjectKey, Proof, Selector, UsagePlan, key_id};
 use idm_trust::{KeyRing, Keys};
-use idm_types::{Reason, Refusal, Timestamp, unhex};
+use idm_types::{Reason, Refusal, Timestamp};
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use crate::basis::unique;
 use crate::client::ArmedClient;
+use crate::keys::{self, KeyFound, KeyTable, RetiringReport, RetiringUse};
 use crate::method::{Attempt, MethodContext, NewVerdict};
 use crate::usage::{ArmedPlan, Usage};
 
 /// The Credentials of a namespace. Immutable: a change makes a new table, in which a Credential that did not change
-/// keeps its epoch. Looking up the hash of a key tells an attacker nothing about the keys: to choose the hash, an
-/// attacker would have to invert SHA-256 first.
+/// keeps its epoch.
 #[derive(Default)]
 pub struct CredentialTable {
     all: Vec<Entry>,
     /// The tiers of the namespace.
     plans: Vec<ArmedPlan>,
-    by_hash: HashMap<[u8; 32], usize>,
+    by_hash: KeyTable,
+    /// Whether some keys have another form than our own: see [`Self::takes_any_form`].
+    any_form: bool,
     by_username: HashMap<String, usize>,
+    /// The Credentials with passwords.
+    with_password: Vec<usize>,
     by_name: HashMap<String, usize>,
     /// The index of each client, with its armed proof: see client.rs.
     by_client: HashMap<String, (usize, ArmedClient)>,
@@ -45,22 +50,22 @@ pub struct CredentialTables {
 
 impl CredentialTables {
     /// Arms the Credentials of all namespaces; see [`CredentialTable::arm`].
-    pub fn arm(
-        all: &[Credential],
-        plans: &[UsagePlan],
-        known: &KeyRing,
-        before: Option<&Self>,
-    ) -> Result<Self, String> {
-        let mut grouped: HashMap<&str, (Vec<Credential>, Vec<UsagePlan>)> = HashMap::default();
+    pub fn arm(credentials: &Credentials, known: &KeyRing, before: Option<&Self>) -> Result<Self, String> {
+        let Credentials { all, secrets: _, usage_plans, ended } = credentials;
+        let mut grouped: HashMap<&str, Credentials> = HashMap::default();
         for credential in all {
-            grouped.entry(&credential.key.namespace).or_default().0.push(credential.clone());
+            grouped.entry(&credential.key.namespace).or_default().all.push(credential.clone());
         }
-        for plan in plans {
-            grouped.entry(&plan.key.namespace).or_default().1.push(plan.clone());
+        for plan in usage_plans {
+            grouped.entry(&plan.key.namespace).or_default().usage_plans.push(plan.clone());
+        }
+        for key in ended {
+            grouped.entry(&key.credential.namespace).or_default().ended.push(key.clone());
         }
         let mut tables = Self::default();
-        for (namespace, (credentials, plans)) in grouped {
-            let table = CredentialTable::arm(&credentials, &plans, known, before.map(|before| before.of(namespace)))?;
+        for (namespace, Credentials { all, secrets: _, usage_plans, ended }) in grouped {
+            let before = before.map(|before| before.of(namespace));
+            let table = CredentialTable::arm(&all, &usage_plans, &ended, known, before)?;
             tables.keys.extend(table.keys.iter().map(|(id, keys)| (id.clone(), keys.clone())));
             tables.by_namespace.insert(namespace.to_owned(), table);
         }
@@ -72,17 +77,27 @@ impl CredentialTables {
         self.by_namespace.get(namespace).unwrap_or(&self.none)
     }
 
+    /// The older of two keys of each Credential that has two, and where it was used last; at most `most`.
+    pub fn retiring(&self, most: usize) -> Vec<RetiringReport> {
+        self.by_namespace.values().flat_map(CredentialTable::retiring).take(most).collect()
+    }
+
     /// The keys of clients that they use.
     pub fn keys(&self) -> &KeyRing {
         &self.keys
     }
 }
 
+/// The Credential of a key and the end of the key; or, where it has ended, the Credential's name and the refusal.
+pub(crate) type Judged<'t> = Result<(&'t Credential, Option<KeyEnd>), (ObjectKey, Refusal)>;
+
 struct Entry {
     credential: Credential,
     /// Unique to this value of the Credential: a verdict that rests on another value is void.
     epoch: u64,
     usage: Usage,
+    /// Where the older of two keys was used last.
+    retiring_use: RetiringUse,
 }
 
 impl CredentialTable {
@@ -91,6 +106,7 @@ impl CredentialTable {
     pub fn arm(
         all: &[Credential],
         plans: &[UsagePlan],
+        ended: &[EndedKey],
         known: &KeyRing,
         before: Option<&Self>,
     ) -> Result<Self, String> {
@@ -100,11 +116,14 @@ impl CredentialTable {
         for (position, credential) in all.iter().enumerate() {
             let broken = |problem: String| format!("credential {}: {problem}", credential.key);
             match &credential.proof {
-                Proof::ApiKey { sha256 } => {
-                    let hash = unhex(sha256).ok_or_else(|| broken("its hash is not SHA-256".into()))?;
-                    table.by_hash.insert(hash, position);
+                Proof::ApiKey { keys, any_form } => {
+                    table.by_hash.add(keys, position).map_err(broken)?;
+                    table.any_form |= any_form;
                 }
-                Proof::Password { username, .. } => drop(table.by_username.insert(username.clone(), position)),
+                Proof::Password { username, .. } => {
+                    table.by_username.insert(username.clone(), position);
+                    table.with_password.push(position);
+                }
                 // Clients authenticate at token services only.
                 Proof::Client(client) => {
                     let armed = ArmedClient::arm(client, &mut keys).map_err(broken)?;
@@ -114,12 +133,17 @@ impl CredentialTable {
                     table.by_person.insert((user.clone(), federation.clone()), position);
                 }
             }
-            let same = before.and_then(|before| before.entry(&credential.key.name));
-            let same = same.filter(|same| same.credential == *credential);
+            let known = before.and_then(|before| before.entry(&credential.key.name));
+            let same = known.filter(|same| same.credential == *credential);
             let epoch = same.map_or_else(unique, |same| same.epoch);
+            let same_key = known.filter(|known| retiring_of(&known.credential) == retiring_of(credential));
+            let retiring_use = same_key.map(|known| known.retiring_use.shared()).unwrap_or_default();
             table.by_name.insert(credential.key.name.clone(), position);
             let usage = Usage::arm(credential, &table.plans).map_err(broken)?;
-            table.all.push(Entry { credential: credential.clone(), epoch, usage });
+            table.all.push(Entry { credential: credential.clone(), epoch, usage, retiring_use });
+        }
+        for key in ended {
+            table.by_hash.add_ended(key).map_err(|problem| format!("credential {}: {problem}", key.credential))?;
         }
         let same = before.filter(|before| before.people().eq(table.people()));
         table.people_epoch = same.map_or_else(unique, |same| same.people_epoch);
@@ -155,9 +179,38 @@ impl CredentialTable {
         self.all.get(*self.by_name.get(name)?)
     }
 
-    /// The Credential with this API key hash, if the method accepts it.
-    pub(crate) fn by_hash(&self, hash: &[u8; 32], only: &Selector) -> Option<&Credential> {
-        self.picked(self.by_hash.get(hash), only)
+    /// Whether a key may have another form than our own.
+    pub(crate) fn takes_any_form(&self) -> bool {
+        self.any_form
+    }
+
+    /// The Credential with this API key hash and the end of the key, if the method accepts it; the refusal, where the
+    /// key has ended at this time.
+    pub(crate) fn by_hash(&self, hash: &[u8; 32], only: &Selector, now: Timestamp) -> Option<Judged<'_>> {
+        let id = || key_id(&idm_types::hex(hash)).to_owned();
+        match self.by_hash.find(hash)? {
+            KeyFound::Ended(credential, end) => Some(Err((credential.clone(), keys::over(credential, &id(), end)))),
+            KeyFound::Live(position, end) => {
+                let credential = self.picked(Some(&position), only)?;
+                match end.filter(|end| now >= end.at) {
+                    Some(end) => Some(Err((credential.key.clone(), keys::over(&credential.key, &id(), end)))),
+                    None => Some(Ok((credential, end))),
+                }
+            }
+        }
+    }
+
+    fn retiring(&self) -> impl Iterator<Item = RetiringReport> {
+        self.all.iter().filter_map(|entry| {
+            let Proof::ApiKey { keys, .. } = &entry.credential.proof else { return None };
+            let retiring = keys.retiring.as_ref()?;
+            Some(RetiringReport {
+                credential: entry.credential.key.clone(),
+                key: key_id(&retiring.sha256).to_owned(),
+                newer: keys.current.as_ref().map(|key| key_id(&key.sha256).to_owned()),
+                last: entry.retiring_use.last(),
+            })
+        })
     }
 
     /// The Credential with this user name and its password hash, if the method accepts it.
@@ -169,17 +222,36 @@ impl CredentialTable {
         }
     }
 
+    /// A hash that an unknown user could have as well: the same one for the same name, and each format as often as users
+    /// have it, so that the time of an answer does not tell who exists. `key` is random, and the same for the process.
+    pub(crate) fn alike(&self, username: &str, key: impl Fn(&[&str]) -> [u8; 32]) -> Option<&str> {
+        let [a, b, c, d, ..] = key(&["alike", username]);
+        let number = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?;
+        let position = *self.with_password.get(number.checked_rem(self.with_password.len())?)?;
+        match &self.all.get(position)?.credential.proof {
+            Proof::Password { phc, .. } => Some(phc),
+            _ => None,
+        }
+    }
+
     /// The Credential of a person whom this federation vouches for; one that names the federation comes first.
     pub(crate) fn by_person(&self, user: &str, federation: &str, only: &Selector) -> Option<&Credential> {
         let of = |federation: Option<&str>| self.by_person.get(&(user.to_owned(), federation.map(str::to_owned)));
         self.picked(of(Some(federation)), only).or_else(|| self.picked(of(None), only))
     }
 
-    /// Checks that the Credential of an identity still exists and may be used now.
-    pub(crate) fn stands(&self, name: &str, now: Timestamp) -> Result<(), Refusal> {
-        match self.by_name(name) {
-            Some(credential) => stands(credential, now),
-            None => Err(Refusal::new(Reason::TokenRevoked, format!("Credential {name} is gone"))),
+    /// Checks that the Credential of an identity still exists and may be used now, and so may the key by which it was
+    /// found, if it was found by one.
+    pub(crate) fn stands(&self, name: &str, key: Option<&str>, now: Timestamp, address: IpAddr) -> Result<(), Refusal> {
+        let Some(Entry { credential, retiring_use, .. }) = self.entry(name) else {
+            return Err(Refusal::new(Reason::TokenRevoked, format!("Credential {name} is gone")));
+        };
+        stands(credential, now)?;
+        match (&credential.proof, key) {
+            (Proof::ApiKey { keys, .. }, Some(id)) => {
+                keys::stands(&credential.key, keys, retiring_use, id, (now, address))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -219,6 +291,24 @@ impl CredentialTable {
         Ok(())
     }
 
+    /// Until when the Credential of this name lets a caller go on who was found by this key, if by one; the reason why
+    /// not. A key that the Credential has no more ends with what replaced it.
+    pub(crate) fn standing(&self, name: &str, key: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>, Reason> {
+        let credential = self.by_name(name).ok_or(Reason::TokenRevoked)?;
+        stands(credential, now).map_err(|refusal| refusal.reason)?;
+        let end = match (&credential.proof, key) {
+            (Proof::ApiKey { keys, .. }, Some(id)) => {
+                let (_, end) = keys.all().find(|(sha256, _)| key_id(sha256) == id).ok_or(Reason::KeyRevoked)?;
+                end
+            }
+            _ => None,
+        };
+        match end.filter(|end| now >= end.at) {
+            Some(end) => Err(keys::over(&credential.key, "", end).reason),
+            None => Ok(credential.expires.into_iter().chain(end.map(|end| end.at)).min()),
+        }
+    }
+
     /// The Credential of this name.
     pub(crate) fn by_name(&self, name: &str) -> Option<&Credential> {
         self.entry(name).map(|entry| &entry.credential)
@@ -233,6 +323,14 @@ impl CredentialTable {
     fn picked(&self, position: Option<&usize>, only: &Selector) -> Option<&Credential> {
         let Entry { credential, .. } = self.all.get(*position?)?;
         only.accepts(&credential.labels).then_some(credential)
+    }
+}
+
+/// The hash of the older of two keys.
+fn retiring_of(credential: &Credential) -> Option<&str> {
+    match &credential.proof {
+        Proof::ApiKey { keys, .. } => keys.retiring.as_ref().map(|key| key.sha256.as_str()),
+        _ => None,
     }
 }
 
@@ -252,13 +350,23 @@ fn stands(credential: &Credential, now: Timestamp) -> Result<(), Refusal> {
 
 /// Admits the caller of a Credential whose proof was right, unless the Credential is suspended, expired or unusable.
 pub(crate) fn admit(context: MethodContext<'_>, credential: &Credential) -> Attempt {
+    admit_key(context, credential, None, None)
+}
+
+/// The same for the caller who has the key of this id, which works until its end.
+pub(crate) fn admit_key(
+    context: MethodContext<'_>,
+    credential: &Credential,
+    key: Option<String>,
+    end: Option<KeyEnd>,
+) -> Attempt {
     let rejected = |reason, detail: String| Attempt::Rejected(context.denied(reason, detail));
     if let Err(refusal) = stands(credential, context.now) {
         return Attempt::Rejected(refusal.by_method(context.name));
     }
-    match identity(context, credential) {
+    match identity(context, credential, key) {
         Ok(identity) => Attempt::Verified(NewVerdict {
-            until: credential.expires.map_or(u64::MAX, |t| t.0),
+            until: credential.expires.into_iter().chain(end.map(|end| end.at)).min().map_or(u64::MAX, |t| t.0),
             epoch: context.table.epoch_of(&identity),
             identity: Rc::new(identity),
         }),
@@ -266,7 +374,7 @@ pub(crate) fn admit(context: MethodContext<'_>, credential: &Credential) -> Atte
     }
 }
 
-fn identity(context: MethodContext<'_>, credential: &Credential) -> Result<Identity, Unusable> {
+fn identity(context: MethodContext<'_>, credential: &Credential, key: Option<String>) -> Result<Identity, Unusable> {
     let mut roles: Vec<String> = credential.roles.iter().map(ToString::to_string).collect();
     roles.extend(context.grants.of_credential(&credential.key.name).cloned());
     roles.sort();
@@ -284,6 +392,7 @@ fn identity(context: MethodContext<'_>, credential: &Credential) -> Result<Ident
         attributes: credential.attributes.clone(),
         credential: Some(credential.key.name.clone()),
         owner: credential.owner.clone(),
+        kid: key,
         expires: credential.expires,
         only_policies: credential.access.policies.clone(),
         ..Identity::nobody(context.name, context.kind)
@@ -294,8 +403,6 @@ fn identity(context: MethodContext<'_>, credential: &Credential) -> Result<Ident
 
 #[cfg(test)]
 mod tests {
-    use idm_plan::ObjectKey;
-
     use super::*;
 
     fn credential(name: &str, proof: Proof) -> Credential {
@@ -304,7 +411,10 @@ mod tests {
     }
 
     fn robot(name: &str) -> Credential {
-        credential(name, Proof::ApiKey { sha256: idm_types::hex(&[name.len() as u8; 32]) })
+        credential(
+            name,
+            Proof::ApiKey { keys: idm_plan::Keys::one(idm_types::hex(&[name.len() as u8; 32])), any_form: false },
+        )
     }
 
     fn person(name: &str) -> Credential {
@@ -312,7 +422,7 @@ mod tests {
     }
 
     fn after(before: Option<&CredentialTable>, all: &[Credential]) -> CredentialTable {
-        CredentialTable::arm(all, &[], &KeyRing::new(), before).unwrap()
+        CredentialTable::arm(all, &[], &[], &KeyRing::new(), before).unwrap()
     }
 
     fn epoch(table: &CredentialTable, name: &str) -> u64 {

@@ -10,11 +10,12 @@ use aws_lc_rs::rand::SystemRandom;
 use idm_store::{Counters, Store, StoreError};
 use idm_types::{Clock, Reason, Refusal, Uptime};
 
-use crate::PasswordChecker;
 use crate::guessed::GuessedUser;
 use crate::logins::Logins;
 use crate::nonce::Nonces;
+use crate::password::Compared;
 use crate::refresh::Refreshing;
+use crate::{EndedUses, PasswordChecker};
 
 /// The time for which a verified password is not checked again.
 const PROVEN_MS: u64 = 10 * 60_000;
@@ -82,6 +83,8 @@ pub struct Memory {
     workers: OnceLock<Option<Arc<WorkerPool>>>,
     /// Logins at directories that are under way.
     pub(crate) logins: Logins,
+    /// Uses of keys that have ended.
+    pub(crate) ended_uses: EndedUses,
 }
 
 /// A person who signed in at a Federation that provisions.
@@ -128,6 +131,7 @@ impl Memory {
             people: Mutex::default(),
             workers: OnceLock::new(),
             logins: Logins::default(),
+            ended_uses: EndedUses::default(),
         }))
     }
 
@@ -138,6 +142,11 @@ impl Memory {
             WorkerPool::start("slow-work", threads, Bounds { waiting: 64, of_address: 4 })
         };
         self.workers.get_or_init(start).clone()
+    }
+
+    /// Uses of keys that have ended.
+    pub fn ended_uses(&self) -> &EndedUses {
+        &self.ended_uses
     }
 
     /// The store that the gateways share, or that this process has for itself.
@@ -212,7 +221,7 @@ impl Memory {
     pub(crate) async fn guess(
         &self,
         user: GuessedUser,
-        phc: Option<&str>,
+        hash: Compared<'_>,
         password: &str,
         address: IpAddr,
     ) -> Result<Option<RightGuess>, Unchecked> {
@@ -220,12 +229,16 @@ impl Memory {
             Guess::Now { known } => known,
             Guess::Later { seconds } => return Err(Unchecked::Later { seconds }),
         };
-        let right = self.passwords.check(phc, password, address, known).await.ok_or(Unchecked::Busy)?;
-        let Some(phc) = phc.filter(|_| right) else {
-            self.lockouts.wrong(&user, address, self.uptime());
-            return Ok(None);
-        };
-        Ok(Some(RightGuess { user, address, fingerprint: self.fingerprint(&[phc, password]) }))
+        let right = self.passwords.check(hash, password, address, known).await.ok_or(Unchecked::Busy)?;
+        match hash {
+            Compared::Of(phc) if right => {
+                Ok(Some(RightGuess { user, address, fingerprint: self.fingerprint(&[phc, password]) }))
+            }
+            _ => {
+                self.lockouts.wrong(&user, address, self.uptime());
+                Ok(None)
+            }
+        }
     }
 
     /// Notes that the owner of a right password was admitted: it needs no further check for a while, and earlier wrong

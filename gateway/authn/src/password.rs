@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use argon2::{Argon2, PasswordHash, PasswordVerifier};
+use idm_password::Stored;
 use idm_types::Redacted;
 
 /// Checks that may wait, and those of one address that may wait or run.
@@ -25,17 +26,36 @@ impl PasswordChecker {
         WorkerPool::start("password", threads, BOUNDS).map(|threads| Arc::new(Self(threads)))
     }
 
-    /// Checks a password against a hash; without a hash, takes as long and returns false. `None`: too many checks wait.
-    pub(crate) async fn check(&self, phc: Option<&str>, password: &str, address: IpAddr, known: bool) -> Option<bool> {
-        let (phc, password) = (phc.map(str::to_owned), Redacted::new(password.to_owned()));
+    /// Checks a password against a hash. `None`: too many checks wait.
+    pub(crate) async fn check(&self, hash: Compared<'_>, password: &str, address: IpAddr, known: bool) -> Option<bool> {
+        let (text, counts) = match hash {
+            Compared::Of(hash) => (hash, true),
+            Compared::Nobody { alike } => (alike.unwrap_or(NOBODY), false),
+        };
+        let (text, password) = (text.to_owned(), Redacted::new(password.to_owned()));
         let turn = if known { Priority::First } else { Priority::InLine };
-        self.0.run(address, turn, move || verify(phc.as_deref(), password.reveal())).await
+        self.0.run(address, turn, move || verify(&text, password.reveal()) && counts).await
     }
 }
 
-fn verify(phc: Option<&str>, password: &str) -> bool {
-    let Ok(hash) = PasswordHash::new(phc.unwrap_or(NOBODY)) else { return false };
-    Argon2::default().verify_password(password.as_bytes(), &hash).is_ok() && phc.is_some()
+/// The hash that a password is compared with.
+#[derive(Clone, Copy)]
+pub(crate) enum Compared<'a> {
+    /// That of the user.
+    Of(&'a str),
+    /// There is no such user: the check takes as long as `alike` does, and fails.
+    Nobody {
+        /// The hash of somebody else, who might have been meant as well; `None`: there is nobody.
+        alike: Option<&'a str>,
+    },
+}
+
+fn verify(hash: &str, password: &str) -> bool {
+    if hash.starts_with("$argon2id$") {
+        let Ok(hash) = PasswordHash::new(hash) else { return false };
+        return Argon2::default().verify_password(password.as_bytes(), &hash).is_ok();
+    }
+    Stored::read(hash).is_ok_and(|stored| stored.fits(password))
 }
 
 #[cfg(test)]
@@ -56,20 +76,21 @@ mod tests {
     async fn only_the_right_password_passes_and_nobody_is_somebody() {
         let checker = PasswordChecker::start(1).unwrap();
         let (phc, address) = (hash("right"), IpAddr::from([192, 0, 2, 1]));
-        assert_eq!(checker.check(Some(&phc), "right", address, false).await, Some(true));
-        assert_eq!(checker.check(Some(&phc), "wrong", address, false).await, Some(false));
-        assert_eq!(checker.check(None, "right", address, false).await, Some(false));
-        assert_eq!(checker.check(Some("$argon2id$broken"), "right", address, false).await, Some(false));
+        assert_eq!(checker.check(Compared::Of(&phc), "right", address, false).await, Some(true));
+        assert_eq!(checker.check(Compared::Of(&phc), "wrong", address, false).await, Some(false));
+        assert_eq!(checker.check(Compared::Nobody { alike: Some(&phc) }, "right", address, false).await, Some(false));
+        assert_eq!(checker.check(Compared::Nobody { alike: None }, "right", address, false).await, Some(false));
+        assert_eq!(checker.check(Compared::Of("$argon2id$broken"), "right", address, false).await, Some(false));
     }
 
     #[tokio::test]
     async fn one_address_cannot_fill_the_queue() {
         let checker = PasswordChecker::start(1).unwrap();
         let (phc, flood) = (hash("right"), IpAddr::from([192, 0, 2, 1]));
-        let checks = (0..20).map(|_| checker.check(Some(&phc), "wrong", flood, false));
+        let checks = (0..20).map(|_| checker.check(Compared::Of(&phc), "wrong", flood, false));
         let (answers, other) = tokio::join!(
             futures::future::join_all(checks),
-            checker.check(Some(&phc), "right", IpAddr::from([192, 0, 2, 2]), false)
+            checker.check(Compared::Of(&phc), "right", IpAddr::from([192, 0, 2, 2]), false)
         );
         assert_eq!(answers.iter().filter(|answer| answer.is_none()).count(), 16);
         assert_eq!(other, Some(true));

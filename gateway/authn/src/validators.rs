@@ -16,6 +16,7 @@ use crate::guessed::GuessedUser;
 use crate::guesses::{Turn, Waiting};
 use crate::memory::Unchecked;
 use crate::method::{Attempt, MethodContext, NewVerdict};
+use crate::password::Compared;
 use crate::{Memory, Resources};
 
 /// A refused login is answered after a multiple of this time where a directory is among the sources, so that the time
@@ -192,8 +193,11 @@ impl Validators {
             return Some(attempt);
         }
         let found = self.credentials().and_then(|selector| table.by_username(username, selector));
-        let guess =
-            memory.guess(context.guessed(username), found.map(|(_, phc)| phc), password.reveal(), view.address).await;
+        let hash = match found {
+            Some((_, phc)) => Compared::Of(phc),
+            None => Compared::Nobody { alike: table.alike(username, |texts| memory.fingerprint(texts)) },
+        };
+        let guess = memory.guess(context.guessed(username), hash, password.reveal(), view.address).await;
         let right = match guess {
             Ok(right) => right,
             Err(unchecked) => return Some(waits(context, username, unchecked)),

@@ -1,12 +1,40 @@
-use clap::{Args, Subcommand};
+//! Credentials of a folder or of a cluster: made, shown, rotated and revoked. A key is printed once, by the command that
+//! made it.
+
+mod cluster;
+mod folder;
+mod shown;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use idm_compile::parse_span;
+use idm_types::Timestamp;
 
 use crate::state;
+use cluster::Cluster;
+pub(crate) use cluster::NotConnected;
+use folder::Folder;
+use shown::Shown;
 
-/// Make API keys
+/// Make, show, rotate and revoke keys
 #[derive(Subcommand)]
 pub(crate) enum Credential {
     /// Print a new API key, or the Secret that holds it
     New(New),
+    /// List the Credentials with their keys
+    List(List),
+    /// Show one Credential with its keys
+    Show(Show),
+    /// Make a Credential with an API key
+    Create(Create),
+    /// Make the next key; the old one still works for a while
+    Rotate(Rotate),
+    /// Refuse keys from now on, for good
+    Revoke(Revoke),
 }
 
 /// Print a new API key, or the Secret that holds it
@@ -20,9 +48,148 @@ pub(crate) struct New {
     client: bool,
 }
 
+/// Where the Credentials are
+#[derive(Args)]
+pub(crate) struct Place {
+    /// Folder of a gateway without a cluster [default: the cluster of the kubeconfig]
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Namespace in the cluster [default: that of the kubeconfig]
+    #[arg(short, long, conflicts_with = "dir")]
+    namespace: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// Lines for people
+    Table,
+    /// A document for programs
+    Json,
+}
+
+/// List the Credentials with their keys
+#[derive(Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    place: Place,
+    /// The form of the output
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Form,
+}
+
+/// Show one Credential with its keys
+#[derive(Args)]
+pub(crate) struct Show {
+    /// The Credential
+    name: String,
+    #[command(flatten)]
+    place: Place,
+    /// The form of the output
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Form,
+}
+
+/// Make a Credential with an API key
+#[derive(Args)]
+pub(crate) struct Create {
+    /// The Credential
+    name: String,
+    /// The person it is for
+    #[arg(long, value_name = "USER", conflicts_with = "application")]
+    user: Option<String>,
+    /// The program it is for
+    #[arg(long, value_name = "NAME")]
+    application: Option<String>,
+    /// A role that it has; may be repeated
+    #[arg(long = "role", value_name = "ROLE")]
+    roles: Vec<String>,
+    /// The time from which on it is refused, for example 2027-01-01T00:00:00Z [default: never]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    expires: Option<String>,
+    #[command(flatten)]
+    place: Place,
+    /// The form of the output
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Form,
+}
+
+/// Make the next key; the old one still works for a while
+#[derive(Args)]
+pub(crate) struct Rotate {
+    /// The Credential
+    name: String,
+    /// The time for which the old key still works, for example 30m or 7d; 0 after a leak
+    #[arg(long, default_value = "24h", value_parser = span)]
+    overlap: Overlap,
+    #[command(flatten)]
+    place: Place,
+    /// Seconds to wait until the gateways know the new key
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    wait: u64,
+    /// The form of the output
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Form,
+}
+
+/// Refuse keys from now on, for good
+#[derive(Args)]
+pub(crate) struct Revoke {
+    /// The Credential
+    name: String,
+    /// The id of the key, as `show` lists it [default: every key that the Credential has now]
+    #[arg(long, value_name = "ID", value_parser = key_id)]
+    key: Option<String>,
+    #[command(flatten)]
+    place: Place,
+    /// Seconds to wait until the operator has seen it
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    wait: u64,
+    /// The form of the output
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Form,
+}
+
+/// A span of time, as it was written and in milliseconds.
+#[derive(Clone)]
+struct Overlap {
+    text: String,
+    milliseconds: u64,
+}
+
+fn span(text: &str) -> Result<Overlap, String> {
+    let milliseconds = parse_span(text).ok_or("give 0, or a whole number with s, m, h or d, of a year at most")?;
+    Ok(Overlap { text: text.to_owned(), milliseconds })
+}
+
+fn time(text: &str) -> Result<String, String> {
+    match Timestamp::parse_rfc3339(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("give a time in UTC such as 2027-01-01T00:00:00Z".to_owned()),
+    }
+}
+
+fn key_id(text: &str) -> Result<String, String> {
+    let is_id = text.len() == 12 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if is_id { Ok(text.to_owned()) } else { Err("give the 12 digits that `idm credential show` lists".to_owned()) }
+}
+
 impl Credential {
-    pub(crate) fn run(self) -> anyhow::Result<()> {
-        let Credential::New(New { secret, client }) = self;
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Credential::New(new) => new.run()?,
+            Credential::List(List { place, output }) => shown::print(&place.all().await?, output),
+            Credential::Show(Show { name, place, output }) => shown::print_one(&place.one(&name).await?, output),
+            Credential::Create(create) => create.run().await?,
+            Credential::Rotate(rotate) => rotate.run().await?,
+            Credential::Revoke(revoke) => revoke.run().await?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl New {
+    fn run(self) -> anyhow::Result<()> {
+        let New { secret, client } = self;
         let field = if client { "clientSecret" } else { "key" };
         let key = state::new_api_key()?;
         match secret {
@@ -34,4 +201,106 @@ impl Credential {
         }
         Ok(())
     }
+}
+
+impl Place {
+    async fn cluster(&self) -> anyhow::Result<Cluster> {
+        Cluster::connect(self.namespace.as_deref()).await
+    }
+
+    async fn all(&self) -> anyhow::Result<Vec<Shown>> {
+        match &self.dir {
+            Some(dir) => Folder::open(dir)?.all(Timestamp::now()),
+            None => self.cluster().await?.all().await,
+        }
+    }
+
+    async fn one(&self, name: &str) -> anyhow::Result<Shown> {
+        match &self.dir {
+            Some(dir) => {
+                let all = Folder::open(dir)?.all(Timestamp::now())?;
+                all.into_iter()
+                    .find(|of| of.name == name)
+                    .with_context(|| format!("no Credential '{name}' in this folder"))
+            }
+            None => self.cluster().await?.one(name).await,
+        }
+    }
+}
+
+impl Create {
+    async fn run(self) -> anyhow::Result<()> {
+        let Create { name, user, application, roles, expires, place, output } = self;
+        if !is_object_name(&name) {
+            bail!(
+                "'{name}' must be a name of Kubernetes: lower-case letters, digits, `-` and `.`, at most 240 of them"
+            );
+        }
+        let mut spec = serde_json::json!({"secretRef": {"name": format!("{name}-key")}});
+        match (user, application) {
+            (Some(user), _) => spec["owner"] = serde_json::json!({"user": user}),
+            (None, Some(application)) => spec["owner"] = serde_json::json!({"application": application}),
+            (None, None) => {}
+        }
+        if !roles.is_empty() {
+            spec["roles"] = roles.into();
+        }
+        if let Some(expires) = expires {
+            spec["expireTime"] = expires.into();
+        }
+        match &place.dir {
+            Some(dir) => Folder::open(dir)?.create(&name, spec)?.print(output),
+            None => {
+                place.cluster().await?.create(&name, spec).await?;
+                shown::done(
+                    output,
+                    &serde_json::json!({"credential": name, "secret": format!("{name}-key")}),
+                    &format!(
+                        "Credential '{name}' is made. The operator puts its key into the Secret '{name}-key':\n  kubectl \
+                         get secret {name}-key -o jsonpath='{{.data.key}}' | base64 -d"
+                    ),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rotate {
+    async fn run(self) -> anyhow::Result<()> {
+        let Rotate { name, overlap, place, wait, output } = self;
+        match &place.dir {
+            Some(dir) => Folder::open(dir)?.rotate(&name, overlap.milliseconds, Timestamp::now())?.print(output),
+            None => {
+                let request = state::new_api_key()?.body().chars().take(16).collect::<String>();
+                let cluster = place.cluster().await?;
+                let told = cluster.rotate(&name, &request, &overlap.text, Duration::from_secs(wait)).await?;
+                shown::print_one(&told, output);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Revoke {
+    async fn run(self) -> anyhow::Result<()> {
+        let Revoke { name, key, place, wait, output } = self;
+        let revoked = match &place.dir {
+            Some(dir) => Folder::open(dir)?.revoke(&name, key.as_deref(), Timestamp::now())?,
+            None => place.cluster().await?.revoke(&name, key.as_deref(), Duration::from_secs(wait)).await?,
+        };
+        let text = format!("revoked for good: {}", revoked.join(", "));
+        shown::done(output, &serde_json::json!({"credential": name, "revoked": revoked}), &text);
+        Ok(())
+    }
+}
+
+/// Whether a text can name an object, with room for what is appended to it.
+fn is_object_name(text: &str) -> bool {
+    let is_end = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let bytes = text.as_bytes();
+    (1..=240).contains(&bytes.len())
+        && is_end(bytes.first())
+        && is_end(bytes.last())
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
 }

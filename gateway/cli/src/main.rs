@@ -81,7 +81,7 @@ enum Command {
     /// Sign, verify, encrypt and decrypt (RFC 7515, RFC 7516)
     #[command(subcommand)]
     Jose(jose::Jose),
-    /// Make API keys
+    /// Make, show, rotate and revoke keys
     #[command(subcommand)]
     Credential(credential::Credential),
     /// Print the CRD manifests
@@ -109,7 +109,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             complain!("error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<credential::NotConnected>() { ExitCode::from(3) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -132,7 +132,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Jwk(jwk) => jwk.run().map(|()| ExitCode::SUCCESS),
         Command::Jose(jose) => jose.run().map(|()| ExitCode::SUCCESS),
         Command::Token(token) => token.run().map(|()| ExitCode::SUCCESS),
-        Command::Credential(credential) => credential.run().map(|()| ExitCode::SUCCESS),
+        Command::Credential(credential) => credential.run().await,
         Command::Crds => crds().map(|()| ExitCode::SUCCESS),
         Command::Echo(echo) => echo.run().await.map(|()| ExitCode::SUCCESS),
     }

@@ -1,10 +1,14 @@
 //! A bundle that is armed: an engine, and the Credentials in force.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use idm_authn::{CredentialTables, Memory, TokenCache};
-use idm_plan::Bundle;
+use idm_authn::{CredentialTables, Memory, Standing, TokenCache};
+use idm_plan::{Bundle, ObjectKey};
+use idm_request::Identity;
 use idm_trust::{KeyRing, Outside};
+use idm_types::Timestamp;
+use tokio::sync::watch;
 
 use crate::{Engine, EngineError};
 
@@ -16,6 +20,7 @@ pub struct Armed {
     digest: String,
     engine: Arc<Engine>,
     credentials: Arc<CredentialTables>,
+    revoked: watch::Receiver<()>,
 }
 
 impl Armed {
@@ -36,10 +41,15 @@ impl Armed {
         // A source of keys that plan and Credentials name is fetched once.
         known.extend(engine.keys().iter().map(|(id, keys)| (id.clone(), keys.clone())));
         let Bundle { generation, digest, credentials, .. } = bundle;
-        let table =
-            CredentialTables::arm(&credentials.all, &credentials.usage_plans, &known, before.map(Self::credentials));
+        let table = CredentialTables::arm(credentials, &known, before.map(Self::credentials));
         let credentials = Arc::new(table.map_err(EngineError::Credentials)?);
-        Ok(Self { generation: *generation, digest: digest.clone(), engine, credentials })
+        Ok(Self {
+            generation: *generation,
+            digest: digest.clone(),
+            engine,
+            credentials,
+            revoked: memory.store().revoked(),
+        })
     }
 
     /// Generation and digest of the bundle, for the acknowledgement.
@@ -50,6 +60,27 @@ impl Armed {
     /// The engine.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Whether the caller of a policy may go on. A policy that is gone ends no stream; what
+    /// ends its callers' Credentials does.
+    pub fn standing(&self, policy: &ObjectKey, who: &Identity, now: Timestamp) -> Standing {
+        let found = self.engine.armed_policies().find(|armed| armed.plan().key == *policy);
+        match found {
+            Some(armed) => armed.standing(who, self.credentials.of(&policy.namespace), now),
+            None => self.credentials.of(&policy.namespace).standing_of(who, now),
+        }
+    }
+
+    /// The time for which streams of a policy may go on when their caller's right ends.
+    pub fn drain(&self, policy: &ObjectKey) -> Duration {
+        let found = self.engine.armed_policies().find(|armed| armed.plan().key == *policy);
+        Duration::from_millis(found.map_or(0, |armed| armed.plan().drain_streams_ms))
+    }
+
+    /// Tells of revocations of sessions and tokens.
+    pub fn revoked(&self) -> watch::Receiver<()> {
+        self.revoked.clone()
     }
 
     /// The Credentials.

@@ -130,7 +130,7 @@ fn problem(
         "status": status.as_u16(),
         "decision": id,
     });
-    if policy.is_some_and(|policy| policy.disclosure == Disclosure::Detailed) {
+    if reason.is_always_told() || policy.is_some_and(|policy| policy.disclosure == Disclosure::Detailed) {
         if let Some(members) = problem.as_object_mut() {
             members.insert("reason".into(), reason.told().code().into());
             members.insert("detail".into(), reason.told().plain().into());

@@ -136,7 +136,7 @@ mod tests {
 
     fn robot() -> Credentials {
         let key = ObjectKey::new("shop", "robot");
-        let proof = Proof::ApiKey { sha256: "00".repeat(32) };
+        let proof = Proof::ApiKey { keys: crate::Keys::one("00".repeat(32)), any_form: false };
         let robot = Credential::new(key, proof);
         Credentials { all: vec![robot], ..Credentials::default() }
     }

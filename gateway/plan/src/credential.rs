@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use idm_types::{RoleName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, Limit, OauthClient, ObjectKey, Secrets, UsagePlan};
+use crate::{Access, EndedKey, Keys, Limit, OauthClient, ObjectKey, Secrets, UsagePlan};
 
 /// The callers that are known by a Credential. They change more often than policies and routes, so they are not part of
 /// the plan: a gateway replaces them without arming the plan anew.
@@ -17,6 +17,8 @@ pub struct Credentials {
     /// The tiers of callers, ordered by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub usage_plans: Vec<UsagePlan>,
+    /// Keys that are refused for good, ordered by hash.
+    pub ended: Vec<EndedKey>,
 }
 
 /// A caller known by a Credential.
@@ -91,8 +93,10 @@ impl Selector {
 pub enum Proof {
     /// An API key.
     ApiKey {
-        /// SHA-256 of the whole key, in lower-case hexadecimal.
-        sha256: String,
+        /// Its keys: one, or two while the newer replaces the older.
+        keys: Keys,
+        /// They need not have our own form.
+        any_form: bool,
     },
     /// A user name with a password.
     Password {

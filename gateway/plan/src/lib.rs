@@ -15,6 +15,7 @@ mod credential;
 mod directory;
 mod expr;
 mod jose;
+mod keys;
 mod ldap;
 mod limits;
 mod llm;
@@ -44,6 +45,7 @@ pub use jose::{
     JoseStepKind, KeyChoice, MadeClaims, Message, Place, Produce, Sign, SignedForm, SigningKeyRef, VerificationKeys,
     Verify,
 };
+pub use keys::{EndCause, EndedKey, Key, KeyEnd, Keys, RetiringKey, key_id};
 pub use ldap::{DistinguishedName, LdapFilter, escape_dn_value, is_attribute, is_group_id};
 pub use limits::{Access, Calendar, CalendarSpan, Hours, Limit, LimitKey, LimitKind, UsagePlan};
 pub use llm::{Llm, LlmProvider, TokenQuota};

@@ -45,6 +45,14 @@ pub struct Policy {
     /// The metadata of the targets for OAuth clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<ProtectedResource>,
+    /// The time for which streams may go on when their caller's right ends, in milliseconds; 0: they are cut.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub drain_streams_ms: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The amount of detail that a refused caller receives.

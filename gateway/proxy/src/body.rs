@@ -12,10 +12,11 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use idm_decide::{Holding, Limited, MAX_HELD, Pace, Payload, Share, Unheld};
 use idm_transform::{HiddenUsage, Meter, Usage};
-use idm_types::Refusal;
+use idm_types::{Reason, Refusal};
 
 use crate::exchange::{AnswerBody, Written};
 use crate::mirror::{Copies, Kept};
+use crate::streams::{Candidate, LONG_ANSWER, Place};
 
 /// The most bytes of a body that are read and discarded after its request was answered.
 const LINGER_BYTES: u64 = 1 << 20;
@@ -45,12 +46,18 @@ pub(crate) fn let_go(body: Payload<Incoming>) -> bool {
     ends
 }
 
-/// Why a body ended before its end.
-pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
-
-/// The error of a body that is longer than a limit allows.
-fn too_long() -> BodyError {
-    "the body is longer than a limit allows".into()
+/// Why a body ended before its end. It must not look as if it were whole.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The connection that it comes from failed.
+    #[error(transparent)]
+    Connection(#[from] hyper::Error),
+    /// The body is longer than a limit allows.
+    #[error("the body is longer than a limit allows")]
+    TooLong,
+    /// The right of the caller ended.
+    #[error("the right of the caller has ended: {0}")]
+    RightEnded(Reason),
 }
 
 /// What is left of a size; the body that exceeds it is cut.
@@ -74,7 +81,7 @@ impl Room {
         let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
         self.left = self.left.checked_sub(bytes).ok_or_else(|| {
             self.exceeded.set(true);
-            too_long()
+            BodyError::TooLong
         })?;
         Ok(())
     }
@@ -179,6 +186,8 @@ pub(crate) enum ResponseBody {
     Metered(Box<Metered>),
     /// An answer with limits, which have its counters back when it has ended.
     Limited(Box<LimitedBody>),
+    /// An answer that ends when the right of its caller ends.
+    Watched(Box<Watched>),
 }
 
 /// An answer that must not be longer than a limit allows, and that gives back what its request took when it has ended.
@@ -224,6 +233,12 @@ impl Drop for LimitedBody {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// An answer that ends when the right of its caller ends.
+pub(crate) struct Watched {
+    body: ResponseBody,
+    place: Place,
 }
 
 /// An answer whose use is counted; the record of its request is written when it has ended.
@@ -289,6 +304,15 @@ impl Drop for Metered {
 }
 
 impl ResponseBody {
+    /// The same body; one that may go on for long ends with the right of its caller.
+    pub(crate) fn watched(self, caller: Option<&Candidate>) -> Self {
+        let is_long = self.size_hint().exact().is_none_or(|length| length > LONG_ANSWER) && !self.is_end_stream();
+        match caller.filter(|_| is_long).and_then(Candidate::place) {
+            Some(place) => Self::Watched(Box::new(Watched { body: self, place })),
+            None => self,
+        }
+    }
+
     /// The whole body, up to [`MAX_HELD`]: for a body that must be signed before the caller gets it.
     pub(crate) async fn whole(mut self, holding: &Holding, share: Share) -> Result<Bytes, Refusal> {
         let held = holding.read(&mut self, MAX_HELD, Pace::Any, share).await;
@@ -306,6 +330,13 @@ impl Body for ResponseBody {
             ResponseBody::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
             ResponseBody::Metered(metered) => metered.poll(cx),
             ResponseBody::Limited(limited) => limited.poll(cx),
+            ResponseBody::Watched(watched) => {
+                let Watched { body, place } = &mut **watched;
+                if let Poll::Ready(reason) = place.poll_cut(cx) {
+                    return Poll::Ready(Some(Err(BodyError::RightEnded(reason))));
+                }
+                Pin::new(body).poll_frame(cx)
+            }
         }
     }
 
@@ -315,6 +346,7 @@ impl Body for ResponseBody {
             ResponseBody::Upstream(body) => body.is_end_stream(),
             ResponseBody::Metered(metered) => metered.hidden.is_none() && metered.body.is_end_stream(),
             ResponseBody::Limited(limited) => limited.body.is_end_stream(),
+            ResponseBody::Watched(watched) => watched.body.is_end_stream(),
         }
     }
 
@@ -325,6 +357,7 @@ impl Body for ResponseBody {
             ResponseBody::Metered(metered) if metered.hidden.is_some() => SizeHint::default(),
             ResponseBody::Metered(metered) => metered.body.size_hint(),
             ResponseBody::Limited(limited) => limited.body.size_hint(),
+            ResponseBody::Watched(watched) => watched.body.size_hint(),
         }
     }
 }

@@ -8,17 +8,31 @@ use std::time::Duration;
 use idm_audit::SpoolHandle;
 use idm_decide::{Context, Peer, TokenCache, same_pool};
 use idm_types::{DecisionId, Timestamp};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::access_log::{AccessLog, Lines};
 use crate::connect::Pool;
 use crate::give_way::Room;
 use crate::metrics::{CoreMetrics, InUse};
 use crate::shared::{Configuration, Shared};
+use crate::streams::Streams;
 use crate::turns::Turns;
 
 /// Successes are handed to the writer within this time.
 const FLUSH: Duration = Duration::from_millis(10);
+
+/// Revocations of this time are looked at together: one sign-out after the other costs no more than one.
+const TOGETHER: Duration = Duration::from_millis(200);
+
+/// Resolves when something is revoked.
+async fn news(revoked: &mut Option<watch::Receiver<()>>) {
+    if let Some(revoked) = revoked {
+        if revoked.changed().await.is_ok() {
+            return;
+        }
+    }
+    std::future::pending().await
+}
 
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
@@ -34,6 +48,8 @@ pub(crate) struct Core {
     /// The copies for mirrors that are under way.
     pub(crate) copies: Cell<usize>,
     unflushed: Notify,
+    /// What goes on after its request was decided.
+    pub(crate) streams: Streams,
 }
 
 /// One configuration as one core sees it, with the core's own connections.
@@ -70,6 +86,7 @@ impl Core {
             random: Cell::new(seed | 1),
             copies: Cell::new(0),
             unflushed: Notify::new(),
+            streams: Streams::default(),
         })
     }
 
@@ -101,11 +118,28 @@ impl Core {
     }
 
     /// Adopts each configuration when it is put in force, in an endless loop: without it a core without requests would
-    /// keep the secrets of the previous configuration.
+    /// keep the secrets of the previous configuration. The streams of callers whose right has ended are ended.
     pub(crate) async fn follow(&self) {
         let mut swapped = self.shared.swapped();
-        while swapped.changed().await.is_ok() {
-            self.local();
+        let mut revoked: Option<watch::Receiver<()>> = None;
+        loop {
+            // The store is that of the process: any configuration tells of its revocations. One may be in force before
+            // this begins to follow.
+            revoked = revoked.or_else(|| self.local().map(|local| local.configuration.armed().revoked()));
+            let wait = self.streams.wait(Timestamp::now());
+            tokio::select! {
+                changed = swapped.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = news(&mut revoked) => tokio::time::sleep(TOGETHER).await,
+                () = self.streams.sooner.notified() => continue,
+                () = tokio::time::sleep(wait) => {}
+            }
+            if let Some(local) = self.local() {
+                self.streams.check(local.configuration.armed(), self.shared.metrics(), Timestamp::now());
+            }
         }
     }
 

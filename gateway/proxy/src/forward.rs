@@ -18,6 +18,7 @@ use crate::exchange::{self, AnswerBody, SendError, Upgraded};
 use crate::framing::Framing;
 use crate::guard::Guard;
 use crate::mirror::Copies;
+use crate::streams::Candidate;
 use crate::upgrade;
 
 /// A request that was permitted, with its head as the upstream gets it.
@@ -35,6 +36,7 @@ pub(crate) async fn forward(
     outbound: Outbound,
     body: Payload<Incoming>,
     limited: &mut Limited,
+    caller: Option<&Candidate>,
 ) -> Result<Response<ResponseBody>, Refusal> {
     // This consumes the evidence: one permit, one forwarded request.
     let Outbound { forward, head: mut parts } = outbound;
@@ -55,7 +57,7 @@ pub(crate) async fn forward(
     let limit = Duration::from_millis(timeouts.response_head_ms);
     let answer = async {
         if websocket {
-            return open_tunnel(pool, parts, target, body, limited).await;
+            return open_tunnel(pool, parts, target, body, limited, caller).await;
         }
         let sent = send(pool, parts, target, trailers, RequestBody::of(body, copies, room.clone())).await;
         // The upstream's failure is the consequence of a body that was cut.
@@ -170,6 +172,7 @@ async fn open_tunnel(
     target: PathAndQuery,
     body: Payload<Incoming>,
     limited: &mut Limited,
+    caller_of: Option<&Candidate>,
 ) -> Result<Response<ResponseBody>, Refusal> {
     if pool.speaks_http2(false) {
         return Err(Refusal::new(Reason::UpstreamFailed, "a WebSocket needs an HTTP/1.1 backend"));
@@ -186,7 +189,7 @@ async fn open_tunnel(
     match tunnel.open(request).await.map_err(|error| broken(pool, error))? {
         Upgraded::Declined(response) => Ok(received(response)),
         Upgraded::Switched(response, upstream) => {
-            upgrade::tunnel(caller, upstream, std::mem::take(limited));
+            upgrade::tunnel(caller, upstream, std::mem::take(limited), caller_of.and_then(Candidate::place));
             let (mut parts, ()) = response.into_parts();
             own_the_connection(&mut parts);
             upgrade::set_headers(&mut parts.headers);

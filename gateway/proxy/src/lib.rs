@@ -32,6 +32,7 @@ mod proxy_protocol;
 mod server;
 mod shared;
 mod stream;
+mod streams;
 mod telling;
 mod tls;
 mod traced;

@@ -23,6 +23,7 @@ use crate::body::{LimitedBody, Metered, ResponseBody, Room, let_go};
 use crate::core::{Core, Local};
 use crate::forward::{Outbound, forward};
 use crate::guard::Guard;
+use crate::streams::Candidate;
 use crate::telling::Ending;
 use crate::traced;
 
@@ -89,7 +90,14 @@ async fn forwarded(
     }
     let exchange = guard.leave(&local, &outbound.forward, &mut outbound.head);
     let began = Instant::now();
-    let response = forward(&core, &local, &mut guard, outbound, body, &mut limited).await;
+    let caller = Candidate::of(&core, &local, &guard.trace);
+    let sent = forward(&core, &local, &mut guard, outbound, body, &mut limited, caller.as_ref());
+    let response = match &caller {
+        None => sent.await,
+        Some(caller) => caller.wait(sent).await.unwrap_or_else(|reason| {
+            Err(Refusal::new(reason, "the right of the caller ended before the upstream answered"))
+        }),
+    };
     let outcome = response.as_ref().map(|response| response.status().as_u16()).map_err(|refusal| refusal.reason);
     guard.count_upstream(began, outcome);
     traced::ended(exchange, outcome);
@@ -114,6 +122,7 @@ async fn forwarded(
                 edits.apply(response.headers_mut());
             }
             guard.trace.share(response.headers_mut());
+            let response = response.map(|body| body.watched(caller.as_ref()));
             let ending = guard.ending();
             (recorded(&core, &local, guard, (metering, limited), response).await, ending)
         }

@@ -14,6 +14,8 @@ use idm_decide::Limited;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::streams::Place;
+
 /// Adds the upgrade headers, in both directions.
 pub(crate) fn set_headers(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -26,8 +28,10 @@ const MAX_SILENCE: Duration = Duration::from_secs(15 * 60);
 
 /// Copies bytes in both directions until either side ends or both are silent for too long. Bytes that the caller sent
 /// early do not reach the upstream before it agreed to the upgrade: hyper holds them until then.
-/// What the limits gave comes back then.
-pub(crate) fn tunnel(caller: OnUpgrade, upstream: OnUpgrade, limited: Limited) {
+/// The limits get back what they gave when the tunnel ends.
+///
+/// The end of the caller's right ends the tunnel: both connections close, and no byte is added to what was sent.
+pub(crate) fn tunnel(caller: OnUpgrade, upstream: OnUpgrade, limited: Limited, place: Option<Place>) {
     tokio::task::spawn_local(async move {
         let _until_the_end = limited;
         if let (Ok(caller), Ok(upstream)) = tokio::join!(caller, upstream) {
@@ -37,9 +41,20 @@ pub(crate) fn tunnel(caller: OnUpgrade, upstream: OnUpgrade, limited: Limited) {
             tokio::select! {
                 _ = tokio::io::copy_bidirectional(&mut caller, &mut upstream) => {}
                 () = silence(&heard, MAX_SILENCE) => {}
+                () = right_ended(place) => {}
             }
         }
     });
+}
+
+/// Resolves when the right of the caller ends.
+async fn right_ended(place: Option<Place>) {
+    match place {
+        Some(place) => {
+            let _ = place.cut().await;
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// Resolves after a silence of this length.

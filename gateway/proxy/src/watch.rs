@@ -46,11 +46,20 @@ pub(crate) enum Cause {
     NoRoom,
     /// It does not begin as the PROXY protocol wants it, or its sender is no trusted proxy.
     NotProxied,
+    /// The Credential, the key or the session of the caller of a stream has ended.
+    RightEnded,
 }
 
 impl Cause {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::SlowHead, Self::Idle, Self::SlowWrite, Self::Displaced, Self::NoRoom, Self::NotProxied];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::SlowHead,
+        Self::Idle,
+        Self::SlowWrite,
+        Self::Displaced,
+        Self::NoRoom,
+        Self::NotProxied,
+        Self::RightEnded,
+    ];
 
     /// Its label in metrics.
     pub(crate) fn label(self) -> &'static str {
@@ -61,6 +70,7 @@ impl Cause {
             Self::Displaced => "displaced",
             Self::NoRoom => "no_room",
             Self::NotProxied => "not_proxied",
+            Self::RightEnded => "right_ended",
         }
     }
 }

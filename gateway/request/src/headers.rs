@@ -38,6 +38,7 @@ impl PolicyHeaders {
             cors: _,
             paths: _,
             resource: _,
+            drain_streams_ms: _,
         } = policy;
         let mut of = Self::default();
         methods.iter().flat_map(|method| method.kind.sources()).for_each(|source| of.credential(source));

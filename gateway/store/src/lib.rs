@@ -64,7 +64,8 @@ impl Key {
         self.0
     }
 
-    pub(crate) fn hex(&self) -> String {
+    /// As lower-case hexadecimal digits.
+    pub fn hex(&self) -> String {
         idm_types::hex(&self.0)
     }
 
@@ -301,6 +302,11 @@ impl Store {
         }
         self.revocations.add(*key, until, self.moment(now));
         Ok(())
+    }
+
+    /// Tells of every revocation that becomes known here.
+    pub fn revoked(&self) -> tokio::sync::watch::Receiver<()> {
+        self.revocations.changed()
     }
 
     /// Whether a key was revoked. Answers at once, without waiting.

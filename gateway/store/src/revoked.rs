@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use idm_types::{Moment, Timestamp, Uptime};
+use tokio::sync::watch;
 
 use crate::Key;
 
@@ -48,6 +49,7 @@ impl Kept {
 /// The keys that are revoked.
 pub(crate) struct Revocations {
     keys: ArcSwap<HashMap<Key, Kept>>,
+    changed: watch::Sender<()>,
     /// The time when the copy was last known to be complete, on both clocks; `None` for a list that is not a copy.
     confirmed: Option<Confirmed>,
 }
@@ -62,12 +64,17 @@ struct Confirmed {
 impl Revocations {
     /// A list of this process's own.
     pub(crate) fn own() -> Self {
-        Self { keys: ArcSwap::default(), confirmed: None }
+        Self { keys: ArcSwap::default(), changed: watch::Sender::new(()), confirmed: None }
     }
 
     /// A copy that was not loaded yet.
     pub(crate) fn of_others() -> Self {
-        Self { keys: ArcSwap::default(), confirmed: Some(Confirmed::default()) }
+        Self { keys: ArcSwap::default(), changed: watch::Sender::new(()), confirmed: Some(Confirmed::default()) }
+    }
+
+    /// Tells of every change.
+    pub(crate) fn changed(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Whether a key is revoked. A revoked key stays revoked: the end of a revocation tells when the entry is no longer
@@ -102,6 +109,7 @@ impl Revocations {
             keys.retain(|_, kept| !kept.is_over(now));
             Arc::new(keys)
         });
+        self.changed.send_replace(());
     }
 
     /// The server reports that the list is unchanged.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use idm_compile::{Compiled, Condition as Aspect, Finding, ObjectId, World};
+use idm_compile::{Cause, Compiled, Condition as Aspect, Finding, ObjectId, World};
 use idm_plan::ObjectKey;
 use idm_types::{Timestamp, visible};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::Observed;
 use crate::objects::Kind;
-use crate::{Context, MANAGER, directories};
+use crate::{Context, MANAGER, directories, key_status};
 
 /// One condition before it gets its transition time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,8 +55,13 @@ pub(crate) async fn publish(
                 granted(&findings, &mut verdicts);
             }
             let mut extra = json!({});
+            if kind == Kind::Credential {
+                let pods = gateways.iter().map(|(_, observed)| observed.ready).sum();
+                let (name, now) = (object.name_any(), Timestamp::now());
+                extra = key_status::members(world, compiled, &context.key_uses, pods, &name, now);
+            }
             if let Some(prefix) = prefixes.get(&object.name_any()).filter(|_| kind == Kind::Credential) {
-                extra = json!({"prefix": prefix});
+                extra["prefix"] = prefix.as_str().into();
             }
             if let Some(keys) = signing_keys(compiled, &object.name_any()).filter(|_| kind == Kind::IdentityPolicy) {
                 extra = json!({"signingKeys": keys});
@@ -94,7 +99,9 @@ fn credential_prefixes(world: &World) -> BTreeMap<String, String> {
 
 /// Conditions from findings: each aspect is false with its first finding; `Ready` sums up.
 fn judge(kind: Kind, is_directory: bool, findings: &[&Finding], gateways: &[(u64, &Observed)]) -> Vec<Verdict> {
-    let first = |aspect: Aspect| findings.iter().find(|f| f.condition == aspect && !f.is_note());
+    // A Credential without a key that works is not usable, though nothing about it is wrong.
+    let counts = |f: &Finding| !f.is_note() || f.cause == Cause::KeysEnded;
+    let first = |aspect: Aspect| findings.iter().find(|f| f.condition == aspect && counts(f));
     let from = |aspect: Aspect, good: &'static str, message: &str| match first(aspect) {
         Some(finding) => {
             Verdict { kind: aspect.name(), status: "False", reason: finding.cause.name(), message: text(finding) }
@@ -115,11 +122,12 @@ fn judge(kind: Kind, is_directory: bool, findings: &[&Finding], gateways: &[(u64
     verdicts.push(match bad {
         Some(bad) => Verdict { kind: "Ready", ..bad },
         None => {
-            let message = verdicts
-                .iter()
-                .find(|v| v.kind == "Programmed")
-                .map_or_else(|| "in order".to_owned(), |v| v.message.clone());
-            Verdict { kind: "Ready", status: "True", reason: "Ready", message }
+            // What somebody asked for and did not get is told beside what works.
+            let asked = findings.iter().find(|f| f.cause == Cause::NotRotated);
+            let programmed = verdicts.iter().find(|v| v.kind == "Programmed").map(|v| v.message.clone());
+            let reason = asked.map_or("Ready", |f| f.cause.name());
+            let message = asked.map(|f| text(f)).or(programmed).unwrap_or_else(|| "in order".to_owned());
+            Verdict { kind: "Ready", status: "True", reason, message }
         }
     });
     verdicts
@@ -294,8 +302,6 @@ async fn announce(context: &Context, kind: Kind, object: &DynamicObject, verdict
 
 #[cfg(test)]
 mod tests {
-    use idm_compile::Cause;
-
     use super::*;
 
     fn finding(condition: Aspect, cause: Cause) -> Finding {

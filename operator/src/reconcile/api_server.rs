@@ -21,15 +21,19 @@ use crate::objects::Kind;
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// The namespace of all objects.
-pub(super) const NAMESPACE: &str = "shop";
+pub(crate) const NAMESPACE: &str = "shop";
+/// The operator's own.
+pub(crate) const HOME: &str = "idm-system";
 
 /// Objects as an API server stores them. Every second one of a kind does not exist yet when the kind is listed and
 /// arrives by the watch; an object that was listed is deleted in the meantime.
-pub(super) struct ApiServer {
+pub(crate) struct ApiServer {
     objects: Vec<Value>,
     deleted: Value,
     secrets: Mutex<Vec<Value>>,
     bundle: watch::Sender<Option<Bundle>>,
+    /// Counts the writes of Secrets: each makes another version.
+    writes: std::sync::atomic::AtomicUsize,
 }
 
 fn is_of(object: &Value, kind: Kind) -> bool {
@@ -38,7 +42,7 @@ fn is_of(object: &Value, kind: Kind) -> bool {
 
 impl ApiServer {
     /// Stores the objects of users, as `kubectl apply` does. `deleted` is deleted while the operator watches.
-    pub(super) fn new(yaml: &str, deleted: &str) -> Arc<Self> {
+    pub(crate) fn new(yaml: &str, deleted: &str) -> Arc<Self> {
         let parse = |text: &str| serde_yaml_ng::from_str::<Value>(text).expect("it is YAML");
         let stored: Vec<Value> = yaml.split("\n---\n").enumerate().map(|(i, text)| stored(parse(text), i)).collect();
         let (secrets, objects) = stored.into_iter().partition(|object| object["kind"] == "Secret");
@@ -47,11 +51,12 @@ impl ApiServer {
             deleted: self::stored(parse(deleted), 1000),
             secrets: Mutex::new(secrets),
             bundle: watch::Sender::new(None),
+            writes: 2000.into(),
         })
     }
 
     /// Its client.
-    pub(super) fn client(self: &Arc<Self>) -> Client {
+    pub(crate) fn client(self: &Arc<Self>) -> Client {
         let server = self.clone();
         let service = tower::service_fn(move |request: Request<kube::client::Body>| {
             let server = server.clone();
@@ -86,8 +91,9 @@ impl ApiServer {
         if path.starts_with(&format!("/api/v1/namespaces/{NAMESPACE}/configmaps/")) {
             return self.config_map(name);
         }
-        let secrets = format!("/api/v1/namespaces/{NAMESPACE}/secrets");
-        match path.strip_prefix(&secrets) {
+        // Those of the operator's own namespace are kept among the others.
+        let secrets = [NAMESPACE, HOME].map(|namespace| format!("/api/v1/namespaces/{namespace}/secrets"));
+        match secrets.iter().find_map(|secrets| path.strip_prefix(secrets)) {
             Some("") => self.keep_secret(body),
             Some(_) if method == Method::GET => self.secret(name),
             Some(_) => self.keep_secret(body),
@@ -148,11 +154,36 @@ impl ApiServer {
         }
     }
 
+    /// The values of a Secret.
+    pub(crate) fn values(&self, name: &str) -> Option<std::collections::BTreeMap<String, String>> {
+        let secrets = self.secrets.lock().unwrap();
+        let secret = secrets.iter().find(|secret| secret["metadata"]["name"] == name)?;
+        let secret: Secret = serde_json::from_value(secret.clone()).expect("it is a Secret");
+        let text = |value: k8s_openapi::ByteString| String::from_utf8(value.0).expect("it is text");
+        Some(secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, text(value))).collect())
+    }
+
+    /// Writes a Secret, as `kubectl apply` does.
+    pub(crate) fn write(&self, secret: &Value) {
+        self.keep_secret(secret.to_string().as_bytes());
+    }
+
     fn keep_secret(&self, body: &[u8]) -> Response<Body> {
         let written: Value = serde_json::from_slice(body).expect("it is JSON");
         let mut secrets = self.secrets.lock().unwrap();
+        // A write that carries a version is one of that version.
+        let known = secrets.iter().find(|secret| secret["metadata"]["name"] == written["metadata"]["name"]);
+        let (asked, stored_now) =
+            (&written["metadata"]["resourceVersion"], known.map(|of| &of["metadata"]["resourceVersion"]));
+        if asked.is_string() && stored_now != Some(asked) {
+            return answered(
+                StatusCode::CONFLICT,
+                &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Conflict", "code": 409}),
+            );
+        }
+        let number = self.writes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         secrets.retain(|secret| secret["metadata"]["name"] != written["metadata"]["name"]);
-        let kept = stored(written, secrets.len());
+        let kept = stored(written, number);
         secrets.push(kept.clone());
         if kept["metadata"]["name"] == gateway::NAME {
             let secret: Secret = serde_json::from_value(kept.clone()).expect("it is a Secret");

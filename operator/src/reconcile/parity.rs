@@ -102,7 +102,7 @@ const POLICIES: &[&str] = &["health", "inner", "orders", "people", "reports"];
 
 fn context(server: &Arc<ApiServer>) -> Context {
     let settings = GatewaySettings {
-        operator_namespace: "idm-system".into(),
+        operator_namespace: super::api_server::HOME.into(),
         metrics_namespaces: vec![],
         image: "idm".into(),
         pull_policy: "Never".into(),
@@ -128,6 +128,8 @@ fn context(server: &Arc<ApiServer>) -> Context {
         client: server.client(),
         hashes: idm_compile::PasswordHashes::default(),
         served: crate::served::Board::default(),
+        registers: crate::keys::Registers::default(),
+        key_uses: crate::key_uses::KeyUses::default(),
         permissions: crate::permissions::Board::default(),
         permission_issuers: Default::default(),
         heard: tokio::sync::Mutex::default(),

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::conditions_schema;
+use super::rotation::{ApiKeyCredential, KeyStatus, Rotation, RotationStatus};
 use super::{Access, Attribute, KeyReference, Limit, OauthClientCredential, ObjectReference};
 
 /// Credential is one caller: its key, its roles, and where it may be used.
@@ -32,6 +33,8 @@ use super::{Access, Attribute, KeyReference, Limit, OauthClientCredential, Objec
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "[has(self.apiKey), has(self.password), has(self.oauthClient), has(self.person)].filter(is, is).size() == 1", "message": "credential must have exactly one of `apiKey`, `password`, `oauthClient`, `person`"},
+    {"rule": "!has(self.rotation) || (has(self.apiKey) && !has(self.apiKey.sha256))", "message": "`rotation` must be used with an `apiKey` that the operator makes: other keys and passwords are replaced where they are made"},
+    {"rule": "!has(self.revokedKeys) || has(self.apiKey)", "message": "`revokedKeys` must be used with an `apiKey`"},
     {"rule": "has(self.secretRef) != (has(self.person) || (has(self.oauthClient) && !has(self.oauthClient.clientSecret)))", "message": "`secretRef` must be set, except for a `person` and for clients with `privateKeyJwt` or `tlsClientAuth`, which have no secret"}]))]
 pub struct CredentialSpec {
     /// The owner of the credential; shown in the audit.
@@ -50,8 +53,9 @@ pub struct CredentialSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person: Option<PersonCredential>,
     /// The Secret with the API key (in its key `key` unless named), the password (`password` unless named; an argon2id
-    /// hash in PHC form is taken too) or the client secret (`clientSecret` unless named; a hash is taken too). The
-    /// operator writes it when it does not exist; one that exists is read and never changed.
+    /// hash in PHC form is taken too, and a line of htpasswd with bcrypt or `{SHA}`) or the client secret (`clientSecret` unless named; a hash is taken too). The
+    /// operator writes it when it does not exist, and replaces the key in it when that is due; one that others wrote is
+    /// read and never changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<KeyReference>,
     /// Roles the caller has.
@@ -80,12 +84,19 @@ pub struct CredentialSpec {
     /// Refuse it for now, without forgetting it. Unset means false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
+    /// How the operator replaces the key of an `apiKey` whose Secret it made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
+    /// Ids of keys that are refused for good, as `status.keys` and records show them. Taking an id out again does not
+    /// bring its key back where an operator has seen it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(min = 12, max = 12), regex(pattern = "^[0-9a-f]{12}$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub revoked_keys: Option<Vec<String>>,
 }
-
-/// API keys need no settings: write `apiKey: {}`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ApiKeyCredential {}
 
 /// A person whom a Federation vouches for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -136,6 +147,13 @@ pub struct CredentialStatus {
     /// The first characters of the key, to tell keys apart. Reveals nothing that helps guessing the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
+    /// The keys: those that work, and the last that do not any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
+    pub keys: Vec<KeyStatus>,
+    /// What became of requests for a new key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationStatus>,
     /// Standard conditions, all of positive polarity: Accepted, ResolvedRefs and their summary Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]

@@ -19,8 +19,10 @@ mod references;
 mod resource;
 mod restrictions;
 mod role_binding;
+mod rotation;
 mod saml;
 mod sign_in;
+mod streams;
 mod token;
 mod token_service;
 mod usage_plan;
@@ -30,9 +32,7 @@ pub use common::{
     OutgoingTls, SigningKeyStatus, TargetReference, TrustBundleKind, TrustBundleReference,
 };
 pub use cors::Cors;
-pub use credential::{
-    ApiKeyCredential, Credential, CredentialSpec, CredentialStatus, Owner, PasswordCredential, PersonCredential,
-};
+pub use credential::{Credential, CredentialSpec, CredentialStatus, Owner, PasswordCredential, PersonCredential};
 pub use database::{DatabaseDirectory, DatabaseEnabled, DatabaseLegacyFormat, DatabaseProduct};
 pub use directory::{
     CredentialValidator, LoginSettings, OnOutage, RestAnswer, RestBasic, RestDirectory, RestHeader, RestMethod,
@@ -72,8 +72,10 @@ pub use role_binding::{
     PermissionRule, ProjectScope, RoleBinding, RoleBindingSpec, Scope, ServiceAccountSubject, Subject, SystemScope,
     TeamScope,
 };
+pub use rotation::{ApiKeyCredential, KeyStatus, Rotation, RotationStatus, SuppliedKeys};
 pub use saml::{NameIdFormat, SamlBinding, SamlMetadata, SamlProvider, SamlServiceProvider, Unsolicited};
 pub use sign_in::{LogoutSettings, Pages, PersonCredentials, RequiredClaim, SessionSettings, SignInMethod, StepUp};
+pub use streams::{CutStreams, OpenStreams};
 pub use token::{Confirmation, Demand, IntrospectionMethod, QueryTokenSource, TokenExchange, TokenProfile};
 pub use token_service::{
     AccessTokenSettings, ClientSecret, Introspects, Lifetime, OauthClientCredential, PrivateKeyJwt,

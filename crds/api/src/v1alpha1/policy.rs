@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Confirmation, Cors, HeaderSource, JoseStep, KeySources, Llm, Method, NamedSource, ObjectReference, ObjectStatus,
-    Paths, PolicyLimit, ProtectedResource, QueryTokenSource, TargetReference, TokenExchange, TokenProfile,
+    OpenStreams, Paths, PolicyLimit, ProtectedResource, QueryTokenSource, TargetReference, TokenExchange, TokenProfile,
     TokenService,
 };
 
@@ -96,6 +96,10 @@ pub struct IdentityPolicySpec {
     /// tells them nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<ProtectedResource>,
+    /// What becomes of streams that are open when the Credential, the key or the session of their caller ends. Unset cuts
+    /// them within a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_streams: Option<OpenStreams>,
 }
 
 /// The details that a refused caller may learn.

@@ -80,7 +80,7 @@ pub(super) use refer;
 refer! {
     IdentityPolicySpec {
         authentication, jose, llm, token_service, upstream;
-        target_refs, authorization, limits, disclosure, cors, paths, resource
+        target_refs, authorization, limits, disclosure, cors, paths, resource, open_streams
     }
     Authentication { methods; identity }
     JwtMethod { issuers; sources, clock_skew_seconds, confirmation }
@@ -109,7 +109,7 @@ refer! {
     JoseEncrypt { key_ref; jwk, algorithm, encryption, cty, serialization }
     CredentialSpec {
         oauth_client, secret_ref;
-        owner, api_key, password, person, roles, attributes, access, limits, expire_time, suspend
+        owner, api_key, password, person, roles, attributes, access, limits, expire_time, suspend, rotation, revoked_keys
     }
     OauthClientCredential {
         private_key_jwt, tls_client_auth;

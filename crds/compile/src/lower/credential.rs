@@ -1,28 +1,30 @@
 use std::collections::BTreeMap;
 
-use idm_api::v1alpha1::{ApiKeyCredential, CredentialSpec, KeyReference, PersonCredential};
-use idm_plan::{Access, Credential, Credentials, ObjectKey, Proof, Secrets, UsagePlan};
-use idm_types::{ApiKey, Redacted, Timestamp, hex};
-use sha2::{Digest, Sha256};
+use idm_api::v1alpha1::{CredentialSpec, PersonCredential};
+use idm_plan::{Access, Credential, Credentials, EndedKey, ObjectKey, Proof, Secrets, UsagePlan};
+use idm_types::{Redacted, Timestamp};
 
+use super::Notes;
+use super::held_keys::lower_keys;
 use super::limits::{lower_limits, lower_usage_plans};
-use super::password::{NO_SECRET, Stored, stored};
+use super::password::{Stored, stored};
 use super::restrictions::lower_access;
 use super::token_service::{StoredSecret, lower_client, stored_secret};
-use super::{Notes, secret};
-use crate::{Cause, Object, ObjectId, Report, World};
+use crate::{Cause, Condition, Object, ObjectId, Report, World};
 
 /// All usable Credentials. If two have the same key or user name, the younger one is refused.
 pub(crate) fn lower_credentials(world: &World, previous: &[UsagePlan], report: &mut Report) -> Credentials {
     let mut secrets = Secrets::default();
-    let mut known: BTreeMap<String, Credential> = BTreeMap::new();
+    // The names of Credentials by what no two may have.
+    let mut known: BTreeMap<String, String> = BTreeMap::new();
+    let (mut all, mut ended): (Vec<Credential>, Vec<EndedKey>) = (vec![], vec![]);
     let mut objects: Vec<_> = world.credentials.iter().collect();
     objects.sort_by_key(|object| (object.meta.created.clone(), object.meta.name.clone()));
     for object in objects {
         let mut notes = Notes::new(report, ObjectId::new("Credential", &world.namespace, &object.meta.name));
-        let Some(credential) = lower(world, object, &mut secrets, &mut notes) else { continue };
+        let Some(credential) = lower(world, object, &mut secrets, &mut ended, &mut notes) else { continue };
         let (id, path, what) = match &credential.proof {
-            Proof::ApiKey { sha256 } => (format!("key:{sha256}"), "spec.secretRef", "key: give each its own Secret"),
+            Proof::ApiKey { .. } => (String::new(), "spec.secretRef", "key: give each its own Secret"),
             // RFC 9068 §5: both become the `sub` of tokens, so no client may be taken for a user.
             Proof::Password { username, .. } => {
                 (format!("name:{username}"), "spec.password.username", "user name or client id")
@@ -34,23 +36,51 @@ pub(crate) fn lower_credentials(world: &World, previous: &[UsagePlan], report: &
                 (format!("name:{}", client.client_id), "spec.oauthClient.clientId", "user name or client id")
             }
         };
-        match known.get(&id) {
+        let ids = match &credential.proof {
+            Proof::ApiKey { keys, .. } => keys.all().map(|(sha256, _)| format!("key:{sha256}")).collect(),
+            _ => vec![id],
+        };
+        match ids.iter().find_map(|id| known.get(id)) {
             Some(first) => {
-                let message = format!("Credential '{}' already has the same {what}", first.key.name);
+                let message = format!("Credential '{first}' already has the same {what}");
                 notes.fail::<()>(path, Cause::Conflicted, message);
             }
-            None => drop(known.insert(id, credential)),
+            None => {
+                known.extend(ids.into_iter().map(|id| (id, credential.key.name.clone())));
+                all.push(credential);
+            }
         }
     }
-    let mut all: Vec<Credential> = known.into_values().collect();
     all.sort_by(|a, b| a.key.cmp(&b.key));
-    Credentials { all, secrets, usage_plans: lower_usage_plans(world, previous, report) }
+    let ended = all_ended(world, &all, ended);
+    Credentials { all, secrets, usage_plans: lower_usage_plans(world, previous, report), ended }
+}
+
+/// The keys that are refused for good: those of the register, and those of the objects themselves. A key that works
+/// until its end is none of them.
+fn all_ended(world: &World, all: &[Credential], of_objects: Vec<EndedKey>) -> Vec<EndedKey> {
+    let of_register = world.register.ended().map(|(sha256, ended)| EndedKey {
+        sha256: sha256.to_owned(),
+        credential: ObjectKey::new(&world.namespace, &ended.credential),
+        end: ended.end,
+    });
+    let mut ended: BTreeMap<String, EndedKey> = BTreeMap::new();
+    for key in of_register.chain(of_objects) {
+        ended.insert(key.sha256.clone(), key);
+    }
+    for credential in all {
+        if let Proof::ApiKey { keys, .. } = &credential.proof {
+            keys.all().for_each(|(sha256, _)| drop(ended.remove(sha256)));
+        }
+    }
+    ended.into_values().collect()
 }
 
 fn lower(
     world: &World,
     object: &Object<CredentialSpec>,
     secrets: &mut Secrets,
+    ended: &mut Vec<EndedKey>,
     notes: &mut Notes<'_>,
 ) -> Option<Credential> {
     let CredentialSpec {
@@ -59,14 +89,21 @@ fn lower(
         password,
         oauth_client,
         person,
-        secret_ref,
+        // Each proof reads its own.
+        secret_ref: _,
         roles,
         attributes,
         access,
         limits,
         expire_time,
         suspend,
+        rotation,
+        revoked_keys,
     } = &object.spec;
+    if api_key.is_none() && (rotation.is_some() || revoked_keys.is_some()) {
+        let message = "`rotation` and `revokedKeys` must be used with an `apiKey`";
+        return notes.fail("spec", Cause::Invalid, message);
+    }
     let owner = match owner.as_ref().map(|owner| (&owner.user, &owner.application)) {
         None => None,
         Some((Some(user), None)) => Some(format!("user:{user}")),
@@ -87,10 +124,11 @@ fn lower(
         }
     };
     let proof = match (api_key, password, oauth_client, person) {
-        (Some(ApiKeyCredential {}), None, None, None) => match secret_ref {
-            Some(reference) => lower_key(world, reference, notes)?,
-            None => return notes.fail("spec.secretRef", Cause::Invalid, NO_SECRET),
-        },
+        (Some(api_key), None, None, None) => {
+            let (keys, over) = lower_keys(world, object, api_key, notes)?;
+            ended.extend(over);
+            Proof::ApiKey { keys, any_form: api_key.sha256.is_some() }
+        }
         (None, Some(_), None, None) => lower_password(world, object, notes)?,
         (None, None, None, Some(person)) => lower_person(world, person, notes)?,
         (None, None, Some(client), None) => {
@@ -163,29 +201,19 @@ fn lower_password(world: &World, object: &Object<CredentialSpec>, notes: &mut No
         Err((cause, message)) => return notes.fail("spec.secretRef", cause, message),
     };
     let phc = match stored {
-        Stored::Hash(phc) => Some(phc),
+        Stored::Hash(phc) => {
+            if phc.starts_with("{SHA}") {
+                let message = "`{SHA}` has no salt and costs nothing: whoever reads the hash finds most passwords";
+                let object = notes.object.clone();
+                let (condition, cause) = (Condition::ResolvedRefs, Cause::DangerousOption);
+                notes.report.push(&object, "spec.secretRef", condition, cause, message);
+            }
+            Some(phc)
+        }
         Stored::Clear(_) => world.password_hashes.get(&object.meta.name).cloned(),
     };
     match phc {
         Some(phc) => Some(Proof::Password { username, phc }),
         None => notes.fail("spec.secretRef", Cause::InvalidRef, "the password cannot be hashed"),
     }
-}
-
-fn lower_key(world: &World, secret_ref: &KeyReference, notes: &mut Notes<'_>) -> Option<Proof> {
-    let field = secret_ref.key.as_deref().unwrap_or("key");
-    let value = match secret::value(world, &secret_ref.name, field) {
-        Ok(value) => value,
-        Err((cause, why)) => return notes.fail("spec.secretRef", cause, why),
-    };
-    // The value itself must not get into the message.
-    let text = std::str::from_utf8(value.reveal()).map(str::trim_end).unwrap_or_default();
-    if !ApiKey::is_well_formed(text) {
-        let message = format!(
-            "Secret '{}', key '{field}', must hold an API key made by `idm credential new` (idm_ and a checksum)",
-            secret_ref.name
-        );
-        return notes.fail("spec.secretRef", Cause::InvalidRef, message);
-    }
-    Some(Proof::ApiKey { sha256: hex(&Sha256::digest(text.as_bytes())) })
 }

@@ -19,6 +19,11 @@ pub(crate) enum Stored {
     Hash(String),
 }
 
+/// Whether a text is a hash as `htpasswd -B` or `htpasswd -s` makes it.
+fn is_of_htpasswd(text: &str) -> bool {
+    ["$2a$", "$2b$", "$2y$", "{SHA}"].iter().any(|prefix| text.starts_with(prefix))
+}
+
 pub(crate) const NO_SECRET: &str = "`secretRef` must be set: it names the Secret with the key or password";
 
 /// The user name and password of a Credential. The value itself must not get into any message.
@@ -39,6 +44,14 @@ pub(crate) fn stored(
         argon2::PasswordHash::new(text)
             .map_err(|_| unusable("must hold an argon2id hash in PHC form, or a password"))?;
         return Ok((username, Stored::Hash(text.to_owned())));
+    }
+    // A line of htpasswd, or its hash alone.
+    let hash = text.strip_prefix(username.as_str()).and_then(|rest| rest.strip_prefix(':')).unwrap_or(text);
+    if is_of_htpasswd(hash) {
+        return match idm_password::Stored::read(hash) {
+            Ok(_) => Ok((username, Stored::Hash(hash.to_owned()))),
+            Err(why) => Err(unusable(&format!("cannot be used: {why}"))),
+        };
     }
     // Some editors put a mark in front of a file. No person types it, so that the password would never fit.
     if text.starts_with('\u{feff}') {

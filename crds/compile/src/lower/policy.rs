@@ -41,6 +41,7 @@ pub(crate) fn lower_policy(
         cors,
         paths,
         resource,
+        open_streams,
     } = &object.spec;
     let wire::Authentication { methods, identity } = authentication;
     let methods = lower_methods(world, federations, methods, secrets, notes);
@@ -56,10 +57,12 @@ pub(crate) fn lower_policy(
     let paths = paths.as_ref().map(|paths| lower_paths(paths, authorization.as_ref(), notes)).unwrap_or_default();
     let resource =
         resource.as_ref().and_then(|resource| lower_resource(world, resource, &methods, token_service.as_ref(), notes));
+    let drain_streams_ms = super::streams::lower_open_streams(open_streams.as_ref(), notes);
     if notes.failed {
         return None;
     }
     Some(Policy {
+        drain_streams_ms,
         key: ObjectKey::new(&world.namespace, &object.meta.name),
         uid: object.meta.uid.clone(),
         generation: object.meta.generation,

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::bearer;
 use crate::CredentialTable;
-use crate::credential::admit;
+use crate::credential::admit_key;
 use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, Proven, Recheck, Verifying, at_once};
 
 /// The method.
@@ -59,15 +59,30 @@ impl Method for ApiKeys {
 
 /// Verifies an API key. A key whose Credential the method's selector does not pick is unknown here.
 pub(crate) fn attempt(context: MethodContext<'_>, key: &str, only: &Selector) -> Attempt {
-    if !key.starts_with("idm_") {
-        return Attempt::NotMine(context.denied(Reason::UnknownApiKey, "the key does not start with `idm_`"));
-    }
-    if !ApiKey::is_well_formed(key) {
-        return Attempt::Rejected(context.denied(Reason::MalformedApiKey, "the checksum of the key does not match"));
-    }
-    let hash: [u8; 32] = Sha256::digest(key.as_bytes()).into();
-    match context.table.by_hash(&hash, only) {
-        Some(credential) => admit(context, credential),
+    let is_ours = ApiKey::is_well_formed(key);
+    // A token of another method is hashed only where keys of any form are taken.
+    let known = (is_ours || context.table.takes_any_form()).then(|| {
+        let hash: [u8; 32] = Sha256::digest(key.as_bytes()).into();
+        let id = || idm_plan::key_id(&idm_types::hex(&hash)).to_owned();
+        let found = context.table.by_hash(&hash, only, context.now)?;
+        let (key, attempt) = match found {
+            Ok((credential, end)) => (credential.key.clone(), admit_key(context, credential, Some(id()), end)),
+            Err((key, refusal)) => (key, Attempt::Rejected(refusal.by_method(context.name))),
+        };
+        if let Attempt::Rejected(refusal) = &attempt {
+            let owner = context.table.by_name(&key.name).and_then(|credential| credential.owner.as_deref());
+            context.memory.ended_uses.note(&key, owner, refusal);
+        }
+        Some(attempt)
+    });
+    match known.flatten() {
+        Some(attempt) => attempt,
+        None if !key.starts_with("idm_") => {
+            Attempt::NotMine(context.denied(Reason::UnknownApiKey, "the key does not start with `idm_`"))
+        }
+        None if !is_ours => {
+            Attempt::Rejected(context.denied(Reason::MalformedApiKey, "the checksum of the key does not match"))
+        }
         None => Attempt::Rejected(context.denied(
             Reason::UnknownApiKey,
             "the key is well formed, and no Credential that this method accepts has it",

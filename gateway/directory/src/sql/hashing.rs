@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use idm_trust::{DirectoryError, DirectoryErrorKind, Password};
 use tokio::sync::Semaphore;
 
-use super::password::{Stored, new_hash};
+use idm_password::{Stored, new_hash};
 
 /// The longest time that a check waits for its turn.
 const WAIT: Duration = Duration::from_secs(2);

@@ -11,7 +11,6 @@ mod failure;
 mod hashing;
 mod mysql;
 mod names;
-mod password;
 mod person;
 mod pool;
 mod postgres;
@@ -32,7 +31,7 @@ use crate::Reach;
 use crate::driver::{Driver, Running};
 use connection::Opener;
 use hashing::Hashing;
-use password::{NotStored, Stored};
+use idm_password::{NotStored, Stored};
 use pool::Pool;
 use reading::{Found, WithGroups};
 

@@ -47,10 +47,11 @@ impl Case {
             cors: None,
             paths: vec![],
             resource: None,
+            drain_streams_ms: 0,
         };
         Self {
             digest: ArmedDigest::new(&plan, &secrets).unwrap(),
-            table: CredentialTable::arm(&[credential], &[], &Default::default(), None).unwrap(),
+            table: CredentialTable::arm(&[credential], &[], &[], &Default::default(), None).unwrap(),
             memory: Memory::new(PasswordChecker::start(1).unwrap(), idm_store::Store::in_process()).unwrap(),
             policy,
             grants: Grants::default(),

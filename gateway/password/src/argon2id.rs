@@ -99,7 +99,7 @@ pub(super) fn usual() -> Stored {
 }
 
 /// A new hash of a password. `None` where the system gives no random octets, or the password is far too long.
-pub(in super::super) fn new_hash(password: &str) -> Option<String> {
+pub fn new_hash(password: &str) -> Option<String> {
     let (mut salt, mut hash) = ([0; SALT], [0; HASH]);
     SystemRandom::new().fill(&mut salt).ok()?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params()?);

@@ -1,11 +1,12 @@
 //! Stored passwords: which format one is in, what it costs, and whether a password fits it.
 //!
-//! In: the text of a database's column. Out: [`Stored`], whose check takes as long as its format wants, within the
-//! limits of [`limits`]. Pure, and never shows a hash.
+//! In: the text of a database's column, or of a Secret. Out: [`Stored`], whose check takes as long as its format wants, within the
+//! limits of `limits.rs`. Pure, and never shows a hash.
 //!
 //! The formats are a closed list, told apart by their prefixes. A text without one of them is the password itself, if
 //! it does not look like a hash. Passwords are compared as the octets of their UTF-8, without normalisation, as the
-//! programs that made the hashes did.
+//! programs that made the hashes did. This crate never does IO, and never shows a password. Start at [`Stored::read`].
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod argon2id;
 mod bcrypt;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 
 use idm_plan::LegacyFormat;
 
-pub(super) use argon2id::new_hash;
+pub use argon2id::new_hash;
 
 /// The octets that a password may have; a longer one fits nothing.
 const LONGEST_PASSWORD: usize = 4096;
@@ -46,7 +47,7 @@ trait Format: Send + Sync {
 
 /// A stored password.
 #[derive(Clone)]
-pub(super) struct Stored {
+pub struct Stored {
     format: Arc<dyn Format>,
     legacy: Option<LegacyFormat>,
     current: bool,
@@ -54,7 +55,7 @@ pub(super) struct Stored {
 
 /// A stored password that cannot be checked. Shows nothing of it but the format and its cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum NotStored {
+pub enum NotStored {
     /// There is none: no password fits this person.
     None,
     /// The format is unknown or broken, or costs too much.
@@ -96,7 +97,7 @@ impl Stored {
     }
 
     /// Reads a stored password.
-    pub(super) fn read(text: &str) -> Result<Self, NotStored> {
+    pub fn read(text: &str) -> Result<Self, NotStored> {
         if text.len() > LONGEST_STORED {
             return Err(NotStored::Unreadable(format!("a stored password is longer than {LONGEST_STORED} octets")));
         }
@@ -134,32 +135,32 @@ impl Stored {
     }
 
     /// The format, if it is accepted only where the Federation says so.
-    pub(super) fn legacy_format(&self) -> Option<LegacyFormat> {
+    pub fn legacy_format(&self) -> Option<LegacyFormat> {
         self.legacy
     }
 
     /// Whether a new hash would be no better.
-    pub(super) fn is_current(&self) -> bool {
+    pub fn is_current(&self) -> bool {
         self.current
     }
 
     /// The format and its cost, for people.
-    pub(super) fn cost(&self) -> String {
+    pub fn cost(&self) -> String {
         self.format.cost()
     }
 
     /// Whether a password fits. Takes the time that the format costs, and must not run where others wait.
-    pub(super) fn fits(&self, password: &str) -> bool {
+    pub fn fits(&self, password: &str) -> bool {
         password.len() <= LONGEST_PASSWORD && self.format.fits(password.as_bytes())
     }
 
     /// The same cost without anybody's salt and hash.
-    pub(super) fn decoy(&self) -> Self {
+    pub fn decoy(&self) -> Self {
         Self { format: self.format.decoy(), legacy: self.legacy, current: self.current }
     }
 
     /// The cost of the hashes that are made here.
-    pub(super) fn usual() -> Self {
+    pub fn usual() -> Self {
         argon2id::usual()
     }
 }

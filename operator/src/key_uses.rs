@@ -1,0 +1,89 @@
+//! Where keys that are being replaced were used last: the gateways are asked, while there are any.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use idm_compile::World;
+use idm_plan::{Bundle, CONTROL_TOKEN, Proof, SecretHandle};
+use kube::core::DynamicObject;
+use serde::Deserialize;
+
+use crate::Context;
+use crate::objects::Kind;
+
+/// What the gateways of one namespace say about the keys of Credentials, by the gateway's namespace.
+#[derive(Default)]
+pub(crate) struct KeyUses(Mutex<BTreeMap<String, Vec<Told>>>);
+
+/// What one gateway says about one Credential with two keys.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Told {
+    namespace: String,
+    credential: String,
+    /// The id of the older key.
+    key: String,
+    /// The id of the newer one, which the gateway accepts.
+    newer: Option<String>,
+    last_use: Option<LastUse>,
+}
+
+/// A use of a key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub(crate) struct LastUse {
+    /// In milliseconds since the Unix epoch.
+    pub(crate) at: u64,
+    /// The address of the caller.
+    pub(crate) address: String,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    keys: Vec<Told>,
+}
+
+impl KeyUses {
+    pub(crate) fn keep(&self, gateway: &str, told: Vec<Told>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_empty() { drop(all.remove(gateway)) } else { drop(all.insert(gateway.to_owned(), told)) }
+    }
+
+    /// The last use of a key, as any gateway told it.
+    pub(crate) fn last(&self, namespace: &str, credential: &str, key: &str) -> Option<LastUse> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = all.values().flatten().filter(|told| told.namespace == namespace && told.credential == credential);
+        of.filter(|told| told.key == key).filter_map(|told| told.last_use.clone()).max()
+    }
+
+    /// The number of gateways that accept a key that replaces another.
+    pub(crate) fn knowing(&self, namespace: &str, credential: &str, key: &str) -> usize {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = all.values().flatten().filter(|told| told.namespace == namespace && told.credential == credential);
+        of.filter(|told| told.newer.as_deref() == Some(key)).count()
+    }
+}
+
+/// Asks the gateways of a namespace, if a Credential of its bundle has two keys. One that does not answer tells nothing.
+pub(crate) async fn ask(context: &Context, world: &World, bundle: &Bundle) {
+    let has_two = bundle.credentials.all.iter().any(|credential| match &credential.proof {
+        Proof::ApiKey { keys, .. } => keys.retiring.is_some(),
+        _ => false,
+    });
+    let token = bundle.secrets.get(&SecretHandle(CONTROL_TOKEN.into())).filter(|_| has_two);
+    let token = token.and_then(|token| std::str::from_utf8(token.reveal()).ok());
+    let mut told = Vec::new();
+    if let Some(token) = token {
+        let pods = context.store.list(Kind::Pod, &world.namespace);
+        let answers = futures::future::join_all(pods.iter().map(|pod| of_pod(context, pod, token))).await;
+        told.extend(answers.into_iter().flatten().flatten());
+    }
+    context.key_uses.keep(&world.namespace, told);
+}
+
+async fn of_pod(context: &Context, pod: &DynamicObject, token: &str) -> Option<Vec<Told>> {
+    let ip = pod.data.pointer("/status/podIP")?.as_str()?;
+    let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+    let asked = context.http.get(format!("http://{host}:8081/-/keys")).bearer_auth(token).send().await;
+    let answer: Answer = asked.ok().filter(|answer| answer.status().is_success())?.json().await.ok()?;
+    Some(answer.keys)
+}

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use idm_e2e::{eventually, kubectl, kubectl_with, run};
 use idm_permission::{
-    Binding, Bindings, BuiltInRole, Kind, Permission, PermissionSet, Person, ROTATE_ANNOTATION, Role, Scope,
-    TEAM_LABEL, Target, Verb, Write, can, may_write, scope_of,
+    Binding, Bindings, BuiltInRole, Kind, Permission, PermissionSet, Person, REVOKE_ANNOTATION, ROTATE_ANNOTATION,
+    Role, Scope, TEAM_LABEL, Target, Verb, Write, can, may_write, scope_of,
 };
 use serde_json::{Value, json};
 
@@ -185,6 +185,7 @@ fn changes(kind: Kind, team: &str) -> Vec<(String, Value)> {
         Kind::Credential => {
             all.push(("rotate".into(), annotated(ROTATE_ANNOTATION)));
             all.push(("revoke".into(), json!({"spec": {"suspend": true}})));
+            all.push(("revoke a key".into(), annotated(REVOKE_ANNOTATION)));
         }
         Kind::Federation => all.push(("provision".into(), json!({"spec": {"provisioning": {"role": "admin"}}}))),
         Kind::RoleBinding | Kind::UsagePlan => {}

@@ -21,12 +21,12 @@ pub const CONTROLLER_NAME: &str = "identity-manager.io/gateway-controller";
 /// On a GatewayClass of ours: with the value `true`, its Gateways forward requests of routes that no IdentityPolicy
 /// covers.
 pub const DANGER_OPEN_ANNOTATION: &str = "identity-manager.io/danger-open-default";
+/// On a Credential: ids of keys to revoke, separated by commas.
+pub use idm_permission::REVOKE_ANNOTATION;
 /// On an IdentityPolicy with a token service: a time in RFC 3339 UTC; a signing key that is older is replaced. On a
 /// Credential with an API key: the id of a request for a new key, which asks once, and behind it, if need be,
 /// `overlap=24h` or `overlap=0`: the time for which the old key still works.
-pub const ROTATE_ANNOTATION: &str = "identity-manager.io/rotate";
-/// On a Credential: ids of keys to revoke, separated by commas.
-pub const REVOKE_ANNOTATION: &str = "identity-manager.io/revoke-keys";
+pub use idm_permission::ROTATE_ANNOTATION;
 /// On a Service: further hostnames under which its policy's gateway serves it, separated by commas; `*` for every host.
 pub const HOSTNAMES_ANNOTATION: &str = "identity-manager.io/hostnames";
 

@@ -7,7 +7,8 @@
 
 use serde_json::{Value, json};
 
-use crate::{GROUP, ROTATE_ANNOTATION, TEAM_LABEL};
+use crate::write::requests;
+use crate::{GROUP, Kind, REVOKE_ANNOTATION, ROTATE_ANNOTATION, TEAM_LABEL};
 
 /// The name of the policy and of its binding.
 pub const NAME: &str = "idm-guard";
@@ -115,18 +116,25 @@ fn variables() -> Vec<(&'static str, String)> {
     };
     let suspended = |object: &str| format!("{object}.spec.?suspend.orValue(false)");
     let (old_off, new_off) = (suspended("oldObject"), suspended("object"));
-    let rotation = format!("metadata.?annotations[?'{ROTATE_ANNOTATION}']");
-    let differs = |field: &str, except: &str| {
+    let asks = |annotation: &str| {
+        let asked = format!("metadata.?annotations[?'{annotation}']");
+        format!("object.{asked} != oldObject.{asked}")
+    };
+    let requests = |kind: Kind| {
+        let all: Vec<_> = requests(kind).iter().map(|annotation| format!("'{annotation}'")).collect();
+        format!("[{}]", all.join(", "))
+    };
+    let differs = |field: &str, counts: &str| {
         let (old, new) = (format!("oldObject.{field}.orValue({{ }})"), format!("object.{field}.orValue({{ }})"));
         format!(
-            "{new}.exists(k, k != {except} && {old}[?k] != optional.of({new}[k])) || \
-             {old}.exists(k, k != {except} && !(k in {new}))"
+            "{new}.exists(k, {counts} && {old}[?k] != optional.of({new}[k])) || \
+             {old}.exists(k, {counts} && !(k in {new}))"
         )
     };
     let edits = [
-        differs("?spec", "variables.part"),
-        format!("variables.resource == 'credentials' && {old_off} != {new_off} && !variables.revokes"),
-        differs("metadata.?annotations", "variables.rotation"),
+        differs("?spec", "k != variables.part"),
+        format!("variables.resource == 'credentials' && {old_off} && !{new_off}"),
+        differs("metadata.?annotations", "!(k in variables.requests)"),
         "object.metadata.?labels != oldObject.metadata.?labels".into(),
         "object.metadata.?finalizers != oldObject.metadata.?finalizers".into(),
         "object.metadata.?ownerReferences != oldObject.metadata.?ownerReferences".into(),
@@ -153,9 +161,22 @@ fn variables() -> Vec<(&'static str, String)> {
              variables.resource == 'identitypolicies' ? 'targetRefs' : ''"
                 .into(),
         ),
-        ("rotation", format!("variables.resource in ['credentials', 'identitypolicies'] ? '{ROTATE_ANNOTATION}' : ''")),
-        ("rotates", format!("variables.rotation != '' && {updates} && object.{rotation} != oldObject.{rotation}")),
-        ("revokes", format!("variables.resource == 'credentials' && {updates} && {new_off} && !{old_off}")),
+        (
+            "requests",
+            format!(
+                "variables.resource == 'credentials' ? {} : variables.resource == 'identitypolicies' ? {} : []",
+                requests(Kind::Credential),
+                requests(Kind::IdentityPolicy)
+            ),
+        ),
+        ("rotates", format!("'{ROTATE_ANNOTATION}' in variables.requests && {updates} && {}", asks(ROTATE_ANNOTATION))),
+        (
+            "revokes",
+            format!(
+                "variables.resource == 'credentials' && {updates} && ({new_off} && !{old_off} || {})",
+                asks(REVOKE_ANNOTATION)
+            ),
+        ),
         (
             "deploys",
             "variables.resource == 'identitypolicies' && object != null && (oldObject == null || \

@@ -30,3 +30,5 @@ pub const GROUP: &str = "identity-manager.io";
 pub const TEAM_LABEL: &str = "identity-manager.io/team";
 /// The annotation that asks for a new key.
 pub const ROTATE_ANNOTATION: &str = "identity-manager.io/rotate";
+/// The annotation that asks for keys to be revoked.
+pub const REVOKE_ANNOTATION: &str = "identity-manager.io/revoke-keys";

@@ -89,7 +89,8 @@ pub enum Verb {
     Delete,
     /// Ask for a new key of a Credential or of a policy's token service: the annotation `identity-manager.io/rotate`.
     Rotate,
-    /// Suspend a Credential: `spec.suspend` becomes true.
+    /// Suspend a Credential (`spec.suspend` becomes true), or revoke keys of it by the annotation
+    /// `identity-manager.io/revoke-keys`.
     Revoke,
     /// Approve requests for access to Credentials, at the doors that have requests.
     Approve,

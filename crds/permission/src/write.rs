@@ -5,8 +5,8 @@
 use serde_json::Value;
 
 use crate::{
-    Bindings, BuiltInRole, Denial, Kind, Permission, PermissionSet, Person, ROTATE_ANNOTATION, Role, Scope, TEAM_LABEL,
-    Verb, can, may_grant,
+    Bindings, BuiltInRole, Denial, Kind, Permission, PermissionSet, Person, REVOKE_ANNOTATION, ROTATE_ANNOTATION, Role,
+    Scope, TEAM_LABEL, Verb, can, may_grant,
 };
 
 /// A write of one object, as the API server would see it: the whole object before and after.
@@ -148,39 +148,44 @@ struct Change {
 impl Change {
     fn of(kind: Kind, old: &Value, new: &Value) -> Self {
         let suspended = |object: &Value| object["spec"]["suspend"].as_bool().unwrap_or(false);
-        let rotated = |object: &Value| object["metadata"]["annotations"].get(ROTATE_ANNOTATION).cloned();
-        let revokes = kind == Kind::Credential && suspended(new) && !suspended(old);
+        let asked = |object: &Value, what: &str| object["metadata"]["annotations"].get(what).cloned();
+        let asks = |what: &str| asked(old, what) != asked(new, what);
+        let revokes = kind == Kind::Credential && (suspended(new) && !suspended(old) || asks(REVOKE_ANNOTATION));
         let part = match kind {
             Kind::Credential => "suspend",
             Kind::IdentityPolicy => "targetRefs",
             Kind::Federation | Kind::RoleBinding | Kind::UsagePlan => "",
         };
-        let edits = differs(&old["spec"], &new["spec"], part)
-            || kind == Kind::Credential && suspended(new) != suspended(old) && !revokes
-            || differs(&old["metadata"]["annotations"], &new["metadata"]["annotations"], rotation(kind))
+        let edits = differs(&old["spec"], &new["spec"], &[part])
+            || kind == Kind::Credential && suspended(old) && !suspended(new)
+            || differs(&old["metadata"]["annotations"], &new["metadata"]["annotations"], requests(kind))
             || ["labels", "finalizers", "ownerReferences"]
                 .iter()
                 .any(|field| old["metadata"].get(field) != new["metadata"].get(field))
             || old.get("status") != new.get("status");
         Self {
             edits,
-            rotates: Verb::Rotate.is_of(kind) && rotated(old) != rotated(new),
+            rotates: Verb::Rotate.is_of(kind) && asks(ROTATE_ANNOTATION),
             revokes,
             deploys: kind == Kind::IdentityPolicy && old["spec"].get(part) != new["spec"].get(part),
         }
     }
 }
 
-/// The annotation that an action of the kind has for itself.
-fn rotation(kind: Kind) -> &'static str {
-    if Verb::Rotate.is_of(kind) { ROTATE_ANNOTATION } else { "" }
+/// The annotations that actions of the kind have for themselves.
+pub(crate) const fn requests(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Credential => &[ROTATE_ANNOTATION, REVOKE_ANNOTATION],
+        Kind::IdentityPolicy => &[ROTATE_ANNOTATION],
+        Kind::Federation | Kind::RoleBinding | Kind::UsagePlan => &[],
+    }
 }
 
-/// Whether two objects differ in any member but one.
-fn differs(old: &Value, new: &Value, except: &str) -> bool {
+/// Whether two objects differ in any member but these.
+fn differs(old: &Value, new: &Value, except: &[&str]) -> bool {
     let none = serde_json::Map::new();
     let (old, new) = (old.as_object().unwrap_or(&none), new.as_object().unwrap_or(&none));
-    let keys = old.keys().chain(new.keys()).filter(|key| *key != except);
+    let keys = old.keys().chain(new.keys()).filter(|key| !except.contains(&key.as_str()));
     keys.into_iter().any(|key| old.get(key) != new.get(key))
 }
 

@@ -63,6 +63,12 @@ fn an_action_is_needed_for_its_part_and_nothing_more() {
     };
     assert!(verbs(&old, &rotated).contains("Rotate") && !verbs(&old, &rotated).contains("Update"));
     assert!(verbs(&old, &suspended).contains("Revoke") && !verbs(&old, &suspended).contains("Update"));
+    let mut revoked = old.clone();
+    revoked["metadata"]["annotations"] = json!({REVOKE_ANNOTATION: "k1"});
+    assert!(verbs(&old, &revoked).contains("Revoke") && !verbs(&old, &revoked).contains("Update"));
+    let mut freed_meanwhile = revoked.clone();
+    freed_meanwhile["spec"]["suspend"] = json!(false);
+    assert!(verbs(&suspended, &freed_meanwhile).contains("Update"), "a request to revoke hides no other change");
     assert!(verbs(&suspended, &old).contains("Update"), "to take it back is a change like any other");
     rotated["spec"]["roles"] = json!(["r"]);
     assert!(verbs(&old, &rotated).contains("Rotate") && verbs(&old, &rotated).contains("Update"));

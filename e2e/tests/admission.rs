@@ -10,6 +10,9 @@ const GOOD: &[&str] = &[
     "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: m, jwt: {issuers: [{issuer: 'https://i', clientIds: [a], keys: {discovery: {}}}]}}]}}",
     "kind: Credential\nspec: {apiKey: {}, secretRef: {name: s}}",
     "kind: Credential\nspec: {password: {}, secretRef: {name: s}}",
+    "kind: Credential\nspec: {apiKey: {sha256: {entropyBits: 128}}, secretRef: {name: s}, access: {methods: [GET], exceptPaths: [/admin], addresses: ['10.0.0.0/8'], hours: [{days: [Monday], from: '22:00', to: '06:00', timeZone: Europe/Berlin}]}, limits: [{name: a, quota: {requests: 1, per: Month, timeZone: UTC}, onStoreLoss: Local}]}",
+    "kind: UsagePlan\nspec: {selects: {credentials: {matchLabels: {tier: gold}}, roles: [r]}, replaces: [free], limits: [{name: a, rate: {requests: 1, perSeconds: 1, burst: 1}}, {name: b, responseSize: {maxBytes: 1}}]}",
+    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: a, apiKey: {}}]}, limits: [{name: a, key: AllCallers, concurrency: {requests: 1}}], openStreams: {drain: {minutes: 5}}}",
     "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: a, mtls: {trustBundleRef: {name: s}, identity: URI, names: [{name: URI, startsWith: 'spiffe://a/'}]}}, {name: b, introspection: {issuer: 'https://i', endpoint: 'https://i/x', clientId: c, clientSecretRef: {name: s}}}, {name: c, digest: {realm: r, algorithms: [SHA-256]}}, {name: d, basic: {realm: r}}]}, llm: {provider: OpenAI, keyRef: {name: s}, quotas: [{tokens: 1, perSeconds: 1}]}}",
     "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: a, anonymous: {}}]}, jose: [{name: a, consume: {from: {body: {}}, verify: {keys: {secretRef: {name: s}}, algorithms: [HS256]}, to: {body: {}}}}, {name: b, produce: {sign: {keyFor: identity.issuer, keys: [{value: a, keyRef: {name: s}}], algorithm: ES256, claims: {custom: [{name: tenant, value: token.t}]}}, encrypt: {keyRef: {name: s}, algorithm: dir, encryption: A128GCM}, to: {header: X-A}}}]}",
     "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: a, jwt: {issuers: [{tokenServiceRef: {name: x}, audiences: [a]}]}}]}, tokenService: {issuer: 'https://a/oauth', audiences: [a], grants: [ClientCredentials, RefreshToken, DangerPassword], accessToken: {lifetime: {minutes: 5}, claims: [{name: t, value: identity.id}]}, refreshToken: {lifetime: {hours: 1}, maxUses: 5}, signing: {algorithm: EdDSA, rotateEveryDays: 7, publishAheadSeconds: 60}}}",
@@ -79,6 +82,21 @@ fn permissions(rule: &str) -> String {
     format!("kind: RoleBinding\nspec: {{permissions: [{rule}], subjects: [{{user: u}}], scope: {{project: {{}}}}}}")
 }
 
+fn limited(limit: &str) -> String {
+    format!("kind: UsagePlan\nspec: {{selects: {{roles: [r]}}, limits: [{{name: l, {limit}}}]}}")
+}
+
+fn policy_limit(limit: &str) -> String {
+    format!(
+        "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, apiKey: {{}}}}]}}, \
+         limits: [{{name: l, {limit}}}]}}"
+    )
+}
+
+fn key(members: &str) -> String {
+    format!("kind: Credential\nspec: {{apiKey: {{}}, secretRef: {{name: s}}, {members}}}")
+}
+
 /// RoleBindings, each with a change that is refused.
 const CHANGES: [(&str, &str); 4] = [
     ("role: r, scope: {project: {}}", "role: s, scope: {project: {}}"),
@@ -112,7 +130,23 @@ fn refused_changes() -> Result<String> {
 
 /// Objects that break one rule each.
 fn broken() -> Vec<String> {
+    let streams = "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], \
+                   authentication: {methods: [{name: m, apiKey: {}}]}, openStreams: {}}";
     vec![
+        limited("rate: {requests: 1, perSeconds: 1}, concurrency: {requests: 1}"),
+        limited("requestSize: {maxBytes: 1}, onStoreLoss: Local"),
+        policy_limit("key: Address"),
+        policy_limit("requestSize: {maxBytes: 1}, key: Address"),
+        "kind: UsagePlan\nspec: {selects: {roles: [r]}}".into(),
+        "kind: UsagePlan\nspec: {selects: {}, limits: [{name: l, rate: {requests: 1, perSeconds: 1}}]}".into(),
+        key("access: {}"),
+        key("access: {policies: [a], exceptPolicies: [a]}"),
+        key("access: {methods: [GET], exceptMethods: [GET]}"),
+        key("access: {hours: [{from: '08:00', to: '08:00', timeZone: UTC}]}"),
+        "kind: Credential\nspec: {apiKey: {sha256: {entropyBits: 64}}, secretRef: {name: s}}".into(),
+        "kind: Credential\nspec: {password: {}, secretRef: {name: s}, rotation: {every: {hours: 720}}}".into(),
+        "kind: Credential\nspec: {password: {}, secretRef: {name: s}, revokedKeys: ['000000000000']}".into(),
+        streams.into(),
         "kind: IdentityPolicy\nspec: {targetRefs: [{group: apps, kind: Deployment, name: a}], authentication: {methods: [{name: m, anonymous: {}}]}}".into(),
         policy("{name: m, anonymous: {}, apiKey: {}}"),
         policy("{name: m}"),

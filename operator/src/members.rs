@@ -47,10 +47,16 @@ fn provisions(world: &World) -> bool {
     served(world).flat_map(|of| &of.federations).any(|federation| federation.spec.provisioning.is_some())
 }
 
+/// Whether some Credential is an API key. Its gateways tell how its keys are used, from the first rotation on: a token
+/// that came with that would be another secret of the plan.
+fn has_keys(world: &World) -> bool {
+    served(world).flat_map(|of| &of.credentials).any(|credential| credential.spec.api_key.is_some())
+}
+
 /// Puts the token into the bundle with which the operator proves itself to the gateways: the present one, or a new one.
 /// Only gateways that have something to tell have one.
 pub(crate) fn prepare(world: &World, current: Option<&Bundle>, secrets: &mut Secrets) {
-    if !provisions(world) && !directories::has_any(world) {
+    if !provisions(world) && !directories::has_any(world) && !has_keys(world) {
         return;
     }
     let handle = SecretHandle(CONTROL_TOKEN.into());

@@ -1,4 +1,4 @@
-//! Who may do what is the same at kubectl as in the answers of `can`: for every built-in role on every tier, every
+//! Permissions are the same at kubectl as in the answers of `can`: for every built-in role on every tier, every
 //! kind, every place and every verb. And the guard, without which a team's role would be a project's.
 
 use std::process::{Child, Command, Stdio};

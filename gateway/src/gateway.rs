@@ -78,7 +78,7 @@ pub struct GatewayOptions {
     pub consumers: usize,
     /// The form of a line for each request on standard output; `None` writes none.
     pub access_log: Option<LineFormat>,
-    /// Where spans of traces go; `None` traces nothing.
+    /// The destination of spans; `None` traces nothing.
     pub traces: Option<TraceOptions>,
     /// Records.
     pub audit: AuditOptions,

@@ -1,4 +1,4 @@
-//! What a gateway process tells about its configuration, keys, records and the store.
+//! The metrics of a gateway process about its configuration, keys, records and the store.
 
 use std::sync::atomic::Ordering::Relaxed;
 

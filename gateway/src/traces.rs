@@ -24,7 +24,7 @@ const MAX_ANSWER: usize = 64 << 10;
 /// A collector, and what is sent to it.
 #[derive(Clone, Debug)]
 pub struct TraceOptions {
-    /// Where spans are posted.
+    /// The URL to which spans are posted.
     pub endpoint: Url,
     /// The value of the `Authorization` header.
     pub authorization: Option<Redacted<String>>,

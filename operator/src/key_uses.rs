@@ -1,4 +1,4 @@
-//! Where keys that are being replaced were used last: the gateways are asked, while there are any.
+//! The last uses of keys that are being replaced: the gateways are asked, while there are any.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,11 +11,11 @@ use serde::Deserialize;
 use crate::Context;
 use crate::objects::Kind;
 
-/// What the gateways of one namespace say about the keys of Credentials, by the gateway's namespace.
+/// The answers of the gateways of one namespace about keys of Credentials, by the gateway's namespace.
 #[derive(Default)]
 pub(crate) struct KeyUses(Mutex<BTreeMap<String, Vec<Told>>>);
 
-/// What one gateway says about one Credential with two keys.
+/// The answer of one gateway about one Credential with two keys.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Told {

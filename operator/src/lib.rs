@@ -121,13 +121,13 @@ pub(crate) struct Context {
     pub(crate) hashes: idm_compile::PasswordHashes,
     /// The issuers that the API server trusts.
     pub(crate) permission_issuers: Issuers,
-    /// What is known of the guard of permissions.
+    /// The state of the guard of permissions.
     pub(crate) permissions: permissions::Board,
     /// The work of gateways for the namespaces whose routes they take, by the gateway's namespace.
     pub(crate) served: served::Board,
     /// The registers of keys.
     pub(crate) registers: keys::Registers,
-    /// Where the older of two keys was used last, as gateways told it.
+    /// The last use of the older of two keys, as gateways told it.
     pub(crate) key_uses: key_uses::KeyUses,
     /// Up to which number each gateway pod's people were heard of, by the pod's uid.
     pub(crate) heard: tokio::sync::Mutex<std::collections::HashMap<String, u64>>,

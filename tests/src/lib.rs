@@ -178,7 +178,7 @@ impl Gateway {
         });
         let lines = said(child.stdout.take().expect("piped"));
         let output = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
-        // Where standard output is the access log's, the rest is said on standard error.
+        // If standard output is the access log's, the rest is said on standard error.
         let (is_logged, wants_tls) = (arguments.contains(&"--access-log"), arguments.contains(&"--listen-tls"));
         let mut next = |scheme: &str| -> Result<SocketAddr, String> {
             let line = if is_logged {
@@ -221,7 +221,7 @@ impl Gateway {
         self.log.lock().expect("no panic inside").clone()
     }
 
-    /// What it printed after it had said where it listens; with an access log, its lines.
+    /// The text that it printed after it had said where it listens; with an access log, its lines.
     pub fn output(&self) -> String {
         self.output.lock().expect("no panic inside").clone()
     }

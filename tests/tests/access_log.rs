@@ -97,7 +97,7 @@ fn a_line_in_the_combined_format_has_the_columns_of_web_servers() {
         record["id"].as_str().unwrap()
     );
     assert_eq!(rest, expected);
-    // What the HTTP library refuses has a line, too.
+    // A head that the HTTP library refuses has a line, too.
     let (_, line) = line_of(&gateway, "GET /\u{1b}[2J\"", "");
     assert!(line.contains("\"-  HTTP/1.1\" 400 0 \"-\" \"-\" "), "{line}");
     assert!(!gateway.output().contains("canary"), "{}", gateway.output());

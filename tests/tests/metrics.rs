@@ -1,4 +1,4 @@
-//! What gateways count, and how Prometheus reads it.
+//! The metrics of gateways, and Prometheus as their reader.
 
 use std::collections::BTreeMap;
 use std::io::Write;

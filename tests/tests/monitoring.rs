@@ -220,7 +220,7 @@ fn every_expression_of_the_dashboard_finds_what_gateways_export() {
         assert!(!named.is_empty() && unknown.is_empty(), "{panel}: {unknown:?}");
         let data = prometheus.ask("query", &[("query", expression)]);
         let data = data.unwrap_or_else(|error| panic!("{panel}: {expression}: {error}"));
-        // What there are samples of is found by its labels; a comparison finds only what is wrong.
+        // Metrics with samples are found by their labels; a comparison finds only what is wrong.
         let found = data["result"].as_array().map_or(0, Vec::len);
         if named.is_subset(&sampled) && !expression.contains("> 0") && !expression.contains("status!~") {
             assert!(found > 0, "{panel}: nothing is found by {expression}");

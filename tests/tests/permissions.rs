@@ -1,4 +1,4 @@
-//! Who may do what with our objects, asked of a folder: `idm can-i`, `idm who-can`, `idm access-matrix`.
+//! Questions about permissions, asked of a folder: `idm can-i`, `idm who-can`, `idm access-matrix`.
 
 use std::path::Path;
 use std::process::{Command, Output};

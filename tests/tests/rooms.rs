@@ -77,7 +77,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-authn",
             "idm-authz",
             "idm-issue",
-            // What stands behind the answer's fields about limits.
+            // The state behind the answer's fields about limits.
             "idm-limit",
             "idm-plan",
             "idm-request",

@@ -158,7 +158,7 @@ fn a_trace_that_is_not_recorded_is_told_and_on_record_and_nobody_exports_it() {
         if ids.len() == 2 { Ok(ids) } else { Err(format!("{ids:?}")) }
     });
     assert_eq!(ids, [json!(own), json!(TRACE)]);
-    // What stops sends what is left.
+    // A gateway that stops sends the spans that are left.
     gateway.stop();
     assert_eq!(collector.received(), "");
 }

@@ -5,7 +5,7 @@ use idm_permission::{
     Binding, BuiltInRole, IssuerNames, Issuers, Permission, PermissionSet, Role, Scope, Subject, Target,
 };
 
-/// What permissions rest on beside the objects.
+/// The facts that permissions rest on beside the objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PermissionSettings {
     /// The issuers that the API server trusts; a folder does not say, and then names have the prefix that Kubernetes

@@ -42,7 +42,7 @@ pub struct Register {
     ended: BTreeMap<String, Ended>,
 }
 
-/// What is known of the keys of one Credential.
+/// The known keys of one Credential.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyRecord {
@@ -113,7 +113,7 @@ impl Register {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// What is known of the keys of a Credential.
+    /// The known keys of a Credential.
     pub fn record(&self, credential: &str) -> Option<&KeyRecord> {
         self.credentials.get(credential)
     }

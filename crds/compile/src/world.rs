@@ -139,7 +139,7 @@ pub struct World {
     pub(crate) is_tenant: bool,
     /// The addresses of the API server, which no backend may have; none for a folder.
     pub api_server: Vec<std::net::IpAddr>,
-    /// What RoleBindings with permissions rest on.
+    /// The facts that RoleBindings with permissions rest on.
     pub permissions: crate::PermissionSettings,
     /// Hashes of passwords that were computed before.
     pub hashes: PasswordHashes,
@@ -147,7 +147,7 @@ pub struct World {
     pub(crate) password_hashes: BTreeMap<String, String>,
     /// The Secrets that the objects name, by name and key.
     pub secrets: BTreeMap<String, SecretValues>,
-    /// What is known of the keys of Credentials beside their Secrets.
+    /// The register of keys of Credentials, beside their Secrets.
     pub register: Register,
     /// The ConfigMaps that the objects name, by name and key.
     pub config_maps: BTreeMap<String, BTreeMap<String, String>>,

@@ -14,9 +14,9 @@ pub struct Binding {
     pub namespace: String,
     /// The name of the object.
     pub name: String,
-    /// What it gives.
+    /// The role that it gives.
     pub role: Role,
-    /// Where that holds.
+    /// The scope in which that holds.
     pub scope: Scope,
     /// To whom.
     pub targets: Vec<Target>,
@@ -33,7 +33,7 @@ pub struct Grant {
     pub binding: String,
     /// Its role.
     pub role: &'static str,
-    /// Where that role holds.
+    /// The scope in which that role holds.
     pub scope: Scope,
 }
 
@@ -42,7 +42,7 @@ pub struct Grant {
 pub struct Denial {
     /// The permission, for example `update Credential`, or `grant Owner`.
     pub missing: String,
-    /// Where it is missing.
+    /// The scope in which it is missing.
     pub place: Scope,
     /// The subjects that can give it there.
     pub granted_by: Vec<Target>,
@@ -81,7 +81,7 @@ impl Binding {
 /// Whether a person holds a permission at a place.
 ///
 /// # Errors
-/// Where no binding gives it.
+/// No binding gives it.
 pub fn can(bindings: &Bindings, person: &Person, permission: Permission, place: &Scope) -> Result<Grant, Denial> {
     let gives = |binding: &&Binding| binding.role.permissions().contains(permission);
     bindings.of(person, place).find(gives).map(Binding::grant).ok_or_else(|| {
@@ -96,7 +96,7 @@ pub fn can(bindings: &Bindings, person: &Person, permission: Permission, place: 
 /// role that holds there and includes all of it.
 ///
 /// # Errors
-/// Where no binding of the person has such a role.
+/// No binding of the person has such a role.
 pub fn may_grant(bindings: &Bindings, person: &Person, role: &Role, place: &Scope) -> Result<Grant, Denial> {
     bindings.of(person, place).find(|binding| binding.may_grant(role)).map(Binding::grant).ok_or_else(|| Denial {
         missing: format!("grant {}", role.name()),

@@ -49,7 +49,7 @@ impl BuiltInRole {
         }
     }
 
-    /// What it may do.
+    /// Its permissions.
     pub fn permissions(self) -> PermissionSet {
         use Kind::{Credential, Federation, IdentityPolicy, UsagePlan};
         use Verb::{Approve, Create, Delete, Deploy, Read, ReadSecretMetadata, Revoke, Rotate, Update};
@@ -87,7 +87,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// What it may do.
+    /// Its permissions.
     pub fn permissions(&self) -> PermissionSet {
         match self {
             Role::BuiltIn(role) => role.permissions(),

@@ -124,7 +124,7 @@ impl Issuers {
     /// A subject's name in Kubernetes.
     ///
     /// # Errors
-    /// Where it may be the name of several people, of none, or of Kubernetes itself.
+    /// It may be the name of several people, of none, or of Kubernetes itself.
     pub fn resolve(&self, subject: &Subject) -> Result<Target, SubjectError> {
         let (name, issuer, is_user) = match subject {
             Subject::ServiceAccount { namespace, name } => {

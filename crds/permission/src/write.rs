@@ -29,7 +29,7 @@ pub enum Need {
     Permission(Permission, Scope),
     /// A role at a place that includes the role that is given to others there.
     Grant(Role, Scope),
-    /// Nobody may do it.
+    /// No person may do it.
     Never(&'static str),
 }
 

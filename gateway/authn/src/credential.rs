@@ -96,7 +96,7 @@ struct Entry {
     /// Unique to this value of the Credential: a verdict that rests on another value is void.
     epoch: u64,
     usage: Usage,
-    /// Where the older of two keys was used last.
+    /// The last use of the older of two keys.
     retiring_use: RetiringUse,
 }
 

@@ -85,7 +85,7 @@ pub(crate) fn stands(
     Ok(())
 }
 
-/// When and from where the older of two keys was used last.
+/// The time and the address of the last use of the older of two keys.
 #[derive(Default)]
 pub(crate) struct RetiringUse(Arc<LastUse>);
 
@@ -127,6 +127,6 @@ pub struct RetiringReport {
     pub key: String,
     /// The id of the newer one, which this gateway accepts; `None` where there is none.
     pub newer: Option<String>,
-    /// When and from where the older one was used last.
+    /// The time and the address of the last use of the older one.
     pub last: Option<(Timestamp, IpAddr)>,
 }

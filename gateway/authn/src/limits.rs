@@ -13,16 +13,16 @@ pub struct ArmedLimit {
     /// The name that callers and records see: with the tier in front of it where it is one's, and with `credential/` in
     /// front where it is a Credential's own.
     pub name: Arc<str>,
-    /// What is limited.
+    /// The quantity that is limited.
     pub kind: ArmedLimitKind,
-    /// What is done while the shared store is away.
+    /// The behaviour while the shared store is away.
     pub on_loss: OnLoss,
     key: LimitKey,
     /// The object that has it, and its kind of counting: another kind has another counter.
     owner: [String; 3],
 }
 
-/// What is limited.
+/// The quantity that is limited.
 pub enum ArmedLimitKind {
     /// A number of requests, in time or at once.
     Requests(Counter),
@@ -74,8 +74,8 @@ impl ArmedLimit {
         Ok(Self { name: format!("{prefix}{name}").into(), kind, on_loss, key: *key, owner })
     }
 
-    /// What a request needs of it. `tokens` gives the number that a call reserves, by the completion tokens of one that
-    /// does not say how many it takes. `None`: it counts nothing.
+    /// The need of a request for it. `tokens` gives the number that a call reserves, by the completion tokens of one
+    /// that does not say how many it takes. `None`: it counts nothing.
     pub fn need(&self, caller: &str, address: IpAddr, tokens: Option<&dyn Fn(u64) -> u64>) -> Option<Need> {
         let (counter, number) = match &self.kind {
             ArmedLimitKind::Requests(counter) => (counter, 1),

@@ -13,7 +13,7 @@ pub(crate) struct ArmedAccess {
     hours: Vec<WeekHours>,
 }
 
-/// What a credential is used for.
+/// The use of a credential.
 #[derive(Clone, Copy)]
 pub(crate) enum Use<'r> {
     /// A request for a policy's targets.

@@ -15,7 +15,7 @@ pub(crate) struct ArmedPlan {
     limits: Vec<ArmedLimit>,
 }
 
-/// What a Credential itself limits and restricts, and the tiers that select it by its labels, by position.
+/// The limits and restrictions of a Credential itself, and the tiers that select it by its labels, by position.
 pub(crate) struct Usage {
     access: ArmedAccess,
     limits: Vec<ArmedLimit>,
@@ -44,7 +44,7 @@ impl ArmedPlan {
 }
 
 impl Usage {
-    /// What counts for a Credential among these tiers. The error names no secret.
+    /// The usage of a Credential among these tiers. The error names no secret.
     pub(crate) fn arm(credential: &Credential, plans: &[ArmedPlan]) -> Result<Self, String> {
         let is_selected = |plan: &ArmedPlan| {
             plan.plan.credentials.as_ref().is_some_and(|selector: &Selector| selector.accepts(&credential.labels))
@@ -57,7 +57,7 @@ impl Usage {
     }
 }
 
-/// Whose requests count together at the limits of a caller.
+/// The callers whose requests count together at the limits of a caller.
 pub struct CallerLimits<'t> {
     /// The limits.
     pub limits: Vec<(&'t ArmedLimit, &'t str)>,

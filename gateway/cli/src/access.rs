@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::print;
 
-/// Where the RoleBindings are
+/// Place of the RoleBindings
 #[derive(Args)]
 struct Source {
     /// Ask the YAML of this folder; without it the cluster of KUBECONFIG is asked
@@ -109,7 +109,7 @@ pub(crate) struct AccessMatrix {
     source: Source,
 }
 
-/// What was read.
+/// The objects that were read.
 struct Known {
     bindings: Bindings,
     namespace: String,

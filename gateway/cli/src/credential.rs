@@ -48,7 +48,7 @@ pub(crate) struct New {
     client: bool,
 }
 
-/// Where the Credentials are
+/// Place of the Credentials
 #[derive(Args)]
 pub(crate) struct Place {
     /// Folder of a gateway without a cluster [default: the cluster of the kubeconfig]

@@ -211,7 +211,7 @@ impl BodyArgs {
     }
 }
 
-/// What the gateway tells about its traffic
+/// Output of the gateway about its traffic
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TelemetryArgs {
     /// Most consumers (Credentials, issuers) that have metrics of their own; the others are counted together
@@ -229,7 +229,7 @@ pub(crate) struct TelemetryArgs {
     traces: TraceArgs,
 }
 
-/// Where spans of traces go
+/// Destination of spans
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TraceArgs {
     /// Collector that spans are sent to with OTLP over HTTP, for example http://collector:4318 [default: none, and

@@ -388,7 +388,7 @@ struct Granted {
     replaced: Option<Bytes>,
     /// The counting of a language model's call.
     metering: Option<Metering>,
-    /// What the limits gave.
+    /// The share that the limits gave.
     limited: Limited,
 }
 

@@ -38,10 +38,10 @@ impl SizeLimit {
     }
 }
 
-/// What a request was given: counters come back with it.
+/// The share of a request: counters come back with it.
 #[derive(Default)]
 pub struct Limited {
-    /// What was taken, until the answer has ended.
+    /// The counts that were taken, until the answer has ended.
     pub taken: Option<Taken>,
     /// For a body whose length is not known.
     pub request_size: Option<SizeLimit>,

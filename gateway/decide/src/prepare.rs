@@ -40,7 +40,7 @@ pub struct Forward {
     pub jose: Option<Value>,
     /// The counting of a language model's call.
     pub metering: Option<Metering>,
-    /// What the limits gave: it comes back when this is dropped, so it is kept until the answer has ended.
+    /// The share that the limits gave: it comes back when this is dropped, so it is kept until the answer has ended.
     pub limited: Limited,
     /// Edits of the upstream's answer.
     pub answer: Option<AnswerEdits>,

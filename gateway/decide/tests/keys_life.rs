@@ -36,7 +36,7 @@ fn hash(n: usize) -> String {
 enum Event {
     /// A new key is asked for, with this overlap in hours; the process may die before the Secret has it.
     Rotate { overlap: u64, dies: bool },
-    /// What was begun is finished.
+    /// A rotation that was begun is finished.
     GoOn,
     /// The key that was made as the n-th is revoked.
     Revoke(usize),
@@ -62,7 +62,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What is known of one key without looking into any code that is tested.
+/// The knowledge of one key without looking into any code that is tested.
 #[derive(Clone, Default)]
 struct Fate {
     /// It must be refused from this time on.

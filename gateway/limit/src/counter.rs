@@ -76,7 +76,7 @@ pub enum State {
         /// Microseconds.
         debt: f64,
     },
-    /// What was used of the span that ends at `end`.
+    /// The used part of the span that ends at `end`.
     Quota {
         /// Microseconds since 1970.
         end: u64,
@@ -87,7 +87,7 @@ pub enum State {
     Slots(BTreeMap<u64, (u64, u64)>),
 }
 
-/// What a counter has left, and when it has more.
+/// The rest of a counter, and when it has more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Left {
     /// The number that is available.
@@ -150,7 +150,7 @@ impl State {
         Some(())
     }
 
-    /// What is left, of a state that was settled at `now`.
+    /// The rest, of a state that was settled at `now`.
     pub fn left(&self, counter: &Counter, now: u64) -> Left {
         match (self, counter) {
             (State::Rate { debt, .. }, Counter::Rate { burst, .. }) => {

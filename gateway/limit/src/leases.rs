@@ -1,4 +1,4 @@
-//! What a pod holds of counters that it shares with others, so that it asks for few of its requests.
+//! The leases of a pod on counters that it shares with others, so that it asks for few of its requests.
 //!
 //! A pod takes ahead of its needs, and the counter says how much: all pods together hold a hundredth of a limit at most
 //! ([`Counter::ahead`]). What is in hand counts as used, so no quota is ever exceeded, and a rate by what is in hand at
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use crate::counter::{Counter, Left, SLOTS_LIVE_US};
 use crate::ledger::{Answer, Ask, Name, Need, Standing, Told};
 
-/// What was taken of a rate and not used in this time is given back.
+/// A part of a rate that was taken and not used in this time is given back.
 const RATE_LIVES_US: u64 = 5_000_000;
 /// A counter that refused is not asked again within this time at most, where many requests come.
 const LONGEST_PAUSE_US: u64 = 1_000_000;
@@ -21,11 +21,11 @@ const RENEW_US: u64 = SLOTS_LIVE_US / 3;
 /// Counters in hand; beyond this number those that hold nothing are let go.
 const MAX_LEASES: usize = 100_000;
 
-/// What is in hand of one counter.
+/// The lease on one counter.
 #[derive(Clone, Debug)]
 struct Lease {
     counter: Counter,
-    /// What may be used without asking.
+    /// The amount that may be used without asking.
     left: u64,
     /// Slots in use by requests.
     in_use: u64,
@@ -33,15 +33,15 @@ struct Lease {
     until: u64,
     /// The end of the quota's span, in the counter's time.
     end: u64,
-    /// What was taken without asking (< 0), or is to be given back (> 0).
+    /// The amount that was taken without asking (< 0), or is to be given back (> 0).
     owed: i64,
     /// The next number to ask for.
     want: u64,
     /// Not asked again before this time, because it refused.
     ask_at: u64,
-    /// When it has what was needed, after a refusal.
+    /// The time at which it has the needed amount, after a refusal.
     ready_at: u64,
-    /// What the counter itself had left at the last answer, and when all of it is available again.
+    /// The rest of the counter itself at the last answer, and when all of it is available again.
     elsewhere: u64,
     reset_at: u64,
     /// The number that may be held ahead.
@@ -88,7 +88,7 @@ impl Lease {
             _ => std::mem::take(&mut self.owed),
         };
         self.asked = now;
-        // What is in hand and does not suffice is kept: only the rest is asked for.
+        // A lease that does not suffice is kept: only the rest is asked for.
         let need = need.saturating_sub(self.left);
         Ask { name, counter: self.counter.clone(), need, want: self.want.max(need), back, of_end: self.end }
     }
@@ -126,7 +126,7 @@ impl Lease {
         // It grows while all of it is used.
         self.want = (self.want.saturating_mul(2)).min(ahead).max(1);
         self.ask_at = 0;
-        // Where many requests come, a pod that did not get all it may have waits until there is as much for all again,
+        // Under many requests, a pod that did not get all it may have waits until there is as much for all again,
         // so that it does not ask for each one. Otherwise the counter is asked as soon as it has what is needed.
         let round = ahead as f64 * pods as f64 * self.counter.interval_us();
         let share = if ahead >= 2 { round as u64 } else { 0 };
@@ -144,7 +144,7 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// What is to be done about a request.
+/// The next step for a request.
 #[derive(Debug)]
 pub enum Begun {
     /// Everything was in hand and is taken.
@@ -263,8 +263,8 @@ impl Leases {
         lease.ask_at = if back > 0 { 0 } else { lease.ask_at };
     }
 
-    /// What must be told without a request: slots that are not needed, those that must be told of again, and what was
-    /// used without asking.
+    /// The messages that are due without a request: slots that are not needed, those that must be told of again, and
+    /// use without asking.
     pub fn flush(&mut self, now: u64) -> Vec<Ask> {
         let mut asks = Vec::new();
         self.0.retain(|name, lease| {

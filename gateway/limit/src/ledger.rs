@@ -18,7 +18,7 @@ const SELF: u64 = 0;
 /// A pod that has not asked for this time shares no counter any more, in microseconds.
 pub const POD_LIVES_US: u64 = 10_000_000;
 
-/// What a request needs of a counter.
+/// The need of a request for a counter.
 #[derive(Clone, Debug)]
 pub struct Need {
     /// The counter's name.
@@ -40,7 +40,7 @@ pub struct Ask {
     pub need: u64,
     /// The number that the pod would like to have, to ask less often.
     pub want: u64,
-    /// What the pod gives back; see [`State::settle`].
+    /// The amount that the pod gives back; see [`State::settle`].
     pub back: i64,
     /// The end of the span in which that was taken.
     pub of_end: u64,
@@ -53,7 +53,7 @@ pub struct Told {
     pub granted: u64,
     /// Whether it had what was needed.
     pub sufficed: bool,
-    /// What is left after that.
+    /// The rest after that.
     pub left: Left,
     /// Microseconds until it has what was needed; 0 if it had.
     pub wait_us: u64,
@@ -73,7 +73,7 @@ pub struct Answer {
     pub told: Option<Vec<Told>>,
 }
 
-/// What a request has taken of a counter, or would have to wait for.
+/// The amount that a request has taken of a counter, or would have to wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Whether the counter had what was needed.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Exemplar {
     /// The trace.
     pub trace: u128,
-    /// What was observed, in microseconds.
+    /// The observed value, in microseconds.
     pub us: u64,
     /// When, in milliseconds since 1970.
     pub time: u64,

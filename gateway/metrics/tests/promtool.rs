@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use idm_metrics::{Exposition, Format, Histogram, Sums};
 
-/// What `promtool check metrics` says about a text; empty where it has no objection.
+/// The objections of `promtool check metrics` to a text; empty where it has no objection.
 fn objections(text: &str) -> String {
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])

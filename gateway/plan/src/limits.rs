@@ -14,7 +14,7 @@ pub struct Limit {
     pub name: String,
     /// The requests that count together.
     pub key: LimitKey,
-    /// What is limited.
+    /// The quantity that is limited.
     pub kind: LimitKind,
     /// Whether each gateway counts by itself while the shared store is away, instead of refusing.
     pub local_on_loss: bool,
@@ -31,7 +31,7 @@ pub enum LimitKey {
     AllCallers,
 }
 
-/// What is limited.
+/// The quantity that is limited.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum LimitKind {

@@ -60,7 +60,7 @@ pub(crate) enum BodyError {
     RightEnded(Reason),
 }
 
-/// What is left of a size; the body that exceeds it is cut.
+/// The rest of a size; the body that exceeds it is cut.
 #[derive(Clone, Debug)]
 pub(crate) struct Room {
     left: u64,

@@ -48,7 +48,7 @@ pub(crate) struct Core {
     /// The copies for mirrors that are under way.
     pub(crate) copies: Cell<usize>,
     unflushed: Notify,
-    /// What goes on after its request was decided.
+    /// The work that goes on after its request was decided.
     pub(crate) streams: Streams,
 }
 

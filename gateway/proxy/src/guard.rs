@@ -35,7 +35,7 @@ pub(crate) struct Guard {
     pub(crate) mirrors: Vec<usize>,
     /// The tokens that a call to a language model used.
     pub(crate) usage: Option<Usage>,
-    /// What lasts until its answer has been sent; taken for the answer.
+    /// The state that lasts until its answer has been sent; taken for the answer.
     ending: Ending,
     telling: Option<Rc<Telling>>,
     traced: Option<Rc<Traced>>,
@@ -140,7 +140,7 @@ impl Guard {
         }
     }
 
-    /// What the operations within the request are a part of; `None` where it is not recorded.
+    /// The span that the operations within the request are a part of; `None` where it is not recorded.
     pub(crate) fn scope(&self) -> Option<Scope> {
         self.traced.as_ref()?.scope().cloned()
     }
@@ -151,7 +151,7 @@ impl Guard {
         self.traced.as_ref()?.leave(pool, forward, head)
     }
 
-    /// What lasts until its answer has been sent.
+    /// The state that lasts until its answer has been sent.
     pub(crate) fn ending(&mut self) -> Ending {
         std::mem::take(&mut self.ending)
     }

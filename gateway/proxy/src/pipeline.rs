@@ -83,7 +83,7 @@ async fn forwarded(
     let mut limited = std::mem::take(&mut outbound.forward.limited);
     let edits = outbound.forward.answer.take();
     guard.trace.stage = Stage::Upstream;
-    // What the caller uses before there is an answer is its prompt.
+    // Before there is an answer, the caller has used its prompt.
     let mut asked = metering.and_then(|metering| Asked::of(&core, &local, &mut guard, metering.call));
     if let Some(asked) = &mut asked {
         asked.taken = limited.taken.take();
@@ -257,7 +257,7 @@ struct Asked {
     account: Account,
     tokens: u64,
     now: Timestamp,
-    /// What the limits gave.
+    /// The share that the limits gave.
     taken: Option<Taken>,
     open: bool,
 }

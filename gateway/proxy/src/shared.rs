@@ -61,7 +61,7 @@ impl Configuration {
     }
 }
 
-/// What the gateway tells about its traffic, beside its records.
+/// The output of the gateway about its traffic, beside its records.
 #[derive(Default)]
 pub struct Telemetry {
     /// The most consumers that have metrics of their own.
@@ -130,7 +130,7 @@ impl Shared {
         self.access_log.as_ref()
     }
 
-    /// What became of the spans of requests.
+    /// The outcomes of the spans of requests.
     pub fn traces(&self) -> Option<&idm_traces::Counts> {
         self.traces.as_ref().map(|traces| traces.sink.counts())
     }

@@ -187,7 +187,7 @@ impl Streams {
         metrics.connections_closed(Cause::RightEnded, cut.len() as u64);
         let send = move || {
             for sender in cut {
-                // Who is gone needs no word.
+                // A stream that is gone is not told.
                 let _ = sender.send(reason);
             }
         };

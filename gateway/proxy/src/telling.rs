@@ -1,4 +1,4 @@
-//! What is told about a request when its answer has ended. It is made only for requests that are told of.
+//! The report about a request when its answer has ended. It is made only for requests that are told of.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -75,7 +75,7 @@ impl Drop for Telling {
     }
 }
 
-/// What lasts until an answer has been sent: its place among the requests under way, and what is told of it.
+/// The state that lasts until an answer has been sent: its place among the requests under way, and what is told of it.
 #[derive(Default)]
 pub(crate) struct Ending {
     pub(crate) flight: Option<Flight>,

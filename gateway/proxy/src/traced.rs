@@ -18,7 +18,7 @@ use crate::core::Core;
 pub struct Traces {
     /// Which of them are recorded.
     pub sampler: Sampler,
-    /// Where spans go.
+    /// The destination of spans.
     pub sink: Sink,
 }
 
@@ -48,7 +48,7 @@ impl Traced {
         self.placed.context
     }
 
-    /// What the operations within the request are a part of.
+    /// The span that the operations within the request are a part of.
     pub(crate) fn scope(&self) -> Option<&Scope> {
         self.scope.as_ref()
     }

@@ -29,7 +29,7 @@ const FLUSH_SOON: Duration = Duration::from_millis(20);
 const NOW_OF_SERVER: &str = "local t = redis.call('TIME') local now = t[1] * 1000000 + t[2]\n";
 const SCRIPT: &str = include_str!("counters.lua");
 
-/// What happened to requests with limits, and the questions to the store, since the process began.
+/// The outcomes of requests with limits, and the questions to the store, since the process began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitCounts {
     /// Requests that all their limits let pass.
@@ -53,7 +53,7 @@ struct Counts {
     questions: AtomicU64,
 }
 
-/// What is done while the shared store does not answer.
+/// The behaviour while the shared store does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnLoss {
     /// The request is refused.
@@ -81,15 +81,16 @@ pub struct Counters {
     counts: Counts,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 pub struct Taking {
-    /// What was taken; `None`: a limit refused, and nothing was taken.
+    /// The counts that were taken; `None`: a limit refused, and nothing was taken.
     pub taken: Option<Taken>,
     /// The standing of each counter, in the order of the needs.
     pub standings: Vec<Standing>,
 }
 
-/// What a request has taken. Slots come back when it is dropped, and so does what was reserved and never settled.
+/// The counts that a request has taken. Slots come back when it is dropped, and so do
+/// reservations that were never settled.
 pub struct Taken {
     counters: Arc<Counters>,
     here: bool,
@@ -164,7 +165,7 @@ impl Counters {
         *lock(&self.ledger) = Ledger::default();
     }
 
-    /// What happened so far.
+    /// The outcomes so far.
     pub fn counts(&self) -> LimitCounts {
         let Counts { taken, refused, lost_denied, lost_local, questions } = &self.counts;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

@@ -82,7 +82,7 @@ async fn slots_come_back_when_they_are_dropped_on_every_pod() {
     drop(second);
 }
 
-/// What each answer to a store that is away takes.
+/// The time that each answer takes while the store is away.
 async fn lost(pod: &Arc<Counters>, needs: &[Need], on_loss: OnLoss) -> (bool, Duration) {
     let start = Instant::now();
     let passes = take(pod, needs, on_loss).await.is_some();

@@ -43,7 +43,7 @@ impl Sink {
         }
     }
 
-    /// What became of spans so far.
+    /// The outcomes of spans so far.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
@@ -53,7 +53,7 @@ impl Sink {
 #[derive(Debug)]
 pub struct Waiting {
     receiver: Receiver<Span>,
-    /// What became of spans so far.
+    /// The outcomes of spans so far.
     pub counts: Arc<Counts>,
 }
 

@@ -67,7 +67,7 @@ pub struct Span {
     pub began: u64,
     /// Its end.
     pub ended: u64,
-    /// What is known of it, each name once.
+    /// Its attributes, each name once.
     pub attributes: Vec<(&'static str, Value)>,
     /// It is an error of this side or the other, as the conventions for its kind say.
     pub failed: bool,

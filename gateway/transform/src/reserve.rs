@@ -1,4 +1,4 @@
-//! What a call to a language model may use at most, before it is made.
+//! The most that a call to a language model may use, before it is made.
 
 use idm_types::{Reason, Refusal};
 use serde_json::Value;
@@ -25,7 +25,7 @@ const MOST: &[&str] = &[
 /// Members that say how many answers a call takes.
 const ANSWERS: &[&str] = &["/n", "/best_of", "/candidate_count"];
 
-/// What a call may use.
+/// The most that a call may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reservation {
     prompt: u64,

@@ -43,7 +43,7 @@ pub struct GatewaySettings {
     pub memory_limit: String,
     /// The limits of callers.
     pub limits: CallerLimits,
-    /// What they tell about their traffic.
+    /// Their output about their traffic.
     pub telemetry: Telemetry,
     /// The value of the `Authorization` header for the collector of traces.
     pub traces_authorization: Option<Redacted<String>>,

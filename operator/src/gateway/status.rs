@@ -122,7 +122,7 @@ fn judge(kind: Kind, is_directory: bool, findings: &[&Finding], gateways: &[(u64
     verdicts.push(match bad {
         Some(bad) => Verdict { kind: "Ready", ..bad },
         None => {
-            // What somebody asked for and did not get is told beside what works.
+            // A request that was not granted is told beside the parts that work.
             let asked = findings.iter().find(|f| f.cause == Cause::NotRotated);
             let programmed = verdicts.iter().find(|v| v.kind == "Programmed").map(|v| v.message.clone());
             let reason = asked.map_or("Ready", |f| f.cause.name());

@@ -1,4 +1,5 @@
-//! What the gateways tell about their traffic. The gateways know the defaults, so only given options are passed on.
+//! The options for the output of gateways about their traffic. The gateways know the defaults, so only given
+//! options are passed on.
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;

@@ -43,13 +43,13 @@ enum Guard {
     Weak {
         /// Of the policy, where there is one.
         uid: Option<String>,
-        /// What is wrong with it.
+        /// The fault in it.
         why: String,
     },
 }
 
 impl Guard {
-    /// What counts after looks in a row without a certain answer. The policy is still taken for the owner of what it
+    /// The state after looks in a row without a certain answer. The policy is still taken for the owner of what it
     /// does not narrow.
     fn after_doubt(&self, looks: u32, why: String) -> Self {
         match self {
@@ -61,14 +61,14 @@ impl Guard {
     }
 }
 
-/// What was written last: the RoleBindings, by namespace and name, with their generations.
+/// The last writes: the RoleBindings, by namespace and name, with their generations.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Granted {
     guard: Guard,
     generations: BTreeMap<(String, String), i64>,
 }
 
-/// What is known of the guard and of the grants.
+/// The state of the guard and of the grants.
 #[derive(Default)]
 pub(crate) struct Board {
     guard: Mutex<Guard>,

@@ -151,7 +151,7 @@ pub struct CredentialStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
     pub keys: Vec<KeyStatus>,
-    /// What became of requests for a new key.
+    /// The state of requests for a new key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationStatus>,
     /// Standard conditions, all of positive polarity: Accepted, ResolvedRefs and their summary Ready.

@@ -96,8 +96,8 @@ pub struct IdentityPolicySpec {
     /// tells them nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<ProtectedResource>,
-    /// What becomes of streams that are open when the Credential, the key or the session of their caller ends. Unset cuts
-    /// them within a second.
+    /// The treatment of streams that are open when the Credential, the key or the session of their caller ends. Unset
+    /// cuts them within a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_streams: Option<OpenStreams>,
 }

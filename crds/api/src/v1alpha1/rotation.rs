@@ -62,7 +62,7 @@ pub struct KeyStatus {
     /// The gateways that know it, while a newer key and an older one work side by side, for example `2/2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateways: Option<String>,
-    /// When the older of two keys was used last, to five minutes.
+    /// The last use of the older of two keys, to five minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_use_time: Option<String>,
     /// The address of the caller who used it then.
@@ -70,7 +70,7 @@ pub struct KeyStatus {
     pub last_use_address: Option<String>,
 }
 
-/// What became of requests for a new key.
+/// The state of requests for a new key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RotationStatus {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Lifetime;
 
-/// What becomes of open WebSockets, event streams, calls of gRPC and long answers when the Credential, the key or the
+/// The treatment of open WebSockets, event streams, calls of gRPC and long answers when the Credential, the key or the
 /// session of their caller is revoked or expires: exactly one of the members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -1,4 +1,4 @@
-//! What becomes of open streams when their caller's right ends.
+//! The treatment of open streams when their caller's right ends.
 
 use idm_api::v1alpha1::{CutStreams, OpenStreams};
 

@@ -99,7 +99,7 @@ impl Cluster {
         overlap: &str,
         wait: Duration,
     ) -> anyhow::Result<Shown> {
-        // What was told of an earlier request is no answer to this one.
+        // The status of an earlier request is no answer to this one.
         let told_before = refusal(&self.get(name).await?);
         self.annotate(name, json!({ROTATE_ANNOTATION: format!("{request} overlap={overlap}")})).await?;
         let answered = |object: &Credential| {

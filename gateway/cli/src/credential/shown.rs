@@ -1,4 +1,4 @@
-//! What is shown of a Credential: never a key.
+//! The view of a Credential, which never has a key.
 
 use idm_types::ApiKey;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ pub(super) struct Shown {
     pub(super) suspended: bool,
     /// As the members of `status.keys`.
     pub(super) keys: Vec<Value>,
-    /// What stands in its way, or what it should be told beside.
+    /// The obstacle in its way, or a remark.
     pub(super) message: Option<String>,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Made {
     pub(super) id: String,
     /// The key before it, and until when it works.
     pub(super) old: Option<(String, String)>,
-    /// Where it is not stored: only its hash is.
+    /// `None` where it is not stored: only its hash is.
     pub(super) file: String,
 }
 

@@ -217,7 +217,7 @@ fn r81_what_was_reserved_and_not_used_is_there_for_others() {
     }
     assert!(bed.request(1, &[many(800)], BEGIN + 6 * SECOND), "and soon on the others");
     assert!(!bed.request(0, &[many(1)], BEGIN + 7 * SECOND));
-    // What was used beyond the reservation counts, though nobody was asked.
+    // Use beyond the reservation counts, though the store was not asked.
     bed.pods[0].1.settle(&many(1), -500, end, 8 * SECOND);
     bed.flush(BEGIN + 8 * SECOND);
     bed.pods[1].1.settle(&many(1), 400, end, 9 * SECOND);

@@ -12,7 +12,7 @@ use super::LineFormat;
 /// The longest text of a caller's header, in bytes.
 const MAX_TEXT: usize = 512;
 
-/// What a line tells of a request's headers, which do not reach the record.
+/// The headers of a request that a line has, and which do not reach the record.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     agent: String,
@@ -37,7 +37,7 @@ fn without_user(address: &str) -> String {
     format!("{scheme}//{}{path}", authority.rsplit('@').next().unwrap_or_default())
 }
 
-/// What a line tells beside the record.
+/// The parts of a line beside the record.
 pub(crate) struct More<'l> {
     pub(crate) version: Version,
     pub(crate) seen: &'l Seen,

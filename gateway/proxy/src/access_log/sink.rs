@@ -40,7 +40,7 @@ impl AccessLog {
         let counter = dropped.clone();
         std::thread::Builder::new().name("access-log".into()).spawn(move || {
             for batch in waiting {
-                // Whoever reads the lines may be gone for a while: what could not be written is counted.
+                // The reader of the lines may be gone for a while: lines that could not be written are counted.
                 if out.write_all(batch.text.as_bytes()).and_then(|()| out.flush()).is_err() {
                     counter.fetch_add(batch.lines, Relaxed);
                 }

@@ -98,7 +98,7 @@ mod tests {
         let mut consumers = Consumers::new(1);
         assert_eq!(look(&mut consumers, &[("ana", 5)]), (vec![("ana".into(), 5)], 0));
         assert_eq!(look(&mut consumers, &[("ana", 5), ("ben", 4)]), (vec![("ana".into(), 5)], 4));
-        // What ben was counted for before stays where it was counted.
+        // The earlier counts of ben stay where it was counted.
         assert_eq!(look(&mut consumers, &[("ana", 5), ("ben", 104)]), (vec![("ben".into(), 0)], 104));
         assert_eq!(look(&mut consumers, &[("ana", 6), ("ben", 110)]), (vec![("ben".into(), 6)], 105));
     }

@@ -1,4 +1,4 @@
-//! What one core counted. It writes the numbers without a lock; the maps are locked when a core takes up a
+//! The counts of one core. It writes the numbers without a lock; the maps are locked when a core takes up a
 //! configuration, when something occurs for the first time, and when metrics are read.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -103,7 +103,7 @@ pub(crate) fn outcome(reason: Option<Reason>) -> usize {
     }
 }
 
-/// What one request is counted under, in a number.
+/// The labels of one request, in a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     /// The number of the kind of authentication; 0 for none.

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use idm_compile::{Cause, Compiled, Condition, ObjectId, World};
-use idm_plan::{CONTROL_TOKEN, SecretHandle, Secrets};
+use idm_plan::Secrets;
 use idm_types::Reason;
 use kube::core::DynamicObject;
 use serde::Deserialize;
 
-use crate::Context;
 use crate::objects::Kind;
+use crate::{Context, gateway};
 
 /// The answer of a gateway.
 #[derive(Deserialize)]
@@ -46,15 +46,10 @@ pub(crate) fn is_one(kind: Kind, object: &DynamicObject) -> bool {
 
 /// Adds to the report which directories give no usable answers. A pod that does not answer tells nothing.
 pub(crate) async fn report(context: &Context, world: &World, compiled: &mut Compiled, secrets: &Secrets) {
-    let Some(token) = secrets.get(&SecretHandle(CONTROL_TOKEN.into())).filter(|_| has_any(world)) else { return };
-    let Ok(token) = std::str::from_utf8(token.reveal()) else { return };
+    let Some(token) = gateway::control_token(secrets).filter(|_| has_any(world)) else { return };
     let mut told = Vec::new();
     for pod in context.store.list(Kind::Pod, &world.namespace) {
-        let Some(ip) = pod.data.pointer("/status/podIP").and_then(|ip| ip.as_str()) else { continue };
-        let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
-        let asked = context.http.get(format!("http://{host}:8081/-/directories")).bearer_auth(token).send().await;
-        let Some(answer) = asked.ok().filter(|answer| answer.status().is_success()) else { continue };
-        if let Ok(Told { directories }) = answer.json().await {
+        if let Some(Told { directories }) = gateway::ask(context, &pod, "/-/directories", Some(token)).await {
             told.extend(directories);
         }
     }

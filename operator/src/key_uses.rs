@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use idm_compile::World;
-use idm_plan::{Bundle, CONTROL_TOKEN, Proof, SecretHandle};
-use kube::core::DynamicObject;
+use idm_plan::{Bundle, Proof};
 use serde::Deserialize;
 
-use crate::Context;
 use crate::objects::Kind;
+use crate::{Context, gateway};
 
 /// The answers of the gateways of one namespace about keys of Credentials, by the gateway's namespace.
 #[derive(Default)]
@@ -69,21 +68,11 @@ pub(crate) async fn ask(context: &Context, world: &World, bundle: &Bundle) {
         Proof::ApiKey { keys, .. } => keys.retiring.is_some(),
         _ => false,
     });
-    let token = bundle.secrets.get(&SecretHandle(CONTROL_TOKEN.into())).filter(|_| has_two);
-    let token = token.and_then(|token| std::str::from_utf8(token.reveal()).ok());
     let mut told = Vec::new();
-    if let Some(token) = token {
+    if let Some(token) = gateway::control_token(&bundle.secrets).filter(|_| has_two) {
         let pods = context.store.list(Kind::Pod, &world.namespace);
-        let answers = futures::future::join_all(pods.iter().map(|pod| of_pod(context, pod, token))).await;
-        told.extend(answers.into_iter().flatten().flatten());
+        let asked = pods.iter().map(|pod| gateway::ask::<Answer>(context, pod, "/-/keys", Some(token)));
+        told.extend(futures::future::join_all(asked).await.into_iter().flatten().flat_map(|answer| answer.keys));
     }
     context.key_uses.keep(&world.namespace, told);
-}
-
-async fn of_pod(context: &Context, pod: &DynamicObject, token: &str) -> Option<Vec<Told>> {
-    let ip = pod.data.pointer("/status/podIP")?.as_str()?;
-    let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
-    let asked = context.http.get(format!("http://{host}:8081/-/keys")).bearer_auth(token).send().await;
-    let answer: Answer = asked.ok().filter(|answer| answer.status().is_success())?.json().await.ok()?;
-    Some(answer.keys)
 }

@@ -67,29 +67,19 @@ pub(crate) fn prepare(world: &World, current: Option<&Bundle>, secrets: &mut Sec
     };
     match known.or_else(made) {
         Some(token) => secrets.put(handle, token),
-        None => tracing::error!("the system gave no random bits; memberships are not made"),
+        None => tracing::error!("the system gave no random bits; gateways are not asked what they know"),
     }
 }
 
 /// Makes the memberships of people who signed in.
 pub(crate) async fn provision(context: &Context, world: &World, secrets: &Secrets) -> Result<(), kube::Error> {
-    let Some(token) = secrets.get(&SecretHandle(CONTROL_TOKEN.into())).filter(|_| provisions(world)) else {
-        return Ok(());
-    };
-    let Ok(token) = std::str::from_utf8(token.reveal()) else { return Ok(()) };
+    let Some(token) = gateway::control_token(secrets).filter(|_| provisions(world)) else { return Ok(()) };
     for pod in context.store.list(Kind::Pod, &world.namespace) {
-        let (Some(ip), Some(uid)) =
-            (pod.data.pointer("/status/podIP").and_then(|ip| ip.as_str()), pod.metadata.uid.clone())
-        else {
-            continue;
-        };
-        let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+        let Some(uid) = pod.metadata.uid.clone() else { continue };
         let seen = context.heard.lock().await.get(&uid).copied().unwrap_or(0);
-        let asked =
-            context.http.get(format!("http://{host}:8081/-/people?seen={seen}")).bearer_auth(token).send().await;
         // A pod that does not answer, or does not have the new token yet, is asked again the next time.
-        let Some(answer) = asked.ok().filter(|answer| answer.status().is_success()) else { continue };
-        let Ok(Told { people, last }) = answer.json().await else { continue };
+        let answer = gateway::ask(context, &pod, &format!("/-/people?seen={seen}"), Some(token)).await;
+        let Some(Told { people, last }) = answer else { continue };
         for person in &people {
             if let Some(of) = served(world).find(|of| of.namespace == person.namespace) {
                 make(context, of, person).await?;

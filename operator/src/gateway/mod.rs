@@ -1,6 +1,7 @@
 //! The gateway of one namespace: its objects, how they are written, and its observed state.
 
 mod apply;
+mod ask;
 mod backend_tls;
 mod build;
 mod gateway_api;
@@ -14,6 +15,7 @@ use idm_types::Redacted;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 pub(crate) use apply::{apply, current_bundle, remove};
+pub(crate) use ask::{ask, control_token};
 pub(crate) use build::{Built, build, wanted};
 pub(crate) use gateway_api::{accept_classes, has_parents_elsewhere};
 pub use limits::CallerLimits;

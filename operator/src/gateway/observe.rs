@@ -5,6 +5,7 @@ use kube::ResourceExt;
 use kube::core::DynamicObject;
 use serde_json::Value;
 
+use super::ask;
 use crate::Context;
 use crate::objects::Kind;
 
@@ -32,7 +33,7 @@ impl Observed {
 pub(crate) async fn observe(context: &Context, namespace: &str, digest: &str) -> Observed {
     let pods = context.store.list(Kind::Pod, namespace);
     let ready: Vec<_> = pods.iter().filter(|pod| is_ready(pod)).collect();
-    let answers = join_all(ready.iter().map(|pod| ask(context, pod))).await;
+    let answers = join_all(ready.iter().map(|pod| ask::<Value>(context, pod, "/-/bundle", None))).await;
     let mut observed =
         Observed { ready: ready.len(), wanted: context.settings.replicas as usize, ..Observed::default() };
     for (pod, answer) in ready.iter().zip(answers) {
@@ -53,10 +54,4 @@ fn is_ready(pod: &DynamicObject) -> bool {
     let conditions = pod.data.pointer("/status/conditions").and_then(Value::as_array);
     pod.metadata.deletion_timestamp.is_none()
         && conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
-}
-
-async fn ask(context: &Context, pod: &DynamicObject) -> Option<Value> {
-    let ip = pod.data.pointer("/status/podIP")?.as_str()?;
-    let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
-    context.http.get(format!("http://{host}:8081/-/bundle")).send().await.ok()?.json().await.ok()
 }

@@ -6,6 +6,7 @@
 
 mod algorithm;
 mod api_key;
+mod calendar;
 mod clock;
 mod names;
 mod network;
@@ -19,6 +20,7 @@ mod visible;
 
 pub use algorithm::{Algorithm, ContentEncryption, KeyManagement};
 pub use api_key::ApiKey;
+pub use calendar::CalendarSpan;
 pub use clock::{Clock, Moment, Uptime};
 pub use names::{DecisionId, MethodName, NameError, RoleName, RuleName};
 pub use network::network;

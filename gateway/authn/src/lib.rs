@@ -61,7 +61,6 @@ pub use refused::{LoginForm, Refused};
 pub use revocation::{family_key, is_revoked, token_key};
 pub use saml::{BrowserMessage, OwnAddresses, SamlProvider};
 pub use standing::Standing;
-pub use usage::CallerLimits;
 
 /// Calls every parser of credentials that takes text, for the fuzzer: none of them may panic.
 #[doc(hidden)]

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use idm_limit::{Counter, Need, Per, Span, Zone};
-use idm_plan::{Calendar, CalendarSpan, Limit, LimitKey, LimitKind};
+use idm_limit::{Counter, Need, Span, Zone};
+use idm_plan::{Calendar, Limit, LimitKey, LimitKind};
 use idm_store::{Key, OnLoss};
-use idm_types::network;
+use idm_types::{CalendarSpan, network};
 
 /// A limit with its counter.
 pub struct ArmedLimit {
@@ -15,6 +15,9 @@ pub struct ArmedLimit {
     pub name: Arc<str>,
     /// The quantity that is limited.
     pub kind: ArmedLimitKind,
+    /// Its item of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers). Those of sizes, which count nothing, are not
+    /// written.
+    pub policy_item: Box<str>,
     /// The behaviour while the shared store is away.
     pub on_loss: OnLoss,
     key: LimitKey,
@@ -71,7 +74,10 @@ impl ArmedLimit {
         };
         let on_loss = if *local_on_loss { OnLoss::Local } else { OnLoss::Deny };
         let owner = [of.to_owned(), name.clone(), counts];
-        Ok(Self { name: format!("{prefix}{name}").into(), kind, on_loss, key: *key, owner })
+        let name: Arc<str> = format!("{prefix}{name}").into();
+        // Names are letters, digits, dashes and a slash: they need no escapes in a string.
+        let policy_item = format!("\"{name}\"{}", parameters(&kind)).into();
+        Ok(Self { name, kind, policy_item, on_loss, key: *key, owner })
     }
 
     /// The need of a request for it. `tokens` gives the number that a call reserves, by the completion tokens of one
@@ -95,13 +101,35 @@ impl ArmedLimit {
 fn span(calendar: &Calendar) -> Result<Span, String> {
     let Calendar { per, zone } = calendar;
     let known = Zone::named(zone).ok_or_else(|| format!("the time zone `{zone}` is not known"))?;
-    let per = match per {
-        CalendarSpan::Second => Per::Second,
-        CalendarSpan::Minute => Per::Minute,
-        CalendarSpan::Hour => Per::Hour,
-        CalendarSpan::Day => Per::Day,
-        CalendarSpan::Week => Per::Week,
-        CalendarSpan::Month => Per::Month,
+    Ok(Span::new(*per, known))
+}
+
+/// The parameters of a limit: its number, its unit where that is not requests, and the seconds of its span. A month has
+/// no number of seconds.
+fn parameters(kind: &ArmedLimitKind) -> String {
+    let (counter, unit) = match kind {
+        ArmedLimitKind::Requests(counter @ Counter::Slots { .. }) => (counter, ";qu=\"concurrent-requests\""),
+        ArmedLimitKind::Requests(counter) => (counter, ""),
+        ArmedLimitKind::Tokens { counter, .. } => (counter, ";qu=\"tokens\""),
+        ArmedLimitKind::RequestSize(_) | ArmedLimitKind::ResponseSize(_) => return String::new(),
     };
-    Ok(Span::new(per, known))
+    match counter {
+        Counter::Rate { requests, per_us, .. } => format!(";q={requests};w={}", per_us / 1_000_000),
+        Counter::Slots { limit } => format!(";q={limit}{unit}"),
+        Counter::Quota { limit, span } => match seconds(span.per()) {
+            Some(seconds) => format!(";q={limit}{unit};w={seconds}"),
+            None => format!(";q={limit}{unit}"),
+        },
+    }
+}
+
+const fn seconds(per: CalendarSpan) -> Option<u32> {
+    match per {
+        CalendarSpan::Second => Some(1),
+        CalendarSpan::Minute => Some(60),
+        CalendarSpan::Hour => Some(3600),
+        CalendarSpan::Day => Some(86_400),
+        CalendarSpan::Week => Some(604_800),
+        CalendarSpan::Month => None,
+    }
 }

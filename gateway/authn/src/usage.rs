@@ -57,12 +57,6 @@ impl Usage {
     }
 }
 
-/// The callers whose requests count together at the limits of a caller.
-pub struct CallerLimits<'t> {
-    /// The limits.
-    pub limits: Vec<(&'t ArmedLimit, &'t str)>,
-}
-
 impl CredentialTable {
     /// The Credentials behind an identity: its own, or those that its token was issued to.
     fn behind<'i>(&'i self, identity: &'i Identity) -> impl Iterator<Item = (&'i Credential, &'i Usage)> {
@@ -110,7 +104,7 @@ impl CredentialTable {
     }
 
     /// The limits of a caller, each with the name under which its requests count there.
-    pub fn limits_of<'t>(&'t self, identity: &'t Identity) -> CallerLimits<'t> {
+    pub fn limits_of<'t>(&'t self, identity: &'t Identity) -> Vec<(&'t ArmedLimit, &'t str)> {
         let mut limits = Vec::new();
         // The requests of a Credential count together, with whichever of its proofs or tokens they come.
         let mut caller = identity.id.as_str();
@@ -121,6 +115,6 @@ impl CredentialTable {
         for plan in self.plans_of(identity) {
             limits.extend(plan.limits.iter().map(|limit| (limit, caller)));
         }
-        CallerLimits { limits }
+        limits
     }
 }

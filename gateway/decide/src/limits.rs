@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body;
 use idm_authn::{ArmedLimit, ArmedLimitKind};
-use idm_limit::{Counter, Need, Per, Standing};
+use idm_limit::{Counter, Need, Standing};
 use idm_request::Identity;
 use idm_store::{OnLoss, Taken, Taking};
 use idm_types::{Reason, Refusal, Stage};
@@ -53,7 +53,7 @@ impl<'a> RequestLimits<'a> {
     /// The limits of the policy, of the caller's Credentials and of its tiers.
     pub(crate) fn of(context: Context<'a>, policy: &'a PolicyInForce, identity: &'a Identity) -> Self {
         let of_policy = policy.limits.iter().map(|limit| (limit, identity.id.as_str()));
-        let of_caller = context.table(policy).limits_of(identity).limits;
+        let of_caller = context.table(policy).limits_of(identity);
         Self { limits: of_policy.chain(of_caller).collect() }
     }
 
@@ -190,8 +190,7 @@ impl LimitFields {
         let (mut policy, mut limit) = (String::new(), String::new());
         for (of, standing) in counted.iter().zip(standings) {
             let separator = if policy.is_empty() { "" } else { ", " };
-            // Names are letters, digits, dashes and a slash: they need no escapes in a string.
-            let _ = write!(policy, "{separator}\"{}\"{}", of.name, parameters(of));
+            let _ = write!(policy, "{separator}{}", of.policy_item);
             let left = standing.remaining;
             let _ = write!(limit, "{separator}\"{}\";r={left}", of.name);
             if !matches!(of.kind, ArmedLimitKind::Requests(Counter::Slots { .. })) {
@@ -207,35 +206,5 @@ impl LimitFields {
             headers.remove(&name);
             headers.extend(value.clone().map(|value| (name, value)));
         }
-    }
-}
-
-/// The parameters of a limit: its number, its unit where that is not requests, and the seconds of its span. A month has
-/// no number of seconds.
-fn parameters(limit: &ArmedLimit) -> String {
-    let (counter, unit) = match &limit.kind {
-        ArmedLimitKind::Requests(counter @ Counter::Slots { .. }) => (counter, ";qu=\"concurrent-requests\""),
-        ArmedLimitKind::Requests(counter) => (counter, ""),
-        ArmedLimitKind::Tokens { counter, .. } => (counter, ";qu=\"tokens\""),
-        ArmedLimitKind::RequestSize(_) | ArmedLimitKind::ResponseSize(_) => return String::new(),
-    };
-    match counter {
-        Counter::Rate { requests, per_us, .. } => format!(";q={requests};w={}", per_us / 1_000_000),
-        Counter::Slots { limit } => format!(";q={limit}{unit}"),
-        Counter::Quota { limit, span } => match seconds(span.per()) {
-            Some(seconds) => format!(";q={limit}{unit};w={seconds}"),
-            None => format!(";q={limit}{unit}"),
-        },
-    }
-}
-
-const fn seconds(per: Per) -> Option<u32> {
-    match per {
-        Per::Second => Some(1),
-        Per::Minute => Some(60),
-        Per::Hour => Some(3600),
-        Per::Day => Some(86_400),
-        Per::Week => Some(604_800),
-        Per::Month => None,
     }
 }

@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use idm_types::CalendarSpan;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan, Zoned};
@@ -63,27 +64,10 @@ impl Zone {
     }
 }
 
-/// The spans of a calendar.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Per {
-    /// Each second.
-    Second,
-    /// Each minute.
-    Minute,
-    /// Each hour of the zone's clocks.
-    Hour,
-    /// Each day.
-    Day,
-    /// Each week, from Monday.
-    Week,
-    /// Each calendar month.
-    Month,
-}
-
 /// Spans of the calendar in a zone. Copies share what was computed last.
 #[derive(Clone, Debug)]
 pub struct Span {
-    per: Per,
+    per: CalendarSpan,
     zone: Zone,
     kept: Arc<Mutex<[u64; 4]>>,
 }
@@ -96,12 +80,12 @@ impl PartialEq for Span {
 
 impl Span {
     /// The spans of this length in a zone.
-    pub fn new(per: Per, zone: Zone) -> Self {
+    pub fn new(per: CalendarSpan, zone: Zone) -> Self {
         Self { per, zone, kept: Arc::default() }
     }
 
     /// The length.
-    pub fn per(&self) -> Per {
+    pub fn per(&self) -> CalendarSpan {
         self.per
     }
 
@@ -128,10 +112,10 @@ impl Span {
         };
         match self.per {
             // Offsets are whole minutes in every zone since 1972.
-            Per::Second => return Some(fixed(US)),
-            Per::Minute => return Some(fixed(60 * US)),
-            Per::Hour => return self.hours(now),
-            Per::Day | Per::Week | Per::Month => {}
+            CalendarSpan::Second => return Some(fixed(US)),
+            CalendarSpan::Minute => return Some(fixed(60 * US)),
+            CalendarSpan::Hour => return self.hours(now),
+            CalendarSpan::Day | CalendarSpan::Week | CalendarSpan::Month => {}
         }
         let begin = self.begin_of(self.zone.at(now)?.date())?;
         let mut at = [0; 4];
@@ -158,16 +142,16 @@ impl Span {
 
     fn begin_of(&self, day: Date) -> Option<Date> {
         match self.per {
-            Per::Week => day.checked_sub(i64::from(day.weekday().to_monday_zero_offset()).days()).ok(),
-            Per::Month => Some(day.first_of_month()),
+            CalendarSpan::Week => day.checked_sub(i64::from(day.weekday().to_monday_zero_offset()).days()).ok(),
+            CalendarSpan::Month => Some(day.first_of_month()),
             _ => Some(day),
         }
     }
 
     fn step(&self, begin: Date, steps: i32) -> Option<Date> {
         match self.per {
-            Per::Week => begin.checked_add((i64::from(steps) * 7).days()).ok(),
-            Per::Month => begin.checked_add(i64::from(steps).months()).ok(),
+            CalendarSpan::Week => begin.checked_add((i64::from(steps) * 7).days()).ok(),
+            CalendarSpan::Month => begin.checked_add(i64::from(steps).months()).ok(),
             _ => begin.checked_add(i64::from(steps).days()).ok(),
         }
     }

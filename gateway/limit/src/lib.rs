@@ -17,7 +17,7 @@ mod rate;
 mod worker_pool;
 
 pub use bounded::{keep_upper_half, median};
-pub use calendar::{Per, Span, WeekHours, Zone};
+pub use calendar::{Span, WeekHours, Zone};
 pub use counter::{Counter, Left, SLOTS_LIVE_US, State};
 pub use leases::{Begun, Leases};
 pub use ledger::{Answer, Ask, Ledger, Name, Need, POD_LIVES_US, Standing, Told};

@@ -47,7 +47,7 @@ pub use jose::{
 };
 pub use keys::{EndCause, EndedKey, Key, KeyEnd, Keys, RetiringKey, key_id};
 pub use ldap::{DistinguishedName, LdapFilter, escape_dn_value, is_attribute, is_group_id};
-pub use limits::{Access, Calendar, CalendarSpan, Hours, Limit, LimitKey, LimitKind, UsagePlan};
+pub use limits::{Access, Calendar, Hours, Limit, LimitKey, LimitKind, UsagePlan};
 pub use llm::{Llm, LlmProvider, TokenQuota};
 pub use method::*;
 pub use path::{NamedByte, PathError, PathForm, PathForms, ReadPath, canonical_path, read_path};

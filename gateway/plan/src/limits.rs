@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use idm_types::RoleName;
+use idm_types::{CalendarSpan, RoleName};
 
 use crate::{Network, ObjectKey, Selector};
 
@@ -85,23 +85,6 @@ pub struct Calendar {
     pub per: CalendarSpan,
     /// The time zone, in the spelling of the IANA database.
     pub zone: String,
-}
-
-/// The length of a calendar's spans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum CalendarSpan {
-    /// A second.
-    Second,
-    /// A minute.
-    Minute,
-    /// An hour.
-    Hour,
-    /// A day.
-    Day,
-    /// A week.
-    Week,
-    /// A month.
-    Month,
 }
 
 /// Where, how and when a caller may use its credential. Everything must allow a request.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use idm_limit::{Counter, Need, Per, Span, Zone};
+use idm_limit::{Counter, Need, Span, Zone};
 use idm_store::{Counters, Key, OnLoss, SharedOptions, Store, Taken};
 use idm_tests::Redis;
-use idm_types::{Redacted, Timestamp};
+use idm_types::{CalendarSpan, Redacted, Timestamp};
 
 /// Long enough for a busy machine.
 const LONG: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ fn need(name: &str, counter: Counter) -> Need {
 }
 
 fn quota(limit: u64) -> Counter {
-    Counter::Quota { limit, span: Span::new(Per::Month, Zone::named("Etc/UTC").unwrap()) }
+    Counter::Quota { limit, span: Span::new(CalendarSpan::Month, Zone::named("Etc/UTC").unwrap()) }
 }
 
 async fn take(pod: &Arc<Counters>, needs: &[Need], on_loss: OnLoss) -> Option<Taken> {
@@ -132,7 +132,7 @@ async fn r72_a_store_that_is_paused_or_killed_does_what_the_limit_says() {
 async fn r77_pods_whose_clocks_differ_share_one_span() {
     let redis = Redis::start();
     let pods = pods(&redis, 2, LONG);
-    let hour = Counter::Quota { limit: 4, span: Span::new(Per::Hour, Zone::named("Asia/Kolkata").unwrap()) };
+    let hour = Counter::Quota { limit: 4, span: Span::new(CalendarSpan::Hour, Zone::named("Asia/Kolkata").unwrap()) };
     let (needs, now) = ([need("hour", hour)], Timestamp::now());
     let mut passed = 0;
     for request in 0..12 {

@@ -1,3 +1,4 @@
+use idm_types::CalendarSpan;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -133,23 +134,6 @@ pub struct RequestQuota {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: Option<String>,
-}
-
-/// A span of the calendar.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum CalendarSpan {
-    /// A second.
-    Second,
-    /// A minute.
-    Minute,
-    /// An hour of the zone's clocks.
-    Hour,
-    /// A day, which has 23 or 25 hours where clocks are changed.
-    Day,
-    /// A week, from Monday.
-    Week,
-    /// A calendar month.
-    Month,
 }
 
 /// A number of requests at the same time. A request counts until its answer has ended.

@@ -52,8 +52,7 @@ pub use ldap::{
     LdapSimpleBind, LdapSyntax, LdapTokenGroups, LdapUsers,
 };
 pub use limits::{
-    CalendarSpan, ConcurrencyLimit, Limit, LimitKey, OnStoreLoss, PolicyLimit, RateLimit, RequestQuota, SizeLimit,
-    TokenBudget,
+    ConcurrencyLimit, Limit, LimitKey, OnStoreLoss, PolicyLimit, RateLimit, RequestQuota, SizeLimit, TokenBudget,
 };
 pub use llm::{Llm, LlmProvider, TokenQuota};
 pub use method::*;

@@ -3,10 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use idm_api::v1alpha1 as wire;
-use idm_plan::{
-    Access, Calendar, CalendarSpan, Limit, LimitKey, LimitKind, Method, MethodKind, ObjectKey, Selector, UsagePlan,
-};
-use idm_types::RoleName;
+use idm_plan::{Access, Calendar, Limit, LimitKey, LimitKind, Method, MethodKind, ObjectKey, Selector, UsagePlan};
+use idm_types::{CalendarSpan, RoleName};
 
 use super::Notes;
 use super::restrictions::{lower_access, zone_name};
@@ -153,15 +151,7 @@ fn positive(path: &str, number: i64, notes: &mut Notes<'_>) -> Option<u64> {
     }
 }
 
-fn lower_calendar(path: &str, per: wire::CalendarSpan, zone: Option<&str>, notes: &mut Notes<'_>) -> Option<Calendar> {
-    let per = match per {
-        wire::CalendarSpan::Second => CalendarSpan::Second,
-        wire::CalendarSpan::Minute => CalendarSpan::Minute,
-        wire::CalendarSpan::Hour => CalendarSpan::Hour,
-        wire::CalendarSpan::Day => CalendarSpan::Day,
-        wire::CalendarSpan::Week => CalendarSpan::Week,
-        wire::CalendarSpan::Month => CalendarSpan::Month,
-    };
+fn lower_calendar(path: &str, per: CalendarSpan, zone: Option<&str>, notes: &mut Notes<'_>) -> Option<Calendar> {
     Some(Calendar { per, zone: zone_name(path, zone.unwrap_or("Etc/UTC"), notes)? })
 }
 

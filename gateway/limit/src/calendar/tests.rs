@@ -12,7 +12,7 @@ fn at(text: &str) -> u64 {
 }
 
 /// Begin and end of the span that contains a time.
-fn span(per: Per, of: &str, now: &str) -> (String, String) {
+fn span(per: CalendarSpan, of: &str, now: &str) -> (String, String) {
     let [_, begin, end, _] = Span::new(per, zone(of)).ends(at(now));
     let text = |us: u64| Timestamp::from_microsecond(i64::try_from(us).unwrap()).unwrap().to_string();
     (text(begin), text(end))
@@ -30,7 +30,7 @@ fn r80_months_are_calendar_months_of_the_zone() {
         // A month with a night in which clocks are changed.
         ("Europe/Berlin", "2026-03-29T12:00:00Z", "2026-02-28T23:00:00Z", "2026-03-31T22:00:00Z"),
     ] {
-        assert_eq!(span(Per::Month, of, now), (begin.into(), end.into()), "{of} {now}");
+        assert_eq!(span(CalendarSpan::Month, of, now), (begin.into(), end.into()), "{of} {now}");
     }
 }
 
@@ -53,22 +53,46 @@ fn r80_days_have_23_or_25_hours_where_clocks_are_changed() {
         ("Asia/Pyongyang", "2015-08-14T15:10:00Z", "2015-08-13T15:00:00Z", "2015-08-14T15:30:00Z"),
         ("Asia/Pyongyang", "2015-08-14T16:00:00Z", "2015-08-14T15:30:00Z", "2015-08-15T15:30:00Z"),
     ] {
-        assert_eq!(span(Per::Day, of, now), (begin.into(), end.into()), "{of} {now}");
+        assert_eq!(span(CalendarSpan::Day, of, now), (begin.into(), end.into()), "{of} {now}");
     }
 }
 
 #[test]
 fn r80_hours_minutes_and_weeks() {
     for (per, of, now, begin, end) in [
-        (Per::Hour, "Asia/Kolkata", "2026-05-01T10:45:00Z", "2026-05-01T10:30:00Z", "2026-05-01T11:30:00Z"),
+        (CalendarSpan::Hour, "Asia/Kolkata", "2026-05-01T10:45:00Z", "2026-05-01T10:30:00Z", "2026-05-01T11:30:00Z"),
         // The clocks go back half an hour at two o'clock: 1:30 to 2:00 comes twice.
-        (Per::Hour, "Australia/Lord_Howe", "2026-04-04T14:59:00Z", "2026-04-04T14:00:00Z", "2026-04-04T15:00:00Z"),
-        (Per::Hour, "Australia/Lord_Howe", "2026-04-04T15:10:00Z", "2026-04-04T15:00:00Z", "2026-04-04T15:30:00Z"),
-        (Per::Hour, "Australia/Lord_Howe", "2026-04-04T15:30:00Z", "2026-04-04T15:30:00Z", "2026-04-04T16:30:00Z"),
-        (Per::Minute, "Europe/Berlin", "2026-10-25T01:00:30Z", "2026-10-25T01:00:00Z", "2026-10-25T01:01:00Z"),
-        (Per::Second, "Europe/Berlin", "2026-10-25T01:00:30.5Z", "2026-10-25T01:00:30Z", "2026-10-25T01:00:31Z"),
-        (Per::Week, "Europe/Berlin", "2026-03-29T12:00:00Z", "2026-03-22T23:00:00Z", "2026-03-29T22:00:00Z"),
-        (Per::Week, "Europe/Berlin", "2026-03-29T22:00:00Z", "2026-03-29T22:00:00Z", "2026-04-05T22:00:00Z"),
+        (
+            CalendarSpan::Hour,
+            "Australia/Lord_Howe",
+            "2026-04-04T14:59:00Z",
+            "2026-04-04T14:00:00Z",
+            "2026-04-04T15:00:00Z",
+        ),
+        (
+            CalendarSpan::Hour,
+            "Australia/Lord_Howe",
+            "2026-04-04T15:10:00Z",
+            "2026-04-04T15:00:00Z",
+            "2026-04-04T15:30:00Z",
+        ),
+        (
+            CalendarSpan::Hour,
+            "Australia/Lord_Howe",
+            "2026-04-04T15:30:00Z",
+            "2026-04-04T15:30:00Z",
+            "2026-04-04T16:30:00Z",
+        ),
+        (CalendarSpan::Minute, "Europe/Berlin", "2026-10-25T01:00:30Z", "2026-10-25T01:00:00Z", "2026-10-25T01:01:00Z"),
+        (
+            CalendarSpan::Second,
+            "Europe/Berlin",
+            "2026-10-25T01:00:30.5Z",
+            "2026-10-25T01:00:30Z",
+            "2026-10-25T01:00:31Z",
+        ),
+        (CalendarSpan::Week, "Europe/Berlin", "2026-03-29T12:00:00Z", "2026-03-22T23:00:00Z", "2026-03-29T22:00:00Z"),
+        (CalendarSpan::Week, "Europe/Berlin", "2026-03-29T22:00:00Z", "2026-03-29T22:00:00Z", "2026-04-05T22:00:00Z"),
     ] {
         assert_eq!(span(per, of, now), (begin.into(), end.into()), "{of} {now}");
     }
@@ -89,7 +113,7 @@ proptest! {
             "Etc/UTC", "Europe/Berlin", "America/Havana", "Australia/Lord_Howe", "Africa/Cairo", "Asia/Kathmandu",
             "America/St_Johns", "Asia/Pyongyang", "Africa/Casablanca",
         ];
-        const PER: [Per; 6] = [Per::Second, Per::Minute, Per::Hour, Per::Day, Per::Week, Per::Month];
+        const PER: [CalendarSpan; 6] = [CalendarSpan::Second, CalendarSpan::Minute, CalendarSpan::Hour, CalendarSpan::Day, CalendarSpan::Week, CalendarSpan::Month];
         let (per, now) = (PER[per], seconds * US + 7);
         let ends = Span::new(per, zone(ZONES[which])).ends(now);
         prop_assert!(ends.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", ends);
@@ -106,7 +130,7 @@ proptest! {
             let [_, begin, end, _] = Span::new(per, zone(ZONES[which])).ends(instant);
             prop_assert_eq!((begin, end), expected, "at {}", instant);
         }
-        if matches!(per, Per::Day | Per::Month) {
+        if matches!(per, CalendarSpan::Day | CalendarSpan::Month) {
             let date = |us: u64| zone(ZONES[which]).at(us).unwrap().date();
             prop_assert!(date(begin - 1) < date(begin), "a new date begins");
         }

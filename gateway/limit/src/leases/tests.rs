@@ -1,7 +1,9 @@
 //! Simulations of many pods with a clock of their own, where a [`Ledger`] stands for the shared store.
 
 use super::*;
-use crate::calendar::{Per, Span, Zone};
+use idm_types::CalendarSpan;
+
+use crate::calendar::{Span, Zone};
 use crate::ledger::Ledger;
 
 const SECOND: u64 = 1_000_000;
@@ -72,7 +74,7 @@ impl Bed {
     }
 }
 
-fn quota(limit: u64, per: Per) -> Counter {
+fn quota(limit: u64, per: CalendarSpan) -> Counter {
     Counter::Quota { limit, span: Span::new(per, Zone::named("Etc/UTC").unwrap()) }
 }
 
@@ -112,7 +114,7 @@ fn r73_a_hundred_pods_keep_a_rate_within_a_hundredth_and_ask_for_few() {
 #[test]
 fn r73_a_hundred_pods_use_up_a_quota_exactly() {
     let (limit, pods) = (1_000_000, 100);
-    let (mut bed, needs) = (Bed::new(pods), [need(&quota(limit, Per::Day))]);
+    let (mut bed, needs) = (Bed::new(pods), [need(&quota(limit, CalendarSpan::Day))]);
     let mut now = BEGIN;
     for request in 0..limit + limit / 10 {
         now += 20;
@@ -132,7 +134,9 @@ fn r73_a_hundred_pods_use_up_a_quota_exactly() {
 
 #[test]
 fn r74_scaling_from_one_pod_to_ten_and_back_changes_nothing() {
-    for counter in [quota(200_000, Per::Day), Counter::Rate { requests: 200_000, per_us: 10 * SECOND, burst: 20_000 }] {
+    for counter in
+        [quota(200_000, CalendarSpan::Day), Counter::Rate { requests: 200_000, per_us: 10 * SECOND, burst: 20_000 }]
+    {
         let (mut bed, needs) = (Bed::new(1), [need(&counter)]);
         let (step, ticks) = (SECOND / 1000, 10_000);
         for tick in 0..ticks {
@@ -160,7 +164,7 @@ fn r74_scaling_from_one_pod_to_ten_and_back_changes_nothing() {
 
 #[test]
 fn a_small_limit_is_exact_on_many_pods() {
-    let (mut bed, needs) = (Bed::new(7), [need(&quota(10, Per::Day))]);
+    let (mut bed, needs) = (Bed::new(7), [need(&quota(10, CalendarSpan::Day))]);
     let passed = (0..70).filter(|request| bed.request(request % 7, &needs, BEGIN + *request as u64)).count();
     assert_eq!(passed, 10);
     let counter = Counter::Rate { requests: 10, per_us: SECOND, burst: 5 };
@@ -171,8 +175,8 @@ fn a_small_limit_is_exact_on_many_pods() {
 
 #[test]
 fn r78_what_one_limit_refused_costs_no_other_on_any_pod() {
-    let (mut bed, wide) = (Bed::new(3), quota(1000, Per::Day));
-    let narrow = Need { name: [2; 32], ..need(&quota(4, Per::Day)) };
+    let (mut bed, wide) = (Bed::new(3), quota(1000, CalendarSpan::Day));
+    let narrow = Need { name: [2; 32], ..need(&quota(4, CalendarSpan::Day)) };
     let needs = [need(&wide), narrow];
     let passed = (0..300).filter(|request| bed.request(request % 3, &needs, BEGIN + *request as u64)).count();
     assert_eq!(passed, 4);
@@ -205,7 +209,7 @@ fn slots_are_shared_and_those_of_a_pod_that_ends_come_back() {
 
 #[test]
 fn r81_what_was_reserved_and_not_used_is_there_for_others() {
-    let (mut bed, counter) = (Bed::new(2), quota(1000, Per::Day));
+    let (mut bed, counter) = (Bed::new(2), quota(1000, CalendarSpan::Day));
     let many = |number| Need { number, ..need(&counter) };
     assert!(bed.request(0, &[many(900)], BEGIN) && !bed.request(1, &[many(200)], BEGIN));
     let end = 1_795_824_000 * SECOND;
@@ -229,7 +233,7 @@ fn r81_what_was_reserved_and_not_used_is_there_for_others() {
 
 #[test]
 fn r77_what_a_pod_holds_of_a_span_ends_with_it() {
-    let (mut bed, counter) = (Bed::new(2), quota(15_000, Per::Minute));
+    let (mut bed, counter) = (Bed::new(2), quota(15_000, CalendarSpan::Minute));
     let needs = [need(&counter)];
     for request in 0..30_000 {
         bed.request(request % 2, &needs, BEGIN + request as u64);
@@ -247,7 +251,7 @@ fn r77_what_a_pod_holds_of_a_span_ends_with_it() {
 fn a_limit_costs_a_request_less_than_a_microsecond() {
     let counters = [
         Counter::Rate { requests: 1_000_000, per_us: SECOND, burst: 1_000_000 },
-        quota(1_000_000_000, Per::Month),
+        quota(1_000_000_000, CalendarSpan::Month),
         Counter::Slots { limit: 100_000 },
     ];
     let needs: Vec<Need> =

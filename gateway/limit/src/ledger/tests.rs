@@ -3,7 +3,9 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
-use crate::calendar::{Per, Span, Zone};
+use idm_types::CalendarSpan;
+
+use crate::calendar::{Span, Zone};
 
 fn name(number: u8) -> Name {
     [number; 32]
@@ -17,7 +19,7 @@ fn rate(requests: u64, per_us: u64, burst: u64) -> Counter {
     Counter::Rate { requests, per_us, burst }
 }
 
-fn quota(limit: u64, per: Per) -> Counter {
+fn quota(limit: u64, per: CalendarSpan) -> Counter {
     Counter::Quota { limit, span: Span::new(per, Zone::named("Etc/UTC").unwrap()) }
 }
 
@@ -114,7 +116,7 @@ fn r75_the_oracle_finds_fixed_windows_and_sliding_counters() {
 #[test]
 fn r78_several_limits_take_all_or_none() {
     let (mut ledger, now) = (Ledger::default(), 1_700_000_000_000_000);
-    let (wide, narrow) = (rate(100, SECOND, 100), quota(2, Per::Month));
+    let (wide, narrow) = (rate(100, SECOND, 100), quota(2, CalendarSpan::Month));
     let needs = [one(1, &wide), one(2, &narrow)];
     for expected in [true, true, false, false, false] {
         let (passes, standing) = ledger.take(&needs, now);
@@ -126,7 +128,7 @@ fn r78_several_limits_take_all_or_none() {
 
 #[test]
 fn a_quota_counts_from_zero_in_each_span_and_takes_back() {
-    let (mut ledger, day) = (Ledger::default(), quota(3, Per::Day));
+    let (mut ledger, day) = (Ledger::default(), quota(3, CalendarSpan::Day));
     // 2026-11-27T23:59:59Z
     let now = 1_795_823_999 * SECOND;
     let many = Need { number: 3, ..one(1, &day) };
@@ -156,7 +158,7 @@ fn slots_are_taken_and_given_back() {
 #[test]
 fn a_changed_limit_keeps_what_was_used() {
     let mut ledger = Ledger::default();
-    let month = |limit| Need { number: 1, ..one(1, &quota(limit, Per::Month)) };
+    let month = |limit| Need { number: 1, ..one(1, &quota(limit, CalendarSpan::Month)) };
     assert!(ledger.take(&[month(1)], NOW).0 && !ledger.take(&[month(1)], NOW).0);
     assert!(ledger.take(&[month(2)], NOW).0, "a higher one gives more at once");
     assert!(!ledger.take(&[month(2)], NOW).0);
@@ -164,7 +166,7 @@ fn a_changed_limit_keeps_what_was_used() {
 
 #[test]
 fn a_flood_of_callers_gives_nobody_its_limit_anew() {
-    let (mut ledger, counter) = (Ledger::default(), quota(10, Per::Month));
+    let (mut ledger, counter) = (Ledger::default(), quota(10, CalendarSpan::Month));
     let busy = Need { number: 10, ..one(0, &counter) };
     assert!(ledger.take(std::slice::from_ref(&busy), NOW).0);
     for number in 0..MAX_COUNTERS as u64 + 10 {

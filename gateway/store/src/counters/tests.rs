@@ -1,8 +1,8 @@
 //! The script and the arithmetic in Rust are one: a server answers every question as a [`Ledger`] does.
 
-use idm_limit::{Per, Span, Zone};
+use idm_limit::{Span, Zone};
 use idm_tests::Redis;
-use idm_types::Redacted;
+use idm_types::{CalendarSpan, Redacted};
 
 use super::*;
 use crate::SharedOptions;
@@ -45,8 +45,8 @@ fn counters() -> Vec<Counter> {
     vec![
         Counter::Rate { requests: 3, per_us: SECOND, burst: 5 },
         Counter::Rate { requests: 700_000, per_us: 7 * SECOND, burst: 50_000 },
-        Counter::Quota { limit: 9, span: span(Per::Second, "Etc/UTC") },
-        Counter::Quota { limit: 20_000, span: span(Per::Minute, "Etc/UTC") },
+        Counter::Quota { limit: 9, span: span(CalendarSpan::Second, "Etc/UTC") },
+        Counter::Quota { limit: 20_000, span: span(CalendarSpan::Minute, "Etc/UTC") },
         Counter::Slots { limit: 4 },
         Counter::Slots { limit: 1000 },
     ]
@@ -92,7 +92,7 @@ async fn r78_the_script_answers_what_the_arithmetic_says() {
 async fn r77_a_pod_with_a_wrong_calendar_is_told_so() {
     let redis = Redis::start();
     let shared = shared(&redis);
-    let span = Span::new(Per::Hour, Zone::named("Europe/Berlin").unwrap());
+    let span = Span::new(CalendarSpan::Hour, Zone::named("Europe/Berlin").unwrap());
     let counter = Counter::Quota { limit: 1, span };
     let ask = Ask { name: [1; 32], counter, need: 1, want: 1, back: 0, of_end: 0 };
     for (case, off, readable) in [(1, -7200, false), (2, -3600, true), (3, 0, true), (4, 3600, true), (5, 7200, false)]

@@ -256,6 +256,18 @@ impl Gateway {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
     }
 
+    /// The number of connections of callers that the process holds open: of its port, and neither closed nor closing.
+    pub fn callers(&self) -> usize {
+        const ESTABLISHED: &str = "01";
+        let port = format!(":{:04X}", self.address.port());
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+        let is_open = |line: &&str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            matches!(fields[..], [_, local, _, state, ..] if local.ends_with(&port) && state == ESTABLISHED)
+        };
+        table.lines().filter(is_open).count()
+    }
+
     /// The CPU time the process has used, in ticks of 10 ms.
     pub fn cpu_ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
@@ -330,8 +342,10 @@ pub fn open_to(upstream: &Upstream, methods: &str) -> String {
 /// The same for an upstream at an address of this machine.
 pub fn open_to_address(upstream: SocketAddr, methods: &str) -> String {
     format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: up, annotations: {{identity-manager.io/hostnames: '*'}}}}\nspec: {{type: ExternalName, externalName: 127.0.0.1, ports: [{{name: http, port: {}}}]}}\n---\n\
-         apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: p}}\nspec:\n  targetRefs: [{{group: '', kind: Service, name: up}}]\n  authentication:\n    methods:\n{methods}",
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: up, annotations: {{identity-manager.io/hostnames: \
+            '*'}}}}\nspec: {{type: ExternalName, externalName: 127.0.0.1, ports: [{{name: http, port: {}}}]}}\n---\n\
+         apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: p}}\nspec:\n  targetRefs: \
+         [{{group: '', kind: Service, name: up}}]\n  authentication:\n    methods:\n{methods}",
         upstream.port()
     )
 }

@@ -83,7 +83,6 @@ fn one_refusal(gateway: &Gateway, reason: &str) -> Value {
 fn a12_half_a_preface_costs_nothing_while_it_waits_and_its_socket_is_gone_when_the_caller_is() {
     let upstream = Upstream::new();
     let gateway = gateway(&upstream, &[]);
-    let before = gateway.descriptors();
     let waiting: Vec<TcpStream> = (0..500)
         .map(|_| {
             let mut stream = TcpStream::connect(gateway.address).expect("it listens");
@@ -93,7 +92,7 @@ fn a12_half_a_preface_costs_nothing_while_it_waits_and_its_socket_is_gone_when_t
         .collect();
     eventually("all are there", || {
         let there = gateway.descriptors();
-        if there >= before + 500 { Ok(()) } else { Err(format!("{there} descriptors")) }
+        if there >= 500 { Ok(()) } else { Err(format!("{there} descriptors")) }
     });
     let (ticks, start) = (gateway.cpu_ticks(), Instant::now());
     let mut asked = 0;
@@ -109,7 +108,7 @@ fn a12_half_a_preface_costs_nothing_while_it_waits_and_its_socket_is_gone_when_t
     let start = Instant::now();
     eventually("all are gone", || {
         let there = gateway.descriptors();
-        if there < before + 20 { Ok(()) } else { Err(format!("{there} descriptors")) }
+        if there < 60 { Ok(()) } else { Err(format!("{there} descriptors")) }
     });
     assert!(start.elapsed() < Duration::from_secs(5));
     gateway.stop();
@@ -265,16 +264,15 @@ fn a21_an_answer_that_nobody_reads_ends_its_connection() {
     let body = "x".repeat(30_000_000);
     let upstream = Upstream::answering(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
     let gateway = gateway(&upstream, &["--write-timeout-ms", "500"]);
-    let before = gateway.descriptors();
     let mut stuck: Vec<TcpStream> = (0..5).map(|_| TcpStream::connect(gateway.address).expect("it listens")).collect();
     stuck.iter_mut().for_each(|stream| stream.write_all(GET).expect("sent"));
     eventually("they began", || {
-        let there = gateway.descriptors();
-        if there >= before + 10 { Ok(()) } else { Err(format!("{there} descriptors")) }
+        let there = upstream.received().matches("GET /").count();
+        if there == 5 { Ok(()) } else { Err(format!("{there} requests")) }
     });
     eventually("they ended", || {
-        let there = gateway.descriptors();
-        if there <= before + 1 { Ok(()) } else { Err(format!("{there} descriptors")) }
+        let there = gateway.callers();
+        if there == 0 { Ok(()) } else { Err(format!("{there} connections")) }
     });
     gateway.stop();
 }
@@ -312,8 +310,8 @@ fn a21_many_addresses_that_fill_the_table_do_not_shut_out_another() {
             stream
         })
         .collect();
-    let served = (0..50).filter(|_| is_served(gateway.address)).count();
-    assert!(served >= 49, "{served} of 50 beside a full table");
+    let refused: Vec<usize> = (0..50).filter(|_| !is_served(gateway.address)).collect();
+    assert!(refused.len() <= 1, "beside a full table these of 50 had no answer: {refused:?}");
     drop(flood);
     gateway.stop();
 }

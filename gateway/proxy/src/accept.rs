@@ -17,7 +17,7 @@ use crate::proxies::{Sender, TrustedProxies};
 use crate::proxy_protocol;
 use crate::server::BindError;
 use crate::stream::Stream;
-use crate::watch::Cause;
+use crate::watch::{Cause, Spare};
 
 /// One listening socket for each core, on one address.
 pub(crate) fn bind(wanted: SocketAddr, cores: usize) -> Result<(SocketAddr, Vec<std::net::TcpListener>), BindError> {
@@ -145,7 +145,7 @@ fn open(stream: TcpStream, sender: Sender, secure: bool, core: &Rc<Core>, table:
         return false;
     };
     let (core, address) = (core.clone(), newcomer.place.address());
-    if core.room.give(Need::Stranger, full, address) {
+    if core.room.give(Need::Place(Spare::Waiting), full, address) {
         newcomer.serve(&core);
         return true;
     }

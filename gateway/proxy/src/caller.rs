@@ -17,7 +17,11 @@ use crate::frames::Seen;
 use crate::limits::{Full, Place, Requests};
 use crate::progress::{Clock, Progress};
 use crate::turns::{Owed, Turn, Turns, Wait};
-use crate::watch::{Cause, Deadlines};
+use crate::watch::{Cause, Deadlines, Spare};
+
+/// The time that the first head of a connection may take before the connection counts as one that waits: a round trip,
+/// in milliseconds.
+const ARRIVAL: u64 = 100;
 
 /// One connection.
 pub(crate) struct Connection {
@@ -289,9 +293,14 @@ impl Connection {
         self.ended.get().is_none() && (full == Full::Sum || self.address == address)
     }
 
-    /// Whether it waits for its next request, or for its first request that is not refused.
-    pub(crate) fn is_without_request(&self, proven: bool) -> bool {
-        self.requests.get() == 0 && self.proven.get() == proven
+    /// Whether it has no request, and may be closed for a newcomer in this sense.
+    pub(crate) fn is_spare(&self, spare: Spare) -> bool {
+        let kind = match spare {
+            Spare::Waiting => !self.proven.get() && self.progress.now().saturating_sub(self.opened) >= ARRIVAL,
+            Spare::Stranger => !self.proven.get(),
+            Spare::Idle => self.proven.get(),
+        };
+        kind && self.requests.get() == 0
     }
 
     /// The order in which connections without a request are ended, the least first: a connection of the address that

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::limits::Full;
 use crate::shared::Shared;
-use crate::watch::{Cause, Connections};
+use crate::watch::{Cause, Connections, Spare};
 
 /// The number of new connections and requests of a core that may wait for the answers of other cores.
 const MAX_WAITING: usize = 256;
@@ -18,10 +18,8 @@ const MAX_WAITING: usize = 256;
 /// The resource that a new connection or request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// The place of a connection that has had no answer except refusals.
-    Stranger,
-    /// The place of a connection that waits for its next request.
-    Idle,
+    /// The place of a connection without a request.
+    Place(Spare),
     /// The place of a request whose answer the caller does not read.
     Stalled,
 }
@@ -50,30 +48,41 @@ pub(crate) struct Room {
     pub(crate) connections: Rc<Connections>,
     shared: Arc<Shared>,
     waiting: Cell<usize>,
+    /// One newcomer at a time searches for a place: the next one may then take a place that this core has got
+    /// meanwhile,
+    /// and a core that many callers reach at once does not take all the places of the others.
+    search: Semaphore,
 }
 
 impl Room {
     pub(crate) fn new(number: usize, cores: Cores, connections: Rc<Connections>, shared: Arc<Shared>) -> Rc<Self> {
-        Rc::new(Self { number, cores, connections, shared, waiting: Cell::new(0) })
+        Rc::new(Self { number, cores, connections, shared, waiting: Cell::new(0), search: Semaphore::new(1) })
     }
 
     /// Ends a connection or an answer of this core. Returns whether there was one to end.
     pub(crate) fn give(&self, need: Need, full: Full, address: IpAddr) -> bool {
         let (cause, ended) = match need {
-            Need::Stranger => (Cause::Displaced, u64::from(self.connections.displace(full, address, false))),
-            Need::Idle => (Cause::Displaced, u64::from(self.connections.displace(full, address, true))),
+            Need::Place(spare) => (Cause::Displaced, u64::from(self.connections.displace(full, address, spare))),
             Need::Stalled => (Cause::SlowWrite, self.connections.end_stalled(full, address)),
         };
         self.shared.metrics.connections_closed(cause, ended);
         ended > 0
     }
 
-    /// Makes room for a connection when this core has no connection of a stranger: another core closes one of a
-    /// stranger, or else an idle connection is closed.
+    /// Makes room for a connection when this core has no connection that has waited for its first head: another core
+    /// closes such a connection, or else one closes a connection that is worth more.
     pub(crate) async fn for_connection(&self, full: Full, address: IpAddr) -> bool {
-        self.ask(Need::Stranger, full, address).await
-            || self.give(Need::Idle, full, address)
-            || self.ask(Need::Idle, full, address).await
+        if self.waiting.get() >= MAX_WAITING {
+            return Spare::ALL.into_iter().any(|spare| self.give(Need::Place(spare), full, address));
+        }
+        let _one = Waits::new(&self.waiting);
+        let Ok(_search) = self.search.acquire().await else { return false };
+        for need in Spare::ALL.map(Need::Place) {
+            if self.give(need, full, address) || self.ask(need, full, address).await {
+                return true;
+            }
+        }
+        false
     }
 
     /// Room for a request.
@@ -83,15 +92,15 @@ impl Room {
             tokio::task::yield_now().await;
             return true;
         }
+        if self.waiting.get() >= MAX_WAITING {
+            return false;
+        }
+        let _one = Waits::new(&self.waiting);
         self.ask(Need::Stalled, full, address).await
     }
 
     /// Asks the other cores, one after the other.
     async fn ask(&self, need: Need, full: Full, address: IpAddr) -> bool {
-        if self.waiting.get() >= MAX_WAITING {
-            return false;
-        }
-        let _one = Waits::new(&self.waiting);
         for (_, core) in self.cores.iter().enumerate().filter(|(number, _)| *number != self.number) {
             let (given, answer) = oneshot::channel();
             // A core that has stopped gives no place.
@@ -190,7 +199,7 @@ mod tests {
             assert!(flood.iter().all(|(_, full)| full.is_none()));
             let (place, full) = server.table.open([192, 0, 2, 1].into());
             let full = full.expect("its address is full");
-            assert!(!server.rooms[1].give(Need::Stranger, full, place.address()), "this core has none");
+            assert!(!server.rooms[1].give(Need::Place(Spare::Stranger), full, place.address()), "this core has none");
             assert!(server.rooms[1].for_connection(full, place.address()).await);
             let mut flood = flood.into_iter();
             flood.next().expect("there is one").0.await.expect("the oldest was ended");
@@ -200,6 +209,30 @@ mod tests {
             server.shared.metrics.render(&mut metrics);
             let metrics = metrics.finish();
             assert!(metrics.contains("cause=\"displaced\"} 1"));
+        });
+    }
+
+    #[test]
+    fn newcomers_of_one_core_take_one_place_of_another_core_and_then_their_own() {
+        on_two_cores(8, |server| async move {
+            let there: Vec<_> = (1..=8).map(|last| server.connect(0, last)).collect();
+            assert!(there.iter().all(|(_, full)| full.is_none()));
+            let newcomers: Vec<_> = (11..=30)
+                .map(|last| {
+                    let (place, full) = server.table.open([192, 0, 2, last].into());
+                    let (room, connections) = (server.rooms[1].clone(), server.connections[1].clone());
+                    tokio::task::spawn_local(async move {
+                        let full = full.expect("there is no place left");
+                        assert!(room.for_connection(full, place.address()).await);
+                        tokio::task::spawn_local(live(connections.add(&place), place));
+                    })
+                })
+                .collect();
+            for newcomer in newcomers {
+                newcomer.await.expect("it has a place");
+            }
+            let ended = there.iter().filter(|(task, _)| task.is_finished()).count();
+            assert_eq!(ended, 1, "those who were there keep their places while their first heads may be under way");
         });
     }
 

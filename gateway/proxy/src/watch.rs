@@ -83,6 +83,22 @@ const GRACE: Duration = Duration::from_secs(2);
 /// The time in which a connection that shall finish, and has no request, must close.
 const FAREWELL: u64 = 2_000;
 
+/// A connection without a request that may be closed for a newcomer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spare {
+    /// It has had no answer except refusals, and time enough for a head to arrive.
+    Waiting,
+    /// It has had no answer except refusals.
+    Stranger,
+    /// It waits for its next request.
+    Idle,
+}
+
+impl Spare {
+    /// What is closed first comes first.
+    pub(crate) const ALL: [Self; 3] = [Self::Waiting, Self::Stranger, Self::Idle];
+}
+
 /// The connections of one core.
 pub(crate) struct Connections {
     all: RefCell<Vec<Rc<Connection>>>,
@@ -115,13 +131,13 @@ impl Connections {
     }
 
     /// Ends a connection without a request to free its place: a connection of the same address where that address is
-    /// full. It chooses a connection that has had no answer except refusals or, where `proven` says so, another one;
-    /// among them one of the address that has the most connections, and among these the one that has waited longest.
-    /// Returns whether there was one.
-    pub(crate) fn displace(&self, full: Full, address: IpAddr, proven: bool) -> bool {
+    /// full. It chooses among the connections that are spare in this sense one of the address that has the most
+    /// connections, and among these the one that has waited longest. Returns whether there was one.
+    pub(crate) fn displace(&self, full: Full, address: IpAddr, spare: Spare) -> bool {
+        self.tell_time();
         let all = self.all.borrow();
         let without_request =
-            all.iter().filter(|connection| connection.is_without_request(proven) && connection.may_give(full, address));
+            all.iter().filter(|connection| connection.is_spare(spare) && connection.may_give(full, address));
         let least = without_request.min_by_key(|connection| connection.worth());
         least.is_some_and(|least| {
             least.end(Cause::Displaced);

@@ -76,8 +76,10 @@ pub fn keycloak_service() -> Result<()> {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let host = std::env::var("E2E_HOST_IP")?;
     let yaml = format!(
-        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: idp}}\n---\napiVersion: v1\nkind: Service\nmetadata: {{name: keycloak, namespace: idp}}\nspec: {{ports: [{{port: 8180}}]}}\n---\n\
-         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: keycloak, namespace: idp, labels: {{kubernetes.io/service-name: keycloak}}}}\naddressType: IPv4\n\
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: idp}}\n---\napiVersion: v1\nkind: Service\nmetadata: \
+            {{name: keycloak, namespace: idp}}\nspec: {{ports: [{{port: 8180}}]}}\n---\n\
+         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: keycloak, namespace: idp, labels: \
+         {{kubernetes.io/service-name: keycloak}}}}\naddressType: IPv4\n\
          ports: [{{name: \"\", port: 8180}}]\nendpoints: [{{addresses: [\"{host}\"]}}]\n"
     );
     kubectl_with(&["apply", "-f", "-"], &yaml).map(drop)

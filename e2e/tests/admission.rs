@@ -52,7 +52,8 @@ fn jose(step: &str) -> String {
 
 fn service(members: &str) -> String {
     format!(
-        "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, tokenService: {{audiences: [a], {members}}}}}"
+        "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, \
+            tokenService: {{audiences: [a], {members}}}}}"
     )
 }
 
@@ -161,14 +162,18 @@ fn broken() -> Vec<String> {
         issuer("{issuer: 'https://i', audiences: [a], keys: {inline: '{}', tls: {trustBundleRef: {name: s}}}}"),
         issuer("{issuer: 'https://i', audiences: [a], keys: {discovery: {}, tls: {}}}"),
         format!(
-            "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, authorization: {{rules: [{{name: r, require: {{roles: {{}}}}}}]}}}}"
+            "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, \
+                authorization: {{rules: [{{name: r, require: {{roles: {{}}}}}}]}}}}"
         ),
         issuer("{issuer: 'https://i', audiences: [a], keys: {discovery: {}}, tokenServiceRef: {name: x}}"),
         format!(
-            "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, upstream: {{tokenExchange: {{endpoint: 'ftp://i', clientId: c, clientSecretRef: {{name: s}}}}}}}}"
+            "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, \
+                upstream: {{tokenExchange: {{endpoint: 'ftp://i', clientId: c, clientSecretRef: {{name: s}}}}}}}}"
         ),
         format!(
-            "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, upstream: {{credential: Forward, tokenExchange: {{endpoint: 'https://i', clientId: c, clientSecretRef: {{name: s}}}}}}}}"
+            "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, \
+                upstream: {{credential: Forward, tokenExchange: {{endpoint: 'https://i', clientId: c, \
+                clientSecretRef: {{name: s}}}}}}}}"
         ),
         cors("allowOrigins: ['*', 'https://a.example']"),
         cors("allowOrigins: ['*'], allowCredentials: true"),
@@ -176,7 +181,8 @@ fn broken() -> Vec<String> {
         service("issuer: 'https://a', accessToken: {lifetime: {seconds: 1, hours: 1}}"),
         "kind: Credential\nspec: {secretRef: {name: s}}".into(),
         "kind: Credential\nspec: {apiKey: {}}".into(),
-        "kind: Credential\nspec: {oauthClient: {clientSecret: {}, privateKeyJwt: {keys: {inline: '{}'}}}, secretRef: {name: s}}".into(),
+        "kind: Credential\nspec: \
+            {oauthClient: {clientSecret: {}, privateKeyJwt: {keys: {inline: '{}'}}}, secretRef: {name: s}}".into(),
         policy("{name: m, introspection: {issuer: i, endpoint: 'ftp://i', clientId: c, clientSecretRef: {name: s}}}"),
         policy("{name: m, mtls: {trustBundleRef: {name: s}, identity: URI, names: [{name: URI}]}}"),
         jose(
@@ -196,7 +202,8 @@ fn broken() -> Vec<String> {
         "kind: Federation\nspec: {}".into(),
         "kind: Federation\nspec: {oidc: {issuer: 'https://i', client: {clientId: c, authentication: {}}}}".into(),
         "kind: Federation\nspec: {saml: {entityId: a, metadata: {}}}".into(),
-        "kind: Federation\nspec: {saml: {entityId: a, metadata: {inline: '<EntityDescriptor/>', tls: {trustBundleRef: {name: s}}}}}".into(),
+        "kind: Federation\nspec: \
+            {saml: {entityId: a, metadata: {inline: '<EntityDescriptor/>', tls: {trustBundleRef: {name: s}}}}}".into(),
         "kind: Credential\nspec: {person: {user: a}, secretRef: {name: s}}".into(),
         policy("{name: m, signIn: {federationRefs: [{name: a}], stepUp: {}}}"),
         "kind: RoleBinding\nspec: {role: r, subjects: [{user: u, group: g}], scope: {project: {}}}".into(),

@@ -21,8 +21,10 @@ spec: {oidc: {issuer: 'http://keycloak.idp.svc:8180/realms/shop'}}
 
 fn policy(name: &str, extra: &str) -> String {
     format!(
-        "apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: {name}}}\nspec:\n  targetRefs: [{{group: '', kind: Service, name: echo}}]\n  authentication:\n    methods:\n    \
-         - name: people\n      jwt: {{issuers: [{{federationRef: {{name: keycloak}}, audiences: [orders]}}], clockSkewSeconds: 0}}\n    - {{name: machines, apiKey: {{}}}}\n    identity:\n      \
+        "apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: {name}}}\nspec:\n  \
+            targetRefs: [{{group: '', kind: Service, name: echo}}]\n  authentication:\n    methods:\n    \
+         - name: people\n      jwt: {{issuers: [{{federationRef: {{name: keycloak}}, audiences: [orders]}}], \
+         clockSkewSeconds: 0}}\n    - {{name: machines, apiKey: {{}}}}\n    identity:\n      \
          username: token.preferred_username\n      roles: token.realm_access.roles\n{extra}"
     )
 }
@@ -241,7 +243,8 @@ async fn an_api_key_is_made_used_and_suspended() -> Result<()> {
     let (bed, space) = (Bed::new()?, shop("e2e-keys").await?);
     let credential = |suspend: bool| {
         format!(
-            "apiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: batch}}\nspec: {{apiKey: {{}}, secretRef: {{name: batch-key}}, roles: [order-reader], suspend: {suspend}}}\n"
+            "apiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: batch}}\nspec: {{apiKey: \
+                {{}}, secretRef: {{name: batch-key}}, roles: [order-reader], suspend: {suspend}}}\n"
         )
     };
     space.apply(&credential(false))?;
@@ -421,14 +424,18 @@ async fn applying_twice_changes_nothing_and_a_namespace_without_policies_has_no_
 async fn routes_of_the_gateway_api_are_served_and_conflicts_name_the_winner() -> Result<()> {
     let space = Space::new("e2e-routes")?;
     space.apply(
-        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: shop}\nspec: {gatewayClassName: idm, listeners: [{name: http, port: 80, protocol: HTTP}]}\n---\n\
-         apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: shop}\nspec:\n  parentRefs: [{name: shop}]\n  hostnames: [shop.example]\n  rules:\n  \
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: shop}\nspec: \
+            {gatewayClassName: idm, listeners: [{name: http, port: 80, protocol: HTTP}]}\n---\n\
+         apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: shop}\nspec:\n  parentRefs: \
+         [{name: shop}]\n  hostnames: [shop.example]\n  rules:\n  \
          - {name: open, matches: [{path: {type: PathPrefix, value: /open}}], backendRefs: [{name: echo, port: 80}]}\n  \
          - {name: closed, matches: [{path: {type: PathPrefix, value: /}}], backendRefs: [{name: echo, port: 80}]}\n",
     )?;
     let open = |name: &str, rule: &str| {
         format!(
-            "apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: {name}}}\nspec:\n  targetRefs: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: shop, sectionName: {rule}}}]\n  authentication: {{methods: [{{name: everyone, anonymous: {{}}}}]}}\n"
+            "apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: {name}}}\nspec:\n  \
+                targetRefs: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: shop, sectionName: \
+                {rule}}}]\n  authentication: {{methods: [{{name: everyone, anonymous: {{}}}}]}}\n"
         )
     };
     space.apply(&open("first", "open"))?;
@@ -512,7 +519,8 @@ async fn no_record_is_lost_or_doubled_when_elasticsearch_is_killed() -> Result<(
     space.delete()
 }
 
-/// The operator makes the next key of a Credential, both work, and the old one is refused by both pods when it is revoked.
+/// The operator makes the next key of a Credential, both work, and the old one is refused by both pods when it is
+/// revoked.
 #[tokio::test]
 async fn a_key_is_rotated_with_an_overlap_and_revoked_for_good() -> Result<()> {
     let (bed, space) = (Bed::new()?, shop("e2e-rotation").await?);

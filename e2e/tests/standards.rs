@@ -23,7 +23,8 @@ async fn space(name: &str, objects: &str) -> Result<Space> {
 
 fn policy(methods: &str) -> String {
     format!(
-        "apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: orders}}\nspec:\n  targetRefs: [{{group: '', kind: Service, name: echo}}]\n  authentication:\n    methods:\n{methods}"
+        "apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: orders}}\nspec:\n  \
+            targetRefs: [{{group: '', kind: Service, name: echo}}]\n  authentication:\n    methods:\n{methods}"
     )
 }
 
@@ -48,7 +49,9 @@ fn proof(key: &SigningKey, method: &str, uri: &str, token: Option<&str>) -> Resu
 async fn keycloak_is_asked_about_tokens_and_its_bound_tokens_need_their_key() -> Result<()> {
     let bed = Bed::new()?;
     let methods = format!(
-        "    - {{name: asked, introspection: {{issuer: '{REALM}', endpoint: '{REALM}/protocol/openid-connect/token/introspect', clientId: orders, clientSecretRef: {{name: idp}}, audiences: [orders], cacheSeconds: 0}}}}\n    identity: {{username: token.username}}\n"
+        "    - {{name: asked, introspection: {{issuer: '{REALM}', endpoint: \
+            '{REALM}/protocol/openid-connect/token/introspect', clientId: orders, clientSecretRef: {{name: idp}}, \
+            audiences: [orders], cacheSeconds: 0}}}}\n    identity: {{username: token.username}}\n"
     );
     let secret =
         "apiVersion: v1\nkind: Secret\nmetadata: {name: idp}\nstringData: {clientSecret: orders-secret}\n---\n";
@@ -72,7 +75,8 @@ async fn keycloak_is_asked_about_tokens_and_its_bound_tokens_need_their_key() ->
 
     // Bound tokens, checked without asking.
     let methods = format!(
-        "    - {{name: bound, jwt: {{issuers: [{{issuer: '{REALM}', audiences: [orders], keys: {{discovery: {{}}}}}}], confirmation: {{dpop: Required}}}}}}\n    identity: {{username: token.preferred_username}}\n"
+        "    - {{name: bound, jwt: {{issuers: [{{issuer: '{REALM}', audiences: [orders], keys: {{discovery: \
+            {{}}}}}}], confirmation: {{dpop: Required}}}}}}\n    identity: {{username: token.preferred_username}}\n"
     );
     space.apply(&policy(&methods))?;
     space.wait_ready("identitypolicy", "orders")?;
@@ -112,7 +116,8 @@ async fn keycloak_gives_the_upstream_a_narrower_token_in_exchange() -> Result<()
     );
     let exchange = |audience: &str| {
         format!(
-            "  upstream: {{tokenExchange: {{endpoint: '{REALM}/protocol/openid-connect/token', clientId: orders, clientSecretRef: {{name: idp}}, audience: {audience}}}}}\n"
+            "  upstream: {{tokenExchange: {{endpoint: '{REALM}/protocol/openid-connect/token', clientId: orders, \
+                clientSecretRef: {{name: idp}}, audience: {audience}}}}}\n"
         )
     };
     let secret =

@@ -251,8 +251,8 @@ impl Gateway {
         self.is_operator(token).then(|| self.environment.directories.outcomes())
     }
 
-    /// The older of two keys of each Credential that has two, and where it was used last, for the operator alone; `None`
-    /// for everyone else.
+    /// The older of two keys of each Credential that has two, and where it was used last, for the operator alone;
+    /// `None` for everyone else.
     pub fn retiring_for(&self, token: &str) -> Option<Vec<RetiringReport>> {
         let retiring = || self.shared.configuration().map(|of| of.armed().credentials().retiring(MAX_REPORTED));
         self.is_operator(token).then(|| retiring().unwrap_or_default())

@@ -51,7 +51,8 @@ impl Authority {
         openssl(
             dir,
             &format!(
-                "req -newkey {key} -nodes -keyout {name}.key -out {name}.csr -subj /CN={name} -addext subjectAltName={alternatives} -addext extendedKeyUsage={usage}"
+                "req -newkey {key} -nodes -keyout {name}.key -out {name}.csr -subj /CN={name} -addext \
+                    subjectAltName={alternatives} -addext extendedKeyUsage={usage}"
             ),
         );
         openssl(

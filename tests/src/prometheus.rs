@@ -32,7 +32,8 @@ impl Prometheus {
         let dir = tempfile::tempdir().expect("a folder");
         let config = format!(
             "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\nscrape_configs:\n- job_name: idm\n  \
-             metrics_path: /-/metrics\n  static_configs: [{{targets: [{targets}], labels: {{namespace: shop, pod: a}}}}]\n"
+             metrics_path: /-/metrics\n  static_configs: [{{targets: [{targets}], labels: {{namespace: shop, pod: \
+             a}}}}]\n"
         );
         std::fs::write(dir.path().join("prometheus.yml"), config).expect("written");
         let child = Command::new("prometheus")

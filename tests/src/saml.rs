@@ -159,7 +159,12 @@ impl SamlIdp {
         let redirect = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect";
         let post = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST";
         format!(
-            "<EntityDescriptor xmlns=\"urn:oasis:names:tc:SAML:2.0:metadata\" xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\" entityID=\"{IDP}\"><IDPSSODescriptor protocolSupportEnumeration=\"urn:oasis:names:tc:SAML:2.0:protocol\">{}<SingleLogoutService Binding=\"{redirect}\" Location=\"{SLO}\"/><SingleSignOnService Binding=\"{redirect}\" Location=\"{SSO}\"/><SingleSignOnService Binding=\"{post}\" Location=\"{SSO}\"/></IDPSSODescriptor></EntityDescriptor>",
+            "<EntityDescriptor xmlns=\"urn:oasis:names:tc:SAML:2.0:metadata\" \
+                xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\" entityID=\"{IDP}\"><IDPSSODescriptor \
+                protocolSupportEnumeration=\"urn:oasis:names:tc:SAML:2.0:protocol\">{}<SingleLogoutService \
+                Binding=\"{redirect}\" Location=\"{SLO}\"/><SingleSignOnService Binding=\"{redirect}\" \
+                Location=\"{SSO}\"/><SingleSignOnService Binding=\"{post}\" \
+                Location=\"{SSO}\"/></IDPSSODescriptor></EntityDescriptor>",
             keys.iter().map(certificate).collect::<String>()
         )
     }
@@ -168,7 +173,8 @@ impl SamlIdp {
     pub fn federation(&self, more: &str) -> String {
         let sp = crate::secret("sp", &[("tls.crt", self.read("sp.crt")), ("tls.key", self.read("sp.key"))]);
         format!(
-            "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: idp, uid: uid-idp}}\nspec:\n  saml:\n    entityId: {IDP}\n    metadata: {{inline: '{}'}}\n{more}{sp}",
+            "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: idp, uid: \
+                uid-idp}}\nspec:\n  saml:\n    entityId: {IDP}\n    metadata: {{inline: '{}'}}\n{more}{sp}",
             self.metadata(&["idp"])
         )
     }
@@ -241,7 +247,8 @@ impl SamlIdp {
             self.dir.path(),
         );
         format!(
-            "<saml:EncryptedAssertion xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\">{}</saml:EncryptedAssertion>",
+            "<saml:EncryptedAssertion \
+                xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\">{}</saml:EncryptedAssertion>",
             data.trim_start_matches("<?xml version=\"1.0\"?>").trim()
         )
     }

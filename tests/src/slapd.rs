@@ -84,7 +84,8 @@ impl Slapd {
             .map(|schema| format!("include /etc/ldap/schema/{schema}.schema\n"))
             .concat();
         let config = format!(
-            "{schemas}modulepath /usr/lib/ldap\nmoduleload back_mdb\nmoduleload memberof\nmoduleload refint\nmoduleload ppolicy\n\
+            "{schemas}modulepath /usr/lib/ldap\nmoduleload back_mdb\nmoduleload memberof\nmoduleload \
+                refint\nmoduleload ppolicy\n\
              pidfile {}\nTLSCACertificateFile {}\nTLSCertificateFile {}\nTLSCertificateKeyFile {}\n\
              sizelimit size.soft=500 size.pr=unlimited size.prtotal=unlimited\n\
              database mdb\nsuffix {SUFFIX}\nrootdn cn=admin,{SUFFIX}\nrootpw admin\ndirectory {}\ndbnosync\n\

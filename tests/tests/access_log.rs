@@ -12,7 +12,8 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 /// Serves a password's owner `ana` with this access log.
 fn start(upstream: &Upstream, format: &str) -> Gateway {
-    let credential = "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: ana}\nspec: {password: \
+    let credential = "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: ana}\nspec: \
+        {password: \
                       {}, secretRef: {name: ana}}\n";
     let secret = idm_tests::secret("ana", &[("password", "canary-password".into())]);
     let methods = "    - {name: people, basic: {realm: people}}\n";
@@ -35,7 +36,8 @@ fn line_of(gateway: &Gateway, request: &str, headers: &str) -> (idm_tests::Reply
 fn secrets() -> String {
     let basic = "Authorization: Basic YW5hOmNhbmFyeS1wYXNzd29yZA==\r\n";
     let others = "Cookie: c=canary-cookie\r\nX-API-Key: canary-key\r\n\
-                  Referer: https://u:canary-user@other.example/from?x=canary-referrer\r\nUser-Agent: curl/8 \"odd\"\r\n";
+                  Referer: https://u:canary-user@other.example/from?x=canary-referrer\r\nUser-Agent: curl/8 \
+                  \"odd\"\r\n";
     format!("{basic}{others}traceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\n")
 }
 

@@ -30,7 +30,8 @@ impl Bed {
     /// Takes tokens of `https://idp` that these keys signed.
     fn with_keys(jwks: &Value, algorithms: &str) -> Self {
         let method = format!(
-            "    - {{name: m, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [orders], algorithms: [{algorithms}], keys: {{inline: '{jwks}'}}}}]}}}}\n"
+            "    - {{name: m, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [orders], algorithms: \
+                [{algorithms}], keys: {{inline: '{jwks}'}}}}]}}}}\n"
         );
         Self::new(&method, "", &[])
     }
@@ -104,7 +105,8 @@ fn t24_a_public_key_is_no_hmac_secret_in_any_of_its_forms() {
     use idm_compile::{Settings, compile, yaml::read_files};
     let upstream = Upstream::new();
     let method = format!(
-        "    - {{name: m, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [a], algorithms: [HS256], keys: {{inline: '{}'}}}}]}}}}\n",
+        "    - {{name: m, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [a], algorithms: [HS256], keys: \
+            {{inline: '{}'}}}}]}}}}\n",
         json!({"keys": [public]})
     );
     let (world, _) =
@@ -216,7 +218,8 @@ fn t27_what_anyone_can_encrypt_is_no_token() {
 #[test]
 fn t28_work_that_a_message_asks_for_is_bounded() {
     let password = "    - {name: everyone, anonymous: {}}\n  jose: [{name: s, consume: {from: {body: {}}, decrypt: {secretRef: {name: enc}, algorithms: [PBES2-HS256+A128KW], encryptions: [A128GCM]}, to: {body: {}}}}]\n";
-    let jwks = json!({"keys": [{"kty": "oct", "k": B64.encode("a password of some length, for wrapping"), "alg": "PBES2-HS256+A128KW"}]});
+    let jwks = json!({"keys": [{"kty": "oct", "k": B64.encode("a password of some length, for \
+        wrapping"), "alg": "PBES2-HS256+A128KW"}]});
     let bed = Bed::new(password, &secret("enc", &[("jwks.json", jwks.to_string())]), &[]);
     let send = |header: Value| {
         let body = format!(
@@ -256,7 +259,11 @@ fn t29_who_asks_a_server_that_hangs_holds_up_nobody_else() {
     std::thread::spawn(move || hanging.incoming().flatten().collect::<Vec<_>>());
     let policy = |name: &str, method: &str| {
         format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, annotations: {{identity-manager.io/hostnames: {name}.example}}}}\nspec: {{type: ExternalName, externalName: 127.0.0.1, ports: [{{name: http, port: {}}}]}}\n---\napiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: {name}}}\nspec: {{targetRefs: [{{group: '', kind: Service, name: {name}}}], authentication: {{methods: [{{name: m, {method}}}]}}}}\n---\n",
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, annotations: {{identity-manager.io/hostnames: \
+                {name}.example}}}}\nspec: {{type: ExternalName, externalName: 127.0.0.1, ports: [{{name: http, port: \
+                {}}}]}}\n---\napiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: \
+                {name}}}\nspec: {{targetRefs: [{{group: '', kind: Service, name: {name}}}], authentication: \
+                {{methods: [{{name: m, {method}}}]}}}}\n---\n",
             upstream.address.port()
         )
     };
@@ -410,7 +417,8 @@ fn t31_a_tenants_url_leads_nowhere_inside() {
         inside.address
     ));
     let method = format!(
-        "    - {{name: m, jwt: {{issuers: [{{issuer: '{}', audiences: [orders], keys: {{jwksUri: 'http://{}/keys'}}}}]}}}}\n",
+        "    - {{name: m, jwt: {{issuers: [{{issuer: '{}', audiences: [orders], keys: {{jwksUri: \
+            'http://{}/keys'}}}}]}}}}\n",
         inside.name(),
         moved.address
     );
@@ -523,7 +531,12 @@ fn t34_a_kept_verdict_is_worth_nothing_elsewhere_or_after_a_change() {
     let upstream = Upstream::new();
     let policy = |name: &str, audience: &str, issuer: &str| {
         format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, annotations: {{identity-manager.io/hostnames: {name}.example}}}}\nspec: {{type: ExternalName, externalName: 127.0.0.1, ports: [{{name: http, port: {}}}]}}\n---\napiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: {name}}}\nspec: {{targetRefs: [{{group: '', kind: Service, name: {name}}}], authentication: {{methods: [{{name: m, jwt: {{issuers: [{{issuer: '{issuer}', audiences: [{audience}], algorithms: [ES256], keys: {{inline: '{}'}}}}]}}}}]}}}}\n---\n",
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, annotations: {{identity-manager.io/hostnames: \
+                {name}.example}}}}\nspec: {{type: ExternalName, externalName: 127.0.0.1, ports: [{{name: http, port: \
+                {}}}]}}\n---\napiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: \
+                {name}}}\nspec: {{targetRefs: [{{group: '', kind: Service, name: {name}}}], authentication: \
+                {{methods: [{{name: m, jwt: {{issuers: [{{issuer: '{issuer}', audiences: [{audience}], algorithms: \
+                [ES256], keys: {{inline: '{}'}}}}]}}}}]}}}}\n---\n",
             upstream.address.port(),
             key.jwks()
         )
@@ -557,7 +570,9 @@ fn t34_a_kept_verdict_is_worth_nothing_elsewhere_or_after_a_change() {
 fn service<G: Serves>(key: &SigningKey, client: &str, rest: &str, arguments: &[&str]) -> Bed<G> {
     let keys = idm_compile::new_signing_keys(Algorithm::ES256, idm_types::Timestamp::from_seconds(now() - 10)).unwrap();
     let methods = format!(
-        "    - {{name: own, jwt: {{issuers: [{{tokenServiceRef: {{name: p}}, audiences: [orders]}}]}}}}\n  tokenService: {{issuer: 'https://shop.example/oauth', audiences: [orders], grants: [ClientCredentials, RefreshToken, DangerPassword]}}\n{rest}"
+        "    - {{name: own, jwt: {{issuers: [{{tokenServiceRef: {{name: p}}, audiences: [orders]}}]}}}}\n  \
+            tokenService: {{issuer: 'https://shop.example/oauth', audiences: [orders], grants: [ClientCredentials, \
+            RefreshToken, DangerPassword]}}\n{rest}"
     );
     let credential = |name: &str, spec: &str| {
         format!(
@@ -583,14 +598,17 @@ fn web_secret() -> String {
     idm_types::ApiKey::from_random([5; 32]).reveal().to_owned()
 }
 
-const WEB: &str = "oauthClient: {clientSecret: {}, scopes: [a], grants: [ClientCredentials, RefreshToken, DangerPassword]}, secretRef: {name: web-secret}";
+const WEB: &str = "oauthClient: \
+    {clientSecret: {}, scopes: [a], grants: [ClientCredentials, RefreshToken, DangerPassword]}, secretRef: \
+    {name: web-secret}";
 
 fn post(address: std::net::SocketAddr, path: &str, client: Option<&str>, form: &str) -> Reply {
     let client = client
         .map(|client| format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("{client}:{}", web_secret()))))
         .unwrap_or_default();
     let head = format!(
-        "POST /oauth/{path} HTTP/1.1\r\nHost: shop.example\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n{client}\r\n",
+        "POST /oauth/{path} HTTP/1.1\r\nHost: shop.example\r\nContent-Type: \
+            application/x-www-form-urlencoded\r\nContent-Length: {}\r\n{client}\r\n",
         form.len()
     );
     raw(address, format!("{head}{form}").as_bytes())
@@ -953,7 +971,8 @@ fn t55_a_name_is_somebody_only_with_its_issuer() {
         format!("{{issuer: '{issuer}', audiences: [orders], keys: {{inline: '{}'}}}}", key.jwks())
     };
     let methods = format!(
-        "    - {{name: m, jwt: {{issuers: [{}, {}]}}}}\n    identity: {{username: token.email}}\n  authorization: {{rules: [{{name: r, require: {{roles: {{any: [admin]}}}}}}]}}\n",
+        "    - {{name: m, jwt: {{issuers: [{}, {}]}}}}\n    identity: {{username: token.email}}\n  authorization: \
+            {{rules: [{{name: r, require: {{roles: {{any: [admin]}}}}}}]}}\n",
         entry("https://idp", &ours),
         entry("https://partner", &theirs)
     );
@@ -982,7 +1001,8 @@ fn t56_a_claim_cannot_take_the_place_of_a_standard_one() {
     let upstream = Upstream::new();
     let said = |name: &str, value: &str| {
         let methods = format!(
-            "    - {{name: m, anonymous: {{}}}}\n  tokenService: {{issuer: 'https://a/oauth', audiences: [a], accessToken: {{claims: [{{name: {}, value: {}}}]}}}}\n",
+            "    - {{name: m, anonymous: {{}}}}\n  tokenService: {{issuer: 'https://a/oauth', audiences: [a], \
+                accessToken: {{claims: [{{name: {}, value: {}}}]}}}}\n",
             json!(name),
             json!(value)
         );

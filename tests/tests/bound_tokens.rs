@@ -17,7 +17,9 @@ fn answer(status: u16, body: &str) -> String {
 fn asking<G: Serves>(server: &Upstream, more: &str) -> (G, Upstream) {
     let upstream = Upstream::new();
     let method = format!(
-        "    - name: opaque\n      introspection: {{issuer: 'https://idp', endpoint: 'http://{}/introspect', clientId: 'gate way', clientSecretRef: {{name: idp}}{more}}}\n    identity: {{username: token.username, roles: token.roles}}\n",
+        "    - name: opaque\n      introspection: {{issuer: 'https://idp', endpoint: 'http://{}/introspect', \
+            clientId: 'gate way', clientSecretRef: {{name: idp}}{more}}}\n    identity: {{username: token.username, \
+            roles: token.roles}}\n",
         server.address
     );
     let secret =
@@ -135,7 +137,8 @@ impl<G: Serves> Dpop<G> {
         );
         let (upstream, issuer) = (Upstream::new(), Issuer::new(&signer));
         let method = format!(
-            "    - name: people\n      jwt: {{issuers: [{{issuer: '{}', audiences: [orders], keys: {{discovery: {{}}}}}}]{confirmation}}}\n",
+            "    - name: people\n      jwt: {{issuers: [{{issuer: '{}', audiences: [orders], keys: {{discovery: \
+                {{}}}}}}]{confirmation}}}\n",
             issuer.name()
         );
         let gateway = G::start_with(&[("all.yaml", &open_to(&upstream, &method))], arguments);

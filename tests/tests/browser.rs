@@ -23,9 +23,14 @@ fn people_sign_in_with_chromium_at_a_certified_provider() {
     out.read_line(&mut issuer).unwrap();
     let upstream =
         Upstream::answering("HTTP/1.1 200 X\r\nContent-Type: text/html\r\nContent-Length: 15\r\n\r\n<body>ok</body>");
-    let method = "    - name: staff\n      signIn: {federationRefs: [{name: idp}]}\n    identity: {username: token.email}\n  upstream: {headers: [{name: X-Authenticated-UserId, value: identity.username}]}\n";
+    let method = "    - name: staff\n      signIn: {federationRefs: [{name: idp}]}\n    identity: \
+        {username: token.email}\n  upstream: {headers: [{name: X-Authenticated-UserId, value: identity.username}]}\n";
     let federation = format!(
-        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: idp, uid: uid-idp}}\nspec:\n  oidc:\n    issuer: {}\n    client:\n      clientId: shop\n      scopes: [profile, email, offline_access]\n      parameters: [{{name: prompt, value: consent}}]\n      authentication: {{clientSecretBasic: {{name: client}}}}\n---\napiVersion: v1\nkind: Secret\nmetadata: {{name: client}}\nstringData: {{clientSecret: {CLIENT_SECRET}}}\n",
+        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: idp, uid: \
+            uid-idp}}\nspec:\n  oidc:\n    issuer: {}\n    client:\n      clientId: shop\n      scopes: [profile, \
+            email, offline_access]\n      parameters: [{{name: prompt, value: consent}}]\n      authentication: \
+            {{clientSecretBasic: {{name: client}}}}\n---\napiVersion: v1\nkind: Secret\nmetadata: {{name: \
+            client}}\nstringData: {{clientSecret: {CLIENT_SECRET}}}\n",
         issuer.trim()
     );
     let gateway = Gateway::start_with(

@@ -128,7 +128,8 @@ fn one_key_has_one_reading_whatever_its_form() {
 #[test]
 fn a_saml_key_may_have_either_form() {
     let federation = "apiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {name: corp}\nspec:\n  \
-                      saml:\n    entityId: https://idp.example\n    metadata: {uri: 'https://idp.example/metadata'}\n    \
+                      saml:\n    entityId: https://idp.example\n    metadata: \
+                      {uri: 'https://idp.example/metadata'}\n    \
                       serviceProvider: {keyRef: {name: own}}\n";
     for (kind, label) in KEYS {
         let authority = Authority::new("issuer");

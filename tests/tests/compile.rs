@@ -34,7 +34,8 @@ spec:
 
 fn policy(name: &str, target: &str) -> String {
     format!(
-        "---\napiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: {name}}}\nspec:\n  targetRefs: [{target}]\n  authentication: {{methods: [{{name: everyone, anonymous: {{}}}}]}}\n"
+        "---\napiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: {name}}}\nspec:\n  \
+            targetRefs: [{target}]\n  authentication: {{methods: [{{name: everyone, anonymous: {{}}}}]}}\n"
     )
 }
 
@@ -206,7 +207,8 @@ fn what_a_gateway_cannot_do_closes_its_rule_and_is_named() {
         ),
         (
             "type: PathPrefix, value: /first}}], backendRefs: [{name: up, port: 80}]",
-            "type: Exact, value: /first}}], filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /x}}}]",
+            "type: Exact, value: /first}}], filters: \
+                [{type: RequestRedirect, requestRedirect: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /x}}}]",
             "exactly one match, a PathPrefix",
         ),
         (
@@ -297,7 +299,8 @@ fn urls_that_a_tenant_may_not_name_are_refused() {
 fn shared_secrets_are_not_verified_with_published_keys() {
     let with = |algorithms: &str, keys: &str| {
         let jwt = format!(
-            "jwt: {{issuers: [{{issuer: 'https://i.example', audiences: [a], algorithms: [{algorithms}], keys: {keys}}}]}}"
+            "jwt: {{issuers: [{{issuer: 'https://i.example', audiences: [a], algorithms: [{algorithms}], keys: \
+                {keys}}}]}}"
         );
         said(&compiled(&format!("{BASE}{}", policy("p", ROUTE).replace("anonymous: {}", &jwt))), "p")
     };
@@ -327,7 +330,8 @@ fn f09_an_issuer_names_audiences_or_clients() {
 fn f12_f25_a_federation_s_response_mode_and_clock_have_bounds() {
     let with = |client: &str, more: &str| {
         let yaml = format!(
-            "{BASE}---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: f}}\nspec: {{oidc: {{issuer: 'https://i.example', client: {{clientId: c, parameters: [{client}]}}}}{more}}}\n"
+            "{BASE}---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: f}}\nspec: \
+                {{oidc: {{issuer: 'https://i.example', client: {{clientId: c, parameters: [{client}]}}}}{more}}}\n"
         );
         format!("{:?}", compiled(&yaml).report.errors().map(|finding| finding.message.clone()).collect::<Vec<_>>())
     };
@@ -347,7 +351,9 @@ fn f12_f25_a_federation_s_response_mode_and_clock_have_bounds() {
 fn a_byte_order_mark_in_front_of_a_password_is_a_finding() {
     let with = |password: &str| {
         let yaml = format!(
-            "{BASE}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{password: \"{password}\"}}\n---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: ana}}\nspec: {{password: {{}}, secretRef: {{name: s}}}}\n"
+            "{BASE}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{password: \
+                \"{password}\"}}\n---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: \
+                ana}}\nspec: {{password: {{}}, secretRef: {{name: s}}}}\n"
         );
         let mut world = world(&yaml);
         world.hash_passwords();

@@ -22,7 +22,8 @@ fn bed<G: Serves>(of_issuer: &str, of_method: &str, rest: &str) -> Bed<G> {
     let signer = SigningKey::generate(Algorithm::ES256, "k1").unwrap();
     let (upstream, issuer) = (Upstream::new(), Issuer::new(&signer));
     let method = format!(
-        "    - name: people\n      jwt: {{issuers: [{{issuer: '{}', audiences: [orders], keys: {{discovery: {{}}}}{of_issuer}}}]{of_method}}}\n    - {{name: everyone, anonymous: {{}}}}\n{rest}",
+        "    - name: people\n      jwt: {{issuers: [{{issuer: '{}', audiences: [orders], keys: {{discovery: \
+            {{}}}}{of_issuer}}}]{of_method}}}\n    - {{name: everyone, anonymous: {{}}}}\n{rest}",
         issuer.name()
     );
     let secret =
@@ -36,7 +37,8 @@ fn bed<G: Serves>(of_issuer: &str, of_method: &str, rest: &str) -> Bed<G> {
 
 fn exchange(server: &Upstream, more: &str) -> String {
     format!(
-        "  upstream: {{tokenExchange: {{endpoint: 'http://{}/token', clientId: gateway, clientSecretRef: {{name: idp}}, audience: billing, scopes: [a.read, b.read]{more}}}}}\n",
+        "  upstream: {{tokenExchange: {{endpoint: 'http://{}/token', clientId: gateway, clientSecretRef: {{name: \
+            idp}}, audience: billing, scopes: [a.read, b.read]{more}}}}}\n",
         server.address
     )
 }

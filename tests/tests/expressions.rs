@@ -52,7 +52,12 @@ fn a_rule_covers_the_requests_its_condition_holds_for() {
 #[test]
 fn headers_are_made_of_the_request_and_the_caller() {
     let (gateway, upstream) = bed::<InProcess>(
-        "  upstream:\n    headers:\n    - {name: X-Who, value: \"identity.username + '@' + identity.attributes.tenant\"}\n    - {name: X-What, value: \"request.method + ' ' + request.path\"}\n    - {name: X-From, value: source.address}\n    - {name: X-Policy, value: \"env.namespace + '/' + env.policy\"}\n    - {name: X-Absent, value: 'request.headers[\"x-nothing\"]'}\n",
+        "  upstream:\n    headers:\n    - \
+            {name: X-Who, value: \"identity.username + '@' + identity.attributes.tenant\"}\n    - \
+            {name: X-What, value: \"request.method + ' ' + request.path\"}\n    - \
+            {name: X-From, value: source.address}\n    - \
+            {name: X-Policy, value: \"env.namespace + '/' + env.policy\"}\n    - \
+            {name: X-Absent, value: 'request.headers[\"x-nothing\"]'}\n",
     );
     assert_eq!(send(&gateway, "GET", "/a/b?c=d", &format!("{ANA}X-What: forged\r\nX-Absent: forged\r\n")).status, 200);
     let seen = upstream.received().to_ascii_lowercase();

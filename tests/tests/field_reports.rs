@@ -34,7 +34,8 @@ impl<G: Serves> Tokens<G> {
         let key = key("k1");
         let (upstream, issuer) = (Upstream::new(), Issuer::new(&key));
         let method = format!(
-            "    - name: people\n      jwt: {{issuers: [{{issuer: '{}', algorithms: [ES256, RS256], keys: {{discovery: {{}}}}, {of_issuer}}}]}}\n{of_policy}",
+            "    - name: people\n      jwt: {{issuers: [{{issuer: '{}', algorithms: [ES256, RS256], keys: \
+                {{discovery: {{}}}}, {of_issuer}}}]}}\n{of_policy}",
             issuer.name()
         );
         let yaml = open_to(&upstream, &method);

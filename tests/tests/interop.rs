@@ -67,7 +67,8 @@ fn converse(name: &str, mut peer: Command, cannot: &[&str]) {
         .iter()
         .map(|case| {
             let key = EncryptionKey::from_jwk(&case.key, case.algorithm).unwrap();
-            let made = key.encrypt(case.enc, Default::default(), format!("ours {}", case.id).as_bytes(), &mut system_entropy).unwrap();
+            let made = key.encrypt(case.enc, Default::default(), format!("ours \
+                {}", case.id).as_bytes(), &mut system_entropy).unwrap();
             json!({"id": case.id, "alg": case.algorithm.name(), "enc": case.enc.name(), "key": case.key.reveal(), "object": made.compact()})
         })
         .collect();

@@ -14,7 +14,8 @@ fn secret(name: &str, key: &str, value: &str) -> String {
 
 fn credential(name: &str) -> String {
     format!(
-        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: {name}}}\nspec: {{password: {{}}, secretRef: {{name: {name}}}}}\n{}",
+        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: {name}}}\nspec: \
+            {{password: {{}}, secretRef: {{name: {name}}}}}\n{}",
         secret(name, "password", "secret")
     )
 }
@@ -70,7 +71,11 @@ fn a_signed_and_encrypted_body_is_opened_for_the_upstream_and_nothing_else_passe
         SigningKey::generate(Algorithm::ES256, "sig-1").unwrap(),
     );
     let steps = format!(
-        "  jose:\n  - name: open\n    consume:\n      from: {{body: {{}}}}\n      decrypt: {{secretRef: {{name: enc}}, algorithms: [RSA-OAEP-256], encryptions: [A256GCM]}}\n      verify: {{keys: {{inline: '{}'}}, algorithms: [ES256]}}\n      to: {{body: {{contentType: application/json}}}}\n  authorization: {{rules: [{{name: level, when: 'jose.open.claims.level > 2'}}]}}\n  upstream: {{headers: [{{name: X-Order, value: jose.open.claims.order}}, {{name: X-Signed-By, value: jose.open.signature.kid}}]}}\n",
+        "  jose:\n  - name: open\n    consume:\n      from: {{body: {{}}}}\n      decrypt: {{secretRef: {{name: \
+            enc}}, algorithms: [RSA-OAEP-256], encryptions: [A256GCM]}}\n      verify: {{keys: {{inline: '{}'}}, \
+            algorithms: [ES256]}}\n      to: {{body: {{contentType: application/json}}}}\n  authorization: {{rules: \
+            [{{name: level, when: 'jose.open.claims.level > 2'}}]}}\n  upstream: {{headers: [{{name: X-Order, value: \
+            jose.open.claims.order}}, {{name: X-Signed-By, value: jose.open.signature.kid}}]}}\n",
         theirs.jwks()
     );
     let bed: Bed = bed(Upstream::new(), &steps, &secret("enc", "jwks.json", &ours.reveal().to_string()));
@@ -136,7 +141,9 @@ fn a_detached_signature_covers_the_body_that_goes_on() {
 fn a_token_in_a_header_of_its_own_is_checked_like_any_other() {
     let key = SigningKey::generate(Algorithm::EdDSA, "k").unwrap();
     let steps = format!(
-        "  jose:\n  - name: assertion\n    consume: {{from: {{header: X-Assertion}}, verify: {{keys: {{inline: '{}'}}, algorithms: [EdDSA], claims: {{issuer: 'https://me', audiences: [orders]}}}}}}\n  upstream: {{headers: [{{name: X-Subject, value: jose.assertion.claims.sub}}]}}\n",
+        "  jose:\n  - name: assertion\n    consume: {{from: {{header: X-Assertion}}, verify: {{keys: {{inline: \
+            '{}'}}, algorithms: [EdDSA], claims: {{issuer: 'https://me', audiences: [orders]}}}}}}\n  upstream: \
+            {{headers: [{{name: X-Subject, value: jose.assertion.claims.sub}}]}}\n",
         key.jwks()
     );
     let bed: Bed = bed(Upstream::new(), &steps, "");
@@ -186,7 +193,11 @@ fn the_upstream_gets_a_signed_token_that_speaks_of_the_caller() {
 fn a_body_is_signed_and_encrypted_for_the_upstream_and_the_answer_signed_for_the_caller() {
     let (sign, to) = (SigningKey::generate(Algorithm::ES384, "s").unwrap(), generate_rsa(2048).unwrap().named("up"));
     let steps = format!(
-        "  jose:\n  - name: seal\n    produce:\n      from: {{body: {{}}}}\n      sign: {{keyRef: {{name: s}}, algorithm: ES384, cty: json}}\n      encrypt: {{jwk: '{}', algorithm: RSA-OAEP, encryption: A128CBC-HS256, cty: JOSE}}\n      to: {{body: {{contentType: application/jose}}}}\n  - name: receipt\n    produce: {{message: Response, from: {{body: {{}}}}, sign: {{keyRef: {{name: s}}, algorithm: ES384, form: Detached}}, to: {{header: X-Receipt}}}}\n",
+        "  jose:\n  - name: seal\n    produce:\n      from: {{body: {{}}}}\n      sign: {{keyRef: {{name: s}}, \
+            algorithm: ES384, cty: json}}\n      encrypt: {{jwk: '{}', algorithm: RSA-OAEP, encryption: \
+            A128CBC-HS256, cty: JOSE}}\n      to: {{body: {{contentType: application/jose}}}}\n  - name: \
+            receipt\n    produce: {{message: Response, from: {{body: {{}}}}, sign: {{keyRef: {{name: s}}, algorithm: \
+            ES384, form: Detached}}, to: {{header: X-Receipt}}}}\n",
         to.public().unwrap().reveal()
     );
     let bed: Bed<Gateway> = bed(Upstream::new(), &steps, &secret("s", "key", sign.reveal_jwk()));
@@ -270,10 +281,12 @@ fn what_cannot_be_done_is_said_before_it_is_served() {
         said(&inline(&json!({"keys": [serde_json::from_str::<Value>(key.reveal_jwk()).unwrap()]}).to_string()), "")
             .contains("holds a private or symmetric key")
     );
-    let pbes = "consume: {from: {body: {}}, decrypt: {secretRef: {name: p}, algorithms: [PBES2-HS256+A128KW], encryptions: [A128GCM]}}";
+    let pbes = "consume: \
+        {from: {body: {}}, decrypt: {secretRef: {name: p}, algorithms: [PBES2-HS256+A128KW], encryptions: [A128GCM]}}";
     assert!(said(pbes, &secret("p", "jwks.json", "{\"kty\":\"oct\",\"k\":\"c2VjcmV0\"}")).contains("DangerousOption"));
     let private = format!(
-        "produce: {{from: {{body: {{}}}}, encrypt: {{jwk: '{}', algorithm: ECDH-ES, encryption: A128GCM}}, to: {{body: {{}}}}}}",
+        "produce: {{from: {{body: {{}}}}, encrypt: {{jwk: '{}', algorithm: ECDH-ES, encryption: A128GCM}}, to: \
+            {{body: {{}}}}}}",
         key.reveal_jwk().replace("\"use\":\"sig\",", "").replace("\"alg\":\"ES256\",", "")
     );
     assert!(said(&private, "").contains("must be a public key"), "{}", said(&private, ""));

@@ -8,7 +8,8 @@ const SOURCES: &str = "    - {name: machines, apiKey: {sources: [{header: {name:
 fn credential(name: &str, key: &ApiKey, more: &str) -> String {
     format!(
         "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}-secret}}\nstringData: {{key: {}}}\n---\n\
-         apiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: {name}}}\nspec: {{apiKey: {{}}, secretRef: {{name: {name}-secret}}, roles: [reader]{more}}}\n",
+         apiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: {name}}}\nspec: {{apiKey: \
+         {{}}, secretRef: {{name: {name}-secret}}, roles: [reader]{more}}}\n",
         key.reveal()
     )
 }
@@ -85,7 +86,8 @@ fn a_key_that_ended_was_suspended_or_belongs_elsewhere_is_refused() {
 #[test]
 fn a_credential_named_like_a_user_is_not_that_user() {
     let (upstream, key) = (Upstream::new(), ApiKey::from_random([9; 32]));
-    let binding = "---\napiVersion: identity-manager.io/v1alpha1\nkind: RoleBinding\nmetadata: {name: b}\nspec: {role: admin, subjects: [{user: ana}], scope: {project: {}}}\n";
+    let binding = "---\napiVersion: identity-manager.io/v1alpha1\nkind: RoleBinding\nmetadata: {name: b}\nspec: \
+        {role: admin, subjects: [{user: ana}], scope: {project: {}}}\n";
     let rule = "  authorization: {rules: [{name: admins, require: {roles: {all: [admin]}}}]}\n";
     let gateway = InProcess::start(&[(
         "all.yaml",

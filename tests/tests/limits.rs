@@ -22,7 +22,8 @@ fn key(number: u8) -> String {
 /// A Credential with its key, with these labels and these lines of its spec.
 fn credential(name: &str, number: u8, labels: &str, spec: &str) -> String {
     format!(
-        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: {name}, labels: {{{labels}}}}}\n\
+        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: {name}, labels: \
+            {{{labels}}}}}\n\
          spec:\n  apiKey: {{}}\n  secretRef: {{name: {name}}}\n{spec}{}",
         secret(name, &[("key", key(number))])
     )
@@ -444,7 +445,8 @@ fn model_bed<G: Serves>(budget: u64) -> Bed<G> {
         MODEL.len()
     ));
     let policy = format!(
-        "  llm: {{provider: OpenAI, keyRef: {{name: provider}}}}\n  limits: [{{name: budget, tokens: {{tokens: {budget}, \
+        "  llm: {{provider: OpenAI, keyRef: {{name: provider}}}}\n  limits: [{{name: budget, tokens: {{tokens: \
+            {budget}, \
          per: Month, defaultOutputTokens: 50}}}}]\n"
     );
     let yaml = format!("{}{policy}", open_to(&upstream, KEYS));

@@ -53,7 +53,8 @@ impl<G: Serves> Bed<G> {
         use base64::Engine;
         let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:secret"));
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {pair}\r\nAccept-Encoding: gzip\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {pair}\r\nAccept-Encoding: \
+                gzip\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         raw(self.gateway.address(), format!("{head}{body}").as_bytes())

@@ -101,7 +101,9 @@ fn t03_forwarding_headers_of_the_caller_decide_nothing_and_go_nowhere() {
         );
     }
     upstream.forget();
-    let request = "GET /public HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Prefix: /evil\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-HTTP-Method-Override: DELETE\r\nX_Forwarded_For: 6.6.6.6\r\n\r\n";
+    let request = "GET /public HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: \
+        https\r\nX-Forwarded-Prefix: /evil\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: \
+        6.6.6.6\r\nX-HTTP-Method-Override: DELETE\r\nX_Forwarded_For: 6.6.6.6\r\n\r\n";
     assert_eq!(raw(gateway.address, request.as_bytes()).status, 200);
     let received = upstream.received().to_ascii_lowercase();
     assert!(
@@ -149,7 +151,8 @@ fn t06_t08_nobody_arrives_pre_named() {
 #[test]
 fn t07_trailers_do_not_reach_the_upstream() {
     let (gateway, upstream) = open::<Gateway>();
-    let request = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Authenticated-UserId\r\n\r\n2\r\nhi\r\n0\r\nX-Authenticated-UserId: root\r\n\r\n";
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: \
+        X-Authenticated-UserId\r\n\r\n2\r\nhi\r\n0\r\nX-Authenticated-UserId: root\r\n\r\n";
     assert_eq!(raw(gateway.address, request.as_bytes()).status, 200);
     let received = upstream.received().to_ascii_lowercase();
     assert!(received.contains("hi") && !received.contains("root") && !received.contains("trailer:"), "{received}");
@@ -191,14 +194,17 @@ fn t14_nothing_a_caller_sends_can_forge_a_record() {
 #[test]
 fn t15_an_upgrade_other_than_websocket_is_stripped_and_early_bytes_wait() {
     let (gateway, upstream) = open::<Gateway>();
-    let request = "GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n";
+    let request = "GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: \
+        h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n";
     assert_eq!(raw(gateway.address, request.as_bytes()).status, 200);
     let received = upstream.received().to_ascii_lowercase();
     assert!(!received.contains("upgrade") && !received.contains("http2-settings"), "{received}");
 
     // The upstream does not agree to the upgrade: what followed must not have reached it as a request.
     upstream.forget();
-    let request = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    let request = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: \
+        websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\nGET /smuggled \
+        HTTP/1.1\r\nHost: a\r\n\r\n";
     assert_eq!(raw(gateway.address, request.as_bytes()).status, 200);
     let received = upstream.received();
     assert!(received.contains("GET /ws") && received.to_ascii_lowercase().contains("upgrade: websocket"), "{received}");
@@ -319,7 +325,8 @@ fn t22_nothing_in_authorization_is_a_server_error() {
         "Bearer\t",
         "Bearer ....",
         "Digest username=\"",
-        "Digest username=\"a\", realm=\"shop\", nonce=\"\", uri=\"/admin\", response=\"\", cnonce=\"\", qop=auth, nc=zzzzzzzz",
+        "Digest username=\"a\", realm=\"shop\", nonce=\"\", uri=\"/admin\", response=\"\", cnonce=\"\", qop=auth, \
+            nc=zzzzzzzz",
         "Basic !!!",
         "Basic Og==",
         "basic YTo",

@@ -6,7 +6,8 @@ use idm_tests::{Gateway, InProcess, Serves, Upstream, policy_of, raw, route_to};
 
 /// A route with one rule for `/api`, with these filters. Administrators' paths need a key, all others are open.
 fn yaml(upstream: &Upstream, rule: &str) -> String {
-    let open = "  authorization:\n    rules:\n    - {name: open, when: \"!request.path.startsWith('/api/admin')\"}\n    \
+    let open = "  authorization:\n    rules:\n    - \
+        {name: open, when: \"!request.path.startsWith('/api/admin')\"}\n    \
                 - {name: admin, when: \"request.path.startsWith('/api/admin')\", require: {roles: {any: [admin]}}}\n";
     let rule = format!("  - {{matches: [{{path: {{type: PathPrefix, value: /api}}}}], {rule}, UP}}");
     route_to(upstream, &rule) + &policy_of("p", None, "{name: everyone, anonymous: {}}", open)

@@ -19,7 +19,9 @@ struct Bed<G = InProcess> {
     idp: SamlIdp,
 }
 
-const IDENTITY: &str = "    identity: {username: token.email, roles: token.groups}\n  upstream:\n    headers: [{name: X-Authenticated-UserId, value: identity.username}, {name: X-Authenticated-Roles, value: \"identity.roles\"}]\n";
+const IDENTITY: &str = "    identity: {username: token.email, roles: token.groups}\n  upstream:\n    headers: \
+    [{name: X-Authenticated-UserId, value: identity.username}, \
+    {name: X-Authenticated-Roles, value: \"identity.roles\"}]\n";
 const SIGNED: &str = "    serviceProvider: {keyRef: {name: sp}}\n";
 
 fn bed_on<G: Serves>(of_saml: &str, of_sign_in: &str) -> Bed<G> {
@@ -88,7 +90,9 @@ impl<G: Serves> Bed<G> {
         raw(
             self.gateway.address(),
             format!(
-                "POST /_idm/saml/consume/idp HTTP/1.1\r\nHost: {}\r\nOrigin: https://idp.example\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nAccept: text/html\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+                "POST /_idm/saml/consume/idp HTTP/1.1\r\nHost: {}\r\nOrigin: https://idp.example\r\nSec-Fetch-Site: \
+                    cross-site\r\nSec-Fetch-Mode: navigate\r\nAccept: text/html\r\nContent-Type: \
+                    application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
                 self.gateway.address(),
                 body.len()
             )
@@ -540,7 +544,8 @@ fn a_new_certificate_arrives_by_itself_and_an_old_one_leaves() {
     let address = http::serve(move |_| (200, vec![], served.lock().unwrap().clone()));
     let method = format!("    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}]}}\n{IDENTITY}");
     let federation = format!(
-        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: idp, uid: uid-idp}}\nspec: {{saml: {{entityId: '{IDP}', metadata: {{uri: 'http://{address}/metadata'}}}}}}\n"
+        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: idp, uid: \
+            uid-idp}}\nspec: {{saml: {{entityId: '{IDP}', metadata: {{uri: 'http://{address}/metadata'}}}}}}\n"
     );
     let gateway = InProcess::start_with(
         &[("all.yaml", &format!("{}{federation}", open_to(&upstream, &method)))],
@@ -693,7 +698,8 @@ fn a_provider_whose_metadata_cannot_be_used_lets_nobody_in() {
     // Metadata of the network that is away: the person is told, and the record says why.
     let address = http::serve(|_| (500, vec![], String::new()));
     let federation = format!(
-        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: idp, uid: uid-idp}}\nspec: {{saml: {{entityId: '{IDP}', metadata: {{uri: 'http://{address}/metadata'}}}}}}\n"
+        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: idp, uid: \
+            uid-idp}}\nspec: {{saml: {{entityId: '{IDP}', metadata: {{uri: 'http://{address}/metadata'}}}}}}\n"
     );
     let gateway = InProcess::start_with(
         &[("all.yaml", &format!("{}{federation}", open_to(&upstream, &method)))],

@@ -24,7 +24,11 @@ struct Bed<G = InProcess> {
     provider: Provider,
 }
 
-const IDENTITY: &str = "    identity: {username: token.sub, roles: token.roles, attributes: [{name: email, value: token.email}]}\n  upstream:\n    headers: [{name: X-Authenticated-UserId, value: identity.username}, {name: X-Authenticated-Email, value: identity.attributes.email}, {name: X-Authenticated-Roles, value: \"identity.roles\"}]\n";
+const IDENTITY: &str = "    identity: \
+    {username: token.sub, roles: token.roles, attributes: [{name: email, value: token.email}]}\n  upstream:\n    \
+    headers: [{name: X-Authenticated-UserId, value: identity.username}, \
+    {name: X-Authenticated-Email, value: identity.attributes.email}, \
+    {name: X-Authenticated-Roles, value: \"identity.roles\"}]\n";
 
 fn key() -> SigningKey {
     SigningKey::generate(Algorithm::ES256, "k1").unwrap()
@@ -685,7 +689,8 @@ fn over_plain_http_people_sign_in_on_this_machine_only() {
 #[test]
 fn one_route_takes_sessions_tokens_and_keys_side_by_side() {
     let (upstream, provider) = (Upstream::new(), Provider::new(key()));
-    let methods = "    - name: staff\n      signIn: {federationRefs: [{name: idp}]}\n    - name: apps\n      jwt: {issuers: [{federationRef: {name: idp}, audiences: [orders]}]}\n    - {name: machines, apiKey: {}}\n";
+    let methods = "    - name: staff\n      signIn: {federationRefs: [{name: idp}]}\n    - name: apps\n      jwt: \
+        {issuers: [{federationRef: {name: idp}, audiences: [orders]}]}\n    - {name: machines, apiKey: {}}\n";
     let yaml = format!("{}{}", open_to(&upstream, methods), provider.federation("idp", ""));
     let gateway = InProcess::start_with(&[("all.yaml", &yaml)], &["--danger-insecure-issuers"]);
     let bed = Bed { gateway, upstream, provider };
@@ -743,7 +748,8 @@ fn a_credential_says_what_the_person_may_do() {
     assert_eq!(record["detail"], "there is none for `ana@shop.example`");
     let person = |more: &str| {
         format!(
-            "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: ana}}\nspec: {{person: {{user: ana@shop.example{more}}}, roles: [clerk]"
+            "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: ana}}\nspec: \
+                {{person: {{user: ana@shop.example{more}}}, roles: [clerk]"
         )
     };
     // `None`: the call passes.
@@ -801,7 +807,9 @@ fn the_upstream_is_told_of_person_and_credential_in_a_token_of_ours() {
          {jose}"
     );
     let yaml = format!(
-        "{}{}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: ours}}\nstringData: {{key: '{}'}}\n---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: ana}}\nspec: {{person: {{user: ana@shop.example}}, roles: [clerk]}}\n",
+        "{}{}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: ours}}\nstringData: {{key: \
+            '{}'}}\n---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: ana}}\nspec: \
+            {{person: {{user: ana@shop.example}}, roles: [clerk]}}\n",
         open_to(&upstream, &method),
         provider.federation("idp", ""),
         signing.reveal_jwk()
@@ -914,7 +922,11 @@ fn the_provider_ends_sessions_with_a_token_that_proves_it() {
         let (length, host) = (body.len(), bed.gateway.address);
         raw(
             bed.gateway.address,
-            format!("POST /_idm/back-channel-logout/idp HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n{body}").as_bytes(),
+            format!(
+                "POST /_idm/back-channel-logout/idp HTTP/1.1\r\nHost: {host}\r\nContent-Type: \
+                application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n{body}"
+            )
+            .as_bytes(),
         )
     };
     let mut browser = bed.browser();
@@ -1172,7 +1184,8 @@ fn roles_come_and_go_with_what_the_provider_says() {
         "",
     );
     let yaml = bed.gateway.read("all.yaml");
-    let mapped = "spec:\n  roleMappings: [{claim: realm.groups, value: 'Order Writers', roles: [order-writer, seller]}]\n  oidc:";
+    let mapped = "spec:\n  roleMappings: \
+        [{claim: realm.groups, value: 'Order Writers', roles: [order-writer, seller]}]\n  oidc:";
     bed.gateway.write("all.yaml", &yaml.replace("spec:\n  oidc:", mapped));
     let mut browser = bed.browser();
     bed.provider.script(|script| script.claims = json!({"realm": {"groups": ["Order Writers", "x"]}}));
@@ -1338,6 +1351,12 @@ fn two_policies_do_not_share_doors_that_differ() {
     let other =
         second.replace("federationRefs: [{name: idp}]", "federationRefs: [{name: idp}], stepUp: {acrValues: [gold]}");
     let said = lint(&other);
-    assert!(said.contains("IdentityPolicy 'default/q' signs people in under the same `basePath` /_idm of the same host with other settings"), "{said}");
+    assert!(
+        said.contains(
+            "IdentityPolicy 'default/q' signs people in under the same `basePath` /_idm of the same \
+        host with other settings"
+        ),
+        "{said}"
+    );
     assert!(!lint(&other.replace("stepUp", "basePath: /_gold, stepUp")).contains("does not work"));
 }

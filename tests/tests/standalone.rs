@@ -64,7 +64,10 @@ fn reloads_drop_no_request() {
     for generation in 2..8 {
         gateway.write(
             "extra.yaml",
-            &format!("apiVersion: v1\nkind: Service\nmetadata: {{name: extra-{generation}}}\nspec: {{ports: [{{port: {generation}}}]}}\n"),
+            &format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: extra-{generation}}}\nspec: {{ports: [{{port: \
+                {generation}}}]}}\n"
+            ),
         );
         let policy = open_to(&upstream, ANONYMOUS).replace("name: everyone", &format!("name: everyone-{generation}"));
         gateway.write("all.yaml", &policy);
@@ -127,7 +130,8 @@ fn a_secret_that_is_missing_or_wrong_is_named_and_never_shown() {
     let state = tempfile::tempdir().unwrap();
     let upstream = Upstream::new();
     let base = open_to(&upstream, "    - {name: machines, apiKey: {}}\n");
-    let credential = "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: c}\nspec: {apiKey: {}, secretRef: {name: s}}\n";
+    let credential = "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: c}\nspec: \
+        {apiKey: {}, secretRef: {name: s}}\n";
     let secret = |data: &str| format!("---\napiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {data}\n");
     for (yaml, problem) in [
         (format!("{base}{credential}"), "Secret 's' must exist"),

@@ -436,7 +436,8 @@ fn who_is_known_in_one_namespace_is_nobody_in_the_next() {
     let upstream = Upstream::new();
     // The Credential of the same name has the role in `a` alone.
     let binding = "---\napiVersion: identity-manager.io/v1alpha1\nkind: RoleBinding\n\
-                   metadata: {name: w, namespace: a}\nspec: {role: writer, subjects: [{credential: robot}], scope: {project: {}}}\n";
+                   metadata: {name: w, namespace: a}\nspec: \
+                   {role: writer, subjects: [{credential: robot}], scope: {project: {}}}\n";
     let a = of("a", &format!("{ROUTE}{POLICY}{binding}"));
     let compiled = compiled(infra(ALL), [a, of("bb", &format!("{ROUTE}{POLICY}"))]);
     let errors: Vec<_> = compiled.report.errors().collect();

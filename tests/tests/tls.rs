@@ -195,7 +195,8 @@ fn a_certificate_is_believed_of_the_proxy_that_sent_it_and_not_of_its_client() {
     let certificate = format!("X-Forwarded-Client-Cert: Cert={escaped}");
     for (believed, taken) in [("127.0.0.0/8", true), ("192.0.2.0/24", false)] {
         let method = format!(
-            "    - {{name: devices, mtls: {{trustBundleRef: {{name: ca}}, identity: DNS, trustedProxies: [{believed}]}}}}\n"
+            "    - {{name: devices, mtls: {{trustBundleRef: {{name: ca}}, identity: DNS, trustedProxies: \
+                [{believed}]}}}}\n"
         );
         let gateway = Gateway::start_with(
             &[("all.yaml", &yaml(&upstream, &servers, &method, &trust))],
@@ -316,7 +317,8 @@ fn keys_come_from_a_server_with_authorities_of_its_own() {
         .unwrap();
     let call = |tls: &str, authority: &Authority| {
         let method = format!(
-            "    - {{name: m, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [orders], keys: {{jwksUri: 'https://localhost:{port}/keys'{tls}}}}}]}}}}\n"
+            "    - {{name: m, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [orders], keys: {{jwksUri: \
+                'https://localhost:{port}/keys'{tls}}}}}]}}}}\n"
         );
         let secrets = secret("ca", &[("ca.crt", authority.read("ca.crt"))])
             + &secret("gateway", &[("tls.crt", clients.read("gateway.crt")), ("tls.key", clients.read("gateway.key"))]);

@@ -25,7 +25,8 @@ fn strong(seed: u8) -> String {
 
 fn client(name: &str, rest: &str) -> String {
     format!(
-        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: {name}}}\nspec:\n  roles: [order-reader]\n  attributes: [{{name: tenant, value: acme}}]\n{rest}"
+        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: {name}}}\nspec:\n  \
+            roles: [order-reader]\n  attributes: [{{name: tenant, value: acme}}]\n{rest}"
     )
 }
 
@@ -53,7 +54,8 @@ struct Bed<G = InProcess> {
 const USERS: &str = ", grants: [ClientCredentials, RefreshToken, DangerPassword]";
 
 fn all_clients() -> String {
-    let user = "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: ana}\nspec: {password: {}, roles: [order-writer], secretRef: {name: ana-password}}\n";
+    let user = "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: ana}\nspec: \
+        {password: {}, roles: [order-writer], secretRef: {name: ana-password}}\n";
     [
         with_secret(
             "reports",
@@ -92,7 +94,8 @@ fn encoded(pairs: &[(&str, &str)]) -> String {
 fn post(address: SocketAddr, path: &str, headers: &str, pairs: &[(&str, &str)]) -> Reply {
     let body = encoded(pairs);
     let head = format!(
-        "POST /oauth/{path} HTTP/1.1\r\nHost: shop.example\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n{headers}\r\n",
+        "POST /oauth/{path} HTTP/1.1\r\nHost: shop.example\r\nContent-Type: \
+            application/x-www-form-urlencoded\r\nContent-Length: {}\r\n{headers}\r\n",
         body.len()
     );
     raw(address, format!("{head}{body}").as_bytes())

@@ -24,7 +24,10 @@ fn bed<G: Serves>() -> Bed<G> {
 
 fn policy(upstream: &Upstream, issuer: &Issuer) -> String {
     let method = format!(
-        "    - name: people\n      jwt: {{issuers: [{{issuer: '{}', audiences: [orders], algorithms: [ES256], keys: {{discovery: {{}}}}}}], sources: [{{header: {{name: Authorization, scheme: Bearer}}}}, {{cookie: {{name: token}}}}], clockSkewSeconds: 0}}\n    - {{name: machines, apiKey: {{sources: [{{query: {{name: key}}}}, {{header: {{name: X-Api-Key}}}}]}}}}\n    identity: {{roles: token.roles}}\n",
+        "    - name: people\n      jwt: {{issuers: [{{issuer: '{}', audiences: [orders], algorithms: [ES256], keys: \
+            {{discovery: {{}}}}}}], sources: [{{header: {{name: Authorization, scheme: Bearer}}}}, {{cookie: {{name: \
+            token}}}}], clockSkewSeconds: 0}}\n    - {{name: machines, apiKey: {{sources: [{{query: {{name: key}}}}, \
+            {{header: {{name: X-Api-Key}}}}]}}}}\n    identity: {{roles: token.roles}}\n",
         issuer.name()
     );
     open_to(upstream, &method)
@@ -118,7 +121,8 @@ fn t23_one_credential_is_verified_and_nothing_else_goes_on() {
     }
     // Another method's credential beside the verified one is removed, in header, cookie and query.
     let request = format!(
-        "GET /x?a=1&key=idm_secret&%6bey=idm_twice&b=2 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {good}\r\nX-Api-Key: idm_other\r\nCookie: a=1\r\n\r\n"
+        "GET /x?a=1&key=idm_secret&%6bey=idm_twice&b=2 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer \
+            {good}\r\nX-Api-Key: idm_other\r\nCookie: a=1\r\n\r\n"
     );
     assert_eq!(raw(bed.gateway.address, request.as_bytes()).status, 200);
     let received = bed.upstream.received();

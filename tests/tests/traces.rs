@@ -240,7 +240,8 @@ fn questions_to_others_are_spans_within_the_request() {
     );
     let federation = format!(
         "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: corp}}\nspec:\n  rest:\n\
-         \x20   verify: {{url: 'http://{directory}/login', json: {{login: '{{username}}', word: '{{password}}'}}}}\n    \
+         \x20   verify: {{url: 'http://{directory}/login', json: {{login: '{{username}}', word: \
+         '{{password}}'}}}}\n    \
          retries: 0\n    answer: {{success: 'token.status == 200', id: token.body.id, username: token.body.login, \
          groups: token.body.groups}}\n  login: {{}}\n"
     );

@@ -12,15 +12,22 @@ fn route(backends: &[(u16, u32)], extra: &str) -> String {
     let services: String = backends
         .iter()
         .map(|(port, _)| {
-            format!("apiVersion: v1\nkind: Service\nmetadata: {{name: up-{port}}}\nspec: {{type: ExternalName, externalName: 127.0.0.1, ports: [{{name: http, port: {port}}}]}}\n---\n")
+            format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: up-{port}}}\nspec: {{type: ExternalName, \
+                externalName: 127.0.0.1, ports: [{{name: http, port: {port}}}]}}\n---\n"
+            )
         })
         .collect();
     let references: Vec<String> =
         backends.iter().map(|(port, weight)| format!("{{name: up-{port}, port: {port}, weight: {weight}}}")).collect();
     format!(
-        "{services}apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: g}}\nspec: {{gatewayClassName: idm, listeners: [{{name: http, port: 80, protocol: HTTP}}]}}\n---\n\
-         apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r}}\nspec:\n  parentRefs: [{{name: g}}]\n  rules: [{{backendRefs: [{}]{extra}}}]\n---\n\
-         apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: p}}\nspec:\n  targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: g}}]\n  authentication: {{methods: [{{name: everyone, anonymous: {{}}}}]}}\n",
+        "{services}apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: g}}\nspec: \
+            {{gatewayClassName: idm, listeners: [{{name: http, port: 80, protocol: HTTP}}]}}\n---\n\
+         apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r}}\nspec:\n  parentRefs: \
+         [{{name: g}}]\n  rules: [{{backendRefs: [{}]{extra}}}]\n---\n\
+         apiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: p}}\nspec:\n  targetRefs: \
+         [{{group: gateway.networking.k8s.io, kind: Gateway, name: g}}]\n  authentication: {{methods: [{{name: \
+         everyone, anonymous: {{}}}}]}}\n",
         references.join(", ")
     )
 }

@@ -125,7 +125,8 @@ impl NotTaken {
                 "Gateway '{gateway}' must be accepted and have a usable listener with this `sectionName` and `port`"
             ),
             NotTaken::NotAllowedByListeners => format!(
-                "a listener of Gateway '{gateway}' must allow this route: its kind, and its namespace, which is that of \
+                "a listener of Gateway '{gateway}' must allow this route: its kind, and its namespace, which is that \
+                    of \
                  the Gateway unless `allowedRoutes.namespaces` says otherwise"
             ),
             NotTaken::HostnameConflict => format!(
@@ -585,7 +586,8 @@ impl<'w> Compiler<'w> {
             let other = self.policies.get(holder).filter(differs);
             if let Some(other) = other {
                 let message = format!(
-                    "its sign-in does not work: IdentityPolicy '{}' signs people in under the same `basePath` {} of the \
+                    "its sign-in does not work: IdentityPolicy '{}' signs people in under the same `basePath` {} of \
+                        the \
                      same host with other settings; give one of them another `basePath`",
                     other.key, method.base
                 );

@@ -204,9 +204,9 @@ impl Register {
         record.current = Some(Known { sha256: sha256.to_owned(), since: now });
     }
 
-    /// Forgets what is not needed any more: retiring keys that have ended (their ends stay), records of Credentials that
-    /// are gone, and ends of keys that could not be used any more. `exists` tells whether a Credential is there, and its
-    /// expiry. Returns whether anything changed.
+    /// Forgets what is not needed any more: retiring keys that have ended (their ends stay), records of Credentials
+    /// that are gone, and ends of keys that could not be used any more. `exists` tells whether a Credential is there,
+    /// and its expiry. Returns whether anything changed.
     pub fn tidy(&mut self, now: Timestamp, exists: impl Fn(&str) -> Option<Option<Timestamp>>) -> bool {
         let before = self.clone();
         for ended in self.ended.values_mut() {

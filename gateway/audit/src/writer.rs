@@ -52,8 +52,8 @@ impl Writer {
         })
     }
 
-    /// Group commit: all records that the handles gathered during one sync share the next. Ends when the spool is closing
-    /// and the last handle has been dropped.
+    /// Group commit: all records that the handles gathered during one sync share the next. Ends when the spool is
+    /// closing and the last handle has been dropped.
     pub(crate) fn run(mut self, desk: &LaneSlots, health: &SpoolHealth) {
         let mut waiting = Vec::new();
         let mut last_attempts = 0;

@@ -222,8 +222,9 @@ impl CredentialTable {
         }
     }
 
-    /// A hash that an unknown user could have as well: the same one for the same name, and each format as often as users
-    /// have it, so that the time of an answer does not tell who exists. `key` is random, and the same for the process.
+    /// A hash that an unknown user could have as well: the same one for the same name, and each format as often as
+    /// users have it, so that the time of an answer does not tell who exists. `key` is random, and the same for the
+    /// process.
     pub(crate) fn alike(&self, username: &str, key: impl Fn(&[&str]) -> [u8; 32]) -> Option<&str> {
         let [a, b, c, d, ..] = key(&["alike", username]);
         let number = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?;
@@ -255,8 +256,8 @@ impl CredentialTable {
         }
     }
 
-    /// Checks that the Credentials that a token was issued to still exist, and may be used now and with this policy; and
-    /// that the directory of a person is among those that `vouch`.
+    /// Checks that the Credentials that a token was issued to still exist, and may be used now and with this policy;
+    /// and that the directory of a person is among those that `vouch`.
     pub(crate) fn token_stands(
         &self,
         to: &IssuedTo,

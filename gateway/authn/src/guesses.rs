@@ -120,8 +120,8 @@ impl Drop for Turn {
     }
 }
 
-/// A guess that waits for a directory's answer. When its caller leaves, the answer is awaited all the same: the directory
-/// counts the guess, and so must the gateway.
+/// A guess that waits for a directory's answer. When its caller leaves, the answer is awaited all the same: the
+/// directory counts the guess, and so must the gateway.
 pub(crate) struct Waiting {
     left: Option<(Turn, Question)>,
     http: Arc<dyn HttpClient>,

@@ -15,8 +15,8 @@ pub struct ArmedLimit {
     pub name: Arc<str>,
     /// The quantity that is limited.
     pub kind: ArmedLimitKind,
-    /// Its item of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers). Those of sizes, which count nothing, are not
-    /// written.
+    /// Its item of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers). Those of sizes, which count nothing, are
+    /// not written.
     pub policy_item: Box<str>,
     /// The behaviour while the shared store is away.
     pub on_loss: OnLoss,

@@ -114,7 +114,8 @@ async fn refresh(provider: &Provider, store: &Store, id: &SessionId, found: &Fou
             return;
         }
         Err(error) => {
-            tracing::warn!(federation = %provider.federation().key, detail = error.detail, "tokens are not refreshed for now");
+            tracing::warn!(federation = %provider.federation().key, detail = error.detail, "tokens are not refreshed \
+                for now");
             let _ = store.remove(&claim).await;
             Session { refresh_at: now.0.saturating_add(RETRY_MS), ..session.clone() }
         }

@@ -174,8 +174,8 @@ impl Validators {
         Attempt::Verified(NewVerdict { epoch: table.epoch_of(&identity), identity, until })
     }
 
-    /// The verdict on a password of a Credential that was verified lately, on any core: neither a delay nor another check
-    /// is needed.
+    /// The verdict on a password of a Credential that was verified lately, on any core: neither a delay nor another
+    /// check is needed.
     fn proven(&self, context: MethodContext<'_>, username: &str, password: &Password) -> Option<Attempt> {
         let (credential, phc) = context.table.by_username(username, self.credentials()?)?;
         context.memory.is_proven(phc, password.reveal()).then(|| admit(context, credential))
@@ -213,8 +213,8 @@ impl Validators {
     }
 }
 
-/// Asks a directory in the turn of the guess, and tells the end of the turn unless the user is to be admitted or another
-/// source asked. No person: the directory does not know the user.
+/// Asks a directory in the turn of the guess, and tells the end of the turn unless the user is to be admitted or
+/// another source asked. No person: the directory does not know the user.
 async fn ask(
     memory: &Memory,
     turn: Turn,

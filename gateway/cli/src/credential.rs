@@ -1,5 +1,5 @@
-//! Credentials of a folder or of a cluster: made, shown, rotated and revoked. A key is printed once, by the command that
-//! made it.
+//! Credentials of a folder or of a cluster: made, shown, rotated and revoked. A key is printed once, by the command
+//! that made it.
 
 mod cluster;
 mod folder;
@@ -256,7 +256,8 @@ impl Create {
                     output,
                     &serde_json::json!({"credential": name, "secret": format!("{name}-key")}),
                     &format!(
-                        "Credential '{name}' is made. The operator puts its key into the Secret '{name}-key':\n  kubectl \
+                        "Credential '{name}' is made. The operator puts its key into the Secret '{name}-key':\n  \
+                            kubectl \
                          get secret {name}-key -o jsonpath='{{.data.key}}' | base64 -d"
                     ),
                 );

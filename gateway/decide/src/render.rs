@@ -12,8 +12,8 @@ use crate::engine::{ArmedHandler, Engine};
 use crate::own::{document, page as written};
 
 /// The answer to a refused caller: a person is sent to sign in or gets a page, a client of a token service gets its
-/// error document (RFC 6749 §5.2), and every other program gets a problem document (RFC 9457). Scripts whose origin the
-/// rule takes may read it: with it they can tell their user what is missing, and name the decision.
+/// error document (RFC 6749 §5.2), and every other program gets a problem document (RFC 9457). Scripts whose origin
+/// the rule takes may read it: with it they can tell their user what is missing, and name the decision.
 pub fn refusal(
     engine: Option<&Engine>,
     trace: &Trace,

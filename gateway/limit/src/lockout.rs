@@ -122,10 +122,10 @@ impl Lockouts {
         fail(state.addresses.entry(address).or_default(), now);
     }
 
-    /// Records that a user proved a password and was let in. This removes the failures with their account, also those of
-    /// the address; failures with other accounts remain, otherwise the owner of one could guess at all others. Where the
-    /// account is known, failures at other addresses remain: a program that logs in all the time would otherwise give
-    /// others new guesses all the time.
+    /// Records that a user proved a password and was let in. This removes the failures with their account, also those
+    /// of the address; failures with other accounts remain, otherwise the owner of one could guess at all others. Where
+    /// the account is known, failures at other addresses remain: a program that logs in all the time would otherwise
+    /// give others new guesses all the time.
     pub fn admitted<'u>(&self, user: impl Into<User<'u>>, address: IpAddr, now: Uptime) {
         let User { name, account } = user.into();
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -174,7 +174,8 @@ mod tests {
     #[test]
     fn label_values_are_escaped_as_the_formats_say() {
         let text = written(Format::Prometheus);
-        let head = "# HELP idm_a One.\n# TYPE idm_a gauge\nidm_a 1\n# HELP idm_b_total Two.\n# TYPE idm_b_total counter\n\
+        let head = "# HELP idm_a One.\n# TYPE idm_a gauge\nidm_a 1\n# HELP idm_b_total Two.\n# TYPE idm_b_total \
+            counter\n\
                     idm_b_total{x=\"a\\\\b\\\"c\\nd\",y=\"é\"} 2\n";
         assert!(text.starts_with(head), "{text}");
         assert!(text.contains("\nidm_c_seconds_bucket{z=\"1\",le=\"0.0001\"} 1\n"), "{text}");

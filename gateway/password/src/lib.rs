@@ -1,7 +1,7 @@
 //! Stored passwords: which format one is in, what it costs, and whether a password fits it.
 //!
-//! In: the text of a database's column, or of a Secret. Out: [`Stored`], whose check takes as long as its format wants, within the
-//! limits of `limits.rs`. Pure, and never shows a hash.
+//! In: the text of a database's column, or of a Secret. Out: [`Stored`], whose check takes as long as its format wants,
+//! within the limits of `limits.rs`. Pure, and never shows a hash.
 //!
 //! The formats are a closed list, told apart by their prefixes. A text without one of them is the password itself, if
 //! it does not look like a hash. Passwords are compared as the octets of their UTF-8, without normalisation, as the

@@ -385,7 +385,8 @@ pub enum RestValue {
     Secret(String, SecretHandle),
 }
 
-/// How answers of a service are read. Expressions see `token.status`, a number, and `token.body`, the JSON of the answer.
+/// How answers of a service are read. Expressions see `token.status`, a number, and `token.body`, the JSON of the
+/// answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RestAnswer {

@@ -1,8 +1,8 @@
 //! Streams that are open after their request was decided: WebSockets, event streams, calls of gRPC, long answers. They
 //! are known by their caller, so that the end of a Credential, a key or a session ends them, and nobody else's.
 //!
-//! Nothing is asked about a stream while nothing changes: a new configuration, a revocation and the next expiry are what
-//! makes a core look at the callers who have streams.
+//! Nothing is asked about a stream while nothing changes: a new configuration, a revocation and the next expiry are
+//! what makes a core look at the callers who have streams.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

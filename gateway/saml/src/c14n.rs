@@ -135,10 +135,14 @@ mod tests {
     /// The examples of the recommendation's §2.2.
     #[test]
     fn only_the_namespaces_that_are_used_are_written() {
-        let one = "<n0:pdu xmlns:n0=\"http://a\" xmlns:n3=\"x\"><n1:elem2 xmlns:n1=\"http://example.net\" xml:lang=\"en\"><n3:stuff xmlns:n3=\"ftp://example.org\"/></n1:elem2></n0:pdu>";
-        let canonical = "<n1:elem2 xmlns:n1=\"http://example.net\" xml:lang=\"en\"><n3:stuff xmlns:n3=\"ftp://example.org\"></n3:stuff></n1:elem2>";
+        let one = "<n0:pdu xmlns:n0=\"http://a\" xmlns:n3=\"x\"><n1:elem2 xmlns:n1=\"http://example.net\" \
+            xml:lang=\"en\"><n3:stuff xmlns:n3=\"ftp://example.org\"/></n1:elem2></n0:pdu>";
+        let canonical = "<n1:elem2 xmlns:n1=\"http://example.net\" xml:lang=\"en\"><n3:stuff \
+            xmlns:n3=\"ftp://example.org\"></n3:stuff></n1:elem2>";
         assert_eq!(of(one, "elem2", &[]), canonical);
-        let two = "<n2:pdu xmlns:n1=\"http://example.com\" xmlns:n2=\"http://foo.example\" xmlns:n4=\"http://four\" xml:lang=\"fr\" xml:space=\"retain\"><n1:elem2 xmlns:n1=\"http://example.net\" xml:lang=\"en\"><n3:stuff xmlns:n3=\"ftp://example.org\"/></n1:elem2></n2:pdu>";
+        let two = "<n2:pdu xmlns:n1=\"http://example.com\" xmlns:n2=\"http://foo.example\" xmlns:n4=\"http://four\" \
+            xml:lang=\"fr\" xml:space=\"retain\"><n1:elem2 xmlns:n1=\"http://example.net\" xml:lang=\"en\"><n3:stuff \
+            xmlns:n3=\"ftp://example.org\"/></n1:elem2></n2:pdu>";
         assert_eq!(of(two, "elem2", &[]), canonical);
         assert!(
             of(two, "elem2", &["n4", "absent"])
@@ -163,8 +167,10 @@ mod tests {
 
     #[test]
     fn attributes_are_ordered_and_text_is_escaped_in_one_way() {
-        let text = "<a z='1' xmlns:y='b' xmlns:x='c' x:q='2' y:q='3' b=\"&quot;'&#9;&#10;&#13;&lt;&amp;>\">t&amp;&lt;&gt;&#13;\"</a >";
-        let expected = "<a xmlns:x=\"c\" xmlns:y=\"b\" b=\"&quot;'&#x9;&#xA;&#xD;&lt;&amp;>\" z=\"1\" y:q=\"3\" x:q=\"2\">t&amp;&lt;&gt;&#xD;\"</a>";
+        let text = "<a z='1' xmlns:y='b' xmlns:x='c' x:q='2' y:q='3' \
+            b=\"&quot;'&#9;&#10;&#13;&lt;&amp;>\">t&amp;&lt;&gt;&#13;\"</a >";
+        let expected = "<a xmlns:x=\"c\" xmlns:y=\"b\" b=\"&quot;'&#x9;&#xA;&#xD;&lt;&amp;>\" z=\"1\" y:q=\"3\" \
+            x:q=\"2\">t&amp;&lt;&gt;&#xD;\"</a>";
         assert_eq!(of(text, "a", &[]), expected);
     }
 }

@@ -94,7 +94,8 @@ pub fn logout_request(
         .map(|session| format!("<samlp:SessionIndex>{}</samlp:SessionIndex>", escaped(session)))
         .unwrap_or_default();
     format!(
-        "<samlp:LogoutRequest xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{}\" Version=\"2.0\" IssueInstant=\"{}\" Destination=\"{}\">\
+        "<samlp:LogoutRequest xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{}\" Version=\"2.0\" \
+            IssueInstant=\"{}\" Destination=\"{}\">\
          <saml:Issuer>{}</saml:Issuer><saml:NameID{attributes}>{}</saml:NameID>{session}</samlp:LogoutRequest>",
         escaped(id),
         instant(now),
@@ -114,7 +115,8 @@ pub fn logout_response(
     key: Option<&OwnKey>,
 ) -> Result<String, SamlError> {
     let text = format!(
-        "<samlp:LogoutResponse xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{}\" Version=\"2.0\" IssueInstant=\"{}\" Destination=\"{}\" InResponseTo=\"{}\">\
+        "<samlp:LogoutResponse xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{}\" Version=\"2.0\" \
+            IssueInstant=\"{}\" Destination=\"{}\" InResponseTo=\"{}\">\
          <saml:Issuer>{}</saml:Issuer><samlp:Status><samlp:StatusCode Value=\"urn:oasis:names:tc:SAML:2.0:status:Success\"></samlp:StatusCode></samlp:Status></samlp:LogoutResponse>",
         escaped(id),
         instant(now),

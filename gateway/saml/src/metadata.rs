@@ -154,10 +154,13 @@ pub fn own_metadata(own: &OwnMetadata<'_>) -> String {
     let format =
         name_format.map(|format| format!("<md:NameIDFormat>{}</md:NameIDFormat>", escaped(format))).unwrap_or_default();
     format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<md:EntityDescriptor xmlns:md=\"{METADATA}\" entityID=\"{}\"><md:SPSSODescriptor AuthnRequestsSigned=\"{}\" \
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<md:EntityDescriptor xmlns:md=\"{METADATA}\" \
+            entityID=\"{}\"><md:SPSSODescriptor AuthnRequestsSigned=\"{}\" \
          WantAssertionsSigned=\"{signed_assertions}\" protocolSupportEnumeration=\"{PROTOCOLS}\">{signing}{encryption}\
-         <md:SingleLogoutService Binding=\"{REDIRECT}\" Location=\"{logout}\"/><md:SingleLogoutService Binding=\"{POST}\" Location=\"{logout}\"/>{format}\
-         <md:AssertionConsumerService Binding=\"{POST}\" Location=\"{consumer}\" index=\"0\" isDefault=\"true\"/></md:SPSSODescriptor></md:EntityDescriptor>\n",
+         <md:SingleLogoutService Binding=\"{REDIRECT}\" Location=\"{logout}\"/><md:SingleLogoutService \
+         Binding=\"{POST}\" Location=\"{logout}\"/>{format}\
+         <md:AssertionConsumerService Binding=\"{POST}\" Location=\"{consumer}\" index=\"0\" \
+         isDefault=\"true\"/></md:SPSSODescriptor></md:EntityDescriptor>\n",
         escaped(entity_id),
         key.is_some(),
         logout = escaped(logout),
@@ -205,8 +208,10 @@ mod tests {
 
     fn read(sign_on: &str, logout: &str) -> Result<IdentityProvider, SamlError> {
         let document = format!(
-            "<EntityDescriptor xmlns='{METADATA}' entityID='x'><IDPSSODescriptor protocolSupportEnumeration='{PROTOCOLS}'>\
-             <KeyDescriptor><KeyInfo xmlns='{DSIG}'><X509Data><X509Certificate>{CERTIFICATE}</X509Certificate></X509Data></KeyInfo>\
+            "<EntityDescriptor xmlns='{METADATA}' entityID='x'><IDPSSODescriptor \
+                protocolSupportEnumeration='{PROTOCOLS}'>\
+             <KeyDescriptor><KeyInfo \
+             xmlns='{DSIG}'><X509Data><X509Certificate>{CERTIFICATE}</X509Certificate></X509Data></KeyInfo>\
              </KeyDescriptor><SingleLogoutService Binding='{REDIRECT}' Location='{logout}'/>\
              <SingleSignOnService Binding='{REDIRECT}' Location='{sign_on}'/></IDPSSODescriptor></EntityDescriptor>"
         );

@@ -43,7 +43,8 @@ pub fn authn_request(request: &AuthnRequest<'_>, now: Timestamp, key: Option<&Ow
         format!("<samlp:RequestedAuthnContext Comparison=\"exact\">{classes}</samlp:RequestedAuthnContext>")
     };
     let text = format!(
-        "<samlp:AuthnRequest xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{}\" Version=\"2.0\" IssueInstant=\"{}\" Destination=\"{}\"{force} \
+        "<samlp:AuthnRequest xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{}\" Version=\"2.0\" \
+            IssueInstant=\"{}\" Destination=\"{}\"{force} \
          AssertionConsumerServiceURL=\"{}\" ProtocolBinding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST\"><saml:Issuer>{}</saml:Issuer>{}{wanted}</samlp:AuthnRequest>",
         escaped(id),
         instant(now),

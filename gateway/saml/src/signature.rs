@@ -98,8 +98,12 @@ pub(crate) fn signed(message: &str, id: &str, key: &OwnKey) -> Result<String, Sa
     let canonical_form = canonical(parse(message)?.root_element(), None, &[])?;
     let digest = to_base64(digest(&aws_lc_rs::digest::SHA256, canonical_form.as_bytes()).as_ref());
     let info = format!(
-        "<ds:SignedInfo xmlns:ds=\"{DSIG}\"><ds:CanonicalizationMethod Algorithm=\"{EXC_C14N}\"></ds:CanonicalizationMethod><ds:SignatureMethod Algorithm=\"{}\"></ds:SignatureMethod>\
-         <ds:Reference URI=\"#{id}\"><ds:Transforms><ds:Transform Algorithm=\"{ENVELOPED}\"></ds:Transform><ds:Transform Algorithm=\"{EXC_C14N}\"></ds:Transform></ds:Transforms>\
+        "<ds:SignedInfo xmlns:ds=\"{DSIG}\"><ds:CanonicalizationMethod \
+            Algorithm=\"{EXC_C14N}\"></ds:CanonicalizationMethod><ds:SignatureMethod \
+            Algorithm=\"{}\"></ds:SignatureMethod>\
+         <ds:Reference URI=\"#{id}\"><ds:Transforms><ds:Transform \
+         Algorithm=\"{ENVELOPED}\"></ds:Transform><ds:Transform \
+         Algorithm=\"{EXC_C14N}\"></ds:Transform></ds:Transforms>\
          <ds:DigestMethod Algorithm=\"http://www.w3.org/2001/04/xmlenc#sha256\"></ds:DigestMethod><ds:DigestValue>{digest}</ds:DigestValue></ds:Reference></ds:SignedInfo>",
         key.algorithm().uri()
     );

@@ -25,7 +25,8 @@ fn f24_a_certificate_of_1024_bits_beside_a_good_one_is_left_out_and_named() {
             .iter()
             .map(|one| {
                 format!(
-                    "<KeyDescriptor><KeyInfo xmlns='http://www.w3.org/2000/09/xmldsig#'><X509Data><X509Certificate>{one}\
+                    "<KeyDescriptor><KeyInfo \
+                        xmlns='http://www.w3.org/2000/09/xmldsig#'><X509Data><X509Certificate>{one}\
                      </X509Certificate></X509Data></KeyInfo></KeyDescriptor>"
                 )
             })

@@ -68,8 +68,8 @@ pub enum GuessEnd {
     Unanswered,
 }
 
-/// One script for all of it. Entries are hashes: `c` failures, `u` the end of the delay, `l` the last failure, `p` guesses
-/// under way, and `e` the time from which those count as wrong. Every time is the server's.
+/// One script for all of it. Entries are hashes: `c` failures, `u` the end of the delay, `l` the last failure, `p`
+/// guesses under way, and `e` the time from which those count as wrong. Every time is the server's.
 const GUESS: &str = r"
 local op, free, first, last = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local forget, known_for, at_once, patience = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -199,8 +199,8 @@ impl Store {
         }
     }
 
-    /// Tells in the background how a guess ended that was begun with this answer. Nobody waits for it: until it is told,
-    /// the guess is under way, and it counts as wrong if that never happens.
+    /// Tells in the background how a guess ended that was begun with this answer. Nobody waits for it: until it is
+    /// told, the guess is under way, and it counts as wrong if that never happens.
     pub fn end_guess_soon(&self, keys: &GuessKeys, rules: &GuessRules, known: bool, end: GuessEnd) {
         if let Kind::Shared(shared) = &self.kind {
             let (shared, keys, rules) = (shared.clone(), *keys, *rules);

@@ -31,9 +31,11 @@ impl Manner {
 }
 
 /// Replaces a value only if it is the expected one, and keeps its expiry.
-const REPLACE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') return 1 end return 0";
+const REPLACE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') \
+    return 1 end return 0";
 /// Reads a value or sets this one if there is none, and renews its expiry in both cases.
-const SETTLE: &str = "local kept = redis.call('GET', KEYS[1]) if not kept then kept = ARGV[1] end redis.call('SET', KEYS[1], kept, 'PX', ARGV[2]) return kept";
+const SETTLE: &str = "local kept = redis.call('GET', KEYS[1]) if not kept then kept = ARGV[1] end redis.call('SET', \
+    KEYS[1], kept, 'PX', ARGV[2]) return kept";
 /// Adds to a counter, which expires with the current span of the server's clock.
 const ADD: &str = "local sum = redis.call('INCRBY', KEYS[1], ARGV[1]) \
     if redis.call('PTTL', KEYS[1]) < 0 then local time = redis.call('TIME') \

@@ -7,8 +7,10 @@ use serde_json::json;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "(self.group == 'gateway.networking.k8s.io' && self.kind in ['HTTPRoute', 'GRPCRoute', 'Gateway']) || (self.group == '' && self.kind == 'Service')",
-     "message": "target must be an HTTPRoute, GRPCRoute or Gateway of group 'gateway.networking.k8s.io', or a Service of group ''"}]))]
+    {"rule": "(self.group == 'gateway.networking.k8s.io' && self.kind in ['HTTPRoute', 'GRPCRoute', 'Gateway']) || \
+        (self.group == '' && self.kind == 'Service')",
+     "message": "target must be an HTTPRoute, GRPCRoute or Gateway of group 'gateway.networking.k8s.io', or a \
+         Service of group ''"}]))]
 pub struct TargetReference {
     /// API group of the target: `gateway.networking.k8s.io`, or an empty string for a Service.
     #[schemars(length(max = 253))]
@@ -78,9 +80,11 @@ pub enum TrustBundleKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "(has(self.discovery) ? 1 : 0) + (has(self.jwksUri) ? 1 : 0) + (has(self.inline) ? 1 : 0) + (has(self.secretRef) ? 1 : 0) == 1",
+    {"rule": "(has(self.discovery) ? 1 : 0) + (has(self.jwksUri) ? 1 : 0) + (has(self.inline) ? 1 : 0) + \
+        (has(self.secretRef) ? 1 : 0) == 1",
      "message": "keys must have exactly one of `discovery`, `jwksUri`, `inline`, `secretRef`"},
-    {"rule": "!has(self.tls) || has(self.discovery) || has(self.jwksUri)", "message": "`tls` must be set only with `discovery` or `jwksUri`: nothing else is fetched"}]))]
+    {"rule": "!has(self.tls) || has(self.discovery) || has(self.jwksUri)",
+     "message": "`tls` must be set only with `discovery` or `jwksUri`: nothing else is fetched"}]))]
 pub struct KeySources {
     /// Read the issuer's OpenID configuration (`{issuer}/.well-known/openid-configuration`) and fetch the keys it
     /// names.
@@ -90,7 +94,8 @@ pub struct KeySources {
     /// seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 2048), extend("x-kubernetes-validations" = [
-        {"rule": "self.startsWith('https://') || self.startsWith('http://')", "message": "jwksUri must be an http or https URL"}]))]
+        {"rule": "self.startsWith('https://') || self.startsWith('http://')",
+         "message": "jwksUri must be an http or https URL"}]))]
     pub jwks_uri: Option<String>,
     /// The JWKS itself, as JSON text with public keys only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,7 +121,8 @@ impl KeySources {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "has(self.trustBundleRef) || has(self.clientCertificateRef)", "message": "tls must have `trustBundleRef`, `clientCertificateRef` or both"}]))]
+    {"rule": "has(self.trustBundleRef) || has(self.clientCertificateRef)",
+     "message": "tls must have `trustBundleRef`, `clientCertificateRef` or both"}]))]
 pub struct OutgoingTls {
     /// The Secret or ConfigMap with the authorities to trust instead of the system's, in PEM; the key is `ca.crt`
     /// unless named.

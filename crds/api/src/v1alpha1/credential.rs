@@ -32,10 +32,17 @@ use super::{Access, Attribute, KeyReference, Limit, OauthClientCredential, Objec
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.apiKey), has(self.password), has(self.oauthClient), has(self.person)].filter(is, is).size() == 1", "message": "credential must have exactly one of `apiKey`, `password`, `oauthClient`, `person`"},
-    {"rule": "!has(self.rotation) || (has(self.apiKey) && !has(self.apiKey.sha256))", "message": "`rotation` must be used with an `apiKey` that the operator makes: other keys and passwords are replaced where they are made"},
+    {"rule": "[has(self.apiKey), has(self.password), has(self.oauthClient), has(self.person)].filter(is, is).size() \
+        == 1",
+     "message": "credential must have exactly one of `apiKey`, `password`, `oauthClient`, `person`"},
+    {"rule": "!has(self.rotation) || (has(self.apiKey) && !has(self.apiKey.sha256))",
+     "message": "`rotation` must be used with an `apiKey` that the operator makes: other keys and passwords are \
+         replaced where they are made"},
     {"rule": "!has(self.revokedKeys) || has(self.apiKey)", "message": "`revokedKeys` must be used with an `apiKey`"},
-    {"rule": "has(self.secretRef) != (has(self.person) || (has(self.oauthClient) && !has(self.oauthClient.clientSecret)))", "message": "`secretRef` must be set, except for a `person` and for clients with `privateKeyJwt` or `tlsClientAuth`, which have no secret"}]))]
+    {"rule": "has(self.secretRef) != (has(self.person) || (has(self.oauthClient) && \
+        !has(self.oauthClient.clientSecret)))",
+     "message": "`secretRef` must be set, except for a `person` and for clients with `privateKeyJwt` or \
+         `tlsClientAuth`, which have no secret"}]))]
 pub struct CredentialSpec {
     /// The owner of the credential; shown in the audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,9 +60,9 @@ pub struct CredentialSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person: Option<PersonCredential>,
     /// The Secret with the API key (in its key `key` unless named), the password (`password` unless named; an argon2id
-    /// hash in PHC form is taken too, and a line of htpasswd with bcrypt or `{SHA}`) or the client secret (`clientSecret` unless named; a hash is taken too). The
-    /// operator writes it when it does not exist, and replaces the key in it when that is due; one that others wrote is
-    /// read and never changed.
+    /// hash in PHC form is taken too, and a line of htpasswd with bcrypt or `{SHA}`) or the client secret
+    /// (`clientSecret` unless named; a hash is taken too). The operator writes it when it does not exist, and replaces
+    /// the key in it when that is due; one that others wrote is read and never changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<KeyReference>,
     /// Roles the caller has.
@@ -125,7 +132,8 @@ pub struct PasswordCredential {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "has(self.user) != has(self.application)", "message": "owner must have exactly one of `user` and `application`"}]))]
+    {"rule": "has(self.user) != has(self.application)",
+     "message": "owner must have exactly one of `user` and `application`"}]))]
 pub struct Owner {
     /// A person, for example by e-mail address.
     #[serde(default, skip_serializing_if = "Option::is_none")]

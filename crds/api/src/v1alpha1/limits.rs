@@ -7,8 +7,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.rate), has(self.quota), has(self.concurrency), has(self.requestSize), has(self.responseSize), has(self.tokens)].filter(is, is).size() == 1", "message": "limit must have exactly one of `rate`, `quota`, `concurrency`, `requestSize`, `responseSize`, `tokens`"},
-    {"rule": "!has(self.onStoreLoss) || !(has(self.requestSize) || has(self.responseSize))", "message": "`onStoreLoss` must not be set for a size: nothing is counted"}]))]
+    {"rule": "[has(self.rate), has(self.quota), has(self.concurrency), has(self.requestSize), \
+        has(self.responseSize), has(self.tokens)].filter(is, is).size() == 1",
+     "message": "limit must have exactly one of `rate`, `quota`, `concurrency`, `requestSize`, `responseSize`, \
+         `tokens`"},
+    {"rule": "!has(self.onStoreLoss) || !(has(self.requestSize) || has(self.responseSize))",
+     "message": "`onStoreLoss` must not be set for a size: nothing is counted"}]))]
 pub struct Limit {
     /// The name, which callers see in `RateLimit-Policy` and the audit in its records.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
@@ -41,8 +45,12 @@ pub struct Limit {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.rate), has(self.quota), has(self.concurrency), has(self.requestSize), has(self.responseSize), has(self.tokens)].filter(is, is).size() == 1", "message": "limit must have exactly one of `rate`, `quota`, `concurrency`, `requestSize`, `responseSize`, `tokens`"},
-    {"rule": "!(has(self.key) || has(self.onStoreLoss)) || !(has(self.requestSize) || has(self.responseSize))", "message": "`key` and `onStoreLoss` must not be set for a size: nothing is counted"}]))]
+    {"rule": "[has(self.rate), has(self.quota), has(self.concurrency), has(self.requestSize), \
+        has(self.responseSize), has(self.tokens)].filter(is, is).size() == 1",
+     "message": "limit must have exactly one of `rate`, `quota`, `concurrency`, `requestSize`, `responseSize`, \
+         `tokens`"},
+    {"rule": "!(has(self.key) || has(self.onStoreLoss)) || !(has(self.requestSize) || has(self.responseSize))",
+     "message": "`key` and `onStoreLoss` must not be set for a size: nothing is counted"}]))]
 pub struct PolicyLimit {
     /// The name, which callers see in `RateLimit-Policy` and the audit in its records.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]

@@ -8,9 +8,14 @@ use super::RequestMethod;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "has(self.policies) || has(self.exceptPolicies) || has(self.methods) || has(self.exceptMethods) || has(self.paths) || has(self.exceptPaths) || has(self.addresses) || has(self.exceptAddresses) || has(self.hours)", "message": "access must restrict something: set a member or leave `access` out"},
-    {"rule": "!has(self.policies) || !has(self.exceptPolicies) || !self.policies.exists(p, p in self.exceptPolicies)", "message": "no policy must be in both `policies` and `exceptPolicies`"},
-    {"rule": "!has(self.methods) || !has(self.exceptMethods) || !self.methods.exists(m, m in self.exceptMethods)", "message": "no method must be in both `methods` and `exceptMethods`"}]))]
+    {"rule": "has(self.policies) || has(self.exceptPolicies) || has(self.methods) || has(self.exceptMethods) || \
+        has(self.paths) || has(self.exceptPaths) || has(self.addresses) || has(self.exceptAddresses) || \
+        has(self.hours)",
+     "message": "access must restrict something: set a member or leave `access` out"},
+    {"rule": "!has(self.policies) || !has(self.exceptPolicies) || !self.policies.exists(p, p in self.exceptPolicies)",
+     "message": "no policy must be in both `policies` and `exceptPolicies`"},
+    {"rule": "!has(self.methods) || !has(self.exceptMethods) || !self.methods.exists(m, m in self.exceptMethods)",
+     "message": "no method must be in both `methods` and `exceptMethods`"}]))]
 pub struct Access {
     /// Names of the IdentityPolicies it may be used with. Unset means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,7 +63,8 @@ pub struct Access {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "self.from != self.to", "message": "`from` and `to` must differ; a whole day is from '00:00' to '24:00'"}]))]
+    {"rule": "self.from != self.to",
+     "message": "`from` and `to` must differ; a whole day is from '00:00' to '24:00'"}]))]
 pub struct Hours {
     /// The days on which they begin: where `to` is not after `from`, they end on the next day, and all of them belong
     /// to the day on which they began. `22:00` to `06:00` on `Friday` contains Saturday at 01:00. Unset means every

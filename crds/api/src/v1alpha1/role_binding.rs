@@ -39,18 +39,23 @@ use super::ObjectStatus;
      "message": "spec must have exactly one of `role`, `permissionRole`, `permissions`"},
     {"rule": "has(self.role) == has(oldSelf.role) && (!has(self.role) || self.role == oldSelf.role)",
      "message": "`role` must not be changed: make another RoleBinding and delete this one"},
-    {"rule": "has(self.permissionRole) == has(oldSelf.permissionRole) && (!has(self.permissionRole) || self.permissionRole == oldSelf.permissionRole)",
+    {"rule": "has(self.permissionRole) == has(oldSelf.permissionRole) && (!has(self.permissionRole) || \
+        self.permissionRole == oldSelf.permissionRole)",
      "message": "`permissionRole` must not be changed: make another RoleBinding and delete this one"},
-    {"rule": "has(self.permissions) == has(oldSelf.permissions) && (!has(self.permissions) || self.permissions == oldSelf.permissions)",
+    {"rule": "has(self.permissions) == has(oldSelf.permissions) && (!has(self.permissions) || self.permissions == \
+        oldSelf.permissions)",
      "message": "`permissions` must not be changed: make another RoleBinding and delete this one"},
     {"rule": "self.scope == oldSelf.scope",
      "message": "`scope` must not be changed: make another RoleBinding and delete this one"},
     {"rule": "!has(self.role) || has(self.scope.project)",
      "message": "`role` holds for the callers of a project: scope must be `project: {}`"},
-    {"rule": "!has(self.permissionRole) || (self.permissionRole == 'SystemAdmin' ? has(self.scope.system) : self.permissionRole != 'Owner' || !has(self.scope.system))",
-     "message": "`SystemAdmin` must have the scope `system: {}`, and `Owner` must not: everything of the system is `SystemAdmin`"},
+    {"rule": "!has(self.permissionRole) || (self.permissionRole == 'SystemAdmin' ? has(self.scope.system) : \
+        self.permissionRole != 'Owner' || !has(self.scope.system))",
+     "message": "`SystemAdmin` must have the scope `system: {}`, and `Owner` must not: everything of the system is \
+         `SystemAdmin`"},
     {"rule": "has(self.role) ? self.subjects.all(s, !has(s.serviceAccount)) : self.subjects.all(s, !has(s.credential))",
-     "message": "subjects must be `user`, `group` or `credential` with `role`, and `user`, `group` or `serviceAccount` with permissions"}]))]
+     "message": "subjects must be `user`, `group` or `credential` with `role`, and `user`, `group` or \
+         `serviceAccount` with permissions"}]))]
 pub struct RoleBindingSpec {
     /// A role of callers, as rules and upstreams see it. It gives no permission on objects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,9 +99,11 @@ pub struct PermissionRule {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "(has(self.user) ? 1 : 0) + (has(self.group) ? 1 : 0) + (has(self.credential) ? 1 : 0) + (has(self.serviceAccount) ? 1 : 0) == 1",
+    {"rule": "(has(self.user) ? 1 : 0) + (has(self.group) ? 1 : 0) + (has(self.credential) ? 1 : 0) + \
+        (has(self.serviceAccount) ? 1 : 0) == 1",
      "message": "subject must have exactly one of `user`, `group`, `credential`, `serviceAccount`"},
-    {"rule": "has(self.user) || has(self.group) || !has(self.issuer)", "message": "`issuer` must not be set with `credential` and `serviceAccount`"}]))]
+    {"rule": "has(self.user) || has(self.group) || !has(self.issuer)",
+     "message": "`issuer` must not be set with `credential` and `serviceAccount`"}]))]
 pub struct Subject {
     /// A user: with `role` by `identity.username`, with permissions by the name at the issuer, or at the API server.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -20,7 +20,9 @@ pub struct ApiKeyCredential {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "(has(self.entropyBits) && self.entropyBits >= 128) || (has(self.dangerGuessable) && self.dangerGuessable)", "message": "`entropyBits` must be at least 128, or `dangerGuessable` must be true"}]))]
+    {"rule": "(has(self.entropyBits) && self.entropyBits >= 128) || (has(self.dangerGuessable) && \
+        self.dangerGuessable)",
+     "message": "`entropyBits` must be at least 128, or `dangerGuessable` must be true"}]))]
 pub struct SuppliedKeys {
     /// The number of random bits in each key, as whoever made them declares it: at least 128, for example 32 random
     /// hexadecimal digits.

@@ -188,7 +188,8 @@ fn lower_issuer(
             return notes.fail(
                 path,
                 Cause::Invalid,
-                "an issuer entry must have `issuer` with `keys`, or `federationRef` or `tokenServiceRef` without `keys` and `algorithms`",
+                "an issuer entry must have `issuer` with `keys`, or `federationRef` or `tokenServiceRef` without \
+                    `keys` and `algorithms`",
             );
         }
     };

@@ -135,7 +135,8 @@ fn lower_named_groups(
                 let has_base = ldap.groups.as_ref().is_some_and(|groups| groups.base.is_some());
                 if dn.is_none() && !is_group_id(text) && !has_base {
                     let message = format!(
-                        "'{text}' must be a distinguished name or an id: several groups may have one short name, unless \
+                        "'{text}' must be a distinguished name or an id: several groups may have one short name, \
+                            unless \
                          `spec.ldap.groups.base` says where they are"
                     );
                     return notes.fail(path, Cause::Invalid, message);
@@ -240,7 +241,8 @@ fn is_directory(federations: &[Federation], path: &str, name: &str, notes: &mut 
             path,
             Cause::RefNotFound,
             format!(
-                "Federation '{name}' must exist in this namespace, be valid, and be of type `ldap`, `database` or `rest`"
+                "Federation '{name}' must exist in this namespace, be valid, and be of type `ldap`, `database` or \
+                    `rest`"
             ),
         ),
     }

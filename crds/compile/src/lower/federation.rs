@@ -166,7 +166,8 @@ fn lower_provider(
     }
     let parameters = lower_parameters(&format!("{path}.parameters"), parameters.as_deref(), notes)?;
     if *emails == Some(wire::Emails::DangerAll) {
-        let message = "DangerAll believes e-mail addresses that the provider has not verified: whoever may choose an address there can be anyone here";
+        let message = "DangerAll believes e-mail addresses that the provider has not verified: whoever may choose an \
+            address there can be anyone here";
         notes.report.push(
             &notes.object,
             format!("{path}.emails"),
@@ -250,11 +251,13 @@ fn lower_authentication(
         authentication;
     match (client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth) {
         (Some(reference), None, None, None) => {
-            let (secret, _) = secret_text(world, &format!("{path}.clientSecretBasic"), reference, "clientSecret", secrets, notes)?;
+            let (secret, _) =
+                secret_text(world, &format!("{path}.clientSecretBasic"), reference, "clientSecret", secrets, notes)?;
             Some(ProviderAuthentication::Basic(secret))
         }
         (None, Some(reference), None, None) => {
-            let (secret, _) = secret_text(world, &format!("{path}.clientSecretPost"), reference, "clientSecret", secrets, notes)?;
+            let (secret, _) =
+                secret_text(world, &format!("{path}.clientSecretPost"), reference, "clientSecret", secrets, notes)?;
             Some(ProviderAuthentication::Post(secret))
         }
         (None, None, Some(wire::OidcAssertion { key_ref, algorithm }), None) => {
@@ -267,14 +270,23 @@ fn lower_authentication(
             match private_key(&text).map(|jwk| SigningKey::from_jwk(&jwk, algorithm)) {
                 Some(Ok(_)) => Some(ProviderAuthentication::Assertion { key, algorithm }),
                 Some(Err(error)) => notes.fail(path, Cause::InvalidRef, format!("Secret '{}': {error}", key_ref.name)),
-                None => notes.fail(path, Cause::InvalidRef, format!("Secret '{}' must hold one private key, as JWK or in PEM", key_ref.name)),
+                None => notes.fail(
+                    path,
+                    Cause::InvalidRef,
+                    format!(
+                        "Secret '{}' must hold one private key, as JWK \
+                    or in PEM",
+                        key_ref.name
+                    ),
+                ),
             }
         }
         (None, None, None, Some(wire::TlsClientAuth {})) => Some(ProviderAuthentication::Certificate),
         _ => notes.fail(
             path,
             Cause::Invalid,
-            "authentication must have exactly one of `clientSecretBasic`, `clientSecretPost`, `privateKeyJwt`, `tlsClientAuth`",
+            "authentication must have exactly one of `clientSecretBasic`, `clientSecretPost`, `privateKeyJwt`, \
+                `tlsClientAuth`",
         ),
     }
 }

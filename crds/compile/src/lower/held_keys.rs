@@ -142,7 +142,8 @@ fn held_hashes(
         let path = "spec.apiKey.sha256.dangerGuessable";
         notes.report.push(&object, path, Condition::ResolvedRefs, Cause::DangerousOption, message);
     } else if entropy_bits.is_none_or(|bits| bits < MIN_ENTROPY_BITS) {
-        let message = "`entropyBits` must be at least 128, or `dangerGuessable` must be true: keys with fewer random bits \
+        let message = "`entropyBits` must be at least 128, or `dangerGuessable` must be true: keys with fewer random \
+            bits \
                        can be found from their hashes";
         return notes.fail("spec.apiKey.sha256", Cause::Invalid, message);
     }

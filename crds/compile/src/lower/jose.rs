@@ -122,7 +122,8 @@ impl Lowering<'_, '_> {
             return self.notes.fail(path, Cause::Invalid, "`algorithms` and `encryptions` must not be empty");
         }
         if algorithms.iter().any(|algorithm| algorithm.is_password_based()) {
-            let message = "password-based encryption lets a sender choose how hard the gateway works: use it only where nothing else is possible";
+            let message = "password-based encryption lets a sender choose how hard the gateway works: use it only \
+                where nothing else is possible";
             self.notes.report.push(
                 &self.notes.object,
                 format!("{path}.algorithms"),

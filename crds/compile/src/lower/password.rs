@@ -101,7 +101,8 @@ pub(crate) fn lower_digest(
         );
     }
     if algorithms.contains(&DigestAlgorithm::Md5) {
-        let message = "MD5 is broken: whoever records one exchange can search for the password; use it only for clients that know nothing else";
+        let message = "MD5 is broken: whoever records one exchange can search for the password; use it only for \
+            clients that know nothing else";
         notes.report.push(
             &notes.object,
             format!("{path}.algorithms"),

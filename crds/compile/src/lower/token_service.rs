@@ -74,7 +74,8 @@ pub(crate) fn lower_service(
     if let Some(name) = cannot_look_up(federations, &validators).filter(|_| grants.contains(&TokenGrant::RefreshToken))
     {
         let message = format!(
-            "Federation '{name}' must be able to look people up again, as RefreshToken asks: with `users.base` of `ldap`, \
+            "Federation '{name}' must be able to look people up again, as RefreshToken asks: with `users.base` of \
+                `ldap`, \
              or `lookUp` of `rest`"
         );
         return notes.fail(format!("{path}.validators"), Cause::InvalidRef, message);

@@ -191,7 +191,8 @@ async fn attempt_layout(
             let any = Selector::ANY;
             let only = validators.credentials().unwrap_or(&any);
             match super::api_key::attempt(context, key.reveal(), only) {
-                // A credential at the configured place that is no key of ours is refused here; no other method is asked.
+                // A credential at the configured place that is no key of ours is refused here; no other method is
+                // asked.
                 Attempt::NotMine(denied) => Attempt::Rejected(denied),
                 other => other,
             }

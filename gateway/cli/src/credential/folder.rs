@@ -155,7 +155,8 @@ impl Folder {
         let supplied = object.spec.api_key.as_ref().is_some_and(|api_key| api_key.sha256.is_some());
         let Some(reference) = reference.filter(|_| supplied) else {
             bail!(
-                "the key of Credential '{name}' is written by hand: replace it in its Secret, which takes effect at once. \
+                "the key of Credential '{name}' is written by hand: replace it in its Secret, which takes effect at \
+                    once. \
                  For two keys at a time give hashes with `apiKey.sha256`, as `idm credential create` does"
             )
         };
@@ -168,7 +169,8 @@ impl Folder {
         match self.files.iter().find(|(_, text)| is_it(text)) {
             Some((file, _)) => Ok((file.clone(), reference)),
             None => bail!(
-                "Secret '{reference}' was not made by `idm credential create`: put the hash of the new key first into it, \
+                "Secret '{reference}' was not made by `idm credential create`: put the hash of the new key first \
+                    into it, \
                  and the old one behind it as `HASH until TIME`"
             ),
         }

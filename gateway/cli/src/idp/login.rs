@@ -20,8 +20,8 @@ const NO_ANSWER: u8 = 3;
 
 /// Try a login at a directory of a folder, and print each step
 ///
-/// The directory gets the password once, as in a login at a gateway; nothing is counted or kept. Exit codes: 0 verified,
-/// 1 the folder or the arguments are wrong, 3 the directory cannot be asked, 4 refused.
+/// The directory gets the password once, as in a login at a gateway; nothing is counted or kept. Exit codes: 0
+/// verified, 1 the folder or the arguments are wrong, 3 the directory cannot be asked, 4 refused.
 #[derive(Args)]
 pub(crate) struct Try {
     /// The folder of YAML

@@ -270,7 +270,9 @@ fn federation(probe: &Probe, issuer: &str, algorithms: &[Algorithm]) -> String {
     let algorithms =
         if needed.is_empty() { String::new() } else { format!("    algorithms: [{}]\n", needed.join(", ")) };
     format!(
-        "apiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata:\n  name: {name}\nspec:\n  oidc:\n    issuer: {issuer}\n{algorithms}    client:\n      clientId: {client_id}\n      authentication:\n        clientSecretBasic: {{name: {name}-client}}   # a Secret with the key clientSecret\n",
+        "apiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata:\n  name: {name}\nspec:\n  oidc:\n    \
+            issuer: {issuer}\n{algorithms}    client:\n      clientId: {client_id}\n      authentication:\n        \
+            clientSecretBasic: {{name: {name}-client}}   # a Secret with the key clientSecret\n",
         name = probe.name,
     )
 }

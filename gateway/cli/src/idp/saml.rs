@@ -60,7 +60,9 @@ pub(super) fn probe(probe: &Probe, found: &Found, report: &mut Report) -> Option
     }
     let name = &probe.name;
     Some(format!(
-        "apiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata:\n  name: {name}\nspec:\n  saml:\n    entityId: {entity_id}\n    metadata: {{uri: {}}}\n    serviceProvider:\n      keyRef: {{name: {name}-sp}}   # a Secret of type kubernetes.io/tls: signs requests, opens encrypted assertions\n",
+        "apiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata:\n  name: {name}\nspec:\n  saml:\n    \
+            entityId: {entity_id}\n    metadata: {{uri: {}}}\n    serviceProvider:\n      keyRef: {{name: \
+            {name}-sp}}   # a Secret of type kubernetes.io/tls: signs requests, opens encrypted assertions\n",
         probe.url
     ))
 }

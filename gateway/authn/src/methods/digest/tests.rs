@@ -105,7 +105,8 @@ impl Case {
         let ha2 = digest_of(algorithm, &[format!("{method}:{uri}{tail}").as_bytes()]);
         let response = digest_of(algorithm, &[format!("{ha1}:{nonce}:{nc:08x}:xyz:{qop}:{ha2}").as_bytes()]);
         format!(
-            "{more}, realm=\"r\", nonce=\"{nonce}\", uri=\"{uri}\", response=\"{response}\", algorithm={}, cnonce=\"xyz\", qop={qop}, nc={nc:08x}",
+            "{more}, realm=\"r\", nonce=\"{nonce}\", uri=\"{uri}\", response=\"{response}\", algorithm={}, \
+                cnonce=\"xyz\", qop={qop}, nc={nc:08x}",
             algorithm.name()
         )
     }
@@ -133,7 +134,8 @@ fn the_responses_of_the_rfcs_are_right() {
         for name in names.iter().filter(|name| !name.contains("\"\"")) {
             let with = |response: &str| {
                 format!(
-                    "{name}, realm=\"{}\", nonce=\"{}\", uri=\"{}\", response=\"{response}\", algorithm={}, cnonce=\"{}\", qop={}, nc={}, opaque=\"x\"",
+                    "{name}, realm=\"{}\", nonce=\"{}\", uri=\"{}\", response=\"{response}\", algorithm={}, \
+                        cnonce=\"{}\", qop={}, nc={}, opaque=\"x\"",
                     field("realm"),
                     field("nonce"),
                     field("uri"),

@@ -101,11 +101,13 @@ fn write_archive(args: &Args, layer: &[u8]) -> anyhow::Result<()> {
     let mut blob = |bytes: Vec<u8>, media: &str| {
         let (digest, size) = (digest(&bytes), bytes.len());
         blobs.push((digest.clone(), bytes));
-        json!({"mediaType": format!("application/vnd.oci.image.{media}"), "digest": format!("sha256:{digest}"), "size": size})
+        json!({"mediaType": format!("application/vnd.oci.image.{media}"), "digest": format!("sha256:{digest}"),
+            "size": size})
     };
     let layer_descriptor = blob(packed, "layer.v1.tar+gzip");
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let config = json!({"architecture": architecture, "os": "linux", "config": {"Entrypoint": [args.entrypoint], "User": "65532:65532"},
+    let config = json!({"architecture": architecture, "os": "linux",
+        "config": {"Entrypoint": [args.entrypoint], "User": "65532:65532"},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digest(layer))]}});
     let config_descriptor = blob(config.to_string().into_bytes(), "config.v1+json");
     let manifest = json!({

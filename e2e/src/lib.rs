@@ -166,8 +166,10 @@ impl Bed {
         let url = format!("{}/admin/realms/shop/components", self.keycloak);
         let list = format!("{url}?type=org.keycloak.keys.KeyProvider");
         let before: Value = self.http.get(&list).bearer_auth(&admin).send().await?.error_for_status()?.json().await?;
-        let key = json!({"name": format!("rotated-{priority}"), "providerId": "rsa-generated", "providerType": "org.keycloak.keys.KeyProvider",
-            "config": {"priority": [priority.to_string()], "enabled": ["true"], "active": ["true"], "algorithm": ["RS256"], "keySize": ["2048"]}});
+        let key = json!({"name": format!("rotated-{priority}"), "providerId": "rsa-generated",
+            "providerType": "org.keycloak.keys.KeyProvider",
+            "config": {"priority": [priority.to_string()], "enabled": ["true"], "active": ["true"],
+            "algorithm": ["RS256"], "keySize": ["2048"]}});
         self.http.post(&url).bearer_auth(&admin).json(&key).send().await?.error_for_status()?;
         for old in before.as_array().into_iter().flatten().filter(|key| key["providerId"] == "rsa-generated") {
             // Passive: still published for tokens that are under way, no longer used for new ones.

@@ -6,31 +6,73 @@ use idm_e2e::{kubectl, kubectl_with};
 use serde_json::Value;
 
 const GOOD: &[&str] = &[
-    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: m, jwt: {issuers: [{issuer: 'https://i', audiences: [a], keys: {discovery: {}}}]}}]}}",
-    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: m, jwt: {issuers: [{issuer: 'https://i', clientIds: [a], keys: {discovery: {}}}]}}]}}",
+    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: \
+        [{name: m, jwt: {issuers: [{issuer: 'https://i', audiences: [a], keys: {discovery: {}}}]}}]}}",
+    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: \
+        [{name: m, jwt: {issuers: [{issuer: 'https://i', clientIds: [a], keys: {discovery: {}}}]}}]}}",
     "kind: Credential\nspec: {apiKey: {}, secretRef: {name: s}}",
     "kind: Credential\nspec: {password: {}, secretRef: {name: s}}",
-    "kind: Credential\nspec: {apiKey: {sha256: {entropyBits: 128}}, secretRef: {name: s}, access: {methods: [GET], exceptPaths: [/admin], addresses: ['10.0.0.0/8'], hours: [{days: [Monday], from: '22:00', to: '06:00', timeZone: Europe/Berlin}]}, limits: [{name: a, quota: {requests: 1, per: Month, timeZone: UTC}, onStoreLoss: Local}]}",
-    "kind: UsagePlan\nspec: {selects: {credentials: {matchLabels: {tier: gold}}, roles: [r]}, replaces: [free], limits: [{name: a, rate: {requests: 1, perSeconds: 1, burst: 1}}, {name: b, responseSize: {maxBytes: 1}}]}",
-    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: a, apiKey: {}}]}, limits: [{name: a, key: AllCallers, concurrency: {requests: 1}}], openStreams: {drain: {minutes: 5}}}",
-    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: a, mtls: {trustBundleRef: {name: s}, identity: URI, names: [{name: URI, startsWith: 'spiffe://a/'}]}}, {name: b, introspection: {issuer: 'https://i', endpoint: 'https://i/x', clientId: c, clientSecretRef: {name: s}}}, {name: c, digest: {realm: r, algorithms: [SHA-256]}}, {name: d, basic: {realm: r}}]}, llm: {provider: OpenAI, keyRef: {name: s}, quotas: [{tokens: 1, perSeconds: 1}]}}",
-    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: a, anonymous: {}}]}, jose: [{name: a, consume: {from: {body: {}}, verify: {keys: {secretRef: {name: s}}, algorithms: [HS256]}, to: {body: {}}}}, {name: b, produce: {sign: {keyFor: identity.issuer, keys: [{value: a, keyRef: {name: s}}], algorithm: ES256, claims: {custom: [{name: tenant, value: token.t}]}}, encrypt: {keyRef: {name: s}, algorithm: dir, encryption: A128GCM}, to: {header: X-A}}}]}",
-    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: a, jwt: {issuers: [{tokenServiceRef: {name: x}, audiences: [a]}]}}]}, tokenService: {issuer: 'https://a/oauth', audiences: [a], grants: [ClientCredentials, RefreshToken, DangerPassword], accessToken: {lifetime: {minutes: 5}, claims: [{name: t, value: identity.id}]}, refreshToken: {lifetime: {hours: 1}, maxUses: 5}, signing: {algorithm: EdDSA, rotateEveryDays: 7, publishAheadSeconds: 60}}}",
-    "kind: Credential\nspec: {oauthClient: {clientSecret: {}, scopes: [a.read], grants: [ClientCredentials], accessTokenLifetime: {seconds: 60}, introspects: All}, secretRef: {name: s}}",
+    "kind: Credential\nspec: {apiKey: {sha256: {entropyBits: 128}}, secretRef: {name: s}, access: {methods: [GET], \
+        exceptPaths: [/admin], addresses: ['10.0.0.0/8'], hours: [{days: [Monday], from: '22:00', to: '06:00', \
+        timeZone: Europe/Berlin}]}, limits: [{name: a, quota: {requests: 1, per: Month, timeZone: UTC}, onStoreLoss: \
+        Local}]}",
+    "kind: UsagePlan\nspec: {selects: {credentials: {matchLabels: {tier: gold}}, roles: [r]}, replaces: [free], \
+        limits: [{name: a, rate: {requests: 1, perSeconds: 1, burst: 1}}, {name: b, responseSize: {maxBytes: 1}}]}",
+    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: \
+        [{name: a, apiKey: {}}]}, limits: [{name: a, key: AllCallers, concurrency: {requests: 1}}], openStreams: \
+        {drain: {minutes: 5}}}",
+    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: \
+        [{name: a, mtls: {trustBundleRef: {name: s}, identity: URI, names: [{name: URI, startsWith: \
+        'spiffe://a/'}]}}, {name: b, introspection: {issuer: 'https://i', endpoint: 'https://i/x', clientId: c, \
+        clientSecretRef: {name: s}}}, {name: c, digest: {realm: r, algorithms: [SHA-256]}}, {name: d, basic: {realm: \
+        r}}]}, llm: {provider: OpenAI, keyRef: {name: s}, quotas: [{tokens: 1, perSeconds: 1}]}}",
+    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: \
+        [{name: a, anonymous: {}}]}, jose: [{name: a, consume: {from: {body: {}}, verify: {keys: {secretRef: {name: \
+        s}}, algorithms: [HS256]}, to: {body: {}}}}, {name: b, produce: {sign: {keyFor: identity.issuer, keys: \
+        [{value: a, keyRef: {name: s}}], algorithm: ES256, claims: {custom: [{name: tenant, value: token.t}]}}, \
+        encrypt: {keyRef: {name: s}, algorithm: dir, encryption: A128GCM}, to: {header: X-A}}}]}",
+    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: \
+        [{name: a, jwt: {issuers: [{tokenServiceRef: {name: x}, audiences: [a]}]}}]}, tokenService: {issuer: \
+        'https://a/oauth', audiences: [a], grants: [ClientCredentials, RefreshToken, DangerPassword], accessToken: \
+        {lifetime: {minutes: 5}, claims: [{name: t, value: identity.id}]}, refreshToken: {lifetime: {hours: 1}, \
+        maxUses: 5}, signing: {algorithm: EdDSA, rotateEveryDays: 7, publishAheadSeconds: 60}}}",
+    "kind: Credential\nspec: {oauthClient: {clientSecret: {}, scopes: [a.read], grants: [ClientCredentials], \
+        accessTokenLifetime: {seconds: 60}, introspects: All}, secretRef: {name: s}}",
     "kind: Credential\nspec: {oauthClient: {privateKeyJwt: {keys: {jwksUri: 'https://i/k'}, algorithms: [ES256]}}}",
     "kind: Credential\nspec: {oauthClient: {tlsClientAuth: {trustBundleRef: {name: s}, names: [{name: DNS, is: a}]}}}",
     "kind: Federation\nspec: {oidc: {issuer: 'https://i'}}",
-    "kind: Federation\nspec: {displayName: a, roleMappings: [{claim: groups, value: b, roles: [r]}], provisioning: {role: r}, endedSessions: [{subject: s, beforeTime: '2027-01-01T00:00:00Z'}], suspend: false, oidc: {issuer: 'https://i', client: {clientId: c, authentication: {privateKeyJwt: {keyRef: {name: s}, algorithm: ES256}}, scopes: [profile], endpoints: {authorization: 'https://i/a', token: 'https://i/t'}, claimsFrom: IdToken, emails: Verified, parameters: [{name: p, value: v}]}}}",
-    "kind: Federation\nspec: {saml: {entityId: a, metadata: {uri: 'https://i/m'}, serviceProvider: {entityId: b, keyRef: {name: s}}, requireSignedAssertions: true, nameIdFormat: Persistent, requestBinding: Redirect, unsolicited: Refuse}}",
+    "kind: Federation\nspec: {displayName: a, roleMappings: [{claim: groups, value: b, roles: [r]}], provisioning: \
+        {role: r}, endedSessions: [{subject: s, beforeTime: '2027-01-01T00:00:00Z'}], suspend: false, oidc: {issuer: \
+        'https://i', client: {clientId: c, authentication: {privateKeyJwt: {keyRef: {name: s}, algorithm: ES256}}, \
+        scopes: [profile], endpoints: {authorization: 'https://i/a', token: 'https://i/t'}, claimsFrom: IdToken, \
+        emails: Verified, parameters: [{name: p, value: v}]}}}",
+    "kind: Federation\nspec: {saml: {entityId: a, metadata: {uri: 'https://i/m'}, serviceProvider: {entityId: b, \
+        keyRef: {name: s}}, requireSignedAssertions: true, nameIdFormat: Persistent, requestBinding: Redirect, \
+        unsolicited: Refuse}}",
     "kind: Credential\nspec: {person: {user: a, federationRef: {name: f}}, roles: [r]}",
-    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: m, signIn: {federationRefs: [{name: a}, {name: b}], basePath: /in, origins: ['https://a'], session: {idleSeconds: 60, absoluteSeconds: 60}, requiredClaims: [{claim: hd, values: [a]}], stepUp: {acrValues: [gold], maxAgeSeconds: 60}, credentials: {user: token.email, selector: {matchLabels: {a: b}}}, logout: {returnTo: /}, pages: {title: a, logoUri: /l, accentColor: '#000000'}}}]}}",
+    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: \
+        [{name: m, signIn: {federationRefs: [{name: a}, {name: b}], basePath: /in, origins: ['https://a'], session: \
+        {idleSeconds: 60, absoluteSeconds: 60}, requiredClaims: [{claim: hd, values: [a]}], stepUp: {acrValues: \
+        [gold], maxAgeSeconds: 60}, credentials: {user: token.email, selector: {matchLabels: {a: b}}}, logout: \
+        {returnTo: /}, pages: {title: a, logoUri: /l, accentColor: '#000000'}}}]}}",
     "kind: RoleBinding\nspec: {role: r, subjects: [{user: u}], scope: {project: {}}}",
-    "kind: RoleBinding\nspec: {permissionRole: Developer, subjects: [{user: u, issuer: kubernetes}, {serviceAccount: {name: a, namespace: b}}], scope: {team: {name: checkout}}}",
-    "kind: RoleBinding\nspec: {permissions: [{kinds: [Credential], verbs: [Read, Rotate, Revoke, Approve, ReadSecretMetadata]}, {kinds: [IdentityPolicy], verbs: [Deploy]}], subjects: [{group: g}], scope: {project: {}}}",
-    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: [{name: a, basic: {realm: r, validators: [{credentials: {selector: {matchLabels: {a: b}}}}, {federationRef: {name: f}}]}}]}, resource: {identifier: 'https://a/mcp', scopes: [read]}}",
-    "kind: Federation\nspec: {ldap: {servers: ['ldaps://a', 'ldap://b:389'], bind: {simple: {dn: cn=g, passwordRef: {name: s}}}, users: {base: dc=x, loginAttributes: [uid], attributes: [{name: mail, all: true}]}, groups: {base: dc=x, search: {nested: true}}}, login: {domains: [A], suffixes: [a.b], recheckSeconds: 60, onOutage: KeepSessions}, roleMappings: [{group: 'cn=a,dc=x', roles: [r]}]}",
-    "kind: Federation\nspec: {database: {product: MySQL, host: a, database: b, user: c, passwordRef: {name: s}, query: 'SELECT 1 WHERE 1 = :username', dangerLegacyFormats: [Phpass]}}",
-    "kind: Federation\nspec: {rest: {verify: {url: 'https://a/b', headers: [{name: X-A, secretRef: {name: s}, prefix: 'Bearer '}], json: {a: {b: ['{username}', '{password}', 1]}}}, answer: {success: token.status == 200, id: token.body.id, username: token.body.name}}}",
+    "kind: RoleBinding\nspec: {permissionRole: Developer, subjects: [{user: u, issuer: kubernetes}, {serviceAccount: \
+        {name: a, namespace: b}}], scope: {team: {name: checkout}}}",
+    "kind: RoleBinding\nspec: {permissions: [{kinds: [Credential], verbs: [Read, Rotate, Revoke, Approve, \
+        ReadSecretMetadata]}, {kinds: [IdentityPolicy], verbs: [Deploy]}], subjects: [{group: g}], scope: {project: \
+        {}}}",
+    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: \
+        [{name: a, basic: {realm: r, validators: [{credentials: {selector: {matchLabels: {a: b}}}}, {federationRef: \
+        {name: f}}]}}]}, resource: {identifier: 'https://a/mcp', scopes: [read]}}",
+    "kind: Federation\nspec: {ldap: {servers: ['ldaps://a', 'ldap://b:389'], bind: {simple: {dn: cn=g, passwordRef: \
+        {name: s}}}, users: {base: dc=x, loginAttributes: [uid], attributes: [{name: mail, all: true}]}, groups: \
+        {base: dc=x, search: {nested: true}}}, login: {domains: [A], suffixes: [a.b], recheckSeconds: 60, onOutage: \
+        KeepSessions}, roleMappings: [{group: 'cn=a,dc=x', roles: [r]}]}",
+    "kind: Federation\nspec: {database: {product: MySQL, host: a, database: b, user: c, passwordRef: {name: s}, \
+        query: 'SELECT 1 WHERE 1 = :username', dangerLegacyFormats: [Phpass]}}",
+    "kind: Federation\nspec: {rest: {verify: {url: 'https://a/b', headers: [{name: X-A, secretRef: {name: s}, \
+        prefix: 'Bearer '}], json: {a: {b: ['{username}', '{password}', 1]}}}, answer: {success: token.status == \
+        200, id: token.body.id, username: token.body.name}}}",
 ];
 
 const TARGET: &str = "targetRefs: [{group: '', kind: Service, name: a}]";
@@ -148,11 +190,16 @@ fn broken() -> Vec<String> {
         "kind: Credential\nspec: {password: {}, secretRef: {name: s}, rotation: {every: {hours: 720}}}".into(),
         "kind: Credential\nspec: {password: {}, secretRef: {name: s}, revokedKeys: ['000000000000']}".into(),
         streams.into(),
-        "kind: IdentityPolicy\nspec: {targetRefs: [{group: apps, kind: Deployment, name: a}], authentication: {methods: [{name: m, anonymous: {}}]}}".into(),
+        "kind: IdentityPolicy\nspec: {targetRefs: [{group: apps, kind: Deployment, name: a}], authentication: \
+            {methods: [{name: m, anonymous: {}}]}}"
+            .into(),
         policy("{name: m, anonymous: {}, apiKey: {}}"),
         policy("{name: m}"),
         policy("{name: m, apiKey: {sources: [{header: {name: A}, query: {name: b}}]}}"),
-        policy("{name: m, jwt: {issuers: [{issuer: 'https://i', audiences: [a], keys: {discovery: {}}}], sources: [{}]}}"),
+        policy(
+            "{name: m, jwt: {issuers: [{issuer: 'https://i', audiences: [a], keys: {discovery: {}}}], sources: \
+            [{}]}}",
+        ),
         issuer("{issuer: 'https://i', keys: {discovery: {}}}"),
         issuer("{issuer: 'https://i', federationRef: {name: f}, audiences: [a], keys: {discovery: {}}}"),
         issuer("{issuer: 'https://i', audiences: [a]}"),
@@ -182,11 +229,13 @@ fn broken() -> Vec<String> {
         "kind: Credential\nspec: {secretRef: {name: s}}".into(),
         "kind: Credential\nspec: {apiKey: {}}".into(),
         "kind: Credential\nspec: \
-            {oauthClient: {clientSecret: {}, privateKeyJwt: {keys: {inline: '{}'}}}, secretRef: {name: s}}".into(),
+            {oauthClient: {clientSecret: {}, privateKeyJwt: {keys: {inline: '{}'}}}, secretRef: {name: s}}"
+            .into(),
         policy("{name: m, introspection: {issuer: i, endpoint: 'ftp://i', clientId: c, clientSecretRef: {name: s}}}"),
         policy("{name: m, mtls: {trustBundleRef: {name: s}, identity: URI, names: [{name: URI}]}}"),
         jose(
-            "consume: {from: {body: {}}, verify: {keys: {inline: '{}'}, algorithms: [ES256]}}, produce: {from: {body: {}}, to: {header: X-A}, sign: {keyRef: {name: k}, algorithm: ES256}}",
+            "consume: {from: {body: {}}, verify: {keys: {inline: '{}'}, algorithms: [ES256]}}, produce: {from: \
+                {body: {}}, to: {header: X-A}, sign: {keyRef: {name: k}, algorithm: ES256}}",
         ),
         jose("consume: {from: {body: {}, header: X-A}, verify: {keys: {inline: '{}'}, algorithms: [ES256]}}"),
         jose("consume: {from: {body: {}}}"),
@@ -203,7 +252,8 @@ fn broken() -> Vec<String> {
         "kind: Federation\nspec: {oidc: {issuer: 'https://i', client: {clientId: c, authentication: {}}}}".into(),
         "kind: Federation\nspec: {saml: {entityId: a, metadata: {}}}".into(),
         "kind: Federation\nspec: \
-            {saml: {entityId: a, metadata: {inline: '<EntityDescriptor/>', tls: {trustBundleRef: {name: s}}}}}".into(),
+            {saml: {entityId: a, metadata: {inline: '<EntityDescriptor/>', tls: {trustBundleRef: {name: s}}}}}"
+            .into(),
         "kind: Credential\nspec: {person: {user: a}, secretRef: {name: s}}".into(),
         policy("{name: m, signIn: {federationRefs: [{name: a}], stepUp: {}}}"),
         "kind: RoleBinding\nspec: {role: r, subjects: [{user: u, group: g}], scope: {project: {}}}".into(),
@@ -217,7 +267,10 @@ fn broken() -> Vec<String> {
         permissions("{kinds: [Federation], verbs: [Rotate]}"),
         permissions("{kinds: [Credential], verbs: [Deploy]}"),
         permissions("{kinds: [RoleBinding], verbs: [ReadSecretMetadata]}"),
-        policy("{name: m, basic: {realm: r, credentialSelector: {matchLabels: {a: b}}, validators: [{credentials: {}}]}}"),
+        policy(
+            "{name: m, basic: {realm: r, credentialSelector: {matchLabels: {a: b}}, validators: [{credentials: \
+            {}}]}}",
+        ),
         policy("{name: m, basic: {realm: r, validators: [{}]}}"),
         format!(
             "kind: IdentityPolicy\nspec: {{{TARGET}, authentication: {{methods: [{{name: m, anonymous: {{}}}}]}}, \

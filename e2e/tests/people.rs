@@ -116,18 +116,22 @@ fn certificate(space: &Space, name: &str) -> Result<String> {
 /// The person and the two clients at Keycloak; returns the person's id there.
 async fn prepare_keycloak(bed: &Bed, gateway: &str, certificate: &str) -> Result<String> {
     let person = json!({
-        "username": "ana", "email": "ana@shop.example", "emailVerified": true, "enabled": true, "firstName": "Ana", "lastName": "Example",
+        "username": "ana", "email": "ana@shop.example", "emailVerified": true, "enabled": true, "firstName": "Ana",
+        "lastName": "Example",
         "credentials": [{"type": "password", "value": "ana-password", "temporary": false}],
     });
     bed.keycloak_admin("POST", "users", &person).await?;
     let back_channel = format!("http://{gateway}/_idm/back-channel-logout/kc");
     let claim = |name: &str, property: &str, kind: &str| {
         json!({"name": name, "protocol": "openid-connect", "protocolMapper": "oidc-usermodel-property-mapper",
-            "config": {"user.attribute": property, "claim.name": name, "jsonType.label": kind, "id.token.claim": "true", "userinfo.token.claim": "true"}})
+            "config": {"user.attribute": property, "claim.name": name, "jsonType.label": kind,
+            "id.token.claim": "true", "userinfo.token.claim": "true"}})
     };
     let oidc = json!({
-        "clientId": "people", "secret": "people-secret", "standardFlowEnabled": true, "redirectUris": ["https://shop.test/_idm/callback/kc"],
-        "defaultClientScopes": ["who"], "protocolMappers": [claim("email", "email", "String"), claim("email_verified", "emailVerified", "boolean")],
+        "clientId": "people", "secret": "people-secret", "standardFlowEnabled": true,
+        "redirectUris": ["https://shop.test/_idm/callback/kc"],
+        "defaultClientScopes": ["who"], "protocolMappers": [claim("email", "email", "String"),
+        claim("email_verified", "emailVerified", "boolean")],
         "attributes": {
             "post.logout.redirect.uris": "https://shop.test/_idm/logged-out", "pkce.code.challenge.method": "S256",
             "backchannel.logout.url": back_channel, "backchannel.logout.session.required": "true",
@@ -147,8 +151,10 @@ async fn prepare_keycloak(bed: &Bed, gateway: &str, certificate: &str) -> Result
         "clientId": "urn:shop", "protocol": "saml", "redirectUris": ["https://shop.test/*"], "frontchannelLogout": true,
         "adminUrl": "https://shop.test/_idm/saml/logout/kc-saml", "protocolMappers": [mapper],
         "attributes": {
-            "saml.server.signature": "true", "saml.assertion.signature": "true", "saml.signature.algorithm": "RSA_SHA256", "saml.authnstatement": "true",
-            "saml.client.signature": "true", "saml.signing.certificate": certificate, "saml.encrypt": "true", "saml.encryption.certificate": certificate,
+            "saml.server.signature": "true", "saml.assertion.signature": "true",
+            "saml.signature.algorithm": "RSA_SHA256", "saml.authnstatement": "true",
+            "saml.client.signature": "true", "saml.signing.certificate": certificate, "saml.encrypt": "true",
+            "saml.encryption.certificate": certificate,
             "saml.force.post.binding": "true", "saml_name_id_format": "persistent", "saml_force_name_id_format": "true",
             "saml_assertion_consumer_url_post": "https://shop.test/_idm/saml/consume/kc-saml",
             "saml_single_logout_service_url_redirect": "https://shop.test/_idm/saml/logout/kc-saml",
@@ -263,7 +269,10 @@ async fn people_sign_in_with_a_real_browser_and_nothing_that_happens_in_between_
     );
     ensure!(members["metadata"]["ownerReferences"][0]["kind"] == "Federation", "{members}");
     // Sign-ins, sign-outs and refusals are all in Elasticsearch.
-    let of_space = |field: &str, value: &str| json!({"bool": {"must": [{"term": {"namespace": SPACE}}, {"term": {field: value}}]}});
+    let of_space = |field: &str, value: &str| {
+        json!({"bool": {"must": [{"term": {"namespace": SPACE}},
+        {"term": {field: value}}]}})
+    };
     eventually("the records", async || {
         ensure!(!bed.records(of_space("reason", "SessionEnded")).await?.is_empty(), "no ended session yet");
         let permitted = bed.records(of_space("outcome", "Permitted")).await?;

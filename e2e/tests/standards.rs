@@ -210,7 +210,11 @@ async fn https_with_client_certificates_is_served_and_a_new_authority_is_in_forc
         ])?;
         space.apply(&yaml).map(drop)
     };
-    let gateway = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: edge}\nspec: {gatewayClassName: idm, listeners: [{name: https, port: 443, protocol: HTTPS, hostname: api.example, tls: {certificateRefs: [{name: server}]}}]}\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: api}\nspec: {parentRefs: [{name: edge}], hostnames: [api.example], rules: [{backendRefs: [{name: echo, port: 80}]}]}\n";
+    let gateway = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: edge}\n\
+        spec: {gatewayClassName: idm, listeners: [{name: https, port: 443, protocol: HTTPS, hostname: api.example, \
+        tls: {certificateRefs: [{name: server}]}}]}\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+        metadata: {name: api}\nspec: {parentRefs: [{name: edge}], hostnames: [api.example], rules: [{backendRefs: \
+        [{name: echo, port: 80}]}]}\n";
     let methods = "    - {name: devices, mtls: {trustBundleRef: {name: ca}, identity: URI}}\n";
     let policy = policy(methods).replace(
         "{group: '', kind: Service, name: echo}",

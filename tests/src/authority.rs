@@ -35,7 +35,9 @@ impl Authority {
         std::fs::write(dir.path().join("index.txt"), "").expect("done");
         std::fs::write(dir.path().join("serial"), "01").expect("done");
         std::fs::write(dir.path().join("crlnumber"), "01").expect("done");
-        let config = "[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\nserial=serial\ncrlnumber=crlnumber\nnew_certs_dir=.\ncertificate=ca.crt\nprivate_key=ca.key\ndefault_md=sha256\npolicy=p\ndefault_crl_days=30\ncopy_extensions=copy\n[p]\ncommonName=supplied\n";
+        let config = "[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\nserial=serial\ncrlnumber=crlnumber\n\
+            new_certs_dir=.\ncertificate=ca.crt\nprivate_key=ca.key\ndefault_md=sha256\npolicy=p\n\
+            default_crl_days=30\ncopy_extensions=copy\n[p]\ncommonName=supplied\n";
         std::fs::write(dir.path().join("ca.cnf"), config).expect("done");
         Self { dir }
     }

@@ -351,7 +351,9 @@ pub fn open_to_address(upstream: SocketAddr, methods: &str) -> String {
 }
 
 /// A Gateway with one HTTPS listener for every host, with the certificate in the Secret `server`.
-pub const HTTPS_LISTENER: &str = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec: {gatewayClassName: idm, listeners: [{name: s, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: server}]}}]}\n";
+pub const HTTPS_LISTENER: &str = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\n\
+    spec: {gatewayClassName: idm, listeners: [{name: s, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: \
+    server}]}}]}\n";
 
 /// A policy method that opens the route.
 pub const ANONYMOUS: &str = "    - {name: everyone, anonymous: {}}\n";

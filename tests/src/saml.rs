@@ -75,7 +75,14 @@ fn time(seconds: i64) -> String {
 /// A signature template.
 pub fn signature_template(id: &str) -> String {
     format!(
-        "<ds:Signature xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\"><ds:SignedInfo><ds:CanonicalizationMethod Algorithm=\"http://www.w3.org/2001/10/xml-exc-c14n#\"/><ds:SignatureMethod Algorithm=\"http://www.w3.org/2001/04/xmldsig-more#rsa-sha256\"/><ds:Reference URI=\"#{id}\"><ds:Transforms><ds:Transform Algorithm=\"http://www.w3.org/2000/09/xmldsig#enveloped-signature\"/><ds:Transform Algorithm=\"http://www.w3.org/2001/10/xml-exc-c14n#\"/></ds:Transforms><ds:DigestMethod Algorithm=\"http://www.w3.org/2001/04/xmlenc#sha256\"/><ds:DigestValue/></ds:Reference></ds:SignedInfo><ds:SignatureValue/><ds:KeyInfo><ds:X509Data/></ds:KeyInfo></ds:Signature>"
+        "<ds:Signature xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\"><ds:SignedInfo>\
+            <ds:CanonicalizationMethod Algorithm=\"http://www.w3.org/2001/10/xml-exc-c14n#\"/>\
+            <ds:SignatureMethod Algorithm=\"http://www.w3.org/2001/04/xmldsig-more#rsa-sha256\"/>\
+            <ds:Reference URI=\"#{id}\"><ds:Transforms><ds:Transform \
+            Algorithm=\"http://www.w3.org/2000/09/xmldsig#enveloped-signature\"/>\
+            <ds:Transform Algorithm=\"http://www.w3.org/2001/10/xml-exc-c14n#\"/></ds:Transforms>\
+            <ds:DigestMethod Algorithm=\"http://www.w3.org/2001/04/xmlenc#sha256\"/><ds:DigestValue/></ds:Reference>\
+            </ds:SignedInfo><ds:SignatureValue/><ds:KeyInfo><ds:X509Data/></ds:KeyInfo></ds:Signature>"
     )
 }
 
@@ -153,7 +160,8 @@ impl SamlIdp {
             let base64: String =
                 self.read(&format!("{name}.crt")).lines().filter(|line| !line.starts_with("-----")).collect();
             format!(
-                "<KeyDescriptor use=\"signing\"><ds:KeyInfo><ds:X509Data><ds:X509Certificate>{base64}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></KeyDescriptor>"
+                "<KeyDescriptor use=\"signing\"><ds:KeyInfo><ds:X509Data>\
+                    <ds:X509Certificate>{base64}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></KeyDescriptor>"
             )
         };
         let redirect = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect";
@@ -184,7 +192,24 @@ impl SamlIdp {
         let Says { name, consumer, audience, issuer, window, id, session, context, conditions, .. } = says;
         let (request, now, from, until) = (says.request(), time(0), time(window.0), time(window.1));
         format!(
-            "<saml:Assertion xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\" xmlns:xs=\"http://www.w3.org/2001/XMLSchema\" xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" ID=\"{id}\" Version=\"2.0\" IssueInstant=\"{now}\"><saml:Issuer>{issuer}</saml:Issuer>{signature}<saml:Subject><saml:NameID Format=\"urn:oasis:names:tc:SAML:2.0:nameid-format:persistent\">{name}</saml:NameID><saml:SubjectConfirmation Method=\"urn:oasis:names:tc:SAML:2.0:cm:bearer\"><saml:SubjectConfirmationData{request} NotOnOrAfter=\"{until}\" Recipient=\"{consumer}\"/></saml:SubjectConfirmation></saml:Subject><saml:Conditions NotBefore=\"{from}\" NotOnOrAfter=\"{until}\"><saml:AudienceRestriction><saml:Audience>{audience}</saml:Audience></saml:AudienceRestriction>{conditions}</saml:Conditions><saml:AuthnStatement AuthnInstant=\"{now}\" SessionIndex=\"{session}\"><saml:AuthnContext><saml:AuthnContextClassRef>{context}</saml:AuthnContextClassRef></saml:AuthnContext></saml:AuthnStatement><saml:AttributeStatement><saml:Attribute Name=\"groups\"><saml:AttributeValue xsi:type=\"xs:string\">order-reader</saml:AttributeValue><saml:AttributeValue xsi:type=\"xs:string\">staff</saml:AttributeValue></saml:Attribute><saml:Attribute Name=\"email\"><saml:AttributeValue xsi:type=\"xs:string\">{name}@shop.example</saml:AttributeValue></saml:Attribute></saml:AttributeStatement></saml:Assertion>"
+            "<saml:Assertion xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\" \
+                xmlns:xs=\"http://www.w3.org/2001/XMLSchema\" \
+                xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" ID=\"{id}\" Version=\"2.0\" \
+                IssueInstant=\"{now}\"><saml:Issuer>{issuer}</saml:Issuer>{signature}<saml:Subject>\
+                <saml:NameID Format=\"urn:oasis:names:tc:SAML:2.0:nameid-format:persistent\">{name}</saml:NameID>\
+                <saml:SubjectConfirmation Method=\"urn:oasis:names:tc:SAML:2.0:cm:bearer\">\
+                <saml:SubjectConfirmationData{request} NotOnOrAfter=\"{until}\" Recipient=\"{consumer}\"/>\
+                </saml:SubjectConfirmation></saml:Subject><saml:Conditions NotBefore=\"{from}\" \
+                NotOnOrAfter=\"{until}\"><saml:AudienceRestriction><saml:Audience>{audience}</saml:Audience>\
+                </saml:AudienceRestriction>{conditions}</saml:Conditions><saml:AuthnStatement AuthnInstant=\"{now}\" \
+                SessionIndex=\"{session}\"><saml:AuthnContext>\
+                <saml:AuthnContextClassRef>{context}</saml:AuthnContextClassRef></saml:AuthnContext>\
+                </saml:AuthnStatement><saml:AttributeStatement><saml:Attribute Name=\"groups\">\
+                <saml:AttributeValue xsi:type=\"xs:string\">order-reader</saml:AttributeValue>\
+                <saml:AttributeValue xsi:type=\"xs:string\">staff</saml:AttributeValue></saml:Attribute>\
+                <saml:Attribute Name=\"email\"><saml:AttributeValue \
+                xsi:type=\"xs:string\">{name}@shop.example</saml:AttributeValue></saml:Attribute>\
+                </saml:AttributeStatement></saml:Assertion>"
         )
     }
 
@@ -193,7 +218,10 @@ impl SamlIdp {
         let Says { consumer, issuer, id, status, .. } = says;
         let (request, now) = (says.request(), time(0));
         format!(
-            "<samlp:Response xmlns:samlp=\"urn:oasis:names:tc:SAML:2.0:protocol\" ID=\"_response{id}\" Version=\"2.0\" IssueInstant=\"{now}\" Destination=\"{consumer}\"{request}><saml:Issuer xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\">{issuer}</saml:Issuer>{signature}<samlp:Status><samlp:StatusCode Value=\"{status}\"/></samlp:Status>{inside}</samlp:Response>"
+            "<samlp:Response xmlns:samlp=\"urn:oasis:names:tc:SAML:2.0:protocol\" ID=\"_response{id}\" \
+                Version=\"2.0\" IssueInstant=\"{now}\" Destination=\"{consumer}\"{request}>\
+                <saml:Issuer xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\">{issuer}</saml:Issuer>{signature}<\
+                samlp:Status><samlp:StatusCode Value=\"{status}\"/></samlp:Status>{inside}</samlp:Response>"
         )
     }
 
@@ -228,7 +256,12 @@ impl SamlIdp {
     /// An assertion, encrypted for the service with this content algorithm and key transport.
     pub fn encrypt(&self, assertion: &str, content: &str, session_key: &str, transport: &str) -> String {
         let template = format!(
-            "<xenc:EncryptedData xmlns:xenc=\"http://www.w3.org/2001/04/xmlenc#\" Type=\"http://www.w3.org/2001/04/xmlenc#Element\"><xenc:EncryptionMethod Algorithm=\"{content}\"/><ds:KeyInfo xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\"><xenc:EncryptedKey><xenc:EncryptionMethod Algorithm=\"{transport}\"/><ds:KeyInfo><ds:X509Data/></ds:KeyInfo><xenc:CipherData><xenc:CipherValue/></xenc:CipherData></xenc:EncryptedKey></ds:KeyInfo><xenc:CipherData><xenc:CipherValue/></xenc:CipherData></xenc:EncryptedData>"
+            "<xenc:EncryptedData xmlns:xenc=\"http://www.w3.org/2001/04/xmlenc#\" \
+                Type=\"http://www.w3.org/2001/04/xmlenc#Element\"><xenc:EncryptionMethod Algorithm=\"{content}\"/>\
+                <ds:KeyInfo xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\"><xenc:EncryptedKey>\
+                <xenc:EncryptionMethod Algorithm=\"{transport}\"/><ds:KeyInfo><ds:X509Data/></ds:KeyInfo>\
+                <xenc:CipherData><xenc:CipherValue/></xenc:CipherData></xenc:EncryptedKey></ds:KeyInfo>\
+                <xenc:CipherData><xenc:CipherValue/></xenc:CipherData></xenc:EncryptedData>"
         );
         std::fs::write(self.dir.path().join("template.xml"), template).expect("written");
         std::fs::write(self.dir.path().join("plain.xml"), assertion).expect("written");
@@ -285,7 +318,8 @@ impl SamlIdp {
     /// A query with a message of the provider, signed with the key of this name.
     pub fn signed_query(&self, field: &str, message: &str, relay_state: &str, key: &str) -> String {
         std::fs::write(self.dir.path().join("message"), message).expect("written");
-        let code = "import sys,zlib,base64;d=zlib.compressobj(9,zlib.DEFLATED,-15);b=open('message','rb').read();print(base64.b64encode(d.compress(b)+d.flush()).decode())";
+        let code = "import sys,zlib,base64;d=zlib.compressobj(9,zlib.DEFLATED,-15);b=open('message','rb').read();pri\
+            nt(base64.b64encode(d.compress(b)+d.flush()).decode())";
         let deflated = run("python3", &["-c", code], self.dir.path());
         let query = format!(
             "{field}={}&RelayState={}&SigAlg={}",
@@ -304,7 +338,11 @@ impl SamlIdp {
         let sessions: String =
             sessions.iter().map(|session| format!("<samlp:SessionIndex>{session}</samlp:SessionIndex>")).collect();
         format!(
-            "<samlp:LogoutRequest xmlns:samlp=\"urn:oasis:names:tc:SAML:2.0:protocol\" xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\" ID=\"{id}\" Version=\"2.0\" IssueInstant=\"{}\" Destination=\"{to}\"><saml:Issuer>{IDP}</saml:Issuer>{signature}<saml:NameID Format=\"urn:oasis:names:tc:SAML:2.0:nameid-format:persistent\">{name}</saml:NameID>{sessions}</samlp:LogoutRequest>",
+            "<samlp:LogoutRequest xmlns:samlp=\"urn:oasis:names:tc:SAML:2.0:protocol\" \
+                xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\" ID=\"{id}\" Version=\"2.0\" IssueInstant=\"{}\" \
+                Destination=\"{to}\"><saml:Issuer>{IDP}</saml:Issuer>{signature}<saml:NameID \
+                Format=\"urn:oasis:names:tc:SAML:2.0:nameid-format:persistent\">{name}</saml:NameID>{sessions}</saml\
+                p:LogoutRequest>",
             time(0)
         )
     }

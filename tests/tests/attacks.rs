@@ -217,7 +217,8 @@ fn t27_what_anyone_can_encrypt_is_no_token() {
 
 #[test]
 fn t28_work_that_a_message_asks_for_is_bounded() {
-    let password = "    - {name: everyone, anonymous: {}}\n  jose: [{name: s, consume: {from: {body: {}}, decrypt: {secretRef: {name: enc}, algorithms: [PBES2-HS256+A128KW], encryptions: [A128GCM]}, to: {body: {}}}}]\n";
+    let password = "    - {name: everyone, anonymous: {}}\n  jose: [{name: s, consume: {from: {body: {}}, decrypt: \
+        {secretRef: {name: enc}, algorithms: [PBES2-HS256+A128KW], encryptions: [A128GCM]}, to: {body: {}}}}]\n";
     let jwks = json!({"keys": [{"kty": "oct", "k": B64.encode("a password of some length, for \
         wrapping"), "alg": "PBES2-HS256+A128KW"}]});
     let bed = Bed::new(password, &secret("enc", &[("jwks.json", jwks.to_string())]), &[]);
@@ -481,7 +482,9 @@ fn t32_an_issuer_that_was_never_reached_has_no_keys_at_all() {
     );
     let bed = Bed::new(&method, "", INSECURE);
     // Neither the right key, nor one that anybody could know.
-    let known = Jwk::parse(br#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI","kid":"k"}"#).unwrap();
+    let known = br#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+        "y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI","kid":"k"}"#;
+    let known = Jwk::parse(known).unwrap();
     let known = SigningKey::from_jwk(&known, Algorithm::ES256).unwrap();
     for key in [&key, &known] {
         bed.refused(&bed.bearer(&key.sign(&issuer.claims("ana")).unwrap()), &["KeysUnavailable"]);
@@ -623,7 +626,8 @@ fn member(reply: &Reply, name: &str) -> String {
 fn t35_an_assertion_without_the_clients_own_signature_is_none() {
     let key = SigningKey::generate(Algorithm::ES256, "k").unwrap();
     let bed = service::<InProcess>(&key, WEB, "", &[]);
-    let said = json!({"iss": "robot", "sub": "robot", "aud": "https://shop.example/oauth", "jti": "1", "iat": now(), "exp": now() + 60});
+    let said = json!({"iss": "robot", "sub": "robot", "aud": "https://shop.example/oauth", "jti": "1", "iat": now(),
+        "exp": now() + 60});
     let public = key.public().unwrap().reveal();
     let hmac = Jwk::parse(json!({"kty": "oct", "k": B64.encode(public.to_string())}).to_string().as_bytes()).unwrap();
     let hmac = SigningKey::from_jwk(&hmac, Algorithm::HS256).unwrap();
@@ -641,7 +645,8 @@ fn t35_an_assertion_without_the_clients_own_signature_is_none() {
             .unwrap(),
     ] {
         let form = format!(
-            "grant_type=client_credentials&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion={assertion}"
+            "grant_type=client_credentials&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type\
+                %3Ajwt-bearer&client_assertion={assertion}"
         );
         bed.refused(&post(bed.gateway.address, "token", None, &form), &["InvalidClient"]);
     }
@@ -976,7 +981,8 @@ fn t55_a_name_is_somebody_only_with_its_issuer() {
         entry("https://idp", &ours),
         entry("https://partner", &theirs)
     );
-    let binding = "---\napiVersion: identity-manager.io/v1alpha1\nkind: RoleBinding\nmetadata: {name: admins}\nspec: {role: admin, subjects: [{user: ana@shop.example, issuer: 'https://idp'}], scope: {project: {}}}\n";
+    let binding = "---\napiVersion: identity-manager.io/v1alpha1\nkind: RoleBinding\nmetadata: {name: admins}\n\
+        spec: {role: admin, subjects: [{user: ana@shop.example, issuer: 'https://idp'}], scope: {project: {}}}\n";
     let bed = Bed::new(&methods, binding, &[]);
     let token = |key: &SigningKey, issuer: &str| {
         key.sign(&json!({"iss": issuer, "aud": "orders", "sub": "1", "email": "ana@shop.example", "exp": now() + 60}))

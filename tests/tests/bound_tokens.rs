@@ -71,7 +71,8 @@ fn an_active_token_is_asked_about_once_and_makes_an_identity() {
 
 #[test]
 fn what_the_issuer_does_not_vouch_for_is_refused() {
-    let good = json!({"active": true, "iss": "https://idp", "sub": "7", "username": "ana", "aud": "orders", "exp": now() + 60});
+    let good = json!({"active": true, "iss": "https://idp", "sub": "7", "username": "ana", "aud": "orders",
+        "exp": now() + 60});
     let with = |change: fn(&mut Value)| {
         let mut body = good.clone();
         change(&mut body);

@@ -155,8 +155,10 @@ fn a_policy_that_breaks_keeps_its_last_good_version_and_one_that_never_worked_cl
 #[test]
 fn an_object_of_a_newer_version_closes_what_it_covers() {
     let mut world = world(BASE);
-    let object: Value = serde_json::json!({"apiVersion": "identity-manager.io/v1alpha1", "kind": "IdentityPolicy", "metadata": {"name": "future", "namespace": "default"},
-        "spec": {"targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "r"}], "fromTheFuture": true,
+    let object: Value = serde_json::json!({"apiVersion": "identity-manager.io/v1alpha1", "kind": "IdentityPolicy",
+        "metadata": {"name": "future", "namespace": "default"},
+        "spec": {"targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "r"}],
+        "fromTheFuture": true,
             "authentication": {"methods": [{"name": "everyone", "anonymous": {}}]}}});
     assert!(world.insert(object));
     let compiled = compile(&world, None);
@@ -213,7 +215,8 @@ fn what_a_gateway_cannot_do_closes_its_rule_and_is_named() {
         ),
         (
             "value: /first}}], backendRefs: [{name: up, port: 80}]",
-            "value: /first}}], filters: [{type: RequestRedirect, requestRedirect: {}}, {type: RequestHeaderModifier, requestHeaderModifier: {remove: [x-a]}}]",
+            "value: /first}}], filters: [{type: RequestRedirect, requestRedirect: {}}, {type: RequestHeaderModifier, \
+                requestHeaderModifier: {remove: [x-a]}}]",
             "there is no request or answer that could be changed",
         ),
     ] {
@@ -366,7 +369,8 @@ fn a_byte_order_mark_in_front_of_a_password_is_a_finding() {
 
 #[test]
 fn keys_in_a_secret_are_read_and_bad_ones_are_named_without_being_shown() {
-    let jwt = "jwt: {issuers: [{issuer: 'https://i.example', audiences: [a], algorithms: [ES256], keys: {secretRef: {name: keys}}}]}";
+    let jwt = "jwt: {issuers: [{issuer: 'https://i.example', audiences: [a], algorithms: [ES256], keys: {secretRef: \
+        {name: keys}}}]}";
     let yaml = format!("{BASE}{}", policy("p", ROUTE).replace("anonymous: {}", jwt));
     let secret = |value: &str| {
         format!("{yaml}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: keys}}\nstringData: {{{value}}}\n")

@@ -21,7 +21,8 @@ fn files(upstream: &Upstream) -> String {
         )
     };
     let open = "  authentication: {methods: [{name: everyone, anonymous: {}}]}\n  jose:\n  - name: digest\n    \
-                produce: {message: Response, from: {body: {}}, sign: {keyRef: {name: mac}, algorithm: HS256, form: Detached}, \
+                produce: {message: Response, from: {body: {}}, sign: {keyRef: {name: mac}, algorithm: HS256, form: \
+                Detached}, \
                 to: {header: X-Receipt}}\n  upstream: {headers: [{name: X-What, value: request.path}]}\n";
     let closed = "  authentication:\n    methods:\n    - {name: machines, apiKey: {sources: [{query: {name: key}}, \
                   {header: {name: X-Api-Key}}]}}\n    - {name: people, basic: {realm: shop}}\n  authorization: {rules: \

@@ -65,7 +65,9 @@ impl<G: Serves> Bed<G> {
 
 #[test]
 fn the_upstream_gets_a_token_of_its_own_and_never_the_callers() {
-    let body = json!({"access_token": "narrow-token", "issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "Bearer", "expires_in": 300});
+    let body = json!({"access_token": "narrow-token",
+        "issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "Bearer",
+        "expires_in": 300});
     let server = Upstream::answering(&answer(200, &body.to_string()));
     let bed: Bed<Gateway> = bed("", "", &exchange(&server, ""));
     let token = bed.token();

@@ -9,7 +9,9 @@ fn bed<G: Serves>(rest: &str) -> (G, Upstream) {
         "{}{rest}",
         open_to(&upstream, "    - {name: people, basic: {realm: shop}}\n    - {name: everyone, anonymous: {}}\n")
     );
-    let credential = "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: ana}\nspec: {password: {}, secretRef: {name: ana}, roles: [writer], attributes: [{name: tenant, value: acme}]}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: ana}\nstringData: {password: secret}\n";
+    let credential = "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: ana}\n\
+        spec: {password: {}, secretRef: {name: ana}, roles: [writer], attributes: [{name: tenant, value: acme}]}\n\
+        ---\napiVersion: v1\nkind: Secret\nmetadata: {name: ana}\nstringData: {password: secret}\n";
     (G::start_with(&[("all.yaml", &format!("{yaml}{credential}"))], &[]), upstream)
 }
 
@@ -22,7 +24,10 @@ fn send(gateway: &impl Serves, method: &str, target: &str, headers: &str) -> idm
 #[test]
 fn a_rule_covers_the_requests_its_condition_holds_for() {
     let (gateway, upstream) = bed::<InProcess>(
-        "  authorization:\n    rules:\n    - {name: open, when: \"request.path == '/open'\"}\n    - {name: admin, when: \"request.path.startsWith('/admin')\", require: {roles: {any: [writer]}}}\n    - {name: tenant, when: \"request.path == '/t' && request.parameters.tenant == identity.attributes.tenant\"}\n    - {name: odd, when: \"request.path == '/odd' && request.headers['x-missing'] == '1'\"}\n",
+        "  authorization:\n    rules:\n    - {name: open, when: \"request.path == '/open'\"}\n    - {name: admin, \
+            when: \"request.path.startsWith('/admin')\", require: {roles: {any: [writer]}}}\n    - {name: tenant, \
+            when: \"request.path == '/t' && request.parameters.tenant == identity.attributes.tenant\"}\n    - {name: \
+            odd, when: \"request.path == '/odd' && request.headers['x-missing'] == '1'\"}\n",
     );
     assert_eq!(send(&gateway, "GET", "/open", "").status, 200);
     assert_eq!(send(&gateway, "GET", "/admin/x", ANA).status, 200);

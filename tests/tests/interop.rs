@@ -67,9 +67,10 @@ fn converse(name: &str, mut peer: Command, cannot: &[&str]) {
         .iter()
         .map(|case| {
             let key = EncryptionKey::from_jwk(&case.key, case.algorithm).unwrap();
-            let made = key.encrypt(case.enc, Default::default(), format!("ours \
-                {}", case.id).as_bytes(), &mut system_entropy).unwrap();
-            json!({"id": case.id, "alg": case.algorithm.name(), "enc": case.enc.name(), "key": case.key.reveal(), "object": made.compact()})
+            let ours = format!("ours {}", case.id);
+            let made = key.encrypt(case.enc, Default::default(), ours.as_bytes(), &mut system_entropy).unwrap();
+            json!({"id": case.id, "alg": case.algorithm.name(), "enc": case.enc.name(), "key": case.key.reveal(),
+                "object": made.compact()})
         })
         .collect();
     let jws: Vec<Value> = signed

@@ -124,7 +124,8 @@ fn a_signed_and_encrypted_body_is_opened_for_the_upstream_and_nothing_else_passe
 #[test]
 fn a_detached_signature_covers_the_body_that_goes_on() {
     let key = SigningKey::generate(Algorithm::HS256, "shared").unwrap();
-    let steps = "  jose:\n  - name: webhook\n    consume: {from: {body: {}}, verify: {keys: {secretRef: {name: shared}}, algorithms: [HS256], detachedHeader: X-Signature}}\n";
+    let steps = "  jose:\n  - name: webhook\n    consume: {from: {body: {}}, verify: {keys: {secretRef: {name: \
+        shared}}, algorithms: [HS256], detachedHeader: X-Signature}}\n";
     let bed: Bed = bed(Upstream::new(), steps, &secret("shared", "jwks.json", key.reveal_jwk()));
     let signature = |body: &str| {
         format!("X-Signature: {}\r\n", key.sign_payload(&key.header(), body.as_bytes()).unwrap().detached())
@@ -159,7 +160,10 @@ fn a_token_in_a_header_of_its_own_is_checked_like_any_other() {
 #[test]
 fn the_upstream_gets_a_signed_token_that_speaks_of_the_caller() {
     let key = SigningKey::generate(Algorithm::PS256, "out-1").unwrap();
-    let steps = "  jose:\n  - name: passport\n    produce:\n      sign:\n        keyRef: {name: out}\n        algorithm: PS256\n        claims: {issuer: 'https://shop', audiences: [a, b], subject: identity.username, expireAfterSeconds: 60, issuedAtOffsetSeconds: -5, id: true, custom: [{name: path, value: request.path}, {name: none, value: token.nothing}]}\n      to: {header: X-Passport}\n";
+    let steps = "  jose:\n  - name: passport\n    produce:\n      sign:\n        keyRef: {name: out}\n        \
+        algorithm: PS256\n        claims: {issuer: 'https://shop', audiences: [a, b], subject: identity.username, \
+        expireAfterSeconds: 60, issuedAtOffsetSeconds: -5, id: true, custom: [{name: path, value: request.path}, \
+        {name: none, value: token.nothing}]}\n      to: {header: X-Passport}\n";
     let bed: Bed =
         bed(Upstream::new(), steps, &format!("{}{}", secret("out", "key", key.reveal_jwk()), credential("ana")));
     assert_eq!(bed.post("Authorization: Basic YW5hOnNlY3JldA==\r\nX-Passport: forged\r\n", "x").status, 200);
@@ -227,7 +231,9 @@ fn a_body_is_signed_and_encrypted_for_the_upstream_and_the_answer_signed_for_the
 fn the_key_is_chosen_by_a_value_and_no_key_means_no_request() {
     let (a, b) =
         (SigningKey::generate(Algorithm::ES256, "a").unwrap(), SigningKey::generate(Algorithm::ES256, "b").unwrap());
-    let steps = "  jose:\n  - name: by\n    produce:\n      from: {body: {}}\n      sign: {keyFor: \"request.headers['x-tenant']\", keys: [{value: a, keyRef: {name: ka}}, {value: b, keyRef: {name: kb}}], algorithm: ES256, form: Json}\n      to: {body: {}}\n";
+    let steps = "  jose:\n  - name: by\n    produce:\n      from: {body: {}}\n      sign: {keyFor: \
+        \"request.headers['x-tenant']\", keys: [{value: a, keyRef: {name: ka}}, {value: b, keyRef: {name: kb}}], \
+        algorithm: ES256, form: Json}\n      to: {body: {}}\n";
     let bed: Bed = bed(
         Upstream::new(),
         steps,
@@ -303,7 +309,9 @@ fn a_certificate_in_the_object_counts_only_with_its_chain_its_name_and_its_time(
     partners.issue("gone", "DNS:orders.partner.example", "clientAuth", "20400101000000Z");
     others.issue("orders", "DNS:orders.partner.example", "clientAuth", "20400101000000Z");
     partners.revoke("gone");
-    let steps = "  jose: [{name: in, consume: {from: {body: {}}, verify: {certificates: {trustBundleRef: {name: ca}, revocationListRef: {name: ca}, names: [{name: DNS, is: orders.partner.example}]}, algorithms: [ES256]}, to: {body: {contentType: application/json}}}}]\n";
+    let steps = "  jose: [{name: in, consume: {from: {body: {}}, verify: {certificates: {trustBundleRef: {name: ca}, \
+        revocationListRef: {name: ca}, names: [{name: DNS, is: orders.partner.example}]}, algorithms: [ES256]}, to: \
+        {body: {contentType: application/json}}}}]\n";
     let bundle =
         idm_tests::secret("ca", &[("ca.crt", partners.read("ca.crt")), ("ca.crl", partners.revocation_list())]);
     let bed: Bed = bed(Upstream::new(), steps, &bundle);

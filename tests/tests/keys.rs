@@ -3,7 +3,8 @@
 use idm_tests::{Gateway, InProcess, Reply, Serves, Upstream, open_to, raw};
 use idm_types::ApiKey;
 
-const SOURCES: &str = "    - {name: machines, apiKey: {sources: [{header: {name: X-Api-Key}}, {header: {name: Authorization, scheme: ApiKey}}, {query: {name: key}}, {cookie: {name: key}}]}}\n";
+const SOURCES: &str = "    - {name: machines, apiKey: {sources: [{header: {name: X-Api-Key}}, {header: {name: \
+    Authorization, scheme: ApiKey}}, {query: {name: key}}, {cookie: {name: key}}]}}\n";
 
 fn credential(name: &str, key: &ApiKey, more: &str) -> String {
     format!(

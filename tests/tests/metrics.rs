@@ -80,7 +80,8 @@ fn requests_are_counted_by_route_method_backend_and_consumer() {
     let samples = samples(&reply.body);
     let route = |rule: &str, policy: &str| {
         format!(
-            "route_kind=\"HTTPRoute\",route_namespace=\"default\",route=\"r\",rule=\"{rule}\",policy=\"default/{policy}\""
+            "route_kind=\"HTTPRoute\",route_namespace=\"default\",route=\"r\",rule=\"{rule}\",policy=\"default/\
+                {policy}\""
         )
     };
     let (keys, open) = (route("keys", "keyed"), route("open", "everyone"));

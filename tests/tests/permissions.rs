@@ -15,7 +15,10 @@ spec: {permissionRole: Owner, subjects: [{group: leads}], scope: {project: {}}}
 apiVersion: identity-manager.io/v1alpha1
 kind: RoleBinding
 metadata: {name: keys, namespace: shop}
-spec: {permissionRole: CredentialManager, subjects: [{user: cara, issuer: 'https://idp.example'}], scope: {team: {name: checkout}}}
+spec:
+  permissionRole: CredentialManager
+  subjects: [{user: cara, issuer: 'https://idp.example'}]
+  scope: {team: {name: checkout}}
 ---
 apiVersion: identity-manager.io/v1alpha1
 kind: RoleBinding

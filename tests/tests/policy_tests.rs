@@ -40,7 +40,9 @@ fn a_wrong_expectation_says_expected_and_got() {
         path
     };
     let table = write(
-        "- {name: one, request: {host: api.shop.example, path: /orders}, expect: {decision: Permitted, rule: read, upstream: {X-A: b}}}\n- {name: two, request: {host: api.shop.example, path: /healthz}, expect: {decision: Permitted}}\n",
+        "- {name: one, request: {host: api.shop.example, path: /orders}, expect: {decision: Permitted, rule: read, \
+            upstream: {X-A: b}}}\n- {name: two, request: {host: api.shop.example, path: /healthz}, expect: \
+            {decision: Permitted}}\n",
     );
     let (passed, said) = run(&table, &[]);
     assert!(!passed);

@@ -29,8 +29,10 @@ fn a_good_provider_is_told_in_full_and_gives_a_federation() {
     let provider = provider();
     provider.script(|script| {
         script.metadata = json!({
-            "id_token_signing_alg_values_supported": ["none", "HS256", "ES256", "ES256K"], "code_challenge_methods_supported": ["S256"],
-            "token_endpoint_auth_methods_supported": ["client_secret_basic", "private_key_jwt"], "backchannel_logout_supported": true,
+            "id_token_signing_alg_values_supported": ["none", "HS256", "ES256", "ES256K"],
+            "code_challenge_methods_supported": ["S256"],
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "private_key_jwt"],
+            "backchannel_logout_supported": true,
         });
     });
     let (output, said) = probe(&[&provider.issuer(), "--name", "kc", "--client-id", "shop"]);
@@ -93,7 +95,8 @@ fn what_would_keep_people_out_is_found_beforehand() {
         }
     });
     provider.script(|script| {
-        script.metadata = json!({"id_token_signing_alg_values_supported": ["ES256"], "authorization_endpoint": format!("http://{leads}/auth")})
+        script.metadata = json!({"id_token_signing_alg_values_supported": ["ES256"],
+            "authorization_endpoint": format!("http://{leads}/auth")})
     });
     let ask = |uri: &str| probe(&[&provider.issuer(), "--client-id", "shop", "--redirect-uri", uri]);
     let (output, said) = ask("https://shop.example/_idm/callback/kc");

@@ -305,7 +305,8 @@ fn an_answer_that_does_not_prove_who_it_is_lets_nobody_in() {
     assert_eq!(bed.come_back(&mut bed.browser()).status, 303);
     // Deviations that an honest provider may have.
     let skipped = json!({"keys": [
-        {"kty": "AKP", "alg": "ML-DSA-44", "kid": "a", "pub": "AA"}, {"kty": "made-up", "kid": "b"}, {"kty": "EC", "crv": "P-999", "x": "AA", "y": "AA", "kid": "c"},
+        {"kty": "AKP", "alg": "ML-DSA-44", "kid": "a", "pub": "AA"}, {"kty": "made-up", "kid": "b"},
+        {"kty": "EC", "crv": "P-999", "x": "AA", "y": "AA", "kid": "c"},
         bed.provider.key().jwks()["keys"][0],
     ]});
     bed.provider.script(|script| script.jwks = Some(skipped.to_string()));
@@ -800,7 +801,9 @@ fn the_upstream_gets_the_persons_token_where_the_policy_says_so() {
 #[test]
 fn the_upstream_is_told_of_person_and_credential_in_a_token_of_ours() {
     let signing = SigningKey::generate(Algorithm::ES256, "ours").unwrap();
-    let jose = "  jose:\n  - name: who\n    produce: {to: {header: X-Identity}, sign: {keyRef: {name: ours}, algorithm: ES256, claims: {issuer: shop, audiences: [orders], expireAfterSeconds: 60, subject: identity.id, custom: [{name: roles, value: credential.roles}, {name: mail, value: token.email}]}}}\n";
+    let jose = "  jose:\n  - name: who\n    produce: {to: {header: X-Identity}, sign: {keyRef: {name: ours}, \
+        algorithm: ES256, claims: {issuer: shop, audiences: [orders], expireAfterSeconds: 60, subject: identity.id, \
+        custom: [{name: roles, value: credential.roles}, {name: mail, value: token.email}]}}}\n";
     let (upstream, provider) = (Upstream::new(), Provider::new(key()));
     let method = format!(
         "    - name: staff\n      signIn: {{federationRefs: [{{name: idp}}], credentials: {{user: token.email}}}}\n\
@@ -1269,7 +1272,17 @@ fn a_client_may_prove_itself_with_its_certificate() {
     clients.issue("stranger", "DNS:stranger.clients", "clientAuth", "20400101000000Z");
     let provider = Provider::new(key());
     // TLS that wants a certificate, in front of the scripted provider: Python's, so that it is not ours on both sides.
-    let code = "import ssl,socket,sys,threading\nc=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER);c.load_cert_chain(sys.argv[1],sys.argv[2]);c.load_verify_locations(sys.argv[3]);c.verify_mode=ssl.CERT_REQUIRED\ns=socket.create_server(('127.0.0.1',0));print(s.getsockname()[1],flush=True)\ndef pipe(a,b):\n  try:\n    while d:=a.recv(65536): b.sendall(d)\n  except OSError: pass\n  finally:\n    try: b.shutdown(socket.SHUT_WR)\n    except OSError: pass\ndef serve(r):\n  try: t=c.wrap_socket(r,server_side=True)\n  except OSError: return\n  if b'shop' not in repr(t.getpeercert()).encode(): return t.close()\n  u=socket.create_connection(('127.0.0.1',int(sys.argv[4])))\n  threading.Thread(target=pipe,args=(t,u),daemon=True).start(); pipe(u,t)\nwhile True: threading.Thread(target=serve,args=(s.accept()[0],),daemon=True).start()\n";
+    let code = "import ssl,socket,sys,threading\n\
+        c=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER);c.load_cert_chain(sys.argv[1],sys.argv[2]);c.load_verify_locations\
+        (sys.argv[3]);c.verify_mode=ssl.CERT_REQUIRED\n\
+        s=socket.create_server(('127.0.0.1',0));print(s.getsockname()[1],flush=True)\n\
+        def pipe(a,b):\n  try:\n    while d:=a.recv(65536): b.sendall(d)\n  except OSError: pass\n  finally:\n    \
+        try: b.shutdown(socket.SHUT_WR)\n    except OSError: pass\ndef serve(r):\n  try: \
+        t=c.wrap_socket(r,server_side=True)\n  except OSError: return\n  if b'shop' not in \
+        repr(t.getpeercert()).encode(): return t.close()\n  \
+        u=socket.create_connection(('127.0.0.1',int(sys.argv[4])))\n  \
+        threading.Thread(target=pipe,args=(t,u),daemon=True).start(); pipe(u,t)\n\
+        while True: threading.Thread(target=serve,args=(s.accept()[0],),daemon=True).start()\n";
     let arguments = [
         servers.path("localhost.crt"),
         servers.path("localhost.key"),
@@ -1288,7 +1301,8 @@ fn a_client_may_prove_itself_with_its_certificate() {
     let named = issuer.clone();
     provider.script(move |script| {
         let at = |path: &str| format!("{named}/{path}");
-        script.metadata = json!({"issuer": named, "token_endpoint": at("token"), "userinfo_endpoint": at("userinfo"), "jwks_uri": at("keys")});
+        script.metadata = json!({"issuer": named, "token_endpoint": at("token"), "userinfo_endpoint": at("userinfo"),
+            "jwks_uri": at("keys")});
         script.claims = json!({"iss": named});
         script.back = json!({"iss": named});
     });

@@ -104,14 +104,17 @@ fn devices() -> Authority {
     devices
 }
 
-const DEVICES: &str = "    - {name: devices, mtls: {trustBundleRef: {name: ca}, revocationListRef: {name: ca}, names: [{name: URI, startsWith: 'spiffe://shop/'}], identity: URI}}\n";
+const DEVICES: &str = "    - {name: devices, mtls: {trustBundleRef: {name: ca}, revocationListRef: {name: ca}, \
+    names: [{name: URI, startsWith: 'spiffe://shop/'}], identity: URI}}\n";
 
 #[test]
 fn a_certificate_of_the_right_authority_and_name_becomes_the_caller() {
     let (devices, strangers) = (devices(), Authority::new("strangers"));
     strangers.issue("good", "URI:spiffe://shop/device/7", "clientAuth", LATER);
     let trust = secret("ca", &[("ca.crt", devices.read("ca.crt")), ("ca.crl", devices.revocation_list())]);
-    let grant = "---\napiVersion: identity-manager.io/v1alpha1\nkind: RoleBinding\nmetadata: {name: d}\nspec: {role: device, subjects: [{user: 'spiffe://shop/device/7', issuer: 'x509:CN=devices'}], scope: {project: {}}}\n";
+    let grant = "---\napiVersion: identity-manager.io/v1alpha1\nkind: RoleBinding\nmetadata: {name: d}\n\
+        spec: {role: device, subjects: [{user: 'spiffe://shop/device/7', issuer: 'x509:CN=devices'}], scope: \
+        {project: {}}}\n";
     let bed = bed(DEVICES, &format!("{trust}{grant}"));
     assert_eq!(bed.with(&devices, "good").0, "200");
     let seen = bed.upstream.received().to_ascii_lowercase();

@@ -154,7 +154,8 @@ const CLIENT: (&str, &str) = ("grant_type", "client_credentials");
 #[test]
 fn a_client_gets_a_token_that_the_policy_takes() {
     let bed: Bed<Gateway> = bed_with(
-        ", accessToken: {lifetime: {minutes: 1}, claims: [{name: tenant, value: identity.attributes.tenant}, {name: from, value: source.address}, {name: none, value: identity.attributes.none}]}",
+        ", accessToken: {lifetime: {minutes: 1}, claims: [{name: tenant, value: identity.attributes.tenant}, {name: \
+            from, value: source.address}, {name: none, value: identity.attributes.none}]}",
         &all_clients(),
         &[],
     );
@@ -764,7 +765,9 @@ fn what_cannot_be_a_service_or_a_client_is_said_before_it_is_served() {
     );
     assert!(findings(", signing: {algorithm: HS256}", "", folder).contains("must be an asymmetric one"));
     assert!(findings(", signing: {secretRef: {name: none}}", "", folder).contains("idm token keys --secret none"));
-    let clash = "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: b}\nspec: {password: {username: reports}, secretRef: {name: b}}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: b}\nstringData: {password: x}\n";
+    let clash = "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {name: b}\n\
+        spec: {password: {username: reports}, secretRef: {name: b}}\n---\napiVersion: v1\nkind: Secret\n\
+        metadata: {name: b}\nstringData: {password: x}\n";
     assert!(
         findings("", &format!("{}{clash}", with_secret("reports", "", &strong(1))), folder)
             .contains("same user name or client id")

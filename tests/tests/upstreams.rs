@@ -163,7 +163,8 @@ fn a_caller_who_leaves_is_on_record() {
 #[test]
 fn route_filters_edit_headers_but_never_the_callers_name() {
     let upstream = Upstream::new();
-    let filter = ", filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-Set, value: ours}], add: [{name: X-Add, value: b}], remove: [X-Gone]}}]";
+    let filter = ", filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-Set, value: \
+        ours}], add: [{name: X-Add, value: b}], remove: [X-Gone]}}]";
     let gateway = Gateway::start(&[("all.yaml", &route(&[(upstream.address.port(), 1)], filter))]);
     assert_eq!(
         raw(gateway.address, b"GET / HTTP/1.1\r\nHost: a\r\nX-Set: theirs\r\nX-Add: a\r\nX-Gone: x\r\n\r\n").status,
@@ -184,7 +185,8 @@ fn route_filters_edit_headers_but_never_the_callers_name() {
 
 #[test]
 fn a_redirect_answers_permitted_callers_only_and_hands_no_credential_on() {
-    let filter = "filters: [{type: RequestRedirect, requestRedirect: {hostname: b.example, statusCode: 301, path: {type: ReplaceFullPath, replaceFullPath: /new}}}]";
+    let filter = "filters: [{type: RequestRedirect, requestRedirect: {hostname: b.example, statusCode: 301, path: \
+        {type: ReplaceFullPath, replaceFullPath: /new}}}]";
     let yaml = route(&[], "").replace("backendRefs: []", filter);
     let gateway = Gateway::start(&[("all.yaml", &yaml)]);
     let reply = raw(gateway.address, b"GET /old?a=1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 macro_rules! names {
     ($(#[$doc:meta])* $enum:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+            schemars::JsonSchema)]
         #[allow(missing_docs)] // the names are the RFC's
         pub enum $enum { $($(#[$variant_doc])* #[serde(rename = $name)] $variant,)* }
 

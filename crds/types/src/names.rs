@@ -15,7 +15,8 @@ pub struct NameError {
 }
 
 macro_rules! restricted_string {
-    ($(#[$doc:meta])* $name:ident, $kind:literal, max $max:literal, pattern $pattern:literal, rule $rule:literal, $valid:expr) => {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, max $max:literal, pattern $pattern:literal, rule $rule:literal,
+     $valid:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
         #[serde(try_from = "String", into = "String")]

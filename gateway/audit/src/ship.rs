@@ -243,16 +243,23 @@ fn fields() -> Value {
     let keyword = json!({"type": "keyword", "ignore_above": 1024});
     json!({
         "@timestamp": {"type": "date"}, "id": keyword, "schema": {"type": "integer"}, "kind": keyword,
-        "namespace": keyword, "gateway": keyword, "generation": {"type": "long"}, "outcome": keyword, "status": {"type": "integer"},
+        "namespace": keyword, "gateway": keyword, "generation": {"type": "long"}, "outcome": keyword,
+        "status": {"type": "integer"},
         "stage": keyword, "reason": keyword, "detail": {"type": "text"}, "duration_us": {"type": "long"},
-        "trace": {"properties": {"id": keyword}}, "route": keyword, "limit": keyword, "upstream": keyword, "mirrors": keyword,
+        "trace": {"properties": {"id": keyword}}, "route": keyword, "limit": keyword, "upstream": keyword,
+        "mirrors": keyword,
         "request": {"properties": {"method": keyword, "host": keyword, "path": keyword, "source": {"type": "ip"}}},
-        "policy": {"properties": {"name": keyword, "generation": {"type": "long"}, "method": keyword, "rule": keyword, "in_query": {"type": "boolean"}}},
-        "identity": {"properties": {"kind": keyword, "id": keyword, "username": keyword, "issuer": keyword, "roles": keyword, "roles_dropped": {"type": "text"},
+        "policy": {"properties": {"name": keyword, "generation": {"type": "long"}, "method": keyword, "rule": keyword,
+        "in_query": {"type": "boolean"}}},
+        "identity": {"properties": {"kind": keyword, "id": keyword, "username": keyword, "issuer": keyword,
+        "roles": keyword, "roles_dropped": {"type": "text"},
             "credential": keyword, "owner": keyword, "kid": keyword, "cached": {"type": "boolean"}}},
-        "usage": {"properties": {"model": keyword, "prompt_tokens": {"type": "long"}, "completion_tokens": {"type": "long"}, "estimated": {"type": "boolean"}}},
-        "issued": {"properties": {"grant": keyword, "subject": keyword, "token": keyword, "scopes": keyword, "audiences": keyword, "lifetime_seconds": {"type": "long"}}},
+        "usage": {"properties": {"model": keyword, "prompt_tokens": {"type": "long"},
+        "completion_tokens": {"type": "long"}, "estimated": {"type": "boolean"}}},
+        "issued": {"properties": {"grant": keyword, "subject": keyword, "token": keyword, "scopes": keyword,
+        "audiences": keyword, "lifetime_seconds": {"type": "long"}}},
         "action": keyword, "actor": keyword, "diff": {"type": "text"},
-        "object": {"properties": {"kind": keyword, "namespace": keyword, "name": keyword, "uid": keyword, "generation": {"type": "long"}}}
+        "object": {"properties": {"kind": keyword, "namespace": keyword, "name": keyword, "uid": keyword,
+        "generation": {"type": "long"}}}
     })
 }

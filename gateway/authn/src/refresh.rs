@@ -107,7 +107,12 @@ async fn refresh(provider: &Provider, store: &Store, id: &SessionId, found: &Fou
         }
         // The provider no longer admits the person: the session is over here, too.
         Err(error) if matches!(error.reason, Reason::SignInRefused | Reason::UntrustedSignIn) => {
-            tracing::info!(federation = %provider.federation().key, reason = %error.reason, detail = error.detail, "a session ended with its refresh token");
+            tracing::info!(
+                federation = %provider.federation().key,
+                reason = %error.reason,
+                detail = error.detail,
+                "a session ended with its refresh token"
+            );
             if let Err(error) = sessions.end(id, session, idm_session::Ended::This, now).await {
                 tracing::warn!(%error, "a session could not be ended");
             }

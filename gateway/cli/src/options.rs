@@ -28,7 +28,8 @@ pub(crate) struct AuditArgs {
     #[arg(long, value_enum, default_value = "within-moments", env = "IDM_AUDIT_SUCCESSES")]
     audit_successes: SuccessesArg,
     /// Most disk space for records, in MiB
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1_048_576), env = "IDM_AUDIT_MAX_MIB")]
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1_048_576),
+        env = "IDM_AUDIT_MAX_MIB")]
     audit_max_mib: u64,
     #[command(flatten)]
     elasticsearch: ElasticsearchArgs,

@@ -127,7 +127,8 @@ impl Token {
 impl Mint {
     fn run(self, now: Timestamp) -> anyhow::Result<String> {
         let now = now.seconds();
-        let mut claims = json!({"iss": self.issuer, "aud": self.audience, "sub": self.user, "roles": self.roles, "iat": now, "exp": now.saturating_add_signed(self.expires_in_seconds)});
+        let mut claims = json!({"iss": self.issuer, "aud": self.audience, "sub": self.user, "roles": self.roles,
+            "iat": now, "exp": now.saturating_add_signed(self.expires_in_seconds)});
         if let Some(members) = claims.as_object_mut() {
             members.extend(self.claims);
         }
@@ -168,7 +169,8 @@ pub(crate) fn mint(
     now: Timestamp,
 ) -> anyhow::Result<String> {
     let now = now.seconds();
-    let claims = json!({"iss": demo::ISSUER, "aud": audience, "sub": user, "roles": roles, "iat": now, "exp": now.saturating_add_signed(expires_in)});
+    let claims = json!({"iss": demo::ISSUER, "aud": audience, "sub": user, "roles": roles, "iat": now,
+        "exp": now.saturating_add_signed(expires_in)});
     Ok(state::demo_key()?.sign(&claims)?)
 }
 

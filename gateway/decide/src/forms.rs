@@ -79,7 +79,8 @@ mod tests {
         ) {
             let entry = |(rule, prefix): (usize, &Vec<String>)| {
                 let path: String = prefix.iter().map(|segment| format!("/{segment}")).collect();
-                RouteEntry { path: PathMatch::Prefix(path), method: None, headers: vec![], query: vec![], grpc: false, rule }
+                let path = PathMatch::Prefix(path);
+                RouteEntry { path, method: None, headers: vec![], query: vec![], grpc: false, rule }
             };
             let entries = rules.iter().enumerate().map(entry).collect();
             let router = Router::new(&[VirtualHost { host: Host::Any, entries }]);

@@ -98,7 +98,8 @@ fn wait(response: &mut Response<Bytes>, retry_after: Option<u64>) {
 
 /// The error document for a client that the token service refused (RFC 6749 §5.2).
 fn oauth_refusal(reason: Reason, id: DecisionId, retry_after: Option<u64>) -> Response<Bytes> {
-    let body = serde_json::json!({"error": idm_issue::error_code(reason), "error_description": reason.plain(), "decision": id});
+    let body = serde_json::json!({"error": idm_issue::error_code(reason), "error_description": reason.plain(),
+        "decision": id});
     let mut response = document(Some(&body), false);
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     *response.status_mut() = status;

@@ -312,16 +312,25 @@ mod tests {
     proptest! {
         /// The index agrees with trying the entries one by one in the order of precedence.
         #[test]
-        fn the_index_agrees_with_a_linear_search(paths in prop::collection::vec(("(/[ab]){0,3}", any::<bool>(), prop::option::of("GET|POST")), 0..12), asked in "(/[ab]){1,4}/?") {
+        fn the_index_agrees_with_a_linear_search(
+            paths in prop::collection::vec(("(/[ab]){0,3}", any::<bool>(), prop::option::of("GET|POST")), 0..12),
+            asked in "(/[ab]){1,4}/?",
+        ) {
             let mut entries: Vec<_> = paths.iter().enumerate().map(|(i, (path, exact, method))| {
-                let path = if *exact && !path.is_empty() { PathMatch::Exact(path.clone()) } else { PathMatch::Prefix(path.clone()) };
+                let exact = *exact && !path.is_empty();
+                let path = if exact { PathMatch::Exact(path.clone()) } else { PathMatch::Prefix(path.clone()) };
                 entry(path, method.as_deref(), i)
             }).collect();
-            entries.sort_by_key(|e| match &e.path { PathMatch::Exact(p) => (0, std::cmp::Reverse(p.len())), PathMatch::Prefix(p) => (1, std::cmp::Reverse(p.len())) });
+            entries.sort_by_key(|e| match &e.path {
+                PathMatch::Exact(p) => (0, std::cmp::Reverse(p.len())),
+                PathMatch::Prefix(p) => (1, std::cmp::Reverse(p.len())),
+            });
             let asked_for = Asked { method: &Method::GET, headers: &HeaderMap::new(), query: &Query::new(None) };
             let slow = entries.iter().find(|e| fit(e, asked_for) == Fit::Yes && match &e.path {
                 PathMatch::Exact(p) => *p == asked,
-                PathMatch::Prefix(p) => asked == *p || asked.strip_prefix(p.as_str()).is_some_and(|rest| rest.starts_with('/')),
+                PathMatch::Prefix(p) => {
+                    asked.strip_prefix(p.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                }
             }).map(|e| e.rule);
             let found = rule(&Table::new(&entries), &asked, &HeaderMap::new());
             prop_assert_eq!(found, slow);

@@ -5,7 +5,10 @@ use http::{HeaderMap, Method, Version, header};
 /// which would carry requests past the gateway) are stripped like any hop-by-hop header.
 pub(crate) fn wants_websocket(parts: &Parts) -> bool {
     let mut upgrades = parts.headers.get_all(header::UPGRADE).iter();
-    let websocket = matches!((upgrades.next(), upgrades.next()), (Some(value), None) if value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let websocket = match (upgrades.next(), upgrades.next()) {
+        (Some(value), None) => value.as_bytes().eq_ignore_ascii_case(b"websocket"),
+        _ => false,
+    };
     websocket && parts.version == Version::HTTP_11 && parts.method == Method::GET && lists_upgrade(&parts.headers)
 }
 

@@ -159,7 +159,9 @@ mod tests {
 
     #[test]
     fn expressions_have_the_values_one_expects() {
-        let given = json!({"identity": {"roles": ["a", "b"], "username": "ana"}, "request": {"method": "POST", "headers": {"x-a": "1"}}, "token": {"n": 7, "deep": {"er": [1, 2]}}, "now": 100});
+        let given = json!({"identity": {"roles": ["a", "b"], "username": "ana"},
+            "request": {"method": "POST", "headers": {"x-a": "1"}}, "token": {"n": 7, "deep": {"er": [1, 2]}},
+            "now": 100});
         for (text, expected) in [
             ("identity.username", json!("ana")),
             ("token.deep.er", json!([1, 2])),
@@ -191,7 +193,8 @@ mod tests {
                 let expression = expression.clone();
                 scope.spawn(move || {
                     for i in 0..2_000 {
-                        let given = Given(json!({"identity": {"username": format!("u{thread}-{i}")}, "request": {"path": format!("/{thread}/{i}")}}));
+                        let given = Given(json!({"identity": {"username": format!("u{thread}-{i}")},
+                            "request": {"path": format!("/{thread}/{i}")}}));
                         assert_eq!(expression.value(&given), Ok(json!(format!("u{thread}-{i}:/{thread}/{i}"))));
                     }
                 });

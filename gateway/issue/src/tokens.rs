@@ -82,7 +82,10 @@ impl TokenIssuer {
                 Some(family) if self.family_stands(&family, ask).await? => Some(family),
                 _ => None,
             };
-            family.map(|family| json!({"active": true, "client_id": family.client, "scope": family.scopes.join(" "), "exp": family.until / 1000, "iss": self.plan.issuer}))
+            family.map(|family| {
+                json!({"active": true, "client_id": family.client, "scope": family.scopes.join(" "),
+                "exp": family.until / 1000, "iss": self.plan.issuer})
+            })
         } else {
             match self.keys.verify(token, &self.plan.issuer, &self.plan.audiences, ask.now) {
                 Some(verified)

@@ -59,7 +59,8 @@ pub fn generate_ec(curve: &str) -> Result<Jwk, SigningError> {
 pub fn generate_ed25519() -> Result<Jwk, SigningError> {
     let pair = Ed25519KeyPair::generate().map_err(|_| SigningError::Crypto)?;
     let seed = pair.seed().and_then(|seed| seed.as_be_bytes()).map_err(|_| SigningError::Crypto)?;
-    let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": to_base64url(pair.public_key().as_ref()), "d": to_base64url(seed.as_ref())});
+    let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": to_base64url(pair.public_key().as_ref()),
+        "d": to_base64url(seed.as_ref())});
     Ok(Jwk::from_members(jwk))
 }
 

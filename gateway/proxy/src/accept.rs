@@ -154,7 +154,8 @@ fn open(stream: TcpStream, sender: Sender, secure: bool, core: &Rc<Core>, table:
             newcomer.serve(&core);
         } else {
             core.shared.metrics.connections_closed(Cause::NoRoom, 1);
-            tracing::debug!(address = %newcomer.sender.address, ?full, "a connection was closed: there is no room for it");
+            let address = newcomer.sender.address;
+            tracing::debug!(%address, ?full, "a connection was closed: there is no room for it");
         }
     });
     true

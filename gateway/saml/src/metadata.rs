@@ -144,7 +144,8 @@ pub fn own_metadata(own: &OwnMetadata<'_>) -> String {
     let OwnMetadata { entity_id, consumer, logout, key, signed_assertions, name_format } = own;
     let descriptor = |usage: &str, key: &OwnKey| {
         format!(
-            "<md:KeyDescriptor use=\"{usage}\"><ds:KeyInfo xmlns:ds=\"{}\"><ds:X509Data><ds:X509Certificate>{}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></md:KeyDescriptor>",
+            "<md:KeyDescriptor use=\"{usage}\"><ds:KeyInfo xmlns:ds=\"{}\"><ds:X509Data>\
+                <ds:X509Certificate>{}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></md:KeyDescriptor>",
             xml::DSIG,
             key.certificate()
         )
@@ -173,7 +174,8 @@ mod tests {
     use super::*;
 
     /// Of no one: its key was thrown away.
-    const CERTIFICATE: &str = "MIIBcjCCARmgAwIBAgIUJb7UXOEUEgHkWVwsmAn1L3SnbO4wCgYIKoZIzj0EAwIwDjEMMAoGA1UEAwwDaWRwMCAXDTI2MTEyNjEy\
+    const CERTIFICATE: &str = "MIIBcjCCARmgAwIBAgIUJb7UXOEUEgHkWVwsmAn1L3SnbO4wCgYIKoZIzj0EAwIwDjEMMAoGA1UEAwwDaWRwM\
+        CAXDTI2MTEyNjEy\
         MzI1MloYDzIxMjYxMTAyMTIzMjUyWjAOMQwwCgYDVQQDDANpZHAwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATVFJUKQMgz6van\
         cyHaZBDZTH7U+zHVlVYhiywAn35Bq/PjmjOZJh8h/4PO50fCJdPvXcOqlDIHnVZsPWCZq8VGo1MwUTAdBgNVHQ4EFgQUnwFTf5/l\
         64O+m2mtAsGMXw7VdsAwHwYDVR0jBBgwFoAUnwFTf5/l64O+m2mtAsGMXw7VdsAwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQD\

@@ -45,7 +45,8 @@ pub fn authn_request(request: &AuthnRequest<'_>, now: Timestamp, key: Option<&Ow
     let text = format!(
         "<samlp:AuthnRequest xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{}\" Version=\"2.0\" \
             IssueInstant=\"{}\" Destination=\"{}\"{force} \
-         AssertionConsumerServiceURL=\"{}\" ProtocolBinding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST\"><saml:Issuer>{}</saml:Issuer>{}{wanted}</samlp:AuthnRequest>",
+         AssertionConsumerServiceURL=\"{}\" ProtocolBinding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST\">\
+         <saml:Issuer>{}</saml:Issuer>{}{wanted}</samlp:AuthnRequest>",
         escaped(id),
         instant(now),
         escaped(destination),

@@ -104,12 +104,14 @@ pub(crate) fn signed(message: &str, id: &str, key: &OwnKey) -> Result<String, Sa
          <ds:Reference URI=\"#{id}\"><ds:Transforms><ds:Transform \
          Algorithm=\"{ENVELOPED}\"></ds:Transform><ds:Transform \
          Algorithm=\"{EXC_C14N}\"></ds:Transform></ds:Transforms>\
-         <ds:DigestMethod Algorithm=\"http://www.w3.org/2001/04/xmlenc#sha256\"></ds:DigestMethod><ds:DigestValue>{digest}</ds:DigestValue></ds:Reference></ds:SignedInfo>",
+         <ds:DigestMethod Algorithm=\"http://www.w3.org/2001/04/xmlenc#sha256\"></ds:DigestMethod>\
+         <ds:DigestValue>{digest}</ds:DigestValue></ds:Reference></ds:SignedInfo>",
         key.algorithm().uri()
     );
     let value = to_base64(&key.sign(info.as_bytes())?);
     let signature = format!(
-        "<ds:Signature xmlns:ds=\"{DSIG}\">{info}<ds:SignatureValue>{value}</ds:SignatureValue><ds:KeyInfo><ds:X509Data><ds:X509Certificate>{}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></ds:Signature>",
+        "<ds:Signature xmlns:ds=\"{DSIG}\">{info}<ds:SignatureValue>{value}</ds:SignatureValue><ds:KeyInfo>\
+            <ds:X509Data><ds:X509Certificate>{}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></ds:Signature>",
         key.certificate()
     );
     let (before, after) = canonical_form.split_once("</saml:Issuer>").ok_or(SamlError::Missing("Issuer"))?;

@@ -22,8 +22,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let sessions = Sessions { store: &store };
     let token = |size: usize, seed: u64| Some(Redacted::new(format!("{seed:08}").repeat(size / 8)));
     let claims: Map<String, serde_json::Value> = json!({
-        "iss": "https://idp.example/realms/shop", "sub": "7a4a9f0e-6a3e-4a0e-9b1a-0d9e2f5b7c11", "email": "ana@shop.example", "email_verified": true,
-        "name": "Ana Example", "preferred_username": "ana", "groups": ["order-reader", "order-writer", "staff"], "auth_time": 1_800_000_000u64, "acr": "1",
+        "iss": "https://idp.example/realms/shop", "sub": "7a4a9f0e-6a3e-4a0e-9b1a-0d9e2f5b7c11",
+        "email": "ana@shop.example", "email_verified": true,
+        "name": "Ana Example", "preferred_username": "ana", "groups": ["order-reader", "order-writer", "staff"],
+        "auth_time": 1_800_000_000u64, "acr": "1",
         "azp": "shop", "aud": "shop", "iat": 1_800_000_000u64,
     })
     .as_object()

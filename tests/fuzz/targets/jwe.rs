@@ -14,7 +14,8 @@ fuzz_target!(|data: &[u8]| {
         DecryptionKeys::parse(key.reveal().to_string().as_bytes(), KeyManagement::ALL).expect("keys")
     });
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let expected = JweExpectations { key_management: KeyManagement::ALL, content_encryption: ContentEncryption::ALL, compressed: true };
+    let (key_management, content_encryption) = (KeyManagement::ALL, ContentEncryption::ALL);
+    let expected = JweExpectations { key_management, content_encryption, compressed: true };
     for jwe in [Jwe::parse(text), Jwe::parse_json(text)].into_iter().flatten() {
         assert!(jwe.decrypt(keys, &expected).is_err());
     }

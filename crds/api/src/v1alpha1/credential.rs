@@ -71,7 +71,8 @@ pub struct CredentialSpec {
     pub roles: Option<Vec<RoleName>>,
     /// Attributes the caller has, for mapped headers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(min = 1, max = 32),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub attributes: Option<Vec<Attribute>>,
     /// Policies, requests, addresses and hours it may be used with. Unset means with every policy of the namespace that
     /// accepts API keys.
@@ -79,7 +80,8 @@ pub struct CredentialSpec {
     pub access: Option<Access>,
     /// Its own limits, which count together with those of its UsagePlans, whatever policies its requests are for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(min = 1, max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub limits: Option<Vec<Limit>>,
     /// From this time on it is refused, in RFC 3339 UTC, for example `2027-01-01T00:00:00Z`. Unset means never.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,7 +8,8 @@ use super::{KeyReference, KeySources, TrustedCertificates};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "has(self.consume) != has(self.produce)", "message": "jose step must have exactly one of `consume` and `produce`"}]))]
+    {"rule": "has(self.consume) != has(self.produce)",
+     "message": "jose step must have exactly one of `consume` and `produce`"}]))]
 pub struct JoseStep {
     /// Name of the step in audit records; what it finds is `jose.NAME` in expressions.
     pub name: RuleName,
@@ -24,7 +25,8 @@ pub struct JoseStep {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.body), has(self.header), has(self.value)].filter(is, is).size() == 1", "message": "set exactly one of `body`, `header`, `value`"}]))]
+    {"rule": "[has(self.body), has(self.header), has(self.value)].filter(is, is).size() == 1",
+     "message": "set exactly one of `body`, `header`, `value`"}]))]
 pub struct ContentSource {
     /// The body, which is held until it was checked (1 MiB at most): write `body: {}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,7 +49,9 @@ pub struct WholeBody {}
 /// The place where content is written: exactly one of the members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.body) != has(self.header)", "message": "set exactly one of `body` and `header`"}]))]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.body) != has(self.header)",
+     "message": "set exactly one of `body` and `header`"}]))]
 pub struct ContentDestination {
     /// It becomes the body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,7 +84,9 @@ pub enum Serialization {
 /// Opens what a caller sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.decrypt) || has(self.verify)", "message": "consume must `decrypt`, `verify` or both"}]))]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.decrypt) || has(self.verify)",
+     "message": "consume must `decrypt`, `verify` or both"}]))]
 pub struct JoseConsume {
     /// The place of the object. A request without it is refused.
     pub from: ContentSource,
@@ -115,7 +121,9 @@ pub struct JoseDecrypt {
 /// Settings of verification. Algorithms and keys that are not named are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.keys) != has(self.certificates)", "message": "verify must have exactly one of `keys` and `certificates`"}]))]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.keys) != has(self.certificates)",
+     "message": "verify must have exactly one of `keys` and `certificates`"}]))]
 pub struct JoseVerify {
     /// The keys; in a Secret they may be symmetric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -170,7 +178,8 @@ pub enum JoseMessage {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "has(self.sign) || has(self.encrypt)", "message": "produce must `sign`, `encrypt` or both"},
-    {"rule": "has(self.from) || (has(self.sign) && has(self.sign.claims))", "message": "produce needs `from`, unless `sign.claims` make the whole payload"}]))]
+    {"rule": "has(self.from) || (has(self.sign) && has(self.sign.claims))",
+     "message": "produce needs `from`, unless `sign.claims` make the whole payload"}]))]
 pub struct JoseProduce {
     /// The message that changes. Unset means `Request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -206,7 +215,8 @@ pub struct JoseSign {
     pub key_for: Option<String>,
     /// The keys that `keyFor` chooses from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["value"]))]
+    #[schemars(length(min = 1, max = 32),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["value"]))]
     pub keys: Option<Vec<ChosenKey>>,
     /// The algorithm.
     pub algorithm: Algorithm,
@@ -298,7 +308,8 @@ pub struct MadeClaims {
     pub id: Option<bool>,
     /// Further claims, by CEL expressions. A missing value adds no claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(min = 1, max = 32),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub custom: Option<Vec<CustomClaim>>,
 }
 
@@ -306,7 +317,8 @@ pub struct MadeClaims {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "!(self.name in ['iss', 'aud', 'sub', 'exp', 'nbf', 'iat', 'jti'])", "message": "a custom claim must not have the name of a registered one: use the field for it"}]))]
+    {"rule": "!(self.name in ['iss', 'aud', 'sub', 'exp', 'nbf', 'iat', 'jti'])",
+     "message": "a custom claim must not have the name of a registered one: use the field for it"}]))]
 pub struct CustomClaim {
     /// Name of the claim.
     #[schemars(length(min = 1, max = 256))]

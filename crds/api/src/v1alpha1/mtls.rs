@@ -62,7 +62,9 @@ pub enum CertificateName {
 /// A name that a certificate may have: `is` or `startsWith`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.is) != has(self.startsWith)", "message": "a name must have exactly one of `is` and `startsWith`"}]))]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.is) != has(self.startsWith)",
+     "message": "a name must have exactly one of `is` and `startsWith`"}]))]
 pub struct CertificateNameRule {
     /// Which name.
     pub name: CertificateName,

@@ -8,7 +8,8 @@ use super::{CredentialSelector, TokenSource, Validator};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "!has(self.validators) || !has(self.credentialSelector)", "message": "`credentialSelector` must not be set with `validators`: write `credentials: {selector: …}`"}]))]
+    {"rule": "!has(self.validators) || !has(self.credentialSelector)",
+     "message": "`credentialSelector` must not be set with `validators`: write `credentials: {selector: …}`"}]))]
 pub struct BasicMethod {
     /// The name of the protected space, which callers see when they are asked for the password.
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[ !#-\\[\\]-~]+$"))]
@@ -81,7 +82,8 @@ pub enum Quality {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "!has(self.validators) || !has(self.credentialSelector)", "message": "`credentialSelector` must not be set with `validators`: write `credentials: {selector: …}`"}]))]
+    {"rule": "!has(self.validators) || !has(self.credentialSelector)",
+     "message": "`credentialSelector` must not be set with `validators`: write `credentials: {selector: …}`"}]))]
 pub struct Base64Method {
     /// The places of a request where it travels.
     #[schemars(length(min = 1, max = 4), extend("x-kubernetes-list-type" = "atomic"))]

@@ -109,7 +109,8 @@ refer! {
     JoseEncrypt { key_ref; jwk, algorithm, encryption, cty, serialization }
     CredentialSpec {
         oauth_client, secret_ref;
-        owner, api_key, password, person, roles, attributes, access, limits, expire_time, suspend, rotation, revoked_keys
+        owner, api_key, password, person, roles, attributes, access, limits, expire_time, suspend, rotation,
+            revoked_keys
     }
     OauthClientCredential {
         private_key_jwt, tls_client_auth;

@@ -11,7 +11,8 @@ pub struct ProtectedResource {
     /// Unset means scheme and host of the request, with the path of the route's match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 512), extend("x-kubernetes-validations" = [
-        {"rule": "(self.startsWith('https://') || self.startsWith('http://')) && !self.endsWith('/')", "message": "identifier must be an http or https URL without a slash at its end"}]))]
+        {"rule": "(self.startsWith('https://') || self.startsWith('http://')) && !self.endsWith('/')",
+         "message": "identifier must be an http or https URL without a slash at its end"}]))]
     pub identifier: Option<String>,
     /// The name of the resource for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]

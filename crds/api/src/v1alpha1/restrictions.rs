@@ -36,11 +36,13 @@ pub struct Access {
     /// Paths it may be used for, each with everything beneath it: `/orders` covers `/orders/7` and not `/orders2`.
     /// Unset means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 1024), regex(pattern = "^/")), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 1024), regex(pattern = "^/")),
+        extend("x-kubernetes-list-type" = "set"))]
     pub paths: Option<Vec<String>>,
     /// Paths it may not be used for, each with everything beneath it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 1024), regex(pattern = "^/")), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 1024), regex(pattern = "^/")),
+        extend("x-kubernetes-list-type" = "set"))]
     pub except_paths: Option<Vec<String>>,
     /// Client addresses it may be used from, as `192.0.2.0/24` or `2001:db8::1`. Behind trusted proxies the client is
     /// the first address from the right that is none of theirs. Unset means all.

@@ -34,8 +34,10 @@ pub struct SamlProvider {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.uri), has(self.inline), has(self.secretRef)].filter(is, is).size() == 1", "message": "metadata must have exactly one of `uri`, `inline`, `secretRef`"},
-    {"rule": "!has(self.tls) || has(self.uri)", "message": "`tls` must be set only with `uri`: nothing else is fetched"}]))]
+    {"rule": "[has(self.uri), has(self.inline), has(self.secretRef)].filter(is, is).size() == 1",
+     "message": "metadata must have exactly one of `uri`, `inline`, `secretRef`"},
+    {"rule": "!has(self.tls) || has(self.uri)",
+     "message": "`tls` must be set only with `uri`: nothing else is fetched"}]))]
 pub struct SamlMetadata {
     /// Fetch it from this URL, and again every few minutes, so that new certificates arrive by themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,7 +10,8 @@ use super::{CredentialSelector, ObjectReference};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SignInMethod {
     /// Federations of this namespace where people can sign in. With several, a page lets them choose.
-    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(min = 1, max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub federation_refs: Vec<ObjectReference>,
     /// The path below which the gateway answers itself, on every host of the targets:
     /// `{basePath}/callback/{federation}` is the redirect URI to register, and `{basePath}/logout` signs out. Unset
@@ -77,11 +78,13 @@ pub struct RequiredClaim {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "has(self.acrValues) || has(self.maxAgeSeconds)", "message": "stepUp must have `acrValues`, `maxAgeSeconds` or both"}]))]
+    {"rule": "has(self.acrValues) || has(self.maxAgeSeconds)",
+     "message": "stepUp must have `acrValues`, `maxAgeSeconds` or both"}]))]
 pub struct StepUp {
     /// Accepted authentication context classes (`acr`); the provider is asked for them in this order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 256), regex(pattern = "^[!#-\\[\\]-~]+$")), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 256), regex(pattern = "^[!#-\\[\\]-~]+$")),
+        extend("x-kubernetes-list-type" = "atomic"))]
     pub acr_values: Option<Vec<String>>,
     /// The greatest age of the person's authentication at the provider, in seconds (60 to 604800).
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,7 +10,8 @@ use super::Lifetime;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "has(self.cut) != has(self.drain)", "message": "openStreams must have exactly one of `cut` and `drain`"}]))]
+    {"rule": "has(self.cut) != has(self.drain)",
+     "message": "openStreams must have exactly one of `cut` and `drain`"}]))]
 pub struct OpenStreams {
     /// They are ended within a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]

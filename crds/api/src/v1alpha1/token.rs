@@ -23,7 +23,8 @@ pub struct QueryTokenSource {
 pub struct TokenExchange {
     /// The token endpoint of the server that exchanges.
     #[schemars(length(min = 8, max = 2048), extend("x-kubernetes-validations" = [
-        {"rule": "self.startsWith('https://') || self.startsWith('http://')", "message": "endpoint must be an http or https URL"}]))]
+        {"rule": "self.startsWith('https://') || self.startsWith('http://')",
+         "message": "endpoint must be an http or https URL"}]))]
     pub endpoint: String,
     /// The client as which the gateway asks.
     #[schemars(length(min = 1, max = 256))]
@@ -36,7 +37,8 @@ pub struct TokenExchange {
     pub audience: Option<String>,
     /// The scopes that the upstream needs. Unset asks for none by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128), regex(pattern = "^[!#-\\[\\]-~]+$")), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128), regex(pattern = "^[!#-\\[\\]-~]+$")),
+        extend("x-kubernetes-list-type" = "set"))]
     pub scopes: Option<Vec<String>>,
     /// The time for which an exchanged token may be used again for the same caller's token, in seconds (0 to 3600), and
     /// never in the last 10 seconds of its life. Unset means 60.
@@ -83,7 +85,8 @@ pub struct IntrospectionMethod {
     pub issuer: String,
     /// The introspection endpoint.
     #[schemars(length(min = 8, max = 2048), extend("x-kubernetes-validations" = [
-        {"rule": "self.startsWith('https://') || self.startsWith('http://')", "message": "endpoint must be an http or https URL"}]))]
+        {"rule": "self.startsWith('https://') || self.startsWith('http://')",
+         "message": "endpoint must be an http or https URL"}]))]
     pub endpoint: String,
     /// The client as which the gateway asks.
     #[schemars(length(min = 1, max = 256))]

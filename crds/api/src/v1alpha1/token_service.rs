@@ -13,7 +13,8 @@ pub struct TokenService {
     /// path says where the endpoints are: `https://shop.example/oauth` gives `/oauth/token`, `/oauth/revoke`,
     /// `/oauth/introspect`, `/oauth/.well-known/jwks.json` and `/.well-known/oauth-authorization-server/oauth`.
     #[schemars(length(min = 8, max = 512), extend("x-kubernetes-validations" = [
-        {"rule": "(self.startsWith('https://') || self.startsWith('http://')) && !self.endsWith('/')", "message": "issuer must be an http or https URL without a slash at its end"}]))]
+        {"rule": "(self.startsWith('https://') || self.startsWith('http://')) && !self.endsWith('/')",
+         "message": "issuer must be an http or https URL without a slash at its end"}]))]
     pub issuer: String,
     /// The audiences of the tokens: the `aud` of tokens whose client asks for no less.
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)), extend("x-kubernetes-list-type" = "set"))]
@@ -58,7 +59,8 @@ pub enum TokenGrant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.seconds), has(self.minutes), has(self.hours)].filter(is, is).size() == 1", "message": "lifetime must have exactly one of `seconds`, `minutes`, `hours`"}]))]
+    {"rule": "[has(self.seconds), has(self.minutes), has(self.hours)].filter(is, is).size() == 1",
+     "message": "lifetime must have exactly one of `seconds`, `minutes`, `hours`"}]))]
 pub struct Lifetime {
     /// In seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,7 +97,8 @@ pub struct AccessTokenSettings {
     pub lifetime: Option<Lifetime>,
     /// Further claims, made of `identity`, `credential`, `request`, `source`, `env` and `now`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(min = 1, max = 32),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub claims: Option<Vec<TokenClaim>>,
 }
 
@@ -152,7 +155,8 @@ pub struct SigningSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.clientSecret), has(self.privateKeyJwt), has(self.tlsClientAuth)].filter(is, is).size() == 1", "message": "oauthClient must have exactly one of `clientSecret`, `privateKeyJwt`, `tlsClientAuth`"}]))]
+    {"rule": "[has(self.clientSecret), has(self.privateKeyJwt), has(self.tlsClientAuth)].filter(is, is).size() == 1",
+     "message": "oauthClient must have exactly one of `clientSecret`, `privateKeyJwt`, `tlsClientAuth`"}]))]
 pub struct OauthClientCredential {
     /// The client id. Unset means the name of the Credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,7 +179,8 @@ pub struct OauthClientCredential {
     pub grants: Option<Vec<TokenGrant>>,
     /// The scopes it may have. Unset means none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128), inner(length(min = 1, max = 128), regex(pattern = "^[!#-\\[\\]-~]+$")), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(min = 1, max = 128), inner(length(min = 1, max = 128), regex(pattern = "^[!#-\\[\\]-~]+$")),
+        extend("x-kubernetes-list-type" = "set"))]
     pub scopes: Option<Vec<String>>,
     /// The audiences it may ask for, among those of the service. Unset means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]

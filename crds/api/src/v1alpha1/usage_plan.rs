@@ -42,7 +42,8 @@ pub struct UsagePlanSpec {
     pub replaces: Option<Vec<String>>,
     /// The limits of each of these callers. A caller's requests count together, whatever policies they are for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(min = 1, max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub limits: Option<Vec<Limit>>,
     /// Where, how and when these callers may use their credentials: with a list of addresses, this is a named group of
     /// addresses that many Credentials share.
@@ -54,7 +55,8 @@ pub struct UsagePlanSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "has(self.credentials) || has(self.roles)", "message": "selects must have `credentials`, `roles` or both"}]))]
+    {"rule": "has(self.credentials) || has(self.roles)",
+     "message": "selects must have `credentials`, `roles` or both"}]))]
 pub struct PlanSelector {
     /// Credentials with these labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]

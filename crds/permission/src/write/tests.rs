@@ -231,7 +231,8 @@ proptest! {
             match deed {
                 Deed::Create(binding) => {
                     let new = object(&binding);
-                    let write = Write { kind: Kind::RoleBinding, namespace: &binding.namespace, old: None, new: Some(&new) };
+                    let namespace = &binding.namespace;
+                    let write = Write { kind: Kind::RoleBinding, namespace, old: None, new: Some(&new) };
                     if may_write(&all, &actor, &write, SYSTEM).is_ok() {
                         all.0.push(binding);
                     }
@@ -240,7 +241,8 @@ proptest! {
                     let old = all.0[at(index)].clone();
                     let new = Binding { targets, ..old.clone() };
                     let (before, after) = (object(&old), object(&new));
-                    let write = Write { kind: Kind::RoleBinding, namespace: &old.namespace, old: Some(&before), new: Some(&after) };
+                    let (namespace, old) = (&old.namespace, Some(&before));
+                    let write = Write { kind: Kind::RoleBinding, namespace, old, new: Some(&after) };
                     if may_write(&all, &actor, &write, SYSTEM).is_ok() {
                         let index = at(index);
                         all.0[index] = new;

@@ -561,7 +561,8 @@ mod tests {
 
     #[test]
     fn a_required_claim_must_be_there_and_have_a_wanted_value() {
-        let claims = json!({"hd": "shop.example", "groups": ["a", "b"], "n": 7, "ok": true, "none": null, "realm": {"roles": ["x"]}});
+        let claims = json!({"hd": "shop.example", "groups": ["a", "b"], "n": 7, "ok": true, "none": null,
+            "realm": {"roles": ["x"]}});
         let check = |path: &str, values: &[&str]| {
             let required = RequiredClaim {
                 path: path.split('.').map(str::to_owned).collect(),

@@ -160,7 +160,8 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
     fn claims(change: Value) -> Claims {
-        let mut claims = json!({"sub": "ana", "aud": "me", "iat": 1_700_000_000u64, "nonce": "n", "auth_time": 1_699_999_000u64, "acr": "gold"});
+        let mut claims = json!({"sub": "ana", "aud": "me", "iat": 1_700_000_000u64, "nonce": "n",
+            "auth_time": 1_699_999_000u64, "acr": "gold"});
         for (name, value) in change.as_object().unwrap() {
             if value.is_null() {
                 drop(claims.as_object_mut().unwrap().remove(name))

@@ -56,7 +56,8 @@ impl Cluster {
 
     pub(super) async fn create(&self, name: &str, mut spec: Value) -> anyhow::Result<()> {
         spec["apiKey"] = json!({});
-        let object = json!({"apiVersion": "identity-manager.io/v1alpha1", "kind": "Credential", "metadata": {"name": name}, "spec": spec});
+        let object = json!({"apiVersion": "identity-manager.io/v1alpha1", "kind": "Credential",
+            "metadata": {"name": name}, "spec": spec});
         let made = self.api.create(&PostParams::default(), &serde_json::from_value(object)?).await;
         made.map(drop).map_err(|error| failed(error, format!("Credential '{name}'")))
     }

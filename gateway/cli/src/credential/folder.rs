@@ -84,7 +84,8 @@ impl Folder {
         let key = state::new_api_key()?;
         let sha256 = hash_of(key.reveal());
         let metadata = self.metadata(json!({"name": name}));
-        let object = json!({"apiVersion": "identity-manager.io/v1alpha1", "kind": "Credential", "metadata": metadata, "spec": spec});
+        let object = json!({"apiVersion": "identity-manager.io/v1alpha1", "kind": "Credential", "metadata": metadata,
+            "spec": spec});
         let object = (format!("credential-{name}.yaml"), serde_yaml_ng::to_string(&object)?);
         let secret = (format!("credential-{name}-key.yaml"), self.secret(name, &format!("{name}-key"), &sha256)?);
         self.write_checked(&[object, secret.clone()], true)?;

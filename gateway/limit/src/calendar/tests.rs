@@ -113,7 +113,8 @@ proptest! {
             "Etc/UTC", "Europe/Berlin", "America/Havana", "Australia/Lord_Howe", "Africa/Cairo", "Asia/Kathmandu",
             "America/St_Johns", "Asia/Pyongyang", "Africa/Casablanca",
         ];
-        const PER: [CalendarSpan; 6] = [CalendarSpan::Second, CalendarSpan::Minute, CalendarSpan::Hour, CalendarSpan::Day, CalendarSpan::Week, CalendarSpan::Month];
+        use CalendarSpan::{Day, Hour, Minute, Month, Second, Week};
+        const PER: [CalendarSpan; 6] = [Second, Minute, Hour, Day, Week, Month];
         let (per, now) = (PER[per], seconds * US + 7);
         let ends = Span::new(per, zone(ZONES[which])).ends(now);
         prop_assert!(ends.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", ends);

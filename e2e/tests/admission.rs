@@ -6,6 +6,10 @@ use idm_e2e::{kubectl, kubectl_with};
 use serde_json::Value;
 
 const GOOD: &[&str] = &[
+    "kind: IdentityPolicy\nspec: {targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: a}], \
+        authentication: {methods: [{name: m, apiKey: {}}]}, baseline: {methods: [apiKey, jwt], issuers: ['https://i'], \
+        access: {exceptPaths: [/a]}, conditions: [{name: c, holds: now > 0}], limits: [{name: a, key: \
+        AllCallers, concurrency: {requests: 1}}]}}",
     "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: \
         [{name: m, jwt: {issuers: [{issuer: 'https://i', audiences: [a], keys: {discovery: {}}}]}}]}}",
     "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: \
@@ -172,10 +176,21 @@ fn refused_changes() -> Result<String> {
 }
 
 /// Objects that break one rule each.
+/// A policy on a Gateway with these lines.
+fn on_gateway(lines: &str) -> String {
+    format!(
+        "kind: IdentityPolicy\nspec: {{targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: a}}], \
+         authentication: {{methods: [{{name: m, apiKey: {{}}}}]}}, {lines}}}"
+    )
+}
+
 fn broken() -> Vec<String> {
     let streams = "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], \
                    authentication: {methods: [{name: m, apiKey: {}}]}, openStreams: {}}";
     vec![
+        on_gateway("baseline: {}"),
+        on_gateway("baseline: {access: {policies: [a], methods: [GET]}}"),
+        on_gateway("baseline: {methods: [apiKey]}").replace("kind: Gateway", "kind: HTTPRoute"),
         limited("rate: {requests: 1, perSeconds: 1}, concurrency: {requests: 1}"),
         limited("requestSize: {maxBytes: 1}, onStoreLoss: Local"),
         policy_limit("key: Address"),

@@ -18,6 +18,8 @@ pub(crate) struct Candidate<'w> {
     pub(crate) namespace: &'w str,
     pub(crate) meta: &'w Meta,
     pub(crate) targets: &'w [TargetReference],
+    /// It has a baseline, or cannot be read.
+    pub(crate) demands: bool,
 }
 
 /// A target that a policy can be attached to.
@@ -70,6 +72,8 @@ pub(crate) type Placed = (String, Target);
 #[derive(Default)]
 pub(crate) struct Attachments {
     holders: BTreeMap<Placed, ObjectKey>,
+    /// The policies with a baseline for each Gateway or listener, oldest first.
+    baselines: BTreeMap<Placed, Vec<ObjectKey>>,
     pub(crate) lost: Vec<(ObjectKey, Target, ObjectKey)>,
 }
 
@@ -78,10 +82,13 @@ impl Attachments {
     pub(crate) fn settle(mut candidates: Vec<Candidate<'_>>) -> Self {
         candidates.sort_by_key(|c| (c.meta.created.clone(), c.namespace, c.meta.name.clone()));
         let mut settled = Self::default();
-        for Candidate { namespace, meta, targets } in candidates {
+        for Candidate { namespace, meta, targets, demands } in candidates {
             let key = ObjectKey::new(namespace, &meta.name);
             for target in targets.iter().filter_map(Target::of) {
                 let placed = (namespace.to_owned(), target);
+                if demands && matches!(placed.1, Target::Gateway(_) | Target::Listener(..)) {
+                    settled.baselines.entry(placed.clone()).or_default().push(key.clone());
+                }
                 match settled.holders.get(&placed) {
                     Some(winner) if *winner != key => settled.lost.push((key.clone(), placed.1, winner.clone())),
                     _ => drop(settled.holders.insert(placed, key.clone())),
@@ -97,6 +104,11 @@ impl Attachments {
         let mut held = targets.iter().filter_map(|target| self.holders.get(target));
         let winner = held.next();
         (winner, held.filter(|policy| Some(*policy) != winner).collect())
+    }
+
+    /// The policies whose baselines hold under one of these targets: all of them, whichever holds the target.
+    pub(crate) fn demanding(&self, targets: &[Placed]) -> Vec<&ObjectKey> {
+        targets.iter().filter_map(|target| self.baselines.get(target)).flatten().collect()
     }
 
     /// Every Service of a namespace that a policy is attached to.

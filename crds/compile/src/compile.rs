@@ -20,6 +20,7 @@ use crate::listeners::{
 };
 use crate::lower::backend::service_backend;
 use crate::lower::backend_tls::report as report_backend_tls;
+use crate::lower::baseline::asks_for_claims;
 use crate::lower::mtls::{lower_listener, lower_shown};
 use crate::lower::route::{LoweredMatch, LoweredRule, lower_rule};
 use crate::lower::token_service::base_path;
@@ -186,6 +187,8 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     compiler.lower_services(&attachments);
     compiler.refuse_undescribed();
     compiler.report_overridden();
+    compiler.report_baselines();
+    compiler.keep_claims();
     let (credentials, grants) = lower_callers(&worlds, previous, &mut compiler.report);
     for broken in &world.broken {
         compiler.report.push(&broken.id, "", Condition::Accepted, Cause::Invalid, broken.message.clone());
@@ -323,23 +326,32 @@ impl<'w> Compiler<'w> {
         let candidates = worlds.iter().flat_map(|world| {
             let namespace = world.namespace.as_str();
             let readable = world.policies.iter();
-            let readable = readable.map(move |p| Candidate { namespace, meta: &p.meta, targets: &p.spec.target_refs });
+            let readable = readable.map(move |p| Candidate {
+                namespace,
+                meta: &p.meta,
+                targets: &p.spec.target_refs,
+                demands: p.spec.baseline.is_some(),
+            });
             let broken = world.broken.iter().filter(|b| b.id.kind == "IdentityPolicy");
-            readable.chain(broken.map(move |b| Candidate { namespace, meta: &b.meta, targets: &b.targets }))
+            readable.chain(broken.map(move |b| Candidate {
+                namespace,
+                meta: &b.meta,
+                targets: &b.targets,
+                demands: true,
+            }))
         });
         let attachments = Attachments::settle(candidates.collect());
         for (loser, target, winner) in attachments.lost.iter().filter(|(of, ..)| of.namespace == world.namespace) {
-            let message = format!(
-                "{target} is already held by IdentityPolicy '{winner}', which is older: attach to something more \
-                 specific, or remove one"
-            );
-            self.report.push(
-                &ObjectId::new("IdentityPolicy", &world.namespace, &loser.name),
-                "spec.targetRefs",
-                Condition::Accepted,
-                Cause::Conflicted,
-                message,
-            );
+            let held = format!("{target} is already held by IdentityPolicy '{winner}', which is older");
+            let (condition, cause, message) = if self.demands(loser) {
+                let message = format!("{held}: of this policy only the baseline is in force there");
+                (Condition::Programmed, Cause::PartiallyProgrammed, message)
+            } else {
+                let message = format!("{held}: attach to something more specific, or remove one");
+                (Condition::Accepted, Cause::Conflicted, message)
+            };
+            let id = ObjectId::new("IdentityPolicy", &world.namespace, &loser.name);
+            self.report.push(&id, "spec.targetRefs", condition, cause, message);
         }
         for policy in &world.policies {
             let id = self.id("IdentityPolicy", &policy.meta.name);
@@ -510,7 +522,11 @@ impl<'w> Compiler<'w> {
                 self.covered.entry(loser.clone()).or_default().1.push((title.to_owned(), winner.clone()));
             }
         }
+        let (baselines, missing) = self.baselines(attachments, targets);
         let handler = match (winner, lowered, open) {
+            _ if missing.is_some() => {
+                Handler::Refuse { reason: Reason::PolicyInvalid, detail: missing.unwrap_or_default() }
+            }
             (_, None, _) => Handler::Refuse {
                 reason: Reason::RouteInvalid,
                 detail: format!("{title} is not valid: read its status"),
@@ -522,7 +538,23 @@ impl<'w> Compiler<'w> {
             (Some(policy), Some(rule), _) => self.enforce_named(policy, rule, port),
         };
         let cors = lowered.and_then(|rule| rule.cors.clone());
-        self.add_rule(RouteRule { name: title.to_owned(), handler, cors })
+        self.add_rule(RouteRule { name: title.to_owned(), handler, cors, baselines })
+    }
+
+    /// The positions of the policies whose baselines hold under these targets, and what is wrong where one of them is
+    /// not in force: then nothing passes, because what it demands is not known.
+    fn baselines(&self, attachments: &Attachments, targets: &[Placed]) -> (Vec<usize>, Option<String>) {
+        let (mut positions, mut missing) = (Vec::new(), None);
+        for key in attachments.demanding(targets) {
+            match self.policies.iter().position(|policy| policy.key == *key) {
+                // The one that is still in force may be of a generation without a baseline.
+                Some(position) => positions.push(position),
+                None => missing = Some(format!("IdentityPolicy '{}' and its baseline are not in force", key.name)),
+            }
+        }
+        positions.retain(|position| self.policies.get(*position).is_some_and(|policy| policy.baseline.is_some()));
+        positions.dedup();
+        (positions, missing)
     }
 
     /// The position of a rule in the plan, where it stands once.
@@ -547,9 +579,15 @@ impl<'w> Compiler<'w> {
         }
     }
 
+    /// The policy of a rule that forwards, and the baselines that hold for it.
+    fn policy_of(&self, rule: usize) -> Option<(usize, Vec<usize>)> {
+        let rule = self.rules.get(rule)?;
+        Some((rule.handler.route_policy()?, rule.baselines.clone()))
+    }
+
     /// The endpoints of the token service of the rule's policy, on this host. They precede the route's own matches.
     fn push_endpoints(&mut self, rule: usize, secure: bool, host: &Host, place: &Place) {
-        let Some(policy) = self.rules.get(rule).and_then(|rule| rule.handler.route_policy()) else { return };
+        let Some((policy, baselines)) = self.policy_of(rule) else { return };
         let Some((key, service)) =
             self.policies.get(policy).and_then(|policy| Some((policy.key.clone(), policy.token_service.as_ref()?)))
         else {
@@ -562,8 +600,7 @@ impl<'w> Compiler<'w> {
         for (endpoint, paths) in endpoints {
             let handler = Handler::Issue { policy, endpoint };
             let name = format!("IdentityPolicy {key} token service: {}", endpoint.name());
-            let rule = RouteRule { name, handler, cors: None };
-            let rule = self.add_rule(rule);
+            let rule = self.add_rule(RouteRule { name, handler, cors: None, baselines: baselines.clone() });
             for path in paths {
                 let found = LoweredMatch::of_path(PathMatch::Exact(path));
                 self.push_entry(secure, host.clone(), &found, rule, place, 0);
@@ -574,8 +611,7 @@ impl<'w> Compiler<'w> {
     /// The endpoints of the sign-in method of the rule's policy, on this host. Two policies may share them if they
     /// agree on every setting that these endpoints use.
     fn push_sign_in_endpoints(&mut self, rule: usize, secure: bool, host: &Host, place: &Place) {
-        let Some(policy) = self.rules.get(rule).and_then(|rule| rule.handler.route_policy()) else { return };
-        let position = policy;
+        let Some((position, baselines)) = self.policy_of(rule) else { return };
         let Some(policy) = self.policies.get(position) else { return };
         let Some(method) = sign_in_of(policy) else { return };
         let (key, at) = (policy.key.clone(), (secure, host.clone(), method.base.clone()));
@@ -622,7 +658,7 @@ impl<'w> Compiler<'w> {
             let of = federation.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
             let name = format!("IdentityPolicy {key} sign-in: {}{of}", endpoint.name());
             let handler = Handler::SignIn { policy: position, endpoint, federation };
-            let rule = self.add_rule(RouteRule { name, handler, cors: None });
+            let rule = self.add_rule(RouteRule { name, handler, cors: None, baselines: baselines.clone() });
             let found = LoweredMatch::of_path(PathMatch::Exact(path));
             self.push_entry(secure, host.clone(), &found, rule, place, 0);
         }
@@ -748,15 +784,52 @@ impl<'w> Compiler<'w> {
     }
 
     fn report_overridden(&mut self) {
-        for (policy, (rules, overridden)) in &self.covered {
+        // What is wrong with a policy that is not valid is said already.
+        for (policy, (rules, overridden)) in
+            self.covered.iter().filter(|(policy, _)| !self.invalid.contains_key(policy))
+        {
             let Some((rule, winner)) = overridden.first() else { continue };
             let id = ObjectId::new("IdentityPolicy", &policy.namespace, &policy.name);
             let more =
                 if overridden.len() > 1 { format!(" (and {} more)", overridden.len() - 1) } else { String::new() };
-            let message = format!("IdentityPolicy '{winner}' is more specific and holds {rule}{more}");
-            let cause = if *rules == 0 { Cause::Overridden } else { Cause::PartiallyProgrammed };
+            let demands = self.demands(policy);
+            let too = if demands { "; the baseline of this policy holds there, too" } else { "" };
+            let message = format!("IdentityPolicy '{winner}' is more specific and holds {rule}{more}{too}");
+            let cause = if *rules == 0 && !demands { Cause::Overridden } else { Cause::PartiallyProgrammed };
             self.report.push(&id, "", Condition::Programmed, cause, message);
         }
+    }
+
+    /// Whether a policy is in force and has a baseline.
+    fn demands(&self, policy: &ObjectKey) -> bool {
+        self.policies.iter().any(|of| of.key == *policy && of.baseline.is_some())
+    }
+
+    /// Each policy that covers rules of a Gateway with a baseline says so.
+    fn report_baselines(&mut self) {
+        let mut under: BTreeMap<&ObjectKey, BTreeSet<&ObjectKey>> = BTreeMap::new();
+        for rule in &self.rules {
+            let Some(policy) = rule.handler.route_policy().and_then(|policy| self.policies.get(policy)) else {
+                continue;
+            };
+            let demanding = rule.baselines.iter().filter_map(|position| self.policies.get(*position));
+            let others = demanding.map(|of| &of.key).filter(|key| **key != policy.key);
+            under.entry(&policy.key).or_default().extend(others);
+        }
+        for (policy, demanding) in under.into_iter().filter(|(_, demanding)| !demanding.is_empty()) {
+            let names: Vec<_> = demanding.iter().map(|key| format!("'{key}'")).collect();
+            let message =
+                format!("its callers must also meet the baseline of IdentityPolicy {}", names.join(" and of "));
+            let id = ObjectId::new("IdentityPolicy", &policy.namespace, &policy.name);
+            self.report.push(&id, "", Condition::Programmed, Cause::UnderBaseline, message);
+        }
+    }
+
+    /// Policies keep the claims of tokens where a baseline asks for them.
+    fn keep_claims(&mut self) {
+        let asks = |policy: &Policy| policy.baseline.as_ref().is_some_and(asks_for_claims);
+        let keeps = self.policies.iter().any(asks);
+        self.policies.iter_mut().for_each(|policy| policy.keeps_claims = keeps);
     }
 
     /// The listeners of our Gateways that take routes, with their certificates.

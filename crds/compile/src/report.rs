@@ -113,6 +113,8 @@ pub enum Cause {
     NotGranted,
     /// The policy of the API server that narrows permissions to teams and actions is not in force.
     GuardNotInForce,
+    /// The baseline of a Gateway demands more than the policy does.
+    UnderBaseline,
     /// A directory gave no usable answer to the last question.
     Directory(Reason),
 }
@@ -150,6 +152,7 @@ impl Cause {
             Cause::NotRotated => "NotRotated",
             Cause::NotGranted => "NotGranted",
             Cause::GuardNotInForce => "GuardNotInForce",
+            Cause::UnderBaseline => "UnderBaseline",
             Cause::Directory(reason) => reason.code(),
         }
     }
@@ -174,7 +177,7 @@ impl Finding {
     /// True when the object is in force nevertheless.
     pub fn is_note(&self) -> bool {
         let of_keys = matches!(self.cause, Cause::KeysEnded | Cause::NotRotated);
-        of_keys || matches!(self.cause, Cause::PartiallyProgrammed | Cause::DangerousOption)
+        of_keys || matches!(self.cause, Cause::PartiallyProgrammed | Cause::DangerousOption | Cause::UnderBaseline)
     }
 }
 

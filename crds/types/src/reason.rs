@@ -875,6 +875,15 @@ reasons! {
             first line shows the path",
         fix: "ask for another path, or change `access.paths` or `access.exceptPaths` of that object",
     }
+    /// The caller does not meet the baseline of the Gateway.
+    BaselineNotMet {
+        status: 403,
+        plain: "the platform does not allow this call",
+        confirm: "`idm explain ID`: the line under `why:` names the IdentityPolicy whose `baseline` demands it, and the \
+            method, issuer or condition that fails",
+        fix: "call with a credential that the baseline allows; or the owner of that policy changes its \
+            `spec.baseline`: no policy of a route can weaken it",
+    }
     /// The credential may not be used from this address.
     OutsideAddresses {
         status: 403,

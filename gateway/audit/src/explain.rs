@@ -117,6 +117,9 @@ impl Steps<'_> {
             } else {
                 format!("rule {}", text("/policy/rule"))
             };
+            let names = record["policy"]["baselines"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let names = names.collect::<Vec<_>>().join(", ");
+            let rule = if names.is_empty() { rule } else { format!("{rule}, and the baseline of {names}") };
             self.stage(Stage::Authorize, "authorize", rule);
         }
         let limit = Some(text("/limit")).filter(|limit| !limit.is_empty());

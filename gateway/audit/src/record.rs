@@ -155,6 +155,9 @@ pub struct DecisionPolicy<'r> {
     /// The credential was in the query, where logs in front of the gateway may have kept it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub in_query: bool,
+    /// The policies whose baselines hold, too.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub baselines: &'r [String],
 }
 
 /// The caller of a decision.

@@ -250,7 +250,7 @@ fn fields() -> Value {
         "mirrors": keyword,
         "request": {"properties": {"method": keyword, "host": keyword, "path": keyword, "source": {"type": "ip"}}},
         "policy": {"properties": {"name": keyword, "generation": {"type": "long"}, "method": keyword, "rule": keyword,
-        "in_query": {"type": "boolean"}}},
+        "in_query": {"type": "boolean"}, "baselines": keyword}},
         "identity": {"properties": {"kind": keyword, "id": keyword, "username": keyword, "issuer": keyword,
         "roles": keyword, "roles_dropped": {"type": "text"},
             "credential": keyword, "owner": keyword, "kid": keyword, "cached": {"type": "boolean"}}},

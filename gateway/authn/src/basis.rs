@@ -93,6 +93,8 @@ mod tests {
             paths: vec![],
             resource: None,
             drain_streams_ms: 0,
+            baseline: None,
+            keeps_claims: false,
         }
     }
 

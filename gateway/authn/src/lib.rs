@@ -58,6 +58,7 @@ pub use methods::sign_in::{ArmedSignIn, COOKIES, Origin, navigates, sends_form};
 pub use oidc::{Asked, Expected, LogoutToken, Person, Provider, SignedIn};
 pub use password::PasswordChecker;
 pub use refused::{LoginForm, Refused};
+pub use restrictions::{ArmedAccess, Use};
 pub use revocation::{family_key, is_revoked, token_key};
 pub use saml::{BrowserMessage, OwnAddresses, SamlProvider};
 pub use standing::Standing;

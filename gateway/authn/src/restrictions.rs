@@ -8,14 +8,14 @@ use idm_request::RequestView;
 use idm_types::{Reason, Refusal, Timestamp};
 
 /// Restrictions with the rules of their time zones.
-pub(crate) struct ArmedAccess {
+pub struct ArmedAccess {
     plan: Access,
     hours: Vec<WeekHours>,
 }
 
 /// The use of a credential.
 #[derive(Clone, Copy)]
-pub(crate) enum Use<'r> {
+pub enum Use<'r> {
     /// A request for a policy's targets.
     Request(RequestView<'r>),
     /// A token is asked for, whose use is checked itself.
@@ -32,7 +32,7 @@ impl Use<'_> {
 
 impl ArmedAccess {
     /// Arms restrictions. The error names a time zone that this version does not know.
-    pub(crate) fn arm(plan: &Access) -> Result<Self, String> {
+    pub fn arm(plan: &Access) -> Result<Self, String> {
         let arm = |Hours { days, from, to, zone }: &Hours| {
             let known = Zone::named(zone).ok_or_else(|| format!("the time zone `{zone}` is not known"))?;
             WeekHours::new(*days, *from, *to, known).ok_or_else(|| "hours that are none of a day".to_owned())
@@ -41,18 +41,12 @@ impl ArmedAccess {
     }
 
     /// Whether it restricts nothing.
-    pub(crate) fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         self.plan.is_open()
     }
 
     /// Checks one use; `whose` names the object that restricts.
-    pub(crate) fn check(
-        &self,
-        of: Use<'_>,
-        policy: &str,
-        whose: &dyn Fn() -> String,
-        now: Timestamp,
-    ) -> Result<(), Refusal> {
+    pub fn check(&self, of: Use<'_>, policy: &str, whose: &dyn Fn() -> String, now: Timestamp) -> Result<(), Refusal> {
         let Access { policies, except_policies, addresses, except_addresses, .. } = &self.plan;
         let refused = |reason, what: String| Err(Refusal::new(reason, format!("{}: {what}", whose())));
         let is_listed = policies.as_ref().is_none_or(|only| only.iter().any(|name| name == policy));

@@ -5,6 +5,9 @@
 //! answer. The only mint of `Permit`; each one carries the rules that granted it. Start at [`Rules::decide`].
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod baseline;
+
+pub use baseline::ArmedBaseline;
 use idm_authn::Authenticated;
 use idm_expr::{EvaluationError, Expression};
 use idm_plan::{NameSet, Policy, Require, Rule};

@@ -104,6 +104,11 @@ where
     let certificates = Certificates::of(peer, policy, &forwarded)?;
     let websocket = wants_websocket(head);
     let view = view(context, policy, head, &canonical, certificates.of_caller(peer));
+    for (baseline, _) in engine.baselines(found) {
+        trace.stage = Stage::Route;
+        baseline.check_request(view, now)?;
+        trace.stage = Stage::Authenticate;
+    }
     if let Some(limit) = held_before_authentication(own, policy, view, now) {
         body.hold(&context.process.holding, limit, peer.address, Caller::Stranger).await?;
     }
@@ -126,7 +131,7 @@ where
     if policy.llm.is_some() && websocket {
         return Err(Refusal::new(Reason::UpgradeNotAllowed, ""));
     }
-    let asked = Asked { context, policy, view, source, caller };
+    let asked = Asked { context, rule: found, policy, view, source, caller };
     let Granted { permit, source, headers, exchanged, jose, changed, replaced, metering, limited } =
         permit(asked, who, body, trace).await?;
     if let Some(changed) = changed {
@@ -365,6 +370,7 @@ async fn authenticate(
 /// An authenticated request.
 struct Asked<'a> {
     context: Context<'a>,
+    rule: &'a ArmedRule,
     policy: &'a PolicyInForce,
     view: RequestView<'a>,
     /// The place where the credential was found.
@@ -402,7 +408,7 @@ async fn permit<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let Asked { context, policy, view, source, caller } = asked;
+    let Asked { context, rule, policy, view, source, caller } = asked;
     let PolicyInForce { armed, steps, llm, .. } = policy;
     let identity: Rc<Identity> = who.identity().clone();
     let shared = SharedFacts::of(view);
@@ -417,9 +423,9 @@ where
     // The rules can use the opened objects. Without such objects, the rules are evaluated before the body is held.
     let mut asking = Asking::Later(who);
     if !steps.opens() {
-        asking = asking.ask(context, policy, view.method, &facts, trace).await?;
+        asking = asking.ask(context, rule, policy, view.method, &facts, trace).await?;
     }
-    let limits = RequestLimits::of(context, policy, &identity);
+    let limits = RequestLimits::of(context, rule, policy, &identity);
     let largest = limits::checked_size(&limits, body, largest_body(policy), trace)?;
     trace.stage = Stage::Open;
     let mut called = llm.as_ref().map(|llm| Metering::of(llm, view, body));
@@ -435,7 +441,7 @@ where
     let mut content = Content { headers: &mut changed, body: body.held_bytes(), replaced: false };
     let jose = if steps.opens() { Some(steps.open(&mut content, &facts).await?) } else { None };
     let facts = Facts { jose: jose.as_ref(), ..facts };
-    let permit = asking.ask(context, policy, view.method, &facts, trace).await?.granted()?;
+    let permit = asking.ask(context, rule, policy, view.method, &facts, trace).await?.granted()?;
     trace.stage = Stage::Authorize;
     let headers = armed.request_headers(&facts)?;
     let reserved = content.body.as_deref().filter(|_| reserves).map(|body| Reservation::of(view.path, body));
@@ -479,13 +485,14 @@ impl Asking {
     async fn ask(
         self,
         context: Context<'_>,
+        rule: &ArmedRule,
         policy: &PolicyInForce,
         method: &str,
         facts: &Facts<'_>,
         trace: &mut Trace,
     ) -> Result<Self, Refusal> {
         match self {
-            Asking::Later(who) => admit(context, policy, method, facts, who, trace).await.map(Asking::Done),
+            Asking::Later(who) => admit(context, rule, policy, method, facts, who, trace).await.map(Asking::Done),
             done => Ok(done),
         }
     }
@@ -498,9 +505,10 @@ impl Asking {
     }
 }
 
-/// Whether the rules permit it, and the caller has tokens left where tokens are counted.
+/// Whether the rules and the baselines of the Gateway permit it, and the caller has tokens left where tokens are counted.
 async fn admit(
     context: Context<'_>,
+    rule: &ArmedRule,
     policy: &PolicyInForce,
     method: &str,
     facts: &Facts<'_>,
@@ -511,6 +519,9 @@ async fn admit(
     let identity = who.identity().clone();
     let permit = policy.rules.decide(method, facts, who).inspect_err(|refusal| trace.decided_by(refusal))?;
     trace.authorization = permit.rule().cloned();
+    for (baseline, _) in context.engine.baselines(rule) {
+        baseline.check_caller(facts, &identity)?;
+    }
     if let Some(account) = Account::of_policy(policy, Some(&identity)) {
         trace.stage = Stage::Limit;
         account.check(context.process, context.now).await?;

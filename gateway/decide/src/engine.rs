@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use idm_authn::{ArmedLimit, ArmedPolicy, Grants, Memory, PolicyError, Resources};
-use idm_authz::Rules;
+use idm_authz::{ArmedBaseline, Rules};
 use idm_issue::TokenIssuer;
 use idm_plan::{
     Backend, Bundle, Endpoint, Handler, HeaderEdit, MethodKind, Mirror, PathChange, PathForms, Plan, Policy, Redirect,
@@ -63,6 +63,8 @@ pub(crate) struct PolicyInForce {
     pub(crate) armed: ArmedPolicy,
     pub(crate) rules: Rules,
     pub(crate) limits: Vec<ArmedLimit>,
+    /// Its demands on every request of its Gateways, and their limits.
+    pub(crate) baseline: Option<(ArmedBaseline, Vec<ArmedLimit>)>,
     pub(crate) steps: Steps,
     pub(crate) llm: Option<ArmedLlm>,
     pub(crate) issuer: Option<TokenIssuer>,
@@ -75,6 +77,9 @@ pub(crate) struct ArmedRule {
     pub(crate) cors: Option<Arc<ArmedCors>>,
     /// The forms of paths that it takes though not every server reads them alike.
     pub(crate) paths: PathForms,
+    /// The policies whose baselines hold for it: positions and names.
+    baselines: Box<[usize]>,
+    pub(crate) baseline_names: Box<[String]>,
 }
 
 pub(crate) enum ArmedHandler {
@@ -204,7 +209,7 @@ impl Engine {
             let issuer = service.map(arm).transpose();
             let issuer = issuer.map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
             let of = ArmedPolicy::arm(policy, &mut resources)?;
-            armed.push(PolicyInForce { armed: of, rules, limits, steps, llm, issuer });
+            armed.push(PolicyInForce { armed: of, rules, limits, baseline: arm_baseline(policy)?, steps, llm, issuer });
         }
         let read = policies.iter().map(|policy| {
             PolicyHeaders::of(policy).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))
@@ -220,7 +225,11 @@ impl Engine {
                 // The gateway's own endpoints have plain paths.
                 let policy = rule.handler.route_policy().and_then(|policy| policies.get(policy));
                 let paths = policy.map(|policy| policy.paths.iter().copied().collect()).unwrap_or_default();
-                Ok(ArmedRule { name: rule.name.clone(), handler, cors: arm_cors(rule, policies)?, paths })
+                let cors = arm_cors(rule, policies)?;
+                let baselines = baselines_of(rule, policies)?;
+                let names = baselines.iter().filter_map(|of| policies.get(*of)).map(|of| of.key.to_string());
+                let baseline_names = names.collect();
+                Ok(ArmedRule { name: rule.name.clone(), handler, cors, paths, baselines, baseline_names })
             })
             .collect::<Result<_, EngineError>>()?;
         if hosts.iter().chain(secure_hosts).flat_map(|host| &host.entries).any(|entry| entry.rule >= rules.len()) {
@@ -291,10 +300,42 @@ impl Engine {
         self.rules.iter().map(|rule| (rule.name.as_str(), rule.handler.policy()))
     }
 
+    /// The policies whose baselines hold for the rule at a position.
+    pub(crate) fn baseline_names(&self, position: usize) -> &[String] {
+        self.rules.get(position).map_or(&[], |rule| &rule.baseline_names)
+    }
+
+    /// The baselines that hold for a rule, with their limits. What was not armed would be a demand that nobody checks:
+    /// arming has refused that.
+    pub(crate) fn baselines<'e>(
+        &'e self,
+        rule: &'e ArmedRule,
+    ) -> impl Iterator<Item = (&'e ArmedBaseline, &'e [ArmedLimit])> {
+        let found = rule.baselines.iter().filter_map(|position| self.policies.get(*position)?.baseline.as_ref());
+        found.map(|(baseline, limits)| (baseline, limits.as_slice()))
+    }
+
     /// The name of the rule at a position of [`Trace::rule`](crate::Trace::rule).
     pub fn rule_name(&self, position: usize) -> Option<&str> {
         self.rules.get(position).map(|rule| rule.name.as_str())
     }
+}
+
+/// The demands of a policy on its Gateways.
+fn arm_baseline(policy: &Policy) -> Result<Option<(ArmedBaseline, Vec<ArmedLimit>)>, EngineError> {
+    let Some(baseline) = &policy.baseline else { return Ok(None) };
+    let broken = |problem| EngineError::Plan(format!("the baseline of policy {}: {problem}", policy.key));
+    let armed = ArmedBaseline::arm(&policy.key, baseline).map_err(broken)?;
+    let limits = ArmedLimit::arm(&baseline.limits, &format!("baseline {}", policy.key), "baseline/").map_err(broken)?;
+    Ok(Some((armed, limits)))
+}
+
+fn baselines_of(rule: &RouteRule, policies: &[Policy]) -> Result<Box<[usize]>, EngineError> {
+    let demands = |position: &usize| policies.get(*position).is_some_and(|policy| policy.baseline.is_some());
+    if !rule.baselines.iter().all(demands) {
+        return Err(EngineError::Plan(format!("{} points at a baseline that does not exist", rule.name)));
+    }
+    Ok(rule.baselines.as_slice().into())
 }
 
 /// The reserved headers of each rule; many rules share one set.

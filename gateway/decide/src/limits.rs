@@ -11,7 +11,7 @@ use idm_request::Identity;
 use idm_store::{OnLoss, Taken, Taking};
 use idm_types::{Reason, Refusal, Stage};
 
-use crate::engine::PolicyInForce;
+use crate::engine::{ArmedRule, PolicyInForce};
 use crate::{Context, Payload, Trace};
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -50,11 +50,18 @@ pub struct Limited {
 }
 
 impl<'a> RequestLimits<'a> {
-    /// The limits of the policy, of the caller's Credentials and of its tiers.
-    pub(crate) fn of(context: Context<'a>, policy: &'a PolicyInForce, identity: &'a Identity) -> Self {
+    /// The limits of the policy, of the baselines of its Gateway, of the caller's Credentials and of its tiers.
+    pub(crate) fn of(
+        context: Context<'a>,
+        rule: &'a ArmedRule,
+        policy: &'a PolicyInForce,
+        identity: &'a Identity,
+    ) -> Self {
+        let of_baselines = context.engine.baselines(rule).flat_map(|(_, limits)| limits);
+        let of_baselines = of_baselines.map(|limit| (limit, identity.id.as_str()));
         let of_policy = policy.limits.iter().map(|limit| (limit, identity.id.as_str()));
         let of_caller = context.table(policy).limits_of(identity);
-        Self { limits: of_policy.chain(of_caller).collect() }
+        Self { limits: of_policy.chain(of_baselines).chain(of_caller).collect() }
     }
 
     /// Whether there are none.

@@ -82,6 +82,7 @@ pub fn record<'r>(
             method: trace.authentication.as_ref().map(MethodName::as_str),
             rule: trace.authorization.as_ref().map(RuleName::as_str),
             in_query: trace.in_query,
+            baselines: engine.zip(trace.rule).map_or(&[], |(engine, rule)| engine.baseline_names(rule)),
         }),
         identity: identity(trace),
         limit: trace.limit.as_deref(),

@@ -9,6 +9,7 @@
 //! policy.
 
 mod address;
+mod baseline;
 mod bundle;
 mod cors;
 mod credential;
@@ -31,6 +32,7 @@ mod tls;
 mod token_service;
 
 pub use address::is_local_address;
+pub use baseline::Baseline;
 pub use bundle::{Bundle, BundleError, FORMAT};
 pub use cors::{Cors, Names, OriginPattern, Origins};
 pub use credential::{Credential, Credentials, Proof, Selector};

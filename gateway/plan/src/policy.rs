@@ -2,7 +2,8 @@ use idm_types::{RoleName, RuleName};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Cors, Expr, JoseStep, Limit, Llm, Method, ObjectKey, PathForm, ProtectedResource, SecretHandle, TokenService,
+    Baseline, Cors, Expr, JoseStep, Limit, Llm, Method, ObjectKey, PathForm, ProtectedResource, SecretHandle,
+    TokenService,
 };
 
 /// One IdentityPolicy, resolved.
@@ -48,6 +49,12 @@ pub struct Policy {
     /// The time for which streams may go on when their caller's right ends, in milliseconds; 0: they are cut.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub drain_streams_ms: u64,
+    /// Demands on every request of the Gateways that it targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Baseline>,
+    /// Whether a baseline may ask for claims of its callers' tokens.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_claims: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference

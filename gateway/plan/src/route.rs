@@ -87,6 +87,9 @@ pub struct RouteRule {
     /// The pages of other origins whose scripts may call, in place of what the policy says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
+    /// Positions in [`crate::Plan::policies`] of those whose baseline holds for its requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub baselines: Vec<usize>,
 }
 
 /// The handler of a rule's requests. Only the first variant forwards, and it names its policy.

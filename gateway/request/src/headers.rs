@@ -39,6 +39,9 @@ impl PolicyHeaders {
             paths: _,
             resource: _,
             drain_streams_ms: _,
+            // Its conditions read none.
+            baseline: _,
+            keeps_claims: _,
         } = policy;
         let mut of = Self::default();
         methods.iter().flat_map(|method| method.kind.sources()).for_each(|source| of.credential(source));

@@ -64,7 +64,8 @@ impl ArmedMapping {
                 .map(|(name, expr)| Ok((name.clone(), Expression::arm(expr)?)))
                 .collect::<Result<_, String>>()?,
             // JOSE steps may sign claims of the token too.
-            keeps_claims: !policy.jose.is_empty()
+            keeps_claims: policy.keeps_claims
+                || !policy.jose.is_empty()
                 || later.into_iter().any(|expression| expression.uses(Variable::Token)),
             headers,
         })

@@ -170,7 +170,8 @@ fn programmed(findings: &[&Finding], before: &[Verdict], gateways: &[(u64, &Obse
         counted.push(count);
     }
     let counted = counted.join(", ");
-    match findings.iter().find(|f| f.is_note()) {
+    // A baseline is said where there is nothing worse to say.
+    match findings.iter().filter(|f| f.is_note()).min_by_key(|note| note.cause == Cause::UnderBaseline) {
         Some(note) => verdict("True", note.cause.name(), format!("{counted}; {}", note.message)),
         None => verdict("True", "Programmed", counted),
     }

@@ -1,5 +1,6 @@
 //! Version `v1alpha1`: one file per kind.
 
+mod baseline;
 mod common;
 mod cors;
 mod credential;
@@ -27,6 +28,7 @@ mod token;
 mod token_service;
 mod usage_plan;
 
+pub use baseline::{Baseline, BaselineCondition};
 pub use common::{
     Attribute, Discovery, HeaderSource, KeyReference, KeySources, NamedSource, ObjectReference, ObjectStatus,
     OutgoingTls, SigningKeyStatus, TargetReference, TrustBundleKind, TrustBundleReference,

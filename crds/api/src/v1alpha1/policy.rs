@@ -6,9 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Confirmation, Cors, HeaderSource, JoseStep, KeySources, Llm, Method, NamedSource, ObjectReference, ObjectStatus,
-    OpenStreams, Paths, PolicyLimit, ProtectedResource, QueryTokenSource, TargetReference, TokenExchange, TokenProfile,
-    TokenService,
+    Baseline, Confirmation, Cors, HeaderSource, JoseStep, KeySources, Llm, Method, NamedSource, ObjectReference,
+    ObjectStatus, OpenStreams, Paths, PolicyLimit, ProtectedResource, QueryTokenSource, TargetReference, TokenExchange,
+    TokenProfile, TokenService,
 };
 
 /// IdentityPolicy says how callers of its targets authenticate, what they may do, and what the upstream is told about
@@ -49,6 +49,9 @@ use super::{
 ))]
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!has(self.baseline) || self.targetRefs.all(target, target.kind == 'Gateway')",
+     "message": "`baseline` must be set only where every target is a Gateway: it is for all of its routes"}]))]
 pub struct IdentityPolicySpec {
     /// The targets that the policy covers. An HTTPRoute wins over a Gateway, and a rule or listener over the whole
     /// object; between equals the older policy wins and the other's status names it.
@@ -100,6 +103,10 @@ pub struct IdentityPolicySpec {
     /// cuts them within a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_streams: Option<OpenStreams>,
+    /// Demands on every request of the Gateways and listeners that the policy targets, which no policy of a route can
+    /// weaken. They hold beside another policy of the same target, too. Unset demands nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Baseline>,
 }
 
 /// The details that a refused caller may learn.

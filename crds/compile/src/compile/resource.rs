@@ -19,7 +19,7 @@ impl Compiler<'_> {
         matches: &[LoweredMatch],
         place: &Place,
     ) {
-        let Some(position) = self.rules.get(rule).and_then(|rule| rule.handler.route_policy()) else { return };
+        let Some((position, baselines)) = self.policy_of(rule) else { return };
         let Some(policy) = self.policies.get(position) else { return };
         let (key, Some(resource)) = (policy.key.clone(), &policy.resource) else { return };
         let mut paths: Vec<PathMatch> = match &resource.identifier {
@@ -29,7 +29,7 @@ impl Compiler<'_> {
         paths.dedup();
         let name = format!("IdentityPolicy {key} resource metadata");
         let handler = Handler::ResourceMetadata { policy: position };
-        let rule = self.add_rule(RouteRule { name, handler, cors: Some(for_every_page()) });
+        let rule = self.add_rule(RouteRule { name, handler, cors: Some(for_every_page()), baselines });
         for path in paths {
             let holder = *self.described.entry((secure, host.clone(), path_text(&path))).or_insert(position);
             if let Some(other) = self.policies.get(holder).filter(|_| holder != position) {
@@ -74,7 +74,12 @@ impl Compiler<'_> {
         for (secure, host, path) in undescribed {
             let detail = "the policy of this path does not describe a protected resource".to_owned();
             let handler = Handler::Refuse { reason: Reason::NoRoute, detail };
-            let rule = self.add_rule(RouteRule { name: "resource metadata".into(), handler, cors: None });
+            let rule = self.add_rule(RouteRule {
+                name: "resource metadata".into(),
+                handler,
+                cors: None,
+                baselines: Vec::new(),
+            });
             let found = LoweredMatch::of_path(path);
             self.push_entry(secure, host, &found, rule, &Place::default(), 0);
         }

@@ -16,13 +16,14 @@ const DEFAULT_OUTPUT_TOKENS: i64 = 4096;
 
 /// The limits of a policy. Those that count by caller need callers that can be told apart.
 pub(crate) fn lower_policy_limits(
+    at: &str,
     limits: Option<&[wire::PolicyLimit]>,
     methods: &[Method],
     has_llm: bool,
     notes: &mut Notes<'_>,
 ) -> Vec<Limit> {
     let all: Vec<wire::Limit> = limits.iter().copied().flatten().map(wire::PolicyLimit::limit).collect();
-    let mut lowered = lower_limits("spec.limits", limits.map(|_| &all[..]), notes);
+    let mut lowered = lower_limits(at, limits.map(|_| &all[..]), notes);
     for (i, (of, limit)) in limits.iter().copied().flatten().zip(&mut lowered).enumerate() {
         limit.key = match of.key {
             None | Some(wire::LimitKey::Caller) => LimitKey::Caller,
@@ -32,11 +33,11 @@ pub(crate) fn lower_policy_limits(
         let is_size = matches!(limit.kind, LimitKind::RequestSize { .. } | LimitKind::ResponseSize { .. });
         if is_size && (of.key.is_some() || of.on_store_loss.is_some()) {
             let message = "`key` and `onStoreLoss` must not be set for a size: nothing is counted";
-            notes.fail::<()>(format!("spec.limits[{i}]"), Cause::Invalid, message);
+            notes.fail::<()>(format!("{at}[{i}]"), Cause::Invalid, message);
         }
         if matches!(limit.kind, LimitKind::Tokens { .. }) && !has_llm {
             let message = "`tokens` must be set only with `llm`: no other upstream uses tokens";
-            notes.fail::<()>(format!("spec.limits[{i}].tokens"), Cause::Invalid, message);
+            notes.fail::<()>(format!("{at}[{i}].tokens"), Cause::Invalid, message);
         }
         let open = methods.iter().find(|method| matches!(method.kind, MethodKind::Anonymous));
         if let Some(method) = open.filter(|_| limit.key == LimitKey::Caller && !is_size) {
@@ -45,7 +46,7 @@ pub(crate) fn lower_policy_limits(
                  'Address' or 'AllCallers'",
                 method.name
             );
-            notes.fail::<()>(format!("spec.limits[{i}].key"), Cause::Invalid, message);
+            notes.fail::<()>(format!("{at}[{i}].key"), Cause::Invalid, message);
         }
     }
     lowered

@@ -4,6 +4,7 @@ mod access_tokens;
 mod api_key;
 pub(crate) mod backend;
 pub(crate) mod backend_tls;
+pub(crate) mod baseline;
 mod call;
 pub(crate) mod config_map;
 mod cors;

@@ -7,6 +7,7 @@ use idm_plan::{
 };
 
 use super::Notes;
+use super::baseline::lower_baseline;
 use super::cors::lower_policy_cors;
 use super::jose::lower_steps;
 use super::keys::{check_url, secret_text};
@@ -42,12 +43,13 @@ pub(crate) fn lower_policy(
         paths,
         resource,
         open_streams,
+        baseline,
     } = &object.spec;
     let wire::Authentication { methods, identity } = authentication;
     let methods = lower_methods(world, federations, methods, secrets, notes);
     let identity = lower_identity(identity.as_ref(), notes);
     let rules = lower_rules(authorization.as_ref(), notes);
-    let limits = lower_policy_limits(limits.as_deref(), &methods, llm.is_some(), notes);
+    let limits = lower_policy_limits("spec.limits", limits.as_deref(), &methods, llm.is_some(), notes);
     let jose = lower_steps(world, jose.as_deref(), secrets, notes);
     let llm = llm.as_ref().and_then(|llm| lower_llm(world, llm, secrets, notes));
     let token_service =
@@ -58,10 +60,13 @@ pub(crate) fn lower_policy(
     let resource =
         resource.as_ref().and_then(|resource| lower_resource(world, resource, &methods, token_service.as_ref(), notes));
     let drain_streams_ms = super::streams::lower_open_streams(open_streams.as_ref(), notes);
+    let baseline = baseline.as_ref().map(|baseline| lower_baseline(baseline, &object.spec.target_refs, notes));
     if notes.failed {
         return None;
     }
     Some(Policy {
+        baseline,
+        keeps_claims: false,
         drain_streams_ms,
         key: ObjectKey::new(&world.namespace, &object.meta.name),
         uid: object.meta.uid.clone(),

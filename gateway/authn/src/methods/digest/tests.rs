@@ -48,6 +48,8 @@ impl Case {
             paths: vec![],
             resource: None,
             drain_streams_ms: 0,
+            baseline: None,
+            keeps_claims: false,
         };
         Self {
             digest: ArmedDigest::new(&plan, &secrets).unwrap(),

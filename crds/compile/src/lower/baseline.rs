@@ -1,0 +1,103 @@
+//! The demands of a policy on all routes of its Gateways.
+
+use std::collections::BTreeSet;
+
+use idm_api::v1alpha1 as wire;
+use idm_expr::{Expression, HeadersRead};
+use idm_plan::{Access, Baseline, Expr, Limit, LimitKey, LimitKind, Variable};
+
+use super::Notes;
+use super::limits::lower_policy_limits;
+use super::policy::expr;
+use super::restrictions::lower_access;
+use crate::Cause;
+
+/// The baseline; what cannot be lowered is a finding, and then the policy is not in force.
+pub(crate) fn lower_baseline(
+    baseline: &wire::Baseline,
+    targets: &[wire::TargetReference],
+    notes: &mut Notes<'_>,
+) -> Baseline {
+    let wire::Baseline { methods, issuers, access, conditions, limits } = baseline;
+    for (i, target) in targets.iter().enumerate().filter(|(_, target)| target.kind != "Gateway") {
+        let message = format!(
+            "{} '{}' is no Gateway: a policy with `baseline` must target Gateways only, since it is for all of their \
+             routes",
+            target.kind, target.name
+        );
+        notes.fail::<()>(format!("spec.targetRefs[{i}].kind"), Cause::Invalid, message);
+    }
+    let lists = [("methods", methods.as_deref()), ("issuers", issuers.as_deref())];
+    for (name, _) in lists.into_iter().filter(|(_, list)| list.is_some_and(<[String]>::is_empty)) {
+        let message = "the list must not be empty: leave it out to allow all";
+        notes.fail::<()>(format!("spec.baseline.{name}"), Cause::Invalid, message);
+    }
+    for (i, method) in methods.iter().flatten().enumerate() {
+        if !wire::Method::KINDS.contains(&method.as_str()) {
+            let message = format!("'{method}' must be one of {}", wire::Method::KINDS.join(", "));
+            notes.fail::<()>(format!("spec.baseline.methods[{i}]"), Cause::Invalid, message);
+        }
+    }
+    if access.as_ref().is_some_and(|access| access.policies.is_some() || access.except_policies.is_some()) {
+        let message = "`access` of a baseline must not name policies: it is for all of them";
+        notes.fail::<()>("spec.baseline.access", Cause::Invalid, message);
+    }
+    let mut names = BTreeSet::new();
+    let mut lowered = Vec::new();
+    for (i, wire::BaselineCondition { name, holds }) in conditions.iter().flatten().enumerate() {
+        let path = format!("spec.baseline.conditions[{i}]");
+        if !names.insert(name) {
+            let message = format!("condition name '{name}' must be used once");
+            notes.fail::<()>(format!("{path}.name"), Cause::Invalid, message);
+        }
+        let path = format!("{path}.holds");
+        let Some(holds) = expr(&path, holds, Variable::ALL, notes) else { continue };
+        if reads_headers(&holds) {
+            let message = "a condition of a baseline must not read `request.headers`: callers write them, and routes \
+                           decide which of them reach anyone";
+            notes.fail::<()>(path, Cause::Invalid, message);
+        }
+        lowered.push((name.clone(), holds));
+    }
+    let baseline = Baseline {
+        methods: methods.clone(),
+        issuers: issuers.clone(),
+        access: access
+            .as_ref()
+            .map_or_else(Access::default, |access| lower_access("spec.baseline.access", access, notes)),
+        conditions: lowered,
+        limits: lower_policy_limits("spec.baseline.limits", limits.as_deref(), &[], true, notes),
+    };
+    let names_callers = methods.as_ref().is_some_and(|methods| methods.iter().all(|method| method != "anonymous"));
+    let by_caller = |limit: &Limit| {
+        let is_size = matches!(limit.kind, LimitKind::RequestSize { .. } | LimitKind::ResponseSize { .. });
+        limit.key == LimitKey::Caller && !is_size
+    };
+    if let Some(i) = baseline.limits.iter().position(by_caller).filter(|_| !names_callers) {
+        let message = "callers without a credential cannot be told apart, so all of them would share one count: set \
+                       `key` to 'Address' or 'AllCallers', or `methods` without 'anonymous'";
+        notes.fail::<()>(format!("spec.baseline.limits[{i}].key"), Cause::Invalid, message);
+    }
+    if let Some(i) = baseline.limits.iter().position(|limit| matches!(limit.kind, LimitKind::Tokens { .. })) {
+        let message = "`tokens` must be set in the policy with `llm`: other routes use none";
+        notes.fail::<()>(format!("spec.baseline.limits[{i}].tokens"), Cause::Invalid, message);
+    }
+    let is_empty = methods.is_none() && issuers.is_none() && baseline.access.is_open();
+    if is_empty && conditions.is_none() && limits.is_none() {
+        let message = "baseline must demand something: set a member or leave `baseline` out";
+        notes.fail::<()>("spec.baseline", Cause::Invalid, message);
+    }
+    baseline
+}
+
+fn reads_headers(condition: &Expr) -> bool {
+    let mut read = HeadersRead::default();
+    // A condition that cannot be read is a finding of its own.
+    read.add(condition).is_ok() && (read.any || !read.names.is_empty())
+}
+
+/// Whether a condition reads claims of a token.
+pub(crate) fn asks_for_claims(baseline: &Baseline) -> bool {
+    let asks = |condition: &Expr| Expression::arm(condition).map_or(true, |armed| armed.uses(Variable::Token));
+    baseline.conditions.iter().any(|(_, condition)| asks(condition))
+}

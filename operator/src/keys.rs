@@ -24,7 +24,18 @@ const LEARN_MS: u64 = 30_000;
 
 /// The registers of all namespaces that were worked on; this process alone writes them.
 #[derive(Default)]
-pub(crate) struct Registers(tokio::sync::Mutex<BTreeMap<String, Kept>>);
+pub(crate) struct Registers(tokio::sync::Mutex<BTreeMap<String, Kept>>, std::sync::Mutex<Vec<String>>);
+
+impl Registers {
+    /// The names of the Secrets in which keys were replaced since this was asked last.
+    pub(crate) fn written(&self) -> Vec<String> {
+        std::mem::take(&mut *self.1.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    fn wrote(&self, name: &str) {
+        self.1.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(name.to_owned());
+    }
+}
 
 #[derive(Clone, Default)]
 struct Kept {
@@ -133,14 +144,17 @@ impl KeyWork<'_> {
     pub(crate) async fn advance(&self, world: &mut World, report: &mut Report) -> anyhow::Result<()> {
         let mut kept = self.load(&world.namespace).await?;
         let mut register = kept.register.clone();
-        let mut objects = world.credentials.clone();
+        let mut objects: Vec<_> = world.credentials.clone();
         objects.retain(|object| object.spec.api_key.is_some());
         for object in &objects {
             let told = revoke(world, object, &mut register, self.now);
             told.into_iter().for_each(|why| tell(world, object, report, "spec.revokedKeys", why));
         }
-        let expiry =
-            |name: &str| objects.iter().find(|object| object.meta.name == name).map(|object| natural_end(&object.spec));
+        // They are in the order of their names.
+        let expiry = |name: &str| {
+            let found = objects.binary_search_by(|object| object.meta.name.as_str().cmp(name)).ok()?;
+            objects.get(found).map(|object| natural_end(&object.spec))
+        };
         // A Credential that cannot be read is there all the same, with an expiry that nobody knows.
         if !world.broken.iter().any(|broken| broken.id.kind == "Credential") {
             register.tidy(self.now, expiry);
@@ -256,6 +270,7 @@ impl KeyWork<'_> {
             let api: Api<Secret> = Api::namespaced(self.client.clone(), &world.namespace);
             // The write carries the version that was read: nobody else's change is lost.
             api.replace(&reference.name, &Self::params(), &secret).await?;
+            self.registers.wrote(&reference.name);
             world.secrets.entry(reference.name.clone()).or_default().insert(field, Redacted::new(value));
             new = held_keys(world, object).into_iter().next().unwrap_or(new);
         }

@@ -17,6 +17,7 @@ mod key_uses;
 mod keys;
 mod leader;
 mod members;
+mod named;
 mod objects;
 mod permissions;
 mod queue;
@@ -125,6 +126,10 @@ pub(crate) struct Context {
     pub(crate) permissions: permissions::Board,
     /// The work of gateways for the namespaces whose routes they take, by the gateway's namespace.
     pub(crate) served: served::Board,
+    /// The Secrets and ConfigMaps that objects name.
+    pub(crate) named: named::Named,
+    /// The shards of Credentials that are stored.
+    pub(crate) stored: gateway::Stored,
     /// The registers of keys.
     pub(crate) registers: keys::Registers,
     /// The last use of the older of two keys, as gateways told it.
@@ -218,6 +223,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         permissions: permissions::Board::default(),
         permission_issuers: options.permission_issuers.clone(),
         served: served::Board::default(),
+        named: named::Named::default(),
+        stored: gateway::Stored::default(),
         registers: keys::Registers::default(),
         key_uses: key_uses::KeyUses::default(),
         heard: tokio::sync::Mutex::default(),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idm_audit::SpoolHandle;
-use idm_compile::{Cause, Compiled, Condition, ObjectId, Report, Settings, World, compile};
-use idm_plan::Bundle;
+use idm_compile::{Report, SIGNING_SECRET, Settings, World, compile};
+use idm_plan::ObjectKey;
 use idm_types::Timestamp;
 use kube::ResourceExt;
 use kube::core::DynamicObject;
@@ -22,7 +22,8 @@ use crate::{Context, changes, credentials, directories, gateway, key_uses, membe
 
 /// The namespace of objects that have none.
 const CLUSTER: &str = "";
-/// Referenced Secrets and ConfigMaps are not watched, because that would need permission to list them all.
+/// Gateways are asked what they know, and what is due by the clock is done. Nothing is read for it where Secrets and
+/// ConfigMaps may be watched.
 const RESYNC: Duration = Duration::from_secs(10);
 /// Namespaces that are worked on at the same time.
 const WORKERS: usize = 8;
@@ -109,7 +110,7 @@ async fn work(context: Arc<Context>, queue: Arc<Queue>) {
     futures::future::join_all(workers).await;
 }
 
-async fn one_after_another(context: &Context, queue: &Queue) {
+async fn one_after_another(context: &Context, queue: &Arc<Queue>) {
     loop {
         let namespace = queue.next().await;
         // Before everything was listed once, an absent object may exist.
@@ -122,7 +123,7 @@ async fn one_after_another(context: &Context, queue: &Queue) {
     }
 }
 
-async fn attempt(context: &Context, queue: &Queue, namespace: &str) {
+async fn attempt(context: &Context, queue: &Arc<Queue>, namespace: &str) {
     let outcome = tokio::time::timeout(Duration::from_secs(30), reconcile(context, queue, namespace)).await;
     if let Ok(Ok(again)) = outcome {
         queue.succeeded(namespace);
@@ -150,7 +151,7 @@ fn is_terminating(error: &anyhow::Error) -> bool {
 }
 
 /// Reconciles one namespace once. Returns the time until the next run.
-async fn reconcile(context: &Context, queue: &Queue, namespace: &str) -> anyhow::Result<Option<Duration>> {
+async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> anyhow::Result<Option<Duration>> {
     let client = &context.client;
     if namespace == CLUSTER {
         gateway::accept_classes(context).await?;
@@ -180,17 +181,25 @@ async fn reconcile(context: &Context, queue: &Queue, namespace: &str) -> anyhow:
         tell(Served::default());
     }
     if !ours && !wanted && !gateway::has_parents_elsewhere(context, &world) {
+        context.named.leave_all(namespace);
         return Ok(None);
     }
     world.api_server = world::api_server(&context.store, client).await?;
-    world::read_named(&mut world, client).await?;
+    context.named.provide(&mut world, client, queue).await?;
+    // What is written here is read again before it counts as known.
+    let wrote = |name: &String| context.named.wrote(namespace, name);
     let known = world.secrets.len();
-    credentials::supply(&mut world, client).await?;
-    credentials::rotate(&mut world, client, Timestamp::now()).await?;
+    let made = credentials::supply(&mut world, client).await?;
+    made.iter().for_each(wrote);
+    if credentials::rotate(&mut world, client, Timestamp::now()).await? {
+        wrote(&SIGNING_SECRET.to_owned());
+    }
     let mut told = Report::default();
     let work = context.key_work(Timestamp::now());
     work.remember(&mut world).await?;
-    work.advance(&mut world, &mut told).await?;
+    let advanced = work.advance(&mut world, &mut told).await;
+    context.registers.written().iter().for_each(wrote);
+    advanced?;
     if world.secrets.len() > known {
         // Gateways elsewhere that take routes of this namespace use them, too.
         world::gateways_of(&context.store, namespace).iter().for_each(|gateway| queue.add(gateway, SETTLE));
@@ -205,29 +214,20 @@ async fn reconcile(context: &Context, queue: &Queue, namespace: &str) -> anyhow:
         gateway::publish(context, &world, &compiled, 0, &gateway::Observed::default()).await?;
         let elsewhere = context.served.of(namespace);
         let refused = elsewhere.iter().all(|of| of.observed.is_programmed());
-        let again = work.finish_leaked(&mut world, refused).await?;
+        let again = work.finish_leaked(&mut world, refused).await;
+        context.registers.written().iter().for_each(wrote);
+        let again = again? || made.len() >= credentials::MOST_MADE;
         return Ok(Some(if again { UNPROGRAMMED } else { RESYNC }));
     }
     members::prepare(&world, current.as_ref(), &mut compiled.secrets);
-    let bundle = next(current, &compiled);
-    let built = match gateway::build(&world, compiled.ports, bundle, &context.settings) {
-        Ok(built) => built,
-        Err(error) => {
-            // Too large for a Secret: the configuration in force stays, and every policy reports why the change is not
-            // in force.
-            for of in std::iter::once(&world).chain(world.tenants()) {
-                for policy in &of.policies {
-                    let id = ObjectId::new("IdentityPolicy", &of.namespace, &policy.meta.name);
-                    let cause = Cause::InvalidKeptPrevious;
-                    compiled.report.push(&id, "", Condition::Programmed, cause, error.to_string());
-                }
-            }
-            gateway::publish(context, &world, &compiled, 0, &gateway::Observed::default()).await?;
-            tell(Served::of(&world, &compiled, 0, gateway::Observed::default()));
-            return Ok(Some(RESYNC));
-        }
-    };
-    gateway::apply(client, namespace, &built).await?;
+    let reads_shards = gateway::reads_shards(context, namespace, current.as_ref(), &compiled.credentials).await;
+    let sealed = gateway::seal(&compiled, current, reads_shards)?;
+    let of_all = std::iter::once(&world).chain(world.tenants());
+    let policies =
+        of_all.flat_map(|of| of.policies.iter().map(|policy| ObjectKey::new(&of.namespace, &policy.meta.name)));
+    sealed.report(policies, &mut compiled.report);
+    let built = gateway::build(&world, compiled.ports, sealed, &context.settings);
+    gateway::apply(client, namespace, &built, &context.stored).await?;
     let (generation, digest) = (built.bundle.generation, built.bundle.digest.clone());
     let observed = gateway::observe(context, namespace, &digest).await;
     members::provision(context, &world, &built.bundle.secrets).await?;
@@ -235,14 +235,13 @@ async fn reconcile(context: &Context, queue: &Queue, namespace: &str) -> anyhow:
     key_uses::ask(context, &world, &built.bundle).await;
     gateway::publish(context, &world, &compiled, generation, &observed).await?;
     tell(Served::of(&world, &compiled, generation, observed.clone()));
-    let again = work.finish_leaked(&mut world, observed.is_programmed()).await?;
+    let again = work.finish_leaked(&mut world, observed.is_programmed()).await;
+    context.registers.written().iter().for_each(wrote);
+    let again = again? || made.len() >= credentials::MOST_MADE;
+    if observed.misses_parts {
+        context.stored.forget(namespace);
+    }
     Ok(Some(if observed.is_programmed() && !again { RESYNC } else { UNPROGRAMMED }))
-}
-
-/// The same content keeps its generation, so that an unchanged configuration is not announced again.
-fn next(current: Option<Bundle>, compiled: &Compiled) -> Bundle {
-    let next = compiled.seal(current.as_ref().map_or(1, |current| current.generation + 1));
-    current.filter(|current| current.digest == next.digest).unwrap_or(next)
 }
 
 #[cfg(test)]

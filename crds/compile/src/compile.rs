@@ -216,6 +216,7 @@ fn lower_callers(worlds: &[&World], previous: Option<&Bundle>, report: &mut Repo
         credentials.secrets.keep_from(&secrets);
         grants.extend(lower_grants(world, report));
     }
+    credentials.all.sort_by(|a, b| a.key.cmp(&b.key));
     (credentials, grants)
 }
 

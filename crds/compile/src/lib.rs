@@ -11,6 +11,7 @@ mod attached;
 mod class;
 mod compile;
 mod grants;
+mod key_secrets;
 mod listeners;
 mod lower;
 mod passwords;
@@ -26,6 +27,7 @@ pub mod yaml;
 
 pub use class::{Classes, Uncovered, is_our_class};
 pub use compile::{Compiled, NotTaken, RouteStatus, compile};
+pub use key_secrets::{KeySecret, KnownKey};
 pub use listeners::{ListenerPorts, RouteKinds, route_kinds};
 pub use lower::backend_tls::targeted_services;
 pub use lower::held_keys::held as held_keys;

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use idm_types::{RoleName, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use crate::{Access, EndedKey, Keys, Limit, OauthClient, ObjectKey, Secrets, Usag
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
     /// All of them, ordered by name.
-    pub all: Vec<Credential>,
+    pub all: Vec<Arc<Credential>>,
     /// The secrets that only Credentials refer to.
     pub secrets: Secrets,
     /// The tiers of callers, ordered by name.

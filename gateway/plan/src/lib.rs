@@ -26,6 +26,7 @@ mod redirect;
 mod resource;
 mod route;
 mod secret;
+mod shard;
 mod sign_in;
 mod tls;
 mod token_service;
@@ -62,6 +63,7 @@ pub use route::{
     RouteRule, Timeouts, VirtualHost,
 };
 pub use secret::{CONTROL_TOKEN, SecretHandle, Secrets};
+pub use shard::{Divided, Held, PackedShard, Shard, ShardError, ShardRef, divide, needs_shards, shard_of};
 pub use sign_in::{
     Federation, FederationKind, LOGIN_COOKIE, OidcProvider, Pages, PersonCredentials, ProviderAuthentication,
     ProviderEndpoints, RequiredClaim, RoleMapping, SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE,

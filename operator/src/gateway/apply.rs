@@ -7,6 +7,7 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::Value;
 
+use super::shards::{self, Stored};
 use super::{Built, NAME};
 use crate::MANAGER;
 
@@ -39,8 +40,9 @@ pub(crate) async fn current_bundle(client: &Client, namespace: &str) -> Result<O
 }
 
 /// Writes all objects. Applying the same objects twice changes nothing.
-pub(crate) async fn apply(client: &Client, namespace: &str, built: &Built) -> Result<(), kube::Error> {
+pub(crate) async fn apply(client: &Client, namespace: &str, built: &Built, stored: &Stored) -> Result<(), kube::Error> {
     let params = PatchParams::apply(MANAGER).force();
+    shards::write(client, namespace, built, stored).await?;
     // A new configuration is written first: running gateways adopt it at once.
     Api::<Secret>::namespaced(client.clone(), namespace).patch(NAME, &params, &Patch::Apply(&built.secret)).await?;
     for object in &built.objects {
@@ -54,6 +56,7 @@ pub(crate) async fn apply(client: &Client, namespace: &str, built: &Built) -> Re
 
 /// Removes a gateway whose last policy was deleted.
 pub(crate) async fn remove(client: &Client, namespace: &str) -> Result<(), kube::Error> {
+    shards::empty(client, namespace).await?;
     for (_, _, kind, _) in KINDS.iter().rev() {
         if let Some(api) = api(client, namespace, kind) {
             ignore_absent(api.delete(NAME, &DeleteParams::background()).await.map(drop))?;

@@ -1,6 +1,7 @@
 //! The configuration that each pod enforces: the pods themselves are asked.
 
 use futures::future::join_all;
+use idm_plan::{Bundle, Credentials, needs_shards};
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 use serde_json::Value;
@@ -8,6 +9,9 @@ use serde_json::Value;
 use super::ask;
 use crate::Context;
 use crate::objects::Kind;
+
+/// The first format of bundles that has shards.
+const FIRST_WITH_SHARDS: u64 = 8;
 
 /// The observed state of a namespace's gateway pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +24,10 @@ pub(crate) struct Observed {
     pub(crate) wanted: usize,
     /// Names of ready pods that enforce another configuration, with their messages.
     pub(crate) laggards: Vec<String>,
+    /// Whether a pod lacks a part of it.
+    pub(crate) misses_parts: bool,
+    /// Ready pods of an older version, which read no shards.
+    pub(crate) before_shards: usize,
 }
 
 impl Observed {
@@ -37,10 +45,16 @@ pub(crate) async fn observe(context: &Context, namespace: &str, digest: &str) ->
     let mut observed =
         Observed { ready: ready.len(), wanted: context.settings.replicas as usize, ..Observed::default() };
     for (pod, answer) in ready.iter().zip(answers) {
+        let reads = |answer: &Value| answer["reads"].as_u64().is_some_and(|format| format >= FIRST_WITH_SHARDS);
+        // Who does not answer may be an older one.
+        observed.before_shards += usize::from(!answer.as_ref().is_some_and(reads));
         match answer {
             Some(answer) if answer["digest"] == digest => observed.current += 1,
             Some(answer) => observed.laggards.push(match answer["error"].as_str() {
-                Some(error) => format!("{} refuses it: {error}", pod.name_any()),
+                Some(error) => {
+                    observed.misses_parts |= error.contains("shards");
+                    format!("{} refuses it: {error}", pod.name_any())
+                }
                 None => format!("{} is at generation {}", pod.name_any(), answer["generation"]),
             }),
             None => observed.laggards.push(format!("{} does not answer", pod.name_any())),
@@ -48,6 +62,18 @@ pub(crate) async fn observe(context: &Context, namespace: &str, digest: &str) ->
     }
     observed.laggards.sort();
     observed
+}
+
+/// Whether every ready gateway reads shards of Credentials. They are asked before a namespace has shards for the first
+/// time: older ones would keep what they have, and with it every key that is revoked from then on.
+pub(crate) async fn reads_shards(
+    context: &Context,
+    namespace: &str,
+    current: Option<&Bundle>,
+    credentials: &Credentials,
+) -> bool {
+    let is_first = current.is_some_and(|current| current.shards.is_empty()) && needs_shards(credentials);
+    !is_first || observe(context, namespace, "").await.before_shards == 0
 }
 
 fn is_ready(pod: &DynamicObject) -> bool {

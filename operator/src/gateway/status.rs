@@ -89,10 +89,10 @@ fn signing_keys(compiled: &Compiled, policy: &str) -> Option<Value> {
 }
 
 fn credential_prefixes(world: &World) -> BTreeMap<String, String> {
-    let prefix = |c: &idm_compile::Object<idm_api::v1alpha1::CredentialSpec>| {
+    let prefix = |c: &std::sync::Arc<idm_compile::Object<idm_api::v1alpha1::CredentialSpec>>| {
         let reference = c.spec.secret_ref.as_ref()?;
-        let value = world.secrets.get(&reference.name)?.get(reference.key.as_deref().unwrap_or("key"))?;
-        Some(idm_types::ApiKey::parse(std::str::from_utf8(value.reveal()).ok()?.trim_end())?.prefix())
+        let key = world.key_in_secret(&reference.name, reference.key.as_deref().unwrap_or("key"))?;
+        Some(key.prefix().to_owned())
     };
     world.credentials.iter().filter_map(|c| Some((c.meta.name.clone(), prefix(c)?))).collect()
 }
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn ready_sums_up() {
-        let all = Observed { ready: 3, current: 3, wanted: 3, laggards: vec![] };
+        let all = Observed { ready: 3, current: 3, wanted: 3, ..Observed::default() };
         assert_eq!(ready(&[], &all), ("True", "Ready", "3/3 gateways at generation 7".into()));
         let some = Observed { current: 2, laggards: vec!["b is at generation 6".into()], ..all.clone() };
         assert_eq!(

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use idm_api::v1alpha1::{CredentialSpec, PersonCredential};
 use idm_plan::{Access, Credential, Credentials, EndedKey, ObjectKey, Proof, Secrets, UsagePlan};
@@ -17,7 +18,7 @@ pub(crate) fn lower_credentials(world: &World, previous: &[UsagePlan], report: &
     let mut secrets = Secrets::default();
     // The names of Credentials by what no two may have.
     let mut known: BTreeMap<String, String> = BTreeMap::new();
-    let (mut all, mut ended): (Vec<Credential>, Vec<EndedKey>) = (vec![], vec![]);
+    let (mut all, mut ended): (Vec<Arc<Credential>>, Vec<EndedKey>) = (vec![], vec![]);
     let mut objects: Vec<_> = world.credentials.iter().collect();
     objects.sort_by_key(|object| (object.meta.created.clone(), object.meta.name.clone()));
     for object in objects {
@@ -47,7 +48,7 @@ pub(crate) fn lower_credentials(world: &World, previous: &[UsagePlan], report: &
             }
             None => {
                 known.extend(ids.into_iter().map(|id| (id, credential.key.name.clone())));
-                all.push(credential);
+                all.push(Arc::new(credential));
             }
         }
     }
@@ -58,7 +59,7 @@ pub(crate) fn lower_credentials(world: &World, previous: &[UsagePlan], report: &
 
 /// The keys that are refused for good: those of the register, and those of the objects themselves. A key that works
 /// until its end is none of them.
-fn all_ended(world: &World, all: &[Credential], of_objects: Vec<EndedKey>) -> Vec<EndedKey> {
+fn all_ended(world: &World, all: &[Arc<Credential>], of_objects: Vec<EndedKey>) -> Vec<EndedKey> {
     let of_register = world.register.ended().map(|(sha256, ended)| EndedKey {
         sha256: sha256.to_owned(),
         credential: ObjectKey::new(&world.namespace, &ended.credential),

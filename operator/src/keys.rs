@@ -5,6 +5,7 @@
 //! key, then the register says that the request was answered; each step is found done or not done by the next run.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use idm_api::v1alpha1::CredentialSpec;
@@ -159,6 +160,22 @@ impl KeyWork<'_> {
         if !world.broken.iter().any(|broken| broken.id.kind == "Credential") {
             register.tidy(self.now, expiry);
         }
+        // The age of a key counts from when it is seen first.
+        let of_schedule = |object: &&Arc<Object<CredentialSpec>>| {
+            object.spec.rotation.as_ref().is_some_and(|rotation| rotation.every.is_some())
+        };
+        for object in objects.iter().filter(of_schedule) {
+            let is_begun = register.record(&object.meta.name).is_some_and(|record| record.pending.is_some());
+            if let Some(current) = held_keys(world, object).first().filter(|_| !is_begun) {
+                if !register.has_room_for(&object.meta.name) {
+                    let why = "the ages of no more keys are remembered in this namespace: it is not replaced by its \
+                               age; move some Credentials with `rotation.every` to another namespace";
+                    tell(world, object, report, "spec.rotation", why.into());
+                    continue;
+                }
+                register.see(&object.meta.name, current, self.now);
+            }
+        }
         self.save(&world.namespace, &mut kept, &register).await?;
         for object in &objects {
             match self.rotate(world, object, &mut kept).await? {
@@ -179,7 +196,7 @@ impl KeyWork<'_> {
         kept: &mut Kept,
     ) -> anyhow::Result<Result<(), String>> {
         let name = &object.meta.name;
-        let mut register = kept.register.clone();
+        let register = &kept.register;
         if register.record(name).is_some_and(|record| record.pending.is_some()) {
             // It was interrupted: without an overlap it goes on when the gateways know of the end.
             let replaced = register.record(name).and_then(|record| record.pending.as_ref());
@@ -194,10 +211,6 @@ impl KeyWork<'_> {
         }
         let held = held_keys(world, object);
         let Some(current) = held.first() else { return Ok(Ok(())) };
-        if every {
-            register.see(name, current, self.now);
-            self.save(&world.namespace, kept, &register).await?;
-        }
         let due = match due(object, register.record(name), self.now) {
             Ok(Some(due)) => due,
             Ok(None) => return Ok(Ok(())),
@@ -214,6 +227,7 @@ impl KeyWork<'_> {
             return Ok(Err(why));
         }
         let request = due.request.as_deref();
+        let mut register = kept.register.clone();
         let natural = natural_end(&object.spec);
         if let Err(full) = register.begin(name, current, request, due.overlap_ms, self.now, natural) {
             return Ok(Err(full.to_string()));

@@ -8,6 +8,7 @@
 
 pub mod access;
 mod changes;
+mod compiled;
 mod credentials;
 mod directories;
 mod gateway;
@@ -126,6 +127,8 @@ pub(crate) struct Context {
     pub(crate) permissions: permissions::Board,
     /// The work of gateways for the namespaces whose routes they take, by the gateway's namespace.
     pub(crate) served: served::Board,
+    /// What was compiled.
+    pub(crate) compiled: compiled::Compilations,
     /// The Secrets and ConfigMaps that objects name.
     pub(crate) named: named::Named,
     /// The shards of Credentials that are stored.
@@ -223,6 +226,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         permissions: permissions::Board::default(),
         permission_issuers: options.permission_issuers.clone(),
         served: served::Board::default(),
+        compiled: compiled::Compilations::default(),
         named: named::Named::default(),
         stored: gateway::Stored::default(),
         registers: keys::Registers::default(),

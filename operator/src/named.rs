@@ -258,6 +258,8 @@ trait Keep: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone +
     fn keep(self, kept: &mut Kept) -> Vec<String>;
     fn gone(name: &str, kept: &mut Kept) -> Vec<String>;
     fn prune(listed: &BTreeSet<String>, kept: &mut Kept) -> Vec<String>;
+    /// Whether only API keys can change with it.
+    fn has_only_keys(name: &str, kept: &Kept) -> bool;
 }
 
 impl Keep for Secret {
@@ -270,6 +272,9 @@ impl Keep for Secret {
     fn prune(listed: &BTreeSet<String>, kept: &mut Kept) -> Vec<String> {
         kept.prune_secrets(listed)
     }
+    fn has_only_keys(name: &str, kept: &Kept) -> bool {
+        !kept.needs_values(name)
+    }
 }
 
 impl Keep for ConfigMap {
@@ -281,6 +286,9 @@ impl Keep for ConfigMap {
     }
     fn prune(listed: &BTreeSet<String>, kept: &mut Kept) -> Vec<String> {
         kept.prune_config_maps(listed)
+    }
+    fn has_only_keys(_: &str, _: &Kept) -> bool {
+        false
     }
 }
 
@@ -296,23 +304,26 @@ async fn follow<K: Keep + DeserializeOwned>(
     let (mut names, mut pause) = (BTreeSet::new(), FIRST_PAUSE);
     while let Some(event) = events.next().await {
         let Some(space) = space.upgrade() else { return };
-        let concerned = match event {
+        let (concerned, only_keys) = match event {
             Ok(Event::Init) => {
                 names.clear();
-                vec![]
+                continue;
             }
             Ok(Event::InitApply(object)) => {
                 names.insert(object.name_any());
-                space.kept(|kept| object.keep(kept))
+                seen(&space, object)
             }
-            Ok(Event::Apply(object)) => space.kept(|kept| object.keep(kept)),
-            Ok(Event::Delete(object)) => space.kept(|kept| K::gone(&object.name_any(), kept)),
+            Ok(Event::Apply(object)) => seen(&space, object),
+            Ok(Event::Delete(object)) => {
+                let name = object.name_any();
+                space.kept(|kept| (K::gone(&name, kept), K::has_only_keys(&name, kept)))
+            }
             Ok(Event::InitDone) => {
                 pause = FIRST_PAUSE;
                 let gone = space.kept(|kept| K::prune(&std::mem::take(&mut names), kept));
                 // Whoever waited for the first listing sees all of it.
                 let is_first = listed(&space).send_replace(Listed::Yes) != Listed::Yes;
-                if is_first { vec![] } else { gone }
+                (if is_first { vec![] } else { gone }, false)
             }
             Err(error) => {
                 pause = refused(&error, listed(&space), pause);
@@ -321,8 +332,15 @@ async fn follow<K: Keep + DeserializeOwned>(
                 continue;
             }
         };
-        concerned.iter().for_each(|namespace| queue.add(namespace, SETTLE));
+        for namespace in &concerned {
+            if only_keys { queue.add(namespace, SETTLE) } else { queue.changed(namespace, SETTLE) }
+        }
     }
+}
+
+fn seen<K: Keep>(space: &Space, object: K) -> (Vec<String>, bool) {
+    let name = object.name_any();
+    space.kept(|kept| (object.keep(kept), K::has_only_keys(&name, kept)))
 }
 
 /// Notes that a watch is broken. Returns the time after which it starts again.

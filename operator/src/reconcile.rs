@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idm_audit::SpoolHandle;
-use idm_compile::{Report, SIGNING_SECRET, Settings, World, compile};
+use idm_compile::{Report, SIGNING_SECRET, Settings, World};
 use idm_plan::ObjectKey;
 use idm_types::Timestamp;
 use kube::ResourceExt;
@@ -62,7 +62,12 @@ async fn take_note(
             continue;
         }
         context.permissions.see(&seen);
-        concerned(&context.store, &seen).iter().for_each(|namespace| queue.add(namespace, SETTLE));
+        if matches!(seen.kind, Kind::Service | Kind::Deployment) && seen.name() == gateway::NAME {
+            context.stored.forget_applied(&seen.namespace());
+        }
+        for namespace in concerned(&context.store, &seen) {
+            if seen.is_of_keys() { queue.add(&namespace, SETTLE) } else { queue.changed(&namespace, SETTLE) }
+        }
     }
 }
 
@@ -158,7 +163,9 @@ async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> an
         return Ok(None);
     }
     let settings = Settings { remembers_together: context.settings.store.is_some(), ..Settings::default() };
+    let mut epoch = queue.epoch(namespace);
     let mut world = world::complete(&context.store, namespace, settings);
+    context.compiled.remember(&mut world);
     world.hashes = context.hashes.clone();
     world.permissions = permissions::settings(context);
     for tenant in world.tenants_mut() {
@@ -182,6 +189,7 @@ async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> an
     }
     if !ours && !wanted && !gateway::has_parents_elsewhere(context, &world) {
         context.named.leave_all(namespace);
+        context.compiled.forget(namespace);
         return Ok(None);
     }
     world.api_server = world::api_server(&context.store, client).await?;
@@ -193,6 +201,9 @@ async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> an
     made.iter().for_each(wrote);
     if credentials::rotate(&mut world, client, Timestamp::now()).await? {
         wrote(&SIGNING_SECRET.to_owned());
+        // They are part of the policies: what was compiled before counts no more.
+        queue.changed(namespace, SETTLE);
+        epoch = queue.epoch(namespace);
     }
     let mut told = Report::default();
     let work = context.key_work(Timestamp::now());
@@ -207,37 +218,41 @@ async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> an
     world.hash_passwords();
     world.tenants_mut().for_each(World::hash_passwords);
     let current = if wanted { gateway::current_bundle(client, namespace).await? } else { None };
-    let mut compiled = compile(&world, current.as_ref());
+    let mut compiled = context.compiled.compile(&world, current.as_ref(), epoch);
     compiled.report.extend(told);
     permissions::report(context, &world, &mut compiled);
     if !wanted {
-        gateway::publish(context, &world, &compiled, 0, &gateway::Observed::default()).await?;
+        let more = gateway::publish(context, &world, &compiled, 0, &gateway::Observed::default()).await?;
         let elsewhere = context.served.of(namespace);
         let refused = elsewhere.iter().all(|of| of.observed.is_programmed());
         let again = work.finish_leaked(&mut world, refused).await;
         context.registers.written().iter().for_each(wrote);
-        let again = again? || made.len() >= credentials::MOST_MADE;
+        let again = again? || more || made.len() >= credentials::MOST_MADE;
         return Ok(Some(if again { UNPROGRAMMED } else { RESYNC }));
     }
     members::prepare(&world, current.as_ref(), &mut compiled.secrets);
     let reads_shards = gateway::reads_shards(context, namespace, current.as_ref(), &compiled.credentials).await;
-    let sealed = gateway::seal(&compiled, current, reads_shards)?;
+    let before = current.clone();
+    let sealed =
+        context.compiled.with_shards(namespace, |made| gateway::seal(&compiled, current, reads_shards, made))?;
+    let since = context.compiled.sealed(namespace, before.as_ref(), &sealed.bundle);
+    let is_stored = before.is_some_and(|before| before.digest == sealed.bundle.digest);
     let of_all = std::iter::once(&world).chain(world.tenants());
     let policies =
         of_all.flat_map(|of| of.policies.iter().map(|policy| ObjectKey::new(&of.namespace, &policy.meta.name)));
     sealed.report(policies, &mut compiled.report);
     let built = gateway::build(&world, compiled.ports, sealed, &context.settings);
-    gateway::apply(client, namespace, &built, &context.stored).await?;
-    let (generation, digest) = (built.bundle.generation, built.bundle.digest.clone());
-    let observed = gateway::observe(context, namespace, &digest).await;
+    gateway::apply(client, namespace, &built, is_stored, &context.stored).await?;
+    let observed = gateway::observe(context, namespace, &built.bundle.digest, since).await;
     members::provision(context, &world, &built.bundle.secrets).await?;
     directories::report(context, &world, &mut compiled, &built.bundle.secrets).await;
-    key_uses::ask(context, &world, &built.bundle).await;
-    gateway::publish(context, &world, &compiled, generation, &observed).await?;
-    tell(Served::of(&world, &compiled, generation, observed.clone()));
+    key_uses::ask(context, &world, &built.bundle.secrets, &compiled.credentials).await;
+    let of_policies = observed.of_policies();
+    let more = gateway::publish(context, &world, &compiled, since, &of_policies).await?;
+    tell(Served::of(&world, &compiled, since, of_policies));
     let again = work.finish_leaked(&mut world, observed.is_programmed()).await;
     context.registers.written().iter().for_each(wrote);
-    let again = again? || made.len() >= credentials::MOST_MADE;
+    let again = again? || more || made.len() >= credentials::MOST_MADE;
     if observed.misses_parts {
         context.stored.forget(namespace);
     }
@@ -250,3 +265,5 @@ pub(crate) mod api_server;
 mod concern;
 #[cfg(test)]
 mod parity;
+#[cfg(test)]
+mod unchanged;

@@ -189,6 +189,21 @@ impl Seen {
         self.now.as_ref().or(self.before.as_ref()).and_then(|object| object.namespace()).unwrap_or_default()
     }
 
+    /// The name of the object.
+    pub(crate) fn name(&self) -> String {
+        self.now.as_ref().or(self.before.as_ref()).map(|object| object.name_any()).unwrap_or_default()
+    }
+
+    /// Whether no policy depends on it: those of some methods contain the Credentials with passwords.
+    pub(crate) fn is_of_keys(&self) -> bool {
+        let has_password = |object: &Arc<DynamicObject>| object.data.pointer("/spec/password").is_some();
+        match self.kind {
+            Kind::Credential => !self.before.iter().chain(&self.now).any(has_password),
+            Kind::Pod | Kind::Deployment => true,
+            _ => false,
+        }
+    }
+
     /// Whether anything changed that a reconcile looks at: status written by ourselves does not count.
     pub(crate) fn matters(&self) -> bool {
         let (Some(before), Some(now)) = (&self.before, &self.now) else { return true };

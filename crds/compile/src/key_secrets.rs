@@ -27,6 +27,10 @@ impl KnownKey {
         Some(Self { sha256: Sha256::digest(text.as_bytes()).into(), prefix: key.prefix().into() })
     }
 
+    pub(crate) fn hash(&self) -> &[u8; 32] {
+        &self.sha256
+    }
+
     /// Its SHA-256 in lower-case hexadecimal.
     pub fn sha256(&self) -> String {
         hex(&self.sha256)
@@ -42,6 +46,11 @@ impl KeySecret {
     /// Reads the values of a Secret.
     pub fn of(values: &SecretValues) -> Self {
         Self(values.iter().map(|(field, value)| (field.as_str().into(), KnownKey::of(value.reveal()))).collect())
+    }
+
+    /// The key in a field.
+    pub(crate) fn known(&self, field: &str) -> Option<&KnownKey> {
+        self.field(field)?.as_ref()
     }
 
     fn field(&self, name: &str) -> Option<&Option<KnownKey>> {

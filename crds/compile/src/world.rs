@@ -14,6 +14,7 @@ use kube::ResourceExt;
 use kube::core::ObjectMeta;
 
 use crate::key_secrets::{CredentialNeeds, KeySecret};
+use crate::lowered::LoweredCredentials;
 use crate::{Classes, ObjectId, PasswordHashes, Register, Route};
 
 /// The trust in the writers of the objects.
@@ -145,6 +146,8 @@ pub struct World {
     pub permissions: crate::PermissionSettings,
     /// Hashes of passwords that were computed before.
     pub hashes: PasswordHashes,
+    /// API keys that were compiled before.
+    pub lowered: LoweredCredentials,
     /// The hashes of passwords that Secrets hold in clear text, by the name of their Credential.
     pub(crate) password_hashes: BTreeMap<String, String>,
     /// The Secrets that the objects name, by name and key.

@@ -327,7 +327,7 @@ impl CredentialTable {
         }
         for credential in [Some(of_client), of_user].into_iter().flatten() {
             stands(credential, now)?;
-            let only = credential.access.policies.as_ref();
+            let only = credential.only_policies();
             if only.is_some_and(|policies| !policies.iter().any(|name| name == policy)) {
                 return Err(Refusal::new(
                     Reason::CredentialNotAllowedHere,
@@ -441,7 +441,7 @@ fn identity(context: MethodContext<'_>, credential: &Credential, key: Option<Str
         owner: credential.owner.clone(),
         kid: key,
         expires: credential.expires,
-        only_policies: credential.access.policies.clone(),
+        only_policies: credential.only_policies().cloned(),
         ..Identity::nobody(context.name, context.kind)
     };
     identity.headers = context.headers(&identity)?;

@@ -1,6 +1,6 @@
 //! The tiers of callers, and everything that limits or restricts one of them.
 
-use idm_plan::{Credential, Selector, UsagePlan};
+use idm_plan::{Access, Credential, Selector, UsagePlan};
 use idm_request::{Identity, IssuedTo};
 use idm_types::{Reason, Refusal, Timestamp};
 
@@ -60,7 +60,7 @@ impl Usage {
             plan.plan.credentials.as_ref().is_some_and(|selector: &Selector| selector.accepts(&credential.labels))
         };
         Ok(Self {
-            access: ArmedAccess::arm(&credential.access)?,
+            access: ArmedAccess::arm(credential.access.as_deref().unwrap_or(&Access::default()))?,
             limits: ArmedLimit::arm(&credential.limits, &format!("credential {}", credential.key), "credential/")?,
             plans: (0..).zip(plans).filter(|(_, plan)| is_selected(plan)).map(|(position, _)| position).collect(),
         })

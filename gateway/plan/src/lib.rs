@@ -16,6 +16,7 @@ mod directory;
 mod expr;
 mod jose;
 mod keys;
+mod labels;
 mod ldap;
 mod limits;
 mod llm;
@@ -47,6 +48,7 @@ pub use jose::{
     Verify,
 };
 pub use keys::{EndCause, EndedKey, Key, KeyEnd, Keys, RetiringKey, key_id};
+pub use labels::{Labelled, Labels};
 pub use ldap::{DistinguishedName, LdapFilter, escape_dn_value, is_attribute, is_group_id};
 pub use limits::{Access, Calendar, Hours, Limit, LimitKey, LimitKind, UsagePlan};
 pub use llm::{Llm, LlmProvider, TokenQuota};
@@ -63,7 +65,9 @@ pub use route::{
     RouteRule, Timeouts, VirtualHost,
 };
 pub use secret::{CONTROL_TOKEN, SecretHandle, Secrets};
-pub use shard::{Divided, Held, PackedShard, Shard, ShardError, ShardRef, divide, needs_shards, shard_of};
+pub use shard::{
+    Divided, Held, Made, PackedShard, Shard, ShardError, ShardRef, divide, divide_again, needs_shards, shard_of,
+};
 pub use sign_in::{
     Federation, FederationKind, LOGIN_COOKIE, OidcProvider, Pages, PersonCredentials, ProviderAuthentication,
     ProviderEndpoints, RequiredClaim, RoleMapping, SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE,

@@ -84,30 +84,39 @@ pub fn shard_of(key: &ObjectKey, count: usize) -> usize {
     first.checked_mul(count).map_or(0, |product| product >> 32)
 }
 
+/// Shards that were made before, with what they were made of: those that did not change are not made again.
+#[derive(Clone, Debug, Default)]
+pub struct Made(Vec<(Shard, Arc<PackedShard>)>);
+
 /// All shards of a namespace, and what its bundle carries itself.
 #[derive(Clone, Debug, Default)]
 pub struct Divided {
     /// What belongs to no single Credential.
     pub common: Credentials,
     /// The shards by number.
-    pub shards: Vec<PackedShard>,
+    pub shards: Vec<Arc<PackedShard>>,
     /// Credentials that have room in no Secret. They are in no shard, so they are refused.
     pub too_large: Vec<ObjectKey>,
 }
 
 /// Divides Credentials into shards; at least as many as there are now.
 pub fn divide(credentials: &Credentials, now: usize) -> Result<Divided, BundleError> {
+    divide_again(credentials, now, &mut Made::default())
+}
+
+/// The same, with what was `made` before.
+pub fn divide_again(credentials: &Credentials, now: usize, made: &mut Made) -> Result<Divided, BundleError> {
     let last = COUNTS.len().saturating_sub(1);
     for (position, count) in COUNTS.into_iter().enumerate().filter(|(_, count)| *count >= now.min(COUNTS[last])) {
-        let divided = divide_into(credentials, count)?;
+        let divided = divide_into(credentials, count, made)?;
         if position == last || divided.shards.iter().all(|shard| shard.bytes.len() <= TARGET) {
             return Ok(divided);
         }
     }
-    divide_into(credentials, COUNTS[last])
+    divide_into(credentials, COUNTS[last], made)
 }
 
-fn divide_into(credentials: &Credentials, count: usize) -> Result<Divided, BundleError> {
+fn divide_into(credentials: &Credentials, count: usize, made: &mut Made) -> Result<Divided, BundleError> {
     let Credentials { all, secrets, usage_plans, ended } = credentials;
     let mut parts: Vec<Shard> = vec![Shard::default(); count];
     for credential in all {
@@ -125,13 +134,37 @@ fn divide_into(credentials: &Credentials, count: usize) -> Result<Divided, Bundl
     }
     let common = Credentials { usage_plans: usage_plans.clone(), ..Credentials::default() };
     let mut divided = Divided { common, ..Divided::default() };
-    for part in &mut parts {
-        divided.shards.push(part.pack_what_fits(&mut divided.too_large)?);
+    let before = std::mem::take(&mut made.0);
+    let same_count = before.len() == count;
+    for (number, mut part) in parts.into_iter().enumerate() {
+        let known = before.get(number).filter(|(known, _)| same_count && known.is_made_of(&part));
+        let packed = match known {
+            Some((_, packed)) => packed.clone(),
+            None => {
+                let left_out = divided.too_large.len();
+                let packed = Arc::new(part.pack_what_fits(&mut divided.too_large)?);
+                if divided.too_large.len() > left_out {
+                    // It is made again every time, so that what was left out is known every time.
+                    part.all.clear();
+                }
+                packed
+            }
+        };
+        divided.shards.push(packed.clone());
+        made.0.push((part, packed));
     }
     Ok(divided)
 }
 
 impl Shard {
+    /// Whether it was made of the same values: those that are the same in memory, so that nothing is compared.
+    fn is_made_of(&self, part: &Self) -> bool {
+        self.all.len() == part.all.len()
+            && self.all.iter().zip(&part.all).all(|(a, b)| Arc::ptr_eq(a, b))
+            && self.ended == part.ended
+            && self.secrets == part.secrets
+    }
+
     /// The shard as compressed bytes.
     pub fn pack(&self) -> Result<PackedShard, BundleError> {
         let json = serde_json::to_vec(self).map_err(|error| BundleError::Unreadable(error.into()))?;

@@ -19,7 +19,7 @@ pub(crate) struct Built {
     pub(crate) bundle: Bundle,
     pub(crate) secret: Secret,
     /// The shards of Credentials that the bundle's index names.
-    pub(crate) shards: Vec<PackedShard>,
+    pub(crate) shards: Vec<std::sync::Arc<PackedShard>>,
     pub(crate) objects: Vec<Value>,
 }
 
@@ -351,7 +351,7 @@ mod tests {
         ];
         let compiled = idm_compile::compile(&world, None);
         let built = |world: &World| {
-            let sealed = seal(&compiled, None, true).unwrap();
+            let sealed = seal(&compiled, None, true, &mut Default::default()).unwrap();
             build(world, compiled.ports, sealed, &settings(CallerLimits::default(), Telemetry::default())).objects
         };
         for object in built(&world) {
@@ -394,7 +394,8 @@ mod tests {
         let compiled = idm_compile::compile(&world, None);
         let mut settings = settings(CallerLimits::default(), Telemetry::default());
         settings.traces_authorization = Some(Redacted::new("Bearer canary".to_owned()));
-        let built = build(&world, compiled.ports, seal(&compiled, None, true).unwrap(), &settings);
+        let built =
+            build(&world, compiled.ports, seal(&compiled, None, true, &mut Default::default()).unwrap(), &settings);
         let data = built.secret.data.unwrap();
         assert_eq!(data["traces-authorization"].0, b"Bearer canary");
         let objects = serde_json::to_string(&built.objects).unwrap();

@@ -4,9 +4,12 @@
 //! Whatever has no room, the Credentials are those of now: a key that was revoked is refused although the policies are
 //! too large for a Secret.
 
+use std::sync::Arc;
+
 use idm_compile::{Cause, Compiled, Condition, ObjectId, Report};
 use idm_plan::{
-    Bundle, BundleError, Credentials, Divided, ObjectKey, PackedShard, Plan, Secrets, divide, needs_shards,
+    Bundle, BundleError, Credentials, Divided, Made, ObjectKey, PackedShard, Plan, Secrets, divide, divide_again,
+    needs_shards,
 };
 
 use super::NAME;
@@ -24,7 +27,7 @@ pub(crate) fn shard_name(number: usize) -> String {
 pub(crate) struct Sealed {
     pub(crate) bundle: Bundle,
     pub(crate) packed: Vec<u8>,
-    pub(crate) shards: Vec<PackedShard>,
+    pub(crate) shards: Vec<Arc<PackedShard>>,
     /// Why the policies and routes of before are in force instead of those that were compiled.
     pub(crate) kept: Option<String>,
     /// Credentials that have room in no Secret: they are refused.
@@ -32,17 +35,22 @@ pub(crate) struct Sealed {
 }
 
 /// Seals what was compiled. `current` is in force; `reads_shards` says that every ready gateway reads them.
-pub(crate) fn seal(compiled: &Compiled, current: Option<Bundle>, reads_shards: bool) -> Result<Sealed, BundleError> {
+pub(crate) fn seal(
+    compiled: &Compiled,
+    current: Option<Bundle>,
+    reads_shards: bool,
+    made: &mut Made,
+) -> Result<Sealed, BundleError> {
     let Compiled { plan, secrets, credentials, report: _, routes: _, ports: _ } = compiled;
     let divided = in_shards(credentials, current.as_ref()) && reads_shards;
-    let made = try_to_seal(plan, secrets, credentials, current.as_ref(), divided);
-    let made = match made {
+    let mut attempt = |divided| try_to_seal(plan, secrets, credentials, current.as_ref(), divided, made);
+    let sealed = match attempt(divided) {
         // Older gateways cannot be helped: their configuration would not have room.
-        Err(BundleError::TooLarge(_)) if !divided => try_to_seal(plan, secrets, credentials, current.as_ref(), true),
-        made => made,
+        Err(BundleError::TooLarge(_)) if !divided => attempt(true),
+        sealed => sealed,
     };
-    match made {
-        Ok(made) => Ok(made),
+    match sealed {
+        Ok(sealed) => Ok(sealed),
         Err(BundleError::TooLarge(size)) => {
             let why = BundleError::TooLarge(size).to_string();
             // Without one in force there is nothing to keep: the empty plan refuses every request.
@@ -68,9 +76,10 @@ fn try_to_seal(
     credentials: &Credentials,
     current: Option<&Bundle>,
     divided: bool,
+    made: &mut Made,
 ) -> Result<Sealed, BundleError> {
     let Divided { common, shards, too_large } = match divided {
-        true => divide(credentials, current.map_or(0, |current| current.shards.len()))?,
+        true => divide_again(credentials, current.map_or(0, |current| current.shards.len()), made)?,
         false => Divided { common: credentials.clone(), ..Divided::default() },
     };
     let lines = shards.iter().map(|shard| shard.line.clone()).collect();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
 use idm_plan::PackedShard;
@@ -17,25 +18,54 @@ use crate::MANAGER;
 /// Shards that are written at the same time.
 const AT_ONCE: usize = 8;
 
-/// The digests of the shards that are known to be stored, by namespace and number. After a start nothing is known: each
-/// is looked at once.
+/// Objects that nobody is known to have changed are written again after this time.
+const APPLIED_AGAIN: Duration = Duration::from_secs(300);
+
+/// What is known to be stored, by namespace. After a start nothing is known: each shard is looked at once.
 #[derive(Default)]
-pub(crate) struct Stored(Mutex<BTreeMap<String, BTreeMap<usize, String>>>);
+pub(crate) struct Stored(Mutex<BTreeMap<String, Known>>);
+
+#[derive(Default)]
+struct Known {
+    /// The digests and owners of shards by number.
+    shards: BTreeMap<usize, String>,
+    /// The objects of the gateway, as they were written last.
+    applied: Option<(Vec<u8>, Instant)>,
+}
 
 impl Stored {
-    fn has(&self, namespace: &str, number: usize, digest: &str) -> bool {
+    fn has(&self, namespace: &str, number: usize, shard: &str) -> bool {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(namespace).and_then(|of| of.get(&number)).is_some_and(|known| known == digest)
+        all.get(namespace).and_then(|of| of.shards.get(&number)).is_some_and(|known| known == shard)
     }
 
-    fn keep(&self, namespace: &str, number: usize, digest: &str) {
+    fn keep(&self, namespace: &str, number: usize, shard: String) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(namespace.to_owned()).or_default().insert(number, digest.to_owned());
+        all.entry(namespace.to_owned()).or_default().shards.insert(number, shard);
     }
 
-    /// Forgets what is stored in a namespace, because a gateway misses a shard.
+    /// Whether these objects were written a short while ago.
+    pub(super) fn has_applied(&self, namespace: &str, digest: &[u8]) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let applied = all.get(namespace).and_then(|of| of.applied.as_ref());
+        applied.is_some_and(|(known, at)| known == digest && at.elapsed() < APPLIED_AGAIN)
+    }
+
+    /// Notes that they were.
+    pub(super) fn applied(&self, namespace: &str, digest: Vec<u8>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(namespace.to_owned()).or_default().applied = Some((digest, Instant::now()));
+    }
+
+    /// Forgets what is stored in a namespace, because something of it was changed or is missed.
     pub(crate) fn forget(&self, namespace: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
+    }
+
+    /// Forgets that a gateway's objects were written, because one of them was changed.
+    pub(crate) fn forget_applied(&self, namespace: &str) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(namespace.to_owned()).or_default().applied = None;
     }
 }
 
@@ -43,14 +73,17 @@ impl Stored {
 /// what its index names.
 pub(super) async fn write(client: &Client, namespace: &str, built: &Built, stored: &Stored) -> Result<(), kube::Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    // Kubernetes deletes what has no owner left, so they are written again when the owners are others.
+    let owners = serde_json::to_string(&built.secret.metadata.owner_references).unwrap_or_default();
+    let state = |shard: &PackedShard| format!("{} {owners}", shard.line.digest);
     let new = built.shards.iter().enumerate();
-    let new = new.filter(|(number, shard)| !stored.has(namespace, *number, &shard.line.digest));
+    let new = new.filter(|(number, shard)| !stored.has(namespace, *number, &state(shard)));
     let new = futures::stream::iter(new.map(Ok::<_, kube::Error>));
     new.try_for_each_concurrent(AT_ONCE, |(number, shard)| {
-        let api = &api;
+        let (api, state) = (&api, state(shard));
         async move {
             write_one(api, built, number, shard).await?;
-            stored.keep(namespace, number, &shard.line.digest);
+            stored.keep(namespace, number, state);
             Ok(())
         }
     })
@@ -76,10 +109,14 @@ async fn write_one(api: &Api<Secret>, built: &Built, number: usize, shard: &Pack
     };
     let mut known = before.data.unwrap_or_default();
     if known.get(current).is_some_and(|known| known.0 == shard.bytes) {
-        return Ok(());
+        if before.metadata.owner_references == metadata.owner_references {
+            return Ok(());
+        }
+        data.extend(known.remove(previous).map(|known| (previous.to_owned(), known)));
+    } else {
+        // Gateways that have not seen the newest index yet find the version that theirs names.
+        data.extend(known.remove(current).map(|known| (previous.to_owned(), known)));
     }
-    // Gateways that have not seen the newest index yet find the version that theirs names.
-    data.extend(known.remove(current).map(|known| (previous.to_owned(), known)));
     // The write carries the version that was read: nobody else's change is lost.
     metadata.resource_version = before.metadata.resource_version;
     api.replace(&name, &params, &Secret { metadata, data: Some(data), ..Secret::default() }).await.map(drop)

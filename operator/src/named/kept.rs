@@ -219,6 +219,11 @@ impl Kept {
         (self.unread.iter().cloned().collect(), self.unread_config_maps.iter().cloned().collect())
     }
 
+    /// Whether more is needed of a Secret than the hashes of its keys.
+    pub(super) fn needs_values(&self, name: &str) -> bool {
+        self.needs.values().any(|need| need.needs_values(name))
+    }
+
     pub(super) fn key_secrets(&self) -> KeySecrets {
         self.keys.clone()
     }

@@ -31,6 +31,8 @@ pub(crate) struct ApiServer {
     objects: Vec<Value>,
     deleted: Value,
     secrets: Mutex<Vec<Value>>,
+    /// The paths that were written to.
+    written: Mutex<Vec<String>>,
     /// Events of Secrets for those who watch them.
     changes: tokio::sync::broadcast::Sender<Value>,
     bundle: watch::Sender<Option<Bundle>>,
@@ -52,6 +54,7 @@ impl ApiServer {
             objects,
             deleted: self::stored(parse(deleted), 1000),
             secrets: Mutex::new(secrets),
+            written: Mutex::default(),
             changes: tokio::sync::broadcast::Sender::new(1024),
             bundle: watch::Sender::new(None),
             writes: 2000.into(),
@@ -85,8 +88,26 @@ impl ApiServer {
         all.map(|object| serde_yaml_ng::to_string(object).expect("it is YAML")).collect::<Vec<_>>().join("---\n")
     }
 
+    /// Puts all objects into a store, as if they had been listed.
+    pub(super) fn fill(&self, store: &crate::watch::Store) {
+        for kind in Kind::ALL {
+            for object in self.objects.iter().filter(|object| is_of(object, *kind)) {
+                let object = serde_json::from_value(object.clone()).expect("it is an object");
+                store.replace(*kind, Arc::new(object));
+            }
+        }
+    }
+
+    /// The paths that were written to since this was asked last.
+    pub(super) fn written(&self) -> Vec<String> {
+        std::mem::take(&mut *self.written.lock().unwrap())
+    }
+
     fn answer(&self, method: &Method, path: &str, query: Option<&str>, body: &[u8]) -> Response<Body> {
         let name = path.rsplit('/').next().unwrap_or_default();
+        if method != Method::GET {
+            self.written.lock().unwrap().push(path.to_owned());
+        }
         if let Some(kind) = Kind::ALL.iter().copied().find(|kind| path == all_of(*kind)) {
             let watches = query.is_some_and(|query| query.contains("watch=true"));
             return if watches { self.watched(kind) } else { self.listed(kind) };

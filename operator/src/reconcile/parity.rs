@@ -89,7 +89,7 @@ spec: {controllerName: example.com/other}
 ";
 
 /// A rival for a Service that another policy holds, and older than it: while it exists, the plan differs.
-const DELETED: &str = "
+pub(super) const DELETED: &str = "
 apiVersion: identity-manager.io/v1alpha1
 kind: IdentityPolicy
 metadata: {name: a-rival}
@@ -100,7 +100,7 @@ spec:
 
 const POLICIES: &[&str] = &["health", "inner", "orders", "people", "reports"];
 
-fn context(server: &Arc<ApiServer>) -> Context {
+pub(super) fn context(server: &Arc<ApiServer>) -> Context {
     let settings = GatewaySettings {
         operator_namespace: super::api_server::HOME.into(),
         metrics_namespaces: vec![],
@@ -128,6 +128,7 @@ fn context(server: &Arc<ApiServer>) -> Context {
         client: server.client(),
         hashes: idm_compile::PasswordHashes::default(),
         served: crate::served::Board::default(),
+        compiled: crate::compiled::Compilations::default(),
         named: crate::named::Named::default(),
         stored: crate::gateway::Stored::default(),
         registers: crate::keys::Registers::default(),

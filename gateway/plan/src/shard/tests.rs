@@ -198,3 +198,18 @@ fn no_order_of_arrival_lets_a_revoked_key_in_and_every_order_converges() {
         assert_eq!(bundle.credentials, *last);
     }
 }
+
+#[test]
+fn what_was_made_of_the_same_values_is_not_made_again_and_everything_else_is() {
+    let (mut all, mut made) = (fleet(1000), Made::default());
+    let first = divide_again(&all, 64, &mut made).unwrap();
+    let again = divide_again(&all, 64, &mut made).unwrap();
+    assert!(first.shards.iter().zip(&again.shards).all(|(a, b)| Arc::ptr_eq(a, b)));
+    let mut suspended = robot(7);
+    suspended.suspended = true;
+    all.all[7] = Arc::new(suspended);
+    let changed = divide_again(&all, 64, &mut made).unwrap();
+    assert_eq!(first.shards.iter().zip(&changed.shards).filter(|(a, b)| !Arc::ptr_eq(a, b)).count(), 1);
+    assert_eq!(changed.shards, divide(&all, 64).unwrap().shards);
+    assert_eq!(divide_again(&all, 256, &mut made).unwrap().shards, divide(&all, 256).unwrap().shards);
+}

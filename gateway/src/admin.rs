@@ -157,5 +157,8 @@ fn people(gateway: &Gateway, request: &Request<Incoming>) -> Option<String> {
 
 fn bundle(gateway: &Gateway) -> String {
     let (generation, digest) = gateway.version().unwrap_or_default();
-    serde_json::json!({"generation": generation, "digest": digest, "error": gateway.error()}).to_string()
+    serde_json::json!({
+        "generation": generation, "digest": digest, "error": gateway.error(), "reads": idm_plan::FORMAT,
+    })
+    .to_string()
 }

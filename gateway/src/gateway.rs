@@ -10,7 +10,7 @@ use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHealth, Successes};
 use idm_authn::{NewPerson, RetiringReport};
 use idm_decide::{BodyLimits, EngineError};
 use idm_metrics::{Exposition, Format};
-use idm_plan::{Bundle, CONTROL_TOKEN, ObjectKey, SecretHandle};
+use idm_plan::{Bundle, CONTROL_TOKEN, Held, ObjectKey, SecretHandle};
 use idm_proxy::{
     AccessLog, Configuration, Deadlines, Limits, LineFormat, Server, ServerConfig, Shared, Telemetry, Traces,
     TrustedProxies, USUAL_CONSUMERS,
@@ -119,6 +119,8 @@ pub struct Gateway {
     turn: tokio::sync::Mutex<()>,
     ready: AtomicBool,
     error: Mutex<Option<String>>,
+    /// The shards of Credentials that are here, from whichever source.
+    shards: Mutex<Held>,
     /// With what the operator proves itself.
     control: Mutex<Option<Redacted<Vec<u8>>>>,
     pub(crate) health: Arc<SpoolHealth>,
@@ -177,6 +179,7 @@ impl Gateway {
             turn: tokio::sync::Mutex::default(),
             ready: AtomicBool::new(true),
             error: Mutex::default(),
+            shards: Mutex::default(),
             control,
             health: spool.health(),
             address: server.address(),
@@ -215,6 +218,17 @@ impl Gateway {
     pub fn refused(&self, error: &str) {
         tracing::error!("{error}; the last good configuration keeps serving");
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_owned());
+    }
+
+    /// Notes that the newest configuration is in force without some of its parts; shown by `/-/bundle`.
+    pub(crate) fn lacks(&self, told: &str) {
+        tracing::error!("{told}");
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(told.to_owned());
+    }
+
+    /// Reads or changes the shards that are here.
+    pub(crate) fn with_shards<T>(&self, done: impl FnOnce(&mut Held) -> T) -> T {
+        done(&mut self.shards.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Why the newest configuration is not in force.

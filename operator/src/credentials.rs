@@ -12,6 +12,8 @@ use kube::{Api, Client, ResourceExt};
 
 use crate::MANAGER;
 
+/// Secrets that one reconcile makes.
+pub(crate) const MOST_MADE: usize = 250;
 pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Names the Credential whose key a Secret of the operator's holds.
 pub(crate) const CREDENTIAL_LABEL: &str = "identity-manager.io/credential";
@@ -25,13 +27,16 @@ pub(crate) fn labels(more: (&str, &str)) -> BTreeMap<String, String> {
 
 /// Makes a key or password and its Secret for each Credential whose Secret does not exist. An existing Secret is not
 /// changed here, whoever wrote it; `keys.rs` replaces the key in one that was made here.
-pub(crate) async fn supply(world: &mut World, client: &Client) -> Result<(), kube::Error> {
+///
+/// Returns the names of the Secrets that were made. There may be more to make: a reconcile makes some.
+pub(crate) async fn supply(world: &mut World, client: &Client) -> Result<Vec<String>, kube::Error> {
+    let mut made = Vec::new();
     let api: Api<Secret> = Api::namespaced(client.clone(), &world.namespace);
-    for missing in missing_secrets(world) {
+    for missing in missing_secrets(world).into_iter().take(MOST_MADE) {
         let mut random = [0; 32];
         if SystemRandom::new().fill(&mut random).is_err() {
             tracing::error!("the system gave no random bits; no key is made");
-            return Ok(());
+            return Ok(made);
         }
         let value = missing.value(&ApiKey::from_random(random));
         let Supply { credential, secret: name, field, .. } = missing;
@@ -52,19 +57,24 @@ pub(crate) async fn supply(world: &mut World, client: &Client) -> Result<(), kub
             ..Secret::default()
         };
         match api.create(&PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() }, &secret).await {
-            Ok(_) => drop(world.secrets.insert(name, [(field, Redacted::new(value.into_bytes()))].into())),
+            Ok(_) => {
+                made.push(name.clone());
+                world.secrets.insert(name, [(field, Redacted::new(value.into_bytes()))].into());
+            }
             // Another writer made it in the meantime: that Secret is read in the next reconcile.
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(made)
 }
 
 /// Makes and replaces the signing keys of token services, as their policies say, in the one Secret of the namespace
 /// that is there for it. Keys that others supplied are only read. The write carries the version that was read, so that
 /// two writers cannot lose each other's keys.
-pub(crate) async fn rotate(world: &mut World, client: &Client, now: Timestamp) -> Result<(), kube::Error> {
+///
+/// Returns whether the Secret was written.
+pub(crate) async fn rotate(world: &mut World, client: &Client, now: Timestamp) -> Result<bool, kube::Error> {
     let ours: Vec<_> = world
         .policies
         .iter()
@@ -72,12 +82,12 @@ pub(crate) async fn rotate(world: &mut World, client: &Client, now: Timestamp) -
         .filter(|(_, (name, _))| name == SIGNING_SECRET)
         .collect();
     if ours.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let api: Api<Secret> = Api::namespaced(client.clone(), &world.namespace);
     let current = api.get_opt(SIGNING_SECRET).await?;
     if current.as_ref().is_some_and(|secret| secret.labels().get(MANAGED_BY).is_none_or(|by| by != MANAGER)) {
-        return Ok(());
+        return Ok(false);
     }
     let before: BTreeMap<String, ByteString> =
         current.as_ref().and_then(|secret| secret.data.clone()).unwrap_or_default();
@@ -91,7 +101,7 @@ pub(crate) async fn rotate(world: &mut World, client: &Client, now: Timestamp) -
         data.extend(new.or(known).map(|value| (field.clone(), ByteString(value))));
     }
     if data == before {
-        return Ok(());
+        return Ok(false);
     }
     // Without their policies the keys are not needed; tokens that are still in use end with them.
     let owners = ours.iter().map(|(policy, _)| crate::gateway::owner("IdentityPolicy", &policy.meta)).collect();
@@ -117,10 +127,10 @@ pub(crate) async fn rotate(world: &mut World, client: &Client, now: Timestamp) -
         Ok(_) => {
             let values = data.into_iter().map(|(field, value)| (field, Redacted::new(value.0))).collect();
             world.secrets.insert(SIGNING_SECRET.into(), values);
-            Ok(())
+            Ok(true)
         }
         // Another writer changed it in the meantime: that version is read in the next reconcile.
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(true),
         Err(error) => Err(error),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use idm_compile::World;
-use idm_plan::{Bundle, Proof};
+use idm_plan::{Credentials, Proof, Secrets};
 use serde::Deserialize;
 
 use crate::objects::Kind;
@@ -62,14 +62,14 @@ impl KeyUses {
     }
 }
 
-/// Asks the gateways of a namespace, if a Credential of its bundle has two keys. One that does not answer tells nothing.
-pub(crate) async fn ask(context: &Context, world: &World, bundle: &Bundle) {
-    let has_two = bundle.credentials.all.iter().any(|credential| match &credential.proof {
+/// Asks the gateways of a namespace, if one of their Credentials has two keys. One that does not answer tells nothing.
+pub(crate) async fn ask(context: &Context, world: &World, secrets: &Secrets, credentials: &Credentials) {
+    let has_two = credentials.all.iter().any(|credential| match &credential.proof {
         Proof::ApiKey { keys, .. } => keys.retiring.is_some(),
         _ => false,
     });
     let mut told = Vec::new();
-    if let Some(token) = gateway::control_token(&bundle.secrets).filter(|_| has_two) {
+    if let Some(token) = gateway::control_token(secrets).filter(|_| has_two) {
         let pods = context.store.list(Kind::Pod, &world.namespace);
         let asked = pods.iter().map(|pod| gateway::ask::<Answer>(context, pod, "/-/keys", Some(token)));
         told.extend(futures::future::join_all(asked).await.into_iter().flatten().flat_map(|answer| answer.keys));

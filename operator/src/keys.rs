@@ -5,6 +5,7 @@
 //! key, then the register says that the request was answered; each step is found done or not done by the next run.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use idm_api::v1alpha1::CredentialSpec;
@@ -24,7 +25,18 @@ const LEARN_MS: u64 = 30_000;
 
 /// The registers of all namespaces that were worked on; this process alone writes them.
 #[derive(Default)]
-pub(crate) struct Registers(tokio::sync::Mutex<BTreeMap<String, Kept>>);
+pub(crate) struct Registers(tokio::sync::Mutex<BTreeMap<String, Kept>>, std::sync::Mutex<Vec<String>>);
+
+impl Registers {
+    /// The names of the Secrets in which keys were replaced since this was asked last.
+    pub(crate) fn written(&self) -> Vec<String> {
+        std::mem::take(&mut *self.1.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    fn wrote(&self, name: &str) {
+        self.1.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(name.to_owned());
+    }
+}
 
 #[derive(Clone, Default)]
 struct Kept {
@@ -133,17 +145,36 @@ impl KeyWork<'_> {
     pub(crate) async fn advance(&self, world: &mut World, report: &mut Report) -> anyhow::Result<()> {
         let mut kept = self.load(&world.namespace).await?;
         let mut register = kept.register.clone();
-        let mut objects = world.credentials.clone();
+        let mut objects: Vec<_> = world.credentials.clone();
         objects.retain(|object| object.spec.api_key.is_some());
         for object in &objects {
             let told = revoke(world, object, &mut register, self.now);
             told.into_iter().for_each(|why| tell(world, object, report, "spec.revokedKeys", why));
         }
-        let expiry =
-            |name: &str| objects.iter().find(|object| object.meta.name == name).map(|object| natural_end(&object.spec));
+        // They are in the order of their names.
+        let expiry = |name: &str| {
+            let found = objects.binary_search_by(|object| object.meta.name.as_str().cmp(name)).ok()?;
+            objects.get(found).map(|object| natural_end(&object.spec))
+        };
         // A Credential that cannot be read is there all the same, with an expiry that nobody knows.
         if !world.broken.iter().any(|broken| broken.id.kind == "Credential") {
             register.tidy(self.now, expiry);
+        }
+        // The age of a key counts from when it is seen first.
+        let of_schedule = |object: &&Arc<Object<CredentialSpec>>| {
+            object.spec.rotation.as_ref().is_some_and(|rotation| rotation.every.is_some())
+        };
+        for object in objects.iter().filter(of_schedule) {
+            let is_begun = register.record(&object.meta.name).is_some_and(|record| record.pending.is_some());
+            if let Some(current) = held_keys(world, object).first().filter(|_| !is_begun) {
+                if !register.has_room_for(&object.meta.name) {
+                    let why = "the ages of no more keys are remembered in this namespace: it is not replaced by its \
+                               age; move some Credentials with `rotation.every` to another namespace";
+                    tell(world, object, report, "spec.rotation", why.into());
+                    continue;
+                }
+                register.see(&object.meta.name, current, self.now);
+            }
         }
         self.save(&world.namespace, &mut kept, &register).await?;
         for object in &objects {
@@ -165,7 +196,7 @@ impl KeyWork<'_> {
         kept: &mut Kept,
     ) -> anyhow::Result<Result<(), String>> {
         let name = &object.meta.name;
-        let mut register = kept.register.clone();
+        let register = &kept.register;
         if register.record(name).is_some_and(|record| record.pending.is_some()) {
             // It was interrupted: without an overlap it goes on when the gateways know of the end.
             let replaced = register.record(name).and_then(|record| record.pending.as_ref());
@@ -180,10 +211,6 @@ impl KeyWork<'_> {
         }
         let held = held_keys(world, object);
         let Some(current) = held.first() else { return Ok(Ok(())) };
-        if every {
-            register.see(name, current, self.now);
-            self.save(&world.namespace, kept, &register).await?;
-        }
         let due = match due(object, register.record(name), self.now) {
             Ok(Some(due)) => due,
             Ok(None) => return Ok(Ok(())),
@@ -200,6 +227,7 @@ impl KeyWork<'_> {
             return Ok(Err(why));
         }
         let request = due.request.as_deref();
+        let mut register = kept.register.clone();
         let natural = natural_end(&object.spec);
         if let Err(full) = register.begin(name, current, request, due.overlap_ms, self.now, natural) {
             return Ok(Err(full.to_string()));
@@ -256,6 +284,7 @@ impl KeyWork<'_> {
             let api: Api<Secret> = Api::namespaced(self.client.clone(), &world.namespace);
             // The write carries the version that was read: nobody else's change is lost.
             api.replace(&reference.name, &Self::params(), &secret).await?;
+            self.registers.wrote(&reference.name);
             world.secrets.entry(reference.name.clone()).or_default().insert(field, Redacted::new(value));
             new = held_keys(world, object).into_iter().next().unwrap_or(new);
         }

@@ -8,6 +8,7 @@
 
 pub mod access;
 mod changes;
+mod compiled;
 mod credentials;
 mod directories;
 mod gateway;
@@ -17,6 +18,7 @@ mod key_uses;
 mod keys;
 mod leader;
 mod members;
+mod named;
 mod objects;
 mod permissions;
 mod queue;
@@ -125,6 +127,12 @@ pub(crate) struct Context {
     pub(crate) permissions: permissions::Board,
     /// The work of gateways for the namespaces whose routes they take, by the gateway's namespace.
     pub(crate) served: served::Board,
+    /// What was compiled.
+    pub(crate) compiled: compiled::Compilations,
+    /// The Secrets and ConfigMaps that objects name.
+    pub(crate) named: named::Named,
+    /// The shards of Credentials that are stored.
+    pub(crate) stored: gateway::Stored,
     /// The registers of keys.
     pub(crate) registers: keys::Registers,
     /// The last use of the older of two keys, as gateways told it.
@@ -218,6 +226,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         permissions: permissions::Board::default(),
         permission_issuers: options.permission_issuers.clone(),
         served: served::Board::default(),
+        compiled: compiled::Compilations::default(),
+        named: named::Named::default(),
+        stored: gateway::Stored::default(),
         registers: keys::Registers::default(),
         key_uses: key_uses::KeyUses::default(),
         heard: tokio::sync::Mutex::default(),

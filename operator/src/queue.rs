@@ -18,6 +18,8 @@ struct State {
     due: BTreeMap<String, Instant>,
     taken: BTreeSet<String>,
     failures: BTreeMap<String, u32>,
+    /// Counts what changed in a namespace beside its API keys.
+    epochs: BTreeMap<String, u64>,
 }
 
 impl Queue {
@@ -27,6 +29,21 @@ impl Queue {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.due.entry(namespace.to_owned()).and_modify(|earlier| *earlier = at.min(*earlier)).or_insert(at);
         self.changed.notify_one();
+    }
+
+    /// The same, because something changed beside API keys.
+    pub(crate) fn changed(&self, namespace: &str, delay: Duration) {
+        {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            *state.epochs.entry(namespace.to_owned()).or_default() += 1;
+        }
+        self.add(namespace, delay);
+    }
+
+    /// The number of such changes until now.
+    pub(crate) fn epoch(&self, namespace: &str) -> u64 {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.epochs.get(namespace).copied().unwrap_or_default()
     }
 
     /// Waits for the next namespace that no task works on and takes it, until [`Self::done`].

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idm_audit::SpoolHandle;
-use idm_compile::{Cause, Compiled, Condition, ObjectId, Report, Settings, World, compile};
-use idm_plan::Bundle;
+use idm_compile::{Report, SIGNING_SECRET, Settings, World};
+use idm_plan::ObjectKey;
 use idm_types::Timestamp;
 use kube::ResourceExt;
 use kube::core::DynamicObject;
@@ -22,7 +22,8 @@ use crate::{Context, changes, credentials, directories, gateway, key_uses, membe
 
 /// The namespace of objects that have none.
 const CLUSTER: &str = "";
-/// Referenced Secrets and ConfigMaps are not watched, because that would need permission to list them all.
+/// Gateways are asked what they know, and what is due by the clock is done. Nothing is read for it where Secrets and
+/// ConfigMaps may be watched.
 const RESYNC: Duration = Duration::from_secs(10);
 /// Namespaces that are worked on at the same time.
 const WORKERS: usize = 8;
@@ -61,7 +62,12 @@ async fn take_note(
             continue;
         }
         context.permissions.see(&seen);
-        concerned(&context.store, &seen).iter().for_each(|namespace| queue.add(namespace, SETTLE));
+        if matches!(seen.kind, Kind::Service | Kind::Deployment) && seen.name() == gateway::NAME {
+            context.stored.forget_applied(&seen.namespace());
+        }
+        for namespace in concerned(&context.store, &seen) {
+            if seen.is_of_keys() { queue.add(&namespace, SETTLE) } else { queue.changed(&namespace, SETTLE) }
+        }
     }
 }
 
@@ -109,7 +115,7 @@ async fn work(context: Arc<Context>, queue: Arc<Queue>) {
     futures::future::join_all(workers).await;
 }
 
-async fn one_after_another(context: &Context, queue: &Queue) {
+async fn one_after_another(context: &Context, queue: &Arc<Queue>) {
     loop {
         let namespace = queue.next().await;
         // Before everything was listed once, an absent object may exist.
@@ -122,7 +128,7 @@ async fn one_after_another(context: &Context, queue: &Queue) {
     }
 }
 
-async fn attempt(context: &Context, queue: &Queue, namespace: &str) {
+async fn attempt(context: &Context, queue: &Arc<Queue>, namespace: &str) {
     let outcome = tokio::time::timeout(Duration::from_secs(30), reconcile(context, queue, namespace)).await;
     if let Ok(Ok(again)) = outcome {
         queue.succeeded(namespace);
@@ -150,14 +156,16 @@ fn is_terminating(error: &anyhow::Error) -> bool {
 }
 
 /// Reconciles one namespace once. Returns the time until the next run.
-async fn reconcile(context: &Context, queue: &Queue, namespace: &str) -> anyhow::Result<Option<Duration>> {
+async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> anyhow::Result<Option<Duration>> {
     let client = &context.client;
     if namespace == CLUSTER {
         gateway::accept_classes(context).await?;
         return Ok(None);
     }
     let settings = Settings { remembers_together: context.settings.store.is_some(), ..Settings::default() };
+    let mut epoch = queue.epoch(namespace);
     let mut world = world::complete(&context.store, namespace, settings);
+    context.compiled.remember(&mut world);
     world.hashes = context.hashes.clone();
     world.permissions = permissions::settings(context);
     for tenant in world.tenants_mut() {
@@ -180,17 +188,29 @@ async fn reconcile(context: &Context, queue: &Queue, namespace: &str) -> anyhow:
         tell(Served::default());
     }
     if !ours && !wanted && !gateway::has_parents_elsewhere(context, &world) {
+        context.named.leave_all(namespace);
+        context.compiled.forget(namespace);
         return Ok(None);
     }
     world.api_server = world::api_server(&context.store, client).await?;
-    world::read_named(&mut world, client).await?;
+    context.named.provide(&mut world, client, queue).await?;
+    // What is written here is read again before it counts as known.
+    let wrote = |name: &String| context.named.wrote(namespace, name);
     let known = world.secrets.len();
-    credentials::supply(&mut world, client).await?;
-    credentials::rotate(&mut world, client, Timestamp::now()).await?;
+    let made = credentials::supply(&mut world, client).await?;
+    made.iter().for_each(wrote);
+    if credentials::rotate(&mut world, client, Timestamp::now()).await? {
+        wrote(&SIGNING_SECRET.to_owned());
+        // They are part of the policies: what was compiled before counts no more.
+        queue.changed(namespace, SETTLE);
+        epoch = queue.epoch(namespace);
+    }
     let mut told = Report::default();
     let work = context.key_work(Timestamp::now());
     work.remember(&mut world).await?;
-    work.advance(&mut world, &mut told).await?;
+    let advanced = work.advance(&mut world, &mut told).await;
+    context.registers.written().iter().for_each(wrote);
+    advanced?;
     if world.secrets.len() > known {
         // Gateways elsewhere that take routes of this namespace use them, too.
         world::gateways_of(&context.store, namespace).iter().for_each(|gateway| queue.add(gateway, SETTLE));
@@ -198,51 +218,45 @@ async fn reconcile(context: &Context, queue: &Queue, namespace: &str) -> anyhow:
     world.hash_passwords();
     world.tenants_mut().for_each(World::hash_passwords);
     let current = if wanted { gateway::current_bundle(client, namespace).await? } else { None };
-    let mut compiled = compile(&world, current.as_ref());
+    let mut compiled = context.compiled.compile(&world, current.as_ref(), epoch);
     compiled.report.extend(told);
     permissions::report(context, &world, &mut compiled);
     if !wanted {
-        gateway::publish(context, &world, &compiled, 0, &gateway::Observed::default()).await?;
+        let more = gateway::publish(context, &world, &compiled, 0, &gateway::Observed::default()).await?;
         let elsewhere = context.served.of(namespace);
         let refused = elsewhere.iter().all(|of| of.observed.is_programmed());
-        let again = work.finish_leaked(&mut world, refused).await?;
+        let again = work.finish_leaked(&mut world, refused).await;
+        context.registers.written().iter().for_each(wrote);
+        let again = again? || more || made.len() >= credentials::MOST_MADE;
         return Ok(Some(if again { UNPROGRAMMED } else { RESYNC }));
     }
     members::prepare(&world, current.as_ref(), &mut compiled.secrets);
-    let bundle = next(current, &compiled);
-    let built = match gateway::build(&world, compiled.ports, bundle, &context.settings) {
-        Ok(built) => built,
-        Err(error) => {
-            // Too large for a Secret: the configuration in force stays, and every policy reports why the change is not
-            // in force.
-            for of in std::iter::once(&world).chain(world.tenants()) {
-                for policy in &of.policies {
-                    let id = ObjectId::new("IdentityPolicy", &of.namespace, &policy.meta.name);
-                    let cause = Cause::InvalidKeptPrevious;
-                    compiled.report.push(&id, "", Condition::Programmed, cause, error.to_string());
-                }
-            }
-            gateway::publish(context, &world, &compiled, 0, &gateway::Observed::default()).await?;
-            tell(Served::of(&world, &compiled, 0, gateway::Observed::default()));
-            return Ok(Some(RESYNC));
-        }
-    };
-    gateway::apply(client, namespace, &built).await?;
-    let (generation, digest) = (built.bundle.generation, built.bundle.digest.clone());
-    let observed = gateway::observe(context, namespace, &digest).await;
+    let reads_shards = gateway::reads_shards(context, namespace, current.as_ref(), &compiled.credentials).await;
+    let before = current.clone();
+    let sealed =
+        context.compiled.with_shards(namespace, |made| gateway::seal(&compiled, current, reads_shards, made))?;
+    let since = context.compiled.sealed(namespace, before.as_ref(), &sealed.bundle);
+    let is_stored = before.is_some_and(|before| before.digest == sealed.bundle.digest);
+    let of_all = std::iter::once(&world).chain(world.tenants());
+    let policies =
+        of_all.flat_map(|of| of.policies.iter().map(|policy| ObjectKey::new(&of.namespace, &policy.meta.name)));
+    sealed.report(policies, &mut compiled.report);
+    let built = gateway::build(&world, compiled.ports, sealed, &context.settings);
+    gateway::apply(client, namespace, &built, is_stored, &context.stored).await?;
+    let observed = gateway::observe(context, namespace, &built.bundle.digest, since).await;
     members::provision(context, &world, &built.bundle.secrets).await?;
     directories::report(context, &world, &mut compiled, &built.bundle.secrets).await;
-    key_uses::ask(context, &world, &built.bundle).await;
-    gateway::publish(context, &world, &compiled, generation, &observed).await?;
-    tell(Served::of(&world, &compiled, generation, observed.clone()));
-    let again = work.finish_leaked(&mut world, observed.is_programmed()).await?;
+    key_uses::ask(context, &world, &built.bundle.secrets, &compiled.credentials).await;
+    let of_policies = observed.of_policies();
+    let more = gateway::publish(context, &world, &compiled, since, &of_policies).await?;
+    tell(Served::of(&world, &compiled, since, of_policies));
+    let again = work.finish_leaked(&mut world, observed.is_programmed()).await;
+    context.registers.written().iter().for_each(wrote);
+    let again = again? || more || made.len() >= credentials::MOST_MADE;
+    if observed.misses_parts {
+        context.stored.forget(namespace);
+    }
     Ok(Some(if observed.is_programmed() && !again { RESYNC } else { UNPROGRAMMED }))
-}
-
-/// The same content keeps its generation, so that an unchanged configuration is not announced again.
-fn next(current: Option<Bundle>, compiled: &Compiled) -> Bundle {
-    let next = compiled.seal(current.as_ref().map_or(1, |current| current.generation + 1));
-    current.filter(|current| current.digest == next.digest).unwrap_or(next)
 }
 
 #[cfg(test)]
@@ -251,3 +265,5 @@ pub(crate) mod api_server;
 mod concern;
 #[cfg(test)]
 mod parity;
+#[cfg(test)]
+mod unchanged;

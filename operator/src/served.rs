@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-use idm_compile::{Compiled, Finding, ObjectId, World};
+use idm_compile::{Compiled, Finding, World};
 
 use crate::gateway::Observed;
 
@@ -54,11 +54,6 @@ impl Served {
             generation,
             observed,
         }
-    }
-
-    /// Its findings about one object.
-    pub(crate) fn about<'a>(&'a self, object: &'a ObjectId) -> impl Iterator<Item = &'a Finding> {
-        self.findings.iter().filter(move |finding| finding.object == *object)
     }
 }
 

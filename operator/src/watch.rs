@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
+use idm_api::v1alpha1::CredentialSpec;
+use idm_compile::Object;
 use kube::core::DynamicObject;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt};
@@ -12,12 +14,16 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::objects::Kind;
 
+/// A Credential, and what it was read as.
+type Read = (Arc<DynamicObject>, Arc<Object<CredentialSpec>>);
 type Objects = BTreeMap<(String, String), Arc<DynamicObject>>;
 
 /// The watched objects, by kind, namespace and name.
 #[derive(Default)]
 pub(crate) struct Store {
     kinds: Mutex<BTreeMap<Kind, Objects>>,
+    /// Credentials as they were read: there are many, and few of them change.
+    credentials: Mutex<BTreeMap<String, Vec<Read>>>,
     synced: Mutex<BTreeSet<Kind>>,
 }
 
@@ -34,8 +40,37 @@ impl Store {
     /// The objects of a kind in a namespace.
     pub(crate) fn list(&self, kind: Kind, namespace: &str) -> Vec<Arc<DynamicObject>> {
         let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = kinds.get(&kind).into_iter().flatten();
-        all.filter(|((ns, _), _)| ns == namespace).map(|(_, object)| object.clone()).collect()
+        let from = (namespace.to_owned(), String::new());
+        let all = kinds.get(&kind).into_iter().flat_map(|objects| objects.range(from.clone()..));
+        all.take_while(|((ns, _), _)| ns == namespace).map(|(_, object)| object.clone()).collect()
+    }
+
+    /// The Credentials of a namespace in the order of their names, as `read` reads those that were not read before.
+    /// One that is being deleted is none.
+    pub(crate) fn credentials<E>(
+        &self,
+        namespace: &str,
+        read: impl Fn(&DynamicObject) -> Result<Arc<Object<CredentialSpec>>, E>,
+    ) -> Vec<Result<Arc<Object<CredentialSpec>>, E>> {
+        let all = self.list(Kind::Credential, namespace);
+        let mut known = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = known.remove(namespace).unwrap_or_default();
+        let mut before = before.into_iter().peekable();
+        let (mut kept, mut out) = (Vec::with_capacity(all.len()), Vec::with_capacity(all.len()));
+        for object in all.into_iter().filter(|object| object.metadata.deletion_timestamp.is_none()) {
+            // Both are in the order of their names.
+            while before.next_if(|(old, _)| old.metadata.name < object.metadata.name).is_some() {}
+            let same = before.next_if(|(old, _)| Arc::ptr_eq(old, &object)).map(|(_, credential)| Ok(credential));
+            let credential = same.unwrap_or_else(|| read(&object));
+            if let Ok(credential) = &credential {
+                kept.push((object, credential.clone()));
+            }
+            out.push(credential);
+        }
+        if !kept.is_empty() {
+            known.insert(namespace.to_owned(), kept);
+        }
+        out
     }
 
     /// The namespaces that have objects of a kind.
@@ -82,6 +117,16 @@ impl Store {
     }
 }
 
+/// An object as it is kept: of many objects, what nobody reads again is the larger part.
+fn stored(kind: Kind, object: &Arc<DynamicObject>) -> Arc<DynamicObject> {
+    if kind != Kind::Credential {
+        return object.clone();
+    }
+    let mut object = DynamicObject::clone(object);
+    object.metadata.managed_fields = None;
+    Arc::new(object)
+}
+
 fn key(object: &DynamicObject) -> (String, String) {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
@@ -102,7 +147,7 @@ pub(crate) async fn follow(client: Client, kind: Kind, context: Arc<crate::Conte
             Ok(Event::InitApply(object)) => {
                 listed.insert(key(&object));
                 let now = Arc::new(object);
-                let before = store.replace(kind, now.clone());
+                let before = store.replace(kind, stored(kind, &now));
                 let _ = seen.send(Seen { kind, before, now: Some(now), initial: true });
             }
             Ok(Event::InitDone) => {
@@ -114,7 +159,7 @@ pub(crate) async fn follow(client: Client, kind: Kind, context: Arc<crate::Conte
             }
             Ok(Event::Apply(object)) => {
                 let now = Arc::new(object);
-                let before = store.replace(kind, now.clone());
+                let before = store.replace(kind, stored(kind, &now));
                 let _ = seen.send(Seen { kind, before, now: Some(now), initial: false });
             }
             Ok(Event::Delete(object)) => {
@@ -142,6 +187,21 @@ impl Seen {
     /// The namespace concerned.
     pub(crate) fn namespace(&self) -> String {
         self.now.as_ref().or(self.before.as_ref()).and_then(|object| object.namespace()).unwrap_or_default()
+    }
+
+    /// The name of the object.
+    pub(crate) fn name(&self) -> String {
+        self.now.as_ref().or(self.before.as_ref()).map(|object| object.name_any()).unwrap_or_default()
+    }
+
+    /// Whether no policy depends on it: those of some methods contain the Credentials with passwords.
+    pub(crate) fn is_of_keys(&self) -> bool {
+        let has_password = |object: &Arc<DynamicObject>| object.data.pointer("/spec/password").is_some();
+        match self.kind {
+            Kind::Credential => !self.before.iter().chain(&self.now).any(has_password),
+            Kind::Pod | Kind::Deployment => true,
+            _ => false,
+        }
     }
 
     /// Whether anything changed that a reconcile looks at: status written by ourselves does not count.

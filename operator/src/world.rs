@@ -4,13 +4,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use futures::TryStreamExt;
 use gateway_api::apis::standard::backendtlspolicies::{BackendTlsPolicy, BackendTlsPolicySpec};
 use gateway_api::apis::standard::grpcroutes::GrpcRoute;
 use gateway_api::apis::standard::httproutes::HttpRoute;
-use idm_compile::{Classes, Route, SecretValues, Settings, World};
-use idm_types::Redacted;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use idm_compile::{Classes, Route, Settings, World};
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::DynamicObject;
 use kube::{Api, Client};
@@ -81,12 +79,26 @@ pub(crate) fn parent_namespaces(route: &DynamicObject) -> Vec<String> {
 pub(crate) fn objects(store: &Store, namespace: &str, settings: Settings) -> World {
     let mut world = World::new(namespace, settings);
     for &kind in Kind::OURS {
+        if kind == Kind::Credential {
+            continue;
+        }
         for object in store.list(kind, namespace) {
             if object.metadata.deletion_timestamp.is_none() {
                 world.insert(with_kind(&object, kind));
             }
         }
     }
+    store
+        .credentials(namespace, |object| {
+            let mut one = World::new(namespace, settings);
+            one.insert(with_kind(object, Kind::Credential));
+            one.credentials.pop().ok_or(one.broken)
+        })
+        .into_iter()
+        .for_each(|read| match read {
+            Ok(credential) => world.credentials.push(credential),
+            Err(broken) => world.broken.extend(broken),
+        });
     let classes = store.list(Kind::GatewayClass, "");
     let classes: Vec<_> = classes.iter().filter_map(|class| serde_json::to_value(&**class).ok()).collect();
     world.classes = Classes::of(classes.iter());
@@ -113,41 +125,6 @@ pub(crate) fn objects(store: &Store, namespace: &str, settings: Settings) -> Wor
     }
     world.sort();
     world
-}
-
-/// Reads the Secrets and ConfigMaps that the world names, one by one: the operator may not list them. Those of another
-/// namespace are read where a ReferenceGrant permits it, or where the objects that name them are there, too.
-pub(crate) async fn read_named(world: &mut World, client: &Client) -> Result<(), kube::Error> {
-    read_own(world, client).await?;
-    for (namespace, name) in world.granted_secret_names() {
-        if let Some(values) = secret(client, &namespace, &name).await? {
-            world.granted_secrets.insert((namespace, name), values);
-        }
-    }
-    // Many at a time: one Gateway may take the routes of hundreds of namespaces.
-    let tenants = futures::stream::iter(world.tenants_mut().map(Ok));
-    tenants.try_for_each_concurrent(16, |tenant| read_own(tenant, client)).await
-}
-
-async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Option<SecretValues>, kube::Error> {
-    let secret = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name).await?;
-    let values = |secret: Secret| secret.data.into_iter().flatten().map(|(key, value)| (key, Redacted::new(value.0)));
-    Ok(secret.map(|secret| values(secret).collect()))
-}
-
-async fn read_own(world: &mut World, client: &Client) -> Result<(), kube::Error> {
-    for name in world.secret_names() {
-        if let Some(values) = secret(client, &world.namespace, &name).await? {
-            world.secrets.insert(name, values);
-        }
-    }
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &world.namespace);
-    for name in world.config_map_names() {
-        if let Some(map) = api.get_opt(&name).await? {
-            world.config_maps.insert(name, map.data.unwrap_or_default());
-        }
-    }
-    Ok(())
 }
 
 fn backend_tls_policies(store: &Store, namespace: &str) -> Vec<BackendTlsPolicy> {

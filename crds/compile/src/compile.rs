@@ -25,7 +25,10 @@ use crate::lower::mtls::{lower_listener, lower_shown};
 use crate::lower::route::{LoweredMatch, LoweredRule, lower_rule};
 use crate::lower::token_service::base_path;
 use crate::lower::{
-    Notes, credential::lower_credentials, federation::lower_federations, policy::lower_policy,
+    Notes,
+    credential::{lower_credentials, lower_credentials_alone},
+    federation::lower_federations,
+    policy::lower_policy,
     role_binding::lower_grants,
 };
 use crate::{Cause, Condition, ObjectId, Report, Route, RouteKind, World, previous_policy, service_names};
@@ -208,6 +211,26 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     Compiled { plan, secrets: compiler.secrets, credentials, report: compiler.report, routes, ports }
 }
 
+/// Compiles a namespace of which only Credentials changed, and what belongs to them, since it was compiled `before`.
+/// What else was found then still holds.
+pub fn compile_credentials(world: &World, before: &Compiled) -> Compiled {
+    let mut compiled = before.clone();
+    compiled.report.forget("Credential");
+    let mut credentials = Credentials { usage_plans: before.credentials.usage_plans.clone(), ..Credentials::default() };
+    for of in std::iter::once(world).chain(world.tenants()) {
+        let Credentials { all, secrets, usage_plans: _, ended } = lower_credentials_alone(of, &mut compiled.report);
+        credentials.all.extend(all);
+        credentials.ended.extend(ended);
+        credentials.secrets.keep_from(&secrets);
+    }
+    credentials.all.sort_by(|a, b| a.key.cmp(&b.key));
+    for broken in world.broken.iter().filter(|broken| broken.id.kind == "Credential") {
+        compiled.report.push(&broken.id, "", Condition::Accepted, Cause::Invalid, broken.message.clone());
+    }
+    compiled.report.sort();
+    Compiled { credentials, ..compiled }
+}
+
 /// The Credentials, UsagePlans and RoleBindings of each namespace.
 fn lower_callers(worlds: &[&World], previous: Option<&Bundle>, report: &mut Report) -> (Credentials, Vec<Grant>) {
     let previous = previous.map(|bundle| &bundle.credentials.usage_plans[..]).unwrap_or_default();
@@ -220,6 +243,7 @@ fn lower_callers(worlds: &[&World], previous: Option<&Bundle>, report: &mut Repo
         credentials.secrets.keep_from(&secrets);
         grants.extend(lower_grants(world, report));
     }
+    credentials.all.sort_by(|a, b| a.key.cmp(&b.key));
     (credentials, grants)
 }
 

@@ -19,6 +19,8 @@ pub const REGISTER_FIELD: &str = "register.json";
 const MAX_ENDED: usize = 4096;
 /// Answered requests of a Credential that are remembered, so that a request which returns is not a new one.
 const MAX_REQUESTS: usize = 16;
+/// The Credentials whose ages are remembered: more have no room in a Secret.
+const MAX_AGES: usize = 5000;
 /// An ended key is kept for this long after it could not be used any more: backups are older than that seldom.
 const MARGIN_MS: u64 = 90 * 86_400_000;
 
@@ -123,9 +125,19 @@ impl Register {
         self.ended.get(sha256).map(|ended| ended.end)
     }
 
+    /// Whether no key ends or has ended.
+    pub(crate) fn has_no_ends(&self) -> bool {
+        self.ended.is_empty()
+    }
+
     /// The keys that end or have ended, by hash.
     pub fn ended(&self) -> impl Iterator<Item = (&str, &Ended)> {
         self.ended.iter().map(|(sha256, ended)| (sha256.as_str(), ended))
+    }
+
+    /// Whether the age of the key of one more Credential can be remembered.
+    pub fn has_room_for(&self, credential: &str) -> bool {
+        self.credentials.contains_key(credential) || self.credentials.len() < MAX_AGES
     }
 
     /// Notes the key that a Credential's Secret holds. Returns whether that was news.

@@ -216,6 +216,11 @@ impl Report {
         });
     }
 
+    /// Removes the findings about objects of a kind.
+    pub(crate) fn forget(&mut self, kind: &str) {
+        self.findings.retain(|finding| finding.object.kind != kind);
+    }
+
     /// Adds the findings of another report.
     pub fn extend(&mut self, other: Report) {
         self.findings.extend(other.findings);

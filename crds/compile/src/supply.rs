@@ -34,7 +34,7 @@ pub fn missing_secrets(world: &World) -> Vec<Supply> {
             (None, None) => ("key", false),
         };
         let field = reference.key.clone().unwrap_or_else(|| usual.into());
-        (!world.secrets.contains_key(&reference.name)).then(|| Supply {
+        (!world.has_secret(&reference.name)).then(|| Supply {
             credential: credential.meta.name.clone(),
             secret: reference.name.clone(),
             field,

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use gateway_api::apis::standard::backendtlspolicies::BackendTlsPolicy;
 use gateway_api::apis::standard::gateways::Gateway;
@@ -12,6 +13,8 @@ use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
 
+use crate::key_secrets::{CredentialNeeds, KeySecret};
+use crate::lowered::LoweredCredentials;
 use crate::{Classes, ObjectId, PasswordHashes, Register, Route};
 
 /// The trust in the writers of the objects.
@@ -106,7 +109,7 @@ pub struct World {
     /// IdentityPolicies.
     pub policies: Vec<Object<IdentityPolicySpec>>,
     /// Credentials.
-    pub credentials: Vec<Object<CredentialSpec>>,
+    pub credentials: Vec<Arc<Object<CredentialSpec>>>,
     /// Federations.
     pub federations: Vec<Object<FederationSpec>>,
     /// RoleBindings.
@@ -143,10 +146,14 @@ pub struct World {
     pub permissions: crate::PermissionSettings,
     /// Hashes of passwords that were computed before.
     pub hashes: PasswordHashes,
+    /// API keys that were compiled before.
+    pub lowered: LoweredCredentials,
     /// The hashes of passwords that Secrets hold in clear text, by the name of their Credential.
     pub(crate) password_hashes: BTreeMap<String, String>,
     /// The Secrets that the objects name, by name and key.
     pub secrets: BTreeMap<String, SecretValues>,
+    /// Those of which only the hashes of API keys are known, by name; what is in `secrets` too counts there.
+    pub key_secrets: Arc<BTreeMap<String, KeySecret>>,
     /// The register of keys of Credentials, beside their Secrets.
     pub register: Register,
     /// The ConfigMaps that the objects name, by name and key.
@@ -175,7 +182,7 @@ impl World {
                 )
             }
             Some("Credential") => read::<Credential>(object, "Credential", vec![], &mut self.broken, |o, meta| {
-                self.credentials.push(Object { meta, spec: o.spec })
+                self.credentials.push(Arc::new(Object { meta, spec: o.spec }))
             }),
             Some("Federation") => read::<Federation>(object, "Federation", vec![], &mut self.broken, |o, meta| {
                 self.federations.push(Object { meta, spec: o.spec })
@@ -198,6 +205,14 @@ impl World {
 
     /// The names of the Secrets that the objects refer to.
     pub fn secret_names(&self) -> Vec<String> {
+        let (mut names, values) = self.key_secret_names();
+        names.extend(values);
+        names.sort();
+        names
+    }
+
+    /// The names of those of which more than the hashes of API keys is needed.
+    pub(crate) fn value_secret_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.referred().secrets.into_iter().map(str::to_owned).collect();
         // A token service that names no Secret has its keys in the operator's.
         names.extend(self.policies.iter().filter_map(|policy| Some(crate::signing_secret(policy)?.0)));
@@ -235,7 +250,8 @@ impl World {
         let mut names = ReferredNames::default();
         self.policies.iter().for_each(|policy| policy.spec.refer(&mut names));
         self.federations.iter().for_each(|federation| federation.spec.refer(&mut names));
-        self.credentials.iter().for_each(|credential| credential.spec.refer(&mut names));
+        let credentials = self.credentials.iter().filter(|object| !CredentialNeeds::of(&object.spec).hashes_suffice);
+        credentials.for_each(|credential| credential.spec.refer(&mut names));
         names
     }
 

@@ -1,6 +1,7 @@
 //! Reads a folder's YAML documents into a [`World`], with errors that name the line.
 
 mod bounds;
+mod parsed;
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,9 @@ use gateway_api::apis::standard::httproutes::HttpRoute;
 use idm_types::Redacted;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+pub use parsed::ParsedDocuments;
+use parsed::{Parsed, ParsedObject};
 
 use crate::{Finding, Settings, World};
 
@@ -87,6 +91,16 @@ fn line_of_path(document: &str, path: &str) -> usize {
 
 /// Reads all files into one namespace's world; every error of every file is reported.
 pub fn read_files(files: &[(String, String)], settings: Settings) -> Result<(World, Origins), Vec<FileError>> {
+    read_files_again(files, settings, &mut ParsedDocuments::default())
+}
+
+/// The same, with what was `parsed` before.
+pub fn read_files_again(
+    files: &[(String, String)],
+    settings: Settings,
+    parsed: &mut ParsedDocuments,
+) -> Result<(World, Origins), Vec<FileError>> {
+    parsed.begin();
     let mut origins = Origins::default();
     let mut errors = Vec::new();
     let mut world = World::new("", settings);
@@ -98,13 +112,20 @@ pub fn read_files(files: &[(String, String)], settings: Settings) -> Result<(Wor
             continue;
         }
         for (line, document) in documents(text) {
+            let digest = ParsedDocuments::digest(&document);
+            let known = parsed.known(&digest);
             let mut reader =
                 Reader { file, line, document: &document, world: &mut world, seen: &mut seen, origins: &mut origins };
-            if let Err(error) = reader.read() {
+            let read = match known {
+                Some(known) => reader.take(known),
+                None => reader.read().map(|new| new.into_iter().for_each(|new| parsed.keep(digest, new))),
+            };
+            if let Err(error) = read {
                 errors.push(error);
             }
         }
     }
+    parsed.end();
     if world.namespace.is_empty() {
         world.namespace = "default".into();
     }
@@ -174,7 +195,53 @@ impl Reader<'_> {
         self.document.lines().position(|line| line.trim_start().starts_with(key)).map_or(1, |line| line + 1)
     }
 
-    fn read(&mut self) -> Result<(), FileError> {
+    /// Notes the place of an object, of which there may be one in a folder.
+    fn note(&mut self, kind: &str, name: &str) -> Result<(), FileError> {
+        let id = (kind.to_owned(), name.to_owned());
+        if let Some(other) = self.seen.insert(id.clone(), self.file.to_owned()) {
+            return Err(self.error(self.line_of("metadata:"), format!("{kind} '{name}' is already in {other}")));
+        }
+        self.origins.0.insert(id, (self.file.to_owned(), self.line, self.document.to_owned()));
+        Ok(())
+    }
+
+    /// Takes an object as it was read before.
+    fn take(&mut self, known: Parsed) -> Result<(), FileError> {
+        let Parsed { name, namespace, object } = known;
+        self.check_namespace(namespace)?;
+        self.note(object.kind(), &name)?;
+        match object {
+            ParsedObject::Credential(credential) => self.world.credentials.push(credential),
+            ParsedObject::Secret(values) => drop(self.world.secrets.insert(name, values)),
+        }
+        Ok(())
+    }
+
+    /// Returns what need not be read again as long as the document is the same.
+    fn read(&mut self) -> Result<Option<Parsed>, FileError> {
+        let (name, namespace, kind) = self.read_object()?;
+        let object = match kind.as_str() {
+            "Credential" => {
+                let last = self.world.credentials.last().filter(|credential| credential.meta.name == name);
+                last.cloned().map(ParsedObject::Credential)
+            }
+            "Secret" => self.world.secrets.get(&name).cloned().map(ParsedObject::Secret),
+            _ => None,
+        };
+        Ok(object.map(|object| Parsed { name, namespace, object }))
+    }
+
+    /// Returns name, namespace and kind.
+    fn read_object(&mut self) -> Result<(String, String, String), FileError> {
+        let (id, value) = self.read_known()?;
+        if let Some(value) = value {
+            self.world.insert(value);
+        }
+        Ok(id)
+    }
+
+    /// The value is that of an object of ours.
+    fn read_known(&mut self) -> Result<((String, String, String), Option<Value>), FileError> {
         bounds::check(self.document).map_err(|over| self.error(over.line, over.message))?;
         let value: Value = serde_yaml_ng::from_str(self.document).map_err(|e| self.yaml_error(&e))?;
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -185,14 +252,10 @@ impl Reader<'_> {
         }
         // These have none.
         if kind != "GatewayClass" && kind != "Namespace" {
-            self.check_namespace(namespace)?;
+            self.check_namespace(namespace.clone())?;
         }
-        if let Some(other) = self.seen.insert((kind.clone(), name.clone()), self.file.to_owned()) {
-            return Err(self.error(self.line_of("metadata:"), format!("{kind} '{name}' is already in {other}")));
-        }
-        self.origins
-            .0
-            .insert((kind.clone(), name.clone()), (self.file.to_owned(), self.line, self.document.to_owned()));
+        self.note(&kind, &name)?;
+        let id = (name.clone(), namespace, kind.clone());
         match (api.as_str(), kind.as_str()) {
             ("identity-manager.io/v1alpha1", "IdentityPolicy") => {
                 drop(self.typed::<idm_api::v1alpha1::IdentityPolicy>()?)
@@ -204,44 +267,47 @@ impl Reader<'_> {
             ("gateway.networking.k8s.io/v1", "HTTPRoute") => {
                 let route: HttpRoute = self.typed()?;
                 self.world.routes.push(route.into());
-                return Ok(());
+                return Ok((id, None));
             }
             ("gateway.networking.k8s.io/v1", "GRPCRoute") => {
                 let route: GrpcRoute = self.typed()?;
                 let route = route.try_into().map_err(|error: serde_json::Error| self.error(1, error.to_string()))?;
                 self.world.routes.push(route);
-                return Ok(());
+                return Ok((id, None));
             }
             ("gateway.networking.k8s.io/v1", "BackendTLSPolicy") => {
                 let policy = self.typed()?;
                 self.world.backend_tls_policies.push(policy);
-                return Ok(());
+                return Ok((id, None));
             }
             ("gateway.networking.k8s.io/v1", "Gateway") => {
                 let gateway = self.typed()?;
                 self.world.gateways.push(gateway);
-                return Ok(());
+                return Ok((id, None));
             }
             ("gateway.networking.k8s.io/v1", "GatewayClass") => {
                 self.world.classes.insert(&value);
-                return Ok(());
+                return Ok((id, None));
             }
             ("v1", "Namespace") => {
                 let namespace: k8s_openapi::api::core::v1::Namespace = self.typed()?;
                 self.world.namespaces.insert(name, namespace.metadata.labels.unwrap_or_default());
-                return Ok(());
+                return Ok((id, None));
             }
             ("v1", "Service") => {
                 let service = self.typed()?;
                 self.world.services.push(service);
-                return Ok(());
+                return Ok((id, None));
             }
             ("v1", "ConfigMap") => {
                 let map: k8s_openapi::api::core::v1::ConfigMap = self.typed()?;
                 self.world.config_maps.insert(name, map.data.unwrap_or_default());
-                return Ok(());
+                return Ok((id, None));
             }
-            ("v1", "Secret") => return self.read_secret(name),
+            ("v1", "Secret") => {
+                self.read_secret(name)?;
+                return Ok((id, None));
+            }
             _ => {
                 return Err(self.error(
                     self.line_of("kind:"),
@@ -249,8 +315,7 @@ impl Reader<'_> {
                 ));
             }
         }
-        self.world.insert(value);
-        Ok(())
+        Ok((id, Some(value)))
     }
 
     fn check_namespace(&mut self, namespace: String) -> Result<(), FileError> {

@@ -161,7 +161,7 @@ impl Clients {
                 (found, "tls_client_auth", Some(thumbprint))
             }
         };
-        if credential.access.policies.as_ref().is_some_and(|policies| !policies.contains(&policy.plan().key.name)) {
+        if credential.only_policies().is_some_and(|policies| !policies.contains(&policy.plan().key.name)) {
             return Err(
                 self.invalid(format!("the access list of Credential {} does not contain this policy", credential.key))
             );

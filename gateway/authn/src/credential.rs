@@ -2,6 +2,7 @@
 
 use idm_request::{Identity, IssuedTo, Unusable};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use foldhash::HashMap;
 use idm_plan::{Credential, Credentials, EndedKey, KeyEnd, ObjectKey, Proof, Selector, UsagePlan, key_id};
@@ -20,7 +21,8 @@ use crate::usage::{ArmedPlan, Usage};
 /// keeps its epoch.
 #[derive(Default)]
 pub struct CredentialTable {
-    all: Vec<Entry>,
+    /// Ordered by name.
+    all: Vec<Arc<Entry>>,
     /// The tiers of the namespace.
     plans: Vec<ArmedPlan>,
     by_hash: KeyTable,
@@ -29,7 +31,6 @@ pub struct CredentialTable {
     by_username: HashMap<String, usize>,
     /// The Credentials with passwords.
     with_password: Vec<usize>,
-    by_name: HashMap<String, usize>,
     /// The index of each client, with its armed proof: see client.rs.
     by_client: HashMap<String, (usize, ArmedClient)>,
     /// By the value that the sign-in method compares, and the Federation's uid where the Credential names one.
@@ -56,6 +57,8 @@ impl CredentialTables {
         for credential in all {
             grouped.entry(&credential.key.namespace).or_default().all.push(credential.clone());
         }
+        // Names are looked up in this order.
+        grouped.values_mut().for_each(|of| of.all.sort_by(|a, b| a.key.name.cmp(&b.key.name)));
         for plan in usage_plans {
             grouped.entry(&plan.key.namespace).or_default().usage_plans.push(plan.clone());
         }
@@ -91,28 +94,59 @@ impl CredentialTables {
 /// The Credential of a key and the end of the key; or, where it has ended, the Credential's name and the refusal.
 pub(crate) type Judged<'t> = Result<(&'t Credential, Option<KeyEnd>), (ObjectKey, Refusal)>;
 
+/// One Credential. Tables that follow one another share those that did not change.
 struct Entry {
-    credential: Credential,
+    credential: Arc<Credential>,
     /// Unique to this value of the Credential: a verdict that rests on another value is void.
     epoch: u64,
-    usage: Usage,
-    /// The last use of the older of two keys.
-    retiring_use: RetiringUse,
+    /// `None` where nothing limits or restricts it.
+    usage: Option<Box<Usage>>,
+    /// The last use of the older of two keys; `None` where there is one at most.
+    retiring_use: Option<RetiringUse>,
+}
+
+impl Entry {
+    /// `before` is the entry of the same name in the table in force, and `same_plans` says that its tiers are the same.
+    fn arm(
+        credential: &Arc<Credential>,
+        before: Option<&Arc<Self>>,
+        (plans, same_plans): (&[ArmedPlan], bool),
+    ) -> Result<Arc<Self>, String> {
+        let is_same =
+            |known: &&Arc<Self>| Arc::ptr_eq(&known.credential, credential) || *known.credential == **credential;
+        let same = before.filter(is_same);
+        if let Some(same) = same.filter(|_| same_plans) {
+            return Ok(same.clone());
+        }
+        let retiring = retiring_of(credential);
+        let same_key = before.filter(|known| retiring_of(&known.credential) == retiring);
+        let retiring_use = retiring.map(|_| {
+            same_key.and_then(|known| known.retiring_use.as_ref()).map(RetiringUse::shared).unwrap_or_default()
+        });
+        let usage = Usage::arm(credential, plans)?;
+        let usage = (!usage.is_open()).then(|| Box::new(usage));
+        let epoch = same.map_or_else(unique, |same| same.epoch);
+        Ok(Arc::new(Self { credential: credential.clone(), epoch, usage, retiring_use }))
+    }
 }
 
 impl CredentialTable {
-    /// Arms Credentials with the keys that are `known`; `before` is the table in force. The error names the Credential,
-    /// and no secret.
+    /// Arms Credentials, which are ordered by name, with the keys that are `known`; `before` is the table in force. The
+    /// error names the Credential, and no secret.
     pub fn arm(
-        all: &[Credential],
+        all: &[Arc<Credential>],
         plans: &[UsagePlan],
         ended: &[EndedKey],
         known: &KeyRing,
         before: Option<&Self>,
     ) -> Result<Self, String> {
         let mut keys = Keys::new(known);
-        let plans = plans.iter().map(ArmedPlan::arm).collect::<Result<_, String>>()?;
+        let plans: Vec<ArmedPlan> = plans.iter().map(ArmedPlan::arm).collect::<Result<_, String>>()?;
+        let same_plans =
+            before.is_some_and(|before| before.plans.iter().map(ArmedPlan::plan).eq(plans.iter().map(ArmedPlan::plan)));
         let mut table = Self { plans, ..Self::default() };
+        table.all.reserve_exact(all.len());
+        table.by_hash.reserve(all.len());
         for (position, credential) in all.iter().enumerate() {
             let broken = |problem: String| format!("credential {}: {problem}", credential.key);
             match &credential.proof {
@@ -134,13 +168,8 @@ impl CredentialTable {
                 }
             }
             let known = before.and_then(|before| before.entry(&credential.key.name));
-            let same = known.filter(|same| same.credential == *credential);
-            let epoch = same.map_or_else(unique, |same| same.epoch);
-            let same_key = known.filter(|known| retiring_of(&known.credential) == retiring_of(credential));
-            let retiring_use = same_key.map(|known| known.retiring_use.shared()).unwrap_or_default();
-            table.by_name.insert(credential.key.name.clone(), position);
-            let usage = Usage::arm(credential, &table.plans).map_err(broken)?;
-            table.all.push(Entry { credential: credential.clone(), epoch, usage, retiring_use });
+            let entry = Entry::arm(credential, known, (&table.plans, same_plans)).map_err(broken)?;
+            table.all.push(entry);
         }
         for key in ended {
             table.by_hash.add_ended(key).map_err(|problem| format!("credential {}: {problem}", key.credential))?;
@@ -149,6 +178,21 @@ impl CredentialTable {
         table.people_epoch = same.map_or_else(unique, |same| same.people_epoch);
         table.keys = keys.used();
         Ok(table)
+    }
+
+    /// The number of Credentials.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The Credential of this name.
+    pub fn key_of(&self, name: &str) -> Option<&ObjectKey> {
+        self.by_name(name).map(|credential| &credential.key)
     }
 
     /// The epoch of the Credential behind an identity; 0, which no Credential has, if it was removed.
@@ -162,7 +206,7 @@ impl CredentialTable {
     }
 
     fn people(&self) -> impl Iterator<Item = &Credential> {
-        let all = self.all.iter().map(|entry| &entry.credential);
+        let all = self.all.iter().map(|entry| &*entry.credential);
         all.filter(|credential| matches!(credential.proof, Proof::Person { .. }))
     }
 
@@ -171,12 +215,13 @@ impl CredentialTable {
     }
 
     /// The Credential of this name, with its limits and restrictions.
-    pub(crate) fn with_usage(&self, name: &str) -> Option<(&Credential, &Usage)> {
-        self.entry(name).map(|entry| (&entry.credential, &entry.usage))
+    pub(crate) fn with_usage(&self, name: &str) -> Option<(&Credential, Option<&Usage>)> {
+        self.entry(name).map(|entry| (&*entry.credential, entry.usage.as_deref()))
     }
 
-    fn entry(&self, name: &str) -> Option<&Entry> {
-        self.all.get(*self.by_name.get(name)?)
+    fn entry(&self, name: &str) -> Option<&Arc<Entry>> {
+        let position = self.all.binary_search_by(|entry| entry.credential.key.name.as_str().cmp(name)).ok()?;
+        self.all.get(position)
     }
 
     /// Whether a key may have another form than our own.
@@ -190,8 +235,9 @@ impl CredentialTable {
         let id = || key_id(&idm_types::hex(hash)).to_owned();
         match self.by_hash.find(hash)? {
             KeyFound::Ended(credential, end) => Some(Err((credential.clone(), keys::over(credential, &id(), end)))),
-            KeyFound::Live(position, end) => {
+            KeyFound::Live(position) => {
                 let credential = self.picked(Some(&position), only)?;
+                let end = keys::end_of(credential, hash);
                 match end.filter(|end| now >= end.at) {
                     Some(end) => Some(Err((credential.key.clone(), keys::over(&credential.key, &id(), end)))),
                     None => Some(Ok((credential, end))),
@@ -208,7 +254,7 @@ impl CredentialTable {
                 credential: entry.credential.key.clone(),
                 key: key_id(&retiring.sha256).to_owned(),
                 newer: keys.current.as_ref().map(|key| key_id(&key.sha256).to_owned()),
-                last: entry.retiring_use.last(),
+                last: entry.retiring_use.as_ref().and_then(RetiringUse::last),
             })
         })
     }
@@ -244,13 +290,14 @@ impl CredentialTable {
     /// Checks that the Credential of an identity still exists and may be used now, and so may the key by which it was
     /// found, if it was found by one.
     pub(crate) fn stands(&self, name: &str, key: Option<&str>, now: Timestamp, address: IpAddr) -> Result<(), Refusal> {
-        let Some(Entry { credential, retiring_use, .. }) = self.entry(name) else {
+        let Some(entry) = self.entry(name) else {
             return Err(Refusal::new(Reason::TokenRevoked, format!("Credential {name} is gone")));
         };
+        let credential = &entry.credential;
         stands(credential, now)?;
         match (&credential.proof, key) {
             (Proof::ApiKey { keys, .. }, Some(id)) => {
-                keys::stands(&credential.key, keys, retiring_use, id, (now, address))
+                keys::stands(&credential.key, keys, entry.retiring_use.as_ref(), id, (now, address))
             }
             _ => Ok(()),
         }
@@ -281,7 +328,7 @@ impl CredentialTable {
         }
         for credential in [Some(of_client), of_user].into_iter().flatten() {
             stands(credential, now)?;
-            let only = credential.access.policies.as_ref();
+            let only = credential.only_policies();
             if only.is_some_and(|policies| !policies.iter().any(|name| name == policy)) {
                 return Err(Refusal::new(
                     Reason::CredentialNotAllowedHere,
@@ -312,7 +359,7 @@ impl CredentialTable {
 
     /// The Credential of this name.
     pub(crate) fn by_name(&self, name: &str) -> Option<&Credential> {
-        self.entry(name).map(|entry| &entry.credential)
+        self.entry(name).map(|entry| &*entry.credential)
     }
 
     /// The client with this id and its armed proof, if the service accepts it.
@@ -322,7 +369,7 @@ impl CredentialTable {
     }
 
     fn picked(&self, position: Option<&usize>, only: &Selector) -> Option<&Credential> {
-        let Entry { credential, .. } = self.all.get(*position?)?;
+        let credential = &*self.all.get(*position?)?.credential;
         only.accepts(&credential.labels).then_some(credential)
     }
 }
@@ -395,7 +442,7 @@ fn identity(context: MethodContext<'_>, credential: &Credential, key: Option<Str
         owner: credential.owner.clone(),
         kid: key,
         expires: credential.expires,
-        only_policies: credential.access.policies.clone(),
+        only_policies: credential.only_policies().cloned(),
         ..Identity::nobody(context.name, context.kind)
     };
     identity.headers = context.headers(&identity)?;
@@ -423,7 +470,8 @@ mod tests {
     }
 
     fn after(before: Option<&CredentialTable>, all: &[Credential]) -> CredentialTable {
-        CredentialTable::arm(all, &[], &[], &KeyRing::new(), before).unwrap()
+        let all: Vec<_> = all.iter().cloned().map(Arc::new).collect();
+        CredentialTable::arm(&all, &[], &[], &KeyRing::new(), before).unwrap()
     }
 
     fn epoch(table: &CredentialTable, name: &str) -> u64 {

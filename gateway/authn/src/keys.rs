@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::HashMap;
-use idm_plan::{EndCause, EndedKey, KeyEnd, Keys, ObjectKey, key_id};
+use idm_plan::{Credential, EndCause, EndedKey, KeyEnd, Keys, ObjectKey, Proof, key_id};
 use idm_types::{Reason, Refusal, Timestamp, unhex};
 
 /// A use is noted once in this time: a busy key costs no more than a comparison.
@@ -16,16 +16,16 @@ const NOTED_EVERY_MS: u64 = 1000;
 /// attacker would have to invert SHA-256 first.
 #[derive(Default)]
 pub(crate) struct KeyTable {
-    /// The position of the Credential, and the end of the key.
-    live: HashMap<[u8; 32], (usize, Option<KeyEnd>)>,
+    /// The position of the Credential, which knows the end of the key.
+    live: HashMap<[u8; 32], u32>,
     /// Keys that are refused for good.
     ended: HashMap<[u8; 32], (ObjectKey, KeyEnd)>,
 }
 
 /// The Credential that a key belongs to.
 pub(crate) enum KeyFound<'t> {
-    /// The position of the Credential, and the end of the key, which may have passed.
-    Live(usize, Option<KeyEnd>),
+    /// The position of the Credential.
+    Live(usize),
     /// It ended for good.
     Ended(&'t ObjectKey, KeyEnd),
 }
@@ -33,10 +33,16 @@ pub(crate) enum KeyFound<'t> {
 impl KeyTable {
     /// Adds the keys of the Credential at this position.
     pub(crate) fn add(&mut self, keys: &Keys, position: usize) -> Result<(), String> {
-        for (sha256, end) in keys.all() {
-            self.live.insert(hash(sha256)?, (position, end));
+        let position = u32::try_from(position).map_err(|_| "there are too many Credentials".to_owned())?;
+        for (sha256, _) in keys.all() {
+            self.live.insert(hash(sha256)?, position);
         }
         Ok(())
+    }
+
+    /// Makes room for the keys of this many Credentials.
+    pub(crate) fn reserve(&mut self, credentials: usize) {
+        self.live.reserve(credentials);
     }
 
     /// Adds a key that has ended.
@@ -50,8 +56,15 @@ impl KeyTable {
         if let Some((credential, end)) = self.ended.get(hash) {
             return Some(KeyFound::Ended(credential, *end));
         }
-        self.live.get(hash).map(|(position, end)| KeyFound::Live(*position, *end))
+        self.live.get(hash).and_then(|position| usize::try_from(*position).ok()).map(KeyFound::Live)
     }
+}
+
+/// The end of a key of a Credential.
+pub(crate) fn end_of(credential: &Credential, hash: &[u8; 32]) -> Option<KeyEnd> {
+    let Proof::ApiKey { keys, .. } = &credential.proof else { return None };
+    let retiring = keys.retiring.as_ref()?;
+    (retiring.sha256 == idm_types::hex(hash)).then_some(retiring.end)
 }
 
 fn hash(sha256: &str) -> Result<[u8; 32], String> {
@@ -73,7 +86,7 @@ pub(crate) fn over(credential: &ObjectKey, id: &str, end: KeyEnd) -> Refusal {
 pub(crate) fn stands(
     credential: &ObjectKey,
     keys: &Keys,
-    used: &RetiringUse,
+    used: Option<&RetiringUse>,
     id: &str,
     (now, address): (Timestamp, IpAddr),
 ) -> Result<(), Refusal> {
@@ -81,7 +94,9 @@ pub(crate) fn stands(
     if now >= retiring.end.at {
         return Err(over(credential, id, retiring.end));
     }
-    used.note(now, address);
+    if let Some(used) = used {
+        used.note(now, address);
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The tiers of callers, and everything that limits or restricts one of them.
 
-use idm_plan::{Credential, Selector, UsagePlan};
+use idm_plan::{Access, Credential, Selector, UsagePlan};
 use idm_request::{Identity, IssuedTo};
 use idm_types::{Reason, Refusal, Timestamp};
 
@@ -34,6 +34,11 @@ impl ArmedPlan {
         })
     }
 
+    /// The tier.
+    pub(crate) fn plan(&self) -> &UsagePlan {
+        &self.plan
+    }
+
     fn selects_role(&self, roles: &[String]) -> bool {
         self.plan.roles.iter().any(|role| roles.iter().any(|held| held == role.as_str()))
     }
@@ -44,13 +49,18 @@ impl ArmedPlan {
 }
 
 impl Usage {
+    /// Whether nothing limits or restricts the Credential.
+    pub(crate) fn is_open(&self) -> bool {
+        self.access.is_open() && self.limits.is_empty() && self.plans.is_empty()
+    }
+
     /// The usage of a Credential among these tiers. The error names no secret.
     pub(crate) fn arm(credential: &Credential, plans: &[ArmedPlan]) -> Result<Self, String> {
         let is_selected = |plan: &ArmedPlan| {
             plan.plan.credentials.as_ref().is_some_and(|selector: &Selector| selector.accepts(&credential.labels))
         };
         Ok(Self {
-            access: ArmedAccess::arm(&credential.access)?,
+            access: ArmedAccess::arm(credential.access.as_deref().unwrap_or(&Access::default()))?,
             limits: ArmedLimit::arm(&credential.limits, &format!("credential {}", credential.key), "credential/")?,
             plans: (0..).zip(plans).filter(|(_, plan)| is_selected(plan)).map(|(position, _)| position).collect(),
         })
@@ -59,13 +69,13 @@ impl Usage {
 
 impl CredentialTable {
     /// The Credentials behind an identity: its own, or those that its token was issued to.
-    fn behind<'i>(&'i self, identity: &'i Identity) -> impl Iterator<Item = (&'i Credential, &'i Usage)> {
+    fn behind<'i>(&'i self, identity: &'i Identity) -> impl Iterator<Item = (&'i Credential, Option<&'i Usage>)> {
         let own = identity.credential.as_deref().and_then(|name| self.with_usage(name));
         let issued = identity.issued_to.as_ref().map(|to| self.issued(to)).unwrap_or_default();
         own.into_iter().chain(issued.into_iter().flatten())
     }
 
-    fn issued(&self, to: &IssuedTo) -> [Option<(&Credential, &Usage)>; 2] {
+    fn issued(&self, to: &IssuedTo) -> [Option<(&Credential, Option<&Usage>)>; 2] {
         let IssuedTo { client, subject, directory } = to;
         let of_client = self.client(client, &Selector::ANY).map(|(credential, _)| credential);
         let of_user = self.by_username(subject, &Selector::ANY).map(|(credential, _)| credential);
@@ -78,7 +88,11 @@ impl CredentialTable {
         if self.plans().is_empty() {
             return Vec::new();
         }
-        let by_label: Vec<usize> = self.behind(identity).flat_map(|(_, usage)| usage.plans.iter().copied()).collect();
+        let by_label: Vec<usize> = self
+            .behind(identity)
+            .filter_map(|(_, usage)| usage)
+            .flat_map(|usage| usage.plans.iter().copied())
+            .collect();
         let is_one =
             |(position, plan): &(usize, &ArmedPlan)| by_label.contains(position) || plan.selects_role(&identity.roles);
         let all: Vec<&ArmedPlan> = (0..).zip(self.plans()).filter(is_one).map(|(_, plan)| plan).collect();
@@ -88,8 +102,9 @@ impl CredentialTable {
 
     /// Checks that a caller may use its credential so: by its Credentials and by its tiers.
     pub(crate) fn allows(&self, identity: &Identity, of: Use<'_>, policy: &str, now: Timestamp) -> Result<(), Refusal> {
-        for (credential, usage) in self.behind(identity).filter(|(_, usage)| !usage.access.is_open()) {
-            usage.access.check(of, policy, &|| format!("Credential {}", credential.key), now)?;
+        let restricted = self.behind(identity).filter_map(|(credential, usage)| Some((credential, &usage?.access)));
+        for (credential, access) in restricted.filter(|(_, access)| !access.is_open()) {
+            access.check(of, policy, &|| format!("Credential {}", credential.key), now)?;
         }
         for ArmedPlan { plan, access, .. } in self.plans_of(identity) {
             if let Some(problem) = &plan.refused {
@@ -110,7 +125,7 @@ impl CredentialTable {
         let mut caller = identity.id.as_str();
         for (credential, usage) in self.behind(identity) {
             caller = &credential.key.name;
-            limits.extend(usage.limits.iter().map(|limit| (limit, "")));
+            limits.extend(usage.into_iter().flat_map(|usage| &usage.limits).map(|limit| (limit, "")));
         }
         for plan in self.plans_of(identity) {
             limits.extend(plan.limits.iter().map(|limit| (limit, caller)));

@@ -110,6 +110,9 @@ pub(crate) struct GatewayPod {
     /// The mounted file of that Secret, for a start without an API server
     #[arg(long)]
     config_file: PathBuf,
+    /// The folder with the mounted shards of Credentials, for the same
+    #[arg(long, default_value = "/shards")]
+    config_shards: PathBuf,
     /// Address to listen on
     #[arg(long, default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
@@ -153,7 +156,8 @@ impl GatewayPod {
         let gateway = Gateway::start(&options, None).await?;
         let _admin = AdminServer::start(self.admin, gateway.clone()).await?;
         let (stop, stopping) = watch::channel(false);
-        let file = tokio::spawn(bundle::follow_file(self.config_file, gateway.clone(), stopping.clone()));
+        let file =
+            tokio::spawn(bundle::follow_file(self.config_file, self.config_shards, gateway.clone(), stopping.clone()));
         let secret = tokio::spawn(bundle::follow_secret(self.namespace, self.config_secret, gateway.clone(), stopping));
         stopped().await;
         gateway.unready();

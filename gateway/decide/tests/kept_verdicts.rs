@@ -110,7 +110,8 @@ async fn a_broken_bundle_changes_nothing() {
     assert_eq!(asked(&bed, "up", &key()).await, Ok(false));
     let mut compiled = Bed::compiled(&yaml);
     for credential in &mut compiled.credentials.all {
-        credential.proof = idm_plan::Proof::ApiKey { keys: idm_plan::Keys::one("none".into()), any_form: false };
+        std::sync::Arc::make_mut(credential).proof =
+            idm_plan::Proof::ApiKey { keys: idm_plan::Keys::one("none".into()), any_form: false };
     }
     assert!(bed.0.swap(&compiled.seal(2)).is_err());
     assert_eq!(asked(&bed, "up", &key()).await, Ok(true));

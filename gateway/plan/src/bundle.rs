@@ -3,13 +3,17 @@ use std::io::{Read, Write};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Credentials, Plan, Secrets};
+use crate::{Credentials, Plan, Secrets, ShardRef};
 
-/// The format of the bundle. A gateway refuses a newer one and keeps what it has.
-pub const FORMAT: u32 = 7;
+/// The newest format that this gateway reads. It refuses a newer one and keeps what it has.
+pub const FORMAT: u32 = 8;
+/// The format of a bundle that carries all its Credentials itself, which older gateways read too.
+const WITHOUT_SHARDS: u32 = 7;
 
 /// A larger bundle does not fit into a Kubernetes Secret (1 MiB, other fields included).
 const MAX_PACKED: usize = 1_000_000;
+/// The room that a new plan leaves for what changes while it is in force.
+const RESERVED: usize = 100_000;
 const MAX_UNPACKED: u64 = 256 << 20;
 
 /// The data that the operator hands to a gateway: a plan, its secrets and the Credentials, with one digest over all of
@@ -21,23 +25,24 @@ pub struct Bundle {
     pub format: u32,
     /// Counts the changes of this namespace's plan; shown in status and by `/-/bundle`.
     pub generation: u64,
-    /// SHA-256 of plan, secrets and Credentials as JSON, in hexadecimal.
+    /// SHA-256 of plan, secrets, Credentials and index as JSON, in hexadecimal.
     pub digest: String,
     /// The plan.
     pub plan: Plan,
     /// The secrets that the plan refers to.
     pub secrets: Secrets,
-    /// The Credentials that callers may use.
+    /// The Credentials that callers may use; with an index, those of the shards come to them.
     pub credentials: Credentials,
+    /// The index: the shards by number; none where the bundle carries all Credentials itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shards: Vec<ShardRef>,
 }
 
 /// Why a bundle could not be packed or unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// The packed bundle does not fit a Secret.
-    #[error(
-        "the configuration is {0} bytes packed and a Secret holds 1,000,000: split the namespace or remove credentials"
-    )]
+    #[error("the policies and routes are {0} bytes packed, and a Secret has room for 900,000: split the namespace")]
     TooLarge(usize),
     /// The bundle was written by a newer operator.
     #[error("the bundle has format {found} and this gateway reads up to {FORMAT}: upgrade the gateway")]
@@ -56,8 +61,29 @@ pub enum BundleError {
 impl Bundle {
     /// Seals a plan, its secrets and the Credentials as the given generation.
     pub fn seal(plan: Plan, secrets: Secrets, credentials: Credentials, generation: u64) -> Self {
-        let digest = idm_types::hex(&digest_of(&(&plan, &secrets, &credentials)));
-        Self { format: FORMAT, generation, digest, plan, secrets, credentials }
+        Self::with_index(plan, secrets, credentials, vec![], generation)
+    }
+
+    /// The same, with the index of the shards that hold the Credentials. `common` belongs to no single one of them.
+    pub fn with_index(
+        plan: Plan,
+        secrets: Secrets,
+        common: Credentials,
+        shards: Vec<ShardRef>,
+        generation: u64,
+    ) -> Self {
+        let format = if shards.is_empty() { WITHOUT_SHARDS } else { FORMAT };
+        let mut bundle = Self { format, generation, digest: String::new(), plan, secrets, credentials: common, shards };
+        bundle.digest = idm_types::hex(&bundle.own_digest());
+        bundle
+    }
+
+    fn own_digest(&self) -> [u8; 32] {
+        let Self { format: _, generation: _, digest: _, plan, secrets, credentials, shards } = self;
+        match shards.is_empty() {
+            true => digest_of(&(plan, secrets, credentials)),
+            false => digest_of(&(plan, secrets, credentials, shards)),
+        }
     }
 
     /// SHA-256 of plan and secrets: bundles that have the same one differ in their Credentials at most.
@@ -65,13 +91,23 @@ impl Bundle {
         digest_of(&(&self.plan, &self.secrets))
     }
 
-    /// The bundle as compressed bytes for a Secret or a file.
+    /// The bundle as compressed bytes for a Secret or a file. A plan that leaves no room for changes of Credentials is
+    /// refused.
     pub fn pack(&self) -> Result<Vec<u8>, BundleError> {
+        self.pack_within(MAX_PACKED.saturating_sub(RESERVED))
+    }
+
+    /// The same for a plan that is in force already: the room that it left is used.
+    pub fn pack_with_reserve(&self) -> Result<Vec<u8>, BundleError> {
+        self.pack_within(MAX_PACKED)
+    }
+
+    fn pack_within(&self, most: usize) -> Result<Vec<u8>, BundleError> {
         let json = serde_json::to_vec(self).map_err(|e| BundleError::Unreadable(e.into()))?;
         let mut gzip = flate2::GzBuilder::new().mtime(0).write(Vec::new(), flate2::Compression::default());
         gzip.write_all(&json).map_err(|e| BundleError::Unreadable(e.into()))?;
         let packed = gzip.finish().map_err(|e| BundleError::Unreadable(e.into()))?;
-        if packed.len() > MAX_PACKED { Err(BundleError::TooLarge(packed.len())) } else { Ok(packed) }
+        if packed.len() > most { Err(BundleError::TooLarge(packed.len())) } else { Ok(packed) }
     }
 
     /// Reads the bytes that [`Self::pack`] wrote; refuses bytes that are damaged, newer or unknown.
@@ -88,8 +124,7 @@ impl Bundle {
             return Err(BundleError::NewerFormat { found: format });
         }
         let bundle: Self = serde_json::from_slice(&json).map_err(|e| BundleError::Unreadable(e.into()))?;
-        let digest = digest_of(&(&bundle.plan, &bundle.secrets, &bundle.credentials));
-        if idm_types::hex(&digest) != bundle.digest {
+        if idm_types::hex(&bundle.own_digest()) != bundle.digest {
             return Err(BundleError::DigestMismatch);
         }
         Ok(bundle)
@@ -138,7 +173,7 @@ mod tests {
         let key = ObjectKey::new("shop", "robot");
         let proof = Proof::ApiKey { keys: crate::Keys::one("00".repeat(32)), any_form: false };
         let robot = Credential::new(key, proof);
-        Credentials { all: vec![robot], ..Credentials::default() }
+        Credentials { all: vec![robot.into()], ..Credentials::default() }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use idm_types::{RoleName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, EndedKey, Keys, Limit, OauthClient, ObjectKey, Secrets, UsagePlan};
+use crate::{Access, EndedKey, Keys, Labelled, Labels, Limit, OauthClient, ObjectKey, Secrets, UsagePlan};
 
 /// The callers that are known by a Credential. They change more often than policies and routes, so they are not part of
 /// the plan: a gateway replaces them without arming the plan anew.
@@ -11,7 +12,7 @@ use crate::{Access, EndedKey, Keys, Limit, OauthClient, ObjectKey, Secrets, Usag
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
     /// All of them, ordered by name.
-    pub all: Vec<Credential>,
+    pub all: Vec<Arc<Credential>>,
     /// The secrets that only Credentials refer to.
     pub secrets: Secrets,
     /// The tiers of callers, ordered by name.
@@ -28,7 +29,7 @@ pub struct Credential {
     /// The Credential object.
     pub key: ObjectKey,
     /// The labels of the object, by which methods select.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// The proof that the caller must present.
     pub proof: Proof,
     /// The user or application that it was handed to.
@@ -37,9 +38,9 @@ pub struct Credential {
     pub roles: Vec<RoleName>,
     /// Attributes it carries.
     pub attributes: Vec<(String, String)>,
-    /// Where, how and when it may be used.
-    #[serde(default, skip_serializing_if = "Access::is_open")]
-    pub access: Access,
+    /// Where, how and when it may be used; `None`: everywhere and always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Box<Access>>,
     /// Its own limits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
@@ -55,16 +56,23 @@ impl Credential {
     pub fn new(key: ObjectKey, proof: Proof) -> Self {
         Self {
             key,
-            labels: BTreeMap::new(),
+            labels: Labels::default(),
             proof,
             owner: None,
             roles: vec![],
             attributes: vec![],
-            access: Access::default(),
+            access: None,
             limits: vec![],
             expires: None,
             suspended: false,
         }
+    }
+}
+
+impl Credential {
+    /// The policies with which alone it may be used; `None`: all.
+    pub fn only_policies(&self) -> Option<&Vec<String>> {
+        self.access.as_ref()?.policies.as_ref()
     }
 }
 
@@ -82,8 +90,8 @@ impl Selector {
     pub const ANY: Self = Self { labels: BTreeMap::new() };
 
     /// Whether a Credential with these labels has all of its own.
-    pub fn accepts(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.labels.iter().all(|(name, value)| labels.get(name) == Some(value))
+    pub fn accepts(&self, labels: &impl Labelled) -> bool {
+        self.labels.iter().all(|(name, value)| labels.label(name) == Some(value.as_str()))
     }
 }
 
@@ -121,7 +129,14 @@ mod tests {
     use super::*;
 
     fn labels(all: &[(&str, &str)]) -> BTreeMap<String, String> {
-        all.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+        let map: BTreeMap<String, String> = all.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        // In both forms they are the same labels.
+        let small = Labels::from(map.clone());
+        assert!(
+            map.iter().all(|(name, value)| small.label(name) == Some(value.as_str())) && small.label("none").is_none()
+        );
+        assert_eq!(BTreeMap::from(small), map);
+        map
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod directory;
 mod expr;
 mod jose;
 mod keys;
+mod labels;
 mod ldap;
 mod limits;
 mod llm;
@@ -27,6 +28,7 @@ mod redirect;
 mod resource;
 mod route;
 mod secret;
+mod shard;
 mod sign_in;
 mod tls;
 mod token_service;
@@ -48,6 +50,7 @@ pub use jose::{
     Verify,
 };
 pub use keys::{EndCause, EndedKey, Key, KeyEnd, Keys, RetiringKey, key_id};
+pub use labels::{Labelled, Labels};
 pub use ldap::{DistinguishedName, LdapFilter, escape_dn_value, is_attribute, is_group_id};
 pub use limits::{Access, Calendar, Hours, Limit, LimitKey, LimitKind, UsagePlan};
 pub use llm::{Llm, LlmProvider, TokenQuota};
@@ -64,6 +67,9 @@ pub use route::{
     RouteRule, Timeouts, VirtualHost,
 };
 pub use secret::{CONTROL_TOKEN, SecretHandle, Secrets};
+pub use shard::{
+    Divided, Held, Made, PackedShard, Shard, ShardError, ShardRef, divide, divide_again, needs_shards, shard_of,
+};
 pub use sign_in::{
     Federation, FederationKind, LOGIN_COOKIE, OidcProvider, Pages, PersonCredentials, ProviderAuthentication,
     ProviderEndpoints, RequiredClaim, RoleMapping, SECURE_LOGIN_COOKIE, SECURE_SESSION_COOKIE, SESSION_COOKIE,

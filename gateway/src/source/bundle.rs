@@ -1,11 +1,11 @@
 //! The bundle that the operator writes: mounted for a cold start without an API server, and watched
-//! by name so that a change is in force within moments.
+//! by name so that a change is in force within moments. Shards of Credentials lie beside it in both places.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::TryStreamExt;
+use futures::StreamExt;
 use idm_plan::Bundle;
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::watcher;
@@ -13,26 +13,56 @@ use kube::runtime::watcher::Event;
 use kube::{Api, Client};
 use tokio::sync::watch;
 
+use super::shards::{ShardSource, Shards, VERSIONS};
 use crate::Gateway;
 
 /// The key of the Secret, and the name of the mounted file.
 pub const BUNDLE_KEY: &str = "bundle";
 const POLL: Duration = Duration::from_secs(1);
 
+/// The mounted shards: a folder for each number.
+struct Mounted(PathBuf);
+
+impl ShardSource for Mounted {
+    async fn versions(&self, number: usize) -> Result<Vec<Vec<u8>>, String> {
+        let read = |version: &str| std::fs::read(self.0.join(number.to_string()).join(version)).ok();
+        Ok(VERSIONS.iter().filter_map(|version| read(version)).collect())
+    }
+}
+
+/// The Secrets of shards, which are read by name.
+struct Stored {
+    secrets: Api<Secret>,
+    name: String,
+}
+
+impl ShardSource for Stored {
+    async fn versions(&self, number: usize) -> Result<Vec<Vec<u8>>, String> {
+        let name = shard_secret(&self.name, number);
+        let secret = self.secrets.get_opt(&name).await.map_err(|error| format!("Secret {name}: {error}"))?;
+        let mut data = secret.and_then(|secret| secret.data).ok_or_else(|| format!("there is no Secret {name}"))?;
+        Ok(VERSIONS.iter().filter_map(|version| Some(data.remove(*version)?.0)).collect())
+    }
+}
+
+/// The name of the Secret with a shard, beside the bundle of this name.
+pub fn shard_secret(bundle: &str, number: usize) -> String {
+    format!("{bundle}-shard-{number}")
+}
+
 /// Reads the mounted file until the watch delivers; the file only ever moves forward, because the
-/// kubelet updates it later than the watch does.
-pub async fn follow_file(path: PathBuf, gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
+/// kubelet updates it later than the watch does. Shards are in folders of `shards`.
+pub async fn follow_file(path: PathBuf, shards: PathBuf, gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
     let mut seen = Vec::new();
+    let mut mounted = Shards::new(Mounted(shards), gateway.clone());
     loop {
+        let is_newer = |bundle: &Bundle| gateway.generation().is_none_or(|current| bundle.generation > current);
         match std::fs::read(&path) {
             Ok(packed) if packed != seen => {
-                apply(&packed, &gateway, |bundle| {
-                    gateway.generation().is_none_or(|current| bundle.generation > current)
-                })
-                .await;
+                mounted.take(&packed, is_newer).await;
                 seen = packed;
             }
-            Ok(_) => {}
+            Ok(_) => mounted.go_on(is_newer).await,
             Err(error) if seen.is_empty() => {
                 tracing::warn!(path = %path.display(), %error, "no mounted configuration yet")
             }
@@ -57,46 +87,32 @@ pub async fn follow_secret(namespace: String, name: String, gateway: Arc<Gateway
     };
     let secrets: Api<Secret> = Api::namespaced(client, &namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let watched = watcher(secrets, config).try_for_each(|event| {
-        let gateway = gateway.clone();
-        async move {
-            if let Event::Apply(secret) | Event::InitApply(secret) = event {
-                if let Some(packed) = secret.data.as_ref().and_then(|data| data.get(BUNDLE_KEY)) {
-                    apply(&packed.0, &gateway, |bundle| {
-                        gateway.version().is_none_or(|(generation, digest)| {
-                            (bundle.generation, bundle.digest.as_str()) != (generation, &*digest)
-                        })
-                    })
-                    .await;
-                }
-            }
-            Ok(())
-        }
-    });
-    let mut watched = std::pin::pin!(watched);
+    let mut watched = watcher(secrets.clone(), config).boxed();
+    let mut stored = Shards::new(Stored { secrets, name }, gateway.clone());
+    let is_other = |bundle: &Bundle| {
+        gateway
+            .version()
+            .is_none_or(|(generation, digest)| (bundle.generation, bundle.digest.as_str()) != (generation, &*digest))
+    };
     loop {
         tokio::select! {
-            outcome = watched.as_mut() => match outcome {
+            event = watched.next() => match event {
+                Some(Ok(Event::Apply(secret) | Event::InitApply(secret))) => {
+                    if let Some(packed) = secret.data.as_ref().and_then(|data| data.get(BUNDLE_KEY)) {
+                        stored.take(&packed.0, is_other).await;
+                    }
+                }
+                Some(Ok(_)) => {}
                 // The watcher goes on by itself after an error when it is polled again; a pause keeps it polite.
-                Err(error) => {
+                Some(Err(error)) => {
                     tracing::warn!(%error, "the configuration cannot be watched for now");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
-                Ok(()) => return,
+                None => return,
             },
+            () = stored.due() => stored.go_on(is_other).await,
             () = stopped(&mut stop) => return,
         }
-    }
-}
-
-async fn apply(packed: &[u8], gateway: &Gateway, wanted: impl Fn(&Bundle) -> bool) {
-    match Bundle::unpack(packed) {
-        Ok(bundle) => match gateway.apply_if(&bundle, || wanted(&bundle)).await {
-            Ok(true) => tracing::info!(generation = bundle.generation, "configuration in force"),
-            Ok(false) => {}
-            Err(error) => gateway.refused(&error.to_string()),
-        },
-        Err(error) => gateway.refused(&error.to_string()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use idm_compile::yaml::{FileError, read_files};
+use idm_compile::yaml::{FileError, ParsedDocuments, read_files_again};
 use idm_compile::{Compiled, Settings, compile};
 use idm_plan::{Bundle, Plan};
 use idm_types::{Clock, Uptime};
@@ -95,7 +95,16 @@ pub fn read(dir: &Path) -> Result<Vec<(String, String)>, DirError> {
 /// Compiles a folder. Where the writer of the policies runs the gateway, whatever is wrong anywhere is
 /// refused whole, with file and line.
 pub fn load(files: &[(String, String)], settings: Settings) -> Result<Compiled, DirError> {
-    let (world, origins) = read_files(files, settings).map_err(DirError::Files)?;
+    load_again(files, settings, &mut ParsedDocuments::default())
+}
+
+/// The same, with what was `parsed` before.
+fn load_again(
+    files: &[(String, String)],
+    settings: Settings,
+    parsed: &mut ParsedDocuments,
+) -> Result<Compiled, DirError> {
+    let (world, origins) = read_files_again(files, settings, parsed).map_err(DirError::Files)?;
     let compiled = compile(&world, None);
     for note in compiled.report.findings().iter().filter(|finding| finding.is_note()) {
         tracing::warn!("{}", origins.locate(note));
@@ -136,6 +145,7 @@ pub struct DirSource {
     dir: PathBuf,
     settings: Settings,
     files: Files,
+    parsed: ParsedDocuments,
     plan: Plan,
     generation: u64,
 }
@@ -144,9 +154,10 @@ impl DirSource {
     /// Loads the folder for the first time, and returns the bundle to start with; an unusable folder is an error.
     pub async fn load(dir: &Path, settings: Settings) -> Result<(Self, Bundle), DirError> {
         let files = read_when_quiet(dir).await?;
-        let compiled = load(&files, settings)?;
+        let mut parsed = ParsedDocuments::default();
+        let compiled = load_again(&files, settings, &mut parsed)?;
         let bundle = compiled.seal(1);
-        Ok((Self { dir: dir.to_owned(), settings, files, plan: compiled.plan, generation: 1 }, bundle))
+        Ok((Self { dir: dir.to_owned(), settings, files, parsed, plan: compiled.plan, generation: 1 }, bundle))
     }
 
     /// Watches the folder until `stop` turns true. A change that is not usable is reported, and the
@@ -169,7 +180,7 @@ impl DirSource {
             // A configuration that is in force already, or cannot be read, interrupts the quiet of a change.
             let Some(files) = quiet.look(changed, clock.uptime()) else { continue };
             self.files = files;
-            match load(&self.files, self.settings) {
+            match load_again(&self.files, self.settings, &mut self.parsed) {
                 Ok(compiled) => {
                     self.generation += 1;
                     losses(&self.plan, &compiled.plan).iter().for_each(|loss| tracing::warn!("{loss}"));

@@ -3,3 +3,4 @@
 pub mod bundle;
 pub mod dir;
 mod losses;
+mod shards;

@@ -1,5 +1,6 @@
 //! The only writer of a gateway's objects: server-side apply under one field manager.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use idm_plan::Bundle;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -7,6 +8,7 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::Value;
 
+use super::shards::{self, Stored};
 use super::{Built, NAME};
 use crate::MANAGER;
 
@@ -38,22 +40,49 @@ pub(crate) async fn current_bundle(client: &Client, namespace: &str) -> Result<O
     }))
 }
 
-/// Writes all objects. Applying the same objects twice changes nothing.
-pub(crate) async fn apply(client: &Client, namespace: &str, built: &Built) -> Result<(), kube::Error> {
+/// Writes all objects that are not written yet. `is_stored` says that the bundle in the cluster is this one.
+pub(crate) async fn apply(
+    client: &Client,
+    namespace: &str,
+    built: &Built,
+    is_stored: bool,
+    stored: &Stored,
+) -> Result<(), kube::Error> {
     let params = PatchParams::apply(MANAGER).force();
+    shards::write(client, namespace, built, stored).await?;
     // A new configuration is written first: running gateways adopt it at once.
-    Api::<Secret>::namespaced(client.clone(), namespace).patch(NAME, &params, &Patch::Apply(&built.secret)).await?;
+    let (secret, objects) = digests(built);
+    if !is_stored || !stored.has_applied(&of_secret(namespace), &secret) {
+        Api::<Secret>::namespaced(client.clone(), namespace).patch(NAME, &params, &Patch::Apply(&built.secret)).await?;
+        stored.applied(&of_secret(namespace), secret);
+    }
+    if stored.has_applied(namespace, &objects) {
+        return Ok(());
+    }
     for object in &built.objects {
         let kind = object["kind"].as_str().unwrap_or_default();
         if let Some(api) = api(client, namespace, kind) {
             api.patch(NAME, &params, &Patch::Apply::<&Value>(object)).await?;
         }
     }
+    stored.applied(namespace, objects);
     Ok(())
+}
+
+/// The bundle is remembered apart from the other objects. No namespace has this name.
+fn of_secret(namespace: &str) -> String {
+    format!("{namespace}/{NAME}")
+}
+
+/// What tells whether the Secret or another object differs from one that was written.
+fn digests(built: &Built) -> (Vec<u8>, Vec<u8>) {
+    let of = |text: Result<Vec<u8>, serde_json::Error>| digest(&SHA256, &text.unwrap_or_default()).as_ref().to_vec();
+    (of(serde_json::to_vec(&built.secret)), of(serde_json::to_vec(&built.objects)))
 }
 
 /// Removes a gateway whose last policy was deleted.
 pub(crate) async fn remove(client: &Client, namespace: &str) -> Result<(), kube::Error> {
+    shards::empty(client, namespace).await?;
     for (_, _, kind, _) in KINDS.iter().rev() {
         if let Some(api) = api(client, namespace, kind) {
             ignore_absent(api.delete(NAME, &DeleteParams::background()).await.map(drop))?;

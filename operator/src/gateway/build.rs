@@ -2,13 +2,14 @@
 
 use idm_api::v1alpha1::TargetReference;
 use idm_compile::{ListenerPorts, RouteKind, World};
-use idm_plan::{Bundle, BundleError};
+use idm_plan::{Bundle, PackedShard};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use serde_json::{Value, json};
 
+use super::seal::{SHARD_VERSIONS, Sealed, shard_name};
 use super::{GatewaySettings, NAME, owner};
 use crate::MANAGER;
 
@@ -17,6 +18,8 @@ use crate::MANAGER;
 pub(crate) struct Built {
     pub(crate) bundle: Bundle,
     pub(crate) secret: Secret,
+    /// The shards of Credentials that the bundle's index names.
+    pub(crate) shards: Vec<std::sync::Arc<PackedShard>>,
     pub(crate) objects: Vec<Value>,
 }
 
@@ -24,6 +27,9 @@ pub(crate) struct Built {
 fn labels() -> Value {
     json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "gateway", "app.kubernetes.io/part-of": "idm", "app.kubernetes.io/managed-by": MANAGER})
 }
+
+/// The label of Secrets that hold what gateways read.
+const BUNDLE_LABEL: &str = "identity-manager.io/bundle";
 
 /// Whether an object of a gateway may have a label or annotation of this name: those that find and manage it are ours.
 fn is_free(name: &str) -> bool {
@@ -49,13 +55,8 @@ fn propagated(world: &World) -> (Value, Value) {
 }
 
 /// Builds the gateway of the world's namespace.
-pub(crate) fn build(
-    world: &World,
-    ports: ListenerPorts,
-    bundle: Bundle,
-    settings: &GatewaySettings,
-) -> Result<Built, BundleError> {
-    let namespace = &world.namespace;
+pub(crate) fn build(world: &World, ports: ListenerPorts, sealed: Sealed, settings: &GatewaySettings) -> Built {
+    let (namespace, Sealed { bundle, packed, shards, .. }) = (&world.namespace, sealed);
     // Kubernetes deletes the gateway with the last of its policies and Gateways, even without an operator.
     let mut owners: Vec<_> = world.policies.iter().map(|p| owner("IdentityPolicy", &p.meta)).collect();
     owners.extend(
@@ -81,16 +82,16 @@ pub(crate) fn build(
     let objects = vec![
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata, "automountServiceAccountToken": false}),
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata,
-            "rules": [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": [NAME], "verbs": ["get", "list", "watch"]}]}),
+            "rules": rules(bundle.shards.len())}),
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME},
             "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": namespace}]}),
         json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"selector": selector, "ports": ports}}),
         json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata, "spec": {"maxUnavailable": 1, "selector": {"matchLabels": selector}}}),
         json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": network_policy(settings, &selector)}),
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": deployment(settings, &selector, &pod)}),
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": deployment(settings, &selector, &pod, bundle.shards.len())}),
     ];
-    let mut data = std::collections::BTreeMap::from([("bundle".to_owned(), ByteString(bundle.pack()?))]);
+    let mut data = std::collections::BTreeMap::from([("bundle".to_owned(), ByteString(packed))]);
     if let Some(authorization) = &settings.elasticsearch_authorization {
         data.insert("elasticsearch-authorization".to_owned(), ByteString(authorization.reveal().clone().into_bytes()));
     }
@@ -100,6 +101,7 @@ pub(crate) fn build(
     if let Some(password) = &settings.store_password {
         data.insert("store-password".to_owned(), ByteString(password.reveal().clone().into_bytes()));
     }
+    labels[BUNDLE_LABEL] = "true".into();
     let secret = Secret {
         metadata: ObjectMeta {
             name: Some(NAME.into()),
@@ -112,7 +114,32 @@ pub(crate) fn build(
         data: Some(data),
         ..Secret::default()
     };
-    Ok(Built { bundle, secret, objects })
+    Built { bundle, secret, shards, objects }
+}
+
+/// The rights of a gateway: its bundle, and the shards that the bundle names.
+fn rules(shards: usize) -> Value {
+    let mut rules = vec![
+        json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": [NAME], "verbs": ["get", "list", "watch"]}),
+    ];
+    if shards > 0 {
+        let names: Vec<String> = (0..shards).map(shard_name).collect();
+        rules.push(json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": names, "verbs": ["get"]}));
+    }
+    rules.into()
+}
+
+/// The volume with the shards, each in a folder of its number: of a pod that starts without an API server.
+fn shards_volume(shards: usize) -> Value {
+    let source = |number: usize| {
+        let items: Vec<_> = SHARD_VERSIONS
+            .iter()
+            .map(|version| json!({"key": version, "path": format!("{number}/{version}")}))
+            .collect();
+        json!({"secret": {"name": shard_name(number), "optional": true, "items": items}})
+    };
+    let sources: Vec<Value> = (0..shards).map(source).collect();
+    json!({"name": "shards", "projected": {"defaultMode": 288, "sources": sources}})
 }
 
 /// Port 80, or those that the namespace's listeners agree on.
@@ -142,7 +169,7 @@ fn network_policy(settings: &GatewaySettings, selector: &Value) -> Value {
     })
 }
 
-fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value) -> Value {
+fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value, shards: usize) -> Value {
     let mut args = vec![
         "gateway".to_owned(),
         format!("--config-secret={NAME}"),
@@ -167,7 +194,7 @@ fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value) -> Valu
     }
     let probe = |path: &str, period: u32, failures: u32| json!({"httpGet": {"path": path, "port": "admin", "scheme": "HTTP"}, "periodSeconds": period, "timeoutSeconds": 2, "failureThreshold": failures, "successThreshold": 1});
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}});
-    json!({
+    let mut deployment = json!({
         "replicas": settings.replicas,
         "selector": {"matchLabels": selector},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
@@ -213,7 +240,18 @@ fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value) -> Valu
                 ],
             },
         },
-    })
+    });
+    if shards > 0 {
+        let more = [
+            ("volumes", shards_volume(shards)),
+            ("containers/0/volumeMounts", json!({"name": "shards", "mountPath": "/shards", "readOnly": true})),
+        ];
+        for (place, value) in more {
+            let list = deployment.pointer_mut(&format!("/template/spec/{place}")).and_then(Value::as_array_mut);
+            list.into_iter().for_each(|list| list.push(value.clone()));
+        }
+    }
+    deployment
 }
 
 /// Whether the namespace should have a gateway at all.
@@ -231,7 +269,7 @@ mod tests {
     use clap::Parser;
     use idm_types::Redacted;
 
-    use super::super::{CallerLimits, Telemetry};
+    use super::super::{CallerLimits, Telemetry, seal};
     use super::*;
 
     #[derive(Parser)]
@@ -279,7 +317,7 @@ mod tests {
 
     fn arguments(given: &[&str]) -> Vec<String> {
         let Given { limits, telemetry } = Given::try_parse_from([&["operator"], given].concat()).unwrap();
-        let deployment = deployment(&settings(limits, telemetry), &labels(), &json!({"labels": labels()}));
+        let deployment = deployment(&settings(limits, telemetry), &labels(), &json!({"labels": labels()}), 0);
         serde_json::from_value(deployment["template"]["spec"]["containers"][0]["args"].clone()).unwrap()
     }
 
@@ -313,9 +351,8 @@ mod tests {
         ];
         let compiled = idm_compile::compile(&world, None);
         let built = |world: &World| {
-            build(world, compiled.ports, compiled.seal(1), &settings(CallerLimits::default(), Telemetry::default()))
-                .unwrap()
-                .objects
+            let sealed = seal(&compiled, None, true, &mut Default::default()).unwrap();
+            build(world, compiled.ports, sealed, &settings(CallerLimits::default(), Telemetry::default())).objects
         };
         for object in built(&world) {
             let pod = object.pointer("/spec/template/metadata");
@@ -334,12 +371,31 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_may_read_its_own_shards_and_has_them_mounted() {
+        let deployment = |shards| {
+            let settings = settings(CallerLimits::default(), Telemetry::default());
+            deployment(&settings, &json!({}), &json!({}), shards)
+        };
+        let texts = |value: &Value| value.to_string();
+        assert!(!texts(&rules(0)).contains("shard") && !texts(&deployment(0)).contains("shards"));
+        assert_eq!(rules(64)[1]["resourceNames"].as_array().map(Vec::len), Some(64));
+        assert_eq!(rules(64)[1]["verbs"], json!(["get"]));
+        let volumes = &deployment(64)["template"]["spec"]["volumes"];
+        let shards = volumes.as_array().unwrap().iter().find(|volume| volume["name"] == "shards").unwrap();
+        let source = &shards["projected"]["sources"][63]["secret"];
+        assert_eq!((&source["name"], &source["optional"]), (&json!("idm-gateway-shard-63"), &json!(true)));
+        assert_eq!(source["items"][1], json!({"key": "previous", "path": "63/previous"}));
+        assert!(texts(&deployment(64)["template"]["spec"]["containers"]).contains("\"/shards\""));
+    }
+
+    #[test]
     fn the_authorization_of_the_collector_is_in_the_secret_that_gateways_mount_and_nowhere_else() {
         let world = World::new("shop", idm_compile::Settings::default());
         let compiled = idm_compile::compile(&world, None);
         let mut settings = settings(CallerLimits::default(), Telemetry::default());
         settings.traces_authorization = Some(Redacted::new("Bearer canary".to_owned()));
-        let built = build(&world, compiled.ports, compiled.seal(1), &settings).unwrap();
+        let built =
+            build(&world, compiled.ports, seal(&compiled, None, true, &mut Default::default()).unwrap(), &settings);
         let data = built.secret.data.unwrap();
         assert_eq!(data["traces-authorization"].0, b"Bearer canary");
         let objects = serde_json::to_string(&built.objects).unwrap();

@@ -7,6 +7,8 @@ mod build;
 mod gateway_api;
 mod limits;
 mod observe;
+mod seal;
+mod shards;
 mod status;
 mod telemetry;
 
@@ -19,7 +21,9 @@ pub(crate) use ask::{ask, control_token};
 pub(crate) use build::{Built, build, wanted};
 pub(crate) use gateway_api::{accept_classes, has_parents_elsewhere};
 pub use limits::CallerLimits;
-pub(crate) use observe::{Observed, observe};
+pub(crate) use observe::{Observed, observe, reads_shards};
+pub(crate) use seal::seal;
+pub(crate) use shards::Stored;
 pub(crate) use status::publish;
 pub use telemetry::Telemetry;
 

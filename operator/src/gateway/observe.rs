@@ -1,6 +1,7 @@
 //! The configuration that each pod enforces: the pods themselves are asked.
 
 use futures::future::join_all;
+use idm_plan::{Bundle, Credentials, needs_shards};
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 use serde_json::Value;
@@ -8,6 +9,9 @@ use serde_json::Value;
 use super::ask;
 use crate::Context;
 use crate::objects::Kind;
+
+/// The first format of bundles that has shards.
+const FIRST_WITH_SHARDS: u64 = 8;
 
 /// The observed state of a namespace's gateway pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +24,14 @@ pub(crate) struct Observed {
     pub(crate) wanted: usize,
     /// Names of ready pods that enforce another configuration, with their messages.
     pub(crate) laggards: Vec<String>,
+    /// Whether a pod lacks a part of it.
+    pub(crate) misses_parts: bool,
+    /// The number of ready pods that enforce the desired policies, whichever Credentials they know.
+    pub(crate) with_policies: usize,
+    /// Names of the others, with their messages.
+    pub(crate) without_policies: Vec<String>,
+    /// Ready pods of an older version, which read no shards.
+    pub(crate) before_shards: usize,
 }
 
 impl Observed {
@@ -27,27 +39,60 @@ impl Observed {
     pub(crate) fn is_programmed(&self) -> bool {
         self.ready > 0 && self.current == self.ready
     }
+
+    /// The same, of the policies alone: a change of one Credential is no news of them.
+    pub(crate) fn of_policies(&self) -> Self {
+        let (current, laggards) = (self.with_policies, self.without_policies.clone());
+        Self { ready: self.ready, wanted: self.wanted, current, laggards, ..Self::default() }
+    }
 }
 
-/// Asks every ready pod for the digest it enforces.
-pub(crate) async fn observe(context: &Context, namespace: &str, digest: &str) -> Observed {
+/// Asks every ready pod for the digest it enforces. The policies are the same since a generation.
+pub(crate) async fn observe(context: &Context, namespace: &str, digest: &str, since: u64) -> Observed {
     let pods = context.store.list(Kind::Pod, namespace);
     let ready: Vec<_> = pods.iter().filter(|pod| is_ready(pod)).collect();
     let answers = join_all(ready.iter().map(|pod| ask::<Value>(context, pod, "/-/bundle", None))).await;
     let mut observed =
         Observed { ready: ready.len(), wanted: context.settings.replicas as usize, ..Observed::default() };
     for (pod, answer) in ready.iter().zip(answers) {
-        match answer {
-            Some(answer) if answer["digest"] == digest => observed.current += 1,
-            Some(answer) => observed.laggards.push(match answer["error"].as_str() {
-                Some(error) => format!("{} refuses it: {error}", pod.name_any()),
-                None => format!("{} is at generation {}", pod.name_any(), answer["generation"]),
-            }),
-            None => observed.laggards.push(format!("{} does not answer", pod.name_any())),
+        let reads = |answer: &Value| answer["reads"].as_u64().is_some_and(|format| format >= FIRST_WITH_SHARDS);
+        // Who does not answer may be an older one.
+        observed.before_shards += usize::from(!answer.as_ref().is_some_and(reads));
+        let error = answer.as_ref().and_then(|answer| answer["error"].as_str());
+        let generation = answer.as_ref().and_then(|answer| answer["generation"].as_u64());
+        if answer.as_ref().is_some_and(|answer| answer["digest"] == digest) {
+            observed.current += 1;
+            observed.with_policies += 1;
+            continue;
         }
+        observed.misses_parts |= error.is_some_and(|error| error.contains("shards"));
+        let message = match (error, generation) {
+            (Some(error), _) => format!("{} refuses it: {error}", pod.name_any()),
+            (None, Some(generation)) => format!("{} is at generation {generation}", pod.name_any()),
+            (None, None) => format!("{} does not answer", pod.name_any()),
+        };
+        if error.is_none() && generation.is_some_and(|generation| generation >= since) {
+            observed.with_policies += 1;
+        } else {
+            observed.without_policies.push(message.clone());
+        }
+        observed.laggards.push(message);
     }
+    observed.without_policies.sort();
     observed.laggards.sort();
     observed
+}
+
+/// Whether every ready gateway reads shards of Credentials. They are asked before a namespace has shards for the first
+/// time: older ones would keep what they have, and with it every key that is revoked from then on.
+pub(crate) async fn reads_shards(
+    context: &Context,
+    namespace: &str,
+    current: Option<&Bundle>,
+    credentials: &Credentials,
+) -> bool {
+    let is_first = current.is_some_and(|current| current.shards.is_empty()) && needs_shards(credentials);
+    !is_first || observe(context, namespace, "", u64::MAX).await.before_shards == 0
 }
 
 fn is_ready(pod: &DynamicObject) -> bool {

@@ -1,9 +1,13 @@
 //! Conditions: a chain of pure rules from findings and observations.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
 
 use idm_compile::{Cause, Compiled, Condition as Aspect, Finding, ObjectId, World};
-use idm_plan::ObjectKey;
+use idm_plan::{ObjectKey, Proof};
 use idm_types::{Timestamp, visible};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
@@ -25,34 +29,55 @@ struct Verdict {
     message: String,
 }
 
-/// Writes the status of every object of ours in the namespace, and of Gateways and HTTPRoutes.
+/// Credentials whose status one reconcile writes.
+const MOST_WRITTEN: usize = 200;
+/// Of those, at the same time.
+const AT_ONCE: usize = 16;
+
+/// Writes the status of every object of ours in the namespace, and of Gateways and HTTPRoutes. Returns whether there
+/// is more to write: a change that came in the meantime is not kept waiting by thousands of Credentials.
 pub(crate) async fn publish(
     context: &Context,
     world: &World,
     compiled: &Compiled,
     generation: u64,
     observed: &Observed,
-) -> Result<(), kube::Error> {
-    let prefixes = credential_prefixes(world);
+) -> Result<bool, kube::Error> {
     let elsewhere = context.served.of(&world.namespace);
     let mut gateways: Vec<(u64, &Observed)> = elsewhere.iter().map(|of| (of.generation, &of.observed)).collect();
     // A namespace need not have a gateway of its own.
     if generation > 0 || gateways.is_empty() {
         gateways.insert(0, (generation, observed));
     }
+    let mut about: HashMap<&ObjectId, Vec<&Finding>> = HashMap::new();
+    let elsewhere_found = elsewhere.iter().flat_map(|of| &of.findings);
+    for finding in compiled.report.findings().iter().chain(elsewhere_found) {
+        about.entry(&finding.object).or_default().push(finding);
+    }
+    let ended: HashSet<&str> = compiled.credentials.ended.iter().map(|key| key.credential.name.as_str()).collect();
+    let (mut states, mut writes) = (Vec::new(), Vec::new());
     for &kind in Kind::OURS {
         for object in context.store.list(kind, &world.namespace) {
             if object.metadata.deletion_timestamp.is_some() {
                 continue;
             }
             let id = ObjectId::new(kind.name(), &world.namespace, &object.name_any());
-            let mut findings: Vec<_> = compiled.report.about(&id).collect();
-            findings.extend(elsewhere.iter().flat_map(|of| of.about(&id)));
+            let findings = about.get(&id).map(Vec::as_slice).unwrap_or_default();
+            if kind == Kind::Credential {
+                let state = credential_state(world, compiled, &object, findings, &ended);
+                if state.is_some_and(|state| context.compiled.is_told(&world.namespace, &id.name, state)) {
+                    continue;
+                }
+                if writes.len() >= MOST_WRITTEN {
+                    return finish(context, world, writes, states).await.map(|()| true);
+                }
+                states.extend(state.map(|state| (id.name.clone(), state)));
+            }
             let is_directory = directories::is_one(kind, &object);
             let gives = kind == Kind::RoleBinding && object.data.pointer("/spec/role").is_none();
-            let mut verdicts = judge(kind, is_directory, &findings, &gateways);
+            let mut verdicts = judge(kind, is_directory, findings, &gateways);
             if gives {
-                granted(&findings, &mut verdicts);
+                granted(findings, &mut verdicts);
             }
             let mut extra = json!({});
             if kind == Kind::Credential {
@@ -60,16 +85,69 @@ pub(crate) async fn publish(
                 let (name, now) = (object.name_any(), Timestamp::now());
                 extra = key_status::members(world, compiled, &context.key_uses, pods, &name, now);
             }
-            if let Some(prefix) = prefixes.get(&object.name_any()).filter(|_| kind == Kind::Credential) {
-                extra["prefix"] = prefix.as_str().into();
+            if let Some(prefix) = credential_prefix(world, &object.name_any()).filter(|_| kind == Kind::Credential) {
+                extra["prefix"] = prefix.into();
             }
             if let Some(keys) = signing_keys(compiled, &object.name_any()).filter(|_| kind == Kind::IdentityPolicy) {
                 extra = json!({"signingKeys": keys});
             }
-            write(context, kind, &object, &verdicts, extra).await?;
+            if kind == Kind::Credential {
+                let is_news = status_of(&object, &verdicts, &extra).is_some();
+                writes.extend(is_news.then_some((object, verdicts, extra)));
+            } else {
+                write(context, kind, &object, &verdicts, extra).await?;
+            }
         }
     }
-    super::gateway_api::publish(context, world, compiled, observed).await
+    finish(context, world, writes, states).await?;
+    super::gateway_api::publish(context, world, compiled, observed).await?;
+    Ok(false)
+}
+
+type CredentialStatus = (Arc<DynamicObject>, Vec<Verdict>, Value);
+
+async fn finish(
+    context: &Context,
+    world: &World,
+    writes: Vec<CredentialStatus>,
+    states: Vec<(String, u64)>,
+) -> Result<(), kube::Error> {
+    let writes = writes.into_iter().map(|(object, verdicts, extra)| async move {
+        write(context, Kind::Credential, &object, &verdicts, extra).await
+    });
+    let writes: Vec<_> = writes.collect();
+    futures::stream::iter(writes).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+    // Only now: a status that could not be written is looked at again.
+    context.compiled.told(&world.namespace, states);
+    Ok(())
+}
+
+/// Everything that the status of a Credential is made of, as a number; `None` where time or gateways have a part in it.
+fn credential_state(
+    world: &World,
+    compiled: &Compiled,
+    object: &DynamicObject,
+    findings: &[&Finding],
+    ended: &HashSet<&str>,
+) -> Option<u64> {
+    let name = object.name_any();
+    if ended.contains(name.as_str()) || world.register.record(&name).is_some() {
+        return None;
+    }
+    let key = ObjectKey::new(&world.namespace, &name);
+    let all = &compiled.credentials.all;
+    let lowered = all.binary_search_by(|credential| credential.key.cmp(&key)).ok().and_then(|found| all.get(found));
+    let hash = match lowered.map(|credential| &credential.proof) {
+        Some(Proof::ApiKey { keys, .. }) if keys.retiring.is_some() => return None,
+        Some(Proof::ApiKey { keys, .. }) => keys.current.as_ref().map(|key| key.sha256.as_str()),
+        _ => None,
+    };
+    let mut hasher = DefaultHasher::new();
+    (&object.metadata.uid, &object.metadata.resource_version, hash).hash(&mut hasher);
+    for finding in findings {
+        (&finding.path, finding.condition.name(), finding.cause.name(), &finding.message).hash(&mut hasher);
+    }
+    Some(hasher.finish())
 }
 
 /// The keys that a policy's token service signs with and publishes, oldest first; without the keys themselves.
@@ -88,13 +166,11 @@ fn signing_keys(compiled: &Compiled, policy: &str) -> Option<Value> {
     Some(keys.collect())
 }
 
-fn credential_prefixes(world: &World) -> BTreeMap<String, String> {
-    let prefix = |c: &idm_compile::Object<idm_api::v1alpha1::CredentialSpec>| {
-        let reference = c.spec.secret_ref.as_ref()?;
-        let value = world.secrets.get(&reference.name)?.get(reference.key.as_deref().unwrap_or("key"))?;
-        Some(idm_types::ApiKey::parse(std::str::from_utf8(value.reveal()).ok()?.trim_end())?.prefix())
-    };
-    world.credentials.iter().filter_map(|c| Some((c.meta.name.clone(), prefix(c)?))).collect()
+fn credential_prefix(world: &World, name: &str) -> Option<String> {
+    let found = world.credentials.binary_search_by(|object| object.meta.name.as_str().cmp(name)).ok()?;
+    let reference = world.credentials.get(found)?.spec.secret_ref.as_ref()?;
+    let key = world.key_in_secret(&reference.name, reference.key.as_deref().unwrap_or("key"))?;
+    Some(key.prefix().to_owned())
 }
 
 /// Conditions from findings: each aspect is false with its first finding; `Ready` sums up.
@@ -203,6 +279,17 @@ pub(super) fn conditions(
     verdicts.collect()
 }
 
+/// The status of an object; `None` where it has it already.
+fn status_of(object: &DynamicObject, verdicts: &[Verdict], extra: &Value) -> Option<Value> {
+    let old = object.data.get("status");
+    let generation = object.metadata.generation.unwrap_or(0);
+    let tuples = verdicts.iter().map(|v| (v.kind, v.status, v.reason, v.message.clone()));
+    let mut status = extra.clone();
+    status["observedGeneration"] = generation.into();
+    status["conditions"] = conditions(old.and_then(|s| s.get("conditions")), generation, tuples, Timestamp::now());
+    (old != Some(&status)).then_some(status)
+}
+
 async fn write(
     context: &Context,
     kind: Kind,
@@ -211,14 +298,7 @@ async fn write(
     extra: Value,
 ) -> Result<(), kube::Error> {
     let old = object.data.get("status");
-    let generation = object.metadata.generation.unwrap_or(0);
-    let tuples = verdicts.iter().map(|v| (v.kind, v.status, v.reason, v.message.clone()));
-    let mut status = extra;
-    status["observedGeneration"] = generation.into();
-    status["conditions"] = conditions(old.and_then(|s| s.get("conditions")), generation, tuples, Timestamp::now());
-    if old == Some(&status) {
-        return Ok(());
-    }
+    let Some(mut status) = status_of(object, verdicts, &extra) else { return Ok(()) };
     // A merge patch keeps members that it does not name.
     let gone = old
         .and_then(Value::as_object)
@@ -327,7 +407,7 @@ mod tests {
 
     #[test]
     fn ready_sums_up() {
-        let all = Observed { ready: 3, current: 3, wanted: 3, laggards: vec![] };
+        let all = Observed { ready: 3, current: 3, wanted: 3, ..Observed::default() };
         assert_eq!(ready(&[], &all), ("True", "Ready", "3/3 gateways at generation 7".into()));
         let some = Observed { current: 2, laggards: vec!["b is at generation 6".into()], ..all.clone() };
         assert_eq!(

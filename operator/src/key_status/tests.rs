@@ -19,7 +19,7 @@ fn key(n: u8) -> String {
 fn rotated() -> World {
     let mut world = World::new("shop", Settings::default());
     let spec = serde_json::from_value(json!({"apiKey": {}, "secretRef": {"name": "robot"}})).expect("a spec");
-    world.credentials.push(Object { meta: Meta { name: "robot".into(), ..Meta::default() }, spec });
+    world.credentials.push(Object { meta: Meta { name: "robot".into(), ..Meta::default() }, spec }.into());
     let value = Redacted::new(key(2).into_bytes());
     world.secrets.insert("robot".into(), [("key".to_owned(), value)].into());
     let an_hour_ago = Timestamp(NOW.0 - HOUR);

@@ -36,7 +36,7 @@ impl Bed {
 
     fn world(&self) -> World {
         let mut world = World::new(NAMESPACE, Settings::default());
-        world.credentials.push(Object { meta: self.meta.clone(), spec: self.spec.clone() });
+        world.credentials.push(Object { meta: self.meta.clone(), spec: self.spec.clone() }.into());
         if let Some(values) = self.server.values("robot") {
             let values = values.into_iter().map(|(key, value)| (key, Redacted::new(value.into_bytes())));
             world.secrets.insert("robot".into(), values.collect());

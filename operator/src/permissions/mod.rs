@@ -180,7 +180,7 @@ async fn grant(context: &Context, queue: &Queue) {
         }
         if board.keep(Granted { guard, generations }) {
             let namespaces = context.store.namespaces(Kind::RoleBinding);
-            namespaces.iter().for_each(|namespace| queue.add(namespace, Duration::ZERO));
+            namespaces.iter().for_each(|namespace| queue.changed(namespace, Duration::ZERO));
         }
     }
 }

@@ -31,6 +31,10 @@ pub(crate) struct ApiServer {
     objects: Vec<Value>,
     deleted: Value,
     secrets: Mutex<Vec<Value>>,
+    /// The paths that were written to.
+    written: Mutex<Vec<String>>,
+    /// Events of Secrets for those who watch them.
+    changes: tokio::sync::broadcast::Sender<Value>,
     bundle: watch::Sender<Option<Bundle>>,
     /// Counts the writes of Secrets: each makes another version.
     writes: std::sync::atomic::AtomicUsize,
@@ -50,6 +54,8 @@ impl ApiServer {
             objects,
             deleted: self::stored(parse(deleted), 1000),
             secrets: Mutex::new(secrets),
+            written: Mutex::default(),
+            changes: tokio::sync::broadcast::Sender::new(1024),
             bundle: watch::Sender::new(None),
             writes: 2000.into(),
         })
@@ -82,11 +88,43 @@ impl ApiServer {
         all.map(|object| serde_yaml_ng::to_string(object).expect("it is YAML")).collect::<Vec<_>>().join("---\n")
     }
 
+    /// Puts all objects into a store, as if they had been listed.
+    pub(super) fn fill(&self, store: &crate::watch::Store) {
+        for kind in Kind::ALL {
+            for object in self.objects.iter().filter(|object| is_of(object, *kind)) {
+                let object = serde_json::from_value(object.clone()).expect("it is an object");
+                store.replace(*kind, Arc::new(object));
+            }
+        }
+    }
+
+    /// The paths that were written to since this was asked last.
+    pub(super) fn written(&self) -> Vec<String> {
+        std::mem::take(&mut *self.written.lock().unwrap())
+    }
+
     fn answer(&self, method: &Method, path: &str, query: Option<&str>, body: &[u8]) -> Response<Body> {
         let name = path.rsplit('/').next().unwrap_or_default();
+        if method != Method::GET {
+            self.written.lock().unwrap().push(path.to_owned());
+        }
         if let Some(kind) = Kind::ALL.iter().copied().find(|kind| path == all_of(*kind)) {
             let watches = query.is_some_and(|query| query.contains("watch=true"));
             return if watches { self.watched(kind) } else { self.listed(kind) };
+        }
+        let watches = query.is_some_and(|query| query.contains("watch=true"));
+        match path.strip_prefix(&format!("/api/v1/namespaces/{NAMESPACE}/")) {
+            Some("secrets") if method == Method::GET && watches => return self.watched_secrets(),
+            Some("secrets") if method == Method::GET => {
+                return list("Secret", self.secrets.lock().unwrap().clone());
+            }
+            // None of them changes.
+            Some("configmaps") if watches => return Response::new(StreamBody::new(stream::pending()).boxed_unsync()),
+            Some("configmaps") => {
+                let maps = self.objects.iter().filter(|object| object["kind"] == "ConfigMap");
+                return list("ConfigMap", maps.cloned().collect());
+            }
+            _ => {}
         }
         if path.starts_with(&format!("/api/v1/namespaces/{NAMESPACE}/configmaps/")) {
             return self.config_map(name);
@@ -133,6 +171,16 @@ impl ApiServer {
         let frames: Vec<_> = events.map(|event| Ok(Frame::data(Bytes::from(format!("{event}\n"))))).collect();
         let body = StreamBody::new(futures::StreamExt::chain(stream::iter(frames), stream::pending()));
         Response::new(body.boxed_unsync())
+    }
+
+    fn watched_secrets(&self) -> Response<Body> {
+        let changes = self.changes.subscribe();
+        let frames = stream::unfold(changes, |mut changes| async move {
+            let secret = changes.recv().await.ok()?;
+            let event = json!({"type": "MODIFIED", "object": secret});
+            Some((Ok(Frame::data(Bytes::from(format!("{event}\n")))), changes))
+        });
+        Response::new(StreamBody::new(futures::StreamExt::boxed(frames)).boxed_unsync())
     }
 
     fn secret(&self, name: &str) -> Response<Body> {
@@ -185,6 +233,7 @@ impl ApiServer {
         secrets.retain(|secret| secret["metadata"]["name"] != written["metadata"]["name"]);
         let kept = stored(written, number);
         secrets.push(kept.clone());
+        let _ = self.changes.send(kept.clone());
         if kept["metadata"]["name"] == gateway::NAME {
             let secret: Secret = serde_json::from_value(kept.clone()).expect("it is a Secret");
             let packed = secret.data.and_then(|mut data| data.remove("bundle")).expect("it holds a bundle");
@@ -192,6 +241,13 @@ impl ApiServer {
         }
         answered(StatusCode::OK, &kept)
     }
+}
+
+fn list(kind: &str, items: Vec<Value>) -> Response<Body> {
+    let list = json!({
+        "apiVersion": "v1", "kind": format!("{kind}List"), "metadata": {"resourceVersion": "2000"}, "items": items,
+    });
+    answered(StatusCode::OK, &list)
 }
 
 fn all_of(kind: Kind) -> String {

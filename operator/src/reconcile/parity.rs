@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use idm_audit::{OnFull, Spool, SpoolConfig, Successes};
-use idm_compile::{Settings, compile, yaml::read_files};
-use idm_plan::{CONTROL_TOKEN, SecretHandle};
+use idm_compile::{Compiled, Settings, compile, yaml::read_files};
+use idm_plan::{Bundle, CONTROL_TOKEN, SecretHandle};
 use kube::runtime::events::{Recorder, Reporter};
 
 use super::api_server::{ApiServer, NAMESPACE};
@@ -89,7 +89,7 @@ spec: {controllerName: example.com/other}
 ";
 
 /// A rival for a Service that another policy holds, and older than it: while it exists, the plan differs.
-const DELETED: &str = "
+pub(super) const DELETED: &str = "
 apiVersion: identity-manager.io/v1alpha1
 kind: IdentityPolicy
 metadata: {name: a-rival}
@@ -100,7 +100,7 @@ spec:
 
 const POLICIES: &[&str] = &["health", "inner", "orders", "people", "reports"];
 
-fn context(server: &Arc<ApiServer>) -> Context {
+pub(super) fn context(server: &Arc<ApiServer>) -> Context {
     let settings = GatewaySettings {
         operator_namespace: super::api_server::HOME.into(),
         metrics_namespaces: vec![],
@@ -128,6 +128,9 @@ fn context(server: &Arc<ApiServer>) -> Context {
         client: server.client(),
         hashes: idm_compile::PasswordHashes::default(),
         served: crate::served::Board::default(),
+        compiled: crate::compiled::Compilations::default(),
+        named: crate::named::Named::default(),
+        stored: crate::gateway::Stored::default(),
         registers: crate::keys::Registers::default(),
         key_uses: crate::key_uses::KeyUses::default(),
         permissions: crate::permissions::Board::default(),
@@ -138,18 +141,21 @@ fn context(server: &Arc<ApiServer>) -> Context {
 
 /// The bundle of a folder with the exported objects. `made` is the operator's bundle: it alone has the token for the
 /// control port.
-fn from_folder(exported: String, made: &Bundle) -> Bundle {
+fn from_folder(exported: String, made: &Bundle) -> Result<Bundle, String> {
     // The same trust that the operator has in the authors of the objects, whose gateways share a store.
     let settings = Settings { remembers_together: true, ..Settings::default() };
     let (world, _) = read_files(&[("all.yaml".into(), exported)], settings).expect("a folder reads it");
     let Compiled { plan, mut secrets, credentials, report, .. } = compile(&world, None);
+    // While objects arrive, Secrets of theirs may not have been made yet.
     let errors: Vec<_> = report.errors().collect();
-    assert!(errors.is_empty(), "{errors:#?}");
+    if !errors.is_empty() {
+        return Err(format!("{errors:#?}"));
+    }
     let token = SecretHandle(CONTROL_TOKEN.into());
     if let Some(value) = made.secrets.get(&token) {
         secrets.put(token, value.clone());
     }
-    Bundle::seal(plan, secrets, credentials, made.generation)
+    Ok(Bundle::seal(plan, secrets, credentials, made.generation))
 }
 
 /// Runs the operator against the server until its bundle is equal to that of a folder with the same objects; otherwise
@@ -158,13 +164,14 @@ async fn agreed(server: &Arc<ApiServer>, spool_handle: SpoolHandle) -> Result<Bu
     let mut bundles = server.bundle();
     tokio::spawn(run(Arc::new(context(server)), spool_handle));
     // Objects arrive one by one; after the last of them the two are equal, whatever the result was before.
-    let agreed = bundles
-        .wait_for(|made| made.as_ref().is_some_and(|made| made.digest == from_folder(server.exported(), made).digest));
+    let agreed = bundles.wait_for(|made| {
+        made.as_ref().is_some_and(|made| from_folder(server.exported(), made).is_ok_and(|of| of.digest == made.digest))
+    });
     if let Ok(made) = tokio::time::timeout(Duration::from_secs(60), agreed).await {
         return Ok(made.expect("the server is there").clone().expect("it was looked at"));
     }
     let made = server.bundle().borrow().clone().ok_or("the operator wrote no bundle")?;
-    let expected = from_folder(server.exported(), &made);
+    let expected = from_folder(server.exported(), &made)?;
     Err(format!("operator: {:#?}\nfolder: {:#?}", made.plan, expected.plan))
 }
 

@@ -1,4 +1,5 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use idm_api::v1alpha1::{CredentialSpec, PersonCredential};
 use idm_plan::{Access, Credential, Credentials, EndedKey, ObjectKey, Proof, Secrets, UsagePlan};
@@ -10,55 +11,105 @@ use super::limits::{lower_limits, lower_usage_plans};
 use super::password::{Stored, stored};
 use super::restrictions::lower_access;
 use super::token_service::{StoredSecret, lower_client, stored_secret};
+use crate::lowered::Lowering;
 use crate::{Cause, Condition, Object, ObjectId, Report, World};
 
 /// All usable Credentials. If two have the same key or user name, the younger one is refused.
 pub(crate) fn lower_credentials(world: &World, previous: &[UsagePlan], report: &mut Report) -> Credentials {
-    let mut secrets = Secrets::default();
-    // The names of Credentials by what no two may have.
-    let mut known: BTreeMap<String, String> = BTreeMap::new();
-    let (mut all, mut ended): (Vec<Credential>, Vec<EndedKey>) = (vec![], vec![]);
-    let mut objects: Vec<_> = world.credentials.iter().collect();
-    objects.sort_by_key(|object| (object.meta.created.clone(), object.meta.name.clone()));
-    for object in objects {
-        let mut notes = Notes::new(report, ObjectId::new("Credential", &world.namespace, &object.meta.name));
-        let Some(credential) = lower(world, object, &mut secrets, &mut ended, &mut notes) else { continue };
-        let (id, path, what) = match &credential.proof {
-            Proof::ApiKey { .. } => (String::new(), "spec.secretRef", "key: give each its own Secret"),
-            // RFC 9068 §5: both become the `sub` of tokens, so no client may be taken for a user.
-            Proof::Password { username, .. } => {
-                (format!("name:{username}"), "spec.password.username", "user name or client id")
-            }
-            Proof::Person { user, federation } => {
-                (format!("person:{}:{user}", federation.as_deref().unwrap_or_default()), "spec.person.user", "person")
-            }
-            Proof::Client(client) => {
-                (format!("name:{}", client.client_id), "spec.oauthClient.clientId", "user name or client id")
-            }
-        };
-        let ids = match &credential.proof {
-            Proof::ApiKey { keys, .. } => keys.all().map(|(sha256, _)| format!("key:{sha256}")).collect(),
-            _ => vec![id],
-        };
-        match ids.iter().find_map(|id| known.get(id)) {
-            Some(first) => {
-                let message = format!("Credential '{first}' already has the same {what}");
-                notes.fail::<()>(path, Cause::Conflicted, message);
-            }
-            None => {
-                known.extend(ids.into_iter().map(|id| (id, credential.key.name.clone())));
-                all.push(credential);
-            }
-        }
-    }
-    all.sort_by(|a, b| a.key.cmp(&b.key));
+    let (all, secrets, ended) = lower_each(world, report);
     let ended = all_ended(world, &all, ended);
     Credentials { all, secrets, usage_plans: lower_usage_plans(world, previous, report), ended }
 }
 
+/// A change of Credentials alone: the UsagePlans stay.
+pub(crate) fn lower_credentials_alone(world: &World, report: &mut Report) -> Credentials {
+    let (all, secrets, ended) = lower_each(world, report);
+    let ended = all_ended(world, &all, ended);
+    Credentials { all, secrets, ended, usage_plans: vec![] }
+}
+
+type Each = (Vec<Arc<Credential>>, Secrets, Vec<EndedKey>);
+
+fn lower_each(world: &World, report: &mut Report) -> Each {
+    let (mut secrets, mut ended) = (Secrets::default(), Vec::new());
+    let mut lowered: Vec<(&Arc<Object<CredentialSpec>>, Arc<Credential>)> = Vec::with_capacity(world.credentials.len());
+    let mut lowering = Lowering::begin(world);
+    for object in &world.credentials {
+        if let Some(known) = lowering.known(object) {
+            lowered.push((object, known));
+            continue;
+        }
+        let before = (report.findings().len(), ended.len(), secrets.len());
+        let mut notes = Notes::new(report, ObjectId::new("Credential", &world.namespace, &object.meta.name));
+        let Some(credential) = lower(world, object, &mut secrets, &mut ended, &mut notes) else { continue };
+        let credential = Arc::new(credential);
+        if before == (report.findings().len(), ended.len(), secrets.len()) {
+            lowering.keep(object, &credential);
+        }
+        lowered.push((object, credential));
+    }
+    lowering.end();
+    if have_conflicts(&lowered) {
+        settle_conflicts(world, &mut lowered, report);
+    }
+    let mut all: Vec<Arc<Credential>> = lowered.into_iter().map(|(_, credential)| credential).collect();
+    all.sort_by(|a, b| a.key.cmp(&b.key));
+    (all, secrets, ended)
+}
+
+/// What no two Credentials may have: a kind, and two texts.
+type Own<'c> = (u8, &'c str, &'c str);
+
+fn own(credential: &Credential) -> impl Iterator<Item = Own<'_>> {
+    let (keys, one) = match &credential.proof {
+        Proof::ApiKey { keys, .. } => (Some(keys), None),
+        // RFC 9068 §5: both become the `sub` of tokens, so no client may be taken for a user.
+        Proof::Password { username, .. } => (None, Some((1, username.as_str(), ""))),
+        Proof::Client(client) => (None, Some((1, client.client_id.as_str(), ""))),
+        Proof::Person { user, federation } => {
+            (None, Some((2, user.as_str(), federation.as_deref().unwrap_or_default())))
+        }
+    };
+    keys.into_iter().flat_map(|keys| keys.all()).map(|(sha256, _)| (0, sha256, "")).chain(one)
+}
+
+fn have_conflicts(all: &[(&Arc<Object<CredentialSpec>>, Arc<Credential>)]) -> bool {
+    let mut known: HashSet<Own<'_>> = HashSet::with_capacity(all.len());
+    !all.iter().flat_map(|(_, credential)| own(credential)).all(|own| known.insert(own))
+}
+
+/// The younger of two is refused.
+fn settle_conflicts(
+    world: &World,
+    all: &mut Vec<(&Arc<Object<CredentialSpec>>, Arc<Credential>)>,
+    report: &mut Report,
+) {
+    let mut by_age: Vec<_> = std::mem::take(all);
+    by_age.sort_by(|(a, _), (b, _)| (&a.meta.created, &a.meta.name).cmp(&(&b.meta.created, &b.meta.name)));
+    // The names of Credentials by what no two may have.
+    let mut known: HashMap<(u8, String, String), String> = HashMap::new();
+    for (object, credential) in by_age {
+        let ids: Vec<_> = own(&credential).map(|(kind, a, b)| (kind, a.to_owned(), b.to_owned())).collect();
+        let Some(first) = ids.iter().find_map(|id| known.get(id)) else {
+            known.extend(ids.into_iter().map(|id| (id, credential.key.name.clone())));
+            all.push((object, credential));
+            continue;
+        };
+        let (path, what) = match &credential.proof {
+            Proof::ApiKey { .. } => ("spec.secretRef", "key: give each its own Secret"),
+            Proof::Password { .. } => ("spec.password.username", "user name or client id"),
+            Proof::Person { .. } => ("spec.person.user", "person"),
+            Proof::Client(_) => ("spec.oauthClient.clientId", "user name or client id"),
+        };
+        let message = format!("Credential '{first}' already has the same {what}");
+        let mut notes = Notes::new(report, ObjectId::new("Credential", &world.namespace, &object.meta.name));
+        notes.fail::<()>(path, Cause::Conflicted, message);
+    }
+}
+
 /// The keys that are refused for good: those of the register, and those of the objects themselves. A key that works
 /// until its end is none of them.
-fn all_ended(world: &World, all: &[Credential], of_objects: Vec<EndedKey>) -> Vec<EndedKey> {
+fn all_ended(world: &World, all: &[Arc<Credential>], of_objects: Vec<EndedKey>) -> Vec<EndedKey> {
     let of_register = world.register.ended().map(|(sha256, ended)| EndedKey {
         sha256: sha256.to_owned(),
         credential: ObjectKey::new(&world.namespace, &ended.credential),
@@ -67,6 +118,9 @@ fn all_ended(world: &World, all: &[Credential], of_objects: Vec<EndedKey>) -> Ve
     let mut ended: BTreeMap<String, EndedKey> = BTreeMap::new();
     for key in of_register.chain(of_objects) {
         ended.insert(key.sha256.clone(), key);
+    }
+    if ended.is_empty() {
+        return vec![];
     }
     for credential in all {
         if let Proof::ApiKey { keys, .. } = &credential.proof {
@@ -143,14 +197,15 @@ fn lower(
         }
     };
     let before = notes.failed;
-    let access = access.as_ref().map_or_else(Access::default, |access| lower_access("spec.access", access, notes));
+    let access = access.as_ref().map(|access| lower_access("spec.access", access, notes));
+    let access = access.filter(|access| !Access::is_open(access)).map(Box::new);
     let limits = lower_limits("spec.limits", limits.as_deref(), notes);
     if notes.failed && !before {
         return None;
     }
     Some(Credential {
         key: ObjectKey::new(&world.namespace, &object.meta.name),
-        labels: object.meta.labels.clone(),
+        labels: object.meta.labels.clone().into(),
         proof,
         owner,
         roles: roles.clone().unwrap_or_default(),

@@ -2,11 +2,11 @@
 
 use idm_api::v1alpha1::{ApiKeyCredential, CredentialSpec, KeyReference, SuppliedKeys};
 use idm_plan::{EndCause, EndedKey, Key, KeyEnd, Keys, ObjectKey, RetiringKey, key_id};
-use idm_types::{ApiKey, Timestamp, hex};
-use sha2::{Digest, Sha256};
+use idm_types::Timestamp;
 
 use super::password::NO_SECRET;
 use super::{Notes, secret};
+use crate::key_secrets::key_in;
 use crate::{Cause, Condition, Object, World};
 
 /// The least number of random bits of a key that nobody can find by guessing.
@@ -112,21 +112,20 @@ fn settle(world: &World, object: &Object<CredentialSpec>, held: &[Held]) -> (Key
 
 fn held_key(world: &World, reference: &KeyReference, notes: &mut Notes<'_>) -> Option<Vec<Held>> {
     let field = reference.key.as_deref().unwrap_or("key");
-    let value = match secret::value(world, &reference.name, field) {
-        Ok(value) => value,
+    let key = match key_in(world, &reference.name, field) {
+        Ok(key) => key,
         Err((cause, why)) => return notes.fail("spec.secretRef", cause, why),
     };
     // The value itself must not get into the message.
-    let text = std::str::from_utf8(value.reveal()).map(str::trim_end).unwrap_or_default();
-    if !ApiKey::is_well_formed(text) {
+    let Some(key) = key else {
         let message = format!(
             "Secret '{}', key '{field}', must hold an API key made by `idm credential new` (idm_ and a checksum); for \
              keys of another form give their hashes with `apiKey.sha256`",
             reference.name
         );
         return notes.fail("spec.secretRef", Cause::InvalidRef, message);
-    }
-    Some(vec![Held { sha256: hex(&Sha256::digest(text.as_bytes())), until: None }])
+    };
+    Some(vec![Held { sha256: key.sha256(), until: None }])
 }
 
 fn held_hashes(

@@ -116,7 +116,7 @@ pub(crate) fn lower_digest(
         return notes.fail(format!("{path}.nonceSeconds"), Cause::Invalid, "nonceSeconds must be between 10 and 3600");
     }
     let only = lower_selector(credential_selector.as_ref());
-    let accepted = |object: &&Object<wire::CredentialSpec>| only.accepts(&object.meta.labels);
+    let accepted = |object: &&std::sync::Arc<Object<wire::CredentialSpec>>| only.accepts(&object.meta.labels);
     let mut users: Vec<DigestUser> = Vec::new();
     for object in world.credentials.iter().filter(|object| object.spec.password.is_some()).filter(accepted) {
         // A hashed password cannot be used here: Digest needs a hash of its own. A broken Secret is reported at the

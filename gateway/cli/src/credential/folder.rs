@@ -72,7 +72,7 @@ impl Folder {
 
     fn find(&self, name: &str) -> anyhow::Result<&Object<CredentialSpec>> {
         let found = self.world.credentials.iter().find(|object| object.meta.name == name);
-        found.with_context(|| format!("no Credential '{name}' in {}", self.dir.display()))
+        found.map(|object| &**object).with_context(|| format!("no Credential '{name}' in {}", self.dir.display()))
     }
 
     /// Makes a Credential with a key, of which the folder gets the hash.
@@ -99,8 +99,12 @@ impl Folder {
         let (file, reference) = self.own_secret(object)?;
         let natural = object.spec.expire_time.as_deref().and_then(Timestamp::parse_rfc3339);
         let held = held_keys(&self.world, object);
-        let keys =
-            compile(&self.world, None).credentials.all.into_iter().find(|of| of.key.name == name).map(|of| of.proof);
+        let keys = compile(&self.world, None)
+            .credentials
+            .all
+            .into_iter()
+            .find(|of| of.key.name == name)
+            .map(|of| of.proof.clone());
         let Some(Proof::ApiKey { keys, .. }) = keys else {
             bail!("Credential '{name}' has no key in order: see `idm lint {}`", self.dir.display())
         };

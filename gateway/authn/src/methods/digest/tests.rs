@@ -53,7 +53,7 @@ impl Case {
         };
         Self {
             digest: ArmedDigest::new(&plan, &secrets).unwrap(),
-            table: CredentialTable::arm(&[credential], &[], &[], &Default::default(), None).unwrap(),
+            table: CredentialTable::arm(&[credential.into()], &[], &[], &Default::default(), None).unwrap(),
             memory: Memory::new(PasswordChecker::start(1).unwrap(), idm_store::Store::in_process()).unwrap(),
             policy,
             grants: Grants::default(),

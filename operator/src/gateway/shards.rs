@@ -1,0 +1,145 @@
+//! The Secrets with the shards of a namespace's Credentials: a change of one Credential is one read and one write.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt};
+use idm_plan::PackedShard;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+
+use super::Built;
+use super::seal::{SHARD_VERSIONS, shard_name};
+use crate::MANAGER;
+
+/// Shards that are written at the same time.
+const AT_ONCE: usize = 8;
+
+/// Objects that nobody is known to have changed are written again after this time.
+const APPLIED_AGAIN: Duration = Duration::from_secs(300);
+
+/// What is known to be stored, by namespace. After a start nothing is known: each shard is looked at once.
+#[derive(Default)]
+pub(crate) struct Stored(Mutex<BTreeMap<String, Known>>);
+
+#[derive(Default)]
+struct Known {
+    /// The digests and owners of shards by number.
+    shards: BTreeMap<usize, String>,
+    /// The objects of the gateway, as they were written last.
+    applied: Option<(Vec<u8>, Instant)>,
+}
+
+impl Stored {
+    fn has(&self, namespace: &str, number: usize, shard: &str) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(namespace).and_then(|of| of.shards.get(&number)).is_some_and(|known| known == shard)
+    }
+
+    fn keep(&self, namespace: &str, number: usize, shard: String) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(namespace.to_owned()).or_default().shards.insert(number, shard);
+    }
+
+    /// Whether these objects were written a short while ago.
+    pub(super) fn has_applied(&self, namespace: &str, digest: &[u8]) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let applied = all.get(namespace).and_then(|of| of.applied.as_ref());
+        applied.is_some_and(|(known, at)| known == digest && at.elapsed() < APPLIED_AGAIN)
+    }
+
+    /// Notes that they were.
+    pub(super) fn applied(&self, namespace: &str, digest: Vec<u8>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(namespace.to_owned()).or_default().applied = Some((digest, Instant::now()));
+    }
+
+    /// Forgets what is stored in a namespace, because something of it was changed or is missed.
+    pub(crate) fn forget(&self, namespace: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
+    }
+
+    /// Forgets that a gateway's objects were written, because one of them was changed.
+    pub(crate) fn forget_applied(&self, namespace: &str) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(namespace.to_owned()).or_default().applied = None;
+    }
+}
+
+/// Writes the shards that are not stored yet. Call this before the index that names them is written: a gateway finds
+/// what its index names.
+pub(super) async fn write(client: &Client, namespace: &str, built: &Built, stored: &Stored) -> Result<(), kube::Error> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    // Kubernetes deletes what has no owner left, so they are written again when the owners are others.
+    let owners = serde_json::to_string(&built.secret.metadata.owner_references).unwrap_or_default();
+    let state = |shard: &PackedShard| format!("{} {owners}", shard.line.digest);
+    let new = built.shards.iter().enumerate();
+    let new = new.filter(|(number, shard)| !stored.has(namespace, *number, &state(shard)));
+    let new = futures::stream::iter(new.map(Ok::<_, kube::Error>));
+    new.try_for_each_concurrent(AT_ONCE, |(number, shard)| {
+        let (api, state) = (&api, state(shard));
+        async move {
+            write_one(api, built, number, shard).await?;
+            stored.keep(namespace, number, state);
+            Ok(())
+        }
+    })
+    .await
+}
+
+async fn write_one(api: &Api<Secret>, built: &Built, number: usize, shard: &PackedShard) -> Result<(), kube::Error> {
+    let name = shard_name(number);
+    let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+    let [current, previous] = SHARD_VERSIONS;
+    let mut data = BTreeMap::from([(current.to_owned(), ByteString(shard.bytes.clone()))]);
+    let of_bundle = &built.secret.metadata;
+    let mut metadata = ObjectMeta {
+        name: Some(name.clone()),
+        namespace: of_bundle.namespace.clone(),
+        labels: of_bundle.labels.clone(),
+        owner_references: of_bundle.owner_references.clone(),
+        ..ObjectMeta::default()
+    };
+    let before = api.get_opt(&name).await?;
+    let Some(before) = before else {
+        return api.create(&params, &Secret { metadata, data: Some(data), ..Secret::default() }).await.map(drop);
+    };
+    let mut known = before.data.unwrap_or_default();
+    if known.get(current).is_some_and(|known| known.0 == shard.bytes) {
+        if before.metadata.owner_references == metadata.owner_references {
+            return Ok(());
+        }
+        data.extend(known.remove(previous).map(|known| (previous.to_owned(), known)));
+    } else {
+        // Gateways that have not seen the newest index yet find the version that theirs names.
+        data.extend(known.remove(current).map(|known| (previous.to_owned(), known)));
+    }
+    // The write carries the version that was read: nobody else's change is lost.
+    metadata.resource_version = before.metadata.resource_version;
+    api.replace(&name, &params, &Secret { metadata, data: Some(data), ..Secret::default() }).await.map(drop)
+}
+
+/// Empties the shards of a gateway that is removed. Kubernetes deletes them with their owners: the operator may not
+/// delete Secrets.
+pub(super) async fn empty(client: &Client, namespace: &str) -> Result<(), kube::Error> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let Some(bundle) = super::current_bundle(client, namespace).await? else { return Ok(()) };
+    let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+    let emptied = futures::stream::iter(0..bundle.shards.len()).map(|number| {
+        let api = &api;
+        let params = &params;
+        async move {
+            let name = shard_name(number);
+            let Some(mut secret) = api.get_opt(&name).await?.filter(|secret| secret.data.is_some()) else {
+                return Ok(());
+            };
+            secret.data = None;
+            secret.metadata.managed_fields = None;
+            api.replace(&name, params, &secret).await.map(drop)
+        }
+    });
+    emptied.buffer_unordered(AT_ONCE).try_collect::<()>().await
+}

@@ -18,8 +18,8 @@ mod writer;
 pub use order::InOrder;
 pub use read::{Follower, find};
 pub use record::{
-    Action, Change, Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionTrace,
-    DecisionUsage, ObjectName, Outcome, Record, SCHEMA,
+    Action, Change, ChangeBetween, ChangeBy, ChangeOrigin, Decision, DecisionIdentity, DecisionIssued, DecisionPolicy,
+    DecisionRequest, DecisionTrace, DecisionUsage, Evidence, ObjectName, Outcome, Record, SCHEMA,
 };
 pub use spool::{NotStored, OnFull, Spool, SpoolConfig, SpoolError, SpoolHealth, Successes};
 pub use spool_handle::{SpoolHandle, Storing};

@@ -253,6 +253,9 @@ fn fields() -> Value {
         "usage": {"properties": {"model": keyword, "prompt_tokens": {"type": "long"}, "completion_tokens": {"type": "long"}, "estimated": {"type": "boolean"}}},
         "issued": {"properties": {"grant": keyword, "subject": keyword, "token": keyword, "scopes": keyword, "audiences": keyword, "lifetime_seconds": {"type": "long"}}},
         "action": keyword, "actor": keyword, "diff": {"type": "text"},
-        "object": {"properties": {"kind": keyword, "namespace": keyword, "name": keyword, "uid": keyword, "generation": {"type": "long"}}}
+        "by": {"properties": {"evidence": keyword, "names": keyword, "uid": keyword, "groups": keyword, "manager": keyword}},
+        "origin": {"properties": {"tool": keyword, "evidence": keyword, "application": keyword, "revision": keyword, "mismatched": {"type": "boolean"}}},
+        "between": {"properties": {"from": {"type": "date"}, "to": {"type": "date"}}},
+        "object": {"properties": {"kind": keyword, "namespace": keyword, "name": keyword, "uid": keyword, "generation": {"type": "long"}, "version": keyword}}
     })
 }

@@ -133,6 +133,9 @@ fn context(server: &Arc<ApiServer>) -> Context {
         permissions: crate::permissions::Board::default(),
         permission_issuers: Default::default(),
         heard: tokio::sync::Mutex::default(),
+        changes: crate::changes::Settings { webhook: String::new(), address: None, port: 0, gitops: false },
+        change_count: Arc::default(),
+        watched_until: None,
     }
 }
 
@@ -156,7 +159,8 @@ fn from_folder(exported: String, made: &Bundle) -> Bundle {
 /// returns the last bundle and the expected one.
 async fn agreed(server: &Arc<ApiServer>, spool_handle: SpoolHandle) -> Result<Bundle, String> {
     let mut bundles = server.bundle();
-    tokio::spawn(run(Arc::new(context(server)), spool_handle));
+    let (_, notes) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(run(Arc::new(context(server)), spool_handle, notes));
     // Objects arrive one by one; after the last of them the two are equal, whatever the result was before.
     let agreed = bundles
         .wait_for(|made| made.as_ref().is_some_and(|made| made.digest == from_folder(server.exported(), made).digest));

@@ -106,7 +106,7 @@ pub struct Options {
     #[arg(long, default_value = "0.0.0.0:8081")]
     admin: SocketAddr,
     #[command(flatten)]
-    changes: changes::Options,
+    changes: changes::ChangesOptions,
 }
 
 fn issuers(text: &str) -> Result<Issuers, serde_json::Error> {

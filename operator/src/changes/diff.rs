@@ -65,6 +65,11 @@ static SCHEMAS: LazyLock<BTreeMap<String, JSONSchemaProps>> = LazyLock::new(|| {
     idm_api::crds().into_iter().filter_map(spec_of).collect()
 });
 
+/// Reads the schemas, which takes a while: not where anything else waits for it.
+pub(crate) fn prepare() {
+    LazyLock::force(&SCHEMAS);
+}
+
 /// The lines for a change from one content to another; `None` is an object that is not there.
 pub(crate) fn diff(kind: &str, old: Option<&Content>, new: Option<&Content>) -> Vec<String> {
     let mut lines = Lines::default();

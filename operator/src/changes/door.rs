@@ -40,7 +40,7 @@ const MOST_CHARS: usize = 256;
 
 /// How changes get their authors.
 #[derive(clap::Args, Clone, Debug)]
-pub(crate) struct Options {
+pub(crate) struct ChangesOptions {
     /// Address of the webhook that the API server tells who changes our objects
     #[arg(long, default_value = "0.0.0.0:9443")]
     pub(crate) changes_listen: SocketAddr,

@@ -27,7 +27,7 @@ use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 
 pub(crate) use canary::keep as keep_webhook;
 pub(crate) use count::ChangeCount;
-pub(crate) use door::Options;
+pub(crate) use door::ChangesOptions;
 pub(crate) use door::{Door, serve};
 pub(crate) use join::Note;
 use join::{Attempts, Author, GRACE_MS};
@@ -97,6 +97,7 @@ pub(crate) async fn run(
     mut notes: Receiver<Note>,
     spool: SpoolHandle,
 ) {
+    let _ = tokio::task::spawn_blocking(diff::prepare).await;
     let clock = Clock::of_process();
     let (mut shelf, mut observer) = Shelf::open(&context).await;
     let mut attempts = Attempts::default();

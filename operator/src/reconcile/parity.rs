@@ -140,19 +140,21 @@ fn context(server: &Arc<ApiServer>) -> Context {
 }
 
 /// The bundle of a folder with the exported objects. `made` is the operator's bundle: it alone has the token for the
-/// control port.
-fn from_folder(exported: String, made: &Bundle) -> Bundle {
+/// control port. An error says what is wrong with the objects, as long as not all of them have arrived.
+fn from_folder(exported: String, made: &Bundle) -> Result<Bundle, String> {
     // The same trust that the operator has in the authors of the objects, whose gateways share a store.
     let settings = Settings { remembers_together: true, ..Settings::default() };
     let (world, _) = read_files(&[("all.yaml".into(), exported)], settings).expect("a folder reads it");
     let Compiled { plan, mut secrets, credentials, report, .. } = compile(&world, None);
     let errors: Vec<_> = report.errors().collect();
-    assert!(errors.is_empty(), "{errors:#?}");
+    if !errors.is_empty() {
+        return Err(format!("{errors:#?}"));
+    }
     let token = SecretHandle(CONTROL_TOKEN.into());
     if let Some(value) = made.secrets.get(&token) {
         secrets.put(token, value.clone());
     }
-    Bundle::seal(plan, secrets, credentials, made.generation)
+    Ok(Bundle::seal(plan, secrets, credentials, made.generation))
 }
 
 /// Runs the operator against the server until its bundle is equal to that of a folder with the same objects; otherwise
@@ -162,13 +164,13 @@ async fn agreed(server: &Arc<ApiServer>, spool_handle: SpoolHandle) -> Result<Bu
     let (_, notes) = tokio::sync::mpsc::channel(1);
     tokio::spawn(run(Arc::new(context(server)), spool_handle, notes));
     // Objects arrive one by one; after the last of them the two are equal, whatever the result was before.
-    let agreed = bundles
-        .wait_for(|made| made.as_ref().is_some_and(|made| made.digest == from_folder(server.exported(), made).digest));
+    let is_equal = |made: &Bundle| from_folder(server.exported(), made).is_ok_and(|of| of.digest == made.digest);
+    let agreed = bundles.wait_for(|made| made.as_ref().is_some_and(is_equal));
     if let Ok(made) = tokio::time::timeout(Duration::from_secs(60), agreed).await {
         return Ok(made.expect("the server is there").clone().expect("it was looked at"));
     }
     let made = server.bundle().borrow().clone().ok_or("the operator wrote no bundle")?;
-    let expected = from_folder(server.exported(), &made);
+    let expected = from_folder(server.exported(), &made)?;
     Err(format!("operator: {:#?}\nfolder: {:#?}", made.plan, expected.plan))
 }
 

@@ -5,6 +5,7 @@
 //! `_id` there, so sending it twice stores it once; it leaves the spool only after the server confirmed
 //! it. Never prints a record to a log. Start at [`Record`], then `spool.rs`, then `ship.rs`.
 
+mod changes;
 mod explain;
 mod order;
 mod read;
@@ -15,6 +16,7 @@ mod spool_handle;
 mod stored;
 mod writer;
 
+pub use changes::ChangesFilter;
 pub use order::InOrder;
 pub use read::{Follower, find};
 pub use record::{

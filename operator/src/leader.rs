@@ -65,6 +65,17 @@ impl Leader {
         }
     }
 
+    /// Gives the lease up, so that the next operator need not wait for its end. This process writes nothing any more.
+    pub(crate) async fn release(&self) {
+        let released = async {
+            let mut lease = self.leases.get_opt(NAME).await.ok()??;
+            let spec = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(&self.identity))?;
+            spec.holder_identity = None;
+            self.leases.replace(NAME, &PostParams::default(), &lease).await.ok()
+        };
+        let _ = tokio::time::timeout(RENEW, released).await;
+    }
+
     /// When the lease was last renewed, by whomever.
     async fn renewed(&self) -> Option<idm_types::Timestamp> {
         let time = self.leases.get_opt(NAME).await.ok()??.spec?.renew_time?;

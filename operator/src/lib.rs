@@ -250,6 +250,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     drop(health);
     spool.close();
+    leader.release().await;
     let _ = stop_shipper.send(true);
     if let Some(shipper) = shipper {
         let _ = shipper.await;

@@ -4,6 +4,7 @@
 //! Whoever knows the path can tell us anything. So it is made of random bits at every start and with every certificate,
 //! and written only into the webhook's configuration, which administrators of the cluster can read.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,10 +29,13 @@ use super::join::{Attempt, Note, Person};
 
 /// Two objects of the greatest size and their frame.
 const MOST_BYTES: usize = 8 << 20;
-/// Requests whose bodies are held at the same time, and connections.
+/// Requests whose bodies are held at the same time, and connections: in sum, and of one address, so that a pod that holds
+/// connections open does not keep the API server out.
 const MOST_REQUESTS: usize = 8;
-const MOST_CONNECTIONS: usize = 64;
-const HEAD: Duration = Duration::from_secs(5);
+const MOST_CONNECTIONS: usize = 256;
+const MOST_OF_ADDRESS: usize = 16;
+const HANDSHAKE: Duration = Duration::from_secs(5);
+const HEAD: Duration = Duration::from_secs(30);
 /// Notes that wait for the recorder.
 const NOTES: usize = 10_000;
 /// Groups and characters of a name that are kept.
@@ -204,20 +208,48 @@ fn note(asked: Asked) -> Option<Note> {
     (!uid.is_empty()).then_some(Note { uid, base, attempt, person, manager })
 }
 
+/// The connections of an address, counted while it is held.
+struct Place(IpAddr, Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+impl Place {
+    fn take(address: IpAddr, all: &Arc<Mutex<HashMap<IpAddr, usize>>>) -> Option<Self> {
+        let mut counts = all.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum: usize = counts.values().sum();
+        let count = counts.entry(address).or_default();
+        if *count >= MOST_OF_ADDRESS || sum >= MOST_CONNECTIONS {
+            return None;
+        }
+        *count += 1;
+        Some(Self(address, all.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.0) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.0);
+            }
+        }
+    }
+}
+
 /// Serves the webhook for ever.
 pub(crate) async fn serve(door: Arc<Door>, listener: TcpListener) {
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let counts = Arc::default();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, from)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let Some(key) = door.keys().into_iter().next() else { continue };
+        let (place, key) = (Place::take(from.ip(), &counts), door.keys().into_iter().next());
+        let (Some(place), Some(key)) = (place, key) else { continue };
         let (door, acceptor) = (door.clone(), TlsAcceptor::from(key.certificate.config.clone()));
         tokio::spawn(async move {
             let _place = place;
-            let Ok(Ok(stream)) = tokio::time::timeout(HEAD, acceptor.accept(stream)).await else { return };
+            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
             let service = service_fn(|request| {
                 let door = door.clone();
                 async move { Ok::<_, Infallible>(door.answer(request).await) }
@@ -270,5 +302,58 @@ mod tests {
             matches!(note.attempt, Attempt::Update { ends: true, .. })
         };
         assert!(of(json!([])) && of(Value::Null) && !of(json!(["x"])));
+    }
+
+    #[test]
+    fn an_address_that_holds_connections_keeps_no_other_one_out() {
+        let counts = Arc::default();
+        let (pod, server): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let mut held: Vec<_> = (0..2 * MOST_OF_ADDRESS).filter_map(|_| Place::take(pod, &counts)).collect();
+        assert_eq!(held.len(), MOST_OF_ADDRESS);
+        assert!(Place::take(server, &counts).is_some());
+        held.pop();
+        assert!(Place::take(pod, &counts).is_some());
+        drop(held);
+        assert!(counts.lock().unwrap().is_empty());
+    }
+
+    /// Over TLS: who does not know the path is told nothing and tells nothing; nobody is refused.
+    #[tokio::test]
+    async fn only_who_knows_the_path_is_heard() {
+        let (door, mut notes) = Door::new();
+        let certificate = Arc::new(Certificate::make("127.0.0.1", idm_types::Timestamp::now()).unwrap());
+        door.renew(Key { path: Redacted::new("old".into()), certificate: certificate.clone() });
+        door.renew(Key { path: Redacted::new("secret".into()), certificate: certificate.clone() });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(serve(door.clone(), listener));
+        let root = reqwest::Certificate::from_pem(certificate.pem.as_bytes()).unwrap();
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([root]).build().unwrap();
+        let review = |dry_run: bool| {
+            json!({"request": {
+                "uid": "r", "operation": "CREATE", "name": "idm-canary-1", "dryRun": dry_run,
+                "userInfo": {"username": "ana"}, "object": {"metadata": {"uid": "u"}},
+            }})
+        };
+        let send = async |path: &str, body: String| {
+            client.post(format!("https://{address}/{path}")).body(body).send().await.unwrap()
+        };
+        for wrong in ["", "secre", "secret/x", "other"] {
+            assert_eq!(send(wrong, review(false).to_string()).await.status(), 404);
+        }
+        assert!(notes.try_recv().is_err());
+        for path in ["secret?timeout=1s", "old"] {
+            let answer = send(path, review(false).to_string()).await;
+            assert_eq!(answer.status(), 200);
+            let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+            assert_eq!(answer["response"], json!({"uid": "r", "allowed": true}));
+            assert_eq!(notes.try_recv().unwrap().person.name, "ana");
+        }
+        let mut canaries = door.canaries();
+        assert_eq!(send("secret", review(true).to_string()).await.status(), 200);
+        assert!(notes.try_recv().is_err(), "a dry run makes no note");
+        assert_eq!(*canaries.borrow_and_update(), "idm-canary-1");
+        assert_eq!(send("secret", "{}".into()).await.status(), 400);
+        server.abort();
     }
 }

@@ -53,6 +53,38 @@ pub fn run(program: &str, args: &[&str], input: Option<&str>) -> Result<String> 
     Ok(text(&output.stdout))
 }
 
+/// A user with a client certificate that the cluster signed: what a person with kubectl is.
+pub fn certificate(dir: &str, user: &str) -> Result<[String; 2]> {
+    let (key, request) = (format!("{dir}/{user}.key"), format!("{dir}/{user}.csr"));
+    let subject = format!("/CN={user}");
+    let ec = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    run("openssl", &[&ec[..], &["-keyout", &key, "-out", &request, "-subj", &subject]].concat(), None)?;
+    use base64::Engine as _;
+    let engine = base64::engine::general_purpose::STANDARD;
+    let encoded = engine.encode(std::fs::read(&request)?);
+    let name = format!("e2e-{user}");
+    let csr = json!({
+        "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": name},
+        "spec": {"request": encoded, "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"],
+            "expirationSeconds": 3600},
+    });
+    let _ = kubectl(&["delete", "csr", &name, "--ignore-not-found"]);
+    kubectl_with(&["create", "-f", "-"], &csr.to_string())?;
+    kubectl(&["certificate", "approve", &name])?;
+    let start = Instant::now();
+    loop {
+        let signed = kubectl(&["get", "csr", &name, "-o", "jsonpath={.status.certificate}"])?;
+        if !signed.is_empty() {
+            let file = format!("{dir}/{user}.crt");
+            std::fs::write(&file, engine.decode(signed)?)?;
+            let _ = kubectl(&["delete", "csr", &name]);
+            return Ok([format!("--client-certificate={file}"), format!("--client-key={key}")]);
+        }
+        ensure!(start.elapsed() < Duration::from_secs(30), "the certificate of {user} is not signed");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Tries until it gives a value; the last error is the answer after [`PATIENCE`].
 pub async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let start = Instant::now();

@@ -511,7 +511,7 @@ async fn no_record_is_lost_or_doubled_when_elasticsearch_is_killed() -> Result<(
         Ok(ensure!(
             found.len() == 1
                 && found[0]["action"] == "Created"
-                && found[0]["actor"].as_str().is_some_and(|a| a.contains("kubectl")),
+                && found[0]["by"]["manager"].as_str().is_some_and(|manager| manager.contains("kubectl")),
             "{found:?}"
         ))
     })

@@ -1,7 +1,8 @@
-//! Liveness and readiness of the operator: it is alive when it answers.
+//! Liveness and readiness of the operator, which is alive when it answers, and its metrics.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -9,6 +10,8 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
+
+use crate::changes::ChangeCount;
 
 pub(crate) struct Health(JoinHandle<()>);
 
@@ -18,18 +21,23 @@ impl Drop for Health {
     }
 }
 
-pub(crate) async fn serve(address: SocketAddr) -> anyhow::Result<Health> {
+pub(crate) async fn serve(address: SocketAddr, counts: Arc<ChangeCount>) -> anyhow::Result<Health> {
     let listener = tokio::net::TcpListener::bind(address)
         .await
         .map_err(|error| anyhow::anyhow!("cannot listen on {address}: {error}"))?;
     Ok(Health(tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
+            let counts = counts.clone();
             tokio::spawn(async move {
-                let service = service_fn(|request: Request<hyper::body::Incoming>| async move {
-                    let known = matches!(request.uri().path(), "/-/live" | "/-/ready");
-                    let mut response = Response::new(Full::new(Bytes::from_static(b"ok\n")));
-                    *response.status_mut() = if known { StatusCode::OK } else { StatusCode::NOT_FOUND };
-                    Ok::<_, Infallible>(response)
+                let service = service_fn(|request: Request<hyper::body::Incoming>| {
+                    let (status, text) = match request.uri().path() {
+                        "/-/live" | "/-/ready" => (StatusCode::OK, Bytes::from_static(b"ok\n")),
+                        "/metrics" => (StatusCode::OK, Bytes::from(counts.text())),
+                        _ => (StatusCode::NOT_FOUND, Bytes::from_static(b"ok\n")),
+                    };
+                    let mut response = Response::new(Full::new(text));
+                    *response.status_mut() = status;
+                    std::future::ready(Ok::<_, Infallible>(response))
                 });
                 let _ =
                     hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;

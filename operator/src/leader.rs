@@ -18,13 +18,17 @@ const RETRY: Duration = Duration::from_secs(2);
 pub(crate) struct Leader {
     leases: Api<Lease>,
     identity: String,
+    /// Until this time somebody is known to have led before.
+    pub(crate) watched_until: Option<idm_types::Timestamp>,
 }
 
 /// Waits until this process holds the lease.
 pub(crate) async fn acquire(client: Client, namespace: &str, identity: &str) -> anyhow::Result<Leader> {
-    let leader = Leader { leases: Api::namespaced(client, namespace), identity: identity.to_owned() };
+    let leases = Api::namespaced(client, namespace);
+    let mut leader = Leader { leases, identity: identity.to_owned(), watched_until: None };
     let mut reported = false;
     loop {
+        leader.watched_until = leader.renewed().await;
         match leader.try_hold().await {
             Ok(true) => {
                 tracing::info!("leading");
@@ -59,6 +63,23 @@ impl Leader {
                 "the lease could not be renewed for too long"
             );
         }
+    }
+
+    /// Gives the lease up, so that the next operator need not wait for its end. This process writes nothing any more.
+    pub(crate) async fn release(&self) {
+        let released = async {
+            let mut lease = self.leases.get_opt(NAME).await.ok()??;
+            let spec = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(&self.identity))?;
+            spec.holder_identity = None;
+            self.leases.replace(NAME, &PostParams::default(), &lease).await.ok()
+        };
+        let _ = tokio::time::timeout(RENEW, released).await;
+    }
+
+    /// When the lease was last renewed, by whomever.
+    async fn renewed(&self) -> Option<idm_types::Timestamp> {
+        let time = self.leases.get_opt(NAME).await.ok()??.spec?.renew_time?;
+        u64::try_from(time.0.as_millisecond()).ok().map(idm_types::Timestamp)
     }
 
     /// Takes or renews the lease; the resource version ensures that only one writer succeeds.

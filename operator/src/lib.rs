@@ -104,9 +104,11 @@ pub struct Options {
     /// Folder for the operator's own audit records
     #[arg(long, env = "IDM_AUDIT_DIR", default_value = "/var/lib/idm/audit")]
     audit_dir: PathBuf,
-    /// Address of health
+    /// Address of health and metrics
     #[arg(long, default_value = "0.0.0.0:8081")]
     admin: SocketAddr,
+    #[command(flatten)]
+    changes: changes::ChangesOptions,
 }
 
 fn issuers(text: &str) -> Result<Issuers, serde_json::Error> {
@@ -139,6 +141,12 @@ pub(crate) struct Context {
     pub(crate) key_uses: key_uses::KeyUses,
     /// Up to which number each gateway pod's people were heard of, by the pod's uid.
     pub(crate) heard: tokio::sync::Mutex<std::collections::HashMap<String, u64>>,
+    /// The settings of the record of changes.
+    pub(crate) changes: changes::Settings,
+    /// What was recorded of changes.
+    pub(crate) change_count: Arc<changes::ChangeCount>,
+    /// Until this time another operator held the lease.
+    pub(crate) watched_until: Option<Timestamp>,
 }
 
 impl Context {
@@ -186,7 +194,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         let server = Elasticsearch { url, authorization: authorization.clone().map(Redacted::new), ca_pem: None };
         tokio::spawn(ship::run(spool.dir().to_owned(), server, spool.health(), stopped))
     });
-    let health = health::serve(options.admin).await?;
+    let change_count = Arc::new(changes::ChangeCount::default());
+    let health = health::serve(options.admin, change_count.clone()).await?;
     let mut term = signal(SignalKind::terminate())?;
     let leader = tokio::select! {
         leader = leader::acquire(client.clone(), &options.namespace, &options.name) => leader?,
@@ -232,18 +241,41 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         registers: keys::Registers::default(),
         key_uses: key_uses::KeyUses::default(),
         heard: tokio::sync::Mutex::default(),
+        changes: changes::Settings {
+            webhook: options.changes.changes_webhook.clone(),
+            address: options.changes.changes_address,
+            port: options.changes.changes_listen.port(),
+            gitops: options.changes.changes_gitops,
+        },
+        change_count,
+        watched_until: leader.watched_until,
     });
+    let (door, notes) = changes::Door::new();
+    let webhook = webhook(context.clone(), door, options.changes.changes_listen);
     let outcome = tokio::select! {
         outcome = leader.keep() => outcome,
-        outcome = reconcile::run(context, spool.spool_handle()) => outcome,
+        outcome = reconcile::run(context, spool.spool_handle(), notes) => outcome,
+        outcome = webhook => outcome,
         _ = term.recv() => Ok(()),
         _ = tokio::signal::ctrl_c() => Ok(()),
     };
     drop(health);
     spool.close();
+    leader.release().await;
     let _ = stop_shipper.send(true);
     if let Some(shipper) = shipper {
         let _ = shipper.await;
     }
     outcome
+}
+
+/// Serves and keeps the webhook of changes, where there is one.
+async fn webhook(context: Arc<Context>, door: Arc<changes::Door>, address: SocketAddr) -> anyhow::Result<()> {
+    if context.changes.webhook.is_empty() {
+        return std::future::pending().await;
+    }
+    let listener =
+        tokio::net::TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    tokio::join!(changes::serve(door.clone(), listener), changes::keep_webhook(context, door));
+    Ok(())
 }

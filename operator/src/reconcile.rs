@@ -34,7 +34,11 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_millis(20);
 
 /// Watches and reconciles until an error that requires a restart.
-pub(crate) async fn run(context: Arc<Context>, spool_handle: SpoolHandle) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    context: Arc<Context>,
+    spool_handle: SpoolHandle,
+    notes: mpsc::Receiver<changes::Note>,
+) -> anyhow::Result<()> {
     let queue = Arc::new(Queue::default());
     let (sender, receiver) = mpsc::unbounded_channel();
     // They end with this future: an operator that does not lead any more writes nothing, and the spool can be closed.
@@ -42,23 +46,27 @@ pub(crate) async fn run(context: Arc<Context>, spool_handle: SpoolHandle) -> any
     for &kind in Kind::ALL {
         tasks.spawn(watch::follow(context.client.clone(), kind, context.clone(), sender.clone()));
     }
-    tasks.spawn(take_note(context.clone(), receiver, queue.clone(), spool_handle));
+    let (changed, changes) = mpsc::unbounded_channel();
+    tasks.spawn(take_note(context.clone(), receiver, queue.clone(), changed));
+    tasks.spawn(changes::run(context.clone(), changes, notes, spool_handle));
     tasks.spawn(permissions::run(context.clone(), queue.clone()));
     tasks.spawn(work(context, queue));
     let ended = tasks.join_next().await;
     anyhow::bail!("a task of the operator ended: {ended:?}")
 }
 
-/// Records changes and asks for reconciles.
+/// Has changes recorded and asks for reconciles.
 async fn take_note(
     context: Arc<Context>,
     mut receiver: mpsc::UnboundedReceiver<Seen>,
     queue: Arc<Queue>,
-    spool_handle: SpoolHandle,
+    changed: mpsc::UnboundedSender<Seen>,
 ) {
     while let Some(seen) = receiver.recv().await {
-        changes::record(&seen, &spool_handle, Timestamp::now());
-        if !seen.matters() {
+        if changes::concerns(&seen) {
+            let _ = changed.send(seen.clone());
+        }
+        if seen.is_end_of_listing() || !seen.matters() {
             continue;
         }
         context.permissions.see(&seen);

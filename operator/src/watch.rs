@@ -27,7 +27,8 @@ pub(crate) struct Store {
     synced: Mutex<BTreeSet<Kind>>,
 }
 
-/// An event of a watch. `before` is the object that the store held.
+/// An event of a watch. `before` is the object that the store held. Without both, it says that a listing is complete.
+#[derive(Clone)]
 pub(crate) struct Seen {
     pub(crate) kind: Kind,
     pub(crate) before: Option<Arc<DynamicObject>>,
@@ -155,6 +156,7 @@ pub(crate) async fn follow(client: Client, kind: Kind, context: Arc<crate::Conte
                     let _ = seen.send(Seen { kind, before: Some(gone), now: None, initial: true });
                 }
                 store.set_synced(kind);
+                let _ = seen.send(Seen { kind, before: None, now: None, initial: true });
                 pause = Duration::from_millis(200);
             }
             Ok(Event::Apply(object)) => {
@@ -184,6 +186,11 @@ pub(crate) async fn follow(client: Client, kind: Kind, context: Arc<crate::Conte
 }
 
 impl Seen {
+    /// Whether it only says that a listing is complete.
+    pub(crate) fn is_end_of_listing(&self) -> bool {
+        self.before.is_none() && self.now.is_none()
+    }
+
     /// The namespace concerned.
     pub(crate) fn namespace(&self) -> String {
         self.now.as_ref().or(self.before.as_ref()).and_then(|object| object.namespace()).unwrap_or_default()

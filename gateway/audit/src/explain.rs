@@ -29,11 +29,29 @@ fn text<'r>(record: &'r Value, pointer: &str) -> &'r str {
     record.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// How sure the author of a change is; nothing for records that do not say it.
+pub(crate) fn evidence(record: &Value) -> String {
+    let evidence = text(record, "/by/evidence");
+    if evidence.is_empty() { String::new() } else { format!(" ({evidence})") }
+}
+
 fn change(record: &Value) -> String {
     let text = |pointer: &str| text(record, pointer);
     let (kind, namespace, name) = (text("/object/kind"), text("/object/namespace"), text("/object/name"));
     let (action, actor, time) = (text("/action"), text("/actor"), text("/@timestamp"));
-    let mut out = format!("{action} {kind} {namespace}/{name} by {actor} at {time}\n");
+    let mut out = format!("{action} {kind} {namespace}/{name} by {actor}{} at {time}\n", evidence(record));
+    if record["between"].is_object() {
+        let from = Some(text("/between/from")).filter(|from| !from.is_empty()).unwrap_or("an unknown time");
+        let _ = writeln!(out, "  nobody watched: it happened between {from} and {}", text("/between/to"));
+    }
+    let tool = text("/origin/tool");
+    if !tool.is_empty() {
+        let (application, revision) = (text("/origin/application"), text("/origin/revision"));
+        let application = if application.is_empty() { String::new() } else { format!(", {application}") };
+        let revision = if revision.is_empty() { String::new() } else { format!(" at {revision}") };
+        let copied = if record["origin"]["mismatched"] == true { ", with the mark of another object" } else { "" };
+        let _ = writeln!(out, "  with {tool}{application}{revision}{copied} (asserted)");
+    }
     for line in record["diff"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         let _ = writeln!(out, "  {line}");
     }

@@ -5,6 +5,7 @@
 //! `_id` there, so sending it twice stores it once; it leaves the spool only after the server confirmed
 //! it. Never prints a record to a log. Start at [`Record`], then `spool.rs`, then `ship.rs`.
 
+mod changes;
 mod explain;
 mod order;
 mod read;
@@ -15,11 +16,12 @@ mod spool_handle;
 mod stored;
 mod writer;
 
+pub use changes::ChangesFilter;
 pub use order::InOrder;
 pub use read::{Follower, find};
 pub use record::{
-    Action, Change, Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionTrace,
-    DecisionUsage, ObjectName, Outcome, Record, SCHEMA,
+    Action, Change, ChangeBetween, ChangeBy, ChangeOrigin, Decision, DecisionIdentity, DecisionIssued, DecisionPolicy,
+    DecisionRequest, DecisionTrace, DecisionUsage, Evidence, ObjectName, Outcome, Record, SCHEMA,
 };
 pub use spool::{NotStored, OnFull, Spool, SpoolConfig, SpoolError, SpoolHealth, Successes};
 pub use spool_handle::{SpoolHandle, Storing};

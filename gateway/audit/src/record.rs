@@ -198,19 +198,36 @@ pub struct DecisionIdentity<'r> {
 pub enum Action {
     /// It appeared.
     Created,
-    /// Its spec changed.
+    /// Its spec, a label, an annotation, a finalizer or an owner changed, or its deletion was asked for.
     Updated,
     /// It is gone.
     Deleted,
+    /// It was there already when the records of changes began.
+    Found,
+}
+
+/// How sure it is that a change was made by the one whom the record names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Evidence {
+    /// The API server authenticated the one who asked for exactly this change.
+    Authenticated,
+    /// The API server authenticated everybody who asked for such a change, and it is not certain whose request it was
+    /// that took effect.
+    Inferred,
+    /// The object names its writer. Whoever writes an object chooses that name.
+    Asserted,
+    /// Nothing says who it was.
+    Unknown,
 }
 
 /// A change of one of our objects.
 #[derive(Serialize)]
 pub struct Change<'r> {
-    /// The time when it was observed.
+    /// The time when it was observed; of a change that was found later, when the object says it happened.
     #[serde(rename = "@timestamp", serialize_with = "rfc3339")]
     pub time: Timestamp,
-    /// Derived from the object's uid and generation, so that two observers of one change write one record.
+    /// Derived from the object's uid and all its changes so far, so that two observers of one change write one record.
     pub id: &'r str,
     /// See [`SCHEMA`].
     pub schema: u32,
@@ -218,10 +235,66 @@ pub struct Change<'r> {
     pub action: Action,
     /// The object.
     pub object: ObjectName<'r>,
-    /// The field manager that wrote it, as the API server reports it.
+    /// The name of the one who made it, for people; [`ChangeBy`] says how sure that is.
     pub actor: &'r str,
-    /// The fields that changed, as `path: old -> new`. Our kinds hold no secret, only references.
+    /// Who made it.
+    pub by: ChangeBy<'r>,
+    /// The tool that it was made with. Clients choose what they say here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<ChangeOrigin<'r>>,
+    /// The time in which it happened, where nobody watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub between: Option<ChangeBetween>,
+    /// The fields that changed. Values are there only where the schema excludes that they are secrets.
     pub diff: &'r [String],
+}
+
+/// Who made a change.
+#[derive(Serialize)]
+pub struct ChangeBy<'r> {
+    /// How sure that is.
+    pub evidence: Evidence,
+    /// The names by which the API server knows them: one, or all who may have been it.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub names: &'r [String],
+    /// The API server's uid of the one.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub uid: &'r str,
+    /// The groups of the one.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub groups: &'r [String],
+    /// The field manager, which the client chose.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub manager: &'r str,
+}
+
+/// The tool that a change was made with, as client and object say.
+#[derive(Serialize)]
+pub struct ChangeOrigin<'r> {
+    /// `kubectl`, `argocd`, `flux`, `helm`, `idm`, `idm-operator` or `api`.
+    pub tool: &'r str,
+    /// Always [`Evidence::Asserted`].
+    pub evidence: Evidence,
+    /// The Application, Kustomization or HelmRelease, as `namespace/name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application: Option<&'r str>,
+    /// The revision that it says it applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<&'r str>,
+    /// The object names an application that says it tracks another object: the mark was copied.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub mismatched: bool,
+}
+
+/// The time in which a change happened.
+#[derive(Serialize)]
+pub struct ChangeBetween {
+    /// The object was seen as it had been; unknown where no operator ran before.
+    #[serde(serialize_with = "rfc3339_or_null")]
+    pub from: Option<Timestamp>,
+    /// The change was found.
+    #[serde(serialize_with = "rfc3339")]
+    pub to: Timestamp,
 }
 
 /// The object of a change.
@@ -237,6 +310,16 @@ pub struct ObjectName<'r> {
     pub uid: &'r str,
     /// Its generation.
     pub generation: i64,
+    /// Its resource version after the change.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub version: &'r str,
+}
+
+fn rfc3339_or_null<S: serde::Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => rfc3339(time, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 fn rfc3339<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {

@@ -142,7 +142,12 @@ impl Shipper {
 
     async fn install_template(&self) -> Result<(), ShipError> {
         let request = self.request(reqwest::Method::PUT, &format!("_index_template/{INDEX}")).json(&template());
-        checked(request.send().await?).await.map(drop)
+        checked(request.send().await?).await.map(drop)?;
+        // An index that an earlier version made learns of newer fields, where we may tell it.
+        let request = self.request(reqwest::Method::PUT, &format!("{INDEX}/_mapping"));
+        let answer = request.json(&json!({"dynamic": false, "properties": fields()})).send().await?;
+        tracing::debug!(status = answer.status().as_u16(), "mapping");
+        Ok(())
     }
 
     /// Sends the lines until each was confirmed, found present, or written to the dead letters.
@@ -259,7 +264,12 @@ fn fields() -> Value {
         "issued": {"properties": {"grant": keyword, "subject": keyword, "token": keyword, "scopes": keyword,
         "audiences": keyword, "lifetime_seconds": {"type": "long"}}},
         "action": keyword, "actor": keyword, "diff": {"type": "text"},
+        "by": {"properties": {"evidence": keyword, "names": keyword, "uid": keyword, "groups": keyword,
+        "manager": keyword}},
+        "origin": {"properties": {"tool": keyword, "evidence": keyword, "application": keyword, "revision": keyword,
+        "mismatched": {"type": "boolean"}}},
+        "between": {"properties": {"from": {"type": "date"}, "to": {"type": "date"}}},
         "object": {"properties": {"kind": keyword, "namespace": keyword, "name": keyword, "uid": keyword,
-        "generation": {"type": "long"}}}
+        "generation": {"type": "long"}, "version": keyword}}
     })
 }

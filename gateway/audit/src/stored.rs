@@ -36,6 +36,11 @@ impl StoredRecord {
         &self.json
     }
 
+    /// Its fields.
+    pub(crate) fn value(&self) -> &Value {
+        &self.value
+    }
+
     /// Whether it records a request that was let through.
     pub fn is_permitted(&self) -> bool {
         self.value["outcome"] == "Permitted"
@@ -57,13 +62,14 @@ impl StoredRecord {
         let text = |pointer: &str| self.text(pointer, "-");
         if self.value["kind"] == "Change" {
             return format!(
-                "{} {:<9} {} {}/{} by {}",
+                "{} {:<9} {} {}/{} by {}{}",
                 text("/@timestamp"),
                 text("/action"),
                 text("/object/kind"),
                 text("/object/namespace"),
                 text("/object/name"),
-                text("/actor")
+                text("/actor"),
+                crate::explain::evidence(&self.value)
             );
         }
         let reason = self.value["reason"].as_str().map(|reason| format!(" {reason}")).unwrap_or_default();

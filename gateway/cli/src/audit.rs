@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use idm_audit::{Follower, InOrder, StoredRecord};
-use idm_types::DecisionId;
+use idm_audit::{ChangesFilter, Follower, InOrder, StoredRecord};
+use idm_types::{DecisionId, Timestamp};
 use serde_json::Value;
 
 use crate::options::ElasticsearchArgs;
@@ -54,18 +54,27 @@ impl Explain {
     }
 }
 
-async fn ask(server: &idm_audit::ship::Elasticsearch, id: &str) -> anyhow::Result<Option<StoredRecord>> {
+fn request(
+    server: &idm_audit::ship::Elasticsearch,
+    method: reqwest::Method,
+    path: &str,
+) -> anyhow::Result<reqwest::RequestBuilder> {
     let mut builder = reqwest::Client::builder().timeout(Duration::from_secs(10));
     if let Some(pem) = &server.ca_pem {
         builder = reqwest::Certificate::from_pem_bundle(pem)?
             .into_iter()
             .fold(builder, reqwest::ClientBuilder::add_root_certificate);
     }
-    let mut request =
-        builder.build()?.get(format!("{}/{}/_doc/{id}", server.url.trim_end_matches('/'), idm_audit::ship::INDEX));
-    if let Some(authorization) = &server.authorization {
-        request = request.header("authorization", authorization.reveal());
-    }
+    let address = format!("{}/{}/{path}", server.url.trim_end_matches('/'), idm_audit::ship::INDEX);
+    let request = builder.build()?.request(method, address);
+    Ok(match &server.authorization {
+        Some(authorization) => request.header("authorization", authorization.reveal()),
+        None => request,
+    })
+}
+
+async fn ask(server: &idm_audit::ship::Elasticsearch, id: &str) -> anyhow::Result<Option<StoredRecord>> {
+    let request = request(server, reqwest::Method::GET, &format!("_doc/{id}"))?;
     let answer = request.send().await.context("Elasticsearch cannot be reached")?;
     if answer.status() == reqwest::StatusCode::NOT_FOUND {
         return Ok(None);
@@ -79,6 +88,116 @@ async fn ask(server: &idm_audit::ship::Elasticsearch, id: &str) -> anyhow::Resul
 pub(crate) enum Audit {
     /// Print records as they are written
     Tail(Tail),
+    /// Say who changed what, when, and how sure that is
+    Changes(Changes),
+}
+
+/// Say who changed what, when, and how sure that is
+#[derive(Args)]
+pub(crate) struct Changes {
+    /// Only changes of this kind, or of one object: KIND or KIND/NAME
+    #[arg(value_name = "KIND[/NAME]")]
+    object: Option<String>,
+    /// Only objects of this namespace
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// Only changes that were made by this person or workload, or may have been
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+    /// Only changes since then: a time in RFC 3339 UTC, or how long ago, for example 24h or 7d
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Most changes, the newest
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    most: u16,
+    /// The form of the output: a line each, with the fields that changed, or the whole records
+    #[arg(short, long, default_value = "short", value_parser = ["short", "wide", "json"])]
+    output: String,
+    /// Folder with audit records of the operator [default: audit in the idm state folder]
+    #[arg(long, env = "IDM_AUDIT_DIR")]
+    audit_dir: Option<PathBuf>,
+    #[command(flatten)]
+    elasticsearch: ElasticsearchArgs,
+}
+
+impl Changes {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        let filter = self.filter(Timestamp::now())?;
+        let most = usize::from(self.most);
+        let mut records = match self.elasticsearch.options()? {
+            Some(server) => search(&server, &filter.query(most)).await?,
+            None => {
+                let dir = self.audit_dir.clone().unwrap_or_else(state::audit_dir);
+                filter.read(&dir).with_context(|| {
+                    format!(
+                        "no audit records in {}: name their folder with --audit-dir, or --elasticsearch",
+                        dir.display()
+                    )
+                })?
+            }
+        };
+        records.drain(..records.len().saturating_sub(most));
+        for record in &records {
+            let printed = match &*self.output {
+                "json" => print::line(record.json()),
+                "wide" => print::line(record.explain().trim_end()),
+                _ => print::line(record.short()),
+            };
+            if printed.is_err() {
+                break;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn filter(&self, now: Timestamp) -> anyhow::Result<ChangesFilter> {
+        let (kind, name) = match self.object.as_deref().map(|object| object.split_once('/').unwrap_or((object, ""))) {
+            None => (None, None),
+            Some((kind, name)) => (Some(kind_named(kind)?), Some(name.to_owned()).filter(|name| !name.is_empty())),
+        };
+        let since = self.since.as_deref().map(|since| ago(since, now)).transpose()?;
+        Ok(ChangesFilter { kind, name, namespace: self.namespace.clone(), by: self.by.clone(), since })
+    }
+}
+
+/// As `kubectl` takes it: in singular or plural, in any case.
+fn kind_named(given: &str) -> anyhow::Result<String> {
+    let is = |kind: &&idm_permission::Kind| {
+        let name = kind.name().to_ascii_lowercase();
+        let plural = name.strip_suffix('y').map_or_else(|| format!("{name}s"), |stem| format!("{stem}ies"));
+        [name, plural].contains(&given.to_ascii_lowercase())
+    };
+    let found = idm_permission::Kind::ALL.iter().find(is).map(|kind| kind.name().to_owned());
+    found.with_context(|| format!("'{given}' is no kind of idm"))
+}
+
+fn ago(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
+    if let Some(time) = Timestamp::parse_rfc3339(text) {
+        return Ok(time);
+    }
+    let wrong = || format!("'{text}' must be a time such as 2027-01-31T08:00:00Z, or how long ago, such as 24h or 7d");
+    let mut letters = text.chars();
+    let unit: u64 = match letters.next_back() {
+        Some('m') => 60_000,
+        Some('h') => 3_600_000,
+        Some('d') => 86_400_000,
+        _ => anyhow::bail!(wrong()),
+    };
+    let count: u64 = letters.as_str().parse().ok().with_context(wrong)?;
+    Ok(Timestamp(now.0.saturating_sub(count.saturating_mul(unit))))
+}
+
+/// The found records, the oldest first.
+async fn search(server: &idm_audit::ship::Elasticsearch, query: &Value) -> anyhow::Result<Vec<StoredRecord>> {
+    let request = request(server, reqwest::Method::POST, "_search")?.json(query);
+    let answer = request.send().await.context("Elasticsearch cannot be reached")?;
+    let mut answer: Value = answer.error_for_status()?.json().await?;
+    let mut hits = match answer["hits"]["hits"].take() {
+        Value::Array(hits) => hits,
+        _ => Vec::new(),
+    };
+    hits.reverse();
+    Ok(hits.iter_mut().map(|hit| StoredRecord::of(hit["_source"].take())).collect())
 }
 
 /// Print records as they are written
@@ -103,7 +222,10 @@ pub(crate) struct Tail {
 
 impl Audit {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let Audit::Tail(tail) = self;
+        let tail = match self {
+            Audit::Tail(tail) => tail,
+            Audit::Changes(changes) => return changes.run().await,
+        };
         let dir = tail.audit_dir.clone().unwrap_or_else(state::audit_dir);
         let context = || format!("no audit records in {}: name their folder with --audit-dir", dir.display());
         let mut follower = if tail.from_start || tail.no_follow {
@@ -137,5 +259,25 @@ impl Tail {
 
     fn print(&self, record: &StoredRecord) -> std::io::Result<()> {
         if self.output == "json" { print::line(record.json()) } else { print::line(record.short()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_and_times_are_read_as_people_write_them() {
+        for given in ["credential", "Credentials", "CREDENTIAL"] {
+            assert_eq!(kind_named(given).unwrap(), "Credential");
+        }
+        assert_eq!(kind_named("identitypolicies").unwrap(), "IdentityPolicy");
+        assert!(kind_named("pods").is_err());
+        let now = Timestamp(100 * 86_400_000);
+        assert_eq!(ago("7d", now).unwrap(), Timestamp(93 * 86_400_000));
+        assert_eq!(ago("1970-01-02T00:00:00Z", now).unwrap(), Timestamp(86_400_000));
+        for wrong in ["", "7", "d", "-1h", "7 d", "h7", "7ä"] {
+            assert!(ago(wrong, now).is_err(), "{wrong}");
+        }
     }
 }

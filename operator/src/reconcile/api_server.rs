@@ -83,8 +83,11 @@ impl ApiServer {
     /// All objects of users and their Secrets, as `kubectl get --output yaml` shows them.
     pub(super) fn exported(&self) -> String {
         let secrets = self.secrets.lock().unwrap();
-        let all =
-            self.objects.iter().chain(secrets.iter().filter(|secret| secret["metadata"]["name"] != gateway::NAME));
+        let of_operator = |secret: &&Value| {
+            let name = secret["metadata"]["name"].as_str().unwrap_or_default();
+            name == gateway::NAME || name.starts_with("idm-change-ledger-")
+        };
+        let all = self.objects.iter().chain(secrets.iter().filter(|secret| !of_operator(secret)));
         all.map(|object| serde_yaml_ng::to_string(object).expect("it is YAML")).collect::<Vec<_>>().join("---\n")
     }
 

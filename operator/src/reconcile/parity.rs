@@ -136,11 +136,14 @@ pub(super) fn context(server: &Arc<ApiServer>) -> Context {
         permissions: crate::permissions::Board::default(),
         permission_issuers: Default::default(),
         heard: tokio::sync::Mutex::default(),
+        changes: crate::changes::Settings { webhook: String::new(), address: None, port: 0, gitops: false },
+        change_count: Arc::default(),
+        watched_until: None,
     }
 }
 
 /// The bundle of a folder with the exported objects. `made` is the operator's bundle: it alone has the token for the
-/// control port.
+/// control port. An error says what is wrong with the objects, as long as not all of them have arrived.
 fn from_folder(exported: String, made: &Bundle) -> Result<Bundle, String> {
     // The same trust that the operator has in the authors of the objects, whose gateways share a store.
     let settings = Settings { remembers_together: true, ..Settings::default() };
@@ -162,11 +165,11 @@ fn from_folder(exported: String, made: &Bundle) -> Result<Bundle, String> {
 /// returns the last bundle and the expected one.
 async fn agreed(server: &Arc<ApiServer>, spool_handle: SpoolHandle) -> Result<Bundle, String> {
     let mut bundles = server.bundle();
-    tokio::spawn(run(Arc::new(context(server)), spool_handle));
+    let (_, notes) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(run(Arc::new(context(server)), spool_handle, notes));
     // Objects arrive one by one; after the last of them the two are equal, whatever the result was before.
-    let agreed = bundles.wait_for(|made| {
-        made.as_ref().is_some_and(|made| from_folder(server.exported(), made).is_ok_and(|of| of.digest == made.digest))
-    });
+    let is_equal = |made: &Bundle| from_folder(server.exported(), made).is_ok_and(|of| of.digest == made.digest);
+    let agreed = bundles.wait_for(|made| made.as_ref().is_some_and(is_equal));
     if let Ok(made) = tokio::time::timeout(Duration::from_secs(60), agreed).await {
         return Ok(made.expect("the server is there").clone().expect("it was looked at"));
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use idm_types::Timestamp;
 
 use super::*;
-use crate::{Action, Change, ObjectName, Record, SCHEMA};
+use crate::{Action, Change, ChangeBy, Evidence, ObjectName, Record, SCHEMA};
 
 fn config(dir: &Path) -> SpoolConfig {
     SpoolConfig {
@@ -17,7 +17,7 @@ fn config(dir: &Path) -> SpoolConfig {
 }
 
 fn change(name: &str) -> Record<'_> {
-    let object = ObjectName { kind: "IdentityPolicy", namespace: "shop", name, uid: "u", generation: 1 };
+    let object = ObjectName { kind: "IdentityPolicy", namespace: "shop", name, uid: "u", generation: 1, version: "" };
     Record::Change(Change {
         time: Timestamp(0),
         id: name,
@@ -25,6 +25,9 @@ fn change(name: &str) -> Record<'_> {
         action: Action::Created,
         object,
         actor: "kubectl",
+        by: ChangeBy { evidence: Evidence::Unknown, names: &[], uid: "", groups: &[], manager: "kubectl" },
+        origin: None,
+        between: None,
         diff: &[],
     })
 }

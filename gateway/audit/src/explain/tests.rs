@@ -56,6 +56,13 @@ fn nothing_that_a_caller_wrote_controls_a_terminal_or_begins_a_line() {
 }
 
 #[test]
+fn the_baselines_that_hold_are_named_where_the_caller_was_allowed_or_not() {
+    let policy = json!({"name": "p", "generation": 1, "method": "m", "baselines": ["infra/platform"]});
+    let text = record(json!({"stage": "authorize", "reason": "BaselineNotMet", "policy": policy})).explain();
+    assert!(text.contains("being authenticated is enough, and the baseline of infra/platform"), "{text}");
+}
+
+#[test]
 fn mirrors_are_named_beside_the_upstream() {
     let of = json!({"stage": "answer", "outcome": "Permitted", "upstream": "up:80", "mirrors": ["one:80", "two:80"]});
     let text = record(of).explain();

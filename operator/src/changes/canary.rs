@@ -22,13 +22,12 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::certificate::Certificate;
-use super::door::{Door, Key};
+use super::door::{CANARY, Door, Key};
 use crate::objects::Kind;
 use crate::{Context, MANAGER};
 
 /// The webhook in the configuration.
 const WEBHOOK: &str = "changes.identity-manager.io";
-const CANARY: &str = "idm-canary-";
 const PERIOD: Duration = Duration::from_secs(60);
 /// While it does not work.
 const AGAIN: Duration = Duration::from_secs(5);

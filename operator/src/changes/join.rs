@@ -155,7 +155,7 @@ impl Attempts {
         // A uid is given once: an attempt to create it is the one that did.
         let exact = |note: &&Note| note.attempt == Attempt::Create || of.base.as_ref() == Some(&note.base);
         let fitting: Vec<&Note> = notes.iter().map(|(_, note)| note).filter(fits).collect();
-        let exactly: Vec<&Note> = fitting.iter().copied().filter(|note| exact(&note)).collect();
+        let exactly: Vec<&Note> = fitting.iter().copied().filter(exact).collect();
         let is_exact = !exactly.is_empty();
         // Where the version before is known, an attempt that began with another one has nothing to do with it.
         let chosen = if is_exact || of.base.is_some() { exactly } else { fitting };

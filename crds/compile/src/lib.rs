@@ -28,6 +28,7 @@ pub use class::{Classes, Uncovered, is_our_class};
 pub use compile::{Compiled, NotTaken, RouteStatus, compile};
 pub use listeners::{ListenerPorts, RouteKinds, route_kinds};
 pub use lower::backend_tls::targeted_services;
+pub use lower::directory::{NAMED_BY, PROVISIONED_BY, user_name_attributes};
 pub use lower::held_keys::held as held_keys;
 pub use lower::rotation::{Due, due};
 pub use passwords::PasswordHashes;

@@ -18,6 +18,7 @@ pub use admin::AdminServer;
 pub use environment::Environment;
 pub use gateway::{AuditOptions, Gateway, GatewayOptions, random_seed};
 pub use idm_decide::BodyLimits;
+pub use idm_directory::probe;
 pub use idm_proxy::{Deadlines, Limits, LineFormat, TrustedProxies, USUAL_CONSUMERS, memory_limit};
 pub use idm_traces::{Callers, Ratio};
 pub use traces::TraceOptions;

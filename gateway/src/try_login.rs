@@ -73,7 +73,9 @@ impl Environment {
         let refused = |reason: Reason, detail: String| Err((reason, detail));
         let outcome = match directory.try_out(username, password, &steps).await {
             Ok(LoginAnswer::Verified(person)) => Ok(tried(&directory, &person)),
-            Ok(LoginAnswer::Unknown) => refused(Reason::WrongPassword, format!("there is no user `{username}`")),
+            Ok(LoginAnswer::Unknown | LoginAnswer::Changed) => {
+                refused(Reason::WrongPassword, format!("there is no user `{username}`"))
+            }
             Ok(LoginAnswer::Refused(why)) => {
                 refused(why.reason(), why.detail().unwrap_or(why.reason().plain()).to_owned())
             }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use idm_api::v1alpha1::{ProjectScope, RoleBinding, RoleBindingSpec, Scope, Subject};
-use idm_compile::World;
+use idm_api::v1alpha1::{FederationSpec, ProjectScope, RoleBinding, RoleBindingSpec, Scope, Subject};
+use idm_compile::{NAMED_BY, PROVISIONED_BY, World, user_name_attributes};
 use idm_plan::{Bundle, CONTROL_TOKEN, SecretHandle, Secrets};
 use idm_types::{Redacted, hex};
 use kube::api::{ObjectMeta, PostParams};
@@ -18,9 +18,6 @@ use serde::Deserialize;
 
 use crate::objects::Kind;
 use crate::{Context, MANAGER, directories, gateway};
-
-/// The label with the name of the Federation that a membership was made for.
-const PROVISIONED_BY: &str = "identity-manager.io/provisioned-by";
 
 /// The answer of a gateway.
 #[derive(Deserialize)]
@@ -99,14 +96,7 @@ async fn make(context: &Context, world: &World, person: &Person) -> Result<(), k
     let binding = RoleBinding {
         metadata: ObjectMeta {
             name: Some(name(person, &federation.meta.uid)),
-            labels: Some(BTreeMap::from(
-                [
-                    ("app.kubernetes.io/managed-by", MANAGER),
-                    ("app.kubernetes.io/part-of", "idm"),
-                    (PROVISIONED_BY, &federation.meta.name),
-                ]
-                .map(|(name, value)| (name.to_owned(), value.chars().take(63).collect())),
-            )),
+            labels: Some(labels(&federation.meta.name, &federation.spec)),
             // Kubernetes deletes it with the Federation that authenticated the person.
             owner_references: Some(vec![gateway::owner("Federation", &federation.meta)]),
             ..ObjectMeta::default()
@@ -145,6 +135,19 @@ async fn make(context: &Context, world: &World, person: &Person) -> Result<(), k
     Ok(())
 }
 
+/// The labels of a membership: its Federation, and the attributes by which people were named then.
+fn labels(federation: &str, spec: &FederationSpec) -> BTreeMap<String, String> {
+    let named_by = user_name_attributes(spec);
+    let labels = [
+        ("app.kubernetes.io/managed-by", Some(MANAGER)),
+        ("app.kubernetes.io/part-of", Some("idm")),
+        (PROVISIONED_BY, Some(federation)),
+        (NAMED_BY, named_by.as_deref()),
+    ];
+    let labels = labels.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    labels.map(|(name, value)| (name.to_owned(), value.chars().take(63).collect())).collect()
+}
+
 /// One for each person at each Federation.
 fn name(person: &Person, federation_uid: &str) -> String {
     let text = format!("{federation_uid}\n{}\n{}", person.issuer, person.username);
@@ -171,6 +174,18 @@ mod tests {
         let mut again = Secrets::default();
         prepare(&world, Some(&bundle), &mut again);
         assert!(secrets == again && secrets.len() == 1);
+    }
+
+    #[test]
+    fn r24_a_membership_says_by_which_attribute_its_person_is_named() {
+        let yaml = "apiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {name: corp}\nspec: {ldap: \
+                    {servers: ['ldaps://a.example'], bind: {anonymous: {}}, users: {base: 'dc=a', loginAttributes: \
+                    [sAMAccountName, mail]}}, provisioning: {role: member}}\n";
+        let files = [("a.yaml".into(), yaml.into())];
+        let world = idm_compile::yaml::read_files(&files, idm_compile::Settings::default()).unwrap().0;
+        let labels = labels("corp", &world.federations[0].spec);
+        assert_eq!(labels[PROVISIONED_BY], "corp");
+        assert_eq!(labels[NAMED_BY], "samaccountname.mail");
     }
 
     #[test]

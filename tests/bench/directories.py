@@ -18,6 +18,8 @@ ROUNDS = int(sys.argv[3]) if len(sys.argv) > 3 else 3
 TICK = os.sysconf("SC_CLK_TCK")
 PEOPLE, CONNECTIONS = 500, 8
 WORK = tempfile.mkdtemp(prefix="idm-bench-")
+# Apache reads the authority as another user.
+os.chmod(WORK, 0o755)
 PROCESSES = []
 MODULES = "/usr/lib/apache2/modules"
 
@@ -204,7 +206,7 @@ local function base64(text)
     local n = a * 65536 + (b or 0) * 256 + (c or 0)
     for place = 0, 3 do
       local missing = (place == 2 and not b) or (place == 3 and not c)
-      local six = math.floor(n / 64 ^ (3 - place)) % 64 + 1
+      local six = math.floor(n / 64 ^ (3 - place)) %% 64 + 1
       out[#out + 1] = missing and "=" or letters:sub(six, six)
     end
   end

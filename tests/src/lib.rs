@@ -33,7 +33,7 @@ pub use in_process::InProcess;
 pub use issuer::{Issuer, now};
 pub use pod::Pod;
 pub use prometheus::Prometheus;
-pub use provider::{CLIENT_SECRET, Provider, Script};
+pub use provider::{CLIENT_SECRET, PASSWORD_OF_ALL, Provider, Script};
 pub use raw::{Reply, raw, raw_on};
 pub use redis::Redis;
 pub use routes::{policy_of, route_to, route_to_port};

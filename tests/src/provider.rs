@@ -32,6 +32,8 @@ pub struct Script {
     pub jwks: Option<String>,
     /// The status of the token endpoint.
     pub token_status: u16,
+    /// The error that it answers with another status than 200.
+    pub token_error: &'static str,
     /// The delay of the token endpoint.
     pub delay: Duration,
     /// The lifetime of access tokens, in seconds.
@@ -53,6 +55,7 @@ impl Default for Script {
             mangle: |token| token,
             jwks: None,
             token_status: 200,
+            token_error: "invalid_grant",
             delay: Duration::ZERO,
             lifetime: 300,
             down: false,
@@ -88,6 +91,9 @@ pub struct Provider {
 
 /// The secret of its client.
 pub const CLIENT_SECRET: &str = "planted-client-secret-4711";
+
+/// The password of whoever [`Script::subject`] names.
+pub const PASSWORD_OF_ALL: &str = "canary-provider-password";
 
 fn patch(target: &mut Value, change: &Value) {
     for (name, value) in change.as_object().into_iter().flatten() {
@@ -238,7 +244,7 @@ fn token(issuer: &str, key: &SigningKey, inside: &Mutex<Inside>, script: &Script
     };
     let refused = |error: &str| json(400, &json!({"error": error}));
     if script.token_status != 200 {
-        return json(script.token_status, &json!({"error": "invalid_grant"}));
+        return json(script.token_status, &json!({"error": script.token_error}));
     }
     let of = |name: &str| asked.parameters.get(name).map(String::as_str).unwrap_or_default();
     let mut inside = inside.lock().expect("no panic inside");
@@ -257,6 +263,12 @@ fn token(issuer: &str, key: &SigningKey, inside: &Mutex<Inside>, script: &Script
                 return refused("invalid_grant");
             };
             inside.refresh.remove(position);
+            None
+        }
+        "password" => {
+            if (of("username"), of("password")) != (script.subject.as_str(), PASSWORD_OF_ALL) {
+                return refused("invalid_grant");
+            }
             None
         }
         _ => return refused("unsupported_grant_type"),

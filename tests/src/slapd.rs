@@ -90,7 +90,7 @@ impl Slapd {
              sizelimit size.soft=500 size.pr=unlimited size.prtotal=unlimited\n\
              database mdb\nsuffix {SUFFIX}\nrootdn cn=admin,{SUFFIX}\nrootpw admin\ndirectory {}\ndbnosync\n\
              maxsize 268435456\nindex uid,mail,cn,member,uniqueMember,memberUid,memberOf,entryUUID eq\n\
-             access to attrs=userPassword by anonymous auth by * none\n\
+             access to attrs=userPassword by self write by anonymous auth by * none\n\
              access to * by dn.exact={OWN_NAME} read by self read by users none by anonymous auth\n{more}\n",
             at("pid"),
             of("ca.crt"),

@@ -2,13 +2,15 @@
 //! answers as a test tells it; real directories are in the tests of `idm-directory`.
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use idm_tests::http::{Asked, Said, encoded, serve};
-use idm_tests::{Browser, Gateway, InProcess, Reply, Serves, Upstream, eventually, now, open_to, raw, secret};
+use idm_tests::{Browser, Gateway, InProcess, Reply, Serves, Upstream, eventually, now, open_to, raw, raw_on, secret};
 use idm_types::{Algorithm, ApiKey, Timestamp};
 use serde_json::{Value, json};
 
@@ -136,6 +138,18 @@ impl<G: Serves> Bed<G> {
         let credential = STANDARD.encode(pair);
         let text = format!("GET /a HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {credential}\r\n\r\n");
         raw(self.gateway.address(), text.as_bytes())
+    }
+
+    /// The same from another address of this machine.
+    fn basic_from(&self, pair: &str, own: Ipv4Addr) -> Reply {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((own, 0)).into()).unwrap();
+        socket.connect(&self.gateway.address().into()).unwrap();
+        let mut stream: TcpStream = socket.into();
+        let credential = STANDARD.encode(pair);
+        let text = format!("GET /a HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {credential}\r\n\r\n");
+        stream.write_all(text.as_bytes()).unwrap();
+        raw_on(&mut stream)
     }
 
     /// A refusal: its reason is on its one record, and the upstream heard nothing.
@@ -496,4 +510,74 @@ fn r42_sessions_wait_for_a_directory_that_is_away_unless_told_otherwise() {
     eventually("the session goes on", || {
         (denied.go("/orders").status == 200).then_some(()).ok_or_else(|| "not yet".into())
     });
+}
+
+/// The caller who must wait learns nothing about the directory, and an outage is no guess.
+#[test]
+fn r06_r09_while_a_directory_is_away_who_must_wait_gets_429_and_others_503() {
+    let bed: Bed<Gateway> = bed_with(BASIC, "{}");
+    for _ in 0..5 {
+        bed.refused(&bed.basic("ana:wrong"), 401, "WrongPassword");
+    }
+    *bed.service.is_broken.lock().unwrap() = true;
+    bed.service.forget();
+    let waits = bed.basic("ana:correct horse");
+    bed.refused(&waits, 429, "TooManyAttempts");
+    assert!(waits.header("retry-after").is_some());
+    // Somebody else, from elsewhere: the address waits, too.
+    let bob = || bed.basic_from("bob:battery staple", Ipv4Addr::new(127, 7, 7, 7));
+    bed.refused(&bob(), 503, "DirectoryUnusable");
+    for _ in 0..8 {
+        // The circuit opens meanwhile.
+        assert_eq!(bob().status, 503);
+    }
+    assert!(!bed.service.asked().contains(&"ana".to_owned()), "who must wait is not asked about");
+    *bed.service.is_broken.lock().unwrap() = false;
+    eventually("the directory is asked again", || (bob().status == 200).then_some(()).ok_or_else(|| "not yet".into()));
+    bed.upstream.forget();
+    // The delay of before the outage holds after it.
+    let later = bed.basic("ana:correct horse");
+    assert!(matches!(later.status, 429 | 200), "{later:?}");
+}
+
+/// Where nobody can be looked up, a session holds what was true at the sign-in until something here ends it.
+#[test]
+fn r42_without_a_look_up_sessions_hold_until_they_are_ended_here() {
+    let (upstream, service) = (Upstream::new(), Service::new());
+    let whole = yaml(&upstream, SIGN_IN, &service, "{}");
+    let look_up = whole.split_inclusive('\n').find(|line| line.trim_start().starts_with("lookUp:")).unwrap().to_owned();
+    let yaml = whole.replace(&look_up, "");
+    let bed: Bed = Bed { gateway: InProcess::start_with(&[("all.yaml", &yaml)], ARGUMENTS), upstream, service };
+    let (mut browser, state) = bed.at_form();
+    bed.send_form(&mut browser, &state, ["ana", "correct horse"], "same-origin");
+    bed.service.remove("ana");
+    bed.service.forget();
+    for _ in 0..3 {
+        assert_eq!(browser.go("/orders").status, 200);
+    }
+    assert_eq!(bed.service.asked(), Vec::<String>::new(), "nobody is asked about her");
+    // A new sign-in is refused, and the Federation ends the session.
+    let (mut other, state) = bed.at_form();
+    bed.upstream.forget();
+    bed.refused(&bed.send_form(&mut other, &state, ["ana", "correct horse"], "same-origin"), 401, "WrongPassword");
+    bed.gateway.write("all.yaml", &yaml.replace("  login: {}\n", "  login: {}\n  suspend: true\n"));
+    let over = eventually("the session ends", || {
+        let reply = browser.go("/orders");
+        (reply.status != 200).then_some(reply).ok_or_else(|| "not yet".into())
+    });
+    bed.upstream.forget();
+    let record = bed.gateway.record(over.decision());
+    assert_ne!(record["outcome"], "Permitted", "{record}");
+}
+
+#[test]
+fn r41_right_and_wrong_passwords_in_turn_never_change_each_others_verdict() {
+    let bed: Bed = bed_with(BASIC, "{cacheSeconds: 60}");
+    for _ in 0..3 {
+        assert_eq!(bed.basic("ana:correct horse").status, 200);
+        bed.upstream.forget();
+        bed.refused(&bed.basic("ana:wrong"), 401, "WrongPassword");
+    }
+    // The right one is kept, and each wrong one is asked about.
+    assert_eq!(bed.service.asked().len(), 1 + 3);
 }

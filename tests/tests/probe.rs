@@ -145,3 +145,58 @@ fn saml_metadata_is_told_from_an_issuer() {
     assert!(output.status.code() == Some(1) && said.contains("2 providers"), "{said}");
     assert!(probe(&[&format!("http://{address}/two"), "--entity-id", "https://two.example"]).0.status.success());
 }
+
+/// Asks about a service, with somebody who can log in there perhaps.
+fn probe_service(address: &str, username: Option<&str>, password: &str) -> (Output, String) {
+    use std::io::Write;
+    use std::process::Stdio;
+    let mut command = Command::new(idm());
+    command.args(["idp", "probe", address, "--service", "--name", "kc"]);
+    command.args(username.iter().flat_map(|name| ["--username", name]));
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.unwrap();
+    let _ = child.stdin.take().unwrap().write_all(format!("{password}\n").as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output, said)
+}
+
+#[test]
+fn a_service_is_told_by_its_answers_to_a_right_and_a_wrong_login() {
+    let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = asked.clone();
+    let address = idm_tests::http::serve(move |asked| {
+        let login: serde_json::Value = serde_json::from_str(&asked.body).unwrap();
+        log.lock().unwrap().push(login["username"].as_str().unwrap().to_owned());
+        let right = login["username"] == "ana" && login["password"] == "canary-right";
+        let person = json!({"id": "p-1", "login": "ana", "roles": ["staff"]}).to_string();
+        if right { (200, vec![], person) } else { (401, vec![], String::new()) }
+    });
+    let address = format!("http://{address}/login");
+    let (output, said) = probe_service(&address, Some("ana"), "canary-right");
+    assert!(output.status.success(), "{said}");
+    for line in ["✓ wrong login    POST: 401", "✓ right login    POST: 200", "✓ id             `id`", "‼ transport"]
+    {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    let federation = String::from_utf8(output.stdout).unwrap();
+    assert!(!said.contains("canary") && !federation.contains("canary") && !federation.contains("p-1"), "{said}");
+    for part in ["groups: token.body.roles", "username: token.body.login", "failure: \"token.status == 401\""] {
+        assert!(federation.contains(part), "{part}: {federation}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("all.yaml"), &federation).unwrap();
+    let login = ["idp", "try", "--federation", "kc", "--username", "ana", "--danger-insecure-issuers", "--dir"];
+    let mut tried = Command::new(idm());
+    let tried = tried.args(login).arg(folder.path()).stdin(std::process::Stdio::piped());
+    let mut tried = tried.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut tried.stdin.take().unwrap(), b"canary-right\n").unwrap();
+    assert!(tried.wait_with_output().unwrap().status.success());
+    // Without a login that is right nobody's account is touched.
+    asked.lock().unwrap().clear();
+    let (output, said) = probe_service(&address, None, "");
+    assert!(output.status.success() && said.contains("‼ right login"), "{said}");
+    assert!(asked.lock().unwrap().iter().all(|name| name.starts_with("idm-probe-")));
+    let (output, said) = probe_service(&address, Some("ana"), "canary-wrong");
+    assert!(!output.status.success() && said.contains("answered like one that cannot be right"), "{said}");
+}

@@ -31,6 +31,7 @@ pub use compile::{Compiled, NotTaken, RouteStatus, compile, compile_credentials}
 pub use key_secrets::{KeySecret, KnownKey};
 pub use listeners::{ListenerPorts, RouteKinds, route_kinds};
 pub use lower::backend_tls::targeted_services;
+pub use lower::directory::{NAMED_BY, PROVISIONED_BY, user_name_attributes};
 pub use lower::held_keys::held as held_keys;
 pub use lower::rotation::{Due, due};
 pub use lowered::LoweredCredentials;

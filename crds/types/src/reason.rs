@@ -487,6 +487,13 @@ reasons! {
         confirm: "`idm explain ID`: the line under `why:` names the directory and the person",
         fix: "let the person change the password where the directory lets them",
     }
+    /// The new password is not taken.
+    NewPasswordRefused {
+        status: 400,
+        plain: "the new password was not taken: it differs from its repetition, or the directory does not accept it",
+        confirm: "`idm explain ID`: the line under `why:` has the directory's own words",
+        fix: "let the person choose a password that the directory's policy accepts; let people change their own passwords there",
+    }
     /// The account may not be used now, or not from here.
     AccountRestricted {
         status: 401,

@@ -206,6 +206,19 @@ impl ArmedPolicy {
         validators::log_in(&self.memory, directory, Pair { username: username.to_owned(), password }, address).await
     }
 
+    /// Replaces the password of a person at a directory that wants it changed. The old one counts as a guess.
+    pub async fn change_password(
+        &self,
+        directory: &Arc<ArmedDirectory>,
+        username: &str,
+        password: Redacted<String>,
+        new: Redacted<String>,
+        address: std::net::IpAddr,
+    ) -> Result<(), Refusal> {
+        let pair = Pair { username: username.to_owned(), password };
+        validators::change_password(&self.memory, directory, pair, new, address).await
+    }
+
     /// Notes that a person signed in, where the Federation provisions.
     pub fn note_person(&self, federation: &Federation, who: &Identity) {
         if federation.provisions.is_some() {

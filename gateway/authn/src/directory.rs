@@ -8,15 +8,16 @@ use idm_jose::Claims;
 use idm_plan::{DirectorySource, Federation, LdapDirectory, NamedGroup, ObjectKey, Realm, Secrets, is_group_id};
 use idm_request::{Identity, OfDirectory};
 use idm_trust::{
-    Asked, Directory, DirectoryError, DirectoryErrorKind, Group, HttpClient, Login, LoginAnswer, LoginRefused, Outside,
-    Password, Person, Steps,
+    Asked, Directory, DirectoryError, DirectoryErrorKind, Group, HashAnswer, HttpClient, Login, LoginAnswer,
+    LoginRefused, NameAsked, Outside, Password, Person, Steps, secret_text,
 };
-use idm_types::{Reason, Refusal, Timestamp};
+use idm_types::{Reason, Redacted, Refusal, Timestamp};
 use serde_json::{Map, Value};
 
 use crate::federated::mapped_roles;
 use crate::method::MethodContext;
 use crate::methods::jwt::{self, Vouched};
+use crate::oidc::{PasswordGrant, Provider};
 use crate::{NewPerson, Resources};
 
 /// The longest id of a person, in bytes: with the Federation before it, it is the subject of tokens.
@@ -64,6 +65,17 @@ impl ArmedDirectory {
         Self::open(federation, plan, &outside, trust.secrets)
     }
 
+    /// An OpenID Connect provider as a source of people whose passwords it checks. Its people are those who sign in
+    /// there: their issuer is the provider's, and their claims are its own.
+    pub(crate) fn of_provider(provider: &Arc<Provider>) -> Self {
+        Self {
+            federation: provider.federation().clone(),
+            issuer: provider.issuer().to_owned(),
+            live: Arc::new(PasswordGrant(provider.clone())),
+            http: provider.http().clone(),
+        }
+    }
+
     /// The Federation.
     pub fn federation(&self) -> &Federation {
         &self.federation
@@ -100,6 +112,29 @@ impl ArmedDirectory {
     /// Whether sessions go on while the directory does not answer.
     pub(crate) fn keeps_sessions(&self) -> bool {
         self.plan().is_some_and(|plan| plan.keeps_sessions)
+    }
+
+    /// Whether people may choose a new password in the sign-in form.
+    pub fn changes_passwords(&self) -> bool {
+        self.plan().is_some_and(|plan| plan.changes_passwords)
+    }
+
+    /// Checks a password, and replaces it if the account wants that.
+    pub(crate) fn change(&self, login: Login, new: Password) -> Asked<LoginAnswer> {
+        self.live.change(login, new)
+    }
+
+    /// A secret that every pod has and that no other program knows: the password of the gateway at a database.
+    pub(crate) fn shared_secret(&self, secrets: &Secrets) -> Result<Redacted<String>, String> {
+        match self.plan().map(|plan| &plan.source) {
+            Some(DirectorySource::Database(database)) => secret_text(&database.password, secrets),
+            _ => Err(format!("Federation `{}` is not a database", self.federation.key.name)),
+        }
+    }
+
+    /// The hash of the Digest scheme for a name.
+    pub(crate) fn hash(&self, asked: NameAsked) -> Asked<HashAnswer> {
+        self.live.hash(asked)
     }
 
     /// The client, which carries work on when its request has ended.
@@ -149,7 +184,7 @@ impl ArmedDirectory {
         let answer = usable(self.live.look_up(of.id.clone(), of.username.clone())).await.map_err(unanswered)?;
         match answer {
             LoginAnswer::Verified(person) if person.id == of.id => Ok(*person),
-            LoginAnswer::Verified(_) | LoginAnswer::Unknown => {
+            LoginAnswer::Verified(_) | LoginAnswer::Changed | LoginAnswer::Unknown => {
                 Err(Refusal::new(Reason::WrongPassword, format!("{} knows `{}` no more", self.issuer, of.id)))
             }
             LoginAnswer::Refused(why) => Err(self.refused(&why, &of.username)),
@@ -176,6 +211,10 @@ impl ArmedDirectory {
     pub fn claims(&self, person: &Person) -> Map<String, Value> {
         let Person { id, username, claims, groups } = person;
         let mut all = claims.clone();
+        if self.plan().is_none() {
+            // The provider's own claims, which its signature covers.
+            return all;
+        }
         let names: Vec<Value> = self.group_names(groups).map(Value::from).collect();
         let mapped: Vec<Value> = self.named_groups(groups).map(Value::from).collect();
         let own = [
@@ -311,4 +350,4 @@ fn bounded(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

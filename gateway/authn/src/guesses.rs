@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use idm_limit::{Guess, Lockouts, User, lockout};
 use idm_store::{GuessEnd, GuessKeys, GuessRules, GuessTurn, Key, Store};
-use idm_trust::{DirectoryError, HttpClient, LoginAnswer};
+use idm_trust::{DirectoryError, HttpClient, LoginAnswer, LoginRefused};
 use idm_types::network;
 
 use crate::Memory;
@@ -145,9 +145,14 @@ impl Drop for Waiting {
         let Some((turn, question)) = self.left.take() else { return };
         self.http.carry_on(Box::pin(async move {
             match question.await {
+                // The password was right, and no caller is let in.
+                Ok(
+                    LoginAnswer::Verified(_)
+                    | LoginAnswer::Changed
+                    | LoginAnswer::Refused(LoginRefused::NewPassword(_)),
+                )
+                | Err(_) => {}
                 Ok(LoginAnswer::Unknown | LoginAnswer::Refused(_)) => turn.wrong(),
-                // No caller is let in.
-                Ok(LoginAnswer::Verified(_)) | Err(_) => {}
             }
         }));
     }

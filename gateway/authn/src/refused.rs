@@ -29,6 +29,8 @@ pub struct LoginForm {
     pub state: String,
     /// The user name that was typed.
     pub username: String,
+    /// It asks for a new password, too.
+    pub changes_password: bool,
 }
 
 impl Refused {

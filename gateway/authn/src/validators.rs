@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idm_plan::{Selector, Validator};
-use idm_trust::{Login, LoginAnswer, Password, Person, Steps};
+use idm_trust::{Login, LoginAnswer, LoginRefused, Password, Person, Steps};
 use idm_types::{Reason, Redacted, Refusal};
 
 use crate::credential::admit;
@@ -58,6 +58,9 @@ impl Validators {
             Validator::Credentials(selector) => Ok(Armed::Credentials(selector.clone())),
             Validator::Directory(name) => match Federated::of(name, namespace, resources)? {
                 Federated::Directory(directory) => Ok(Armed::Directory(directory)),
+                Federated::Oidc(provider) if provider.takes_passwords() => {
+                    Ok(Armed::Directory(Arc::new(ArmedDirectory::of_provider(&provider))))
+                }
                 Federated::Oidc(_) | Federated::Saml(_) => Err(format!("Federation `{name}` is not a directory")),
             },
         };
@@ -222,13 +225,35 @@ async fn ask(
     typed: &TypedName,
     password: &Password,
 ) -> Result<(Option<Person>, Turn), Refusal> {
+    match question(memory, turn, directory, typed, password, None).await? {
+        (LoginAnswer::Verified(person), turn) => Ok((Some(*person), turn)),
+        (_, turn) => Ok((None, turn)),
+    }
+}
+
+/// Asks a directory whether a password is right, or with `new` to replace it, in the turn of the guess. A refusal has
+/// ended the turn.
+async fn question(
+    memory: &Memory,
+    turn: Turn,
+    directory: &Arc<ArmedDirectory>,
+    typed: &TypedName,
+    password: &Password,
+    new: Option<&Password>,
+) -> Result<(LoginAnswer, Turn), Refusal> {
     directory.check_suspended()?;
     let asker = turn.asker();
     let caller = Some(turn.address());
-    let login = memory.fingerprint(&[directory.issuer(), &typed.username, password.reveal()]);
-    let question = memory.logins.question(&asker, login, || {
+    // A login has no fourth text, so it is never taken for a change.
+    let mut texts = vec![directory.issuer(), &typed.username, password.reveal()];
+    texts.extend(new.map(Password::reveal));
+    let question = memory.logins.question(&asker, memory.fingerprint(&texts), || {
         let TypedName { username, bare } = typed.clone();
-        directory.verify(Login { username, bare, password: password.clone(), caller, steps: Steps::default() })
+        let login = Login { username, bare, password: password.clone(), caller, steps: Steps::default() };
+        match new {
+            Some(new) => directory.change(login, new.clone()),
+            None => directory.verify(login),
+        }
     });
     let too_many = || Refusal::new(Reason::TooManyAttempts, directory.about(&typed.username)).retry_after(1);
     let question = question.ok_or_else(too_many)?;
@@ -236,14 +261,50 @@ async fn ask(
     memory.logins.ended(&asker, &question);
     let (answer, turn) = answered.ok_or_else(too_many)?;
     match answer {
-        Ok(LoginAnswer::Unknown) => Ok((None, turn)),
-        Ok(LoginAnswer::Verified(person)) => Ok((Some(*person), turn)),
         Ok(LoginAnswer::Refused(why)) => {
-            turn.wrong();
+            // Who proved the old password has guessed nothing.
+            if !matches!(why, LoginRefused::NewPassword(_)) {
+                turn.wrong();
+            }
             Err(directory.refused(&why, &typed.username))
         }
+        Ok(answer) => Ok((answer, turn)),
         Err(error) => Err(unanswered(error)),
     }
+}
+
+/// Replaces a password that its directory wants changed: the old one counts as a guess, once.
+pub(crate) async fn change_password(
+    memory: &Memory,
+    directory: &Arc<ArmedDirectory>,
+    pair: Pair,
+    new: Redacted<String>,
+    address: IpAddr,
+) -> Result<(), Refusal> {
+    let new = Some(new).filter(|new| new.reveal().len() <= MAX_PASSWORD).and_then(Password::new);
+    let new = new.ok_or_else(|| Refusal::new(Reason::NewPasswordRefused, "the new password is empty or too long"))?;
+    let (username, password) =
+        pair.checked().ok_or_else(|| Refusal::new(Reason::MalformedCredential, UNUSABLE_PAIR))?;
+    if new.reveal() == password.reveal() {
+        return Err(Refusal::new(Reason::NewPasswordRefused, "the new password is the old one"));
+    }
+    let began = tokio::time::Instant::now();
+    let typed = directory.own(&username).unwrap_or(TypedName { username, bare: None });
+    let turn = memory.turn(GuessedUser::of_directory(directory, &typed), address).await;
+    let turn = turn.map_err(|unchecked| unchecked.denied(&directory.about(&typed.username)))?;
+    let refusal = match question(memory, turn, directory, &typed, &password, Some(&new)).await {
+        Ok((LoginAnswer::Changed, turn)) => {
+            turn.right();
+            return Ok(());
+        }
+        Ok((_, turn)) => {
+            turn.wrong();
+            Refusal::new(Reason::WrongPassword, directory.about(&typed.username))
+        }
+        Err(refusal) => refusal,
+    };
+    wait_out(&refusal, began).await;
+    Err(refusal)
 }
 
 /// Verifies a user name with a password at one directory, for a person who signs in at its form.
@@ -275,7 +336,7 @@ pub(crate) async fn log_in(
 }
 
 /// Waits until a refused login may be answered, so that the time does not tell whether there is such a user.
-async fn wait_out(refusal: &Refusal, began: tokio::time::Instant) {
+pub(crate) async fn wait_out(refusal: &Refusal, began: tokio::time::Instant) {
     if refusal.reason.told() == Reason::WrongPassword {
         let steps = began.elapsed().as_millis() / REFUSAL_STEP.as_millis() + 1;
         tokio::time::sleep_until(began + REFUSAL_STEP * u32::try_from(steps).unwrap_or(1)).await;

@@ -2,10 +2,13 @@
 //!
 //! The findings go to standard error, a ready Federation to standard output, so that it can be piped on.
 
+mod directory;
 mod login;
 mod oidc;
 mod report;
 mod saml;
+mod service;
+mod tables;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,7 +32,9 @@ pub(crate) enum Idp {
 /// Check a provider from here, and print a Federation for it
 #[derive(Args)]
 pub(crate) struct Probe {
-    /// The issuer of an OpenID provider, its configuration document, or a SAML metadata document
+    /// The issuer of an OpenID provider, its configuration document, a SAML metadata document; an LDAP server
+    /// (`ldaps://HOST`), a database (`postgres://USER@HOST/DATABASE`, `mysql://…`); or with `--service` the address at
+    /// which a service checks passwords
     url: String,
     /// Our client id there
     #[arg(long)]
@@ -43,9 +48,28 @@ pub(crate) struct Probe {
     /// The entity id, where a SAML document describes several providers
     #[arg(long)]
     entity_id: Option<String>,
-    /// Certificates to trust besides the system's, in PEM
+    /// Certificates to trust besides the system's, in PEM; for a directory instead of the system's
     #[arg(long)]
     ca_file: Option<PathBuf>,
+    /// The only key of the server to trust, as a probe prints it (LDAP and databases)
+    #[arg(long, conflicts_with = "ca_file")]
+    pinned_key: Option<String>,
+    /// The name with which the gateway binds at an LDAP server; its password is the first line of standard input.
+    /// Without it the gateway is anonymous
+    #[arg(long)]
+    bind: Option<String>,
+    /// The entry below which people are, where it is not the whole tree (LDAP)
+    #[arg(long)]
+    base: Option<String>,
+    /// Somebody to look for (LDAP), or whose password is the first line of standard input (a service)
+    #[arg(long)]
+    username: Option<String>,
+    /// Speak without TLS to a server on this machine (LDAP and databases)
+    #[arg(long)]
+    plain: bool,
+    /// The address is that of a service that checks passwords
+    #[arg(long)]
+    service: bool,
 }
 
 /// A document as it was got.
@@ -84,6 +108,11 @@ impl Idp {
 impl Probe {
     async fn run(self) -> anyhow::Result<ExitCode> {
         let probe = self;
+        let mut report = Report::default();
+        if directory::is_directory(&probe.url) {
+            let federation = directory::probe(&probe, &mut report).await?;
+            return Ok(finished(&report, federation));
+        }
         let mut builder =
             reqwest::Client::builder().timeout(Duration::from_secs(10)).redirect(redirect::Policy::none());
         if let Some(path) = &probe.ca_file {
@@ -93,7 +122,10 @@ impl Probe {
                 .fold(builder, reqwest::ClientBuilder::add_root_certificate);
         }
         let client = builder.build()?;
-        let mut report = Report::default();
+        if probe.service {
+            let federation = service::probe(&probe, &client, &mut report).await?;
+            return Ok(finished(&report, federation));
+        }
         let is_document = probe.url.ends_with("/.well-known/openid-configuration");
         // A SAML document is at an address of its own; an issuer's is below it.
         let found = if is_document {
@@ -116,11 +148,18 @@ impl Probe {
                 }
             },
         };
-        report.print();
-        if report.has_failed() {
-            return Ok(ExitCode::FAILURE);
+        Ok(finished(&report, federation))
+    }
+}
+
+/// Prints the findings, and the Federation unless something must be changed first.
+fn finished(report: &Report, federation: Option<String>) -> ExitCode {
+    report.print();
+    match federation.filter(|_| !report.has_failed()) {
+        Some(federation) => {
+            crate::print::lines(&federation);
+            ExitCode::SUCCESS
         }
-        crate::print::lines(&federation.unwrap_or_default());
-        Ok(ExitCode::SUCCESS)
+        None => ExitCode::FAILURE,
     }
 }

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use idm_bulkhead::{Admission, Asker, Bounds, Bulkhead, Change, NotAsked, Place};
 use idm_plan::ObjectKey;
 use idm_traces::{Kind, Value, current};
-use idm_trust::{Asked, Directory, DirectoryError, DirectoryErrorKind, Login, LoginAnswer};
+use idm_trust::{
+    Asked, Directory, DirectoryError, DirectoryErrorKind, HashAnswer, Login, LoginAnswer, NameAsked, Password,
+};
 use tokio::runtime::Handle;
 
 use crate::Driver;
@@ -72,7 +74,7 @@ impl Guarded {
         DirectoryError::new(DirectoryErrorKind::Busy(seconds), format!("Federation {} is not asked: {why}", self.name))
     }
 
-    fn note(&self, answer: &Result<LoginAnswer, DirectoryError>) {
+    fn note<T>(&self, answer: &Result<T, DirectoryError>) {
         let outcome = answer.as_ref().map(drop).map_err(Clone::clone);
         // That a person has too many groups says nothing about the directory.
         if !outcome.as_ref().is_err_and(|error| error.kind == DirectoryErrorKind::TooManyGroups) {
@@ -89,10 +91,11 @@ impl Guarded {
 
     /// Runs a question on the process' own runtime: the serving cores only wait, and the question comes to its end when
     /// its caller has gone.
-    fn run<F, Fut>(self: Arc<Self>, name: &'static str, caller: Option<std::net::IpAddr>, ask: F) -> Asked<LoginAnswer>
+    fn run<T, F, Fut>(self: Arc<Self>, name: &'static str, caller: Option<std::net::IpAddr>, ask: F) -> Asked<T>
     where
+        T: Send + 'static,
         F: FnOnce(Arc<Self>, Instant) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<LoginAnswer, DirectoryError>> + Send + 'static,
+        Fut: Future<Output = Result<T, DirectoryError>> + Send + 'static,
     {
         let federation = Value::text(&self.name.to_string());
         let mut span = current().map(|scope| scope.begin(Kind::Client, name).with("idm.federation", federation));
@@ -148,6 +151,20 @@ impl Directory for Shared {
         let caller = login.caller;
         self.0.clone().run("directory login", caller, move |guarded, deadline| async move {
             guarded.driver.verify(login, deadline).await
+        })
+    }
+
+    fn change(&self, login: Login, new: Password) -> Asked<LoginAnswer> {
+        let caller = login.caller;
+        self.0.clone().run("directory password change", caller, move |guarded, deadline| async move {
+            guarded.driver.change(login, new, deadline).await
+        })
+    }
+
+    fn hash(&self, asked: NameAsked) -> Asked<HashAnswer> {
+        let caller = asked.caller;
+        self.0.clone().run("directory hash", caller, move |guarded, deadline| async move {
+            guarded.driver.hash(asked, deadline).await
         })
     }
 

@@ -13,6 +13,7 @@ mod fold;
 mod guarded;
 mod ldap;
 mod pool;
+pub mod probe;
 mod rest;
 mod sql;
 

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{DistinguishedName, Expr, LdapFilter, OutgoingTls, SecretHandle, Selector};
+use crate::{DigestAlgorithm, DirectoryTls, DistinguishedName, Expr, LdapFilter, SecretHandle, Selector};
 
 /// A directory: an outside source that checks passwords and says who people are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub struct Directory {
     pub recheck_ms: Option<u64>,
     /// Sessions go on while the directory does not answer.
     pub keeps_sessions: bool,
+    /// People may choose a new password in the sign-in form where the directory wants it.
+    pub changes_passwords: bool,
     /// The time that one login may take, over all servers and attempts.
     pub deadline_ms: u64,
     /// Logins that may be under way at the same time.
@@ -98,13 +100,28 @@ pub struct LdapDirectory {
     /// Servers with the same content, the preferred one first. Never empty.
     pub servers: Vec<DirectoryServer>,
     /// TLS settings; `None`: the system's authorities.
-    pub tls: Option<OutgoingTls>,
+    pub tls: Option<DirectoryTls>,
+    /// The servers to which references are followed. Empty: none
+    /// is.
+    pub referrals: Vec<ReferralHost>,
     /// How people are found, and how the gateway binds for it.
     pub lookup: LdapLookup,
     /// The attributes that are read of a person.
     pub person: LdapPerson,
     /// How groups are found; `None`: nobody has any.
     pub groups: Option<LdapGroups>,
+}
+
+/// A host to which references may lead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReferralHost {
+    /// A DNS name or an address, in lower case and without brackets.
+    pub host: String,
+    /// The port; `None`: the usual one of the reference's scheme.
+    pub port: Option<u16>,
+    /// Connections are not protected: the host is this machine.
+    pub plain: bool,
 }
 
 /// How the entry of a person is found.
@@ -235,7 +252,7 @@ pub struct DatabaseDirectory {
     /// The server.
     pub server: DirectoryServer,
     /// TLS settings; `None`: the system's authorities.
-    pub tls: Option<OutgoingTls>,
+    pub tls: Option<DirectoryTls>,
     /// The database.
     pub database: String,
     /// The user of the gateway there.
@@ -255,8 +272,20 @@ pub struct DatabaseDirectory {
     pub ignores_case: bool,
     /// Formats of passwords that are accepted besides the good ones.
     pub legacy_formats: Vec<LegacyFormat>,
+    /// The statements for people also return `ha1`; `None`: Digest cannot be used.
+    pub digest: Option<DigestColumn>,
     /// Replaces a password's hash by a new one: the new hash, the user name and the old hash are its parameters.
     pub upgrade: Option<Statement>,
+}
+
+/// The column with `H(username:realm:password)` in hexadecimal (RFC 7616 §3.4.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DigestColumn {
+    /// The realm.
+    pub realm: String,
+    /// The algorithm.
+    pub algorithm: DigestAlgorithm,
 }
 
 /// A database product.
@@ -315,7 +344,7 @@ pub struct RestDirectory {
     /// The question about a person by id; `None`: nobody is looked up again.
     pub look_up: Option<RestRequest>,
     /// TLS settings; `None`: the system's authorities.
-    pub tls: Option<OutgoingTls>,
+    pub tls: Option<DirectoryTls>,
     /// Repetitions of a question that found no server. A question without a password is also repeated after a
     /// connection that ended, and after 502, 503 and 504.
     pub retries: u32,

@@ -39,9 +39,10 @@ pub use bundle::{Bundle, BundleError, FORMAT};
 pub use cors::{Cors, Names, OriginPattern, Origins};
 pub use credential::{Credential, Credentials, Proof, Selector};
 pub use directory::{
-    DatabaseDirectory, DatabaseProduct, Directory, DirectoryServer, DirectorySource, GroupStrategy, LdapAttribute,
-    LdapBind, LdapDirectory, LdapGroups, LdapLookup, LdapPerson, LdapSyntax, LegacyFormat, NamedGroup, Parameter,
-    Protection, Realm, RestAnswer, RestBody, RestDirectory, RestJson, RestRequest, RestValue, Statement, Validator,
+    DatabaseDirectory, DatabaseProduct, DigestColumn, Directory, DirectoryServer, DirectorySource, GroupStrategy,
+    LdapAttribute, LdapBind, LdapDirectory, LdapGroups, LdapLookup, LdapPerson, LdapSyntax, LegacyFormat, NamedGroup,
+    Parameter, Protection, Realm, ReferralHost, RestAnswer, RestBody, RestDirectory, RestJson, RestRequest, RestValue,
+    Statement, Validator,
 };
 pub use expr::{Expr, Variable};
 pub use jose::{
@@ -76,7 +77,8 @@ pub use sign_in::{
     SamlMetadata, SamlProvider, SignInEndpoint, SignInMethod, StepUp,
 };
 pub use tls::{
-    BackendName, BackendTls, CertificateName, MtlsMethod, NameRule, Network, OutgoingTls, ServerCertificate,
+    BackendName, BackendTls, CertificateName, DirectoryTls, MtlsMethod, NameRule, Network, OutgoingTls,
+    ServerCertificate, ServerTrust,
 };
 pub use token_service::{ClientAuthentication, Endpoint, OauthClient, ServiceKey, TokenGrant, TokenService};
 

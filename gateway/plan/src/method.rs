@@ -79,11 +79,11 @@ impl MethodKind {
             MethodKind::SignIn(sign_in) => sign_in.federations.iter().any(|federation| federation == name),
             MethodKind::Basic(basic) => asked(&basic.validators),
             MethodKind::Base64(base64) => asked(&base64.validators),
+            MethodKind::Digest(digest) => digest.directories.iter().any(|asked| asked == name),
             MethodKind::Jwt(_)
             | MethodKind::Introspection(_)
             | MethodKind::ApiKey(_)
             | MethodKind::Mtls(_)
-            | MethodKind::Digest(_)
             | MethodKind::Anonymous => false,
         }
     }
@@ -269,8 +269,10 @@ pub struct DigestMethod {
     pub qualities: Vec<Quality>,
     /// The lifetime of a nonce.
     pub nonce_seconds: u64,
-    /// The users, ordered by name.
+    /// The users that are Credentials, ordered by name.
     pub users: Vec<DigestUser>,
+    /// Databases whose hashes are for this realm: names of [`crate::Plan::federations`].
+    pub directories: Vec<String>,
 }
 
 /// One user of a Digest method: its secrets hold `H(username:realm:password)` for each algorithm.
@@ -297,6 +299,14 @@ pub enum DigestAlgorithm {
 }
 
 impl DigestAlgorithm {
+    /// The digits of its hashes in hexadecimal.
+    pub const fn hexadecimal_digits(self) -> usize {
+        match self {
+            DigestAlgorithm::Sha256 | DigestAlgorithm::Sha512_256 => 64,
+            DigestAlgorithm::Md5 => 32,
+        }
+    }
+
     /// The name in the `algorithm` parameter.
     pub const fn name(self) -> &'static str {
         match self {

@@ -108,6 +108,8 @@ pub struct OidcProvider {
     pub authentication: ProviderAuthentication,
     /// The requested scopes; `openid` is among them.
     pub scopes: Vec<String>,
+    /// Passwords of its people may be sent to the token endpoint (RFC 6749 §4.3).
+    pub takes_passwords: bool,
     /// Further parameters of the authorization request.
     pub parameters: Vec<(String, String)>,
     /// Whether the claims of the userinfo endpoint are added, where there is one.

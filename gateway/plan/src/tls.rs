@@ -24,6 +24,28 @@ pub struct OutgoingTls {
     pub certificate: Option<(String, SecretHandle)>,
 }
 
+/// TLS settings of connections to a directory. The server is always verified.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DirectoryTls {
+    /// The servers that are trusted.
+    pub trust: ServerTrust,
+    /// The client certificate: its chain in PEM, and its key.
+    pub certificate: Option<(String, SecretHandle)>,
+}
+
+/// The servers that are trusted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum ServerTrust {
+    /// Those whose certificate is of an authority of the system and has the name that is connected to.
+    System,
+    /// The same with these authorities, in PEM.
+    Roots(String),
+    /// Those that have one of these public keys: the SHA-256 digest of `SubjectPublicKeyInfo`. Never empty.
+    Keys(Vec<[u8; 32]>),
+}
+
 /// TLS of connections to a backend. The backend's certificate is always verified.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

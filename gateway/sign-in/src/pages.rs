@@ -245,27 +245,51 @@ pub(crate) fn logged_out(method: &ArmedSignIn, ask: Ask<'_>) -> Answer {
     page(method, ask, |texts| texts.signed_out, content).answer(200)
 }
 
-/// The form for user name and password. HTML alone says what each field is, so that password managers and screen
-/// readers know it.
+/// The form for user name and password, or with a new password besides. HTML alone says what each field is, so that
+/// password managers and screen readers know it.
 fn login_form(method: &ArmedSignIn, texts: &Texts, form: &LoginForm) -> String {
-    let LoginForm { federation, state, username } = form;
+    let LoginForm { federation, state, username, changes_password } = form;
     let action = SignInEndpoint::Login.path(&method.plan().base, Some(federation));
-    let focus = |is_first: bool| if is_first { " autofocus" } else { "" };
+    let password = |id: &str, name: &str, label: &str, purpose: &str, is_first: bool| {
+        let focus = if is_first { " autofocus" } else { "" };
+        format!(
+            "<label for=\"{id}\">{}</label><input id=\"{id}\" name=\"{name}\" type=\"password\" \
+             autocomplete=\"{purpose}\" required maxlength=\"1024\"{focus}>",
+            shown(label)
+        )
+    };
+    let focus = if username.is_empty() { " autofocus" } else { "" };
+    let mut fields = password("p", "password", texts.password, "current-password", !username.is_empty());
+    if *changes_password {
+        fields = password("p", "password", texts.old_password, "current-password", !username.is_empty());
+        fields.push_str(&password("n", "newPassword", texts.new_password, "new-password", false));
+        fields.push_str(&password("r", "newPasswordAgain", texts.new_password_again, "new-password", false));
+    }
+    let button = if *changes_password { texts.change } else { texts.sign_in };
     format!(
         "<form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"state\" value=\"{}\">\
          <label for=\"u\">{}</label><input id=\"u\" name=\"username\" value=\"{}\" autocomplete=\"username\" \
-         autocapitalize=\"none\" spellcheck=\"false\" required maxlength=\"256\"{}>\
-         <label for=\"p\">{}</label><input id=\"p\" name=\"password\" type=\"password\" \
-         autocomplete=\"current-password\" required maxlength=\"1024\"{}><button>{}</button></form>",
+         autocapitalize=\"none\" spellcheck=\"false\" required maxlength=\"256\"{focus}>{fields}<button>{}</button></form>",
         attribute(&action),
         attribute(state),
         shown(texts.username),
         attribute(username),
-        focus(username.is_empty()),
-        shown(texts.password),
-        focus(!username.is_empty()),
-        shown(texts.sign_in)
+        shown(button)
     )
+}
+
+/// The page after a password was changed: the person signs in with the new one.
+pub(crate) fn changed(method: &ArmedSignIn, directory: &ArmedDirectory, ask: Ask<'_>, form: &LoginForm) -> Answer {
+    let title = &directory.federation().title;
+    let content = |texts: &'static Texts| {
+        format!(
+            "<p role=\"status\">{}</p>\n<p>{}</p>\n{}",
+            shown(texts.password_changed[1]),
+            shown(title),
+            login_form(method, texts, form)
+        )
+    };
+    page(method, ask, |texts| texts.password_changed[0], content).answer(200)
 }
 
 /// The page with the form of a directory.
@@ -297,7 +321,7 @@ pub fn refusal_page(method: &ArmedSignIn, refused: RefusedPage<'_>) -> Answer {
         page_request.is_form && matches!(reason, Reason::NoCredentials | Reason::SessionEnded | Reason::StepUpRequired);
     let [heading, sentence] = match form {
         _ if is_lost => texts.form_lost,
-        Some(_) => texts.login_refusal(reason),
+        Some(form) => texts.login_refusal(reason, form.changes_password),
         None => texts.refusal(reason),
     };
     let next = match form {

@@ -21,8 +21,15 @@ pub(crate) struct Texts {
     pub(crate) go_on: &'static str,
     pub(crate) username: &'static str,
     pub(crate) password: &'static str,
+    pub(crate) old_password: &'static str,
+    pub(crate) new_password: &'static str,
+    pub(crate) new_password_again: &'static str,
+    pub(crate) change: &'static str,
+    pub(crate) password_changed: [&'static str; 2],
     wrong_password: [&'static str; 2],
     change_password: [&'static str; 2],
+    choose_password: [&'static str; 2],
+    new_password_refused: [&'static str; 2],
     /// A form that was sent after the session ended.
     pub(crate) form_lost: [&'static str; 2],
     incomplete: [&'static str; 2],
@@ -55,6 +62,17 @@ const ENGLISH: Texts = Texts {
     go_on: "Continue",
     username: "User name",
     password: "Password",
+    old_password: "Present password",
+    new_password: "New password",
+    new_password_again: "New password again",
+    change: "Change password",
+    password_changed: ["Your password was changed", "Sign in with your new password."],
+    choose_password: ["Your password must be changed", "Please choose a new one. Then you sign in with it."],
+    new_password_refused: [
+        "Your password was not changed",
+        "The new password must be the same twice, differ from the present one, and be one that \
+         your organisation accepts. Perhaps it is too short, or was used before.",
+    ],
     wrong_password: ["You were not signed in", "User name or password is wrong. Please try again."],
     change_password: [
         "Your password must be changed",
@@ -107,6 +125,20 @@ const GERMAN: Texts = Texts {
     go_on: "Weiter",
     username: "Benutzername",
     password: "Passwort",
+    old_password: "Bisheriges Passwort",
+    new_password: "Neues Passwort",
+    new_password_again: "Neues Passwort noch einmal",
+    change: "Passwort ändern",
+    password_changed: ["Ihr Passwort wurde geändert", "Melden Sie sich mit dem neuen Passwort an."],
+    choose_password: [
+        "Ihr Passwort muss geändert werden",
+        "Bitte wählen Sie ein neues. Danach melden Sie sich damit an.",
+    ],
+    new_password_refused: [
+        "Ihr Passwort wurde nicht geändert",
+        "Das neue Passwort muss zweimal gleich sein, sich vom bisherigen unterscheiden und von \
+         Ihrer Organisation angenommen werden. Vielleicht ist es zu kurz oder wurde schon benutzt.",
+    ],
     wrong_password: [
         "Sie wurden nicht angemeldet",
         "Benutzername oder Passwort ist falsch. Bitte versuchen Sie es noch einmal.",
@@ -171,6 +203,20 @@ const TURKISH: Texts = Texts {
     go_on: "Devam",
     username: "Kullanıcı adı",
     password: "Parola",
+    old_password: "Şimdiki parola",
+    new_password: "Yeni parola",
+    new_password_again: "Yeni parola (tekrar)",
+    change: "Parolayı değiştir",
+    password_changed: ["Parolanız değişti", "Yeni parolanızla oturum açın."],
+    choose_password: [
+        "Parolanızın değişmesi gerekiyor",
+        "Lütfen yeni bir parola seçin. Sonra onunla oturum açarsınız.",
+    ],
+    new_password_refused: [
+        "Parolanız değişmedi",
+        "Yeni parola iki kez aynı yazılmalı, şimdikinden farklı olmalı ve kurumunuzca kabul \
+         edilmelidir. Belki çok kısa ya da daha önce kullanılmış.",
+    ],
     wrong_password: ["Oturum açılmadı", "Kullanıcı adı ya da parola yanlış. Lütfen yeniden deneyin."],
     change_password: [
         "Parolanızın değişmesi gerekiyor",
@@ -216,8 +262,10 @@ impl Texts {
 
     /// Heading and sentence above the form for user name and password. A person who proved the password may learn that it
     /// must be changed; the state of an account is told to nobody.
-    pub(crate) fn login_refusal(&self, reason: Reason) -> [&'static str; 2] {
+    pub(crate) fn login_refusal(&self, reason: Reason, changes_password: bool) -> [&'static str; 2] {
         match reason {
+            Reason::PasswordExpired | Reason::PasswordMustChange if changes_password => self.choose_password,
+            Reason::NewPasswordRefused => self.new_password_refused,
             Reason::PasswordExpired | Reason::PasswordMustChange => self.change_password,
             reason if reason.told() == Reason::WrongPassword || reason == Reason::MalformedCredential => {
                 self.wrong_password

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use idm_plan::{BackendName, BackendTls, CertificateName, OutgoingTls, SecretHandle, Secrets};
+use idm_plan::{
+    BackendName, BackendTls, CertificateName, DirectoryTls, OutgoingTls, SecretHandle, Secrets, ServerTrust,
+};
 use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -15,6 +17,7 @@ use rustls::{
 };
 
 use crate::certificate::{names_of, roots};
+use crate::pinned::PinnedKeys;
 
 /// Arms the TLS of connections to a backend. The error shows no key.
 ///
@@ -32,18 +35,26 @@ pub fn backend_config(tls: &BackendTls, secrets: &Secrets) -> Result<ClientConfi
     showing(builder, certificate.as_ref(), secrets)
 }
 
-/// Arms the TLS of connections to another server, whose certificate must have the name that it is reached by. `None`:
-/// the authorities of the system, and no certificate of ours. The error shows no key.
-pub fn client_config(tls: Option<&OutgoingTls>, secrets: &Secrets) -> Result<ClientConfig, String> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+/// Arms the TLS of connections to a directory: its certificate must have the name that it is reached by, or its key is
+/// one of those that are pinned. `None`: the authorities of the system, and no certificate of ours. The error shows no
+/// key.
+pub fn client_config(tls: Option<&DirectoryTls>, secrets: &Secrets) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots_of(tls.and_then(|tls| tls.roots.as_deref()))?);
+        .map_err(|error| error.to_string())?;
+    let builder = match tls.map(|tls| &tls.trust) {
+        None | Some(ServerTrust::System) => builder.with_root_certificates(roots_of_the_system()),
+        Some(ServerTrust::Roots(pem)) => builder.with_root_certificates(roots(pem)?),
+        Some(ServerTrust::Keys(keys)) => builder
+            .dangerous() // The verifier compares the key, and the handshake proves that the server has it.
+            .with_custom_certificate_verifier(Arc::new(PinnedKeys::new(keys.clone(), provider))),
+    };
     showing(builder, tls.and_then(|tls| tls.certificate.as_ref()), secrets)
 }
 
 /// The last step of a configuration: the certificate that is shown.
-fn showing(
+pub(crate) fn showing(
     builder: ConfigBuilder<ClientConfig, WantsClientCert>,
     certificate: Option<&(String, SecretHandle)>,
     secrets: &Secrets,

@@ -70,6 +70,8 @@ impl Steps {
 pub enum LoginAnswer {
     /// The password is right, and the account may be used.
     Verified(Box<Person>),
+    /// The password was right and is another one now; only after [`Directory::change`].
+    Changed,
     /// Somebody else is asked, if there is somebody.
     Unknown,
     /// The login is refused for good.
@@ -87,6 +89,8 @@ pub enum LoginRefused {
     StoredPassword(String),
     /// The state of the account.
     Account(AccountState),
+    /// The password is right and stays as it was, because the new one is not taken: why, without either.
+    NewPassword(String),
 }
 
 /// A state in which an account may not be used.
@@ -114,13 +118,14 @@ impl LoginRefused {
             Self::Ambiguous => Reason::AmbiguousUser,
             Self::StoredPassword(_) => Reason::StoredPasswordUnusable,
             Self::Account(state) => state.reason(),
+            Self::NewPassword(_) => Reason::NewPasswordRefused,
         }
     }
 
     /// More about it for the operator, if there is more than the reason says.
     pub fn detail(&self) -> Option<&str> {
         match self {
-            Self::StoredPassword(why) => Some(why),
+            Self::StoredPassword(why) | Self::NewPassword(why) => Some(why),
             Self::WrongPassword | Self::Ambiguous | Self::Account(_) => None,
         }
     }
@@ -162,6 +167,26 @@ pub struct Group {
     pub ids: Vec<String>,
     /// The distinguished name, where the directory has one.
     pub dn: Option<DistinguishedName>,
+}
+
+/// A user name for which the Digest scheme needs a hash.
+#[derive(Clone, Debug)]
+pub struct NameAsked {
+    /// The name as it was typed; never empty.
+    pub username: String,
+    /// The address of the caller.
+    pub caller: Option<IpAddr>,
+}
+
+/// The answer to such a question.
+#[derive(Clone, Debug)]
+pub enum HashAnswer {
+    /// `H(username:realm:password)` in hexadecimal, and the person, who has proved nothing yet.
+    Known(Redacted<String>, Box<Person>),
+    /// There is nobody with this name.
+    Unknown,
+    /// Nobody logs in by this name, whatever is proved.
+    Refused(LoginRefused),
 }
 
 /// Why a directory gives no answer. Nothing is concluded from that about anybody. Holds no password.
@@ -232,6 +257,13 @@ pub trait Directory: Send + Sync {
     /// Checks a password, and reads the person whose it is.
     fn verify(&self, login: Login) -> Asked<LoginAnswer>;
 
+    /// Checks a password, and replaces it by a new one if the account wants that before it can be used. Never
+    /// [`LoginAnswer::Verified`].
+    fn change(&self, login: Login, new: Password) -> Asked<LoginAnswer>;
+
+    /// Reads the hash that the Digest scheme compares with, and the person, with the state of the account.
+    fn hash(&self, asked: NameAsked) -> Asked<HashAnswer>;
+
     /// Reads a person again by the id of [`Person::id`], with the state of the account. The username is the one of
     /// [`Person::username`]. `Unknown`: there is nobody with this id any more.
     fn look_up(&self, id: String, username: String) -> Asked<LoginAnswer>;
@@ -260,6 +292,15 @@ impl Directories for NoDirectories {
 
 impl Directory for NoDirectories {
     fn verify(&self, _: Login) -> Asked<LoginAnswer> {
+        let error = DirectoryError::new(DirectoryErrorKind::Unavailable, "no directory is asked here");
+        Box::pin(std::future::ready(Err(error)))
+    }
+
+    fn change(&self, login: Login, _: Password) -> Asked<LoginAnswer> {
+        self.verify(login)
+    }
+
+    fn hash(&self, _: NameAsked) -> Asked<HashAnswer> {
         let error = DirectoryError::new(DirectoryErrorKind::Unavailable, "no directory is asked here");
         Box::pin(std::future::ready(Err(error)))
     }

@@ -12,17 +12,19 @@ mod directory;
 mod http_client;
 mod kept;
 mod keys;
+mod pinned;
 mod ring;
 
 pub use backend::{backend_config, client_config};
 pub use certificate::{Accepted, CertificateCheck, Signers, end_of, roots, thumbprint};
 pub use directory::{
-    AccountState, Asked, Directories, Directory, DirectoryError, DirectoryErrorKind, Group, Login, LoginAnswer,
-    LoginRefused, NoDirectories, Password, Person, Steps,
+    AccountState, Asked, Directories, Directory, DirectoryError, DirectoryErrorKind, Group, HashAnswer, Login,
+    LoginAnswer, LoginRefused, NameAsked, NoDirectories, Password, Person, Steps,
 };
 pub use http_client::{
     Answer, Authorization, Deadline, Form, HttpClient, NoAnswer, OutboundClient, OutboundRequest, Work, secret_text,
 };
 pub use kept::Kept;
 pub use keys::{EarlyFetches, IssuerKeys, RECENT};
+pub use pinned::{ServerCertificateFacts, ShownCertificates, key_digest};
 pub use ring::{KeyRing, Keys, Outside, Trust};

@@ -2,9 +2,11 @@
 //! the directory changes or is away, and that no password is found anywhere.
 
 mod bed;
+mod change;
 mod doors;
 mod life;
 mod outage;
 mod pods;
+mod probe;
 mod timing;
 mod try_login;

@@ -105,9 +105,15 @@ fn r44_a_login_that_is_right_is_told_with_its_steps_groups_and_roles() {
     holds(&said, &[&format!("  writers  cn=writers,{GROUPS}  no role mapping names it")]);
     holds(&said, &[&format!("✓ all      cn=all,{GROUPS}  role mapping `all`")]);
     holds(&said, &["‼ role mapping `admins` names none of these groups", "roles: order-reader, order-writer\n"]);
+    holds(&said, &["provisioning: nothing is made, because the Federation has no `provisioning`"]);
     assert_eq!((said.code, said.errors.as_str()), (0, ""));
     // The directory was given the password once.
     assert_eq!(bed.slapd.binds_of_people(), 1);
+    let path = bed.folder.path().join("all.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("  roleMappings:", "  provisioning: {role: member}\n  roleMappings:")).unwrap();
+    let member = "makes a RoleBinding in default: role `member`, user `ana`, issuer `federation:default/corp`";
+    holds(&bed.attempt("corp", "CORP\\ANA", PASSWORD), &[member]);
     let loud = bed.attempt_at("trace", "corp", "ana", PASSWORD);
     assert!(loud.code == 0 && loud.errors.contains("TRACE"), "and it has no secret either");
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{KeyReference, OutgoingTls};
+use super::{DigestAlgorithm, DirectoryTls, KeyReference};
 
 /// A table of people in a database.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,7 +21,7 @@ pub struct DatabaseDirectory {
     pub port: Option<i64>,
     /// TLS settings, where the server's certificate is not of the system's authorities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<OutgoingTls>,
+    pub tls: Option<DirectoryTls>,
     /// The database.
     #[schemars(length(min = 1, max = 128))]
     pub database: String,
@@ -53,11 +53,28 @@ pub struct DatabaseDirectory {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 5), extend("x-kubernetes-list-type" = "set"))]
     pub danger_legacy_formats: Option<Vec<DatabaseLegacyFormat>>,
+    /// The queries also return the column `ha1`: what the Digest scheme needs, in hexadecimal. Unset: Digest cannot be
+    /// used with this table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<DatabaseDigest>,
     /// Replaces the hash of a person who proved the password, if it is not argon2id: an `UPDATE` with `:newHash`,
     /// `:username` and `:oldHash`. Unset: nothing is written. A failure never fails the login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 10, max = 4096))]
     pub upgrade: Option<String>,
+}
+
+/// The column `ha1`: `H(username:realm:password)` (RFC 7616 §3.4.2). Whoever reads it can log in as everybody in this
+/// realm without any password. It fits one realm and one algorithm alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DatabaseDigest {
+    /// The realm that the hashes were made for; the method must have the same.
+    #[schemars(length(min = 1, max = 128), regex(pattern = "^[ !#-\\[\\]-~]+$"))]
+    pub realm: String,
+    /// The algorithm that they were made with; the method must have this one alone. Unset means SHA-256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<DigestAlgorithm>,
 }
 
 /// A database product.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CredentialSelector, KeyReference, ObjectReference, OutgoingTls, TokenClaim};
+use super::{CredentialSelector, KeyReference, ObjectReference, TokenClaim, TrustBundleReference};
 
 /// How logins at a directory are chosen and bounded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +32,11 @@ pub struct LoginSettings {
     /// Sessions whose person cannot be looked up because the directory does not answer. Unset means `Deny`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_outage: Option<OnOutage>,
+    /// Whether the sign-in form lets people choose a new password when the directory says that theirs has expired or must
+    /// be changed: by `unicodePwd` at Active Directory, which needs TLS, and by RFC 3062 at other LDAP directories. Only
+    /// with `ldap`. Unset means false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offer_password_change: Option<bool>,
     /// The time that one login may take, over all servers, in seconds (1 to 30). Unset means 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 30))]
@@ -60,7 +65,8 @@ pub struct Validator {
     /// The Credentials of this namespace: write `credentials: {}` for all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialValidator>,
-    /// A Federation of this namespace of type `ldap`, `database` or `rest`.
+    /// A Federation of this namespace of type `ldap`, `database` or `rest`, or of type `oidc` with
+    /// `client.dangerPasswordGrant`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub federation_ref: Option<ObjectReference>,
 }
@@ -72,6 +78,28 @@ pub struct CredentialValidator {
     /// Which Credentials are accepted, by label. Unset accepts every one whose own access list allows the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<CredentialSelector>,
+}
+
+/// TLS towards a directory. The server is always verified.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.trustBundleRef) || has(self.pinnedKeys) || has(self.clientCertificateRef)", "message": "tls must have `trustBundleRef`, `pinnedKeys` or `clientCertificateRef`"},
+    {"rule": "!has(self.trustBundleRef) || !has(self.pinnedKeys)", "message": "tls must have at most one of `trustBundleRef`, `pinnedKeys`"}]))]
+pub struct DirectoryTls {
+    /// The Secret or ConfigMap with the authorities to trust instead of the system's, in PEM; the key is `ca.crt`
+    /// unless named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_bundle_ref: Option<TrustBundleReference>,
+    /// The servers' public keys to trust instead of any authority: the SHA-256 digest of each `SubjectPublicKeyInfo`
+    /// in base64, as `idm idp probe` prints it. The key alone is compared, and neither issuer, name nor dates of the
+    /// certificate. A key that will be used later may stand here beforehand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8), inner(length(min = 44, max = 44), regex(pattern = "^[A-Za-z0-9+/]{43}=$")), extend("x-kubernetes-list-type" = "set"))]
+    pub pinned_keys: Option<Vec<String>>,
+    /// The Secret of type `kubernetes.io/tls` with the certificate that the gateway shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate_ref: Option<ObjectReference>,
 }
 
 /// A service that is asked over HTTP whether a password is right.
@@ -86,7 +114,7 @@ pub struct RestDirectory {
     pub look_up: Option<RestRequest>,
     /// TLS settings, where the service is not one of the public web, or wants a certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<OutgoingTls>,
+    pub tls: Option<DirectoryTls>,
     /// Repetitions of a question that found no server (0 to 3); `lookUp`, which sends no password, is also repeated
     /// after 502, 503 and 504. Unset means 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]

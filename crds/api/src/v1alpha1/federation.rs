@@ -178,6 +178,12 @@ pub struct OidcClient {
     /// Which `email` claims count; one that does not is not there for mappings and conditions. Unset means `Verified`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emails: Option<Emails>,
+    /// Whether methods may name this Federation among their `validators`: the gateway then takes people's user names and
+    /// passwords itself and sends them to the token endpoint (the resource owner password grant, which OAuth 2.1 has
+    /// dropped). People learn to type their password of the provider elsewhere, and no second factor is asked for. Unset
+    /// means false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub danger_password_grant: Option<bool>,
     /// Further parameters of the authorization request, for example `kc_idp_hint`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]

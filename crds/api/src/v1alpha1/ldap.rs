@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{KeyReference, OutgoingTls};
+use super::{DirectoryTls, KeyReference};
 
 /// An LDAP directory (RFC 4511).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -19,15 +19,30 @@ pub struct LdapDirectory {
     pub start_tls: Option<bool>,
     /// TLS settings, where the servers' certificates are not of the system's authorities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<OutgoingTls>,
+    pub tls: Option<DirectoryTls>,
     /// The gateway's own login, with which it searches. Not written with `users.bindTemplate`, which needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bind: Option<LdapBind>,
+    /// References to other servers, which servers answer for parts of the tree that they do not have. Unset: none is
+    /// followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub referrals: Option<LdapReferrals>,
     /// How people are found.
     pub users: LdapUsers,
     /// How their groups are found. Unset: nobody has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<LdapGroups>,
+}
+
+/// References to other servers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LdapReferrals {
+    /// Hosts to which references may lead, for example `dc.child.corp.example`, or with a port other than the usual
+    /// ones `dc.child.corp.example:3269`. The gateway binds there with `bind`, over TLS as at its own servers, and so do
+    /// the people who are found there. References to other hosts are ignored.
+    #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 260), regex(pattern = "^[^/?#@ ]+$")), extend("x-kubernetes-list-type" = "set"))]
+    pub follow: Vec<String>,
 }
 
 /// The gateway's own login: exactly one of the members.

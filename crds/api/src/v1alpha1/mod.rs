@@ -35,10 +35,10 @@ pub use common::{
 };
 pub use cors::Cors;
 pub use credential::{Credential, CredentialSpec, CredentialStatus, Owner, PasswordCredential, PersonCredential};
-pub use database::{DatabaseDirectory, DatabaseEnabled, DatabaseLegacyFormat, DatabaseProduct};
+pub use database::{DatabaseDigest, DatabaseDirectory, DatabaseEnabled, DatabaseLegacyFormat, DatabaseProduct};
 pub use directory::{
-    CredentialValidator, LoginSettings, OnOutage, RestAnswer, RestBasic, RestDirectory, RestHeader, RestMethod,
-    RestParameter, RestRequest, Validator,
+    CredentialValidator, DirectoryTls, LoginSettings, OnOutage, RestAnswer, RestBasic, RestDirectory, RestHeader,
+    RestMethod, RestParameter, RestRequest, Validator,
 };
 pub use federation::{
     AuthorizationParameter, ClaimsFrom, Emails, EndedSessions, Federation, FederationSpec, OidcAssertion, OidcClient,
@@ -51,7 +51,7 @@ pub use jose::{
 };
 pub use ldap::{
     LdapAnonymousBind, LdapAttribute, LdapBind, LdapDirectory, LdapGroupSearch, LdapGroups, LdapInChain, LdapMemberOf,
-    LdapSimpleBind, LdapSyntax, LdapTokenGroups, LdapUsers,
+    LdapReferrals, LdapSimpleBind, LdapSyntax, LdapTokenGroups, LdapUsers,
 };
 pub use limits::{
     ConcurrencyLimit, Limit, LimitKey, OnStoreLoss, PolicyLimit, RateLimit, RequestQuota, SizeLimit, TokenBudget,

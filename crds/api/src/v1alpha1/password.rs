@@ -51,6 +51,11 @@ pub struct DigestMethod {
     /// access list allows the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_selector: Option<CredentialSelector>,
+    /// The sources of people, asked in order: Credentials, and databases with the column `ha1` (`database.digest`) for
+    /// this realm. Unset means Credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "atomic"))]
+    pub validators: Option<Vec<Validator>>,
 }
 
 /// Hash algorithms of the `Digest` scheme.
@@ -105,6 +110,6 @@ pub struct Base64Method {
 
 refer! {
     BasicMethod { ; realm, credential_selector, validators }
-    DigestMethod { ; realm, algorithms, qualities, nonce_seconds, credential_selector }
+    DigestMethod { ; realm, algorithms, qualities, nonce_seconds, credential_selector, validators }
     Base64Method { ; sources, layout, credential_selector, validators }
 }

@@ -4,13 +4,13 @@
 //! one.
 
 use super::{
-    AnonymousMethod, ApiKeyMethod, Authentication, ChosenKey, CredentialSpec, DatabaseDirectory, FederationSpec,
-    IdentityPolicySpec, IntrospectionMethod, JoseConsume, JoseDecrypt, JoseEncrypt, JoseProduce, JoseSign, JoseStep,
-    JoseVerify, JwtIssuer, JwtMethod, KeyReference, KeySources, LdapBind, LdapDirectory, LdapSimpleBind, Llm,
-    MtlsMethod, OauthClientCredential, ObjectReference, OidcAssertion, OidcClient, OidcClientAuthentication,
-    OidcProvider, OutgoingTls, PrivateKeyJwt, RestDirectory, RestHeader, RestRequest, SamlMetadata, SamlProvider,
-    SamlServiceProvider, SigningSettings, TokenExchange, TokenService, TrustBundleKind, TrustBundleReference,
-    TrustedCertificates, Upstream,
+    AnonymousMethod, ApiKeyMethod, Authentication, ChosenKey, CredentialSpec, DatabaseDirectory, DirectoryTls,
+    FederationSpec, IdentityPolicySpec, IntrospectionMethod, JoseConsume, JoseDecrypt, JoseEncrypt, JoseProduce,
+    JoseSign, JoseStep, JoseVerify, JwtIssuer, JwtMethod, KeyReference, KeySources, LdapBind, LdapDirectory,
+    LdapSimpleBind, Llm, MtlsMethod, OauthClientCredential, ObjectReference, OidcAssertion, OidcClient,
+    OidcClientAuthentication, OidcProvider, OutgoingTls, PrivateKeyJwt, RestDirectory, RestHeader, RestRequest,
+    SamlMetadata, SamlProvider, SamlServiceProvider, SigningSettings, TokenExchange, TokenService, TrustBundleKind,
+    TrustBundleReference, TrustedCertificates, Upstream,
 };
 
 /// The names of Secrets and ConfigMaps that objects refer to; a name may come more than once.
@@ -121,19 +121,19 @@ refer! {
         oidc, saml, ldap, database, rest;
         login, display_name, role_mappings, provisioning, ended_sessions, suspend, clock_skew_seconds
     }
-    LdapDirectory { tls, bind; servers, start_tls, users, groups }
+    LdapDirectory { tls, bind; servers, start_tls, referrals, users, groups }
     LdapBind { simple; anonymous }
     LdapSimpleBind { password_ref; dn }
     DatabaseDirectory {
         tls, password_ref;
         product, host, port, database, user, query, id_query, group_query, enabled, ignore_case, danger_legacy_formats,
-        upgrade
+        digest, upgrade
     }
     RestDirectory { verify, look_up, tls; retries, answer }
     RestRequest { headers; method, url, json, form }
     RestHeader { secret_ref; name, value, basic, prefix }
     OidcProvider { keys, client; issuer, algorithms }
-    OidcClient { authentication, tls; client_id, scopes, endpoints, claims_from, emails, parameters }
+    OidcClient { authentication, tls; client_id, scopes, endpoints, claims_from, emails, danger_password_grant, parameters }
     OidcClientAuthentication { client_secret_basic, client_secret_post, private_key_jwt; tls_client_auth }
     OidcAssertion { key_ref; algorithm }
     SamlProvider {
@@ -146,6 +146,14 @@ refer! {
 impl References for OutgoingTls {
     fn refer<'a>(&'a self, names: &mut ReferredNames<'a>) {
         let Self { trust_bundle_ref, client_certificate_ref } = self;
+        trust_bundle_ref.refer(names);
+        client_certificate_ref.iter().for_each(|reference| secret(reference, names));
+    }
+}
+
+impl References for DirectoryTls {
+    fn refer<'a>(&'a self, names: &mut ReferredNames<'a>) {
+        let Self { trust_bundle_ref, client_certificate_ref, pinned_keys: _ } = self;
         trust_bundle_ref.refer(names);
         client_certificate_ref.iter().for_each(|reference| secret(reference, names));
     }

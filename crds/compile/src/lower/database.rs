@@ -2,13 +2,15 @@
 
 use idm_api::v1alpha1 as wire;
 use idm_plan::{
-    DatabaseDirectory, DatabaseProduct, DirectoryServer, LegacyFormat, Parameter, Protection, Secrets, Statement,
+    DatabaseDirectory, DatabaseProduct, DigestColumn, DirectoryServer, LegacyFormat, Parameter, Protection, Secrets,
+    Statement,
 };
 
 use super::Notes;
 use super::directory::judge_host;
 use super::keys::secret_text;
-use super::mtls::lower_outgoing;
+use super::mtls::lower_directory_tls;
+use super::password::lower_algorithm;
 use super::sql::{Placeholder, statement};
 use crate::{Cause, Condition, World};
 
@@ -34,6 +36,7 @@ pub(crate) fn lower_database(
         enabled,
         ignore_case,
         danger_legacy_formats,
+        digest,
         upgrade,
     } = database;
     let (product, usual_port) = match product {
@@ -42,7 +45,7 @@ pub(crate) fn lower_database(
     };
     let server = lower_server(world, host, *port, usual_port, tls.is_some(), notes)?;
     let tls = match tls {
-        Some(tls) => Some(lower_outgoing(world, "spec.database.tls", tls, secrets, notes)?),
+        Some(tls) => Some(lower_directory_tls(world, "spec.database.tls", tls, secrets, notes)?),
         None => None,
     };
     let path = "spec.database.passwordRef";
@@ -76,6 +79,7 @@ pub(crate) fn lower_database(
         always_enabled: *enabled == Some(wire::DatabaseEnabled::Always),
         ignores_case: *ignore_case == Some(true),
         legacy_formats: lower_legacy(danger_legacy_formats.as_deref().unwrap_or_default(), notes),
+        digest: lower_digest_column(digest.as_ref(), notes),
         upgrade: lower_upgrade(product, upgrade.as_deref(), notes)?,
     })
 }
@@ -123,6 +127,15 @@ fn lower_statement(
         return notes.fail(path, Cause::Invalid, message);
     }
     Some(statement)
+}
+
+fn lower_digest_column(digest: Option<&wire::DatabaseDigest>, notes: &mut Notes<'_>) -> Option<DigestColumn> {
+    let wire::DatabaseDigest { realm, algorithm } = digest?;
+    let algorithm = lower_algorithm(algorithm.unwrap_or(wire::DigestAlgorithm::Sha256));
+    let message = "whoever reads the column `ha1` can log in as everybody in its realm, without any password; Basic over \
+                   TLS needs no such column";
+    notes.report.push(&notes.object, format!("{PATH}.digest"), Condition::Programmed, Cause::DangerousOption, message);
+    Some(DigestColumn { realm: realm.clone(), algorithm })
 }
 
 /// The inner `None`: nothing is written.

@@ -46,6 +46,9 @@ pub(crate) fn lower_directory(
         }
         return None;
     };
+    if check_named_alike(world, spec, notes).is_none() {
+        return Some(None);
+    }
     let source = match (ldap, database, rest) {
         (Some(ldap), None, None) => lower_ldap(world, ldap, secrets, notes).map(Box::new).map(DirectorySource::Ldap),
         (None, Some(database), None) => {
@@ -69,9 +72,16 @@ fn lower_login(
         cache_seconds,
         recheck_seconds,
         on_outage,
+        offer_password_change,
         deadline_seconds,
         concurrency,
     } = login;
+    let changes_passwords = offer_password_change == Some(true);
+    if changes_passwords && !matches!(source, DirectorySource::Ldap(_)) {
+        let message = "`offerPasswordChange` must be set only with `ldap`: a database or a service says nowhere that a \
+                       password must be changed, and people change theirs where they got it";
+        return notes.fail("spec.login.offerPasswordChange", Cause::Invalid, message);
+    }
     if !can_look_up(&source) && (recheck_seconds.is_some() || on_outage.is_some()) {
         let message = "`recheckSeconds` and `onOutage` must be set only where people can be looked up again: with \
                        `users.base` of `ldap`, or `lookUp` of `rest`";
@@ -107,7 +117,17 @@ fn lower_login(
     }
     let groups = lower_named_groups(&source, mappings.as_deref().unwrap_or_default(), notes)?;
     let keeps_sessions = on_outage == Some(wire::OnOutage::KeepSessions);
-    Some(Directory { source, realms, cache_seconds, recheck_ms, keeps_sessions, deadline_ms, concurrency, groups })
+    Some(Directory {
+        source,
+        realms,
+        cache_seconds,
+        recheck_ms,
+        keeps_sessions,
+        changes_passwords,
+        deadline_ms,
+        concurrency,
+        groups,
+    })
 }
 
 /// Whether people can be looked up without their passwords.
@@ -182,6 +202,39 @@ pub(crate) fn lower_mappings(spec: &wire::FederationSpec, notes: &mut Notes<'_>)
     Some(lowered)
 }
 
+/// The label of a RoleBinding that was made for a person: the Federation, by name.
+pub const PROVISIONED_BY: &str = "identity-manager.io/provisioned-by";
+/// The label of such a RoleBinding with what [`user_name_attributes`] was.
+pub const NAMED_BY: &str = "identity-manager.io/named-by";
+
+/// The attributes of an LDAP directory that are its people's user names, as the value of a label; `None`: the names are
+/// of another source.
+pub fn user_name_attributes(spec: &wire::FederationSpec) -> Option<String> {
+    let users = &spec.ldap.as_ref()?.users;
+    let by_login = || users.login_attributes.as_ref().map_or_else(|| "uid".to_owned(), |names| names.join("."));
+    let template = || users.bind_template.as_ref().and_then(|template| template.split('=').next().map(str::to_owned));
+    let names = users.username_attribute.clone().or_else(template).unwrap_or_else(by_login);
+    Some(names.to_ascii_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').take(63).collect())
+}
+
+/// RoleBindings that were made for people name them by their user names: another attribute would give the roles of some
+/// to others.
+fn check_named_alike(world: &World, spec: &wire::FederationSpec, notes: &mut Notes<'_>) -> Option<()> {
+    let Some(now) = user_name_attributes(spec) else { return Some(()) };
+    let name = notes.object.name.clone();
+    let made = world.role_bindings.iter().filter(|binding| binding.meta.labels.get(PROVISIONED_BY) == Some(&name));
+    let others: Vec<&String> =
+        made.filter_map(|binding| binding.meta.labels.get(NAMED_BY)).filter(|named| **named != now).collect();
+    let Some(before) = others.first() else { return Some(()) };
+    let message = format!(
+        "{} RoleBindings of people who signed in name them by `{before}`, and user names would be of `{now}`: name the \
+         attribute as before, or delete them with `kubectl delete rolebindings.identity-manager.io -l \
+         {PROVISIONED_BY}={name}`; each is made again when its person signs in",
+        others.len()
+    );
+    notes.fail("spec.ldap.users.usernameAttribute", Cause::Invalid, message)
+}
+
 /// The sources of people of a method, in order.
 pub(crate) fn lower_validators(
     federations: &[Federation],
@@ -232,7 +285,16 @@ fn is_directory(federations: &[Federation], path: &str, name: &str, notes: &mut 
     let federation = federations.iter().find(|federation| federation.key.name == name);
     match federation.map(|federation| &federation.kind) {
         Some(FederationKind::Directory(_)) => Some(()),
-        Some(FederationKind::Oidc(_) | FederationKind::Saml(_)) => notes.fail(
+        Some(FederationKind::Oidc(oidc)) if oidc.takes_passwords => Some(()),
+        Some(FederationKind::Oidc(_)) => notes.fail(
+            path,
+            Cause::InvalidRef,
+            format!(
+                "Federation '{name}' must be of type `ldap`, `database` or `rest`: the others check no passwords, unless \
+                 a provider takes them and `oidc.client.dangerPasswordGrant` is true"
+            ),
+        ),
+        Some(FederationKind::Saml(_)) => notes.fail(
             path,
             Cause::InvalidRef,
             format!("Federation '{name}' must be of type `ldap`, `database` or `rest`: the others check no passwords"),
@@ -253,7 +315,8 @@ pub(crate) fn cannot_look_up<'f>(federations: &'f [Federation], validators: &[Va
     let is_used = |name: &String| validators.contains(&Validator::Directory(name.clone()));
     let cannot = |federation: &&Federation| match &federation.kind {
         FederationKind::Directory(directory) => directory.recheck_ms.is_none() && is_used(&federation.key.name),
-        FederationKind::Oidc(_) | FederationKind::Saml(_) => false,
+        FederationKind::Oidc(_) => is_used(&federation.key.name),
+        FederationKind::Saml(_) => false,
     };
     federations.iter().find(cannot).map(|federation| federation.key.name.as_str())
 }

@@ -129,8 +129,17 @@ fn lower_provider(
 ) -> Option<OidcProvider> {
     let wire::OidcProvider { issuer, keys, algorithms, client } = oidc;
     // Without a client there is no sign-in at this Federation: policies that accept its tokens lower the rest.
-    let wire::OidcClient { client_id, authentication, scopes, endpoints, tls, claims_from, emails, parameters } =
-        client.as_ref()?;
+    let wire::OidcClient {
+        client_id,
+        authentication,
+        scopes,
+        endpoints,
+        tls,
+        claims_from,
+        emails,
+        danger_password_grant,
+        parameters,
+    } = client.as_ref()?;
     let path = "spec.oidc.client";
     let algorithms = lower_algorithms("spec.oidc", algorithms.as_deref(), notes)?;
     if algorithms.iter().any(|algorithm| algorithm.is_symmetric()) {
@@ -176,6 +185,12 @@ fn lower_provider(
             message,
         );
     }
+    if *danger_password_grant == Some(true) {
+        let message = "people learn to type their password of the provider elsewhere, and no second factor is asked for: \
+                       whoever has a password is in";
+        let at = format!("{path}.dangerPasswordGrant");
+        notes.report.push(&notes.object, at, Condition::Programmed, Cause::DangerousOption, message);
+    }
     let usual = || vec!["profile".to_owned(), "email".to_owned()];
     let mut all = vec!["openid".to_owned()];
     all.extend(scopes.clone().unwrap_or_else(usual).into_iter().filter(|scope| scope != "openid"));
@@ -189,6 +204,7 @@ fn lower_provider(
         client_id: client_id.clone(),
         authentication,
         scopes: all,
+        takes_passwords: *danger_password_grant == Some(true),
         parameters,
         userinfo: *claims_from != Some(wire::ClaimsFrom::IdToken),
         takes_unverified_emails: *emails == Some(wire::Emails::DangerAll),

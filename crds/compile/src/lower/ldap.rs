@@ -3,14 +3,14 @@
 use idm_api::v1alpha1 as wire;
 use idm_plan::{
     DirectoryServer, DistinguishedName, GroupStrategy, LdapAttribute, LdapBind, LdapDirectory, LdapFilter, LdapGroups,
-    LdapLookup, LdapPerson, LdapSyntax, Protection, Secrets, is_attribute,
+    LdapLookup, LdapPerson, LdapSyntax, Protection, ReferralHost, Secrets, is_attribute,
 };
 use url::{Host, Url};
 
 use super::Notes;
 use super::directory::judge_host;
 use super::keys::secret_text;
-use super::mtls::lower_outgoing;
+use super::mtls::lower_directory_tls;
 use crate::{Cause, World};
 
 /// Claims that the gateway writes itself.
@@ -22,13 +22,13 @@ pub(crate) fn lower_ldap(
     secrets: &mut Secrets,
     notes: &mut Notes<'_>,
 ) -> Option<LdapDirectory> {
-    let wire::LdapDirectory { servers, start_tls, tls, bind, users, groups } = ldap;
+    let wire::LdapDirectory { servers, start_tls, tls, bind, referrals, users, groups } = ldap;
     let servers = lower_servers(world, servers, *start_tls, notes)?;
     if tls.is_some() && servers.iter().all(|server| server.protection == Protection::Loopback) {
         return notes.fail("spec.ldap.tls", Cause::Invalid, "`tls` must be set only where TLS is used");
     }
     let tls = match tls {
-        Some(tls) => Some(lower_outgoing(world, "spec.ldap.tls", tls, secrets, notes)?),
+        Some(tls) => Some(lower_directory_tls(world, "spec.ldap.tls", tls, secrets, notes)?),
         None => None,
     };
     let lookup = lower_lookup(world, bind.as_ref(), users, secrets, notes)?;
@@ -36,7 +36,50 @@ pub(crate) fn lower_ldap(
         Some(groups) => Some(lower_groups(groups, notes)?),
         None => None,
     };
-    Some(LdapDirectory { servers, tls, lookup, person: lower_person(users, notes)?, groups })
+    let referrals = match referrals {
+        Some(_) if users.bind_template.is_some() => {
+            let message = "`referrals` must not be set with `users.bindTemplate`: people are not searched";
+            return notes.fail("spec.ldap.referrals", Cause::Invalid, message);
+        }
+        Some(wire::LdapReferrals { follow }) => lower_referrals(world, follow, *start_tls, notes)?,
+        None => Vec::new(),
+    };
+    Some(LdapDirectory { servers, tls, referrals, lookup, person: lower_person(users, notes)?, groups })
+}
+
+fn lower_referrals(
+    world: &World,
+    follow: &[String],
+    start_tls: Option<bool>,
+    notes: &mut Notes<'_>,
+) -> Option<Vec<ReferralHost>> {
+    let mut hosts = Vec::new();
+    for (i, text) in follow.iter().enumerate() {
+        let path = format!("spec.ldap.referrals.follow[{i}]");
+        let url = Url::parse(&format!("ldap://{text}")).ok();
+        let plain_host = url.filter(|url| url.username().is_empty() && matches!(url.path(), "" | "/"));
+        let host = plain_host.as_ref().and_then(host_of).filter(|_| !text.contains(['/', '?', '#', '@']));
+        let Some(host) = host else {
+            return notes.fail(path, Cause::Invalid, format!("'{text}' must be a host, perhaps with a port"));
+        };
+        let here = host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+        let plain = here && start_tls == Some(false);
+        judge_host(world, &path, &host, Protection::Tls, plain, notes)?;
+        hosts.push(ReferralHost { host, port: plain_host.and_then(|url| url.port()), plain });
+    }
+    if hosts.is_empty() {
+        let message = "at least one host must be given; leave `referrals` out to follow none";
+        return notes.fail("spec.ldap.referrals.follow", Cause::Invalid, message);
+    }
+    Some(hosts)
+}
+
+fn host_of(url: &Url) -> Option<String> {
+    match url.host()? {
+        Host::Domain(name) => Some(name.to_ascii_lowercase()),
+        Host::Ipv4(address) => Some(address.to_string()),
+        Host::Ipv6(address) => Some(address.to_string()),
+    }
 }
 
 fn lower_servers(
@@ -58,12 +101,7 @@ fn lower_servers(
         let Some(url) = url.filter(|url| url.password().is_none()) else {
             return notes.fail(path, Cause::Invalid, wrong);
         };
-        let host = match url.host() {
-            Some(Host::Domain(name)) => name.to_ascii_lowercase(),
-            Some(Host::Ipv4(address)) => address.to_string(),
-            Some(Host::Ipv6(address)) => address.to_string(),
-            None => return notes.fail(path, Cause::Invalid, wrong),
-        };
+        let Some(host) = host_of(&url) else { return notes.fail(path, Cause::Invalid, wrong) };
         let (port, wanted, plain) = match url.scheme() {
             "ldaps" => (636, Protection::Tls, false),
             "ldap" => (389, Protection::StartTls, start_tls == Some(false)),

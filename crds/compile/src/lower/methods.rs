@@ -56,7 +56,8 @@ pub(super) fn lower_methods(
                 lower_basic(federations, &format!("{path}.basic"), basic, notes).map(MethodKind::Basic)
             }
             wire::MethodKind::Digest(digest) => {
-                lower_digest(world, &format!("{path}.digest"), digest, secrets, notes).map(MethodKind::Digest)
+                lower_digest(world, federations, &format!("{path}.digest"), digest, secrets, notes)
+                    .map(MethodKind::Digest)
             }
             wire::MethodKind::Base64(base64) => {
                 lower_base64(federations, &format!("{path}.base64"), base64, notes).map(MethodKind::Base64)

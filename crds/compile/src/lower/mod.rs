@@ -10,7 +10,7 @@ pub(crate) mod config_map;
 mod cors;
 pub(crate) mod credential;
 mod database;
-mod directory;
+pub(crate) mod directory;
 pub(crate) mod federation;
 mod filters;
 pub(crate) mod held_keys;

@@ -1,10 +1,13 @@
 //! Client certificates, and the server certificates of HTTPS listeners.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use gateway_api::apis::standard::gateways::{GatewayListeners, GatewayTlsBackendClientCertificateRef};
 use idm_api::v1alpha1 as wire;
 use idm_jose::private_key;
 use idm_plan::{
-    CertificateName, Host, MtlsMethod, NameRule, Network, OutgoingTls, SecretHandle, Secrets, ServerCertificate,
+    CertificateName, DirectoryTls, Host, MtlsMethod, NameRule, Network, OutgoingTls, SecretHandle, Secrets,
+    ServerCertificate, ServerTrust,
 };
 
 use super::keys::secret_text;
@@ -249,4 +252,57 @@ pub(crate) fn lower_outgoing(
         None => None,
     };
     Some(OutgoingTls { roots, certificate })
+}
+
+/// TLS towards a directory.
+pub(crate) fn lower_directory_tls(
+    world: &World,
+    path: &str,
+    tls: &wire::DirectoryTls,
+    secrets: &mut Secrets,
+    notes: &mut Notes<'_>,
+) -> Option<DirectoryTls> {
+    let wire::DirectoryTls { trust_bundle_ref, pinned_keys, client_certificate_ref } = tls;
+    let trust = match (trust_bundle_ref, pinned_keys) {
+        (None, None) if client_certificate_ref.is_none() => {
+            let message = "tls must have `trustBundleRef`, `pinnedKeys` or `clientCertificateRef`";
+            return notes.fail(path, Cause::Invalid, message);
+        }
+        (Some(_), Some(_)) => {
+            let message =
+                "tls must have at most one of `trustBundleRef`, `pinnedKeys`: a pinned key needs no authority";
+            return notes.fail(path, Cause::Invalid, message);
+        }
+        (None, None) => ServerTrust::System,
+        (Some(reference), None) => {
+            ServerTrust::Roots(trust_bundle(world, &format!("{path}.trustBundleRef"), reference, notes)?)
+        }
+        (None, Some(keys)) => ServerTrust::Keys(lower_pins(&format!("{path}.pinnedKeys"), keys, notes)?),
+    };
+    let certificate = match client_certificate_ref {
+        Some(reference) => {
+            Some(certificate(world, &format!("{path}.clientCertificateRef"), &reference.name, secrets, notes)?)
+        }
+        None => None,
+    };
+    Some(DirectoryTls { trust, certificate })
+}
+
+fn lower_pins(path: &str, keys: &[String], notes: &mut Notes<'_>) -> Option<Vec<[u8; 32]>> {
+    let read = |text: &String| STANDARD.decode(text).ok().and_then(|octets| <[u8; 32]>::try_from(octets).ok());
+    let mut pins = Vec::new();
+    for (i, text) in keys.iter().enumerate() {
+        let Some(pin) = read(text) else {
+            let message = format!(
+                "'{text}' must be the SHA-256 digest of a public key in base64 (44 characters), as `idm idp probe` \
+                 prints it"
+            );
+            return notes.fail(format!("{path}[{i}]"), Cause::Invalid, message);
+        };
+        pins.push(pin);
+    }
+    if pins.is_empty() {
+        return notes.fail(path, Cause::Invalid, "at least one key must be given");
+    }
+    Some(pins)
 }

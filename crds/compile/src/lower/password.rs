@@ -2,14 +2,14 @@
 
 use idm_api::v1alpha1 as wire;
 use idm_plan::{
-    Base64Method, BasicMethod, DigestAlgorithm, DigestMethod, DigestUser, Federation, LayoutPart, Quality, Secrets,
-    Validator,
+    Base64Method, BasicMethod, DigestAlgorithm, DigestColumn, DigestMethod, DigestUser, DirectorySource, Federation,
+    FederationKind, LayoutPart, Quality, Secrets, Validator,
 };
 use idm_types::{Redacted, hex};
 use sha2::{Digest, Sha256, Sha512_256};
 
 use super::directory::lower_validators;
-use super::source::{lower_selector, lower_source};
+use super::source::lower_source;
 use super::{Notes, secret};
 use crate::{Cause, Condition, Object, World};
 
@@ -76,12 +76,13 @@ pub(crate) fn lower_basic(
 
 pub(crate) fn lower_digest(
     world: &World,
+    federations: &[Federation],
     path: &str,
     method: &wire::DigestMethod,
     secrets: &mut Secrets,
     notes: &mut Notes<'_>,
 ) -> Option<DigestMethod> {
-    let wire::DigestMethod { realm, algorithms, qualities, nonce_seconds, credential_selector } = method;
+    let wire::DigestMethod { realm, algorithms, qualities, nonce_seconds, credential_selector, validators } = method;
     let algorithms: Vec<DigestAlgorithm> = match algorithms.as_deref() {
         None => vec![DigestAlgorithm::Sha256],
         Some(given) => given.iter().map(|algorithm| lower_algorithm(*algorithm)).collect(),
@@ -115,8 +116,15 @@ pub(crate) fn lower_digest(
     if !(10..=3600).contains(&nonce_seconds) {
         return notes.fail(format!("{path}.nonceSeconds"), Cause::Invalid, "nonceSeconds must be between 10 and 3600");
     }
-    let only = lower_selector(credential_selector.as_ref());
-    let accepted = |object: &&std::sync::Arc<Object<wire::CredentialSpec>>| only.accepts(&object.meta.labels);
+    let validators = lower_validators(federations, path, validators.as_deref(), credential_selector.as_ref(), notes)?;
+    let directories = digest_directories(federations, path, &validators, (realm, &algorithms), notes)?;
+    let only = validators.iter().find_map(|validator| match validator {
+        Validator::Credentials(selector) => Some(selector),
+        Validator::Directory(_) => None,
+    });
+    let accepted = |object: &&std::sync::Arc<Object<wire::CredentialSpec>>| {
+        only.is_some_and(|only| only.accepts(&object.meta.labels))
+    };
     let mut users: Vec<DigestUser> = Vec::new();
     for object in world.credentials.iter().filter(|object| object.spec.password.is_some()).filter(accepted) {
         // A hashed password cannot be used here: Digest needs a hash of its own. A broken Secret is reported at the
@@ -136,10 +144,54 @@ pub(crate) fn lower_digest(
         users.push(DigestUser { secrets: handles.collect(), username, credential: object.meta.name.clone() });
     }
     users.sort_by(|a, b| a.username.cmp(&b.username));
-    Some(DigestMethod { realm: realm.clone(), algorithms, qualities, nonce_seconds: nonce_seconds as u64, users })
+    let (realm, nonce_seconds) = (realm.clone(), nonce_seconds as u64);
+    Some(DigestMethod { realm, algorithms, qualities, nonce_seconds, users, directories })
 }
 
-fn lower_algorithm(algorithm: wire::DigestAlgorithm) -> DigestAlgorithm {
+/// The databases of a Digest method. Their hashes fit one realm and one algorithm, and no other one can be made of them.
+fn digest_directories(
+    federations: &[Federation],
+    path: &str,
+    validators: &[Validator],
+    (realm, algorithms): (&str, &[DigestAlgorithm]),
+    notes: &mut Notes<'_>,
+) -> Option<Vec<String>> {
+    let mut directories = Vec::new();
+    for (i, validator) in validators.iter().enumerate() {
+        let Validator::Directory(name) = validator else { continue };
+        let at = format!("{path}.validators[{i}].federationRef");
+        let found = federations.iter().find(|federation| federation.key.name == *name);
+        let column = found.and_then(|federation| match &federation.kind {
+            FederationKind::Directory(directory) => match &directory.source {
+                DirectorySource::Database(database) => database.digest.as_ref(),
+                DirectorySource::Ldap(_) | DirectorySource::Rest(_) => None,
+            },
+            FederationKind::Oidc(_) | FederationKind::Saml(_) => None,
+        });
+        let Some(DigestColumn { realm: of_column, algorithm }) = column else {
+            let message = format!(
+                "Federation '{name}' must be a `database` with `digest`: Digest needs a hash that the others do not have; \
+                 use `basic` with it"
+            );
+            return notes.fail(at, Cause::InvalidRef, message);
+        };
+        if of_column != realm {
+            let message =
+                format!("the hashes of Federation '{name}' are for the realm '{of_column}', and fit no other");
+            return notes.fail(at, Cause::InvalidRef, message);
+        }
+        if *algorithms != [*algorithm] {
+            let name_of = algorithm.name();
+            let message =
+                format!("the hashes of Federation '{name}' are {name_of}: `algorithms` must be [{name_of}] alone");
+            return notes.fail(at, Cause::InvalidRef, message);
+        }
+        directories.push(name.clone());
+    }
+    Some(directories)
+}
+
+pub(super) fn lower_algorithm(algorithm: wire::DigestAlgorithm) -> DigestAlgorithm {
     match algorithm {
         wire::DigestAlgorithm::Sha256 => DigestAlgorithm::Sha256,
         wire::DigestAlgorithm::Sha512_256 => DigestAlgorithm::Sha512_256,

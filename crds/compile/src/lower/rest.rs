@@ -7,7 +7,7 @@ use url::Url;
 
 use super::Notes;
 use super::keys::{judge_url, secret_text};
-use super::mtls::lower_outgoing;
+use super::mtls::lower_directory_tls;
 use super::policy::expr;
 use crate::{Cause, World};
 
@@ -24,7 +24,7 @@ pub(crate) fn lower_rest(
 ) -> Option<RestDirectory> {
     let wire::RestDirectory { verify, look_up, tls, retries, answer } = rest;
     let tls = match tls {
-        Some(tls) => Some(lower_outgoing(world, "spec.rest.tls", tls, secrets, notes)?),
+        Some(tls) => Some(lower_directory_tls(world, "spec.rest.tls", tls, secrets, notes)?),
         None => None,
     };
     let path = "spec.rest.verify";

@@ -7,7 +7,7 @@ use idm_types::Skew;
 
 use super::*;
 
-struct NoHttp;
+pub(crate) struct NoHttp;
 
 impl HttpClient for NoHttp {
     fn ask(&self, _: OutboundRequest) -> Answer {
@@ -40,13 +40,15 @@ fn directory(base: Option<&str>, named: &[&str]) -> ArmedDirectory {
         login_attributes: vec!["uid".into()],
     };
     let person = LdapPerson { id_attribute: None, username_attribute: None, attributes: vec![] };
-    let ldap = LdapDirectory { servers: vec![], tls: None, lookup, person, groups: Some(groups) };
+    let ldap =
+        LdapDirectory { servers: vec![], tls: None, referrals: Vec::new(), lookup, person, groups: Some(groups) };
     let plan = Plan {
         source: DirectorySource::Ldap(Box::new(ldap)),
         realms: vec![],
         cache_seconds: 0,
         recheck_ms: None,
         keeps_sessions: false,
+        changes_passwords: false,
         deadline_ms: 1000,
         concurrency: 1,
         groups: named.iter().map(|text| NamedGroup { text: (*text).into(), dn: dn(text) }).collect(),

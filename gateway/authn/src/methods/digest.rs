@@ -4,6 +4,7 @@ use idm_limit::Guess;
 use idm_request::percent;
 use idm_request::{Identity, Presented, RequestView};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use aws_lc_rs::{digest as hash, hmac};
 use idm_plan::{DigestAlgorithm, DigestMethod, DigestUser, Quality, Secrets, Source};
@@ -13,7 +14,10 @@ use md5::Digest as _;
 
 use super::scheme;
 use crate::CredentialTable;
+use crate::Resources;
 use crate::credential::admit;
+use crate::directory::ArmedDirectory;
+use crate::federated::Federated;
 use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, Proven, Recheck, Verifying, at_once};
 use crate::nonce::{self, Taken};
 
@@ -25,12 +29,30 @@ pub(super) struct ArmedDigest {
     /// algorithm at the same position.
     users: HashMap<String, usize>,
     secrets: Vec<Vec<Redacted<String>>>,
+    /// Databases that have hashes for this realm.
+    directories: Vec<Arc<ArmedDirectory>>,
     /// Derived from all users' hashes, so that all pods have the same key and no other program can know it.
     nonce_key: hmac::Key,
 }
 
 /// RFC 7616 has eleven; a credential with more than this is not read to its end.
 const MAX_PARAMETERS: usize = 32;
+
+/// A credential whose form is right, and that fits this method and this request.
+struct Given {
+    username: String,
+    userhash: bool,
+    nonce: String,
+    uri: String,
+    response: String,
+    cnonce: String,
+    nc: String,
+    /// The position of the algorithm in the plan.
+    which: usize,
+    algorithm: DigestAlgorithm,
+    quality: Quality,
+    count: u32,
+}
 
 /// The parameters of one `Authorization` header. None of them is verified yet.
 #[derive(Default)]
@@ -70,7 +92,10 @@ impl Method for ArmedDigest {
     }
 
     fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
-        at_once(self.attempt(context, credential))
+        if self.directories.is_empty() {
+            return at_once(self.attempt(context, credential));
+        }
+        Box::pin(self.attempt_anywhere(context, credential))
     }
 
     /// Each response is good once.
@@ -86,6 +111,10 @@ impl Method for ArmedDigest {
     fn recheck<'a>(&'a self, context: MethodContext<'a>, proven: Proven<'a>) -> Recheck<'a> {
         let MethodContext { memory, now, .. } = context;
         let credential = proven.credential;
+        if proven.identity.directory.is_some() {
+            // The count was used up before the guess was forgiven.
+            return Recheck::Done(Ok(()));
+        }
         if !memory.store.is_shared() {
             self.admitted(credential, context);
             return Recheck::Done(Ok(()));
@@ -118,7 +147,22 @@ impl Method for ArmedDigest {
 }
 
 impl ArmedDigest {
+    /// Arms it with its databases.
+    pub(super) fn arm(plan: &DigestMethod, namespace: &str, resources: &mut Resources<'_>) -> Result<Self, String> {
+        let directories = plan.directories.iter().map(|name| match Federated::of(name, namespace, resources)? {
+            Federated::Directory(directory) => Ok(directory),
+            Federated::Oidc(_) | Federated::Saml(_) => Err(format!("Federation `{name}` is not a directory")),
+        });
+        let directories = directories.collect::<Result<Vec<_>, String>>()?;
+        Self::over(plan, resources.trust.secrets, directories)
+    }
+
+    #[cfg(test)]
     pub(super) fn new(plan: &DigestMethod, secrets: &Secrets) -> Result<Self, String> {
+        Self::over(plan, secrets, Vec::new())
+    }
+
+    fn over(plan: &DigestMethod, secrets: &Secrets, directories: Vec<Arc<ArmedDirectory>>) -> Result<Self, String> {
         let mut users = HashMap::new();
         let mut armed = Vec::with_capacity(plan.users.len());
         let mut all = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, b"idm digest nonce"));
@@ -135,8 +179,13 @@ impl ArmedDigest {
             users.insert(format!("={}", user.username), position);
             armed.push(hashes);
         }
+        for directory in &directories {
+            // All pods have the same password for the database, and no other program knows it.
+            let secret = directory.shared_secret(secrets)?;
+            all.update(secret.reveal().as_bytes());
+        }
         let nonce_key = hmac::Key::new(hmac::HMAC_SHA256, all.sign().as_ref());
-        Ok(Self { plan: plan.clone(), sources: scheme("Digest"), users, secrets: armed, nonce_key })
+        Ok(Self { plan: plan.clone(), sources: scheme("Digest"), users, secrets: armed, directories, nonce_key })
     }
 
     /// Whether the body is needed before this credential can be verified. It is not held when the credential is refused
@@ -166,9 +215,11 @@ impl ArmedDigest {
         let Some(nonce) = nonce::make(&self.nonce_key, now) else { return Vec::new() };
         let qualities: Vec<&str> = self.plan.qualities.iter().map(|quality| quality.name()).collect();
         let stale = if stale { ", stale=true" } else { "" };
+        // Nobody is found in a database by a hash of their name.
+        let userhash = self.directories.is_empty();
         let challenge = |algorithm: &DigestAlgorithm| {
             format!(
-                "Digest realm=\"{}\", nonce=\"{nonce}\", qop=\"{}\", algorithm={}, charset=UTF-8, userhash=true{stale}",
+                "Digest realm=\"{}\", nonce=\"{nonce}\", qop=\"{}\", algorithm={}, charset=UTF-8, userhash={userhash}{stale}",
                 self.plan.realm,
                 qualities.join(", "),
                 algorithm.name()
@@ -202,39 +253,60 @@ impl ArmedDigest {
         ))
     }
 
+    /// Reads a credential and checks all of it that does not depend on who it is.
+    fn read(&self, context: MethodContext<'_>, credential: &str) -> Result<Given, Attempt> {
+        let view = context.view;
+        let denied = |reason, detail: &str| Attempt::Rejected(context.denied(reason, detail));
+        let malformed = |why: &str| denied(Reason::MalformedCredential, why);
+        let given = parse(credential).ok_or_else(|| malformed("it is not a list of Digest parameters"))?;
+        let Parameters { username, realm, nonce, uri, response, algorithm, cnonce, qop, nc, userhash } = given;
+        let (Some(username), Some(nonce), Some(uri), Some(response), Some(cnonce), Some(qop), Some(nc)) =
+            (username, nonce, uri, response, cnonce, qop, nc)
+        else {
+            return Err(malformed("it must have username, nonce, uri, response, cnonce, qop and nc"));
+        };
+        if realm.as_deref() != Some(self.plan.realm.as_str()) {
+            return Err(malformed("it is for another realm"));
+        }
+        let named = algorithm.as_deref().unwrap_or("MD5");
+        let which = self.plan.algorithms.iter().position(|algorithm| algorithm.name().eq_ignore_ascii_case(named));
+        let which = which
+            .ok_or_else(|| denied(Reason::AlgorithmNotAllowed, "the hash algorithm is not one of the policy's"))?;
+        let algorithm = *self.plan.algorithms.get(which).ok_or_else(|| malformed("no algorithm"))?;
+        let quality = self.plan.qualities.iter().copied().find(|quality| quality.name() == qop);
+        let quality = quality.ok_or_else(|| malformed("the quality of protection is not one of the policy's"))?;
+        // The signed target must be the requested one (RFC 7616 §3.4.6).
+        if uri != view.target {
+            return Err(malformed("`uri` is not the target of the request"));
+        }
+        let count = Some(&nc).filter(|nc| nc.len() == 8).and_then(|nc| u32::from_str_radix(nc, 16).ok());
+        let count = count.ok_or_else(|| malformed("`nc` must be eight hexadecimal digits"))?;
+        Ok(Given { username, userhash, nonce, uri, response, cnonce, nc, which, algorithm, quality, count })
+    }
+
+    /// Whether the response is the one that somebody with this hash makes.
+    fn is_right(&self, given: &Given, ha1: &Redacted<String>, view: RequestView<'_>) -> bool {
+        let Given { nonce, uri, response, cnonce, nc, algorithm, quality, .. } = given;
+        let body = match (quality, view.body) {
+            (Quality::Auth, _) => String::new(),
+            (Quality::AuthInt, body) => format!(":{}", digest_of(*algorithm, &[body.unwrap_or_default()])),
+        };
+        let ha2 = digest_of(*algorithm, &[view.method.as_bytes(), b":", uri.as_bytes(), body.as_bytes()]);
+        let qop = quality.name();
+        let whole = format!("{}:{nonce}:{nc}:{cnonce}:{qop}:{ha2}", ha1.reveal());
+        let expected = digest_of(*algorithm, &[whole.as_bytes()]);
+        let response = response.to_ascii_lowercase();
+        aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_bytes(), response.as_bytes()).is_ok()
+    }
+
     fn attempt(&self, context: MethodContext<'_>, credential: &str) -> Attempt {
         let MethodContext { table, memory, view, now, .. } = context;
         let denied = |reason, detail: &str| context.denied(reason, detail);
-        let malformed = |why: &str| Attempt::Rejected(denied(Reason::MalformedCredential, why));
-        let Some(given) = parse(credential) else { return malformed("it is not a list of Digest parameters") };
-        let (Some(username), Some(nonce), Some(uri), Some(response), Some(cnonce), Some(qop), Some(nc)) =
-            (&given.username, &given.nonce, &given.uri, &given.response, &given.cnonce, &given.qop, &given.nc)
-        else {
-            return malformed("it must have username, nonce, uri, response, cnonce, qop and nc");
+        let given = match self.read(context, credential) {
+            Ok(given) => given,
+            Err(attempt) => return attempt,
         };
-        if given.realm.as_deref() != Some(self.plan.realm.as_str()) {
-            return malformed("it is for another realm");
-        }
-        let named = given.algorithm.as_deref().unwrap_or("MD5");
-        let Some(which) =
-            self.plan.algorithms.iter().position(|algorithm| algorithm.name().eq_ignore_ascii_case(named))
-        else {
-            return Attempt::Rejected(denied(
-                Reason::AlgorithmNotAllowed,
-                "the hash algorithm is not one of the policy's",
-            ));
-        };
-        let Some(&algorithm) = self.plan.algorithms.get(which) else { return malformed("no algorithm") };
-        let Some(quality) = self.plan.qualities.iter().find(|quality| quality.name() == qop) else {
-            return malformed("the quality of protection is not one of the policy's");
-        };
-        // The signed target must be the requested one (RFC 7616 §3.4.6).
-        if uri != view.target {
-            return malformed("`uri` is not the target of the request");
-        }
-        let Some(count) = Some(nc).filter(|nc| nc.len() == 8).and_then(|nc| u32::from_str_radix(nc, 16).ok()) else {
-            return malformed("`nc` must be eight hexadecimal digits");
-        };
+        let Given { username, nonce, quality, count, which, .. } = &given;
         let found = self.found(username, given.userhash);
         let person = found.map_or(username.as_str(), |(_, user)| &user.username).to_owned();
         if let Guess::Later { seconds } = memory.lockouts.turn(&context.guessed(&person), view.address, memory.uptime())
@@ -250,19 +322,8 @@ impl ArmedDigest {
         }
         // An unknown user is compared with a hash that no user has, in the same steps.
         let nobody = Redacted::new(hex(&[0; 32]));
-        let ha1 = found.and_then(|(position, _)| self.secrets.get(position)?.get(which)).unwrap_or(&nobody);
-        let body = match (quality, view.body) {
-            (Quality::Auth, _) => String::new(),
-            (Quality::AuthInt, body) => format!(":{}", digest_of(algorithm, &[body.unwrap_or_default()])),
-        };
-        let ha2 = digest_of(algorithm, &[view.method.as_bytes(), b":", uri.as_bytes(), body.as_bytes()]);
-        let whole = format!("{}:{nonce}:{nc}:{cnonce}:{qop}:{ha2}", ha1.reveal());
-        let expected = digest_of(algorithm, &[whole.as_bytes()]);
-        let right = aws_lc_rs::constant_time::verify_slices_are_equal(
-            expected.as_bytes(),
-            response.to_ascii_lowercase().as_bytes(),
-        )
-        .is_ok();
+        let ha1 = found.and_then(|(position, _)| self.secrets.get(position)?.get(*which)).unwrap_or(&nobody);
+        let right = self.is_right(&given, ha1, view);
         if !right || found.is_none() {
             memory.lockouts.wrong(&context.guessed(&person), view.address, memory.uptime());
             return Attempt::Rejected(denied(Reason::WrongPassword, &format!("user `{person}`")));
@@ -270,7 +331,7 @@ impl ArmedDigest {
         let Some(ends) = self.ends(nonce, now) else {
             return Attempt::Rejected(denied(Reason::StaleNonce, "the nonce is not one of ours, or too old"));
         };
-        match memory.nonces.take(nonce, count, ends) {
+        match memory.nonces.take(nonce, *count, ends) {
             Taken::Fresh => {}
             Taken::Replayed => {
                 return Attempt::Rejected(denied(Reason::ReplayedNonce, "this count of the nonce was used before"));
@@ -366,5 +427,6 @@ fn extended(text: &str) -> Option<String> {
     String::from_utf8(percent::decode(encoded)?).ok()
 }
 
+mod anywhere;
 #[cfg(test)]
 mod tests;

@@ -47,7 +47,7 @@ pub(crate) fn arm(policy: &Policy, kind: &MethodKind, resources: &mut Resources<
             Arc::new(basic::Base64::arm(method, &policy.key.namespace, resources).map_err(secret)?)
         }
         MethodKind::Digest(method) => {
-            Arc::new(digest::ArmedDigest::new(method, resources.trust.secrets).map_err(secret)?)
+            Arc::new(digest::ArmedDigest::arm(method, &policy.key.namespace, resources).map_err(secret)?)
         }
         MethodKind::SignIn(method) => {
             let armed = sign_in::ArmedSignIn::arm(method, &policy.key.namespace, resources).map_err(secret)?;

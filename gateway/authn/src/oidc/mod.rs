@@ -7,10 +7,12 @@
 mod id_token;
 mod logout;
 mod metadata;
+mod password;
 mod request;
 mod tokens;
 
 use idm_trust::{Authorization, Deadline, Form, HttpClient, IssuerKeys, Kept, NoAnswer, OutboundRequest, secret_text};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use idm_jose::{Jwk, SigningKey, private_key, system_entropy, to_base64url};
@@ -23,6 +25,7 @@ use crate::Resources;
 pub use id_token::{Expected, Person};
 pub use logout::LogoutToken;
 use metadata::Metadata;
+pub(crate) use password::PasswordGrant;
 pub use request::Asked;
 pub use tokens::SignedIn;
 
@@ -111,6 +114,11 @@ impl Provider {
         &self.oidc.issuer
     }
 
+    /// Whether passwords of its people may be sent to it.
+    pub(crate) fn takes_passwords(&self) -> bool {
+        self.oidc.takes_passwords
+    }
+
     /// Whether it was asked to have its answers posted to the callback.
     pub fn posts_answers(&self) -> bool {
         self.oidc.parameters.iter().any(|(name, value)| name == "response_mode" && value == "form_post")
@@ -128,6 +136,7 @@ impl Provider {
         mut form: Form,
         expected: u16,
         deadline: Deadline,
+        caller: Option<IpAddr>,
         now: Timestamp,
     ) -> Result<Vec<u8>, NoAnswer> {
         let text = |text: &str| Redacted::new(text.to_owned());
@@ -159,7 +168,7 @@ impl Provider {
                 form: Some(form),
                 expected,
                 deadline,
-                caller: None,
+                caller,
             })
             .await
     }

@@ -80,7 +80,7 @@ impl Provider {
         let own = matches!(self.proof, ClientProof::Basic(_))
             .then(|| (Cow::Borrowed("client_id"), self.oidc.client_id.clone()));
         let form = form.chain(own).map(|(name, value)| (name, Redacted::new(value))).collect();
-        let answer = self.post(endpoint, form, 201, Deadline::Short, now).await.map_err(super::no_answer)?;
+        let answer = self.post(endpoint, form, 201, Deadline::Short, None, now).await.map_err(super::no_answer)?;
         let answer = parse_strict(&answer)
             .map_err(|_| super::unavailable(format!("{endpoint} did not answer with a JSON object")))?;
         let reference =

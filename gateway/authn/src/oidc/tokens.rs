@@ -3,7 +3,9 @@
 
 use idm_jose::{Unverified, parse_document};
 use idm_session::Tokens;
-use idm_trust::{Authorization, Deadline, Form, NoAnswer, OutboundRequest};
+use std::net::IpAddr;
+
+use idm_trust::{AccountState, Authorization, Deadline, Form, LoginRefused, NoAnswer, OutboundRequest, Password};
 use idm_types::{Redacted, Refusal, Timestamp};
 use serde_json::{Map, Value};
 
@@ -74,7 +76,7 @@ impl Provider {
 
     async fn tokens(&self, form: Form, now: Timestamp) -> Result<Answered, Refusal> {
         let endpoint = &self.metadata().await?.token;
-        let answer = match self.post(endpoint, form, 200, Deadline::Long, now).await {
+        let answer = match self.post(endpoint, form, 200, Deadline::Long, None, now).await {
             Ok(answer) => answer,
             // 401 is an error of our own client, and 429 says that we ask too often.
             Err(why @ NoAnswer::Refused { status: 400 | 403, .. }) => {
@@ -82,9 +84,14 @@ impl Provider {
             }
             Err(why) => return Err(super::no_answer(why)),
         };
+        self.read_tokens(endpoint, &answer, now)
+    }
+
+    /// The tokens of an answer of the token endpoint.
+    fn read_tokens(&self, endpoint: &str, answer: &[u8], now: Timestamp) -> Result<Answered, Refusal> {
         let unusable = |why: &str| super::untrusted(format!("the answer of {endpoint} is not usable: {why}"));
         let answer =
-            parse_document(&answer).map_err(|_| unusable("it is not a JSON object that names each member once"))?;
+            parse_document(answer).map_err(|_| unusable("it is not a JSON object that names each member once"))?;
         let text = |name: &str| {
             answer
                 .get(name)
@@ -108,6 +115,44 @@ impl Provider {
         };
         let refresh_at = lives_ms.map_or(u64::MAX, |ms| now.0.saturating_add(ms - AHEAD_MS.min(ms / 4)));
         Ok(Answered { tokens, refresh_at })
+    }
+
+    /// The person whose user name and password these are (RFC 6749 §4.3); the inner error: the provider refuses them.
+    pub(super) async fn person_by_password(
+        &self,
+        username: &str,
+        password: &Password,
+        caller: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Result<Result<Person, LoginRefused>, Refusal> {
+        let scope = self.oidc.scopes.join(" ");
+        let form = form(&[
+            ("grant_type", "password"),
+            ("username", username),
+            ("password", password.reveal()),
+            ("scope", &scope),
+        ]);
+        let endpoint = &self.metadata().await?.token;
+        // A guess is sent once: the provider counts it.
+        let answer = match self.post(endpoint, form, 200, Deadline::Long, caller, now).await {
+            Ok(answer) => answer,
+            // RFC 6749 §5.2 says 400; Keycloak answers 401, and Auth0 403.
+            Err(NoAnswer::Refused { status: 400 | 401 | 403, error: Some(error), .. }) if is_about_person(&error) => {
+                let is_wrong = error == "invalid_grant";
+                // A second factor, a consent: whoever was told so would know that the password is right.
+                let restricted = LoginRefused::Account(AccountState::Restricted);
+                return Ok(Err(if is_wrong { LoginRefused::WrongPassword } else { restricted }));
+            }
+            Err(why @ NoAnswer::Refused { status: 400..=403, .. }) => return Err(super::refused(why.to_string())),
+            Err(why) => return Err(super::no_answer(why)),
+        };
+        let Answered { tokens, .. } = self.read_tokens(endpoint, &answer, now)?;
+        let id_token = tokens.id_token.as_ref().ok_or_else(|| super::untrusted("the provider gave no id token"))?;
+        // There was no browser, and so no nonce.
+        let expected = Expected::default();
+        let mut person = self.check_id_token(id_token.reveal(), tokens.access.as_ref(), &expected, now).await?;
+        self.complete(&mut person, tokens.access.as_ref()).await?;
+        Ok(Ok(person))
     }
 
     /// Adds the claims of the userinfo endpoint, and removes claims that are not accepted.
@@ -164,6 +209,20 @@ impl Provider {
         }
         Ok(members)
     }
+}
+
+/// Whether an error of the token endpoint is about the person; the others of RFC 6749 §5.2 are about our client.
+fn is_about_person(error: &str) -> bool {
+    let of_client = [
+        "invalid_request",
+        "invalid_client",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "invalid_scope",
+        "server_error",
+        "temporarily_unavailable",
+    ];
+    !of_client.contains(&error)
 }
 
 /// Whether the provider vouches for the address; some write the truth value as text.

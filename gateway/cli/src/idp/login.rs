@@ -120,13 +120,21 @@ fn follows(person: &TriedPerson, federation: &Federation) {
         say!("  ‼ role mapping `{name}` names none of these groups");
     }
     say!("roles: {}", if roles.is_empty() { "none".to_owned() } else { roles.join(", ") });
-    if let Some(role) = &federation.provisions {
-        say!("a RoleBinding with the role {role} would be made at the first sign-in");
+    let text = |name: &str| claims.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+    match &federation.provisions {
+        Some(role) => say!(
+            "provisioning: in a cluster, the first login makes a RoleBinding in {}: role `{role}`, user `{}`, issuer `{}`; \
+             one that is there already stays as it is",
+            federation.key.namespace,
+            text("preferred_username"),
+            text("iss")
+        ),
+        None => say!("provisioning: nothing is made, because the Federation has no `provisioning`"),
     }
 }
 
 /// The first line of standard input; a terminal does not show it.
-fn password() -> anyhow::Result<Redacted<String>> {
+pub(super) fn password() -> anyhow::Result<Redacted<String>> {
     let hides = std::io::stdin().is_terminal();
     let echo = |state: &str| Command::new("stty").arg(state).status();
     if hides {

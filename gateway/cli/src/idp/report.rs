@@ -3,6 +3,8 @@
 use idm_types::Visible;
 
 enum Mark {
+    /// It was done, and the lines after it judge it.
+    Step,
     Good,
     Notable,
     Bad,
@@ -13,6 +15,10 @@ enum Mark {
 pub(super) struct Report(Vec<(Mark, String, (String, Option<String>))>);
 
 impl Report {
+    pub(super) fn step(&mut self, what: &str, found: impl Into<String>) {
+        self.0.push((Mark::Step, what.into(), (found.into(), None)));
+    }
+
     pub(super) fn good(&mut self, what: &str, found: impl Into<String>) {
         self.0.push((Mark::Good, what.into(), (found.into(), None)));
     }
@@ -33,6 +39,7 @@ impl Report {
     pub(super) fn print(&self) {
         for (mark, what, found) in &self.0 {
             let mark = match mark {
+                Mark::Step => '·',
                 Mark::Good => '✓',
                 Mark::Notable => '‼',
                 Mark::Bad => '✗',

@@ -89,7 +89,7 @@ pub(super) fn of_bind(
     outcome: &Outcome,
     policy: PasswordPolicy,
 ) -> Result<Option<LoginRefused>, DirectoryError> {
-    let Outcome { code, diagnostic } = outcome;
+    let Outcome { code, diagnostic, referral: _ } = outcome;
     let error = |kind, what: &str| {
         let code_number = code.clone() as i64;
         Err(DirectoryError::new(kind, format!("{label}: {what} (code {code_number} {code:?}) {diagnostic}")))
@@ -118,6 +118,33 @@ pub(super) fn of_bind(
         _ => return error(DirectoryErrorKind::Unusable, "the server does not check the password of the person"),
     };
     Ok(Some(refused))
+}
+
+/// Judges the answer to the change of a password whose owner has proved it: `None`: it is changed.
+pub(super) fn of_change(label: &str, outcome: &Outcome) -> Result<Option<LoginRefused>, DirectoryError> {
+    let Outcome { code, diagnostic, referral: _ } = outcome;
+    let said =
+        || format!("{label}: the new password is not accepted (code {} {code:?}) {diagnostic}", code.clone() as i64);
+    let error = |kind, what: &str| {
+        let code_number = code.clone() as i64;
+        Err(DirectoryError::new(kind, format!("{label}: {what} (code {code_number} {code:?}) {diagnostic}")))
+    };
+    match code {
+        Code::Success => Ok(None),
+        // ERROR_INVALID_PASSWORD: it was changed at the same moment.
+        Code::ConstraintViolation if diagnostic.to_ascii_lowercase().starts_with("00000056:") => {
+            Ok(Some(LoginRefused::WrongPassword))
+        }
+        Code::InvalidCredentials => Ok(Some(LoginRefused::WrongPassword)),
+        Code::ConstraintViolation | Code::UnwillingToPerform => Ok(Some(LoginRefused::NewPassword(said()))),
+        Code::InsufficentAccessRights | Code::ConfidentialityRequired | Code::StrongerAuthRequired => {
+            error(DirectoryErrorKind::RefusesUs, "people may not change their own passwords; give them that right")
+        }
+        Code::Busy | Code::Unavailable => {
+            error(DirectoryErrorKind::Unavailable, "the server cannot change a password now")
+        }
+        _ => error(DirectoryErrorKind::Unusable, "the server does not change the password"),
+    }
 }
 
 /// The objection of the password policy control to an account (draft-behera-ldap-password-policy-10 §6.2).
@@ -156,7 +183,7 @@ fn of_sub_code(code: u32) -> Option<AccountState> {
 /// Judges the answer to the bind of the gateway itself.
 pub(super) fn own_bind(label: &str, name: &str, outcome: &Outcome) -> Result<(), DirectoryError> {
     use DirectoryErrorKind::{RefusesUs, Unavailable, Unusable};
-    let Outcome { code, diagnostic } = outcome;
+    let Outcome { code, diagnostic, referral: _ } = outcome;
     let (kind, what) = match code {
         Code::Success => return Ok(()),
         Code::InvalidCredentials => {

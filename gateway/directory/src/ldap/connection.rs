@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use super::entry::Entry;
 use super::frame::{self, Broken};
-use super::message::{self, Answer, Message, Outcome, PasswordPolicy, Request, Search};
+use super::message::{self, Answer, Message, NewPassword, Outcome, PasswordPolicy, Request, Search};
 use crate::Reach;
 use crate::connect::{begin_tls, connect};
 
@@ -179,8 +179,8 @@ pub(super) struct Connection {
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) entries: Vec<Entry>,
-    /// References to other servers, which are not followed.
-    pub(super) references: usize,
+    /// References to other servers: each is a place by its URIs.
+    pub(super) references: Vec<Vec<String>>,
     pub(super) outcome: Outcome,
     /// The cookie of the next page.
     pub(super) cookie: Option<Vec<u8>>,
@@ -233,6 +233,21 @@ impl Connection {
         }
     }
 
+    /// Changes a password by RFC 3062, or with `unicodePwd` as Active Directory wants it.
+    pub(super) async fn change_password(
+        &mut self,
+        change: NewPassword<'_>,
+        unicode_pwd: bool,
+        deadline: Instant,
+    ) -> Result<(Outcome, PasswordPolicy), Fault> {
+        let request = if unicode_pwd { Request::UnicodePwd(change) } else { Request::PasswordModify(change) };
+        let Message { answer, policy, .. } = self.wire.ask(request, deadline).await?;
+        match (answer, unicode_pwd) {
+            (Answer::Modified(outcome), true) | (Answer::Extended(outcome), false) => Ok((outcome, policy)),
+            _ => Err(Fault::new(FaultKind::Broken, "a change of a password is answered by something else")),
+        }
+    }
+
     /// Searches, or reads one page. `budget` is the octets of memory that entries may still take.
     pub(super) async fn search(
         &mut self,
@@ -259,7 +274,7 @@ impl Connection {
         first: Instant,
         deadline: Instant,
     ) -> Result<Found, Fault> {
-        let (mut entries, mut references) = (Vec::new(), 0);
+        let (mut entries, mut references) = (Vec::new(), Vec::new());
         loop {
             let Message { answer, cookie, memory, .. } = self.wire.answer(id, first, deadline).await?;
             let (outcome, too_many) = match answer {
@@ -272,15 +287,19 @@ impl Connection {
                         continue;
                     }
                     let diagnostic = "more entries came than are taken".to_owned();
-                    (Outcome { code: LdapResultCode::SizeLimitExceeded, diagnostic }, true)
+                    (Outcome { code: LdapResultCode::SizeLimitExceeded, diagnostic, referral: Vec::new() }, true)
                 }
-                Answer::Reference => {
-                    references += 1;
+                Answer::Reference(uris) => {
+                    let left = budget.checked_sub(memory);
+                    let too_long =
+                        || Fault::new(FaultKind::Broken, "the references of one login take more than 16 MiB");
+                    *budget = left.ok_or_else(too_long)?;
+                    references.push(uris);
                     continue;
                 }
                 Answer::Intermediate => continue,
                 Answer::Done(outcome) => (outcome, false),
-                Answer::Bind(_) | Answer::Extended(_) => {
+                Answer::Bind(_) | Answer::Extended(_) | Answer::Modified(_) => {
                     return Err(Fault::new(FaultKind::Broken, "a search is answered by something else"));
                 }
             };
@@ -311,7 +330,7 @@ async fn start_tls(stream: TcpStream, label: &str, deadline: Instant) -> Result<
     let mut wire = Wire::over(stream);
     match wire.ask(Request::StartTls, deadline).await {
         Ok(Message { answer: Answer::Extended(Outcome { code: LdapResultCode::Success, .. }), .. }) => {}
-        Ok(Message { answer: Answer::Extended(Outcome { code, diagnostic }), .. }) => {
+        Ok(Message { answer: Answer::Extended(Outcome { code, diagnostic, referral: _ }), .. }) => {
             return Err(untrusted(format!("the server refuses it: {code:?} {diagnostic}")));
         }
         Ok(_) => return Err(untrusted("it is answered by something else".into())),

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use idm_plan::{DistinguishedName, LdapSyntax};
+use idm_plan::{DirectoryServer, DistinguishedName, LdapSyntax};
 use idm_trust::{DirectoryError, DirectoryErrorKind};
 use ldap3_proto::proto::LdapSearchResultEntry;
 
@@ -10,13 +10,15 @@ use ldap3_proto::proto::LdapSearchResultEntry;
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) dn: String,
+    /// The server to which a reference led; `None`: one of the directory's own.
+    pub(super) origin: Option<DirectoryServer>,
     attributes: Vec<(String, Vec<Vec<u8>>)>,
 }
 
 impl From<LdapSearchResultEntry> for Entry {
     fn from(entry: LdapSearchResultEntry) -> Self {
         let attributes = entry.attributes.into_iter().map(|attribute| (attribute.atype, attribute.vals)).collect();
-        Self { dn: entry.dn, attributes }
+        Self { dn: entry.dn, origin: None, attributes }
     }
 }
 

@@ -8,8 +8,9 @@ use ldap3_lber::structure::{PL, StructureTag};
 use ldap3_lber::{Parser, write};
 use ldap3_proto::control::LdapControl;
 use ldap3_proto::proto::{
-    LdapBindCred, LdapBindRequest, LdapDerefAliases, LdapExtendedRequest, LdapFilter, LdapMsg, LdapOp, LdapResult,
-    LdapResultCode, LdapSearchRequest, LdapSearchResultEntry, LdapSearchScope,
+    LdapBindCred, LdapBindRequest, LdapDerefAliases, LdapExtendedRequest, LdapFilter, LdapModify, LdapModifyRequest,
+    LdapModifyType, LdapMsg, LdapOp, LdapPartialAttribute, LdapPasswordModifyRequest, LdapResult, LdapResultCode,
+    LdapSearchRequest, LdapSearchResultEntry, LdapSearchScope,
 };
 use zeroize::Zeroize;
 
@@ -18,6 +19,8 @@ use super::frame::{self, Broken};
 
 /// The name of the StartTLS operation (RFC 4511 §4.14.1).
 const START_TLS: &str = "1.3.6.1.4.1.1466.20037";
+/// The name of the password modify operation (RFC 3062 §2).
+pub(super) const PASSWORD_MODIFY: &str = "1.3.6.1.4.1.4203.1.11.1";
 /// Password policy (draft-behera-ldap-password-policy-10 §6.2).
 const PASSWORD_POLICY: &[u8] = b"1.3.6.1.4.1.42.2.27.8.5.1";
 /// Netscape's answer that a password has expired, or must be changed, without a value that matters.
@@ -55,8 +58,21 @@ pub(super) enum Request<'a> {
         cookie: Option<Vec<u8>>,
         seconds: i32,
     },
+    /// The password modify operation (RFC 3062).
+    PasswordModify(NewPassword<'a>),
+    /// A change of `unicodePwd`, in which the old value proves the old password (MS-ADTS §3.1.1.3.1.5).
+    UnicodePwd(NewPassword<'a>),
     Abandon(i32),
     Unbind,
+}
+
+/// A password that becomes another one.
+#[derive(Clone, Copy)]
+pub(super) struct NewPassword<'a> {
+    /// The entry.
+    pub(super) dn: &'a str,
+    pub(super) old: &'a Password,
+    pub(super) new: &'a Password,
 }
 
 /// Octets that are sent and then wiped: a password is among those of a bind. What the codec builds on the way is wiped
@@ -115,10 +131,32 @@ impl Request<'_> {
                 let page = cookie.map(|cookie| LdapControl::SimplePagedResults { size: PAGE, cookie });
                 (LdapOp::SearchRequest(request), page.into_iter().collect(), Some(search.filter.tag()))
             }
+            Self::PasswordModify(NewPassword { dn, old, new }) => {
+                let request = LdapPasswordModifyRequest {
+                    user_identity: Some(dn.to_owned()),
+                    old_password: Some(old.reveal().to_owned()),
+                    new_password: Some(new.reveal().to_owned()),
+                };
+                (LdapOp::ExtendedRequest(request.into()), Vec::new(), None)
+            }
+            Self::UnicodePwd(NewPassword { dn, old, new }) => {
+                let change = |operation, password: &Password| LdapModify {
+                    operation,
+                    modification: LdapPartialAttribute { atype: "unicodePwd".into(), vals: vec![quoted(password)] },
+                };
+                let changes = vec![change(LdapModifyType::Delete, old), change(LdapModifyType::Add, new)];
+                (LdapOp::ModifyRequest(LdapModifyRequest { dn: dn.to_owned(), changes }), Vec::new(), None)
+            }
             Self::Abandon(id) => (LdapOp::AbandonRequest(id), Vec::new(), None),
             Self::Unbind => (LdapOp::UnbindRequest, Vec::new(), None),
         }
     }
+}
+
+/// A password as Active Directory takes it: in quotes, as UTF-16 in little-endian order.
+fn quoted(password: &Password) -> Vec<u8> {
+    let units = std::iter::once(u16::from(b'"')).chain(password.reveal().encode_utf16()).chain([u16::from(b'"')]);
+    units.flat_map(u16::to_le_bytes).collect()
 }
 
 /// The filter of a search request: the seventh part of its operation (RFC 4511 §4.5.1).
@@ -146,10 +184,11 @@ pub(super) struct Message {
 pub(super) enum Answer {
     Bind(Outcome),
     Entry(LdapSearchResultEntry),
-    /// Another server may know more.
-    Reference,
+    /// Another server may know more: URIs of the same place.
+    Reference(Vec<String>),
     Done(Outcome),
     Extended(Outcome),
+    Modified(Outcome),
     /// Something on the way to an answer.
     Intermediate,
 }
@@ -160,6 +199,8 @@ pub(super) struct Outcome {
     pub(super) code: LdapResultCode,
     /// The diagnostic message of the server.
     pub(super) diagnostic: String,
+    /// URIs of the place that the server refers to, with the code for that.
+    pub(super) referral: Vec<String>,
 }
 
 /// The state of the password, as the answer to a bind tells it.
@@ -177,7 +218,7 @@ impl From<LdapResult> for Outcome {
     fn from(result: LdapResult) -> Self {
         // Diagnostics of Active Directory end with NUL.
         let diagnostic: String = result.message.chars().filter(|character| !character.is_control()).take(300).collect();
-        Self { code: result.code, diagnostic }
+        Self { code: result.code, diagnostic, referral: Vec::new() }
     }
 }
 
@@ -193,7 +234,8 @@ pub(super) fn decode(message: &[u8]) -> Result<Message, Broken> {
         _ => return Err(broken),
     };
     let intermediate = operation.id == 25;
-    let answers = matches!((operation.id, &operation.payload), (1 | 4 | 5 | 19 | 24 | 25, PL::C(_)));
+    let referral = referral_of(operation);
+    let answers = matches!((operation.id, &operation.payload), (1 | 4 | 5 | 7 | 19 | 24 | 25, PL::C(_)));
     if !answers {
         return Err(Broken("a message is no answer of a server"));
     }
@@ -204,15 +246,28 @@ pub(super) fn decode(message: &[u8]) -> Result<Message, Broken> {
     }
     let LdapMsg { msgid, op, ctrl: _ } = LdapMsg::try_from(tag).map_err(|_| broken)?;
     let answer = match op {
-        LdapOp::BindResponse(bind) => Answer::Bind(bind.res.into()),
+        LdapOp::BindResponse(bind) => Answer::Bind(Outcome { referral, ..bind.res.into() }),
         LdapOp::SearchResultEntry(entry) => Answer::Entry(entry),
-        LdapOp::SearchResultReference(_) => Answer::Reference,
-        LdapOp::SearchResultDone(result) => Answer::Done(result.into()),
-        LdapOp::ExtendedResponse(extended) => Answer::Extended(extended.res.into()),
+        LdapOp::SearchResultReference(reference) => Answer::Reference(reference.uris),
+        LdapOp::SearchResultDone(result) => Answer::Done(Outcome { referral, ..result.into() }),
+        LdapOp::ExtendedResponse(extended) => Answer::Extended(Outcome { referral, ..extended.res.into() }),
+        LdapOp::ModifyResponse(result) => Answer::Modified(Outcome { referral, ..result.into() }),
         LdapOp::UnbindRequest => Answer::Intermediate,
         _ => return Err(broken),
     };
     Ok(Message { id: msgid, memory, answer, cookie, policy })
+}
+
+/// The URIs of the place that a result refers to (RFC 4511 §4.1.10), which the codec leaves out.
+fn referral_of(operation: &StructureTag) -> Vec<String> {
+    let PL::C(parts) = &operation.payload else { return Vec::new() };
+    let found = parts.iter().find(|part| (part.class, part.id) == (TagClass::Context, 3));
+    let Some(PL::C(uris)) = found.map(|part| &part.payload) else { return Vec::new() };
+    let text = |uri: &StructureTag| match &uri.payload {
+        PL::P(octets) => String::from_utf8(octets.clone()).ok(),
+        PL::C(_) => None,
+    };
+    uris.iter().filter_map(text).collect()
 }
 
 /// Whether it is a message id: an integer that is not negative, of four octets at most.

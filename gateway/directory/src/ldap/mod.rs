@@ -6,6 +6,7 @@
 //! `account.rs` and `groups.rs` say what entries mean.
 
 mod account;
+mod change;
 mod connection;
 mod entry;
 mod filter;
@@ -13,15 +14,20 @@ mod frame;
 mod groups;
 mod message;
 mod person;
+mod probe;
 mod reader;
+mod referrals;
 mod root;
 mod servers;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use idm_plan::{DistinguishedName, LdapBind, LdapDirectory, LdapFilter, LdapLookup, Secrets, escape_dn_value};
 use idm_trust::{DirectoryError, DirectoryErrorKind, Login, LoginAnswer, LoginRefused, Password, Person, Steps};
 use idm_types::Redacted;
+
+pub(crate) use probe::{probe, read_certificate};
 
 use crate::Reach;
 use crate::driver::{Driver, Running};
@@ -29,6 +35,7 @@ use account::Moment;
 use entry::Entry;
 use person::Match;
 use reader::Reader;
+use referrals::Referrals;
 use servers::{OwnBind, Servers};
 
 /// The time before the deadline that is left for saying so, and for telling the server that nobody waits any more.
@@ -38,6 +45,7 @@ const MARGIN: Duration = Duration::from_millis(50);
 pub(crate) struct Ldap {
     plan: LdapDirectory,
     servers: Servers,
+    referrals: Referrals,
     /// The attributes of a person that are read.
     attributes: Vec<String>,
 }
@@ -72,16 +80,17 @@ impl Ldap {
                 None
             }
         };
-        let tls = idm_trust::client_config(plan.tls.as_ref(), secrets)?;
+        let (tls, bind) = (Arc::new(idm_trust::client_config(plan.tls.as_ref(), secrets)?), bind.map(Arc::new));
+        let referrals = Referrals::new(&plan.referrals, tls.clone(), reach.clone(), bind.clone());
         let servers = Servers::new(&plan.servers, tls, reach, bind)?;
-        Ok(Self { plan: plan.clone(), servers, attributes: person::attributes(plan) })
+        Ok(Self { plan: plan.clone(), servers, referrals, attributes: person::attributes(plan) })
     }
 
     async fn check(&self, login: &Login, deadline: Instant) -> Result<LoginAnswer, DirectoryError> {
         match &self.plan.lookup {
             LdapLookup::Search { bind: _, base, filter, login_attributes } => {
                 let people = People { base, filter: filter.as_ref(), login_attributes };
-                let mut reader = Reader::of_gateway(&self.servers, &login.steps, deadline);
+                let mut reader = Reader::of_gateway(&self.servers, &self.referrals, &login.steps, deadline);
                 let answer = self.search_then_bind(&mut reader, people, login, deadline).await?;
                 reader.finish().await;
                 Ok(answer)
@@ -101,21 +110,15 @@ impl Ldap {
         login: &Login,
         deadline: Instant,
     ) -> Result<LoginAnswer, DirectoryError> {
-        let People { base, filter, login_attributes } = people;
-        let wanted = person::by_name(login_attributes, login);
-        let entry = match person::find(reader, base, filter, wanted, self.attributes.clone()).await? {
-            Match::Nobody => return Ok(LoginAnswer::Unknown),
-            Match::Several => return Ok(LoginAnswer::Refused(LoginRefused::Ambiguous)),
-            Match::One(entry) => entry,
+        let entry = match self.find(reader, people, login).await? {
+            Ok(entry) => entry,
+            Err(answer) => return Ok(answer),
         };
-        if !person::has_login(&entry, login_attributes, login) {
-            login.steps.note(|| "the entry that was found has another user name than the one that was typed".into());
-            return Ok(LoginAnswer::Unknown);
-        }
-        if entry.dn.trim().is_empty() {
-            return Err(reader.unusable("the entry that was found has no name, and a bind would be anonymous"));
-        }
-        let bound = self.servers.bind_as(&entry.dn, &login.password, &login.steps, deadline).await?;
+        let login_attributes = people.login_attributes;
+        // The server that has the entry checks its password.
+        let home = reader.goes_home(&entry)?;
+        let servers = home.as_deref().unwrap_or(&self.servers);
+        let bound = servers.bind_as(&entry.dn, &login.password, &login.steps, deadline).await?;
         let (connection, outcome, policy) = bound;
         let refused = account::of_bind(&connection.label, &outcome, policy);
         connection.close().await;
@@ -123,6 +126,30 @@ impl Ldap {
             return Ok(LoginAnswer::Refused(refused));
         }
         self.judge(reader, entry, login_attributes, Moment::Bound).await
+    }
+
+    /// The one entry that has the name that was typed; the inner error: the answer where there is none.
+    async fn find(
+        &self,
+        reader: &mut Reader<'_>,
+        people: People<'_>,
+        login: &Login,
+    ) -> Result<Result<Entry, LoginAnswer>, DirectoryError> {
+        let People { base, filter, login_attributes } = people;
+        let wanted = person::by_name(login_attributes, login);
+        let entry = match person::find(reader, base, filter, wanted, self.attributes.clone()).await? {
+            Match::Nobody => return Ok(Err(LoginAnswer::Unknown)),
+            Match::Several => return Ok(Err(LoginAnswer::Refused(LoginRefused::Ambiguous))),
+            Match::One(entry) => entry,
+        };
+        if !person::has_login(&entry, login_attributes, login) {
+            login.steps.note(|| "the entry that was found has another user name than the one that was typed".into());
+            return Ok(Err(LoginAnswer::Unknown));
+        }
+        if entry.dn.trim().is_empty() {
+            return Err(reader.unusable("the entry that was found has no name, and a bind would be anonymous"));
+        }
+        Ok(Ok(entry))
     }
 
     async fn bind_then_read(
@@ -138,7 +165,7 @@ impl Ldap {
             connection.close().await;
             return Ok(LoginAnswer::Refused(refused));
         }
-        let mut reader = Reader::of_person(&self.servers, connection, &login.steps, deadline);
+        let mut reader = Reader::of_person(&self.servers, &self.referrals, connection, &login.steps, deadline);
         let Some(entry) = reader.read(name, self.attributes.clone()).await? else {
             return Err(reader.unusable(&format!("`{name}` may not read its own entry; give people that right")));
         };
@@ -157,13 +184,16 @@ impl Ldap {
             return Err(DirectoryError::new(DirectoryErrorKind::Unusable, detail));
         };
         let Some(wanted) = person::by_id(&self.plan.person, id) else { return Ok(LoginAnswer::Unknown) };
-        let mut reader = Reader::of_gateway(&self.servers, steps, deadline);
+        let mut reader = Reader::of_gateway(&self.servers, &self.referrals, steps, deadline);
         let found = person::find(&mut reader, base, filter.as_ref(), wanted, self.attributes.clone()).await?;
         let answer = match found {
             Match::Nobody => LoginAnswer::Unknown,
             Match::Several => return Err(reader.unusable("several entries have the id; it is not unique")),
             Match::One(entry) if person::id(&self.plan.person, &entry)? != id => LoginAnswer::Unknown,
-            Match::One(entry) => self.judge(&mut reader, entry, login_attributes, Moment::LookedUp).await?,
+            Match::One(entry) => {
+                reader.goes_home(&entry)?;
+                self.judge(&mut reader, entry, login_attributes, Moment::LookedUp).await?
+            }
         };
         reader.finish().await;
         Ok(answer)
@@ -219,6 +249,10 @@ fn before(deadline: Instant) -> Instant {
 }
 
 impl Driver for Ldap {
+    fn change(&self, login: Login, new: Password, deadline: Instant) -> Running<'_> {
+        Box::pin(async move { self.replace(&login, &new, before(deadline)).await })
+    }
+
     fn verify(&self, login: Login, deadline: Instant) -> Running<'_> {
         Box::pin(async move { self.check(&login, before(deadline)).await })
     }

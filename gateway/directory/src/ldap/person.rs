@@ -13,7 +13,7 @@ use super::reader::Reader;
 use crate::fold::fold;
 
 /// Attributes that never change, in the order in which they are looked for.
-const IDS: [&str; 4] = ["objectGUID", "entryUUID", "nsUniqueId", "ipaUniqueID"];
+pub(super) const IDS: [&str; 4] = ["objectGUID", "entryUUID", "nsUniqueId", "ipaUniqueID"];
 
 /// The entries that match a name.
 pub(super) enum Match {
@@ -24,7 +24,7 @@ pub(super) enum Match {
 
 /// The attributes of a person that are asked for, each once.
 pub(super) fn attributes(plan: &LdapDirectory) -> Vec<String> {
-    let LdapDirectory { servers: _, tls: _, lookup, person, groups } = plan;
+    let LdapDirectory { servers: _, tls: _, referrals: _, lookup, person, groups } = plan;
     let LdapPerson { id_attribute, username_attribute, attributes } = person;
     let mut wanted: Vec<&str> = match lookup {
         LdapLookup::Search { login_attributes, .. } => login_attributes.iter().map(String::as_str).collect(),

@@ -1,8 +1,10 @@
 //! The searches of one login, on one connection.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use idm_plan::DirectoryServer;
 use idm_trust::{DirectoryError, DirectoryErrorKind, Steps};
 use ldap3_proto::proto::{LdapResultCode, LdapSearchScope};
 
@@ -10,6 +12,7 @@ use super::connection::{Connection, Fault, FaultKind, Found};
 use super::entry::{Entry, Range};
 use super::filter::any_entry;
 use super::message::Search;
+use super::referrals::{Referrals, Trail};
 use super::root::Root;
 use super::servers::Servers;
 
@@ -18,12 +21,19 @@ const BUDGET: usize = 16 << 20;
 /// The time in which a kept connection must begin to answer. One that was cut off without a word is left early enough
 /// for another one.
 const KEPT_ANSWERS: Duration = Duration::from_secs(1);
+/// The references of one login that are followed.
+const MOST_FOLLOWED: usize = 16;
 /// The most pages of one search.
 const PAGES: usize = 200;
 
 /// Reads entries.
 pub(super) struct Reader<'a> {
     servers: &'a Servers,
+    referrals: &'a Referrals,
+    /// The person's entry by its name, and the servers that have it, where a reference led to it.
+    home: Option<(String, Arc<Servers>)>,
+    /// The references that were followed.
+    followed: usize,
     pub(super) steps: &'a Steps,
     deadline: Instant,
     connection: Option<Connection>,
@@ -41,13 +51,41 @@ pub(super) struct Answered {
     pub(super) entries: Vec<Entry>,
     pub(super) code: LdapResultCode,
     pub(super) too_many: bool,
+    /// Places on other servers where there may be more.
+    references: Vec<Vec<String>>,
+}
+
+impl Answered {
+    /// The references, which are followed or ignored.
+    pub(super) fn take_references(&mut self) -> Vec<Vec<String>> {
+        std::mem::take(&mut self.references)
+    }
+
+    /// Adds entries of another server. One that is here already is the same entry.
+    fn take(&mut self, entries: Vec<Entry>, origin: DirectoryServer, most: usize) {
+        for mut entry in entries {
+            if !self.entries.iter().any(|known| known.dn.eq_ignore_ascii_case(&entry.dn)) {
+                entry.origin = Some(origin.clone());
+                self.entries.push(entry);
+            }
+        }
+        self.too_many |= self.entries.len() > most;
+    }
 }
 
 impl<'a> Reader<'a> {
     /// Reads on connections on which the gateway is bound.
-    pub(super) fn of_gateway(servers: &'a Servers, steps: &'a Steps, deadline: Instant) -> Self {
+    pub(super) fn of_gateway(
+        servers: &'a Servers,
+        referrals: &'a Referrals,
+        steps: &'a Steps,
+        deadline: Instant,
+    ) -> Self {
         Self {
             servers,
+            referrals,
+            home: None,
+            followed: 0,
             steps,
             deadline,
             connection: None,
@@ -59,9 +97,23 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads on the connection on which a person has just bound, and on no other one.
-    pub(super) fn of_person(servers: &'a Servers, connection: Connection, steps: &'a Steps, deadline: Instant) -> Self {
+    pub(super) fn of_person(
+        servers: &'a Servers,
+        referrals: &'a Referrals,
+        connection: Connection,
+        steps: &'a Steps,
+        deadline: Instant,
+    ) -> Self {
         let connection = Some(connection);
-        Self { connection, of_person: true, may_retry: false, ..Self::of_gateway(servers, steps, deadline) }
+        Self { connection, of_person: true, may_retry: false, ..Self::of_gateway(servers, referrals, steps, deadline) }
+    }
+
+    /// From now on the person's own entry is read where a reference led to it; the servers that have it.
+    pub(super) fn goes_home(&mut self, entry: &Entry) -> Result<Option<Arc<Servers>>, DirectoryError> {
+        let Some(origin) = &entry.origin else { return Ok(None) };
+        let servers = self.referrals.servers(origin)?;
+        self.home = Some((entry.dn.clone(), servers.clone()));
+        Ok(Some(servers))
     }
 
     /// The reader has come to its end in good order: the gateway's connection is kept, a person's is closed.
@@ -77,7 +129,10 @@ impl<'a> Reader<'a> {
     pub(super) async fn read(&mut self, base: &str, attributes: Vec<String>) -> Result<Option<Entry>, DirectoryError> {
         let filter = any_entry();
         let search = Search { base, scope: LdapSearchScope::Base, filter, attributes, size_limit: 0, most: 1 };
-        let mut answered = self.search(&search, false).await?;
+        let mut answered = match self.home.clone().filter(|(own, _)| own == base) {
+            Some((_, servers)) => self.search_at(&servers, &search, false).await?,
+            None => self.search(&search, false).await?,
+        };
         match answered.code {
             LdapResultCode::Success => Ok(answered.entries.pop()),
             LdapResultCode::NoSuchObject | LdapResultCode::Referral => Ok(None),
@@ -99,12 +154,62 @@ impl<'a> Reader<'a> {
     }
 
     /// One search; what the code of it means is the caller's concern, and with another one than success there are no
-    /// entries, unless there were too many.
+    /// entries, unless there were too many. References to servers that are listed are followed.
     pub(super) async fn search(&mut self, search: &Search<'_>, pages: bool) -> Result<Answered, DirectoryError> {
-        let mut entries: Vec<Entry> = Vec::new();
+        let mut answered = self.search_here(search, pages).await?;
+        if self.of_person || !self.referrals.follows() {
+            return Ok(answered);
+        }
+        let mut trail = Trail::from(self.servers.list(), search);
+        let mut next = trail.places(self.referrals, &mut answered, search)?;
+        while let Some(level) = next.take().filter(|level| !level.is_empty()) {
+            trail.deeper().map_err(|why| self.unusable(why))?;
+            let mut further = Vec::new();
+            for place in level {
+                self.followed += 1;
+                if self.followed > MOST_FOLLOWED {
+                    return Err(self.unusable("more than 16 references of one login were to be followed"));
+                }
+                let servers = self.referrals.servers(&place.server)?;
+                let there = Search { base: &place.base, scope: place.scope.clone(), ..search.clone() };
+                let mut more = self.search_at(&servers, &there, pages).await?;
+                further.extend(trail.places(self.referrals, &mut more, &there)?.into_iter().flatten());
+                match more.code {
+                    LdapResultCode::Success => {}
+                    LdapResultCode::NoSuchObject if there.scope == LdapSearchScope::Base => {}
+                    _ => return Err(self.refused(&there, &more)),
+                }
+                answered.take(more.entries, place.server, search.most);
+            }
+            next = Some(further);
+        }
+        Ok(answered)
+    }
+
+    /// One search at the servers to which a reference led.
+    async fn search_at(
+        &mut self,
+        servers: &Servers,
+        search: &Search<'_>,
+        pages: bool,
+    ) -> Result<Answered, DirectoryError> {
+        let mut there = Reader::of_gateway(servers, self.referrals, self.steps, self.deadline);
+        there.budget = self.budget;
+        let answered = there.search_here(search, pages).await;
+        self.budget = there.budget;
+        there.finish().await;
+        answered
+    }
+
+    /// One search at the servers of this reader.
+    async fn search_here(&mut self, search: &Search<'_>, pages: bool) -> Result<Answered, DirectoryError> {
+        let (mut entries, mut references): (Vec<Entry>, Vec<Vec<String>>) = (Vec::new(), Vec::new());
         let (mut cookie, mut seen) = (pages.then(Vec::new), HashSet::new());
         for _ in 0..PAGES {
-            let Found { entries: page, outcome, cookie: next, too_many, .. } = self.page(search, cookie).await?;
+            let Found { entries: page, references: more, outcome, cookie: next, too_many } =
+                self.page(search, cookie).await?;
+            references.extend(more);
+            references.extend(Some(outcome.referral).filter(|uris| !uris.is_empty()));
             let known = seen.len();
             seen.extend(page.iter().map(|entry| entry.dn.clone()));
             let advances = seen.len() > known;
@@ -112,7 +217,7 @@ impl<'a> Reader<'a> {
             let too_many = too_many || entries.len() > search.most;
             if outcome.code != LdapResultCode::Success || too_many {
                 // Part of an answer is no answer; how many there were says enough where somebody is ambiguous.
-                return Ok(Answered { entries, code: outcome.code, too_many });
+                return Ok(Answered { entries, code: outcome.code, too_many, references });
             }
             match next {
                 Some(next) if pages && !next.is_empty() => {
@@ -121,7 +226,7 @@ impl<'a> Reader<'a> {
                     }
                     cookie = Some(next);
                 }
-                _ => return Ok(Answered { entries, code: LdapResultCode::Success, too_many: false }),
+                _ => return Ok(Answered { entries, code: LdapResultCode::Success, too_many: false, references }),
             }
         }
         Err(self.unusable("the server gives more than 200 pages of results"))
@@ -256,7 +361,11 @@ impl<'a> Reader<'a> {
     fn note(&self, connection: &Connection, search: &Search<'_>, found: &Found, began: Instant) {
         self.steps.note(|| {
             let Found { entries, references, outcome, .. } = found;
-            let ignored = if *references > 0 { format!(", {references} references ignored") } else { String::new() };
+            let ignored = match references.len() {
+                0 => String::new(),
+                count if self.referrals.follows() => format!(", {count} references"),
+                count => format!(", {count} references ignored"),
+            };
             let (count, ms, code) = (entries.len(), began.elapsed().as_millis(), outcome.code.clone() as i64);
             let said = format!("code {code} ({:?}) {}", outcome.code, outcome.diagnostic);
             format!("{}: {}: {count} entries{ignored}, {}, {ms} ms", connection.label, asked(search), said.trim_end())

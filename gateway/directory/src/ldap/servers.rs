@@ -41,7 +41,7 @@ pub(super) struct Servers {
     tls: Arc<ClientConfig>,
     reach: Reach,
     /// `None`: only people bind.
-    bind: Option<OwnBind>,
+    bind: Option<Arc<OwnBind>>,
     state: Arc<Mutex<State>>,
     /// One connection is opened at a time: so one wrong password of the gateway is one bind, and one login alone waits
     /// for a server that is dead.
@@ -92,9 +92,9 @@ impl State {
 impl Servers {
     pub(super) fn new(
         list: &[DirectoryServer],
-        tls: ClientConfig,
+        tls: Arc<ClientConfig>,
         reach: Reach,
-        bind: Option<OwnBind>,
+        bind: Option<Arc<OwnBind>>,
     ) -> Result<Self, String> {
         if list.is_empty() {
             return Err("an LDAP directory has no server".into());
@@ -102,12 +102,17 @@ impl Servers {
         let servers = list.iter().map(|_| Health::default()).collect();
         Ok(Self {
             list: list.into(),
-            tls: Arc::new(tls),
+            tls,
             reach,
             bind,
             state: Arc::new(Mutex::new(State { servers, idle: Vec::new(), refused: None })),
             opening: tokio::sync::Mutex::new(()),
         })
+    }
+
+    /// The servers, as they are written.
+    pub(super) fn list(&self) -> &[DirectoryServer] {
+        &self.list
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -199,7 +204,7 @@ impl Servers {
     }
 
     async fn bind_own(&self, connection: &mut Connection, steps: &Steps, until: Instant) -> Result<(), DirectoryError> {
-        let (name, password) = match &self.bind {
+        let (name, password) = match self.bind.as_deref() {
             Some(OwnBind::Simple { name, password }) => (name.as_str(), Some(password)),
             Some(OwnBind::Anonymous) => ("", None),
             None => return Ok(()),
@@ -335,7 +340,7 @@ fn worse(known: Option<DirectoryError>, other: DirectoryError) -> Option<Directo
 }
 
 fn note_bind(steps: &Steps, connection: &Connection, who: &str, name: &str, outcome: &Outcome, began: Instant) {
-    let Outcome { code, diagnostic } = outcome;
+    let Outcome { code, diagnostic, referral: _ } = outcome;
     steps.note(|| {
         let (label, ms) = (&connection.label, began.elapsed().as_millis());
         format!("{label}: bind of {who} `{name}`: code {} ({code:?}) {diagnostic}, {ms} ms", code.clone() as i64)

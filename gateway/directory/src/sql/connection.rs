@@ -44,13 +44,25 @@ impl Opener {
         if password.is_empty() {
             return Err(format!("the secret `{}` is empty", plan.password.0));
         }
+        Self::of(plan.product, &plan.server, tls, (&plan.user, password), &plan.database, reach)
+    }
+
+    /// The same from its parts. Without TLS, the server must be this machine.
+    pub(super) fn of(
+        product: DatabaseProduct,
+        server: &DirectoryServer,
+        tls: Option<Arc<ClientConfig>>,
+        (user, password): (&str, &str),
+        database: &str,
+        reach: Reach,
+    ) -> Result<Self, String> {
         // All of these end with NUL in the protocols.
-        if [password, &plan.user, &plan.database].iter().any(|text| text.contains('\0')) {
+        if [password, user, database].iter().any(|text| text.contains('\0')) {
             return Err("the user, its password or the name of the database has a NUL in it".into());
         }
         let password = Redacted::new(password.to_owned());
-        let account = Account { user: plan.user.clone(), password, database: plan.database.clone() };
-        Ok(Self { product: plan.product, server: plan.server.clone(), tls, account, reach })
+        let account = Account { user: user.to_owned(), password, database: database.to_owned() };
+        Ok(Self { product, server: server.clone(), tls, account, reach })
     }
 
     /// The product and the server, for people.

@@ -14,6 +14,7 @@ mod names;
 mod person;
 mod pool;
 mod postgres;
+mod probe;
 mod reading;
 mod statement;
 mod table;
@@ -23,12 +24,17 @@ mod wire;
 use std::sync::Arc;
 use std::time::Instant;
 
-use idm_plan::{DatabaseDirectory, Secrets};
-use idm_trust::{AccountState, DirectoryError, Login, LoginAnswer, LoginRefused, Steps};
+use idm_plan::{DatabaseDirectory, DigestColumn, Secrets};
+use idm_trust::{
+    AccountState, DirectoryError, DirectoryErrorKind, HashAnswer, Login, LoginAnswer, LoginRefused, NameAsked, Steps,
+};
+use idm_types::Redacted;
 use tokio::sync::Semaphore;
 
+pub(crate) use probe::{probe, read_certificate};
+
 use crate::Reach;
-use crate::driver::{Driver, Running};
+use crate::driver::{Driver, Reading, Running};
 use connection::Opener;
 use hashing::Hashing;
 use idm_password::{NotStored, Stored};
@@ -121,6 +127,31 @@ impl Database {
         Ok(Some(stored))
     }
 
+    /// Reads the hash of the Digest scheme, whose form must be that of the algorithm.
+    async fn read_hash(&self, asked: NameAsked, deadline: Instant) -> Result<HashAnswer, DirectoryError> {
+        let Some(DigestColumn { realm: _, algorithm }) = &self.plan.digest else {
+            let why = format!("{}: the Federation has no `digest`", self.pool.name());
+            return Err(DirectoryError::new(DirectoryErrorKind::Unusable, why));
+        };
+        let WithGroups { row, groups } = match self.find(&[&asked.username], &Steps::default(), deadline).await? {
+            Found::One(found) => found,
+            Found::Nobody => return Ok(HashAnswer::Unknown),
+            Found::Several => return Ok(HashAnswer::Refused(LoginRefused::Ambiguous)),
+        };
+        if !row.enabled {
+            return Ok(HashAnswer::Refused(LoginRefused::Account(AccountState::Disabled)));
+        }
+        // Somebody without a hash cannot use this scheme.
+        let Some(ha1) = row.ha1.clone() else { return Ok(HashAnswer::Refused(LoginRefused::WrongPassword)) };
+        let hash = ha1.reveal();
+        if hash.len() != algorithm.hexadecimal_digits() || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            let why = format!("{}: the column `ha1` has no hash of {}", self.pool.name(), algorithm.name());
+            return Ok(HashAnswer::Refused(LoginRefused::StoredPassword(why)));
+        }
+        let hash = Redacted::new(hash.to_ascii_lowercase());
+        Ok(HashAnswer::Known(hash, Box::new(row.into_person(groups?))))
+    }
+
     /// Reads a person again.
     async fn read_again(&self, id: String, username: String, deadline: Instant) -> Result<LoginAnswer, DirectoryError> {
         let found = match &self.plan.by_id {
@@ -141,6 +172,10 @@ impl Database {
 }
 
 impl Driver for Database {
+    fn hash(&self, asked: NameAsked, deadline: Instant) -> Reading<'_> {
+        Box::pin(self.read_hash(asked, deadline))
+    }
+
     fn verify(&self, login: Login, deadline: Instant) -> Running<'_> {
         Box::pin(self.check(login, deadline))
     }

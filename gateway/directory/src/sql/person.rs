@@ -16,13 +16,20 @@ pub(super) struct Row {
     /// The stored password; `None`: there is none.
     pub(super) password: Option<Redacted<String>>,
     pub(super) enabled: bool,
+    /// The hash of the Digest scheme, where the Federation says that there is one.
+    pub(super) ha1: Option<Redacted<String>>,
     claims: Map<String, Value>,
 }
 
 impl Row {
     /// Reads the only row of a table.
-    pub(super) fn read(columns: &[String], cells: &[Cell], always_enabled: bool) -> Result<Self, Failure> {
-        let (mut id, mut username, mut password, mut enabled) = (None, None, None, None);
+    pub(super) fn read(
+        columns: &[String],
+        cells: &[Cell],
+        always_enabled: bool,
+        has_digest: bool,
+    ) -> Result<Self, Failure> {
+        let (mut id, mut username, mut password, mut enabled, mut ha1) = (None, None, None, None, None);
         let mut claims = Map::new();
         for (column, cell) in columns.iter().zip(cells) {
             let twice = match column.to_ascii_lowercase().as_str() {
@@ -30,6 +37,7 @@ impl Row {
                 "username" => username.replace(cell).is_some(),
                 "password" => password.replace(cell).is_some(),
                 "enabled" => enabled.replace(cell).is_some(),
+                "ha1" if has_digest => ha1.replace(cell).is_some(),
                 _ => match cell {
                     Cell::Null => false,
                     Cell::Value(value) => claims.insert(column.clone(), value.clone()).is_some(),
@@ -44,6 +52,11 @@ impl Row {
         let username = text("username", username.ok_or_else(|| absent("username"))?)?;
         let username = username.ok_or_else(|| Failure::unusable("the column `username` is NULL"))?;
         let password = text("password", password.ok_or_else(|| absent("password"))?)?.map(Redacted::new);
+        let ha1 = match ha1 {
+            None if has_digest => return Err(absent("ha1")),
+            None => None,
+            Some(cell) => text("ha1", cell)?.map(Redacted::new),
+        };
         let enabled = match enabled {
             _ if always_enabled => true,
             Some(cell) => flag(cell)?,
@@ -53,12 +66,12 @@ impl Row {
             None => username.clone(),
             Some(cell) => identifier(cell)?,
         };
-        Ok(Self { id, username, password, enabled, claims })
+        Ok(Self { id, username, password, enabled, ha1, claims })
     }
 
     /// The person, with groups.
     pub(super) fn into_person(self, groups: Vec<Group>) -> Person {
-        let Self { id, username, password: _, enabled: _, claims } = self;
+        let Self { id, username, password: _, enabled: _, ha1: _, claims } = self;
         Person { id, username, claims, groups }
     }
 }

@@ -99,7 +99,7 @@ impl Database {
         match rows.as_slice() {
             [] => Ok(Found::Nobody),
             [cells] => {
-                let row = Row::read(columns, cells, self.plan.always_enabled)?;
+                let row = Row::read(columns, cells, self.plan.always_enabled, self.plan.digest.is_some())?;
                 let found =
                     if is_meant(&row) { Found::One(WithGroups { row, groups: Ok(Vec::new()) }) } else { Found::Nobody };
                 Ok(found)

@@ -6,6 +6,7 @@ mod hostile;
 mod openldap;
 mod openldap_groups;
 mod peer;
+mod referrals;
 mod samba;
 mod script;
 mod slapd;

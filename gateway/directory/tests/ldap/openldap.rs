@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use idm_plan::{DistinguishedName, LdapAttribute, LdapLookup, LdapSyntax, Protection};
-use idm_trust::{AccountState, DirectoryErrorKind, LoginAnswer, LoginRefused};
+use idm_trust::{AccountState, DirectoryError, DirectoryErrorKind, LoginAnswer, LoginRefused};
 
 use crate::openldap_groups::by_search;
 use crate::peer::Valve;
@@ -45,6 +45,27 @@ async fn r04_a_certificate_of_another_authority_or_name_gets_no_bind() {
     }
     let binds = slapd.binds();
     assert_eq!(binds.len(), 4, "those of the two good names alone: {binds:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r04_a_pinned_key_is_trusted_whoever_issued_it_and_no_other_key_is() {
+    let certificates = Certificates::new();
+    let slapd = Slapd::start(&certificates);
+    for protection in [Protection::Tls, Protection::StartTls] {
+        // The name is not in the certificate, and its authority is not known here.
+        let settings = |host: &str| {
+            Settings::search(server(host, slapd.at(protection).port, protection), PEOPLE, "uid", OWN_NAME, OWN_PASSWORD)
+        };
+        let pinned = certificates.read("localhost.crt");
+        assert!(settings("127.0.0.1").pinning(&pinned).open().login("ana", PASSWORD).await.is_ok());
+        // The same name and authority with another key.
+        certificates.issue("again", "DNS:localhost,IP:127.0.0.1");
+        let other = settings("localhost").pinning(&certificates.read("again.crt")).open();
+        let error = other.login("ana", PASSWORD).await.unwrap_err();
+        assert_eq!(error.kind, DirectoryErrorKind::Untrusted, "{error}");
+        assert!(error.detail.contains("none of the keys that are pinned"), "{error}");
+    }
+    assert_eq!(slapd.binds().len(), 4, "those with the right key alone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -424,4 +445,50 @@ async fn r44_the_steps_of_a_login_say_what_was_asked_and_nothing_secret() {
         assert!(text.contains(&part), "{part}\n{text}");
     }
     assert!(text.contains(" ms") && !text.contains("canary"), "{text}");
+}
+
+/// Whether a change was refused because of the new password.
+fn is_not_taken(answer: &Result<LoginAnswer, DirectoryError>) -> bool {
+    matches!(answer, Ok(LoginAnswer::Refused(LoginRefused::NewPassword(_))))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r37_r39_a_password_that_must_be_changed_is_changed_once_by_whoever_knows_it() {
+    let certificates = Certificates::new();
+    let slapd = Slapd::start_with(&certificates, POLICY);
+    slapd.change(&policy("pwdMinLength: 12\npwdCheckQuality: 2\npwdAllowUserChange: TRUE"));
+    let directory = slapd.settings().open();
+    // Nobody who may log in changes anything here.
+    assert!(is_not_taken(&directory.change("ana", PASSWORD, "canary-new-password").await.0));
+    slapd.change(&format!("dn: {}\nchangetype: modify\nadd: pwdReset\npwdReset: TRUE\n\n", uid("ana")));
+    let before = slapd.binds_of_people();
+    assert_eq!(directory.change("ana", "canary-wrong", "canary-new-password").await.0, Ok(WRONG));
+    assert_eq!(slapd.binds_of_people() - before, 1, "one guess is one bind");
+    let (short, steps) = directory.change("ana", PASSWORD, "canary-1").await;
+    assert!(is_not_taken(&short), "{short:?} {steps:?}");
+    let (changed, steps) = directory.change("ana", PASSWORD, "canary-new-password").await;
+    assert_eq!(changed, Ok(LoginAnswer::Changed), "{steps:?}");
+    assert!(steps.iter().any(|step| step.contains("change of the password of `uid=ana")), "{steps:?}");
+    assert_eq!(directory.person("ana", "canary-new-password").await.username, "ana");
+    assert_eq!(directory.login("ana", PASSWORD).await, Ok(WRONG));
+    assert_eq!(directory.change("nobody", PASSWORD, "canary-new-password").await.0, Ok(LoginAnswer::Unknown));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r39_an_expired_password_is_changed_with_one_grace_login_and_not_without() {
+    let certificates = Certificates::new();
+    let slapd = Slapd::start_with(&certificates, POLICY);
+    slapd.change(&policy("pwdMaxAge: 60\npwdGraceAuthNLimit: 1\npwdAllowUserChange: TRUE"));
+    let expire = "changetype: modify\nreplace: pwdChangedTime\npwdChangedTime: 20200101000000Z";
+    for name in ["ana", "bob"] {
+        slapd.change(&format!("dn: {}\n{expire}\n\n", uid(name)));
+    }
+    let directory = slapd.settings().open();
+    assert_eq!(directory.change("ana", PASSWORD, "canary-new-password").await.0, Ok(LoginAnswer::Changed));
+    assert_eq!(directory.person("ana", "canary-new-password").await.username, "ana");
+    // The only grace login of `bob` is used up.
+    assert_eq!(directory.login("bob", PASSWORD).await, Ok(refused(AccountState::PasswordExpired)));
+    let (late, _) = directory.change("bob", PASSWORD, "canary-new-password").await;
+    assert!(is_not_taken(&late), "{late:?}");
+    assert_eq!(directory.login("bob", "canary-new-password").await, Ok(WRONG));
 }

@@ -8,8 +8,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use idm_plan::{GroupStrategy, LdapAttribute, LdapSyntax, Protection};
-use idm_trust::{AccountState, DirectoryErrorKind, LoginAnswer, Person};
+use idm_directory::probe::{LdapGroupFacts, LdapQuestion, Server};
+use idm_plan::{DirectoryTls, GroupStrategy, LdapAttribute, LdapSyntax, Protection, ServerTrust};
+use idm_trust::{AccountState, DirectoryError, DirectoryErrorKind, LoginAnswer, LoginRefused, Password, Person};
+use idm_types::Redacted;
 
 use crate::world::{Certificates, Settings, WRONG, names, refused, run, server, verified};
 
@@ -65,6 +67,7 @@ fn seed() -> String {
     // No hour of the week.
     ldif += &user("hours", "logonHours:: AAAAAAAAAAAAAAAAAAAAAAAAAAAA\n");
     ldif += &user("mustchange", "pwdLastSet: 0\n");
+    ldif += &user("changes", "pwdLastSet: 0\n");
     ldif += &user("both", "userAccountControl: 514\npwdLastSet: 0\n");
     ldif += &user("J\u{fc}rgen \\\"J\\, (x)", "")
         .replace("sAMAccountName: J\u{fc}rgen \\\"J\\, (x)", "sAMAccountName: juergen")
@@ -218,6 +221,49 @@ async fn r37_r38_the_state_of_an_account_is_told_at_login_and_without_a_password
     }
     assert_eq!(directory.login("locked", PASSWORD).await, Ok(refused(AccountState::Locked)));
     assert_eq!(directory.look_up(&id, "locked").await, Ok(refused(AccountState::Locked)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r37_a_password_of_active_directory_that_must_be_changed_is_changed_over_tls() {
+    let directory = samba().settings().open();
+    let new = "canary-N3w-password";
+    let is_not_taken = |answer: &Result<LoginAnswer, DirectoryError>| {
+        matches!(answer, Ok(LoginAnswer::Refused(LoginRefused::NewPassword(_))))
+    };
+    assert!(is_not_taken(&directory.change("jdoe", PASSWORD, new).await.0), "hers need not be changed");
+    assert_eq!(directory.change("changes", "canary-wrong", new).await.0, Ok(WRONG));
+    // Too simple for the domain's policy.
+    let (simple, steps) = directory.change("changes", PASSWORD, "canary").await;
+    assert!(is_not_taken(&simple), "{simple:?} {steps:?}");
+    assert_eq!(directory.login("changes", PASSWORD).await, Ok(refused(AccountState::MustChangePassword)));
+    let (changed, steps) = directory.change("changes", PASSWORD, new).await;
+    assert_eq!(changed, Ok(LoginAnswer::Changed), "{steps:?}");
+    assert_eq!(directory.person("changes", new).await.username, "changes");
+    assert_eq!(directory.change("disabled", PASSWORD, new).await.0, Ok(refused(AccountState::Disabled)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r14_r44_a_probe_of_a_domain_controller_says_what_it_is_and_how_people_are_found() {
+    let password = Password::new(Redacted::new(PASSWORD.to_owned())).expect("a password");
+    let trust = ServerTrust::Roots(samba().certificates.read("ca.crt"));
+    let question = LdapQuestion {
+        server: Server {
+            at: server("127.0.0.1", samba().port, Protection::Tls),
+            tls: Some(DirectoryTls { trust, certificate: None }),
+        },
+        bind: Some((OWN_NAME.to_owned(), password)),
+        base: None,
+        username: Some("jdoe".to_owned()),
+    };
+    let probed = idm_directory::probe::ldap(question).await;
+    assert!(!format!("{probed:?}").contains(PASSWORD), "{probed:?}");
+    let facts = probed.found.unwrap();
+    assert!(facts.active_directory && facts.pages, "{facts:?}");
+    assert_eq!((facts.product.as_str(), facts.base.as_str(), facts.people), ("Active Directory", SUFFIX, 1));
+    assert_eq!(facts.login_attributes, ["sAMAccountName"]);
+    assert_eq!(facts.id_attribute.as_deref(), Some("objectGUID"));
+    assert_eq!(facts.groups, Some(LdapGroupFacts::TokenGroups));
+    assert!(probed.certificate.is_some_and(|certificate| certificate.names == ["localhost"]));
 }
 
 /// The id of somebody who cannot log in, as the server's own tools write it.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use idm_directory::{Pool, Reach};
 use idm_plan::{
-    DirectoryServer, DirectorySource, DistinguishedName, GroupStrategy, LdapBind, LdapDirectory, LdapFilter,
-    LdapGroups, LdapLookup, LdapPerson, ObjectKey, OutgoingTls, Protection, SecretHandle, Secrets,
+    DirectoryServer, DirectorySource, DirectoryTls, DistinguishedName, GroupStrategy, LdapBind, LdapDirectory,
+    LdapFilter, LdapGroups, LdapLookup, LdapPerson, ObjectKey, Protection, ReferralHost, SecretHandle, Secrets,
+    ServerTrust,
 };
 use idm_trust::{
     AccountState, Directories, Directory, DirectoryError, Login, LoginAnswer, LoginRefused, Password, Person, Steps,
@@ -40,7 +41,8 @@ impl Settings {
             login_attributes: vec![attribute.into()],
         };
         let person = LdapPerson { id_attribute: None, username_attribute: None, attributes: Vec::new() };
-        let plan = LdapDirectory { servers: vec![server], tls: None, lookup, person, groups: None };
+        let plan =
+            LdapDirectory { servers: vec![server], tls: None, referrals: Vec::new(), lookup, person, groups: None };
         Self { plan, deadline_ms: 3_000, password: password.into() }
     }
 
@@ -54,7 +56,27 @@ impl Settings {
     }
 
     pub(crate) fn trusting(mut self, certificates: &Certificates) -> Self {
-        self.plan.tls = Some(OutgoingTls { roots: Some(certificates.read("ca.crt")), certificate: None });
+        self.plan.tls =
+            Some(DirectoryTls { trust: ServerTrust::Roots(certificates.read("ca.crt")), certificate: None });
+        self
+    }
+
+    /// Trusts the server with this certificate, whoever issued it.
+    pub(crate) fn pinning(mut self, certificate: &str) -> Self {
+        use rustls::pki_types::{CertificateDer, pem::PemObject};
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("PEM");
+        let key = idm_trust::key_digest(&certificate).expect("a certificate");
+        self.plan.tls = Some(DirectoryTls { trust: ServerTrust::Keys(vec![[0; 32], key]), certificate: None });
+        self
+    }
+
+    /// Follows references to these servers.
+    pub(crate) fn following(mut self, servers: &[DirectoryServer]) -> Self {
+        self.plan.referrals.extend(servers.iter().map(|server| ReferralHost {
+            host: server.host.clone(),
+            port: Some(server.port),
+            plain: server.protection == Protection::Loopback,
+        }));
         self
     }
 
@@ -111,6 +133,7 @@ impl Settings {
             cache_seconds: 0,
             recheck_ms: None,
             keeps_sessions: false,
+            changes_passwords: false,
             deadline_ms,
             concurrency: 8,
             groups: Vec::new(),
@@ -149,6 +172,23 @@ impl Open {
             steps: steps.clone(),
         };
         let answer = self.directory.verify(login).await;
+        (answer, steps.read())
+    }
+
+    /// Changes a password, with the steps.
+    pub(crate) async fn change(&self, username: &str, password: &str, new: &str) -> (Answer, Vec<String>) {
+        let steps = Steps::kept();
+        let secret = |text: &str| Password::new(Redacted::new(text.to_owned())).expect("a password");
+        let login = Login {
+            username: username.into(),
+            bare: None,
+            password: secret(password),
+            caller: None,
+            steps: steps.clone(),
+        };
+        let answer = self.directory.change(login, secret(new)).await;
+        let told = format!("{answer:?}{:?}", steps.read());
+        assert!(!told.contains(password) && !told.contains(new), "{told}");
         (answer, steps.read())
     }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use idm_directory::{Pool, Reach};
 use idm_plan::{
-    DirectorySource, Expr, ObjectKey, OutgoingTls, RestAnswer, RestBody, RestDirectory, RestJson, RestRequest,
-    RestValue, Secrets, Variable,
+    DirectorySource, DirectoryTls, Expr, ObjectKey, RestAnswer, RestBody, RestDirectory, RestJson, RestRequest,
+    RestValue, Secrets, ServerTrust, Variable,
 };
 use idm_trust::{
     Directories, Directory, DirectoryError, DirectoryErrorKind, Login, LoginAnswer, LoginRefused, Password, Person,
@@ -61,6 +61,7 @@ fn open(rest: RestDirectory, secrets: &Secrets) -> Arc<dyn Directory> {
         cache_seconds: 0,
         recheck_ms: None,
         keeps_sessions: false,
+        changes_passwords: false,
         deadline_ms: 1_500,
         concurrency: 8,
         groups: vec![],

@@ -64,9 +64,10 @@ fn secrets(authority: &Authority) -> Secrets {
     secrets
 }
 
-fn tls(authority: &Authority) -> Option<OutgoingTls> {
+fn tls(authority: &Authority) -> Option<DirectoryTls> {
     let key = SecretHandle::of_secret("gateway", "tls.key");
-    Some(OutgoingTls { roots: Some(authority.read("ca.crt")), certificate: Some((authority.read("gateway.crt"), key)) })
+    let trust = ServerTrust::Roots(authority.read("ca.crt"));
+    Some(DirectoryTls { trust, certificate: Some((authority.read("gateway.crt"), key)) })
 }
 
 /// The same question with its values at other leaves.
@@ -224,14 +225,14 @@ async fn a_service_that_is_not_trusted_gets_no_password() {
     let service = Service::start(&authority);
     let secrets = secrets(&authority);
     let with = |url: String, tls| open(RestDirectory { tls, retries: 3, ..plan(post(url)) }, &secrets);
-    let foreign = tls(&authority).map(|tls| OutgoingTls { roots: Some(other.read("ca.crt")), ..tls });
+    let foreign = tls(&authority).map(|tls| DirectoryTls { trust: ServerTrust::Roots(other.read("ca.crt")), ..tls });
     let elsewhere = format!("https://127.0.0.1:{}/json", service.port);
     for directory in
         [with(service.url("json"), foreign), with(elsewhere, tls(&authority)), with(service.url("json"), None)]
     {
         assert_eq!(kind(verify(&directory).await), DirectoryErrorKind::Untrusted);
     }
-    let without = tls(&authority).map(|tls| OutgoingTls { certificate: None, ..tls });
+    let without = tls(&authority).map(|tls| DirectoryTls { certificate: None, ..tls });
     // TLS 1.3 tells about it after the handshake, and perhaps after the connection has ended.
     let refused = kind(verify(&with(service.url("json"), without)).await);
     assert!([DirectoryErrorKind::RefusesUs, DirectoryErrorKind::Unavailable].contains(&refused), "{refused:?}");

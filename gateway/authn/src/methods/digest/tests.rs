@@ -8,10 +8,10 @@ use serde_json::Value;
 use super::*;
 use crate::{CredentialTable, Grants, Memory, PasswordChecker};
 
-const NOW: Timestamp = Timestamp(1_800_000_000_000);
+pub(super) const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
-struct Case {
-    digest: ArmedDigest,
+pub(super) struct Case {
+    pub(super) digest: ArmedDigest,
     table: CredentialTable,
     memory: std::sync::Arc<Memory>,
     policy: Policy,
@@ -20,15 +20,21 @@ struct Case {
 }
 
 impl Case {
-    fn new(algorithm: DigestAlgorithm, realm: &str, user: &str, password: &str) -> Self {
+    pub(super) fn new(algorithm: DigestAlgorithm, realm: &str, user: &str, password: &str) -> Self {
         let ha1 = digest_of(algorithm, &[user.as_bytes(), b":", realm.as_bytes(), b":", password.as_bytes()]);
         let mut secrets = Secrets::default();
         secrets.put(SecretHandle("h".into()), Redacted::new(ha1.into_bytes()));
         let users =
             vec![DigestUser { username: user.into(), credential: "c".into(), secrets: vec![SecretHandle("h".into())] }];
         let qualities = vec![Quality::Auth, Quality::AuthInt];
-        let plan =
-            DigestMethod { realm: realm.into(), algorithms: vec![algorithm], qualities, nonce_seconds: 60, users };
+        let plan = DigestMethod {
+            realm: realm.into(),
+            algorithms: vec![algorithm],
+            qualities,
+            nonce_seconds: 60,
+            users,
+            directories: vec![],
+        };
         let proof = Proof::Password { username: user.into(), phc: String::new() };
         let credential = Credential::new(ObjectKey::new("shop", "c"), proof);
         let policy = Policy {
@@ -61,7 +67,14 @@ impl Case {
         }
     }
 
-    fn attempt(&self, credential: &str, method: &str, target: &str, body: Option<&[u8]>) -> Result<(), Reason> {
+    /// Does something in the context of a request.
+    pub(super) async fn in_context<T>(
+        &self,
+        method: &str,
+        target: &str,
+        body: Option<&[u8]>,
+        ask: impl AsyncFnOnce(MethodContext<'_>) -> T,
+    ) -> T {
         let headers = http::HeaderMap::new();
         let view = RequestView {
             headers: &headers,
@@ -81,17 +94,23 @@ impl Case {
         let vouch = &std::collections::HashSet::new();
         let context =
             MethodContext { name, kind: "digest", mapping, policy, grants, vouch, table, memory, view, now: NOW };
-        match self.digest.attempt(context, credential) {
-            Attempt::Verified(_) => Ok(()),
-            Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, _, denied) => {
-                Err(denied.reason)
-            }
-        }
+        ask(context).await
+    }
+
+    fn attempt(&self, credential: &str, method: &str, target: &str, body: Option<&[u8]>) -> Result<(), Reason> {
+        let attempt =
+            self.in_context(method, target, body, async |context| match self.digest.attempt(context, credential) {
+                Attempt::Verified(_) => Ok(()),
+                Attempt::Rejected(denied) | Attempt::NotMine(denied) | Attempt::NeedsKeys(_, _, denied) => {
+                    Err(denied.reason)
+                }
+            });
+        futures::FutureExt::now_or_never(attempt).expect("nothing is awaited")
     }
 
     /// A credential as a client would make it.
     #[allow(clippy::too_many_arguments)] // the parts of a Digest credential are that many
-    fn credential(
+    pub(super) fn credential(
         &self,
         algorithm: DigestAlgorithm,
         ha1: &str,

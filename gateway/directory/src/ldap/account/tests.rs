@@ -56,7 +56,7 @@ fn r38_the_state_of_an_account_is_read_from_its_attributes() {
 }
 
 fn outcome(code: Code, diagnostic: &str) -> Outcome {
-    Outcome { code, diagnostic: diagnostic.into() }
+    Outcome { code, diagnostic: diagnostic.into(), referral: Vec::new() }
 }
 
 #[test]

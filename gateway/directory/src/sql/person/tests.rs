@@ -5,7 +5,7 @@ use super::*;
 fn read(row: &[(&str, Cell)], always_enabled: bool) -> Result<Row, String> {
     let columns: Vec<String> = row.iter().map(|(column, _)| (*column).to_owned()).collect();
     let cells: Vec<Cell> = row.iter().map(|(_, cell)| cell.clone()).collect();
-    Row::read(&columns, &cells, always_enabled).map_err(|failure| failure.why)
+    Row::read(&columns, &cells, always_enabled, false).map_err(|failure| failure.why)
 }
 
 fn value(value: Value) -> Cell {

@@ -124,6 +124,32 @@ async fn r54_the_password_itself_is_sent_in_tls_alone() {
     assert_eq!(answer.unwrap_err().kind, DirectoryErrorKind::Unavailable, "the script ends here");
 }
 
+/// MySQL 8 that remembers its part of the proof: the password itself is not sent at all, and the proof is what another
+/// client makes.
+#[tokio::test]
+async fn r54_a_server_that_remembers_the_proof_gets_no_password() {
+    let certificates = Certificates::new();
+    let config = certificates.server_config();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plan = with_tls(mysql(listener.local_addr().unwrap().port()), certificates.roots());
+    let server = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(&greeting(ALL, "caching_sha2_password")).await.unwrap();
+        stream.read_exact(&mut [0; 36]).await.unwrap();
+        let mut stream = tokio_rustls::TlsAcceptor::from(config).accept(stream).await.unwrap();
+        let login = read_packet(&mut stream, 2).await;
+        assert!(contains(&login, "gateway\0\x20") && !contains(&login, PASSWORD));
+        stream.write_all(&packet(3, &[1, 3])).await.unwrap();
+        stream.write_all(&packet(4, &[0, 0, 0, 2, 0, 0, 0])).await.unwrap();
+        // The next that comes is a statement, and no password.
+        let statement = read_packet(&mut stream, 0).await;
+        assert!(contains(&statement, "character_set_results=utf8mb4") && !contains(&statement, PASSWORD));
+    };
+    let database = open(&plan);
+    let (answer, ()) = tokio::join!(verify(&database, "ana", RIGHT), server);
+    assert_eq!(answer.unwrap_err().kind, DirectoryErrorKind::Unavailable, "the script ends here");
+}
+
 /// Reads a packet that must have this number.
 async fn read_packet(stream: &mut (impl tokio::io::AsyncRead + Unpin), number: u8) -> Vec<u8> {
     let mut head = [0; 4];

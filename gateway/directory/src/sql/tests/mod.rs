@@ -1,10 +1,12 @@
 //! Tests on real servers, and on ones that break the protocols.
 
+mod digest;
 mod downgrade;
 mod hostile;
 mod mariadb;
 mod pooling;
 mod postgres;
+mod probe;
 mod script;
 mod servers;
 mod upgrades;
@@ -13,8 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use idm_plan::{
-    DatabaseDirectory, DatabaseProduct, DirectoryServer, OutgoingTls, Parameter, Protection, SecretHandle, Secrets,
-    Statement,
+    DatabaseDirectory, DatabaseProduct, DirectoryServer, DirectoryTls, Parameter, Protection, SecretHandle, Secrets,
+    ServerTrust, Statement,
 };
 use idm_trust::{DirectoryError, DirectoryErrorKind, Login, LoginAnswer, LoginRefused, Password, Person, Steps};
 use idm_types::Redacted;
@@ -51,6 +53,7 @@ fn plan(product: DatabaseProduct, port: u16, database: &str, person: &str) -> Da
         always_enabled: false,
         ignores_case: false,
         legacy_formats: Vec::new(),
+        digest: None,
         upgrade: None,
     }
 }
@@ -58,7 +61,11 @@ fn plan(product: DatabaseProduct, port: u16, database: &str, person: &str) -> Da
 /// The same with TLS that trusts these authorities.
 fn with_tls(plan: DatabaseDirectory, roots: String) -> DatabaseDirectory {
     let server = DirectoryServer { host: "localhost".into(), protection: Protection::StartTls, ..plan.server };
-    DatabaseDirectory { server, tls: Some(OutgoingTls { roots: Some(roots), certificate: None }), ..plan }
+    DatabaseDirectory {
+        server,
+        tls: Some(DirectoryTls { trust: ServerTrust::Roots(roots), certificate: None }),
+        ..plan
+    }
 }
 
 fn secrets() -> Secrets {

@@ -77,6 +77,7 @@ async fn a_federation_opens_the_database_of_its_plan() {
         cache_seconds: 0,
         recheck_ms: None,
         keeps_sessions: false,
+        changes_passwords: false,
         deadline_ms: 5000,
         concurrency: 4,
         groups,

@@ -127,10 +127,14 @@ mod tests {
         all.sealed("shop", None, &bundle);
         // A policy that no event told of is not seen; this is how the test knows that nothing was compiled.
         world.insert(serde_json::json!({
-            "apiVersion": "identity-manager.io/v1alpha1", "kind": "Federation",
-            "metadata": {"name": "kc", "namespace": "shop"}, "spec": {"oidc": {"issuer": "https://kc.example", "algorithms": ["RS256"]}},
+            "apiVersion": "identity-manager.io/v1alpha1", "kind": "IdentityPolicy",
+            "metadata": {"name": "p", "namespace": "shop", "uid": "p"},
+            "spec": {
+                "targetRefs": [{"group": "", "kind": "Service", "name": "orders"}],
+                "authentication": {"methods": [{"name": "keys", "apiKey": {}}]},
+            },
         }));
-        let of = |world: &World, current, epoch| all.compile(world, current, epoch).plan.federations.len();
+        let of = |world: &World, current, epoch| all.compile(world, current, epoch).plan.policies.len();
         assert_eq!(of(&world, Some(&bundle), 1), 0);
         assert_eq!(of(&world, Some(&bundle), 2), 1, "an event came");
         let mut moved = World::new("shop", Settings::default());

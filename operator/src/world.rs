@@ -91,7 +91,7 @@ pub(crate) fn objects(store: &Store, namespace: &str, settings: Settings) -> Wor
     store
         .credentials(namespace, |object| {
             let mut one = World::new(namespace, settings);
-            one.insert(with_kind(object, Kind::Credential));
+            one.insert(with_kind(&crate::watch::unpacked(object), Kind::Credential));
             one.credentials.pop().ok_or(one.broken)
         })
         .into_iter()

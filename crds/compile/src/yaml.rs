@@ -151,6 +151,9 @@ fn documents(text: &str) -> Vec<(usize, String)> {
     out
 }
 
+/// Name, namespace and kind.
+type Id = (String, String, String);
+
 struct Reader<'a> {
     file: &'a str,
     line: usize,
@@ -232,7 +235,7 @@ impl Reader<'_> {
     }
 
     /// Returns name, namespace and kind.
-    fn read_object(&mut self) -> Result<(String, String, String), FileError> {
+    fn read_object(&mut self) -> Result<Id, FileError> {
         let (id, value) = self.read_known()?;
         if let Some(value) = value {
             self.world.insert(value);
@@ -241,7 +244,7 @@ impl Reader<'_> {
     }
 
     /// The value is that of an object of ours.
-    fn read_known(&mut self) -> Result<((String, String, String), Option<Value>), FileError> {
+    fn read_known(&mut self) -> Result<(Id, Option<Value>), FileError> {
         bounds::check(self.document).map_err(|over| self.error(over.line, over.message))?;
         let value: Value = serde_yaml_ng::from_str(self.document).map_err(|e| self.yaml_error(&e))?;
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();

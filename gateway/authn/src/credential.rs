@@ -470,7 +470,8 @@ mod tests {
     }
 
     fn after(before: Option<&CredentialTable>, all: &[Credential]) -> CredentialTable {
-        let all: Vec<_> = all.iter().cloned().map(Arc::new).collect();
+        let mut all: Vec<_> = all.iter().cloned().map(Arc::new).collect();
+        all.sort_by(|a, b| a.key.name.cmp(&b.key.name));
         CredentialTable::arm(&all, &[], &[], &KeyRing::new(), before).unwrap()
     }
 

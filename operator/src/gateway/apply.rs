@@ -50,13 +50,22 @@ pub(crate) async fn apply(
 ) -> Result<(), kube::Error> {
     let params = PatchParams::apply(MANAGER).force();
     shards::write(client, namespace, built, stored).await?;
-    // A new configuration is written first: running gateways adopt it at once.
     let (secret, objects) = digests(built);
+    let is_applied = stored.has_applied(namespace, &objects);
+    // A gateway may read the shards before it learns of them.
+    for role in
+        built.objects.iter().filter(|object| object["kind"] == "Role" && !built.shards.is_empty() && !is_applied)
+    {
+        if let Some(api) = api(client, namespace, "Role") {
+            api.patch(NAME, &params, &Patch::Apply::<&Value>(role)).await?;
+        }
+    }
+    // A new configuration is written first: running gateways adopt it at once.
     if !is_stored || !stored.has_applied(&of_secret(namespace), &secret) {
         Api::<Secret>::namespaced(client.clone(), namespace).patch(NAME, &params, &Patch::Apply(&built.secret)).await?;
         stored.applied(&of_secret(namespace), secret);
     }
-    if stored.has_applied(namespace, &objects) {
+    if is_applied {
         return Ok(());
     }
     for object in &built.objects {

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::Observed;
 use crate::objects::Kind;
-use crate::{Context, MANAGER, directories, key_status};
+use crate::{Context, MANAGER, directories, key_status, watch};
 
 /// One condition before it gets its transition time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +73,7 @@ pub(crate) async fn publish(
                 }
                 states.extend(state.map(|state| (id.name.clone(), state)));
             }
+            let object = watch::unpacked(&object);
             let is_directory = directories::is_one(kind, &object);
             let gives = kind == Kind::RoleBinding && object.data.pointer("/spec/role").is_none();
             let mut verdicts = judge(kind, is_directory, findings, &gateways);

@@ -20,7 +20,7 @@ fn indexed(divided: &Divided, generation: u64) -> Bundle {
 
 fn held(divided: &Divided) -> Held {
     let unpacked =
-        |shard: &PackedShard| (shard.line.digest.clone(), Arc::new(Shard::unpack(&shard.bytes, &shard.line).unwrap()));
+        |shard: &Arc<PackedShard>| (shard.line.digest.clone(), Arc::new(Shard::unpack(&shard.bytes, &shard.line).unwrap()));
     divided.shards.iter().map(unpacked).collect()
 }
 

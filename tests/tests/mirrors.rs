@@ -171,9 +171,9 @@ fn a_mirror_that_hangs_or_is_away_costs_the_caller_nothing() {
         assert_eq!(bed.get("/x").status, 200);
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     }
-    eventually("the one that is away fails, the one that hangs fills up", || {
+    eventually("the one that is away fails or fills up, the one that hangs fills up", || {
         let [answered, failed, dropped] = bed.counted();
-        let all = answered == 0 && failed >= requests && (48..=requests).contains(&dropped);
+        let all = answered == 0 && failed > 0 && dropped >= 48 && failed + dropped >= requests;
         if all { Ok(()) } else { Err(format!("{answered} {failed} {dropped} of {requests}")) }
     });
 }

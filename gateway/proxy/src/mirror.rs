@@ -13,6 +13,7 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body::SizeHint;
 use http_body_util::BodyExt;
 use idm_decide::Forward;
+use idm_types::{Reason, Refusal};
 
 use crate::body::{RequestBody, ResponseBody};
 use crate::connect::Pool;
@@ -29,6 +30,9 @@ const MAX_COPIES: usize = 128;
 const MAX_COPIES_TO_ONE: usize = 16;
 /// The longest time from the complete request to the end of the answer.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// The pauses before a copy for which there is no connection is tried again: a name server or a mirror may be busy, or
+/// its pod just be replaced.
+const PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1600)];
 /// The most bytes of an answer that are read, so that its connection can be used again.
 const MAX_ANSWER: usize = 64 << 10;
 
@@ -120,13 +124,23 @@ impl Copies {
     }
 }
 
-/// Sends one copy.
+/// Sends one copy. While there is no connection, nothing of it was sent, so it is tried again.
 async fn deliver(pool: &Rc<Pool>, head: Head, body: Bytes) -> Option<Response<ResponseBody>> {
+    for pause in PAUSES {
+        match attempt(pool, head.clone(), body.clone()).await {
+            Err(refusal) if refusal.reason == Reason::UpstreamUnreachable => tokio::time::sleep(pause).await,
+            outcome => return outcome.ok(),
+        }
+    }
+    attempt(pool, head, body).await.ok()
+}
+
+async fn attempt(pool: &Rc<Pool>, head: Head, body: Bytes) -> Result<Response<ResponseBody>, Refusal> {
     let Head { method, headers, target, trailers } = head;
     let mut parts = Request::new(()).into_parts().0;
     (parts.method, parts.headers) = (method, headers);
     let body = if body.is_empty() { RequestBody::Empty } else { RequestBody::Held(Some(body)) };
-    send(pool, parts, target, trailers, body).await.ok()
+    send(pool, parts, target, trailers, body).await
 }
 
 async fn discard(answer: Response<ResponseBody>) {
@@ -169,5 +183,56 @@ impl Kept {
     /// The body is complete.
     pub(crate) fn complete(self) {
         self.copies.send(&self.bytes.freeze());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use idm_plan::{Backend, BackendProtocol};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_waits_for_a_mirror_that_takes_no_connection_yet() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            // Its port is taken, and refuses connections until it listens.
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let backend = Backend {
+                host: "127.0.0.1".into(),
+                port: socket.local_addr().unwrap().port(),
+                protocol: BackendProtocol::Http1,
+                tls: None,
+                weight: 1,
+                headers: vec![],
+                local: true,
+            };
+            let pool = Pool::new(backend, None);
+            let head = Head {
+                method: Method::POST,
+                headers: HeaderMap::new(),
+                target: PathAndQuery::from_static("/x"),
+                trailers: false,
+            };
+            let refused = attempt(&pool, head.clone(), Bytes::from_static(b"hi")).await.err().map(|error| error.reason);
+            assert_eq!(refused, Some(Reason::UpstreamUnreachable));
+            let mirror = async {
+                // Both timers are of one thread, so this one ends before the copy's first pause.
+                tokio::time::sleep(PAUSES[0] / 2).await;
+                let (mut stream, _) = socket.listen(8).unwrap().accept().await.unwrap();
+                let mut received = Vec::new();
+                while !received.ends_with(b"hi") {
+                    assert_ne!(stream.read_buf(&mut received).await.unwrap(), 0, "{received:?}");
+                }
+                stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+                received
+            };
+            let (answer, received) = tokio::join!(deliver(&pool, head, Bytes::from_static(b"hi")), mirror);
+            assert_eq!(answer.unwrap().status(), 204);
+            assert!(received.starts_with(b"POST /x HTTP/1.1\r\n"), "{received:?}");
+        });
     }
 }

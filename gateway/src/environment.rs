@@ -10,6 +10,7 @@ use idm_store::Store;
 use idm_trust::{IssuerKeys, KeyRing, Outside};
 
 use crate::ask::{Asker, Servers};
+use crate::egress::Egress;
 use crate::fetch::Fetcher;
 
 /// The longest time that a change waits for the keys of issuers that are new in it. A healthy issuer answers within it,
@@ -28,12 +29,17 @@ pub struct Environment {
 
 impl Environment {
     /// Nothing is remembered yet. `password_threads` check passwords. With `danger_insecure_issuers`, outside servers
-    /// may be reached over plain http and on this machine. Must be called on the runtime that shall ask them.
-    pub fn new(store: Store, password_threads: usize, danger_insecure_issuers: bool) -> anyhow::Result<Self> {
+    /// may be reached over plain http and on this machine; `egress` is the way to them. Must be called on the runtime that shall ask them.
+    pub fn new(
+        store: Store,
+        password_threads: usize,
+        danger_insecure_issuers: bool,
+        egress: &Egress,
+    ) -> anyhow::Result<Self> {
         let passwords =
             PasswordChecker::start(password_threads).context("the system gives no threads for password checks")?;
         let memory = Memory::new(passwords, store).context("the system gives no random bits")?;
-        let fetcher = Fetcher::new(danger_insecure_issuers)?;
+        let fetcher = Fetcher::new(danger_insecure_issuers, egress)?;
         let servers = Arc::new(Servers::default());
         let directories = Arc::new(Pool::new(Reach::of_this_process(danger_insecure_issuers)));
         let http = Arc::new(Asker::new(&fetcher, &servers));

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::egress::Egress;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use idm_jose::{KeySet, KeySetError, MAX_JWKS_BYTES, parse_document};
@@ -46,15 +47,15 @@ pub(crate) enum FetchError {
     },
 }
 
-fn builder(insecure: bool, lookups: &Lookups) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
+fn builder(insecure: bool, lookups: &Lookups, egress: &Egress) -> reqwest::ClientBuilder {
+    let builder = reqwest::Client::builder()
         .timeout(Duration::from_secs(4))
         .connect_timeout(Duration::from_secs(2))
         // A redirect could lead where the URL itself may not.
         .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
         .dns_resolver(Arc::new(GuardedResolver { insecure, lookups: lookups.clone() }))
-        .user_agent("idm-gateway")
+        .user_agent("idm-gateway");
+    egress.applied_to(builder)
 }
 
 /// Fetches key sets, and only from where a tenant's URL may lead.
@@ -63,13 +64,15 @@ pub(crate) struct Fetcher {
     client: reqwest::Client,
     insecure: bool,
     lookups: Lookups,
+    egress: Egress,
 }
 
 impl Fetcher {
     /// `insecure`: plain http and local addresses are allowed, for demos and tests.
-    pub(crate) fn new(insecure: bool) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(insecure: bool, egress: &Egress) -> Result<Self, reqwest::Error> {
         let lookups = Lookups::default();
-        Ok(Self { client: builder(insecure, &lookups).build()?, insecure, lookups })
+        let client = builder(insecure, &lookups, egress).build()?;
+        Ok(Self { client, insecure, lookups, egress: egress.clone() })
     }
 
     /// The same, for a server with authorities of its own. The error shows no key.
@@ -87,7 +90,7 @@ impl Fetcher {
     /// The same, with these settings.
     pub(crate) fn reached_by(&self, tls: &OutgoingTls, secrets: &Secrets) -> Result<Self, String> {
         let OutgoingTls { roots, certificate } = tls;
-        let mut builder = builder(self.insecure, &self.lookups);
+        let mut builder = builder(self.insecure, &self.lookups, &self.egress);
         if let Some(roots) = roots {
             let roots = reqwest::Certificate::from_pem_bundle(roots.as_bytes())
                 .map_err(|_| "the trust bundle cannot be read")?;
@@ -100,7 +103,7 @@ impl Fetcher {
                 builder.identity(identity.map_err(|_| format!("certificate and key of `{}` do not fit", handle.0))?);
         }
         let client = builder.build().map_err(|_| "the TLS settings cannot be used")?;
-        Ok(Self { client, insecure: self.insecure, lookups: self.lookups.clone() })
+        Ok(Self { client, insecure: self.insecure, lookups: self.lookups.clone(), egress: self.egress.clone() })
     }
 
     /// The client that only goes where a tenant's URL may lead.

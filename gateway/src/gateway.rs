@@ -22,6 +22,7 @@ use idm_types::Redacted;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::egress::Egress;
 use crate::environment::Environment;
 use crate::traces::{ExportError, Exporter, TraceOptions};
 
@@ -86,6 +87,8 @@ pub struct GatewayOptions {
     pub store: Option<SharedOptions>,
     /// Issuers may be reached over plain http and on this machine.
     pub danger_insecure_issuers: bool,
+    /// The way to issuers and other outside servers.
+    pub egress: Egress,
 }
 
 impl GatewayOptions {
@@ -107,6 +110,7 @@ impl GatewayOptions {
             audit,
             store: None,
             danger_insecure_issuers: false,
+            egress: Egress::default(),
         }
     }
 }
@@ -164,7 +168,7 @@ impl Gateway {
             None => Store::in_process(),
         };
         let password_threads = (options.cores / 2).max(1);
-        let environment = Environment::new(store, password_threads, options.danger_insecure_issuers)?;
+        let environment = Environment::new(store, password_threads, options.danger_insecure_issuers, &options.egress)?;
         let control = Mutex::default();
         if let Some(bundle) = first {
             put_in_force(bundle, &shared, &environment, &control).await?;

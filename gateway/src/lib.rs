@@ -6,6 +6,7 @@
 
 mod admin;
 mod ask;
+mod egress;
 mod environment;
 mod fetch;
 mod gateway;
@@ -15,6 +16,7 @@ mod traces;
 mod try_login;
 
 pub use admin::AdminServer;
+pub use egress::Egress;
 pub use environment::Environment;
 pub use gateway::{AuditOptions, Gateway, GatewayOptions, random_seed};
 pub use idm_decide::BodyLimits;

@@ -163,6 +163,10 @@ impl Gateway {
             .arg(audit.path())
             .args(arguments)
             .env("IDM_LOG", "trace")
+            .env_remove("HTTPS_PROXY")
+            .env_remove("https_proxy")
+            .env_remove("NO_PROXY")
+            .env_remove("no_proxy")
             .envs(environment.iter().copied());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("idm starts");
         let log = std::sync::Arc::new(std::sync::Mutex::new(String::new()));

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use idm_audit::ship::Elasticsearch;
 use idm_audit::{OnFull, Successes};
 use idm_gateway::{
-    AuditOptions, BodyLimits, Callers, Deadlines, Limits, LineFormat, Ratio, TraceOptions, TrustedProxies,
+    AuditOptions, BodyLimits, Callers, Deadlines, Egress, Limits, LineFormat, Ratio, TraceOptions, TrustedProxies,
     USUAL_CONSUMERS, memory_limit,
 };
 use idm_plan::Network;
@@ -164,6 +164,28 @@ fn network(text: &str) -> Result<Network, String> {
 impl ProxyArgs {
     pub(crate) fn trusted(&self) -> TrustedProxies {
         TrustedProxies { networks: self.trusted_proxies.clone(), proxy_protocol: self.proxy_protocol }
+    }
+}
+
+/// The way to issuers and other outside servers
+#[derive(Args, Clone)]
+pub(crate) struct EgressArgs {
+    /// Proxy that takes CONNECT, for keys, discovery, metadata, introspection and tokens over https, for example
+    /// http://proxy.corp:3128 [default: none]
+    #[arg(long, env = "HTTPS_PROXY", hide_env_values = true)]
+    egress_proxy: Option<String>,
+    /// Servers that are reached without it, beside those of the cluster: names, which stand for all below them, too,
+    /// addresses and networks, separated by commas [default: none]
+    #[arg(long, env = "NO_PROXY")]
+    no_proxy: Option<String>,
+}
+
+impl EgressArgs {
+    pub(crate) fn egress(&self) -> anyhow::Result<Egress> {
+        // The names that most programs read, too.
+        let or = |given: &Option<String>, name| given.clone().or_else(|| std::env::var(name).ok()).unwrap_or_default();
+        let (proxy, no_proxy) = (or(&self.egress_proxy, "https_proxy"), or(&self.no_proxy, "no_proxy"));
+        Egress::new(&proxy, &no_proxy).map_err(|problem| anyhow::anyhow!("--egress-proxy: {problem}"))
     }
 }
 

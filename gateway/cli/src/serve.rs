@@ -11,7 +11,7 @@ use idm_gateway::{AdminServer, Gateway, GatewayOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::options::{AuditArgs, BodyArgs, CallerArgs, ProxyArgs, StoreArgs, TelemetryArgs};
+use crate::options::{AuditArgs, BodyArgs, CallerArgs, EgressArgs, ProxyArgs, StoreArgs, TelemetryArgs};
 
 /// Serve the policies of a folder, without a cluster
 #[derive(Args)]
@@ -37,6 +37,8 @@ pub(crate) struct Run {
     #[command(flatten)]
     proxies: ProxyArgs,
     #[command(flatten)]
+    egress: EgressArgs,
+    #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
     bodies: BodyArgs,
@@ -61,6 +63,7 @@ impl Run {
             limits: self.callers.limits(),
             deadlines: self.callers.deadlines(),
             proxies: self.proxies.trusted(),
+            egress: self.egress.egress()?,
             bodies: self.bodies.limits(),
             consumers: self.telemetry.consumers(),
             access_log: self.telemetry.access_log(),
@@ -130,6 +133,8 @@ pub(crate) struct GatewayPod {
     #[command(flatten)]
     proxies: ProxyArgs,
     #[command(flatten)]
+    egress: EgressArgs,
+    #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
     bodies: BodyArgs,
@@ -147,6 +152,7 @@ impl GatewayPod {
             limits: self.callers.limits(),
             deadlines: self.callers.deadlines(),
             proxies: self.proxies.trusted(),
+            egress: self.egress.egress()?,
             bodies: self.bodies.limits(),
             consumers: self.telemetry.consumers(),
             access_log: self.telemetry.access_log(),

@@ -430,6 +430,8 @@ mod tests {
             "traces-ratio=0.5",
             "traces-callers=trusted",
             "traces-callers-per-second=0",
+            "egress-proxy=http://proxy.corp:3128",
+            "no-proxy=.corp,10.0.0.0/8",
         ];
         let given = limits.map(|limit| format!("--gateway-{limit}"));
         let expected: Vec<String> =
@@ -450,6 +452,8 @@ mod tests {
             "access-log=yes",
             "traces-ratio=1.5",
             "traces-callers=all",
+            "egress-proxy=http://me:secret@proxy.corp:3128",
+            "egress-proxy=proxy.corp:3128",
         ] {
             assert!(Given::try_parse_from(["operator", &format!("--gateway-{given}")]).is_err(), "{given}");
         }

@@ -1,4 +1,4 @@
-//! The options for the output of gateways about their traffic. The gateways know the defaults, so only given
+//! The options for the output of gateways about their traffic, and for their way to outside servers. The gateways know the defaults, so only given
 //! options are passed on.
 
 use clap::Args;
@@ -25,6 +25,21 @@ pub struct Telemetry {
     /// Most requests in a second of a gateway pod that are recorded because their callers record them
     #[arg(long)]
     gateway_traces_callers_per_second: Option<u32>,
+    /// Proxy on the way of gateways to issuers and other outside servers, for example http://proxy.corp:3128; without a
+    /// password, which would be seen in the Deployment
+    #[arg(long, value_parser = proxy)]
+    gateway_egress_proxy: Option<String>,
+    /// Servers that gateways reach without it, separated by commas
+    #[arg(long)]
+    gateway_no_proxy: Option<String>,
+}
+
+fn proxy(text: &str) -> Result<String, String> {
+    let known = ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme));
+    match known && !text.contains('@') {
+        true => Ok(text.to_owned()),
+        false => Err("give an http or https URL without a user, for example http://proxy.corp:3128".to_owned()),
+    }
 }
 
 fn share(text: &str) -> Result<String, String> {
@@ -43,6 +58,8 @@ impl Telemetry {
             gateway_traces_ratio,
             gateway_traces_callers,
             gateway_traces_callers_per_second,
+            gateway_egress_proxy,
+            gateway_no_proxy,
         } = self;
         [
             ("metrics-consumers", gateway_metrics_consumers.map(|number| number.to_string())),
@@ -51,6 +68,8 @@ impl Telemetry {
             ("traces-ratio", gateway_traces_ratio.clone()),
             ("traces-callers", gateway_traces_callers.clone()),
             ("traces-callers-per-second", gateway_traces_callers_per_second.map(|number| number.to_string())),
+            ("egress-proxy", gateway_egress_proxy.clone()),
+            ("no-proxy", gateway_no_proxy.clone()),
         ]
         .into_iter()
         .filter_map(|(option, value)| Some(format!("--{option}={}", value?)))

@@ -113,7 +113,8 @@ impl Core {
         let insecure = options.danger_insecure_issuers;
         Self {
             settings: Settings::of_a_folder(insecure),
-            environment: Environment::new(options.store(), 1, insecure).expect("an environment"),
+            environment: Environment::new(options.store(), 1, insecure, &idm_gateway::Egress::default())
+                .expect("an environment"),
             armed: RefCell::default(),
             generation: Cell::new(0),
             cache: RefCell::default(),

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 use idm_compile::Settings;
 use idm_gateway::source::dir::{self, DirError};
-use idm_gateway::{Environment, TriedGroup, TriedLogin, TriedPerson};
+use idm_gateway::{Egress, Environment, TriedGroup, TriedLogin, TriedPerson};
 use idm_plan::{Federation, FederationKind};
 use idm_store::Store;
 use idm_types::{Reason, Redacted};
@@ -64,7 +64,7 @@ impl Try {
             self.federation
         );
         let password = password()?;
-        let environment = Environment::new(Store::in_process(), 1, self.danger_insecure_issuers)?;
+        let environment = Environment::new(Store::in_process(), 1, self.danger_insecure_issuers, &Egress::default())?;
         let tried = environment.try_login(federation, &compiled.secrets, &self.username, password).await;
         let TriedLogin { steps, outcome } = tried.map_err(anyhow::Error::msg)?;
         Ok(told(&self, federation, &steps, &outcome))

@@ -228,3 +228,48 @@ fn a_body_that_cannot_be_read_says_what_is_wrong_with_it() {
     }
     assert_eq!(bed.upstream.received(), "");
 }
+
+#[test]
+fn r_prompts_that_a_rule_does_not_permit_reach_nobody_and_are_in_no_record() {
+    let rules = "provider: OpenAI, rules: [{name: models, allow: \"llm.model == 'small'\"}, {name: short, allow: \
+                 'llm.maxTokens <= 100'}, {name: tools, allow: \"llm.tools.all(tool, tool == 'search')\"}, {name: \
+                 words, allow: \"!llm.text.contains('canary-word')\"}]";
+    let whole = "{\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4},\"model\":\"small\",\"choices\":[]}";
+    let bed = bed(&answer("application/json", whole), rules);
+    let json = "Content-Type: application/json\r\n";
+    let chat = "POST /v1/chat/completions";
+    let said =
+        |text: &str| format!("{{\"model\":\"small\",\"max_tokens\":100,\"messages\":[{{\"content\":\"{text}\"}}]}}");
+    let coded = format!("{json}Content-Encoding: identity\r\n");
+    for (line, headers, body, rule) in [
+        (chat, json, said("hi").replace("small", "large"), Some("models")),
+        (chat, json, said("hi").replace("100", "101"), Some("short")),
+        (chat, json, said("hi").replace("\"max_tokens\":100,", ""), Some("short")),
+        (chat, json, said("hi").replace("}]}", "}],\"tools\":[{\"function\":{\"name\":\"shell\"}}]}"), Some("tools")),
+        (chat, json, said("the canary-word"), Some("words")),
+        // Wherever it stands, and at every address of the provider.
+        (
+            "POST /v1/responses",
+            json,
+            "{\"model\":\"small\",\"max_tokens\":1,\"x\":[\"canary-word\"]}".into(),
+            Some("words"),
+        ),
+        (chat, json, said("canary-word").replacen("\"model\"", "\"model\":\"large\",\"model\"", 1), None),
+        (chat, &coded, said("hi"), None),
+        ("POST /v1/files", "Content-Type: multipart/form-data; boundary=x\r\n", "--x\r\ncanary-word".into(), None),
+        ("PUT /v1/files", "", "canary-word".into(), None),
+    ] {
+        let refused = bed.ask(line, headers, &body);
+        assert_eq!(refused.status, 403, "{body}: {refused:?}");
+        let record = bed.gateway.record(refused.decision());
+        assert_eq!(record["reason"], "PromptRefused", "{record}");
+        assert_eq!(record["policy"]["rule"].as_str(), rule, "{body}: {record}");
+        assert!(!record.to_string().contains("canary-word") && !refused.body.contains("canary-word"), "{record}");
+        assert_eq!(bed.upstream.received(), "", "{body}");
+    }
+    assert!(!bed.gateway.log().contains("canary-word"));
+    assert_eq!(bed.gateway.records().len(), 10);
+    // What they permit goes as it came, and so does what has no prompt.
+    assert_eq!((bed.chat(&said("hi")).status, bed.received_body()), (200, said("hi")));
+    assert_eq!(bed.ask("GET /v1/models", "", "").status, 200);
+}

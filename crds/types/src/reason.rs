@@ -991,6 +991,15 @@ reasons! {
             or run `idm policy test`",
         fix: "add a rule that covers the method and path",
     }
+    /// A rule about prompts does not permit what is asked of a language model.
+    PromptRefused {
+        status: 403,
+        plain: "a rule of the policy does not permit this prompt, and nothing was sent to the provider",
+        confirm: "`idm explain ID`: the line under `why:` names the rule, or says why the body cannot be read; prompts \
+            are in no record",
+        fix: "ask for what `llm.rules` of the policy permit, as JSON without a content coding; send files through a \
+            route whose policy has no such rules",
+    }
     // --- serving
     /// The audit spool cannot take the record.
     AuditUnavailable {
@@ -1026,6 +1035,22 @@ reasons! {
         confirm: "`idm explain ID`: the line under `why:` has the error; the upstream's log has the same time",
         fix: "correct what the upstream's log shows; a backend that speaks HTTP/2 only needs `appProtocol: \
             kubernetes.io/h2c` on its Service port",
+    }
+    /// Every place of the upstream is taken.
+    UpstreamBusy {
+        status: 503,
+        plain: "the upstream has as many requests as the policy lets it have, and none was sent to it",
+        confirm: "`idm explain ID`: the line under `why:` names the backend; `idm_upstream_requests_total` with this \
+            reason tells how often",
+        fix: "let the upstream have more pods, or raise `upstream.capacity` of the policy",
+    }
+    /// All addresses of the upstream failed and are left alone for a while.
+    UpstreamEjected {
+        status: 503,
+        plain: "the upstream failed several times in a row and is left alone for a while; nothing was sent to it",
+        confirm: "the gateway's log has a line `left alone` with the address and the pause; \
+            `idm_upstream_ejections_total` counts them",
+        fix: "let the upstream answer; `upstream.ejection` of the policy has the number of failures and the pauses",
     }
     /// The upstream took too long.
     UpstreamTimeout {

@@ -431,7 +431,8 @@ where
     let mut called = llm.as_ref().map(|llm| Metering::of(llm, view, body));
     let streams = called.as_ref().is_none_or(|(kind, _)| matches!(kind, LlmBody::Streams { .. }));
     let reserves = limits.count_tokens() && called.as_ref().is_some_and(|(_, metering)| metering.call.estimates);
-    if !streams || reserves || steps.wants_request_body() {
+    let has_prompt = called.as_ref().is_some_and(|(_, metering)| metering.has_prompt);
+    if !streams || reserves || has_prompt || steps.wants_request_body() {
         let held = body.hold(&context.process.holding, largest, view.address, caller).await;
         held.map_err(|refusal| limits::too_large(&limits, largest, refusal, trace))?;
     }
@@ -443,6 +444,11 @@ where
     let facts = Facts { jose: jose.as_ref(), ..facts };
     let permit = asking.ask(context, rule, policy, view.method, &facts, trace).await?.granted()?;
     trace.stage = Stage::Authorize;
+    if let Some(llm) = llm.as_ref().filter(|_| has_prompt) {
+        let prompt = content.body.as_deref().unwrap_or_default();
+        let permitted = llm.permits(view.path, content.headers, prompt, &facts);
+        permitted.inspect_err(|refusal| trace.decided_by(refusal))?;
+    }
     let headers = armed.request_headers(&facts)?;
     let reserved = content.body.as_deref().filter(|_| reserves).map(|body| Reservation::of(view.path, body));
     let limited = match reserved.transpose()? {

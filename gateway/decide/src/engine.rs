@@ -9,8 +9,8 @@ use idm_authn::{ArmedLimit, ArmedPolicy, Grants, Memory, PolicyError, Resources}
 use idm_authz::{ArmedBaseline, Rules};
 use idm_issue::TokenIssuer;
 use idm_plan::{
-    Backend, Bundle, Endpoint, Handler, HeaderEdit, MethodKind, Mirror, PathChange, PathForms, Plan, Policy, Redirect,
-    Rewrite, RouteRule, SignInEndpoint, Timeouts,
+    Backend, Bundle, Care, Endpoint, Handler, HeaderEdit, MethodKind, Mirror, PathChange, PathForms, Plan, Policy,
+    Redirect, Rewrite, RouteRule, SignInEndpoint, Timeouts,
 };
 use idm_request::PolicyHeaders;
 use idm_transform::{ArmedLlm, Steps};
@@ -49,6 +49,8 @@ pub struct Engine {
     pub(crate) rules: Vec<ArmedRule>,
     pub(crate) policies: Vec<PolicyInForce>,
     pub(crate) backends: Vec<Backend>,
+    /// The treatment of each of them.
+    cares: Vec<Care>,
     api_server: Arc<[IpAddr]>,
     /// Headers that no caller may send, on any route.
     pub(crate) reserved: Reserved,
@@ -217,7 +219,7 @@ impl Engine {
         let matches = hosts.iter().chain(secure_hosts).flat_map(|host| &host.entries).flat_map(|entry| &entry.headers);
         let mut headers =
             RuleHeaders { used: UsedHeaders::new(read.collect::<Result<_, _>>()?, matches), known: HashMap::new() };
-        let mut backends = Vec::new();
+        let mut backends = Reached::default();
         let rules: Vec<ArmedRule> = rules
             .iter()
             .map(|rule| {
@@ -247,7 +249,8 @@ impl Engine {
             secure_router,
             rules,
             policies: armed,
-            backends,
+            backends: backends.backends,
+            cares: backends.cares,
             api_server: api_server.as_slice().into(),
             reserved,
             used,
@@ -273,6 +276,11 @@ impl Engine {
     /// The backends that requests are forwarded to; [`Forward`](crate::Forward) names them by position.
     pub fn backends(&self) -> &[Backend] {
         &self.backends
+    }
+
+    /// The treatment of each of these, in the same order.
+    pub fn cares(&self) -> &[Care] {
+        &self.cares
     }
 
     /// The addresses of the API server, which no backend may have.
@@ -366,7 +374,7 @@ fn arm_cors(rule: &RouteRule, policies: &[Policy]) -> Result<Option<Arc<ArmedCor
 fn arm_handler(
     handler: &Handler,
     policies: &[Policy],
-    known: &mut Vec<Backend>,
+    known: &mut Reached,
     used: &mut RuleHeaders<'_>,
 ) -> Result<ArmedHandler, EngineError> {
     match handler {
@@ -404,7 +412,7 @@ fn arm_handler(
 fn arm_enforced(
     handler: &Handler,
     policies: &[Policy],
-    known: &mut Vec<Backend>,
+    known: &mut Reached,
     used: &mut RuleHeaders<'_>,
 ) -> Result<Enforced, EngineError> {
     let Handler::Enforce { policy, backends, unresolved_weight, timeouts, headers, rewrite, answer_headers, mirrors } =
@@ -421,32 +429,46 @@ fn arm_enforced(
     let arm_edits = |edits: &[HeaderEdit]| -> Result<Vec<_>, EngineError> {
         edits.iter().filter(|edit| !used.used.is_written_by(*policy, edit)).map(arm_edit).collect()
     };
-    let mut position = |backend: &Backend| {
-        known.iter().position(|k| same_pool(k, backend)).unwrap_or_else(|| {
-            known.push(backend.clone());
-            known.len() - 1
-        })
-    };
+    let care = policies.get(*policy).and_then(|policy| policy.upstream.care.clone()).unwrap_or_default();
     let mut shares = Vec::new();
     let mut sum = 0;
     for backend in backends.iter().filter(|backend| backend.weight > 0) {
         sum += u64::from(backend.weight);
-        shares.push(Share { backend: Some(position(backend)), sum, edits: arm_edits(&backend.headers)? });
+        shares.push(Share { backend: Some(known.position(backend, &care)), sum, edits: arm_edits(&backend.headers)? });
     }
     if *unresolved_weight > 0 {
         shares.push(Share { backend: None, sum: sum + unresolved_weight, edits: vec![] });
     }
-    let arm_mirror = |Mirror { backend, numerator, denominator }: &Mirror| ArmedMirror {
-        backend: position(backend),
+    let mut arm_mirror = |Mirror { backend, numerator, denominator }: &Mirror| ArmedMirror {
+        // Nothing waits for a copy, and it is sent once.
+        backend: known.position(backend, &Care::default()),
         numerator: (*numerator).into(),
         denominator: (*denominator).into(),
     };
-    let mirrors = mirrors.iter().map(arm_mirror).collect();
+    let mirrors = mirrors.iter().map(&mut arm_mirror).collect();
     let edits = arm_edits(headers)?;
     let rewrite = rewrite.as_ref().map(arm_rewrite).transpose()?;
     let answer = answer_headers.iter().map(arm_edit).collect::<Result<Arc<[_]>, _>>()?;
     let answer = (!answer.is_empty()).then_some(AnswerEdits(answer));
     Ok(Enforced { policy: *policy, shares, mirrors, timeouts: *timeouts, edits, reserved, rewrite, answer })
+}
+
+/// The backends of all rules, each once for each treatment.
+#[derive(Default)]
+struct Reached {
+    backends: Vec<Backend>,
+    cares: Vec<Care>,
+}
+
+impl Reached {
+    fn position(&mut self, backend: &Backend, care: &Care) -> usize {
+        let mut known = self.backends.iter().zip(&self.cares);
+        known.position(|(known, of)| of == care && same_pool(known, backend)).unwrap_or_else(|| {
+            self.backends.push(backend.clone());
+            self.cares.push(care.clone());
+            self.backends.len() - 1
+        })
+    }
 }
 
 /// Whether two backends share one pool of connections.

@@ -14,6 +14,8 @@ pub struct Metering {
     pub call: Call,
     /// The gateway asked for the usage, and not the caller: the event that tells it is not passed on.
     pub hides_usage: bool,
+    /// The rules of the policy must permit its prompt.
+    pub(crate) has_prompt: bool,
 }
 
 impl Metering {
@@ -25,9 +27,9 @@ impl Metering {
         };
         let content_type = view.headers.get(CONTENT_TYPE);
         let call = LlmCall { method: view.method, path: view.path, content_type, length };
-        let kind = llm.body_of(call);
+        let (kind, has_prompt) = (llm.body_of(call), llm.asks_about(call));
         let request_bytes = if let LlmBody::Streams { bytes } = kind { bytes } else { 0 };
         let call = Call { request_bytes, estimates: call.charges_what_is_not_told() };
-        (kind, Self { call, hides_usage: false })
+        (kind, Self { call, hides_usage: false, has_prompt })
     }
 }

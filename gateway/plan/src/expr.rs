@@ -38,10 +38,13 @@ pub enum Variable {
     Jose,
     /// The time, in whole seconds since the epoch.
     Now,
+    /// What is asked of a language model: `model`, `maxTokens`, `tools`, `stream`, `text`. Only rules about prompts have
+    /// it.
+    Llm,
 }
 
 impl Variable {
-    /// Every variable.
+    /// Every variable that a request has.
     pub const ALL: &'static [Variable] = &[
         Variable::Token,
         Variable::Identity,
@@ -64,12 +67,13 @@ impl Variable {
             Variable::Env => "env",
             Variable::Jose => "jose",
             Variable::Now => "now",
+            Variable::Llm => "llm",
         }
     }
 
     /// The variable of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|variable| variable.name() == name)
+        Self::ALL.iter().copied().chain([Variable::Llm]).find(|variable| variable.name() == name)
     }
 
     /// Whether its value is the same for every request of one caller with one credential.
@@ -85,6 +89,7 @@ impl Variable {
             Variable::Request => Some(&["method", "host", "path", "query", "headers", "parameters"]),
             Variable::Source => Some(&["address"]),
             Variable::Env => Some(&["namespace", "gateway", "policy"]),
+            Variable::Llm => Some(&["model", "maxTokens", "tools", "stream", "text"]),
             Variable::Token | Variable::Jose | Variable::Now => None,
         }
     }

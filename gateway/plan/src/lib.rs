@@ -11,6 +11,7 @@
 mod address;
 mod baseline;
 mod bundle;
+mod care;
 mod cors;
 mod credential;
 mod directory;
@@ -36,6 +37,7 @@ mod token_service;
 pub use address::is_local_address;
 pub use baseline::Baseline;
 pub use bundle::{Bundle, BundleError, FORMAT};
+pub use care::{Capacity, Care, Ejection, Retry};
 pub use cors::{Cors, Names, OriginPattern, Origins};
 pub use credential::{Credential, Credentials, Proof, Selector};
 pub use directory::{
@@ -54,7 +56,7 @@ pub use keys::{EndCause, EndedKey, Key, KeyEnd, Keys, RetiringKey, key_id};
 pub use labels::{Labelled, Labels};
 pub use ldap::{DistinguishedName, LdapFilter, escape_dn_value, is_attribute, is_group_id};
 pub use limits::{Access, Calendar, Hours, Limit, LimitKey, LimitKind, UsagePlan};
-pub use llm::{Llm, LlmProvider, TokenQuota};
+pub use llm::{Llm, LlmProvider, PromptRule, TokenQuota};
 pub use method::*;
 pub use path::{NamedByte, PathError, PathForm, PathForms, ReadPath, canonical_path, read_path};
 pub use policy::{

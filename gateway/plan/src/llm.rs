@@ -1,6 +1,7 @@
+use idm_types::RuleName;
 use serde::{Deserialize, Serialize};
 
-use crate::SecretHandle;
+use crate::{Expr, SecretHandle};
 
 /// The upstream is a language model's API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +15,19 @@ pub struct Llm {
     pub key: SecretHandle,
     /// The quotas of each caller.
     pub quotas: Vec<TokenQuota>,
+    /// The rules about prompts. Every one must hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<PromptRule>,
+}
+
+/// A condition that every prompt must meet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PromptRule {
+    /// The name in audit records and in `explain`.
+    pub name: RuleName,
+    /// The condition.
+    pub allow: Expr,
 }
 
 /// The provider of the API. It determines the header of the key and the place where usage is reported.

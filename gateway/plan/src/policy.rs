@@ -2,7 +2,7 @@ use idm_types::{RoleName, RuleName};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Baseline, Cors, Expr, JoseStep, Limit, Llm, Method, ObjectKey, PathForm, ProtectedResource, SecretHandle,
+    Baseline, Care, Cors, Expr, JoseStep, Limit, Llm, Method, ObjectKey, PathForm, ProtectedResource, SecretHandle,
     TokenService,
 };
 
@@ -130,6 +130,9 @@ pub struct UpstreamSettings {
     pub credential: CredentialForwarding,
     /// The exchange of the caller's token for one that the upstream accepts.
     pub exchange: Option<TokenExchange>,
+    /// The treatment of the backends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub care: Option<Care>,
 }
 
 /// A token for the upstream in exchange for the caller's (RFC 8693).

@@ -16,6 +16,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::body::RequestBody;
 use crate::exchange::{Connection, StreamPlace, Tunnel};
+use crate::health::{Health, Tried};
 use crate::server::LocalExecutor;
 use crate::stream::Spoken;
 use crate::upstream_tls::UpstreamTls;
@@ -43,6 +44,8 @@ pub(crate) enum ConnectError {
     /// The backend's certificate was refused.
     Untrusted(String),
     TimedOut,
+    /// All addresses that it may use are left alone.
+    Ejected,
 }
 
 pub(crate) struct Pool {
@@ -63,16 +66,19 @@ pub(crate) struct Pool {
     turn: Cell<usize>,
     /// The copies of requests that are on their way to it as a mirror.
     pub(crate) copies: Cell<usize>,
+    /// What is known of the backend's state.
+    pub(crate) health: Health,
 }
 
 /// An HTTP/2 connection with the number of its streams.
 struct Shared {
     sender: Http2,
+    peer: SocketAddr,
     streams: Rc<Cell<usize>>,
 }
 
 impl Pool {
-    pub(crate) fn new(backend: Backend, tls: Option<Result<Arc<UpstreamTls>, String>>) -> Rc<Self> {
+    pub(crate) fn new(backend: Backend, tls: Option<Result<Arc<UpstreamTls>, String>>, health: Health) -> Rc<Self> {
         let name = format!("{}:{}", backend.host, backend.port);
         Rc::new(Self {
             backend,
@@ -85,6 +91,7 @@ impl Pool {
             api_server: RefCell::new([].into()),
             turn: Cell::new(0),
             copies: Cell::new(0),
+            health,
         })
     }
 
@@ -103,12 +110,16 @@ impl Pool {
     }
 
     /// An idle connection that is still open, the most recently used first.
-    pub(crate) fn idle(&self) -> Option<Connection> {
+    pub(crate) fn idle(&self, tried: &Tried) -> Option<Connection> {
+        let now = Instant::now();
         let mut idle = self.idle.borrow_mut();
         let mut busy = None;
         let mut found = None;
         while let Some((connection, since)) = idle.pop_back() {
-            if connection.is_closed() || since.elapsed() > MAX_IDLE_TIME {
+            if connection.is_closed()
+                || since.elapsed() > MAX_IDLE_TIME
+                || self.health.is_ejected(connection.peer(), now)
+            {
                 continue;
             }
             if connection.is_ready() {
@@ -123,6 +134,7 @@ impl Pool {
         if let Some(busy) = busy {
             idle.push_front(busy);
         }
+        tried.set(found.as_ref().map(Connection::peer));
         found
     }
 
@@ -135,64 +147,74 @@ impl Pool {
     }
 
     /// A new HTTP/1.1 connection, driven by a task of this core.
-    pub(crate) async fn connect(&self) -> Result<Connection, ConnectError> {
-        self.handshake().await.map(Connection::new)
+    pub(crate) async fn connect(&self, tried: &Tried) -> Result<Connection, ConnectError> {
+        let (sender, peer) = self.handshake(tried).await?;
+        Ok(Connection::new(sender, peer))
     }
 
     /// A new HTTP/1.1 connection for one upgrade.
-    pub(crate) async fn tunnel(&self) -> Result<Tunnel, ConnectError> {
-        self.handshake().await.map(Tunnel::new)
+    pub(crate) async fn tunnel(&self, tried: &Tried) -> Result<Tunnel, ConnectError> {
+        self.handshake(tried).await.map(|(sender, _)| Tunnel::new(sender))
     }
 
-    async fn handshake<B>(&self) -> Result<http1::SendRequest<B>, ConnectError>
+    async fn handshake<B>(&self, tried: &Tried) -> Result<(http1::SendRequest<B>, SocketAddr), ConnectError>
     where
         B: http_body::Body<Data = bytes::Bytes> + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        match self.dial(Spoken::Http1).await? {
+        let (dialed, peer) = self.dial(Spoken::Http1, tried).await?;
+        let sender = match dialed {
             Dialed::Plain(stream) => handshake(stream).await,
             Dialed::Secured(stream) => handshake(*stream).await,
-        }
+        };
+        Ok((sender?, peer))
     }
 
     /// A stream on the HTTP/2 connection of this core that has the fewest, or on a new one while all have many: servers
     /// limit the streams of one connection (RFC 9113 §6.5.2 recommends to allow 100).
-    pub(crate) async fn http2(&self) -> Result<(Http2, StreamPlace), ConnectError> {
-        if let Some(found) = self.shared_http2() {
+    pub(crate) async fn http2(&self, tried: &Tried) -> Result<(Http2, StreamPlace), ConnectError> {
+        if let Some(found) = self.shared_http2(tried) {
             return Ok(found);
         }
         let failed_before = self.failed.borrow().0;
         let _one_at_a_time = self.connecting.lock().await;
-        if let Some(found) = self.shared_http2() {
+        if let Some(found) = self.shared_http2(tried) {
             return Ok(found);
         }
         // Requests that waited for an attempt share its failure: else each would wait for one of its own in turn.
         if self.failed.borrow().0 != failed_before {
             return Err(self.failed.borrow().1.clone());
         }
-        let sender = self.connect_http2().await.inspect_err(|error| {
+        let (sender, peer) = self.connect_http2(tried).await.inspect_err(|error| {
             *self.failed.borrow_mut() = (failed_before.wrapping_add(1), error.clone());
         })?;
         let streams = Rc::default();
         let place = StreamPlace::take(&streams);
-        self.shared.borrow_mut().push(Shared { sender: sender.clone(), streams });
+        self.shared.borrow_mut().push(Shared { sender: sender.clone(), peer, streams });
         Ok((sender, place))
     }
 
-    async fn connect_http2(&self) -> Result<Http2, ConnectError> {
-        match self.dial(Spoken::Http2).await? {
+    async fn connect_http2(&self, tried: &Tried) -> Result<(Http2, SocketAddr), ConnectError> {
+        let (dialed, peer) = self.dial(Spoken::Http2, tried).await?;
+        let sender = match dialed {
             Dialed::Plain(stream) => handshake_http2(stream).await,
             Dialed::Secured(stream) => handshake_http2(*stream).await,
-        }
+        };
+        Ok((sender?, peer))
     }
 
-    fn shared_http2(&self) -> Option<(Http2, StreamPlace)> {
+    fn shared_http2(&self, tried: &Tried) -> Option<(Http2, StreamPlace)> {
+        let now = Instant::now();
         let mut shared = self.shared.borrow_mut();
-        shared.retain(|shared| !shared.sender.is_closed());
+        // Streams under way on a connection that is not offered any more go on.
+        shared.retain(|shared| !shared.sender.is_closed() && !self.health.is_ejected(shared.peer, now));
         let full = shared.len() >= MAX_SHARED;
         let least = shared.iter().min_by_key(|shared| shared.streams.get())?;
         let fits = full || least.streams.get() < MANY_STREAMS;
-        fits.then(|| (least.sender.clone(), StreamPlace::take(&least.streams)))
+        fits.then(|| {
+            tried.set(Some(least.peer));
+            (least.sender.clone(), StreamPlace::take(&least.streams))
+        })
     }
 
     /// Whether requests of this kind are sent over HTTP/2.
@@ -204,13 +226,14 @@ impl Pool {
     }
 
     /// A connection, with TLS where the backend has it.
-    async fn dial(&self, protocol: Spoken) -> Result<Dialed, ConnectError> {
+    async fn dial(&self, protocol: Spoken, tried: &Tried) -> Result<(Dialed, SocketAddr), ConnectError> {
         let dialed = async {
             match &self.tls {
-                None => self.dial_any().await.map(Dialed::Plain),
+                None => self.dial_any(tried).await.map(|(tcp, peer)| (Dialed::Plain(tcp), peer)),
                 Some(Ok(tls)) => {
-                    let tcp = self.dial_any().await?;
-                    tls.secure(tcp, protocol).await.map(|secured| Dialed::Secured(Box::new(secured)))
+                    let (tcp, peer) = self.dial_any(tried).await?;
+                    let secured = tls.secure(tcp, protocol).await;
+                    secured.map(|secured| (Dialed::Secured(Box::new(secured)), peer))
                 }
                 Some(Err(problem)) => Err(ConnectError::Untrusted(problem.clone())),
             }
@@ -220,7 +243,7 @@ impl Pool {
 
     /// Tries the addresses of the name in turn. Addresses are checked after resolution, so that a name cannot lead to
     /// an address that would be refused as such.
-    async fn dial_any(&self) -> Result<TcpStream, ConnectError> {
+    async fn dial_any(&self, tried: &Tried) -> Result<(TcpStream, SocketAddr), ConnectError> {
         let Backend { host, port, local, .. } = &self.backend;
         let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
             Ok(ip) => vec![(ip, *port).into()],
@@ -233,12 +256,21 @@ impl Pool {
         let turn = self.turn.replace(self.turn.get().wrapping_add(1));
         let api_server = self.api_server.borrow().clone();
         let may_have = |ip: IpAddr| *local || !is_local_address(ip) && !api_server.contains(&ip.to_canonical());
-        for address in in_turn(addresses, turn, may_have) {
+        let mut addresses = in_turn(addresses, turn, may_have);
+        self.health.found(&addresses);
+        let (now, some) = (Instant::now(), !addresses.is_empty());
+        addresses.retain(|address| !self.health.is_ejected(*address, now));
+        if some && addresses.is_empty() {
+            return Err(ConnectError::Ejected);
+        }
+        for address in addresses {
+            tried.set(Some(address));
             match TcpStream::connect(address).await {
                 Ok(stream) => {
                     let _ = stream.set_nodelay(true);
-                    return Ok(stream);
+                    return Ok((stream, address));
                 }
+                // The failure of the last one is that of the attempt.
                 Err(error) => last = ConnectError::Failed(format!("{address}: {error}")),
             }
         }
@@ -328,9 +360,9 @@ mod tests {
         };
         let spared: Arc<[IpAddr]> = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()].into();
         for host in ["192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1", "127.0.0.1"] {
-            let pool = Pool::new(backend(host), None);
+            let pool = Pool::new(backend(host), None, Health::new(Default::default(), 1));
             pool.spare(&spared);
-            let refused = runtime.block_on(pool.dial_any());
+            let refused = runtime.block_on(pool.dial_any(&Tried::default()));
             assert!(matches!(refused, Err(ConnectError::NoAddress(_))), "{host}: {refused:?}");
         }
     }

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use crate::access_log::{AccessLog, Lines};
 use crate::connect::Pool;
 use crate::give_way::Room;
+use crate::health::Health;
 use crate::metrics::{CoreMetrics, InUse};
 use crate::shared::{Configuration, Shared};
 use crate::streams::Streams;
@@ -99,10 +100,13 @@ impl Core {
         }
         let configuration = self.shared.configuration()?;
         let before = self.local.borrow_mut().take();
-        let backends = configuration.engine().backends().iter().zip(&configuration.upstream_tls);
-        let pools = backends.map(|(backend, tls)| {
-            let kept = before.iter().flat_map(|local| &local.pools).find(|pool| same_pool(pool.backend(), backend));
-            let pool = kept.cloned().unwrap_or_else(|| Pool::new(backend.clone(), tls.clone()));
+        let engine = configuration.engine();
+        let backends = engine.backends().iter().zip(&configuration.upstream_tls).zip(engine.cares());
+        let pools = backends.map(|((backend, tls), care)| {
+            let mut pools = before.iter().flat_map(|local| &local.pools);
+            let kept = pools.find(|pool| same_pool(pool.backend(), backend) && pool.health.care() == care);
+            let health = || Health::new(care.clone(), self.room.cores());
+            let pool = kept.cloned().unwrap_or_else(|| Pool::new(backend.clone(), tls.clone(), health()));
             pool.spare(configuration.engine().api_server());
             pool
         });

@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -17,6 +18,7 @@ use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::upgrade::OnUpgrade;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::body::RequestBody;
 use crate::connect::Pool;
@@ -38,7 +40,10 @@ impl Written {
 }
 
 /// An HTTP/1.1 connection on which nothing is under way: a new one, or one whose exchanges were all complete.
-pub(crate) struct Connection(http1::SendRequest<RequestBody>);
+pub(crate) struct Connection {
+    sender: http1::SendRequest<RequestBody>,
+    peer: SocketAddr,
+}
 
 /// The reason why there is no answer.
 pub(crate) enum SendError {
@@ -63,18 +68,23 @@ impl SendError {
 
 impl Connection {
     /// A connection on which no byte was sent yet.
-    pub(crate) fn new(sender: http1::SendRequest<RequestBody>) -> Self {
-        Self(sender)
+    pub(crate) fn new(sender: http1::SendRequest<RequestBody>, peer: SocketAddr) -> Self {
+        Self { sender, peer }
+    }
+
+    /// The address that it leads to.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
     }
 
     /// Whether the upstream has closed it.
     pub(crate) fn is_closed(&self) -> bool {
-        self.0.is_closed()
+        self.sender.is_closed()
     }
 
     /// Whether its last exchange was complete, and no unexpected bytes arrived since.
     pub(crate) fn is_ready(&self) -> bool {
-        self.0.is_ready()
+        self.sender.is_ready()
     }
 
     /// Sends a request, whose framing must have been announced, and waits for the head of the answer.
@@ -84,12 +94,12 @@ impl Connection {
         request: Request<RequestBody>,
     ) -> Result<Response<AnswerBody>, SendError> {
         let written = request.body().written().cloned();
-        match self.0.try_send_request(request).await {
+        match self.sender.try_send_request(request).await {
             // The bytes that follow are not HTTP. The connection closes when its sender is dropped.
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(SendError::Switched),
             Ok(response) => Ok(response.map(|incoming| {
                 let lease = Lease { connection: self, pool: pool.clone(), written };
-                AnswerBody { incoming, lease: Some(lease), _stream: None }
+                AnswerBody { incoming, lease: Some(lease), _stream: None, _place: None }
             })),
             Err(mut error) => match error.take_message() {
                 Some(unsent) => Err(SendError::Unsent(Box::new(unsent))),
@@ -113,6 +123,8 @@ pub(crate) struct AnswerBody {
     lease: Option<Lease>,
     /// HTTP/2: its place among the streams of the connection.
     _stream: Option<StreamPlace>,
+    /// Its place at the backend, where those are counted.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// One stream of an HTTP/2 connection, counted until this is dropped.
@@ -133,6 +145,11 @@ impl Drop for StreamPlace {
 }
 
 impl AnswerBody {
+    /// Keeps the request's place at the backend until the answer has ended.
+    pub(crate) fn keep(&mut self, place: Option<OwnedSemaphorePermit>) {
+        self._place = place;
+    }
+
     /// The answer was read to its end. Its connection goes back to the pool unless a part of the request is still
     /// unwritten: the upstream answered early, and would read the rest as the beginning of the next request.
     fn ended(&mut self) {
@@ -185,7 +202,9 @@ pub(crate) async fn send_http2(
     request: Request<RequestBody>,
 ) -> Result<Response<AnswerBody>, SendError> {
     match sender.try_send_request(request).await {
-        Ok(response) => Ok(response.map(|incoming| AnswerBody { incoming, lease: None, _stream: Some(stream) })),
+        Ok(response) => {
+            Ok(response.map(|incoming| AnswerBody { incoming, lease: None, _stream: Some(stream), _place: None }))
+        }
         Err(mut error) => match error.take_message() {
             Some(unsent) => Err(SendError::Unsent(Box::new(unsent))),
             None => Err(SendError::Broken(error.into_error())),
@@ -220,6 +239,7 @@ impl Tunnel {
                 incoming,
                 lease: None,
                 _stream: None,
+                _place: None,
             })));
         }
         let mut protocols = response.headers().get_all(header::UPGRADE).iter();

@@ -59,6 +59,11 @@ impl Room {
         Rc::new(Self { number, cores, connections, shared, waiting: Cell::new(0), search: Semaphore::new(1) })
     }
 
+    /// The number of cores.
+    pub(crate) fn cores(&self) -> usize {
+        self.cores.len()
+    }
+
     /// Ends a connection or an answer of this core. Returns whether there was one to end.
     pub(crate) fn give(&self, need: Need, full: Full, address: IpAddr) -> bool {
         let (cause, ended) = match need {

@@ -22,6 +22,7 @@ mod frames;
 mod framing;
 mod give_way;
 mod guard;
+mod health;
 mod limits;
 mod metrics;
 mod mirror;

@@ -53,6 +53,8 @@ pub struct Metrics {
     pub(crate) handshakes_failed: AtomicU64,
     /// By outcome, in the order of [`Mirrored::ALL`].
     mirrored: [AtomicU64; Mirrored::ALL.len()],
+    pub(crate) retried: AtomicU64,
+    pub(crate) ejected: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -70,6 +72,8 @@ impl Metrics {
             closed: Default::default(),
             handshakes_failed: AtomicU64::new(0),
             mirrored: Default::default(),
+            retried: AtomicU64::new(0),
+            ejected: AtomicU64::new(0),
         }
     }
 

@@ -20,6 +20,7 @@ use crate::connect::Pool;
 use crate::core::{Core, Local};
 use crate::forward::send;
 use crate::guard::Guard;
+use crate::health::Tried;
 use crate::metrics::Mirrored;
 
 /// The most bytes of a body that is copied.
@@ -140,7 +141,7 @@ async fn attempt(pool: &Rc<Pool>, head: Head, body: Bytes) -> Result<Response<Re
     let mut parts = Request::new(()).into_parts().0;
     (parts.method, parts.headers) = (method, headers);
     let body = if body.is_empty() { RequestBody::Empty } else { RequestBody::Held(Some(body)) };
-    send(pool, parts, target, trailers, body).await
+    send(pool, parts, target, trailers, body, &Tried::default()).await
 }
 
 async fn discard(answer: Response<ResponseBody>) {
@@ -210,7 +211,7 @@ mod tests {
                 headers: vec![],
                 local: true,
             };
-            let pool = Pool::new(backend, None);
+            let pool = Pool::new(backend, None, crate::health::Health::new(Default::default(), 1));
             let head = Head {
                 method: Method::POST,
                 headers: HeaderMap::new(),

@@ -25,6 +25,8 @@ pub struct Facts<'r> {
     pub gateway: &'r str,
     /// The results of JOSE steps, by their names.
     pub jose: Option<&'r Value>,
+    /// What is asked of a language model.
+    pub llm: Option<&'r Value>,
     /// The time of the request.
     pub now: Option<Timestamp>,
     /// The request and the state that its expressions share; without it, there is no request, and each expression has a
@@ -120,6 +122,7 @@ impl Scope for Facts<'_> {
             }
             Variable::Jose => Known::Value(Cow::Borrowed(self.jose?)),
             Variable::Now => Value::from(self.now?.seconds()).into(),
+            Variable::Llm => Known::Value(Cow::Borrowed(self.llm?)),
         })
     }
 
@@ -130,6 +133,7 @@ impl Scope for Facts<'_> {
             (Variable::Token, name) => {
                 self.claims()?.members().get(name).map(|value| Known::Value(Cow::Borrowed(value)))
             }
+            (Variable::Llm, name) => self.llm?.get(name).map(|value| Known::Value(Cow::Borrowed(value))),
             (Variable::Jose, name) => self.jose?.get(name).map(|value| Known::Value(Cow::Borrowed(value))),
             (Variable::Identity, "username") => {
                 Some(&*self.identity?.username).filter(|name| !name.is_empty()).and_then(text)
@@ -176,7 +180,7 @@ impl Scope for Facts<'_> {
             |items: fn(&Identity) -> &Vec<String>| self.identity.map_or(0, |identity| list_cost(items(identity)));
         let path = [path.first(), path.get(1)].map(|name| name.map(String::as_str));
         match (variable, path) {
-            (Variable::Token | Variable::Jose | Variable::Now, _) => 0,
+            (Variable::Token | Variable::Jose | Variable::Llm | Variable::Now, _) => 0,
             (Variable::Request, [Some("headers"), Some(name)]) => {
                 let values = self.request().map(|request| request.headers.get_all(name));
                 values.into_iter().flatten().map(|value| value.len() / 4 + 1).sum()

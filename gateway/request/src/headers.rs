@@ -31,9 +31,9 @@ impl PolicyHeaders {
             rules,
             limits: _,
             jose,
-            llm: _,
+            llm,
             token_service: _,
-            upstream: UpstreamSettings { headers, credential: _, exchange: _ },
+            upstream: UpstreamSettings { headers, credential: _, exchange: _, care: _ },
             disclosure: _,
             cors: _,
             paths: _,
@@ -56,6 +56,9 @@ impl PolicyHeaders {
         }
         for step in jose {
             of.step(&step.kind)?;
+        }
+        for rule in llm.iter().flat_map(|llm| &llm.rules) {
+            of.read.add(&rule.allow)?;
         }
         Ok(of)
     }

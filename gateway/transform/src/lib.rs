@@ -14,6 +14,7 @@ mod keys;
 mod llm;
 mod meter;
 mod produce;
+mod prompt;
 mod quotas;
 mod reserve;
 mod usage_option;

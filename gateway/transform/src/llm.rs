@@ -4,9 +4,11 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use idm_plan::{Llm, LlmProvider, Secrets, TokenQuota};
+use idm_request::Facts;
 use idm_types::{Reason, Refusal};
 use serde_json::Value;
 
+use crate::prompt::{Prompt, PromptRules};
 use crate::refusal;
 use crate::usage_option::with_usage;
 
@@ -19,6 +21,7 @@ const AZURE_KEY: HeaderName = HeaderName::from_static("api-key");
 pub struct ArmedLlm {
     plan: Llm,
     header: (HeaderName, HeaderValue),
+    rules: PromptRules,
 }
 
 impl ArmedLlm {
@@ -33,7 +36,7 @@ impl ArmedLlm {
         let mut value = HeaderValue::from_str(&text)
             .map_err(|_| format!("the secret `{}` cannot travel in a header", plan.key.0))?;
         value.set_sensitive(true);
-        Ok(Self { plan: plan.clone(), header: (name, value) })
+        Ok(Self { plan: plan.clone(), header: (name, value), rules: PromptRules::arm(&plan.rules)? })
     }
 
     /// The quotas of each caller.
@@ -66,6 +69,16 @@ impl ArmedLlm {
     /// The largest body that is read.
     pub fn max_request_bytes(&self) -> usize {
         self.plan.max_request_bytes
+    }
+
+    /// Whether a call has a prompt that rules must permit: then its body is held.
+    pub fn asks_about(&self, call: LlmCall<'_>) -> bool {
+        !self.rules.are_none() && call.length != Some(0)
+    }
+
+    /// Whether the rules permit a prompt. `body` is what the provider would get.
+    pub fn permits(&self, path: &str, headers: &HeaderMap, body: &[u8], facts: &Facts<'_>) -> Result<(), Refusal> {
+        self.rules.check(&Prompt { provider: self.plan.provider, path, headers, body }, facts)
     }
 
     /// The treatment of a call's body.
@@ -156,7 +169,10 @@ mod tests {
         let handle = SecretHandle("provider".into());
         let mut secrets = Secrets::default();
         secrets.put(handle.clone(), Redacted::new(key.as_bytes().to_vec()));
-        ArmedLlm::arm(&Llm { provider, max_request_bytes: 1 << 20, key: handle, quotas: Vec::new() }, &secrets)
+        ArmedLlm::arm(
+            &Llm { provider, max_request_bytes: 1 << 20, key: handle, quotas: Vec::new(), rules: Vec::new() },
+            &secrets,
+        )
     }
 
     fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {

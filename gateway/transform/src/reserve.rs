@@ -13,7 +13,7 @@ const LONGEST_WORD: usize = 4096;
 /// Tokens of a picture or a file.
 const TOKENS_OF_FILE: u64 = 2048;
 /// Members that say how many completion tokens a call takes at most, each where an API has it.
-const MOST: &[&str] = &[
+pub(crate) const MOST: &[&str] = &[
     "/max_completion_tokens",
     "/max_tokens",
     "/max_output_tokens",

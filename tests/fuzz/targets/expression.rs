@@ -28,6 +28,7 @@ impl Scope for Given {
     fn variable(&self, variable: Variable) -> Option<Known<'_>> {
         Some(match variable {
             Variable::Now => json!(1).into(),
+            Variable::Llm => return None,
             _ => Known::Value(Cow::Borrowed(hostile())),
         })
     }

@@ -1,3 +1,4 @@
+use idm_types::RuleName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,25 @@ pub struct Llm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub quotas: Option<Vec<TokenQuota>>,
+    /// Conditions on what is asked of the model. Every one must hold; a prompt that one does not permit, or that cannot
+    /// be read, is refused (403 `PromptRefused`). Unset permits everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub rules: Option<Vec<PromptRule>>,
+}
+
+/// A condition on prompts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PromptRule {
+    /// Name of the rule in audit records and `idm explain`.
+    pub name: RuleName,
+    /// A CEL condition, for example `llm.model in ['small', 'medium'] && llm.maxTokens <= 4000`. Beside what rules of
+    /// `authorization` may use it has `llm`: `model`, `maxTokens` and `stream` as the request has them, `tools` (the
+    /// names of those that the model may call) and `text` (every text of the request, each on its line). A condition
+    /// that cannot be decided does not hold.
+    #[schemars(length(min = 1, max = 1024))]
+    pub allow: String,
 }
 
 /// The API of a provider.

@@ -56,15 +56,16 @@ pub use ldap::{
 pub use limits::{
     ConcurrencyLimit, Limit, LimitKey, OnStoreLoss, PolicyLimit, RateLimit, RequestQuota, SizeLimit, TokenBudget,
 };
-pub use llm::{Llm, LlmProvider, TokenQuota};
+pub use llm::{Llm, LlmProvider, PromptRule, TokenQuota};
 pub use method::*;
 pub use mtls::{CertificateName, CertificateNameRule, MtlsMethod, TrustedCertificates};
 pub use password::{Base64Method, BasicMethod, DigestAlgorithm, DigestMethod, Quality};
 pub use paths::{PathForm, Paths};
 pub use policy::{
-    AnonymousMethod, ApiKeyMethod, AttributeMapping, Authentication, Authorization, AuthorizationRule,
-    CredentialForwarding, CredentialSelector, CredentialSource, Disclosure, HeaderMapping, IdentityMapping,
-    IdentityPolicy, IdentityPolicySpec, JwtIssuer, JwtMethod, NameSet, RequestMethod, Require, TokenSource, Upstream,
+    AnonymousMethod, ApiKeyMethod, AttributeMapping, Authentication, Authorization, AuthorizationRule, Capacity,
+    CredentialForwarding, CredentialSelector, CredentialSource, Disclosure, Ejection, HeaderMapping, IdentityMapping,
+    IdentityPolicy, IdentityPolicySpec, JwtIssuer, JwtMethod, NameSet, RequestMethod, Require, Retry, TokenSource,
+    Upstream,
 };
 pub use references::{References, ReferredNames};
 pub use resource::ProtectedResource;

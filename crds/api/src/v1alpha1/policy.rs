@@ -389,6 +389,74 @@ pub struct Upstream {
     /// The upstream gets a token of its own, in exchange for the caller's, in `Authorization: Bearer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_exchange: Option<TokenExchange>,
+    /// The most requests that a backend gets at once. Unset means without limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Capacity>,
+    /// Addresses of a backend that fail are left alone for a while. Unset means never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ejection: Option<Ejection>,
+    /// Requests that are safe to send again are sent again where they failed. Unset means never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+}
+
+/// The most requests of each backend, of one gateway pod, whose cores share them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Capacity {
+    /// Requests under way, until their answers have ended.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub requests: i64,
+    /// Requests that wait for a place; further ones are refused (503 `UpstreamBusy`). Unset means 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub waiting: Option<i64>,
+}
+
+/// An address fails with no connection, no answer, or 502, 503 or 504. Each core judges by its own requests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ejection {
+    /// Failures in a row. Unset means 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub failures: Option<i64>,
+    /// The first pause in seconds; each further one is twice as long. Unset means 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub first_seconds: Option<i64>,
+    /// The longest pause in seconds. Unset means 300.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub longest_seconds: Option<i64>,
+    /// The most addresses of a backend that are left alone at once, in percent. A Service with a cluster IP has one
+    /// address, which only 100 leaves alone: its requests are refused then (503 `UpstreamEjected`). Unset means 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_percent: Option<i64>,
+}
+
+/// GET, HEAD, OPTIONS, PUT and DELETE without a body that streams are sent again; WebSockets never are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Retry {
+    /// Further attempts after the first. Unset means 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 5))]
+    pub attempts: Option<i64>,
+    /// The time of one attempt until its answer begins, in milliseconds; the route's timeout bounds all together. Unset
+    /// means 5000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 60_000))]
+    pub per_try_milliseconds: Option<i64>,
+    /// Statuses of answers after which there is another attempt. Unset means 502, 503 and 504.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8), inner(range(min = 500, max = 599)), extend("x-kubernetes-list-type" = "set"))]
+    pub statuses: Option<Vec<i64>>,
+    /// The most further attempts, in percent of the requests that could have some. Unset means 20.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub budget_percent: Option<i64>,
 }
 
 /// The treatment of the caller's credential.

@@ -94,9 +94,9 @@ refer! {
     ApiKeyMethod { ; sources, credential_selector }
     AnonymousMethod { ; }
     TrustedCertificates { trust_bundle_ref, revocation_list_ref; names }
-    Upstream { token_exchange; headers, credential }
+    Upstream { token_exchange; headers, credential, capacity, ejection, retry }
     TokenExchange { client_secret_ref; endpoint, client_id, audience, scopes, cache_seconds }
-    Llm { key_ref; max_request_bytes, provider, quotas }
+    Llm { key_ref; max_request_bytes, provider, quotas, rules }
     TokenService { signing; issuer, audiences, grants, credential_selector, validators, access_token, refresh_token }
     SigningSettings { secret_ref; algorithm, rotate_every_days, publish_ahead_seconds }
     JoseStep { consume, produce; name }

@@ -6,6 +6,7 @@ pub(crate) mod backend;
 pub(crate) mod backend_tls;
 pub(crate) mod baseline;
 mod call;
+mod care;
 pub(crate) mod config_map;
 mod cors;
 pub(crate) mod credential;

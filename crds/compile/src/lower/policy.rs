@@ -3,11 +3,13 @@ use std::collections::BTreeSet;
 use idm_api::v1alpha1 as wire;
 use idm_plan::{
     CredentialForwarding, Disclosure, Expr, Federation, HeaderMapping, IdentityMapping, Llm, LlmProvider, NameSet,
-    ObjectKey, PathForm, Policy, Require, Rule, Secrets, TokenExchange, TokenQuota, UpstreamSettings, Variable,
+    ObjectKey, PathForm, Policy, PromptRule, Require, Rule, Secrets, TokenExchange, TokenQuota, UpstreamSettings,
+    Variable,
 };
 
 use super::Notes;
 use super::baseline::lower_baseline;
+use super::care::lower_care;
 use super::cors::lower_policy_cors;
 use super::jose::lower_steps;
 use super::keys::{check_url, secret_text};
@@ -135,7 +137,7 @@ fn lower_paths(
 const DEFAULT_MODEL_REQUEST: i64 = 16 << 20;
 
 fn lower_llm(world: &World, llm: &wire::Llm, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<Llm> {
-    let wire::Llm { provider, max_request_bytes, key_ref, quotas } = llm;
+    let wire::Llm { provider, max_request_bytes, key_ref, quotas, rules } = llm;
     let (key, text) = secret_text(world, "spec.llm.keyRef", key_ref, "apiKey", secrets, notes)?;
     if text.trim().is_empty() || !text.trim().bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
         return notes.fail(
@@ -166,7 +168,17 @@ fn lower_llm(world: &World, llm: &wire::Llm, secrets: &mut Secrets, notes: &mut 
             }
         }
     }
-    Some(Llm { provider, max_request_bytes, key, quotas: lowered })
+    let variables: Vec<Variable> = CONDITION.iter().copied().chain([Variable::Llm]).collect();
+    let mut prompts = Vec::new();
+    for (i, wire::PromptRule { name, allow }) in rules.iter().flatten().enumerate() {
+        if prompts.iter().any(|known: &PromptRule| known.name == *name) {
+            let message = format!("rule '{name}' must be listed once");
+            return notes.fail(format!("spec.llm.rules[{i}].name"), Cause::Invalid, message);
+        }
+        let allow = expr(&format!("spec.llm.rules[{i}].allow"), allow, &variables, notes)?;
+        prompts.push(PromptRule { name: name.clone(), allow });
+    }
+    Some(Llm { provider, max_request_bytes, key, quotas: lowered, rules: prompts })
 }
 
 pub(crate) fn expr(path: &str, text: &str, allowed: &[Variable], notes: &mut Notes<'_>) -> Option<Expr> {
@@ -246,7 +258,9 @@ fn lower_upstream(
     notes: &mut Notes<'_>,
 ) -> UpstreamSettings {
     let default = wire::Upstream::default();
-    let wire::Upstream { headers, credential, token_exchange } = upstream.unwrap_or(&default);
+    let wire::Upstream { headers, credential, token_exchange, capacity, ejection, retry } =
+        upstream.unwrap_or(&default);
+    let care = lower_care(capacity.as_ref(), ejection.as_ref(), retry.as_ref(), notes);
     let exchange = token_exchange.as_ref().and_then(|exchange| lower_exchange(world, exchange, secrets, notes));
     if exchange.is_some() && *credential == Some(wire::CredentialForwarding::Forward) {
         notes.fail::<()>(
@@ -288,7 +302,7 @@ fn lower_upstream(
         None | Some(wire::CredentialForwarding::Remove) => CredentialForwarding::Remove,
         Some(wire::CredentialForwarding::Forward) => CredentialForwarding::Forward,
     };
-    UpstreamSettings { headers: lowered, credential, exchange }
+    UpstreamSettings { headers: lowered, credential, exchange, care }
 }
 
 fn lower_exchange(

@@ -19,8 +19,9 @@ fn indexed(divided: &Divided, generation: u64) -> Bundle {
 }
 
 fn held(divided: &Divided) -> Held {
-    let unpacked =
-        |shard: &Arc<PackedShard>| (shard.line.digest.clone(), Arc::new(Shard::unpack(&shard.bytes, &shard.line).unwrap()));
+    let unpacked = |shard: &Arc<PackedShard>| {
+        (shard.line.digest.clone(), Arc::new(Shard::unpack(&shard.bytes, &shard.line).unwrap()))
+    };
     divided.shards.iter().map(unpacked).collect()
 }
 

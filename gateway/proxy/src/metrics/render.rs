@@ -163,6 +163,10 @@ impl Metrics {
             "TLS handshakes that failed, a bad client certificate among the causes.",
         )
         .sample(&[], self.handshakes_failed.load(Relaxed));
+        out.counter("idm_upstream_retries_total", "Requests that were sent to a backend again.")
+            .sample(&[], self.retried.load(Relaxed));
+        out.counter("idm_upstream_ejections_total", "Addresses of backends that were left alone for a while.")
+            .sample(&[], self.ejected.load(Relaxed));
         let mut family = out.counter("idm_mirrored_requests_total", "Copies of requests for mirrors, by outcome.");
         for (outcome, counter) in Mirrored::ALL.into_iter().zip(&self.mirrored) {
             family.sample(&[("outcome", outcome.label())], counter.load(Relaxed));

@@ -161,7 +161,7 @@ reasons! {
     NotConfigured {
         status: 503,
         plain: "the gateway has no configuration yet",
-        confirm: "`kubectl get secret,pods -l app.kubernetes.io/name=idm-gateway` and `kubectl logs \
+        confirm: "`kubectl get secret,pods -l app.kubernetes.io/component=gateway` and `kubectl logs \
             deploy/idm-gateway`; under `idm run`, its own log",
         fix: "under `idm run`, correct the file that the log names; in a cluster, see that the operator runs and that \
             its log has no error for this namespace",

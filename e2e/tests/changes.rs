@@ -96,8 +96,10 @@ async fn r24_r26_the_audit_says_who_changed_what_also_while_the_operator_is_away
 async fn people(bed: &Bed, dir: &str) -> Result<()> {
     let (ana, eve) = (Person(certificate(dir, "changes-ana")?), Person(certificate(dir, "changes-eve")?));
     let grant = json!({
-        "apiVersion": "identity-manager.io/v1alpha1", "kind": "RoleBinding", "metadata": {"name": "people", "namespace": SPACE},
-        "spec": {"permissionRole": "CredentialManager", "subjects": [{"user": "changes-ana"}], "scope": {"project": {}}},
+        "apiVersion": "identity-manager.io/v1alpha1", "kind": "RoleBinding",
+        "metadata": {"name": "people", "namespace": SPACE},
+        "spec": {"permissionRole": "CredentialManager", "subjects": [{"user": "changes-ana"}],
+        "scope": {"project": {}}},
     });
     kubectl_with(&["apply", "-f", "-"], &grant.to_string())?;
     kubectl(&["-n", SPACE, "wait", "--for=condition=Ready", "idrb/people", "--timeout=60s"])?;

@@ -39,8 +39,10 @@ spec:
 fn openldap_service() -> Result<()> {
     let host = std::env::var("E2E_HOST_IP")?;
     let yaml = format!(
-        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: corp}}\n---\napiVersion: v1\nkind: Service\nmetadata: {{name: ldap, namespace: corp}}\nspec: {{ports: [{{port: 6360}}]}}\n---\n\
-         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: ldap, namespace: corp, labels: {{kubernetes.io/service-name: ldap}}}}\naddressType: IPv4\n\
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: corp}}\n---\napiVersion: v1\nkind: Service\n\
+            metadata: {{name: ldap, namespace: corp}}\nspec: {{ports: [{{port: 6360}}]}}\n---\n\
+         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: ldap, namespace: corp, labels: \
+         {{kubernetes.io/service-name: ldap}}}}\naddressType: IPv4\n\
          ports: [{{name: \"\", port: 6360}}]\nendpoints: [{{addresses: [\"{host}\"]}}]\n"
     );
     kubectl_with(&["apply", "-f", "-"], &yaml).map(drop)

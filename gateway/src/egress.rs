@@ -17,9 +17,9 @@ const DIRECT: &str = ".svc,.svc.cluster.local,localhost,127.0.0.0/8,::1";
 pub struct Egress(Option<Proxy>);
 
 impl Egress {
-    /// Through a proxy that takes CONNECT (RFC 9110 §9.3.6), except to the servers of `no_proxy`: names, which stand for
-    /// all below them, too, addresses and networks, separated by commas; `*` stands for all. An empty URL is no proxy.
-    /// The error shows nothing of the URL, which may hold a password.
+    /// Through a proxy that takes CONNECT (RFC 9110 §9.3.6), except to the servers of `no_proxy`: names, which stand
+    /// for all below them, too, addresses and networks, separated by commas; `*` stands for all. An empty URL is no
+    /// proxy. The error shows nothing of the URL, which may hold a password.
     pub fn new(proxy: &str, no_proxy: &str) -> Result<Self, &'static str> {
         if proxy.is_empty() || no_proxy.split(',').any(|name| name.trim() == "*") {
             return Ok(Self(None));

@@ -29,7 +29,8 @@ pub struct Environment {
 
 impl Environment {
     /// Nothing is remembered yet. `password_threads` check passwords. With `danger_insecure_issuers`, outside servers
-    /// may be reached over plain http and on this machine; `egress` is the way to them. Must be called on the runtime that shall ask them.
+    /// may be reached over plain http and on this machine; `egress` is the way to them. Must be called on the runtime
+    /// that shall ask them.
     pub fn new(
         store: Store,
         password_threads: usize,

@@ -310,7 +310,8 @@ impl KeyWork<'_> {
         let writer = writer.max().map_or_else(|| "somebody else".to_owned(), |(_, manager)| format!("'{manager}'"));
         let name = &reference.name;
         Ok(Err(format!(
-            "Secret '{name}' is written by {writer}, so the next key must come from there: a key that is replaced there \
+            "Secret '{name}' is written by {writer}, so the next key must come from there: a key that is replaced \
+                there \
              takes effect at once. For two keys at a time use `apiKey.sha256`, or delete the Secret there and let the \
              operator make it"
         )))

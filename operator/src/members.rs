@@ -165,7 +165,8 @@ mod tests {
         let mut secrets = Secrets::default();
         prepare(&world, None, &mut secrets);
         assert!(secrets.is_empty(), "without provisioning there is none");
-        let yaml = "apiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {name: kc}\nspec: {oidc: {issuer: 'https://kc'}, provisioning: {role: member}}\n";
+        let yaml = "apiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {name: kc}\n\
+            spec: {oidc: {issuer: 'https://kc'}, provisioning: {role: member}}\n";
         world = idm_compile::yaml::read_files(&[("a.yaml".into(), yaml.into())], idm_compile::Settings::default())
             .unwrap()
             .0;

@@ -160,7 +160,8 @@ async fn attempt(context: &Context, queue: &Arc<Queue>, namespace: &str) {
 
 fn is_terminating(error: &anyhow::Error) -> bool {
     let cause = "NamespaceTerminating";
-    matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if status.details.as_ref().is_some_and(|d| d.causes.iter().any(|c| c.reason == cause)))
+    let Some(kube::Error::Api(status)) = error.downcast_ref() else { return false };
+    status.details.as_ref().is_some_and(|details| details.causes.iter().any(|of| of.reason == cause))
 }
 
 /// Reconciles one namespace once. Returns the time until the next run.

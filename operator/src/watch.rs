@@ -118,8 +118,8 @@ impl Store {
     }
 }
 
-/// An object as it is kept. There are many Credentials: what nobody reads again is left out, and the rest is text, which
-/// takes a tenth of the room of a tree. [`unpacked`] reads it.
+/// An object as it is kept. There are many Credentials: what nobody reads again is left out, and the rest is text,
+/// which takes a tenth of the room of a tree. [`unpacked`] reads it.
 fn stored(kind: Kind, object: &Arc<DynamicObject>) -> Arc<DynamicObject> {
     if kind != Kind::Credential {
         return object.clone();

@@ -181,7 +181,8 @@ fn typed<K: DeserializeOwned>(store: &Store, kind: Kind, namespace: &str) -> Vec
     let known = |object: &DynamicObject| match read(object) {
         Ok(typed) => Some(typed),
         Err(error) => {
-            tracing::warn!(kind = kind.name(), namespace, name = object.metadata.name, %error, "an object cannot be read");
+            tracing::warn!(kind = kind.name(), namespace, name = object.metadata.name, %error, "an object cannot be \
+                read");
             None
         }
     };

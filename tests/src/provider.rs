@@ -147,7 +147,11 @@ impl Provider {
     /// A Federation for it, as YAML, with further members of `oidc.client`.
     pub fn federation(&self, name: &str, more: &str) -> String {
         format!(
-            "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: {name}, uid: uid-{name}}}\nspec:\n  oidc:\n    issuer: {}\n    client:\n      clientId: shop\n      authentication: {{clientSecretBasic: {{name: {name}-client}}}}\n{more}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}-client}}\nstringData: {{clientSecret: {CLIENT_SECRET}}}\n",
+            "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\n\
+                metadata: {{name: {name}, uid: uid-{name}}}\nspec:\n  oidc:\n    issuer: {}\n    client:\n      \
+                clientId: shop\n      authentication: {{clientSecretBasic: {{name: {name}-client}}}}\n{more}---\n\
+                apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}-client}}\n\
+                stringData: {{clientSecret: {CLIENT_SECRET}}}\n",
             self.issuer()
         )
     }
@@ -183,7 +187,8 @@ impl Provider {
         let mut inside = self.inside.lock().expect("no panic inside");
         inside.count += 1;
         let mut claims = json!({
-            "iss": self.issuer(), "aud": "shop", "iat": now(), "exp": now() + 120, "jti": format!("logout-{}", inside.count),
+            "iss": self.issuer(), "aud": "shop", "iat": now(), "exp": now() + 120,
+            "jti": format!("logout-{}", inside.count),
             "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
         });
         patch(&mut claims, change);
@@ -207,8 +212,10 @@ fn answer(address: SocketAddr, key: &SigningKey, inside: &Mutex<Inside>, asked: 
     match asked.path.as_str() {
         "/.well-known/openid-configuration" => {
             let mut metadata = json!({
-                "issuer": issuer, "authorization_endpoint": format!("{issuer}/authorize"), "token_endpoint": format!("{issuer}/token"),
-                "userinfo_endpoint": format!("{issuer}/userinfo"), "jwks_uri": format!("{issuer}/keys"), "end_session_endpoint": format!("{issuer}/end"),
+                "issuer": issuer, "authorization_endpoint": format!("{issuer}/authorize"),
+                "token_endpoint": format!("{issuer}/token"),
+                "userinfo_endpoint": format!("{issuer}/userinfo"), "jwks_uri": format!("{issuer}/keys"),
+                "end_session_endpoint": format!("{issuer}/end"),
                 "authorization_response_iss_parameter_supported": true,
             });
             patch(&mut metadata, &script.metadata);
@@ -216,7 +223,8 @@ fn answer(address: SocketAddr, key: &SigningKey, inside: &Mutex<Inside>, asked: 
         }
         "/keys" => (200, vec![], script.jwks.unwrap_or_else(|| key.jwks().to_string())),
         "/userinfo" => {
-            let mut members = json!({"sub": script.subject, "email": format!("{}@shop.example", script.subject), "email_verified": true});
+            let mut members = json!({"sub": script.subject, "email": format!("{}@shop.example", script.subject),
+                "email_verified": true});
             patch(&mut members, &script.userinfo);
             if asked.headers.get("authorization").is_none_or(|value| !value.starts_with("Bearer planted-access-")) {
                 return json(401, &json!({}));
@@ -291,7 +299,8 @@ fn token(issuer: &str, key: &SigningKey, inside: &Mutex<Inside>, script: &Script
     patch(&mut claims, &script.claims);
     let signed = script.signer.as_deref().unwrap_or(key).sign(&claims).expect("signed");
     let mut answer = json!({
-        "access_token": access, "token_type": "Bearer", "expires_in": script.lifetime, "refresh_token": refresh, "id_token": (script.mangle)(signed),
+        "access_token": access, "token_type": "Bearer", "expires_in": script.lifetime, "refresh_token": refresh,
+        "id_token": (script.mangle)(signed),
     });
     patch(&mut answer, &script.answer);
     json(200, &answer)

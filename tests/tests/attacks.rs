@@ -483,7 +483,8 @@ fn t32_an_issuer_that_was_never_reached_has_no_keys_at_all() {
     let bed = Bed::new(&method, "", INSECURE);
     // Neither the right key, nor one that anybody could know.
     let known = br#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
-        "y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI","kid":"k"}"#;
+        "y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI",
+        "kid":"k"}"#;
     let known = Jwk::parse(known).unwrap();
     let known = SigningKey::from_jwk(&known, Algorithm::ES256).unwrap();
     for key in [&key, &known] {

@@ -89,10 +89,13 @@ impl Service {
         let service = self.clone();
         let address = serve(move |asked| service.answer(&asked));
         format!(
-            "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: {name}}}\nspec:\n  rest:\n    \
+            "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: {name}}}\n\
+                spec:\n  rest:\n    \
              verify: {{url: 'http://{address}/login', json: {{login: '{{username}}', word: '{{password}}'}}}}\n    \
-             lookUp: {{url: 'http://{address}/people/{{id}}'}}\n    retries: 0\n    answer: {{success: 'token.status == \
-             200', id: token.body.id, username: token.body.login, groups: token.body.groups, claims: [{{name: mail, value: \
+             lookUp: {{url: 'http://{address}/people/{{id}}'}}\n    retries: 0\n    answer: {{success: 'token.status \
+             == \
+             200', id: token.body.id, username: token.body.login, groups: token.body.groups, claims: [{{name: mail, \
+             value: \
              token.body.mail}}]}}\n  roleMappings: [{{group: staff, roles: [order-reader]}}]\n  login: {login}\n{more}"
         )
     }
@@ -246,7 +249,8 @@ fn r20_every_spelling_of_a_name_is_one_person() {
 #[test]
 fn r21_a_realm_leads_to_its_directory_and_to_no_other() {
     let (upstream, corp, lab) = (Upstream::new(), Service::new(), Service::new());
-    let method = "    - {name: people, basic: {realm: shop, validators: [{federationRef: {name: corp}}, {federationRef: {name: lab}}]}}\n";
+    let method = "    - {name: people, basic: {realm: shop, validators: [{federationRef: {name: corp}}, \
+        {federationRef: {name: lab}}]}}\n";
     let federations = corp.federation("corp", "{domains: [CORP]}", "") + &lab.federation("lab", "{domains: [LAB]}", "");
     lab.put("ana", Person { id: "l-1", password: "lab password", groups: vec![] });
     let yaml = format!("{}{federations}", open_to(&upstream, method));

@@ -68,8 +68,10 @@ impl Service {
         let service = self.clone();
         let address = serve(move |asked| service.answer(&asked));
         format!(
-            "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: {name}{metadata}}}\nspec:\n  \
-             rest:\n    verify: {{url: 'http://{address}/login', json: {{login: '{{username}}', word: '{{password}}'}}}}\n    \
+            "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: {name}{metadata}}}\n\
+                spec:\n  \
+             rest:\n    verify: {{url: 'http://{address}/login', json: {{login: '{{username}}', word: \
+             '{{password}}'}}}}\n    \
              lookUp: {{url: 'http://{address}/people/{{id}}'}}\n    answer: {{success: 'token.status == 200', id: \
              token.body.id, username: token.body.login, groups: token.body.groups}}\n  login: {login}\n"
         )
@@ -85,7 +87,8 @@ const SIGN_IN: &str = "    - name: staff\n      signIn: {federationRefs: [{name:
 
 fn credential(name: &str) -> String {
     format!(
-        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: {name}}}\nspec: {{password: \
+        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Credential\nmetadata: {{name: {name}}}\n\
+            spec: {{password: \
          {{}}, secretRef: {{name: {name}}}}}\n{}",
         secret(name, &[("password", "the password of the Credential".into())])
     )
@@ -242,7 +245,9 @@ const CLIENT: &str = "---
 apiVersion: identity-manager.io/v1alpha1
 kind: Credential
 metadata: {name: app}
-spec: {oauthClient: {clientSecret: {}, grants: [RefreshToken, DangerPassword, ClientCredentials]}, secretRef: {name: app}}
+spec:
+  oauthClient: {clientSecret: {}, grants: [RefreshToken, DangerPassword, ClientCredentials]}
+  secretRef: {name: app}
 ";
 
 /// A token service whose users are Credentials and people of two directories, and a route that takes its tokens.

@@ -181,7 +181,8 @@ fn settings() -> Settings {
 
 /// The findings about a Federation and a policy.
 fn findings(more: &str, policy: &str) -> Vec<String> {
-    let provider = "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {name: kc}\nspec:\n  oidc:\n    \
+    let provider = "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {name: kc}\n\
+        spec:\n  oidc:\n    \
                     issuer: https://kc.example\n    client: {clientId: shop";
     let upstream = Upstream::new();
     let yaml = format!("{}{provider}{more}}}\n", open_to(&upstream, policy));
@@ -208,13 +209,16 @@ fn digest_takes_a_database_with_hashes_for_its_realm_and_algorithm_and_nothing_e
         format!(
             "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: members}}\nspec:\n  \
              database:\n    product: PostgreSQL\n    host: db.example\n    database: shop\n    user: gateway\n    \
-             passwordRef: {{name: db}}\n    query: SELECT username, password, ha1, enabled FROM people WHERE username = \
-             :username\n{digest}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: db}}\nstringData: {{password: x}}\n"
+             passwordRef: {{name: db}}\n    query: SELECT username, password, ha1, enabled FROM people WHERE \
+             username = \
+             :username\n{digest}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: db}}\n\
+             stringData: {{password: x}}\n"
         )
     };
     let method = |more: &str| {
         format!(
-            "    - {{name: people, digest: {{realm: shop, validators: [{{federationRef: {{name: members}}}}]{more}}}}}\n"
+            "    - {{name: people, digest: {{realm: shop, validators: [{{federationRef: {{name: \
+                members}}}}]{more}}}}}\n"
         )
     };
     let upstream = Upstream::new();

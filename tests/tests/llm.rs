@@ -222,7 +222,8 @@ fn the_official_clients_work_with_the_callers_own_credential() {
         data: {\"id\":\"1\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[],\
         \"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,\"total_tokens\":7}}\n\ndata: [DONE]\n\n";
     let message = "{\"id\":\"1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"c\",\
-        \"content\":[{\"type\":\"text\",\"text\":\"hello\"}],\"stop_reason\":\"end_turn\",\"usage\":{\"input_tokens\":7,\"output_tokens\":5}}";
+        \"content\":[{\"type\":\"text\",\"text\":\"hello\"}],\"stop_reason\":\"end_turn\",\"usage\":\
+        {\"input_tokens\":7,\"output_tokens\":5}}";
     for (provider, answer, tokens) in
         [("OpenAI", answer("text/event-stream", stream), 4), ("Anthropic", answer("application/json", message), 5)]
     {

@@ -62,8 +62,8 @@ reasons! {
         confirm: "`idm explain ID`: the line under `why:` says which of them the path has, and the first line shows \
             the path",
         fix: "where `why:` names a member of `paths.allow`, add it to the policy of the route if the upstream reads \
-            such paths as `docs/paths.md` says; otherwise write each segment in its plain form, and send a value with `/`, \
-            `%`, `;`, `?` or `\\` in the query or the body",
+            such paths as `docs/paths.md` says; otherwise write each segment in its plain form, and send a value with \
+            `/`, `%`, `;`, `?` or `\\` in the query or the body",
     }
     /// The query has more than one reading, and routes differ by it.
     AmbiguousQuery {
@@ -248,9 +248,9 @@ reasons! {
         status: 401,
         plain: "the issuer publishes no key that fits the token's `kid` and algorithm, or several for a token without \
             `kid`",
-        confirm: "`idm explain ID`: the line under `why:` says whether several keys fit, and names keys of the set that \
-            cannot be used; `idm token decode -` shows `kid` and `alg`; compare them with what `curl` gets from the \
-            issuer's JWKS",
+        confirm: "`idm explain ID`: the line under `why:` says whether several keys fit, and names keys of the set \
+            that cannot be used; `idm token decode -` shows `kid` and `alg`; compare them with what `curl` gets from \
+            the issuer's JWKS",
         fix: "let the issuer write the `kid` of a key that it publishes; it should publish a key at least 5 seconds \
             before it signs with it. If the key is in the JWKS, `why:` says why it was left out",
     }
@@ -292,7 +292,8 @@ reasons! {
         plain: "the token is meant for another audience",
         confirm: "`idm token decode -` shows `aud`; the line under `why:` of `idm explain ID` shows both sides",
         fix: "get a token for one of the policy's `audiences`, or add its `aud` there if it means this service; where \
-            an issuer writes no `aud` at all, as Amazon Cognito, list its clients in `clientIds` instead of `audiences`",
+            an issuer writes no `aud` at all, as Amazon Cognito, list its clients in `clientIds` instead of \
+            `audiences`",
     }
     /// A claim that the policy needs is missing or unusable.
     UnusableClaim {
@@ -300,10 +301,10 @@ reasons! {
         plain: "a claim that the policy maps or requires is missing or not usable",
         confirm: "`idm explain ID`: the line under `why:` names the claim or the expression; `idm token decode -` \
             shows what the token has",
-        fix: "let the issuer write `exp`, `iat` and `nbf` in seconds (numbers, or texts of digits) and `sub` as a text or \
-            a whole number; for other claims correct the expression in \
-            `authentication.identity` or let the issuer write the claim. `email` of a sign-in counts only when the \
-            provider calls it verified, unless the Federation's `oidc.client.emails` says otherwise",
+        fix: "let the issuer write `exp`, `iat` and `nbf` in seconds (numbers, or texts of digits) and `sub` as a text \
+            or a whole number; for other claims correct the expression in `authentication.identity` or let the issuer \
+            write the claim. `email` of a sign-in counts only when the provider calls it verified, unless the \
+            Federation's `oidc.client.emails` says otherwise",
     }
     /// The issuer's keys have never been fetched.
     KeysUnavailable {
@@ -313,9 +314,8 @@ reasons! {
             connection, the status of the answer, or what is wrong with the set. For a token service of idm, the \
             policy's `status.signingKeys` tells from when its keys sign",
         fix: "for no connection, open the way from the gateway's pods to the issuer and set `keys.tls` for an \
-            authority of your own; for another status, correct `issuer` or `jwksUri` (a redirect is not followed: the line names where it \
-            leads); for \
-            a bad set, correct it at the issuer",
+            authority of your own; for another status, correct `issuer` or `jwksUri` (a redirect is not followed: the \
+            line names where it leads); for a bad set, correct it at the issuer",
     }
     /// The API key is not one of ours.
     UnknownApiKey {
@@ -463,7 +463,8 @@ reasons! {
     AccountLocked {
         status: 401,
         plain: "the account is locked in its directory",
-        confirm: "`idm audit tail --no-follow --denied` shows the wrong passwords before it, if they came by this gateway",
+        confirm: "`idm audit tail --no-follow --denied` shows the wrong passwords before it, if they came by this \
+            gateway",
         fix: "unlock the account in the directory, or wait as long as its policy says",
     }
     /// The account has expired in its directory.
@@ -492,7 +493,8 @@ reasons! {
         status: 400,
         plain: "the new password was not taken: it differs from its repetition, or the directory does not accept it",
         confirm: "`idm explain ID`: the line under `why:` has the directory's own words",
-        fix: "let the person choose a password that the directory's policy accepts; let people change their own passwords there",
+        fix: "let the person choose a password that the directory's policy accepts; let people change their own \
+            passwords there",
     }
     /// The account may not be used now, or not from here.
     AccountRestricted {
@@ -518,11 +520,12 @@ reasons! {
     /// Too many logins wait for the directory.
     DirectoryBusy {
         status: 503,
-        plain: "too many logins wait for the directory, or it did not answer the last ones and is left alone for a while",
-        confirm: "`idm explain ID`: the line under `why:` says which of both; `idm_directory_circuit_open` is 1 for its \
-            Federation in the second case",
-        fix: "try again after the seconds of Retry-After; if the directory is healthy, raise \
-            `concurrency` of the Federation",
+        plain: "too many logins wait for the directory, or it did not answer the last ones and is left alone for a \
+            while",
+        confirm: "`idm explain ID`: the line under `why:` says which of both; `idm_directory_circuit_open` is 1 for \
+            its Federation in the second case",
+        fix: "try again after the seconds of Retry-After; if the directory is healthy, raise `concurrency` of the \
+            Federation",
     }
     /// The directory's server is not trusted.
     DirectoryUntrusted {
@@ -592,8 +595,8 @@ reasons! {
         plain: "the key was revoked",
         confirm: "`idm explain ID`: the line under `why:` names the Credential, the id of the key and since when it is \
             revoked; `status.keys` of the Credential lists it, too",
-        fix: "hand out a new key with `idm credential rotate NAME`; a revoked key never works again, whatever is done to \
-            its Credential or its Secret",
+        fix: "hand out a new key with `idm credential rotate NAME`; a revoked key never works again, whatever is done \
+            to its Credential or its Secret",
     }
     /// The key was replaced, and the time in which both worked is over.
     KeyRotatedOut {
@@ -601,8 +604,8 @@ reasons! {
         plain: "the key was replaced by a newer one, and the time in which both worked is over",
         confirm: "`idm explain ID`: the line under `why:` names the Credential, the id of the key and since when it is \
             refused; `idm_ended_keys_used_total` counts such calls by Credential",
-        fix: "send the new key: it is in the Secret of the Credential; next time give callers longer with `idm credential \
-            rotate NAME --overlap`",
+        fix: "send the new key: it is in the Secret of the Credential; next time give callers longer with `idm \
+            credential rotate NAME --overlap`",
     }
     // --- people who sign in
     /// The browser's session is not one, or is over.
@@ -666,8 +669,8 @@ reasons! {
     SignInRefused {
         status: 403,
         plain: "the provider did not sign the person in",
-        confirm: "`idm explain ID`: the line under `why:` has the provider's error code and its description. Where it says \
-            that there was no `state`, anybody may have written both",
+        confirm: "`idm explain ID`: the line under `why:` has the provider's error code and its description. Where it \
+            says that there was no `state`, anybody may have written both",
         fix: "look the code and the time up in the provider's own log; `access_denied` means that it did not let the \
             person in, other codes that the client is registered otherwise than the Federation says",
     }
@@ -886,8 +889,8 @@ reasons! {
     BaselineNotMet {
         status: 403,
         plain: "the platform does not allow this call",
-        confirm: "`idm explain ID`: the line under `why:` names the IdentityPolicy whose `baseline` demands it, and the \
-            method, issuer or condition that fails",
+        confirm: "`idm explain ID`: the line under `why:` names the IdentityPolicy whose `baseline` demands it, and \
+            the method, issuer or condition that fails",
         fix: "call with a credential that the baseline allows; or the owner of that policy changes its \
             `spec.baseline`: no policy of a route can weaken it",
     }
@@ -895,8 +898,8 @@ reasons! {
     OutsideAddresses {
         status: 403,
         plain: "the credential may not be used from the address that the request comes from",
-        confirm: "`idm explain ID`: the line under `why:` has the address and the Credential or UsagePlan that restricts \
-            it; behind a proxy that is not trusted it is the proxy's",
+        confirm: "`idm explain ID`: the line under `why:` has the address and the Credential or UsagePlan that \
+            restricts it; behind a proxy that is not trusted it is the proxy's",
         fix: "call from an allowed network, or change `access.addresses` or `access.exceptAddresses` of that object; \
             behind a proxy, name it among `gateway.trustedProxies`",
     }
@@ -904,7 +907,8 @@ reasons! {
     OutsideHours {
         status: 403,
         plain: "the credential may not be used at this time",
-        confirm: "`idm explain ID`: the line under `why:` has the time and the Credential or UsagePlan that restricts it",
+        confirm: "`idm explain ID`: the line under `why:` has the time and the Credential or UsagePlan that restricts \
+            it",
         fix: "wait as long as Retry-After says, or change `access.hours` of that object",
     }
     /// A tier of the caller cannot be used.
@@ -918,15 +922,16 @@ reasons! {
     RateLimited {
         status: 429,
         plain: "requests come faster than a limit lets them pass",
-        confirm: "`idm explain ID`: the line `limit:` names the limit; the answer's field `RateLimit-Policy` has it too",
+        confirm: "`idm explain ID`: the line `limit:` names the limit; the answer's field `RateLimit-Policy` has it \
+            too",
         fix: "wait as long as Retry-After says and send more slowly, or raise `rate` of the limit",
     }
     /// A quota is used up.
     QuotaExceeded {
         status: 429,
         plain: "the requests of this span of time are used up",
-        confirm: "`idm explain ID`: the line `limit:` names the limit; the answer's field `RateLimit` says when the next \
-            span begins",
+        confirm: "`idm explain ID`: the line `limit:` names the limit; the answer's field `RateLimit` says when the \
+            next span begins",
         fix: "wait as long as Retry-After says, or raise `quota` of the limit",
     }
     /// As many requests as a limit allows are under way.
@@ -954,9 +959,9 @@ reasons! {
     MissingRole {
         status: 403,
         plain: "the caller lacks a role that the rule requires",
-        confirm: "`idm explain ID`: the line under `why:` has the role that is needed, those of the caller, and the names that \
-            were dropped because they are no roles: one begins with a letter or digit and has only letters, digits and \
-            `._:/@+-`",
+        confirm: "`idm explain ID`: the line under `why:` has the role that is needed, those of the caller, and the \
+            names that were dropped because they are no roles: one begins with a letter or digit and has only letters, \
+            digits and `._:/@+-`",
         fix: "grant the role with a RoleBinding, the token's claims or the Credential; map a claim with such names to \
             `groups` and bind these with a RoleBinding",
     }

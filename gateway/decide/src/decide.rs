@@ -511,7 +511,8 @@ impl Asking {
     }
 }
 
-/// Whether the rules and the baselines of the Gateway permit it, and the caller has tokens left where tokens are counted.
+/// Whether the rules and the baselines of the Gateway permit it, and the caller has tokens left where tokens are
+/// counted.
 async fn admit(
     context: Context<'_>,
     rule: &ArmedRule,

@@ -33,8 +33,8 @@ impl Reach {
         Self { local, api_server }
     }
 
-    /// Whether an address may be reached for a host as it is written. A host that is written as this machine was allowed
-    /// when the Federation was compiled; a name that leads here was not.
+    /// Whether an address may be reached for a host as it is written. A host that is written as this machine was
+    /// allowed when the Federation was compiled; a name that leads here was not.
     fn allows(&self, host: &str, address: IpAddr) -> bool {
         let written = host == "localhost" || host.parse() == Ok(address);
         self.api_server != Some(address.to_canonical())

@@ -195,7 +195,8 @@ impl Drop for Held {
                 tracing::warn!(%federation, next_try_ms, "a directory does not answer: its circuit is open");
             }
             Some(Change::Closed { after }) => {
-                tracing::info!(%federation, after_s = after.as_secs(), "a directory answers again: its circuit is closed");
+                tracing::info!(%federation, after_s = after.as_secs(), "a directory answers again: its circuit is \
+                    closed");
             }
             None => {}
         }

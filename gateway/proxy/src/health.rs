@@ -208,13 +208,17 @@ mod tests {
         let ejected = |percent: u8, known: u8| {
             let health = health(percent, known);
             let twice = |last: u8| [true, true].map(|failed| health.note(&tried(last), failed, now));
-            (0..known).for_each(|last| drop(twice(last)));
+            for last in 0..known {
+                let _ = twice(last);
+            }
             (0..known).filter(|last| health.is_ejected(address(*last), now)).count()
         };
         assert_eq!((ejected(50, 4), ejected(50, 1), ejected(100, 1), ejected(100, 3), ejected(10, 5)), (2, 0, 1, 3, 0));
         // What its name has no more is forgotten.
         let health = health(100, 2);
-        (0..2).for_each(|_| drop(health.note(&tried(1), true, now)));
+        for _ in 0..2 {
+            let _ = health.note(&tried(1), true, now);
+        }
         health.found(&[address(0)]);
         assert!(!health.is_ejected(address(1), now));
     }

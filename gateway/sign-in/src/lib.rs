@@ -3,9 +3,8 @@
 //! In: a request to an endpoint, as [`Ask`]. Out: an [`Answer`], or [`Refused`] with its reason. The provider
 //! identifies the person, and `idm-authn` checks its answers; `idm-session` keeps sessions. Never does IO of its own,
 //! and redirects a browser only to a path of its own host, to a provider, or to an address of the policy. Start at
-//! [`answer`]; a session begins in `callback.rs`, with SAML in `saml.rs`, at the form of a directory in `login.rs`, and ends in
-//! `logout.rs`; `pages.rs` has the
-//! pages.
+//! [`answer`]; a session begins in `callback.rs`, with SAML in `saml.rs`, at the form of a directory in `login.rs`, and
+//! ends in `logout.rs`; `pages.rs` has the pages.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod callback;

@@ -19,15 +19,20 @@ use crate::texts::Texts;
 use crate::{Answer, Ask};
 
 const ACCENT: &str = "#0b5cad";
-const STYLE: &str = "*{box-sizing:border-box}body{margin:0;min-height:100vh;display:grid;place-items:center;background:#f6f8fa;color:#1b1f24;\
-font:16px/1.5 system-ui,sans-serif}main{width:min(26rem,100vw - 2rem);margin:1rem;padding:2rem;background:#fff;border:1px solid #d0d7de;border-radius:8px}\
-img{display:block;max-width:100%;max-height:3rem;margin-bottom:1.5rem}h1{font-size:1.25rem;line-height:1.25;margin:0 0 .5rem}p{margin:0 0 1rem}\
-ul{list-style:none;margin:0;padding:0}a.b,button{display:block;width:100%;margin-top:.75rem;padding:.625rem 1rem;border:1px solid var(--a);border-radius:4px;\
-background:var(--a);color:#fff;font:inherit;text-align:center;text-decoration:none;cursor:pointer}.q{background:none!important;color:inherit!important;\
-border-color:#7d8590!important}label{display:block;margin-top:.75rem}input:not([type=hidden]){display:block;width:100%;padding:.5rem .75rem;border:1px solid #7d8590;\
-border-radius:4px;background:inherit;color:inherit;font:inherit}a.b:focus-visible,button:focus-visible,input:focus-visible{outline:2px solid var(--a);outline-offset:2px}\
-.d{color:#57606a;font-size:.875rem;margin:1.5rem 0 0}code{font-family:ui-monospace,monospace;overflow-wrap:anywhere}\
-@media(prefers-color-scheme:dark){body{background:#0e1116;color:#e6eaf0}main{background:#161b22;border-color:#30363d}.d{color:#9aa4b2}}";
+const STYLE: &str = "\
+    *{box-sizing:border-box}body{margin:0;min-height:100vh;display:grid;place-items:center;background:#f6f8fa;\
+    color:#1b1f24;font:16px/1.5 system-ui,sans-serif}main{width:min(26rem,100vw - 2rem);margin:1rem;padding:2rem;\
+    background:#fff;border:1px solid #d0d7de;border-radius:8px}img{display:block;max-width:100%;max-height:3rem;\
+    margin-bottom:1.5rem}h1{font-size:1.25rem;line-height:1.25;margin:0 0 .5rem}p{margin:0 0 1rem}ul{list-style:none;\
+    margin:0;padding:0}a.b,button{display:block;width:100%;margin-top:.75rem;padding:.625rem 1rem;\
+    border:1px solid var(--a);border-radius:4px;background:var(--a);color:#fff;font:inherit;text-align:center;\
+    text-decoration:none;cursor:pointer}.q{background:none!important;color:inherit!important;\
+    border-color:#7d8590!important}label{display:block;margin-top:.75rem}input:not([type=hidden]){display:block;\
+    width:100%;padding:.5rem .75rem;border:1px solid #7d8590;border-radius:4px;background:inherit;color:inherit;\
+    font:inherit}a.b:focus-visible,button:focus-visible,input:focus-visible{outline:2px solid var(--a);\
+    outline-offset:2px}.d{color:#57606a;font-size:.875rem;margin:1.5rem 0 0}code{font-family:ui-monospace,monospace;\
+    overflow-wrap:anywhere}@media(prefers-color-scheme:dark){body{background:#0e1116;color:#e6eaf0}\
+    main{background:#161b22;border-color:#30363d}.d{color:#9aa4b2}}";
 
 /// The facts that a browser wants a page, and in which language.
 #[derive(Clone, Debug)]
@@ -123,8 +128,10 @@ impl Page<'_> {
         let logo =
             pages.logo.as_deref().map(|logo| format!("<img src=\"{}\" alt=\"\">", attribute(logo))).unwrap_or_default();
         let body = format!(
-            "<!doctype html>\n<html lang=\"{}\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-             <meta name=\"robots\" content=\"noindex\"><title>{} – {}</title><style>{style}</style></head>\n<body><main>{logo}<h1>{}</h1>\n{content}</main></body></html>\n",
+            "<!doctype html>\n<html lang=\"{}\"><head><meta charset=\"utf-8\">\
+                <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+             <meta name=\"robots\" content=\"noindex\"><title>{} – {}</title><style>{style}</style></head>\n<body>\
+             <main>{logo}<h1>{}</h1>\n{content}</main></body></html>\n",
             texts.tag,
             shown(heading),
             shown(title),
@@ -137,7 +144,8 @@ impl Page<'_> {
             None => "'none'".to_owned(),
         };
         let policy = format!(
-            "default-src 'none'; style-src 'sha256-{hash}'; img-src {image}; form-action 'self'{}; frame-ancestors 'none'; base-uri 'none'",
+            "default-src 'none'; style-src 'sha256-{hash}'; img-src {image}; form-action 'self'{}; frame-ancestors \
+                'none'; base-uri 'none'",
             leads_to.iter().map(|origin| format!(" {origin}")).collect::<String>()
         );
         let mut answer = Answer::empty(status);
@@ -197,7 +205,8 @@ pub(crate) fn confirm_logout(method: &ArmedSignIn, ask: Ask<'_>) -> Answer {
     let action = SignInEndpoint::Logout.path(&method.plan().base, None);
     let content = |texts: &'static Texts| {
         format!(
-            "<p>{}</p>\n<form method=\"post\" action=\"{}\"><button>{}</button><button class=\"q\" name=\"everywhere\" value=\"1\">{}</button></form>\n\
+            "<p>{}</p>\n<form method=\"post\" action=\"{}\"><button>{}</button>\
+                <button class=\"q\" name=\"everywhere\" value=\"1\">{}</button></form>\n\
              <a class=\"b q\" href=\"/\">{}</a>",
             shown(texts.sign_out_question),
             attribute(&action),
@@ -269,7 +278,8 @@ fn login_form(method: &ArmedSignIn, texts: &Texts, form: &LoginForm) -> String {
     format!(
         "<form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"state\" value=\"{}\">\
          <label for=\"u\">{}</label><input id=\"u\" name=\"username\" value=\"{}\" autocomplete=\"username\" \
-         autocapitalize=\"none\" spellcheck=\"false\" required maxlength=\"256\"{focus}>{fields}<button>{}</button></form>",
+         autocapitalize=\"none\" spellcheck=\"false\" required maxlength=\"256\"{focus}>{fields}<button>{}</button>\
+         </form>",
         attribute(&action),
         attribute(state),
         shown(texts.username),
@@ -337,8 +347,8 @@ pub fn refusal_page(method: &ArmedSignIn, refused: RefusedPage<'_>) -> Answer {
     Page { pages: &method.plan().pages, host, texts, heading, content, leads_to: Vec::new() }.answer(reason.status())
 }
 
-/// The link that a refused person may follow. A person without access does not get it by signing in again; for the other
-/// reasons that is offered.
+/// The link that a refused person may follow. A person without access does not get it by signing in again; for the
+/// other reasons that is offered.
 fn next_step(method: &ArmedSignIn, texts: &Texts, page_request: &PageRequest, reason: Reason, is_lost: bool) -> String {
     match reason {
         _ if is_lost => {

@@ -149,7 +149,8 @@ const GERMAN: Texts = Texts {
     ],
     form_lost: [
         "Das Formular wurde nicht gesendet",
-        "Ihre Sitzung ist beendet; von Ihren Eingaben wurde nichts gesendet oder behalten. Gehen Sie im Browser zurück \
+        "Ihre Sitzung ist beendet; von Ihren Eingaben wurde nichts gesendet oder behalten. Gehen Sie im Browser \
+            zurück \
          und kopieren Sie sie, bevor Sie sich erneut anmelden.",
     ],
     incomplete: [
@@ -166,7 +167,8 @@ const GERMAN: Texts = Texts {
     ],
     unfinished: [
         "Die Anmeldung wurde nicht abgeschlossen",
-        "Sie dauerte zu lange, war schon abgeschlossen, oder Ihr Browser behält keine Cookies. Bitte beginnen Sie noch einmal.",
+        "Sie dauerte zu lange, war schon abgeschlossen, oder Ihr Browser behält keine Cookies. Bitte beginnen Sie \
+            noch einmal.",
     ],
     refused: ["Sie wurden nicht angemeldet", "Der Anmeldedienst hat Sie nicht eingelassen."],
     untrusted: ["Sie wurden nicht angemeldet", "Die Antwort des Anmeldedienstes konnte nicht geprüft werden."],
@@ -235,12 +237,17 @@ const TURKISH: Texts = Texts {
     no_access: ["Bu sayfaya erişiminiz yok", "Oturumunuz açık, ancak bu sayfa hesabınız için değil."],
     unfinished: [
         "Oturum açma tamamlanmadı",
-        "Çok uzun sürdü, daha önce tamamlandı ya da tarayıcınız çerezleri saklamıyor. Lütfen yeniden başlayın.",
+        "Çok uzun sürdü, daha önce tamamlandı ya da tarayıcınız çerezleri saklamıyor. Lütfen yeniden \
+            başlayın.",
     ],
     refused: ["Oturum açılmadı", "Oturum açma hizmeti girişe izin vermedi."],
     untrusted: ["Oturum açılmadı", "Oturum açma hizmetinin yanıtı doğrulanamadı."],
     unavailable: ["Şu anda oturum açılamıyor", "Bir hizmet yanıt vermiyor. Lütfen biraz sonra yeniden deneyin."],
-    stronger: ["Daha güçlü bir oturum gerekiyor", "Bu sayfa daha yeni ya da daha güçlü bir oturum açma istiyor."],
+    stronger: [
+        "Daha güçlü bir oturum gerekiyor",
+        "Bu sayfa daha yeni ya da daha güçlü bir oturum açma \
+        istiyor.",
+    ],
     looping: [
         "Oturum açma döngüye girdi",
         "Tarayıcınız aynı sayfa için tekrar tekrar oturum açmaya gönderildi; bu yüzden durdurduk.",
@@ -260,8 +267,8 @@ impl Texts {
             .unwrap_or(&ENGLISH)
     }
 
-    /// Heading and sentence above the form for user name and password. A person who proved the password may learn that it
-    /// must be changed; the state of an account is told to nobody.
+    /// Heading and sentence above the form for user name and password. A person who proved the password may learn that
+    /// it must be changed; the state of an account is told to nobody.
     pub(crate) fn login_refusal(&self, reason: Reason, changes_password: bool) -> [&'static str; 2] {
         match reason {
             Reason::PasswordExpired | Reason::PasswordMustChange if changes_password => self.choose_password,

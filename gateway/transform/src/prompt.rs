@@ -153,7 +153,8 @@ mod tests {
     #[test]
     fn the_prompt_is_described_where_each_provider_reads_it() {
         let chat = r#"{"model":"m","max_completion_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"},
-            {"role":"user","content":[{"type":"text","text":"there"}]}],"tools":[{"type":"function","function":{"name":"f"}},{"type":"web_search"}]}"#;
+            {"role":"user","content":[{"type":"text","text":"there"}]}],
+            "tools":[{"type":"function","function":{"name":"f"}},{"type":"web_search"}]}"#;
         let of = described(LlmProvider::OpenAi, "/v1/chat/completions", chat).unwrap();
         assert_eq!((&of["model"], &of["maxTokens"], &of["stream"]), (&"m".into(), &9.into(), &true.into()));
         assert_eq!(of["tools"], serde_json::json!(["f", "web_search"]));

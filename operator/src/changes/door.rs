@@ -29,8 +29,8 @@ use super::join::{Attempt, Note, Person};
 
 /// Two objects of the greatest size and their frame.
 const MOST_BYTES: usize = 8 << 20;
-/// Requests whose bodies are held at the same time, and connections: in sum, and of one address, so that a pod that holds
-/// connections open does not keep the API server out.
+/// Requests whose bodies are held at the same time, and connections: in sum, and of one address, so that a pod that
+/// holds connections open does not keep the API server out.
 const MOST_REQUESTS: usize = 8;
 const MOST_CONNECTIONS: usize = 256;
 const MOST_OF_ADDRESS: usize = 16;
@@ -300,7 +300,8 @@ mod tests {
     #[test]
     fn the_last_finalizer_of_an_object_that_is_being_deleted_ends_it() {
         let of = |finalizers: Value| {
-            let object = json!({"metadata": {"uid": "u", "deletionTimestamp": "2027-01-01T00:00:00Z", "finalizers": finalizers}});
+            let object = json!({"metadata": {"uid": "u", "deletionTimestamp": "2027-01-01T00:00:00Z",
+                "finalizers": finalizers}});
             let note =
                 asked(json!({"uid": "r", "operation": "UPDATE", "object": object, "oldObject": object})).unwrap();
             matches!(note.attempt, Attempt::Update { ends: true, .. })

@@ -1,8 +1,8 @@
 //! Who made a change: what the watch saw, joined with what admission was asked.
 //!
-//! Admission is asked about attempts, and some of them fail; only the watch makes changes. An attempt lends a change its
-//! person where it is the one that led there: a creation by the uid that the API server gave it, an update and a deletion
-//! by the uid and the resource version that they began with, and an update also by what it made of the object.
+//! Admission is asked about attempts, and some of them fail; only the watch makes changes. An attempt lends a change
+//! its person where it is the one that led there: a creation by the uid that the API server gave it, an update and a
+//! deletion by the uid and the resource version that they began with, and an update also by what it made of the object.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

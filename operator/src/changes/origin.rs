@@ -1,6 +1,6 @@
-//! The tool that made a change, and what that tool works from: an Application of Argo CD, a Kustomization or HelmRelease
-//! of Flux, and the revision that it says it applied. All of it is asserted: clients choose their field managers, and
-//! whoever writes an object can copy another one's marks. So none of it ever names the author.
+//! The tool that made a change, and what that tool works from: an Application of Argo CD, a Kustomization or
+//! HelmRelease of Flux, and the revision that it says it applied. All of it is asserted: clients choose their field
+//! managers, and whoever writes an object can copy another one's marks. So none of it ever names the author.
 
 use k8s_openapi::jiff;
 use kube::ResourceExt;
@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn flux_is_known_by_its_labels() {
-        let labels = json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "apps", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"}});
+        let labels = json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "apps",
+            "kustomize.toolkit.fluxcd.io/namespace": "flux-system"}});
         let source = of(&object(labels), "Credential", "kustomize-controller").unwrap().source.unwrap();
         assert_eq!(
             (source.kind, &*source.namespace, &*source.name),

@@ -264,8 +264,8 @@ proptest! {
         prop_assert_eq!(unique, wanted);
     }
 
-    /// An operator that is killed after its records and before its ledger makes the same ids again, and another one that
-    /// watches at the same time does, too.
+    /// An operator that is killed after its records and before its ledger makes the same ids again, and another one
+    /// that watches at the same time does, too.
     #[test]
     fn r25_a_change_that_is_recorded_again_has_the_same_id(contents in prop::collection::vec(0..3u8, 1..10)) {
         let mut first = watching();

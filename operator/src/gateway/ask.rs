@@ -12,8 +12,8 @@ pub(crate) fn control_token(secrets: &Secrets) -> Option<&str> {
     std::str::from_utf8(token.reveal()).ok()
 }
 
-/// The answer of a pod at a path. `None`: it has no address, does not answer in time, or refuses the token, which it may
-/// not have yet.
+/// The answer of a pod at a path. `None`: it has no address, does not answer in time, or refuses the token, which it
+/// may not have yet.
 pub(crate) async fn ask<T: DeserializeOwned>(
     context: &Context,
     pod: &DynamicObject,

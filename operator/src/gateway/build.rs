@@ -25,7 +25,8 @@ pub(crate) struct Built {
 
 /// Labels of all objects that belong to a gateway.
 fn labels() -> Value {
-    json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "gateway", "app.kubernetes.io/part-of": "idm", "app.kubernetes.io/managed-by": MANAGER})
+    json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "gateway",
+        "app.kubernetes.io/part-of": "idm", "app.kubernetes.io/managed-by": MANAGER})
 }
 
 /// The label of Secrets that hold what gateways read.
@@ -76,20 +77,26 @@ pub(crate) fn build(world: &World, ports: ListenerPorts, sealed: Sealed, setting
     if let (Some(gateway), None) = (gateways.next(), gateways.next()) {
         labels["gateway.networking.k8s.io/gateway-name"] = gateway.name_any().into();
     }
-    let metadata = json!({"name": NAME, "namespace": namespace, "labels": labels, "annotations": annotations, "ownerReferences": owners});
+    let metadata = json!({"name": NAME, "namespace": namespace, "labels": labels, "annotations": annotations,
+        "ownerReferences": owners});
     let ports = service_ports(ports);
     let selector = json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/managed-by": MANAGER});
     let objects = vec![
-        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata, "automountServiceAccountToken": false}),
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata,
+            "automountServiceAccountToken": false}),
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata,
             "rules": rules(bundle.shards.len())}),
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME},
             "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": namespace}]}),
-        json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"selector": selector, "ports": ports}}),
-        json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata, "spec": {"maxUnavailable": 1, "selector": {"matchLabels": selector}}}),
-        json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": network_policy(settings, &selector)}),
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": deployment(settings, &selector, &pod, bundle.shards.len())}),
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata,
+            "spec": {"selector": selector, "ports": ports}}),
+        json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata,
+            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": selector}}}),
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata,
+            "spec": network_policy(settings, &selector)}),
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
+            "spec": deployment(settings, &selector, &pod, bundle.shards.len())}),
     ];
     let mut data = std::collections::BTreeMap::from([("bundle".to_owned(), ByteString(packed))]);
     if let Some(authorization) = &settings.elasticsearch_authorization {
@@ -119,9 +126,8 @@ pub(crate) fn build(world: &World, ports: ListenerPorts, sealed: Sealed, setting
 
 /// The rights of a gateway: its bundle, and the shards that the bundle names.
 fn rules(shards: usize) -> Value {
-    let mut rules = vec![
-        json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": [NAME], "verbs": ["get", "list", "watch"]}),
-    ];
+    let mut rules = vec![json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": [NAME],
+            "verbs": ["get", "list", "watch"]})];
     if shards > 0 {
         let names: Vec<String> = (0..shards).map(shard_name).collect();
         rules.push(json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": names, "verbs": ["get"]}));
@@ -165,7 +171,8 @@ fn network_policy(settings: &GatewaySettings, selector: &Value) -> Value {
             {"ports": [{"port": "admin", "protocol": "TCP"}], "from": watchers},
         ],
         // Backends, issuers and DNS may be anywhere; the cloud's metadata service is never a backend.
-        "egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}, {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}}]}],
+        "egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
+        {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}}]}],
     })
 }
 
@@ -192,8 +199,14 @@ fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value, shards:
     if settings.store_password.is_some() {
         args.push("--store-password-file=/config/store-password".into());
     }
-    let probe = |path: &str, period: u32, failures: u32| json!({"httpGet": {"path": path, "port": "admin", "scheme": "HTTP"}, "periodSeconds": period, "timeoutSeconds": 2, "failureThreshold": failures, "successThreshold": 1});
-    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}});
+    let probe = |path: &str, period: u32, failures: u32| {
+        json!({"httpGet": {"path": path, "port": "admin", "scheme": "HTTP"}, "periodSeconds": period,
+        "timeoutSeconds": 2, "failureThreshold": failures, "successThreshold": 1})
+    };
+    let field = |name: &str, path: &str| {
+        json!({"name": name,
+        "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}})
+    };
     let mut deployment = json!({
         "replicas": settings.replicas,
         "selector": {"matchLabels": selector},
@@ -205,10 +218,13 @@ fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value, shards:
                 "automountServiceAccountToken": false,
                 "enableServiceLinks": false,
                 "terminationGracePeriodSeconds": 45,
-                "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+                "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"}},
                 "topologySpreadConstraints": [
-                    {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {"matchLabels": selector}},
-                    {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {"matchLabels": selector}},
+                    {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway",
+                     "labelSelector": {"matchLabels": selector}},
+                    {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
+                     "labelSelector": {"matchLabels": selector}},
                 ],
                 "containers": [{
                     "name": "gateway",
@@ -216,16 +232,21 @@ fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value, shards:
                     "imagePullPolicy": settings.pull_policy,
                     "args": args,
                     "env": [field("POD_NAME", "metadata.name"), field("POD_NAMESPACE", "metadata.namespace")],
-                    "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}, {"name": "https", "containerPort": 8443, "protocol": "TCP"}, {"name": "admin", "containerPort": 8081, "protocol": "TCP"}],
+                    "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"},
+                    {"name": "https", "containerPort": 8443, "protocol": "TCP"},
+                    {"name": "admin", "containerPort": 8081, "protocol": "TCP"}],
                     "startupProbe": probe("/-/live", 1, 60),
                     "livenessProbe": probe("/-/live", 10, 3),
                     "readinessProbe": probe("/-/ready", 1, 2),
-                    "resources": {"requests": {"cpu": settings.cpu_request, "memory": "64Mi"}, "limits": {"memory": settings.memory_limit}},
-                    "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true, "capabilities": {"drop": ["ALL"]}},
+                    "resources": {"requests": {"cpu": settings.cpu_request, "memory": "64Mi"},
+                    "limits": {"memory": settings.memory_limit}},
+                    "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+                    "runAsNonRoot": true, "capabilities": {"drop": ["ALL"]}},
                     "volumeMounts": [
                         {"name": "config", "mountPath": "/config", "readOnly": true},
                         {"name": "audit", "mountPath": "/var/lib/idm"},
-                        {"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true},
+                        {"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccoun\
+                            t", "readOnly": true},
                     ],
                 }],
                 "volumes": [
@@ -235,7 +256,9 @@ fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value, shards:
                     {"name": "token", "projected": {"defaultMode": 288, "sources": [
                         {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
                         {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
-                        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}},
+                        {"downwardAPI": {"items": [
+                            {"path": "namespace",
+                             "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}},
                     ]}},
                 ],
             },

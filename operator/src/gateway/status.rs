@@ -273,9 +273,11 @@ pub(super) fn conditions(
 ) -> Value {
     let verdicts = verdicts.map(|(kind, status, reason, message)| {
         let before = old.and_then(Value::as_array).into_iter().flatten().find(|c| c["type"] == kind);
-        let since = before.filter(|c| c["status"] == status).and_then(|c| c["lastTransitionTime"].as_str()).map(str::to_owned);
+        let since =
+            before.filter(|c| c["status"] == status).and_then(|c| c["lastTransitionTime"].as_str()).map(str::to_owned);
         let since = since.unwrap_or_else(|| format!("{}Z", &now.rfc3339()[..19]));
-        json!({"type": kind, "status": status, "reason": reason, "message": visible(&message), "observedGeneration": generation, "lastTransitionTime": since})
+        json!({"type": kind, "status": status, "reason": reason, "message": visible(&message),
+            "observedGeneration": generation, "lastTransitionTime": since})
     });
     verdicts.collect()
 }

@@ -1,5 +1,5 @@
-//! The options for the output of gateways about their traffic, and for their way to outside servers. The gateways know the defaults, so only given
-//! options are passed on.
+//! The options for the output of gateways about their traffic, and for their way to outside servers. The gateways know
+//! the defaults, so only given options are passed on.
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;

@@ -69,11 +69,13 @@ pub(crate) fn federation(slapd: &Slapd, way: Way, ca: &str, login: &str) -> Stri
         Way::Loopback => format!("servers: ['ldap://127.0.0.1:{port}']\n    startTls: false"),
     };
     let federation = format!(
-        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: corp}}\nspec:\n  ldap:\n    \
+        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: corp}}\n\
+            spec:\n  ldap:\n    \
          {server}\n    bind: {{simple: {{dn: '{OWN_NAME}', passwordRef: {{name: corp-bind}}}}}}\n    users: {{base: \
          '{PEOPLE}', loginAttributes: [uid, mail], attributes: [{{name: mail}}]}}\n    groups: {{base: '{GROUPS}', \
          search: {{filter: (objectClass=groupOfNames), nested: true}}}}\n  roleMappings:\n  - {{group: 'CN=orders, \
-         OU=groups, DC=corp, DC=test', roles: [order-reader]}}\n  - {{group: all, roles: [order-writer]}}\n  - {{group: \
+         OU=groups, DC=corp, DC=test', roles: [order-reader]}}\n  - {{group: all, roles: [order-writer]}}\n  - \
+         {{group: \
          admins, roles: [admin]}}\n  login: {login}\n"
     );
     let bind = secret("corp-bind", &[("password", OWN_PASSWORD.to_owned())]);
@@ -84,7 +86,11 @@ const METHODS: &str = "    - {name: tokens, jwt: {issuers: [{tokenServiceRef: {n
     - {name: people, basic: {realm: shop, validators: [{federationRef: {name: corp}}]}}
     - {name: staff, signIn: {federationRefs: [{name: corp}]}}
     identity: {username: token.preferred_username, roles: token.roles}
-  tokenService: {issuer: 'https://shop.example/oauth', audiences: [orders], grants: [RefreshToken, DangerPassword], validators: [{federationRef: {name: corp}}]}
+  tokenService:
+    issuer: 'https://shop.example/oauth'
+    audiences: [orders]
+    grants: [RefreshToken, DangerPassword]
+    validators: [{federationRef: {name: corp}}]
 ";
 const CLIENT: &str = "---
 apiVersion: identity-manager.io/v1alpha1

@@ -44,7 +44,8 @@ fn curl(bed: &Bed, pair: &str) -> (String, String) {
     (body.to_owned(), status.to_owned())
 }
 
-/// `requests-oauthlib`, which knows nothing of us: tokens for a password, a call with them, a refresh, a wrong password.
+/// `requests-oauthlib`, which knows nothing of us: tokens for a password, a call with them, a refresh, a wrong
+/// password.
 fn oauth_client(bed: &Bed) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/password_grant.py");
     let output = Command::new(interop_libraries().join("python/bin/python"))

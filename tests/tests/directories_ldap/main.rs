@@ -1,5 +1,5 @@
-//! People of OpenLDAP at every door of a running gateway: what they get, how they are refused, what happens to them when
-//! the directory changes or is away, and that no password is found anywhere.
+//! People of OpenLDAP at every door of a running gateway: what they get, how they are refused, what happens to them
+//! when the directory changes or is away, and that no password is found anywhere.
 
 mod bed;
 mod change;

@@ -109,7 +109,8 @@ fn two_routes(upstream: &Upstream, key: &SigningKey, hole: &BlackHole) -> String
     let policy = |name: &str, method: &str| {
         format!(
             "---\napiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: {name}}}\nspec:\n  \
-             targetRefs: [{{group: '', kind: Service, name: {name}}}]\n  authentication: {{methods: [{{name: m, {method}}}]}}\n"
+             targetRefs: [{{group: '', kind: Service, name: {name}}}]\n  authentication: {{methods: [{{name: m, \
+             {method}}}]}}\n"
         )
     };
     let jwt = format!(
@@ -117,7 +118,8 @@ fn two_routes(upstream: &Upstream, key: &SigningKey, hole: &BlackHole) -> String
         key.jwks()
     );
     let federation = format!(
-        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: corp}}\nspec:\n  ldap:\n    \
+        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: corp}}\n\
+            spec:\n  ldap:\n    \
          servers: ['ldap://127.0.0.1:{}']\n    startTls: false\n    bind: {{anonymous: {{}}}}\n    users: {{base: \
          'dc=corp,dc=test'}}\n  login: {{concurrency: {CONCURRENCY}, deadlineSeconds: 1}}\n",
         hole.port()

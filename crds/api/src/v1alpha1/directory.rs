@@ -12,12 +12,14 @@ pub struct LoginSettings {
     /// Domains whose `DOMAIN\name` belongs to this directory alone, for example `CORP`. The directory is asked for the
     /// name without the domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 128), regex(pattern = "^[^\\\\@/]+$")), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 128), regex(pattern = "^[^\\\\@/]+$")),
+        extend("x-kubernetes-list-type" = "set"))]
     pub domains: Option<Vec<String>>,
     /// Suffixes whose `name@suffix` belongs to this directory alone, for example `corp.example`. An LDAP directory is
     /// asked for the whole name and for the name without the suffix, the others for the whole name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 255), regex(pattern = "^[^\\\\@/]+$")), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 255), regex(pattern = "^[^\\\\@/]+$")),
+        extend("x-kubernetes-list-type" = "set"))]
     pub suffixes: Option<Vec<String>>,
     /// The time for which a verified password is not checked again, in seconds (0 to 600). A change or removal in the
     /// directory is noticed that much later. Unset means 0: every request asks.
@@ -32,9 +34,9 @@ pub struct LoginSettings {
     /// Sessions whose person cannot be looked up because the directory does not answer. Unset means `Deny`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_outage: Option<OnOutage>,
-    /// Whether the sign-in form lets people choose a new password when the directory says that theirs has expired or must
-    /// be changed: by `unicodePwd` at Active Directory, which needs TLS, and by RFC 3062 at other LDAP directories. Only
-    /// with `ldap`. Unset means false.
+    /// Whether the sign-in form lets people choose a new password when the directory says that theirs has expired or
+    /// must be changed: by `unicodePwd` at Active Directory, which needs TLS, and by RFC 3062 at other LDAP
+    /// directories. Only with `ldap`. Unset means false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offer_password_change: Option<bool>,
     /// The time that one login may take, over all servers, in seconds (1 to 30). Unset means 3.
@@ -60,7 +62,8 @@ pub enum OnOutage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "has(self.credentials) != has(self.federationRef)", "message": "validator must have exactly one of `credentials`, `federationRef`"}]))]
+    {"rule": "has(self.credentials) != has(self.federationRef)",
+     "message": "validator must have exactly one of `credentials`, `federationRef`"}]))]
 pub struct Validator {
     /// The Credentials of this namespace: write `credentials: {}` for all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,8 +87,10 @@ pub struct CredentialValidator {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "has(self.trustBundleRef) || has(self.pinnedKeys) || has(self.clientCertificateRef)", "message": "tls must have `trustBundleRef`, `pinnedKeys` or `clientCertificateRef`"},
-    {"rule": "!has(self.trustBundleRef) || !has(self.pinnedKeys)", "message": "tls must have at most one of `trustBundleRef`, `pinnedKeys`"}]))]
+    {"rule": "has(self.trustBundleRef) || has(self.pinnedKeys) || has(self.clientCertificateRef)",
+     "message": "tls must have `trustBundleRef`, `pinnedKeys` or `clientCertificateRef`"},
+    {"rule": "!has(self.trustBundleRef) || !has(self.pinnedKeys)",
+     "message": "tls must have at most one of `trustBundleRef`, `pinnedKeys`"}]))]
 pub struct DirectoryTls {
     /// The Secret or ConfigMap with the authorities to trust instead of the system's, in PEM; the key is `ca.crt`
     /// unless named.
@@ -95,7 +100,8 @@ pub struct DirectoryTls {
     /// in base64, as `idm idp probe` prints it. The key alone is compared, and neither issuer, name nor dates of the
     /// certificate. A key that will be used later may stand here beforehand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 8), inner(length(min = 44, max = 44), regex(pattern = "^[A-Za-z0-9+/]{43}=$")), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(min = 1, max = 8), inner(length(min = 44, max = 44), regex(pattern = "^[A-Za-z0-9+/]{43}=$")),
+        extend("x-kubernetes-list-type" = "set"))]
     pub pinned_keys: Option<Vec<String>>,
     /// The Secret of type `kubernetes.io/tls` with the certificate that the gateway shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,7 +145,8 @@ pub struct RestRequest {
     pub url: String,
     /// Headers, for example `Authorization` with `basic: {}` or a secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(min = 1, max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub headers: Option<Vec<RestHeader>>,
     /// A body in JSON, for example `{"login": "{username}", "secret": "{password}"}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,7 +154,8 @@ pub struct RestRequest {
     pub json: Option<serde_json::Map<String, serde_json::Value>>,
     /// The parameters of a form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(min = 1, max = 32),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub form: Option<Vec<RestParameter>>,
 }
 
@@ -169,7 +177,8 @@ pub enum RestMethod {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.value), has(self.basic), has(self.secretRef)].filter(is, is).size() == 1", "message": "header must have exactly one of `value`, `basic`, `secretRef`"},
+    {"rule": "[has(self.value), has(self.basic), has(self.secretRef)].filter(is, is).size() == 1",
+     "message": "header must have exactly one of `value`, `basic`, `secretRef`"},
     {"rule": "!has(self.prefix) || has(self.secretRef)", "message": "`prefix` must be set only with `secretRef`"}]))]
 pub struct RestHeader {
     /// Its name.
@@ -232,7 +241,8 @@ pub struct RestAnswer {
     pub groups: Option<String>,
     /// Further claims.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(min = 1, max = 64),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub claims: Option<Vec<TokenClaim>>,
 }
 

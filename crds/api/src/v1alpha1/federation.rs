@@ -35,8 +35,11 @@ use super::{
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.oidc), has(self.saml), has(self.ldap), has(self.database), has(self.rest)].filter(is, is).size() == 1", "message": "federation must have exactly one of `oidc`, `saml`, `ldap`, `database`, `rest`"},
-    {"rule": "!has(self.login) || has(self.ldap) || has(self.database) || has(self.rest)", "message": "`login` must be set only with `ldap`, `database` or `rest`"}]))]
+    {"rule": "[has(self.oidc), has(self.saml), has(self.ldap), has(self.database), has(self.rest)].filter(is, \
+        is).size() == 1",
+     "message": "federation must have exactly one of `oidc`, `saml`, `ldap`, `database`, `rest`"},
+    {"rule": "!has(self.login) || has(self.ldap) || has(self.database) || has(self.rest)",
+     "message": "`login` must be set only with `ldap`, `database` or `rest`"}]))]
 pub struct FederationSpec {
     /// An OpenID Connect provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,7 +88,8 @@ pub struct FederationSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "has(self.claim) == has(self.value) && has(self.claim) != has(self.group)", "message": "role mapping must have `claim` with `value`, or `group`"}]))]
+    {"rule": "has(self.claim) == has(self.value) && has(self.claim) != has(self.group)",
+     "message": "role mapping must have `claim` with `value`, or `group`"}]))]
 pub struct RoleMapping {
     /// The claim or attribute, for example `groups`; members inside it after dots, for example `realm_access.roles`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -163,7 +167,8 @@ pub struct OidcClient {
     pub authentication: Option<OidcClientAuthentication>,
     /// The scopes that are asked for besides `openid`. Unset means `profile` and `email`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128), regex(pattern = "^[!#-\\[\\]-~]+$")), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128), regex(pattern = "^[!#-\\[\\]-~]+$")),
+        extend("x-kubernetes-list-type" = "set"))]
     pub scopes: Option<Vec<String>>,
     /// Endpoints that differ from what discovery says, or that are not discovered. With `authorization` and `token`,
     /// and `keys` other than `discovery`, nothing is discovered.
@@ -178,15 +183,16 @@ pub struct OidcClient {
     /// Which `email` claims count; one that does not is not there for mappings and conditions. Unset means `Verified`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emails: Option<Emails>,
-    /// Whether methods may name this Federation among their `validators`: the gateway then takes people's user names and
-    /// passwords itself and sends them to the token endpoint (the resource owner password grant, which OAuth 2.1 has
-    /// dropped). People learn to type their password of the provider elsewhere, and no second factor is asked for. Unset
-    /// means false.
+    /// Whether methods may name this Federation among their `validators`: the gateway then takes people's user names
+    /// and passwords itself and sends them to the token endpoint (the resource owner password grant, which OAuth 2.1
+    /// has dropped). People learn to type their password of the provider elsewhere, and no second factor is asked for.
+    /// Unset means false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub danger_password_grant: Option<bool>,
     /// Further parameters of the authorization request, for example `kc_idp_hint`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(min = 1, max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub parameters: Option<Vec<AuthorizationParameter>>,
 }
 
@@ -194,8 +200,10 @@ pub struct OidcClient {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.clientSecretBasic), has(self.clientSecretPost), has(self.privateKeyJwt), has(self.tlsClientAuth)].filter(is, is).size() == 1",
-     "message": "authentication must have exactly one of `clientSecretBasic`, `clientSecretPost`, `privateKeyJwt`, `tlsClientAuth`"}]))]
+    {"rule": "[has(self.clientSecretBasic), has(self.clientSecretPost), has(self.privateKeyJwt), \
+        has(self.tlsClientAuth)].filter(is, is).size() == 1",
+     "message": "authentication must have exactly one of `clientSecretBasic`, `clientSecretPost`, `privateKeyJwt`, \
+         `tlsClientAuth`"}]))]
 pub struct OidcClientAuthentication {
     /// The secret as `Authorization: Basic`; the key in the Secret is `clientSecret` unless named.
     #[serde(default, skip_serializing_if = "Option::is_none")]

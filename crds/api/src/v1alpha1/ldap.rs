@@ -12,7 +12,8 @@ pub struct LdapDirectory {
     /// Servers with the same content, the preferred one first: `ldaps://dc1.corp.example` (port 636 unless written), or
     /// `ldap://` (389), which begins TLS before anything else is sent. Certificates are always verified against the
     /// name that is written here.
-    #[schemars(length(min = 1, max = 8), inner(length(min = 8, max = 260), regex(pattern = "^ldaps?://[^/?#@]+$")), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(min = 1, max = 8), inner(length(min = 8, max = 260), regex(pattern = "^ldaps?://[^/?#@]+$")),
+        extend("x-kubernetes-list-type" = "set"))]
     pub servers: Vec<String>,
     /// Whether `ldap://` begins TLS. Unset means true; false is for a server on the gateway's own machine alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,9 +40,10 @@ pub struct LdapDirectory {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LdapReferrals {
     /// Hosts to which references may lead, for example `dc.child.corp.example`, or with a port other than the usual
-    /// ones `dc.child.corp.example:3269`. The gateway binds there with `bind`, over TLS as at its own servers, and so do
-    /// the people who are found there. References to other hosts are ignored.
-    #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 260), regex(pattern = "^[^/?#@ ]+$")), extend("x-kubernetes-list-type" = "set"))]
+    /// ones `dc.child.corp.example:3269`. The gateway binds there with `bind`, over TLS as at its own servers, and so
+    /// do the people who are found there. References to other hosts are ignored.
+    #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 260), regex(pattern = "^[^/?#@ ]+$")),
+        extend("x-kubernetes-list-type" = "set"))]
     pub follow: Vec<String>,
 }
 
@@ -49,7 +51,8 @@ pub struct LdapReferrals {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "has(self.simple) != has(self.anonymous)", "message": "bind must have exactly one of `simple`, `anonymous`"}]))]
+    {"rule": "has(self.simple) != has(self.anonymous)",
+     "message": "bind must have exactly one of `simple`, `anonymous`"}]))]
 pub struct LdapBind {
     /// A name with a password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,7 +82,8 @@ pub struct LdapAnonymousBind {}
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "has(self.base) != has(self.bindTemplate)", "message": "users must have exactly one of `base`, `bindTemplate`"}]))]
+    {"rule": "has(self.base) != has(self.bindTemplate)",
+     "message": "users must have exactly one of `base`, `bindTemplate`"}]))]
 pub struct LdapUsers {
     /// The entry below which people are, for example `dc=corp,dc=example`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,7 +116,8 @@ pub struct LdapUsers {
     pub username_attribute: Option<String>,
     /// Attributes that become claims, as `token.NAME` in expressions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(min = 1, max = 64),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub attributes: Option<Vec<LdapAttribute>>,
 }
 
@@ -152,7 +157,9 @@ pub enum LdapSyntax {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.memberOf), has(self.tokenGroups), has(self.inChain), has(self.search)].filter(is, is).size() == 1", "message": "groups must have exactly one of `memberOf`, `tokenGroups`, `inChain`, `search`"}]))]
+    {"rule": "[has(self.memberOf), has(self.tokenGroups), has(self.inChain), has(self.search)].filter(is, is).size() \
+        == 1",
+     "message": "groups must have exactly one of `memberOf`, `tokenGroups`, `inChain`, `search`"}]))]
 pub struct LdapGroups {
     /// The entry below which groups are; others do not count. `inChain` and `search` need it, and mappings by a group's
     /// short name.

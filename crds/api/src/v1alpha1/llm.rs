@@ -29,7 +29,8 @@ pub struct Llm {
     /// Conditions on what is asked of the model. Every one must hold; a prompt that one does not permit, or that cannot
     /// be read, is refused (403 `PromptRefused`). Unset permits everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(min = 1, max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub rules: Option<Vec<PromptRule>>,
 }
 

@@ -65,12 +65,14 @@ pub struct IdentityPolicySpec {
     /// Limits of the requests that the rules permit; all must allow, and a request that one of them refuses costs
     /// nothing at the others. Limits of Credentials and UsagePlans count beside them. Unset means none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(min = 1, max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub limits: Option<Vec<PolicyLimit>>,
     /// JOSE objects that are opened before a request is authorized, and made before a message goes on. The steps run in
     /// their order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(min = 1, max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub jose: Option<Vec<JoseStep>>,
     /// The upstream is a language model's API: the provider's key replaces the caller's credential, and tokens are
     /// counted.
@@ -124,7 +126,8 @@ pub enum Disclosure {
 pub struct Authentication {
     /// The methods in order. The first that recognises its credential decides; a credential that it refuses is not
     /// tried elsewhere.
-    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(min = 1, max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub methods: Vec<Method>,
     /// The mapping of a verified caller to attributes, the same for all methods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,10 +164,14 @@ pub struct JwtMethod {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.issuer), has(self.federationRef), has(self.tokenServiceRef)].filter(is, is).size() == 1", "message": "issuer entry must have exactly one of `issuer`, `federationRef`, `tokenServiceRef`"},
-    {"rule": "has(self.audiences) || has(self.clientIds)", "message": "issuer entry must have `audiences` or `clientIds`"},
-    {"rule": "has(self.issuer) == has(self.keys)", "message": "`keys` must be set with `issuer`, and must not be set otherwise"},
-    {"rule": "has(self.issuer) || !has(self.algorithms)", "message": "`algorithms` must be set only with `issuer`: the Federation or token service names them"}]))]
+    {"rule": "[has(self.issuer), has(self.federationRef), has(self.tokenServiceRef)].filter(is, is).size() == 1",
+     "message": "issuer entry must have exactly one of `issuer`, `federationRef`, `tokenServiceRef`"},
+    {"rule": "has(self.audiences) || has(self.clientIds)",
+     "message": "issuer entry must have `audiences` or `clientIds`"},
+    {"rule": "has(self.issuer) == has(self.keys)",
+     "message": "`keys` must be set with `issuer`, and must not be set otherwise"},
+    {"rule": "has(self.issuer) || !has(self.algorithms)",
+     "message": "`algorithms` must be set only with `issuer`: the Federation or token service names them"}]))]
 pub struct JwtIssuer {
     /// The exact `iss` value of its tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -209,7 +216,8 @@ pub struct JwtIssuer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.header), has(self.cookie), has(self.query)].filter(is, is).size() == 1", "message": "token source must have exactly one of `header`, `cookie`, `query`"}]))]
+    {"rule": "[has(self.header), has(self.cookie), has(self.query)].filter(is, is).size() == 1",
+     "message": "token source must have exactly one of `header`, `cookie`, `query`"}]))]
 pub struct TokenSource {
     /// A header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -283,7 +291,8 @@ pub struct IdentityMapping {
     pub groups: Option<String>,
     /// Further attributes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(min = 1, max = 32),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub attributes: Option<Vec<AttributeMapping>>,
 }
 
@@ -304,7 +313,8 @@ pub struct AttributeMapping {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Authorization {
     /// Every rule that covers a request must allow it; a request that no rule covers is refused.
-    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(min = 1, max = 64),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub rules: Vec<AuthorizationRule>,
 }
 
@@ -360,7 +370,9 @@ pub struct Require {
 /// Names to hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = [{"rule": "has(self.any) || has(self.all)", "message": "set `any`, `all` or both"}]))]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.any) || has(self.all)",
+     "message": "set `any`, `all` or both"}]))]
 pub struct NameSet {
     /// At least one of these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -376,12 +388,14 @@ pub struct NameSet {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "!has(self.tokenExchange) || !has(self.credential) || self.credential != 'Forward'", "message": "`tokenExchange` must not be set with `credential: Forward`: the upstream would get two tokens"}]))]
+    {"rule": "!has(self.tokenExchange) || !has(self.credential) || self.credential != 'Forward'",
+     "message": "`tokenExchange` must not be set with `credential: Forward`: the upstream would get two tokens"}]))]
 pub struct Upstream {
     /// Further headers made from the identity, besides `X-Authenticated-UserId` and `X-Authenticated-UserRoles`. Every
     /// spelling of their names is removed from what the caller sends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(min = 1, max = 32),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub headers: Option<Vec<HeaderMapping>>,
     /// The treatment of the caller's credential: `Remove` or `Forward`. Unset means `Remove`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

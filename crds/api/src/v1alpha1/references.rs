@@ -133,7 +133,10 @@ refer! {
     RestRequest { headers; method, url, json, form }
     RestHeader { secret_ref; name, value, basic, prefix }
     OidcProvider { keys, client; issuer, algorithms }
-    OidcClient { authentication, tls; client_id, scopes, endpoints, claims_from, emails, danger_password_grant, parameters }
+    OidcClient {
+        authentication, tls;
+        client_id, scopes, endpoints, claims_from, emails, danger_password_grant, parameters
+    }
     OidcClientAuthentication { client_secret_basic, client_secret_post, private_key_jwt; tls_client_auth }
     OidcAssertion { key_ref; algorithm }
     SamlProvider {

@@ -132,7 +132,8 @@ fn lower_statement(
 fn lower_digest_column(digest: Option<&wire::DatabaseDigest>, notes: &mut Notes<'_>) -> Option<DigestColumn> {
     let wire::DatabaseDigest { realm, algorithm } = digest?;
     let algorithm = lower_algorithm(algorithm.unwrap_or(wire::DigestAlgorithm::Sha256));
-    let message = "whoever reads the column `ha1` can log in as everybody in its realm, without any password; Basic over \
+    let message = "whoever reads the column `ha1` can log in as everybody in its realm, without any password; Basic \
+        over \
                    TLS needs no such column";
     notes.report.push(&notes.object, format!("{PATH}.digest"), Condition::Programmed, Cause::DangerousOption, message);
     Some(DigestColumn { realm: realm.clone(), algorithm })

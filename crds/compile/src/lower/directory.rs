@@ -290,7 +290,8 @@ fn is_directory(federations: &[Federation], path: &str, name: &str, notes: &mut 
             path,
             Cause::InvalidRef,
             format!(
-                "Federation '{name}' must be of type `ldap`, `database` or `rest`: the others check no passwords, unless \
+                "Federation '{name}' must be of type `ldap`, `database` or `rest`: the others check no passwords, \
+                    unless \
                  a provider takes them and `oidc.client.dangerPasswordGrant` is true"
             ),
         ),

@@ -186,7 +186,8 @@ fn lower_provider(
         );
     }
     if *danger_password_grant == Some(true) {
-        let message = "people learn to type their password of the provider elsewhere, and no second factor is asked for: \
+        let message = "people learn to type their password of the provider elsewhere, and no second factor is asked \
+            for: \
                        whoever has a password is in";
         let at = format!("{path}.dangerPasswordGrant");
         notes.report.push(&notes.object, at, Condition::Programmed, Cause::DangerousOption, message);

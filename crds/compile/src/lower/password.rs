@@ -148,7 +148,8 @@ pub(crate) fn lower_digest(
     Some(DigestMethod { realm, algorithms, qualities, nonce_seconds, users, directories })
 }
 
-/// The databases of a Digest method. Their hashes fit one realm and one algorithm, and no other one can be made of them.
+/// The databases of a Digest method. Their hashes fit one realm and one algorithm, and no other one can be made of
+/// them.
 fn digest_directories(
     federations: &[Federation],
     path: &str,
@@ -170,7 +171,8 @@ fn digest_directories(
         });
         let Some(DigestColumn { realm: of_column, algorithm }) = column else {
             let message = format!(
-                "Federation '{name}' must be a `database` with `digest`: Digest needs a hash that the others do not have; \
+                "Federation '{name}' must be a `database` with `digest`: Digest needs a hash that the others do not \
+                    have; \
                  use `basic` with it"
             );
             return notes.fail(at, Cause::InvalidRef, message);

@@ -219,7 +219,8 @@ impl ArmedDigest {
         let userhash = self.directories.is_empty();
         let challenge = |algorithm: &DigestAlgorithm| {
             format!(
-                "Digest realm=\"{}\", nonce=\"{nonce}\", qop=\"{}\", algorithm={}, charset=UTF-8, userhash={userhash}{stale}",
+                "Digest realm=\"{}\", nonce=\"{nonce}\", qop=\"{}\", algorithm={}, charset=UTF-8, \
+                    userhash={userhash}{stale}",
                 self.plan.realm,
                 qualities.join(", "),
                 algorithm.name()

@@ -123,7 +123,8 @@ fn follows(person: &TriedPerson, federation: &Federation) {
     let text = |name: &str| claims.get(name).and_then(|value| value.as_str()).unwrap_or_default();
     match &federation.provisions {
         Some(role) => say!(
-            "provisioning: in a cluster, the first login makes a RoleBinding in {}: role `{role}`, user `{}`, issuer `{}`; \
+            "provisioning: in a cluster, the first login makes a RoleBinding in {}: role `{role}`, user `{}`, issuer \
+                `{}`; \
              one that is there already stays as it is",
             federation.key.namespace,
             text("preferred_username"),

@@ -160,7 +160,8 @@ fn federation(asked: &Probe, wrong: &Answer, body: Option<&Map<String, Value>>) 
     };
     format!(
         "apiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: {name}}}\nspec:\n  rest:\n    \
-         verify:\n      url: {}\n      json: {{username: '{{username}}', password: '{{password}}'}}\n    answer:\n      \
+         verify:\n      url: {}\n      json: {{username: '{{username}}', password: '{{password}}'}}\n    \
+         answer:\n      \
          success: {}\n      failure: {}\n      id: token.body.{}\n      username: token.body.{}\n{groups}",
         quoted(&asked.url),
         quoted(&success),

@@ -130,7 +130,8 @@ mod tests {
             table("memberships", &["login", "grp"]),
         ];
         let people = People::find(&tables).unwrap();
-        let expected = "    query: \"SELECT id, login AS username, hash AS password, active AS enabled, email FROM members \
+        let expected = "    query: \"SELECT id, login AS username, hash AS password, active AS enabled, email FROM \
+            members \
                         WHERE login = :username\"\n    groupQuery: \"SELECT grp FROM memberships WHERE login = \
                         :username\"\n";
         assert_eq!(people.queries(), expected);

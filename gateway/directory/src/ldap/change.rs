@@ -1,5 +1,5 @@
-//! Changes of passwords that accounts want before they can be used. The directory itself checks the old password, by the
-//! same single bind as at a login.
+//! Changes of passwords that accounts want before they can be used. The directory itself checks the old password, by
+//! the same single bind as at a login.
 
 use std::time::Instant;
 

@@ -1,6 +1,6 @@
-//! References to other servers (RFC 4511 §4.1.10 and §4.5.3): which of them are followed, and where they lead. A server
-//! that answers with a reference chooses neither a host nor a protection that the Federation does not: hosts are listed,
-//! and a connection is protected as at the directory's own servers.
+//! References to other servers (RFC 4511 §4.1.10 and §4.5.3): which of them are followed, and where they lead. A
+//! server that answers with a reference chooses neither a host nor a protection that the Federation does not: hosts are
+//! listed, and a connection is protected as at the directory's own servers.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -92,8 +92,8 @@ fn attempts_are_forgotten_and_who_floods_pushes_out_their_own() {
 }
 
 proptest! {
-    /// Whatever the order of attempts, and however often they are told: each change that had one attempt has its person,
-    /// and attempts that failed give none to anybody.
+    /// Whatever the order of attempts, and however often they are told: each change that had one attempt has its
+    /// person, and attempts that failed give none to anybody.
     #[test]
     fn r24_the_join_does_not_depend_on_order_or_repetition(
         steps in prop::collection::vec((0..4u8, 0..3u8, any::<bool>()), 1..30),

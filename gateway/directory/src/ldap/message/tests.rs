@@ -79,9 +79,10 @@ fn answers_of_servers_are_read() {
     // An intermediate response, whatever is in it.
     assert!(matches!(decode(b"\x30\x05\x02\x01\x01\x79\x00").unwrap().answer, Answer::Intermediate));
     // A reference (RFC 4511 §4.5.3).
-    assert!(
-        matches!(decode(b"\x30\x0a\x02\x01\x01\x73\x05\x04\x03ref").unwrap().answer, Answer::Reference(uris) if uris == ["ref"])
-    );
+    assert!(matches!(
+        decode(b"\x30\x0a\x02\x01\x01\x73\x05\x04\x03ref").unwrap().answer,
+        Answer::Reference(uris) if uris == ["ref"]
+    ));
 }
 
 #[test]

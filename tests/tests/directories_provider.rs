@@ -54,6 +54,10 @@ impl<G: Serves> Bed<G> {
     }
 }
 
+/// A change of what the provider answers.
+type Change = fn(&mut Script);
+type Attack = dyn Fn(&mut Script);
+
 #[test]
 fn a_person_whose_password_the_provider_takes_is_the_one_who_signs_in_there() {
     let bed: Bed<Gateway> = bed();
@@ -83,7 +87,7 @@ fn a_person_whose_password_the_provider_takes_is_the_one_who_signs_in_there() {
 #[test]
 fn r06_r09_a_wrong_password_is_401_and_counted_and_a_provider_that_is_away_is_503_and_not() {
     let bed: Bed = bed();
-    let outages: [(&str, fn(&mut Script)); 3] = [
+    let outages: [(&str, Change); 3] = [
         ("down", |script| script.down = true),
         ("busy", |script| script.token_status = 503),
         ("asked too often", |script| script.token_status = 429),
@@ -152,7 +156,7 @@ fn the_id_token_is_verified_as_after_a_sign_in() {
     let claims = |claims: Value| move |script: &mut Script| script.claims = claims.clone();
     let other = Arc::new(key());
     let signer = move |script: &mut Script| script.signer = Some(other.clone());
-    let attacks: Vec<(&str, Box<dyn Fn(&mut Script)>)> = vec![
+    let attacks: Vec<(&str, Box<Attack>)> = vec![
         ("another key", Box::new(signer)),
         ("another audience", Box::new(claims(json!({"aud": "other"})))),
         ("another issuer", Box::new(claims(json!({"iss": "https://other.example"})))),

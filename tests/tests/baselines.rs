@@ -149,6 +149,28 @@ fn limits_of_the_baseline_count_over_all_routes() {
     bed.refused(|| bed.get("open", "/", ""), 429, "RateLimited");
 }
 
+#[test]
+fn a_service_of_the_same_namespace_is_no_way_around() {
+    let signer = SigningKey::generate(Algorithm::ES256, "k1").unwrap();
+    let upstream = Upstream::new();
+    let around = "---\napiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {name: around}\n\
+                  spec:\n  targetRefs: [{group: '', kind: Service, name: up}]\n  \
+                  authentication: {methods: [{name: everyone, anonymous: {}}]}\n";
+    let yaml = objects(upstream.address.port(), &signer.jwks()).replace(
+        "metadata: {name: up}",
+        "metadata: {name: up, annotations: {identity-manager.io/hostnames: around.example}}",
+    );
+    let start = |more: &str| {
+        let gateway = InProcess::start_with(&[("all.yaml", &format!("{yaml}{around}{more}"))], &[]);
+        Bed { gateway, upstream: Upstream::new(), signer: SigningKey::generate(Algorithm::ES256, "k1").unwrap() }
+    };
+    assert_eq!(start("").get("around", "/", "").status, 200);
+    let bed = start(&platform("methods: [apiKey]"));
+    let record = bed.refused(|| bed.get("around", "/", ""), 403, "BaselineNotMet");
+    assert_eq!(record["policy"]["name"], "around", "{record}");
+    assert_eq!(upstream.received().matches("GET /").count(), 1, "that of the first gateway");
+}
+
 fn world(yaml: &str) -> World {
     read_files(&[("all.yaml".into(), yaml.into())], Settings::default()).unwrap().0
 }

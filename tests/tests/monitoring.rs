@@ -172,7 +172,9 @@ fn alerts_and_their_tests_speak_of_metrics_that_gateways_export() {
         let is_known = |name: &&String| {
             // The operator's metrics are few; it writes them by hand.
             name.starts_with("idm_operator_") && of_operator.contains(&format!("# TYPE {name} "))
-                || exported.contains(*name) || exported.contains(&format!("{name}_count")) || name.ends_with('_')
+                || exported.contains(*name)
+                || exported.contains(&format!("{name}_count"))
+                || name.ends_with('_')
         };
         let unknown: Vec<_> = named.iter().filter(|name| !is_known(name)).collect();
         assert!(named.len() > 10 && unknown.is_empty(), "{file}: {unknown:?} of {named:?}");

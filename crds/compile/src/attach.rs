@@ -106,9 +106,15 @@ impl Attachments {
         (winner, held.filter(|policy| Some(*policy) != winner).collect())
     }
 
-    /// The policies whose baselines hold under one of these targets: all of them, whichever holds the target.
+    /// The policies whose baselines hold under one of these targets: all of them, whichever holds the target. The pods
+    /// of the Gateways serve the Services of their namespace, too, under hosts that their authors choose: so all of its
+    /// baselines hold there.
     pub(crate) fn demanding(&self, targets: &[Placed]) -> Vec<&ObjectKey> {
-        targets.iter().filter_map(|target| self.baselines.get(target)).flatten().collect()
+        let of_services = |namespace: &String| {
+            targets.iter().any(|(of, target)| of == namespace && matches!(target, Target::Service(..)))
+        };
+        let holds = |placed: &Placed| targets.contains(placed) || of_services(&placed.0);
+        self.baselines.iter().filter(|(placed, _)| holds(placed)).flat_map(|(_, policies)| policies).collect()
     }
 
     /// Every Service of a namespace that a policy is attached to.

@@ -577,6 +577,7 @@ impl<'w> Compiler<'w> {
             }
         }
         positions.retain(|position| self.policies.get(*position).is_some_and(|policy| policy.baseline.is_some()));
+        positions.sort_unstable();
         positions.dedup();
         (positions, missing)
     }

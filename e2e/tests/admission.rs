@@ -5,7 +5,17 @@ use anyhow::{Result, ensure};
 use idm_e2e::{kubectl, kubectl_with};
 use serde_json::Value;
 
+/// The digest of a public key.
+const PINNED: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
 const GOOD: &[&str] = &[
+    "kind: Federation\nspec: {ldap: {servers: ['ldaps://a'], users: {base: dc=x, loginAttributes: [uid]}, tls: \
+        {pinnedKeys: ['AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=']}, referrals: {follow: [b]}}, login: \
+        {offerPasswordChange: true}}",
+    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: \
+        [{name: m, digest: {realm: r, validators: [{federationRef: {name: f}}]}}]}, llm: {provider: OpenAI, keyRef: \
+        {name: s}, rules: [{name: short, allow: llm.maxTokens <= 100}]}, upstream: {retry: {attempts: 2}, ejection: \
+        {failures: 3}, capacity: {requests: 10}}}",
     "kind: IdentityPolicy\nspec: {targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: a}], \
         authentication: {methods: [{name: m, apiKey: {}}]}, baseline: {methods: [apiKey, jwt], issuers: ['https://i'], \
         access: {exceptPaths: [/a]}, conditions: [{name: c, holds: now > 0}], limits: [{name: a, key: \
@@ -176,6 +186,14 @@ fn refused_changes() -> Result<String> {
 }
 
 /// Objects that break one rule each.
+/// A directory of LDAP with this TLS.
+fn ldap_over(tls: &str) -> String {
+    format!(
+        "kind: Federation\nspec: {{ldap: {{servers: ['ldaps://a'], users: {{base: dc=x, loginAttributes: [uid]}}, tls: \
+         {{{tls}}}}}}}"
+    )
+}
+
 /// A policy on a Gateway with these lines.
 fn on_gateway(lines: &str) -> String {
     format!(
@@ -188,6 +206,8 @@ fn broken() -> Vec<String> {
     let streams = "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], \
                    authentication: {methods: [{name: m, apiKey: {}}]}, openStreams: {}}";
     vec![
+        ldap_over(""),
+        ldap_over(&format!("trustBundleRef: {{name: s}}, pinnedKeys: ['{PINNED}']")),
         on_gateway("baseline: {}"),
         on_gateway("baseline: {access: {policies: [a], methods: [GET]}}"),
         on_gateway("baseline: {methods: [apiKey]}").replace("kind: Gateway", "kind: HTTPRoute"),

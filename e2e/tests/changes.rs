@@ -1,5 +1,5 @@
-//! Who changed what: by people with kubectl, with the operator there and away. A file of its own: it stops the operator
-//! that the other promises need, and cargo runs test files one after the other.
+//! The authors of changes: people with kubectl, with the operator there and away. A file of its own: it stops the
+//! operator that the other promises need, and cargo runs test files one after the other.
 
 use anyhow::{Context, Result, ensure};
 use idm_e2e::{Bed, certificate, eventually, kubectl, kubectl_with, run};
@@ -113,7 +113,7 @@ async fn people(bed: &Bed, dir: &str) -> Result<()> {
     ensure!(ana.kubectl(&create, Some(&credential("a"))).is_err(), "the name is taken");
     let broken = credential("e").replace("\"apiKey\":{}", "\"apiKey\":7");
     ensure!(ana.kubectl(&create, Some(&broken)).is_err(), "the schema is broken");
-    // What a client says of itself never names the author.
+    // A name that a client gives itself never names the author.
     ana.kubectl(&["label", "credential", "a", "x=y", "--field-manager=argocd-controller"], None)?;
     ana.kubectl(&["delete", "credential", "a"], None)?;
     let watched = [

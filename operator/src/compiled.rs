@@ -1,4 +1,4 @@
-//! What was compiled of each namespace last: where only Credentials changed since, the policies are not compiled again.
+//! The last compilation of each namespace: if only Credentials changed since, the policies are not compiled again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;

@@ -218,8 +218,8 @@ impl KeyWork<'_> {
         };
         if object.spec.api_key.as_ref().is_some_and(|api_key| api_key.sha256.is_some()) {
             return Ok(Err(
-                "whoever made the key makes the next one: put its hash first into the Secret, and the old \
-                           one behind it as `HASH until TIME`"
+                "whoever made the key makes the next one: put its hash first into the Secret, and the old one behind \
+                           it as `HASH until TIME`"
                     .into(),
             ));
         }
@@ -311,9 +311,8 @@ impl KeyWork<'_> {
         let name = &reference.name;
         Ok(Err(format!(
             "Secret '{name}' is written by {writer}, so the next key must come from there: a key that is replaced \
-                there \
-             takes effect at once. For two keys at a time use `apiKey.sha256`, or delete the Secret there and let the \
-             operator make it"
+                there takes effect at once. For two keys at a time use `apiKey.sha256`, or delete the Secret there \
+                and let the operator make it"
         )))
     }
 }

@@ -76,7 +76,7 @@ impl Leader {
         let _ = tokio::time::timeout(RENEW, released).await;
     }
 
-    /// When the lease was last renewed, by whomever.
+    /// The time when the lease was last renewed, by whomever.
     async fn renewed(&self) -> Option<idm_types::Timestamp> {
         let time = self.leases.get_opt(NAME).await.ok()??.spec?.renew_time?;
         u64::try_from(time.0.as_millisecond()).ok().map(idm_types::Timestamp)

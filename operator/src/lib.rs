@@ -28,7 +28,7 @@ mod watch;
 mod world;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,7 +129,7 @@ pub(crate) struct Context {
     pub(crate) permissions: permissions::Board,
     /// The work of gateways for the namespaces whose routes they take, by the gateway's namespace.
     pub(crate) served: served::Board,
-    /// What was compiled.
+    /// The last compilations.
     pub(crate) compiled: compiled::Compilations,
     /// The Secrets and ConfigMaps that objects name.
     pub(crate) named: named::Named,
@@ -143,7 +143,7 @@ pub(crate) struct Context {
     pub(crate) heard: tokio::sync::Mutex<std::collections::HashMap<String, u64>>,
     /// The settings of the record of changes.
     pub(crate) changes: changes::Settings,
-    /// What was recorded of changes.
+    /// The numbers of records of changes.
     pub(crate) change_count: Arc<changes::ChangeCount>,
     /// Until this time another operator held the lease.
     pub(crate) watched_until: Option<Timestamp>,
@@ -163,25 +163,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         .await
         .context("no cluster: set KUBECONFIG, or run inside a cluster (exit and retry are safe)")?;
     client.apiserver_version().await.context("the API server does not answer")?;
-    let authorization = match &options.elasticsearch_authorization_file {
-        Some(path) => Some(
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?.trim().to_owned(),
-        ),
-        None => None,
-    };
-    let store_password = match &options.gateway_store_password_file {
-        Some(path) => Some(
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?.trim().to_owned(),
-        ),
-        None => None,
-    };
-    let traces_authorization = match &options.gateway_traces_authorization_file {
-        Some(path) => Some(
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?.trim().to_owned(),
-        ),
-        None => None,
-    };
-    let elasticsearch = options.elasticsearch.clone().filter(|url| !url.is_empty());
+    let settings = gateway_settings(&options)?;
+    let elasticsearch = settings.elasticsearch.clone();
     let spool = Spool::open(SpoolConfig {
         dir: options.audit_dir.clone(),
         on_full: OnFull::Refuse,
@@ -190,8 +173,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         shipped: elasticsearch.is_some(),
     })?;
     let (stop_shipper, stopped) = tokio::sync::watch::channel(false);
-    let shipper = elasticsearch.clone().map(|url| {
-        let server = Elasticsearch { url, authorization: authorization.clone().map(Redacted::new), ca_pem: None };
+    let shipper = elasticsearch.map(|url| {
+        let authorization = settings.elasticsearch_authorization.clone();
+        let server = Elasticsearch { url, authorization, ca_pem: None };
         tokio::spawn(ship::run(spool.dir().to_owned(), server, spool.health(), stopped))
     });
     let change_count = Arc::new(changes::ChangeCount::default());
@@ -200,24 +184,6 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let leader = tokio::select! {
         leader = leader::acquire(client.clone(), &options.namespace, &options.name) => leader?,
         _ = term.recv() => return Ok(()),
-    };
-    let settings = GatewaySettings {
-        operator_namespace: options.namespace.clone(),
-        metrics_namespaces: options.gateway_metrics_namespaces.clone(),
-        image: options.gateway_image.clone(),
-        pull_policy: options.gateway_image_pull_policy.clone(),
-        replicas: options.gateway_replicas as i32,
-        cpu_request: options.gateway_cpu_request.clone(),
-        memory_limit: options.gateway_memory_limit.clone(),
-        limits: options.limits.clone(),
-        telemetry: options.telemetry.clone(),
-        traces_authorization: traces_authorization.map(Redacted::new),
-        audit_on_full: options.gateway_audit_on_full.clone(),
-        audit_successes: options.gateway_audit_successes.clone(),
-        store: options.gateway_store.clone().filter(|url| !url.is_empty()),
-        store_password: store_password.map(Redacted::new),
-        elasticsearch,
-        elasticsearch_authorization: authorization.map(Redacted::new),
     };
     let reporter = Reporter { controller: MANAGER.into(), instance: Some(options.name.clone()) };
     let http = reqwest::Client::builder()
@@ -267,6 +233,35 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         let _ = shipper.await;
     }
     outcome
+}
+
+/// The settings of gateways, with the secrets that files hold.
+fn gateway_settings(options: &Options) -> anyhow::Result<GatewaySettings> {
+    Ok(GatewaySettings {
+        operator_namespace: options.namespace.clone(),
+        metrics_namespaces: options.gateway_metrics_namespaces.clone(),
+        image: options.gateway_image.clone(),
+        pull_policy: options.gateway_image_pull_policy.clone(),
+        replicas: options.gateway_replicas as i32,
+        cpu_request: options.gateway_cpu_request.clone(),
+        memory_limit: options.gateway_memory_limit.clone(),
+        limits: options.limits.clone(),
+        telemetry: options.telemetry.clone(),
+        traces_authorization: secret_of(options.gateway_traces_authorization_file.as_deref())?,
+        audit_on_full: options.gateway_audit_on_full.clone(),
+        audit_successes: options.gateway_audit_successes.clone(),
+        store: options.gateway_store.clone().filter(|url| !url.is_empty()),
+        store_password: secret_of(options.gateway_store_password_file.as_deref())?,
+        elasticsearch: options.elasticsearch.clone().filter(|url| !url.is_empty()),
+        elasticsearch_authorization: secret_of(options.elasticsearch_authorization_file.as_deref())?,
+    })
+}
+
+/// The secret in a file, without the space around it.
+fn secret_of(path: Option<&Path>) -> anyhow::Result<Option<Redacted<String>>> {
+    let Some(path) = path else { return Ok(None) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Some(Redacted::new(text.trim().to_owned())))
 }
 
 /// Serves and keeps the webhook of changes, where there is one.

@@ -1,9 +1,9 @@
 //! The Secrets and ConfigMaps that objects name: one watch of each kind in every namespace that has such objects, so
 //! that a change is known at once and nothing is read again that did not change.
 //!
-//! What is named is kept: the hashes of keys where they suffice, values where they are needed. Of everything else only
-//! the name is kept, to know that it is there. Where the operator may not list Secrets, it reads those that are named
-//! one by one, every time.
+//! Of those that are named the hashes of keys are kept where they suffice, and values where they are needed. Of all
+//! others only the name is kept, to know that it is there. Where the operator may not list Secrets, it reads those that
+//! are named one by one, every time.
 
 mod kept;
 
@@ -29,7 +29,7 @@ use kept::{Kept, Need};
 const AT_ONCE: usize = 16;
 /// Several events of one namespace become one reconcile.
 const SETTLE: Duration = Duration::from_millis(5);
-/// What the operator writes for gateways comes back to no watch of its own.
+/// The Secrets that the operator writes for gateways come back to no watch of its own.
 const NOT_OURS: &str = "!identity-manager.io/bundle";
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(10);
@@ -321,7 +321,7 @@ async fn follow<K: Keep + DeserializeOwned>(
             Ok(Event::InitDone) => {
                 pause = FIRST_PAUSE;
                 let gone = space.kept(|kept| K::prune(&std::mem::take(&mut names), kept));
-                // Whoever waited for the first listing sees all of it.
+                // A reconcile that waited for the first listing sees all of it.
                 let is_first = listed(&space).send_replace(Listed::Yes) != Listed::Yes;
                 (if is_first { vec![] } else { gone }, false)
             }

@@ -164,15 +164,9 @@ fn is_terminating(error: &anyhow::Error) -> bool {
     status.details.as_ref().is_some_and(|details| details.causes.iter().any(|of| of.reason == cause))
 }
 
-/// Reconciles one namespace once. Returns the time until the next run.
-async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> anyhow::Result<Option<Duration>> {
-    let client = &context.client;
-    if namespace == CLUSTER {
-        gateway::accept_classes(context).await?;
-        return Ok(None);
-    }
+/// The objects of a namespace and of its tenants, with what is remembered of them.
+fn known_world(context: &Context, namespace: &str) -> World {
     let settings = Settings { remembers_together: context.settings.store.is_some(), ..Settings::default() };
-    let mut epoch = queue.epoch(namespace);
     let mut world = world::complete(&context.store, namespace, settings);
     context.compiled.remember(&mut world);
     world.hashes = context.hashes.clone();
@@ -181,29 +175,62 @@ async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> an
         tenant.hashes = context.hashes.clone();
         tenant.permissions = permissions::settings(context);
     }
-    let ours = !world.policies.is_empty()
+    world
+}
+
+/// Whether a namespace has objects of ours.
+fn has_objects(world: &World) -> bool {
+    !world.policies.is_empty()
         || !world.credentials.is_empty()
         || !world.federations.is_empty()
         || !world.role_bindings.is_empty()
         || !world.usage_plans.is_empty()
-        || !world.broken.is_empty();
-    let wanted = gateway::wanted(&world);
-    if !wanted && !context.store.list(Kind::Deployment, namespace).is_empty() {
-        gateway::remove(client, namespace).await?;
+        || !world.broken.is_empty()
+}
+
+/// Removes the gateway of a namespace that needs none any more.
+async fn remove_gateway(context: &Context, namespace: &str) -> anyhow::Result<()> {
+    if !context.store.list(Kind::Deployment, namespace).is_empty() {
+        gateway::remove(&context.client, namespace).await?;
         tracing::info!(namespace, "gateway removed: nothing of this namespace needs it any more");
     }
-    let tell = |served| context.served.keep(namespace, served).iter().for_each(|tenant| queue.add(tenant, SETTLE));
-    if !wanted {
-        tell(Served::default());
+    Ok(())
+}
+
+fn hash_passwords(world: &mut World) {
+    world.hash_passwords();
+    world.tenants_mut().for_each(World::hash_passwords);
+}
+
+/// The policies of a namespace and of its tenants.
+fn policies_of(world: &World) -> impl Iterator<Item = ObjectKey> {
+    let of_all = std::iter::once(world).chain(world.tenants());
+    of_all.flat_map(|of| of.policies.iter().map(|policy| ObjectKey::new(&of.namespace, &policy.meta.name)))
+}
+
+/// Reconciles one namespace once. Returns the time until the next run.
+async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> anyhow::Result<Option<Duration>> {
+    let client = &context.client;
+    if namespace == CLUSTER {
+        gateway::accept_classes(context).await?;
+        return Ok(None);
     }
-    if !ours && !wanted && !gateway::has_parents_elsewhere(context, &world) {
+    let mut epoch = queue.epoch(namespace);
+    let mut world = known_world(context, namespace);
+    let wanted = gateway::wanted(&world);
+    if !wanted {
+        remove_gateway(context, namespace).await?;
+    }
+    let tell = |served| context.served.keep(namespace, served).iter().for_each(|tenant| queue.add(tenant, SETTLE));
+    (!wanted).then(|| tell(Served::default()));
+    if !has_objects(&world) && !wanted && !gateway::has_parents_elsewhere(context, &world) {
         context.named.leave_all(namespace);
         context.compiled.forget(namespace);
         return Ok(None);
     }
     world.api_server = world::api_server(&context.store, client).await?;
     context.named.provide(&mut world, client, queue).await?;
-    // What is written here is read again before it counts as known.
+    // A Secret that is written here is read again before it counts as known.
     let wrote = |name: &String| context.named.wrote(namespace, name);
     let known = world.secrets.len();
     let made = credentials::supply(&mut world, client).await?;
@@ -224,16 +251,14 @@ async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> an
         // Gateways elsewhere that take routes of this namespace use them, too.
         world::gateways_of(&context.store, namespace).iter().for_each(|gateway| queue.add(gateway, SETTLE));
     }
-    world.hash_passwords();
-    world.tenants_mut().for_each(World::hash_passwords);
+    hash_passwords(&mut world);
     let current = if wanted { gateway::current_bundle(client, namespace).await? } else { None };
     let mut compiled = context.compiled.compile(&world, current.as_ref(), epoch);
     compiled.report.extend(told);
     permissions::report(context, &world, &mut compiled);
     if !wanted {
         let more = gateway::publish(context, &world, &compiled, 0, &gateway::Observed::default()).await?;
-        let elsewhere = context.served.of(namespace);
-        let refused = elsewhere.iter().all(|of| of.observed.is_programmed());
+        let refused = context.served.of(namespace).iter().all(|of| of.observed.is_programmed());
         let again = work.finish_leaked(&mut world, refused).await;
         context.registers.written().iter().for_each(wrote);
         let again = again? || more || made.len() >= credentials::MOST_MADE;
@@ -246,10 +271,7 @@ async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> an
         context.compiled.with_shards(namespace, |made| gateway::seal(&compiled, current, reads_shards, made))?;
     let since = context.compiled.sealed(namespace, before.as_ref(), &sealed.bundle);
     let is_stored = before.is_some_and(|before| before.digest == sealed.bundle.digest);
-    let of_all = std::iter::once(&world).chain(world.tenants());
-    let policies =
-        of_all.flat_map(|of| of.policies.iter().map(|policy| ObjectKey::new(&of.namespace, &policy.meta.name)));
-    sealed.report(policies, &mut compiled.report);
+    sealed.report(policies_of(&world), &mut compiled.report);
     let built = gateway::build(&world, compiled.ports, sealed, &context.settings);
     gateway::apply(client, namespace, &built, is_stored, &context.stored).await?;
     let observed = gateway::observe(context, namespace, &built.bundle.digest, since).await;
@@ -261,10 +283,10 @@ async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> an
     tell(Served::of(&world, &compiled, since, of_policies));
     let again = work.finish_leaked(&mut world, observed.is_programmed()).await;
     context.registers.written().iter().for_each(wrote);
-    let again = again? || more || made.len() >= credentials::MOST_MADE;
     if observed.misses_parts {
         context.stored.forget(namespace);
     }
+    let again = again? || more || made.len() >= credentials::MOST_MADE;
     Ok(Some(if observed.is_programmed() && !again { RESYNC } else { UNPROGRAMMED }))
 }
 

@@ -219,8 +219,7 @@ fn t27_what_anyone_can_encrypt_is_no_token() {
 fn t28_work_that_a_message_asks_for_is_bounded() {
     let password = "    - {name: everyone, anonymous: {}}\n  jose: [{name: s, consume: {from: {body: {}}, decrypt: \
         {secretRef: {name: enc}, algorithms: [PBES2-HS256+A128KW], encryptions: [A128GCM]}, to: {body: {}}}}]\n";
-    let jwks = json!({"keys": [{"kty": "oct", "k": B64.encode("a password of some length, for \
-        wrapping"), "alg": "PBES2-HS256+A128KW"}]});
+    let jwks = json!({"keys": [{"kty": "oct", "k": B64.encode("a password of some length, for wrapping"), "alg": "PBES2-HS256+A128KW"}]});
     let bed = Bed::new(password, &secret("enc", &[("jwks.json", jwks.to_string())]), &[]);
     let send = |header: Value| {
         let body = format!(
@@ -269,8 +268,8 @@ fn t29_who_asks_a_server_that_hangs_holds_up_nobody_else() {
         )
     };
     let slow = format!(
-        "introspection: {{issuer: 'https://idp', endpoint: 'http://{endpoint}/ask', clientId: c, \
-         clientSecretRef: {{name: idp}}}}"
+        "introspection: {{issuer: 'https://idp', endpoint: 'http://{endpoint}/ask', clientId: c, clientSecretRef: \
+         {{name: idp}}}}"
     );
     let text = format!(
         "{}{}{}",
@@ -602,9 +601,8 @@ fn web_secret() -> String {
     idm_types::ApiKey::from_random([5; 32]).reveal().to_owned()
 }
 
-const WEB: &str = "oauthClient: \
-    {clientSecret: {}, scopes: [a], grants: [ClientCredentials, RefreshToken, DangerPassword]}, secretRef: \
-    {name: web-secret}";
+const WEB: &str = "oauthClient: {clientSecret: {}, scopes: [a], grants: [ClientCredentials, RefreshToken, \
+    DangerPassword]}, secretRef: {name: web-secret}";
 
 fn post(address: std::net::SocketAddr, path: &str, client: Option<&str>, form: &str) -> Reply {
     let client = client

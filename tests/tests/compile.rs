@@ -209,8 +209,8 @@ fn what_a_gateway_cannot_do_closes_its_rule_and_is_named() {
         ),
         (
             "type: PathPrefix, value: /first}}], backendRefs: [{name: up, port: 80}]",
-            "type: Exact, value: /first}}], filters: \
-                [{type: RequestRedirect, requestRedirect: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /x}}}]",
+            "type: Exact, value: /first}}], filters: [{type: RequestRedirect, requestRedirect: {path: {type: \
+                ReplacePrefixMatch, replacePrefixMatch: /x}}}]",
             "exactly one match, a PathPrefix",
         ),
         (

@@ -544,7 +544,7 @@ fn r06_r09_while_a_directory_is_away_who_must_wait_gets_429_and_others_503() {
     assert!(matches!(later.status, 429 | 200), "{later:?}");
 }
 
-/// Where nobody can be looked up, a session holds what was true at the sign-in until something here ends it.
+/// If nobody can be looked up, a session holds what was true at the sign-in until something here ends it.
 #[test]
 fn r42_without_a_look_up_sessions_hold_until_they_are_ended_here() {
     let (upstream, service) = (Upstream::new(), Service::new());

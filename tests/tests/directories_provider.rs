@@ -121,7 +121,7 @@ fn r06_r09_a_wrong_password_is_401_and_counted_and_a_provider_that_is_away_is_50
     }
 }
 
-/// Whoever learned here that a second factor is missing would know that the password is right.
+/// A caller who learned here that a second factor is missing would know that the password is right.
 #[test]
 fn a_right_password_that_is_not_enough_is_refused_like_a_wrong_one_and_our_own_faults_are_503() {
     let bed: Bed = bed();

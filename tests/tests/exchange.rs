@@ -160,8 +160,8 @@ fn an_exchanged_token_is_not_used_beyond_its_life_or_the_policys_time() {
 fn a_token_in_the_query_is_limited_recorded_and_goes_no_further() {
     let bed: Bed<Gateway> = bed(
         "",
-        ", sources: [{header: {name: Authorization, scheme: Bearer}}, \
-         {query: {name: access_token, requestsPerMinute: 3}}]",
+        ", sources: [{header: {name: Authorization, scheme: Bearer}}, {query: {name: access_token, requestsPerMinute: \
+         3}}]",
         "",
     );
     let token = bed.token();

@@ -287,8 +287,8 @@ fn what_cannot_be_done_is_said_before_it_is_served() {
         said(&inline(&json!({"keys": [serde_json::from_str::<Value>(key.reveal_jwk()).unwrap()]}).to_string()), "")
             .contains("holds a private or symmetric key")
     );
-    let pbes = "consume: \
-        {from: {body: {}}, decrypt: {secretRef: {name: p}, algorithms: [PBES2-HS256+A128KW], encryptions: [A128GCM]}}";
+    let pbes = "consume: {from: {body: {}}, decrypt: {secretRef: {name: p}, algorithms: [PBES2-HS256+A128KW], \
+        encryptions: [A128GCM]}}";
     assert!(said(pbes, &secret("p", "jwks.json", "{\"kty\":\"oct\",\"k\":\"c2VjcmV0\"}")).contains("DangerousOption"));
     let private = format!(
         "produce: {{from: {{body: {{}}}}, encrypt: {{jwk: '{}', algorithm: ECDH-ES, encryption: A128GCM}}, to: \

@@ -122,13 +122,13 @@ fn r78_the_limits_of_policy_credential_and_tier_count_together() {
         + &credential("cyd", 3, "tier: gold", "  roles: [free]\n")
         + &plan(
             "gold",
-            "selects: {credentials: {matchLabels: {tier: gold}}}, replaces: [free], \
-                         limits: [{name: monthly, quota: {requests: 5, per: Month}}]",
+            "selects: {credentials: {matchLabels: {tier: gold}}}, replaces: [free], limits: [{name: monthly, quota: \
+                         {requests: 5, per: Month}}]",
         )
         + &plan(
             "free",
-            "selects: {credentials: {matchLabels: {tier: free}}, roles: [free]}, \
-                         limits: [{name: monthly, quota: {requests: 1, per: Month}}]",
+            "selects: {credentials: {matchLabels: {tier: free}}, roles: [free]}, limits: [{name: monthly, quota: \
+                         {requests: 1, per: Month}}]",
         );
     let bed = bed::<InProcess>(policy, &more);
     let reply = bed.get(1);
@@ -384,8 +384,8 @@ fn a_tier_that_is_not_valid_refuses_its_callers_and_one_that_was_stays_in_force(
             + &plan(
                 "gold",
                 &format!(
-                    "selects: {{credentials: {{matchLabels: {{tier: gold}}}}}}, \
-                     limits: [{{name: monthly, quota: {{requests: 5, per: Month, timeZone: {zone}}}}}]"
+                    "selects: {{credentials: {{matchLabels: {{tier: gold}}}}}}, limits: [{{name: monthly, quota: \
+                     {{requests: 5, per: Month, timeZone: {zone}}}}}]"
                 ),
             )
     };

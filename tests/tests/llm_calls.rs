@@ -269,7 +269,7 @@ fn r_prompts_that_a_rule_does_not_permit_reach_nobody_and_are_in_no_record() {
     }
     assert!(!bed.gateway.log().contains("canary-word"));
     assert_eq!(bed.gateway.records().len(), 10);
-    // What they permit goes as it came, and so does what has no prompt.
+    // A prompt that they permit goes as it came, and so does a request without one.
     assert_eq!((bed.chat(&said("hi")).status, bed.received_body()), (200, said("hi")));
     assert_eq!(bed.ask("GET /v1/models", "", "").status, 200);
 }

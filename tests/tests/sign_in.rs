@@ -1367,8 +1367,8 @@ fn two_policies_do_not_share_doors_that_differ() {
     let said = lint(&other);
     assert!(
         said.contains(
-            "IdentityPolicy 'default/q' signs people in under the same `basePath` /_idm of the same \
-        host with other settings"
+            "IdentityPolicy 'default/q' signs people in under the same `basePath` /_idm of the same host with other \
+        settings"
         ),
         "{said}"
     );

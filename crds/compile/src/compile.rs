@@ -130,8 +130,7 @@ impl NotTaken {
             ),
             NotTaken::NotAllowedByListeners => format!(
                 "a listener of Gateway '{gateway}' must allow this route: its kind, and its namespace, which is that \
-                    of \
-                 the Gateway unless `allowedRoutes.namespaces` says otherwise"
+                    of the Gateway unless `allowedRoutes.namespaces` says otherwise"
             ),
             NotTaken::HostnameConflict => format!(
                 "an older route of another kind has this hostname at Gateway '{gateway}': HTTPRoutes and GRPCRoutes \
@@ -212,7 +211,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
 }
 
 /// Compiles a namespace of which only Credentials changed, and what belongs to them, since it was compiled `before`.
-/// What else was found then still holds.
+/// Other findings of then still hold.
 pub fn compile_credentials(world: &World, before: &Compiled) -> Compiled {
     let mut compiled = before.clone();
     compiled.report.forget("Credential");
@@ -648,8 +647,7 @@ impl<'w> Compiler<'w> {
             if let Some(other) = other {
                 let message = format!(
                     "its sign-in does not work: IdentityPolicy '{}' signs people in under the same `basePath` {} of \
-                        the \
-                     same host with other settings; give one of them another `basePath`",
+                        the same host with other settings; give one of them another `basePath`",
                     other.key, method.base
                 );
                 let id = ObjectId::new("IdentityPolicy", &key.namespace, &key.name);
@@ -809,7 +807,7 @@ impl<'w> Compiler<'w> {
     }
 
     fn report_overridden(&mut self) {
-        // What is wrong with a policy that is not valid is said already.
+        // The fault of a policy that is not valid is said already.
         for (policy, (rules, overridden)) in
             self.covered.iter().filter(|(policy, _)| !self.invalid.contains_key(policy))
         {

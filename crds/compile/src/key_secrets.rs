@@ -1,5 +1,5 @@
-//! What compiling needs of a Secret with API keys of our own form: their hashes, and no key. Whoever holds many Secrets
-//! for long keeps this of them.
+//! The part of a Secret with API keys of our own form that compiling needs: their hashes, and no key. A holder of many
+//! Secrets keeps this of them.
 
 use std::sync::Arc;
 
@@ -98,7 +98,7 @@ impl World {
     }
 }
 
-/// What a Credential needs of its Secret.
+/// The part of its Secret that a Credential needs.
 pub(crate) struct CredentialNeeds {
     pub(crate) hashes_suffice: bool,
 }

@@ -124,22 +124,7 @@ fn variables() -> Vec<(&'static str, String)> {
         let all: Vec<_> = requests(kind).iter().map(|annotation| format!("'{annotation}'")).collect();
         format!("[{}]", all.join(", "))
     };
-    let differs = |field: &str, counts: &str| {
-        let (old, new) = (format!("oldObject.{field}.orValue({{ }})"), format!("object.{field}.orValue({{ }})"));
-        format!(
-            "{new}.exists(k, {counts} && {old}[?k] != optional.of({new}[k])) || \
-             {old}.exists(k, {counts} && !(k in {new}))"
-        )
-    };
-    let edits = [
-        differs("?spec", "k != variables.part"),
-        format!("variables.resource == 'credentials' && {old_off} && !{new_off}"),
-        differs("metadata.?annotations", "!(k in variables.requests)"),
-        "object.metadata.?labels != oldObject.metadata.?labels".into(),
-        "object.metadata.?finalizers != oldObject.metadata.?finalizers".into(),
-        "object.metadata.?ownerReferences != oldObject.metadata.?ownerReferences".into(),
-        "object.?status != oldObject.?status".into(),
-    ];
+    let edits = edits(&old_off, &new_off);
     let updates = "object != null && oldObject != null";
     vec![
         ("resource", "request.resource.resource".into()),
@@ -197,6 +182,27 @@ fn variables() -> Vec<(&'static str, String)> {
              has(object.spec.provisioning)) && (oldObject == null || object.spec != oldObject.spec)"
                 .into(),
         ),
+    ]
+}
+
+/// The conditions of which one holds for an update that changes more than it asks for by annotations. `old_off` and
+/// `new_off` say whether it is suspended before and afterwards.
+fn edits(old_off: &str, new_off: &str) -> Vec<String> {
+    let differs = |field: &str, counts: &str| {
+        let (old, new) = (format!("oldObject.{field}.orValue({{ }})"), format!("object.{field}.orValue({{ }})"));
+        format!(
+            "{new}.exists(k, {counts} && {old}[?k] != optional.of({new}[k])) || \
+             {old}.exists(k, {counts} && !(k in {new}))"
+        )
+    };
+    vec![
+        differs("?spec", "k != variables.part"),
+        format!("variables.resource == 'credentials' && {old_off} && !{new_off}"),
+        differs("metadata.?annotations", "!(k in variables.requests)"),
+        "object.metadata.?labels != oldObject.metadata.?labels".into(),
+        "object.metadata.?finalizers != oldObject.metadata.?finalizers".into(),
+        "object.metadata.?ownerReferences != oldObject.metadata.?ownerReferences".into(),
+        "object.?status != oldObject.?status".into(),
     ]
 }
 

@@ -237,7 +237,7 @@ pub struct Change<'r> {
     pub object: ObjectName<'r>,
     /// The name of the one who made it, for people; [`ChangeBy`] says how sure that is.
     pub actor: &'r str,
-    /// Who made it.
+    /// Its author.
     pub by: ChangeBy<'r>,
     /// The tool that it was made with. Clients choose what they say here.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -249,7 +249,7 @@ pub struct Change<'r> {
     pub diff: &'r [String],
 }
 
-/// Who made a change.
+/// The author of a change.
 #[derive(Serialize)]
 pub struct ChangeBy<'r> {
     /// How sure that is.

@@ -262,7 +262,7 @@ async fn question(
     let (answer, turn) = answered.ok_or_else(too_many)?;
     match answer {
         Ok(LoginAnswer::Refused(why)) => {
-            // Who proved the old password has guessed nothing.
+            // A person who proved the old password has guessed nothing.
             if !matches!(why, LoginRefused::NewPassword(_)) {
                 turn.wrong();
             }

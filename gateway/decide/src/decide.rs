@@ -474,10 +474,8 @@ where
     trace.stage = Stage::Prepare;
     let exchanged = armed.exchange(view, source.as_ref(), &identity, context.now).await?;
     steps.make(Message::Request, &mut content, &facts)?;
-    let Content { body: made, replaced, .. } = content;
-    let changed = (!untouched).then_some(changed);
-    let metering = called.map(|(_, metering)| metering);
-    let replaced = made.filter(|_| replaced);
+    let replaced = content.body.filter(|_| content.replaced);
+    let (changed, metering) = ((!untouched).then_some(changed), called.map(|(_, metering)| metering));
     Ok(Granted { permit, source, headers, exchanged, jose, changed, replaced, metering, limited })
 }
 

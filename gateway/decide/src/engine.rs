@@ -10,7 +10,7 @@ use idm_authz::{ArmedBaseline, Rules};
 use idm_issue::TokenIssuer;
 use idm_plan::{
     Backend, Bundle, Care, Endpoint, Handler, HeaderEdit, MethodKind, Mirror, PathChange, PathForms, Plan, Policy,
-    Redirect, Rewrite, RouteRule, SignInEndpoint, Timeouts,
+    Redirect, Rewrite, RouteRule, Secrets, SignInEndpoint, Timeouts,
 };
 use idm_request::PolicyHeaders;
 use idm_transform::{ArmedLlm, Steps};
@@ -198,20 +198,7 @@ impl Engine {
         };
         let mut armed = Vec::with_capacity(policies.len());
         for policy in policies {
-            let rules =
-                Rules::arm(policy).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
-            let limits = ArmedLimit::arm(&policy.limits, &format!("policy {}", policy.key), "");
-            let limits = limits.map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
-            let steps = Steps::arm(&policy.jose, &mut resources.trust, &|| memory.workers())
-                .map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
-            let llm = policy.llm.as_ref().map(|llm| ArmedLlm::arm(llm, &bundle.secrets)).transpose();
-            let llm = llm.map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
-            let service = policy.token_service.as_ref();
-            let arm = |service| TokenIssuer::arm(service, &policy.key.namespace, &mut resources);
-            let issuer = service.map(arm).transpose();
-            let issuer = issuer.map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))?;
-            let of = ArmedPolicy::arm(policy, &mut resources)?;
-            armed.push(PolicyInForce { armed: of, rules, limits, baseline: arm_baseline(policy)?, steps, llm, issuer });
+            armed.push(arm_policy(policy, &bundle.secrets, &mut resources)?);
         }
         let read = policies.iter().map(|policy| {
             PolicyHeaders::of(policy).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))
@@ -327,6 +314,24 @@ impl Engine {
     pub fn rule_name(&self, position: usize) -> Option<&str> {
         self.rules.get(position).map(|rule| rule.name.as_str())
     }
+}
+
+/// A policy with all the live state that it needs.
+fn arm_policy(policy: &Policy, secrets: &Secrets, resources: &mut Resources<'_>) -> Result<PolicyInForce, EngineError> {
+    let broken = |problem: String| EngineError::Plan(format!("policy {}: {problem}", policy.key));
+    let rules = Rules::arm(policy).map_err(broken)?;
+    let limits = ArmedLimit::arm(&policy.limits, &format!("policy {}", policy.key), "").map_err(broken)?;
+    let baseline = arm_baseline(policy)?;
+    let memory = resources.memory.clone();
+    let steps = Steps::arm(&policy.jose, &mut resources.trust, &|| memory.workers());
+    let steps = steps.map_err(|problem| broken(problem.to_string()))?;
+    let llm = policy.llm.as_ref().map(|llm| ArmedLlm::arm(llm, secrets)).transpose();
+    let llm = llm.map_err(|problem| broken(problem.to_string()))?;
+    let service = policy.token_service.as_ref();
+    let issuer = service.map(|service| TokenIssuer::arm(service, &policy.key.namespace, resources)).transpose();
+    let issuer = issuer.map_err(|problem| broken(problem.to_string()))?;
+    let armed = ArmedPolicy::arm(policy, resources)?;
+    Ok(PolicyInForce { armed, rules, limits, baseline, steps, llm, issuer })
 }
 
 /// The demands of a policy on its Gateways.

@@ -27,7 +27,7 @@ pub struct Capacity {
     pub waiting: u32,
 }
 
-/// When an address of a backend is left alone, and for how long.
+/// The failures after which an address of a backend is left alone, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ejection {
@@ -41,7 +41,7 @@ pub struct Ejection {
     pub percent: u8,
 }
 
-/// What is sent again, and how often.
+/// The requests that are sent again, and how often.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retry {

@@ -38,7 +38,7 @@ pub enum Variable {
     Jose,
     /// The time, in whole seconds since the epoch.
     Now,
-    /// What is asked of a language model: `model`, `maxTokens`, `tools`, `stream`, `text`. Only rules about prompts
+    /// A request to a language model: `model`, `maxTokens`, `tools`, `stream`, `text`. Only rules about prompts
     /// have it.
     Llm,
 }

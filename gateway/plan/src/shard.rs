@@ -91,7 +91,7 @@ pub struct Made(Vec<(Shard, Arc<PackedShard>)>);
 /// All shards of a namespace, and what its bundle carries itself.
 #[derive(Clone, Debug, Default)]
 pub struct Divided {
-    /// What belongs to no single Credential.
+    /// The part that belongs to no single Credential.
     pub common: Credentials,
     /// The shards by number.
     pub shards: Vec<Arc<PackedShard>>,

@@ -66,7 +66,7 @@ pub(crate) struct Pool {
     turn: Cell<usize>,
     /// The copies of requests that are on their way to it as a mirror.
     pub(crate) copies: Cell<usize>,
-    /// What is known of the backend's state.
+    /// The known state of the backend.
     pub(crate) health: Health,
 }
 

@@ -214,7 +214,7 @@ mod tests {
             (0..known).filter(|last| health.is_ejected(address(*last), now)).count()
         };
         assert_eq!((ejected(50, 4), ejected(50, 1), ejected(100, 1), ejected(100, 3), ejected(10, 5)), (2, 0, 1, 3, 0));
-        // What its name has no more is forgotten.
+        // Addresses that its name has no more are forgotten.
         let health = health(100, 2);
         for _ in 0..2 {
             let _ = health.note(&tried(1), true, now);
@@ -238,7 +238,7 @@ mod tests {
             assert_eq!(refused.reason, Reason::UpstreamBusy);
             drop(one);
             assert!(waits.await.unwrap().is_some());
-            // Who waited and left has no place any more.
+            // A request that waited and left has no place any more.
             assert_eq!(health.waiting.get(), 0);
         });
         assert!(Health::new(Care::default(), 2).places.is_none());

@@ -95,7 +95,7 @@ pub(crate) enum Spare {
 }
 
 impl Spare {
-    /// What is closed first comes first.
+    /// In the order in which they are closed.
     pub(crate) const ALL: [Self; 3] = [Self::Waiting, Self::Stranger, Self::Idle];
 }
 

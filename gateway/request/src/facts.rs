@@ -25,7 +25,7 @@ pub struct Facts<'r> {
     pub gateway: &'r str,
     /// The results of JOSE steps, by their names.
     pub jose: Option<&'r Value>,
-    /// What is asked of a language model.
+    /// The request to a language model.
     pub llm: Option<&'r Value>,
     /// The time of the request.
     pub now: Option<Timestamp>,

@@ -171,7 +171,7 @@ async fn changed(
     match outcome {
         Ok(()) => Ok(pages::changed(method, directory, ask, &form_of(directory, state, username, false))),
         Err(refusal) => {
-            // Whoever mistyped the old password tries again in the same form.
+            // A person who mistyped the old password tries again in the same form.
             let same = wants_change(directory, &refusal) || refusal.reason.told() == Reason::WrongPassword;
             let form = form_of(directory, state, username, same);
             Err(Refused { form: Some(Box::new(form)), ..refusal.into() })

@@ -70,8 +70,8 @@ const ENGLISH: Texts = Texts {
     choose_password: ["Your password must be changed", "Please choose a new one. Then you sign in with it."],
     new_password_refused: [
         "Your password was not changed",
-        "The new password must be the same twice, differ from the present one, and be one that \
-         your organisation accepts. Perhaps it is too short, or was used before.",
+        "The new password must be the same twice, differ from the present one, and be one that your organisation \
+         accepts. Perhaps it is too short, or was used before.",
     ],
     wrong_password: ["You were not signed in", "User name or password is wrong. Please try again."],
     change_password: [
@@ -136,8 +136,8 @@ const GERMAN: Texts = Texts {
     ],
     new_password_refused: [
         "Ihr Passwort wurde nicht geändert",
-        "Das neue Passwort muss zweimal gleich sein, sich vom bisherigen unterscheiden und von \
-         Ihrer Organisation angenommen werden. Vielleicht ist es zu kurz oder wurde schon benutzt.",
+        "Das neue Passwort muss zweimal gleich sein, sich vom bisherigen unterscheiden und von Ihrer Organisation \
+         angenommen werden. Vielleicht ist es zu kurz oder wurde schon benutzt.",
     ],
     wrong_password: [
         "Sie wurden nicht angemeldet",
@@ -150,8 +150,7 @@ const GERMAN: Texts = Texts {
     form_lost: [
         "Das Formular wurde nicht gesendet",
         "Ihre Sitzung ist beendet; von Ihren Eingaben wurde nichts gesendet oder behalten. Gehen Sie im Browser \
-            zurück \
-         und kopieren Sie sie, bevor Sie sich erneut anmelden.",
+            zurück und kopieren Sie sie, bevor Sie sich erneut anmelden.",
     ],
     incomplete: [
         "Zu Ihrem Konto fehlt eine Angabe",
@@ -216,8 +215,8 @@ const TURKISH: Texts = Texts {
     ],
     new_password_refused: [
         "Parolanız değişmedi",
-        "Yeni parola iki kez aynı yazılmalı, şimdikinden farklı olmalı ve kurumunuzca kabul \
-         edilmelidir. Belki çok kısa ya da daha önce kullanılmış.",
+        "Yeni parola iki kez aynı yazılmalı, şimdikinden farklı olmalı ve kurumunuzca kabul edilmelidir. Belki \
+         çok kısa ya da daha önce kullanılmış.",
     ],
     wrong_password: ["Oturum açılmadı", "Kullanıcı adı ya da parola yanlış. Lütfen yeniden deneyin."],
     change_password: [
@@ -243,11 +242,7 @@ const TURKISH: Texts = Texts {
     refused: ["Oturum açılmadı", "Oturum açma hizmeti girişe izin vermedi."],
     untrusted: ["Oturum açılmadı", "Oturum açma hizmetinin yanıtı doğrulanamadı."],
     unavailable: ["Şu anda oturum açılamıyor", "Bir hizmet yanıt vermiyor. Lütfen biraz sonra yeniden deneyin."],
-    stronger: [
-        "Daha güçlü bir oturum gerekiyor",
-        "Bu sayfa daha yeni ya da daha güçlü bir oturum açma \
-        istiyor.",
-    ],
+    stronger: ["Daha güçlü bir oturum gerekiyor", "Bu sayfa daha yeni ya da daha güçlü bir oturum açma istiyor."],
     looping: [
         "Oturum açma döngüye girdi",
         "Tarayıcınız aynı sayfa için tekrar tekrar oturum açmaya gönderildi; bu yüzden durdurduk.",

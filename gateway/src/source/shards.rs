@@ -26,7 +26,7 @@ const LAST_RETRY: Duration = Duration::from_secs(2);
 /// The two versions of a shard that its Secret holds, newer first.
 pub(super) const VERSIONS: [&str; 2] = ["current", "previous"];
 
-/// Where shards are read.
+/// A place where shards are read.
 pub(super) trait ShardSource {
     /// The versions of the shard of this number that are there now; the error says why it could not be read.
     fn versions(&self, number: usize) -> impl Future<Output = Result<Vec<Vec<u8>>, String>> + Send;

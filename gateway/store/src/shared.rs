@@ -37,19 +37,17 @@ const REPLACE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call(
 const SETTLE: &str = "local kept = redis.call('GET', KEYS[1]) if not kept then kept = ARGV[1] end redis.call('SET', \
     KEYS[1], kept, 'PX', ARGV[2]) return kept";
 /// Adds to a counter, which expires with the current span of the server's clock.
-const ADD: &str = "local sum = redis.call('INCRBY', KEYS[1], ARGV[1]) \
-    if redis.call('PTTL', KEYS[1]) < 0 then local time = redis.call('TIME') \
-    local ms = time[1] * 1000 + math.floor(time[2] / 1000) \
-    redis.call('PEXPIRE', KEYS[1], ARGV[2] - ms % ARGV[2]) end return sum";
+const ADD: &str = "local sum = redis.call('INCRBY', KEYS[1], ARGV[1]) if redis.call('PTTL', KEYS[1]) < 0 then local \
+    time = redis.call('TIME') local ms = time[1] * 1000 + math.floor(time[2] / 1000) redis.call('PEXPIRE', KEYS[1], \
+    ARGV[2] - ms % ARGV[2]) end return sum";
 /// A counter, and the time until it expires.
 const COUNT: &str = "return {tonumber(redis.call('GET', KEYS[1]) or '0'), redis.call('PTTL', KEYS[1])}";
 /// Adds to the list, removes entries that have expired by the server's clock and a margin, and announces the change. A
 /// pod whose clock is wrong removes no entry from the list, and its own entries stay for at least as long as it
 /// intended.
-const REVOKE: &str = "local time = redis.call('TIME') local now = time[1] * 1000 \
-    redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[4]) \
-    redis.call('ZADD', KEYS[1], 'GT', string.format('%.0f', math.max(ARGV[2], now + ARGV[3])), ARGV[1]) \
-    return redis.call('INCR', KEYS[2])";
+const REVOKE: &str = "local time = redis.call('TIME') local now = time[1] * 1000 redis.call('ZREMRANGEBYSCORE', \
+    KEYS[1], '-inf', now - ARGV[4]) redis.call('ZADD', KEYS[1], 'GT', string.format('%.0f', math.max(ARGV[2], now + \
+    ARGV[3])), ARGV[1]) return redis.call('INCR', KEYS[2])";
 
 pub(crate) struct Shared {
     client: Client,

@@ -22,7 +22,7 @@ const NAMES: &[&str] = &[
     "limits[].name",
     "rules[].name",
     "jose[].name",
-    // What is referred to.
+    // References.
     "Ref.name",
     "Ref.key",
     "Ref.kind",
@@ -30,7 +30,7 @@ const NAMES: &[&str] = &[
     "targetRefs[].kind",
     "targetRefs[].group",
     "targetRefs[].sectionName",
-    // Who gets what.
+    // Grants.
     "spec.role",
     "spec.roles[]",
     "spec.replaces[]",

@@ -1,8 +1,8 @@
 //! The webhook: the API server tells here who asks for what. It refuses nothing, and nothing waits for it longer than
 //! the second that its configuration says.
 //!
-//! Whoever knows the path can tell us anything. So it is made of random bits at every start and with every certificate,
-//! and written only into the webhook's configuration, which administrators of the cluster can read.
+//! A caller who knows the path can tell us anything. So it is made of random bits at every start and with every
+//! certificate, and written only into the webhook's configuration, which administrators of the cluster can read.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -69,7 +69,7 @@ pub(crate) struct Key {
     pub(crate) certificate: Arc<Certificate>,
 }
 
-/// What the server and the canary share.
+/// The state that the server and the canary share.
 pub(crate) struct Door {
     /// The key in use, and the one before, whose path is still taken.
     keys: Mutex<Vec<Key>>,
@@ -188,7 +188,7 @@ struct UserInfo {
     groups: Vec<String>,
 }
 
-/// What a request asks for; `None` for one that makes no change of ours.
+/// The change that a request asks for; `None` for one that makes no change of ours.
 fn note(asked: Asked) -> Option<Note> {
     let text =
         |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();

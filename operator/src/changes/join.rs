@@ -1,4 +1,4 @@
-//! Who made a change: what the watch saw, joined with what admission was asked.
+//! The author of a change: the events of the watch, joined with the questions of admission.
 //!
 //! Admission is asked about attempts, and some of them fail; only the watch makes changes. An attempt lends a change
 //! its person where it is the one that led there: a creation by the uid that the API server gave it, an update and a
@@ -28,7 +28,7 @@ pub(crate) struct Person {
     pub(crate) groups: Vec<String>,
 }
 
-/// What an attempt would do.
+/// The effect that an attempt would have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {
     /// Make an object.
@@ -56,7 +56,7 @@ pub(crate) struct Note {
     pub(crate) manager: String,
 }
 
-/// What became of an object.
+/// The fate of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Became {
     /// It exists.
@@ -141,7 +141,7 @@ impl Attempts {
         }
     }
 
-    /// Who made this change; `None` while no attempt fits it.
+    /// The author of this change; `None` while no attempt fits it.
     pub(crate) fn author(&self, of: &Subject) -> Option<Author> {
         let notes = self.by_uid.get(&of.uid)?;
         let fits = |note: &&Note| match (note.attempt, of.became) {
@@ -157,7 +157,7 @@ impl Attempts {
         let fitting: Vec<&Note> = notes.iter().map(|(_, note)| note).filter(fits).collect();
         let exactly: Vec<&Note> = fitting.iter().copied().filter(exact).collect();
         let is_exact = !exactly.is_empty();
-        // Where the version before is known, an attempt that began with another one has nothing to do with it.
+        // An attempt that began with another version than a known one before has nothing to do with it.
         let chosen = if is_exact || of.base.is_some() { exactly } else { fitting };
         let mut persons: Vec<_> = chosen.iter().map(|note| note.person.clone()).collect();
         persons.sort();

@@ -1,4 +1,4 @@
-//! What was recorded last of every object, kept in Secrets of the operator's namespace.
+//! The last record of every object, kept in Secrets of the operator's namespace.
 //!
 //! A change is what differs from the ledger. So what happened while no operator ran is found at its start, deletions
 //! too, and what was recorded before a restart is not recorded again. The ledger has digests and names, no content. A
@@ -16,7 +16,7 @@ use crate::objects::Kind;
 /// Objects of a shard: with names of the greatest length it is smaller than a Secret may be.
 pub(crate) const SHARD: usize = 2_000;
 
-/// What is known of an object.
+/// The known state of an object.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) kind: Kind,
@@ -26,7 +26,7 @@ pub(crate) struct Entry {
     pub(crate) digest: Digest,
     /// Of all changes so far.
     pub(crate) chain: Digest,
-    /// When the last change happened, as its record says.
+    /// The time of the last change, as its record says.
     pub(crate) time: Timestamp,
     shard: usize,
 }
@@ -47,7 +47,7 @@ pub(crate) fn link(uid: &str, before: Option<&Entry>, after: Option<&Digest>) ->
 }
 
 impl Ledger {
-    /// What is known of an object.
+    /// The known state of an object.
     pub(crate) fn get(&self, uid: &str) -> Option<&Entry> {
         self.entries.get(uid)
     }

@@ -41,7 +41,7 @@ pub(crate) enum SourceKind {
     HelmRelease,
 }
 
-/// What is asserted about the way a change came.
+/// The way a change came, as it is asserted.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Origin {
     pub(crate) tool: &'static str,

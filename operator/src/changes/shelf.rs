@@ -1,4 +1,4 @@
-//! Where the ledger is kept: Secrets `idm-change-ledger-0`, `-1` and so on, in the operator's namespace.
+//! The place of the ledger: Secrets `idm-change-ledger-0`, `-1` and so on, in the operator's namespace.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -25,7 +25,7 @@ const EVENTS: usize = 256;
 /// Groups of a person that are recorded.
 const GROUPS: usize = 64;
 const NOTE: usize = 1000;
-/// What a GitOps object says is asked for once in this time.
+/// A GitOps object is asked once in this time.
 const ASKED_AGAIN: Duration = Duration::from_secs(2);
 const ASK: Duration = Duration::from_millis(500);
 
@@ -40,7 +40,7 @@ pub(crate) struct By {
 }
 
 impl By {
-    /// What attempts prove comes first; what the object says about its writer is only asserted.
+    /// The proof of attempts comes first; the words of the object about its writer are only asserted.
     pub(crate) fn of(changed: &Changed, author: Option<Author>) -> Self {
         let said = changed.writer.as_ref().map(|writer| writer.manager.clone());
         let Some(Author { evidence, persons, manager }) = author else {

@@ -119,7 +119,7 @@ fn an_object_that_replaced_another_one_of_its_name_is_another_one() {
     assert_eq!(told, [(Action::Deleted, "u"), (Action::Created, "v")]);
 }
 
-/// Whoever writes an object chooses its field managers and their times.
+/// The writer of an object chooses its field managers and their times.
 #[test]
 fn r29_what_an_object_says_of_its_writer_is_never_more_than_asserted() {
     let mut observer = watching();

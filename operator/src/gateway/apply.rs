@@ -83,7 +83,7 @@ fn of_secret(namespace: &str) -> String {
     format!("{namespace}/{NAME}")
 }
 
-/// What tells whether the Secret or another object differs from one that was written.
+/// Digests that tell whether the Secret or another object differs from one that was written.
 fn digests(built: &Built) -> (Vec<u8>, Vec<u8>) {
     let of = |text: Result<Vec<u8>, serde_json::Error>| digest(&SHA256, &text.unwrap_or_default()).as_ref().to_vec();
     (of(serde_json::to_vec(&built.secret)), of(serde_json::to_vec(&built.objects)))

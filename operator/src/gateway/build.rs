@@ -176,7 +176,8 @@ fn network_policy(settings: &GatewaySettings, selector: &Value) -> Value {
     })
 }
 
-fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value, shards: usize) -> Value {
+/// The arguments of a gateway pod.
+fn arguments(settings: &GatewaySettings) -> Vec<String> {
     let mut args = vec![
         "gateway".to_owned(),
         format!("--config-secret={NAME}"),
@@ -199,6 +200,11 @@ fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value, shards:
     if settings.store_password.is_some() {
         args.push("--store-password-file=/config/store-password".into());
     }
+    args
+}
+
+fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value, shards: usize) -> Value {
+    let args = arguments(settings);
     let probe = |path: &str, period: u32, failures: u32| {
         json!({"httpGet": {"path": path, "port": "admin", "scheme": "HTTP"}, "periodSeconds": period,
         "timeoutSeconds": 2, "failureThreshold": failures, "successThreshold": 1})
@@ -245,8 +251,8 @@ fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value, shards:
                     "volumeMounts": [
                         {"name": "config", "mountPath": "/config", "readOnly": true},
                         {"name": "audit", "mountPath": "/var/lib/idm"},
-                        {"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccoun\
-                            t", "readOnly": true},
+                        {"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
+                         "readOnly": true},
                     ],
                 }],
                 "volumes": [
@@ -265,16 +271,20 @@ fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value, shards:
         },
     });
     if shards > 0 {
-        let more = [
-            ("volumes", shards_volume(shards)),
-            ("containers/0/volumeMounts", json!({"name": "shards", "mountPath": "/shards", "readOnly": true})),
-        ];
-        for (place, value) in more {
-            let list = deployment.pointer_mut(&format!("/template/spec/{place}")).and_then(Value::as_array_mut);
-            list.into_iter().for_each(|list| list.push(value.clone()));
-        }
+        mount_shards(&mut deployment, shards);
     }
     deployment
+}
+
+fn mount_shards(deployment: &mut Value, shards: usize) {
+    let more = [
+        ("volumes", shards_volume(shards)),
+        ("containers/0/volumeMounts", json!({"name": "shards", "mountPath": "/shards", "readOnly": true})),
+    ];
+    for (place, value) in more {
+        let list = deployment.pointer_mut(&format!("/template/spec/{place}")).and_then(Value::as_array_mut);
+        list.into_iter().for_each(|list| list.push(value.clone()));
+    }
 }
 
 /// Whether the namespace should have a gateway at all.

@@ -56,7 +56,7 @@ pub(crate) async fn observe(context: &Context, namespace: &str, digest: &str, si
         Observed { ready: ready.len(), wanted: context.settings.replicas as usize, ..Observed::default() };
     for (pod, answer) in ready.iter().zip(answers) {
         let reads = |answer: &Value| answer["reads"].as_u64().is_some_and(|format| format >= FIRST_WITH_SHARDS);
-        // Who does not answer may be an older one.
+        // A pod that does not answer may be an older one.
         observed.before_shards += usize::from(!answer.as_ref().is_some_and(reads));
         let error = answer.as_ref().and_then(|answer| answer["error"].as_str());
         let generation = answer.as_ref().and_then(|answer| answer["generation"].as_u64());

@@ -21,7 +21,7 @@ const AT_ONCE: usize = 8;
 /// Objects that nobody is known to have changed are written again after this time.
 const APPLIED_AGAIN: Duration = Duration::from_secs(300);
 
-/// What is known to be stored, by namespace. After a start nothing is known: each shard is looked at once.
+/// The shards that are known to be stored, by namespace. After a start nothing is known: each shard is looked at once.
 #[derive(Default)]
 pub(crate) struct Stored(Mutex<BTreeMap<String, Known>>);
 

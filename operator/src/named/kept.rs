@@ -1,4 +1,4 @@
-//! What is kept of a namespace's Secrets and ConfigMaps.
+//! The part of a namespace's Secrets and ConfigMaps that is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a reconcile reads, compiles and writes in a namespace with many Credentials: nothing but what changed.
+//! A reconcile of a namespace with many Credentials reads, compiles and writes nothing but what changed.
 
 use idm_types::ApiKey;
 use serde_json::json;

@@ -127,16 +127,7 @@ fn r44_a_login_that_is_wrong_is_told_with_its_cause_and_what_to_do() {
     let lock = "changetype: modify\nadd: pwdAccountLockedTime\npwdAccountLockedTime: 000001010000Z";
     bed.slapd.change(&format!("dn: {}\n{lock}\n\n", uid("bob")));
     for (username, password, lines) in [
-        (
-            "ana",
-            WRONG,
-            [
-                "✗ refused: `ana` at Federation corp: WrongPassword",
-                "code 49 \
-            (InvalidCredentials)",
-                "why: ",
-            ],
-        ),
+        ("ana", WRONG, ["✗ refused: `ana` at Federation corp: WrongPassword", "code 49 (InvalidCredentials)", "why: "]),
         ("nobody", PASSWORD, ["✗ refused: `nobody`", ": 0 entries", "why: there is no user `nobody`"]),
         ("bob", PASSWORD, ["AccountLocked", "bind of the person", "why: the account is locked in its directory"]),
     ] {
@@ -161,15 +152,7 @@ fn r44_a_directory_that_cannot_be_asked_is_no_refusal() {
     let slapd = Slapd::start_with(&bed._authority, OVERLAYS);
     std::fs::write(bed.folder.path().join("all.yaml"), federation(&slapd, Way::Ldaps, &another, "{}")).unwrap();
     let said = bed.attempt("corp", "ana", PASSWORD);
-    holds(
-        &said,
-        &[
-            "✗ no verdict about `ana` at Federation corp: DirectoryUntrusted",
-            "certificate",
-            "fix: name \
-        the",
-        ],
-    );
+    holds(&said, &["✗ no verdict about `ana` at Federation corp: DirectoryUntrusted", "certificate", "fix: name the"]);
     assert_eq!((said.code, slapd.binds_of_people()), (3, 0));
 }
 

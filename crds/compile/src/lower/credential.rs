@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use idm_api::v1alpha1::{CredentialSpec, PersonCredential};
+use idm_api::v1alpha1::{CredentialSpec, Owner, PersonCredential};
 use idm_plan::{Access, Credential, Credentials, EndedKey, ObjectKey, Proof, Secrets, UsagePlan};
 use idm_types::{Redacted, Timestamp};
 
@@ -57,7 +57,7 @@ fn lower_each(world: &World, report: &mut Report) -> Each {
     (all, secrets, ended)
 }
 
-/// What no two Credentials may have: a kind, and two texts.
+/// A value that no two Credentials may have: a kind, and two texts.
 type Own<'c> = (u8, &'c str, &'c str);
 
 fn own(credential: &Credential) -> impl Iterator<Item = Own<'_>> {
@@ -158,24 +158,13 @@ fn lower(
         let message = "`rotation` and `revokedKeys` must be used with an `apiKey`";
         return notes.fail("spec", Cause::Invalid, message);
     }
-    let owner = match owner.as_ref().map(|owner| (&owner.user, &owner.application)) {
+    let owner = match owner {
+        Some(owner) => Some(lower_owner(owner, notes)?),
         None => None,
-        Some((Some(user), None)) => Some(format!("user:{user}")),
-        Some((None, Some(application))) => Some(format!("application:{application}")),
-        Some(_) => {
-            return notes.fail("spec.owner", Cause::Invalid, "owner must have exactly one of `user` and `application`");
-        }
     };
-    let expires = match expire_time.as_deref().map(|text| (text, Timestamp::parse_rfc3339(text))) {
+    let expires = match expire_time {
+        Some(text) => Some(lower_end(text, notes)?),
         None => None,
-        Some((_, Some(time))) => Some(time),
-        Some((text, None)) => {
-            return notes.fail(
-                "spec.expireTime",
-                Cause::Invalid,
-                format!("'{text}' must be a time in UTC such as 2027-01-01T00:00:00Z"),
-            );
-        }
     };
     let proof = match (api_key, password, oauth_client, person) {
         (Some(api_key), None, None, None) => {
@@ -215,6 +204,19 @@ fn lower(
         expires,
         suspended: suspend.unwrap_or(false),
     })
+}
+
+fn lower_end(text: &str, notes: &mut Notes<'_>) -> Option<Timestamp> {
+    let wrong = || format!("'{text}' must be a time in UTC such as 2027-01-01T00:00:00Z");
+    Timestamp::parse_rfc3339(text).or_else(|| notes.fail("spec.expireTime", Cause::Invalid, wrong()))
+}
+
+fn lower_owner(owner: &Owner, notes: &mut Notes<'_>) -> Option<String> {
+    match (&owner.user, &owner.application) {
+        (Some(user), None) => Some(format!("user:{user}")),
+        (None, Some(application)) => Some(format!("application:{application}")),
+        _ => notes.fail("spec.owner", Cause::Invalid, "owner must have exactly one of `user` and `application`"),
+    }
 }
 
 /// The password of a Credential whose Secret holds it in clear text.

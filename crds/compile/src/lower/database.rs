@@ -133,8 +133,7 @@ fn lower_digest_column(digest: Option<&wire::DatabaseDigest>, notes: &mut Notes<
     let wire::DatabaseDigest { realm, algorithm } = digest?;
     let algorithm = lower_algorithm(algorithm.unwrap_or(wire::DigestAlgorithm::Sha256));
     let message = "whoever reads the column `ha1` can log in as everybody in its realm, without any password; Basic \
-        over \
-                   TLS needs no such column";
+        over TLS needs no such column";
     notes.report.push(&notes.object, format!("{PATH}.digest"), Condition::Programmed, Cause::DangerousOption, message);
     Some(DigestColumn { realm: realm.clone(), algorithm })
 }

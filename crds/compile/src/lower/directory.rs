@@ -156,8 +156,7 @@ fn lower_named_groups(
                 if dn.is_none() && !is_group_id(text) && !has_base {
                     let message = format!(
                         "'{text}' must be a distinguished name or an id: several groups may have one short name, \
-                            unless \
-                         `spec.ldap.groups.base` says where they are"
+                            unless `spec.ldap.groups.base` says where they are"
                     );
                     return notes.fail(path, Cause::Invalid, message);
                 }
@@ -291,8 +290,7 @@ fn is_directory(federations: &[Federation], path: &str, name: &str, notes: &mut 
             Cause::InvalidRef,
             format!(
                 "Federation '{name}' must be of type `ldap`, `database` or `rest`: the others check no passwords, \
-                    unless \
-                 a provider takes them and `oidc.client.dangerPasswordGrant` is true"
+                    unless a provider takes them and `oidc.client.dangerPasswordGrant` is true"
             ),
         ),
         Some(FederationKind::Saml(_)) => notes.fail(

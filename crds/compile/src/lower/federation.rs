@@ -174,24 +174,7 @@ fn lower_provider(
         return notes.fail(format!("{path}.authentication.tlsClientAuth"), Cause::Invalid, message);
     }
     let parameters = lower_parameters(&format!("{path}.parameters"), parameters.as_deref(), notes)?;
-    if *emails == Some(wire::Emails::DangerAll) {
-        let message = "DangerAll believes e-mail addresses that the provider has not verified: whoever may choose an \
-            address there can be anyone here";
-        notes.report.push(
-            &notes.object,
-            format!("{path}.emails"),
-            Condition::Programmed,
-            Cause::DangerousOption,
-            message,
-        );
-    }
-    if *danger_password_grant == Some(true) {
-        let message = "people learn to type their password of the provider elsewhere, and no second factor is asked \
-            for: \
-                       whoever has a password is in";
-        let at = format!("{path}.dangerPasswordGrant");
-        notes.report.push(&notes.object, at, Condition::Programmed, Cause::DangerousOption, message);
-    }
+    warn_of_dangers(path, *emails, *danger_password_grant, notes);
     let usual = || vec!["profile".to_owned(), "email".to_owned()];
     let mut all = vec!["openid".to_owned()];
     all.extend(scopes.clone().unwrap_or_else(usual).into_iter().filter(|scope| scope != "openid"));
@@ -210,6 +193,27 @@ fn lower_provider(
         userinfo: *claims_from != Some(wire::ClaimsFrom::IdToken),
         takes_unverified_emails: *emails == Some(wire::Emails::DangerAll),
     })
+}
+
+/// Settings that look dangerous are said to be.
+fn warn_of_dangers(path: &str, emails: Option<wire::Emails>, password_grant: Option<bool>, notes: &mut Notes<'_>) {
+    if emails == Some(wire::Emails::DangerAll) {
+        let message = "DangerAll believes e-mail addresses that the provider has not verified: whoever may choose an \
+            address there can be anyone here";
+        notes.report.push(
+            &notes.object,
+            format!("{path}.emails"),
+            Condition::Programmed,
+            Cause::DangerousOption,
+            message,
+        );
+    }
+    if password_grant == Some(true) {
+        let message = "people learn to type their password of the provider elsewhere, and no second factor is asked \
+            for: whoever has a password is in";
+        let at = format!("{path}.dangerPasswordGrant");
+        notes.report.push(&notes.object, at, Condition::Programmed, Cause::DangerousOption, message);
+    }
 }
 
 /// Additional parameters of authorization requests, beside those that the gateway sets.
@@ -290,11 +294,7 @@ fn lower_authentication(
                 None => notes.fail(
                     path,
                     Cause::InvalidRef,
-                    format!(
-                        "Secret '{}' must hold one private key, as JWK \
-                    or in PEM",
-                        key_ref.name
-                    ),
+                    format!("Secret '{}' must hold one private key, as JWK or in PEM", key_ref.name),
                 ),
             }
         }

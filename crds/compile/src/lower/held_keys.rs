@@ -142,8 +142,7 @@ fn held_hashes(
         notes.report.push(&object, path, Condition::ResolvedRefs, Cause::DangerousOption, message);
     } else if entropy_bits.is_none_or(|bits| bits < MIN_ENTROPY_BITS) {
         let message = "`entropyBits` must be at least 128, or `dangerGuessable` must be true: keys with fewer random \
-            bits \
-                       can be found from their hashes";
+            bits can be found from their hashes";
         return notes.fail("spec.apiKey.sha256", Cause::Invalid, message);
     }
     let field = reference.key.as_deref().unwrap_or("sha256");
@@ -162,8 +161,8 @@ fn held_hashes(
 
 /// One hash, and one more with its end. The text must not get into the message: somebody may have put a key there.
 fn read_hashes(text: &[u8]) -> Result<Vec<Held>, &'static str> {
-    const FORM: &str = "must hold the SHA-256 of a key in 64 hexadecimal digits, and may hold a second line \
-                        `HASH until 2027-01-01T00:00:00Z` for the key before it";
+    const FORM: &str = "must hold the SHA-256 of a key in 64 hexadecimal digits, and may hold a second line `HASH \
+                        until 2027-01-01T00:00:00Z` for the key before it";
     let text = std::str::from_utf8(text).map_err(|_| FORM)?;
     let mut held = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {

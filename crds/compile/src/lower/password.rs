@@ -172,8 +172,7 @@ fn digest_directories(
         let Some(DigestColumn { realm: of_column, algorithm }) = column else {
             let message = format!(
                 "Federation '{name}' must be a `database` with `digest`: Digest needs a hash that the others do not \
-                    have; \
-                 use `basic` with it"
+                    have; use `basic` with it"
             );
             return notes.fail(at, Cause::InvalidRef, message);
         };

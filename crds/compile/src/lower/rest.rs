@@ -174,9 +174,8 @@ fn lower_url(world: &World, path: &str, text: &str, notes: &mut Notes<'_>) -> Op
     }
 }
 
-const WHOLE: &str = "`{username}`, `{password}` and `{id}` must stand as a whole: a segment of the path, a \
-    parameter, a \
-                     header or a text of the body, with nothing before or behind";
+const WHOLE: &str = "`{username}`, `{password}` and `{id}` must stand as a whole: a segment of the path, a parameter, \
+    a header or a text of the body, with nothing before or behind";
 
 fn lower_headers(
     world: &World,

@@ -51,7 +51,7 @@ pub(crate) fn lower_service(
         audiences,
         grants,
         credential_selector,
-        validators,
+        validators: _,
         access_token,
         refresh_token,
         signing: _,
@@ -62,24 +62,7 @@ pub(crate) fn lower_service(
         return notes.fail(format!("{path}.audiences"), Cause::Invalid, "at least one audience must be given");
     }
     let grants = checked_grants(world, grants.as_deref(), notes)?;
-    if validators.is_some() && !grants.contains(&TokenGrant::Password) {
-        let message = "`validators` must be set only with the grant DangerPassword: no other one has a password";
-        return notes.fail(format!("{path}.validators"), Cause::Invalid, message);
-    }
-    // The selector is about clients too, so it may stand beside validators here.
-    let validators = match validators {
-        Some(validators) => lower_validators(federations, path, Some(validators), None, notes)?,
-        None => vec![Validator::Credentials(lower_selector(credential_selector.as_ref()))],
-    };
-    if let Some(name) = cannot_look_up(federations, &validators).filter(|_| grants.contains(&TokenGrant::RefreshToken))
-    {
-        let message = format!(
-            "Federation '{name}' must be able to look people up again, as RefreshToken asks: with `users.base` of \
-                `ldap`, \
-             or `lookUp` of `rest`"
-        );
-        return notes.fail(format!("{path}.validators"), Cause::InvalidRef, message);
-    }
+    let validators = lower_people(federations, service, &grants, notes)?;
     let default = wire::AccessTokenSettings::default();
     let wire::AccessTokenSettings { lifetime, claims } = access_token.as_ref().unwrap_or(&default);
     let lifetime_seconds =
@@ -120,6 +103,34 @@ pub(crate) fn lower_service(
         revokes: world.settings.remembers_together,
         keys: keys.collect(),
     })
+}
+
+/// The sources of people for the password grant.
+fn lower_people(
+    federations: &[Federation],
+    service: &wire::TokenService,
+    grants: &[TokenGrant],
+    notes: &mut Notes<'_>,
+) -> Option<Vec<Validator>> {
+    let (path, wire::TokenService { credential_selector, validators, .. }) = ("spec.tokenService", service);
+    if validators.is_some() && !grants.contains(&TokenGrant::Password) {
+        let message = "`validators` must be set only with the grant DangerPassword: no other one has a password";
+        return notes.fail(format!("{path}.validators"), Cause::Invalid, message);
+    }
+    // The selector is about clients too, so it may stand beside validators here.
+    let validators = match validators {
+        Some(validators) => lower_validators(federations, path, Some(validators), None, notes)?,
+        None => vec![Validator::Credentials(lower_selector(credential_selector.as_ref()))],
+    };
+    if let Some(name) = cannot_look_up(federations, &validators).filter(|_| grants.contains(&TokenGrant::RefreshToken))
+    {
+        let message = format!(
+            "Federation '{name}' must be able to look people up again, as RefreshToken asks: with `users.base` of \
+                `ldap`, or `lookUp` of `rest`"
+        );
+        return notes.fail(format!("{path}.validators"), Cause::InvalidRef, message);
+    }
+    Some(validators)
 }
 
 /// The issuer is a plain URL, and no other service of the namespace has it.

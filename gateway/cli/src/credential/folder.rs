@@ -161,8 +161,7 @@ impl Folder {
         let Some(reference) = reference.filter(|_| supplied) else {
             bail!(
                 "the key of Credential '{name}' is written by hand: replace it in its Secret, which takes effect at \
-                    once. \
-                 For two keys at a time give hashes with `apiKey.sha256`, as `idm credential create` does"
+                    once. For two keys at a time give hashes with `apiKey.sha256`, as `idm credential create` does"
             )
         };
         let is_it = |text: &str| {
@@ -174,9 +173,8 @@ impl Folder {
         match self.files.iter().find(|(_, text)| is_it(text)) {
             Some((file, _)) => Ok((file.clone(), reference)),
             None => bail!(
-                "Secret '{reference}' was not made by `idm credential create`: put the hash of the new key first \
-                    into it, \
-                 and the old one behind it as `HASH until TIME`"
+                "Secret '{reference}' was not made by `idm credential create`: put the hash of the new key first into \
+                    it, and the old one behind it as `HASH until TIME`"
             ),
         }
     }

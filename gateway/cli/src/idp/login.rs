@@ -124,8 +124,7 @@ fn follows(person: &TriedPerson, federation: &Federation) {
     match &federation.provisions {
         Some(role) => say!(
             "provisioning: in a cluster, the first login makes a RoleBinding in {}: role `{role}`, user `{}`, issuer \
-                `{}`; \
-             one that is there already stays as it is",
+                `{}`; one that is there already stays as it is",
             federation.key.namespace,
             text("preferred_username"),
             text("iss")

@@ -1,4 +1,4 @@
-//! What an LDAP server is like.
+//! A first look at an LDAP server.
 
 use std::sync::Arc;
 use std::time::Instant;

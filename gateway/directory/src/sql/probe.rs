@@ -1,4 +1,4 @@
-//! What a database is like: its version, and the tables that the gateway's user may see.
+//! A first look at a database: its version, and the tables that the gateway's user may see.
 
 use std::sync::Arc;
 use std::time::Instant;

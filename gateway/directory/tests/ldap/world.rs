@@ -257,8 +257,8 @@ impl Certificates {
     pub(crate) fn issue(&self, name: &str, alternatives: &str) {
         self.openssl(&format!(
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.crt -days 30 \
-             -subj /CN={name} -addext subjectAltName={alternatives} -addext basicConstraints=critical,CA:FALSE \
-             -CA ca.crt -CAkey ca.key"
+             -subj /CN={name} -addext subjectAltName={alternatives} -addext basicConstraints=critical,CA:FALSE -CA \
+             ca.crt -CAkey ca.key"
         ));
     }
 

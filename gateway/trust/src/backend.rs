@@ -6,18 +6,16 @@ use idm_plan::{
     BackendName, BackendTls, CertificateName, DirectoryTls, OutgoingTls, SecretHandle, Secrets, ServerTrust,
 };
 use rustls::client::WantsClientCert;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, ConfigBuilder, Error, RootCertStore};
 
 use crate::certificate::{names_of, roots};
 use crate::pinned::PinnedKeys;
+use crate::verifier::{CheckCertificates, checked_by};
 
 /// Arms the TLS of connections to a backend. The error shows no key.
 ///
@@ -25,13 +23,7 @@ use crate::pinned::PinnedKeys;
 /// there are none, every connection is refused, and the rest of the plan is served.
 pub fn backend_config(tls: &BackendTls, secrets: &Secrets) -> Result<ClientConfig, String> {
     let BackendTls { server_name: _, names, settings: OutgoingTls { roots: bundle, certificate } } = tls;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = BackendVerifier::new(roots_of(bundle.as_deref())?, names, provider.clone())?;
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .dangerous() // The verifier does what the default one does, for several names.
-        .with_custom_certificate_verifier(Arc::new(verifier));
+    let builder = checked_by(BackendNames::new(roots_of(bundle.as_deref())?, names)?)?;
     showing(builder, certificate.as_ref(), secrets)
 }
 
@@ -39,16 +31,15 @@ pub fn backend_config(tls: &BackendTls, secrets: &Secrets) -> Result<ClientConfi
 /// one of those that are pinned. `None`: the authorities of the system, and no certificate of ours. The error shows no
 /// key.
 pub fn client_config(tls: Option<&DirectoryTls>, secrets: &Secrets) -> Result<ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
+    let authorities = |roots: RootCertStore| {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        builder.map(|builder| builder.with_root_certificates(roots)).map_err(|error| error.to_string())
+    };
     let builder = match tls.map(|tls| &tls.trust) {
-        None | Some(ServerTrust::System) => builder.with_root_certificates(roots_of_the_system()),
-        Some(ServerTrust::Roots(pem)) => builder.with_root_certificates(roots(pem)?),
-        Some(ServerTrust::Keys(keys)) => builder
-            .dangerous() // The verifier compares the key, and the handshake proves that the server has it.
-            .with_custom_certificate_verifier(Arc::new(PinnedKeys::new(keys.clone(), provider))),
+        None | Some(ServerTrust::System) => authorities(roots_of_the_system())?,
+        Some(ServerTrust::Roots(pem)) => authorities(roots(pem)?)?,
+        Some(ServerTrust::Keys(keys)) => checked_by(PinnedKeys(keys.clone()))?,
     };
     showing(builder, tls.and_then(|tls| tls.certificate.as_ref()), secrets)
 }
@@ -82,17 +73,17 @@ fn roots_of_the_system() -> RootCertStore {
     store
 }
 
-/// Accepts a certificate that leads to one of the authorities and has one of the names.
+/// Accepts a certificate that leads to one of the authorities and has one of the names: the default check, for several
+/// names.
 #[derive(Debug)]
-struct BackendVerifier {
+struct BackendNames {
     roots: RootCertStore,
     dns: Vec<ServerName<'static>>,
     uris: Vec<String>,
-    provider: Arc<CryptoProvider>,
 }
 
-impl BackendVerifier {
-    fn new(roots: RootCertStore, names: &[BackendName], provider: Arc<CryptoProvider>) -> Result<Self, String> {
+impl BackendNames {
+    fn new(roots: RootCertStore, names: &[BackendName]) -> Result<Self, String> {
         let (mut dns, mut uris) = (Vec::new(), Vec::new());
         for name in names {
             match name {
@@ -102,7 +93,7 @@ impl BackendVerifier {
                 BackendName::Uri(uri) => uris.push(uri.clone()),
             }
         }
-        Ok(Self { roots, dns, uris, provider })
+        Ok(Self { roots, dns, uris })
     }
 
     /// Whether the certificate has one of the names.
@@ -112,44 +103,17 @@ impl BackendVerifier {
     }
 }
 
-impl ServerCertVerifier for BackendVerifier {
-    fn verify_server_cert(
+impl CheckCertificates for BackendNames {
+    fn check(
         &self,
         own: &CertificateDer<'_>,
         chain: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Result<(), Error> {
         let parsed = ParsedCertificate::try_from(own)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, chain, now, algorithms)?;
-        if self.has_name(own, &parsed) {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(Error::InvalidCertificate(CertificateError::NotValidForName))
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, chain, now, algorithms.all)?;
+        let has_name = self.has_name(own, &parsed);
+        has_name.then_some(()).ok_or(Error::InvalidCertificate(CertificateError::NotValidForName))
     }
 }

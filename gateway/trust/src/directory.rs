@@ -185,7 +185,7 @@ pub enum HashAnswer {
     Known(Redacted<String>, Box<Person>),
     /// There is nobody with this name.
     Unknown,
-    /// Nobody logs in by this name, whatever is proved.
+    /// No person logs in by this name, whatever is proved.
     Refused(LoginRefused),
 }
 

@@ -14,6 +14,7 @@ mod kept;
 mod keys;
 mod pinned;
 mod ring;
+mod verifier;
 
 pub use backend::{backend_config, client_config};
 pub use certificate::{Accepted, CertificateCheck, Signers, end_of, roots, thumbprint};

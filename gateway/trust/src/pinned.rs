@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_lc_rs::digest::{SHA256, digest};
 use idm_plan::{CertificateName, Secrets};
 use idm_types::Timestamp;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::{CertificateError, ClientConfig, Error};
 use x509_cert::Certificate;
 use x509_cert::der::{Decode, Encode};
+
+use crate::verifier::{CheckCertificates, checked_by};
 
 /// The SHA-256 digest of the `SubjectPublicKeyInfo` of a certificate in DER; `None`: it cannot be read.
 pub fn key_digest(certificate: &[u8]) -> Option<[u8; 32]> {
@@ -22,53 +23,21 @@ pub fn key_digest(certificate: &[u8]) -> Option<[u8; 32]> {
 /// Accepts a server that has one of these keys. Whether it has the private part is proved by the signature of the
 /// handshake, which is verified as always.
 #[derive(Debug)]
-pub(crate) struct PinnedKeys {
-    keys: Vec<[u8; 32]>,
-    provider: Arc<CryptoProvider>,
-}
+pub(crate) struct PinnedKeys(pub(crate) Vec<[u8; 32]>);
 
-impl PinnedKeys {
-    pub(crate) fn new(keys: Vec<[u8; 32]>, provider: Arc<CryptoProvider>) -> Self {
-        Self { keys, provider }
-    }
-}
-
-impl ServerCertVerifier for PinnedKeys {
-    fn verify_server_cert(
+impl CheckCertificates for PinnedKeys {
+    fn check(
         &self,
         own: &CertificateDer<'_>,
         _chain: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
         _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+        _algorithms: WebPkiSupportedAlgorithms,
+    ) -> Result<(), Error> {
         let key = key_digest(own).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        if self.keys.contains(&key) {
-            return Ok(ServerCertVerified::assertion());
+        if self.0.contains(&key) {
+            return Ok(());
         }
         Err(Error::General("the server has none of the keys that are pinned".into()))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -80,14 +49,7 @@ pub struct ShownCertificates(Arc<Mutex<Vec<Vec<u8>>>>);
 impl ShownCertificates {
     /// A configuration whose handshakes read the certificates and fail.
     pub fn config(&self) -> Result<ClientConfig, String> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = Arc::new(Reading { shown: self.clone(), provider: provider.clone() });
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .dangerous() // The verifier accepts nothing.
-            .with_custom_certificate_verifier(verifier);
-        crate::backend::showing(builder, None, &Secrets::default())
+        crate::backend::showing(checked_by(self.clone())?, None, &Secrets::default())
     }
 
     /// The facts about the server's own certificate; `None`: none was shown, or it cannot be read.
@@ -120,45 +82,17 @@ pub struct ServerCertificateFacts {
     pub key: [u8; 32],
 }
 
-#[derive(Debug)]
-struct Reading {
-    shown: ShownCertificates,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Reading {
-    fn verify_server_cert(
+/// Accepts nothing.
+impl CheckCertificates for ShownCertificates {
+    fn check(
         &self,
         own: &CertificateDer<'_>,
         chain: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
         _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+        _algorithms: WebPkiSupportedAlgorithms,
+    ) -> Result<(), Error> {
         let all = std::iter::once(own).chain(chain).map(|certificate| certificate.to_vec()).collect();
-        *self.shown.0.lock().unwrap_or_else(PoisonError::into_inner) = all;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = all;
         Err(Error::General("the certificates were read, and nothing else is wanted".into()))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("nothing is verified here".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("nothing is verified here".into()))
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

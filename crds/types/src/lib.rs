@@ -10,6 +10,7 @@ mod calendar;
 mod clock;
 mod names;
 mod network;
+mod percent;
 mod reason;
 mod redacted;
 mod refusal;
@@ -24,6 +25,7 @@ pub use calendar::CalendarSpan;
 pub use clock::{Clock, Moment, Uptime};
 pub use names::{DecisionId, MethodName, NameError, RoleName, RuleName};
 pub use network::network;
+pub use percent::percent_decoded;
 pub use reason::Reason;
 pub use redacted::Redacted;
 pub use refusal::{Decider, Refusal};
@@ -41,9 +43,9 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The 32 bytes that 64 hexadecimal digits stand for.
-pub fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
+/// The bytes that exactly twice as many hexadecimal digits stand for.
+pub fn unhex<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {
+    let mut bytes = [0; BYTES];
     let mut digits = text.chars().map(|c| c.to_digit(16));
     for byte in &mut bytes {
         *byte = (digits.next()?? << 4 | digits.next()??) as u8;

@@ -10,8 +10,6 @@ use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::percent;
-
 /// Longer headers are refused; a chain in PEM with escapes takes a few KiB.
 const MAX_BYTES: usize = 16 * 1024;
 
@@ -26,7 +24,8 @@ pub fn forwarded_certificate<'h>(
     }
     let own = own_element(line)?;
     let pem = own.cert.ok_or("the proxy's element has no `Cert`")?;
-    let pem = std::str::from_utf8(pem).ok().and_then(percent::decode).ok_or("`Cert` is not percent-encoded")?;
+    let pem =
+        std::str::from_utf8(pem).ok().and_then(idm_types::percent_decoded).ok_or("`Cert` is not percent-encoded")?;
     let mut all = CertificateDer::pem_slice_iter(&pem);
     let (Some(Ok(certificate)), None) = (all.next(), all.next()) else {
         return Err("`Cert` is not one certificate in PEM");
@@ -38,7 +37,7 @@ pub fn forwarded_certificate<'h>(
 }
 
 fn is_hash_of(hex: &[u8], certificate: &CertificateDer<'_>) -> bool {
-    let given = std::str::from_utf8(hex).ok().and_then(idm_types::unhex);
+    let given = std::str::from_utf8(hex).ok().and_then(idm_types::unhex::<32>);
     given.is_some_and(|given| given == digest(&SHA256, certificate).as_ref())
 }
 

@@ -13,7 +13,6 @@ mod forwarded_elements;
 mod headers;
 mod identity;
 pub mod mapping;
-pub mod percent;
 mod view;
 
 pub use client_address::{Client, client};

@@ -4,8 +4,6 @@ use http::{HeaderMap, header};
 use idm_plan::Source;
 use idm_types::Reason;
 
-use crate::percent;
-
 /// The parts of a request that authentication may see.
 #[derive(Clone, Copy)]
 pub struct RequestView<'r> {
@@ -135,7 +133,7 @@ fn is_name(raw: &str, name: &str) -> bool {
         return raw == name;
     }
     raw.len() <= name.len().saturating_mul(3)
-        && percent::decode(&raw.replace('+', " ")).is_some_and(|bytes| bytes == name.as_bytes())
+        && idm_types::percent_decoded(&raw.replace('+', " ")).is_some_and(|bytes| bytes == name.as_bytes())
 }
 
 /// Removes a cookie from the `Cookie` headers, in every spelling.

@@ -9,7 +9,7 @@ use http::header::CONTENT_ENCODING;
 use idm_expr::Expression;
 use idm_plan::{LlmProvider, PromptRule};
 use idm_request::Facts;
-use idm_types::{Reason, Refusal, RuleName};
+use idm_types::{Reason, Refusal, RuleName, percent_decoded};
 use serde_json::{Map, Value};
 
 use crate::refusal;
@@ -86,7 +86,7 @@ impl Prompt<'_> {
         let of_path = |before: &str| {
             let (_, rest) = self.path.split_once(before)?;
             let name = rest.split('/').next().filter(|name| !name.is_empty())?;
-            decoded(name)
+            String::from_utf8(percent_decoded(name)?).ok()
         };
         let of_body = || body.get("model").and_then(Value::as_str).map(str::to_owned);
         match self.provider {
@@ -95,21 +95,6 @@ impl Prompt<'_> {
             LlmProvider::OpenAi | LlmProvider::Anthropic => of_body(),
         }
     }
-}
-
-/// A segment of a path without escapes; `None` where that is no text.
-fn decoded(segment: &str) -> Option<String> {
-    let (mut bytes, mut all) = (Vec::new(), segment.bytes());
-    while let Some(byte) = all.next() {
-        if byte == b'%' {
-            let digits = [char::from(all.next()?), char::from(all.next()?)].map(|digit| digit.to_digit(16));
-            let [Some(high), Some(low)] = digits else { return None };
-            bytes.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// The names of the tools that the model may call: of functions their names, of tools of the provider's own their type.

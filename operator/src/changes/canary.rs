@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use idm_types::{Redacted, Timestamp};
+use idm_types::{Redacted, Timestamp, hex};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
     ServiceReference, ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
@@ -220,7 +220,7 @@ impl Keeper {
 fn path() -> anyhow::Result<Redacted<String>> {
     let mut random = [0; 16];
     SystemRandom::new().fill(&mut random).map_err(|_| anyhow::anyhow!("the system gave no random bits"))?;
-    Ok(Redacted::new(random.iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok(Redacted::new(hex(&random)))
 }
 
 /// The name that the API server expects in the certificate.

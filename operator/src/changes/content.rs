@@ -159,7 +159,6 @@ mod tests {
     fn the_digest_is_fixed() {
         let content =
             Content::of_json(&json!({"metadata": {"labels": {"b": "c"}}, "spec": {"z": [1, "ä"], "a": null}}));
-        let hex: String = content.digest().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "06239e453356d25d65a80bac7c437852");
+        assert_eq!(idm_types::hex(&content.digest()), "06239e453356d25d65a80bac7c437852");
     }
 }

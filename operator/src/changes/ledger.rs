@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use idm_types::Timestamp;
+use idm_types::{Timestamp, hex, unhex};
 
 use super::content::{Digest, hash};
 use crate::objects::Kind;
@@ -143,19 +143,4 @@ fn parse(line: &str, shard: usize) -> Option<(&str, Entry)> {
     let (digest, chain) = (unhex(words.next()?)?, unhex(words.next()?)?);
     let time = Timestamp(words.next()?.parse().ok()?);
     words.next().is_none().then(|| (uid, Entry { shard, ..Entry::new(kind, (namespace, name), digest, chain, time) }))
-}
-
-fn hex(digest: &Digest) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Digest> {
-    let mut digest = Digest::default();
-    if text.len() != 32 {
-        return None;
-    }
-    for (index, byte) in digest.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
-    Some(digest)
 }

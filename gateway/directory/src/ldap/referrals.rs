@@ -110,18 +110,7 @@ impl Referrals {
 
 /// A text without its percent-encoding; `None`: it is broken, or is not UTF-8 then.
 fn decoded(text: &str) -> Option<String> {
-    let mut octets = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(octet) = rest.next() {
-        octets.push(match octet {
-            b'%' => {
-                let digits = [rest.next()?, rest.next()?];
-                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
-            }
-            other => other,
-        });
-    }
-    String::from_utf8(octets).ok()
+    String::from_utf8(idm_types::percent_decoded(text)?).ok()
 }
 
 /// The places that one search has been to, so that it comes to its end.

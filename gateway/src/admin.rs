@@ -159,6 +159,7 @@ fn bundle(gateway: &Gateway) -> String {
     let (generation, digest) = gateway.version().unwrap_or_default();
     serde_json::json!({
         "generation": generation, "digest": digest, "error": gateway.error(), "reads": idm_plan::FORMAT,
+        "missing_shards": gateway.missing_shards(),
     })
     .to_string()
 }

@@ -115,6 +115,13 @@ impl GatewayOptions {
     }
 }
 
+/// The reason why the newest configuration is not in force, or not wholly.
+#[derive(Default)]
+struct Problem {
+    error: Option<String>,
+    missing_shards: Vec<usize>,
+}
+
 /// A serving gateway.
 pub struct Gateway {
     pub(crate) shared: Arc<Shared>,
@@ -122,7 +129,7 @@ pub struct Gateway {
     /// Held while a bundle is put in force: each is compared with the one before.
     turn: tokio::sync::Mutex<()>,
     ready: AtomicBool,
-    error: Mutex<Option<String>>,
+    problem: Mutex<Problem>,
     /// The shards of Credentials that are here, from whichever source.
     shards: Mutex<Held>,
     /// With what the operator proves itself.
@@ -182,7 +189,7 @@ impl Gateway {
             environment,
             turn: tokio::sync::Mutex::default(),
             ready: AtomicBool::new(true),
-            error: Mutex::default(),
+            problem: Mutex::default(),
             shards: Mutex::default(),
             control,
             health: spool.health(),
@@ -214,20 +221,24 @@ impl Gateway {
             return Ok(false);
         }
         put_in_force(bundle, &self.shared, &self.environment, &self.control).await?;
-        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.note(Problem::default());
         Ok(true)
     }
 
     /// Notes that a configuration could not be put in force; shown by `/-/bundle`.
     pub fn refused(&self, error: &str) {
         tracing::error!("{error}; the last good configuration keeps serving");
-        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_owned());
+        self.note(Problem { error: Some(error.to_owned()), missing_shards: Vec::new() });
     }
 
-    /// Notes that the newest configuration is in force without some of its parts; shown by `/-/bundle`.
-    pub(crate) fn lacks(&self, told: &str) {
+    /// Notes that the newest configuration is in force without the shards of these numbers; shown by `/-/bundle`.
+    pub(crate) fn lacks(&self, told: &str, missing_shards: Vec<usize>) {
         tracing::error!("{told}");
-        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(told.to_owned());
+        self.note(Problem { error: Some(told.to_owned()), missing_shards });
+    }
+
+    fn note(&self, problem: Problem) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 
     /// Reads or changes the shards that are here.
@@ -235,9 +246,14 @@ impl Gateway {
         done(&mut self.shards.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Why the newest configuration is not in force.
+    /// Why the newest configuration is not in force, or not wholly.
     pub fn error(&self) -> Option<String> {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).error.clone()
+    }
+
+    /// The shards without which the newest configuration is in force.
+    pub fn missing_shards(&self) -> Vec<usize> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).missing_shards.clone()
     }
 
     /// Generation and digest in force.

@@ -29,8 +29,6 @@ use kept::{Kept, Need};
 const AT_ONCE: usize = 16;
 /// Several events of one namespace become one reconcile.
 const SETTLE: Duration = Duration::from_millis(5);
-/// The Secrets that the operator writes for gateways come back to no watch of its own.
-const NOT_OURS: &str = "!identity-manager.io/bundle";
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(10);
 /// The time after which it is tried again whether Secrets may be listed.
@@ -234,8 +232,10 @@ impl Named {
         if tasks.is_empty() {
             let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
             let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-            // Nobody names the Secrets in which Helm keeps its releases, and they are the largest.
-            let config = watcher::Config::default().fields("type!=helm.sh/release.v1").labels(NOT_OURS);
+            // No object names the Secrets in which Helm keeps its releases, and they are the largest.
+            // Those that the operator writes for gateways come back to no watch of its own.
+            let others = format!("!{}", crate::gateway::BUNDLE_LABEL);
+            let config = watcher::Config::default().fields("type!=helm.sh/release.v1").labels(&others);
             let follow_secrets = follow(secrets, config, Arc::downgrade(space), queue.clone(), |space| &space.secrets);
             let config = watcher::Config::default();
             let follow_maps = follow(maps, config, Arc::downgrade(space), queue.clone(), |space| &space.config_maps);

@@ -6,7 +6,9 @@ use sha2::{Digest, Sha256};
 use crate::{Credentials, Plan, Secrets, ShardRef};
 
 /// The newest format that this gateway reads. It refuses a newer one and keeps what it has.
-pub const FORMAT: u32 = 8;
+pub const FORMAT: u32 = WITH_SHARDS;
+/// The first format whose Credentials are in shards.
+pub const WITH_SHARDS: u32 = 8;
 /// The format of a bundle that carries all its Credentials itself, which older gateways read too.
 const WITHOUT_SHARDS: u32 = 7;
 
@@ -72,7 +74,7 @@ impl Bundle {
         shards: Vec<ShardRef>,
         generation: u64,
     ) -> Self {
-        let format = if shards.is_empty() { WITHOUT_SHARDS } else { FORMAT };
+        let format = if shards.is_empty() { WITHOUT_SHARDS } else { WITH_SHARDS };
         let mut bundle = Self { format, generation, digest: String::new(), plan, secrets, credentials: common, shards };
         bundle.digest = idm_types::hex(&bundle.own_digest());
         bundle

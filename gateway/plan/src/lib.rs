@@ -36,7 +36,7 @@ mod token_service;
 
 pub use address::is_local_address;
 pub use baseline::Baseline;
-pub use bundle::{Bundle, BundleError, FORMAT};
+pub use bundle::{Bundle, BundleError, FORMAT, WITH_SHARDS};
 pub use care::{Capacity, Care, Ejection, Retry};
 pub use cors::{Cors, Names, OriginPattern, Origins};
 pub use credential::{Credential, Credentials, Proof, Selector};
@@ -71,7 +71,8 @@ pub use route::{
 };
 pub use secret::{CONTROL_TOKEN, SecretHandle, Secrets};
 pub use shard::{
-    Divided, Held, Made, PackedShard, Shard, ShardError, ShardRef, divide, divide_again, needs_shards, shard_of,
+    Divided, Held, Made, PackedShard, SHARD_VERSIONS, Shard, ShardError, ShardRef, divide, divide_again, needs_shards,
+    shard_of, shard_secret,
 };
 pub use sign_in::{
     Federation, FederationKind, LOGIN_COOKIE, OidcProvider, Pages, PersonCredentials, ProviderAuthentication,

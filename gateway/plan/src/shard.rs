@@ -26,6 +26,15 @@ const TARGET: usize = 256 << 10;
 const MAX_PACKED: usize = 480_000;
 const MAX_UNPACKED: u64 = 64 << 20;
 
+/// The keys of the Secret of a shard, newer first: the version that the newest index names, and the one before it, which
+/// a gateway needs that has not seen the newest index yet.
+pub const SHARD_VERSIONS: [&str; 2] = ["current", "previous"];
+
+/// The name of the Secret with a shard, beside the Secret with the bundle.
+pub fn shard_secret(bundle: &str, number: usize) -> String {
+    format!("{bundle}-shard-{number}")
+}
+
 /// One line of the index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

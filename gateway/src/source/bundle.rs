@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use idm_plan::Bundle;
+use idm_plan::{Bundle, SHARD_VERSIONS, shard_secret};
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::watcher;
 use kube::runtime::watcher::Event;
 use kube::{Api, Client};
 use tokio::sync::watch;
 
-use super::shards::{ShardSource, Shards, VERSIONS};
+use super::shards::{ShardSource, Shards};
 use crate::Gateway;
 
 /// The key of the Secret, and the name of the mounted file.
@@ -26,7 +26,7 @@ struct Mounted(PathBuf);
 impl ShardSource for Mounted {
     async fn versions(&self, number: usize) -> Result<Vec<Vec<u8>>, String> {
         let read = |version: &str| std::fs::read(self.0.join(number.to_string()).join(version)).ok();
-        Ok(VERSIONS.iter().filter_map(|version| read(version)).collect())
+        Ok(SHARD_VERSIONS.iter().filter_map(|version| read(version)).collect())
     }
 }
 
@@ -41,13 +41,8 @@ impl ShardSource for Stored {
         let name = shard_secret(&self.name, number);
         let secret = self.secrets.get_opt(&name).await.map_err(|error| format!("Secret {name}: {error}"))?;
         let mut data = secret.and_then(|secret| secret.data).ok_or_else(|| format!("there is no Secret {name}"))?;
-        Ok(VERSIONS.iter().filter_map(|version| Some(data.remove(*version)?.0)).collect())
+        Ok(SHARD_VERSIONS.iter().filter_map(|version| Some(data.remove(*version)?.0)).collect())
     }
-}
-
-/// The name of the Secret with a shard, beside the bundle of this name.
-pub fn shard_secret(bundle: &str, number: usize) -> String {
-    format!("{bundle}-shard-{number}")
 }
 
 /// Reads the mounted file until the watch delivers; the file only ever moves forward, because the

@@ -23,9 +23,6 @@ const START_GRACE_MS: u64 = 5000;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(2);
 
-/// The two versions of a shard that its Secret holds, newer first.
-pub(super) const VERSIONS: [&str; 2] = ["current", "previous"];
-
 /// A place where shards are read.
 pub(super) trait ShardSource {
     /// The versions of the shard of this number that are there now; the error says why it could not be read.
@@ -100,7 +97,7 @@ impl<S: ShardSource> Shards<S> {
             if !self.apply(&whole, || wanted(&waiting.bundle)).await {
                 return;
             }
-            self.gateway.lacks(&told);
+            self.gateway.lacks(&told, missing.clone());
             waiting.without = Some(missing);
         }
         waiting.pause = if is_over { (waiting.pause * 2).min(LAST_RETRY) } else { FIRST_RETRY };

@@ -2,14 +2,14 @@
 
 use idm_api::v1alpha1::TargetReference;
 use idm_compile::{ListenerPorts, RouteKind, World};
-use idm_plan::{Bundle, PackedShard};
+use idm_plan::{Bundle, PackedShard, SHARD_VERSIONS};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use serde_json::{Value, json};
 
-use super::seal::{SHARD_VERSIONS, Sealed, shard_name};
+use super::seal::{Sealed, shard_name};
 use super::{GatewaySettings, NAME, owner};
 use crate::MANAGER;
 
@@ -30,7 +30,7 @@ fn labels() -> Value {
 }
 
 /// The label of Secrets that hold what gateways read.
-const BUNDLE_LABEL: &str = "identity-manager.io/bundle";
+pub(crate) const BUNDLE_LABEL: &str = "identity-manager.io/bundle";
 
 /// Whether an object of a gateway may have a label or annotation of this name: those that find and manage it are ours.
 fn is_free(name: &str) -> bool {

@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 pub(crate) use apply::{apply, current_bundle, remove};
 pub(crate) use ask::{ask, control_token};
-pub(crate) use build::{Built, build, wanted};
+pub(crate) use build::{BUNDLE_LABEL, Built, build, wanted};
 pub(crate) use gateway_api::{accept_classes, has_parents_elsewhere};
 pub use limits::CallerLimits;
 pub(crate) use observe::{Observed, observe, reads_shards};

@@ -1,7 +1,7 @@
 //! The configuration that each pod enforces: the pods themselves are asked.
 
 use futures::future::join_all;
-use idm_plan::{Bundle, Credentials, needs_shards};
+use idm_plan::{Bundle, Credentials, WITH_SHARDS, needs_shards};
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 use serde_json::Value;
@@ -9,9 +9,6 @@ use serde_json::Value;
 use super::ask;
 use crate::Context;
 use crate::objects::Kind;
-
-/// The first format of bundles that has shards.
-const FIRST_WITH_SHARDS: u64 = 8;
 
 /// The observed state of a namespace's gateway pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,8 +21,8 @@ pub(crate) struct Observed {
     pub(crate) wanted: usize,
     /// Names of ready pods that enforce another configuration, with their messages.
     pub(crate) laggards: Vec<String>,
-    /// Whether a pod lacks a part of it.
-    pub(crate) misses_parts: bool,
+    /// Whether a pod enforces it without some of its shards.
+    pub(crate) misses_shards: bool,
     /// The number of ready pods that enforce the desired policies, whichever Credentials they know.
     pub(crate) with_policies: usize,
     /// Names of the others, with their messages.
@@ -55,7 +52,7 @@ pub(crate) async fn observe(context: &Context, namespace: &str, digest: &str, si
     let mut observed =
         Observed { ready: ready.len(), wanted: context.settings.replicas as usize, ..Observed::default() };
     for (pod, answer) in ready.iter().zip(answers) {
-        let reads = |answer: &Value| answer["reads"].as_u64().is_some_and(|format| format >= FIRST_WITH_SHARDS);
+        let reads = |answer: &Value| answer["reads"].as_u64().is_some_and(|format| format >= u64::from(WITH_SHARDS));
         // A pod that does not answer may be an older one.
         observed.before_shards += usize::from(!answer.as_ref().is_some_and(reads));
         let error = answer.as_ref().and_then(|answer| answer["error"].as_str());
@@ -65,7 +62,8 @@ pub(crate) async fn observe(context: &Context, namespace: &str, digest: &str, si
             observed.with_policies += 1;
             continue;
         }
-        observed.misses_parts |= error.is_some_and(|error| error.contains("shards"));
+        let missing = answer.as_ref().and_then(|answer| answer["missing_shards"].as_array());
+        observed.misses_shards |= missing.is_some_and(|missing| !missing.is_empty());
         let message = match (error, generation) {
             (Some(error), _) => format!("{} refuses it: {error}", pod.name_any()),
             (None, Some(generation)) => format!("{} is at generation {generation}", pod.name_any()),

@@ -9,18 +9,14 @@ use std::sync::Arc;
 use idm_compile::{Cause, Compiled, Condition, ObjectId, Report};
 use idm_plan::{
     Bundle, BundleError, Credentials, Divided, Made, ObjectKey, PackedShard, Plan, Secrets, divide, divide_again,
-    needs_shards,
+    needs_shards, shard_secret,
 };
 
 use super::NAME;
 
-/// The keys of the Secret of a shard: the version that the newest index names, and the one before it, which a gateway
-/// needs that has not seen the newest index yet.
-pub(crate) const SHARD_VERSIONS: [&str; 2] = ["current", "previous"];
-
 /// The name of the Secret with a shard.
 pub(crate) fn shard_name(number: usize) -> String {
-    format!("{NAME}-shard-{number}")
+    shard_secret(NAME, number)
 }
 
 /// A bundle as its Secrets hold it.

@@ -5,14 +5,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
-use idm_plan::PackedShard;
+use idm_plan::{PackedShard, SHARD_VERSIONS};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 
 use super::Built;
-use super::seal::{SHARD_VERSIONS, shard_name};
+use super::seal::shard_name;
 use crate::MANAGER;
 
 /// Shards that are written at the same time.

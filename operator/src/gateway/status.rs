@@ -9,7 +9,6 @@ use futures::{StreamExt, TryStreamExt};
 use idm_compile::{Cause, Compiled, Condition as Aspect, Finding, ObjectId, World};
 use idm_plan::{ObjectKey, Proof};
 use idm_types::{Timestamp, visible};
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
@@ -119,7 +118,7 @@ async fn finish(
     let writes: Vec<_> = writes.collect();
     futures::stream::iter(writes).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
     // Only now: a status that could not be written is looked at again.
-    context.compiled.told(&world.namespace, states);
+    context.compiled.told(states, world);
     Ok(())
 }
 
@@ -360,14 +359,8 @@ async fn announce(context: &Context, kind: Kind, object: &DynamicObject, verdict
     {
         return;
     }
-    let reference = ObjectReference {
-        api_version: Some(format!("{}/v1alpha1", idm_api::GROUP)),
-        kind: Some(kind.name().into()),
-        name: object.metadata.name.clone(),
-        namespace: object.metadata.namespace.clone(),
-        uid: object.metadata.uid.clone(),
-        ..ObjectReference::default()
-    };
+    let metadata = &object.metadata;
+    let reference = kind.reference(metadata.namespace.as_deref(), &object.name_any(), metadata.uid.clone());
     let event = Event {
         type_: if ready.status == "True" { EventType::Normal } else { EventType::Warning },
         reason: if ready.status == "True" && kind == Kind::IdentityPolicy {

@@ -51,6 +51,16 @@ async fn gateway(dir: &Path) -> Arc<Gateway> {
     Gateway::start(&options, None).await.unwrap()
 }
 
+/// A gateway with the first fleet in force, and the place of its shards.
+async fn in_force(dir: &Path) -> (Arc<Gateway>, There, Shards<There>) {
+    let gateway = gateway(dir).await;
+    let (there, first) = (There::default(), fleet(None));
+    there.put_all(&first);
+    let mut shards = Shards::new(there.clone(), gateway.clone());
+    shards.take(&packed(&first, 1), |_| true).await;
+    (gateway, there, shards)
+}
+
 fn known(gateway: &Gateway) -> usize {
     gateway.shared.configuration().map_or(0, |of| of.armed().credentials().of("shop").len())
 }
@@ -58,11 +68,7 @@ fn known(gateway: &Gateway) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bundle_is_in_force_with_its_shards_and_a_change_reads_one() {
     let dir = tempfile::tempdir().unwrap();
-    let gateway = gateway(dir.path()).await;
-    let (there, first) = (There::default(), fleet(None));
-    there.put_all(&first);
-    let mut shards = Shards::new(there.clone(), gateway.clone());
-    shards.take(&packed(&first, 1), |_| true).await;
+    let (gateway, there, mut shards) = in_force(dir.path()).await;
     assert_eq!((known(&gateway), gateway.generation(), gateway.error()), (600, Some(1), None));
 
     // All others are gone: they are not asked for again.
@@ -93,11 +99,7 @@ async fn the_version_before_is_taken_while_the_index_names_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_shard_its_callers_are_refused_and_nobody_else_until_it_is_there() {
     let dir = tempfile::tempdir().unwrap();
-    let gateway = gateway(dir.path()).await;
-    let (there, first) = (There::default(), fleet(None));
-    there.put_all(&first);
-    let mut shards = Shards::new(there.clone(), gateway.clone());
-    shards.take(&packed(&first, 1), |_| true).await;
+    let (gateway, there, mut shards) = in_force(dir.path()).await;
     let (next, number) = (fleet(Some(7)), shard_of(&ObjectKey::new("shop", "robot-0007"), 64));
     shards.take(&packed(&next, 2), |_| true).await;
     assert_eq!(gateway.generation(), Some(1), "for a moment it stays as it was");

@@ -545,11 +545,23 @@ impl<'w> Compiler<'w> {
                 self.covered.entry(loser.clone()).or_default().1.push((title.to_owned(), winner.clone()));
             }
         }
-        let (baselines, missing) = self.baselines(attachments, targets);
-        let handler = match (winner, lowered, open) {
-            _ if missing.is_some() => {
-                Handler::Refuse { reason: Reason::PolicyInvalid, detail: missing.unwrap_or_default() }
-            }
+        let (handler, baselines) = match self.baselines(attachments, targets) {
+            Ok(baselines) => (self.handler(title, winner, lowered, port, open), baselines),
+            Err(detail) => (Handler::Refuse { reason: Reason::PolicyInvalid, detail }, Vec::new()),
+        };
+        let cors = lowered.and_then(|rule| rule.cors.clone());
+        self.add_rule(RouteRule { name: title.to_owned(), handler, cors, baselines })
+    }
+
+    fn handler(
+        &self,
+        title: &str,
+        winner: Option<&ObjectKey>,
+        lowered: Option<&LoweredRule>,
+        port: i32,
+        open: Option<usize>,
+    ) -> Handler {
+        match (winner, lowered, open) {
             (_, None, _) => Handler::Refuse {
                 reason: Reason::RouteInvalid,
                 detail: format!("{title} is not valid: read its status"),
@@ -559,26 +571,25 @@ impl<'w> Compiler<'w> {
                 Handler::Refuse { reason: Reason::NoPolicy, detail: format!("no IdentityPolicy covers {title}") }
             }
             (Some(policy), Some(rule), _) => self.enforce_named(policy, rule, port),
-        };
-        let cors = lowered.and_then(|rule| rule.cors.clone());
-        self.add_rule(RouteRule { name: title.to_owned(), handler, cors, baselines })
+        }
     }
 
-    /// The positions of the policies whose baselines hold under these targets, and what is wrong where one of them is
-    /// not in force: then nothing passes, because what it demands is not known.
-    fn baselines(&self, attachments: &Attachments, targets: &[Placed]) -> (Vec<usize>, Option<String>) {
-        let (mut positions, mut missing) = (Vec::new(), None);
+    /// The positions of the policies whose baselines hold under these targets. An error says which of them is not in
+    /// force: then nothing passes, because what it demands is not known.
+    fn baselines(&self, attachments: &Attachments, targets: &[Placed]) -> Result<Vec<usize>, String> {
+        let mut positions = Vec::new();
         for key in attachments.demanding(targets) {
-            match self.policies.iter().position(|policy| policy.key == *key) {
-                // The one that is still in force may be of a generation without a baseline.
-                Some(position) => positions.push(position),
-                None => missing = Some(format!("IdentityPolicy '{}' and its baseline are not in force", key.name)),
+            let found = self.policies.iter().enumerate().find(|(_, policy)| policy.key == *key);
+            let missing = || format!("IdentityPolicy '{}' and its baseline are not in force", key.name);
+            let (position, policy) = found.ok_or_else(missing)?;
+            // One that became invalid is in force as it was, perhaps without a baseline.
+            if policy.baseline.is_some() {
+                positions.push(position);
             }
         }
-        positions.retain(|position| self.policies.get(*position).is_some_and(|policy| policy.baseline.is_some()));
         positions.sort_unstable();
         positions.dedup();
-        (positions, missing)
+        Ok(positions)
     }
 
     /// The position of a rule in the plan, where it stands once.

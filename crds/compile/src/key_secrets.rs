@@ -84,10 +84,7 @@ impl World {
     /// The names of Secrets of which the hashes of their keys suffice: only API keys of our own form refer to them.
     /// `values` are the names of those whose values are needed.
     pub fn key_secret_names(&self) -> (Vec<String>, Vec<String>) {
-        let of_keys = self.credentials.iter().filter(|object| {
-            let CredentialNeeds { hashes_suffice } = CredentialNeeds::of(&object.spec);
-            hashes_suffice
-        });
+        let of_keys = self.credentials.iter().filter(|object| hashes_suffice(&object.spec));
         let mut keys: Vec<String> =
             of_keys.filter_map(|object| object.spec.secret_ref.as_ref()).map(|of| of.name.clone()).collect();
         keys.sort_unstable();
@@ -98,17 +95,10 @@ impl World {
     }
 }
 
-/// The part of its Secret that a Credential needs.
-pub(crate) struct CredentialNeeds {
-    pub(crate) hashes_suffice: bool,
-}
-
-impl CredentialNeeds {
-    pub(crate) fn of(spec: &idm_api::v1alpha1::CredentialSpec) -> Self {
-        let keys = spec.api_key.as_ref().is_some_and(|api_key| api_key.sha256.is_none());
-        let others = spec.password.is_some() || spec.oauth_client.is_some() || spec.person.is_some();
-        Self { hashes_suffice: keys && !others }
-    }
+/// Whether the hashes of keys are all that a Credential needs of its Secret.
+pub(crate) fn hashes_suffice(spec: &idm_api::v1alpha1::CredentialSpec) -> bool {
+    let keys = spec.api_key.as_ref().is_some_and(|api_key| api_key.sha256.is_none());
+    keys && spec.password.is_none() && spec.oauth_client.is_none() && spec.person.is_none()
 }
 
 #[cfg(test)]

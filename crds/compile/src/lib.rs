@@ -37,7 +37,7 @@ pub use lower::rotation::{Due, due};
 pub use lowered::LoweredCredentials;
 pub use passwords::PasswordHashes;
 pub use permissions::PermissionSettings;
-pub use register::{KeyRecord, REGISTER_FIELD, REGISTER_SECRET, Register, RegisterFull, parse_span};
+pub use register::{KeyRecord, REGISTER_FIELD, REGISTER_SECRET, Register, RegisterFull, parse_long_span, parse_span};
 pub use report::{Cause, Condition, Finding, ObjectId, Report};
 pub use routes::{Route, RouteKind};
 pub use signing::{SIGNING_SECRET, new_signing_keys, rotated, signing_secret};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use idm_api::v1alpha1::CredentialSpec;
 use idm_plan::Credential;
 
-use crate::key_secrets::{CredentialNeeds, KnownKey};
+use crate::key_secrets::{KnownKey, hashes_suffice};
 use crate::{Object, World};
 
 /// The Credentials that nothing but their object and their key had a part in, as they were compiled last. Shared by the
@@ -39,7 +39,7 @@ impl<'w> Lowering<'w> {
     fn key(&self, object: &Object<CredentialSpec>) -> Option<&'w KnownKey> {
         let reference = object.spec.secret_ref.as_ref()?;
         let world = self.world;
-        if !CredentialNeeds::of(&object.spec).hashes_suffice
+        if !hashes_suffice(&object.spec)
             || world.secrets.contains_key(&reference.name)
             || world.register.record(&object.meta.name).is_some()
         {

@@ -284,22 +284,25 @@ impl Ended {
     }
 }
 
-/// A span of time as commands and annotations write it: `0`, or a whole number with `s`, `m`, `h` or `d`, in
-/// milliseconds; at most a year.
+/// A span of time as commands and annotations write it: see [`parse_long_span`]; at most a year.
 pub fn parse_span(text: &str) -> Option<u64> {
+    parse_long_span(text).filter(|span| *span <= 366 * 86_400_000)
+}
+
+/// A span of time of any length: `0`, or a whole number with `s`, `m`, `h` or `d`, in milliseconds.
+pub fn parse_long_span(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);
     }
     let unit = text.chars().next_back()?;
     let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-    let seconds = number.checked_mul(match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
+    number.checked_mul(match unit {
+        's' => 1000,
+        'm' => 60_000,
+        'h' => 3_600_000,
+        'd' => 86_400_000,
         _ => return None,
-    })?;
-    (seconds <= 366 * 86_400).then_some(seconds * 1000)
+    })
 }
 
 #[cfg(test)]

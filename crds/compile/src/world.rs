@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
 
-use crate::key_secrets::{CredentialNeeds, KeySecret};
+use crate::key_secrets::{KeySecret, hashes_suffice};
 use crate::lowered::LoweredCredentials;
 use crate::{Classes, ObjectId, PasswordHashes, Register, Route};
 
@@ -250,7 +250,7 @@ impl World {
         let mut names = ReferredNames::default();
         self.policies.iter().for_each(|policy| policy.spec.refer(&mut names));
         self.federations.iter().for_each(|federation| federation.spec.refer(&mut names));
-        let credentials = self.credentials.iter().filter(|object| !CredentialNeeds::of(&object.spec).hashes_suffice);
+        let credentials = self.credentials.iter().filter(|object| !hashes_suffice(&object.spec));
         credentials.for_each(|credential| credential.spec.refer(&mut names));
         names
     }

@@ -288,23 +288,8 @@ pub(crate) async fn change_password(
     if new.reveal() == password.reveal() {
         return Err(Refusal::new(Reason::NewPasswordRefused, "the new password is the old one"));
     }
-    let began = tokio::time::Instant::now();
-    let typed = directory.own(&username).unwrap_or(TypedName { username, bare: None });
-    let turn = memory.turn(GuessedUser::of_directory(directory, &typed), address).await;
-    let turn = turn.map_err(|unchecked| unchecked.denied(&directory.about(&typed.username)))?;
-    let refusal = match question(memory, turn, directory, &typed, &password, Some(&new)).await {
-        Ok((LoginAnswer::Changed, turn)) => {
-            turn.right();
-            return Ok(());
-        }
-        Ok((_, turn)) => {
-            turn.wrong();
-            Refusal::new(Reason::WrongPassword, directory.about(&typed.username))
-        }
-        Err(refusal) => refusal,
-    };
-    wait_out(&refusal, began).await;
-    Err(refusal)
+    let is_done = |answer| matches!(answer, LoginAnswer::Changed).then_some(());
+    at_form(memory, directory, (username, password), Some(&new), address, is_done).await
 }
 
 /// Verifies a user name with a password at one directory, for a person who signs in at its form.
@@ -314,21 +299,39 @@ pub(crate) async fn log_in(
     pair: Pair,
     address: IpAddr,
 ) -> Result<Person, Refusal> {
-    let (username, password) =
-        pair.checked().ok_or_else(|| Refusal::new(Reason::MalformedCredential, UNUSABLE_PAIR))?;
+    let pair = pair.checked().ok_or_else(|| Refusal::new(Reason::MalformedCredential, UNUSABLE_PAIR))?;
+    let person = |answer| match answer {
+        LoginAnswer::Verified(person) => Some(*person),
+        _ => None,
+    };
+    at_form(memory, directory, pair, None, address, person).await
+}
+
+/// One guess at the form of a directory, with its delay. An answer that is not the one that is `wanted` is a wrong
+/// password.
+async fn at_form<T>(
+    memory: &Memory,
+    directory: &Arc<ArmedDirectory>,
+    (username, password): (String, Password),
+    new: Option<&Password>,
+    address: IpAddr,
+    wanted: impl FnOnce(LoginAnswer) -> Option<T>,
+) -> Result<T, Refusal> {
     let began = tokio::time::Instant::now();
     let typed = directory.own(&username).unwrap_or(TypedName { username, bare: None });
     let turn = memory.turn(GuessedUser::of_directory(directory, &typed), address).await;
     let turn = turn.map_err(|unchecked| unchecked.denied(&directory.about(&typed.username)))?;
-    let refusal = match ask(memory, turn, directory, &typed, &password).await {
-        Ok((Some(person), turn)) => {
-            turn.right();
-            return Ok(person);
-        }
-        Ok((None, turn)) => {
-            turn.wrong();
-            Refusal::new(Reason::WrongPassword, directory.about(&typed.username))
-        }
+    let refusal = match question(memory, turn, directory, &typed, &password, new).await {
+        Ok((answer, turn)) => match wanted(answer) {
+            Some(got) => {
+                turn.right();
+                return Ok(got);
+            }
+            None => {
+                turn.wrong();
+                Refusal::new(Reason::WrongPassword, directory.about(&typed.username))
+            }
+        },
         Err(refusal) => refusal,
     };
     wait_out(&refusal, began).await;

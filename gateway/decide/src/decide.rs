@@ -105,9 +105,7 @@ where
     let websocket = wants_websocket(head);
     let view = view(context, policy, head, &canonical, certificates.of_caller(peer));
     for (baseline, _) in engine.baselines(found) {
-        trace.stage = Stage::Route;
-        baseline.check_request(view, now)?;
-        trace.stage = Stage::Authenticate;
+        baseline.check_request(view, now).inspect_err(|_| trace.stage = Stage::Route)?;
     }
     if let Some(limit) = held_before_authentication(own, policy, view, now) {
         body.hold(&context.process.holding, limit, peer.address, Caller::Stranger).await?;

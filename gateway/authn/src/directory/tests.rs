@@ -2,7 +2,7 @@ use idm_plan::{
     Directory as Plan, DistinguishedName, FederationKind, GroupStrategy, LdapBind, LdapGroups, LdapLookup, LdapPerson,
     NamedGroup,
 };
-use idm_trust::{Answer, NoAnswer, NoDirectories, OutboundRequest, Work};
+use idm_trust::{Answer, Directories, NoAnswer, NoDirectories, OutboundRequest, Work};
 use idm_types::Skew;
 
 use super::*;
@@ -42,8 +42,18 @@ fn directory(base: Option<&str>, named: &[&str]) -> ArmedDirectory {
     let person = LdapPerson { id_attribute: None, username_attribute: None, attributes: vec![] };
     let ldap =
         LdapDirectory { servers: vec![], tls: None, referrals: Vec::new(), lookup, person, groups: Some(groups) };
+    let groups = named.iter().map(|text| NamedGroup { text: (*text).into(), dn: dn(text) }).collect();
+    opened(DirectorySource::Ldap(Box::new(ldap)), groups, Arc::new(NoDirectories))
+}
+
+/// The directory `corp` of this source, whose role mappings name these groups.
+pub(crate) fn opened(
+    source: DirectorySource,
+    groups: Vec<NamedGroup>,
+    directories: Arc<dyn Directories>,
+) -> ArmedDirectory {
     let plan = Plan {
-        source: DirectorySource::Ldap(Box::new(ldap)),
+        source,
         realms: vec![],
         cache_seconds: 0,
         recheck_ms: None,
@@ -51,7 +61,7 @@ fn directory(base: Option<&str>, named: &[&str]) -> ArmedDirectory {
         changes_passwords: false,
         deadline_ms: 1000,
         concurrency: 1,
-        groups: named.iter().map(|text| NamedGroup { text: (*text).into(), dn: dn(text) }).collect(),
+        groups,
     };
     let federation = Federation {
         key: ObjectKey::new("shop", "corp"),
@@ -64,7 +74,7 @@ fn directory(base: Option<&str>, named: &[&str]) -> ArmedDirectory {
         suspended: false,
         skew: Skew::from_seconds(0),
     };
-    let outside = Outside { http: Arc::new(NoHttp), directories: Arc::new(NoDirectories) };
+    let outside = Outside { http: Arc::new(NoHttp), directories };
     ArmedDirectory::open(&federation, &plan, &outside, &Secrets::default()).unwrap()
 }
 

@@ -1,7 +1,6 @@
 //! The `Digest` scheme (RFC 7616): a password is proven without being sent.
 
 use idm_limit::Guess;
-use idm_request::percent;
 use idm_request::{Identity, Presented, RequestView};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -120,19 +119,11 @@ impl Method for ArmedDigest {
             return Recheck::Done(Ok(()));
         }
         Recheck::Wait(Box::pin(async move {
-            let used = self.used(credential).ok_or_else(|| Refusal::new(Reason::MalformedCredential, ""));
-            let (key, for_ms) = used?;
-            match memory.store.claim(&key, for_ms, now).await {
-                Ok(true) => {
-                    self.admitted(credential, context);
-                    Ok(())
-                }
-                Ok(false) => {
-                    let why = "this count of the nonce was used at another gateway";
-                    Err(Refusal::new(Reason::ReplayedNonce, why))
-                }
-                Err(error) => Err(Refusal::new(Reason::StoreUnavailable, error.to_string())),
-            }
+            let given = parse(credential).and_then(|given| given.nonce.zip(given.nc));
+            let (nonce, nc) = given.ok_or_else(|| Refusal::new(Reason::MalformedCredential, ""))?;
+            self.claim(memory, (&nonce, &nc), now).await?;
+            self.admitted(credential, context);
+            Ok(())
         }))
     }
 
@@ -215,7 +206,7 @@ impl ArmedDigest {
         let Some(nonce) = nonce::make(&self.nonce_key, now) else { return Vec::new() };
         let qualities: Vec<&str> = self.plan.qualities.iter().map(|quality| quality.name()).collect();
         let stale = if stale { ", stale=true" } else { "" };
-        // Nobody is found in a database by a hash of their name.
+        // A database finds no person by a hash of the name.
         let userhash = self.directories.is_empty();
         let challenge = |algorithm: &DigestAlgorithm| {
             format!(
@@ -245,13 +236,27 @@ impl ArmedDigest {
         position.and_then(|&position| Some((position, self.plan.users.get(position)?)))
     }
 
-    /// Under which key a count of a nonce is used up on every gateway, and for how long.
-    fn used(&self, credential: &str) -> Option<(Key, u64)> {
-        let given = parse(credential)?;
-        Some((
-            Key::of(&["digest", given.nonce.as_deref()?, given.nc.as_deref()?]),
-            self.plan.nonce_seconds.saturating_mul(1000),
-        ))
+    /// Uses up the count of a nonce in this process.
+    fn take(&self, context: MethodContext<'_>, given: &Given) -> Result<(), Attempt> {
+        let denied = |reason, why: &str| Attempt::Rejected(context.denied(reason, why));
+        let ends = self.ends(&given.nonce, context.now).ok_or_else(|| stale(context))?;
+        match context.memory.nonces.take(&given.nonce, given.count, ends) {
+            Taken::Fresh => Ok(()),
+            Taken::Replayed => Err(denied(Reason::ReplayedNonce, "this count of the nonce was used before")),
+            Taken::Void => Err(denied(Reason::StaleNonce, "too many nonces came after it")),
+        }
+    }
+
+    /// Uses up the count of a nonce on all gateways that share a store.
+    async fn claim(&self, memory: &crate::Memory, (nonce, nc): (&str, &str), now: Timestamp) -> Result<(), Refusal> {
+        let key = Key::of(&["digest", nonce, nc]);
+        match memory.store.claim(&key, self.plan.nonce_seconds.saturating_mul(1000), now).await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                Err(Refusal::new(Reason::ReplayedNonce, "this count of the nonce was used at another gateway"))
+            }
+            Err(error) => Err(Refusal::new(Reason::StoreUnavailable, error.to_string())),
+        }
     }
 
     /// Reads a credential and checks all of it that does not depend on who it is.
@@ -301,13 +306,13 @@ impl ArmedDigest {
     }
 
     fn attempt(&self, context: MethodContext<'_>, credential: &str) -> Attempt {
-        let MethodContext { table, memory, view, now, .. } = context;
+        let MethodContext { table, memory, view, .. } = context;
         let denied = |reason, detail: &str| context.denied(reason, detail);
         let given = match self.read(context, credential) {
             Ok(given) => given,
             Err(attempt) => return attempt,
         };
-        let Given { username, nonce, quality, count, which, .. } = &given;
+        let Given { username, quality, which, .. } = &given;
         let found = self.found(username, given.userhash);
         let person = found.map_or(username.as_str(), |(_, user)| &user.username).to_owned();
         if let Guess::Later { seconds } = memory.lockouts.turn(&context.guessed(&person), view.address, memory.uptime())
@@ -319,7 +324,7 @@ impl ArmedDigest {
         }
         // The body was not held, because the nonce is void: there is nothing to compare yet.
         if *quality == Quality::AuthInt && view.body.is_none() {
-            return Attempt::Rejected(denied(Reason::StaleNonce, "the nonce is not one of ours, or too old"));
+            return stale(context);
         }
         // An unknown user is compared with a hash that no user has, in the same steps.
         let nobody = Redacted::new(hex(&[0; 32]));
@@ -329,15 +334,8 @@ impl ArmedDigest {
             memory.lockouts.wrong(&context.guessed(&person), view.address, memory.uptime());
             return Attempt::Rejected(denied(Reason::WrongPassword, &format!("user `{person}`")));
         }
-        let Some(ends) = self.ends(nonce, now) else {
-            return Attempt::Rejected(denied(Reason::StaleNonce, "the nonce is not one of ours, or too old"));
-        };
-        match memory.nonces.take(nonce, *count, ends) {
-            Taken::Fresh => {}
-            Taken::Replayed => {
-                return Attempt::Rejected(denied(Reason::ReplayedNonce, "this count of the nonce was used before"));
-            }
-            Taken::Void => return Attempt::Rejected(denied(Reason::StaleNonce, "too many nonces came after it")),
+        if let Err(attempt) = self.take(context, &given) {
+            return attempt;
         }
         match found.and_then(|(_, user)| table.by_name(&user.credential)) {
             Some(credential) => admit(context, credential),
@@ -425,9 +423,13 @@ fn extended(text: &str) -> Option<String> {
     if !charset.eq_ignore_ascii_case("utf-8") {
         return None;
     }
-    String::from_utf8(percent::decode(encoded)?).ok()
+    String::from_utf8(idm_types::percent_decoded(encoded)?).ok()
 }
 
 mod anywhere;
+fn stale(context: MethodContext<'_>) -> Attempt {
+    Attempt::Rejected(context.denied(Reason::StaleNonce, "the nonce is not one of ours, or too old"))
+}
+
 #[cfg(test)]
 mod tests;

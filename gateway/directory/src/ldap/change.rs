@@ -86,7 +86,7 @@ impl Ldap {
                 connection.close().await;
                 refused.map(answer)
             }
-            // Nobody is bound, and the server lets nobody in any more.
+            // The connection is bound as no person, and the server lets no person in any more.
             _ => {
                 let why = format!("{}: the password has expired, and there is no grace login left", connection.label);
                 closed(connection, LoginAnswer::Refused(LoginRefused::NewPassword(why))).await

@@ -458,7 +458,7 @@ async fn r37_r39_a_password_that_must_be_changed_is_changed_once_by_whoever_know
     let slapd = Slapd::start_with(&certificates, POLICY);
     slapd.change(&policy("pwdMinLength: 12\npwdCheckQuality: 2\npwdAllowUserChange: TRUE"));
     let directory = slapd.settings().open();
-    // Nobody who may log in changes anything here.
+    // A person who may log in changes nothing here.
     assert!(is_not_taken(&directory.change("ana", PASSWORD, "canary-new-password").await.0));
     slapd.change(&format!("dn: {}\nchangetype: modify\nadd: pwdReset\npwdReset: TRUE\n\n", uid("ana")));
     let before = slapd.binds_of_people();

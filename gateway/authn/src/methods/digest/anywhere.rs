@@ -3,17 +3,15 @@
 use std::sync::Arc;
 
 use idm_limit::Guess;
-use idm_store::Key;
 use idm_trust::{HashAnswer, NameAsked, Person};
 use idm_types::{Reason, Redacted, hex};
 
-use super::{ArmedDigest, Given};
+use super::{ArmedDigest, Given, stale};
 use crate::directory::{ArmedDirectory, TypedName, unanswered};
 use crate::guessed::GuessedUser;
 use crate::guesses::Turn;
 use crate::memory::Unchecked;
 use crate::method::{Attempt, MethodContext, NewVerdict};
-use crate::nonce::Taken;
 use crate::validators::wait_out;
 
 /// A database that knows the name, with the turn of the guess.
@@ -112,30 +110,14 @@ impl ArmedDigest {
 
     /// Uses up the count of the nonce: in this process, and on all gateways that share a store.
     async fn use_up(&self, context: MethodContext<'_>, given: &Given) -> Result<(), Attempt> {
+        self.take(context, given)?;
         let MethodContext { memory, now, .. } = context;
-        let denied = |reason, why: &str| Attempt::Rejected(context.denied(reason, why));
-        let ends = self.ends(&given.nonce, now).ok_or_else(|| stale(context))?;
-        match memory.nonces.take(&given.nonce, given.count, ends) {
-            Taken::Fresh => {}
-            Taken::Replayed => {
-                return Err(denied(Reason::ReplayedNonce, "this count of the nonce was used before"));
-            }
-            Taken::Void => return Err(denied(Reason::StaleNonce, "too many nonces came after it")),
-        }
         if !memory.store.is_shared() {
             return Ok(());
         }
-        let key = Key::of(&["digest", &given.nonce, &given.nc]);
-        match memory.store.claim(&key, self.plan.nonce_seconds.saturating_mul(1000), now).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(denied(Reason::ReplayedNonce, "this count of the nonce was used at another gateway")),
-            Err(error) => Err(denied(Reason::StoreUnavailable, &error.to_string())),
-        }
+        let claimed = self.claim(memory, (&given.nonce, &given.nc), now).await;
+        claimed.map_err(|refusal| Attempt::Rejected(context.denied(refusal.reason, &refusal.detail)))
     }
-}
-
-fn stale(context: MethodContext<'_>) -> Attempt {
-    Attempt::Rejected(context.denied(Reason::StaleNonce, "the nonce is not one of ours, or too old"))
 }
 
 #[cfg(test)]

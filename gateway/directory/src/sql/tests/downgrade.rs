@@ -1,7 +1,10 @@
 //! TLS or loopback, and nothing between.
 
+use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::pooling::Proxy;
 use super::script::{ALL, ALL_BUT_TLS, Scripted, Step, contains, greeting, message, mysql, packet, postgres};
@@ -105,13 +108,7 @@ async fn r54_the_password_itself_is_sent_in_tls_alone() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let plan = with_tls(mysql(listener.local_addr().unwrap().port()), certificates.roots());
     let server = async {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        stream.write_all(&greeting(ALL, "caching_sha2_password")).await.unwrap();
-        let mut request = [0; 36];
-        stream.read_exact(&mut request).await.unwrap();
-        assert_eq!(request[3], 1, "the packet's number");
-        assert_ne!(u32::from_le_bytes(request[4..8].try_into().unwrap()) & 0x800, 0, "it asks for TLS");
-        let mut stream = tokio_rustls::TlsAcceptor::from(config).accept(stream).await.unwrap();
+        let mut stream = greeted(&listener, config).await;
         let login = read_packet(&mut stream, 2).await;
         assert!(contains(&login, "gateway\0\x20") && contains(&login, "people\0caching_sha2_password\0"));
         stream.write_all(&packet(3, &[1, 4])).await.unwrap();
@@ -133,10 +130,7 @@ async fn r54_a_server_that_remembers_the_proof_gets_no_password() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let plan = with_tls(mysql(listener.local_addr().unwrap().port()), certificates.roots());
     let server = async {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        stream.write_all(&greeting(ALL, "caching_sha2_password")).await.unwrap();
-        stream.read_exact(&mut [0; 36]).await.unwrap();
-        let mut stream = tokio_rustls::TlsAcceptor::from(config).accept(stream).await.unwrap();
+        let mut stream = greeted(&listener, config).await;
         let login = read_packet(&mut stream, 2).await;
         assert!(contains(&login, "gateway\0\x20") && !contains(&login, PASSWORD));
         stream.write_all(&packet(3, &[1, 3])).await.unwrap();
@@ -148,6 +142,17 @@ async fn r54_a_server_that_remembers_the_proof_gets_no_password() {
     let database = open(&plan);
     let (answer, ()) = tokio::join!(verify(&database, "ana", RIGHT), server);
     assert_eq!(answer.unwrap_err().kind, DirectoryErrorKind::Unavailable, "the script ends here");
+}
+
+/// MySQL 8 with a client that asks for TLS, and begins it.
+async fn greeted(listener: &TcpListener, config: Arc<ServerConfig>) -> TlsStream<TcpStream> {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    stream.write_all(&greeting(ALL, "caching_sha2_password")).await.unwrap();
+    let mut request = [0; 36];
+    stream.read_exact(&mut request).await.unwrap();
+    assert_eq!(request[3], 1, "the packet's number");
+    assert_ne!(u32::from_le_bytes(request[4..8].try_into().unwrap()) & 0x800, 0, "it asks for TLS");
+    TlsAcceptor::from(config).accept(stream).await.unwrap()
 }
 
 /// Reads a packet that must have this number.

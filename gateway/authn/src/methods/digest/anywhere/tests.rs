@@ -2,18 +2,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use idm_plan::{
     DatabaseDirectory, DatabaseProduct, DigestAlgorithm, DigestColumn, DigestMethod, DirectoryServer, DirectorySource,
-    Federation, FederationKind, ObjectKey, Protection, Quality, SecretHandle, Secrets, Statement,
+    ObjectKey, Protection, Quality, SecretHandle, Secrets, Statement,
 };
 use idm_trust::{
     AccountState, Asked, Directories, Directory, DirectoryError, DirectoryErrorKind, Login, LoginAnswer, LoginRefused,
-    Outside, Password,
+    Password,
 };
-use idm_types::{Skew, Timestamp};
+use idm_types::Timestamp;
 
 use super::super::tests::{Case, NOW};
 use super::super::{digest_of, nonce};
 use super::*;
-use crate::directory::tests::NoHttp;
+use crate::directory::tests::opened;
 use crate::method::{Attempt, Method};
 
 const ALGORITHM: DigestAlgorithm = DigestAlgorithm::Sha256;
@@ -90,30 +90,7 @@ fn armed(table: &Arc<Table>) -> ArmedDirectory {
         digest: Some(DigestColumn { realm: "r".into(), algorithm: ALGORITHM }),
         upgrade: None,
     };
-    let plan = idm_plan::Directory {
-        source: DirectorySource::Database(Box::new(database)),
-        realms: vec![],
-        cache_seconds: 0,
-        recheck_ms: None,
-        keeps_sessions: false,
-        changes_passwords: false,
-        deadline_ms: 1000,
-        concurrency: 1,
-        groups: vec![],
-    };
-    let federation = Federation {
-        key: ObjectKey::new("shop", "corp"),
-        uid: "u".into(),
-        title: "corp".into(),
-        kind: FederationKind::Directory(Box::new(plan.clone())),
-        role_mappings: vec![],
-        provisions: None,
-        ended: vec![],
-        suspended: false,
-        skew: Skew::from_seconds(0),
-    };
-    let outside = Outside { http: Arc::new(NoHttp), directories: Arc::new(Shared(table.clone())) };
-    ArmedDirectory::open(&federation, &plan, &outside, &Secrets::default()).unwrap()
+    opened(DirectorySource::Database(Box::new(database)), vec![], Arc::new(Shared(table.clone())))
 }
 
 /// A method whose Credential is `ana`, with the table besides.

@@ -85,9 +85,16 @@ impl Compilations {
         self.with(namespace, |kept| kept.told.get(name) == Some(&state))
     }
 
-    /// Notes that it was.
-    pub(crate) fn told(&self, namespace: &str, states: Vec<(String, u64)>) {
-        self.with(namespace, |kept| kept.told.extend(states));
+    /// Notes that they were. Those that are not among `there` any more, in the order of their names, are forgotten.
+    pub(crate) fn told(&self, states: Vec<(String, u64)>, world: &World) {
+        let there = &world.credentials;
+        self.with(&world.namespace, |kept| {
+            kept.told.extend(states);
+            if kept.told.len() > there.len() {
+                let is_there = |name: &str| there.binary_search_by(|of| of.meta.name.as_str().cmp(name)).is_ok();
+                kept.told.retain(|name, _| is_there(name));
+            }
+        });
     }
 
     /// Forgets a namespace of which nothing is reconciled.

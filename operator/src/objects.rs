@@ -1,6 +1,7 @@
 //! The kinds that the operator watches.
 
 use idm_compile::RouteKind;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
 
@@ -77,6 +78,18 @@ impl Kind {
             Kind::Namespace => "Namespace",
             Kind::Pod => "Pod",
             Kind::Deployment => "Deployment",
+        }
+    }
+
+    /// A reference to an object of this kind, as events have it.
+    pub(crate) fn reference(self, namespace: Option<&str>, name: &str, uid: Option<String>) -> ObjectReference {
+        ObjectReference {
+            api_version: Some(self.resource().api_version),
+            kind: Some(self.name().into()),
+            name: Some(name.into()),
+            namespace: namespace.map(Into::into),
+            uid,
+            ..ObjectReference::default()
         }
     }
 

@@ -283,7 +283,7 @@ async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> an
     tell(Served::of(&world, &compiled, since, of_policies));
     let again = work.finish_leaked(&mut world, observed.is_programmed()).await;
     context.registers.written().iter().for_each(wrote);
-    if observed.misses_parts {
+    if observed.misses_shards {
         context.stored.forget(namespace);
     }
     let again = again? || more || made.len() >= credentials::MOST_MADE;

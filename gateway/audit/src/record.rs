@@ -221,6 +221,21 @@ pub enum Evidence {
     Unknown,
 }
 
+impl Evidence {
+    /// All, the surest first.
+    pub const ALL: [Self; 4] = [Self::Authenticated, Self::Inferred, Self::Asserted, Self::Unknown];
+
+    /// Its name in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Authenticated => "authenticated",
+            Self::Inferred => "inferred",
+            Self::Asserted => "asserted",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// A change of one of our objects.
 #[derive(Serialize)]
 pub struct Change<'r> {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use idm_audit::{ChangesFilter, Follower, InOrder, StoredRecord};
+use idm_permission::Kind;
 use idm_types::{DecisionId, Timestamp};
 use serde_json::Value;
 
@@ -153,22 +154,16 @@ impl Changes {
     fn filter(&self, now: Timestamp) -> anyhow::Result<ChangesFilter> {
         let (kind, name) = match self.object.as_deref().map(|object| object.split_once('/').unwrap_or((object, ""))) {
             None => (None, None),
-            Some((kind, name)) => (Some(kind_named(kind)?), Some(name.to_owned()).filter(|name| !name.is_empty())),
+            Some((kind, name)) => (Some(named(kind)?), Some(name.to_owned()).filter(|name| !name.is_empty())),
         };
         let since = self.since.as_deref().map(|since| ago(since, now)).transpose()?;
         Ok(ChangesFilter { kind, name, namespace: self.namespace.clone(), by: self.by.clone(), since })
     }
 }
 
-/// As `kubectl` takes it: in singular or plural, in any case.
-fn kind_named(given: &str) -> anyhow::Result<String> {
-    let is = |kind: &&idm_permission::Kind| {
-        let name = kind.name().to_ascii_lowercase();
-        let plural = name.strip_suffix('y').map_or_else(|| format!("{name}s"), |stem| format!("{stem}ies"));
-        [name, plural].contains(&given.to_ascii_lowercase())
-    };
-    let found = idm_permission::Kind::ALL.iter().find(is).map(|kind| kind.name().to_owned());
-    found.with_context(|| format!("'{given}' is no kind of idm"))
+fn named(kind: &str) -> anyhow::Result<String> {
+    let kind: Kind = kind.parse().map_err(anyhow::Error::msg)?;
+    Ok(kind.name().to_owned())
 }
 
 fn ago(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
@@ -176,15 +171,8 @@ fn ago(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
         return Ok(time);
     }
     let wrong = || format!("'{text}' must be a time such as 2027-01-31T08:00:00Z, or how long ago, such as 24h or 7d");
-    let mut letters = text.chars();
-    let unit: u64 = match letters.next_back() {
-        Some('m') => 60_000,
-        Some('h') => 3_600_000,
-        Some('d') => 86_400_000,
-        _ => anyhow::bail!(wrong()),
-    };
-    let count: u64 = letters.as_str().parse().ok().with_context(wrong)?;
-    Ok(Timestamp(now.0.saturating_sub(count.saturating_mul(unit))))
+    let span = idm_compile::parse_long_span(text).with_context(wrong)?;
+    Ok(Timestamp(now.0.saturating_sub(span)))
 }
 
 /// The found records, the oldest first.
@@ -269,10 +257,10 @@ mod tests {
     #[test]
     fn kinds_and_times_are_read_as_people_write_them() {
         for given in ["credential", "Credentials", "CREDENTIAL"] {
-            assert_eq!(kind_named(given).unwrap(), "Credential");
+            assert_eq!(named(given).unwrap(), "Credential");
         }
-        assert_eq!(kind_named("identitypolicies").unwrap(), "IdentityPolicy");
-        assert!(kind_named("pods").is_err());
+        assert_eq!(named("identitypolicies").unwrap(), "IdentityPolicy");
+        assert!(named("pods").is_err());
         let now = Timestamp(100 * 86_400_000);
         assert_eq!(ago("7d", now).unwrap(), Timestamp(93 * 86_400_000));
         assert_eq!(ago("1970-01-02T00:00:00Z", now).unwrap(), Timestamp(86_400_000));

@@ -5,13 +5,6 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use idm_audit::Evidence;
 
-const KINDS: [(Evidence, &str); 4] = [
-    (Evidence::Authenticated, "authenticated"),
-    (Evidence::Inferred, "inferred"),
-    (Evidence::Asserted, "asserted"),
-    (Evidence::Unknown, "unknown"),
-];
-
 /// The counters.
 #[derive(Default)]
 pub(crate) struct ChangeCount {
@@ -22,7 +15,7 @@ pub(crate) struct ChangeCount {
 
 impl ChangeCount {
     pub(crate) fn count(&self, evidence: Evidence) {
-        let of = KINDS.iter().zip(&self.by_evidence).find(|((kind, _), _)| *kind == evidence);
+        let of = Evidence::ALL.iter().zip(&self.by_evidence).find(|(kind, _)| **kind == evidence);
         if let Some((_, count)) = of {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -35,8 +28,8 @@ impl ChangeCount {
     /// In the format of Prometheus. An operator that does not lead does not know whether the webhook works.
     pub(crate) fn text(&self) -> String {
         let mut out = String::from("# TYPE idm_operator_changes_total counter\n");
-        for ((_, name), count) in KINDS.iter().zip(&self.by_evidence) {
-            let count = count.load(Ordering::Relaxed);
+        for (evidence, count) in Evidence::ALL.iter().zip(&self.by_evidence) {
+            let (name, count) = (evidence.name(), count.load(Ordering::Relaxed));
             let _ = writeln!(out, "idm_operator_changes_total{{evidence=\"{name}\"}} {count}");
         }
         let webhook = self.webhook.load(Ordering::Relaxed);

@@ -219,11 +219,10 @@ impl Place {
     fn take(address: IpAddr, all: &Arc<Mutex<HashMap<IpAddr, usize>>>) -> Option<Self> {
         let mut counts = all.lock().unwrap_or_else(PoisonError::into_inner);
         let sum: usize = counts.values().sum();
-        let count = counts.entry(address).or_default();
-        if *count >= MOST_OF_ADDRESS || sum >= MOST_CONNECTIONS {
+        if sum >= MOST_CONNECTIONS || counts.get(&address).is_some_and(|count| *count >= MOST_OF_ADDRESS) {
             return None;
         }
-        *count += 1;
+        *counts.entry(address).or_default() += 1;
         Some(Self(address, all.clone()))
     }
 }

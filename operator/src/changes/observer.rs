@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use idm_audit::Action;
 use idm_types::{DecisionId, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 
@@ -114,7 +115,7 @@ impl Observer {
             return None;
         }
         let writer = Writer::last_of(object);
-        let created = object.creation_timestamp().map(|time| Timestamp(time.0.as_millisecond().max(0).cast_unsigned()));
+        let created = object.creation_timestamp().as_ref().map(timestamp);
         let action = match &entry {
             Some(_) => Action::Updated,
             None if first && seen.initial && self.was_there(created) => Action::Found,
@@ -160,7 +161,7 @@ impl Observer {
         let base = self.versions.remove(&uid).filter(|_| !seen.initial);
         let entry = self.ledger.get(&uid).cloned()?;
         let asked = object.metadata.deletion_timestamp.as_ref();
-        let asked = asked.map(|time| Timestamp(time.0.as_millisecond().max(0).cast_unsigned()));
+        let asked = asked.map(timestamp);
         let (chain, own) = (link(&uid, Some(&entry), None), asked.unwrap_or(entry.time).max(entry.time));
         self.ledger.remove(&uid);
         Some(Changed {
@@ -244,6 +245,11 @@ fn own_time(
 fn wrote(writer: &Writer, entry: Option<&Entry>) -> bool {
     let Some(entry) = entry else { return true };
     writer.time.is_some_and(|time| time / 1000 >= entry.time.0 / 1000)
+}
+
+/// A time before 1970 is 1970.
+fn timestamp(time: &Time) -> Timestamp {
+    Timestamp(u64::try_from(time.0.as_millisecond()).unwrap_or(0))
 }
 
 fn id(own: Timestamp, chain: &Digest) -> DecisionId {

@@ -167,19 +167,14 @@ impl Teller {
 }
 
 fn event(changed: &Changed, by: &By, actor: &str) -> (Event, ObjectReference) {
-    let evidence = match by.evidence {
-        Evidence::Authenticated => "authenticated",
-        Evidence::Inferred => "inferred",
-        Evidence::Asserted => "asserted",
-        Evidence::Unknown => "unknown",
-    };
     let reason = match changed.action {
         Action::Created => "Created",
         Action::Updated => "Changed",
         Action::Deleted => "Deleted",
         Action::Found => "Found",
     };
-    let note = format!("{reason} by {actor} ({evidence}), record {}: {}", changed.id, changed.diff.join("; "));
+    let note =
+        format!("{reason} by {actor} ({}), record {}: {}", by.evidence.name(), changed.id, changed.diff.join("; "));
     let end = note.char_indices().nth(NOTE).map_or(note.len(), |(end, _)| end);
     let note = note.get(..end).unwrap_or_default();
     let event = Event {
@@ -189,14 +184,7 @@ fn event(changed: &Changed, by: &By, actor: &str) -> (Event, ObjectReference) {
         action: "Record".into(),
         secondary: None,
     };
-    let reference = ObjectReference {
-        api_version: Some(format!("{}/v1alpha1", idm_api::GROUP)),
-        kind: Some(changed.kind.name().into()),
-        name: Some(changed.name.clone()),
-        namespace: Some(changed.namespace.clone()),
-        uid: Some(changed.subject.uid.clone()),
-        ..ObjectReference::default()
-    };
+    let reference = changed.kind.reference(Some(&changed.namespace), &changed.name, Some(changed.subject.uid.clone()));
     (event, reference)
 }
 

@@ -86,9 +86,7 @@ pub(crate) async fn forward(
     match tokio::time::timeout(limit, answer).await {
         Ok(answer) => answer,
         Err(_) => {
-            let refusal =
-                Refusal::new(Reason::UpstreamTimeout, format!("no answer from {} within {limit:?}", pool.name));
-            let sent = Err(refusal);
+            let sent = Err(timed_out(pool, limit));
             note(core, pool, &tried, &sent);
             sent
         }
@@ -105,21 +103,19 @@ async fn send_again(
     body: RequestBody,
     tried: &Tried,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    let retry = pool.health.care().retry.clone();
+    let retry = pool.health.care().retry.as_ref();
     let Some((retry, held)) = retry.and_then(|retry| Some((retry, held(&parts.method, &body)?))) else {
         let sent = send(pool, parts, target, trailers, body, tried).await;
         note(core, pool, tried, &sent);
         return sent;
     };
-    pool.health.earn(&retry);
+    pool.health.earn(retry);
     let limit = Duration::from_millis(retry.per_try_ms);
     let mut left = retry.attempts;
     loop {
         let body = held.clone().map_or(RequestBody::Empty, |bytes| RequestBody::Held(Some(bytes)));
         let sending = send(pool, parts.clone(), target.clone(), trailers, body, tried);
-        let sent = tokio::time::timeout(limit, sending).await.unwrap_or_else(|_| {
-            Err(Refusal::new(Reason::UpstreamTimeout, format!("no answer from {} within {limit:?}", pool.name)))
-        });
+        let sent = tokio::time::timeout(limit, sending).await.unwrap_or_else(|_| Err(timed_out(pool, limit)));
         note(core, pool, tried, &sent);
         let failed = match &sent {
             Ok(response) => retry.statuses.contains(&response.status().as_u16()),
@@ -147,6 +143,10 @@ fn held(method: &Method, body: &RequestBody) -> Option<Option<Bytes>> {
         RequestBody::Held(bytes) => Some(bytes.clone()),
         RequestBody::Streaming { .. } => None,
     }
+}
+
+fn timed_out(pool: &Pool, limit: Duration) -> Refusal {
+    Refusal::new(Reason::UpstreamTimeout, format!("no answer from {} within {limit:?}", pool.name))
 }
 
 /// Whether the upstream has failed, and not the request.

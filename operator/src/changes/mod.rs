@@ -2,13 +2,11 @@
 //!
 //! The watches make the records (`observer.rs`): what differs from the ledger (`ledger.rs`) is a change. A webhook that
 //! never refuses anything (`door.rs`) is told by the API server who asks for what, and lends the changes their authors
-//! (`join.rs`); a canary tries it every minute (`canary.rs`). What is told of a change is in `diff.rs` and `origin.rs`.
+//! (`join.rs`); a canary tries it every minute (`canary.rs`). What is told of a change is in `idm-diff` and `origin.rs`.
 
 mod canary;
 mod certificate;
-mod content;
 mod count;
-mod diff;
 mod door;
 mod join;
 mod ledger;
@@ -97,7 +95,7 @@ pub(crate) async fn run(
     mut notes: Receiver<Note>,
     spool: SpoolHandle,
 ) {
-    let _ = tokio::task::spawn_blocking(diff::prepare).await;
+    let _ = tokio::task::spawn_blocking(idm_diff::prepare).await;
     let clock = Clock::of_process();
     let (mut shelf, mut observer) = Shelf::open(&context).await;
     let mut attempts = Attempts::default();

@@ -171,7 +171,7 @@ fn in_header(sources: &[Source], value: &str) -> Option<(String, String)> {
 /// Keys and passwords are not kept beside policies: those that are missing are made up.
 fn supply_secrets(world: &mut World) -> anyhow::Result<()> {
     for missing in missing_secrets(world) {
-        let value = Redacted::new(missing.value(&state::new_api_key()?).into_bytes());
+        let value = Redacted::new(missing.value(&idm_manager::new_api_key()?).into_bytes());
         world.secrets.insert(missing.secret.clone(), BTreeMap::from([(missing.field.clone(), value)]));
     }
     for (policy, (name, field)) in

@@ -51,7 +51,8 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         fs::write(segment_path(dir.path(), 1), line(1, "Change") + "\n" + &line(2, "Change") + "\n").unwrap();
         for offset in [offset, offset % 400] {
-            let page = read(dir.path(), &RecordFilter::default(), Some(&Cursor::Folder { segment, offset }), 5).unwrap();
+            let before = Cursor::Folder { segment, offset };
+            let page = read(dir.path(), &RecordFilter::default(), Some(&before), 5).unwrap();
             prop_assert!(page.items.len() <= 2 && page.complete);
         }
         let _ = text.parse::<Cursor>();

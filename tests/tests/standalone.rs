@@ -223,6 +223,11 @@ fn the_demo_is_as_the_readme_says() {
     );
     let tail = run(&["audit", "tail", "--no-follow", "--denied"], state.path());
     assert_eq!(text(&tail.stdout).lines().count(), 3, "{}", text(&tail.stdout));
+    let search = run(&["audit", "search", "--outcome", "denied", "--text", "/ORDERS", "-o", "csv"], state.path());
+    assert_eq!(text(&search.stdout).lines().count(), 1 + 3, "a head and three: {}", text(&search.stdout));
+    let search = run(&["audit", "search", "--since", "1h", "--most", "1"], state.path());
+    assert_eq!(text(&search.stdout).lines().next(), text(&tail.stdout).lines().last(), "the newest");
+    assert!(text(&search.stderr).contains("--before f."), "{}", text(&search.stderr));
     demo.kill().unwrap();
     demo.wait().unwrap();
     let export = tempfile::tempdir().unwrap();

@@ -5,24 +5,32 @@
 //! `_id` there, so sending it twice stores it once; it leaves the spool only after the server confirmed
 //! it. Never prints a record to a log. Start at [`Record`], then `spool.rs`, then `ship.rs`.
 
-mod changes;
 mod explain;
+pub mod export;
+mod filter;
 mod order;
 mod read;
 mod record;
+mod search;
+mod server;
 pub mod ship;
 mod spool;
 mod spool_handle;
 mod stored;
+mod tail;
 mod writer;
 
-pub use changes::ChangesFilter;
+pub use filter::{NoSuchWord, RecordFilter, RecordKind, RecordOutcome};
 pub use order::InOrder;
-pub use read::{Follower, find};
+pub(crate) use read::Follower;
+pub use read::find;
 pub use record::{
     Action, Change, ChangeBetween, ChangeBy, ChangeOrigin, Decision, DecisionIdentity, DecisionIssued, DecisionPolicy,
     DecisionRequest, DecisionTrace, DecisionUsage, Evidence, ObjectName, Outcome, Record, SCHEMA,
 };
+pub use search::{Cursor, NoCursor, Page, read};
+pub use server::{ReadError, ServerReader};
 pub use spool::{NotStored, OnFull, Spool, SpoolConfig, SpoolError, SpoolHealth, Successes};
 pub use spool_handle::{SpoolHandle, Storing};
 pub use stored::StoredRecord;
+pub use tail::{Mark, Tail, TailError, Tailed};

@@ -25,7 +25,7 @@ pub fn find(dir: &Path, id: &str) -> io::Result<Option<StoredRecord>> {
 
 /// A position in a folder of segments that moves over whole lines only.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Follower {
+pub(crate) struct Follower {
     dir: PathBuf,
     sequence: u64,
     offset: u64,
@@ -33,23 +33,17 @@ pub struct Follower {
 
 impl Follower {
     /// Starts at a known position.
-    pub fn at(dir: &Path, sequence: u64, offset: u64) -> Self {
+    pub(crate) fn at(dir: &Path, sequence: u64, offset: u64) -> Self {
         Self { dir: dir.to_owned(), sequence, offset }
     }
 
-    /// Starts behind all current records.
-    pub fn at_end(dir: &Path) -> io::Result<Self> {
-        let (sequence, offset) = segments(dir)?.last().copied().unwrap_or((1, 0));
-        Ok(Self::at(dir, sequence, offset))
-    }
-
     /// Segment and byte offset of the next line.
-    pub fn position(&self) -> (u64, u64) {
+    pub(crate) fn position(&self) -> (u64, u64) {
         (self.sequence, self.offset)
     }
 
     /// The next whole lines, at most about `limit` bytes of them; empty when there is nothing new.
-    pub fn next_lines(&mut self, limit: u64) -> io::Result<Vec<String>> {
+    pub(crate) fn next_lines(&mut self, limit: u64) -> io::Result<Vec<String>> {
         loop {
             let known = segments(&self.dir)?;
             let Some((first, _)) = known.iter().copied().find(|(sequence, _)| *sequence >= self.sequence) else {

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use idm_types::Redacted;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -36,6 +37,31 @@ pub struct Elasticsearch {
     pub ca_pem: Option<Vec<u8>>,
 }
 
+impl Elasticsearch {
+    /// A client that trusts this server and follows it nowhere else.
+    pub(crate) fn client(&self, timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
+        let mut builder = reqwest::Client::builder()
+            .timeout(timeout)
+            .connect_timeout(Duration::from_secs(5))
+            .redirect(reqwest::redirect::Policy::none());
+        if let Some(pem) = &self.ca_pem {
+            for certificate in reqwest::Certificate::from_pem_bundle(pem)? {
+                builder = builder.add_root_certificate(certificate);
+            }
+        }
+        builder.build()
+    }
+
+    /// A request for a path of this server.
+    pub(crate) fn request(&self, client: &reqwest::Client, method: Method, path: &str) -> RequestBuilder {
+        let request = client.request(method, format!("{}/{path}", self.url.trim_end_matches('/')));
+        match &self.authorization {
+            Some(value) => request.header("authorization", value.reveal()),
+            None => request,
+        }
+    }
+}
+
 /// The reason why a bulk request failed. It is always repeated.
 #[derive(Debug, thiserror::Error)]
 enum ShipError {
@@ -52,7 +78,7 @@ enum ShipError {
 /// Ships records of the spool in `dir` until `stop` turns true and everything there was confirmed, or
 /// three seconds passed after that.
 pub async fn run(dir: PathBuf, server: Elasticsearch, health: Arc<SpoolHealth>, mut stop: watch::Receiver<bool>) {
-    let client = match client(&server) {
+    let client = match server.client(Duration::from_secs(30)) {
         Ok(client) => client,
         Err(error) => {
             return tracing::error!(%error, "the Elasticsearch client cannot be made; records stay in the spool");
@@ -89,19 +115,6 @@ async fn wait(time: Duration, stop: &mut watch::Receiver<bool>) {
     }
 }
 
-fn client(server: &Elasticsearch) -> Result<reqwest::Client, reqwest::Error> {
-    let mut builder = reqwest::Client::builder()
-        .timeout(Duration::from_secs(30))
-        .connect_timeout(Duration::from_secs(5))
-        .redirect(reqwest::redirect::Policy::none());
-    if let Some(pem) = &server.ca_pem {
-        for certificate in reqwest::Certificate::from_pem_bundle(pem)? {
-            builder = builder.add_root_certificate(certificate);
-        }
-    }
-    builder.build()
-}
-
 struct Shipper {
     client: reqwest::Client,
     server: Elasticsearch,
@@ -132,19 +145,15 @@ impl Shipper {
         Ok(true)
     }
 
-    fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
-        let request = self.client.request(method, format!("{}/{path}", self.server.url.trim_end_matches('/')));
-        match &self.server.authorization {
-            Some(value) => request.header("authorization", value.reveal()),
-            None => request,
-        }
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.server.request(&self.client, method, path)
     }
 
     async fn install_template(&self) -> Result<(), ShipError> {
-        let request = self.request(reqwest::Method::PUT, &format!("_index_template/{INDEX}")).json(&template());
+        let request = self.request(Method::PUT, &format!("_index_template/{INDEX}")).json(&template());
         checked(request.send().await?).await.map(drop)?;
         // An index that an earlier version made learns of newer fields, where we may tell it.
-        let request = self.request(reqwest::Method::PUT, &format!("{INDEX}/_mapping"));
+        let request = self.request(Method::PUT, &format!("{INDEX}/_mapping"));
         let answer = request.json(&json!({"dynamic": false, "properties": fields()})).send().await?;
         tracing::debug!(status = answer.status().as_u16(), "mapping");
         Ok(())
@@ -161,7 +170,7 @@ impl Shipper {
             body.push_str(&format!("{}\n{line}\n", json!({"create": {"_id": id}})));
         }
         let request = self
-            .request(reqwest::Method::POST, &format!("{INDEX}/_bulk"))
+            .request(Method::POST, &format!("{INDEX}/_bulk"))
             .header("content-type", "application/x-ndjson")
             .body(body);
         let answer: Value = checked(request.send().await?).await?.json().await?;
@@ -244,7 +253,7 @@ fn template() -> Value {
     })
 }
 
-fn fields() -> Value {
+pub(crate) fn fields() -> Value {
     let keyword = json!({"type": "keyword", "ignore_above": 1024});
     json!({
         "@timestamp": {"type": "date"}, "id": keyword, "schema": {"type": "integer"}, "kind": keyword,

@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use idm_types::{visible, visible_json};
 use serde_json::Value;
 
+use crate::RecordKind;
+
 /// A record as it was stored. Callers wrote parts of it: print it only with [`Self::explain`], [`Self::short`] and
 /// [`Self::json`], whose output contains no control character.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,8 +38,8 @@ impl StoredRecord {
         &self.json
     }
 
-    /// Its fields.
-    pub(crate) fn value(&self) -> &Value {
+    /// Its fields, with all control characters in texts made visible.
+    pub fn value(&self) -> &Value {
         &self.value
     }
 
@@ -84,6 +86,71 @@ impl StoredRecord {
             text("/identity/username"),
             text("/id")
         )
+    }
+
+    /// A decision or a change; `None` for what neither people nor programs ask for.
+    pub fn kind(&self) -> Option<RecordKind> {
+        self.text("/kind", "").parse().ok()
+    }
+
+    /// The outcome of a decision or the action of a change, as [`RecordOutcome::name`](crate::RecordOutcome::name).
+    pub fn outcome(&self) -> &str {
+        self.text("/outcome", self.text("/action", ""))
+    }
+
+    /// The code of the reason of a refusal or failure.
+    pub fn reason(&self) -> Option<&str> {
+        self.value["reason"].as_str()
+    }
+
+    /// The status that the caller of a decision got; 0 when they had disconnected.
+    pub fn status(&self) -> Option<u16> {
+        self.value["status"].as_u64().and_then(|status| status.try_into().ok())
+    }
+
+    /// The caller or the author, for people; empty where nobody is known.
+    pub fn who(&self) -> &str {
+        let names = ["/actor", "/identity/username", "/identity/id", "/identity/credential", "/identity/kind"];
+        names.into_iter().map(|name| self.text(name, "")).find(|name| !name.is_empty()).unwrap_or_default()
+    }
+
+    /// How sure the author of a change is: a name of [`Evidence`](crate::Evidence).
+    pub fn evidence(&self) -> Option<&str> {
+        self.value.pointer("/by/evidence").and_then(Value::as_str)
+    }
+
+    /// The namespace of the policy that decided, or of the object that changed.
+    pub fn namespace(&self) -> &str {
+        self.text("/object/namespace", self.text("/namespace", ""))
+    }
+
+    /// The request as `GET host/path`, or the object as `Kind namespace/name`.
+    pub fn title(&self) -> String {
+        let text = |pointer: &str| self.text(pointer, "");
+        match self.kind() {
+            Some(RecordKind::Change) => {
+                format!("{} {}/{}", text("/object/kind"), text("/object/namespace"), text("/object/name"))
+            }
+            _ => format!("{} {}{}", text("/request/method"), text("/request/host"), text("/request/path")),
+        }
+    }
+
+    /// The address of the caller of a decision.
+    pub fn source(&self) -> &str {
+        self.text("/request/source", "")
+    }
+
+    /// What was compared in a decision, or the fields that changed.
+    pub fn detail(&self) -> String {
+        let lines: Vec<&str> = self.texts("detail").chain(self.texts("diff")).collect();
+        lines.join("; ")
+    }
+
+    /// The texts of a field, which is named by its path with dots.
+    pub(crate) fn texts<'s>(&'s self, field: &str) -> impl Iterator<Item = &'s str> + use<'s> {
+        let value = field.split('.').try_fold(&self.value, |value, name| value.get(name));
+        let many = value.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        value.and_then(Value::as_str).into_iter().chain(many.iter().filter_map(Value::as_str))
     }
 
     fn text<'s>(&'s self, pointer: &str, otherwise: &'s str) -> &'s str {

@@ -1,14 +1,16 @@
+mod search;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use idm_audit::{ChangesFilter, Follower, InOrder, StoredRecord};
+use idm_audit::{InOrder, RecordFilter, RecordKind, ServerReader, StoredRecord, Tailed};
 use idm_permission::Kind;
 use idm_types::{DecisionId, Timestamp};
-use serde_json::Value;
 
+use self::search::{Records, Search};
 use crate::options::ElasticsearchArgs;
 use crate::{print, state};
 
@@ -28,7 +30,7 @@ impl Explain {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let id: DecisionId = self.id.parse()?;
         let record = match self.elasticsearch.options()? {
-            Some(server) => ask(&server, &id.to_string()).await?,
+            Some(server) => ServerReader::new(server)?.find(&id.to_string()).await?,
             None => {
                 let dir = self.audit_dir.unwrap_or_else(state::audit_dir);
                 idm_audit::find(&dir, &id.to_string()).with_context(|| {
@@ -55,35 +57,6 @@ impl Explain {
     }
 }
 
-fn request(
-    server: &idm_audit::ship::Elasticsearch,
-    method: reqwest::Method,
-    path: &str,
-) -> anyhow::Result<reqwest::RequestBuilder> {
-    let mut builder = reqwest::Client::builder().timeout(Duration::from_secs(10));
-    if let Some(pem) = &server.ca_pem {
-        builder = reqwest::Certificate::from_pem_bundle(pem)?
-            .into_iter()
-            .fold(builder, reqwest::ClientBuilder::add_root_certificate);
-    }
-    let address = format!("{}/{}/{path}", server.url.trim_end_matches('/'), idm_audit::ship::INDEX);
-    let request = builder.build()?.request(method, address);
-    Ok(match &server.authorization {
-        Some(authorization) => request.header("authorization", authorization.reveal()),
-        None => request,
-    })
-}
-
-async fn ask(server: &idm_audit::ship::Elasticsearch, id: &str) -> anyhow::Result<Option<StoredRecord>> {
-    let request = request(server, reqwest::Method::GET, &format!("_doc/{id}"))?;
-    let answer = request.send().await.context("Elasticsearch cannot be reached")?;
-    if answer.status() == reqwest::StatusCode::NOT_FOUND {
-        return Ok(None);
-    }
-    let document: Value = answer.error_for_status()?.json().await?;
-    Ok(document.get("_source").cloned().map(StoredRecord::of))
-}
-
 /// Read the audit
 #[derive(Subcommand)]
 pub(crate) enum Audit {
@@ -91,6 +64,8 @@ pub(crate) enum Audit {
     Tail(Tail),
     /// Say who changed what, when, and how sure that is
     Changes(Changes),
+    /// Find records, the newest of those that fit
+    Search(Search),
 }
 
 /// Say who changed what, when, and how sure that is
@@ -124,21 +99,11 @@ pub(crate) struct Changes {
 impl Changes {
     async fn run(self) -> anyhow::Result<ExitCode> {
         let filter = self.filter(Timestamp::now())?;
-        let most = usize::from(self.most);
-        let mut records = match self.elasticsearch.options()? {
-            Some(server) => search(&server, &filter.query(most)).await?,
-            None => {
-                let dir = self.audit_dir.clone().unwrap_or_else(state::audit_dir);
-                filter.read(&dir).with_context(|| {
-                    format!(
-                        "no audit records in {}: name their folder with --audit-dir, or --elasticsearch",
-                        dir.display()
-                    )
-                })?
-            }
-        };
-        records.drain(..records.len().saturating_sub(most));
-        for record in &records {
+        let records = Records::of(&self.elasticsearch, self.audit_dir)?;
+        let mut found = records.newest(&filter, None, usize::from(self.most)).await?.items;
+        // Of one that is there twice (an operator was killed) one is shown, in the order of their times.
+        found.sort_by(|a, b| a.time().cmp(b.time()));
+        for record in &found {
             let printed = match &*self.output {
                 "json" => print::line(record.json()),
                 "wide" => print::line(record.explain().trim_end()),
@@ -151,14 +116,20 @@ impl Changes {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn filter(&self, now: Timestamp) -> anyhow::Result<ChangesFilter> {
-        let (kind, name) = match self.object.as_deref().map(|object| object.split_once('/').unwrap_or((object, ""))) {
-            None => (None, None),
-            Some((kind, name)) => (Some(named(kind)?), Some(name.to_owned()).filter(|name| !name.is_empty())),
-        };
+    fn filter(&self, now: Timestamp) -> anyhow::Result<RecordFilter> {
+        let (object_kind, name) = object(self.object.as_deref())?;
         let since = self.since.as_deref().map(|since| ago(since, now)).transpose()?;
-        Ok(ChangesFilter { kind, name, namespace: self.namespace.clone(), by: self.by.clone(), since })
+        let (namespace, who) = (self.namespace.clone(), self.by.clone());
+        let kind = Some(RecordKind::Change);
+        Ok(RecordFilter { kind, object_kind, name, namespace, who, since, ..RecordFilter::default() })
     }
+}
+
+/// KIND or KIND/NAME.
+fn object(text: Option<&str>) -> anyhow::Result<(Option<String>, Option<String>)> {
+    let Some(text) = text else { return Ok((None, None)) };
+    let (kind, name) = text.split_once('/').unwrap_or((text, ""));
+    Ok((Some(named(kind)?), Some(name.to_owned()).filter(|name| !name.is_empty())))
 }
 
 fn named(kind: &str) -> anyhow::Result<String> {
@@ -173,19 +144,6 @@ fn ago(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
     let wrong = || format!("'{text}' must be a time such as 2027-01-31T08:00:00Z, or how long ago, such as 24h or 7d");
     let span = idm_compile::parse_long_span(text).with_context(wrong)?;
     Ok(Timestamp(now.0.saturating_sub(span)))
-}
-
-/// The found records, the oldest first.
-async fn search(server: &idm_audit::ship::Elasticsearch, query: &Value) -> anyhow::Result<Vec<StoredRecord>> {
-    let request = request(server, reqwest::Method::POST, "_search")?.json(query);
-    let answer = request.send().await.context("Elasticsearch cannot be reached")?;
-    let mut answer: Value = answer.error_for_status()?.json().await?;
-    let mut hits = match answer["hits"]["hits"].take() {
-        Value::Array(hits) => hits,
-        _ => Vec::new(),
-    };
-    hits.reverse();
-    Ok(hits.iter_mut().map(|hit| StoredRecord::of(hit["_source"].take())).collect())
 }
 
 /// Print records as they are written
@@ -213,27 +171,31 @@ impl Audit {
         let tail = match self {
             Audit::Tail(tail) => tail,
             Audit::Changes(changes) => return changes.run().await,
+            Audit::Search(search) => return search.run().await,
         };
         let dir = tail.audit_dir.clone().unwrap_or_else(state::audit_dir);
         let context = || format!("no audit records in {}: name their folder with --audit-dir", dir.display());
-        let mut follower = if tail.from_start || tail.no_follow {
-            Follower::at(&dir, 0, 0)
-        } else {
-            Follower::at_end(&dir).with_context(context)?
-        };
+        let from_start = tail.from_start || tail.no_follow;
+        let mut follower = if from_start { idm_audit::Tail::from_start(&dir) } else { idm_audit::Tail::from_now(&dir) }
+            .with_context(context)?;
         let mut order = InOrder::default();
         loop {
-            let lines = follower.next_lines(1 << 20).with_context(context)?;
-            let now = Instant::now();
-            let records = lines.iter().filter_map(|line| StoredRecord::parse(line));
-            records.filter(|record| tail.wants(record)).for_each(|record| order.add(record, now));
-            let is_last = lines.is_empty() && tail.no_follow;
+            let found = follower.next(1 << 20).with_context(context)?;
+            let (now, is_empty) = (Instant::now(), found.is_empty());
+            for tailed in found {
+                match tailed {
+                    Tailed::Record { record, .. } if tail.wants(&record) => order.add(record, now),
+                    Tailed::Record { .. } => {}
+                    Tailed::Missed => complain!("records were removed before they were shown: the folder was full"),
+                }
+            }
+            let is_last = is_empty && tail.no_follow;
             let due = if is_last { order.rest() } else { order.due(now) };
             // A write fails when the reader of the pipe has closed it: that is a normal end.
             if due.iter().try_for_each(|record| tail.print(record)).is_err() || is_last {
                 return Ok(ExitCode::SUCCESS);
             }
-            if lines.is_empty() {
+            if is_empty {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

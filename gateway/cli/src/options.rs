@@ -38,7 +38,7 @@ pub(crate) struct AuditArgs {
 /// Which Elasticsearch
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ElasticsearchArgs {
-    /// Elasticsearch or OpenSearch to ship records to, for example https://es:9200
+    /// Elasticsearch or OpenSearch for the records, for example https://es:9200
     #[arg(long, env = "IDM_ELASTICSEARCH")]
     elasticsearch: Option<String>,
     /// File with the value of the Authorization header, for example `ApiKey …`

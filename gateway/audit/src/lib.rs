@@ -17,6 +17,7 @@ mod stored;
 mod writer;
 
 pub use changes::ChangesFilter;
+pub use explain::{Explanation, Step};
 pub use order::InOrder;
 pub use read::{Follower, find};
 pub use record::{

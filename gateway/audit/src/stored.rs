@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use idm_types::{visible, visible_json};
 use serde_json::Value;
 
+use crate::explain::{Asked, Explanation, explain};
+
 /// A record as it was stored. Callers wrote parts of it: print it only with [`Self::explain`], [`Self::short`] and
 /// [`Self::json`], whose output contains no control character.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +30,17 @@ impl StoredRecord {
 
     /// The verdict, then the checks in order, then the remedy. Several lines, each of them written by the gateway.
     pub fn explain(&self) -> String {
-        crate::explain::explain(&self.value)
+        self.explanation().to_string()
+    }
+
+    /// The same in parts.
+    pub fn explanation(&self) -> Explanation {
+        explain(&self.value, Asked::Really)
+    }
+
+    /// The same for a record of a request that nobody sent, which is kept nowhere.
+    pub fn hypothetical(&self) -> Explanation {
+        explain(&self.value, Asked::Hypothetically)
     }
 
     /// The record as one line of JSON with the same meaning.

@@ -65,7 +65,7 @@ impl Demo {
         let settings = Settings::of_a_folder(false);
         let (source, first) = DirSource::load(&dir, settings).await?;
         let gateway = idm_gateway::Gateway::start(&options, Some(&first)).await?;
-        let over = ManagedFolder { dir: &dir, settings, gateway: gateway.clone() };
+        let over = ManagedFolder { dir: &dir, settings, gateway: gateway.clone(), audit: options.audit.clone() };
         let manager = self.manager_names.start(self.manager, over).await?;
         self.print(gateway.address(), idp, &manager);
         let (stop, watching) = watch::channel(false);

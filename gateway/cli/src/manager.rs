@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 use idm_compile::Settings;
-use idm_gateway::Gateway;
+use idm_gateway::{AuditOptions, Gateway};
 use idm_manager::{FolderOptions, Manager, ManagerServer};
 
 /// Names of the Manager
@@ -27,6 +27,7 @@ pub(crate) struct ManagedFolder<'d> {
     pub(crate) dir: &'d Path,
     pub(crate) settings: Settings,
     pub(crate) gateway: Arc<Gateway>,
+    pub(crate) audit: AuditOptions,
 }
 
 /// A Manager that serves.
@@ -44,8 +45,14 @@ impl ManagerArgs {
         if !address.ip().is_loopback() && !self.danger_plain_http {
             bail!("the Manager speaks plain http: give it an address of this machine such as 127.0.0.1:8003");
         }
-        let ManagedFolder { dir, settings, gateway } = over;
-        let options = FolderOptions { dir: dir.to_owned(), settings, gateway };
+        let ManagedFolder { dir, settings, gateway, audit } = over;
+        let options = FolderOptions {
+            dir: dir.to_owned(),
+            settings,
+            gateway,
+            audit_dir: audit.dir,
+            elasticsearch: audit.elasticsearch,
+        };
         let (manager, code) = Manager::of_folder(options, &self.allowed_hosts)?;
         let server = ManagerServer::start(address, manager).await;
         Ok(RunningManager { server: server.with_context(|| format!("cannot listen on {address}"))?, code })

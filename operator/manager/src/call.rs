@@ -23,6 +23,8 @@ pub(crate) struct Call {
     pub(crate) person: Arc<Person>,
     /// The value of the session's cookie.
     pub(crate) cookie: Option<String>,
+    /// The event that a stream's reader saw last.
+    pub(crate) last_event: Option<String>,
     /// The variable parts of the path.
     pub(crate) path: BTreeMap<&'static str, String>,
     /// The parameters of the query.

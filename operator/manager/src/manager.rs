@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use idm_audit::ship::Elasticsearch;
+use idm_audit::{ReadError, ServerReader};
 use idm_compile::Settings;
 use idm_gateway::Gateway;
 use idm_types::{Clock, DecisionId, Redacted, Timestamp};
@@ -29,6 +31,16 @@ pub struct FolderOptions {
     pub settings: Settings,
     /// The gateway that serves it; its spool takes the records of changes.
     pub gateway: Arc<Gateway>,
+    /// The folder with the audit.
+    pub audit_dir: PathBuf,
+    /// The server that records are shipped to.
+    pub elasticsearch: Option<Elasticsearch>,
+}
+
+/// Where records are: those of this process in a folder, and all of them on a server, if there is one.
+pub(crate) struct AuditPlace {
+    pub(crate) dir: PathBuf,
+    pub(crate) server: Option<ServerReader>,
 }
 
 /// Why a manager cannot start.
@@ -37,6 +49,9 @@ pub enum StartError {
     /// The system gave no random bits.
     #[error("the system gave no random bits")]
     NoRandom,
+    /// The server with the records cannot be asked.
+    #[error("{0}")]
+    Records(#[from] ReadError),
     /// The gateway was stopped.
     #[error("the gateway does not run")]
     NoGateway,
@@ -45,6 +60,7 @@ pub enum StartError {
 /// The management API over one place of objects.
 pub struct Manager {
     pub(crate) place: Box<dyn Place>,
+    pub(crate) audit: AuditPlace,
     pub(crate) names: Names,
     pub(crate) endpoints: Arc<[Endpoint]>,
     sessions: Mutex<Sessions>,
@@ -75,9 +91,12 @@ impl Manager {
         let clock = Clock::of_process();
         let code = OneTimeCode::new(random()?, clock.uptime());
         let shown = code.shown();
+        let server = options.elasticsearch.clone().map(ServerReader::new).transpose()?;
+        let audit = AuditPlace { dir: options.audit_dir.clone(), server };
         let place = FolderPlace::new(options).ok_or(StartError::NoGateway)?;
         let manager = Self {
             place: Box::new(place),
+            audit,
             names: Names::new(allowed_hosts, false),
             endpoints: endpoints(),
             sessions: Mutex::default(),
@@ -106,6 +125,12 @@ impl Manager {
     pub(crate) fn person(&self, cookie: Option<&str>) -> Option<Person> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.person(cookie?, self.clock.uptime())
+    }
+
+    /// Whether a session is open; asking does not keep it awake.
+    pub(crate) fn is_open(&self, cookie: Option<&str>) -> bool {
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        cookie.is_some_and(|cookie| sessions.is_open(cookie, self.clock.uptime()))
     }
 
     pub(crate) fn end_session(&self, cookie: &str) {

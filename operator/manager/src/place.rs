@@ -3,13 +3,17 @@
 pub(crate) mod folder;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use idm_compile::{Compiled, World};
 use idm_permission::Permission;
+use idm_types::Timestamp;
 
 use crate::failure::Failure;
 use crate::kind::ObjectKind;
 use crate::session::Person;
 use crate::table::Later;
+use crate::wire::audit::{Expiring, Failing};
 use crate::wire::{
     Allowed, CheckDraft, Checked, GatewayView, MadeKey, Mode, NewCredential, ObjectView, Page, Revoked,
 };
@@ -52,6 +56,12 @@ impl Draft {
     }
 }
 
+/// A namespace that compiles.
+pub(crate) struct Understood {
+    pub(crate) world: World,
+    pub(crate) compiled: Compiled,
+}
+
 /// A place of objects.
 pub(crate) trait Place: Send + Sync {
     fn mode(&self) -> Mode;
@@ -89,6 +99,12 @@ pub(crate) trait Place: Send + Sync {
     fn delete<'a>(&'a self, person: &'a Person, object: ObjectRef, version: String) -> Later<'a, ()>;
 
     fn gateways<'a>(&'a self, person: &'a Person, namespace: Option<&'a str>) -> Later<'a, Vec<GatewayView>>;
+
+    /// The objects of a namespace with what they compile to.
+    fn understood<'a>(&'a self, person: &'a Person, namespace: &'a str) -> Later<'a, Arc<Understood>>;
+
+    /// Objects that are not in force, and what ends soon.
+    fn attention<'a>(&'a self, person: &'a Person, now: Timestamp) -> Later<'a, (Vec<Failing>, Vec<Expiring>)>;
 
     fn create_credential<'a>(
         &'a self,

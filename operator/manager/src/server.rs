@@ -156,7 +156,8 @@ async fn serve(manager: &Arc<Manager>, request: Request<Incoming>) -> Result<(Re
         Some(kind) => kind.parse::<ObjectKind>()?.ours(),
         None => None,
     };
-    let call = Call { manager: manager.clone(), person: Arc::new(person), cookie, path, query };
+    let last_event = head.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let call = Call { manager: manager.clone(), person: Arc::new(person), cookie, last_event, path, query };
     if let Some(permission) = endpoint.needs.permission(kind, &body) {
         let namespace = [call.part("namespace"), call.parameter("namespace").unwrap_or_default()].concat();
         manager.place.permit(&call.person, permission, &namespace, call.part("name")).await?;

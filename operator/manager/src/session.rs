@@ -146,6 +146,12 @@ impl Sessions {
         Some(Person { name: session.name.clone(), uid: session.uid.clone(), groups: session.groups.clone(), token })
     }
 
+    /// Whether a session is open; it goes on resting.
+    pub(crate) fn is_open(&self, cookie: &str, now: Uptime) -> bool {
+        let key: [u8; 32] = Sha256::digest(cookie).into();
+        self.0.get(&key).is_some_and(|session| session.lives(now))
+    }
+
     /// Ends the session of a cookie.
     pub(crate) fn end(&mut self, cookie: &str) {
         let key: [u8; 32] = Sha256::digest(cookie).into();

@@ -145,6 +145,10 @@ impl Endpoint {
         Self { query, ..self }
     }
 
+    fn of_type(self, media_type: &'static str) -> Self {
+        Self { media_type, ..self }
+    }
+
     fn says(self, summary: &'static str) -> Self {
         Self { summary, ..self }
     }
@@ -201,12 +205,43 @@ pub(crate) fn endpoints() -> Arc<[Endpoint]> {
         .says("Makes the next key; the old one still works for a while"),
         Endpoint::with(
             "revokeCredential",
-            post,
+            post.clone(),
             "/api/v1/credentials/{namespace}/{name}/revoke",
             of_credential(Verb::Revoke),
             api::credentials::revoke,
         )
         .says("Refuses keys from now on, for good"),
+        Endpoint::get("home", "/api/v1/home", Session, api::home::home)
+            .says("Whether identity is healthy: gateways, decisions of the last hour, what needs attention"),
+        Endpoint::get("searchAudit", "/api/v1/audit", Session, api::audit::search)
+            .reads(&[
+                "kind", "outcome", "reason", "namespace", "objectKind", "name", "who", "text", "since", "until",
+                "limit", "before",
+            ])
+            .says("Records of decisions and changes, the newest first"),
+        Endpoint::plain("followAudit", Method::GET, "/api/v1/audit/stream", Session, api::audit::stream)
+            .reads(api::audit::FILTERS)
+            .of_type("text/event-stream")
+            .says("Records as they are written; goes on behind `Last-Event-ID`"),
+        Endpoint::plain("exportAudit", Method::GET, "/api/v1/audit/export", Session, api::audit::export)
+            .reads(&[
+                "kind", "outcome", "reason", "namespace", "objectKind", "name", "who", "text", "since", "until",
+                "format",
+            ])
+            .of_type("application/jsonl")
+            .says("All records of a query as a file"),
+        Endpoint::get("getRecord", "/api/v1/audit/{id}", Session, api::audit::entry)
+            .says("One record with its explanation"),
+        Endpoint::with("decodeToken", post.clone(), "/api/v1/decode", Session, api::explain::decode)
+            .says("What a token says, and how a policy checks it; the token is not kept"),
+        Endpoint::with("explainRequest", post.clone(), "/api/v1/explain", Session, api::explain::explain)
+            .says("How a request that nobody sends would be decided"),
+        Endpoint::get("topology", "/api/v1/topology", Session, api::views::topology)
+            .reads(&["namespace"])
+            .says("Gateways, routes, policies and Services of a namespace, and their relations"),
+        Endpoint::get("matrix", "/api/v1/matrix", Session, api::views::matrix)
+            .reads(&["namespace"])
+            .says("Who may do what: roles in each tier, and the RoleBindings"),
         Endpoint::get("schema", "/api/v1/schemas/{kind}", Session, api::schemas::schema)
             .says("The schema of a kind, as in its CRD"),
         Endpoint::get("openapi", "/api/v1/openapi.json", Session, api::schemas::openapi)
@@ -235,7 +270,7 @@ mod tests {
     fn whatever_writes_names_the_permission_that_it_needs() {
         for of in endpoints().iter().filter(|of| of.method != Method::GET) {
             let body = serde_json::json!({"version": "1"});
-            let is_own = matches!(of.id, "openSession" | "endSession" | "check");
+            let is_own = matches!(of.id, "openSession" | "endSession" | "check" | "decodeToken" | "explainRequest");
             assert_eq!(of.needs.permission(Some(Kind::Credential), &body).is_none(), is_own, "{}", of.id);
         }
     }

@@ -1,6 +1,9 @@
 //! The answers and requests of the API, as JSON. Nothing here has a secret, except the key of a Credential that was
 //! made a moment ago.
 
+pub(crate) mod audit;
+pub(crate) mod explain;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -173,6 +176,9 @@ pub(crate) struct ObjectView {
     /// The keys of a Credential.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) keys: Option<Vec<KeyView>>,
+    /// The settings of an IdentityPolicy that are in force, each with its source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) effective: Option<Value>,
 }
 
 /// A change that is to be checked.

@@ -18,7 +18,6 @@ use idm_types::{Algorithm, Redacted, Refusal, Timestamp};
 use serde_json::json;
 
 use super::table::{Caller, Got, Request, Test, TokenCaller};
-use crate::state;
 
 pub(crate) struct Stage {
     decisions: Offline,

@@ -15,14 +15,16 @@ use idm_audit::SpoolHandle;
 use idm_compile::Settings;
 use idm_gateway::Gateway;
 use idm_permission::{Kind, Permission, Verb};
+use idm_types::Timestamp;
 use serde_json::json;
 
-use super::{Draft, ListQuery, ObjectRef, Place};
+use super::{Draft, ListQuery, ObjectRef, Place, Understood};
 use crate::FolderOptions;
 use crate::credential::{CredentialError, is_credential_name};
 use crate::failure::{Code, Failure};
 use crate::session::Person;
 use crate::table::Later;
+use crate::wire::audit::{Expiring, Failing};
 use crate::wire::{
     Allowed, Checked, GatewayView, MadeKey, Mode, NewCredential, ObjectView, OldKey, Page, Revoked,
 };
@@ -45,7 +47,7 @@ pub(crate) struct Inner {
 impl FolderPlace {
     /// `None` where the gateway has no spool any more.
     pub(crate) fn new(options: FolderOptions) -> Option<Self> {
-        let FolderOptions { dir, settings, gateway } = options;
+        let FolderOptions { dir, settings, gateway, audit_dir: _, elasticsearch: _ } = options;
         let spool = Mutex::new(gateway.spool_handle()?);
         let reader = Mutex::default();
         Some(Self(Arc::new(Inner { dir, settings, gateway, reader, spool })))
@@ -182,6 +184,19 @@ impl Place for FolderPlace {
             let is_asked = namespace.is_none_or(|namespace| namespace == snapshot.namespace);
             Ok(is_asked.then(|| view::gateway(&snapshot, &inner.gateway)).into_iter().collect())
         })
+    }
+
+    fn understood<'a>(&'a self, _person: &'a Person, namespace: &'a str) -> Later<'a, Arc<Understood>> {
+        let namespace = namespace.to_owned();
+        self.blocking(move |inner| {
+            let snapshot = inner.here(&namespace)?;
+            let broken = |_: &Vec<_>| Failure::new(Code::Refused, "a file of the folder is broken: see the findings");
+            snapshot.read.as_ref().cloned().map_err(broken)
+        })
+    }
+
+    fn attention<'a>(&'a self, _person: &'a Person, now: Timestamp) -> Later<'a, (Vec<Failing>, Vec<Expiring>)> {
+        self.blocking(move |inner| Ok(view::attention(&*inner.now()?, now)))
     }
 
     fn create_credential<'a>(

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use idm_compile::yaml::{FileError, Origins, ParsedDocuments, parse_document, read_files_again};
-use idm_compile::{Compiled, ObjectId, Settings, World, compile};
+use idm_compile::yaml::{FileError, ParsedDocuments, parse_document, read_files_again};
+use idm_compile::{Compiled, ObjectId, Settings, compile};
 use idm_gateway::source::dir::{self, DirError};
 use idm_permission::TEAM_LABEL;
 use idm_plan::{KeyEnd, Proof, key_id};
@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use super::documents::{Span, documents};
 use crate::failure::Failure;
 use crate::kind::ObjectKind;
+use crate::place::Understood;
 use crate::wire::FindingView;
 
 type Files = Vec<(String, String)>;
@@ -55,7 +56,7 @@ pub(crate) struct Snapshot {
     pub(crate) files: Files,
     pub(crate) rows: BTreeMap<(ObjectKind, String), Row>,
     /// The world and what it compiles to; none where a file cannot be read.
-    pub(crate) read: Result<(World, Compiled, Origins), Vec<FileError>>,
+    pub(crate) read: Result<Arc<Understood>, Vec<FileError>>,
     /// The keys of Credentials, by name; those that ended too.
     pub(crate) keys: HashMap<String, Vec<KeyOf>>,
     pub(crate) digest: String,
@@ -104,14 +105,14 @@ impl FolderReader {
                 }
             }
         }
-        let read = read_files_again(&files, settings, &mut self.parsed).map(|(world, origins)| {
+        let read = read_files_again(&files, settings, &mut self.parsed).map(|(world, _)| {
             let compiled = compile(&world, None);
-            (world, compiled, origins)
+            Arc::new(Understood { world, compiled })
         });
-        let compiled = read.as_ref().ok().map(|(_, compiled, _)| compiled);
+        let compiled = read.as_ref().ok().map(|read| &read.compiled);
         let keys = compiled.map(keys_of).unwrap_or_default();
         let digest = compiled.map(|compiled| compiled.seal(1).digest).unwrap_or_default();
-        let namespace = read.as_ref().map_or_else(|_| "default".to_owned(), |(world, ..)| world.namespace.clone());
+        let namespace = read.as_ref().map_or_else(|_| "default".to_owned(), |read| read.world.namespace.clone());
         Snapshot { stamp, namespace, files, rows, read, keys, digest }
     }
 }
@@ -229,9 +230,9 @@ impl Snapshot {
     /// What the compiler says about an object. A fault of reading is of the object in whose lines it is.
     pub(crate) fn findings(&self, row: &Row) -> Vec<FindingView> {
         match &self.read {
-            Ok((_, compiled, _)) => {
+            Ok(read) => {
                 let id = ObjectId::new(row.head.kind.name(), &self.namespace, &row.head.name);
-                compiled.report.about(&id).map(view).collect()
+                read.compiled.report.about(&id).map(view).collect()
             }
             Err(errors) => {
                 let name = self.files.get(row.file).map(|(name, _)| name.as_str()).unwrap_or_default();
@@ -249,8 +250,8 @@ impl Snapshot {
         };
         match &self.read {
             Err(errors) => errors.iter().map(of_file).collect(),
-            Ok((_, compiled, _)) => {
-                let (own, others): (Vec<_>, Vec<_>) = compiled.report.errors().partition(|finding| own(finding));
+            Ok(read) => {
+                let (own, others): (Vec<_>, Vec<_>) = read.compiled.report.errors().partition(|finding| own(finding));
                 let others = others.into_iter().map(|finding| {
                     let message = format!("{}: {}", finding.object, view(finding).message);
                     FindingView { field: String::new(), message, ..view(finding) }
@@ -272,19 +273,26 @@ fn view(finding: &idm_compile::Finding) -> FindingView {
 
 /// A fault of reading; its field is in the words of the reader, where it has one.
 fn of_file(error: &FileError) -> FindingView {
-    let field = field_of(&error.message).unwrap_or_default().to_owned();
+    let field = field_of(&error.message).unwrap_or_default();
     FindingView { field, reason: "Invalid".into(), message: error.to_string(), is_note: false }
 }
 
-/// The field in a message of the reader: `spec.a[0].b: …`, or the one in "unknown field `spec.a`".
-pub(crate) fn field_of(message: &str) -> Option<&str> {
+/// The field in a message of the reader: `spec.a[0].b: …`, with the one behind "unknown field", if that is the fault.
+pub(crate) fn field_of(message: &str) -> Option<String> {
     let is_path = |text: &&str| {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '[' | ']' | '_');
-        (text.starts_with("spec") || text.starts_with("metadata")) && text.chars().all(plain)
+        !text.is_empty() && text.chars().all(plain)
     };
-    let in_front = message.split(": ").next().filter(is_path);
-    let unknown = || message.strip_prefix("unknown field `")?.split('`').next().filter(is_path);
-    in_front.or_else(unknown)
+    let unknown = |text: &str| text.strip_prefix("unknown field `")?.split('`').next().filter(is_path).map(str::to_owned);
+    let place = message.split(": ").next().filter(is_path);
+    let place = place.filter(|place| place.starts_with("spec") || place.starts_with("metadata"));
+    match place {
+        None => unknown(message),
+        Some(place) => {
+            let rest = message.split_once(": ").and_then(|(_, rest)| unknown(rest));
+            Some(rest.map_or_else(|| place.to_owned(), |field| format!("{place}.{field}")))
+        }
+    }
 }
 
 #[cfg(test)]

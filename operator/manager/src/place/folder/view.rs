@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use idm_api::v1alpha1::Method;
+use idm_compile::effective;
 use idm_gateway::Gateway;
 use idm_permission::Kind;
+use idm_plan::ObjectKey;
 use idm_types::Timestamp;
 use serde_json::Value;
 
@@ -14,7 +16,13 @@ use super::snapshot::{KeyOf, Row, Snapshot};
 use crate::failure::{Code, Failure};
 use crate::kind::ObjectKind;
 use crate::session::Person;
+use crate::wire::audit::{Expiring, Failing};
 use crate::wire::{FindingView, GatewayView, Item, KeyView, ObjectView, Page, Ready};
+
+/// Two weeks.
+const SOON_MS: u64 = 14 * 24 * 3_600_000;
+/// Objects that the first page shows.
+const MOST_SHOWN: usize = 50;
 
 /// The owner of a folder, by the name that the system has for them.
 pub(super) fn owner(dir: &Path) -> Person {
@@ -47,7 +55,16 @@ pub(super) fn object(snapshot: &Snapshot, object: &ObjectRef) -> Result<ObjectVi
         line: Some(row.span.lines_before + 1),
         findings: snapshot.findings(row),
         keys: is_credential.then(|| keys(snapshot, row, Timestamp::now())),
+        effective: effective_of(snapshot, object),
     })
+}
+
+/// The settings of a policy that are in force, each with its source.
+fn effective_of(snapshot: &Snapshot, object: &ObjectRef) -> Option<Value> {
+    let is_policy = object.kind == ObjectKind::Ours(Kind::IdentityPolicy);
+    let read = snapshot.read.as_ref().ok().filter(|_| is_policy)?;
+    let key = ObjectKey::new(&object.namespace, &object.name);
+    effective(&read.world, &read.compiled, &key).and_then(|policy| serde_json::to_value(policy).ok())
 }
 
 pub(super) fn row<'s>(snapshot: &'s Snapshot, object: &ObjectRef) -> Result<&'s Row, Failure> {
@@ -156,6 +173,42 @@ fn joined(list: &Value, name: impl Fn(&Value) -> Option<String>) -> Option<Strin
     Some(all.join(", "))
 }
 
+/// Objects that are not in force, and what ends within two weeks.
+pub(super) fn attention(snapshot: &Snapshot, now: Timestamp) -> (Vec<Failing>, Vec<Expiring>) {
+    let named = |row: &Row| (row.head.kind.name().to_owned(), snapshot.namespace.clone(), row.head.name.clone());
+    let mut failing = Vec::new();
+    for row in snapshot.rows.values() {
+        if failing.len() >= MOST_SHOWN {
+            break;
+        }
+        let ready = ready(&snapshot.findings(row));
+        if ready.status == "False" {
+            let (kind, namespace, name) = named(row);
+            failing.push(Failing { kind, namespace, name, reason: ready.reason, message: ready.message });
+        }
+    }
+    let soon = |at: Timestamp| now < at && at.0 - now.0 <= SOON_MS;
+    let mut expiring = Vec::new();
+    let credentials = snapshot.read.iter().flat_map(|read| &read.world.credentials);
+    for credential in credentials {
+        let of = |what: String, at: Timestamp| Expiring {
+            kind: "Credential".to_owned(),
+            namespace: snapshot.namespace.clone(),
+            name: credential.meta.name.clone(),
+            what,
+            time: at.rfc3339(),
+        };
+        let end = credential.spec.expire_time.as_deref().and_then(Timestamp::parse_rfc3339);
+        expiring.extend(end.filter(|at| soon(*at)).map(|at| of("the Credential".to_owned(), at)));
+        let keys = snapshot.keys.get(&credential.meta.name).into_iter().flatten();
+        let ending = keys.filter_map(|(id, end)| end.filter(|end| soon(end.at)).map(|end| (id, end.at)));
+        expiring.extend(ending.map(|(id, at)| of(format!("key {id}"), at)));
+    }
+    expiring.sort_by(|a, b| (&a.time, &a.name).cmp(&(&b.time, &b.name)));
+    expiring.truncate(MOST_SHOWN);
+    (failing, expiring)
+}
+
 /// The gateway of this process: it serves the folder when its digest is that of the folder.
 pub(super) fn gateway(snapshot: &Snapshot, gateway: &Gateway) -> GatewayView {
     let (generation, digest) = gateway.version().unwrap_or_default();
@@ -163,7 +216,7 @@ pub(super) fn gateway(snapshot: &Snapshot, gateway: &Gateway) -> GatewayView {
     let message = match (&snapshot.read, gateway.error()) {
         (_, Some(error)) => error,
         (Err(_), None) => "a file of the folder is broken; the last good configuration keeps serving".to_owned(),
-        (Ok((_, compiled, _)), None) if compiled.report.errors().next().is_some() => {
+        (Ok(read), None) if read.compiled.report.errors().next().is_some() => {
             "an object of the folder is broken; the last good configuration keeps serving".to_owned()
         }
         _ if is_newest => String::new(),

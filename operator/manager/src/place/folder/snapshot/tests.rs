@@ -44,7 +44,7 @@ fn a_page_of_100_000_credentials_is_a_walk_over_rows() {
     let began = Instant::now();
     let found = snapshot.page(CREDENTIAL, Some("team-9"), Some("app-9999"), None, 50);
     println!("a search of them: {:?}", began.elapsed());
-    assert_eq!((found.total, found.rows.len(), found.next), (10 + 1, 11, None));
+    assert_eq!((found.total, found.rows.len(), found.next), (2, 2, None));
 }
 
 #[test]
@@ -71,6 +71,6 @@ fn faults_are_told_at_their_object_and_field() {
     assert_eq!(of("broken").len(), 1);
     assert_eq!(of("broken")[0].field, "spec.nothing");
     assert!(of("robot-000000").is_empty());
-    assert_eq!(field_of("spec.limits[0].rate: invalid type"), Some("spec.limits[0].rate"));
+    assert_eq!(field_of("spec.limits[0].rate: invalid type").as_deref(), Some("spec.limits[0].rate"));
     assert_eq!(field_of("something: else"), None);
 }

@@ -122,10 +122,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-types",
         ],
     ),
-    (
-        "idm-operator",
-        &["idm-api", "idm-audit", "idm-compile", "idm-diff", "idm-permission", "idm-plan", "idm-types"],
-    ),
+    ("idm-operator", &["idm-api", "idm-audit", "idm-compile", "idm-diff", "idm-permission", "idm-plan", "idm-types"]),
     // manager shows what the compiler, the audit and hypothetical decisions say; of a folder it asks the gateway that
     // serves it, whose spool takes the records of changes.
     (

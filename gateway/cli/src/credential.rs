@@ -243,7 +243,9 @@ impl Create {
             spec["expireTime"] = expires.into();
         }
         match &place.dir {
-            Some(dir) => FolderCredentials::open(dir)?.create(&name, spec).map(|made| shown::print_made(&made, output))?,
+            Some(dir) => {
+                FolderCredentials::open(dir)?.create(&name, spec).map(|made| shown::print_made(&made, output))?
+            }
             None => {
                 place.cluster().await?.create(&name, spec).await?;
                 shown::done(

@@ -37,11 +37,7 @@ pub(crate) struct RunningManager {
 }
 
 impl ManagerArgs {
-    pub(crate) async fn start(
-        &self,
-        address: SocketAddr,
-        over: ManagedFolder<'_>,
-    ) -> anyhow::Result<RunningManager> {
+    pub(crate) async fn start(&self, address: SocketAddr, over: ManagedFolder<'_>) -> anyhow::Result<RunningManager> {
         if !address.ip().is_loopback() && !self.danger_plain_http {
             bail!("the Manager speaks plain http: give it an address of this machine such as 127.0.0.1:8003");
         }

@@ -86,7 +86,8 @@ impl Run {
         };
         let manager = match self.manager {
             Some(address) => {
-                let over = ManagedFolder { dir: &self.dir, settings, gateway: gateway.clone(), audit: options.audit.clone() };
+                let over =
+                    ManagedFolder { dir: &self.dir, settings, gateway: gateway.clone(), audit: options.audit.clone() };
                 Some(self.manager_names.start(address, over).await?)
             }
             None => None,

@@ -29,8 +29,6 @@ pub(crate) enum Code {
     Misdirected,
     /// The compiler or the API server refuses the object.
     Refused,
-    /// Too many attempts.
-    TooMany,
     /// Something that is needed does not answer.
     Unavailable,
 }
@@ -49,7 +47,6 @@ impl Code {
             Code::UnsupportedMediaType => 415,
             Code::Misdirected => 421,
             Code::Refused => 422,
-            Code::TooMany => 429,
             Code::Unavailable => 503,
         }
     }
@@ -100,11 +97,6 @@ impl Failure {
         let field = first.map(|finding| finding.field.clone()).filter(|field| !field.is_empty());
         let message = first.map_or_else(|| "the object is refused".to_owned(), |finding| finding.message.clone());
         Self { code: Code::Refused, message, field, findings, missing: None }
-    }
-
-    pub(crate) fn forbidden(missing: Missing) -> Self {
-        let message = format!("`{}` is missing in {}", missing.permission, missing.scope);
-        Self { missing: Some(missing), ..Self::new(Code::Forbidden, message) }
     }
 
     pub(crate) fn at(mut self, field: impl Into<String>) -> Self {

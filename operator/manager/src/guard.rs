@@ -31,10 +31,6 @@ impl Names {
         Self { allowed: own.into_iter().chain(more).collect(), is_https }
     }
 
-    pub(crate) fn is_https(&self) -> bool {
-        self.is_https
-    }
-
     /// Whether the request came to a name of this server.
     pub(crate) fn check_host(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Failure> {
         let misdirected = || Failure::new(Code::Misdirected, "this server has another name: see --allowed-host");

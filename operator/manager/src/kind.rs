@@ -39,7 +39,8 @@ impl ObjectKind {
 
     /// The kind, where it can be changed here.
     pub(crate) fn editable(self) -> Result<Kind, Failure> {
-        self.ours().ok_or_else(|| Failure::invalid(format!("{} is shown only: change it where it is made", self.name())))
+        self.ours()
+            .ok_or_else(|| Failure::invalid(format!("{} is shown only: change it where it is made", self.name())))
     }
 }
 

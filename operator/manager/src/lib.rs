@@ -27,4 +27,4 @@ pub use credential::{
     ClusterCredentials, CredentialError, FolderCredentials, Made, Shown, is_credential_name, new_api_key,
 };
 pub use manager::{FolderOptions, Manager, StartError};
-pub use server::{ManagerServer};
+pub use server::ManagerServer;

@@ -108,7 +108,10 @@ impl Manager {
     }
 
     /// Work that a stop waits for.
-    pub(crate) fn counted<F: Future + Send + 'static>(&self, work: F) -> impl Future<Output = F::Output> + Send + use<F> {
+    pub(crate) fn counted<F: Future + Send + 'static>(
+        &self,
+        work: F,
+    ) -> impl Future<Output = F::Output> + Send + use<F> {
         let under_way = self.under_way.clone();
         async move {
             let _held = under_way.read_owned().await;

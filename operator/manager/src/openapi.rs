@@ -18,8 +18,8 @@ pub(crate) fn document(endpoints: &[Endpoint]) -> Value {
     for endpoint in endpoints {
         let Endpoint { id, summary, method, path, needs, query, request, answer, media_type, handler: _ } = endpoint;
         let variables = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-        let in_path = variables
-            .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}));
+        let in_path =
+            variables.map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}));
         let in_query = query.iter().map(|name| json!({"name": name, "in": "query", "schema": {"type": "string"}}));
         let parameters: Vec<Value> = in_path.chain(in_query).collect();
         let success = match answer {
@@ -84,7 +84,8 @@ mod tests {
     #[test]
     fn no_two_types_share_a_name() {
         let document = document(&endpoints());
-        let names: Vec<_> = document["components"]["schemas"].as_object().into_iter().flat_map(|all| all.keys()).collect();
+        let names: Vec<_> =
+            document["components"]["schemas"].as_object().into_iter().flat_map(|all| all.keys()).collect();
         assert!(names.iter().all(|name| !name.ends_with('2')), "{names:?}");
     }
 }

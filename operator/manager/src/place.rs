@@ -14,9 +14,7 @@ use crate::kind::ObjectKind;
 use crate::session::Person;
 use crate::table::Later;
 use crate::wire::audit::{Expiring, Failing};
-use crate::wire::{
-    Allowed, CheckDraft, Checked, GatewayView, MadeKey, Mode, NewCredential, ObjectView, Page, Revoked,
-};
+use crate::wire::{Allowed, CheckDraft, Checked, GatewayView, MadeKey, Mode, NewCredential, ObjectView, Page, Revoked};
 
 /// Which part of a list is asked for.
 #[derive(Clone, Debug)]

@@ -247,10 +247,17 @@ mod tests {
     fn variable_parts_are_names_and_nothing_else() {
         let pattern = "/api/v1/objects/{kind}/{namespace}/{name}";
         let parts = matched(pattern, "/api/v1/objects/Credential/shop/a.b").expect("it matches");
-        assert_eq!((parts["kind"].as_str(), parts["namespace"].as_str(), parts["name"].as_str()), ("Credential", "shop", "a.b"));
+        assert_eq!(
+            (parts["kind"].as_str(), parts["namespace"].as_str(), parts["name"].as_str()),
+            ("Credential", "shop", "a.b")
+        );
         for other in [
-            "/api/v1/objects/Credential/shop", "/api/v1/objects/Credential/shop/", "/api/v1/objects/Credential/shop/a/b",
-            "/api/v1/objects/Credential/../a", "/api/v1/objects/Credential/shop/a%2fb", "/api/v1/objects//shop/a",
+            "/api/v1/objects/Credential/shop",
+            "/api/v1/objects/Credential/shop/",
+            "/api/v1/objects/Credential/shop/a/b",
+            "/api/v1/objects/Credential/../a",
+            "/api/v1/objects/Credential/shop/a%2fb",
+            "/api/v1/objects//shop/a",
         ] {
             assert!(matched(pattern, other).is_none(), "{other}");
         }

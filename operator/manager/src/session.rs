@@ -107,7 +107,12 @@ fn key_of(cookie: &str) -> Result<RandomizedNonceKey, NotSealed> {
 
 impl Sessions {
     /// Opens a session; returns the value of its cookie.
-    pub(crate) fn open(&mut self, person: Person, random: [u8; 32], now: Uptime) -> Result<Redacted<String>, NotSealed> {
+    pub(crate) fn open(
+        &mut self,
+        person: Person,
+        random: [u8; 32],
+        now: Uptime,
+    ) -> Result<Redacted<String>, NotSealed> {
         let cookie = Redacted::new(hex(&random));
         let Person { name, uid, groups, token } = person;
         let sealed = match token {
@@ -162,7 +167,8 @@ impl Sessions {
 fn opened(cookie: &str, sealed: &[u8]) -> Option<Redacted<String>> {
     let (nonce, text) = sealed.split_first_chunk::<12>()?;
     let mut text = text.to_vec();
-    let plain = key_of(cookie).ok()?.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::empty(), &mut text).ok()?;
+    let plain =
+        key_of(cookie).ok()?.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::empty(), &mut text).ok()?;
     String::from_utf8(plain.to_vec()).ok().map(Redacted::new)
 }
 

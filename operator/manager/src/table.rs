@@ -128,13 +128,7 @@ impl Endpoint {
     }
 
     /// Answers in its own way.
-    fn plain<F>(
-        id: &'static str,
-        method: Method,
-        path: &'static str,
-        needs: Needs,
-        handler: fn(Call) -> F,
-    ) -> Self
+    fn plain<F>(id: &'static str, method: Method, path: &'static str, needs: Needs, handler: fn(Call) -> F) -> Self
     where
         F: Future<Output = Result<Reply, Failure>> + Send + 'static,
     {
@@ -215,8 +209,18 @@ pub(crate) fn endpoints() -> Arc<[Endpoint]> {
             .says("Whether identity is healthy: gateways, decisions of the last hour, what needs attention"),
         Endpoint::get("searchAudit", "/api/v1/audit", Session, api::audit::search)
             .reads(&[
-                "kind", "outcome", "reason", "namespace", "objectKind", "name", "who", "text", "since", "until",
-                "limit", "before",
+                "kind",
+                "outcome",
+                "reason",
+                "namespace",
+                "objectKind",
+                "name",
+                "who",
+                "text",
+                "since",
+                "until",
+                "limit",
+                "before",
             ])
             .says("Records of decisions and changes, the newest first"),
         Endpoint::plain("followAudit", Method::GET, "/api/v1/audit/stream", Session, api::audit::stream)
@@ -225,7 +229,16 @@ pub(crate) fn endpoints() -> Arc<[Endpoint]> {
             .says("Records as they are written; goes on behind `Last-Event-ID`"),
         Endpoint::plain("exportAudit", Method::GET, "/api/v1/audit/export", Session, api::audit::export)
             .reads(&[
-                "kind", "outcome", "reason", "namespace", "objectKind", "name", "who", "text", "since", "until",
+                "kind",
+                "outcome",
+                "reason",
+                "namespace",
+                "objectKind",
+                "name",
+                "who",
+                "text",
+                "since",
+                "until",
                 "format",
             ])
             .of_type("application/jsonl")

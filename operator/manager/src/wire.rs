@@ -28,8 +28,6 @@ pub(crate) struct SignIn {
 pub(crate) enum Mode {
     /// In a folder of YAML.
     Folder,
-    /// In a cluster.
-    Cluster,
 }
 
 /// Whether a verb is allowed.

@@ -11,7 +11,6 @@ use idm_audit::Evidence;
 use idm_diff::Digest;
 use idm_types::Uptime;
 
-
 /// Attempts are forgotten after this time, in milliseconds: the watch may have to be built up anew in between.
 const REMEMBERED_MS: u64 = 120_000;
 /// A change without an attempt waits for one that comes late, in milliseconds.

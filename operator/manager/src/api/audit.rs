@@ -77,7 +77,8 @@ pub(crate) async fn page(
     }
     let dir = manager.audit.dir.clone();
     let read = move || idm_audit::read(&dir, &filter, before.as_ref(), limit);
-    let page = tokio::task::spawn_blocking(read).await.map_err(|_| Failure::unavailable("the reading was broken off"))?;
+    let page =
+        tokio::task::spawn_blocking(read).await.map_err(|_| Failure::unavailable("the reading was broken off"))?;
     page.map_err(|error| match error.kind() {
         std::io::ErrorKind::InvalidInput => Failure::invalid(error.to_string()).at("before"),
         _ => Failure::unavailable("the records cannot be read"),
@@ -111,11 +112,7 @@ pub(crate) async fn entry(call: Call) -> Result<AuditEntry, Failure> {
         }
         (None, None) => return Err(missing()),
     };
-    Ok(AuditEntry {
-        item: AuditItem::of(&record),
-        explanation: record.explain(),
-        record: record.value().clone(),
-    })
+    Ok(AuditEntry { item: AuditItem::of(&record), explanation: record.explain(), record: record.value().clone() })
 }
 
 pub(crate) async fn export(call: Call) -> Result<Reply, Failure> {

@@ -4,7 +4,7 @@ use idm_types::Timestamp;
 
 use crate::call::Call;
 use crate::failure::Failure;
-use crate::wire::{MadeKey, NewCredential, Revoked, RevokeRequest, RotateRequest};
+use crate::wire::{MadeKey, NewCredential, RevokeRequest, Revoked, RotateRequest};
 
 /// A year: no old key works longer.
 const MOST_SECONDS: u64 = 31_536_000;

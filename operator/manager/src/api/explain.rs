@@ -31,7 +31,8 @@ pub(crate) async fn decode(call: Call, body: DecodeRequest) -> Result<DecodedVie
     };
     let hypotheses = hypotheses(&call, &policy.namespace).await?;
     let key = ObjectKey::new(&policy.namespace, &policy.name);
-    let examined = tokio::task::spawn_blocking(move || hypotheses.examine(&key, token.reveal(), Timestamp::now())).await;
+    let examined =
+        tokio::task::spawn_blocking(move || hypotheses.examine(&key, token.reveal(), Timestamp::now())).await;
     let examined = examined.map_err(|_| Failure::unavailable("the work was broken off"))?;
     let examined = examined.map_err(|_| Failure::unavailable("the policy cannot be used: see its findings"))?;
     let checks = examined.ok_or_else(|| Failure::new(Code::NotFound, "this policy is not in force").at("policy"))?;
@@ -51,9 +52,8 @@ pub(crate) async fn explain(call: Call, body: ExplainRequest) -> Result<Explaine
     if request.headers.len() > MOST_HEADERS {
         return Err(invalid("request.headers", "give a hundred at most"));
     }
-    let header = |(name, value): &(String, String)| {
-        Some((HeaderName::from_str(name).ok()?, HeaderValue::from_str(value).ok()?))
-    };
+    let header =
+        |(name, value): &(String, String)| Some((HeaderName::from_str(name).ok()?, HeaderValue::from_str(value).ok()?));
     let headers: Option<Vec<_>> = request.headers.iter().map(header).collect();
     let headers = headers.ok_or_else(|| invalid("request.headers", "each must be a name and a value of a header"))?;
     let namespace = match namespace {
@@ -64,7 +64,8 @@ pub(crate) async fn explain(call: Call, body: ExplainRequest) -> Result<Explaine
     let asked = Hypothetical { headers, ..Hypothetical::new(method, url) };
     let runtime = tokio::runtime::Handle::current();
     // A decision stays on one thread.
-    let decided = tokio::task::spawn_blocking(move || runtime.block_on(hypotheses.decide(&asked, Timestamp::now()))).await;
+    let decided =
+        tokio::task::spawn_blocking(move || runtime.block_on(hypotheses.decide(&asked, Timestamp::now()))).await;
     let decided = decided.map_err(|_| Failure::unavailable("the work was broken off"))?;
     let told = decided.map_err(|error| match error {
         HypotheticalError::Url(_) => invalid("request.url", "it must have `http` or `https`, a host and a path"),

@@ -159,7 +159,9 @@ impl ClusterCredentials {
             None => lives.map(|key| key.id.clone()).collect(),
         };
         if chosen.is_empty() {
-            return Err(CredentialError::Refused(format!("Credential '{name}' has no key that works: `idm credential show {name}` lists what it had")));
+            return Err(CredentialError::Refused(format!(
+                "Credential '{name}' has no key that works: `idm credential show {name}` lists what it had"
+            )));
         }
         let before = object.annotations().get(REVOKE_ANNOTATION).cloned().unwrap_or_default();
         let mut ids: Vec<&str> = before.split(',').map(str::trim).filter(|id| !id.is_empty()).collect();

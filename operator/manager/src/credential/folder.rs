@@ -126,7 +126,10 @@ impl FolderCredentials {
             .find(|of| of.key.name == name)
             .map(|of| of.proof.clone());
         let Some(Proof::ApiKey { keys, .. }) = keys else {
-            return Err(CredentialError::Refused(format!("Credential '{name}' has no key in order: see `idm lint {}`", self.dir.display())))
+            return Err(CredentialError::Refused(format!(
+                "Credential '{name}' has no key in order: see `idm lint {}`",
+                self.dir.display()
+            )));
         };
         let mut register = self.world.register.clone();
         // Two are the most: what was retiring ends now.
@@ -166,7 +169,9 @@ impl FolderCredentials {
         let held = held_keys(&self.world, object);
         let chosen: Vec<&String> = held.iter().filter(|sha256| key.is_none_or(|id| id == key_id(sha256))).collect();
         if chosen.is_empty() {
-            return Err(CredentialError::Refused(format!("Credential '{name}' has no such key now: `idm credential show {name}` lists what it has")));
+            return Err(CredentialError::Refused(format!(
+                "Credential '{name}' has no such key now: `idm credential show {name}` lists what it has"
+            )));
         }
         let mut register = self.world.register.clone();
         for sha256 in &chosen {
@@ -185,7 +190,7 @@ impl FolderCredentials {
             return Err(CredentialError::Refused(format!(
                 "the key of Credential '{name}' is written by hand: replace it in its Secret, which takes effect at \
                     once. For two keys at a time give hashes with `apiKey.sha256`, as `idm credential create` does"
-            )))
+            )));
         };
         let is_it = |text: &str| {
             let document: Value = serde_yaml_ng::from_str(text).unwrap_or_default();

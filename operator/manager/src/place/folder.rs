@@ -25,9 +25,7 @@ use crate::failure::{Code, Failure};
 use crate::session::Person;
 use crate::table::Later;
 use crate::wire::audit::{Expiring, Failing};
-use crate::wire::{
-    Allowed, Checked, GatewayView, MadeKey, Mode, NewCredential, ObjectView, OldKey, Page, Revoked,
-};
+use crate::wire::{Allowed, Checked, GatewayView, MadeKey, Mode, NewCredential, ObjectView, OldKey, Page, Revoked};
 use snapshot::{FolderReader, Snapshot};
 
 /// By what the person of a folder may do everything.

@@ -245,9 +245,8 @@ impl Snapshot {
 
     /// Everything that keeps the folder from being served, the faults of one object first.
     pub(crate) fn errors(&self, object: (ObjectKind, &str)) -> Vec<FindingView> {
-        let own = |finding: &idm_compile::Finding| {
-            finding.object.kind == object.0.name() && finding.object.name == object.1
-        };
+        let own =
+            |finding: &idm_compile::Finding| finding.object.kind == object.0.name() && finding.object.name == object.1;
         match &self.read {
             Err(errors) => errors.iter().map(of_file).collect(),
             Ok(read) => {
@@ -283,7 +282,8 @@ pub(crate) fn field_of(message: &str) -> Option<String> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '[' | ']' | '_');
         !text.is_empty() && text.chars().all(plain)
     };
-    let unknown = |text: &str| text.strip_prefix("unknown field `")?.split('`').next().filter(is_path).map(str::to_owned);
+    let unknown =
+        |text: &str| text.strip_prefix("unknown field `")?.split('`').next().filter(is_path).map(str::to_owned);
     let place = message.split(": ").next().filter(is_path);
     let place = place.filter(|place| place.starts_with("spec") || place.starts_with("metadata"));
     match place {

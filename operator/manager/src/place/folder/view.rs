@@ -118,13 +118,16 @@ pub(crate) fn summary(object: &Value, kind: ObjectKind, keys: &[KeyView]) -> BTr
     let first = |names: &[&str]| names.iter().find(|name| !spec[**name].is_null()).map(|name| (*name).to_owned());
     let mut all = BTreeMap::new();
     let mut put = |name: &str, value: Option<String>| {
-        value.filter(|value| !value.is_empty()).map(|value| all.insert(name.to_owned(), idm_types::visible(&value).into_owned()));
+        value
+            .filter(|value| !value.is_empty())
+            .map(|value| all.insert(name.to_owned(), idm_types::visible(&value).into_owned()));
     };
     match kind {
         ObjectKind::Ours(Kind::IdentityPolicy) => {
             let target = |of: &Value| Some(format!("{} {}", of["kind"].as_str()?, of["name"].as_str()?));
             put("targets", joined(&spec["targetRefs"], target));
-            let method = |of: &Value| Method::KINDS.iter().find(|kind| !of[**kind].is_null()).map(|kind| (*kind).to_owned());
+            let method =
+                |of: &Value| Method::KINDS.iter().find(|kind| !of[**kind].is_null()).map(|kind| (*kind).to_owned());
             put("methods", joined(&spec["authentication"]["methods"], method));
         }
         ObjectKind::Ours(Kind::Credential) => {
@@ -138,7 +141,8 @@ pub(crate) fn summary(object: &Value, kind: ObjectKind, keys: &[KeyView]) -> BTr
         ObjectKind::Ours(Kind::Federation) => {
             let kind = spec.as_object().and_then(|spec| spec.iter().find(|(_, value)| value.is_object()));
             put("type", kind.map(|(name, _)| name.clone()));
-            let address = kind.and_then(|(_, of)| ["issuer", "url", "address"].iter().find_map(|name| of[*name].as_str()));
+            let address =
+                kind.and_then(|(_, of)| ["issuer", "url", "address"].iter().find_map(|name| of[*name].as_str()));
             put("address", address.map(str::to_owned));
         }
         ObjectKind::Ours(Kind::RoleBinding) => {
@@ -162,7 +166,9 @@ pub(crate) fn summary(object: &Value, kind: ObjectKind, keys: &[KeyView]) -> BTr
             let listener = |of: &Value| Some(format!("{} {}", of["protocol"].as_str()?, of["port"]));
             put("listeners", joined(&spec["listeners"], listener));
         }
-        ObjectKind::HttpRoute => put("hostnames", joined(&spec["hostnames"], |of: &Value| of.as_str().map(str::to_owned))),
+        ObjectKind::HttpRoute => {
+            put("hostnames", joined(&spec["hostnames"], |of: &Value| of.as_str().map(str::to_owned)))
+        }
         ObjectKind::Service => put("ports", joined(&spec["ports"], |of: &Value| Some(of["port"].to_string()))),
     }
     all

@@ -90,7 +90,8 @@ fn candidate(inner: &Inner, before: &Snapshot, draft: &Draft) -> Result<Candidat
         return Err(Failure::invalid("give one document, without `---` lines between several").at("yaml"));
     };
     let document = yaml.get(span.bytes.clone()).unwrap_or_default();
-    let value = parse_document(document).map_err(|error| Failure::invalid(format!("line {}: {}", error.line, error.message)).at("yaml"))?;
+    let value = parse_document(document)
+        .map_err(|error| Failure::invalid(format!("line {}: {}", error.line, error.message)).at("yaml"))?;
     is_of(&value, object, &before.namespace)?;
     let row = before.row(object.kind, &object.name);
     let (file, text) = match (row, version) {
@@ -225,11 +226,7 @@ fn of_credential(inner: &Inner, name: &str) -> Result<(ObjectRef, PathBuf), Fail
     Ok((ObjectRef { kind, namespace, name: name.to_owned() }, inner.dir.clone()))
 }
 
-pub(super) fn create_credential(
-    inner: &Inner,
-    name: &str,
-    spec: Value,
-) -> Result<(MadeKey, Vec<Recorded>), Failure> {
+pub(super) fn create_credential(inner: &Inner, name: &str, spec: Value) -> Result<(MadeKey, Vec<Recorded>), Failure> {
     let (object, dir) = of_credential(inner, name)?;
     let new = FolderCredentials::open(&dir).and_then(|folder| folder.create(name, spec.clone())).map_err(failed)?;
     let diff = diff(object.kind.name(), None, Some(&Content::of_json(&json!({"metadata": {}, "spec": spec}))));

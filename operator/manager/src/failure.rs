@@ -71,7 +71,7 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     pub(crate) field: Option<String>,
     pub(crate) findings: Vec<FindingView>,
-    pub(crate) missing: Option<Missing>,
+    pub(crate) missing: Option<Box<Missing>>,
 }
 
 impl Failure {
@@ -114,7 +114,7 @@ impl Failure {
                 field: field.as_deref().map(|field| visible(field).into_owned()),
                 id,
                 findings: findings.clone(),
-                missing: missing.clone(),
+                missing: missing.as_deref().cloned(),
             },
         }
     }

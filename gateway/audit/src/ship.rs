@@ -16,6 +16,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::seal::is_seal;
 use crate::spool::{segment_path, segments};
 use crate::{Follower, SpoolHealth};
 
@@ -136,7 +137,7 @@ impl Shipper {
         if lines.is_empty() {
             return Ok(false);
         }
-        let count = lines.len() as u64;
+        let count = lines.iter().filter(|line| !is_seal(line)).count() as u64;
         self.bulk(lines).await?;
         self.health.shipped.fetch_add(count, Ordering::Relaxed);
         self.follower = ahead;
@@ -257,6 +258,9 @@ pub(crate) fn fields() -> Value {
     let keyword = json!({"type": "keyword", "ignore_above": 1024});
     json!({
         "@timestamp": {"type": "date"}, "id": keyword, "schema": {"type": "integer"}, "kind": keyword,
+        "chain": {"properties": {"id": keyword, "n": {"type": "long"}, "hash": {"type": "keyword", "index": false}}},
+        "seal": {"properties": {"why": keyword, "segment": {"type": "long"}, "kept_from": {"type": "long"},
+        "cut": {"type": "long"}, "before": {"type": "keyword", "index": false}, "keyed": {"type": "boolean"}}},
         "namespace": keyword, "gateway": keyword, "generation": {"type": "long"}, "outcome": keyword,
         "status": {"type": "integer"},
         "stage": keyword, "reason": keyword, "detail": {"type": "text"}, "duration_us": {"type": "long"},

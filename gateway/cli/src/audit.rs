@@ -1,4 +1,5 @@
 mod search;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,6 +12,7 @@ use idm_permission::Kind;
 use idm_types::{DecisionId, Timestamp};
 
 use self::search::{Records, Search};
+use self::verify::Verify;
 use crate::options::ElasticsearchArgs;
 use crate::{print, state};
 
@@ -66,6 +68,8 @@ pub(crate) enum Audit {
     Changes(Changes),
     /// Find records, the newest of those that fit
     Search(Search),
+    /// Say whether the records of a folder are those that were written
+    Verify(Verify),
 }
 
 /// Say who changed what, when, and how sure that is
@@ -172,6 +176,7 @@ impl Audit {
             Audit::Tail(tail) => tail,
             Audit::Changes(changes) => return changes.run().await,
             Audit::Search(search) => return search.run().await,
+            Audit::Verify(verify) => return verify.run(),
         };
         let dir = tail.audit_dir.clone().unwrap_or_else(state::audit_dir);
         let context = || format!("no audit records in {}: name their folder with --audit-dir", dir.display());

@@ -7,9 +7,11 @@
 //! confirmed it. Never prints a record to a log. Start at [`Record`], then `spool.rs`, then `ship.rs`.
 
 mod chain;
+mod ecs;
 mod explain;
 pub mod export;
 mod filter;
+mod indices;
 mod order;
 mod read;
 mod record;

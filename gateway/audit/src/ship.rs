@@ -165,11 +165,13 @@ impl Shipper {
         checked(request.send().await?).await.map(drop)?;
         // Indices that an earlier version made learn of newer fields, and of the alias, where we may tell them.
         let request = self.request(Method::PUT, &format!("{INDEX}*/_mapping")).json(&mapping());
-        tracing::debug!(status = request.send().await?.status().as_u16(), "mapping");
+        let status = request.send().await?.status().as_u16();
+        tracing::debug!(status, "mapping");
         if !has_earlier {
             let add = json!({"actions": [{"add": {"index": format!("{INDEX}-*"), "alias": INDEX}}]});
             let request = self.request(Method::POST, "_aliases").json(&add);
-            tracing::debug!(status = request.send().await?.status().as_u16(), "alias");
+            let status = request.send().await?.status().as_u16();
+            tracing::debug!(status, "alias");
         }
         Ok(has_earlier)
     }

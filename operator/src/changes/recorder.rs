@@ -167,7 +167,7 @@ async fn record(
 
 #[cfg(test)]
 mod tests {
-    use idm_audit::{ChangesFilter, OnFull, Spool, SpoolConfig, Successes};
+    use idm_audit::{OnFull, RecordFilter, Spool, SpoolConfig, Successes};
     use kube::core::DynamicObject;
     use serde_json::json;
 
@@ -222,7 +222,7 @@ mod tests {
         // The listing of the second operator does not show it any more: it is told as deleted, once.
         lead(&server, &spool, &[event(None, Some(&two)), event(Some(&two), None)]).await;
         lead(&server, &spool, &[]).await;
-        let told = ChangesFilter::default().read(dir.path()).unwrap();
+        let told = idm_audit::read(dir.path(), &RecordFilter::default(), None, 100).unwrap().items;
         let told: Vec<_> = told.iter().map(|record| record.short()).collect();
         let count = |action: &str| told.iter().filter(|line| line.contains(action)).count();
         assert_eq!((told.len(), count("Created"), count("Deleted")), (4, 2, 2), "{told:#?}");

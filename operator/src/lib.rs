@@ -219,13 +219,20 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     });
     let (door, notes) = changes::Door::new();
     let webhook = webhook(context.clone(), door, options.changes.changes_listen);
-    let outcome = tokio::select! {
-        outcome = leader.keep() => outcome,
-        outcome = reconcile::run(context, spool.spool_handle(), notes) => outcome,
-        outcome = webhook => outcome,
-        _ = term.recv() => Ok(()),
-        _ = tokio::signal::ctrl_c() => Ok(()),
+    let (changed, recorder) = changes::Recorder::start(context.clone(), notes, spool.spool_handle());
+    let (outcome, is_leader) = tokio::select! {
+        outcome = leader.keep() => (outcome, false),
+        outcome = reconcile::run(context, changed) => (outcome, true),
+        outcome = webhook => (outcome, true),
+        _ = term.recv() => (Ok(()), true),
+        _ = tokio::signal::ctrl_c() => (Ok(()), true),
     };
+    // The ledger is the leader's: whoever leads next begins with what this process recorded last.
+    if is_leader {
+        recorder.finish().await;
+    } else {
+        recorder.abort().await;
+    }
     drop(health);
     spool.close();
     leader.release().await;

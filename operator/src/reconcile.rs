@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use idm_audit::SpoolHandle;
 use idm_compile::{Report, SIGNING_SECRET, Settings, World};
 use idm_plan::ObjectKey;
 use idm_types::Timestamp;
@@ -34,11 +33,7 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_millis(20);
 
 /// Watches and reconciles until an error that requires a restart.
-pub(crate) async fn run(
-    context: Arc<Context>,
-    spool_handle: SpoolHandle,
-    notes: mpsc::Receiver<changes::Note>,
-) -> anyhow::Result<()> {
+pub(crate) async fn run(context: Arc<Context>, changed: mpsc::UnboundedSender<Seen>) -> anyhow::Result<()> {
     let queue = Arc::new(Queue::default());
     let (sender, receiver) = mpsc::unbounded_channel();
     // They end with this future: an operator that does not lead any more writes nothing, and the spool can be closed.
@@ -46,9 +41,7 @@ pub(crate) async fn run(
     for &kind in Kind::ALL {
         tasks.spawn(watch::follow(context.client.clone(), kind, context.clone(), sender.clone()));
     }
-    let (changed, changes) = mpsc::unbounded_channel();
     tasks.spawn(take_note(context.clone(), receiver, queue.clone(), changed));
-    tasks.spawn(changes::run(context.clone(), changes, notes, spool_handle));
     tasks.spawn(permissions::run(context.clone(), queue.clone()));
     tasks.spawn(work(context, queue));
     let ended = tasks.join_next().await;
@@ -295,6 +288,6 @@ pub(crate) mod api_server;
 #[cfg(test)]
 mod concern;
 #[cfg(test)]
-mod parity;
+pub(crate) mod parity;
 #[cfg(test)]
 mod unchanged;

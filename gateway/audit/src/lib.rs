@@ -27,6 +27,7 @@ mod verify;
 mod writer;
 
 pub use chain::{ChainHead, ChainKey, LEAST_KEY, NoHead, ShortKey};
+pub use explain::{Explanation, Step};
 pub use filter::{NoSuchWord, RecordFilter, RecordKind, RecordOutcome};
 pub use order::InOrder;
 pub(crate) use read::Follower;

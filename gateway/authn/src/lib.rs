@@ -7,6 +7,7 @@
 //! a new one is a file there and a line in `methods/mod.rs`.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod assumed;
 mod authenticated;
 mod basis;
 mod binding;
@@ -17,6 +18,7 @@ mod client;
 mod credential;
 mod directory;
 mod ended_uses;
+mod examined;
 mod exchange;
 mod federated;
 mod grants;
@@ -40,6 +42,7 @@ mod standing;
 mod usage;
 mod validators;
 
+pub use assumed::Assumption;
 pub use authenticated::Authenticated;
 pub use basis::Basis;
 pub use cache::TokenCache;
@@ -49,6 +52,7 @@ pub use client::{Asking, ClientForm, Clients, KnownClient};
 pub use credential::{CredentialTable, CredentialTables};
 pub use directory::ArmedDirectory;
 pub use ended_uses::EndedUses;
+pub use examined::{Check, TokenChecks};
 pub use federated::Federated;
 pub use grants::Grants;
 pub use keys::RetiringReport;

@@ -65,12 +65,16 @@ impl Shelf {
         Ok((shelf, ledger))
     }
 
-    /// Stores what differs from what is stored. What fails is tried again the next time.
+    /// Stores what differs from what is stored, at most once in a while. What fails is tried again the next time.
     pub(crate) async fn store(&mut self, context: &Context, ledger: &mut Ledger) {
-        let now = tokio::time::Instant::now();
-        if self.next.is_some_and(|next| now < next) {
-            return;
+        if self.next.is_none_or(|next| tokio::time::Instant::now() >= next) {
+            self.store_now(context, ledger).await;
         }
+    }
+
+    /// The same at once.
+    pub(crate) async fn store_now(&mut self, context: &Context, ledger: &mut Ledger) {
+        let now = tokio::time::Instant::now();
         let changed = ledger.take_changed();
         if changed.is_empty() && !self.versions.is_empty() {
             return;

@@ -97,6 +97,14 @@ impl Teller {
         self.spool.is_open()
     }
 
+    /// Waits until all that was told is on disk, and says whether it is.
+    pub(crate) async fn is_stored(&mut self) -> bool {
+        match self.last.take() {
+            Some(last) => last.await.is_ok(),
+            None => self.spool.is_open(),
+        }
+    }
+
     /// Records a change.
     pub(crate) async fn tell(&mut self, changed: Changed, author: Option<Author>) {
         let by = By::of(&changed, author);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use idm_audit::{ChainKey, OnFull, Spool, SpoolConfig, Successes};
+use idm_audit::{ChainKey, OnFull, Spool, SpoolConfig, SpoolHandle, Successes};
 use idm_compile::{Compiled, Settings, compile, yaml::read_files};
 use idm_plan::{Bundle, CONTROL_TOKEN, SecretHandle};
 use kube::runtime::events::{Recorder, Reporter};
@@ -100,7 +100,7 @@ spec:
 
 const POLICIES: &[&str] = &["health", "inner", "orders", "people", "reports"];
 
-pub(super) fn context(server: &Arc<ApiServer>) -> Context {
+pub(crate) fn context(server: &Arc<ApiServer>) -> Context {
     let settings = GatewaySettings {
         operator_namespace: super::api_server::HOME.into(),
         metrics_namespaces: vec![],
@@ -166,7 +166,9 @@ fn from_folder(exported: String, made: &Bundle) -> Result<Bundle, String> {
 async fn agreed(server: &Arc<ApiServer>, spool_handle: SpoolHandle) -> Result<Bundle, String> {
     let mut bundles = server.bundle();
     let (_, notes) = tokio::sync::mpsc::channel(1);
-    tokio::spawn(run(Arc::new(context(server)), spool_handle, notes));
+    let context = Arc::new(context(server));
+    let (changed, _recorder) = crate::changes::Recorder::start(context.clone(), notes, spool_handle);
+    tokio::spawn(run(context, changed));
     // Objects arrive one by one; after the last of them the two are equal, whatever the result was before.
     let is_equal = |made: &Bundle| from_folder(server.exported(), made).is_ok_and(|of| of.digest == made.digest);
     let agreed = bundles.wait_for(|made| made.as_ref().is_some_and(is_equal));

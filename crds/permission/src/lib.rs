@@ -11,6 +11,7 @@ pub mod guard;
 pub mod rbac;
 
 mod can;
+mod matrix;
 mod role;
 mod scope;
 mod subject;
@@ -18,6 +19,7 @@ mod vocabulary;
 mod write;
 
 pub use can::{Binding, Bindings, Denial, Grant, can, holders, may_grant};
+pub use matrix::{BindingRow, Cells, Matrix, RoleRow, Tier, matrix};
 pub use role::{BuiltInRole, Role};
 pub use scope::Scope;
 pub use subject::{IssuerNames, Issuers, KUBERNETES, Person, Subject, SubjectError, Target};

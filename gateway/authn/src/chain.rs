@@ -133,7 +133,10 @@ impl ArmedPolicy {
         who: &Identity,
         now: Timestamp,
     ) -> Result<Option<HeaderValue>, Refusal> {
-        let Some(exchange) = &self.exchange else { return Ok(None) };
+        // Without a token there is nothing to exchange for a caller who is assumed.
+        let Some(exchange) = self.exchange.as_ref().filter(|_| self.memory.assumed().is_none()) else {
+            return Ok(None);
+        };
         let denied = |detail: &str| Refusal::new(Reason::TokenExchangeRefused, detail).by_method(&who.method);
         if let Some(token) = who.session_token() {
             return exchange.header(token.reveal(), who, &self.memory, view.address, now).await.map(Some);
@@ -263,6 +266,9 @@ impl ArmedPolicy {
         cache: &RefCell<TokenCache>,
         now: Timestamp,
     ) -> Result<(Authenticated, Option<Source>), Refusal> {
+        if let Some(assumption) = self.memory.assumed() {
+            return self.assume(assumption, view, table, now).map(|who| (who, None));
+        }
         let mut not_mine: Option<Refusal> = None;
         let is_over = |refusal: &Refusal| refusal.reason == Reason::SessionEnded;
         for (position, (name, method)) in self.methods.iter().enumerate() {
@@ -313,22 +319,31 @@ impl ArmedPolicy {
         context: MethodContext<'_>,
         proven: Proven<'_>,
     ) -> Result<(), Refusal> {
-        let refused = |refusal: Refusal| refusal.by_method(context.name);
-        if let Some(credential) = &proven.identity.credential {
-            let (key, address) = (proven.identity.kid.as_deref(), context.view.address);
-            let stands = context.table.stands(credential, key, context.now, address);
-            stands.map_err(refused).inspect_err(|refusal| {
-                let key = ObjectKey::new(&self.plan.key.namespace, credential);
-                self.memory.ended_uses.note(&key, proven.identity.owner.as_deref(), refusal);
-            })?;
-        }
-        let used = Use::Request(context.view);
-        context.table.allows(proven.identity, used, &self.plan.key.name, context.now).map_err(refused)?;
+        self.admits(context, proven.identity, proven.identity.kid.as_deref())?;
         let checked = match method.recheck(context, proven) {
             Recheck::Done(checked) => checked,
             Recheck::Wait(checking) => checking.await,
         };
-        checked.map_err(refused)
+        checked.map_err(|refusal| refusal.by_method(context.name))
+    }
+
+    /// Whether the caller's Credential, and its key by which it was found, may be used here and now.
+    pub(crate) fn admits(
+        &self,
+        context: MethodContext<'_>,
+        identity: &Identity,
+        key: Option<&str>,
+    ) -> Result<(), Refusal> {
+        let refused = |refusal: Refusal| refusal.by_method(context.name);
+        if let Some(credential) = &identity.credential {
+            let stands = context.table.stands(credential, key, context.now, context.view.address);
+            stands.map_err(refused).inspect_err(|refusal| {
+                let key = ObjectKey::new(&self.plan.key.namespace, credential);
+                self.memory.ended_uses.note(&key, identity.owner.as_deref(), refusal);
+            })?;
+        }
+        let used = Use::Request(context.view);
+        context.table.allows(identity, used, &self.plan.key.name, context.now).map_err(refused)
     }
 
     /// Whether the Credentials that a token of this policy's service was issued to are still valid.

@@ -268,6 +268,15 @@ impl CredentialTable {
         }
     }
 
+    /// The Credential with an API key or a password that has this name or user name, if the method accepts it.
+    pub(crate) fn named(&self, name: &str, only: &Selector) -> Option<&Credential> {
+        let accepted = |credential: &&Credential| {
+            let proves = matches!(credential.proof, Proof::ApiKey { .. } | Proof::Password { .. });
+            proves && only.accepts(&credential.labels)
+        };
+        self.by_name(name).filter(accepted).or_else(|| self.by_username(name, only).map(|(credential, _)| credential))
+    }
+
     /// A hash that an unknown user could have as well: the same one for the same name, and each format as often as
     /// users have it, so that the time of an answer does not tell who exists. `key` is random, and the same for the
     /// process.

@@ -7,6 +7,7 @@
 //! a new one is a file there and a line in `methods/mod.rs`.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod assumed;
 mod authenticated;
 mod basis;
 mod binding;
@@ -40,6 +41,7 @@ mod standing;
 mod usage;
 mod validators;
 
+pub use assumed::Assumption;
 pub use authenticated::Authenticated;
 pub use basis::Basis;
 pub use cache::TokenCache;

@@ -15,7 +15,7 @@ use crate::logins::Logins;
 use crate::nonce::Nonces;
 use crate::password::Compared;
 use crate::refresh::Refreshing;
-use crate::{EndedUses, PasswordChecker};
+use crate::{Assumption, EndedUses, PasswordChecker};
 
 /// The time for which a verified password is not checked again.
 const PROVEN_MS: u64 = 10 * 60_000;
@@ -85,6 +85,8 @@ pub struct Memory {
     pub(crate) logins: Logins,
     /// Uses of keys that have ended.
     pub(crate) ended_uses: EndedUses,
+    /// The caller of requests that nobody sends.
+    assumed: Option<Assumption>,
 }
 
 /// A person who signed in at a Federation that provisions.
@@ -113,6 +115,16 @@ struct People {
 impl Memory {
     /// An empty memory. `None` where the system gives no random bits.
     pub fn new(passwords: Arc<PasswordChecker>, store: Store) -> Option<Arc<Self>> {
+        Self::with(passwords, store, None)
+    }
+
+    /// An empty memory for decisions about requests that nobody sends: every caller is the one of the assumption, whom
+    /// nothing authenticates. Never for a gateway that serves.
+    pub fn assuming(passwords: Arc<PasswordChecker>, caller: Assumption) -> Option<Arc<Self>> {
+        Self::with(passwords, Store::in_process(), Some(caller))
+    }
+
+    fn with(passwords: Arc<PasswordChecker>, store: Store, assumed: Option<Assumption>) -> Option<Arc<Self>> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok()?;
         let clock = store.clock().clone();
         Some(Arc::new(Self {
@@ -132,7 +144,13 @@ impl Memory {
             workers: OnceLock::new(),
             logins: Logins::default(),
             ended_uses: EndedUses::default(),
+            assumed,
         }))
+    }
+
+    /// The caller who is taken for authenticated.
+    pub(crate) fn assumed(&self) -> Option<&Assumption> {
+        self.assumed.as_ref()
     }
 
     /// Threads for work that is too slow for the serving cores; `None` where the system cannot start them.

@@ -314,6 +314,12 @@ impl ArmedSignIn {
 
     /// The facts about a session's person where the policy maps nothing: a person of a directory has a name of their
     /// own there, beside the id that is the subject.
+    /// The provider that calls itself so, or else the first.
+    pub(crate) fn provider_named(&self, issuer: Option<&str>) -> Option<&Federated> {
+        let named = self.providers.iter().find(|provider| Some(provider.issuer()) == issuer);
+        named.or_else(|| self.providers.first())
+    }
+
     fn usual<'s>(&self, session: &'s Session) -> Vouched<'s> {
         let is_of_directory = matches!(self.provider_of_session(session), Some(Federated::Directory(_)));
         let claim = |name: &str| session.claims.get(name).filter(|_| is_of_directory);

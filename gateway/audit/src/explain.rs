@@ -1,18 +1,59 @@
 //! Explains a record in plain words.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use idm_types::{Reason, Stage};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The verdict, then the checks in order, then the remedy. For records whose texts were made visible.
-pub(crate) fn explain(record: &Value) -> String {
-    if record["kind"] == "Change" {
-        return change(record);
+/// One check of a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// Its name: `request`, `route`, `authenticate` and so on.
+    pub name: &'static str,
+    /// Whether the request passed.
+    pub ok: bool,
+    /// What was checked, or found.
+    pub text: String,
+}
+
+/// The explanation of a record: the verdict, the checks in order, the remedy. No text in it has a control character
+/// but line feeds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Explanation {
+    /// The verdict, and of which decision it is: lines.
+    pub verdict: String,
+    /// The checks; none for a change.
+    pub steps: Vec<Step>,
+    /// The reason of a refusal, and the remedy: lines; empty for a request that was let through.
+    pub advice: String,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.verdict)?;
+        for (i, Step { name, ok, text }) in self.steps.iter().enumerate() {
+            writeln!(f, " {} {} {name:<13} {text}", i + 1, if *ok { "✓" } else { "✗" })?;
+        }
+        f.write_str(&self.advice)
     }
-    let mut out = verdict(record);
-    let mut steps = Steps { out: &mut out, failed: failed_at(record), count: 0 };
+}
+
+/// The request that a record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Somebody sent it.
+    Really,
+    /// Nobody sent it: the record was made for its explanation, and is kept nowhere.
+    Hypothetically,
+}
+
+/// For records whose texts were made visible.
+pub(crate) fn explain(record: &Value, asked: Asked) -> Explanation {
+    if record["kind"] == "Change" {
+        return Explanation { verdict: change(record), ..Explanation::default() };
+    }
+    let mut steps = Steps { all: Vec::new(), failed: failed_at(record) };
     steps.until_authentication(record);
     // A preflight has no caller.
     let has_caller = record["stage"] != "preflight" && !text(record, "/policy/name").is_empty();
@@ -21,8 +62,7 @@ pub(crate) fn explain(record: &Value) -> String {
     }
     steps.upstream(record);
     steps.outcome(record);
-    advice(record, &mut out);
-    out
+    Explanation { verdict: verdict(record, asked), steps: steps.all, advice: advice(record) }
 }
 
 fn text<'r>(record: &'r Value, pointer: &str) -> &'r str {
@@ -62,13 +102,22 @@ fn reason(record: &Value) -> Option<Reason> {
     Reason::from_code(text(record, "/reason"))
 }
 
-fn verdict(record: &Value) -> String {
+fn verdict(record: &Value, asked: Asked) -> String {
     let text = |pointer: &str| text(record, pointer);
     let outcome = text("/outcome").to_ascii_uppercase();
     let reason = reason(record).map(|reason| format!(" {reason}")).unwrap_or_default();
     let (method, host, path) = (text("/request/method"), text("/request/host"), text("/request/path"));
     let (id, time, gateway, namespace) = (text("/id"), text("/@timestamp"), text("/gateway"), text("/namespace"));
     let (status, generation) = (&record["status"], &record["generation"]);
+    if asked == Asked::Hypothetically {
+        // The upstream would have given the status of a request that is permitted.
+        let status =
+            status.as_u64().filter(|status| *status > 0).map(|status| format!(" {status}")).unwrap_or_default();
+        return format!(
+            "{outcome}{status}{reason}   {method} {host}{path}\n\
+             at {time} in namespace {namespace}; nobody asked: nothing was sent, counted or recorded\n\n"
+        );
+    }
     let trace = text("/trace/id");
     let trace = if trace.is_empty() { String::new() } else { format!("trace {trace}\n") };
     format!(
@@ -77,32 +126,29 @@ fn verdict(record: &Value) -> String {
     )
 }
 
-/// The lines of the checks, numbered.
-struct Steps<'o> {
-    out: &'o mut String,
+/// The checks, in order.
+struct Steps {
+    all: Vec<Step>,
     failed: Option<Stage>,
-    count: usize,
 }
 
-impl Steps<'_> {
+impl Steps {
     /// Whether the request reached this stage.
     fn came_to(&self, stage: Stage) -> bool {
         self.failed.is_none_or(|failed| failed >= stage)
     }
 
-    fn line(&mut self, good: bool, name: &str, what: impl std::fmt::Display) {
-        self.count += 1;
-        let (count, mark) = (self.count, if good { "✓" } else { "✗" });
-        let _ = writeln!(self.out, " {count} {mark} {name:<13} {what}");
+    fn line(&mut self, ok: bool, name: &'static str, what: impl fmt::Display) {
+        self.all.push(Step { name, ok, text: what.to_string() });
     }
 
     /// A stage that every request reaches, or that this one reached.
-    fn stage(&mut self, stage: Stage, name: &str, what: impl std::fmt::Display) {
+    fn stage(&mut self, stage: Stage, name: &'static str, what: impl fmt::Display) {
         self.line(self.failed != Some(stage), name, what);
     }
 
     /// A stage that is shown only where it refused.
-    fn refused_at(&mut self, stage: Stage, name: &str, what: &str) {
+    fn refused_at(&mut self, stage: Stage, name: &'static str, what: &str) {
         if self.failed == Some(stage) {
             self.line(false, name, what);
         }
@@ -176,8 +222,9 @@ impl Steps<'_> {
 }
 
 /// The reason of the refusal, and the remedy.
-fn advice(record: &Value, out: &mut String) {
-    let Some(reason) = reason(record) else { return };
+fn advice(record: &Value) -> String {
+    let mut out = String::new();
+    let Some(reason) = reason(record) else { return out };
     let _ = writeln!(out, "\nwhy: {}", reason.plain());
     let detail = text(record, "/detail");
     if !detail.is_empty() {
@@ -185,6 +232,7 @@ fn advice(record: &Value, out: &mut String) {
     }
     let _ = writeln!(out, "fix: {}", reason.fix());
     let _ = writeln!(out, "see: docs/reasons.md#{}", reason.code().to_ascii_lowercase());
+    out
 }
 
 fn who(record: &Value) -> String {

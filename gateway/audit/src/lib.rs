@@ -20,6 +20,7 @@ mod stored;
 mod tail;
 mod writer;
 
+pub use explain::{Explanation, Step};
 pub use filter::{NoSuchWord, RecordFilter, RecordKind, RecordOutcome};
 pub use order::InOrder;
 pub(crate) use read::Follower;

@@ -7,6 +7,7 @@ use idm_types::{visible, visible_json};
 use serde_json::Value;
 
 use crate::RecordKind;
+use crate::explain::{Asked, Explanation, explain};
 
 /// A record as it was stored. Callers wrote parts of it: print it only with [`Self::explain`], [`Self::short`] and
 /// [`Self::json`], whose output contains no control character.
@@ -30,7 +31,17 @@ impl StoredRecord {
 
     /// The verdict, then the checks in order, then the remedy. Several lines, each of them written by the gateway.
     pub fn explain(&self) -> String {
-        crate::explain::explain(&self.value)
+        self.explanation().to_string()
+    }
+
+    /// The same in parts.
+    pub fn explanation(&self) -> Explanation {
+        explain(&self.value, Asked::Really)
+    }
+
+    /// The same for a record of a request that nobody sent, which is kept nowhere.
+    pub fn hypothetical(&self) -> Explanation {
+        explain(&self.value, Asked::Hypothetically)
     }
 
     /// The record as one line of JSON with the same meaning.

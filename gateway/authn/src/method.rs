@@ -16,6 +16,7 @@ use idm_request::{ArmedMapping, Facts, Identity, Presented, RequestView, SharedF
 use idm_trust::IssuerKeys;
 use idm_types::{MethodName, Reason, Refusal, Timestamp};
 
+use crate::examined::Examined;
 use crate::guessed::GuessedUser;
 use crate::{CredentialTable, Grants, Memory};
 
@@ -52,6 +53,11 @@ pub(crate) trait Method: Send + Sync {
     /// the credential that can be checked without the body is right.
     fn wants_body(&self, _view: RequestView<'_>, _now: Timestamp) -> bool {
         false
+    }
+
+    /// Verifies a signed token as for a request, and says how far it came; `None` where it knows no such tokens.
+    fn examine(&self, _context: MethodContext<'_>, _token: &str) -> Option<Examined> {
+        None
     }
 
     /// Whether forwarded client certificates of the proxy at this address are trusted.

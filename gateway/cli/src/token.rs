@@ -1,10 +1,8 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, Subcommand};
-use idm_jose::{Expectations, SigningKey, Unverified};
+use idm_jose::{Decoded, Expectations, SigningKey, Unverified};
 use idm_types::{Algorithm, Skew, Timestamp};
 use serde_json::{Value, json};
 
@@ -176,16 +174,11 @@ pub(crate) fn mint(
 
 fn decode(token: &str) -> anyhow::Result<()> {
     let text = input::value(token)?;
-    let parts: Vec<&str> = text.split('.').collect();
-    let readable: &[(&str, &str)] = match parts.as_slice() {
-        [header, claims, _] => &[("header", header), ("claims", claims)],
-        [header, _, _, _, _] => &[("header of an encrypted token", header)],
-        _ => anyhow::bail!("a signed token has three parts and an encrypted one five, this has {}", parts.len()),
-    };
-    for (name, part) in readable {
-        let bytes = URL_SAFE_NO_PAD.decode(part).with_context(|| format!("the {name} is not base64url"))?;
-        let value: Value = serde_json::from_slice(&bytes).with_context(|| format!("the {name} is not JSON"))?;
-        crate::print::json(&format!("{name}: "), &value);
+    let Decoded { header, claims } = Decoded::read(&text)?;
+    let name = if claims.is_some() { "header" } else { "header of an encrypted token" };
+    crate::print::json(&format!("{name}: "), &header);
+    if let Some(claims) = claims {
+        crate::print::json("claims: ", &claims);
     }
     say!("not verified: anyone could have written this");
     Ok(())

@@ -47,12 +47,14 @@ pub use decide::{Context, Verdict, decide, distributed_trace};
 pub use engine::{AnswerEdits, Engine, EngineError, same_pool};
 pub use grpc::is_grpc;
 pub use held::{BodyLimits, Caller, Held, Holding, Pace, Share, Unheld};
-pub use idm_authn::{ArmedPolicy, Standing, TokenCache};
+pub use idm_authn::{ArmedPolicy, Assumption, Check, Standing, TokenCache, TokenChecks};
 pub use idm_request::Identity;
 pub use idm_store::Taken;
 pub use limits::{Limited, SizeLimit};
 pub use metering::Metering;
-pub use offline::{Decided, Decision, Offline};
+pub use offline::{
+    Assumed, Decided, Decision, Hypotheses, Hypothesis, Hypothetical, HypotheticalError, HypotheticalOutcome, Offline,
+};
 pub use peer::{Peer, Secured};
 pub use prepare::Forward;
 pub use process::Process;

@@ -1,7 +1,11 @@
 //! Decisions without a gateway: there is no listener, no forwarding, and no request to an outside server.
 
+mod hypothetical;
+mod token;
+
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -13,6 +17,8 @@ use idm_store::Store;
 use idm_trust::{Answer, HttpClient, NoAnswer, NoDirectories, OutboundRequest, Outside, Work};
 use idm_types::{Refusal, Timestamp};
 
+pub use hypothetical::{Assumed, Hypotheses, Hypothesis, Hypothetical, HypotheticalError, HypotheticalOutcome};
+
 use crate::{Armed, BodyLimits, Context, Engine, EngineError, Forward, Payload, Peer, Process, Trace, Verdict, decide};
 
 /// An armed bundle with the state that a decision in this process needs.
@@ -22,7 +28,11 @@ pub struct Offline {
     outside: Outside,
     cache: RefCell<TokenCache>,
     process: Process,
+    asked: Asked,
 }
+
+/// The outside servers that a decision would have asked.
+type Asked = Arc<Mutex<BTreeSet<String>>>;
 
 /// A decision, and the request as it left it.
 pub struct Decision {
@@ -52,15 +62,23 @@ impl Offline {
     pub fn arm(bundle: &Bundle, gateway: &str) -> Result<Self, EngineError> {
         let memory = PasswordChecker::start(1).and_then(|passwords| Memory::new(passwords, Store::in_process()));
         let memory = memory.ok_or_else(|| EngineError::Plan("the system gives no threads or no random bits".into()))?;
-        let outside = Outside { http: Arc::new(NoHttpClient), directories: Arc::new(NoDirectories) };
+        Self::with_memory(bundle, gateway, memory)
+    }
+
+    fn with_memory(bundle: &Bundle, gateway: &str, memory: Arc<Memory>) -> Result<Self, EngineError> {
+        let asked = Asked::default();
+        let http = Arc::new(NoHttpClient(asked.clone()));
+        let outside = Outside { http, directories: Arc::new(NoDirectories) };
         let armed = Armed::arm(bundle, None, &memory, &outside)?;
+        nobody_fetches(&armed);
         let process = Process::new(gateway, BodyLimits::default());
-        Ok(Self { armed, memory, outside, cache: RefCell::default(), process })
+        Ok(Self { armed, memory, outside, cache: RefCell::default(), process, asked })
     }
 
     /// Puts another bundle in force. On error the previous one stays in force.
     pub fn swap(&mut self, bundle: &Bundle) -> Result<(), EngineError> {
         self.armed = Armed::arm(bundle, Some(&self.armed), &self.memory, &self.outside)?;
+        nobody_fetches(&self.armed);
         self.armed.take_over(&mut self.cache.borrow_mut());
         Ok(())
     }
@@ -73,6 +91,15 @@ impl Offline {
     /// The armed bundle.
     pub fn armed(&self) -> &Armed {
         &self.armed
+    }
+
+    /// The outside servers that decisions would have asked so far.
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn was_asked(&self) -> bool {
+        !self.asked().is_empty()
     }
 
     /// Decides about a request whose body is complete. Limits see it as the only one.
@@ -97,12 +124,21 @@ impl Offline {
     }
 }
 
-/// Replaces every outside server.
-struct NoHttpClient;
+/// No request waits for keys that nobody will fetch.
+fn nobody_fetches(armed: &Armed) {
+    for keys in armed.keys().values() {
+        keys.begin();
+        keys.fail();
+    }
+}
+
+/// Replaces every outside server, and notes which were asked.
+struct NoHttpClient(Asked);
 
 impl HttpClient for NoHttpClient {
     fn ask(&self, question: OutboundRequest) -> Answer {
         let why = format!("{} is not asked: decisions are made offline", question.endpoint);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(question.endpoint);
         Box::pin(std::future::ready(Err(NoAnswer::Failed(why))))
     }
 
@@ -111,7 +147,7 @@ impl HttpClient for NoHttpClient {
     }
 
     fn reached_by(&self, _: &OutgoingTls, _: &Secrets) -> Result<Arc<dyn HttpClient>, String> {
-        Ok(Arc::new(NoHttpClient))
+        Ok(Arc::new(NoHttpClient(self.0.clone())))
     }
 
     fn carry_on(&self, work: Work) {

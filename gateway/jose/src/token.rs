@@ -85,6 +85,11 @@ impl<'t> Unverified<'t> {
         self.claims.date("iat").ok().flatten().map(Timestamp::from_seconds)
     }
 
+    /// The claims, of which nothing is believed: to show them to people.
+    pub fn into_claims(self) -> Claims {
+        self.claims
+    }
+
     /// The signed object, of which nothing is believed yet.
     pub fn jws(&self) -> &Jws<'t> {
         &self.jws

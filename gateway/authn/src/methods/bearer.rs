@@ -2,6 +2,7 @@
 
 use idm_jose::PROOF_ALGORITHMS;
 use idm_plan::{Confirmation, Source};
+use idm_request::Identity;
 use idm_types::{Reason, Refusal};
 
 use crate::binding;
@@ -11,22 +12,28 @@ use crate::revocation::is_revoked;
 /// The checks of a token on every request: whether it was revoked, whether the Credentials that it was issued to still
 /// stand, and whether the caller holds the key that it is bound to.
 pub(super) fn recheck<'a>(confirmation: Confirmation, context: MethodContext<'a>, proven: Proven<'a>) -> Recheck<'a> {
-    let MethodContext { table, memory, policy, vouch, now, .. } = context;
     let Proven { credential, source, identity } = proven;
-    if let (Some(jti), Some(issuer)) = (&identity.token_id, &identity.issuer) {
-        match is_revoked(&memory.store, issuer, jti, now) {
-            Ok(false) => {}
-            Ok(true) => return Recheck::Done(Err(Refusal::new(Reason::TokenRevoked, ""))),
-            Err(stale) => return Recheck::Done(Err(Refusal::new(Reason::StoreUnavailable, stale.to_string()))),
-        }
-    }
-    if let Some(to) = &identity.issued_to {
-        if let Err(refusal) = table.token_stands(to, &policy.key.name, vouch, now) {
-            return Recheck::Done(Err(refusal));
-        }
+    if let Err(refusal) = stands(context, identity) {
+        return Recheck::Done(Err(refusal));
     }
     let dpop = source.is_some_and(|source| has_scheme(source, "dpop"));
     binding::check(confirmation, identity, credential, dpop, context)
+}
+
+/// Whether neither the token nor a Credential that it was issued to has ended.
+pub(crate) fn stands(context: MethodContext<'_>, identity: &Identity) -> Result<(), Refusal> {
+    let MethodContext { table, memory, policy, vouch, now, .. } = context;
+    if let (Some(jti), Some(issuer)) = (&identity.token_id, &identity.issuer) {
+        match is_revoked(&memory.store, issuer, jti, now) {
+            Ok(false) => {}
+            Ok(true) => return Err(Refusal::new(Reason::TokenRevoked, "")),
+            Err(stale) => return Err(Refusal::new(Reason::StoreUnavailable, stale.to_string())),
+        }
+    }
+    match &identity.issued_to {
+        Some(to) => table.token_stands(to, &policy.key.name, vouch, now),
+        None => Ok(()),
+    }
 }
 
 fn has_scheme(source: &Source, wanted: &str) -> bool {

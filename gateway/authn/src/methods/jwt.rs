@@ -6,12 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use idm_expr::{EvaluationError, Expression};
-use idm_jose::{Claims, Expectations, TokenError, Unverified, Verified};
+use idm_jose::{Claims, Expectations, TokenCheck, TokenError, Unverified, Verified};
 use idm_plan::{Issuer, JwtMethod, Policy, Source};
 use idm_types::{Reason, Refusal, Timestamp};
 use serde_json::Value;
 
 use super::bearer;
+use crate::examined::Examined;
 use crate::method::{
     Attempt, Caching, Challenged, Method, MethodContext, NewVerdict, Proven, Recheck, Verifying, at_once,
 };
@@ -37,7 +38,11 @@ impl Method for ArmedJwt {
     }
 
     fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
-        at_once(self.attempt(context, credential))
+        at_once(self.examined(context, credential).attempt)
+    }
+
+    fn examine(&self, context: MethodContext<'_>, token: &str) -> Option<Examined> {
+        Some(self.examined(context, token))
     }
 
     fn caching(&self) -> Caching {
@@ -73,28 +78,27 @@ impl ArmedJwt {
     }
 
     /// Verifies a token. The method recognises tokens of its issuers; another method may know the rest.
-    fn attempt(&self, context: MethodContext<'_>, token: &str) -> Attempt {
+    fn examined(&self, context: MethodContext<'_>, token: &str) -> Examined {
         let MethodContext { name, now, .. } = context;
+        let at = |reached, attempt| Examined { reached, attempt };
+        let refused = |error: &TokenError| Refusal::new(error.reason(), error.to_string()).by_method(name);
         let unverified = match Unverified::parse(token) {
             Ok(unverified) => unverified,
-            Err(error) => return Attempt::NotMine(Refusal::new(error.reason(), error.to_string()).by_method(name)),
+            Err(error) => return at(error.check(), Attempt::NotMine(refused(&error))),
         };
         let claimed = unverified.claimed_issuer().unwrap_or_default().to_owned();
         let Some((issuer, keys)) = self.issuer(&claimed) else {
             let trusted: Vec<_> = self.plan.issuers.iter().map(|i| i.issuer.as_str()).collect();
             let detail = format!("the token's issuer is `{claimed}`; the policy trusts {}", trusted.join(", "));
-            return Attempt::NotMine(Refusal::new(Reason::UnknownIssuer, detail).by_method(name));
+            let refusal = Refusal::new(Reason::UnknownIssuer, detail).by_method(name);
+            return at(TokenCheck::Issuer, Attempt::NotMine(refusal));
         };
         // Read before the keys: if they change in between, the verdict is filed under the older epoch and void.
         let epoch = keys.epoch();
         let Some(set) = keys.load() else {
-            return Attempt::NeedsKeys(
-                keys.clone(),
-                epoch,
-                Refusal::new(Reason::KeysUnavailable, format!("no keys of `{claimed}` yet"))
-                    .by_method(name)
-                    .retry_after(5),
-            );
+            let refusal = Refusal::new(Reason::KeysUnavailable, format!("no keys of `{claimed}` yet"));
+            let refusal = refusal.by_method(name).retry_after(5);
+            return at(TokenCheck::Keys, Attempt::NeedsKeys(keys.clone(), epoch, refusal));
         };
         let expected = Expectations {
             issuer: &issuer.issuer,
@@ -104,19 +108,21 @@ impl ArmedJwt {
             types: &issuer.types,
             skew: self.plan.skew,
         };
-        match unverified.verify(&set, &expected, now) {
-            Ok(verified) => match of_verified(context, verified, issuer) {
-                Ok(identity) => {
-                    let until = identity.expires.map_or(0, |exp| exp.0.saturating_add(self.plan.skew.seconds() * 1000));
-                    Attempt::Verified(NewVerdict { identity: Rc::new(identity), until, epoch })
-                }
-                Err(problem) => Attempt::Rejected(Refusal::new(problem.reason, problem.detail).by_method(name)),
-            },
+        let verified = match unverified.verify(&set, &expected, now) {
+            Ok(verified) => verified,
             Err(error @ TokenError::UnknownKey { .. }) => {
-                Attempt::NeedsKeys(keys.clone(), epoch, Refusal::new(error.reason(), error.to_string()).by_method(name))
+                return at(error.check(), Attempt::NeedsKeys(keys.clone(), epoch, refused(&error)));
             }
-            Err(error) => Attempt::Rejected(Refusal::new(error.reason(), error.to_string()).by_method(name)),
-        }
+            Err(error) => return at(error.check(), Attempt::Rejected(refused(&error))),
+        };
+        let attempt = match of_verified(context, verified, issuer) {
+            Ok(identity) => {
+                let until = identity.expires.map_or(0, |exp| exp.0.saturating_add(self.plan.skew.seconds() * 1000));
+                Attempt::Verified(NewVerdict { identity: Rc::new(identity), until, epoch })
+            }
+            Err(problem) => Attempt::Rejected(Refusal::new(problem.reason, problem.detail).by_method(name)),
+        };
+        at(TokenCheck::Claims, attempt)
     }
 }
 

@@ -2,7 +2,7 @@
 
 pub(crate) mod api_key;
 pub(crate) mod basic;
-mod bearer;
+pub(crate) mod bearer;
 mod digest;
 mod introspection;
 pub(crate) mod jwt;

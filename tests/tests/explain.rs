@@ -95,7 +95,7 @@ fn what_is_not_known_is_said_and_not_guessed() {
 #[test]
 fn wrong_usage_says_what_to_write() {
     for (arguments, said) in [
-        (vec![], "--request"),
+        (vec![], "ID|policy/NAME"),
         (vec!["--request", "GET /orders", "--dir", "."], "POST https://shop.example/orders"),
         (vec!["--request", "GET http://a/", "--role", "r", "--dir", "."], "--as"),
         (vec!["--request", "GET http://a/", "--header", "x", "--dir", "."], "NAME: VALUE"),
@@ -186,7 +186,7 @@ fn requests(signing: &SigningKey, api_key: &str) -> impl Strategy<Value = Reques
         claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         format!("Bearer {}", signing.sign(&claims).unwrap())
     };
-    let other = SigningKey::generate(Algorithm::ES256, "other").unwrap();
+    let other = SigningKey::generate(Algorithm::ES256, "k").unwrap();
     let bearer = |value: String| vec![("authorization", value)];
     let credentials = vec![
         vec![],

@@ -266,6 +266,20 @@ fn reach(file: &Path, is_root: bool, reached: &mut BTreeSet<PathBuf>) {
     }
 }
 
+/// A memory that takes callers for authenticated is for requests that nobody sends.
+#[test]
+fn nothing_but_an_explanation_assumes_a_caller() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
+    let mut all = Vec::new();
+    files(&root, "rs", &mut all);
+    let own = root.join("tests/tests/rooms.rs");
+    let assume = |path: &&PathBuf| std::fs::read_to_string(path).unwrap().contains("Memory::assuming");
+    let found: Vec<_> = all.iter().filter(|path| **path != own).filter(assume).collect();
+    let expected = ["gateway/authn/src/assumed.rs", "gateway/decide/src/offline/hypothetical.rs"];
+    let found: BTreeSet<_> = found.into_iter().cloned().collect();
+    assert_eq!(found, expected.map(|path| root.join(path)).into_iter().collect());
+}
+
 #[test]
 fn no_crate_of_ours_may_hold_unsafe_code() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

@@ -106,6 +106,12 @@ impl Attachments {
         (winner, held.filter(|policy| Some(*policy) != winner).collect())
     }
 
+    /// Whether the most specific of these targets that a policy holds is a Gateway or a listener.
+    pub(crate) fn holder_is_of_gateway(&self, targets: &[Placed]) -> bool {
+        let held = targets.iter().find(|target| self.holders.contains_key(target));
+        held.is_some_and(|(_, target)| matches!(target, Target::Gateway(_) | Target::Listener(..)))
+    }
+
     /// The policies whose baselines hold under one of these targets: all of them, whichever holds the target. The pods
     /// of the Gateways serve the Services of their namespace, too, under hosts that their authors choose: so all of its
     /// baselines hold there.

@@ -31,7 +31,9 @@ use crate::lower::{
     policy::lower_policy,
     role_binding::lower_grants,
 };
-use crate::{Cause, Condition, ObjectId, Report, Route, RouteKind, World, previous_policy, service_names};
+use crate::{
+    Cause, Condition, Coverage, Covered, ObjectId, Report, Route, RouteKind, World, previous_policy, service_names,
+};
 
 fn sign_in_of(policy: &Policy) -> Option<&SignInMethod> {
     policy
@@ -55,12 +57,14 @@ pub struct Compiled {
     pub routes: Vec<RouteStatus>,
     /// The ports of the listeners in use.
     pub ports: ListenerPorts,
+    /// The policies of each rule under each listener, and of each Service.
+    pub coverage: Vec<Coverage>,
 }
 
 impl Compiled {
     /// Seals the parts of it that the gateway needs as the given generation.
     pub fn seal(&self, generation: u64) -> Bundle {
-        let Self { plan, secrets, credentials, report: _, routes: _, ports: _ } = self;
+        let Self { plan, secrets, credentials, report: _, routes: _, ports: _, coverage: _ } = self;
         Bundle::seal(plan.clone(), secrets.clone(), credentials.clone(), generation)
     }
 }
@@ -163,6 +167,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         certificates: Vec::new(),
         shown: BTreeMap::new(),
         covered: BTreeMap::new(),
+        coverage: Vec::new(),
         open: None,
         keeps_previous: false,
     };
@@ -207,7 +212,15 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         federations: compiler.federations,
         api_server: world.api_server.clone(),
     };
-    Compiled { plan, secrets: compiler.secrets, credentials, report: compiler.report, routes, ports }
+    Compiled {
+        plan,
+        secrets: compiler.secrets,
+        credentials,
+        report: compiler.report,
+        routes,
+        ports,
+        coverage: compiler.coverage,
+    }
 }
 
 /// Compiles a namespace of which only Credentials changed, and what belongs to them, since it was compiled `before`.
@@ -271,6 +284,8 @@ struct Compiler<'w> {
     shown: BTreeMap<String, Option<(String, SecretHandle)>>,
     /// For each policy: rules it covers, and (rule, winner) where a more specific one came first.
     covered: BTreeMap<ObjectKey, (usize, Vec<(String, ObjectKey)>)>,
+    /// The same for each rule under each listener.
+    coverage: Vec<Coverage>,
     /// The position of the policy of routes that no policy covers, where a Gateway of ours forwards those.
     open: Option<usize>,
 }
@@ -457,8 +472,6 @@ impl<'w> Compiler<'w> {
             let mut notes = Notes::new(&mut self.report, id.clone());
             let (matches, lowered) = lower_rule(of, &path, rule, &mut notes);
             let named = &rule.rule.name;
-            let title = named.clone().unwrap_or_else(|| i.to_string());
-            let title = format!("{} {}/{name} rule {title}", kind.name(), of.namespace);
             for (Listener { gateway, spec: listener, .. }, host) in attached {
                 let open = self.open.filter(|_| self.world.classes.forwards_uncovered(gateway));
                 let of_route = |target| (of.namespace.clone(), target);
@@ -472,7 +485,15 @@ impl<'w> Compiler<'w> {
                 let (winner, _) = attachments.covering(&targets);
                 let lowered = lowered.clone().map(|rule| self.show_certificate(&gateway.name_any(), rule));
                 let lowered = lowered.filter(|rule| !self.copies_keys(rule, winner, &path, &id));
-                let rule = self.push_rule(&title, lowered.as_ref(), listener.port, attachments, &targets, open);
+                let covered = Covered::Rule {
+                    kind,
+                    route: ObjectKey::new(&of.namespace, &name),
+                    position: i,
+                    name: named.clone(),
+                    gateway: gateway.name_any(),
+                    listener: listener.name.clone(),
+                };
+                let rule = self.push_rule(covered, lowered.as_ref(), listener.port, attachments, &targets, open);
                 let secure = is_secure(listener);
                 self.push_endpoints(rule, secure, host, &own);
                 self.push_sign_in_endpoints(rule, secure, host, &own);
@@ -531,26 +552,31 @@ impl<'w> Compiler<'w> {
     /// Decides which policy covers the rule and adds it to the plan once.
     fn push_rule(
         &mut self,
-        title: &str,
+        covered: Covered,
         lowered: Option<&LoweredRule>,
         port: i32,
         attachments: &Attachments,
         targets: &[Placed],
         open: Option<usize>,
     ) -> usize {
+        let title = covered.to_string();
         let (winner, others) = attachments.covering(targets);
         if let Some(winner) = winner {
             self.covered.entry(winner.clone()).or_default().0 += 1;
-            for loser in others {
-                self.covered.entry(loser.clone()).or_default().1.push((title.to_owned(), winner.clone()));
+            for loser in &others {
+                self.covered.entry((*loser).clone()).or_default().1.push((title.clone(), winner.clone()));
             }
         }
         let (handler, baselines) = match self.baselines(attachments, targets) {
-            Ok(baselines) => (self.handler(title, winner, lowered, port, open), baselines),
+            Ok(baselines) => (self.handler(&title, winner, lowered, port, open), baselines),
             Err(detail) => (Handler::Refuse { reason: Reason::PolicyInvalid, detail }, Vec::new()),
         };
         let cors = lowered.and_then(|rule| rule.cors.clone());
-        self.add_rule(RouteRule { name: title.to_owned(), handler, cors, baselines })
+        let rule = self.add_rule(RouteRule { name: title, handler, cors, baselines });
+        let inherited = attachments.holder_is_of_gateway(targets);
+        let (policy, overridden) = (winner.cloned(), others.into_iter().cloned().collect());
+        self.coverage.push(Coverage { covered, policy, inherited, overridden, rule });
+        rule
     }
 
     fn handler(
@@ -761,13 +787,13 @@ impl<'w> Compiler<'w> {
                 )
             };
             let lowered = backend.map(|backend| LoweredRule::to(vec![backend]));
-            let title = format!("Service {}/{name}", world.namespace);
+            let covered = Covered::Service(ObjectKey::new(&world.namespace, &name));
             let of_port = |port: Option<String>| (world.namespace.clone(), Target::Service(name.clone(), port));
             let mut targets: Vec<Placed> = ports.iter().flatten().map(|port| of_port(Some(port.clone()))).collect();
             targets.push(of_port(None));
             let first = Place::default();
             let place = Place { name: format!("{}/{name}", world.namespace), ..Place::default() };
-            let rule = self.push_rule(&title, lowered.as_ref(), 0, attachments, &targets, None);
+            let rule = self.push_rule(covered, lowered.as_ref(), 0, attachments, &targets, None);
             let everything = LoweredMatch::of_path(PathMatch::Prefix(String::new()));
             for host in self.service_hosts(service, &name) {
                 self.push_endpoints(rule, false, &host, &first);

@@ -37,7 +37,7 @@ pub(crate) fn seal(
     reads_shards: bool,
     made: &mut Made,
 ) -> Result<Sealed, BundleError> {
-    let Compiled { plan, secrets, credentials, report: _, routes: _, ports: _ } = compiled;
+    let Compiled { plan, secrets, credentials, report: _, routes: _, ports: _, coverage: _ } = compiled;
     let divided = in_shards(credentials, current.as_ref()) && reads_shards;
     let mut attempt = |divided| try_to_seal(plan, secrets, credentials, current.as_ref(), divided, made);
     let sealed = match attempt(divided) {

@@ -19,7 +19,7 @@ use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 
 use super::{Decided, Decision, Offline};
-use crate::{Conclusion, EngineError, Peer, Secured, record, refusal};
+use crate::{Conclusion, EngineError, Peer, Secured, Trace, record, refusal};
 
 /// The name of the gateway that would decide, as expressions see it.
 const GATEWAY: &str = "explain";
@@ -69,7 +69,7 @@ pub enum HypotheticalOutcome {
     Denied,
     /// It would be let through, and then fail.
     Failed,
-    /// It depends on the answer of an outside server, which was not asked.
+    /// It depends on the answer of an outside server, which was not asked, or on what gateways keep.
     Unknown,
 }
 
@@ -114,13 +114,14 @@ pub enum HypotheticalError {
 /// A bundle by which requests are decided that nobody sends. Shared freely; a decision runs on one thread.
 pub struct Hypotheses {
     bundle: Bundle,
+    unread: Vec<String>,
     passwords: Arc<PasswordChecker>,
 }
 
 impl Hypotheses {
     /// Decides by this bundle. `None` where the system gives no threads.
     pub fn new(bundle: Bundle) -> Option<Self> {
-        PasswordChecker::start(1).map(|passwords| Self { bundle, passwords })
+        PasswordChecker::start(1).map(|passwords| Self { bundle, unread: Vec::new(), passwords })
     }
 
     /// The plan.
@@ -140,6 +141,11 @@ impl Hypotheses {
         let supplied = named.map(|known| known.keys = KeySource::Inline { jwks: jwks.to_owned() }).count();
         self.replace_plan(plan);
         supplied
+    }
+
+    /// Names Secrets whose values are not known here: refusals that may rest on one are not certain.
+    pub fn note_unread(&mut self, secrets: Vec<String>) {
+        self.unread = secrets;
     }
 
     fn replace_plan(&mut self, plan: Plan) {
@@ -228,14 +234,15 @@ impl Hypotheses {
             status = Some(refusal(Some(offline.engine()), &trace, refused, id, now).status().as_u16());
         }
         let reason = refused.as_ref().map(|refusal| refusal.reason);
-        let unknown = reason.is_some_and(|reason| rests_on_others(reason) || offline.was_asked());
-        if unknown {
+        let unread = !self.unread.is_empty() && reason.is_some_and(rests_on_secrets);
+        let unknown = unread || reason.is_some_and(|reason| rests_on_others(reason) || offline.was_asked());
+        if unread {
+            let which = self.unread.join(", ");
+            notes.push(format!("not known: the reason may be a Secret that is not known here, one of {which}"));
+        } else if unknown {
             notes.push(format!("not known: {}", missing(refused.as_ref(), offline)));
         }
-        if asked.caller.is_some() && exchanges(offline, trace.policy) {
-            notes
-                .push("the token exchange of the policy is left out: there is no token, and no server is asked".into());
-        }
+        notes.extend(left_out(offline, asked, &trace));
         let conclusion = Conclusion {
             id,
             time: now,
@@ -319,15 +326,23 @@ fn assumes(assumed: &Assumed) -> String {
     format!("assumed: {username} is authenticated{method}{roles}{claims}; no credential was checked")
 }
 
-/// Whether the reason says that an outside server gave no answer.
+/// Whether the reason says that something was not known that a gateway would know.
 fn rests_on_others(reason: Reason) -> bool {
-    matches!(reason, Reason::KeysUnavailable | Reason::DirectoryUnavailable | Reason::ProviderUnavailable)
+    use Reason::{DirectoryUnavailable, KeysUnavailable, ProviderUnavailable, SessionEnded};
+    matches!(reason, KeysUnavailable | DirectoryUnavailable | ProviderUnavailable | SessionEnded)
+}
+
+/// Whether the reason could be another one if a Secret that was made up or left out were known.
+fn rests_on_secrets(reason: Reason) -> bool {
+    use Reason::{NoRoute, PolicyInvalid, RouteInvalid, UnknownApiKey, WrongPassword};
+    matches!(reason, UnknownApiKey | WrongPassword | PolicyInvalid | RouteInvalid | NoRoute)
 }
 
 fn missing(refused: Option<&Refusal>, offline: &Offline) -> String {
     let asked = offline.asked();
     match refused.map(|refusal| refusal.reason) {
         _ if !asked.is_empty() => format!("it depends on the answer of {}, which is not asked", asked.join(", ")),
+        Some(Reason::SessionEnded) => "it depends on the sessions that the gateways keep".into(),
         Some(Reason::KeysUnavailable) => {
             let detail = refused.map(|refusal| refusal.detail.as_str()).unwrap_or_default();
             format!("{detail}: a gateway fetches them; give them as a JWKS")
@@ -336,8 +351,19 @@ fn missing(refused: Option<&Refusal>, offline: &Offline) -> String {
     }
 }
 
-/// Whether the policy at this position exchanges its callers' tokens.
-fn exchanges(offline: &Offline, policy: Option<usize>) -> bool {
-    let policy = policy.and_then(|position| offline.engine().policy(position));
-    policy.is_some_and(|policy| policy.upstream.exchange.is_some())
+/// What the decision leaves out because nobody sends the request.
+fn left_out(offline: &Offline, asked: &Hypothetical, trace: &Trace) -> Vec<String> {
+    let mut notes = Vec::new();
+    let policy = trace.policy.and_then(|position| offline.engine().policy(position));
+    if asked.caller.is_some() && policy.is_some_and(|policy| policy.upstream.exchange.is_some()) {
+        notes.push("the token exchange of the policy is left out: there is no token, and no server is asked".into());
+    }
+    let has_id = trace.identity.as_ref().is_some_and(|(identity, _)| identity.token_id.is_some());
+    if asked.caller.is_none() && has_id {
+        notes.push("whether the token was revoked is not known here: it is taken to be valid until it ends".into());
+    }
+    if trace.limits.is_some() {
+        notes.push("limits are taken to be unused: the gateways count".into());
+    }
+    notes
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use idm_audit::ship::{self, Elasticsearch};
-use idm_audit::{ChainKey, OnFull, Spool, SpoolConfig, SpoolHealth, Successes};
+use idm_audit::{ChainKey, OnFull, Spool, SpoolConfig, SpoolHandle, SpoolHealth, Successes};
 use idm_authn::{NewPerson, RetiringReport};
 use idm_decide::{BodyLimits, EngineError};
 use idm_metrics::{Exposition, Format};
@@ -138,6 +138,7 @@ pub struct Gateway {
     control: Mutex<Option<Redacted<Vec<u8>>>>,
     pub(crate) health: Arc<SpoolHealth>,
     running: Mutex<Option<Running>>,
+    name: String,
     address: SocketAddr,
     tls_address: Option<SocketAddr>,
 }
@@ -196,10 +197,22 @@ impl Gateway {
             shards: Mutex::default(),
             control,
             health: spool.health(),
+            name: options.name.clone(),
             address: server.address(),
             tls_address: server.tls_address(),
             running: Mutex::new(Some(Running { server, spool, shipper, stop_shipper, exporter, stop_exporter })),
         }))
+    }
+
+    /// Its name in audit records.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A way to its spool, for records of changes; `None` after a stop. Drop it before the stop, which waits for all.
+    pub fn spool_handle(&self) -> Option<SpoolHandle> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.as_ref().map(|running| running.spool.spool_handle())
     }
 
     /// The address on which traffic arrives.

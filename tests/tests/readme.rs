@@ -17,7 +17,17 @@ fn the_readmes_lines_do_what_they_say() {
     let block = readme.split("```sh demo\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the demo block");
     let state = tempfile::tempdir().unwrap();
     let mut demo = Command::new(idm())
-        .args(["demo", "--listen", "127.0.0.1:0", "--echo", "127.0.0.1:0", "--idp", "127.0.0.1:0"])
+        .args([
+            "demo",
+            "--listen",
+            "127.0.0.1:0",
+            "--echo",
+            "127.0.0.1:0",
+            "--idp",
+            "127.0.0.1:0",
+            "--manager",
+            "127.0.0.1:0",
+        ])
         .env("IDM_STATE_DIR", state.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

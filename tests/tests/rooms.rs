@@ -11,6 +11,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-permission", &[]),
     // api has the words of permissions in its fields, and compile reads bindings as permission judges them.
     ("idm-api", &["idm-permission", "idm-types"]),
+    ("idm-diff", &["idm-api", "idm-permission"]),
     ("idm-plan", &["idm-types"]),
     ("idm-jose", &["idm-types"]),
     ("idm-expr", &["idm-plan", "idm-types"]),
@@ -121,7 +122,24 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-types",
         ],
     ),
-    ("idm-operator", &["idm-api", "idm-audit", "idm-compile", "idm-permission", "idm-plan", "idm-types"]),
+    ("idm-operator", &["idm-api", "idm-audit", "idm-compile", "idm-diff", "idm-permission", "idm-plan", "idm-types"]),
+    // manager shows what the compiler, the audit and hypothetical decisions say; of a folder it asks the gateway that
+    // serves it, whose spool takes the records of changes.
+    (
+        "idm-manager",
+        &[
+            "idm-api",
+            "idm-audit",
+            "idm-compile",
+            "idm-decide",
+            "idm-diff",
+            "idm-gateway",
+            "idm-jose",
+            "idm-permission",
+            "idm-plan",
+            "idm-types",
+        ],
+    ),
     (
         "idm",
         &[
@@ -131,6 +149,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-decide",
             "idm-gateway",
             "idm-jose",
+            "idm-manager",
             "idm-operator",
             "idm-permission",
             "idm-plan",
@@ -161,6 +180,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const NEVER: &[(&str, &[&str])] = &[
     ("idm-types", &["tokio", "reqwest", "hyper"]),
     ("idm-permission", &["tokio", "reqwest", "hyper", "kube", "k8s-openapi"]),
+    ("idm-diff", &["tokio", "reqwest", "hyper"]),
     ("idm-plan", &["tokio", "reqwest", "hyper", "kube"]),
     ("idm-jose", &["tokio", "reqwest", "hyper", "kube"]),
     ("idm-saml", &["tokio", "reqwest", "hyper", "kube"]),
@@ -226,7 +246,7 @@ fn files(dir: &Path, extension: &str, out: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap().flatten() {
         let path = entry.path();
         let name = entry.file_name();
-        let apart = ["target", ".git", "state", "fuzz", "witnesses"];
+        let apart = ["target", ".git", "state", "fuzz", "witnesses", "node_modules"];
         if path.is_dir() && !apart.iter().any(|other| name == *other) {
             files(&path, extension, out);
         } else if path.extension().is_some_and(|e| e == extension) {

@@ -176,8 +176,18 @@ fn every_sample_is_in_order() {
 fn the_demo_is_as_the_readme_says() {
     let state = tempfile::tempdir().unwrap();
     let mut demo = Command::new(idm());
-    demo.args(["demo", "--listen", "127.0.0.1:0", "--echo", "127.0.0.1:0", "--idp", "127.0.0.1:0"])
-        .env("IDM_STATE_DIR", state.path());
+    demo.args([
+        "demo",
+        "--listen",
+        "127.0.0.1:0",
+        "--echo",
+        "127.0.0.1:0",
+        "--idp",
+        "127.0.0.1:0",
+        "--manager",
+        "127.0.0.1:0",
+    ])
+    .env("IDM_STATE_DIR", state.path());
     let mut demo = demo.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
     let mut out = std::io::BufReader::new(demo.stdout.take().unwrap());
     let mut first = String::new();

@@ -134,6 +134,17 @@ pub fn read_files_again(
     if errors.is_empty() { Ok((world, origins)) } else { Err(errors) }
 }
 
+/// Reads one document, within the bounds that hold for every document; the error says what to do.
+pub fn parse_document(document: &str) -> Result<Value, FileError> {
+    let error = |line, message| FileError { file: "(document)".into(), line, message };
+    bounds::check(document).map_err(|over| error(over.line, over.message))?;
+    serde_yaml_ng::from_str(document).map_err(|wrong| {
+        let text = wrong.to_string();
+        let message = text.split(" at line ").next().unwrap_or(&text).to_owned();
+        error(wrong.location().map_or(1, |place| place.line()), message)
+    })
+}
+
 /// Splits at `---` lines; yields the line number before each document.
 fn documents(text: &str) -> Vec<(usize, String)> {
     let mut out = vec![(0, String::new())];

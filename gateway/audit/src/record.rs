@@ -210,7 +210,7 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Evidence {
-    /// The API server authenticated the one who asked for exactly this change.
+    /// The API server, or the Manager of a folder, authenticated the one who asked for exactly this change.
     Authenticated,
     /// The API server authenticated everybody who asked for such a change, and it is not certain whose request it was
     /// that took effect.
@@ -286,7 +286,7 @@ pub struct ChangeBy<'r> {
 /// The tool that a change was made with, as client and object say.
 #[derive(Serialize)]
 pub struct ChangeOrigin<'r> {
-    /// `kubectl`, `argocd`, `flux`, `helm`, `idm`, `idm-operator` or `api`.
+    /// `kubectl`, `argocd`, `flux`, `helm`, `idm`, `idm-operator`, `idm-manager` or `api`.
     pub tool: &'r str,
     /// Always [`Evidence::Asserted`].
     pub evidence: Evidence,

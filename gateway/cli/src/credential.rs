@@ -1,24 +1,18 @@
 //! Credentials of a folder or of a cluster: made, shown, rotated and revoked. A key is printed once, by the command
 //! that made it.
 
-mod cluster;
-mod folder;
 mod shown;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
 use idm_compile::parse_span;
 use idm_types::Timestamp;
 
-use crate::state;
-use cluster::Cluster;
-pub(crate) use cluster::NotConnected;
-use folder::Folder;
-use shown::Shown;
+use idm_manager::{ClusterCredentials, CredentialError, FolderCredentials, Shown, is_credential_name, new_api_key};
 
 /// Make, show, rotate and revoke keys
 #[derive(Subcommand)]
@@ -173,6 +167,11 @@ fn key_id(text: &str) -> Result<String, String> {
     if is_id { Ok(text.to_owned()) } else { Err("give the 12 digits that `idm credential show` lists".to_owned()) }
 }
 
+/// Whether an error says that no cluster answers.
+pub(crate) fn is_not_connected(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(CredentialError::NotConnected(_)))
+}
+
 impl Credential {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
@@ -191,7 +190,7 @@ impl New {
     fn run(self) -> anyhow::Result<()> {
         let New { secret, client } = self;
         let field = if client { "clientSecret" } else { "key" };
-        let key = state::new_api_key()?;
+        let key = new_api_key()?;
         match secret {
             None => say!("{}", key.reveal()),
             Some(name) => crate::print::lines(&format!(
@@ -204,26 +203,21 @@ impl New {
 }
 
 impl Place {
-    async fn cluster(&self) -> anyhow::Result<Cluster> {
-        Cluster::connect(self.namespace.as_deref()).await
+    async fn cluster(&self) -> anyhow::Result<ClusterCredentials> {
+        Ok(ClusterCredentials::connect(self.namespace.as_deref()).await?)
     }
 
     async fn all(&self) -> anyhow::Result<Vec<Shown>> {
         match &self.dir {
-            Some(dir) => Folder::open(dir)?.all(Timestamp::now()),
-            None => self.cluster().await?.all().await,
+            Some(dir) => Ok(FolderCredentials::open(dir)?.all(Timestamp::now())),
+            None => Ok(self.cluster().await?.all().await?),
         }
     }
 
     async fn one(&self, name: &str) -> anyhow::Result<Shown> {
         match &self.dir {
-            Some(dir) => {
-                let all = Folder::open(dir)?.all(Timestamp::now())?;
-                all.into_iter()
-                    .find(|of| of.name == name)
-                    .with_context(|| format!("no Credential '{name}' in this folder"))
-            }
-            None => self.cluster().await?.one(name).await,
+            Some(dir) => Ok(FolderCredentials::open(dir)?.one(name, Timestamp::now())?),
+            None => Ok(self.cluster().await?.one(name).await?),
         }
     }
 }
@@ -231,7 +225,7 @@ impl Place {
 impl Create {
     async fn run(self) -> anyhow::Result<()> {
         let Create { name, user, application, roles, expires, place, output } = self;
-        if !is_object_name(&name) {
+        if !is_credential_name(&name) {
             bail!(
                 "'{name}' must be a name of Kubernetes: lower-case letters, digits, `-` and `.`, at most 240 of them"
             );
@@ -249,7 +243,9 @@ impl Create {
             spec["expireTime"] = expires.into();
         }
         match &place.dir {
-            Some(dir) => Folder::open(dir)?.create(&name, spec)?.print(output),
+            Some(dir) => {
+                FolderCredentials::open(dir)?.create(&name, spec).map(|made| shown::print_made(&made, output))?
+            }
             None => {
                 place.cluster().await?.create(&name, spec).await?;
                 shown::done(
@@ -271,9 +267,12 @@ impl Rotate {
     async fn run(self) -> anyhow::Result<()> {
         let Rotate { name, overlap, place, wait, output } = self;
         match &place.dir {
-            Some(dir) => Folder::open(dir)?.rotate(&name, overlap.milliseconds, Timestamp::now())?.print(output),
+            Some(dir) => {
+                let made = FolderCredentials::open(dir)?.rotate(&name, overlap.milliseconds, Timestamp::now())?;
+                shown::print_made(&made, output);
+            }
             None => {
-                let request = state::new_api_key()?.body().chars().take(16).collect::<String>();
+                let request = new_api_key()?.body().chars().take(16).collect::<String>();
                 let cluster = place.cluster().await?;
                 let told = cluster.rotate(&name, &request, &overlap.text, Duration::from_secs(wait)).await?;
                 shown::print_one(&told, output);
@@ -287,21 +286,11 @@ impl Revoke {
     async fn run(self) -> anyhow::Result<()> {
         let Revoke { name, key, place, wait, output } = self;
         let revoked = match &place.dir {
-            Some(dir) => Folder::open(dir)?.revoke(&name, key.as_deref(), Timestamp::now())?,
+            Some(dir) => FolderCredentials::open(dir)?.revoke(&name, key.as_deref(), Timestamp::now())?,
             None => place.cluster().await?.revoke(&name, key.as_deref(), Duration::from_secs(wait)).await?,
         };
         let text = format!("revoked for good: {}", revoked.join(", "));
         shown::done(output, &serde_json::json!({"credential": name, "revoked": revoked}), &text);
         Ok(())
     }
-}
-
-/// Whether a text can name an object, with room for what is appended to it.
-fn is_object_name(text: &str) -> bool {
-    let is_end = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    let bytes = text.as_bytes();
-    (1..=240).contains(&bytes.len())
-        && is_end(bytes.first())
-        && is_end(bytes.last())
-        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
 }

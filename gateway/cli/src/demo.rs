@@ -14,7 +14,9 @@ use idm_compile::Settings;
 use idm_gateway::source::dir::DirSource;
 use idm_types::Timestamp;
 use serde_json::json;
+use tokio::sync::watch;
 
+use crate::manager::{ManagedFolder, ManagerArgs, RunningManager};
 use crate::options::AuditArgs;
 use crate::{echo, listen, serve, state, token};
 
@@ -30,6 +32,11 @@ pub(crate) struct Demo {
     /// Address of the test identity provider
     #[arg(long, default_value = "127.0.0.1:8002")]
     idp: SocketAddr,
+    /// Address of the Manager: the web application and the management API
+    #[arg(long, default_value = "127.0.0.1:8003")]
+    manager: SocketAddr,
+    #[command(flatten)]
+    manager_names: ManagerArgs,
     /// Write the demo's configuration as YAML into this folder and stop
     #[arg(long, value_name = "DIR")]
     export: Option<PathBuf>,
@@ -56,19 +63,27 @@ impl Demo {
         let dir = state::dir().join("demo");
         write_files(&dir, echo)?;
         let settings = Settings::of_a_folder(false);
-        let (_, first) = DirSource::load(&dir, settings).await?;
+        let (source, first) = DirSource::load(&dir, settings).await?;
         let gateway = idm_gateway::Gateway::start(&options, Some(&first)).await?;
-        self.print(gateway.address(), idp);
+        let over = ManagedFolder { dir: &dir, settings, gateway: gateway.clone(), audit: options.audit.clone() };
+        let manager = self.manager_names.start(self.manager, over).await?;
+        self.print(gateway.address(), idp, &manager);
+        let (stop, watching) = watch::channel(false);
+        let watcher = tokio::spawn(source.watch(gateway.clone(), watching));
         serve::stopped().await;
+        let _ = stop.send(true);
+        let _ = watcher.await;
+        manager.stop().await;
         gateway.stop().await;
         Ok(())
     }
 
-    fn print(&self, gateway: SocketAddr, idp: SocketAddr) {
+    fn print(&self, gateway: SocketAddr, idp: SocketAddr, manager: &RunningManager) {
         let mut out = String::new();
         let idm = std::env::args().next().unwrap_or_else(|| "idm".into());
         let _ =
-            writeln!(out, "Gateway http://{gateway}   echo upstream behind it   test identity provider http://{idp}\n");
+            writeln!(out, "Gateway http://{gateway}   echo upstream behind it   test identity provider http://{idp}");
+        let _ = writeln!(out, "{}\n", manager.line());
         let _ = writeln!(out, "try 1  an open route: 200");
         let _ = writeln!(out, "  curl -i http://{gateway}/open\n");
         let _ = writeln!(out, "try 2  a protected route without a credential: 401, with a decision id");

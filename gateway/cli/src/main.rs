@@ -19,6 +19,7 @@ mod jose;
 mod jwk;
 mod lint;
 mod listen;
+mod manager;
 mod options;
 mod policy;
 mod serve;
@@ -110,7 +111,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             complain!("error: {error:#}");
-            if error.is::<credential::NotConnected>() { ExitCode::from(3) } else { ExitCode::FAILURE }
+            if credential::is_not_connected(&error) { ExitCode::from(3) } else { ExitCode::FAILURE }
         }
     }
 }

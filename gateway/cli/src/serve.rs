@@ -11,6 +11,7 @@ use idm_gateway::{AdminServer, Gateway, GatewayOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::manager::{ManagedFolder, ManagerArgs, RunningManager};
 use crate::options::{AuditArgs, BodyArgs, CallerArgs, EgressArgs, ProxyArgs, StoreArgs, TelemetryArgs};
 
 /// Serve the policies of a folder, without a cluster
@@ -28,6 +29,11 @@ pub(crate) struct Run {
     /// Address of health and metrics [default: nowhere]
     #[arg(long)]
     admin: Option<SocketAddr>,
+    /// Address of the Manager: the web application and the management API [default: nowhere]
+    #[arg(long, value_name = "ADDR")]
+    manager: Option<SocketAddr>,
+    #[command(flatten)]
+    manager_names: ManagerArgs,
     /// Fetch issuer keys over plain http and from this machine. Anyone on the way can then make valid tokens: for tests
     /// only
     #[arg(long)]
@@ -78,10 +84,19 @@ impl Run {
             Some(address) => Some(AdminServer::start(address, gateway.clone()).await?),
             None => None,
         };
+        let manager = match self.manager {
+            Some(address) => {
+                let over =
+                    ManagedFolder { dir: &self.dir, settings, gateway: gateway.clone(), audit: options.audit.clone() };
+                Some(self.manager_names.start(address, over).await?)
+            }
+            None => None,
+        };
         let http = Some(format!("idm serves {} on http://{}", self.dir.display(), gateway.address()));
         let https = gateway.tls_address().map(|address| format!("and on https://{address}"));
         let admin_at = admin.as_ref().map(|admin| format!("health and metrics on http://{}/-/", admin.address()));
-        for line in [http, https, admin_at].into_iter().flatten() {
+        let manager_at = manager.as_ref().map(RunningManager::line);
+        for line in [http, https, admin_at, manager_at].into_iter().flatten() {
             // Standard output is the access log's alone, where there is one.
             match options.access_log {
                 None => say!("{line}"),
@@ -93,6 +108,9 @@ impl Run {
         stopped().await;
         let _ = stop.send(true);
         let _ = watcher.await;
+        if let Some(manager) = manager {
+            manager.stop().await;
+        }
         gateway.stop().await;
         Ok(())
     }

@@ -6,7 +6,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use idm_jose::{Jwk, SigningKey};
 use idm_types::{Algorithm, ApiKey};
 
@@ -45,16 +44,9 @@ pub(crate) fn demo_api_key() -> anyhow::Result<ApiKey> {
         return ApiKey::parse(text.trim_end())
             .with_context(|| format!("{} holds no API key: remove it to get a new one", path.display()));
     }
-    let key = new_api_key()?;
+    let key = idm_manager::new_api_key()?;
     write_private(&path, key.reveal().as_bytes())?;
     Ok(key)
-}
-
-/// 256 random bits as an API key.
-pub(crate) fn new_api_key() -> anyhow::Result<ApiKey> {
-    let mut random = [0; 32];
-    SystemRandom::new().fill(&mut random).map_err(|_| anyhow::anyhow!("the system gave no random bits"))?;
-    Ok(ApiKey::from_random(random))
 }
 
 /// Writes a file that only its owner reads.

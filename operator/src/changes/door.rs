@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use idm_diff::Content;
 use idm_types::Redacted;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -24,7 +25,6 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::certificate::Certificate;
-use super::content::Content;
 use super::join::{Attempt, Note, Person};
 
 /// Two objects of the greatest size and their frame.

@@ -8,9 +8,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use idm_audit::Evidence;
+use idm_diff::Digest;
 use idm_types::Uptime;
-
-use super::content::Digest;
 
 /// Attempts are forgotten after this time, in milliseconds: the watch may have to be built up anew in between.
 const REMEMBERED_MS: u64 = 120_000;

@@ -8,9 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use idm_diff::{Digest, hash};
 use idm_types::{Timestamp, hex, unhex};
 
-use super::content::{Digest, hash};
 use crate::objects::Kind;
 
 /// Objects of a shard: with names of the greatest length it is smaller than a Secret may be.

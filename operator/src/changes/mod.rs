@@ -1,14 +1,13 @@
 //! A record for every change of our own kinds, with the one who made it.
 //!
-//! The watches make the records (`observer.rs`, `recorder.rs`): what differs from the ledger (`ledger.rs`) is a change. A webhook that
-//! never refuses anything (`door.rs`) is told by the API server who asks for what, and lends the changes their authors
-//! (`join.rs`); a canary tries it every minute (`canary.rs`). What is told of a change is in `diff.rs` and `origin.rs`.
+//! The watches make the records (`observer.rs`, `recorder.rs`): what differs from the ledger (`ledger.rs`) is a change.
+//! A webhook that never refuses anything (`door.rs`) is told by the API server who asks for what, and lends the changes
+//! their authors (`join.rs`); a canary tries it every minute (`canary.rs`). What is told of a change is in `idm-diff`
+//! and `origin.rs`.
 
 mod canary;
 mod certificate;
-mod content;
 mod count;
-mod diff;
 mod door;
 mod join;
 mod ledger;

@@ -4,13 +4,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use idm_audit::Action;
+use idm_diff::{Content, Digest, diff};
 use idm_types::{DecisionId, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 
-use super::content::{Content, Digest};
-use super::diff::diff;
 use super::join::{Became, Subject};
 use super::ledger::{Entry, Ledger, link};
 use super::origin::Writer;

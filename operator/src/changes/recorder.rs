@@ -10,7 +10,6 @@ use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::diff;
 use super::join::{Attempts, Author, GRACE_MS, Note};
 use super::observer::{Changed, Observer};
 use super::shelf::Shelf;
@@ -128,7 +127,7 @@ async fn record(
     spool: SpoolHandle,
     mut stopped: oneshot::Receiver<()>,
 ) {
-    let _ = tokio::task::spawn_blocking(diff::prepare).await;
+    let _ = tokio::task::spawn_blocking(idm_diff::prepare).await;
     let (mut shelf, observer) = Shelf::open(&context).await;
     let mut recording = Recording {
         clock: Clock::of_process(),

@@ -1,74 +1,45 @@
 //! The view of a Credential, which never has a key.
 
-use idm_types::ApiKey;
+use idm_manager::{Made, Shown};
 use serde_json::{Value, json};
 
 use super::Form;
 use crate::print;
 
-/// A Credential, as a folder or a cluster knows it.
-pub(super) struct Shown {
-    pub(super) name: String,
-    /// `apiKey`, `password`, `oauthClient` or `person`.
-    pub(super) kind: String,
-    pub(super) owner: Option<String>,
-    pub(super) expires: Option<String>,
-    pub(super) suspended: bool,
-    /// As the members of `status.keys`.
-    pub(super) keys: Vec<Value>,
-    /// The obstacle in its way, or a remark.
-    pub(super) message: Option<String>,
+fn json_of(of: &Shown) -> Value {
+    json!({
+        "name": of.name, "kind": of.kind, "owner": of.owner, "expireTime": of.expires,
+        "suspend": of.suspended, "keys": of.keys, "message": of.message,
+    })
 }
 
-/// A key that was made a moment ago.
-pub(super) struct Made {
-    pub(super) name: String,
-    pub(super) key: ApiKey,
-    pub(super) id: String,
-    /// The key before it, and until when it works.
-    pub(super) old: Option<(String, String)>,
-    /// `None` where it is not stored: only its hash is.
-    pub(super) file: String,
-}
-
-impl Shown {
-    fn json(&self) -> Value {
-        json!({
-            "name": self.name, "kind": self.kind, "owner": self.owner, "expireTime": self.expires,
-            "suspend": self.suspended, "keys": self.keys, "message": self.message,
+fn keys_in_short(of: &Shown) -> String {
+    let short = of.keys.iter().filter(|key| matches!(text(key, "state"), "Active" | "Overlapping"));
+    let short: Vec<String> = short
+        .map(|key| match text(key, "state") {
+            "Overlapping" => format!("{} until {}", text(key, "id"), text(key, "untilTime")),
+            _ => text(key, "id").to_owned(),
         })
-    }
-
-    fn keys_in_short(&self) -> String {
-        let short = self.keys.iter().filter(|key| matches!(text(key, "state"), "Active" | "Overlapping"));
-        let short: Vec<String> = short
-            .map(|key| match text(key, "state") {
-                "Overlapping" => format!("{} until {}", text(key, "id"), text(key, "untilTime")),
-                _ => text(key, "id").to_owned(),
-            })
-            .collect();
-        if short.is_empty() { "-".to_owned() } else { short.join(", ") }
-    }
+        .collect();
+    if short.is_empty() { "-".to_owned() } else { short.join(", ") }
 }
 
 fn text<'v>(value: &'v Value, name: &str) -> &'v str {
     value[name].as_str().unwrap_or_default()
 }
 
-impl Made {
-    /// Prints the key, this once.
-    pub(super) fn print(&self, form: Form) {
-        let Self { name, key, id, old, file } = self;
-        if form == Form::Json {
-            let old = old.as_ref().map(|(id, until)| json!({"id": id, "untilTime": until}));
-            let made = json!({"credential": name, "id": id, "key": key.reveal(), "old": old, "file": file});
-            return print::json("", &made);
-        }
-        say!("{}", key.reveal());
-        complain!("key {id} of Credential '{name}', shown this once: {file} has its hash alone");
-        if let Some((id, until)) = old {
-            complain!("the old key {id} is refused from {until} on");
-        }
+/// Prints a key that was made a moment ago, this once.
+pub(super) fn print_made(made: &Made, form: Form) {
+    let Made { name, key, id, old, file } = made;
+    if form == Form::Json {
+        let old = old.as_ref().map(|(id, until)| json!({"id": id, "untilTime": until}));
+        let made = json!({"credential": name, "id": id, "key": key.reveal(), "old": old, "file": file});
+        return print::json("", &made);
+    }
+    say!("{}", key.reveal());
+    complain!("key {id} of Credential '{name}', shown this once: {file} has its hash alone");
+    if let Some((id, until)) = old {
+        complain!("the old key {id} is refused from {until} on");
     }
 }
 
@@ -83,13 +54,13 @@ pub(super) fn done(form: Form, value: &Value, text: &str) {
 /// Prints all Credentials.
 pub(super) fn print(all: &[Shown], form: Form) {
     if form == Form::Json {
-        return print::json("", &Value::from_iter(all.iter().map(Shown::json)));
+        return print::json("", &Value::from_iter(all.iter().map(json_of)));
     }
     let head = ["NAME", "TYPE", "OWNER", "EXPIRES", "KEYS"].map(str::to_owned);
     let rows = all.iter().map(|of| {
         let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         let expires = if of.suspended { "suspended".to_owned() } else { dash(&of.expires) };
-        [of.name.clone(), of.kind.clone(), dash(&of.owner), expires, of.keys_in_short()]
+        [of.name.clone(), of.kind.clone(), dash(&of.owner), expires, keys_in_short(of)]
     });
     let rows: Vec<[String; 5]> = std::iter::once(head).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -103,7 +74,7 @@ pub(super) fn print(all: &[Shown], form: Form) {
 /// Prints one Credential.
 pub(super) fn print_one(of: &Shown, form: Form) {
     if form == Form::Json {
-        return print::json("", &of.json());
+        return print::json("", &json_of(of));
     }
     say!("{} ({})", of.name, of.kind);
     for (name, value) in [("owner", &of.owner), ("expires", &of.expires), ("message", &of.message)] {

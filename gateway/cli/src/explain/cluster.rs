@@ -1,6 +1,5 @@
 //! The objects of a cluster, read with the rights of the person who asks. What they may not read is said.
 
-use anyhow::Context;
 use idm_compile::{Settings, World, compile, yaml};
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
@@ -8,7 +7,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
 use super::source::{Prepared, supply_secrets};
-use crate::credential::NotConnected;
+use idm_manager::CredentialError;
 
 const OURS: [(&str, &str); 5] = [
     ("IdentityPolicy", "identitypolicies"),
@@ -35,9 +34,14 @@ struct Reader {
     unread: Vec<String>,
 }
 
+/// The error with which the process ends with 3.
+fn not_connected(error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
+    CredentialError::NotConnected(Box::new(error)).into()
+}
+
 /// Compiles the objects of a namespace.
 pub(super) async fn prepare(namespace: Option<&str>) -> anyhow::Result<Prepared> {
-    let client = Client::try_default().await.context(NotConnected)?;
+    let client = Client::try_default().await.map_err(not_connected)?;
     let namespace = namespace.unwrap_or(client.default_namespace()).to_owned();
     let settings = Settings { remembers_together: true, ..Settings::default() };
     let world = World::new(&namespace, settings);
@@ -106,7 +110,7 @@ impl Reader {
                 Ok(Vec::new())
             }
             Err(kube::Error::Api(status)) => anyhow::bail!("{resource}: {}", status.message),
-            Err(other) => Err(anyhow::Error::new(other).context(NotConnected)),
+            Err(other) => Err(not_connected(other)),
         }
     }
 
@@ -136,7 +140,7 @@ impl Reader {
                         self.unread.push(name);
                     }
                     Err(kube::Error::Api(status)) => anyhow::bail!("{kind} {name}: {}", status.message),
-                    Err(other) => return Err(anyhow::Error::new(other).context(NotConnected)),
+                    Err(other) => return Err(not_connected(other)),
                 }
             }
         }

@@ -10,7 +10,6 @@ use idm_gateway::source::dir::{self, DirError};
 use idm_types::{Redacted, Timestamp};
 
 use super::cluster;
-use crate::state;
 
 /// Place of the policies
 #[derive(Args)]
@@ -66,7 +65,7 @@ impl Prepared {
 pub(super) fn supply_secrets(world: &mut World) -> anyhow::Result<Vec<String>> {
     let mut unread = Vec::new();
     for missing in missing_secrets(world) {
-        let value = Redacted::new(missing.value(&state::new_api_key()?).into_bytes());
+        let value = Redacted::new(missing.value(&idm_manager::new_api_key()?).into_bytes());
         world.secrets.insert(missing.secret.clone(), BTreeMap::from([(missing.field.clone(), value)]));
         unread.push(missing.secret);
     }

@@ -3,29 +3,29 @@
 //! That is the spec, labels, annotations, finalizers, owners, and whether the object is being deleted. Status, field
 //! managers and the copy of the object that `kubectl apply` keeps in an annotation are none of it.
 
-use aws_lc_rs::digest::{self, SHA256};
 use kube::core::DynamicObject;
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 
 /// The annotation in which `kubectl apply` keeps the object as it was applied: it may hold what the object never had.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The first half of a SHA-256 hash.
-pub(crate) type Digest = [u8; 16];
+pub type Digest = [u8; 16];
 
 /// The recorded part of an object.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Content(Value);
+pub struct Content(Value);
 
 impl Content {
     /// Of an object of a watch.
-    pub(crate) fn of(object: &DynamicObject) -> Self {
+    pub fn of(object: &DynamicObject) -> Self {
         let metadata = serde_json::to_value(&object.metadata).unwrap_or_default();
         Self::read(&metadata, object.data.get("spec"))
     }
 
     /// Of an object as JSON, as an admission request has it.
-    pub(crate) fn of_json(object: &Value) -> Self {
+    pub fn of_json(object: &Value) -> Self {
         Self::read(&object["metadata"], object.get("spec"))
     }
 
@@ -52,22 +52,22 @@ impl Content {
     }
 
     /// As JSON: `metadata` and `spec`.
-    pub(crate) fn value(&self) -> &Value {
+    pub fn value(&self) -> &Value {
         &self.0
     }
 
     /// Somebody asked for the object's deletion, and finalizers still hold it.
-    pub(crate) fn is_ending(&self) -> bool {
+    pub fn is_ending(&self) -> bool {
         self.0["metadata"]["deletionRequested"] == true
     }
 
     /// No finalizer holds the object.
-    pub(crate) fn is_free(&self) -> bool {
+    pub fn is_free(&self) -> bool {
         self.0["metadata"]["finalizers"].is_null()
     }
 
     /// The same for equal contents, whatever the order of members, in every version of the operator.
-    pub(crate) fn digest(&self) -> Digest {
+    pub fn digest(&self) -> Digest {
         let mut text = Vec::new();
         write(&self.0, &mut text);
         hash(&[&text])
@@ -75,14 +75,14 @@ impl Content {
 }
 
 /// Hashes parts so that no other parts give the same.
-pub(crate) fn hash(parts: &[&[u8]]) -> Digest {
-    let mut context = digest::Context::new(&SHA256);
+pub fn hash(parts: &[&[u8]]) -> Digest {
+    let mut context = Sha256::new();
     for part in parts {
-        context.update(&(part.len() as u64).to_be_bytes());
+        context.update((part.len() as u64).to_be_bytes());
         context.update(part);
     }
     let mut half = Digest::default();
-    half.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
+    half.iter_mut().zip(context.finalize()).for_each(|(to, from)| *to = from);
     half
 }
 

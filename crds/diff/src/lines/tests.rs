@@ -140,7 +140,7 @@ fn r27_no_value_comes_out_that_is_not_listed() {
     }
     assert!(strings > 250, "{strings}");
     let told = shown.into_iter().collect::<Vec<_>>().join("\n") + "\n";
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/changes/diff/shown.txt");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lines/shown.txt");
     if std::env::var_os("IDM_UPDATE").is_some() {
         std::fs::write(path, &told).unwrap();
     }

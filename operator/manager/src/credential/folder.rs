@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
 use aws_lc_rs::digest::{SHA256, digest};
 use idm_api::v1alpha1::CredentialSpec;
 use idm_compile::yaml::read_files;
@@ -13,32 +12,47 @@ use idm_plan::{EndCause, KeyEnd, Proof, key_id};
 use idm_types::{Timestamp, hex};
 use serde_json::{Value, json};
 
-use super::shown::{Made, Shown};
-use crate::state;
+use super::{CredentialError, Made, Shown, new_api_key};
+use crate::place::folder::files::{FolderLock, write};
 
 const LABEL: &str = "identity-manager.io/credential";
 
 /// A folder of YAML.
-pub(super) struct Folder {
+pub struct FolderCredentials {
     dir: PathBuf,
     files: Vec<(String, String)>,
     world: World,
+    _lock: FolderLock,
 }
 
-impl Folder {
-    pub(super) fn open(dir: &Path) -> anyhow::Result<Self> {
+impl FolderCredentials {
+    /// Reads the folder, which no other writer of ours changes until this value is dropped.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or something in it is wrong.
+    pub fn open(dir: &Path) -> Result<Self, CredentialError> {
+        let lock = FolderLock::take(dir).map_err(|source| CredentialError::Io { path: dir.to_owned(), source })?;
         let files = match dir::read(dir) {
             Err(dir::DirError::Empty(_)) => vec![],
             read => read?,
         };
         let (world, _) = read_files(&files, Settings::of_a_folder(false)).map_err(dir::DirError::Files)?;
-        Ok(Self { dir: dir.to_owned(), files, world })
+        Ok(Self { dir: dir.to_owned(), files, world, _lock: lock })
+    }
+
+    /// One Credential.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn one(&self, name: &str, now: Timestamp) -> Result<Shown, CredentialError> {
+        let compiled = compile(&self.world, None);
+        self.find(name).map(|object| self.shown(object, &compiled, now))
     }
 
     /// All Credentials.
-    pub(super) fn all(&self, now: Timestamp) -> anyhow::Result<Vec<Shown>> {
+    pub fn all(&self, now: Timestamp) -> Vec<Shown> {
         let compiled = compile(&self.world, None);
-        Ok(self.world.credentials.iter().map(|object| self.shown(object, &compiled, now)).collect())
+        self.world.credentials.iter().map(|object| self.shown(object, &compiled, now)).collect()
     }
 
     fn shown(&self, object: &Object<CredentialSpec>, compiled: &Compiled, now: Timestamp) -> Shown {
@@ -70,31 +84,37 @@ impl Folder {
         }
     }
 
-    fn find(&self, name: &str) -> anyhow::Result<&Object<CredentialSpec>> {
+    fn find(&self, name: &str) -> Result<&Object<CredentialSpec>, CredentialError> {
         let found = self.world.credentials.iter().find(|object| object.meta.name == name);
-        found.map(|object| &**object).with_context(|| format!("no Credential '{name}' in {}", self.dir.display()))
+        found.map(|object| &**object).ok_or_else(|| CredentialError::NotFound(name.to_owned()))
     }
 
     /// Makes a Credential with a key, of which the folder gets the hash.
-    pub(super) fn create(&self, name: &str, mut spec: Value) -> anyhow::Result<Made> {
+    ///
+    /// # Errors
+    /// There is one of this name, or the folder would be out of order.
+    pub fn create(&self, name: &str, mut spec: Value) -> Result<Made, CredentialError> {
         if self.world.credentials.iter().any(|object| object.meta.name == name) {
-            bail!("Credential '{name}' exists: `idm credential rotate` gives it a new key");
+            return Err(CredentialError::Exists(name.to_owned()));
         }
         spec["apiKey"] = json!({"sha256": {"entropyBits": 256}});
-        let key = state::new_api_key()?;
+        let key = new_api_key()?;
         let sha256 = hash_of(key.reveal());
         let metadata = self.metadata(json!({"name": name}));
         let object = json!({"apiVersion": "identity-manager.io/v1alpha1", "kind": "Credential", "metadata": metadata,
             "spec": spec});
-        let object = (format!("credential-{name}.yaml"), serde_yaml_ng::to_string(&object)?);
-        let secret = (format!("credential-{name}-key.yaml"), self.secret(name, &format!("{name}-key"), &sha256)?);
+        let object = (format!("credential-{name}.yaml"), yaml(&object));
+        let secret = (format!("credential-{name}-key.yaml"), self.secret(name, &format!("{name}-key"), &sha256));
         self.write_checked(&[object, secret.clone()], true)?;
         let id = key_id(&sha256).to_owned();
         Ok(Made { name: name.to_owned(), key, id, old: None, file: secret.0 })
     }
 
     /// Makes the next key, and gives the old one its end; without an overlap the old one is revoked first.
-    pub(super) fn rotate(&self, name: &str, overlap_ms: u64, now: Timestamp) -> anyhow::Result<Made> {
+    ///
+    /// # Errors
+    /// The keys of the Credential are written by hand, or none of them is in order.
+    pub fn rotate(&self, name: &str, overlap_ms: u64, now: Timestamp) -> Result<Made, CredentialError> {
         let object = self.find(name)?;
         let (file, reference) = self.own_secret(object)?;
         let natural = object.spec.expire_time.as_deref().and_then(Timestamp::parse_rfc3339);
@@ -106,15 +126,18 @@ impl Folder {
             .find(|of| of.key.name == name)
             .map(|of| of.proof.clone());
         let Some(Proof::ApiKey { keys, .. }) = keys else {
-            bail!("Credential '{name}' has no key in order: see `idm lint {}`", self.dir.display())
+            return Err(CredentialError::Refused(format!(
+                "Credential '{name}' has no key in order: see `idm lint {}`",
+                self.dir.display()
+            )));
         };
         let mut register = self.world.register.clone();
         // Two are the most: what was retiring ends now.
         for before in held.iter().filter(|sha256| keys.current.as_ref().is_none_or(|key| key.sha256 != **sha256)) {
             let over = KeyEnd { at: now, cause: EndCause::RotatedOut };
-            register.end(name, before, over, natural, now)?;
+            register.end(name, before, over, natural, now).map_err(full)?;
         }
-        let key = state::new_api_key()?;
+        let key = new_api_key()?;
         let sha256 = hash_of(key.reveal());
         let mut text = sha256.clone();
         let mut old = None;
@@ -122,13 +145,13 @@ impl Folder {
             let at = Timestamp(now.0.saturating_add(overlap_ms));
             let at = natural.map_or(at, |natural| natural.min(at));
             if overlap_ms == 0 {
-                register.revoke(name, &current.sha256, now, natural)?;
+                register.revoke(name, &current.sha256, now, natural).map_err(full)?;
             } else {
                 text += &format!("\n{} until {}", current.sha256, at.rfc3339());
             }
             old = Some((key_id(&current.sha256).to_owned(), at.rfc3339()));
         }
-        let secret = (file.clone(), self.secret(name, &reference, &text)?);
+        let secret = (file.clone(), self.secret(name, &reference, &text));
         // The end of an old key is in force before there is a new one.
         self.write_register(&register)?;
         self.write_checked(&[secret], false)?;
@@ -137,32 +160,37 @@ impl Folder {
     }
 
     /// Revokes a key, or all that the Credential has. Returns their ids.
-    pub(super) fn revoke(&self, name: &str, key: Option<&str>, now: Timestamp) -> anyhow::Result<Vec<String>> {
+    ///
+    /// # Errors
+    /// There is no such key.
+    pub fn revoke(&self, name: &str, key: Option<&str>, now: Timestamp) -> Result<Vec<String>, CredentialError> {
         let object = self.find(name)?;
         let natural = object.spec.expire_time.as_deref().and_then(Timestamp::parse_rfc3339);
         let held = held_keys(&self.world, object);
         let chosen: Vec<&String> = held.iter().filter(|sha256| key.is_none_or(|id| id == key_id(sha256))).collect();
         if chosen.is_empty() {
-            bail!("Credential '{name}' has no such key now: `idm credential show {name}` lists what it has");
+            return Err(CredentialError::Refused(format!(
+                "Credential '{name}' has no such key now: `idm credential show {name}` lists what it has"
+            )));
         }
         let mut register = self.world.register.clone();
         for sha256 in &chosen {
-            register.revoke(name, sha256, now, natural)?;
+            register.revoke(name, sha256, now, natural).map_err(full)?;
         }
         self.write_register(&register)?;
         Ok(chosen.into_iter().map(|sha256| key_id(sha256).to_owned()).collect())
     }
 
     /// File and name of the Secret of a Credential, if it was made here.
-    fn own_secret(&self, object: &Object<CredentialSpec>) -> anyhow::Result<(String, String)> {
+    fn own_secret(&self, object: &Object<CredentialSpec>) -> Result<(String, String), CredentialError> {
         let name = &object.meta.name;
         let reference = object.spec.secret_ref.as_ref().map(|reference| reference.name.clone());
         let supplied = object.spec.api_key.as_ref().is_some_and(|api_key| api_key.sha256.is_some());
         let Some(reference) = reference.filter(|_| supplied) else {
-            bail!(
+            return Err(CredentialError::Refused(format!(
                 "the key of Credential '{name}' is written by hand: replace it in its Secret, which takes effect at \
                     once. For two keys at a time give hashes with `apiKey.sha256`, as `idm credential create` does"
-            )
+            )));
         };
         let is_it = |text: &str| {
             let document: Value = serde_yaml_ng::from_str(text).unwrap_or_default();
@@ -172,10 +200,10 @@ impl Folder {
         };
         match self.files.iter().find(|(_, text)| is_it(text)) {
             Some((file, _)) => Ok((file.clone(), reference)),
-            None => bail!(
+            None => Err(CredentialError::Refused(format!(
                 "Secret '{reference}' was not made by `idm credential create`: put the hash of the new key first into \
                     it, and the old one behind it as `HASH until TIME`"
-            ),
+            ))),
         }
     }
 
@@ -186,15 +214,15 @@ impl Folder {
         metadata
     }
 
-    fn secret(&self, credential: &str, name: &str, hashes: &str) -> anyhow::Result<String> {
+    fn secret(&self, credential: &str, name: &str, hashes: &str) -> String {
         let labels = json!({"app.kubernetes.io/managed-by": "idm-cli", LABEL: credential});
         let metadata = self.metadata(json!({"name": name, "labels": labels}));
         let data = json!({"sha256": format!("{hashes}\n")});
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
-        Ok(format!("# Made by `idm credential`: hashes of keys, and no key.\n{}", serde_yaml_ng::to_string(&secret)?))
+        format!("# Made by `idm credential`: hashes of keys, and no key.\n{}", yaml(&secret))
     }
 
-    fn write_register(&self, register: &Register) -> anyhow::Result<()> {
+    fn write_register(&self, register: &Register) -> Result<(), CredentialError> {
         if *register == self.world.register {
             return Ok(());
         }
@@ -203,7 +231,7 @@ impl Folder {
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
         let text = format!(
             "# Made by `idm credential`: the keys that are refused for good, by their hashes. Keep it.\n{}",
-            serde_yaml_ng::to_string(&secret)?
+            yaml(&secret)
         );
         let known = self.files.iter().find(|(_, text)| {
             let document: Value = serde_yaml_ng::from_str(text).unwrap_or_default();
@@ -214,11 +242,11 @@ impl Folder {
     }
 
     /// Writes files that leave the folder in order.
-    fn write_checked(&self, new: &[(String, String)], are_new: bool) -> anyhow::Result<()> {
+    fn write_checked(&self, new: &[(String, String)], are_new: bool) -> Result<(), CredentialError> {
         let mut files = self.files.clone();
         for (file, _) in new.iter().filter(|_| are_new) {
             if files.iter().any(|(known, _)| known == file) {
-                bail!("{file} exists");
+                return Err(CredentialError::Refused(format!("{file} exists")));
             }
         }
         files.retain(|(known, _)| new.iter().all(|(file, _)| file != known));
@@ -228,13 +256,19 @@ impl Folder {
         new.iter().try_for_each(|(file, text)| self.write(file, text))
     }
 
-    /// Replaces a file as a whole: a gateway that reads the folder at this moment sees the old one or the new one.
-    fn write(&self, file: &str, text: &str) -> anyhow::Result<()> {
-        let temporary = self.dir.join(format!(".{file}.new"));
-        state::write_private(&temporary, text.as_bytes())?;
+    fn write(&self, file: &str, text: &str) -> Result<(), CredentialError> {
         let path = self.dir.join(file);
-        std::fs::rename(&temporary, &path).with_context(|| format!("cannot write {}", path.display()))
+        write(&path, text).map_err(|source| CredentialError::Io { path, source })
     }
+}
+
+fn full(error: idm_compile::RegisterFull) -> CredentialError {
+    CredentialError::Refused(error.to_string())
+}
+
+/// A document of plain data, which always has a form.
+fn yaml(value: &Value) -> String {
+    serde_yaml_ng::to_string(value).unwrap_or_default()
 }
 
 fn shown_key(sha256: &str, end: Option<KeyEnd>, now: Timestamp) -> Value {

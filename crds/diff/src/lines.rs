@@ -9,7 +9,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use serde_json::{Map, Value};
 
-use super::content::Content;
+use crate::Content;
 
 const MOST: usize = 100;
 const MOST_CHARS: usize = 200;
@@ -66,12 +66,12 @@ static SCHEMAS: LazyLock<BTreeMap<String, JSONSchemaProps>> = LazyLock::new(|| {
 });
 
 /// Reads the schemas, which takes a while: not where anything else waits for it.
-pub(crate) fn prepare() {
+pub fn prepare() {
     LazyLock::force(&SCHEMAS);
 }
 
 /// The lines for a change from one content to another; `None` is an object that is not there.
-pub(crate) fn diff(kind: &str, old: Option<&Content>, new: Option<&Content>) -> Vec<String> {
+pub fn diff(kind: &str, old: Option<&Content>, new: Option<&Content>) -> Vec<String> {
     let mut lines = Lines::default();
     let part = |content: Option<&Content>, name: &str| content.map(|c| c.value()[name].clone()).unwrap_or_default();
     let (old_spec, new_spec) = (part(old, "spec"), part(new, "spec"));

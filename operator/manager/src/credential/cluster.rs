@@ -3,37 +3,35 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
 use idm_api::v1alpha1::Credential;
 use idm_api::{REVOKE_ANNOTATION, ROTATE_ANNOTATION};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::shown::Shown;
+use super::{CredentialError, Shown};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-/// The cluster could not be reached: the process ends with 3.
-#[derive(Debug, thiserror::Error)]
-#[error("no cluster: set KUBECONFIG, or name a folder with --dir")]
-pub(crate) struct NotConnected;
-
 /// Credentials of one namespace.
-pub(super) struct Cluster {
+pub struct ClusterCredentials {
     api: Api<Credential>,
 }
 
-fn failed(error: kube::Error, what: String) -> anyhow::Error {
+fn failed(error: kube::Error, what: String) -> CredentialError {
     match error {
-        kube::Error::Api(status) => anyhow!("{what}: {}", status.message),
-        other => anyhow::Error::new(other).context(NotConnected),
+        kube::Error::Api(status) => CredentialError::Api { what, code: status.code, message: status.message.clone() },
+        other => CredentialError::NotConnected(Box::new(other)),
     }
 }
 
-impl Cluster {
-    pub(super) async fn connect(namespace: Option<&str>) -> anyhow::Result<Self> {
-        let client = Client::try_default().await.context(NotConnected)?;
+impl ClusterCredentials {
+    /// As kubectl would: of the namespace named, or of that of the kubeconfig.
+    ///
+    /// # Errors
+    /// No cluster is known.
+    pub async fn connect(namespace: Option<&str>) -> Result<Self, CredentialError> {
+        let client = Client::try_default().await.map_err(|error| CredentialError::NotConnected(Box::new(error)))?;
         let api = match namespace {
             Some(namespace) => Api::namespaced(client, namespace),
             None => Api::default_namespaced(client),
@@ -41,28 +39,46 @@ impl Cluster {
         Ok(Self { api })
     }
 
-    async fn get(&self, name: &str) -> anyhow::Result<Credential> {
+    /// With the rights of a client.
+    pub fn with(client: Client, namespace: &str) -> Self {
+        Self { api: Api::namespaced(client, namespace) }
+    }
+
+    async fn get(&self, name: &str) -> Result<Credential, CredentialError> {
         self.api.get(name).await.map_err(|error| failed(error, format!("Credential '{name}'")))
     }
 
-    pub(super) async fn all(&self) -> anyhow::Result<Vec<Shown>> {
+    /// All Credentials.
+    ///
+    /// # Errors
+    /// The API server says no, or does not answer.
+    pub async fn all(&self) -> Result<Vec<Shown>, CredentialError> {
         let all = self.api.list(&ListParams::default()).await;
         Ok(all.map_err(|error| failed(error, "Credentials".to_owned()))?.items.iter().map(shown).collect())
     }
 
-    pub(super) async fn one(&self, name: &str) -> anyhow::Result<Shown> {
+    /// One Credential.
+    ///
+    /// # Errors
+    /// The API server says no, or does not answer.
+    pub async fn one(&self, name: &str) -> Result<Shown, CredentialError> {
         self.get(name).await.map(|object| shown(&object))
     }
 
-    pub(super) async fn create(&self, name: &str, mut spec: Value) -> anyhow::Result<()> {
+    /// Makes a Credential, for which the operator makes a key.
+    ///
+    /// # Errors
+    /// The API server says no, or does not answer.
+    pub async fn create(&self, name: &str, mut spec: Value) -> Result<(), CredentialError> {
         spec["apiKey"] = json!({});
         let object = json!({"apiVersion": "identity-manager.io/v1alpha1", "kind": "Credential",
             "metadata": {"name": name}, "spec": spec});
-        let made = self.api.create(&PostParams::default(), &serde_json::from_value(object)?).await;
+        let object = serde_json::from_value(object).map_err(|error| CredentialError::Refused(error.to_string()))?;
+        let made = self.api.create(&PostParams::default(), &object).await;
         made.map(drop).map_err(|error| failed(error, format!("Credential '{name}'")))
     }
 
-    async fn annotate(&self, name: &str, annotations: Value) -> anyhow::Result<()> {
+    async fn annotate(&self, name: &str, annotations: Value) -> Result<(), CredentialError> {
         let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
         let patched = self.api.patch(name, &PatchParams::default(), &patch).await;
         patched.map(drop).map_err(|error| failed(error, format!("Credential '{name}'")))
@@ -73,8 +89,8 @@ impl Cluster {
         &self,
         name: &str,
         wait: Duration,
-        wanted: impl Fn(&Credential) -> anyhow::Result<bool>,
-    ) -> anyhow::Result<Credential> {
+        wanted: impl Fn(&Credential) -> Result<bool, CredentialError>,
+    ) -> Result<Credential, CredentialError> {
         let began = Instant::now();
         loop {
             let object = self.get(name).await?;
@@ -82,30 +98,33 @@ impl Cluster {
                 return Ok(object);
             }
             if began.elapsed() >= wait {
-                bail!(
+                return Err(CredentialError::Refused(format!(
                     "it is asked for, and the operator has not done it within {} s: `idm credential show {name}` tells \
                      how far it is",
                     wait.as_secs()
-                );
+                )));
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
     /// Asks for the next key, and waits until the gateways know it.
-    pub(super) async fn rotate(
+    ///
+    /// # Errors
+    /// The API server or the operator says no, or it takes too long.
+    pub async fn rotate(
         &self,
         name: &str,
         request: &str,
         overlap: &str,
         wait: Duration,
-    ) -> anyhow::Result<Shown> {
+    ) -> Result<Shown, CredentialError> {
         // The status of an earlier request is no answer to this one.
         let told_before = refusal(&self.get(name).await?);
         self.annotate(name, json!({ROTATE_ANNOTATION: format!("{request} overlap={overlap}")})).await?;
         let answered = |object: &Credential| {
             if let Some(why) = refusal(object).filter(|why| Some(why) != told_before.as_ref()) {
-                bail!("{why}");
+                return Err(CredentialError::Refused(why));
             }
             let status = object.status.as_ref();
             let rotation = status.and_then(|status| status.rotation.as_ref());
@@ -128,7 +147,10 @@ impl Cluster {
     }
 
     /// Asks to revoke a key, or all that the Credential has now, and waits until it is done. Returns their ids.
-    pub(super) async fn revoke(&self, name: &str, key: Option<&str>, wait: Duration) -> anyhow::Result<Vec<String>> {
+    ///
+    /// # Errors
+    /// There is no such key, the API server says no, or it takes too long.
+    pub async fn revoke(&self, name: &str, key: Option<&str>, wait: Duration) -> Result<Vec<String>, CredentialError> {
         let object = self.get(name).await?;
         let keys = object.status.as_ref().map(|status| status.keys.as_slice()).unwrap_or_default();
         let lives = keys.iter().filter(|key| matches!(key.state.as_str(), "Active" | "Overlapping"));
@@ -137,7 +159,9 @@ impl Cluster {
             None => lives.map(|key| key.id.clone()).collect(),
         };
         if chosen.is_empty() {
-            bail!("Credential '{name}' has no key that works: `idm credential show {name}` lists what it had");
+            return Err(CredentialError::Refused(format!(
+                "Credential '{name}' has no key that works: `idm credential show {name}` lists what it had"
+            )));
         }
         let before = object.annotations().get(REVOKE_ANNOTATION).cloned().unwrap_or_default();
         let mut ids: Vec<&str> = before.split(',').map(str::trim).filter(|id| !id.is_empty()).collect();

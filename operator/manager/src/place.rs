@@ -1,0 +1,129 @@
+//! The border behind which the objects are: a folder, or a cluster. What asks for them does not know which.
+
+pub(crate) mod folder;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use idm_compile::{Compiled, World};
+use idm_permission::Permission;
+use idm_types::Timestamp;
+
+use crate::failure::Failure;
+use crate::kind::ObjectKind;
+use crate::session::Person;
+use crate::table::Later;
+use crate::wire::audit::{Expiring, Failing};
+use crate::wire::{Allowed, CheckDraft, Checked, GatewayView, MadeKey, Mode, NewCredential, ObjectView, Page, Revoked};
+
+/// Which part of a list is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct ListQuery {
+    pub(crate) kind: ObjectKind,
+    pub(crate) namespace: Option<String>,
+    pub(crate) team: Option<String>,
+    /// A part of the name, the owner, the team or a key's id, in lower case.
+    pub(crate) search: Option<String>,
+    pub(crate) limit: usize,
+    pub(crate) after: Option<String>,
+}
+
+/// One object by its name.
+#[derive(Clone, Debug)]
+pub(crate) struct ObjectRef {
+    pub(crate) kind: ObjectKind,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+/// A new content of an object.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    pub(crate) object: ObjectRef,
+    pub(crate) yaml: String,
+    /// The version that it was made of; `None` makes the object.
+    pub(crate) version: Option<String>,
+}
+
+impl Draft {
+    /// # Errors
+    /// There is no such kind.
+    pub(crate) fn of(draft: CheckDraft) -> Result<Self, Failure> {
+        let CheckDraft { kind, namespace, name, yaml, version } = draft;
+        Ok(Self { object: ObjectRef { kind: kind.parse()?, namespace, name }, yaml, version })
+    }
+}
+
+/// A namespace that compiles.
+pub(crate) struct Understood {
+    pub(crate) world: World,
+    pub(crate) compiled: Compiled,
+}
+
+/// A place of objects.
+pub(crate) trait Place: Send + Sync {
+    fn mode(&self) -> Mode;
+
+    /// Opens a session: the person whom a code or a token stands for.
+    fn sign_in<'a>(&'a self, token: Option<&'a str>) -> Later<'a, Person>;
+
+    fn namespaces<'a>(&'a self, person: &'a Person) -> Later<'a, Vec<String>>;
+
+    /// Verbs by kind, in a namespace.
+    fn permissions<'a>(
+        &'a self,
+        person: &'a Person,
+        namespace: &'a str,
+    ) -> Later<'a, BTreeMap<String, BTreeMap<String, Allowed>>>;
+
+    /// Refuses who may not do this here, as far as that is known before it is tried; the name may be empty.
+    fn permit<'a>(
+        &'a self,
+        person: &'a Person,
+        permission: Permission,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> Later<'a, ()>;
+
+    fn list<'a>(&'a self, person: &'a Person, query: ListQuery) -> Later<'a, Page>;
+
+    fn object<'a>(&'a self, person: &'a Person, object: &'a ObjectRef) -> Later<'a, ObjectView>;
+
+    /// What a change would do; nothing is written.
+    fn check<'a>(&'a self, person: &'a Person, draft: Draft) -> Later<'a, Checked>;
+
+    fn save<'a>(&'a self, person: &'a Person, draft: Draft) -> Later<'a, ObjectView>;
+
+    fn delete<'a>(&'a self, person: &'a Person, object: ObjectRef, version: String) -> Later<'a, ()>;
+
+    fn gateways<'a>(&'a self, person: &'a Person, namespace: Option<&'a str>) -> Later<'a, Vec<GatewayView>>;
+
+    /// The objects of a namespace with what they compile to.
+    fn understood<'a>(&'a self, person: &'a Person, namespace: &'a str) -> Later<'a, Arc<Understood>>;
+
+    /// Objects that are not in force, and what ends soon.
+    fn attention<'a>(&'a self, person: &'a Person, now: Timestamp) -> Later<'a, (Vec<Failing>, Vec<Expiring>)>;
+
+    fn create_credential<'a>(
+        &'a self,
+        person: &'a Person,
+        namespace: &'a str,
+        new: NewCredential,
+    ) -> Later<'a, MadeKey>;
+
+    fn rotate<'a>(
+        &'a self,
+        person: &'a Person,
+        namespace: &'a str,
+        name: &'a str,
+        overlap_seconds: u64,
+    ) -> Later<'a, MadeKey>;
+
+    fn revoke<'a>(
+        &'a self,
+        person: &'a Person,
+        namespace: &'a str,
+        name: &'a str,
+        key: Option<String>,
+    ) -> Later<'a, Revoked>;
+}

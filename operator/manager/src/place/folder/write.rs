@@ -1,0 +1,253 @@
+//! Changes of a folder: what is written compiles, and what compiles is on record.
+
+use std::path::PathBuf;
+
+use idm_audit::{Action, Change, ChangeBy, ChangeOrigin, Evidence, ObjectName, Record, SCHEMA, SpoolHandle, Storing};
+use idm_compile::yaml::parse_document;
+use idm_diff::{Content, diff};
+use idm_permission::Kind;
+use idm_types::Timestamp;
+use serde_json::{Value, json};
+
+use super::documents::{documents, removed, replaced};
+use super::files::{FolderLock, remove, write};
+use super::snapshot::Snapshot;
+use super::{Inner, failed, made, view};
+use crate::credential::FolderCredentials;
+use crate::failure::{Code, Failure};
+use crate::kind::ObjectKind;
+use crate::manager::new_id;
+use crate::place::{Draft, ObjectRef};
+use crate::session::Person;
+use crate::wire::{Checked, MadeKey, ObjectView, Revoked};
+
+/// A change that was made, for the audit.
+pub(super) struct Recorded {
+    action: Action,
+    kind: &'static str,
+    namespace: String,
+    name: String,
+    version: String,
+    diff: Vec<String>,
+}
+
+impl Recorded {
+    /// Hands the record to the spool.
+    pub(super) fn tell(self, person: &Person, spool: &SpoolHandle) -> Storing {
+        let Self { action, kind, namespace, name, version, diff } = self;
+        let time = Timestamp::now();
+        let id = new_id(time);
+        spool.record_durably(&Record::Change(Change {
+            time,
+            id: &id,
+            schema: SCHEMA,
+            action,
+            object: ObjectName {
+                kind,
+                namespace: &namespace,
+                name: &name,
+                uid: &format!("{kind}/{name}"),
+                generation: 1,
+                version: &version,
+            },
+            actor: &person.name,
+            by: ChangeBy {
+                evidence: Evidence::Authenticated,
+                names: std::slice::from_ref(&person.name),
+                uid: &person.uid,
+                groups: &person.groups,
+                manager: "idm-manager",
+            },
+            origin: Some(ChangeOrigin {
+                tool: "idm-manager",
+                evidence: Evidence::Asserted,
+                application: None,
+                revision: None,
+                mismatched: false,
+            }),
+            between: None,
+            diff: &diff,
+        }))
+    }
+}
+
+/// A folder as a draft would make it.
+struct Candidate {
+    /// The file and its new content.
+    file: String,
+    text: String,
+    after: Snapshot,
+    diff: Vec<String>,
+}
+
+/// # Errors
+/// The draft is no single document of the object that it is for, or was made of another version.
+fn candidate(inner: &Inner, before: &Snapshot, draft: &Draft) -> Result<Candidate, Failure> {
+    let Draft { object, yaml, version } = draft;
+    object.kind.editable()?;
+    let spans = documents(yaml);
+    let [span] = &spans[..] else {
+        return Err(Failure::invalid("give one document, without `---` lines between several").at("yaml"));
+    };
+    let document = yaml.get(span.bytes.clone()).unwrap_or_default();
+    let value = parse_document(document)
+        .map_err(|error| Failure::invalid(format!("line {}: {}", error.line, error.message)).at("yaml"))?;
+    is_of(&value, object, &before.namespace)?;
+    let row = before.row(object.kind, &object.name);
+    let (file, text) = match (row, version) {
+        (Some(row), Some(version)) if row.head.version == *version => {
+            let (file, text) = before.files.get(row.file).cloned().unwrap_or_default();
+            let text = replaced(&text, &row.span, document);
+            (file, text)
+        }
+        (Some(_), Some(_)) => return Err(stale()),
+        (Some(_), None) => {
+            let message = format!("{} `{}` exists: change it with its version", object.kind.name(), object.name);
+            return Err(Failure::new(Code::Conflict, message));
+        }
+        (None, Some(_)) => return Err(Failure::new(Code::NotFound, "the object is gone")),
+        (None, None) => {
+            let file = format!("{}-{}.yaml", object.kind.name().to_ascii_lowercase(), object.name);
+            if before.files.iter().any(|(known, _)| *known == file) {
+                return Err(Failure::new(Code::Conflict, format!("there is another object in {file}: move it first")));
+            }
+            let end = if document.ends_with('\n') { "" } else { "\n" };
+            (file, [document, end].concat())
+        }
+    };
+    let mut files = before.files.clone();
+    match files.iter_mut().find(|(known, _)| *known == file) {
+        Some((_, known)) => known.clone_from(&text),
+        None => files.push((file.clone(), text.clone())),
+    }
+    files.sort();
+    let after = inner.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner).of(files, inner.settings);
+    let old = row.map(|row| Content::of_json(&before.value(row)));
+    let diff = diff(object.kind.name(), old.as_ref(), Some(&Content::of_json(&value)));
+    Ok(Candidate { file, text, after, diff })
+}
+
+fn stale() -> Failure {
+    let message = "the object was changed in the meantime: read it again, and make your change to that";
+    Failure::new(Code::Conflict, message)
+}
+
+fn is_of(value: &Value, object: &ObjectRef, namespace: &str) -> Result<(), Failure> {
+    let wrong = |field: &str, wanted: &str| Err(Failure::invalid(format!("`{field}` must be `{wanted}`")).at(field));
+    if value["apiVersion"] != "identity-manager.io/v1alpha1" {
+        return wrong("apiVersion", "identity-manager.io/v1alpha1");
+    }
+    if value["kind"] != object.kind.name() {
+        return wrong("kind", object.kind.name());
+    }
+    if value["metadata"]["name"] != object.name.as_str() {
+        return wrong("metadata.name", &object.name);
+    }
+    let own = value["metadata"]["namespace"].as_str().filter(|own| !own.is_empty()).unwrap_or("default");
+    if own != namespace || object.namespace != namespace {
+        return wrong("metadata.namespace", namespace);
+    }
+    Ok(())
+}
+
+pub(super) fn check(inner: &Inner, draft: &Draft) -> Result<Checked, Failure> {
+    let before = inner.now()?;
+    let Candidate { after, diff, .. } = candidate(inner, &before, draft)?;
+    let object = (draft.object.kind, draft.object.name.as_str());
+    let own = after.row(object.0, object.1).map(|row| after.findings(row)).unwrap_or_default();
+    let mut findings = after.errors(object);
+    findings.extend(own.into_iter().filter(|finding| finding.is_note));
+    Ok(Checked { unchanged: diff.is_empty(), diff, findings, warnings: Vec::new() })
+}
+
+pub(super) fn save(inner: &Inner, draft: &Draft) -> Result<(ObjectView, Vec<Recorded>), Failure> {
+    let _lock = lock(inner)?;
+    let before = inner.now()?;
+    let Candidate { file, text, after, diff } = candidate(inner, &before, draft)?;
+    let object = &draft.object;
+    let errors = after.errors((object.kind, &object.name));
+    if !errors.is_empty() {
+        return Err(Failure::refused(errors));
+    }
+    write(&inner.dir.join(&file), &text).map_err(|error| not_written(&inner.dir.join(&file), &error))?;
+    let shown = view::object(&*inner.now()?, object)?;
+    let action = if draft.version.is_some() { Action::Updated } else { Action::Created };
+    let changes = recorded(action, object, &shown.item.version, diff);
+    Ok((shown, changes))
+}
+
+pub(super) fn delete(inner: &Inner, object: &ObjectRef, version: &str) -> Result<((), Vec<Recorded>), Failure> {
+    object.kind.editable()?;
+    let _lock = lock(inner)?;
+    let before = inner.here(&object.namespace)?;
+    let row = view::row(&before, object)?;
+    if row.head.version != version {
+        return Err(stale());
+    }
+    let (file, text) = before.files.get(row.file).cloned().unwrap_or_default();
+    let left = removed(&text, &row.span);
+    let mut files = before.files.clone();
+    files.retain(|(known, _)| *known != file);
+    files.extend(left.iter().map(|left| (file.clone(), left.clone())));
+    files.sort();
+    let after = inner.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner).of(files, inner.settings);
+    let errors = after.errors((object.kind, &object.name));
+    if !errors.is_empty() {
+        return Err(Failure::refused(errors));
+    }
+    let path = inner.dir.join(&file);
+    match left {
+        Some(left) => write(&path, &left),
+        None => remove(&path),
+    }
+    .map_err(|error| not_written(&path, &error))?;
+    let old = Content::of_json(&before.value(row));
+    let diff = diff(object.kind.name(), Some(&old), None);
+    Ok(((), recorded(Action::Deleted, object, "", diff)))
+}
+
+fn lock(inner: &Inner) -> Result<FolderLock, Failure> {
+    FolderLock::take(&inner.dir).map_err(|error| not_written(&inner.dir, &error))
+}
+
+fn not_written(path: &std::path::Path, error: &std::io::Error) -> Failure {
+    Failure::unavailable(format!("{} cannot be written: {error}", path.display()))
+}
+
+fn recorded(action: Action, object: &ObjectRef, version: &str, diff: Vec<String>) -> Vec<Recorded> {
+    let ObjectRef { kind, namespace, name } = object;
+    let (namespace, name, version) = (namespace.clone(), name.clone(), version.to_owned());
+    vec![Recorded { action, kind: kind.name(), namespace, name, version, diff }]
+}
+
+fn of_credential(inner: &Inner, name: &str) -> Result<(ObjectRef, PathBuf), Failure> {
+    let kind = ObjectKind::Ours(Kind::Credential);
+    let namespace = inner.now()?.namespace.clone();
+    Ok((ObjectRef { kind, namespace, name: name.to_owned() }, inner.dir.clone()))
+}
+
+pub(super) fn create_credential(inner: &Inner, name: &str, spec: Value) -> Result<(MadeKey, Vec<Recorded>), Failure> {
+    let (object, dir) = of_credential(inner, name)?;
+    let new = FolderCredentials::open(&dir).and_then(|folder| folder.create(name, spec.clone())).map_err(failed)?;
+    let diff = diff(object.kind.name(), None, Some(&Content::of_json(&json!({"metadata": {}, "spec": spec}))));
+    let lines = diff.into_iter().chain([format!("keys: added {}", new.id)]).collect();
+    Ok((made(new), recorded(Action::Created, &object, "", lines)))
+}
+
+pub(super) fn rotate(inner: &Inner, name: &str, overlap_seconds: u64) -> Result<(MadeKey, Vec<Recorded>), Failure> {
+    let (object, dir) = of_credential(inner, name)?;
+    let overlap = overlap_seconds.saturating_mul(1000);
+    let folder = FolderCredentials::open(&dir).map_err(failed)?;
+    let new = folder.rotate(name, overlap, Timestamp::now()).map_err(failed)?;
+    let mut lines = vec![format!("keys: added {}", new.id)];
+    lines.extend(new.old.as_ref().map(|(id, until)| format!("keys: {id} works until {until}")));
+    Ok((made(new), recorded(Action::Updated, &object, "", lines)))
+}
+
+pub(super) fn revoke(inner: &Inner, name: &str, key: Option<&str>) -> Result<(Revoked, Vec<Recorded>), Failure> {
+    let (object, dir) = of_credential(inner, name)?;
+    let folder = FolderCredentials::open(&dir).map_err(failed)?;
+    let revoked = folder.revoke(name, key, Timestamp::now()).map_err(failed)?;
+    let lines = vec![format!("keys: revoked {}", revoked.join(", "))];
+    Ok((Revoked { revoked }, recorded(Action::Updated, &object, "", lines)))
+}

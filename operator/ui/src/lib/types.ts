@@ -1,0 +1,115 @@
+// The management API as the browser sees it. The server's OpenAPI document is the contract; this is its part in use.
+
+export type Kind = "IdentityPolicy" | "Credential" | "Federation" | "RoleBinding";
+
+/** A permission that is missing: what it is called, where, and who can give it. */
+export interface Missing { permission: string; scope: string; grantedBy: string[] }
+export type Verdict = { allowed: true; by?: string } | { allowed: false; missing: Missing };
+export type Permissions = Record<string, Record<string, Verdict>>;
+
+export interface Me {
+  name: string;
+  groups: string[];
+  mode: "folder" | "cluster";
+  namespaces: string[];
+  version: string;
+  permissions: Permissions;
+}
+
+export interface Ready { status: "True" | "False" | "Unknown"; reason: string; message: string }
+export interface ManagedBy { tool: string; owner: string; path?: string }
+export interface Item {
+  kind: string;
+  namespace: string;
+  name: string;
+  team?: string;
+  ready: Ready;
+  summary: Record<string, string>;
+  version: string;
+  managedBy?: ManagedBy;
+}
+export interface Page { items: Item[]; next?: string; total: number }
+
+export interface Finding { field: string; reason: string; message: string; isNote: boolean }
+export interface Key { id: string; state: string; untilTime?: string }
+export interface Detail extends Item {
+  yaml: string;
+  file?: string;
+  line?: number;
+  findings: Finding[];
+  keys?: Key[];
+  effective?: unknown;
+}
+export interface Checked { diff: string[]; findings: Finding[]; warnings: string[]; unchanged: boolean }
+
+export interface GatewayState {
+  namespace: string;
+  name: string;
+  generation: number;
+  digest: string;
+  ready: number;
+  wanted: number;
+  message: string;
+}
+
+export interface Minute { time: string; permitted: number; denied: number; failed: number }
+export interface Home {
+  asOf: string;
+  gateways: GatewayState[];
+  decisions: { since: string; permitted: number; denied: number; failed: number };
+  reasons: { reason: string; count: number }[];
+  perMinute: Minute[];
+  failing: { kind: string; namespace: string; name: string; reason: string; message: string }[];
+  expiring: { kind: string; namespace: string; name: string; what: string; time: string }[];
+  changes: AuditItem[];
+}
+
+export interface AuditItem {
+  id: string;
+  time: string;
+  kind: "Decision" | "Change";
+  outcome?: string;
+  action?: string;
+  reason?: string;
+  status?: number;
+  who: string;
+  namespace: string;
+  title: string;
+  evidence?: string;
+}
+export interface AuditPage { items: AuditItem[]; next?: string; complete: boolean }
+export interface AuditDetail { item: AuditItem; explanation: string; record: Record<string, unknown> }
+
+export interface NewKey { name: string; key?: string; secret?: string; id: string; old?: { id: string; untilTime: string } }
+
+export interface Decoded {
+  header: unknown;
+  claims: unknown;
+  checks: { name: string; ok: boolean | null; text: string }[];
+}
+export interface Explained {
+  outcome: string;
+  status: number;
+  reason?: string;
+  explanation: string;
+  steps: { name: string; ok: boolean | null; text: string }[];
+}
+
+export type NodeState = "Enforced" | "Overridden" | "Broken" | "Open";
+export interface TopologyNode {
+  id: string;
+  kind: string;
+  name: string;
+  namespace: string;
+  state: NodeState;
+  note?: string;
+}
+export interface TopologyEdge { from: string; to: string; kind: "serves" | "routes" | "protects" | "inherits" }
+export interface Topology { nodes: TopologyNode[]; edges: TopologyEdge[] }
+
+export interface Matrix {
+  roles: { role: string; scope: string; cells: Record<string, string[]> }[];
+  bindings: { binding: string; role: string; scope: string; subjects: string[] }[];
+  verbs: string[];
+  kinds: string[];
+}

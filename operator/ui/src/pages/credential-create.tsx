@@ -1,0 +1,72 @@
+// A new Credential with an API key.
+import { useState } from "preact/hooks";
+import { Failure, post } from "../lib/api";
+import { t } from "../lib/i18n";
+import { asFailure } from "../lib/load";
+import { me } from "../lib/session";
+import type { NewKey } from "../lib/types";
+import { Button } from "../ui/button";
+import { Dialog } from "../ui/dialog";
+import { SelectField, TextField } from "../ui/field";
+import { FailureNotice } from "../ui/states";
+import { KeyOnce } from "./key-once";
+
+/** Words between commas or spaces. */
+export const words = (text: string): string[] => text.split(/[\s,]+/).filter(Boolean);
+
+export function CreateCredential({ namespace, onClose }: { namespace: string | undefined; onClose: () => void }) {
+  const [into, setInto] = useState(namespace ?? me.value?.namespaces[0] ?? "default");
+  const [name, setName] = useState("");
+  const [owner, setOwner] = useState("");
+  const [roles, setRoles] = useState("");
+  const [expires, setExpires] = useState("");
+  const [made, setMade] = useState<NewKey | undefined>();
+  const [error, setError] = useState<Failure | undefined>();
+  const [busy, setBusy] = useState(false);
+  const submit = async (event: Event) => {
+    event.preventDefault();
+    setBusy(true);
+    setError(undefined);
+    try {
+      setMade(await post<NewKey>(`credentials/${encodeURIComponent(into)}`, {
+        name: name.trim(),
+        ...(owner.trim() ? { owner: owner.trim() } : {}),
+        ...(expires ? { expireTime: new Date(expires).toISOString() } : {}),
+        ...(words(roles).length ? { roles: words(roles) } : {}),
+      }));
+    } catch (cause) {
+      setError(asFailure(cause));
+    } finally {
+      setBusy(false);
+    }
+  };
+  if (made) {
+    return (
+      <Dialog title={t("create.done", { name: made.name })}>
+        <KeyOnce made={made} namespace={into} />
+        <div class="buttons"><Button kind="primary" onClick={onClose}>{t("key.saved")}</Button></div>
+      </Dialog>
+    );
+  }
+  const at = (field: string) => (error?.field === field ? error.message : undefined);
+  return (
+    <Dialog title={t("create.credential")} onClose={onClose}>
+      <form class="rows" onSubmit={(event) => void submit(event)}>
+        {(me.value?.namespaces.length ?? 0) > 1 && (
+          <SelectField label={t("col.namespace")} value={into} onInput={setInto} options={me.value?.namespaces ?? []} />
+        )}
+        <TextField label={t("col.name")} value={name} onInput={setName} required mono error={at("name")}
+          help={t("create.nameHelp")} attributes={{ autofocus: true, maxLength: 253 }} />
+        <TextField label={t("col.owner")} value={owner} onInput={setOwner} error={at("owner")} help={t("create.ownerHelp")} />
+        <TextField label={t("create.roles")} value={roles} onInput={setRoles} error={at("roles")} help={t("create.rolesHelp")} />
+        <TextField label={t("col.expires")} type="datetime-local" value={expires} onInput={setExpires}
+          error={at("expireTime")} help={t("create.expiresHelp")} />
+        {error && !error.field && <FailureNotice error={error} />}
+        <div class="buttons">
+          <Button onClick={onClose}>{t("do.cancel")}</Button>
+          <Button kind="primary" submit busy={busy}>{t("create.make")}</Button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}

@@ -1,0 +1,76 @@
+// Signing in, as a page at first and as a dialog on top of the page when a session has ended.
+import { useState } from "preact/hooks";
+import { Failure, signIn } from "../lib/api";
+import { t } from "../lib/i18n";
+import { asFailure } from "../lib/load";
+import { forgetPermissions } from "../lib/permissions";
+import { me, resume } from "../lib/session";
+import { Button } from "../ui/button";
+import { Dialog } from "../ui/dialog";
+import { TextField } from "../ui/field";
+import { Notice } from "../ui/states";
+import { signOut } from "./bar";
+
+type Way = "code" | "token";
+
+function Form({ onDone, first }: { onDone: () => void; first: Way }) {
+  const [way, setWay] = useState<Way>(first);
+  const [secret, setSecret] = useState("");
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState<Failure | undefined>();
+  const submit = async (event: Event) => {
+    event.preventDefault();
+    const given = secret.trim();
+    if (!given || busy) return;
+    setBusy(true);
+    setError(undefined);
+    try {
+      me.value = await signIn(way === "code" ? { code: given } : { token: given });
+      forgetPermissions();
+      onDone();
+    } catch (cause) {
+      setError(asFailure(cause));
+    } finally {
+      setSecret("");
+      setBusy(false);
+    }
+  };
+  return (
+    <form class="rows" onSubmit={(event) => void submit(event)}>
+      <fieldset class="choice">
+        <legend class="sr-only">{t("signIn.way")}</legend>
+        {(["code", "token"] as const).map((each) => (
+          <label key={each}>
+            <input type="radio" name="way" checked={way === each} onChange={() => { setWay(each); setSecret(""); }} />
+            {t(`signIn.${each}`)}
+          </label>
+        ))}
+      </fieldset>
+      {way === "code"
+        ? <TextField label={t("signIn.code")} help={t("signIn.codeHelp")} value={secret} onInput={setSecret} required
+            autocomplete="one-time-code" attributes={{ class: "code-input", autofocus: true }} />
+        : <TextField label={t("signIn.token")} help={t("signIn.tokenHelp")} value={secret} onInput={setSecret} required
+            type="password" mono />}
+      {error && <Notice tone="danger" alert><p>{error.message}</p></Notice>}
+      <Button kind="primary" submit busy={busy}>{t("signIn.do")}</Button>
+    </form>
+  );
+}
+
+export const SignInPage = () => (
+  <main class="sign-in">
+    <div class="card">
+      <h1><img src="/favicon.svg" alt="" />{t("signIn.title")}</h1>
+      <Form first="code" onDone={() => undefined} />
+    </div>
+  </main>
+);
+
+/** On top of the page, which keeps everything that was written in it. */
+export const SignInAgain = () => (
+  <Dialog title={t("signIn.again")}>
+    <p>{t("signIn.againText")}</p>
+    <Form first={me.value?.mode === "cluster" ? "token" : "code"} onDone={resume} />
+    <div class="buttons"><Button kind="plain" onClick={() => void signOut()}>{t("shell.signOut")}</Button></div>
+  </Dialog>
+);

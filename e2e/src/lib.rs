@@ -215,16 +215,15 @@ impl Bed {
 
     /// Audit records that match a query, straight from Elasticsearch.
     pub async fn records(&self, query: Value) -> Result<Vec<Value>> {
-        self.http.post(format!("{}/analytic-auth-record/_refresh", self.elasticsearch)).send().await?;
-        let request = self.http.post(format!("{}/analytic-auth-record/_search?size=10000", self.elasticsearch));
+        Ok(self.hits(query).await?.iter().map(|hit| hit["_source"].clone()).collect())
+    }
+
+    /// The same with the index of each.
+    pub async fn hits(&self, query: Value) -> Result<Vec<Value>> {
+        self.http.post(format!("{}/analytic-auth-record*/_refresh", self.elasticsearch)).send().await?;
+        let request = self.http.post(format!("{}/analytic-auth-record*/_search?size=10000", self.elasticsearch));
         let answer: Value = request.json(&json!({"query": query})).send().await?.error_for_status()?.json().await?;
-        Ok(answer
-            .pointer("/hits/hits")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .map(|hit| hit["_source"].clone())
-            .collect())
+        Ok(answer.pointer("/hits/hits").and_then(Value::as_array).cloned().unwrap_or_default())
     }
 
     /// The record of one decision, once it arrived.

@@ -503,6 +503,17 @@ async fn no_record_is_lost_or_doubled_when_elasticsearch_is_killed() -> Result<(
         Ok(ensure!(found == sent, "{} of {} records", found.len(), sent.len()))
     })
     .await?;
+    // Each is in the index of its own day, under the fields of the Elastic Common Schema too.
+    let query = json!({"bool": {"filter": [
+        {"prefix": {"url.path": path}}, {"term": {"event.outcome": "failure"}}, {"term": {"event.category": "web"}},
+    ]}});
+    let hits = bed.hits(query).await?;
+    ensure!(hits.len() == sent.len(), "{} of {} by other names", hits.len(), sent.len());
+    for hit in &hits {
+        let day = hit["_source"]["@timestamp"].as_str().and_then(|time| time.get(..10)).context("a time")?;
+        let index = format!("analytic-auth-record-decisions-{}", day.replace('-', "."));
+        ensure!(hit["_index"] == index.as_str(), "{hit}");
+    }
     // Changes of our objects are in the same audit.
     let uid = space.object("identitypolicy", "orders")?["metadata"]["uid"].clone();
     eventually("the policy's creation is on record", async || {

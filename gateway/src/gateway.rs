@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use idm_audit::ship::{self, Elasticsearch};
-use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHandle, SpoolHealth, Successes};
+use idm_audit::{ChainKey, OnFull, Spool, SpoolConfig, SpoolHandle, SpoolHealth, Successes};
 use idm_authn::{NewPerson, RetiringReport};
 use idm_decide::{BodyLimits, EngineError};
 use idm_metrics::{Exposition, Format};
@@ -42,6 +42,8 @@ pub struct AuditOptions {
     pub successes: Successes,
     /// Its size limit.
     pub max_bytes: u64,
+    /// What makes the hashes of the chain of records.
+    pub chain_key: ChainKey,
     /// Ship to this server; `None` keeps files only.
     pub elasticsearch: Option<Elasticsearch>,
 }
@@ -50,7 +52,7 @@ impl AuditOptions {
     /// In this folder alone, up to this many bytes. Unrecorded requests are not served.
     pub fn in_folder(dir: PathBuf, max_bytes: u64) -> Self {
         let (on_full, successes) = (OnFull::default(), Successes::default());
-        Self { dir, on_full, successes, max_bytes, elasticsearch: None }
+        Self { dir, on_full, successes, max_bytes, chain_key: ChainKey::none(), elasticsearch: None }
     }
 }
 
@@ -154,8 +156,9 @@ impl Gateway {
     /// Opens the spool, puts the `first` bundle in force, binds the port and serves. Without a bundle every request is
     /// refused until the first [`Self::apply`].
     pub async fn start(options: &GatewayOptions, first: Option<&Bundle>) -> anyhow::Result<Arc<Self>> {
-        let AuditOptions { dir, on_full, successes, max_bytes, elasticsearch } = options.audit.clone();
-        let spool = Spool::open(SpoolConfig { dir, on_full, successes, max_bytes, shipped: elasticsearch.is_some() })?;
+        let AuditOptions { dir, on_full, successes, max_bytes, chain_key, elasticsearch } = options.audit.clone();
+        let shipped = elasticsearch.is_some();
+        let spool = Spool::open(SpoolConfig { dir, on_full, successes, max_bytes, shipped, chain_key })?;
         let access_log = options.access_log.map(|format| AccessLog::start(format, std::io::stdout())).transpose()?;
         let (stop_exporter, exporter_stopped) = watch::channel(false);
         let traced = options.traces.as_ref().map(|to| traces(to, &options.name, exporter_stopped)).transpose()?;

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use idm_audit::ship::{self, Elasticsearch};
-use idm_audit::{OnFull, Spool, SpoolConfig, Successes};
+use idm_audit::{ChainKey, OnFull, Spool, SpoolConfig, Successes};
 use idm_permission::Issuers;
 use idm_types::{Redacted, Timestamp};
 use kube::Client;
@@ -171,6 +171,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         successes: Successes::WithinMoments,
         max_bytes: 1 << 30,
         shipped: elasticsearch.is_some(),
+        chain_key: ChainKey::none(),
     })?;
     let (stop_shipper, stopped) = tokio::sync::watch::channel(false);
     let shipper = elasticsearch.map(|url| {

@@ -316,7 +316,7 @@ impl Drop for Gateway {
     }
 }
 
-/// All records in a folder.
+/// All records in a folder, without their places in the chain, which differ from run to run.
 pub fn records(dir: &Path) -> Vec<Value> {
     let mut segments: Vec<PathBuf> = std::fs::read_dir(dir)
         .into_iter()
@@ -327,7 +327,14 @@ pub fn records(dir: &Path) -> Vec<Value> {
         .collect();
     segments.sort();
     let text: String = segments.iter().map(|path| std::fs::read_to_string(path).unwrap_or_default()).collect();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let records = records.filter(|record| record["kind"] != "Seal");
+    records
+        .map(|mut record| {
+            record.as_object_mut().map(|record| record.remove("chain"));
+            record
+        })
+        .collect()
 }
 
 /// The one record of a decision in a folder.

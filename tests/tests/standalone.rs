@@ -240,6 +240,15 @@ fn the_demo_is_as_the_readme_says() {
     assert!(text(&search.stderr).contains("--before f."), "{}", text(&search.stderr));
     demo.kill().unwrap();
     demo.wait().unwrap();
+    let verified = run(&["audit", "verify"], state.path());
+    assert!(verified.status.success(), "a process that was killed is none who tampered: {}", text(&verified.stdout));
+    assert!(text(&verified.stdout).contains("note: the end has no seal"), "{}", text(&verified.stdout));
+    let segment = state.path().join("audit/audit-000000000001.ndjson");
+    let records = std::fs::read_to_string(&segment).unwrap();
+    std::fs::write(&segment, records.replacen("Denied", "Failed", 1)).unwrap();
+    let verified = run(&["audit", "verify"], state.path());
+    assert_eq!(verified.status.code(), Some(1));
+    assert!(text(&verified.stdout).contains("audit-000000000001.ndjson line"), "{}", text(&verified.stdout));
     let export = tempfile::tempdir().unwrap();
     assert!(run(&["demo", "--export", export.path().to_str().unwrap()], state.path()).status.success());
     let lint = run(&["lint", export.path().to_str().unwrap()], state.path());

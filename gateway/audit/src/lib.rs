@@ -1,16 +1,21 @@
 //! Every decision and every change as one typed record that is not lost.
 //!
 //! In: [`Record`]s from the cores of a gateway or from the operator. Out: fsynced NDJSON segments in a
-//! folder ([`Spool`]), and from there bulk requests to Elasticsearch ([`ship`]). A record's id is its
-//! `_id` there, so sending it twice stores it once; it leaves the spool only after the server confirmed
-//! it. Never prints a record to a log. Start at [`Record`], then `spool.rs`, then `ship.rs`.
+//! folder ([`Spool`]), whose lines are a chain of hashes ([`verify`]), and from there bulk requests to
+//! Elasticsearch ([`ship`]); pages of them ([`read`], [`ServerReader`]) and a stream ([`Tail`]). A record's
+//! id is its `_id` there, so sending it twice stores it once; it leaves the spool only after the server
+//! confirmed it. Never prints a record to a log. Start at [`Record`], then `spool.rs`, then `ship.rs`.
 
+mod chain;
+mod ecs;
 mod explain;
 pub mod export;
 mod filter;
+mod indices;
 mod order;
 mod read;
 mod record;
+mod seal;
 mod search;
 mod server;
 pub mod ship;
@@ -18,8 +23,10 @@ mod spool;
 mod spool_handle;
 mod stored;
 mod tail;
+mod verify;
 mod writer;
 
+pub use chain::{ChainHead, ChainKey, LEAST_KEY, NoHead, ShortKey};
 pub use explain::{Explanation, Step};
 pub use filter::{NoSuchWord, RecordFilter, RecordKind, RecordOutcome};
 pub use order::InOrder;
@@ -35,3 +42,4 @@ pub use spool::{NotStored, OnFull, Spool, SpoolConfig, SpoolError, SpoolHealth, 
 pub use spool_handle::{SpoolHandle, Storing};
 pub use stored::StoredRecord;
 pub use tail::{Mark, Tail, TailError, Tailed};
+pub use verify::{Place, Tampering, Trace, Verified, verify};

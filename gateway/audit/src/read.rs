@@ -23,6 +23,11 @@ pub fn find(dir: &Path, id: &str) -> io::Result<Option<StoredRecord>> {
     Ok(None)
 }
 
+/// The segment up to which everything was shipped; `None` where nothing is.
+pub(crate) fn checkpoint(dir: &Path) -> Option<u64> {
+    std::fs::read_to_string(dir.join("checkpoint")).ok()?.split_whitespace().next()?.parse().ok()
+}
+
 /// A position in a folder of segments that moves over whole lines only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Follower {

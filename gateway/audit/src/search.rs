@@ -134,7 +134,7 @@ fn is_older(file: &File, since: Option<Timestamp>) -> io::Result<bool> {
 
 /// Whole lines that end at or before `end`, and the place of their first byte. What follows the last line feed is no
 /// whole line.
-fn lines_before(file: &mut File, end: u64) -> io::Result<(u64, Vec<u8>)> {
+pub(crate) fn lines_before(file: &mut File, end: u64) -> io::Result<(u64, Vec<u8>)> {
     let mut size = BLOCK;
     loop {
         let start = end.saturating_sub(size);

@@ -1,7 +1,7 @@
 //! From the spool to Elasticsearch (7.10 and later, OpenSearch too): at least once, and never doubled.
 //!
-//! A record's id is its `_id` and it is written with `create`, so a repeated record answers 409 and is
-//! counted as stored. The checkpoint moves only after every record before it was confirmed; what the
+//! A record's id is its `_id`, its index follows from its time (`indices.rs`), and it is written with `create`, so a
+//! repeated record answers 409 and is counted as stored. The checkpoint moves only after every record before it was confirmed; what the
 //! server will never take (a mapping conflict) goes to `dead-letter.ndjson`.
 
 use std::fs::{File, OpenOptions};
@@ -16,11 +16,14 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::ecs::with_ecs;
+use crate::indices::{TEMPLATE, index_of, mapping, template};
+use crate::seal::is_seal;
 use crate::spool::{segment_path, segments};
 use crate::{Follower, SpoolHealth};
 
-/// The index of the audit records.
-pub const INDEX: &str = "analytic-auth-record";
+pub use crate::indices::INDEX;
+
 const BULK_BYTES: u64 = 4 << 20;
 const IDLE: Duration = Duration::from_millis(250);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
@@ -84,7 +87,7 @@ pub async fn run(dir: PathBuf, server: Elasticsearch, health: Arc<SpoolHealth>, 
             return tracing::error!(%error, "the Elasticsearch client cannot be made; records stay in the spool");
         }
     };
-    let mut shipper = Shipper { client, server, follower: read_checkpoint(&dir), dir, health, prepared: false };
+    let mut shipper = Shipper { client, server, follower: read_checkpoint(&dir), dir, health, has_earlier: None };
     let mut pause = FIRST_RETRY;
     let mut deadline = None;
     loop {
@@ -121,23 +124,24 @@ struct Shipper {
     follower: Follower,
     dir: PathBuf,
     health: Arc<SpoolHealth>,
-    prepared: bool,
+    /// Whether the index of an earlier version is there; unknown before the server was prepared.
+    has_earlier: Option<bool>,
 }
 
 impl Shipper {
     /// Ships one bulk; false when there is nothing to ship.
     async fn step(&mut self) -> Result<bool, ShipError> {
-        if !self.prepared {
-            self.install_template().await?;
-            self.prepared = true;
-        }
+        let has_earlier = match self.has_earlier {
+            Some(known) => known,
+            None => *self.has_earlier.insert(self.prepare().await?),
+        };
         let mut ahead = self.follower.clone();
         let lines = ahead.next_lines(BULK_BYTES)?;
         if lines.is_empty() {
             return Ok(false);
         }
-        let count = lines.len() as u64;
-        self.bulk(lines).await?;
+        let count = lines.iter().filter(|line| !is_seal(line)).count() as u64;
+        self.bulk(lines, has_earlier).await?;
         self.health.shipped.fetch_add(count, Ordering::Relaxed);
         self.follower = ahead;
         write_checkpoint(&self.dir, self.follower.position())?;
@@ -149,30 +153,39 @@ impl Shipper {
         self.server.request(&self.client, method, path)
     }
 
-    async fn install_template(&self) -> Result<(), ShipError> {
-        let request = self.request(Method::PUT, &format!("_index_template/{INDEX}")).json(&template());
+    /// Makes the template; says whether the index of an earlier version is there.
+    async fn prepare(&self) -> Result<bool, ShipError> {
+        let answer = self.request(Method::GET, INDEX).send().await?;
+        let has_earlier = match answer.status() {
+            reqwest::StatusCode::NOT_FOUND => false,
+            // Where the name is an alias, the answer has the names of its indices.
+            _ => checked(answer).await?.json::<Value>().await?.get(INDEX).is_some(),
+        };
+        let request = self.request(Method::PUT, &format!("_index_template/{TEMPLATE}")).json(&template(has_earlier));
         checked(request.send().await?).await.map(drop)?;
-        // An index that an earlier version made learns of newer fields, where we may tell it.
-        let request = self.request(Method::PUT, &format!("{INDEX}/_mapping"));
-        let answer = request.json(&json!({"dynamic": false, "properties": fields()})).send().await?;
-        tracing::debug!(status = answer.status().as_u16(), "mapping");
-        Ok(())
+        // Indices that an earlier version made learn of newer fields, and of the alias, where we may tell them.
+        let request = self.request(Method::PUT, &format!("{INDEX}*/_mapping")).json(&mapping());
+        let status = request.send().await?.status().as_u16();
+        tracing::debug!(status, "mapping");
+        if !has_earlier {
+            let add = json!({"actions": [{"add": {"index": format!("{INDEX}-*"), "alias": INDEX}}]});
+            let request = self.request(Method::POST, "_aliases").json(&add);
+            let status = request.send().await?.status().as_u16();
+            tracing::debug!(status, "alias");
+        }
+        Ok(has_earlier)
     }
 
     /// Sends the lines until each was confirmed, found present, or written to the dead letters.
-    async fn bulk(&self, lines: Vec<String>) -> Result<(), ShipError> {
-        let mut body = String::with_capacity(lines.iter().map(|line| line.len() + 80).sum());
+    async fn bulk(&self, lines: Vec<String>, has_earlier: bool) -> Result<(), ShipError> {
+        let mut body = String::with_capacity(lines.iter().map(|line| line.len() + 1024).sum());
         for line in &lines {
-            let id = serde_json::from_str::<Value>(line)
-                .ok()
-                .and_then(|record| record["id"].as_str().map(str::to_owned))
-                .unwrap_or_default();
-            body.push_str(&format!("{}\n{line}\n", json!({"create": {"_id": id}})));
+            let record = serde_json::from_str::<Value>(line).unwrap_or_default();
+            let id = record["id"].as_str().unwrap_or_default();
+            let place = json!({"create": {"_index": index_of(&record, has_earlier), "_id": id}});
+            body.push_str(&format!("{place}\n{}\n", with_ecs(line, &record)));
         }
-        let request = self
-            .request(Method::POST, &format!("{INDEX}/_bulk"))
-            .header("content-type", "application/x-ndjson")
-            .body(body);
+        let request = self.request(Method::POST, "_bulk").header("content-type", "application/x-ndjson").body(body);
         let answer: Value = checked(request.send().await?).await?.json().await?;
         let items = answer["items"].as_array().cloned().unwrap_or_default();
         if items.len() != lines.len() {
@@ -238,47 +251,5 @@ fn write_checkpoint(dir: &Path, (sequence, offset): (u64, u64)) -> io::Result<()
     std::fs::rename(new, path)
 }
 
-/// The mapping: known fields typed, everything unknown kept but not indexed.
-fn template() -> Value {
-    json!({
-        "index_patterns": [format!("{INDEX}*")],
-        "priority": 200,
-        "template": {
-            "settings": {"index": {"number_of_shards": 1, "auto_expand_replicas": "0-1"}},
-            "mappings": {
-                "dynamic": false,
-                "properties": fields(),
-            }
-        }
-    })
-}
-
-pub(crate) fn fields() -> Value {
-    let keyword = json!({"type": "keyword", "ignore_above": 1024});
-    json!({
-        "@timestamp": {"type": "date"}, "id": keyword, "schema": {"type": "integer"}, "kind": keyword,
-        "namespace": keyword, "gateway": keyword, "generation": {"type": "long"}, "outcome": keyword,
-        "status": {"type": "integer"},
-        "stage": keyword, "reason": keyword, "detail": {"type": "text"}, "duration_us": {"type": "long"},
-        "trace": {"properties": {"id": keyword}}, "route": keyword, "limit": keyword, "upstream": keyword,
-        "mirrors": keyword,
-        "request": {"properties": {"method": keyword, "host": keyword, "path": keyword, "source": {"type": "ip"}}},
-        "policy": {"properties": {"name": keyword, "generation": {"type": "long"}, "method": keyword, "rule": keyword,
-        "in_query": {"type": "boolean"}, "baselines": keyword}},
-        "identity": {"properties": {"kind": keyword, "id": keyword, "username": keyword, "issuer": keyword,
-        "roles": keyword, "roles_dropped": {"type": "text"},
-            "credential": keyword, "owner": keyword, "kid": keyword, "cached": {"type": "boolean"}}},
-        "usage": {"properties": {"model": keyword, "prompt_tokens": {"type": "long"},
-        "completion_tokens": {"type": "long"}, "estimated": {"type": "boolean"}}},
-        "issued": {"properties": {"grant": keyword, "subject": keyword, "token": keyword, "scopes": keyword,
-        "audiences": keyword, "lifetime_seconds": {"type": "long"}}},
-        "action": keyword, "actor": keyword, "diff": {"type": "text"},
-        "by": {"properties": {"evidence": keyword, "names": keyword, "uid": keyword, "groups": keyword,
-        "manager": keyword}},
-        "origin": {"properties": {"tool": keyword, "evidence": keyword, "application": keyword, "revision": keyword,
-        "mismatched": {"type": "boolean"}}},
-        "between": {"properties": {"from": {"type": "date"}, "to": {"type": "date"}}},
-        "object": {"properties": {"kind": keyword, "namespace": keyword, "name": keyword, "uid": keyword,
-        "generation": {"type": "long"}, "version": keyword}}
-    })
-}
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use idm_types::{DecisionId, Timestamp};
+
+use crate::chain::ChainKey;
 use crate::spool_handle::{LaneSlots, SpoolHandle};
 use crate::writer::Writer;
 
@@ -49,6 +53,8 @@ pub struct SpoolConfig {
     pub max_bytes: u64,
     /// Whether a shipper removes segments.
     pub shipped: bool,
+    /// What makes the hashes of the chain.
+    pub chain_key: ChainKey,
 }
 
 /// The reason why the spool could not be opened.
@@ -115,7 +121,10 @@ impl Spool {
         if lock.try_lock().is_err() {
             return Err(SpoolError::InUse(config.dir.clone()));
         }
-        let writer = Writer::open(&config).map_err(wrap)?;
+        let mut random = [0; 16];
+        SystemRandom::new().fill(&mut random).map_err(|_| wrap(io::Error::other("the system gave no random bits")))?;
+        let id = DecisionId::from_parts(Timestamp::now().0, u128::from_ne_bytes(random));
+        let writer = Writer::open(&config, &id.to_string(), Timestamp::now).map_err(wrap)?;
         let health = Arc::new(SpoolHealth::default());
         let desk = Arc::new(LaneSlots::default());
         let thread = {

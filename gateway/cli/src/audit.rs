@@ -1,4 +1,5 @@
-mod search;
+pub(crate) mod search;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,56 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use idm_audit::{InOrder, RecordFilter, RecordKind, ServerReader, StoredRecord, Tailed};
+use idm_audit::{InOrder, RecordFilter, RecordKind, StoredRecord, Tailed};
 use idm_permission::Kind;
-use idm_types::{DecisionId, Timestamp};
+use idm_types::Timestamp;
 
 use self::search::{Records, Search};
+use self::verify::Verify;
 use crate::options::ElasticsearchArgs;
 use crate::{print, state};
-
-/// Say in plain words why a request was decided as it was
-#[derive(Args)]
-pub(crate) struct Explain {
-    /// The decision id: in the answer's body and in its X-Decision-Id header
-    id: String,
-    /// Folder with audit records [default: audit in the idm state folder]
-    #[arg(long, env = "IDM_AUDIT_DIR")]
-    audit_dir: Option<PathBuf>,
-    #[command(flatten)]
-    elasticsearch: ElasticsearchArgs,
-}
-
-impl Explain {
-    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let id: DecisionId = self.id.parse()?;
-        let record = match self.elasticsearch.options()? {
-            Some(server) => ServerReader::new(server)?.find(&id.to_string()).await?,
-            None => {
-                let dir = self.audit_dir.unwrap_or_else(state::audit_dir);
-                idm_audit::find(&dir, &id.to_string()).with_context(|| {
-                    format!(
-                        "no audit records in {}: name their folder with --audit-dir, or --elasticsearch",
-                        dir.display()
-                    )
-                })?
-            }
-        };
-        match record {
-            Some(record) => {
-                print::lines(&record.explain());
-                Ok(ExitCode::SUCCESS)
-            }
-            None => {
-                complain!(
-                    "error: no decision {id} in these records: it may be somewhere else (--audit-dir, --elasticsearch) \
-                     or older than what is kept"
-                );
-                Ok(ExitCode::FAILURE)
-            }
-        }
-    }
-}
 
 /// Read the audit
 #[derive(Subcommand)]
@@ -66,6 +25,8 @@ pub(crate) enum Audit {
     Changes(Changes),
     /// Find records, the newest of those that fit
     Search(Search),
+    /// Say whether the records of a folder are those that were written
+    Verify(Verify),
 }
 
 /// Say who changed what, when, and how sure that is
@@ -172,6 +133,7 @@ impl Audit {
             Audit::Tail(tail) => tail,
             Audit::Changes(changes) => return changes.run().await,
             Audit::Search(search) => return search.run().await,
+            Audit::Verify(verify) => return verify.run(),
         };
         let dir = tail.audit_dir.clone().unwrap_or_else(state::audit_dir);
         let context = || format!("no audit records in {}: name their folder with --audit-dir", dir.display());

@@ -12,6 +12,7 @@ mod audit;
 mod credential;
 mod demo;
 mod echo;
+mod explain;
 mod idp;
 mod input;
 mod jose;
@@ -52,8 +53,8 @@ enum Command {
     Gateway(serve::GatewayPod),
     /// Run the operator
     Operator(idm_operator::Options),
-    /// Say in plain words why a request was decided as it was
-    Explain(audit::Explain),
+    /// Say in plain words why a request was or would be decided as it is, or which settings of a policy are in force
+    Explain(Box<explain::Explain>),
     /// Read the audit
     #[command(subcommand)]
     Audit(audit::Audit),

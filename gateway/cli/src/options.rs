@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use idm_audit::ship::Elasticsearch;
-use idm_audit::{OnFull, Successes};
+use idm_audit::{ChainKey, OnFull, Successes};
 use idm_gateway::{
     AuditOptions, BodyLimits, Callers, Deadlines, Egress, Limits, LineFormat, Ratio, TraceOptions, TrustedProxies,
     USUAL_CONSUMERS, memory_limit,
@@ -32,7 +32,27 @@ pub(crate) struct AuditArgs {
         env = "IDM_AUDIT_MAX_MIB")]
     audit_max_mib: u64,
     #[command(flatten)]
+    chain: ChainArgs,
+    #[command(flatten)]
     elasticsearch: ElasticsearchArgs,
+}
+
+/// What makes the hashes of the chain of audit records
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ChainArgs {
+    /// File with a key of at least 32 bytes for the hashes that chain audit records: without it nobody makes them anew
+    /// [default: none, so that everybody can verify them]
+    #[arg(long, env = "IDM_AUDIT_CHAIN_KEY_FILE")]
+    audit_chain_key_file: Option<PathBuf>,
+}
+
+impl ChainArgs {
+    pub(crate) fn key(&self) -> anyhow::Result<ChainKey> {
+        let Some(path) = &self.audit_chain_key_file else { return Ok(ChainKey::none()) };
+        let key = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let key = key.trim_ascii_end().to_vec();
+        ChainKey::new(key).with_context(|| path.display().to_string())
+    }
 }
 
 /// Which Elasticsearch
@@ -379,6 +399,7 @@ impl AuditArgs {
                 SuccessesArg::BeforeAnswer => Successes::BeforeAnswer,
             },
             max_bytes: self.audit_max_mib << 20,
+            chain_key: self.chain.key()?,
             elasticsearch: self.elasticsearch.options()?,
         })
     }

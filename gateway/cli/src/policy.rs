@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use idm_gateway::source::dir::{self, DirError};
+use idm_gateway::source::dir::DirError;
 
 use play::Stage;
 use table::{Table, Test};
@@ -80,8 +80,4 @@ impl Policy {
 async fn one(stage: &Stage, test: &Test) -> anyhow::Result<Vec<String>> {
     let got = stage.play(test).await?;
     Ok(test.expect.compare(&got))
-}
-
-pub(crate) fn read(folder: &std::path::Path) -> anyhow::Result<Vec<(String, String)>> {
-    Ok(dir::read(folder)?)
 }

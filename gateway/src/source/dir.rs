@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idm_compile::yaml::{FileError, ParsedDocuments, read_files_again};
-use idm_compile::{Compiled, Settings, compile};
+use idm_compile::{Cause, Compiled, Settings, compile};
 use idm_plan::{Bundle, Plan};
 use idm_types::{Clock, Uptime};
 use tokio::sync::watch;
@@ -60,6 +60,9 @@ pub enum DirError {
         /// Why.
         source: io::Error,
     },
+    /// It is a file.
+    #[error("{0}: this is a file: name the folder that holds it, because policies are read with what they refer to")]
+    File(PathBuf),
     /// A file is larger than any policy.
     #[error("{0}: the file is larger than 4 MiB: split it")]
     TooLarge(PathBuf),
@@ -78,6 +81,9 @@ pub fn read(dir: &Path) -> Result<Vec<(String, String)>, DirError> {
         move |source| DirError::Io { path, source }
     };
     let mut files = BTreeMap::new();
+    if dir.is_file() {
+        return Err(DirError::File(dir.to_owned()));
+    }
     for entry in std::fs::read_dir(dir).map_err(failed(dir))? {
         let path = entry.map_err(failed(dir))?.path();
         let is_yaml = path.extension().is_some_and(|e| e == "yaml" || e == "yml");
@@ -107,7 +113,11 @@ fn load_again(
     let (world, origins) = read_files_again(files, settings, parsed).map_err(DirError::Files)?;
     let compiled = compile(&world, None);
     for note in compiled.report.findings().iter().filter(|finding| finding.is_note()) {
-        tracing::warn!("{}", origins.locate(note));
+        // That a baseline holds is how it is meant to be.
+        match note.cause {
+            Cause::UnderBaseline => tracing::info!("{}", origins.locate(note)),
+            _ => tracing::warn!("{}", origins.locate(note)),
+        }
     }
     let errors: Vec<FileError> = compiled.report.errors().map(|finding| origins.locate(finding)).collect();
     if errors.is_empty() { Ok(compiled) } else { Err(DirError::Files(errors)) }

@@ -166,7 +166,7 @@ async fn record(
 
 #[cfg(test)]
 mod tests {
-    use idm_audit::{ChangesFilter, OnFull, Spool, SpoolConfig, Successes};
+    use idm_audit::{ChainKey, OnFull, RecordFilter, Spool, SpoolConfig, Successes};
     use kube::core::DynamicObject;
     use serde_json::json;
 
@@ -214,6 +214,7 @@ mod tests {
             successes: Successes::WithinMoments,
             max_bytes: 1 << 20,
             shipped: false,
+            chain_key: ChainKey::none(),
         })
         .unwrap();
         let (one, two) = (credential(1, "red"), credential(2, "blue"));
@@ -221,7 +222,7 @@ mod tests {
         // The listing of the second operator does not show it any more: it is told as deleted, once.
         lead(&server, &spool, &[event(None, Some(&two)), event(Some(&two), None)]).await;
         lead(&server, &spool, &[]).await;
-        let told = ChangesFilter::default().read(dir.path()).unwrap();
+        let told = idm_audit::read(dir.path(), &RecordFilter::default(), None, 100).unwrap().items;
         let told: Vec<_> = told.iter().map(|record| record.short()).collect();
         let count = |action: &str| told.iter().filter(|line| line.contains(action)).count();
         assert_eq!((told.len(), count("Created"), count("Deleted")), (4, 2, 2), "{told:#?}");

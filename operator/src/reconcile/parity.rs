@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use idm_audit::{OnFull, Spool, SpoolConfig, SpoolHandle, Successes};
+use idm_audit::{ChainKey, OnFull, Spool, SpoolConfig, SpoolHandle, Successes};
 use idm_compile::{Compiled, Settings, compile, yaml::read_files};
 use idm_plan::{Bundle, CONTROL_TOKEN, SecretHandle};
 use kube::runtime::events::{Recorder, Reporter};
@@ -190,6 +190,7 @@ fn what_the_operator_watches_and_what_a_folder_holds_give_the_same_digest() {
         successes: Successes::WithinMoments,
         max_bytes: 1 << 20,
         shipped: false,
+        chain_key: ChainKey::none(),
     })
     .unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -12,7 +12,9 @@ use elasticsearch::indices::{IndicesGetIndexTemplateParts, IndicesGetMappingPart
 use elasticsearch::{BulkOperation, BulkParts, Elasticsearch, SearchParts};
 use serde_json::{Value, json};
 
-const INDEX: &str = "analytic-auth-record";
+/// The pattern of all indices, and the template of the dated ones.
+const INDEX: &str = "analytic-auth-record*";
+const TEMPLATE: &str = "analytic-auth-record-dated";
 /// The most hits that the server returns at once.
 const PAGE: usize = 10_000;
 
@@ -93,15 +95,20 @@ fn assert_mapped(path: &str, value: &Value, mapping: &Value) {
 async fn ids_and_types_are_those_of_the_mapping() {
     let client = connect().await;
     let indices = client.indices();
-    let request = indices.get_index_template(IndicesGetIndexTemplateParts::Name(INDEX));
+    let request = indices.get_index_template(IndicesGetIndexTemplateParts::Name(TEMPLATE));
     let template: Value = request.send().await.expect("an answer").json().await.expect("JSON");
     let wanted = &template["index_templates"][0]["index_template"]["template"]["mappings"];
     let request = indices.get_mapping(IndicesGetMappingParts::Index(&[INDEX]));
     let mapping: Value = request.send().await.expect("an answer").json().await.expect("JSON");
-    let mapping = &mapping[INDEX]["mappings"];
     assert!(wanted["properties"].is_object(), "{template}");
-    assert_eq!(mapping["properties"], wanted["properties"], "the index has the fields of its template");
-    assert_eq!(mapping["dynamic"], "false", "text of a caller must not make a field");
+    let indices = mapping.as_object().expect("indices");
+    assert!(indices.keys().any(|name| name.starts_with("analytic-auth-record-decisions-")), "{:?}", indices.keys());
+    for (name, index) in indices {
+        let mapping = &index["mappings"];
+        assert_eq!(mapping["properties"], wanted["properties"], "{name} has the fields of its template");
+        assert_eq!(mapping["dynamic"], "false", "{name}: text of a caller must not make a field");
+    }
+    let mapping = wanted;
 
     for hit in all(&client).await {
         let record = &hit["_source"];
@@ -123,9 +130,12 @@ async fn a_repeated_bulk_stores_no_record_twice() {
     for part in before.chunks(1000) {
         let operations: Vec<_> = part
             .iter()
-            .map(|hit| BulkOperation::create(&hit["_source"]).id(hit["_id"].as_str().expect("an id")).into())
+            .map(|hit| {
+                let text = |name: &str| hit[name].as_str().expect("text");
+                BulkOperation::create(&hit["_source"]).id(text("_id")).index(text("_index")).into()
+            })
             .collect::<Vec<BulkOperation<&Value>>>();
-        let answer = client.bulk(BulkParts::Index(INDEX)).body(operations).send().await.expect("an answer");
+        let answer = client.bulk(BulkParts::None).body(operations).send().await.expect("an answer");
         let answer: Value = answer.json().await.expect("JSON");
         let items = answer["items"].as_array().expect("items");
         assert_eq!(items.len(), part.len());

@@ -112,7 +112,7 @@ fn every_field_that_is_asked_for_is_in_the_mapping() {
         reason: Reason::from_code("NoCredentials"),
         ..RecordFilter::default()
     };
-    let fields = crate::ship::fields();
+    let fields = Value::Object(crate::indices::fields());
     for test in filter.groups().iter().flatten() {
         let (field, wanted) = match test {
             Test::Is(field, _) | Test::Exists(field) | Test::Contains(field, _) => (*field, "keyword"),

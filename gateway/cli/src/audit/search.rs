@@ -1,12 +1,12 @@
 //! `idm audit search`, over a folder or a server.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use idm_audit::{Cursor, Page, RecordFilter, RecordKind, RecordOutcome, ServerReader, export};
+use idm_audit::{Cursor, Page, RecordFilter, RecordKind, RecordOutcome, ServerReader, StoredRecord, export};
 use idm_types::{Reason, Timestamp};
 
 use super::{ago, object};
@@ -14,30 +14,36 @@ use crate::options::ElasticsearchArgs;
 use crate::{print, state};
 
 /// The records of a folder or of a server.
-pub(super) enum Records {
+pub(crate) enum Records {
     Folder(PathBuf),
     Server(ServerReader),
 }
 
 impl Records {
-    pub(super) fn of(server: &ElasticsearchArgs, dir: Option<PathBuf>) -> anyhow::Result<Self> {
+    pub(crate) fn of(server: &ElasticsearchArgs, dir: Option<PathBuf>) -> anyhow::Result<Self> {
         Ok(match server.options()? {
             Some(server) => Self::Server(ServerReader::new(server)?),
             None => Self::Folder(dir.unwrap_or_else(state::audit_dir)),
         })
     }
 
+    /// The record with this id.
+    pub(crate) async fn find(&self, id: &str) -> anyhow::Result<Option<StoredRecord>> {
+        match self {
+            Self::Server(reader) => Ok(reader.find(id).await?),
+            Self::Folder(dir) => idm_audit::find(dir, id).with_context(|| no_records(dir)),
+        }
+    }
+
     async fn page(&self, filter: &RecordFilter, before: Option<&Cursor>, limit: usize) -> anyhow::Result<Page> {
         match self {
             Self::Server(reader) => Ok(reader.page(filter, before, limit).await?),
-            Self::Folder(dir) => idm_audit::read(dir, filter, before, limit).with_context(|| {
-                format!("no audit records in {}: name their folder with --audit-dir, or --elasticsearch", dir.display())
-            }),
+            Self::Folder(dir) => idm_audit::read(dir, filter, before, limit).with_context(|| no_records(dir)),
         }
     }
 
     /// So many of the newest, however long it takes; the newest first, each once.
-    pub(super) async fn newest(
+    pub(crate) async fn newest(
         &self,
         filter: &RecordFilter,
         before: Option<Cursor>,
@@ -53,6 +59,10 @@ impl Records {
             }
         }
     }
+}
+
+fn no_records(dir: &Path) -> String {
+    format!("no audit records in {}: name their folder with --audit-dir, or --elasticsearch", dir.display())
 }
 
 /// Find records, the newest of those that fit

@@ -9,15 +9,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use idm_compile::{Settings, World, compile, missing_secrets, rotated, signing_secret, yaml};
+use idm_compile::World;
 use idm_decide::{Decided, Decision, Offline, Peer};
-use idm_gateway::source::dir::DirError;
 use idm_jose::SigningKey;
 use idm_plan::{FederationKind, KeySource, MethodKind, Plan, Source};
-use idm_types::{Algorithm, Redacted, Refusal, Timestamp};
+use idm_types::{Algorithm, Refusal, Timestamp};
 use serde_json::json;
 
 use super::table::{Caller, Got, Request, Test, TokenCaller};
+use crate::explain::source::Prepared;
 
 pub(crate) struct Stage {
     decisions: Offline,
@@ -28,16 +28,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(folder: &Path) -> anyhow::Result<Self> {
-        let files = super::read(folder)?;
-        let settings = Settings::of_a_folder(false);
-        let (mut world, origins) = yaml::read_files(&files, settings).map_err(DirError::Files)?;
-        supply_secrets(&mut world)?;
-        world.hash_passwords();
-        let mut compiled = compile(&world, None);
-        let errors: Vec<_> = compiled.report.errors().map(|finding| origins.locate(finding)).collect();
-        if !errors.is_empty() {
-            return Err(DirError::Files(errors).into());
-        }
+        let Prepared { world, mut compiled, .. } = Prepared::of_folder(folder)?;
         let key = SigningKey::generate(Algorithm::ES256, "policy-test")?;
         replace_keys(&mut compiled.plan, &key);
         let decisions = Offline::arm(&compiled.seal(1), "policy-test")?;
@@ -165,24 +156,6 @@ fn in_header(sources: &[Source], value: &str) -> Option<(String, String)> {
         Source::Cookie { name } => Some(("cookie".into(), format!("{name}={value}"))),
         Source::Query { .. } => None,
     })
-}
-
-/// Keys and passwords are not kept beside policies: those that are missing are made up.
-fn supply_secrets(world: &mut World) -> anyhow::Result<()> {
-    for missing in missing_secrets(world) {
-        let value = Redacted::new(missing.value(&idm_manager::new_api_key()?).into_bytes());
-        world.secrets.insert(missing.secret.clone(), BTreeMap::from([(missing.field.clone(), value)]));
-    }
-    for (policy, (name, field)) in
-        world.policies.clone().iter().filter_map(|policy| Some((policy, signing_secret(policy)?)))
-    {
-        if world.secrets.contains_key(&name) {
-            continue;
-        }
-        let keys = rotated(policy, None, Timestamp::now()).context("no signing key can be made")?;
-        world.secrets.insert(name, BTreeMap::from([(field, Redacted::new(keys.into_bytes()))]));
-    }
-    Ok(())
 }
 
 /// Issuers are trusted by the test's key alone.

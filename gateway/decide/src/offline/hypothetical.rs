@@ -114,13 +114,14 @@ pub enum HypotheticalError {
 /// A bundle by which requests are decided that nobody sends. Shared freely; a decision runs on one thread.
 pub struct Hypotheses {
     bundle: Bundle,
+    unread: Vec<String>,
     passwords: Arc<PasswordChecker>,
 }
 
 impl Hypotheses {
     /// Decides by this bundle. `None` where the system gives no threads.
     pub fn new(bundle: Bundle) -> Option<Self> {
-        PasswordChecker::start(1).map(|passwords| Self { bundle, passwords })
+        PasswordChecker::start(1).map(|passwords| Self { bundle, unread: Vec::new(), passwords })
     }
 
     /// The plan.
@@ -140,6 +141,11 @@ impl Hypotheses {
         let supplied = named.map(|known| known.keys = KeySource::Inline { jwks: jwks.to_owned() }).count();
         self.replace_plan(plan);
         supplied
+    }
+
+    /// Names Secrets whose values are not known here: refusals that may rest on one are not certain.
+    pub fn note_unread(&mut self, secrets: Vec<String>) {
+        self.unread = secrets;
     }
 
     fn replace_plan(&mut self, plan: Plan) {
@@ -228,8 +234,12 @@ impl Hypotheses {
             status = Some(refusal(Some(offline.engine()), &trace, refused, id, now).status().as_u16());
         }
         let reason = refused.as_ref().map(|refusal| refusal.reason);
-        let unknown = reason.is_some_and(|reason| rests_on_others(reason) || offline.was_asked());
-        if unknown {
+        let unread = !self.unread.is_empty() && reason.is_some_and(rests_on_secrets);
+        let unknown = unread || reason.is_some_and(|reason| rests_on_others(reason) || offline.was_asked());
+        if unread {
+            let which = self.unread.join(", ");
+            notes.push(format!("not known: the reason may be a Secret that is not known here, one of {which}"));
+        } else if unknown {
             notes.push(format!("not known: {}", missing(refused.as_ref(), offline)));
         }
         notes.extend(left_out(offline, asked, &trace));
@@ -320,6 +330,12 @@ fn assumes(assumed: &Assumed) -> String {
 fn rests_on_others(reason: Reason) -> bool {
     use Reason::{DirectoryUnavailable, KeysUnavailable, ProviderUnavailable, SessionEnded};
     matches!(reason, KeysUnavailable | DirectoryUnavailable | ProviderUnavailable | SessionEnded)
+}
+
+/// Whether the reason could be another one if a Secret that was made up or left out were known.
+fn rests_on_secrets(reason: Reason) -> bool {
+    use Reason::{NoRoute, PolicyInvalid, RouteInvalid, UnknownApiKey, WrongPassword};
+    matches!(reason, UnknownApiKey | WrongPassword | PolicyInvalid | RouteInvalid | NoRoute)
 }
 
 fn missing(refused: Option<&Refusal>, offline: &Offline) -> String {

@@ -59,7 +59,10 @@ const PATHS: Record<string, string> = {
 /** The page of an object, or undefined for kinds that have none. */
 export function objectPath(kind: string, namespace: string, name: string): string | undefined {
   const folder = PATHS[kind];
-  return folder && `/${folder}/${encodeURIComponent(namespace)}/${encodeURIComponent(name)}`;
+  if (!folder) return undefined;
+  const path = `/${folder}/${encodeURIComponent(namespace)}/${encodeURIComponent(name)}`;
+  // The server takes a last part with a dot for a file: a slash behind it says that it is a page.
+  return name.includes(".") ? `${path}/` : path;
 }
 
 /** The page of an object of a list: only kinds that have pages are listed. */

@@ -28,7 +28,7 @@ export interface Item {
   version: string;
   managedBy?: ManagedBy;
 }
-export interface Page { items: Item[]; next?: string; total: number }
+export interface Page { items: Item[]; next?: string; total?: number }
 
 export interface Finding { field: string; reason: string; message: string; isNote: boolean }
 export interface Key { id: string; state: string; untilTime?: string }

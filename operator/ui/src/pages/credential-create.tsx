@@ -17,6 +17,7 @@ export const words = (text: string): string[] => text.split(/[\s,]+/).filter(Boo
 export function CreateCredential({ namespace, onClose }: { namespace: string | undefined; onClose: () => void }) {
   const [into, setInto] = useState(namespace ?? me.value?.namespaces[0] ?? "default");
   const [name, setName] = useState("");
+  const [ownerKind, setOwnerKind] = useState("application");
   const [owner, setOwner] = useState("");
   const [roles, setRoles] = useState("");
   const [expires, setExpires] = useState("");
@@ -30,7 +31,7 @@ export function CreateCredential({ namespace, onClose }: { namespace: string | u
     try {
       setMade(await post<NewKey>(`credentials/${encodeURIComponent(into)}`, {
         name: name.trim(),
-        ...(owner.trim() ? { owner: owner.trim() } : {}),
+        ...(owner.trim() ? { owner: owner.includes(":") ? owner.trim() : `${ownerKind}:${owner.trim()}` } : {}),
         ...(expires ? { expireTime: new Date(expires).toISOString() } : {}),
         ...(words(roles).length ? { roles: words(roles) } : {}),
       }));
@@ -57,7 +58,11 @@ export function CreateCredential({ namespace, onClose }: { namespace: string | u
         )}
         <TextField label={t("col.name")} value={name} onInput={setName} required mono error={at("name")}
           help={t("create.nameHelp")} attributes={{ autofocus: true, maxLength: 253 }} />
-        <TextField label={t("col.owner")} value={owner} onInput={setOwner} error={at("owner")} help={t("create.ownerHelp")} />
+        <div class="row">
+          <SelectField label={t("create.ownerKind")} value={ownerKind} onInput={setOwnerKind}
+            options={[["application", t("create.application")], ["user", t("create.user")]]} />
+          <TextField label={t("col.owner")} value={owner} onInput={setOwner} error={at("owner")} />
+        </div>
         <TextField label={t("create.roles")} value={roles} onInput={setRoles} error={at("roles")} help={t("create.rolesHelp")} />
         <TextField label={t("col.expires")} type="datetime-local" value={expires} onInput={setExpires}
           error={at("expireTime")} help={t("create.expiresHelp")} />

@@ -9,8 +9,24 @@ import { PoliciesPage } from "../pages/policies";
 import { CredentialsPage } from "../pages/credentials";
 import { FederationsPage } from "../pages/federations";
 import { BindingsPage } from "../pages/bindings";
+import { ObjectPage } from "../pages/object";
+import { NewObjectPage } from "../pages/new-object";
+import { StandardsPage } from "../pages/standards";
+import { MatrixPage } from "../pages/matrix";
+import { AuditPage } from "../pages/audit";
+import { ExplainPage } from "../pages/explain";
+import { DecoderPage } from "../pages/decoder";
+import { TopologyPage } from "../pages/topology";
+import type { Kind } from "../lib/types";
 
 type Route = [pattern: string, page: (values: Record<string, string>) => JSX.Element];
+
+const KINDS: Kind[] = ["IdentityPolicy", "Credential", "Federation", "RoleBinding"];
+
+const object = (folder: string, kind: Kind): Route => [`/${folder}/:namespace/:name`, ({ namespace = "", name = "" }) => (
+  // Another object is another page: nothing of one may be left in the other.
+  <ObjectPage key={`${kind}/${namespace}/${name}`} kind={kind} namespace={namespace} name={name} />
+)];
 
 const ROUTES: Route[] = [
   ["/", () => <HomePage />],
@@ -18,6 +34,17 @@ const ROUTES: Route[] = [
   ["/credentials", () => <CredentialsPage />],
   ["/federations", () => <FederationsPage />],
   ["/bindings", () => <BindingsPage />],
+  object("policies", "IdentityPolicy"),
+  object("credentials", "Credential"),
+  object("federations", "Federation"),
+  object("bindings", "RoleBinding"),
+  ...KINDS.map((kind): Route => [`/new/${kind}`, () => <NewObjectPage key={kind} kind={kind} />]),
+  ["/standards", () => <StandardsPage />],
+  ["/matrix", () => <MatrixPage />],
+  ["/audit", () => <AuditPage />],
+  ["/explain", () => <ExplainPage />],
+  ["/decoder", () => <DecoderPage />],
+  ["/topology", () => <TopologyPage />],
 ];
 
 export function routed(path: string): JSX.Element {

@@ -64,7 +64,7 @@ export function List({ load, empty, filters, children }: Props) {
               : children(page)}
             {page.items.length > 0 && (
               <nav class="pager" aria-label={t("list.pages")}>
-                <span>{tn("list.total", page.total)}</span>
+                <span>{page.total === undefined ? "" : tn("list.total", page.total)}</span>
                 {(page.next || after) && (
                   <span class="actions">
                     <Button icon="left" disabled={!after} onClick={back}>{t("list.back")}</Button>

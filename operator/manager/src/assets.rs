@@ -5,7 +5,7 @@ mod files {
 }
 
 /// Served where the application was not built into the binary.
-const NO_APPLICATION: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>idm Manager</title>\n\
+const NO_APPLICATION: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>idm</title>\n\
                               <h1>idm Manager</h1>\n<p>This binary was built without the web application. The API is \
                               at <code>/api/v1</code>.</p>\n</html>\n";
 

@@ -1,5 +1,5 @@
-//! Requests and tokens that nobody sends to a gateway, decided by the code that gateways decide with. Nothing of them is
-//! kept, and nothing of them is logged: they hold credentials.
+//! Requests and tokens that nobody sends to a gateway, decided by the code that gateways decide with. Nothing of them
+//! is kept, and nothing of them is logged: they hold credentials.
 
 use std::str::FromStr;
 

@@ -13,7 +13,9 @@ import { App, startFailure } from "./shell/app";
 async function start(): Promise<void> {
   applySettings();
   catchLinks();
-  effect(() => { void speak(language.value); });
+  effect(() => {
+    void speak(language.value);
+  });
   const root = document.getElementById("app");
   if (root) render(<App />, root);
   try {

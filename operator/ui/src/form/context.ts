@@ -9,4 +9,9 @@ export interface FormContext {
   change: (text: string) => void;
 }
 
-export const Editing = createContext<FormContext>({ text: "", readOnly: true, findings: new Map(), change: () => undefined });
+export const Editing = createContext<FormContext>({
+  text: "",
+  readOnly: true,
+  findings: new Map(),
+  change: () => undefined,
+});

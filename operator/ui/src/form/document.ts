@@ -38,29 +38,35 @@ function clearTheWay(document: Document, path: Path): void {
 }
 
 /** Sets the value at a path. */
-export const setAt = (text: string, path: Path, value: unknown): string => edit(text, (document) => {
-  clearTheWay(document, path);
-  const scalar = value === null || typeof value !== "object";
-  document.setIn(path, scalar ? value : document.createNode(value));
-});
+export const setAt = (text: string, path: Path, value: unknown): string =>
+  edit(text, (document) => {
+    clearTheWay(document, path);
+    const scalar = value === null || typeof value !== "object";
+    document.setIn(path, scalar ? value : document.createNode(value));
+  });
 
 /** Removes what is at a path. */
-export const removeAt = (text: string, path: Path): string => edit(text, (document) => { document.deleteIn(path); });
+export const removeAt = (text: string, path: Path): string =>
+  edit(text, (document) => {
+    document.deleteIn(path);
+  });
 
 /** Adds an entry at the end of the list at a path. */
-export const appendAt = (text: string, path: Path, value: unknown): string => edit(text, (document) => {
-  clearTheWay(document, path);
-  if (isSeq(document.getIn(path, true))) document.addIn(path, document.createNode(value));
-  else document.setIn(path, document.createNode([value]));
-});
+export const appendAt = (text: string, path: Path, value: unknown): string =>
+  edit(text, (document) => {
+    clearTheWay(document, path);
+    if (isSeq(document.getIn(path, true))) document.addIn(path, document.createNode(value));
+    else document.setIn(path, document.createNode([value]));
+  });
 
 /** Moves an entry of a list by one place. */
-export const moveAt = (text: string, path: Path, index: number, by: -1 | 1): string => edit(text, (document) => {
-  const list = document.getIn(path, true);
-  const other = index + by;
-  if (!isSeq(list) || other < 0 || other >= list.items.length) return;
-  [list.items[index], list.items[other]] = [list.items[other], list.items[index]];
-});
+export const moveAt = (text: string, path: Path, index: number, by: -1 | 1): string =>
+  edit(text, (document) => {
+    const list = document.getIn(path, true);
+    const other = index + by;
+    if (!isSeq(list) || other < 0 || other >= list.items.length) return;
+    [list.items[index], list.items[other]] = [list.items[other], list.items[index]];
+  });
 
 /** A part as YAML of its own, and back. */
 export const partOf = (text: string, path: Path): string => {
@@ -93,8 +99,11 @@ export function resolve(field: string, value: unknown): Path {
     const key = step.slice(1, -1);
     if (!Array.isArray(here)) return path;
     const list = here as unknown[];
-    const named = list.findIndex((each) => typeof each === "object" && each !== null
-      ? (each as Record<string, unknown>)["name"] === key || Object.values(each).includes(key) : each === key);
+    const named = list.findIndex((each) =>
+      typeof each === "object" && each !== null
+        ? (each as Record<string, unknown>)["name"] === key || Object.values(each).includes(key)
+        : each === key,
+    );
     const index = named >= 0 ? named : /^\d+$/.test(key) ? Number(key) : -1;
     if (index < 0 || index >= list.length) return path;
     path.push(index);

@@ -40,13 +40,21 @@ export function Editor({ kind, text, way, readOnly, isNew, findings, onText }: P
     const line = problem === undefined ? undefined : Number(/line (\d+)/.exec(problem)?.[1]);
     return (
       <div class="rows">
-        {problem !== undefined && <Notice tone="danger"><p>{problem}</p></Notice>}
+        {problem !== undefined && (
+          <Notice tone="danger">
+            <p>{problem}</p>
+          </Notice>
+        )}
         <TextEditor text={text} readOnly={readOnly} onInput={onText} wrong={line} />
       </div>
     );
   }
   if (problem !== undefined) {
-    return <Notice tone="warning" title={t("form.broken")}><p>{problem}</p></Notice>;
+    return (
+      <Notice tone="warning" title={t("form.broken")}>
+        <p>{problem}</p>
+      </Notice>
+    );
   }
   return <FormOf kind={kind} text={text} readOnly={readOnly} isNew={isNew} findings={findings} onText={onText} />;
 }
@@ -69,12 +77,21 @@ function FormOf({ kind, text, readOnly, isNew, findings, onText }: Omit<Props, "
         <Editing.Provider value={{ text, readOnly, findings: placed, change: onText }}>
           <div class="form">
             {isNew && (
-              <TextField label={t("col.name")} value={nameOf(text)} mono required help={t("create.nameHelp")}
-                onInput={(name) => onText(setAt(text, ["metadata", "name"], name))} />
+              <TextField
+                label={t("col.name")}
+                value={nameOf(text)}
+                mono
+                required
+                help={t("create.nameHelp")}
+                onInput={(name) => onText(setAt(text, ["metadata", "name"], name))}
+              />
             )}
             <Findings path={["spec"]} />
-            <Members schema={specOf(schema)} path={["spec"]}
-              value={typeof spec === "object" && spec !== null ? spec as Record<string, unknown> : {}} />
+            <Members
+              schema={specOf(schema)}
+              path={["spec"]}
+              value={typeof spec === "object" && spec !== null ? (spec as Record<string, unknown>) : {}}
+            />
           </div>
         </Editing.Provider>
       )}

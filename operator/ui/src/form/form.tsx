@@ -9,9 +9,15 @@ import { blank, type Schema, titleOf, widgetOf } from "./schema";
 
 export const Findings = ({ path }: { path: Path }) => {
   const found = useContext(Editing).findings.get(JSON.stringify(path)) ?? [];
-  return <>{found.map((each, index) => (
-    <p key={index} class={each.isNote ? "help" : "error"}>{each.reason}: {each.message}</p>
-  ))}</>;
+  return (
+    <>
+      {found.map((each, index) => (
+        <p key={index} class={each.isNote ? "help" : "error"}>
+          {each.reason}: {each.message}
+        </p>
+      ))}
+    </>
+  );
 };
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
@@ -25,29 +31,50 @@ function entryTitle(value: unknown, index: number): string {
   return [name, choice].filter(Boolean).map(String).join(" · ") || `${index + 1}`;
 }
 
-interface NodeProps { name: string; schema: Schema; path: Path; value: unknown; required?: boolean }
+interface NodeProps {
+  name: string;
+  schema: Schema;
+  path: Path;
+  value: unknown;
+  required?: boolean;
+}
 
 /** One field, whatever it is. */
 export function Field({ name, schema, path, value, required }: NodeProps) {
   const { readOnly, text, change } = useContext(Editing);
   const widget = widgetOf(schema);
-  const remove = !required && !readOnly && value !== undefined
-    ? <Button kind="plain" icon="trash" label={t("form.remove", { name: titleOf(name) })}
-        onClick={() => change(removeAt(text, path))} />
-    : null;
+  const remove =
+    !required && !readOnly && value !== undefined ? (
+      <Button
+        kind="plain"
+        icon="trash"
+        label={t("form.remove", { name: titleOf(name) })}
+        onClick={() => change(removeAt(text, path))}
+      />
+    ) : null;
   if (widget === "object" || widget === "list") {
     return (
       <fieldset class="group">
-        <legend><span>{titleOf(name)}</span>{remove}</legend>
+        <legend>
+          <span>{titleOf(name)}</span>
+          {remove}
+        </legend>
         {schema.description && <p class="help">{schema.description}</p>}
         <Findings path={path} />
-        {widget === "object"
-          ? <Members schema={schema} path={path} value={isObject(value) ? value : {}} />
-          : <Entries name={name} schema={schema} path={path} value={Array.isArray(value) ? value : []} />}
+        {widget === "object" ? (
+          <Members schema={schema} path={path} value={isObject(value) ? value : {}} />
+        ) : (
+          <Entries name={name} schema={schema} path={path} value={Array.isArray(value) ? value : []} />
+        )}
       </fieldset>
     );
   }
-  return <div class="leaf"><Leaf name={name} schema={schema} path={path} value={value} required={!!required} />{remove}</div>;
+  return (
+    <div class="leaf">
+      <Leaf name={name} schema={schema} path={path} value={value} required={!!required} />
+      {remove}
+    </div>
+  );
 }
 
 /** The fields of an object: those that are there or must be, then a choice of the others. */
@@ -64,23 +91,40 @@ export function Members({ schema, path, value }: { schema: Schema; path: Path; v
   return (
     <div class="members">
       {here.map((name) => (
-        <Field key={name} name={name} schema={known[name] ?? {}} path={[...path, name]} value={value[name]}
-          required={required.includes(name)} />
+        <Field
+          key={name}
+          name={name}
+          schema={known[name] ?? {}}
+          path={[...path, name]}
+          value={value[name]}
+          required={required.includes(name)}
+        />
       ))}
       {unknown.map((name) => (
-        <Field key={name} name={name} schema={{ description: t("form.unknown") }} path={[...path, name]} value={value[name]} />
+        <Field
+          key={name}
+          name={name}
+          schema={{ description: t("form.unknown") }}
+          path={[...path, name]}
+          value={value[name]}
+        />
       ))}
       {!readOnly && others.length > 0 && (
-        <select class="add" aria-label={t("form.addTo", { name: String(path.at(-1) ?? "") })} value=""
+        <select
+          class="add"
+          aria-label={t("form.addTo", { name: String(path.at(-1) ?? "") })}
+          value=""
           onChange={(event) => {
             const name = event.currentTarget.value;
             event.currentTarget.value = "";
             if (name) change(setAt(text, [...path, name], blank(known[name] ?? {})));
-          }}>
+          }}
+        >
           <option value="">{t("form.add")}</option>
           {others.map((name) => (
             <option key={name} value={name}>
-              {titleOf(name)}{known[name]?.description ? `: ${(known[name]?.description ?? "").split(/(?<=\.)\s/)[0]}` : ""}
+              {titleOf(name)}
+              {known[name]?.description ? `: ${(known[name]?.description ?? "").split(/(?<=\.)\s/)[0]}` : ""}
             </option>
           ))}
         </select>
@@ -102,11 +146,22 @@ function Entries({ name, schema, path, value }: { name: string; schema: Schema; 
             <summary>{title}</summary>
             {!readOnly && (
               <span class="entry-tools">
-                <Button kind="plain" disabled={index === 0} onClick={() => change(moveAt(text, path, index, -1))}>{t("form.up")}</Button>
-                <Button kind="plain" disabled={index === value.length - 1} onClick={() => change(moveAt(text, path, index, 1))}>
+                <Button kind="plain" disabled={index === 0} onClick={() => change(moveAt(text, path, index, -1))}>
+                  {t("form.up")}
+                </Button>
+                <Button
+                  kind="plain"
+                  disabled={index === value.length - 1}
+                  onClick={() => change(moveAt(text, path, index, 1))}
+                >
                   {t("form.down")}
                 </Button>
-                <Button kind="plain" icon="trash" label={t("form.remove", { name: title })} onClick={() => change(removeAt(text, at))} />
+                <Button
+                  kind="plain"
+                  icon="trash"
+                  label={t("form.remove", { name: title })}
+                  onClick={() => change(removeAt(text, at))}
+                />
               </span>
             )}
             <Findings path={at} />
@@ -115,9 +170,11 @@ function Entries({ name, schema, path, value }: { name: string; schema: Schema; 
         );
       })}
       {!readOnly && (
-        <div><Button icon="plus" onClick={() => change(appendAt(text, path, blank({ ...items, type: "object" })))}>
-          {t("form.addEntry", { name: titleOf(name) })}
-        </Button></div>
+        <div>
+          <Button icon="plus" onClick={() => change(appendAt(text, path, blank({ ...items, type: "object" })))}>
+            {t("form.addEntry", { name: titleOf(name) })}
+          </Button>
+        </div>
       )}
     </div>
   );

@@ -22,9 +22,12 @@ const SCALARS = ["string", "integer", "number", "boolean"];
 export function widgetOf(schema: Schema | undefined): Widget {
   if (!schema || schema["x-kubernetes-preserve-unknown-fields"]) return "yaml";
   switch (schema.type) {
-    case "string": return schema.enum ? "choice" : "text";
-    case "integer": return "number";
-    case "boolean": return "switch";
+    case "string":
+      return schema.enum ? "choice" : "text";
+    case "integer":
+      return "number";
+    case "boolean":
+      return "switch";
     case "array": {
       if (schema.items?.enum) return "choices";
       if (schema.items?.type === "object" && widgetOf(schema.items) === "object") return "list";
@@ -35,24 +38,35 @@ export function widgetOf(schema: Schema | undefined): Widget {
       const values = schema.additionalProperties;
       if (typeof values === "object" && values.type === "string") return "map";
       // An object without properties is a choice that has nothing to say, as `anonymous: {}`.
-      return values === undefined ? "object" : "yaml";
+      return values === undefined || values === false ? "object" : "yaml";
     }
-    default: return "yaml";
+    default:
+      return "yaml";
   }
 }
 
 /** What a new value begins as. */
 export function blank(schema: Schema): unknown {
   switch (widgetOf(schema)) {
-    case "switch": return true;
-    case "number": return schema.minimum ?? 0;
-    case "choice": return schema.enum?.find((each) => each !== null) ?? "";
-    case "words": case "choices": return [];
-    case "list": return [blankObject(schema.items ?? {})];
-    case "object": return blankObject(schema);
-    case "map": return {};
-    case "yaml": return schema.type === "array" ? [] : {};
-    default: return "";
+    case "switch":
+      return true;
+    case "number":
+      return schema.minimum ?? 0;
+    case "choice":
+      return schema.enum?.find((each) => each !== null) ?? "";
+    case "words":
+    case "choices":
+      return [];
+    case "list":
+      return [blankObject(schema.items ?? {})];
+    case "object":
+      return blankObject(schema);
+    case "map":
+      return {};
+    case "yaml":
+      return schema.type === "array" ? [] : {};
+    default:
+      return "";
   }
 }
 
@@ -64,5 +78,8 @@ function blankObject(schema: Schema): Record<string, unknown> {
 /** `clockSkewSeconds` as `Clock skew seconds`. */
 export function titleOf(name: string): string {
   const words = name.replace(/([a-z0-9])([A-Z])/g, "$1 $2");
-  return words.charAt(0).toUpperCase() + words.slice(1).replace(/ ([A-Z])(?=[a-z])/g, (_, letter: string) => ` ${letter.toLowerCase()}`);
+  return (
+    words.charAt(0).toUpperCase() +
+    words.slice(1).replace(/ ([A-Z])(?=[a-z])/g, (_, letter: string) => ` ${letter.toLowerCase()}`)
+  );
 }

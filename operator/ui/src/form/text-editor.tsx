@@ -2,7 +2,12 @@
 import { useRef } from "preact/hooks";
 import { t } from "../lib/i18n";
 
-interface Props { text: string; readOnly: boolean; onInput: (text: string) => void; wrong?: number | undefined }
+interface Props {
+  text: string;
+  readOnly: boolean;
+  onInput: (text: string) => void;
+  wrong?: number | undefined;
+}
 
 export function TextEditor({ text, readOnly, onInput, wrong }: Props) {
   const area = useRef<HTMLTextAreaElement>(null);
@@ -22,12 +27,25 @@ export function TextEditor({ text, readOnly, onInput, wrong }: Props) {
       <div class="editor">
         <ol class="lines" aria-hidden="true">
           {Array.from({ length: lines }, (_, index) => (
-            <li key={index} class={wrong === index + 1 ? "wrong" : undefined}>{index + 1}</li>
+            <li key={index} class={wrong === index + 1 ? "wrong" : undefined}>
+              {index + 1}
+            </li>
           ))}
         </ol>
-        <textarea ref={area} class="mono" aria-label="YAML" rows={lines + 1} value={text} readOnly={readOnly} wrap="off"
-          spellcheck={false} autocomplete="off" autocapitalize="off" onKeyDown={press}
-          onInput={(event) => onInput(event.currentTarget.value)} />
+        <textarea
+          ref={area}
+          class="mono"
+          aria-label="YAML"
+          rows={lines + 1}
+          value={text}
+          readOnly={readOnly}
+          wrap="off"
+          spellcheck={false}
+          autocomplete="off"
+          autocapitalize="off"
+          onKeyDown={press}
+          onInput={(event) => onInput(event.currentTarget.value)}
+        />
       </div>
       {!readOnly && <p class="small muted">{t("yaml.tab")}</p>}
     </>

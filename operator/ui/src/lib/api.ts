@@ -16,7 +16,13 @@ export class Failure extends Error {
   }
 }
 
-interface Refusal { code?: string; message?: string; field?: string; id?: string; missing?: Missing }
+interface Refusal {
+  code?: string;
+  message?: string;
+  field?: string;
+  id?: string;
+  missing?: Missing;
+}
 
 async function failure(answer: Response): Promise<Failure> {
   let told: Refusal = {};
@@ -62,8 +68,8 @@ export async function call<T>(method: string, path: string, body?: unknown, sign
 export const get = <T>(path: string, signal?: AbortSignal): Promise<T> => call<T>("GET", path, undefined, signal);
 export const post = <T>(path: string, body: unknown): Promise<T> => call<T>("POST", path, body);
 
-/** Signs in with a code or a token, which is sent once and not kept. */
-export async function signIn(secret: { code: string } | { token: string }): Promise<Me> {
+/** Signs in with a code, which is sent once and not kept. */
+export async function signIn(secret: { code: string }): Promise<Me> {
   const answer = await send("POST", "session", secret);
   if (!answer.ok) throw await failure(answer);
   return whoAmI();

@@ -1,6 +1,9 @@
 // The difference of two texts by lines, for a conflict: what they have, and what you have.
 
-export interface Line { sign: " " | "-" | "+"; text: string }
+export interface Line {
+  sign: " " | "-" | "+";
+  text: string;
+}
 
 /** The shortest way from `before` to `after`, by the longest common subsequence of lines. */
 export function diffLines(before: string, after: string): Line[] {
@@ -35,7 +38,8 @@ export function diffLines(before: string, after: string): Line[] {
 
 /** Only what changed, with `around` lines of context; null where lines are left out. */
 export function hunks(lines: Line[], around = 2): (Line | null)[] {
-  const near = (index: number) => lines.slice(Math.max(0, index - around), index + around + 1).some((each) => each.sign !== " ");
+  const near = (index: number) =>
+    lines.slice(Math.max(0, index - around), index + around + 1).some((each) => each.sign !== " ");
   const kept: (Line | null)[] = [];
   for (const [index, line] of lines.entries()) {
     if (near(index)) kept.push(line);

@@ -1,7 +1,11 @@
 // Text that somebody changed and has not saved. It stays while pages change, and is gone with the tab.
 import { signal } from "@preact/signals";
 
-export interface Draft { text: string; base: string; version?: string }
+export interface Draft {
+  text: string;
+  base: string;
+  version?: string;
+}
 
 const drafts = signal<Record<string, Draft>>({});
 

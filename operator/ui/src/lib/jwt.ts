@@ -1,6 +1,10 @@
 // A token taken apart. Nothing is verified here and nothing leaves the browser.
 
-export interface Parts { header: Record<string, unknown>; claims: Record<string, unknown>; signature: string }
+export interface Parts {
+  header: Record<string, unknown>;
+  claims: Record<string, unknown>;
+  signature: string;
+}
 
 function part(text: string): Record<string, unknown> {
   const bytes = Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (each) => each.charCodeAt(0));
@@ -13,7 +17,10 @@ export type Problem = "parts" | "encrypted" | "header" | "claims";
 
 /** The parts of a signed token, or which part cannot be read. */
 export function takeApart(token: string): Parts | Problem {
-  const pieces = token.trim().replace(/^Bearer\s+/i, "").split(".");
+  const pieces = token
+    .trim()
+    .replace(/^Bearer\s+/i, "")
+    .split(".");
   if (pieces.length === 5) return "encrypted";
   if (pieces.length !== 3) return "parts";
   let header: Record<string, unknown>;

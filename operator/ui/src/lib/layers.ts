@@ -1,13 +1,24 @@
 // The picture of a topology: columns by kind, order within a column by the neighbours, so that few lines cross.
 import type { Topology, TopologyEdge, TopologyNode } from "./types";
 
-const RANKS: Record<string, number> = { Gateway: 0, HTTPRoute: 1, GRPCRoute: 1, IdentityPolicy: 2, Service: 3 };
-export const NODE = { width: 196, height: 44, gapX: 84, gapY: 14, top: 34 };
+const RANKS: Record<string, number> = { IdentityPolicy: 0, Gateway: 1, HTTPRoute: 2, GRPCRoute: 2, Service: 3 };
+export const NODE = { width: 196, height: 44, gapX: 64, gapY: 14, top: 34 };
 
-export interface Placed extends TopologyNode { x: number; y: number; rank: number; row: number }
-export interface Drawing { nodes: Placed[]; edges: (TopologyEdge & { path: string })[]; width: number; height: number; columns: string[] }
+export interface Placed extends TopologyNode {
+  x: number;
+  y: number;
+  rank: number;
+  row: number;
+}
+export interface Drawing {
+  nodes: Placed[];
+  edges: (TopologyEdge & { path: string })[];
+  width: number;
+  height: number;
+  columns: string[];
+}
 
-const rankOf = (kind: string): number => RANKS[kind] ?? 2;
+const rankOf = (kind: string): number => RANKS[kind] ?? 0;
 
 function neighbours(edges: TopologyEdge[]): Map<string, string[]> {
   const map = new Map<string, string[]>();
@@ -24,15 +35,23 @@ export function lay({ nodes, edges }: Topology): Drawing {
   const columns: TopologyNode[][] = [[], [], [], []];
   for (const node of nodes) columns[rankOf(node.kind)]?.push(node);
   const place = new Map<string, number>();
-  const note = () => columns.forEach((column) => column.forEach((node, row) => place.set(node.id, row / Math.max(1, column.length - 1))));
+  const note = () =>
+    columns.forEach((column) =>
+      column.forEach((node, row) => place.set(node.id, row / Math.max(1, column.length - 1))),
+    );
   note();
   // A few sweeps of barycentres are enough for what a person can read.
   for (let sweep = 0; sweep < 6; sweep += 1) {
     for (const column of columns) {
-      const weight = new Map(column.map((node) => {
-        const around = (near.get(node.id) ?? []).map((each) => place.get(each) ?? 0);
-        return [node.id, around.length ? around.reduce((sum, each) => sum + each, 0) / around.length : place.get(node.id) ?? 0];
-      }));
+      const weight = new Map(
+        column.map((node) => {
+          const around = (near.get(node.id) ?? []).map((each) => place.get(each) ?? 0);
+          return [
+            node.id,
+            around.length ? around.reduce((sum, each) => sum + each, 0) / around.length : (place.get(node.id) ?? 0),
+          ];
+        }),
+      );
       column.sort((a, b) => (weight.get(a.id) ?? 0) - (weight.get(b.id) ?? 0) || a.name.localeCompare(b.name));
       note();
     }
@@ -40,11 +59,15 @@ export function lay({ nodes, edges }: Topology): Drawing {
   const tallest = Math.max(1, ...columns.map((each) => each.length));
   const step = NODE.height + NODE.gapY;
   const used = columns.map((column, rank) => ({ column, rank })).filter(({ column }) => column.length > 0);
-  const placed = used.flatMap(({ column, rank }, index) => column.map((node, row): Placed => ({
-    ...node, rank, row,
-    x: index * (NODE.width + NODE.gapX),
-    y: NODE.top + ((tallest - column.length) * step) / 2 + row * step,
-  })));
+  const placed = used.flatMap(({ column, rank }, index) =>
+    column.map((node, row): Placed => ({
+      ...node,
+      rank,
+      row,
+      x: index * (NODE.width + NODE.gapX),
+      y: NODE.top + ((tallest - column.length) * step) / 2 + row * step,
+    })),
+  );
   const byId = new Map(placed.map((each) => [each.id, each]));
   return {
     nodes: placed,
@@ -80,7 +103,11 @@ export function walk(drawing: Drawing, id: string, key: string): string | undefi
   }
   if (key !== "ArrowLeft" && key !== "ArrowRight") return undefined;
   const joined = drawing.edges.flatMap((each) => (each.from === id ? [each.to] : each.to === id ? [each.from] : []));
-  const side = drawing.nodes.filter((each) => joined.includes(each.id) && (key === "ArrowLeft" ? each.x < here.x : each.x > here.x));
-  side.sort((a, b) => Math.abs(a.x - here.x) - Math.abs(b.x - here.x) || Math.abs(a.y - here.y) - Math.abs(b.y - here.y));
+  const side = drawing.nodes.filter(
+    (each) => joined.includes(each.id) && (key === "ArrowLeft" ? each.x < here.x : each.x > here.x),
+  );
+  side.sort(
+    (a, b) => Math.abs(a.x - here.x) - Math.abs(b.x - here.x) || Math.abs(a.y - here.y) - Math.abs(b.y - here.y),
+  );
   return side[0]?.id;
 }

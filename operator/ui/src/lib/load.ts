@@ -21,9 +21,11 @@ export const asFailure = (cause: unknown): Failure =>
  * another key drops it, unless the keys share the part before a `#`. A hidden tab and an ended session ask nothing.
  */
 export function useLoad<T>(key: string, read: (signal: AbortSignal) => Promise<T>, seconds?: number): Load<T> {
-  const [state, setState] = useState<{ key: string; data?: T; error?: Failure; at: number; busy: boolean }>(
-    { key, at: 0, busy: true },
-  );
+  const [state, setState] = useState<{ key: string; data?: T; error?: Failure; at: number; busy: boolean }>({
+    key,
+    at: 0,
+    busy: true,
+  });
   const [turn, setTurn] = useState(0);
   const reader = useRef(read);
   reader.current = read;
@@ -42,9 +44,14 @@ export function useLoad<T>(key: string, read: (signal: AbortSignal) => Promise<T
     };
     void once();
     const timer = seconds
-      ? setInterval(() => { if (!document.hidden && !ended.value) void once(); }, seconds * 1000)
+      ? setInterval(() => {
+          if (!document.hidden && !ended.value) void once();
+        }, seconds * 1000)
       : undefined;
-    return () => { abort.abort(); clearInterval(timer); };
+    return () => {
+      abort.abort();
+      clearInterval(timer);
+    };
   }, [key, turn, seconds]);
 
   const known = state.key.split("#")[0] === key.split("#")[0];

@@ -20,9 +20,13 @@ export function useMissing(kind: string, verb: string, namespace?: string): Miss
     if (!namespace || asked.has(namespace)) return;
     asked.add(namespace);
     whoAmI(namespace).then(
-      (answer) => { byNamespace.value = { ...byNamespace.value, [namespace]: answer }; },
-      () => { asked.delete(namespace); },
+      (answer) => {
+        byNamespace.value = { ...byNamespace.value, [namespace]: answer };
+      },
+      () => {
+        asked.delete(namespace);
+      },
     );
   }, [namespace]);
-  return missing(namespace ? byNamespace.value[namespace] ?? me.value : me.value, kind, verb);
+  return missing(namespace ? (byNamespace.value[namespace] ?? me.value) : me.value, kind, verb);
 }

@@ -1,7 +1,10 @@
 // The place in the application is the address: path and filters, so that every view is a link.
 import { signal } from "@preact/signals";
 
-export interface Place { path: string; query: URLSearchParams }
+export interface Place {
+  path: string;
+  query: URLSearchParams;
+}
 
 const here = (): Place => ({ path: location.pathname, query: new URLSearchParams(location.search) });
 export const place = signal<Place>(here());
@@ -53,7 +56,10 @@ export function match(pattern: string, path: string): Record<string, string> | n
 }
 
 const PATHS: Record<string, string> = {
-  IdentityPolicy: "policies", Credential: "credentials", Federation: "federations", RoleBinding: "bindings",
+  IdentityPolicy: "policies",
+  Credential: "credentials",
+  Federation: "federations",
+  RoleBinding: "bindings",
 };
 
 /** The page of an object, or undefined for kinds that have none. */
@@ -71,7 +77,9 @@ export const linkTo = (object: { kind: string; namespace: string; name: string }
 
 /** Keeps clicks on links of the application inside the application. */
 export function catchLinks(): void {
-  addEventListener("popstate", () => { place.value = here(); });
+  addEventListener("popstate", () => {
+    place.value = here();
+  });
   document.addEventListener("click", (event) => {
     if (event.defaultPrevented || event.button !== 0) return;
     if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;

@@ -6,7 +6,9 @@ const METHODS: Record<string, string> = {
   signIn: "signIn: {federationRefs: [{name: company}], origins: [https://shop.example]}",
   apiKey: "apiKey: {}",
   mtls: "mtls: {trustBundleRef: {name: device-ca}, identity: URI}",
-  introspection: "introspection: {url: https://idp.example/introspect, clientId: gateway, clientSecretRef: {name: gateway-client}}",
+  introspection:
+    "introspection: {issuer: https://idp.example, endpoint: https://idp.example/introspect, clientId: gateway, " +
+    "clientSecretRef: {name: gateway-client}}",
   basic: "basic: {realm: orders}",
   digest: "digest: {realm: orders}",
   base64: "base64: {layout: '{username}:{password}', sources: [{header: {name: X-Login}}]}",

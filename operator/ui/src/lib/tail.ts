@@ -30,8 +30,11 @@ export function take(tail: TailState, item: AuditItem, paused: boolean): TailSta
 }
 
 /** Shows what waited. */
-export const release = (tail: TailState): TailState =>
-  ({ ...tail, items: [...tail.waiting, ...tail.items].slice(0, PAUSED), waiting: [] });
+export const release = (tail: TailState): TailState => ({
+  ...tail,
+  items: [...tail.waiting, ...tail.items].slice(0, PAUSED),
+  waiting: [],
+});
 
 /** Follows the records that fit `path` while `on`. */
 export function useTail(path: string, on: boolean, paused: boolean): [TailState, () => void] {
@@ -54,7 +57,10 @@ export function useTail(path: string, on: boolean, paused: boolean): [TailState,
     source.addEventListener("resync", () => setTail((old) => ({ ...old, resynced: true })));
     const closed = async () => {
       // Closed for good: the session may have ended. One question tells, and then it waits for the person.
-      const status = await whoAmI().then(() => 0, (cause) => asFailure(cause).status);
+      const status = await whoAmI().then(
+        () => 0,
+        (cause) => asFailure(cause).status,
+      );
       if (over) return;
       if (status === 401 && !ended.value) await signedInAgain();
       timer = setTimeout(() => setTurn((each) => each + 1), status === 401 ? 0 : 10_000);
@@ -63,7 +69,11 @@ export function useTail(path: string, on: boolean, paused: boolean): [TailState,
       setTail((old) => ({ ...old, state: "lost" }));
       if (source.readyState === EventSource.CLOSED) void closed();
     });
-    return () => { over = true; clearTimeout(timer); source.close(); };
+    return () => {
+      over = true;
+      clearTimeout(timer);
+      source.close();
+    };
   }, [path, on, turn]);
   return [tail, () => setTail(release)];
 }

@@ -1,7 +1,14 @@
 // Times as people read them. The exact instant is always there as well, in the title.
 import { clock, language } from "./settings";
 
-const parts = { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit" } as const;
+const parts = {
+  year: "numeric",
+  month: "2-digit",
+  day: "2-digit",
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+} as const;
 
 /** `2026-11-28 02:14:05`, local or UTC as chosen. */
 export function stamp(time: string | number, utc = clock.value === "utc"): string {
@@ -15,7 +22,10 @@ export function stamp(time: string | number, utc = clock.value === "utc"): strin
 export const hour = (time: string): string => stamp(time).slice(11, 16);
 
 const STEPS: [Intl.RelativeTimeFormatUnit, number][] = [
-  ["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1],
+  ["day", 86_400],
+  ["hour", 3_600],
+  ["minute", 60],
+  ["second", 1],
 ];
 
 /** `in 3 days`, `2 minutes ago`. */

@@ -3,7 +3,11 @@
 export type Kind = "IdentityPolicy" | "Credential" | "Federation" | "RoleBinding";
 
 /** A permission that is missing: what it is called, where, and who can give it. */
-export interface Missing { permission: string; scope: string; grantedBy: string[] }
+export interface Missing {
+  permission: string;
+  scope: string;
+  grantedBy: string[];
+}
 export type Verdict = { allowed: true; by?: string } | { allowed: false; missing: Missing };
 export type Permissions = Record<string, Record<string, Verdict>>;
 
@@ -16,8 +20,16 @@ export interface Me {
   permissions: Permissions;
 }
 
-export interface Ready { status: "True" | "False" | "Unknown"; reason: string; message: string }
-export interface ManagedBy { tool: string; owner: string; path?: string }
+export interface Ready {
+  status: "True" | "False" | "Unknown";
+  reason: string;
+  message: string;
+}
+export interface ManagedBy {
+  tool: string;
+  owner: string;
+  path?: string;
+}
 export interface Item {
   kind: string;
   namespace: string;
@@ -28,10 +40,23 @@ export interface Item {
   version: string;
   managedBy?: ManagedBy;
 }
-export interface Page { items: Item[]; next?: string; total?: number }
+export interface Page {
+  items: Item[];
+  next?: string;
+  total?: number;
+}
 
-export interface Finding { field: string; reason: string; message: string; isNote: boolean }
-export interface Key { id: string; state: string; untilTime?: string }
+export interface Finding {
+  field: string;
+  reason: string;
+  message: string;
+  isNote: boolean;
+}
+export interface Key {
+  id: string;
+  state: string;
+  untilTime?: string;
+}
 export interface Detail extends Item {
   yaml: string;
   file?: string;
@@ -40,7 +65,12 @@ export interface Detail extends Item {
   keys?: Key[];
   effective?: unknown;
 }
-export interface Checked { diff: string[]; findings: Finding[]; warnings: string[]; unchanged: boolean }
+export interface Checked {
+  diff: string[];
+  findings: Finding[];
+  warnings: string[];
+  unchanged: boolean;
+}
 
 export interface GatewayState {
   namespace: string;
@@ -52,7 +82,12 @@ export interface GatewayState {
   message: string;
 }
 
-export interface Minute { time: string; permitted: number; denied: number; failed: number }
+export interface Minute {
+  time: string;
+  permitted: number;
+  denied: number;
+  failed: number;
+}
 export interface Home {
   asOf: string;
   gateways: GatewayState[];
@@ -77,10 +112,24 @@ export interface AuditItem {
   title: string;
   evidence?: string;
 }
-export interface AuditPage { items: AuditItem[]; next?: string; complete: boolean }
-export interface AuditDetail { item: AuditItem; explanation: string; record: Record<string, unknown> }
+export interface AuditPage {
+  items: AuditItem[];
+  next?: string;
+  complete: boolean;
+}
+export interface AuditDetail {
+  item: AuditItem;
+  explanation: string;
+  record: Record<string, unknown>;
+}
 
-export interface NewKey { name: string; key?: string; secret?: string; id: string; old?: { id: string; untilTime: string } }
+export interface NewKey {
+  name: string;
+  key?: string;
+  secret?: string;
+  id: string;
+  old?: { id: string; untilTime: string };
+}
 
 export interface Decoded {
   header: unknown;
@@ -104,8 +153,15 @@ export interface TopologyNode {
   state: NodeState;
   note?: string;
 }
-export interface TopologyEdge { from: string; to: string; kind: "serves" | "routes" | "protects" | "inherits" }
-export interface Topology { nodes: TopologyNode[]; edges: TopologyEdge[] }
+export interface TopologyEdge {
+  from: string;
+  to: string;
+  kind: "serves" | "routes" | "protects" | "inherits";
+}
+export interface Topology {
+  nodes: TopologyNode[];
+  edges: TopologyEdge[];
+}
 
 export interface Matrix {
   roles: { role: string; scope: string; cells: Record<string, string[]> }[];

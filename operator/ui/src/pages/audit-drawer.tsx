@@ -13,23 +13,40 @@ import { Outcome } from "../ui/status";
 import { Tree } from "../ui/tree";
 
 /** The object that a record is about. */
-export function objectOf(record: Record<string, unknown>): { kind: string; namespace: string; name: string } | undefined {
+export function objectOf(
+  record: Record<string, unknown>,
+): { kind: string; namespace: string; name: string } | undefined {
   for (const member of ["object", "policy"]) {
     const value = record[member];
     if (typeof value !== "object" || value === null) continue;
     const { kind = "IdentityPolicy", namespace, name } = value as Record<string, unknown>;
-    if (typeof kind === "string" && typeof namespace === "string" && typeof name === "string" && name) return { kind, namespace, name };
+    if (typeof kind === "string" && typeof namespace === "string" && typeof name === "string" && name)
+      return { kind, namespace, name };
   }
   return undefined;
 }
 
 export const RecordFacts = ({ item }: { item: AuditItem }) => (
   <dl class="facts">
-    <dt>{t("audit.outcome")}</dt><dd><Outcome value={item.outcome ?? item.action ?? ""} /> {[item.status, item.reason].filter(Boolean).join(" ")}</dd>
-    <dt>{t("col.time")}</dt><dd><Time at={item.time}>{stamp(item.time)}</Time></dd>
-    <dt>{t("col.subjects")}</dt><dd>{item.who}{item.evidence && ` (${item.evidence})`}</dd>
-    <dt>{t("col.namespace")}</dt><dd>{item.namespace || "–"}</dd>
-    <dt>{t("explain.id")}</dt><dd><code>{item.id}</code> <Copy text={item.id} label={t("copy.id")} /></dd>
+    <dt>{t("audit.outcome")}</dt>
+    <dd>
+      <Outcome value={item.outcome ?? item.action ?? ""} /> {[item.status, item.reason].filter(Boolean).join(" ")}
+    </dd>
+    <dt>{t("col.time")}</dt>
+    <dd>
+      <Time at={item.time}>{stamp(item.time)}</Time>
+    </dd>
+    <dt>{t("col.subjects")}</dt>
+    <dd>
+      {item.who}
+      {item.evidence && ` (${item.evidence})`}
+    </dd>
+    <dt>{t("col.namespace")}</dt>
+    <dd>{item.namespace || "–"}</dd>
+    <dt>{t("explain.id")}</dt>
+    <dd>
+      <code>{item.id}</code> <Copy text={item.id} label={t("copy.id")} />
+    </dd>
   </dl>
 );
 
@@ -39,10 +56,22 @@ export function RecordView({ detail }: { detail: AuditDetail }) {
   return (
     <div class="stack">
       <RecordFacts item={detail.item} />
-      {to && object && <p>{t("audit.object")} <a href={to}>{object.kind} {object.namespace}/{object.name}</a></p>}
+      {to && object && (
+        <p>
+          {t("audit.object")}{" "}
+          <a href={to}>
+            {object.kind} {object.namespace}/{object.name}
+          </a>
+        </p>
+      )}
       <h3>{t("audit.explanation")}</h3>
-      <pre class="code" tabIndex={0}>{detail.explanation}</pre>
-      <details><summary>{t("audit.stored")}</summary><Tree value={detail.record} /></details>
+      <pre class="code" tabIndex={0}>
+        {detail.explanation}
+      </pre>
+      <details>
+        <summary>{t("audit.stored")}</summary>
+        <Tree value={detail.record} />
+      </details>
     </div>
   );
 }

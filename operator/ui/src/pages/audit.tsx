@@ -36,16 +36,32 @@ function Filters() {
   const kind = value("kind");
   const outcomes = kind === "Change" ? ["Created", "Updated", "Deleted"] : ["Permitted", "Denied", "Failed"];
   return (
-    <div class="tools-row" role="search">
+    <div class="tools-row" role="group" aria-label={t("list.search")}>
       <FilterField name="text" label={t("audit.text")} grow />
-      <SelectField label={t("audit.kind")} value={kind} onInput={(next) => filter({ kind: next, outcome: "", reason: "" })}
-        options={[["", t("audit.both")], ["Decision", t("audit.decisions")], ["Change", t("audit.changes")]]} />
-      <SelectField label={t("audit.outcome")} value={value("outcome")} onInput={(outcome) => filter({ outcome })}
-        options={[["", t("audit.any")], ...outcomes]} />
+      <SelectField
+        label={t("audit.kind")}
+        value={kind}
+        onInput={(next) => filter({ kind: next, outcome: "", reason: "" })}
+        options={[
+          ["", t("audit.both")],
+          ["Decision", t("audit.decisions")],
+          ["Change", t("audit.changes")],
+        ]}
+      />
+      <SelectField
+        label={t("audit.outcome")}
+        value={value("outcome")}
+        onInput={(outcome) => filter({ outcome })}
+        options={[["", t("audit.any")], ...outcomes]}
+      />
       <FilterField name="reason" label={t("audit.reason")} />
       <FilterField name="who" label={t("col.subjects")} />
-      <SelectField label={t("audit.since")} value={value("span")} onInput={(span) => filter({ span })}
-        options={[["", t("audit.always")], ...Object.keys(SPANS)]} />
+      <SelectField
+        label={t("audit.since")}
+        value={value("span")}
+        onInput={(span) => filter({ span })}
+        options={[["", t("audit.always")], ...Object.keys(SPANS)]}
+      />
     </div>
   );
 }
@@ -53,13 +69,21 @@ function Filters() {
 function TailLine({ tail, paused, release }: { tail: TailState; paused: boolean; release: () => void }) {
   return (
     <div class="tail-line">
-      {tail.state === "live"
-        ? <Status tone="success" word={t(tail.items.length || tail.waiting.length ? "tail.live" : "tail.quiet")} />
-        : <Status tone="warning" word={t(tail.state === "lost" ? "tail.lost" : "tail.connecting")} />}
-      {tail.waiting.length > 0 && <Button kind="primary" icon="play" onClick={release}>{tn("tail.new", tail.waiting.length)}</Button>}
+      {tail.state === "live" ? (
+        <Status tone="success" word={t(tail.items.length || tail.waiting.length ? "tail.live" : "tail.quiet")} />
+      ) : (
+        <Status tone="warning" word={t(tail.state === "lost" ? "tail.lost" : "tail.connecting")} />
+      )}
+      {tail.waiting.length > 0 && (
+        <Button kind="primary" icon="play" onClick={release}>
+          {tn("tail.new", tail.waiting.length)}
+        </Button>
+      )}
       {tail.skipped > 0 && <Status tone="warning" word={tn("tail.skipped", tail.skipped)} />}
       {tail.resynced && <Status tone="warning" word={t("tail.resync")} />}
-      <span class="sr-only" role="status">{paused && tail.waiting.length % 25 === 1 ? tn("tail.new", tail.waiting.length) : ""}</span>
+      <span class="sr-only" role="status">
+        {paused && tail.waiting.length % 25 === 1 ? tn("tail.new", tail.waiting.length) : ""}
+      </span>
     </div>
   );
 }
@@ -69,7 +93,10 @@ export function AuditPage() {
   const asked = filters(now);
   const path = `audit${query({ ...asked, limit: 100 })}`;
   const load = useLoad<Records>(path, (signal) => get(path, signal));
-  const [older, setOlder] = useState<{ path: string; items: AuditItem[]; next?: string | undefined }>({ path, items: [] });
+  const [older, setOlder] = useState<{ path: string; items: AuditItem[]; next?: string | undefined }>({
+    path,
+    items: [],
+  });
   const [error, setError] = useState<Failure | undefined>();
   const live = place.value.query.get("live") === "1";
   const [paused, setPaused] = useState(false);
@@ -86,24 +113,53 @@ export function AuditPage() {
       setError(asFailure(cause));
     }
   };
-  const resume = () => { setPaused(false); release(); };
+  const resume = () => {
+    setPaused(false);
+    release();
+  };
   const scroll = (event: Event) => {
     const pane = event.currentTarget;
     if (live && !paused && pane instanceof HTMLElement && pane.scrollTop > 40) setPaused(true);
   };
   const known = new Set(tail.items.map((each) => each.id));
   return (
-    <Page title={t("nav.audit")} lead={t("audit.lead")} actions={(
-      <>
-        <Button onClick={() => { clock.value = clock.value === "utc" ? "local" : "utc"; }} label={t("audit.clock")}>
-          {t(clock.value === "utc" ? "audit.utc" : "audit.local")}
-        </Button>
-        <a class="button" href={`/api/v1/audit/export${query({ ...asked, format: "csv" })}`} download="audit.csv">CSV</a>
-        <a class="button" href={`/api/v1/audit/export${query({ ...asked, format: "jsonl" })}`} download="audit.jsonl">JSONL</a>
-        {live && <Button icon={paused ? "play" : "pause"} onClick={() => (paused ? resume() : setPaused(true))}>{t(paused ? "tail.resume" : "tail.pause")}</Button>}
-        <Button icon="play" pressed={live} onClick={() => { setPaused(false); filter({ live: live ? "" : "1" }); }}>{t("tail.on")}</Button>
-      </>
-    )}>
+    <Page
+      title={t("nav.audit")}
+      lead={t("audit.lead")}
+      actions={
+        <>
+          <Button
+            onClick={() => {
+              clock.value = clock.value === "utc" ? "local" : "utc";
+            }}
+            label={t("audit.clock")}
+          >
+            {t(clock.value === "utc" ? "audit.utc" : "audit.local")}
+          </Button>
+          <a class="button" href={`/api/v1/audit/export${query({ ...asked, format: "csv" })}`} download="audit.csv">
+            CSV
+          </a>
+          <a class="button" href={`/api/v1/audit/export${query({ ...asked, format: "jsonl" })}`} download="audit.jsonl">
+            JSONL
+          </a>
+          {live && (
+            <Button icon={paused ? "play" : "pause"} onClick={() => (paused ? resume() : setPaused(true))}>
+              {t(paused ? "tail.resume" : "tail.pause")}
+            </Button>
+          )}
+          <Button
+            icon="play"
+            pressed={live}
+            onClick={() => {
+              setPaused(false);
+              filter({ live: live ? "" : "1" });
+            }}
+          >
+            {t("tail.on")}
+          </Button>
+        </>
+      }
+    >
       <Filters />
       {live && <TailLine tail={tail} paused={paused} release={resume} />}
       <Loaded load={load}>
@@ -112,7 +168,8 @@ export function AuditPage() {
           if (items.length === 0) {
             return (
               <div class="card">
-                <Empty title={t("audit.none")} icon="audit"><p>{t("audit.noneHelp")}</p>
+                <Empty title={t("audit.none")} icon="audit">
+                  <p>{t("audit.noneHelp")}</p>
                   <pre class="code">curl -i http://localhost:8000/orders</pre>
                 </Empty>
               </div>
@@ -120,7 +177,11 @@ export function AuditPage() {
           }
           return (
             <>
-              {!page.complete && <Notice tone="warning"><p>{t("audit.incomplete")}</p></Notice>}
+              {!page.complete && (
+                <Notice tone="warning">
+                  <p>{t("audit.incomplete")}</p>
+                </Notice>
+              )}
               <div class={live ? "pane" : undefined} onScroll={scroll}>
                 <AuditTable items={items} onOpen={(id) => filter({ id })} />
               </div>

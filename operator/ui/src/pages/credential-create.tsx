@@ -29,12 +29,14 @@ export function CreateCredential({ namespace, onClose }: { namespace: string | u
     setBusy(true);
     setError(undefined);
     try {
-      setMade(await post<NewKey>(`credentials/${encodeURIComponent(into)}`, {
-        name: name.trim(),
-        ...(owner.trim() ? { owner: owner.includes(":") ? owner.trim() : `${ownerKind}:${owner.trim()}` } : {}),
-        ...(expires ? { expireTime: new Date(expires).toISOString() } : {}),
-        ...(words(roles).length ? { roles: words(roles) } : {}),
-      }));
+      setMade(
+        await post<NewKey>(`credentials/${encodeURIComponent(into)}`, {
+          name: name.trim(),
+          ...(owner.trim() ? { owner: owner.includes(":") ? owner.trim() : `${ownerKind}:${owner.trim()}` } : {}),
+          ...(expires ? { expireTime: new Date(expires).toISOString() } : {}),
+          ...(words(roles).length ? { roles: words(roles) } : {}),
+        }),
+      );
     } catch (cause) {
       setError(asFailure(cause));
     } finally {
@@ -45,7 +47,11 @@ export function CreateCredential({ namespace, onClose }: { namespace: string | u
     return (
       <Dialog title={t("create.done", { name: made.name })}>
         <KeyOnce made={made} namespace={into} />
-        <div class="buttons"><Button kind="primary" onClick={onClose}>{t("key.saved")}</Button></div>
+        <div class="buttons">
+          <Button kind="primary" onClick={onClose}>
+            {t("key.saved")}
+          </Button>
+        </div>
       </Dialog>
     );
   }
@@ -56,20 +62,49 @@ export function CreateCredential({ namespace, onClose }: { namespace: string | u
         {(me.value?.namespaces.length ?? 0) > 1 && (
           <SelectField label={t("col.namespace")} value={into} onInput={setInto} options={me.value?.namespaces ?? []} />
         )}
-        <TextField label={t("col.name")} value={name} onInput={setName} required mono error={at("name")}
-          help={t("create.nameHelp")} attributes={{ autofocus: true, maxLength: 253 }} />
+        <TextField
+          label={t("col.name")}
+          value={name}
+          onInput={setName}
+          required
+          mono
+          error={at("name")}
+          help={t("create.nameHelp")}
+          attributes={{ autofocus: true, maxLength: 253 }}
+        />
         <div class="row">
-          <SelectField label={t("create.ownerKind")} value={ownerKind} onInput={setOwnerKind}
-            options={[["application", t("create.application")], ["user", t("create.user")]]} />
+          <SelectField
+            label={t("create.ownerKind")}
+            value={ownerKind}
+            onInput={setOwnerKind}
+            options={[
+              ["application", t("create.application")],
+              ["user", t("create.user")],
+            ]}
+          />
           <TextField label={t("col.owner")} value={owner} onInput={setOwner} error={at("owner")} />
         </div>
-        <TextField label={t("create.roles")} value={roles} onInput={setRoles} error={at("roles")} help={t("create.rolesHelp")} />
-        <TextField label={t("col.expires")} type="datetime-local" value={expires} onInput={setExpires}
-          error={at("expireTime")} help={t("create.expiresHelp")} />
+        <TextField
+          label={t("create.roles")}
+          value={roles}
+          onInput={setRoles}
+          error={at("roles")}
+          help={t("create.rolesHelp")}
+        />
+        <TextField
+          label={t("col.expires")}
+          type="datetime-local"
+          value={expires}
+          onInput={setExpires}
+          error={at("expireTime")}
+          help={t("create.expiresHelp")}
+        />
         {error && !error.field && <FailureNotice error={error} />}
         <div class="buttons">
           <Button onClick={onClose}>{t("do.cancel")}</Button>
-          <Button kind="primary" submit busy={busy}>{t("create.make")}</Button>
+          <Button kind="primary" submit busy={busy}>
+            {t("create.make")}
+          </Button>
         </div>
       </form>
     </Dialog>

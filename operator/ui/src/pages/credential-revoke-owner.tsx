@@ -65,27 +65,63 @@ export function RevokeOwner({ onClose }: { onClose: () => void }) {
     <Dialog title={t("revokeOwner.title")} onClose={busy ? undefined : onClose}>
       <form class="rows" onSubmit={(event) => void find(event)}>
         <div class="ask">
-          <TextField label={t("col.owner")} value={owner} onInput={(value) => { setOwner(value); setResults(undefined); }}
-            required help={t("revokeOwner.help")} attributes={{ autofocus: true }} />
+          <TextField
+            label={t("col.owner")}
+            value={owner}
+            onInput={(value) => {
+              setOwner(value);
+              setResults(undefined);
+            }}
+            required
+            help={t("revokeOwner.help")}
+            attributes={{ autofocus: true }}
+          />
         </div>
-        {!results && <div class="buttons"><Button submit busy={busy} icon="explain">{t("revokeOwner.find")}</Button></div>}
+        {!results && (
+          <div class="buttons">
+            <Button submit busy={busy} icon="explain">
+              {t("revokeOwner.find")}
+            </Button>
+          </div>
+        )}
       </form>
       {error && <FailureNotice error={error} />}
-      {results && results.length === 0 && <Notice tone="note"><p>{t("revokeOwner.none")}</p></Notice>}
+      {results && results.length === 0 && (
+        <Notice tone="note">
+          <p>{t("revokeOwner.none")}</p>
+        </Notice>
+      )}
       {results && results.length > 0 && (
         <>
           <ul class="list framed" tabIndex={0} aria-label={t("nav.credentials")}>
             {results.map(({ item, done, problem }) => (
               <li key={keyOf(item)}>
-                <span>{item.name}<span class="sub">{item.namespace}{problem && ` · ${problem}`}</span></span>
-                {done ? <Status tone="success" word={t("revokeOwner.revoked")} />
-                  : problem ? <Status tone="danger" word={t("error.title")} /> : <span class="muted">{item.summary["keys"]}</span>}
+                <span>
+                  {item.name}
+                  <span class="sub">
+                    {item.namespace}
+                    {problem && ` · ${problem}`}
+                  </span>
+                </span>
+                {done ? (
+                  <Status tone="success" word={t("revokeOwner.revoked")} />
+                ) : problem ? (
+                  <Status tone="danger" word={t("error.title")} />
+                ) : (
+                  <span class="muted">{item.summary["keys"]}</span>
+                )}
               </li>
             ))}
           </ul>
           <div class="buttons">
-            <Button onClick={onClose} disabled={busy}>{t(touched ? "do.close" : "do.cancel")}</Button>
-            {!touched && <Button kind="danger" busy={busy} onClick={() => void revokeAll()}>{tn("revokeOwner.do", results.length)}</Button>}
+            <Button onClick={onClose} disabled={busy}>
+              {t(touched ? "do.close" : "do.cancel")}
+            </Button>
+            {!touched && (
+              <Button kind="danger" busy={busy} onClick={() => void revokeAll()}>
+                {tn("revokeOwner.do", results.length)}
+              </Button>
+            )}
           </div>
         </>
       )}

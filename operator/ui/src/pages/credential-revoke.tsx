@@ -9,7 +9,12 @@ import { Dialog } from "../ui/dialog";
 import { FailureNotice, Loaded, Notice } from "../ui/states";
 import { SpreadLine } from "../ui/spread";
 
-interface Props { namespace: string; name: string; first?: string; onClose: () => void }
+interface Props {
+  namespace: string;
+  name: string;
+  first?: string;
+  onClose: () => void;
+}
 
 /** Revokes keys of a Credential: one, or all. */
 export function revoke(namespace: string, name: string, key?: string): Promise<{ revoked: string[] }> {
@@ -39,21 +44,38 @@ export function RevokeDialog({ namespace, name, first = "", onClose }: Props) {
   if (revoked) {
     return (
       <Dialog title={tn("revoke.done", revoked.length)} onClose={onClose}>
-        <p>{revoked.map((each) => <code key={each} class="chip">{each}</code>)}</p>
-        <p><SpreadLine namespace={namespace} /></p>
-        <div class="buttons"><Button kind="primary" onClick={onClose}>{t("do.close")}</Button></div>
+        <p>
+          {revoked.map((each) => (
+            <code key={each} class="chip">
+              {each}
+            </code>
+          ))}
+        </p>
+        <p>
+          <SpreadLine namespace={namespace} />
+        </p>
+        <div class="buttons">
+          <Button kind="primary" onClick={onClose}>
+            {t("do.close")}
+          </Button>
+        </div>
       </Dialog>
     );
   }
   return (
     <Dialog title={t("revoke.of", { name })} onClose={onClose}>
       <form class="rows" onSubmit={(event) => void submit(event)}>
-        <Notice tone="warning"><p>{t("revoke.text")}</p></Notice>
+        <Notice tone="warning">
+          <p>{t("revoke.text")}</p>
+        </Notice>
         <Loaded load={load} rows={2}>
           {(credential) => (
             <fieldset class="options">
               <legend>{t("revoke.which")}</legend>
-              <label class="check"><input type="radio" name="key" checked={key === ""} onChange={() => setKey("")} />{t("revoke.all")}</label>
+              <label class="check">
+                <input type="radio" name="key" checked={key === ""} onChange={() => setKey("")} />
+                {t("revoke.all")}
+              </label>
               {(credential.keys ?? []).map((each) => (
                 <label class="check" key={each.id}>
                   <input type="radio" name="key" checked={key === each.id} onChange={() => setKey(each.id)} />
@@ -66,7 +88,9 @@ export function RevokeDialog({ namespace, name, first = "", onClose }: Props) {
         {error && <FailureNotice error={error} />}
         <div class="buttons">
           <Button onClick={onClose}>{t("do.cancel")}</Button>
-          <Button kind="danger" submit busy={busy}>{t("do.revoke")}</Button>
+          <Button kind="danger" submit busy={busy}>
+            {t("do.revoke")}
+          </Button>
         </div>
       </form>
     </Dialog>

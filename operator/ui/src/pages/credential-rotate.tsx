@@ -9,9 +9,18 @@ import { Dialog } from "../ui/dialog";
 import { FailureNotice, Notice } from "../ui/states";
 import { KeyOnce } from "./key-once";
 
-const OVERLAPS = [[0, "rotate.now"], [3_600, "rotate.hour"], [86_400, "rotate.day"], [604_800, "rotate.week"]] as const;
+const OVERLAPS = [
+  [0, "rotate.now"],
+  [3_600, "rotate.hour"],
+  [86_400, "rotate.day"],
+  [604_800, "rotate.week"],
+] as const;
 
-interface Props { namespace: string; name: string; onClose: () => void }
+interface Props {
+  namespace: string;
+  name: string;
+  onClose: () => void;
+}
 
 export function RotateDialog({ namespace, name, onClose }: Props) {
   const [overlap, setOverlap] = useState(86_400);
@@ -35,7 +44,11 @@ export function RotateDialog({ namespace, name, onClose }: Props) {
     return (
       <Dialog title={t("rotate.done", { name })}>
         <KeyOnce made={made} namespace={namespace} />
-        <div class="buttons"><Button kind="primary" onClick={onClose}>{t(made.key ? "key.saved" : "do.close")}</Button></div>
+        <div class="buttons">
+          <Button kind="primary" onClick={onClose}>
+            {t(made.key ? "key.saved" : "do.close")}
+          </Button>
+        </div>
       </Dialog>
     );
   }
@@ -52,11 +65,17 @@ export function RotateDialog({ namespace, name, onClose }: Props) {
             </label>
           ))}
         </fieldset>
-        {overlap === 0 && <Notice tone="warning"><p>{t("rotate.nowText")}</p></Notice>}
+        {overlap === 0 && (
+          <Notice tone="warning">
+            <p>{t("rotate.nowText")}</p>
+          </Notice>
+        )}
         {error && <FailureNotice error={error} />}
         <div class="buttons">
           <Button onClick={onClose}>{t("do.cancel")}</Button>
-          <Button kind="primary" submit busy={busy} icon="rotate">{t("do.rotate")}</Button>
+          <Button kind="primary" submit busy={busy} icon="rotate">
+            {t("do.rotate")}
+          </Button>
         </div>
       </form>
     </Dialog>

@@ -31,10 +31,24 @@ function tools(open: (what: Open) => void): Column<Item> {
     title: t("col.actions"),
     cell: (item) => (
       <span class="tools nowrap">
-        <Act need={["Credential", "rotate"]} namespace={item.namespace} icon="rotate"
-          label={t("rotate.of", { name: item.name })} onClick={() => open({ what: "rotate", item })}>{t("do.rotate")}</Act>
-        <Act need={["Credential", "revoke"]} namespace={item.namespace} kind="danger"
-          label={t("revoke.of", { name: item.name })} onClick={() => open({ what: "revoke", item })}>{t("do.revoke")}</Act>
+        <Act
+          need={["Credential", "rotate"]}
+          namespace={item.namespace}
+          icon="rotate"
+          label={t("rotate.of", { name: item.name })}
+          onClick={() => open({ what: "rotate", item })}
+        >
+          {t("do.rotate")}
+        </Act>
+        <Act
+          need={["Credential", "revoke"]}
+          namespace={item.namespace}
+          kind="danger"
+          label={t("revoke.of", { name: item.name })}
+          onClick={() => open({ what: "revoke", item })}
+        >
+          {t("do.revoke")}
+        </Act>
       </span>
     ),
   };
@@ -44,41 +58,73 @@ export function CredentialsPage() {
   const load = useList("Credential");
   const [open, setOpen] = useState<Open | undefined>();
   const namespace = place.value.query.get("ns") ?? undefined;
-  const close = () => { setOpen(undefined); load.reload(); };
+  const close = () => {
+    setOpen(undefined);
+    load.reload();
+  };
   const create = (
-    <Act need={["Credential", "create"]} namespace={namespace} kind="primary" icon="plus"
-      onClick={() => setOpen({ what: "create" })}>{t("do.create")}</Act>
+    <Act
+      need={["Credential", "create"]}
+      namespace={namespace}
+      kind="primary"
+      icon="plus"
+      onClick={() => setOpen({ what: "create" })}
+    >
+      {t("do.create")}
+    </Act>
   );
   return (
-    <Page title={t("nav.credentials")} lead={t("credentials.lead")} actions={(
-      <>
-        <Act need={["Credential", "revoke"]} namespace={namespace} onClick={() => setOpen({ what: "owner" })}>
-          {t("revokeOwner.open")}
-        </Act>
-        {create}
-      </>
-    )}>
-      <List load={load} filters={<><FilterField name="search" label={t("credentials.search")} grow /><FilterField name="team" label={t("col.team")} /></>}
-        empty={(
+    <Page
+      title={t("nav.credentials")}
+      lead={t("credentials.lead")}
+      actions={
+        <>
+          <Act need={["Credential", "revoke"]} namespace={namespace} onClick={() => setOpen({ what: "owner" })}>
+            {t("revokeOwner.open")}
+          </Act>
+          {create}
+        </>
+      }
+    >
+      <List
+        load={load}
+        filters={
+          <>
+            <FilterField name="search" label={t("credentials.search")} grow />
+            <FilterField name="team" label={t("col.team")} />
+          </>
+        }
+        empty={
           <Empty title={t("credentials.none")} icon="key">
-            <pre class="code">idm credential create nightly --application nightly-batch</pre>{create}
+            <pre class="code">idm credential create nightly --application nightly-batch</pre>
+            {create}
           </Empty>
-        )}>
+        }
+      >
         {(page) => (
-          <Table caption={t("nav.credentials")} rows={page.items} rowKey={keyOf} columns={[
-            nameColumn(),
-            statusColumn(),
-            summaryColumn(t("col.type"), "type", true),
-            summaryColumn(t("col.owner"), "owner"),
-            summaryColumn(t("col.keys"), "keys", true),
-            expires(),
-            tools(setOpen),
-          ]} />
+          <Table
+            caption={t("nav.credentials")}
+            rows={page.items}
+            rowKey={keyOf}
+            columns={[
+              nameColumn(),
+              statusColumn(),
+              summaryColumn(t("col.type"), "type", true),
+              summaryColumn(t("col.owner"), "owner"),
+              summaryColumn(t("col.keys"), "keys", true),
+              expires(),
+              tools(setOpen),
+            ]}
+          />
         )}
       </List>
       {open?.what === "create" && <CreateCredential namespace={namespace} onClose={close} />}
-      {open?.what === "rotate" && <RotateDialog namespace={open.item.namespace} name={open.item.name} onClose={close} />}
-      {open?.what === "revoke" && <RevokeDialog namespace={open.item.namespace} name={open.item.name} onClose={close} />}
+      {open?.what === "rotate" && (
+        <RotateDialog namespace={open.item.namespace} name={open.item.name} onClose={close} />
+      )}
+      {open?.what === "revoke" && (
+        <RevokeDialog namespace={open.item.namespace} name={open.item.name} onClose={close} />
+      )}
       {open?.what === "owner" && <RevokeOwner onClose={close} />}
     </Page>
   );

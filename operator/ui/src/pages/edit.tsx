@@ -12,7 +12,12 @@ import { SaveDialog } from "./save";
 
 export const Editor = lazy(async () => (await import("../form/editor")).Editor);
 
-interface Props { kind: Kind; object: Detail; way: "form" | "yaml"; reload: () => void }
+interface Props {
+  kind: Kind;
+  object: Detail;
+  way: "form" | "yaml";
+  reload: () => void;
+}
 
 export function EditTab({ kind, object, way, reload }: Props) {
   const { namespace, name } = object;
@@ -27,32 +32,75 @@ export function EditTab({ kind, object, way, reload }: Props) {
   const managed = object.managedBy !== undefined;
   const readOnly = managed ? !drafting : lacking !== undefined;
   // A draft keeps the version that it began with: what others do meanwhile is a conflict, not lost.
-  const write = (next: string) => setDraft(key, {
-    base: draft?.base ?? object.yaml, version: draft?.version ?? object.version, text: next,
-  });
-  const discard = () => { dropDraft(key); setFindings(object.findings); };
+  const write = (next: string) =>
+    setDraft(key, {
+      base: draft?.base ?? object.yaml,
+      version: draft?.version ?? object.version,
+      text: next,
+    });
+  const discard = () => {
+    dropDraft(key);
+    setFindings(object.findings);
+  };
   return (
     <div class="stack">
-      {lacking && !managed && <Notice tone="note"><p>{missingText(lacking)}</p></Notice>}
+      {lacking && !managed && (
+        <Notice tone="note">
+          <p>{missingText(lacking)}</p>
+        </Notice>
+      )}
       <div class="edit-bar">
         <span class="muted">{changed ? t("edit.changed") : ""}</span>
         <span class="actions">
           <Copy text={text}>{t("edit.copy")}</Copy>
-          {managed && !drafting && <Button icon="edit" onClick={() => setDrafting(true)}>{t("edit.draft")}</Button>}
+          {managed && !drafting && (
+            <Button icon="edit" onClick={() => setDrafting(true)}>
+              {t("edit.draft")}
+            </Button>
+          )}
           {changed && <Button onClick={discard}>{t("edit.discard")}</Button>}
-          {managed
-            ? drafting && <Button kind="primary" disabled={!changed} onClick={() => setSaving(true)}>{t("edit.check")}</Button>
-            : <Act need={[kind, "update"]} namespace={namespace} kind="primary" disabled={!changed}
-                onClick={() => setSaving(true)}>{t("edit.save")}</Act>}
+          {managed ? (
+            drafting && (
+              <Button kind="primary" disabled={!changed} onClick={() => setSaving(true)}>
+                {t("edit.check")}
+              </Button>
+            )
+          ) : (
+            <Act
+              need={[kind, "update"]}
+              namespace={namespace}
+              kind="primary"
+              disabled={!changed}
+              onClick={() => setSaving(true)}
+            >
+              {t("edit.save")}
+            </Act>
+          )}
         </span>
       </div>
       <Editor kind={kind} text={text} way={way} readOnly={readOnly} isNew={false} findings={findings} onText={write} />
       {saving && (
-        <SaveDialog kind={kind} namespace={namespace} name={name} yaml={text} version={draft?.version ?? object.version}
-          draftOnly={managed} onFindings={setFindings} onClose={() => setSaving(false)}
-          onSaved={(saved) => { dropDraft(key); setFindings(saved.findings); reload(); }}
-          onTheirs={() => { discard(); setSaving(false); reload(); }}
-          onRebase={(version) => setDraft(key, { base: draft?.base ?? object.yaml, text, version })} />
+        <SaveDialog
+          kind={kind}
+          namespace={namespace}
+          name={name}
+          yaml={text}
+          version={draft?.version ?? object.version}
+          draftOnly={managed}
+          onFindings={setFindings}
+          onClose={() => setSaving(false)}
+          onSaved={(saved) => {
+            dropDraft(key);
+            setFindings(saved.findings);
+            reload();
+          }}
+          onTheirs={() => {
+            discard();
+            setSaving(false);
+            reload();
+          }}
+          onRebase={(version) => setDraft(key, { base: draft?.base ?? object.yaml, text, version })}
+        />
       )}
     </div>
   );

@@ -14,14 +14,26 @@ import { RecordView } from "./audit-drawer";
 
 /** Lines `Name: value` as pairs. */
 export function headersOf(text: string): [string, string][] {
-  return text.split("\n").map((line) => /^\s*([^:\s]+)\s*:\s*(.*?)\s*$/.exec(line))
-    .filter((each) => each !== null).map((each) => [each[1] ?? "", each[2] ?? ""]);
+  return text
+    .split("\n")
+    .map((line) => /^\s*([^:\s]+)\s*:\s*(.*?)\s*$/.exec(line))
+    .filter((each) => each !== null)
+    .map((each) => [each[1] ?? "", each[2] ?? ""]);
 }
 
 function Known({ id }: { id: string }) {
   const path = `audit/${encodeURIComponent(id)}`;
   const load = useLoad<AuditDetail>(path, (signal) => get(path, signal));
-  return <Loaded load={load}>{(detail) => <><h3 class="record-title">{detail.item.title}</h3><RecordView detail={detail} /></>}</Loaded>;
+  return (
+    <Loaded load={load}>
+      {(detail) => (
+        <>
+          <h3 class="record-title">{detail.item.title}</h3>
+          <RecordView detail={detail} />
+        </>
+      )}
+    </Loaded>
+  );
 }
 
 function ById() {
@@ -38,8 +50,18 @@ function ById() {
         <form class="ask" onSubmit={submit}>
           <TextField label={t("explain.id")} value={typed} onInput={setTyped} mono help={t("explain.idHelp")} />
         </form>
-        <div><Button kind="primary" icon="explain" onClick={() => filter({ id: typed.trim().toUpperCase() })}>{t("nav.explain")}</Button></div>
-        {id ? <Known key={id} id={id} /> : <Empty title={t("explain.noId")} icon="explain"><p>{t("explain.noIdHelp")}</p></Empty>}
+        <div>
+          <Button kind="primary" icon="explain" onClick={() => filter({ id: typed.trim().toUpperCase() })}>
+            {t("nav.explain")}
+          </Button>
+        </div>
+        {id ? (
+          <Known key={id} id={id} />
+        ) : (
+          <Empty title={t("explain.noId")} icon="explain">
+            <p>{t("explain.noIdHelp")}</p>
+          </Empty>
+        )}
       </div>
     </Card>
   );
@@ -84,17 +106,39 @@ function Hypothetical() {
       <form class="rows" onSubmit={(event) => void submit(event)}>
         <p class="muted small">{t("explain.hypotheticalHelp")}</p>
         <div class="row request">
-          <SelectField label={t("explain.method")} value={method} onInput={setMethod}
-            options={["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]} />
-          <TextField label={t("explain.url")} value={url} onInput={setUrl} required mono placeholder="https://api.shop.example/orders" />
+          <SelectField
+            label={t("explain.method")}
+            value={method}
+            onInput={setMethod}
+            options={["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]}
+          />
+          <TextField
+            label={t("explain.url")}
+            value={url}
+            onInput={setUrl}
+            required
+            mono
+            placeholder="https://api.shop.example/orders"
+          />
         </div>
-        <AreaField label={t("explain.headers")} value={headers} onInput={setHeaders} placeholder="Authorization: Bearer …"
-          help={t("explain.headersHelp")} />
-        <div><Button kind="primary" submit busy={busy} icon="explain">{t("explain.ask")}</Button></div>
+        <AreaField
+          label={t("explain.headers")}
+          value={headers}
+          onInput={setHeaders}
+          placeholder="Authorization: Bearer …"
+          help={t("explain.headersHelp")}
+        />
+        <div>
+          <Button kind="primary" submit busy={busy} icon="explain">
+            {t("explain.ask")}
+          </Button>
+        </div>
         {error && <FailureNotice error={error} />}
         {answer && (
           <div class="stack" role="status">
-            <p class="verdict"><Outcome value={answer.outcome} /> {[answer.status, answer.reason].filter(Boolean).join(" ")}</p>
+            <p class="verdict">
+              <Outcome value={answer.outcome} /> {[answer.status, answer.reason].filter(Boolean).join(" ")}
+            </p>
             <Steps steps={answer.steps} />
             <pre class="code">{answer.explanation}</pre>
           </div>
@@ -106,6 +150,9 @@ function Hypothetical() {
 
 export const ExplainPage = () => (
   <Page title={t("nav.explain")} lead={t("explain.lead")}>
-    <div class="split"><ById /><Hypothetical /></div>
+    <div class="split">
+      <ById />
+      <Hypothetical />
+    </div>
   </Page>
 );

@@ -21,16 +21,25 @@ const bindingHref = (binding: string): string => {
 };
 
 function Holders({ matrix, cell }: { matrix: Matrix; cell: Cell }) {
-  const roles = new Set(matrix.roles.filter((each) => each.cells[cell.kind]?.includes(cell.verb)).map((each) => each.role));
+  const roles = new Set(
+    matrix.roles.filter((each) => each.cells[cell.kind]?.includes(cell.verb)).map((each) => each.role),
+  );
   const bindings = matrix.bindings.filter((each) => roles.has(each.role));
   return (
     <Card title={t("matrix.who", { verb: cell.verb, kind: cell.kind })}>
       <div role="status">
-        {bindings.length === 0 ? <p class="muted">{t("matrix.nobody")}</p> : (
+        {bindings.length === 0 ? (
+          <p class="muted">{t("matrix.nobody")}</p>
+        ) : (
           <ul class="list">
             {bindings.map((each) => (
               <li key={each.binding}>
-                <span><a href={bindingHref(each.binding)}>{each.binding}</a><span class="sub">{each.role} · {each.scope}</span></span>
+                <span>
+                  <a href={bindingHref(each.binding)}>{each.binding}</a>
+                  <span class="sub">
+                    {each.role} · {each.scope}
+                  </span>
+                </span>
                 <span>{each.subjects.join(", ")}</span>
               </li>
             ))}
@@ -46,31 +55,65 @@ function Filled({ matrix }: { matrix: Matrix }) {
   const [search, setSearch] = useState("");
   const [cell, setCell] = useState<Cell | undefined>();
   const cellsOf = (role: string) => matrix.roles.find((each) => each.role === role)?.cells ?? {};
-  const all: (GridColumn & { cells: Record<string, string[]> })[] = by === "role"
-    ? matrix.roles.map((each) => ({ key: each.role, title: each.role, sub: each.scope, cells: each.cells }))
-    : matrix.bindings.map((each) => ({ key: each.binding, title: each.binding, sub: `${each.role} · ${each.scope}`,
-      note: each.subjects.join(", "), href: bindingHref(each.binding), cells: cellsOf(each.role) }));
-  const fitting = all.filter((each) => [each.title, each.sub, each.note].join(" ").toLowerCase().includes(search.toLowerCase()));
+  const all: (GridColumn & { cells: Record<string, string[]> })[] =
+    by === "role"
+      ? matrix.roles.map((each) => ({ key: each.role, title: each.role, sub: each.scope, cells: each.cells }))
+      : matrix.bindings.map((each) => ({
+          key: each.binding,
+          title: each.binding,
+          sub: `${each.role} · ${each.scope}`,
+          note: each.subjects.join(", "),
+          href: bindingHref(each.binding),
+          cells: cellsOf(each.role),
+        }));
+  const fitting = all.filter((each) =>
+    [each.title, each.sub, each.note].join(" ").toLowerCase().includes(search.toLowerCase()),
+  );
   const columns = fitting.slice(0, MOST);
-  const rows = matrix.kinds.flatMap((kind) => matrix.verbs
-    .filter((verb) => matrix.roles.some((each) => each.cells[kind]?.includes(verb)))
-    .map((verb) => ({ group: kind, key: `${kind} ${verb}`, title: verb })));
-  const split = (key: string) => { const [kind = "", verb = ""] = key.split(" "); return { kind, verb }; };
+  const rows = matrix.kinds.flatMap((kind) =>
+    matrix.verbs
+      .filter((verb) => matrix.roles.some((each) => each.cells[kind]?.includes(verb)))
+      .map((verb) => ({ group: kind, key: `${kind} ${verb}`, title: verb })),
+  );
+  const split = (key: string) => {
+    const [kind = "", verb = ""] = key.split(" ");
+    return { kind, verb };
+  };
   return (
     <div class="stack">
       <div class="tools-row">
-        <Button pressed={by === "role"} onClick={() => setBy("role")}>{t("matrix.byRole")}</Button>
-        <Button pressed={by === "binding"} onClick={() => setBy("binding")}>{t("matrix.byBinding")}</Button>
-        <TextField label={t("matrix.search")} type="search" value={search} onInput={setSearch} attributes={{ id: "search" }} />
+        <Button pressed={by === "role"} onClick={() => setBy("role")}>
+          {t("matrix.byRole")}
+        </Button>
+        <Button pressed={by === "binding"} onClick={() => setBy("binding")}>
+          {t("matrix.byBinding")}
+        </Button>
+        <TextField
+          label={t("matrix.search")}
+          type="search"
+          value={search}
+          onInput={setSearch}
+          attributes={{ id: "search" }}
+        />
         {fitting.length > MOST && <span class="muted">{t("matrix.more", { n: MOST, all: fitting.length })}</span>}
       </div>
-      {columns.length === 0 ? <div class="card"><Empty title={t(all.length ? "list.noMatch" : "bindings.none")} icon="people">
-        {!all.length && <a href="/bindings">{t("nav.bindings")}</a>}
-      </Empty></div> : (
-        <Grid caption={t("nav.matrix")} columns={columns} rows={rows}
-          allowed={(row, column) => columns.find((each) => each.key === column)?.cells[split(row).kind]?.includes(split(row).verb) ?? false}
+      {columns.length === 0 ? (
+        <div class="card">
+          <Empty title={t(all.length ? "list.noMatch" : "bindings.none")} icon="people">
+            {!all.length && <a href="/bindings">{t("nav.bindings")}</a>}
+          </Empty>
+        </div>
+      ) : (
+        <Grid
+          caption={t("nav.matrix")}
+          columns={columns}
+          rows={rows}
+          allowed={(row, column) =>
+            columns.find((each) => each.key === column)?.cells[split(row).kind]?.includes(split(row).verb) ?? false
+          }
           chosen={cell && `${cell.kind} ${cell.verb}|${cell.column}`}
-          onChoose={(row, column) => setCell({ ...split(row), column })} />
+          onChoose={(row, column) => setCell({ ...split(row), column })}
+        />
       )}
       <p class="muted small">{t("matrix.keys")}</p>
       {cell && <Holders matrix={matrix} cell={cell} />}
@@ -81,8 +124,18 @@ function Filled({ matrix }: { matrix: Matrix }) {
 export function MatrixPage() {
   const load = useLoad<Matrix>("matrix", (signal) => get("matrix", signal), 60);
   return (
-    <Page title={t("nav.matrix")} lead={t("matrix.lead")} actions={<a class="button" href="/bindings">{t("nav.bindings")}</a>}>
-      <Loaded load={load} rows={12}>{(matrix) => <Filled matrix={matrix} />}</Loaded>
+    <Page
+      title={t("nav.matrix")}
+      lead={t("matrix.lead")}
+      actions={
+        <a class="button" href="/bindings">
+          {t("nav.bindings")}
+        </a>
+      }
+    >
+      <Loaded load={load} rows={12}>
+        {(matrix) => <Filled matrix={matrix} />}
+      </Loaded>
     </Page>
   );
 }

@@ -13,7 +13,10 @@ import { Editor } from "./edit";
 import { SaveDialog } from "./save";
 
 const TITLES: Record<Kind, Word> = {
-  IdentityPolicy: "new.policy", Credential: "create.credential", Federation: "new.federation", RoleBinding: "new.binding",
+  IdentityPolicy: "new.policy",
+  Credential: "create.credential",
+  Federation: "new.federation",
+  RoleBinding: "new.binding",
 };
 
 /** `metadata.name` of the text. Read by pattern: the parser is not loaded for it. */
@@ -36,27 +39,63 @@ export function NewObjectPage({ kind }: { kind: Kind }) {
   };
   const name = nameIn(text);
   return (
-    <Page title={t(TITLES[kind])} lead={t("new.lead")} actions={(
-      <Act need={[kind, "create"]} namespace={namespace} kind="primary" disabled={!name} onClick={() => setSaving(name)}>
-        {t("edit.save")}
-      </Act>
-    )}>
+    <Page
+      title={t(TITLES[kind])}
+      lead={t("new.lead")}
+      actions={
+        <Act
+          need={[kind, "create"]}
+          namespace={namespace}
+          kind="primary"
+          disabled={!name}
+          onClick={() => setSaving(name)}
+        >
+          {t("edit.save")}
+        </Act>
+      }
+    >
       <div class="stack">
         <div class="tools-row">
           {(me.value?.namespaces.length ?? 0) > 1 && (
-            <SelectField label={t("col.namespace")} value={namespace} onInput={setNamespace} options={me.value?.namespaces ?? []} />
+            <SelectField
+              label={t("col.namespace")}
+              value={namespace}
+              onInput={setNamespace}
+              options={me.value?.namespaces ?? []}
+            />
           )}
           {(["form", "yaml"] as const).map((each) => (
-            <Button key={each} pressed={way === each} onClick={() => setWay(each)}>{t(each === "form" ? "tab.form" : "tab.yaml")}</Button>
+            <Button key={each} pressed={way === each} onClick={() => setWay(each)}>
+              {t(each === "form" ? "tab.form" : "tab.yaml")}
+            </Button>
           ))}
         </div>
-        <Editor kind={kind} text={text} way={way} readOnly={false} isNew findings={findings}
-          onText={(next) => setDraft(key, { base, text: next })} />
+        <Editor
+          kind={kind}
+          text={text}
+          way={way}
+          readOnly={false}
+          isNew
+          findings={findings}
+          onText={(next) => setDraft(key, { base, text: next })}
+        />
       </div>
       {saving && (
-        <SaveDialog kind={kind} namespace={namespace} name={saving} yaml={text} version={undefined} onFindings={setFindings}
-          onSaved={(object) => { dropDraft(key); setSaved(object); }} onTheirs={() => undefined} onRebase={() => undefined}
-          onClose={close} />
+        <SaveDialog
+          kind={kind}
+          namespace={namespace}
+          name={saving}
+          yaml={text}
+          version={undefined}
+          onFindings={setFindings}
+          onSaved={(object) => {
+            dropDraft(key);
+            setSaved(object);
+          }}
+          onTheirs={() => undefined}
+          onRebase={() => undefined}
+          onClose={close}
+        />
       )}
     </Page>
   );

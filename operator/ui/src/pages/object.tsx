@@ -18,12 +18,18 @@ import { Tree } from "../ui/tree";
 const TABS = ["overview", "form", "yaml", "effective", "decisions", "history"] as const;
 type Tab = (typeof TABS)[number];
 const WORDS: Record<Tab, Word> = {
-  overview: "tab.overview", form: "tab.form", yaml: "tab.yaml", effective: "tab.effective", decisions: "tab.decisions",
+  overview: "tab.overview",
+  form: "tab.form",
+  yaml: "tab.yaml",
+  effective: "tab.effective",
+  decisions: "tab.decisions",
   history: "tab.history",
 };
 const ABOVE: Record<Kind, [Word, string]> = {
-  IdentityPolicy: ["nav.policies", "/policies"], Credential: ["nav.credentials", "/credentials"],
-  Federation: ["nav.federations", "/federations"], RoleBinding: ["nav.bindings", "/bindings"],
+  IdentityPolicy: ["nav.policies", "/policies"],
+  Credential: ["nav.credentials", "/credentials"],
+  Federation: ["nav.federations", "/federations"],
+  RoleBinding: ["nav.bindings", "/bindings"],
 };
 
 function Tabs({ tabs, now, path, edited }: { tabs: Tab[]; now: Tab; path: string; edited: boolean }) {
@@ -31,20 +37,30 @@ function Tabs({ tabs, now, path, edited }: { tabs: Tab[]; now: Tab; path: string
   return (
     <nav class="tabs" aria-label={t("tab.all")}>
       {tabs.map((each) => (
-        <a key={each} href={address(path, { ns, tab: each === "overview" ? undefined : each })}
-          aria-current={each === now ? "page" : undefined}>
-          {t(WORDS[each])}{edited && each === "yaml" && <span class="edited">{t("edit.edited")}</span>}
+        <a
+          key={each}
+          href={address(path, { ns, tab: each === "overview" ? undefined : each })}
+          aria-current={each === now ? "page" : undefined}
+        >
+          {t(WORDS[each])}
+          {edited && each === "yaml" && <span class="edited">{t("edit.edited")}</span>}
         </a>
       ))}
     </nav>
   );
 }
 
-const Effective = ({ object }: { object: Detail }) => (
-  object.effective === undefined || object.effective === null
-    ? <Empty title={t("effective.none")} icon="note"><p>{t("effective.noneHelp")}</p></Empty>
-    : <div class="card"><p class="muted small">{t("effective.lead")}</p><Tree value={object.effective} /></div>
-);
+const Effective = ({ object }: { object: Detail }) =>
+  object.effective === undefined || object.effective === null ? (
+    <Empty title={t("effective.none")} icon="note">
+      <p>{t("effective.noneHelp")}</p>
+    </Empty>
+  ) : (
+    <div class="card">
+      <p class="muted small">{t("effective.lead")}</p>
+      <Tree value={object.effective} />
+    </div>
+  );
 
 function Records({ object, kind }: { object: Detail; kind: "Decision" | "Change" }) {
   const path = `audit${query({ kind, namespace: object.namespace, objectKind: object.kind, name: object.name, limit: 50 })}`;
@@ -53,24 +69,29 @@ function Records({ object, kind }: { object: Detail; kind: "Decision" | "Change"
   return (
     <>
       <Loaded load={load}>
-        {(page) => (page.items.length === 0
-          ? <div class="card"><Empty title={t(kind === "Decision" ? "object.noDecisions" : "object.noChanges")} icon="audit" /></div>
-          : <AuditTable items={page.items} onOpen={setShown} />)}
+        {(page) =>
+          page.items.length === 0 ? (
+            <div class="card">
+              <Empty title={t(kind === "Decision" ? "object.noDecisions" : "object.noChanges")} icon="audit" />
+            </div>
+          ) : (
+            <AuditTable items={page.items} onOpen={setShown} />
+          )
+        }
       </Loaded>
       {shown && <AuditDrawer id={shown} onClose={() => setShown(undefined)} />}
     </>
   );
 }
 
-const Managed = ({ object }: { object: Detail }) => (
-  object.managedBy
-    ? (
-      <Notice tone="note" title={t("managed.title", { tool: object.managedBy.tool, owner: object.managedBy.owner })}>
-        <p>{t("managed.text")} {object.managedBy.path && <code>{object.managedBy.path}</code>}</p>
-      </Notice>
-    )
-    : null
-);
+const Managed = ({ object }: { object: Detail }) =>
+  object.managedBy ? (
+    <Notice tone="note" title={t("managed.title", { tool: object.managedBy.tool, owner: object.managedBy.owner })}>
+      <p>
+        {t("managed.text")} {object.managedBy.path && <code>{object.managedBy.path}</code>}
+      </p>
+    </Notice>
+  ) : null;
 
 export function ObjectPage({ kind, namespace, name }: { kind: Kind; namespace: string; name: string }) {
   const at = objectAt(kind, namespace, name);
@@ -80,19 +101,31 @@ export function ObjectPage({ kind, namespace, name }: { kind: Kind; namespace: s
   const now = tabs.find((each) => each === place.value.query.get("tab")) ?? "overview";
   const draft = draftOf(draftKey(kind, namespace, name));
   return (
-    <Page title={name} above={[t(above), href]} lead={(
-      <>
-        {namespace}{load.data?.team && ` · ${t("col.team")} ${load.data.team}`}
-        {load.data && <> · <ReadyStatus ready={load.data.ready} suspended={load.data.summary["suspended"] === "true"} /></>}
-      </>
-    )}>
+    <Page
+      title={name}
+      above={[t(above), href]}
+      lead={
+        <>
+          {namespace}
+          {load.data?.team && ` · ${t("col.team")} ${load.data.team}`}
+          {load.data && (
+            <>
+              {" "}
+              · <ReadyStatus ready={load.data.ready} suspended={load.data.summary["suspended"] === "true"} />
+            </>
+          )}
+        </>
+      }
+    >
       <Tabs tabs={tabs} now={now} path={place.value.path} edited={!!draft && draft.text !== draft.base} />
       <Loaded load={load}>
         {(object) => (
           <>
             <Managed object={object} />
             {now === "overview" && <Overview object={object} kind={kind} reload={load.reload} />}
-            {(now === "form" || now === "yaml") && <EditTab kind={kind} object={object} way={now} reload={load.reload} />}
+            {(now === "form" || now === "yaml") && (
+              <EditTab kind={kind} object={object} way={now} reload={load.reload} />
+            )}
             {now === "effective" && <Effective object={object} />}
             {now === "decisions" && <Records object={object} kind="Decision" />}
             {now === "history" && <Records object={object} kind="Change" />}

@@ -20,7 +20,10 @@ import { FindingList } from "./save";
 
 type Open = { what: "rotate" } | { what: "revoke"; key?: string } | { what: "delete" };
 const LISTS: Record<Kind, string> = {
-  IdentityPolicy: "/policies", Credential: "/credentials", Federation: "/federations", RoleBinding: "/bindings",
+  IdentityPolicy: "/policies",
+  Credential: "/credentials",
+  Federation: "/federations",
+  RoleBinding: "/bindings",
 };
 const KEY_TONES: Record<string, Tone> = { Active: "success", Overlapping: "warning" };
 
@@ -28,16 +31,52 @@ function Keys({ object, onRevoke }: { object: Detail; onRevoke: (key: string) =>
   const keys = object.keys ?? [];
   if (keys.length === 0) return <Empty title={t("overview.noKeys")} icon="key" />;
   return (
-    <Table<Key> caption={t("col.keys")} rows={keys} rowKey={(each) => each.id} columns={[
-      { title: t("key.id"), head: true, cell: (each) => <><code>{each.id}</code> <Copy text={each.id} label={t("copy.id")} /></> },
-      { title: t("col.status"), cell: (each) => <Status tone={KEY_TONES[each.state] ?? "muted"} word={each.state} /> },
-      { title: t("overview.until"), minor: true, cell: (each) => (each.untilTime
-        ? <Time at={each.untilTime}>{stamp(each.untilTime)} ({relative(each.untilTime)})</Time> : "–") },
-      { title: t("col.actions"), cell: (each) => (
-        <Act need={["Credential", "revoke"]} namespace={object.namespace} kind="danger"
-          label={t("revoke.of", { name: each.id })} onClick={() => onRevoke(each.id)}>{t("do.revoke")}</Act>
-      ) },
-    ]} />
+    <Table<Key>
+      caption={t("col.keys")}
+      rows={keys}
+      rowKey={(each) => each.id}
+      columns={[
+        {
+          title: t("key.id"),
+          head: true,
+          cell: (each) => (
+            <>
+              <code>{each.id}</code> <Copy text={each.id} label={t("copy.id")} />
+            </>
+          ),
+        },
+        {
+          title: t("col.status"),
+          cell: (each) => <Status tone={KEY_TONES[each.state] ?? "muted"} word={each.state} />,
+        },
+        {
+          title: t("overview.until"),
+          minor: true,
+          cell: (each) =>
+            each.untilTime ? (
+              <Time at={each.untilTime}>
+                {stamp(each.untilTime)} ({relative(each.untilTime)})
+              </Time>
+            ) : (
+              "–"
+            ),
+        },
+        {
+          title: t("col.actions"),
+          cell: (each) => (
+            <Act
+              need={["Credential", "revoke"]}
+              namespace={object.namespace}
+              kind="danger"
+              label={t("revoke.of", { name: each.id })}
+              onClick={() => onRevoke(each.id)}
+            >
+              {t("do.revoke")}
+            </Act>
+          ),
+        },
+      ]}
+    />
   );
 }
 
@@ -62,12 +101,22 @@ function DeleteDialog({ object, onClose }: { object: Detail; onClose: () => void
   return (
     <Dialog title={t("delete.title", { name })} onClose={onClose}>
       <form class="rows" onSubmit={(event) => void remove(event)}>
-        <Notice tone="warning"><p>{t("delete.text")}</p></Notice>
-        <TextField label={t("delete.type", { name })} value={typed} onInput={setTyped} mono attributes={{ autofocus: true }} />
+        <Notice tone="warning">
+          <p>{t("delete.text")}</p>
+        </Notice>
+        <TextField
+          label={t("delete.type", { name })}
+          value={typed}
+          onInput={setTyped}
+          mono
+          attributes={{ autofocus: true }}
+        />
         {error && <FailureNotice error={error} />}
         <div class="buttons">
           <Button onClick={onClose}>{t("do.cancel")}</Button>
-          <Button kind="danger" submit busy={busy} disabled={typed !== name}>{t("do.delete")}</Button>
+          <Button kind="danger" submit busy={busy} disabled={typed !== name}>
+            {t("do.delete")}
+          </Button>
         </div>
       </form>
     </Dialog>
@@ -76,44 +125,90 @@ function DeleteDialog({ object, onClose }: { object: Detail; onClose: () => void
 
 export function Overview({ object, kind, reload }: { object: Detail; kind: Kind; reload: () => void }) {
   const [open, setOpen] = useState<Open | undefined>();
-  const close = () => { setOpen(undefined); reload(); };
+  const close = () => {
+    setOpen(undefined);
+    reload();
+  };
   const { namespace, name } = object;
   const facts = Object.entries(object.summary).filter(([key]) => key !== "suspended");
   return (
     <div class="stack">
-      {object.findings.length > 0 && <Card title={t("save.findings")}><FindingList findings={object.findings} /></Card>}
-      <Card title={t("overview.facts")} actions={(
-        <span class="actions">
-          {kind === "Credential" && (
-            <>
-              <Act need={["Credential", "rotate"]} namespace={namespace} icon="rotate" onClick={() => setOpen({ what: "rotate" })}>
-                {t("do.rotate")}
+      {object.findings.length > 0 && (
+        <Card title={t("save.findings")}>
+          <FindingList findings={object.findings} />
+        </Card>
+      )}
+      <Card
+        title={t("overview.facts")}
+        actions={
+          <span class="actions">
+            {kind === "Credential" && (
+              <>
+                <Act
+                  need={["Credential", "rotate"]}
+                  namespace={namespace}
+                  icon="rotate"
+                  onClick={() => setOpen({ what: "rotate" })}
+                >
+                  {t("do.rotate")}
+                </Act>
+                <Act
+                  need={["Credential", "revoke"]}
+                  namespace={namespace}
+                  kind="danger"
+                  onClick={() => setOpen({ what: "revoke" })}
+                >
+                  {t("do.revoke")}
+                </Act>
+              </>
+            )}
+            {!object.managedBy && (
+              <Act
+                need={[kind, "delete"]}
+                namespace={namespace}
+                kind="danger"
+                icon="trash"
+                onClick={() => setOpen({ what: "delete" })}
+              >
+                {t("do.delete")}
               </Act>
-              <Act need={["Credential", "revoke"]} namespace={namespace} kind="danger" onClick={() => setOpen({ what: "revoke" })}>
-                {t("do.revoke")}
-              </Act>
-            </>
-          )}
-          {!object.managedBy && (
-            <Act need={[kind, "delete"]} namespace={namespace} kind="danger" icon="trash" onClick={() => setOpen({ what: "delete" })}>
-              {t("do.delete")}
-            </Act>
-          )}
-        </span>
-      )}>
+            )}
+          </span>
+        }
+      >
         <dl class="facts">
           <dt>{t("col.status")}</dt>
-          <dd><ReadyStatus ready={object.ready} suspended={object.summary["suspended"] === "true"} /> <span class="muted">{object.ready.message}</span></dd>
+          <dd>
+            <ReadyStatus ready={object.ready} suspended={object.summary["suspended"] === "true"} />{" "}
+            <span class="muted">{object.ready.message}</span>
+          </dd>
           {facts.map(([key, value]) => [<dt key={key}>{key}</dt>, <dd key={`${key} value`}>{value || "–"}</dd>])}
-          {object.file && <><dt>{t("overview.file")}</dt><dd><code>{object.file}{object.line ? `:${object.line}` : ""}</code></dd></>}
-          <dt>{t("overview.version")}</dt><dd><code>{object.version}</code></dd>
+          {object.file && (
+            <>
+              <dt>{t("overview.file")}</dt>
+              <dd>
+                <code>
+                  {object.file}
+                  {object.line ? `:${object.line}` : ""}
+                </code>
+              </dd>
+            </>
+          )}
+          <dt>{t("overview.version")}</dt>
+          <dd>
+            <code>{object.version}</code>
+          </dd>
         </dl>
       </Card>
       {kind === "Credential" && (
-        <Card title={t("col.keys")} flush><Keys object={object} onRevoke={(key) => setOpen({ what: "revoke", key })} /></Card>
+        <Card title={t("col.keys")} flush>
+          <Keys object={object} onRevoke={(key) => setOpen({ what: "revoke", key })} />
+        </Card>
       )}
       {open?.what === "rotate" && <RotateDialog namespace={namespace} name={name} onClose={close} />}
-      {open?.what === "revoke" && <RevokeDialog namespace={namespace} name={name} first={open.key ?? ""} onClose={close} />}
+      {open?.what === "revoke" && (
+        <RevokeDialog namespace={namespace} name={name} first={open.key ?? ""} onClose={close} />
+      )}
       {open?.what === "delete" && <DeleteDialog object={object} onClose={() => setOpen(undefined)} />}
     </div>
   );

@@ -11,19 +11,33 @@ export function PoliciesPage() {
   const load = useList("IdentityPolicy");
   return (
     <Page title={t("nav.policies")} lead={t("policies.lead")} actions={<CreateLink kind="IdentityPolicy" />}>
-      <List load={load} filters={<><FilterField name="search" label={t("list.search")} grow /><FilterField name="team" label={t("col.team")} /></>}
-        empty={(
+      <List
+        load={load}
+        filters={
+          <>
+            <FilterField name="search" label={t("list.search")} grow />
+            <FilterField name="team" label={t("col.team")} />
+          </>
+        }
+        empty={
           <Empty title={t("policies.none")} icon="shield">
-            <p>{t("policies.noneHelp")}</p><CreateLink kind="IdentityPolicy" />
+            <p>{t("policies.noneHelp")}</p>
+            <CreateLink kind="IdentityPolicy" />
           </Empty>
-        )}>
+        }
+      >
         {(page) => (
-          <Table caption={t("nav.policies")} rows={page.items} rowKey={keyOf} columns={[
-            nameColumn(),
-            statusColumn(),
-            summaryColumn(t("col.targets"), "targets"),
-            summaryColumn(t("col.methods"), "methods", true),
-          ]} />
+          <Table
+            caption={t("nav.policies")}
+            rows={page.items}
+            rowKey={keyOf}
+            columns={[
+              nameColumn(),
+              statusColumn(),
+              summaryColumn(t("col.targets"), "targets"),
+              summaryColumn(t("col.methods"), "methods", true),
+            ]}
+          />
         )}
       </List>
     </Page>

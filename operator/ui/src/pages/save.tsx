@@ -31,7 +31,15 @@ export const FindingList = ({ findings }: { findings: Finding[] }) => (
     {findings.map((each, index) => (
       <li key={index}>
         <Status tone={each.isNote ? "accent" : "danger"} word={each.reason} />
-        <p>{each.field && <><code>{each.field}</code><br /></>}{each.message}</p>
+        <p>
+          {each.field && (
+            <>
+              <code>{each.field}</code>
+              <br />
+            </>
+          )}
+          {each.message}
+        </p>
       </li>
     ))}
   </ul>
@@ -39,13 +47,21 @@ export const FindingList = ({ findings }: { findings: Finding[] }) => (
 
 export const DiffView = ({ theirs, mine }: { theirs: string; mine: string }) => (
   <div class="code diff" tabIndex={0} role="group" aria-label={t("save.difference")}>
-    {hunks(diffLines(theirs, mine)).map((line, index) => (line === null
-      ? <div key={index} class="muted">…</div>
-      : <div key={index} class={line.sign === "+" ? "added" : line.sign === "-" ? "gone" : undefined}>
+    {hunks(diffLines(theirs, mine)).map((line, index) =>
+      line === null ? (
+        <div key={index} class="muted">
+          …
+        </div>
+      ) : (
+        <div key={index} class={line.sign === "+" ? "added" : line.sign === "-" ? "gone" : undefined}>
           <span aria-hidden="true">{line.sign} </span>
-          {line.sign !== " " && <span class="sr-only">{t(line.sign === "+" ? "save.mineLine" : "save.theirsLine")} </span>}
+          {line.sign !== " " && (
+            <span class="sr-only">{t(line.sign === "+" ? "save.mineLine" : "save.theirsLine")} </span>
+          )}
           {line.text || "\u00a0"}
-        </div>))}
+        </div>
+      ),
+    )}
   </div>
 );
 
@@ -80,12 +96,17 @@ export function SaveDialog(props: Props) {
       // It is gone, or may not be read: the refusal itself says enough.
     }
   };
-  useEffect(() => { void check(); }, [version]);
+  useEffect(() => {
+    void check();
+  }, [version]);
   const save = async () => {
     setBusy(true);
     setError(undefined);
     try {
-      const object = await call<Detail>("PUT", objectAt(kind, namespace, name), { yaml, ...(version ? { version } : {}) });
+      const object = await call<Detail>("PUT", objectAt(kind, namespace, name), {
+        yaml,
+        ...(version ? { version } : {}),
+      });
       setSaved(object);
       props.onSaved(object);
     } catch (cause) {
@@ -98,22 +119,40 @@ export function SaveDialog(props: Props) {
   if (saved) {
     return (
       <Dialog title={t("save.saved", { name })} onClose={props.onClose}>
-        <p><SpreadLine namespace={namespace} /></p>
+        <p>
+          <SpreadLine namespace={namespace} />
+        </p>
         {saved.findings.length > 0 && <FindingList findings={saved.findings} />}
-        <div class="buttons"><Button kind="primary" onClick={props.onClose}>{t("do.close")}</Button></div>
+        <div class="buttons">
+          <Button kind="primary" onClick={props.onClose}>
+            {t("do.close")}
+          </Button>
+        </div>
       </Dialog>
     );
   }
   if (theirs) {
     return (
       <Dialog title={t("save.conflict", { name })} onClose={props.onClose} wide>
-        <Notice tone="warning"><p>{error?.message}</p></Notice>
-        <p class="legend"><span>- {t("save.theirs")}</span><span>+ {t("save.mine")}</span></p>
+        <Notice tone="warning">
+          <p>{error?.message}</p>
+        </Notice>
+        <p class="legend">
+          <span>- {t("save.theirs")}</span>
+          <span>+ {t("save.mine")}</span>
+        </p>
         <DiffView theirs={theirs.yaml} mine={yaml} />
         <div class="buttons">
           <Button onClick={props.onClose}>{t("do.cancel")}</Button>
           <Button onClick={() => props.onTheirs(theirs)}>{t("save.takeTheirs")}</Button>
-          <Button kind="primary" onClick={() => { setTheirs(undefined); setError(undefined); props.onRebase(theirs.version); }}>
+          <Button
+            kind="primary"
+            onClick={() => {
+              setTheirs(undefined);
+              setError(undefined);
+              props.onRebase(theirs.version);
+            }}
+          >
             {t("save.keepMine")}
           </Button>
         </div>
@@ -140,16 +179,35 @@ export function SaveDialog(props: Props) {
 
 const Review = ({ checked }: { checked: Checked }) => (
   <>
-    {checked.unchanged
-      ? <Notice tone="note"><p>{t("save.unchanged")}</p></Notice>
-      : (
-        <section class="rows">
-          <h3>{t("save.changes")}</h3>
-          <ul class="code diff-list">{checked.diff.map((each, index) => <li key={index}>{each}</li>)}</ul>
-        </section>
-      )}
-    {checked.findings.length > 0 && <section class="rows"><h3>{t("save.findings")}</h3><FindingList findings={checked.findings} /></section>}
-    {checked.warnings.map((each, index) => <Notice key={index} tone="warning"><p>{each}</p></Notice>)}
-    {!checked.unchanged && checked.findings.every((each) => each.isNote) && <p><Status tone="success" word={t("save.fine")} /></p>}
+    {checked.unchanged ? (
+      <Notice tone="note">
+        <p>{t("save.unchanged")}</p>
+      </Notice>
+    ) : (
+      <section class="rows">
+        <h3>{t("save.changes")}</h3>
+        <ul class="code diff-list">
+          {checked.diff.map((each, index) => (
+            <li key={index}>{each}</li>
+          ))}
+        </ul>
+      </section>
+    )}
+    {checked.findings.length > 0 && (
+      <section class="rows">
+        <h3>{t("save.findings")}</h3>
+        <FindingList findings={checked.findings} />
+      </section>
+    )}
+    {checked.warnings.map((each, index) => (
+      <Notice key={index} tone="warning">
+        <p>{each}</p>
+      </Notice>
+    ))}
+    {!checked.unchanged && checked.findings.every((each) => each.isNote) && (
+      <p>
+        <Status tone="success" word={t("save.fine")} />
+      </p>
+    )}
   </>
 );

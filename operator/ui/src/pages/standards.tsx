@@ -13,13 +13,27 @@ import { Status, type Tone } from "../ui/status";
 
 type Maturity = "recommended" | "accepted" | "legacy" | "open";
 const MATURITY: Record<string, Maturity> = {
-  jwt: "recommended", signIn: "recommended", mtls: "recommended", apiKey: "accepted", introspection: "accepted", basic: "legacy",
-  digest: "legacy", base64: "legacy", anonymous: "open",
+  jwt: "recommended",
+  signIn: "recommended",
+  mtls: "recommended",
+  apiKey: "accepted",
+  introspection: "accepted",
+  basic: "legacy",
+  digest: "legacy",
+  base64: "legacy",
+  anonymous: "open",
 };
 const TONES: Record<Maturity, Tone> = { recommended: "success", accepted: "accent", legacy: "warning", open: "muted" };
 const NAMES: Record<string, string> = {
-  jwt: "JWT", signIn: "OIDC · SAML", mtls: "mTLS", apiKey: "API key", introspection: "OAuth 2 introspection", basic: "HTTP Basic",
-  digest: "HTTP Digest", base64: "Base64", anonymous: "Anonymous",
+  jwt: "JWT",
+  signIn: "OIDC · SAML",
+  mtls: "mTLS",
+  apiKey: "API key",
+  introspection: "OAuth 2 introspection",
+  basic: "HTTP Basic",
+  digest: "HTTP Digest",
+  base64: "Base64",
+  anonymous: "Anonymous",
 };
 
 /** Policies by each method that they have. */
@@ -30,7 +44,10 @@ export function usersOf(items: Item[], method: string): Item[] {
 const MOST = 2000;
 
 /** Every policy, page by page; more than `MOST` are not counted. */
-async function allPolicies(namespace: string | undefined, signal: AbortSignal): Promise<{ items: Item[]; complete: boolean }> {
+async function allPolicies(
+  namespace: string | undefined,
+  signal: AbortSignal,
+): Promise<{ items: Item[]; complete: boolean }> {
   const items: Item[] = [];
   let after: string | undefined;
   do {
@@ -55,17 +72,39 @@ function Method({ method, items }: { method: string; items: Item[] }) {
       <p class="small muted">{t(`method.${method}` as Word)}</p>
       <p>
         {users.length === 0 ? <span class="muted">{t("standards.unused")}</span> : tn("standards.used", users.length)}
-        {users.slice(0, 3).map((each) => <> <a class="chip" href={linkTo(each)}>{each.name}</a></>)}
-        {users.length > 3 && <> <a class="chip" href={address("/policies", { ns: namespace ?? undefined })}>+{users.length - 3}</a></>}
+        {users.slice(0, 3).map((each) => (
+          <>
+            {" "}
+            <a class="chip" href={linkTo(each)}>
+              {each.name}
+            </a>
+          </>
+        ))}
+        {users.length > 3 && (
+          <>
+            {" "}
+            <a class="chip" href={address("/policies", { ns: namespace ?? undefined })}>
+              +{users.length - 3}
+            </a>
+          </>
+        )}
       </p>
       <details open={users.length === 0 && maturity === "recommended"}>
         <summary>{t("standards.yaml")}</summary>
-        <pre class="code" tabIndex={0}>{yaml}</pre>
+        <pre class="code" tabIndex={0}>
+          {yaml}
+        </pre>
       </details>
       <div class="actions">
-        <Act need={["IdentityPolicy", "create"]} namespace={namespace ?? undefined} icon="plus"
+        <Act
+          need={["IdentityPolicy", "create"]}
+          namespace={namespace ?? undefined}
+          icon="plus"
           label={t("standards.createOf", { name: NAMES[method] ?? method })}
-          onClick={() => go(newPath("IdentityPolicy", namespace, method))}>{t("standards.create")}</Act>
+          onClick={() => go(newPath("IdentityPolicy", namespace, method))}
+        >
+          {t("standards.create")}
+        </Act>
         <Copy text={yaml} label={t("standards.copyOf", { name: NAMES[method] ?? method })} />
       </div>
     </li>
@@ -81,7 +120,11 @@ export function StandardsPage() {
         {({ items, complete }) => (
           <>
             {!complete && <p class="muted">{t("standards.partly", { n: items.length })}</p>}
-            <ul class="cards methods">{METHOD_NAMES.map((each) => <Method key={each} method={each} items={items} />)}</ul>
+            <ul class="cards methods">
+              {METHOD_NAMES.map((each) => (
+                <Method key={each} method={each} items={items} />
+              ))}
+            </ul>
           </>
         )}
       </Loaded>

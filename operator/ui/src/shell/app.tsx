@@ -19,15 +19,29 @@ import { routed } from "./routes";
 export const startFailure = signal<Failure | undefined>(undefined);
 
 export function App() {
-  if (me.value === undefined) return <div class="sign-in"><Skeleton rows={3} /></div>;
+  if (me.value === undefined)
+    return (
+      <div class="sign-in">
+        <Skeleton rows={3} />
+      </div>
+    );
   if (startFailure.value) {
     return (
       <main class="sign-in">
-        <div class="card"><FailureNotice error={startFailure.value} retry={() => location.reload()} /></div>
+        <div class="card">
+          <FailureNotice error={startFailure.value} retry={() => location.reload()} />
+        </div>
       </main>
     );
   }
-  return me.value === null ? <><SignInPage /><LiveRegion /></> : <Shell />;
+  return me.value === null ? (
+    <>
+      <SignInPage />
+      <LiveRegion />
+    </>
+  ) : (
+    <Shell />
+  );
 }
 
 function Shell() {
@@ -38,19 +52,38 @@ function Shell() {
   useEffect(() => setOpen(false), [path]);
   useEffect(() => {
     // Text that is not saved yet lives in this page alone.
-    const ask = (event: BeforeUnloadEvent) => { if (hasDrafts()) event.preventDefault(); };
+    const ask = (event: BeforeUnloadEvent) => {
+      if (hasDrafts()) event.preventDefault();
+    };
     addEventListener("beforeunload", ask);
     return () => removeEventListener("beforeunload", ask);
   }, []);
   const skip = () => document.getElementById("main")?.focus();
   return (
     <>
-      <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); skip(); }}>{t("shell.skip")}</a>
+      <a
+        class="skip"
+        href="#main"
+        onClick={(event) => {
+          event.preventDefault();
+          skip();
+        }}
+      >
+        {t("shell.skip")}
+      </a>
       <div class="shell">
         <Side open={open} />
         <div>
           <Bar onMenu={() => setOpen(!open)} open={open} onHelp={() => setHelp(true)} />
-          <main id="main" tabIndex={-1} onClick={() => { if (open) setOpen(false); }}>{routed(path)}</main>
+          <main
+            id="main"
+            tabIndex={-1}
+            onClick={() => {
+              if (open) setOpen(false);
+            }}
+          >
+            {routed(path)}
+          </main>
         </div>
       </div>
       {help && <HelpDialog onClose={() => setHelp(false)} />}

@@ -28,8 +28,16 @@ function Seek() {
   return (
     <form class="seek" role="search" onSubmit={submit}>
       <Icon name="explain" />
-      <input id="seek" type="search" value={text} aria-label={t("shell.seek")} placeholder={t("shell.seek")}
-        autocomplete="off" spellcheck={false} onInput={(event) => setText(event.currentTarget.value)} />
+      <input
+        id="seek"
+        type="search"
+        value={text}
+        aria-label={t("shell.seek")}
+        placeholder={t("shell.seek")}
+        autocomplete="off"
+        spellcheck={false}
+        onInput={(event) => setText(event.currentTarget.value)}
+      />
       <kbd aria-hidden="true">/</kbd>
     </form>
   );
@@ -40,10 +48,19 @@ function NamespaceSelect() {
   const chosen = place.value.query.get("ns") ?? "";
   if (namespaces.length < 2) return null;
   return (
-    <select aria-label={t("shell.namespace")} value={chosen}
-      onInput={(event) => filter({ ns: event.currentTarget.value, after: "" })}>
-      <option value="" selected={chosen === ""}>{t("shell.allNamespaces")}</option>
-      {namespaces.map((each) => <option key={each} value={each} selected={each === chosen}>{each}</option>)}
+    <select
+      aria-label={t("shell.namespace")}
+      value={chosen}
+      onInput={(event) => filter({ ns: event.currentTarget.value, after: "" })}
+    >
+      <option value="" selected={chosen === ""}>
+        {t("shell.allNamespaces")}
+      </option>
+      {namespaces.map((each) => (
+        <option key={each} value={each} selected={each === chosen}>
+          {each}
+        </option>
+      ))}
     </select>
   );
 }
@@ -65,18 +82,41 @@ export function Bar({ onMenu, onHelp, open }: { onMenu: () => void; onHelp: () =
   };
   return (
     <header class="bar">
-      <button type="button" class="button plain square menu" aria-label={t("nav.main")} aria-expanded={open}
-        aria-controls="side" onClick={onMenu}><Icon name="menu" /></button>
+      <button
+        type="button"
+        class="button plain square menu"
+        aria-label={t("nav.main")}
+        aria-expanded={open}
+        aria-controls="side"
+        onClick={onMenu}
+      >
+        <Icon name="menu" />
+      </button>
       <Seek />
       <div class="gap" />
       <NamespaceSelect />
-      <select aria-label={t("shell.language")} value={language.value}
-        onInput={(event) => { language.value = event.currentTarget.value as Language; }}>
-        {LANGUAGES.map((each) => <option key={each} value={each} selected={each === language.value}>{NAMES[each]}</option>)}
+      <select
+        aria-label={t("shell.language")}
+        value={language.value}
+        onInput={(event) => {
+          language.value = event.currentTarget.value as Language;
+        }}
+      >
+        {LANGUAGES.map((each) => (
+          <option key={each} value={each} selected={each === language.value}>
+            {NAMES[each]}
+          </option>
+        ))}
       </select>
-      <Button kind="plain" icon={THEME_ICONS[theme.value]} onClick={switchTheme}
-        label={t("theme.switch", { now: t(`theme.${theme.value}`) })} />
-      <span class="help-button"><Button kind="plain" icon="unknown" onClick={onHelp} label={t("shell.keys")} /></span>
+      <Button
+        kind="plain"
+        icon={THEME_ICONS[theme.value]}
+        onClick={switchTheme}
+        label={t("theme.switch", { now: t(`theme.${theme.value}`) })}
+      />
+      <span class="help-button">
+        <Button kind="plain" icon="unknown" onClick={onHelp} label={t("shell.keys")} />
+      </span>
       <div class="who">
         <span title={(me.value?.groups ?? []).join(", ")}>{me.value?.name}</span>
         <Button onClick={() => void signOut()}>{t("shell.signOut")}</Button>

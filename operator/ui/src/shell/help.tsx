@@ -10,10 +10,18 @@ export function HelpDialog({ onClose }: { onClose: () => void }) {
   return (
     <Dialog title={t("shell.keys")} onClose={onClose}>
       <dl class="facts">
-        <dt><kbd>/</kbd></dt><dd>{t("keys.search")}</dd>
-        <dt><kbd>?</kbd></dt><dd>{t("shell.keys")}</dd>
+        <dt>
+          <kbd>/</kbd>
+        </dt>
+        <dd>{t("keys.search")}</dd>
+        <dt>
+          <kbd>?</kbd>
+        </dt>
+        <dd>{t("shell.keys")}</dd>
         {entries.map(([path, word]) => [
-          <dt key={path}><kbd>g</kbd> <kbd>{letter(path)}</kbd></dt>,
+          <dt key={path}>
+            <kbd>g</kbd> <kbd>{letter(path)}</kbd>
+          </dt>,
           <dd key={`${path} text`}>{t(word)}</dd>,
         ])}
       </dl>

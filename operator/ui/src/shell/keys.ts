@@ -4,8 +4,17 @@ import { go } from "../lib/router";
 
 /** After `g`: the page of each letter. */
 export const GO: Record<string, string> = {
-  h: "/", t: "/topology", s: "/standards", p: "/policies", f: "/federations", c: "/credentials", b: "/bindings",
-  m: "/matrix", a: "/audit", e: "/explain", d: "/decoder",
+  h: "/",
+  t: "/topology",
+  s: "/standards",
+  p: "/policies",
+  f: "/federations",
+  c: "/credentials",
+  b: "/bindings",
+  m: "/matrix",
+  a: "/audit",
+  e: "/explain",
+  d: "/decoder",
 };
 
 const writes = (target: EventTarget | null): boolean =>

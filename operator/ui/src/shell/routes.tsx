@@ -23,10 +23,13 @@ type Route = [pattern: string, page: (values: Record<string, string>) => JSX.Ele
 
 const KINDS: Kind[] = ["IdentityPolicy", "Credential", "Federation", "RoleBinding"];
 
-const object = (folder: string, kind: Kind): Route => [`/${folder}/:namespace/:name`, ({ namespace = "", name = "" }) => (
-  // Another object is another page: nothing of one may be left in the other.
-  <ObjectPage key={`${kind}/${namespace}/${name}`} kind={kind} namespace={namespace} name={name} />
-)];
+const object = (folder: string, kind: Kind): Route => [
+  `/${folder}/:namespace/:name`,
+  ({ namespace = "", name = "" }) => (
+    // Another object is another page: nothing of one may be left in the other.
+    <ObjectPage key={`${kind}/${namespace}/${name}`} kind={kind} namespace={namespace} name={name} />
+  ),
+];
 
 const ROUTES: Route[] = [
   ["/", () => <HomePage />],
@@ -54,7 +57,11 @@ export function routed(path: string): JSX.Element {
   }
   return (
     <Page title={t("notFound.title")}>
-      <Empty title={t("notFound.text", { path })} icon="explain"><p><a href="/">{t("nav.home")}</a></p></Empty>
+      <Empty title={t("notFound.text", { path })} icon="explain">
+        <p>
+          <a href="/">{t("nav.home")}</a>
+        </p>
+      </Empty>
     </Page>
   );
 }

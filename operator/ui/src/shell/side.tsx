@@ -6,19 +6,37 @@ import { Icon, type IconName } from "../ui/icon";
 
 type Entry = [path: string, word: Word, icon: IconName];
 export const SECTIONS: [Word, Entry[]][] = [
-  ["nav.overview", [["/", "nav.home", "home"], ["/topology", "nav.topology", "graph"]]],
-  ["nav.identity", [
-    ["/standards", "nav.standards", "standards"],
-    ["/policies", "nav.policies", "shield"],
-    ["/federations", "nav.federations", "link"],
-    ["/credentials", "nav.credentials", "key"],
-  ]],
-  ["nav.access", [["/bindings", "nav.bindings", "people"], ["/matrix", "nav.matrix", "grid"]]],
-  ["nav.investigate", [
-    ["/audit", "nav.audit", "audit"],
-    ["/explain", "nav.explain", "explain"],
-    ["/decoder", "nav.decoder", "token"],
-  ]],
+  [
+    "nav.overview",
+    [
+      ["/", "nav.home", "home"],
+      ["/topology", "nav.topology", "graph"],
+    ],
+  ],
+  [
+    "nav.identity",
+    [
+      ["/standards", "nav.standards", "standards"],
+      ["/policies", "nav.policies", "shield"],
+      ["/federations", "nav.federations", "link"],
+      ["/credentials", "nav.credentials", "key"],
+    ],
+  ],
+  [
+    "nav.access",
+    [
+      ["/bindings", "nav.bindings", "people"],
+      ["/matrix", "nav.matrix", "grid"],
+    ],
+  ],
+  [
+    "nav.investigate",
+    [
+      ["/audit", "nav.audit", "audit"],
+      ["/explain", "nav.explain", "explain"],
+      ["/decoder", "nav.decoder", "token"],
+    ],
+  ],
 ];
 
 export function Side({ open }: { open: boolean }) {
@@ -26,7 +44,10 @@ export function Side({ open }: { open: boolean }) {
   const current = (to: string) => (to === "/" ? path === "/" : path === to || path.startsWith(`${to}/`));
   return (
     <aside class={open ? "side open" : "side"} id="side">
-      <a class="brand" href="/"><img src="/favicon.svg" alt="" />idm <small>Manager</small></a>
+      <a class="brand" href="/">
+        <img src="/favicon.svg" alt="" />
+        idm <small>Manager</small>
+      </a>
       <nav class="nav" aria-label={t("nav.main")}>
         {SECTIONS.map(([title, entries]) => (
           <div key={title}>
@@ -34,7 +55,10 @@ export function Side({ open }: { open: boolean }) {
             <ul>
               {entries.map(([to, word, icon]) => (
                 <li key={to}>
-                  <a href={to} aria-current={current(to) ? "page" : undefined}><Icon name={icon} />{t(word)}</a>
+                  <a href={to} aria-current={current(to) ? "page" : undefined}>
+                    <Icon name={icon} />
+                    {t(word)}
+                  </a>
                 </li>
               ))}
             </ul>
@@ -43,7 +67,10 @@ export function Side({ open }: { open: boolean }) {
       </nav>
       <p class="side-foot">
         {t(me.value?.mode === "cluster" ? "shell.cluster" : "shell.folder")} · {me.value?.version}
-        <br /><a class="inline" href="/licenses.txt" target="_blank" rel="noopener">{t("shell.licences")}</a>
+        <br />
+        <a class="inline" href="/licenses.txt" target="_blank" rel="noopener">
+          {t("shell.licences")}
+        </a>
       </p>
     </aside>
   );

@@ -11,10 +11,7 @@ import { TextField } from "../ui/field";
 import { Notice } from "../ui/states";
 import { signOut } from "./bar";
 
-type Way = "code" | "token";
-
-function Form({ onDone, first }: { onDone: () => void; first: Way }) {
-  const [way, setWay] = useState<Way>(first);
+function Form({ onDone }: { onDone: () => void }) {
   const [secret, setSecret] = useState("");
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<Failure | undefined>();
@@ -25,7 +22,7 @@ function Form({ onDone, first }: { onDone: () => void; first: Way }) {
     setBusy(true);
     setError(undefined);
     try {
-      me.value = await signIn(way === "code" ? { code: given } : { token: given });
+      me.value = await signIn({ code: given });
       forgetPermissions();
       onDone();
     } catch (cause) {
@@ -37,22 +34,23 @@ function Form({ onDone, first }: { onDone: () => void; first: Way }) {
   };
   return (
     <form class="rows" onSubmit={(event) => void submit(event)}>
-      <fieldset class="choice">
-        <legend class="sr-only">{t("signIn.way")}</legend>
-        {(["code", "token"] as const).map((each) => (
-          <label key={each}>
-            <input type="radio" name="way" checked={way === each} onChange={() => { setWay(each); setSecret(""); }} />
-            {t(`signIn.${each}`)}
-          </label>
-        ))}
-      </fieldset>
-      {way === "code"
-        ? <TextField label={t("signIn.code")} help={t("signIn.codeHelp")} value={secret} onInput={setSecret} required
-            autocomplete="one-time-code" attributes={{ class: "code-input", autofocus: true }} />
-        : <TextField label={t("signIn.token")} help={t("signIn.tokenHelp")} value={secret} onInput={setSecret} required
-            type="password" mono />}
-      {error && <Notice tone="danger" alert><p>{error.message}</p></Notice>}
-      <Button kind="primary" submit busy={busy}>{t("signIn.do")}</Button>
+      <TextField
+        label={t("signIn.code")}
+        help={t("signIn.codeHelp")}
+        value={secret}
+        onInput={setSecret}
+        required
+        autocomplete="one-time-code"
+        attributes={{ class: "code-input", autofocus: true }}
+      />
+      {error && (
+        <Notice tone="danger" alert>
+          <p>{error.message}</p>
+        </Notice>
+      )}
+      <Button kind="primary" submit busy={busy}>
+        {t("signIn.do")}
+      </Button>
     </form>
   );
 }
@@ -60,8 +58,11 @@ function Form({ onDone, first }: { onDone: () => void; first: Way }) {
 export const SignInPage = () => (
   <main class="sign-in">
     <div class="card">
-      <h1><img src="/favicon.svg" alt="" />{t("signIn.title")}</h1>
-      <Form first="code" onDone={() => undefined} />
+      <h1>
+        <img src="/favicon.svg" alt="" />
+        {t("signIn.title")}
+      </h1>
+      <Form onDone={() => undefined} />
     </div>
   </main>
 );
@@ -70,7 +71,11 @@ export const SignInPage = () => (
 export const SignInAgain = () => (
   <Dialog title={t("signIn.again")}>
     <p>{t("signIn.againText")}</p>
-    <Form first={me.value?.mode === "cluster" ? "token" : "code"} onDone={resume} />
-    <div class="buttons"><Button kind="plain" onClick={() => void signOut()}>{t("shell.signOut")}</Button></div>
+    <Form onDone={resume} />
+    <div class="buttons">
+      <Button kind="plain" onClick={() => void signOut()}>
+        {t("shell.signOut")}
+      </Button>
+    </div>
   </Dialog>
 );

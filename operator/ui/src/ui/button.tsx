@@ -20,10 +20,18 @@ interface ButtonProps {
 }
 
 export const Button = ({ children, onClick, kind, icon, busy, disabled, submit, label, pressed }: ButtonProps) => (
-  <button type={submit ? "submit" : "button"} class={`button ${kind ?? ""}${children ? "" : " square"}`}
-    onClick={onClick} disabled={disabled || busy} aria-busy={busy ? "true" : undefined} aria-label={label}
-    aria-pressed={pressed} title={label}>
-    {icon && <Icon name={icon} />}{children}
+  <button
+    type={submit ? "submit" : "button"}
+    class={`button ${kind ?? ""}${children ? "" : " square"}`}
+    onClick={onClick}
+    disabled={disabled || busy}
+    aria-busy={busy ? "true" : undefined}
+    aria-label={label}
+    aria-pressed={pressed}
+    title={label}
+  >
+    {icon && <Icon name={icon} />}
+    {children}
   </button>
 );
 
@@ -51,13 +59,28 @@ export function Act({ need, namespace, ...button }: ActProps) {
   // aria-disabled and not disabled: the reason must be reachable by keyboard.
   return (
     <span class="act" onMouseEnter={() => setOpen(true)} onMouseLeave={() => setOpen(false)}>
-      <button type="button" class={`button ${button.kind ?? ""}${button.children ? "" : " square"}`}
-        aria-disabled="true" aria-describedby={id} aria-label={button.label}
-        onClick={() => { setOpen(true); say(why); }} onFocus={() => setOpen(true)} onBlur={() => setOpen(false)}
-        onKeyDown={(event) => { if (event.key === "Escape") setOpen(false); }}>
-        <Icon name="lock" />{button.children}
+      <button
+        type="button"
+        class={`button ${button.kind ?? ""}${button.children ? "" : " square"}`}
+        aria-disabled="true"
+        aria-describedby={id}
+        aria-label={button.label}
+        onClick={() => {
+          setOpen(true);
+          say(why);
+        }}
+        onFocus={() => setOpen(true)}
+        onBlur={() => setOpen(false)}
+        onKeyDown={(event) => {
+          if (event.key === "Escape") setOpen(false);
+        }}
+      >
+        <Icon name="lock" />
+        {button.children}
       </button>
-      <span id={id} role="tooltip" class={open ? "tip open" : "tip"}>{why}</span>
+      <span id={id} role="tooltip" class={open ? "tip open" : "tip"}>
+        {why}
+      </span>
     </span>
   );
 }
@@ -77,7 +100,11 @@ export function Copy({ text, children, label }: { text: string; children?: Compo
   };
   const name = label ?? t("do.copy");
   return (
-    <Button icon={done ? "ok" : "copy"} onClick={() => void copy()} {...(children ? {} : { label: name, kind: "plain" })}>
+    <Button
+      icon={done ? "ok" : "copy"}
+      onClick={() => void copy()}
+      {...(children ? {} : { label: name, kind: "plain" })}
+    >
       {children && (done ? t("copy.done") : children)}
     </Button>
   );

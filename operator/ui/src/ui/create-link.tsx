@@ -10,7 +10,14 @@ export const newPath = (kind: Kind, namespace?: string | null, method?: string):
 export function CreateLink({ kind }: { kind: Kind }) {
   const namespace = place.value.query.get("ns");
   return (
-    <Act need={[kind, "create"]} namespace={namespace ?? undefined} kind="primary" icon="plus"
-      onClick={() => go(newPath(kind, namespace))}>{t("do.create")}</Act>
+    <Act
+      need={[kind, "create"]}
+      namespace={namespace ?? undefined}
+      kind="primary"
+      icon="plus"
+      onClick={() => go(newPath(kind, namespace))}
+    >
+      {t("do.create")}
+    </Act>
   );
 }

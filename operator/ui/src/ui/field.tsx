@@ -2,7 +2,12 @@
 import type { ComponentChildren, InputHTMLAttributes } from "preact";
 import { useId } from "preact/hooks";
 
-interface Frame { label: string; help?: string | undefined; error?: string | undefined; required?: boolean }
+interface Frame {
+  label: string;
+  help?: string | undefined;
+  error?: string | undefined;
+  required?: boolean;
+}
 
 function described(id: string, { help, error }: Frame): string | undefined {
   return [help && `${id}-help`, error && `${id}-error`].filter(Boolean).join(" ") || undefined;
@@ -11,10 +16,26 @@ function described(id: string, { help, error }: Frame): string | undefined {
 function Wrap({ id, frame, children }: { id: string; frame: Frame; children: ComponentChildren }) {
   return (
     <div class={frame.error ? "field wrong" : "field"}>
-      <label for={id}>{frame.label}{frame.required && <span class="required" aria-hidden="true"> *</span>}</label>
+      <label for={id}>
+        {frame.label}
+        {frame.required && (
+          <span class="required" aria-hidden="true">
+            {" "}
+            *
+          </span>
+        )}
+      </label>
       {children}
-      {frame.error && <p class="error" id={`${id}-error`}>{frame.error}</p>}
-      {frame.help && <p class="help" id={`${id}-help`}>{frame.help}</p>}
+      {frame.error && (
+        <p class="error" id={`${id}-error`}>
+          {frame.error}
+        </p>
+      )}
+      {frame.help && (
+        <p class="help" id={`${id}-help`}>
+          {frame.help}
+        </p>
+      )}
     </div>
   );
 }
@@ -36,7 +57,10 @@ export function TextField({ value, onInput, type = "text", mono, options, attrib
   const id = useId();
   // One input for all types: Preact types the attributes of each type apart, which this component joins again.
   const input = {
-    id, type, value, autofocus,
+    id,
+    type,
+    value,
+    autofocus,
     class: mono ? "mono" : undefined,
     placeholder: rest.placeholder,
     required: rest.required,
@@ -52,7 +76,13 @@ export function TextField({ value, onInput, type = "text", mono, options, attrib
   return (
     <Wrap id={attributes?.id ? String(attributes.id) : id} frame={rest}>
       <input {...input} />
-      {options && <datalist id={`${id}-list`}>{options.map((each) => <option key={each} value={each} />)}</datalist>}
+      {options && (
+        <datalist id={`${id}-list`}>
+          {options.map((each) => (
+            <option key={each} value={each} />
+          ))}
+        </datalist>
+      )}
     </Wrap>
   );
 }
@@ -69,9 +99,20 @@ export function AreaField({ value, onInput, rows = 4, ...rest }: AreaProps) {
   const id = useId();
   return (
     <Wrap id={id} frame={rest}>
-      <textarea id={id} class="mono" rows={rows} value={value} required={rest.required} readOnly={rest.readOnly}
-        spellcheck={false} autocomplete="off" placeholder={rest.placeholder} aria-describedby={described(id, rest)}
-        aria-invalid={rest.error ? "true" : undefined} onInput={(event) => onInput(event.currentTarget.value)} />
+      <textarea
+        id={id}
+        class="mono"
+        rows={rows}
+        value={value}
+        required={rest.required}
+        readOnly={rest.readOnly}
+        spellcheck={false}
+        autocomplete="off"
+        placeholder={rest.placeholder}
+        aria-describedby={described(id, rest)}
+        aria-invalid={rest.error ? "true" : undefined}
+        onInput={(event) => onInput(event.currentTarget.value)}
+      />
     </Wrap>
   );
 }
@@ -87,11 +128,21 @@ export function SelectField({ value, onInput, options, disabled, ...rest }: Sele
   const id = useId();
   return (
     <Wrap id={id} frame={rest}>
-      <select id={id} value={value} disabled={disabled} aria-describedby={described(id, rest)}
-        aria-invalid={rest.error ? "true" : undefined} onInput={(event) => onInput(event.currentTarget.value)}>
+      <select
+        id={id}
+        value={value}
+        disabled={disabled}
+        aria-describedby={described(id, rest)}
+        aria-invalid={rest.error ? "true" : undefined}
+        onInput={(event) => onInput(event.currentTarget.value)}
+      >
         {options.map((each) => {
           const [key, text] = typeof each === "string" ? [each, each] : each;
-          return <option key={key} value={key} selected={key === value}>{text}</option>;
+          return (
+            <option key={key} value={key} selected={key === value}>
+              {text}
+            </option>
+          );
         })}
       </select>
     </Wrap>

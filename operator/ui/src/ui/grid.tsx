@@ -4,8 +4,18 @@ import { useId, useRef, useState } from "preact/hooks";
 import { t } from "../lib/i18n";
 import { Icon } from "./icon";
 
-export interface GridColumn { key: string; title: string; sub?: string; note?: string; href?: string }
-export interface GridRow { key: string; title: string; group: string }
+export interface GridColumn {
+  key: string;
+  title: string;
+  sub?: string;
+  note?: string;
+  href?: string;
+}
+export interface GridRow {
+  key: string;
+  title: string;
+  group: string;
+}
 
 interface Props {
   caption: string;
@@ -17,17 +27,32 @@ interface Props {
 }
 
 /** The cell that a key leads to. */
-export function step(key: string, row: number, column: number, rows: number, columns: number): [number, number] | undefined {
+export function step(
+  key: string,
+  row: number,
+  column: number,
+  rows: number,
+  columns: number,
+): [number, number] | undefined {
   switch (key) {
-    case "ArrowUp": return [Math.max(0, row - 1), column];
-    case "ArrowDown": return [Math.min(rows - 1, row + 1), column];
-    case "ArrowLeft": return [row, Math.max(0, column - 1)];
-    case "ArrowRight": return [row, Math.min(columns - 1, column + 1)];
-    case "Home": return [row, 0];
-    case "End": return [row, columns - 1];
-    case "PageUp": return [0, column];
-    case "PageDown": return [rows - 1, column];
-    default: return undefined;
+    case "ArrowUp":
+      return [Math.max(0, row - 1), column];
+    case "ArrowDown":
+      return [Math.min(rows - 1, row + 1), column];
+    case "ArrowLeft":
+      return [row, Math.max(0, column - 1)];
+    case "ArrowRight":
+      return [row, Math.min(columns - 1, column + 1)];
+    case "Home":
+      return [row, 0];
+    case "End":
+      return [row, columns - 1];
+    case "PageUp":
+      return [0, column];
+    case "PageDown":
+      return [rows - 1, column];
+    default:
+      return undefined;
   }
 }
 
@@ -47,14 +72,17 @@ export function Grid({ caption, columns, rows, allowed, chosen, onChoose }: Prop
   return (
     <div class="table-scroll grid-scroll">
       <table ref={table} class="grid" aria-labelledby={id}>
-        <caption id={id} class="sr-only">{caption}</caption>
+        <caption id={id} class="sr-only">
+          {caption}
+        </caption>
         <thead>
           <tr>
             <th scope="col">{t("matrix.verb")}</th>
             {columns.map((each) => (
               <th key={each.key} scope="col">
                 {each.href ? <a href={each.href}>{each.title}</a> : each.title}
-                {each.sub && <span class="sub">{each.sub}</span>}{each.note && <span class="sub">{each.note}</span>}
+                {each.sub && <span class="sub">{each.sub}</span>}
+                {each.note && <span class="sub">{each.note}</span>}
               </th>
             ))}
           </tr>
@@ -63,7 +91,11 @@ export function Grid({ caption, columns, rows, allowed, chosen, onChoose }: Prop
           {rows.map((each, y) => (
             <Fragment key={each.key}>
               {rows[y - 1]?.group !== each.group && (
-                <tr class="group-row"><th scope="rowgroup" colSpan={columns.length + 1}>{each.group}</th></tr>
+                <tr class="group-row">
+                  <th scope="rowgroup" colSpan={columns.length + 1}>
+                    {each.group}
+                  </th>
+                </tr>
               )}
               <tr>
                 <th scope="row">{each.title}</th>
@@ -72,12 +104,28 @@ export function Grid({ caption, columns, rows, allowed, chosen, onChoose }: Prop
                   const current = here[0] === y && here[1] === x;
                   return (
                     <td key={one.key}>
-                      <button type="button" class="cell" data-at={`${y} ${x}`} tabIndex={current ? 0 : -1}
+                      <button
+                        type="button"
+                        class="cell"
+                        data-at={`${y} ${x}`}
+                        tabIndex={current ? 0 : -1}
                         aria-pressed={chosen === `${each.key}|${one.key}`}
-                        aria-label={t(may ? "matrix.may" : "matrix.mayNot", { who: one.title, verb: each.title, kind: each.group })}
-                        onFocus={() => setAt([y, x])} onKeyDown={(event) => press(event, [y, x])}
-                        onClick={() => onChoose(each.key, one.key)}>
-                        {may ? <Icon name="ok" tone="success" /> : <span class="muted" aria-hidden="true">–</span>}
+                        aria-label={t(may ? "matrix.may" : "matrix.mayNot", {
+                          who: one.title,
+                          verb: each.title,
+                          kind: each.group,
+                        })}
+                        onFocus={() => setAt([y, x])}
+                        onKeyDown={(event) => press(event, [y, x])}
+                        onClick={() => onChoose(each.key, one.key)}
+                      >
+                        {may ? (
+                          <Icon name="ok" tone="success" />
+                        ) : (
+                          <span class="muted" aria-hidden="true">
+                            –
+                          </span>
+                        )}
                       </button>
                     </td>
                   );

@@ -14,7 +14,13 @@ export function lazy<P extends object>(load: () => Promise<ComponentType<P>>): C
     useEffect(() => {
       if (known) return;
       setError(undefined);
-      load().then((part) => { known = part; setPart(() => part); }, (cause) => setError(asFailure(cause)));
+      load().then(
+        (part) => {
+          known = part;
+          setPart(() => part);
+        },
+        (cause) => setError(asFailure(cause)),
+      );
     }, [turn]);
     if (Part) return <Part {...props} />;
     return error ? <FailureNotice error={error} retry={() => setTurn(turn + 1)} /> : <Skeleton />;

@@ -18,7 +18,11 @@ export function useList(kind: Kind, seconds = 30): Load<Page> {
   const value = (name: string) => from.get(name) ?? undefined;
   const family = `objects/${kind}${query({ namespace: value("ns"), team: value("team"), search: value("search") })}`;
   const path = `objects/${kind}${query({
-    namespace: value("ns"), team: value("team"), search: value("search"), limit: LIMIT, after: value("after"),
+    namespace: value("ns"),
+    team: value("team"),
+    search: value("search"),
+    limit: LIMIT,
+    after: value("after"),
   })}`;
   return useLoad<Page>(`${family}#${value("after") ?? ""}`, (signal) => get(path, signal), seconds);
 }
@@ -34,8 +38,13 @@ export function FilterField({ name, label, grow }: { name: string; label: string
     return () => clearTimeout(timer);
   }, [text]);
   const field = (
-    <TextField label={label} type="search" value={text} onInput={setText}
-      attributes={name === "search" ? { id: "search" } : {}} />
+    <TextField
+      label={label}
+      type="search"
+      value={text}
+      onInput={setText}
+      attributes={name === "search" ? { id: "search" } : {}}
+    />
   );
   return grow ? <div class="grow">{field}</div> : field;
 }
@@ -51,23 +60,43 @@ export function List({ load, empty, filters, children }: Props) {
   const [before, setBefore] = useState<string[]>([]);
   const after = place.value.query.get("after") ?? "";
   const filtered = ["search", "team", "ns"].some((each) => place.value.query.get(each));
-  const next = (cursor: string) => { setBefore([...before, after]); filter({ after: cursor }); };
-  const back = () => { filter({ after: before.at(-1) ?? "" }); setBefore(before.slice(0, -1)); };
+  const next = (cursor: string) => {
+    setBefore([...before, after]);
+    filter({ after: cursor });
+  };
+  const back = () => {
+    filter({ after: before.at(-1) ?? "" });
+    setBefore(before.slice(0, -1));
+  };
   return (
     <>
-      {filters && <div class="tools-row" role="search">{filters}</div>}
+      {filters && (
+        <div class="tools-row" role="group" aria-label={t("list.search")}>
+          {filters}
+        </div>
+      )}
       <Loaded load={load}>
         {(page) => (
           <>
-            {page.items.length === 0
-              ? (filtered ? <div class="card"><p class="muted">{t("list.noMatch")}</p></div> : <div class="card">{empty}</div>)
-              : children(page)}
+            {page.items.length === 0 ? (
+              filtered ? (
+                <div class="card">
+                  <p class="muted">{t("list.noMatch")}</p>
+                </div>
+              ) : (
+                <div class="card">{empty}</div>
+              )
+            ) : (
+              children(page)
+            )}
             {page.items.length > 0 && (
               <nav class="pager" aria-label={t("list.pages")}>
                 <span>{page.total === undefined ? "" : tn("list.total", page.total)}</span>
                 {(page.next || after) && (
                   <span class="actions">
-                    <Button icon="left" disabled={!after} onClick={back}>{t("list.back")}</Button>
+                    <Button icon="left" disabled={!after} onClick={back}>
+                      {t("list.back")}
+                    </Button>
                     <Button icon="right" disabled={!page.next} onClick={() => page.next && next(page.next)}>
                       {t("list.next")}
                     </Button>

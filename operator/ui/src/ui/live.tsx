@@ -9,4 +9,8 @@ export function say(text: string): void {
   said.value = said.value === text ? `${text}\u200b` : text;
 }
 
-export const LiveRegion = () => <div class="sr-only" role="status" aria-live="polite">{said.value}</div>;
+export const LiveRegion = () => (
+  <div class="sr-only" role="status" aria-live="polite">
+    {said.value}
+  </div>
+);

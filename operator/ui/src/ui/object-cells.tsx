@@ -6,11 +6,13 @@ import type { Column } from "./table";
 import { Icon } from "./icon";
 import { ReadyStatus } from "./status";
 
-export const Managed = ({ item }: { item: Item }) => (
-  item.managedBy
-    ? <span class="chip" title={item.managedBy.path}><Icon name="lock" />{item.managedBy.tool}</span>
-    : null
-);
+export const Managed = ({ item }: { item: Item }) =>
+  item.managedBy ? (
+    <span class="chip" title={item.managedBy.path}>
+      <Icon name="lock" />
+      {item.managedBy.tool}
+    </span>
+  ) : null;
 
 export const nameColumn = (): Column<Item> => ({
   title: t("col.name"),
@@ -18,7 +20,10 @@ export const nameColumn = (): Column<Item> => ({
   cell: (item) => (
     <>
       <a href={linkTo(item)}>{item.name}</a> <Managed item={item} />
-      <span class="sub">{item.namespace}{item.team && ` · ${t("col.team")} ${item.team}`}</span>
+      <span class="sub">
+        {item.namespace}
+        {item.team && ` · ${t("col.team")} ${item.team}`}
+      </span>
     </>
   ),
 });
@@ -29,7 +34,9 @@ export const statusColumn = (): Column<Item> => ({
 });
 
 export const summaryColumn = (title: string, name: string, minor = false): Column<Item> => ({
-  title, minor, cell: (item) => item.summary[name] ?? <span class="muted">–</span>,
+  title,
+  minor,
+  cell: (item) => item.summary[name] ?? <span class="muted">–</span>,
 });
 
 export const keyOf = (item: Item): string => `${item.namespace}/${item.name}`;

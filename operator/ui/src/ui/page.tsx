@@ -17,7 +17,9 @@ let firstPage = true;
 export function Page({ title, above, lead, actions, children }: Props) {
   const heading = useRef<HTMLHeadingElement>(null);
   const path = place.value.path;
-  useEffect(() => { document.title = `${title} · idm`; }, [title]);
+  useEffect(() => {
+    document.title = `${title} · idm`;
+  }, [title]);
   useEffect(() => {
     // A new page begins at its heading, also for the keyboard; the first one begins where the browser does.
     if (!firstPage) heading.current?.focus({ preventScroll: true });
@@ -28,8 +30,14 @@ export function Page({ title, above, lead, actions, children }: Props) {
     <>
       <header class="page-head">
         <div class="page-title">
-          {above && <a class="above" href={above[1]}>{above[0]}</a>}
-          <h1 ref={heading} tabIndex={-1}>{title}</h1>
+          {above && (
+            <a class="above" href={above[1]}>
+              {above[0]}
+            </a>
+          )}
+          <h1 ref={heading} tabIndex={-1}>
+            {title}
+          </h1>
           {lead && <div class="lead">{lead}</div>}
         </div>
         {actions && <div class="actions">{actions}</div>}
@@ -40,14 +48,28 @@ export function Page({ title, above, lead, actions, children }: Props) {
 }
 
 /** A part of a page. */
-export const Card = ({ title, children, actions, flush }:
-  { title: string; children: ComponentChildren; actions?: ComponentChildren; flush?: boolean }) => (
+export const Card = ({
+  title,
+  children,
+  actions,
+  flush,
+}: {
+  title: string;
+  children: ComponentChildren;
+  actions?: ComponentChildren;
+  flush?: boolean;
+}) => (
   <section class={flush ? "card flush" : "card"}>
-    <header class="card-head"><h2>{title}</h2>{actions}</header>
+    <header class="card-head">
+      <h2>{title}</h2>
+      {actions}
+    </header>
     {children}
   </section>
 );
 
 export const Time = ({ at, children }: { at: string; children: ComponentChildren }) => (
-  <time dateTime={at} title={at}>{children}</time>
+  <time dateTime={at} title={at}>
+    {children}
+  </time>
 );

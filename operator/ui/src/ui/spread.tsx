@@ -12,15 +12,22 @@ const SECONDS = 2;
 /** After this the line says that it still waits, and asks more slowly. */
 const PATIENCE = 30;
 
-export interface Spread { ready: number; wanted: number; generation: number }
+export interface Spread {
+  ready: number;
+  wanted: number;
+  generation: number;
+}
 
 /** Ready and wanted of all gateways, and the newest generation. */
 export function spreadOf(gateways: GatewayState[]): Spread {
-  return gateways.reduce((sum, each) => ({
-    ready: sum.ready + each.ready,
-    wanted: sum.wanted + each.wanted,
-    generation: Math.max(sum.generation, each.generation),
-  }), { ready: 0, wanted: 0, generation: 0 });
+  return gateways.reduce(
+    (sum, each) => ({
+      ready: sum.ready + each.ready,
+      wanted: sum.wanted + each.wanted,
+      generation: Math.max(sum.generation, each.generation),
+    }),
+    { ready: 0, wanted: 0, generation: 0 },
+  );
 }
 
 export function SpreadLine({ namespace }: { namespace: string }) {
@@ -49,14 +56,24 @@ export function SpreadLine({ namespace }: { namespace: string }) {
       if (!over) timer = setTimeout(() => void ask(), (turns.current > PATIENCE ? 10 : 1) * SECONDS * 1000);
     };
     void ask();
-    return () => { over = true; clearTimeout(timer); };
+    return () => {
+      over = true;
+      clearTimeout(timer);
+    };
   }, [namespace]);
   if (trouble) return <Status tone="warning" word={trouble} />;
   if (!spread) return <Status tone="muted" icon="rotate" word={t("gateway.asking")} />;
   if (spread.wanted === 0) return <Status tone="muted" word={t("gateway.none")} />;
   const done = spread.ready >= spread.wanted;
   return (
-    <Status tone={done ? "success" : "accent"} icon={done ? "ok" : "rotate"}
-      word={t(done ? "gateway.know" : "gateway.learning", { ready: spread.ready, wanted: spread.wanted, n: spread.generation })} />
+    <Status
+      tone={done ? "success" : "accent"}
+      icon={done ? "ok" : "rotate"}
+      word={t(done ? "gateway.know" : "gateway.learning", {
+        ready: spread.ready,
+        wanted: spread.wanted,
+        n: spread.generation,
+      })}
+    />
   );
 }

@@ -29,16 +29,32 @@ export function Table<T>({ caption, columns, rows, rowKey, titled }: Props<T>) {
   return (
     <div class="table-scroll" role="region" aria-labelledby={id} tabIndex={0}>
       <table>
-        <caption id={id} class={titled ? undefined : "sr-only"}>{caption}</caption>
+        <caption id={id} class={titled ? undefined : "sr-only"}>
+          {caption}
+        </caption>
         <thead>
-          <tr>{columns.map((each) => <th key={each.title} scope="col" class={classOf(each)}>{each.title}</th>)}</tr>
+          <tr>
+            {columns.map((each) => (
+              <th key={each.title} scope="col" class={classOf(each)}>
+                {each.title}
+              </th>
+            ))}
+          </tr>
         </thead>
         <tbody>
           {rows.map((row) => (
             <tr key={rowKey(row)}>
-              {columns.map((each) => (each.head
-                ? <th key={each.title} scope="row" class={classOf(each)}>{each.cell(row)}</th>
-                : <td key={each.title} class={classOf(each)}>{each.cell(row)}</td>))}
+              {columns.map((each) =>
+                each.head ? (
+                  <th key={each.title} scope="row" class={classOf(each)}>
+                    {each.cell(row)}
+                  </th>
+                ) : (
+                  <td key={each.title} class={classOf(each)}>
+                    {each.cell(row)}
+                  </td>
+                ),
+              )}
             </tr>
           ))}
         </tbody>

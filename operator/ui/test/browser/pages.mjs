@@ -2,8 +2,19 @@
 import { ulid } from "../fixture/world.mjs";
 
 const b64 = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
-export const TOKEN = [b64({ alg: "RS256", kid: "2026-11", typ: "at+jwt" }), b64({ iss: "https://idp.shop.example/realms/staff",
-  sub: "ana", aud: ["orders"], exp: 1_700_000_000, iat: 1_699_996_400, scope: "orders.read", note: "<b>bold</b>" }), "c2ln"].join(".");
+export const TOKEN = [
+  b64({ alg: "RS256", kid: "2026-11", typ: "at+jwt" }),
+  b64({
+    iss: "https://idp.shop.example/realms/staff",
+    sub: "ana",
+    aud: ["orders"],
+    exp: 1_700_000_000,
+    iat: 1_699_996_400,
+    scope: "orders.read",
+    note: "<b>bold</b>",
+  }),
+  "c2ln",
+].join(".");
 
 const decode = async (page) => {
   await page.getByLabel("Paste a JWT").fill(TOKEN);

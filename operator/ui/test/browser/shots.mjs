@@ -9,10 +9,16 @@ await mkdir(folder, { recursive: true });
 const server = await serve();
 const browser = await launch();
 for (const theme of ["light", "dark"]) {
-  const context = await browser.newContext({ colorScheme: theme, viewport: { width: 1280, height: 860 }, locale: "en-GB" });
+  const context = await browser.newContext({
+    colorScheme: theme,
+    viewport: { width: 1280, height: 860 },
+    locale: "en-GB",
+  });
   const page = await context.newPage();
   page.on("pageerror", (error) => console.log("error", error.message));
-  page.on("console", (message) => { if (message.type() === "error") console.log(message.text()); });
+  page.on("console", (message) => {
+    if (message.type() === "error") console.log(message.text());
+  });
   for (const [name, path, prepare] of PAGES) {
     if (only.length && !only.includes(name)) continue;
     await page.goto(server.address + path, { waitUntil: "networkidle" });

@@ -8,6 +8,7 @@
 mod authority;
 mod browser;
 mod collector;
+mod demo;
 pub mod http;
 #[cfg(feature = "in-process")]
 mod in_process;
@@ -28,6 +29,7 @@ mod upstream;
 pub use authority::{Authority, config_map, secret};
 pub use browser::Browser;
 pub use collector::{CollectedSpan, Collector};
+pub use demo::Demo;
 #[cfg(feature = "in-process")]
 pub use in_process::InProcess;
 pub use issuer::{Issuer, now};

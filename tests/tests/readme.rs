@@ -1,10 +1,9 @@
 //! The README's demo block, line by line: what it says happens, happens.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use idm_tests::idm;
+use idm_tests::{Demo, idm};
 
 #[test]
 fn the_readmes_lines_do_what_they_say() {
@@ -16,28 +15,8 @@ fn the_readmes_lines_do_what_they_say() {
     );
     let block = readme.split("```sh demo\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the demo block");
     let state = tempfile::tempdir().unwrap();
-    let mut demo = Command::new(idm())
-        .args([
-            "demo",
-            "--listen",
-            "127.0.0.1:0",
-            "--echo",
-            "127.0.0.1:0",
-            "--idp",
-            "127.0.0.1:0",
-            "--manager",
-            "127.0.0.1:0",
-        ])
-        .env("IDM_STATE_DIR", state.path())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut first = String::new();
-    // Kept until the end: a demo whose reader has gone is another test's matter.
-    let mut out = BufReader::new(demo.stdout.take().unwrap());
-    out.read_line(&mut first).unwrap();
-    let address = first.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap().to_owned();
+    let demo = Demo::start(state.path());
+    let address = demo.address.to_string();
     let mut decision = String::new();
     let mut problems = Vec::new();
     for line in block.lines() {
@@ -55,8 +34,6 @@ fn the_readmes_lines_do_what_they_say() {
             problems.push(format!("{line}\nshowed: {shown}"));
         }
     }
-    demo.kill().unwrap();
-    demo.wait().unwrap();
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use idm_tests::{ANONYMOUS, Gateway, Upstream, eventually, idm, open_to, raw};
+use idm_tests::{ANONYMOUS, Demo, Gateway, Upstream, eventually, idm, open_to, raw};
 
 fn run(arguments: &[&str], state: &Path) -> Output {
     Command::new(idm()).args(arguments).env("IDM_STATE_DIR", state).output().unwrap()
@@ -175,25 +175,8 @@ fn every_sample_is_in_order() {
 #[test]
 fn the_demo_is_as_the_readme_says() {
     let state = tempfile::tempdir().unwrap();
-    let mut demo = Command::new(idm());
-    demo.args([
-        "demo",
-        "--listen",
-        "127.0.0.1:0",
-        "--echo",
-        "127.0.0.1:0",
-        "--idp",
-        "127.0.0.1:0",
-        "--manager",
-        "127.0.0.1:0",
-    ])
-    .env("IDM_STATE_DIR", state.path());
-    let mut demo = demo.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
-    let mut out = std::io::BufReader::new(demo.stdout.take().unwrap());
-    let mut first = String::new();
-    std::io::BufRead::read_line(&mut out, &mut first).unwrap();
-    let address: std::net::SocketAddr =
-        first.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap().parse().unwrap();
+    let mut demo = Demo::start(state.path());
+    let address = demo.address;
     assert_eq!(raw(address, b"GET /open HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
     let refused = raw(address, b"GET /orders HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(refused.status, 401);
@@ -238,8 +221,7 @@ fn the_demo_is_as_the_readme_says() {
     let search = run(&["audit", "search", "--since", "1h", "--most", "1"], state.path());
     assert_eq!(text(&search.stdout).lines().next(), text(&tail.stdout).lines().last(), "the newest");
     assert!(text(&search.stderr).contains("--before f."), "{}", text(&search.stderr));
-    demo.kill().unwrap();
-    demo.wait().unwrap();
+    demo.kill();
     let verified = run(&["audit", "verify"], state.path());
     assert!(verified.status.success(), "a process that was killed is none who tampered: {}", text(&verified.stdout));
     assert!(text(&verified.stdout).contains("note: the end has no seal"), "{}", text(&verified.stdout));

@@ -42,7 +42,7 @@ pub struct AuditOptions {
     pub successes: Successes,
     /// Its size limit.
     pub max_bytes: u64,
-    /// What makes the hashes of the chain of records.
+    /// The key of the hashes in the chain of records.
     pub chain_key: ChainKey,
     /// Ship to this server; `None` keeps files only.
     pub elasticsearch: Option<Elasticsearch>,

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use idm_audit::ship::{self, Elasticsearch};
-use idm_audit::{ChainKey, OnFull, Spool, SpoolConfig, Successes};
+use idm_audit::{Spool, SpoolConfig};
 use idm_permission::Issuers;
 use idm_types::{Redacted, Timestamp};
 use kube::Client;
@@ -165,14 +165,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     client.apiserver_version().await.context("the API server does not answer")?;
     let settings = gateway_settings(&options)?;
     let elasticsearch = settings.elasticsearch.clone();
-    let spool = Spool::open(SpoolConfig {
-        dir: options.audit_dir.clone(),
-        on_full: OnFull::Refuse,
-        successes: Successes::WithinMoments,
-        max_bytes: 1 << 30,
-        shipped: elasticsearch.is_some(),
-        chain_key: ChainKey::none(),
-    })?;
+    let shipped = elasticsearch.is_some();
+    let spool = Spool::open(SpoolConfig { shipped, ..SpoolConfig::in_folder(&options.audit_dir, 1 << 30) })?;
     let (stop_shipper, stopped) = tokio::sync::watch::channel(false);
     let shipper = elasticsearch.map(|url| {
         let authorization = settings.elasticsearch_authorization.clone();

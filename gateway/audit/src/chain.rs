@@ -20,7 +20,7 @@ const MEMBER: &[u8] = b",\"chain\":{\"id\":\"";
 /// Bytes of a key at least.
 pub const LEAST_KEY: usize = 32;
 
-/// What makes the hashes of a chain.
+/// The key of a chain's hashes, or none.
 #[derive(Clone, Debug, Default)]
 pub struct ChainKey(Option<Redacted<Vec<u8>>>);
 

@@ -13,7 +13,7 @@ pub struct Step {
     pub name: &'static str,
     /// Whether the request passed.
     pub ok: bool,
-    /// What was checked, or found.
+    /// The facts that were compared, or found.
     pub text: String,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Explanation {
 pub(crate) enum Asked {
     /// Somebody sent it.
     Really,
-    /// Nobody sent it: the record was made for its explanation, and is kept nowhere.
+    /// It was not sent: the record was made for its explanation, and is kept nowhere.
     Hypothetically,
 }
 
@@ -75,6 +75,16 @@ pub(crate) fn evidence(record: &Value) -> String {
     if evidence.is_empty() { String::new() } else { format!(" ({evidence})") }
 }
 
+/// The tool that a change was made with, and what it was told to apply, as far as the record says it.
+pub(crate) fn origin(record: &Value) -> Option<String> {
+    let text = |pointer: &str| Some(text(record, pointer)).filter(|text| !text.is_empty());
+    let tool = text("/origin/tool")?;
+    let application = text("/origin/application").map(|name| format!(", {name}")).unwrap_or_default();
+    let revision = text("/origin/revision").map(|revision| format!(" at {revision}")).unwrap_or_default();
+    let copied = if record["origin"]["mismatched"] == true { ", with the mark of another object" } else { "" };
+    Some(format!("with {tool}{application}{revision}{copied} (asserted)"))
+}
+
 fn change(record: &Value) -> String {
     let text = |pointer: &str| text(record, pointer);
     let (kind, namespace, name) = (text("/object/kind"), text("/object/namespace"), text("/object/name"));
@@ -84,13 +94,8 @@ fn change(record: &Value) -> String {
         let from = Some(text("/between/from")).filter(|from| !from.is_empty()).unwrap_or("an unknown time");
         let _ = writeln!(out, "  nobody watched: it happened between {from} and {}", text("/between/to"));
     }
-    let tool = text("/origin/tool");
-    if !tool.is_empty() {
-        let (application, revision) = (text("/origin/application"), text("/origin/revision"));
-        let application = if application.is_empty() { String::new() } else { format!(", {application}") };
-        let revision = if revision.is_empty() { String::new() } else { format!(" at {revision}") };
-        let copied = if record["origin"]["mismatched"] == true { ", with the mark of another object" } else { "" };
-        let _ = writeln!(out, "  with {tool}{application}{revision}{copied} (asserted)");
+    if let Some(origin) = origin(record) {
+        let _ = writeln!(out, "  {origin}");
     }
     for line in record["diff"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         let _ = writeln!(out, "  {line}");

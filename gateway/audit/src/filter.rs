@@ -170,14 +170,14 @@ enum Test<'f> {
     Exists(&'static str),
     Contains(&'static str, &'f str),
     HasWords(&'static str, &'f str),
-    Since(Timestamp),
-    Until(Timestamp),
+    Since(String),
+    Until(String),
 }
 
 impl RecordFilter {
-    /// Whether a record is one of them.
+    /// Whether a record is one of them. For many records, make [`Self::tests`] once.
     pub fn matches(&self, record: &StoredRecord) -> bool {
-        self.groups().iter().all(|group| group.iter().any(|test| test.holds(record)))
+        self.tests().hold(record)
     }
 
     /// False for lines that cannot hold such a record; cheaper than reading them.
@@ -200,12 +200,12 @@ impl RecordFilter {
                 json!({"bool": {"should": should, "minimum_should_match": 1}})
             }
         };
-        let filter: Vec<Value> = self.groups().iter().map(any).collect();
+        let filter: Vec<Value> = self.tests().0.iter().map(any).collect();
         json!({"bool": {"filter": filter}})
     }
 
-    /// A record is asked for when one test of each group holds.
-    fn groups(&self) -> Vec<Vec<Test<'_>>> {
+    /// The tests that a record must fulfil to be one of them.
+    pub fn tests(&self) -> RecordTests<'_> {
         let kinds = RecordKind::ALL.into_iter().filter(|kind| self.kind.is_none_or(|wanted| wanted == *kind));
         let mut groups = vec![kinds.map(|kind| Test::Is("kind", kind.name())).collect::<Vec<_>>()];
         groups.extend(self.outcome.map(|outcome| vec![Test::Is(outcome.field(), outcome.name())]));
@@ -229,9 +229,19 @@ impl RecordFilter {
             let names = NAMES.iter().map(|field| Test::Contains(field, text));
             groups.push(names.chain(MESSAGES.iter().map(|field| Test::HasWords(field, text))).collect());
         }
-        groups.extend(self.since.map(|since| vec![Test::Since(since)]));
-        groups.extend(self.until.map(|until| vec![Test::Until(until)]));
-        groups
+        groups.extend(self.since.map(|since| vec![Test::Since(since.rfc3339())]));
+        groups.extend(self.until.map(|until| vec![Test::Until(until.rfc3339())]));
+        RecordTests(groups)
+    }
+}
+
+/// The tests of a [`RecordFilter`], in groups: of each group one must hold.
+pub struct RecordTests<'f>(Vec<Vec<Test<'f>>>);
+
+impl RecordTests<'_> {
+    /// Whether a record fulfils them.
+    pub fn hold(&self, record: &StoredRecord) -> bool {
+        self.0.iter().all(|group| group.iter().any(|test| test.holds(record)))
     }
 }
 
@@ -244,8 +254,8 @@ impl Test<'_> {
                 let part = part.to_ascii_lowercase();
                 record.texts(field).any(|text| text.to_ascii_lowercase().contains(&part))
             }
-            Self::Since(since) => record.time() >= &*since.rfc3339(),
-            Self::Until(until) => !record.time().is_empty() && record.time() < &*until.rfc3339(),
+            Self::Since(since) => record.time() >= since.as_str(),
+            Self::Until(until) => !record.time().is_empty() && record.time() < until.as_str(),
         }
     }
 
@@ -258,8 +268,8 @@ impl Test<'_> {
                 json!({"wildcard": {*field: {"value": value, "case_insensitive": true}}})
             }
             Self::HasWords(field, words) => json!({"match_phrase": {*field: words}}),
-            Self::Since(since) => json!({"range": {"@timestamp": {"gte": since.rfc3339()}}}),
-            Self::Until(until) => json!({"range": {"@timestamp": {"lt": until.rfc3339()}}}),
+            Self::Since(since) => json!({"range": {"@timestamp": {"gte": since}}}),
+            Self::Until(until) => json!({"range": {"@timestamp": {"lt": until}}}),
         }
     }
 }

@@ -15,6 +15,7 @@ mod indices;
 mod order;
 mod read;
 mod record;
+mod records;
 mod seal;
 mod search;
 mod server;
@@ -28,7 +29,7 @@ mod writer;
 
 pub use chain::{ChainHead, ChainKey, LEAST_KEY, NoHead, ShortKey};
 pub use explain::{Explanation, Step};
-pub use filter::{NoSuchWord, RecordFilter, RecordKind, RecordOutcome};
+pub use filter::{NoSuchWord, RecordFilter, RecordKind, RecordOutcome, RecordTests};
 pub use order::InOrder;
 pub(crate) use read::Follower;
 pub use read::find;
@@ -36,6 +37,7 @@ pub use record::{
     Action, Change, ChangeBetween, ChangeBy, ChangeOrigin, Decision, DecisionIdentity, DecisionIssued, DecisionPolicy,
     DecisionRequest, DecisionTrace, DecisionUsage, Evidence, ObjectName, Outcome, Record, SCHEMA,
 };
+pub use records::Records;
 pub use search::{Cursor, NoCursor, Page, read};
 pub use server::{ReadError, ServerReader};
 pub use spool::{NotStored, OnFull, Spool, SpoolConfig, SpoolError, SpoolHealth, Successes};

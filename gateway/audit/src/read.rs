@@ -23,9 +23,11 @@ pub fn find(dir: &Path, id: &str) -> io::Result<Option<StoredRecord>> {
     Ok(None)
 }
 
-/// The segment up to which everything was shipped; `None` where nothing is.
-pub(crate) fn checkpoint(dir: &Path) -> Option<u64> {
-    std::fs::read_to_string(dir.join("checkpoint")).ok()?.split_whitespace().next()?.parse().ok()
+/// The segment and the byte in it up to which everything was shipped; `None` where nothing is.
+pub(crate) fn checkpoint(dir: &Path) -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string(dir.join("checkpoint")).ok()?;
+    let mut numbers = text.split_whitespace().map(|number| number.parse().ok());
+    numbers.next()?.zip(numbers.next()?)
 }
 
 /// A position in a folder of segments that moves over whole lines only.

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use idm_types::Timestamp;
 
 use crate::spool::{segment_path, segments};
-use crate::{RecordFilter, StoredRecord};
+use crate::{ReadError, RecordFilter, RecordTests, StoredRecord};
 
 /// Bytes that one call reads at most: a page of a rare record is asked for in several calls.
 const WORK: u64 = 8 << 20;
@@ -89,14 +89,16 @@ pub struct Page {
 /// The newest records of a folder before `before`, at most `limit` of them. Records are in the order in which they
 /// were written, and those of a page in that of their times. Reads no more than 8 MiB, and blocks meanwhile.
 ///
-/// A cursor of a server is an error of kind [`io::ErrorKind::InvalidInput`].
-pub fn read(dir: &Path, filter: &RecordFilter, before: Option<&Cursor>, limit: usize) -> io::Result<Page> {
+/// # Errors
+/// The folder cannot be read, or the cursor is that of a server.
+pub fn read(dir: &Path, filter: &RecordFilter, before: Option<&Cursor>, limit: usize) -> Result<Page, ReadError> {
     let (newest, end) = match before {
         None => (u64::MAX, u64::MAX),
         Some(Cursor::Folder { segment, offset }) => (*segment, *offset),
-        Some(Cursor::Server { .. }) => return Err(io::Error::new(io::ErrorKind::InvalidInput, NoCursor)),
+        Some(Cursor::Server { .. }) => return Err(ReadError::Cursor(NoCursor)),
     };
-    let mut search = Search { filter, limit: limit.max(1), ids: HashSet::new(), items: Vec::new() };
+    let (tests, limit) = (filter.tests(), limit.max(1));
+    let mut search = Search { filter, tests, limit, ids: HashSet::new(), items: Vec::new() };
     let mut work = WORK;
     for (segment, _) in segments(dir)?.into_iter().rev().filter(|(segment, _)| *segment <= newest) {
         let mut here = if segment == newest { end } else { u64::MAX };
@@ -156,6 +158,7 @@ pub(crate) fn lines_before(file: &mut File, end: u64) -> io::Result<(u64, Vec<u8
 
 struct Search<'f> {
     filter: &'f RecordFilter,
+    tests: RecordTests<'f>,
     limit: usize,
     ids: HashSet<String>,
     items: Vec<StoredRecord>,
@@ -178,7 +181,7 @@ impl Search<'_> {
             if !self.filter.may_be_in(&line) {
                 continue;
             }
-            let record = StoredRecord::parse(&line).filter(|record| self.filter.matches(record));
+            let record = StoredRecord::parse(&line).filter(|record| self.tests.hold(record));
             self.items.extend(record.filter(|record| self.ids.insert(record.id().to_owned())));
         }
         start + end as u64

@@ -16,6 +16,9 @@ const MOST: usize = 10_000;
 /// The reason why records could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
+    /// The folder cannot be read.
+    #[error("the records cannot be read")]
+    Folder(#[from] std::io::Error),
     /// The server did not answer, or with something else.
     #[error("Elasticsearch cannot be reached")]
     Http(#[from] reqwest::Error),
@@ -30,7 +33,7 @@ pub enum ReadError {
     /// A part of the indices did not answer, so that records would be missing.
     #[error("{0} shards of Elasticsearch did not answer: try again when its cluster is healthy")]
     Shards(u64),
-    /// The cursor is that of a folder.
+    /// The cursor is that of another place.
     #[error(transparent)]
     Cursor(#[from] NoCursor),
 }

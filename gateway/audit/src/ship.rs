@@ -1,8 +1,8 @@
 //! From the spool to Elasticsearch (7.10 and later, OpenSearch too): at least once, and never doubled.
 //!
 //! A record's id is its `_id`, its index follows from its time (`indices.rs`), and it is written with `create`, so a
-//! repeated record answers 409 and is counted as stored. The checkpoint moves only after every record before it was confirmed; what the
-//! server will never take (a mapping conflict) goes to `dead-letter.ndjson`.
+//! repeated record answers 409 and is counted as stored. The checkpoint moves only after every record before it was
+//! confirmed; what the server will never take (a mapping conflict) goes to `dead-letter.ndjson`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::ecs::with_ecs;
 use crate::indices::{TEMPLATE, index_of, mapping, template};
+use crate::read::checkpoint;
 use crate::seal::is_seal;
 use crate::spool::{segment_path, segments};
 use crate::{Follower, SpoolHealth};
@@ -87,7 +88,7 @@ pub async fn run(dir: PathBuf, server: Elasticsearch, health: Arc<SpoolHealth>, 
             return tracing::error!(%error, "the Elasticsearch client cannot be made; records stay in the spool");
         }
     };
-    let mut shipper = Shipper { client, server, follower: read_checkpoint(&dir), dir, health, has_earlier: None };
+    let mut shipper = Shipper { client, server, follower: from_checkpoint(&dir), dir, health, has_earlier: None };
     let mut pause = FIRST_RETRY;
     let mut deadline = None;
     loop {
@@ -158,7 +159,7 @@ impl Shipper {
         let answer = self.request(Method::GET, INDEX).send().await?;
         let has_earlier = match answer.status() {
             reqwest::StatusCode::NOT_FOUND => false,
-            // Where the name is an alias, the answer has the names of its indices.
+            // The answer has the names of the indices where the name is an alias.
             _ => checked(answer).await?.json::<Value>().await?.get(INDEX).is_some(),
         };
         let request = self.request(Method::PUT, &format!("_index_template/{TEMPLATE}")).json(&template(has_earlier));
@@ -233,14 +234,10 @@ async fn checked(answer: reqwest::Response) -> Result<reqwest::Response, ShipErr
     Err(ShipError::Status { status: status.as_u16(), body })
 }
 
-fn read_checkpoint(dir: &Path) -> Follower {
-    let text = std::fs::read_to_string(dir.join("checkpoint")).unwrap_or_default();
-    let mut numbers = text.split_whitespace().map(str::parse);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(sequence)), Some(Ok(offset))) => Follower::at(dir, sequence, offset),
-        // Without a checkpoint everything is sent again; the ids prevent duplicates.
-        _ => Follower::at(dir, 0, 0),
-    }
+/// Without a checkpoint everything is sent again; the ids prevent duplicates.
+fn from_checkpoint(dir: &Path) -> Follower {
+    let (segment, offset) = checkpoint(dir).unwrap_or_default();
+    Follower::at(dir, segment, offset)
 }
 
 fn write_checkpoint(dir: &Path, (sequence, offset): (u64, u64)) -> io::Result<()> {

@@ -53,8 +53,23 @@ pub struct SpoolConfig {
     pub max_bytes: u64,
     /// Whether a shipper removes segments.
     pub shipped: bool,
-    /// What makes the hashes of the chain.
+    /// The key of the chain's hashes.
     pub chain_key: ChainKey,
+}
+
+impl SpoolConfig {
+    /// In this folder alone, up to this many bytes, without a key and a shipper: what cannot be stored is refused, and a
+    /// success is stored within moments.
+    pub fn in_folder(dir: &Path, max_bytes: u64) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            on_full: OnFull::Refuse,
+            successes: Successes::WithinMoments,
+            max_bytes,
+            shipped: false,
+            chain_key: ChainKey::none(),
+        }
+    }
 }
 
 /// The reason why the spool could not be opened.

@@ -130,6 +130,11 @@ impl StoredRecord {
         self.value.pointer("/by/evidence").and_then(Value::as_str)
     }
 
+    /// The tool that a change was made with, in words; `None` where the record does not say it.
+    pub fn origin(&self) -> Option<String> {
+        crate::explain::origin(&self.value)
+    }
+
     /// The namespace of the policy that decided, or of the object that changed.
     pub fn namespace(&self) -> &str {
         self.text("/object/namespace", self.text("/namespace", ""))
@@ -151,7 +156,7 @@ impl StoredRecord {
         self.text("/request/source", "")
     }
 
-    /// What was compared in a decision, or the fields that changed.
+    /// The facts that a decision compared, or the fields that changed.
     pub fn detail(&self) -> String {
         let lines: Vec<&str> = self.texts("detail").chain(self.texts("diff")).collect();
         lines.join("; ")

@@ -61,14 +61,14 @@ pub enum TailError {
     Io(#[from] io::Error),
 }
 
-/// What came next.
+/// One step of a reader.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Tailed {
     /// A record. Records come in the order in which they were written.
     Record {
         /// The record.
         record: StoredRecord,
-        /// Where to go on after it.
+        /// The place to go on after it.
         mark: Mark,
     },
     /// Records were removed before they were read: the folder was at its limit and the reader too slow.
@@ -137,8 +137,7 @@ impl Tail {
         }
     }
 
-    /// What was written since, in the order of writing, from at most about `limit` bytes; empty when there is nothing
-    /// new.
+    /// The records since, in the order of writing, from at most about `limit` bytes; empty when there is nothing new.
     pub fn next(&mut self, limit: u64) -> io::Result<Vec<Tailed>> {
         loop {
             // Listed before the reading: what is behind a newer segment's beginning is complete.
@@ -197,7 +196,7 @@ impl Tail {
     }
 }
 
-/// Where the line begins that is not ended at `length`.
+/// The beginning of the line that is not ended at `length`.
 fn line_start(file: &mut File, length: u64) -> io::Result<u64> {
     let mut end = length;
     while end > 0 {

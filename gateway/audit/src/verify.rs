@@ -82,7 +82,7 @@ impl fmt::Display for Tampering {
     }
 }
 
-/// What an ordinary life leaves.
+/// A trace of an ordinary life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trace {
     /// Lines that an idm without a chain wrote.
@@ -116,7 +116,7 @@ impl fmt::Display for Trace {
     }
 }
 
-/// What was found.
+/// The findings.
 #[derive(Clone, Debug, Default)]
 pub struct Verified {
     /// Lines that are as they were written.
@@ -125,7 +125,7 @@ pub struct Verified {
     pub tampering: Vec<Tampering>,
     /// Their number.
     pub tampered: u64,
-    /// What an ordinary life left.
+    /// The traces of an ordinary life.
     pub traces: Vec<Trace>,
     /// The end of the last chain.
     pub head: Option<ChainHead>,
@@ -145,7 +145,8 @@ pub fn verify(dir: &Path, key: &ChainKey, wanted: &[ChainHead]) -> io::Result<Ve
             Err(error) => return Err(error),
         }
     }
-    Ok(walk.end(known.first().map_or(0, |(segment, _)| *segment), checkpoint(dir)))
+    let shipped_to = checkpoint(dir).map(|(segment, _)| segment);
+    Ok(walk.end(known.first().map_or(0, |(segment, _)| *segment), shipped_to))
 }
 
 struct Walk {
@@ -275,7 +276,7 @@ impl Walk {
         self.tampered(if is_record { Tampering::Added(self.place) } else { Tampering::Changed(self.place) });
     }
 
-    /// What follows the last line feed. A process that is killed leaves the beginning of a line, and only at the end of
+    /// The bytes behind the last line feed. A process that is killed leaves the beginning of a line, and only at the end of
     /// all; one that is not the beginning of a line was put there.
     fn half_line(&mut self, line: &[u8], is_newest: bool) {
         let is_beginning = match serde_json::from_slice::<serde_json::Value>(line) {

@@ -81,7 +81,7 @@ impl Writer {
         };
         match writer.last_head(&known)? {
             Some(head) => (writer.head, writer.due) = (head, Some(Why::Opened)),
-            // What an earlier version wrote, and what nobody can read, stays as it is.
+            // Lines of an earlier version, and those that cannot be read, stay as they are.
             None if length > 0 => writer.rotate()?,
             None => {}
         }

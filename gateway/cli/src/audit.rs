@@ -11,7 +11,7 @@ use idm_audit::{InOrder, RecordFilter, RecordKind, StoredRecord, Tailed};
 use idm_permission::Kind;
 use idm_types::Timestamp;
 
-use self::search::{Records, Search};
+use self::search::Search;
 use self::verify::Verify;
 use crate::options::ElasticsearchArgs;
 use crate::{print, state};
@@ -60,8 +60,8 @@ pub(crate) struct Changes {
 impl Changes {
     async fn run(self) -> anyhow::Result<ExitCode> {
         let filter = self.filter(Timestamp::now())?;
-        let records = Records::of(&self.elasticsearch, self.audit_dir)?;
-        let mut found = records.newest(&filter, None, usize::from(self.most)).await?.items;
+        let records = search::records(&self.elasticsearch, self.audit_dir)?;
+        let mut found = search::newest(&records, &filter, None, usize::from(self.most)).await?.items;
         // Of one that is there twice (an operator was killed) one is shown, in the order of their times.
         found.sort_by(|a, b| a.time().cmp(b.time()));
         for record in &found {

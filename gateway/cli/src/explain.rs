@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::Args;
 use idm_types::DecisionId;
 
-use crate::audit::search::Records;
+use crate::audit::search;
 use crate::options::ElasticsearchArgs;
 use crate::print;
 
@@ -45,8 +45,8 @@ impl Explain {
             return policy::run(name, &source, json).await;
         }
         let id: DecisionId = subject.parse()?;
-        let records = Records::of(&elasticsearch, audit_dir)?;
-        match records.find(&id.to_string()).await? {
+        let records = search::records(&elasticsearch, audit_dir)?;
+        match search::find(&records, &id.to_string()).await? {
             Some(record) => {
                 print::lines(&record.explain());
                 for line in made_by::lines(&records, &record).await {

@@ -56,7 +56,7 @@ impl ManagerArgs {
 }
 
 impl RunningManager {
-    /// Where it is, with the code that opens the one session.
+    /// Its address, with the code that opens the one session.
     pub(crate) fn line(&self) -> String {
         format!("Manager  http://{}   code {}", self.server.address(), self.code)
     }

@@ -37,7 +37,7 @@ pub(crate) struct AuditArgs {
     elasticsearch: ElasticsearchArgs,
 }
 
-/// What makes the hashes of the chain of audit records
+/// The key of the hashes in the chain of audit records
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ChainArgs {
     /// File with a key of at least 32 bytes for the hashes that chain audit records: without it nobody makes them anew

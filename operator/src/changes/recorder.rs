@@ -166,7 +166,7 @@ async fn record(
 
 #[cfg(test)]
 mod tests {
-    use idm_audit::{ChainKey, OnFull, RecordFilter, Spool, SpoolConfig, Successes};
+    use idm_audit::{RecordFilter, Spool, SpoolConfig};
     use kube::core::DynamicObject;
     use serde_json::json;
 
@@ -208,15 +208,7 @@ mod tests {
     async fn an_operator_that_is_stopped_leaves_nothing_to_be_told_again() {
         let server = ApiServer::new(NOTHING, NOTHING);
         let dir = tempfile::tempdir().unwrap();
-        let spool = Spool::open(SpoolConfig {
-            dir: dir.path().to_owned(),
-            on_full: OnFull::Refuse,
-            successes: Successes::WithinMoments,
-            max_bytes: 1 << 20,
-            shipped: false,
-            chain_key: ChainKey::none(),
-        })
-        .unwrap();
+        let spool = Spool::open(SpoolConfig::in_folder(dir.path(), 1 << 20)).unwrap();
         let (one, two) = (credential(1, "red"), credential(2, "blue"));
         lead(&server, &spool, &[event(None, Some(&one))]).await;
         // The listing of the second operator does not show it any more: it is told as deleted, once.

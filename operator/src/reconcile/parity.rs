@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use idm_audit::{ChainKey, OnFull, Spool, SpoolConfig, SpoolHandle, Successes};
+use idm_audit::{Spool, SpoolConfig, SpoolHandle};
 use idm_compile::{Compiled, Settings, compile, yaml::read_files};
 use idm_plan::{Bundle, CONTROL_TOKEN, SecretHandle};
 use kube::runtime::events::{Recorder, Reporter};
@@ -184,15 +184,7 @@ async fn agreed(server: &Arc<ApiServer>, spool_handle: SpoolHandle) -> Result<Bu
 fn what_the_operator_watches_and_what_a_folder_holds_give_the_same_digest() {
     let server = ApiServer::new(&format!("{SAMPLES}{MORE}"), DELETED);
     let audit = tempfile::tempdir().unwrap();
-    let spool = Spool::open(SpoolConfig {
-        dir: audit.path().to_owned(),
-        on_full: OnFull::Refuse,
-        successes: Successes::WithinMoments,
-        max_bytes: 1 << 20,
-        shipped: false,
-        chain_key: ChainKey::none(),
-    })
-    .unwrap();
+    let spool = Spool::open(SpoolConfig::in_folder(audit.path(), 1 << 20)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let agreed = runtime.block_on(agreed(&server, spool.spool_handle()));
     // Its tasks end first: the spool waits for their records.

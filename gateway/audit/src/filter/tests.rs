@@ -113,7 +113,7 @@ fn every_field_that_is_asked_for_is_in_the_mapping() {
         ..RecordFilter::default()
     };
     let fields = Value::Object(crate::indices::fields());
-    for test in filter.groups().iter().flatten() {
+    for test in filter.tests().0.iter().flatten() {
         let (field, wanted) = match test {
             Test::Is(field, _) | Test::Exists(field) | Test::Contains(field, _) => (*field, "keyword"),
             Test::HasWords(field, _) => (*field, "text"),

@@ -84,7 +84,7 @@ async fn shipper(dir: &Path, server: &Arc<Server>) -> Shipper {
     let server = Elasticsearch { url, authorization: None, ca_pem: None };
     Shipper {
         client: reqwest::Client::builder().no_proxy().build().unwrap(),
-        follower: read_checkpoint(dir),
+        follower: from_checkpoint(dir),
         server,
         dir: dir.to_owned(),
         health: Arc::default(),

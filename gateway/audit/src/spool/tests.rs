@@ -5,14 +5,7 @@ use super::*;
 use crate::{Action, Change, ChangeBy, Evidence, ObjectName, Record, SCHEMA};
 
 fn config(dir: &Path) -> SpoolConfig {
-    SpoolConfig {
-        dir: dir.to_owned(),
-        on_full: OnFull::Refuse,
-        successes: Successes::WithinMoments,
-        max_bytes: 1 << 30,
-        shipped: false,
-        chain_key: ChainKey::none(),
-    }
+    SpoolConfig::in_folder(dir, 1 << 30)
 }
 
 fn change(name: &str) -> Record<'_> {

@@ -118,7 +118,7 @@ fn what_was_removed_before_it_was_read_is_said() {
     assert_eq!(ids(&slow.next(1).unwrap()), ["missed"]);
     assert_eq!(ids(&slow.next(1).unwrap()), ["R3"]);
     assert!(slow.next(1).unwrap().is_empty());
-    // Who comes back after a record that is gone learns that, with its place and without.
+    // A reader who comes back after a record that is gone learns that, with its place and without.
     for mark in [mark(&first[0]), "R0".parse().unwrap()] {
         assert!(matches!(Tail::after(dir, &mark), Err(TailError::Unknown)), "{mark}");
     }

@@ -4,23 +4,16 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
+use crate::SpoolHealth;
 use crate::spool::SpoolConfig;
 use crate::spool_handle::{Batch, LaneSlots, Slot};
 use crate::writer::Writer;
-use crate::{OnFull, SpoolHealth, Successes};
 
 const ID: &str = "01J00000000000000000000000";
 const OTHER: &str = "01J00000000000000000000009";
 
 fn config(dir: &Path) -> SpoolConfig {
-    SpoolConfig {
-        dir: dir.to_owned(),
-        on_full: OnFull::Refuse,
-        successes: Successes::WithinMoments,
-        max_bytes: 1 << 30,
-        shipped: false,
-        chain_key: ChainKey::none(),
-    }
+    SpoolConfig::in_folder(dir, 1 << 30)
 }
 
 fn open(config: &SpoolConfig, id: &str) -> Writer {

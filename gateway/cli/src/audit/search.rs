@@ -1,12 +1,13 @@
 //! `idm audit search`, over a folder or a server.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Args;
-use idm_audit::{Cursor, Page, RecordFilter, RecordKind, RecordOutcome, ServerReader, StoredRecord, export};
+use idm_audit::{
+    Cursor, Page, ReadError, RecordFilter, RecordKind, RecordOutcome, Records, ServerReader, StoredRecord, export,
+};
 use idm_types::{Reason, Timestamp};
 
 use super::{ago, object};
@@ -14,55 +15,46 @@ use crate::options::ElasticsearchArgs;
 use crate::{print, state};
 
 /// The records of a folder or of a server.
-pub(crate) enum Records {
-    Folder(PathBuf),
-    Server(ServerReader),
+pub(crate) fn records(server: &ElasticsearchArgs, dir: Option<PathBuf>) -> anyhow::Result<Records> {
+    Ok(match server.options()? {
+        Some(server) => Records::Server(ServerReader::new(server)?),
+        None => Records::Folder(dir.unwrap_or_else(state::audit_dir)),
+    })
 }
 
-impl Records {
-    pub(crate) fn of(server: &ElasticsearchArgs, dir: Option<PathBuf>) -> anyhow::Result<Self> {
-        Ok(match server.options()? {
-            Some(server) => Self::Server(ServerReader::new(server)?),
-            None => Self::Folder(dir.unwrap_or_else(state::audit_dir)),
-        })
-    }
+/// The record with this id.
+pub(crate) async fn find(records: &Records, id: &str) -> anyhow::Result<Option<StoredRecord>> {
+    records.find(id).await.map_err(|error| told(records, error))
+}
 
-    /// The record with this id.
-    pub(crate) async fn find(&self, id: &str) -> anyhow::Result<Option<StoredRecord>> {
-        match self {
-            Self::Server(reader) => Ok(reader.find(id).await?),
-            Self::Folder(dir) => idm_audit::find(dir, id).with_context(|| no_records(dir)),
-        }
-    }
-
-    async fn page(&self, filter: &RecordFilter, before: Option<&Cursor>, limit: usize) -> anyhow::Result<Page> {
-        match self {
-            Self::Server(reader) => Ok(reader.page(filter, before, limit).await?),
-            Self::Folder(dir) => idm_audit::read(dir, filter, before, limit).with_context(|| no_records(dir)),
-        }
-    }
-
-    /// So many of the newest, however long it takes; the newest first, each once.
-    pub(crate) async fn newest(
-        &self,
-        filter: &RecordFilter,
-        before: Option<Cursor>,
-        most: usize,
-    ) -> anyhow::Result<Page> {
-        let (mut ids, mut items, mut next) = (HashSet::new(), Vec::new(), before);
-        loop {
-            let page = self.page(filter, next.as_ref(), most - items.len()).await?;
-            items.extend(page.items.into_iter().filter(|record| ids.insert(record.id().to_owned())));
-            next = page.next;
-            if next.is_none() || items.len() >= most {
-                return Ok(Page { items, next, complete: true });
-            }
+/// So many of the newest, however long it takes; the newest first, each once.
+pub(crate) async fn newest(
+    records: &Records,
+    filter: &RecordFilter,
+    before: Option<Cursor>,
+    most: usize,
+) -> anyhow::Result<Page> {
+    let (mut ids, mut items, mut next) = (HashSet::new(), Vec::new(), before);
+    loop {
+        let page = records.page(filter, next.as_ref(), most - items.len()).await;
+        let page = page.map_err(|error| told(records, error))?;
+        items.extend(page.items.into_iter().filter(|record| ids.insert(record.id().to_owned())));
+        next = page.next;
+        if next.is_none() || items.len() >= most {
+            return Ok(Page { items, next, complete: true });
         }
     }
 }
 
-fn no_records(dir: &Path) -> String {
-    format!("no audit records in {}: name their folder with --audit-dir, or --elasticsearch", dir.display())
+/// The error with the remedy of a folder without records.
+fn told(records: &Records, error: ReadError) -> anyhow::Error {
+    match (records, error) {
+        (Records::Folder(dir), ReadError::Folder(error)) => anyhow::Error::new(error).context(format!(
+            "no audit records in {}: name their folder with --audit-dir, or --elasticsearch",
+            dir.display()
+        )),
+        (_, error) => error.into(),
+    }
 }
 
 /// Find records, the newest of those that fit
@@ -118,8 +110,9 @@ fn reason(text: &str) -> Result<Reason, String> {
 impl Search {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let filter = self.filter(Timestamp::now())?;
-        let records = Records::of(&self.elasticsearch, self.audit_dir)?;
-        let page = records.newest(&filter, self.before, self.most.try_into().unwrap_or(usize::MAX)).await?;
+        let records = records(&self.elasticsearch, self.audit_dir)?;
+        let most = self.most.try_into().unwrap_or(usize::MAX);
+        let page = newest(&records, &filter, self.before, most).await?;
         let head = if self.output == "csv" { print::line(export::CSV_HEAD) } else { Ok(()) };
         let mut oldest_first = page.items.iter().rev();
         let printed = head.and_then(|()| {
@@ -206,11 +199,11 @@ mod tests {
         std::fs::write(dir.path().join("audit-000000000001.ndjson"), text).unwrap();
         let records = Records::Folder(dir.path().to_owned());
         let filter = RecordFilter { kind: Some(RecordKind::Change), ..RecordFilter::default() };
-        let page = records.newest(&filter, None, 5).await.unwrap();
+        let page = newest(&records, &filter, None, 5).await.unwrap();
         assert_eq!(page.items.iter().map(|record| record.id()).collect::<Vec<_>>(), ["R1000001", "R1000000"]);
         assert!(page.next.is_none());
-        let page = records.newest(&filter, None, 1).await.unwrap();
-        let page = records.newest(&filter, page.next, 1).await.unwrap();
+        let page = newest(&records, &filter, None, 1).await.unwrap();
+        let page = newest(&records, &filter, page.next, 1).await.unwrap();
         assert_eq!(page.items[0].id(), "R1000000", "the place goes on where the search ended");
     }
 }

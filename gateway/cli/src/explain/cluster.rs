@@ -1,21 +1,15 @@
 //! The objects of a cluster, read with the rights of the person who asks. What they may not read is said.
 
 use idm_compile::{Settings, World, compile, yaml};
+use idm_manager::CredentialError;
+use idm_permission::Kind;
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
 use super::source::{Prepared, supply_secrets};
-use idm_manager::CredentialError;
 
-const OURS: [(&str, &str); 5] = [
-    ("IdentityPolicy", "identitypolicies"),
-    ("Credential", "credentials"),
-    ("Federation", "federations"),
-    ("RoleBinding", "rolebindings"),
-    ("UsagePlan", "usageplans"),
-];
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
 /// Group, version, kind and resource of what routes and their targets are.
 const OTHERS: [(&str, &str, &str, &str); 5] = [
@@ -60,16 +54,13 @@ pub(super) async fn prepare(namespace: Option<&str>) -> anyhow::Result<Prepared>
 
 impl Reader {
     async fn objects(&mut self) -> anyhow::Result<()> {
-        let mut documents = Vec::new();
-        for class in self.list(GATEWAY_API, "v1", "GatewayClass", "gatewayclasses", true).await? {
-            documents.push(class);
-        }
+        let mut documents = self.list(GATEWAY_API, "v1", "GatewayClass", "gatewayclasses", true).await?;
         for (group, version, kind, resource) in OTHERS {
             documents.extend(self.list(group, version, kind, resource, false).await?);
         }
         self.read(documents);
-        for (kind, resource) in OURS {
-            for object in self.list(idm_permission::GROUP, "v1alpha1", kind, resource, false).await? {
+        for kind in Kind::ALL {
+            for object in self.list(idm_permission::GROUP, "v1alpha1", kind.name(), kind.resource(), false).await? {
                 self.world.insert(object);
             }
         }

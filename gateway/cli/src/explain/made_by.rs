@@ -1,9 +1,9 @@
 //! From a refusal to who made the version of the policy that refused.
 
-use idm_audit::{RecordFilter, RecordKind, StoredRecord};
+use idm_audit::{RecordFilter, RecordKind, Records, StoredRecord};
 use serde_json::Value;
 
-use crate::audit::search::Records;
+use crate::audit::search::newest;
 
 /// The changes of one policy that are looked at, the newest first.
 const MOST: usize = 200;
@@ -11,7 +11,7 @@ const MOST: usize = 200;
 /// Lines about the policy of a refusal: who made its version, as the same records have it. None for a request that was
 /// let through, and where no change is on record.
 pub(super) async fn lines(records: &Records, decision: &StoredRecord) -> Vec<String> {
-    let Ok(decision) = serde_json::from_str::<Value>(decision.json()) else { return Vec::new() };
+    let decision = decision.value();
     if decision["reason"].is_null() {
         return Vec::new();
     }
@@ -27,14 +27,13 @@ pub(super) async fn lines(records: &Records, decision: &StoredRecord) -> Vec<Str
         ..RecordFilter::default()
     };
     // Records of changes may be elsewhere: then the explanation is whole without them.
-    let Ok(found) = records.newest(&filter, None, MOST).await else { return Vec::new() };
-    let changes = found.items.iter().filter_map(|record| serde_json::from_str::<Value>(record.json()).ok());
-    let made = changes.into_iter().find(|change| change["object"]["generation"].as_i64() == Some(generation));
-    made.map(|change| described(&change, generation)).unwrap_or_default()
+    let Ok(found) = newest(records, &filter, None, MOST).await else { return Vec::new() };
+    let is_it = |change: &&StoredRecord| change.value()["object"]["generation"].as_i64() == Some(generation);
+    found.items.iter().find(is_it).map(|change| described(change, generation)).unwrap_or_default()
 }
 
-fn described(change: &Value, generation: i64) -> Vec<String> {
-    let text = |pointer: &str| change.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+fn described(record: &StoredRecord, generation: i64) -> Vec<String> {
+    let text = |pointer: &str| record.value().pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
     let name = |pointer: &str| text(pointer).unwrap_or("-");
     let evidence = text("/by/evidence").map(|evidence| format!(" ({evidence})")).unwrap_or_default();
     let (namespace, policy) = (name("/object/namespace"), name("/object/name"));
@@ -42,11 +41,7 @@ fn described(change: &Value, generation: i64) -> Vec<String> {
     let mut lines = vec![format!(
         "made by: policy {namespace}/{policy} generation {generation} was changed by {actor}{evidence} at {time}"
     )];
-    if let Some(tool) = text("/origin/tool") {
-        let application = text("/origin/application").map(|name| format!(", {name}")).unwrap_or_default();
-        let revision = text("/origin/revision").map(|revision| format!(" at {revision}")).unwrap_or_default();
-        lines.push(format!("         with {tool}{application}{revision} (asserted)"));
-    }
+    lines.extend(record.origin().map(|origin| format!("         {origin}")));
     if let Some(id) = text("/id") {
         lines.push(format!("         idm explain {id} shows what it changed"));
     }
@@ -64,13 +59,13 @@ mod tests {
         let change = json!({"id": "01J", "@timestamp": "2027-01-01T00:00:00.000Z", "actor": "ana",
             "by": {"evidence": "authenticated"}, "origin": {"tool": "argocd", "application": "shop", "revision": "3f2c"},
             "object": {"namespace": "shop", "name": "orders", "generation": 7}});
-        let lines = described(&change, 7);
+        let lines = described(&StoredRecord::of(change), 7);
         assert_eq!(
             lines[0],
             "made by: policy shop/orders generation 7 was changed by ana (authenticated) at 2027-01-01T00:00:00.000Z"
         );
         assert!(lines[1].contains("argocd, shop at 3f2c (asserted)"), "{lines:?}");
         assert!(lines[2].contains("idm explain 01J"), "{lines:?}");
-        assert_eq!(described(&json!({"object": {}}), 1).len(), 1);
+        assert_eq!(described(&StoredRecord::of(json!({"object": {}})), 1).len(), 1);
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct Prepared {
     pub(crate) compiled: Compiled,
     /// Secrets whose values are not known here; where a Credential needs one, it has a value that nobody knows.
     pub(crate) unread: Vec<String>,
-    /// What else is to be said: lines.
+    /// Remarks: lines.
     pub(crate) notes: Vec<String>,
 }
 

@@ -1,7 +1,7 @@
 //! The keys of a Credential in its status.
 
 use idm_compile::{Compiled, World, held_keys};
-use idm_plan::{EndCause, ObjectKey, Proof, key_id};
+use idm_plan::{EndCause, ObjectKey, Proof, key_id, key_state};
 use idm_types::Timestamp;
 use serde_json::{Value, json};
 
@@ -44,12 +44,7 @@ pub(crate) fn members(
     let mut shown = Vec::new();
     for (sha256, end) in live.into_iter().flat_map(|keys| keys.all()) {
         let id = key_id(sha256);
-        let state = match end {
-            None => "Active",
-            Some(end) if now < end.at => "Overlapping",
-            Some(end) => end.cause.name(),
-        };
-        let mut value = json!({"id": id, "state": state});
+        let mut value = json!({"id": id, "state": key_state(end, now)});
         set(&mut value, "sinceTime", since(sha256));
         set(&mut value, "untilTime", end.map(|end| end.at.rfc3339()));
         if both && end.is_none() {

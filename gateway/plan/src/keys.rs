@@ -43,6 +43,15 @@ pub struct KeyEnd {
     pub cause: EndCause,
 }
 
+/// The state of a key at a time, as status and commands show it: `Active`, `Overlapping`, or the cause of its end.
+pub fn key_state(end: Option<KeyEnd>, now: Timestamp) -> &'static str {
+    match end {
+        None => "Active",
+        Some(end) if now < end.at => "Overlapping",
+        Some(end) => end.cause.name(),
+    }
+}
+
 /// The cause of the end of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum EndCause {

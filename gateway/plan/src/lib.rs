@@ -52,7 +52,7 @@ pub use jose::{
     JoseStepKind, KeyChoice, MadeClaims, Message, Place, Produce, Sign, SignedForm, SigningKeyRef, VerificationKeys,
     Verify,
 };
-pub use keys::{EndCause, EndedKey, Key, KeyEnd, Keys, RetiringKey, key_id};
+pub use keys::{EndCause, EndedKey, Key, KeyEnd, Keys, RetiringKey, key_id, key_state};
 pub use labels::{Labelled, Labels};
 pub use ldap::{DistinguishedName, LdapFilter, escape_dn_value, is_attribute, is_group_id};
 pub use limits::{Access, Calendar, Hours, Limit, LimitKey, LimitKind, UsagePlan};

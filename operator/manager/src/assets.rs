@@ -17,10 +17,11 @@ pub(crate) struct Asset {
     pub(crate) is_immutable: bool,
 }
 
-/// The file at a path. Paths without a dot are pages of the application, which finds its way from `index.html`.
+/// The file at a path. All files are in one folder, so a path with a dot and no folder is one; all others are pages of
+/// the application, which finds its way from `index.html`. No page begins with a dot.
 pub(crate) fn find(path: &str) -> Option<Asset> {
     let name = path.trim_start_matches('/');
-    let is_page = !name.rsplit('/').next().unwrap_or_default().contains('.');
+    let is_page = !name.contains('.') || name.contains('/') && !name.starts_with('.');
     let name = if is_page { "index.html" } else { name };
     let found = files::FILES.iter().find(|(known, _)| *known == name).map(|(_, content)| *content);
     let content = match found {
@@ -58,7 +59,7 @@ mod tests {
 
     #[test]
     fn pages_are_the_application_and_other_names_are_files_or_nothing() {
-        for page in ["/", "/credentials", "/credentials/shop/batch"] {
+        for page in ["/", "/credentials", "/credentials/shop/batch", "/credentials/shop/batch.v2"] {
             let page = find(page).expect("a page");
             assert!(page.media_type.starts_with("text/html") && !page.is_immutable);
         }

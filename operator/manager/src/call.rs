@@ -42,12 +42,26 @@ impl Call {
         self.query.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// The namespace that is asked about: this one, or the person's first.
+    pub(crate) async fn namespace(&self, asked: Option<&str>) -> Result<String, Failure> {
+        match asked {
+            Some(namespace) => Ok(namespace.to_owned()),
+            None => Ok(self.manager.place.namespaces(&self.person).await?.into_iter().next().unwrap_or_default()),
+        }
+    }
+
     /// A number of the query.
     pub(crate) fn number(&self, name: &str, usual: usize, most: usize) -> Result<usize, Failure> {
         let Some(text) = self.parameter(name) else { return Ok(usual) };
         let number = text.parse().ok().filter(|number| (1..=most).contains(number));
         number.ok_or_else(|| Failure::invalid(format!("`{name}` must be a number from 1 to {most}")))
     }
+}
+
+/// Does work that reads files or computes for long, away from the tasks that answer.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Failure::unavailable("the work was broken off"))
 }
 
 /// An answer.

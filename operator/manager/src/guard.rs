@@ -1,4 +1,4 @@
-//! What is checked of every request before anything else looks at it, and what every answer carries.
+//! The checks of every request before anything else looks at it, and the headers that every answer carries.
 //!
 //! A browser is a deputy of every page that it shows. So a request counts only at a name of this server (DNS
 //! rebinding), from this server's own pages (cross-site requests), and where it changes something also with a header
@@ -16,19 +16,21 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 /// The header that a page of another site cannot send without being asked.
 const OWN_HEADER: &str = "x-idm-manager";
 
+/// The session's cookie.
+const COOKIE: &str = "idm_manager";
+
 /// The names under which this server may be asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     allowed: Vec<String>,
-    is_https: bool,
 }
 
 impl Names {
     /// The names of this machine for itself, and these.
-    pub(crate) fn new(more: &[String], is_https: bool) -> Self {
+    pub(crate) fn new(more: &[String]) -> Self {
         let own = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned);
         let more = more.iter().map(|name| name.to_ascii_lowercase());
-        Self { allowed: own.into_iter().chain(more).collect(), is_https }
+        Self { allowed: own.into_iter().chain(more).collect() }
     }
 
     /// Whether the request came to a name of this server.
@@ -44,60 +46,52 @@ impl Names {
         };
         self.allowed.iter().any(is_it).then_some(()).ok_or_else(misdirected)
     }
+}
 
-    /// Whether a page of this server asks, or no page at all.
-    pub(crate) fn check_origin(&self, method: &Method, headers: &HeaderMap) -> Result<(), Failure> {
-        let foreign = || Failure::new(Code::Forbidden, "the request comes from a page of another origin");
-        let scheme = if self.is_https { "https" } else { "http" };
-        if let Some(origin) = headers.get(header::ORIGIN) {
-            let host = one(headers, &header::HOST).unwrap_or_default();
-            let own = format!("{scheme}://{host}");
-            if !origin.as_bytes().eq_ignore_ascii_case(own.as_bytes()) {
-                return Err(foreign());
-            }
-        }
-        let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-        if !matches!(site, None | Some(b"same-origin" | b"none")) {
+/// Whether a page of this server asks, or no page at all.
+pub(crate) fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), Failure> {
+    let foreign = || Failure::new(Code::Forbidden, "the request comes from a page of another origin");
+    if let Some(origin) = headers.get(header::ORIGIN) {
+        let host = one(headers, &header::HOST).unwrap_or_default();
+        let own = format!("http://{host}");
+        if !origin.as_bytes().eq_ignore_ascii_case(own.as_bytes()) {
             return Err(foreign());
         }
-        if method == Method::GET {
-            return Ok(());
-        }
-        let kind = one(headers, &header::CONTENT_TYPE).unwrap_or_default();
-        let kind = kind.split(';').next().unwrap_or_default().trim();
-        if !kind.eq_ignore_ascii_case("application/json") {
-            return Err(Failure::new(Code::UnsupportedMediaType, "send `Content-Type: application/json`"));
-        }
-        if headers.get(OWN_HEADER).map(HeaderValue::as_bytes) != Some(b"1") {
-            return Err(Failure::new(Code::Forbidden, "send the header `X-Idm-Manager: 1`"));
-        }
-        Ok(())
     }
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    if !matches!(site, None | Some(b"same-origin" | b"none")) {
+        return Err(foreign());
+    }
+    if method == Method::GET {
+        return Ok(());
+    }
+    let kind = one(headers, &header::CONTENT_TYPE).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/json") {
+        return Err(Failure::new(Code::UnsupportedMediaType, "send `Content-Type: application/json`"));
+    }
+    if headers.get(OWN_HEADER).map(HeaderValue::as_bytes) != Some(b"1") {
+        return Err(Failure::new(Code::Forbidden, "send the header `X-Idm-Manager: 1`"));
+    }
+    Ok(())
+}
 
-    /// The name of the session's cookie. Over https no other host can set it.
-    fn cookie_name(&self) -> &'static str {
-        if self.is_https { "__Host-idm_manager" } else { "idm_manager" }
-    }
+/// The cookie of the request; two of them are none.
+pub(crate) fn cookie<'h>(headers: &'h HeaderMap) -> Option<&'h str> {
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let named = |pair: &'h str| {
+        let (name, value) = pair.trim().split_once('=')?;
+        (name == COOKIE).then_some(value)
+    };
+    let mut found = lines.flat_map(|line| line.split(';')).filter_map(named);
+    found.next().filter(|_| found.next().is_none())
+}
 
-    /// The cookie of the request; two of them are none.
-    pub(crate) fn cookie<'h>(&self, headers: &'h HeaderMap) -> Option<&'h str> {
-        let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-        let named = |pair: &'h str| {
-            let (name, value) = pair.trim().split_once('=')?;
-            (name == self.cookie_name()).then_some(value)
-        };
-        let mut found = lines.flat_map(|line| line.split(';')).filter_map(named);
-        found.next().filter(|_| found.next().is_none())
-    }
-
-    /// The header that sets the cookie, or removes it. Over plain http the browser sends it to other ports of this
-    /// machine too, so that it is bound to the API's path, where nothing else is likely to be.
-    pub(crate) fn set_cookie(&self, value: Option<&str>) -> String {
-        let name = self.cookie_name();
-        let attributes = if self.is_https { "Path=/; Secure" } else { "Path=/api/v1" };
-        let age = if value.is_none() { "; Max-Age=0" } else { "" };
-        format!("{name}={}; HttpOnly; SameSite=Strict; {attributes}{age}", value.unwrap_or_default())
-    }
+/// The header that sets the cookie, or removes it. Over plain http the browser sends it to other ports of this
+/// machine too, so that it is bound to the API's path, where nothing else is likely to be.
+pub(crate) fn set_cookie(value: Option<&str>) -> String {
+    let age = if value.is_none() { "; Max-Age=0" } else { "" };
+    format!("{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/api/v1{age}", value.unwrap_or_default())
 }
 
 fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
@@ -137,7 +131,7 @@ mod tests {
 
     #[test]
     fn only_names_of_this_server_are_answered() {
-        let names = Names::new(&["idm.corp.example".into()], false);
+        let names = Names::new(&["idm.corp.example".into()]);
         let host = |host: &str| names.check_host(&headers(&[("host", host)]), &Uri::from_static("/"));
         for good in ["localhost", "LOCALHOST:8003", "127.0.0.1:1", "[::1]:8003", "idm.corp.example", "localhost:"] {
             assert!(host(good).is_ok(), "{good}");
@@ -152,11 +146,10 @@ mod tests {
 
     #[test]
     fn a_page_of_another_origin_changes_nothing() {
-        let names = Names::new(&[], false);
         let own = [("host", "localhost:1"), ("content-type", "application/json"), ("x-idm-manager", "1")];
         let post = |more: &[(&str, &str)], without: &str| {
             let all: Vec<_> = own.iter().filter(|(name, _)| *name != without).chain(more).copied().collect();
-            names.check_origin(&Method::POST, &headers(&all)).map_err(|failure| failure.code)
+            check_origin(&Method::POST, &headers(&all)).map_err(|failure| failure.code)
         };
         assert_eq!(post(&[], ""), Ok(()));
         assert_eq!(post(&[("origin", "http://localhost:1"), ("sec-fetch-site", "same-origin")], ""), Ok(()));
@@ -173,15 +166,13 @@ mod tests {
 
     #[test]
     fn of_two_cookies_none_counts() {
-        let names = Names::new(&[], false);
         let cookie = |lines: &[&str]| {
             let pairs: Vec<_> = lines.iter().map(|line| ("cookie", *line)).collect();
-            names.cookie(&headers(&pairs)).map(str::to_owned)
+            super::cookie(&headers(&pairs)).map(str::to_owned)
         };
         assert_eq!(cookie(&["a=b; idm_manager=c"]).as_deref(), Some("c"));
         assert_eq!(cookie(&["idm_manager=c; idm_manager=d"]), None);
         assert_eq!(cookie(&["idm_manager=c", "idm_manager=c"]), None);
-        assert!(names.set_cookie(Some("x")).contains("HttpOnly; SameSite=Strict"));
-        assert!(Names::new(&[], true).set_cookie(Some("x")).starts_with("__Host-idm_manager=x;"));
+        assert!(set_cookie(Some("x")).contains("HttpOnly; SameSite=Strict"));
     }
 }

@@ -1,10 +1,9 @@
 //! The management API, and the server that delivers the web application.
 //!
-//! In: requests of people with a browser or a program. Out: the objects of a folder or of a cluster, shown, checked and
-//! changed; their keys; the audit. Two processes use it: `idm run` and `idm demo` over their folder, and `idm manager`
-//! in a cluster, where every question to the API server carries the person's own token.
-//! Never: a right of its own in a cluster, a secret in an answer (but a new key, once), a change that the compiler or
-//! the API server did not take.
+//! In: requests of people with a browser or a program. Out: the objects of a folder, shown, checked and changed; their
+//! keys; the audit. `idm run` and `idm demo` use it over their folder, and `idm credential` uses what it knows of keys,
+//! in a folder and in a cluster.
+//! Never: a secret in an answer (but a new key, once), a change that the compiler did not take.
 //! Start at `table.rs`, which has every endpoint; `server.rs` brings a request to one of them; `place.rs` is the border
 //! behind which the objects are.
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use idm_audit::ship::Elasticsearch;
-use idm_audit::{ReadError, ServerReader};
+use idm_audit::{ReadError, Records, ServerReader};
 use idm_compile::Settings;
 use idm_gateway::Gateway;
 use idm_types::{Clock, DecisionId, Redacted, Timestamp};
@@ -16,11 +16,11 @@ use crate::failure::{Code, Failure};
 use crate::guard::Names;
 use crate::place::Place;
 use crate::place::folder::FolderPlace;
-use crate::session::{CodeError, OneTimeCode, Person, Sessions};
+use crate::session::{OneTimeCode, Person, Sessions};
 use crate::table::{Endpoint, endpoints};
 use crate::wire::SignIn;
 
-/// A wrong code or token costs this much time.
+/// A wrong code costs this much time.
 const WRONG_COSTS: Duration = Duration::from_secs(1);
 
 /// A folder whose objects are managed.
@@ -37,10 +37,18 @@ pub struct FolderOptions {
     pub elasticsearch: Option<Elasticsearch>,
 }
 
-/// Where records are: those of this process in a folder, and all of them on a server, if there is one.
+/// The records of this process in a folder, and all of them on a server, if there is one.
 pub(crate) struct AuditPlace {
     pub(crate) dir: PathBuf,
-    pub(crate) server: Option<ServerReader>,
+    pub(crate) own: Records,
+    pub(crate) server: Option<Records>,
+}
+
+impl AuditPlace {
+    /// The place with all of them.
+    pub(crate) fn all(&self) -> &Records {
+        self.server.as_ref().unwrap_or(&self.own)
+    }
 }
 
 /// Why a manager cannot start.
@@ -64,7 +72,7 @@ pub struct Manager {
     pub(crate) names: Names,
     pub(crate) endpoints: Arc<[Endpoint]>,
     sessions: Mutex<Sessions>,
-    code: Option<Mutex<OneTimeCode>>,
+    code: Mutex<OneTimeCode>,
     clock: Clock,
     /// Held shared by every request under way.
     under_way: Arc<RwLock<()>>,
@@ -91,16 +99,17 @@ impl Manager {
         let clock = Clock::of_process();
         let code = OneTimeCode::new(random()?, clock.uptime());
         let shown = code.shown();
-        let server = options.elasticsearch.clone().map(ServerReader::new).transpose()?;
-        let audit = AuditPlace { dir: options.audit_dir.clone(), server };
+        let server = options.elasticsearch.clone().map(ServerReader::new).transpose()?.map(Records::Server);
+        let dir = options.audit_dir.clone();
+        let audit = AuditPlace { own: Records::Folder(dir.clone()), dir, server };
         let place = FolderPlace::new(options).ok_or(StartError::NoGateway)?;
         let manager = Self {
             place: Box::new(place),
             audit,
-            names: Names::new(allowed_hosts, false),
+            names: Names::new(allowed_hosts),
             endpoints: endpoints(),
             sessions: Mutex::default(),
-            code: Some(Mutex::new(code)),
+            code: Mutex::new(code),
             clock,
             under_way: Arc::default(),
         };
@@ -141,36 +150,18 @@ impl Manager {
     }
 
     /// Opens a session; returns its cookie.
-    pub(crate) async fn open_session(&self, body: SignIn) -> Result<Redacted<String>, Failure> {
-        let SignIn { code, token } = body;
-        let token = token.map(Redacted::new);
-        let person = match (&self.code, code, &token) {
-            (Some(known), Some(given), None) => {
-                let checked = {
-                    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-                    known.redeem(&given, self.clock.uptime())
-                };
-                match checked {
-                    Ok(()) => self.place.sign_in(None).await,
-                    Err(CodeError::Wrong) => Err(Failure::new(Code::NoSession, "the code is another one")),
-                    Err(CodeError::Over) => {
-                        Err(Failure::new(Code::NoSession, "the code is used up: start idm again for a new one"))
-                    }
-                }
-            }
-            (None, None, Some(token)) => self.place.sign_in(Some(token.reveal())).await,
-            (Some(_), _, _) => return Err(Failure::invalid("give the code that was printed at the start as `code`")),
-            (None, _, _) => return Err(Failure::invalid("give a token of the API server as `token`")),
+    pub(crate) async fn open_session(&self, SignIn { code }: SignIn) -> Result<Redacted<String>, Failure> {
+        let checked = {
+            let mut known = self.code.lock().unwrap_or_else(PoisonError::into_inner);
+            known.redeem(&code, self.clock.uptime())
         };
-        let person = match person {
-            Ok(person) => person,
-            Err(failure) => {
-                tokio::time::sleep(WRONG_COSTS).await;
-                return Err(failure);
-            }
-        };
+        if let Err(error) = checked {
+            tokio::time::sleep(WRONG_COSTS).await;
+            return Err(Failure::new(Code::NoSession, error.to_string()));
+        }
+        let person = self.place.sign_in().await?;
         let random = random().map_err(|error| Failure::unavailable(error.to_string()))?;
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.open(person, random, self.clock.uptime()).map_err(|error| Failure::unavailable(error.to_string()))
+        Ok(sessions.open(person, random, self.clock.uptime()))
     }
 }

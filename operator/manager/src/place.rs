@@ -64,8 +64,8 @@ pub(crate) struct Understood {
 pub(crate) trait Place: Send + Sync {
     fn mode(&self) -> Mode;
 
-    /// Opens a session: the person whom a code or a token stands for.
-    fn sign_in<'a>(&'a self, token: Option<&'a str>) -> Later<'a, Person>;
+    /// The person whom the code stands for.
+    fn sign_in<'a>(&'a self) -> Later<'a, Person>;
 
     fn namespaces<'a>(&'a self, person: &'a Person) -> Later<'a, Vec<String>>;
 
@@ -89,7 +89,7 @@ pub(crate) trait Place: Send + Sync {
 
     fn object<'a>(&'a self, person: &'a Person, object: &'a ObjectRef) -> Later<'a, ObjectView>;
 
-    /// What a change would do; nothing is written.
+    /// The effects of a change; nothing is written.
     fn check<'a>(&'a self, person: &'a Person, draft: Draft) -> Later<'a, Checked>;
 
     fn save<'a>(&'a self, person: &'a Person, draft: Draft) -> Later<'a, ObjectView>;

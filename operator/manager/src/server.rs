@@ -21,7 +21,7 @@ use crate::Manager;
 use crate::assets;
 use crate::call::{Body, Call, Reply};
 use crate::failure::{Code, Failure};
-use crate::guard::protect;
+use crate::guard::{check_origin, cookie, protect};
 use crate::kind::ObjectKind;
 use crate::manager::new_id;
 use crate::session::Person;
@@ -45,7 +45,7 @@ pub struct ManagerServer {
     manager: Arc<Manager>,
 }
 
-/// What is under way at a stop has so long.
+/// Requests that are under way at a stop have so long.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl ManagerServer {
@@ -144,8 +144,8 @@ fn refusal(failure: &Failure) -> Reply {
 async fn serve(manager: &Arc<Manager>, request: Request<Incoming>) -> Result<(Reply, bool), Failure> {
     let (head, body) = request.into_parts();
     let (endpoint, path) = route(manager, &head.method, head.uri.path())?;
-    manager.names.check_origin(&head.method, &head.headers)?;
-    let cookie = manager.names.cookie(&head.headers).map(str::to_owned);
+    check_origin(&head.method, &head.headers)?;
+    let cookie = cookie(&head.headers).map(str::to_owned);
     let person = match endpoint.needs {
         Needs::Nobody => nobody(),
         _ => manager.person(cookie.as_deref()).ok_or_else(Failure::no_session)?,
@@ -236,7 +236,7 @@ async fn read(body: Incoming) -> Result<Value, Failure> {
 }
 
 fn nobody() -> Person {
-    Person { name: String::new(), uid: String::new(), groups: Vec::new(), token: None }
+    Person { name: String::new(), uid: String::new(), groups: Vec::new() }
 }
 
 #[cfg(test)]

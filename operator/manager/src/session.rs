@@ -1,11 +1,9 @@
-//! Sessions of people: opened by a code that is printed once, or by a token of the API server; held in memory only.
+//! Sessions of people: opened by a code that is printed once, and held in memory only.
 //!
-//! A session is known by the hash of its cookie. A token is sealed under a key made of the cookie, so that memory
-//! without the request that brings the cookie holds nothing that opens a cluster. Clock and random bits are arguments.
+//! A session is known by the hash of its cookie. Clock and random bits are arguments.
 
 use std::collections::HashMap;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use idm_types::{Redacted, Uptime, hex};
 use sha2::{Digest, Sha256};
@@ -23,22 +21,22 @@ const MOST: usize = 256;
 /// Letters and digits that nobody takes for each other: 32, so that each has five random bits.
 const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 
-/// The one of a session.
+/// The person of a session.
 #[derive(Clone, Debug)]
 pub(crate) struct Person {
     pub(crate) name: String,
     pub(crate) uid: String,
     pub(crate) groups: Vec<String>,
-    /// The token that goes to the API server with everything that the person does; none in a folder.
-    pub(crate) token: Option<Redacted<String>>,
 }
 
 /// Why a code opens no session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CodeError {
     /// It is another one.
+    #[error("the code is another one")]
     Wrong,
     /// It was used, is too old, or was guessed at too often.
+    #[error("the code is used up: start idm again for a new one")]
     Over,
 }
 
@@ -81,10 +79,7 @@ impl OneTimeCode {
 }
 
 struct Session {
-    name: String,
-    uid: String,
-    groups: Vec<String>,
-    sealed: Option<Vec<u8>>,
+    person: Person,
     began: Uptime,
     seen: Uptime,
 }
@@ -93,46 +88,18 @@ struct Session {
 #[derive(Default)]
 pub(crate) struct Sessions(HashMap<[u8; 32], Session>);
 
-/// The cookie could not be made, or its token not be sealed.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the session could not be sealed")]
-pub(crate) struct NotSealed;
-
-fn key_of(cookie: &str) -> Result<RandomizedNonceKey, NotSealed> {
-    let mut hash = Sha256::new();
-    hash.update(b"idm manager: token\0");
-    hash.update(cookie.as_bytes());
-    RandomizedNonceKey::new(&AES_256_GCM, &hash.finalize()).map_err(|_| NotSealed)
-}
-
 impl Sessions {
     /// Opens a session; returns the value of its cookie.
-    pub(crate) fn open(
-        &mut self,
-        person: Person,
-        random: [u8; 32],
-        now: Uptime,
-    ) -> Result<Redacted<String>, NotSealed> {
+    pub(crate) fn open(&mut self, person: Person, random: [u8; 32], now: Uptime) -> Redacted<String> {
         let cookie = Redacted::new(hex(&random));
-        let Person { name, uid, groups, token } = person;
-        let sealed = match token {
-            None => None,
-            Some(token) => {
-                let mut text = token.reveal().as_bytes().to_vec();
-                key_of(cookie.reveal())?
-                    .seal_in_place_append_tag(Aad::empty(), &mut text)
-                    .map(|nonce| Some([&nonce.as_ref()[..], &text].concat()))
-                    .map_err(|_| NotSealed)?
-            }
-        };
         self.0.retain(|_, session| session.lives(now));
         if self.0.len() >= MOST {
             let oldest = self.0.iter().min_by_key(|(_, session)| session.seen).map(|(key, _)| *key);
             oldest.and_then(|key| self.0.remove(&key));
         }
-        let session = Session { name, uid, groups, sealed, began: now, seen: now };
+        let session = Session { person, began: now, seen: now };
         self.0.insert(Sha256::digest(cookie.reveal()).into(), session);
-        Ok(cookie)
+        cookie
     }
 
     /// The person of a cookie; the session rests from now on.
@@ -144,11 +111,7 @@ impl Sessions {
         }
         let session = self.0.get_mut(&key)?;
         session.seen = now;
-        let token = match &session.sealed {
-            None => None,
-            Some(sealed) => Some(opened(cookie, sealed)?),
-        };
-        Some(Person { name: session.name.clone(), uid: session.uid.clone(), groups: session.groups.clone(), token })
+        Some(session.person.clone())
     }
 
     /// Whether a session is open; it goes on resting.
@@ -164,14 +127,6 @@ impl Sessions {
     }
 }
 
-fn opened(cookie: &str, sealed: &[u8]) -> Option<Redacted<String>> {
-    let (nonce, text) = sealed.split_first_chunk::<12>()?;
-    let mut text = text.to_vec();
-    let plain =
-        key_of(cookie).ok()?.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::empty(), &mut text).ok()?;
-    String::from_utf8(plain.to_vec()).ok().map(Redacted::new)
-}
-
 impl Session {
     fn lives(&self, now: Uptime) -> bool {
         now.since(self.began) < LIFETIME_MS && now.since(self.seen) < REST_MS
@@ -182,13 +137,8 @@ impl Session {
 mod tests {
     use super::*;
 
-    fn person(token: Option<&str>) -> Person {
-        Person {
-            name: "ana".into(),
-            uid: "1".into(),
-            groups: vec![],
-            token: token.map(|token| Redacted::new(token.into())),
-        }
+    fn person() -> Person {
+        Person { name: "ana".into(), uid: "1".into(), groups: vec![] }
     }
 
     #[test]
@@ -211,7 +161,7 @@ mod tests {
     #[test]
     fn a_session_ends_by_rest_by_age_and_by_its_person() {
         let mut sessions = Sessions::default();
-        let cookie = sessions.open(person(None), [7; 32], Uptime(0)).expect("opened");
+        let cookie = sessions.open(person(), [7; 32], Uptime(0));
         let cookie = cookie.reveal();
         let mut now = 0;
         while now + REST_MS - 1 < LIFETIME_MS {
@@ -219,23 +169,11 @@ mod tests {
             assert!(sessions.person(cookie, Uptime(now)).is_some(), "{now}");
         }
         assert!(sessions.person(cookie, Uptime(LIFETIME_MS)).is_none());
-        let cookie = sessions.open(person(None), [8; 32], Uptime(0)).expect("opened");
+        let cookie = sessions.open(person(), [8; 32], Uptime(0));
         assert!(sessions.person(cookie.reveal(), Uptime(REST_MS)).is_none());
-        let cookie = sessions.open(person(None), [9; 32], Uptime(0)).expect("opened");
+        let cookie = sessions.open(person(), [9; 32], Uptime(0));
         sessions.end(cookie.reveal());
         assert!(sessions.person(cookie.reveal(), Uptime(1)).is_none());
-    }
-
-    #[test]
-    fn a_token_lies_sealed_in_memory_and_opens_with_its_cookie_alone() {
-        let mut sessions = Sessions::default();
-        let cookie = sessions.open(person(Some("canary-token")), [7; 32], Uptime(0)).expect("opened");
-        let stored = sessions.0.values().next().and_then(|session| session.sealed.clone()).expect("sealed");
-        assert!(!stored.windows(6).any(|part| part == b"canary"));
-        let found = sessions.person(cookie.reveal(), Uptime(1)).and_then(|person| person.token).expect("a token");
-        assert_eq!(found.reveal(), "canary-token");
-        assert!(sessions.person(&hex(&[8; 32]), Uptime(1)).is_none());
-        assert!(opened(&hex(&[8; 32]), &stored).is_none());
     }
 
     #[test]
@@ -244,7 +182,7 @@ mod tests {
         for number in 0..=MOST as u64 {
             let mut random = [0; 32];
             random[..8].copy_from_slice(&number.to_be_bytes());
-            sessions.open(person(None), random, Uptime(number)).expect("opened");
+            sessions.open(person(), random, Uptime(number));
         }
         assert_eq!(sessions.0.len(), MOST);
     }

@@ -22,7 +22,7 @@ pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> +
 type Handler = Box<dyn Fn(Call, Value) -> Later<'static, Reply> + Send + Sync>;
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
-/// Who may ask.
+/// The people who may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Needs {
     /// Everybody who reaches the server: to open a session.
@@ -58,7 +58,7 @@ pub(crate) struct Endpoint {
     pub(crate) path: &'static str,
     pub(crate) needs: Needs,
     /// The parameters that it reads; any other is refused.
-    pub(crate) query: &'static [&'static str],
+    pub(crate) query: Vec<&'static str>,
     pub(crate) request: Option<SchemaOf>,
     pub(crate) answer: Option<SchemaOf>,
     pub(crate) media_type: &'static str,
@@ -68,7 +68,7 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     fn new(id: &'static str, method: Method, path: &'static str, needs: Needs, handler: Handler) -> Self {
         let (summary, media_type) = ("", "application/json");
-        Self { id, summary, method, path, needs, query: &[], request: None, answer: None, media_type, handler }
+        Self { id, summary, method, path, needs, query: Vec::new(), request: None, answer: None, media_type, handler }
     }
 
     /// Answers with JSON.
@@ -135,8 +135,9 @@ impl Endpoint {
         Self::new(id, method, path, needs, Box::new(move |call, _| Box::pin(handler(call))))
     }
 
-    fn reads(self, query: &'static [&'static str]) -> Self {
-        Self { query, ..self }
+    fn reads(mut self, query: &[&'static str]) -> Self {
+        self.query.extend(query);
+        self
     }
 
     fn of_type(self, media_type: &'static str) -> Self {
@@ -160,7 +161,7 @@ pub(crate) fn endpoints() -> Arc<[Endpoint]> {
     let of_credential = |verb| Needs::Verb(verb, Kind::Credential);
     Arc::new([
         Endpoint::taking("openSession", post.clone(), "/api/v1/session", Nobody, api::session::open)
-            .says("Opens a session by a code that was printed at the start, or by a token of the API server"),
+            .says("Opens a session by the code that was printed at the start"),
         Endpoint::plain("endSession", delete.clone(), "/api/v1/session", Session, api::session::end)
             .says("Ends the session"),
         Endpoint::get("me", "/api/v1/me", Session, api::me::me)
@@ -208,39 +209,16 @@ pub(crate) fn endpoints() -> Arc<[Endpoint]> {
         Endpoint::get("home", "/api/v1/home", Session, api::home::home)
             .says("Whether identity is healthy: gateways, decisions of the last hour, what needs attention"),
         Endpoint::get("searchAudit", "/api/v1/audit", Session, api::audit::search)
-            .reads(&[
-                "kind",
-                "outcome",
-                "reason",
-                "namespace",
-                "objectKind",
-                "name",
-                "who",
-                "text",
-                "since",
-                "until",
-                "limit",
-                "before",
-            ])
+            .reads(api::audit::FILTERS)
+            .reads(&["limit", "before"])
             .says("Records of decisions and changes, the newest first"),
         Endpoint::plain("followAudit", Method::GET, "/api/v1/audit/stream", Session, api::audit::stream)
             .reads(api::audit::FILTERS)
             .of_type("text/event-stream")
             .says("Records as they are written; goes on behind `Last-Event-ID`"),
         Endpoint::plain("exportAudit", Method::GET, "/api/v1/audit/export", Session, api::audit::export)
-            .reads(&[
-                "kind",
-                "outcome",
-                "reason",
-                "namespace",
-                "objectKind",
-                "name",
-                "who",
-                "text",
-                "since",
-                "until",
-                "format",
-            ])
+            .reads(api::audit::FILTERS)
+            .reads(&["format"])
             .of_type("application/jsonl")
             .says("All records of a query as a file"),
         Endpoint::get("getRecord", "/api/v1/audit/{id}", Session, api::audit::entry)

@@ -12,17 +12,15 @@ use serde_json::Value;
 
 use crate::failure::Missing;
 
-/// A code or a token for a session. One of the two.
+/// The code for a session.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SignIn {
-    /// The code that was printed at the start: of a folder.
-    pub(crate) code: Option<String>,
-    /// A token of the API server: of a cluster.
-    pub(crate) token: Option<String>,
+    /// The code that was printed at the start.
+    pub(crate) code: String,
 }
 
-/// Where the objects are.
+/// The place of the objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Mode {
@@ -39,7 +37,7 @@ pub(crate) struct Allowed {
     /// By what.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) by: Option<String>,
-    /// What is missing.
+    /// The permission that is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) missing: Option<Missing>,
 }
@@ -52,7 +50,7 @@ pub(crate) struct Me {
     pub(crate) name: String,
     /// Their groups.
     pub(crate) groups: Vec<String>,
-    /// Where the objects are.
+    /// The place of the objects.
     pub(crate) mode: Mode,
     /// The namespaces that they may look at.
     pub(crate) namespaces: Vec<String>,
@@ -82,7 +80,7 @@ pub(crate) struct ManagedBy {
     pub(crate) tool: String,
     /// The application, Kustomization, HelmRelease or release.
     pub(crate) owner: String,
-    /// Where in its source the object is, if it is known.
+    /// The place of the object in its source, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) path: Option<String>,
 }
@@ -125,7 +123,7 @@ pub(crate) struct Page {
     pub(crate) total: Option<u64>,
 }
 
-/// What the compiler says about an object.
+/// The compiler's findings about an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Finding")]
@@ -169,7 +167,7 @@ pub(crate) struct ObjectView {
     /// The line where it begins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) line: Option<usize>,
-    /// What the compiler says about it.
+    /// The compiler's findings about it.
     pub(crate) findings: Vec<FindingView>,
     /// The keys of a Credential.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -196,15 +194,15 @@ pub(crate) struct CheckDraft {
     pub(crate) version: Option<String>,
 }
 
-/// What a change would do.
+/// The effects of a change.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Checked {
     /// The fields that change, without values that may be secret.
     pub(crate) diff: Vec<String>,
-    /// What the compiler would say.
+    /// The findings that the compiler would have.
     pub(crate) findings: Vec<FindingView>,
-    /// What the API server would warn of.
+    /// The warnings of an API server.
     pub(crate) warnings: Vec<String>,
     /// Nothing changes.
     pub(crate) unchanged: bool,

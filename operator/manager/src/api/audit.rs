@@ -7,13 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_DISPOSITION;
 use idm_audit::export::{CSV_HEAD, csv_line, json_line};
-use idm_audit::{Cursor, Mark, Page, RecordFilter, StoredRecord, Tail, TailError, Tailed};
+use idm_audit::{Cursor, Mark, Page, ReadError, RecordFilter, StoredRecord, Tail, TailError, Tailed};
 use idm_types::{Reason, Timestamp};
 use tokio::sync::mpsc;
 
 use crate::Manager;
-use crate::call::{Body, Call, Reply};
+use crate::call::{Body, Call, Reply, blocking};
 use crate::failure::{Code, Failure};
+use crate::manager::AuditPlace;
 use crate::wire::audit::{AuditEntry, AuditItem, AuditPage};
 
 /// The filters of a query.
@@ -64,24 +65,21 @@ fn filter(call: &Call) -> Result<RecordFilter, Failure> {
     })
 }
 
+fn unread(error: &ReadError) -> Failure {
+    Failure::unavailable(error.to_string())
+}
+
 /// The newest records before a place, from where they are kept.
 pub(crate) async fn page(
-    manager: &Arc<Manager>,
-    filter: RecordFilter,
-    before: Option<Cursor>,
+    manager: &Manager,
+    filter: &RecordFilter,
+    before: Option<&Cursor>,
     limit: usize,
 ) -> Result<Page, Failure> {
-    if let Some(server) = &manager.audit.server {
-        let page = server.page(&filter, before.as_ref(), limit).await;
-        return page.map_err(|error| Failure::unavailable(error.to_string()));
-    }
-    let dir = manager.audit.dir.clone();
-    let read = move || idm_audit::read(&dir, &filter, before.as_ref(), limit);
-    let page =
-        tokio::task::spawn_blocking(read).await.map_err(|_| Failure::unavailable("the reading was broken off"))?;
-    page.map_err(|error| match error.kind() {
-        std::io::ErrorKind::InvalidInput => Failure::invalid(error.to_string()).at("before"),
-        _ => Failure::unavailable("the records cannot be read"),
+    let page = manager.audit.all().page(filter, before, limit).await;
+    page.map_err(|error| match error {
+        ReadError::Cursor(_) => Failure::invalid(error.to_string()).at("before"),
+        other => unread(&other),
     })
 }
 
@@ -89,7 +87,7 @@ pub(crate) async fn search(call: Call) -> Result<AuditPage, Failure> {
     let before = call.parameter("before").map(str::parse).transpose();
     let before = before.map_err(|error: idm_audit::NoCursor| Failure::invalid(error.to_string()).at("before"))?;
     let limit = call.number("limit", USUAL, MOST)?;
-    let page = page(&call.manager, filter(&call)?, before, limit).await?;
+    let page = page(&call.manager, &filter(&call)?, before.as_ref(), limit).await?;
     Ok(AuditPage {
         items: page.items.iter().map(AuditItem::of).collect(),
         next: page.next.map(|next| next.to_string()),
@@ -98,20 +96,15 @@ pub(crate) async fn search(call: Call) -> Result<AuditPage, Failure> {
 }
 
 pub(crate) async fn entry(call: Call) -> Result<AuditEntry, Failure> {
-    let id = call.part("id").to_owned();
+    let id = call.part("id");
     let missing = || Failure::new(Code::NotFound, "there is no record of this id, or none any more");
-    let dir = call.manager.audit.dir.clone();
-    let wanted = id.clone();
-    let found = tokio::task::spawn_blocking(move || idm_audit::find(&dir, &wanted)).await;
-    let found = found.ok().and_then(Result::ok).flatten();
-    let record = match (found, &call.manager.audit.server) {
-        (Some(record), _) => record,
-        (None, Some(server)) => {
-            let found = server.find(&id).await.map_err(|error| Failure::unavailable(error.to_string()))?;
-            found.ok_or_else(missing)?
-        }
-        (None, None) => return Err(missing()),
-    };
+    let AuditPlace { own, server, .. } = &call.manager.audit;
+    // The newest records of this process may not be on the server yet.
+    let mut found = own.find(id).await.ok().flatten();
+    if let (None, Some(server)) = (&found, server) {
+        found = server.find(id).await.map_err(|error| unread(&error))?;
+    }
+    let record = found.ok_or_else(missing)?;
     Ok(AuditEntry { item: AuditItem::of(&record), explanation: record.explain(), record: record.value().clone() })
 }
 
@@ -124,7 +117,7 @@ pub(crate) async fn export(call: Call) -> Result<Reply, Failure> {
     let name = if head.is_some() { "audit.csv" } else { "audit.jsonl" };
     let (filter, manager) = (filter(&call)?, call.manager.clone());
     let (pieces, body) = mpsc::channel(WAITING);
-    let first = page(&manager, filter.clone(), None, EXPORTED).await?;
+    let first = page(&manager, &filter, None, EXPORTED).await?;
     tokio::spawn(async move {
         if let Some(head) = head {
             let _ = pieces.send(format!("{head}\r\n").into()).await;
@@ -135,7 +128,7 @@ pub(crate) async fn export(call: Call) -> Result<Reply, Failure> {
             let text: String = items.iter().map(|record| line(record) + end).collect();
             let sent = tokio::time::timeout(SLOW, pieces.send(text.into())).await;
             let Some(next) = next.filter(|_| matches!(sent, Ok(Ok(())))) else { return };
-            now = page(&manager, filter.clone(), Some(next), EXPORTED).await;
+            now = page(&manager, &filter, Some(&next), EXPORTED).await;
         }
     });
     let reply = Reply::bytes(200, media_type, Bytes::new());
@@ -147,8 +140,7 @@ pub(crate) async fn export(call: Call) -> Result<Reply, Failure> {
 pub(crate) async fn stream(call: Call) -> Result<Reply, Failure> {
     let filter = filter(&call)?;
     let (dir, last) = (call.manager.audit.dir.clone(), call.last_event.clone());
-    let begun = tokio::task::spawn_blocking(move || begin(&dir, last.as_deref())).await;
-    let begun = begun.map_err(|_| Failure::unavailable("the reading was broken off"))?;
+    let begun = blocking(move || begin(&dir, last.as_deref())).await?;
     let (tail, is_gap) = begun.map_err(|_| Failure::unavailable("the records cannot be read"))?;
     let (pieces, body) = mpsc::channel(WAITING);
     tokio::spawn(follow(tail, is_gap, filter, pieces, call.manager.clone(), call.cookie.clone()));
@@ -184,16 +176,12 @@ async fn follow(
     let mut heard = tokio::time::Instant::now();
     // A stream ends with its session, and does not keep it awake.
     while manager.is_open(cookie.as_deref()) {
-        let Ok((back, read)) = tokio::task::spawn_blocking(move || {
+        let next = blocking(move || {
             let read = tail.next(READ);
             (tail, read)
-        })
-        .await
-        else {
-            return;
-        };
+        });
+        let Ok((back, Ok(read))) = next.await else { return };
         tail = back;
-        let Ok(read) = read else { return };
         let is_quiet = read.is_empty();
         let mut text = String::new();
         for found in read {

@@ -10,7 +10,7 @@ use idm_plan::ObjectKey;
 use idm_types::{Redacted, Timestamp, visible};
 use serde_json::{Value, json};
 
-use crate::call::Call;
+use crate::call::{Call, blocking};
 use crate::failure::{Code, Failure};
 use crate::wire::explain::{CheckView, DecodeRequest, DecodedView, ExplainRequest, ExplainedView, StepView};
 
@@ -31,9 +31,7 @@ pub(crate) async fn decode(call: Call, body: DecodeRequest) -> Result<DecodedVie
     };
     let hypotheses = hypotheses(&call, &policy.namespace).await?;
     let key = ObjectKey::new(&policy.namespace, &policy.name);
-    let examined =
-        tokio::task::spawn_blocking(move || hypotheses.examine(&key, token.reveal(), Timestamp::now())).await;
-    let examined = examined.map_err(|_| Failure::unavailable("the work was broken off"))?;
+    let examined = blocking(move || hypotheses.examine(&key, token.reveal(), Timestamp::now())).await?;
     let examined = examined.map_err(|_| Failure::unavailable("the policy cannot be used: see its findings"))?;
     let checks = examined.ok_or_else(|| Failure::new(Code::NotFound, "this policy is not in force").at("policy"))?;
     let shown = checks.checks.into_iter().map(|check| CheckView {
@@ -56,17 +54,12 @@ pub(crate) async fn explain(call: Call, body: ExplainRequest) -> Result<Explaine
         |(name, value): &(String, String)| Some((HeaderName::from_str(name).ok()?, HeaderValue::from_str(value).ok()?));
     let headers: Option<Vec<_>> = request.headers.iter().map(header).collect();
     let headers = headers.ok_or_else(|| invalid("request.headers", "each must be a name and a value of a header"))?;
-    let namespace = match namespace {
-        Some(namespace) => namespace,
-        None => call.manager.place.namespaces(&call.person).await?.into_iter().next().unwrap_or_default(),
-    };
+    let namespace = call.namespace(namespace.as_deref()).await?;
     let hypotheses = hypotheses(&call, &namespace).await?;
     let asked = Hypothetical { headers, ..Hypothetical::new(method, url) };
     let runtime = tokio::runtime::Handle::current();
     // A decision stays on one thread.
-    let decided =
-        tokio::task::spawn_blocking(move || runtime.block_on(hypotheses.decide(&asked, Timestamp::now()))).await;
-    let decided = decided.map_err(|_| Failure::unavailable("the work was broken off"))?;
+    let decided = blocking(move || runtime.block_on(hypotheses.decide(&asked, Timestamp::now()))).await?;
     let told = decided.map_err(|error| match error {
         HypotheticalError::Url(_) => invalid("request.url", "it must have `http` or `https`, a host and a path"),
         HypotheticalError::Request(_) => invalid("request", "such a request cannot be sent"),

@@ -1,7 +1,6 @@
 //! The first page: whether identity is healthy. Numbers come from the records of the last hour, in one pass.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use idm_audit::{RecordFilter, RecordKind, StoredRecord};
 use idm_types::Timestamp;
@@ -23,11 +22,11 @@ pub(crate) async fn home(call: Call) -> Result<Home, Failure> {
     let now = Timestamp::now();
     let place = &call.manager.place;
     let changes = RecordFilter { kind: Some(RecordKind::Change), ..RecordFilter::default() };
-    let changes = page(&call.manager, changes, None, CHANGES).await?;
+    let changes = page(&call.manager, &changes, None, CHANGES).await?;
     let mut counts = Counts::new(now);
     count(&call.manager, &mut counts).await?;
     let (failing, expiring) = place.attention(&call.person, now).await?;
-    let Counts { decisions, reasons, minutes } = counts;
+    let Counts { first: _, decisions, reasons, minutes } = counts;
     let mut reasons: Vec<_> = reasons.into_iter().map(|(reason, count)| ReasonCount { reason, count }).collect();
     reasons.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.reason.cmp(&b.reason)));
     reasons.truncate(REASONS);
@@ -43,12 +42,12 @@ pub(crate) async fn home(call: Call) -> Result<Home, Failure> {
     })
 }
 
-async fn count(manager: &Arc<Manager>, counts: &mut Counts) -> Result<(), Failure> {
-    let since = Timestamp::parse_rfc3339(&counts.decisions.since);
+async fn count(manager: &Manager, counts: &mut Counts) -> Result<(), Failure> {
+    let since = Some(counts.first);
     let filter = RecordFilter { kind: Some(RecordKind::Decision), since, ..RecordFilter::default() };
     let (mut before, mut seen) = (None, 0);
     loop {
-        let read = page(manager, filter.clone(), before, 1000).await?;
+        let read = page(manager, &filter, before.as_ref(), 1000).await?;
         read.items.iter().for_each(|record| counts.add(record));
         seen += read.items.len();
         let oldest = read.items.last().map(|record| record.time().to_owned());
@@ -64,6 +63,8 @@ async fn count(manager: &Arc<Manager>, counts: &mut Counts) -> Result<(), Failur
 }
 
 struct Counts {
+    /// The beginning of the first minute.
+    first: Timestamp,
     decisions: Decisions,
     reasons: BTreeMap<String, u64>,
     minutes: Vec<Minute>,
@@ -72,10 +73,11 @@ struct Counts {
 impl Counts {
     fn new(now: Timestamp) -> Self {
         let first = (now.0 / MINUTE_MS + 1).saturating_sub(MINUTES);
-        let minute = |number: u64| Timestamp((first + number) * MINUTE_MS).rfc3339();
-        let minutes = (0..MINUTES).map(|number| Minute { time: minute(number), ..Minute::default() });
-        let decisions = Decisions { since: minute(0), ..Decisions::default() };
-        Self { decisions, reasons: BTreeMap::new(), minutes: minutes.collect() }
+        let minute = |number: u64| Timestamp((first + number) * MINUTE_MS);
+        let minutes = (0..MINUTES).map(|number| Minute { time: minute(number).rfc3339(), ..Minute::default() });
+        let first = minute(0);
+        let decisions = Decisions { since: first.rfc3339(), ..Decisions::default() };
+        Self { first, decisions, reasons: BTreeMap::new(), minutes: minutes.collect() }
     }
 
     fn add(&mut self, record: &StoredRecord) {

@@ -9,21 +9,14 @@ use crate::failure::Failure;
 use crate::wire::Document;
 use crate::wire::audit::{MatrixBinding, MatrixRole, MatrixView};
 
-async fn first_namespace(call: &Call) -> Result<String, Failure> {
-    match call.parameter("namespace") {
-        Some(namespace) => Ok(namespace.to_owned()),
-        None => Ok(call.manager.place.namespaces(&call.person).await?.into_iter().next().unwrap_or_default()),
-    }
-}
-
 pub(crate) async fn topology(call: Call) -> Result<Document, Failure> {
-    let namespace = first_namespace(&call).await?;
+    let namespace = call.namespace(call.parameter("namespace")).await?;
     let read = call.manager.place.understood(&call.person, &namespace).await?;
     Ok(Document(json!(draw(&read.world, &read.compiled))))
 }
 
 pub(crate) async fn matrix(call: Call) -> Result<MatrixView, Failure> {
-    let namespace = first_namespace(&call).await?;
+    let namespace = call.namespace(call.parameter("namespace")).await?;
     let read = call.manager.place.understood(&call.person, &namespace).await?;
     let settings = PermissionSettings::default();
     let with_permissions = read.world.role_bindings.iter().filter(|object| object.spec.role.is_none());

@@ -8,7 +8,7 @@ use idm_api::v1alpha1::CredentialSpec;
 use idm_compile::yaml::read_files;
 use idm_compile::{Compiled, Object, REGISTER_FIELD, REGISTER_SECRET, Register, Settings, World, compile, held_keys};
 use idm_gateway::source::dir;
-use idm_plan::{EndCause, KeyEnd, Proof, key_id};
+use idm_plan::{EndCause, KeyEnd, Proof, key_id, key_state};
 use idm_types::{Timestamp, hex};
 use serde_json::{Value, json};
 
@@ -272,12 +272,9 @@ fn yaml(value: &Value) -> String {
 }
 
 fn shown_key(sha256: &str, end: Option<KeyEnd>, now: Timestamp) -> Value {
-    let mut key = json!({"id": key_id(sha256), "state": "Active"});
-    if let Some(end) = end {
-        key["state"] = if now < end.at { "Overlapping" } else { end.cause.name() }.into();
-        if end.at.0 > 0 {
-            key["untilTime"] = end.at.rfc3339().into();
-        }
+    let mut key = json!({"id": key_id(sha256), "state": key_state(end, now)});
+    if let Some(end) = end.filter(|end| end.at.0 > 0) {
+        key["untilTime"] = end.at.rfc3339().into();
     }
     key
 }

@@ -20,13 +20,14 @@ use serde_json::json;
 
 use super::{Draft, ListQuery, ObjectRef, Place, Understood};
 use crate::FolderOptions;
+use crate::call::blocking;
 use crate::credential::{CredentialError, is_credential_name};
 use crate::failure::{Code, Failure};
 use crate::session::Person;
 use crate::table::Later;
 use crate::wire::audit::{Expiring, Failing};
 use crate::wire::{Allowed, Checked, GatewayView, MadeKey, Mode, NewCredential, ObjectView, OldKey, Page, Revoked};
-use snapshot::{FolderReader, Snapshot};
+use snapshot::{Files, FolderReader, Snapshot};
 
 /// By what the person of a folder may do everything.
 const OWNER: &str = "the owner of this folder";
@@ -57,10 +58,7 @@ impl FolderPlace {
         work: impl FnOnce(&Inner) -> Result<T, Failure> + Send + 'static,
     ) -> Later<'a, T> {
         let inner = self.0.clone();
-        Box::pin(async move {
-            let done = tokio::task::spawn_blocking(move || work(&inner)).await;
-            done.map_err(|_| Failure::unavailable("the work was broken off"))?
-        })
+        Box::pin(async move { blocking(move || work(&inner)).await? })
     }
 
     /// The same for a change, whose record is on disk before it is answered.
@@ -75,8 +73,7 @@ impl FolderPlace {
                 return Err(Failure::unavailable("nothing can be changed while no record can be stored: see the log"));
             }
             let worker = inner.clone();
-            let done = tokio::task::spawn_blocking(move || work(&worker)).await;
-            let (answer, changes) = done.map_err(|_| Failure::unavailable("the work was broken off"))??;
+            let (answer, changes) = blocking(move || work(&worker)).await??;
             for change in changes {
                 let storing = change.tell(&person, &inner.spool.lock().unwrap_or_else(PoisonError::into_inner));
                 if storing.await.is_err() {
@@ -91,6 +88,11 @@ impl FolderPlace {
 impl Inner {
     fn now(&self) -> Result<Arc<Snapshot>, Failure> {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner).now(&self.dir, self.settings)
+    }
+
+    /// The folder as it would be with these files.
+    fn with(&self, files: Files) -> Snapshot {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner).of(files, self.settings)
     }
 
     /// Refuses a namespace that is not that of the folder.
@@ -122,7 +124,7 @@ impl Place for FolderPlace {
         Mode::Folder
     }
 
-    fn sign_in<'a>(&'a self, _token: Option<&'a str>) -> Later<'a, Person> {
+    fn sign_in<'a>(&'a self) -> Later<'a, Person> {
         self.blocking(|inner| Ok(view::owner(&inner.dir)))
     }
 
@@ -205,7 +207,6 @@ impl Place for FolderPlace {
     ) -> Later<'a, MadeKey> {
         let namespace = namespace.to_owned();
         self.recorded(person, move |inner| {
-            inner.here(&namespace)?;
             let NewCredential { name, owner, expire_time, roles } = new;
             if !is_credential_name(&name) {
                 let message = "`name` must be lower-case letters, digits, `-` and `.`, at most 240 of them";
@@ -225,7 +226,7 @@ impl Place for FolderPlace {
             if let Some(time) = expire_time {
                 spec["expireTime"] = time.into();
             }
-            write::create_credential(inner, &name, spec)
+            write::create_credential(inner, &namespace, &name, spec)
         })
     }
 
@@ -237,10 +238,7 @@ impl Place for FolderPlace {
         overlap_seconds: u64,
     ) -> Later<'a, MadeKey> {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        self.recorded(person, move |inner| {
-            inner.here(&namespace)?;
-            write::rotate(inner, &name, overlap_seconds)
-        })
+        self.recorded(person, move |inner| write::rotate(inner, &namespace, &name, overlap_seconds))
     }
 
     fn revoke<'a>(
@@ -251,10 +249,7 @@ impl Place for FolderPlace {
         key: Option<String>,
     ) -> Later<'a, Revoked> {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        self.recorded(person, move |inner| {
-            inner.here(&namespace)?;
-            write::revoke(inner, &name, key.as_deref())
-        })
+        self.recorded(person, move |inner| write::revoke(inner, &namespace, &name, key.as_deref()))
     }
 }
 

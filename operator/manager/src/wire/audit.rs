@@ -22,7 +22,7 @@ pub(crate) struct AuditItem {
     /// How a decision came out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) outcome: Option<String>,
-    /// What kind of change it is.
+    /// The kind of change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) action: Option<String>,
     /// The reason of a refusal or failure.
@@ -108,7 +108,7 @@ pub(crate) struct Home {
     pub(crate) per_minute: Vec<Minute>,
     /// Objects that are not in force.
     pub(crate) failing: Vec<Failing>,
-    /// What ends within 14 days.
+    /// The credentials and keys that end within 14 days.
     pub(crate) expiring: Vec<Expiring>,
     /// The newest changes.
     pub(crate) changes: Vec<AuditItem>,
@@ -178,7 +178,7 @@ pub(crate) struct Expiring {
     pub(crate) namespace: String,
     /// Its name.
     pub(crate) name: String,
-    /// What ends: `the Credential`, or a key by its id.
+    /// The thing that ends: `the Credential`, or a key by its id.
     pub(crate) what: String,
     /// When.
     pub(crate) time: String,

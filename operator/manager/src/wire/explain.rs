@@ -24,7 +24,7 @@ pub(crate) struct PolicyName {
     pub(crate) name: String,
 }
 
-/// What a token says, and whether a policy takes it.
+/// The content of a token, and whether a policy takes it.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DecodedView {
@@ -45,7 +45,7 @@ pub(crate) struct CheckView {
     pub(crate) name: String,
     /// Whether it was passed; unset where that is not known.
     pub(crate) ok: Option<bool>,
-    /// What was compared.
+    /// The facts that were compared.
     pub(crate) text: String,
 }
 
@@ -99,6 +99,6 @@ pub(crate) struct StepView {
     pub(crate) name: String,
     /// Whether the request passed.
     pub(crate) ok: bool,
-    /// What was checked, or found.
+    /// The facts that were compared, or found.
     pub(crate) text: String,
 }

@@ -22,9 +22,9 @@ use crate::kind::ObjectKind;
 use crate::place::Understood;
 use crate::wire::FindingView;
 
-type Files = Vec<(String, String)>;
+pub(crate) type Files = Vec<(String, String)>;
 
-/// What is known of a document without looking at it again.
+/// The facts of a document that are known without looking at it again.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) kind: ObjectKind,
@@ -46,7 +46,7 @@ pub(crate) struct Row {
 /// A key of a Credential: its id, and its end where it has one.
 pub(crate) type KeyOf = (String, Option<KeyEnd>);
 
-/// What tells whether a file changed.
+/// The facts that tell whether a file changed.
 type Stamp = Vec<(std::ffi::OsString, u64, Option<SystemTime>, u64)>;
 
 /// One reading of a folder.
@@ -227,7 +227,7 @@ impl Snapshot {
             })
     }
 
-    /// What the compiler says about an object. A fault of reading is of the object in whose lines it is.
+    /// The compiler's findings about an object. A fault of reading is of the object in whose lines it is.
     pub(crate) fn findings(&self, row: &Row) -> Vec<FindingView> {
         match &self.read {
             Ok(read) => {

@@ -7,7 +7,7 @@ use idm_api::v1alpha1::Method;
 use idm_compile::effective;
 use idm_gateway::Gateway;
 use idm_permission::Kind;
-use idm_plan::ObjectKey;
+use idm_plan::{ObjectKey, key_state};
 use idm_types::Timestamp;
 use serde_json::Value;
 
@@ -35,7 +35,7 @@ pub(super) fn owner(dir: &Path) -> Person {
         (fields.nth(1)? == uid).then_some(name)
     };
     let name = users.lines().find_map(of).unwrap_or_else(|| format!("uid {uid}"));
-    Person { name, uid, groups: Vec::new(), token: None }
+    Person { name, uid, groups: Vec::new() }
 }
 
 pub(super) fn page(snapshot: &Snapshot, query: &ListQuery) -> Page {
@@ -99,13 +99,8 @@ fn ready(findings: &[FindingView]) -> Ready {
 
 fn keys(snapshot: &Snapshot, row: &Row, now: Timestamp) -> Vec<KeyView> {
     let shown = |(id, end): &KeyOf| {
-        let state = match end {
-            None => "Active",
-            Some(end) if now < end.at => "Overlapping",
-            Some(end) => end.cause.name(),
-        };
         let until_time = end.filter(|end| end.at.0 > 0).map(|end| end.at.rfc3339());
-        KeyView { id: id.clone(), state: state.to_owned(), until_time }
+        KeyView { id: id.clone(), state: key_state(*end, now).to_owned(), until_time }
     };
     let known = snapshot.keys.get(&row.head.name).filter(|_| row.head.kind == ObjectKind::Ours(Kind::Credential));
     known.into_iter().flatten().map(shown).collect()

@@ -1,7 +1,5 @@
 //! Changes of a folder: what is written compiles, and what compiles is on record.
 
-use std::path::PathBuf;
-
 use idm_audit::{Action, Change, ChangeBy, ChangeOrigin, Evidence, ObjectName, Record, SCHEMA, SpoolHandle, Storing};
 use idm_compile::yaml::parse_document;
 use idm_diff::{Content, diff};
@@ -121,7 +119,7 @@ fn candidate(inner: &Inner, before: &Snapshot, draft: &Draft) -> Result<Candidat
         None => files.push((file.clone(), text.clone())),
     }
     files.sort();
-    let after = inner.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner).of(files, inner.settings);
+    let after = inner.with(files);
     let old = row.map(|row| Content::of_json(&before.value(row)));
     let diff = diff(object.kind.name(), old.as_ref(), Some(&Content::of_json(&value)));
     Ok(Candidate { file, text, after, diff })
@@ -190,7 +188,7 @@ pub(super) fn delete(inner: &Inner, object: &ObjectRef, version: &str) -> Result
     files.retain(|(known, _)| *known != file);
     files.extend(left.iter().map(|left| (file.clone(), left.clone())));
     files.sort();
-    let after = inner.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner).of(files, inner.settings);
+    let after = inner.with(files);
     let errors = after.errors((object.kind, &object.name));
     if !errors.is_empty() {
         return Err(Failure::refused(errors));
@@ -220,33 +218,48 @@ fn recorded(action: Action, object: &ObjectRef, version: &str, diff: Vec<String>
     vec![Recorded { action, kind: kind.name(), namespace, name, version, diff }]
 }
 
-fn of_credential(inner: &Inner, name: &str) -> Result<(ObjectRef, PathBuf), Failure> {
+/// A Credential of the folder's namespace, and the keys of the folder.
+fn of_credential(inner: &Inner, namespace: &str, name: &str) -> Result<(ObjectRef, FolderCredentials), Failure> {
+    inner.here(namespace)?;
     let kind = ObjectKind::Ours(Kind::Credential);
-    let namespace = inner.now()?.namespace.clone();
-    Ok((ObjectRef { kind, namespace, name: name.to_owned() }, inner.dir.clone()))
+    let object = ObjectRef { kind, namespace: namespace.to_owned(), name: name.to_owned() };
+    Ok((object, FolderCredentials::open(&inner.dir).map_err(failed)?))
 }
 
-pub(super) fn create_credential(inner: &Inner, name: &str, spec: Value) -> Result<(MadeKey, Vec<Recorded>), Failure> {
-    let (object, dir) = of_credential(inner, name)?;
-    let new = FolderCredentials::open(&dir).and_then(|folder| folder.create(name, spec.clone())).map_err(failed)?;
+pub(super) fn create_credential(
+    inner: &Inner,
+    namespace: &str,
+    name: &str,
+    spec: Value,
+) -> Result<(MadeKey, Vec<Recorded>), Failure> {
+    let (object, folder) = of_credential(inner, namespace, name)?;
+    let new = folder.create(name, spec.clone()).map_err(failed)?;
     let diff = diff(object.kind.name(), None, Some(&Content::of_json(&json!({"metadata": {}, "spec": spec}))));
     let lines = diff.into_iter().chain([format!("keys: added {}", new.id)]).collect();
     Ok((made(new), recorded(Action::Created, &object, "", lines)))
 }
 
-pub(super) fn rotate(inner: &Inner, name: &str, overlap_seconds: u64) -> Result<(MadeKey, Vec<Recorded>), Failure> {
-    let (object, dir) = of_credential(inner, name)?;
+pub(super) fn rotate(
+    inner: &Inner,
+    namespace: &str,
+    name: &str,
+    overlap_seconds: u64,
+) -> Result<(MadeKey, Vec<Recorded>), Failure> {
+    let (object, folder) = of_credential(inner, namespace, name)?;
     let overlap = overlap_seconds.saturating_mul(1000);
-    let folder = FolderCredentials::open(&dir).map_err(failed)?;
     let new = folder.rotate(name, overlap, Timestamp::now()).map_err(failed)?;
     let mut lines = vec![format!("keys: added {}", new.id)];
     lines.extend(new.old.as_ref().map(|(id, until)| format!("keys: {id} works until {until}")));
     Ok((made(new), recorded(Action::Updated, &object, "", lines)))
 }
 
-pub(super) fn revoke(inner: &Inner, name: &str, key: Option<&str>) -> Result<(Revoked, Vec<Recorded>), Failure> {
-    let (object, dir) = of_credential(inner, name)?;
-    let folder = FolderCredentials::open(&dir).map_err(failed)?;
+pub(super) fn revoke(
+    inner: &Inner,
+    namespace: &str,
+    name: &str,
+    key: Option<&str>,
+) -> Result<(Revoked, Vec<Recorded>), Failure> {
+    let (object, folder) = of_credential(inner, namespace, name)?;
     let revoked = folder.revoke(name, key, Timestamp::now()).map_err(failed)?;
     let lines = vec![format!("keys: revoked {}", revoked.join(", "))];
     Ok((Revoked { revoked }, recorded(Action::Updated, &object, "", lines)))

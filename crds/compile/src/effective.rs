@@ -1,4 +1,4 @@
-//! What is in force for one policy, and the source of each setting: the policy, a default, or a Gateway's baseline.
+//! The settings in force for one policy, and the source of each: the policy, a default, or a Gateway's baseline.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,11 +21,11 @@ pub struct EffectivePolicy {
     pub generation: i64,
     /// The generation that is in force; `None` where none is.
     pub in_force: Option<i64>,
-    /// What is to be said about it: the findings of the compiler.
+    /// The findings of the compiler about it.
     pub notes: Vec<String>,
-    /// Where it decides.
+    /// The parts of the traffic about which it decides.
     pub holds: Vec<Holding>,
-    /// Where another policy decides.
+    /// The parts of its targets about which another policy decides.
     pub overridden: Vec<Overriding>,
     /// The settings. None where another generation than that of the object is in force.
     pub settings: Vec<Setting>,
@@ -56,7 +56,7 @@ pub struct Setting {
     pub field: String,
     /// Its value, as it would be written.
     pub value: Value,
-    /// Where it comes from.
+    /// Its source.
     pub source: SettingSource,
 }
 

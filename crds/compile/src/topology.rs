@@ -246,7 +246,7 @@ impl Drawing {
     }
 }
 
-/// What happens to the requests of a rule.
+/// The fate of a rule's requests.
 fn state_of(handler: Option<&Handler>, has_policy: bool, plan: &Plan) -> (State, Option<String>) {
     let policy = match handler {
         Some(Handler::Refuse { detail, .. }) => {

@@ -1,4 +1,4 @@
-//! What changed between two versions of an object of ours, in words that hold no secret.
+//! The changes between two versions of an object of ours, in words that hold no secret.
 //!
 //! In: the [`Content`] of an object before and after. Out: one line for each field that changed ([`diff`]), and a
 //! digest by which equal contents are known. Pure: no IO, no clock.

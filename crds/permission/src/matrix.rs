@@ -1,4 +1,4 @@
-//! Who may do what, as one table: what each built-in role holds in each tier, and the RoleBindings with their subjects.
+//! All permissions as one table: those of each built-in role in each tier, and the RoleBindings with their subjects.
 
 use std::collections::BTreeMap;
 

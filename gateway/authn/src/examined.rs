@@ -20,7 +20,7 @@ pub struct Check {
     pub name: &'static str,
     /// Whether the token passed; `None` where the gateway did not come so far, or it is not known here.
     pub ok: Option<bool>,
-    /// What was compared, or why it is not known; empty where the gateway did not come so far.
+    /// The facts that were compared, or why they are not known; empty where the gateway did not come so far.
     pub text: String,
 }
 
@@ -44,7 +44,7 @@ fn code<S: serde::Serializer>(reason: &Option<Reason>, serializer: S) -> Result<
     reason.map(Reason::code).serialize(serializer)
 }
 
-/// What a method found out about a token.
+/// A method's findings about a token.
 pub(crate) struct Examined {
     /// The last check that was made.
     pub(crate) reached: TokenCheck,
@@ -126,7 +126,7 @@ fn list(made: &[Made]) -> Vec<Check> {
     TokenCheck::ALL.iter().map(of).collect()
 }
 
-/// What the texts of passed checks are made of.
+/// The facts of which the texts of passed checks are made.
 struct Facts<'p> {
     method: Option<&'p JwtMethod>,
     issuer: Option<&'p Issuer>,

@@ -54,7 +54,7 @@ impl Hypothetical {
 /// A caller whose authentication is assumed.
 #[derive(Clone, Debug, Default)]
 pub struct Assumed {
-    /// Who it is, and by which method.
+    /// The caller, and the method by which they are known.
     pub caller: Assumption,
     /// Roles beside those that the caller has.
     pub roles: Vec<RoleName>,
@@ -86,7 +86,7 @@ pub struct Hypothesis {
     pub record: StoredRecord,
     /// Why, check by check.
     pub explanation: Explanation,
-    /// What the decision rests on that was assumed or could not be known: lines.
+    /// The facts that were assumed or could not be known: lines.
     pub notes: Vec<String>,
 }
 
@@ -351,7 +351,7 @@ fn missing(refused: Option<&Refusal>, offline: &Offline) -> String {
     }
 }
 
-/// What the decision leaves out because nobody sends the request.
+/// The parts that the decision leaves out because nobody sends the request.
 fn left_out(offline: &Offline, asked: &Hypothetical, trace: &Trace) -> Vec<String> {
     let mut notes = Vec::new();
     let policy = trace.policy.and_then(|position| offline.engine().policy(position));

@@ -1,4 +1,4 @@
-// What every field of a form shares.
+// The things that all fields of a form share.
 import { createContext } from "preact";
 import type { Finding } from "../lib/types";
 

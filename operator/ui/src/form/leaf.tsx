@@ -123,7 +123,7 @@ function Choices({
 }: Frame & { schema: Schema; value: unknown; onInput: (value: string[]) => void }) {
   const chosen = Array.isArray(value) ? value.map(String) : [];
   const options = (schema.items?.enum ?? []).filter((each): each is string => each !== null);
-  // What is chosen keeps its order; what comes new comes last.
+  // Chosen words keep their order; new ones come last.
   const toggle = (each: string) =>
     onInput(chosen.includes(each) ? chosen.filter((one) => one !== each) : [...chosen, each]);
   return (

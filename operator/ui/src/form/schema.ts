@@ -45,7 +45,7 @@ export function widgetOf(schema: Schema | undefined): Widget {
   }
 }
 
-/** What a new value begins as. */
+/** The first content of a new value. */
 export function blank(schema: Schema): unknown {
   switch (widgetOf(schema)) {
     case "switch":

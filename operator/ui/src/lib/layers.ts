@@ -83,14 +83,14 @@ export function lay({ nodes, edges }: Topology): Drawing {
 
 function curve(a: Placed, b: Placed): string {
   const [left, right] = a.x <= b.x ? [a, b] : [b, a];
-  const middle = NODE.height / 2;
+  const [from, to] = [left.y + NODE.height / 2, right.y + NODE.height / 2];
   if (left.x === right.x) {
     const x = left.x + NODE.width;
-    return `M${x},${left.y + middle}C${x + 40},${left.y + middle},${x + 40},${right.y + middle},${x},${right.y + middle}`;
+    return `M${x},${from}C${x + 40},${from},${x + 40},${to},${x},${to}`;
   }
   const [x1, x2] = [left.x + NODE.width, right.x];
   const bend = Math.min(60, (x2 - x1) / 2);
-  return `M${x1},${left.y + middle}C${x1 + bend},${left.y + middle},${x2 - bend},${right.y + middle},${x2},${right.y + middle}`;
+  return `M${x1},${from}C${x1 + bend},${from},${x2 - bend},${to},${x2},${to}`;
 }
 
 /** The node that an arrow leads to: left and right along lines, up and down in the column. */

@@ -1,4 +1,4 @@
-// Who is signed in. A session that ends keeps the page: requests wait until somebody signs in again.
+// The person who is signed in. A session that ends keeps the page: requests wait until somebody signs in again.
 import { signal } from "@preact/signals";
 import type { Me, Missing } from "./types";
 
@@ -27,6 +27,6 @@ export function resume(): void {
 export function missing(who: Me | null | undefined, kind: string, verb: string): Missing | undefined {
   const verdict = who?.permissions[kind]?.[verb];
   if (verdict?.allowed) return undefined;
-  // Nobody said anything about it: the safe reading is that it is not allowed.
+  // Without a word about it, the safe reading is that it is not allowed.
   return verdict?.missing ?? { permission: `${verb} ${kind}`, scope: "", grantedBy: [] };
 }

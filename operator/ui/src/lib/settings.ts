@@ -1,4 +1,4 @@
-// What the browser remembers of a person: theme, language, density of time. Never anything secret.
+// Settings of a person that the browser keeps: theme, language, clock. Never anything secret.
 import { effect, signal } from "@preact/signals";
 
 export type Theme = "system" | "light" | "dark";

@@ -42,7 +42,10 @@ export const STARTERS: Record<Kind, Record<string, string>> = {
     oidc: `${head("Federation", "company")}  oidc:\n    issuer: https://idp.example/realms/staff\n`,
   },
   RoleBinding: {
-    project: `${head("RoleBinding", "shop-owners")}  permissionRole: Owner\n  subjects: [{group: shop-leads}]\n  scope: {project: {}}\n`,
+    project: `${head("RoleBinding", "shop-owners")}  permissionRole: Owner
+  subjects: [{group: shop-leads}]
+  scope: {project: {}}
+`,
   },
 };
 

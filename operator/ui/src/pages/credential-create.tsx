@@ -1,10 +1,10 @@
 // A new Credential with an API key.
 import { useState } from "preact/hooks";
-import { Failure, post } from "../lib/api";
+import { post } from "../lib/api";
 import { t } from "../lib/i18n";
-import { asFailure } from "../lib/load";
 import { me } from "../lib/session";
 import type { NewKey } from "../lib/types";
+import { useWork } from "../lib/work";
 import { Button } from "../ui/button";
 import { Dialog } from "../ui/dialog";
 import { SelectField, TextField } from "../ui/field";
@@ -21,28 +21,15 @@ export function CreateCredential({ namespace, onClose }: { namespace: string | u
   const [owner, setOwner] = useState("");
   const [roles, setRoles] = useState("");
   const [expires, setExpires] = useState("");
-  const [made, setMade] = useState<NewKey | undefined>();
-  const [error, setError] = useState<Failure | undefined>();
-  const [busy, setBusy] = useState(false);
-  const submit = async (event: Event) => {
-    event.preventDefault();
-    setBusy(true);
-    setError(undefined);
-    try {
-      setMade(
-        await post<NewKey>(`credentials/${encodeURIComponent(into)}`, {
-          name: name.trim(),
-          ...(owner.trim() ? { owner: owner.includes(":") ? owner.trim() : `${ownerKind}:${owner.trim()}` } : {}),
-          ...(expires ? { expireTime: new Date(expires).toISOString() } : {}),
-          ...(words(roles).length ? { roles: words(roles) } : {}),
-        }),
-      );
-    } catch (cause) {
-      setError(asFailure(cause));
-    } finally {
-      setBusy(false);
-    }
-  };
+  const creation = useWork(async () =>
+    post<NewKey>(`credentials/${encodeURIComponent(into)}`, {
+      name: name.trim(),
+      ...(owner.trim() ? { owner: owner.includes(":") ? owner.trim() : `${ownerKind}:${owner.trim()}` } : {}),
+      ...(expires ? { expireTime: new Date(expires).toISOString() } : {}),
+      ...(words(roles).length ? { roles: words(roles) } : {}),
+    }),
+  );
+  const { busy, error, result: made } = creation;
   if (made) {
     return (
       <Dialog title={t("create.done", { name: made.name })}>
@@ -58,7 +45,7 @@ export function CreateCredential({ namespace, onClose }: { namespace: string | u
   const at = (field: string) => (error?.field === field ? error.message : undefined);
   return (
     <Dialog title={t("create.credential")} onClose={onClose}>
-      <form class="rows" onSubmit={(event) => void submit(event)}>
+      <form class="rows" onSubmit={creation.start}>
         {(me.value?.namespaces.length ?? 0) > 1 && (
           <SelectField label={t("col.namespace")} value={into} onInput={setInto} options={me.value?.namespaces ?? []} />
         )}

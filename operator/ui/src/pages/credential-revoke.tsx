@@ -1,9 +1,10 @@
 // Revocation of one key, or of all keys of a Credential.
 import { useState } from "preact/hooks";
-import { Failure, get, objectAt, post } from "../lib/api";
+import { get, objectAt, post } from "../lib/api";
 import { t, tn } from "../lib/i18n";
-import { asFailure, useLoad } from "../lib/load";
+import { useLoad } from "../lib/load";
 import type { Detail } from "../lib/types";
+import { useWork } from "../lib/work";
 import { Button } from "../ui/button";
 import { Dialog } from "../ui/dialog";
 import { FailureNotice, Loaded, Notice } from "../ui/states";
@@ -26,21 +27,8 @@ export function RevokeDialog({ namespace, name, first = "", onClose }: Props) {
   const path = objectAt("Credential", namespace, name);
   const load = useLoad<Detail>(path, (signal) => get(path, signal));
   const [key, setKey] = useState(first);
-  const [revoked, setRevoked] = useState<string[] | undefined>();
-  const [error, setError] = useState<Failure | undefined>();
-  const [busy, setBusy] = useState(false);
-  const submit = async (event: Event) => {
-    event.preventDefault();
-    setBusy(true);
-    setError(undefined);
-    try {
-      setRevoked((await revoke(namespace, name, key || undefined)).revoked);
-    } catch (cause) {
-      setError(asFailure(cause));
-    } finally {
-      setBusy(false);
-    }
-  };
+  const revocation = useWork(async () => (await revoke(namespace, name, key || undefined)).revoked);
+  const { busy, error, result: revoked } = revocation;
   if (revoked) {
     return (
       <Dialog title={tn("revoke.done", revoked.length)} onClose={onClose}>
@@ -64,7 +52,7 @@ export function RevokeDialog({ namespace, name, first = "", onClose }: Props) {
   }
   return (
     <Dialog title={t("revoke.of", { name })} onClose={onClose}>
-      <form class="rows" onSubmit={(event) => void submit(event)}>
+      <form class="rows" onSubmit={revocation.start}>
         <Notice tone="warning">
           <p>{t("revoke.text")}</p>
         </Notice>

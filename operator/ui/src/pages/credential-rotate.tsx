@@ -1,9 +1,9 @@
 // Rotation: one choice, the overlap, and then the line that says how many gateways know the new key.
 import { useState } from "preact/hooks";
-import { Failure, post } from "../lib/api";
+import { post } from "../lib/api";
 import { t } from "../lib/i18n";
-import { asFailure } from "../lib/load";
 import type { NewKey } from "../lib/types";
+import { useWork } from "../lib/work";
 import { Button } from "../ui/button";
 import { Dialog } from "../ui/dialog";
 import { FailureNotice, Notice } from "../ui/states";
@@ -24,22 +24,11 @@ interface Props {
 
 export function RotateDialog({ namespace, name, onClose }: Props) {
   const [overlap, setOverlap] = useState(86_400);
-  const [made, setMade] = useState<NewKey | undefined>();
-  const [error, setError] = useState<Failure | undefined>();
-  const [busy, setBusy] = useState(false);
-  const rotate = async (event: Event) => {
-    event.preventDefault();
-    setBusy(true);
-    setError(undefined);
-    try {
-      const path = `credentials/${encodeURIComponent(namespace)}/${encodeURIComponent(name)}/rotate`;
-      setMade(await post<NewKey>(path, { overlapSeconds: overlap }));
-    } catch (cause) {
-      setError(asFailure(cause));
-    } finally {
-      setBusy(false);
-    }
-  };
+  const rotation = useWork(() => {
+    const path = `credentials/${encodeURIComponent(namespace)}/${encodeURIComponent(name)}/rotate`;
+    return post<NewKey>(path, { overlapSeconds: overlap });
+  });
+  const { busy, error, result: made } = rotation;
   if (made) {
     return (
       <Dialog title={t("rotate.done", { name })}>
@@ -54,7 +43,7 @@ export function RotateDialog({ namespace, name, onClose }: Props) {
   }
   return (
     <Dialog title={t("rotate.of", { name })} onClose={onClose}>
-      <form class="rows" onSubmit={(event) => void rotate(event)}>
+      <form class="rows" onSubmit={rotation.start}>
         <p>{t("rotate.text")}</p>
         <fieldset class="choice">
           <legend class="sr-only">{t("rotate.overlap")}</legend>

@@ -1,11 +1,12 @@
 // A token, read. Decoding happens here in the browser; verifying asks the server, and the page says so.
 import { useState } from "preact/hooks";
-import { type Failure, get, post } from "../lib/api";
+import { get, post } from "../lib/api";
 import { t, type Word } from "../lib/i18n";
 import { takeApart, TIMES, type Parts, type Problem } from "../lib/jwt";
-import { asFailure, useLoad } from "../lib/load";
+import { useLoad } from "../lib/load";
 import { relative, stamp } from "../lib/time";
 import type { Decoded, Page as Items } from "../lib/types";
+import { useWork } from "../lib/work";
 import { Button } from "../ui/button";
 import { AreaField, SelectField } from "../ui/field";
 import { Card, Page } from "../ui/page";
@@ -69,27 +70,15 @@ function Verify({ token }: { token: string }) {
     get("objects/IdentityPolicy?limit=200", signal),
   );
   const [policy, setPolicy] = useState("");
-  const [answer, setAnswer] = useState<Decoded | undefined>();
-  const [error, setError] = useState<Failure | undefined>();
-  const [busy, setBusy] = useState(false);
   const policies = load.data?.items ?? [];
-  const verify = async (event: Event) => {
-    event.preventDefault();
-    setBusy(true);
-    setError(undefined);
-    setAnswer(undefined);
+  const verification = useWork(() => {
     const [namespace, name] = policy.split("/");
-    try {
-      setAnswer(await post<Decoded>("decode", { token, ...(name ? { policy: { namespace, name } } : {}) }));
-    } catch (cause) {
-      setError(asFailure(cause));
-    } finally {
-      setBusy(false);
-    }
-  };
+    return post<Decoded>("decode", { token, ...(name ? { policy: { namespace, name } } : {}) });
+  });
+  const { busy, error, result: answer } = verification;
   return (
     <Card title={t("decoder.verify")}>
-      <form class="rows" onSubmit={(event) => void verify(event)}>
+      <form class="rows" onSubmit={verification.start}>
         <p class="muted small">{t("decoder.verifyHelp")}</p>
         <SelectField
           label={t("decoder.policy")}

@@ -1,10 +1,11 @@
 // Why was it so? Of a decision by its id, or of a request that nobody has sent.
 import { useEffect, useState } from "preact/hooks";
-import { type Failure, get, post } from "../lib/api";
+import { get, post } from "../lib/api";
 import { t } from "../lib/i18n";
-import { asFailure, useLoad } from "../lib/load";
+import { useLoad } from "../lib/load";
 import { filter, place } from "../lib/router";
 import type { AuditDetail, Explained } from "../lib/types";
+import { useWork } from "../lib/work";
 import { Button } from "../ui/button";
 import { AreaField, SelectField, TextField } from "../ui/field";
 import { Card, Page } from "../ui/page";
@@ -83,27 +84,15 @@ function Hypothetical() {
   const [method, setMethod] = useState("GET");
   const [url, setUrl] = useState("");
   const [headers, setHeaders] = useState("");
-  const [answer, setAnswer] = useState<Explained | undefined>();
-  const [error, setError] = useState<Failure | undefined>();
-  const [busy, setBusy] = useState(false);
-  const submit = async (event: Event) => {
-    event.preventDefault();
-    setBusy(true);
-    setError(undefined);
-    setAnswer(undefined);
+  const question = useWork(() => {
     const namespace = place.value.query.get("ns");
-    try {
-      const request = { method, url: url.trim(), headers: headersOf(headers) };
-      setAnswer(await post<Explained>("explain", { request, ...(namespace ? { namespace } : {}) }));
-    } catch (cause) {
-      setError(asFailure(cause));
-    } finally {
-      setBusy(false);
-    }
-  };
+    const request = { method, url: url.trim(), headers: headersOf(headers) };
+    return post<Explained>("explain", { request, ...(namespace ? { namespace } : {}) });
+  });
+  const { busy, error, result: answer } = question;
   return (
     <Card title={t("explain.hypothetical")}>
-      <form class="rows" onSubmit={(event) => void submit(event)}>
+      <form class="rows" onSubmit={question.start}>
         <p class="muted small">{t("explain.hypotheticalHelp")}</p>
         <div class="row request">
           <SelectField

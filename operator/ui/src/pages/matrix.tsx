@@ -1,4 +1,4 @@
-// Who may do what, as a grid: by role, or by binding. The grid is a table, so it reads the same without eyes.
+// Permissions as a grid: by role, or by binding. The grid is a table, so it reads the same without eyes.
 import { useState } from "preact/hooks";
 import { get } from "../lib/api";
 import { t } from "../lib/i18n";

@@ -63,7 +63,8 @@ const Effective = ({ object }: { object: Detail }) =>
   );
 
 function Records({ object, kind }: { object: Detail; kind: "Decision" | "Change" }) {
-  const path = `audit${query({ kind, namespace: object.namespace, objectKind: object.kind, name: object.name, limit: 50 })}`;
+  const { namespace, kind: objectKind, name } = object;
+  const path = `audit${query({ kind, namespace, objectKind, name, limit: 50 })}`;
   const load = useLoad<AuditPage>(path, (signal) => get(path, signal), 30);
   const [shown, setShown] = useState<string | undefined>();
   return (

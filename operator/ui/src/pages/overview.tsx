@@ -1,12 +1,12 @@
 // The first tab of an object: its state, what the compiler says, its keys, and what can be done with it.
 import { useState } from "preact/hooks";
-import { call, type Failure, objectAt, query } from "../lib/api";
+import { call, objectAt, query } from "../lib/api";
 import { t } from "../lib/i18n";
-import { asFailure } from "../lib/load";
 import { dropDraft, draftKey } from "../lib/drafts";
 import { go } from "../lib/router";
 import { relative, stamp } from "../lib/time";
 import type { Detail, Key, Kind } from "../lib/types";
+import { useWork } from "../lib/work";
 import { Act, Button, Copy } from "../ui/button";
 import { Dialog } from "../ui/dialog";
 import { TextField } from "../ui/field";
@@ -82,25 +82,16 @@ function Keys({ object, onRevoke }: { object: Detail; onRevoke: (key: string) =>
 
 function DeleteDialog({ object, onClose }: { object: Detail; onClose: () => void }) {
   const [typed, setTyped] = useState("");
-  const [error, setError] = useState<Failure | undefined>();
-  const [busy, setBusy] = useState(false);
   const { kind, namespace, name, version } = object;
-  const remove = async (event: Event) => {
-    event.preventDefault();
+  const { busy, error, start } = useWork(async () => {
     if (typed !== name) return;
-    setBusy(true);
-    try {
-      await call<void>("DELETE", `${objectAt(kind, namespace, name)}${query({ version })}`);
-      dropDraft(draftKey(kind, namespace, name));
-      go(LISTS[kind as Kind]);
-    } catch (cause) {
-      setError(asFailure(cause));
-      setBusy(false);
-    }
-  };
+    await call<void>("DELETE", `${objectAt(kind, namespace, name)}${query({ version })}`);
+    dropDraft(draftKey(kind, namespace, name));
+    go(LISTS[kind as Kind]);
+  });
   return (
     <Dialog title={t("delete.title", { name })} onClose={onClose}>
-      <form class="rows" onSubmit={(event) => void remove(event)}>
+      <form class="rows" onSubmit={start}>
         <Notice tone="warning">
           <p>{t("delete.text")}</p>
         </Notice>

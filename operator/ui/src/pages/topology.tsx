@@ -1,4 +1,4 @@
-// What protects what: a picture in layers and the same as a table. Many nodes begin with the table.
+// Objects and what protects them: a picture in layers and the same as a table. Many nodes begin with the table.
 import { useMemo, useRef, useState } from "preact/hooks";
 import { get, query } from "../lib/api";
 import { t, tn } from "../lib/i18n";

@@ -1,10 +1,10 @@
 // Signing in, as a page at first and as a dialog on top of the page when a session has ended.
 import { useState } from "preact/hooks";
-import { Failure, signIn } from "../lib/api";
+import { signIn } from "../lib/api";
 import { t } from "../lib/i18n";
-import { asFailure } from "../lib/load";
 import { forgetPermissions } from "../lib/permissions";
 import { me, resume } from "../lib/session";
+import { useWork } from "../lib/work";
 import { Button } from "../ui/button";
 import { Dialog } from "../ui/dialog";
 import { TextField } from "../ui/field";
@@ -13,27 +13,17 @@ import { signOut } from "./bar";
 
 function Form({ onDone }: { onDone: () => void }) {
   const [secret, setSecret] = useState("");
-  const [busy, setBusy] = useState(false);
-  const [error, setError] = useState<Failure | undefined>();
-  const submit = async (event: Event) => {
-    event.preventDefault();
-    const given = secret.trim();
-    if (!given || busy) return;
-    setBusy(true);
-    setError(undefined);
-    try {
-      me.value = await signIn({ code: given });
-      forgetPermissions();
-      onDone();
-    } catch (cause) {
-      setError(asFailure(cause));
-    } finally {
-      setSecret("");
-      setBusy(false);
-    }
-  };
+  const { busy, error, start } = useWork(async () => {
+    const code = secret.trim();
+    if (!code) return;
+    // It is not kept longer than it is needed.
+    setSecret("");
+    me.value = await signIn({ code });
+    forgetPermissions();
+    onDone();
+  });
   return (
-    <form class="rows" onSubmit={(event) => void submit(event)}>
+    <form class="rows" onSubmit={start}>
       <TextField
         label={t("signIn.code")}
         help={t("signIn.codeHelp")}

@@ -5,7 +5,7 @@ import { place } from "../lib/router";
 
 interface Props {
   title: string;
-  /** What is above it, as a link. */
+  /** The page above it, as a link. */
   above?: [text: string, href: string];
   lead?: ComponentChildren;
   actions?: ComponentChildren;

@@ -80,13 +80,8 @@ async function makesKey(page, manager, gateway) {
       .first()
       .textContent()
   ).trim();
-  const call = () => fetch(`${gateway}/orders`, { method: "POST", headers: { "X-Api-Key": key } });
-  let answer = await call();
-  // The gateway reads its folder again when it has come to rest.
-  for (let tries = 0; answer.status === 401 && tries < 40; tries += 1) {
-    await new Promise((resolve) => setTimeout(resolve, 250));
-    answer = await call();
-  }
+  await dialog.getByText(/1\/1 gateways? know/).waitFor();
+  const answer = await fetch(`${gateway}/orders`, { method: "POST", headers: { "X-Api-Key": key } });
   // It knows the caller, who has no role for this.
   assert.equal(answer.status, 403);
   await page.reload();

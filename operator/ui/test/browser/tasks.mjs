@@ -148,7 +148,7 @@ test("grid and picture are walked with the arrows", () =>
     assert.match(kind ?? "", /^(Gateway|HTTPRoute|Service)$/);
   }));
 
-/** What axe finds on the pages that can be empty: those of one object or record cannot. */
+/** The findings of axe on the pages that can be empty: those of one object or record cannot. */
 async function faults(page, server) {
   const found = [];
   for (const [name, path] of PAGES.filter(([each]) => !each.startsWith("policy-") && each !== "audit-record")) {

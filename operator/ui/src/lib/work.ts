@@ -1,0 +1,31 @@
+// One piece of work that a person starts: it runs once at a time, and ends with a result or a failure.
+import { useState } from "preact/hooks";
+import type { Failure } from "./api";
+import { asFailure } from "./load";
+
+export interface Work<T> {
+  busy: boolean;
+  result: T | undefined;
+  error: Failure | undefined;
+  /** Begins; of an event that submits a form, nothing else comes. */
+  start: (event?: Event) => void;
+}
+
+/** The work of a form or a button. What the work did before is forgotten when it begins again. */
+export function useWork<T>(work: () => Promise<T>): Work<T> {
+  const [state, setState] = useState<Omit<Work<T>, "start">>({ busy: false, result: undefined, error: undefined });
+  const run = async () => {
+    setState({ busy: true, result: undefined, error: undefined });
+    try {
+      const result = await work();
+      setState({ busy: false, result, error: undefined });
+    } catch (cause) {
+      setState({ busy: false, result: undefined, error: asFailure(cause) });
+    }
+  };
+  const start = (event?: Event) => {
+    event?.preventDefault();
+    if (!state.busy) void run();
+  };
+  return { ...state, start };
+}

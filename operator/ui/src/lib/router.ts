@@ -1,5 +1,6 @@
 // The place in the application is the address: path and filters, so that every view is a link.
 import { signal } from "@preact/signals";
+import type { Kind } from "./types";
 
 export interface Place {
   path: string;
@@ -55,21 +56,25 @@ export function match(pattern: string, path: string): Record<string, string> | n
   return found;
 }
 
-const PATHS: Record<string, string> = {
-  IdentityPolicy: "policies",
-  Credential: "credentials",
-  Federation: "federations",
-  RoleBinding: "bindings",
+/** The pages with the objects of a kind. */
+const LISTS: Record<string, string> = {
+  IdentityPolicy: "/policies",
+  Credential: "/credentials",
+  Federation: "/federations",
+  RoleBinding: "/bindings",
 };
+
+/** The list of a kind. */
+export const listPath = (kind: Kind): string => LISTS[kind] ?? "/";
 
 /** The page of an object, or undefined for kinds that have none. */
 export function objectPath(kind: string, namespace: string, name: string): string | undefined {
-  const folder = PATHS[kind];
-  if (!folder) return undefined;
-  const path = `/${folder}/${encodeURIComponent(namespace)}/${encodeURIComponent(name)}`;
-  // The server takes a last part with a dot for a file: a slash behind it says that it is a page.
-  return name.includes(".") ? `${path}/` : path;
+  const list = LISTS[kind];
+  return list && `${list}/${encodeURIComponent(namespace)}/${encodeURIComponent(name)}`;
 }
+
+/** The page that explains a decision. */
+export const explainPath = (id: string): string => address("/explain", { id: id.trim().toUpperCase() });
 
 /** The page of an object of a list: only kinds that have pages are listed. */
 export const linkTo = (object: { kind: string; namespace: string; name: string }): string =>
@@ -85,7 +90,7 @@ export function catchLinks(): void {
     if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     const link = event.target instanceof Element ? event.target.closest("a") : null;
     if (!link || link.target || link.hasAttribute("download") || link.origin !== location.origin) return;
-    if (link.pathname.startsWith("/api/") || link.hash || /\.[a-z]+$/.test(link.pathname)) return;
+    if (link.pathname.startsWith("/api/") || link.hash || /^\/[^/]+\.[a-z]+$/.test(link.pathname)) return;
     event.preventDefault();
     go(link.pathname + link.search);
   });

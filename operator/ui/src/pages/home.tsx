@@ -3,9 +3,10 @@ import { useState } from "preact/hooks";
 import { get, query } from "../lib/api";
 import { t, tn } from "../lib/i18n";
 import { useLoad } from "../lib/load";
-import { address, go, objectPath, place } from "../lib/router";
+import { address, explainPath, go, objectPath, place } from "../lib/router";
 import { relative, stamp } from "../lib/time";
 import type { AuditItem, GatewayState, Home } from "../lib/types";
+import { spreadOf } from "../ui/spread";
 import { Button } from "../ui/button";
 import { DecisionsChart } from "../ui/chart";
 import { TextField } from "../ui/field";
@@ -25,19 +26,11 @@ export const ObjectLink = ({ kind, namespace, name }: { kind: string; namespace:
   );
 };
 
-/** Gateways that have the newest configuration, of all that are wanted. */
-export function inSync(gateways: GatewayState[]): { ready: number; wanted: number } {
-  return gateways.reduce((sum, each) => ({ ready: sum.ready + each.ready, wanted: sum.wanted + each.wanted }), {
-    ready: 0,
-    wanted: 0,
-  });
-}
-
 function Ask() {
   const [id, setId] = useState("");
   const submit = (event: Event) => {
     event.preventDefault();
-    if (id.trim()) go(address("/explain", { id: id.trim() }));
+    if (id.trim()) go(explainPath(id));
   };
   return (
     <Card title={t("home.ask")}>
@@ -73,7 +66,7 @@ const Tile = ({
 
 function Tiles({ home }: { home: Home }) {
   const { permitted, denied, failed, since } = home.decisions;
-  const { ready, wanted } = inSync(home.gateways);
+  const { ready, wanted } = spreadOf(home.gateways);
   const from = t("home.since", { time: stamp(since).slice(11, 16) });
   const audit = (outcome: string) => address("/audit", { kind: "Decision", outcome });
   return (
@@ -249,7 +242,7 @@ const Filled = ({ home }: { home: Home }) => (
 );
 
 function verdict(home: Home): string {
-  const { ready, wanted } = inSync(home.gateways);
+  const { ready, wanted } = spreadOf(home.gateways);
   if (home.failing.length) return tn("home.bad", home.failing.length);
   if (ready < wanted) return t("home.behind", { ready, wanted });
   return wanted ? t("home.good") : t("home.idle");

@@ -4,7 +4,7 @@ import { get, objectAt, query } from "../lib/api";
 import { t, type Word } from "../lib/i18n";
 import { useLoad, type Load } from "../lib/load";
 import { draftKey, draftOf } from "../lib/drafts";
-import { address, place } from "../lib/router";
+import { address, listPath, place } from "../lib/router";
 import type { AuditPage, Detail, Kind } from "../lib/types";
 import { Page } from "../ui/page";
 import { Empty, Loaded, Notice } from "../ui/states";
@@ -25,11 +25,11 @@ const WORDS: Record<Tab, Word> = {
   decisions: "tab.decisions",
   history: "tab.history",
 };
-const ABOVE: Record<Kind, [Word, string]> = {
-  IdentityPolicy: ["nav.policies", "/policies"],
-  Credential: ["nav.credentials", "/credentials"],
-  Federation: ["nav.federations", "/federations"],
-  RoleBinding: ["nav.bindings", "/bindings"],
+const ABOVE: Record<Kind, Word> = {
+  IdentityPolicy: "nav.policies",
+  Credential: "nav.credentials",
+  Federation: "nav.federations",
+  RoleBinding: "nav.bindings",
 };
 
 function Tabs({ tabs, now, path, edited }: { tabs: Tab[]; now: Tab; path: string; edited: boolean }) {
@@ -97,14 +97,13 @@ const Managed = ({ object }: { object: Detail }) =>
 export function ObjectPage({ kind, namespace, name }: { kind: Kind; namespace: string; name: string }) {
   const at = objectAt(kind, namespace, name);
   const load: Load<Detail> = useLoad<Detail>(at, (signal) => get(at, signal), 20);
-  const [above, href] = ABOVE[kind];
   const tabs = TABS.filter((each) => kind === "IdentityPolicy" || each !== "effective");
   const now = tabs.find((each) => each === place.value.query.get("tab")) ?? "overview";
   const draft = draftOf(draftKey(kind, namespace, name));
   return (
     <Page
       title={name}
-      above={[t(above), href]}
+      above={[t(ABOVE[kind]), listPath(kind)]}
       lead={
         <>
           {namespace}

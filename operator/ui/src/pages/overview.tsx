@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { call, objectAt, query } from "../lib/api";
 import { t } from "../lib/i18n";
 import { dropDraft, draftKey } from "../lib/drafts";
-import { go } from "../lib/router";
+import { go, listPath } from "../lib/router";
 import { relative, stamp } from "../lib/time";
 import type { Detail, Key, Kind } from "../lib/types";
 import { useWork } from "../lib/work";
@@ -19,12 +19,6 @@ import { RotateDialog } from "./credential-rotate";
 import { FindingList } from "./save";
 
 type Open = { what: "rotate" } | { what: "revoke"; key?: string } | { what: "delete" };
-const LISTS: Record<Kind, string> = {
-  IdentityPolicy: "/policies",
-  Credential: "/credentials",
-  Federation: "/federations",
-  RoleBinding: "/bindings",
-};
 const KEY_TONES: Record<string, Tone> = { Active: "success", Overlapping: "warning" };
 
 function Keys({ object, onRevoke }: { object: Detail; onRevoke: (key: string) => void }) {
@@ -87,7 +81,7 @@ function DeleteDialog({ object, onClose }: { object: Detail; onClose: () => void
     if (typed !== name) return;
     await call<void>("DELETE", `${objectAt(kind, namespace, name)}${query({ version })}`);
     dropDraft(draftKey(kind, namespace, name));
-    go(LISTS[kind as Kind]);
+    go(listPath(kind as Kind));
   });
   return (
     <Dialog title={t("delete.title", { name })} onClose={onClose}>

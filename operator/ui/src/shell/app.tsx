@@ -1,6 +1,6 @@
 // The whole page: the sign-in page, or navigation, bar and the page of the address.
 import { signal } from "@preact/signals";
-import { useEffect, useState } from "preact/hooks";
+import { useCallback, useEffect, useState } from "preact/hooks";
 import type { Failure } from "../lib/api";
 import { t } from "../lib/i18n";
 import { ended, me } from "../lib/session";
@@ -47,7 +47,7 @@ export function App() {
 function Shell() {
   const [open, setOpen] = useState(false);
   const [help, setHelp] = useState(false);
-  useShortcuts(() => setHelp(true));
+  useShortcuts(useCallback(() => setHelp(true), []));
   const path = place.value.path;
   useEffect(() => setOpen(false), [path]);
   useEffect(() => {

@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { call } from "../lib/api";
 import { t } from "../lib/i18n";
-import { address, filter, go, place } from "../lib/router";
+import { address, explainPath, filter, go, place } from "../lib/router";
 import { me } from "../lib/session";
 import { LANGUAGES, language, theme, THEMES, type Language } from "../lib/settings";
 import { Button } from "../ui/button";
@@ -13,7 +13,7 @@ const THEME_ICONS: Record<(typeof THEMES)[number], IconName> = { system: "screen
 const NAMES: Record<Language, string> = { en: "English", de: "Deutsch", tr: "Türkçe" };
 
 /** A ULID, as ids of records are. */
-export const isRecordId = (text: string): boolean => /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/i.test(text.trim());
+const isRecordId = (text: string): boolean => /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/i.test(text.trim());
 
 function Seek() {
   const [text, setText] = useState("");
@@ -22,7 +22,7 @@ function Seek() {
     const wanted = text.trim();
     if (!wanted) return;
     setText("");
-    if (isRecordId(wanted)) go(address("/explain", { id: wanted.toUpperCase() }));
+    if (isRecordId(wanted)) go(explainPath(wanted));
     else go(address("/credentials", { search: wanted }));
   };
   return (

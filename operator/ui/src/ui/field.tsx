@@ -43,24 +43,21 @@ function Wrap({ id, frame, children }: { id: string; frame: Frame; children: Com
 interface TextProps extends Frame {
   value: string;
   onInput: (value: string) => void;
-  type?: "text" | "password" | "search" | "number" | "datetime-local" | "url";
+  type?: "text" | "search" | "number" | "datetime-local";
   placeholder?: string;
   mono?: boolean;
   autocomplete?: string;
   readOnly?: boolean;
-  autofocus?: boolean;
-  options?: string[];
   attributes?: InputHTMLAttributes<HTMLInputElement>;
 }
 
-export function TextField({ value, onInput, type = "text", mono, options, attributes, autofocus, ...rest }: TextProps) {
+export function TextField({ value, onInput, type = "text", mono, attributes, ...rest }: TextProps) {
   const id = useId();
   // One input for all types: Preact types the attributes of each type apart, which this component joins again.
   const input = {
     id,
     type,
     value,
-    autofocus,
     class: mono ? "mono" : undefined,
     placeholder: rest.placeholder,
     required: rest.required,
@@ -69,20 +66,12 @@ export function TextField({ value, onInput, type = "text", mono, options, attrib
     spellcheck: false,
     "aria-describedby": described(id, rest),
     "aria-invalid": rest.error ? "true" : undefined,
-    list: options ? `${id}-list` : undefined,
     ...attributes,
     onInput: (event: { currentTarget: HTMLInputElement }) => onInput(event.currentTarget.value),
   } as InputHTMLAttributes<HTMLInputElement>;
   return (
     <Wrap id={attributes?.id ? String(attributes.id) : id} frame={rest}>
       <input {...input} />
-      {options && (
-        <datalist id={`${id}-list`}>
-          {options.map((each) => (
-            <option key={each} value={each} />
-          ))}
-        </datalist>
-      )}
     </Wrap>
   );
 }

@@ -39,7 +39,6 @@ const PATHS = {
   screen: "M2 3h12v8H2zM6 13.500h4M8 11v2.5",
   edit: "M3 13l.6-2.8 7-7 2.2 2.2-7 7zM9.3 4.500l2.2 2.2",
   trash: "M3 4.500h10M6.5 4.500v-2h3v2M4.5 4.500l.5 9h6l.5-9",
-  download: "M8 2.500v7.500M5 7l3 3 3-3M3 13h10",
   lock: "M4 7.500h8v6H4zM5.7 7.500V5.300a2.3 2.3 0 0 1 4.6 0v2.2",
 } as const;
 

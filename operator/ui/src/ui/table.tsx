@@ -17,19 +17,17 @@ interface Props<T> {
   columns: Column<T>[];
   rows: T[];
   rowKey: (row: T) => string;
-  /** Shows the caption as a heading of the table. */
-  titled?: boolean;
 }
 
 const classOf = <T,>(column: Column<T>): string | undefined =>
   [column.minor && "minor", column.number && "number"].filter(Boolean).join(" ") || undefined;
 
-export function Table<T>({ caption, columns, rows, rowKey, titled }: Props<T>) {
+export function Table<T>({ caption, columns, rows, rowKey }: Props<T>) {
   const id = useId();
   return (
     <div class="table-scroll" role="region" aria-labelledby={id} tabIndex={0}>
       <table>
-        <caption id={id} class={titled ? undefined : "sr-only"}>
+        <caption id={id} class="sr-only">
           {caption}
         </caption>
         <thead>

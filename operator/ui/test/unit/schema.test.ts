@@ -1,16 +1,13 @@
 // Every construct of our CRDs has a widget, or is a piece of YAML that is meant to be one.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import test from "node:test";
 import { blank, type Schema, titleOf, widgetOf } from "../../src/form/schema";
 import { starter, STARTERS } from "../../src/lib/starters";
 import { dataOf, open } from "../../src/form/document";
+// @ts-expect-error The fixture has no types.
+import { schemasOf } from "../fixture/schemas.mjs";
 
-const schemas = JSON.parse(readFileSync(join(process.env.UI ?? ".", "test/fixture/schemas.json"), "utf8")) as Record<
-  string,
-  Schema
->;
+const schemas = schemasOf(process.env.UI ?? ".") as Record<string, Schema>;
 
 function* fields(schema: Schema, at: string): Generator<[string, Schema]> {
   yield [at, schema];

@@ -31,8 +31,8 @@ struct Change {
 }
 
 /// # Errors
-/// The draft is of another version, or the object is another tool's.
-async fn change(client: &Client, draft: &Draft) -> Result<Change, Failure> {
+/// The draft is of another version, or shall be written over an object that another tool writes.
+async fn change(client: &Client, draft: &Draft, run: Run) -> Result<Change, Failure> {
     let (wanted, _) = content_of(draft, &draft.object.namespace)?;
     let mut wanted = merge::plain(&wanted);
     wanted["metadata"]["namespace"] = draft.object.namespace.clone().into();
@@ -41,7 +41,7 @@ async fn change(client: &Client, draft: &Draft) -> Result<Change, Failure> {
     };
     let now = read::object(client, &draft.object).await?;
     let patch = merge::patch(&merge::plain(&now), &wanted);
-    if let Some(managed_by) = owner::of(&now, draft.object.kind.name()) {
+    if let Some(managed_by) = owner::of(&now, draft.object.kind.name()).filter(|_| run == Run::Real) {
         let patch = (!merge::is_empty(&patch)).then(|| to_commit(&draft.object, &patch));
         return Err(owned(managed_by, patch));
     }
@@ -110,7 +110,7 @@ fn is_stale(answer: &Answer, change: &Change) -> bool {
 async fn attempt(client: &Client, draft: &Draft, run: Run) -> Result<(Change, Option<Answer>), Failure> {
     let ObjectRef { kind, namespace, name } = &draft.object;
     for tried in 1.. {
-        let change = change(client, draft).await?;
+        let change = change(client, draft, run).await?;
         if change.now.is_some() && merge::is_empty(&change.patch) {
             return Ok((change, None));
         }

@@ -84,7 +84,8 @@ fn is_refused(answer: &(u16, Value), verb: &str, kind: &str) -> Result<()> {
 
 /// Credentials are made, rotated and revoked, by the person and by nobody else. Returns the keys that there were.
 async fn keys(space: &Space, owner: &Person<'_>) -> Result<Vec<String>> {
-    let made = owner.ask("POST", &format!("credentials/{SPACE}"), json!({"name": "nightly", "roles": ["reader"]})).await?;
+    let made =
+        owner.ask("POST", &format!("credentials/{SPACE}"), json!({"name": "nightly", "roles": ["reader"]})).await?;
     ensure!(made == (200, json!({"name": "nightly", "secret": "nightly-key"})), "{made:?}");
     let at = format!("objects/Credential/{SPACE}/nightly");
     let first = eventually("the operator makes a key", async || {
@@ -135,6 +136,8 @@ async fn changes(space: &Space, owner: &Person<'_>) -> Result<()> {
     ensure!(unknown["findings"].to_string().contains("unknown"), "{unknown}");
     let target = check(yaml.replace("name: echo", "name: none")).await?;
     ensure!(target["findings"].to_string().contains("targetRefs"), "{target}");
+    let none = check(yaml.to_owned()).await?;
+    ensure!(none["findings"] == json!([]) && none["unchanged"] == true, "{none}");
     ensure!(space.object("idpol", "open")?["spec"]["targetRefs"][0]["name"] == "echo");
 
     // What Flux writes is changed where Flux takes it from.
@@ -154,6 +157,9 @@ async fn people_do_in_the_manager_what_the_api_server_lets_them_do() -> Result<(
     let space = Space::new(SPACE)?;
     space.apply(&(role("owner", "Owner") + &role("auditor", "Auditor") + OPEN))?;
     space.kubectl(&["create", "serviceaccount", "consumer"])?;
+    // The compiler looks for Services, which no role of idm gives.
+    let account = format!("--serviceaccount={SPACE}:owner");
+    space.kubectl(&["create", "rolebinding", "owner-view", "--clusterrole=view", &account])?;
     space.wait_ready("idrb", "owner")?;
     space.wait_ready("idrb", "auditor")?;
     space.wait_ready("idpol", "open")?;

@@ -11,8 +11,8 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use idm_types::{Redacted, Uptime, hex};
 use sha2::{Digest, Sha256};
 
-pub(crate) use access::{Access, TokenId};
 use access::SealedAccess;
+pub(crate) use access::{Access, TokenId};
 
 /// A session ends after this time.
 const LIFETIME_MS: u64 = 8 * 3_600_000;

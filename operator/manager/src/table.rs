@@ -162,8 +162,7 @@ pub(crate) fn endpoints() -> Arc<[Endpoint]> {
     Arc::new([
         Endpoint::taking("openSession", post.clone(), "/api/v1/session", Nobody, api::session::open)
             .says("Opens a session by the code that was printed at the start, or by a token of the API server"),
-        Endpoint::get("signInWay", "/api/v1/session", Nobody, api::session::way)
-            .says("How people sign in here"),
+        Endpoint::get("signInWay", "/api/v1/session", Nobody, api::session::way).says("How people sign in here"),
         Endpoint::plain("endSession", delete.clone(), "/api/v1/session", Session, api::session::end)
             .says("Ends the session"),
         Endpoint::get("me", "/api/v1/me", Session, api::me::me)

@@ -30,7 +30,12 @@ pub(crate) async fn decode(call: Call, body: DecodeRequest) -> Result<DecodedVie
     let Some(policy) = policy else {
         let decoded = Decoded::read(token.reveal());
         let Decoded { header, claims } = decoded.map_err(|error| Failure::invalid(error.to_string()).at("token"))?;
-        return Ok(DecodedView { header, claims: claims.unwrap_or(Value::Null), checks: Vec::new(), missing: Vec::new() });
+        return Ok(DecodedView {
+            header,
+            claims: claims.unwrap_or(Value::Null),
+            checks: Vec::new(),
+            missing: Vec::new(),
+        });
     };
     let (hypotheses, missing) = hypotheses(&call, &policy.namespace).await?;
     let key = ObjectKey::new(&policy.namespace, &policy.name);

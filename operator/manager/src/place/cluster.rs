@@ -244,9 +244,9 @@ impl Place for ClusterPlace {
         name: &'a str,
         key: Option<String>,
     ) -> Later<'a, Revoked> {
-        Box::pin(async move {
-            credentials::revoke(&self.caller(person)?.client, namespace, name, key.as_deref()).await
-        })
+        Box::pin(
+            async move { credentials::revoke(&self.caller(person)?.client, namespace, name, key.as_deref()).await },
+        )
     }
 }
 

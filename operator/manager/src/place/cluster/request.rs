@@ -81,11 +81,7 @@ pub(super) async fn send(
         let bytes = Limited::new(body, MOST_BYTES).collect().await.map_err(|_| silent())?.to_bytes();
         let warnings = head.headers.get_all("warning").iter().filter_map(|line| line.to_str().ok().and_then(warning));
         let warnings = warnings.collect();
-        Ok(Answer {
-            status: head.status.as_u16(),
-            warnings,
-            body: serde_json::from_slice(&bytes).unwrap_or_default(),
-        })
+        Ok(Answer { status: head.status.as_u16(), warnings, body: serde_json::from_slice(&bytes).unwrap_or_default() })
     };
     tokio::time::timeout(TIMEOUT, work).await.map_err(|_| silent())?
 }
@@ -231,7 +227,10 @@ mod tests {
                     web in namespace shop; who may: idm who-can revoke credentials -n shop --team web";
         let failure = answer(403, json!({"message": told}));
         let missing = failure.missing.expect("a permission");
-        assert_eq!((missing.permission.as_str(), missing.scope.as_str()), ("revoke Credential", "namespace shop, team web"));
+        assert_eq!(
+            (missing.permission.as_str(), missing.scope.as_str()),
+            ("revoke Credential", "namespace shop, team web")
+        );
         assert_eq!(missing.who_can.as_deref(), Some("idm who-can revoke credentials -n shop --team web"));
         let plain = answer(403, json!({"message": "credentials is forbidden"}));
         let missing = plain.missing.expect("a permission");

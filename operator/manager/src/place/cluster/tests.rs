@@ -159,7 +159,8 @@ async fn permissions_are_what_the_api_server_says_of_each_and_are_asked_once_in_
 #[tokio::test]
 async fn a_role_of_a_team_allows_what_the_guard_gives_to_the_team() {
     let bed = Bed::start().await;
-    let rights = ["list rolebindings", "patch credentials", "update credentials/team:web", "rotate credentials/team:other"];
+    let rights =
+        ["list rolebindings", "patch credentials", "update credentials/team:web", "rotate credentials/team:other"];
     bed.cluster.person("t", "member", &rights);
     let binding = json!({"metadata": {"name": "b"}, "spec": {"scope": {"team": {"name": "web"}}}});
     bed.cluster.store(OURS, "rolebindings", binding);
@@ -320,15 +321,26 @@ async fn a_check_is_tried_at_the_api_server_and_compiled_and_writes_nothing() {
         "spec": {"ports": [{"port": 80}]}});
     bed.cluster.store("/api/v1", "services", service);
     let owner = bed.session(OWNER).await;
-    let check = async |yaml: &str, version: Value| {
-        let draft = json!({"kind": "IdentityPolicy", "namespace": "shop", "name": "p", "yaml": yaml, "version": version});
-        owner.ask("POST", "check", draft).await
-    };
+    let draft = |yaml: &str, version: Value| json!({"kind": "IdentityPolicy", "namespace": "shop", "name": "p", "yaml": yaml, "version": version});
+    let check = async |yaml: &str, version: Value| owner.ask("POST", "check", draft(yaml, version)).await;
+    // Whoever may not read Services cannot know that there is none.
+    bed.cluster.person("w", "writer", &["* identitypolicies"]);
+    let half = bed.session("w").await.ask("POST", "check", draft(&policy("orders"), Value::Null)).await;
+    let note = &half.body["findings"][0];
+    assert!(
+        note["isNote"] == true && note["message"].as_str().is_some_and(|text| text.contains("get Service")),
+        "{note}"
+    );
+    assert!(half.body["warnings"].to_string().contains("get Service"), "{}", half.body);
     let good = check(&policy("orders"), Value::Null).await;
     assert_eq!((good.status, &good.body["findings"]), (200, &json!([])), "{}", good.body);
     assert_eq!(good.body["warnings"], json!(["this is old"]));
     let bad = check(&policy("none"), Value::Null).await;
-    assert!(bad.body["findings"][0]["field"].as_str().is_some_and(|field| field.contains("targetRefs")), "{}", bad.body);
+    assert!(
+        bad.body["findings"][0]["field"].as_str().is_some_and(|field| field.contains("targetRefs")),
+        "{}",
+        bad.body
+    );
     assert!(bed.cluster.ours("identitypolicies", "p").is_none());
     assert!(bed.cluster.written().iter().all(|(_, address, _)| address.contains("dryRun=All")));
     // What the API server refuses is a finding too.

@@ -2,6 +2,7 @@
 //! the change was made of.
 
 use http::Method;
+use idm_compile::{Cause, Finding};
 use idm_diff::{Content, diff};
 use idm_permission::Verb;
 use kube::Client;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::request::{Answer, Asked, collection, query, send};
 use super::{merge, owner, read, text, world};
-use crate::failure::{Code, Failure, OwnedElsewhere};
+use crate::failure::{Code, Failure, Missing, OwnedElsewhere};
 use crate::place::draft::content_of;
 use crate::place::folder::snapshot::view as finding_view;
 use crate::place::{Draft, ObjectRef};
@@ -176,17 +177,30 @@ async fn compiled(client: &Client, draft: &Draft, wanted: Value) -> Result<(Vec<
     let before = objects.compiled(client, None).await?;
     let after = objects.compiled(client, Some(&wanted)).await?;
     let id = idm_compile::ObjectId::new(kind.name(), namespace, name);
-    let own = after.compiled.report.about(&id).map(finding_view);
+    let own = after.compiled.report.about(&id).map(|finding| as_far_as_known(finding, &after.missing));
     let known: Vec<_> = before.compiled.report.errors().collect();
     let new = after.compiled.report.errors().filter(|finding| finding.object != id && !known.contains(finding));
     let others = new.map(|finding| {
         let message = format!("{}: {}", finding.object, finding_view(finding).message);
         FindingView { field: String::new(), message, ..finding_view(finding) }
     });
-    let unread = after.missing.iter().map(|missing| {
-        format!("without `{}` in {} this is not checked whole", missing.permission, missing.scope)
-    });
+    let unread = after
+        .missing
+        .iter()
+        .map(|missing| format!("without `{}` in {} this is not checked whole", missing.permission, missing.scope));
     Ok((own.chain(others).collect(), unread.collect()))
+}
+
+/// A finding that something is not there is none where the person may not read everything.
+fn as_far_as_known(finding: &Finding, missing: &[Missing]) -> FindingView {
+    let shown = finding_view(finding);
+    let looks = [Cause::TargetNotFound, Cause::RefNotFound, Cause::RefNotPermitted, Cause::InvalidRef];
+    if missing.is_empty() || !looks.contains(&finding.cause) {
+        return shown;
+    }
+    let lacking: Vec<_> = missing.iter().map(|missing| missing.permission.as_str()).collect();
+    let message = format!("{} (or you may not read it: you lack {})", shown.message, lacking.join(", "));
+    FindingView { message, is_note: true, ..shown }
 }
 
 /// Deletes the object of a version.

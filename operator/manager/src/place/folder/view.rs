@@ -18,7 +18,6 @@ use crate::session::Person;
 use crate::wire::audit::{Expiring, Failing};
 use crate::wire::{FindingView, GatewayView, Item, KeyView, ObjectView, Page, Ready};
 
-
 /// The owner of a folder, by the name that the system has for them.
 pub(super) fn owner(dir: &Path) -> Person {
     use std::os::unix::fs::MetadataExt;

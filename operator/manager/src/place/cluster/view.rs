@@ -249,12 +249,15 @@ mod tests {
     #[test]
     fn what_ends_within_two_weeks_is_told() {
         let now = Timestamp::parse_rfc3339("2027-01-01T00:00:00Z").expect("a time");
-        let object = json!({"metadata": {"namespace": "shop", "name": "a"}, "spec": {"expireTime": "2027-01-10T00:00:00Z"},
-        "status": {"keys": [
+        let keys = json!([
             {"id": "1", "state": "Overlapping", "untilTime": "2027-01-02T00:00:00Z"},
             {"id": "2", "state": "Revoked", "untilTime": "2027-01-02T00:00:00Z"},
             {"id": "3", "state": "Active"},
-        ]}});
+        ]);
+        let object = json!({
+            "metadata": {"namespace": "shop", "name": "a"}, "spec": {"expireTime": "2027-01-10T00:00:00Z"},
+            "status": {"keys": keys},
+        });
         let told: Vec<_> = ending(&object, now).into_iter().map(|one| one.what).collect();
         assert_eq!(told, ["the Credential", "key 1"]);
         assert_eq!(ending(&object, Timestamp::parse_rfc3339("2027-02-01T00:00:00Z").expect("a time")).len(), 0);

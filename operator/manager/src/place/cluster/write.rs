@@ -191,14 +191,19 @@ async fn compiled(client: &Client, draft: &Draft, wanted: Value) -> Result<(Vec<
     Ok((own.chain(others).collect(), unread.collect()))
 }
 
-/// A finding that something is not there is none where the person may not read everything.
+/// A finding that something is not there is none where the person may not read its kind, which the finding names.
 fn as_far_as_known(finding: &Finding, missing: &[Missing]) -> FindingView {
     let shown = finding_view(finding);
     let looks = [Cause::TargetNotFound, Cause::RefNotFound, Cause::RefNotPermitted, Cause::InvalidRef];
-    if missing.is_empty() || !looks.contains(&finding.cause) {
+    let is_named = |missing: &&Missing| match missing.kind.as_deref() {
+        // A Gateway of no class is nobody's, and neither are its routes.
+        Some("GatewayClass") => ["Gateway", "Route"].iter().any(|kind| shown.message.contains(kind)),
+        kind => kind.is_some_and(|kind| shown.message.contains(kind)),
+    };
+    let lacking: Vec<_> = missing.iter().filter(is_named).map(|missing| missing.permission.as_str()).collect();
+    if lacking.is_empty() || !looks.contains(&finding.cause) {
         return shown;
     }
-    let lacking: Vec<_> = missing.iter().map(|missing| missing.permission.as_str()).collect();
     let message = format!("{} (or you may not read it: you lack {})", shown.message, lacking.join(", "));
     FindingView { message, is_note: true, ..shown }
 }

@@ -25,7 +25,7 @@ impl Manager {
         let address = SocketAddr::new(kubectl(&address)?.parse()?, 443);
         let http = reqwest::Client::builder().timeout(Duration::from_secs(90)).no_proxy().resolve("localhost", address);
         // Its certificate is of nobody whom this machine trusts.
-        Ok(Self(http.danger_accept_invalid_certs(true).build()?))
+        Ok(Self(http.tls_danger_accept_invalid_certs(true).build()?))
     }
 
     async fn send(&self, method: &str, path: &str, cookie: &str, body: &Value) -> Result<reqwest::Response> {
@@ -97,8 +97,8 @@ async fn keys(space: &Space, owner: &Person<'_>) -> Result<Vec<String>> {
     .await?;
     let secret = || space.kubectl(&["get", "secret", "nightly-key", "-o", "jsonpath={.data.key}"]);
     let mut all = vec![secret()?];
-    let rotated = owner.ask("POST", &format!("credentials/{SPACE}/nightly/rotate"), json!({"overlapSeconds": 3600}));
-    let (status, rotated) = rotated.await?;
+    let rotate = format!("credentials/{SPACE}/nightly/rotate");
+    let (status, rotated) = owner.ask("POST", &rotate, json!({"overlapSeconds": 3600})).await?;
     ensure!(status == 200 && rotated["old"]["id"] == first.as_str(), "{status} {rotated}");
     ensure!(rotated["id"].as_str().is_some_and(|id| id != first), "{rotated}");
     all.push(secret()?);
